@@ -1,0 +1,25 @@
+// target[i] (+)= source[i]
+//
+// Shapes: both [count]. Threads: one invocation an element. Range: f32. Limits: count below 2^32.
+
+struct Params {
+  count: u32,
+  accumulate: u32,
+}
+
+@group(0) @binding(0) var<storage, read> source: array<f32>;
+@group(0) @binding(1) var<storage, read_write> target_: array<f32>;
+@group(0) @binding(2) var<uniform> params: Params;
+
+@compute @workgroup_size(64)
+fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  let i = (group.y * groups.x + group.x) * 64u + local.x;
+  if (i >= params.count) {
+    return;
+  }
+  if (params.accumulate != 0u) {
+    target_[i] += source[i];
+  } else {
+    target_[i] = source[i];
+  }
+}

@@ -1,0 +1,63 @@
+// One step of AdamW (Loshchilov and Hutter 2019), as torch.optim.AdamW takes it after clip_grad_norm_:
+//   g' = g min(1, max_norm / (sqrt(total) + 1e-6))         (max_norm 0: g' = g)
+//   p = p - lr weight_decay p
+//   m = m + (1 - beta1) (g' - m);  v = beta2 v + (1 - beta2) g'^2
+//   p = p - lr / (1 - beta1^t) m / (sqrt(v) / sqrt(1 - beta2^t) + eps)
+//
+// hyper = [lr, 1 - beta1, beta2, 1 - beta2, eps, 1 - beta1^t, 1 - beta2^t, max_norm]: the differences are taken on the
+// host in float64, since 1 - 0.999 in f32 is wrong in the fifth digit.
+// `total` is the sum of squares of all gradients, `loss` the step's loss. Where one of them is not finite nothing is
+// written: p, m and v stay those of the last good step. Both are read as bits, since WGSL may assume that no number is
+// NaN.
+//
+// Shapes: p, m, v, g [count], total, loss [1], hyper [8]. Threads: one invocation handles PER_INVOCATION elements, a
+// workgroup's width apart. Range: f32 state. Limits: count below 2^31.
+
+const GROUP: u32 = 64u;
+const PER_INVOCATION: u32 = 4u;
+
+struct Params {
+  count: u32,
+  weight_decay: f32,
+}
+
+@group(0) @binding(0) var<storage, read_write> p: array<f32>;
+@group(0) @binding(1) var<storage, read_write> m: array<f32>;
+@group(0) @binding(2) var<storage, read_write> v: array<f32>;
+@group(0) @binding(3) var<storage, read> g: array<f32>;
+@group(0) @binding(4) var<storage, read> total: array<u32>;
+@group(0) @binding(5) var<storage, read> loss: array<u32>;
+@group(0) @binding(6) var<storage, read> hyper: array<f32>;
+@group(0) @binding(7) var<uniform> params: Params;
+
+fn is_finite(bits: u32) -> bool {
+  return (bits & 0x7fffffffu) < 0x7f800000u;
+}
+
+@compute @workgroup_size(GROUP)
+fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  if (!is_finite(total[0]) || !is_finite(loss[0])) {
+    return;
+  }
+  let lr = hyper[0];
+  let max_norm = hyper[7];
+  var clip = 1.0;
+  if (max_norm > 0.0) {
+    clip = min(1.0, max_norm / (sqrt(bitcast<f32>(total[0])) + 1e-6));
+  }
+  let step_size = lr / hyper[5];
+  let inverse_correction = 1.0 / sqrt(hyper[6]);
+  let first = (group.y * groups.x + group.x) * GROUP * PER_INVOCATION + local.x;
+  for (var e = 0u; e < PER_INVOCATION; e++) {
+    let i = first + e * GROUP;
+    if (i < params.count) {
+      let gradient = g[i] * clip;
+      let first_moment = fma(hyper[1], gradient - m[i], m[i]);
+      let second_moment = fma(hyper[2], v[i], hyper[3] * gradient * gradient);
+      let decayed = p[i] * (1.0 - lr * params.weight_decay);
+      m[i] = first_moment;
+      v[i] = second_moment;
+      p[i] = decayed - step_size * first_moment / fma(sqrt(second_moment), inverse_correction, hyper[4]);
+    }
+  }
+}

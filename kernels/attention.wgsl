@@ -1,0 +1,326 @@
+// y[i] = sum_j p[i, j] v[j],  p[i, j] = exp(scale * q[i] . k[j] - lse[i]),  per batch row and head
+//
+// One online softmax (Milakov and Gimelshein 2018), so a time x time matrix never exists: the forward pass keeps one
+// log-sum-exp a row, the backward passes recompute p from it (Dao et al. 2022, algorithm 4):
+//   dv[j] = sum_i p[i, j] dy[i];  ds[i, j] = p[i, j] (dy[i] . v[j] - delta[i]);  delta[i] = dy[i] . y[i]
+//   dq[i] = scale * sum_j ds[i, j] k[j];  dk[j] = scale * sum_i ds[i, j] q[i]
+// With dropout, p is dropped after the softmax: y and dv take the dropped p, ds the dropped dy . v.
+//
+// Shapes: q, y [batch, time, heads * HEAD]; k, v [batch, time, kv_heads * HEAD]; each read at a row stride and an
+// offset, so that a fused q|k|v projection is read in place; mask [batch, time] (0 hides a key); lse, delta
+// [batch, heads, time]. Head h reads key-value head h * kv_heads / heads.
+// Threads: one invocation a query row (`forward`, `delta`, `grad_q`) or a key row (the others); a workgroup stays within
+// one batch row and head, so its rows of k and v, or of q and dy, are the same for all its invocations.
+// Range: a hidden key scores -3e38 and so weighs 0; a row whose keys are all hidden weighs them alike.
+// Limits: HEAD up to 256.
+
+const HEAD: u32 = 8u;
+const GROUP: u32 = 32u;
+const HIDDEN_SCORE: f32 = -3.0e38;
+
+struct Params {
+  batch: u32,
+  batch0: u32,
+  time: u32,
+  heads: u32,
+  kv_heads: u32,
+  q_row: u32,
+  q_offset: u32,
+  k_row: u32,
+  k_offset: u32,
+  v_row: u32,
+  v_offset: u32,
+  causal: u32,
+  scale: f32,
+  salt: u32,
+  keep_threshold: u32,
+  keep_scale: f32,
+  dropping: u32,
+}
+
+@group(0) @binding(0) var<storage, read> q: array<f32>;
+@group(0) @binding(1) var<storage, read> k: array<f32>;
+@group(0) @binding(2) var<storage, read> v: array<f32>;
+@group(0) @binding(3) var<storage, read> mask: array<i32>;
+@group(0) @binding(4) var<storage, read> seed: array<u32>;
+@group(0) @binding(5) var<storage, read_write> y: array<f32>;
+@group(0) @binding(6) var<storage, read_write> lse: array<f32>;
+@group(0) @binding(7) var<storage, read> dy: array<f32>;
+@group(0) @binding(8) var<storage, read_write> delta: array<f32>;
+@group(0) @binding(9) var<storage, read_write> dq: array<f32>;
+@group(0) @binding(10) var<storage, read_write> dk: array<f32>;
+@group(0) @binding(11) var<storage, read_write> dv: array<f32>;
+@group(0) @binding(12) var<uniform> params: Params;
+
+alias Head = array<f32, HEAD>;
+
+// One row of one head: which batch row (within this launch), head and time this invocation works on.
+struct Place {
+  batch: u32,
+  head: u32,
+  time: u32,
+}
+
+fn place(heads: u32, group: vec3u, groups: vec3u, local: vec3u) -> Place {
+  let blocks = (params.time + GROUP - 1u) / GROUP;
+  let index = group.y * groups.x + group.x;
+  let row = index / blocks;
+  return Place(row / heads, row % heads, (index % blocks) * GROUP + local.x);
+}
+
+fn q_index(batch: u32, head: u32, time: u32) -> u32 {
+  return (batch * params.time + time) * params.q_row + params.q_offset + head * HEAD;
+}
+
+fn k_index(batch: u32, head: u32, time: u32) -> u32 {
+  return (batch * params.time + time) * params.k_row + params.k_offset + head * HEAD;
+}
+
+fn v_index(batch: u32, head: u32, time: u32) -> u32 {
+  return (batch * params.time + time) * params.v_row + params.v_offset + head * HEAD;
+}
+
+fn y_index(batch: u32, head: u32, time: u32) -> u32 {
+  return ((batch * params.time + time) * params.heads + head) * HEAD;
+}
+
+fn row_index(batch: u32, head: u32, time: u32) -> u32 {
+  return (batch * params.heads + head) * params.time + time;
+}
+
+// pcg3d of Jarzynski and Olano (2020), first component; the element index counts [batch, heads, time, time].
+fn kept(batch: u32, head: u32, query: u32, key: u32) -> f32 {
+  if (params.dropping == 0u) {
+    return 1.0;
+  }
+  let index = (((params.batch0 + batch) * params.heads + head) * params.time + query) * params.time + key;
+  var r = vec3u(index, params.salt ^ seed[1], seed[0]) * 1664525u + 1013904223u;
+  r.x += r.y * r.z;
+  r.y += r.z * r.x;
+  r.z += r.x * r.y;
+  r ^= r >> vec3u(16u);
+  r.x += r.y * r.z;
+  return select(0.0, params.keep_scale, r.x < params.keep_threshold);
+}
+
+fn hidden(batch: u32, key: u32) -> bool {
+  return mask[batch * params.time + key] == 0;
+}
+
+@compute @workgroup_size(GROUP)
+fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  let at = place(params.heads, group, groups, local);
+  if (at.batch >= params.batch || at.time >= params.time) {
+    return;
+  }
+  let kv_head = at.head * params.kv_heads / params.heads;
+  let own = q_index(at.batch, at.head, at.time);
+  var query: Head;
+  var sum_v: Head;
+  for (var c = 0u; c < HEAD; c++) {
+    query[c] = q[own + c];
+  }
+  var largest = -3.4e38;
+  var total = 0.0;
+  let end = select(params.time, at.time + 1u, params.causal != 0u);
+  for (var j = 0u; j < end; j++) {
+    let key = k_index(at.batch, kv_head, j);
+    let value = v_index(at.batch, kv_head, j);
+    var score = 0.0;
+    for (var c = 0u; c < HEAD; c++) {
+      score = fma(query[c], k[key + c], score);
+    }
+    score = select(score * params.scale, HIDDEN_SCORE, hidden(at.batch, j));
+    let new_largest = max(largest, score);
+    let shrink = exp(largest - new_largest);
+    let weight = exp(score - new_largest);
+    let dropped = weight * kept(at.batch, at.head, at.time, j);
+    total = total * shrink + weight;
+    for (var c = 0u; c < HEAD; c++) {
+      sum_v[c] = fma(dropped, v[value + c], sum_v[c] * shrink);
+    }
+    largest = new_largest;
+  }
+  let out = y_index(at.batch, at.head, at.time);
+  for (var c = 0u; c < HEAD; c++) {
+    y[out + c] = sum_v[c] / total;
+  }
+  lse[row_index(at.batch, at.head, at.time)] = largest + log(total);
+}
+
+@compute @workgroup_size(GROUP)
+fn temp_delta(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  let at = place(params.heads, group, groups, local);
+  if (at.batch >= params.batch || at.time >= params.time) {
+    return;
+  }
+  let own = y_index(at.batch, at.head, at.time);
+  var sum = 0.0;
+  for (var c = 0u; c < HEAD; c++) {
+    sum = fma(dy[own + c], y[own + c], sum);
+  }
+  delta[row_index(at.batch, at.head, at.time)] = sum;
+}
+
+@compute @workgroup_size(GROUP)
+fn grad_q(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  let at = place(params.heads, group, groups, local);
+  if (at.batch >= params.batch || at.time >= params.time) {
+    return;
+  }
+  let kv_head = at.head * params.kv_heads / params.heads;
+  let own = q_index(at.batch, at.head, at.time);
+  let out = y_index(at.batch, at.head, at.time);
+  let row = row_index(at.batch, at.head, at.time);
+  var query: Head;
+  var gradient: Head;
+  var sum: Head;
+  for (var c = 0u; c < HEAD; c++) {
+    query[c] = q[own + c];
+    gradient[c] = dy[out + c];
+  }
+  let end = select(params.time, at.time + 1u, params.causal != 0u);
+  for (var j = 0u; j < end; j++) {
+    let key = k_index(at.batch, kv_head, j);
+    let value = v_index(at.batch, kv_head, j);
+    var score = 0.0;
+    var dp = 0.0;
+    for (var c = 0u; c < HEAD; c++) {
+      score = fma(query[c], k[key + c], score);
+      dp = fma(gradient[c], v[value + c], dp);
+    }
+    score = select(score * params.scale, HIDDEN_SCORE, hidden(at.batch, j));
+    let ds = exp(score - lse[row]) * (dp * kept(at.batch, at.head, at.time, j) - delta[row]);
+    for (var c = 0u; c < HEAD; c++) {
+      sum[c] = fma(ds, k[key + c], sum[c]);
+    }
+  }
+  for (var c = 0u; c < HEAD; c++) {
+    dq[own + c] = sum[c] * params.scale;
+  }
+}
+
+// The sums over queries that belong to one key row.
+struct KeySums {
+  dk: Head,
+  dv: Head,
+}
+
+fn key_sums(at: Place) -> KeySums {
+  let key_row = k_index(at.batch, at.head, at.time);
+  let value_row = v_index(at.batch, at.head, at.time);
+  var key: Head;
+  var value: Head;
+  var sums: KeySums;
+  for (var c = 0u; c < HEAD; c++) {
+    key[c] = k[key_row + c];
+    value[c] = v[value_row + c];
+  }
+  let is_hidden = hidden(at.batch, at.time);
+  let shared_by = params.heads / params.kv_heads;
+  for (var g = 0u; g < shared_by; g++) {
+    let head = at.head * shared_by + g;
+    for (var i = select(0u, at.time, params.causal != 0u); i < params.time; i++) {
+      let query = q_index(at.batch, head, i);
+      let out = y_index(at.batch, head, i);
+      let row = row_index(at.batch, head, i);
+      var score = 0.0;
+      var dp = 0.0;
+      for (var c = 0u; c < HEAD; c++) {
+        score = fma(key[c], q[query + c], score);
+        dp = fma(value[c], dy[out + c], dp);
+      }
+      score = select(score * params.scale, HIDDEN_SCORE, is_hidden);
+      let p = exp(score - lse[row]);
+      let keep = kept(at.batch, head, i, at.time);
+      let dropped = p * keep;
+      let ds = p * (dp * keep - delta[row]);
+      for (var c = 0u; c < HEAD; c++) {
+        sums.dk[c] = fma(ds, q[query + c], sums.dk[c]);
+        sums.dv[c] = fma(dropped, dy[out + c], sums.dv[c]);
+      }
+    }
+  }
+  return sums;
+}
+
+@compute @workgroup_size(GROUP)
+fn grad_k_v(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  let at = place(params.kv_heads, group, groups, local);
+  if (at.batch >= params.batch || at.time >= params.time) {
+    return;
+  }
+  let sums = key_sums(at);
+  let key_row = k_index(at.batch, at.head, at.time);
+  let value_row = v_index(at.batch, at.head, at.time);
+  for (var c = 0u; c < HEAD; c++) {
+    dk[key_row + c] = sums.dk[c] * params.scale;
+    dv[value_row + c] = sums.dv[c];
+  }
+}
+
+// The same into one fused q|k|v gradient, which WebGPU lets us bind for writing only once.
+@compute @workgroup_size(GROUP)
+fn grad_k_v_fused(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  let at = place(params.kv_heads, group, groups, local);
+  if (at.batch >= params.batch || at.time >= params.time) {
+    return;
+  }
+  let sums = key_sums(at);
+  let key_row = k_index(at.batch, at.head, at.time);
+  let value_row = v_index(at.batch, at.head, at.time);
+  for (var c = 0u; c < HEAD; c++) {
+    dk[key_row + c] = sums.dk[c] * params.scale;
+    dk[value_row + c] = sums.dv[c];
+  }
+}
+
+@compute @workgroup_size(GROUP)
+fn grad_k(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  let at = place(params.kv_heads, group, groups, local);
+  if (at.batch >= params.batch || at.time >= params.time) {
+    return;
+  }
+  let sums = key_sums(at);
+  let key_row = k_index(at.batch, at.head, at.time);
+  for (var c = 0u; c < HEAD; c++) {
+    dk[key_row + c] = sums.dk[c] * params.scale;
+  }
+}
+
+// dv alone reads neither v nor delta: where keys are frozen and nothing lies below, they need not be kept.
+@compute @workgroup_size(GROUP)
+fn grad_v(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  let at = place(params.kv_heads, group, groups, local);
+  if (at.batch >= params.batch || at.time >= params.time) {
+    return;
+  }
+  let key_row = k_index(at.batch, at.head, at.time);
+  let value_row = v_index(at.batch, at.head, at.time);
+  var key: Head;
+  var sum: Head;
+  for (var c = 0u; c < HEAD; c++) {
+    key[c] = k[key_row + c];
+  }
+  let is_hidden = hidden(at.batch, at.time);
+  let shared_by = params.heads / params.kv_heads;
+  for (var g = 0u; g < shared_by; g++) {
+    let head = at.head * shared_by + g;
+    for (var i = select(0u, at.time, params.causal != 0u); i < params.time; i++) {
+      let query = q_index(at.batch, head, i);
+      let out = y_index(at.batch, head, i);
+      var score = 0.0;
+      for (var c = 0u; c < HEAD; c++) {
+        score = fma(key[c], q[query + c], score);
+      }
+      score = select(score * params.scale, HIDDEN_SCORE, is_hidden);
+      let dropped = exp(score - lse[row_index(at.batch, head, i)]) * kept(at.batch, head, i, at.time);
+      for (var c = 0u; c < HEAD; c++) {
+        sum[c] = fma(dropped, dy[out + c], sum[c]);
+      }
+    }
+  }
+  for (var c = 0u; c < HEAD; c++) {
+    dv[value_row + c] = sum[c];
+  }
+}

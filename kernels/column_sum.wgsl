@@ -1,0 +1,30 @@
+// total[j] (+)= sum_i x[i, j]: the gradient of whatever is broadcast over rows (a bias).
+//
+// Shapes: x [rows, columns], total [columns]. Threads: one invocation a column; neighbours read neighbouring addresses.
+// Range: f32, summed in order of i. Limits: rows * columns below 2^32.
+
+struct Params {
+  rows: u32,
+  columns: u32,
+  accumulate: u32,
+}
+
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read_write> total: array<f32>;
+@group(0) @binding(2) var<uniform> params: Params;
+
+@compute @workgroup_size(64)
+fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  let column = (group.y * groups.x + group.x) * 64u + local.x;
+  if (column >= params.columns) {
+    return;
+  }
+  var sum = 0.0;
+  for (var i = 0u; i < params.rows; i++) {
+    sum += x[i * params.columns + column];
+  }
+  if (params.accumulate != 0u) {
+    sum += total[column];
+  }
+  total[column] = sum;
+}

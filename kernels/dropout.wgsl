@@ -1,0 +1,94 @@
+// y[i] = x[i] kept(i),  kept(i) = 1 / (1 - probability) where the random bits of (seed, salt, i) are below a threshold,
+// 0 elsewhere;  dx[i] = dy[i] kept(i)
+//
+// No mask is stored: the gradient makes the same bits again. `first` is the index, in the whole tensor, of the first
+// element that this launch binds, so that a split tensor has the same mask.
+//
+// Shapes: x, y, dy, dx [count], seed [2]. Threads: one invocation handles PER_INVOCATION elements, a workgroup's width
+// apart. Range: any x; a dropped infinity or NaN is 0. Limits: element indices wrap at 2^32.
+
+const GROUP: u32 = 64u;
+const PER_INVOCATION: u32 = 4u;
+
+struct Params {
+  count: u32,
+  first: u32,
+  salt: u32,
+  keep_threshold: u32,
+  keep_scale: f32,
+  accumulate: u32,
+}
+
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read> seed: array<u32>;
+@group(0) @binding(2) var<storage, read_write> y: array<f32>;
+@group(0) @binding(3) var<storage, read> dy: array<f32>;
+@group(0) @binding(4) var<storage, read_write> dx: array<f32>;
+@group(0) @binding(5) var<uniform> params: Params;
+
+// pcg3d of Jarzynski and Olano (2020), first component.
+fn random_bits(index: u32) -> u32 {
+  var v = vec3u(index, params.salt ^ seed[1], seed[0]) * 1664525u + 1013904223u;
+  v.x += v.y * v.z;
+  v.y += v.z * v.x;
+  v.z += v.x * v.y;
+  v ^= v >> vec3u(16u);
+  v.x += v.y * v.z;
+  return v.x;
+}
+
+fn dropped(value: f32, i: u32) -> f32 {
+  return select(0.0, value * params.keep_scale, random_bits(params.first + i) < params.keep_threshold);
+}
+
+fn first_element(group: vec3u, groups: vec3u, local: vec3u) -> u32 {
+  return (group.y * groups.x + group.x) * GROUP * PER_INVOCATION + local.x;
+}
+
+@compute @workgroup_size(GROUP)
+fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  let first = first_element(group, groups, local);
+  for (var e = 0u; e < PER_INVOCATION; e++) {
+    let i = first + e * GROUP;
+    if (i < params.count) {
+      y[i] = dropped(x[i], i);
+    }
+  }
+}
+
+@compute @workgroup_size(GROUP)
+fn forward_in_place(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  let first = first_element(group, groups, local);
+  for (var e = 0u; e < PER_INVOCATION; e++) {
+    let i = first + e * GROUP;
+    if (i < params.count) {
+      y[i] = dropped(y[i], i);
+    }
+  }
+}
+
+@compute @workgroup_size(GROUP)
+fn grad_x(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  let first = first_element(group, groups, local);
+  for (var e = 0u; e < PER_INVOCATION; e++) {
+    let i = first + e * GROUP;
+    if (i < params.count) {
+      var gradient = dropped(dy[i], i);
+      if (params.accumulate != 0u) {
+        gradient += dx[i];
+      }
+      dx[i] = gradient;
+    }
+  }
+}
+
+@compute @workgroup_size(GROUP)
+fn grad_x_in_place(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  let first = first_element(group, groups, local);
+  for (var e = 0u; e < PER_INVOCATION; e++) {
+    let i = first + e * GROUP;
+    if (i < params.count) {
+      dx[i] = dropped(dx[i], i);
+    }
+  }
+}

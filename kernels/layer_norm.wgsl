@@ -1,0 +1,270 @@
+// y = xhat weight + bias,  xhat = (x - mean) rstd,  rstd = 1 / sqrt(variance + eps), per row; variance is the biased one,
+// of values centred before they are squared (two passes: no cancellation)
+//   g = dy weight;  dx = rstd (g - mean(g) - xhat mean(g xhat));  dweight = sum_rows dy xhat;  dbias = column_sum(dy)
+//
+// Entries `..._from_y` recover xhat = (y - bias) / weight, so that only y is kept, which the next layer keeps anyway; they
+// need weights away from zero. Entries `..._from_x` take xhat from x and from `statistics` (mean and rstd of each row),
+// which `temp_statistics` computes again.
+//
+// Shapes: x, y, dy, dx [rows, columns], weight, bias [columns], rstd [rows], statistics [rows, 2],
+// partials [chunks, columns]: sums over CHUNK_ROWS rows, added up by column_sum.wgsl, both in a fixed order.
+// Threads: a workgroup a row, strided over columns; in `temp_partials...` one invocation a chunk and column.
+// Range: f32 statistics; eps may be as small as 1e-12. Limits: rows * columns of one launch below 2^31; partials fit one
+// binding.
+
+const GROUP: u32 = 64u;
+const BRANCH: u32 = 8u;
+const CHUNK_ROWS: u32 = 32u;
+
+struct Params {
+  rows: u32,
+  columns: u32,
+  eps: f32,
+  accumulate: u32,
+  chunk0: u32,
+}
+
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read> weight: array<f32>;
+@group(0) @binding(2) var<storage, read> bias: array<f32>;
+@group(0) @binding(3) var<storage, read_write> y: array<f32>;
+@group(0) @binding(4) var<storage, read_write> rstd: array<f32>;
+@group(0) @binding(5) var<storage, read_write> statistics: array<f32>;
+@group(0) @binding(6) var<storage, read> dy: array<f32>;
+@group(0) @binding(7) var<storage, read_write> dx: array<f32>;
+@group(0) @binding(8) var<storage, read_write> partials: array<f32>;
+@group(0) @binding(9) var<uniform> params: Params;
+
+var<workgroup> lanes: array<vec2f, GROUP>;
+var<workgroup> branches: array<vec2f, BRANCH>;
+
+// Sums over the workgroup, in a fixed order: eight lanes at a time, then the eight sums. Two barriers, not one a
+// halving, since a barrier is dear on a CPU.
+fn group_sums(own: vec2f, lane: u32) -> vec2f {
+  lanes[lane] = own;
+  workgroupBarrier();
+  if (lane < BRANCH) {
+    var branch = lanes[lane * BRANCH];
+    for (var i = 1u; i < BRANCH; i++) {
+      branch += lanes[lane * BRANCH + i];
+    }
+    branches[lane] = branch;
+  }
+  workgroupBarrier();
+  var sum = branches[0];
+  for (var i = 1u; i < BRANCH; i++) {
+    sum += branches[i];
+  }
+  return sum;
+}
+
+fn group_mean(own: f32, lane: u32) -> f32 {
+  return group_sums(vec2f(own, 0.0), lane).x / f32(params.columns);
+}
+
+fn inverse_deviation(variance: f32) -> f32 {
+  return 1.0 / sqrt(variance + params.eps);
+}
+
+@compute @workgroup_size(GROUP)
+fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  let row = group.y * groups.x + group.x;
+  if (row >= params.rows) {
+    return;
+  }
+  let first = row * params.columns;
+  var sum = 0.0;
+  for (var j = local.x; j < params.columns; j += GROUP) {
+    sum += x[first + j];
+  }
+  let mean = group_mean(sum, local.x);
+  var squares = 0.0;
+  for (var j = local.x; j < params.columns; j += GROUP) {
+    let centred = x[first + j] - mean;
+    squares = fma(centred, centred, squares);
+  }
+  let inverse = inverse_deviation(group_mean(squares, local.x));
+  for (var j = local.x; j < params.columns; j += GROUP) {
+    y[first + j] = fma((x[first + j] - mean) * inverse, weight[j], bias[j]);
+  }
+  if (local.x == 0u) {
+    rstd[row] = inverse;
+  }
+}
+
+@compute @workgroup_size(GROUP)
+fn forward_in_place(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  let row = group.y * groups.x + group.x;
+  if (row >= params.rows) {
+    return;
+  }
+  let first = row * params.columns;
+  var sum = 0.0;
+  for (var j = local.x; j < params.columns; j += GROUP) {
+    sum += y[first + j];
+  }
+  let mean = group_mean(sum, local.x);
+  var squares = 0.0;
+  for (var j = local.x; j < params.columns; j += GROUP) {
+    let centred = y[first + j] - mean;
+    squares = fma(centred, centred, squares);
+  }
+  let inverse = inverse_deviation(group_mean(squares, local.x));
+  for (var j = local.x; j < params.columns; j += GROUP) {
+    y[first + j] = fma((y[first + j] - mean) * inverse, weight[j], bias[j]);
+  }
+  if (local.x == 0u) {
+    rstd[row] = inverse;
+  }
+}
+
+@compute @workgroup_size(GROUP)
+fn temp_statistics(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  let row = group.y * groups.x + group.x;
+  if (row >= params.rows) {
+    return;
+  }
+  let first = row * params.columns;
+  var sum = 0.0;
+  for (var j = local.x; j < params.columns; j += GROUP) {
+    sum += x[first + j];
+  }
+  let mean = group_mean(sum, local.x);
+  var squares = 0.0;
+  for (var j = local.x; j < params.columns; j += GROUP) {
+    let centred = x[first + j] - mean;
+    squares = fma(centred, centred, squares);
+  }
+  let inverse = inverse_deviation(group_mean(squares, local.x));
+  if (local.x == 0u) {
+    statistics[2u * row] = mean;
+    statistics[2u * row + 1u] = inverse;
+  }
+}
+
+fn store_gradient(index: u32, gradient: f32) {
+  if (params.accumulate != 0u) {
+    dx[index] += gradient;
+  } else {
+    dx[index] = gradient;
+  }
+}
+
+@compute @workgroup_size(GROUP)
+fn grad_x_from_y(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  let row = group.y * groups.x + group.x;
+  if (row >= params.rows) {
+    return;
+  }
+  let first = row * params.columns;
+  var own = vec2f();
+  for (var j = local.x; j < params.columns; j += GROUP) {
+    let gradient = dy[first + j];
+    own += vec2f(gradient * weight[j], gradient * (y[first + j] - bias[j]));
+  }
+  let means = group_sums(own, local.x) / f32(params.columns);
+  for (var j = local.x; j < params.columns; j += GROUP) {
+    let xhat = (y[first + j] - bias[j]) / weight[j];
+    store_gradient(first + j, rstd[row] * (dy[first + j] * weight[j] - means.x - xhat * means.y));
+  }
+}
+
+@compute @workgroup_size(GROUP)
+fn grad_x_from_y_in_place(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  let row = group.y * groups.x + group.x;
+  if (row >= params.rows) {
+    return;
+  }
+  let first = row * params.columns;
+  var own = vec2f();
+  for (var j = local.x; j < params.columns; j += GROUP) {
+    let gradient = dx[first + j];
+    own += vec2f(gradient * weight[j], gradient * (y[first + j] - bias[j]));
+  }
+  let means = group_sums(own, local.x) / f32(params.columns);
+  for (var j = local.x; j < params.columns; j += GROUP) {
+    let xhat = (y[first + j] - bias[j]) / weight[j];
+    dx[first + j] = rstd[row] * (dx[first + j] * weight[j] - means.x - xhat * means.y);
+  }
+}
+
+@compute @workgroup_size(GROUP)
+fn grad_x_from_x(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  let row = group.y * groups.x + group.x;
+  if (row >= params.rows) {
+    return;
+  }
+  let first = row * params.columns;
+  let mean = statistics[2u * row];
+  let inverse = statistics[2u * row + 1u];
+  var own = vec2f();
+  for (var j = local.x; j < params.columns; j += GROUP) {
+    let gradient = dy[first + j] * weight[j];
+    own += vec2f(gradient, gradient * (x[first + j] - mean) * inverse);
+  }
+  let means = group_sums(own, local.x) / f32(params.columns);
+  for (var j = local.x; j < params.columns; j += GROUP) {
+    let xhat = (x[first + j] - mean) * inverse;
+    store_gradient(first + j, inverse * (dy[first + j] * weight[j] - means.x - xhat * means.y));
+  }
+}
+
+@compute @workgroup_size(GROUP)
+fn grad_x_from_x_in_place(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  let row = group.y * groups.x + group.x;
+  if (row >= params.rows) {
+    return;
+  }
+  let first = row * params.columns;
+  let mean = statistics[2u * row];
+  let inverse = statistics[2u * row + 1u];
+  var own = vec2f();
+  for (var j = local.x; j < params.columns; j += GROUP) {
+    let gradient = dx[first + j] * weight[j];
+    own += vec2f(gradient, gradient * (x[first + j] - mean) * inverse);
+  }
+  let means = group_sums(own, local.x) / f32(params.columns);
+  for (var j = local.x; j < params.columns; j += GROUP) {
+    let xhat = (x[first + j] - mean) * inverse;
+    dx[first + j] = inverse * (dx[first + j] * weight[j] - means.x - xhat * means.y);
+  }
+}
+
+struct Place {
+  chunk: u32,
+  column: u32,
+}
+
+fn chunk_place(group: vec3u, groups: vec3u, local: vec3u) -> Place {
+  let across = (params.columns + GROUP - 1u) / GROUP;
+  let index = group.y * groups.x + group.x;
+  return Place(index / across, (index % across) * GROUP + local.x);
+}
+
+@compute @workgroup_size(GROUP)
+fn temp_partials_from_y(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  let at = chunk_place(group, groups, local);
+  if (at.chunk * CHUNK_ROWS >= params.rows || at.column >= params.columns) {
+    return;
+  }
+  var sum = 0.0;
+  for (var i = at.chunk * CHUNK_ROWS; i < min(params.rows, (at.chunk + 1u) * CHUNK_ROWS); i++) {
+    let index = i * params.columns + at.column;
+    sum = fma(dy[index], y[index] - bias[at.column], sum);
+  }
+  partials[(params.chunk0 + at.chunk) * params.columns + at.column] = sum / weight[at.column];
+}
+
+@compute @workgroup_size(GROUP)
+fn temp_partials_from_x(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  let at = chunk_place(group, groups, local);
+  if (at.chunk * CHUNK_ROWS >= params.rows || at.column >= params.columns) {
+    return;
+  }
+  var sum = 0.0;
+  for (var i = at.chunk * CHUNK_ROWS; i < min(params.rows, (at.chunk + 1u) * CHUNK_ROWS); i++) {
+    let index = i * params.columns + at.column;
+    sum = fma(dy[index], (x[index] - statistics[2u * i]) * statistics[2u * i + 1u], sum);
+  }
+  partials[(params.chunk0 + at.chunk) * params.columns + at.column] = sum;
+}

@@ -1,0 +1,84 @@
+// loss (+)= normalizer * sum over rows i with mask[i] != 0 of (prediction[i] - targets[i])^2
+//   dprediction[i] = 2 dloss normalizer (prediction[i] - targets[i]) [mask[i] != 0]
+//
+// `normalizer` is 1 / (rows that count), given by the host so that micro-batches can share one mean.
+// Shapes: prediction, targets, mask, dprediction [rows], normalizer, loss, dloss [1]. Threads: one workgroup for `forward`
+// (strided, then a tree in shared memory), one invocation PER_INVOCATION rows for the gradient. Range: f32; a padding row
+// may hold anything. Limits: rows below 2^31.
+
+const GROUP: u32 = 64u;
+const BRANCH: u32 = 8u;
+const PER_INVOCATION: u32 = 4u;
+
+struct Params {
+  count: u32,
+  accumulate: u32,
+}
+
+@group(0) @binding(0) var<storage, read> prediction: array<f32>;
+@group(0) @binding(1) var<storage, read> targets: array<f32>;
+@group(0) @binding(2) var<storage, read> mask: array<i32>;
+@group(0) @binding(3) var<storage, read> normalizer: array<f32>;
+@group(0) @binding(4) var<storage, read_write> loss: array<f32>;
+@group(0) @binding(5) var<storage, read> dloss: array<f32>;
+@group(0) @binding(6) var<storage, read_write> dprediction: array<f32>;
+@group(0) @binding(7) var<uniform> params: Params;
+
+var<workgroup> lanes: array<f32, GROUP>;
+var<workgroup> branches: array<f32, BRANCH>;
+
+// Sums over the workgroup, in a fixed order: eight lanes at a time, then the eight sums. Two barriers, not one a
+// halving, since a barrier is dear on a CPU.
+fn group_sum(own: f32, lane: u32) -> f32 {
+  lanes[lane] = own;
+  workgroupBarrier();
+  if (lane < BRANCH) {
+    var branch = lanes[lane * BRANCH];
+    for (var i = 1u; i < BRANCH; i++) {
+      branch += lanes[lane * BRANCH + i];
+    }
+    branches[lane] = branch;
+  }
+  workgroupBarrier();
+  var sum = branches[0];
+  for (var i = 1u; i < BRANCH; i++) {
+    sum += branches[i];
+  }
+  return sum;
+}
+
+@compute @workgroup_size(GROUP)
+fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  var own = 0.0;
+  for (var i = local.x; i < params.count; i += GROUP) {
+    if (mask[i] != 0) {
+      let difference = prediction[i] - targets[i];
+      own = fma(difference, difference, own);
+    }
+  }
+  var total = normalizer[0] * group_sum(own, local.x);
+  if (local.x == 0u) {
+    if (params.accumulate != 0u) {
+      total += loss[0];
+    }
+    loss[0] = total;
+  }
+}
+
+@compute @workgroup_size(GROUP)
+fn grad_prediction(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  let first = (group.y * groups.x + group.x) * GROUP * PER_INVOCATION + local.x;
+  for (var e = 0u; e < PER_INVOCATION; e++) {
+    let i = first + e * GROUP;
+    if (i < params.count) {
+      var gradient = 0.0;
+      if (mask[i] != 0) {
+        gradient = 2.0 * dloss[0] * normalizer[0] * (prediction[i] - targets[i]);
+      }
+      if (params.accumulate != 0u) {
+        gradient += dprediction[i];
+      }
+      dprediction[i] = gradient;
+    }
+  }
+}

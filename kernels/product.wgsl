@@ -1,0 +1,274 @@
+// c[i, j] (+)= factor * sum_k a[i, k] b[k, j]  (+ bias[j])  (+ scale * sum_r z[i, r] l[r, j])
+//
+// `factor` acts in `plain` and `dropped_b` alone, which have neither bias nor low-rank term.
+// Shapes: a [m, k], b [k, n], c [m, n], z [m, rank], l [rank, n]; a, b, z and l are read through strides, so every
+// transposition is the same kernel. `bias` is indexed from `column0`, the first column of c that this launch writes.
+// The low-rank term is LoRA's (Hu et al. 2021, eq. 3): it costs `rank` more steps of the same loop.
+// `a_start` and `b_start` skip the part of a sum over k that an earlier launch took.
+// Dropout is recomputed from (seed, salt, element index): `product_dropped_a` drops elements of a, `product_dropped_b`
+// of b, `low_rank_dropped` of the low-rank term. Element indices are those of the whole, unsplit tensor.
+//
+// Threads: each invocation holds a TILE_M x TILE_N tile of c in registers and walks k; a workgroup covers
+// GROUP_Y * TILE_M rows by GROUP_X * TILE_N columns. No shared memory: neighbouring invocations read the same rows of a
+// through the cache. Range: f32 throughout, sums in order of k. Limits: m, n, k below 2^31.
+
+const TILE_M: u32 = 8u;
+const TILE_N: u32 = 8u;
+const GROUP_X: u32 = 8u;
+const GROUP_Y: u32 = 4u;
+
+struct Params {
+  m: u32,
+  n: u32,
+  k: u32,
+  a_start: u32,
+  a_row: u32,
+  a_column: u32,
+  b_start: u32,
+  b_row: u32,
+  b_column: u32,
+  c_row: u32,
+  column0: u32,
+  accumulate: u32,
+  rank: u32,
+  z_row: u32,
+  z_column: u32,
+  l_row: u32,
+  l_column: u32,
+  scale: f32,
+  factor: f32,
+  salt: u32,
+  keep_threshold: u32,
+  keep_scale: f32,
+  row0: u32,
+}
+
+@group(0) @binding(0) var<storage, read> a: array<f32>;
+@group(0) @binding(1) var<storage, read> b: array<f32>;
+@group(0) @binding(2) var<storage, read_write> c: array<f32>;
+@group(0) @binding(3) var<storage, read> bias: array<f32>;
+@group(0) @binding(4) var<storage, read> z: array<f32>;
+@group(0) @binding(5) var<storage, read> l: array<f32>;
+@group(0) @binding(6) var<storage, read> seed: array<u32>;
+@group(0) @binding(7) var<uniform> params: Params;
+
+alias Tile = array<array<f32, TILE_N>, TILE_M>;
+
+struct Origin {
+  row: u32,
+  column: u32,
+}
+
+fn origin(group: vec3u, groups: vec3u, local: vec3u) -> Origin {
+  let across = (params.n + GROUP_X * TILE_N - 1u) / (GROUP_X * TILE_N);
+  let index = group.y * groups.x + group.x;
+  return Origin(
+    ((index / across) * GROUP_Y + local.y) * TILE_M,
+    ((index % across) * GROUP_X + local.x) * TILE_N,
+  );
+}
+
+// Rows and columns past the edge repeat the last one; they are never written.
+fn clamped_rows(at: Origin) -> array<u32, TILE_M> {
+  var found: array<u32, TILE_M>;
+  for (var i = 0u; i < TILE_M; i++) {
+    found[i] = min(at.row + i, params.m - 1u);
+  }
+  return found;
+}
+
+fn clamped_columns(at: Origin) -> array<u32, TILE_N> {
+  var found: array<u32, TILE_N>;
+  for (var j = 0u; j < TILE_N; j++) {
+    found[j] = min(at.column + j, params.n - 1u);
+  }
+  return found;
+}
+
+// pcg3d of Jarzynski and Olano (2020), first component.
+fn random_bits(index: u32) -> u32 {
+  var v = vec3u(index, params.salt ^ seed[1], seed[0]) * 1664525u + 1013904223u;
+  v.x += v.y * v.z;
+  v.y += v.z * v.x;
+  v.z += v.x * v.y;
+  v ^= v >> vec3u(16u);
+  v.x += v.y * v.z;
+  return v.x;
+}
+
+fn kept(index: u32) -> f32 {
+  return select(0.0, params.keep_scale, random_bits(index) < params.keep_threshold);
+}
+
+fn product(at: Origin, tile: ptr<function, Tile>) {
+  let row = clamped_rows(at);
+  let column = clamped_columns(at);
+  for (var k = 0u; k < params.k; k++) {
+    var right: array<f32, TILE_N>;
+    for (var j = 0u; j < TILE_N; j++) {
+      right[j] = b[params.b_start + k * params.b_row + column[j] * params.b_column];
+    }
+    for (var i = 0u; i < TILE_M; i++) {
+      let left = a[params.a_start + row[i] * params.a_row + k * params.a_column];
+      for (var j = 0u; j < TILE_N; j++) {
+        (*tile)[i][j] = fma(left, right[j], (*tile)[i][j]);
+      }
+    }
+  }
+}
+
+fn product_with_dropped_a(at: Origin, tile: ptr<function, Tile>) {
+  let row = clamped_rows(at);
+  let column = clamped_columns(at);
+  for (var k = 0u; k < params.k; k++) {
+    var right: array<f32, TILE_N>;
+    for (var j = 0u; j < TILE_N; j++) {
+      right[j] = b[params.b_start + k * params.b_row + column[j] * params.b_column];
+    }
+    for (var i = 0u; i < TILE_M; i++) {
+      let left = a[params.a_start + row[i] * params.a_row + k * params.a_column] * kept((params.row0 + row[i]) * params.k + k);
+      for (var j = 0u; j < TILE_N; j++) {
+        (*tile)[i][j] = fma(left, right[j], (*tile)[i][j]);
+      }
+    }
+  }
+}
+
+fn product_with_dropped_b(at: Origin, tile: ptr<function, Tile>) {
+  let row = clamped_rows(at);
+  let column = clamped_columns(at);
+  for (var k = 0u; k < params.k; k++) {
+    var right: array<f32, TILE_N>;
+    for (var j = 0u; j < TILE_N; j++) {
+      right[j] = b[params.b_start + k * params.b_row + column[j] * params.b_column] * kept((params.row0 + k) * params.n + column[j]);
+    }
+    for (var i = 0u; i < TILE_M; i++) {
+      let left = a[params.a_start + row[i] * params.a_row + k * params.a_column];
+      for (var j = 0u; j < TILE_N; j++) {
+        (*tile)[i][j] = fma(left, right[j], (*tile)[i][j]);
+      }
+    }
+  }
+}
+
+fn low_rank_term(at: Origin, tile: ptr<function, Tile>) {
+  let row = clamped_rows(at);
+  let column = clamped_columns(at);
+  for (var r = 0u; r < params.rank; r++) {
+    var right: array<f32, TILE_N>;
+    for (var j = 0u; j < TILE_N; j++) {
+      right[j] = params.scale * l[r * params.l_row + (params.column0 + column[j]) * params.l_column];
+    }
+    for (var i = 0u; i < TILE_M; i++) {
+      let left = z[row[i] * params.z_row + r * params.z_column];
+      for (var j = 0u; j < TILE_N; j++) {
+        (*tile)[i][j] = fma(left, right[j], (*tile)[i][j]);
+      }
+    }
+  }
+}
+
+fn drop_tile(at: Origin, tile: ptr<function, Tile>) {
+  for (var i = 0u; i < TILE_M; i++) {
+    for (var j = 0u; j < TILE_N; j++) {
+      (*tile)[i][j] *= kept((params.row0 + at.row + i) * params.c_row + params.column0 + at.column + j);
+    }
+  }
+}
+
+fn multiply(factor: f32, tile: ptr<function, Tile>) {
+  for (var i = 0u; i < TILE_M; i++) {
+    for (var j = 0u; j < TILE_N; j++) {
+      (*tile)[i][j] *= factor;
+    }
+  }
+}
+
+fn add_bias(at: Origin, tile: ptr<function, Tile>) {
+  let column = clamped_columns(at);
+  for (var j = 0u; j < TILE_N; j++) {
+    let value = bias[params.column0 + column[j]];
+    for (var i = 0u; i < TILE_M; i++) {
+      (*tile)[i][j] += value;
+    }
+  }
+}
+
+fn store(at: Origin, tile: ptr<function, Tile>) {
+  for (var i = 0u; i < TILE_M; i++) {
+    for (var j = 0u; j < TILE_N; j++) {
+      if (at.row + i < params.m && at.column + j < params.n) {
+        let index = (at.row + i) * params.c_row + params.column0 + at.column + j;
+        if (params.accumulate != 0u) {
+          c[index] += (*tile)[i][j];
+        } else {
+          c[index] = (*tile)[i][j];
+        }
+      }
+    }
+  }
+}
+
+@compute @workgroup_size(GROUP_X, GROUP_Y)
+fn plain(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  let at = origin(group, groups, local);
+  var tile: Tile;
+  product(at, &tile);
+  multiply(params.factor, &tile);
+  store(at, &tile);
+}
+
+@compute @workgroup_size(GROUP_X, GROUP_Y)
+fn with_bias(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  let at = origin(group, groups, local);
+  var tile: Tile;
+  product(at, &tile);
+  add_bias(at, &tile);
+  store(at, &tile);
+}
+
+@compute @workgroup_size(GROUP_X, GROUP_Y)
+fn low_rank(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  let at = origin(group, groups, local);
+  var tile: Tile;
+  low_rank_term(at, &tile);
+  product(at, &tile);
+  store(at, &tile);
+}
+
+@compute @workgroup_size(GROUP_X, GROUP_Y)
+fn low_rank_with_bias(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  let at = origin(group, groups, local);
+  var tile: Tile;
+  low_rank_term(at, &tile);
+  product(at, &tile);
+  add_bias(at, &tile);
+  store(at, &tile);
+}
+
+@compute @workgroup_size(GROUP_X, GROUP_Y)
+fn low_rank_dropped(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  let at = origin(group, groups, local);
+  var tile: Tile;
+  low_rank_term(at, &tile);
+  drop_tile(at, &tile);
+  product(at, &tile);
+  store(at, &tile);
+}
+
+@compute @workgroup_size(GROUP_X, GROUP_Y)
+fn dropped_a(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  let at = origin(group, groups, local);
+  var tile: Tile;
+  product_with_dropped_a(at, &tile);
+  store(at, &tile);
+}
+
+@compute @workgroup_size(GROUP_X, GROUP_Y)
+fn dropped_b(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  let at = origin(group, groups, local);
+  var tile: Tile;
+  product_with_dropped_b(at, &tile);
+  multiply(params.factor, &tile);
+  store(at, &tile);
+}

@@ -1,0 +1,93 @@
+// y = tanh(x);  dx = dy (1 - y^2)
+//
+// Not WGSL's tanh: that is NaN for |x| >= 89 on some drivers, and the standard allows it an error of 1e-5. Here
+// tanh |x| = (1 - e) / (1 + e), e = exp(-2 |x|), which cannot overflow, and an odd polynomial (minimax) below 0.6, where
+// 1 - e would lose digits: 2e-7 relative. NaN stays NaN.
+//
+// Shapes: x, y, dy, dx [count]. Threads: one invocation handles PER_INVOCATION elements, a workgroup's width apart.
+// Range: any x. Limits: count below 2^31.
+
+const GROUP: u32 = 64u;
+const PER_INVOCATION: u32 = 4u;
+
+const POLYNOMIAL_BELOW: f32 = 0.6;
+const ODD_3: f32 = -0.333333;
+const ODD_5: f32 = 0.13331959;
+const ODD_7: f32 = -0.053786684;
+const ODD_9: f32 = 0.02080538;
+const ODD_11: f32 = -0.005905861;
+
+struct Params {
+  count: u32,
+  accumulate: u32,
+}
+
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read_write> y: array<f32>;
+@group(0) @binding(2) var<storage, read> dy: array<f32>;
+@group(0) @binding(3) var<storage, read_write> dx: array<f32>;
+@group(0) @binding(4) var<uniform> params: Params;
+
+fn hyperbolic_tangent(v: f32) -> f32 {
+  let square = v * v;
+  var odd = fma(ODD_11, square, ODD_9);
+  odd = fma(odd, square, ODD_7);
+  odd = fma(odd, square, ODD_5);
+  odd = fma(odd, square, ODD_3);
+  let near_zero = fma(v * square, odd, v);
+  let small = exp(-2.0 * abs(v));
+  let size = (1.0 - small) / (1.0 + small);
+  return select(select(size, -size, v < 0.0), near_zero, abs(v) < POLYNOMIAL_BELOW);
+}
+
+fn first_element(group: vec3u, groups: vec3u, local: vec3u) -> u32 {
+  return (group.y * groups.x + group.x) * GROUP * PER_INVOCATION + local.x;
+}
+
+@compute @workgroup_size(GROUP)
+fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  let first = first_element(group, groups, local);
+  for (var e = 0u; e < PER_INVOCATION; e++) {
+    let i = first + e * GROUP;
+    if (i < params.count) {
+      y[i] = hyperbolic_tangent(x[i]);
+    }
+  }
+}
+
+@compute @workgroup_size(GROUP)
+fn forward_in_place(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  let first = first_element(group, groups, local);
+  for (var e = 0u; e < PER_INVOCATION; e++) {
+    let i = first + e * GROUP;
+    if (i < params.count) {
+      y[i] = hyperbolic_tangent(y[i]);
+    }
+  }
+}
+
+@compute @workgroup_size(GROUP)
+fn grad_x(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  let first = first_element(group, groups, local);
+  for (var e = 0u; e < PER_INVOCATION; e++) {
+    let i = first + e * GROUP;
+    if (i < params.count) {
+      var gradient = dy[i] * fma(-y[i], y[i], 1.0);
+      if (params.accumulate != 0u) {
+        gradient += dx[i];
+      }
+      dx[i] = gradient;
+    }
+  }
+}
+
+@compute @workgroup_size(GROUP)
+fn grad_x_in_place(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  let first = first_element(group, groups, local);
+  for (var e = 0u; e < PER_INVOCATION; e++) {
+    let i = first + e * GROUP;
+    if (i < params.count) {
+      dx[i] *= fma(-y[i], y[i], 1.0);
+    }
+  }
+}

@@ -1,0 +1,128 @@
+// @ts-check
+// All checks, the fast ones first; each is run and reported even where an earlier one failed.
+//
+//   npm test [-- ARGUMENTS OF VITEST]     e.g. npm test -- --project pure
+//
+// The last line on stdout is "N passed, N failed": the tests as vitest counts them, and each check below as one.
+import { spawn } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { delimiter, join } from "node:path";
+
+/** Each command is a program and its arguments; a name without a path is a program of node_modules. */
+const CHECKS = [
+  { name: "Vulkan drivers", command: ["node", "scripts/ensure-vulkan.mjs", "--all"] },
+  { name: "format", command: ["prettier", "--check", "--log-level", "warn", "."] },
+  { name: "lint", command: ["eslint", ".", "--max-warnings", "0"] },
+  { name: "types", command: ["tsc", "-p", "tsconfig.json"] },
+  { name: "types of the core without Node", command: ["tsc", "-p", "tsconfig.core.json"] },
+  { name: "build", command: ["tsup", "--silent"] },
+  { name: "package", command: ["publint", "--strict"] },
+  { name: "types of the package", command: ["attw", "--pack", ".", "--no-emoji"] },
+];
+
+const LIMIT_MINUTES = 20;
+
+/** @typedef {{ passed: number, failed: number, skipped: number }} Counts */
+
+/**
+ * Runs a command in a process group of its own, so that what hangs can be ended with all that it started.
+ * @param {string[]} command
+ * @param {"pipe" | "inherit"} output
+ * @returns {Promise<{ ok: boolean, text: string }>}
+ */
+function run(command, output) {
+  const [program = "", ...args] = command;
+  const env = { ...process.env, PATH: `${join("node_modules", ".bin")}${delimiter}${process.env.PATH ?? ""}` };
+  const child = spawn(program === "node" ? process.execPath : program, args, {
+    env,
+    stdio: ["ignore", output, output],
+    detached: true,
+  });
+  let text = "";
+  child.stdout?.on("data", (chunk) => (text += String(chunk)));
+  child.stderr?.on("data", (chunk) => (text += String(chunk)));
+  const stop = () => void (child.pid && process.kill(-child.pid, "SIGKILL"));
+  const interrupt = () => {
+    stop();
+    process.exit(130);
+  };
+  const limit = setTimeout(() => {
+    console.error(`"${program}" was stopped after ${LIMIT_MINUTES} minutes: something in it hangs.`);
+    stop();
+  }, LIMIT_MINUTES * 60_000);
+  process.once("SIGINT", interrupt).once("SIGTERM", interrupt);
+  return new Promise((resolve) => {
+    const end = (/** @type {{ ok: boolean, text: string }} */ result) => {
+      clearTimeout(limit);
+      process.off("SIGINT", interrupt).off("SIGTERM", interrupt);
+      resolve(result);
+    };
+    child.on("error", (error) => end({ ok: false, text: `${program}: ${error.message}` }));
+    child.on("close", (code) => end({ ok: code === 0, text }));
+  });
+}
+
+/** @returns {Promise<Counts>} */
+async function runChecks() {
+  const counts = { passed: 0, failed: 0, skipped: 0 };
+  for (const { name, command } of CHECKS) {
+    const start = Date.now();
+    const { ok, text } = await run(command, "pipe");
+    counts[ok ? "passed" : "failed"] += 1;
+    console.log(`${ok ? "ok    " : "FAILED"} ${name} (${((Date.now() - start) / 1000).toFixed(1)} s)`);
+    if (!ok) console.log(`       ${command.join(" ")}\n${text.trimEnd()}\n`);
+  }
+  return counts;
+}
+
+/** @returns {Promise<Counts>} */
+async function runTests() {
+  const folder = mkdtempSync(join(tmpdir(), "safetape-test-"));
+  const report = join(folder, "vitest.json");
+  const reporters = ["--reporter=default", "--reporter=json", `--outputFile.json=${report}`];
+  try {
+    const { ok } = await run(["vitest", "run", ...reporters, ...process.argv.slice(2)], "inherit");
+    return countTests(readReport(report), ok);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+/** @param {string} path */
+function readReport(path) {
+  try {
+    return JSON.parse(readFileSync(path, "utf8"));
+  } catch {
+    return { numPassedTests: 0, numFailedTests: 0, numPendingTests: 0, numTodoTests: 0, testResults: [] };
+  }
+}
+
+/**
+ * A file that cannot even be loaded has no tests, and a run can fail without a failing test (a missing driver, an error
+ * after the last test): each counts as one failure, so that the counts never look better than the run was.
+ * @param {{ numPassedTests: number, numFailedTests: number, numPendingTests: number, numTodoTests: number,
+ *   testResults: { status: string, assertionResults: { status: string }[] }[] }} report
+ * @param {boolean} ok
+ * @returns {Counts}
+ */
+function countTests(report, ok) {
+  const brokenFiles = report.testResults.filter(
+    ({ status, assertionResults }) =>
+      status === "failed" && !assertionResults.some((assertion) => assertion.status === "failed"),
+  );
+  const failed = report.numFailedTests + brokenFiles.length;
+  return {
+    passed: report.numPassedTests,
+    failed: ok ? failed : Math.max(failed, 1),
+    skipped: report.numPendingTests + report.numTodoTests,
+  };
+}
+
+const checks = await runChecks();
+const tests = await runTests();
+const failed = checks.failed + tests.failed;
+console.log(`checks: ${checks.passed} passed, ${checks.failed} failed`);
+console.log(`tests:  ${tests.passed} passed, ${tests.failed} failed, ${tests.skipped} skipped`);
+console.log(`${checks.passed + tests.passed} passed, ${failed} failed`);
+process.exitCode = failed === 0 ? 0 : 1;

@@ -1,0 +1,55 @@
+/**
+ * Every error of safetape is one line of fact (what was asked, what is allowed, with names and shapes) and one of
+ * remedy (the call or the limit that mends it). One class per kind of failure, so that callers can tell them apart.
+ */
+export class SafetapeError extends Error {
+  constructor(
+    readonly fact: string,
+    readonly remedy: string,
+    options?: ErrorOptions,
+  ) {
+    super(`${fact}\n${remedy}`, options);
+    this.name = new.target.name;
+  }
+}
+
+/** Shapes that do not fit an op, a tensor or a checkpoint. */
+export class ShapeError extends SafetapeError {}
+/** An element type where another is needed. */
+export class DtypeError extends SafetapeError {}
+/** A limit of the adapter that cannot be worked around. */
+export class LimitError extends SafetapeError {}
+/** A plan that needs more bytes than the caller allows. */
+export class MemoryBudgetError extends SafetapeError {
+  constructor(
+    fact: string,
+    remedy: string,
+    readonly neededBytes: number,
+    readonly budgetBytes: number,
+  ) {
+    super(fact, remedy);
+  }
+}
+/** No adapter, a lost device, or a device error that is no fault of the caller's. */
+export class DeviceError extends SafetapeError {}
+/** A kernel that does not compile or whose bindings do not match its declaration. */
+export class KernelError extends SafetapeError {}
+/** A file or directory that is missing, damaged, or not what it says it is. */
+export class FileFormatError extends SafetapeError {}
+/** Training data that cannot be used: empty files, bad lines, labels or ids out of range. */
+export class DataError extends SafetapeError {}
+/** A configuration that names something unknown: a model type, an activation, an adapter target, an option. */
+export class ConfigError extends SafetapeError {}
+/** Use of a tensor, trainer or engine after `dispose`. */
+export class DisposedError extends SafetapeError {}
+/** A loss or gradient that is not finite; the state of the last good step is kept. */
+export class NotFiniteError extends SafetapeError {
+  constructor(
+    fact: string,
+    remedy: string,
+    /** Index of the step whose loss was not finite, from 0. */
+    readonly step: number,
+  ) {
+    super(fact, remedy);
+  }
+}

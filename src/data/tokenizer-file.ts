@@ -1,0 +1,104 @@
+import * as v from "valibot";
+import { FileFormatError } from "../base/errors";
+import type { Directory } from "../io/directory";
+import { readJson } from "../io/json";
+
+export const TOKENIZER_FILE = "tokenizer.json";
+export const TOKENIZER_CONFIG_FILE = "tokenizer_config.json";
+
+const ID = v.pipe(v.number(), v.safeInteger(), v.minValue(0), v.maxValue(2 ** 31 - 1));
+const TOKEN = v.nullish(v.union([v.string(), v.looseObject({ content: v.string() })]));
+
+const TOKENIZER = v.looseObject({
+  normalizer: v.optional(v.unknown(), null),
+  pre_tokenizer: v.optional(v.unknown(), null),
+  post_processor: v.optional(v.unknown(), null),
+  decoder: v.optional(v.unknown(), null),
+  added_tokens: v.optional(v.array(v.looseObject({ id: ID, content: v.pipe(v.string(), v.minLength(1)) })), []),
+  model: v.looseObject({ type: v.optional(v.string()), vocab: v.unknown() }),
+});
+
+const CONFIG = v.looseObject({
+  model_max_length: v.nullish(v.number()),
+  pad_token: TOKEN,
+  unk_token: TOKEN,
+  cls_token: TOKEN,
+  sep_token: TOKEN,
+  mask_token: TOKEN,
+  bos_token: TOKEN,
+  eos_token: TOKEN,
+});
+
+export type TokenizerConfig = v.InferOutput<typeof CONFIG>;
+
+export interface TokenizerFiles {
+  readonly tokenizer: v.InferOutput<typeof TOKENIZER>;
+  readonly config: TokenizerConfig;
+  /** One more than the largest id. */
+  readonly vocabularySize: number;
+  /** False for RoBERTa's post-processor, which gives both texts of a pair the type 0; the library gives the second 1. */
+  readonly pairTypes: boolean;
+}
+
+/**
+ * Reads both files and checks what the tokenizer library takes on trust: ids, and numbers that it counts by. Throws
+ * FileFormatError naming the file and the key.
+ */
+export async function readTokenizerFiles(directory: Directory): Promise<TokenizerFiles> {
+  const tokenizer = await readJson(directory, TOKENIZER_FILE, TOKENIZER);
+  const hasConfig = (await directory.size(TOKENIZER_CONFIG_FILE)) !== undefined;
+  const config = hasConfig ? await readJson(directory, TOKENIZER_CONFIG_FILE, CONFIG) : {};
+  const where = `${TOKENIZER_FILE} in ${directory.name}`;
+  checkSteps(tokenizer.pre_tokenizer, where);
+  let largest = largestId(tokenizer.model.vocab, where);
+  for (const { id } of tokenizer.added_tokens) largest = Math.max(largest, id);
+  if (largest < 0) throw broken(`${where} has an empty vocabulary`);
+  return { tokenizer, config, vocabularySize: largest + 1, pairTypes: !hasRoberta(tokenizer.post_processor) };
+}
+
+/** The vocabulary is an object (token -> id) or, for unigram models, a list of [token, score]. */
+function largestId(vocabulary: unknown, where: string): number {
+  if (Array.isArray(vocabulary)) {
+    const bad = vocabulary.findIndex((entry) => !isScored(entry));
+    if (bad >= 0) throw broken(`${where}: entry ${bad} of the vocabulary is not a [token, score] pair`);
+    return vocabulary.length - 1;
+  }
+  if (vocabulary === null || typeof vocabulary !== "object") throw broken(`${where} has no vocabulary`);
+  let largest = -1;
+  for (const [token, id] of Object.entries(vocabulary)) {
+    if (!v.is(ID, id))
+      throw broken(`${where}: the id of ${JSON.stringify(token.slice(0, 60))} is no integer from 0 on`);
+    largest = Math.max(largest, id);
+  }
+  return largest;
+}
+
+function isScored(entry: unknown): boolean {
+  return Array.isArray(entry) && typeof entry[0] === "string" && typeof entry[1] === "number";
+}
+
+/** A FixedLength step counts by its length: by 0 it would never end. */
+function checkSteps(step: unknown, where: string): void {
+  const open = [step];
+  for (let next = open.pop(); next !== undefined; next = open.pop()) {
+    if (next === null || typeof next !== "object") continue;
+    const { type, length, pretokenizers } = next as { type?: unknown; length?: unknown; pretokenizers?: unknown };
+    if (type === "FixedLength" && !(Number.isSafeInteger(length) && (length as number) >= 1)) {
+      throw broken(`${where}: a FixedLength pre-tokenizer needs a length of at least 1`);
+    }
+    if (Array.isArray(pretokenizers)) open.push(...(pretokenizers as unknown[]));
+  }
+}
+
+function hasRoberta(step: unknown): boolean {
+  if (step === null || typeof step !== "object") return false;
+  const { type, processors } = step as { type?: unknown; processors?: unknown };
+  const inner = Array.isArray(processors) ? (processors as { type?: unknown }[]) : [];
+  return (
+    type === "RobertaProcessing" || inner.some((part) => (part as typeof part | null)?.type === "RobertaProcessing")
+  );
+}
+
+function broken(fact: string): FileFormatError {
+  return new FileFormatError(fact, "save the tokenizer again with the library that made it");
+}

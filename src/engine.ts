@@ -1,0 +1,52 @@
+import type { Shape } from "./base/shape";
+import { Device, openDevice } from "./gpu/device";
+import type { AdapterInfo } from "./gpu/device";
+import type { Ledger } from "./gpu/ledger";
+import type { Limits } from "./op/limits";
+import { Tensor } from "./tensor";
+import type { TensorData } from "./tensor";
+
+export interface EngineOptions {
+  /** Where to find an adapter: `navigator.gpu` in browsers, Dawn in Node, or your own. */
+  readonly gpu?: GPU;
+  /** Lowers the adapter's limits, for trying out what a smaller one does. */
+  readonly limits?: Partial<Limits>;
+}
+
+/** An open GPU: the owner of all memory that models and trainers use. */
+export class Engine {
+  constructor(readonly device: Device) {}
+
+  /** Which adapter it runs on. */
+  get info(): AdapterInfo {
+    return this.device.info;
+  }
+
+  /** Every GPU byte by lifetime, live and peak. */
+  get ledger(): Ledger {
+    return this.device.pool.ledger;
+  }
+
+  /** A tensor with these values. The caller disposes of it. */
+  tensor(data: TensorData, shape: Shape): Tensor {
+    return Tensor.from(this.device, data, shape);
+  }
+
+  /** Returns all memory and closes the device. */
+  dispose(): void {
+    this.device.close();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}
+
+/**
+ * Opens a GPU.
+ * @throws DeviceError when there is no adapter.
+ */
+export async function createEngine(options: EngineOptions = {}): Promise<Engine> {
+  const gpu = options.gpu ?? (globalThis.navigator as Navigator | undefined)?.gpu;
+  return new Engine(await openDevice(gpu as GPU, options.limits));
+}

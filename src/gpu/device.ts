@@ -1,0 +1,113 @@
+import { DeviceError } from "../base/errors";
+import type { Limits } from "../op/limits";
+import { Pipelines } from "./pipelines";
+import { Pool } from "./pool";
+
+/** What a report says about where it ran. */
+export interface AdapterInfo {
+  readonly vendor: string;
+  readonly architecture: string;
+  readonly device: string;
+  readonly description: string;
+  /** A software adapter such as llvmpipe or SwiftShader. */
+  readonly isSoftware: boolean;
+}
+
+/** An open device with its buffers and pipelines. */
+export class Device {
+  readonly pool: Pool;
+  readonly pipelines: Pipelines;
+  readonly limits: Limits;
+  #lost: GPUDeviceLostInfo | undefined;
+  #failure: string | undefined;
+  #isClosed = false;
+
+  constructor(
+    readonly handle: GPUDevice,
+    readonly info: AdapterInfo,
+    limits: Partial<Limits> = {},
+  ) {
+    this.pool = new Pool(handle);
+    this.pipelines = new Pipelines(handle);
+    this.limits = {
+      bindingBytes: Math.floor(handle.limits.maxStorageBufferBindingSize / 256) * 256,
+      offsetAlignment: handle.limits.minStorageBufferOffsetAlignment,
+      workgroupsPerDimension: handle.limits.maxComputeWorkgroupsPerDimension,
+      ...limits,
+    };
+    void handle.lost.then((info) => (this.#lost = info));
+    handle.onuncapturederror = (event) => {
+      event.preventDefault();
+      this.#failure ??= event.error.message;
+    };
+  }
+
+  /** @throws DeviceError when the device is lost, closed, or has refused a command. */
+  check(): void {
+    if (this.#isClosed) throw new DeviceError("This device is closed.", "Create a new engine with createEngine().");
+    if (this.#lost) {
+      throw new DeviceError(
+        `The device was lost (${this.#lost.reason}): ${this.#lost.message}`,
+        "Create a new engine and load the last saved adapter; if it happens again, use a smaller batch.",
+      );
+    }
+    const failure = this.#failure;
+    this.#failure = undefined;
+    if (failure !== undefined) {
+      throw new DeviceError(`The device refused a command: ${failure}`, "This is a defect of safetape; please report it.");
+    }
+  }
+
+  /** Turns a rejection that a lost device causes into a DeviceError. */
+  async guard<T>(work: Promise<T>): Promise<T> {
+    try {
+      return await work;
+    } catch (error) {
+      // The loss is announced by a promise of its own; let it arrive first.
+      await new Promise((resolve) => setTimeout(resolve, 0));
+      this.check();
+      throw error;
+    }
+  }
+
+  /** Returns all memory and closes the device. */
+  close(): void {
+    if (this.#isClosed) return;
+    this.pool.dispose();
+    this.handle.destroy();
+    this.#isClosed = true;
+  }
+}
+
+/**
+ * Opens a device on `gpu` with the adapter's own limits.
+ * @throws DeviceError when there is no adapter or it gives no device.
+ */
+export async function openDevice(gpu: GPU, limits: Partial<Limits> = {}): Promise<Device> {
+  const adapter = await gpu.requestAdapter({ powerPreference: "high-performance" });
+  if (!adapter) {
+    throw new DeviceError(
+      "No WebGPU adapter was found.",
+      "Install a Vulkan driver (`npx safetape doctor` names the package), or use a browser with WebGPU.",
+    );
+  }
+  const wanted = [
+    "maxStorageBufferBindingSize",
+    "maxBufferSize",
+    "maxStorageBuffersPerShaderStage",
+    "maxComputeWorkgroupsPerDimension",
+    "maxComputeInvocationsPerWorkgroup",
+    "maxComputeWorkgroupSizeX",
+    "minStorageBufferOffsetAlignment",
+  ] as const;
+  const requiredLimits = Object.fromEntries(wanted.map((name) => [name, adapter.limits[name]]));
+  const requiredFeatures = (["timestamp-query"] as const).filter((feature) => adapter.features.has(feature));
+  const handle = await adapter.requestDevice({ requiredLimits, requiredFeatures });
+  return new Device(handle, adapterInfo(adapter), limits);
+}
+
+function adapterInfo({ info }: GPUAdapter): AdapterInfo {
+  const { vendor, architecture, device, description } = info;
+  const software = /llvmpipe|swiftshader|lavapipe|software/i.test(`${description} ${device} ${architecture}`);
+  return { vendor, architecture, device, description, isSoftware: info.isFallbackAdapter || software };
+}

@@ -1,0 +1,54 @@
+import { KernelError } from "../base/errors";
+import type { Kernel } from "../op/kernel";
+
+/** What the loader must know of a kernel's text: binding numbers by variable, and the fields of `Params` in order. */
+export interface KernelInterface {
+  readonly bindings: ReadonlyMap<string, { readonly binding: number; readonly writable: boolean }>;
+  readonly params: readonly { readonly name: string; readonly type: "u32" | "i32" | "f32" }[];
+  /** Binding of the uniform block, if there is one. */
+  readonly paramsBinding: number | undefined;
+}
+
+const BINDING = /@group\(0\)\s*@binding\((\d+)\)\s*var<(storage|uniform)(?:,\s*(read_write|read))?>\s*(\w+)/g;
+const PARAMS = /struct Params \{([^}]*)\}/;
+const FIELD = /(\w+)\s*:\s*(\w+)/g;
+
+const known = new Map<string, KernelInterface>();
+
+/** Reads a kernel's declarations. The files are our own and written in one style, so patterns suffice. */
+export function kernelInterface(kernel: Kernel): KernelInterface {
+  const found = known.get(kernel.code) ?? parse(kernel);
+  known.set(kernel.code, found);
+  return found;
+}
+
+function parse(kernel: Kernel): KernelInterface {
+  const bindings = new Map<string, { binding: number; writable: boolean }>();
+  let paramsBinding: number | undefined;
+  for (const [, number = "", space, access, name = ""] of kernel.code.matchAll(BINDING)) {
+    if (space === "uniform") paramsBinding = Number(number);
+    else bindings.set(name, { binding: Number(number), writable: access === "read_write" });
+  }
+  const body = PARAMS.exec(kernel.code)?.[1] ?? "";
+  const params = [...body.matchAll(FIELD)].map(([, name = "", type = ""]) => {
+    if (type !== "u32" && type !== "i32" && type !== "f32") {
+      throw new KernelError(`kernels/${kernel.name}.wgsl: Params.${name} is ${type}.`, "Use u32, i32 or f32.");
+    }
+    return { name, type } as const;
+  });
+  return { bindings, params, paramsBinding };
+}
+
+/** The kernel's text with its named top-level constants replaced. @throws KernelError when one does not exist. */
+export function withConstants(kernel: Kernel, constants: Readonly<Record<string, number>>): string {
+  return Object.entries(constants).reduce((code, [name, value]) => {
+    const pattern = new RegExp(`^const ${name}: u32 = \\d+u;$`, "m");
+    if (!pattern.test(code)) {
+      throw new KernelError(
+        `kernels/${kernel.name}.wgsl has no line "const ${name}: u32 = ...u;".`,
+        "Declare the constant at the top level of the kernel, or leave it out of the launch.",
+      );
+    }
+    return code.replace(pattern, `const ${name}: u32 = ${value}u;`);
+  }, kernel.code);
+}

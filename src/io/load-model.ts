@@ -1,0 +1,129 @@
+import { ConfigError, FileFormatError, ShapeError } from "../base/errors";
+import { Random } from "../base/random";
+import { elements, formatShape, sameShape } from "../base/shape";
+import type { Engine } from "../engine";
+import { createModel } from "../model/families";
+import type { Model, ParameterSpec } from "../model/model";
+import { Tensor } from "../tensor";
+import { openCheckpoint } from "./checkpoint";
+import type { Checkpoint } from "./checkpoint";
+import type { Directory } from "./directory";
+
+/** A norm's weight below this cannot be divided by: the norm then keeps its input. */
+const SMALLEST_INVERTIBLE = 1e-3;
+
+export interface LoadOptions {
+  /** Overrides `num_labels`; a head of another size is then initialised anew. */
+  readonly labels?: number;
+  /** Seed of what is initialised anew. Default 0. */
+  readonly seed?: number;
+}
+
+/** A model with its weights on the GPU. Dispose of it when done. */
+export class LoadedModel {
+  constructor(
+    readonly engine: Engine,
+    readonly model: Model,
+    readonly weights: ReadonlyMap<string, Tensor>,
+    /** Where it was read from, for records. */
+    readonly source: string,
+    /** Tensors of the head that the checkpoint does not have, initialised from N(0, initializer_range). */
+    readonly initialised: readonly string[],
+    /** Norms that keep their input since a weight is close to zero. */
+    readonly fragileNorms: ReadonlySet<string>,
+  ) {}
+
+  dispose(): void {
+    for (const tensor of this.weights.values()) tensor.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}
+
+/**
+ * Reads a Hugging Face directory (`config.json`, `model.safetensors` or a sharded index; f32, f16 or bf16) onto the GPU.
+ * @throws ConfigError, FileFormatError or ShapeError for anything missing, unknown or ill-shaped; GPU memory is then as
+ * it was before.
+ */
+export async function loadModel(engine: Engine, directory: Directory, options: LoadOptions = {}): Promise<LoadedModel> {
+  const checkpoint = await openCheckpoint(directory);
+  const config = options.labels === undefined ? checkpoint.config : withLabels(checkpoint.config, options.labels);
+  const model = createModel(config);
+  const sources = locate(model, checkpoint);
+  const { pool } = engine.device;
+  const random = new Random(options.seed ?? 0);
+  return pool.checked(`the weights of ${directory.name}`, async () => {
+    const weights = new Map<string, Tensor>();
+    const fragile = new Set<string>();
+    for (const parameter of model.parameters) {
+      const source = sources.get(parameter.name);
+      const data = source === undefined ? initialise(parameter, config, random) : await checkpoint.read(source);
+      if (isFragileNorm(parameter, data)) fragile.add(parameter.name.replace(/\.weight$/, ""));
+      weights.set(parameter.name, Tensor.from(engine.device, data, parameter.shape, "weight"));
+    }
+    const initialised = model.parameters.map(({ name }) => name).filter((name) => !sources.has(name));
+    return new LoadedModel(engine, model, weights, directory.name, initialised, fragile);
+  });
+}
+
+function withLabels(config: Readonly<Record<string, unknown>>, labels: number): Record<string, unknown> {
+  if (!Number.isInteger(labels) || labels < 1) {
+    throw new ConfigError(`${labels} labels are asked for.`, "Give a whole number from 1.");
+  }
+  const { id2label: _names, label2id: _ids, ...rest } = config;
+  return { ...rest, num_labels: labels };
+}
+
+/** Parameter -> its name in the checkpoint. Only a head may be missing; nothing may be left over. */
+function locate(model: Model, checkpoint: Checkpoint): Map<string, string> {
+  const sources = new Map<string, string>();
+  for (const { name, shape } of model.parameters) {
+    const found = model.aliases(name).find((alias) => checkpoint.has(alias));
+    if (found === undefined) {
+      if (isHead(model, name)) continue;
+      throw new FileFormatError(
+        `The checkpoint ${checkpoint.directory.name} has no tensor ${name}.`,
+        `A ${model.family} model of this configuration needs it; check that config.json belongs to the weights.`,
+      );
+    }
+    const given = checkpoint.info(found).shape;
+    if (sameShape(given, shape)) sources.set(name, found);
+    else if (!isHead(model, name)) throw illShaped(name, given, shape);
+  }
+  const used = new Set(sources.values());
+  const unknown = checkpoint.names().filter((name) => !used.has(name) && !model.ignores(name) && !isHead(model, name));
+  if (unknown.length > 0) {
+    throw new FileFormatError(
+      `The checkpoint ${checkpoint.directory.name} has ${unknown.length} tensors that a ${model.family} model does not have: ${unknown.slice(0, 3).join(", ")}.`,
+      "Check that config.json belongs to the weights, and num_hidden_layers in it.",
+    );
+  }
+  return sources;
+}
+
+const isHead = (model: Model, name: string): boolean => model.heads.some((head) => name.startsWith(`${head}.`));
+
+function illShaped(name: string, given: readonly number[], wanted: readonly number[]): ShapeError {
+  return new ShapeError(
+    `${name} is ${formatShape(given)} in the checkpoint; config.json makes it ${formatShape(wanted)}.`,
+    "Check that config.json belongs to the weights.",
+  );
+}
+
+function initialise(
+  { name, shape }: ParameterSpec,
+  config: Readonly<Record<string, unknown>>,
+  random: Random,
+): Float32Array {
+  const given = config["initializer_range"];
+  const deviation = typeof given === "number" ? given : 0.02;
+  const isBias = name.endsWith(".bias");
+  return Float32Array.from({ length: elements(shape) }, () => (isBias ? 0 : random.normal() * deviation));
+}
+
+function isFragileNorm({ name, shape }: ParameterSpec, data: Float32Array): boolean {
+  const isNorm = shape.length === 1 && name.endsWith(".weight");
+  return isNorm && data.some((value) => Math.abs(value) < SMALLEST_INVERTIBLE);
+}

@@ -1,0 +1,95 @@
+import * as v from "valibot";
+import { ConfigError } from "../base/errors";
+import { checkSchema } from "./json";
+import type { PeftConfig } from "./peft";
+import { matchesPattern } from "./peft-match";
+
+const COUNT = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
+const RANK = v.pipe(v.number(), v.safeInteger(), v.minValue(1));
+const NAMES = v.array(v.string());
+const FINITE = v.pipe(v.number(), v.finite());
+
+const LORA = v.object({
+  peft_type: v.literal("LORA"),
+  r: v.optional(RANK, 8),
+  lora_alpha: v.optional(FINITE, 8),
+  lora_dropout: v.optional(v.pipe(FINITE, v.minValue(0), v.maxValue(1)), 0),
+  target_modules: v.optional(v.nullable(v.union([v.string(), NAMES])), null),
+  bias: v.optional(v.picklist(["none", "all", "lora_only"]), "none"),
+  fan_in_fan_out: v.optional(v.boolean(), false),
+  use_rslora: v.optional(v.boolean(), false),
+  init_lora_weights: v.optional(v.union([v.boolean(), v.string()]), true),
+  layers_to_transform: v.optional(v.nullable(v.union([COUNT, v.array(COUNT)])), null),
+  layers_pattern: v.optional(v.nullable(v.union([v.string(), NAMES])), null),
+  rank_pattern: v.optional(v.record(v.string(), RANK), {}),
+  alpha_pattern: v.optional(v.record(v.string(), FINITE), {}),
+  modules_to_save: v.optional(v.nullable(NAMES), null),
+  task_type: v.optional(v.nullable(v.string()), null),
+  base_model_name_or_path: v.optional(v.nullable(v.string()), null),
+  inference_mode: v.optional(v.boolean(), false),
+});
+
+/** A LORA adapter_config.json, with PEFT's defaults filled in: y + scale * B A x in each target module. */
+export type LoraConfig = v.InferOutput<typeof LORA>;
+
+/** PEFT's options that change what the adapter computes and are not implemented here. */
+const UNSUPPORTED = [
+  "use_dora",
+  "use_qalora",
+  "use_bdlora",
+  "lora_bias",
+  "layer_replication",
+  "alora_invocation_tokens",
+  "arrow_config",
+  "target_parameters",
+  "trainable_token_indices",
+  "velora_config",
+] as const;
+
+/** The ways to start that leave the base weights as they are; the others change them on loading. */
+const PLAIN_STARTS: readonly unknown[] = [true, false, "gaussian", "eva", "orthogonal"];
+
+/**
+ * The configuration of a LORA adapter, checked. Unknown keys are dropped. Throws FileFormatError for a wrong value,
+ * ConfigError for an option that would change the result and is not implemented.
+ */
+export function parseLoraConfig(config: PeftConfig, where: string): LoraConfig {
+  const lora = checkSchema(LORA, config, where);
+  const set = UNSUPPORTED.find((key) => isSet(config[key]));
+  if (set !== undefined) throw unsupported(`${set}: ${JSON.stringify(config[set]).slice(0, 80)}`, where);
+  if (!PLAIN_STARTS.includes(lora.init_lora_weights)) {
+    throw unsupported(`init_lora_weights: ${JSON.stringify(lora.init_lora_weights).slice(0, 80)}`, where);
+  }
+  return lora;
+}
+
+/** The rank of one module: that of the first pattern it matches, else `r`. */
+export function rankOf(config: LoraConfig, module: string): number {
+  return patternValue(config.rank_pattern, module) ?? config.r;
+}
+
+/** What B A x is multiplied by in one module: alpha / rank, or alpha / sqrt(rank) where rank-stabilised. */
+export function scaleOf(config: LoraConfig, module: string): number {
+  const alpha = patternValue(config.alpha_pattern, module) ?? config.lora_alpha;
+  const rank = rankOf(config, module);
+  return alpha / (config.use_rslora ? Math.sqrt(rank) : rank);
+}
+
+/** A configuration to be saved: PEFT's defaults, with these. PEFT fills in the keys of its own that are left out. */
+export function loraConfig(options: Partial<Omit<LoraConfig, "peft_type">>): LoraConfig {
+  return checkSchema(LORA, { inference_mode: true, ...options, peft_type: "LORA" }, "the LoRA configuration");
+}
+
+function patternValue(patterns: Readonly<Record<string, number>>, module: string): number | undefined {
+  const found = Object.entries(patterns).find(([pattern]) => matchesPattern(pattern, module, "suffix"));
+  return found?.[1];
+}
+
+function isSet(value: unknown): boolean {
+  if (value === null || value === undefined || value === false) return false;
+  return typeof value !== "object" || Object.keys(value).length > 0;
+}
+
+function unsupported(option: string, where: string): ConfigError {
+  return new ConfigError(`${where} sets ${option}, which is not implemented`, "train the adapter without this option");
+}

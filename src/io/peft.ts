@@ -1,0 +1,46 @@
+import * as v from "valibot";
+import type { Directory } from "./directory";
+import { jsonBytes, readJson } from "./json";
+import { readFloatTensors } from "./safetensors";
+import type { FloatTensor } from "./safetensors";
+import { safetensorsContent } from "./safetensors-write";
+import type { TensorToWrite } from "./safetensors-write";
+
+export const ADAPTER_CONFIG_FILE = "adapter_config.json";
+export const ADAPTER_WEIGHTS_FILE = "adapter_model.safetensors";
+
+const CONFIG = v.looseObject({ peft_type: v.string() });
+
+/** adapter_config.json: `peft_type` ("LORA", "IA3", ...) and whatever keys that kind has. */
+export type PeftConfig = Readonly<Record<string, unknown>> & { readonly peft_type: string };
+
+export interface PeftAdapter {
+  readonly config: PeftConfig;
+  /** By the file's own keys ("base_model.model...."), in its order. */
+  readonly tensors: ReadonlyMap<string, FloatTensor>;
+}
+
+/**
+ * Reads an adapter that PEFT (or `writeAdapterDirectory`) saved, of any kind: each kind's own reader checks the rest.
+ * Throws FileFormatError where a file is missing, damaged, or without `peft_type`.
+ */
+export async function readAdapterDirectory(directory: Directory): Promise<PeftAdapter> {
+  const config = await readJson(directory, ADAPTER_CONFIG_FILE, CONFIG);
+  return { config, tensors: await readFloatTensors(directory, ADAPTER_WEIGHTS_FILE) };
+}
+
+/**
+ * Writes an adapter as PEFT does: adapter_model.safetensors, then adapter_config.json, both whole or neither. Keys of
+ * `tensors` are the file's own. Throws FileFormatError or ShapeError, leaving the directory as it was.
+ */
+export async function writeAdapterDirectory(
+  directory: Directory,
+  config: PeftConfig,
+  tensors: Iterable<TensorToWrite>,
+): Promise<void> {
+  const sorted = Object.fromEntries(Object.entries(config).sort(([a], [b]) => (a < b ? -1 : 1)));
+  await directory.writeTogether([
+    { file: ADAPTER_WEIGHTS_FILE, content: safetensorsContent(tensors) },
+    { file: ADAPTER_CONFIG_FILE, content: jsonBytes(sorted) },
+  ]);
+}

@@ -1,0 +1,164 @@
+import { ConfigError } from "../base/errors";
+import { add } from "../ops/add";
+import { attention } from "../ops/attention";
+import { dropout } from "../ops/dropout";
+import { fusedAttention } from "../ops/fused_attention";
+import { layerNorm } from "../ops/layer_norm";
+import { linear } from "../ops/linear";
+import type { Recorder, Value } from "../tape/tape";
+import type { BatchSize, Model, Projection } from "./model";
+
+/** A projection about to be applied: what an adapter sees. */
+export interface LinearSite extends Projection {
+  readonly x: Value;
+  readonly weight: Value;
+  readonly biasValue: Value | undefined;
+}
+
+/** What an adapter may change while a model is traced. Each returns undefined to leave things as they are. */
+export interface ForwardHooks {
+  /** Takes the place of `x W + bias`. */
+  linear?(forward: Forward, site: LinearSite): Value | undefined;
+  /** Acts on a sub-layer's output, before its residual: bottleneck adapters. `name` is the sub-layer's module. */
+  block?(forward: Forward, name: string, x: Value): Value | undefined;
+}
+
+export interface ForwardOptions {
+  readonly recorder: Recorder;
+  readonly model: Model;
+  readonly batch: BatchSize;
+  readonly hooks?: ForwardHooks | undefined;
+  /** Whether dropout acts. */
+  readonly isTraining: boolean;
+  /** Norms whose output cannot be inverted, since a weight is close to zero: they keep their input instead. */
+  readonly fragileNorms?: ReadonlySet<string> | undefined;
+}
+
+/** One trace of a model: names parameters as the checkpoint does, and is the one place where an adapter acts. */
+export class Forward {
+  readonly recorder: Recorder;
+  readonly model: Model;
+  readonly batch: BatchSize;
+  readonly isTraining: boolean;
+  readonly #hooks: ForwardHooks;
+  readonly #fragile: ReadonlySet<string>;
+  readonly #shapes: ReadonlyMap<string, readonly number[]>;
+  readonly #projections: ReadonlyMap<string, Projection>;
+  #salt = 0;
+
+  constructor(options: ForwardOptions) {
+    this.recorder = options.recorder;
+    this.model = options.model;
+    this.batch = options.batch;
+    this.isTraining = options.isTraining;
+    this.#hooks = options.hooks ?? {};
+    this.#fragile = options.fragileNorms ?? new Set();
+    this.#shapes = new Map(options.model.parameters.map(({ name, shape }) => [name, shape]));
+    this.#projections = new Map(options.model.projections.map((projection) => [projection.name, projection]));
+  }
+
+  /** A tensor of the checkpoint, by its full name. */
+  parameter(name: string): Value {
+    const shape = this.#shapes.get(name);
+    if (!shape) throw new ConfigError(`${this.model.family} has no tensor ${name}.`, "Name one of its parameters.");
+    return this.recorder.parameter(name, shape);
+  }
+
+  get inputIds(): Value {
+    return this.recorder.input("input_ids", [this.batch.size, this.batch.length], "i32");
+  }
+
+  get tokenTypeIds(): Value {
+    return this.recorder.input("token_type_ids", [this.batch.size, this.batch.length], "i32");
+  }
+
+  /** 0, 1, 2, ... along the text. */
+  get positions(): Value {
+    return this.recorder.input("positions", [this.batch.length], "i32");
+  }
+
+  /** The row of each text's first token among all tokens of the batch. */
+  get firstTokens(): Value {
+    return this.recorder.input("first_tokens", [this.batch.size], "i32");
+  }
+
+  get attentionMask(): Value {
+    return this.recorder.input("attention_mask", [this.batch.size, this.batch.length], "i32");
+  }
+
+  /** Two words that make this step's dropout masks. */
+  get seed(): Value {
+    return this.recorder.input("seed", [2], "u32");
+  }
+
+  /** A number that no other dropout of this trace has. */
+  nextSalt(): number {
+    return ++this.#salt;
+  }
+
+  /** x W + bias by the projection's checkpoint name, as an adapter may have it. */
+  linear(name: string, x: Value): Value {
+    const projection = this.#projections.get(name);
+    if (!projection) throw new ConfigError(`${this.model.family} has no projection ${name}.`, "Name one of its own.");
+    const site: LinearSite = {
+      ...projection,
+      x,
+      weight: this.parameter(`${name}.weight`),
+      biasValue: projection.bias ? this.parameter(`${name}.bias`) : undefined,
+    };
+    return this.recorder.labelled(name, () => {
+      const adapted = this.#hooks.linear?.(this, site);
+      const inputs = { x, w: site.weight, bias: site.biasValue };
+      return adapted ?? this.recorder.apply(linear, inputs, { layout: site.layout });
+    });
+  }
+
+  /** A sub-layer's output, before its residual, as an adapter may have it. */
+  block(name: string, x: Value): Value {
+    return this.recorder.labelled(name, () => this.#hooks.block?.(this, name, x) ?? x);
+  }
+
+  layerNorm(name: string, x: Value, eps: number): Value {
+    const inputs = { x, weight: this.parameter(`${name}.weight`), bias: this.parameter(`${name}.bias`) };
+    const keep = this.#fragile.has(name) ? "x" : "y";
+    return this.recorder.labelled(name, () => this.recorder.apply(layerNorm, inputs, { eps, keep }));
+  }
+
+  /** Drops elements while training; the identity otherwise. */
+  dropout(x: Value, probability: number): Value {
+    if (!this.isTraining || probability === 0) return x;
+    return this.recorder.apply(dropout, { x, seed: this.seed }, { probability, salt: this.nextSalt() });
+  }
+
+  /** Scaled dot-product attention of separate q, k, v [b, t, heads * d]. */
+  attention(name: string, qkv: { q: Value; k: Value; v: Value }, shape: AttentionShape): Value {
+    const inputs = { ...qkv, mask: this.attentionMask, seed: this.seed };
+    return this.recorder.labelled(name, () => this.recorder.apply(attention, inputs, this.#attributes(shape)));
+  }
+
+  /** The same on one fused q | k | v projection [b, t, 3 * heads * d]. */
+  fusedAttention(name: string, qkv: Value, shape: AttentionShape): Value {
+    const inputs = { qkv, mask: this.attentionMask, seed: this.seed };
+    return this.recorder.labelled(name, () => this.recorder.apply(fusedAttention, inputs, this.#attributes(shape)));
+  }
+
+  /** a + b, both [..., d]. */
+  add(name: string, a: Value, b: Value): Value {
+    return this.recorder.labelled(name, () => this.recorder.apply(add, { a, b }, {}));
+  }
+
+  #attributes({ heads, kvHeads = heads, headSize, causal, dropout: probability }: AttentionShape) {
+    const dropping = this.isTraining ? probability : 0;
+    const salt = dropping > 0 ? this.nextSalt() : 0;
+    return { heads, kvHeads, causal, scale: 1 / Math.sqrt(headSize), dropout: dropping, salt };
+  }
+}
+
+export interface AttentionShape {
+  readonly heads: number;
+  readonly kvHeads?: number;
+  readonly headSize: number;
+  readonly causal: boolean;
+  /** Probability of dropping an attention weight while training. */
+  readonly dropout: number;
+}

@@ -1,0 +1,119 @@
+import * as v from "valibot";
+import { addBroadcast } from "../ops/add_broadcast";
+import { embedding } from "../ops/embedding";
+import { gelu } from "../ops/gelu";
+import { linear } from "../ops/linear";
+import type { Value } from "../tape/tape";
+import { checkActivation, count, parseConfig, probability } from "./config";
+import type { Forward } from "./forward";
+import { layerOf, projectionParameters } from "./model";
+import type { Model, ParameterSpec, Projection } from "./model";
+
+const SCHEMA = v.object({
+  vocab_size: count,
+  n_positions: count,
+  n_embd: count,
+  n_layer: count,
+  n_head: count,
+  n_inner: v.nullish(count),
+  layer_norm_epsilon: v.optional(v.number(), 1e-5),
+  activation_function: v.optional(v.string(), "gelu_new"),
+  embd_pdrop: v.optional(probability, 0.1),
+  attn_pdrop: v.optional(probability, 0.1),
+  resid_pdrop: v.optional(probability, 0.1),
+  pad_token_id: v.nullish(v.pipe(v.number(), v.integer(), v.minValue(0))),
+});
+
+type Config = v.InferOutput<typeof SCHEMA>;
+
+const APPROXIMATIONS = { gelu_new: "tanh", gelu_pytorch_tanh: "tanh", gelu: "none" } as const;
+
+/** GPT-2 (Radford et al. 2019), pre-norm, with the language-model head tied to the token embeddings. */
+export function gpt2(config: Readonly<Record<string, unknown>>): Model {
+  const c = parseConfig(SCHEMA, config);
+  checkActivation(c.activation_function, Object.keys(APPROXIMATIONS));
+  const approximation = APPROXIMATIONS[c.activation_function as keyof typeof APPROXIMATIONS];
+  const projections = gpt2Projections(c);
+  return {
+    family: "gpt2",
+    task: "causal_lm",
+    config,
+    parameters: gpt2Parameters(c, projections),
+    projections,
+    layers: c.n_layer,
+    hiddenSize: c.n_embd,
+    vocabularySize: c.vocab_size,
+    maxLength: c.n_positions,
+    classes: c.vocab_size,
+    padId: c.pad_token_id ?? 0,
+    heads: [],
+    defaultTargets: ["c_attn"],
+    aliases: (name) => [name, name.replace(/^transformer\./, "")],
+    ignores: (name) => /\.attn\.(bias|masked_bias)$|^lm_head\.weight$|^score\.weight$/.test(name),
+    embed(forward) {
+      const { recorder } = forward;
+      return recorder.labelled("transformer.wte", () => {
+        const words = recorder.apply(embedding, { table: forward.parameter("transformer.wte.weight"), ids: forward.inputIds }, {});
+        const places = recorder.apply(embedding, { table: forward.parameter("transformer.wpe.weight"), ids: forward.positions }, {});
+        return forward.dropout(recorder.apply(addBroadcast, { a: words, b: places }, {}), c.embd_pdrop);
+      });
+    },
+    layer: (forward, index, x) => layer(forward, c, approximation, index, x),
+    head(forward, x) {
+      const last = forward.layerNorm("transformer.ln_f", x, c.layer_norm_epsilon);
+      const w = forward.parameter("transformer.wte.weight");
+      return forward.recorder.labelled("lm_head", () =>
+        forward.recorder.apply(linear, { x: last, w }, { layout: "out_in" }),
+      );
+    },
+  };
+}
+
+function layer(forward: Forward, c: Config, approximation: "none" | "tanh", index: number, x: Value): Value {
+  const at = `transformer.h.${index}`;
+  const qkv = forward.linear(`${at}.attn.c_attn`, forward.layerNorm(`${at}.ln_1`, x, c.layer_norm_epsilon));
+  const mixed = forward.fusedAttention(`${at}.attn`, qkv, {
+    heads: c.n_head,
+    headSize: c.n_embd / c.n_head,
+    causal: true,
+    dropout: c.attn_pdrop,
+  });
+  const attended = forward.dropout(forward.linear(`${at}.attn.c_proj`, mixed), c.resid_pdrop);
+  const between = forward.add(`${at}.attn`, forward.block(`${at}.attn`, attended), x);
+  const wide = forward.linear(`${at}.mlp.c_fc`, forward.layerNorm(`${at}.ln_2`, between, c.layer_norm_epsilon));
+  const active = forward.recorder.labelled(`${at}.mlp`, () =>
+    forward.recorder.apply(gelu, { x: wide }, { approximation }),
+  );
+  const narrow = forward.dropout(forward.linear(`${at}.mlp.c_proj`, active), c.resid_pdrop);
+  return forward.add(`${at}.mlp`, forward.block(`${at}.mlp`, narrow), between);
+}
+
+function gpt2Projections(c: Config): Projection[] {
+  const conv = (name: string, from: number, to: number): Projection => {
+    return { name, in: from, out: to, layout: "in_out", bias: true, layer: layerOf(`${name}.`) };
+  };
+  const { n_embd: d } = c;
+  const wide = c.n_inner ?? 4 * d;
+  return Array.from({ length: c.n_layer }, (_, i) => `transformer.h.${i}`).flatMap((at) => [
+    conv(`${at}.attn.c_attn`, d, 3 * d),
+    conv(`${at}.attn.c_proj`, d, d),
+    conv(`${at}.mlp.c_fc`, d, wide),
+    conv(`${at}.mlp.c_proj`, wide, d),
+  ]);
+}
+
+function gpt2Parameters(c: Config, projections: readonly Projection[]): ParameterSpec[] {
+  const { n_embd: d } = c;
+  const norm = (name: string): ParameterSpec[] => [
+    { name: `${name}.weight`, shape: [d] },
+    { name: `${name}.bias`, shape: [d] },
+  ];
+  const layers = Array.from({ length: c.n_layer }, (_, i) => `transformer.h.${i}`);
+  return [
+    { name: "transformer.wte.weight", shape: [c.vocab_size, d] },
+    { name: "transformer.wpe.weight", shape: [c.n_positions, d] },
+    ...projections.flatMap((projection) => projectionParameters(projection)),
+    ...layers.flatMap((at) => [...norm(`${at}.ln_1`), ...norm(`${at}.ln_2`)]),
+    ...norm("transformer.ln_f"),
+  ];
+}

@@ -1,0 +1,80 @@
+import type { Shape } from "../base/shape";
+import type { Forward } from "./forward";
+import type { Value } from "../tape/tape";
+
+/** A checkpoint tensor: its Hugging Face name and shape. */
+export interface ParameterSpec {
+  readonly name: string;
+  readonly shape: Shape;
+}
+
+/** A linear projection, the place where an adapter may act. */
+export interface Projection {
+  readonly name: string;
+  readonly in: number;
+  readonly out: number;
+  /** `out_in` as torch.nn.Linear stores a weight, `in_out` as GPT-2's Conv1D does. */
+  readonly layout: "out_in" | "in_out";
+  readonly bias: boolean;
+  /** Transformer layer, from 0; undefined outside the layers (a pooler, a head). */
+  readonly layer: number | undefined;
+}
+
+/** Shape of a batch. */
+export interface BatchSize {
+  readonly size: number;
+  readonly length: number;
+}
+
+/** What a model is asked to predict. */
+export type Task = "sequence_classification" | "regression" | "causal_lm";
+
+/**
+ * A model family at one configuration: names, shapes and how it is traced. No weights and no memory, so a plan needs
+ * nothing else. Layers are traced one by one, so that scores can look at (and compare) what each of them gives.
+ */
+export interface Model {
+  /** `model_type` of the configuration. */
+  readonly family: string;
+  readonly task: Task;
+  readonly config: Readonly<Record<string, unknown>>;
+  /** Every tensor of the checkpoint, in order. */
+  readonly parameters: readonly ParameterSpec[];
+  readonly projections: readonly Projection[];
+  readonly layers: number;
+  readonly hiddenSize: number;
+  readonly vocabularySize: number;
+  /** Longest text, in tokens. */
+  readonly maxLength: number;
+  /** Number of classes; 1 for regression, the vocabulary for a language model. */
+  readonly classes: number;
+  /** Id that fills short rows. */
+  readonly padId: number;
+  /** Modules that belong to the task, trained beside an adapter (PEFT's `modules_to_save`). */
+  readonly heads: readonly string[];
+  /** PEFT's `target_modules` where the caller names none. */
+  readonly defaultTargets: readonly string[];
+  /** Names under which published checkpoints store a parameter, the canonical one first. */
+  aliases(name: string): readonly string[];
+  /** Checkpoint tensors that the family does not use and that may be passed over (mask buffers, other heads). */
+  ignores(name: string): boolean;
+  /** Input ids to the hidden states that enter layer 0: [size, length, hiddenSize]. */
+  embed(forward: Forward): Value;
+  layer(forward: Forward, index: number, x: Value): Value;
+  /** Hidden states to logits: [size, classes], or [size, length, classes] for a language model. */
+  head(forward: Forward, x: Value): Value;
+}
+
+/** The transformer layer that a tensor belongs to, by its name; undefined outside the layers. */
+export function layerOf(name: string): number | undefined {
+  const found = /(?:^|\.)(?:layer|layers|h)\.(\d+)\./.exec(name);
+  return found ? Number(found[1]) : undefined;
+}
+
+/** Weight and bias of a projection, in its own layout. */
+export function projectionParameters(projection: Projection): ParameterSpec[] {
+  const { name, layout, bias } = projection;
+  const shape = layout === "out_in" ? [projection.out, projection.in] : [projection.in, projection.out];
+  const weight = { name: `${name}.weight`, shape };
+  return bias ? [weight, { name: `${name}.bias`, shape: [projection.out] }] : [weight];
+}

@@ -1,0 +1,24 @@
+import code from "../../kernels/accumulate.wgsl";
+import { bindRows, rowRanges } from "./launch";
+import type { Launch } from "./launch";
+import type { Limits } from "./limits";
+
+const kernel = { name: "accumulate", code };
+const GROUP = 64;
+
+/** `target (+)= source`, element by element: how two gradients of one value meet when neither kernel can add. */
+export function accumulateLaunches(
+  source: string,
+  target: string,
+  count: number,
+  add: boolean,
+  limits: Limits,
+): Launch[] {
+  return rowRanges(count, [4], limits).map((range) => ({
+    kernel,
+    entry: "forward",
+    bindings: { source: bindRows(source, range, 4), target_: bindRows(target, range, 4) },
+    params: { count: range.count, accumulate: add ? 1 : 0 },
+    workgroups: Math.ceil(range.count / GROUP),
+  }));
+}

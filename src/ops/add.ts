@@ -1,0 +1,66 @@
+import code from "../../kernels/add.wgsl";
+import { ShapeError } from "../base/errors";
+import { elements, formatShape, sameShape } from "../base/shape";
+import { defineOp } from "../op/declaration";
+import type { NoAttributes } from "./shared/attributes";
+import { elementwiseLaunches } from "./shared/elementwise";
+import { at, filled, input } from "./shared/reference";
+
+const kernel = { name: "add", code };
+
+/** y = a + b, of one shape. a, b, y [...]. */
+export const add = defineOp<NoAttributes>({
+  name: "add",
+  inputs: { a: { gradient: true }, b: { gradient: true } },
+  outputs: ["y"],
+  infer(context) {
+    const [a, b] = [context.spec("a").shape, context.spec("b").shape];
+    if (!sameShape(a, b)) {
+      throw new ShapeError(
+        `add: a ${formatShape(a)} and b ${formatShape(b)} differ.`,
+        "Pass tensors of one shape; add_broadcast repeats b over the leading axes of a.",
+      );
+    }
+    return { y: { shape: a, dtype: "f32" } };
+  },
+  forward(context) {
+    const count = elements(context.spec("a").shape);
+    const own = context.inPlace
+      ? { entry: "forward_in_place", tensors: ["b", "y"] }
+      : { entry: "forward", tensors: ["a", "b", "y"] };
+    return elementwiseLaunches({ kernel, ...own, count }, context.limits);
+  },
+  overwrites: "a",
+  gradients: [
+    { of: ["a"], reads: () => [], passesThrough: true },
+    { of: ["b"], reads: () => [], passesThrough: true },
+  ],
+  flops: (context) => elements(context.spec("a").shape),
+  reference(inputs) {
+    const [a, b] = [input(inputs, "a"), input(inputs, "b")];
+    return { y: filled(a.shape, (index) => at(a, index) + at(b, index)) };
+  },
+  cases: [
+    { name: "odd size", attributes: {}, inputs: { a: { shape: [2, 3, 5] }, b: { shape: [2, 3, 5] } } },
+    { name: "one element", attributes: {}, inputs: { a: { shape: [1] }, b: { shape: [1] } } },
+    {
+      name: "elements that can be split over bindings",
+      attributes: {},
+      inputs: { a: { shape: [37, 50] }, b: { shape: [37, 50] } },
+    },
+    {
+      name: "residual of BERT-base, 512 tokens",
+      attributes: {},
+      inputs: { a: { shape: [512, 768] }, b: { shape: [512, 768] } },
+      bench: true,
+    },
+  ],
+  malformed: [
+    {
+      name: "shapes that differ",
+      attributes: {},
+      inputs: { a: { shape: [2, 3], dtype: "f32" }, b: { shape: [3], dtype: "f32" } },
+      message: /a \[2, 3\] and b \[3\] differ/,
+    },
+  ],
+});

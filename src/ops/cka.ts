@@ -1,0 +1,202 @@
+import code from "../../kernels/cka.wgsl";
+import { LimitError, ShapeError } from "../base/errors";
+import { columns, elements, formatShape, rows, sameShape } from "../base/shape";
+import { defineOp } from "../op/declaration";
+import type { HostTensor, InferContext, LaunchContext } from "../op/declaration";
+import type { Launch } from "../op/launch";
+import { at, filled, input } from "./shared/reference";
+
+const kernel = { name: "cka", code };
+const GROUP = 64;
+const TILE = 8;
+/** Columns of x^T y that a workgroup covers, both ways. */
+const WIDTH = Math.sqrt(GROUP) * TILE;
+
+export type CkaAttributes = {
+  /** Whether the mean of each column is taken off, as CKA is defined. */
+  readonly center: boolean;
+};
+
+type Context = LaunchContext<CkaAttributes>;
+
+/** The three products, by what lies left and right in them; their order is that of the rows of `sums`. */
+const PRODUCTS = [
+  ["y", "x"],
+  ["x", "x"],
+  ["y", "y"],
+] as const;
+
+function sizes(context: InferContext<CkaAttributes>): { rows: number; columns: number; tiles: number } {
+  const { shape } = context.spec("x");
+  return { rows: rows(shape), columns: columns(shape), tiles: Math.ceil(columns(shape) / WIDTH) ** 2 };
+}
+
+function launch(entry: string, context: Context, own: Pick<Launch, "bindings" | "params" | "workgroups">): Launch {
+  const size = sizes(context);
+  const params = {
+    ...{ rows: size.rows, columns: size.columns, centering: context.attributes.center ? 1 : 0 },
+    ...{ mean0: 0, left_mean0: 0, right_mean0: 0, symmetric: 0, sum0: 0, ...own.params },
+  };
+  return { kernel, entry, bindings: own.bindings, params, constants: { TILE }, workgroups: own.workgroups };
+}
+
+function meanLaunches(context: Context): Launch[] {
+  const { columns: width } = sizes(context);
+  return (["x", "y"] as const).map((slot) =>
+    launch("temp_means", context, {
+      bindings: { left: slot, mask: "mask", means: "means" },
+      params: { mean0: slot === "x" ? 0 : width },
+      workgroups: Math.ceil(width / GROUP),
+    }),
+  );
+}
+
+function productLaunches(context: Context): Launch[] {
+  const { columns: width, tiles } = sizes(context);
+  const mean0 = { x: 0, y: width };
+  return PRODUCTS.map(([left, right], which) =>
+    launch("forward", context, {
+      bindings: { left, right, mask: "mask", means: "means", sums: "sums" },
+      params: {
+        ...{ left_mean0: mean0[left], right_mean0: mean0[right] },
+        ...{ symmetric: left === right ? 1 : 0, sum0: which * tiles },
+      },
+      workgroups: tiles,
+    }),
+  );
+}
+
+/**
+ * Sums of squares of y^T x, x^T x and y^T y, columns centred over the rows that the mask counts: `finishCka` makes
+ * linear CKA of them. x, y [..., d], mask i32 [...] (1 counts); sums [3, tiles].
+ */
+export const cka = defineOp<CkaAttributes>({
+  name: "cka",
+  inputs: { x: {}, y: {}, mask: { dtype: "i32" } },
+  outputs: ["sums"],
+  infer(context) {
+    const [x, y, mask] = [context.spec("x").shape, context.spec("y").shape, context.spec("mask").shape];
+    if (x.length < 2 || !sameShape(x, y) || elements(mask) !== rows(x)) {
+      throw new ShapeError(
+        `cka: x ${formatShape(x)}, y ${formatShape(y)} and mask ${formatShape(mask)} do not fit.`,
+        "Pass x and y of one shape [..., d] and one mask entry a row.",
+      );
+    }
+    return { sums: { shape: [3, sizes(context).tiles], dtype: "f32" } };
+  },
+  temps: {
+    means: {
+      reads: [],
+      spec: (context) => ({ shape: [2, sizes(context).columns], dtype: "f32" }),
+      launches: () => [],
+    },
+  },
+  forwardTemps: ["means"],
+  forward(context) {
+    const bytes = elements(context.spec("x").shape) * 4;
+    if (bytes > context.limits.bindingBytes) {
+      throw new LimitError(
+        `cka: x has ${bytes} bytes, but this adapter binds at most ${context.limits.bindingBytes} at once.`,
+        "Probe with fewer rows.",
+      );
+    }
+    return [...meanLaunches(context), ...productLaunches(context)];
+  },
+  gradients: [],
+  flops: (context) => 4 * sizes(context).rows * sizes(context).columns ** 2,
+  reference(inputs, { center }) {
+    const mask = input(inputs, "mask");
+    const [x, y] = [centred(input(inputs, "x"), mask, center), centred(input(inputs, "y"), mask, center)];
+    const tensors = { x, y };
+    const across = Math.ceil(columns(x.shape) / WIDTH);
+    return {
+      sums: filled([3, across * across], (index) => {
+        const [left, right] = PRODUCTS[Math.floor(index / across ** 2)]!;
+        const [i, j] = [Math.floor((index % across ** 2) / across), index % across];
+        if (left === right && i > j) return 0;
+        return tileSquares(tensors[left], tensors[right], i, j) * (left === right && i !== j ? 2 : 1);
+      }),
+    };
+  },
+  cases: [
+    {
+      name: "golden 4 x 3",
+      attributes: { center: true },
+      inputs: {
+        x: { shape: [4, 3], values: [1, 2, 0, 0, 1, 3, 2, 0, 1, 1, 1, 1] },
+        y: { shape: [4, 3], values: [1, 0, 2, 1, 1, 0, 0, 3, 1, 2, 1, 1] },
+        mask: { shape: [4], values: [1, 1, 1, 1] },
+      },
+    },
+    {
+      name: "not centred, a row masked",
+      attributes: { center: false },
+      inputs: { x: { shape: [5, 7] }, y: { shape: [5, 7] }, mask: { shape: [5], values: [1, 0, 1, 1, 1] } },
+    },
+    {
+      // x and y are never cut, so a case stays below the smallest binding that tests force
+      name: "several tiles, large means, a batch with padding",
+      attributes: { center: true },
+      inputs: {
+        ...{ x: { shape: [2, 3, 70], offset: 20 }, y: { shape: [2, 3, 70], offset: -3 } },
+        mask: { shape: [2, 3], values: [1, 1, 1, 1, 1, 0] },
+      },
+    },
+    {
+      name: "many rows, one masked in seven",
+      attributes: { center: true },
+      inputs: {
+        ...{ x: { shape: [150, 3] }, y: { shape: [150, 3], scale: 3, offset: 1 } },
+        mask: { shape: [150], values: Array.from({ length: 150 }, (_, i) => (i % 7 === 3 ? 0 : 1)) },
+      },
+    },
+    {
+      name: "one row, one column",
+      attributes: { center: false },
+      inputs: { x: { shape: [1, 1] }, y: { shape: [1, 1] }, mask: { shape: [1], values: [1] } },
+    },
+    {
+      name: "BERT-base, 512 tokens",
+      attributes: { center: true },
+      inputs: { x: { shape: [4, 128, 768] }, y: { shape: [4, 128, 768] }, mask: { shape: [4, 128], below: 2 } },
+      bench: true,
+    },
+  ],
+  malformed: [
+    {
+      name: "y of another width",
+      attributes: { center: true },
+      inputs: {
+        x: { shape: [4, 3], dtype: "f32" },
+        y: { shape: [4, 2], dtype: "f32" },
+        mask: { shape: [4], dtype: "i32" },
+      },
+      message: /x \[4, 3\], y \[4, 2\]/,
+    },
+  ],
+});
+
+/** `tensor` with masked rows at zero and, if wanted, the columns' means over the other rows taken off. */
+function centred(tensor: HostTensor, mask: HostTensor, center: boolean): HostTensor {
+  const width = columns(tensor.shape);
+  const counted = mask.data.reduce((sum, m) => sum + (m !== 0 ? 1 : 0), 0);
+  const means = new Float64Array(width);
+  for (let i = 0; center && i < tensor.data.length; i++) {
+    if (at(mask, Math.floor(i / width)) !== 0) means[i % width]! += at(tensor, i) / counted;
+  }
+  return filled(tensor.shape, (i) => (at(mask, Math.floor(i / width)) !== 0 ? at(tensor, i) - means[i % width]! : 0));
+}
+
+/** Sum of squares of one tile of left^T right. */
+function tileSquares(left: HostTensor, right: HostTensor, tileRow: number, tileColumn: number): number {
+  const width = columns(left.shape);
+  let squares = 0;
+  for (let i = tileRow * WIDTH; i < Math.min(width, (tileRow + 1) * WIDTH); i++) {
+    for (let j = tileColumn * WIDTH; j < Math.min(width, (tileColumn + 1) * WIDTH); j++) {
+      let product = 0;
+      for (let k = 0; k < rows(left.shape); k++) product += at(left, k * width + i) * at(right, k * width + j);
+      squares += product * product;
+    }
+  }
+  return squares;
+}

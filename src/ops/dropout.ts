@@ -1,0 +1,117 @@
+import code from "../../kernels/dropout.wgsl";
+import { ConfigError, ShapeError } from "../base/errors";
+import { elements, formatShape, sameShape } from "../base/shape";
+import { defineOp } from "../op/declaration";
+import type { LaunchContext } from "../op/declaration";
+import type { Launch } from "../op/launch";
+import { droppedElement } from "./shared/dropout";
+import { accumulateParam, elementwiseLaunches } from "./shared/elementwise";
+import { dropoutParams } from "./shared/product";
+import { at, filled, input } from "./shared/reference";
+
+const kernel = { name: "dropout", code };
+
+export type DropoutAttributes = {
+  /** Probability of dropping an element; at least 0, below 1. */
+  readonly probability: number;
+  /** Tells this node's mask from every other node's. */
+  readonly salt: number;
+};
+
+function launches(entry: string, tensors: readonly string[], context: LaunchContext<DropoutAttributes>): Launch[] {
+  const { probability, salt } = context.attributes;
+  return elementwiseLaunches(
+    {
+      ...{ kernel, entry, tensors, whole: ["seed"], count: elements(context.spec("x").shape) },
+      params: (range) => ({
+        first: range.start,
+        ...dropoutParams(probability, salt),
+        ...accumulateParam(context),
+      }),
+    },
+    context.limits,
+  );
+}
+
+/** Inverted dropout whose mask is made again, not kept. x [...], seed u32 [2], y [...]. */
+export const dropout = defineOp<DropoutAttributes>({
+  name: "dropout",
+  inputs: { x: { gradient: true }, seed: { dtype: "u32" } },
+  outputs: ["y"],
+  infer(context) {
+    const { probability } = context.attributes;
+    const seed = context.spec("seed").shape;
+    if (!(probability >= 0 && probability < 1)) {
+      throw new ConfigError(
+        `dropout: the probability must be at least 0 and below 1, not ${probability}.`,
+        "Pass the share of elements to drop, such as 0.1.",
+      );
+    }
+    if (!sameShape(seed, [2])) {
+      throw new ShapeError(`dropout: seed ${formatShape(seed)} is not two words.`, "Pass a u32 tensor of shape [2].");
+    }
+    return { y: { shape: context.spec("x").shape, dtype: "f32" } };
+  },
+  forward: (context) =>
+    context.inPlace ? launches("forward_in_place", ["y"], context) : launches("forward", ["x", "y"], context),
+  overwrites: "x",
+  gradients: [
+    {
+      of: ["x"],
+      reads: () => ["seed"],
+      accumulates: true,
+      overwrites: "dy",
+      launches: (context) =>
+        context.inPlace ? launches("grad_x_in_place", ["dx"], context) : launches("grad_x", ["dy", "dx"], context),
+      flops: (context) => elements(context.spec("x").shape),
+    },
+  ],
+  flops: (context) => elements(context.spec("x").shape),
+  reference(inputs, { probability, salt }) {
+    const x = input(inputs, "x");
+    const seed = input(inputs, "seed");
+    return { y: filled(x.shape, (index) => droppedElement(at(x, index), index, seed, probability, salt)) };
+  },
+  cases: [
+    {
+      name: "a tenth dropped, odd size",
+      attributes: { probability: 0.1, salt: 3 },
+      inputs: { x: { shape: [5, 7] }, seed: { shape: [2], values: [17, 4] } },
+    },
+    {
+      name: "seed and salt of 32 bits",
+      attributes: { probability: 0.5, salt: 0xfffffffe },
+      inputs: { x: { shape: [300] }, seed: { shape: [2], values: [0xdeadbeef, 0x80000001] } },
+    },
+    {
+      name: "one element",
+      attributes: { probability: 0.5, salt: 0 },
+      inputs: { x: { shape: [1] }, seed: { shape: [2], values: [0, 0] } },
+    },
+    {
+      name: "elements that can be split over bindings",
+      attributes: { probability: 0.3, salt: 12 },
+      inputs: { x: { shape: [43, 50] }, seed: { shape: [2], values: [1, 2] } },
+    },
+    {
+      name: "hidden states of BERT-base, 512 tokens",
+      attributes: { probability: 0.1, salt: 1 },
+      inputs: { x: { shape: [512, 768] }, seed: { shape: [2], values: [1, 2] } },
+      bench: true,
+    },
+  ],
+  malformed: [
+    {
+      name: "everything dropped",
+      attributes: { probability: 1, salt: 0 },
+      inputs: { x: { shape: [2], dtype: "f32" }, seed: { shape: [2], dtype: "u32" } },
+      message: /below 1, not 1/,
+    },
+    {
+      name: "seed of one word",
+      attributes: { probability: 0.1, salt: 0 },
+      inputs: { x: { shape: [2], dtype: "f32" }, seed: { shape: [1], dtype: "u32" } },
+      message: /seed \[1\] is not two words/,
+    },
+  ],
+});

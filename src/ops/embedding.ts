@@ -1,0 +1,165 @@
+import code from "../../kernels/embedding.wgsl";
+import { ShapeError } from "../base/errors";
+import { columns, elements, formatShape, rows } from "../base/shape";
+import { defineOp } from "../op/declaration";
+import type { InferContext, LaunchContext } from "../op/declaration";
+import { bindRows, rowRanges } from "../op/launch";
+import type { Launch, RowRange } from "../op/launch";
+import type { NoAttributes } from "./shared/attributes";
+import { elementwiseLaunches } from "./shared/elementwise";
+import { at, filled, input } from "./shared/reference";
+
+const kernel = { name: "embedding", code };
+const GROUP = 64;
+
+type Context = LaunchContext<NoAttributes>;
+
+function sizes(context: InferContext<NoAttributes>): { vocabulary: number; columns: number; tokens: number } {
+  const table = context.spec("table").shape;
+  return { vocabulary: rows(table), columns: columns(table), tokens: elements(context.spec("ids").shape) };
+}
+
+/** Every field of `Params`, for ranges of tokens and of rows of the table. */
+function paramsOf(context: Context, tokens: RowRange, table: RowRange): Record<string, number> {
+  const { vocabulary, columns: width } = sizes(context);
+  return {
+    ...{ tokens: tokens.count, token0: tokens.start, columns: width, vocabulary },
+    ...{ table_row0: table.start, table_rows: table.count, count: 0 },
+  };
+}
+
+/** A launch for every range of tokens and every range of rows of the table. */
+function gatherLaunches(context: Context): Launch[] {
+  const { vocabulary, columns: width, tokens: all } = sizes(context);
+  return rowRanges(all, [width * 4, 4], context.limits).flatMap((tokens) =>
+    rowRanges(vocabulary, [width * 4], context.limits).map((table) => ({
+      kernel,
+      entry: "forward",
+      bindings: {
+        ids: bindRows("ids", tokens, 4),
+        table: bindRows("table", table, width * 4),
+        y: bindRows("y", tokens, width * 4),
+      },
+      params: paramsOf(context, tokens, table),
+      workgroups: tokens.count,
+    })),
+  );
+}
+
+function scatterLaunches(context: Context): Launch[] {
+  const { vocabulary, columns: width, tokens: all } = sizes(context);
+  return rowRanges(all, [width * 4, 8, 4], context.limits).flatMap((tokens) =>
+    rowRanges(vocabulary, [width * 4], context.limits).map((table) => ({
+      kernel,
+      entry: "grad_table",
+      bindings: {
+        ids: bindRows("ids", tokens, 4),
+        chain: bindRows("chain", tokens, 8),
+        dy: bindRows("dy", tokens, width * 4),
+        dtable: bindRows("dtable", table, width * 4),
+      },
+      params: paramsOf(context, tokens, table),
+      workgroups: tokens.count * Math.ceil(width / GROUP),
+    })),
+  );
+}
+
+function zeroLaunches(context: Context): Launch[] {
+  const { vocabulary, columns: width } = sizes(context);
+  const none = { start: 0, count: 0 };
+  return elementwiseLaunches(
+    { kernel, entry: "grad_table_zero", tensors: ["dtable"], count: vocabulary * width, columns: width },
+    context.limits,
+  ).map((launch) => ({ ...launch, params: { ...paramsOf(context, none, none), ...launch.params } }));
+}
+
+/** Rows of a table by their numbers. table [..., d] (leading axes flattened), ids i32 [...]; y [ids' shape, d]. */
+export const embedding = defineOp<NoAttributes>({
+  name: "embedding",
+  inputs: { table: { gradient: true }, ids: { dtype: "i32" } },
+  outputs: ["y"],
+  infer(context) {
+    const table = context.spec("table").shape;
+    if (table.length < 2) {
+      throw new ShapeError(
+        `embedding: the table ${formatShape(table)} has no rows.`,
+        "Pass a table of shape [rows, d].",
+      );
+    }
+    return { y: { shape: [...context.spec("ids").shape, columns(table)], dtype: "f32" } };
+  },
+  temps: {
+    chain: {
+      reads: ["ids"],
+      spec: (context) => ({ shape: [sizes(context).tokens, 2], dtype: "u32" }),
+      launches: (context) => {
+        const all = { start: 0, count: sizes(context).tokens };
+        return [
+          {
+            ...{ kernel, entry: "temp_chain", bindings: { ids: "ids", chain: "chain" } },
+            params: paramsOf(context, all, { start: 0, count: 0 }),
+            workgroups: Math.ceil(all.count / GROUP),
+          },
+        ];
+      },
+    },
+  },
+  forward: gatherLaunches,
+  gradients: [
+    {
+      of: ["table"],
+      reads: () => ["ids", "chain"],
+      accumulates: true,
+      launches: (context) => [...(context.accumulate ? [] : zeroLaunches(context)), ...scatterLaunches(context)],
+      flops: (context) => sizes(context).tokens * sizes(context).columns,
+    },
+  ],
+  flops: () => 0,
+  reference(inputs) {
+    const [table, ids] = [input(inputs, "table"), input(inputs, "ids")];
+    const width = columns(table.shape);
+    return {
+      y: filled([...ids.shape, width], (index) => {
+        const id = at(ids, Math.floor(index / width));
+        return id >= 0 && id < rows(table.shape) ? at(table, id * width + (index % width)) : 0;
+      }),
+    };
+  },
+  cases: [
+    {
+      name: "repeated ids, odd sizes",
+      attributes: {},
+      inputs: { table: { shape: [5, 7] }, ids: { shape: [3, 4], values: [4, 0, 0, 2, 4, 4, 2, 1, 0, 4, 1, 1] } },
+    },
+    {
+      name: "first tokens of a batch, from a table of three axes",
+      attributes: {},
+      inputs: { table: { shape: [3, 4, 70] }, ids: { shape: [3], values: [0, 4, 8] } },
+    },
+    { name: "one row", attributes: {}, inputs: { table: { shape: [1, 1] }, ids: { shape: [1], values: [0] } } },
+    {
+      name: "ids outside the table give zeros",
+      attributes: {},
+      inputs: { table: { shape: [3, 2] }, ids: { shape: [4], values: [-1, 2, 3, 2147483647] } },
+    },
+    {
+      name: "table and tokens that can be split over bindings",
+      attributes: {},
+      inputs: { table: { shape: [200, 8] }, ids: { shape: [2, 100], below: 200 } },
+    },
+    {
+      name: "BERT-base words, 512 tokens",
+      attributes: {},
+      inputs: { table: { shape: [30522, 768] }, ids: { shape: [4, 128], below: 30522 } },
+      bench: true,
+    },
+  ],
+  malformed: [
+    {
+      name: "table of one axis",
+      attributes: {},
+      inputs: { table: { shape: [5], dtype: "f32" }, ids: { shape: [2], dtype: "i32" } },
+      message: /table \[5\] has no rows/,
+    },
+  ],
+});

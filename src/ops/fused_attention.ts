@@ -1,0 +1,135 @@
+import { ShapeError } from "../base/errors";
+import { formatShape, sameShape } from "../base/shape";
+import { defineOp } from "../op/declaration";
+import type { InferContext } from "../op/declaration";
+import {
+  attentionDelta,
+  attentionFlops,
+  attentionForward,
+  attentionGradient,
+  attentionReference,
+} from "./shared/attention";
+import type { AttentionAttributes, AttentionLayout } from "./shared/attention";
+import { at, input } from "./shared/reference";
+
+function layoutOf(qkv: readonly number[], { heads }: AttentionAttributes): AttentionLayout {
+  const [batch = 0, time = 0, row = 0] = qkv;
+  const width = row / 3;
+  return {
+    ...{ batch, time, head: width / heads, q: { slot: "qkv", row, offset: 0 } },
+    k: { slot: "qkv", row, offset: width },
+    v: { slot: "qkv", row, offset: 2 * width },
+  };
+}
+
+const layout = (context: InferContext<AttentionAttributes>): AttentionLayout =>
+  layoutOf(context.spec("qkv").shape, context.attributes);
+
+const base: AttentionAttributes = { heads: 2, kvHeads: 2, causal: true, scale: 0.5, dropout: 0, salt: 0 };
+const seed = { shape: [2], values: [3, 9] };
+
+/**
+ * `attention` on one fused projection (GPT-2's c_attn), read and differentiated in place without slicing.
+ * qkv [b, t, 3 * heads * d] in the order q | k | v, mask i32 [b, t], seed u32 [2]; y [b, t, heads * d],
+ * lse [b, heads, t].
+ */
+export const fusedAttention = defineOp<AttentionAttributes>({
+  name: "fused_attention",
+  inputs: { qkv: { gradient: true }, mask: { dtype: "i32" }, seed: { dtype: "u32" } },
+  outputs: ["y", "lse"],
+  infer(context) {
+    const { heads, kvHeads } = context.attributes;
+    const qkv = context.spec("qkv").shape;
+    const [batch = 0, time = 0, row = 0] = qkv;
+    if (qkv.length !== 3 || row % (3 * heads) !== 0 || kvHeads !== heads) {
+      throw new ShapeError(
+        `fused_attention: qkv ${formatShape(qkv)} does not hold q, k and v of ${heads} heads.`,
+        "Pass qkv [b, t, 3 * heads * d], with as many key-value heads as heads.",
+      );
+    }
+    if (!sameShape(context.spec("mask").shape, [batch, time])) {
+      throw new ShapeError(
+        `fused_attention: mask ${formatShape(context.spec("mask").shape)} does not fit qkv ${formatShape(qkv)}.`,
+        `Pass a mask of shape [${batch}, ${time}].`,
+      );
+    }
+    return {
+      y: { shape: [batch, time, row / 3], dtype: "f32" },
+      lse: { shape: [batch, heads, time], dtype: "f32" },
+    };
+  },
+  temps: {
+    delta: {
+      reads: ["dy", "y"],
+      spec: (context) => context.spec("lse"),
+      launches: (context) => attentionDelta(layout(context), context),
+    },
+  },
+  forward: (context) => attentionForward(layout(context), context),
+  gradients: [
+    {
+      of: ["qkv"],
+      reads: () => ["qkv", "mask", "seed", "lse", "delta"],
+      launches(context) {
+        const at = layout(context);
+        return [
+          ...attentionGradient("grad_q", [["dq", "dqkv", at.q.row, at.time]], at, context),
+          ...attentionGradient("grad_k_v_fused", [["dk", "dqkv", at.q.row, at.time]], at, context),
+        ];
+      },
+      flops: (context) => attentionFlops(layout(context), context.attributes.heads, 7),
+    },
+  ],
+  flops: (context) => attentionFlops(layout(context), context.attributes.heads, 2),
+  reference(inputs, attributes) {
+    const qkv = input(inputs, "qkv");
+    const shape = layoutOf(qkv.shape, attributes);
+    const read = (which: "q" | "k" | "v", batch: number, row: number, head: number, column: number): number =>
+      at(qkv, (batch * shape.time + row) * shape.q.row + shape[which].offset + head * shape.head + column);
+    return attentionReference(shape, attributes, read, input(inputs, "mask"), input(inputs, "seed"));
+  },
+  cases: [
+    {
+      name: "causal with padding, odd head size",
+      attributes: base,
+      inputs: {
+        ...{ qkv: { shape: [2, 9, 30] }, seed },
+        mask: { shape: [2, 9], values: Array.from({ length: 18 }, (_, i) => (i < 14 ? 1 : 0)) },
+      },
+    },
+    {
+      name: "both directions, dropout",
+      attributes: { ...base, causal: false, dropout: 0.2, salt: 4 },
+      inputs: { qkv: { shape: [1, 33, 24] }, seed, mask: { shape: [1, 33], values: Array.from({ length: 33 }, () => 1) } },
+    },
+    {
+      name: "batch that can be split over bindings",
+      attributes: base,
+      inputs: {
+        ...{ qkv: { shape: [64, 2, 48] }, seed },
+        mask: { shape: [64, 2], values: Array.from({ length: 128 }, () => 1) },
+      },
+    },
+    {
+      name: "GPT-2, 2 x 256",
+      attributes: { ...base, heads: 12, kvHeads: 12, scale: 0.125 },
+      inputs: {
+        ...{ qkv: { shape: [2, 256, 2304] }, seed },
+        mask: { shape: [2, 256], values: Array.from({ length: 512 }, () => 1) },
+      },
+      bench: true,
+    },
+  ],
+  malformed: [
+    {
+      name: "width that is not three times the heads",
+      attributes: base,
+      inputs: {
+        qkv: { shape: [2, 3, 8], dtype: "f32" },
+        mask: { shape: [2, 3], dtype: "i32" },
+        seed: { shape: [2], dtype: "u32" },
+      },
+      message: /does not hold q, k and v of 2 heads/,
+    },
+  ],
+});

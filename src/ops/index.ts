@@ -1,0 +1,62 @@
+import type { Op } from "../op/declaration";
+import { adamw } from "./adamw";
+import { add } from "./add";
+import { addBroadcast } from "./add_broadcast";
+import { attention } from "./attention";
+import { cka } from "./cka";
+import { crossEntropy } from "./cross_entropy";
+import { dropout } from "./dropout";
+import { embedding } from "./embedding";
+import { fusedAttention } from "./fused_attention";
+import { gelu } from "./gelu";
+import { layerNorm } from "./layer_norm";
+import { linear } from "./linear";
+import { loraLinear } from "./lora_linear";
+import { meanSquaredError } from "./mean_squared_error";
+import { mul } from "./mul";
+import { scaleColumns } from "./scale_columns";
+import { squareSum } from "./square_sum";
+import { tanh } from "./tanh";
+
+export {
+  adamw,
+  add,
+  addBroadcast,
+  attention,
+  cka,
+  crossEntropy,
+  dropout,
+  embedding,
+  fusedAttention,
+  gelu,
+  layerNorm,
+  linear,
+  loraLinear,
+  meanSquaredError,
+  mul,
+  scaleColumns,
+  squareSum,
+  tanh,
+};
+
+/** Every op: what tests, benches and the registry of kernels are derived from. */
+export const OPS: readonly Op[] = [
+  linear,
+  loraLinear,
+  layerNorm,
+  attention,
+  fusedAttention,
+  embedding,
+  gelu,
+  tanh,
+  dropout,
+  add,
+  addBroadcast,
+  mul,
+  scaleColumns,
+  crossEntropy,
+  meanSquaredError,
+  squareSum,
+  adamw,
+  cka,
+];

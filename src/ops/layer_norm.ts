@@ -1,0 +1,230 @@
+import code from "../../kernels/layer_norm.wgsl";
+import { ConfigError, ShapeError } from "../base/errors";
+import { columns, elements, formatShape, rows, sameShape } from "../base/shape";
+import { defineOp } from "../op/declaration";
+import type { InferContext, LaunchContext, OpCase, TensorSpec } from "../op/declaration";
+import { bindRows, rowRanges } from "../op/launch";
+import type { Launch } from "../op/launch";
+import { columnSumLaunches } from "./shared/column-sum";
+import { accumulateParam } from "./shared/elementwise";
+import { at, filled, input } from "./shared/reference";
+import { chunkCount, chunkSumLaunches } from "./shared/row-chunks";
+
+const kernel = { name: "layer_norm", code };
+
+export type LayerNormAttributes = {
+  /** Added to the variance. */
+  readonly eps: number;
+  /** What the gradients keep: the output, which needs weights away from zero, or the input. */
+  readonly keep: "y" | "x";
+};
+
+type Context = LaunchContext<LayerNormAttributes>;
+
+const size = (context: InferContext<LayerNormAttributes>): { rows: number; columns: number } => {
+  const { shape } = context.spec("x");
+  return { rows: rows(shape), columns: columns(shape) };
+};
+
+const count = (context: InferContext<LayerNormAttributes>): number => elements(context.spec("x").shape);
+
+const partialsSpec = (context: InferContext<LayerNormAttributes>): TensorSpec => ({
+  shape: [chunkCount(size(context).rows), size(context).columns],
+  dtype: "f32",
+});
+
+/** A workgroup a row; `statistics` are slots with the given number of elements a row. */
+function rowLaunches(
+  entry: string,
+  context: Context,
+  tables: readonly string[],
+  statistics: Readonly<Record<string, number>>,
+  vectors: readonly string[],
+): Launch[] {
+  const { rows: all, columns: width } = size(context);
+  const bytes = [width * 4, ...Object.values(statistics).map((perRow) => perRow * 4)];
+  return rowRanges(all, bytes, context.limits).map((range) => ({
+    kernel,
+    entry,
+    bindings: {
+      ...Object.fromEntries(tables.map((slot) => [slot, bindRows(slot, range, width * 4)])),
+      ...Object.fromEntries(Object.entries(statistics).map(([slot, n]) => [slot, bindRows(slot, range, n * 4)])),
+      ...Object.fromEntries(vectors.map((slot) => [slot, slot])),
+    },
+    params: {
+      ...{ rows: range.count, columns: width, eps: context.attributes.eps },
+      ...{ ...accumulateParam(context), chunk0: 0 },
+    },
+    workgroups: range.count,
+  }));
+}
+
+function gradientOfX(context: Context): Launch[] {
+  const { inPlace, attributes } = context;
+  const entry = `grad_x_from_${attributes.keep}${inPlace ? "_in_place" : ""}`;
+  const tables = [attributes.keep, ...(inPlace ? [] : ["dy"]), "dx"];
+  return attributes.keep === "y"
+    ? rowLaunches(entry, context, tables, { rstd: 1 }, ["weight", "bias"])
+    : rowLaunches(entry, context, tables, { statistics: 2 }, ["weight"]);
+}
+
+function partials(context: Context, keep: "y" | "x"): Launch[] {
+  const { rows: all, columns: width } = size(context);
+  const statistics = keep === "x" ? { statistics: 8 } : {};
+  const vectors = keep === "y" ? { weight: "weight", bias: "bias" } : {};
+  return chunkSumLaunches(
+    {
+      ...{ kernel, entry: `temp_partials_from_${keep}`, rows: all, columns: width },
+      tables: { [keep]: width * 4, dy: width * 4, ...statistics },
+      whole: { ...vectors, partials: `partials_from_${keep}` },
+      params: { eps: context.attributes.eps, accumulate: 0 },
+    },
+    context.limits,
+  );
+}
+
+/**
+ * Layer normalisation (Ba et al. 2016) over the last axis, with the biased variance.
+ * x [..., d], weight [d], bias [d]; y [..., d], rstd [rows].
+ */
+export const layerNorm = defineOp<LayerNormAttributes>({
+  name: "layer_norm",
+  inputs: { x: { gradient: true }, weight: { gradient: true }, bias: { gradient: true } },
+  outputs: ["y", "rstd"],
+  infer(context) {
+    const [x, weight, bias] = [context.spec("x").shape, context.spec("weight").shape, context.spec("bias").shape];
+    if (x.length === 0 || !sameShape(weight, [columns(x)]) || !sameShape(bias, weight)) {
+      throw new ShapeError(
+        `layer_norm: weight ${formatShape(weight)} and bias ${formatShape(bias)} do not fit x ${formatShape(x)}.`,
+        `Pass both with the shape [${columns(x)}].`,
+      );
+    }
+    if (!(context.attributes.eps >= 0)) {
+      throw new ConfigError(`layer_norm: eps is ${context.attributes.eps}.`, "Pass a small positive number.");
+    }
+    return { y: { shape: x, dtype: "f32" }, rstd: { shape: [rows(x)], dtype: "f32" } };
+  },
+  temps: {
+    statistics: {
+      reads: ["x"],
+      spec: (context) => ({ shape: [size(context).rows, 2], dtype: "f32" }),
+      launches: (context) => rowLaunches("temp_statistics", context, ["x"], { statistics: 2 }, []),
+    },
+    partials_from_y: {
+      reads: ["dy", "y", "weight", "bias"],
+      spec: partialsSpec,
+      launches: (context) => partials(context, "y"),
+    },
+    partials_from_x: {
+      reads: ["dy", "x", "statistics"],
+      spec: partialsSpec,
+      launches: (context) => partials(context, "x"),
+    },
+  },
+  forward: (context) =>
+    context.inPlace
+      ? rowLaunches("forward_in_place", context, ["y"], { rstd: 1 }, ["weight", "bias"])
+      : rowLaunches("forward", context, ["x", "y"], { rstd: 1 }, ["weight", "bias"]),
+  overwrites: "x",
+  gradients: [
+    {
+      of: ["x"],
+      reads: ({ keep }) => (keep === "y" ? ["y", "rstd", "weight", "bias"] : ["x", "weight", "statistics"]),
+      accumulates: true,
+      overwrites: "dy",
+      launches: gradientOfX,
+      flops: (context) => 12 * count(context),
+    },
+    {
+      of: ["weight"],
+      reads: ({ keep }) => [`partials_from_${keep}`],
+      accumulates: true,
+      launches: (context) =>
+        columnSumLaunches(
+          `partials_from_${context.attributes.keep}`,
+          "dweight",
+          ...([chunkCount(size(context).rows), size(context).columns] as const),
+          context,
+        ),
+      flops: (context) => 3 * count(context),
+    },
+    {
+      of: ["bias"],
+      reads: () => [],
+      accumulates: true,
+      launches: (context) => columnSumLaunches("dy", "dbias", size(context).rows, size(context).columns, context),
+      flops: count,
+    },
+  ],
+  flops: (context) => 8 * count(context),
+  reference(inputs, { eps }) {
+    const [x, weight, bias] = [input(inputs, "x"), input(inputs, "weight"), input(inputs, "bias")];
+    const width = columns(x.shape);
+    const row = (index: number): Float64Array => x.data.subarray(index * width, (index + 1) * width);
+    const means = filled([rows(x.shape)], (i) => row(i).reduce((sum, v) => sum + v, 0) / width);
+    const rstd = filled([rows(x.shape)], (i) => {
+      const variance = row(i).reduce((sum, v) => sum + (v - at(means, i)) ** 2, 0) / width;
+      return 1 / Math.sqrt(variance + eps);
+    });
+    const y = filled(x.shape, (index) => {
+      const [i, j] = [Math.floor(index / width), index % width];
+      return (at(x, index) - at(means, i)) * at(rstd, i) * at(weight, j) + at(bias, j);
+    });
+    return { y, rstd };
+  },
+  cases: [
+    caseOf("odd sizes", [3, 5, 7], { keep: "y" }),
+    caseOf("odd sizes, keeps x", [3, 5, 7], { keep: "x" }),
+    caseOf("more columns than a workgroup", [5, 70], { keep: "y" }),
+    caseOf("more columns than a workgroup, keeps x", [5, 70], { keep: "x" }),
+    caseOf("several chunks of rows", [2, 40, 5], { keep: "y" }),
+    caseOf("several chunks of rows, keeps x", [2, 40, 5], { keep: "x" }),
+    {
+      name: "large mean, small deviation, eps of BERT",
+      attributes: { eps: 1e-12, keep: "x" },
+      inputs: { x: { shape: [4, 48], offset: 30 }, weight: { shape: [48] }, bias: { shape: [48] } },
+    },
+    {
+      name: "one column: y is the bias",
+      attributes: { eps: 1e-5, keep: "x" },
+      inputs: { x: { shape: [2, 1] }, weight: { shape: [1] }, bias: { shape: [1] } },
+    },
+    caseOf("rows that can be split over bindings", [256, 8], { keep: "y" }),
+    caseOf("rows that can be split over bindings, keeps x", [256, 8], { keep: "x" }),
+    caseOf("BERT-base, 512 tokens", [512, 768], { keep: "y", bench: true }),
+    caseOf("GPT-2 medium, 512 tokens, keeps x", [512, 1024], { keep: "x", bench: true }),
+  ],
+  malformed: [
+    {
+      name: "weight of another size",
+      attributes: { eps: 1e-5, keep: "y" },
+      inputs: {
+        x: { shape: [2, 3], dtype: "f32" },
+        weight: { shape: [2], dtype: "f32" },
+        bias: { shape: [3], dtype: "f32" },
+      },
+      message: /weight \[2\] and bias \[3\] do not fit x \[2, 3\]/,
+    },
+    {
+      name: "negative eps",
+      attributes: { eps: -1, keep: "y" },
+      inputs: {
+        x: { shape: [2, 3], dtype: "f32" },
+        weight: { shape: [3], dtype: "f32" },
+        bias: { shape: [3], dtype: "f32" },
+      },
+      message: /eps is -1/,
+    },
+  ],
+});
+
+/** A case whose weights are near 1, as a trained norm's are. */
+function caseOf(
+  name: string,
+  shape: readonly number[],
+  { keep, bench = false }: { keep: "y" | "x"; bench?: boolean },
+): OpCase<LayerNormAttributes> {
+  const d = columns(shape);
+  const inputs = { x: { shape, scale: 2 }, weight: { shape: [d], scale: 0.1, offset: 1 }, bias: { shape: [d] } };
+  return { name, attributes: { eps: 1e-5, keep }, inputs, ...(bench ? { bench } : {}) };
+}

@@ -1,0 +1,179 @@
+import { columns, formatShape, rows } from "../base/shape";
+import { ShapeError } from "../base/errors";
+import { defineOp } from "../op/declaration";
+import type { InferContext } from "../op/declaration";
+import { productFlops, productLaunches } from "./shared/product";
+import { columnSumLaunches } from "./shared/column-sum";
+import { at, input, matrixProduct } from "./shared/reference";
+
+export type LinearAttributes = {
+  /** `out_in` as torch.nn.Linear stores a weight, `in_out` as GPT-2's Conv1D does. */
+  readonly layout: "out_in" | "in_out";
+};
+
+/** Sizes of `x [..., in] -> y [..., out]`. */
+export function linearSizes(context: InferContext<LinearAttributes>): { rows: number; in: number; out: number } {
+  const x = context.spec("x").shape;
+  const w = context.spec("w").shape;
+  const [first = 0, second = 0] = w;
+  const outFirst = context.attributes.layout === "out_in";
+  return { rows: rows(x), in: outFirst ? second : first, out: outFirst ? first : second };
+}
+
+/** @throws ShapeError when x, w and bias do not fit each other. */
+export function checkLinear(context: InferContext<LinearAttributes>): void {
+  const x = context.spec("x").shape;
+  const w = context.spec("w").shape;
+  const sizes = linearSizes(context);
+  if (x.length === 0 || w.length !== 2 || columns(x) !== sizes.in) {
+    throw new ShapeError(
+      `linear: x ${formatShape(x)} does not fit w ${formatShape(w)} stored as ${context.attributes.layout}.`,
+      "The last axis of x must be the weight's input size; pass the other layout if the weight is transposed.",
+    );
+  }
+  if (context.has("bias") && columns(context.spec("bias").shape) !== sizes.out) {
+    throw new ShapeError(
+      `linear: bias ${formatShape(context.spec("bias").shape)} does not fit ${sizes.out} outputs.`,
+      `Pass a bias of shape [${sizes.out}].`,
+    );
+  }
+}
+
+/** y = x W + bias, for a weight in either layout. x [..., in], w [out, in] or [in, out], bias [out], y [..., out]. */
+export const linear = defineOp<LinearAttributes>({
+  name: "linear",
+  inputs: { x: { gradient: true }, w: { gradient: true }, bias: { gradient: true, optional: true } },
+  outputs: ["y"],
+  infer(context) {
+    checkLinear(context);
+    const x = context.spec("x").shape;
+    return { y: { shape: [...x.slice(0, -1), linearSizes(context).out], dtype: "f32" } };
+  },
+  forward(context) {
+    const size = linearSizes(context);
+    return productLaunches(
+      {
+        ...{ m: size.rows, n: size.out, k: size.in, c: "y", accumulate: false },
+        a: { slot: "x" },
+        b: { slot: "w", transposed: context.attributes.layout === "out_in" },
+        bias: context.has("bias") ? "bias" : undefined,
+      },
+      context.limits,
+    );
+  },
+  gradients: [
+    {
+      of: ["x"],
+      reads: () => ["w"],
+      accumulates: true,
+      launches(context) {
+        const size = linearSizes(context);
+        return productLaunches(
+          {
+            ...{ m: size.rows, n: size.in, k: size.out, c: "dx", accumulate: context.accumulate },
+            a: { slot: "dy" },
+            b: { slot: "w", transposed: context.attributes.layout === "in_out" },
+          },
+          context.limits,
+        );
+      },
+      flops: (context) => linearFlops(context),
+    },
+    {
+      of: ["w"],
+      reads: () => ["x"],
+      accumulates: true,
+      launches(context) {
+        const size = linearSizes(context);
+        const outFirst = context.attributes.layout === "out_in";
+        return productLaunches(
+          {
+            ...{ m: outFirst ? size.out : size.in, n: outFirst ? size.in : size.out, k: size.rows },
+            ...{ c: "dw", accumulate: context.accumulate },
+            a: { slot: outFirst ? "dy" : "x", transposed: true },
+            b: { slot: outFirst ? "x" : "dy" },
+          },
+          context.limits,
+        );
+      },
+      flops: (context) => linearFlops(context),
+    },
+    {
+      of: ["bias"],
+      reads: () => [],
+      accumulates: true,
+      launches: (context) => columnSumLaunches("dy", "dbias", linearSizes(context).rows, linearSizes(context).out, context),
+      flops: (context) => linearSizes(context).rows * linearSizes(context).out,
+    },
+  ],
+  flops: (context) => linearFlops(context),
+  reference(inputs, { layout }) {
+    const x = input(inputs, "x");
+    const w = input(inputs, "w");
+    const [first = 0, second = 0] = w.shape;
+    const outFirst = layout === "out_in";
+    const [out, inner] = outFirst ? [first, second] : [second, first];
+    const data = matrixProduct(x, w, rows(x.shape), out, inner, { b: outFirst });
+    const bias = inputs["bias"];
+    return {
+      y: { shape: [...x.shape.slice(0, -1), out], data: bias ? data.map((v, i) => v + at(bias, i % out)) : data },
+    };
+  },
+  cases: [
+    {
+      name: "torch layout with bias, odd sizes",
+      attributes: { layout: "out_in" },
+      inputs: { x: { shape: [3, 5, 7] }, w: { shape: [11, 7] }, bias: { shape: [11] } },
+    },
+    {
+      name: "Conv1D layout without bias",
+      attributes: { layout: "in_out" },
+      inputs: { x: { shape: [66, 33] }, w: { shape: [33, 70] } },
+    },
+    {
+      name: "one row, one column",
+      attributes: { layout: "out_in" },
+      inputs: { x: { shape: [1, 1] }, w: { shape: [1, 1] }, bias: { shape: [1] } },
+    },
+    {
+      name: "rows that can be split over bindings",
+      attributes: { layout: "in_out" },
+      inputs: { x: { shape: [96, 64] }, w: { shape: [64, 128] }, bias: { shape: [128] } },
+    },
+    {
+      name: "BERT-base projection, 512 tokens",
+      attributes: { layout: "out_in" },
+      inputs: { x: { shape: [512, 768] }, w: { shape: [768, 768] }, bias: { shape: [768] } },
+      bench: true,
+    },
+    {
+      name: "square 1024",
+      attributes: { layout: "in_out" },
+      inputs: { x: { shape: [1024, 1024] }, w: { shape: [1024, 1024] } },
+      bench: true,
+    },
+  ],
+  malformed: [
+    {
+      name: "inner sizes differ",
+      attributes: { layout: "out_in" },
+      inputs: { x: { shape: [2, 3], dtype: "f32" }, w: { shape: [4, 5], dtype: "f32" } },
+      message: /does not fit w \[4, 5\]/,
+    },
+    {
+      name: "bias of another size",
+      attributes: { layout: "in_out" },
+      inputs: {
+        x: { shape: [2, 3], dtype: "f32" },
+        w: { shape: [3, 5], dtype: "f32" },
+        bias: { shape: [3], dtype: "f32" },
+      },
+      message: /bias \[3\] does not fit 5 outputs/,
+    },
+  ],
+});
+
+function linearFlops(context: InferContext<LinearAttributes>): number {
+  const size = linearSizes(context);
+  return productFlops(size.rows, size.out, size.in);
+}

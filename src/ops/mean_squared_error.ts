@@ -1,0 +1,125 @@
+import code from "../../kernels/mean_squared_error.wgsl";
+import { ShapeError } from "../base/errors";
+import { elements, formatShape, sameShape } from "../base/shape";
+import { defineOp } from "../op/declaration";
+import type { LaunchContext } from "../op/declaration";
+import type { Launch } from "../op/launch";
+import type { NoAttributes } from "./shared/attributes";
+import { accumulateParam, elementwiseLaunches } from "./shared/elementwise";
+import { at, input } from "./shared/reference";
+
+const kernel = { name: "mean_squared_error", code };
+const TENSORS = ["prediction", "targets", "mask"];
+
+type Context = LaunchContext<NoAttributes>;
+
+/** One workgroup a range; the ranges after the first add to the loss. */
+function lossLaunches(context: Context): Launch[] {
+  return elementwiseLaunches(
+    {
+      ...{ kernel, entry: "forward", tensors: TENSORS, whole: ["normalizer", "loss"] },
+      count: elements(context.spec("prediction").shape),
+      params: ({ start }) => ({ accumulate: start > 0 ? 1 : 0 }),
+    },
+    context.limits,
+  ).map((launch) => ({ ...launch, workgroups: 1 }));
+}
+
+function gradientLaunches(context: Context): Launch[] {
+  return elementwiseLaunches(
+    {
+      ...{ kernel, entry: "grad_prediction", tensors: [...TENSORS, "dprediction"], whole: ["normalizer", "dloss"] },
+      count: elements(context.spec("prediction").shape),
+      params: () => accumulateParam(context),
+    },
+    context.limits,
+  );
+}
+
+/**
+ * Mean of (prediction - targets)^2 over the rows whose mask is not 0.
+ * prediction [n] or [n, 1], targets [n], mask i32 [n], normalizer f32 [1] = 1 / (rows that count); loss [1].
+ */
+export const meanSquaredError = defineOp<NoAttributes>({
+  name: "mean_squared_error",
+  inputs: { prediction: { gradient: true }, targets: {}, mask: { dtype: "i32" }, normalizer: {} },
+  outputs: ["loss"],
+  infer(context) {
+    const prediction = context.spec("prediction").shape;
+    const [targets, mask] = [context.spec("targets").shape, context.spec("mask").shape];
+    const n = elements(prediction);
+    const fits = sameShape(prediction, [n]) || sameShape(prediction, [n, 1]);
+    if (!fits || !sameShape(targets, [n]) || !sameShape(mask, [n])) {
+      throw new ShapeError(
+        `mean_squared_error: prediction ${formatShape(prediction)}, targets ${formatShape(targets)} and mask ${formatShape(mask)} do not fit.`,
+        "Pass one number a row: prediction [n] or [n, 1], targets [n], mask [n].",
+      );
+    }
+    return { loss: { shape: [1], dtype: "f32" } };
+  },
+  forward: lossLaunches,
+  gradients: [
+    {
+      of: ["prediction"],
+      reads: () => ["prediction", "targets", "mask", "normalizer"],
+      accumulates: true,
+      launches: gradientLaunches,
+      flops: (context) => 3 * elements(context.spec("prediction").shape),
+    },
+  ],
+  flops: (context) => 3 * elements(context.spec("prediction").shape),
+  reference(inputs) {
+    const [prediction, targets, mask] = [input(inputs, "prediction"), input(inputs, "targets"), input(inputs, "mask")];
+    let sum = 0;
+    for (let i = 0; i < prediction.data.length; i++) {
+      if (at(mask, i) !== 0) sum += (at(prediction, i) - at(targets, i)) ** 2;
+    }
+    return { loss: { shape: [1], data: Float64Array.of(sum * at(input(inputs, "normalizer"), 0)) } };
+  },
+  cases: [
+    {
+      name: "one column, a padding row",
+      attributes: {},
+      inputs: {
+        ...{ prediction: { shape: [5, 1] }, targets: { shape: [5], scale: 2 } },
+        ...{ mask: { shape: [5], values: [1, 1, 0, 1, 1] }, normalizer: { shape: [1], values: [0.25] } },
+      },
+    },
+    {
+      name: "one row",
+      attributes: {},
+      inputs: {
+        ...{ prediction: { shape: [1] }, targets: { shape: [1] } },
+        ...{ mask: { shape: [1], values: [1] }, normalizer: { shape: [1], values: [1] } },
+      },
+    },
+    {
+      name: "rows that can be split over bindings",
+      attributes: {},
+      inputs: {
+        ...{ prediction: { shape: [1300] }, targets: { shape: [1300] } },
+        ...{ mask: { shape: [1300], below: 2 }, normalizer: { shape: [1], values: [1 / 650] } },
+      },
+    },
+    {
+      name: "65,536 rows",
+      attributes: {},
+      inputs: {
+        ...{ prediction: { shape: [65536] }, targets: { shape: [65536] } },
+        ...{ mask: { shape: [65536], below: 2 }, normalizer: { shape: [1], values: [1 / 32768] } },
+      },
+      bench: true,
+    },
+  ],
+  malformed: [
+    {
+      name: "two predictions a row",
+      attributes: {},
+      inputs: {
+        ...{ prediction: { shape: [4, 2], dtype: "f32" }, targets: { shape: [4], dtype: "f32" } },
+        ...{ mask: { shape: [4], dtype: "i32" }, normalizer: { shape: [1], dtype: "f32" } },
+      },
+      message: /prediction \[4, 2\], targets \[4\]/,
+    },
+  ],
+});

@@ -1,0 +1,88 @@
+import code from "../../kernels/mul.wgsl";
+import { ShapeError } from "../base/errors";
+import { elements, formatShape, sameShape } from "../base/shape";
+import { defineOp } from "../op/declaration";
+import type { LaunchContext } from "../op/declaration";
+import type { Launch } from "../op/launch";
+import type { NoAttributes } from "./shared/attributes";
+import { accumulateParam, elementwiseLaunches } from "./shared/elementwise";
+import { at, filled, input } from "./shared/reference";
+
+const kernel = { name: "mul", code };
+
+function launches(entry: string, tensors: readonly string[], context: LaunchContext<NoAttributes>): Launch[] {
+  const count = elements(context.spec("a").shape);
+  return elementwiseLaunches({ kernel, entry, tensors, count, params: () => accumulateParam(context) }, context.limits);
+}
+
+/** y = a b, elementwise, of one shape. a, b, y [...]. */
+export const mul = defineOp<NoAttributes>({
+  name: "mul",
+  inputs: { a: { gradient: true }, b: { gradient: true } },
+  outputs: ["y"],
+  infer(context) {
+    const [a, b] = [context.spec("a").shape, context.spec("b").shape];
+    if (!sameShape(a, b)) {
+      throw new ShapeError(
+        `mul: a ${formatShape(a)} and b ${formatShape(b)} differ.`,
+        "Pass tensors of one shape; scale_columns multiplies every row of a by one row b.",
+      );
+    }
+    return { y: { shape: a, dtype: "f32" } };
+  },
+  forward: (context) =>
+    context.inPlace ? launches("forward_in_place", ["b", "y"], context) : launches("forward", ["a", "b", "y"], context),
+  overwrites: "a",
+  gradients: [
+    {
+      of: ["a"],
+      reads: () => ["b"],
+      accumulates: true,
+      overwrites: "dy",
+      launches: (context) =>
+        context.inPlace
+          ? launches("grad_a_in_place", ["b", "da"], context)
+          : launches("grad_a", ["b", "dy", "da"], context),
+      flops: (context) => elements(context.spec("a").shape),
+    },
+    {
+      of: ["b"],
+      reads: () => ["a"],
+      accumulates: true,
+      overwrites: "dy",
+      launches: (context) =>
+        context.inPlace
+          ? launches("grad_b_in_place", ["a", "db"], context)
+          : launches("grad_b", ["a", "dy", "db"], context),
+      flops: (context) => elements(context.spec("a").shape),
+    },
+  ],
+  flops: (context) => elements(context.spec("a").shape),
+  reference(inputs) {
+    const [a, b] = [input(inputs, "a"), input(inputs, "b")];
+    return { y: filled(a.shape, (index) => at(a, index) * at(b, index)) };
+  },
+  cases: [
+    { name: "odd size", attributes: {}, inputs: { a: { shape: [2, 3, 5] }, b: { shape: [2, 3, 5] } } },
+    { name: "one element", attributes: {}, inputs: { a: { shape: [1] }, b: { shape: [1] } } },
+    {
+      name: "elements that can be split over bindings",
+      attributes: {},
+      inputs: { a: { shape: [37, 50] }, b: { shape: [37, 50] } },
+    },
+    {
+      name: "gate of LLaMA-2 7B, 128 tokens",
+      attributes: {},
+      inputs: { a: { shape: [128, 11008] }, b: { shape: [128, 11008] } },
+      bench: true,
+    },
+  ],
+  malformed: [
+    {
+      name: "shapes that differ",
+      attributes: {},
+      inputs: { a: { shape: [2, 3], dtype: "f32" }, b: { shape: [3, 2], dtype: "f32" } },
+      message: /a \[2, 3\] and b \[3, 2\] differ/,
+    },
+  ],
+});

@@ -1,0 +1,120 @@
+import code from "../../kernels/scale_columns.wgsl";
+import { ShapeError } from "../base/errors";
+import { columns, elements, formatShape, rows, sameShape } from "../base/shape";
+import { defineOp } from "../op/declaration";
+import type { LaunchContext } from "../op/declaration";
+import type { Launch } from "../op/launch";
+import type { NoAttributes } from "./shared/attributes";
+import { columnSumLaunches } from "./shared/column-sum";
+import { accumulateParam, elementwiseLaunches } from "./shared/elementwise";
+import { at, filled, input } from "./shared/reference";
+import { chunkCount, chunkSumLaunches } from "./shared/row-chunks";
+
+const kernel = { name: "scale_columns", code };
+
+type Context = LaunchContext<NoAttributes>;
+
+function launches(entry: string, tensors: readonly string[], context: Context): Launch[] {
+  const shape = context.spec("a").shape;
+  const width = columns(shape);
+  return elementwiseLaunches(
+    {
+      ...{ kernel, entry, tensors, whole: ["b"], count: elements(shape), columns: width },
+      params: () => ({ columns: width, ...accumulateParam(context), rows: 0, chunk0: 0 }),
+    },
+    context.limits,
+  );
+}
+
+/** y = a b with one factor a column: (IA)^3's scaling, VeRA's vectors. a [..., d], b [d], y [..., d]. */
+export const scaleColumns = defineOp<NoAttributes>({
+  name: "scale_columns",
+  inputs: { a: { gradient: true }, b: { gradient: true } },
+  outputs: ["y"],
+  infer(context) {
+    const [a, b] = [context.spec("a").shape, context.spec("b").shape];
+    if (a.length === 0 || !sameShape(b, [columns(a)])) {
+      throw new ShapeError(
+        `scale_columns: b ${formatShape(b)} does not fit a ${formatShape(a)}.`,
+        `Pass one factor a column: b of shape [${columns(a)}].`,
+      );
+    }
+    return { y: { shape: a, dtype: "f32" } };
+  },
+  temps: {
+    partials: {
+      reads: ["dy", "a"],
+      spec: (context) => {
+        const { shape } = context.spec("a");
+        return { shape: [chunkCount(rows(shape)), columns(shape)], dtype: "f32" };
+      },
+      launches: (context) => {
+        const { shape } = context.spec("a");
+        const width = columns(shape);
+        return chunkSumLaunches(
+          {
+            ...{ kernel, entry: "temp_partials", rows: rows(shape), columns: width },
+            tables: { a: width * 4, dy: width * 4 },
+            whole: { partials: "partials" },
+            params: { count: 0, accumulate: 0 },
+          },
+          context.limits,
+        );
+      },
+    },
+  },
+  forward: (context) =>
+    context.inPlace ? launches("forward_in_place", ["y"], context) : launches("forward", ["a", "y"], context),
+  overwrites: "a",
+  gradients: [
+    {
+      of: ["a"],
+      reads: () => ["b"],
+      accumulates: true,
+      overwrites: "dy",
+      launches: (context) =>
+        context.inPlace ? launches("grad_a_in_place", ["da"], context) : launches("grad_a", ["dy", "da"], context),
+      flops: (context) => elements(context.spec("a").shape),
+    },
+    {
+      of: ["b"],
+      reads: () => ["partials"],
+      accumulates: true,
+      launches: (context) => {
+        const { shape } = context.spec("a");
+        return columnSumLaunches("partials", "db", chunkCount(rows(shape)), columns(shape), context);
+      },
+      flops: (context) => 2 * elements(context.spec("a").shape),
+    },
+  ],
+  flops: (context) => elements(context.spec("a").shape),
+  reference(inputs) {
+    const [a, b] = [input(inputs, "a"), input(inputs, "b")];
+    return { y: filled(a.shape, (index) => at(a, index) * at(b, index % b.data.length)) };
+  },
+  cases: [
+    { name: "odd size", attributes: {}, inputs: { a: { shape: [2, 3, 5] }, b: { shape: [5] } } },
+    { name: "more columns than a workgroup", attributes: {}, inputs: { a: { shape: [3, 70] }, b: { shape: [70] } } },
+    { name: "several chunks of rows", attributes: {}, inputs: { a: { shape: [3, 23, 5] }, b: { shape: [5] } } },
+    { name: "one element", attributes: {}, inputs: { a: { shape: [1] }, b: { shape: [1] } } },
+    {
+      name: "rows that can be split over bindings",
+      attributes: {},
+      inputs: { a: { shape: [150, 16] }, b: { shape: [16] } },
+    },
+    {
+      name: "keys of T5-XL, 512 tokens",
+      attributes: {},
+      inputs: { a: { shape: [512, 2048] }, b: { shape: [2048] } },
+      bench: true,
+    },
+  ],
+  malformed: [
+    {
+      name: "a factor too few",
+      attributes: {},
+      inputs: { a: { shape: [2, 3], dtype: "f32" }, b: { shape: [2], dtype: "f32" } },
+      message: /b \[2\] does not fit a \[2, 3\]/,
+    },
+  ],
+});

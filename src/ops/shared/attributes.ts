@@ -1,0 +1,2 @@
+/** The attributes of an op that has none. */
+export type NoAttributes = Readonly<Record<string, never>>;

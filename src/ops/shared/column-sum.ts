@@ -1,0 +1,23 @@
+import code from "../../../kernels/column_sum.wgsl";
+import { bindRows, rowRanges } from "../../op/launch";
+import type { Launch } from "../../op/launch";
+import type { Limits } from "../../op/limits";
+
+const kernel = { name: "column_sum", code };
+
+/** `target [columns] (+)= sum over rows of source [rows, columns]`, in parts where the source exceeds a binding. */
+export function columnSumLaunches(
+  source: string,
+  target: string,
+  rows: number,
+  columns: number,
+  context: { readonly limits: Limits; readonly accumulate: boolean },
+): Launch[] {
+  return rowRanges(rows, [columns * 4], context.limits).map((range) => ({
+    kernel,
+    entry: "forward",
+    bindings: { x: bindRows(source, range, columns * 4), total: target },
+    params: { rows: range.count, columns, accumulate: context.accumulate || range.start > 0 ? 1 : 0 },
+    workgroups: Math.ceil(columns / 64),
+  }));
+}

@@ -1,0 +1,140 @@
+import code from "../../../kernels/product.wgsl";
+import { bindRows, rowRanges } from "../../op/launch";
+import type { Launch, RowRange, SlotRange } from "../../op/launch";
+import type { Limits } from "../../op/limits";
+
+const kernel = { name: "product", code };
+const FLOAT_BYTES = 4;
+
+/** A matrix operand in a slot; `transposed` when it is stored with its axes exchanged. */
+export interface Operand {
+  readonly slot: string;
+  readonly transposed?: boolean;
+}
+
+/** Where dropout acts in a product, and the numbers that make its mask. */
+export interface ProductDropout {
+  readonly on: "a" | "b" | "lowRank";
+  readonly probability: number;
+  readonly salt: number;
+}
+
+/** `c [m, n] (+)= a [m, k] b [k, n] (+ bias) (+ scale * z [m, rank] l [rank, n])`. */
+export interface Product {
+  readonly m: number;
+  readonly n: number;
+  readonly k: number;
+  readonly a: Operand;
+  readonly b: Operand;
+  readonly c: string;
+  readonly bias?: string | undefined;
+  readonly lowRank?: { readonly rank: number; readonly z: string; readonly l: Operand; readonly scale: number };
+  readonly dropout?: ProductDropout | undefined;
+  /** Multiplies the product a b, not the bias or the low-rank term; default 1. */
+  readonly factor?: number;
+  readonly accumulate: boolean;
+}
+
+/** The launches of a product, cut so that no operand exceeds a binding. */
+export function productLaunches(product: Product, limits: Limits): Launch[] {
+  const { m, n, k, a, b } = product;
+  const rowBytes = {
+    a: (a.transposed ? m : k) * FLOAT_BYTES,
+    b: (b.transposed ? k : n) * FLOAT_BYTES,
+    c: n * FLOAT_BYTES,
+    z: (product.lowRank?.rank ?? 1) * FLOAT_BYTES,
+  };
+  const mBytes = [rowBytes.c, ...(a.transposed ? [] : [rowBytes.a]), ...(product.lowRank ? [rowBytes.z] : [])];
+  const kBytes = [...(a.transposed ? [rowBytes.a] : []), ...(b.transposed ? [] : [rowBytes.b])];
+  const launches: Launch[] = [];
+  for (const rows of rowRanges(m, mBytes, limits)) {
+    for (const columns of b.transposed ? rowRanges(n, [rowBytes.b], limits) : [{ start: 0, count: n }]) {
+      for (const inner of kBytes.length ? rowRanges(k, kBytes, limits) : [{ start: 0, count: k }]) {
+        launches.push(productLaunch(product, rowBytes, rows, columns, inner));
+      }
+    }
+  }
+  return launches;
+}
+
+function productLaunch(
+  product: Product,
+  rowBytes: { a: number; b: number; c: number; z: number },
+  rows: RowRange,
+  columns: RowRange,
+  inner: RowRange,
+): Launch {
+  const { m, n, k, a, b, lowRank, dropout } = product;
+  // The bias and the low-rank term enter once, with the first part of the sum over k.
+  const first = inner.start === 0;
+  const withLowRank = first ? lowRank : undefined;
+  const withBias = first ? product.bias : undefined;
+  const bindings: Record<string, string | SlotRange> = {
+    a: bindRows(a.slot, a.transposed ? inner : rows, rowBytes.a),
+    b: bindRows(b.slot, b.transposed ? columns : inner, rowBytes.b),
+    c: bindRows(product.c, rows, rowBytes.c),
+    ...(withBias ? { bias: withBias } : {}),
+    ...(withLowRank ? { z: bindRows(withLowRank.z, rows, rowBytes.z), l: withLowRank.l.slot } : {}),
+    ...(dropout && (dropout.on !== "lowRank" || withLowRank) ? { seed: "seed" } : {}),
+  };
+  const tile = chooseTile(rows.count, columns.count);
+  const row0 = dropout?.on === "b" ? inner.start : rows.start;
+  return {
+    kernel,
+    entry: entryName(withLowRank !== undefined, withBias !== undefined, dropout),
+    bindings,
+    params: {
+      m: rows.count,
+      n: columns.count,
+      k: inner.count,
+      a_start: a.transposed ? rows.start : inner.start,
+      a_row: a.transposed ? 1 : k,
+      a_column: a.transposed ? m : 1,
+      b_start: b.transposed ? inner.start : columns.start,
+      b_row: b.transposed ? 1 : n,
+      b_column: b.transposed ? k : 1,
+      c_row: n,
+      column0: columns.start,
+      accumulate: product.accumulate || !first ? 1 : 0,
+      rank: withLowRank?.rank ?? 0,
+      z_row: withLowRank?.rank ?? 0,
+      z_column: 1,
+      l_row: withLowRank?.l.transposed ? 1 : n,
+      l_column: withLowRank?.l.transposed ? withLowRank.rank : 1,
+      scale: withLowRank?.scale ?? 0,
+      factor: product.factor ?? 1,
+      ...dropoutParams(dropout?.probability ?? 0, dropout?.salt ?? 0),
+      row0,
+    },
+    constants: { TILE_M: tile.m, TILE_N: tile.n, GROUP_X: tile.groupX, GROUP_Y: tile.groupY },
+    workgroups: Math.ceil(rows.count / (tile.m * tile.groupY)) * Math.ceil(columns.count / (tile.n * tile.groupX)),
+  };
+}
+
+function entryName(lowRank: boolean, bias: boolean, dropout: ProductDropout | undefined): string {
+  if (dropout?.on === "a") return "dropped_a";
+  if (dropout?.on === "b") return "dropped_b";
+  if (dropout?.on === "lowRank" && lowRank) return "low_rank_dropped";
+  return lowRank ? (bias ? "low_rank_with_bias" : "low_rank") : bias ? "with_bias" : "plain";
+}
+
+/** Register tile and workgroup by the shape of c: a rank-r matrix is narrow, and a square tile would idle. */
+function chooseTile(m: number, n: number): { m: number; n: number; groupX: number; groupY: number } {
+  if (n <= 8) return { m: 8, n: 4, groupX: 1, groupY: 32 };
+  if (m <= 8) return { m: 4, n: 8, groupX: 32, groupY: 1 };
+  return { m: 8, n: 8, groupX: 8, groupY: 4 };
+}
+
+/** What every kernel with dropout needs: an element is kept where its 32 random bits are below the threshold. */
+export function dropoutParams(probability: number, salt: number): Record<string, number> {
+  return {
+    salt,
+    keep_threshold: Math.min(0xffffffff, Math.round((1 - probability) * 0x100000000)),
+    keep_scale: 1 / (1 - probability),
+  };
+}
+
+/** Floating-point operations of an m x n x k product. */
+export function productFlops(m: number, n: number, k: number): number {
+  return 2 * m * n * k;
+}

@@ -1,0 +1,47 @@
+import type { HostTensor } from "../../op/declaration";
+import type { Shape } from "../../base/shape";
+import { elements } from "../../base/shape";
+
+/** A float64 tensor of zeros. */
+export function zeros(shape: Shape): HostTensor {
+  return { shape, data: new Float64Array(elements(shape)) };
+}
+
+/** A tensor of `shape` whose i-th element (row-major) is `value(i)`. */
+export function filled(shape: Shape, value: (index: number) => number): HostTensor {
+  return { shape, data: Float64Array.from({ length: elements(shape) }, (_, index) => value(index)) };
+}
+
+/** The input in `slot`. */
+export function input(inputs: Readonly<Record<string, HostTensor>>, slot: string): HostTensor {
+  const found = inputs[slot];
+  if (!found) throw new Error(`The reference misses its input ${slot}.`);
+  return found;
+}
+
+/** `data[index]`, known to exist. */
+export function at(tensor: HostTensor, index: number): number {
+  return tensor.data[index] as number;
+}
+
+/** [m, n] = a [m, k] b [k, n], either stored transposed. */
+export function matrixProduct(
+  a: HostTensor,
+  b: HostTensor,
+  m: number,
+  n: number,
+  k: number,
+  transposed: { a?: boolean; b?: boolean } = {},
+): Float64Array {
+  const out = new Float64Array(m * n);
+  for (let i = 0; i < m; i++) {
+    for (let j = 0; j < n; j++) {
+      let sum = 0;
+      for (let p = 0; p < k; p++) {
+        sum += at(a, transposed.a ? p * m + i : i * k + p) * at(b, transposed.b ? j * k + p : p * n + j);
+      }
+      out[i * n + j] = sum;
+    }
+  }
+  return out;
+}

@@ -1,0 +1,106 @@
+import code from "../../kernels/square_sum.wgsl";
+import { ShapeError } from "../base/errors";
+import { elements, formatShape } from "../base/shape";
+import { defineOp } from "../op/declaration";
+import type { InferContext, LaunchContext } from "../op/declaration";
+import { rowRanges } from "../op/launch";
+import type { Launch } from "../op/launch";
+import type { NoAttributes } from "./shared/attributes";
+import { at, input } from "./shared/reference";
+
+const kernel = { name: "square_sum", code };
+const SEGMENT = 512;
+
+const count = (context: InferContext<NoAttributes>): number => elements(context.spec("x").shape);
+const segments = (context: InferContext<NoAttributes>): number => Math.ceil(count(context) / SEGMENT);
+
+function segmentLaunches(context: LaunchContext<NoAttributes>): Launch[] {
+  return rowRanges(segments(context), [SEGMENT * 4], context.limits).map((range) => {
+    const first = range.start * SEGMENT;
+    const own = Math.min(range.count * SEGMENT, count(context) - first);
+    return {
+      ...{ kernel, entry: "forward_partials" },
+      bindings: { x: { slot: "x", offset: first * 4, bytes: own * 4 }, partials: "partials" },
+      params: { count: own, segment0: range.start, segments: 0 },
+      constants: { SEGMENT },
+      workgroups: range.count,
+    };
+  });
+}
+
+/** total = previous + sum of x^2, chained over tensors into the global gradient norm. x [...], previous, total [1]. */
+export const squareSum = defineOp<NoAttributes>({
+  name: "square_sum",
+  inputs: { x: {}, previous: { optional: true } },
+  outputs: ["total"],
+  infer(context) {
+    const previous = context.has("previous") ? context.spec("previous").shape : [1];
+    if (elements(previous) !== 1) {
+      throw new ShapeError(
+        `square_sum: previous ${formatShape(previous)} is not one number.`,
+        "Pass the total of another tensor, of shape [1].",
+      );
+    }
+    return { total: { shape: [1], dtype: "f32" } };
+  },
+  temps: {
+    partials: {
+      reads: [],
+      spec: (context) => ({ shape: [segments(context)], dtype: "f32" }),
+      launches: () => [],
+    },
+  },
+  forwardTemps: ["partials"],
+  forward(context) {
+    return [
+      ...segmentLaunches(context),
+      {
+        ...(context.has("previous")
+          ? { kernel, entry: "forward_chained", bindings: { partials: "partials", previous: "previous", total: "total" } }
+          : { kernel, entry: "forward", bindings: { partials: "partials", total: "total" } }),
+        params: { count: 0, segment0: 0, segments: segments(context) },
+        constants: { SEGMENT },
+        workgroups: 1,
+      },
+    ];
+  },
+  gradients: [],
+  flops: (context) => 2 * count(context),
+  reference(inputs) {
+    const previous = inputs["previous"] ? at(inputs["previous"], 0) : 0;
+    const sum = input(inputs, "x").data.reduce((partial, v) => partial + v * v, previous);
+    return { total: { shape: [1], data: Float64Array.of(sum) } };
+  },
+  cases: [
+    {
+      name: "first tensor, odd size",
+      attributes: {},
+      inputs: { x: { shape: [3, 7] } },
+    },
+    {
+      name: "second tensor, several segments",
+      attributes: {},
+      inputs: { x: { shape: [11, 100] }, previous: { shape: [1], values: [5] } },
+    },
+    { name: "one element", attributes: {}, inputs: { x: { shape: [1] } } },
+    {
+      name: "elements that can be split over bindings",
+      attributes: {},
+      inputs: { x: { shape: [50, 51], scale: 0.01 }, previous: { shape: [1], values: [0.5] } },
+    },
+    {
+      name: "embedding gradient of GPT-2, a quarter",
+      attributes: {},
+      inputs: { x: { shape: [12564, 768] } },
+      bench: true,
+    },
+  ],
+  malformed: [
+    {
+      name: "previous total of two numbers",
+      attributes: {},
+      inputs: { x: { shape: [2], dtype: "f32" }, previous: { shape: [2], dtype: "f32" } },
+      message: /previous \[2\] is not one number/,
+    },
+  ],
+});

@@ -1,0 +1,38 @@
+import { noBytes } from "../gpu/ledger";
+import type { Bytes } from "../gpu/ledger";
+import { packUniforms } from "../gpu/uniforms";
+import { specBytes } from "../tape/emit";
+import type { Plan, Port } from "../tape/plan";
+import { reserve } from "../tape/reserve";
+
+/** Bytes of the buffer through which a plan's outputs are read back. */
+export function readbackBytes(plan: Plan): number {
+  return Math.max(4, [...plan.outputs.values()].reduce((sum, port) => sum + specBytes(port.spec), 0));
+}
+
+/** Bytes of a plan's uniform blocks. */
+export function uniformBytes(plan: Plan): number {
+  return packUniforms(plan.launches.map(({ launch }) => launch)).data.byteLength;
+}
+
+/**
+ * What an executor that holds these plans occupies: the shared buffers, and for each plan its uniforms and its
+ * readback buffer. Pure; equals the ledger to the byte.
+ */
+export function executorBytes(plans: readonly Plan[]): Bytes {
+  const bytes = noBytes();
+  for (const buffer of reserve(plans)) bytes[buffer.saved ? "saved" : "scratch"] += buffer.bytes;
+  for (const plan of plans) bytes.scratch += uniformBytes(plan) + readbackBytes(plan);
+  return bytes;
+}
+
+/** Output ports in the order in which they lie in the readback buffer. */
+export function readbackLayout(plan: Plan): { name: string; port: Port; offset: number; bytes: number }[] {
+  let offset = 0;
+  return [...plan.outputs].map(([name, port]) => {
+    const bytes = specBytes(port.spec);
+    const entry = { name, port, offset, bytes };
+    offset += bytes;
+    return entry;
+  });
+}

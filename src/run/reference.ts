@@ -1,0 +1,27 @@
+import type { HostTensor } from "../op/declaration";
+import type { Tape, Value } from "../tape/tape";
+
+/**
+ * Runs a tape forward in float64 on the CPU, by the ops' own references: what every adapter's numbers are held
+ * against. Slow; for small shapes.
+ * @param given every parameter and input, by name.
+ */
+export function evaluate(
+  tape: Tape,
+  given: Readonly<Record<string, HostTensor>>,
+  wanted: readonly Value[],
+): HostTensor[] {
+  const found = new Map<number, HostTensor>();
+  const value = (id: number): HostTensor => {
+    const origin = (tape.values[id] as Value).origin;
+    const tensor = origin.kind === "node" ? found.get(id) : given[origin.name];
+    if (!tensor) throw new Error(`The reference misses ${origin.kind === "node" ? `value ${id}` : origin.name}.`);
+    return tensor;
+  };
+  for (const node of tape.nodes) {
+    const inputs = Object.fromEntries(Object.entries(node.inputs).map(([slot, id]) => [slot, value(id)]));
+    const outputs = node.op.reference(inputs, node.attributes as never);
+    for (const [slot, id] of Object.entries(node.outputs)) found.set(id, outputs[slot] as HostTensor);
+  }
+  return wanted.map(({ id }) => value(id));
+}

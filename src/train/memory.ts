@@ -1,0 +1,31 @@
+import type { Adapter } from "../adapter/adapter";
+import { noBytes } from "../gpu/ledger";
+import type { Bytes } from "../gpu/ledger";
+import type { Model } from "../model/model";
+import type { TensorSpec } from "../op/declaration";
+import { executorBytes } from "../run/footprint";
+import { specBytes } from "../tape/emit";
+import type { Plan } from "../tape/plan";
+
+/**
+ * GPU bytes of a run that holds these plans, by lifetime: the checkpoint, trainable tensors, a gradient and two moments
+ * for each live one, and the plans' buffers. Pure; equals the ledger to the byte.
+ * @param specs every trainable tensor, live or frozen; default the live ones.
+ */
+export function memoryOf(
+  model: Model,
+  adapter: Adapter,
+  live: ReadonlyMap<string, TensorSpec>,
+  plans: readonly Plan[],
+  specs: ReadonlyMap<string, TensorSpec> = live,
+): Bytes {
+  const bytes = noBytes();
+  for (const { shape } of model.parameters) bytes.weight += specBytes({ shape, dtype: "f32" });
+  const own = new Set(adapter.tensors(model).map(({ name }) => name));
+  for (const [name, spec] of specs) {
+    if (!adapter.trainsInPlace || own.has(name)) bytes.state += specBytes(spec);
+  }
+  for (const spec of live.values()) bytes.state += 3 * specBytes(spec);
+  const planned = executorBytes(plans);
+  return { ...bytes, saved: planned.saved, scratch: planned.scratch };
+}

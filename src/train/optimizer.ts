@@ -1,0 +1,83 @@
+import { ConfigError } from "../base/errors";
+import type { TensorSpec } from "../op/declaration";
+import type { Limits } from "../op/limits";
+import { adamw } from "../ops/adamw";
+import { ADAMW_HYPER_SIZE, adamwHyper } from "../ops/shared/adamw-hyper";
+import { squareSum } from "../ops/square_sum";
+import { gradientName } from "../run/store";
+import { plan } from "../tape/plan";
+import type { Plan } from "../tape/plan";
+import { Recorder } from "../tape/tape";
+import type { Value } from "../tape/tape";
+
+/** AdamW as PyTorch has it (Loshchilov and Hutter 2019): decay apart from the gradient, eps outside the root. */
+export interface OptimizerOptions {
+  /** Default 1e-3. */
+  readonly learningRate?: number;
+  /** Default [0.9, 0.999]. */
+  readonly betas?: readonly [number, number];
+  /** Default 1e-8. */
+  readonly eps?: number;
+  /** Default 0. */
+  readonly weightDecay?: number;
+  /** Tensors whose name matches are not decayed; default none, as in PyTorch. Hugging Face: biases and norms. */
+  readonly noDecay?: RegExp;
+  /** Clips the global norm of all gradients to this; 0 for no clipping. Default 0. */
+  readonly maxGradNorm?: number;
+}
+
+export type OptimizerSettings = Required<Omit<OptimizerOptions, "noDecay">> & Pick<OptimizerOptions, "noDecay">;
+
+/** @throws ConfigError for values that make no sense. */
+export function optimizerSettings(options: OptimizerOptions = {}): OptimizerSettings {
+  const settings: OptimizerSettings = {
+    ...{ learningRate: 1e-3, betas: [0.9, 0.999] as const, eps: 1e-8, weightDecay: 0, maxGradNorm: 0 },
+    ...options,
+  };
+  const { learningRate, betas, eps, weightDecay, maxGradNorm } = settings;
+  const isFine =
+    [learningRate, eps, weightDecay, maxGradNorm].every((value) => value >= 0 && Number.isFinite(value)) &&
+    betas.every((beta) => beta >= 0 && beta < 1);
+  if (isFine) return settings;
+  throw new ConfigError(
+    `The optimizer has learningRate ${learningRate}, betas ${betas.join(", ")}, eps ${eps}, weightDecay ${weightDecay}, maxGradNorm ${maxGradNorm}.`,
+    "Give numbers from 0, and betas below 1.",
+  );
+}
+
+/** The names under which a store holds a tensor's first and second moment. */
+export const momentNames = (parameter: string): readonly [string, string] => [
+  `first moment of ${parameter}`,
+  `second moment of ${parameter}`,
+];
+
+/** Output of the update's plan: sum of squares of all gradients. */
+export const SQUARE_SUM = "square sum";
+
+/** One optimizer step over the live tensors: the global norm, then AdamW on each. */
+export function updatePlan(
+  live: ReadonlyMap<string, TensorSpec>,
+  settings: OptimizerSettings,
+  limits: Limits,
+): Plan {
+  const recorder = new Recorder();
+  const loss = recorder.input("loss", [1]);
+  const hyper = recorder.input("hyper", [ADAMW_HYPER_SIZE]);
+  const gradients = [...live].map(([name, { shape }]) => recorder.parameter(gradientName(name), shape));
+  let total: Value | undefined;
+  for (const x of gradients) total = recorder.apply(squareSum, { x, previous: total }, {});
+  [...live].forEach(([name, { shape }], i) => {
+    const [m, v] = momentNames(name).map((moment) => recorder.parameter(moment, shape));
+    const weightDecay = settings.noDecay?.test(name) ? 0 : settings.weightDecay;
+    const inputs = { p: recorder.parameter(name, shape), m, v, g: gradients[i], total, loss, hyper };
+    recorder.labelled(name, () => recorder.record(adamw, inputs, { weightDecay }));
+  });
+  return plan(recorder, { outputs: { [SQUARE_SUM]: total as Value }, effects: true, limits });
+}
+
+/** What the update needs beside gradients; `step` counts from 1. */
+export function hyperParameters(settings: OptimizerSettings, learningRate: number, step: number): Float32Array {
+  const [beta1, beta2] = settings.betas;
+  const { eps: epsilon, maxGradNorm: maxNorm } = settings;
+  return adamwHyper({ learningRate, beta1, beta2, epsilon, step, maxNorm });
+}

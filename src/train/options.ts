@@ -1,0 +1,53 @@
+import type { Adapter } from "../adapter/adapter";
+import { ConfigError } from "../base/errors";
+import type { Batch } from "../data/batch";
+import type { FreezePolicy } from "../freeze/policy";
+import type { LoadedModel } from "../io/load-model";
+import type { OptimizerOptions } from "./optimizer";
+import type { ScheduleOptions } from "./schedule";
+
+/** Where batches come from; `Batches` is one. */
+export interface BatchSource {
+  /** Batches of an epoch. */
+  readonly perEpoch: number;
+  /** The next batch; epochs follow each other without end. */
+  next(): Batch;
+  /** Shapes that batches may have, so that all is planned before the first step. */
+  shapes?(): readonly { readonly size: number; readonly length: number }[];
+}
+
+export interface TrainerOptions {
+  readonly model: LoadedModel;
+  readonly adapter: Adapter;
+  readonly data: BatchSource;
+  /** How long: epochs, or optimizer steps. Default 3 epochs. */
+  readonly epochs?: number;
+  readonly steps?: number;
+  /** Batches that make one optimizer step. Default 1. */
+  readonly accumulate?: number;
+  readonly optimizer?: OptimizerOptions;
+  readonly schedule?: ScheduleOptions;
+  /** As in torch.nn.CrossEntropyLoss. Default 0. */
+  readonly labelSmoothing?: number;
+  /** Default: nothing is frozen. */
+  readonly policy?: FreezePolicy;
+  /** Batch on which a policy's scores are computed; default the first batch of the data. */
+  readonly probe?: Batch;
+  /** Most bytes of GPU memory that the run may use; checked against the plan before anything is allocated. */
+  readonly memoryBudget?: number;
+  /** Seed of initial values and dropout. Default 0. */
+  readonly seed?: number;
+}
+
+/** Optimizer steps of a run. @throws ConfigError for lengths that make no sense. */
+export function countSteps(options: TrainerOptions): { totalSteps: number; stepsPerEpoch: number; accumulate: number } {
+  const { accumulate = 1, epochs = 3 } = options;
+  const stepsPerEpoch = Math.ceil(options.data.perEpoch / accumulate);
+  const totalSteps = options.steps ?? Math.round(epochs * stepsPerEpoch);
+  for (const [name, value] of Object.entries({ accumulate, steps: totalSteps })) {
+    if (!Number.isInteger(value) || value < 1) {
+      throw new ConfigError(`The trainer has ${name} ${value}.`, "Give a whole number from 1.");
+    }
+  }
+  return { totalSteps, stepsPerEpoch, accumulate };
+}

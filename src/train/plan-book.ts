@@ -1,0 +1,109 @@
+import type { Adapter } from "../adapter/adapter";
+import type { Batch } from "../data/batch";
+import type { BatchSize, Model } from "../model/model";
+import type { Limits } from "../op/limits";
+import { explain } from "../tape/explain";
+import type { Explanation } from "../tape/explain";
+import { plan } from "../tape/plan";
+import type { Plan } from "../tape/plan";
+import { trace } from "./trace";
+import type { Trace } from "./trace";
+
+export interface PlanBookOptions {
+  readonly model: Model;
+  readonly adapter: Adapter;
+  readonly labelSmoothing: number;
+  readonly fragileNorms: ReadonlySet<string>;
+  readonly limits: Limits;
+  /** Whether later micro-batches add to the gradients of the first. */
+  readonly accumulates: boolean;
+}
+
+const shapeKey = ({ size, length }: BatchSize): string => `${size} x ${length}`;
+
+/**
+ * The plans of a run: traced once per batch shape, planned once per shape and set of live tensors.
+ * After a freeze only the planning is done again.
+ */
+export class PlanBook {
+  #traces = new Map<string, Trace>();
+  #plans = new Map<string, { write: Plan; add: Plan | undefined }>();
+  #shapes = new Map<string, BatchSize>();
+
+  constructor(
+    private readonly options: PlanBookOptions,
+    private live: ReadonlySet<string>,
+  ) {}
+
+  /** Makes room for a shape. */
+  addShape(shape: BatchSize): void {
+    this.#shapes.set(shapeKey(shape), { size: shape.size, length: shape.length });
+  }
+
+  hasShape(shape: BatchSize): boolean {
+    return this.#shapes.has(shapeKey(shape));
+  }
+
+  /** Shape with the most tokens: the one that decides the peak. */
+  get largest(): BatchSize {
+    const [first, ...rest] = this.#shapes.values();
+    return rest.reduce((a, b) => (b.size * b.length > a.size * a.length ? b : a), first as BatchSize);
+  }
+
+  /** Every plan of the current live set. */
+  get plans(): Plan[] {
+    return [...this.#shapes.values()].flatMap((shape) => {
+      const { write, add } = this.#planned(shape);
+      return add ? [write, add] : [write];
+    });
+  }
+
+  /** The plan for a batch; `isLater` for all but the first micro-batch of a step. */
+  planFor(batch: Batch, isLater: boolean): Plan {
+    const { write, add } = this.#planned(batch);
+    return isLater && add ? add : write;
+  }
+
+  /** Plans anew for a smaller set of live tensors. */
+  freezeTo(live: ReadonlySet<string>): void {
+    this.live = live;
+    this.#plans.clear();
+  }
+
+  /** The plan that the largest shape would have with only these tensors live. */
+  planWith(live: ReadonlySet<string>, shape: BatchSize = this.largest): Plan {
+    return this.#make(shape, live, false);
+  }
+
+  /** What the largest shape keeps with these tensors live, and for which gradient. */
+  explain(live: ReadonlySet<string> = this.live): Explanation {
+    return explain(this.#trace(this.largest).tape, this.planWith(live));
+  }
+
+  #planned(shape: BatchSize): { write: Plan; add: Plan | undefined } {
+    const key = shapeKey(shape);
+    let planned = this.#plans.get(key);
+    if (!planned) {
+      const add = this.options.accumulates ? this.#make(shape, this.live, true) : undefined;
+      planned = { write: this.#make(shape, this.live, false), add };
+      this.#plans.set(key, planned);
+    }
+    return planned;
+  }
+
+  #make(shape: BatchSize, trainable: ReadonlySet<string>, addToGradients: boolean): Plan {
+    const { tape, loss } = this.#trace(shape);
+    return plan(tape, { outputs: { loss }, loss, trainable, addToGradients, limits: this.options.limits });
+  }
+
+  #trace(shape: BatchSize): Trace {
+    const key = shapeKey(shape);
+    let found = this.#traces.get(key);
+    if (!found) {
+      const { size, length } = shape;
+      found = trace({ ...this.options, batch: { size, length }, isTraining: true });
+      this.#traces.set(key, found);
+    }
+    return found;
+  }
+}

@@ -1,0 +1,56 @@
+import type { Bytes } from "../gpu/ledger";
+
+/** A freeze as it happened. */
+export interface FreezeEvent {
+  /** Optimizer steps done when it happened. */
+  readonly step: number;
+  readonly tensors: readonly string[];
+  /** Transformer layers whose adapter is wholly frozen by it. */
+  readonly layers: readonly number[];
+  /** Bytes that went back to the driver. */
+  readonly returnedBytes: number;
+  /** Live bytes by lifetime after it. */
+  readonly bytes: Bytes;
+}
+
+/** One optimizer step. */
+export interface StepReport {
+  /** From 1. */
+  readonly step: number;
+  readonly totalSteps: number;
+  /** Epochs done, with fraction. */
+  readonly epoch: number;
+  readonly loss: number;
+  readonly learningRate: number;
+  /** Global norm of all gradients, before clipping. */
+  readonly gradientNorm: number;
+  readonly seconds: number;
+  readonly examplesPerSecond: number;
+  /** Live GPU bytes by lifetime after the step. */
+  readonly bytes: Bytes;
+  /** Floating-point operations of the step. */
+  readonly flops: number;
+  /** Lowest transformer layer with a live adapter: below it nothing is kept; undefined when all are frozen. */
+  readonly horizon: number | undefined;
+  readonly frozenTensors: number;
+  /** What was frozen right after this step. */
+  readonly freezes: readonly FreezeEvent[];
+}
+
+/** A whole run. */
+export interface TrainResult {
+  readonly steps: number;
+  readonly seconds: number;
+  readonly lossFirst: number;
+  readonly lossLast: number;
+  readonly losses: readonly number[];
+  readonly flops: number;
+  /** Most bytes that were live at once, by lifetime at that moment. */
+  readonly peak: Bytes;
+  readonly peakBytes: number;
+  readonly savedBytesFirst: number;
+  readonly savedBytesLast: number;
+  readonly freezes: readonly FreezeEvent[];
+  /** Options and findings of the policy, as the record of the run keeps them. */
+  readonly policy: Readonly<Record<string, unknown>>;
+}

@@ -1,0 +1,91 @@
+import type { Adapter } from "../adapter/adapter";
+import { crossEntropy } from "../ops/cross_entropy";
+import { meanSquaredError } from "../ops/mean_squared_error";
+import { cka } from "../ops/cka";
+import { Forward } from "../model/forward";
+import type { BatchSize, Model } from "../model/model";
+import { IGNORED_LABEL } from "../data/sample";
+import { Recorder } from "../tape/tape";
+import type { Tape, Value } from "../tape/tape";
+
+export interface TraceOptions {
+  readonly model: Model;
+  readonly adapter?: Adapter | undefined;
+  readonly batch: BatchSize;
+  readonly isTraining: boolean;
+  readonly labelSmoothing?: number;
+  readonly fragileNorms?: ReadonlySet<string>;
+}
+
+/** A model on symbolic values: what it predicts, what its layers give, and the loss. */
+export interface Trace {
+  readonly tape: Tape;
+  readonly loss: Value;
+  readonly logits: Value;
+  readonly layers: readonly Value[];
+}
+
+/** Traces a forward pass with its loss. Records ops only: no memory, no device. */
+export function trace(options: TraceOptions): Trace {
+  const recorder = new Recorder();
+  const forward = forwardOf(recorder, options, options.adapter);
+  const { model } = options;
+  const layers: Value[] = [];
+  let x = model.embed(forward);
+  for (let index = 0; index < model.layers; index++) {
+    x = model.layer(forward, index, x);
+    layers.push(x);
+  }
+  const logits = model.head(forward, x);
+  const loss = recorder.labelled("loss", () => lossOf(recorder, options, logits));
+  return { tape: recorder, loss, logits, layers };
+}
+
+function forwardOf(recorder: Recorder, options: TraceOptions, adapter: Adapter | undefined): Forward {
+  const { model, batch, isTraining, fragileNorms } = options;
+  return new Forward({ recorder, model, batch, isTraining, hooks: adapter, fragileNorms });
+}
+
+function lossOf(recorder: Recorder, { model, batch, labelSmoothing = 0 }: TraceOptions, logits: Value): Value {
+  const normalizer = recorder.input("normalizer", [1]);
+  if (model.task === "regression") {
+    const target = recorder.input("targets", [batch.size]);
+    const mask = recorder.input("target_mask", [batch.size], "i32");
+    return recorder.apply(meanSquaredError, { prediction: logits, target, normalizer, mask }, {});
+  }
+  const count = model.task === "causal_lm" ? batch.size * batch.length : batch.size;
+  const labels = recorder.input("labels", [count], "i32");
+  const attributes = { ignored: IGNORED_LABEL, smoothing: labelSmoothing };
+  return recorder.apply(crossEntropy, { x: logits, labels, normalizer }, attributes);
+}
+
+/** Two forward passes side by side, with the adapter and without, compared layer by layer. */
+export interface ComparisonTrace {
+  readonly tape: Tape;
+  /** Name of the output that holds a layer's CKA sums -> value. */
+  readonly outputs: Readonly<Record<string, Value>>;
+}
+
+/** Output under which a comparison gives the CKA sums of a layer. */
+export const comparisonOutput = (layer: number): string => `cka of layer ${layer}`;
+
+/**
+ * Traces the probe of SAFE: every layer's activation with the adapter (X) and of the original model (Y), in eval mode,
+ * and their CKA sums. Layers are traced in turn, so no more than one layer's pair is alive at once.
+ */
+export function traceComparison(options: TraceOptions, center: boolean): ComparisonTrace {
+  const recorder = new Recorder();
+  const { model, batch } = options;
+  const adapted = forwardOf(recorder, { ...options, isTraining: false }, options.adapter);
+  const original = forwardOf(recorder, { ...options, isTraining: false }, undefined);
+  const mask = recorder.input("probe_mask", [batch.size * batch.length], "i32");
+  const outputs: Record<string, Value> = {};
+  let x = model.embed(adapted);
+  let y = model.embed(original);
+  for (let index = 0; index < model.layers; index++) {
+    x = model.layer(adapted, index, x);
+    y = model.layer(original, index, y);
+    outputs[comparisonOutput(index)] = recorder.apply(cka, { x, y, mask }, { center });
+  }
+  return { tape: recorder, outputs };
+}

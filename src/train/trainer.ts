@@ -1,0 +1,283 @@
+import { ConfigError, MemoryBudgetError, NotFiniteError } from "../base/errors";
+import type { Batch } from "../data/batch";
+import { never } from "../freeze/never";
+import type { FreezePolicy, Progress } from "../freeze/policy";
+import { sumBytes } from "../gpu/ledger";
+import type { Bytes } from "../gpu/ledger";
+import { Executor } from "../run/executor";
+import type { Explanation } from "../tape/explain";
+import type { Plan } from "../tape/plan";
+import { evaluate } from "./evaluate";
+import type { Evaluation } from "./evaluate";
+import { freezeContext } from "./freezing";
+import { batchInputs, countedLabels } from "./inputs";
+import { memoryOf } from "./memory";
+import { hyperParameters, optimizerSettings, SQUARE_SUM, updatePlan } from "./optimizer";
+import type { OptimizerSettings } from "./optimizer";
+import { countSteps } from "./options";
+import type { TrainerOptions } from "./options";
+import { PlanBook } from "./plan-book";
+import type { FreezeEvent, StepReport, TrainResult } from "./report";
+import { scheduleFactor } from "./schedule";
+import { TrainState, trainableSpecs } from "./state";
+
+/**
+ * Fine-tunes a model with an adapter, and gives memory back as a policy freezes it. Make one with `Trainer.create`,
+ * then `train()`, or walk through `steps()`.
+ */
+export class Trainer {
+  readonly #optimizer: OptimizerSettings;
+  readonly #policy: FreezePolicy;
+  readonly #counts: ReturnType<typeof countSteps>;
+  #update: Plan;
+  #step = 0;
+  #pending: Batch | undefined;
+  #isDisposed = false;
+
+  private constructor(
+    readonly options: TrainerOptions,
+    /** Trainable tensors and their optimizer state. */
+    readonly state: TrainState,
+    private readonly executor: Executor,
+    private readonly book: PlanBook,
+    private readonly probe: Batch,
+    first: Batch,
+  ) {
+    this.#optimizer = optimizerSettings(options.optimizer);
+    this.#policy = options.policy ?? never();
+    this.#counts = countSteps(options);
+    this.#update = updatePlan(state.live, this.#optimizer, this.#device.limits);
+    this.#pending = first;
+  }
+
+  /**
+   * Plans the run, checks the budget, allocates.
+   * @throws MemoryBudgetError before anything is allocated when the plan needs more than `memoryBudget`; ConfigError,
+   * DataError or DeviceError with GPU memory as it was.
+   */
+  static async create(options: TrainerOptions): Promise<Trainer> {
+    const { model: loaded, adapter, data, accumulate = 1, seed = 0 } = options;
+    countSteps(options);
+    const optimizer = optimizerSettings(options.optimizer);
+    const { limits } = loaded.engine.device;
+    const live = trainableSpecs(loaded.model, adapter);
+    const { labelSmoothing = 0 } = options;
+    const book = new PlanBook(
+      { ...{ model: loaded.model, adapter, labelSmoothing, limits }, fragileNorms: loaded.fragileNorms, accumulates: accumulate > 1 },
+      new Set(live.keys()),
+    );
+    const first = data.next();
+    for (const shape of [first, ...(data.shapes?.() ?? [])]) book.addShape(shape);
+    const update = updatePlan(live, optimizer, limits);
+    checkBudget(options, memoryOf(loaded.model, adapter, live, [...book.plans, update]));
+    const state = await TrainState.create(loaded, adapter, seed);
+    const executor = new Executor(loaded.engine.device);
+    const trainer = new Trainer(options, state, executor, book, options.probe ?? first, first);
+    try {
+      await executor.hold(trainer.#plans);
+      await executor.compile();
+    } catch (error) {
+      trainer.dispose();
+      throw error;
+    }
+    return trainer;
+  }
+
+  get #device() {
+    return this.options.model.engine.device;
+  }
+
+  get #plans(): Plan[] {
+    return [...this.book.plans, this.#update];
+  }
+
+  get progress(): Progress {
+    return { step: this.#step, totalSteps: this.#counts.totalSteps, stepsPerEpoch: this.#counts.stepsPerEpoch };
+  }
+
+  /** GPU bytes that the plans say this run occupies between steps, by lifetime; equals the ledger. */
+  predictedBytes(): Bytes {
+    const { model, adapter } = this.options;
+    return memoryOf(model.model, adapter, this.state.live, this.#plans, this.state.specs);
+  }
+
+  /**
+   * What a step keeps from forward to backward, and for which gradient.
+   * @param change tensors that are imagined frozen beside those that are: names, or parts of names.
+   */
+  explain(change: { readonly frozen?: readonly string[] } = {}): Explanation {
+    const frozen = change.frozen ?? [];
+    const live = [...this.state.live.keys()].filter((name) => !frozen.some((part) => name.includes(part)));
+    return this.book.explain(new Set(live));
+  }
+
+  /** Runs to the end. */
+  async train(onStep?: (report: StepReport) => void): Promise<TrainResult> {
+    const reports: StepReport[] = [];
+    const start = performance.now();
+    for await (const report of this.steps()) {
+      reports.push(report);
+      onStep?.(report);
+    }
+    return this.#result(reports, (performance.now() - start) / 1000);
+  }
+
+  /** One optimizer step after the other. Breaking off the loop leaves the trainer usable. */
+  async *steps(): AsyncGenerator<StepReport, void, undefined> {
+    if (this.#step === 0) await this.#consultPolicy();
+    while (this.#step < this.#counts.totalSteps) yield await this.#runStep();
+  }
+
+  async #runStep(): Promise<StepReport> {
+    const start = performance.now();
+    const batches = await this.#nextBatches();
+    const learningRate =
+      this.#optimizer.learningRate * scheduleFactor(this.#step, this.#counts.totalSteps, this.options.schedule);
+    const { loss, flops } = await this.#forwardBackward(batches);
+    const norm = await this.#applyUpdate(loss, learningRate);
+    this.#step++;
+    const freezes = await this.#consultPolicy();
+    const seconds = (performance.now() - start) / 1000;
+    const rows = batches.reduce((sum, batch) => sum + batch.rows, 0);
+    const { totalSteps, stepsPerEpoch } = this.#counts;
+    return {
+      ...{ step: this.#step, totalSteps, epoch: this.#step / stepsPerEpoch, loss, learningRate },
+      ...{ gradientNorm: norm, seconds, examplesPerSecond: rows / seconds, flops, freezes },
+      bytes: this.#device.pool.ledger.live,
+      horizon: this.horizon,
+      frozenTensors: this.state.frozen.length,
+    };
+  }
+
+  /** Lowest transformer layer whose adapter still learns. */
+  get horizon(): number | undefined {
+    const layers = [...this.state.liveByLayer().keys()];
+    return layers.length > 0 ? Math.min(...layers) : undefined;
+  }
+
+  async #nextBatches(): Promise<Batch[]> {
+    const { data } = this.options;
+    const batches: Batch[] = [];
+    for (let i = 0; i < this.#counts.accumulate; i++) {
+      batches.push(this.#pending ?? data.next());
+      this.#pending = undefined;
+    }
+    const fresh = batches.filter((batch) => !this.book.hasShape(batch));
+    if (fresh.length > 0) {
+      fresh.forEach((batch) => this.book.addShape(batch));
+      await this.executor.hold(this.#plans);
+    }
+    return batches;
+  }
+
+  async #forwardBackward(batches: readonly Batch[]): Promise<{ loss: number; flops: number }> {
+    const { model } = this.options.model;
+    const labels = batches.reduce((sum, batch) => sum + countedLabels(model, batch), 0);
+    let loss = 0;
+    let flops = this.#update.flops.forward;
+    for (const [index, batch] of batches.entries()) {
+      const plan = this.book.planFor(batch, index > 0);
+      const seed = [this.options.seed ?? 0, this.#step * this.#counts.accumulate + index] as const;
+      const outputs = await this.executor.run(plan, this.state, batchInputs(model, batch, labels, seed));
+      loss += outputs.get("loss")?.[0] ?? NaN;
+      flops += plan.flops.forward + plan.flops.backward;
+    }
+    this.#checkFinite("loss", loss);
+    return { loss, flops };
+  }
+
+  async #applyUpdate(loss: number, learningRate: number): Promise<number> {
+    const hyper = hyperParameters(this.#optimizer, learningRate, this.#step + 1);
+    const outputs = await this.executor.run(this.#update, this.state, { loss: Float32Array.of(loss), hyper });
+    const norm = Math.sqrt(outputs.get(SQUARE_SUM)?.[0] ?? NaN);
+    this.#checkFinite("gradient norm", norm);
+    return norm;
+  }
+
+  #checkFinite(what: string, value: number): void {
+    if (Number.isFinite(value)) return;
+    throw new NotFiniteError(
+      `The ${what} of step ${this.#step} is ${value}; the adapter keeps the values of the last good step.`,
+      "Save it, then go on with a lower learning rate, clipping (maxGradNorm), or without the batch.",
+      this.#step,
+    );
+  }
+
+  async #consultPolicy(): Promise<FreezeEvent[]> {
+    if (!this.#policy.isDue(this.progress)) return [];
+    const { model, adapter } = this.options;
+    const context = freezeContext({
+      ...{ loaded: model, adapter, state: this.state, executor: this.executor, probe: this.probe },
+      ...{ progress: this.progress, book: this.book, plans: this.#plans },
+    });
+    const chosen = await this.#policy.decide(context);
+    return chosen.length > 0 ? [await this.freeze(chosen)] : [];
+  }
+
+  /**
+   * Freezes tensors for good: plans anew and returns to the driver what only the old plan held.
+   * @throws ConfigError for a tensor that this run does not train.
+   */
+  async freeze(names: readonly string[]): Promise<FreezeEvent> {
+    const unknown = names.find((name) => !this.state.specs.has(name));
+    if (unknown !== undefined) {
+      throw new ConfigError(`${unknown} is not trained by this run.`, "Name tensors of trainer.state.specs.");
+    }
+    if (names.length >= this.state.live.size && [...this.state.live.keys()].every((name) => names.includes(name))) {
+      throw new ConfigError("Freezing these tensors would leave nothing to train.", "Keep the head, or stop the run.");
+    }
+    const before = this.state.liveByLayer();
+    const { ledger } = this.#device.pool;
+    const liveBefore = ledger.liveBytes;
+    this.state.freeze(names);
+    this.book.freezeTo(new Set(this.state.live.keys()));
+    this.#update = updatePlan(this.state.live, this.#optimizer, this.#device.limits);
+    await this.executor.hold(this.#plans);
+    const after = this.state.liveByLayer();
+    const layers = [...before.keys()].filter((layer) => !after.has(layer));
+    return { step: this.#step, tensors: names, layers, returnedBytes: liveBefore - ledger.liveBytes, bytes: ledger.live };
+  }
+
+  /** Loss and predictions on other batches, without dropout. */
+  evaluate(batches: Iterable<Batch>): Promise<Evaluation> {
+    const { model, adapter } = this.options;
+    return evaluate({ loaded: model, adapter, executor: this.executor, store: this.state, held: this.#plans }, batches);
+  }
+
+  #result(reports: readonly StepReport[], seconds: number): TrainResult {
+    const { ledger } = this.#device.pool;
+    const losses = reports.map(({ loss }) => loss);
+    return {
+      ...{ steps: reports.length, seconds, losses, lossFirst: losses[0] ?? NaN, lossLast: losses.at(-1) ?? NaN },
+      flops: reports.reduce((sum, { flops }) => sum + flops, 0),
+      ...{ peak: ledger.peak, peakBytes: ledger.peakBytes },
+      savedBytesFirst: reports[0]?.bytes.saved ?? 0,
+      savedBytesLast: reports.at(-1)?.bytes.saved ?? 0,
+      freezes: reports.flatMap((report) => report.freezes),
+      policy: { name: this.#policy.name, ...this.#policy.record() },
+    };
+  }
+
+  /** Returns the run's memory. The loaded model stays. */
+  dispose(): void {
+    if (this.#isDisposed) return;
+    this.#isDisposed = true;
+    this.executor.dispose();
+    this.state.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}
+
+function checkBudget({ memoryBudget }: TrainerOptions, needed: Bytes): void {
+  const bytes = sumBytes(needed);
+  if (memoryBudget === undefined || bytes <= memoryBudget) return;
+  throw new MemoryBudgetError(
+    `This run needs ${bytes} bytes (weights ${needed.weight}, state ${needed.state}, saved ${needed.saved}, scratch ${needed.scratch}); the budget is ${memoryBudget}.`,
+    "Use a smaller batch with accumulation, shorter texts, a lower rank, or a larger memoryBudget.",
+    bytes,
+    memoryBudget,
+  );
+}

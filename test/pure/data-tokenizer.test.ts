@@ -1,0 +1,159 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { DataError, FileFormatError } from "../../src/base/errors";
+import { loadTokenizer } from "../../src/data/tokenizer";
+import { truncatedLengths } from "../../src/data/truncate";
+import { memoryDirectory } from "../../src/io/directory";
+import type { Directory } from "../../src/io/directory";
+import { jsonBytes } from "../../src/io/json";
+import { openDirectory } from "../../src/node/directory";
+
+const DATA = fileURLToPath(new URL("../interop-data/tokenizers/", import.meta.url));
+const open = async (name: string) => loadTokenizer(await openDirectory(join(DATA, name)));
+
+interface Expected {
+  readonly text: string;
+  readonly pair: string | null;
+  readonly maxLength: number | null;
+  readonly ids: readonly number[];
+  readonly typeIds: readonly number[];
+  readonly decoded: string;
+}
+
+describe.each(["bert", "gpt2", "roberta"])("a tokenizer in %s's manner", (name) => {
+  const cases = JSON.parse(readFileSync(join(DATA, name, "expected.json"), "utf8")) as Expected[];
+
+  test.each(cases)("gives what Python gives: $text | $pair, at most $maxLength", async (expected) => {
+    const tokenizer = await open(name);
+    const { ids, typeIds, removed } = tokenizer.encode(
+      expected.text,
+      expected.pair ?? undefined,
+      expected.maxLength === null ? {} : { maxLength: expected.maxLength },
+    );
+    expect([...ids]).toEqual(expected.ids);
+    expect([...typeIds]).toEqual(expected.typeIds);
+    if (expected.maxLength === null) expect(removed).toBe(0);
+    expect(tokenizer.decode(ids)).toBe(expected.decoded);
+  });
+});
+
+describe("special tokens", () => {
+  test("BERT's have their roles, as text or as an object", async () => {
+    const tokenizer = await open("bert");
+    expect(["pad", "cls", "sep", "eos"].map((role) => tokenizer.specialId(role as "pad"))).toEqual([
+      0,
+      2,
+      undefined,
+      undefined,
+    ]);
+    expect([tokenizer.idOf("[SEP]"), tokenizer.idOf("no such token")]).toEqual([3, undefined]);
+    expect([tokenizer.vocabularySize, tokenizer.modelMaxLength]).toEqual([160, 48]);
+  });
+
+  test("Python's 1e30 means no limit", async () => {
+    expect((await open("gpt2")).modelMaxLength).toBeUndefined();
+  });
+
+  test("can be left out, and kept when decoding", async () => {
+    const tokenizer = await open("bert");
+    const { ids } = tokenizer.encode("never", undefined, { specialTokens: false });
+    expect(tokenizer.decode(ids)).toBe("never");
+    expect(tokenizer.decode(tokenizer.encode("never").ids, { keepSpecial: true })).toBe("[CLS] never [SEP]");
+    expect(tokenizer.decode([])).toBe("");
+  });
+});
+
+describe("limits", () => {
+  test("a longer text says how much was cut, or is an error", async () => {
+    const tokenizer = await open("bert");
+    const text = "an unforgettable , quietly hilarious story of two brothers";
+    const { ids } = tokenizer.encode(text);
+    expect(tokenizer.encode(text, undefined, { maxLength: ids.length }).removed).toBe(0);
+    expect(tokenizer.encode(text, undefined, { maxLength: 5 }).removed).toBe(ids.length - 5);
+    expect(() => tokenizer.encode(text, undefined, { maxLength: 5, tooLong: "throw" })).toThrow(
+      /a text has \d+ tokens, more than the 5 allowed: "an unforgettable/,
+    );
+    expect(() => tokenizer.encode(text, undefined, { maxLength: 1 })).toThrow(/no room for the 2 special tokens/);
+  });
+
+  test("truncation keeps at most `room`, never cuts the shorter below its half, and cuts no more than it must", () => {
+    fc.assert(
+      fc.property(fc.nat(60), fc.nat(60), fc.nat(100), (first, second, room) => {
+        const [a, b] = truncatedLengths(first, second, room);
+        expect(a + b).toBe(Math.min(room, first + second));
+        expect(a <= first && b <= second && a >= 0 && b >= 0).toBe(true);
+        expect(Math.min(a, b)).toBe(Math.min(first, second, Math.floor(room / 2)));
+      }),
+    );
+  });
+
+  test("an id that no token has is named", async () => {
+    const tokenizer = await open("bert");
+    for (const id of [160, -1, 1.5]) expect(() => tokenizer.decode([2, id])).toThrow(`no token has the id ${id}`);
+  });
+});
+
+describe("files that cannot be used", () => {
+  const json = JSON.parse(readFileSync(join(DATA, "bert", "tokenizer.json"), "utf8")) as Record<string, unknown> & {
+    model: Record<string, unknown> & { vocab: Record<string, unknown> };
+  };
+  const directory = (changes: Record<string, unknown>, config?: unknown): Directory =>
+    memoryDirectory("t", {
+      "tokenizer.json": jsonBytes({ ...json, ...changes }),
+      ...(config === undefined ? {} : { "tokenizer_config.json": jsonBytes(config) }),
+    });
+  const model = (changes: Record<string, unknown>) => ({ model: { ...json.model, ...changes } });
+
+  test("an unknown word where the vocabulary has no [UNK] is an error that names word and text", async () => {
+    const { "[UNK]": _, ...vocab } = json.model.vocab;
+    const changes = {
+      ...model({ vocab }),
+      added_tokens: (json["added_tokens"] as { id: number }[]).filter(({ id }) => id !== 1),
+    };
+    const tokenizer = await loadTokenizer(directory(changes));
+    expect(tokenizer.encode("never").ids.length).toBe(3);
+    expect(() => tokenizer.encode("never 你")).toThrow(DataError);
+    expect(() => tokenizer.encode("never 你")).toThrow(/no id for "\[UNK\]" in "never 你"/);
+  });
+
+  test("a special token that the vocabulary lacks is an error", async () => {
+    const post_processor = { type: "BertProcessing", sep: ["[SEPARATE]", 3], cls: ["[CLS]", 2] };
+    const tokenizer = await loadTokenizer(directory({ post_processor }));
+    expect(() => tokenizer.encode("never")).toThrow(/adds the special token "\[SEPARATE\]"/);
+  });
+
+  test.each<[string, Directory, RegExp]>([
+    [
+      "no tokenizer.json",
+      memoryDirectory("t", { "vocab.txt": new Uint8Array(1) }),
+      /no file tokenizer.json in t\n.*vocab.txt/,
+    ],
+    ["no model", directory({ model: undefined }), /tokenizer.json in t: .*model/],
+    ["no vocabulary", directory(model({ vocab: undefined })), /model.vocab|no vocabulary/],
+    ["an empty vocabulary", directory({ ...model({ vocab: {} }), added_tokens: [] }), /empty vocabulary/],
+    ["an id that is text", directory(model({ vocab: { a: "length" } })), /the id of "a"/],
+    ["a negative id", directory(model({ vocab: { a: -1 } })), /the id of "a"/],
+    ["an id of 2^31", directory(model({ vocab: { a: 2 ** 31 } })), /the id of "a"/],
+    [
+      "a list that is no list of pairs",
+      directory(model({ type: "Unigram", vocab: [["a", 0], "b"] })),
+      /entry 1 of the vocab/,
+    ],
+    ["an unknown model", directory(model({ type: "Magic", vocab: 3 })), /no vocabulary/],
+    ["an unknown normalizer", directory({ normalizer: { type: "Magic" } }), /cannot be used: Unknown Normalizer/],
+    ["an added token without an id", directory({ added_tokens: [{ content: "x" }] }), /added_tokens.0.id/],
+    [
+      "a step of length 0, which would never end",
+      directory({ pre_tokenizer: { type: "Sequence", pretokenizers: [{ type: "FixedLength", length: 0 }] } }),
+      /FixedLength/,
+    ],
+    ["a configuration that is no object", directory({}, [1]), /tokenizer_config.json in t holds a list/],
+    ["a special token that is a number", directory({}, { pad_token: 3 }), /pad_token/],
+  ])("%s", async (_, files, message) => {
+    await expect(loadTokenizer(files)).rejects.toThrow(FileFormatError);
+    await expect(loadTokenizer(files)).rejects.toThrow(message);
+  });
+});

@@ -1,0 +1,138 @@
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { describe, expect, test } from "vitest";
+import { DtypeError, FileFormatError } from "../../src/base/errors";
+import { openCheckpoint, readConfig, writeCheckpoint } from "../../src/io/checkpoint";
+import { contentBytes, memoryDirectory } from "../../src/io/directory";
+import type { Directory } from "../../src/io/directory";
+import { jsonBytes } from "../../src/io/json";
+import { safetensorsContent } from "../../src/io/safetensors-write";
+import { openDirectory } from "../../src/node/directory";
+
+const DATA = fileURLToPath(new URL("../interop-data/", import.meta.url));
+
+async function shard(name: string, value: number): Promise<Uint8Array> {
+  return contentBytes(safetensorsContent([{ name, shape: [1], data: Float32Array.of(value) }]));
+}
+
+async function sharded(weightMap: unknown, missing?: string): Promise<Directory> {
+  const files: Record<string, Uint8Array> = {
+    "config.json": jsonBytes({ model_type: "bert" }),
+    "model.safetensors.index.json": jsonBytes({ metadata: { total_size: 8 }, weight_map: weightMap }),
+    "model-00001-of-00002.safetensors": await shard("a", 1),
+    "model-00002-of-00002.safetensors": await shard("b", 2),
+  };
+  return memoryDirectory(
+    "sharded",
+    Object.entries(files).filter(([name]) => name !== missing),
+  );
+}
+
+const MAP = { a: "model-00001-of-00002.safetensors", b: "model-00002-of-00002.safetensors" };
+
+describe("openCheckpoint", () => {
+  test("reads what transformers wrote: BERT's names, shapes and configuration", async () => {
+    const checkpoint = await openCheckpoint(await openDirectory(join(DATA, "bert/base")));
+    expect(checkpoint.config).toMatchObject({ model_type: "bert", hidden_size: 32, layer_norm_eps: 1e-12 });
+    expect(checkpoint.names().length).toBe(57);
+    expect(checkpoint.info("bert.embeddings.word_embeddings.weight")).toEqual({ dtype: "F32", shape: [83, 32] });
+    const words = await checkpoint.read("bert.embeddings.word_embeddings.weight");
+    expect(words.length).toBe(83 * 32);
+    expect(Math.hypot(...words.subarray(32))).toBeGreaterThan(0);
+    expect(checkpoint.has("bert.embeddings.word_embeddings.weight")).toBe(true);
+    expect(checkpoint.has("__proto__")).toBe(false);
+  });
+
+  test("reads shards", async () => {
+    const checkpoint = await openCheckpoint(await sharded(MAP));
+    expect(checkpoint.names()).toEqual(["a", "b"]);
+    expect([...(await checkpoint.read("a")), ...(await checkpoint.read("b"))]).toEqual([1, 2]);
+  });
+
+  test("names the shard that is missing", async () => {
+    const directory = await sharded(MAP, "model-00002-of-00002.safetensors");
+    await expect(openCheckpoint(directory)).rejects.toThrow(/shard model-00002-of-00002.safetensors.*is missing/);
+  });
+
+  test.each(["../a.safetensors", "/etc/passwd", "x/y.safetensors", "..", ".", "", "x\\y", "a\0b", "a\nb"])(
+    "refuses the shard name %j",
+    async (name) => {
+      await expect(openCheckpoint(await sharded({ a: name }))).rejects.toThrow(FileFormatError);
+      await expect(openCheckpoint(await sharded({ a: name }))).rejects.toThrow(/is not the name of a file/);
+    },
+  );
+
+  test("a tensor that is not in its shard is named", async () => {
+    const directory = await sharded({ ...MAP, c: MAP.a });
+    await expect(openCheckpoint(directory)).rejects.toThrow(/places "c" in model-00001-of-00002.safetensors/);
+  });
+
+  test.each([
+    ["a missing config.json", { "model.safetensors": new Uint8Array(0) }, /no file config.json/],
+    ["a config.json that is a list", { "config.json": jsonBytes([]) }, /config.json in m holds a list/],
+    ["a config.json cut off", { "config.json": new TextEncoder().encode('{"model_type": "be') }, /not valid JSON/],
+    ["a model_type that is no text", { "config.json": jsonBytes({ model_type: 3 }) }, /model_type/],
+    ["no weights", { "config.json": jsonBytes({}) }, /neither model.safetensors nor/],
+    [
+      "pickled weights only",
+      { "config.json": jsonBytes({}), "pytorch_model.bin": new Uint8Array(1) },
+      /pytorch_model.bin is a pickle/,
+    ],
+    [
+      "an index without a map",
+      { "config.json": jsonBytes({}), "model.safetensors.index.json": jsonBytes({}) },
+      /index.json in m: .*weight_map/,
+    ],
+  ])("%s", async (_, files, message) => {
+    const directory = memoryDirectory("m", files as Record<string, Uint8Array>);
+    await expect(openCheckpoint(directory)).rejects.toThrow(FileFormatError);
+    await expect(openCheckpoint(directory)).rejects.toThrow(message);
+  });
+
+  test("an unknown tensor names some that exist, an integer tensor its type", async () => {
+    const directory = memoryDirectory("m");
+    await writeCheckpoint(directory, {}, [
+      { name: "x.weight", shape: [1], data: Float32Array.of(1) },
+      { name: "position_ids", shape: [1], data: Int32Array.of(1) },
+    ]);
+    const checkpoint = await openCheckpoint(directory);
+    await expect(checkpoint.read("y.weight")).rejects.toThrow(/no tensor "y.weight" in .*\n.*"x.weight"/);
+    expect(() => checkpoint.info("y")).toThrow(FileFormatError);
+    await expect(checkpoint.read("position_ids")).rejects.toThrow(DtypeError);
+  });
+
+  test("a hostile configuration changes no prototype", async () => {
+    const json = '{"__proto__": {"polluted": 1}, "constructor": {"prototype": {"polluted": 1}}, "model_type": "bert"}';
+    const config = await readConfig(memoryDirectory("m", { "config.json": new TextEncoder().encode(json) }));
+    expect(config["model_type"]).toBe("bert");
+    expect(config["polluted"]).toBeUndefined();
+    expect(({} as Record<string, unknown>)["polluted"]).toBeUndefined();
+  });
+});
+
+describe("writeCheckpoint", () => {
+  test("a copy of a checkpoint is read as the original, bit for bit", async () => {
+    const original = await openCheckpoint(await openDirectory(join(DATA, "gpt2/base")));
+    const directory = memoryDirectory("copy");
+    const tensors = original.names().map((name) => ({
+      name,
+      shape: original.info(name).shape,
+      data: () => original.read(name),
+    }));
+    await writeCheckpoint(directory, original.config, tensors);
+    expect(await directory.list()).toEqual(["config.json", "model.safetensors"]);
+    const copy = await openCheckpoint(directory);
+    expect(copy.config).toEqual(original.config);
+    const [ours, theirs] = [directory, original.directory].map((each) => each.read("model.safetensors"));
+    expect(Buffer.compare((await ours)!, (await theirs)!), "the files' bytes differ").toBe(0);
+  });
+
+  test("tensors that cannot be read leave the directory as it was", async () => {
+    const directory = memoryDirectory("m");
+    await writeCheckpoint(directory, { version: 1 }, [{ name: "x", shape: [1], data: Float32Array.of(1) }]);
+    const failing = { name: "x", shape: [1], data: () => Promise.reject(new Error("device lost")) };
+    await expect(writeCheckpoint(directory, { version: 2 }, [failing])).rejects.toThrow("device lost");
+    const checkpoint = await openCheckpoint(directory);
+    expect([checkpoint.config["version"], ...(await checkpoint.read("x"))]).toEqual([1, 1]);
+  });
+});

@@ -1,0 +1,131 @@
+import { builtinModules } from "node:module";
+import { posix } from "node:path";
+import { expect, test } from "vitest";
+import { importsOf, readSource, sourceFiles, stringsOf, type Mention } from "../support/sources";
+
+/**
+ * From the bottom up: a unit (a folder or a file of src) imports only from units on lower lines. Nothing imports
+ * src/index.ts, the public surface, but for the exception below.
+ */
+const LAYERS = [
+  ["base"],
+  ["op"],
+  ["ops", "tape", "gpu"],
+  ["run"],
+  ["tensor"],
+  ["engine"],
+  ["model"],
+  ["io"],
+  ["adapter", "freeze", "data"],
+  ["train"],
+  ["node", "index"],
+  ["cli"],
+];
+
+/** Exceptions, each with its reason. */
+const ALLOWED: Record<string, (mention: Mention) => boolean> = {
+  // Node's entry is the public surface and a little more.
+  "node -> index": ({ file }) => file === "src/node/index.ts",
+};
+
+/** The packages that may be imported, and from where; everything else is refused. */
+const PACKAGES: Record<string, readonly string[]> = {
+  valibot: ["io", "model", "data", "adapter", "freeze", "train", "node", "cli"],
+  "@huggingface/tokenizers": ["data", "io"],
+  webgpu: ["node"],
+  cac: ["cli"],
+  "cli-progress": ["cli"],
+};
+
+const OUTSIDE_THE_CORE = ["node", "cli"];
+const ENGINE = ["tape", "gpu", "run"];
+const MOST_LINES = 300;
+
+const files = sourceFiles("src");
+const imports = files.flatMap(importsOf);
+
+test("a folder imports only from folders below it", () => {
+  expect(imports.filter(isRelative).map(offenceAgainstLayers).filter(Boolean)).toEqual([]);
+});
+
+test("the core imports no module of Node, and packages are imported only where they belong", () => {
+  expect(
+    imports
+      .filter((mention) => !isRelative(mention))
+      .map(offenceOfPackage)
+      .filter(Boolean),
+  ).toEqual([]);
+});
+
+test("no engine file mentions an op by name", () => {
+  const ops = new Set(sourceFiles("src/ops").map((file) => posix.basename(file, ".ts")));
+  ops.delete("index");
+  const engine = files.filter((file) => ENGINE.includes(unitOf(file)));
+  const literals = engine.flatMap(stringsOf).filter(({ text }) => ops.has(text));
+  const paths = engine.flatMap(importsOf).filter((mention) => /\/ops\/(?!index$)/.test(targetOf(mention)));
+  expect([...literals, ...paths].map((mention) => `${place(mention)} mentions the op "${mention.text}"`)).toEqual([]);
+});
+
+test(`no source file is longer than ${MOST_LINES} lines`, () => {
+  const lengths = files.map((file) => ({ file, lines: readSource(file).trimEnd().split("\n").length }));
+  const long = lengths.filter(({ lines }) => lines > MOST_LINES);
+  expect(long.map(({ file, lines }) => `${file}:${MOST_LINES + 1} goes on to line ${lines}`)).toEqual([]);
+});
+
+function offenceAgainstLayers(mention: Mention): string | undefined {
+  const [from, to] = [unitOf(mention.file), unitOf(targetOf(mention))];
+  if (from === to || !targetOf(mention).startsWith("src/")) return undefined;
+  if (ALLOWED[`${from} -> ${to}`]?.(mention)) return undefined;
+  if (layerOf(from) < 0) return `${mention.file} is in no layer: give "${from}" a place in LAYERS`;
+  const below = LAYERS.slice(0, layerOf(from))
+    .flat()
+    .filter((unit) => unit !== "index");
+  if (below.includes(to)) return undefined;
+  return `${place(mention)} imports "${mention.text}", but ${from} may import only ${below.join(", ") || "itself"}`;
+}
+
+function offenceOfPackage(mention: Mention): string | undefined {
+  const unit = unitOf(mention.file);
+  if (isBuiltin(mention.text)) {
+    if (OUTSIDE_THE_CORE.includes(unit)) return undefined;
+    return `${place(mention)} imports "${mention.text}", but only src/node and src/cli may import a module of Node`;
+  }
+  const units = PACKAGES[packageOf(mention.text)];
+  if (units?.includes(unit)) return undefined;
+  const rule = units ? `only ${units.join(", ")} may` : "it is not in PACKAGES";
+  return `${place(mention)} imports "${mention.text}", but ${rule}`;
+}
+
+function isRelative({ text }: Mention): boolean {
+  return text.startsWith(".");
+}
+
+function isBuiltin(path: string): boolean {
+  return path.startsWith("node:") || builtinModules.includes(path);
+}
+
+/** The package of an import path: `valibot`, `@scope/name`. */
+function packageOf(path: string): string {
+  return path
+    .split("/")
+    .slice(0, path.startsWith("@") ? 2 : 1)
+    .join("/");
+}
+
+/** The file that a relative import leads to, without its extension. */
+function targetOf({ file, text }: Mention): string {
+  return posix.join(posix.dirname(file), text);
+}
+
+/** `src/tape/plan.ts` belongs to `tape`, `src/tensor.ts` to `tensor`. */
+function unitOf(file: string): string {
+  return (file.split("/")[1] ?? "").replace(/\.ts$/, "");
+}
+
+function layerOf(unit: string): number {
+  return LAYERS.findIndex((units) => units.includes(unit));
+}
+
+function place({ file, line }: Mention): string {
+  return `${file}:${line}`;
+}

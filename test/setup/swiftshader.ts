@@ -1,0 +1,3 @@
+import { requireDriver } from "./requireDriver";
+
+export default (): Promise<void> => requireDriver("swiftshader");

@@ -1,0 +1,152 @@
+import { add } from "../../src/ops/add";
+import type { Dtype } from "../../src/base/dtype";
+import { Random } from "../../src/base/random";
+import { elements } from "../../src/base/shape";
+import type { Device } from "../../src/gpu/device";
+import type { Lease } from "../../src/gpu/pool";
+import type { Attributes, CaseInput, HostTensor, Op, OpCase } from "../../src/op/declaration";
+import { Executor } from "../../src/run/executor";
+import { gradientName } from "../../src/run/store";
+import { specBytes } from "../../src/tape/emit";
+import { LOSS_GRADIENT, plan } from "../../src/tape/plan";
+import { Recorder } from "../../src/tape/tape";
+import type { Value } from "../../src/tape/tape";
+import { readFloats } from "./device";
+
+type TypedArray = Float32Array | Int32Array | Uint32Array;
+
+/** A case's inputs, in the precision that the device sees. */
+export function caseInputs(op: Op, test: OpCase<Attributes>, seed = 1): Record<string, HostTensor> {
+  const random = new Random(seed);
+  return Object.fromEntries(
+    Object.entries(test.inputs).map(([slot, input]) => {
+      const dtype = op.inputs[slot]?.dtype ?? "f32";
+      const values = Float64Array.from({ length: elements(input.shape) }, (_, i) => draw(input, i, random));
+      return [slot, { shape: input.shape, data: Float64Array.from(typed(dtype, values)) }];
+    }),
+  );
+}
+
+function draw(input: CaseInput, index: number, random: Random): number {
+  if ("values" in input) return input.values[index] as number;
+  if ("below" in input) return random.below(input.below);
+  return random.normal() * (input.scale ?? 1) + (input.offset ?? 0);
+}
+
+function typed(dtype: Dtype, values: Float64Array): TypedArray {
+  if (dtype === "i32") return Int32Array.from(values);
+  if (dtype === "u32") return Uint32Array.from(values);
+  return Float32Array.from(values);
+}
+
+/** What running a case on a device gave: outputs, gradients of the trainable slots, and mutated inputs. */
+export interface CaseRun {
+  readonly outputs: ReadonlyMap<string, Float32Array>;
+  readonly gradients: ReadonlyMap<string, Float32Array>;
+  readonly mutated: ReadonlyMap<string, Float32Array>;
+}
+
+export interface CaseOptions {
+  /** Slots whose gradient is wanted. */
+  readonly trainable?: readonly string[];
+  /** Gradient of the first output. */
+  readonly dy?: Float32Array;
+  /** Puts an op before every differentiable input, so that gradients are activations of the plan (in-place paths). */
+  readonly throughActivations?: boolean;
+}
+
+/** Runs one case through tape, plan and executor, as a model's op would be run. */
+export async function runCase(
+  device: Device,
+  op: Op,
+  test: OpCase<Attributes>,
+  inputs: Readonly<Record<string, HostTensor>>,
+  options: CaseOptions = {},
+): Promise<CaseRun> {
+  const recorder = new Recorder();
+  const trainable = new Set(options.trainable ?? []);
+  const asParameter = (slot: string): boolean => Boolean(op.inputs[slot]?.mutated) || trainable.has(slot);
+  const values = Object.fromEntries(
+    Object.entries(inputs).map(([slot, { shape }]) => [
+      slot,
+      bindSlot(recorder, slot, shape, op.inputs[slot]?.dtype ?? "f32", asParameter(slot), options),
+    ]),
+  );
+  const outputs = recorder.record(op, values, test.attributes);
+  const loss = outputs[op.outputs[0] as string] as Value | undefined;
+  const made = plan(recorder, {
+    outputs: outputs,
+    ...(trainable.size > 0 && loss ? { loss, trainable } : {}),
+    limits: device.limits,
+    ...(op.outputs.length === 0 ? { effects: true } : {}),
+  });
+  const leases = new Map<string, Lease>();
+  const executor = new Executor(device);
+  const upload = (name: string, data: TypedArray): void => {
+    const lease = device.pool.lease(data.byteLength, "state");
+    device.handle.queue.writeBuffer(lease.buffer, 0, data as Float32Array<ArrayBuffer>);
+    leases.set(name, lease);
+  };
+  try {
+    for (const [name] of made.parameters) {
+      upload(name, typed("f32", (inputs[name] as HostTensor).data));
+    }
+    for (const [name, spec] of made.gradients) {
+      leases.set(gradientName(name), device.pool.lease(specBytes(spec), "state"));
+    }
+    await executor.hold([made]);
+    const store = { lease: (name: string): Lease => leases.get(name) as Lease };
+    const given = Object.fromEntries(
+      Object.entries(inputs).map(([slot, { data }]) => [slot, typed(op.inputs[slot]?.dtype ?? "f32", data)]),
+    );
+    const zeroes = Object.fromEntries(
+      Object.entries(inputs).map(([slot, { data }]) => [`zero for ${slot}`, new Float32Array(data.length)]),
+    );
+    const results = await executor.run(made, store, {
+      ...given,
+      ...zeroes,
+      ...(options.dy ? { [LOSS_GRADIENT]: options.dy } : {}),
+    });
+    const gradients = new Map<string, Float32Array>();
+    for (const [name, spec] of made.gradients) {
+      const lease = leases.get(gradientName(name)) as Lease;
+      gradients.set(name, await readFloats(device, lease, elements(spec.shape)));
+    }
+    const mutated = new Map<string, Float32Array>();
+    for (const slot of Object.keys(op.inputs).filter((name) => op.inputs[name]?.mutated)) {
+      const size = elements((inputs[slot] as HostTensor).shape);
+      mutated.set(slot, await readFloats(device, leases.get(slot) as Lease, size));
+    }
+    return { outputs: results, gradients, mutated };
+  } finally {
+    executor.dispose();
+    for (const lease of leases.values()) device.pool.return(lease);
+  }
+}
+
+function bindSlot(
+  recorder: Recorder,
+  slot: string,
+  shape: readonly number[],
+  dtype: Dtype,
+  isParameter: boolean,
+  options: CaseOptions,
+): Value {
+  if (!isParameter) return recorder.input(slot, shape, dtype);
+  const parameter = recorder.parameter(slot, shape, dtype);
+  if (!options.throughActivations || !options.trainable?.includes(slot)) return parameter;
+  return recorder.apply(add, { a: parameter, b: recorder.input(`zero for ${slot}`, shape) }, {});
+}
+
+/** Worst absolute difference over the largest expected magnitude. */
+export function relativeError(actual: ArrayLike<number>, expected: ArrayLike<number>): number {
+  let worst = 0;
+  let largest = 1e-30;
+  for (let i = 0; i < expected.length; i++) {
+    const difference = Math.abs((actual[i] as number) - (expected[i] as number));
+    // NaN compares false with everything: it must not pass as small.
+    if (!(difference <= worst)) worst = difference;
+    largest = Math.max(largest, Math.abs(expected[i] as number));
+  }
+  return worst / largest;
+}

@@ -1,0 +1,56 @@
+import { fileURLToPath } from "node:url";
+import { defineConfig, type Plugin, type TestProjectConfiguration } from "vitest/config";
+import { driverEnvironment, findDrivers } from "./scripts/vulkan/drivers.mjs";
+
+const TWO_MINUTES = 120_000;
+
+/** Hands kernels over as text, as the bundler does. */
+const wgslAsText: Plugin = {
+  name: "wgsl-as-text",
+  enforce: "pre",
+  transform: (code, id) =>
+    id.endsWith(".wgsl") ? { code: `export default ${JSON.stringify(code)};`, map: null } : null,
+};
+
+const shared = {
+  plugins: [wgslAsText],
+  resolve: { alias: { safetape: fileURLToPath(new URL("src/node/index.ts", import.meta.url)) } },
+};
+
+/** Tests that need no device; they run first, so that a broken plan is not reported as a broken kernel. */
+const pure: TestProjectConfiguration = {
+  ...shared,
+  test: {
+    name: "pure",
+    include: ["test/*.test.ts", "test/pure/**/*.test.ts"],
+    testTimeout: TWO_MINUTES,
+    sequence: { groupOrder: 0 },
+  },
+};
+
+/** The tests in test/device, on one software adapter; each file in a process of its own. */
+function onDevice(name: "llvmpipe" | "swiftshader"): TestProjectConfiguration {
+  const driver = findDrivers().find((candidate) => candidate.name === name);
+  return {
+    ...shared,
+    test: {
+      name,
+      include: ["test/device/**/*.test.ts"],
+      env: { SAFETAPE_ADAPTER: name, ...(driver ? driverEnvironment(driver) : {}) },
+      globalSetup: `test/setup/${name}.ts`,
+      testTimeout: TWO_MINUTES,
+      hookTimeout: TWO_MINUTES,
+      sequence: { groupOrder: 1 },
+    },
+  };
+}
+
+export default defineConfig({
+  test: {
+    projects: [pure, onDevice("llvmpipe"), onDevice("swiftshader")],
+    pool: "forks",
+    // A software adapter computes on the processor's cores itself: more processes would only slow each other down.
+    maxWorkers: 2,
+    passWithNoTests: false,
+  },
+});
