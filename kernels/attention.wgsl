@@ -7,8 +7,9 @@
 // With dropout, p is dropped after the softmax: y and dv take the dropped p, ds the dropped dy . v.
 //
 // Shapes: q, y [batch, time, heads * HEAD]; k, v [batch, time, kv_heads * HEAD]; each read at a row stride and an
-// offset, so that a fused q|k|v projection is read in place; mask [batch, time] (0 hides a key); lse, delta
-// [batch, heads, time]. Head h reads key-value head h * kv_heads / heads.
+// offset, so that a fused q|k|v projection is read in place; mask [batch, time] (0 hides a key); lse
+// [batch, heads, time]; statistics [batch, heads, time, 4] gathers (lse, delta, seed) as bits, so that no gradient binds
+// more than eight buffers. Head h reads key-value head h * kv_heads / heads.
 // Threads: one invocation a query row (`forward`, `delta`, `grad_q`) or a key row (the others); a workgroup stays within
 // one batch row and head, so its rows of k and v, or of q and dy, are the same for all its invocations.
 // Range: a hidden key scores -3e38 and so weighs 0; a row whose keys are all hidden weighs them alike.
@@ -46,7 +47,7 @@ struct Params {
 @group(0) @binding(5) var<storage, read_write> y: array<f32>;
 @group(0) @binding(6) var<storage, read_write> lse: array<f32>;
 @group(0) @binding(7) var<storage, read> dy: array<f32>;
-@group(0) @binding(8) var<storage, read_write> delta: array<f32>;
+@group(0) @binding(8) var<storage, read_write> statistics: array<vec4u>;
 @group(0) @binding(9) var<storage, read_write> dq: array<f32>;
 @group(0) @binding(10) var<storage, read_write> dk: array<f32>;
 @group(0) @binding(11) var<storage, read_write> dv: array<f32>;
@@ -89,12 +90,12 @@ fn row_index(batch: u32, head: u32, time: u32) -> u32 {
 }
 
 // pcg3d of Jarzynski and Olano (2020), first component; the element index counts [batch, heads, time, time].
-fn kept(batch: u32, head: u32, query: u32, key: u32) -> f32 {
+fn kept(seeds: vec2u, batch: u32, head: u32, query: u32, key: u32) -> f32 {
   if (params.dropping == 0u) {
     return 1.0;
   }
   let index = (((params.batch0 + batch) * params.heads + head) * params.time + query) * params.time + key;
-  var r = vec3u(index, params.salt ^ seed[1], seed[0]) * 1664525u + 1013904223u;
+  var r = vec3u(index, params.salt ^ seeds.y, seeds.x) * 1664525u + 1013904223u;
   r.x += r.y * r.z;
   r.y += r.z * r.x;
   r.z += r.x * r.y;
@@ -122,6 +123,7 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
   }
   var largest = -3.4e38;
   var total = 0.0;
+  let seeds = vec2u(seed[0], seed[1]);
   let end = select(params.time, at.time + 1u, params.causal != 0u);
   for (var j = 0u; j < end; j++) {
     let key = k_index(at.batch, kv_head, j);
@@ -134,7 +136,7 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
     let new_largest = max(largest, score);
     let shrink = exp(largest - new_largest);
     let weight = exp(score - new_largest);
-    let dropped = weight * kept(at.batch, at.head, at.time, j);
+    let dropped = weight * kept(seeds, at.batch, at.head, at.time, j);
     total = total * shrink + weight;
     for (var c = 0u; c < HEAD; c++) {
       sum_v[c] = fma(dropped, v[value + c], sum_v[c] * shrink);
@@ -149,7 +151,7 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
 }
 
 @compute @workgroup_size(GROUP)
-fn temp_delta(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
+fn temp_statistics(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
   let at = place(params.heads, group, groups, local);
   if (at.batch >= params.batch || at.time >= params.time) {
     return;
@@ -159,7 +161,8 @@ fn temp_delta(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grou
   for (var c = 0u; c < HEAD; c++) {
     sum = fma(dy[own + c], y[own + c], sum);
   }
-  delta[row_index(at.batch, at.head, at.time)] = sum;
+  let row = row_index(at.batch, at.head, at.time);
+  statistics[row] = vec4u(bitcast<u32>(lse[row]), bitcast<u32>(sum), seed[0], seed[1]);
 }
 
 @compute @workgroup_size(GROUP)
@@ -171,7 +174,9 @@ fn grad_q(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: 
   let kv_head = at.head * params.kv_heads / params.heads;
   let own = q_index(at.batch, at.head, at.time);
   let out = y_index(at.batch, at.head, at.time);
-  let row = row_index(at.batch, at.head, at.time);
+  let known = statistics[row_index(at.batch, at.head, at.time)];
+  let row_lse = bitcast<f32>(known.x);
+  let delta = bitcast<f32>(known.y);
   var query: Head;
   var gradient: Head;
   var sum: Head;
@@ -190,7 +195,7 @@ fn grad_q(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: 
       dp = fma(gradient[c], v[value + c], dp);
     }
     score = select(score * params.scale, HIDDEN_SCORE, hidden(at.batch, j));
-    let ds = exp(score - lse[row]) * (dp * kept(at.batch, at.head, at.time, j) - delta[row]);
+    let ds = exp(score - row_lse) * (dp * kept(known.zw, at.batch, at.head, at.time, j) - delta);
     for (var c = 0u; c < HEAD; c++) {
       sum[c] = fma(ds, k[key + c], sum[c]);
     }
@@ -223,7 +228,7 @@ fn key_sums(at: Place) -> KeySums {
     for (var i = select(0u, at.time, params.causal != 0u); i < params.time; i++) {
       let query = q_index(at.batch, head, i);
       let out = y_index(at.batch, head, i);
-      let row = row_index(at.batch, head, i);
+      let known = statistics[row_index(at.batch, head, i)];
       var score = 0.0;
       var dp = 0.0;
       for (var c = 0u; c < HEAD; c++) {
@@ -231,10 +236,10 @@ fn key_sums(at: Place) -> KeySums {
         dp = fma(value[c], dy[out + c], dp);
       }
       score = select(score * params.scale, HIDDEN_SCORE, is_hidden);
-      let p = exp(score - lse[row]);
-      let keep = kept(at.batch, head, i, at.time);
+      let p = exp(score - bitcast<f32>(known.x));
+      let keep = kept(known.zw, at.batch, head, i, at.time);
       let dropped = p * keep;
-      let ds = p * (dp * keep - delta[row]);
+      let ds = p * (dp * keep - bitcast<f32>(known.y));
       for (var c = 0u; c < HEAD; c++) {
         sums.dk[c] = fma(ds, q[query + c], sums.dk[c]);
         sums.dv[c] = fma(dropped, dy[out + c], sums.dv[c]);
@@ -288,7 +293,7 @@ fn grad_k(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: 
   }
 }
 
-// dv alone reads neither v nor delta: where keys are frozen and nothing lies below, they need not be kept.
+// dv alone reads neither v nor y: where keys are frozen and nothing lies below, they need not be kept.
 @compute @workgroup_size(GROUP)
 fn grad_v(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
   let at = place(params.kv_heads, group, groups, local);
@@ -303,6 +308,7 @@ fn grad_v(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: 
     key[c] = k[key_row + c];
   }
   let is_hidden = hidden(at.batch, at.time);
+  let seeds = vec2u(seed[0], seed[1]);
   let shared_by = params.heads / params.kv_heads;
   for (var g = 0u; g < shared_by; g++) {
     let head = at.head * shared_by + g;
@@ -314,7 +320,7 @@ fn grad_v(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: 
         score = fma(key[c], q[query + c], score);
       }
       score = select(score * params.scale, HIDDEN_SCORE, is_hidden);
-      let dropped = exp(score - lse[row_index(at.batch, head, i)]) * kept(at.batch, head, i, at.time);
+      let dropped = exp(score - lse[row_index(at.batch, head, i)]) * kept(seeds, at.batch, head, i, at.time);
       for (var c = 0u; c < HEAD; c++) {
         sum[c] = fma(dropped, dy[out + c], sum[c]);
       }

@@ -3,7 +3,7 @@ import { formatShape, sameShape } from "../base/shape";
 import { defineOp } from "../op/declaration";
 import type { InferContext } from "../op/declaration";
 import {
-  attentionDelta,
+  attentionStatistics,
   attentionFlops,
   attentionForward,
   attentionGradient,
@@ -68,24 +68,24 @@ export const attention = defineOp<AttentionAttributes>({
     return { y: { shape: q, dtype: "f32" }, lse: { shape: [batch, heads, length], dtype: "f32" } };
   },
   temps: {
-    delta: {
-      reads: ["dy", "y"],
-      spec: (context) => context.spec("lse"),
-      launches: (context) => attentionDelta(layout(context), context),
+    statistics: {
+      reads: ["dy", "y", "lse", "seed"],
+      spec: (context) => ({ shape: [...context.spec("lse").shape, 4], dtype: "u32" }),
+      launches: (context) => attentionStatistics(layout(context), context),
     },
   },
   forward: (context) => attentionForward(layout(context), context),
   gradients: [
     {
       of: ["q"],
-      reads: () => ["q", "k", "v", "mask", "seed", "lse", "delta"],
+      reads: () => ["q", "k", "v", "mask", "statistics"],
       launches: (context) =>
         attentionGradient("grad_q", [["dq", "dq", layout(context).q.row, time(context)]], layout(context), context),
       flops: (context) => flops(context, 3),
     },
     {
       of: ["k", "v"],
-      reads: () => ["q", "k", "v", "mask", "seed", "lse", "delta"],
+      reads: () => ["q", "k", "v", "mask", "statistics"],
       launches: (context) =>
         attentionGradient(
           "grad_k_v",
@@ -100,7 +100,7 @@ export const attention = defineOp<AttentionAttributes>({
     },
     {
       of: ["k"],
-      reads: () => ["q", "k", "v", "mask", "seed", "lse", "delta"],
+      reads: () => ["q", "k", "v", "mask", "statistics"],
       launches: (context) =>
         attentionGradient("grad_k", [["dk", "dk", kvRow(context), time(context)]], layout(context), context),
       flops: (context) => flops(context, 3),

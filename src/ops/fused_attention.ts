@@ -3,7 +3,7 @@ import { formatShape, sameShape } from "../base/shape";
 import { defineOp } from "../op/declaration";
 import type { InferContext } from "../op/declaration";
 import {
-  attentionDelta,
+  attentionStatistics,
   attentionFlops,
   attentionForward,
   attentionGradient,
@@ -59,17 +59,17 @@ export const fusedAttention = defineOp<AttentionAttributes>({
     };
   },
   temps: {
-    delta: {
-      reads: ["dy", "y"],
-      spec: (context) => context.spec("lse"),
-      launches: (context) => attentionDelta(layout(context), context),
+    statistics: {
+      reads: ["dy", "y", "lse", "seed"],
+      spec: (context) => ({ shape: [...context.spec("lse").shape, 4], dtype: "u32" }),
+      launches: (context) => attentionStatistics(layout(context), context),
     },
   },
   forward: (context) => attentionForward(layout(context), context),
   gradients: [
     {
       of: ["qkv"],
-      reads: () => ["qkv", "mask", "seed", "lse", "delta"],
+      reads: () => ["qkv", "mask", "statistics"],
       launches(context) {
         const at = layout(context);
         return [

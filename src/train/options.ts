@@ -29,10 +29,14 @@ export interface TrainerOptions {
   readonly schedule?: ScheduleOptions;
   /** As in torch.nn.CrossEntropyLoss. Default 0. */
   readonly labelSmoothing?: number;
+  /** Whether the dropouts of the model and the adapter act. Default true. */
+  readonly dropout?: boolean;
   /** Default: nothing is frozen. */
   readonly policy?: FreezePolicy;
   /** Batch on which a policy's scores are computed; default the first batch of the data. */
   readonly probe?: Batch;
+  /** Values of trainable tensors to begin with, as `loadAdapter` gives them; default the adapter's own. */
+  readonly initial?: ReadonlyMap<string, { readonly data: Float32Array }>;
   /** Most bytes of GPU memory that the run may use; checked against the plan before anything is allocated. */
   readonly memoryBudget?: number;
   /** Seed of initial values and dropout. Default 0. */

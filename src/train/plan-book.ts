@@ -15,6 +15,8 @@ export interface PlanBookOptions {
   readonly labelSmoothing: number;
   readonly fragileNorms: ReadonlySet<string>;
   readonly limits: Limits;
+  /** Whether dropout acts. */
+  readonly isTraining: boolean;
   /** Whether later micro-batches add to the gradients of the first. */
   readonly accumulates: boolean;
 }
@@ -101,7 +103,7 @@ export class PlanBook {
     let found = this.#traces.get(key);
     if (!found) {
       const { size, length } = shape;
-      found = trace({ ...this.options, batch: { size, length }, isTraining: true });
+      found = trace({ ...this.options, batch: { size, length } });
       this.#traces.set(key, found);
     }
     return found;

@@ -61,16 +61,16 @@ export class Trainer {
     const optimizer = optimizerSettings(options.optimizer);
     const { limits } = loaded.engine.device;
     const live = trainableSpecs(loaded.model, adapter);
-    const { labelSmoothing = 0 } = options;
-    const book = new PlanBook(
-      { ...{ model: loaded.model, adapter, labelSmoothing, limits }, fragileNorms: loaded.fragileNorms, accumulates: accumulate > 1 },
-      new Set(live.keys()),
-    );
+    const { labelSmoothing = 0, dropout: isTraining = true } = options;
+    const { model, fragileNorms } = loaded;
+    const settings = { model, adapter, labelSmoothing, fragileNorms, limits, isTraining, accumulates: accumulate > 1 };
+    const book = new PlanBook(settings, new Set(live.keys()));
     const first = data.next();
     for (const shape of [first, ...(data.shapes?.() ?? [])]) book.addShape(shape);
     const update = updatePlan(live, optimizer, limits);
     checkBudget(options, memoryOf(loaded.model, adapter, live, [...book.plans, update]));
     const state = await TrainState.create(loaded, adapter, seed);
+    if (options.initial) state.restore(options.initial);
     const executor = new Executor(loaded.engine.device);
     const trainer = new Trainer(options, state, executor, book, options.probe ?? first, first);
     try {

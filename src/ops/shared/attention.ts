@@ -88,6 +88,10 @@ const outputs = (layout: AttentionLayout, heads: number, ...slots: string[]): Ta
 
 const maskTable = (layout: AttentionLayout): Table => ["mask", "mask", layout.time, 1];
 
+const statisticsTable = (layout: AttentionLayout, heads: number): Table => {
+  return ["statistics", "statistics", 4 * layout.time, heads];
+};
+
 /** y and lse. */
 export function attentionForward(layout: AttentionLayout, context: LaunchContext<AttentionAttributes>): Launch[] {
   const { heads } = context.attributes;
@@ -95,11 +99,12 @@ export function attentionForward(layout: AttentionLayout, context: LaunchContext
   return attentionLaunches("forward", [...stripes(layout), maskTable(layout), ...written], layout, context, true);
 }
 
-/** delta[i] = dy[i] . y[i], which all gradients share. */
-export function attentionDelta(layout: AttentionLayout, context: LaunchContext<AttentionAttributes>): Launch[] {
+/** lse[i], delta[i] = dy[i] . y[i] and the seed, as bits, in one tensor that the gradients share. */
+export function attentionStatistics(layout: AttentionLayout, context: LaunchContext<AttentionAttributes>): Launch[] {
   const { heads } = context.attributes;
-  const tables = [...outputs(layout, heads, "dy", "y"), ...rowStatistics(layout, heads, "delta")];
-  return attentionLaunches("temp_delta", tables, layout, context, false);
+  const statistics = statisticsTable(layout, heads);
+  const tables = [...outputs(layout, heads, "dy", "y"), ...rowStatistics(layout, heads, "lse"), statistics];
+  return attentionLaunches("temp_statistics", tables, layout, context, true);
 }
 
 /** One gradient entry; `targets` are the WGSL variables written, with their slots. */
@@ -115,9 +120,9 @@ export function attentionGradient(
     ...stripes(layout).filter(([name]) => !(onlyV && name === "v")),
     maskTable(layout),
     ...outputs(layout, heads, "dy"),
-    ...rowStatistics(layout, heads, "lse", ...(onlyV ? [] : ["delta"])),
+    ...(onlyV ? rowStatistics(layout, heads, "lse") : [statisticsTable(layout, heads)]),
   ];
-  return attentionLaunches(entry, [...read, ...targets], layout, context, true);
+  return attentionLaunches(entry, [...read, ...targets], layout, context, onlyV);
 }
 
 /** Scores, weights and weighted sums of values; recomputed where a gradient needs them. */

@@ -1,0 +1,40 @@
+// Runs golden cases and writes what they gave:  npm run golden -- DIR... --out OUT
+import { mkdir, writeFile } from "node:fs/promises";
+import { basename, join } from "node:path";
+import { parseArgs } from "node:util";
+import { createEngine, openDirectory } from "../src/node/index";
+import { writeSafetensors } from "../src/io/safetensors-write";
+import { GOLDEN_LIMITS, runGolden } from "./golden-case";
+import type { GoldenErrors, GoldenRun } from "./golden-case";
+
+const { values, positionals } = parseArgs({ allowPositionals: true, options: { out: { type: "string" } } });
+
+async function write(run: GoldenRun, folder: string): Promise<void> {
+  await mkdir(folder, { recursive: true });
+  const tensors = [...run.tensors].map(([name, tensor]) => ({ name, ...tensor }));
+  await writeSafetensors(await openDirectory(folder), "actual.safetensors", tensors);
+  const told = { losses: run.losses, cka: run.cka, errors: run.errors };
+  await writeFile(join(folder, "actual.json"), `${JSON.stringify(told, null, 1)}\n`);
+}
+
+if (positionals.length === 0) {
+  console.error("No case is named.\nUsage: npm run golden -- DIR... --out OUT");
+  process.exitCode = 2;
+} else {
+  using engine = await createEngine();
+  console.log(`on ${engine.info.description || engine.info.device}`);
+  for (const path of positionals) {
+    try {
+      const run = await runGolden(engine, await openDirectory(path));
+      if (values.out) await write(run, join(values.out, basename(path)));
+      const keys = Object.keys(GOLDEN_LIMITS) as (keyof GoldenErrors)[];
+      const passed = keys.every((key) => run.errors[key] <= GOLDEN_LIMITS[key]);
+      const figures = keys.map((key) => `${key} ${run.errors[key].toExponential(1)}`).join("  ");
+      console.log(`${passed ? "ok  " : "FAIL"} ${run.name.padEnd(20)} ${figures}`);
+      if (!passed) process.exitCode = 1;
+    } catch (error) {
+      console.error(`FAIL ${basename(path)}: ${error instanceof Error ? error.message : String(error)}`);
+      process.exitCode = 1;
+    }
+  }
+}

@@ -1,0 +1,55 @@
+export * from "./base/errors";
+export { createEngine, Engine } from "./engine";
+export type { EngineOptions } from "./engine";
+export { Tensor } from "./tensor";
+export type { AdapterInfo } from "./gpu/device";
+export { LIFETIMES, sumBytes } from "./gpu/ledger";
+export type { Bytes, Ledger, Lifetime } from "./gpu/ledger";
+
+export { loadModel, LoadedModel } from "./io/load-model";
+export type { LoadOptions } from "./io/load-model";
+export { memoryDirectory } from "./io/directory";
+export type { Directory } from "./io/directory";
+export { createModel, MODEL_TYPES } from "./model/families";
+export type { Model, ParameterSpec, Projection } from "./model/model";
+export type { Forward, ForwardHooks, LinearSite } from "./model/forward";
+
+export type { Adapter, AdapterTensor } from "./adapter/adapter";
+export { full } from "./adapter/full";
+export { lora } from "./adapter/lora";
+export type { LoraOptions } from "./adapter/lora";
+
+export type { FreezeContext, FreezeEffect, FreezePolicy, Progress } from "./freeze/policy";
+export { fixed } from "./freeze/fixed";
+export { never } from "./freeze/never";
+export { safe } from "./freeze/safe";
+export type { SafeOptions } from "./freeze/safe-schedule";
+
+export { Batches } from "./data/batches";
+export type { BatchOptions } from "./data/batches";
+export type { Batch } from "./data/batch";
+export { makeBatch } from "./data/batch";
+export { isGlueTask } from "./data/glue-tasks";
+export { readGlue } from "./data/glue";
+export { readBlocks } from "./data/lines";
+export * from "./data/metrics";
+export { blockSamples, encodeExamples } from "./data/sample";
+export type { Sample } from "./data/sample";
+export { loadTokenizer } from "./data/tokenizer";
+export type { Tokenizer } from "./data/tokenizer";
+
+export { loadAdapter, saveAdapter, saveModel } from "./train/adapter-files";
+export type { BatchSource, TrainerOptions } from "./train/options";
+export { plan } from "./train/predict";
+export type { Prediction, PredictOptions } from "./train/predict";
+export type { FreezeEvent, StepReport, TrainResult } from "./train/report";
+export { SafeTrainer } from "./train/safe-trainer";
+export type { SafeTrainerOptions } from "./train/safe-trainer";
+export { Trainer } from "./train/trainer";
+export type { Explanation, KeptValue } from "./tape/explain";
+
+export * as ops from "./ops/index";
+export type { Op } from "./op/declaration";
+export { defineOp } from "./op/declaration";
+export { Recorder } from "./tape/tape";
+export type { Value } from "./tape/tape";

@@ -1,0 +1,29 @@
+import { createEngine as createCoreEngine } from "../engine";
+import type { Engine, EngineOptions } from "../engine";
+import type { Directory } from "../io/directory";
+import { loadModel as loadCoreModel } from "../io/load-model";
+import type { LoadedModel, LoadOptions } from "../io/load-model";
+import { openDirectory } from "./directory";
+import { nodeGpu } from "./gpu";
+
+export * from "../index";
+export { openDirectory } from "./directory";
+export { nodeGpu } from "./gpu";
+export type { NodeGpuOptions } from "./gpu";
+
+/**
+ * Opens a GPU through npm `webgpu`, or the one that is passed.
+ * @throws DeviceError when there is no adapter.
+ */
+export async function createEngine(options: EngineOptions = {}): Promise<Engine> {
+  return createCoreEngine({ ...options, gpu: options.gpu ?? (await nodeGpu()) });
+}
+
+/** `loadModel` of a directory on disk, by its path. */
+export async function loadModel(
+  engine: Engine,
+  directory: string | Directory,
+  options?: LoadOptions,
+): Promise<LoadedModel> {
+  return loadCoreModel(engine, typeof directory === "string" ? await openDirectory(directory) : directory, options);
+}

@@ -1,0 +1,70 @@
+import type { Adapter } from "../adapter/adapter";
+import { noBytes, sumBytes } from "../gpu/ledger";
+import type { Bytes } from "../gpu/ledger";
+import { createModel } from "../model/families";
+import { layerOf } from "../model/model";
+import { explain } from "../tape/explain";
+import type { Explanation } from "../tape/explain";
+import { plan as planTape } from "../tape/plan";
+import { memoryOf } from "./memory";
+import { optimizerSettings, updatePlan } from "./optimizer";
+import { trainableSpecs } from "./state";
+import { trace } from "./trace";
+import { DEFAULT_LIMITS } from "../op/limits";
+
+export interface PredictOptions {
+  /** A parsed config.json. */
+  readonly config: Readonly<Record<string, unknown>>;
+  readonly adapter: Adapter;
+  readonly batch: number;
+  /** Tokens per row. */
+  readonly length: number;
+  /** Adapters of layers below this are frozen. Default 0: all learn. */
+  readonly freezeBelow?: number;
+}
+
+/** What a training step needs, known before any weight is loaded. */
+export interface Prediction {
+  readonly peakBytes: number;
+  /** Bytes by lifetime at the peak. */
+  readonly bytes: Bytes;
+  /** Op and place of the launch from which on all buffers exist. */
+  readonly peakAt: string;
+  readonly parameters: number;
+  readonly trainableParameters: number;
+  readonly layers: number;
+  readonly flops: { readonly forward: number; readonly backward: number };
+  readonly explanation: Explanation;
+}
+
+/**
+ * Answers "will this fit?" from a configuration alone: no weights, no device.
+ * @throws ConfigError, ShapeError for configurations and batches that make no sense.
+ */
+export function plan(options: PredictOptions): Prediction {
+  const { config, adapter, batch: size, length, freezeBelow = 0 } = options;
+  const model = createModel(config);
+  const specs = trainableSpecs(model, adapter);
+  const live = new Map([...specs].filter(([name]) => (layerOf(name) ?? Infinity) >= freezeBelow));
+  const traced = trace({ model, adapter, batch: { size, length }, isTraining: true });
+  const step = planTape(traced.tape, {
+    outputs: { loss: traced.loss },
+    loss: traced.loss,
+    trainable: new Set(live.keys()),
+  });
+  const plans = live.size > 0 ? [step, updatePlan(live, optimizerSettings(), DEFAULT_LIMITS)] : [step];
+  const bytes = { ...noBytes(), ...memoryOf(model, adapter, live, plans, specs) };
+  const peak = step.launches[step.peakLaunch];
+  const count = (shapes: Iterable<{ readonly shape: readonly number[] }>): number =>
+    [...shapes].reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
+  return {
+    peakBytes: sumBytes(bytes),
+    bytes,
+    peakAt: peak ? `${peak.phase} of ${peak.node.op.name} at ${peak.node.label}` : "the first launch",
+    parameters: count(model.parameters),
+    trainableParameters: count(live.values()),
+    layers: model.layers,
+    flops: step.flops,
+    explanation: explain(traced.tape, step),
+  };
+}
