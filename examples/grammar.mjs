@@ -1,3 +1,5 @@
+import { ASIDES, DEGREES, DISLIKE, GENERAL, LIKE, TIMES, TOPICS } from "./words.mjs";
+
 /**
  * The little language of the demo: sentences about films, food, hotels and gadgets, each with a sentiment that follows
  * from a rule and not from the words alone.
@@ -52,74 +54,11 @@ export function random(seed) {
   };
 }
 
-const words = (text) => text.trim().split(/\s+/);
-
-/** Nouns by topic, and the adjectives that suit them: mild and strong praise, mild and strong blame. */
-export const TOPICS = {
-  film: {
-    nouns: words("film plot acting script ending music story dialogue comedy scene"),
-    adjectives: {
-      1: words("funny clever moving"),
-      2: words("gripping"),
-      "-1": words("dull slow silly boring"),
-      "-2": words("tedious"),
-    },
-  },
-  food: {
-    nouns: words("soup dessert burger sauce steak pizza coffee salad breakfast curry"),
-    adjectives: {
-      1: words("tasty fresh tender"),
-      2: words("delicious"),
-      "-1": words("bland stale greasy salty"),
-      "-2": words("disgusting"),
-    },
-  },
-  hotel: {
-    nouns: words("room bed staff lobby pool bathroom reception balcony hotel lift"),
-    adjectives: {
-      1: words("clean quiet comfortable friendly helpful"),
-      2: words("spotless"),
-      "-1": words("dirty noisy cramped uncomfortable unfriendly unhelpful"),
-      "-2": words("filthy"),
-    },
-  },
-  gadget: {
-    nouns: words("phone screen battery camera keyboard speaker charger laptop printer tablet"),
-    adjectives: {
-      1: words("fast reliable handy bright sturdy"),
-      2: words("flawless"),
-      "-1": words("sluggish unreliable clumsy flimsy faulty"),
-      "-2": words("useless"),
-    },
-  },
-  /** Places and things of a film night or a meal: here the source domain meets the words of hotels and gadgets. */
-  venue: {
-    nouns: words("cinema seat waiter kitchen table projector"),
-    adjectives: {
-      1: words("clean quiet comfortable friendly helpful fast reliable handy bright"),
-      2: words("flawless"),
-      "-1": words("dirty noisy cramped uncomfortable unfriendly unhelpful sluggish unreliable clumsy faulty"),
-      "-2": words("useless filthy"),
-    },
-  },
-};
-
-/** Adjectives for any topic. */
-const GENERAL = {
-  1: words("good nice fine pleasant"),
-  2: words("great superb wonderful excellent"),
-  "-1": words("bad poor weak unpleasant"),
-  "-2": words("awful terrible horrible dreadful"),
-};
-
-const DEGREES = { slightly: 0.5, rather: 1, very: 2, extremely: 3 };
-const LIKE = words("liked enjoyed praised recommended");
-const DISLIKE = words("disliked hated criticised avoided");
-const TIMES = ["last night", "yesterday", "on monday", "in the evening", "this morning", "last week"];
-const ASIDES = ["to be honest ,", "in my opinion ,", "i must say ,", "for us ,"];
-
 const article = (phrase) => (/^[aeiou]/.test(phrase) ? "an" : "a");
-const nounPhrase = (adjective, noun) => ({ text: `${article(adjective.text)} ${adjective.text} ${noun}`, value: adjective.value });
+const nounPhrase = (adjective, noun) => ({
+  text: `${article(adjective.text)} ${adjective.text} ${noun}`,
+  value: adjective.value,
+});
 
 /** The sum of two values, or 0 (no sentence) where it is too close to call. */
 const total = (a, b) => (Math.abs(a.value + b.value) < 1 ? 0 : a.value + b.value);
@@ -158,11 +97,15 @@ export class Grammar {
   // ---- clauses -----------------------------------------------------------------------------------------------------
 
   /** A clause about one thing. `sign` fixes its sentiment, `negated` how it is put. */
-  clause(sign = this.sign(), { negated = this.rng.chance(0.4), topic = this.topic(), noun = this.rng.pick(topic.nouns) } = {}) {
+  clause(
+    sign = this.sign(),
+    { negated = this.rng.chance(0.4), topic = this.topic(), noun = this.rng.pick(topic.nouns) } = {},
+  ) {
     const { rng } = this;
     const verb = rng.pick(["is", "was"]);
     if (!negated) {
-      if (rng.chance(0.15)) return { text: `${rng.pick(["i", "we"])} ${rng.pick(sign > 0 ? LIKE : DISLIKE)} the ${noun}`, value: sign };
+      if (rng.chance(0.15))
+        return { text: `${rng.pick(["i", "we"])} ${rng.pick(sign > 0 ? LIKE : DISLIKE)} the ${noun}`, value: sign };
       const a = this.graded(topic, sign);
       return { text: `the ${noun} ${verb} ${a.text}`, value: a.value };
     }
@@ -301,7 +244,10 @@ export class Grammar {
     const topic = this.topic();
     const a = this.adjective(topic, undefined, 1);
     const less = rng.chance(0.5);
-    return { text: `the ${rng.pick(topic.nouns)} is ${less ? "less" : "more"} ${a.text} than ${rng.pick(["before", "usual"])}`, value: less ? -a.value : a.value };
+    return {
+      text: `the ${rng.pick(topic.nouns)} is ${less ? "less" : "more"} ${a.text} than ${rng.pick(["before", "usual"])}`,
+      value: less ? -a.value : a.value,
+    };
   }
 
   /** Contrast and concession: the side clause is of the other sentiment, and does not count. */
@@ -350,7 +296,7 @@ export class Grammar {
 export const DOMAINS = {
   source: {
     topics: { film: 4, food: 4, venue: 3 },
-kinds: { simple: 8, negation: 3, sum: 3, both: 1, aside: 4, expectation: 1.5, change: 5, denial: 2, before: 0.5 },
+    kinds: { simple: 8, negation: 3, sum: 3, both: 1, aside: 4, expectation: 1.5, change: 5, denial: 2, before: 0.5 },
     bystanders: [...TOPICS.hotel.nouns, ...TOPICS.gadget.nouns],
   },
   target: {

@@ -68,7 +68,11 @@ export const GOLDEN_LIMITS: GoldenErrors = {
 /** Runs a case of the golden format on an engine. @throws ConfigError for an adapter kind that is not supported. */
 export async function runGolden(engine: Engine, directory: Directory): Promise<GoldenRun> {
   const told = await readJson(directory, "case.json", CASE);
-  const config = await readJson(directory, "config.json", v.looseObject({ label_smoothing: v.optional(v.number(), 0) }));
+  const config = await readJson(
+    directory,
+    "config.json",
+    v.looseObject({ label_smoothing: v.optional(v.number(), 0) }),
+  );
   using loaded = await loadModel(engine, directory);
   const start = await readFloatTensors(directory, "start.safetensors");
   const steps = goldenBatches(await readSafetensors(directory, "batches.safetensors"), told.steps);
@@ -77,7 +81,14 @@ export async function runGolden(engine: Engine, directory: Directory): Promise<G
   const tensors = new Map<string, FloatTensor>();
   let next = 0;
   using trainer = await Trainer.create({
-    ...{ model: loaded, adapter, steps: told.steps, labelSmoothing: config.label_smoothing, initial: start, dropout: false },
+    ...{
+      model: loaded,
+      adapter,
+      steps: told.steps,
+      labelSmoothing: config.label_smoothing,
+      initial: start,
+      dropout: false,
+    },
     data: { perEpoch: told.steps, next: () => steps[next++] as Batch },
     optimizer: {
       ...{ learningRate: o.lr, betas: o.betas, eps: o.eps, weightDecay: o.weight_decay, maxGradNorm: o.max_grad_norm },
@@ -134,7 +145,10 @@ async function firstForward(parts: FirstForward): Promise<number[]> {
   const { model, fragileNorms } = loaded;
   const shape = { size: batch.size, length: batch.length };
   using executor = new Executor(engine.device);
-  for (const [prefix, hooks] of [["layer", adapter], ["origin", undefined]] as const) {
+  for (const [prefix, hooks] of [
+    ["layer", adapter],
+    ["origin", undefined],
+  ] as const) {
     const traced = trace({ model, adapter: hooks, batch: shape, isTraining: false, fragileNorms });
     const layers = Object.fromEntries(traced.layers.map((value, i) => [`${prefix}.${i}`, value]));
     const outputs = hooks ? { ...layers, logits: traced.logits } : layers;

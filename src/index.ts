@@ -6,7 +6,7 @@ export type { AdapterInfo } from "./gpu/device";
 export { LIFETIMES, sumBytes } from "./gpu/ledger";
 export type { Bytes, Ledger, Lifetime } from "./gpu/ledger";
 
-export { loadModel, LoadedModel } from "./io/load-model";
+export { initialiseModel, loadModel, LoadedModel } from "./io/load-model";
 export type { LoadOptions } from "./io/load-model";
 export { memoryDirectory } from "./io/directory";
 export type { Directory } from "./io/directory";

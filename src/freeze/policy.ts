@@ -23,9 +23,9 @@ export interface FreezeContext extends Progress {
    * Importance of each layer's adapter: 1 - CKA of the layer's activation with and without the adapter, on the probe
    * batch (SAFE, eq. 2 and 3). Costs two forward passes; computed when first asked for.
    */
-  importance(options?: { readonly center?: boolean }): Promise<ReadonlyMap<number, number>>;
+  readonly importance: (options?: { readonly center?: boolean }) => Promise<ReadonlyMap<number, number>>;
   /** What freezing these tensors would give back. */
-  effect(tensors: readonly string[]): FreezeEffect;
+  readonly effect: (tensors: readonly string[]) => FreezeEffect;
 }
 
 /**

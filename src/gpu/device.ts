@@ -54,7 +54,10 @@ export class Device {
     const failure = this.#failure;
     this.#failure = undefined;
     if (failure !== undefined) {
-      throw new DeviceError(`The device refused a command: ${failure}`, "This is a defect of safetape; please report it.");
+      throw new DeviceError(
+        `The device refused a command: ${failure}`,
+        "This is a defect of safetape; please report it.",
+      );
     }
   }
 

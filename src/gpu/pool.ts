@@ -74,7 +74,7 @@ export class Pool {
   async checked<T>(what: string, allocate: () => T | Promise<T>): Promise<T> {
     const before = new Set(this.#leases);
     this.device.pushErrorScope("out-of-memory");
-    let error: GPUError | null = null;
+    let error: GPUError | null;
     try {
       return await allocate();
     } catch (failure) {

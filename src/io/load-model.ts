@@ -68,6 +68,29 @@ export async function loadModel(engine: Engine, directory: Directory, options: L
   });
 }
 
+/**
+ * A model with random weights, to be trained from scratch: matrices from N(0, initializer_range), norms 1, biases 0.
+ * @throws ConfigError for a configuration that makes no sense.
+ */
+export async function initialiseModel(
+  engine: Engine,
+  config: Readonly<Record<string, unknown>>,
+  { seed = 0 }: { readonly seed?: number } = {},
+): Promise<LoadedModel> {
+  const model = createModel(config);
+  const random = new Random(seed);
+  return engine.device.pool.checked("random weights", () => {
+    const weights = model.parameters.map((parameter) => {
+      const data = isNorm(parameter)
+        ? new Float32Array(elements(parameter.shape)).fill(1)
+        : initialise(parameter, config, random);
+      return [parameter.name, Tensor.from(engine.device, data, parameter.shape, "weight")] as const;
+    });
+    const names = model.parameters.map(({ name }) => name);
+    return new LoadedModel(engine, model, new Map(weights), "random weights", names, new Set());
+  });
+}
+
 function withLabels(config: Readonly<Record<string, unknown>>, labels: number): Record<string, unknown> {
   if (!Number.isInteger(labels) || labels < 1) {
     throw new ConfigError(`${labels} labels are asked for.`, "Give a whole number from 1.");
@@ -123,7 +146,8 @@ function initialise(
   return Float32Array.from({ length: elements(shape) }, () => (isBias ? 0 : random.normal() * deviation));
 }
 
-function isFragileNorm({ name, shape }: ParameterSpec, data: Float32Array): boolean {
-  const isNorm = shape.length === 1 && name.endsWith(".weight");
-  return isNorm && data.some((value) => Math.abs(value) < SMALLEST_INVERTIBLE);
+const isNorm = ({ name, shape }: ParameterSpec): boolean => shape.length === 1 && name.endsWith(".weight");
+
+function isFragileNorm(parameter: ParameterSpec, data: Float32Array): boolean {
+  return isNorm(parameter) && data.some((value) => Math.abs(value) < SMALLEST_INVERTIBLE);
 }

@@ -76,7 +76,10 @@ function embed(forward: Forward, c: Config): Value {
     const places = recorder.apply(embedding, { table: table("position"), ids: forward.positions }, {});
     const both = recorder.apply(add, { a: words, b: kinds }, {});
     const sum = recorder.apply(addBroadcast, { a: both, b: places }, {});
-    return forward.dropout(forward.layerNorm("bert.embeddings.LayerNorm", sum, c.layer_norm_eps), c.hidden_dropout_prob);
+    return forward.dropout(
+      forward.layerNorm("bert.embeddings.LayerNorm", sum, c.layer_norm_eps),
+      c.hidden_dropout_prob,
+    );
   });
 }
 

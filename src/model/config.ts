@@ -8,7 +8,7 @@ export function parseConfig<const S extends v.GenericSchema>(schema: S, config: 
   const issue = result.issues[0];
   const key = v.getDotPath(issue) ?? "the file";
   throw new ConfigError(
-    `config.json: ${key} is ${String(issue.received)}; expected ${String(issue.expected)}.`,
+    `config.json: ${key} is ${issue.received}; expected ${String(issue.expected)}.`,
     "Correct config.json, or load a model of a supported family.",
   );
 }

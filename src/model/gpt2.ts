@@ -53,8 +53,16 @@ export function gpt2(config: Readonly<Record<string, unknown>>): Model {
     embed(forward) {
       const { recorder } = forward;
       return recorder.labelled("transformer.wte", () => {
-        const words = recorder.apply(embedding, { table: forward.parameter("transformer.wte.weight"), ids: forward.inputIds }, {});
-        const places = recorder.apply(embedding, { table: forward.parameter("transformer.wpe.weight"), ids: forward.positions }, {});
+        const words = recorder.apply(
+          embedding,
+          { table: forward.parameter("transformer.wte.weight"), ids: forward.inputIds },
+          {},
+        );
+        const places = recorder.apply(
+          embedding,
+          { table: forward.parameter("transformer.wpe.weight"), ids: forward.positions },
+          {},
+        );
         return forward.dropout(recorder.apply(addBroadcast, { a: words, b: places }, {}), c.embd_pdrop);
       });
     },

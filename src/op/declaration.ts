@@ -121,10 +121,7 @@ export interface Op<A extends Attributes = Attributes> {
   /** Floating-point operations of the forward launches. */
   flops(context: InferContext<A>): number;
   /** Forward in float64 with plain loops: the oracle of the tests. Mutated inputs are returned under their names. */
-  reference(
-    inputs: Readonly<Record<string, HostTensor>>,
-    attributes: A,
-  ): Readonly<Record<string, HostTensor>>;
+  reference(inputs: Readonly<Record<string, HostTensor>>, attributes: A): Readonly<Record<string, HostTensor>>;
   readonly cases: readonly OpCase<A>[];
   readonly malformed: readonly MalformedCase<A>[];
 }

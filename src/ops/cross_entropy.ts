@@ -18,7 +18,13 @@ export type CrossEntropyAttributes = {
 
 type Context = LaunchContext<CrossEntropyAttributes>;
 
-function rowLaunches(entry: string, context: Context, tables: readonly string[], vectors: readonly string[], scalars: readonly string[]): Launch[] {
+function rowLaunches(
+  entry: string,
+  context: Context,
+  tables: readonly string[],
+  vectors: readonly string[],
+  scalars: readonly string[],
+): Launch[] {
   const shape = context.spec("x").shape;
   const [count, classes] = [rows(shape), columns(shape)];
   return rowRanges(count, [classes * 4, 4], context.limits).map((range) => ({

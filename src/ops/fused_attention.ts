@@ -100,7 +100,11 @@ export const fusedAttention = defineOp<AttentionAttributes>({
     {
       name: "both directions, dropout",
       attributes: { ...base, causal: false, dropout: 0.2, salt: 4 },
-      inputs: { qkv: { shape: [1, 33, 24] }, seed, mask: { shape: [1, 33], values: Array.from({ length: 33 }, () => 1) } },
+      inputs: {
+        qkv: { shape: [1, 33, 24] },
+        seed,
+        mask: { shape: [1, 33], values: Array.from({ length: 33 }, () => 1) },
+      },
     },
     {
       name: "batch that can be split over bindings",

@@ -102,7 +102,8 @@ export const linear = defineOp<LinearAttributes>({
       of: ["bias"],
       reads: () => [],
       accumulates: true,
-      launches: (context) => columnSumLaunches("dy", "dbias", linearSizes(context).rows, linearSizes(context).out, context),
+      launches: (context) =>
+        columnSumLaunches("dy", "dbias", linearSizes(context).rows, linearSizes(context).out, context),
       flops: (context) => linearSizes(context).rows * linearSizes(context).out,
     },
   ],

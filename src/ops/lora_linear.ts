@@ -8,7 +8,7 @@ import { columnSumLaunches } from "./shared/column-sum";
 import { droppedElement } from "./shared/dropout";
 import { productFlops, productLaunches } from "./shared/product";
 import type { ProductDropout } from "./shared/product";
-import { at, input, matrixProduct } from "./shared/reference";
+import { input, matrixProduct } from "./shared/reference";
 
 export type LoraLinearAttributes = LinearAttributes & {
   /** alpha / r, or what takes its place (rsLoRA: alpha / sqrt(r)). */
@@ -175,15 +175,14 @@ export const loraLinear = defineOp<LoraLinearAttributes>({
       of: ["bias"],
       reads: () => [],
       accumulates: true,
-      launches: (context) => columnSumLaunches("dy", "dbias", linearSizes(context).rows, linearSizes(context).out, context),
+      launches: (context) =>
+        columnSumLaunches("dy", "dbias", linearSizes(context).rows, linearSizes(context).out, context),
       flops: (context) => linearSizes(context).rows * linearSizes(context).out,
     },
   ],
   flops: (context) => {
     const size = linearSizes(context);
-    return (
-      productFlops(size.rows, rank(context), size.in) + productFlops(size.rows, size.out, size.in + rank(context))
-    );
+    return productFlops(size.rows, rank(context), size.in) + productFlops(size.rows, size.out, size.in + rank(context));
   },
   reference(inputs, attributes) {
     const [x, a, b] = [input(inputs, "x"), input(inputs, "a"), input(inputs, "b")];
@@ -203,7 +202,13 @@ export const loraLinear = defineOp<LoraLinearAttributes>({
     {
       name: "torch layout, rank 4, with bias",
       attributes: { layout: "out_in", scale: 4, dropout: 0, salt: 0 },
-      inputs: { x: { shape: [2, 9, 12] }, w: { shape: [20, 12] }, bias: { shape: [20] }, a: { shape: [4, 12] }, b: { shape: [20, 4] } },
+      inputs: {
+        x: { shape: [2, 9, 12] },
+        w: { shape: [20, 12] },
+        bias: { shape: [20] },
+        a: { shape: [4, 12] },
+        b: { shape: [20, 4] },
+      },
     },
     {
       name: "Conv1D layout, rank 3, with dropout",
@@ -229,7 +234,13 @@ export const loraLinear = defineOp<LoraLinearAttributes>({
     {
       name: "BERT-base query, 512 tokens, rank 4",
       attributes: { layout: "out_in", scale: 4, dropout: 0, salt: 0 },
-      inputs: { x: { shape: [512, 768] }, w: { shape: [768, 768] }, bias: { shape: [768] }, a: { shape: [4, 768] }, b: { shape: [768, 4] } },
+      inputs: {
+        x: { shape: [512, 768] },
+        w: { shape: [768, 768] },
+        bias: { shape: [768] },
+        a: { shape: [4, 768] },
+        b: { shape: [768, 4] },
+      },
       bench: true,
     },
   ],

@@ -56,7 +56,11 @@ export const squareSum = defineOp<NoAttributes>({
       ...segmentLaunches(context),
       {
         ...(context.has("previous")
-          ? { kernel, entry: "forward_chained", bindings: { partials: "partials", previous: "previous", total: "total" } }
+          ? {
+              kernel,
+              entry: "forward_chained",
+              bindings: { partials: "partials", previous: "previous", total: "total" },
+            }
           : { kernel, entry: "forward", bindings: { partials: "partials", total: "total" } }),
         params: { count: 0, segment0: 0, segments: segments(context) },
         constants: { SEGMENT },

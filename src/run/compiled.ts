@@ -25,11 +25,7 @@ export class CompiledPlan {
     private readonly device: Device,
   ) {
     this.#uniforms = packUniforms(plan.launches.map(({ launch }) => launch));
-    this.#uniformLease = device.pool.lease(
-      this.#uniforms.data.byteLength,
-      "scratch",
-      USAGE.uniform | USAGE.copyTarget,
-    );
+    this.#uniformLease = device.pool.lease(this.#uniforms.data.byteLength, "scratch", USAGE.uniform | USAGE.copyTarget);
     device.handle.queue.writeBuffer(this.#uniformLease.buffer, 0, this.#uniforms.data);
     this.#readback = device.pool.lease(readbackBytes(plan), "scratch", USAGE.mapRead | USAGE.copyTarget);
     this.#targets = [...new Map(allTargets(plan).map((target) => [targetKey(target), target])).values()];
@@ -76,7 +72,11 @@ export class CompiledPlan {
       entries.push({ binding: paramsBinding, resource });
     }
     const layout = (this.#ready[index] as GPUComputePipeline).getBindGroupLayout(0);
-    return this.device.handle.createBindGroup({ label: `${kernel.name}.${entry} ${planned.node.label}`, layout, entries });
+    return this.device.handle.createBindGroup({
+      label: `${kernel.name}.${entry} ${planned.node.label}`,
+      layout,
+      entries,
+    });
   }
 
   /** Encodes all launches in one pass, and the copy of the outputs. */
@@ -85,7 +85,7 @@ export class CompiledPlan {
     const { workgroupsPerDimension: limit } = this.device.limits;
     this.plan.launches.forEach(({ launch }, i) => {
       pass.setPipeline(this.#ready[i] as GPUComputePipeline);
-      pass.setBindGroup(0, this.#groups[i] as GPUBindGroup);
+      pass.setBindGroup(0, this.#groups[i]);
       const across = Math.min(launch.workgroups, limit);
       pass.dispatchWorkgroups(across, Math.ceil(launch.workgroups / across));
     });
@@ -111,7 +111,10 @@ export class CompiledPlan {
     const bytes = buffer.getMappedRange().slice(0);
     buffer.unmap();
     return new Map(
-      readbackLayout(this.plan).map(({ name, offset, bytes: size }) => [name, new Float32Array(bytes, offset, size / 4)]),
+      readbackLayout(this.plan).map(({ name, offset, bytes: size }) => [
+        name,
+        new Float32Array(bytes, offset, size / 4),
+      ]),
     );
   }
 
@@ -123,7 +126,8 @@ export class CompiledPlan {
 
 const roundUp = (bytes: number): number => Math.ceil(bytes / 4) * 4;
 
-const allTargets = (plan: Plan): Target[] => plan.launches.flatMap(({ bindings }) => bindings.map(({ target }) => target));
+const allTargets = (plan: Plan): Target[] =>
+  plan.launches.flatMap(({ bindings }) => bindings.map(({ target }) => target));
 
 const targetKey = (target: Target): string =>
   target.kind === "buffer" ? `buffer ${target.index}` : `${target.kind} ${target.name}`;

@@ -7,7 +7,10 @@ import { reserve } from "../tape/reserve";
 
 /** Bytes of the buffer through which a plan's outputs are read back. */
 export function readbackBytes(plan: Plan): number {
-  return Math.max(4, [...plan.outputs.values()].reduce((sum, port) => sum + specBytes(port.spec), 0));
+  return Math.max(
+    4,
+    [...plan.outputs.values()].reduce((sum, port) => sum + specBytes(port.spec), 0),
+  );
 }
 
 /** Bytes of a plan's uniform blocks. */

@@ -1,6 +1,6 @@
 import type { GradientRule, TensorSpec } from "../op/declaration";
-import { Emitter, launchContext, specBytes } from "./emit";
-import type { Place } from "./emit";
+import { launchContext, specBytes } from "./emit";
+import type { Place , Emitter} from "./emit";
 import { slotSpec } from "./forward";
 import type { Places } from "./forward";
 import { mainOutput } from "./reach";
@@ -79,7 +79,11 @@ export class BackwardEmitter {
     const name = this.#parameterName(id);
     const existing = this.#gradients.get(id);
     const place: Place | undefined =
-      name !== undefined ? { kind: "gradient", name } : existing && isExclusive(existing, id) ? existing.place : undefined;
+      name !== undefined
+        ? { kind: "gradient", name }
+        : existing && isExclusive(existing, id)
+          ? existing.place
+          : undefined;
     if (!place) return false;
     const [slot] = rule.of;
     const accumulate = name === undefined || this.#mustAdd(name);
@@ -182,7 +186,8 @@ export class BackwardEmitter {
   #place(node: Node, slot: string, targets: ReadonlyMap<string, Place>): Place {
     const own = slot === outputGradient(node) ? this.#gradients.get(mainOutput(node))?.place : undefined;
     const place = targets.get(slot) ?? this.#temps.get(slot) ?? own ?? this.places.get(forwardValue(node, slot) ?? -1);
-    if (!place) throw new Error(`${node.op.name} (${node.label}) binds ${slot}, which its backward pass does not have.`);
+    if (!place)
+      throw new Error(`${node.op.name} (${node.label}) binds ${slot}, which its backward pass does not have.`);
     return place;
   }
 

@@ -47,7 +47,9 @@ function keptValue(tape: Tape, saved: SavedValue): KeptValue {
 function reasons(tape: Tape, keeper: Keeper): string[] {
   return keeper.slots.map((slot) => {
     const origin = tape.values[keeper.node.inputs[slot] as number]?.origin;
-    return origin?.kind === "parameter" ? origin.name : `through ${keeper.node.label} (${keeper.node.op.name} d${slot})`;
+    return origin?.kind === "parameter"
+      ? origin.name
+      : `through ${keeper.node.label} (${keeper.node.op.name} d${slot})`;
   });
 }
 

@@ -1,4 +1,3 @@
-import type { Dtype } from "../base/dtype";
 import type { TensorSpec } from "../op/declaration";
 import type { Launch } from "../op/launch";
 import type { Limits } from "../op/limits";
@@ -209,9 +208,7 @@ function countFlops(tape: Tape, nodes: readonly Node[], tasks: readonly Backward
     forward: sum(nodes.map((node) => node.op.flops(context(node)))),
     backward: sum(
       tasks.map(({ node, rule, temp }) =>
-        rule
-          ? (rule.flops?.(context(node)) ?? 0)
-          : (node.op.temps?.[temp as string]?.flops?.(context(node)) ?? 0),
+        rule ? (rule.flops?.(context(node)) ?? 0) : (node.op.temps?.[temp as string]?.flops?.(context(node)) ?? 0),
       ),
     ),
   };

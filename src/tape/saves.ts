@@ -61,7 +61,7 @@ function chooseRules(node: Node, wanted: ReadonlySet<number>): GradientRule<neve
   const bySize = [...node.op.gradients].sort((a, b) => b.of.length - a.of.length);
   for (const rule of bySize) {
     if (rule.of.every((slot) => open.has(slot))) {
-      chosen.push(rule as GradientRule<never>);
+      chosen.push(rule);
       rule.of.forEach((slot) => open.delete(slot));
     }
   }
@@ -70,7 +70,7 @@ function chooseRules(node: Node, wanted: ReadonlySet<number>): GradientRule<neve
 }
 
 const order = (node: Node, rule: GradientRule<never>): number =>
-  node.op.gradients.indexOf(rule as GradientRule<Record<string, never>>);
+  node.op.gradients.indexOf(rule);
 
 /** The forward value that a slot of `node` names, if it names one (temps and gradients do not). */
 export const forwardValue = (node: Node, slot: string): number | undefined => node.inputs[slot] ?? node.outputs[slot];

@@ -75,14 +75,14 @@ export class Recorder implements Tape {
     attributes: A,
   ): Readonly<Record<string, Value>> {
     const bound = Object.entries(inputs).filter((entry): entry is [string, Value] => entry[1] !== undefined);
-    checkSlots(op as Op, Object.fromEntries(bound));
+    checkSlots(op, Object.fromEntries(bound));
     const context: InferContext<A> = inferContext(op as Op, Object.fromEntries(bound), attributes);
     const id = this.nodes.length;
     const specs = Object.entries(op.infer(context));
     const outputs = specs.map(([slot, spec]) => [slot, this.#value(spec, { kind: "node", node: id, slot })] as const);
     this.nodes.push({
       id,
-      op: op as Op,
+      op: op,
       attributes,
       inputs: Object.fromEntries(bound.map(([slot, value]) => [slot, value.id])),
       outputs: Object.fromEntries(outputs.map(([slot, value]) => [slot, value.id])),
@@ -92,11 +92,7 @@ export class Recorder implements Tape {
   }
 
   /** Records an op and returns its first output. */
-  apply<A extends Attributes>(
-    op: Op<A>,
-    inputs: Readonly<Record<string, Value | undefined>>,
-    attributes: A,
-  ): Value {
+  apply<A extends Attributes>(op: Op<A>, inputs: Readonly<Record<string, Value | undefined>>, attributes: A): Value {
     return this.record(op, inputs, attributes)[op.outputs[0] as string] as Value;
   }
 

@@ -50,7 +50,10 @@ export async function loadAdapter(
     if (!found) {
       // An adapter saved without its head keeps the model's own.
       if (!name.includes(".lora_")) continue;
-      throw new FileFormatError(`The adapter in ${directory.name} has no ${name}.`, "Save it again, or pick its model.");
+      throw new FileFormatError(
+        `The adapter in ${directory.name} has no ${name}.`,
+        "Save it again, or pick its model.",
+      );
     }
     if (!sameShape(found.shape, shape)) {
       throw new ShapeError(

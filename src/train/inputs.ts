@@ -22,7 +22,10 @@ export function batchInputs(model: Model, batch: Batch, labels: number, seed: re
     seed: Uint32Array.from(seed),
     normalizer: Float32Array.of(1 / Math.max(1, labels)),
     ...(isRegression
-      ? { targets: Float32Array.from(batch.labels), target_mask: Int32Array.from({ length: size }, (_, i) => (i < rows ? 1 : 0)) }
+      ? {
+          targets: Float32Array.from(batch.labels),
+          target_mask: Int32Array.from({ length: size }, (_, i) => (i < rows ? 1 : 0)),
+        }
       : { labels: tokenLabels(model, batch) }),
   };
 }

@@ -55,11 +55,7 @@ export const momentNames = (parameter: string): readonly [string, string] => [
 export const SQUARE_SUM = "square sum";
 
 /** One optimizer step over the live tensors: the global norm, then AdamW on each. */
-export function updatePlan(
-  live: ReadonlyMap<string, TensorSpec>,
-  settings: OptimizerSettings,
-  limits: Limits,
-): Plan {
+export function updatePlan(live: ReadonlyMap<string, TensorSpec>, settings: OptimizerSettings, limits: Limits): Plan {
   const recorder = new Recorder();
   const loss = recorder.input("loss", [1]);
   const hyper = recorder.input("hyper", [ADAMW_HYPER_SIZE]);

@@ -40,7 +40,9 @@ export class TrainState implements TensorStore {
   /** Allocates and fills the trainable tensors, gradients and moments. @throws DeviceError when memory runs out. */
   static async create(loaded: LoadedModel, adapter: Adapter, seed: number): Promise<TrainState> {
     const state = new TrainState(loaded, adapter);
-    await loaded.engine.device.pool.checked("the adapter and its optimizer state", () => state.#allocate(adapter, seed));
+    await loaded.engine.device.pool.checked("the adapter and its optimizer state", () =>
+      state.#allocate(adapter, seed),
+    );
     return state;
   }
 

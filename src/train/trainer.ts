@@ -235,7 +235,13 @@ export class Trainer {
     await this.executor.hold(this.#plans);
     const after = this.state.liveByLayer();
     const layers = [...before.keys()].filter((layer) => !after.has(layer));
-    return { step: this.#step, tensors: names, layers, returnedBytes: liveBefore - ledger.liveBytes, bytes: ledger.live };
+    return {
+      step: this.#step,
+      tensors: names,
+      layers,
+      returnedBytes: liveBefore - ledger.liveBytes,
+      bytes: ledger.live,
+    };
   }
 
   /** Loss and predictions on other batches, without dropout. */

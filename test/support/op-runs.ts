@@ -73,7 +73,7 @@ export async function runCase(
     ]),
   );
   const outputs = recorder.record(op, values, test.attributes);
-  const loss = outputs[op.outputs[0] as string] as Value | undefined;
+  const loss = outputs[op.outputs[0] as string];
   const made = plan(recorder, {
     outputs: outputs,
     ...(trainable.size > 0 && loss ? { loss, trainable } : {}),

@@ -1,0 +1,152 @@
+// Fine-tunes the shipped BERT on the shipped sentences twice, with plain LoRA and with LoRA under SAFE, and compares.
+//   npm run demo            (--json: one JSON object as the last line of stdout)
+import { writeFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import {
+  accuracy,
+  Batches,
+  createEngine,
+  encodeExamples,
+  loadModel,
+  loadTokenizer,
+  LIFETIMES,
+  lora,
+  never,
+  openDirectory,
+  readGlue,
+  safe,
+  saveAdapter,
+  Trainer,
+} from "safetape";
+
+const json = process.argv.includes("--json");
+const say = (text) => (json ? process.stderr : process.stdout).write(`${text}\n`);
+const isTerminal = process.stderr.isTTY;
+const here = (path) => fileURLToPath(new URL(path, import.meta.url));
+
+const STEPS = 240;
+const BATCH = 32;
+
+const engine = await createEngine();
+const adapterName = engine.info.description || engine.info.device || engine.info.vendor;
+say(`GPU: ${adapterName}`);
+const model = await loadModel(engine, here("model"));
+const tokenizer = await loadTokenizer(await openDirectory(here("model")));
+const [train, dev] = await Promise.all(["train.tsv", "dev.tsv"].map(read));
+say(`${train.length} sentences to learn from, ${dev.length} to be judged by\n`);
+
+const base = await judgeBase();
+say(`the model as it is: accuracy ${percent(base)}\n`);
+const plain = await run("LoRA", never());
+const frozen = await run("LoRA + SAFE", safe({ every: 20, targetFreezeFraction: 0.5, maxWarmup: 4 }));
+table(plain, frozen);
+
+const result = { lora: plain, safe: frozen, adapter: adapterName, base: { accuracy: base } };
+model.dispose();
+engine.dispose();
+if (json) process.stdout.write(`${JSON.stringify(result)}\n`);
+
+async function read(file) {
+  const { examples } = await readGlue(await openDirectory(here("data/sentiment")), file, "sst2");
+  const { vocabularySize, classes } = model.model;
+  return encodeExamples(examples, tokenizer, { maxLength: 40, vocabularySize, classes }).samples;
+}
+
+function devBatches() {
+  return new Batches(dev, { size: BATCH, maxLength: 40, shuffle: false }).restOfEpoch();
+}
+
+function trainer(policy, steps) {
+  return Trainer.create({
+    model,
+    adapter: lora({ rank: 4, alpha: 16, dropout: 0.1 }),
+    data: new Batches(train, { size: BATCH, maxLength: 40, seed: 1 }),
+    steps,
+    optimizer: { learningRate: 4e-3, maxGradNorm: 1 },
+    schedule: { type: "linear", warmupRatio: 0.05 },
+    policy,
+    seed: 1,
+  });
+}
+
+/** A fresh LoRA changes nothing, so its accuracy is the base model's. */
+async function judgeBase() {
+  const untouched = await trainer(never(), 1);
+  const { predictions, labels } = await untouched.evaluate(devBatches());
+  untouched.dispose();
+  return accuracy(predictions, labels);
+}
+
+async function run(title, policy) {
+  engine.ledger.resetPeak();
+  say(title);
+  const trained = await trainer(policy, STEPS);
+  let recent = [];
+  const outcome = await trained.train((report) => {
+    recent = [...recent.slice(-9), report.loss];
+    for (const { step, layers, returnedBytes } of report.freezes) {
+      if (isTerminal) process.stderr.write("\r\x1b[K");
+      say(`  step ${step}: froze the adapter of layer ${layers.join(", ")}; ${bytes(returnedBytes)} returned`);
+    }
+    progress(report, recent);
+  });
+  const { predictions, labels } = await trained.evaluate(devBatches());
+  const out = await openDirectory(here(`../demo-output/${title === "LoRA" ? "lora" : "safe"}`), { create: true });
+  await saveAdapter(out, trained);
+  writeFileSync(`${out.name}/run.json`, `${JSON.stringify({ adapter: adapterName, ...outcome }, null, 1)}\n`);
+  const final = engine.ledger.live;
+  trained.dispose();
+  say(`  accuracy ${percent(accuracy(predictions, labels))}; adapter saved in demo-output/\n`);
+  return {
+    accuracy: accuracy(predictions, labels),
+    peakBytes: outcome.peakBytes,
+    savedBytesFirst: outcome.savedBytesFirst,
+    savedBytesLast: outcome.savedBytesLast,
+    flops: outcome.flops,
+    seconds: outcome.seconds,
+    lossFirst: outcome.lossFirst,
+    lossLast: outcome.lossLast,
+    frozen: outcome.freezes.flatMap(({ step, tensors }) => tensors.map((adapter) => ({ step, adapter }))),
+    peak: outcome.peak,
+    final,
+  };
+}
+
+function progress({ step, totalSteps, examplesPerSecond, bytes: live, horizon, frozenTensors }, recent) {
+  const loss = recent.reduce((sum, value) => sum + value, 0) / recent.length;
+  const memory = LIFETIMES.map((lifetime) => `${lifetime} ${bytes(live[lifetime])}`).join(", ");
+  const line =
+    `  ${step}/${totalSteps}  loss ${loss.toFixed(4)}  ${examplesPerSecond.toFixed(0)} examples/s  ` +
+    `${memory}  horizon ${horizon ?? "head"}  frozen ${frozenTensors}`;
+  if (isTerminal) process.stderr.write(`\r\x1b[K${line}${step === totalSteps ? "\n" : ""}`);
+  else if (step % 20 === 0 || step === totalSteps) say(line);
+}
+
+function table(a, b) {
+  const rows = [
+    ["", "LoRA", "LoRA + SAFE", "SAFE / LoRA"],
+    ["accuracy", percent(a.accuracy), percent(b.accuracy), ""],
+    ["peak bytes", ...pair(a.peakBytes, b.peakBytes)],
+    ...LIFETIMES.map((lifetime) => [`  ${lifetime} at the peak`, ...pair(a.peak[lifetime], b.peak[lifetime])]),
+    ...LIFETIMES.map((lifetime) => [`  ${lifetime} at the end`, ...pair(a.final[lifetime], b.final[lifetime])]),
+    ["FLOPs", a.flops.toExponential(3), b.flops.toExponential(3), ratio(a.flops, b.flops)],
+    ["seconds", a.seconds.toFixed(1), b.seconds.toFixed(1), ratio(a.seconds, b.seconds)],
+  ];
+  for (const [name, ...cells] of rows) say(name.padEnd(22) + cells.map((cell) => cell.padStart(14)).join(""));
+}
+
+function pair(a, b) {
+  return [bytes(a), bytes(b), ratio(a, b)];
+}
+
+function ratio(a, b) {
+  return a > 0 ? (b / a).toFixed(2) : "";
+}
+
+function percent(share) {
+  return `${(100 * share).toFixed(1)} %`;
+}
+
+function bytes(count) {
+  return count < 1e6 ? `${(count / 1e3).toFixed(1)} kB` : `${(count / 1e6).toFixed(2)} MB`;
+}

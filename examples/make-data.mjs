@@ -1,0 +1,92 @@
+// Writes the demo's data: two domains of a small grammar as GLUE-layout TSV, and a tokenizer that covers both.
+//   node examples/make-data.mjs [OUT]
+// The same files every time: nothing here depends on the machine or the clock.
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { generate } from "./grammar.mjs";
+
+const SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
+const MAX_LENGTH = 40;
+
+/** The files, by path below `examples/`. */
+export function exampleFiles() {
+  const [sourceTrain, sourceDev] = generate("source", 1, [8000, 600]);
+  const [targetTrain, targetDev] = generate("target", 2, [3000, 600]);
+  const words = vocabulary([sourceTrain, sourceDev, targetTrain, targetDev]);
+  return {
+    "data/source/train.tsv": tsv(sourceTrain),
+    "data/source/dev.tsv": tsv(sourceDev),
+    "data/sentiment/train.tsv": tsv(targetTrain),
+    "data/sentiment/dev.tsv": tsv(targetDev),
+    "model/vocab.txt": `${words.join("\n")}\n`,
+    "model/tokenizer.json": json(tokenizer(words)),
+    "model/tokenizer_config.json": json({
+      tokenizer_class: "BertTokenizer",
+      do_lower_case: true,
+      model_max_length: MAX_LENGTH,
+      pad_token: "[PAD]",
+      unk_token: "[UNK]",
+      cls_token: "[CLS]",
+      sep_token: "[SEP]",
+      mask_token: "[MASK]",
+    }),
+  };
+}
+
+const json = (value) => `${JSON.stringify(value, null, 1)}\n`;
+
+const tsv = (rows) => `sentence\tlabel\n${rows.map(({ text, label }) => `${text}\t${label}\n`).join("")}`;
+
+/** Special tokens, then every word by the alphabet, letters and their continuations for words that come later. */
+function vocabulary(lists) {
+  const words = new Set(lists.flat().flatMap(({ text }) => text.split(" ")));
+  const letters = [..."abcdefghijklmnopqrstuvwxyz"];
+  const pieces = [...letters, ...letters.map((letter) => `##${letter}`)].filter((piece) => !words.has(piece));
+  return [...SPECIAL, ...[...words].sort(), ...pieces];
+}
+
+function tokenizer(words) {
+  const token = (id, type_id) => ({ SpecialToken: { id, type_id } });
+  const text = (id, type_id) => ({ Sequence: { id, type_id } });
+  const flags = { single_word: false, lstrip: false, rstrip: false, normalized: false, special: true };
+  const one = [token("[CLS]", 0), text("A", 0), token("[SEP]", 0)];
+  return {
+    version: "1.0",
+    truncation: null,
+    padding: null,
+    added_tokens: SPECIAL.map((content, id) => ({ id, content, ...flags })),
+    normalizer: {
+      type: "BertNormalizer",
+      clean_text: true,
+      handle_chinese_chars: true,
+      strip_accents: null,
+      lowercase: true,
+    },
+    pre_tokenizer: { type: "BertPreTokenizer" },
+    post_processor: {
+      type: "TemplateProcessing",
+      single: one,
+      pair: [...one, text("B", 1), token("[SEP]", 1)],
+      special_tokens: Object.fromEntries(
+        ["[CLS]", "[SEP]"].map((id) => [id, { id, ids: [SPECIAL.indexOf(id)], tokens: [id] }]),
+      ),
+    },
+    decoder: { type: "WordPiece", prefix: "##", cleanup: true },
+    model: {
+      type: "WordPiece",
+      unk_token: "[UNK]",
+      continuing_subword_prefix: "##",
+      max_input_chars_per_word: 100,
+      vocab: Object.fromEntries(words.map((word, id) => [word, id])),
+    },
+  };
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  const out = process.argv[2] ?? fileURLToPath(new URL(".", import.meta.url));
+  for (const [path, text] of Object.entries(exampleFiles())) {
+    mkdirSync(join(out, path, ".."), { recursive: true });
+    writeFileSync(join(out, path), text);
+  }
+}
