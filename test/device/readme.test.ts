@@ -1,0 +1,78 @@
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { Batches, Engine, fixed, initialiseModel, lora, Trainer } from "safetape";
+import type { Adapter, FreezePolicy, Sample } from "safetape";
+import { testDevice } from "../support/device";
+
+/** Code blocks of the README, run as a reader would run them. */
+const FOLDER = join("test", ".cache", `readme-${process.env["SAFETAPE_ADAPTER"] ?? "any"}`);
+const blocks = [...readFileSync("README.md", "utf8").matchAll(/```js\n([\s\S]*?)```/g)].map(([, code = ""]) => code);
+
+const BERT = {
+  ...{ model_type: "bert", vocab_size: 30, hidden_size: 16, num_hidden_layers: 3, num_attention_heads: 2 },
+  ...{ intermediate_size: 32, max_position_embeddings: 16, num_labels: 2 },
+};
+const samples: Sample[] = Array.from({ length: 8 }, (_, i) => ({ ids: Int32Array.of(2, 3 + i, 4), label: i % 2 }));
+
+let engine: Engine;
+beforeAll(async () => {
+  engine = new Engine(await testDevice());
+  mkdirSync(FOLDER, { recursive: true });
+});
+afterAll(() => {
+  engine.dispose();
+  rmSync(FOLDER, { recursive: true, force: true });
+});
+
+async function load<T>(name: string, code: string): Promise<T> {
+  const path = join(process.cwd(), FOLDER, `${name}.mjs`);
+  writeFileSync(path, code);
+  return (await import(/* @vite-ignore */ path)) as T;
+}
+
+function blockWith(text: string): string {
+  const found = blocks.find((block) => block.includes(text));
+  if (!found) throw new Error(`The README has no code block with ${text}.`);
+  return found;
+}
+
+describe("README", () => {
+  it("shows a policy that freezes from the bottom", async () => {
+    const code = blockWith("bottomUp");
+    expect(code.split("\n").length, "lines").toBeLessThan(40);
+    const { bottomUp } = await load<{ bottomUp: (every: number) => FreezePolicy }>("policy", code);
+    using model = await initialiseModel(engine, BERT);
+    const data = new Batches(samples, { size: 4 });
+    using trainer = await Trainer.create({ model, adapter: lora(), data, steps: 6, policy: bottomUp(2) });
+    const { freezes } = await trainer.train();
+    expect(freezes.map(({ step, layers }) => [step, ...layers])).toEqual([
+      [2, 0],
+      [4, 1],
+    ]);
+  });
+
+  it("shows an adapter that learns, freezes and returns memory", async () => {
+    const code = blockWith("outputScale");
+    expect(code.split("\n").length, "lines").toBeLessThan(40);
+    const { outputScale } = await load<{ outputScale: (...targets: string[]) => Adapter }>("adapter", code);
+    using model = await initialiseModel(engine, BERT);
+    const data = new Batches(samples, { size: 8, shuffle: false });
+    using trainer = await Trainer.create({
+      ...{ model, adapter: outputScale("key", "value", "intermediate.dense"), data, steps: 12, dropout: false },
+      optimizer: { learningRate: 0.1 },
+      policy: fixed([{ beforeStep: 8, tensors: ["layer.0."] }]),
+    });
+    const { lossFirst, lossLast, savedBytesFirst, savedBytesLast } = await trainer.train();
+    expect(lossLast).toBeLessThan(lossFirst);
+    expect(savedBytesLast).toBeLessThan(savedBytesFirst);
+  });
+
+  it("shows a whole fine-tuning in twenty lines", async () => {
+    const code = blockWith("SafeTrainer.create");
+    const out = join(FOLDER, "adapter");
+    const short = code.replace("epochs: 2", "steps: 2").replace('openDirectory("adapter"', `openDirectory("${out}"`);
+    await load("example", short);
+    expect(existsSync(join(out, "adapter_model.safetensors")), "the saved adapter").toBe(true);
+  });
+});
