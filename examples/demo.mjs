@@ -1,6 +1,6 @@
 // Fine-tunes the shipped BERT on the shipped sentences twice, with plain LoRA and with LoRA under SAFE, and compares.
 //   npm run demo            (--json: one JSON object as the last line of stdout)
-import { writeFileSync } from "node:fs";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import {
   accuracy,
@@ -18,6 +18,7 @@ import {
   saveAdapter,
   Trainer,
 } from "safetape";
+import { provenance } from "../scripts/provenance.mjs";
 
 const json = process.argv.includes("--json");
 const say = (text) => (json ? process.stderr : process.stdout).write(`${text}\n`);
@@ -42,6 +43,11 @@ const frozen = await run("LoRA + SAFE", safe({ every: 20, targetFreezeFraction: 
 table(plain, frozen);
 
 const result = { lora: plain, safe: frozen, adapter: adapterName, base: { accuracy: base } };
+mkdirSync(here("../demo-output"), { recursive: true });
+writeFileSync(
+  here("../demo-output/demo.json"),
+  `${JSON.stringify({ ...provenance(engine.info), ...result }, null, 1)}\n`,
+);
 model.dispose();
 engine.dispose();
 if (json) process.stdout.write(`${JSON.stringify(result)}\n`);

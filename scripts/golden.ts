@@ -6,6 +6,7 @@ import { createEngine, openDirectory } from "../src/node/index";
 import { writeSafetensors } from "../src/io/safetensors-write";
 import { GOLDEN_LIMITS, runGolden } from "./golden-case";
 import type { GoldenErrors, GoldenRun } from "./golden-case";
+import { provenance } from "./provenance.mjs";
 
 const { values, positionals } = parseArgs({ allowPositionals: true, options: { out: { type: "string" } } });
 
@@ -23,9 +24,11 @@ if (positionals.length === 0) {
 } else {
   using engine = await createEngine();
   console.log(`on ${engine.info.description || engine.info.device}`);
+  const results: Record<string, GoldenErrors> = {};
   for (const path of positionals) {
     try {
       const run = await runGolden(engine, await openDirectory(path));
+      results[run.name] = run.errors;
       if (values.out) await write(run, join(values.out, basename(path)));
       const keys = Object.keys(GOLDEN_LIMITS) as (keyof GoldenErrors)[];
       const passed = keys.every((key) => run.errors[key] <= GOLDEN_LIMITS[key]);
@@ -36,5 +39,9 @@ if (positionals.length === 0) {
       console.error(`FAIL ${basename(path)}: ${error instanceof Error ? error.message : String(error)}`);
       process.exitCode = 1;
     }
+  }
+  if (values.out) {
+    const told = { ...provenance(engine.info), limits: GOLDEN_LIMITS, results };
+    await writeFile(join(values.out, "golden.json"), `${JSON.stringify(told, null, 1)}\n`);
   }
 }

@@ -61,15 +61,16 @@ export function loraFromConfig(config: LoraConfig): Adapter {
       return adapted.flatMap((projection) => tensorsOf(projection, config));
     },
     baseTensors(model) {
-      const names = model.parameters.map(({ name }) => name);
-      return heads(model).flatMap((module) => {
-        const own = names.filter((name) => name.startsWith(`${module}.`) || name.includes(`.${module}.`));
-        if (own.length > 0) return own;
-        throw new ConfigError(
-          `modules_to_save names ${module}, which ${model.family} does not have.`,
-          `It may name ${model.heads.join(", ") || "no head"}, or any module of the model.`,
-        );
-      });
+      const named = heads(model);
+      const belongs = (name: string): boolean =>
+        named.some((module) => name.startsWith(`${module}.`) || name.includes(`.${module}.`));
+      const own = model.parameters.map(({ name }) => name).filter(belongs);
+      // PEFT names both "classifier" and "score" and passes over the one that a model does not have.
+      if (own.length > 0 || named.length === 0) return own;
+      throw new ConfigError(
+        `modules_to_save names ${named.join(", ")}, which ${model.family} does not have.`,
+        `It may name ${model.heads.join(", ") || "no head"}, or any module of the model.`,
+      );
     },
     peftConfig: (model) => peftConfig(model, chosen(model)),
     linear(forward, site) {

@@ -1,0 +1,53 @@
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { Engine, loadAdapter, loadModel, openDirectory } from "safetape";
+import type { Batch } from "safetape";
+import { readSafetensors } from "../../src/io/safetensors";
+import { Executor } from "../../src/run/executor";
+import { plan } from "../../src/tape/plan";
+import { batchInputs } from "../../src/train/inputs";
+import { TrainState } from "../../src/train/state";
+import { trace } from "../../src/train/trace";
+import { testDevice } from "../support/device";
+import { relativeError } from "../support/op-runs";
+
+const TOLERANCE = 2e-5;
+
+let engine: Engine;
+beforeAll(async () => {
+  engine = new Engine(await testDevice());
+});
+afterAll(() => {
+  expect(engine.ledger.liveBytes, "bytes left in the ledger").toBe(0);
+  engine.dispose();
+});
+
+describe("adapters that Python PEFT wrote", () => {
+  it.each(["bert/lora", "bert/rslora", "gpt2/lora"])("%s gives Python's logits", async (path) => {
+    const folder = await openDirectory(`test/interop-data/${path}`);
+    using loaded = await loadModel(engine, `test/interop-data/${path.split("/")[0] ?? ""}/base`);
+    const { adapter, tensors } = await loadAdapter(folder, loaded);
+    const expected = await readSafetensors(folder, "expected.safetensors");
+    const ids = expected.get("input_ids");
+    const [size = 0, length = 0] = ids?.shape ?? [];
+    const batch: Batch = {
+      ...{ size, length, rows: size, inputIds: ids?.data as Int32Array },
+      attentionMask: expected.get("attention_mask")?.data as Int32Array,
+      tokenTypeIds: new Int32Array(size * length),
+      labels: new Int32Array(size),
+    };
+    const { model, fragileNorms } = loaded;
+    const traced = trace({ model, adapter, batch: { size, length }, isTraining: false, fragileNorms });
+    const planned = plan(traced.tape, { outputs: { logits: traced.logits }, limits: engine.device.limits });
+    const state = await TrainState.create(loaded, adapter, 0);
+    using executor = new Executor(engine.device);
+    try {
+      state.restore(tensors);
+      await executor.hold([planned]);
+      const found = await executor.run(planned, state, batchInputs(model, batch, 1, [0, 0]));
+      const error = relativeError(found.get("logits") ?? [], expected.get("logits")?.data ?? []);
+      expect(error, "relative error of the logits").toBeLessThan(TOLERANCE);
+    } finally {
+      state.dispose();
+    }
+  });
+});
