@@ -45,7 +45,7 @@ const read = async (file) => {
   return encodeExamples(examples, tokenizer, { maxLength: 40, classes: 2, vocabularySize: tokenizer.vocabularySize })
     .samples;
 };
-const epochs = Number(process.env.EPOCHS ?? 8);
+const epochs = Number(process.env.EPOCHS ?? 5);
 
 const engine = await createEngine();
 const model = await initialiseModel(engine, config, { seed: 1 });

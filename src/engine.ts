@@ -1,6 +1,6 @@
 import type { Shape } from "./base/shape";
 import { openDevice } from "./gpu/device";
-import type { AdapterInfo , Device} from "./gpu/device";
+import type { AdapterInfo, Device } from "./gpu/device";
 import type { Ledger } from "./gpu/ledger";
 import type { Limits } from "./op/limits";
 import { Tensor } from "./tensor";

@@ -1,6 +1,6 @@
 import type { GradientRule, TensorSpec } from "../op/declaration";
 import { launchContext, specBytes } from "./emit";
-import type { Place , Emitter} from "./emit";
+import type { Place, Emitter } from "./emit";
 import { slotSpec } from "./forward";
 import type { Places } from "./forward";
 import { mainOutput } from "./reach";

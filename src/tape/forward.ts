@@ -1,6 +1,6 @@
 import type { TensorSpec } from "../op/declaration";
 import { launchContext, specBytes } from "./emit";
-import type { Place , Emitter} from "./emit";
+import type { Place, Emitter } from "./emit";
 import { mainOutput } from "./reach";
 import { forwardValue } from "./saves";
 import type { Node, Tape } from "./tape";

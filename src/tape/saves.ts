@@ -69,8 +69,7 @@ function chooseRules(node: Node, wanted: ReadonlySet<number>): GradientRule<neve
   return chosen.sort((a, b) => order(node, a) - order(node, b));
 }
 
-const order = (node: Node, rule: GradientRule<never>): number =>
-  node.op.gradients.indexOf(rule);
+const order = (node: Node, rule: GradientRule<never>): number => node.op.gradients.indexOf(rule);
 
 /** The forward value that a slot of `node` names, if it names one (temps and gradients do not). */
 export const forwardValue = (node: Node, slot: string): number | undefined => node.inputs[slot] ?? node.outputs[slot];

@@ -260,8 +260,13 @@ export class Trainer {
       savedBytesFirst: reports[0]?.bytes.saved ?? 0,
       savedBytesLast: reports.at(-1)?.bytes.saved ?? 0,
       freezes: reports.flatMap((report) => report.freezes),
-      policy: { name: this.#policy.name, ...this.#policy.record() },
+      policy: this.policyRecord(),
     };
+  }
+
+  /** The policy's options and findings so far. */
+  policyRecord(): Readonly<Record<string, unknown>> {
+    return { name: this.#policy.name, ...this.#policy.record() };
   }
 
   /** Returns the run's memory. The loaded model stays. */

@@ -1,0 +1,94 @@
+#!/usr/bin/env node
+import { cac } from "cac";
+import { SafetapeError } from "../base/errors";
+import { doctorCommand } from "./doctor";
+import { UsageError } from "./options";
+import type { Given } from "./options";
+import { planCommand } from "./plan";
+import { trainCommand } from "./train";
+
+const cli = cac("safetape");
+const print = (line: string): void => void process.stdout.write(`${line}\n`);
+
+cli
+  .command("doctor", "Which GPU there is, its limits, and how fast it is")
+  .option("--json", "One JSON object")
+  .action((given: Given) => doctorCommand(given, print));
+
+cli
+  .command("plan", "What a training step needs, from a configuration alone")
+  .option("--config <file>", "config.json of a model")
+  .option("--batch <n>", "Rows of a batch", { default: 8 })
+  .option("--length <n>", "Tokens of a row", { default: 128 })
+  .option("--adapter <kind>", "lora or full", { default: "lora" })
+  .option("--rank <r>", "LoRA's rank (default 8)")
+  .option("--alpha <a>", "LoRA's alpha (default the rank)")
+  .option("--dropout <p>", "LoRA's dropout")
+  .option("--targets <names>", "Modules to adapt, separated by commas")
+  .option("--freeze-below <k>", "Adapters of layers below k are frozen", { default: 0 })
+  .option("--json", "One JSON object")
+  .action((given: Given) => planCommand(given, print));
+
+cli
+  .command("train", "Fine-tune a Hugging Face directory")
+  .option("--model <dir>", "Model directory with tokenizer.json")
+  .option("--task <name>", "A GLUE task (sst2, cola, mrpc, ...) or lm")
+  .option("--data <path>", "Directory with train.tsv and dev.tsv, or text for lm")
+  .option("--out <dir>", "Where to save the adapter and run.json")
+  .option("--adapter <kind>", "lora or full", { default: "lora" })
+  .option("--rank <r>", "LoRA's rank (default 8)")
+  .option("--alpha <a>", "LoRA's alpha (default the rank)")
+  .option("--dropout <p>", "LoRA's dropout")
+  .option("--targets <names>", "Modules to adapt, separated by commas")
+  .option("--freeze <policy>", "safe or never", { default: "never" })
+  .option("--tau-t <x>", "SAFE's final threshold")
+  .option("--freeze-share <p>", "Share of adapters that SAFE is to freeze (default 0.5)")
+  .option("--every <n>", "SAFE scores every n steps (default an epoch)")
+  .option("--epochs <n>", "Epochs", { default: 3 })
+  .option("--batch <n>", "Rows of a batch", { default: 8 })
+  .option("--accumulate <n>", "Batches of one optimizer step", { default: 1 })
+  .option("--max-length <n>", "Tokens of a row", { default: 128 })
+  .option("--lr <x>", "Learning rate", { default: 0.001 })
+  .option("--schedule <type>", "linear, cosine or constant", { default: "linear" })
+  .option("--warmup-ratio <x>", "Share of steps with rising learning rate")
+  .option("--weight-decay <x>", "AdamW's decay")
+  .option("--max-grad-norm <x>", "Clip the gradient's norm", { default: 1 })
+  .option("--label-smoothing <x>", "Label smoothing")
+  .option("--memory-budget <bytes>", "Refuse a run that needs more, as 8GB")
+  .option("--seed <n>", "Seed", { default: 0 })
+  .option("--explain", "Print what a step keeps, and why")
+  .option("--quiet", "No progress")
+  .option("--json", "One JSON object a line")
+  .action((given: Given) => trainCommand(given, print));
+
+cli.help();
+
+async function main(): Promise<number> {
+  try {
+    const { args } = cli.parse(process.argv, { run: false });
+    if (cli.options["help"]) return 0;
+    if (!cli.matchedCommand) {
+      const word = args[0];
+      throw new UsageError(
+        word === undefined ? "No command is given." : `There is no command ${word}.`,
+        "Commands: doctor, plan, train; safetape --help lists their options.",
+      );
+    }
+    await cli.runMatchedCommand();
+    return 0;
+  } catch (error) {
+    return explain(error);
+  }
+}
+
+/** Prints what went wrong and returns the exit code: 2 for wrong use, 1 for everything else. */
+function explain(error: unknown): number {
+  const isUsage = error instanceof UsageError || (error instanceof Error && error.name === "CACError");
+  const isKnown = error instanceof SafetapeError || isUsage;
+  if (!isKnown || process.env["SAFETAPE_DEBUG"])
+    process.stderr.write(`${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
+  else process.stderr.write(`${error.message}\n`);
+  return isUsage ? 2 : 1;
+}
+
+process.exitCode = await main();

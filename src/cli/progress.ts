@@ -1,0 +1,50 @@
+import { SingleBar } from "cli-progress";
+import { LIFETIMES } from "../gpu/ledger";
+import type { Bytes } from "../gpu/ledger";
+import type { FreezeEvent, StepReport } from "../train/report";
+
+const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(1)} MB`;
+
+/** A run's progress: a bar in a terminal, a line every so often elsewhere, nothing when quiet. All of it on stderr. */
+export class ProgressView {
+  #bar: SingleBar | undefined;
+  #loss: number | undefined;
+
+  constructor(private readonly isQuiet: boolean) {}
+
+  show(report: StepReport): void {
+    for (const freeze of report.freezes) this.#freeze(freeze);
+    if (this.isQuiet) return;
+    this.#loss = this.#loss === undefined ? report.loss : 0.9 * this.#loss + 0.1 * report.loss;
+    const { step, totalSteps, examplesPerSecond, bytes, horizon, frozenTensors } = report;
+    const told =
+      `loss ${this.#loss.toFixed(4)}  ${examplesPerSecond.toFixed(1)} examples/s  ${memoryOf(bytes)}  ` +
+      `horizon ${horizon ?? "head"}  frozen ${frozenTensors}`;
+    if (process.stderr.isTTY) this.#drawBar(step, totalSteps, told);
+    else if (step === totalSteps || step % Math.max(1, Math.floor(totalSteps / 20)) === 0) {
+      process.stderr.write(`${step}/${totalSteps}  ${told}\n`);
+    }
+  }
+
+  #drawBar(step: number, total: number, told: string): void {
+    if (!this.#bar) {
+      this.#bar = new SingleBar({ format: "{bar} {value}/{total} {eta_formatted} {told}", stream: process.stderr });
+      this.#bar.start(total, 0, { told });
+    }
+    this.#bar.update(step, { told });
+  }
+
+  #freeze({ step, layers, tensors, returnedBytes }: FreezeEvent): void {
+    if (this.isQuiet) return;
+    const what = layers.length > 0 ? `the adapters of layers ${layers.join(", ")}` : `${tensors.length} tensors`;
+    if (this.#bar) process.stderr.write("\n");
+    process.stderr.write(`step ${step}: froze ${what}; ${megabytes(returnedBytes)} returned\n`);
+  }
+
+  stop(): void {
+    this.#bar?.stop();
+  }
+}
+
+const memoryOf = (bytes: Bytes): string =>
+  LIFETIMES.map((lifetime) => `${lifetime} ${megabytes(bytes[lifetime])}`).join(" ");

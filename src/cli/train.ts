@@ -1,0 +1,119 @@
+import { NotFiniteError } from "../base/errors";
+import { loadTokenizer } from "../data/tokenizer";
+import { never } from "../freeze/never";
+import { safe } from "../freeze/safe";
+import type { FreezePolicy } from "../freeze/policy";
+import { jsonBytes } from "../io/json";
+import type { Directory } from "../io/directory";
+import { createEngine, loadModel, openDirectory } from "../node/index";
+import { saveAdapter, saveModel } from "../train/adapter-files";
+import type { StepReport } from "../train/report";
+import { Trainer } from "../train/trainer";
+import { adapterOption, bytesOption, choiceOption, countOption, numberOption, textOption } from "./options";
+import type { Given } from "./options";
+import { ProgressView } from "./progress";
+import { batchesOf, metricsOf, readTask, taskLabels } from "./train-data";
+
+/** `safetape train`: fine-tunes a Hugging Face directory and saves the adapter with the record of the run. */
+export async function trainCommand(given: Given, print: (line: string) => void): Promise<void> {
+  const task = textOption(given, "task", "--task");
+  const settings = trainerSettings(given);
+  const modelPath = textOption(given, "model", "--model");
+  const dataPath = textOption(given, "data", "--data");
+  const outPath = textOption(given, "out", "--out");
+  using engine = await createEngine();
+  const labels = taskLabels(task);
+  using loaded = await loadModel(engine, modelPath, labels === undefined ? {} : { labels });
+  const { model } = loaded;
+  const tokenizer = await loadTokenizer(await openDirectory(modelPath));
+  const maxLength = Math.min(model.maxLength, countOption(given, "maxLength", "--max-length", 128));
+  const data = await readTask(task, dataPath, tokenizer, model, maxLength);
+  if (data.truncated > 0) process.stderr.write(`${data.truncated} examples were cut to ${maxLength} tokens\n`);
+  if (loaded.initialised.length > 0) process.stderr.write(`new in this run: ${loaded.initialised.join(", ")}\n`);
+  const batch = countOption(given, "batch", "--batch", 8);
+  const batches = batchesOf(data.train, model, batch, settings.seed);
+  using trainer = await Trainer.create({ model: loaded, adapter: adapterOption(given), data: batches, ...settings });
+  if (given["explain"]) process.stderr.write(`${trainer.explain().toString()}\n`);
+  const out = await openDirectory(outPath, { create: true });
+  const reports = await walk(trainer, given, out, print);
+  const evaluation =
+    data.dev.length > 0 ? await trainer.evaluate(batchesOf(data.dev, model, batch, 0, false).restOfEpoch()) : undefined;
+  const metrics = evaluation ? metricsOf(task, evaluation) : {};
+  await save(trainer, out);
+  const { ledger } = engine;
+  const record = {
+    ...{ options: given, gpu: engine.info, task, metrics, policy: trainer.policyRecord() },
+    ...{ peakBytes: ledger.peakBytes, peak: ledger.peak, losses: reports.map(({ loss }) => loss) },
+    ...{ bytes: reports.map(({ bytes }) => bytes), freezes: reports.flatMap(({ freezes }) => freezes) },
+    ...{ seconds: reports.reduce((sum, { seconds }) => sum + seconds, 0), initialised: loaded.initialised },
+  };
+  await out.write("run.json", jsonBytes(record));
+  if (given["json"]) print(JSON.stringify({ metrics, peakBytes: ledger.peakBytes, out: outPath }));
+  else
+    print(
+      `${Object.entries(metrics)
+        .map(([name, value]) => `${name} ${value.toFixed(4)}`)
+        .join("  ")}  saved in ${outPath}`,
+    );
+}
+
+async function walk(
+  trainer: Trainer,
+  given: Given,
+  out: Directory,
+  print: (line: string) => void,
+): Promise<StepReport[]> {
+  const view = new ProgressView(Boolean(given["quiet"]));
+  const reports: StepReport[] = [];
+  try {
+    for await (const report of trainer.steps()) {
+      reports.push(report);
+      view.show(report);
+      if (given["json"]) print(JSON.stringify(report));
+    }
+  } catch (error) {
+    // What was learnt up to the last good step is not lost.
+    if (error instanceof NotFiniteError) await save(trainer, out);
+    throw error;
+  } finally {
+    view.stop();
+  }
+  return reports;
+}
+
+function save(trainer: Trainer, out: Directory): Promise<void> {
+  const { adapter, model } = trainer.options;
+  return adapter.trainsInPlace ? saveModel(out, model) : saveAdapter(out, trainer);
+}
+
+function trainerSettings(given: Given) {
+  const budget = bytesOption(given, "memoryBudget", "--memory-budget");
+  return {
+    epochs: numberOption(given, "epochs", "--epochs", 3),
+    accumulate: countOption(given, "accumulate", "--accumulate", 1),
+    seed: countOption(given, "seed", "--seed", 0, 0),
+    policy: policyOption(given),
+    optimizer: {
+      learningRate: numberOption(given, "lr", "--lr", 1e-3),
+      weightDecay: numberOption(given, "weightDecay", "--weight-decay", 0),
+      maxGradNorm: numberOption(given, "maxGradNorm", "--max-grad-norm", 1),
+    },
+    schedule: {
+      type: choiceOption(given, "schedule", "--schedule", ["linear", "cosine", "constant"], "linear"),
+      warmupRatio: numberOption(given, "warmupRatio", "--warmup-ratio", 0),
+    },
+    labelSmoothing: numberOption(given, "labelSmoothing", "--label-smoothing", 0),
+    ...(budget === undefined ? {} : { memoryBudget: budget }),
+  };
+}
+
+function policyOption(given: Given): FreezePolicy {
+  if (choiceOption(given, "freeze", "--freeze", ["safe", "never"], "never") === "never") return never();
+  return safe({
+    ...(given["tauT"] === undefined ? {} : { tauT: numberOption(given, "tauT", "--tau-t") }),
+    ...(given["freezeShare"] === undefined
+      ? {}
+      : { targetFreezeFraction: numberOption(given, "freezeShare", "--freeze-share") }),
+    ...(given["every"] === undefined ? {} : { every: countOption(given, "every", "--every") }),
+  });
+}
