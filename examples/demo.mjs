@@ -39,7 +39,7 @@ say(`${train.length} sentences to learn from, ${dev.length} to be judged by\n`);
 const base = await judgeBase();
 say(`the model as it is: accuracy ${percent(base)}\n`);
 const plain = await run("LoRA", never());
-const frozen = await run("LoRA + SAFE", safe({ every: 20, targetFreezeFraction: 0.5, maxWarmup: 4 }));
+const frozen = await run("LoRA + SAFE", safe({ every: 20, targetFreezeFraction: 0.5, maxWarmup: 5, scores: "warmup" }));
 table(plain, frozen);
 
 const result = { lora: plain, safe: frozen, adapter: adapterName, base: { accuracy: base } };

@@ -26,21 +26,21 @@ const instances: GPU[] = [];
 export async function nodeGpu(options: NodeGpuOptions = {}): Promise<GPU> {
   // llvmpipe complains on stderr without it.
   process.env["XDG_RUNTIME_DIR"] ??= tmpdir();
-  const { create } = await loadWebgpu();
-  const first = create([...(options.dawn ?? [])]);
+  const webgpu = await loadWebgpu();
+  const first = webgpu.create([...(options.dawn ?? [])]);
   instances.push(first);
   if (process.env["VK_DRIVER_FILES"] || (await first.requestAdapter())) return first;
   const software = SWIFTSHADER.find((path) => existsSync(path));
   if (!software) return first;
   process.env["VK_DRIVER_FILES"] = software;
-  const second = create([...(options.dawn ?? [])]);
+  const second = webgpu.create([...(options.dawn ?? [])]);
   instances.push(second);
   return second;
 }
 
 async function loadWebgpu(): Promise<{ create(options: string[]): GPU }> {
   try {
-    return (await import("webgpu")) as { create(options: string[]): GPU };
+    return await import("webgpu");
   } catch (error) {
     throw new DeviceError(
       "The npm package `webgpu`, which brings WebGPU to Node, cannot be loaded.",

@@ -96,7 +96,9 @@ export class BackwardEmitter {
 
   #newTarget(task: BackwardTask, rule: GradientRule<never>, id: number, index: number): Place {
     const name = this.#parameterName(id);
-    if (name !== undefined && !this.#mustAdd(name)) return { kind: "gradient", name };
+    // One tensor in two slots of a rule has two contributions: neither may write where the other does.
+    const isAlone = rule.of.filter((slot) => task.node.inputs[slot] === id).length === 1;
+    if (name !== undefined && isAlone && !this.#mustAdd(name)) return { kind: "gradient", name };
     return this.#takeover(task, rule, id, index) ?? this.emitter.allocate(this.tape.values[id] as Value);
   }
 
@@ -130,7 +132,8 @@ export class BackwardEmitter {
     const name = this.#parameterName(id);
     const spec = this.tape.values[id] as Value;
     if (name !== undefined) {
-      if (fresh.kind !== "gradient") this.emitter.accumulate(fresh, { kind: "gradient", name }, spec, true, node);
+      if (fresh.kind !== "gradient")
+        this.emitter.accumulate(fresh, { kind: "gradient", name }, spec, this.#mustAdd(name), node);
       this.#written.add(name);
       return;
     }

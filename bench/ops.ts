@@ -1,0 +1,92 @@
+import { bytesPerElement } from "../src/base/dtype";
+import { elements } from "../src/base/shape";
+import type { Engine } from "../src/engine";
+import type { Attributes, CaseInput, Op, OpCase } from "../src/op/declaration";
+import { OPS } from "../src/ops/index";
+import { specBytes } from "../src/tape/emit";
+import { LOSS_GRADIENT, plan } from "../src/tape/plan";
+import type { Plan } from "../src/tape/plan";
+import { Recorder } from "../src/tape/tape";
+import { measureCeiling } from "./support/ceiling";
+import type { Ceiling } from "./support/ceiling";
+import { main } from "./support/main";
+import { report, round } from "./support/results";
+import { timePlan } from "./support/timing";
+
+/** Every op's bench cases: forward, then forward and backward together. */
+export async function ops(engine: Engine): Promise<void> {
+  const ceiling = await measureCeiling(engine);
+  const rows: Record<string, unknown>[] = [];
+  for (const op of OPS) {
+    for (const test of op.cases.filter(({ bench }) => bench)) {
+      rows.push(await measure(engine, ceiling, op, test, false));
+      if (op.gradients.length > 0) rows.push(await measure(engine, ceiling, op, test, true));
+    }
+  }
+  await report(engine, "ops", rows);
+}
+
+async function measure(
+  engine: Engine,
+  ceiling: Ceiling,
+  op: Op,
+  test: OpCase<Attributes>,
+  backward: boolean,
+): Promise<Record<string, unknown>> {
+  const recorder = new Recorder();
+  const isParameter = (slot: string): boolean =>
+    (op.inputs[slot]?.mutated ?? false) || (backward && (op.inputs[slot]?.gradient ?? false));
+  const values = Object.fromEntries(
+    Object.entries(test.inputs).map(([slot, { shape }]) => {
+      const dtype = op.inputs[slot]?.dtype ?? "f32";
+      return [slot, isParameter(slot) ? recorder.parameter(slot, shape, dtype) : recorder.input(slot, shape, dtype)];
+    }),
+  );
+  const outputs = recorder.record(op, values, test.attributes);
+  const loss = outputs[op.outputs[0] as string];
+  const trainable = new Set(Object.keys(test.inputs).filter((slot) => op.inputs[slot]?.gradient));
+  const { limits } = engine.device;
+  // Outputs are not read back: that would measure the copy to the host.
+  const planned = plan(recorder, {
+    ...{ outputs: {}, effects: true, limits },
+    ...(backward && loss ? { loss, trainable } : {}),
+  });
+  const inputs = Object.fromEntries([
+    ...Object.entries(test.inputs).map(
+      ([slot, input]) => [slot, fill(op.inputs[slot]?.dtype ?? "f32", input)] as const,
+    ),
+    ...(loss ? [[LOSS_GRADIENT, new Float32Array(elements(loss.shape)).fill(1)] as const] : []),
+  ]);
+  const { fastest, median, slowest } = await timePlan(engine, planned, inputs);
+  const gflops = (planned.flops.forward + planned.flops.backward) / fastest / 1e6;
+  const gigabytes = movedBytes(planned) / fastest / 1e6;
+  return {
+    ...{ op: op.name, case: test.name, pass: backward ? "forward + backward" : "forward", ms: round(median) },
+    ...{ "fastest ms": round(fastest), "slowest ms": round(slowest) },
+    ...{ "GFLOP/s": round(gflops), "of FMA rate": round(gflops / ceiling.gflops) },
+    ...{ "GB/s": round(gigabytes), "of copy rate": round(gigabytes / ceiling.gigabytesPerSecond) },
+  };
+}
+
+/** Bytes that the launches bind, each counted once a launch, and the upload of the inputs. */
+function movedBytes(planned: Plan): number {
+  const bound = planned.launches.flatMap(({ bindings }) => bindings.map(({ bytes }) => bytes));
+  const uploads = [...planned.inputs.values()].map(({ spec }) => specBytes(spec));
+  return [...bound, ...uploads].reduce((a, b) => a + b, 0);
+}
+
+function fill(
+  dtype: "f32" | "f16" | "bf16" | "i32" | "u32",
+  input: CaseInput,
+): Float32Array | Int32Array | Uint32Array {
+  const count = elements(input.shape);
+  const value = (i: number): number =>
+    "values" in input ? (input.values[i] as number) : "below" in input ? (i * 7919) % input.below : Math.sin(i);
+  const make = { length: count };
+  if (dtype === "i32") return Int32Array.from(make, (_, i) => value(i));
+  if (dtype === "u32") return Uint32Array.from(make, (_, i) => value(i));
+  if (bytesPerElement(dtype) !== 4) throw new Error(`A bench of ${dtype} inputs is not written.`);
+  return Float32Array.from(make, (_, i) => value(i));
+}
+
+await main("ops", ops);

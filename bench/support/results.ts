@@ -1,0 +1,23 @@
+import { mkdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import type { Engine } from "../../src/engine";
+import { provenance } from "../../scripts/provenance.mjs";
+
+/** Short name of the adapter, for file names. */
+export function adapterName({ info }: Engine): string {
+  const text = `${info.description} ${info.device} ${info.architecture}`.toLowerCase();
+  return /llvmpipe|swiftshader|nvidia|amd|intel|apple/.exec(text)?.[0] ?? "gpu";
+}
+
+/** Writes `bench/results/NAME-ADAPTER.json` with where the figures came from, and prints them as a table. */
+export async function report(engine: Engine, name: string, rows: readonly Record<string, unknown>[]): Promise<void> {
+  console.log(`\n${name} on ${engine.info.description || engine.info.device}`);
+  console.table(rows);
+  const folder = join(process.cwd(), "bench", "results");
+  await mkdir(folder, { recursive: true });
+  const file = join(folder, `${name}-${adapterName(engine)}.json`);
+  await writeFile(file, `${JSON.stringify({ ...provenance(engine.info), results: rows }, null, 1)}\n`);
+}
+
+/** A figure to three significant digits. */
+export const round = (value: number): number => Number(value.toPrecision(3));

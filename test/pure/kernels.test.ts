@@ -1,0 +1,129 @@
+import { readdirSync, readFileSync } from "node:fs";
+import { describe, expect, it } from "vitest";
+import { kernelInterface } from "../../src/gpu/wgsl";
+import { packUniforms } from "../../src/gpu/uniforms";
+import { OPS } from "../../src/ops/index";
+import type { Attributes, Op, OpCase } from "../../src/op/declaration";
+import { DEFAULT_LIMITS } from "../../src/op/limits";
+import { launchContext } from "../../src/tape/emit";
+import { slotSpec } from "../../src/tape/forward";
+import { plan } from "../../src/tape/plan";
+import type { Plan, PlannedLaunch } from "../../src/tape/plan";
+import { reach } from "../../src/tape/reach";
+import { backwardTasks, outputGradient } from "../../src/tape/saves";
+import { Recorder } from "../../src/tape/tape";
+import type { Value } from "../../src/tape/tape";
+
+const MOST_BINDINGS = 8;
+
+function traceCase(op: Op, test: OpCase<Attributes>) {
+  const recorder = new Recorder();
+  const trainable = new Set(Object.keys(test.inputs).filter((slot) => op.inputs[slot]?.gradient));
+  const values = Object.fromEntries(
+    Object.entries(test.inputs).map(([slot, { shape }]) => {
+      const { dtype = "f32", mutated = false } = op.inputs[slot] ?? {};
+      const isParameter = trainable.has(slot) || mutated;
+      return [slot, isParameter ? recorder.parameter(slot, shape, dtype) : recorder.input(slot, shape, dtype)];
+    }),
+  );
+  const outputs = recorder.record(op, values, test.attributes);
+  return { tape: recorder, outputs, loss: outputs[op.outputs[0] ?? ""] as Value, trainable };
+}
+
+function planCase(op: Op, test: OpCase<Attributes>): Plan {
+  const { tape, outputs, loss, trainable } = traceCase(op, test);
+  return plan(tape, { outputs, effects: true, ...(op.outputs.length > 0 ? { loss, trainable } : {}) });
+}
+
+/** Module variables that an entry uses, itself or through the functions that it calls. */
+function usedVariables(code: string, entry: string, variables: readonly string[]): string[] {
+  const bare = code.replace(/\/\/.*$/gm, "");
+  const bodies = new Map<string, string>();
+  for (const found of bare.matchAll(/\bfn\s+(\w+)\s*\(/g)) {
+    const next = bare.slice(found.index + 2).search(/\n(@compute|fn|struct|const|alias|var)\b/);
+    bodies.set(found[1] as string, bare.slice(found.index, next < 0 ? undefined : found.index + 2 + next));
+  }
+  const seen = new Set<string>();
+  const waiting = [entry];
+  const used = new Set<string>();
+  for (let name = waiting.pop(); name !== undefined; name = waiting.pop()) {
+    const body = bodies.get(name);
+    if (body === undefined || seen.has(name)) continue;
+    seen.add(name);
+    const inside = body.slice(body.indexOf("{"));
+    const words = new Set(inside.match(/(?<![.\w])\w+/g));
+    // A local of the same name hides the module's variable.
+    const locals = new Set([...inside.matchAll(/\b(?:let|var|const)\s+(\w+)/g)].map(([, local]) => local));
+    for (const variable of variables) if (words.has(variable) && !locals.has(variable)) used.add(variable);
+    for (const other of bodies.keys()) if (words.has(other)) waiting.push(other);
+  }
+  return [...used].sort();
+}
+
+function checkLaunch({ launch, bindings }: PlannedLaunch): void {
+  const { kernel, entry } = launch;
+  const where = `${kernel.name}.wgsl, ${entry}`;
+  const declared = kernelInterface(kernel).bindings;
+  expect(kernel.code, where).toMatch(new RegExp(`@compute[^{]*fn ${entry}\\(`));
+  const bound = bindings.map(({ variable }) => variable).sort();
+  expect(bound, `variables bound against used: ${where}`).toEqual(
+    usedVariables(kernel.code, entry, [...declared.keys()]),
+  );
+  expect(bound.length, `storage bindings: ${where}`).toBeLessThanOrEqual(MOST_BINDINGS);
+}
+
+const cases = OPS.flatMap((op) =>
+  op.cases.filter(({ bench }) => !bench).map((test) => [`${op.name}: ${test.name}`, op, test] as const),
+);
+
+describe("launches", () => {
+  it.each(cases)("%s bind exactly what their entries use", (_name, op, test) => {
+    const { launches } = planCase(op, test);
+    expect(launches.length).toBeGreaterThan(0);
+    launches.forEach(checkLaunch);
+    expect(() => packUniforms(launches.map(({ launch }) => launch))).not.toThrow();
+  });
+});
+
+describe("gradients", () => {
+  const differentiable = cases.filter(([, op]) => op.gradients.length > 0);
+
+  it.each(differentiable)("%s read what they declare, all of it and nothing else", (_name, op, test) => {
+    const { tape, loss, trainable } = traceCase(op, test);
+    const tasks = backwardTasks(tape, loss, reach(tape, loss, trainable));
+    for (const { node, rule, temp, reads } of tasks) {
+      const context = launchContext(node, DEFAULT_LIMITS, (slot) => slotSpec(tape, node, slot));
+      const declared = temp === undefined ? undefined : node.op.temps?.[temp];
+      const launches = (rule ? rule.launches?.(context) : declared?.launches(context)) ?? [];
+      const targets = rule ? rule.of.map((slot) => `d${slot}`) : [temp as string];
+      const bound = launches.flatMap(({ bindings }) => Object.values(bindings));
+      const slots = new Set(bound.map((target) => (typeof target === "string" ? target : target.slot)));
+      const read = [...slots].filter((slot) => !targets.includes(slot)).sort();
+      const allowed = new Set([...reads, outputGradient(node)]);
+      const where = `${op.name}, ${rule ? `gradient of ${rule.of.join(", ")}` : `temp ${temp as string}`}`;
+      expect(
+        read.filter((slot) => !allowed.has(slot)),
+        `bound but not declared as read: ${where}`,
+      ).toEqual([]);
+      const unread = reads.filter((slot) => slot !== outputGradient(node) && !slots.has(slot));
+      expect(rule?.passesThrough ? [] : unread, `declared as read but not bound: ${where}`).toEqual([]);
+    }
+  });
+});
+
+describe("kernel files", () => {
+  const files = readdirSync("kernels");
+
+  it.each(files)("%s opens with what it computes, its shapes, threads and range", (file) => {
+    const opening = /^(?:\/\/.*\n)+/.exec(readFileSync(`kernels/${file}`, "utf8"))?.[0] ?? "";
+    expect(opening).toMatch(/Shapes?/);
+    expect(opening).toMatch(/Threads/);
+    expect(opening).toMatch(/Range/);
+  });
+
+  it("are all used", () => {
+    const used = cases.flatMap(([, op, test]) => planCase(op, test).launches.map(({ launch }) => launch.kernel.name));
+    // Two gradients of one value meet in `accumulate`, which no single op asks for.
+    expect([...new Set([...used, "accumulate"])].sort()).toEqual(files.map((file) => file.replace(".wgsl", "")).sort());
+  });
+});

@@ -1,0 +1,154 @@
+import * as fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { explain } from "../../src/tape/explain";
+import { LOSS_GRADIENT, plan } from "../../src/tape/plan";
+import type { Plan } from "../../src/tape/plan";
+import { fitInto, reserve } from "../../src/tape/reserve";
+import { Recorder } from "../../src/tape/tape";
+import type { Value } from "../../src/tape/tape";
+import { dual, ENTRIES, half, MADE_UP } from "../support/made-up-ops";
+
+const SIZE = 2;
+const PARAMETERS = ["p0", "p1", "p2"];
+const LEAVES = [...PARAMETERS, "x0"];
+
+/** A random tape: each node takes two earlier values. */
+const NODES = fc.array(fc.tuple(fc.nat(MADE_UP.length - 1), fc.nat(1000), fc.nat(1000)), {
+  minLength: 1,
+  maxLength: 12,
+});
+const SUBSET = fc.subarray(PARAMETERS);
+
+type Recipe = readonly (readonly [number, number, number])[];
+
+function record(recipe: Recipe): { tape: Recorder; loss: Value } {
+  const tape = new Recorder();
+  const values: Value[] = LEAVES.map((name) =>
+    name.startsWith("p") ? tape.parameter(name, [SIZE]) : tape.input(name, [SIZE]),
+  );
+  for (const [index, first, second] of recipe) {
+    const op = MADE_UP[index] as (typeof MADE_UP)[number];
+    const a = values[first % values.length] as Value;
+    const b = values[second % values.length] as Value;
+    values.push(tape.apply(op, op === half ? { a } : { a, b }, {}));
+  }
+  return { tape, loss: values.at(-1) as Value };
+}
+
+const start = (name: string, i: number): number => 0.5 + 0.3 * LEAVES.indexOf(name) - 0.2 * i;
+
+/** Derivative of the sum of the loss along every element of one parameter, by dual numbers. */
+function derivative(recipe: Recipe, parameter: string, element: number): number {
+  const values = LEAVES.map((name): [number, number] => [start(name, element), name === parameter ? 1 : 0]);
+  for (const [index, first, second] of recipe) {
+    const a = values[first % values.length] as [number, number];
+    const b = values[second % values.length] as [number, number];
+    values.push(dual(MADE_UP[index] as (typeof MADE_UP)[number], a, b));
+  }
+  return (values.at(-1) as [number, number])[1];
+}
+
+/** Runs a plan on the CPU, in buffers full of NaN, so that whatever is read before it is written shows. */
+function run(made: Plan): Map<string, Float64Array> {
+  const rank = fitInto(made);
+  const buffers = reserve([made]).map(({ bytes }) => new Float64Array(bytes / 4).fill(NaN));
+  const named = new Map<string, Float64Array>();
+  const vector = (key: string, fill: (i: number) => number): Float64Array => {
+    const found = named.get(key) ?? Float64Array.from({ length: SIZE }, (_, i) => fill(i));
+    named.set(key, found);
+    return found;
+  };
+  for (const [name, { buffer }] of made.inputs) {
+    const target = buffers[rank[buffer] as number] as Float64Array;
+    for (let i = 0; i < SIZE; i++) target[i] = name === LOSS_GRADIENT ? 1 : start(name, i);
+  }
+  for (const { launch, bindings } of made.launches) {
+    const vectors = Object.fromEntries(
+      bindings.map(({ variable, target }) => [
+        variable,
+        target.kind === "buffer"
+          ? (buffers[rank[target.index] as number] as Float64Array)
+          : vector(`${target.kind} ${target.name}`, (i) => (target.kind === "gradient" ? NaN : start(target.name, i))),
+      ]),
+    );
+    const written = vectors["y"] ?? vectors["target_"];
+    const before = launch.params["accumulate"] === 1 && written ? written.slice(0, SIZE) : undefined;
+    for (let i = 0; i < SIZE; i++) ENTRIES[launch.entry]?.(vectors, i);
+    if (before)
+      before.forEach((value, i) => ((written as Float64Array)[i] = value + ((written as Float64Array)[i] as number)));
+  }
+  return named;
+}
+
+const planFor = (recipe: Recipe, trainable: readonly string[]): Plan => {
+  const { tape, loss } = record(recipe);
+  return plan(tape, { outputs: { loss }, loss, trainable: new Set(trainable) });
+};
+
+const keptBytes = (made: Plan): number => made.saved.reduce((sum, { bytes }) => sum + bytes, 0);
+
+describe("plans of random tapes", () => {
+  it("give every wanted gradient, whatever shares a buffer", () => {
+    fc.assert(
+      fc.property(NODES, SUBSET, (recipe, trainable) => {
+        const made = planFor(recipe, trainable);
+        const found = run(made);
+        for (const name of made.gradients.keys()) {
+          expect(trainable).toContain(name);
+          for (let i = 0; i < SIZE; i++) {
+            const expected = derivative(recipe, name, i);
+            const actual = found.get(`gradient ${name}`)?.[i] ?? NaN;
+            const error = Math.abs(actual - expected) / Math.max(1, Math.abs(expected));
+            expect(error, `d${name}[${i}]: ${actual} against ${expected}`).toBeLessThan(1e-9);
+          }
+        }
+        for (const name of trainable.filter((parameter) => !made.gradients.has(parameter))) {
+          expect(derivative(recipe, name, 0), `${name} reaches the loss but has no gradient`).toBe(0);
+        }
+      }),
+      { numRuns: 2000 },
+    );
+  });
+
+  it("keep no more for fewer trainable tensors, and nothing for none", () => {
+    fc.assert(
+      fc.property(NODES, SUBSET, (recipe, trainable) => {
+        const all = planFor(recipe, PARAMETERS);
+        const some = planFor(recipe, trainable);
+        expect(keptBytes(some)).toBeLessThanOrEqual(keptBytes(all));
+        const none = planFor(recipe, []);
+        expect(none.saved).toEqual([]);
+        expect(none.launches.every(({ phase }) => phase === "forward")).toBe(true);
+      }),
+    );
+  });
+
+  it("are the same every time, and name a reason for each kept value", () => {
+    fc.assert(
+      fc.property(NODES, SUBSET, (recipe, trainable) => {
+        const { tape, loss } = record(recipe);
+        const options = { outputs: { loss }, loss, trainable: new Set(trainable) };
+        const [a, b] = [plan(tape, options), plan(tape, options)];
+        expect(a.buffers).toEqual(b.buffers);
+        expect(a.launches.length).toBe(b.launches.length);
+        for (const { keptFor } of explain(tape, a).kept) expect(keptFor.length).toBeGreaterThan(0);
+      }),
+    );
+  });
+
+  it("share a reservation that each of them fits into", () => {
+    fc.assert(
+      fc.property(NODES, NODES, (first, second) => {
+        const plans = [planFor(first, PARAMETERS), planFor(second, PARAMETERS)];
+        const shared = reserve(plans);
+        for (const made of plans) {
+          const rank = fitInto(made);
+          expect(new Set(rank).size, "one place for each buffer").toBe(made.buffers.length);
+          made.buffers.forEach(({ bytes }, i) =>
+            expect(shared[rank[i] as number]?.bytes).toBeGreaterThanOrEqual(bytes),
+          );
+        }
+      }),
+    );
+  });
+});

@@ -1,0 +1,124 @@
+import { defineOp } from "../../src/op/declaration";
+import type { Op } from "../../src/op/declaration";
+import type { Launch } from "../../src/op/launch";
+
+/** Ops that exist nowhere but here, each with another feature of the contract, on vectors and on the CPU. */
+type None = Record<string, never>;
+type Vectors = Readonly<Record<string, Float64Array>>;
+
+const kernel = { name: "made up", code: "" };
+
+function launch(entry: string, slots: Readonly<Record<string, string>>, accumulate = false): Launch {
+  return { kernel, entry, bindings: slots, params: { accumulate: accumulate ? 1 : 0 }, workgroups: 1 };
+}
+
+const same = (...slots: string[]): Record<string, string> => Object.fromEntries(slots.map((slot) => [slot, slot]));
+
+const base = { outputs: ["y"], flops: () => 1, reference: () => ({}), cases: [], malformed: [] };
+
+/** y = a b; gradients apart, both able to add, that of a in place of dy. */
+export const times: Op = defineOp<None>({
+  ...base,
+  name: "times",
+  inputs: { a: { gradient: true }, b: { gradient: true } },
+  infer: (context) => ({ y: context.spec("a") }),
+  forward: () => [launch("times", same("a", "b", "y"))],
+  gradients: [
+    {
+      of: ["a"],
+      reads: () => ["b"],
+      accumulates: true,
+      launches: ({ accumulate }) => [launch("times", { a: "dy", b: "b", y: "da" }, accumulate)],
+    },
+    {
+      of: ["b"],
+      reads: () => ["a"],
+      overwrites: "dy",
+      launches: ({ inPlace }) => [
+        inPlace ? launch("times_in_place", { a: "a", y: "db" }) : launch("times", { a: "dy", b: "a", y: "db" }),
+      ],
+    },
+  ],
+});
+
+/** y = a b; one rule makes both gradients. */
+export const together: Op = defineOp<None>({
+  ...base,
+  name: "together",
+  inputs: { a: { gradient: true }, b: { gradient: true } },
+  infer: (context) => ({ y: context.spec("a") }),
+  forward: () => [launch("times", same("a", "b", "y"))],
+  gradients: [
+    { of: ["a", "b"], reads: () => ["a", "b"], launches: () => [launch("both", same("dy", "a", "b", "da", "db"))] },
+    { of: ["a"], reads: () => ["b"], launches: () => [launch("times", { a: "dy", b: "b", y: "da" })] },
+    { of: ["b"], reads: () => ["a"], launches: () => [launch("times", { a: "dy", b: "a", y: "db" })] },
+  ],
+});
+
+/** y = a + b; gradients pass through, the output may take a's place. */
+export const plus: Op = defineOp<None>({
+  ...base,
+  name: "plus",
+  inputs: { a: { gradient: true }, b: { gradient: true } },
+  infer: (context) => ({ y: context.spec("a") }),
+  overwrites: "a",
+  forward: ({ inPlace }) => [
+    inPlace ? launch("plus_in_place", { a: "b", y: "y" }) : launch("plus", same("a", "b", "y")),
+  ],
+  gradients: [
+    { of: ["a"], reads: () => [], passesThrough: true },
+    { of: ["b"], reads: () => [], passesThrough: true },
+  ],
+});
+
+/** y = a^2 / 2 with a temp, an extra output, and a gradient that may take the place of what it reads. */
+export const half: Op = defineOp<None>({
+  ...base,
+  name: "half square",
+  outputs: ["y", "copy"],
+  inputs: { a: { gradient: true } },
+  infer: (context) => ({ y: context.spec("a"), copy: context.spec("a") }),
+  temps: {
+    slope: {
+      reads: ["copy"],
+      spec: (context) => context.spec("a"),
+      launches: () => [launch("copy", { a: "copy", y: "slope" })],
+    },
+  },
+  forward: () => [launch("half", same("a", "y")), launch("copy", { a: "a", y: "copy" })],
+  gradients: [
+    { of: ["a"], reads: () => ["slope"], launches: () => [launch("times", { a: "dy", b: "slope", y: "da" })] },
+  ],
+});
+
+export const MADE_UP: readonly Op[] = [times, together, plus, half];
+
+/** What each entry does to the vectors it is bound to. */
+export const ENTRIES: Readonly<Record<string, (v: Vectors, i: number) => void>> = {
+  times: (v, i) => set(v, "y", i, get(v, "a", i) * get(v, "b", i)),
+  times_in_place: (v, i) => set(v, "y", i, get(v, "y", i) * get(v, "a", i)),
+  plus: (v, i) => set(v, "y", i, get(v, "a", i) + get(v, "b", i)),
+  plus_in_place: (v, i) => set(v, "y", i, get(v, "y", i) + get(v, "a", i)),
+  half: (v, i) => set(v, "y", i, get(v, "a", i) ** 2 / 2),
+  copy: (v, i) => set(v, "y", i, get(v, "a", i)),
+  both: (v, i) => {
+    const dy = get(v, "dy", i);
+    set(v, "da", i, dy * get(v, "b", i));
+    set(v, "db", i, dy * get(v, "a", i));
+  },
+  // The engine's own `target (+)= source`.
+  forward: (v, i) => set(v, "target_", i, get(v, "source", i)),
+};
+
+const get = (v: Vectors, slot: string, i: number): number => (v[slot] as Float64Array)[i] as number;
+
+function set(v: Vectors, slot: string, i: number, value: number): void {
+  (v[slot] as Float64Array)[i] = value;
+}
+
+/** y and its derivative along a direction, for an op on dual numbers. */
+export function dual(op: Op, a: readonly [number, number], b: readonly [number, number]): [number, number] {
+  if (op === plus) return [a[0] + b[0], a[1] + b[1]];
+  if (op === half) return [a[0] ** 2 / 2, a[0] * a[1]];
+  return [a[0] * b[0], a[0] * b[1] + a[1] * b[0]];
+}
