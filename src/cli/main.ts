@@ -91,4 +91,6 @@ function explain(error: unknown): number {
   return isUsage ? 2 : 1;
 }
 
+// A reader that has seen enough (`| head`) is no error.
+process.stdout.on("error", (error: NodeJS.ErrnoException) => process.exit(error.code === "EPIPE" ? 0 : 1));
 process.exitCode = await main();

@@ -5,10 +5,10 @@ import { Random } from "../../src/base/random";
 import { testDevice } from "../support/device";
 
 const CONFIG = {
-  ...{ model_type: "bert", vocab_size: 500, hidden_size: 256, num_hidden_layers: 4, num_attention_heads: 4 },
-  ...{ intermediate_size: 1024, max_position_embeddings: 256, num_labels: 2 },
+  ...{ model_type: "bert", vocab_size: 500, hidden_size: 256, num_hidden_layers: 2, num_attention_heads: 4 },
+  ...{ intermediate_size: 512, max_position_embeddings: 256, num_labels: 2 },
 };
-const [ROWS, LENGTH] = [32, 128];
+const [ROWS, LENGTH] = [32, 160];
 
 /** Resident bytes of this process: a software adapter's device memory is part of it. */
 function residentBytes(): number {
@@ -38,15 +38,15 @@ it("gives the driver back what the ledger says: the process shrinks by at least 
   const steps = trainer.steps();
   await steps.next();
   const before = await settledBytes();
-  const names = [...trainer.state.liveByLayer()].filter(([layer]) => layer < 3).flatMap(([, own]) => own);
+  const names = [...trainer.state.liveByLayer()].filter(([layer]) => layer < 1).flatMap(([, own]) => own);
   const { returnedBytes } = await trainer.freeze(names);
   const fell = before - (await settledBytes());
   process.stdout.write(`ledger returned ${returnedBytes} bytes, the process shrank by ${fell}\n`);
-  expect(returnedBytes, "bytes returned by the freeze").toBeGreaterThan(100e6);
+  expect(returnedBytes, "bytes returned by the freeze").toBeGreaterThan(35e6);
   expect(fell / returnedBytes, "share of the returned bytes that the process gave back").toBeGreaterThan(0.9);
   expect((await steps.next()).value?.loss, "the run goes on").toBeGreaterThan(0);
   trainer.dispose();
   model.dispose();
   expect(engine.ledger.liveBytes).toBe(0);
   engine.dispose();
-});
+}, 300_000);
