@@ -49,9 +49,9 @@ function forwardOf(recorder: Recorder, options: TraceOptions, adapter: Adapter |
 function lossOf(recorder: Recorder, { model, batch, labelSmoothing = 0 }: TraceOptions, logits: Value): Value {
   const normalizer = recorder.input("normalizer", [1]);
   if (model.task === "regression") {
-    const target = recorder.input("targets", [batch.size]);
+    const targets = recorder.input("targets", [batch.size]);
     const mask = recorder.input("target_mask", [batch.size], "i32");
-    return recorder.apply(meanSquaredError, { prediction: logits, target, normalizer, mask }, {});
+    return recorder.apply(meanSquaredError, { prediction: logits, targets, normalizer, mask }, {});
   }
   const count = model.task === "causal_lm" ? batch.size * batch.length : batch.size;
   const labels = recorder.input("labels", [count], "i32");

@@ -172,6 +172,20 @@ describe("training", () => {
     whole.forEach((loss, i) => expect(split[i]).toBeCloseTo(loss, 5));
   });
 
+  it("learns a value: a regression's loss falls, and its predictions are values", async () => {
+    using model = await initialiseModel(engine, { ...BERT, num_labels: 1 });
+    const samples = classified(16).map(({ ids, label }) => ({ ids, label: (label as number) * 2.5 }));
+    const batches = (): Batches => new Batches(samples, { size: 4, labels: "value", shuffle: false });
+    const optimizer = { learningRate: 2e-2 };
+    using trainer = await Trainer.create(options(model, { data: batches(), steps: 40, optimizer }));
+    const before = await trainer.evaluate(batches().restOfEpoch());
+    await trainer.train();
+    const after = await trainer.evaluate(batches().restOfEpoch());
+    const squares = after.predictions.map((prediction, i) => (prediction - (after.labels[i] as number)) ** 2);
+    expect(after.loss, "mean squared error").toBeLessThan(0.5 * before.loss);
+    expect(squares.reduce((sum, square) => sum + square, 0) / squares.length).toBeCloseTo(after.loss, 4);
+  });
+
   it("stops at a loss that is not finite, and keeps the last good adapter", async () => {
     using model = await initialiseModel(engine, BERT);
     using trainer = await Trainer.create(options(model));
