@@ -15,9 +15,20 @@ export type { Model, ParameterSpec, Projection } from "./model/model";
 export type { Forward, ForwardHooks, LinearSite } from "./model/forward";
 
 export type { Adapter, AdapterTensor } from "./adapter/adapter";
+export { aflora } from "./adapter/aflora";
+export type { AfloraOptions } from "./adapter/aflora";
+export { bitfit } from "./adapter/bitfit";
+export type { BitFitOptions } from "./adapter/bitfit";
+export { houlsby, pfeiffer } from "./adapter/bottleneck";
+export type { BottleneckOptions } from "./adapter/bottleneck";
 export { full } from "./adapter/full";
+export { ia3 } from "./adapter/ia3";
+export type { Ia3Options } from "./adapter/ia3";
 export { lora } from "./adapter/lora";
 export type { LoraOptions } from "./adapter/lora";
+export type { LayerChoice, TargetOptions } from "./adapter/targets";
+export { vera } from "./adapter/vera";
+export type { VeraOptions } from "./adapter/vera";
 
 export type { FreezeContext, FreezeEffect, FreezePolicy, Progress } from "./freeze/policy";
 export { fixed } from "./freeze/fixed";
@@ -38,7 +49,7 @@ export type { Sample } from "./data/sample";
 export { loadTokenizer } from "./data/tokenizer";
 export type { Tokenizer } from "./data/tokenizer";
 
-export { loadAdapter, saveAdapter, saveModel } from "./train/adapter-files";
+export { loadAdapter, saveAdapter, saveMerged, saveModel } from "./train/adapter-files";
 export type { BatchSource, TrainerOptions } from "./train/options";
 export { plan } from "./train/predict";
 export type { Prediction, PredictOptions } from "./train/predict";

@@ -1,16 +1,38 @@
 import type { Random } from "../base/random";
 import type { Shape } from "../base/shape";
+import { headKey, stripPrefix } from "../io/peft-keys";
 import type { PeftConfig } from "../io/peft";
-import type { ForwardHooks } from "../model/forward";
+import type { FloatTensor } from "../io/safetensors";
+import type { Forward, ForwardHooks } from "../model/forward";
 import type { Model } from "../model/model";
+import type { Value } from "../tape/tape";
 
 /** A tensor that an adapter adds to a model. */
 export interface AdapterTensor {
   /** The module it belongs to and its own name: `bert.encoder.layer.0.attention.self.query.lora_A.weight`. */
   readonly name: string;
   readonly shape: Shape;
+  /** Stays as it was made: it has no gradient, but is saved with the adapter (VeRA's shared matrices). */
+  readonly isFixed?: boolean;
   /** Values before the first step, row-major. */
   initial(random: Random): Float32Array;
+}
+
+/** Tensors by name. */
+export type Tensors = ReadonlyMap<string, FloatTensor>;
+
+/** An adapter as its two files hold it. */
+export interface AdapterFile {
+  readonly config: PeftConfig;
+  /** By the file's own keys. */
+  readonly tensors: Tensors;
+}
+
+/** An update scale * B A of one projection's weight: A [r, in], B [out, r]. */
+export interface LowRankUpdate {
+  readonly a: FloatTensor;
+  readonly b: FloatTensor;
+  readonly scale: number;
 }
 
 /**
@@ -22,10 +44,34 @@ export interface Adapter extends ForwardHooks {
   readonly kind: string;
   /** Tensors that it adds. @throws ConfigError when the model has no module that it targets. */
   tensors(model: Model): readonly AdapterTensor[];
-  /** Tensors of the checkpoint that it trains as well (a task's head); the trainer works on copies of them. */
+  /** Tensors of the checkpoint that it trains as well (a task's head, biases); the trainer works on copies of them. */
   baseTensors?(model: Model): readonly string[];
   /** Trains the checkpoint's own tensors without copying them: the loaded model changes (full tuning). */
   readonly trainsInPlace?: boolean;
+  /** A term that is added to the loss: [1]. */
+  penalty?(forward: Forward): Value | undefined;
+  /** Bound of the soft threshold that follows each update of a tensor (SoRA); undefined for none. */
+  proximal?(name: string): number | undefined;
   /** adapter_config.json for PEFT, or for this library alone where PEFT has no such kind. */
   peftConfig(model: Model): PeftConfig;
+  /** The two files' contents, where keys are not PEFT's prefix and the tensor's name. */
+  toFile?(model: Model, tensors: Tensors): AdapterFile;
+  /** Tensors by name, out of a file's keys, where they are not that. */
+  fromFile?(stored: Tensors): Tensors;
+  /** Low-rank updates by projection, where that is what it amounts to: for merging, and for export as plain LoRA. */
+  updates?(model: Model, tensors: Tensors): ReadonlyMap<string, LowRankUpdate>;
+  /** A checkpoint's parameter as it is with the adapter merged in, where it is not a low-rank update. */
+  merged?(model: Model, tensors: Tensors, name: string, value: FloatTensor): FloatTensor;
+}
+
+/** An adapter's files, as PEFT lays them out. */
+export function adapterFile(adapter: Adapter, model: Model, tensors: Tensors): AdapterFile {
+  if (adapter.toFile) return adapter.toFile(model, tensors);
+  const keyed = new Map([...tensors].map(([name, tensor]) => [headKey(name), tensor]));
+  return { config: adapter.peftConfig(model), tensors: keyed };
+}
+
+/** A file's tensors by their names in the model. */
+export function tensorsOfFile(adapter: Adapter, stored: Tensors): Tensors {
+  return adapter.fromFile?.(stored) ?? new Map([...stored].map(([key, tensor]) => [stripPrefix(key), tensor]));
 }

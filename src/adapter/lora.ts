@@ -1,27 +1,31 @@
 import { ConfigError } from "../base/errors";
-import type { Random } from "../base/random";
+import { headKey, stripPrefix } from "../io/peft-keys";
 import { loraConfig, rankOf, scaleOf } from "../io/peft-lora";
 import type { LoraConfig } from "../io/peft-lora";
-import { isTarget } from "../io/peft-match";
-import type { Model, Projection } from "../model/model";
-import { loraLinear } from "../ops/lora_linear";
-import type { Adapter, AdapterTensor } from "./adapter";
+import type { PeftConfig } from "../io/peft";
+import { entryOf } from "../io/safetensors";
+import type { Model } from "../model/model";
+import type { Adapter, AdapterFile, LowRankUpdate, Tensors } from "./adapter";
+import { constant, uniform } from "./initial";
+import { fanInFanOut, lowRankLinear, onProjections } from "./on-projections";
+import type { ProjectionAdapter } from "./on-projections";
+import { targetKeys } from "./targets";
+import type { LayerChoice, TargetOptions } from "./targets";
 
-export interface LoraOptions {
+export interface LoraOptions extends TargetOptions {
   /** Default 8. */
   readonly rank?: number;
   /** The update is scaled by alpha / rank. Default 8. */
   readonly alpha?: number;
   /** Probability of dropping an element of a projection's input on its way into A. Default 0. */
   readonly dropout?: number;
-  /** Names of modules (whole, or a suffix after a dot), or one regular expression; default the family's own. */
-  readonly targets?: string | readonly string[];
-  /** Layers to adapt; default all. */
-  readonly layers?: readonly number[];
   /** Scale by alpha / sqrt(rank) instead (rsLoRA, Kalajdzievski 2023). */
   readonly rankStabilised?: boolean;
-  /** Whole modules to train as well; default the task's head. */
-  readonly modulesToSave?: readonly string[];
+  /** Other ranks and alphas for modules whose name, or its end after a dot, matches a pattern. */
+  readonly rankPattern?: Readonly<Record<string, number>>;
+  readonly alphaPattern?: Readonly<Record<string, number>>;
+  /** Biases to train as well: those of adapted projections, or all of the model's. Default "none". */
+  readonly bias?: "none" | "lora_only" | "all";
 }
 
 /**
@@ -30,102 +34,90 @@ export interface LoraOptions {
  * @throws ConfigError for a rank, scale or dropout that makes no sense.
  */
 export function lora(options: LoraOptions = {}): Adapter {
-  const { targets, layers, modulesToSave } = options;
-  return loraFromConfig(
-    loraConfig({
-      r: options.rank ?? 8,
-      lora_alpha: options.alpha ?? 8,
-      lora_dropout: options.dropout ?? 0,
-      use_rslora: options.rankStabilised ?? false,
-      ...(targets === undefined ? {} : { target_modules: typeof targets === "string" ? targets : [...targets] }),
-      ...(layers === undefined ? {} : { layers_to_transform: [...layers] }),
-      ...(modulesToSave === undefined ? {} : { modules_to_save: [...modulesToSave] }),
-    }),
-  );
+  const config = loraConfig({
+    ...{ r: options.rank ?? 8, lora_alpha: options.alpha ?? 8, lora_dropout: options.dropout ?? 0 },
+    ...{ use_rslora: options.rankStabilised ?? false, bias: options.bias ?? "none" },
+    ...(options.rankPattern && { rank_pattern: { ...options.rankPattern } }),
+    ...(options.alphaPattern && { alpha_pattern: { ...options.alphaPattern } }),
+    ...targetKeys(options),
+  });
+  return loraFromConfig(config, options.layers);
 }
 
 /** LoRA as an adapter_config.json describes it. */
-export function loraFromConfig(config: LoraConfig): Adapter {
-  const chosen = (model: Model): LoraConfig => ({
-    ...config,
-    target_modules: config.target_modules ?? [...model.defaultTargets],
-    modules_to_save: config.modules_to_save ?? [...model.heads],
-  });
-  const isAdapted = (model: Model, name: string): boolean => isTarget(chosen(model), name);
-  const heads = (model: Model): string[] => chosen(model).modules_to_save ?? [];
-  return {
-    kind: "lora",
-    tensors(model) {
-      const adapted = model.projections.filter(({ name }) => isAdapted(model, name));
-      if (adapted.length === 0) throw noTarget(model, chosen(model).target_modules);
-      return adapted.flatMap((projection) => tensorsOf(projection, config));
+export function loraFromConfig(config: LoraConfig, layers?: LayerChoice): Adapter {
+  const adapter: ProjectionAdapter = onProjections({
+    ...{ kind: "lora", config, layers },
+    tensorsOf: (target) => [
+      uniform(nameOf(target.name, "A"), [rankOf(config, target.name), target.in], 1 / Math.sqrt(target.in)),
+      constant(nameOf(target.name, "B"), [target.out, rankOf(config, target.name)], 0),
+    ],
+    baseTensors(targets, model) {
+      if (config.bias === "none") return [];
+      if (config.bias === "lora_only") return targets.filter(({ bias }) => bias).map(({ name }) => `${name}.bias`);
+      return model.parameters.map(({ name }) => name).filter((name) => name.endsWith(".bias"));
     },
-    baseTensors(model) {
-      const named = heads(model);
-      const belongs = (name: string): boolean =>
-        named.some((module) => name.startsWith(`${module}.`) || name.includes(`.${module}.`));
-      const own = model.parameters.map(({ name }) => name).filter(belongs);
-      // PEFT names both "classifier" and "score" and passes over the one that a model does not have.
-      if (own.length > 0 || named.length === 0) return own;
-      throw new ConfigError(
-        `modules_to_save names ${named.join(", ")}, which ${model.family} does not have.`,
-        `It may name ${model.heads.join(", ") || "no head"}, or any module of the model.`,
-      );
-    },
-    peftConfig: (model) => peftConfig(model, chosen(model)),
     linear(forward, site) {
-      if (!isAdapted(forward.model, site.name)) return undefined;
       const rank = rankOf(config, site.name);
-      const dropout = forward.isTraining ? config.lora_dropout : 0;
-      const inputs = {
-        x: site.x,
-        w: site.weight,
-        bias: site.biasValue,
-        a: forward.recorder.parameter(`${site.name}.lora_A.weight`, [rank, site.in]),
-        b: forward.recorder.parameter(`${site.name}.lora_B.weight`, [site.out, rank]),
-        seed: dropout > 0 ? forward.seed : undefined,
+      const a = forward.recorder.parameter(nameOf(site.name, "A"), [rank, site.in]);
+      const b = forward.recorder.parameter(nameOf(site.name, "B"), [site.out, rank]);
+      return lowRankLinear(forward, site, { a, b, scale: scaleOf(config, site.name), dropout: config.lora_dropout });
+    },
+    peft: (targets) => ({ fan_in_fan_out: fanInFanOut(targets) }),
+    toFile(model, tensors): AdapterFile {
+      const { names } = adapter.choice(model);
+      const key = (name: string): string => {
+        const module = name.replace(/\.bias$/, "");
+        return headKey(module !== name && names.has(module) ? `${module}.base_layer.bias` : name);
       };
-      const salt = dropout > 0 ? forward.nextSalt() : 0;
-      const scale = scaleOf(config, site.name);
-      return forward.recorder.apply(loraLinear, inputs, { layout: site.layout, scale, dropout, salt });
+      const keyed = new Map([...tensors].map(([name, tensor]) => [key(name), tensor]));
+      return { config: adapter.peftConfig(model), tensors: keyed };
     },
-  };
+    fromFile: (stored) =>
+      new Map([...stored].map(([key, tensor]) => [stripPrefix(key).replace(/\.base_layer\.bias$/, ".bias"), tensor])),
+    updates: (model, tensors) =>
+      new Map(
+        adapter.choice(model).projections.map(({ name }): [string, LowRankUpdate] => [
+          name,
+          {
+            a: entryOf(tensors, nameOf(name, "A"), "the adapter"),
+            b: entryOf(tensors, nameOf(name, "B"), "the adapter"),
+            scale: scaleOf(config, name),
+          },
+        ]),
+      ),
+  });
+  return adapter;
 }
 
-function tensorsOf(projection: Projection, config: LoraConfig): AdapterTensor[] {
-  const rank = rankOf(config, projection.name);
-  const bound = 1 / Math.sqrt(projection.in);
-  return [
-    {
-      name: `${projection.name}.lora_A.weight`,
-      shape: [rank, projection.in],
-      initial: (random: Random) =>
-        Float32Array.from({ length: rank * projection.in }, () => (random.uniform() * 2 - 1) * bound),
-    },
-    {
-      name: `${projection.name}.lora_B.weight`,
-      shape: [projection.out, rank],
-      initial: () => new Float32Array(projection.out * rank),
-    },
-  ];
-}
+const nameOf = (module: string, part: "A" | "B"): string => `${module}.lora_${part}.weight`;
 
-const TASK_TYPES = { sequence_classification: "SEQ_CLS", regression: "SEQ_CLS", causal_lm: "CAUSAL_LM" } as const;
-
-function peftConfig(model: Model, config: LoraConfig) {
+/**
+ * Any adapter of low-rank updates as the plain LoRA that computes the same, in PEFT's files: its scale goes into B, so
+ * that alpha equals the rank of each module.
+ * @throws ConfigError for an adapter that is something else.
+ */
+export function asLora(adapter: Adapter, model: Model, tensors: Tensors): AdapterFile {
+  const updates = adapter.updates?.(model, tensors);
+  if (!updates) {
+    throw new ConfigError(`${adapter.kind} is no sum of low-rank updates.`, "Save it as its own kind.");
+  }
+  const ranks = Object.fromEntries([...updates].map(([name, { a }]) => [name, a.shape[0] ?? 1]));
+  const [first = 1] = Object.values(ranks);
+  const differs = Object.fromEntries(Object.entries(ranks).filter(([, rank]) => rank !== first));
+  const isHead = (name: string): boolean => model.heads.some((head) => name.startsWith(`${head}.`));
+  const config = loraConfig({
+    ...{ r: first, lora_alpha: first, rank_pattern: differs, alpha_pattern: differs },
+    ...{ target_modules: [...updates.keys()], modules_to_save: [...model.heads] },
+  });
+  const plain = loraFromConfig(config);
+  const file = new Map([...tensors].filter(([name]) => isHead(name)));
+  for (const [name, { a, b, scale }] of updates) {
+    file.set(nameOf(name, "A"), a);
+    file.set(nameOf(name, "B"), { shape: b.shape, data: b.data.map((value) => value * scale) });
+  }
   return {
-    ...config,
-    // GPT-2's Conv1D stores its weights transposed; PEFT wants to be told.
-    fan_in_fan_out: model.projections.some(({ layout }) => layout === "in_out"),
-    task_type: TASK_TYPES[model.task],
-    inference_mode: true,
+    config: plain.peftConfig(model) satisfies PeftConfig,
+    tensors: new Map([...file].map(([name, tensor]) => [headKey(name), tensor])),
   };
-}
-
-function noTarget(model: Model, targets: LoraConfig["target_modules"]): ConfigError {
-  const names = [...new Set(model.projections.map(({ name }) => name.split(".").slice(-2).join(".")))];
-  return new ConfigError(
-    `No module of this ${model.family} model matches the adapter's targets ${JSON.stringify(targets)}.`,
-    `Its projections are ${names.join(", ")}.`,
-  );
 }

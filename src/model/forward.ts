@@ -1,4 +1,5 @@
 import { ConfigError } from "../base/errors";
+import { originalName } from "../run/store";
 import { add } from "../ops/add";
 import { attention } from "../ops/attention";
 import { dropout } from "../ops/dropout";
@@ -32,6 +33,8 @@ export interface ForwardOptions {
   readonly isTraining: boolean;
   /** Norms whose output cannot be inverted, since a weight is close to zero: they keep their input instead. */
   readonly fragileNorms?: ReadonlySet<string> | undefined;
+  /** Tensors to be read as they were loaded, though an adapter trains a copy of them. */
+  readonly originals?: ReadonlySet<string> | undefined;
 }
 
 /** One trace of a model: names parameters as the checkpoint does, and is the one place where an adapter acts. */
@@ -42,6 +45,8 @@ export class Forward {
   readonly isTraining: boolean;
   readonly #hooks: ForwardHooks;
   readonly #fragile: ReadonlySet<string>;
+  readonly #originals: ReadonlySet<string>;
+  readonly #once = new Map<string, Value>();
   readonly #shapes: ReadonlyMap<string, readonly number[]>;
   readonly #projections: ReadonlyMap<string, Projection>;
   #salt = 0;
@@ -53,6 +58,7 @@ export class Forward {
     this.isTraining = options.isTraining;
     this.#hooks = options.hooks ?? {};
     this.#fragile = options.fragileNorms ?? new Set();
+    this.#originals = options.originals ?? new Set();
     this.#shapes = new Map(options.model.parameters.map(({ name, shape }) => [name, shape]));
     this.#projections = new Map(options.model.projections.map((projection) => [projection.name, projection]));
   }
@@ -61,7 +67,7 @@ export class Forward {
   parameter(name: string): Value {
     const shape = this.#shapes.get(name);
     if (!shape) throw new ConfigError(`${this.model.family} has no tensor ${name}.`, "Name one of its parameters.");
-    return this.recorder.parameter(name, shape);
+    return this.recorder.parameter(this.#originals.has(name) ? originalName(name) : name, shape);
   }
 
   get inputIds(): Value {
@@ -89,6 +95,13 @@ export class Forward {
   /** Two words that make this step's dropout masks. */
   get seed(): Value {
     return this.recorder.input("seed", [2], "u32");
+  }
+
+  /** A value that several places of a trace share: made by the first that asks. */
+  once(key: string, make: () => Value): Value {
+    const found = this.#once.get(key) ?? make();
+    this.#once.set(key, found);
+    return found;
   }
 
   /** A number that no other dropout of this trace has. */

@@ -15,6 +15,10 @@ import { loraLinear } from "./lora_linear";
 import { meanSquaredError } from "./mean_squared_error";
 import { mul } from "./mul";
 import { scaleColumns } from "./scale_columns";
+import { crop } from "./crop";
+import { relu } from "./relu";
+import { scaleRows } from "./scale_rows";
+import { silu } from "./silu";
 import { squareSum } from "./square_sum";
 import { tanh } from "./tanh";
 
@@ -35,6 +39,10 @@ export {
   meanSquaredError,
   mul,
   scaleColumns,
+  crop,
+  relu,
+  scaleRows,
+  silu,
   squareSum,
   tanh,
 };
@@ -54,6 +62,10 @@ export const OPS: readonly Op[] = [
   addBroadcast,
   mul,
   scaleColumns,
+  crop,
+  relu,
+  scaleRows,
+  silu,
   crossEntropy,
   meanSquaredError,
   squareSum,

@@ -1,64 +1,72 @@
+import { adapterFile, tensorsOfFile } from "../adapter/adapter";
+import type { Adapter, Tensors } from "../adapter/adapter";
+import { adapterFromConfig } from "../adapter/kinds";
+import { asLora } from "../adapter/lora";
+import { mergedParameter } from "../adapter/merge";
 import { ConfigError, FileFormatError, ShapeError } from "../base/errors";
 import { formatShape, sameShape } from "../base/shape";
-import type { Adapter } from "../adapter/adapter";
-import { loraFromConfig } from "../adapter/lora";
 import { writeCheckpoint } from "../io/checkpoint";
 import type { Directory } from "../io/directory";
 import type { LoadedModel } from "../io/load-model";
 import { readAdapterDirectory, writeAdapterDirectory } from "../io/peft";
-import { headKey, stripPrefix } from "../io/peft-keys";
-import { parseLoraConfig } from "../io/peft-lora";
 import type { Trainer } from "./trainer";
-import { trainableSpecs } from "./state";
+import { fixedSpecs, trainableSpecs } from "./state";
 
-/** Tensors of a saved adapter by their names in the model, as `TrainState.restore` takes them. */
-export type AdapterTensors = ReadonlyMap<string, { readonly shape: readonly number[]; readonly data: Float32Array }>;
+export interface SaveAdapterOptions {
+  /**
+   * "lora" writes any adapter of low-rank updates (AFLoRA, VeRA, AdaLoRA, SoRA) as the plain LoRA that computes the same.
+   * Default "own": the adapter's own kind.
+   */
+  readonly as?: "own" | "lora";
+}
 
 /**
- * Writes what a trainer has learnt as a PEFT adapter directory, both files whole or neither.
- * @throws ConfigError for full tuning, which has no adapter: use `saveModel`.
+ * Writes what a trainer has learnt as an adapter directory in PEFT's layout, both files whole or neither.
+ * @throws ConfigError for full tuning, which has no adapter (use `saveModel`), or for what is no low-rank update.
  */
-export async function saveAdapter(directory: Directory, trainer: Trainer): Promise<void> {
+export async function saveAdapter(
+  directory: Directory,
+  trainer: Trainer,
+  { as = "own" }: SaveAdapterOptions = {},
+): Promise<void> {
   const { adapter, model: loaded } = trainer.options;
   if (adapter.trainsInPlace) {
     throw new ConfigError(`${adapter.kind} tuning has no adapter to save.`, "Use saveModel(directory, model).");
   }
-  const tensors = [...(await trainer.state.snapshot())].map(([name, tensor]) => ({ name: headKey(name), ...tensor }));
-  await writeAdapterDirectory(directory, adapter.peftConfig(loaded.model), tensors);
+  const tensors = await trainer.state.snapshot();
+  const write = as === "lora" ? asLora : adapterFile;
+  const file = write(adapter, loaded.model, tensors);
+  const named = [...file.tensors].map(([name, tensor]) => ({ name, ...tensor }));
+  await writeAdapterDirectory(directory, file.config, named);
 }
 
 /**
- * Reads a PEFT adapter directory for a model.
+ * Reads an adapter directory in PEFT's layout for a model.
  * @throws FileFormatError, ShapeError or ConfigError when it is damaged, of an unknown kind, or made for another model.
  */
 export async function loadAdapter(
   directory: Directory,
   { model }: LoadedModel,
-): Promise<{ adapter: Adapter; tensors: AdapterTensors }> {
+): Promise<{ adapter: Adapter; tensors: Tensors }> {
   const { config, tensors: stored } = await readAdapterDirectory(directory);
-  if (config.peft_type !== "LORA") {
-    throw new ConfigError(
-      `The adapter in ${directory.name} has peft_type ${config.peft_type}.`,
-      "LORA is the kind that can be loaded.",
-    );
-  }
-  const adapter = loraFromConfig(parseLoraConfig(config, directory.name));
-  const specs = trainableSpecs(model, adapter);
-  const tensors = new Map([...stored].map(([key, tensor]) => [stripPrefix(key), tensor]));
+  const adapter = adapterFromConfig(config, directory.name);
+  const tensors = tensorsOfFile(adapter, stored);
+  const specs = new Map([...fixedSpecs(model, adapter), ...trainableSpecs(model, adapter)]);
+  const own = new Set(adapter.tensors(model).map(({ name }) => name));
   for (const [name, { shape }] of specs) {
     const found = tensors.get(name);
     if (!found) {
       // An adapter saved without its head keeps the model's own.
-      if (!name.includes(".lora_")) continue;
+      if (!own.has(name)) continue;
       throw new FileFormatError(
         `The adapter in ${directory.name} has no ${name}.`,
         "Save it again, or pick its model.",
       );
     }
-    if (!sameShape(found.shape, shape)) {
+    if (!sameShape(withoutOnes(found.shape), withoutOnes(shape))) {
       throw new ShapeError(
         `${name} is ${formatShape(found.shape)} in ${directory.name}; this model makes it ${formatShape(shape)}.`,
-        "Load the model that the adapter was trained on, with the same number of labels.",
+        "Load the model that the adapter was trained on, with the same rank and number of labels.",
       );
     }
   }
@@ -72,12 +80,33 @@ export async function loadAdapter(
   return { adapter, tensors };
 }
 
+/** PEFT stores vectors as columns or rows. */
+const withoutOnes = (shape: readonly number[]): number[] => shape.filter((size) => size !== 1);
+
 /** Writes a model's weights as a Hugging Face directory: after full tuning, the tuned ones. */
 export async function saveModel(directory: Directory, loaded: LoadedModel): Promise<void> {
+  await writeModel(directory, loaded, (_name, value) => value);
+}
+
+/**
+ * Writes the model with the adapter merged into its weights, as a Hugging Face directory that needs no adapter.
+ * @throws ConfigError for an adapter that is no change of weights (bottlenecks, prompts); nothing is then written.
+ */
+export async function saveMerged(directory: Directory, trainer: Trainer): Promise<void> {
+  const { adapter, model: loaded } = trainer.options;
+  const merged = mergedParameter(adapter, loaded.model, await trainer.state.snapshot());
+  await writeModel(directory, loaded, (name, data, shape) => merged(name, { shape, data }).data);
+}
+
+async function writeModel(
+  directory: Directory,
+  loaded: LoadedModel,
+  change: (name: string, data: Float32Array, shape: readonly number[]) => Float32Array,
+): Promise<void> {
   const tensors = [...loaded.weights].map(([name, tensor]) => ({
     name,
     shape: tensor.shape,
-    data: async () => (await tensor.read()) as Float32Array,
+    data: async () => change(name, (await tensor.read()) as Float32Array, tensor.shape),
   }));
   await writeCheckpoint(directory, loaded.model.config, tensors);
 }

@@ -4,6 +4,7 @@ import type { Bytes } from "../gpu/ledger";
 import type { Model } from "../model/model";
 import type { TensorSpec } from "../op/declaration";
 import { executorBytes } from "../run/footprint";
+import { fixedSpecs } from "./state";
 import { specBytes } from "../tape/emit";
 import type { Plan } from "../tape/plan";
 
@@ -22,6 +23,7 @@ export function memoryOf(
   const bytes = noBytes();
   for (const { shape } of model.parameters) bytes.weight += specBytes({ shape, dtype: "f32" });
   const own = new Set(adapter.tensors(model).map(({ name }) => name));
+  for (const spec of fixedSpecs(model, adapter).values()) bytes.state += specBytes(spec);
   for (const [name, spec] of specs) {
     if (!adapter.trainsInPlace || own.has(name)) bytes.state += specBytes(spec);
   }

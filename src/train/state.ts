@@ -1,12 +1,13 @@
 import type { Adapter } from "../adapter/adapter";
+import { ConfigError, ShapeError } from "../base/errors";
 import { Random } from "../base/random";
-import { elements } from "../base/shape";
+import { elements, formatShape } from "../base/shape";
 import type { LoadedModel } from "../io/load-model";
 import type { TensorSpec } from "../op/declaration";
 import type { Lease } from "../gpu/pool";
 import { layerOf } from "../model/model";
 import type { Model } from "../model/model";
-import { gradientName } from "../run/store";
+import { gradientName, originalName } from "../run/store";
 import type { TensorStore } from "../run/store";
 import { Tensor } from "../tensor";
 import { momentNames } from "./optimizer";
@@ -14,10 +15,16 @@ import { momentNames } from "./optimizer";
 /** Every tensor that an adapter trains on a model: its own, and the checkpoint's. */
 export function trainableSpecs(model: Model, adapter: Adapter): ReadonlyMap<string, TensorSpec> {
   const specs = new Map<string, TensorSpec>();
-  for (const { name, shape } of adapter.tensors(model)) specs.set(name, { shape, dtype: "f32" });
+  for (const { name, shape, isFixed } of adapter.tensors(model)) if (!isFixed) specs.set(name, { shape, dtype: "f32" });
   const base = new Set(adapter.baseTensors?.(model) ?? []);
   for (const { name, shape } of model.parameters) if (base.has(name)) specs.set(name, { shape, dtype: "f32" });
   return specs;
+}
+
+/** Tensors that an adapter adds and that never learn. */
+export function fixedSpecs(model: Model, adapter: Adapter): ReadonlyMap<string, TensorSpec> {
+  const tensors = adapter.tensors(model).filter(({ isFixed }) => isFixed);
+  return new Map(tensors.map(({ name, shape }) => [name, { shape, dtype: "f32" }]));
 }
 
 /**
@@ -27,7 +34,11 @@ export function trainableSpecs(model: Model, adapter: Adapter): ReadonlyMap<stri
 export class TrainState implements TensorStore {
   readonly #tensors = new Map<string, Tensor>();
   readonly #live: Map<string, TensorSpec>;
+  /** Every tensor that this run trains, live or frozen. */
   readonly specs: ReadonlyMap<string, TensorSpec>;
+  /** ... and those of the adapter that never learn. */
+  readonly fixed: ReadonlyMap<string, TensorSpec>;
+  readonly #originals: ReadonlyMap<string, Tensor>;
 
   private constructor(
     private readonly loaded: LoadedModel,
@@ -35,6 +46,8 @@ export class TrainState implements TensorStore {
   ) {
     this.specs = trainableSpecs(loaded.model, adapter);
     this.#live = new Map(this.specs);
+    this.fixed = fixedSpecs(loaded.model, adapter);
+    this.#originals = new Map([...loaded.weights].map(([name, tensor]) => [originalName(name), tensor]));
   }
 
   /** Allocates and fills the trainable tensors, gradients and moments. @throws DeviceError when memory runs out. */
@@ -99,24 +112,38 @@ export class TrainState implements TensorStore {
 
   /** A trainable tensor. */
   tensor(name: string): Tensor {
-    return (this.#tensors.get(name) ?? this.loaded.weights.get(name)) as Tensor;
+    const loaded = this.loaded.weights;
+    return (this.#tensors.get(name) ?? loaded.get(name) ?? this.#originals.get(name)) as Tensor;
   }
 
   lease(name: string): Lease {
     return this.tensor(name).lease;
   }
 
-  /** Copies the trainable tensors to the host, by name. */
+  /** Copies the adapter's and all trained tensors to the host, by name. */
   async snapshot(): Promise<Map<string, { shape: readonly number[]; data: Float32Array }>> {
     const copies = new Map<string, { shape: readonly number[]; data: Float32Array }>();
-    for (const [name, { shape }] of this.specs) {
+    for (const [name, { shape }] of [...this.fixed, ...this.specs]) {
       copies.set(name, { shape, data: (await this.tensor(name).read()) as Float32Array });
     }
     return copies;
   }
 
-  /** Overwrites trainable tensors, as a saved adapter has them. */
+  /**
+   * Overwrites tensors of the adapter and trained ones, as a saved adapter has them.
+   * @throws ConfigError for any other tensor, ShapeError for another size; nothing is then overwritten.
+   */
   restore(tensors: ReadonlyMap<string, { readonly data: Float32Array }>): void {
+    for (const [name, { data }] of tensors) {
+      const spec = this.specs.get(name) ?? this.fixed.get(name);
+      if (!spec)
+        throw new ConfigError(`${name} is no tensor of this adapter.`, "Load it for the model it was trained on.");
+      if (data.length === elements(spec.shape)) continue;
+      throw new ShapeError(
+        `${name} has ${data.length} elements; this adapter makes it ${formatShape(spec.shape)}.`,
+        "Load the model that the adapter was trained on, with the same rank and number of labels.",
+      );
+    }
     for (const [name, { data }] of tensors) this.tensor(name).write(data);
   }
 

@@ -1,4 +1,5 @@
 import type { Adapter } from "../adapter/adapter";
+import { add } from "../ops/add";
 import { crossEntropy } from "../ops/cross_entropy";
 import { meanSquaredError } from "../ops/mean_squared_error";
 import { cka } from "../ops/cka";
@@ -37,13 +38,18 @@ export function trace(options: TraceOptions): Trace {
     layers.push(x);
   }
   const logits = model.head(forward, x);
-  const loss = recorder.labelled("loss", () => lossOf(recorder, options, logits));
+  const loss = recorder.labelled("loss", () => {
+    const penalty = options.adapter?.penalty?.(forward);
+    const own = lossOf(recorder, options, logits);
+    return penalty ? recorder.apply(add, { a: own, b: penalty }, {}) : own;
+  });
   return { tape: recorder, loss, logits, layers };
 }
 
 function forwardOf(recorder: Recorder, options: TraceOptions, adapter: Adapter | undefined): Forward {
   const { model, batch, isTraining, fragileNorms } = options;
-  return new Forward({ recorder, model, batch, isTraining, hooks: adapter, fragileNorms });
+  const originals = adapter || !options.adapter ? undefined : new Set(options.adapter.baseTensors?.(model));
+  return new Forward({ recorder, model, batch, isTraining, hooks: adapter, fragileNorms, originals });
 }
 
 function lossOf(recorder: Recorder, { model, batch, labelSmoothing = 0 }: TraceOptions, logits: Value): Value {

@@ -1,3 +1,4 @@
+import { readdirSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { GOLDEN_LIMITS, runGolden } from "../../scripts/golden-case";
 import type { GoldenErrors } from "../../scripts/golden-case";
@@ -5,7 +6,7 @@ import { Engine } from "../../src/engine";
 import { openDirectory } from "../../src/node/directory";
 import { testDevice } from "../support/device";
 
-const CASES = ["bert-lora", "bert-lora-freezing", "gpt2-lora", "gpt2-full"];
+const CASES = readdirSync("test/golden");
 
 let engine: Engine;
 beforeAll(async () => {

@@ -1,3 +1,4 @@
+import { existsSync, readdirSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { Engine, loadAdapter, loadModel, openDirectory } from "safetape";
 import type { Batch } from "safetape";
@@ -11,6 +12,14 @@ import { testDevice } from "../support/device";
 import { relativeError } from "../support/op-runs";
 
 const TOLERANCE = 2e-5;
+const DATA = "test/interop-data";
+
+/** Every adapter beside a base checkpoint, as FAMILY/KIND. */
+const ADAPTERS = readdirSync(DATA).flatMap((family) =>
+  readdirSync(`${DATA}/${family}`)
+    .filter((kind) => kind !== "base" && existsSync(`${DATA}/${family}/${kind}/adapter_config.json`))
+    .map((kind) => `${family}/${kind}`),
+);
 
 let engine: Engine;
 beforeAll(async () => {
@@ -22,9 +31,9 @@ afterAll(() => {
 });
 
 describe("adapters that Python PEFT wrote", () => {
-  it.each(["bert/lora", "bert/rslora", "gpt2/lora"])("%s gives Python's logits", async (path) => {
-    const folder = await openDirectory(`test/interop-data/${path}`);
-    using loaded = await loadModel(engine, `test/interop-data/${path.split("/")[0] ?? ""}/base`);
+  it.each(ADAPTERS)("%s gives Python's logits", async (path) => {
+    const folder = await openDirectory(`${DATA}/${path}`);
+    using loaded = await loadModel(engine, `${DATA}/${path.split("/")[0] ?? ""}/base`);
     const { adapter, tensors } = await loadAdapter(folder, loaded);
     const expected = await readSafetensors(folder, "expected.safetensors");
     const ids = expected.get("input_ids");

@@ -1,0 +1,57 @@
+// y[i, j] = x[i, j] for i < rows, j < columns;  dx[i, j] = dy[i, j] there, 0 elsewhere
+//
+// Shapes: x, dx [m, wide], y, dy [rows, columns]. Threads: one invocation handles PER_INVOCATION elements of its target, a
+// workgroup's width apart. Range: any. Limits: every tensor fits one binding, count below 2^31.
+
+const GROUP: u32 = 64u;
+const PER_INVOCATION: u32 = 4u;
+
+// `count` is of elements of the target: y in `forward`, dx in `grad_x`.
+struct Params {
+  count: u32,
+  rows: u32,
+  columns: u32,
+  wide: u32,
+  accumulate: u32,
+}
+
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read_write> y: array<f32>;
+@group(0) @binding(2) var<storage, read> dy: array<f32>;
+@group(0) @binding(3) var<storage, read_write> dx: array<f32>;
+@group(0) @binding(4) var<uniform> params: Params;
+
+fn first_element(group: vec3u, groups: vec3u, local: vec3u) -> u32 {
+  return (group.y * groups.x + group.x) * GROUP * PER_INVOCATION + local.x;
+}
+
+@compute @workgroup_size(GROUP)
+fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  let first = first_element(group, groups, local);
+  for (var e = 0u; e < PER_INVOCATION; e++) {
+    let i = first + e * GROUP;
+    if (i < params.count) {
+      y[i] = x[(i / params.columns) * params.wide + i % params.columns];
+    }
+  }
+}
+
+@compute @workgroup_size(GROUP)
+fn grad_x(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  let first = first_element(group, groups, local);
+  for (var e = 0u; e < PER_INVOCATION; e++) {
+    let i = first + e * GROUP;
+    if (i < params.count) {
+      let row = i / params.wide;
+      let column = i % params.wide;
+      var gradient = 0.0;
+      if (row < params.rows && column < params.columns) {
+        gradient = dy[row * params.columns + column];
+      }
+      if (params.accumulate != 0u) {
+        gradient += dx[i];
+      }
+      dx[i] = gradient;
+    }
+  }
+}

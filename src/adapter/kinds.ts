@@ -1,0 +1,33 @@
+import { ConfigError } from "../base/errors";
+import type { PeftConfig } from "../io/peft";
+import { parseLoraConfig } from "../io/peft-lora";
+import type { Adapter } from "./adapter";
+import { afloraFromConfig } from "./aflora";
+import { bitfitFromConfig } from "./bitfit";
+import { bottleneckFromConfig } from "./bottleneck";
+import { ia3FromConfig } from "./ia3";
+import { loraFromConfig } from "./lora";
+import { veraFromConfig } from "./vera";
+
+/** Every kind of adapter that can be read, by its `peft_type`. */
+const KINDS: Readonly<Record<string, (config: PeftConfig, where: string) => Adapter>> = {
+  LORA: (config, where) => loraFromConfig(parseLoraConfig(config, where)),
+  VERA: veraFromConfig,
+  IA3: ia3FromConfig,
+  SAFETAPE_AFLORA: afloraFromConfig,
+  SAFETAPE_BITFIT: bitfitFromConfig,
+  SAFETAPE_BOTTLENECK: bottleneckFromConfig,
+};
+
+/**
+ * The adapter that an adapter_config.json describes. `where` names the file in errors.
+ * @throws ConfigError for an unknown `peft_type`, FileFormatError for a wrong value.
+ */
+export function adapterFromConfig(config: PeftConfig, where: string): Adapter {
+  const make = KINDS[config.peft_type];
+  if (make) return make(config, where);
+  throw new ConfigError(
+    `The adapter in ${where} has peft_type ${config.peft_type}.`,
+    `The kinds that can be loaded are ${Object.keys(KINDS).join(", ")}.`,
+  );
+}

@@ -1,0 +1,145 @@
+import * as v from "valibot";
+import type { PeftConfig } from "../io/peft";
+import { checkSchema } from "../io/json";
+import { headKey, stripPrefix } from "../io/peft-keys";
+import { entryOf } from "../io/safetensors";
+import type { Forward, LinearSite } from "../model/forward";
+import type { Projection } from "../model/model";
+import { crop } from "../ops/crop";
+import { scaleColumns } from "../ops/scale_columns";
+import { scaleRows } from "../ops/scale_rows";
+import type { Value } from "../tape/tape";
+import type { Adapter, AdapterTensor, LowRankUpdate } from "./adapter";
+import { constant, uniform } from "./initial";
+import { scaledProduct } from "./low-rank";
+import { fanInFanOut, lowRankLinear, onProjections } from "./on-projections";
+import type { ProjectionAdapter } from "./on-projections";
+import { TARGET_KEYS, targetKeys } from "./targets";
+import type { LayerChoice, TargetOptions } from "./targets";
+
+export interface VeraOptions extends TargetOptions {
+  /** Rank of the shared matrices. Default 256. */
+  readonly rank?: number;
+  /** Probability of dropping an element of a projection's input on its way into A. Default 0. */
+  readonly dropout?: number;
+  /** First value of every d. Default 0.1. */
+  readonly initialD?: number;
+}
+
+const RANK = v.pipe(v.number(), v.safeInteger(), v.minValue(1));
+const SCHEMA = v.object({
+  ...TARGET_KEYS,
+  peft_type: v.literal("VERA"),
+  r: v.optional(RANK, 256),
+  vera_dropout: v.optional(v.pipe(v.number(), v.minValue(0), v.maxValue(1)), 0),
+  d_initial: v.optional(v.pipe(v.number(), v.finite()), 0.1),
+  projection_prng_key: v.optional(v.number(), 0),
+  save_projection: v.optional(v.literal(true), true),
+  bias: v.optional(v.literal("none"), "none"),
+});
+
+const [SHARED_A, SHARED_B] = ["vera_A", "vera_B"];
+
+/**
+ * VeRA (Kopiczko et al. 2024, eq. 2), also known as ELoRA: y = x W + bias + b * (B (d * (A drop(x)))), with A [r, widest
+ * in] and B [widest out, r] random, fixed, shared by all modules and cut to each one's size; only d [r] and b [out]
+ * learn.
+ *
+ * Keeps per module: x A^T (rank-wide) while d or b learns, never x itself.
+ * @throws ConfigError for options that make no sense.
+ */
+export function vera(options: VeraOptions = {}): Adapter {
+  const { rank = 256, dropout = 0, initialD = 0.1 } = options;
+  const keys = { peft_type: "VERA", r: rank, vera_dropout: dropout, d_initial: initialD, ...targetKeys(options) };
+  return veraFromConfig(keys, "the VeRA configuration", options.layers);
+}
+
+/** VeRA as an adapter_config.json describes it. @throws FileFormatError for a wrong value. */
+export function veraFromConfig(told: PeftConfig, where: string, layers?: LayerChoice): Adapter {
+  const config = checkSchema(SCHEMA, told, where);
+  const { r, d_initial: initialD, vera_dropout: dropout } = config;
+  const adapter: ProjectionAdapter = onProjections({
+    ...{ kind: "vera", config, layers },
+    shared(targets): AdapterTensor[] {
+      const { widestIn, widestOut } = widest(targets);
+      return [
+        { ...uniform(SHARED_A, [r, widestIn], Math.sqrt(6 / widestIn)), isFixed: true },
+        { ...uniform(SHARED_B, [widestOut, r], Math.sqrt(6 / r)), isFixed: true },
+      ];
+    },
+    tensorsOf: ({ name, out }) => [
+      constant(`${name}.vera_lambda_d`, [r], initialD),
+      constant(`${name}.vera_lambda_b`, [out], 0),
+    ],
+    linear(forward, site) {
+      const { a, b } = sharedMatrices(forward, site, adapter.choice(forward.model).projections, r);
+      const d = forward.recorder.parameter(`${site.name}.vera_lambda_d`, [r]);
+      const rows = forward.recorder.parameter(`${site.name}.vera_lambda_b`, [site.out]);
+      const inner = forward.recorder.apply(scaleColumns, { a: b, b: d }, {});
+      const scaled = forward.recorder.apply(scaleRows, { a: inner, b: rows }, {});
+      return lowRankLinear(forward, site, { a, b: scaled, scale: 1, dropout });
+    },
+    peft: (targets) => ({ fan_in_fan_out: fanInFanOut(targets) }),
+    toFile: (model, tensors) => ({
+      config: adapter.peftConfig(model),
+      // PEFT keeps the shared matrices on the model itself.
+      tensors: new Map(
+        [...tensors].map(([name, tensor]) => [isShared(name) ? `base_model.${name}` : headKey(name), tensor]),
+      ),
+    }),
+    fromFile: (stored) =>
+      new Map([...stored].map(([key, tensor]) => [isShared(lastPart(key)) ? lastPart(key) : stripPrefix(key), tensor])),
+    updates(model, tensors) {
+      const own = (name: string) => entryOf(tensors, name, "the adapter");
+      return new Map(
+        adapter.choice(model).projections.map((target): [string, LowRankUpdate] => [
+          target.name,
+          {
+            a: cropped(own(SHARED_A), r, target.in),
+            b: scaledProduct(
+              cropped(own(SHARED_B), target.out, r),
+              own(`${target.name}.vera_lambda_b`),
+              own(`${target.name}.vera_lambda_d`),
+            ),
+            scale: 1,
+          },
+        ]),
+      );
+    },
+  });
+  return adapter;
+}
+
+const isShared = (name: string): boolean => name === SHARED_A || name === SHARED_B;
+const lastPart = (key: string): string => key.slice(key.lastIndexOf(".") + 1);
+
+function widest(targets: readonly Projection[]): { widestIn: number; widestOut: number } {
+  return {
+    widestIn: Math.max(...targets.map((target) => target.in)),
+    widestOut: Math.max(...targets.map((target) => target.out)),
+  };
+}
+
+/** A and B cut to a projection's size; the cuts are made once a trace and size. */
+function sharedMatrices(
+  forward: Forward,
+  site: LinearSite,
+  targets: readonly Projection[],
+  r: number,
+): { a: Value; b: Value } {
+  const { widestIn, widestOut } = widest(targets);
+  const { recorder } = forward;
+  const [a, b] = [recorder.parameter(SHARED_A, [r, widestIn]), recorder.parameter(SHARED_B, [widestOut, r])];
+  const cut = (x: Value, rows: number, columns: number): Value =>
+    forward.once(`${rows} x ${columns} of value ${x.id}`, () => recorder.apply(crop, { x }, { rows, columns }));
+  return {
+    a: site.in === widestIn ? a : cut(a, r, site.in),
+    b: site.out === widestOut ? b : cut(b, site.out, r),
+  };
+}
+
+function cropped({ shape, data }: { shape: readonly number[]; data: Float32Array }, rows: number, columns: number) {
+  const width = shape[1] ?? 1;
+  const at = (i: number): number => data[Math.floor(i / columns) * width + (i % columns)] as number;
+  return { shape: [rows, columns], data: Float32Array.from({ length: rows * columns }, (_, i) => at(i)) };
+}

@@ -1,0 +1,92 @@
+import code from "../../kernels/crop.wgsl";
+import { ShapeError } from "../base/errors";
+import { columns, elements, formatShape, rows } from "../base/shape";
+import { defineOp } from "../op/declaration";
+import type { LaunchContext } from "../op/declaration";
+import type { Launch } from "../op/launch";
+import { at, filled, input } from "./shared/reference";
+
+const kernel = { name: "crop", code };
+const GROUP = 64;
+const PER_INVOCATION = 4;
+
+export type CropAttributes = {
+  /** Size of what is kept, from the first row and column on. */
+  readonly rows: number;
+  readonly columns: number;
+};
+
+function launches(
+  entry: string,
+  from: string,
+  to: string,
+  target: string,
+  context: LaunchContext<CropAttributes>,
+): Launch[] {
+  const { rows: height, columns: width } = context.attributes;
+  const count = elements(context.spec(target).shape);
+  return [
+    {
+      ...{ kernel, entry, bindings: { [from]: from, [to]: to } },
+      params: {
+        ...{ count, rows: height, columns: width, wide: columns(context.spec("x").shape) },
+        accumulate: context.accumulate ? 1 : 0,
+      },
+      constants: { PER_INVOCATION },
+      workgroups: Math.ceil(count / (GROUP * PER_INVOCATION)),
+    },
+  ];
+}
+
+/** The upper left corner of a matrix: VeRA's shared matrices at one projection's size. x [m, n], y [rows, columns]. */
+export const crop = defineOp<CropAttributes>({
+  name: "crop",
+  inputs: { x: { gradient: true } },
+  outputs: ["y"],
+  infer(context) {
+    const { shape } = context.spec("x");
+    const { rows: height, columns: width } = context.attributes;
+    if (shape.length !== 2 || height < 1 || width < 1 || height > rows(shape) || width > columns(shape)) {
+      throw new ShapeError(
+        `crop: ${height} x ${width} cannot be cut from x ${formatShape(shape)}.`,
+        "Pass a matrix that is at least as large as what is kept.",
+      );
+    }
+    return { y: { shape: [height, width], dtype: "f32" } };
+  },
+  forward: (context) => launches("forward", "x", "y", "y", context),
+  gradients: [
+    {
+      of: ["x"],
+      reads: () => [],
+      accumulates: true,
+      launches: (context) => launches("grad_x", "dy", "dx", "x", context),
+    },
+  ],
+  flops: () => 0,
+  reference(inputs, { rows: height, columns: width }) {
+    const x = input(inputs, "x");
+    const wide = columns(x.shape);
+    return { y: filled([height, width], (i) => at(x, Math.floor(i / width) * wide + (i % width))) };
+  },
+  cases: [
+    { name: "both axes", attributes: { rows: 3, columns: 2 }, inputs: { x: { shape: [5, 7] } } },
+    { name: "rows only", attributes: { rows: 4, columns: 6 }, inputs: { x: { shape: [9, 6] } } },
+    { name: "everything", attributes: { rows: 2, columns: 3 }, inputs: { x: { shape: [2, 3] } } },
+    { name: "one element", attributes: { rows: 1, columns: 1 }, inputs: { x: { shape: [40, 30] } } },
+    {
+      name: "A of VeRA for BERT-base queries, rank 256",
+      attributes: { rows: 256, columns: 768 },
+      inputs: { x: { shape: [256, 3072] } },
+      bench: true,
+    },
+  ],
+  malformed: [
+    {
+      name: "more than there is",
+      attributes: { rows: 3, columns: 3 },
+      inputs: { x: { shape: [2, 3], dtype: "f32" } },
+      message: /3 x 3 cannot be cut from x \[2, 3\]/,
+    },
+  ],
+});

@@ -1,0 +1,123 @@
+import code from "../../kernels/scale_rows.wgsl";
+import { ShapeError } from "../base/errors";
+import { columns, elements, formatShape, rows, sameShape } from "../base/shape";
+import { defineOp } from "../op/declaration";
+import type { LaunchContext } from "../op/declaration";
+import { bindRows, rowRanges } from "../op/launch";
+import type { Launch, RowRange } from "../op/launch";
+import type { NoAttributes } from "./shared/attributes";
+import { accumulateParam } from "./shared/elementwise";
+import { at, filled, input } from "./shared/reference";
+
+const kernel = { name: "scale_rows", code };
+const GROUP = 64;
+const PER_INVOCATION = 4;
+
+type Context = LaunchContext<NoAttributes>;
+
+/** One launch for each range of rows that can be bound: tables have a row a factor, vectors one number. */
+function launches(
+  entry: string,
+  tables: readonly string[],
+  vectors: readonly string[],
+  context: Context,
+  size: (range: RowRange, width: number) => { readonly count: number; readonly workgroups: number },
+): Launch[] {
+  const { shape } = context.spec("a");
+  const width = columns(shape);
+  return rowRanges(rows(shape), [width * 4, 4], context.limits).map((range) => {
+    const { count, workgroups } = size(range, width);
+    return {
+      ...{ kernel, entry, workgroups },
+      bindings: {
+        ...Object.fromEntries(tables.map((slot) => [slot, bindRows(slot, range, width * 4)])),
+        ...Object.fromEntries(vectors.map((slot) => [slot, bindRows(slot, range, 4)])),
+      },
+      params: { count, columns: width, ...accumulateParam(context) },
+      constants: { PER_INVOCATION },
+    };
+  });
+}
+
+function elementLaunches(entry: string, tables: readonly string[], context: Context): Launch[] {
+  return launches(entry, tables, ["b"], context, (range, width) => {
+    const count = range.count * width;
+    return { count, workgroups: Math.ceil(count / (GROUP * PER_INVOCATION)) };
+  });
+}
+
+/** y = a b with one factor a row: VeRA's and AFLoRA's vector over outputs. a [..., d], b [rows of a], y [..., d]. */
+export const scaleRows = defineOp<NoAttributes>({
+  name: "scale_rows",
+  inputs: { a: { gradient: true }, b: { gradient: true } },
+  outputs: ["y"],
+  infer(context) {
+    const [a, b] = [context.spec("a").shape, context.spec("b").shape];
+    if (a.length === 0 || !sameShape(b, [rows(a)])) {
+      throw new ShapeError(
+        `scale_rows: b ${formatShape(b)} does not fit a ${formatShape(a)}.`,
+        `Pass one factor a row: b of shape [${rows(a)}].`,
+      );
+    }
+    return { y: { shape: a, dtype: "f32" } };
+  },
+  forward: (context) =>
+    context.inPlace
+      ? elementLaunches("forward_in_place", ["y"], context)
+      : elementLaunches("forward", ["a", "y"], context),
+  overwrites: "a",
+  gradients: [
+    {
+      of: ["a"],
+      reads: () => ["b"],
+      accumulates: true,
+      overwrites: "dy",
+      launches: (context) =>
+        context.inPlace
+          ? elementLaunches("grad_a_in_place", ["da"], context)
+          : elementLaunches("grad_a", ["dy", "da"], context),
+      flops: (context) => elements(context.spec("a").shape),
+    },
+    {
+      of: ["b"],
+      reads: () => ["a"],
+      accumulates: true,
+      launches: (context) =>
+        launches("grad_b", ["dy", "a"], ["db"], context, ({ count }) => ({
+          count,
+          workgroups: Math.ceil(count / GROUP),
+        })),
+      flops: (context) => 2 * elements(context.spec("a").shape),
+    },
+  ],
+  flops: (context) => elements(context.spec("a").shape),
+  reference(inputs) {
+    const [a, b] = [input(inputs, "a"), input(inputs, "b")];
+    const width = columns(a.shape);
+    return { y: filled(a.shape, (index) => at(a, index) * at(b, Math.floor(index / width))) };
+  },
+  cases: [
+    { name: "odd size", attributes: {}, inputs: { a: { shape: [7, 5] }, b: { shape: [7] } } },
+    { name: "more rows than a workgroup", attributes: {}, inputs: { a: { shape: [70, 3] }, b: { shape: [70] } } },
+    { name: "one element", attributes: {}, inputs: { a: { shape: [1, 1] }, b: { shape: [1] } } },
+    {
+      name: "rows that can be split over bindings",
+      attributes: {},
+      inputs: { a: { shape: [256, 16] }, b: { shape: [256] } },
+    },
+    {
+      name: "B of VeRA in LLaMA-2 7B, rank 256",
+      attributes: {},
+      inputs: { a: { shape: [4096, 256] }, b: { shape: [4096] } },
+      bench: true,
+    },
+  ],
+  malformed: [
+    {
+      name: "a factor too few",
+      attributes: {},
+      inputs: { a: { shape: [2, 3], dtype: "f32" }, b: { shape: [3], dtype: "f32" } },
+      message: /b \[3\] does not fit a \[2, 3\]/,
+    },
+  ],
+});
