@@ -1,6 +1,5 @@
 import type { Random } from "../base/random";
 import type { Shape } from "../base/shape";
-import { headKey, stripPrefix } from "../io/peft-keys";
 import type { PeftConfig } from "../io/peft";
 import type { FloatTensor } from "../io/safetensors";
 import type { Forward, ForwardHooks } from "../model/forward";
@@ -62,16 +61,4 @@ export interface Adapter extends ForwardHooks {
   updates?(model: Model, tensors: Tensors): ReadonlyMap<string, LowRankUpdate>;
   /** A checkpoint's parameter as it is with the adapter merged in, where it is not a low-rank update. */
   merged?(model: Model, tensors: Tensors, name: string, value: FloatTensor): FloatTensor;
-}
-
-/** An adapter's files, as PEFT lays them out. */
-export function adapterFile(adapter: Adapter, model: Model, tensors: Tensors): AdapterFile {
-  if (adapter.toFile) return adapter.toFile(model, tensors);
-  const keyed = new Map([...tensors].map(([name, tensor]) => [headKey(name), tensor]));
-  return { config: adapter.peftConfig(model), tensors: keyed };
-}
-
-/** A file's tensors by their names in the model. */
-export function tensorsOfFile(adapter: Adapter, stored: Tensors): Tensors {
-  return adapter.fromFile?.(stored) ?? new Map([...stored].map(([key, tensor]) => [stripPrefix(key), tensor]));
 }

@@ -1,16 +1,13 @@
-import { adapterFile, tensorsOfFile } from "../adapter/adapter";
 import type { Adapter, Tensors } from "../adapter/adapter";
-import { adapterFromConfig } from "../adapter/kinds";
+import { adapterFile, adapterOfFile } from "../adapter/file";
 import { asLora } from "../adapter/lora";
 import { mergedParameter } from "../adapter/merge";
-import { ConfigError, FileFormatError, ShapeError } from "../base/errors";
-import { formatShape, sameShape } from "../base/shape";
+import { ConfigError } from "../base/errors";
 import { writeCheckpoint } from "../io/checkpoint";
 import type { Directory } from "../io/directory";
 import type { LoadedModel } from "../io/load-model";
 import { readAdapterDirectory, writeAdapterDirectory } from "../io/peft";
 import type { Trainer } from "./trainer";
-import { fixedSpecs, trainableSpecs } from "./state";
 
 export interface SaveAdapterOptions {
   /**
@@ -48,40 +45,8 @@ export async function loadAdapter(
   directory: Directory,
   { model }: LoadedModel,
 ): Promise<{ adapter: Adapter; tensors: Tensors }> {
-  const { config, tensors: stored } = await readAdapterDirectory(directory);
-  const adapter = adapterFromConfig(config, directory.name);
-  const tensors = tensorsOfFile(adapter, stored);
-  const specs = new Map([...fixedSpecs(model, adapter), ...trainableSpecs(model, adapter)]);
-  const own = new Set(adapter.tensors(model).map(({ name }) => name));
-  for (const [name, { shape }] of specs) {
-    const found = tensors.get(name);
-    if (!found) {
-      // An adapter saved without its head keeps the model's own.
-      if (!own.has(name)) continue;
-      throw new FileFormatError(
-        `The adapter in ${directory.name} has no ${name}.`,
-        "Save it again, or pick its model.",
-      );
-    }
-    if (!sameShape(withoutOnes(found.shape), withoutOnes(shape))) {
-      throw new ShapeError(
-        `${name} is ${formatShape(found.shape)} in ${directory.name}; this model makes it ${formatShape(shape)}.`,
-        "Load the model that the adapter was trained on, with the same rank and number of labels.",
-      );
-    }
-  }
-  const unknown = [...tensors.keys()].find((name) => !specs.has(name));
-  if (unknown !== undefined) {
-    throw new FileFormatError(
-      `The adapter in ${directory.name} has ${unknown}, which this ${model.family} model does not have.`,
-      "Load the model that the adapter was trained on.",
-    );
-  }
-  return { adapter, tensors };
+  return adapterOfFile(await readAdapterDirectory(directory), model, directory.name);
 }
-
-/** PEFT stores vectors as columns or rows. */
-const withoutOnes = (shape: readonly number[]): number[] => shape.filter((size) => size !== 1);
 
 /** Writes a model's weights as a Hugging Face directory: after full tuning, the tuned ones. */
 export async function saveModel(directory: Directory, loaded: LoadedModel): Promise<void> {

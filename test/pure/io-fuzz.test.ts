@@ -1,3 +1,5 @@
+import { adapterOfFile } from "../../src/adapter/file";
+import { createModel } from "../../src/model/families";
 import { readFileSync, readdirSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import fc from "fast-check";
@@ -11,7 +13,6 @@ import { openCheckpoint } from "../../src/io/checkpoint";
 import { contentBytes, memoryDirectory } from "../../src/io/directory";
 import type { Directory } from "../../src/io/directory";
 import { readAdapterDirectory } from "../../src/io/peft";
-import { sortLoraTensors } from "../../src/io/peft-keys";
 import { parseLoraConfig, rankOf, scaleOf } from "../../src/io/peft-lora";
 import { isTarget } from "../../src/io/peft-match";
 import { readSafetensors } from "../../src/io/safetensors";
@@ -233,11 +234,12 @@ describe(`${RUNS} hostile inputs each, from seed ${SEED}`, () => {
     const weights = bytesOf("bert/rslora/adapter_model.safetensors");
     const path = "bert/rslora/adapter_config.json";
     const modules = Array.from({ length: 24 }, (_, layer) => `bert.encoder.layer.${layer}.attention.self.query`);
+    const model = createModel(jsonOf("bert/base/config.json") as Record<string, unknown>);
     await check(fc.oneof(mutated(bytesOf(path)), mutatedJson(jsonOf(path))), (bytes) =>
       survives({ "adapter_config.json": bytes, "adapter_model.safetensors": weights }, async (directory) => {
         const { config, tensors } = await readAdapterDirectory(directory);
         const lora = parseLoraConfig(config, "adapter_config.json");
-        sortLoraTensors(tensors, "adapter_model.safetensors");
+        adapterOfFile({ config, tensors }, model, "adapter_config.json");
         for (const module of modules) {
           isTarget(lora, module);
           expect(rankOf(lora, module), "a rank").toBeGreaterThan(0);

@@ -1,74 +1,65 @@
-import { readdirSync } from "node:fs";
+import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
+import { adapterFile, adapterOfFile } from "../../src/adapter/file";
+import { lora } from "../../src/adapter/lora";
 import { ConfigError, FileFormatError, ShapeError } from "../../src/base/errors";
-import { openCheckpoint } from "../../src/io/checkpoint";
 import { memoryDirectory } from "../../src/io/directory";
 import { jsonBytes } from "../../src/io/json";
 import { readAdapterDirectory, writeAdapterDirectory } from "../../src/io/peft";
 import type { PeftConfig } from "../../src/io/peft";
-import { headKey, loraBiasKey, loraKey, sortLoraTensors, stripPrefix } from "../../src/io/peft-keys";
+import { headKey, stripPrefix } from "../../src/io/peft-keys";
 import { loraConfig, parseLoraConfig, rankOf, scaleOf } from "../../src/io/peft-lora";
 import { isTarget } from "../../src/io/peft-match";
 import type { FloatTensor } from "../../src/io/safetensors";
+import { createModel } from "../../src/model/families";
+import type { Model } from "../../src/model/model";
 import { openDirectory } from "../../src/node/directory";
 
 const DATA = fileURLToPath(new URL("../interop-data/", import.meta.url));
-const CASES = ["bert/lora", "bert/rslora", "gpt2/lora"].map((path) => ({ path, base: `${path.split("/")[0]!}/base` }));
+const CASES = readdirSync(DATA).flatMap((family) =>
+  readdirSync(join(DATA, family))
+    .filter((kind) => existsSync(join(DATA, family, kind, "adapter_config.json")))
+    .map((kind) => ({ path: `${family}/${kind}`, base: `${family}/base` })),
+);
 
 const tensor = (...shape: number[]): FloatTensor => ({
   shape,
   data: new Float32Array(shape.reduce((product, size) => product * size, 1)),
 });
 
+const modelOf = async (base: string): Promise<Model> => {
+  const bytes = await (await openDirectory(join(DATA, base))).read("config.json");
+  return createModel(JSON.parse(new TextDecoder().decode(bytes)) as Record<string, unknown>);
+};
+
 describe.each(CASES)("what PEFT wrote: $path", ({ path, base }) => {
-  const load = async () => readAdapterDirectory(await openDirectory(join(DATA, path)));
-
-  test("its modules are those that the configuration chooses, with its ranks, in the checkpoint's sizes", async () => {
-    const { config, tensors } = await load();
-    const lora = parseLoraConfig(config, path);
-    const { modules } = sortLoraTensors(tensors, path);
-    const checkpoint = await openCheckpoint(await openDirectory(join(DATA, base)));
-    const names = checkpoint
-      .names()
-      .filter((name) => name.endsWith(".weight") && checkpoint.info(name).shape.length === 2);
-    const linear = names.map((name) => name.slice(0, -".weight".length));
-    expect([...modules.keys()].sort()).toEqual(linear.filter((module) => isTarget(lora, module)).sort());
-    for (const [module, { a, b }] of modules) {
-      const [rows, columns] = checkpoint.info(`${module}.weight`).shape;
-      const [output, input] = lora.fan_in_fan_out ? [columns, rows] : [rows, columns];
-      expect([a.shape, b.shape], module).toEqual([
-        [rankOf(lora, module), input],
-        [output, rankOf(lora, module)],
-      ]);
-    }
-  });
-
-  test("heads are the modules to save", async () => {
-    const { config, tensors } = await load();
-    const { heads } = sortLoraTensors(tensors, path);
-    const saved = parseLoraConfig(config, path).modules_to_save;
-    expect([...heads.keys()].sort()).toEqual(saved === null ? [] : ["classifier.bias", "classifier.weight"]);
-  });
-
-  test("written again it has the same tensors and bytes, and the keys it had", async () => {
+  test("is read whole, and written again with the same keys, shapes, bytes and configuration", async () => {
     const source = await openDirectory(join(DATA, path));
-    const { config, tensors } = await readAdapterDirectory(source);
-    const { modules, heads } = sortLoraTensors(tensors, path);
-    const list = [
-      ...[...modules].flatMap(([module, { a, b }]) => [
-        { name: loraKey(module, "B"), ...b },
-        { name: loraKey(module, "A"), ...a },
-      ]),
-      ...[...heads].map(([name, head]) => ({ name: headKey(name), ...head })),
-    ];
+    const stored = await readAdapterDirectory(source);
+    const model = await modelOf(base);
+    const { adapter, tensors } = adapterOfFile(stored, model, path);
+    const file = adapterFile(adapter, model, tensors);
+    expect(Object.fromEntries(file.tensors)).toEqual(Object.fromEntries(stored.tensors));
+    for (const [key, value] of Object.entries(file.config)) {
+      if (value === null || value === undefined || !(key in stored.config) || key === "base_model_name_or_path")
+        continue;
+      const [ours, theirs] = [value, stored.config[key]].map((each) =>
+        Array.isArray(each) ? [...(each as unknown[])].sort() : each,
+      );
+      if (theirs !== null) expect(ours, key).toEqual(theirs);
+    }
     const directory = memoryDirectory("copy");
-    await writeAdapterDirectory(directory, config, list);
+    await writeAdapterDirectory(
+      directory,
+      file.config,
+      [...file.tensors].map(([name, value]) => ({ name, ...value })),
+    );
     expect(await directory.list()).toEqual(["adapter_config.json", "adapter_model.safetensors"]);
-    expect(await readAdapterDirectory(directory)).toEqual({ config, tensors });
-    const [ours, theirs] = [directory, source].map((each) => each.read("adapter_model.safetensors"));
-    expect(Buffer.compare((await ours)!, (await theirs)!), "PEFT writes other bytes").toBe(0);
+    const again = adapterOfFile(await readAdapterDirectory(directory), model, "copy");
+    expect(again.tensors).toEqual(tensors);
+    expect(again.adapter.peftConfig(model)).toEqual(adapter.peftConfig(model));
   });
 });
 
@@ -84,55 +75,65 @@ test("the copies of PEFT's files are complete", () => {
 
 describe("keys", () => {
   test("are PEFT's", () => {
-    const module = "bert.encoder.layer.0.attention.self.query";
-    expect(loraKey(module, "A")).toBe(`base_model.model.${module}.lora_A.weight`);
-    expect(loraBiasKey(module)).toBe(`base_model.model.${module}.base_layer.bias`);
     expect(headKey("classifier.weight")).toBe("base_model.model.classifier.weight");
     expect(stripPrefix("base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight")).toBe(
       "model.layers.0.self_attn.q_proj.lora_A.weight",
     );
     expect(stripPrefix("base_model.model.classifier.modules_to_save.weight")).toBe("classifier.weight");
     expect(stripPrefix("base_model.model.classifier.modules_to_save.default.weight")).toBe("classifier.weight");
+    expect(stripPrefix("base_model.model.q.lora_A.default.weight")).toBe("q.lora_A.weight");
   });
 
-  test("biases of adapted modules belong to them", () => {
-    const tensors = new Map([
-      [loraKey("x.query", "A"), tensor(2, 4)],
-      [loraKey("x.query", "B"), tensor(6, 2)],
-      [loraBiasKey("x.query"), tensor(6)],
-    ]);
-    const { modules, heads } = sortLoraTensors(tensors, "here");
-    expect([heads.size, modules.get("x.query")?.bias?.shape]).toEqual([0, [6]]);
+  test("biases of adapted modules are named after the layer below the adapter", async () => {
+    const model = await modelOf("bert/base");
+    const adapter = lora({ rank: 2, bias: "lora_only", layers: [1] });
+    const shapes = new Map(model.parameters.map(({ name, shape }) => [name, shape]));
+    const names = [
+      ...adapter.tensors(model),
+      ...(adapter.baseTensors?.(model) ?? []).map((name) => ({ name, shape: shapes.get(name)! })),
+    ];
+    const file = adapterFile(adapter, model, new Map(names.map(({ name, shape }) => [name, tensor(...shape)])));
+    const query = "base_model.model.bert.encoder.layer.1.attention.self.query";
+    expect([...file.tensors.keys()]).toContain(`${query}.base_layer.bias`);
+    expect([...adapterOfFile(file, model, "here").tensors.keys()].sort()).toEqual(names.map(({ name }) => name).sort());
   });
+});
 
-  test.each<[string, Record<string, FloatTensor>, new (...args: never[]) => Error, RegExp]>([
-    ["A without B", { [loraKey("q", "A")]: tensor(2, 4) }, FileFormatError, /q has no lora_B in here/],
-    ["B without A", { [loraKey("q", "B")]: tensor(4, 2) }, FileFormatError, /q has no lora_A/],
-    ["a bias alone", { [loraBiasKey("q")]: tensor(4) }, FileFormatError, /q has no lora_A/],
+describe("files that do not fit", () => {
+  type Change = (tensors: Map<string, FloatTensor>, config: Record<string, unknown>) => void;
+  const A = "base_model.model.bert.encoder.layer.0.attention.self.query.lora_A.weight";
+  test.each<[string, Change, new (...args: never[]) => Error, RegExp]>([
+    ["a matrix too few", (tensors) => tensors.delete(A), FileFormatError, /has no bert\.encoder\.layer\.0.*lora_A/],
+    ["another rank", (tensors) => tensors.set(A, tensor(3, 32)), ShapeError, /is \[3, 32\] in here; this model/],
     [
-      "two ranks",
-      { [loraKey("q", "A")]: tensor(2, 4), [loraKey("q", "B")]: tensor(4, 3) },
+      "another rank in the configuration",
+      (_, config) => (config["r"] = 5),
       ShapeError,
-      /q has lora_A \[2, 4\] and lora_B \[4, 3\]/,
+      /this model makes it \[5, 32\]/,
     ],
-    ["rank 0", { [loraKey("q", "A")]: tensor(0, 4), [loraKey("q", "B")]: tensor(4, 0) }, ShapeError, /lora_A \[0, 4\]/],
-    ["a vector", { [loraKey("q", "A")]: tensor(4), [loraKey("q", "B")]: tensor(4, 4) }, ShapeError, /lora_A \[4\]/],
+    ["a vector", (tensors) => tensors.set(A, tensor(32)), ShapeError, /is \[32\]/],
     [
-      "a bias of another size",
-      { [loraKey("q", "A")]: tensor(2, 4), [loraKey("q", "B")]: tensor(4, 2), [loraBiasKey("q")]: tensor(5) },
-      ShapeError,
-      /bias \[5\]/,
-    ],
-    [
-      "an embedding's matrices",
-      { "base_model.model.wte.lora_embedding_A": tensor(2, 4) },
+      "a matrix too many",
+      (tensors) => tensors.set("base_model.model.wte.lora_embedding_A", tensor(2, 4)),
       FileFormatError,
-      /no key of/,
+      /has wte/,
     ],
-    ["AdaLoRA's matrices", { "base_model.model.q.lora_E": tensor(2, 1) }, FileFormatError, /no key of/],
-  ])("refuses %s", (_, tensors, error, message) => {
-    expect(() => sortLoraTensors(new Map(Object.entries(tensors)), "here")).toThrow(error);
-    expect(() => sortLoraTensors(new Map(Object.entries(tensors)), "here")).toThrow(message);
+    ["an unknown kind", (_, config) => (config["peft_type"] = "OFT"), ConfigError, /peft_type OFT[\s\S]*LORA/],
+    ["another kind", (_, config) => (config["peft_type"] = "IA3"), FileFormatError, /has no .*ia3_l/],
+    [
+      "no targets",
+      (_, config) => (config["target_modules"] = ["nothing"]),
+      ConfigError,
+      /No module of this bert model/,
+    ],
+  ])("refuses %s", async (_, change, error, message) => {
+    const { config, tensors } = await readAdapterDirectory(await openDirectory(join(DATA, "bert/lora")));
+    const [changed, told] = [new Map(tensors), { ...config }];
+    change(changed, told);
+    const model = await modelOf("bert/base");
+    const read = (): unknown => adapterOfFile({ config: told, tensors: changed }, model, "here");
+    expect(read).toThrow(error);
+    expect(read).toThrow(message);
   });
 });
 

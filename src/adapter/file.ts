@@ -1,0 +1,52 @@
+import { FileFormatError, ShapeError } from "../base/errors";
+import { formatShape, sameShape } from "../base/shape";
+import type { Shape } from "../base/shape";
+import { headKey, stripPrefix } from "../io/peft-keys";
+import type { Model } from "../model/model";
+import type { Adapter, AdapterFile, Tensors } from "./adapter";
+import { adapterFromConfig } from "./kinds";
+
+/** An adapter's two files, as PEFT lays them out. */
+export function adapterFile(adapter: Adapter, model: Model, tensors: Tensors): AdapterFile {
+  if (adapter.toFile) return adapter.toFile(model, tensors);
+  const keyed = new Map([...tensors].map(([name, tensor]) => [headKey(name), tensor]));
+  return { config: adapter.peftConfig(model), tensors: keyed };
+}
+
+/**
+ * The adapter that two files hold, for a model, and its tensors by their names there. `where` names the files in errors.
+ * @throws FileFormatError, ShapeError or ConfigError for an unknown kind, wrong values, or files of another model.
+ */
+export function adapterOfFile(file: AdapterFile, model: Model, where: string): { adapter: Adapter; tensors: Tensors } {
+  const adapter = adapterFromConfig(file.config, where);
+  const bare = (): Tensors => new Map([...file.tensors].map(([key, tensor]) => [stripPrefix(key), tensor]));
+  const tensors = adapter.fromFile?.(file.tensors) ?? bare();
+  const own = adapter.tensors(model);
+  const trained = new Set(adapter.baseTensors?.(model) ?? []);
+  const shapes = new Map<string, Shape>([
+    ...own.map(({ name, shape }) => [name, shape] as const),
+    ...model.parameters.filter(({ name }) => trained.has(name)).map(({ name, shape }) => [name, shape] as const),
+  ]);
+  const missing = own.find(({ name }) => !tensors.has(name));
+  if (missing) {
+    throw new FileFormatError(`The adapter in ${where} has no ${missing.name}.`, "Save it again, or pick its model.");
+  }
+  for (const [name, found] of tensors) {
+    const shape = shapes.get(name);
+    if (!shape) {
+      throw new FileFormatError(
+        `The adapter in ${where} has ${name}, which its configuration does not give this ${model.family} model.`,
+        "Load the model that the adapter was trained on.",
+      );
+    }
+    if (sameShape(withoutOnes(found.shape), withoutOnes(shape))) continue;
+    throw new ShapeError(
+      `${name} is ${formatShape(found.shape)} in ${where}; this model makes it ${formatShape(shape)}.`,
+      "Load the model that the adapter was trained on, with the same rank and number of labels.",
+    );
+  }
+  return { adapter, tensors };
+}
+
+/** PEFT stores vectors as columns or rows. */
+const withoutOnes = (shape: Shape): number[] => shape.filter((size) => size !== 1);
