@@ -19,6 +19,11 @@ import { crop } from "./crop";
 import { relu } from "./relu";
 import { scaleRows } from "./scale_rows";
 import { silu } from "./silu";
+import { prepend } from "./prepend";
+import { rmsNorm } from "./rms_norm";
+import { rope } from "./rope";
+import { swapAxes } from "./swap_axes";
+import { swiglu } from "./swiglu";
 import { squareSum } from "./square_sum";
 import { tanh } from "./tanh";
 
@@ -43,6 +48,11 @@ export {
   relu,
   scaleRows,
   silu,
+  prepend,
+  rmsNorm,
+  rope,
+  swapAxes,
+  swiglu,
   squareSum,
   tanh,
 };
@@ -66,6 +76,11 @@ export const OPS: readonly Op[] = [
   relu,
   scaleRows,
   silu,
+  prepend,
+  rmsNorm,
+  rope,
+  swapAxes,
+  swiglu,
   crossEntropy,
   meanSquaredError,
   squareSum,

@@ -1,0 +1,80 @@
+// y[b] = head rows, then x[b];  dhead[i] = sum_b dy[b, i], in order of b;  dx[b] = dy[b] without the head's rows
+//
+// Shapes: head, dhead [head_count] = [n, d], x, dx [texts, x_count] = [texts, t, d], y, dy [texts, head_count + x_count].
+// Threads: one invocation handles PER_INVOCATION elements of its target, a workgroup's width apart. Range: any. Limits:
+// count below 2^31; the head fits one binding.
+
+const GROUP: u32 = 64u;
+const PER_INVOCATION: u32 = 4u;
+
+// `count` is of elements of the target, of this launch's texts: y, dx, or dhead.
+struct Params {
+  count: u32,
+  texts: u32,
+  head_count: u32,
+  x_count: u32,
+  accumulate: u32,
+}
+
+@group(0) @binding(0) var<storage, read> head: array<f32>;
+@group(0) @binding(1) var<storage, read> x: array<f32>;
+@group(0) @binding(2) var<storage, read_write> y: array<f32>;
+@group(0) @binding(3) var<storage, read> dy: array<f32>;
+@group(0) @binding(4) var<storage, read_write> dhead: array<f32>;
+@group(0) @binding(5) var<storage, read_write> dx: array<f32>;
+@group(0) @binding(6) var<uniform> params: Params;
+
+fn first_element(group: vec3u, groups: vec3u, local: vec3u) -> u32 {
+  return (group.y * groups.x + group.x) * GROUP * PER_INVOCATION + local.x;
+}
+
+@compute @workgroup_size(GROUP)
+fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  let first = first_element(group, groups, local);
+  let whole = params.head_count + params.x_count;
+  for (var e = 0u; e < PER_INVOCATION; e++) {
+    let i = first + e * GROUP;
+    if (i < params.count) {
+      let within = i % whole;
+      if (within < params.head_count) {
+        y[i] = head[within];
+      } else {
+        y[i] = x[(i / whole) * params.x_count + within - params.head_count];
+      }
+    }
+  }
+}
+
+@compute @workgroup_size(GROUP)
+fn grad_head(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  let first = first_element(group, groups, local);
+  for (var e = 0u; e < PER_INVOCATION; e++) {
+    let i = first + e * GROUP;
+    if (i < params.count) {
+      var sum = 0.0;
+      if (params.accumulate != 0u) {
+        sum = dhead[i];
+      }
+      for (var text = 0u; text < params.texts; text++) {
+        sum += dy[text * (params.head_count + params.x_count) + i];
+      }
+      dhead[i] = sum;
+    }
+  }
+}
+
+@compute @workgroup_size(GROUP)
+fn grad_x(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  let first = first_element(group, groups, local);
+  for (var e = 0u; e < PER_INVOCATION; e++) {
+    let i = first + e * GROUP;
+    if (i < params.count) {
+      let text = i / params.x_count;
+      var gradient = dy[(text + 1u) * params.head_count + i];
+      if (params.accumulate != 0u) {
+        gradient += dx[i];
+      }
+      dx[i] = gradient;
+    }
+  }
+}

@@ -1,0 +1,112 @@
+// Rotary position embedding, per head of size 2 h:  y[i] = x[i] cos - x[i + h] sin,  y[i + h] = x[i + h] cos + x[i] sin,
+// with (cos, sin) = table[position, i]; dx is dy rotated back (sin taken with the other sign), so nothing is kept.
+//
+// Shapes: x, y, dy, dx [rows, heads * 2 h], rows in order of position, `length` positions a text; table [length, h, 2].
+// Threads: one invocation turns PER_INVOCATION pairs, a workgroup's width apart. Range: any. Limits: pairs of one launch
+// below 2^31; the table fits one binding.
+
+const GROUP: u32 = 64u;
+const PER_INVOCATION: u32 = 4u;
+
+// `pairs` of this launch, `half` of a head's size, pairs of a row, positions of a text, first row of this launch.
+struct Params {
+  pairs: u32,
+  half: u32,
+  row_pairs: u32,
+  length: u32,
+  row0: u32,
+  accumulate: u32,
+}
+
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read> table: array<f32>;
+@group(0) @binding(2) var<storage, read_write> y: array<f32>;
+@group(0) @binding(3) var<storage, read> dy: array<f32>;
+@group(0) @binding(4) var<storage, read_write> dx: array<f32>;
+@group(0) @binding(5) var<uniform> params: Params;
+
+struct Pair {
+  first: u32,
+  second: u32,
+  cosine: f32,
+  sine: f32,
+}
+
+fn pair_at(index: u32) -> Pair {
+  let row = index / params.row_pairs;
+  let within = index % params.row_pairs;
+  let i = within % params.half;
+  let first = row * 2u * params.row_pairs + (within / params.half) * 2u * params.half + i;
+  let entry = 2u * (((params.row0 + row) % params.length) * params.half + i);
+  return Pair(first, first + params.half, table[entry], table[entry + 1u]);
+}
+
+fn first_pair(group: vec3u, groups: vec3u, local: vec3u) -> u32 {
+  return (group.y * groups.x + group.x) * GROUP * PER_INVOCATION + local.x;
+}
+
+@compute @workgroup_size(GROUP)
+fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  let first = first_pair(group, groups, local);
+  for (var e = 0u; e < PER_INVOCATION; e++) {
+    let index = first + e * GROUP;
+    if (index < params.pairs) {
+      let p = pair_at(index);
+      let a = x[p.first];
+      let b = x[p.second];
+      y[p.first] = fma(a, p.cosine, -b * p.sine);
+      y[p.second] = fma(b, p.cosine, a * p.sine);
+    }
+  }
+}
+
+@compute @workgroup_size(GROUP)
+fn forward_in_place(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  let first = first_pair(group, groups, local);
+  for (var e = 0u; e < PER_INVOCATION; e++) {
+    let index = first + e * GROUP;
+    if (index < params.pairs) {
+      let p = pair_at(index);
+      let a = y[p.first];
+      let b = y[p.second];
+      y[p.first] = fma(a, p.cosine, -b * p.sine);
+      y[p.second] = fma(b, p.cosine, a * p.sine);
+    }
+  }
+}
+
+@compute @workgroup_size(GROUP)
+fn grad_x(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  let first = first_pair(group, groups, local);
+  for (var e = 0u; e < PER_INVOCATION; e++) {
+    let index = first + e * GROUP;
+    if (index < params.pairs) {
+      let p = pair_at(index);
+      let a = dy[p.first];
+      let b = dy[p.second];
+      var da = fma(a, p.cosine, b * p.sine);
+      var db = fma(b, p.cosine, -a * p.sine);
+      if (params.accumulate != 0u) {
+        da += dx[p.first];
+        db += dx[p.second];
+      }
+      dx[p.first] = da;
+      dx[p.second] = db;
+    }
+  }
+}
+
+@compute @workgroup_size(GROUP)
+fn grad_x_in_place(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  let first = first_pair(group, groups, local);
+  for (var e = 0u; e < PER_INVOCATION; e++) {
+    let index = first + e * GROUP;
+    if (index < params.pairs) {
+      let p = pair_at(index);
+      let a = dx[p.first];
+      let b = dx[p.second];
+      dx[p.first] = fma(a, p.cosine, b * p.sine);
+      dx[p.second] = fma(b, p.cosine, -a * p.sine);
+    }
+  }
+}

@@ -1,0 +1,123 @@
+import code from "../../kernels/prepend.wgsl";
+import { ShapeError } from "../base/errors";
+import { columns, elements, formatShape } from "../base/shape";
+import { defineOp } from "../op/declaration";
+import type { InferContext, LaunchContext } from "../op/declaration";
+import { bindRows, rowRanges } from "../op/launch";
+import type { Launch } from "../op/launch";
+import type { NoAttributes } from "./shared/attributes";
+import { at, filled, input } from "./shared/reference";
+
+const kernel = { name: "prepend", code };
+const GROUP = 64;
+const PER_INVOCATION = 4;
+
+type Context = LaunchContext<NoAttributes>;
+
+function sizes(context: InferContext<NoAttributes>): { texts: number; head: number; x: number } {
+  const { shape } = context.spec("x");
+  const texts = shape[0] ?? 0;
+  return { texts, head: elements(context.spec("head").shape), x: elements(shape) / texts };
+}
+
+/** Launches over texts; `counts` gives the elements of the target that a launch of so many texts writes. */
+function launches(
+  entry: string,
+  bound: { readonly head?: string; readonly x?: string; readonly y: string },
+  count: (texts: number) => number,
+  context: Context,
+): Launch[] {
+  const { texts, head, x } = sizes(context);
+  return rowRanges(texts, [x * 4, (head + x) * 4], context.limits).map((range) => ({
+    ...{ kernel, entry },
+    bindings: {
+      ...(bound.head ? { [bound.head]: bound.head } : {}),
+      ...(bound.x ? { [bound.x]: bindRows(bound.x, range, x * 4) } : {}),
+      [bound.y]: bindRows(bound.y, range, (head + x) * 4),
+    },
+    params: {
+      ...{ count: count(range.count), texts: range.count, head_count: head, x_count: x },
+      accumulate: context.accumulate || (bound.head === "dhead" && range.start > 0) ? 1 : 0,
+    },
+    constants: { PER_INVOCATION },
+    workgroups: Math.ceil(count(range.count) / (GROUP * PER_INVOCATION)),
+  }));
+}
+
+/**
+ * The same rows before each text: virtual tokens of a prompt, an image's class token.
+ * head [..., d] (leading axes flattened to n rows), x [b, t, d]; y [b, n + t, d].
+ */
+export const prepend = defineOp<NoAttributes>({
+  name: "prepend",
+  inputs: { head: { gradient: true }, x: { gradient: true } },
+  outputs: ["y"],
+  infer(context) {
+    const [head, x] = [context.spec("head").shape, context.spec("x").shape];
+    const [b = 0, t = 0, d = 0] = x;
+    if (x.length !== 3 || head.length === 0 || columns(head) !== d) {
+      throw new ShapeError(
+        `prepend: head ${formatShape(head)} does not fit x ${formatShape(x)}.`,
+        "Pass head [n, d] and x [b, t, d].",
+      );
+    }
+    return { y: { shape: [b, elements(head) / d + t, d], dtype: "f32" } };
+  },
+  forward(context) {
+    const { head, x } = sizes(context);
+    return launches("forward", { head: "head", x: "x", y: "y" }, (texts) => texts * (head + x), context);
+  },
+  gradients: [
+    {
+      of: ["head"],
+      reads: () => [],
+      accumulates: true,
+      launches: (context) => launches("grad_head", { head: "dhead", y: "dy" }, () => sizes(context).head, context),
+      flops: (context) => sizes(context).texts * sizes(context).head,
+    },
+    {
+      of: ["x"],
+      reads: () => [],
+      accumulates: true,
+      launches: (context) => launches("grad_x", { x: "dx", y: "dy" }, (texts) => texts * sizes(context).x, context),
+    },
+  ],
+  flops: () => 0,
+  reference(inputs) {
+    const [head, x] = [input(inputs, "head"), input(inputs, "x")];
+    const [b = 0, t = 0, d = 0] = x.shape;
+    const rows = head.data.length / d + t;
+    const own = (t * d);
+    return {
+      y: filled([b, rows, d], (index) => {
+        const within = index % (rows * d);
+        const before = within - head.data.length;
+        return before < 0 ? at(head, within) : at(x, Math.floor(index / (rows * d)) * own + before);
+      }),
+    };
+  },
+  cases: [
+    { name: "odd sizes", attributes: {}, inputs: { head: { shape: [3, 5] }, x: { shape: [2, 4, 5] } } },
+    { name: "a class token", attributes: {}, inputs: { head: { shape: [1, 1, 7] }, x: { shape: [3, 9, 7] } } },
+    { name: "one element", attributes: {}, inputs: { head: { shape: [1] }, x: { shape: [1, 1, 1] } } },
+    {
+      name: "texts that can be split over bindings",
+      attributes: {},
+      inputs: { head: { shape: [4, 64] }, x: { shape: [16, 4, 64] } },
+    },
+    {
+      name: "20 virtual tokens before BERT-base, 8 x 128",
+      attributes: {},
+      inputs: { head: { shape: [20, 768] }, x: { shape: [8, 128, 768] } },
+      bench: true,
+    },
+  ],
+  malformed: [
+    {
+      name: "rows of another width",
+      attributes: {},
+      inputs: { head: { shape: [2, 3], dtype: "f32" }, x: { shape: [1, 2, 4], dtype: "f32" } },
+      message: /head \[2, 3\] does not fit x \[1, 2, 4\]/,
+    },
+  ],
+});

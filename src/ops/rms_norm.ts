@@ -1,0 +1,170 @@
+import code from "../../kernels/rms_norm.wgsl";
+import { ConfigError, ShapeError } from "../base/errors";
+import { columns, elements, formatShape, rows, sameShape } from "../base/shape";
+import { defineOp } from "../op/declaration";
+import type { InferContext, LaunchContext, OpCase, TensorSpec } from "../op/declaration";
+import { bindRows, rowRanges } from "../op/launch";
+import type { Launch } from "../op/launch";
+import { columnSumLaunches } from "./shared/column-sum";
+import { accumulateParam } from "./shared/elementwise";
+import { at, filled, input } from "./shared/reference";
+import { chunkCount, chunkSumLaunches } from "./shared/row-chunks";
+
+const kernel = { name: "rms_norm", code };
+
+export type RmsNormAttributes = {
+  /** Added to the mean square. */
+  readonly eps: number;
+  /** What the gradients keep: the output, which needs weights away from zero, or the input. */
+  readonly keep: "y" | "x";
+};
+
+type Context = LaunchContext<RmsNormAttributes>;
+
+const size = (context: InferContext<RmsNormAttributes>): { rows: number; columns: number } => {
+  const { shape } = context.spec("x");
+  return { rows: rows(shape), columns: columns(shape) };
+};
+
+const count = (context: InferContext<RmsNormAttributes>): number => elements(context.spec("x").shape);
+
+const partialsSpec = (context: InferContext<RmsNormAttributes>): TensorSpec => ({
+  shape: [chunkCount(size(context).rows), size(context).columns],
+  dtype: "f32",
+});
+
+/** A workgroup a row. */
+function rowLaunches(entry: string, tables: readonly string[], context: Context): Launch[] {
+  const { rows: all, columns: width } = size(context);
+  return rowRanges(all, [width * 4, 4], context.limits).map((range) => ({
+    ...{ kernel, entry, workgroups: range.count },
+    bindings: {
+      ...Object.fromEntries(tables.map((slot) => [slot, bindRows(slot, range, width * 4)])),
+      ...{ rstd: bindRows("rstd", range, 4), weight: "weight" },
+    },
+    params: {
+      ...{ rows: range.count, columns: width, eps: context.attributes.eps, chunk0: 0 },
+      ...accumulateParam(context),
+    },
+  }));
+}
+
+function partials(context: Context, keep: "y" | "x"): Launch[] {
+  const { rows: all, columns: width } = size(context);
+  return chunkSumLaunches(
+    {
+      ...{ kernel, entry: `temp_partials_from_${keep}`, rows: all, columns: width },
+      tables: { [keep]: width * 4, dy: width * 4, ...(keep === "x" ? { rstd: 4 } : {}) },
+      whole: { ...(keep === "y" ? { weight: "weight" } : {}), partials: `partials_from_${keep}` },
+      params: { eps: context.attributes.eps, accumulate: 0 },
+    },
+    context.limits,
+  );
+}
+
+/**
+ * Root-mean-square normalisation (Zhang and Sennrich 2019) over the last axis: LLaMA's.
+ * x [..., d], weight [d]; y [..., d], rstd [rows].
+ */
+export const rmsNorm = defineOp<RmsNormAttributes>({
+  name: "rms_norm",
+  inputs: { x: { gradient: true }, weight: { gradient: true } },
+  outputs: ["y", "rstd"],
+  infer(context) {
+    const [x, weight] = [context.spec("x").shape, context.spec("weight").shape];
+    if (x.length === 0 || !sameShape(weight, [columns(x)])) {
+      throw new ShapeError(
+        `rms_norm: weight ${formatShape(weight)} does not fit x ${formatShape(x)}.`,
+        `Pass it with the shape [${columns(x)}].`,
+      );
+    }
+    if (!(context.attributes.eps >= 0)) {
+      throw new ConfigError(`rms_norm: eps is ${context.attributes.eps}.`, "Pass a small positive number.");
+    }
+    return { y: { shape: x, dtype: "f32" }, rstd: { shape: [rows(x)], dtype: "f32" } };
+  },
+  temps: {
+    partials_from_y: {
+      reads: ["dy", "y", "weight"],
+      spec: partialsSpec,
+      launches: (context) => partials(context, "y"),
+    },
+    partials_from_x: {
+      reads: ["dy", "x", "rstd"],
+      spec: partialsSpec,
+      launches: (context) => partials(context, "x"),
+    },
+  },
+  forward: (context) =>
+    context.inPlace ? rowLaunches("forward_in_place", ["y"], context) : rowLaunches("forward", ["x", "y"], context),
+  overwrites: "x",
+  gradients: [
+    {
+      of: ["x"],
+      reads: ({ keep }) => [keep, "rstd", "weight"],
+      accumulates: true,
+      overwrites: "dy",
+      launches: (context) => {
+        const { keep } = context.attributes;
+        return context.inPlace
+          ? rowLaunches(`grad_x_from_${keep}_in_place`, [keep, "dx"], context)
+          : rowLaunches(`grad_x_from_${keep}`, [keep, "dy", "dx"], context);
+      },
+      flops: (context) => 8 * count(context),
+    },
+    {
+      of: ["weight"],
+      reads: ({ keep }) => [`partials_from_${keep}`],
+      accumulates: true,
+      launches: (context) => {
+        const { rows: all, columns: width } = size(context);
+        const source = `partials_from_${context.attributes.keep}`;
+        return columnSumLaunches(source, "dweight", chunkCount(all), width, context);
+      },
+      flops: (context) => 3 * count(context),
+    },
+  ],
+  flops: (context) => 4 * count(context),
+  reference(inputs, { eps }) {
+    const [x, weight] = [input(inputs, "x"), input(inputs, "weight")];
+    const width = columns(x.shape);
+    const rstd = filled([rows(x.shape)], (i) => {
+      const squares = x.data.subarray(i * width, (i + 1) * width).reduce((sum, v) => sum + v * v, 0);
+      return 1 / Math.sqrt(squares / width + eps);
+    });
+    const y = filled(x.shape, (i) => at(x, i) * at(rstd, Math.floor(i / width)) * at(weight, i % width));
+    return { y, rstd };
+  },
+  cases: [
+    caseOf("odd sizes", [3, 5, 7], "y"),
+    caseOf("odd sizes, keeps x", [3, 5, 7], "x"),
+    caseOf("more columns than a workgroup", [5, 70], "y"),
+    caseOf("more columns than a workgroup, keeps x", [5, 70], "x"),
+    caseOf("several chunks of rows", [2, 40, 5], "y"),
+    caseOf("several chunks of rows, keeps x", [2, 40, 5], "x"),
+    caseOf("one row", [1, 2], "x"),
+    caseOf("rows that can be split over bindings", [256, 8], "y"),
+    caseOf("rows that can be split over bindings, keeps x", [256, 8], "x"),
+    caseOf("LLaMA-2 7B, 128 tokens", [128, 4096], "y", true),
+  ],
+  malformed: [
+    {
+      name: "weight of another size",
+      attributes: { eps: 1e-5, keep: "y" },
+      inputs: { x: { shape: [2, 3], dtype: "f32" }, weight: { shape: [2], dtype: "f32" } },
+      message: /weight \[2\] does not fit x \[2, 3\]/,
+    },
+    {
+      name: "negative eps",
+      attributes: { eps: -1, keep: "y" },
+      inputs: { x: { shape: [2, 3], dtype: "f32" }, weight: { shape: [3], dtype: "f32" } },
+      message: /eps is -1/,
+    },
+  ],
+});
+
+/** A case whose weights are near 1, as a trained norm's are. */
+function caseOf(name: string, shape: readonly number[], keep: "y" | "x", bench = false): OpCase<RmsNormAttributes> {
+  const weight = { shape: [columns(shape)], scale: 0.1, offset: 1 };
+  return { name, attributes: { eps: 1e-5, keep }, inputs: { x: { shape, scale: 2 }, weight }, ...(bench && { bench }) };
+}

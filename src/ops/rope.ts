@@ -1,0 +1,120 @@
+import code from "../../kernels/rope.wgsl";
+import { ShapeError } from "../base/errors";
+import { columns, elements, formatShape, rows, sameShape } from "../base/shape";
+import { defineOp } from "../op/declaration";
+import type { InferContext, LaunchContext } from "../op/declaration";
+import { bindRows, rowRanges } from "../op/launch";
+import type { Launch } from "../op/launch";
+import { accumulateParam } from "./shared/elementwise";
+import { at, filled, input } from "./shared/reference";
+
+const kernel = { name: "rope", code };
+const GROUP = 64;
+const PER_INVOCATION = 4;
+
+export type RopeAttributes = {
+  readonly heads: number;
+};
+
+function sizes(context: InferContext<RopeAttributes>): { length: number; half: number; width: number; rows: number } {
+  const { shape } = context.spec("x");
+  const width = columns(shape);
+  return { length: shape[1] ?? 0, half: width / context.attributes.heads / 2, width, rows: rows(shape) };
+}
+
+function launches(entry: string, tensors: readonly string[], context: LaunchContext<RopeAttributes>): Launch[] {
+  const { length, half, width, rows: all } = sizes(context);
+  return rowRanges(all, [width * 4], context.limits).map((range) => {
+    const pairs = (range.count * width) / 2;
+    return {
+      ...{ kernel, entry },
+      bindings: {
+        ...Object.fromEntries(tensors.map((slot) => [slot, bindRows(slot, range, width * 4)])),
+        table: "table",
+      },
+      params: { pairs, half, row_pairs: width / 2, length, row0: range.start, ...accumulateParam(context) },
+      constants: { PER_INVOCATION },
+      workgroups: Math.ceil(pairs / (GROUP * PER_INVOCATION)),
+    };
+  });
+}
+
+/**
+ * Rotary position embedding (Su et al. 2021, eq. 34) with the halves of a head as pairs, as Hugging Face stores LLaMA.
+ * x [b, t, heads * d], table [t, d / 2, 2] of cosines and sines; y as x.
+ */
+export const rope = defineOp<RopeAttributes>({
+  name: "rope",
+  inputs: { x: { gradient: true }, table: {} },
+  outputs: ["y"],
+  infer(context) {
+    const { shape } = context.spec("x");
+    const table = context.spec("table").shape;
+    const { half, length } = sizes(context);
+    if (shape.length !== 3 || !Number.isInteger(half) || half < 1 || !sameShape(table, [length, half, 2])) {
+      throw new ShapeError(
+        `rope: the table ${formatShape(table)} does not fit ${context.attributes.heads} heads of x ${formatShape(shape)}.`,
+        "Pass x [b, t, heads * d] with an even d, and a table [t, d / 2, 2].",
+      );
+    }
+    return { y: { shape, dtype: "f32" } };
+  },
+  forward: (context) =>
+    context.inPlace ? launches("forward_in_place", ["y"], context) : launches("forward", ["x", "y"], context),
+  overwrites: "x",
+  gradients: [
+    {
+      of: ["x"],
+      reads: () => ["table"],
+      accumulates: true,
+      overwrites: "dy",
+      launches: (context) =>
+        context.inPlace ? launches("grad_x_in_place", ["dx"], context) : launches("grad_x", ["dy", "dx"], context),
+      flops: (context) => 3 * elements(context.spec("x").shape),
+    },
+  ],
+  flops: (context) => 3 * elements(context.spec("x").shape),
+  reference(inputs, { heads }) {
+    const [x, table] = [input(inputs, "x"), input(inputs, "table")];
+    const width = columns(x.shape);
+    const half = width / heads / 2;
+    const length = x.shape[1] as number;
+    return {
+      y: filled(x.shape, (index) => {
+        const within = index % (2 * half);
+        const position = Math.floor(index / width) % length;
+        const entry = 2 * (position * half + (within % half));
+        const [cosine, sine] = [at(table, entry), at(table, entry + 1)];
+        const other = within < half ? -at(x, index + half) : at(x, index - half);
+        return at(x, index) * cosine + other * sine;
+      }),
+    };
+  },
+  cases: [
+    {
+      name: "odd length, three heads",
+      attributes: { heads: 3 },
+      inputs: { x: { shape: [2, 5, 12] }, table: { shape: [5, 2, 2] } },
+    },
+    { name: "one pair", attributes: { heads: 1 }, inputs: { x: { shape: [1, 1, 2] }, table: { shape: [1, 1, 2] } } },
+    {
+      name: "rows that can be split over bindings",
+      attributes: { heads: 2 },
+      inputs: { x: { shape: [4, 64, 8] }, table: { shape: [64, 2, 2] } },
+    },
+    {
+      name: "queries of LLaMA-2 7B, 128 tokens",
+      attributes: { heads: 32 },
+      inputs: { x: { shape: [1, 128, 4096] }, table: { shape: [128, 64, 2] } },
+      bench: true,
+    },
+  ],
+  malformed: [
+    {
+      name: "a table of another length",
+      attributes: { heads: 1 },
+      inputs: { x: { shape: [1, 3, 4], dtype: "f32" }, table: { shape: [2, 2, 2], dtype: "f32" } },
+      message: /table \[2, 2, 2\] does not fit 1 heads of x \[1, 3, 4\]/,
+    },
+  ],
+});

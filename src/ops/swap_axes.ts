@@ -1,0 +1,77 @@
+import code from "../../kernels/swap_axes.wgsl";
+import { ShapeError } from "../base/errors";
+import { formatShape } from "../base/shape";
+import { defineOp } from "../op/declaration";
+import type { LaunchContext } from "../op/declaration";
+import type { Launch } from "../op/launch";
+import type { NoAttributes } from "./shared/attributes";
+import { accumulateParam, elementwiseLaunches } from "./shared/elementwise";
+import { at, filled, input } from "./shared/reference";
+
+const kernel = { name: "swap_axes", code };
+
+type Context = LaunchContext<NoAttributes>;
+
+function launches(
+  entry: string,
+  tensors: readonly string[],
+  rows: number,
+  columns: number,
+  context: Context,
+): Launch[] {
+  const count = (context.spec("x").shape[0] ?? 0) * rows * columns;
+  const params = (): Record<string, number> => ({ rows, columns, ...accumulateParam(context) });
+  return elementwiseLaunches({ kernel, entry, tensors, count, columns: rows * columns, params }, context.limits);
+}
+
+/** The transpose of each matrix: start and end scores, one after the other, as two rows. x [b, m, n], y [b, n, m]. */
+export const swapAxes = defineOp<NoAttributes>({
+  name: "swap_axes",
+  inputs: { x: { gradient: true } },
+  outputs: ["y"],
+  infer(context) {
+    const { shape } = context.spec("x");
+    const [b = 0, m = 0, n = 0] = shape;
+    if (shape.length !== 3) {
+      throw new ShapeError(`swap_axes: x ${formatShape(shape)} is no batch of matrices.`, "Pass x [b, m, n].");
+    }
+    return { y: { shape: [b, n, m], dtype: "f32" } };
+  },
+  forward(context) {
+    const [, m = 0, n = 0] = context.spec("x").shape;
+    return launches("forward", ["x", "y"], n, m, context);
+  },
+  gradients: [
+    {
+      of: ["x"],
+      reads: () => [],
+      accumulates: true,
+      launches: (context) => {
+        const [, m = 0, n = 0] = context.spec("x").shape;
+        return launches("grad_x", ["dy", "dx"], m, n, context);
+      },
+    },
+  ],
+  flops: () => 0,
+  reference(inputs) {
+    const x = input(inputs, "x");
+    const [b = 0, m = 0, n = 0] = x.shape;
+    const y = filled([b, n, m], (i) => at(x, Math.floor(i / (m * n)) * m * n + (i % m) * n + (Math.floor(i / m) % n)));
+    return { y };
+  },
+  cases: [
+    { name: "odd sizes", attributes: {}, inputs: { x: { shape: [3, 5, 7] } } },
+    { name: "two columns", attributes: {}, inputs: { x: { shape: [2, 19, 2] } } },
+    { name: "one element", attributes: {}, inputs: { x: { shape: [1, 1, 1] } } },
+    { name: "matrices that can be split over bindings", attributes: {}, inputs: { x: { shape: [64, 32, 2] } } },
+    { name: "SQuAD's scores, 32 x 384", attributes: {}, inputs: { x: { shape: [32, 384, 2] } }, bench: true },
+  ],
+  malformed: [
+    {
+      name: "a single matrix",
+      attributes: {},
+      inputs: { x: { shape: [2, 3], dtype: "f32" } },
+      message: /x \[2, 3\] is no batch of matrices/,
+    },
+  ],
+});

@@ -1,0 +1,91 @@
+import code from "../../kernels/swiglu.wgsl";
+import { ShapeError } from "../base/errors";
+import { elements, formatShape, sameShape } from "../base/shape";
+import { defineOp } from "../op/declaration";
+import type { LaunchContext } from "../op/declaration";
+import type { Launch } from "../op/launch";
+import type { NoAttributes } from "./shared/attributes";
+import { accumulateParam, elementwiseLaunches } from "./shared/elementwise";
+import { at, filled, input } from "./shared/reference";
+
+const kernel = { name: "swiglu", code };
+
+function launches(entry: string, tensors: readonly string[], context: LaunchContext<NoAttributes>): Launch[] {
+  const count = elements(context.spec("gate").shape);
+  return elementwiseLaunches({ kernel, entry, tensors, count, params: () => accumulateParam(context) }, context.limits);
+}
+
+/** y = silu(gate) * up, LLaMA's gated unit (Shazeer 2020, eq. 6). gate, up, y [...] of one shape. */
+export const swiglu = defineOp<NoAttributes>({
+  name: "swiglu",
+  inputs: { gate: { gradient: true }, up: { gradient: true } },
+  outputs: ["y"],
+  infer(context) {
+    const [gate, up] = [context.spec("gate").shape, context.spec("up").shape];
+    if (!sameShape(gate, up)) {
+      throw new ShapeError(
+        `swiglu: gate ${formatShape(gate)} and up ${formatShape(up)} differ.`,
+        "Pass two projections of one size.",
+      );
+    }
+    return { y: { shape: gate, dtype: "f32" } };
+  },
+  forward: (context) =>
+    context.inPlace
+      ? launches("forward_in_place", ["up", "y"], context)
+      : launches("forward", ["gate", "up", "y"], context),
+  overwrites: "gate",
+  gradients: [
+    {
+      of: ["gate"],
+      reads: () => ["gate", "up"],
+      accumulates: true,
+      launches: (context) => launches("grad_gate", ["gate", "up", "dy", "dgate"], context),
+      flops: (context) => 11 * elements(context.spec("gate").shape),
+    },
+    {
+      of: ["up"],
+      reads: () => ["gate"],
+      accumulates: true,
+      overwrites: "dy",
+      launches: (context) =>
+        context.inPlace
+          ? launches("grad_up_in_place", ["gate", "dup"], context)
+          : launches("grad_up", ["gate", "dy", "dup"], context),
+      flops: (context) => 7 * elements(context.spec("gate").shape),
+    },
+  ],
+  flops: (context) => 7 * elements(context.spec("gate").shape),
+  reference(inputs) {
+    const [gate, up] = [input(inputs, "gate"), input(inputs, "up")];
+    return { y: filled(gate.shape, (i) => (at(gate, i) / (1 + Math.exp(-at(gate, i)))) * at(up, i)) };
+  },
+  cases: [
+    { name: "odd size", attributes: {}, inputs: { gate: { shape: [2, 3, 5], scale: 2 }, up: { shape: [2, 3, 5] } } },
+    {
+      name: "far tails and near zero",
+      attributes: {},
+      inputs: { gate: { shape: [7], values: [-200, -20, -1e-4, 0, 1e-4, 20, 200] }, up: { shape: [7] } },
+    },
+    { name: "one element", attributes: {}, inputs: { gate: { shape: [1] }, up: { shape: [1] } } },
+    {
+      name: "elements that can be split over bindings",
+      attributes: {},
+      inputs: { gate: { shape: [37, 50] }, up: { shape: [37, 50] } },
+    },
+    {
+      name: "LLaMA-2 7B, 128 tokens",
+      attributes: {},
+      inputs: { gate: { shape: [128, 11008] }, up: { shape: [128, 11008] } },
+      bench: true,
+    },
+  ],
+  malformed: [
+    {
+      name: "shapes that differ",
+      attributes: {},
+      inputs: { gate: { shape: [2, 3], dtype: "f32" }, up: { shape: [3, 2], dtype: "f32" } },
+      message: /gate \[2, 3\] and up \[3, 2\] differ/,
+    },
+  ],
+});
