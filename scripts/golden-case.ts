@@ -80,7 +80,11 @@ export async function runGolden(engine: Engine, directory: Directory): Promise<G
       tensor,
     ]),
   );
-  const steps = goldenBatches(await readSafetensors(directory, "batches.safetensors"), told.steps);
+  const steps = goldenBatches(
+    await readSafetensors(directory, "batches.safetensors"),
+    told.steps,
+    loaded.model.maxLength,
+  );
   const adapter = goldenAdapter(told);
   const { optimizer: o } = told;
   const tensors = new Map<string, FloatTensor>();
@@ -131,19 +135,25 @@ function goldenAdapter({ adapter, modules_to_save, full: isFull }: Case): Adapte
 }
 
 /** Each step's batch out of tensors stacked on a first axis of steps. */
-function goldenBatches(stacked: ReadonlyMap<string, HostTensor>, count: number): Batch[] {
-  const [, size = 0, length = 0] = stacked.get("input_ids")?.shape ?? [];
-  const part = (name: string, step: number): Int32Array | undefined => {
-    const data = stacked.get(name)?.data as Int32Array | undefined;
-    return data && data.subarray((step * data.length) / count, ((step + 1) * data.length) / count);
+function goldenBatches(stacked: ReadonlyMap<string, HostTensor>, count: number, tokens: number): Batch[] {
+  const [, size = 0, width = 0] = (stacked.get("input_ids") ?? stacked.get("pixel_values"))?.shape ?? [];
+  const length = stacked.has("input_ids") ? width : tokens;
+  const part = (name: string, step: number): Int32Array | Float32Array | undefined => {
+    const data = stacked.get(name)?.data;
+    return data?.subarray((step * data.length) / count, ((step + 1) * data.length) / count);
   };
-  return Array.from({ length: count }, (_, step) => ({
-    ...{ size, length, rows: size },
-    inputIds: part("input_ids", step) as Int32Array,
-    attentionMask: part("attention_mask", step) as Int32Array,
-    tokenTypeIds: part("token_type_ids", step) ?? new Int32Array(size * length),
-    labels: part("labels", step) as Int32Array,
-  }));
+  const whole = (name: string, step: number): Int32Array | undefined => part(name, step) as Int32Array | undefined;
+  return Array.from({ length: count }, (_, step) => {
+    const pixels = part("pixel_values", step) as Float32Array | undefined;
+    return {
+      ...{ size, length, rows: size },
+      inputIds: whole("input_ids", step) ?? new Int32Array(size * length),
+      attentionMask: whole("attention_mask", step) ?? new Int32Array(size * length).fill(1),
+      tokenTypeIds: whole("token_type_ids", step) ?? new Int32Array(size * length),
+      labels: part("labels", step) as Int32Array | Float32Array,
+      ...(pixels && { pixels }),
+    };
+  });
 }
 
 interface FirstForward {
@@ -170,7 +180,11 @@ async function firstForward(parts: FirstForward): Promise<number[]> {
     const outputs = hooks ? { ...layers, logits: traced.logits } : layers;
     const planned = plan(traced.tape, { outputs, limits: engine.device.limits });
     await executor.hold([planned]);
-    const found = await executor.run(planned, trainer.state, batchInputs(model, batch, 1, [0, 0]));
+    const found = await executor.run(
+      planned,
+      trainer.state,
+      batchInputs(model, batch, { virtualTokens: adapter.virtualTokens }),
+    );
     for (const [name, value] of Object.entries(outputs)) {
       tensors.set(name, { shape: value.shape, data: found.get(name) as Float32Array });
     }
@@ -179,7 +193,7 @@ async function firstForward(parts: FirstForward): Promise<number[]> {
   const planned = plan(compared.tape, { outputs: compared.outputs, limits: engine.device.limits });
   await executor.hold([planned]);
   const probe_mask = new Int32Array(batch.size * batch.length).fill(1);
-  const inputs = { ...batchInputs(model, batch, 1, [0, 0]), probe_mask };
+  const inputs = { ...batchInputs(model, batch, { virtualTokens: adapter.virtualTokens }), probe_mask };
   const sums = await executor.run(planned, trainer.state, inputs);
   const isMoved = !adapter.trainsInPlace;
   return Array.from({ length: model.layers }, (_, i) =>
@@ -209,10 +223,10 @@ function compare(
     loss: Math.max(...told.losses.map((loss, i) => Math.abs((losses[i] as number) - loss) / Math.abs(loss))),
     logits: worst(/^logits$/, relative),
     layers: worst(/^(layer|origin)\./, relative),
-    gradients: worst(/^grad\./, (name) => (isNoise(name, told) ? 0 : relative(name))),
+    gradients: worst(/^grad\./, (name) => (isNoise(name) ? 0 : relative(name))),
     final: worst(/^final\./, (name) => {
       const from = data(start, name.replace("final.", ""));
-      return isNoise(name, told) ? 0 : movedError(data(actual, name), data(expected, name), from, isFused(name, told));
+      return isNoise(name) ? 0 : movedError(data(actual, name), data(expected, name), from, isFused(name));
     }),
     cka: Math.max(...told.cka.map((value, i) => Math.abs((cka[i] as number) - value) / value)),
   };
@@ -225,9 +239,9 @@ const data = (tensors: ReadonlyMap<string, FloatTensor>, name: string): Float32A
 };
 
 /** A key's bias has no gradient but rounding noise (softmax ignores it): its value means nothing. */
-const isNoise = (name: string, told: Case): boolean => told.full && /\.key\.bias$/.test(name);
+const isNoise = (name: string): boolean => /\.(?:key|k_proj)\.bias$/.test(name);
 /** ... nor do the key's columns of a fused q | k | v bias. */
-const isFused = (name: string, told: Case): boolean => told.full && /c_attn\.bias$/.test(name);
+const isFused = (name: string): boolean => /c_attn\.bias$/.test(name);
 
 function relativeError(actual: Float32Array, expected: Float32Array): number {
   let worst = 0;

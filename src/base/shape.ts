@@ -23,7 +23,9 @@ export function sameShape(a: Shape, b: Shape): boolean {
 
 /** Whether `b` broadcasts over the leading axes of `a`: `b` equals the last axes of `a`. */
 export function isSuffix(b: Shape, a: Shape): boolean {
-  return b.length <= a.length && sameShape(b, a.slice(a.length - b.length));
+  const first = b.findIndex((size) => size !== 1);
+  const own = first < 0 ? b.slice(-1) : b.slice(first);
+  return b.length <= a.length && sameShape(own, a.slice(a.length - own.length));
 }
 
 /** `[2, 3]`, as shapes are written in every message. */

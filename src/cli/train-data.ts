@@ -1,5 +1,6 @@
 import { stat } from "node:fs/promises";
 import { basename, dirname } from "node:path";
+import { LABEL_KINDS } from "../data/batch";
 import { Batches } from "../data/batches";
 import { GLUE_TASKS, isGlueTask } from "../data/glue-tasks";
 import { readGlue } from "../data/glue";
@@ -64,8 +65,7 @@ export function batchesOf(
   seed: number,
   shuffle = true,
 ): Batches {
-  const labels = { sequence_classification: "class", regression: "value", causal_lm: "token" } as const;
-  return new Batches(samples, { size, seed, shuffle, padId: model.padId, labels: labels[model.task] });
+  return new Batches(samples, { size, seed, shuffle, padId: model.padId, labels: LABEL_KINDS[model.task] });
 }
 
 const METRICS = { accuracy, f1, matthews, pearson, spearman };

@@ -1,9 +1,22 @@
 import { DataError } from "../base/errors";
+import type { Task } from "../model/model";
 import { IGNORED_LABEL } from "./sample";
 import type { Sample } from "./sample";
 
-/** What the labels of a batch are: a class a row, a number a row (regression), or a class a token (language model). */
-export type LabelKind = "class" | "value" | "token";
+/**
+ * What the labels of a batch are: a class a row, a number a row (regression), a class a token (language model), or the
+ * first and the last token of an answer a row.
+ */
+export type LabelKind = "class" | "value" | "token" | "span";
+
+/** What each task's batches are labelled with. */
+export const LABEL_KINDS: Readonly<Record<Task, LabelKind>> = {
+  sequence_classification: "class",
+  regression: "value",
+  question_answering: "span",
+  causal_lm: "token",
+  image_classification: "class",
+};
 
 /** Rows of one length, ready for the device. Arrays are [size x length], row-major, unless said otherwise. */
 export interface Batch {
@@ -17,8 +30,10 @@ export interface Batch {
   /** 1 for tokens, 0 for padding. */
   readonly attentionMask: Int32Array;
   readonly tokenTypeIds: Int32Array;
-  /** [size], or [size x length] for "token"; Float32Array for "value". IGNORED_LABEL where nothing is to be predicted. */
+  /** [size], [size x length] for "token", [size x 2] for "span"; Float32Array for "value". IGNORED_LABEL where nothing is to be predicted. */
   readonly labels: Int32Array | Float32Array;
+  /** Images [size, channels, rows, columns], where these are what a row holds; `inputIds` then mean nothing. */
+  readonly pixels?: Float32Array;
 }
 
 export interface BatchShape {
@@ -59,7 +74,8 @@ export function bucketLength(length: number, maximum: number, multiple: number):
 
 function emptyLabels(kind: LabelKind, size: number, length: number): Int32Array | Float32Array {
   if (kind === "value") return new Float32Array(size).fill(IGNORED_LABEL);
-  return new Int32Array(kind === "token" ? size * length : size).fill(IGNORED_LABEL);
+  const perRow = { class: 1, span: 2, token: length }[kind];
+  return new Int32Array(size * perRow).fill(IGNORED_LABEL);
 }
 
 function place(batch: Batch, row: number, { ids, typeIds, label }: Sample, kind: LabelKind): void {
@@ -70,14 +86,15 @@ function place(batch: Batch, row: number, { ids, typeIds, label }: Sample, kind:
       "truncate longer texts when they are encoded, and leave out empty ones",
     );
   }
-  const perToken = typeof label !== "number";
-  if (perToken !== (kind === "token") || (perToken && label.length !== ids.length)) {
-    const given = perToken ? `${label.length} labels for ${ids.length} tokens` : "one label for the row";
-    throw new DataError(`a sample has ${given} in a batch of ${kind} labels`, `give what "${kind}" needs`);
+  const wanted = { class: undefined, value: undefined, span: 2, token: ids.length }[kind];
+  const given = typeof label === "number" ? undefined : label.length;
+  if (given !== wanted) {
+    const told = given === undefined ? "one label for the row" : `${given} labels for ${ids.length} tokens`;
+    throw new DataError(`a sample has ${told} in a batch of ${kind} labels`, `give what "${kind}" needs`);
   }
   batch.inputIds.set(ids, start);
   batch.attentionMask.fill(1, start, start + ids.length);
   if (typeIds !== undefined) batch.tokenTypeIds.set(typeIds.subarray(0, ids.length), start);
-  if (perToken) batch.labels.set(label, start);
-  else batch.labels[row] = label;
+  if (typeof label === "number") batch.labels[row] = label;
+  else batch.labels.set(label, kind === "span" ? 2 * row : start);
 }

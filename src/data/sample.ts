@@ -10,7 +10,7 @@ export interface Sample {
   readonly ids: Int32Array;
   /** As long as `ids`; all 0 where left out. */
   readonly typeIds?: Int32Array;
-  /** A class or value for the row, or a class for each token (as long as `ids`). */
+  /** A class or value for the row, a class for each token (as long as `ids`), or an answer's first and last token. */
   readonly label: number | Int32Array;
 }
 

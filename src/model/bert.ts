@@ -3,12 +3,13 @@ import { add } from "../ops/add";
 import { addBroadcast } from "../ops/add_broadcast";
 import { embedding } from "../ops/embedding";
 import { gelu } from "../ops/gelu";
-import { tanh } from "../ops/tanh";
 import type { Value } from "../tape/tape";
-import { checkActivation, count, labelCount, parseConfig, probability } from "./config";
+import { checkActivation, count, parseConfig, probability } from "./config";
 import type { Forward } from "./forward";
+import { answerSpan, denseClassifier, pooledClassifier, taskOf } from "./heads";
+import type { Head } from "./heads";
 import { layerOf, projectionParameters } from "./model";
-import type { Model, ParameterSpec, Projection } from "./model";
+import type { Model, ParameterSpec, Projection, Task } from "./model";
 
 const SCHEMA = v.object({
   vocab_size: count,
@@ -23,68 +24,89 @@ const SCHEMA = v.object({
   hidden_dropout_prob: v.optional(probability, 0.1),
   attention_probs_dropout_prob: v.optional(probability, 0.1),
   classifier_dropout: v.nullish(probability),
-  pad_token_id: v.optional(v.pipe(v.number(), v.integer(), v.minValue(0)), 0),
+  pad_token_id: v.nullish(v.pipe(v.number(), v.integer(), v.minValue(0))),
 });
 
 const APPROXIMATIONS = { gelu: "none", gelu_new: "tanh", gelu_pytorch_tanh: "tanh" } as const;
 
-/** BERT (Devlin et al. 2019), post-norm, with the sequence classification head of Hugging Face. */
+/** What tells BERT from RoBERTa. */
+interface Encoder {
+  readonly family: string;
+  /** Padding id where the configuration names none. */
+  readonly padId: number;
+  /** Positions 0, 1, 2, ..., or counted over tokens that are not padding, from the padding id + 1. */
+  readonly positions: "absolute" | "padded";
+  classifier(config: Readonly<Record<string, unknown>>, task: Task, c: Config): Head;
+}
+
+/** BERT (Devlin et al. 2019), post-norm; sequence classification, regression and question answering. */
 export function bert(config: Readonly<Record<string, unknown>>): Model {
+  return encoder(config, {
+    ...{ family: "bert", padId: 0, positions: "absolute" },
+    classifier: (told, task, c) =>
+      pooledClassifier(told, { task, hidden: c.hidden_size, pooler: "bert.pooler", dropout: headDropout(c) }),
+  });
+}
+
+/** RoBERTa (Liu et al. 2019): BERT with another count of positions and another head. */
+export function roberta(config: Readonly<Record<string, unknown>>): Model {
+  return encoder(config, {
+    ...{ family: "roberta", padId: 1, positions: "padded" },
+    classifier: (told, task, c) => denseClassifier(told, { task, hidden: c.hidden_size, dropout: headDropout(c) }),
+  });
+}
+
+const TASKS: readonly Task[] = ["sequence_classification", "question_answering"];
+const headDropout = (c: Config): number => c.classifier_dropout ?? c.hidden_dropout_prob;
+
+function encoder(config: Readonly<Record<string, unknown>>, kind: Encoder): Model {
   const c = parseConfig(SCHEMA, config);
   checkActivation(c.hidden_act, Object.keys(APPROXIMATIONS));
   const approximation = APPROXIMATIONS[c.hidden_act as keyof typeof APPROXIMATIONS];
-  const classes = labelCount(config);
-  const projections = bertProjections(c, classes);
+  const { family } = kind;
+  const task = taskOf(config, family, TASKS, "sequence_classification");
+  const head = task === "question_answering" ? answerSpan(c.hidden_size) : kind.classifier(config, task, c);
+  const projections = [...layerProjections(family, c), ...head.projections];
+  const padId = c.pad_token_id ?? kind.padId;
   return {
-    family: "bert",
-    task: classes === 1 || config["problem_type"] === "regression" ? "regression" : "sequence_classification",
-    config,
-    parameters: bertParameters(c, projections),
-    projections,
+    ...{ family, config, projections, task, classes: head.classes, heads: head.heads },
+    parameters: encoderParameters(family, c, projections),
     layers: c.num_hidden_layers,
     hiddenSize: c.hidden_size,
     vocabularySize: c.vocab_size,
-    maxLength: c.max_position_embeddings,
-    classes,
-    padId: c.pad_token_id,
-    heads: ["classifier"],
+    // RoBERTa's positions begin behind the padding id's.
+    maxLength: c.max_position_embeddings - (kind.positions === "padded" ? padId + 1 : 0),
+    padId,
     defaultTargets: ["query", "value"],
-    aliases: (name) => bertAliases(name),
-    ignores: (name) => /^cls\.|position_ids$/.test(name),
-    embed: (forward) => embed(forward, c),
-    layer: (forward, index, x) => layer(forward, c, approximation, index, x),
-    head(forward, x) {
-      const first = forward.recorder.labelled("bert.pooler", () =>
-        forward.recorder.apply(embedding, { table: x, ids: forward.firstTokens }, {}),
-      );
-      const pooled = forward.recorder.labelled("bert.pooler", () =>
-        forward.recorder.apply(tanh, { x: forward.linear("bert.pooler.dense", first) }, {}),
-      );
-      return forward.linear("classifier", forward.dropout(pooled, c.classifier_dropout ?? c.hidden_dropout_prob));
-    },
+    aliases: (name) => encoderAliases(family, name),
+    ignores: (name) => /^(?:cls|lm_head)\.|position_ids$|(?:^|\.)pooler\./.test(name),
+    embed: (forward) => embed(forward, c, kind),
+    layer: (forward, index, x) => layer(forward, `${family}.encoder.layer.${index}`, c, approximation, x),
+    head: (forward, x) => head.apply(forward, x),
   };
 }
 
 type Config = v.InferOutput<typeof SCHEMA>;
 
-function embed(forward: Forward, c: Config): Value {
+function embed(forward: Forward, c: Config, { family, positions }: Encoder): Value {
   const { recorder } = forward;
-  const table = (name: string): Value => forward.parameter(`bert.embeddings.${name}_embeddings.weight`);
-  return recorder.labelled("bert.embeddings", () => {
-    const words = recorder.apply(embedding, { table: table("word"), ids: forward.inputIds }, {});
+  const table = (name: string): Value => forward.parameter(`${family}.embeddings.${name}_embeddings.weight`);
+  return recorder.labelled(`${family}.embeddings`, () => {
+    const words = forward.tokens(table("word"));
     const kinds = recorder.apply(embedding, { table: table("token_type"), ids: forward.tokenTypeIds }, {});
-    const places = recorder.apply(embedding, { table: table("position"), ids: forward.positions }, {});
     const both = recorder.apply(add, { a: words, b: kinds }, {});
-    const sum = recorder.apply(addBroadcast, { a: both, b: places }, {});
+    const isAbsolute = positions === "absolute";
+    const ids = isAbsolute ? forward.positions : forward.paddedPositions;
+    const places = recorder.apply(embedding, { table: table("position"), ids }, {});
+    const sum = recorder.apply(isAbsolute ? addBroadcast : add, { a: both, b: places }, {});
     return forward.dropout(
-      forward.layerNorm("bert.embeddings.LayerNorm", sum, c.layer_norm_eps),
+      forward.layerNorm(`${family}.embeddings.LayerNorm`, sum, c.layer_norm_eps),
       c.hidden_dropout_prob,
     );
   });
 }
 
-function layer(forward: Forward, c: Config, approximation: "none" | "tanh", index: number, x: Value): Value {
-  const at = `bert.encoder.layer.${index}`;
+function layer(forward: Forward, at: string, c: Config, approximation: "none" | "tanh", x: Value): Value {
   const qkv = {
     q: forward.linear(`${at}.attention.self.query`, x),
     k: forward.linear(`${at}.attention.self.key`, x),
@@ -111,45 +133,42 @@ function layer(forward: Forward, c: Config, approximation: "none" | "tanh", inde
   return forward.layerNorm(`${at}.output.LayerNorm`, sum, c.layer_norm_eps);
 }
 
-function bertProjections(c: Config, classes: number): Projection[] {
+function layerProjections(family: string, c: Config): Projection[] {
   const dense = (name: string, from: number, to: number): Projection => {
     return { name, in: from, out: to, layout: "out_in", bias: true, layer: layerOf(`${name}.`) };
   };
   const { hidden_size: d, intermediate_size: wide } = c;
-  const layers = Array.from({ length: c.num_hidden_layers }, (_, i) => `bert.encoder.layer.${i}`);
-  return [
-    ...layers.flatMap((at) => [
-      dense(`${at}.attention.self.query`, d, d),
-      dense(`${at}.attention.self.key`, d, d),
-      dense(`${at}.attention.self.value`, d, d),
-      dense(`${at}.attention.output.dense`, d, d),
-      dense(`${at}.intermediate.dense`, d, wide),
-      dense(`${at}.output.dense`, wide, d),
-    ]),
-    dense("bert.pooler.dense", d, d),
-    dense("classifier", d, classes),
-  ];
+  const layers = Array.from({ length: c.num_hidden_layers }, (_, i) => `${family}.encoder.layer.${i}`);
+  return layers.flatMap((at) => [
+    dense(`${at}.attention.self.query`, d, d),
+    dense(`${at}.attention.self.key`, d, d),
+    dense(`${at}.attention.self.value`, d, d),
+    dense(`${at}.attention.output.dense`, d, d),
+    dense(`${at}.intermediate.dense`, d, wide),
+    dense(`${at}.output.dense`, wide, d),
+  ]);
 }
 
-function bertParameters(c: Config, projections: readonly Projection[]): ParameterSpec[] {
+function encoderParameters(family: string, c: Config, projections: readonly Projection[]): ParameterSpec[] {
   const { hidden_size: d } = c;
   const norm = (name: string): ParameterSpec[] => [
     { name: `${name}.weight`, shape: [d] },
     { name: `${name}.bias`, shape: [d] },
   ];
-  const layers = Array.from({ length: c.num_hidden_layers }, (_, i) => `bert.encoder.layer.${i}`);
+  const layers = Array.from({ length: c.num_hidden_layers }, (_, i) => `${family}.encoder.layer.${i}`);
   return [
-    { name: "bert.embeddings.word_embeddings.weight", shape: [c.vocab_size, d] },
-    { name: "bert.embeddings.position_embeddings.weight", shape: [c.max_position_embeddings, d] },
-    { name: "bert.embeddings.token_type_embeddings.weight", shape: [c.type_vocab_size, d] },
-    ...norm("bert.embeddings.LayerNorm"),
+    { name: `${family}.embeddings.word_embeddings.weight`, shape: [c.vocab_size, d] },
+    { name: `${family}.embeddings.position_embeddings.weight`, shape: [c.max_position_embeddings, d] },
+    { name: `${family}.embeddings.token_type_embeddings.weight`, shape: [c.type_vocab_size, d] },
+    ...norm(`${family}.embeddings.LayerNorm`),
     ...projections.flatMap((projection) => projectionParameters(projection)),
     ...layers.flatMap((at) => [...norm(`${at}.attention.output.LayerNorm`), ...norm(`${at}.output.LayerNorm`)]),
   ];
 }
 
 /** Published BERT files write LayerNorm as gamma and beta, and bare models leave the prefix out. */
-function bertAliases(name: string): string[] {
+function encoderAliases(family: string, name: string): string[] {
   const old = name.replace(/LayerNorm\.weight$/, "LayerNorm.gamma").replace(/LayerNorm\.bias$/, "LayerNorm.beta");
-  return [...new Set([name, old, name.replace(/^bert\./, ""), old.replace(/^bert\./, "")])];
+  const bare = (full: string): string => (full.startsWith(`${family}.`) ? full.slice(family.length + 1) : full);
+  return [...new Set([name, old, bare(name), bare(old)])];
 }

@@ -1,10 +1,14 @@
 import { ConfigError } from "../base/errors";
-import { bert } from "./bert";
+import { bert, roberta } from "./bert";
 import { gpt2 } from "./gpt2";
+import { llama } from "./llama";
 import type { Model } from "./model";
+import { vit } from "./vit";
 
 /** `model_type` -> how to build the model from its config.json. */
-const FAMILIES: Readonly<Record<string, (config: Readonly<Record<string, unknown>>) => Model>> = { bert, gpt2 };
+const FAMILIES: Readonly<Record<string, (config: Readonly<Record<string, unknown>>) => Model>> = {
+  ...{ bert, roberta, gpt2, llama, vit },
+};
 
 /** The families that can be loaded, by `model_type`. */
 export const MODEL_TYPES: readonly string[] = Object.keys(FAMILIES);

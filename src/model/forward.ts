@@ -3,11 +3,13 @@ import { originalName } from "../run/store";
 import { add } from "../ops/add";
 import { attention } from "../ops/attention";
 import { dropout } from "../ops/dropout";
+import { embedding } from "../ops/embedding";
 import { fusedAttention } from "../ops/fused_attention";
 import { layerNorm } from "../ops/layer_norm";
 import { linear } from "../ops/linear";
+import { rmsNorm } from "../ops/rms_norm";
 import type { Recorder, Value } from "../tape/tape";
-import type { BatchSize, Model, Projection } from "./model";
+import type { BatchSize, ImageSpec, Model, Projection } from "./model";
 
 /** A projection about to be applied: what an adapter sees. */
 export interface LinearSite extends Projection {
@@ -18,6 +20,10 @@ export interface LinearSite extends Projection {
 
 /** What an adapter may change while a model is traced. Each returns undefined to leave things as they are. */
 export interface ForwardHooks {
+  /** Virtual tokens that `embedded` puts before each text. */
+  readonly virtualTokens?: number;
+  /** Acts on token embeddings [b, t, d], before positions are added: prompts. */
+  embedded?(forward: Forward, x: Value): Value;
   /** Takes the place of `x W + bias`. */
   linear?(forward: Forward, site: LinearSite): Value | undefined;
   /** Acts on a sub-layer's output, before its residual: bottleneck adapters. `name` is the sub-layer's module. */
@@ -63,6 +69,11 @@ export class Forward {
     this.#projections = new Map(options.model.projections.map((projection) => [projection.name, projection]));
   }
 
+  /** Tokens of a row, virtual ones included. */
+  get length(): number {
+    return this.batch.length + (this.#hooks.virtualTokens ?? 0);
+  }
+
   /** A tensor of the checkpoint, by its full name. */
   parameter(name: string): Value {
     const shape = this.#shapes.get(name);
@@ -75,12 +86,23 @@ export class Forward {
   }
 
   get tokenTypeIds(): Value {
-    return this.recorder.input("token_type_ids", [this.batch.size, this.batch.length], "i32");
+    return this.recorder.input("token_type_ids", [this.batch.size, this.length], "i32");
   }
 
   /** 0, 1, 2, ... along the text. */
   get positions(): Value {
-    return this.recorder.input("positions", [this.batch.length], "i32");
+    return this.recorder.input("positions", [this.length], "i32");
+  }
+
+  /** RoBERTa's: counted over tokens that are not padding, from the padding id + 1. */
+  get paddedPositions(): Value {
+    return this.recorder.input("padded_positions", [this.batch.size, this.length], "i32");
+  }
+
+  /** Images cut into patches, each a row of channels x rows x columns: [size, patches, values]. */
+  patches({ size, patch, channels }: ImageSpec): Value {
+    const count = (size / patch) ** 2;
+    return this.recorder.input("patches", [this.batch.size, count, channels * patch * patch]);
   }
 
   /** The row of each text's first token among all tokens of the batch. */
@@ -88,8 +110,13 @@ export class Forward {
     return this.recorder.input("first_tokens", [this.batch.size], "i32");
   }
 
+  /** ... and that of its last token that is not padding. */
+  get lastTokens(): Value {
+    return this.recorder.input("last_tokens", [this.batch.size], "i32");
+  }
+
   get attentionMask(): Value {
-    return this.recorder.input("attention_mask", [this.batch.size, this.batch.length], "i32");
+    return this.recorder.input("attention_mask", [this.batch.size, this.length], "i32");
   }
 
   /** Two words that make this step's dropout masks. */
@@ -107,6 +134,12 @@ export class Forward {
   /** A number that no other dropout of this trace has. */
   nextSalt(): number {
     return ++this.#salt;
+  }
+
+  /** Rows of a table for the texts' tokens, as an adapter may have them: [size, length, d]. */
+  tokens(table: Value): Value {
+    const x = this.recorder.apply(embedding, { table, ids: this.inputIds }, {});
+    return this.#hooks.embedded?.(this, x) ?? x;
   }
 
   /** x W + bias by the projection's checkpoint name, as an adapter may have it. */
@@ -135,6 +168,13 @@ export class Forward {
     const inputs = { x, weight: this.parameter(`${name}.weight`), bias: this.parameter(`${name}.bias`) };
     const keep = this.#fragile.has(name) ? "x" : "y";
     return this.recorder.labelled(name, () => this.recorder.apply(layerNorm, inputs, { eps, keep }));
+  }
+
+  rmsNorm(name: string, x: Value, eps: number): Value {
+    const keep = this.#fragile.has(name) ? "x" : "y";
+    return this.recorder.labelled(name, () =>
+      this.recorder.apply(rmsNorm, { x, weight: this.parameter(`${name}.weight`) }, { eps, keep }),
+    );
   }
 
   /** Drops elements while training; the identity otherwise. */

@@ -2,10 +2,10 @@ import * as v from "valibot";
 import { addBroadcast } from "../ops/add_broadcast";
 import { embedding } from "../ops/embedding";
 import { gelu } from "../ops/gelu";
-import { linear } from "../ops/linear";
 import type { Value } from "../tape/tape";
 import { checkActivation, count, parseConfig, probability } from "./config";
 import type { Forward } from "./forward";
+import { languageModel, lastTokenScore, taskOf } from "./heads";
 import { layerOf, projectionParameters } from "./model";
 import type { Model, ParameterSpec, Projection } from "./model";
 
@@ -28,36 +28,33 @@ type Config = v.InferOutput<typeof SCHEMA>;
 
 const APPROXIMATIONS = { gelu_new: "tanh", gelu_pytorch_tanh: "tanh", gelu: "none" } as const;
 
-/** GPT-2 (Radford et al. 2019), pre-norm, with the language-model head tied to the token embeddings. */
+/** GPT-2 (Radford et al. 2019), pre-norm: the language model, its head tied to the token embeddings, and classification. */
 export function gpt2(config: Readonly<Record<string, unknown>>): Model {
   const c = parseConfig(SCHEMA, config);
   checkActivation(c.activation_function, Object.keys(APPROXIMATIONS));
   const approximation = APPROXIMATIONS[c.activation_function as keyof typeof APPROXIMATIONS];
-  const projections = gpt2Projections(c);
+  const task = taskOf(config, "gpt2", ["causal_lm", "sequence_classification"], "causal_lm");
+  const head =
+    task === "causal_lm"
+      ? languageModel(c.vocab_size, c.n_embd, "transformer.wte.weight")
+      : lastTokenScore(config, task, c.n_embd);
+  const projections = [...gpt2Projections(c), ...head.projections];
   return {
-    family: "gpt2",
-    task: "causal_lm",
-    config,
+    ...{ family: "gpt2", config, task, classes: head.classes, heads: head.heads },
     parameters: gpt2Parameters(c, projections),
     projections,
     layers: c.n_layer,
     hiddenSize: c.n_embd,
     vocabularySize: c.vocab_size,
     maxLength: c.n_positions,
-    classes: c.vocab_size,
     padId: c.pad_token_id ?? 0,
-    heads: [],
     defaultTargets: ["c_attn"],
     aliases: (name) => [name, name.replace(/^transformer\./, "")],
     ignores: (name) => /\.attn\.(bias|masked_bias)$|^lm_head\.weight$|^score\.weight$/.test(name),
     embed(forward) {
       const { recorder } = forward;
       return recorder.labelled("transformer.wte", () => {
-        const words = recorder.apply(
-          embedding,
-          { table: forward.parameter("transformer.wte.weight"), ids: forward.inputIds },
-          {},
-        );
+        const words = forward.tokens(forward.parameter("transformer.wte.weight"));
         const places = recorder.apply(
           embedding,
           { table: forward.parameter("transformer.wpe.weight"), ids: forward.positions },
@@ -67,13 +64,7 @@ export function gpt2(config: Readonly<Record<string, unknown>>): Model {
       });
     },
     layer: (forward, index, x) => layer(forward, c, approximation, index, x),
-    head(forward, x) {
-      const last = forward.layerNorm("transformer.ln_f", x, c.layer_norm_epsilon);
-      const w = forward.parameter("transformer.wte.weight");
-      return forward.recorder.labelled("lm_head", () =>
-        forward.recorder.apply(linear, { x: last, w }, { layout: "out_in" }),
-      );
-    },
+    head: (forward, x) => head.apply(forward, forward.layerNorm("transformer.ln_f", x, c.layer_norm_epsilon)),
   };
 }
 

@@ -27,7 +27,15 @@ export interface BatchSize {
 }
 
 /** What a model is asked to predict. */
-export type Task = "sequence_classification" | "regression" | "causal_lm";
+export type Task =
+  "sequence_classification" | "regression" | "question_answering" | "causal_lm" | "image_classification";
+
+/** An image model's input: square images, cut into square patches. Sizes in pixels. */
+export interface ImageSpec {
+  readonly size: number;
+  readonly patch: number;
+  readonly channels: number;
+}
 
 /**
  * A model family at one configuration: names, shapes and how it is traced. No weights and no memory, so a plan needs
@@ -44,9 +52,11 @@ export interface Model {
   readonly layers: number;
   readonly hiddenSize: number;
   readonly vocabularySize: number;
-  /** Longest text, in tokens. */
+  /** Longest text, in tokens; an image model's only length. */
   readonly maxLength: number;
-  /** Number of classes; 1 for regression, the vocabulary for a language model. */
+  /** What an image model sees; undefined for text. */
+  readonly image?: ImageSpec;
+  /** Number of classes; 1 for regression, the vocabulary for a language model, 2 (start, end) for answers. */
   readonly classes: number;
   /** Id that fills short rows. */
   readonly padId: number;
@@ -58,10 +68,12 @@ export interface Model {
   aliases(name: string): readonly string[];
   /** Checkpoint tensors that the family does not use and that may be passed over (mask buffers, other heads). */
   ignores(name: string): boolean;
-  /** Input ids to the hidden states that enter layer 0: [size, length, hiddenSize]. */
+  /** Host data of inputs that only this family's traces ask for, at a length. */
+  constants?(length: number): Readonly<Record<string, Float32Array>>;
+  /** Input ids (or patches) to the hidden states that enter layer 0: [size, length, hiddenSize]. */
   embed(forward: Forward): Value;
   layer(forward: Forward, index: number, x: Value): Value;
-  /** Hidden states to logits: [size, classes], or [size, length, classes] for a language model. */
+  /** Hidden states to logits: [size, classes], or [size, length, classes] for language models and answers. */
   head(forward: Forward, x: Value): Value;
 }
 

@@ -1,4 +1,4 @@
-import { columns, formatShape, rows } from "../base/shape";
+import { columns, elements, formatShape, rows } from "../base/shape";
 import { ShapeError } from "../base/errors";
 import { defineOp } from "../op/declaration";
 import type { InferContext } from "../op/declaration";
@@ -16,8 +16,8 @@ export function linearSizes(context: InferContext<LinearAttributes>): { rows: nu
   const x = context.spec("x").shape;
   const w = context.spec("w").shape;
   const [first = 0, second = 0] = w;
-  const outFirst = context.attributes.layout === "out_in";
-  return { rows: rows(x), in: outFirst ? second : first, out: outFirst ? first : second };
+  if (context.attributes.layout === "in_out") return { rows: rows(x), in: first, out: second };
+  return { rows: rows(x), in: elements(w) / first, out: first };
 }
 
 /** @throws ShapeError when x, w and bias do not fit each other. */
@@ -25,7 +25,8 @@ export function checkLinear(context: InferContext<LinearAttributes>): void {
   const x = context.spec("x").shape;
   const w = context.spec("w").shape;
   const sizes = linearSizes(context);
-  if (x.length === 0 || w.length !== 2 || columns(x) !== sizes.in) {
+  const isMatrix = w.length === 2 || (w.length > 2 && context.attributes.layout === "out_in");
+  if (x.length === 0 || !isMatrix || columns(x) !== sizes.in) {
     throw new ShapeError(
       `linear: x ${formatShape(x)} does not fit w ${formatShape(w)} stored as ${context.attributes.layout}.`,
       "The last axis of x must be the weight's input size; pass the other layout if the weight is transposed.",
@@ -39,7 +40,10 @@ export function checkLinear(context: InferContext<LinearAttributes>): void {
   }
 }
 
-/** y = x W + bias, for a weight in either layout. x [..., in], w [out, in] or [in, out], bias [out], y [..., out]. */
+/**
+ * y = x W + bias, for a weight in either layout. x [..., in], w [out, in] (all axes but the first are one: a convolution
+ * of patches) or [in, out], bias [out], y [..., out].
+ */
 export const linear = defineOp<LinearAttributes>({
   name: "linear",
   inputs: { x: { gradient: true }, w: { gradient: true }, bias: { gradient: true, optional: true } },

@@ -87,7 +87,7 @@ export const prepend = defineOp<NoAttributes>({
     const [head, x] = [input(inputs, "head"), input(inputs, "x")];
     const [b = 0, t = 0, d = 0] = x.shape;
     const rows = head.data.length / d + t;
-    const own = (t * d);
+    const own = t * d;
     return {
       y: filled([b, rows, d], (index) => {
         const within = index % (rows * d);

@@ -2,11 +2,12 @@ import type { Adapter } from "../adapter/adapter";
 import type { Batch } from "../data/batch";
 import { IGNORED_LABEL } from "../data/sample";
 import type { LoadedModel } from "../io/load-model";
+import type { Model } from "../model/model";
 import type { Executor } from "../run/executor";
 import type { TensorStore } from "../run/store";
 import { plan } from "../tape/plan";
 import type { Plan } from "../tape/plan";
-import { batchInputs, countedLabels, tokenLabels } from "./inputs";
+import { batchInputs, countedLabels } from "./inputs";
 import { trace } from "./trace";
 
 export interface EvaluationParts {
@@ -46,12 +47,12 @@ export async function evaluate(parts: EvaluationParts, batches: Iterable<Batch>)
         await executor.hold([...held, ...plans.values()]);
       }
       const counted = countedLabels(model, batch);
-      const inputs = batchInputs(model, batch, counted, [0, 0]);
+      const inputs = batchInputs(model, batch, { labels: counted, virtualTokens: parts.adapter?.virtualTokens });
       const outputs = await executor.run(plans.get(key) as Plan, store, inputs);
       total += (outputs.get("loss")?.[0] ?? NaN) * counted;
       count += counted;
       const logits = outputs.get("logits");
-      if (logits) collect(logits, model.classes, batch, tokenLabels(model, batch), predictions, labels);
+      if (logits) collect(logits, model, batch, predictions, labels);
     }
   } finally {
     await executor.hold(held);
@@ -66,18 +67,25 @@ function evaluationPlan({ loaded, adapter }: EvaluationParts, { size, length }: 
   return plan(tape, { outputs, limits: engine.device.limits });
 }
 
-function collect(
-  logits: Float32Array,
-  classes: number,
-  batch: Batch,
-  classLabels: Int32Array,
-  predictions: number[],
-  labels: number[],
-): void {
-  for (let row = 0; row < batch.rows; row++) {
-    if (classes > 1 && classLabels[row] === IGNORED_LABEL) continue;
-    const scores = logits.subarray(row * classes, (row + 1) * classes);
-    predictions.push(classes === 1 ? (scores[0] as number) : scores.indexOf(Math.max(...scores)));
-    labels.push(batch.labels[row] as number);
+/** Appends each real row's prediction and label: the largest class, the value, or first and last token of an answer. */
+function collect(logits: Float32Array, model: Model, batch: Batch, predictions: number[], labels: number[]): void {
+  const isSpan = model.task === "question_answering";
+  const [perRow, stride] = isSpan ? [2, 2] : [1, 1];
+  const width = logits.length / batch.size / perRow;
+  for (let i = 0; i < batch.rows * perRow; i++) {
+    const label = batch.labels[i] as number;
+    if (model.task !== "regression" && label === IGNORED_LABEL) continue;
+    const first = isSpan ? Math.floor(i / 2) * 2 * width + (i % 2) : i * width;
+    predictions.push(model.task === "regression" ? (logits[first] as number) : largest(logits, first, stride, width));
+    labels.push(label);
   }
+}
+
+/** Index of the largest of `count` elements that lie `stride` apart. */
+function largest(values: Float32Array, first: number, stride: number, count: number): number {
+  let best = 0;
+  for (let i = 1; i < count; i++) {
+    if ((values[first + i * stride] as number) > (values[first + best * stride] as number)) best = i;
+  }
+  return best;
 }

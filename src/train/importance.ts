@@ -20,13 +20,19 @@ export async function importance(
       "Use an adapter that leaves the checkpoint as it is, as lora().",
     );
   }
+  if (adapter.virtualTokens) {
+    throw new ConfigError(
+      `${adapter.kind} lengthens every text: its layers have no counterpart to compare with.`,
+      "Use an adapter of the layers, as lora().",
+    );
+  }
   const { model, fragileNorms, engine } = loaded;
   const batch = { size: probe.size, length: probe.length };
   const { tape, outputs } = traceComparison({ model, adapter, batch, isTraining: false, fragileNorms }, center);
   const comparison = plan(tape, { outputs, limits: engine.device.limits });
   await executor.hold([...plans, comparison]);
   try {
-    const inputs = { ...batchInputs(model, probe, 1, [0, 0]), probe_mask: probe.attentionMask };
+    const inputs = { ...batchInputs(model, probe), probe_mask: probe.attentionMask };
     const sums = await executor.run(comparison, state, inputs);
     return new Map(
       Array.from({ length: model.layers }, (_, layer) => [layer, 1 - finishCka(sums.get(comparisonOutput(layer))!)]),

@@ -1,38 +1,121 @@
 import type { Batch } from "../data/batch";
 import { IGNORED_LABEL } from "../data/sample";
-import type { Model } from "../model/model";
+import type { ImageSpec, Model } from "../model/model";
 import type { Inputs } from "../run/executor";
 
 /** How many labels of a batch count in its loss. */
 export function countedLabels(model: Model, batch: Batch): number {
   if (model.task === "regression") return batch.rows;
-  return tokenLabels(model, batch).reduce((count, label) => count + (label === IGNORED_LABEL ? 0 : 1), 0);
+  return classLabels(model, batch).reduce((count, label) => count + (label === IGNORED_LABEL ? 0 : 1), 0);
 }
 
-/** Host data of every input that a trace may ask for. `labels` is the count over the whole, accumulated batch. */
-export function batchInputs(model: Model, batch: Batch, labels: number, seed: readonly [number, number]): Inputs {
-  const { size, length, rows } = batch;
-  const isRegression = model.task === "regression";
+export interface InputOptions {
+  /** Labels that count over the whole, accumulated batch; default 1. */
+  readonly labels?: number;
+  /** Two words that make this step's dropout masks; default zero. */
+  readonly seed?: readonly [number, number];
+  /** Virtual tokens that an adapter puts before each text; default 0. */
+  readonly virtualTokens?: number | undefined;
+}
+
+/** Host data of every input that a trace may ask for. */
+export function batchInputs(model: Model, batch: Batch, options: InputOptions = {}): Inputs {
+  const { labels = 1, seed = [0, 0], virtualTokens = 0 } = options;
+  const { size, rows } = batch;
+  const length = batch.length + virtualTokens;
   return {
-    input_ids: batch.inputIds,
-    attention_mask: batch.attentionMask,
-    token_type_ids: batch.tokenTypeIds,
+    ...(batch.pixels && model.image
+      ? { patches: patchesOf(batch.pixels, size, model.image) }
+      : textInputs(model, batch, virtualTokens)),
+    ...model.constants?.(length),
+    attention_mask: withPrefix(batch.attentionMask, batch, virtualTokens, 1),
     positions: Int32Array.from({ length }, (_, i) => i),
     first_tokens: Int32Array.from({ length: size }, (_, row) => row * length),
     seed: Uint32Array.from(seed),
     normalizer: Float32Array.of(1 / Math.max(1, labels)),
-    ...(isRegression
+    ...(model.task === "regression"
       ? {
           targets: Float32Array.from(batch.labels),
           target_mask: Int32Array.from({ length: size }, (_, i) => (i < rows ? 1 : 0)),
         }
-      : { labels: tokenLabels(model, batch) }),
+      : { labels: classLabels(model, batch, virtualTokens) }),
   };
 }
 
-/** Labels as the loss reads them: a language model's position predicts the next token, its last one nothing. */
-export function tokenLabels(model: Model, batch: Batch): Int32Array {
-  const labels = Int32Array.from(batch.labels);
-  if (model.task !== "causal_lm") return labels;
-  return labels.map((_, i) => ((i + 1) % batch.length === 0 ? IGNORED_LABEL : (labels[i + 1] as number)));
+function textInputs(model: Model, batch: Batch, virtualTokens: number): Inputs {
+  return {
+    input_ids: batch.inputIds,
+    token_type_ids: withPrefix(batch.tokenTypeIds, batch, virtualTokens, 0),
+    padded_positions: paddedPositions(model, batch, virtualTokens),
+    last_tokens: lastTokens(batch, virtualTokens),
+  };
+}
+
+/**
+ * Labels as the loss reads them: a language model's position predicts the next token, its last one nothing, and virtual
+ * tokens nothing but the first real one.
+ */
+export function classLabels(model: Model, batch: Batch, virtualTokens = 0): Int32Array {
+  if (model.task !== "causal_lm") return Int32Array.from(batch.labels);
+  const length = batch.length + virtualTokens;
+  return Int32Array.from({ length: batch.size * length }, (_, i) => {
+    const [row, next] = [Math.floor(i / length), (i % length) + 1 - virtualTokens];
+    if (next < 1 - Math.min(1, virtualTokens) || next >= batch.length) return IGNORED_LABEL;
+    return batch.labels[row * batch.length + next] as number;
+  });
+}
+
+/** Rows [size, length] with as many entries of `value` before each as there are virtual tokens. */
+function withPrefix(data: Int32Array, { size, length }: Batch, virtualTokens: number, value: number): Int32Array {
+  if (virtualTokens === 0) return data;
+  const whole = length + virtualTokens;
+  const result = new Int32Array(size * whole).fill(value);
+  for (let row = 0; row < size; row++) {
+    result.set(data.subarray(row * length, (row + 1) * length), row * whole + virtualTokens);
+  }
+  return result;
+}
+
+/**
+ * RoBERTa's positions: the padding id for padding, else counted from the id after it. Where virtual tokens take the place
+ * of ids, every position counts, as Hugging Face has it for embeddings given directly.
+ */
+function paddedPositions({ padId }: Model, { size, length, inputIds }: Batch, virtualTokens: number): Int32Array {
+  const whole = length + virtualTokens;
+  const positions = new Int32Array(size * whole);
+  for (let row = 0; row < size; row++) {
+    let seen = padId;
+    for (let i = 0; i < whole; i++) {
+      const isPadding = virtualTokens === 0 && inputIds[row * length + i] === padId;
+      positions[row * whole + i] = isPadding ? padId : ++seen;
+    }
+  }
+  return positions;
+}
+
+function lastTokens({ size, length, attentionMask }: Batch, virtualTokens: number): Int32Array {
+  return Int32Array.from({ length: size }, (_, row) => {
+    const last = attentionMask.subarray(row * length, (row + 1) * length).lastIndexOf(1);
+    return row * (length + virtualTokens) + virtualTokens + Math.max(0, last);
+  });
+}
+
+/** Images [size, channels, rows, columns] as patches [size, patches, channels * rows * columns of a patch]. */
+function patchesOf(pixels: Float32Array, images: number, { size, patch, channels }: ImageSpec): Float32Array {
+  const across = size / patch;
+  const result = new Float32Array(pixels.length);
+  let to = 0;
+  for (let image = 0; image < images; image++) {
+    for (let at = 0; at < across * across; at++) {
+      const [top, left] = [Math.floor(at / across) * patch, (at % across) * patch];
+      for (let channel = 0; channel < channels; channel++) {
+        for (let row = 0; row < patch; row++) {
+          const from = ((image * channels + channel) * size + top + row) * size + left;
+          result.set(pixels.subarray(from, from + patch), to);
+          to += patch;
+        }
+      }
+    }
+  }
+  return result;
 }

@@ -1,7 +1,9 @@
+import { rows } from "../base/shape";
 import type { Adapter } from "../adapter/adapter";
 import { add } from "../ops/add";
 import { crossEntropy } from "../ops/cross_entropy";
 import { meanSquaredError } from "../ops/mean_squared_error";
+import { swapAxes } from "../ops/swap_axes";
 import { cka } from "../ops/cka";
 import { Forward } from "../model/forward";
 import type { BatchSize, Model } from "../model/model";
@@ -59,10 +61,12 @@ function lossOf(recorder: Recorder, { model, batch, labelSmoothing = 0 }: TraceO
     const mask = recorder.input("target_mask", [batch.size], "i32");
     return recorder.apply(meanSquaredError, { prediction: logits, targets, normalizer, mask }, {});
   }
-  const count = model.task === "causal_lm" ? batch.size * batch.length : batch.size;
-  const labels = recorder.input("labels", [count], "i32");
+  // An answer's start and end are two classifications over the tokens.
+  const isSpan = model.task === "question_answering";
+  const x = isSpan ? recorder.apply(swapAxes, { x: logits }, {}) : logits;
+  const labels = recorder.input("labels", [rows(x.shape)], "i32");
   const attributes = { ignored: IGNORED_LABEL, smoothing: labelSmoothing };
-  return recorder.apply(crossEntropy, { x: logits, labels, normalizer }, attributes);
+  return recorder.apply(crossEntropy, { x, labels, normalizer }, attributes);
 }
 
 /** Two forward passes side by side, with the adapter and without, compared layer by layer. */

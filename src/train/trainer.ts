@@ -178,7 +178,9 @@ export class Trainer {
     for (const [index, batch] of batches.entries()) {
       const plan = this.book.planFor(batch, index > 0);
       const seed = [this.options.seed ?? 0, this.#step * this.#counts.accumulate + index] as const;
-      const outputs = await this.executor.run(plan, this.state, batchInputs(model, batch, labels, seed));
+      const { virtualTokens } = this.options.adapter;
+      const inputs = batchInputs(model, batch, { labels, seed, virtualTokens });
+      const outputs = await this.executor.run(plan, this.state, inputs);
       loss += outputs.get("loss")?.[0] ?? NaN;
       flops += plan.flops.forward + plan.flops.backward;
     }

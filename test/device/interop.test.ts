@@ -52,7 +52,11 @@ describe("adapters that Python PEFT wrote", () => {
     try {
       state.restore(tensors);
       await executor.hold([planned]);
-      const found = await executor.run(planned, state, batchInputs(model, batch, 1, [0, 0]));
+      const found = await executor.run(
+        planned,
+        state,
+        batchInputs(model, batch, { virtualTokens: adapter.virtualTokens }),
+      );
       const error = relativeError(found.get("logits") ?? [], expected.get("logits")?.data ?? []);
       expect(error, "relative error of the logits").toBeLessThan(TOLERANCE);
     } finally {

@@ -1,0 +1,160 @@
+import * as v from "valibot";
+import { ConfigError } from "../base/errors";
+import { rope } from "../ops/rope";
+import { swiglu } from "../ops/swiglu";
+import type { Value } from "../tape/tape";
+import { checkActivation, count, parseConfig, probability } from "./config";
+import type { Forward } from "./forward";
+import { languageModel, lastTokenScore, taskOf } from "./heads";
+import { layerOf, projectionParameters } from "./model";
+import type { Model, ParameterSpec, Projection } from "./model";
+import { rotationTable } from "./rotation";
+
+const POSITIVE = v.pipe(v.number(), v.gtValue(0));
+const SCALING = v.looseObject({
+  rope_type: v.optional(v.string()),
+  type: v.optional(v.string()),
+  rope_theta: v.optional(POSITIVE),
+  factor: v.optional(POSITIVE),
+  low_freq_factor: v.optional(POSITIVE),
+  high_freq_factor: v.optional(POSITIVE),
+  original_max_position_embeddings: v.optional(count),
+});
+
+const SCHEMA = v.object({
+  vocab_size: count,
+  hidden_size: count,
+  intermediate_size: count,
+  num_hidden_layers: count,
+  num_attention_heads: count,
+  num_key_value_heads: v.nullish(count),
+  head_dim: v.nullish(count),
+  max_position_embeddings: v.optional(count, 2048),
+  rms_norm_eps: v.optional(v.number(), 1e-6),
+  rope_theta: v.optional(POSITIVE, 10000),
+  rope_scaling: v.nullish(SCALING),
+  rope_parameters: v.nullish(SCALING),
+  hidden_act: v.optional(v.string(), "silu"),
+  tie_word_embeddings: v.optional(v.boolean(), false),
+  attention_bias: v.optional(v.boolean(), false),
+  mlp_bias: v.optional(v.boolean(), false),
+  attention_dropout: v.optional(probability, 0),
+  pad_token_id: v.nullish(v.pipe(v.number(), v.integer())),
+});
+
+type Config = v.InferOutput<typeof SCHEMA>;
+
+interface Sizes {
+  readonly c: Config;
+  readonly heads: number;
+  readonly kvHeads: number;
+  readonly headSize: number;
+}
+
+const EMBEDDINGS = "model.embed_tokens.weight";
+
+/** LLaMA-2 and -3 (Touvron et al. 2023): pre-norm, rotary positions, grouped queries, gated feed-forward. */
+export function llama(config: Readonly<Record<string, unknown>>): Model {
+  const c = parseConfig(SCHEMA, config);
+  checkActivation(c.hidden_act, ["silu"]);
+  const sizes = sizesOf(c);
+  const task = taskOf(config, "llama", ["causal_lm", "sequence_classification"], "causal_lm");
+  const head =
+    task === "causal_lm"
+      ? languageModel(c.vocab_size, c.hidden_size, c.tie_word_embeddings ? EMBEDDINGS : undefined)
+      : lastTokenScore(config, task, c.hidden_size);
+  const projections = [...layerProjections(sizes), ...head.projections];
+  const scaling = c.rope_parameters ?? c.rope_scaling ?? {};
+  return {
+    ...{ family: "llama", config, projections, task, classes: head.classes, heads: head.heads },
+    parameters: llamaParameters(c, projections),
+    layers: c.num_hidden_layers,
+    hiddenSize: c.hidden_size,
+    vocabularySize: c.vocab_size,
+    maxLength: c.max_position_embeddings,
+    padId: Math.max(0, c.pad_token_id ?? 0),
+    defaultTargets: ["q_proj", "v_proj"],
+    aliases: (name) => [name, name.replace(/^model\./, "")],
+    ignores: (name) => /rotary_emb\.inv_freq$|^(?:lm_head|score)\.weight$/.test(name),
+    constants: (length) => ({
+      rotation: rotationTable({
+        ...{ length, headSize: sizes.headSize, theta: scaling.rope_theta ?? c.rope_theta },
+        type: scaling.rope_type ?? scaling.type ?? "default",
+        factor: scaling.factor ?? 1,
+        lowFactor: scaling.low_freq_factor ?? 1,
+        highFactor: scaling.high_freq_factor ?? 4,
+        originalLength: scaling.original_max_position_embeddings ?? c.max_position_embeddings,
+      }),
+    }),
+    embed: (forward) =>
+      forward.recorder.labelled("model.embed_tokens", () => forward.tokens(forward.parameter(EMBEDDINGS))),
+    layer: (forward, index, x) => layer(forward, sizes, `model.layers.${index}`, x),
+    head: (forward, x) => head.apply(forward, forward.rmsNorm("model.norm", x, c.rms_norm_eps)),
+  };
+}
+
+function sizesOf(c: Config): Sizes {
+  const heads = c.num_attention_heads;
+  const kvHeads = c.num_key_value_heads ?? heads;
+  const headSize = c.head_dim ?? c.hidden_size / heads;
+  if (!Number.isInteger(headSize) || headSize % 2 !== 0 || heads % kvHeads !== 0) {
+    throw new ConfigError(
+      `config.json: ${heads} heads and ${kvHeads} key-value heads do not divide a hidden size of ${c.hidden_size} evenly.`,
+      "Heads must have an even size, and their number must be a multiple of num_key_value_heads.",
+    );
+  }
+  return { c, heads, kvHeads, headSize };
+}
+
+function layer(forward: Forward, { c, heads, kvHeads, headSize }: Sizes, at: string, x: Value): Value {
+  const { recorder } = forward;
+  const before = forward.rmsNorm(`${at}.input_layernorm`, x, c.rms_norm_eps);
+  const turned = (name: string, count: number): Value => {
+    const projected = forward.linear(`${at}.self_attn.${name}`, before);
+    const table = recorder.input("rotation", [forward.length, headSize / 2, 2]);
+    return recorder.labelled(`${at}.self_attn.${name}`, () =>
+      recorder.apply(rope, { x: projected, table }, { heads: count }),
+    );
+  };
+  const qkv = {
+    q: turned("q_proj", heads),
+    k: turned("k_proj", kvHeads),
+    v: forward.linear(`${at}.self_attn.v_proj`, before),
+  };
+  const shape = { heads, kvHeads, headSize, causal: true, dropout: c.attention_dropout };
+  const mixed = forward.attention(`${at}.self_attn`, qkv, shape);
+  const attended = forward.block(`${at}.self_attn`, forward.linear(`${at}.self_attn.o_proj`, mixed));
+  const between = forward.add(`${at}.self_attn`, attended, x);
+  const inner = forward.rmsNorm(`${at}.post_attention_layernorm`, between, c.rms_norm_eps);
+  const gate = forward.linear(`${at}.mlp.gate_proj`, inner);
+  const up = forward.linear(`${at}.mlp.up_proj`, inner);
+  const active = recorder.labelled(`${at}.mlp`, () => recorder.apply(swiglu, { gate, up }, {}));
+  return forward.add(`${at}.mlp`, forward.block(`${at}.mlp`, forward.linear(`${at}.mlp.down_proj`, active)), between);
+}
+
+function layerProjections({ c, heads, kvHeads, headSize }: Sizes): Projection[] {
+  const dense = (name: string, from: number, to: number, bias: boolean): Projection => {
+    return { name, in: from, out: to, layout: "out_in", bias, layer: layerOf(`${name}.`) };
+  };
+  const { hidden_size: d, intermediate_size: wide, attention_bias: attention, mlp_bias: mlp } = c;
+  return Array.from({ length: c.num_hidden_layers }, (_, i) => `model.layers.${i}`).flatMap((at) => [
+    dense(`${at}.self_attn.q_proj`, d, heads * headSize, attention),
+    dense(`${at}.self_attn.k_proj`, d, kvHeads * headSize, attention),
+    dense(`${at}.self_attn.v_proj`, d, kvHeads * headSize, attention),
+    dense(`${at}.self_attn.o_proj`, heads * headSize, d, attention),
+    dense(`${at}.mlp.gate_proj`, d, wide, mlp),
+    dense(`${at}.mlp.up_proj`, d, wide, mlp),
+    dense(`${at}.mlp.down_proj`, wide, d, mlp),
+  ]);
+}
+
+function llamaParameters(c: Config, projections: readonly Projection[]): ParameterSpec[] {
+  const norm = (name: string): ParameterSpec => ({ name: `${name}.weight`, shape: [c.hidden_size] });
+  const layers = Array.from({ length: c.num_hidden_layers }, (_, i) => `model.layers.${i}`);
+  return [
+    { name: EMBEDDINGS, shape: [c.vocab_size, c.hidden_size] },
+    ...projections.flatMap((projection) => projectionParameters(projection)),
+    ...layers.flatMap((at) => [norm(`${at}.input_layernorm`), norm(`${at}.post_attention_layernorm`)]),
+    norm("model.norm"),
+  ];
+}

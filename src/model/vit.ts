@@ -1,0 +1,145 @@
+import * as v from "valibot";
+import { ConfigError } from "../base/errors";
+import { addBroadcast } from "../ops/add_broadcast";
+import { gelu } from "../ops/gelu";
+import { linear } from "../ops/linear";
+import { prepend } from "../ops/prepend";
+import type { Value } from "../tape/tape";
+import { checkActivation, count, parseConfig, probability } from "./config";
+import type { Forward } from "./forward";
+import { imageClassifier, taskOf } from "./heads";
+import { layerOf, projectionParameters } from "./model";
+import type { ImageSpec, Model, ParameterSpec, Projection } from "./model";
+
+const SCHEMA = v.object({
+  hidden_size: count,
+  num_hidden_layers: count,
+  num_attention_heads: count,
+  intermediate_size: count,
+  image_size: v.optional(count, 224),
+  patch_size: v.optional(count, 16),
+  num_channels: v.optional(count, 3),
+  qkv_bias: v.optional(v.boolean(), true),
+  layer_norm_eps: v.optional(v.number(), 1e-12),
+  hidden_act: v.optional(v.string(), "gelu"),
+  hidden_dropout_prob: v.optional(probability, 0),
+  attention_probs_dropout_prob: v.optional(probability, 0),
+});
+
+type Config = v.InferOutput<typeof SCHEMA>;
+
+const APPROXIMATIONS = { gelu: "none", gelu_new: "tanh", gelu_pytorch_tanh: "tanh" } as const;
+const PATCHES = "vit.embeddings.patch_embeddings.projection";
+
+/** ViT (Dosovitskiy et al. 2021), pre-norm, with Hugging Face's classifier on the class token. */
+export function vit(config: Readonly<Record<string, unknown>>): Model {
+  const c = parseConfig(SCHEMA, config);
+  checkActivation(c.hidden_act, Object.keys(APPROXIMATIONS));
+  const approximation = APPROXIMATIONS[c.hidden_act as keyof typeof APPROXIMATIONS];
+  const image = imageOf(c);
+  const task = taskOf(config, "vit", ["image_classification"], "image_classification");
+  const head = imageClassifier(config, c.hidden_size);
+  const projections = [...layerProjections(c), ...head.projections];
+  const tokens = (image.size / image.patch) ** 2 + 1;
+  return {
+    ...{ family: "vit", config, projections, task, classes: head.classes, heads: head.heads, image },
+    parameters: vitParameters(c, image, tokens, projections),
+    layers: c.num_hidden_layers,
+    hiddenSize: c.hidden_size,
+    vocabularySize: 0,
+    maxLength: tokens,
+    padId: 0,
+    defaultTargets: ["query", "value"],
+    aliases: (name) => [name, name.replace(/^vit\./, "")],
+    ignores: (name) => /(?:^|\.)pooler\./.test(name),
+    embed: (forward) => embed(forward, c, image),
+    layer: (forward, index, x) => layer(forward, `vit.encoder.layer.${index}`, c, approximation, x),
+    head: (forward, x) => head.apply(forward, forward.layerNorm("vit.layernorm", x, c.layer_norm_eps)),
+  };
+}
+
+function imageOf(c: Config): ImageSpec {
+  const { image_size: size, patch_size: patch, num_channels: channels } = c;
+  if (size % patch === 0) return { size, patch, channels };
+  throw new ConfigError(
+    `config.json: images of ${size} pixels cannot be cut into patches of ${patch}.`,
+    "image_size must be a multiple of patch_size.",
+  );
+}
+
+function embed(forward: Forward, c: Config, image: ImageSpec): Value {
+  const { recorder } = forward;
+  return recorder.labelled("vit.embeddings", () => {
+    const weights = { w: forward.parameter(`${PATCHES}.weight`), bias: forward.parameter(`${PATCHES}.bias`) };
+    const projected = recorder.apply(linear, { x: forward.patches(image), ...weights }, { layout: "out_in" });
+    const withClass = recorder.apply(
+      prepend,
+      { head: forward.parameter("vit.embeddings.cls_token"), x: projected },
+      {},
+    );
+    const positions = forward.parameter("vit.embeddings.position_embeddings");
+    return forward.dropout(recorder.apply(addBroadcast, { a: withClass, b: positions }, {}), c.hidden_dropout_prob);
+  });
+}
+
+function layer(forward: Forward, at: string, c: Config, approximation: "none" | "tanh", x: Value): Value {
+  const before = forward.layerNorm(`${at}.layernorm_before`, x, c.layer_norm_eps);
+  const projected = (name: string): Value => forward.linear(`${at}.attention.attention.${name}`, before);
+  const mixed = forward.attention(
+    `${at}.attention`,
+    { q: projected("query"), k: projected("key"), v: projected("value") },
+    {
+      heads: c.num_attention_heads,
+      headSize: c.hidden_size / c.num_attention_heads,
+      causal: false,
+      dropout: c.attention_probs_dropout_prob,
+    },
+  );
+  const attended = forward.dropout(forward.linear(`${at}.attention.output.dense`, mixed), c.hidden_dropout_prob);
+  const between = forward.add(`${at}.attention`, forward.block(`${at}.attention`, attended), x);
+  const inner = forward.layerNorm(`${at}.layernorm_after`, between, c.layer_norm_eps);
+  const wide = forward.linear(`${at}.intermediate.dense`, inner);
+  const active = forward.recorder.labelled(`${at}.intermediate`, () =>
+    forward.recorder.apply(gelu, { x: wide }, { approximation }),
+  );
+  const narrow = forward.dropout(forward.linear(`${at}.output.dense`, active), c.hidden_dropout_prob);
+  return forward.add(`${at}.output`, forward.block(`${at}.output`, narrow), between);
+}
+
+function layerProjections(c: Config): Projection[] {
+  const dense = (name: string, from: number, to: number, bias = true): Projection => {
+    return { name, in: from, out: to, layout: "out_in", bias, layer: layerOf(`${name}.`) };
+  };
+  const { hidden_size: d, intermediate_size: wide } = c;
+  return Array.from({ length: c.num_hidden_layers }, (_, i) => `vit.encoder.layer.${i}`).flatMap((at) => [
+    dense(`${at}.attention.attention.query`, d, d, c.qkv_bias),
+    dense(`${at}.attention.attention.key`, d, d, c.qkv_bias),
+    dense(`${at}.attention.attention.value`, d, d, c.qkv_bias),
+    dense(`${at}.attention.output.dense`, d, d),
+    dense(`${at}.intermediate.dense`, d, wide),
+    dense(`${at}.output.dense`, wide, d),
+  ]);
+}
+
+function vitParameters(
+  c: Config,
+  image: ImageSpec,
+  tokens: number,
+  projections: readonly Projection[],
+): ParameterSpec[] {
+  const { hidden_size: d } = c;
+  const norm = (name: string): ParameterSpec[] => [
+    { name: `${name}.weight`, shape: [d] },
+    { name: `${name}.bias`, shape: [d] },
+  ];
+  const layers = Array.from({ length: c.num_hidden_layers }, (_, i) => `vit.encoder.layer.${i}`);
+  return [
+    { name: "vit.embeddings.cls_token", shape: [1, 1, d] },
+    { name: "vit.embeddings.position_embeddings", shape: [1, tokens, d] },
+    { name: `${PATCHES}.weight`, shape: [d, image.channels, image.patch, image.patch] },
+    { name: `${PATCHES}.bias`, shape: [d] },
+    ...projections.flatMap((projection) => projectionParameters(projection)),
+    ...layers.flatMap((at) => [...norm(`${at}.layernorm_before`), ...norm(`${at}.layernorm_after`)]),
+    ...norm("vit.layernorm"),
+  ];
+}
