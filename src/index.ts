@@ -26,6 +26,8 @@ export { ia3 } from "./adapter/ia3";
 export type { Ia3Options } from "./adapter/ia3";
 export { lora } from "./adapter/lora";
 export type { LoraOptions } from "./adapter/lora";
+export { promptTuning } from "./adapter/prompt";
+export type { PromptOptions } from "./adapter/prompt";
 export type { LayerChoice, TargetOptions } from "./adapter/targets";
 export { vera } from "./adapter/vera";
 export type { VeraOptions } from "./adapter/vera";

@@ -7,6 +7,7 @@ import { bitfitFromConfig } from "./bitfit";
 import { bottleneckFromConfig } from "./bottleneck";
 import { ia3FromConfig } from "./ia3";
 import { loraFromConfig } from "./lora";
+import { promptFromConfig } from "./prompt";
 import { veraFromConfig } from "./vera";
 
 /** Every kind of adapter that can be read, by its `peft_type`. */
@@ -14,6 +15,7 @@ const KINDS: Readonly<Record<string, (config: PeftConfig, where: string) => Adap
   LORA: (config, where) => loraFromConfig(parseLoraConfig(config, where)),
   VERA: veraFromConfig,
   IA3: ia3FromConfig,
+  PROMPT_TUNING: promptFromConfig,
   SAFETAPE_AFLORA: afloraFromConfig,
   SAFETAPE_BITFIT: bitfitFromConfig,
   SAFETAPE_BOTTLENECK: bottleneckFromConfig,
