@@ -24,6 +24,13 @@ import { rmsNorm } from "./rms_norm";
 import { rope } from "./rope";
 import { swapAxes } from "./swap_axes";
 import { swiglu } from "./swiglu";
+import { applyMask } from "./apply_mask";
+import { identityDistance } from "./identity_distance";
+import { meanAbsolute } from "./mean_absolute";
+import { productMean } from "./product_mean";
+import { scale } from "./scale";
+import { sensitivity } from "./sensitivity";
+import { softThreshold } from "./soft_threshold";
 import { squareSum } from "./square_sum";
 import { tanh } from "./tanh";
 
@@ -53,6 +60,13 @@ export {
   rope,
   swapAxes,
   swiglu,
+  applyMask,
+  identityDistance,
+  meanAbsolute,
+  productMean,
+  scale,
+  sensitivity,
+  softThreshold,
   squareSum,
   tanh,
 };
@@ -85,5 +99,12 @@ export const OPS: readonly Op[] = [
   meanSquaredError,
   squareSum,
   adamw,
+  applyMask,
+  identityDistance,
+  meanAbsolute,
+  productMean,
+  scale,
+  sensitivity,
+  softThreshold,
   cka,
 ];

@@ -1,0 +1,34 @@
+// x <- x mask
+//
+// Shapes: x, mask [count]. Threads: one invocation handles PER_INVOCATION elements, a workgroup's width apart. Range: any;
+// what is masked becomes 0 even where it is not finite. Limits: count below 2^31.
+
+const GROUP: u32 = 64u;
+const PER_INVOCATION: u32 = 4u;
+
+struct Params {
+  count: u32,
+}
+
+@group(0) @binding(0) var<storage, read_write> x: array<f32>;
+@group(0) @binding(1) var<storage, read> mask: array<f32>;
+@group(0) @binding(2) var<uniform> params: Params;
+
+fn first_element(group: vec3u, groups: vec3u, local: vec3u) -> u32 {
+  return (group.y * groups.x + group.x) * GROUP * PER_INVOCATION + local.x;
+}
+
+@compute @workgroup_size(GROUP)
+fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  let first = first_element(group, groups, local);
+  for (var e = 0u; e < PER_INVOCATION; e++) {
+    let i = first + e * GROUP;
+    if (i < params.count) {
+      if (mask[i] == 0.0) {
+        x[i] = 0.0;
+      } else {
+        x[i] *= mask[i];
+      }
+    }
+  }
+}

@@ -1,0 +1,74 @@
+// y = ||x - I||, Frobenius;  dx = dy (x - I) / y, 0 where y is 0
+//
+// Shapes: x, dx [count] = [size, size], y, dy [1]. Threads: one workgroup for `forward`, strided over elements; one
+// invocation an element for `grad_x`. Range: any whose squares do not overflow. Limits: meant for an adapter's rank.
+
+const GROUP: u32 = 64u;
+const BRANCH: u32 = 8u;
+
+struct Params {
+  count: u32,
+  size: u32,
+  accumulate: u32,
+}
+
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read_write> y: array<f32>;
+@group(0) @binding(2) var<storage, read> dy: array<f32>;
+@group(0) @binding(3) var<storage, read_write> dx: array<f32>;
+@group(0) @binding(4) var<uniform> params: Params;
+
+var<workgroup> lanes: array<f32, GROUP>;
+var<workgroup> branches: array<f32, BRANCH>;
+
+// Sum over the workgroup, in a fixed order: eight lanes at a time, then the eight sums.
+fn group_sum(own: f32, lane: u32) -> f32 {
+  lanes[lane] = own;
+  workgroupBarrier();
+  if (lane < BRANCH) {
+    var branch = lanes[lane * BRANCH];
+    for (var i = 1u; i < BRANCH; i++) {
+      branch += lanes[lane * BRANCH + i];
+    }
+    branches[lane] = branch;
+  }
+  workgroupBarrier();
+  var sum = branches[0];
+  for (var i = 1u; i < BRANCH; i++) {
+    sum += branches[i];
+  }
+  return sum;
+}
+
+fn difference(i: u32) -> f32 {
+  return x[i] - select(0.0, 1.0, i / params.size == i % params.size);
+}
+
+@compute @workgroup_size(GROUP)
+fn forward(@builtin(local_invocation_id) local: vec3u) {
+  var own = 0.0;
+  for (var i = local.x; i < params.count; i += GROUP) {
+    let d = difference(i);
+    own = fma(d, d, own);
+  }
+  let sum = group_sum(own, local.x);
+  if (local.x == 0u) {
+    y[0] = sqrt(sum);
+  }
+}
+
+@compute @workgroup_size(GROUP)
+fn grad_x(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  let i = (group.y * groups.x + group.x) * GROUP + local.x;
+  if (i >= params.count) {
+    return;
+  }
+  var gradient = 0.0;
+  if (y[0] > 0.0) {
+    gradient = dy[0] * difference(i) / y[0];
+  }
+  if (params.accumulate != 0u) {
+    gradient += dx[i];
+  }
+  dx[i] = gradient;
+}

@@ -1,0 +1,50 @@
+// y = mean of a b
+//
+// Shapes: a, b [count], y [1]. Threads: one workgroup, strided over elements. Range: any. Limits: a and b fit one binding
+// each; meant for tensors of an adapter.
+
+const GROUP: u32 = 64u;
+const BRANCH: u32 = 8u;
+
+struct Params {
+  count: u32,
+}
+
+@group(0) @binding(0) var<storage, read> a: array<f32>;
+@group(0) @binding(1) var<storage, read> b: array<f32>;
+@group(0) @binding(2) var<storage, read_write> y: array<f32>;
+@group(0) @binding(3) var<uniform> params: Params;
+
+var<workgroup> lanes: array<f32, GROUP>;
+var<workgroup> branches: array<f32, BRANCH>;
+
+// Sum over the workgroup, in a fixed order: eight lanes at a time, then the eight sums.
+fn group_sum(own: f32, lane: u32) -> f32 {
+  lanes[lane] = own;
+  workgroupBarrier();
+  if (lane < BRANCH) {
+    var branch = lanes[lane * BRANCH];
+    for (var i = 1u; i < BRANCH; i++) {
+      branch += lanes[lane * BRANCH + i];
+    }
+    branches[lane] = branch;
+  }
+  workgroupBarrier();
+  var sum = branches[0];
+  for (var i = 1u; i < BRANCH; i++) {
+    sum += branches[i];
+  }
+  return sum;
+}
+
+@compute @workgroup_size(GROUP)
+fn forward(@builtin(local_invocation_id) local: vec3u) {
+  var own = 0.0;
+  for (var i = local.x; i < params.count; i += GROUP) {
+    own = fma(a[i], b[i], own);
+  }
+  let sum = group_sum(own, local.x);
+  if (local.x == 0u) {
+    y[0] = sum / f32(params.count);
+  }
+}

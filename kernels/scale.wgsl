@@ -1,0 +1,71 @@
+// y = factor x;  dx = factor dy
+//
+// Shapes: x, y, dy, dx [count]. Threads: one invocation handles PER_INVOCATION elements, a workgroup's width apart.
+// Range: any. Limits: count below 2^31.
+
+const GROUP: u32 = 64u;
+const PER_INVOCATION: u32 = 4u;
+
+struct Params {
+  count: u32,
+  factor: f32,
+  accumulate: u32,
+}
+
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read_write> y: array<f32>;
+@group(0) @binding(2) var<storage, read> dy: array<f32>;
+@group(0) @binding(3) var<storage, read_write> dx: array<f32>;
+@group(0) @binding(4) var<uniform> params: Params;
+
+fn first_element(group: vec3u, groups: vec3u, local: vec3u) -> u32 {
+  return (group.y * groups.x + group.x) * GROUP * PER_INVOCATION + local.x;
+}
+
+@compute @workgroup_size(GROUP)
+fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  let first = first_element(group, groups, local);
+  for (var e = 0u; e < PER_INVOCATION; e++) {
+    let i = first + e * GROUP;
+    if (i < params.count) {
+      y[i] = params.factor * x[i];
+    }
+  }
+}
+
+@compute @workgroup_size(GROUP)
+fn forward_in_place(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  let first = first_element(group, groups, local);
+  for (var e = 0u; e < PER_INVOCATION; e++) {
+    let i = first + e * GROUP;
+    if (i < params.count) {
+      y[i] *= params.factor;
+    }
+  }
+}
+
+@compute @workgroup_size(GROUP)
+fn grad_x(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  let first = first_element(group, groups, local);
+  for (var e = 0u; e < PER_INVOCATION; e++) {
+    let i = first + e * GROUP;
+    if (i < params.count) {
+      var gradient = params.factor * dy[i];
+      if (params.accumulate != 0u) {
+        gradient += dx[i];
+      }
+      dx[i] = gradient;
+    }
+  }
+}
+
+@compute @workgroup_size(GROUP)
+fn grad_x_in_place(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  let first = first_element(group, groups, local);
+  for (var e = 0u; e < PER_INVOCATION; e++) {
+    let i = first + e * GROUP;
+    if (i < params.count) {
+      dx[i] *= params.factor;
+    }
+  }
+}

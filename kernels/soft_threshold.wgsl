@@ -1,0 +1,39 @@
+// p <- sign(p) max(|p| - bound, 0), unless this step's loss or total of squared gradients is not finite
+//
+// Shapes: p [count], total, loss [1]. Threads: one invocation handles PER_INVOCATION elements, a workgroup's width apart.
+// Range: any. Limits: count below 2^31.
+
+const GROUP: u32 = 64u;
+const PER_INVOCATION: u32 = 4u;
+
+struct Params {
+  count: u32,
+  bound: f32,
+}
+
+@group(0) @binding(0) var<storage, read_write> p: array<f32>;
+@group(0) @binding(1) var<storage, read> total: array<f32>;
+@group(0) @binding(2) var<storage, read> loss: array<f32>;
+@group(0) @binding(3) var<uniform> params: Params;
+
+// By its bits: comparisons with NaN may be optimised away.
+fn is_finite(v: f32) -> bool {
+  return (bitcast<u32>(v) & 0x7f800000u) != 0x7f800000u;
+}
+
+fn first_element(group: vec3u, groups: vec3u, local: vec3u) -> u32 {
+  return (group.y * groups.x + group.x) * GROUP * PER_INVOCATION + local.x;
+}
+
+@compute @workgroup_size(GROUP)
+fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  let first = first_element(group, groups, local);
+  for (var e = 0u; e < PER_INVOCATION; e++) {
+    let i = first + e * GROUP;
+    if (i < params.count) {
+      if (is_finite(total[0]) && is_finite(loss[0])) {
+        p[i] = sign(p[i]) * max(abs(p[i]) - params.bound, 0.0);
+      }
+    }
+  }
+}

@@ -1,0 +1,77 @@
+import code from "../../kernels/identity_distance.wgsl";
+import { ShapeError } from "../base/errors";
+import { elements, formatShape } from "../base/shape";
+import { defineOp } from "../op/declaration";
+import type { LaunchContext } from "../op/declaration";
+import type { Launch } from "../op/launch";
+import type { NoAttributes } from "./shared/attributes";
+import { accumulateParam } from "./shared/elementwise";
+import { at, input } from "./shared/reference";
+
+const kernel = { name: "identity_distance", code };
+const GROUP = 64;
+
+function launch(
+  entry: string,
+  slots: readonly string[],
+  workgroups: number,
+  context: LaunchContext<NoAttributes>,
+): Launch {
+  const { shape } = context.spec("x");
+  return {
+    ...{ kernel, entry, workgroups },
+    bindings: Object.fromEntries(slots.map((slot) => [slot, slot])),
+    params: { count: elements(shape), size: shape[0] ?? 0, ...accumulateParam(context) },
+  };
+}
+
+/** y = ||x - I||, Frobenius: how far a Gram matrix is from orthonormal rows (AdaLoRA). x [r, r], y [1]. */
+export const identityDistance = defineOp<NoAttributes>({
+  name: "identity_distance",
+  inputs: { x: { gradient: true } },
+  outputs: ["y"],
+  infer(context) {
+    const { shape } = context.spec("x");
+    if (shape.length !== 2 || shape[0] !== shape[1]) {
+      throw new ShapeError(`identity_distance: x ${formatShape(shape)} is not square.`, "Pass a matrix [r, r].");
+    }
+    return { y: { shape: [1], dtype: "f32" } };
+  },
+  forward: (context) => [launch("forward", ["x", "y"], 1, context)],
+  gradients: [
+    {
+      of: ["x"],
+      reads: () => ["x", "y"],
+      accumulates: true,
+      launches: (context) => {
+        const workgroups = Math.ceil(elements(context.spec("x").shape) / GROUP);
+        return [launch("grad_x", ["x", "y", "dy", "dx"], workgroups, context)];
+      },
+      flops: (context) => 3 * elements(context.spec("x").shape),
+    },
+  ],
+  flops: (context) => 3 * elements(context.spec("x").shape),
+  reference(inputs) {
+    const x = input(inputs, "x");
+    const size = x.shape[0] as number;
+    const squares = x.data.reduce(
+      (sum, _, i) => sum + (at(x, i) - (Math.floor(i / size) === i % size ? 1 : 0)) ** 2,
+      0,
+    );
+    return { y: { shape: [1], data: Float64Array.of(Math.sqrt(squares)) } };
+  },
+  cases: [
+    { name: "odd size", attributes: {}, inputs: { x: { shape: [5, 5] } } },
+    { name: "more elements than a workgroup", attributes: {}, inputs: { x: { shape: [12, 12] } } },
+    { name: "one element", attributes: {}, inputs: { x: { shape: [1, 1] } } },
+    { name: "rank 64", attributes: {}, inputs: { x: { shape: [64, 64] } }, bench: true },
+  ],
+  malformed: [
+    {
+      name: "not square",
+      attributes: {},
+      inputs: { x: { shape: [2, 3], dtype: "f32" } },
+      message: /x \[2, 3\] is not square/,
+    },
+  ],
+});

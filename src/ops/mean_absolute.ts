@@ -1,0 +1,58 @@
+import code from "../../kernels/mean_absolute.wgsl";
+import { elements } from "../base/shape";
+import { defineOp } from "../op/declaration";
+import type { LaunchContext } from "../op/declaration";
+import type { Launch } from "../op/launch";
+import type { NoAttributes } from "./shared/attributes";
+import { accumulateParam } from "./shared/elementwise";
+import { input } from "./shared/reference";
+
+const kernel = { name: "mean_absolute", code };
+const GROUP = 64;
+
+function launch(
+  entry: string,
+  slots: readonly string[],
+  workgroups: number,
+  context: LaunchContext<NoAttributes>,
+): Launch {
+  return {
+    ...{ kernel, entry, workgroups },
+    bindings: Object.fromEntries(slots.map((slot) => [slot, slot])),
+    params: { count: elements(context.spec("x").shape), ...accumulateParam(context) },
+  };
+}
+
+/** y = mean |x|: the penalty that makes SoRA's gates sparse. x [...], y [1]. */
+export const meanAbsolute = defineOp<NoAttributes>({
+  name: "mean_absolute",
+  inputs: { x: { gradient: true } },
+  outputs: ["y"],
+  infer: () => ({ y: { shape: [1], dtype: "f32" } }),
+  forward: (context) => [launch("forward", ["x", "y"], 1, context)],
+  gradients: [
+    {
+      of: ["x"],
+      reads: () => ["x"],
+      accumulates: true,
+      launches: (context) => {
+        const workgroups = Math.ceil(elements(context.spec("x").shape) / GROUP);
+        return [launch("grad_x", ["x", "dy", "dx"], workgroups, context)];
+      },
+      flops: (context) => 2 * elements(context.spec("x").shape),
+    },
+  ],
+  flops: (context) => elements(context.spec("x").shape),
+  reference(inputs) {
+    const x = input(inputs, "x");
+    const sum = x.data.reduce((total, v) => total + Math.abs(v), 0);
+    return { y: { shape: [1], data: Float64Array.of(sum / x.data.length) } };
+  },
+  cases: [
+    { name: "odd size", attributes: {}, inputs: { x: { shape: [7], offset: 3 } } },
+    { name: "both signs", attributes: {}, inputs: { x: { shape: [4], values: [-2, 1.5, -0.5, 3] } } },
+    { name: "more elements than a workgroup", attributes: {}, inputs: { x: { shape: [9, 11], offset: -5 } } },
+    { name: "gates of rank 64", attributes: {}, inputs: { x: { shape: [64] } }, bench: true },
+  ],
+  malformed: [],
+});

@@ -1,0 +1,117 @@
+import code from "../../kernels/sensitivity.wgsl";
+import { ShapeError } from "../base/errors";
+import { elements, formatShape, sameShape } from "../base/shape";
+import { defineOp } from "../op/declaration";
+import { elementwiseLaunches } from "./shared/elementwise";
+import { at, filled, input } from "./shared/reference";
+
+const kernel = { name: "sensitivity", code };
+
+/** What a weight's importance is taken from: |g|, |p g| or |g / p|. */
+export type SensitivityKind = "gradient" | "weight_gradient" | "gradient_over_weight";
+
+const KINDS: readonly SensitivityKind[] = ["gradient", "weight_gradient", "gradient_over_weight"];
+
+export type SensitivityAttributes = {
+  readonly kind: SensitivityKind;
+  /** Share of the past that each mean keeps. */
+  readonly beta1: number;
+  readonly beta2: number;
+};
+
+/**
+ * Smoothed sensitivity and uncertainty of every weight (Zhang et al. 2022; AdaLoRA, eq. 9 and 10; AFLoRA, section 3).
+ * p, g, mean, uncertainty [...] of one shape; the latter two are updated in place.
+ */
+export const sensitivity = defineOp<SensitivityAttributes>({
+  name: "sensitivity",
+  inputs: { p: {}, g: {}, mean: { mutated: true }, uncertainty: { mutated: true } },
+  outputs: [],
+  infer(context) {
+    const p = context.spec("p").shape;
+    for (const slot of ["g", "mean", "uncertainty"]) {
+      const { shape } = context.spec(slot);
+      if (sameShape(shape, p)) continue;
+      throw new ShapeError(
+        `sensitivity: ${slot} ${formatShape(shape)} differs from p ${formatShape(p)}.`,
+        "Pass all with the parameter's shape.",
+      );
+    }
+    return {};
+  },
+  forward: (context) =>
+    elementwiseLaunches(
+      {
+        ...{ kernel, entry: "forward", tensors: ["p", "g", "mean", "uncertainty"] },
+        count: elements(context.spec("p").shape),
+        params: () => {
+          const { kind, beta1, beta2 } = context.attributes;
+          return { kind: KINDS.indexOf(kind), beta1, beta2 };
+        },
+      },
+      context.limits,
+    ),
+  gradients: [],
+  flops: (context) => 9 * elements(context.spec("p").shape),
+  reference(inputs, { kind, beta1, beta2 }) {
+    const [p, g] = [input(inputs, "p"), input(inputs, "g")];
+    const now = (i: number): number => {
+      if (!Number.isFinite(at(g, i))) return 0;
+      if (kind === "weight_gradient") return Math.abs(at(p, i) * at(g, i));
+      if (kind === "gradient_over_weight") return at(p, i) === 0 ? 0 : Math.abs(at(g, i) / at(p, i));
+      return Math.abs(at(g, i));
+    };
+    const mean = filled(p.shape, (i) => beta1 * at(input(inputs, "mean"), i) + (1 - beta1) * now(i));
+    const uncertainty = filled(
+      p.shape,
+      (i) => beta2 * at(input(inputs, "uncertainty"), i) + (1 - beta2) * Math.abs(now(i) - at(mean, i)),
+    );
+    return { mean, uncertainty };
+  },
+  cases: [
+    ...KINDS.map((kind) => ({
+      name: `${kind}, odd size`,
+      attributes: { kind, beta1: 0.85, beta2: 0.95 },
+      inputs: {
+        ...{ p: { shape: [3, 5], offset: 2 }, g: { shape: [3, 5] } },
+        ...{ mean: { shape: [3, 5] }, uncertainty: { shape: [3, 5] } },
+      },
+    })),
+    {
+      name: "a weight of 0, a gradient that is not a number",
+      attributes: { kind: "gradient_over_weight", beta1: 0.5, beta2: 0.5 },
+      inputs: {
+        ...{ p: { shape: [3], values: [0, 1, 2] }, g: { shape: [3], values: [1, NaN, 3] } },
+        ...{ mean: { shape: [3] }, uncertainty: { shape: [3] } },
+      },
+    },
+    {
+      name: "elements that can be split over bindings",
+      attributes: { kind: "gradient", beta1: 0.85, beta2: 0.95 },
+      inputs: {
+        ...{ p: { shape: [37, 50] }, g: { shape: [37, 50] } },
+        ...{ mean: { shape: [37, 50] }, uncertainty: { shape: [37, 50] } },
+      },
+    },
+    {
+      name: "A of BERT-base, rank 4",
+      attributes: { kind: "gradient", beta1: 0.85, beta2: 0.95 },
+      inputs: {
+        ...{ p: { shape: [4, 768] }, g: { shape: [4, 768] } },
+        ...{ mean: { shape: [4, 768] }, uncertainty: { shape: [4, 768] } },
+      },
+      bench: true,
+    },
+  ],
+  malformed: [
+    {
+      name: "a mean of another shape",
+      attributes: { kind: "gradient", beta1: 0.85, beta2: 0.95 },
+      inputs: {
+        ...{ p: { shape: [2], dtype: "f32" }, g: { shape: [2], dtype: "f32" } },
+        ...{ mean: { shape: [3], dtype: "f32" }, uncertainty: { shape: [2], dtype: "f32" } },
+      },
+      message: /mean \[3\] differs from p \[2\]/,
+    },
+  ],
+});
