@@ -15,6 +15,8 @@ export type { Model, ParameterSpec, Projection } from "./model/model";
 export type { Forward, ForwardHooks, LinearSite } from "./model/forward";
 
 export type { Adapter, AdapterTensor } from "./adapter/adapter";
+export { adalora } from "./adapter/adalora";
+export type { AdaloraOptions } from "./adapter/adalora";
 export { aflora } from "./adapter/aflora";
 export type { AfloraOptions } from "./adapter/aflora";
 export { bitfit } from "./adapter/bitfit";
@@ -29,14 +31,25 @@ export type { LoraOptions } from "./adapter/lora";
 export { promptTuning } from "./adapter/prompt";
 export type { PromptOptions } from "./adapter/prompt";
 export type { LayerChoice, TargetOptions } from "./adapter/targets";
+export { sora } from "./adapter/sora";
+export type { SoraOptions } from "./adapter/sora";
 export { vera } from "./adapter/vera";
 export type { VeraOptions } from "./adapter/vera";
 
-export type { FreezeContext, FreezeEffect, FreezePolicy, Progress } from "./freeze/policy";
+export type { FreezeContext, FreezeEffect, FreezePolicy, Progress, PruneContext } from "./freeze/policy";
+export { adapterDrop } from "./freeze/adapter-drop";
+export type { AdapterDropOptions } from "./freeze/adapter-drop";
+export { afloraFreezing } from "./freeze/aflora";
+export type { AfloraPolicyOptions } from "./freeze/aflora";
 export { fixed } from "./freeze/fixed";
+export { memoryBudget } from "./freeze/memory-budget";
+export type { MemoryBudgetOptions } from "./freeze/memory-budget";
 export { never } from "./freeze/never";
 export { safe } from "./freeze/safe";
 export type { SafeOptions } from "./freeze/safe-schedule";
+export { sparseAdapter } from "./freeze/sparse-adapter";
+export type { SparseAdapterOptions } from "./freeze/sparse-adapter";
+export { upperLayers } from "./freeze/upper-layers";
 
 export { Batches } from "./data/batches";
 export type { BatchOptions } from "./data/batches";

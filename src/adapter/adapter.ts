@@ -4,6 +4,7 @@ import type { PeftConfig } from "../io/peft";
 import type { FloatTensor } from "../io/safetensors";
 import type { Forward, ForwardHooks } from "../model/forward";
 import type { Model } from "../model/model";
+import type { Statistics } from "../ops/shared/statistics";
 import type { Value } from "../tape/tape";
 
 /** A tensor that an adapter adds to a model. */
@@ -34,6 +35,18 @@ export interface LowRankUpdate {
   readonly scale: number;
 }
 
+/** What an adapter may see and change after a step. */
+export interface AdapterRun {
+  readonly model: Model;
+  /** Optimizer steps done, and of the whole run. */
+  readonly step: number;
+  readonly totalSteps: number;
+  read(name: string): Promise<Float32Array>;
+  write(name: string, data: Float32Array): void;
+  /** Smoothed sensitivity and uncertainty of a tensor that `statistics` follows. */
+  statistics(name: string): Promise<{ readonly mean: Float32Array; readonly uncertainty: Float32Array }>;
+}
+
 /**
  * A way to fine-tune: which tensors it adds or trains, and how they change the model while it is traced. It holds no
  * memory and knows nothing of gradients or freezing; those follow from what it records.
@@ -51,6 +64,10 @@ export interface Adapter extends ForwardHooks {
   penalty?(forward: Forward): Value | undefined;
   /** Bound of the soft threshold that follows each update of a tensor (SoRA); undefined for none. */
   proximal?(name: string): number | undefined;
+  /** Statistics of gradients that `afterStep` needs. */
+  readonly statistics?: Statistics;
+  /** Called after every optimizer step: budgets, masks. */
+  afterStep?(run: AdapterRun): Promise<void>;
   /** adapter_config.json for PEFT, or for this library alone where PEFT has no such kind. */
   peftConfig(model: Model): PeftConfig;
   /** The two files' contents, where keys are not PEFT's prefix and the tensor's name. */

@@ -2,12 +2,14 @@ import { ConfigError } from "../base/errors";
 import type { PeftConfig } from "../io/peft";
 import { parseLoraConfig } from "../io/peft-lora";
 import type { Adapter } from "./adapter";
+import { adaloraFromConfig } from "./adalora";
 import { afloraFromConfig } from "./aflora";
 import { bitfitFromConfig } from "./bitfit";
 import { bottleneckFromConfig } from "./bottleneck";
 import { ia3FromConfig } from "./ia3";
 import { loraFromConfig } from "./lora";
 import { promptFromConfig } from "./prompt";
+import { soraFromConfig } from "./sora";
 import { veraFromConfig } from "./vera";
 
 /** Every kind of adapter that can be read, by its `peft_type`. */
@@ -15,10 +17,12 @@ const KINDS: Readonly<Record<string, (config: PeftConfig, where: string) => Adap
   LORA: (config, where) => loraFromConfig(parseLoraConfig(config, where)),
   VERA: veraFromConfig,
   IA3: ia3FromConfig,
+  ADALORA: adaloraFromConfig,
   PROMPT_TUNING: promptFromConfig,
   SAFETAPE_AFLORA: afloraFromConfig,
   SAFETAPE_BITFIT: bitfitFromConfig,
   SAFETAPE_BOTTLENECK: bottleneckFromConfig,
+  SAFETAPE_SORA: soraFromConfig,
 };
 
 /**

@@ -10,7 +10,7 @@ import type { LayerChoice, TargetConfig } from "./targets";
 /** What tells one adapter of projections from another. `C` is its adapter_config.json. */
 export interface OnProjections<C extends TargetConfig & PeftConfig> extends Pick<
   Adapter,
-  "penalty" | "proximal" | "toFile" | "fromFile" | "merged" | "updates"
+  "penalty" | "proximal" | "statistics" | "afterStep" | "toFile" | "fromFile" | "merged" | "updates"
 > {
   readonly kind: string;
   readonly config: C;
@@ -54,11 +54,13 @@ export function onProjections<C extends TargetConfig & PeftConfig>(parts: OnProj
     }
     return found;
   };
-  const { penalty, proximal, toFile, fromFile, merged, updates } = parts;
+  const { penalty, proximal, statistics, afterStep, toFile, fromFile, merged, updates } = parts;
   return {
     ...{ kind: parts.kind, choice },
     ...(penalty && { penalty }),
     ...(proximal && { proximal }),
+    ...(statistics && { statistics }),
+    ...(afterStep && { afterStep }),
     ...(toFile && { toFile }),
     ...(fromFile && { fromFile }),
     ...(merged && { merged }),

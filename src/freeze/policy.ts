@@ -1,3 +1,5 @@
+import type { Statistics } from "../ops/shared/statistics";
+
 /** Where a run stands. */
 export interface Progress {
   /** Optimizer steps done. */
@@ -17,6 +19,8 @@ export interface FreezeEffect {
 
 /** What a policy sees when it is asked. */
 export interface FreezeContext extends Progress {
+  /** Transformer layers of the model. */
+  readonly layers: number;
   /** Trainable tensors that still learn, by the transformer layer they belong to. Tensors of the head are not listed. */
   readonly live: ReadonlyMap<number, readonly string[]>;
   /**
@@ -24,8 +28,23 @@ export interface FreezeContext extends Progress {
    * batch (SAFE, eq. 2 and 3). Costs two forward passes; computed when first asked for.
    */
   readonly importance: (options?: { readonly center?: boolean }) => Promise<ReadonlyMap<number, number>>;
+  /**
+   * Mean of smoothed sensitivity times uncertainty of each tensor that `statistics` asks to follow.
+   * @throws ConfigError for a policy without `statistics`.
+   */
+  readonly sensitivity: () => Promise<ReadonlyMap<string, number>>;
   /** What freezing these tensors would give back. */
   readonly effect: (tensors: readonly string[]) => FreezeEffect;
+  /** GPU bytes that the run would occupy with these tensors frozen too; equals the ledger after such a freeze. */
+  readonly bytesWith: (tensors: readonly string[]) => number;
+}
+
+/** What a policy may look at before the first step, to prune. */
+export interface PruneContext {
+  /** Values of every trainable tensor of the layers, by name. */
+  readonly values: ReadonlyMap<string, Float32Array>;
+  /** Gradients on the first batch. Costs a forward and a backward pass; computed when first asked for. */
+  readonly gradients: () => Promise<ReadonlyMap<string, Float32Array>>;
 }
 
 /**
@@ -40,4 +59,10 @@ export interface FreezePolicy {
   decide(context: FreezeContext): Promise<readonly string[]>;
   /** Options and what the policy has found so far, for the run's record. Plain JSON. */
   record(): Readonly<Record<string, unknown>>;
+  /** Statistics that `decide` needs. */
+  readonly statistics?: Statistics;
+  /** Masks of tensors to prune before the first step: 1 keeps an element, 0 makes it 0 for good. */
+  prune?(context: PruneContext): Promise<ReadonlyMap<string, Float32Array>>;
+  /** Layers whose adapter is out in the next step, neither acting nor learning; empty for none. */
+  dropped?(progress: Progress, layers: number): readonly number[];
 }

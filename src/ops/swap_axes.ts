@@ -1,6 +1,7 @@
 import code from "../../kernels/swap_axes.wgsl";
 import { ShapeError } from "../base/errors";
 import { formatShape } from "../base/shape";
+import type { Shape } from "../base/shape";
 import { defineOp } from "../op/declaration";
 import type { LaunchContext } from "../op/declaration";
 import type { Launch } from "../op/launch";
@@ -12,6 +13,12 @@ const kernel = { name: "swap_axes", code };
 
 type Context = LaunchContext<NoAttributes>;
 
+/** Matrices, rows and columns of x [b, m, n] or [m, n]. */
+function sizes(shape: Shape): readonly [number, number, number] {
+  const [first = 0, second = 0, third = 0] = shape;
+  return shape.length === 2 ? [1, first, second] : [first, second, third];
+}
+
 function launches(
   entry: string,
   tensors: readonly string[],
@@ -19,26 +26,29 @@ function launches(
   columns: number,
   context: Context,
 ): Launch[] {
-  const count = (context.spec("x").shape[0] ?? 0) * rows * columns;
+  const count = sizes(context.spec("x").shape)[0] * rows * columns;
   const params = (): Record<string, number> => ({ rows, columns, ...accumulateParam(context) });
   return elementwiseLaunches({ kernel, entry, tensors, count, columns: rows * columns, params }, context.limits);
 }
 
-/** The transpose of each matrix: start and end scores, one after the other, as two rows. x [b, m, n], y [b, n, m]. */
+/**
+ * The transpose of each matrix: start and end scores, one after the other, as two rows. x [b, m, n] or [m, n], y [b, n, m]
+ * or [n, m].
+ */
 export const swapAxes = defineOp<NoAttributes>({
   name: "swap_axes",
   inputs: { x: { gradient: true } },
   outputs: ["y"],
   infer(context) {
     const { shape } = context.spec("x");
-    const [b = 0, m = 0, n = 0] = shape;
-    if (shape.length !== 3) {
-      throw new ShapeError(`swap_axes: x ${formatShape(shape)} is no batch of matrices.`, "Pass x [b, m, n].");
+    const [b, m, n] = sizes(shape);
+    if (shape.length !== 2 && shape.length !== 3) {
+      throw new ShapeError(`swap_axes: x ${formatShape(shape)} is no matrix.`, "Pass x [m, n] or [b, m, n].");
     }
-    return { y: { shape: [b, n, m], dtype: "f32" } };
+    return { y: { shape: shape.length === 2 ? [n, m] : [b, n, m], dtype: "f32" } };
   },
   forward(context) {
-    const [, m = 0, n = 0] = context.spec("x").shape;
+    const [, m, n] = sizes(context.spec("x").shape);
     return launches("forward", ["x", "y"], n, m, context);
   },
   gradients: [
@@ -47,7 +57,7 @@ export const swapAxes = defineOp<NoAttributes>({
       reads: () => [],
       accumulates: true,
       launches: (context) => {
-        const [, m = 0, n = 0] = context.spec("x").shape;
+        const [, m, n] = sizes(context.spec("x").shape);
         return launches("grad_x", ["dy", "dx"], m, n, context);
       },
     },
@@ -55,12 +65,15 @@ export const swapAxes = defineOp<NoAttributes>({
   flops: () => 0,
   reference(inputs) {
     const x = input(inputs, "x");
-    const [b = 0, m = 0, n = 0] = x.shape;
-    const y = filled([b, n, m], (i) => at(x, Math.floor(i / (m * n)) * m * n + (i % m) * n + (Math.floor(i / m) % n)));
+    const [b, m, n] = sizes(x.shape);
+    const y = filled(x.shape.length === 2 ? [n, m] : [b, n, m], (i) =>
+      at(x, Math.floor(i / (m * n)) * m * n + (i % m) * n + (Math.floor(i / m) % n)),
+    );
     return { y };
   },
   cases: [
     { name: "odd sizes", attributes: {}, inputs: { x: { shape: [3, 5, 7] } } },
+    { name: "one matrix", attributes: {}, inputs: { x: { shape: [5, 7] } } },
     { name: "two columns", attributes: {}, inputs: { x: { shape: [2, 19, 2] } } },
     { name: "one element", attributes: {}, inputs: { x: { shape: [1, 1, 1] } } },
     { name: "matrices that can be split over bindings", attributes: {}, inputs: { x: { shape: [64, 32, 2] } } },
@@ -68,10 +81,10 @@ export const swapAxes = defineOp<NoAttributes>({
   ],
   malformed: [
     {
-      name: "a single matrix",
+      name: "a vector",
       attributes: {},
-      inputs: { x: { shape: [2, 3], dtype: "f32" } },
-      message: /x \[2, 3\] is no batch of matrices/,
+      inputs: { x: { shape: [2], dtype: "f32" } },
+      message: /x \[2\] is no matrix/,
     },
   ],
 });

@@ -5,6 +5,13 @@ import type { LoadedModel } from "../io/load-model";
 import type { Executor } from "../run/executor";
 import { specBytes } from "../tape/emit";
 import type { Plan } from "../tape/plan";
+import { ConfigError } from "../base/errors";
+import type { Statistics } from "../ops/shared/statistics";
+import { sumBytes } from "../gpu/ledger";
+import { memoryOf } from "./memory";
+import { updatePlan } from "./optimizer";
+import type { OptimizerSettings } from "./optimizer";
+import { scorePlan, statisticsPlan } from "./statistics";
 import { importance } from "./importance";
 import type { PlanBook } from "./plan-book";
 import type { TrainState } from "./state";
@@ -17,6 +24,8 @@ export interface FreezingParts {
   readonly probe: Batch;
   readonly progress: Progress;
   readonly book: PlanBook;
+  readonly statistics: Statistics | undefined;
+  readonly settings: OptimizerSettings;
   /** Plans that the executor holds and must hold again after scoring. */
   readonly plans: readonly Plan[];
 }
@@ -26,7 +35,10 @@ export function freezeContext(parts: FreezingParts): FreezeContext {
   const scores = new Map<boolean, Promise<ReadonlyMap<number, number>>>();
   return {
     ...parts.progress,
+    layers: parts.loaded.model.layers,
     live: parts.state.liveByLayer(),
+    sensitivity: () => sensitivityScores(parts),
+    bytesWith: (tensors) => bytesWith(parts, tensors),
     importance({ center = true } = {}) {
       const found = scores.get(center) ?? importance(parts, center);
       scores.set(center, found);
@@ -36,15 +48,45 @@ export function freezeContext(parts: FreezingParts): FreezeContext {
   };
 }
 
+/** Scores of the followed tensors that still learn. */
+async function sensitivityScores({ state, statistics, executor, plans, loaded }: FreezingParts) {
+  if (!statistics) {
+    throw new ConfigError("This policy asks for sensitivity, but follows no gradients.", "Give it `statistics`.");
+  }
+  const followed = new Map([...state.live].filter(([name]) => statistics.applies(name)));
+  if (followed.size === 0) return new Map<string, number>();
+  const scoring = scorePlan(followed, loaded.engine.device.limits);
+  await executor.hold([...plans, scoring]);
+  try {
+    const outputs = await executor.run(scoring, state, {});
+    return new Map([...outputs].map(([name, [score]]) => [name, score as number]));
+  } finally {
+    await executor.hold(plans);
+  }
+}
+
+function bytesWith({ loaded, adapter, state, book, settings, statistics }: FreezingParts, tensors: readonly string[]) {
+  const { limits } = loaded.engine.device;
+  const live = new Map([...state.live].filter(([name]) => !tensors.includes(name)));
+  const followed = statisticsPlan(live, statistics, limits);
+  const update = updatePlan(live, settings, limits, { masked: state.masked });
+  const plans = [...book.plansWith(new Set(live.keys())), update, ...(followed ? [followed] : [])];
+  const companions = (name: string): number => state.companions(name).length;
+  return sumBytes(memoryOf(loaded.model, adapter, live, plans, state.specs, companions));
+}
+
 function effect({ book, state }: FreezingParts, tensors: readonly string[]): FreezeEffect {
   const live = new Set(state.live.keys());
   const before = book.planWith(live);
   const after = book.planWith(new Set([...live].filter((name) => !tensors.includes(name))));
   const saved = (plan: Plan): number => plan.saved.reduce((sum, value) => sum + value.bytes, 0);
-  const frozen = tensors.flatMap((name) => state.live.get(name) ?? []);
+  const frozen = tensors.flatMap((name) => {
+    const spec = state.live.get(name);
+    return spec ? state.companions(name).length * specBytes(spec) : [];
+  });
   return {
     savedBytes: saved(before) - saved(after),
-    stateBytes: frozen.reduce((sum, spec) => sum + 3 * specBytes(spec), 0),
+    stateBytes: frozen.reduce((sum, bytes) => sum + bytes, 0),
     flops: before.flops.backward - after.flops.backward,
   };
 }

@@ -12,6 +12,7 @@ import type { Plan } from "../tape/plan";
  * GPU bytes of a run that holds these plans, by lifetime: the checkpoint, trainable tensors, a gradient and two moments
  * for each live one, and the plans' buffers. Pure; equals the ledger to the byte.
  * @param specs every trainable tensor, live or frozen; default the live ones.
+ * @param companions tensors of its shape beside each live one; default a gradient and two moments.
  */
 export function memoryOf(
   model: Model,
@@ -19,6 +20,7 @@ export function memoryOf(
   live: ReadonlyMap<string, TensorSpec>,
   plans: readonly Plan[],
   specs: ReadonlyMap<string, TensorSpec> = live,
+  companions: (name: string) => number = () => 3,
 ): Bytes {
   const bytes = noBytes();
   for (const { shape } of model.parameters) bytes.weight += specBytes({ shape, dtype: "f32" });
@@ -27,7 +29,7 @@ export function memoryOf(
   for (const [name, spec] of specs) {
     if (!adapter.trainsInPlace || own.has(name)) bytes.state += specBytes(spec);
   }
-  for (const spec of live.values()) bytes.state += 3 * specBytes(spec);
+  for (const [name, spec] of live) bytes.state += companions(name) * specBytes(spec);
   const planned = executorBytes(plans);
   return { ...bytes, saved: planned.saved, scratch: planned.scratch };
 }

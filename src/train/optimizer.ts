@@ -2,7 +2,9 @@ import { ConfigError } from "../base/errors";
 import type { TensorSpec } from "../op/declaration";
 import type { Limits } from "../op/limits";
 import { adamw } from "../ops/adamw";
+import { applyMask } from "../ops/apply_mask";
 import { ADAMW_HYPER_SIZE, adamwHyper } from "../ops/shared/adamw-hyper";
+import { softThreshold } from "../ops/soft_threshold";
 import { squareSum } from "../ops/square_sum";
 import { gradientName } from "../run/store";
 import { plan } from "../tape/plan";
@@ -54,20 +56,45 @@ export const momentNames = (parameter: string): readonly [string, string] => [
 /** Output of the update's plan: sum of squares of all gradients. */
 export const SQUARE_SUM = "square sum";
 
-/** One optimizer step over the live tensors: the global norm, then AdamW on each. */
-export function updatePlan(live: ReadonlyMap<string, TensorSpec>, settings: OptimizerSettings, limits: Limits): Plan {
+/** The name under which a store holds a tensor's mask. */
+export const maskName = (parameter: string): string => `mask of ${parameter}`;
+
+export interface UpdateOptions {
+  /** Tensors whose gradient is masked. */
+  readonly masked?: ReadonlySet<string>;
+  /** Bound of the soft threshold after a tensor's update. */
+  readonly proximal?: ((name: string) => number | undefined) | undefined;
+  /** Name of the input with a tensor's hyperparameters; default "hyper" for all. */
+  readonly hyper?: (name: string) => string;
+}
+
+/** One optimizer step over the live tensors: masks, the global norm, then AdamW on each. */
+export function updatePlan(
+  live: ReadonlyMap<string, TensorSpec>,
+  settings: OptimizerSettings,
+  limits: Limits,
+  { masked, proximal, hyper = () => "hyper" }: UpdateOptions = {},
+): Plan {
   const recorder = new Recorder();
   const loss = recorder.input("loss", [1]);
-  const hyper = recorder.input("hyper", [ADAMW_HYPER_SIZE]);
-  const gradients = [...live].map(([name, { shape }]) => recorder.parameter(gradientName(name), shape));
+  const gradient = (name: string, { shape }: TensorSpec): Value => recorder.parameter(gradientName(name), shape);
   let total: Value | undefined;
-  for (const x of gradients) total = recorder.apply(squareSum, { x, previous: total }, {});
-  [...live].forEach(([name, { shape }], i) => {
-    const [m, v] = momentNames(name).map((moment) => recorder.parameter(moment, shape));
+  for (const [name, spec] of live) {
+    const x = gradient(name, spec);
+    if (masked?.has(name)) recorder.record(applyMask, { x, mask: recorder.parameter(maskName(name), spec.shape) }, {});
+    total = recorder.apply(squareSum, { x, previous: total }, {});
+  }
+  for (const [name, spec] of live) {
+    const p = recorder.parameter(name, spec.shape);
+    const [m, v] = momentNames(name).map((moment) => recorder.parameter(moment, spec.shape));
     const weightDecay = settings.noDecay?.test(name) ? 0 : settings.weightDecay;
-    const inputs = { p: recorder.parameter(name, shape), m, v, g: gradients[i], total, loss, hyper };
-    recorder.labelled(name, () => recorder.record(adamw, inputs, { weightDecay }));
-  });
+    const own = { m, v, g: gradient(name, spec), hyper: recorder.input(hyper(name), [ADAMW_HYPER_SIZE]) };
+    const bound = proximal?.(name);
+    recorder.labelled(name, () => {
+      recorder.record(adamw, { p, total, loss, ...own }, { weightDecay });
+      if (bound !== undefined) recorder.record(softThreshold, { p, total, loss }, { bound });
+    });
+  }
   return plan(recorder, { outputs: { [SQUARE_SUM]: total as Value }, effects: true, limits });
 }
 

@@ -21,7 +21,12 @@ export interface PlanBookOptions {
   readonly accumulates: boolean;
 }
 
+/** Layers whose adapter is left out. */
+type Dropped = readonly number[];
+
+const NONE: Dropped = [];
 const shapeKey = ({ size, length }: BatchSize): string => `${size} x ${length}`;
+const keyOf = (shape: BatchSize, dropped: Dropped): string => `${shapeKey(shape)} without ${dropped.join(", ")}`;
 
 /**
  * The plans of a run: traced once per batch shape, planned once per shape and set of live tensors.
@@ -31,6 +36,7 @@ export class PlanBook {
   #traces = new Map<string, Trace>();
   #plans = new Map<string, { write: Plan; add: Plan | undefined }>();
   #shapes = new Map<string, BatchSize>();
+  #variants = new Map<string, Dropped>([["", NONE]]);
 
   constructor(
     private readonly options: PlanBookOptions,
@@ -46,6 +52,13 @@ export class PlanBook {
     return this.#shapes.has(shapeKey(shape));
   }
 
+  /** Makes room for steps without some layers' adapters; whether that is new. */
+  addVariant(dropped: Dropped): boolean {
+    const isNew = !this.#variants.has(dropped.join(", "));
+    this.#variants.set(dropped.join(", "), dropped);
+    return isNew;
+  }
+
   /** Shape with the most tokens: the one that decides the peak. */
   get largest(): BatchSize {
     const [first, ...rest] = this.#shapes.values();
@@ -54,15 +67,17 @@ export class PlanBook {
 
   /** Every plan of the current live set. */
   get plans(): Plan[] {
-    return [...this.#shapes.values()].flatMap((shape) => {
-      const { write, add } = this.#planned(shape);
-      return add ? [write, add] : [write];
-    });
+    return [...this.#shapes.values()].flatMap((shape) =>
+      [...this.#variants.values()].flatMap((dropped) => {
+        const { write, add } = this.#planned(shape, dropped);
+        return add ? [write, add] : [write];
+      }),
+    );
   }
 
   /** The plan for a batch; `isLater` for all but the first micro-batch of a step. */
-  planFor(batch: Batch, isLater: boolean): Plan {
-    const { write, add } = this.#planned(batch);
+  planFor(batch: Batch, isLater: boolean, dropped: Dropped = NONE): Plan {
+    const { write, add } = this.#planned(batch, dropped);
     return isLater && add ? add : write;
   }
 
@@ -72,38 +87,46 @@ export class PlanBook {
     this.#plans.clear();
   }
 
+  /** Every plan that there would be with only these tensors live. */
+  plansWith(live: ReadonlySet<string>): Plan[] {
+    const adds = this.options.accumulates ? [false, true] : [false];
+    return [...this.#shapes.values()].flatMap((shape) =>
+      [...this.#variants.values()].flatMap((dropped) => adds.map((add) => this.#make(shape, live, add, dropped))),
+    );
+  }
+
   /** The plan that the largest shape would have with only these tensors live. */
   planWith(live: ReadonlySet<string>, shape: BatchSize = this.largest): Plan {
-    return this.#make(shape, live, false);
+    return this.#make(shape, live, false, NONE);
   }
 
   /** What the largest shape keeps with these tensors live, and for which gradient. */
   explain(live: ReadonlySet<string> = this.live): Explanation {
-    return explain(this.#trace(this.largest).tape, this.planWith(live));
+    return explain(this.#trace(this.largest, NONE).tape, this.planWith(live));
   }
 
-  #planned(shape: BatchSize): { write: Plan; add: Plan | undefined } {
-    const key = shapeKey(shape);
+  #planned(shape: BatchSize, dropped: Dropped): { write: Plan; add: Plan | undefined } {
+    const key = keyOf(shape, dropped);
     let planned = this.#plans.get(key);
     if (!planned) {
-      const add = this.options.accumulates ? this.#make(shape, this.live, true) : undefined;
-      planned = { write: this.#make(shape, this.live, false), add };
+      const add = this.options.accumulates ? this.#make(shape, this.live, true, dropped) : undefined;
+      planned = { write: this.#make(shape, this.live, false, dropped), add };
       this.#plans.set(key, planned);
     }
     return planned;
   }
 
-  #make(shape: BatchSize, trainable: ReadonlySet<string>, addToGradients: boolean): Plan {
-    const { tape, loss } = this.#trace(shape);
+  #make(shape: BatchSize, trainable: ReadonlySet<string>, addToGradients: boolean, dropped: Dropped): Plan {
+    const { tape, loss } = this.#trace(shape, dropped);
     return plan(tape, { outputs: { loss }, loss, trainable, addToGradients, limits: this.options.limits });
   }
 
-  #trace(shape: BatchSize): Trace {
-    const key = shapeKey(shape);
+  #trace(shape: BatchSize, dropped: Dropped): Trace {
+    const key = keyOf(shape, dropped);
     let found = this.#traces.get(key);
     if (!found) {
       const { size, length } = shape;
-      found = trace({ ...this.options, batch: { size, length } });
+      found = trace({ ...this.options, batch: { size, length }, dropped });
       this.#traces.set(key, found);
     }
     return found;

@@ -1,4 +1,4 @@
-import type { Bytes } from "../gpu/ledger";
+import type { Bytes, Ledger } from "../gpu/ledger";
 
 /** A freeze as it happened. */
 export interface FreezeEvent {
@@ -53,4 +53,23 @@ export interface TrainResult {
   readonly freezes: readonly FreezeEvent[];
   /** Options and findings of the policy, as the record of the run keeps them. */
   readonly policy: Readonly<Record<string, unknown>>;
+}
+
+/** Sums a run up. */
+export function resultOf(
+  reports: readonly StepReport[],
+  seconds: number,
+  ledger: Ledger,
+  policy: Readonly<Record<string, unknown>>,
+): TrainResult {
+  const losses = reports.map(({ loss }) => loss);
+  return {
+    ...{ steps: reports.length, seconds, losses, lossFirst: losses[0] ?? NaN, lossLast: losses.at(-1) ?? NaN },
+    flops: reports.reduce((sum, { flops }) => sum + flops, 0),
+    ...{ peak: ledger.peak, peakBytes: ledger.peakBytes },
+    savedBytesFirst: reports[0]?.bytes.saved ?? 0,
+    savedBytesLast: reports.at(-1)?.bytes.saved ?? 0,
+    freezes: reports.flatMap((report) => report.freezes),
+    policy,
+  };
 }

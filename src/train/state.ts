@@ -9,8 +9,10 @@ import { layerOf } from "../model/model";
 import type { Model } from "../model/model";
 import { gradientName, originalName } from "../run/store";
 import type { TensorStore } from "../run/store";
+import type { Statistics } from "../ops/shared/statistics";
 import { Tensor } from "../tensor";
-import { momentNames } from "./optimizer";
+import { maskName, momentNames } from "./optimizer";
+import { statisticsNames } from "./statistics";
 
 /** Every tensor that an adapter trains on a model: its own, and the checkpoint's. */
 export function trainableSpecs(model: Model, adapter: Adapter): ReadonlyMap<string, TensorSpec> {
@@ -40,9 +42,12 @@ export class TrainState implements TensorStore {
   readonly fixed: ReadonlyMap<string, TensorSpec>;
   readonly #originals: ReadonlyMap<string, Tensor>;
 
+  readonly #masked = new Set<string>();
+
   private constructor(
     private readonly loaded: LoadedModel,
     adapter: Adapter,
+    private readonly statistics: Statistics | undefined,
   ) {
     this.specs = trainableSpecs(loaded.model, adapter);
     this.#live = new Map(this.specs);
@@ -51,8 +56,13 @@ export class TrainState implements TensorStore {
   }
 
   /** Allocates and fills the trainable tensors, gradients and moments. @throws DeviceError when memory runs out. */
-  static async create(loaded: LoadedModel, adapter: Adapter, seed: number): Promise<TrainState> {
-    const state = new TrainState(loaded, adapter);
+  static async create(
+    loaded: LoadedModel,
+    adapter: Adapter,
+    seed: number,
+    statistics?: Statistics,
+  ): Promise<TrainState> {
+    const state = new TrainState(loaded, adapter, statistics);
     await loaded.engine.device.pool.checked("the adapter and its optimizer state", () =>
       state.#allocate(adapter, seed),
     );
@@ -69,7 +79,7 @@ export class TrainState implements TensorStore {
         const source = this.loaded.weights.get(name) as Tensor;
         this.#add(name, (await source.read()) as Float32Array, shape);
       }
-      for (const extra of [gradientName(name), ...momentNames(name)]) {
+      for (const extra of this.companions(name)) {
         this.#add(extra, new Float32Array(elements(shape)), shape);
       }
     }
@@ -77,6 +87,32 @@ export class TrainState implements TensorStore {
 
   #add(name: string, data: Float32Array, shape: readonly number[]): void {
     this.#tensors.set(name, Tensor.from(this.loaded.engine.device, data, shape, "state"));
+  }
+
+  /** Tensors that exist beside a live one, of its shape: gradient, moments, statistics, mask. */
+  companions(name: string): readonly string[] {
+    return [
+      ...[gradientName(name), ...momentNames(name)],
+      ...(this.statistics?.applies(name) ? statisticsNames(name) : []),
+      ...(this.#masked.has(name) ? [maskName(name)] : []),
+    ];
+  }
+
+  /** Makes elements 0 for good where a mask is 0. @throws DeviceError when memory runs out. */
+  async prune(masks: ReadonlyMap<string, Float32Array>): Promise<void> {
+    await this.loaded.engine.device.pool.checked("the masks of pruned tensors", async () => {
+      for (const [name, mask] of masks) {
+        const values = (await this.tensor(name).read()) as Float32Array;
+        this.tensor(name).write(values.map((value, i) => (mask[i] === 0 ? 0 : value)));
+        this.#add(maskName(name), mask, this.tensor(name).shape);
+        this.#masked.add(name);
+      }
+    });
+  }
+
+  /** Tensors with a mask. */
+  get masked(): ReadonlySet<string> {
+    return this.#masked;
   }
 
   /** Trainable tensors that still learn. */
@@ -103,10 +139,11 @@ export class TrainState implements TensorStore {
   freeze(names: readonly string[]): void {
     for (const name of names) {
       if (!this.#live.delete(name)) continue;
-      for (const extra of [gradientName(name), ...momentNames(name)]) {
+      for (const extra of this.companions(name)) {
         this.#tensors.get(extra)?.dispose();
         this.#tensors.delete(extra);
       }
+      this.#masked.delete(name);
     }
   }
 

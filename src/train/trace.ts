@@ -6,6 +6,8 @@ import { meanSquaredError } from "../ops/mean_squared_error";
 import { swapAxes } from "../ops/swap_axes";
 import { cka } from "../ops/cka";
 import { Forward } from "../model/forward";
+import type { ForwardHooks } from "../model/forward";
+import { layerOf } from "../model/model";
 import type { BatchSize, Model } from "../model/model";
 import { IGNORED_LABEL } from "../data/sample";
 import { Recorder } from "../tape/tape";
@@ -18,6 +20,8 @@ export interface TraceOptions {
   readonly isTraining: boolean;
   readonly labelSmoothing?: number;
   readonly fragileNorms?: ReadonlySet<string>;
+  /** Layers whose adapter is left out. */
+  readonly dropped?: readonly number[];
 }
 
 /** A model on symbolic values: what it predicts, what its layers give, and the loss. */
@@ -51,7 +55,18 @@ export function trace(options: TraceOptions): Trace {
 function forwardOf(recorder: Recorder, options: TraceOptions, adapter: Adapter | undefined): Forward {
   const { model, batch, isTraining, fragileNorms } = options;
   const originals = adapter || !options.adapter ? undefined : new Set(options.adapter.baseTensors?.(model));
-  return new Forward({ recorder, model, batch, isTraining, hooks: adapter, fragileNorms, originals });
+  const hooks = adapter && options.dropped?.length ? withoutLayers(adapter, new Set(options.dropped)) : adapter;
+  return new Forward({ recorder, model, batch, isTraining, hooks, fragileNorms, originals });
+}
+
+/** An adapter's hooks that leave some layers as they are. */
+function withoutLayers(adapter: Adapter, layers: ReadonlySet<number>): ForwardHooks {
+  const isOut = (name: string): boolean => layers.has(layerOf(`${name}.`) ?? Number.NaN);
+  return {
+    ...adapter,
+    linear: (forward, site) => (isOut(site.name) ? undefined : adapter.linear?.(forward, site)),
+    block: (forward, name, x) => (isOut(name) ? undefined : adapter.block?.(forward, name, x)),
+  };
 }
 
 function lossOf(recorder: Recorder, { model, batch, labelSmoothing = 0 }: TraceOptions, logits: Value): Value {

@@ -1,25 +1,30 @@
-import { ConfigError, MemoryBudgetError, NotFiniteError } from "../base/errors";
+import { ConfigError, NotFiniteError } from "../base/errors";
 import type { Batch } from "../data/batch";
 import { never } from "../freeze/never";
 import type { FreezePolicy, Progress } from "../freeze/policy";
-import { sumBytes } from "../gpu/ledger";
 import type { Bytes } from "../gpu/ledger";
 import { Executor } from "../run/executor";
 import type { Explanation } from "../tape/explain";
 import type { Plan } from "../tape/plan";
+import { adapterRun } from "./adapter-run";
 import { evaluate } from "./evaluate";
 import type { Evaluation } from "./evaluate";
 import { freezeContext } from "./freezing";
 import { batchInputs, countedLabels } from "./inputs";
 import { memoryOf } from "./memory";
-import { hyperParameters, optimizerSettings, SQUARE_SUM, updatePlan } from "./optimizer";
+import { optimizerSettings } from "./optimizer";
 import type { OptimizerSettings } from "./optimizer";
 import { countSteps } from "./options";
 import type { TrainerOptions } from "./options";
-import { PlanBook } from "./plan-book";
+import type { PlanBook } from "./plan-book";
+import { preflight } from "./preflight";
+import { prune } from "./prune";
+import { resultOf } from "./report";
 import type { FreezeEvent, StepReport, TrainResult } from "./report";
 import { scheduleFactor } from "./schedule";
-import { TrainState, trainableSpecs } from "./state";
+import { TrainState } from "./state";
+import { statisticsOf } from "./statistics";
+import { Updates } from "./updates";
 
 /**
  * Fine-tunes a model with an adapter, and gives memory back as a policy freezes it. Make one with `Trainer.create`,
@@ -29,7 +34,6 @@ export class Trainer {
   readonly #optimizer: OptimizerSettings;
   readonly #policy: FreezePolicy;
   readonly #counts: ReturnType<typeof countSteps>;
-  #update: Plan;
   #step = 0;
   #pending: Batch | undefined;
   #isDisposed = false;
@@ -40,13 +44,13 @@ export class Trainer {
     readonly state: TrainState,
     private readonly executor: Executor,
     private readonly book: PlanBook,
+    private readonly updates: Updates,
     private readonly probe: Batch,
     first: Batch,
   ) {
     this.#optimizer = optimizerSettings(options.optimizer);
     this.#policy = options.policy ?? never();
     this.#counts = countSteps(options);
-    this.#update = updatePlan(state.live, this.#optimizer, this.#device.limits);
     this.#pending = first;
   }
 
@@ -56,24 +60,16 @@ export class Trainer {
    * DataError or DeviceError with GPU memory as it was.
    */
   static async create(options: TrainerOptions): Promise<Trainer> {
-    const { model: loaded, adapter, data, accumulate = 1, seed = 0 } = options;
-    countSteps(options);
-    const optimizer = optimizerSettings(options.optimizer);
+    const { model: loaded, adapter, policy, seed = 0 } = options;
+    const { book, first, settings, statistics } = preflight(options);
     const { limits } = loaded.engine.device;
-    const live = trainableSpecs(loaded.model, adapter);
-    const { labelSmoothing = 0, dropout: isTraining = true } = options;
-    const { model, fragileNorms } = loaded;
-    const settings = { model, adapter, labelSmoothing, fragileNorms, limits, isTraining, accumulates: accumulate > 1 };
-    const book = new PlanBook(settings, new Set(live.keys()));
-    const first = data.next();
-    for (const shape of [first, ...(data.shapes?.() ?? [])]) book.addShape(shape);
-    const update = updatePlan(live, optimizer, limits);
-    checkBudget(options, memoryOf(loaded.model, adapter, live, [...book.plans, update]));
-    const state = await TrainState.create(loaded, adapter, seed);
-    if (options.initial) state.restore(options.initial);
+    const state = await TrainState.create(loaded, adapter, seed, statistics);
     const executor = new Executor(loaded.engine.device);
-    const trainer = new Trainer(options, state, executor, book, options.probe ?? first, first);
+    const dropsLayers = policy?.dropped !== undefined;
+    const updates = new Updates(state, { settings, adapter, statistics, limits, dropsLayers });
+    const trainer = new Trainer(options, state, executor, book, updates, options.probe ?? first, first);
     try {
+      if (options.initial) state.restore(options.initial);
       await executor.hold(trainer.#plans);
       await executor.compile();
     } catch (error) {
@@ -88,7 +84,7 @@ export class Trainer {
   }
 
   get #plans(): Plan[] {
-    return [...this.book.plans, this.#update];
+    return [...this.book.plans, ...this.updates.plans];
   }
 
   get progress(): Progress {
@@ -98,7 +94,8 @@ export class Trainer {
   /** GPU bytes that the plans say this run occupies between steps, by lifetime; equals the ledger. */
   predictedBytes(): Bytes {
     const { model, adapter } = this.options;
-    return memoryOf(model.model, adapter, this.state.live, this.#plans, this.state.specs);
+    const { live, specs } = this.state;
+    return memoryOf(model.model, adapter, live, this.#plans, specs, (name) => this.state.companions(name).length);
   }
 
   /**
@@ -119,23 +116,43 @@ export class Trainer {
       reports.push(report);
       onStep?.(report);
     }
-    return this.#result(reports, (performance.now() - start) / 1000);
+    const seconds = (performance.now() - start) / 1000;
+    return resultOf(reports, seconds, this.#device.pool.ledger, this.policyRecord());
   }
 
   /** One optimizer step after the other. Breaking off the loop leaves the trainer usable. */
   async *steps(): AsyncGenerator<StepReport, void, undefined> {
-    if (this.#step === 0) await this.#consultPolicy();
+    if (this.#step === 0) await this.#begin();
     while (this.#step < this.#counts.totalSteps) yield await this.#runStep();
+  }
+
+  /** What a policy wants before the first step. */
+  async #begin(): Promise<void> {
+    if (this.#policy.prune && this.#pending) {
+      const { state } = this;
+      const gradients = async (): Promise<void> => {
+        await this.#forwardBackward([this.#pending as Batch], []);
+      };
+      await prune(this.#policy, { state, gradients });
+      this.updates.rebuild();
+      await this.executor.hold(this.#plans);
+    }
+    await this.#consultPolicy();
   }
 
   async #runStep(): Promise<StepReport> {
     const start = performance.now();
-    const batches = await this.#nextBatches();
+    const dropped = this.#policy.dropped?.(this.progress, this.options.model.model.layers) ?? [];
+    const batches = await this.#nextBatches(dropped);
     const learningRate =
       this.#optimizer.learningRate * scheduleFactor(this.#step, this.#counts.totalSteps, this.options.schedule);
-    const { loss, flops } = await this.#forwardBackward(batches);
-    const norm = await this.#applyUpdate(loss, learningRate);
+    const { loss, flops } = await this.#forwardBackward(batches, dropped);
+    await this.updates.follow(this.executor, "before_update");
+    const norm = await this.updates.apply(this.executor, loss, learningRate, dropped);
+    this.#checkFinite("gradient norm", norm);
+    await this.updates.follow(this.executor, "after_update");
     this.#step++;
+    await this.options.adapter.afterStep?.(adapterRun(this.state, this.options, this.progress));
     const freezes = await this.#consultPolicy();
     const seconds = (performance.now() - start) / 1000;
     const rows = batches.reduce((sum, batch) => sum + batch.rows, 0);
@@ -155,7 +172,7 @@ export class Trainer {
     return layers.length > 0 ? Math.min(...layers) : undefined;
   }
 
-  async #nextBatches(): Promise<Batch[]> {
+  async #nextBatches(dropped: readonly number[]): Promise<Batch[]> {
     const { data } = this.options;
     const batches: Batch[] = [];
     for (let i = 0; i < this.#counts.accumulate; i++) {
@@ -163,20 +180,25 @@ export class Trainer {
       this.#pending = undefined;
     }
     const fresh = batches.filter((batch) => !this.book.hasShape(batch));
-    if (fresh.length > 0) {
+    const isNewVariant = this.book.addVariant(dropped);
+    if (isNewVariant) this.updates.addVariant(dropped);
+    if (fresh.length > 0 || isNewVariant) {
       fresh.forEach((batch) => this.book.addShape(batch));
       await this.executor.hold(this.#plans);
     }
     return batches;
   }
 
-  async #forwardBackward(batches: readonly Batch[]): Promise<{ loss: number; flops: number }> {
+  async #forwardBackward(
+    batches: readonly Batch[],
+    dropped: readonly number[],
+  ): Promise<{ loss: number; flops: number }> {
     const { model } = this.options.model;
     const labels = batches.reduce((sum, batch) => sum + countedLabels(model, batch), 0);
     let loss = 0;
-    let flops = this.#update.flops.forward;
+    let { flops } = this.updates;
     for (const [index, batch] of batches.entries()) {
-      const plan = this.book.planFor(batch, index > 0);
+      const plan = this.book.planFor(batch, index > 0, dropped);
       const seed = [this.options.seed ?? 0, this.#step * this.#counts.accumulate + index] as const;
       const { virtualTokens } = this.options.adapter;
       const inputs = batchInputs(model, batch, { labels, seed, virtualTokens });
@@ -186,14 +208,6 @@ export class Trainer {
     }
     this.#checkFinite("loss", loss);
     return { loss, flops };
-  }
-
-  async #applyUpdate(loss: number, learningRate: number): Promise<number> {
-    const hyper = hyperParameters(this.#optimizer, learningRate, this.#step + 1);
-    const outputs = await this.executor.run(this.#update, this.state, { loss: Float32Array.of(loss), hyper });
-    const norm = Math.sqrt(outputs.get(SQUARE_SUM)?.[0] ?? NaN);
-    this.#checkFinite("gradient norm", norm);
-    return norm;
   }
 
   #checkFinite(what: string, value: number): void {
@@ -211,6 +225,7 @@ export class Trainer {
     const context = freezeContext({
       ...{ loaded: model, adapter, state: this.state, executor: this.executor, probe: this.probe },
       ...{ progress: this.progress, book: this.book, plans: this.#plans },
+      ...{ statistics: statisticsOf(this.options), settings: this.#optimizer },
     });
     const chosen = await this.#policy.decide(context);
     return chosen.length > 0 ? [await this.freeze(chosen)] : [];
@@ -233,7 +248,7 @@ export class Trainer {
     const liveBefore = ledger.liveBytes;
     this.state.freeze(names);
     this.book.freezeTo(new Set(this.state.live.keys()));
-    this.#update = updatePlan(this.state.live, this.#optimizer, this.#device.limits);
+    this.updates.rebuild();
     await this.executor.hold(this.#plans);
     const after = this.state.liveByLayer();
     const layers = [...before.keys()].filter((layer) => !after.has(layer));
@@ -252,20 +267,6 @@ export class Trainer {
     return evaluate({ loaded: model, adapter, executor: this.executor, store: this.state, held: this.#plans }, batches);
   }
 
-  #result(reports: readonly StepReport[], seconds: number): TrainResult {
-    const { ledger } = this.#device.pool;
-    const losses = reports.map(({ loss }) => loss);
-    return {
-      ...{ steps: reports.length, seconds, losses, lossFirst: losses[0] ?? NaN, lossLast: losses.at(-1) ?? NaN },
-      flops: reports.reduce((sum, { flops }) => sum + flops, 0),
-      ...{ peak: ledger.peak, peakBytes: ledger.peakBytes },
-      savedBytesFirst: reports[0]?.bytes.saved ?? 0,
-      savedBytesLast: reports.at(-1)?.bytes.saved ?? 0,
-      freezes: reports.flatMap((report) => report.freezes),
-      policy: this.policyRecord(),
-    };
-  }
-
   /** The policy's options and findings so far. */
   policyRecord(): Readonly<Record<string, unknown>> {
     return { name: this.#policy.name, ...this.#policy.record() };
@@ -282,15 +283,4 @@ export class Trainer {
   [Symbol.dispose](): void {
     this.dispose();
   }
-}
-
-function checkBudget({ memoryBudget }: TrainerOptions, needed: Bytes): void {
-  const bytes = sumBytes(needed);
-  if (memoryBudget === undefined || bytes <= memoryBudget) return;
-  throw new MemoryBudgetError(
-    `This run needs ${bytes} bytes (weights ${needed.weight}, state ${needed.state}, saved ${needed.saved}, scratch ${needed.scratch}); the budget is ${memoryBudget}.`,
-    "Use a smaller batch with accumulation, shorter texts, a lower rank, or a larger memoryBudget.",
-    bytes,
-    memoryBudget,
-  );
 }

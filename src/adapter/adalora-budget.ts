@@ -1,0 +1,93 @@
+import type { AdapterRun } from "./adapter";
+
+export interface BudgetSettings {
+  /** Triplets of all modules together, at the start and at the end. */
+  readonly initial: number;
+  readonly target: number;
+  /** Steps before pruning begins, without it at the end, and between prunings. */
+  readonly warmup: number;
+  readonly final: number;
+  readonly every: number;
+  readonly total: number;
+}
+
+/** Names of a module's three tensors. */
+export interface TripletNames {
+  readonly a: string;
+  readonly b: string;
+  readonly e: string;
+}
+
+/** Triplets that may live after a step (AdaLoRA, eq. 12): the initial budget, then a cubic fall to the target. */
+export function tripletBudget(step: number, { initial, target, warmup, final, total }: BudgetSettings): number {
+  if (step <= warmup) return initial;
+  if (step > total - final) return target;
+  const left = 1 - (step - warmup) / (total - final - warmup);
+  return Math.trunc((initial - target) * left ** 3 + target);
+}
+
+/** AdaLoRA's pruning through a run, with PEFT's moments: by importance until `total - final`, then as decided there. */
+export class AdaloraBudget {
+  #kept: Map<string, boolean[]> | undefined;
+
+  constructor(private readonly settings: BudgetSettings) {}
+
+  /** Which triplets of each E live, by its name; undefined before the first pruning. */
+  get kept(): ReadonlyMap<string, readonly boolean[]> | undefined {
+    return this.#kept;
+  }
+
+  /** Prunes after an optimizer step where it is due. */
+  async step(run: AdapterRun, modules: readonly TripletNames[]): Promise<void> {
+    const { warmup, final, every, total } = this.settings;
+    const last = total - final;
+    const isDue = run.step > warmup && run.step < last && run.step % every === 0;
+    if (isDue || run.step === last) this.#kept = await this.#choose(run, modules);
+    if (isDue || run.step >= last) await this.#mask(run);
+  }
+
+  async #choose(run: AdapterRun, modules: readonly TripletNames[]): Promise<Map<string, boolean[]>> {
+    const scores = new Map<string, number[]>();
+    for (const names of modules) scores.set(names.e, await tripletScores(run, names));
+    const removed = this.settings.initial - tripletBudget(run.step, this.settings);
+    const sorted = [...scores.values()].flat().sort((a, b) => a - b);
+    const threshold = removed > 0 ? (sorted[removed - 1] as number) : -Infinity;
+    return new Map([...scores].map(([name, own]) => [name, keepOne(own, threshold)]));
+  }
+
+  async #mask(run: AdapterRun): Promise<void> {
+    for (const [name, kept] of this.#kept ?? []) {
+      const values = await run.read(name);
+      if (values.some((value, i) => value !== 0 && !kept[i])) {
+        run.write(
+          name,
+          values.map((value, i) => (kept[i] ? value : 0)),
+        );
+      }
+    }
+  }
+}
+
+/** Importance of each triplet (AdaLoRA, eq. 8): that of E, and the means of its row of A and its column of B. */
+async function tripletScores(run: AdapterRun, { a, b, e }: TripletNames): Promise<number[]> {
+  const element = async (name: string): Promise<number[]> => {
+    const { mean, uncertainty } = await run.statistics(name);
+    return Array.from(mean, (value, i) => value * (uncertainty[i] as number));
+  };
+  const [ofA, ofB, ofE] = [await element(a), await element(b), await element(e)];
+  const rank = ofE.length;
+  const [inner, outer] = [ofA.length / rank, ofB.length / rank];
+  return ofE.map((own, k) => {
+    let [row, column] = [0, 0];
+    for (let j = 0; j < inner; j++) row += ofA[k * inner + j] as number;
+    for (let i = 0; i < outer; i++) column += ofB[i * rank + k] as number;
+    return own + row / inner + column / outer;
+  });
+}
+
+/** What is above the threshold; where nothing is, the best one, since a module cannot have a rank of 0. */
+function keepOne(scores: readonly number[], threshold: number): boolean[] {
+  const kept = scores.map((score) => score > threshold);
+  if (kept.every((own) => !own)) kept[scores.indexOf(Math.max(...scores))] = true;
+  return kept;
+}

@@ -1,0 +1,22 @@
+import { ConfigError } from "../base/errors";
+import type { FreezePolicy } from "./policy";
+
+/**
+ * Only the adapters of the uppermost layers learn, from the start (Zhang et al. 2023, as SAFE's baseline has it: six).
+ *
+ * Saves from the first step what SAFE saves at its end: gradients, moments and all activations below the lowest live
+ * adapter, and the backward pass there.
+ * @throws ConfigError for a number of layers that is not a whole number from 1.
+ */
+export function upperLayers(count = 6): FreezePolicy {
+  if (!Number.isInteger(count) || count < 1) {
+    throw new ConfigError(`${count} upper layers are to learn.`, "Give a whole number from 1.");
+  }
+  return {
+    name: "upper_layers",
+    isDue: ({ step }) => step === 0,
+    decide: ({ live, layers }) =>
+      Promise.resolve([...live].filter(([layer]) => layer < layers - count).flatMap(([, names]) => names)),
+    record: () => ({ count }),
+  };
+}

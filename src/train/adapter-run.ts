@@ -1,0 +1,18 @@
+import type { AdapterRun } from "../adapter/adapter";
+import type { Progress } from "../freeze/policy";
+import type { TrainerOptions } from "./options";
+import type { TrainState } from "./state";
+import { statisticsNames } from "./statistics";
+
+/** What an adapter sees of a run after a step. */
+export function adapterRun(state: TrainState, { model }: TrainerOptions, { step, totalSteps }: Progress): AdapterRun {
+  const read = async (name: string): Promise<Float32Array> => (await state.tensor(name).read()) as Float32Array;
+  return {
+    ...{ model: model.model, step, totalSteps, read },
+    write: (name, data) => state.tensor(name).write(data),
+    async statistics(name) {
+      const [mean, uncertainty] = statisticsNames(name);
+      return { mean: await read(mean), uncertainty: await read(uncertainty) };
+    },
+  };
+}

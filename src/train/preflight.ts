@@ -1,0 +1,58 @@
+import { MemoryBudgetError } from "../base/errors";
+import type { Batch } from "../data/batch";
+import { sumBytes } from "../gpu/ledger";
+import type { Bytes } from "../gpu/ledger";
+import { layerOf } from "../model/model";
+import type { Statistics } from "../ops/shared/statistics";
+import { memoryOf } from "./memory";
+import { optimizerSettings, updatePlan } from "./optimizer";
+import type { OptimizerSettings } from "./optimizer";
+import { countSteps } from "./options";
+import type { TrainerOptions } from "./options";
+import { PlanBook } from "./plan-book";
+import { trainableSpecs } from "./state";
+import { statisticsOf, statisticsPlan } from "./statistics";
+
+/** What is known of a run before it has any memory. */
+export interface Preflight {
+  readonly book: PlanBook;
+  readonly settings: OptimizerSettings;
+  readonly statistics: Statistics | undefined;
+  readonly first: Batch;
+}
+
+/**
+ * Plans a run and checks its budget; allocates nothing.
+ * @throws MemoryBudgetError when the plan needs more than `memoryBudget`; ConfigError or DataError for wrong options.
+ */
+export function preflight(options: TrainerOptions): Preflight {
+  const { model: loaded, adapter, data, policy, accumulate = 1, labelSmoothing = 0 } = options;
+  countSteps(options);
+  const settings = optimizerSettings(options.optimizer);
+  const { limits } = loaded.engine.device;
+  const { model, fragileNorms } = loaded;
+  const live = trainableSpecs(model, adapter);
+  const isTraining = options.dropout ?? true;
+  const traced = { model, adapter, labelSmoothing, fragileNorms, limits, isTraining, accumulates: accumulate > 1 };
+  const book = new PlanBook(traced, new Set(live.keys()));
+  const first = data.next();
+  for (const shape of [first, ...(data.shapes?.() ?? [])]) book.addShape(shape);
+  const statistics = statisticsOf(options);
+  const followed = statisticsPlan(live, statistics, limits);
+  const companions = (name: string): number =>
+    3 + (statistics?.applies(name) ? 2 : 0) + (policy?.prune && layerOf(name) !== undefined ? 1 : 0);
+  const plans = [...book.plans, updatePlan(live, settings, limits), ...(followed ? [followed] : [])];
+  checkBudget(options, memoryOf(model, adapter, live, plans, live, companions));
+  return { book, settings, statistics, first };
+}
+
+function checkBudget({ memoryBudget }: TrainerOptions, needed: Bytes): void {
+  const bytes = sumBytes(needed);
+  if (memoryBudget === undefined || bytes <= memoryBudget) return;
+  throw new MemoryBudgetError(
+    `This run needs ${bytes} bytes (weights ${needed.weight}, state ${needed.state}, saved ${needed.saved}, scratch ${needed.scratch}); the budget is ${memoryBudget}.`,
+    "Use a smaller batch with accumulation, shorter texts, a lower rank, or a larger memoryBudget.",
+    bytes,
+    memoryBudget,
+  );
+}
