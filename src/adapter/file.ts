@@ -6,11 +6,35 @@ import type { Model } from "../model/model";
 import type { Adapter, AdapterFile, Tensors } from "./adapter";
 import { adapterFromConfig } from "./kinds";
 
-/** An adapter's two files, as PEFT lays them out. */
-export function adapterFile(adapter: Adapter, model: Model, tensors: Tensors): AdapterFile {
-  if (adapter.toFile) return adapter.toFile(model, tensors);
+/**
+ * An adapter's two files, as PEFT lays them out.
+ * @param transformers the version whose module names the files use: ViT's changed in 5.
+ */
+export function adapterFile(adapter: Adapter, model: Model, tensors: Tensors, transformers: 4 | 5 = 5): AdapterFile {
   const keyed = new Map([...tensors].map(([name, tensor]) => [headKey(name), tensor]));
-  return { config: adapter.peftConfig(model), tensors: keyed };
+  const file = adapter.toFile?.(model, tensors) ?? { config: adapter.peftConfig(model), tensors: keyed };
+  return transformers === 5 && model.renamed ? renamedFile(file, model) : file;
+}
+
+/** The same file with the module names of transformers 5. */
+function renamedFile({ config, tensors }: AdapterFile, model: Model): AdapterFile {
+  const names = new Map(model.projections.map(({ name }) => [name, model.renamed?.(name) ?? name]));
+  const { target_modules: targets } = config as { readonly target_modules?: string | readonly string[] | null };
+  const isTarget = (name: string): boolean =>
+    Array.isArray(targets) && targets.some((target: string) => name === target || name.endsWith(`.${target}`));
+  const named = [...names].filter(([name]) => isTarget(name)).map(([, renamed]) => renamed.split(".").at(-1) as string);
+  return {
+    config: named.length > 0 ? { ...config, target_modules: [...new Set(named)] } : config,
+    tensors: new Map([...tensors].map(([key, tensor]) => [withModule(key, names), tensor])),
+  };
+}
+
+/** A tensor's name with its module's name looked up. */
+function withModule(name: string, modules: ReadonlyMap<string, string>): string {
+  for (const [module, other] of modules) {
+    if (name.includes(`${module}.`)) return name.replace(module, other);
+  }
+  return name;
 }
 
 /**
@@ -20,7 +44,9 @@ export function adapterFile(adapter: Adapter, model: Model, tensors: Tensors): A
 export function adapterOfFile(file: AdapterFile, model: Model, where: string): { adapter: Adapter; tensors: Tensors } {
   const adapter = adapterFromConfig(file.config, where);
   const bare = (): Tensors => new Map([...file.tensors].map(([key, tensor]) => [stripPrefix(key), tensor]));
-  const tensors = adapter.fromFile?.(file.tensors) ?? bare();
+  const canonical = new Map(model.projections.map(({ name }) => [model.renamed?.(name) ?? name, name]));
+  const named = [...(adapter.fromFile?.(file.tensors) ?? bare())];
+  const tensors = new Map(named.map(([name, tensor]) => [model.renamed ? withModule(name, canonical) : name, tensor]));
   const own = adapter.tensors(model);
   const trained = new Set(adapter.baseTensors?.(model) ?? []);
   const shapes = new Map<string, Shape>([

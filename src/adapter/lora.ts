@@ -1,11 +1,8 @@
-import { ConfigError } from "../base/errors";
 import { headKey, stripPrefix } from "../io/peft-keys";
 import { loraConfig, rankOf, scaleOf } from "../io/peft-lora";
 import type { LoraConfig } from "../io/peft-lora";
-import type { PeftConfig } from "../io/peft";
 import { entryOf } from "../io/safetensors";
-import type { Model } from "../model/model";
-import type { Adapter, AdapterFile, LowRankUpdate, Tensors } from "./adapter";
+import type { Adapter, AdapterFile, LowRankUpdate } from "./adapter";
 import { constant, uniform } from "./initial";
 import { fanInFanOut, lowRankLinear, onProjections } from "./on-projections";
 import type { ProjectionAdapter } from "./on-projections";
@@ -49,8 +46,8 @@ export function loraFromConfig(config: LoraConfig, layers?: LayerChoice): Adapte
   const adapter: ProjectionAdapter = onProjections({
     ...{ kind: "lora", config, layers },
     tensorsOf: (target) => [
-      uniform(nameOf(target.name, "A"), [rankOf(config, target.name), target.in], 1 / Math.sqrt(target.in)),
-      constant(nameOf(target.name, "B"), [target.out, rankOf(config, target.name)], 0),
+      uniform(loraName(target.name, "A"), [rankOf(config, target.name), target.in], 1 / Math.sqrt(target.in)),
+      constant(loraName(target.name, "B"), [target.out, rankOf(config, target.name)], 0),
     ],
     baseTensors(targets, model) {
       if (config.bias === "none") return [];
@@ -59,8 +56,8 @@ export function loraFromConfig(config: LoraConfig, layers?: LayerChoice): Adapte
     },
     linear(forward, site) {
       const rank = rankOf(config, site.name);
-      const a = forward.recorder.parameter(nameOf(site.name, "A"), [rank, site.in]);
-      const b = forward.recorder.parameter(nameOf(site.name, "B"), [site.out, rank]);
+      const a = forward.recorder.parameter(loraName(site.name, "A"), [rank, site.in]);
+      const b = forward.recorder.parameter(loraName(site.name, "B"), [site.out, rank]);
       return lowRankLinear(forward, site, { a, b, scale: scaleOf(config, site.name), dropout: config.lora_dropout });
     },
     peft: (targets) => ({ fan_in_fan_out: fanInFanOut(targets) }),
@@ -80,8 +77,8 @@ export function loraFromConfig(config: LoraConfig, layers?: LayerChoice): Adapte
         adapter.choice(model).projections.map(({ name }): [string, LowRankUpdate] => [
           name,
           {
-            a: entryOf(tensors, nameOf(name, "A"), "the adapter"),
-            b: entryOf(tensors, nameOf(name, "B"), "the adapter"),
+            a: entryOf(tensors, loraName(name, "A"), "the adapter"),
+            b: entryOf(tensors, loraName(name, "B"), "the adapter"),
             scale: scaleOf(config, name),
           },
         ]),
@@ -90,34 +87,5 @@ export function loraFromConfig(config: LoraConfig, layers?: LayerChoice): Adapte
   return adapter;
 }
 
-const nameOf = (module: string, part: "A" | "B"): string => `${module}.lora_${part}.weight`;
-
-/**
- * Any adapter of low-rank updates as the plain LoRA that computes the same, in PEFT's files: its scale goes into B, so
- * that alpha equals the rank of each module.
- * @throws ConfigError for an adapter that is something else.
- */
-export function asLora(adapter: Adapter, model: Model, tensors: Tensors): AdapterFile {
-  const updates = adapter.updates?.(model, tensors);
-  if (!updates) {
-    throw new ConfigError(`${adapter.kind} is no sum of low-rank updates.`, "Save it as its own kind.");
-  }
-  const ranks = Object.fromEntries([...updates].map(([name, { a }]) => [name, a.shape[0] ?? 1]));
-  const [first = 1] = Object.values(ranks);
-  const differs = Object.fromEntries(Object.entries(ranks).filter(([, rank]) => rank !== first));
-  const isHead = (name: string): boolean => model.heads.some((head) => name.startsWith(`${head}.`));
-  const config = loraConfig({
-    ...{ r: first, lora_alpha: first, rank_pattern: differs, alpha_pattern: differs },
-    ...{ target_modules: [...updates.keys()], modules_to_save: [...model.heads] },
-  });
-  const plain = loraFromConfig(config);
-  const file = new Map([...tensors].filter(([name]) => isHead(name)));
-  for (const [name, { a, b, scale }] of updates) {
-    file.set(nameOf(name, "A"), a);
-    file.set(nameOf(name, "B"), { shape: b.shape, data: b.data.map((value) => value * scale) });
-  }
-  return {
-    config: plain.peftConfig(model) satisfies PeftConfig,
-    tensors: new Map([...file].map(([name, tensor]) => [headKey(name), tensor])),
-  };
-}
+/** Name of a module's A [r, in] or B [out, r]. */
+export const loraName = (module: string, part: "A" | "B"): string => `${module}.lora_${part}.weight`;

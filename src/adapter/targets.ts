@@ -72,7 +72,7 @@ export function targetProjections(model: Model, config: TargetConfig): Projectio
   const isChosen =
     targets === "all-linear"
       ? ({ name }: Projection) => !model.heads.some((head) => name === head || name.startsWith(`${head}.`))
-      : ({ name }: Projection) => isTarget(config, name);
+      : ({ name }: Projection) => isTarget(config, name) || isTarget(config, model.renamed?.(name) ?? name);
   const chosen = model.projections.filter(isChosen);
   if (chosen.length > 0) return chosen;
   const names = [...new Set(model.projections.map(({ name }) => name.split(".").slice(-2).join(".")))];

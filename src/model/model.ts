@@ -66,6 +66,8 @@ export interface Model {
   readonly defaultTargets: readonly string[];
   /** Names under which published checkpoints store a parameter, the canonical one first. */
   aliases(name: string): readonly string[];
+  /** A module's name in memory since transformers 5, where it differs: PEFT writes that into adapters. */
+  renamed?(module: string): string;
   /** Checkpoint tensors that the family does not use and that may be passed over (mask buffers, other heads). */
   ignores(name: string): boolean;
   /** Host data of inputs that only this family's traces ask for, at a length. */

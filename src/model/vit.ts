@@ -31,6 +31,16 @@ type Config = v.InferOutput<typeof SCHEMA>;
 const APPROXIMATIONS = { gelu: "none", gelu_new: "tanh", gelu_pytorch_tanh: "tanh" } as const;
 const PATCHES = "vit.embeddings.patch_embeddings.projection";
 
+/** What transformers 5 calls modules of the layers. */
+const RENAMES: readonly (readonly [RegExp, string])[] = [
+  [/^vit\.encoder\.layer\./, "vit.layers."],
+  [/\.attention\.attention\.(query|key|value)$/, ".attention.$1_proj"],
+  [/\.(q|k|v)(?:uery|ey|alue)_proj$/, ".$1_proj"],
+  [/\.attention\.output\.dense$/, ".attention.o_proj"],
+  [/\.intermediate\.dense$/, ".mlp.fc1"],
+  [/\.output\.dense$/, ".mlp.fc2"],
+];
+
 /** ViT (Dosovitskiy et al. 2021), pre-norm, with Hugging Face's classifier on the class token. */
 export function vit(config: Readonly<Record<string, unknown>>): Model {
   const c = parseConfig(SCHEMA, config);
@@ -51,6 +61,7 @@ export function vit(config: Readonly<Record<string, unknown>>): Model {
     padId: 0,
     defaultTargets: ["query", "value"],
     aliases: (name) => [name, name.replace(/^vit\./, "")],
+    renamed: (module) => RENAMES.reduce((name, [from, to]) => name.replace(from, to), module),
     ignores: (name) => /(?:^|\.)pooler\./.test(name),
     embed: (forward) => embed(forward, c, image),
     layer: (forward, index, x) => layer(forward, `vit.encoder.layer.${index}`, c, approximation, x),

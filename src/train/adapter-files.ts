@@ -1,6 +1,6 @@
 import type { Adapter, Tensors } from "../adapter/adapter";
 import { adapterFile, adapterOfFile } from "../adapter/file";
-import { asLora } from "../adapter/lora";
+import { asLora } from "../adapter/as-lora";
 import { mergedParameter } from "../adapter/merge";
 import { ConfigError } from "../base/errors";
 import { writeCheckpoint } from "../io/checkpoint";
@@ -15,6 +15,8 @@ export interface SaveAdapterOptions {
    * Default "own": the adapter's own kind.
    */
   readonly as?: "own" | "lora";
+  /** Version of transformers whose module names are written; ViT's changed in 5. Default 5. Either loads here. */
+  readonly transformers?: 4 | 5;
 }
 
 /**
@@ -24,15 +26,17 @@ export interface SaveAdapterOptions {
 export async function saveAdapter(
   directory: Directory,
   trainer: Trainer,
-  { as = "own" }: SaveAdapterOptions = {},
+  { as = "own", transformers = 5 }: SaveAdapterOptions = {},
 ): Promise<void> {
   const { adapter, model: loaded } = trainer.options;
   if (adapter.trainsInPlace) {
     throw new ConfigError(`${adapter.kind} tuning has no adapter to save.`, "Use saveModel(directory, model).");
   }
   const tensors = await trainer.state.snapshot();
-  const write = as === "lora" ? asLora : adapterFile;
-  const file = write(adapter, loaded.model, tensors);
+  const file =
+    as === "lora"
+      ? asLora(adapter, loaded.model, tensors, transformers)
+      : adapterFile(adapter, loaded.model, tensors, transformers);
   const named = [...file.tensors].map(([name, tensor]) => ({ name, ...tensor }));
   await writeAdapterDirectory(directory, file.config, named);
 }

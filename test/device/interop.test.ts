@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { Engine, loadAdapter, loadModel, openDirectory } from "safetape";
 import type { Batch } from "safetape";
 import { readSafetensors } from "../../src/io/safetensors";
+import type { HostTensor } from "../../src/io/safetensors";
 import { Executor } from "../../src/run/executor";
 import { plan } from "../../src/tape/plan";
 import { batchInputs } from "../../src/train/inputs";
@@ -21,6 +22,20 @@ const ADAPTERS = readdirSync(DATA).flatMap((family) =>
     .map((kind) => `${family}/${kind}`),
 );
 
+/** Inputs that Python was given: texts, or images. */
+function batchOf(expected: ReadonlyMap<string, HostTensor>, tokens: number): Batch {
+  const given = expected.get("input_ids") ?? expected.get("pixel_values");
+  const pixels = expected.get("pixel_values")?.data as Float32Array | undefined;
+  const [size = 0, width = 0] = given?.shape ?? [];
+  const length = pixels ? tokens : width;
+  return {
+    ...{ size, length, rows: size, labels: new Int32Array(size), tokenTypeIds: new Int32Array(size * length) },
+    inputIds: pixels ? new Int32Array(size * length) : (given?.data as Int32Array),
+    attentionMask: (expected.get("attention_mask")?.data as Int32Array | undefined) ?? new Int32Array(size * length).fill(1),
+    ...(pixels && { pixels }),
+  };
+}
+
 let engine: Engine;
 beforeAll(async () => {
   engine = new Engine(await testDevice());
@@ -36,15 +51,9 @@ describe("adapters that Python PEFT wrote", () => {
     using loaded = await loadModel(engine, `${DATA}/${path.split("/")[0] ?? ""}/base`);
     const { adapter, tensors } = await loadAdapter(folder, loaded);
     const expected = await readSafetensors(folder, "expected.safetensors");
-    const ids = expected.get("input_ids");
-    const [size = 0, length = 0] = ids?.shape ?? [];
-    const batch: Batch = {
-      ...{ size, length, rows: size, inputIds: ids?.data as Int32Array },
-      attentionMask: expected.get("attention_mask")?.data as Int32Array,
-      tokenTypeIds: new Int32Array(size * length),
-      labels: new Int32Array(size),
-    };
     const { model, fragileNorms } = loaded;
+    const batch = batchOf(expected, model.maxLength);
+    const { size, length } = batch;
     const traced = trace({ model, adapter, batch: { size, length }, isTraining: false, fragileNorms });
     const planned = plan(traced.tape, { outputs: { logits: traced.logits }, limits: engine.device.limits });
     const state = await TrainState.create(loaded, adapter, 0);
