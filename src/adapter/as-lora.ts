@@ -11,6 +11,7 @@ import { loraFromConfig, loraName } from "./lora";
  * @throws ConfigError for an adapter that is something else.
  */
 export function asLora(adapter: Adapter, model: Model, tensors: Tensors, transformers: 4 | 5 = 5): AdapterFile {
+  if (adapter.kind === "lora") return adapterFile(adapter, model, tensors, transformers);
   const updates = adapter.updates?.(model, tensors);
   if (!updates) {
     throw new ConfigError(`${adapter.kind} is no sum of low-rank updates.`, "Save it as its own kind.");

@@ -1,0 +1,154 @@
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import {
+  adalora,
+  adapterDrop,
+  aflora,
+  afloraFreezing,
+  Batches,
+  Engine,
+  houlsby,
+  initialiseModel,
+  lora,
+  memoryBudget,
+  sora,
+  sparseAdapter,
+  Trainer,
+  upperLayers,
+} from "safetape";
+import type { Adapter, LoadedModel, Sample, TrainerOptions } from "safetape";
+import { Random } from "../../src/base/random";
+import { testDevice } from "../support/device";
+
+const BERT = {
+  ...{ model_type: "bert", vocab_size: 50, hidden_size: 32, num_hidden_layers: 4, num_attention_heads: 4 },
+  ...{ intermediate_size: 64, max_position_embeddings: 32, num_labels: 2 },
+};
+
+let engine: Engine;
+beforeEach(async () => {
+  engine = new Engine(await testDevice());
+});
+afterEach(() => {
+  expect(engine.ledger.liveBytes, "bytes left in the ledger").toBe(0);
+  engine.dispose();
+});
+
+function options(model: LoadedModel, more: Partial<TrainerOptions> = {}): TrainerOptions {
+  const random = new Random(1);
+  const samples: Sample[] = Array.from({ length: 24 }, () => {
+    const ids = Int32Array.from({ length: 5 + random.below(12) }, () => 2 + random.below(48));
+    return { ids, label: (ids[1] as number) % 2 };
+  });
+  const data = new Batches(samples, { size: 4, seed: 3, maxLength: 16, multiple: 16 });
+  return { model, adapter: lora({ rank: 4, alpha: 8, dropout: 0.1 }), data, steps: 8, seed: 5, ...more };
+}
+
+const valuesOf = async (trainer: Trainer, suffix: string): Promise<number[]> =>
+  [...(await trainer.state.snapshot())].filter(([name]) => name.endsWith(suffix)).flatMap(([, { data }]) => [...data]);
+
+describe("policies", () => {
+  it("AFLoRA freezes A and B one by one, each by its own score, and the ledger follows", async () => {
+    using model = await initialiseModel(engine, BERT);
+    const adapter = aflora({ rank: 2, targets: ["query", "intermediate.dense"], trainsSquare: true });
+    const policy = afloraFreezing({ initialEpochs: 0, finalShare: 0.5 });
+    using trainer = await Trainer.create(options(model, { adapter, policy, steps: 12 }));
+    expect(engine.ledger.live).toEqual(trainer.predictedBytes());
+    for await (const { bytes } of trainer.steps())
+      expect(bytes, "ledger against plan").toEqual(trainer.predictedBytes());
+    const frozen = trainer.state.frozen.map((name) => name.replace(/^.*layer\./, ""));
+    expect(frozen.filter((name) => /aflora_[AB]/.test(name))).toHaveLength(16);
+    expect(
+      frozen.some((name) => /aflora_[db]$/.test(name)),
+      "vectors learn throughout",
+    ).toBe(false);
+  });
+
+  it("upper layers freezes before the first step", async () => {
+    using model = await initialiseModel(engine, BERT);
+    using trainer = await Trainer.create(options(model, { policy: upperLayers(1), steps: 2 }));
+    const { bytes, horizon } = (await trainer.steps().next()).value!;
+    expect(horizon).toBe(3);
+    expect(bytes).toEqual(trainer.predictedBytes());
+  });
+
+  it("AdapterDrop leaves dropped adapters as they were, and counts updates by layer", async () => {
+    using model = await initialiseModel(engine, BERT);
+    const policy = { ...adapterDrop(), dropped: ({ step }: { step: number }) => (step === 1 ? [0, 1] : []) };
+    using trainer = await Trainer.create(options(model, { policy, steps: 3 }));
+    const steps = trainer.steps();
+    await steps.next();
+    const before = await trainer.state.snapshot();
+    await steps.next();
+    const after = await trainer.state.snapshot();
+    for (const [name, { data }] of after) {
+      const isDropped = /layer\.[01]\./.test(name);
+      const isSame = data.every((value, i) => value === before.get(name)?.data[i]);
+      expect(isSame, name).toBe(isDropped);
+    }
+    expect((await steps.next()).value?.bytes, "ledger against plan").toEqual(trainer.predictedBytes());
+  });
+
+  it.each(["magnitude", "snip", "random"] as const)("SparseAdapter by %s keeps what it pruned at 0", async (by) => {
+    using model = await initialiseModel(engine, BERT);
+    const policy = sparseAdapter({ keep: 0.5, by });
+    using trainer = await Trainer.create(options(model, { adapter: houlsby({ size: 4 }), policy, steps: 3 }));
+    const steps = trainer.steps();
+    await steps.next();
+    const zeros = (tensors: ReadonlyMap<string, { data: Float32Array }>): number[] =>
+      [...tensors]
+        .filter(([name]) => name.includes("adapter_"))
+        .map(([, { data }]) => data.filter((v) => v === 0).length);
+    const first = zeros(await trainer.state.snapshot());
+    const { bytes } = (await steps.next()).value!;
+    expect(bytes, "ledger against plan").toEqual(trainer.predictedBytes());
+    expect(zeros(await trainer.state.snapshot())).toEqual(first);
+    expect(
+      first.reduce((a, b) => a + b, 0),
+      "weights at 0",
+    ).toBeGreaterThan(500);
+  });
+
+  it("a memory budget is met to the byte that it planned", async () => {
+    using model = await initialiseModel(engine, BERT);
+    using plain = await Trainer.create(options(model, { steps: 1 }));
+    const [all] = [engine.ledger.liveBytes];
+    plain.dispose();
+    const policy = memoryBudget({ bytes: Math.round(0.85 * all), atStep: 2 });
+    using trainer = await Trainer.create(options(model, { policy, steps: 3 }));
+    await trainer.train();
+    expect(engine.ledger.liveBytes, "bytes after the freeze").toBeLessThanOrEqual(0.85 * all);
+    expect(trainer.policyRecord()).toMatchObject({ plannedBytes: engine.ledger.liveBytes });
+  });
+
+  it("SoRA closes gates, AdaLoRA prunes to its budget and a penalty is part of the loss", async () => {
+    using model = await initialiseModel(engine, BERT);
+    const gates = sora({ rank: 4, threshold: 0.2, penalty: 0 });
+    using sparse = await Trainer.create(options(model, { adapter: gates, steps: 10 }));
+    await sparse.train();
+    const open = await valuesOf(sparse, "sora_g");
+    expect(open.filter((value) => value === 0).length, "closed gates").toBeGreaterThan(open.length / 2);
+    sparse.dispose();
+    const ranks = adalora({ initialRank: 4, targetRank: 2, finalSteps: 1 });
+    using pruned = await Trainer.create(
+      options(model, { adapter: ranks, steps: 8, optimizer: { learningRate: 1e-2 } }),
+    );
+    await pruned.train();
+    const triplets = await valuesOf(pruned, "lora_E");
+    expect(triplets.filter((value) => value !== 0).length, "live triplets of 32").toBeLessThanOrEqual(20);
+    pruned.dispose();
+    const batch = (adapter: Adapter) => Trainer.create(options(model, { adapter, steps: 1, dropout: false }));
+    using free = await batch(sora({ rank: 4, penalty: 0 }));
+    const { loss } = (await free.steps().next()).value!;
+    free.dispose();
+    using charged = await batch(sora({ rank: 4, penalty: 1 }));
+    const gatesNow = await valuesOf(charged, "sora_g");
+    const mean = gatesNow.reduce((sum, value) => sum + Math.abs(value), 0) / gatesNow.length;
+    expect((await charged.steps().next()).value?.loss).toBeCloseTo(loss + mean, 4);
+  });
+
+  it("refuses an adapter and a policy that both follow gradients", async () => {
+    using model = await initialiseModel(engine, BERT);
+    const wrong = options(model, { adapter: adalora(), policy: afloraFreezing() });
+    await expect(Trainer.create(wrong)).rejects.toThrow(/both follow gradients/);
+  });
+});

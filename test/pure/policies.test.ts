@@ -1,0 +1,163 @@
+import { describe, expect, it } from "vitest";
+import { AfloraSchedule } from "../../src/freeze/aflora-schedule";
+import { adapterDrop } from "../../src/freeze/adapter-drop";
+import { memoryBudget } from "../../src/freeze/memory-budget";
+import type { FreezeContext } from "../../src/freeze/policy";
+import { sparseMasks } from "../../src/freeze/sparse-adapter";
+import { upperLayers } from "../../src/freeze/upper-layers";
+import { tripletBudget } from "../../src/adapter/adalora-budget";
+import { chosenLayers } from "../../src/adapter/targets";
+
+/** A run of some layers with one tensor each, whose memory follows the lowest live layer. */
+function context(layers: number, scores: readonly number[], frozen: readonly number[] = []): FreezeContext {
+  const live = new Map(
+    Array.from({ length: layers }, (_, layer) => [layer, [`layer.${layer}.a`]] as const).filter(
+      ([layer]) => !frozen.includes(layer),
+    ),
+  );
+  return {
+    ...{ step: 10, totalSteps: 100, stepsPerEpoch: 10, layers, live },
+    importance: () => Promise.resolve(new Map(scores.map((score, layer) => [layer, score]))),
+    sensitivity: () => Promise.reject(new Error("not asked for")),
+    effect: () => ({ savedBytes: 0, stateBytes: 0, flops: 0 }),
+    // 100 bytes for each layer from the lowest live one on, and 1 for each live adapter.
+    bytesWith(tensors) {
+      const left = [...live]
+        .filter(([, names]) => !names.some((name) => tensors.includes(name)))
+        .map(([layer]) => layer);
+      return 100 * (layers - Math.min(layers, ...left)) + left.length;
+    },
+  };
+}
+
+describe("AFLoRA's schedule (eq. 5)", () => {
+  // t_i = 10 and T - t_f = 30: 1 - (1 - (t - 10) / 20)^3 by hand.
+  const schedule = (): AfloraSchedule => new AfloraSchedule({ start: 10, end: 30 });
+
+  it.each([
+    [9, 0],
+    [10, 0],
+    [15, 0.578125],
+    [20, 0.875],
+    [25, 0.984375],
+    [29, 0.999875],
+    [30, 1],
+    [99, 1],
+  ])("freezes at step %i the share %f", (step, share) => {
+    expect(schedule().fraction(step)).toBeCloseTo(share, 12);
+  });
+
+  it("freezes the lowest scores first, as many as are due, and everything at the end", () => {
+    const own = schedule();
+    const scores = new Map([
+      ["a", 4],
+      ["b", 1],
+      ["c", 3],
+      ["d", 2],
+    ]);
+    // floor(4 * 0.578125) = 2, floor(4 * 0.875) = 3, 4.
+    expect(own.next(15, scores)).toEqual(["b", "d"]);
+    const left = new Map([
+      ["a", 0.5],
+      ["c", 3],
+    ]);
+    expect(own.next(20, left)).toEqual(["a"]);
+    expect(own.next(21, new Map([["c", 3]])), "no more is due").toEqual([]);
+    expect(own.next(30, new Map([["c", 3]]))).toEqual(["c"]);
+  });
+});
+
+describe("AdaLoRA's budget (eq. 12)", () => {
+  const settings = { initial: 48, target: 16, warmup: 10, final: 20, every: 1, total: 100 };
+
+  // 16 + 32 (1 - (t - 10) / 70)^3, cut to a whole number, by hand.
+  it.each([
+    [0, 48],
+    [10, 48],
+    [24, 32],
+    [45, 20],
+    [66, 16],
+    [80, 16],
+    [81, 16],
+    [100, 16],
+  ])("leaves at step %i %i triplets", (step, triplets) => {
+    expect(tripletBudget(step, settings)).toBe(triplets);
+  });
+});
+
+describe("SparseAdapter's masks", () => {
+  it("keep the share of highest scores over all tensors together", () => {
+    const scores = new Map([
+      ["a", Float32Array.of(5, 1, 4)],
+      ["b", Float32Array.of(2, 3)],
+    ]);
+    const masks = Object.fromEntries([...sparseMasks(scores, 0.4)].map(([name, mask]) => [name, [...mask]]));
+    expect(masks).toEqual({ a: [1, 0, 1], b: [0, 0] });
+    expect([...sparseMasks(scores, 1).values()].flatMap((mask) => [...mask])).toEqual([1, 1, 1, 1, 1]);
+  });
+});
+
+describe("upper layers", () => {
+  it("freezes all but the uppermost, once, before the first step", async () => {
+    const policy = upperLayers(2);
+    expect(policy.isDue({ step: 0, totalSteps: 9, stepsPerEpoch: 3 })).toBe(true);
+    expect(policy.isDue({ step: 3, totalSteps: 9, stepsPerEpoch: 3 })).toBe(false);
+    expect(await policy.decide(context(5, []))).toEqual(["layer.0.a", "layer.1.a", "layer.2.a"]);
+  });
+
+  it("refuses less than one", () => {
+    expect(() => upperLayers(0)).toThrow(/0 upper layers/);
+  });
+});
+
+describe("AdapterDrop", () => {
+  it("drops the lowest n layers, n from 0 to the most, all of them at some step, the same for a seed", () => {
+    const drawn = (seed: number): number[] =>
+      Array.from({ length: 200 }, (_, step) => {
+        const layers = adapterDrop({ most: 3, seed }).dropped!({ step, totalSteps: 200, stepsPerEpoch: 20 }, 6);
+        expect(layers).toEqual([0, 1, 2].slice(0, layers.length));
+        return layers.length;
+      });
+    expect(new Set(drawn(1))).toEqual(new Set([0, 1, 2, 3]));
+    expect(drawn(1)).toEqual(drawn(1));
+    expect(drawn(1)).not.toEqual(drawn(2));
+  });
+
+  it("leaves one layer at least", () => {
+    const most = Array.from({ length: 100 }, (_, step) =>
+      adapterDrop().dropped!({ step, totalSteps: 100, stepsPerEpoch: 10 }, 2),
+    );
+    expect(Math.max(...most.map((layers) => layers.length))).toBe(1);
+  });
+});
+
+describe("memory budget", () => {
+  it("freezes nothing where the run fits", async () => {
+    expect(await memoryBudget({ bytes: 1000 }).decide(context(4, [1, 2, 3, 4]))).toEqual([]);
+  });
+
+  it("takes the least important set that fits, holes being worth little", async () => {
+    // Four layers need 404 bytes; from layer 2 on, 202: layers 0 and 1 must go, however important layer 0 is.
+    const policy = memoryBudget({ bytes: 210 });
+    expect(await policy.decide(context(4, [9, 1, 0.1, 0.1]))).toEqual(["layer.0.a", "layer.1.a"]);
+    // 403 bytes: one adapter anywhere is enough, the least important one of them.
+    expect(await memoryBudget({ bytes: 403 }).decide(context(4, [9, 1, 0.1, 3]))).toEqual(["layer.2.a"]);
+  });
+
+  it("says what would be needed where nothing fits", async () => {
+    await expect(memoryBudget({ bytes: 50 }).decide(context(4, [1, 2, 3, 4]))).rejects.toThrow(/needs 101/);
+  });
+});
+
+describe("choices of layers", () => {
+  it("are halves, lists, and a random half that a seed repeats", () => {
+    expect(chosenLayers("early", 5)).toEqual([0, 1]);
+    expect(chosenLayers("later", 5)).toEqual([2, 3, 4]);
+    expect(chosenLayers([3, 1], 5)).toEqual([3, 1]);
+    const random = chosenLayers({ randomHalf: 3 }, 12);
+    expect(random).toHaveLength(6);
+    expect(random).toEqual(chosenLayers({ randomHalf: 3 }, 12));
+    expect(random).not.toEqual(chosenLayers({ randomHalf: 4 }, 12));
+    expect(() => chosenLayers([5], 5)).toThrow(/Layer 5 is to be adapted; this model has 5/);
+  });
+});
