@@ -1,5 +1,7 @@
 #!/usr/bin/env node
 import { cac } from "cac";
+import { ADAPTER_KINDS } from "../adapter/make";
+import { POLICY_NAMES } from "../freeze/make";
 import { SafetapeError } from "../base/errors";
 import { doctorCommand } from "./doctor";
 import { UsageError } from "./options";
@@ -20,11 +22,16 @@ cli
   .option("--config <file>", "config.json of a model")
   .option("--batch <n>", "Rows of a batch", { default: 8 })
   .option("--length <n>", "Tokens of a row", { default: 128 })
-  .option("--adapter <kind>", "lora or full", { default: "lora" })
-  .option("--rank <r>", "LoRA's rank (default 8)")
-  .option("--alpha <a>", "LoRA's alpha (default the rank)")
-  .option("--dropout <p>", "LoRA's dropout")
-  .option("--targets <names>", "Modules to adapt, separated by commas")
+  .option("--adapter <kind>", ADAPTER_KINDS.join(", "), { default: "lora" })
+  .option("--rank <r>", "Rank of a low-rank adapter")
+  .option("--alpha <a>", "Its alpha (LoRA's default: the rank)")
+  .option("--dropout <p>", "Its dropout")
+  .option("--targets <names>", "Modules to adapt: names with commas, all-linear, or /a pattern/")
+  .option("--layers <layers>", "Layers to adapt: 0,1,2, early, later or random:SEED")
+  .option("--size <n>", "Width of a bottleneck")
+  .option("--tokens <n>", "Virtual tokens of a prompt")
+  .option("--initial-rank <r>", "AdaLoRA's rank at the start")
+  .option("--target-rank <r>", "AdaLoRA's average rank at the end")
   .option("--freeze-below <k>", "Adapters of layers below k are frozen", { default: 0 })
   .option("--json", "One JSON object")
   .action((given: Given) => planCommand(given, print));
@@ -35,15 +42,20 @@ cli
   .option("--task <name>", "A GLUE task (sst2, cola, mrpc, ...) or lm")
   .option("--data <path>", "Directory with train.tsv and dev.tsv, or text for lm")
   .option("--out <dir>", "Where to save the adapter and run.json")
-  .option("--adapter <kind>", "lora or full", { default: "lora" })
-  .option("--rank <r>", "LoRA's rank (default 8)")
-  .option("--alpha <a>", "LoRA's alpha (default the rank)")
-  .option("--dropout <p>", "LoRA's dropout")
-  .option("--targets <names>", "Modules to adapt, separated by commas")
-  .option("--freeze <policy>", "safe or never", { default: "never" })
+  .option("--adapter <kind>", ADAPTER_KINDS.join(", "), { default: "lora" })
+  .option("--rank <r>", "Rank of a low-rank adapter")
+  .option("--alpha <a>", "Its alpha (LoRA's default: the rank)")
+  .option("--dropout <p>", "Its dropout")
+  .option("--targets <names>", "Modules to adapt: names with commas, all-linear, or /a pattern/")
+  .option("--layers <layers>", "Layers to adapt: 0,1,2, early, later or random:SEED")
+  .option("--size <n>", "Width of a bottleneck")
+  .option("--tokens <n>", "Virtual tokens of a prompt")
+  .option("--initial-rank <r>", "AdaLoRA's rank at the start")
+  .option("--target-rank <r>", "AdaLoRA's average rank at the end")
+  .option("--freeze <policy>", `${POLICY_NAMES.join(", ")}, or JSON with its options`, { default: "never" })
   .option("--tau-t <x>", "SAFE's final threshold")
   .option("--freeze-share <p>", "Share of adapters that SAFE is to freeze (default 0.5)")
-  .option("--every <n>", "SAFE scores every n steps (default an epoch)")
+  .option("--every <n>", "Steps between a policy's decisions (SAFE: default an epoch)")
   .option("--epochs <n>", "Epochs", { default: 3 })
   .option("--batch <n>", "Rows of a batch", { default: 8 })
   .option("--accumulate <n>", "Batches of one optimizer step", { default: 1 })

@@ -1,7 +1,10 @@
-import { full } from "../adapter/full";
-import { lora } from "../adapter/lora";
 import type { Adapter } from "../adapter/adapter";
+import { ADAPTER_KINDS, makeAdapter } from "../adapter/make";
+import type { LayerChoice } from "../adapter/targets";
 import { ConfigError } from "../base/errors";
+import { makePolicy } from "../freeze/make";
+import type { PolicyChoice } from "../freeze/make";
+import type { FreezePolicy } from "../freeze/policy";
 
 /** Wrong use of the command line: exit code 2. */
 export class UsageError extends ConfigError {}
@@ -58,15 +61,75 @@ export function bytesOption(given: Given, name: string, flag: string): number | 
   return Math.floor(Number(digits) * base ** Math.max(0, "BkMGT".indexOf(unit.charAt(0) || "B")));
 }
 
-/** The adapter that `--adapter` and its options ask for. */
+/** Options of an adapter -> its flag, and how the flag's text is read. */
+const ADAPTER_FLAGS: Readonly<
+  Record<string, readonly [string, (given: Given, name: string, flag: string) => unknown]>
+> = {
+  rank: ["--rank", (given, name, flag) => countOption(given, name, flag)],
+  alpha: ["--alpha", (given, name, flag) => numberOption(given, name, flag)],
+  dropout: ["--dropout", (given, name, flag) => numberOption(given, name, flag)],
+  targets: ["--targets", targetsOption],
+  layers: ["--layers", layersOption],
+  tokens: ["--tokens", (given, name, flag) => countOption(given, name, flag)],
+  size: ["--size", (given, name, flag) => countOption(given, name, flag)],
+  initialRank: ["--initial-rank", (given, name, flag) => countOption(given, name, flag)],
+  targetRank: ["--target-rank", (given, name, flag) => countOption(given, name, flag)],
+};
+
+/** The adapter that `--adapter` and its options ask for. LoRA's alpha is the rank unless given. */
 export function adapterOption(given: Given): Adapter {
-  if (choiceOption(given, "adapter", "--adapter", ["lora", "full"], "lora") === "full") return full();
-  const targets = given["targets"];
-  const rank = countOption(given, "rank", "--rank", 8);
-  return lora({
-    rank,
-    alpha: numberOption(given, "alpha", "--alpha", rank),
-    dropout: numberOption(given, "dropout", "--dropout", 0),
-    ...(typeof targets === "string" ? { targets: targets.split(",") } : {}),
+  const kind = choiceOption(given, "adapter", "--adapter", ADAPTER_KINDS, "lora");
+  const options = Object.fromEntries(
+    Object.entries(ADAPTER_FLAGS)
+      .filter(([name]) => given[name] !== undefined)
+      .map(([name, [flag, read]]) => [name, read(given, name, flag)]),
+  );
+  const alpha = kind === "lora" && options["rank"] !== undefined ? { alpha: options["rank"] } : {};
+  return makeAdapter({ kind, ...alpha, ...options });
+}
+
+/** `query,value`, `all-linear`, or `/a regular expression/`. */
+function targetsOption(given: Given, name: string, flag: string): string | string[] {
+  const text = textOption(given, name, flag);
+  const [, pattern] = /^\/(.+)\/$/.exec(text) ?? [];
+  if (pattern !== undefined) return pattern;
+  return text === "all-linear" ? text : text.split(",");
+}
+
+/** `0,1,2`, `early`, `later`, or `random:SEED`. */
+function layersOption(given: Given, name: string, flag: string): LayerChoice {
+  const text = textOption(given, name, flag);
+  const [, seed] = /^random:(\d+)$/.exec(text) ?? [];
+  if (seed !== undefined) return { randomHalf: Number(seed) };
+  if (text === "early" || text === "later") return text;
+  const layers = text.split(",").map(Number);
+  if (layers.every((layer) => Number.isInteger(layer) && layer >= 0)) return layers;
+  throw new UsageError(`${flag} is ${text}.`, "Give layers as 0,1,2, or early, later, random:SEED.");
+}
+
+/** The policy that `--freeze` asks for: a name, or JSON with its options. */
+export function policyOption(given: Given): FreezePolicy {
+  const text = textOption(given, "freeze", "--freeze", "never");
+  const isSafe = text === "safe";
+  const told = text.startsWith("{") ? parseChoice(text) : { policy: text };
+  return makePolicy({
+    ...(isSafe && given["tauT"] !== undefined ? { tauT: numberOption(given, "tauT", "--tau-t") } : {}),
+    ...(isSafe && given["freezeShare"] !== undefined
+      ? { targetFreezeFraction: numberOption(given, "freezeShare", "--freeze-share") }
+      : {}),
+    ...(given["every"] === undefined ? {} : { every: countOption(given, "every", "--every") }),
+    ...told,
   });
+}
+
+function parseChoice(text: string): PolicyChoice {
+  try {
+    const value: unknown = JSON.parse(text);
+    if (value && typeof value === "object" && "policy" in value && typeof value.policy === "string") {
+      return value as PolicyChoice;
+    }
+  } catch {
+    // Told below, with what is wanted instead.
+  }
+  throw new UsageError(`--freeze is ${text}.`, `Give a name, or JSON as {"policy": "upper_layers", "count": 6}.`);
 }

@@ -1,15 +1,20 @@
 import { NotFiniteError } from "../base/errors";
 import { loadTokenizer } from "../data/tokenizer";
-import { never } from "../freeze/never";
-import { safe } from "../freeze/safe";
-import type { FreezePolicy } from "../freeze/policy";
 import { jsonBytes } from "../io/json";
 import type { Directory } from "../io/directory";
 import { createEngine, loadModel, openDirectory } from "../node/index";
 import { saveAdapter, saveModel } from "../train/adapter-files";
 import type { StepReport } from "../train/report";
 import { Trainer } from "../train/trainer";
-import { adapterOption, bytesOption, choiceOption, countOption, numberOption, textOption } from "./options";
+import {
+  adapterOption,
+  bytesOption,
+  choiceOption,
+  countOption,
+  numberOption,
+  policyOption,
+  textOption,
+} from "./options";
 import type { Given } from "./options";
 import { ProgressView } from "./progress";
 import { batchesOf, metricsOf, readTask, taskLabels } from "./train-data";
@@ -105,15 +110,4 @@ function trainerSettings(given: Given) {
     labelSmoothing: numberOption(given, "labelSmoothing", "--label-smoothing", 0),
     ...(budget === undefined ? {} : { memoryBudget: budget }),
   };
-}
-
-function policyOption(given: Given): FreezePolicy {
-  if (choiceOption(given, "freeze", "--freeze", ["safe", "never"], "never") === "never") return never();
-  return safe({
-    ...(given["tauT"] === undefined ? {} : { tauT: numberOption(given, "tauT", "--tau-t") }),
-    ...(given["freezeShare"] === undefined
-      ? {}
-      : { targetFreezeFraction: numberOption(given, "freezeShare", "--freeze-share") }),
-    ...(given["every"] === undefined ? {} : { every: countOption(given, "every", "--every") }),
-  });
 }

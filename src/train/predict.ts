@@ -8,6 +8,7 @@ import type { Explanation } from "../tape/explain";
 import { plan as planTape } from "../tape/plan";
 import { memoryOf } from "./memory";
 import { optimizerSettings, updatePlan } from "./optimizer";
+import { statisticsPlan } from "./statistics";
 import { trainableSpecs } from "./state";
 import { trace } from "./trace";
 import { DEFAULT_LIMITS } from "../op/limits";
@@ -52,8 +53,12 @@ export function plan(options: PredictOptions): Prediction {
     loss: traced.loss,
     trainable: new Set(live.keys()),
   });
-  const plans = live.size > 0 ? [step, updatePlan(live, optimizerSettings(), DEFAULT_LIMITS)] : [step];
-  const bytes = { ...noBytes(), ...memoryOf(model, adapter, live, plans, specs) };
+  const { statistics } = adapter;
+  const followed = statisticsPlan(live, statistics, DEFAULT_LIMITS);
+  const update = live.size > 0 ? [updatePlan(live, optimizerSettings(), DEFAULT_LIMITS)] : [];
+  const plans = [step, ...update, ...(followed ? [followed] : [])];
+  const companions = (name: string): number => 3 + (statistics?.applies(name) ? 2 : 0);
+  const bytes = { ...noBytes(), ...memoryOf(model, adapter, live, plans, specs, companions) };
   const peak = step.launches[step.peakLaunch];
   const count = (shapes: Iterable<{ readonly shape: readonly number[] }>): number =>
     [...shapes].reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);

@@ -1,0 +1,64 @@
+import { ConfigError } from "../base/errors";
+import { adalora } from "./adalora";
+import type { Adapter } from "./adapter";
+import { aflora } from "./aflora";
+import { bitfit } from "./bitfit";
+import { houlsby, pfeiffer } from "./bottleneck";
+import { full } from "./full";
+import { ia3 } from "./ia3";
+import { lora } from "./lora";
+import { promptTuning } from "./prompt";
+import { sora } from "./sora";
+import { vera } from "./vera";
+
+const TARGETS = ["targets", "layers", "modulesToSave"];
+const LOW_RANK = ["rank", "alpha", "dropout", ...TARGETS];
+const ADALORA = [
+  "initialRank",
+  "targetRank",
+  "alpha",
+  "dropout",
+  "warmupSteps",
+  "finalSteps",
+  "every",
+  "orthogonality",
+];
+
+interface Kind {
+  /** Called with exactly the options named below; each kind checks their values. */
+  readonly make: (options: never) => Adapter;
+  readonly options: readonly string[];
+}
+
+/** Every kind of adapter by the name that configurations and the command line use. */
+const KINDS: Readonly<Record<string, Kind>> = {
+  lora: { make: lora, options: [...LOW_RANK, "rankStabilised", "rankPattern", "alphaPattern", "bias"] },
+  aflora: { make: aflora, options: ["rank", "trainsSquare", "initialD", ...TARGETS] },
+  vera: { make: vera, options: ["rank", "dropout", "initialD", ...TARGETS] },
+  adalora: { make: adalora, options: [...ADALORA, ...TARGETS] },
+  sora: { make: sora, options: [...LOW_RANK, "threshold", "penalty"] },
+  ia3: { make: ia3, options: ["feedForward", ...TARGETS] },
+  bitfit: { make: bitfit, options: ["layers", "modulesToSave"] },
+  prompt: { make: promptTuning, options: ["tokens", "modulesToSave"] },
+  houlsby: { make: houlsby, options: ["size", "layers", "modulesToSave"] },
+  pfeiffer: { make: pfeiffer, options: ["size", "layers", "modulesToSave"] },
+  full: { make: full, options: [] },
+};
+
+/** Names of the kinds. */
+export const ADAPTER_KINDS: readonly string[] = Object.keys(KINDS);
+
+/** An adapter as plain JSON names it: its kind, and that kind's options. */
+export type AdapterChoice = Readonly<Record<string, unknown>> & { readonly kind: string };
+
+/** @throws ConfigError for a kind or an option that does not exist, or a value that makes no sense. */
+export function makeAdapter({ kind, ...options }: AdapterChoice): Adapter {
+  const found = Object.hasOwn(KINDS, kind) ? KINDS[kind] : undefined;
+  if (!found) throw new ConfigError(`There is no adapter ${kind}.`, `The kinds are ${ADAPTER_KINDS.join(", ")}.`);
+  const unknown = Object.keys(options).find((option) => !found.options.includes(option));
+  if (unknown === undefined) return found.make(options as never);
+  throw new ConfigError(
+    `The adapter ${kind} has no option ${unknown}.`,
+    `Its options are ${found.options.join(", ") || "none"}.`,
+  );
+}
