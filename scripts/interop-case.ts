@@ -21,13 +21,16 @@ export interface InteropCase {
 
 /** Every adapter beside a base checkpoint: DIR/FAMILY/KIND with DIR/FAMILY/base. */
 export function interopCases(directory: string): InteropCase[] {
-  return folders(directory)
-    .filter((family) => existsSync(`${directory}/${family}/base/config.json`))
-    .flatMap((family) =>
-      folders(`${directory}/${family}`)
-        .filter((kind) => existsSync(`${directory}/${family}/${kind}/adapter_config.json`))
-        .map((kind) => ({ family, kind })),
-    );
+  return familiesOf(directory).flatMap((family) =>
+    folders(`${directory}/${family}`)
+      .filter((kind) => existsSync(`${directory}/${family}/${kind}/adapter_config.json`))
+      .map((kind) => ({ family, kind })),
+  );
+}
+
+/** Folders with a base checkpoint. */
+export function familiesOf(directory: string): string[] {
+  return folders(directory).filter((family) => existsSync(`${directory}/${family}/base/config.json`));
 }
 
 const folders = (path: string): string[] =>

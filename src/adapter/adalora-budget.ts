@@ -32,6 +32,10 @@ export class AdaloraBudget {
 
   constructor(private readonly settings: BudgetSettings) {}
 
+  get totalSteps(): number {
+    return this.settings.total;
+  }
+
   /** Which triplets of each E live, by its name; undefined before the first pruning. */
   get kept(): ReadonlyMap<string, readonly boolean[]> | undefined {
     return this.#kept;

@@ -126,7 +126,11 @@ export function adaloraFromConfig(told: PeftConfig, where: string, layers?: Laye
         projections.map(({ name }) => names(name)),
       );
     },
-    peft: (targets) => ({ fan_in_fan_out: fanInFanOut(targets) }),
+    // PEFT refuses a file without a number of steps, or with one that leaves none to prune in.
+    peft: (targets) => ({
+      fan_in_fan_out: fanInFanOut(targets),
+      total_step: config.total_step ?? Math.max(budget?.totalSteps ?? 0, config.tinit + config.tfinal + 1),
+    }),
     toFile(model, tensors) {
       const kept = budget?.kept;
       const own = kept ? withoutPruned(tensors, kept) : tensors;

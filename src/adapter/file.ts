@@ -2,6 +2,7 @@ import { FileFormatError, ShapeError } from "../base/errors";
 import { formatShape, sameShape } from "../base/shape";
 import type { Shape } from "../base/shape";
 import { headKey, stripPrefix } from "../io/peft-keys";
+import type { PeftConfig } from "../io/peft";
 import type { Model } from "../model/model";
 import type { Adapter, AdapterFile, Tensors } from "./adapter";
 import { adapterFromConfig } from "./kinds";
@@ -24,9 +25,20 @@ function renamedFile({ config, tensors }: AdapterFile, model: Model): AdapterFil
     Array.isArray(targets) && targets.some((target: string) => name === target || name.endsWith(`.${target}`));
   const named = [...names].filter(([name]) => isTarget(name)).map(([, renamed]) => renamed.split(".").at(-1) as string);
   return {
-    config: named.length > 0 ? { ...config, target_modules: [...new Set(named)] } : config,
+    config: {
+      ...withPatterns(config, names),
+      ...(named.length > 0 ? { target_modules: [...new Set(named)] } : {}),
+    },
     tensors: new Map([...tensors].map(([key, tensor]) => [withModule(key, names), tensor])),
   };
+}
+
+/** A configuration whose patterns name modules as a map has them: AdaLoRA's ranks. */
+function withPatterns(config: PeftConfig, modules: ReadonlyMap<string, string>): PeftConfig {
+  const { rank_pattern: pattern } = config;
+  if (!pattern || typeof pattern !== "object") return config;
+  const entries = Object.entries(pattern).map(([key, value]) => [withModule(key, modules), value] as const);
+  return { ...config, rank_pattern: Object.fromEntries(entries) };
 }
 
 /** A tensor's name with its module's name looked up. */
@@ -42,9 +54,9 @@ function withModule(name: string, modules: ReadonlyMap<string, string>): string 
  * @throws FileFormatError, ShapeError or ConfigError for an unknown kind, wrong values, or files of another model.
  */
 export function adapterOfFile(file: AdapterFile, model: Model, where: string): { adapter: Adapter; tensors: Tensors } {
-  const adapter = adapterFromConfig(file.config, where);
-  const bare = (): Tensors => new Map([...file.tensors].map(([key, tensor]) => [stripPrefix(key), tensor]));
   const canonical = new Map(model.projections.map(({ name }) => [model.renamed?.(name) ?? name, name]));
+  const adapter = adapterFromConfig(model.renamed ? withPatterns(file.config, canonical) : file.config, where);
+  const bare = (): Tensors => new Map([...file.tensors].map(([key, tensor]) => [stripPrefix(key), tensor]));
   const named = [...(adapter.fromFile?.(file.tensors) ?? bare())];
   const tensors = new Map(named.map(([name, tensor]) => [model.renamed ? withModule(name, canonical) : name, tensor]));
   const own = adapter.tensors(model);

@@ -1,0 +1,140 @@
+"""Adapters between this library and Python's PEFT, in both directions, with the real thing.
+
+    python test/interop/check.py WORK_DIRECTORY [RESULT.json]
+
+needs torch, transformers, peft and safetensors; run it in the repository's root after `npm ci`. Python loads what
+`npm run interop:write` trains and writes, for every family and kind that both sides have; and `npm run interop` loads
+adapters that Python writes here with random values. Logits must agree to 1e-4, and keys and shapes must be PEFT's own.
+"""
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import peft
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, AutoModelForImageClassification, AutoModelForSequenceClassification
+
+LIMIT = 1e-4
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+BASES = ROOT / "interop-data"
+AUTO = {
+    "bert": AutoModelForSequenceClassification,
+    "roberta": AutoModelForSequenceClassification,
+    "gpt2": AutoModelForCausalLM,
+    "llama": AutoModelForCausalLM,
+    "vit": AutoModelForImageClassification,
+}
+TASK = {"bert": "SEQ_CLS", "roberta": "SEQ_CLS", "gpt2": "CAUSAL_LM", "llama": "CAUSAL_LM", "vit": None}
+TARGETS = {"bert": ["query", "value"], "roberta": ["query", "value"], "gpt2": ["c_attn"],
+           "llama": ["q_proj", "v_proj"], "vit": ["q_proj", "v_proj"]}
+
+
+def base(family):
+    model = AUTO[family].from_pretrained(BASES / family / "base").to(torch.float64).eval()
+    # classification heads of causal families would need it; harmless elsewhere
+    model.config.pad_token_id = model.config.pad_token_id if getattr(model.config, "pad_token_id", None) is not None else 0
+    return model
+
+
+def logits(model, inputs):
+    kwargs = {"pixel_values": inputs["pixel_values"].double()} if "pixel_values" in inputs else {
+        "input_ids": inputs["input_ids"].long(), "attention_mask": inputs["attention_mask"].long()}
+    with torch.no_grad():
+        return model(**kwargs).logits
+
+
+def error(actual, expected):
+    return float((actual.double() - expected.double()).abs().max() / expected.double().abs().max())
+
+
+def config_of(family, kind):
+    common = {"task_type": TASK[family]}
+    heads = {} if TASK[family] else {"modules_to_save": ["classifier"]}
+    if kind == "lora":
+        return peft.LoraConfig(r=5, lora_alpha=7, target_modules=TARGETS[family], **common, **heads)
+    if kind == "adalora":
+        return peft.AdaLoraConfig(init_r=4, target_r=2, total_step=10, target_modules=TARGETS[family], **common, **heads)
+    if kind == "vera":
+        return peft.VeraConfig(r=6, target_modules=TARGETS[family], **common, **heads)
+    if kind == "ia3":
+        return peft.IA3Config(**common)
+    return peft.PromptTuningConfig(num_virtual_tokens=3, **common)
+
+
+def kinds_of(family):
+    return ["lora", "adalora", "vera"] + ([] if family == "vit" else ["ia3", "prompt"])
+
+
+def python_writes(work):
+    """Adapters with random values, as PEFT saves them, with the logits that it gives after loading them again."""
+    torch.manual_seed(3)
+    for family in AUTO:
+        shutil.copytree(BASES / family / "base", work / family / "base")
+        for kind in kinds_of(family):
+            model = peft.get_peft_model(base(family), config_of(family, kind))
+            for name, parameter in model.named_parameters():
+                if parameter.requires_grad:
+                    parameter.data = parameter.data + 0.1 * torch.randn_like(parameter)
+            folder = work / family / kind
+            model.float().save_pretrained(folder)
+            inputs = load_file(ours / family / kind / "expected.safetensors")
+            inputs.pop("logits")
+            again = peft.PeftModel.from_pretrained(base(family), folder).to(torch.float64).eval()
+            save_file({**inputs, "logits": logits(again, inputs).float().contiguous()}, folder / "expected.safetensors")
+
+
+def python_loads(family, kind, folder):
+    expected = load_file(folder / "expected.safetensors")
+    model = peft.PeftModel.from_pretrained(base(family), folder).to(torch.float64).eval()
+    own = {key: list(tensor.shape) for key, tensor in load_file(folder / "adapter_model.safetensors").items()}
+    again = folder.parent / f"{kind}-again"
+    model.float().save_pretrained(again)
+    theirs = {key: list(tensor.shape) for key, tensor in load_file(again / "adapter_model.safetensors").items()}
+    model = model.to(torch.float64)
+    differing = {f"{key} {shape}" for key, shape in own.items()} ^ {f"{key} {shape}" for key, shape in theirs.items()}
+    return error(logits(model, expected), expected["logits"]), sorted(differing)
+
+
+def npm(*arguments):
+    subprocess.run(["npm", "run", "-s", *arguments], check=True, cwd=ROOT.parent, stdout=subprocess.DEVNULL)
+
+
+work = pathlib.Path(sys.argv[1]).resolve()
+shutil.rmtree(work, ignore_errors=True)
+ours, theirs, back = work / "ours", work / "python", work / "back"
+npm("interop:write", "--", str(BASES), "--out", str(ours))
+python_writes(theirs)
+npm("interop", "--", str(theirs), "--out", str(back))
+
+cases, failures = [], []
+for direction, directory in (("written here, loaded by Python", ours), ("written by Python, loaded here", theirs)):
+    for family in AUTO:
+        for folder in sorted(path for path in (directory / family).iterdir() if (path / "adapter_config.json").exists()):
+            if folder.name.endswith("-again"):
+                continue
+            if directory == ours:
+                worst, keys = python_loads(family, folder.name, folder)
+            else:
+                actual = load_file(back / family / folder.name / "actual.safetensors")["logits"]
+                worst, keys = error(actual, load_file(folder / "expected.safetensors")["logits"]), []
+            case = {"direction": direction, "case": f"{family}/{folder.name}", "error": worst, "keysThatDiffer": keys}
+            print(f"{direction}: {case['case']:22} {worst:.1e} {keys or ''}")
+            cases.append(case)
+            if worst > LIMIT or keys:
+                failures.append(case)
+
+result = {
+    "versions": {"python": sys.version.split()[0], "torch": torch.__version__,
+                 "transformers": transformers.__version__, "peft": peft.__version__},
+    "limit": LIMIT,
+    "worst": max(case["error"] for case in cases),
+    "cases": cases,
+}
+if len(sys.argv) > 2:
+    pathlib.Path(sys.argv[2]).write_text(json.dumps(result, indent=1) + "\n")
+print(f"{len(cases) - len(failures)} of {len(cases)} agree; worst {result['worst']:.1e}")
+sys.exit(1 if failures else 0)
