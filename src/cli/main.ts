@@ -21,7 +21,7 @@ cli
   .command("plan", "What a training step needs, from a configuration alone")
   .option("--config <file>", "config.json of a model")
   .option("--batch <n>", "Rows of a batch", { default: 8 })
-  .option("--length <n>", "Tokens of a row", { default: 128 })
+  .option("--length <n>", "Tokens of a row (default 128, or as many as the model takes)")
   .option("--adapter <kind>", ADAPTER_KINDS.join(", "), { default: "lora" })
   .option("--rank <r>", "Rank of a low-rank adapter")
   .option("--alpha <a>", "Its alpha (LoRA's default: the rank)")

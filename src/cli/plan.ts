@@ -15,7 +15,7 @@ export async function planCommand(given: Given, print: (line: string) => void): 
     config,
     adapter: adapterOption(given),
     batch: countOption(given, "batch", "--batch", 8),
-    length: countOption(given, "length", "--length", 128),
+    ...(given["length"] === undefined ? {} : { length: countOption(given, "length", "--length") }),
   };
   const freezeBelow = numberOption(given, "freezeBelow", "--freeze-below", 0);
   const prediction = plan({ ...request, freezeBelow });

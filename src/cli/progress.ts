@@ -36,7 +36,8 @@ export class ProgressView {
 
   #freeze({ step, layers, tensors, returnedBytes }: FreezeEvent): void {
     if (this.isQuiet) return;
-    const what = layers.length > 0 ? `the adapters of layers ${layers.join(", ")}` : `${tensors.length} tensors`;
+    const adapters = layers.length === 1 ? "the adapter of layer" : "the adapters of layers";
+    const what = layers.length > 0 ? `${adapters} ${layers.join(", ")}` : `${tensors.length} tensors`;
     if (this.#bar) process.stderr.write("\n");
     process.stderr.write(`step ${step}: froze ${what}; ${megabytes(returnedBytes)} returned\n`);
   }

@@ -1,3 +1,4 @@
+import { DataError } from "../base/errors";
 import type { Batch } from "../data/batch";
 import { IGNORED_LABEL } from "../data/sample";
 import type { ImageSpec, Model } from "../model/model";
@@ -18,8 +19,12 @@ export interface InputOptions {
   readonly virtualTokens?: number | undefined;
 }
 
-/** Host data of every input that a trace may ask for. */
+/**
+ * Host data of every input that a trace may ask for.
+ * @throws DataError for a token id or a label that the model does not have.
+ */
 export function batchInputs(model: Model, batch: Batch, options: InputOptions = {}): Inputs {
+  checkBatch(model, batch);
   const { labels = 1, seed = [0, 0], virtualTokens = 0 } = options;
   const { size, rows } = batch;
   const length = batch.length + virtualTokens;
@@ -40,6 +45,25 @@ export function batchInputs(model: Model, batch: Batch, options: InputOptions = 
         }
       : { labels: classLabels(model, batch, virtualTokens) }),
   };
+}
+
+function checkBatch(model: Model, { size, length, inputIds, labels, pixels }: Batch): void {
+  const badId = pixels ? -1 : inputIds.findIndex((id) => id < 0 || id >= model.vocabularySize);
+  if (badId >= 0) {
+    throw new DataError(
+      `Row ${Math.floor(badId / length) + 1} of a batch has the token id ${inputIds[badId]}; the model knows ids below ${model.vocabularySize}.`,
+      "Use the tokenizer that belongs to the model.",
+    );
+  }
+  if (model.task === "regression") return;
+  // An answer's labels are positions in its row.
+  const classes = model.task === "question_answering" ? length : model.classes;
+  const badLabel = labels.findIndex((label) => label !== IGNORED_LABEL && !(label >= 0 && label < classes));
+  if (badLabel < 0) return;
+  throw new DataError(
+    `Row ${Math.floor((badLabel * size) / labels.length) + 1} of a batch has the label ${labels[badLabel]}; the model has ${classes} classes.`,
+    "Labels count from 0; num_labels of the model must fit the data.",
+  );
 }
 
 function textInputs(model: Model, batch: Batch, virtualTokens: number): Inputs {

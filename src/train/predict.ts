@@ -18,8 +18,8 @@ export interface PredictOptions {
   readonly config: Readonly<Record<string, unknown>>;
   readonly adapter: Adapter;
   readonly batch: number;
-  /** Tokens per row. */
-  readonly length: number;
+  /** Tokens per row. Default 128, or as many as the model takes; an image model takes just its own number. */
+  readonly length?: number;
   /** Adapters of layers below this are frozen. Default 0: all learn. */
   readonly freezeBelow?: number;
 }
@@ -43,8 +43,9 @@ export interface Prediction {
  * @throws ConfigError, ShapeError for configurations and batches that make no sense.
  */
 export function plan(options: PredictOptions): Prediction {
-  const { config, adapter, batch: size, length, freezeBelow = 0 } = options;
+  const { config, adapter, batch: size, freezeBelow = 0 } = options;
   const model = createModel(config);
+  const length = options.length ?? (model.image ? model.maxLength : Math.min(128, model.maxLength));
   const specs = trainableSpecs(model, adapter);
   const live = new Map([...specs].filter(([name]) => (layerOf(name) ?? Infinity) >= freezeBelow));
   const traced = trace({ model, adapter, batch: { size, length }, isTraining: true });

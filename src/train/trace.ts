@@ -1,3 +1,4 @@
+import { DataError } from "../base/errors";
 import { rows } from "../base/shape";
 import type { Adapter } from "../adapter/adapter";
 import { add } from "../ops/add";
@@ -32,8 +33,12 @@ export interface Trace {
   readonly layers: readonly Value[];
 }
 
-/** Traces a forward pass with its loss. Records ops only: no memory, no device. */
+/**
+ * Traces a forward pass with its loss. Records ops only: no memory, no device.
+ * @throws DataError for rows that are longer than the model.
+ */
 export function trace(options: TraceOptions): Trace {
+  checkLength(options);
   const recorder = new Recorder();
   const forward = forwardOf(recorder, options, options.adapter);
   const { model } = options;
@@ -50,6 +55,19 @@ export function trace(options: TraceOptions): Trace {
     return penalty ? recorder.apply(add, { a: own, b: penalty }, {}) : own;
   });
   return { tape: recorder, loss, logits, layers };
+}
+
+function checkLength({ model, adapter, batch }: TraceOptions): void {
+  const length = batch.length + (adapter?.virtualTokens ?? 0);
+  const fits = model.image ? length === model.maxLength : length <= model.maxLength;
+  if (fits) return;
+  const own = adapter?.virtualTokens ? ` with ${adapter.virtualTokens} virtual tokens` : "";
+  throw new DataError(
+    `Rows of ${batch.length} tokens${own} do not fit this ${model.family} model, which takes ${model.image ? "exactly" : "at most"} ${model.maxLength}.`,
+    model.image
+      ? "Give images of the size that config.json says."
+      : "Truncate texts when they are encoded (maxLength).",
+  );
 }
 
 function forwardOf(recorder: Recorder, options: TraceOptions, adapter: Adapter | undefined): Forward {

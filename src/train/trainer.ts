@@ -65,18 +65,19 @@ export class Trainer {
     const { limits } = loaded.engine.device;
     const state = await TrainState.create(loaded, adapter, seed, statistics);
     const executor = new Executor(loaded.engine.device);
-    const dropsLayers = policy?.dropped !== undefined;
-    const updates = new Updates(state, { settings, adapter, statistics, limits, dropsLayers });
-    const trainer = new Trainer(options, state, executor, book, updates, options.probe ?? first, first);
     try {
       if (options.initial) state.restore(options.initial);
+      const dropsLayers = policy?.dropped !== undefined;
+      const updates = new Updates(state, { settings, adapter, statistics, limits, dropsLayers });
+      const trainer = new Trainer(options, state, executor, book, updates, options.probe ?? first, first);
       await executor.hold(trainer.#plans);
       await executor.compile();
+      return trainer;
     } catch (error) {
-      trainer.dispose();
+      executor.dispose();
+      state.dispose();
       throw error;
     }
-    return trainer;
   }
 
   get #device() {

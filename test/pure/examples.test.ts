@@ -1,0 +1,73 @@
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import { loadTokenizer } from "../../src/data/tokenizer";
+import { openDirectory } from "../../src/node/directory";
+
+interface Row {
+  readonly words: readonly string[];
+  readonly label: number;
+}
+
+const DOMAINS = ["source", "sentiment"];
+
+function rowsOf(domain: string, split: string): Row[] {
+  const lines = readFileSync(`examples/data/${domain}/${split}.tsv`, "utf8").trim().split("\n").slice(1);
+  return lines.map((line) => {
+    const [text = "", label] = line.split("\t");
+    return { words: text.split(" "), label: Number(label) };
+  });
+}
+
+/** Accuracy on `dev` of naive Bayes over single words, smoothed by one. */
+function bagOfWords(train: readonly Row[], dev: readonly Row[]): number {
+  const counts = [new Map<string, number>(), new Map<string, number>()];
+  const totals = [0, 0];
+  for (const { words, label } of train) {
+    for (const word of words) counts[label]!.set(word, (counts[label]!.get(word) ?? 0) + 1);
+    totals[label]! += words.length;
+  }
+  const size = new Set([...counts[0]!.keys(), ...counts[1]!.keys()]).size;
+  const score = (words: readonly string[], label: number): number =>
+    words.reduce((sum, word) => sum + Math.log(((counts[label]!.get(word) ?? 0) + 1) / (totals[label]! + size)), 0);
+  const right = dev.filter(({ words, label }) => Number(score(words, 1) > score(words, 0)) === label);
+  return right.length / dev.length;
+}
+
+describe("examples", () => {
+  it("make-data.mjs writes the shipped files, byte for byte", () => {
+    const folder = mkdtempSync(join(tmpdir(), "safetape-examples-"));
+    try {
+      execFileSync(process.execPath, ["examples/make-data.mjs", folder]);
+      const names = DOMAINS.flatMap((domain) => [`data/${domain}/train.tsv`, `data/${domain}/dev.tsv`]);
+      for (const name of [...names, "model/tokenizer.json", "model/tokenizer_config.json", "model/vocab.txt"]) {
+        expect(readFileSync(join(folder, name)).equals(readFileSync(`examples/${name}`)), name).toBe(true);
+      }
+    } finally {
+      rmSync(folder, { recursive: true, force: true });
+    }
+  });
+
+  it.each(DOMAINS)("%s cannot be solved by a bag of words", (domain) => {
+    expect(bagOfWords(rowsOf(domain, "train"), rowsOf(domain, "dev")), "accuracy of naive Bayes").toBeLessThan(0.72);
+  });
+
+  it.each(DOMAINS)("%s has no dev sentence among its training sentences, and both labels", (domain) => {
+    const seen = new Set(rowsOf(domain, "train").map(({ words }) => words.join(" ")));
+    const dev = rowsOf(domain, "dev");
+    expect(dev.filter(({ words }) => seen.has(words.join(" ")))).toEqual([]);
+    const positive = dev.filter(({ label }) => label === 1).length / dev.length;
+    expect(Math.abs(positive - 0.5), "share of positive sentences, from a half").toBeLessThan(0.08);
+  });
+
+  it("the tokenizer knows every word", async () => {
+    const tokenizer = await loadTokenizer(await openDirectory("examples/model"));
+    const unknown = 1;
+    for (const { words } of DOMAINS.flatMap((domain) => rowsOf(domain, "dev"))) {
+      const { ids } = tokenizer.encode(words.join(" "), undefined, { maxLength: 64 });
+      expect(ids.includes(unknown), words.join(" ")).toBe(false);
+    }
+  });
+});
