@@ -44,6 +44,7 @@ export type { AdapterDropOptions } from "./freeze/adapter-drop";
 export { afloraFreezing } from "./freeze/aflora";
 export type { AfloraPolicyOptions } from "./freeze/aflora";
 export { fixed } from "./freeze/fixed";
+export type { FixedFreeze } from "./freeze/fixed";
 export { makePolicy, POLICY_NAMES } from "./freeze/make";
 export type { PolicyChoice } from "./freeze/make";
 export { memoryBudget } from "./freeze/memory-budget";

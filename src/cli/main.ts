@@ -7,6 +7,7 @@ import { doctorCommand } from "./doctor";
 import { UsageError } from "./options";
 import type { Given } from "./options";
 import { planCommand } from "./plan";
+import { studyCommand } from "./study";
 import { trainCommand } from "./train";
 
 const cli = cac("safetape");
@@ -73,6 +74,12 @@ cli
   .option("--json", "One JSON object a line")
   .action((given: Given) => trainCommand(given, print));
 
+cli
+  .command("study [file]", "Run methods x tasks x seeds, and print the papers' table")
+  .option("--out <dir>", "Where runs and the table are saved (default STUDY-output); runs there are not run again")
+  .option("--json", "One JSON object")
+  .action((file: string | undefined, given: Given) => studyCommand(file, given, print));
+
 cli.help();
 
 async function main(): Promise<number> {
@@ -83,7 +90,7 @@ async function main(): Promise<number> {
       const word = args[0];
       throw new UsageError(
         word === undefined ? "No command is given." : `There is no command ${word}.`,
-        "Commands: doctor, plan, train; safetape --help lists their options.",
+        "Commands: doctor, plan, train, study; safetape --help lists their options.",
       );
     }
     await cli.runMatchedCommand();

@@ -1,0 +1,80 @@
+import { makeAdapter } from "../adapter/make";
+import { elements } from "../base/shape";
+import { makePolicy } from "../freeze/make";
+import { sumBytes } from "../gpu/ledger";
+import type { LoadedModel } from "../io/load-model";
+import { layerOf } from "../model/model";
+import type { TensorSpec } from "../op/declaration";
+import { Trainer } from "../train/trainer";
+import type { Study, StudyMethod, StudyTask } from "./study-file";
+import { batchesOf, metricsOf } from "./train-data";
+import type { TaskData } from "./train-data";
+
+/** What a run gave. Bytes are GPU bytes, whole; averages are over steps. */
+export interface RunResult {
+  readonly metrics: Readonly<Record<string, number>>;
+  readonly lossFirst: number;
+  readonly lossLast: number;
+  /** Numbers that learn, outside the head: at the start, and on average over training. */
+  readonly trainable: number;
+  readonly averageTrainable: number;
+  /** Share of the adapter's tensors in the layers that is frozen at the end. */
+  readonly frozenShare: number;
+  readonly peakBytes: number;
+  readonly averageBytes: number;
+  readonly savedBytesLast: number;
+  readonly flops: number;
+  readonly seconds: number;
+  readonly policy: Readonly<Record<string, unknown>>;
+}
+
+/** Trains one method on one task with one seed, and judges it on the dev set. */
+export async function runMethod(
+  loaded: LoadedModel,
+  study: Study,
+  task: StudyTask,
+  method: StudyMethod,
+  seed: number,
+  data: TaskData,
+): Promise<RunResult> {
+  const { model, engine } = loaded;
+  const { ledger } = engine;
+  ledger.resetPeak();
+  using trainer = await Trainer.create({
+    ...{
+      model: loaded,
+      adapter: makeAdapter(method.adapter),
+      policy: makePolicy(method.freeze),
+      steps: task.steps,
+      seed,
+    },
+    data: batchesOf(data.train, model, task.batch, seed),
+    optimizer: {
+      ...{ learningRate: method.learningRate, weightDecay: method.weightDecay, maxGradNorm: study.maxGradNorm },
+    },
+    schedule: { type: "linear", warmupRatio: study.warmupRatio },
+  });
+  const inLayers = (specs: ReadonlyMap<string, TensorSpec>): [string, TensorSpec][] =>
+    [...specs].filter(([name]) => !model.heads.some((head) => name.startsWith(`${head}.`)));
+  const numbers = (specs: ReadonlyMap<string, TensorSpec>): number =>
+    inLayers(specs).reduce((sum, [, { shape }]) => sum + elements(shape), 0);
+  const [trainables, bytes]: number[][] = [[], []];
+  const result = await trainer.train((report) => {
+    trainables?.push(numbers(trainer.state.live));
+    bytes?.push(sumBytes(report.bytes));
+  });
+  const { state } = trainer;
+  const layered = inLayers(state.specs).filter(([name]) => layerOf(name) !== undefined);
+  const frozen = layered.filter(([name]) => !state.live.has(name));
+  const evaluation = await trainer.evaluate(batchesOf(data.dev, model, task.batch, 0, false).restOfEpoch());
+  return {
+    metrics: metricsOf(task.task, evaluation),
+    ...{ lossFirst: result.lossFirst, lossLast: result.lossLast },
+    ...{ trainable: numbers(state.specs), averageTrainable: mean(trainables ?? []) },
+    frozenShare: layered.length === 0 ? 0 : frozen.length / layered.length,
+    ...{ peakBytes: result.peakBytes, averageBytes: mean(bytes ?? []), savedBytesLast: result.savedBytesLast },
+    ...{ flops: result.flops, seconds: result.seconds, policy: trainer.policyRecord() },
+  };
+}
+
+const mean = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / values.length;

@@ -1,0 +1,77 @@
+import { loadTokenizer } from "../data/tokenizer";
+import type { Directory } from "../io/directory";
+import { jsonBytes, parseJson } from "../io/json";
+import { createEngine, loadModel, openDirectory } from "../node/index";
+import { textOption, UsageError } from "./options";
+import type { Given } from "./options";
+import { readStudy } from "./study-file";
+import type { Study, StudyMethod, StudyTask } from "./study-file";
+import { runMethod } from "./study-run";
+import type { RunResult } from "./study-run";
+import { studyMarkdown, studyRows } from "./study-table";
+import type { StudyRun } from "./study-table";
+import { readTask, taskLabels } from "./train-data";
+import type { TaskData } from "./train-data";
+
+const encoder = new TextEncoder();
+
+/**
+ * `safetape study`: runs methods x tasks x seeds, one file a run, and writes the table. Runs whose file is there, with the
+ * same settings, are not run again.
+ */
+export async function studyCommand(
+  path: string | undefined,
+  given: Given,
+  print: (line: string) => void,
+): Promise<void> {
+  if (path === undefined) throw new UsageError("No study is named.", "safetape study STUDY.json");
+  const study = await readStudy(path);
+  const out = await openDirectory(textOption(given, "out", "--out", `${study.name}-output`), { create: true });
+  const all = study.tasks.flatMap((task) =>
+    study.seeds.flatMap((seed) => study.methods.map((method) => ({ task, seed, method }))),
+  );
+  using engine = await createEngine();
+  const tokenizer = await loadTokenizer(await openDirectory(study.model));
+  const runs: StudyRun[] = [];
+  const loaded = new Map<string, TaskData>();
+  for (const [index, { task, seed, method }] of all.entries()) {
+    const file = `${fileName(task.name)}--${fileName(method.name)}--${seed}.json`;
+    const settings = settingsOf(study, task, method, seed);
+    let result = await finished(out, file, settings);
+    const isKept = result !== undefined;
+    if (!result) {
+      const labels = taskLabels(task.task);
+      using model = await loadModel(engine, study.model, labels === undefined ? {} : { labels });
+      const maxLength = Math.min(task.maxLength, model.model.maxLength);
+      const data = loaded.get(task.name) ?? (await readTask(task.task, task.data, tokenizer, model.model, maxLength));
+      loaded.set(task.name, data);
+      result = await runMethod(model, study, task, method, seed, data);
+      await out.write(file, jsonBytes({ settings, gpu: engine.info, result }));
+    }
+    runs.push({ method: method.name, task: task.name, seed, result });
+    const metrics = Object.entries(result.metrics).map(([name, value]) => `${name} ${value.toFixed(4)}`);
+    const how = isKept ? "kept" : `${result.seconds.toFixed(0)} s`;
+    process.stderr.write(
+      `${index + 1}/${all.length}  ${task.name}  ${method.name}  seed ${seed}  ${metrics.join("  ")}  ${how}\n`,
+    );
+  }
+  const rows = studyRows(study, runs);
+  await out.write("table.md", encoder.encode(`${studyMarkdown(rows)}\n`));
+  await out.write("table.json", jsonBytes({ gpu: engine.info, study, rows }));
+  print(given["json"] ? JSON.stringify({ rows, out: out.name }) : studyMarkdown(rows));
+}
+
+const fileName = (name: string): string => name.replace(/[^\w.+-]+/g, "-");
+
+/** All that a run's outcome depends on. */
+function settingsOf(study: Study, task: StudyTask, method: StudyMethod, seed: number): Record<string, unknown> {
+  const { maxGradNorm, warmupRatio } = study;
+  return { ...{ model: study.model, maxGradNorm, warmupRatio }, task, method, seed };
+}
+
+/** The result of a run that was finished with these very settings. */
+async function finished(out: Directory, file: string, settings: object): Promise<RunResult | undefined> {
+  if ((await out.size(file)) === undefined) return undefined;
+  const told = parseJson(await out.read(file), file) as { settings?: unknown; result?: RunResult } | null;
+  return JSON.stringify(told?.settings) === JSON.stringify(settings) ? told?.result : undefined;
+}

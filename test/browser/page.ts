@@ -1,0 +1,22 @@
+// Bundled for a browser by device/browser.test.ts: trains on navigator.gpu, and tells the test what came of it.
+import { Batches, createEngine, fixed, initialiseModel, lora, Trainer } from "../../src/index";
+import type { BrowserRun, Told } from "./run";
+
+async function train(): Promise<Told> {
+  const { config, samples, freezes, steps } = (await (await fetch("/run.json")).json()) as BrowserRun;
+  using engine = await createEngine();
+  let told: Omit<Told, "left">;
+  {
+    using model = await initialiseModel(engine, config);
+    const rows = samples.map(({ ids, label }) => ({ ids: Int32Array.from(ids), label }));
+    const data = new Batches(rows, { size: 4, shuffle: false });
+    const policy = fixed(freezes);
+    using trainer = await Trainer.create({ model, adapter: lora({ rank: 2 }), data, steps, policy, dropout: false });
+    const { losses } = await trainer.train();
+    told = { losses, planned: trainer.predictedBytes(), live: engine.ledger.live };
+  }
+  return { ...told, left: engine.ledger.liveBytes };
+}
+
+const told = await train().catch((error: unknown) => ({ error: String((error as Error).stack ?? error) }));
+await fetch("/result", { method: "POST", body: JSON.stringify(told) });
