@@ -9,6 +9,7 @@ import type { Given } from "./options";
 import { planCommand } from "./plan";
 import { studyCommand } from "./study";
 import { trainCommand } from "./train";
+import { TASKS } from "./train-data";
 
 const cli = cac("safetape");
 const print = (line: string): void => void process.stdout.write(`${line}\n`);
@@ -40,8 +41,8 @@ cli
 cli
   .command("train", "Fine-tune a Hugging Face directory")
   .option("--model <dir>", "Model directory with tokenizer.json")
-  .option("--task <name>", "A GLUE task (sst2, cola, mrpc, ...) or lm")
-  .option("--data <path>", "Directory with train.tsv and dev.tsv, or text for lm")
+  .option("--task <name>", TASKS.join(", "))
+  .option("--data <path>", "Directory with the task's published files, or a text for lm")
   .option("--out <dir>", "Where to save the adapter and run.json")
   .option("--adapter <kind>", ADAPTER_KINDS.join(", "), { default: "lora" })
   .option("--rank <r>", "Rank of a low-rank adapter")

@@ -1,4 +1,5 @@
 import { makeAdapter } from "../adapter/make";
+import { DataError } from "../base/errors";
 import { elements } from "../base/shape";
 import { makePolicy } from "../freeze/make";
 import { sumBytes } from "../gpu/ledger";
@@ -7,7 +8,7 @@ import { layerOf } from "../model/model";
 import type { TensorSpec } from "../op/declaration";
 import { Trainer } from "../train/trainer";
 import type { Study, StudyMethod, StudyTask } from "./study-file";
-import { batchesOf, metricsOf } from "./train-data";
+import { metricsOf } from "./train-data";
 import type { TaskData } from "./train-data";
 
 /** What a run gave. Bytes are GPU bytes, whole; averages are over steps. */
@@ -38,6 +39,7 @@ export async function runMethod(
   data: TaskData,
 ): Promise<RunResult> {
   const { model, engine } = loaded;
+  if (!data.dev) throw new DataError(`${task.data} has no dev set`, "a study judges by one: add its file");
   const { ledger } = engine;
   ledger.resetPeak();
   using trainer = await Trainer.create({
@@ -48,7 +50,7 @@ export async function runMethod(
       steps: task.steps,
       seed,
     },
-    data: batchesOf(data.train, model, task.batch, seed),
+    data: data.train(task.batch, seed),
     optimizer: {
       ...{ learningRate: method.learningRate, weightDecay: method.weightDecay, maxGradNorm: study.maxGradNorm },
     },
@@ -66,7 +68,7 @@ export async function runMethod(
   const { state } = trainer;
   const layered = inLayers(state.specs).filter(([name]) => layerOf(name) !== undefined);
   const frozen = layered.filter(([name]) => !state.live.has(name));
-  const evaluation = await trainer.evaluate(batchesOf(data.dev, model, task.batch, 0, false).restOfEpoch());
+  const evaluation = await trainer.evaluate(data.dev(task.batch));
   return {
     metrics: metricsOf(task.task, evaluation),
     ...{ lossFirst: result.lossFirst, lossLast: result.lossLast },

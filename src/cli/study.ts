@@ -31,7 +31,7 @@ export async function studyCommand(
     study.seeds.flatMap((seed) => study.methods.map((method) => ({ task, seed, method }))),
   );
   using engine = await createEngine();
-  const tokenizer = await loadTokenizer(await openDirectory(study.model));
+  const tokenizer = async () => loadTokenizer(await openDirectory(study.model));
   const runs: StudyRun[] = [];
   const loaded = new Map<string, TaskData>();
   for (const [index, { task, seed, method }] of all.entries()) {
@@ -43,7 +43,9 @@ export async function studyCommand(
       const labels = taskLabels(task.task);
       using model = await loadModel(engine, study.model, labels === undefined ? {} : { labels });
       const maxLength = Math.min(task.maxLength, model.model.maxLength);
-      const data = loaded.get(task.name) ?? (await readTask(task.task, task.data, tokenizer, model.model, maxLength));
+      const data =
+        loaded.get(task.name) ??
+        (await readTask(task.task, { path: task.data, model: model.model, maxLength, tokenizer }));
       loaded.set(task.name, data);
       result = await runMethod(model, study, task, method, seed, data);
       await out.write(file, jsonBytes({ settings, gpu: engine.info, result }));

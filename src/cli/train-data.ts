@@ -1,6 +1,11 @@
 import { stat } from "node:fs/promises";
 import { basename, dirname } from "node:path";
 import { LABEL_KINDS } from "../data/batch";
+import type { Batch } from "../data/batch";
+import { readCifar } from "../data/cifar";
+import { e2eSamples, readE2e } from "../data/e2e";
+import { ImageBatches } from "../data/images";
+import { conversationSamples, readConversations } from "../data/jsonl";
 import { Batches } from "../data/batches";
 import { GLUE_TASKS, isGlueTask } from "../data/glue-tasks";
 import { readGlue } from "../data/glue";
@@ -12,66 +17,114 @@ import type { Tokenizer } from "../data/tokenizer";
 import type { Model } from "../model/model";
 import { openDirectory } from "../node/directory";
 import type { Evaluation } from "../train/evaluate";
+import type { BatchSource } from "../train/options";
 import { UsageError } from "./options";
 
-/** Samples to learn from and to be judged by. */
+/** Batches to learn from and to be judged by. */
 export interface TaskData {
-  readonly train: readonly Sample[];
-  readonly dev: readonly Sample[];
+  /** The training set, in another order for every seed. */
+  train(size: number, seed: number): BatchSource;
+  /** The dev set, in order; undefined where there is none. */
+  readonly dev: ((size: number) => Iterable<Batch>) | undefined;
   readonly truncated: number;
 }
 
+/** Tasks that are no GLUE task. */
+const OTHER_TASKS = ["lm", "e2e", "chat", "cifar10", "cifar100"] as const;
+type OtherTask = (typeof OTHER_TASKS)[number];
+
+const isOther = (task: string): task is OtherTask => (OTHER_TASKS as readonly string[]).includes(task);
+
+/** Every task that `--task` may name. */
+export const TASKS: readonly string[] = [...Object.keys(GLUE_TASKS), ...OTHER_TASKS];
+
 /** Labels that a task needs of the model's head; undefined where the head is the model's own. */
 export function taskLabels(task: string): number | undefined {
+  if (task === "cifar10") return 10;
+  if (task === "cifar100") return 100;
   return isGlueTask(task) ? (GLUE_TASKS[task].labels?.length ?? 1) : undefined;
 }
 
-/** Reads a GLUE task's TSV files, or text for a language model. @throws UsageError for an unknown task. */
-export async function readTask(
-  task: string,
-  path: string,
-  tokenizer: Tokenizer,
-  model: Model,
-  maxLength: number,
-): Promise<TaskData> {
-  if (task === "lm") return readText(path, tokenizer, maxLength);
-  if (!isGlueTask(task)) {
-    throw new UsageError(`--task is ${task}.`, `It may be ${Object.keys(GLUE_TASKS).join(", ")} or lm.`);
-  }
-  const folder = await openDirectory(path);
+export interface TaskOptions {
+  readonly path: string;
+  readonly model: Model;
+  readonly maxLength: number;
+  /** The model's own; asked for by tasks of texts. */
+  readonly tokenizer: () => Promise<Tokenizer>;
+}
+
+/** Reads a task's files. @throws UsageError for an unknown task. */
+export async function readTask(task: string, options: TaskOptions): Promise<TaskData> {
+  if (isOther(task)) return readOther(task, options);
+  if (!isGlueTask(task)) throw new UsageError(`--task is ${task}.`, `It may be ${TASKS.join(", ")}.`);
+  const { model, maxLength } = options;
+  const folder = await openDirectory(options.path);
+  const tokenizer = await options.tokenizer();
   const read = async (file: string) => {
     const { examples } = await readGlue(folder, file, task);
     const classes = model.task === "regression" ? {} : { classes: model.classes };
     return encodeExamples(examples, tokenizer, { maxLength, vocabularySize: model.vocabularySize, ...classes });
   };
   const [train, dev] = [await read("train.tsv"), await read(task === "mnli" ? "dev_matched.tsv" : "dev.tsv")];
-  return { train: train.samples, dev: dev.samples, truncated: train.truncated + dev.truncated };
+  return { ...textData(model, train.samples, dev.samples), truncated: train.truncated + dev.truncated };
 }
 
-async function readText(path: string, tokenizer: Tokenizer, length: number): Promise<TaskData> {
+/** Files of a task: for training, and for judging where there are any. */
+const FILES: Readonly<Record<Exclude<OtherTask, "lm">, readonly [string, string]>> = {
+  e2e: ["trainset.csv", "devset.csv"],
+  chat: ["train.jsonl", "dev.jsonl"],
+  cifar10: ["data_batch_1.bin", "test_batch.bin"],
+  cifar100: ["train.bin", "test.bin"],
+};
+
+async function readOther(task: OtherTask, { path, model, maxLength, tokenizer }: TaskOptions): Promise<TaskData> {
+  if (task === "lm") return readText(path, await tokenizer(), model, maxLength);
+  const folder = await openDirectory(path);
+  const [trainFile, devFile] = FILES[task];
+  const hasDev = (await folder.size(devFile)) !== undefined;
+  if (task === "cifar10" || task === "cifar100") {
+    const read = (file: string) => readCifar(folder, file, task === "cifar10" ? 10 : 100);
+    const names = (await folder.list()).filter((file) => /^(?:data_batch_\d+|train)\.bin$/.test(file));
+    const train = (await Promise.all((names.length > 0 ? names : [trainFile]).map(read))).flat();
+    const dev = hasDev ? await read(devFile) : [];
+    return {
+      train: (size, seed) => new ImageBatches(train, model, { size, seed }),
+      dev: dev.length > 0 ? (size) => new ImageBatches(dev, model, { size, shuffle: false }).restOfEpoch() : undefined,
+      truncated: 0,
+    };
+  }
+  const own = await tokenizer();
+  const read = async (file: string): Promise<Sample[]> =>
+    task === "e2e"
+      ? e2eSamples(await readE2e(folder, file), own, { maxLength })
+      : conversationSamples(await readConversations(folder, file), own, { maxLength });
+  return textData(model, await read(trainFile), hasDev ? await read(devFile) : []);
+}
+
+async function readText(path: string, tokenizer: Tokenizer, model: Model, length: number): Promise<TaskData> {
   const isFile = (await stat(path).catch(() => undefined))?.isFile() ?? false;
   const folder = await openDirectory(isFile ? dirname(path) : path);
   const blocks = async (file: string) => blockSamples(await readBlocks(folder, file, tokenizer, { length }));
   const train = await blocks(isFile ? basename(path) : "train.txt");
   const hasDev = !isFile && (await folder.size("dev.txt")) !== undefined;
-  return { train, dev: hasDev ? await blocks("dev.txt") : [], truncated: 0 };
+  return textData(model, train, hasDev ? await blocks("dev.txt") : []);
 }
 
 /** Batches of samples in the form that the model's loss wants. */
-export function batchesOf(
-  samples: readonly Sample[],
-  model: Model,
-  size: number,
-  seed: number,
-  shuffle = true,
-): Batches {
-  return new Batches(samples, { size, seed, shuffle, padId: model.padId, labels: LABEL_KINDS[model.task] });
+function textData(model: Model, train: readonly Sample[], dev: readonly Sample[]): TaskData {
+  const kind = { padId: model.padId, labels: LABEL_KINDS[model.task] };
+  return {
+    train: (size, seed) => new Batches(train, { ...kind, size, seed }),
+    dev: dev.length > 0 ? (size) => new Batches(dev, { ...kind, size, shuffle: false }).restOfEpoch() : undefined,
+    truncated: 0,
+  };
 }
 
 const METRICS = { accuracy, f1, matthews, pearson, spearman };
 
 /** The task's metrics of an evaluation, by name. */
 export function metricsOf(task: string, { predictions, labels, loss, count }: Evaluation): Record<string, number> {
+  if (task.startsWith("cifar")) return { loss, accuracy: accuracy(predictions, labels) };
   if (!isGlueTask(task)) return { loss, perplexity: perplexity(loss * count, count) };
   const named = GLUE_TASKS[task].metrics.map((name) => [name, METRICS[name](predictions, labels)] as const);
   return { loss, ...Object.fromEntries(named) };

@@ -17,7 +17,7 @@ import {
 } from "./options";
 import type { Given } from "./options";
 import { ProgressView } from "./progress";
-import { batchesOf, metricsOf, readTask, taskLabels } from "./train-data";
+import { metricsOf, readTask, taskLabels } from "./train-data";
 
 /** `safetape train`: fine-tunes a Hugging Face directory and saves the adapter with the record of the run. */
 export async function trainCommand(given: Given, print: (line: string) => void): Promise<void> {
@@ -30,19 +30,18 @@ export async function trainCommand(given: Given, print: (line: string) => void):
   const labels = taskLabels(task);
   using loaded = await loadModel(engine, modelPath, labels === undefined ? {} : { labels });
   const { model } = loaded;
-  const tokenizer = await loadTokenizer(await openDirectory(modelPath));
   const maxLength = Math.min(model.maxLength, countOption(given, "maxLength", "--max-length", 128));
-  const data = await readTask(task, dataPath, tokenizer, model, maxLength);
+  const tokenizer = async () => loadTokenizer(await openDirectory(modelPath));
+  const data = await readTask(task, { path: dataPath, model, maxLength, tokenizer });
   if (data.truncated > 0) process.stderr.write(`${data.truncated} examples were cut to ${maxLength} tokens\n`);
   if (loaded.initialised.length > 0) process.stderr.write(`new in this run: ${loaded.initialised.join(", ")}\n`);
   const batch = countOption(given, "batch", "--batch", 8);
-  const batches = batchesOf(data.train, model, batch, settings.seed);
+  const batches = data.train(batch, settings.seed);
   using trainer = await Trainer.create({ model: loaded, adapter: adapterOption(given), data: batches, ...settings });
   if (given["explain"]) process.stderr.write(`${trainer.explain().toString()}\n`);
   const out = await openDirectory(outPath, { create: true });
   const reports = await walk(trainer, given, out, print);
-  const evaluation =
-    data.dev.length > 0 ? await trainer.evaluate(batchesOf(data.dev, model, batch, 0, false).restOfEpoch()) : undefined;
+  const evaluation = data.dev ? await trainer.evaluate(data.dev(batch)) : undefined;
   const metrics = evaluation ? metricsOf(task, evaluation) : {};
   await save(trainer, out);
   const { ledger } = engine;

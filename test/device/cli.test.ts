@@ -85,6 +85,33 @@ describe("safetape train", () => {
     expect(readdirSync(out)).toContain("adapter_model.safetensors");
   });
 
+  it("fine-tunes a ViT on CIFAR-10's files", async () => {
+    const model = join(folder, "model");
+    {
+      using engine = await createEngine();
+      const sizes = { hidden_size: 16, num_hidden_layers: 2, num_attention_heads: 2, intermediate_size: 16 };
+      using loaded = await initialiseModel(engine, { model_type: "vit", ...sizes, image_size: 32, patch_size: 8 });
+      await saveModel(await openDirectory(model, { create: true }), loaded);
+    }
+    const data = join(folder, "cifar");
+    const image = (label: number) => [label, ...Array.from({ length: 3072 }, (_, i) => (i * 7 + label * 40) % 256)];
+    const files = await openDirectory(data, { create: true });
+    for (const file of ["data_batch_1.bin", "test_batch.bin"]) {
+      await files.write(file, Uint8Array.from([3, 8, 3, 8].flatMap(image)));
+    }
+    const out = join(folder, "out");
+    const args = ["--model", model, "--task", "cifar10", "--data", data, "--out", out, "--epochs", "2", "--batch", "2"];
+    const result = await runCli(["train", ...args, "--json"]);
+    expect(result.code, result.stderr).toBe(0);
+    const last = JSON.parse(result.stdout.trim().split("\n").at(-1)!) as { metrics: Record<string, number> };
+    expect(last.metrics["accuracy"]).toBeGreaterThanOrEqual(0);
+    const { target_modules } = JSON.parse(readFileSync(join(out, "adapter_config.json"), "utf8")) as Record<
+      string,
+      unknown
+    >;
+    expect(target_modules, "the names of transformers 5").toEqual(["q_proj", "v_proj"]);
+  });
+
   it("writes nothing when the data is bad", async () => {
     const out = join(folder, "out");
     const data = smallData(4);
@@ -93,6 +120,62 @@ describe("safetape train", () => {
     const result = await runCli(args);
     expect(result).toMatchObject({ code: 1, stdout: "" });
     expect(result.stderr).toMatch(/train\.tsv.*2|label/);
+    expect(readdirSync(folder)).not.toContain("out");
+  });
+});
+
+describe("safetape study", () => {
+  it("runs methods x seeds, writes the table, and does not run again what is there", async () => {
+    const study = {
+      model: join(process.cwd(), "examples/model"),
+      tasks: [{ task: "sst2", name: "small", data: smallData(16), maxLength: 40, batch: 8, steps: 2 }],
+      seeds: [1, 2],
+      methods: [
+        { name: "LoRA", adapter: { kind: "lora", rank: 2 }, learningRate: 1e-3 },
+        {
+          name: "upper",
+          adapter: { kind: "lora", rank: 2 },
+          freeze: { policy: "upper_layers", count: 1 },
+          learningRate: 1e-3,
+        },
+      ],
+    };
+    const path = join(folder, "small.json");
+    writeFileSync(path, JSON.stringify(study));
+    const out = join(folder, "out");
+    const first = await runCli(["study", path, "--out", out, "--json"]);
+    expect(first.code, first.stderr).toBe(0);
+    const { rows } = JSON.parse(first.stdout) as { rows: Record<string, unknown>[] };
+    expect(rows.map(({ method }) => method)).toEqual(["LoRA", "upper"]);
+    expect(rows[0]).toMatchObject({ relativeTime: 1, frozenShare: 0 });
+    expect(rows[1]).toMatchObject({ frozenShare: 0.75, trainable: 4096, averageTrainable: 1024 });
+    rmSync(join(out, "small--upper--2.json"));
+    const second = await runCli(["study", path, "--out", out]);
+    expect(second.code, second.stderr).toBe(0);
+    expect(second.stderr.match(/ kept$/gm), "runs that were kept").toHaveLength(3);
+    expect(readFileSync(join(out, "table.md"), "utf8")).toMatch(/^\| task \| method \| accuracy /);
+    expect(second.stdout).toContain("| small | upper |");
+  });
+
+  it.each<[string, object, RegExp]>([
+    ["an unknown key", { colour: "red" }, /colour/],
+    ["an unknown adapter", { methods: [{ name: "a", adapter: { kind: "dora" }, learningRate: 1 }] }, /no adapter dora/],
+    [
+      "an unknown option",
+      { methods: [{ name: "a", adapter: { kind: "ia3", rank: 2 }, learningRate: 1 }] },
+      /ia3 has no option rank/,
+    ],
+    ["a baseline that is no method", { baseline: "b" }, /baseline b is no method/],
+  ])("refuses %s before it runs anything", async (_, change, fact) => {
+    const study = {
+      ...{ model: "examples/model", tasks: [{ task: "sst2", data: ".", steps: 1 }], seeds: [1] },
+      ...{ methods: [{ name: "a", adapter: { kind: "lora" }, learningRate: 1 }], ...change },
+    };
+    const path = join(folder, "wrong.json");
+    writeFileSync(path, JSON.stringify(study));
+    const result = await runCli(["study", path, "--out", join(folder, "out")]);
+    expect(result).toMatchObject({ code: 1, stdout: "" });
+    expect(result.stderr).toMatch(fact);
     expect(readdirSync(folder)).not.toContain("out");
   });
 });

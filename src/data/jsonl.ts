@@ -1,0 +1,96 @@
+import * as v from "valibot";
+import { DataError } from "../base/errors";
+import type { Directory } from "../io/directory";
+import { IGNORED_LABEL } from "./sample";
+import type { Sample } from "./sample";
+import { lineError, readLines } from "./text-file";
+import type { Tokenizer } from "./tokenizer";
+
+const MESSAGE = v.object({ role: v.picklist(["system", "user", "assistant"]), content: v.string() });
+const CHAT = v.object({ messages: v.pipe(v.array(MESSAGE), v.minLength(1)) });
+const INSTRUCTION = v.object({ instruction: v.string(), input: v.optional(v.string(), ""), output: v.string() });
+const COMPLETION = v.object({ prompt: v.string(), completion: v.string() });
+
+/** A part of a conversation; the loss is on parts that are answers. */
+export interface Turn {
+  readonly text: string;
+  readonly isAnswer: boolean;
+}
+
+export type Conversation = readonly Turn[];
+
+/**
+ * Reads JSON lines: `{"messages": [{"role", "content"}]}`, `{"instruction", "input", "output"}` or `{"prompt",
+ * "completion"}`, told apart line by line. Throws DataError with the line for anything else, or one without an answer.
+ */
+export async function readConversations(directory: Directory, file: string): Promise<Conversation[]> {
+  const where = `${file} in ${directory.name}`;
+  return (await readLines(directory, file)).map(({ number, text }) => {
+    const conversation = conversationOf(parse(text, number, where));
+    if (!conversation) {
+      const fact = "neither messages, nor instruction and output, nor prompt and completion";
+      throw lineError(where, number, fact, "give one of these three forms in each line");
+    }
+    if (conversation.some(({ isAnswer, text: own }) => isAnswer && own.trim() !== "")) return conversation;
+    throw lineError(where, number, "no answer to learn from", "give an assistant's message, an output or a completion");
+  });
+}
+
+function parse(text: string, line: number, where: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (cause) {
+    throw lineError(where, line, `no JSON: ${(cause as Error).message}`, "write one JSON object a line");
+  }
+}
+
+function conversationOf(value: unknown): Conversation | undefined {
+  const chat = v.safeParse(CHAT, value);
+  if (chat.success) {
+    return chat.output.messages.flatMap(({ role, content }) => [
+      { text: `<|${role}|>\n`, isAnswer: false },
+      { text: `${content}\n`, isAnswer: role === "assistant" },
+    ]);
+  }
+  const instruction = v.safeParse(INSTRUCTION, value);
+  if (instruction.success) {
+    const { instruction: task, input, output } = instruction.output;
+    const given = input === "" ? "" : `### Input:\n${input}\n\n`;
+    return [
+      { text: `### Instruction:\n${task}\n\n${given}### Response:\n`, isAnswer: false },
+      { text: output, isAnswer: true },
+    ];
+  }
+  const completion = v.safeParse(COMPLETION, value);
+  if (!completion.success) return undefined;
+  return [
+    { text: completion.output.prompt, isAnswer: false },
+    { text: completion.output.completion, isAnswer: true },
+  ];
+}
+
+/**
+ * Samples for a language model: turns one after the other, the end token after each answer, labels on answers and their
+ * ends alone. Throws DataError for a conversation whose first `maxLength` tokens hold no answer.
+ */
+export function conversationSamples(
+  conversations: readonly Conversation[],
+  tokenizer: Tokenizer,
+  { maxLength = 512 }: { readonly maxLength?: number } = {},
+): Sample[] {
+  const end = tokenizer.specialId("eos");
+  return conversations.map((turns, index) => {
+    const parts = turns.map(({ text, isAnswer }) => {
+      const own = [...tokenizer.encode(text, undefined, { specialTokens: false }).ids];
+      return { ids: isAnswer && end !== undefined ? [...own, end] : own, isAnswer };
+    });
+    const ids = Int32Array.from(parts.flatMap((part) => part.ids).slice(0, maxLength));
+    const counts = parts.flatMap((part) => part.ids.map(() => part.isAnswer));
+    const label = ids.map((id, i) => (counts[i] ? id : IGNORED_LABEL));
+    if (label.some((own) => own !== IGNORED_LABEL)) return { ids, label };
+    throw new DataError(
+      `conversation ${index + 1} has no answer within its first ${maxLength} tokens`,
+      "allow longer rows, or leave it out",
+    );
+  });
+}

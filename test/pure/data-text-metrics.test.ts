@@ -1,0 +1,144 @@
+import { describe, expect, it } from "vitest";
+import { answerF1, exactMatch, normaliseAnswer, squadScores } from "../../src/data/metrics-squad";
+import { bleu, cider, mtevalTokens, nist, plainTokens, rougeL } from "../../src/data/metrics-text";
+
+const RESTAURANTS = [
+  {
+    text: "The Vaults pub near Café Adriatic has a 5 star rating.",
+    references: [
+      "The Vaults pub near Café Adriatic has a 5 star rating. Prices start at £30.",
+      "Close to Café Adriatic, The Vaults pub has a rating of 5 stars.",
+    ],
+  },
+  {
+    text: "Cocum is a cheap coffee shop in the city centre.",
+    references: [
+      "Cocum is a family-friendly coffee shop in the city centre, and it is cheap.",
+      "There is a cheap coffee shop, Cocum, in the city centre.",
+    ],
+  },
+  {
+    text: "It is low-priced, at 3.5 out of 5.",
+    references: ["It has a low price and 3.5 out of 5.", "A low-priced place, 3.5 out of 5."],
+  },
+];
+
+describe("BLEU", () => {
+  it("is sacrebleu 2's (13a, lower case, no smoothing, two references)", () => {
+    expect(100 * bleu(RESTAURANTS)).toBeCloseTo(70.45934179264117, 9);
+  });
+
+  it("tokenises as sacrebleu's 13a does", () => {
+    expect(mtevalTokens("It is low-priced, at 3.5 out of 5.")).toEqual([
+      "it",
+      "is",
+      "low-priced",
+      ",",
+      "at",
+      "3.5",
+      "out",
+      "of",
+      "5",
+      ".",
+    ]);
+  });
+
+  it("is 1 for its own reference and 0 for other words", () => {
+    const text = "a b c d e";
+    expect(bleu([{ text, references: [text] }])).toBeCloseTo(1, 12);
+    expect(bleu([{ text: "v w x y z", references: [text] }])).toBeLessThan(1e-12);
+  });
+});
+
+describe("NIST", () => {
+  it("weighs n-grams by what they tell: by hand", () => {
+    // One reference, "a b a c": 4 words, a twice. Information: a log2(4/2) = 1, b log2(4/1) = 2, "a b" log2(2/1) = 1.
+    // "a b" has (1 + 2) / 2 for words and 1 / 1 for pairs; its length is half the reference's.
+    const beta = Math.LN2 / Math.log(1.5) ** 2;
+    const expected = (1.5 + 1) * Math.exp(-beta * Math.log(0.5) ** 2);
+    expect(nist([{ text: "a b", references: ["a b a c"] }])).toBeCloseTo(expected, 12);
+  });
+
+  it("halves at two thirds of the length, by the choice of its constant", () => {
+    const whole = nist([{ text: "a b c", references: ["a b c"] }]);
+    // Words tell log2(3) each; so do no pairs, whose prefix occurs as often as they do.
+    expect(whole).toBeCloseTo(Math.log2(3), 12);
+    expect(nist([{ text: "a b", references: ["a b c"] }])).toBeCloseTo(Math.log2(3) / 2, 12);
+  });
+});
+
+describe("ROUGE-L", () => {
+  it("is Lin's example: police killed the gunman", () => {
+    // Lin (2004), section 3.1: LCS 3 of 4 words, and 2 of 4.
+    const references = ["police killed the gunman"];
+    expect(rougeL([{ text: "police kill the gunman", references }])).toBeCloseTo(0.75, 12);
+    expect(rougeL([{ text: "the gunman kill police", references }])).toBeCloseTo(0.5, 12);
+  });
+
+  it("takes recall and precision from their best references, beta 1.2", () => {
+    // LCS with "a b c d": 2, precision 2/2, recall 2/4; with "a": 1, precision 1/2, recall 1.
+    const expected = ((1 + 1.44) * 1 * 1) / (1 + 1.44 * 1);
+    expect(rougeL([{ text: "a b", references: ["a b c d", "a"] }])).toBeCloseTo(expected, 12);
+  });
+});
+
+describe("CIDEr", () => {
+  it("is 10 for texts that are their own references and share nothing", () => {
+    const items = ["one two three four five", "six seven eight nine ten"].map((text) => ({ text, references: [text] }));
+    expect(cider(items)).toBeCloseTo(10, 10);
+  });
+
+  it("by hand: one word in common, no longer n-gram", () => {
+    // Two instances; every word occurs in one, so its idf is log 2 throughout. "a x" against "a y": cosine of words 1/2,
+    // of pairs 0; the bigram counts are equal. (1/2 + 0 + 0 + 0) / 4 * 10, and 10 * (1 + 1) / 4 for "p q" with itself.
+    const items = [
+      { text: "a x", references: ["a y"] },
+      { text: "p q", references: ["p q"] },
+    ];
+    expect(cider(items)).toBeCloseTo((1.25 + 5) / 2, 10);
+  });
+
+  it("ignores case and punctuation", () => {
+    expect(plainTokens("The Eagle's cheap, isn't it?")).toEqual(["the", "eagle's", "cheap", "isn't", "it"]);
+  });
+});
+
+describe("SQuAD", () => {
+  it.each([
+    ["The  Denver Broncos!", "denver broncos"],
+    ["a theatre, an opera", "theatre opera"],
+    ["U.S.A.", "usa"],
+  ])("normalises %s", (text, expected) => {
+    expect(normaliseAnswer(text)).toBe(expected);
+  });
+
+  it("F1 counts words as often as both have them", () => {
+    // 2 of 3 words in common with 2 of 4: precision 2/3, recall 1/2.
+    expect(answerF1("denver broncos won", "denver broncos of colorado")).toBeCloseTo(4 / 7, 12);
+    expect(answerF1("x x", "x")).toBeCloseTo(2 / 3, 12);
+    expect(answerF1("", "x")).toBe(0);
+    expect(exactMatch("The Broncos", "broncos")).toBe(1);
+  });
+
+  it("takes the best answer of each question", () => {
+    const examples = [
+      { id: "1", answers: [{ text: "Denver" }, { text: "Denver Broncos" }] },
+      { id: "2", answers: [{ text: "1886" }] },
+    ];
+    const predictions = new Map([
+      ["1", "the Denver Broncos"],
+      ["2", "in 1886"],
+    ]);
+    const { exactMatch: exact, f1 } = squadScores(predictions, examples);
+    expect(exact).toBe(50);
+    expect(f1).toBeCloseTo(100 * ((1 + 2 / 3) / 2), 10);
+    expect(() => squadScores(new Map(), examples)).toThrow(/question 1 has no prediction/);
+  });
+});
+
+describe("nothing to score", () => {
+  it.each([bleu, nist, rougeL, cider])("is an error", (metric) => {
+    expect(() => metric([])).toThrow(/no texts are scored/);
+    expect(() => metric([{ text: "a", references: [] }])).toThrow(/text 1 has no reference/);
+  });
+});
