@@ -125,13 +125,15 @@ const GOLDEN_KINDS: Readonly<Record<string, readonly [string, object]>> = {
 };
 
 function goldenAdapter({ adapter, modules_to_save, full: isFull }: Case): Adapter {
-  if (isFull) return full();
   const { type, ...options } = adapter;
+  if (isFull && type === "BITFIT") return full();
   const [peft_type, own] = GOLDEN_KINDS[type] ?? [type, {}];
   // The reference runs place a bottleneck by naming blocks: one a layer, or all.
   const blocks = Object.keys(options["blocks"] ?? {});
   const placement = new Set(blocks.map((name) => layerOf(`${name}.`))).size < blocks.length ? "every" : "last";
-  return adapterFromConfig({ placement, ...own, ...options, modules_to_save, peft_type }, "case.json");
+  const made = adapterFromConfig({ placement, ...own, ...options, modules_to_save, peft_type }, "case.json");
+  // Full tuning beside an adapter: copies of everything learn.
+  return isFull ? { ...made, baseTensors: (model) => model.parameters.map(({ name }) => name) } : made;
 }
 
 /** Each step's batch out of tensors stacked on a first axis of steps. */

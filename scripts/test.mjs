@@ -102,7 +102,7 @@ function readReport(path) {
  * A file that cannot even be loaded has no tests, and a run can fail without a failing test (a missing driver, an error
  * after the last test): each counts as one failure, so that the counts never look better than the run was.
  * @param {{ numPassedTests: number, numFailedTests: number, numPendingTests: number, numTodoTests: number,
- *   testResults: { status: string, assertionResults: { status: string }[] }[] }} report
+ *   testResults: { status: string, assertionResults: { status: string, fullName: string }[] }[] }} report
  * @param {boolean} ok
  * @returns {Counts}
  */
@@ -112,6 +112,11 @@ function countTests(report, ok) {
       status === "failed" && !assertionResults.some((assertion) => assertion.status === "failed"),
   );
   const failed = report.numFailedTests + brokenFiles.length;
+  // A test that may not run everywhere says in its name why.
+  const assertions = report.testResults.flatMap(({ assertionResults }) => assertionResults);
+  for (const { fullName } of assertions.filter(({ status }) => status === "skipped" || status === "pending")) {
+    console.log(`skipped: ${fullName}`);
+  }
   return {
     passed: report.numPassedTests,
     failed: ok ? failed : Math.max(failed, 1),

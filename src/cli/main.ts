@@ -68,6 +68,7 @@ cli
   .option("--weight-decay <x>", "AdamW's decay")
   .option("--max-grad-norm <x>", "Clip the gradient's norm", { default: 1 })
   .option("--label-smoothing <x>", "Label smoothing")
+  .option("--eval-every <n>", "Evaluate every n steps, and keep the best adapter (default: at the end)")
   .option("--memory-budget <bytes>", "Refuse a run that needs more, as 8GB")
   .option("--seed <n>", "Seed", { default: 0 })
   .option("--explain", "Print what a step keeps, and why")

@@ -42,6 +42,13 @@ export class ProgressView {
     process.stderr.write(`step ${step}: froze ${what}; ${megabytes(returnedBytes)} returned\n`);
   }
 
+  evaluated(metrics: Readonly<Record<string, number>>): void {
+    if (this.isQuiet) return;
+    if (this.#bar) process.stderr.write("\n");
+    const told = Object.entries(metrics).map(([name, value]) => `${name} ${value.toFixed(4)}`);
+    process.stderr.write(`evaluated: ${told.join("  ")}\n`);
+  }
+
   stop(): void {
     this.#bar?.stop();
   }

@@ -8,7 +8,7 @@ import { layerOf } from "../model/model";
 import type { TensorSpec } from "../op/declaration";
 import { Trainer } from "../train/trainer";
 import type { Study, StudyMethod, StudyTask } from "./study-file";
-import { metricsOf } from "./train-data";
+import { judge } from "./train-data";
 import type { TaskData } from "./train-data";
 
 /** What a run gave. Bytes are GPU bytes, whole; averages are over steps. */
@@ -68,9 +68,9 @@ export async function runMethod(
   const { state } = trainer;
   const layered = inLayers(state.specs).filter(([name]) => layerOf(name) !== undefined);
   const frozen = layered.filter(([name]) => !state.live.has(name));
-  const evaluation = await trainer.evaluate(data.dev(task.batch));
+  const metrics = await judge(trainer, task.task, data, task.batch);
   return {
-    metrics: metricsOf(task.task, evaluation),
+    metrics,
     ...{ lossFirst: result.lossFirst, lossLast: result.lossLast },
     ...{ trainable: numbers(state.specs), averageTrainable: mean(trainables ?? []) },
     frozenShare: layered.length === 0 ? 0 : frozen.length / layered.length,

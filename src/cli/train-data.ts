@@ -5,6 +5,10 @@ import type { Batch } from "../data/batch";
 import { readCifar } from "../data/cifar";
 import { e2eSamples, readE2e } from "../data/e2e";
 import { ImageBatches } from "../data/images";
+import { squadScores } from "../data/metrics-squad";
+import { decodeSpans, readSquad, squadFeatures } from "../data/squad";
+import type { SpanScores, SquadFeature } from "../data/squad";
+import type { Directory } from "../io/directory";
 import { conversationSamples, readConversations } from "../data/jsonl";
 import { Batches } from "../data/batches";
 import { GLUE_TASKS, isGlueTask } from "../data/glue-tasks";
@@ -16,7 +20,8 @@ import type { Sample } from "../data/sample";
 import type { Tokenizer } from "../data/tokenizer";
 import type { Model } from "../model/model";
 import { openDirectory } from "../node/directory";
-import type { Evaluation } from "../train/evaluate";
+import type { Evaluation, SeeLogits } from "../train/evaluate";
+import type { Trainer } from "../train/trainer";
 import type { BatchSource } from "../train/options";
 import { UsageError } from "./options";
 
@@ -27,10 +32,12 @@ export interface TaskData {
   /** The dev set, in order; undefined where there is none. */
   readonly dev: ((size: number) => Iterable<Batch>) | undefined;
   readonly truncated: number;
+  /** What more than predictions and labels a task is judged by: sees the dev set's logits, then gives metrics. */
+  judge?(): { readonly see: SeeLogits; metrics(): Record<string, number> };
 }
 
 /** Tasks that are no GLUE task. */
-const OTHER_TASKS = ["lm", "e2e", "chat", "cifar10", "cifar100"] as const;
+const OTHER_TASKS = ["lm", "squad", "e2e", "chat", "cifar10", "cifar100"] as const;
 type OtherTask = (typeof OTHER_TASKS)[number];
 
 const isOther = (task: string): task is OtherTask => (OTHER_TASKS as readonly string[]).includes(task);
@@ -71,6 +78,7 @@ export async function readTask(task: string, options: TaskOptions): Promise<Task
 
 /** Files of a task: for training, and for judging where there are any. */
 const FILES: Readonly<Record<Exclude<OtherTask, "lm">, readonly [string, string]>> = {
+  squad: ["train-v1.1.json", "dev-v1.1.json"],
   e2e: ["trainset.csv", "devset.csv"],
   chat: ["train.jsonl", "dev.jsonl"],
   cifar10: ["data_batch_1.bin", "test_batch.bin"],
@@ -94,11 +102,47 @@ async function readOther(task: OtherTask, { path, model, maxLength, tokenizer }:
     };
   }
   const own = await tokenizer();
+  if (task === "squad") return readQuestions(folder, hasDev, own, model, maxLength);
   const read = async (file: string): Promise<Sample[]> =>
     task === "e2e"
       ? e2eSamples(await readE2e(folder, file), own, { maxLength })
       : conversationSamples(await readConversations(folder, file), own, { maxLength });
   return textData(model, await read(trainFile), hasDev ? await read(devFile) : []);
+}
+
+async function readQuestions(
+  folder: Directory,
+  hasDev: boolean,
+  tokenizer: Tokenizer,
+  model: Model,
+  maxLength: number,
+): Promise<TaskData> {
+  if (model.task !== "question_answering") {
+    throw new UsageError(
+      `The model is for ${model.task}, not for questions.`,
+      'Set "architectures" in its config.json to ["BertForQuestionAnswering"], or RoBERTa\'s.',
+    );
+  }
+  const [trainFile, devFile] = FILES.squad;
+  const options = { maxLength, stride: Math.min(128, Math.floor(maxLength / 3)) };
+  const examples = hasDev ? await readSquad(folder, devFile) : [];
+  const features = squadFeatures(examples, tokenizer, options);
+  const train = squadFeatures(await readSquad(folder, trainFile), tokenizer, options);
+  const samples = (of: readonly SquadFeature[]): Sample[] => of.map(({ sample }) => sample);
+  return {
+    ...textData(model, samples(train), samples(features)),
+    judge() {
+      const scores: SpanScores[] = [];
+      return {
+        see({ rows, length }, logits) {
+          const column = (row: number, which: 0 | 1): Float32Array =>
+            Float32Array.from({ length }, (_, i) => logits[2 * (row * length + i) + which] as number);
+          for (let row = 0; row < rows; row++) scores.push({ start: column(row, 0), end: column(row, 1) });
+        },
+        metrics: () => ({ ...squadScores(decodeSpans(examples, features, scores), examples) }),
+      };
+    },
+  };
 }
 
 async function readText(path: string, tokenizer: Tokenizer, model: Model, length: number): Promise<TaskData> {
@@ -122,10 +166,30 @@ function textData(model: Model, train: readonly Sample[], dev: readonly Sample[]
 
 const METRICS = { accuracy, f1, matthews, pearson, spearman };
 
-/** The task's metrics of an evaluation, by name. */
-export function metricsOf(task: string, { predictions, labels, loss, count }: Evaluation): Record<string, number> {
-  if (task.startsWith("cifar")) return { loss, accuracy: accuracy(predictions, labels) };
-  if (!isGlueTask(task)) return { loss, perplexity: perplexity(loss * count, count) };
+/** Evaluates a trainer on a task's dev set: metrics by name, the one to select by first but for the loss. */
+export async function judge(
+  trainer: Trainer,
+  task: string,
+  data: TaskData,
+  batch: number,
+): Promise<Record<string, number>> {
+  if (!data.dev) return {};
+  const own = data.judge?.();
+  const evaluation = await trainer.evaluate(data.dev(batch), own?.see);
+  return own ? { ...own.metrics(), loss: evaluation.loss } : metricsOf(task, evaluation);
+}
+
+function metricsOf(task: string, { predictions, labels, loss, count }: Evaluation): Record<string, number> {
+  if (task.startsWith("cifar")) return { accuracy: accuracy(predictions, labels), loss };
+  if (!isGlueTask(task)) return { perplexity: perplexity(loss * count, count), loss };
   const named = GLUE_TASKS[task].metrics.map((name) => [name, METRICS[name](predictions, labels)] as const);
-  return { loss, ...Object.fromEntries(named) };
+  return { ...Object.fromEntries(named), loss };
+}
+
+/** Whether the first of two results is the better one, by their first metric. */
+export function isBetter(a: Record<string, number>, b: Record<string, number>): boolean {
+  const [name] = Object.keys(a);
+  if (name === undefined) return false;
+  const [first, second] = [a[name] as number, b[name] as number];
+  return name === "perplexity" || name === "loss" ? first < second : first > second;
 }

@@ -1,3 +1,4 @@
+import type { Tensors } from "../adapter/adapter";
 import { NotFiniteError } from "../base/errors";
 import { loadTokenizer } from "../data/tokenizer";
 import { jsonBytes } from "../io/json";
@@ -17,7 +18,7 @@ import {
 } from "./options";
 import type { Given } from "./options";
 import { ProgressView } from "./progress";
-import { metricsOf, readTask, taskLabels } from "./train-data";
+import { isBetter, judge, readTask, taskLabels } from "./train-data";
 
 /** `safetape train`: fine-tunes a Hugging Face directory and saves the adapter with the record of the run. */
 export async function trainCommand(given: Given, print: (line: string) => void): Promise<void> {
@@ -40,13 +41,14 @@ export async function trainCommand(given: Given, print: (line: string) => void):
   using trainer = await Trainer.create({ model: loaded, adapter: adapterOption(given), data: batches, ...settings });
   if (given["explain"]) process.stderr.write(`${trainer.explain().toString()}\n`);
   const out = await openDirectory(outPath, { create: true });
-  const reports = await walk(trainer, given, out, print);
-  const evaluation = data.dev ? await trainer.evaluate(data.dev(batch)) : undefined;
-  const metrics = evaluation ? metricsOf(task, evaluation) : {};
+  const check = new Checkpoints(trainer, () => judge(trainer, task, data, batch));
+  const reports = await walk(trainer, given, out, print, check);
+  const metrics = await check.finish();
   await save(trainer, out);
   const { ledger } = engine;
   const record = {
     ...{ options: given, gpu: engine.info, task, metrics, policy: trainer.policyRecord() },
+    evaluations: check.evaluations,
     ...{ peakBytes: ledger.peakBytes, peak: ledger.peak, losses: reports.map(({ loss }) => loss) },
     ...{ bytes: reports.map(({ bytes }) => bytes), freezes: reports.flatMap(({ freezes }) => freezes) },
     ...{ seconds: reports.reduce((sum, { seconds }) => sum + seconds, 0), initialised: loaded.initialised },
@@ -66,7 +68,9 @@ async function walk(
   given: Given,
   out: Directory,
   print: (line: string) => void,
+  check: Checkpoints,
 ): Promise<StepReport[]> {
+  const every = given["evalEvery"] === undefined ? Infinity : countOption(given, "evalEvery", "--eval-every");
   const view = new ProgressView(Boolean(given["quiet"]));
   const reports: StepReport[] = [];
   try {
@@ -74,6 +78,7 @@ async function walk(
       reports.push(report);
       view.show(report);
       if (given["json"]) print(JSON.stringify(report));
+      if (report.step % every === 0 && report.step < report.totalSteps) view.evaluated(await check.look(report.step));
     }
   } catch (error) {
     // What was learnt up to the last good step is not lost.
@@ -83,6 +88,36 @@ async function walk(
     view.stop();
   }
   return reports;
+}
+
+/** Evaluations of a run; keeps the trained tensors of the best one, and ends with them. */
+class Checkpoints {
+  readonly evaluations: { readonly step: number; readonly metrics: Record<string, number> }[] = [];
+  #best: { readonly metrics: Record<string, number>; readonly tensors: Tensors } | undefined;
+
+  constructor(
+    private readonly trainer: Trainer,
+    private readonly judge: () => Promise<Record<string, number>>,
+  ) {}
+
+  /** Evaluates now. */
+  async look(step: number): Promise<Record<string, number>> {
+    const metrics = await this.judge();
+    this.evaluations.push({ step, metrics });
+    if (!this.#best || isBetter(metrics, this.#best.metrics)) {
+      this.#best = { metrics, tensors: await this.trainer.state.snapshot() };
+    }
+    return metrics;
+  }
+
+  /** Evaluates the last step, and goes back to the best one if that was another. */
+  async finish(): Promise<Record<string, number>> {
+    const hadOthers = this.evaluations.length > 0;
+    const last = await this.judge();
+    if (!hadOthers || !this.#best || !isBetter(this.#best.metrics, last)) return last;
+    this.trainer.state.restore(this.#best.tensors);
+    return this.#best.metrics;
+  }
 }
 
 function save(trainer: Trainer, out: Directory): Promise<void> {

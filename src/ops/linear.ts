@@ -1,7 +1,8 @@
 import { columns, elements, formatShape, rows } from "../base/shape";
 import { ShapeError } from "../base/errors";
 import { defineOp } from "../op/declaration";
-import type { InferContext } from "../op/declaration";
+import type { InferContext, LaunchContext } from "../op/declaration";
+import type { Launch } from "../op/launch";
 import { productFlops, productLaunches } from "./shared/product";
 import { columnSumLaunches } from "./shared/column-sum";
 import { at, input, matrixProduct } from "./shared/reference";
@@ -38,6 +39,21 @@ export function checkLinear(context: InferContext<LinearAttributes>): void {
       `Pass a bias of shape [${sizes.out}].`,
     );
   }
+}
+
+/** dw = x^T dy, in the weight's own layout. */
+export function weightGradient(context: LaunchContext<LinearAttributes>): Launch[] {
+  const size = linearSizes(context);
+  const outFirst = context.attributes.layout === "out_in";
+  return productLaunches(
+    {
+      ...{ m: outFirst ? size.out : size.in, n: outFirst ? size.in : size.out, k: size.rows },
+      ...{ c: "dw", accumulate: context.accumulate },
+      a: { slot: outFirst ? "dy" : "x", transposed: true },
+      b: { slot: outFirst ? "x" : "dy" },
+    },
+    context.limits,
+  );
 }
 
 /**
@@ -87,19 +103,7 @@ export const linear = defineOp<LinearAttributes>({
       of: ["w"],
       reads: () => ["x"],
       accumulates: true,
-      launches(context) {
-        const size = linearSizes(context);
-        const outFirst = context.attributes.layout === "out_in";
-        return productLaunches(
-          {
-            ...{ m: outFirst ? size.out : size.in, n: outFirst ? size.in : size.out, k: size.rows },
-            ...{ c: "dw", accumulate: context.accumulate },
-            a: { slot: outFirst ? "dy" : "x", transposed: true },
-            b: { slot: outFirst ? "x" : "dy" },
-          },
-          context.limits,
-        );
-      },
+      launches: weightGradient,
       flops: (context) => linearFlops(context),
     },
     {

@@ -2,7 +2,7 @@ import { ShapeError } from "../base/errors";
 import { columns, formatShape } from "../base/shape";
 import { defineOp } from "../op/declaration";
 import type { HostTensor, InferContext, LaunchContext } from "../op/declaration";
-import { checkLinear, linear, linearSizes } from "./linear";
+import { checkLinear, linear, linearSizes, weightGradient } from "./linear";
 import type { LinearAttributes } from "./linear";
 import { columnSumLaunches } from "./shared/column-sum";
 import { droppedElement } from "./shared/dropout";
@@ -52,7 +52,7 @@ export const loraLinear = defineOp<LoraLinearAttributes>({
   name: "lora_linear",
   inputs: {
     x: { gradient: true },
-    w: {},
+    w: { gradient: true },
     bias: { gradient: true, optional: true },
     a: { gradient: true },
     b: { gradient: true },
@@ -135,6 +135,13 @@ export const loraLinear = defineOp<LoraLinearAttributes>({
       },
       flops: (context) =>
         productFlops(linearSizes(context).rows, linearSizes(context).in, linearSizes(context).out + rank(context)),
+    },
+    {
+      of: ["w"],
+      reads: () => ["x"],
+      accumulates: true,
+      launches: weightGradient,
+      flops: (context) => productFlops(linearSizes(context).in, linearSizes(context).out, linearSizes(context).rows),
     },
     {
       of: ["a"],

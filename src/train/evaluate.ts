@@ -31,8 +31,11 @@ export interface Evaluation {
   readonly labels: readonly number[];
 }
 
+/** Called with each batch's logits, where these are read: [size, classes], or [size, length, 2] for answers. */
+export type SeeLogits = (batch: Batch, logits: Float32Array) => void;
+
 /** Runs batches forward in eval mode. Logits are read back for classes and values, not for language models. */
-export async function evaluate(parts: EvaluationParts, batches: Iterable<Batch>): Promise<Evaluation> {
+export async function evaluate(parts: EvaluationParts, batches: Iterable<Batch>, see?: SeeLogits): Promise<Evaluation> {
   const { loaded, executor, store, held } = parts;
   const { model } = loaded;
   const plans = new Map<string, Plan>();
@@ -52,6 +55,7 @@ export async function evaluate(parts: EvaluationParts, batches: Iterable<Batch>)
       total += (outputs.get("loss")?.[0] ?? NaN) * counted;
       count += counted;
       const logits = outputs.get("logits");
+      if (logits) see?.(batch, logits);
       if (logits) collect(logits, model, batch, predictions, labels);
     }
   } finally {

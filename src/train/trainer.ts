@@ -8,7 +8,7 @@ import type { Explanation } from "../tape/explain";
 import type { Plan } from "../tape/plan";
 import { adapterRun } from "./adapter-run";
 import { evaluate } from "./evaluate";
-import type { Evaluation } from "./evaluate";
+import type { Evaluation, SeeLogits } from "./evaluate";
 import { freezeContext } from "./freezing";
 import { batchInputs, countedLabels } from "./inputs";
 import { memoryOf } from "./memory";
@@ -262,10 +262,11 @@ export class Trainer {
     };
   }
 
-  /** Loss and predictions on other batches, without dropout. */
-  evaluate(batches: Iterable<Batch>): Promise<Evaluation> {
-    const { model, adapter } = this.options;
-    return evaluate({ loaded: model, adapter, executor: this.executor, store: this.state, held: this.#plans }, batches);
+  /** Loss and predictions on other batches, without dropout; `see` is given each batch's logits. */
+  evaluate(batches: Iterable<Batch>, see?: SeeLogits): Promise<Evaluation> {
+    const { model: loaded, adapter } = this.options;
+    const parts = { loaded, adapter, executor: this.executor, store: this.state, held: this.#plans };
+    return evaluate(parts, batches, see);
   }
 
   /** The policy's options and findings so far. */
