@@ -71,6 +71,7 @@ export { conversationSamples, readConversations } from "./data/jsonl";
 export type { Conversation, Turn } from "./data/jsonl";
 export { readBlocks } from "./data/lines";
 export { answerF1, exactMatch, normaliseAnswer, squadScores } from "./data/metrics-squad";
+export { e2eMetricsFiles, meteorVariant } from "./data/meteor";
 export { bleu, cider, nist, rougeL } from "./data/metrics-text";
 export type { Generated } from "./data/metrics-text";
 export { decodeSpans, readSquad, squadFeatures } from "./data/squad";

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { answerF1, exactMatch, normaliseAnswer, squadScores } from "../../src/data/metrics-squad";
+import { e2eMetricsFiles, meteorVariant } from "../../src/data/meteor";
 import { bleu, cider, mtevalTokens, nist, plainTokens, rougeL } from "../../src/data/metrics-text";
 
 const RESTAURANTS = [
@@ -100,6 +101,29 @@ describe("CIDEr", () => {
 
   it("ignores case and punctuation", () => {
     expect(plainTokens("The Eagle's cheap, isn't it?")).toEqual(["the", "eagle's", "cheap", "isn't", "it"]);
+  });
+});
+
+describe("the METEOR variant", () => {
+  it("is 1 for its own reference, 0 for other words", async () => {
+    expect(await meteorVariant([{ text: "the cheap pub", references: ["The cheap pub."] }])).toBeCloseTo(1, 12);
+    expect(await meteorVariant([{ text: "a b", references: ["c d"] }])).toBe(0);
+  });
+
+  it("weighs stems, recall and fragments: by hand", async () => {
+    // "pubs" ~ "pub" by stem (0.6), "cheap" exact (1), in the other order: two chunks of two matches.
+    // P = 1.6 / 2, R = 1.6 / 3, F = P R / (0.85 P + 0.15 R), penalty 0.6 * (2 / 2)^0.2.
+    const [p, r] = [0.8, 1.6 / 3];
+    const expected = ((p * r) / (0.85 * p + 0.15 * r)) * 0.4;
+    expect(await meteorVariant([{ text: "cheap pubs", references: ["pub so cheap"] }])).toBeCloseTo(expected, 12);
+  });
+
+  it("exports what the reference scorer reads", () => {
+    const items = [
+      { text: "a\nb", references: ["c", "d  e"] },
+      { text: "f", references: ["g"] },
+    ];
+    expect(e2eMetricsFiles(items)).toEqual({ system: "a b\nf\n", references: "c\nd e\n\ng\n" });
   });
 });
 
