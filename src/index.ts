@@ -11,6 +11,7 @@ export type { LoadOptions } from "./io/load-model";
 export { memoryDirectory } from "./io/directory";
 export type { Directory } from "./io/directory";
 export { createModel, MODEL_TYPES } from "./model/families";
+export type { HeadOptions } from "./model/families";
 export type { Model, ParameterSpec, Projection } from "./model/model";
 export type { Forward, ForwardHooks, LinearSite } from "./model/forward";
 

@@ -10,7 +10,7 @@ import { runMethod } from "./study-run";
 import type { RunResult } from "./study-run";
 import { studyMarkdown, studyRows } from "./study-table";
 import type { StudyRun } from "./study-table";
-import { readTask, taskLabels } from "./train-data";
+import { readTask, taskHead } from "./train-data";
 import type { TaskData } from "./train-data";
 
 const encoder = new TextEncoder();
@@ -40,8 +40,7 @@ export async function studyCommand(
     let result = await finished(out, file, settings);
     const isKept = result !== undefined;
     if (!result) {
-      const labels = taskLabels(task.task);
-      using model = await loadModel(engine, study.model, labels === undefined ? {} : { labels });
+      using model = await loadModel(engine, study.model, taskHead(task.task));
       const maxLength = Math.min(task.maxLength, model.model.maxLength);
       const data =
         loaded.get(task.name) ??

@@ -18,6 +18,7 @@ import { accuracy, f1, matthews, pearson, perplexity, spearman } from "../data/m
 import { blockSamples, encodeExamples } from "../data/sample";
 import type { Sample } from "../data/sample";
 import type { Tokenizer } from "../data/tokenizer";
+import type { HeadOptions } from "../model/families";
 import type { Model } from "../model/model";
 import { openDirectory } from "../node/directory";
 import type { Evaluation, SeeLogits } from "../train/evaluate";
@@ -45,11 +46,15 @@ const isOther = (task: string): task is OtherTask => (OTHER_TASKS as readonly st
 /** Every task that `--task` may name. */
 export const TASKS: readonly string[] = [...Object.keys(GLUE_TASKS), ...OTHER_TASKS];
 
-/** Labels that a task needs of the model's head; undefined where the head is the model's own. */
-export function taskLabels(task: string): number | undefined {
-  if (task === "cifar10") return 10;
-  if (task === "cifar100") return 100;
-  return isGlueTask(task) ? (GLUE_TASKS[task].labels?.length ?? 1) : undefined;
+/** The head that a task needs; undefined labels make a regression. @throws UsageError for an unknown task. */
+export function taskHead(task: string): HeadOptions {
+  if (task === "cifar10") return { task: "image_classification", labels: 10 };
+  if (task === "cifar100") return { task: "image_classification", labels: 100 };
+  if (task === "squad") return { task: "question_answering" };
+  if (isOther(task)) return { task: "causal_lm" };
+  if (!isGlueTask(task)) throw new UsageError(`--task is ${task}.`, `It may be ${TASKS.join(", ")}.`);
+  const labels = GLUE_TASKS[task].labels?.length;
+  return labels === undefined ? { task: "regression" } : { task: "sequence_classification", labels };
 }
 
 export interface TaskOptions {
@@ -117,12 +122,6 @@ async function readQuestions(
   model: Model,
   maxLength: number,
 ): Promise<TaskData> {
-  if (model.task !== "question_answering") {
-    throw new UsageError(
-      `The model is for ${model.task}, not for questions.`,
-      'Set "architectures" in its config.json to ["BertForQuestionAnswering"], or RoBERTa\'s.',
-    );
-  }
   const [trainFile, devFile] = FILES.squad;
   const options = { maxLength, stride: Math.min(128, Math.floor(maxLength / 3)) };
   const examples = hasDev ? await readSquad(folder, devFile) : [];

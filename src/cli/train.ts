@@ -18,7 +18,7 @@ import {
 } from "./options";
 import type { Given } from "./options";
 import { ProgressView } from "./progress";
-import { isBetter, judge, readTask, taskLabels } from "./train-data";
+import { isBetter, judge, readTask, taskHead } from "./train-data";
 
 /** `safetape train`: fine-tunes a Hugging Face directory and saves the adapter with the record of the run. */
 export async function trainCommand(given: Given, print: (line: string) => void): Promise<void> {
@@ -28,13 +28,13 @@ export async function trainCommand(given: Given, print: (line: string) => void):
   const dataPath = textOption(given, "data", "--data");
   const outPath = textOption(given, "out", "--out");
   using engine = await createEngine();
-  const labels = taskLabels(task);
-  using loaded = await loadModel(engine, modelPath, labels === undefined ? {} : { labels });
+  using loaded = await loadModel(engine, modelPath, taskHead(task));
   const { model } = loaded;
   const maxLength = Math.min(model.maxLength, countOption(given, "maxLength", "--max-length", 128));
   const tokenizer = async () => loadTokenizer(await openDirectory(modelPath));
   const data = await readTask(task, { path: dataPath, model, maxLength, tokenizer });
   if (data.truncated > 0) process.stderr.write(`${data.truncated} examples were cut to ${maxLength} tokens\n`);
+  if (loaded.unused.length > 0) process.stderr.write(`not of this model: ${someOf(loaded.unused)}\n`);
   if (loaded.initialised.length > 0) process.stderr.write(`new in this run: ${loaded.initialised.join(", ")}\n`);
   const batch = countOption(given, "batch", "--batch", 8);
   const batches = data.train(batch, settings.seed);
@@ -62,6 +62,9 @@ export async function trainCommand(given: Given, print: (line: string) => void):
         .join("  ")}  saved in ${outPath}`,
     );
 }
+
+const someOf = (names: readonly string[]): string =>
+  names.length > 4 ? `${names.slice(0, 3).join(", ")} and ${names.length - 3} more` : names.join(", ");
 
 async function walk(
   trainer: Trainer,

@@ -92,9 +92,19 @@ function place(batch: Batch, row: number, { ids, typeIds, label }: Sample, kind:
     const told = given === undefined ? "one label for the row" : `${given} labels for ${ids.length} tokens`;
     throw new DataError(`a sample has ${told} in a batch of ${kind} labels`, `give what "${kind}" needs`);
   }
+  if (kind === "span") checkSpan(label as Int32Array);
   batch.inputIds.set(ids, start);
   batch.attentionMask.fill(1, start, start + ids.length);
   if (typeIds !== undefined) batch.tokenTypeIds.set(typeIds.subarray(0, ids.length), start);
   if (typeof label === "number") batch.labels[row] = label;
   else batch.labels.set(label, kind === "span" ? 2 * row : start);
+}
+
+/** The loss is the mean over starts and ends, so an answer counts whole or not at all. */
+function checkSpan([first, last]: Int32Array): void {
+  if ((first === IGNORED_LABEL) === (last === IGNORED_LABEL)) return;
+  throw new DataError(
+    `an answer goes from token ${first} to ${last}, one of which counts for nothing`,
+    `give two positions, or ${IGNORED_LABEL} twice`,
+  );
 }

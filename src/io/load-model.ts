@@ -1,8 +1,9 @@
-import { ConfigError, FileFormatError, ShapeError } from "../base/errors";
+import { FileFormatError, ShapeError } from "../base/errors";
 import { Random } from "../base/random";
 import { elements, formatShape, sameShape } from "../base/shape";
 import type { Engine } from "../engine";
-import { createModel } from "../model/families";
+import { createModel, withHead } from "../model/families";
+import type { HeadOptions } from "../model/families";
 import type { Model, ParameterSpec } from "../model/model";
 import { Tensor } from "../tensor";
 import { openCheckpoint } from "./checkpoint";
@@ -12,9 +13,8 @@ import type { Directory } from "./directory";
 /** A norm's weight below this cannot be divided by: the norm then keeps its input. */
 const SMALLEST_INVERTIBLE = 1e-3;
 
-export interface LoadOptions {
-  /** Overrides `num_labels`; a head of another size is then initialised anew. */
-  readonly labels?: number;
+/** A head that the checkpoint does not have, or has in another size, is initialised anew. */
+export interface LoadOptions extends HeadOptions {
   /** Seed of what is initialised anew. Default 0. */
   readonly seed?: number;
 }
@@ -31,6 +31,8 @@ export class LoadedModel {
     readonly initialised: readonly string[],
     /** Norms that keep their input since a weight is close to zero. */
     readonly fragileNorms: ReadonlySet<string>,
+    /** Tensors of the checkpoint that this model does not have and that were passed over: other heads, mask buffers. */
+    readonly unused: readonly string[],
   ) {}
 
   dispose(): void {
@@ -49,7 +51,7 @@ export class LoadedModel {
  */
 export async function loadModel(engine: Engine, directory: Directory, options: LoadOptions = {}): Promise<LoadedModel> {
   const checkpoint = await openCheckpoint(directory);
-  const config = options.labels === undefined ? checkpoint.config : withLabels(checkpoint.config, options.labels);
+  const config = withHead(checkpoint.config, options);
   const model = createModel(config);
   const sources = locate(model, checkpoint);
   const { pool } = engine.device;
@@ -64,7 +66,9 @@ export async function loadModel(engine: Engine, directory: Directory, options: L
       weights.set(parameter.name, Tensor.from(engine.device, data, parameter.shape, "weight"));
     }
     const initialised = model.parameters.map(({ name }) => name).filter((name) => !sources.has(name));
-    return new LoadedModel(engine, model, weights, directory.name, initialised, fragile);
+    const used = new Set(sources.values());
+    const unused = checkpoint.names().filter((name) => !used.has(name));
+    return new LoadedModel(engine, model, weights, directory.name, initialised, fragile, unused);
   });
 }
 
@@ -87,16 +91,8 @@ export async function initialiseModel(
       return [parameter.name, Tensor.from(engine.device, data, parameter.shape, "weight")] as const;
     });
     const names = model.parameters.map(({ name }) => name);
-    return new LoadedModel(engine, model, new Map(weights), "random weights", names, new Set());
+    return new LoadedModel(engine, model, new Map(weights), "random weights", names, new Set(), []);
   });
-}
-
-function withLabels(config: Readonly<Record<string, unknown>>, labels: number): Record<string, unknown> {
-  if (!Number.isInteger(labels) || labels < 1) {
-    throw new ConfigError(`${labels} labels are asked for.`, "Give a whole number from 1.");
-  }
-  const { id2label: _names, label2id: _ids, ...rest } = config;
-  return { ...rest, num_labels: labels };
 }
 
 /** Parameter -> its name in the checkpoint. Only a head may be missing; nothing may be left over. */

@@ -79,7 +79,7 @@ function encoder(config: Readonly<Record<string, unknown>>, kind: Encoder): Mode
     padId,
     defaultTargets: ["query", "value"],
     aliases: (name) => encoderAliases(family, name),
-    ignores: (name) => /^(?:cls|lm_head)\.|position_ids$|(?:^|\.)pooler\./.test(name),
+    ignores: (name) => /^(?:cls|lm_head|classifier|qa_outputs)\.|position_ids$|(?:^|\.)pooler\./.test(name),
     embed: (forward) => embed(forward, c, kind),
     layer: (forward, index, x) => layer(forward, `${family}.encoder.layer.${index}`, c, approximation, x),
     head: (forward, x) => head.apply(forward, x),

@@ -5,7 +5,8 @@ import { gelu } from "../ops/gelu";
 import type { Value } from "../tape/tape";
 import { checkActivation, count, parseConfig, probability } from "./config";
 import type { Forward } from "./forward";
-import { languageModel, lastTokenScore, taskOf } from "./heads";
+import { answerSpan, DECODER_TASKS, languageModel, lastTokenScore, taskOf } from "./heads";
+import type { FinalNorm, Head } from "./heads";
 import { layerOf, projectionParameters } from "./model";
 import type { Model, ParameterSpec, Projection } from "./model";
 
@@ -28,19 +29,18 @@ type Config = v.InferOutput<typeof SCHEMA>;
 
 const APPROXIMATIONS = { gelu_new: "tanh", gelu_pytorch_tanh: "tanh", gelu: "none" } as const;
 
-/** GPT-2 (Radford et al. 2019), pre-norm: the language model, its head tied to the token embeddings, and classification. */
+/**
+ * GPT-2 (Radford et al. 2019), pre-norm: language model (its head tied to the token embeddings),
+ * classification, question answering.
+ */
 export function gpt2(config: Readonly<Record<string, unknown>>): Model {
   const c = parseConfig(SCHEMA, config);
   checkActivation(c.activation_function, Object.keys(APPROXIMATIONS));
   const approximation = APPROXIMATIONS[c.activation_function as keyof typeof APPROXIMATIONS];
-  const task = taskOf(config, "gpt2", ["causal_lm", "sequence_classification"], "causal_lm");
-  const head =
-    task === "causal_lm"
-      ? languageModel(c.vocab_size, c.n_embd, "transformer.wte.weight")
-      : lastTokenScore(config, task, c.n_embd);
+  const head = gpt2Head(config, c);
   const projections = [...gpt2Projections(c), ...head.projections];
   return {
-    ...{ family: "gpt2", config, task, classes: head.classes, heads: head.heads },
+    ...{ family: "gpt2", config, task: head.task, classes: head.classes, heads: head.heads },
     parameters: gpt2Parameters(c, projections),
     projections,
     layers: c.n_layer,
@@ -50,7 +50,7 @@ export function gpt2(config: Readonly<Record<string, unknown>>): Model {
     padId: c.pad_token_id ?? 0,
     defaultTargets: ["c_attn"],
     aliases: (name) => [name, name.replace(/^transformer\./, "")],
-    ignores: (name) => /\.attn\.(bias|masked_bias)$|^lm_head\.weight$|^score\.weight$/.test(name),
+    ignores: (name) => /\.attn\.(bias|masked_bias)$|^(lm_head|score|qa_outputs)\./.test(name),
     embed(forward) {
       const { recorder } = forward;
       return recorder.labelled("transformer.wte", () => {
@@ -64,8 +64,16 @@ export function gpt2(config: Readonly<Record<string, unknown>>): Model {
       });
     },
     layer: (forward, index, x) => layer(forward, c, approximation, index, x),
-    head: (forward, x) => head.apply(forward, forward.layerNorm("transformer.ln_f", x, c.layer_norm_epsilon)),
+    head: (forward, x) => head.apply(forward, x),
   };
+}
+
+function gpt2Head(config: Readonly<Record<string, unknown>>, c: Config): Head {
+  const norm: FinalNorm = (forward, x) => forward.layerNorm("transformer.ln_f", x, c.layer_norm_epsilon);
+  const task = taskOf(config, "gpt2", DECODER_TASKS, "causal_lm");
+  if (task === "question_answering") return answerSpan(c.n_embd, norm);
+  if (task !== "causal_lm") return lastTokenScore(config, { task, hidden: c.n_embd, norm });
+  return languageModel(c.vocab_size, { hidden: c.n_embd, norm, tiedTo: "transformer.wte.weight" });
 }
 
 function layer(forward: Forward, c: Config, approximation: "none" | "tanh", index: number, x: Value): Value {

@@ -13,6 +13,14 @@ export interface Head extends Pick<Model, "task" | "classes" | "heads"> {
   apply(forward: Forward, x: Value): Value;
 }
 
+/** A decoder's or ViT's last norm, of all tokens or of the few that the head reads. */
+export type FinalNorm = (forward: Forward, x: Value) => Value;
+
+const asIs: FinalNorm = (_, x) => x;
+
+/** What a decoder's hidden states can be asked for. */
+export const DECODER_TASKS: readonly Task[] = ["causal_lm", "sequence_classification", "question_answering"];
+
 const SUFFIXES: readonly (readonly [RegExp, Task])[] = [
   [/ForSequenceClassification$/, "sequence_classification"],
   [/ForQuestionAnswering$/, "question_answering"],
@@ -49,11 +57,9 @@ function projection(name: string, from: number, to: number, bias = true): Projec
   return { name, in: from, out: to, layout: "out_in", bias, layer: undefined };
 }
 
-/** Each text's first hidden state. */
-export function firstToken(forward: Forward, name: string, x: Value): Value {
-  return forward.recorder.labelled(name, () =>
-    forward.recorder.apply(embedding, { table: x, ids: forward.firstTokens }, {}),
-  );
+/** One token of each row: [b, d]. */
+function pick(forward: Forward, name: string, x: Value, tokens: Value): Value {
+  return forward.recorder.labelled(name, () => forward.recorder.apply(embedding, { table: x, ids: tokens }, {}));
 }
 
 /** BERT's: tanh of a projection of the first token (the pooler, part of the checkpoint), dropout, a projection. */
@@ -66,7 +72,7 @@ export function pooledClassifier(
     ...{ task, classes, heads: ["classifier"] },
     projections: [projection(`${pooler}.dense`, hidden, hidden), projection("classifier", hidden, classes)],
     apply(forward, x) {
-      const first = firstToken(forward, pooler, x);
+      const first = pick(forward, pooler, x, forward.firstTokens);
       const pooled = forward.recorder.labelled(pooler, () =>
         forward.recorder.apply(tanh, { x: forward.linear(`${pooler}.dense`, first) }, {}),
       );
@@ -85,7 +91,7 @@ export function denseClassifier(
     ...{ task, classes, heads: ["classifier"] },
     projections: [projection("classifier.dense", hidden, hidden), projection("classifier.out_proj", hidden, classes)],
     apply(forward, x) {
-      const first = forward.dropout(firstToken(forward, "classifier", x), dropout);
+      const first = forward.dropout(pick(forward, "classifier", x, forward.firstTokens), dropout);
       const inner = forward.linear("classifier.dense", first);
       const active = forward.recorder.labelled("classifier", () => forward.recorder.apply(tanh, { x: inner }, {}));
       return forward.linear("classifier.out_proj", forward.dropout(active, dropout));
@@ -94,35 +100,40 @@ export function denseClassifier(
 }
 
 /** Scores of every token for being an answer's start and end: [b, t, 2]. */
-export function answerSpan(hidden: number): Head {
+export function answerSpan(hidden: number, norm = asIs): Head {
   return {
     ...{ task: "question_answering", classes: 2, heads: ["qa_outputs"] },
     projections: [projection("qa_outputs", hidden, 2)],
-    apply: (forward, x) => forward.linear("qa_outputs", x),
+    apply: (forward, x) => forward.linear("qa_outputs", norm(forward, x)),
   };
 }
 
-/** GPT-2's and LLaMA's classification: a projection without bias of each text's last token that is not padding. */
-export function lastTokenScore(config: Readonly<Record<string, unknown>>, task: Task, hidden: number): Head {
+/**
+ * GPT-2's and LLaMA's classification: a projection without bias of each text's last token that is not padding. A norm
+ * takes each token by itself, so that only this one is normed, and kept.
+ */
+export function lastTokenScore(
+  config: Readonly<Record<string, unknown>>,
+  { task, hidden, norm }: { task: Task; hidden: number; norm: FinalNorm },
+): Head {
   const classes = labelCount(config);
   return {
     ...{ task, classes, heads: ["score"] },
     projections: [projection("score", hidden, classes, false)],
-    apply(forward, x) {
-      const last = forward.recorder.labelled("score", () =>
-        forward.recorder.apply(embedding, { table: x, ids: forward.lastTokens }, {}),
-      );
-      return forward.linear("score", last);
-    },
+    apply: (forward, x) => forward.linear("score", norm(forward, pick(forward, "score", x, forward.lastTokens))),
   };
 }
 
 /** A language model's: a projection to the vocabulary, by the token embeddings where the two are tied. */
-export function languageModel(vocabulary: number, hidden: number, tiedTo: string | undefined): Head {
+export function languageModel(
+  vocabulary: number,
+  { hidden, norm, tiedTo }: { hidden: number; norm: FinalNorm; tiedTo: string | undefined },
+): Head {
   return {
     ...{ task: "causal_lm", classes: vocabulary, heads: [] },
     projections: tiedTo === undefined ? [projection("lm_head", hidden, vocabulary, false)] : [],
-    apply(forward, x) {
+    apply(forward, hiddenStates) {
+      const x = norm(forward, hiddenStates);
       if (tiedTo === undefined) return forward.linear("lm_head", x);
       const w = forward.parameter(tiedTo);
       return forward.recorder.labelled("lm_head", () => forward.recorder.apply(linear, { x, w }, { layout: "out_in" }));
@@ -130,12 +141,13 @@ export function languageModel(vocabulary: number, hidden: number, tiedTo: string
   };
 }
 
-/** A projection of an image's class token. */
-export function imageClassifier(config: Readonly<Record<string, unknown>>, hidden: number): Head {
+/** A projection of an image's class token, the only one that is normed. */
+export function imageClassifier(config: Readonly<Record<string, unknown>>, hidden: number, norm: FinalNorm): Head {
   const classes = labelCount(config);
   return {
     ...{ task: "image_classification", classes, heads: ["classifier"] },
     projections: [projection("classifier", hidden, classes)],
-    apply: (forward, x) => forward.linear("classifier", firstToken(forward, "classifier", x)),
+    apply: (forward, x) =>
+      forward.linear("classifier", norm(forward, pick(forward, "classifier", x, forward.firstTokens))),
   };
 }

@@ -5,21 +5,11 @@ import { swiglu } from "../ops/swiglu";
 import type { Value } from "../tape/tape";
 import { checkActivation, count, parseConfig, probability } from "./config";
 import type { Forward } from "./forward";
-import { languageModel, lastTokenScore, taskOf } from "./heads";
+import { answerSpan, DECODER_TASKS, languageModel, lastTokenScore, taskOf } from "./heads";
+import type { FinalNorm, Head } from "./heads";
 import { layerOf, projectionParameters } from "./model";
-import type { Model, ParameterSpec, Projection } from "./model";
-import { rotationTable } from "./rotation";
-
-const POSITIVE = v.pipe(v.number(), v.gtValue(0));
-const SCALING = v.looseObject({
-  rope_type: v.optional(v.string()),
-  type: v.optional(v.string()),
-  rope_theta: v.optional(POSITIVE),
-  factor: v.optional(POSITIVE),
-  low_freq_factor: v.optional(POSITIVE),
-  high_freq_factor: v.optional(POSITIVE),
-  original_max_position_embeddings: v.optional(count),
-});
+import type { Model, ParameterSpec, Projection, Task } from "./model";
+import { ROTATION_SCHEMA, rotationFrequencies, rotationTable } from "./rotation";
 
 const SCHEMA = v.object({
   vocab_size: count,
@@ -31,9 +21,7 @@ const SCHEMA = v.object({
   head_dim: v.nullish(count),
   max_position_embeddings: v.optional(count, 2048),
   rms_norm_eps: v.optional(v.number(), 1e-6),
-  rope_theta: v.optional(POSITIVE, 10000),
-  rope_scaling: v.nullish(SCALING),
-  rope_parameters: v.nullish(SCALING),
+  ...ROTATION_SCHEMA.entries,
   hidden_act: v.optional(v.string(), "silu"),
   tie_word_embeddings: v.optional(v.boolean(), false),
   attention_bias: v.optional(v.boolean(), false),
@@ -51,46 +39,45 @@ interface Sizes {
   readonly headSize: number;
 }
 
-const EMBEDDINGS = "model.embed_tokens.weight";
-
 /** LLaMA-2 and -3 (Touvron et al. 2023): pre-norm, rotary positions, grouped queries, gated feed-forward. */
 export function llama(config: Readonly<Record<string, unknown>>): Model {
   const c = parseConfig(SCHEMA, config);
   checkActivation(c.hidden_act, ["silu"]);
   const sizes = sizesOf(c);
-  const task = taskOf(config, "llama", ["causal_lm", "sequence_classification"], "causal_lm");
-  const head =
-    task === "causal_lm"
-      ? languageModel(c.vocab_size, c.hidden_size, c.tie_word_embeddings ? EMBEDDINGS : undefined)
-      : lastTokenScore(config, task, c.hidden_size);
-  const projections = [...layerProjections(sizes), ...head.projections];
-  const scaling = c.rope_parameters ?? c.rope_scaling ?? {};
+  const task = taskOf(config, "llama", DECODER_TASKS, "causal_lm");
+  // Hugging Face names the body of this one model otherwise than that of all others.
+  const body = task === "question_answering" ? "transformer" : "model";
+  const head = llamaHead(config, c, task, body);
+  const projections = [...layerProjections(sizes, body), ...head.projections];
+  const frequencies = rotationFrequencies(c, sizes.headSize);
   return {
     ...{ family: "llama", config, projections, task, classes: head.classes, heads: head.heads },
-    parameters: llamaParameters(c, projections),
+    parameters: llamaParameters(c, body, projections),
     layers: c.num_hidden_layers,
     hiddenSize: c.hidden_size,
     vocabularySize: c.vocab_size,
     maxLength: c.max_position_embeddings,
     padId: Math.max(0, c.pad_token_id ?? 0),
     defaultTargets: ["q_proj", "v_proj"],
-    aliases: (name) => [name, name.replace(/^model\./, "")],
-    ignores: (name) => /rotary_emb\.inv_freq$|^(?:lm_head|score)\.weight$/.test(name),
-    constants: (length) => ({
-      rotation: rotationTable({
-        ...{ length, headSize: sizes.headSize, theta: scaling.rope_theta ?? c.rope_theta },
-        type: scaling.rope_type ?? scaling.type ?? "default",
-        factor: scaling.factor ?? 1,
-        lowFactor: scaling.low_freq_factor ?? 1,
-        highFactor: scaling.high_freq_factor ?? 4,
-        originalLength: scaling.original_max_position_embeddings ?? c.max_position_embeddings,
-      }),
-    }),
+    aliases: (name) => [name, ...["model.", "transformer.", ""].map((other) => name.replace(`${body}.`, other))],
+    ignores: (name) => /rotary_emb\.inv_freq$|^(?:lm_head|score|qa_outputs)\./.test(name),
+    constants: (length) => ({ rotation: rotationTable(frequencies, length) }),
     embed: (forward) =>
-      forward.recorder.labelled("model.embed_tokens", () => forward.tokens(forward.parameter(EMBEDDINGS))),
-    layer: (forward, index, x) => layer(forward, sizes, `model.layers.${index}`, x),
-    head: (forward, x) => head.apply(forward, forward.rmsNorm("model.norm", x, c.rms_norm_eps)),
+      forward.recorder.labelled(`${body}.embed_tokens`, () =>
+        forward.tokens(forward.parameter(`${body}.embed_tokens.weight`)),
+      ),
+    layer: (forward, index, x) => layer(forward, sizes, `${body}.layers.${index}`, x),
+    head: (forward, x) => head.apply(forward, x),
   };
+}
+
+function llamaHead(config: Readonly<Record<string, unknown>>, c: Config, task: Task, body: string): Head {
+  const hidden = c.hidden_size;
+  const norm: FinalNorm = (forward, x) => forward.rmsNorm(`${body}.norm`, x, c.rms_norm_eps);
+  if (task === "question_answering") return answerSpan(hidden, norm);
+  if (task !== "causal_lm") return lastTokenScore(config, { task, hidden, norm });
+  const tiedTo = c.tie_word_embeddings ? `${body}.embed_tokens.weight` : undefined;
+  return languageModel(c.vocab_size, { hidden, norm, tiedTo });
 }
 
 function sizesOf(c: Config): Sizes {
@@ -132,12 +119,12 @@ function layer(forward: Forward, { c, heads, kvHeads, headSize }: Sizes, at: str
   return forward.add(`${at}.mlp`, forward.block(`${at}.mlp`, forward.linear(`${at}.mlp.down_proj`, active)), between);
 }
 
-function layerProjections({ c, heads, kvHeads, headSize }: Sizes): Projection[] {
+function layerProjections({ c, heads, kvHeads, headSize }: Sizes, body: string): Projection[] {
   const dense = (name: string, from: number, to: number, bias: boolean): Projection => {
     return { name, in: from, out: to, layout: "out_in", bias, layer: layerOf(`${name}.`) };
   };
   const { hidden_size: d, intermediate_size: wide, attention_bias: attention, mlp_bias: mlp } = c;
-  return Array.from({ length: c.num_hidden_layers }, (_, i) => `model.layers.${i}`).flatMap((at) => [
+  return Array.from({ length: c.num_hidden_layers }, (_, i) => `${body}.layers.${i}`).flatMap((at) => [
     dense(`${at}.self_attn.q_proj`, d, heads * headSize, attention),
     dense(`${at}.self_attn.k_proj`, d, kvHeads * headSize, attention),
     dense(`${at}.self_attn.v_proj`, d, kvHeads * headSize, attention),
@@ -148,13 +135,13 @@ function layerProjections({ c, heads, kvHeads, headSize }: Sizes): Projection[] 
   ]);
 }
 
-function llamaParameters(c: Config, projections: readonly Projection[]): ParameterSpec[] {
+function llamaParameters(c: Config, body: string, projections: readonly Projection[]): ParameterSpec[] {
   const norm = (name: string): ParameterSpec => ({ name: `${name}.weight`, shape: [c.hidden_size] });
-  const layers = Array.from({ length: c.num_hidden_layers }, (_, i) => `model.layers.${i}`);
+  const layers = Array.from({ length: c.num_hidden_layers }, (_, i) => `${body}.layers.${i}`);
   return [
-    { name: EMBEDDINGS, shape: [c.vocab_size, c.hidden_size] },
+    { name: `${body}.embed_tokens.weight`, shape: [c.vocab_size, c.hidden_size] },
     ...projections.flatMap((projection) => projectionParameters(projection)),
     ...layers.flatMap((at) => [norm(`${at}.input_layernorm`), norm(`${at}.post_attention_layernorm`)]),
-    norm("model.norm"),
+    norm(`${body}.norm`),
   ];
 }

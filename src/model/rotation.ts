@@ -1,49 +1,63 @@
+import * as v from "valibot";
 import { ConfigError } from "../base/errors";
+import { parseConfig } from "./config";
 
-export interface Rotation {
-  /** Positions. */
-  readonly length: number;
-  readonly headSize: number;
-  readonly theta: number;
-  /** `default`, `linear` or `llama3`, as Hugging Face names ways of stretching positions. */
-  readonly type: string;
-  readonly factor: number;
-  /** LLaMA-3's: wavelengths above originalLength / lowFactor are stretched, below originalLength / highFactor kept. */
-  readonly lowFactor: number;
-  readonly highFactor: number;
-  readonly originalLength: number;
-}
+const POSITIVE = v.pipe(v.number(), v.gtValue(0));
+const SCALING = v.looseObject({
+  rope_type: v.optional(v.string()),
+  /** The key's name in older files. */
+  type: v.optional(v.string()),
+  rope_theta: v.optional(POSITIVE),
+});
+
+/** Keys of config.json that say how positions turn. transformers 5 puts all of them into `rope_parameters`. */
+export const ROTATION_SCHEMA = v.object({
+  rope_theta: v.optional(POSITIVE, 10000),
+  rope_scaling: v.nullish(SCALING),
+  rope_parameters: v.nullish(SCALING),
+});
+
+const LINEAR = v.object({ factor: POSITIVE });
+const LLAMA3 = v.object({
+  ...{ factor: POSITIVE, low_freq_factor: POSITIVE, high_freq_factor: POSITIVE },
+  original_max_position_embeddings: POSITIVE,
+});
 
 /**
- * Cosines and sines of rotary positions, made in float64: [length, headSize / 2, 2]. Frequencies are theta^(-2i / d) (Su
- * et al. 2021, eq. 15), stretched as LLaMA-3.1 does where asked to.
- * @throws ConfigError for an unknown way of stretching.
+ * How far each pair of a head's elements turns from one position to the next: theta^(-2i / d) (Su et al. 2021, eq. 15),
+ * stretched where the configuration says so.
+ * @throws ConfigError for an unknown way of stretching, or one that lacks a number.
  */
-export function rotationTable(rotation: Rotation): Float32Array {
-  const half = rotation.headSize / 2;
-  const frequencies = Array.from({ length: half }, (_, i) =>
-    stretched(rotation, rotation.theta ** ((-2 * i) / rotation.headSize)),
-  );
-  const table = new Float32Array(rotation.length * half * 2);
-  for (let position = 0; position < rotation.length; position++) {
-    frequencies.forEach((frequency, i) => {
-      const entry = 2 * (position * half + i);
-      table[entry] = Math.cos(position * frequency);
-      table[entry + 1] = Math.sin(position * frequency);
-    });
+export function rotationFrequencies(config: v.InferOutput<typeof ROTATION_SCHEMA>, headSize: number): Float64Array {
+  const scaling = config.rope_parameters ?? config.rope_scaling ?? {};
+  const theta = scaling.rope_theta ?? config.rope_theta;
+  const plain = Float64Array.from({ length: headSize / 2 }, (_, i) => theta ** ((-2 * i) / headSize));
+  const type = scaling.rope_type ?? scaling.type ?? "default";
+  if (type === "default") return plain;
+  if (type === "linear") {
+    const { factor } = parseConfig(LINEAR, scaling);
+    return plain.map((frequency) => frequency / factor);
   }
-  return table;
+  if (type === "llama3") return plain.map(stretchedAsLlama3(parseConfig(LLAMA3, scaling)));
+  throw new ConfigError(`config.json: rope_type ${type} is unknown here.`, "Known ones: default, linear, llama3.");
 }
 
-function stretched({ type, factor, lowFactor, highFactor, originalLength }: Rotation, frequency: number): number {
-  if (type === "default") return frequency;
-  if (type === "linear") return frequency / factor;
-  if (type !== "llama3") {
-    throw new ConfigError(`config.json: rope_type ${type} is unknown here.`, "Known ones: default, linear, llama3.");
-  }
-  const wavelength = (2 * Math.PI) / frequency;
-  if (wavelength < originalLength / highFactor) return frequency;
-  if (wavelength > originalLength / lowFactor) return frequency / factor;
-  const share = (originalLength / wavelength - lowFactor) / (highFactor - lowFactor);
-  return (1 - share) * (frequency / factor) + share * frequency;
+/** LLaMA 3.1's: waves longer than the original context are stretched, much shorter ones stay, those between are blended. */
+function stretchedAsLlama3(c: v.InferOutput<typeof LLAMA3>): (frequency: number) => number {
+  return (frequency) => {
+    const turns = (c.original_max_position_embeddings * frequency) / (2 * Math.PI);
+    if (turns < c.low_freq_factor) return frequency / c.factor;
+    if (turns > c.high_freq_factor) return frequency;
+    const share = (turns - c.low_freq_factor) / (c.high_freq_factor - c.low_freq_factor);
+    return (1 - share) * (frequency / c.factor) + share * frequency;
+  };
+}
+
+/** Cosines and sines of every position, made in float64: [length, frequencies, 2]. */
+export function rotationTable(frequencies: Float64Array, length: number): Float32Array {
+  const half = frequencies.length;
+  return Float32Array.from({ length: length * half * 2 }, (_, entry) => {
+    const angle = Math.floor(entry / (2 * half)) * (frequencies[(entry >> 1) % half] as number);
+    return entry % 2 === 0 ? Math.cos(angle) : Math.sin(angle);
+  });
 }

@@ -48,7 +48,9 @@ export function vit(config: Readonly<Record<string, unknown>>): Model {
   const approximation = APPROXIMATIONS[c.hidden_act as keyof typeof APPROXIMATIONS];
   const image = imageOf(c);
   const task = taskOf(config, "vit", ["image_classification"], "image_classification");
-  const head = imageClassifier(config, c.hidden_size);
+  const head = imageClassifier(config, c.hidden_size, (forward, x) =>
+    forward.layerNorm("vit.layernorm", x, c.layer_norm_eps),
+  );
   const projections = [...layerProjections(c), ...head.projections];
   const tokens = (image.size / image.patch) ** 2 + 1;
   return {
@@ -60,13 +62,22 @@ export function vit(config: Readonly<Record<string, unknown>>): Model {
     maxLength: tokens,
     padId: 0,
     defaultTargets: ["query", "value"],
-    aliases: (name) => [name, name.replace(/^vit\./, "")],
-    renamed: (module) => RENAMES.reduce((name, [from, to]) => name.replace(from, to), module),
-    ignores: (name) => /(?:^|\.)pooler\./.test(name),
+    aliases,
+    renamed,
+    ignores: (name) => /(?:^|\.)pooler\.|(?:^|\.)embeddings\.mask_token$/.test(name),
     embed: (forward) => embed(forward, c, image),
     layer: (forward, index, x) => layer(forward, `vit.encoder.layer.${index}`, c, approximation, x),
-    head: (forward, x) => head.apply(forward, forward.layerNorm("vit.layernorm", x, c.layer_norm_eps)),
+    head: (forward, x) => head.apply(forward, x),
   };
+}
+
+const renamed = (module: string): string => RENAMES.reduce((name, [from, to]) => name.replace(from, to), module);
+
+/** A tensor by its name, as transformers 5 has it in memory, and either without the prefix, as bare models have it. */
+function aliases(name: string): string[] {
+  const [, module = name, part = ""] = /^(.+)(\.(?:weight|bias))$/.exec(name) ?? [];
+  const both = [name, renamed(module) + part];
+  return [...new Set([...both, ...both.map((full) => full.replace(/^vit\./, ""))])];
 }
 
 function imageOf(c: Config): ImageSpec {

@@ -54,9 +54,12 @@ export async function evaluate(parts: EvaluationParts, batches: Iterable<Batch>,
       const outputs = await executor.run(plans.get(key) as Plan, store, inputs);
       total += (outputs.get("loss")?.[0] ?? NaN) * counted;
       count += counted;
-      const logits = outputs.get("logits");
-      if (logits) see?.(batch, logits);
-      if (logits) collect(logits, model, batch, predictions, labels);
+      const found = outputs.get("logits");
+      if (!found) continue;
+      const isSpan = model.task === "question_answering";
+      const logits = isSpan ? ownTokens(found, batch, parts.adapter?.virtualTokens ?? 0) : found;
+      see?.(batch, logits);
+      collect(logits, model, batch, predictions, labels);
     }
   } finally {
     await executor.hold(held);
@@ -69,6 +72,17 @@ function evaluationPlan({ loaded, adapter }: EvaluationParts, { size, length }: 
   const { tape, loss, logits } = trace({ model, adapter, batch: { size, length }, isTraining: false, fragileNorms });
   const outputs = model.task === "causal_lm" ? { loss } : { loss, logits };
   return plan(tape, { outputs, limits: engine.device.limits });
+}
+
+/** Logits [size, length, 2] of the texts' own tokens, out of those with an adapter's virtual tokens before them. */
+function ownTokens(logits: Float32Array, { size, length }: Batch, virtualTokens: number): Float32Array {
+  if (virtualTokens === 0) return logits;
+  const own = new Float32Array(size * length * 2);
+  for (let row = 0; row < size; row++) {
+    const end = (row + 1) * (length + virtualTokens) * 2;
+    own.set(logits.subarray(end - length * 2, end), row * length * 2);
+  }
+  return own;
 }
 
 /** Appends each real row's prediction and label: the largest class, the value, or first and last token of an answer. */

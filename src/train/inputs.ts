@@ -77,10 +77,11 @@ function textInputs(model: Model, batch: Batch, virtualTokens: number): Inputs {
 
 /**
  * Labels as the loss reads them: a language model's position predicts the next token, its last one nothing, and virtual
- * tokens nothing but the first real one.
+ * tokens nothing but the first real one. An answer's tokens lie behind the virtual ones.
  */
 export function classLabels(model: Model, batch: Batch, virtualTokens = 0): Int32Array {
-  if (model.task !== "causal_lm") return Int32Array.from(batch.labels);
+  const shift = model.task === "question_answering" ? virtualTokens : 0;
+  if (model.task !== "causal_lm") return Int32Array.from(batch.labels, (l) => (l === IGNORED_LABEL ? l : l + shift));
   const length = batch.length + virtualTokens;
   return Int32Array.from({ length: batch.size * length }, (_, i) => {
     const [row, next] = [Math.floor(i / length), (i % length) + 1 - virtualTokens];

@@ -4,6 +4,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { DataError } from "../../src/base/errors";
 import { bucketLength, makeBatch } from "../../src/data/batch";
+import type { LabelKind } from "../../src/data/batch";
 import { Batches } from "../../src/data/batches";
 import type { BatchOptions } from "../../src/data/batches";
 import { cutBlocks, readBlocks } from "../../src/data/lines";
@@ -72,7 +73,14 @@ describe("makeBatch", () => {
     expect(batch.labels).toEqual(Float32Array.of(3.25));
   });
 
-  test.each<[string, Sample[], "class" | "token", RegExp]>([
+  test("an answer is two labels a row", () => {
+    const answer = { ids: Int32Array.of(4, 5, 6), label: Int32Array.of(1, 2) };
+    const none = { ids: Int32Array.of(4), label: Int32Array.of(IGNORED_LABEL, IGNORED_LABEL) };
+    const batch = makeBatch([answer, none], { size: 3, length: 3, padId: 0, labels: "span" });
+    expect([...batch.labels]).toEqual([1, 2, -100, -100, -100, -100]);
+  });
+
+  test.each<[string, Sample[], LabelKind, RegExp]>([
     ["a sample that is too long", samples(4), "class", /4 tokens in a batch of length 3/],
     ["a sample without tokens", samples(0), "class", /0 tokens/],
     ["too many samples", samples(1, 1, 1), "class", /3 samples for 2 rows/],
@@ -83,6 +91,8 @@ describe("makeBatch", () => {
       "class",
       /1 labels for 1 tokens/,
     ],
+    ["half an answer", [{ ids: Int32Array.of(1, 2), label: Int32Array.of(-100, 1) }], "span", /from token -100 to 1/],
+    ["an answer of one label", [{ ids: Int32Array.of(1), label: Int32Array.of(0) }], "span", /1 labels for 1 tokens/],
     ["too few labels", [{ ids: Int32Array.of(1, 2), label: Int32Array.of(1) }], "token", /1 labels for 2 tokens/],
   ])("refuses %s", (_, list, labels, message) => {
     const make = (): unknown => makeBatch(list, { size: 2, length: 3, padId: 0, labels });

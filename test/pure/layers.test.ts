@@ -34,6 +34,8 @@ const PACKAGES: Record<string, readonly string[]> = {
   "@huggingface/tokenizers": ["data", "io"],
   webgpu: ["node"],
   cac: ["cli"],
+  papaparse: ["data"],
+  stemmer: ["data"],
   "cli-progress": ["cli"],
 };
 

@@ -1,0 +1,107 @@
+import { describe, expect, it } from "vitest";
+import { ConfigError, createModel } from "../../src/index";
+import { withHead } from "../../src/model/families";
+import { rotationFrequencies, rotationTable } from "../../src/model/rotation";
+import { batchInputs } from "../../src/train/inputs";
+
+const ENCODER = {
+  ...{ vocab_size: 20, hidden_size: 8, num_hidden_layers: 1, num_attention_heads: 2, intermediate_size: 8 },
+  max_position_embeddings: 10,
+};
+const BERT = { ...ENCODER, model_type: "bert", architectures: ["BertForMaskedLM"] };
+const ROBERTA = { ...ENCODER, model_type: "roberta", architectures: ["RobertaForMaskedLM"] };
+const GPT2 = { model_type: "gpt2", vocab_size: 20, n_positions: 10, n_embd: 8, n_layer: 1, n_head: 2 };
+const LLAMA = { ...ENCODER, model_type: "llama", architectures: ["LlamaForCausalLM"] };
+const VIT = { ...ENCODER, model_type: "vit", image_size: 8, patch_size: 4, num_labels: 3 };
+
+describe("positions", () => {
+  it("of RoBERTa count the tokens that are not padding, from the padding id + 1", () => {
+    const inputIds = Int32Array.of(0, 5, 6, 2, 1, 1, 1, 1, 0, 7, 8, 2);
+    const batch = {
+      ...{ size: 2, length: 6, rows: 2, inputIds, tokenTypeIds: new Int32Array(12), labels: new Int32Array(2) },
+      attentionMask: inputIds.map((id) => (id === 1 ? 0 : 1)),
+    };
+    const { padded_positions: positions } = batchInputs(createModel(ROBERTA), batch);
+    expect([...(positions as Int32Array)]).toEqual([2, 3, 4, 5, 1, 1, 1, 1, 2, 3, 4, 5]);
+    expect(createModel(ROBERTA).maxLength, "positions behind the padding id's").toBe(8);
+  });
+
+  const plain = { rope_theta: 500000, rope_scaling: null, rope_parameters: null };
+  const llama3 = {
+    ...{ rope_type: "llama3", factor: 8, low_freq_factor: 1, high_freq_factor: 4 },
+    original_max_position_embeddings: 8192,
+  };
+
+  it("of LLaMA 3.1 are stretched as by transformers", () => {
+    // _compute_llama3_parameters in float64: head size 128, theta 5e5.
+    const known = { 0: 1, 10: 0.12868737343265052, 28: 0.0032114459947525913, 29: 0.002166570763503359 };
+    const later = { 30: 0.0013718935677611381, 34: 0.00017850781276799638, 35: 9.556212353964683e-5 };
+    const last = { 63: 3.068925988914511e-7 };
+    const frequencies = rotationFrequencies({ ...plain, rope_scaling: llama3 }, 128);
+    for (const [i, value] of Object.entries({ ...known, ...later, ...last })) {
+      expect((frequencies[Number(i)] as number) / value, `frequency ${i}`).toBeCloseTo(1, 12);
+    }
+  });
+
+  it("are read from the keys of transformers 4 and 5", () => {
+    const four = rotationFrequencies({ ...plain, rope_scaling: { type: "linear", factor: 4 } }, 8);
+    const parameters = { rope_theta: 500000, rope_type: "linear", factor: 4 };
+    const five = rotationFrequencies({ rope_theta: 10000, rope_scaling: null, rope_parameters: parameters }, 8);
+    expect(five).toEqual(four);
+    expect(four[0]).toBe(0.25);
+    const table = rotationTable(four, 3);
+    expect([table.length, table[2 * 8], table[2 * 8 + 1]]).toEqual([
+      24,
+      Math.fround(Math.cos(0.5)),
+      Math.fround(Math.sin(0.5)),
+    ]);
+  });
+
+  it.each([
+    [{ rope_type: "yarn", factor: 2 }, /rope_type yarn is unknown here/],
+    [{ rope_type: "linear" }, /factor is undefined/],
+    [{ ...llama3, low_freq_factor: undefined }, /low_freq_factor/],
+  ])("%j is refused before anything is loaded", (rope_scaling, message) => {
+    expect(() => createModel({ ...LLAMA, rope_scaling })).toThrow(message);
+    expect(() => createModel({ ...LLAMA, rope_scaling })).toThrow(ConfigError);
+  });
+});
+
+describe("heads", () => {
+  it.each([
+    [BERT, {}, "BertForMaskedLM", "sequence_classification"],
+    [BERT, { labels: 3 }, "BertForSequenceClassification", "sequence_classification"],
+    [BERT, { labels: 1 }, "BertForSequenceClassification", "regression"],
+    [ROBERTA, { task: "question_answering" }, "RobertaForQuestionAnswering", "question_answering"],
+    [GPT2, { labels: 2 }, "GPT2ForSequenceClassification", "sequence_classification"],
+    [GPT2, { task: "causal_lm" }, "GPT2LMHeadModel", "causal_lm"],
+    [LLAMA, { task: "regression" }, "LlamaForSequenceClassification", "regression"],
+    [LLAMA, { task: "question_answering" }, "LlamaForQuestionAnswering", "question_answering"],
+    [VIT, { labels: 7 }, "ViTForImageClassification", "image_classification"],
+  ] as const)("$model_type with %j becomes %s for %s", (config, options, architecture, task) => {
+    const changed = withHead(config, options);
+    if (Object.keys(options).length > 0) expect(changed["architectures"]).toEqual([architecture]);
+    expect(createModel(changed).task).toBe(task);
+  });
+
+  it("of a regression or an answer become those of a classification again", () => {
+    const regression = withHead(BERT, { task: "regression" });
+    expect(regression).toMatchObject({ problem_type: "regression", num_labels: 1 });
+    const classes = createModel(withHead(regression, { labels: 3 }));
+    expect([classes.task, classes.classes]).toEqual(["sequence_classification", 3]);
+    const answers = withHead({ ...BERT, id2label: { 0: "a", 1: "b", 2: "c" } }, { task: "question_answering" });
+    expect(createModel(answers).classes).toBe(2);
+  });
+
+  it("say what a family has where it is asked for another", () => {
+    expect(() => createModel(withHead(VIT, { task: "causal_lm" }))).toThrow(/Its heads are for image_classification/);
+    expect(() => withHead(BERT, { labels: 0 })).toThrow(/0 labels are asked for/);
+  });
+
+  it("of LLaMA's answers stand on a body named as Hugging Face names it", () => {
+    const names = createModel(withHead(LLAMA, { task: "question_answering" })).parameters.map(({ name }) => name);
+    expect(names).toContain("transformer.layers.0.self_attn.q_proj.weight");
+    expect(names).toContain("transformer.norm.weight");
+    expect(createModel(LLAMA).parameters.map(({ name }) => name)).toContain("model.norm.weight");
+  });
+});
