@@ -1,0 +1,59 @@
+import { elements } from "../../base/shape";
+import { defineOp } from "../../op/declaration";
+import type { LaunchContext, Op, OpCase } from "../../op/declaration";
+import type { Kernel } from "../../op/kernel";
+import type { Launch } from "../../op/launch";
+import type { NoAttributes } from "./attributes";
+import { accumulateParam, elementwiseLaunches } from "./elementwise";
+import { at, filled, input } from "./reference";
+
+/** What tells one function of a single number from another. */
+export interface Unary {
+  /** Its entries are `forward`, `grad_x`, and both `..._in_place`. */
+  readonly kernel: Kernel;
+  /** What the slope is taken from: the function's input or its output. */
+  readonly keeps: "x" | "y";
+  readonly reference: (x: number) => number;
+  /** Floating-point operations an element. */
+  readonly flops: { readonly forward: number; readonly gradient: number };
+  readonly cases: readonly OpCase<NoAttributes>[];
+}
+
+/** An op that applies a function to every element: x [...], y [...]. */
+export function unaryOp({ kernel, keeps, reference, flops, cases }: Unary): Op<NoAttributes> {
+  const count = (context: Pick<LaunchContext<NoAttributes>, "spec">): number => elements(context.spec("x").shape);
+  const launches = (entry: string, tensors: readonly string[], context: LaunchContext<NoAttributes>): Launch[] =>
+    elementwiseLaunches(
+      { kernel, entry, tensors, count: count(context), params: () => accumulateParam(context) },
+      context.limits,
+    );
+  return defineOp<NoAttributes>({
+    name: kernel.name,
+    inputs: { x: { gradient: true } },
+    outputs: ["y"],
+    infer: (context) => ({ y: { shape: context.spec("x").shape, dtype: "f32" } }),
+    forward: (context) =>
+      context.inPlace ? launches("forward_in_place", ["y"], context) : launches("forward", ["x", "y"], context),
+    overwrites: "x",
+    gradients: [
+      {
+        of: ["x"],
+        reads: () => [keeps],
+        accumulates: true,
+        overwrites: "dy",
+        launches: (context) =>
+          context.inPlace
+            ? launches("grad_x_in_place", [keeps, "dx"], context)
+            : launches("grad_x", [keeps, "dy", "dx"], context),
+        flops: (context) => flops.gradient * count(context),
+      },
+    ],
+    flops: (context) => flops.forward * count(context),
+    reference(inputs) {
+      const x = input(inputs, "x");
+      return { y: filled(x.shape, (index) => reference(at(x, index))) };
+    },
+    cases,
+    malformed: [],
+  });
+}
