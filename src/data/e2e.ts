@@ -2,7 +2,7 @@ import { DataError } from "../base/errors";
 import type { Directory } from "../io/directory";
 import { IGNORED_LABEL } from "./sample";
 import type { Sample } from "./sample";
-import { lineError } from "./text-file";
+import { lineError, readLines } from "./text-file";
 import type { Tokenizer } from "./tokenizer";
 
 /** A meaning representation with every text that people wrote for it. */
@@ -18,17 +18,23 @@ export interface E2eExample {
 export async function readE2e(directory: Directory, file: string): Promise<E2eExample[]> {
   const where = `${file} in ${directory.name}`;
   const { default: papa } = await import("papaparse");
-  const text = new TextDecoder("utf-8", { fatal: true }).decode(await directory.read(file));
-  const { data, errors, meta } = papa.parse<Record<string, string>>(text.trimEnd(), { header: true });
+  const text = (await readLines(directory, file)).map((line) => line.text).join("\n");
+  const { data, errors, meta } = papa.parse<Record<string, string>>(text, { header: true, delimiter: "," });
   const [fault] = errors;
   // The header is line 1, and rows count from 0 behind it; a quoted cell with line ends makes that a lower bound.
   if (fault) throw lineError(where, (fault.row ?? 0) + 2, fault.message, "quote cells with commas, and close quotes");
   const fields = meta.fields ?? [];
-  if (!fields.includes("mr")) {
-    throw lineError(where, 1, `the header has ${fields.join(", ") || "nothing"}, not mr`, "keep E2E's columns mr, ref");
+  if (!fields.includes("mr") || (fields.length > 1 && !fields.includes("ref"))) {
+    throw lineError(
+      where,
+      1,
+      `the header has ${fields.join(", ") || "nothing"}, not mr and ref`,
+      "keep E2E's columns mr, ref",
+    );
   }
   const examples: { meaning: string; references: string[] }[] = [];
-  for (const { mr = "", ref } of data) {
+  for (const [index, { mr = "", ref }] of data.entries()) {
+    if (mr.trim() === "") throw lineError(where, index + 2, "the meaning is empty", "fill it, or drop the row");
     const last = examples.at(-1);
     const own = ref === undefined || ref === "" ? [] : [ref];
     if (last?.meaning === mr) last.references.push(...own);

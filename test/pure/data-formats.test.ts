@@ -107,6 +107,13 @@ describe("E2E", () => {
     ]);
   });
 
+  it("reads a test set of meanings alone, and refuses what is not UTF-8", async () => {
+    const meanings = await readE2e(await directoryWith("t.csv", "mr\nname[Cocum]\n"), "t.csv");
+    expect(meanings).toEqual([{ meaning: "name[Cocum]", references: [] }]);
+    const broken = await directoryWith("t.csv", Uint8Array.of(0x6d, 0x72, 0x0a, 0xff));
+    await expect(readE2e(broken, "t.csv")).rejects.toThrow(/line 2: not valid UTF-8/);
+  });
+
   it("has its loss on the text alone", async () => {
     const tokens = await tokenizer("gpt2");
     const samples = e2eSamples(await readE2e(await directoryWith("t.csv", CSV), "t.csv"), tokens);
@@ -121,7 +128,10 @@ describe("E2E", () => {
   });
 
   it.each<[string, string, RegExp]>([
-    ["another header", "meaning,ref\na,b\n", /line 1: the header has meaning, ref, not mr/],
+    ["another header", "meaning,ref\na,b\n", /line 1: the header has meaning, ref, not mr and ref/],
+    ["another second column", "mr,text\na,b\n", /line 1: the header has mr, text, not mr and ref/],
+    ["an empty meaning", "mr,ref\na,b\n,c\n", /line 3: the meaning is empty/],
+    ["an empty file", "", /t\.csv in data is empty/],
     ["a cell too many", "mr,ref\na,b\na,b,c\n", /line 3: Too many fields/],
     ["an open quote", 'mr,ref\na,"b\n', /line \d+: .*[Qq]uote/],
   ])("refuses %s", async (_, content, fact) => {
