@@ -1,14 +1,14 @@
 // Rotary position embedding, per head of size 2 h:  y[i] = x[i] cos - x[i + h] sin,  y[i + h] = x[i + h] cos + x[i] sin,
 // with (cos, sin) = table[position, i]; dx is dy rotated back (sin taken with the other sign), so nothing is kept.
 //
-// Shapes: x, y, dy, dx [rows, heads * 2 h], rows in order of position, `length` positions a text; table [length, h, 2].
+// Shapes: x, y, dy, dx [rows, heads * 2 h], rows in order of position; table [length, h, 2] is used over and over.
 // Threads: one invocation turns PER_INVOCATION pairs, a workgroup's width apart. Range: any. Limits: pairs of one launch
 // below 2^31; the table fits one binding.
 
 const GROUP: u32 = 64u;
 const PER_INVOCATION: u32 = 4u;
 
-// `pairs` of this launch, `half` of a head's size, pairs of a row, positions of a text, first row of this launch.
+// `pairs` of this launch, `half` of a head's size, pairs of a row, rows of the table, first row of this launch.
 struct Params {
   pairs: u32,
   half: u32,

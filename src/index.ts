@@ -83,6 +83,11 @@ export type { Sample } from "./data/sample";
 export { loadTokenizer } from "./data/tokenizer";
 export type { Tokenizer } from "./data/tokenizer";
 
+export { generate } from "./generate/generate";
+export type { Prompt } from "./generate/generate";
+export type { Continuation, GenerateOptions } from "./generate/options";
+export type { AdapterWeights } from "./generate/weights";
+
 export { loadAdapter, saveAdapter, saveMerged, saveModel } from "./train/adapter-files";
 export type { BatchSource, TrainerOptions } from "./train/options";
 export { plan } from "./train/predict";

@@ -1,6 +1,7 @@
 import { ConfigError } from "../base/errors";
 import { originalName } from "../run/store";
 import { add } from "../ops/add";
+import { addBroadcast } from "../ops/add_broadcast";
 import { attention } from "../ops/attention";
 import { dropout } from "../ops/dropout";
 import { embedding } from "../ops/embedding";
@@ -9,6 +10,8 @@ import { layerNorm } from "../ops/layer_norm";
 import { linear } from "../ops/linear";
 import { rmsNorm } from "../ops/rms_norm";
 import type { Recorder, Value } from "../tape/tape";
+import { attendCached } from "./cache";
+import type { CacheSpec, CachedSites } from "./cache";
 import type { BatchSize, ImageSpec, Model, Projection } from "./model";
 
 /** A projection about to be applied: what an adapter sees. */
@@ -41,6 +44,8 @@ export interface ForwardOptions {
   readonly fragileNorms?: ReadonlySet<string> | undefined;
   /** Tensors to be read as they were loaded, though an adapter trains a copy of them. */
   readonly originals?: ReadonlySet<string> | undefined;
+  /** Keeps keys and values for generation. */
+  readonly cache?: CacheSpec | undefined;
 }
 
 /** One trace of a model: names parameters as the checkpoint does, and is the one place where an adapter acts. */
@@ -52,6 +57,7 @@ export class Forward {
   readonly #hooks: ForwardHooks;
   readonly #fragile: ReadonlySet<string>;
   readonly #originals: ReadonlySet<string>;
+  readonly #cache: CacheSpec | undefined;
   readonly #once = new Map<string, Value>();
   readonly #shapes: ReadonlyMap<string, readonly number[]>;
   readonly #projections: ReadonlyMap<string, Projection>;
@@ -63,6 +69,7 @@ export class Forward {
     this.batch = options.batch;
     this.isTraining = options.isTraining;
     this.#hooks = options.hooks ?? {};
+    this.#cache = options.cache;
     this.#fragile = options.fragileNorms ?? new Set();
     this.#originals = options.originals ?? new Set();
     this.#shapes = new Map(options.model.parameters.map(({ name, shape }) => [name, shape]));
@@ -71,7 +78,13 @@ export class Forward {
 
   /** Tokens of a row, virtual ones included. */
   get length(): number {
-    return this.batch.length + (this.#hooks.virtualTokens ?? 0);
+    return this.batch.length + (this.#cache?.isContinuing ? 0 : (this.#hooks.virtualTokens ?? 0));
+  }
+
+  /** Cosines and sines of positions, for rotary embeddings of `half` pairs a head. */
+  rotation(half: number): Value {
+    const rows = this.#cache ? this.batch.size * this.length : this.length;
+    return this.recorder.input("rotation", [rows, half, 2]);
   }
 
   /** A tensor of the checkpoint, by its full name. */
@@ -139,7 +152,17 @@ export class Forward {
   /** Rows of a table for the texts' tokens, as an adapter may have them: [size, length, d]. */
   tokens(table: Value): Value {
     const x = this.recorder.apply(embedding, { table, ids: this.inputIds }, {});
-    return this.#hooks.embedded?.(this, x) ?? x;
+    return (this.#cache?.isContinuing ? undefined : this.#hooks.embedded?.(this, x)) ?? x;
+  }
+
+  /** x and learnt embeddings of its positions, which a table has by row. */
+  withPositions(x: Value, table: Value): Value {
+    if (!this.#cache) {
+      const b = this.recorder.apply(embedding, { table, ids: this.positions }, {});
+      return this.recorder.apply(addBroadcast, { a: x, b }, {});
+    }
+    const ids = this.recorder.input("text_positions", [this.batch.size, this.length], "i32");
+    return this.recorder.apply(add, { a: x, b: this.recorder.apply(embedding, { table, ids }, {}) }, {});
   }
 
   /** x W + bias by the projection's checkpoint name, as an adapter may have it. */
@@ -185,12 +208,16 @@ export class Forward {
 
   /** Scaled dot-product attention of separate q, k, v [b, t, heads * d]. */
   attention(name: string, qkv: { q: Value; k: Value; v: Value }, shape: AttentionShape): Value {
+    const { q, k, v } = qkv;
+    if (this.#cache) return this.#cached(name, { q, k: [k, 0], v: [v, 0] }, shape, this.#cache);
     const inputs = { ...qkv, mask: this.attentionMask, seed: this.seed };
     return this.recorder.labelled(name, () => this.recorder.apply(attention, inputs, this.#attributes(shape)));
   }
 
   /** The same on one fused q | k | v projection [b, t, 3 * heads * d]. */
   fusedAttention(name: string, qkv: Value, shape: AttentionShape): Value {
+    const width = shape.heads * shape.headSize;
+    if (this.#cache) return this.#cached(name, { q: qkv, k: [qkv, width], v: [qkv, 2 * width] }, shape, this.#cache);
     const inputs = { qkv, mask: this.attentionMask, seed: this.seed };
     return this.recorder.labelled(name, () => this.recorder.apply(fusedAttention, inputs, this.#attributes(shape)));
   }
@@ -198,6 +225,10 @@ export class Forward {
   /** a + b, both [..., d]. */
   add(name: string, a: Value, b: Value): Value {
     return this.recorder.labelled(name, () => this.recorder.apply(add, { a, b }, {}));
+  }
+
+  #cached(name: string, sites: CachedSites, shape: AttentionShape, cache: CacheSpec): Value {
+    return this.recorder.labelled(name, () => attendCached(this.recorder, name, sites, cache, shape));
   }
 
   #attributes({ heads, kvHeads = heads, headSize, causal, dropout: probability }: AttentionShape) {

@@ -1,6 +1,4 @@
 import * as v from "valibot";
-import { addBroadcast } from "../ops/add_broadcast";
-import { embedding } from "../ops/embedding";
 import { gelu } from "../ops/gelu";
 import type { Value } from "../tape/tape";
 import { checkActivation, count, parseConfig, probability } from "./config";
@@ -52,15 +50,10 @@ export function gpt2(config: Readonly<Record<string, unknown>>): Model {
     aliases: (name) => [name, name.replace(/^transformer\./, "")],
     ignores: (name) => /\.attn\.(bias|masked_bias)$|^(lm_head|score|qa_outputs)\./.test(name),
     embed(forward) {
-      const { recorder } = forward;
-      return recorder.labelled("transformer.wte", () => {
+      return forward.recorder.labelled("transformer.wte", () => {
         const words = forward.tokens(forward.parameter("transformer.wte.weight"));
-        const places = recorder.apply(
-          embedding,
-          { table: forward.parameter("transformer.wpe.weight"), ids: forward.positions },
-          {},
-        );
-        return forward.dropout(recorder.apply(addBroadcast, { a: words, b: places }, {}), c.embd_pdrop);
+        const placed = forward.withPositions(words, forward.parameter("transformer.wpe.weight"));
+        return forward.dropout(placed, c.embd_pdrop);
       });
     },
     layer: (forward, index, x) => layer(forward, c, approximation, index, x),

@@ -61,7 +61,7 @@ export function llama(config: Readonly<Record<string, unknown>>): Model {
     defaultTargets: ["q_proj", "v_proj"],
     aliases: (name) => [name, ...["model.", "transformer.", ""].map((other) => name.replace(`${body}.`, other))],
     ignores: (name) => /rotary_emb\.inv_freq$|^(?:lm_head|score|qa_outputs)\./.test(name),
-    constants: (length) => ({ rotation: rotationTable(frequencies, length) }),
+    constants: (positions) => ({ rotation: rotationTable(frequencies, positions) }),
     embed: (forward) =>
       forward.recorder.labelled(`${body}.embed_tokens`, () =>
         forward.tokens(forward.parameter(`${body}.embed_tokens.weight`)),
@@ -98,10 +98,8 @@ function layer(forward: Forward, { c, heads, kvHeads, headSize }: Sizes, at: str
   const before = forward.rmsNorm(`${at}.input_layernorm`, x, c.rms_norm_eps);
   const turned = (name: string, count: number): Value => {
     const projected = forward.linear(`${at}.self_attn.${name}`, before);
-    const table = recorder.input("rotation", [forward.length, headSize / 2, 2]);
-    return recorder.labelled(`${at}.self_attn.${name}`, () =>
-      recorder.apply(rope, { x: projected, table }, { heads: count }),
-    );
+    const inputs = { x: projected, table: forward.rotation(headSize / 2) };
+    return recorder.labelled(`${at}.self_attn.${name}`, () => recorder.apply(rope, inputs, { heads: count }));
   };
   const qkv = {
     q: turned("q_proj", heads),

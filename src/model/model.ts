@@ -70,8 +70,8 @@ export interface Model {
   renamed?(module: string): string;
   /** Checkpoint tensors that the family does not use and that may be passed over (mask buffers, other heads). */
   ignores(name: string): boolean;
-  /** Host data of inputs that only this family's traces ask for, at a length. */
-  constants?(length: number): Readonly<Record<string, Float32Array>>;
+  /** Host data of inputs that only this family's traces ask for, of tokens at these positions. */
+  constants?(positions: Int32Array): Readonly<Record<string, Float32Array>>;
   /** Input ids (or patches) to the hidden states that enter layer 0: [size, length, hiddenSize]. */
   embed(forward: Forward): Value;
   layer(forward: Forward, index: number, x: Value): Value;

@@ -53,11 +53,11 @@ function stretchedAsLlama3(c: v.InferOutput<typeof LLAMA3>): (frequency: number)
   };
 }
 
-/** Cosines and sines of every position, made in float64: [length, frequencies, 2]. */
-export function rotationTable(frequencies: Float64Array, length: number): Float32Array {
+/** Cosines and sines of every position, made in float64: [positions, frequencies, 2]. */
+export function rotationTable(frequencies: Float64Array, positions: Int32Array): Float32Array {
   const half = frequencies.length;
-  return Float32Array.from({ length: length * half * 2 }, (_, entry) => {
-    const angle = Math.floor(entry / (2 * half)) * (frequencies[(entry >> 1) % half] as number);
+  return Float32Array.from({ length: positions.length * half * 2 }, (_, entry) => {
+    const angle = (positions[Math.floor(entry / (2 * half))] as number) * (frequencies[(entry >> 1) % half] as number);
     return entry % 2 === 0 ? Math.cos(angle) : Math.sin(angle);
   });
 }

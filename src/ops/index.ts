@@ -2,109 +2,115 @@ import type { Op } from "../op/declaration";
 import { adamw } from "./adamw";
 import { add } from "./add";
 import { addBroadcast } from "./add_broadcast";
+import { applyMask } from "./apply_mask";
 import { attention } from "./attention";
+import { cacheAppend } from "./cache_append";
+import { cachedAttention } from "./cached_attention";
 import { cka } from "./cka";
+import { crop } from "./crop";
 import { crossEntropy } from "./cross_entropy";
 import { dropout } from "./dropout";
 import { embedding } from "./embedding";
 import { fusedAttention } from "./fused_attention";
 import { gelu } from "./gelu";
+import { identityDistance } from "./identity_distance";
 import { layerNorm } from "./layer_norm";
 import { linear } from "./linear";
 import { loraLinear } from "./lora_linear";
+import { meanAbsolute } from "./mean_absolute";
 import { meanSquaredError } from "./mean_squared_error";
 import { mul } from "./mul";
-import { scaleColumns } from "./scale_columns";
-import { crop } from "./crop";
-import { relu } from "./relu";
-import { scaleRows } from "./scale_rows";
-import { silu } from "./silu";
 import { prepend } from "./prepend";
+import { productMean } from "./product_mean";
+import { relu } from "./relu";
 import { rmsNorm } from "./rms_norm";
 import { rope } from "./rope";
-import { swapAxes } from "./swap_axes";
-import { swiglu } from "./swiglu";
-import { applyMask } from "./apply_mask";
-import { identityDistance } from "./identity_distance";
-import { meanAbsolute } from "./mean_absolute";
-import { productMean } from "./product_mean";
 import { scale } from "./scale";
+import { scaleColumns } from "./scale_columns";
+import { scaleRows } from "./scale_rows";
 import { sensitivity } from "./sensitivity";
+import { silu } from "./silu";
 import { softThreshold } from "./soft_threshold";
 import { squareSum } from "./square_sum";
+import { swapAxes } from "./swap_axes";
+import { swiglu } from "./swiglu";
 import { tanh } from "./tanh";
 
 export {
   adamw,
   add,
   addBroadcast,
+  applyMask,
   attention,
+  cacheAppend,
+  cachedAttention,
   cka,
+  crop,
   crossEntropy,
   dropout,
   embedding,
   fusedAttention,
   gelu,
+  identityDistance,
   layerNorm,
   linear,
   loraLinear,
+  meanAbsolute,
   meanSquaredError,
   mul,
-  scaleColumns,
-  crop,
-  relu,
-  scaleRows,
-  silu,
   prepend,
+  productMean,
+  relu,
   rmsNorm,
   rope,
-  swapAxes,
-  swiglu,
-  applyMask,
-  identityDistance,
-  meanAbsolute,
-  productMean,
   scale,
+  scaleColumns,
+  scaleRows,
   sensitivity,
+  silu,
   softThreshold,
   squareSum,
+  swapAxes,
+  swiglu,
   tanh,
 };
 
 /** Every op: what tests, benches and the registry of kernels are derived from. */
 export const OPS: readonly Op[] = [
-  linear,
-  loraLinear,
-  layerNorm,
-  attention,
-  fusedAttention,
-  embedding,
-  gelu,
-  tanh,
-  dropout,
+  adamw,
   add,
   addBroadcast,
-  mul,
-  scaleColumns,
+  applyMask,
+  attention,
+  cacheAppend,
+  cachedAttention,
+  cka,
   crop,
-  relu,
-  scaleRows,
-  silu,
+  crossEntropy,
+  dropout,
+  embedding,
+  fusedAttention,
+  gelu,
+  identityDistance,
+  layerNorm,
+  linear,
+  loraLinear,
+  meanAbsolute,
+  meanSquaredError,
+  mul,
   prepend,
+  productMean,
+  relu,
   rmsNorm,
   rope,
+  scale,
+  scaleColumns,
+  scaleRows,
+  sensitivity,
+  silu,
+  softThreshold,
+  squareSum,
   swapAxes,
   swiglu,
-  crossEntropy,
-  meanSquaredError,
-  squareSum,
-  adamw,
-  applyMask,
-  identityDistance,
-  meanAbsolute,
-  productMean,
-  scale,
-  sensitivity,
-  softThreshold,
-  cka,
+  tanh,
 ];

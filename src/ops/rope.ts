@@ -19,7 +19,8 @@ export type RopeAttributes = {
 function sizes(context: InferContext<RopeAttributes>): { length: number; half: number; width: number; rows: number } {
   const { shape } = context.spec("x");
   const width = columns(shape);
-  return { length: shape[1] ?? 0, half: width / context.attributes.heads / 2, width, rows: rows(shape) };
+  const [length = 0] = context.spec("table").shape;
+  return { length, half: width / context.attributes.heads / 2, width, rows: rows(shape) };
 }
 
 function launches(entry: string, tensors: readonly string[], context: LaunchContext<RopeAttributes>): Launch[] {
@@ -41,7 +42,8 @@ function launches(entry: string, tensors: readonly string[], context: LaunchCont
 
 /**
  * Rotary position embedding (Su et al. 2021, eq. 34) with the halves of a head as pairs, as Hugging Face stores LLaMA.
- * x [b, t, heads * d], table [t, d / 2, 2] of cosines and sines; y as x.
+ * x [b, t, heads * d], table [t, d / 2, 2] of cosines and sines, or [b * t, d / 2, 2] where texts stand at other positions;
+ * y as x.
  */
 export const rope = defineOp<RopeAttributes>({
   name: "rope",
@@ -50,8 +52,9 @@ export const rope = defineOp<RopeAttributes>({
   infer(context) {
     const { shape } = context.spec("x");
     const table = context.spec("table").shape;
-    const { half, length } = sizes(context);
-    if (shape.length !== 3 || !Number.isInteger(half) || half < 1 || !sameShape(table, [length, half, 2])) {
+    const { half, length, rows: all } = sizes(context);
+    const fits = sameShape(table, [length, half, 2]) && (length === shape[1] || length === all);
+    if (shape.length !== 3 || !Number.isInteger(half) || half < 1 || !fits) {
       throw new ShapeError(
         `rope: the table ${formatShape(table)} does not fit ${context.attributes.heads} heads of x ${formatShape(shape)}.`,
         "Pass x [b, t, heads * d] with an even d, and a table [t, d / 2, 2].",
@@ -78,7 +81,7 @@ export const rope = defineOp<RopeAttributes>({
     const [x, table] = [input(inputs, "x"), input(inputs, "table")];
     const width = columns(x.shape);
     const half = width / heads / 2;
-    const length = x.shape[1] as number;
+    const [length = 0] = table.shape;
     return {
       y: filled(x.shape, (index) => {
         const within = index % (2 * half);
@@ -95,6 +98,11 @@ export const rope = defineOp<RopeAttributes>({
       name: "odd length, three heads",
       attributes: { heads: 3 },
       inputs: { x: { shape: [2, 5, 12] }, table: { shape: [5, 2, 2] } },
+    },
+    {
+      name: "texts at other positions",
+      attributes: { heads: 2 },
+      inputs: { x: { shape: [3, 2, 8] }, table: { shape: [6, 2, 2] } },
     },
     { name: "one pair", attributes: { heads: 1 }, inputs: { x: { shape: [1, 1, 2] }, table: { shape: [1, 1, 2] } } },
     {

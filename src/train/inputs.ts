@@ -28,13 +28,14 @@ export function batchInputs(model: Model, batch: Batch, options: InputOptions = 
   const { labels = 1, seed = [0, 0], virtualTokens = 0 } = options;
   const { size, rows } = batch;
   const length = batch.length + virtualTokens;
+  const positions = Int32Array.from({ length }, (_, i) => i);
   return {
     ...(batch.pixels && model.image
       ? { patches: patchesOf(batch.pixels, size, model.image) }
       : textInputs(model, batch, virtualTokens)),
-    ...model.constants?.(length),
+    ...model.constants?.(positions),
     attention_mask: withPrefix(batch.attentionMask, batch, virtualTokens, 1),
-    positions: Int32Array.from({ length }, (_, i) => i),
+    positions,
     first_tokens: Int32Array.from({ length: size }, (_, row) => row * length),
     seed: Uint32Array.from(seed),
     normalizer: Float32Array.of(1 / Math.max(1, labels)),

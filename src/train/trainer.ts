@@ -3,6 +3,9 @@ import type { Batch } from "../data/batch";
 import { never } from "../freeze/never";
 import type { FreezePolicy, Progress } from "../freeze/policy";
 import type { Bytes } from "../gpu/ledger";
+import { continueTexts } from "../generate/generate";
+import type { Prompt } from "../generate/generate";
+import type { Continuation, GenerateOptions } from "../generate/options";
 import { Executor } from "../run/executor";
 import type { Explanation } from "../tape/explain";
 import type { Plan } from "../tape/plan";
@@ -264,9 +267,17 @@ export class Trainer {
 
   /** Loss and predictions on other batches, without dropout; `see` is given each batch's logits. */
   evaluate(batches: Iterable<Batch>, see?: SeeLogits): Promise<Evaluation> {
+    return evaluate(this.#parts, batches, see);
+  }
+
+  /** Continues prompts with the model as it is now; throws as `generate` does. */
+  generate(prompts: readonly Prompt[], options: GenerateOptions = {}): Promise<Continuation[]> {
+    return continueTexts(this.#parts, prompts, options);
+  }
+
+  get #parts() {
     const { model: loaded, adapter } = this.options;
-    const parts = { loaded, adapter, executor: this.executor, store: this.state, held: this.#plans };
-    return evaluate(parts, batches, see);
+    return { loaded, adapter, executor: this.executor, store: this.state, held: this.#plans };
   }
 
   /** The policy's options and findings so far. */

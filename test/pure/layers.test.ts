@@ -17,6 +17,7 @@ const LAYERS = [
   ["model"],
   ["io"],
   ["adapter", "freeze", "data"],
+  ["generate"],
   ["train"],
   ["node", "index"],
   ["cli"],

@@ -49,7 +49,7 @@ describe("positions", () => {
     const five = rotationFrequencies({ rope_theta: 10000, rope_scaling: null, rope_parameters: parameters }, 8);
     expect(five).toEqual(four);
     expect(four[0]).toBe(0.25);
-    const table = rotationTable(four, 3);
+    const table = rotationTable(four, Int32Array.of(0, 1, 2));
     expect([table.length, table[2 * 8], table[2 * 8 + 1]]).toEqual([
       24,
       Math.fround(Math.cos(0.5)),

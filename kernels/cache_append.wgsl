@@ -1,0 +1,45 @@
+// cache[owners[b, p], p, :] = x[b, i, offset ...],  p = starts[b] + i
+//
+// Shapes: x [batch, time, row], of which WIDTH columns from `offset` are taken, so that a fused q|k|v projection is read in
+// place; cache [rows, capacity, width]; owners [batch, capacity] names the cache row that holds each position of a text;
+// starts [batch] is the position of x's first token. x is bound for rows [row0, row0 + rows) of batch * time.
+// Threads: one invocation handles PER_INVOCATION elements, a workgroup's width apart. Range: any; positions from `capacity`
+// on are dropped. Limits: rows * width below 2^31.
+
+const GROUP: u32 = 64u;
+const PER_INVOCATION: u32 = 4u;
+
+struct Params {
+  count: u32,
+  row0: u32,
+  row: u32,
+  offset: u32,
+  width: u32,
+  time: u32,
+  capacity: u32,
+}
+
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read_write> cache: array<f32>;
+@group(0) @binding(2) var<storage, read> owners: array<i32>;
+@group(0) @binding(3) var<storage, read> starts: array<i32>;
+@group(0) @binding(4) var<uniform> params: Params;
+
+@compute @workgroup_size(GROUP)
+fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  let first = (group.y * groups.x + group.x) * GROUP * PER_INVOCATION + local.x;
+  for (var e = 0u; e < PER_INVOCATION; e++) {
+    let i = first + e * GROUP;
+    if (i >= params.count) {
+      return;
+    }
+    let row = i / params.width;
+    let column = i % params.width;
+    let batch = (params.row0 + row) / params.time;
+    let position = u32(starts[batch]) + (params.row0 + row) % params.time;
+    if (position < params.capacity) {
+      let owner = u32(owners[batch * params.capacity + position]);
+      cache[(owner * params.capacity + position) * params.width + column] = x[row * params.row + params.offset + column];
+    }
+  }
+}

@@ -1,0 +1,139 @@
+import type { Adapter } from "../adapter/adapter";
+import type { LoadedModel } from "../io/load-model";
+import { isCacheName } from "../model/cache";
+import type { CacheSpec } from "../model/cache";
+import { Forward } from "../model/forward";
+import { embedding } from "../ops/embedding";
+import type { Executor, Inputs } from "../run/executor";
+import type { TensorStore } from "../run/store";
+import { plan } from "../tape/plan";
+import type { Plan } from "../tape/plan";
+import { Recorder } from "../tape/tape";
+import { Tensor } from "../tensor";
+
+/** A model with an adapter, and what runs it. */
+export interface GenerationParts {
+  readonly loaded: LoadedModel;
+  /** Left out: the model as it was loaded. */
+  readonly adapter?: Adapter | undefined;
+  readonly executor: Executor;
+  readonly store: TensorStore;
+  /** Plans that the executor holds and must hold again afterwards. */
+  readonly held: readonly Plan[];
+}
+
+/** Tokens of some rows, and where these stand. */
+export interface NewTokens {
+  /** [rows, length]. */
+  readonly ids: Int32Array;
+  /** [rows, capacity] and [rows], as `Places` has them. */
+  readonly owners: Int32Array;
+  readonly starts: Int32Array;
+  /** The token of each row whose logits are wanted, from 0. */
+  readonly last: Int32Array;
+}
+
+/** Keys and values of texts that are being written, and the plans that add to them. */
+export class GenerationSession {
+  readonly #caches: ReadonlyMap<string, Tensor>;
+  readonly #prompt: Plan;
+  readonly #token: Plan;
+
+  private constructor(
+    private readonly parts: GenerationParts,
+    plans: readonly [prompt: Plan, token: Plan],
+    caches: ReadonlyMap<string, Tensor>,
+  ) {
+    [this.#prompt, this.#token] = plans;
+    this.#caches = caches;
+  }
+
+  /**
+   * Plans and allocates for `prompts` prompts of `length` tokens, followed by `rows` texts that grow token by token to at
+   * most `capacity`, virtual tokens included.
+   * @throws DeviceError when memory runs out, LimitError when a cache cannot be bound; memory is then as it was.
+   */
+  static async create(
+    parts: GenerationParts,
+    sizes: { readonly prompts: number; readonly length: number; readonly rows: number; readonly capacity: number },
+  ): Promise<GenerationSession> {
+    const { executor, held, loaded } = parts;
+    const { rows, capacity } = sizes;
+    const first = { size: sizes.prompts, length: sizes.length };
+    const prompt = tokenPlan(parts, first, { rows, capacity, isContinuing: false });
+    const token = tokenPlan(parts, { size: rows, length: 1 }, { rows, capacity, isContinuing: true });
+    const caches = await allocate(loaded, prompt);
+    try {
+      await executor.hold([...held, prompt, token]);
+      return new GenerationSession(parts, [prompt, token], caches);
+    } catch (error) {
+      for (const cache of caches.values()) cache.dispose();
+      throw error;
+    }
+  }
+
+  /** Reads prompts [prompts, length] and returns the logits that follow each: [prompts][vocabulary]. */
+  prompts(tokens: NewTokens): Promise<Float32Array[]> {
+    return this.#run(this.#prompt, tokens, this.parts.adapter?.virtualTokens ?? 0);
+  }
+
+  /** Adds a token to every row [rows, 1] and returns the logits that follow each: [rows][vocabulary]. */
+  next(tokens: NewTokens): Promise<Float32Array[]> {
+    return this.#run(this.#token, tokens, 0);
+  }
+
+  async #run(planned: Plan, { ids, owners, starts, last }: NewTokens, virtualTokens: number): Promise<Float32Array[]> {
+    const { executor, loaded, store } = this.parts;
+    const rows = starts.length;
+    const length = ids.length / rows + virtualTokens;
+    const most = loaded.model.maxLength - 1;
+    // Padding may stand beyond the last position; nothing reads what it gives.
+    const positions = Int32Array.from({ length: rows * length }, (_, i) =>
+      Math.min(most, (starts[Math.floor(i / length)] as number) + (i % length)),
+    );
+    const inputs: Inputs = {
+      ...{ input_ids: ids, owners, starts, text_positions: positions, ...loaded.model.constants?.(positions) },
+      last_tokens: last.map((token, row) => row * length + virtualTokens + token),
+    };
+    const caches = this.#caches;
+    const found = await executor.run(
+      planned,
+      { lease: (name) => caches.get(name)?.lease ?? store.lease(name) },
+      inputs,
+    );
+    const logits = found.get("logits") as Float32Array;
+    const width = logits.length / rows;
+    return Array.from({ length: rows }, (_, row) => logits.subarray(row * width, (row + 1) * width));
+  }
+
+  /** Returns the caches' memory; the executor holds again what it held before. */
+  async end(): Promise<void> {
+    for (const cache of this.#caches.values()) cache.dispose();
+    await this.parts.executor.hold(this.parts.held);
+  }
+}
+
+/** New tokens through the model, into the caches; logits after one token of each row. */
+function tokenPlan(
+  { loaded, adapter }: GenerationParts,
+  batch: { readonly size: number; readonly length: number },
+  cache: CacheSpec,
+): Plan {
+  const { model, fragileNorms, engine } = loaded;
+  const recorder = new Recorder();
+  const forward = new Forward({ recorder, model, batch, hooks: adapter, isTraining: false, fragileNorms, cache });
+  let x = model.embed(forward);
+  for (let index = 0; index < model.layers; index++) x = model.layer(forward, index, x);
+  const last = recorder.labelled("last token", () =>
+    recorder.apply(embedding, { table: x, ids: forward.lastTokens }, {}),
+  );
+  const logits = model.head(forward, last);
+  return plan(recorder, { outputs: { logits }, effects: true, limits: engine.device.limits });
+}
+
+function allocate({ engine }: LoadedModel, planned: Plan): Promise<ReadonlyMap<string, Tensor>> {
+  const caches = [...planned.parameters].filter(([name]) => isCacheName(name));
+  return engine.device.pool.checked("the keys and values of generated texts", () => {
+    return new Map(caches.map(([name, { shape }]) => [name, new Tensor(engine.device, shape, "f32", "scratch")]));
+  });
+}

@@ -1,0 +1,42 @@
+import type { Adapter, Tensors } from "../adapter/adapter";
+import type { LoadedModel } from "../io/load-model";
+import type { Lease } from "../gpu/pool";
+import type { TensorStore } from "../run/store";
+import { Tensor } from "../tensor";
+
+/** An adapter as a directory holds it, or as a trainer's snapshot has it. */
+export interface AdapterWeights {
+  readonly adapter: Adapter;
+  readonly tensors: Tensors;
+}
+
+/** A model's weights and an adapter's tensors, without gradients and moments: what using an adapter needs. */
+export class InferenceStore implements TensorStore {
+  readonly #tensors = new Map<string, Tensor>();
+
+  private constructor(private readonly loaded: LoadedModel) {}
+
+  /** @throws DeviceError when memory runs out; it is then as it was. */
+  static async create(loaded: LoadedModel, weights: AdapterWeights | undefined): Promise<InferenceStore> {
+    const store = new InferenceStore(loaded);
+    const { device } = loaded.engine;
+    await device.pool.checked("the adapter", () => {
+      for (const [name, { data, shape }] of weights?.tensors ?? []) {
+        store.#tensors.set(name, Tensor.from(device, data, shape, "weight"));
+      }
+    });
+    return store;
+  }
+
+  lease(name: string): Lease {
+    return (this.#tensors.get(name) ?? (this.loaded.weights.get(name))).lease;
+  }
+
+  dispose(): void {
+    for (const tensor of this.#tensors.values()) tensor.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}

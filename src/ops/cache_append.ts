@@ -1,0 +1,126 @@
+import code from "../../kernels/cache_append.wgsl";
+import { ShapeError } from "../base/errors";
+import { columns, formatShape, rows } from "../base/shape";
+import { defineOp } from "../op/declaration";
+import type { InferContext } from "../op/declaration";
+import { bindRows, rowRanges } from "../op/launch";
+import { cacheSizes, checkCacheBinding } from "./shared/cache";
+import { at, input } from "./shared/reference";
+
+const kernel = { name: "cache_append", code };
+const GROUP = 64;
+const PER_INVOCATION = 4;
+
+export type CacheAppendAttributes = {
+  /** First column of x that is taken; as many follow as the cache is wide. */
+  readonly offset: number;
+};
+
+const sizes = (context: InferContext<CacheAppendAttributes>) =>
+  cacheSizes("cache_append", context as InferContext<never>, "x", "cache");
+
+/**
+ * Keys or values of new tokens into a cache, in place, each at its text's next positions.
+ * x [b, t, d or more], cache [rows, capacity, d], owners i32 [b, capacity] (the cache row that holds a text's position),
+ * starts i32 [b] (position of x's first token). What lies beyond the capacity is dropped.
+ */
+export const cacheAppend = defineOp<CacheAppendAttributes>({
+  name: "cache_append",
+  inputs: { x: {}, cache: { mutated: true }, owners: { dtype: "i32" }, starts: { dtype: "i32" } },
+  outputs: [],
+  infer(context) {
+    const { width } = sizes(context);
+    const { shape } = context.spec("x");
+    if (context.attributes.offset + width <= columns(shape)) return {};
+    throw new ShapeError(
+      `cache_append: x ${formatShape(shape)} has no ${width} columns from ${context.attributes.offset}.`,
+      "Pass a cache as wide as the keys or values.",
+    );
+  },
+  forward(context) {
+    checkCacheBinding("cache_append", context as never, "cache");
+    const { capacity, width } = sizes(context);
+    const { shape } = context.spec("x");
+    const row = columns(shape);
+    return rowRanges(rows(shape), [row * 4], context.limits).map((range) => ({
+      kernel,
+      entry: "forward",
+      bindings: { x: bindRows("x", range, row * 4), cache: "cache", owners: "owners", starts: "starts" },
+      params: {
+        ...{ count: range.count * width, row0: range.start, row, offset: context.attributes.offset },
+        ...{ width, time: shape[1] as number, capacity },
+      },
+      constants: { PER_INVOCATION },
+      workgroups: Math.ceil((range.count * width) / (GROUP * PER_INVOCATION)),
+    }));
+  },
+  gradients: [],
+  flops: () => 0,
+  reference(inputs, { offset }) {
+    const [x, old] = [input(inputs, "x"), input(inputs, "cache")];
+    const [batch = 0, time = 0, row = 0] = x.shape;
+    const [, capacity = 0, width = 0] = old.shape;
+    const cache = { shape: old.shape, data: old.data.slice() };
+    for (let b = 0; b < batch; b++) {
+      for (let i = 0; i < time; i++) {
+        const position = at(input(inputs, "starts"), b) + i;
+        if (position >= capacity) continue;
+        const owner = at(input(inputs, "owners"), b * capacity + position);
+        for (let c = 0; c < width; c++) {
+          cache.data[(owner * capacity + position) * width + c] = at(x, (b * time + i) * row + offset + c);
+        }
+      }
+    }
+    return { cache };
+  },
+  cases: [
+    {
+      name: "middle columns of three texts, one of them too long",
+      attributes: { offset: 3 },
+      inputs: {
+        ...{ x: { shape: [3, 2, 9] }, cache: { shape: [5, 4, 3] } },
+        owners: { shape: [3, 4], values: [0, 0, 4, 4, 2, 1, 2, 2, 3, 3, 3, 3] },
+        starts: { shape: [3], values: [2, 0, 3] },
+      },
+    },
+    {
+      name: "rows that can be split over bindings",
+      attributes: { offset: 0 },
+      inputs: {
+        ...{ x: { shape: [40, 3, 64] }, cache: { shape: [40, 7, 16] } },
+        owners: { shape: [40, 7], values: Array.from({ length: 280 }, (_, i) => 39 - Math.floor(i / 7)) },
+        starts: { shape: [40], values: Array.from({ length: 40 }, (_, i) => i % 5) },
+      },
+    },
+    {
+      name: "GPT-2's keys, 10 beams, one token",
+      attributes: { offset: 768 },
+      inputs: {
+        ...{ x: { shape: [10, 1, 2304] }, cache: { shape: [10, 256, 768] } },
+        owners: { shape: [10, 256], below: 10 },
+        starts: { shape: [10], values: Array.from({ length: 10 }, () => 200) },
+      },
+      bench: true,
+    },
+  ],
+  malformed: [
+    {
+      name: "a cache that is wider than what is left of x",
+      attributes: { offset: 4 },
+      inputs: {
+        ...{ x: { shape: [2, 1, 8], dtype: "f32" }, cache: { shape: [2, 4, 6], dtype: "f32" } },
+        ...{ owners: { shape: [2, 4], dtype: "i32" }, starts: { shape: [2], dtype: "i32" } },
+      },
+      message: /has no 6 columns from 4/,
+    },
+    {
+      name: "owners of another capacity",
+      attributes: { offset: 0 },
+      inputs: {
+        ...{ x: { shape: [2, 1, 8], dtype: "f32" }, cache: { shape: [2, 4, 8], dtype: "f32" } },
+        ...{ owners: { shape: [2, 5], dtype: "i32" }, starts: { shape: [2], dtype: "i32" } },
+      },
+      message: /owners \[2, 5\].*do not fit/,
+    },
+  ],
+});

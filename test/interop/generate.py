@@ -1,0 +1,80 @@
+"""Continuations that transformers gives the checkpoints of test/interop-data: what test/device/generate.test.ts expects.
+
+Usage: python test/interop/generate.py > test/interop/generate.json
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import peft
+import torch
+import transformers
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
+DATA = Path(__file__).parent.parent / "interop-data"
+PROMPTS = [[5, 17, 3, 60, 22], [41], [7, 7, 12, 30, 9, 2, 55, 71, 18, 18, 4, 33, 26, 49, 80, 1, 13], [64, 12, 64, 12, 64]]
+SEARCHES = {
+    "greedy": {"max_new_tokens": 20},
+    "greedy, no three tokens twice": {"max_new_tokens": 20, "no_repeat_ngram_size": 3},
+    "3 beams": {"max_new_tokens": 12, "num_beams": 3},
+    "10 beams, length penalty 0.8, no four tokens twice": {
+        **{"max_new_tokens": 16, "num_beams": 10, "length_penalty": 0.8, "no_repeat_ngram_size": 4}
+    },
+    "4 beams, favouring long texts": {"max_new_tokens": 14, "num_beams": 4, "length_penalty": 2.0},
+    "4 beams, stopping early": {"max_new_tokens": 14, "num_beams": 4, "early_stopping": True},
+}
+
+
+def ends_of(model):
+    """Tokens that likely come: the two that end greedy texts, so that some continuations end and others do not."""
+    found = []
+    for prompt in PROMPTS[:2]:
+        ids = torch.tensor([prompt])
+        out = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=9, eos_token_id=-1, pad_token_id=0)
+        found.append(int(out[0, -1]))
+    return sorted(set(found))
+
+
+def run(model, prompt, search, ends):
+    ids = torch.tensor([prompt])
+    out = model.generate(
+        input_ids=ids,
+        attention_mask=torch.ones_like(ids),
+        do_sample=False,
+        eos_token_id=ends,
+        pad_token_id=0,
+        return_dict_in_generate=True,
+        output_scores=True,
+        **search,
+    )
+    start = len(prompt)
+    new = out.sequences[0, start:].tolist()
+    end = next((i for i, token in enumerate(new) if token in ends), None)
+    score = float(out.sequences_scores[0]) if search.get("num_beams", 1) > 1 else None
+    return {"ids": new if end is None else new[:end], "hasEnded": end is not None, **({} if score is None else {"score": score})}
+
+
+def main():
+    torch.manual_seed(0)
+    cases = []
+    for family in ["gpt2", "llama"]:
+        for adapter in ["base", "lora", "prompt"]:
+            model = AutoModelForCausalLM.from_pretrained(DATA / family / "base", dtype=torch.float64).eval()
+            ends = ends_of(model)
+            if adapter != "base":
+                model = PeftModel.from_pretrained(model, DATA / family / adapter).to(torch.float64).eval()
+            for name, search in SEARCHES.items():
+                # A trained prompt stands among what transformers looks for repeated tokens in; here it has no ids.
+                if adapter == "prompt" and "no_repeat_ngram_size" in search:
+                    continue
+                texts = [run(model, prompt, search, ends) for prompt in PROMPTS]
+                cases.append({"family": family, "adapter": adapter, "search": name, "endIds": ends, "texts": texts})
+    versions = {module.__name__: module.__version__ for module in [torch, transformers, peft]}
+    json.dump({"versions": versions, "prompts": PROMPTS, "searches": SEARCHES, "cases": cases}, sys.stdout)
+    print()
+
+
+if __name__ == "__main__":
+    main()
