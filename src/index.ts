@@ -39,13 +39,22 @@ export type { SoraOptions } from "./adapter/sora";
 export { vera } from "./adapter/vera";
 export type { VeraOptions } from "./adapter/vera";
 
-export type { FreezeContext, FreezeEffect, FreezePolicy, Progress, PruneContext } from "./freeze/policy";
+export type {
+  FreezeContext,
+  FreezeEffect,
+  FreezePolicy,
+  Progress,
+  PruneContext,
+  StructuralPruning,
+} from "./freeze/policy";
 export { adapterDrop } from "./freeze/adapter-drop";
 export type { AdapterDropOptions } from "./freeze/adapter-drop";
 export { afloraFreezing } from "./freeze/aflora";
 export type { AfloraPolicyOptions } from "./freeze/aflora";
 export { fixed } from "./freeze/fixed";
 export type { FixedFreeze } from "./freeze/fixed";
+export { loraPrune } from "./freeze/lora-prune";
+export type { LoraPruneOptions } from "./freeze/lora-prune";
 export { makePolicy, POLICY_NAMES } from "./freeze/make";
 export type { PolicyChoice } from "./freeze/make";
 export { memoryBudget } from "./freeze/memory-budget";

@@ -2,10 +2,11 @@ import { ConfigError } from "../base/errors";
 import type { FloatTensor } from "../io/safetensors";
 import type { Model } from "../model/model";
 import type { Adapter, LowRankUpdate, Tensors } from "./adapter";
+import { maskedOutputs, outputMaskName } from "./masked";
 
 /**
  * How each parameter of a checkpoint reads with an adapter merged in: W' = W + scale * B A for low-rank updates
- * (transposed where the weight is stored [in, out]), trained copies in place of their originals.
+ * (transposed where the weight is stored [in, out]), trained copies in place of their originals, masked outputs 0.
  * @throws ConfigError for an adapter that is no change of weights.
  */
 export function mergedParameter(
@@ -25,7 +26,10 @@ export function mergedParameter(
     const trained = tensors.get(name) ?? adapter.merged?.(model, tensors, name, value) ?? value;
     const module = name.replace(/\.weight$/, "");
     const update = module === name ? undefined : updates?.get(module);
-    return update ? withUpdate(trained, update, transposed.has(module)) : trained;
+    const whole = update ? withUpdate(trained, update, transposed.has(module)) : trained;
+    const projection = name.replace(/\.(?:weight|bias)$/, "");
+    const mask = tensors.get(outputMaskName(projection));
+    return mask ? maskedOutputs(whole, mask, transposed.has(projection)) : whole;
   };
 }
 

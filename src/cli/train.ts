@@ -4,7 +4,7 @@ import { loadTokenizer } from "../data/tokenizer";
 import { jsonBytes } from "../io/json";
 import type { Directory } from "../io/directory";
 import { createEngine, loadModel, openDirectory } from "../node/index";
-import { saveAdapter, saveModel } from "../train/adapter-files";
+import { saveAdapter, saveMerged, saveModel } from "../train/adapter-files";
 import type { StepReport } from "../train/report";
 import { Trainer } from "../train/trainer";
 import {
@@ -124,8 +124,10 @@ class Checkpoints {
 }
 
 function save(trainer: Trainer, out: Directory): Promise<void> {
-  const { adapter, model } = trainer.options;
-  return adapter.trainsInPlace ? saveModel(out, model) : saveAdapter(out, trainer);
+  const { adapter, model, policy } = trainer.options;
+  if (adapter.trainsInPlace) return saveModel(out, model);
+  // What is pruned is no part of an adapter.
+  return policy?.structural ? saveMerged(out, trainer) : saveAdapter(out, trainer);
 }
 
 function trainerSettings(given: Given) {

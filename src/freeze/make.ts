@@ -2,6 +2,7 @@ import { ConfigError } from "../base/errors";
 import { adapterDrop } from "./adapter-drop";
 import { afloraFreezing } from "./aflora";
 import { fixed } from "./fixed";
+import { loraPrune } from "./lora-prune";
 import { memoryBudget } from "./memory-budget";
 import { never } from "./never";
 import type { FreezePolicy } from "./policy";
@@ -25,6 +26,7 @@ const POLICIES: Readonly<Record<string, Kind>> = {
   upper_layers: { make: ({ count }: { count?: number }) => upperLayers(count), options: ["count"] },
   adapter_drop: { make: adapterDrop, options: ["most", "seed"] },
   sparse_adapter: { make: sparseAdapter, options: ["keep", "by", "seed"] },
+  lora_prune: { make: loraPrune, options: ["ratio", "every", "warmupShare", "finalShare", "smoothing"] },
   memory_budget: { make: memoryBudget, options: ["bytes", "atStep"] },
   fixed: { make: ({ freezes = [] }: { freezes?: never[] }) => fixed(freezes), options: ["freezes"] },
 };

@@ -1,3 +1,4 @@
+import type { Structure } from "../model/structure";
 import type { Statistics } from "../ops/shared/statistics";
 
 /** Where a run stands. */
@@ -47,6 +48,25 @@ export interface PruneContext {
   readonly gradients: () => Promise<ReadonlyMap<string, Float32Array>>;
 }
 
+/** A structure's groups as they stand: each one's running importance, and those that are out. */
+export interface GroupScores {
+  readonly structure: Structure;
+  readonly scores: Float64Array;
+  readonly out: ReadonlySet<number>;
+}
+
+/** How heads and neurons of the base model go while its LoRA learns. */
+export interface StructuralPruning {
+  /** Share of the past that each group's importance keeps; it is brought up to date in every step. */
+  readonly smoothing: number;
+  /** Whether a structure may lose groups, in a model of so many layers. */
+  applies(structure: Structure, layers: number): boolean;
+  /** Whether `choose` wants to be called now, after this step. */
+  isDue(progress: Progress): boolean;
+  /** The groups of each structure that are out from now on. */
+  choose(progress: Progress, groups: readonly GroupScores[]): readonly ReadonlySet<number>[];
+}
+
 /**
  * Decides what to freeze and when. Freezing is for good: a tensor that is returned once never learns again. The unit is
  * the tensor; a policy that thinks in layers returns all tensors of one.
@@ -63,6 +83,8 @@ export interface FreezePolicy {
   readonly statistics?: Statistics;
   /** Masks of tensors to prune before the first step: 1 keeps an element, 0 makes it 0 for good. */
   prune?(context: PruneContext): Promise<ReadonlyMap<string, Float32Array>>;
+  /** Takes structures of the base model out. */
+  readonly structural?: StructuralPruning;
   /** Layers whose adapter is out in the next step, neither acting nor learning; empty for none. */
   dropped?(progress: Progress, layers: number): readonly number[];
 }

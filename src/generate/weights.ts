@@ -29,7 +29,9 @@ export class InferenceStore implements TensorStore {
   }
 
   lease(name: string): Lease {
-    return (this.#tensors.get(name) ?? (this.loaded.weights.get(name))).lease;
+    const found = this.#tensors.get(name) ?? this.loaded.weights.get(name);
+    if (!found) throw new Error(`Neither the model nor the adapter has a tensor ${name}.`);
+    return found.lease;
   }
 
   dispose(): void {

@@ -10,6 +10,8 @@ import { answerSpan, denseClassifier, pooledClassifier, taskOf } from "./heads";
 import type { Head } from "./heads";
 import { layerOf, projectionParameters } from "./model";
 import type { Model, ParameterSpec, Projection, Task } from "./model";
+import { layerStructures } from "./structure";
+import type { LayerModules } from "./structure";
 
 const SCHEMA = v.object({
   vocab_size: count,
@@ -80,6 +82,7 @@ function encoder(config: Readonly<Record<string, unknown>>, kind: Encoder): Mode
     defaultTargets: ["query", "value"],
     aliases: (name) => encoderAliases(family, name),
     ignores: (name) => /^(?:cls|lm_head|classifier|qa_outputs)\.|position_ids$|(?:^|\.)pooler\./.test(name),
+    structures: (index) => layerStructures(index, `${family}.encoder.layer.${index}`, MODULES, structureSizes(c)),
     embed: (forward) => embed(forward, c, kind),
     layer: (forward, index, x) => layer(forward, `${family}.encoder.layer.${index}`, c, approximation, x),
     head: (forward, x) => head.apply(forward, x),
@@ -87,6 +90,15 @@ function encoder(config: Readonly<Record<string, unknown>>, kind: Encoder): Mode
 }
 
 type Config = v.InferOutput<typeof SCHEMA>;
+
+const MODULES: LayerModules = {
+  ...{ queries: "attention.self.query", keys: "attention.self.key", values: "attention.self.value" },
+  ...{ mixed: "attention.output.dense", wide: ["intermediate.dense"], narrow: "output.dense" },
+};
+
+const structureSizes = ({ num_attention_heads: heads, hidden_size: d, intermediate_size: neurons }: Config) => {
+  return { heads, headSize: d / heads, neurons };
+};
 
 function embed(forward: Forward, c: Config, { family, positions }: Encoder): Value {
   const { recorder } = forward;

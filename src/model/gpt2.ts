@@ -7,6 +7,8 @@ import { answerSpan, DECODER_TASKS, languageModel, lastTokenScore, taskOf } from
 import type { FinalNorm, Head } from "./heads";
 import { layerOf, projectionParameters } from "./model";
 import type { Model, ParameterSpec, Projection } from "./model";
+import { layerStructures } from "./structure";
+import type { LayerModules } from "./structure";
 
 const SCHEMA = v.object({
   vocab_size: count,
@@ -22,6 +24,11 @@ const SCHEMA = v.object({
   resid_pdrop: v.optional(probability, 0.1),
   pad_token_id: v.nullish(v.pipe(v.number(), v.integer(), v.minValue(0))),
 });
+
+const MODULES: LayerModules = {
+  ...{ queries: "attn.c_attn", keys: "attn.c_attn", values: "attn.c_attn", mixed: "attn.c_proj" },
+  ...{ wide: ["mlp.c_fc"], narrow: "mlp.c_proj" },
+};
 
 type Config = v.InferOutput<typeof SCHEMA>;
 
@@ -49,6 +56,10 @@ export function gpt2(config: Readonly<Record<string, unknown>>): Model {
     defaultTargets: ["c_attn"],
     aliases: (name) => [name, name.replace(/^transformer\./, "")],
     ignores: (name) => /\.attn\.(bias|masked_bias)$|^(lm_head|score|qa_outputs)\./.test(name),
+    structures: (index) =>
+      layerStructures(index, `transformer.h.${index}`, MODULES, {
+        ...{ heads: c.n_head, headSize: c.n_embd / c.n_head, neurons: c.n_inner ?? 4 * c.n_embd },
+      }),
     embed(forward) {
       return forward.recorder.labelled("transformer.wte", () => {
         const words = forward.tokens(forward.parameter("transformer.wte.weight"));

@@ -9,6 +9,8 @@ import { answerSpan, DECODER_TASKS, languageModel, lastTokenScore, taskOf } from
 import type { FinalNorm, Head } from "./heads";
 import { layerOf, projectionParameters } from "./model";
 import type { Model, ParameterSpec, Projection, Task } from "./model";
+import { layerStructures } from "./structure";
+import type { LayerModules } from "./structure";
 import { ROTATION_SCHEMA, rotationFrequencies, rotationTable } from "./rotation";
 
 const SCHEMA = v.object({
@@ -62,6 +64,8 @@ export function llama(config: Readonly<Record<string, unknown>>): Model {
     aliases: (name) => [name, ...["model.", "transformer.", ""].map((other) => name.replace(`${body}.`, other))],
     ignores: (name) => /rotary_emb\.inv_freq$|^(?:lm_head|score|qa_outputs)\./.test(name),
     constants: (positions) => ({ rotation: rotationTable(frequencies, positions) }),
+    structures: (index) =>
+      layerStructures(index, `${body}.layers.${index}`, MODULES, { ...sizes, neurons: c.intermediate_size }),
     embed: (forward) =>
       forward.recorder.labelled(`${body}.embed_tokens`, () =>
         forward.tokens(forward.parameter(`${body}.embed_tokens.weight`)),
@@ -70,6 +74,11 @@ export function llama(config: Readonly<Record<string, unknown>>): Model {
     head: (forward, x) => head.apply(forward, x),
   };
 }
+
+const MODULES: LayerModules = {
+  ...{ queries: "self_attn.q_proj", keys: "self_attn.k_proj", values: "self_attn.v_proj", mixed: "self_attn.o_proj" },
+  ...{ wide: ["mlp.gate_proj", "mlp.up_proj"], narrow: "mlp.down_proj" },
+};
 
 function llamaHead(config: Readonly<Record<string, unknown>>, c: Config, task: Task, body: string): Head {
   const hidden = c.hidden_size;

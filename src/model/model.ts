@@ -1,5 +1,6 @@
 import type { Shape } from "../base/shape";
 import type { Forward } from "./forward";
+import type { Structure } from "./structure";
 import type { Value } from "../tape/tape";
 
 /** A checkpoint tensor: its Hugging Face name and shape. */
@@ -70,6 +71,8 @@ export interface Model {
   renamed?(module: string): string;
   /** Checkpoint tensors that the family does not use and that may be passed over (mask buffers, other heads). */
   ignores(name: string): boolean;
+  /** What can be left out of a layer, group by group. */
+  structures(layer: number): readonly Structure[];
   /** Host data of inputs that only this family's traces ask for, of tokens at these positions. */
   constants?(positions: Int32Array): Readonly<Record<string, Float32Array>>;
   /** Input ids (or patches) to the hidden states that enter layer 0: [size, length, hiddenSize]. */

@@ -10,6 +10,8 @@ import type { Forward } from "./forward";
 import { imageClassifier, taskOf } from "./heads";
 import { layerOf, projectionParameters } from "./model";
 import type { ImageSpec, Model, ParameterSpec, Projection } from "./model";
+import { layerStructures } from "./structure";
+import type { LayerModules } from "./structure";
 
 const SCHEMA = v.object({
   hidden_size: count,
@@ -65,11 +67,23 @@ export function vit(config: Readonly<Record<string, unknown>>): Model {
     aliases,
     renamed,
     ignores: (name) => /(?:^|\.)pooler\.|(?:^|\.)embeddings\.mask_token$/.test(name),
+    structures: (index) =>
+      layerStructures(index, `vit.encoder.layer.${index}`, MODULES, {
+        ...{ heads: c.num_attention_heads, headSize: c.hidden_size / c.num_attention_heads },
+        neurons: c.intermediate_size,
+      }),
     embed: (forward) => embed(forward, c, image),
     layer: (forward, index, x) => layer(forward, `vit.encoder.layer.${index}`, c, approximation, x),
     head: (forward, x) => head.apply(forward, x),
   };
 }
+
+const MODULES: LayerModules = {
+  queries: "attention.attention.query",
+  keys: "attention.attention.key",
+  values: "attention.attention.value",
+  ...{ mixed: "attention.output.dense", wide: ["intermediate.dense"], narrow: "output.dense" },
+};
 
 const renamed = (module: string): string => RENAMES.reduce((name, [from, to]) => name.replace(from, to), module);
 

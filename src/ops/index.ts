@@ -16,6 +16,7 @@ import { gelu } from "./gelu";
 import { identityDistance } from "./identity_distance";
 import { layerNorm } from "./layer_norm";
 import { linear } from "./linear";
+import { loraImportance } from "./lora_importance";
 import { loraLinear } from "./lora_linear";
 import { meanAbsolute } from "./mean_absolute";
 import { meanSquaredError } from "./mean_squared_error";
@@ -54,6 +55,7 @@ export {
   identityDistance,
   layerNorm,
   linear,
+  loraImportance,
   loraLinear,
   meanAbsolute,
   meanSquaredError,
@@ -94,6 +96,7 @@ export const OPS: readonly Op[] = [
   identityDistance,
   layerNorm,
   linear,
+  loraImportance,
   loraLinear,
   meanAbsolute,
   meanSquaredError,

@@ -12,6 +12,7 @@ import type { TrainerOptions } from "./options";
 import { PlanBook } from "./plan-book";
 import { trainableSpecs } from "./state";
 import { statisticsOf, statisticsPlan } from "./statistics";
+import { importancePlan, prunable } from "./structures";
 
 /** What is known of a run before it has any memory. */
 export interface Preflight {
@@ -41,7 +42,11 @@ export function preflight(options: TrainerOptions): Preflight {
   const followed = statisticsPlan(live, statistics, limits);
   const companions = (name: string): number =>
     3 + (statistics?.applies(name) ? 2 : 0) + (policy?.prune && layerOf(name) !== undefined ? 1 : 0);
-  const plans = [...book.plans, updatePlan(live, settings, limits), ...(followed ? [followed] : [])];
+  const structures = policy?.structural ? prunable(model, policy.structural) : [];
+  const judged = importancePlan({ model, adapter, structures }, live, limits);
+  const plans = [...book.plans, updatePlan(live, settings, limits), followed, judged].filter(
+    (one) => one !== undefined,
+  );
   checkBudget(options, memoryOf(model, adapter, live, plans, live, companions));
   return { book, settings, statistics, first };
 }

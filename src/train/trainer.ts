@@ -27,6 +27,7 @@ import type { FreezeEvent, StepReport, TrainResult } from "./report";
 import { scheduleFactor } from "./schedule";
 import { TrainState } from "./state";
 import { statisticsOf } from "./statistics";
+import { withStructuralMasks } from "./structures";
 import { Updates } from "./updates";
 
 /**
@@ -62,16 +63,15 @@ export class Trainer {
    * @throws MemoryBudgetError before anything is allocated when the plan needs more than `memoryBudget`; ConfigError,
    * DataError or DeviceError with GPU memory as it was.
    */
-  static async create(options: TrainerOptions): Promise<Trainer> {
-    const { model: loaded, adapter, policy, seed = 0 } = options;
+  static async create(given: TrainerOptions): Promise<Trainer> {
+    const options = withStructuralMasks(given);
+    const { model: loaded, adapter, seed = 0 } = options;
     const { book, first, settings, statistics } = preflight(options);
-    const { limits } = loaded.engine.device;
     const state = await TrainState.create(loaded, adapter, seed, statistics);
     const executor = new Executor(loaded.engine.device);
     try {
       if (options.initial) state.restore(options.initial);
-      const dropsLayers = policy?.dropped !== undefined;
-      const updates = new Updates(state, { settings, adapter, statistics, limits, dropsLayers });
+      const updates = Updates.of(options, state, settings, statistics);
       const trainer = new Trainer(options, state, executor, book, updates, options.probe ?? first, first);
       await executor.hold(trainer.#plans);
       await executor.compile();
@@ -156,6 +156,7 @@ export class Trainer {
     this.#checkFinite("gradient norm", norm);
     await this.updates.follow(this.executor, "after_update");
     this.#step++;
+    await this.updates.prune(this.progress);
     await this.options.adapter.afterStep?.(adapterRun(this.state, this.options, this.progress));
     const freezes = await this.#consultPolicy();
     const seconds = (performance.now() - start) / 1000;

@@ -1,4 +1,5 @@
 import type { Adapter } from "../adapter/adapter";
+import type { Progress } from "../freeze/policy";
 import type { Limits } from "../op/limits";
 import type { TensorSpec } from "../op/declaration";
 import type { Executor } from "../run/executor";
@@ -6,8 +7,10 @@ import { layerOf } from "../model/model";
 import type { Plan } from "../tape/plan";
 import { hyperParameters, SQUARE_SUM, updatePlan } from "./optimizer";
 import type { OptimizerSettings } from "./optimizer";
+import type { TrainerOptions } from "./options";
 import type { TrainState } from "./state";
 import { statisticsPlan } from "./statistics";
+import { Structures } from "./structures";
 import type { Statistics } from "../ops/shared/statistics";
 
 export interface UpdatesOptions {
@@ -15,6 +18,8 @@ export interface UpdatesOptions {
   readonly adapter: Adapter;
   readonly statistics: Statistics | undefined;
   readonly limits: Limits;
+  /** Heads and neurons that go in the course of the run. */
+  readonly structures?: Structures | undefined;
   /** Whether steps may leave layers out, so that layers differ in how many updates they have had. */
   readonly dropsLayers: boolean;
 }
@@ -34,10 +39,25 @@ export class Updates {
     this.rebuild();
   }
 
+  /** For a run's options and settings. */
+  static of(
+    { model: loaded, adapter, policy }: TrainerOptions,
+    state: TrainState,
+    settings: OptimizerSettings,
+    statistics: Statistics | undefined,
+  ): Updates {
+    const { model, engine } = loaded;
+    const { limits } = engine.device;
+    const structural = policy?.structural;
+    const structures = structural && new Structures(structural, state, { model, adapter, limits });
+    const dropsLayers = policy?.dropped !== undefined;
+    return new Updates(state, { settings, adapter, statistics, limits, structures, dropsLayers });
+  }
+
   /** Every plan that the executor must hold. */
   get plans(): Plan[] {
     const own = [...this.#plans.values()].map(({ plan }) => plan);
-    return this.#statistics ? [...own, this.#statistics] : own;
+    return [...own, ...(this.#statistics ? [this.#statistics] : []), ...(this.options.structures?.plans ?? [])];
   }
 
   /** FLOPs of a step's update. */
@@ -51,6 +71,7 @@ export class Updates {
     this.#plans.clear();
     for (const [key, dropped] of this.#variants) this.#plans.set(key, this.#make(dropped));
     this.#statistics = statisticsPlan(this.state.live, statistics, limits);
+    this.options.structures?.rebuild();
   }
 
   /** Makes room for steps without some layers' adapters. */
@@ -66,6 +87,12 @@ export class Updates {
     if (this.#statistics && this.options.statistics?.when === when) {
       await executor.run(this.#statistics, this.state, {});
     }
+    if (when === "before_update") await this.options.structures?.follow(executor);
+  }
+
+  /** Takes structures out where that is due, after a step. */
+  async prune(progress: Progress): Promise<void> {
+    await this.options.structures?.prune(progress);
   }
 
   /** One update of what is live and not left out. Gives the global gradient norm; nothing moves where it is not finite. */

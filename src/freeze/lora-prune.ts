@@ -1,0 +1,73 @@
+import { ConfigError } from "../base/errors";
+import type { FreezePolicy, Progress } from "./policy";
+
+export interface LoraPruneOptions {
+  /** Share of heads and neurons that is out at the end, in every layer that may be pruned. Default 0.5. */
+  readonly ratio?: number;
+  /** Steps between decisions. Default 10. */
+  readonly every?: number;
+  /** Shares of all steps before the first group goes, and after the last. Default 0.1 each. */
+  readonly warmupShare?: number;
+  readonly finalShare?: number;
+  /** Share of the past that each group's importance keeps. Default 0.9. */
+  readonly smoothing?: number;
+}
+
+/**
+ * LoRAPrune (Zhang et al. 2023): attention heads and feed-forward neurons of the base model go while LoRA learns, those of
+ * least importance as LoRA's gradients alone tell it (eq. 5 to 8), more and more of them on a cubic schedule; the first
+ * tenth of the layers and the last one stay whole, and what is out stays out. Wants `lora()` on the projections that are to
+ * be judged, best on "all-linear"; those without LoRA count for nothing.
+ *
+ * Saves no memory while training: what is pruned is masked, not cut out, and every masked projection costs one more pass
+ * over its outputs. `saveMerged` writes the pruned model; an adapter alone would not say what is out.
+ * @throws ConfigError for options that make no sense.
+ */
+export function loraPrune(options: LoraPruneOptions = {}): FreezePolicy {
+  const settings = { ratio: 0.5, every: 10, warmupShare: 0.1, finalShare: 0.1, smoothing: 0.9, ...options };
+  const { ratio, every, warmupShare, finalShare, smoothing } = settings;
+  const isFine =
+    [ratio, smoothing].every((value) => value >= 0 && value < 1) &&
+    [warmupShare, finalShare].every((value) => value >= 0) &&
+    warmupShare + finalShare < 1 &&
+    Number.isInteger(every) &&
+    every >= 1;
+  if (!isFine) {
+    throw new ConfigError(
+      `LoRAPrune: ratio ${ratio}, every ${every}, warmupShare ${warmupShare}, finalShare ${finalShare}, smoothing ${smoothing} make no schedule.`,
+      "Give shares from 0 and below 1, and a whole number of steps.",
+    );
+  }
+  const history: { step: number; share: number; out: number }[] = [];
+  return {
+    name: "lora_prune",
+    isDue: () => false,
+    decide: () => Promise.resolve([]),
+    structural: {
+      smoothing,
+      applies: ({ layer }, layers) => layer >= Math.floor(layers / 10) && layer < layers - 1,
+      isDue: (progress) => progress.step % every === 0 && prunedShare(progress, settings) > 0,
+      choose(progress, groups) {
+        const share = prunedShare(progress, settings);
+        const chosen = groups.map(({ scores, out }) => lowestGroups(scores, out, Math.floor(share * scores.length)));
+        history.push({ step: progress.step, share, out: chosen.reduce((sum, { size }) => sum + size, 0) });
+        return chosen;
+      },
+    },
+    record: () => ({ ...settings, history }),
+  };
+}
+
+/** Cubic from 0, at the end of the warm-up, to the ratio (LoRAPrune, eq. 9). */
+function prunedShare({ step, totalSteps }: Progress, settings: Required<LoraPruneOptions>): number {
+  const { ratio, warmupShare, finalShare } = settings;
+  const done = (step / totalSteps - warmupShare) / (1 - warmupShare - finalShare);
+  return done <= 0 ? 0 : ratio * (1 - (1 - Math.min(1, done)) ** 3);
+}
+
+/** What is out already, and the least important others, `count` in all. */
+function lowestGroups(scores: Float64Array, out: ReadonlySet<number>, count: number): ReadonlySet<number> {
+  const others = Array.from(scores.keys()).filter((group) => !out.has(group));
+  others.sort((a, b) => (scores[a] as number) - (scores[b] as number));
+  return new Set([...out, ...others.slice(0, Math.max(0, count - out.size))]);
+}

@@ -1,0 +1,141 @@
+import code from "../../kernels/lora_importance.wgsl";
+import { ShapeError } from "../base/errors";
+import { elements, formatShape, sameShape } from "../base/shape";
+import { defineOp } from "../op/declaration";
+import type { InferContext } from "../op/declaration";
+import { bindRows, rowRanges } from "../op/launch";
+import { at, filled, input } from "./shared/reference";
+
+const kernel = { name: "lora_importance", code };
+
+export type LoraImportanceAttributes = {
+  /** How w is stored: [out, in], or [in, out]. */
+  readonly layout: "out_in" | "in_out";
+  /** LoRA's factor of B A. */
+  readonly scale: number;
+  /** Whether there is a sum for each output, or for each input. */
+  readonly of: "out" | "in";
+};
+
+type Context = InferContext<LoraImportanceAttributes>;
+
+function sizes(context: Context): { rows: number; cols: number; inputs: number; outputs: number; rank: number } {
+  const [rows = 0, cols = 0] = context.spec("w").shape;
+  const [outputs, inputs] = context.attributes.layout === "out_in" ? [rows, cols] : [cols, rows];
+  return { rows, cols, inputs, outputs, rank: context.spec("a").shape[0] ?? 0 };
+}
+
+const count = (context: Context): number => {
+  const { outputs, inputs } = sizes(context);
+  return context.attributes.of === "out" ? outputs : inputs;
+};
+
+/**
+ * Importance of a frozen weight's outputs or inputs, from the gradients of its LoRA alone (LoRAPrune, Zhang et al. 2023,
+ * eq. 5 and 6): sums of |(dB A + B dA - dB dA) (w + scale B A)|. w [out, in] or [in, out], a and da [r, in], b and db
+ * [out, r]; y [out] or [in].
+ */
+export const loraImportance = defineOp<LoraImportanceAttributes>({
+  name: "lora_importance",
+  inputs: { w: {}, a: {}, b: {}, da: {}, db: {} },
+  outputs: ["y"],
+  infer(context) {
+    const { inputs, outputs, rank } = sizes(context);
+    const wanted = { a: [rank, inputs], da: [rank, inputs], b: [outputs, rank], db: [outputs, rank] };
+    for (const [slot, shape] of Object.entries(wanted)) {
+      const given = context.spec(slot).shape;
+      if (sameShape(given, shape)) continue;
+      throw new ShapeError(
+        `lora_importance: ${slot} is ${formatShape(given)}; w ${formatShape(context.spec("w").shape)} wants ${formatShape(shape)}.`,
+        "Pass A [r, in] and B [out, r] with gradients of their shapes.",
+      );
+    }
+    return { y: { shape: [count(context)], dtype: "f32" } };
+  },
+  forward(context) {
+    const { rows, cols, inputs, rank } = sizes(context);
+    const { layout, scale, of } = context.attributes;
+    const isTransposed = layout === "in_out";
+    const byColumns = (of === "out") === isTransposed;
+    return rowRanges(rows, [cols * 4], context.limits).map((range) => ({
+      kernel,
+      entry: "forward",
+      bindings: { w: bindRows("w", range, cols * 4), a: "a", b: "b", da: "da", db: "db", y: "y" },
+      params: {
+        ...{ count: range.count, row0: range.start, cols, inputs, rank, scale, transposed: isTransposed ? 1 : 0 },
+        ...{ by_columns: byColumns ? 1 : 0, accumulate: byColumns && range.start > 0 ? 1 : 0 },
+      },
+      workgroups: byColumns ? cols : range.count,
+    }));
+  },
+  gradients: [],
+  flops: (context) => (8 * sizes(context).rank + 4) * elements(context.spec("w").shape),
+  reference(given, { layout, scale, of }) {
+    const [w, a, b] = [input(given, "w"), input(given, "a"), input(given, "b")];
+    const [da, db] = [input(given, "da"), input(given, "db")];
+    const [rank = 0, inputs = 0] = a.shape;
+    const [outputs = 0] = b.shape;
+    const importance = (o: number, i: number): number => {
+      let [gradient, value] = [0, at(w, layout === "out_in" ? o * inputs + i : i * outputs + o)];
+      for (let r = 0; r < rank; r++) {
+        const [ownA, ownB] = [at(a, r * inputs + i), at(b, o * rank + r)];
+        const [slopeA, slopeB] = [at(da, r * inputs + i), at(db, o * rank + r)];
+        gradient += slopeB * ownA + ownB * slopeA - slopeB * slopeA;
+        value += scale * ownB * ownA;
+      }
+      return Math.abs(gradient * value);
+    };
+    const [size, other] = of === "out" ? [outputs, inputs] : [inputs, outputs];
+    return {
+      y: filled([size], (i) => {
+        let sum = 0;
+        for (let j = 0; j < other; j++) sum += of === "out" ? importance(i, j) : importance(j, i);
+        return sum;
+      }),
+    };
+  },
+  cases: [
+    ...(["out_in", "in_out"] as const).flatMap((layout) =>
+      (["out", "in"] as const).map((of) => ({
+        name: `${layout}, a sum for each ${of}put, odd sizes`,
+        attributes: { layout, of, scale: 0.7 },
+        inputs: {
+          w: { shape: layout === "out_in" ? [5, 70] : [70, 5] },
+          ...{ a: { shape: [3, 70] }, b: { shape: [5, 3] }, da: { shape: [3, 70] }, db: { shape: [5, 3] } },
+        },
+      })),
+    ),
+    ...(["out", "in"] as const).map((of) => ({
+      name: `rows that can be split over bindings, a sum for each ${of}put`,
+      attributes: { layout: "out_in" as const, of, scale: 2 },
+      inputs: {
+        w: { shape: [192, 64] },
+        ...{ a: { shape: [2, 64] }, b: { shape: [192, 2] }, da: { shape: [2, 64] }, db: { shape: [192, 2] } },
+      },
+    })),
+    {
+      name: "BERT-base feed-forward, rank 8",
+      attributes: { layout: "out_in", of: "out", scale: 1 },
+      inputs: {
+        w: { shape: [3072, 768] },
+        ...{ a: { shape: [8, 768] }, b: { shape: [3072, 8] }, da: { shape: [8, 768] }, db: { shape: [3072, 8] } },
+      },
+      bench: true,
+    },
+  ],
+  malformed: [
+    {
+      name: "a B of another rank",
+      attributes: { layout: "out_in", of: "out", scale: 1 },
+      inputs: {
+        ...{
+          w: { shape: [4, 6], dtype: "f32" },
+          a: { shape: [2, 6], dtype: "f32" },
+          b: { shape: [4, 3], dtype: "f32" },
+        },
+        ...{ da: { shape: [2, 6], dtype: "f32" }, db: { shape: [4, 2], dtype: "f32" } },
+      },
+      message: /b is \[4, 3\]; w \[4, 6\] wants \[4, 2\]/,
+    },
+  ],
+});

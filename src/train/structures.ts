@@ -1,0 +1,170 @@
+import type { Adapter } from "../adapter/adapter";
+import { loraName } from "../adapter/lora";
+import { outputMaskName, withOutputMasks } from "../adapter/masked";
+import { ConfigError } from "../base/errors";
+import type { Progress, StructuralPruning } from "../freeze/policy";
+import type { Model } from "../model/model";
+import type { Span, Structure } from "../model/structure";
+import type { TensorSpec } from "../op/declaration";
+import type { Limits } from "../op/limits";
+import { loraImportance } from "../ops/lora_importance";
+import type { Executor } from "../run/executor";
+import { gradientName } from "../run/store";
+import { plan } from "../tape/plan";
+import type { Plan } from "../tape/plan";
+import { Recorder } from "../tape/tape";
+import type { Value } from "../tape/tape";
+import type { TrainerOptions } from "./options";
+import type { TrainState } from "./state";
+
+/** Heads and neurons that a policy may take out of a model. */
+export function prunable(model: Model, pruning: StructuralPruning): Structure[] {
+  const all = Array.from({ length: model.layers }, (_, layer) => model.structures(layer)).flat();
+  return all.filter((structure) => pruning.applies(structure, model.layers));
+}
+
+/**
+ * Options of a run whose policy prunes structures: the adapter gets masks of the projections that make them.
+ * @throws ConfigError for an adapter that is no LoRA, or a model too small to prune.
+ */
+export function withStructuralMasks(options: TrainerOptions): TrainerOptions {
+  const { policy, adapter, model: loaded } = options;
+  if (!policy?.structural) return options;
+  if (adapter.kind !== "lora") {
+    throw new ConfigError(`${policy.name} judges by LoRA's gradients; this adapter is ${adapter.kind}.`, "Use lora().");
+  }
+  const structures = prunable(loaded.model, policy.structural);
+  if (structures.length === 0) {
+    throw new ConfigError(
+      `${policy.name} leaves the outer layers whole; this model has only ${loaded.model.layers}.`,
+      "Use a deeper model.",
+    );
+  }
+  const masked = structures.flatMap(({ made }) => made.map(({ projection }) => projection));
+  return { ...options, adapter: withOutputMasks(adapter, masked) };
+}
+
+/** The plan whose outputs are the importance of each judged projection's outputs or inputs; undefined where none is live. */
+export function importancePlan(
+  { model, adapter, structures }: { model: Model; adapter: Adapter; structures: readonly Structure[] },
+  live: ReadonlyMap<string, TensorSpec>,
+  limits: Limits,
+): Plan | undefined {
+  const told = new Map([...live].map(([name, { shape }]) => [name, { shape, data: NONE }]));
+  const recorder = new Recorder();
+  const outputs: Record<string, Value> = {};
+  for (const { of, span } of structures.flatMap(spansOf)) {
+    const name = span.projection;
+    const [a, b] = (["A", "B"] as const).map((part) => live.get(loraName(name, part)));
+    const key = importanceName(name, of);
+    const projection = model.projections.find((one) => one.name === name);
+    if (!a || !b || !projection || outputs[key]) continue;
+    const scale = adapter.updates?.(model, told).get(name)?.scale ?? 1;
+    const { layout } = projection;
+    const shape = layout === "out_in" ? [projection.out, projection.in] : [projection.in, projection.out];
+    const own = (part: "A" | "B", { shape: size }: TensorSpec) => ({
+      value: recorder.parameter(loraName(name, part), size),
+      gradient: recorder.parameter(gradientName(loraName(name, part)), size),
+    });
+    const [first, second] = [own("A", a), own("B", b)];
+    const inputs = { w: recorder.parameter(`${name}.weight`, shape), a: first.value, b: second.value };
+    outputs[key] = recorder.labelled(name, () =>
+      recorder.apply(loraImportance, { ...inputs, da: first.gradient, db: second.gradient }, { layout, scale, of }),
+    );
+  }
+  return Object.keys(outputs).length > 0 ? plan(recorder, { outputs, limits }) : undefined;
+}
+
+const NONE = new Float32Array(0);
+const importanceName = (projection: string, of: "out" | "in"): string => `importance of ${projection}, ${of}`;
+
+/** What a structure is judged by: the outputs that make its groups, and the inputs that read them. */
+function spansOf({ made, read }: Structure): { readonly of: "out" | "in"; readonly span: Span }[] {
+  return [...made.map((span) => ({ of: "out" as const, span })), ...read.map((span) => ({ of: "in" as const, span }))];
+}
+
+interface Judged {
+  readonly structure: Structure;
+  readonly scores: Float64Array;
+  out: ReadonlySet<number>;
+}
+
+/** What a policy of structural pruning follows in one run, and has taken out. */
+export class Structures {
+  readonly #judged: readonly Judged[];
+  #plan: Plan | undefined;
+
+  constructor(
+    private readonly pruning: StructuralPruning,
+    private readonly state: TrainState,
+    private readonly parts: { readonly model: Model; readonly adapter: Adapter; readonly limits: Limits },
+  ) {
+    this.#judged = prunable(parts.model, pruning).map((structure) => {
+      return { structure, scores: new Float64Array(structure.groups), out: new Set() };
+    });
+    this.rebuild();
+  }
+
+  get plans(): readonly Plan[] {
+    return this.#plan ? [this.#plan] : [];
+  }
+
+  /** Plans for the live set as it is now. */
+  rebuild(): void {
+    const structures = this.#judged.map(({ structure }) => structure);
+    this.#plan = importancePlan({ ...this.parts, structures }, this.state.live, this.parts.limits);
+  }
+
+  /** Brings every group's importance up to date, from the gradients as they are now (LoRAPrune, eq. 7 and 8). */
+  async follow(executor: Executor): Promise<void> {
+    if (!this.#plan) return;
+    const { smoothing } = this.pruning;
+    const found = await executor.run(this.#plan, this.state, {});
+    for (const { structure, scores } of this.#judged) {
+      const now = groupImportance(structure, (projection, of) => found.get(importanceName(projection, of)));
+      scores.forEach((old, group) => {
+        scores[group] = smoothing * old + (1 - smoothing) * (now[group] as number);
+      });
+    }
+  }
+
+  /** Asks the policy, where it is due, and masks what it takes out. */
+  async prune(progress: Progress): Promise<void> {
+    if (!this.pruning.isDue(progress)) return;
+    const chosen = this.pruning.choose(progress, this.#judged);
+    for (const [i, judged] of this.#judged.entries()) {
+      judged.out = chosen[i] ?? judged.out;
+      for (const span of judged.structure.made) await this.#mask(span, judged.out);
+    }
+  }
+
+  async #mask({ projection, offset, size }: Span, out: ReadonlySet<number>): Promise<void> {
+    if (out.size === 0) return;
+    const mask = this.state.tensor(outputMaskName(projection));
+    const values = (await mask.read()) as Float32Array;
+    for (const group of out) values.fill(0, offset + group * size, offset + (group + 1) * size);
+    mask.write(values);
+  }
+}
+
+/**
+ * One step's importance of each group: sums over its outputs and inputs, of length 1 over the groups for each projection,
+ * then added up over the projections.
+ */
+export function groupImportance(
+  structure: Structure,
+  find: (projection: string, of: "out" | "in") => Float32Array | undefined,
+): Float64Array {
+  const total = new Float64Array(structure.groups);
+  for (const { of, span } of spansOf(structure)) {
+    const values = find(span.projection, of);
+    if (!values) continue;
+    const sums = total.map((_, group) => {
+      const start = span.offset + group * span.size;
+      return values.subarray(start, start + span.size).reduce((sum, value) => sum + value, 0);
+    });
+    const norm = Math.hypot(...sums);
+    if (norm > 0) sums.forEach((sum, group) => (total[group] = (total[group] as number) + sum / norm));
+  }
+  return total;
+}

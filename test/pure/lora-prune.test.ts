@@ -1,0 +1,87 @@
+import { describe, expect, it } from "vitest";
+import { loraPrune } from "../../src/freeze/lora-prune";
+import type { GroupScores, StructuralPruning } from "../../src/freeze/policy";
+import { createModel } from "../../src/model/families";
+import type { Structure } from "../../src/model/structure";
+import { groupImportance } from "../../src/train/structures";
+
+const structural = (options = {}): StructuralPruning => loraPrune(options).structural as StructuralPruning;
+const progress = (step: number) => ({ step, totalSteps: 100, stepsPerEpoch: 10 });
+const LLAMA = {
+  ...{ model_type: "llama", vocab_size: 20, hidden_size: 16, intermediate_size: 24, num_hidden_layers: 12 },
+  ...{ num_attention_heads: 4, num_key_value_heads: 2 },
+};
+
+describe("LoRAPrune's schedule", () => {
+  const groups = (scores: number[], out: number[] = []): GroupScores[] => [
+    { structure: {} as Structure, scores: Float64Array.from(scores), out: new Set(out) },
+  ];
+
+  it("takes out 0.5 (1 - (1 - p)^3) of the groups, p from the tenth step of a hundred to the ninetieth", () => {
+    const tenth = Array.from({ length: 1000 }, (_, i) => i);
+    const sizes = [20, 50, 70, 90, 100].map((step) => structural().choose(progress(step), groups(tenth))[0]?.size);
+    // p = 0.125, 0.5, 0.75, 1, 1: 1000 times 0.1650390625, 0.4375, 0.4921875, 0.5, 0.5.
+    expect(sizes).toEqual([165, 437, 492, 500, 500]);
+  });
+
+  it("is due every tenth step after the warm-up", () => {
+    const due = Array.from({ length: 101 }, (_, step) => step).filter((step) => structural().isDue(progress(step)));
+    expect(due).toEqual([20, 30, 40, 50, 60, 70, 80, 90, 100]);
+  });
+
+  it("leaves out what was out, and the least important others", () => {
+    const [chosen] = structural().choose(progress(100), groups([5, 1, 4, 2, 3, 9], [5]));
+    expect([...(chosen ?? [])].sort()).toEqual([1, 3, 5]);
+  });
+
+  it("leaves the first tenth of the layers and the last one whole", () => {
+    const model = createModel(LLAMA);
+    const layers = Array.from({ length: 12 }, (_, layer) => model.structures(layer)[0] as Structure);
+    expect(layers.map((one) => structural().applies(one, 12))).toEqual([false, ...Array(10).fill(true), false]);
+  });
+
+  it.each([{ ratio: 1 }, { every: 0 }, { warmupShare: 0.6, finalShare: 0.4 }])("refuses %o", (options) => {
+    expect(() => loraPrune(options)).toThrow(/make no schedule/);
+  });
+});
+
+describe("importance of groups", () => {
+  it("has length 1 over the groups of each projection, and adds up over projections", () => {
+    const structure: Structure = {
+      ...{ kind: "heads", layer: 1, groups: 2 },
+      made: [{ projection: "q", offset: 1, size: 2 }],
+      read: [{ projection: "o", offset: 0, size: 1 }],
+    };
+    const values: Record<string, Float32Array> = {
+      "q out": Float32Array.of(100, 1, 2, 3, 1),
+      "o in": Float32Array.of(6, 8),
+    };
+    const found = groupImportance(structure, (projection, of) => values[`${projection} ${of}`]);
+    // q: (1 + 2, 3 + 1) / 5; o: (6, 8) / 10.
+    expect([...found]).toEqual([0.6 + 0.6, 0.8 + 0.8]);
+  });
+
+  it("gives a key-value head all heads that read it", () => {
+    const [heads, neurons] = createModel(LLAMA).structures(3) as [Structure, Structure];
+    expect(heads).toEqual({
+      ...{ kind: "heads", layer: 3, groups: 2 },
+      made: [
+        { projection: "model.layers.3.self_attn.q_proj", offset: 0, size: 8 },
+        { projection: "model.layers.3.self_attn.k_proj", offset: 0, size: 4 },
+        { projection: "model.layers.3.self_attn.v_proj", offset: 0, size: 4 },
+      ],
+      read: [{ projection: "model.layers.3.self_attn.o_proj", offset: 0, size: 8 }],
+    });
+    expect(neurons.made.map(({ projection }) => projection.split(".").at(-1))).toEqual(["gate_proj", "up_proj"]);
+  });
+
+  it("finds queries, keys and values in GPT-2's fused projection", () => {
+    const config = { model_type: "gpt2", vocab_size: 20, n_positions: 8, n_embd: 12, n_layer: 2, n_head: 3 };
+    const [heads] = createModel(config).structures(0) as [Structure];
+    expect(heads.made.map(({ offset, size }) => [offset, size])).toEqual([
+      [0, 4],
+      [12, 4],
+      [24, 4],
+    ]);
+  });
+});
