@@ -39,3 +39,27 @@ export class AfloraSchedule {
     return { start: this.span.start, end: this.span.end, matrices: this.#total, history: this.#history };
   }
 }
+
+/** The published code's share of elements that the threshold is to lie above: eq. 5, but all of them only after T - t_f. */
+export function publishedFraction(step: number, { start, end }: AfloraSpan): number {
+  if (step <= start) return 0;
+  return step > end ? 1 : 1 - (1 - (step - start) / (end - start)) ** 3;
+}
+
+/**
+ * The published code's choice: tensors whose mean score lies below the floor(N fraction)-th smallest score of the N elements
+ * of all of them together.
+ */
+export function belowThreshold(scores: ReadonlyMap<string, Float32Array>, fraction: number): string[] {
+  const all = new Float32Array([...scores.values()].reduce((sum, { length }) => sum + length, 0));
+  let at = 0;
+  for (const values of scores.values()) {
+    all.set(values, at);
+    at += values.length;
+  }
+  const rank = Math.floor(all.length * fraction);
+  if (rank === 0) return [];
+  const threshold = all.sort()[rank - 1] as number;
+  const mean = (values: Float32Array): number => values.reduce((sum, value) => sum + value, 0) / values.length;
+  return [...scores].filter(([, values]) => mean(values) < threshold).map(([name]) => name);
+}

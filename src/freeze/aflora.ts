@@ -1,9 +1,16 @@
 import { ConfigError } from "../base/errors";
 import type { SensitivityKind } from "../ops/sensitivity";
-import { AfloraSchedule } from "./aflora-schedule";
-import type { FreezePolicy } from "./policy";
+import { AfloraSchedule, belowThreshold, publishedFraction } from "./aflora-schedule";
+import type { AfloraSpan } from "./aflora-schedule";
+import type { FreezePolicy, Progress } from "./policy";
 
 export interface AfloraPolicyOptions {
+  /**
+   * "paper", or "published_code": |gradient| averaged over windows of ten steps before it is smoothed, weights of 0 counted
+   * as insensitive, decisions every ten steps, and all matrices frozen whose mean lies below a threshold over the elements
+   * of all of them. Default "paper".
+   */
+  readonly mode?: "paper" | "published_code";
   /** Epochs t_i before the first freeze. Default 1. */
   readonly initialEpochs?: number;
   /** Share of all steps, at the end, in which everything is frozen (t_f). Default 0.7. */
@@ -13,7 +20,7 @@ export interface AfloraPolicyOptions {
   /** Default 0.85 and 0.95. */
   readonly beta1?: number;
   readonly beta2?: number;
-  /** Steps between decisions. Default 1 as in the paper; the published code decides every 10 steps. */
+  /** Steps between decisions. Default 1 as in the paper, 10 as in the published code. */
   readonly every?: number;
   /** Tensors that may freeze, by name; default every A and B of a low-rank adapter. */
   readonly tensors?: RegExp;
@@ -26,42 +33,75 @@ export interface AfloraPolicyOptions {
  *
  * Saves: gradients, moments and both statistics of what is frozen. A frozen A also frees the projection's whole input, a
  * frozen B only rank-wide values. The horizon stays where the lowest vector learns. While it runs, the statistics cost two
- * more tensors for each live matrix.
- *
- * The published code differs: it averages |gradient| over windows of ten steps, counts weights of 0 as insensitive, and
- * compares means against a threshold over elements.
+ * more tensors for each live matrix; the published code's window a third.
  * @throws ConfigError for options that make no sense.
  */
 export function afloraFreezing(options: AfloraPolicyOptions = {}): FreezePolicy {
+  const isPublished = options.mode === "published_code";
   const settings = {
-    ...{ initialEpochs: 1, finalShare: 0.7, sensitivity: "gradient" as const, beta1: 0.85, beta2: 0.95, every: 1 },
-    ...options,
+    ...{ mode: "paper" as const, initialEpochs: 1, finalShare: 0.7, sensitivity: "gradient" as const },
+    ...{ beta1: 0.85, beta2: 0.95, every: isPublished ? WINDOW : 1, ...options },
   };
-  const { initialEpochs, finalShare, beta1, beta2, every } = settings;
+  const { mode, initialEpochs, finalShare, beta1, beta2, every } = settings;
   const isShare = [finalShare, beta1, beta2].every((value) => value >= 0 && value <= 1);
-  if (!isShare || !(initialEpochs >= 0) || !Number.isInteger(every) || every < 1) {
+  const isMode = ["paper", "published_code"].includes(mode);
+  if (!isShare || !isMode || !(initialEpochs >= 0) || !Number.isInteger(every) || every < 1) {
     throw new ConfigError(
-      `aflora: initialEpochs ${initialEpochs}, finalShare ${finalShare}, beta1 ${beta1}, beta2 ${beta2}, every ${every} make no schedule.`,
-      "Give shares and betas from 0 to 1, epochs from 0, and a whole number of steps.",
+      `aflora: mode ${mode}, initialEpochs ${initialEpochs}, finalShare ${finalShare}, beta1 ${beta1}, beta2 ${beta2}, every ${every} make no schedule.`,
+      "Give paper or published_code, shares and betas from 0 to 1, epochs from 0, and a whole number of steps.",
     );
   }
   const pattern = options.tensors ?? /(?:aflora|lora)_[AB](?:\.weight)?$/;
-  let schedule: AfloraSchedule | undefined;
+  const statistics = {
+    ...{ kind: settings.sensitivity, beta1, beta2, when: "before_update" as const },
+    applies: (name: string) => pattern.test(name),
+  };
+  const scheduled = isPublished ? publishedCode(settings) : paper(settings);
   return {
     name: "aflora",
-    statistics: {
-      ...{ kind: settings.sensitivity, beta1, beta2, when: "before_update" },
-      applies: (name) => pattern.test(name),
-    },
+    statistics: isPublished ? { ...statistics, window: WINDOW } : statistics,
+    isDue: scheduled.isDue,
+    decide: scheduled.decide,
+    record: () => ({ ...settings, tensors: pattern.source, ...scheduled.record() }),
+  };
+}
+
+/** Steps of the published code's windows. */
+const WINDOW = 10;
+
+type Settings = Required<Pick<AfloraPolicyOptions, "initialEpochs" | "finalShare" | "every">>;
+type Scheduled = Pick<FreezePolicy, "isDue" | "decide" | "record">;
+
+function paper({ initialEpochs, finalShare, every }: Settings): Scheduled {
+  let schedule: AfloraSchedule | undefined;
+  return {
     isDue: ({ step }) => step > 0 && step % every === 0,
-    async decide(context) {
-      schedule ??= new AfloraSchedule({
-        start: initialEpochs * context.stepsPerEpoch,
-        end: context.totalSteps * (1 - finalShare),
-      });
-      if (schedule.fraction(context.step) === 0) return [];
-      return schedule.next(context.step, await context.sensitivity());
+    async decide({ step, stepsPerEpoch, totalSteps, sensitivity }) {
+      schedule ??= new AfloraSchedule({ start: initialEpochs * stepsPerEpoch, end: totalSteps * (1 - finalShare) });
+      return schedule.fraction(step) === 0 ? [] : schedule.next(step, await sensitivity());
     },
-    record: () => ({ ...settings, tensors: pattern.source, ...schedule?.record() }),
+    record: () => schedule?.record() ?? {},
+  };
+}
+
+/** Decisions fall between a step's gradients and its update there, so that what they freeze still takes that update. */
+function publishedCode({ initialEpochs, finalShare, every }: Settings): Scheduled {
+  const history: { step: number; frozen: readonly string[] }[] = [];
+  const spanOf = ({ stepsPerEpoch, totalSteps }: Progress): AfloraSpan => {
+    return { start: initialEpochs * stepsPerEpoch, end: totalSteps * (1 - finalShare) };
+  };
+  return {
+    isDue(progress) {
+      const now = progress.step - 1;
+      const { start, end } = spanOf(progress);
+      return now > start && (now > end || now % every === 0);
+    },
+    async decide(context) {
+      const now = context.step - 1;
+      const frozen = belowThreshold(await context.elementSensitivity(), publishedFraction(now, spanOf(context)));
+      if (frozen.length > 0) history.push({ step: context.step, frozen });
+      return frozen;
+    },
+    record: () => ({ history }),
   };
 }

@@ -22,7 +22,10 @@ interface Kind {
 const POLICIES: Readonly<Record<string, Kind>> = {
   never: { make: never, options: [] },
   safe: { make: safe, options: [...SAFE, "scores", "center", "floor"] },
-  aflora: { make: afloraFreezing, options: ["initialEpochs", "finalShare", "sensitivity", "beta1", "beta2", "every"] },
+  aflora: {
+    make: afloraFreezing,
+    options: ["mode", "initialEpochs", "finalShare", "sensitivity", "beta1", "beta2", "every"],
+  },
   upper_layers: { make: ({ count }: { count?: number }) => upperLayers(count), options: ["count"] },
   adapter_drop: { make: adapterDrop, options: ["most", "seed"] },
   sparse_adapter: { make: sparseAdapter, options: ["keep", "by", "seed"] },

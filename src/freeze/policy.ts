@@ -34,6 +34,8 @@ export interface FreezeContext extends Progress {
    * @throws ConfigError for a policy without `statistics`.
    */
   readonly sensitivity: () => Promise<ReadonlyMap<string, number>>;
+  /** The same of every element. Reads both statistics back. */
+  readonly elementSensitivity: () => Promise<ReadonlyMap<string, Float32Array>>;
   /** What freezing these tensors would give back. */
   readonly effect: (tensors: readonly string[]) => FreezeEffect;
   /** GPU bytes that the run would occupy with these tensors frozen too; equals the ledger after such a freeze. */

@@ -2,6 +2,7 @@ import code from "../../kernels/sensitivity.wgsl";
 import { ShapeError } from "../base/errors";
 import { elements, formatShape, sameShape } from "../base/shape";
 import { defineOp } from "../op/declaration";
+import type { HostTensor } from "../op/declaration";
 import { elementwiseLaunches } from "./shared/elementwise";
 import { at, filled, input } from "./shared/reference";
 
@@ -21,15 +22,23 @@ export type SensitivityAttributes = {
 
 /**
  * Smoothed sensitivity and uncertainty of every weight (Zhang et al. 2022; AdaLoRA, eq. 9 and 10; AFLoRA, section 3).
- * p, g, mean, uncertainty [...] of one shape; the latter two are updated in place.
+ * p, g, mean, uncertainty [...] of one shape; the latter two are updated in place. With `average` [...] and `phase` [1] the
+ * sensitivity is averaged over windows of steps first, as AFLoRA's published code does; `phase` counts a window's steps
+ * from 0.
  */
 export const sensitivity = defineOp<SensitivityAttributes>({
   name: "sensitivity",
-  inputs: { p: {}, g: {}, mean: { mutated: true }, uncertainty: { mutated: true } },
+  inputs: {
+    ...{ p: {}, g: {}, mean: { mutated: true }, uncertainty: { mutated: true } },
+    ...{ average: { mutated: true, optional: true }, phase: { optional: true } },
+  },
   outputs: [],
   infer(context) {
     const p = context.spec("p").shape;
-    for (const slot of ["g", "mean", "uncertainty"]) {
+    if (context.has("average") !== context.has("phase")) {
+      throw new ShapeError("sensitivity: average and phase belong together.", "Bind both, or neither.");
+    }
+    for (const slot of ["g", "mean", "uncertainty", ...(context.has("average") ? ["average"] : [])]) {
       const { shape } = context.spec(slot);
       if (sameShape(shape, p)) continue;
       throw new ShapeError(
@@ -39,10 +48,14 @@ export const sensitivity = defineOp<SensitivityAttributes>({
     }
     return {};
   },
-  forward: (context) =>
-    elementwiseLaunches(
+  forward(context) {
+    const hasWindow = context.has("average");
+    const tensors = ["p", "g", "mean", "uncertainty"];
+    return elementwiseLaunches(
       {
-        ...{ kernel, entry: "forward", tensors: ["p", "g", "mean", "uncertainty"] },
+        ...(hasWindow
+          ? { kernel, entry: "forward_window", tensors: [...tensors, "average"], whole: ["phase"] }
+          : { kernel, entry: "forward", tensors }),
         count: elements(context.spec("p").shape),
         params: () => {
           const { kind, beta1, beta2 } = context.attributes;
@@ -50,7 +63,8 @@ export const sensitivity = defineOp<SensitivityAttributes>({
         },
       },
       context.limits,
-    ),
+    );
+  },
   gradients: [],
   flops: (context) => 9 * elements(context.spec("p").shape),
   reference(inputs, { kind, beta1, beta2 }) {
@@ -61,12 +75,21 @@ export const sensitivity = defineOp<SensitivityAttributes>({
       if (kind === "gradient_over_weight") return at(p, i) === 0 ? 0 : Math.abs(at(g, i) / at(p, i));
       return Math.abs(at(g, i));
     };
-    const mean = filled(p.shape, (i) => beta1 * at(input(inputs, "mean"), i) + (1 - beta1) * now(i));
-    const uncertainty = filled(
-      p.shape,
-      (i) => beta2 * at(input(inputs, "uncertainty"), i) + (1 - beta2) * Math.abs(now(i) - at(mean, i)),
-    );
-    return { mean, uncertainty };
+    const smoothed = (value: (i: number) => number): { mean: HostTensor; uncertainty: HostTensor } => {
+      const mean = filled(p.shape, (i) => beta1 * at(input(inputs, "mean"), i) + (1 - beta1) * value(i));
+      const change = (i: number): number => Math.abs(value(i) - at(mean, i));
+      return {
+        mean,
+        uncertainty: filled(p.shape, (i) => beta2 * at(input(inputs, "uncertainty"), i) + (1 - beta2) * change(i)),
+      };
+    };
+    const old = inputs["average"];
+    if (!old) return smoothed(now);
+    const phase = at(input(inputs, "phase"), 0);
+    const counted = (i: number): number => (at(p, i) === 0 ? 0 : now(i));
+    const average = filled(p.shape, (i) => (at(old, i) * phase + counted(i)) / (phase + 1));
+    const kept = { mean: input(inputs, "mean"), uncertainty: input(inputs, "uncertainty") };
+    return { ...(phase === 0 ? smoothed((i) => at(old, i)) : kept), average };
   },
   cases: [
     ...KINDS.map((kind) => ({
@@ -75,6 +98,14 @@ export const sensitivity = defineOp<SensitivityAttributes>({
       inputs: {
         ...{ p: { shape: [3, 5], offset: 2 }, g: { shape: [3, 5] } },
         ...{ mean: { shape: [3, 5] }, uncertainty: { shape: [3, 5] } },
+      },
+    })),
+    ...[0, 3].map((phase) => ({
+      name: `a window's step ${phase}, a weight of 0`,
+      attributes: { kind: "gradient" as const, beta1: 0.85, beta2: 0.95 },
+      inputs: {
+        ...{ p: { shape: [4], values: [1, 0, -2, 3] }, g: { shape: [4] }, mean: { shape: [4] } },
+        ...{ uncertainty: { shape: [4] }, average: { shape: [4] }, phase: { shape: [1], values: [phase] } },
       },
     })),
     {
@@ -104,6 +135,15 @@ export const sensitivity = defineOp<SensitivityAttributes>({
     },
   ],
   malformed: [
+    {
+      name: "a window without its phase",
+      attributes: { kind: "gradient", beta1: 0.85, beta2: 0.95 },
+      inputs: {
+        ...{ p: { shape: [2], dtype: "f32" }, g: { shape: [2], dtype: "f32" }, mean: { shape: [2], dtype: "f32" } },
+        ...{ uncertainty: { shape: [2], dtype: "f32" }, average: { shape: [2], dtype: "f32" } },
+      },
+      message: /average and phase belong together/,
+    },
     {
       name: "a mean of another shape",
       attributes: { kind: "gradient", beta1: 0.85, beta2: 0.95 },

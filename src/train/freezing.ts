@@ -6,12 +6,13 @@ import type { Executor } from "../run/executor";
 import { specBytes } from "../tape/emit";
 import type { Plan } from "../tape/plan";
 import { ConfigError } from "../base/errors";
+import type { TensorSpec } from "../op/declaration";
 import type { Statistics } from "../ops/shared/statistics";
 import { sumBytes } from "../gpu/ledger";
 import { memoryOf } from "./memory";
 import { updatePlan } from "./optimizer";
 import type { OptimizerSettings } from "./optimizer";
-import { scorePlan, statisticsPlan } from "./statistics";
+import { scorePlan, statisticsNames, statisticsPlan } from "./statistics";
 import { importance } from "./importance";
 import type { PlanBook } from "./plan-book";
 import type { TrainState } from "./state";
@@ -38,6 +39,7 @@ export function freezeContext(parts: FreezingParts): FreezeContext {
     layers: parts.loaded.model.layers,
     live: parts.state.liveByLayer(),
     sensitivity: () => sensitivityScores(parts),
+    elementSensitivity: () => elementScores(parts),
     bytesWith: (tensors) => bytesWith(parts, tensors),
     importance({ center = true } = {}) {
       const found = scores.get(center) ?? importance(parts, center);
@@ -48,12 +50,30 @@ export function freezeContext(parts: FreezingParts): FreezeContext {
   };
 }
 
-/** Scores of the followed tensors that still learn. */
-async function sensitivityScores({ state, statistics, executor, plans, loaded }: FreezingParts) {
+/** The followed tensors that still learn. */
+function followedTensors({ state, statistics }: FreezingParts): ReadonlyMap<string, TensorSpec> {
   if (!statistics) {
     throw new ConfigError("This policy asks for sensitivity, but follows no gradients.", "Give it `statistics`.");
   }
-  const followed = new Map([...state.live].filter(([name]) => statistics.applies(name)));
+  return new Map([...state.live].filter(([name]) => statistics.applies(name)));
+}
+
+async function elementScores(parts: FreezingParts): Promise<ReadonlyMap<string, Float32Array>> {
+  const scores = new Map<string, Float32Array>();
+  for (const name of followedTensors(parts).keys()) {
+    const [mean, uncertainty] = statisticsNames(name).map((own) => parts.state.tensor(own));
+    const [a, b] = [(await mean?.read()) as Float32Array, (await uncertainty?.read()) as Float32Array];
+    scores.set(
+      name,
+      a.map((value, i) => value * (b[i] as number)),
+    );
+  }
+  return scores;
+}
+
+async function sensitivityScores(parts: FreezingParts): Promise<ReadonlyMap<string, number>> {
+  const { state, executor, plans, loaded } = parts;
+  const followed = followedTensors(parts);
   if (followed.size === 0) return new Map<string, number>();
   const scoring = scorePlan(followed, loaded.engine.device.limits);
   await executor.hold([...plans, scoring]);

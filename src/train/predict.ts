@@ -8,7 +8,7 @@ import type { Explanation } from "../tape/explain";
 import { plan as planTape } from "../tape/plan";
 import { memoryOf } from "./memory";
 import { optimizerSettings, updatePlan } from "./optimizer";
-import { statisticsPlan } from "./statistics";
+import { followingNames, statisticsPlan } from "./statistics";
 import { trainableSpecs } from "./state";
 import { trace } from "./trace";
 import { DEFAULT_LIMITS } from "../op/limits";
@@ -58,7 +58,7 @@ export function plan(options: PredictOptions): Prediction {
   const followed = statisticsPlan(live, statistics, DEFAULT_LIMITS);
   const update = live.size > 0 ? [updatePlan(live, optimizerSettings(), DEFAULT_LIMITS)] : [];
   const plans = [step, ...update, ...(followed ? [followed] : [])];
-  const companions = (name: string): number => 3 + (statistics?.applies(name) ? 2 : 0);
+  const companions = (name: string): number => 3 + followingNames(statistics, name).length;
   const bytes = { ...noBytes(), ...memoryOf(model, adapter, live, plans, specs, companions) };
   const peak = step.launches[step.peakLaunch];
   const count = (shapes: Iterable<{ readonly shape: readonly number[] }>): number =>

@@ -11,7 +11,7 @@ import { countSteps } from "./options";
 import type { TrainerOptions } from "./options";
 import { PlanBook } from "./plan-book";
 import { trainableSpecs } from "./state";
-import { statisticsOf, statisticsPlan } from "./statistics";
+import { followingNames, statisticsOf, statisticsPlan } from "./statistics";
 import { importancePlan, prunable } from "./structures";
 
 /** What is known of a run before it has any memory. */
@@ -41,7 +41,7 @@ export function preflight(options: TrainerOptions): Preflight {
   const statistics = statisticsOf(options);
   const followed = statisticsPlan(live, statistics, limits);
   const companions = (name: string): number =>
-    3 + (statistics?.applies(name) ? 2 : 0) + (policy?.prune && layerOf(name) !== undefined ? 1 : 0);
+    3 + followingNames(statistics, name).length + (policy?.prune && layerOf(name) !== undefined ? 1 : 0);
   const structures = policy?.structural ? prunable(model, policy.structural) : [];
   const judged = importancePlan({ model, adapter, structures }, live, limits);
   const plans = [...book.plans, updatePlan(live, settings, limits), followed, judged].filter(

@@ -12,7 +12,7 @@ import type { TensorStore } from "../run/store";
 import type { Statistics } from "../ops/shared/statistics";
 import { Tensor } from "../tensor";
 import { maskName, momentNames } from "./optimizer";
-import { statisticsNames } from "./statistics";
+import { followingNames } from "./statistics";
 
 /** Every tensor that an adapter trains on a model: its own, and the checkpoint's. */
 export function trainableSpecs(model: Model, adapter: Adapter): ReadonlyMap<string, TensorSpec> {
@@ -93,7 +93,7 @@ export class TrainState implements TensorStore {
   companions(name: string): readonly string[] {
     return [
       ...[gradientName(name), ...momentNames(name)],
-      ...(this.statistics?.applies(name) ? statisticsNames(name) : []),
+      ...followingNames(this.statistics, name),
       ...(this.#masked.has(name) ? [maskName(name)] : []),
     ];
   }

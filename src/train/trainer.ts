@@ -151,10 +151,10 @@ export class Trainer {
     const learningRate =
       this.#optimizer.learningRate * scheduleFactor(this.#step, this.#counts.totalSteps, this.options.schedule);
     const { loss, flops } = await this.#forwardBackward(batches, dropped);
-    await this.updates.follow(this.executor, "before_update");
+    await this.updates.follow(this.executor, "before_update", this.#step);
     const norm = await this.updates.apply(this.executor, loss, learningRate, dropped);
     this.#checkFinite("gradient norm", norm);
-    await this.updates.follow(this.executor, "after_update");
+    await this.updates.follow(this.executor, "after_update", this.#step);
     this.#step++;
     await this.updates.prune(this.progress);
     await this.options.adapter.afterStep?.(adapterRun(this.state, this.options, this.progress));

@@ -9,7 +9,7 @@ import { hyperParameters, SQUARE_SUM, updatePlan } from "./optimizer";
 import type { OptimizerSettings } from "./optimizer";
 import type { TrainerOptions } from "./options";
 import type { TrainState } from "./state";
-import { statisticsPlan } from "./statistics";
+import { statisticsInputs, statisticsPlan } from "./statistics";
 import { Structures } from "./structures";
 import type { Statistics } from "../ops/shared/statistics";
 
@@ -82,10 +82,11 @@ export class Updates {
     this.#plans.set(key, this.#make(dropped));
   }
 
-  /** Brings the statistics up to date where this is their moment. */
-  async follow(executor: Executor, when: Statistics["when"]): Promise<void> {
-    if (this.#statistics && this.options.statistics?.when === when) {
-      await executor.run(this.#statistics, this.state, {});
+  /** Brings the statistics up to date where this is their moment; `step` counts from 0. */
+  async follow(executor: Executor, when: Statistics["when"], step: number): Promise<void> {
+    const { statistics } = this.options;
+    if (this.#statistics && statistics?.when === when) {
+      await executor.run(this.#statistics, this.state, statisticsInputs(statistics, step));
     }
     if (when === "before_update") await this.options.structures?.follow(executor);
   }

@@ -63,6 +63,25 @@ describe("policies", () => {
     ).toBe(false);
   });
 
+  it("AFLoRA as its published code has it averages over windows first, and the ledger follows", async () => {
+    using model = await initialiseModel(engine, BERT);
+    const adapter = aflora({ rank: 2, targets: ["intermediate.dense", "output.dense"] });
+    const policy = afloraFreezing({ mode: "published_code", initialEpochs: 1, finalShare: 0.5 });
+    using trainer = await Trainer.create(options(model, { adapter, policy, steps: 30 }));
+    const total = trainer.state.live.size;
+    for await (const { step, bytes, freezes } of trainer.steps()) {
+      expect(bytes, "ledger against plan").toEqual(trainer.predictedBytes());
+      if (step < 11) expect(freezes, `freezes in step ${step}`).toEqual([]);
+    }
+    const matrices = [...trainer.state.specs.keys()].filter((name) => /aflora_[AB]/.test(name));
+    const frozen = new Set(trainer.state.frozen);
+    expect(
+      matrices.every((name) => frozen.has(name)),
+      "all matrices frozen after T - t_f",
+    ).toBe(true);
+    expect(trainer.state.live.size, "the rest learns on").toBe(total - matrices.length);
+  });
+
   it("upper layers freezes before the first step", async () => {
     using model = await initialiseModel(engine, BERT);
     using trainer = await Trainer.create(options(model, { policy: upperLayers(1), steps: 2 }));

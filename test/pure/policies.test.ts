@@ -1,10 +1,12 @@
 import { describe, expect, it } from "vitest";
-import { AfloraSchedule } from "../../src/freeze/aflora-schedule";
+import { afloraFreezing } from "../../src/freeze/aflora";
+import { AfloraSchedule, belowThreshold, publishedFraction } from "../../src/freeze/aflora-schedule";
 import { adapterDrop } from "../../src/freeze/adapter-drop";
 import { memoryBudget } from "../../src/freeze/memory-budget";
 import type { FreezeContext } from "../../src/freeze/policy";
 import { sparseMasks } from "../../src/freeze/sparse-adapter";
 import { upperLayers } from "../../src/freeze/upper-layers";
+import { sensitivity } from "../../src/ops/sensitivity";
 import { tripletBudget } from "../../src/adapter/adalora-budget";
 import { chosenLayers } from "../../src/adapter/targets";
 
@@ -19,6 +21,7 @@ function context(layers: number, scores: readonly number[], frozen: readonly num
     ...{ step: 10, totalSteps: 100, stepsPerEpoch: 10, layers, live },
     importance: () => Promise.resolve(new Map(scores.map((score, layer) => [layer, score]))),
     sensitivity: () => Promise.reject(new Error("not asked for")),
+    elementSensitivity: () => Promise.reject(new Error("not asked for")),
     effect: () => ({ savedBytes: 0, stateBytes: 0, flops: 0 }),
     // 100 bytes for each layer from the lowest live one on, and 1 for each live adapter.
     bytesWith(tensors) {
@@ -64,6 +67,58 @@ describe("AFLoRA's schedule (eq. 5)", () => {
     expect(own.next(20, left)).toEqual(["a"]);
     expect(own.next(21, new Map([["c", 3]])), "no more is due").toEqual([]);
     expect(own.next(30, new Map([["c", 3]]))).toEqual(["c"]);
+  });
+});
+
+describe("AFLoRA's schedule as its published code has it", () => {
+  // t_i = 10, T - t_f = 30: nothing up to and at step 10, all of it only after step 30.
+  it.each([
+    [10, 0],
+    [15, 0.578125],
+    [30, 1],
+    [31, 1],
+  ])("has at step %i the fraction %f", (step, fraction) => {
+    expect(publishedFraction(step, { start: 10, end: 30 })).toBeCloseTo(fraction, 12);
+  });
+
+  it("freezes tensors whose mean lies below a threshold over all elements", () => {
+    const scores = new Map([
+      ["wide", Float32Array.of(1, 1, 1, 9, 9, 9)],
+      ["even", Float32Array.of(2, 3)],
+      ["small", Float32Array.of(0.5, 1.5)],
+    ]);
+    // In order: 0.5 1 1 1 1.5 2 3 9 9 9; means 5, 2.5, 1.
+    expect(belowThreshold(scores, 0.05)).toEqual([]);
+    expect(belowThreshold(scores, 0.4), "threshold 1").toEqual([]);
+    expect(belowThreshold(scores, 0.59), "threshold 1.5").toEqual(["small"]);
+    expect(belowThreshold(scores, 0.7), "threshold 3").toEqual(["even", "small"]);
+    expect(belowThreshold(scores, 1), "threshold 9").toEqual(["wide", "even", "small"]);
+  });
+
+  it("decides every tenth step after the first epoch, every step at the end, one step late by our count", () => {
+    const policy = afloraFreezing({ mode: "published_code", finalShare: 0.5 });
+    const due = Array.from({ length: 61 }, (_, step) => step).filter((step) =>
+      policy.isDue({ step, totalSteps: 60, stepsPerEpoch: 15 }),
+    );
+    expect(due).toEqual([21, 31, ...Array.from({ length: 28 }, (_, i) => 32 + i), 60]);
+    expect(policy.statistics).toMatchObject({ window: 10, kind: "gradient" });
+  });
+
+  it("smooths the average of each window of ten steps when the next one begins", () => {
+    const tensor = (value: number) => ({ shape: [1], data: Float64Array.of(value) });
+    let state = { mean: tensor(0), uncertainty: tensor(0), average: tensor(0) };
+    for (let step = 0; step <= 20; step++) {
+      const inputs = { p: tensor(-1), g: tensor(step), phase: tensor(step % 10), ...state };
+      const next = sensitivity.reference(inputs, { kind: "gradient", beta1: 0.85, beta2: 0.95 });
+      state = { ...state, ...next };
+    }
+    // Averages 4.5 and 14.5; at step 0 the empty one goes in, at 10 the first, at 20 the second.
+    const first = 0.15 * 4.5;
+    const second = 0.85 * first + 0.15 * 14.5;
+    expect(state.mean.data[0]).toBeCloseTo(second, 12);
+    const spread = 0.95 * (0.05 * (4.5 - first)) + 0.05 * (14.5 - second);
+    expect(state.uncertainty.data[0]).toBeCloseTo(spread, 12);
+    expect(state.average.data[0]).toBe(20);
   });
 });
 

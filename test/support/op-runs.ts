@@ -113,7 +113,7 @@ export async function runCase(
       gradients.set(name, await readFloats(device, lease, elements(spec.shape)));
     }
     const mutated = new Map<string, Float32Array>();
-    for (const slot of Object.keys(op.inputs).filter((name) => op.inputs[name]?.mutated)) {
+    for (const slot of Object.keys(inputs).filter((name) => op.inputs[name]?.mutated)) {
       const size = elements((inputs[slot] as HostTensor).shape);
       mutated.set(slot, await readFloats(device, leases.get(slot) as Lease, size));
     }
