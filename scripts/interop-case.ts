@@ -7,11 +7,11 @@ import type { LoadedModel } from "../src/io/load-model";
 import { readSafetensors } from "../src/io/safetensors";
 import type { FloatTensor, HostTensor } from "../src/io/safetensors";
 import { openDirectory } from "../src/node/directory";
+import { InferenceStore } from "../src/generate/weights";
 import { Executor } from "../src/run/executor";
 import { plan } from "../src/tape/plan";
 import { loadAdapter } from "../src/train/adapter-files";
 import { batchInputs } from "../src/train/inputs";
-import { TrainState } from "../src/train/state";
 import { trace } from "../src/train/trace";
 
 export interface InteropCase {
@@ -69,17 +69,12 @@ export async function adapterLogits(
   const { size, length } = batch;
   const traced = trace({ model, adapter, batch: { size, length }, isTraining: false, fragileNorms });
   const planned = plan(traced.tape, { outputs: { logits: traced.logits }, limits: engine.device.limits });
-  const state = await TrainState.create(loaded, adapter, 0);
+  using store = await InferenceStore.create(loaded, { adapter, tensors });
   using executor = new Executor(engine.device);
-  try {
-    state.restore(tensors);
-    await executor.hold([planned]);
-    const inputs = batchInputs(model, batch, { virtualTokens: adapter.virtualTokens });
-    const found = await executor.run(planned, state, inputs);
-    return { shape: traced.logits.shape, data: found.get("logits") as Float32Array };
-  } finally {
-    state.dispose();
-  }
+  await executor.hold([planned]);
+  const inputs = batchInputs(model, batch, { virtualTokens: adapter.virtualTokens });
+  const found = await executor.run(planned, store, inputs);
+  return { shape: traced.logits.shape, data: found.get("logits") as Float32Array };
 }
 
 /** Inputs that Python was given: texts, or images. */

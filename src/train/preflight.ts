@@ -3,6 +3,7 @@ import type { Batch } from "../data/batch";
 import { sumBytes } from "../gpu/ledger";
 import type { Bytes } from "../gpu/ledger";
 import { layerOf } from "../model/model";
+import type { TensorSpec } from "../op/declaration";
 import type { Statistics } from "../ops/shared/statistics";
 import { memoryOf } from "./memory";
 import { optimizerSettings, updatePlan } from "./optimizer";
@@ -19,6 +20,8 @@ export interface Preflight {
   readonly book: PlanBook;
   readonly settings: OptimizerSettings;
   readonly statistics: Statistics | undefined;
+  /** Tensors that get a gradient; one that no op of the model reads learns nothing, as in PyTorch. */
+  readonly live: ReadonlyMap<string, TensorSpec>;
   readonly first: Batch;
 }
 
@@ -32,12 +35,14 @@ export function preflight(options: TrainerOptions): Preflight {
   const settings = optimizerSettings(options.optimizer);
   const { limits } = loaded.engine.device;
   const { model, fragileNorms } = loaded;
-  const live = trainableSpecs(model, adapter);
+  const specs = trainableSpecs(model, adapter);
   const isTraining = options.dropout ?? true;
   const traced = { model, adapter, labelSmoothing, fragileNorms, limits, isTraining, accumulates: accumulate > 1 };
-  const book = new PlanBook(traced, new Set(live.keys()));
+  const book = new PlanBook(traced, new Set(specs.keys()));
   const first = data.next();
   for (const shape of [first, ...(data.shapes?.() ?? [])]) book.addShape(shape);
+  const live = new Map(book.plans.flatMap(({ gradients }) => [...gradients]));
+  book.freezeTo(new Set(live.keys()));
   const statistics = statisticsOf(options);
   const followed = statisticsPlan(live, statistics, limits);
   const companions = (name: string): number =>
@@ -47,8 +52,8 @@ export function preflight(options: TrainerOptions): Preflight {
   const plans = [...book.plans, updatePlan(live, settings, limits), followed, judged].filter(
     (one) => one !== undefined,
   );
-  checkBudget(options, memoryOf(model, adapter, live, plans, live, companions));
-  return { book, settings, statistics, first };
+  checkBudget(options, memoryOf(model, adapter, live, plans, specs, companions));
+  return { book, settings, statistics, live, first };
 }
 
 function checkBudget({ memoryBudget }: TrainerOptions, needed: Bytes): void {

@@ -43,26 +43,37 @@ export class TrainState implements TensorStore {
   readonly #originals: ReadonlyMap<string, Tensor>;
 
   readonly #masked = new Set<string>();
+  /** Trained by name, but without a gradient. */
+  readonly #unreached: ReadonlySet<string>;
 
   private constructor(
     private readonly loaded: LoadedModel,
     adapter: Adapter,
     private readonly statistics: Statistics | undefined,
+    live: ReadonlyMap<string, TensorSpec> | undefined,
   ) {
     this.specs = trainableSpecs(loaded.model, adapter);
-    this.#live = new Map(this.specs);
+    // In the order of the specs: it is that of the global norm's sum.
+    this.#live = new Map([...this.specs].filter(([name]) => live?.has(name) ?? true));
+    this.#unreached = new Set([...this.specs.keys()].filter((name) => !this.#live.has(name)));
     this.fixed = fixedSpecs(loaded.model, adapter);
     this.#originals = new Map([...loaded.weights].map(([name, tensor]) => [originalName(name), tensor]));
   }
 
-  /** Allocates and fills the trainable tensors, gradients and moments. @throws DeviceError when memory runs out. */
+  /**
+   * Allocates and fills the trainable tensors, and gradients and moments of those that get a gradient (`live`; default all).
+   * @throws DeviceError when memory runs out.
+   */
   static async create(
     loaded: LoadedModel,
     adapter: Adapter,
     seed: number,
-    statistics?: Statistics,
+    {
+      live,
+      statistics,
+    }: { readonly live?: ReadonlyMap<string, TensorSpec>; readonly statistics?: Statistics | undefined } = {},
   ): Promise<TrainState> {
-    const state = new TrainState(loaded, adapter, statistics);
+    const state = new TrainState(loaded, adapter, statistics, live);
     await loaded.engine.device.pool.checked("the adapter and its optimizer state", () =>
       state.#allocate(adapter, seed),
     );
@@ -79,7 +90,7 @@ export class TrainState implements TensorStore {
         const source = this.loaded.weights.get(name) as Tensor;
         this.#add(name, (await source.read()) as Float32Array, shape);
       }
-      for (const extra of this.companions(name)) {
+      for (const extra of this.#live.has(name) ? this.companions(name) : []) {
         this.#add(extra, new Float32Array(elements(shape)), shape);
       }
     }
@@ -122,7 +133,7 @@ export class TrainState implements TensorStore {
 
   /** Names of those that do not any more. */
   get frozen(): readonly string[] {
-    return [...this.specs.keys()].filter((name) => !this.#live.has(name));
+    return [...this.specs.keys()].filter((name) => !this.#live.has(name) && !this.#unreached.has(name));
   }
 
   /** Live tensors of the transformer layers, by layer. */

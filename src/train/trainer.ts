@@ -66,8 +66,8 @@ export class Trainer {
   static async create(given: TrainerOptions): Promise<Trainer> {
     const options = withStructuralMasks(given);
     const { model: loaded, adapter, seed = 0 } = options;
-    const { book, first, settings, statistics } = preflight(options);
-    const state = await TrainState.create(loaded, adapter, seed, statistics);
+    const { book, first, settings, statistics, live } = preflight(options);
+    const state = await TrainState.create(loaded, adapter, seed, { live, statistics });
     const executor = new Executor(loaded.engine.device);
     try {
       if (options.initial) state.restore(options.initial);

@@ -22,6 +22,12 @@ const CONFIGS = {
   },
 } as const;
 
+const random = new Random(1);
+const SAMPLES: readonly Sample[] = Array.from({ length: 16 }, () => {
+  const ids = Int32Array.from({ length: 5 + random.below(10) }, () => 2 + random.below(48));
+  return { ids, label: (ids[1] as number) % 2 };
+});
+
 let engine: Engine;
 beforeEach(async () => {
   engine = new Engine(await testDevice());
@@ -32,12 +38,7 @@ afterEach(() => {
 });
 
 function options(model: LoadedModel, more: Partial<TrainerOptions> = {}): TrainerOptions {
-  const random = new Random(1);
-  const samples: Sample[] = Array.from({ length: 16 }, () => {
-    const ids = Int32Array.from({ length: 5 + random.below(10) }, () => 2 + random.below(48));
-    return { ids, label: (ids[1] as number) % 2 };
-  });
-  const data = new Batches(samples, { size: 4, seed: 3, maxLength: 16, multiple: 16 });
+  const data = new Batches(SAMPLES, { size: 4, seed: 3, maxLength: 16, multiple: 16 });
   const adapter = lora({ rank: 2, alpha: 4, targets: "all-linear" });
   const policy = loraPrune({ every: 2, ratio: 0.5, warmupShare: 0.1, finalShare: 0.1 });
   return { model, adapter, policy, data, steps: 10, optimizer: { learningRate: 1e-2 }, seed: 5, ...more };
@@ -46,8 +47,7 @@ function options(model: LoadedModel, more: Partial<TrainerOptions> = {}): Traine
 describe.each(Object.entries(CONFIGS))("LoRAPrune on %s", (_, config) => {
   it("masks half of the heads and neurons of all layers but the last, and what saveMerged writes gives the same logits", async () => {
     using model = await initialiseModel(engine, { ...SHARED, ...config });
-    const given = options(model);
-    using trainer = await Trainer.create(given);
+    using trainer = await Trainer.create(options(model));
     expect(engine.ledger.live, "ledger against plan").toEqual(trainer.predictedBytes());
     await trainer.train();
     expect(engine.ledger.live, "ledger against plan").toEqual(trainer.predictedBytes());
@@ -60,7 +60,7 @@ describe.each(Object.entries(CONFIGS))("LoRAPrune on %s", (_, config) => {
     for (const [name, { data }] of masked) {
       expect(data.filter((value) => value === 0).length, name).toBe(data.length / 2);
     }
-    const batches = () => new Batches((given.data as Batches).samples, { size: 4, shuffle: false }).restOfEpoch();
+    const batches = () => new Batches(SAMPLES, { size: 4, shuffle: false }).restOfEpoch();
     const logits: number[] = [];
     const { loss } = await trainer.evaluate(batches(), (_batch, found) => logits.push(...found));
     const folder = memoryDirectory("merged");

@@ -54,6 +54,19 @@ function options(model: LoadedModel, more: Partial<TrainerOptions> = {}): Traine
 
 const layersOf = (...layers: number[]): string[] => layers.map((layer) => `layer.${layer}.`);
 
+it("leaves a tensor that no op reads as it is, without gradient, moments or decay", async () => {
+  using model = await initialiseModel(engine, BERT);
+  const own = lora({ rank: 4 });
+  const unread = { name: "layer.0.unread", shape: [3], initial: () => Float32Array.of(1, 2, 3) };
+  const adapter = { ...own, tensors: (of: Parameters<typeof own.tensors>[0]) => [...own.tensors(of), unread] };
+  const optimizer = { learningRate: 1e-2, weightDecay: 0.1 };
+  using trainer = await Trainer.create(options(model, { adapter, optimizer, steps: 2 }));
+  await trainer.train();
+  expect((await trainer.state.snapshot()).get(unread.name)?.data).toEqual(unread.initial());
+  expect(trainer.state.frozen).toEqual([]);
+  expect(engine.ledger.live).toEqual(trainer.predictedBytes());
+});
+
 describe("memory", () => {
   it("measures what the plan predicts, before and after each freeze", async () => {
     using model = await initialiseModel(engine, BERT);

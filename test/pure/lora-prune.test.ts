@@ -37,7 +37,11 @@ describe("LoRAPrune's schedule", () => {
   it("leaves the first tenth of the layers and the last one whole", () => {
     const model = createModel(LLAMA);
     const layers = Array.from({ length: 12 }, (_, layer) => model.structures(layer)[0] as Structure);
-    expect(layers.map((one) => structural().applies(one, 12))).toEqual([false, ...Array(10).fill(true), false]);
+    expect(layers.map((one) => structural().applies(one, 12))).toEqual([
+      false,
+      ...Array.from({ length: 10 }, () => true),
+      false,
+    ]);
   });
 
   it.each([{ ratio: 1 }, { every: 0 }, { warmupShare: 0.6, finalShare: 0.4 }])("refuses %o", (options) => {
