@@ -62,6 +62,13 @@ export class Tensor {
     return new Float32Array(bytes, 0, count);
   }
 
+  /** Copies some rows of an f32 table [n, d] to the host: [rows, d]. */
+  async readRows(rows: readonly number[]): Promise<Float32Array> {
+    const bytes = (this.shape[1] ?? 1) * bytesPerElement(this.dtype);
+    const ranges = rows.map((row) => ({ offset: row * bytes, bytes }));
+    return new Float32Array(await this.device.guard(readBuffer(this.device, this.lease, ranges)));
+  }
+
   /** Gives the memory back. Further calls do nothing. */
   dispose(): void {
     if (this.#lease) this.device.pool.return(this.#lease);

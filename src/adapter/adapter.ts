@@ -16,6 +16,8 @@ export interface AdapterTensor {
   readonly isFixed?: boolean;
   /** Values before the first step, row-major. */
   initial(random: Random): Float32Array;
+  /** Rows of a table of the checkpoint that it begins with, in place of `initial`. */
+  readonly initialRows?: { readonly table: string; rows(random: Random): readonly number[] };
 }
 
 /** Tensors by name. */

@@ -39,7 +39,7 @@ const KINDS: Readonly<Record<string, Kind>> = {
   sora: { make: sora, options: [...LOW_RANK, "threshold", "penalty"] },
   ia3: { make: ia3, options: ["feedForward", ...TARGETS] },
   bitfit: { make: bitfit, options: ["layers", "modulesToSave"] },
-  prompt: { make: promptTuning, options: ["tokens", "modulesToSave"] },
+  prompt: { make: promptTuning, options: ["tokens", "initial", "modulesToSave"] },
   houlsby: { make: houlsby, options: ["size", "layers", "modulesToSave"] },
   pfeiffer: { make: pfeiffer, options: ["size", "layers", "modulesToSave"] },
   full: { make: full, options: [] },

@@ -52,6 +52,8 @@ cli
   .option("--layers <layers>", "Layers to adapt: 0,1,2, early, later or random:SEED")
   .option("--size <n>", "Width of a bottleneck")
   .option("--tokens <n>", "Virtual tokens of a prompt")
+  .option("--prompt-init <how>", "Where they begin: random, or vocabulary")
+  .option("--prompt-text <text>", "Words that they begin with")
   .option("--initial-rank <r>", "AdaLoRA's rank at the start")
   .option("--target-rank <r>", "AdaLoRA's average rank at the end")
   .option("--freeze <policy>", `${POLICY_NAMES.join(", ")}, or JSON with its options`, { default: "never" })

@@ -76,8 +76,11 @@ const ADAPTER_FLAGS: Readonly<
   targetRank: ["--target-rank", (given, name, flag) => countOption(given, name, flag)],
 };
 
-/** The adapter that `--adapter` and its options ask for. LoRA's alpha is the rank unless given. */
-export function adapterOption(given: Given): Adapter {
+/**
+ * The adapter that `--adapter` and its options ask for. LoRA's alpha is the rank unless given.
+ * @param promptIds tokens of `--prompt-text`.
+ */
+export function adapterOption(given: Given, promptIds?: readonly number[]): Adapter {
   const kind = choiceOption(given, "adapter", "--adapter", ADAPTER_KINDS, "lora");
   const options = Object.fromEntries(
     Object.entries(ADAPTER_FLAGS)
@@ -85,7 +88,8 @@ export function adapterOption(given: Given): Adapter {
       .map(([name, [flag, read]]) => [name, read(given, name, flag)]),
   );
   const alpha = kind === "lora" && options["rank"] !== undefined ? { alpha: options["rank"] } : {};
-  return makeAdapter({ kind, ...alpha, ...options });
+  const initial = promptIds ?? given["promptInit"];
+  return makeAdapter({ kind, ...alpha, ...options, ...(initial === undefined ? {} : { initial }) });
 }
 
 /** `query,value`, `all-linear`, or `/a regular expression/`. */

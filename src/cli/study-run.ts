@@ -60,10 +60,11 @@ export async function runMethod(
     [...specs].filter(([name]) => !model.heads.some((head) => name.startsWith(`${head}.`)));
   const numbers = (specs: ReadonlyMap<string, TensorSpec>): number =>
     inLayers(specs).reduce((sum, [, { shape }]) => sum + elements(shape), 0);
-  const [trainables, bytes]: number[][] = [[], []];
+  const trainables: number[] = [];
+  const bytes: number[] = [];
   const result = await trainer.train((report) => {
-    trainables?.push(numbers(trainer.state.live));
-    bytes?.push(sumBytes(report.bytes));
+    trainables.push(numbers(trainer.state.live));
+    bytes.push(sumBytes(report.bytes));
   });
   const { state } = trainer;
   const layered = inLayers(state.specs).filter(([name]) => layerOf(name) !== undefined);
@@ -72,9 +73,9 @@ export async function runMethod(
   return {
     metrics,
     ...{ lossFirst: result.lossFirst, lossLast: result.lossLast },
-    ...{ trainable: numbers(state.specs), averageTrainable: mean(trainables ?? []) },
+    ...{ trainable: numbers(state.specs), averageTrainable: mean(trainables) },
     frozenShare: layered.length === 0 ? 0 : frozen.length / layered.length,
-    ...{ peakBytes: result.peakBytes, averageBytes: mean(bytes ?? []), savedBytesLast: result.savedBytesLast },
+    ...{ peakBytes: result.peakBytes, averageBytes: mean(bytes), savedBytesLast: result.savedBytesLast },
     ...{ flops: result.flops, seconds: result.seconds, policy: trainer.policyRecord() },
   };
 }

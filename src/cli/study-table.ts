@@ -70,7 +70,7 @@ function spread(values: readonly number[]): Spread {
   return { mean, deviation: values.length > 1 ? Math.sqrt(squares / (values.length - 1)) : undefined };
 }
 
-/** The table in Markdown. The loss is left out; metrics are in per cent where they are shares. */
+/** The table in Markdown. The loss is left out; metrics are as the task gives them. */
 export function studyMarkdown(rows: readonly StudyRow[]): string {
   const names = [...new Set(rows.flatMap(({ metrics }) => Object.keys(metrics)))].filter((name) => name !== "loss");
   const head = [

@@ -38,7 +38,12 @@ export async function trainCommand(given: Given, print: (line: string) => void):
   if (loaded.initialised.length > 0) process.stderr.write(`new in this run: ${loaded.initialised.join(", ")}\n`);
   const batch = countOption(given, "batch", "--batch", 8);
   const batches = data.train(batch, settings.seed);
-  using trainer = await Trainer.create({ model: loaded, adapter: adapterOption(given), data: batches, ...settings });
+  const promptIds =
+    given["promptText"] === undefined
+      ? undefined
+      : [...(await tokenizer()).encode(textOption(given, "promptText", "--prompt-text"), undefined, BARE).ids];
+  const adapter = adapterOption(given, promptIds);
+  using trainer = await Trainer.create({ model: loaded, adapter, data: batches, ...settings });
   if (given["explain"]) process.stderr.write(`${trainer.explain().toString()}\n`);
   const out = await openDirectory(outPath, { create: true });
   const check = new Checkpoints(trainer, () => judge(trainer, task, data, batch));
@@ -62,6 +67,9 @@ export async function trainCommand(given: Given, print: (line: string) => void):
         .join("  ")}  saved in ${outPath}`,
     );
 }
+
+/** Without the special tokens around a whole text. */
+const BARE = { specialTokens: false };
 
 const someOf = (names: readonly string[]): string =>
   names.length > 4 ? `${names.slice(0, 3).join(", ")} and ${names.length - 3} more` : names.join(", ");

@@ -79,6 +79,7 @@ function encoder(config: Readonly<Record<string, unknown>>, kind: Encoder): Mode
     // RoBERTa's positions begin behind the padding id's.
     maxLength: c.max_position_embeddings - (kind.positions === "padded" ? padId + 1 : 0),
     padId,
+    wordEmbeddings: `${family}.embeddings.word_embeddings.weight`,
     defaultTargets: ["query", "value"],
     aliases: (name) => encoderAliases(family, name),
     ignores: (name) => /^(?:cls|lm_head|classifier|qa_outputs)\.|position_ids$|(?:^|\.)pooler\./.test(name),

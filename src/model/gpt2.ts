@@ -53,6 +53,7 @@ export function gpt2(config: Readonly<Record<string, unknown>>): Model {
     vocabularySize: c.vocab_size,
     maxLength: c.n_positions,
     padId: c.pad_token_id ?? 0,
+    wordEmbeddings: "transformer.wte.weight",
     defaultTargets: ["c_attn"],
     aliases: (name) => [name, name.replace(/^transformer\./, "")],
     ignores: (name) => /\.attn\.(bias|masked_bias)$|^(lm_head|score|qa_outputs)\./.test(name),

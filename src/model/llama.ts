@@ -60,6 +60,7 @@ export function llama(config: Readonly<Record<string, unknown>>): Model {
     vocabularySize: c.vocab_size,
     maxLength: c.max_position_embeddings,
     padId: Math.max(0, c.pad_token_id ?? 0),
+    wordEmbeddings: `${body}.embed_tokens.weight`,
     defaultTargets: ["q_proj", "v_proj"],
     aliases: (name) => [name, ...["model.", "transformer.", ""].map((other) => name.replace(`${body}.`, other))],
     ignores: (name) => /rotary_emb\.inv_freq$|^(?:lm_head|score|qa_outputs)\./.test(name),

@@ -71,6 +71,8 @@ export interface Model {
   renamed?(module: string): string;
   /** Checkpoint tensors that the family does not use and that may be passed over (mask buffers, other heads). */
   ignores(name: string): boolean;
+  /** The table of token embeddings [vocabularySize, hiddenSize]; undefined for images. */
+  readonly wordEmbeddings?: string;
   /** What can be left out of a layer, group by group. */
   structures(layer: number): readonly Structure[];
   /** Host data of inputs that only this family's traces ask for, of tokens at these positions. */

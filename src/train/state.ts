@@ -83,7 +83,10 @@ export class TrainState implements TensorStore {
   async #allocate(adapter: Adapter, seed: number): Promise<void> {
     const random = new Random(seed, 1);
     for (const tensor of adapter.tensors(this.loaded.model)) {
-      this.#add(tensor.name, tensor.initial(random), tensor.shape);
+      const { initialRows } = tensor;
+      const table = initialRows && this.loaded.weights.get(initialRows.table);
+      const data = table ? await table.readRows(initialRows.rows(random)) : tensor.initial(random);
+      this.#add(tensor.name, data, tensor.shape);
     }
     for (const [name, { shape }] of this.specs) {
       if (!adapter.trainsInPlace && !this.#tensors.has(name)) {

@@ -79,6 +79,7 @@ const KINDS: readonly Kind[] = [
   { name: "houlsby", make: () => houlsby({ size: 4 }) },
   { name: "pfeiffer in the later layers", make: () => pfeiffer({ size: 4, layers: "later" }) },
   { name: "prompt", make: () => promptTuning({ tokens: 3 }) },
+  { name: "prompt from words", make: () => promptTuning({ tokens: 3, initial: [7, 9] }) },
 ];
 
 const RUNS = KINDS.flatMap((kind) =>
@@ -148,5 +149,39 @@ describe.each(RUNS)("$name on $family", ({ make, family, merges, isLowRank }) =>
     } else {
       await expect(saveMerged(memoryDirectory("not merged"), trainer)).rejects.toThrow(/cannot be merged/);
     }
+  });
+});
+
+describe("where a prompt begins", () => {
+  const start = async (family: Family, initial: "vocabulary" | readonly number[]): Promise<number[][]> => {
+    using model = await initialiseModel(engine, FAMILIES[family]);
+    const table = (await model.weights.get(model.model.wordEmbeddings ?? "")?.read()) as Float32Array;
+    const ids = Int32Array.of(3, 4, 5);
+    const data = new Batches([{ ids, label: 1 }], { size: 1 });
+    const adapter = promptTuning({ tokens: 5, initial });
+    using trainer = await Trainer.create({ model, adapter, data, steps: 1 });
+    const prompt = (await trainer.state.snapshot()).get("prompt_embeddings")?.data as Float32Array;
+    const rowOf = (values: Float32Array, row: number): string => values.subarray(row * 16, (row + 1) * 16).join();
+    const rows = Array.from({ length: 40 }, (_, row) => rowOf(table, row));
+    return Array.from({ length: 5 }, (_, i) => rows.flatMap((row, id) => (row === rowOf(prompt, i) ? [id] : [])));
+  };
+
+  it.each(["bert", "gpt2"] as const)("is a text, repeated, or cut: %s", async (family) => {
+    expect(await start(family, [7, 9])).toEqual([[7], [9], [7], [9], [7]]);
+    expect(await start(family, [1, 2, 3, 4, 5, 6])).toEqual([[1], [2], [3], [4], [5]]);
+  });
+
+  it("is tokens of the vocabulary", async () => {
+    const found = await start("gpt2", "vocabulary");
+    expect(found.every(({ length }) => length === 1)).toBe(true);
+    expect(new Set(found.flat()).size).toBeGreaterThan(1);
+  });
+
+  it.each([
+    [[], /has no tokens/],
+    [[3, 40], /token id 40; the model knows ids below 40/],
+    ["words" as never, /begin words/],
+  ])("refuses %o", async (initial, message) => {
+    await expect(start("gpt2", initial)).rejects.toThrow(message);
   });
 });
