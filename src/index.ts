@@ -99,6 +99,7 @@ export type { AdapterWeights } from "./generate/weights";
 
 export { loadAdapter, saveAdapter, saveMerged, saveModel } from "./train/adapter-files";
 export type { BatchSource, TrainerOptions } from "./train/options";
+export type { Recompute } from "./train/recompute";
 export { plan } from "./train/predict";
 export type { Prediction, PredictOptions } from "./train/predict";
 export type { FreezeEvent, StepReport, TrainResult } from "./train/report";

@@ -35,6 +35,9 @@ cli
   .option("--initial-rank <r>", "AdaLoRA's rank at the start")
   .option("--target-rank <r>", "AdaLoRA's average rank at the end")
   .option("--freeze-below <k>", "Adapters of layers below k are frozen", { default: 0 })
+  .option("--recompute <what>", "Computed twice rather than kept: none, mlp, layers, or bytes to fit into", {
+    default: "none",
+  })
   .option("--json", "One JSON object")
   .action((given: Given) => planCommand(given, print));
 
@@ -71,6 +74,9 @@ cli
   .option("--max-grad-norm <x>", "Clip the gradient's norm", { default: 1 })
   .option("--label-smoothing <x>", "Label smoothing")
   .option("--eval-every <n>", "Evaluate every n steps, and keep the best adapter (default: at the end)")
+  .option("--recompute <what>", "Computed twice rather than kept: none, mlp, layers, or bytes to fit into", {
+    default: "none",
+  })
   .option("--memory-budget <bytes>", "Refuse a run that needs more, as 8GB")
   .option("--seed <n>", "Seed", { default: 0 })
   .option("--explain", "Print what a step keeps, and why")

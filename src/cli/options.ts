@@ -5,6 +5,7 @@ import { ConfigError } from "../base/errors";
 import { makePolicy } from "../freeze/make";
 import type { PolicyChoice } from "../freeze/make";
 import type { FreezePolicy } from "../freeze/policy";
+import type { Recompute } from "../train/recompute";
 
 /** Wrong use of the command line: exit code 2. */
 export class UsageError extends ConfigError {}
@@ -59,6 +60,13 @@ export function bytesOption(given: Given, name: string, flag: string): number | 
   }
   const base = unit.includes("i") ? 1024 : 1000;
   return Math.floor(Number(digits) * base ** Math.max(0, "BkMGT".indexOf(unit.charAt(0) || "B")));
+}
+
+/** `none`, `mlp`, `layers`, or bytes that the run is to fit into. */
+export function recomputeOption(given: Given): Recompute {
+  const words = ["none", "mlp", "layers"] as const;
+  const found = words.find((word) => word === (given["recompute"] ?? "none"));
+  return found ?? (bytesOption(given, "recompute", "--recompute") as number);
 }
 
 /** Options of an adapter -> its flag, and how the flag's text is read. */

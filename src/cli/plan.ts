@@ -5,7 +5,7 @@ import { LIFETIMES } from "../gpu/ledger";
 import { parseJson } from "../io/json";
 import { plan } from "../train/predict";
 import type { Prediction } from "../train/predict";
-import { adapterOption, countOption, numberOption, textOption, UsageError } from "./options";
+import { adapterOption, countOption, numberOption, recomputeOption, textOption, UsageError } from "./options";
 import type { Given } from "./options";
 
 /** `safetape plan`: what a training step needs, from a config.json alone. */
@@ -15,6 +15,7 @@ export async function planCommand(given: Given, print: (line: string) => void): 
     config,
     adapter: adapterOption(given),
     batch: countOption(given, "batch", "--batch", 8),
+    recompute: recomputeOption(given),
     ...(given["length"] === undefined ? {} : { length: countOption(given, "length", "--length") }),
   };
   const freezeBelow = numberOption(given, "freezeBelow", "--freeze-below", 0);
@@ -55,7 +56,10 @@ function report(prediction: Prediction, after: AfterFreezing, print: (line: stri
   for (const lifetime of LIFETIMES)
     print(`  ${lifetime.padEnd(8)}${gigabytes(bytes[lifetime])}   ${bytes[lifetime]} bytes`);
   print(`all buffers exist from the ${peakAt}`);
-  print(`FLOPs of a step: ${flops.forward.toExponential(3)} forward, ${flops.backward.toExponential(3)} backward`);
+  const again = flops.recompute > 0 ? `, ${flops.recompute.toExponential(3)} once more` : "";
+  print(
+    `FLOPs of a step: ${flops.forward.toExponential(3)} forward${again}, ${flops.backward.toExponential(3)} backward`,
+  );
   print("with all adapters below a layer frozen:");
   for (const [i, { peakBytes: bytesThen }] of after.entries()) {
     print(

@@ -14,6 +14,7 @@ import {
   countOption,
   numberOption,
   policyOption,
+  recomputeOption,
   textOption,
 } from "./options";
 import type { Given } from "./options";
@@ -144,6 +145,7 @@ function trainerSettings(given: Given) {
     epochs: numberOption(given, "epochs", "--epochs", 3),
     accumulate: countOption(given, "accumulate", "--accumulate", 1),
     seed: countOption(given, "seed", "--seed", 0, 0),
+    recompute: recomputeOption(given),
     policy: policyOption(given),
     optimizer: {
       learningRate: numberOption(given, "lr", "--lr", 1e-3),

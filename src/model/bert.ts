@@ -85,7 +85,7 @@ function encoder(config: Readonly<Record<string, unknown>>, kind: Encoder): Mode
     ignores: (name) => /^(?:cls|lm_head|classifier|qa_outputs)\.|position_ids$|(?:^|\.)pooler\./.test(name),
     structures: (index) => layerStructures(index, `${family}.encoder.layer.${index}`, MODULES, structureSizes(c)),
     embed: (forward) => embed(forward, c, kind),
-    layer: (forward, index, x) => layer(forward, `${family}.encoder.layer.${index}`, c, approximation, x),
+    layer: (forward, index, x) => layer(forward, { family, c, approximation }, index, x),
     head: (forward, x) => head.apply(forward, x),
   };
 }
@@ -119,7 +119,13 @@ function embed(forward: Forward, c: Config, { family, positions }: Encoder): Val
   });
 }
 
-function layer(forward: Forward, at: string, c: Config, approximation: "none" | "tanh", x: Value): Value {
+function layer(
+  forward: Forward,
+  { family, c, approximation }: { family: string; c: Config; approximation: "none" | "tanh" },
+  index: number,
+  x: Value,
+): Value {
+  const at = `${family}.encoder.layer.${index}`;
   const qkv = {
     q: forward.linear(`${at}.attention.self.query`, x),
     k: forward.linear(`${at}.attention.self.key`, x),
@@ -137,11 +143,13 @@ function layer(forward: Forward, at: string, c: Config, approximation: "none" | 
     forward.add(`${at}.attention`, forward.block(`${at}.attention`, attended), x),
     c.layer_norm_eps,
   );
-  const wide = forward.linear(`${at}.intermediate.dense`, between);
-  const active = forward.recorder.labelled(`${at}.intermediate`, () =>
-    forward.recorder.apply(gelu, { x: wide }, { approximation }),
-  );
-  const narrow = forward.dropout(forward.linear(`${at}.output.dense`, active), c.hidden_dropout_prob);
+  const narrow = forward.feedForward(index, () => {
+    const wide = forward.linear(`${at}.intermediate.dense`, between);
+    const active = forward.recorder.labelled(`${at}.intermediate`, () =>
+      forward.recorder.apply(gelu, { x: wide }, { approximation }),
+    );
+    return forward.dropout(forward.linear(`${at}.output.dense`, active), c.hidden_dropout_prob);
+  });
   const sum = forward.add(`${at}.output`, forward.block(`${at}.output`, narrow), between);
   return forward.layerNorm(`${at}.output.LayerNorm`, sum, c.layer_norm_eps);
 }

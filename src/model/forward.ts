@@ -187,6 +187,11 @@ export class Forward {
     return this.recorder.labelled(name, () => this.#hooks.block?.(this, name, x) ?? x);
   }
 
+  /** A layer's feed-forward, as a section that can be recomputed by itself. */
+  feedForward(layer: number, body: () => Value): Value {
+    return this.recorder.section(feedForwardSection(layer), body);
+  }
+
   layerNorm(name: string, x: Value, eps: number): Value {
     const inputs = { x, weight: this.parameter(`${name}.weight`), bias: this.parameter(`${name}.bias`) };
     const keep = this.#fragile.has(name) ? "x" : "y";
@@ -237,6 +242,9 @@ export class Forward {
     return { heads, kvHeads, causal, scale: 1 / Math.sqrt(headSize), dropout: dropping, salt };
   }
 }
+
+/** The section that a layer's feed-forward is. */
+export const feedForwardSection = (layer: number): string => `feed-forward of layer ${layer}`;
 
 export interface AttentionShape {
   readonly heads: number;

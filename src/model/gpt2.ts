@@ -92,11 +92,14 @@ function layer(forward: Forward, c: Config, approximation: "none" | "tanh", inde
   });
   const attended = forward.dropout(forward.linear(`${at}.attn.c_proj`, mixed), c.resid_pdrop);
   const between = forward.add(`${at}.attn`, forward.block(`${at}.attn`, attended), x);
-  const wide = forward.linear(`${at}.mlp.c_fc`, forward.layerNorm(`${at}.ln_2`, between, c.layer_norm_epsilon));
-  const active = forward.recorder.labelled(`${at}.mlp`, () =>
-    forward.recorder.apply(gelu, { x: wide }, { approximation }),
-  );
-  const narrow = forward.dropout(forward.linear(`${at}.mlp.c_proj`, active), c.resid_pdrop);
+  const inner = forward.layerNorm(`${at}.ln_2`, between, c.layer_norm_epsilon);
+  const narrow = forward.feedForward(index, () => {
+    const wide = forward.linear(`${at}.mlp.c_fc`, inner);
+    const active = forward.recorder.labelled(`${at}.mlp`, () =>
+      forward.recorder.apply(gelu, { x: wide }, { approximation }),
+    );
+    return forward.dropout(forward.linear(`${at}.mlp.c_proj`, active), c.resid_pdrop);
+  });
   return forward.add(`${at}.mlp`, forward.block(`${at}.mlp`, narrow), between);
 }
 

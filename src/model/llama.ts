@@ -71,7 +71,7 @@ export function llama(config: Readonly<Record<string, unknown>>): Model {
       forward.recorder.labelled(`${body}.embed_tokens`, () =>
         forward.tokens(forward.parameter(`${body}.embed_tokens.weight`)),
       ),
-    layer: (forward, index, x) => layer(forward, sizes, `${body}.layers.${index}`, x),
+    layer: (forward, index, x) => layer(forward, sizes, { at: `${body}.layers.${index}`, index }, x),
     head: (forward, x) => head.apply(forward, x),
   };
 }
@@ -103,7 +103,12 @@ function sizesOf(c: Config): Sizes {
   return { c, heads, kvHeads, headSize };
 }
 
-function layer(forward: Forward, { c, heads, kvHeads, headSize }: Sizes, at: string, x: Value): Value {
+function layer(
+  forward: Forward,
+  { c, heads, kvHeads, headSize }: Sizes,
+  { at, index }: { at: string; index: number },
+  x: Value,
+): Value {
   const { recorder } = forward;
   const before = forward.rmsNorm(`${at}.input_layernorm`, x, c.rms_norm_eps);
   const turned = (name: string, count: number): Value => {
@@ -121,10 +126,13 @@ function layer(forward: Forward, { c, heads, kvHeads, headSize }: Sizes, at: str
   const attended = forward.block(`${at}.self_attn`, forward.linear(`${at}.self_attn.o_proj`, mixed));
   const between = forward.add(`${at}.self_attn`, attended, x);
   const inner = forward.rmsNorm(`${at}.post_attention_layernorm`, between, c.rms_norm_eps);
-  const gate = forward.linear(`${at}.mlp.gate_proj`, inner);
-  const up = forward.linear(`${at}.mlp.up_proj`, inner);
-  const active = recorder.labelled(`${at}.mlp`, () => recorder.apply(swiglu, { gate, up }, {}));
-  return forward.add(`${at}.mlp`, forward.block(`${at}.mlp`, forward.linear(`${at}.mlp.down_proj`, active)), between);
+  const narrow = forward.feedForward(index, () => {
+    const gate = forward.linear(`${at}.mlp.gate_proj`, inner);
+    const up = forward.linear(`${at}.mlp.up_proj`, inner);
+    const active = recorder.labelled(`${at}.mlp`, () => recorder.apply(swiglu, { gate, up }, {}));
+    return forward.linear(`${at}.mlp.down_proj`, active);
+  });
+  return forward.add(`${at}.mlp`, forward.block(`${at}.mlp`, narrow), between);
 }
 
 function layerProjections({ c, heads, kvHeads, headSize }: Sizes, body: string): Projection[] {

@@ -73,7 +73,7 @@ export function vit(config: Readonly<Record<string, unknown>>): Model {
         neurons: c.intermediate_size,
       }),
     embed: (forward) => embed(forward, c, image),
-    layer: (forward, index, x) => layer(forward, `vit.encoder.layer.${index}`, c, approximation, x),
+    layer: (forward, index, x) => layer(forward, c, approximation, index, x),
     head: (forward, x) => head.apply(forward, x),
   };
 }
@@ -118,7 +118,8 @@ function embed(forward: Forward, c: Config, image: ImageSpec): Value {
   });
 }
 
-function layer(forward: Forward, at: string, c: Config, approximation: "none" | "tanh", x: Value): Value {
+function layer(forward: Forward, c: Config, approximation: "none" | "tanh", index: number, x: Value): Value {
+  const at = `vit.encoder.layer.${index}`;
   const before = forward.layerNorm(`${at}.layernorm_before`, x, c.layer_norm_eps);
   const projected = (name: string): Value => forward.linear(`${at}.attention.attention.${name}`, before);
   const mixed = forward.attention(
@@ -134,11 +135,13 @@ function layer(forward: Forward, at: string, c: Config, approximation: "none" | 
   const attended = forward.dropout(forward.linear(`${at}.attention.output.dense`, mixed), c.hidden_dropout_prob);
   const between = forward.add(`${at}.attention`, forward.block(`${at}.attention`, attended), x);
   const inner = forward.layerNorm(`${at}.layernorm_after`, between, c.layer_norm_eps);
-  const wide = forward.linear(`${at}.intermediate.dense`, inner);
-  const active = forward.recorder.labelled(`${at}.intermediate`, () =>
-    forward.recorder.apply(gelu, { x: wide }, { approximation }),
-  );
-  const narrow = forward.dropout(forward.linear(`${at}.output.dense`, active), c.hidden_dropout_prob);
+  const narrow = forward.feedForward(index, () => {
+    const wide = forward.linear(`${at}.intermediate.dense`, inner);
+    const active = forward.recorder.labelled(`${at}.intermediate`, () =>
+      forward.recorder.apply(gelu, { x: wide }, { approximation }),
+    );
+    return forward.dropout(forward.linear(`${at}.output.dense`, active), c.hidden_dropout_prob);
+  });
   return forward.add(`${at}.output`, forward.block(`${at}.output`, narrow), between);
 }
 

@@ -4,6 +4,7 @@ import type { Place, Emitter } from "./emit";
 import { slotSpec } from "./forward";
 import type { Places } from "./forward";
 import { mainOutput } from "./reach";
+import type { Recomputer } from "./recompute";
 import { forwardValue, outputGradient } from "./saves";
 import type { BackwardTask } from "./saves";
 import type { Node, Tape, Value } from "./tape";
@@ -31,12 +32,14 @@ export class BackwardEmitter {
     private readonly outputs: ReadonlySet<number>,
     private readonly emitter: Emitter,
     private readonly addToGradients: boolean,
+    private readonly recomputer: Recomputer,
   ) {}
 
   /** Emits everything, starting from the gradient of the loss with respect to itself. */
   emit(loss: Value, lossGradient: Place): void {
     this.#gradients.set(loss.id, { place: lossGradient, owners: new Set([loss.id]) });
     this.tasks.forEach((task, index) => {
+      this.recomputer.before(task.node);
       if (task.temp !== undefined) this.#emitTemp(task.node, task.temp);
       else if (task.rule) this.#emitRule(task, task.rule, index);
       if (this.tasks[index + 1]?.node !== task.node) this.#finish(task.node);
@@ -116,7 +119,9 @@ export class BackwardEmitter {
     }
     const value = forwardValue(task.node, slot) as number;
     const place = this.places.get(value);
-    const readLater = later.some((other) => other.reads.some((read) => forwardValue(other.node, read) === value));
+    const readLater =
+      this.recomputer.needs(value) ||
+      later.some((other) => other.reads.some((read) => forwardValue(other.node, read) === value));
     const free = this.tape.values[value]?.origin.kind === "node" && !this.outputs.has(value) && !readLater;
     return free && place?.kind === "virtual" ? place : undefined;
   }

@@ -29,7 +29,7 @@ export interface Binding {
   readonly bytes: number;
 }
 
-export type Phase = "forward" | "backward";
+export type Phase = "forward" | "recompute" | "backward";
 
 /** One dispatch of a plan. */
 export interface Step {

@@ -45,6 +45,7 @@ function keptValue(tape: Tape, saved: SavedValue): KeptValue {
 }
 
 function reasons(tape: Tape, keeper: Keeper): string[] {
+  if (keeper.recomputes !== undefined) return [`recomputing ${keeper.recomputes}`];
   return keeper.slots.map((slot) => {
     const origin = tape.values[keeper.node.inputs[slot] as number]?.origin;
     return origin?.kind === "parameter"

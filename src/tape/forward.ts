@@ -1,6 +1,6 @@
 import type { TensorSpec } from "../op/declaration";
 import { launchContext, specBytes } from "./emit";
-import type { Place, Emitter } from "./emit";
+import type { Place, Emitter, Phase } from "./emit";
 import { mainOutput } from "./reach";
 import { forwardValue } from "./saves";
 import type { Node, Tape } from "./tape";
@@ -30,6 +30,7 @@ export function emitForward(
   places: Places,
   kept: ReadonlySet<number>,
   emitter: Emitter,
+  phase: Phase = "forward",
 ): void {
   const readers = countReaders(nodes);
   for (const node of nodes) {
@@ -45,7 +46,7 @@ export function emitForward(
     const context = launchContext(node, emitter.limits, (slot) => slotSpec(tape, node, slot), {
       inPlace: reused !== undefined,
     });
-    emitter.emit(node.op.forward(context), node, "forward", (slot) => [
+    emitter.emit(node.op.forward(context), node, phase, (slot) => [
       findPlace(node, slot, places, temps),
       slotSpec(tape, node, slot) as TensorSpec,
     ]);

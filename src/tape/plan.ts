@@ -9,6 +9,8 @@ import { emitForward, slotSpec } from "./forward";
 import { placeVirtuals } from "./place";
 import type { PlannedBuffer } from "./place";
 import { ancestors, reach } from "./reach";
+import { recomputation, Recomputer } from "./recompute";
+import type { Recomputation } from "./recompute";
 import { backwardTasks, saves } from "./saves";
 import type { BackwardTask, Keeper } from "./saves";
 import type { Node, Tape, Value } from "./tape";
@@ -57,7 +59,7 @@ export interface Plan {
   /** Trainable parameters that get a gradient: fewer than `trainable` where a tensor does not reach the loss. */
   readonly gradients: ReadonlyMap<string, TensorSpec>;
   readonly saved: readonly SavedValue[];
-  readonly flops: { readonly forward: number; readonly backward: number };
+  readonly flops: { readonly forward: number; readonly recompute: number; readonly backward: number };
   /** The launch at which the last buffer comes into use: from there on all of them exist at once. */
   readonly peakLaunch: number;
 }
@@ -70,10 +72,15 @@ export interface PlanOptions {
   readonly trainable?: ReadonlySet<string>;
   /** Add to the gradients instead of overwriting them (later micro-batches of one step). */
   readonly addToGradients?: boolean;
+  /** Sections that are not kept but run again before their gradients. */
+  readonly recompute?: ReadonlySet<string>;
   /** Runs every node of the tape, for those that change parameters in place and have no output (optimizers). */
   readonly effects?: boolean;
   readonly limits?: Limits;
 }
+
+/** FLOPs of one run of a plan. */
+export const totalFlops = ({ flops }: Pick<Plan, "flops">): number => flops.forward + flops.recompute + flops.backward;
 
 /** Name of the input that holds the gradient of the loss with respect to itself: 1, or a loss scale. */
 export const LOSS_GRADIENT = "loss gradient";
@@ -82,7 +89,9 @@ export const LOSS_GRADIENT = "loss gradient";
 export function plan(tape: Tape, options: PlanOptions): Plan {
   const emitter = new Emitter(options.limits ?? DEFAULT_LIMITS);
   const tasks = planTasks(tape, options);
-  const kept = saves(tape, tasks);
+  const chosen = options.recompute ?? new Set<string>();
+  const remade = recomputation(tape, tasks, saves(tape, tasks), chosen);
+  const { kept } = remade;
   const wantedValues = [...Object.values(options.outputs), ...(options.loss ? [options.loss] : [])];
   const nodes = options.effects ? tape.nodes : ancestors(tape, wantedValues);
   const places = new Map<number, Place>();
@@ -95,10 +104,12 @@ export function plan(tape: Tape, options: PlanOptions): Plan {
     const seed = emitter.allocate(options.loss);
     emitter.fromStart(seed);
     inputs.set(LOSS_GRADIENT, [seed, options.loss]);
-    const backward = new BackwardEmitter(tape, tasks, places, outputIds, emitter, options.addToGradients ?? false);
+    const recomputer = new Recomputer(tape, chosen, remade, places, emitter);
+    const adds = options.addToGradients ?? false;
+    const backward = new BackwardEmitter(tape, tasks, places, outputIds, emitter, adds, recomputer);
     backward.emit(options.loss, seed);
   }
-  return assemble(tape, options, { emitter, tasks, kept, nodes, places, inputs });
+  return assemble(tape, options, { emitter, tasks, kept, nodes, places, inputs, remade });
 }
 
 function planTasks(tape: Tape, { loss, trainable }: PlanOptions): BackwardTask[] {
@@ -136,6 +147,7 @@ interface Parts {
   readonly nodes: readonly Node[];
   readonly places: ReadonlyMap<number, Place>;
   readonly inputs: ReadonlyMap<string, [Place, TensorSpec]>;
+  readonly remade: Recomputation;
 }
 
 function assemble(tape: Tape, options: PlanOptions, parts: Parts): Plan {
@@ -169,7 +181,7 @@ function assemble(tape: Tape, options: PlanOptions, parts: Parts): Plan {
     parameters: boundTensors(tape, parts.nodes),
     gradients: gradientTensors(tape, parts.tasks),
     saved: savedValues(tape, parts.kept),
-    flops: countFlops(tape, parts.nodes, parts.tasks),
+    flops: countFlops(tape, parts.nodes, parts.tasks, parts.remade),
     peakLaunch: lastNewAt,
   };
 }
@@ -201,11 +213,17 @@ function savedValues(tape: Tape, kept: ReadonlyMap<number, readonly Keeper[]>): 
   });
 }
 
-function countFlops(tape: Tape, nodes: readonly Node[], tasks: readonly BackwardTask[]): Plan["flops"] {
+function countFlops(
+  tape: Tape,
+  nodes: readonly Node[],
+  tasks: readonly BackwardTask[],
+  { sections }: Recomputation,
+): Plan["flops"] {
   const context = (node: Node) => launchContext(node, DEFAULT_LIMITS, (slot) => slotSpec(tape, node, slot));
   const sum = (values: number[]): number => values.reduce((a, b) => a + b, 0);
   return {
     forward: sum(nodes.map((node) => node.op.flops(context(node)))),
+    recompute: sum([...sections.values()].flatMap((own) => own.nodes.map((node) => node.op.flops(context(node))))),
     backward: sum(
       tasks.map(({ node, rule, temp }) =>
         rule ? (rule.flops?.(context(node)) ?? 0) : (node.op.temps?.[temp as string]?.flops?.(context(node)) ?? 0),

@@ -16,6 +16,8 @@ export interface Keeper {
   readonly node: Node;
   /** Input slots whose gradients read the value, as `a` of a LoRA projection. */
   readonly slots: readonly string[];
+  /** The section that begins from the value when it runs again, where that is why. */
+  readonly recomputes?: string;
 }
 
 /** The slot that names the gradient of a node's first output. */

@@ -26,6 +26,8 @@ export interface Node {
   readonly outputs: Readonly<Record<string, number>>;
   /** Where in the model it stands, as `bert.encoder.layer.3.attention.self.query`. */
   readonly label: string;
+  /** Parts of the model that it lies in, the widest first: what can be recomputed as a whole. */
+  readonly sections: readonly string[];
 }
 
 /** A recorded computation: an immutable list of ops on symbolic values. Recording does no GPU work. */
@@ -40,6 +42,7 @@ export class Recorder implements Tape {
   readonly nodes: Node[] = [];
   #named = new Map<string, Value>();
   #labels: string[] = [];
+  #sections: readonly string[] = [];
 
   /** A tensor that outlives the run: a weight, an adapter's tensor, an optimizer moment. */
   parameter(name: string, shape: Shape, dtype: Dtype = "f32"): Value {
@@ -87,6 +90,7 @@ export class Recorder implements Tape {
       inputs: Object.fromEntries(bound.map(([slot, value]) => [slot, value.id])),
       outputs: Object.fromEntries(outputs.map(([slot, value]) => [slot, value.id])),
       label: this.#labels.at(-1) ?? op.name,
+      sections: this.#sections,
     });
     return Object.fromEntries(outputs);
   }
@@ -103,6 +107,17 @@ export class Recorder implements Tape {
       return body();
     } finally {
       this.#labels.pop();
+    }
+  }
+
+  /** Makes the nodes that `body` records a section. */
+  section<T>(name: string, body: () => T): T {
+    const outer = this.#sections;
+    this.#sections = [...outer, name];
+    try {
+      return body();
+    } finally {
+      this.#sections = outer;
     }
   }
 

@@ -4,6 +4,7 @@ import type { FreezeContext, FreezeEffect, Progress } from "../freeze/policy";
 import type { LoadedModel } from "../io/load-model";
 import type { Executor } from "../run/executor";
 import { specBytes } from "../tape/emit";
+import { totalFlops } from "../tape/plan";
 import type { Plan } from "../tape/plan";
 import { ConfigError } from "../base/errors";
 import type { TensorSpec } from "../op/declaration";
@@ -107,6 +108,6 @@ function effect({ book, state }: FreezingParts, tensors: readonly string[]): Fre
   return {
     savedBytes: saved(before) - saved(after),
     stateBytes: frozen.reduce((sum, bytes) => sum + bytes, 0),
-    flops: before.flops.backward - after.flops.backward,
+    flops: totalFlops(before) - totalFlops(after),
   };
 }

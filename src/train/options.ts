@@ -4,6 +4,7 @@ import type { Batch } from "../data/batch";
 import type { FreezePolicy } from "../freeze/policy";
 import type { LoadedModel } from "../io/load-model";
 import type { OptimizerOptions } from "./optimizer";
+import type { Recompute } from "./recompute";
 import type { ScheduleOptions } from "./schedule";
 
 /** Where batches come from; `Batches` is one. */
@@ -37,6 +38,8 @@ export interface TrainerOptions {
   readonly probe?: Batch;
   /** Values of trainable tensors to begin with, as `loadAdapter` gives them; default the adapter's own. */
   readonly initial?: ReadonlyMap<string, { readonly data: Float32Array }>;
+  /** What a step computes twice rather than keep. Default "none". */
+  readonly recompute?: Recompute;
   /** Most bytes of GPU memory that the run may use; checked against the plan before anything is allocated. */
   readonly memoryBudget?: number;
   /** Seed of initial values and dropout. Default 0. */

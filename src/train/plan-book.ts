@@ -19,10 +19,21 @@ export interface PlanBookOptions {
   readonly isTraining: boolean;
   /** Whether later micro-batches add to the gradients of the first. */
   readonly accumulates: boolean;
+  /** What is run again rather than kept while some tensors are live, given the plans that a choice makes. */
+  readonly recompute?: (
+    live: ReadonlySet<string>,
+    plansWith: (sections: ReadonlySet<string>) => readonly Plan[],
+  ) => ReadonlySet<string>;
 }
 
 /** Layers whose adapter is left out. */
 type Dropped = readonly number[];
+
+/** What a plan learns, and what it runs again. */
+interface Wanted {
+  readonly live: ReadonlySet<string>;
+  readonly sections: ReadonlySet<string>;
+}
 
 const NONE: Dropped = [];
 const shapeKey = ({ size, length }: BatchSize): string => `${size} x ${length}`;
@@ -37,6 +48,7 @@ export class PlanBook {
   #plans = new Map<string, { write: Plan; add: Plan | undefined }>();
   #shapes = new Map<string, BatchSize>();
   #variants = new Map<string, Dropped>([["", NONE]]);
+  #sections: ReadonlySet<string> | undefined;
 
   constructor(
     private readonly options: PlanBookOptions,
@@ -46,6 +58,7 @@ export class PlanBook {
   /** Makes room for a shape. */
   addShape(shape: BatchSize): void {
     this.#shapes.set(shapeKey(shape), { size: shape.size, length: shape.length });
+    this.#forget();
   }
 
   hasShape(shape: BatchSize): boolean {
@@ -56,6 +69,7 @@ export class PlanBook {
   addVariant(dropped: Dropped): boolean {
     const isNew = !this.#variants.has(dropped.join(", "));
     this.#variants.set(dropped.join(", "), dropped);
+    if (isNew) this.#forget();
     return isNew;
   }
 
@@ -85,19 +99,45 @@ export class PlanBook {
   freezeTo(live: ReadonlySet<string>): void {
     this.live = live;
     this.#plans.clear();
+    this.#sections = undefined;
+  }
+
+  /** The choice of what is run again may be another one now; if so, everything is planned anew. */
+  #forget(): void {
+    if (!this.options.recompute) return;
+    const before = this.#sections;
+    this.#sections = undefined;
+    if (before && [...before].join() !== [...this.recomputed].join()) this.#plans.clear();
+  }
+
+  /** Sections that are run again. */
+  get recomputed(): ReadonlySet<string> {
+    this.#sections ??= this.#choose(this.live);
+    return this.#sections;
+  }
+
+  #choose(live: ReadonlySet<string>): ReadonlySet<string> {
+    const { recompute } = this.options;
+    return recompute?.(live, (sections) => this.#plansWith(live, sections)) ?? new Set();
   }
 
   /** Every plan that there would be with only these tensors live. */
   plansWith(live: ReadonlySet<string>): Plan[] {
+    return this.#plansWith(live, this.#choose(live));
+  }
+
+  #plansWith(live: ReadonlySet<string>, sections: ReadonlySet<string>): Plan[] {
     const adds = this.options.accumulates ? [false, true] : [false];
     return [...this.#shapes.values()].flatMap((shape) =>
-      [...this.#variants.values()].flatMap((dropped) => adds.map((add) => this.#make(shape, live, add, dropped))),
+      [...this.#variants.values()].flatMap((dropped) =>
+        adds.map((add) => this.#make(shape, { live, sections }, add, dropped)),
+      ),
     );
   }
 
   /** The plan that the largest shape would have with only these tensors live. */
   planWith(live: ReadonlySet<string>, shape: BatchSize = this.largest): Plan {
-    return this.#make(shape, live, false, NONE);
+    return this.#make(shape, { live, sections: this.#choose(live) }, false, NONE);
   }
 
   /** What the largest shape keeps with these tensors live, and for which gradient. */
@@ -109,16 +149,19 @@ export class PlanBook {
     const key = keyOf(shape, dropped);
     let planned = this.#plans.get(key);
     if (!planned) {
-      const add = this.options.accumulates ? this.#make(shape, this.live, true, dropped) : undefined;
-      planned = { write: this.#make(shape, this.live, false, dropped), add };
+      const wanted = { live: this.live, sections: this.recomputed };
+      const add = this.options.accumulates ? this.#make(shape, wanted, true, dropped) : undefined;
+      planned = { write: this.#make(shape, wanted, false, dropped), add };
       this.#plans.set(key, planned);
     }
     return planned;
   }
 
-  #make(shape: BatchSize, trainable: ReadonlySet<string>, addToGradients: boolean, dropped: Dropped): Plan {
+  #make(shape: BatchSize, { live, sections }: Wanted, addToGradients: boolean, dropped: Dropped): Plan {
     const { tape, loss } = this.#trace(shape, dropped);
-    return plan(tape, { outputs: { loss }, loss, trainable, addToGradients, limits: this.options.limits });
+    const { limits } = this.options;
+    const wanted = { outputs: { loss }, loss, trainable: live, recompute: sections };
+    return plan(tape, { ...wanted, addToGradients, limits });
   }
 
   #trace(shape: BatchSize, dropped: Dropped): Trace {

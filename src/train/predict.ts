@@ -6,8 +6,11 @@ import { layerOf } from "../model/model";
 import { explain } from "../tape/explain";
 import type { Explanation } from "../tape/explain";
 import { plan as planTape } from "../tape/plan";
+import type { Plan } from "../tape/plan";
 import { memoryOf } from "./memory";
 import { optimizerSettings, updatePlan } from "./optimizer";
+import { checkRecompute, recomputedSections } from "./recompute";
+import type { Recompute } from "./recompute";
 import { followingNames, statisticsPlan } from "./statistics";
 import { trainableSpecs } from "./state";
 import { trace } from "./trace";
@@ -20,6 +23,8 @@ export interface PredictOptions {
   readonly batch: number;
   /** Tokens per row. Default 128, or as many as the model takes; an image model takes just its own number. */
   readonly length?: number;
+  /** What is computed twice rather than kept. Default "none". */
+  readonly recompute?: Recompute;
   /** Adapters of layers below this are frozen. Default 0: all learn. */
   readonly freezeBelow?: number;
 }
@@ -34,7 +39,9 @@ export interface Prediction {
   readonly parameters: number;
   readonly trainableParameters: number;
   readonly layers: number;
-  readonly flops: { readonly forward: number; readonly backward: number };
+  readonly flops: Plan["flops"];
+  /** Parts of the model that are computed twice rather than kept. */
+  readonly recomputed: readonly string[];
   readonly explanation: Explanation;
 }
 
@@ -43,23 +50,28 @@ export interface Prediction {
  * @throws ConfigError, ShapeError for configurations and batches that make no sense.
  */
 export function plan(options: PredictOptions): Prediction {
-  const { config, adapter, batch: size, freezeBelow = 0 } = options;
+  const { config, adapter, batch: size, freezeBelow = 0, recompute = "none" } = options;
+  checkRecompute(recompute);
   const model = createModel(config);
   const length = options.length ?? (model.image ? model.maxLength : Math.min(128, model.maxLength));
   const specs = trainableSpecs(model, adapter);
   const live = new Map([...specs].filter(([name]) => (layerOf(name) ?? Infinity) >= freezeBelow));
   const traced = trace({ model, adapter, batch: { size, length }, isTraining: true });
-  const step = planTape(traced.tape, {
-    outputs: { loss: traced.loss },
-    loss: traced.loss,
-    trainable: new Set(live.keys()),
-  });
+  const { tape, loss } = traced;
+  const stepWith = (sections: ReadonlySet<string>): Plan =>
+    planTape(tape, { outputs: { loss }, loss, trainable: new Set(live.keys()), recompute: sections });
   const { statistics } = adapter;
   const followed = statisticsPlan(live, statistics, DEFAULT_LIMITS);
   const update = live.size > 0 ? [updatePlan(live, optimizerSettings(), DEFAULT_LIMITS)] : [];
-  const plans = [step, ...update, ...(followed ? [followed] : [])];
+  const others = [...update, ...(followed ? [followed] : [])];
   const companions = (name: string): number => 3 + followingNames(statistics, name).length;
-  const bytes = { ...noBytes(), ...memoryOf(model, adapter, live, plans, specs, companions) };
+  const bytesOf = (step: Plan): Bytes => {
+    return { ...noBytes(), ...memoryOf(model, adapter, live, [step, ...others], specs, companions) };
+  };
+  const needs = (sections: ReadonlySet<string>): number => sumBytes(bytesOf(stepWith(sections)));
+  const sections = recomputedSections(model, recompute, needs);
+  const step = stepWith(sections);
+  const bytes = bytesOf(step);
   const peak = step.launches[step.peakLaunch];
   const count = (shapes: Iterable<{ readonly shape: readonly number[] }>): number =>
     [...shapes].reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
@@ -71,6 +83,7 @@ export function plan(options: PredictOptions): Prediction {
     trainableParameters: count(live.values()),
     layers: model.layers,
     flops: step.flops,
-    explanation: explain(traced.tape, step),
+    recomputed: [...sections],
+    explanation: explain(tape, step),
   };
 }

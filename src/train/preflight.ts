@@ -5,12 +5,14 @@ import type { Bytes } from "../gpu/ledger";
 import { layerOf } from "../model/model";
 import type { TensorSpec } from "../op/declaration";
 import type { Statistics } from "../ops/shared/statistics";
+import type { Plan } from "../tape/plan";
 import { memoryOf } from "./memory";
 import { optimizerSettings, updatePlan } from "./optimizer";
 import type { OptimizerSettings } from "./optimizer";
 import { countSteps } from "./options";
 import type { TrainerOptions } from "./options";
 import { PlanBook } from "./plan-book";
+import { checkRecompute, recomputedSections } from "./recompute";
 import { trainableSpecs } from "./state";
 import { followingNames, statisticsOf, statisticsPlan } from "./statistics";
 import { importancePlan, prunable } from "./structures";
@@ -37,22 +39,33 @@ export function preflight(options: TrainerOptions): Preflight {
   const { model, fragileNorms } = loaded;
   const specs = trainableSpecs(model, adapter);
   const isTraining = options.dropout ?? true;
-  const traced = { model, adapter, labelSmoothing, fragileNorms, limits, isTraining, accumulates: accumulate > 1 };
-  const book = new PlanBook(traced, new Set(specs.keys()));
+  const statistics = statisticsOf(options);
+  const structures = policy?.structural ? prunable(model, policy.structural) : [];
+  const companions = (name: string): number =>
+    3 + followingNames(statistics, name).length + (policy?.prune && layerOf(name) !== undefined ? 1 : 0);
+  const bytesOf = (live: ReadonlyMap<string, TensorSpec>, steps: readonly Plan[]): Bytes => {
+    const followed = statisticsPlan(live, statistics, limits);
+    const judged = importancePlan({ model, adapter, structures }, live, limits);
+    const plans = [...steps, updatePlan(live, settings, limits), followed, judged].filter((one) => one !== undefined);
+    return memoryOf(model, adapter, live, plans, specs, companions);
+  };
+  const { recompute: wanted = "none" } = options;
+  checkRecompute(wanted);
+  const book = new PlanBook(
+    {
+      ...{ model, adapter, labelSmoothing, fragileNorms, limits, isTraining, accumulates: accumulate > 1 },
+      recompute: (names, plansWith) => {
+        const live = new Map([...specs].filter(([name]) => names.has(name)));
+        return recomputedSections(model, wanted, (sections) => sumBytes(bytesOf(live, plansWith(sections))));
+      },
+    },
+    new Set(specs.keys()),
+  );
   const first = data.next();
   for (const shape of [first, ...(data.shapes?.() ?? [])]) book.addShape(shape);
   const live = new Map(book.plans.flatMap(({ gradients }) => [...gradients]));
   book.freezeTo(new Set(live.keys()));
-  const statistics = statisticsOf(options);
-  const followed = statisticsPlan(live, statistics, limits);
-  const companions = (name: string): number =>
-    3 + followingNames(statistics, name).length + (policy?.prune && layerOf(name) !== undefined ? 1 : 0);
-  const structures = policy?.structural ? prunable(model, policy.structural) : [];
-  const judged = importancePlan({ model, adapter, structures }, live, limits);
-  const plans = [...book.plans, updatePlan(live, settings, limits), followed, judged].filter(
-    (one) => one !== undefined,
-  );
-  checkBudget(options, memoryOf(model, adapter, live, plans, specs, companions));
+  checkBudget(options, bytesOf(live, book.plans));
   return { book, settings, statistics, live, first };
 }
 

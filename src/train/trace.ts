@@ -45,7 +45,8 @@ export function trace(options: TraceOptions): Trace {
   const layers: Value[] = [];
   let x = model.embed(forward);
   for (let index = 0; index < model.layers; index++) {
-    x = model.layer(forward, index, x);
+    const before = x;
+    x = recorder.section(layerSection(index), () => model.layer(forward, index, before));
     layers.push(x);
   }
   const logits = model.head(forward, x);
@@ -56,6 +57,9 @@ export function trace(options: TraceOptions): Trace {
   });
   return { tape: recorder, loss, logits, layers };
 }
+
+/** The section that a layer is. */
+export const layerSection = (layer: number): string => `layer ${layer}`;
 
 function checkLength({ model, adapter, batch }: TraceOptions): void {
   const length = batch.length + (adapter?.virtualTokens ?? 0);

@@ -1,4 +1,4 @@
-import { ConfigError, NotFiniteError } from "../base/errors";
+import { ConfigError } from "../base/errors";
 import type { Batch } from "../data/batch";
 import { never } from "../freeze/never";
 import type { FreezePolicy, Progress } from "../freeze/policy";
@@ -13,7 +13,7 @@ import { adapterRun } from "./adapter-run";
 import { evaluate } from "./evaluate";
 import type { Evaluation, SeeLogits } from "./evaluate";
 import { freezeContext } from "./freezing";
-import { batchInputs, countedLabels } from "./inputs";
+import { checkFinite, stepGradients } from "./gradients";
 import { memoryOf } from "./memory";
 import { optimizerSettings } from "./optimizer";
 import type { OptimizerSettings } from "./optimizer";
@@ -135,7 +135,7 @@ export class Trainer {
     if (this.#policy.prune && this.#pending) {
       const { state } = this;
       const gradients = async (): Promise<void> => {
-        await this.#forwardBackward([this.#pending as Batch], []);
+        await this.#gradients([this.#pending as Batch], []);
       };
       await prune(this.#policy, { state, gradients });
       this.updates.rebuild();
@@ -150,10 +150,10 @@ export class Trainer {
     const batches = await this.#nextBatches(dropped);
     const learningRate =
       this.#optimizer.learningRate * scheduleFactor(this.#step, this.#counts.totalSteps, this.options.schedule);
-    const { loss, flops } = await this.#forwardBackward(batches, dropped);
+    const { loss, flops } = await this.#gradients(batches, dropped);
     await this.updates.follow(this.executor, "before_update", this.#step);
     const norm = await this.updates.apply(this.executor, loss, learningRate, dropped);
-    this.#checkFinite("gradient norm", norm);
+    checkFinite("gradient norm", norm, this.#step);
     await this.updates.follow(this.executor, "after_update", this.#step);
     this.#step++;
     await this.updates.prune(this.progress);
@@ -164,7 +164,8 @@ export class Trainer {
     const { totalSteps, stepsPerEpoch } = this.#counts;
     return {
       ...{ step: this.#step, totalSteps, epoch: this.#step / stepsPerEpoch, loss, learningRate },
-      ...{ gradientNorm: norm, seconds, examplesPerSecond: rows / seconds, flops, freezes },
+      ...{ gradientNorm: norm, seconds, examplesPerSecond: rows / seconds, freezes },
+      flops: flops + this.updates.flops,
       bytes: this.#device.pool.ledger.live,
       horizon: this.horizon,
       frozenTensors: this.state.frozen.length,
@@ -194,34 +195,9 @@ export class Trainer {
     return batches;
   }
 
-  async #forwardBackward(
-    batches: readonly Batch[],
-    dropped: readonly number[],
-  ): Promise<{ loss: number; flops: number }> {
-    const { model } = this.options.model;
-    const labels = batches.reduce((sum, batch) => sum + countedLabels(model, batch), 0);
-    let loss = 0;
-    let { flops } = this.updates;
-    for (const [index, batch] of batches.entries()) {
-      const plan = this.book.planFor(batch, index > 0, dropped);
-      const seed = [this.options.seed ?? 0, this.#step * this.#counts.accumulate + index] as const;
-      const { virtualTokens } = this.options.adapter;
-      const inputs = batchInputs(model, batch, { labels, seed, virtualTokens });
-      const outputs = await this.executor.run(plan, this.state, inputs);
-      loss += outputs.get("loss")?.[0] ?? NaN;
-      flops += plan.flops.forward + plan.flops.backward;
-    }
-    this.#checkFinite("loss", loss);
-    return { loss, flops };
-  }
-
-  #checkFinite(what: string, value: number): void {
-    if (Number.isFinite(value)) return;
-    throw new NotFiniteError(
-      `The ${what} of step ${this.#step} is ${value}; the adapter keeps the values of the last good step.`,
-      "Save it, then go on with a lower learning rate, clipping (maxGradNorm), or without the batch.",
-      this.#step,
-    );
+  #gradients(batches: readonly Batch[], dropped: readonly number[]): Promise<{ loss: number; flops: number }> {
+    const { options, book, executor, state } = this;
+    return stepGradients({ options, book, executor, state }, batches, { step: this.#step, dropped });
   }
 
   async #consultPolicy(): Promise<FreezeEvent[]> {
