@@ -1,3 +1,4 @@
+import { readPreprocessor } from "../data/preprocessor";
 import { loadTokenizer } from "../data/tokenizer";
 import type { Directory } from "../io/directory";
 import { jsonBytes, parseJson } from "../io/json";
@@ -32,6 +33,7 @@ export async function studyCommand(
   );
   using engine = await createEngine();
   const tokenizer = async () => loadTokenizer(await openDirectory(study.model));
+  const preprocessor = async () => readPreprocessor(await openDirectory(study.model));
   const runs: StudyRun[] = [];
   const loaded = new Map<string, TaskData>();
   for (const [index, { task, seed, method }] of all.entries()) {
@@ -40,11 +42,11 @@ export async function studyCommand(
     let result = await finished(out, file, settings);
     const isKept = result !== undefined;
     if (!result) {
-      using model = await loadModel(engine, study.model, taskHead(task.task));
+      using model = await loadModel(engine, study.model, await taskHead(task.task, task.data));
       const maxLength = Math.min(task.maxLength, model.model.maxLength);
       const data =
         loaded.get(task.name) ??
-        (await readTask(task.task, { path: task.data, model: model.model, maxLength, tokenizer }));
+        (await readTask(task.task, { path: task.data, model: model.model, maxLength, tokenizer, preprocessor }));
       loaded.set(task.name, data);
       result = await runMethod(model, study, task, method, seed, data);
       await out.write(file, jsonBytes({ settings, gpu: engine.info, result }));

@@ -2,9 +2,7 @@ import { stat } from "node:fs/promises";
 import { basename, dirname } from "node:path";
 import { LABEL_KINDS } from "../data/batch";
 import type { Batch } from "../data/batch";
-import { readCifar } from "../data/cifar";
 import { e2eSamples, readE2e } from "../data/e2e";
-import { ImageBatches } from "../data/images";
 import { squadScores } from "../data/metrics-squad";
 import { decodeSpans, readSquad, squadFeatures } from "../data/squad";
 import type { SpanScores, SquadFeature } from "../data/squad";
@@ -17,6 +15,7 @@ import { readBlocks } from "../data/lines";
 import { accuracy, f1, matthews, pearson, perplexity, spearman } from "../data/metrics";
 import { blockSamples, encodeExamples } from "../data/sample";
 import type { Sample } from "../data/sample";
+import type { Preprocessor } from "../data/preprocessor";
 import type { Tokenizer } from "../data/tokenizer";
 import type { HeadOptions } from "../model/families";
 import type { Model } from "../model/model";
@@ -24,6 +23,7 @@ import { openDirectory } from "../node/directory";
 import type { Evaluation, SeeLogits } from "../train/evaluate";
 import type { Trainer } from "../train/trainer";
 import type { BatchSource } from "../train/options";
+import { classNames, readCifarTask, readImages } from "./image-data";
 import { UsageError } from "./options";
 
 /** Batches to learn from and to be judged by. */
@@ -38,7 +38,7 @@ export interface TaskData {
 }
 
 /** Tasks that are no GLUE task. */
-const OTHER_TASKS = ["lm", "squad", "e2e", "chat", "cifar10", "cifar100"] as const;
+const OTHER_TASKS = ["lm", "squad", "e2e", "chat", "cifar10", "cifar100", "images"] as const;
 type OtherTask = (typeof OTHER_TASKS)[number];
 
 const isOther = (task: string): task is OtherTask => (OTHER_TASKS as readonly string[]).includes(task);
@@ -46,8 +46,12 @@ const isOther = (task: string): task is OtherTask => (OTHER_TASKS as readonly st
 /** Every task that `--task` may name. */
 export const TASKS: readonly string[] = [...Object.keys(GLUE_TASKS), ...OTHER_TASKS];
 
-/** The head that a task needs; undefined labels make a regression. @throws UsageError for an unknown task. */
-export function taskHead(task: string): HeadOptions {
+/**
+ * The head that a task needs; undefined labels make a regression. `path` is where its data lie.
+ * @throws UsageError for an unknown task.
+ */
+export async function taskHead(task: string, path: string): Promise<HeadOptions> {
+  if (task === "images") return { task: "image_classification", labels: (await classNames(path)).length };
   if (task === "cifar10") return { task: "image_classification", labels: 10 };
   if (task === "cifar100") return { task: "image_classification", labels: 100 };
   if (task === "squad") return { task: "question_answering" };
@@ -63,6 +67,8 @@ export interface TaskOptions {
   readonly maxLength: number;
   /** The model's own; asked for by tasks of texts. */
   readonly tokenizer: () => Promise<Tokenizer>;
+  /** The model's own; asked for by tasks of images. */
+  readonly preprocessor: () => Promise<Preprocessor>;
 }
 
 /** Reads a task's files. @throws UsageError for an unknown task. */
@@ -82,30 +88,23 @@ export async function readTask(task: string, options: TaskOptions): Promise<Task
 }
 
 /** Files of a task: for training, and for judging where there are any. */
-const FILES: Readonly<Record<Exclude<OtherTask, "lm">, readonly [string, string]>> = {
+const FILES: Readonly<Record<"squad" | "e2e" | "chat", readonly [string, string]>> = {
   squad: ["train-v1.1.json", "dev-v1.1.json"],
   e2e: ["trainset.csv", "devset.csv"],
   chat: ["train.jsonl", "dev.jsonl"],
-  cifar10: ["data_batch_1.bin", "test_batch.bin"],
-  cifar100: ["train.bin", "test.bin"],
 };
 
-async function readOther(task: OtherTask, { path, model, maxLength, tokenizer }: TaskOptions): Promise<TaskData> {
+async function readOther(task: OtherTask, options: TaskOptions): Promise<TaskData> {
+  const { path, model, maxLength, tokenizer, preprocessor } = options;
+  if (task === "images") return readImages(path, model, await preprocessor());
+  if (task === "cifar10" || task === "cifar100") {
+    const folder = await openDirectory(path);
+    return readCifarTask(folder, task === "cifar10" ? 10 : 100, model, await preprocessor());
+  }
   if (task === "lm") return readText(path, await tokenizer(), model, maxLength);
   const folder = await openDirectory(path);
   const [trainFile, devFile] = FILES[task];
   const hasDev = (await folder.size(devFile)) !== undefined;
-  if (task === "cifar10" || task === "cifar100") {
-    const read = (file: string) => readCifar(folder, file, task === "cifar10" ? 10 : 100);
-    const names = (await folder.list()).filter((file) => /^(?:data_batch_\d+|train)\.bin$/.test(file));
-    const train = (await Promise.all((names.length > 0 ? names : [trainFile]).map(read))).flat();
-    const dev = hasDev ? await read(devFile) : [];
-    return {
-      train: (size, seed) => new ImageBatches(train, model, { size, seed }),
-      dev: dev.length > 0 ? (size) => new ImageBatches(dev, model, { size, shuffle: false }).restOfEpoch() : undefined,
-      truncated: 0,
-    };
-  }
   const own = await tokenizer();
   if (task === "squad") return readQuestions(folder, hasDev, own, model, maxLength);
   const read = async (file: string): Promise<Sample[]> =>
@@ -179,7 +178,7 @@ export async function judge(
 }
 
 function metricsOf(task: string, { predictions, labels, loss, count }: Evaluation): Record<string, number> {
-  if (task.startsWith("cifar")) return { accuracy: accuracy(predictions, labels), loss };
+  if (task.startsWith("cifar") || task === "images") return { accuracy: accuracy(predictions, labels), loss };
   if (!isGlueTask(task)) return { perplexity: perplexity(loss * count, count), loss };
   const named = GLUE_TASKS[task].metrics.map((name) => [name, METRICS[name](predictions, labels)] as const);
   return { ...Object.fromEntries(named), loss };

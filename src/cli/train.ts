@@ -1,5 +1,6 @@
 import type { Tensors } from "../adapter/adapter";
 import { NotFiniteError } from "../base/errors";
+import { readPreprocessor } from "../data/preprocessor";
 import { loadTokenizer } from "../data/tokenizer";
 import { jsonBytes } from "../io/json";
 import type { Directory } from "../io/directory";
@@ -29,11 +30,12 @@ export async function trainCommand(given: Given, print: (line: string) => void):
   const dataPath = textOption(given, "data", "--data");
   const outPath = textOption(given, "out", "--out");
   using engine = await createEngine();
-  using loaded = await loadModel(engine, modelPath, taskHead(task));
+  using loaded = await loadModel(engine, modelPath, await taskHead(task, dataPath));
   const { model } = loaded;
   const maxLength = Math.min(model.maxLength, countOption(given, "maxLength", "--max-length", 128));
   const tokenizer = async () => loadTokenizer(await openDirectory(modelPath));
-  const data = await readTask(task, { path: dataPath, model, maxLength, tokenizer });
+  const preprocessor = async () => readPreprocessor(await openDirectory(modelPath));
+  const data = await readTask(task, { path: dataPath, model, maxLength, tokenizer, preprocessor });
   if (data.truncated > 0) process.stderr.write(`${data.truncated} examples were cut to ${maxLength} tokens\n`);
   if (loaded.unused.length > 0) process.stderr.write(`not of this model: ${someOf(loaded.unused)}\n`);
   if (loaded.initialised.length > 0) process.stderr.write(`new in this run: ${loaded.initialised.join(", ")}\n`);

@@ -1,10 +1,22 @@
 import { DataError } from "../base/errors";
 import type { Directory } from "../io/directory";
-import { normalisePixels } from "./images";
-import type { ImageSample, Normalisation } from "./images";
+import type { ImageSpec } from "../model/model";
+import type { RawImage } from "./decode-image";
+import type { ImageSample } from "./images";
+import { DEFAULT_PREPROCESSOR, preparedImage } from "./preprocessor";
+import type { Preprocessor } from "./preprocessor";
 
-const [SIDE, CHANNELS] = [32, 3];
+const [SIDE, CHANNELS] = [32, 3] as const;
 const PIXELS = CHANNELS * SIDE ** 2;
+
+export interface CifarOptions {
+  /** The model's images; default CIFAR's own 3 x 32 x 32. */
+  readonly spec?: Pick<ImageSpec, "size" | "channels">;
+  /** Default ViT's own. */
+  readonly preprocessor?: Preprocessor;
+}
+
+const OWN = { size: SIDE, channels: CHANNELS };
 
 /**
  * Reads a binary file of CIFAR-10 (a label, then 3 x 32 x 32 bytes, an image) or CIFAR-100 (a coarse and a fine label; the
@@ -14,7 +26,7 @@ export async function readCifar(
   directory: Directory,
   file: string,
   classes: 10 | 100,
-  options: Normalisation = {},
+  { spec = OWN, preprocessor = DEFAULT_PREPROCESSOR }: CifarOptions = {},
 ): Promise<ImageSample[]> {
   const bytes = await directory.read(file);
   const labels = classes === 100 ? 2 : 1;
@@ -32,6 +44,17 @@ export async function readCifar(
     if (label >= classes) {
       throw new DataError(`${where}: image ${i + 1} has the label ${label}`, `CIFAR-${classes} has ${classes} classes`);
     }
-    return { pixels: normalisePixels(bytes.subarray(start + labels, start + record), CHANNELS, options), label };
+    const image = interleaved(bytes.subarray(start + labels, start + record));
+    return preparedImage(image, label, preprocessor, spec);
   });
+}
+
+/** CIFAR's planes [3, 32, 32] as pixels [32, 32, 3]. */
+function interleaved(planes: Uint8Array): RawImage {
+  const perPlane = SIDE ** 2;
+  const data = Uint8Array.from(
+    planes,
+    (_, i) => planes[(i % CHANNELS) * perPlane + Math.floor(i / CHANNELS)] as number,
+  );
+  return { width: SIDE, height: SIDE, channels: CHANNELS, data };
 }

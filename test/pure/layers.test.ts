@@ -37,6 +37,8 @@ const PACKAGES: Record<string, readonly string[]> = {
   cac: ["cli"],
   papaparse: ["data"],
   stemmer: ["data"],
+  "fast-png": ["data"],
+  "jpeg-js": ["data"],
   "cli-progress": ["cli"],
 };
 

@@ -1,0 +1,73 @@
+import { DataError } from "../base/errors";
+
+/** An image as files hold it: rows of pixels, `channels` bytes each. */
+export interface RawImage {
+  readonly width: number;
+  readonly height: number;
+  /** 1 for grey, 3 for red, green and blue. */
+  readonly channels: 1 | 3;
+  /** [height, width, channels]. */
+  readonly data: Uint8Array;
+}
+
+/** Larger images are refused before any memory is taken for them: 64 megapixels. */
+const MOST_PIXELS = 64 * 2 ** 20;
+const PNG_SIGNATURE = [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a];
+
+/**
+ * Decodes a PNG (any depth, grey, colour or palette; transparency is dropped) or a JPEG. The libraries are imported on first
+ * use. Throws DataError naming `where` for anything else, a damaged file, or one of more than 64 megapixels.
+ */
+export async function decodeImage(bytes: Uint8Array, where: string): Promise<RawImage> {
+  const isPng = PNG_SIGNATURE.every((byte, i) => bytes[i] === byte);
+  const isJpeg = bytes[0] === 0xff && bytes[1] === 0xd8;
+  if (!isPng && !isJpeg) throw new DataError(`${where} is neither a PNG nor a JPEG`, "convert it, or leave it out");
+  try {
+    return isPng ? await decodePng(bytes) : await decodeJpeg(bytes);
+  } catch (cause) {
+    throw new DataError(`${where} cannot be decoded: ${(cause as Error).message}`, "fetch it again, or leave it out", {
+      cause,
+    });
+  }
+}
+
+async function decodePng(bytes: Uint8Array): Promise<RawImage> {
+  const header = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  if (bytes.length < 24) throw new Error("its header is cut off");
+  checkSize(header.getUint32(16), header.getUint32(20));
+  const { convertIndexedToRgb, decode, hasPngSignature } = await import("fast-png");
+  if (!hasPngSignature(bytes)) throw new Error("it has no PNG signature");
+  const png = decode(bytes);
+  const { width, height, depth } = png;
+  // Packed greys are unpacked as a palette of their levels.
+  const palette = png.palette ?? (depth < 8 ? greyLevels(depth) : undefined);
+  const data = palette ? convertIndexedToRgb({ ...png, palette: palette }) : png.data;
+  const given = palette?.[0]?.length ?? png.channels;
+  const shift = depth === 16 ? 8 : 0;
+  // Two channels are grey with transparency, four colour with it.
+  const channels = given < 3 ? 1 : 3;
+  const pixels = new Uint8Array(width * height * channels);
+  for (let i = 0; i < pixels.length; i++) {
+    pixels[i] = (data[Math.floor(i / channels) * given + (i % channels)] as number) >> shift;
+  }
+  return { width, height, channels, data: pixels };
+}
+
+/** The levels of grey of 1, 2 or 4 bits a pixel, from 0 to 255. */
+const greyLevels = (depth: number): number[][] =>
+  Array.from({ length: 2 ** depth }, (_, level) => [(level * 255) / (2 ** depth - 1)]);
+
+async function decodeJpeg(bytes: Uint8Array): Promise<RawImage> {
+  const { default: jpeg } = await import("jpeg-js");
+  const { width, height, data } = jpeg.decode(bytes, {
+    ...{ useTArray: true, formatAsRGBA: false, tolerantDecoding: false },
+    ...{ maxResolutionInMP: MOST_PIXELS / 1e6, maxMemoryUsageInMB: 2048 },
+  });
+  checkSize(width, height);
+  return { width, height, channels: 3, data };
+}
+
+function checkSize(width: number, height: number): void {
+  if (width > 0 && height > 0 && width * height <= MOST_PIXELS) return;
+  throw new Error(`it has ${width} x ${height} pixels`);
+}

@@ -1,0 +1,40 @@
+import { DataError } from "../base/errors";
+import type { Directory } from "../io/directory";
+import type { ImageSpec } from "../model/model";
+import { decodeImage } from "./decode-image";
+import type { ImageSample } from "./images";
+import { preparedImage } from "./preprocessor";
+import type { Preprocessor } from "./preprocessor";
+
+const IMAGE = /\.(?:png|jpe?g)$/i;
+
+export interface ImageFolderOptions {
+  readonly spec: ImageSpec;
+  readonly preprocessor: Preprocessor;
+  /** Called now and then while images are decoded. */
+  readonly onProgress?: (done: number) => void;
+}
+
+/**
+ * Images in one folder a class, labelled by the classes' order. Each is kept as bytes of the model's size and made into
+ * numbers when a batch wants it. Throws DataError for a class without images, or a file that cannot be decoded; files
+ * that do not end as PNG or JPEG are passed over.
+ */
+export async function readImageFolder(
+  classes: readonly Directory[],
+  { spec, preprocessor, onProgress }: ImageFolderOptions,
+): Promise<ImageSample[]> {
+  if (classes.length === 0) throw new DataError("there are no class folders", "make a folder for each class");
+  const samples: ImageSample[] = [];
+  for (const [label, folder] of classes.entries()) {
+    const files = (await folder.list()).filter((file) => IMAGE.test(file));
+    if (files.length === 0)
+      throw new DataError(`${folder.name} has no PNG or JPEG`, "add images, or remove the folder");
+    for (const file of files) {
+      const image = await decodeImage(await folder.read(file), `${file} in ${folder.name}`);
+      samples.push(preparedImage(image, label, preprocessor, spec));
+      onProgress?.(samples.length);
+    }
+  }
+  return samples;
+}

@@ -1,0 +1,145 @@
+import * as v from "valibot";
+import { DataError } from "../base/errors";
+import type { Directory } from "../io/directory";
+import { readJson } from "../io/json";
+import type { ImageSpec } from "../model/model";
+import type { RawImage } from "./decode-image";
+import { normalisePixels } from "./images";
+import type { ImageSample } from "./images";
+import { RESAMPLES, resizeImage } from "./resize";
+
+const PIXELS = v.pipe(v.number(), v.safeInteger(), v.minValue(1), v.maxValue(16384));
+const SIZE = v.union([PIXELS, v.object({ height: PIXELS, width: PIXELS }), v.object({ shortest_edge: PIXELS })]);
+const NUMBERS = v.union([v.number(), v.array(v.number())]);
+
+const SCHEMA = v.object({
+  do_resize: v.optional(v.nullable(v.boolean()), true),
+  size: v.optional(v.nullable(SIZE), null),
+  resample: v.optional(v.nullable(v.picklist([0, 1, 2, 3])), 2),
+  do_center_crop: v.optional(v.nullable(v.boolean()), false),
+  crop_size: v.optional(v.nullable(SIZE), null),
+  do_rescale: v.optional(v.nullable(v.boolean()), true),
+  rescale_factor: v.optional(v.nullable(v.number()), 1 / 255),
+  do_normalize: v.optional(v.nullable(v.boolean()), true),
+  image_mean: v.optional(v.nullable(NUMBERS), 0.5),
+  image_std: v.optional(v.nullable(NUMBERS), 0.5),
+});
+
+/** What a model's preprocessor_config.json says is done to an image before the model sees it. */
+export type Preprocessor = v.InferOutput<typeof SCHEMA>;
+
+/**
+ * Reads a model directory's preprocessor_config.json; where there is none, ViT's own values (bilinear, mean and deviation
+ * 0.5). Throws FileFormatError for a wrong value.
+ */
+export async function readPreprocessor(directory: Directory): Promise<Preprocessor> {
+  const file = "preprocessor_config.json";
+  if ((await directory.size(file)) === undefined) return DEFAULT_PREPROCESSOR;
+  return readJson(directory, file, SCHEMA);
+}
+
+/**
+ * The image as bytes of the model's own size: [channels, rows, columns]. Throws DataError where the configuration gives
+ * another size than the model takes.
+ */
+export function fitImage(image: RawImage, told: Preprocessor, spec: Pick<ImageSpec, "size" | "channels">): Uint8Array {
+  const coloured = withChannels(image, spec.channels);
+  const resized = told.do_resize === false ? coloured : toSize(coloured, told, spec);
+  const cropped = told.do_center_crop ? centre(resized, sides(told.crop_size ?? spec.size, resized)) : resized;
+  const { width, height, channels, data } = cropped;
+  if (width !== spec.size || height !== spec.size) {
+    throw new DataError(
+      `preprocessor_config.json makes an image ${width} x ${height}; the model takes ${spec.size} x ${spec.size}`,
+      "use the file that belongs to the model",
+    );
+  }
+  const planes = new Uint8Array(data.length);
+  const perPlane = width * height;
+  for (let i = 0; i < data.length; i++)
+    planes[(i % channels) * perPlane + Math.floor(i / channels)] = data[i] as number;
+  return planes;
+}
+
+/**
+ * An image ready for a batch. It is kept as bytes, a quarter of what its numbers take, which are made when they are asked
+ * for. Throws as `fitImage`.
+ */
+export function preparedImage(
+  image: RawImage,
+  label: number,
+  told: Preprocessor,
+  spec: Pick<ImageSpec, "size" | "channels">,
+): ImageSample {
+  const bytes = fitImage(image, told, spec);
+  return {
+    label,
+    get pixels() {
+      return normaliseImage(bytes, told, spec.channels);
+    },
+  };
+}
+
+/** What ViT's own files say: bilinear, mean and deviation 0.5. */
+export const DEFAULT_PREPROCESSOR: Preprocessor = v.parse(SCHEMA, {});
+
+/** Bytes [channels, rows, columns] -> what the model sees. */
+export function normaliseImage(bytes: Uint8Array, told: Preprocessor, channels: number): Float32Array {
+  const perChannel = (value: number | readonly number[] | null, fallback: number): number[] =>
+    Array.from({ length: channels }, (_, i) => (typeof value === "object" ? value?.[i] : value) ?? fallback);
+  const isPlain = told.do_normalize === false;
+  return normalisePixels(bytes, channels, {
+    rescale: told.do_rescale === false ? 1 : (told.rescale_factor ?? 1 / 255),
+    mean: isPlain ? perChannel(0, 0) : perChannel(told.image_mean, 0.5),
+    deviation: isPlain ? perChannel(1, 1) : perChannel(told.image_std, 0.5),
+  });
+}
+
+function toSize(image: RawImage, told: Preprocessor, spec: Pick<ImageSpec, "size" | "channels">): RawImage {
+  const { width, height } = sides(told.size ?? spec.size, image);
+  return resizeImage(image, width, height, RESAMPLES[told.resample ?? 2]);
+}
+
+/** Width and height that a `size` asks for: a square, both, or the shorter edge with the other in proportion. */
+function sides(size: v.InferOutput<typeof SIZE>, image: RawImage): { width: number; height: number } {
+  if (typeof size === "number") return { width: size, height: size };
+  if ("height" in size) return size;
+  const scale = size.shortest_edge / Math.min(image.width, image.height);
+  return { width: Math.floor(image.width * scale), height: Math.floor(image.height * scale) };
+}
+
+function centre(image: RawImage, { width, height }: { width: number; height: number }): RawImage {
+  const { channels } = image;
+  const [left, top] = [Math.floor((image.width - width) / 2), Math.floor((image.height - height) / 2)];
+  if (left < 0 || top < 0) {
+    throw new DataError(
+      `an image of ${image.width} x ${image.height} is to be cropped to ${width} x ${height}`,
+      "resize it to at least that first",
+    );
+  }
+  const data = new Uint8Array(width * height * channels);
+  for (let row = 0; row < height; row++) {
+    const from = ((top + row) * image.width + left) * channels;
+    data.set(image.data.subarray(from, from + width * channels), row * width * channels);
+  }
+  return { width, height, channels, data };
+}
+
+/** Grey as three equal colours, or colours as their luminance (ITU-R 601-2, as Pillow rounds it). */
+function withChannels(image: RawImage, channels: number): RawImage {
+  if (image.channels === channels) return image;
+  const { width, height, data } = image;
+  if (channels === 3) {
+    return {
+      width,
+      height,
+      channels: 3,
+      data: Uint8Array.from({ length: data.length * 3 }, (_, i) => data[Math.floor(i / 3)] as number),
+    };
+  }
+  if (channels !== 1) throw new DataError(`the model takes ${channels} channels`, "give it images of your own making");
+  const luminance = (i: number): number => {
+    const [red, green, blue] = [data[3 * i] as number, data[3 * i + 1] as number, data[3 * i + 2] as number];
+    return (red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16;
+  };
+  return { width, height, channels: 1, data: Uint8Array.from({ length: width * height }, (_, i) => luminance(i)) };
+}

@@ -1,0 +1,91 @@
+import type { RawImage } from "./decode-image";
+
+/** Pillow's filters by its numbers, as preprocessor_config.json names them. */
+export const RESAMPLES = { 0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic" } as const;
+export type Resample = (typeof RESAMPLES)[keyof typeof RESAMPLES];
+
+const sinc = (x: number): number => (x === 0 ? 1 : Math.sin(Math.PI * x) / (Math.PI * x));
+
+/** How far a filter reaches at its own scale, and its weight at a distance. */
+const FILTERS: Readonly<
+  Record<Exclude<Resample, "nearest">, { readonly support: number; readonly weight: (x: number) => number }>
+> = {
+  bilinear: { support: 1, weight: (x) => Math.max(0, 1 - Math.abs(x)) },
+  bicubic: { support: 2, weight: (x) => cubic(Math.abs(x)) },
+  lanczos: { support: 3, weight: (x) => (Math.abs(x) < 3 ? sinc(x) * sinc(x / 3) : 0) },
+};
+
+/** Keys' cubic convolution with a = -0.5. */
+function cubic(x: number): number {
+  if (x < 1) return (1.5 * x - 2.5) * x * x + 1;
+  return x < 2 ? ((-0.5 * x + 2.5) * x - 4) * x + 2 : 0;
+}
+
+/**
+ * Another size, as Pillow makes it: where it shrinks, the filter is stretched by as much; columns first, then rows, rounded
+ * to bytes in between.
+ */
+export function resizeImage(image: RawImage, width: number, height: number, resample: Resample): RawImage {
+  if (width === image.width && height === image.height) return image;
+  if (resample === "nearest") return nearest(image, width, height);
+  const across = weights(image.width, width, resample);
+  const down = weights(image.height, height, resample);
+  const { channels } = image;
+  const narrow = new Uint8Array(image.height * width * channels);
+  for (let row = 0; row < image.height; row++) {
+    for (let column = 0; column < width; column++) {
+      const { first, values } = across[column] as Weights;
+      for (let channel = 0; channel < channels; channel++) {
+        let sum = 0;
+        values.forEach((value, i) => {
+          sum += value * (image.data[(row * image.width + first + i) * channels + channel] as number);
+        });
+        narrow[(row * width + column) * channels + channel] = toByte(sum);
+      }
+    }
+  }
+  const data = new Uint8Array(height * width * channels);
+  const stride = width * channels;
+  for (let row = 0; row < height; row++) {
+    const { first, values } = down[row] as Weights;
+    for (let at = 0; at < stride; at++) {
+      let sum = 0;
+      values.forEach((value, i) => (sum += value * (narrow[(first + i) * stride + at] as number)));
+      data[row * stride + at] = toByte(sum);
+    }
+  }
+  return { width, height, channels, data };
+}
+
+interface Weights {
+  readonly first: number;
+  readonly values: readonly number[];
+}
+
+/** Each output's inputs and their weights, which add up to 1. */
+function weights(from: number, to: number, resample: Exclude<Resample, "nearest">): Weights[] {
+  const { support, weight } = FILTERS[resample];
+  const scale = Math.max(1, from / to);
+  return Array.from({ length: to }, (_, i) => {
+    const center = ((i + 0.5) * from) / to;
+    const first = Math.max(0, Math.floor(center - support * scale + 0.5));
+    const end = Math.min(from, Math.floor(center + support * scale + 0.5));
+    const raw = Array.from({ length: end - first }, (__, j) => weight((first + j - center + 0.5) / scale));
+    const total = raw.reduce((sum, value) => sum + value, 0);
+    return { first, values: raw.map((value) => value / total) };
+  });
+}
+
+const toByte = (value: number): number => Math.min(255, Math.max(0, Math.floor(value + 0.5)));
+
+function nearest({ width: from, height: rows, channels, data }: RawImage, width: number, height: number): RawImage {
+  const result = new Uint8Array(width * height * channels);
+  for (let row = 0; row < height; row++) {
+    const source = Math.floor(((row + 0.5) * rows) / height) * from;
+    for (let column = 0; column < width; column++) {
+      const at = (source + Math.floor(((column + 0.5) * from) / width)) * channels;
+      result.set(data.subarray(at, at + channels), (row * width + column) * channels);
+    }
+  }
+  return { width, height, channels, data: result };
+}
