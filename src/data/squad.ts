@@ -2,6 +2,7 @@ import * as v from "valibot";
 import { DataError } from "../base/errors";
 import type { Directory } from "../io/directory";
 import { checkSchema, parseJson } from "../io/json";
+import type { Span } from "./offsets";
 import type { Sample } from "./sample";
 import type { Tokenizer } from "./tokenizer";
 
@@ -83,8 +84,8 @@ export interface SquadFeature {
 }
 
 /**
- * Windows of every question's context (Devlin et al. 2019, section 4.2). The tokenizer is asked word by word, so that
- * every token's place in the text is known: words are runs of letters and digits, or single other characters.
+ * Windows of every question's context (Devlin et al. 2019, section 4.2). `stride` is BERT's: the step from one window to the
+ * next, where transformers' is their overlap.
  */
 export function squadFeatures(
   examples: readonly SquadExample[],
@@ -110,17 +111,12 @@ export function squadFeatures(
 
 interface Piece {
   readonly id: number;
-  readonly span: readonly [number, number];
+  readonly span: Span;
 }
 
 function contextPieces(context: string, tokenizer: Tokenizer): Piece[] {
-  return [...context.matchAll(/[\p{L}\p{M}\p{N}]+|[^\s]/gu)].flatMap((match) => {
-    const [word] = match;
-    // A byte-level vocabulary has other tokens for words that follow a space.
-    const isSpaced = match.index > 0 && /\s/.test(context[match.index - 1] ?? "");
-    const { ids } = tokenizer.encode(isSpaced ? ` ${word}` : word, undefined, { specialTokens: false });
-    return Array.from(ids, (id) => ({ id, span: [match.index, match.index + word.length] as const }));
-  });
+  const { ids, spans } = tokenizer.locate(context);
+  return ids.map((id, i) => ({ id, span: spans[i] as Span }));
 }
 
 interface Frame {
@@ -173,7 +169,8 @@ export interface SpanOptions {
 
 /**
  * The text with the highest sum of start and end scores over a question's windows, by id; an end does not come before its
- * start, and both lie in the context. An empty text where no window has such a pair.
+ * start, and both lie in the context. An empty text where no window has such a pair. Throws DataError for a score that is
+ * not finite.
  */
 export function decodeSpans(
   examples: readonly SquadExample[],
@@ -184,6 +181,7 @@ export function decodeSpans(
   const found = new Map<string, { readonly score: number; readonly span: readonly [number, number] }>();
   features.forEach(({ id, spans }, i) => {
     const { start, end } = scores[i] as SpanScores;
+    checkScores(id, start, end, spans.length);
     for (const from of highest(start, spans, best)) {
       for (const to of highest(end, spans, best)) {
         if (to < from || to - from >= maxLength) continue;
@@ -199,6 +197,14 @@ export function decodeSpans(
       return [id, span ? context.slice(...span) : ""];
     }),
   );
+}
+
+/** Padding behind a window's tokens may score anything. */
+function checkScores(id: string, start: ArrayLike<number>, end: ArrayLike<number>, tokens: number): void {
+  for (let i = 0; i < tokens; i++) {
+    if (Number.isFinite(start[i]) && Number.isFinite(end[i])) continue;
+    throw new DataError(`a score of question ${id} is not finite`, "check the adapter: its training may have diverged");
+  }
 }
 
 function highest(scores: ArrayLike<number>, spans: SquadFeature["spans"], count: number): number[] {

@@ -2,6 +2,7 @@ import * as v from "valibot";
 import { FileFormatError } from "../base/errors";
 import type { Directory } from "../io/directory";
 import { readJson } from "../io/json";
+import type { Spelling } from "./offsets";
 
 export const TOKENIZER_FILE = "tokenizer.json";
 export const TOKENIZER_CONFIG_FILE = "tokenizer_config.json";
@@ -15,7 +16,7 @@ const TOKENIZER = v.looseObject({
   post_processor: v.optional(v.unknown(), null),
   decoder: v.optional(v.unknown(), null),
   added_tokens: v.optional(v.array(v.looseObject({ id: ID, content: v.pipe(v.string(), v.minLength(1)) })), []),
-  model: v.looseObject({ type: v.optional(v.string()), vocab: v.unknown() }),
+  model: v.looseObject({ type: v.optional(v.string()), vocab: v.unknown(), unk_token: v.nullish(v.string()) }),
 });
 
 const CONFIG = v.looseObject({
@@ -38,6 +39,9 @@ export interface TokenizerFiles {
   readonly vocabularySize: number;
   /** False for RoBERTa's post-processor, which gives both texts of a pair the type 0; the library gives the second 1. */
   readonly pairTypes: boolean;
+  readonly spelling: Spelling;
+  /** The token of words that the vocabulary cannot spell. */
+  readonly unknown: string | undefined;
 }
 
 /**
@@ -53,7 +57,14 @@ export async function readTokenizerFiles(directory: Directory): Promise<Tokenize
   let largest = largestId(tokenizer.model.vocab, where);
   for (const { id } of tokenizer.added_tokens) largest = Math.max(largest, id);
   if (largest < 0) throw broken(`${where} has an empty vocabulary`);
-  return { tokenizer, config, vocabularySize: largest + 1, pairTypes: !hasRoberta(tokenizer.post_processor) };
+  const pairTypes = !hasRoberta(tokenizer.post_processor);
+  const unknown = tokenizer.model.unk_token ?? undefined;
+  return { tokenizer, config, vocabularySize: largest + 1, pairTypes, spelling: spellingOf(tokenizer), unknown };
+}
+
+function spellingOf({ model, pre_tokenizer, decoder }: v.InferOutput<typeof TOKENIZER>): Spelling {
+  if (model.type === "WordPiece") return "wordpiece";
+  return JSON.stringify([pre_tokenizer, decoder]).includes('"ByteLevel"') ? "bytes" : "metaspace";
 }
 
 /** The vocabulary is an object (token -> id) or, for unigram models, a list of [token, score]. */

@@ -2,6 +2,8 @@ import type { Tokenizer as Library } from "@huggingface/tokenizers";
 import { DataError, FileFormatError, SafetapeError } from "../base/errors";
 import type { Directory } from "../io/directory";
 import { oneLine } from "../io/json";
+import { tokenSpans } from "./offsets";
+import type { Span } from "./offsets";
 import { readTokenizerFiles } from "./tokenizer-file";
 import type { TokenizerFiles } from "./tokenizer-file";
 import { truncatedLengths } from "./truncate";
@@ -34,6 +36,8 @@ export interface Tokenizer {
   idOf(token: string): number | undefined;
   /** Throws DataError for a text with a token that has no id, or one that is too long where that is an error. */
   encode(text: string, pair?: string, options?: EncodeOptions): Encoded;
+  /** A text's tokens without special ones, and where in it each stands. Throws DataError as `encode`, or `tokenSpans`. */
+  locate(text: string): { readonly ids: readonly number[]; readonly spans: readonly Span[] };
   /** Text of ids; special tokens are left out unless `keepSpecial`. Throws DataError for an id that does not exist. */
   decode(ids: Iterable<number>, options?: { readonly keepSpecial?: boolean }): string;
 }
@@ -89,6 +93,13 @@ class LoadedTokenizer implements Tokenizer {
       const joined = this.#join(first.slice(0, keep), cut, specialTokens);
       return { ...joined, removed: total + special - joined.ids.length };
     });
+  }
+
+  locate(text: string): { readonly ids: readonly number[]; readonly spans: readonly Span[] } {
+    const { tokens } = guarded(this.where, () => this.library.encode(text, { add_special_tokens: false }));
+    const ids = guarded(this.where, () => this.#ids(text));
+    const { spelling, unknown } = this.files;
+    return { ids, spans: tokenSpans(text, tokens, spelling, unknown) };
   }
 
   decode(ids: Iterable<number>, { keepSpecial = false }: { readonly keepSpecial?: boolean } = {}): string {
