@@ -9,7 +9,7 @@ import type { Preprocessor } from "../data/preprocessor";
 import type { Directory } from "../io/directory";
 import type { Model } from "../model/model";
 import { openDirectory } from "../node/directory";
-import type { TaskData } from "./train-data";
+import type { TaskData } from "./task-data";
 
 /** Folders of an image data set that it may be judged by, the first that there is. */
 const DEV = ["dev", "val", "validation", "test"];

@@ -4,6 +4,7 @@ import { ADAPTER_KINDS } from "../adapter/make";
 import { POLICY_NAMES } from "../freeze/make";
 import { SafetapeError } from "../base/errors";
 import { doctorCommand } from "./doctor";
+import { generateCommand } from "./generate";
 import { UsageError } from "./options";
 import type { Given } from "./options";
 import { planCommand } from "./plan";
@@ -41,7 +42,7 @@ cli
   .option("--json", "One JSON object")
   .action((given: Given) => planCommand(given, print));
 
-cli
+const training = cli
   .command("train", "Fine-tune a Hugging Face directory")
   .option("--model <dir>", "Model directory with tokenizer.json")
   .option("--task <name>", TASKS.join(", "))
@@ -77,12 +78,34 @@ cli
   .option("--recompute <what>", "Computed twice rather than kept: none, mlp, layers, or bytes to fit into", {
     default: "none",
   })
+  .option("--generate", "Write the dev set's texts at the end, and score them (e2e)")
   .option("--memory-budget <bytes>", "Refuse a run that needs more, as 8GB")
   .option("--seed <n>", "Seed", { default: 0 })
   .option("--explain", "Print what a step keeps, and why")
   .option("--quiet", "No progress")
   .option("--json", "One JSON object a line")
   .action((given: Given) => trainCommand(given, print));
+
+const GENERATION = [
+  ["--max-new-tokens <n>", "Most tokens of a continuation", 64],
+  ["--beams <n>", "Beams; 1 takes the likeliest token each time", 1],
+  ["--length-penalty <x>", "Scores are divided by the length to this power", 1],
+  ["--unique-ngram <n>", "No n tokens in a row come twice; 0 for no such rule", 0],
+] as const;
+
+const generating = cli
+  .command("generate", "Continue texts with a language model and an adapter")
+  .option("--model <dir>", "Model directory with tokenizer.json")
+  .option("--adapter <dir>", "Adapter directory; left out, the model as it is")
+  .option("--prompt <text>", "What to continue")
+  .option("--prompts <file>", "... or a text file with one prompt a line")
+  .option("--e2e <file>", "... or a CSV file of the E2E challenge: writes a text for every meaning, and scores them")
+  .option("--out <dir>", "Where E2E's texts, scores and the files of its scorer are saved")
+  .option("--quiet", "No progress")
+  .option("--json", "One JSON object a text, or one with E2E's scores")
+  .action((given: Given) => generateCommand(given, print));
+for (const [flag, told, usual] of GENERATION) training.option(flag, told, { default: usual });
+for (const [flag, told, usual] of GENERATION) generating.option(flag, told, { default: usual });
 
 cli
   .command("study [file]", "Run methods x tasks x seeds, and print the papers' table")
@@ -100,7 +123,7 @@ async function main(): Promise<number> {
       const word = args[0];
       throw new UsageError(
         word === undefined ? "No command is given." : `There is no command ${word}.`,
-        "Commands: doctor, plan, train, study; safetape --help lists their options.",
+        "Commands: doctor, plan, train, generate, study; safetape --help lists their options.",
       );
     }
     await cli.runMatchedCommand();

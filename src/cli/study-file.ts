@@ -11,7 +11,7 @@ const POSITIVE = v.pipe(v.number(), v.gtValue(0));
 const NAME = v.pipe(v.string(), v.regex(/^[^/\\]+$/, "a name without path separators"));
 
 const TASK = v.strictObject({
-  /** A GLUE task, or lm. */
+  /** As `--task` of `safetape train`. */
   task: v.string(),
   /** Its name in the table; default the task's. */
   name: v.optional(NAME),
@@ -20,6 +20,16 @@ const TASK = v.strictObject({
   batch: v.optional(COUNT, 32),
   /** Optimizer steps of a run. */
   steps: COUNT,
+  /** How texts are written, where the task is to be judged by them (e2e). */
+  generate: v.optional(
+    v.strictObject({
+      maxNewTokens: v.optional(COUNT, 64),
+      beams: v.optional(COUNT, 1),
+      lengthPenalty: v.optional(v.pipe(v.number(), v.finite()), 1),
+      noRepeatNgram: v.optional(v.pipe(v.number(), v.safeInteger(), v.minValue(0)), 0),
+      ngramsOf: v.optional(v.picklist(["text", "answer"]), "answer"),
+    }),
+  ),
 });
 
 const METHOD = v.strictObject({

@@ -9,7 +9,7 @@ import type { TensorSpec } from "../op/declaration";
 import { Trainer } from "../train/trainer";
 import type { Study, StudyMethod, StudyTask } from "./study-file";
 import { judge } from "./train-data";
-import type { TaskData } from "./train-data";
+import type { TaskData } from "./task-data";
 
 /** What a run gave. Bytes are GPU bytes, whole; averages are over steps. */
 export interface RunResult {
@@ -69,7 +69,7 @@ export async function runMethod(
   const { state } = trainer;
   const layered = inLayers(state.specs).filter(([name]) => layerOf(name) !== undefined);
   const frozen = layered.filter(([name]) => !state.live.has(name));
-  const metrics = await judge(trainer, task.task, data, task.batch);
+  const metrics = await judge(trainer, task.task, data, task.batch, task.generate);
   return {
     metrics,
     ...{ lossFirst: result.lossFirst, lossLast: result.lossLast },

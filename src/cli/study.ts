@@ -12,7 +12,7 @@ import type { RunResult } from "./study-run";
 import { studyMarkdown, studyRows } from "./study-table";
 import type { StudyRun } from "./study-table";
 import { readTask, taskHead } from "./train-data";
-import type { TaskData } from "./train-data";
+import type { TaskData } from "./task-data";
 
 const encoder = new TextEncoder();
 

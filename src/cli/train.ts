@@ -19,6 +19,7 @@ import {
   textOption,
 } from "./options";
 import type { Given } from "./options";
+import { generateOptions } from "./generate";
 import { ProgressView } from "./progress";
 import { isBetter, judge, readTask, taskHead } from "./train-data";
 
@@ -37,6 +38,7 @@ export async function trainCommand(given: Given, print: (line: string) => void):
   const preprocessor = async () => readPreprocessor(await openDirectory(modelPath));
   const data = await readTask(task, { path: dataPath, model, maxLength, tokenizer, preprocessor });
   if (data.truncated > 0) process.stderr.write(`${data.truncated} examples were cut to ${maxLength} tokens\n`);
+  if (data.dropped) process.stderr.write(`${data.dropped} examples have no answer within ${maxLength}: left out\n`);
   if (loaded.unused.length > 0) process.stderr.write(`not of this model: ${someOf(loaded.unused)}\n`);
   if (loaded.initialised.length > 0) process.stderr.write(`new in this run: ${loaded.initialised.join(", ")}\n`);
   const batch = countOption(given, "batch", "--batch", 8);
@@ -49,7 +51,8 @@ export async function trainCommand(given: Given, print: (line: string) => void):
   using trainer = await Trainer.create({ model: loaded, adapter, data: batches, ...settings });
   if (given["explain"]) process.stderr.write(`${trainer.explain().toString()}\n`);
   const out = await openDirectory(outPath, { create: true });
-  const check = new Checkpoints(trainer, () => judge(trainer, task, data, batch));
+  const writing = given["generate"] ? { ...generateOptions(given), ngramsOf: "answer" as const } : undefined;
+  const check = new Checkpoints(trainer, (isLast) => judge(trainer, task, data, batch, isLast ? writing : undefined));
   const reports = await walk(trainer, given, out, print, check);
   const metrics = await check.finish();
   await save(trainer, out);
@@ -111,12 +114,12 @@ class Checkpoints {
 
   constructor(
     private readonly trainer: Trainer,
-    private readonly judge: () => Promise<Record<string, number>>,
+    private readonly judge: (isLast: boolean) => Promise<Record<string, number>>,
   ) {}
 
   /** Evaluates now. */
   async look(step: number): Promise<Record<string, number>> {
-    const metrics = await this.judge();
+    const metrics = await this.judge(false);
     this.evaluations.push({ step, metrics });
     if (!this.#best || isBetter(metrics, this.#best.metrics)) {
       this.#best = { metrics, tensors: await this.trainer.state.snapshot() };
@@ -127,10 +130,9 @@ class Checkpoints {
   /** Evaluates the last step, and goes back to the best one if that was another. */
   async finish(): Promise<Record<string, number>> {
     const hadOthers = this.evaluations.length > 0;
-    const last = await this.judge();
-    if (!hadOthers || !this.#best || !isBetter(this.#best.metrics, last)) return last;
-    this.trainer.state.restore(this.#best.tensors);
-    return this.#best.metrics;
+    if (!hadOthers || !this.#best) return this.judge(true);
+    if (isBetter(this.#best.metrics, await this.judge(false))) this.trainer.state.restore(this.#best.tensors);
+    return this.judge(true);
   }
 }
 

@@ -1,7 +1,7 @@
 import { DataError } from "../base/errors";
 import type { Directory } from "../io/directory";
-import { IGNORED_LABEL } from "./sample";
-import type { Sample } from "./sample";
+import { answerSamples } from "./answers";
+import type { AnswerSamples } from "./answers";
 import { lineError, readLines } from "./text-file";
 import type { Tokenizer } from "./tokenizer";
 
@@ -19,22 +19,24 @@ export async function readE2e(directory: Directory, file: string): Promise<E2eEx
   const where = `${file} in ${directory.name}`;
   const { default: papa } = await import("papaparse");
   const text = (await readLines(directory, file)).map((line) => line.text).join("\n");
-  const { data, errors, meta } = papa.parse<Record<string, string>>(text, { header: true, delimiter: "," });
-  const [fault] = errors;
-  // The header is line 1, and rows count from 0 behind it; a quoted cell with line ends makes that a lower bound.
-  if (fault) throw lineError(where, (fault.row ?? 0) + 2, fault.message, "quote cells with commas, and close quotes");
-  const fields = meta.fields ?? [];
-  if (!fields.includes("mr") || (fields.length > 1 && !fields.includes("ref"))) {
-    throw lineError(
-      where,
-      1,
-      `the header has ${fields.join(", ") || "nothing"}, not mr and ref`,
-      "keep E2E's columns mr, ref",
-    );
-  }
+  const rows: Row[] = [];
+  let [fields, line, read] = [[] as string[], 1, 0];
+  papa.parse<Record<string, string>>(text, {
+    ...{ header: true, delimiter: "," },
+    step({ data, errors, meta }) {
+      // A quoted cell may hold line ends: rows are found by what was read before them.
+      fields = meta.fields ?? [];
+      rows.push({ line: read === 0 ? 2 : line, cells: data, fault: errors[0]?.message });
+      line += text.slice(read, meta.cursor).split("\n").length - 1;
+      read = meta.cursor;
+    },
+  });
+  checkHeader(fields, text, where);
   const examples: { meaning: string; references: string[] }[] = [];
-  for (const [index, { mr = "", ref }] of data.entries()) {
-    if (mr.trim() === "") throw lineError(where, index + 2, "the meaning is empty", "fill it, or drop the row");
+  for (const { line: at, cells, fault } of rows) {
+    if (fault !== undefined) throw lineError(where, at, fault, "quote cells with commas, and close quotes");
+    const { mr = "", ref } = cells;
+    if (mr.trim() === "") throw lineError(where, at, "the meaning is empty", "fill it, or drop the row");
     const last = examples.at(-1);
     const own = ref === undefined || ref === "" ? [] : [ref];
     if (last?.meaning === mr) last.references.push(...own);
@@ -44,26 +46,51 @@ export async function readE2e(directory: Directory, file: string): Promise<E2eEx
   return examples;
 }
 
+interface Row {
+  /** Where it begins, from 1. */
+  readonly line: number;
+  readonly cells: Readonly<Record<string, string>>;
+  readonly fault: string | undefined;
+}
+
+/** Without a row the parser gives no columns: then the text is a header alone. */
+function checkHeader(parsed: readonly string[], text: string, where: string): void {
+  const fields = parsed.length > 0 ? parsed : text.split(",").map((name) => name.trim());
+  if (fields.includes("mr") && (fields.length === 1 || fields.includes("ref"))) return;
+  const fact = `the header has ${fields.join(", ") || "nothing"}, not mr and ref`;
+  throw lineError(where, 1, fact, "keep E2E's columns mr, ref");
+}
+
 /**
- * Samples for a language model, one a reference, in the form of LoRA's own runs: the meaning, `||`, a space and the text,
- * closed by the end token; labels only on the text and its end. Samples longer than `maxLength` are cut.
+ * Samples for a language model, one a reference, as Microsoft's LoRA encodes them: the meaning, the begin token, a space and
+ * the text, the end token; the loss is on the text and its end. A vocabulary without such tokens gets `||` and nothing.
  */
 export function e2eSamples(
   examples: readonly E2eExample[],
   tokenizer: Tokenizer,
   { maxLength = 512 }: { readonly maxLength?: number } = {},
-): Sample[] {
-  return examples.flatMap(({ meaning, references }) =>
-    references.map((reference) => promptSample(`${meaning}||`, ` ${reference}`, tokenizer, maxLength)),
-  );
+): AnswerSamples {
+  const end = tokenizer.specialId("eos");
+  const texts = examples.flatMap((example) => {
+    const prompt = { ids: promptIds(example, tokenizer), isAnswer: false };
+    return example.references.map((reference) => {
+      const answer = [...encode(` ${reference}`, tokenizer), ...(end === undefined ? [] : [end])];
+      return [prompt, { ids: answer, isAnswer: true }];
+    });
+  });
+  return answerSamples(texts, maxLength);
 }
 
-/** A sample whose loss is on the completion alone: labels of the prompt are ignored. */
-export function promptSample(prompt: string, completion: string, tokenizer: Tokenizer, maxLength: number): Sample {
-  const encode = (text: string): number[] => [...tokenizer.encode(text, undefined, { specialTokens: false }).ids];
-  const end = tokenizer.specialId("eos");
-  const before = encode(prompt);
-  const after = [...encode(completion), ...(end === undefined ? [] : [end])];
-  const ids = Int32Array.from([...before, ...after].slice(0, maxLength));
-  return { ids, label: ids.map((id, i) => (i < before.length ? IGNORED_LABEL : id)) };
+/** What a model is given to write each meaning's text: a sample's beginning. */
+export function e2ePrompts(examples: readonly E2eExample[], tokenizer: Tokenizer): Int32Array[] {
+  return examples.map((example) => Int32Array.from(promptIds(example, tokenizer)));
 }
+
+function promptIds({ meaning }: E2eExample, tokenizer: Tokenizer): number[] {
+  const begin = tokenizer.specialId("bos") ?? tokenizer.specialId("eos");
+  return begin === undefined ? encode(`${meaning}||`, tokenizer) : [...encode(meaning, tokenizer), begin];
+}
+
+const encode = (text: string, tokenizer: Tokenizer): number[] => [
+  ...tokenizer.encode(text, undefined, { specialTokens: false }).ids,
+];

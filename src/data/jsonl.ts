@@ -1,8 +1,7 @@
 import * as v from "valibot";
-import { DataError } from "../base/errors";
 import type { Directory } from "../io/directory";
-import { IGNORED_LABEL } from "./sample";
-import type { Sample } from "./sample";
+import { answerSamples } from "./answers";
+import type { AnswerSamples } from "./answers";
 import { lineError, readLines } from "./text-file";
 import type { Tokenizer } from "./tokenizer";
 
@@ -21,11 +20,12 @@ export type Conversation = readonly Turn[];
 
 /**
  * Reads JSON lines: `{"messages": [{"role", "content"}]}`, `{"instruction", "input", "output"}` or `{"prompt",
- * "completion"}`, told apart line by line. Throws DataError with the line for anything else, or one without an answer.
+ * "completion"}`, told apart line by line; blank lines are passed over. Throws DataError with the line for anything else, or one without an answer.
  */
 export async function readConversations(directory: Directory, file: string): Promise<Conversation[]> {
   const where = `${file} in ${directory.name}`;
-  return (await readLines(directory, file)).map(({ number, text }) => {
+  const lines = (await readLines(directory, file)).filter(({ text }) => text.trim() !== "");
+  return lines.map(({ number, text }) => {
     const conversation = conversationOf(parse(text, number, where));
     if (!conversation) {
       const fact = "neither messages, nor instruction and output, nor prompt and completion";
@@ -71,26 +71,19 @@ function conversationOf(value: unknown): Conversation | undefined {
 
 /**
  * Samples for a language model: turns one after the other, the end token after each answer, labels on answers and their
- * ends alone. Throws DataError for a conversation whose first `maxLength` tokens hold no answer.
+ * ends alone. Throws DataError where no conversation has an answer within its first `maxLength` tokens.
  */
 export function conversationSamples(
   conversations: readonly Conversation[],
   tokenizer: Tokenizer,
   { maxLength = 512 }: { readonly maxLength?: number } = {},
-): Sample[] {
+): AnswerSamples {
   const end = tokenizer.specialId("eos");
-  return conversations.map((turns, index) => {
-    const parts = turns.map(({ text, isAnswer }) => {
+  const texts = conversations.map((turns) =>
+    turns.map(({ text, isAnswer }) => {
       const own = [...tokenizer.encode(text, undefined, { specialTokens: false }).ids];
       return { ids: isAnswer && end !== undefined ? [...own, end] : own, isAnswer };
-    });
-    const ids = Int32Array.from(parts.flatMap((part) => part.ids).slice(0, maxLength));
-    const counts = parts.flatMap((part) => part.ids.map(() => part.isAnswer));
-    const label = ids.map((id, i) => (counts[i] ? id : IGNORED_LABEL));
-    if (label.some((own) => own !== IGNORED_LABEL)) return { ids, label };
-    throw new DataError(
-      `conversation ${index + 1} has no answer within its first ${maxLength} tokens`,
-      "allow longer rows, or leave it out",
-    );
-  });
+    }),
+  );
+  return answerSamples(texts, maxLength);
 }

@@ -1,5 +1,6 @@
 import { DataError } from "../base/errors";
 import type { Directory } from "../io/directory";
+import { decodeText } from "../io/json";
 import { readLines } from "./text-file";
 import type { Tokenizer } from "./tokenizer";
 
@@ -8,23 +9,38 @@ export interface BlockOptions {
   readonly length: number;
   /** What stands between two texts: two newlines by default, as in LLM pruning's and GPTQ's perplexities. */
   readonly separator?: string;
+  /**
+   * Every line, blank ones too, is a text with its line end, as Hugging Face's WikiText has them: what published
+   * perplexities join. Default false: lines that are not blank, without their ends.
+   */
+  readonly asWikiText?: boolean;
 }
 
 /**
- * Plain text for language modelling: the lines that are not blank, joined by `separator`, tokenised as one text without
- * special tokens, and cut into consecutive blocks of `length` ids; the rest that fills no block is dropped. Throws
+ * Plain text for language modelling: lines joined by `separator`, tokenised as one text without special tokens, and cut into consecutive blocks of `length` ids; the rest that fills no block is dropped. Throws
  * DataError where there is not one block, FileFormatError where the file is missing.
  */
 export async function readBlocks(
   directory: Directory,
   file: string,
   tokenizer: Tokenizer,
-  { length, separator = "\n\n" }: BlockOptions,
+  { length, separator = "\n\n", asWikiText = false }: BlockOptions,
 ): Promise<Int32Array[]> {
-  const lines = await readLines(directory, file);
-  const texts = lines.map((line) => line.text).filter((text) => text.trim() !== "");
+  const texts = asWikiText ? await wikiTexts(directory, file) : await plainTexts(directory, file);
   const { ids } = tokenizer.encode(texts.join(separator), undefined, { specialTokens: false });
   return cutBlocks(ids, length, `${file} in ${directory.name}`);
+}
+
+async function plainTexts(directory: Directory, file: string): Promise<string[]> {
+  const lines = await readLines(directory, file);
+  return lines.map((line) => line.text).filter((text) => text.trim() !== "");
+}
+
+/** Blank lines are empty texts there; the others keep their line end. */
+async function wikiTexts(directory: Directory, file: string): Promise<string[]> {
+  const text = decodeText(await directory.read(file), `${file} in ${directory.name}`);
+  const lines = text.split(/(?<=\n)/);
+  return lines.map((line) => (line.trim() === "" ? "" : line));
 }
 
 /** [n] ids -> floor(n / length) blocks of [length], views on the same memory. Throws DataError where that is none. */

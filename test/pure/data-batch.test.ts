@@ -275,6 +275,16 @@ describe("blocks of text", () => {
     );
   });
 
+  test("WikiText's lines are texts with their ends, blank ones empty, as Hugging Face joins them", async () => {
+    const loaded = await loadTokenizer(await openDirectory(join(DATA, "gpt2")));
+    const text = " \n = the film = \n \n never once \n";
+    const directory = memoryDirectory("text", { "wiki.train.raw": new TextEncoder().encode(text) });
+    const blocks = await readBlocks(directory, "wiki.train.raw", loaded, { length: 1, asWikiText: true });
+    // "\n\n".join(["", " = the film = \n", "", " never once \n"])
+    const joined = "\n\n = the film = \n\n\n\n\n never once \n";
+    expect(blocks.flatMap((block) => [...block])).toEqual([...loaded.encode(joined).ids]);
+  });
+
   test("cutBlocks", () => {
     expect(cutBlocks(Int32Array.of(1, 2, 3, 4, 5), 2, "x")).toEqual([Int32Array.of(1, 2), Int32Array.of(3, 4)]);
     expect(() => cutBlocks(Int32Array.of(1), 0, "x")).toThrow(DataError);

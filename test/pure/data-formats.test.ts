@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { readCifar } from "../../src/data/cifar";
-import { e2eSamples, readE2e } from "../../src/data/e2e";
+import { e2ePrompts, e2eSamples, readE2e } from "../../src/data/e2e";
 import { ImageBatches, normalisePixels } from "../../src/data/images";
 import { conversationSamples, readConversations } from "../../src/data/jsonl";
 import { IGNORED_LABEL } from "../../src/data/sample";
@@ -116,15 +116,29 @@ describe("E2E", () => {
 
   it("has its loss on the text alone", async () => {
     const tokens = await tokenizer("gpt2");
-    const samples = e2eSamples(await readE2e(await directoryWith("t.csv", CSV), "t.csv"), tokens);
-    expect(samples).toHaveLength(3);
+    const examples = await readE2e(await directoryWith("t.csv", CSV), "t.csv");
+    const { samples, truncated, dropped } = e2eSamples(examples, tokens);
+    expect([samples.length, truncated, dropped]).toEqual([3, 0, 0]);
+    const end = tokens.specialId("eos");
+    const encode = (text: string): number[] => [...tokens.encode(text, undefined, { specialTokens: false }).ids];
+    // As Microsoft's LoRA encodes it: the meaning, an end token, a space and the text, an end token.
+    const prompt = [...encode("name[Cocum]"), end];
+    expect([...(samples[2]?.ids ?? [])]).toEqual([...prompt, ...encode(" Cocum is cheap."), end]);
+    expect([...e2ePrompts(examples, tokens)].map((ids) => [...ids])[1]).toEqual(prompt);
     for (const { ids, label } of samples) {
       const labels = label as Int32Array;
       const answer = ids.filter((_, i) => labels[i] !== IGNORED_LABEL);
-      expect(tokens.decode(ids)).toContain("||");
-      expect(tokens.decode(answer)).not.toContain("|");
+      expect(tokens.decode(answer)).not.toContain("[");
+      expect(answer.at(-1)).toBe(end);
       expect(labels.filter((own, i) => own !== IGNORED_LABEL && own !== ids[i])).toHaveLength(0);
     }
+  });
+
+  it("names the line of a fault behind quoted line ends", async () => {
+    const content = 'mr,ref\n"a\nb\nc",d\ne,"f\ng"\n,h\n';
+    await expect(readE2e(await directoryWith("t.csv", content), "t.csv")).rejects.toThrow(
+      /line 7: the meaning is empty/,
+    );
   });
 
   it.each<[string, string, RegExp]>([
@@ -158,7 +172,7 @@ describe("JSON lines", () => {
   it("has its loss on answers alone, every turn of them", async () => {
     const tokens = await tokenizer("gpt2");
     const conversations = await readConversations(await directoryWith("c.jsonl", LINES), "c.jsonl");
-    const answers = conversationSamples(conversations, tokens).map(({ ids, label }) =>
+    const answers = conversationSamples(conversations, tokens).samples.map(({ ids, label }) =>
       tokens
         .decode(ids.filter((_, i) => (label as Int32Array)[i] !== IGNORED_LABEL))
         .replace(/\s+/g, " ")
@@ -176,16 +190,23 @@ describe("JSON lines", () => {
     await expect(readConversations(await directoryWith("c.jsonl", content), "c.jsonl")).rejects.toThrow(fact);
   });
 
-  it("refuses a conversation whose answer is cut off", async () => {
-    const conversations = [
-      [
-        { text: "a long question", isAnswer: false },
-        { text: "answer", isAnswer: true },
-      ],
+  it("passes over blank lines, and counts them", async () => {
+    const directory = await directoryWith("c.jsonl", `\n${LINES}\n  \n{"prompt": "a"}\n`);
+    await expect(readConversations(directory, "c.jsonl")).rejects.toThrow(/line 6: neither/);
+    expect(await readConversations(await directoryWith("c.jsonl", `\n${LINES}\n\n`), "c.jsonl")).toHaveLength(3);
+  });
+
+  it("leaves out a conversation whose answer is cut off, counts it, and refuses a file of nothing else", async () => {
+    const long = [
+      { text: "a long question", isAnswer: false },
+      { text: "answer", isAnswer: true },
     ];
+    const short = [{ text: "the answer is long", isAnswer: true }];
     const tokens = await tokenizer("gpt2");
-    expect(() => conversationSamples(conversations, tokens, { maxLength: 1 })).toThrow(
-      /conversation 1 has no answer within its first 1/,
+    const { samples, truncated, dropped } = conversationSamples([long, short], tokens, { maxLength: 2 });
+    expect([samples.length, truncated, dropped]).toEqual([1, 1, 1]);
+    expect(() => conversationSamples([long], tokens, { maxLength: 1 })).toThrow(
+      /no text has an answer within its first 1/,
     );
   });
 });

@@ -1,0 +1,109 @@
+import { readFile } from "node:fs/promises";
+import { basename, dirname } from "node:path";
+import { FileFormatError } from "../base/errors";
+import { readE2e } from "../data/e2e";
+import { e2eMetricsFiles } from "../data/meteor";
+import { loadTokenizer } from "../data/tokenizer";
+import type { Tokenizer } from "../data/tokenizer";
+import { generate } from "../generate/generate";
+import type { Continuation, GenerateOptions } from "../generate/options";
+import { jsonBytes } from "../io/json";
+import { createEngine, loadModel, openDirectory } from "../node/index";
+import { loadAdapter } from "../train/adapter-files";
+import { countOption, numberOption, textOption, UsageError } from "./options";
+import type { Given } from "./options";
+import { e2eWriting } from "./text-data";
+
+/** Beam search and its limits, as `generate`, `train` and `study` take them. */
+export function generateOptions(given: Given): GenerateOptions {
+  return {
+    maxNewTokens: countOption(given, "maxNewTokens", "--max-new-tokens", 64),
+    beams: countOption(given, "beams", "--beams", 1),
+    lengthPenalty: numberOption(given, "lengthPenalty", "--length-penalty", 1, -Infinity),
+    noRepeatNgram: countOption(given, "uniqueNgram", "--unique-ngram", 0, 0),
+  };
+}
+
+/** What is to be continued, and what is done with the texts. */
+interface Work {
+  readonly prompts: readonly ArrayLike<number>[];
+  readonly options?: GenerateOptions;
+  finish(written: readonly Continuation[], texts: readonly string[]): Promise<void>;
+}
+
+/** `safetape generate`: continues prompts, or writes E2E's texts and scores them. */
+export async function generateCommand(given: Given, print: (line: string) => void): Promise<void> {
+  const modelPath = textOption(given, "model", "--model");
+  const options = generateOptions(given);
+  const tokenizer = await loadTokenizer(await openDirectory(modelPath));
+  const work =
+    given["e2e"] === undefined ? await promptWork(given, tokenizer, print) : await e2eWork(given, tokenizer, print);
+  using engine = await createEngine();
+  using loaded = await loadModel(engine, modelPath, { task: "causal_lm" });
+  const weights =
+    given["adapter"] === undefined
+      ? undefined
+      : await loadAdapter(await openDirectory(textOption(given, "adapter", "--adapter")), loaded);
+  const written = await generate(loaded, work.prompts, {
+    ...{ ...options, ...work.options, ...(weights && { weights }) },
+    onDone: (done, of) => {
+      if (!given["quiet"] && of > 1) process.stderr.write(`${done}/${of} texts\n`);
+    },
+  });
+  await work.finish(
+    written,
+    written.map(({ ids }) => tokenizer.decode(ids)),
+  );
+}
+
+/** `--prompt TEXT`, or `--prompts FILE` with one a line. */
+async function promptWork(given: Given, tokenizer: Tokenizer, print: (line: string) => void): Promise<Work> {
+  const texts = given["prompts"] === undefined ? [textOption(given, "prompt", "--prompt")] : await promptLines(given);
+  return {
+    prompts: texts.map((text) => tokenizer.encode(text).ids),
+    finish(written, found) {
+      found.forEach((text, i) => {
+        const { score, hasEnded } = written[i] as Continuation;
+        print(given["json"] ? JSON.stringify({ prompt: texts[i], text, score, hasEnded }) : `${texts[i]}${text}`);
+      });
+      return Promise.resolve();
+    },
+  };
+}
+
+async function promptLines(given: Given): Promise<string[]> {
+  const path = textOption(given, "prompts", "--prompts");
+  const text = await readFile(path, "utf8").catch(() => {
+    throw new FileFormatError(`No file ${path}.`, "Give a text file with one prompt a line.");
+  });
+  const lines = text.split(/\r?\n/).filter((line) => line.trim() !== "");
+  if (lines.length > 0) return lines;
+  throw new UsageError(`${path} has no prompts.`, "Give one a line.");
+}
+
+/** `--e2e FILE.csv`: a text for every meaning, scored against its references, and the files of the challenge's scorer. */
+async function e2eWork(given: Given, tokenizer: Tokenizer, print: (line: string) => void): Promise<Work> {
+  const path = textOption(given, "e2e", "--e2e");
+  const examples = await readE2e(await openDirectory(dirname(path)), basename(path));
+  const out = await openDirectory(textOption(given, "out", "--out"), { create: true });
+  const hasReferences = examples.every(({ references }) => references.length > 0);
+  const { prompts, judge } = e2eWriting(examples, tokenizer);
+  return {
+    prompts,
+    // Words of the meaning come back in the text, as in Microsoft's LoRA.
+    options: { ngramsOf: "answer" },
+    async finish(written, found) {
+      const items = examples.map(({ references }, i) => ({ text: (found[i] as string).trim(), references }));
+      const { system, references } = e2eMetricsFiles(items);
+      const scores = hasReferences ? await judge(written) : {};
+      const encoder = new TextEncoder();
+      await out.write("system.txt", encoder.encode(system));
+      if (hasReferences) await out.write("references.txt", encoder.encode(references));
+      const texts = items.map(({ text }, i) => ({ meaning: examples[i]?.meaning, text, score: written[i]?.score }));
+      await out.write("generated.json", jsonBytes({ options: given, scores, texts }));
+      const told = Object.entries(scores).map(([name, value]) => `${name} ${value.toFixed(4)}`);
+      if (given["json"]) print(JSON.stringify({ scores, out: out.name }));
+      else print(`${told.join("  ")}${told.length > 0 ? "  " : ""}${items.length} texts in ${out.name}`);
+    },
+  };
+}
