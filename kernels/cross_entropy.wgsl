@@ -101,7 +101,8 @@ fn temp_total(@builtin(local_invocation_id) local: vec3u) {
   }
 }
 
-fn gradient(row: u32, column: u32, logit: f32) -> f32 {
+// The gradient for a dloss of 1.
+fn slope(row: u32, column: u32, logit: f32) -> f32 {
   let label = labels[row];
   if (label == params.ignored) {
     return 0.0;
@@ -110,7 +111,7 @@ fn gradient(row: u32, column: u32, logit: f32) -> f32 {
   if (u32(label) == column) {
     wanted += 1.0 - params.smoothing;
   }
-  return dloss[0] * normalizer[0] * (exp(logit - lse[row]) - wanted);
+  return normalizer[0] * (exp(logit - lse[row]) - wanted);
 }
 
 @compute @workgroup_size(GROUP)
@@ -120,7 +121,7 @@ fn grad_x(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: 
     return;
   }
   for (var j = local.x; j < params.classes; j += GROUP) {
-    dx[row * params.classes + j] = gradient(row, j, x[row * params.classes + j]);
+    dx[row * params.classes + j] = dloss[0] * slope(row, j, x[row * params.classes + j]);
   }
 }
 
@@ -131,6 +132,18 @@ fn grad_x_in_place(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups)
     return;
   }
   for (var j = local.x; j < params.classes; j += GROUP) {
-    dx[row * params.classes + j] = gradient(row, j, dx[row * params.classes + j]);
+    dx[row * params.classes + j] = dloss[0] * slope(row, j, dx[row * params.classes + j]);
+  }
+}
+
+// Logits become their slopes; for a loss whose projection wants these at once.
+@compute @workgroup_size(GROUP)
+fn temp_slope(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  let row = group.y * groups.x + group.x;
+  if (row >= params.rows) {
+    return;
+  }
+  for (var j = local.x; j < params.classes; j += GROUP) {
+    dx[row * params.classes + j] = slope(row, j, dx[row * params.classes + j]);
   }
 }

@@ -1,5 +1,6 @@
 import { existsSync, readdirSync } from "node:fs";
 import type { Adapter, Tensors } from "../src/adapter/adapter";
+import { Random } from "../src/base/random";
 import type { Batch } from "../src/data/batch";
 import type { Engine } from "../src/engine";
 import { loadModel } from "../src/node/index";
@@ -58,7 +59,7 @@ export async function runInterop(
   return { logits, error: wanted && relativeError(logits.data, wanted) };
 }
 
-/** Logits of a model with an adapter, in eval mode. */
+/** Logits of a model with an adapter, in eval mode; tensors that are not given are as before training. */
 export async function adapterLogits(
   loaded: LoadedModel,
   adapter: Adapter,
@@ -69,7 +70,11 @@ export async function adapterLogits(
   const { size, length } = batch;
   const traced = trace({ model, adapter, batch: { size, length }, isTraining: false, fragileNorms });
   const planned = plan(traced.tape, { outputs: { logits: traced.logits }, limits: engine.device.limits });
-  using store = await InferenceStore.create(loaded, { adapter, tensors });
+  const random = new Random(0, 1);
+  const fresh = adapter.tensors(model).map((tensor) => {
+    return [tensor.name, { shape: tensor.shape, data: tensor.initial(random) }] as const;
+  });
+  using store = await InferenceStore.create(loaded, { adapter, tensors: new Map([...fresh, ...tensors]) });
   using executor = new Executor(engine.device);
   await executor.hold([planned]);
   const inputs = batchInputs(model, batch, { virtualTokens: adapter.virtualTokens });

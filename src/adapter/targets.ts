@@ -11,7 +11,7 @@ export type LayerChoice = readonly number[] | "early" | "later" | { readonly ran
 export interface TargetOptions {
   /**
    * Names of modules (whole, or a suffix after a dot), one regular expression for the whole path, or "all-linear": every
-   * projection but the task's head. Default the family's own.
+   * projection but the task's head and a language model's last one, as in PEFT. Default the family's own.
    */
   readonly targets?: string | readonly string[];
   /** Layers to adapt; default all. */
@@ -71,7 +71,9 @@ export function targetProjections(model: Model, config: TargetConfig): Projectio
   const { target_modules: targets } = config;
   const isChosen =
     targets === "all-linear"
-      ? ({ name }: Projection) => !model.heads.some((head) => name === head || name.startsWith(`${head}.`))
+      ? ({ name, layer }: Projection) =>
+          !model.heads.some((head) => name === head || name.startsWith(`${head}.`)) &&
+          (layer !== undefined || model.task !== "causal_lm")
       : ({ name }: Projection) => isTarget(config, name) || isTarget(config, model.renamed?.(name) ?? name);
   const chosen = model.projections.filter(isChosen);
   if (chosen.length > 0) return chosen;

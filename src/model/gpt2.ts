@@ -70,6 +70,7 @@ export function gpt2(config: Readonly<Record<string, unknown>>): Model {
     },
     layer: (forward, index, x) => layer(forward, c, approximation, index, x),
     head: (forward, x) => head.apply(forward, x),
+    output: head.output,
   };
 }
 

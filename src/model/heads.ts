@@ -11,6 +11,7 @@ import type { Model, Projection, Task } from "./model";
 export interface Head extends Pick<Model, "task" | "classes" | "heads"> {
   readonly projections: readonly Projection[];
   apply(forward: Forward, x: Value): Value;
+  readonly output?: Model["output"];
 }
 
 /** A decoder's or ViT's last norm, of all tokens or of the few that the head reads. */
@@ -129,14 +130,17 @@ export function languageModel(
   vocabulary: number,
   { hidden, norm, tiedTo }: { hidden: number; norm: FinalNorm; tiedTo: string | undefined },
 ): Head {
+  const output = (forward: Forward, hiddenStates: Value): { x: Value; w: Value } => ({
+    x: forward.once(`norm of value ${hiddenStates.id}`, () => norm(forward, hiddenStates)),
+    w: forward.parameter(tiedTo ?? "lm_head.weight"),
+  });
   return {
-    ...{ task: "causal_lm", classes: vocabulary, heads: [] },
+    ...{ task: "causal_lm", classes: vocabulary, heads: [], output },
     projections: tiedTo === undefined ? [projection("lm_head", hidden, vocabulary, false)] : [],
     apply(forward, hiddenStates) {
-      const x = norm(forward, hiddenStates);
-      if (tiedTo === undefined) return forward.linear("lm_head", x);
-      const w = forward.parameter(tiedTo);
-      return forward.recorder.labelled("lm_head", () => forward.recorder.apply(linear, { x, w }, { layout: "out_in" }));
+      const inputs = output(forward, hiddenStates);
+      if (tiedTo === undefined) return forward.linear("lm_head", inputs.x);
+      return forward.recorder.labelled("lm_head", () => forward.recorder.apply(linear, inputs, { layout: "out_in" }));
     },
   };
 }

@@ -73,6 +73,7 @@ export function llama(config: Readonly<Record<string, unknown>>): Model {
       ),
     layer: (forward, index, x) => layer(forward, sizes, { at: `${body}.layers.${index}`, index }, x),
     head: (forward, x) => head.apply(forward, x),
+    output: head.output,
   };
 }
 

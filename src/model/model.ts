@@ -82,6 +82,8 @@ export interface Model {
   layer(forward: Forward, index: number, x: Value): Value;
   /** Hidden states to logits: [size, classes], or [size, length, classes] for language models and answers. */
   head(forward: Forward, x: Value): Value;
+  /** A language model's last projection: what it reads of hidden states, and its weight [vocabularySize, hiddenSize]. */
+  readonly output?: ((forward: Forward, x: Value) => { readonly x: Value; readonly w: Value }) | undefined;
 }
 
 /** The transformer layer that a tensor belongs to, by its name; undefined outside the layers. */

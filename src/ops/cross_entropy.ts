@@ -1,50 +1,28 @@
-import code from "../../kernels/cross_entropy.wgsl";
 import { ShapeError } from "../base/errors";
 import { columns, elements, formatShape, rows } from "../base/shape";
 import { defineOp } from "../op/declaration";
 import type { LaunchContext } from "../op/declaration";
-import { bindRows, rowRanges } from "../op/launch";
 import type { Launch } from "../op/launch";
-import { at, filled, input } from "./shared/reference";
+import { at, input } from "./shared/reference";
+import { rowLossLaunches, rowLossReference, totalLaunch } from "./shared/row-loss";
+import type { RowLossAttributes, RowSlots } from "./shared/row-loss";
 
-const kernel = { name: "cross_entropy", code };
-
-export type CrossEntropyAttributes = {
-  /** Label whose row counts nothing (Hugging Face: -100). */
-  readonly ignored: number;
-  /** Label smoothing, as torch.nn.CrossEntropyLoss defines it. */
-  readonly smoothing: number;
-};
-
-type Context = LaunchContext<CrossEntropyAttributes>;
-
-function rowLaunches(
-  entry: string,
-  context: Context,
-  tables: readonly string[],
-  vectors: readonly string[],
-  scalars: readonly string[],
-): Launch[] {
-  const shape = context.spec("x").shape;
-  const [count, classes] = [rows(shape), columns(shape)];
-  return rowRanges(count, [classes * 4, 4], context.limits).map((range) => ({
-    kernel,
+function launches(entry: string, context: LaunchContext<RowLossAttributes>, slots: RowSlots): Launch[] {
+  const { shape } = context.spec("x");
+  return rowLossLaunches(
     entry,
-    bindings: {
-      ...Object.fromEntries(tables.map((slot) => [slot, bindRows(slot, range, classes * 4)])),
-      ...Object.fromEntries(vectors.map((slot) => [slot, bindRows(slot, range, 4)])),
-      ...Object.fromEntries(scalars.map((slot) => [slot, slot])),
-    },
-    params: { rows: range.count, classes, ...context.attributes },
-    workgroups: range.count,
-  }));
+    { rows: rows(shape), classes: columns(shape) },
+    slots,
+    context.attributes,
+    context.limits,
+  );
 }
 
 /**
  * Mean cross-entropy over the labels that are not ignored.
  * x [..., classes] (logits), labels i32 [...], normalizer f32 [1] = 1 / (labels that count); loss [1], lse [rows].
  */
-export const crossEntropy = defineOp<CrossEntropyAttributes>({
+export const crossEntropy = defineOp<RowLossAttributes>({
   name: "cross_entropy",
   inputs: { x: { gradient: true }, labels: { dtype: "i32" }, normalizer: {} },
   outputs: ["loss", "lse"],
@@ -67,48 +45,35 @@ export const crossEntropy = defineOp<CrossEntropyAttributes>({
     },
   },
   forwardTemps: ["row_loss"],
-  forward(context) {
-    return [
-      ...rowLaunches("forward", context, ["x"], ["labels", "lse", "row_loss"], []),
-      {
-        kernel,
-        entry: "temp_total",
-        bindings: { row_loss: "row_loss", normalizer: "normalizer", loss: "loss" },
-        params: { rows: rows(context.spec("x").shape), classes: 0, ...context.attributes },
-        workgroups: 1,
-      },
-    ];
-  },
+  forward: (context) => [
+    ...launches("forward", context, { tables: [["x", "x"]], vectors: ["labels", "lse", "row_loss"], scalars: [] }),
+    totalLaunch(rows(context.spec("x").shape), context.attributes),
+  ],
   gradients: [
     {
       of: ["x"],
       reads: () => ["x", "labels", "normalizer", "lse"],
       overwrites: "x",
-      launches: (context) =>
-        context.inPlace
-          ? rowLaunches("grad_x_in_place", context, ["dx"], ["labels", "lse"], ["normalizer", "dloss"])
-          : rowLaunches("grad_x", context, ["x", "dx"], ["labels", "lse"], ["normalizer", "dloss"]),
+      launches(context) {
+        const others = { vectors: ["labels", "lse"], scalars: ["normalizer", "dloss"] };
+        return context.inPlace
+          ? launches("grad_x_in_place", context, { tables: [["dx", "dx"]], ...others })
+          : launches("grad_x", context, {
+              tables: [
+                ["x", "x"],
+                ["dx", "dx"],
+              ],
+              ...others,
+            });
+      },
       flops: (context) => 4 * elements(context.spec("x").shape),
     },
   ],
   flops: (context) => 5 * elements(context.spec("x").shape),
-  reference(inputs, { ignored, smoothing }) {
-    const x = input(inputs, "x");
-    const labels = input(inputs, "labels");
-    const classes = columns(x.shape);
-    const lse = filled([rows(x.shape)], (row) => {
-      const logits = x.data.subarray(row * classes, (row + 1) * classes);
-      const largest = Math.max(...logits);
-      return largest + Math.log(logits.reduce((sum, logit) => sum + Math.exp(logit - largest), 0));
-    });
-    let total = 0;
-    for (let row = 0; row < lse.data.length; row++) {
-      const label = at(labels, row);
-      if (label === ignored) continue;
-      const plain = x.data.subarray(row * classes, (row + 1) * classes).reduce((sum, logit) => sum + logit, 0);
-      total += at(lse, row) - (1 - smoothing) * at(x, row * classes + label) - (smoothing / classes) * plain;
-    }
-    return { loss: { shape: [1], data: Float64Array.of(total * at(input(inputs, "normalizer"), 0)) }, lse };
+  reference(inputs, attributes) {
+    const normalizer = at(input(inputs, "normalizer"), 0);
+    const { loss, lse } = rowLossReference(input(inputs, "x"), input(inputs, "labels"), normalizer, attributes);
+    return { loss: { shape: [1], data: Float64Array.of(loss) }, lse: { shape: [lse.length], data: lse } };
   },
   cases: [
     {

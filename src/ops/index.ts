@@ -16,6 +16,7 @@ import { gelu } from "./gelu";
 import { identityDistance } from "./identity_distance";
 import { layerNorm } from "./layer_norm";
 import { linear } from "./linear";
+import { linearCrossEntropy } from "./linear_cross_entropy";
 import { loraImportance } from "./lora_importance";
 import { loraLinear } from "./lora_linear";
 import { meanAbsolute } from "./mean_absolute";
@@ -55,6 +56,7 @@ export {
   identityDistance,
   layerNorm,
   linear,
+  linearCrossEntropy,
   loraImportance,
   loraLinear,
   meanAbsolute,
@@ -96,6 +98,7 @@ export const OPS: readonly Op[] = [
   identityDistance,
   layerNorm,
   linear,
+  linearCrossEntropy,
   loraImportance,
   loraLinear,
   meanAbsolute,

@@ -169,7 +169,7 @@ export class PlanBook {
     let found = this.#traces.get(key);
     if (!found) {
       const { size, length } = shape;
-      found = trace({ ...this.options, batch: { size, length }, dropped });
+      found = trace({ ...this.options, batch: { size, length }, dropped, differentiable: true });
       this.#traces.set(key, found);
     }
     return found;

@@ -56,7 +56,7 @@ export function plan(options: PredictOptions): Prediction {
   const length = options.length ?? (model.image ? model.maxLength : Math.min(128, model.maxLength));
   const specs = trainableSpecs(model, adapter);
   const live = new Map([...specs].filter(([name]) => (layerOf(name) ?? Infinity) >= freezeBelow));
-  const traced = trace({ model, adapter, batch: { size, length }, isTraining: true });
+  const traced = trace({ model, adapter, batch: { size, length }, isTraining: true, differentiable: true });
   const { tape, loss } = traced;
   const stepWith = (sections: ReadonlySet<string>): Plan =>
     planTape(tape, { outputs: { loss }, loss, trainable: new Set(live.keys()), recompute: sections });

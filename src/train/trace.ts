@@ -3,6 +3,7 @@ import { rows } from "../base/shape";
 import type { Adapter } from "../adapter/adapter";
 import { add } from "../ops/add";
 import { crossEntropy } from "../ops/cross_entropy";
+import { LOGIT_BYTES, linearCrossEntropy } from "../ops/linear_cross_entropy";
 import { meanSquaredError } from "../ops/mean_squared_error";
 import { swapAxes } from "../ops/swap_axes";
 import { cka } from "../ops/cka";
@@ -19,6 +20,8 @@ export interface TraceOptions {
   readonly adapter?: Adapter | undefined;
   readonly batch: BatchSize;
   readonly isTraining: boolean;
+  /** Whether the loss is to be differentiated. Default false. */
+  readonly differentiable?: boolean;
   readonly labelSmoothing?: number;
   readonly fragileNorms?: ReadonlySet<string>;
   /** Layers whose adapter is left out. */
@@ -52,7 +55,7 @@ export function trace(options: TraceOptions): Trace {
   const logits = model.head(forward, x);
   const loss = recorder.labelled("loss", () => {
     const penalty = options.adapter?.penalty?.(forward);
-    const own = lossOf(recorder, options, logits);
+    const own = wholeLoss(forward, options, x) ?? lossOf(recorder, options, logits);
     return penalty ? recorder.apply(add, { a: own, b: penalty }, {}) : own;
   });
   return { tape: recorder, loss, logits, layers };
@@ -89,6 +92,27 @@ function withoutLayers(adapter: Adapter, layers: ReadonlySet<number>): ForwardHo
     linear: (forward, site) => (isOut(site.name) ? undefined : adapter.linear?.(forward, site)),
     block: (forward, name, x) => (isOut(name) ? undefined : adapter.block?.(forward, name, x)),
   };
+}
+
+/** A language model's loss without its logits, where its last projection learns nothing. */
+function wholeLoss(forward: Forward, options: TraceOptions, hiddenStates: Value): Value | undefined {
+  const { model, batch, adapter, labelSmoothing = 0, differentiable = false } = options;
+  const inputs = model.output?.(forward, hiddenStates);
+  if (!inputs || inputs.w.origin.kind !== "parameter") return undefined;
+  const { name } = inputs.w.origin;
+  const module = name.replace(/\.weight$/, "");
+  const learnt = [
+    ...(adapter?.tensors(model).map((tensor) => tensor.name) ?? []),
+    ...(adapter?.baseTensors?.(model) ?? []),
+  ];
+  if (learnt.some((own) => own === name || own.startsWith(`${module}.`))) return undefined;
+  const { recorder } = forward;
+  const others = {
+    labels: recorder.input("labels", [batch.size * forward.length], "i32"),
+    normalizer: recorder.input("normalizer", [1]),
+  };
+  const attributes = { ignored: IGNORED_LABEL, smoothing: labelSmoothing, differentiable, logitBytes: LOGIT_BYTES };
+  return recorder.apply(linearCrossEntropy, { ...inputs, ...others }, attributes);
 }
 
 function lossOf(recorder: Recorder, { model, batch, labelSmoothing = 0 }: TraceOptions, logits: Value): Value {

@@ -1,0 +1,48 @@
+// dx = dloss slope:  what is left of the gradient of a projection and its cross-entropy when the forward pass, which has the
+// logits, makes slope = d loss / d x as well (the products and rows are those of product.wgsl and cross_entropy.wgsl)
+//
+// Shapes: slope, dx [count], dloss [1]. Threads: one invocation handles PER_INVOCATION elements, a workgroup's width apart.
+// Range: any. Limits: count below 2^31.
+
+const GROUP: u32 = 64u;
+const PER_INVOCATION: u32 = 4u;
+
+struct Params {
+  count: u32,
+  accumulate: u32,
+}
+
+@group(0) @binding(0) var<storage, read> slope: array<f32>;
+@group(0) @binding(1) var<storage, read> dloss: array<f32>;
+@group(0) @binding(2) var<storage, read_write> dx: array<f32>;
+@group(0) @binding(3) var<uniform> params: Params;
+
+fn first_element(group: vec3u, groups: vec3u, local: vec3u) -> u32 {
+  return (group.y * groups.x + group.x) * GROUP * PER_INVOCATION + local.x;
+}
+
+@compute @workgroup_size(GROUP)
+fn grad_x(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  let first = first_element(group, groups, local);
+  for (var e = 0u; e < PER_INVOCATION; e++) {
+    let i = first + e * GROUP;
+    if (i < params.count) {
+      var gradient = dloss[0] * slope[i];
+      if (params.accumulate != 0u) {
+        gradient += dx[i];
+      }
+      dx[i] = gradient;
+    }
+  }
+}
+
+@compute @workgroup_size(GROUP)
+fn grad_x_in_place(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  let first = first_element(group, groups, local);
+  for (var e = 0u; e < PER_INVOCATION; e++) {
+    let i = first + e * GROUP;
+    if (i < params.count) {
+      dx[i] *= dloss[0];
+    }
+  }
+}

@@ -1,0 +1,228 @@
+import code from "../../kernels/linear_cross_entropy.wgsl";
+import { ShapeError } from "../base/errors";
+import { columns, elements, formatShape, rows } from "../base/shape";
+import { defineOp } from "../op/declaration";
+import type { InferContext, LaunchContext } from "../op/declaration";
+import type { Launch, SlotRange } from "../op/launch";
+import { accumulateParam, elementwiseLaunches } from "./shared/elementwise";
+import { productFlops, productLaunches } from "./shared/product";
+import { at, input, matrixProduct } from "./shared/reference";
+import { rowLossLaunches, rowLossReference, totalLaunch } from "./shared/row-loss";
+import type { RowLossAttributes } from "./shared/row-loss";
+
+const kernel = { name: "linear_cross_entropy", code };
+
+/** Rows go in multiples of 64, so that every binding is aligned. */
+const ROW_STEP = 64;
+
+export type LinearCrossEntropyAttributes = RowLossAttributes & {
+  /** Whether the forward pass makes the gradient of x as well, while it has the logits. */
+  readonly differentiable: boolean;
+  /** Logits of so many bytes at most exist at a time, though never fewer than 64 rows. */
+  readonly logitBytes: number;
+};
+
+/** What training asks for: 32 MiB of logits. */
+export const LOGIT_BYTES = 32 * 2 ** 20;
+
+type Context = InferContext<LinearCrossEntropyAttributes>;
+
+function sizes(context: Context): { rows: number; in: number; classes: number; chunk: number } {
+  const [x, w] = [context.spec("x").shape, context.spec("w").shape];
+  const [classes = 0, width = 0] = w;
+  const steps = Math.max(1, Math.floor(context.attributes.logitBytes / (classes * 4 * ROW_STEP)));
+  return { rows: rows(x), in: width, classes, chunk: Math.min(rows(x), steps * ROW_STEP) };
+}
+
+/** Launches on some rows of a slot, made as if these were all of it. */
+function onRows(launches: readonly Launch[], slot: string, row: number, bytesPerRow: number): Launch[] {
+  const moved = (target: string | SlotRange, bytes: number): SlotRange =>
+    typeof target === "string"
+      ? { slot, offset: row * bytesPerRow, bytes }
+      : { ...target, offset: target.offset + row * bytesPerRow };
+  return launches.map((launch) => ({
+    ...launch,
+    bindings: Object.fromEntries(
+      Object.entries(launch.bindings).map(([variable, target]) => {
+        const isIt = (typeof target === "string" ? target : target.slot) === slot;
+        return [variable, isIt ? moved(target, bytesPerRow) : target];
+      }),
+    ),
+  }));
+}
+
+function chunkLaunches(context: LaunchContext<LinearCrossEntropyAttributes>, first: number, count: number): Launch[] {
+  const { in: width, classes } = sizes(context);
+  const { limits, attributes } = context;
+  const size = { rows: count, classes };
+  const logits = productLaunches(
+    {
+      ...{ m: count, n: classes, k: width, c: "logits", accumulate: false },
+      ...{ a: { slot: "x" }, b: { slot: "w", transposed: true } },
+    },
+    limits,
+  );
+  const vectors = ["labels", "lse", "row_loss"];
+  const losses = rowLossLaunches(
+    "forward",
+    size,
+    { tables: [["x", "logits"]], vectors, scalars: [] },
+    attributes,
+    limits,
+  );
+  const slopes = attributes.differentiable
+    ? [
+        ...rowLossLaunches(
+          "temp_slope",
+          size,
+          { tables: [["dx", "logits"]], vectors: ["labels", "lse"], scalars: ["normalizer"] },
+          attributes,
+          limits,
+        ),
+        ...productLaunches(
+          {
+            ...{ m: count, n: width, k: classes, c: "slope", accumulate: false },
+            ...{ a: { slot: "logits" }, b: { slot: "w" } },
+          },
+          limits,
+        ),
+      ]
+    : [];
+  let launches = [...logits, ...losses, ...slopes];
+  for (const slot of ["x", "slope"]) launches = onRows(launches, slot, first, width * 4);
+  for (const slot of vectors) launches = onRows(launches, slot, first, 4);
+  return launches;
+}
+
+/**
+ * Mean cross-entropy of x w^T without the logits ever being whole: some rows at a time, of which the gradient of x is made
+ * at once, so that neither logits nor x are kept. For a projection that does not learn itself.
+ * x [..., d], w [classes, d], labels i32 [...], normalizer f32 [1] = 1 / (labels that count); loss [1], slope [..., d], which
+ * is d loss / d x.
+ */
+export const linearCrossEntropy = defineOp<LinearCrossEntropyAttributes>({
+  name: "linear_cross_entropy",
+  inputs: { x: { gradient: true }, w: {}, labels: { dtype: "i32" }, normalizer: {} },
+  outputs: ["loss", "slope"],
+  infer(context) {
+    const [x, w] = [context.spec("x").shape, context.spec("w").shape];
+    const labels = context.spec("labels").shape;
+    if (x.length < 2 || w.length !== 2 || columns(x) !== w[1] || elements(labels) !== rows(x)) {
+      throw new ShapeError(
+        `linear_cross_entropy: x ${formatShape(x)}, w ${formatShape(w)} and labels ${formatShape(labels)} do not fit.`,
+        "Pass x [..., d], w [classes, d] and one label per row of x.",
+      );
+    }
+    const loss = { shape: [1], dtype: "f32" as const };
+    return context.attributes.differentiable ? { loss, slope: { shape: x, dtype: "f32" } } : { loss };
+  },
+  temps: {
+    logits: {
+      reads: [],
+      spec: (context) => ({ shape: [sizes(context).chunk, sizes(context).classes], dtype: "f32" }),
+      launches: () => [],
+    },
+    lse: { reads: [], spec: (context) => ({ shape: [sizes(context).rows], dtype: "f32" }), launches: () => [] },
+    row_loss: { reads: [], spec: (context) => ({ shape: [sizes(context).rows], dtype: "f32" }), launches: () => [] },
+  },
+  forwardTemps: ["logits", "lse", "row_loss"],
+  forward(context) {
+    const { rows: all, chunk } = sizes(context);
+    const starts = Array.from({ length: Math.ceil(all / chunk) }, (_, i) => i * chunk);
+    return [
+      ...starts.flatMap((first) => chunkLaunches(context, first, Math.min(chunk, all - first))),
+      totalLaunch(all, context.attributes),
+    ];
+  },
+  gradients: [
+    {
+      of: ["x"],
+      reads: () => ["slope"],
+      accumulates: true,
+      overwrites: "slope",
+      launches: (context) =>
+        elementwiseLaunches(
+          {
+            ...(context.inPlace
+              ? { kernel, entry: "grad_x_in_place", tensors: ["dx"] }
+              : { kernel, entry: "grad_x", tensors: ["slope", "dx"] }),
+            ...{ whole: ["dloss"], count: elements(context.spec("x").shape), params: () => accumulateParam(context) },
+          },
+          context.limits,
+        ),
+      flops: (context) => elements(context.spec("x").shape),
+    },
+  ],
+  flops(context) {
+    const { rows: all, in: width, classes } = sizes(context);
+    const products = context.attributes.differentiable ? 2 : 1;
+    return products * productFlops(all, classes, width) + 9 * all * classes;
+  },
+  reference(inputs, attributes) {
+    const [x, w] = [input(inputs, "x"), input(inputs, "w")];
+    const [classes = 0, width = 0] = w.shape;
+    const count = rows(x.shape);
+    const normalizer = at(input(inputs, "normalizer"), 0);
+    const logits = { shape: [count, classes], data: matrixProduct(x, w, count, classes, width, { b: true }) };
+    const { loss, slopes } = rowLossReference(logits, input(inputs, "labels"), normalizer, attributes);
+    const slope = matrixProduct({ shape: logits.shape, data: slopes }, w, count, width, classes);
+    return {
+      loss: { shape: [1], data: Float64Array.of(loss) },
+      ...(attributes.differentiable ? { slope: { shape: x.shape, data: slope } } : {}),
+    };
+  },
+  cases: [
+    {
+      name: "five classes, a row ignored",
+      attributes: { ignored: -100, smoothing: 0, differentiable: true, logitBytes: LOGIT_BYTES },
+      inputs: {
+        ...{ x: { shape: [5, 3] }, w: { shape: [5, 3] }, labels: { shape: [5], values: [0, 2, -100, 1, 4] } },
+        normalizer: { shape: [1], values: [0.25] },
+      },
+    },
+    {
+      name: "label smoothing, two axes of rows",
+      attributes: { ignored: -100, smoothing: 0.1, differentiable: true, logitBytes: LOGIT_BYTES },
+      inputs: {
+        ...{ x: { shape: [2, 6, 7] }, w: { shape: [131, 7] }, labels: { shape: [2, 6], below: 131 } },
+        normalizer: { shape: [1], values: [1 / 12] },
+      },
+    },
+    {
+      name: "rows and weights that can be split over bindings",
+      attributes: { ignored: -100, smoothing: 0, differentiable: true, logitBytes: LOGIT_BYTES },
+      inputs: {
+        ...{ x: { shape: [192, 32] }, w: { shape: [192, 32] }, labels: { shape: [192], below: 192 } },
+        normalizer: { shape: [1], values: [1 / 192] },
+      },
+    },
+    {
+      name: "more rows than logits may have at a time, the last ones fewer",
+      attributes: { ignored: -100, smoothing: 0, differentiable: true, logitBytes: 100 },
+      inputs: {
+        ...{ x: { shape: [150, 5] }, w: { shape: [9, 5] }, labels: { shape: [150], below: 9 } },
+        normalizer: { shape: [1], values: [1 / 150] },
+      },
+    },
+    {
+      name: "GPT-2's vocabulary, 64 tokens",
+      attributes: { ignored: -100, smoothing: 0, differentiable: true, logitBytes: LOGIT_BYTES },
+      inputs: {
+        ...{ x: { shape: [64, 768] }, w: { shape: [50257, 768] }, labels: { shape: [64], below: 50257 } },
+        normalizer: { shape: [1], values: [1 / 64] },
+      },
+      bench: true,
+    },
+  ],
+  malformed: [
+    {
+      name: "a width that is not x's",
+      attributes: { ignored: -100, smoothing: 0, differentiable: true, logitBytes: LOGIT_BYTES },
+      inputs: {
+        ...{ x: { shape: [4, 3], dtype: "f32" }, w: { shape: [5, 2], dtype: "f32" } },
+        ...{ labels: { shape: [4], dtype: "i32" }, normalizer: { shape: [1], dtype: "f32" } },
+      },
+      message: /x \[4, 3\], w \[5, 2\] and labels \[4\] do not fit/,
+    },
+  ],
+});

@@ -1,0 +1,82 @@
+import code from "../../../kernels/cross_entropy.wgsl";
+import { bindRows, rowRanges } from "../../op/launch";
+import type { Launch } from "../../op/launch";
+import type { Limits } from "../../op/limits";
+import { at } from "./reference";
+import type { HostTensor } from "../../op/declaration";
+
+const kernel = { name: "cross_entropy", code };
+
+export type RowLossAttributes = {
+  /** Label whose row counts nothing (Hugging Face: -100). */
+  readonly ignored: number;
+  /** Label smoothing, as torch.nn.CrossEntropyLoss defines it. */
+  readonly smoothing: number;
+};
+
+/** Slots of an entry: tables [rows, classes], vectors [rows] and scalars; `[variable, slot]` where the two differ. */
+export interface RowSlots {
+  readonly tables: readonly (readonly [variable: string, slot: string])[];
+  readonly vectors: readonly string[];
+  readonly scalars: readonly string[];
+}
+
+/** Launches of an entry that handles each row of logits by itself. */
+export function rowLossLaunches(
+  entry: string,
+  { rows: count, classes }: { readonly rows: number; readonly classes: number },
+  { tables, vectors, scalars }: RowSlots,
+  attributes: RowLossAttributes,
+  limits: Limits,
+): Launch[] {
+  return rowRanges(count, [classes * 4, 4], limits).map((range) => ({
+    kernel,
+    entry,
+    bindings: {
+      ...Object.fromEntries(tables.map(([name, slot]) => [name, bindRows(slot, range, classes * 4)])),
+      ...Object.fromEntries(vectors.map((slot) => [slot, bindRows(slot, range, 4)])),
+      ...Object.fromEntries(scalars.map((slot) => [slot, slot])),
+    },
+    params: { rows: range.count, classes, ignored: attributes.ignored, smoothing: attributes.smoothing },
+    workgroups: range.count,
+  }));
+}
+
+/** The loss out of the rows' losses. */
+export function totalLaunch(rows: number, { ignored, smoothing }: RowLossAttributes): Launch {
+  return {
+    kernel,
+    entry: "temp_total",
+    bindings: { row_loss: "row_loss", normalizer: "normalizer", loss: "loss" },
+    params: { rows, classes: 0, ignored, smoothing },
+    workgroups: 1,
+  };
+}
+
+/** Loss, log-sum-exps and slopes (gradients for a dloss of 1) of logits [rows, classes], with plain loops. */
+export function rowLossReference(
+  logits: HostTensor,
+  labels: HostTensor,
+  normalizer: number,
+  { ignored, smoothing }: RowLossAttributes,
+): { loss: number; lse: Float64Array; slopes: Float64Array } {
+  const classes = logits.shape.at(-1) as number;
+  const rows = logits.data.length / classes;
+  const [lse, slopes] = [new Float64Array(rows), new Float64Array(logits.data.length)];
+  let total = 0;
+  for (let row = 0; row < rows; row++) {
+    const own = logits.data.subarray(row * classes, (row + 1) * classes);
+    const largest = own.reduce((a, b) => Math.max(a, b), -Infinity);
+    const sum = largest + Math.log(own.reduce((all, logit) => all + Math.exp(logit - largest), 0));
+    lse[row] = sum;
+    const label = at(labels, row);
+    if (label === ignored) continue;
+    const plain = own.reduce((all, logit) => all + logit, 0);
+    total += sum - (1 - smoothing) * (own[label] as number) - (smoothing / classes) * plain;
+    own.forEach((logit, j) => {
+      const wanted = smoothing / classes + (j === label ? 1 - smoothing : 0);
+      slopes[row * classes + j] = normalizer * (Math.exp(logit - sum) - wanted);
+    });
+  }
+  return { loss: total * normalizer, lse, slopes };
+}
