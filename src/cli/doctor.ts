@@ -54,7 +54,8 @@ async function copyRate(engine: Engine): Promise<number> {
   return (3 * 4 * size ** 2) / seconds / 1e9;
 }
 
-const REPEATS = 20;
+/** Ops of a long chain: as many as take a second, within these bounds. */
+const [FEWEST, MOST] = [2, 20];
 
 /** Seconds of one op in a chain, from a short chain and a long one: uploads and readback cancel. */
 async function bestTime(engine: Engine, size: number, op: (recorder: Recorder, x: Value) => Value): Promise<number> {
@@ -75,7 +76,9 @@ async function bestTime(engine: Engine, size: number, op: (recorder: Recorder, x
     executor.dispose();
     return best;
   };
-  return Math.max(1e-9, ((await time(REPEATS + 1)) - (await time(1))) / REPEATS);
+  const once = await time(1);
+  const repeats = Math.min(MOST, Math.max(FEWEST, Math.floor(1 / once)));
+  return Math.max(1e-9, ((await time(repeats + 1)) - once) / repeats);
 }
 
 const noTensors = (name: string): never => {
