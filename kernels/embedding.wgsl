@@ -14,6 +14,10 @@
 const GROUP: u32 = 64u;
 const PER_INVOCATION: u32 = 4u;
 const NONE: u32 = 0xffffffffu;
+// How the table is stored: f32, f16 or bf16.
+const FORMAT: u32 = 0u;
+const F32: u32 = 0u;
+const F16: u32 = 1u;
 
 // `count` belongs to `grad_table_zero`; `vocabulary` is the whole table's number of rows.
 struct Params {
@@ -26,13 +30,24 @@ struct Params {
   count: u32,
 }
 
-@group(0) @binding(0) var<storage, read> table: array<f32>;
+@group(0) @binding(0) var<storage, read> table: array<u32>;
 @group(0) @binding(1) var<storage, read> ids: array<i32>;
 @group(0) @binding(2) var<storage, read_write> y: array<f32>;
 @group(0) @binding(3) var<storage, read_write> chain: array<u32>;
 @group(0) @binding(4) var<storage, read> dy: array<f32>;
 @group(0) @binding(5) var<storage, read_write> dtable: array<f32>;
 @group(0) @binding(6) var<uniform> params: Params;
+
+fn table_at(index: u32) -> f32 {
+  if (FORMAT == F32) {
+    return bitcast<f32>(table[index]);
+  }
+  let word = table[index >> 1u];
+  if (FORMAT == F16) {
+    return unpack2x16float(word)[index & 1u];
+  }
+  return bitcast<f32>(select(word << 16u, word & 0xffff0000u, (index & 1u) != 0u));
+}
 
 @compute @workgroup_size(GROUP)
 fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
@@ -50,7 +65,7 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
   for (var j = local.x; j < params.columns; j += GROUP) {
     var value = 0.0;
     if (bound) {
-      value = table[(id - params.table_row0) * params.columns + j];
+      value = table_at((id - params.table_row0) * params.columns + j);
     }
     y[token * params.columns + j] = value;
   }

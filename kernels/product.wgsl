@@ -2,7 +2,8 @@
 //
 // `factor` acts in `plain` and `dropped_b` alone, which have neither bias nor low-rank term.
 // Shapes: a [m, k], b [k, n], c [m, n], z [m, rank], l [rank, n]; a, b, z and l are read through strides, so every
-// transposition is the same kernel. `bias` is indexed from `column0`, the first column of c that this launch writes.
+// transposition is the same kernel. b may be a weight in fewer bits (base/packed.ts); its elements are widened as they are
+// read, and sums stay f32. `bias` is indexed from `column0`, the first column of c that this launch writes.
 // The low-rank term is LoRA's (Hu et al. 2021, eq. 3): it costs `rank` more steps of the same loop.
 // `a_start` and `b_start` skip the part of a sum over k that an earlier launch took.
 // Dropout is recomputed from (seed, salt, element index): `product_dropped_a` drops elements of a, `product_dropped_b`
@@ -17,6 +18,22 @@ const TILE_N: u32 = 8u;
 const GROUP_X: u32 = 8u;
 const GROUP_Y: u32 = 4u;
 
+// How b is stored.
+const FORMAT: u32 = 0u;
+const F32: u32 = 0u;
+const F16: u32 = 1u;
+const BF16: u32 = 2u;
+const INT8: u32 = 3u;
+const BLOCK: u32 = 64u;
+
+// NormalFloat4 (QLoRA, Dettmers et al. 2023, appendix E).
+const NF4 = array<f32, 16>(
+  -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453,
+  -0.28444138169288635, -0.18477343022823334, -0.09105003625154495, 0.0,
+  0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224,
+  0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0,
+);
+
 struct Params {
   m: u32,
   n: u32,
@@ -27,6 +44,9 @@ struct Params {
   b_start: u32,
   b_row: u32,
   b_column: u32,
+  b_transposed: u32,
+  b_words: u32,
+  b_codes: u32,
   c_row: u32,
   column0: u32,
   accumulate: u32,
@@ -44,7 +64,7 @@ struct Params {
 }
 
 @group(0) @binding(0) var<storage, read> a: array<f32>;
-@group(0) @binding(1) var<storage, read> b: array<f32>;
+@group(0) @binding(1) var<storage, read> b: array<u32>;
 @group(0) @binding(2) var<storage, read_write> c: array<f32>;
 @group(0) @binding(3) var<storage, read> bias: array<f32>;
 @group(0) @binding(4) var<storage, read> z: array<f32>;
@@ -100,13 +120,41 @@ fn kept(index: u32) -> f32 {
   return select(0.0, params.keep_scale, random_bits(index) < params.keep_threshold);
 }
 
+// b[k, column]. A quantised row is b_words long and begins with b_codes words of codes.
+fn b_at(k: u32, column: u32) -> f32 {
+  if (FORMAT < INT8) {
+    let index = params.b_start + k * params.b_row + column * params.b_column;
+    if (FORMAT == F32) {
+      return bitcast<f32>(b[index]);
+    }
+    let word = b[index >> 1u];
+    if (FORMAT == F16) {
+      return unpack2x16float(word)[index & 1u];
+    }
+    return bitcast<f32>(select(word << 16u, word & 0xffff0000u, (index & 1u) != 0u));
+  }
+  let along = params.b_transposed != 0u;
+  let first = select(k, column, along) * params.b_words;
+  let at = params.b_start + select(column, k, along);
+  let block = at / BLOCK;
+  if (FORMAT == INT8) {
+    let code = bitcast<i32>(b[first + (at >> 2u)] << (24u - 8u * (at & 3u))) >> 24u;
+    return f32(code) * bitcast<f32>(b[first + params.b_codes + block]);
+  }
+  let code = (b[first + (at >> 3u)] >> (4u * (at & 7u))) & 15u;
+  let scale = (b[first + params.b_codes + (block >> 2u)] >> (8u * (block & 3u))) & 255u;
+  let least = bitcast<f32>(b[first + params.b_words - 2u]);
+  let step = bitcast<f32>(b[first + params.b_words - 1u]);
+  return NF4[code] * (least + step * f32(scale));
+}
+
 fn product(at: Origin, tile: ptr<function, Tile>) {
   let row = clamped_rows(at);
   let column = clamped_columns(at);
   for (var k = 0u; k < params.k; k++) {
     var right: array<f32, TILE_N>;
     for (var j = 0u; j < TILE_N; j++) {
-      right[j] = b[params.b_start + k * params.b_row + column[j] * params.b_column];
+      right[j] = b_at(k, column[j]);
     }
     for (var i = 0u; i < TILE_M; i++) {
       let left = a[params.a_start + row[i] * params.a_row + k * params.a_column];
@@ -123,7 +171,7 @@ fn product_with_dropped_a(at: Origin, tile: ptr<function, Tile>) {
   for (var k = 0u; k < params.k; k++) {
     var right: array<f32, TILE_N>;
     for (var j = 0u; j < TILE_N; j++) {
-      right[j] = b[params.b_start + k * params.b_row + column[j] * params.b_column];
+      right[j] = b_at(k, column[j]);
     }
     for (var i = 0u; i < TILE_M; i++) {
       let left = a[params.a_start + row[i] * params.a_row + k * params.a_column] * kept((params.row0 + row[i]) * params.k + k);
@@ -140,7 +188,7 @@ fn product_with_dropped_b(at: Origin, tile: ptr<function, Tile>) {
   for (var k = 0u; k < params.k; k++) {
     var right: array<f32, TILE_N>;
     for (var j = 0u; j < TILE_N; j++) {
-      right[j] = b[params.b_start + k * params.b_row + column[j] * params.b_column] * kept((params.row0 + k) * params.n + column[j]);
+      right[j] = b_at(k, column[j]) * kept((params.row0 + k) * params.n + column[j]);
     }
     for (var i = 0u; i < TILE_M; i++) {
       let left = a[params.a_start + row[i] * params.a_row + k * params.a_column];

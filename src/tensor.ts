@@ -1,6 +1,8 @@
-import { DisposedError, ShapeError } from "./base/errors";
-import { bytesPerElement } from "./base/dtype";
+import { DisposedError, DtypeError, ShapeError } from "./base/errors";
+import { tensorBytes } from "./base/dtype";
 import type { Dtype } from "./base/dtype";
+import { decodeWeight, encodeWeight } from "./base/packed";
+import type { WeightFormat } from "./base/packed";
 import { elements, formatShape } from "./base/shape";
 import type { Shape } from "./base/shape";
 import type { Device } from "./gpu/device";
@@ -21,7 +23,7 @@ export class Tensor {
     readonly dtype: Dtype,
     lifetime: Lifetime,
   ) {
-    this.#lease = device.pool.lease(elements(shape) * bytesPerElement(dtype), lifetime);
+    this.#lease = device.pool.lease(tensorBytes(dtype, shape), lifetime);
   }
 
   /** A tensor filled with `data`. @throws ShapeError when the data has another number of elements. */
@@ -30,6 +32,15 @@ export class Tensor {
     checkSize(data, shape);
     const tensor = new Tensor(device, shape, dtype, lifetime);
     tensor.write(data);
+    return tensor;
+  }
+
+  /** A frozen weight [rows, columns] in a format of fewer bits. Values must be finite. */
+  static stored(device: Device, data: Float32Array, shape: Shape, format: WeightFormat): Tensor {
+    checkSize(data, shape);
+    const tensor = new Tensor(device, shape, format, "weight");
+    const encoded = encodeWeight(data, shape.at(-1) ?? 1, format);
+    device.handle.queue.writeBuffer(tensor.lease.buffer, 0, encoded as Float32Array<ArrayBuffer>);
     return tensor;
   }
 
@@ -46,26 +57,33 @@ export class Tensor {
     return this.lease.bytes;
   }
 
-  /** Replaces the contents. @throws ShapeError when the data has another number of elements. */
+  /** Replaces the contents. @throws ShapeError for another number of elements, DtypeError for a packed weight. */
   write(data: TensorData): void {
     checkSize(data, this.shape);
+    if (!["f32", "i32", "u32"].includes(this.dtype)) {
+      throw new DtypeError(`A weight stored as ${this.dtype} is not written to.`, "Load the model with f32 weights.");
+    }
     this.device.check();
     this.device.handle.queue.writeBuffer(this.lease.buffer, 0, data as Float32Array<ArrayBuffer>);
   }
 
-  /** Copies the contents to the host. */
+  /** Copies the contents to the host; packed weights come as the f32 that they stand for. */
   async read(): Promise<TensorData> {
     const bytes = await this.device.guard(readBuffer(this.device, this.lease));
     const count = elements(this.shape);
     if (this.dtype === "i32") return new Int32Array(bytes, 0, count);
     if (this.dtype === "u32") return new Uint32Array(bytes, 0, count);
-    return new Float32Array(bytes, 0, count);
+    return decodeWeight(new Uint32Array(bytes), this.shape.at(-1) ?? 1, this.dtype, count);
   }
 
-  /** Copies some rows of an f32 table [n, d] to the host: [rows, d]. */
+  /** Copies some rows of a table [n, d] to the host: [rows, d]. */
   async readRows(rows: readonly number[]): Promise<Float32Array> {
-    const bytes = (this.shape[1] ?? 1) * bytesPerElement(this.dtype);
-    const ranges = rows.map((row) => ({ offset: row * bytes, bytes }));
+    const width = this.shape[1] ?? 1;
+    if (this.dtype !== "f32") {
+      const all = (await this.read()) as Float32Array;
+      return Float32Array.from(rows.flatMap((row) => [...all.subarray(row * width, (row + 1) * width)]));
+    }
+    const ranges = rows.map((row) => ({ offset: row * width * 4, bytes: width * 4 }));
     return new Float32Array(await this.device.guard(readBuffer(this.device, this.lease, ranges)));
   }
 

@@ -1,17 +1,18 @@
-/** The element types of tensors on the device. What files store is wider: see `io/stored-dtype`. */
-export type Dtype = "f32" | "f16" | "bf16" | "i32" | "u32";
+import { rowBytes } from "./packed";
+import type { WeightFormat } from "./packed";
+import { elements } from "./shape";
+import type { Shape } from "./shape";
 
-const BYTES: Readonly<Record<Dtype, number>> = { f32: 4, f16: 2, bf16: 2, i32: 4, u32: 4 };
+/**
+ * The element types of tensors on the device; all but f32, i32 and u32 belong to frozen weights alone. What files store is
+ * wider: see `io/stored-dtype`.
+ */
+export type Dtype = WeightFormat | "i32" | "u32";
 
-/** Every element type, in one list. */
-export const DTYPES = Object.keys(BYTES) as readonly Dtype[];
-
-/** Bytes of one element. */
-export function bytesPerElement(dtype: Dtype): number {
-  return BYTES[dtype];
-}
-
-/** True for the types that hold fractions. */
-export function isFloat(dtype: Dtype): boolean {
-  return dtype === "f32" || dtype === "f16" || dtype === "bf16";
+/** Bytes of a tensor; quantised ones are stored row by row, each with its scales. */
+export function tensorBytes(dtype: Dtype, shape: Shape): number {
+  const count = elements(shape);
+  if (dtype === "i32" || dtype === "u32") return count * 4;
+  const columns = shape.at(-1) ?? 1;
+  return (count / columns) * rowBytes(dtype, columns);
 }

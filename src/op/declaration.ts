@@ -1,4 +1,5 @@
 import type { Dtype } from "../base/dtype";
+import type { WeightFormat } from "../base/packed";
 import type { Shape } from "../base/shape";
 import type { Launch } from "./launch";
 import type { Limits } from "./limits";
@@ -33,6 +34,8 @@ export interface LaunchContext<A extends Attributes> extends InferContext<A> {
 export interface InputSlot {
   /** Default `f32`. */
   readonly dtype?: Dtype;
+  /** Formats of fewer bits in which a frozen weight may be bound to it as well. */
+  readonly formats?: readonly WeightFormat[];
   /** Whether a gradient with respect to it exists. */
   readonly gradient?: boolean;
   readonly optional?: boolean;
@@ -75,11 +78,15 @@ export interface HostTensor {
   readonly data: Float64Array;
 }
 
-/** How a case fills an input: standard normal numbers, whole numbers below `below`, or given values. */
-export type CaseInput =
-  | { readonly shape: Shape; readonly scale?: number; readonly offset?: number }
-  | { readonly shape: Shape; readonly below: number }
-  | { readonly shape: Shape; readonly values: readonly number[] };
+/**
+ * How a case fills an input: standard normal numbers, whole numbers below `below`, or given values; and how it is stored
+ * where that is not f32.
+ */
+export type CaseInput = { readonly shape: Shape; readonly format?: WeightFormat } & (
+  | { readonly scale?: number; readonly offset?: number }
+  | { readonly below: number }
+  | { readonly values: readonly number[] }
+);
 
 /** One set of inputs on which an op is tested (forward, gradients, frozen subsets, split bindings) or benchmarked. */
 export interface OpCase<A extends Attributes> {

@@ -1,5 +1,7 @@
 import code from "../../kernels/embedding.wgsl";
 import { ShapeError } from "../base/errors";
+import { rowBytes } from "../base/packed";
+import type { WeightFormat } from "../base/packed";
 import { columns, elements, formatShape, rows } from "../base/shape";
 import { defineOp } from "../op/declaration";
 import type { InferContext, LaunchContext } from "../op/declaration";
@@ -11,6 +13,9 @@ import { at, filled, input } from "./shared/reference";
 
 const kernel = { name: "embedding", code };
 const GROUP = 64;
+
+/** Formats of a table; an index into them tells the kernel. */
+const FORMATS = ["f32", "f16", "bf16"] as const satisfies readonly WeightFormat[];
 
 type Context = LaunchContext<NoAttributes>;
 
@@ -31,16 +36,18 @@ function paramsOf(context: Context, tokens: RowRange, table: RowRange): Record<s
 /** A launch for every range of tokens and every range of rows of the table. */
 function gatherLaunches(context: Context): Launch[] {
   const { vocabulary, columns: width, tokens: all } = sizes(context);
+  const format = context.spec("table").dtype as WeightFormat;
   return rowRanges(all, [width * 4, 4], context.limits).flatMap((tokens) =>
-    rowRanges(vocabulary, [width * 4], context.limits).map((table) => ({
+    rowRanges(vocabulary, [rowBytes(format, width)], context.limits).map((table) => ({
       kernel,
       entry: "forward",
       bindings: {
         ids: bindRows("ids", tokens, 4),
-        table: bindRows("table", table, width * 4),
+        table: bindRows("table", table, rowBytes(format, width)),
         y: bindRows("y", tokens, width * 4),
       },
       params: paramsOf(context, tokens, table),
+      constants: { FORMAT: FORMATS.indexOf(format as (typeof FORMATS)[number]) },
       workgroups: tokens.count,
     })),
   );
@@ -76,7 +83,7 @@ function zeroLaunches(context: Context): Launch[] {
 /** Rows of a table by their numbers. table [..., d] (leading axes flattened), ids i32 [...]; y [ids' shape, d]. */
 export const embedding = defineOp<NoAttributes>({
   name: "embedding",
-  inputs: { table: { gradient: true }, ids: { dtype: "i32" } },
+  inputs: { table: { gradient: true, formats: FORMATS }, ids: { dtype: "i32" } },
   outputs: ["y"],
   infer(context) {
     const table = context.spec("table").shape;
@@ -126,6 +133,11 @@ export const embedding = defineOp<NoAttributes>({
     };
   },
   cases: [
+    ...(["f16", "bf16"] as const).map((format) => ({
+      name: `table in ${format}, odd width`,
+      attributes: {},
+      inputs: { table: { shape: [21, 7], format }, ids: { shape: [3, 5], below: 21 } },
+    })),
     {
       name: "repeated ids, odd sizes",
       attributes: {},

@@ -1,3 +1,4 @@
+import { WEIGHT_FORMATS } from "../base/packed";
 import { columns, elements, formatShape, rows } from "../base/shape";
 import { ShapeError } from "../base/errors";
 import { defineOp } from "../op/declaration";
@@ -62,7 +63,11 @@ export function weightGradient(context: LaunchContext<LinearAttributes>): Launch
  */
 export const linear = defineOp<LinearAttributes>({
   name: "linear",
-  inputs: { x: { gradient: true }, w: { gradient: true }, bias: { gradient: true, optional: true } },
+  inputs: {
+    x: { gradient: true },
+    w: { gradient: true, formats: WEIGHT_FORMATS },
+    bias: { gradient: true, optional: true },
+  },
   outputs: ["y"],
   infer(context) {
     checkLinear(context);
@@ -75,7 +80,7 @@ export const linear = defineOp<LinearAttributes>({
       {
         ...{ m: size.rows, n: size.out, k: size.in, c: "y", accumulate: false },
         a: { slot: "x" },
-        b: { slot: "w", transposed: context.attributes.layout === "out_in" },
+        b: { slot: "w", transposed: context.attributes.layout === "out_in", format: context.spec("w").dtype },
         bias: context.has("bias") ? "bias" : undefined,
       },
       context.limits,
@@ -92,7 +97,7 @@ export const linear = defineOp<LinearAttributes>({
           {
             ...{ m: size.rows, n: size.in, k: size.out, c: "dx", accumulate: context.accumulate },
             a: { slot: "dy" },
-            b: { slot: "w", transposed: context.attributes.layout === "in_out" },
+            b: { slot: "w", transposed: context.attributes.layout === "in_out", format: context.spec("w").dtype },
           },
           context.limits,
         );
@@ -129,6 +134,21 @@ export const linear = defineOp<LinearAttributes>({
     };
   },
   cases: [
+    ...WEIGHT_FORMATS.filter((format) => format !== "f32").flatMap((format) =>
+      (["out_in", "in_out"] as const).map((layout) => ({
+        name: `weight in ${format}, ${layout}, blocks that are not full`,
+        attributes: { layout },
+        inputs: {
+          ...{ x: { shape: [2, 5, 130] }, bias: { shape: [9] } },
+          w: { shape: layout === "out_in" ? [9, 130] : [130, 9], format },
+        },
+      })),
+    ),
+    {
+      name: "rows of a quantised weight that can be split over bindings",
+      attributes: { layout: "out_in" },
+      inputs: { x: { shape: [3, 64] }, w: { shape: [640, 64], format: "nf4" } },
+    },
     {
       name: "torch layout with bias, odd sizes",
       attributes: { layout: "out_in" },

@@ -1,3 +1,4 @@
+import { WEIGHT_FORMATS } from "../base/packed";
 import code from "../../kernels/linear_cross_entropy.wgsl";
 import { ShapeError } from "../base/errors";
 import { columns, elements, formatShape, rows } from "../base/shape";
@@ -54,11 +55,12 @@ function onRows(launches: readonly Launch[], slot: string, row: number, bytesPer
 function chunkLaunches(context: LaunchContext<LinearCrossEntropyAttributes>, first: number, count: number): Launch[] {
   const { in: width, classes } = sizes(context);
   const { limits, attributes } = context;
+  const format = context.spec("w").dtype;
   const size = { rows: count, classes };
   const logits = productLaunches(
     {
       ...{ m: count, n: classes, k: width, c: "logits", accumulate: false },
-      ...{ a: { slot: "x" }, b: { slot: "w", transposed: true } },
+      ...{ a: { slot: "x" }, b: { slot: "w", transposed: true, format } },
     },
     limits,
   );
@@ -82,7 +84,7 @@ function chunkLaunches(context: LaunchContext<LinearCrossEntropyAttributes>, fir
         ...productLaunches(
           {
             ...{ m: count, n: width, k: classes, c: "slope", accumulate: false },
-            ...{ a: { slot: "logits" }, b: { slot: "w" } },
+            ...{ a: { slot: "logits" }, b: { slot: "w", format } },
           },
           limits,
         ),
@@ -102,7 +104,7 @@ function chunkLaunches(context: LaunchContext<LinearCrossEntropyAttributes>, fir
  */
 export const linearCrossEntropy = defineOp<LinearCrossEntropyAttributes>({
   name: "linear_cross_entropy",
-  inputs: { x: { gradient: true }, w: {}, labels: { dtype: "i32" }, normalizer: {} },
+  inputs: { x: { gradient: true }, w: { formats: WEIGHT_FORMATS }, labels: { dtype: "i32" }, normalizer: {} },
   outputs: ["loss", "slope"],
   infer(context) {
     const [x, w] = [context.spec("x").shape, context.spec("w").shape];
@@ -172,6 +174,14 @@ export const linearCrossEntropy = defineOp<LinearCrossEntropyAttributes>({
     };
   },
   cases: [
+    ...(["f16", "int8"] as const).map((format) => ({
+      name: `weight in ${format}`,
+      attributes: { ignored: -100, smoothing: 0, differentiable: true, logitBytes: 100 },
+      inputs: {
+        ...{ x: { shape: [70, 66] }, w: { shape: [13, 66], format }, labels: { shape: [70], below: 13 } },
+        normalizer: { shape: [1], values: [1 / 70] },
+      },
+    })),
     {
       name: "five classes, a row ignored",
       attributes: { ignored: -100, smoothing: 0, differentiable: true, logitBytes: LOGIT_BYTES },
@@ -192,7 +202,7 @@ export const linearCrossEntropy = defineOp<LinearCrossEntropyAttributes>({
       name: "rows and weights that can be split over bindings",
       attributes: { ignored: -100, smoothing: 0, differentiable: true, logitBytes: LOGIT_BYTES },
       inputs: {
-        ...{ x: { shape: [192, 32] }, w: { shape: [192, 32] }, labels: { shape: [192], below: 192 } },
+        ...{ x: { shape: [192, 128] }, w: { shape: [72, 128] }, labels: { shape: [192], below: 72 } },
         normalizer: { shape: [1], values: [1 / 192] },
       },
     },

@@ -1,3 +1,4 @@
+import { WEIGHT_FORMATS } from "../base/packed";
 import { ShapeError } from "../base/errors";
 import { columns, formatShape } from "../base/shape";
 import { defineOp } from "../op/declaration";
@@ -52,7 +53,7 @@ export const loraLinear = defineOp<LoraLinearAttributes>({
   name: "lora_linear",
   inputs: {
     x: { gradient: true },
-    w: { gradient: true },
+    w: { gradient: true, formats: WEIGHT_FORMATS },
     bias: { gradient: true, optional: true },
     a: { gradient: true },
     b: { gradient: true },
@@ -104,7 +105,7 @@ export const loraLinear = defineOp<LoraLinearAttributes>({
         {
           ...{ m: size.rows, n: size.out, k: size.in, c: "y", accumulate: false },
           a: { slot: "x" },
-          b: { slot: "w", transposed: context.attributes.layout === "out_in" },
+          b: { slot: "w", transposed: context.attributes.layout === "out_in", format: context.spec("w").dtype },
           bias: context.has("bias") ? "bias" : undefined,
           lowRank: {
             ...{ rank: rank(context), z: "z", scale: context.attributes.scale },
@@ -126,7 +127,7 @@ export const loraLinear = defineOp<LoraLinearAttributes>({
           {
             ...{ m: size.rows, n: size.in, k: size.out, c: "dx", accumulate: context.accumulate },
             a: { slot: "dy" },
-            b: { slot: "w", transposed: context.attributes.layout === "in_out" },
+            b: { slot: "w", transposed: context.attributes.layout === "in_out", format: context.spec("w").dtype },
             lowRank: { rank: rank(context), z: "u", l: { slot: "a" }, scale: context.attributes.scale },
             dropout: dropoutOn("lowRank", context),
           },
@@ -206,6 +207,14 @@ export const loraLinear = defineOp<LoraLinearAttributes>({
     return { y: { shape: base.shape, data: base.data.map((v, i) => v + attributes.scale * (delta[i] as number)) }, z };
   },
   cases: [
+    ...(["bf16", "nf4"] as const).map((format) => ({
+      name: `weight in ${format}, bias, dropout`,
+      attributes: { layout: "out_in" as const, scale: 0.5, dropout: 0.25, salt: 3 },
+      inputs: {
+        ...{ x: { shape: [6, 70] }, w: { shape: [11, 70], format }, bias: { shape: [11] } },
+        ...{ a: { shape: [3, 70] }, b: { shape: [11, 3] }, seed: { shape: [2], values: [5, 6] } },
+      },
+    })),
     {
       name: "torch layout, rank 4, with bias",
       attributes: { layout: "out_in", scale: 4, dropout: 0, salt: 0 },

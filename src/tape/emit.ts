@@ -1,5 +1,5 @@
 import { accumulateLaunches } from "../op/accumulate";
-import { bytesPerElement } from "../base/dtype";
+import { tensorBytes } from "../base/dtype";
 import { elements } from "../base/shape";
 import type { LaunchContext, TensorSpec } from "../op/declaration";
 import type { Launch } from "../op/launch";
@@ -40,7 +40,7 @@ export interface Step {
 }
 
 /** Bytes of a tensor. */
-export const specBytes = (spec: TensorSpec): number => elements(spec.shape) * bytesPerElement(spec.dtype);
+export const specBytes = (spec: TensorSpec): number => tensorBytes(spec.dtype, spec.shape);
 
 /** Collects steps and the virtual buffers that they use. */
 export class Emitter {

@@ -140,10 +140,11 @@ function checkSlots(op: Op, inputs: Readonly<Record<string, TensorSpec>>): void 
       if (optional) continue;
       throw new ShapeError(`${op.name}: its input ${slot} is missing.`, `Bind a ${dtype} tensor to ${slot}.`);
     }
-    if (given.dtype !== dtype) {
+    const formats: readonly Dtype[] = op.inputs[slot]?.formats ?? [];
+    if (given.dtype !== dtype && !formats.includes(given.dtype)) {
       throw new DtypeError(
         `${op.name}: ${slot} is ${given.dtype} ${formatShape(given.shape)}.`,
-        `Pass it as ${dtype}.`,
+        `Pass it as ${[...new Set([dtype, ...formats])].join(", ")}.`,
       );
     }
     if (elements(given.shape) === 0) {

@@ -1,6 +1,5 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { bytesPerElement, DTYPES, isFloat } from "../../src/base/dtype";
 import { decodeBf16, decodeF16, encodeBf16, encodeF16 } from "../../src/base/float";
 
 const CODES = Uint16Array.from({ length: 65536 }, (_, code) => code);
@@ -78,14 +77,4 @@ function nextFloat(value: number, direction: 1 | -1): number {
 test("decoding takes a view into a larger buffer", () => {
   const buffer = Uint16Array.of(0, 0x3c00, 0xc000).buffer;
   expect([...decodeF16(new Uint16Array(buffer, 2))]).toEqual([1, -2]);
-});
-
-test("element types know their bytes", () => {
-  expect(DTYPES.map((dtype) => [dtype, bytesPerElement(dtype), isFloat(dtype)])).toEqual([
-    ["f32", 4, true],
-    ["f16", 2, true],
-    ["bf16", 2, true],
-    ["i32", 4, false],
-    ["u32", 4, false],
-  ]);
 });

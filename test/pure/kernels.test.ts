@@ -18,10 +18,13 @@ const MOST_BINDINGS = 8;
 
 function traceCase(op: Op, test: OpCase<Attributes>) {
   const recorder = new Recorder();
-  const trainable = new Set(Object.keys(test.inputs).filter((slot) => op.inputs[slot]?.gradient));
+  const trainable = new Set(
+    Object.keys(test.inputs).filter((slot) => op.inputs[slot]?.gradient && !test.inputs[slot]?.format),
+  );
   const values = Object.fromEntries(
-    Object.entries(test.inputs).map(([slot, { shape }]) => {
-      const { dtype = "f32", mutated = false } = op.inputs[slot] ?? {};
+    Object.entries(test.inputs).map(([slot, { shape, format }]) => {
+      const { dtype: usual = "f32", mutated = false } = op.inputs[slot] ?? {};
+      const dtype = format ?? usual;
       const isParameter = trainable.has(slot) || mutated;
       return [slot, isParameter ? recorder.parameter(slot, shape, dtype) : recorder.input(slot, shape, dtype)];
     }),

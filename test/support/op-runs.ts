@@ -1,5 +1,7 @@
 import { add } from "../../src/ops/add";
 import type { Dtype } from "../../src/base/dtype";
+import { decodeWeight, encodeWeight } from "../../src/base/packed";
+import type { WeightFormat } from "../../src/base/packed";
 import { Random } from "../../src/base/random";
 import { elements } from "../../src/base/shape";
 import type { Device } from "../../src/gpu/device";
@@ -22,9 +24,19 @@ export function caseInputs(op: Op, test: OpCase<Attributes>, seed = 1): Record<s
     Object.entries(test.inputs).map(([slot, input]) => {
       const dtype = op.inputs[slot]?.dtype ?? "f32";
       const values = Float64Array.from({ length: elements(input.shape) }, (_, i) => draw(input, i, random));
-      return [slot, { shape: input.shape, data: Float64Array.from(typed(dtype, values)) }];
+      const drawn = typed(dtype, values);
+      const seen = input.format ? asStored(Float32Array.from(values), input.shape, input.format) : drawn;
+      return [slot, { shape: input.shape, data: Float64Array.from(seen) }];
     }),
   );
+}
+
+/** What is left of values that were stored in a format. */
+function asStored(values: Float32Array, shape: readonly number[], format: WeightFormat): Float32Array {
+  const columns = shape.at(-1) ?? 1;
+  const encoded = encodeWeight(values, columns, format);
+  const words = new Uint32Array(encoded.buffer, encoded.byteOffset, encoded.length);
+  return decodeWeight(words, columns, format, values.length);
 }
 
 function draw(input: CaseInput, index: number, random: Random): number {
@@ -65,11 +77,13 @@ export async function runCase(
 ): Promise<CaseRun> {
   const recorder = new Recorder();
   const trainable = new Set(options.trainable ?? []);
-  const asParameter = (slot: string): boolean => Boolean(op.inputs[slot]?.mutated) || trainable.has(slot);
+  const formatOf = (slot: string): WeightFormat | undefined => test.inputs[slot]?.format;
+  const asParameter = (slot: string): boolean =>
+    Boolean(op.inputs[slot]?.mutated) || trainable.has(slot) || formatOf(slot) !== undefined;
   const values = Object.fromEntries(
     Object.entries(inputs).map(([slot, { shape }]) => [
       slot,
-      bindSlot(recorder, slot, shape, op.inputs[slot]?.dtype ?? "f32", asParameter(slot), options),
+      bindSlot(recorder, slot, shape, formatOf(slot) ?? op.inputs[slot]?.dtype ?? "f32", asParameter(slot), options),
     ]),
   );
   const outputs = recorder.record(op, values, test.attributes);
@@ -89,7 +103,10 @@ export async function runCase(
   };
   try {
     for (const [name] of made.parameters) {
-      upload(name, typed("f32", (inputs[name] as HostTensor).data));
+      const { shape, data } = inputs[name] as HostTensor;
+      const format = formatOf(name);
+      const values = Float32Array.from(data);
+      upload(name, format ? encodeWeight(values, shape.at(-1) ?? 1, format) : values);
     }
     for (const [name, spec] of made.gradients) {
       leases.set(gradientName(name), device.pool.lease(specBytes(spec), "state"));

@@ -1,4 +1,7 @@
 import code from "../../../kernels/product.wgsl";
+import type { Dtype } from "../../base/dtype";
+import { quantisedRow, rowBytes as storedRowBytes, WEIGHT_FORMATS } from "../../base/packed";
+import type { WeightFormat } from "../../base/packed";
 import { bindRows, rowRanges } from "../../op/launch";
 import type { Launch, RowRange, SlotRange } from "../../op/launch";
 import type { Limits } from "../../op/limits";
@@ -10,6 +13,8 @@ const FLOAT_BYTES = 4;
 export interface Operand {
   readonly slot: string;
   readonly transposed?: boolean;
+  /** How it is stored; b alone may be anything but f32. */
+  readonly format?: Dtype;
 }
 
 /** Where dropout acts in a product, and the numbers that make its mask. */
@@ -40,7 +45,7 @@ export function productLaunches(product: Product, limits: Limits): Launch[] {
   const { m, n, k, a, b } = product;
   const rowBytes = {
     a: (a.transposed ? m : k) * FLOAT_BYTES,
-    b: (b.transposed ? k : n) * FLOAT_BYTES,
+    b: storedRowBytes(formatOf(b), b.transposed ? k : n),
     c: n * FLOAT_BYTES,
     z: (product.lowRank?.rank ?? 1) * FLOAT_BYTES,
   };
@@ -93,6 +98,7 @@ function productLaunch(
       b_start: b.transposed ? inner.start : columns.start,
       b_row: b.transposed ? 1 : n,
       b_column: b.transposed ? k : 1,
+      ...storedRow(b, b.transposed ? k : n),
       c_row: n,
       column0: columns.start,
       accumulate: product.accumulate || !first ? 1 : 0,
@@ -106,9 +112,24 @@ function productLaunch(
       ...dropoutParams(dropout?.probability ?? 0, dropout?.salt ?? 0),
       row0,
     },
-    constants: { TILE_M: tile.m, TILE_N: tile.n, GROUP_X: tile.groupX, GROUP_Y: tile.groupY },
+    constants: {
+      FORMAT: WEIGHT_FORMATS.indexOf(formatOf(b)),
+      TILE_M: tile.m,
+      TILE_N: tile.n,
+      GROUP_X: tile.groupX,
+      GROUP_Y: tile.groupY,
+    },
     workgroups: Math.ceil(rows.count / (tile.m * tile.groupY)) * Math.ceil(columns.count / (tile.n * tile.groupX)),
   };
+}
+
+const formatOf = ({ format = "f32" }: Operand): WeightFormat => format as WeightFormat;
+
+/** Where a quantised b has its codes and scales. */
+function storedRow(b: Operand, columns: number): Record<string, number> {
+  const format = formatOf(b);
+  const words = format === "int8" || format === "nf4" ? quantisedRow(format, columns) : { codes: 0, all: 0 };
+  return { b_transposed: b.transposed ? 1 : 0, b_words: words.all, b_codes: words.codes };
 }
 
 function entryName(lowRank: boolean, bias: boolean, dropout: ProductDropout | undefined): string {
