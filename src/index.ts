@@ -7,6 +7,8 @@ export { LIFETIMES, sumBytes } from "./gpu/ledger";
 export type { Bytes, Ledger, Lifetime } from "./gpu/ledger";
 
 export { initialiseModel, loadModel, LoadedModel } from "./io/load-model";
+export { WEIGHT_FORMATS } from "./base/packed";
+export type { WeightFormat } from "./base/packed";
 export type { LoadOptions } from "./io/load-model";
 export { memoryDirectory } from "./io/directory";
 export type { Directory } from "./io/directory";

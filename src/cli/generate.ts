@@ -10,7 +10,7 @@ import type { Continuation, GenerateOptions } from "../generate/options";
 import { jsonBytes } from "../io/json";
 import { createEngine, loadModel, openDirectory } from "../node/index";
 import { loadAdapter } from "../train/adapter-files";
-import { countOption, numberOption, textOption, UsageError } from "./options";
+import { countOption, numberOption, textOption, UsageError, weightsOption } from "./options";
 import type { Given } from "./options";
 import { e2eWriting } from "./text-data";
 
@@ -39,7 +39,7 @@ export async function generateCommand(given: Given, print: (line: string) => voi
   const work =
     given["e2e"] === undefined ? await promptWork(given, tokenizer, print) : await e2eWork(given, tokenizer, print);
   using engine = await createEngine();
-  using loaded = await loadModel(engine, modelPath, { task: "causal_lm" });
+  using loaded = await loadModel(engine, modelPath, { task: "causal_lm", weights: weightsOption(given) });
   const weights =
     given["adapter"] === undefined
       ? undefined

@@ -3,6 +3,7 @@ import { cac } from "cac";
 import { ADAPTER_KINDS } from "../adapter/make";
 import { POLICY_NAMES } from "../freeze/make";
 import { SafetapeError } from "../base/errors";
+import { WEIGHT_FORMATS } from "../base/packed";
 import { doctorCommand } from "./doctor";
 import { generateCommand } from "./generate";
 import { UsageError } from "./options";
@@ -36,6 +37,7 @@ cli
   .option("--initial-rank <r>", "AdaLoRA's rank at the start")
   .option("--target-rank <r>", "AdaLoRA's average rank at the end")
   .option("--freeze-below <k>", "Adapters of layers below k are frozen", { default: 0 })
+  .option("--weights <format>", `How frozen weights are stored: ${WEIGHT_FORMATS.join(", ")}`, { default: "f32" })
   .option("--recompute <what>", "Computed twice rather than kept: none, mlp, layers, or bytes to fit into", {
     default: "none",
   })
@@ -75,6 +77,7 @@ const training = cli
   .option("--max-grad-norm <x>", "Clip the gradient's norm", { default: 1 })
   .option("--label-smoothing <x>", "Label smoothing")
   .option("--eval-every <n>", "Evaluate every n steps, and keep the best adapter (default: at the end)")
+  .option("--weights <format>", `How frozen weights are stored: ${WEIGHT_FORMATS.join(", ")}`, { default: "f32" })
   .option("--recompute <what>", "Computed twice rather than kept: none, mlp, layers, or bytes to fit into", {
     default: "none",
   })
@@ -97,6 +100,7 @@ const generating = cli
   .command("generate", "Continue texts with a language model and an adapter")
   .option("--model <dir>", "Model directory with tokenizer.json")
   .option("--adapter <dir>", "Adapter directory; left out, the model as it is")
+  .option("--weights <format>", `How weights are stored: ${WEIGHT_FORMATS.join(", ")}`, { default: "f32" })
   .option("--prompt <text>", "What to continue")
   .option("--prompts <file>", "... or a text file with one prompt a line")
   .option("--e2e <file>", "... or a CSV file of the E2E challenge: writes a text for every meaning, and scores them")

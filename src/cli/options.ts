@@ -2,6 +2,8 @@ import type { Adapter } from "../adapter/adapter";
 import { ADAPTER_KINDS, makeAdapter } from "../adapter/make";
 import type { LayerChoice } from "../adapter/targets";
 import { ConfigError } from "../base/errors";
+import { WEIGHT_FORMATS } from "../base/packed";
+import type { WeightFormat } from "../base/packed";
 import { makePolicy } from "../freeze/make";
 import type { PolicyChoice } from "../freeze/make";
 import type { FreezePolicy } from "../freeze/policy";
@@ -68,6 +70,10 @@ export function recomputeOption(given: Given): Recompute {
   const found = words.find((word) => word === (given["recompute"] ?? "none"));
   return found ?? (bytesOption(given, "recompute", "--recompute") as number);
 }
+
+/** How frozen weights are stored. */
+export const weightsOption = (given: Given): WeightFormat =>
+  choiceOption(given, "weights", "--weights", WEIGHT_FORMATS, "f32");
 
 /** Options of an adapter -> its flag, and how the flag's text is read. */
 const ADAPTER_FLAGS: Readonly<

@@ -5,7 +5,15 @@ import { LIFETIMES } from "../gpu/ledger";
 import { parseJson } from "../io/json";
 import { plan } from "../train/predict";
 import type { Prediction } from "../train/predict";
-import { adapterOption, countOption, numberOption, recomputeOption, textOption, UsageError } from "./options";
+import {
+  adapterOption,
+  countOption,
+  numberOption,
+  recomputeOption,
+  textOption,
+  UsageError,
+  weightsOption,
+} from "./options";
 import type { Given } from "./options";
 
 /** `safetape plan`: what a training step needs, from a config.json alone. */
@@ -16,6 +24,7 @@ export async function planCommand(given: Given, print: (line: string) => void): 
     adapter: adapterOption(given),
     batch: countOption(given, "batch", "--batch", 8),
     recompute: recomputeOption(given),
+    weights: weightsOption(given),
     ...(given["length"] === undefined ? {} : { length: countOption(given, "length", "--length") }),
   };
   const freezeBelow = numberOption(given, "freezeBelow", "--freeze-below", 0);

@@ -17,6 +17,7 @@ import {
   policyOption,
   recomputeOption,
   textOption,
+  weightsOption,
 } from "./options";
 import type { Given } from "./options";
 import { generateOptions } from "./generate";
@@ -31,7 +32,10 @@ export async function trainCommand(given: Given, print: (line: string) => void):
   const dataPath = textOption(given, "data", "--data");
   const outPath = textOption(given, "out", "--out");
   using engine = await createEngine();
-  using loaded = await loadModel(engine, modelPath, await taskHead(task, dataPath));
+  using loaded = await loadModel(engine, modelPath, {
+    ...(await taskHead(task, dataPath)),
+    weights: weightsOption(given),
+  });
   const { model } = loaded;
   const maxLength = Math.min(model.maxLength, countOption(given, "maxLength", "--max-length", 128));
   const tokenizer = async () => loadTokenizer(await openDirectory(modelPath));

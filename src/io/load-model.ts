@@ -1,10 +1,12 @@
 import { FileFormatError, ShapeError } from "../base/errors";
 import { Random } from "../base/random";
+import type { WeightFormat } from "../base/packed";
 import { elements, formatShape, sameShape } from "../base/shape";
 import type { Engine } from "../engine";
 import { createModel, withHead } from "../model/families";
 import type { HeadOptions } from "../model/families";
 import type { Model, ParameterSpec } from "../model/model";
+import { withWeights } from "../model/weights";
 import { Tensor } from "../tensor";
 import { openCheckpoint } from "./checkpoint";
 import type { Checkpoint } from "./checkpoint";
@@ -17,6 +19,8 @@ const SMALLEST_INVERTIBLE = 1e-3;
 export interface LoadOptions extends HeadOptions {
   /** Seed of what is initialised anew. Default 0. */
   readonly seed?: number;
+  /** How frozen weights are stored (see `withWeights`). Default f32, which alone can learn. */
+  readonly weights?: WeightFormat;
 }
 
 /** A model with its weights on the GPU. Dispose of it when done. */
@@ -52,7 +56,7 @@ export class LoadedModel {
 export async function loadModel(engine: Engine, directory: Directory, options: LoadOptions = {}): Promise<LoadedModel> {
   const checkpoint = await openCheckpoint(directory);
   const config = withHead(checkpoint.config, options);
-  const model = createModel(config);
+  const model = withWeights(createModel(config), options.weights ?? "f32");
   const sources = locate(model, checkpoint);
   const { pool } = engine.device;
   const random = new Random(options.seed ?? 0);
@@ -63,7 +67,8 @@ export async function loadModel(engine: Engine, directory: Directory, options: L
       const source = sources.get(parameter.name);
       const data = source === undefined ? initialise(parameter, config, random) : await checkpoint.read(source);
       if (isFragileNorm(parameter, data)) fragile.add(parameter.name.replace(/\.weight$/, ""));
-      weights.set(parameter.name, Tensor.from(engine.device, data, parameter.shape, "weight"));
+      checkFinite(parameter.name, data, directory.name);
+      weights.set(parameter.name, storedTensor(engine, parameter, data));
     }
     const initialised = model.parameters.map(({ name }) => name).filter((name) => !sources.has(name));
     const used = new Set(sources.values());
@@ -79,20 +84,36 @@ export async function loadModel(engine: Engine, directory: Directory, options: L
 export async function initialiseModel(
   engine: Engine,
   config: Readonly<Record<string, unknown>>,
-  { seed = 0 }: { readonly seed?: number } = {},
+  { seed = 0, weights: format = "f32" }: { readonly seed?: number; readonly weights?: WeightFormat } = {},
 ): Promise<LoadedModel> {
-  const model = createModel(config);
+  const model = withWeights(createModel(config), format);
   const random = new Random(seed);
   return engine.device.pool.checked("random weights", () => {
     const weights = model.parameters.map((parameter) => {
       const data = isNorm(parameter)
         ? new Float32Array(elements(parameter.shape)).fill(1)
         : initialise(parameter, config, random);
-      return [parameter.name, Tensor.from(engine.device, data, parameter.shape, "weight")] as const;
+      return [parameter.name, storedTensor(engine, parameter, data)] as const;
     });
     const names = model.parameters.map(({ name }) => name);
     return new LoadedModel(engine, model, new Map(weights), "random weights", names, new Set(), []);
   });
+}
+
+function storedTensor(engine: Engine, { shape, dtype = "f32" }: ParameterSpec, data: Float32Array): Tensor {
+  return dtype === "f32"
+    ? Tensor.from(engine.device, data, shape, "weight")
+    : Tensor.stored(engine.device, data, shape, dtype);
+}
+
+/** @throws FileFormatError for a value that is not a finite number. */
+function checkFinite(name: string, data: Float32Array, where: string): void {
+  const bad = data.findIndex((value) => !Number.isFinite(value));
+  if (bad < 0) return;
+  throw new FileFormatError(
+    `${name} in ${where} has ${String(data[bad])} as its element ${bad}.`,
+    "The checkpoint is damaged, or its training diverged: fetch it again.",
+  );
 }
 
 /** Parameter -> its name in the checkpoint. Only a head may be missing; nothing may be left over. */

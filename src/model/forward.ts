@@ -12,7 +12,7 @@ import { rmsNorm } from "../ops/rms_norm";
 import type { Recorder, Value } from "../tape/tape";
 import { attendCached } from "./cache";
 import type { CacheSpec, CachedSites } from "./cache";
-import type { BatchSize, ImageSpec, Model, Projection } from "./model";
+import type { BatchSize, ImageSpec, Model, ParameterSpec, Projection } from "./model";
 
 /** A projection about to be applied: what an adapter sees. */
 export interface LinearSite extends Projection {
@@ -59,7 +59,7 @@ export class Forward {
   readonly #originals: ReadonlySet<string>;
   readonly #cache: CacheSpec | undefined;
   readonly #once = new Map<string, Value>();
-  readonly #shapes: ReadonlyMap<string, readonly number[]>;
+  readonly #specs: ReadonlyMap<string, ParameterSpec>;
   readonly #projections: ReadonlyMap<string, Projection>;
   #salt = 0;
 
@@ -72,7 +72,7 @@ export class Forward {
     this.#cache = options.cache;
     this.#fragile = options.fragileNorms ?? new Set();
     this.#originals = options.originals ?? new Set();
-    this.#shapes = new Map(options.model.parameters.map(({ name, shape }) => [name, shape]));
+    this.#specs = new Map(options.model.parameters.map((spec) => [spec.name, spec]));
     this.#projections = new Map(options.model.projections.map((projection) => [projection.name, projection]));
   }
 
@@ -89,9 +89,9 @@ export class Forward {
 
   /** A tensor of the checkpoint, by its full name. */
   parameter(name: string): Value {
-    const shape = this.#shapes.get(name);
-    if (!shape) throw new ConfigError(`${this.model.family} has no tensor ${name}.`, "Name one of its parameters.");
-    return this.recorder.parameter(this.#originals.has(name) ? originalName(name) : name, shape);
+    const spec = this.#specs.get(name);
+    if (!spec) throw new ConfigError(`${this.model.family} has no tensor ${name}.`, "Name one of its parameters.");
+    return this.recorder.parameter(this.#originals.has(name) ? originalName(name) : name, spec.shape, spec.dtype);
   }
 
   get inputIds(): Value {

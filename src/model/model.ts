@@ -1,3 +1,4 @@
+import type { WeightFormat } from "../base/packed";
 import type { Shape } from "../base/shape";
 import type { Forward } from "./forward";
 import type { Structure } from "./structure";
@@ -7,6 +8,8 @@ import type { Value } from "../tape/tape";
 export interface ParameterSpec {
   readonly name: string;
   readonly shape: Shape;
+  /** How it is stored; default f32. */
+  readonly dtype?: WeightFormat;
 }
 
 /** A linear projection, the place where an adapter may act. */

@@ -23,7 +23,7 @@ export function memoryOf(
   companions: (name: string) => number = () => 3,
 ): Bytes {
   const bytes = noBytes();
-  for (const { shape } of model.parameters) bytes.weight += specBytes({ shape, dtype: "f32" });
+  for (const { shape, dtype = "f32" } of model.parameters) bytes.weight += specBytes({ shape, dtype });
   const own = new Set(adapter.tensors(model).map(({ name }) => name));
   for (const spec of fixedSpecs(model, adapter).values()) bytes.state += specBytes(spec);
   for (const [name, spec] of specs) {

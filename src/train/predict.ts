@@ -1,8 +1,10 @@
 import type { Adapter } from "../adapter/adapter";
+import type { WeightFormat } from "../base/packed";
 import { noBytes, sumBytes } from "../gpu/ledger";
 import type { Bytes } from "../gpu/ledger";
 import { createModel } from "../model/families";
 import { layerOf } from "../model/model";
+import { withWeights } from "../model/weights";
 import { explain } from "../tape/explain";
 import type { Explanation } from "../tape/explain";
 import { plan as planTape } from "../tape/plan";
@@ -12,7 +14,7 @@ import { optimizerSettings, updatePlan } from "./optimizer";
 import { checkRecompute, recomputedSections } from "./recompute";
 import type { Recompute } from "./recompute";
 import { followingNames, statisticsPlan } from "./statistics";
-import { trainableSpecs } from "./state";
+import { checkTrainable, trainableSpecs } from "./state";
 import { trace } from "./trace";
 import { DEFAULT_LIMITS } from "../op/limits";
 
@@ -23,6 +25,8 @@ export interface PredictOptions {
   readonly batch: number;
   /** Tokens per row. Default 128, or as many as the model takes; an image model takes just its own number. */
   readonly length?: number;
+  /** How frozen weights are stored. Default f32. */
+  readonly weights?: WeightFormat;
   /** What is computed twice rather than kept. Default "none". */
   readonly recompute?: Recompute;
   /** Adapters of layers below this are frozen. Default 0: all learn. */
@@ -52,7 +56,8 @@ export interface Prediction {
 export function plan(options: PredictOptions): Prediction {
   const { config, adapter, batch: size, freezeBelow = 0, recompute = "none" } = options;
   checkRecompute(recompute);
-  const model = createModel(config);
+  const model = withWeights(createModel(config), options.weights ?? "f32");
+  checkTrainable(model, adapter);
   const length = options.length ?? (model.image ? model.maxLength : Math.min(128, model.maxLength));
   const specs = trainableSpecs(model, adapter);
   const live = new Map([...specs].filter(([name]) => (layerOf(name) ?? Infinity) >= freezeBelow));

@@ -13,7 +13,7 @@ import { countSteps } from "./options";
 import type { TrainerOptions } from "./options";
 import { PlanBook } from "./plan-book";
 import { checkRecompute, recomputedSections } from "./recompute";
-import { trainableSpecs } from "./state";
+import { checkTrainable, trainableSpecs } from "./state";
 import { followingNames, statisticsOf, statisticsPlan } from "./statistics";
 import { importancePlan, prunable } from "./structures";
 
@@ -34,6 +34,7 @@ export interface Preflight {
 export function preflight(options: TrainerOptions): Preflight {
   const { model: loaded, adapter, data, policy, accumulate = 1, labelSmoothing = 0 } = options;
   countSteps(options);
+  checkTrainable(loaded.model, adapter);
   const settings = optimizerSettings(options.optimizer);
   const { limits } = loaded.engine.device;
   const { model, fragileNorms } = loaded;

@@ -23,6 +23,17 @@ export function trainableSpecs(model: Model, adapter: Adapter): ReadonlyMap<stri
   return specs;
 }
 
+/** @throws ConfigError for a tensor of the checkpoint that is to learn and is stored in fewer bits than f32. */
+export function checkTrainable(model: Model, adapter: Adapter): void {
+  const base = new Set(adapter.baseTensors?.(model) ?? []);
+  const packed = model.parameters.find(({ name, dtype = "f32" }) => dtype !== "f32" && base.has(name));
+  if (!packed) return;
+  throw new ConfigError(
+    `${packed.name} is to learn, but is stored as ${packed.dtype}.`,
+    "Load the model with f32 weights, or use an adapter that leaves it as it is.",
+  );
+}
+
 /** Tensors that an adapter adds and that never learn. */
 export function fixedSpecs(model: Model, adapter: Adapter): ReadonlyMap<string, TensorSpec> {
   const tensors = adapter.tensors(model).filter(({ isFixed }) => isFixed);

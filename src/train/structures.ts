@@ -33,6 +33,9 @@ export function withStructuralMasks(options: TrainerOptions): TrainerOptions {
   if (adapter.kind !== "lora") {
     throw new ConfigError(`${policy.name} judges by LoRA's gradients; this adapter is ${adapter.kind}.`, "Use lora().");
   }
+  if (loaded.model.parameters.some(({ dtype = "f32" }) => dtype !== "f32")) {
+    throw new ConfigError(`${policy.name} reads the weights as f32.`, "Load the model without a weight format.");
+  }
   const structures = prunable(loaded.model, policy.structural);
   if (structures.length === 0) {
     throw new ConfigError(

@@ -1,0 +1,47 @@
+import { readFileSync } from "node:fs";
+import { describe, expect, it } from "vitest";
+import { lora, plan } from "safetape";
+import type { Recompute, WeightFormat } from "safetape";
+
+interface Target {
+  readonly name: string;
+  readonly batch: number;
+  readonly length: number;
+  readonly layers: number;
+  readonly weights: WeightFormat;
+  readonly recompute: Recompute;
+  /** Most GB of GPU memory with all adapters live, the lowest half frozen, and 22 of 24 (29 of 32). */
+  readonly most: readonly [number, number, number];
+}
+
+const BERT = { name: "bert-large", batch: 32, length: 128, layers: 24, weights: "f32" } as const;
+const ROBERTA = { name: "roberta-large", batch: 16, length: 384, layers: 24, weights: "f32" } as const;
+const GPT2 = { name: "gpt2-medium", batch: 8, length: 512, layers: 24, weights: "f32" } as const;
+const LLAMA = { name: "llama-2-7b", batch: 2, length: 512, layers: 32 } as const;
+
+/** What this project set itself: well below what PEFT keeps for the same steps. */
+const TARGETS: readonly Target[] = [
+  { ...BERT, recompute: "none", most: [5.7, 3.6, 1.9] },
+  { ...BERT, recompute: "mlp", most: [4.2, 2.9, 1.8] },
+  { ...ROBERTA, recompute: "none", most: [7.9, 4.8, 2.3] },
+  { ...ROBERTA, recompute: "mlp", most: [5.5, 3.6, 2.1] },
+  { ...GPT2, recompute: "none", most: [6.5, 4.2, 2.4] },
+  { ...GPT2, recompute: "mlp", most: [4.6, 3.2, 2.2] },
+  { ...LLAMA, weights: "f16", recompute: "none", most: [20.5, 17.3, 14.7] },
+  { ...LLAMA, weights: "nf4", recompute: "layers", most: [5.4, 5.1, 4.9] },
+];
+
+describe("planned peaks of the papers' models, LoRA of rank 4", () => {
+  it.each(TARGETS)("$name, $weights weights, recompute $recompute", (target) => {
+    const config = JSON.parse(readFileSync(`bench/configs/${target.name}.json`, "utf8")) as Record<string, unknown>;
+    const { batch, length, weights, recompute, layers, most } = target;
+    const request = { config, adapter: lora({ rank: 4 }), batch, length, weights, recompute };
+    const below = [0, layers / 2, layers === 24 ? 22 : 29];
+    below.forEach((freezeBelow, i) => {
+      const { peakBytes, flops } = plan({ ...request, freezeBelow });
+      expect(peakBytes / 1e9, `GB with layers below ${freezeBelow} frozen`).toBeLessThanOrEqual(most[i] as number);
+      const share = flops.recompute / (flops.forward + flops.backward);
+      if (recompute === "mlp") expect(share, "more FLOPs").toBeLessThan(0.18);
+    });
+  });
+});

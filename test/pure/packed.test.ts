@@ -1,0 +1,86 @@
+import { describe, expect, it } from "vitest";
+import { tensorBytes } from "../../src/base/dtype";
+import { decodeWeight, encodeWeight, NF4, quantisedRow, WEIGHT_FORMATS } from "../../src/base/packed";
+import type { WeightFormat } from "../../src/base/packed";
+import { Random } from "../../src/base/random";
+
+function roundTrip(data: Float32Array, columns: number, format: WeightFormat): Float32Array {
+  const encoded = encodeWeight(data, columns, format);
+  return decodeWeight(new Uint32Array(encoded.buffer, 0, encoded.length), columns, format, data.length);
+}
+
+function normal(count: number, seed = 1): Float32Array {
+  const random = new Random(seed);
+  return Float32Array.from({ length: count }, () => random.normal() * 0.02);
+}
+
+describe("weights in fewer bits", () => {
+  it.each(
+    WEIGHT_FORMATS.map((format) => [format, { f32: 32, f16: 16, bf16: 16, int8: 8.5, nf4: 4.1406 }[format]] as const),
+  )("%s takes %f bits an element of a row of 4096", (format, bits) => {
+    expect((tensorBytes(format, [3, 4096]) * 8) / (3 * 4096)).toBeCloseTo(bits, 3);
+    expect(encodeWeight(normal(3 * 4096), 4096, format).byteLength).toBe(tensorBytes(format, [3, 4096]));
+  });
+
+  it("lays rows out in whole words, blocks that are not full included", () => {
+    expect(quantisedRow("int8", 130)).toEqual({ codes: 33, all: 36 });
+    expect(quantisedRow("nf4", 130)).toEqual({ codes: 17, all: 20 });
+    expect(quantisedRow("nf4", 4096)).toEqual({ codes: 512, all: 530 });
+  });
+
+  it.each([
+    ["f16", 2 ** -11],
+    ["bf16", 2 ** -8],
+  ] as const)("%s is off by at most half a unit of its last place", (format, unit) => {
+    const data = normal(5 * 7);
+    roundTrip(data, 7, format).forEach((value, i) => {
+      expect(Math.abs(value - (data[i] as number))).toBeLessThanOrEqual(unit * Math.abs(data[i] as number) + 1e-7);
+    });
+  });
+
+  it("int8 is off by at most half of 1/127 of the block's largest, which is exact", () => {
+    const data = normal(2 * 150);
+    const found = roundTrip(data, 150, "int8");
+    for (let row = 0; row < 2; row++) {
+      for (let start = 0; start < 150; start += 64) {
+        const at = (i: number): number => row * 150 + i;
+        const block = Array.from({ length: Math.min(64, 150 - start) }, (_, i) => start + i);
+        const largest = Math.max(...block.map((i) => Math.abs(data[at(i)] as number)));
+        for (const i of block) {
+          const error = Math.abs((found[at(i)] as number) - (data[at(i)] as number));
+          expect(error).toBeLessThanOrEqual(largest / 254 + 1e-9);
+          if (Math.abs(data[at(i)] as number) === largest) expect(error).toBeLessThan(1e-8);
+        }
+      }
+    }
+  });
+
+  it("nf4 gives its own sixteen values back exactly, and otherwise the nearest", () => {
+    const values = Float32Array.from({ length: 64 }, (_, i) => (NF4[i % 16] as number) * 3);
+    roundTrip(values, 64, "nf4").forEach((value, i) => expect(value).toBeCloseTo(values[i] as number, 6));
+    const data = normal(64, 4);
+    const scale = data.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+    roundTrip(data, 64, "nf4").forEach((value, i) => {
+      const nearest = NF4.reduce((best, own) =>
+        Math.abs(own * scale - (data[i] as number)) < Math.abs(best * scale - (data[i] as number)) ? own : best,
+      );
+      expect(value).toBeCloseTo(nearest * scale, 6);
+    });
+  });
+
+  it("nf4's scales are off by at most half a 255th of their spread over the row", () => {
+    const data = Float32Array.from({ length: 4 * 64 }, (_, i) => (i % 64 === 0 ? 1 + Math.floor(i / 64) ** 2 : 0));
+    const found = roundTrip(data, 256, "nf4");
+    for (const block of [0, 1, 2, 3]) {
+      expect(Math.abs((found[block * 64] as number) - (data[block * 64] as number))).toBeLessThanOrEqual(
+        9 / 255 / 2 + 1e-6,
+      );
+    }
+    expect(found.filter((value) => value !== 0)).toHaveLength(4);
+  });
+
+  it("of zeros alone is zeros", () => {
+    for (const format of WEIGHT_FORMATS)
+      expect([...roundTrip(new Float32Array(70), 70, format)]).toEqual([...new Float32Array(70)]);
+  });
+});
