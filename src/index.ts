@@ -108,6 +108,8 @@ export type { AdapterWeights } from "./generate/weights";
 export { loadAdapter, saveAdapter, saveMerged, saveModel } from "./train/adapter-files";
 export type { BatchSource, TrainerOptions } from "./train/options";
 export type { Recompute } from "./train/recompute";
+export { ACTIVATION_FORMATS } from "./op/pack";
+export type { ActivationFormat } from "./op/pack";
 export { plan } from "./train/predict";
 export type { Prediction, PredictOptions } from "./train/predict";
 export type { FreezeEvent, StepReport, TrainResult } from "./train/report";

@@ -4,6 +4,7 @@ import { ADAPTER_KINDS } from "../adapter/make";
 import { POLICY_NAMES } from "../freeze/make";
 import { SafetapeError } from "../base/errors";
 import { WEIGHT_FORMATS } from "../base/packed";
+import { ACTIVATION_FORMATS } from "../op/pack";
 import { doctorCommand } from "./doctor";
 import { generateCommand } from "./generate";
 import { UsageError } from "./options";
@@ -38,6 +39,9 @@ cli
   .option("--target-rank <r>", "AdaLoRA's average rank at the end")
   .option("--freeze-below <k>", "Adapters of layers below k are frozen", { default: 0 })
   .option("--weights <format>", `How frozen weights are stored: ${WEIGHT_FORMATS.join(", ")}`, { default: "f32" })
+  .option("--activations <format>", `How kept activations are stored: ${ACTIVATION_FORMATS.join(", ")}`, {
+    default: "f32",
+  })
   .option("--recompute <what>", "Computed twice rather than kept: none, mlp, layers, or bytes to fit into", {
     default: "none",
   })
@@ -78,6 +82,9 @@ const training = cli
   .option("--label-smoothing <x>", "Label smoothing")
   .option("--eval-every <n>", "Evaluate every n steps, and keep the best adapter (default: at the end)")
   .option("--weights <format>", `How frozen weights are stored: ${WEIGHT_FORMATS.join(", ")}`, { default: "f32" })
+  .option("--activations <format>", `How kept activations are stored: ${ACTIVATION_FORMATS.join(", ")}`, {
+    default: "f32",
+  })
   .option("--recompute <what>", "Computed twice rather than kept: none, mlp, layers, or bytes to fit into", {
     default: "none",
   })

@@ -7,6 +7,8 @@ import type { WeightFormat } from "../base/packed";
 import { makePolicy } from "../freeze/make";
 import type { PolicyChoice } from "../freeze/make";
 import type { FreezePolicy } from "../freeze/policy";
+import { ACTIVATION_FORMATS } from "../op/pack";
+import type { ActivationFormat } from "../op/pack";
 import type { Recompute } from "../train/recompute";
 
 /** Wrong use of the command line: exit code 2. */
@@ -74,6 +76,10 @@ export function recomputeOption(given: Given): Recompute {
 /** How frozen weights are stored. */
 export const weightsOption = (given: Given): WeightFormat =>
   choiceOption(given, "weights", "--weights", WEIGHT_FORMATS, "f32");
+
+/** How kept activations are stored. */
+export const activationsOption = (given: Given): ActivationFormat =>
+  choiceOption(given, "activations", "--activations", ACTIVATION_FORMATS, "f32");
 
 /** Options of an adapter -> its flag, and how the flag's text is read. */
 const ADAPTER_FLAGS: Readonly<

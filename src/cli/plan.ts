@@ -6,6 +6,7 @@ import { parseJson } from "../io/json";
 import { plan } from "../train/predict";
 import type { Prediction } from "../train/predict";
 import {
+  activationsOption,
   adapterOption,
   countOption,
   numberOption,
@@ -25,6 +26,7 @@ export async function planCommand(given: Given, print: (line: string) => void): 
     batch: countOption(given, "batch", "--batch", 8),
     recompute: recomputeOption(given),
     weights: weightsOption(given),
+    activations: activationsOption(given),
     ...(given["length"] === undefined ? {} : { length: countOption(given, "length", "--length") }),
   };
   const freezeBelow = numberOption(given, "freezeBelow", "--freeze-below", 0);

@@ -9,6 +9,7 @@ import { saveAdapter, saveMerged, saveModel } from "../train/adapter-files";
 import type { StepReport } from "../train/report";
 import { Trainer } from "../train/trainer";
 import {
+  activationsOption,
   adapterOption,
   bytesOption,
   choiceOption,
@@ -154,6 +155,7 @@ function trainerSettings(given: Given) {
     accumulate: countOption(given, "accumulate", "--accumulate", 1),
     seed: countOption(given, "seed", "--seed", 0, 0),
     recompute: recomputeOption(given),
+    activations: activationsOption(given),
     policy: policyOption(given),
     optimizer: {
       learningRate: numberOption(given, "lr", "--lr", 1e-3),

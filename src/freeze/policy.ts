@@ -1,4 +1,5 @@
 import type { Structure } from "../model/structure";
+import type { Explanation } from "../tape/explain";
 import type { Statistics } from "../ops/shared/statistics";
 
 /** Where a run stands. */
@@ -38,6 +39,8 @@ export interface FreezeContext extends Progress {
   readonly elementSensitivity: () => Promise<ReadonlyMap<string, Float32Array>>;
   /** What freezing these tensors would give back. */
   readonly effect: (tensors: readonly string[]) => FreezeEffect;
+  /** What a step of the largest batch shape keeps, and for which gradient, with these tensors frozen too. */
+  readonly explain: (tensors?: readonly string[]) => Explanation;
   /** GPU bytes that the run would occupy with these tensors frozen too; equals the ledger after such a freeze. */
   readonly bytesWith: (tensors: readonly string[]) => number;
 }

@@ -3,6 +3,7 @@ import { launchContext, specBytes } from "./emit";
 import type { Place, Emitter } from "./emit";
 import { slotSpec } from "./forward";
 import type { Places } from "./forward";
+import type { Packing } from "./packing";
 import { mainOutput } from "./reach";
 import type { Recomputer } from "./recompute";
 import { forwardValue, outputGradient } from "./saves";
@@ -33,6 +34,7 @@ export class BackwardEmitter {
     private readonly emitter: Emitter,
     private readonly addToGradients: boolean,
     private readonly recomputer: Recomputer,
+    private readonly packing: Packing,
   ) {}
 
   /** Emits everything, starting from the gradient of the loss with respect to itself. */
@@ -40,6 +42,7 @@ export class BackwardEmitter {
     this.#gradients.set(loss.id, { place: lossGradient, owners: new Set([loss.id]) });
     this.tasks.forEach((task, index) => {
       this.recomputer.before(task.node);
+      for (const slot of task.reads) this.packing.before(forwardValue(task.node, slot) ?? -1, task.node);
       if (task.temp !== undefined) this.#emitTemp(task.node, task.temp);
       else if (task.rule) this.#emitRule(task, task.rule, index);
       if (this.tasks[index + 1]?.node !== task.node) this.#finish(task.node);

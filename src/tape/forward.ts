@@ -30,7 +30,7 @@ export function emitForward(
   places: Places,
   kept: ReadonlySet<number>,
   emitter: Emitter,
-  phase: Phase = "forward",
+  { phase = "forward", after }: { phase?: Phase; after?: (node: Node) => void } = {},
 ): void {
   const readers = countReaders(nodes);
   for (const node of nodes) {
@@ -50,6 +50,7 @@ export function emitForward(
       findPlace(node, slot, places, temps),
       slotSpec(tape, node, slot) as TensorSpec,
     ]);
+    after?.(node);
     for (const id of Object.values(node.inputs)) readers.set(id, (readers.get(id) ?? 0) - 1);
   }
 }

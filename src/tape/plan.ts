@@ -1,6 +1,7 @@
 import type { TensorSpec } from "../op/declaration";
 import type { Launch } from "../op/launch";
 import type { Limits } from "../op/limits";
+import type { ActivationFormat } from "../op/pack";
 import { DEFAULT_LIMITS } from "../op/limits";
 import { BackwardEmitter } from "./backward";
 import { Emitter, launchContext, specBytes } from "./emit";
@@ -8,7 +9,8 @@ import type { Phase, Place } from "./emit";
 import { emitForward, slotSpec } from "./forward";
 import { placeVirtuals } from "./place";
 import type { PlannedBuffer } from "./place";
-import { ancestors, reach } from "./reach";
+import { Packing, packedSpec } from "./packing";
+import { ancestors, mainOutput, reach } from "./reach";
 import { recomputation, Recomputer } from "./recompute";
 import type { Recomputation } from "./recompute";
 import { backwardTasks, saves } from "./saves";
@@ -74,6 +76,8 @@ export interface PlanOptions {
   readonly addToGradients?: boolean;
   /** Sections that are not kept but run again before their gradients. */
   readonly recompute?: ReadonlySet<string>;
+  /** How kept activations are stored until their gradients read them. Default f32. */
+  readonly activations?: ActivationFormat;
   /** Runs every node of the tape, for those that change parameters in place and have no output (optimizers). */
   readonly effects?: boolean;
   readonly limits?: Limits;
@@ -97,19 +101,23 @@ export function plan(tape: Tape, options: PlanOptions): Plan {
   const places = new Map<number, Place>();
   const inputs = placeExternals(tape, nodes, places, emitter);
   const outputIds = new Set(Object.values(options.outputs).map((value) => value.id));
-  emitForward(tape, nodes, places, new Set([...kept.keys(), ...outputIds]), emitter);
+  const { activations = "f32" } = options;
+  const packed = activations === "f32" ? new Set<number>() : packable(tape, kept, outputIds);
+  const packing = new Packing(tape, activations, packed, places, emitter);
+  const whole = new Set([...[...kept.keys()].filter((id) => !packed.has(id)), ...outputIds]);
+  emitForward(tape, nodes, places, whole, emitter, { after: (node) => packing.after(node) });
   for (const id of outputIds) emitter.toEnd(places.get(id) as Place);
-  for (const id of kept.keys()) markSaved(places.get(id) as Place, emitter);
+  for (const id of kept.keys()) markSaved(packing.place(id) as Place, emitter);
   if (options.loss && tasks.length > 0) {
     const seed = emitter.allocate(options.loss);
     emitter.fromStart(seed);
     inputs.set(LOSS_GRADIENT, [seed, options.loss]);
-    const recomputer = new Recomputer(tape, chosen, remade, places, emitter);
+    const recomputer = new Recomputer(tape, chosen, remade, places, emitter, packing);
     const adds = options.addToGradients ?? false;
-    const backward = new BackwardEmitter(tape, tasks, places, outputIds, emitter, adds, recomputer);
+    const backward = new BackwardEmitter(tape, tasks, places, outputIds, emitter, adds, recomputer, packing);
     backward.emit(options.loss, seed);
   }
-  return assemble(tape, options, { emitter, tasks, kept, nodes, places, inputs, remade });
+  return assemble(tape, options, { emitter, tasks, kept, nodes, places, inputs, remade, packed });
 }
 
 function planTasks(tape: Tape, { loss, trainable }: PlanOptions): BackwardTask[] {
@@ -148,6 +156,7 @@ interface Parts {
   readonly places: ReadonlyMap<number, Place>;
   readonly inputs: ReadonlyMap<string, [Place, TensorSpec]>;
   readonly remade: Recomputation;
+  readonly packed: ReadonlySet<number>;
 }
 
 function assemble(tape: Tape, options: PlanOptions, parts: Parts): Plan {
@@ -180,7 +189,7 @@ function assemble(tape: Tape, options: PlanOptions, parts: Parts): Plan {
     ),
     parameters: boundTensors(tape, parts.nodes),
     gradients: gradientTensors(tape, parts.tasks),
-    saved: savedValues(tape, parts.kept),
+    saved: savedValues(tape, parts.kept, parts.packed),
     flops: countFlops(tape, parts.nodes, parts.tasks, parts.remade),
     peakLaunch: lastNewAt,
   };
@@ -206,10 +215,28 @@ function gradientTensors(tape: Tape, tasks: readonly BackwardTask[]): Map<string
   return found;
 }
 
-function savedValues(tape: Tape, kept: ReadonlyMap<number, readonly Keeper[]>): SavedValue[] {
+/** Kept values that may be packed: nodes' main outputs in f32. */
+function packable(
+  tape: Tape,
+  kept: ReadonlyMap<number, readonly Keeper[]>,
+  outputs: ReadonlySet<number>,
+): ReadonlySet<number> {
+  const isMain = (id: number): boolean => {
+    const { origin, dtype } = tape.values[id] as Value;
+    return origin.kind === "node" && dtype === "f32" && mainOutput(tape.nodes[origin.node] as Node) === id;
+  };
+  return new Set([...kept.keys()].filter((id) => isMain(id) && !outputs.has(id)));
+}
+
+function savedValues(
+  tape: Tape,
+  kept: ReadonlyMap<number, readonly Keeper[]>,
+  packed: ReadonlySet<number>,
+): SavedValue[] {
   return [...kept].map(([id, keepers]) => {
     const value = tape.values[id] as Value & { origin: { kind: "node"; node: number } };
-    return { value, bytes: specBytes(value), producer: tape.nodes[value.origin.node] as Node, keepers };
+    const bytes = specBytes(packed.has(id) ? packedSpec(value) : value);
+    return { value, bytes, producer: tape.nodes[value.origin.node] as Node, keepers };
   });
 }
 

@@ -1,5 +1,6 @@
 import type { Emitter, Place } from "./emit";
 import { emitForward } from "./forward";
+import type { Packing } from "./packing";
 import { forwardValue } from "./saves";
 import type { BackwardTask, Keeper } from "./saves";
 import type { Node, Tape, Value } from "./tape";
@@ -117,6 +118,7 @@ export class Recomputer {
     private readonly plan: Recomputation,
     private readonly places: Map<number, Place>,
     private readonly emitter: Emitter,
+    private readonly packing: Packing,
   ) {
     this.#waiting = new Map(plan.sections);
   }
@@ -128,7 +130,8 @@ export class Recomputer {
     if (!remade) return;
     this.#waiting.delete(remade.section);
     const needed = new Set([...this.plan.kept.keys(), ...remade.values]);
-    emitForward(this.tape, remade.nodes, this.places, needed, this.emitter, "recompute");
+    for (const id of remade.from) this.packing.before(id, node);
+    emitForward(this.tape, remade.nodes, this.places, needed, this.emitter, { phase: "recompute" });
   }
 
   /** Whether a section that is still to run begins from a value. */

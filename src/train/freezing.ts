@@ -48,6 +48,8 @@ export function freezeContext(parts: FreezingParts): FreezeContext {
       return found;
     },
     effect: (tensors) => effect(parts, tensors),
+    explain: (tensors = []) =>
+      parts.book.explain(new Set([...parts.state.live.keys()].filter((name) => !tensors.includes(name)))),
   };
 }
 

@@ -3,6 +3,7 @@ import { ConfigError } from "../base/errors";
 import type { Batch } from "../data/batch";
 import type { FreezePolicy } from "../freeze/policy";
 import type { LoadedModel } from "../io/load-model";
+import type { ActivationFormat } from "../op/pack";
 import type { OptimizerOptions } from "./optimizer";
 import type { Recompute } from "./recompute";
 import type { ScheduleOptions } from "./schedule";
@@ -40,6 +41,8 @@ export interface TrainerOptions {
   readonly initial?: ReadonlyMap<string, { readonly data: Float32Array }>;
   /** What a step computes twice rather than keep. Default "none". */
   readonly recompute?: Recompute;
+  /** How activations are kept from forward to backward. Default f32. */
+  readonly activations?: ActivationFormat;
   /** Most bytes of GPU memory that the run may use; checked against the plan before anything is allocated. */
   readonly memoryBudget?: number;
   /** Seed of initial values and dropout. Default 0. */

@@ -2,6 +2,7 @@ import type { Adapter } from "../adapter/adapter";
 import type { Batch } from "../data/batch";
 import type { BatchSize, Model } from "../model/model";
 import type { Limits } from "../op/limits";
+import type { ActivationFormat } from "../op/pack";
 import { explain } from "../tape/explain";
 import type { Explanation } from "../tape/explain";
 import { plan } from "../tape/plan";
@@ -19,6 +20,8 @@ export interface PlanBookOptions {
   readonly isTraining: boolean;
   /** Whether later micro-batches add to the gradients of the first. */
   readonly accumulates: boolean;
+  /** How kept activations are stored. */
+  readonly activations?: ActivationFormat | undefined;
   /** What is run again rather than kept while some tensors are live, given the plans that a choice makes. */
   readonly recompute?: (
     live: ReadonlySet<string>,
@@ -159,8 +162,8 @@ export class PlanBook {
 
   #make(shape: BatchSize, { live, sections }: Wanted, addToGradients: boolean, dropped: Dropped): Plan {
     const { tape, loss } = this.#trace(shape, dropped);
-    const { limits } = this.options;
-    const wanted = { outputs: { loss }, loss, trainable: live, recompute: sections };
+    const { limits, activations = "f32" } = this.options;
+    const wanted = { outputs: { loss }, loss, trainable: live, recompute: sections, activations };
     return plan(tape, { ...wanted, addToGradients, limits });
   }
 

@@ -1,5 +1,6 @@
 import type { Adapter } from "../adapter/adapter";
 import type { WeightFormat } from "../base/packed";
+import type { ActivationFormat } from "../op/pack";
 import { noBytes, sumBytes } from "../gpu/ledger";
 import type { Bytes } from "../gpu/ledger";
 import { createModel } from "../model/families";
@@ -27,6 +28,8 @@ export interface PredictOptions {
   readonly length?: number;
   /** How frozen weights are stored. Default f32. */
   readonly weights?: WeightFormat;
+  /** How activations are kept from forward to backward. Default f32. */
+  readonly activations?: ActivationFormat;
   /** What is computed twice rather than kept. Default "none". */
   readonly recompute?: Recompute;
   /** Adapters of layers below this are frozen. Default 0: all learn. */
@@ -54,7 +57,7 @@ export interface Prediction {
  * @throws ConfigError, ShapeError for configurations and batches that make no sense.
  */
 export function plan(options: PredictOptions): Prediction {
-  const { config, adapter, batch: size, freezeBelow = 0, recompute = "none" } = options;
+  const { config, adapter, batch: size, freezeBelow = 0, recompute = "none", activations = "f32" } = options;
   checkRecompute(recompute);
   const model = withWeights(createModel(config), options.weights ?? "f32");
   checkTrainable(model, adapter);
@@ -64,7 +67,7 @@ export function plan(options: PredictOptions): Prediction {
   const traced = trace({ model, adapter, batch: { size, length }, isTraining: true, differentiable: true });
   const { tape, loss } = traced;
   const stepWith = (sections: ReadonlySet<string>): Plan =>
-    planTape(tape, { outputs: { loss }, loss, trainable: new Set(live.keys()), recompute: sections });
+    planTape(tape, { outputs: { loss }, loss, trainable: new Set(live.keys()), recompute: sections, activations });
   const { statistics } = adapter;
   const followed = statisticsPlan(live, statistics, DEFAULT_LIMITS);
   const update = live.size > 0 ? [updatePlan(live, optimizerSettings(), DEFAULT_LIMITS)] : [];

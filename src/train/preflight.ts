@@ -55,6 +55,7 @@ export function preflight(options: TrainerOptions): Preflight {
   const book = new PlanBook(
     {
       ...{ model, adapter, labelSmoothing, fragileNorms, limits, isTraining, accumulates: accumulate > 1 },
+      activations: options.activations,
       recompute: (names, plansWith) => {
         const live = new Map([...specs].filter(([name]) => names.has(name)));
         return recomputedSections(model, wanted, (sections) => sumBytes(bytesOf(live, plansWith(sections))));

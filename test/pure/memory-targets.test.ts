@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { lora, plan } from "safetape";
-import type { Recompute, WeightFormat } from "safetape";
+import type { ActivationFormat, Recompute, WeightFormat } from "safetape";
 
 interface Target {
   readonly name: string;
@@ -9,6 +9,7 @@ interface Target {
   readonly length: number;
   readonly layers: number;
   readonly weights: WeightFormat;
+  readonly activations?: ActivationFormat;
   readonly recompute: Recompute;
   /** Most GB of GPU memory with all adapters live, the lowest half frozen, and 22 of 24 (29 of 32). */
   readonly most: readonly [number, number, number];
@@ -28,14 +29,15 @@ const TARGETS: readonly Target[] = [
   { ...GPT2, recompute: "none", most: [6.5, 4.2, 2.4] },
   { ...GPT2, recompute: "mlp", most: [4.6, 3.2, 2.2] },
   { ...LLAMA, weights: "f16", recompute: "none", most: [20.5, 17.3, 14.7] },
+  { ...LLAMA, weights: "f16", activations: "f16", recompute: "none", most: [17.3, 15.5, 14.2] },
   { ...LLAMA, weights: "nf4", recompute: "layers", most: [5.4, 5.1, 4.9] },
 ];
 
 describe("planned peaks of the papers' models, LoRA of rank 4", () => {
-  it.each(TARGETS)("$name, $weights weights, recompute $recompute", (target) => {
+  it.each(TARGETS)("$name, $weights weights, activations $activations, recompute $recompute", (target) => {
     const config = JSON.parse(readFileSync(`bench/configs/${target.name}.json`, "utf8")) as Record<string, unknown>;
-    const { batch, length, weights, recompute, layers, most } = target;
-    const request = { config, adapter: lora({ rank: 4 }), batch, length, weights, recompute };
+    const { batch, length, weights, activations = "f32", recompute, layers, most } = target;
+    const request = { config, adapter: lora({ rank: 4 }), batch, length, weights, activations, recompute };
     const below = [0, layers / 2, layers === 24 ? 22 : 29];
     below.forEach((freezeBelow, i) => {
       const { peakBytes, flops } = plan({ ...request, freezeBelow });

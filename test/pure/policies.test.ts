@@ -22,6 +22,9 @@ function context(layers: number, scores: readonly number[], frozen: readonly num
     importance: () => Promise.resolve(new Map(scores.map((score, layer) => [layer, score]))),
     sensitivity: () => Promise.reject(new Error("not asked for")),
     elementSensitivity: () => Promise.reject(new Error("not asked for")),
+    explain: () => {
+      throw new Error("not asked for");
+    },
     effect: () => ({ savedBytes: 0, stateBytes: 0, flops: 0 }),
     // 100 bytes for each layer from the lowest live one on, and 1 for each live adapter.
     bytesWith(tensors) {
