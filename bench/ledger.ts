@@ -8,6 +8,7 @@ import type { Engine } from "../src/engine";
 import { LIFETIMES } from "../src/gpu/ledger";
 import { initialiseModel } from "../src/io/load-model";
 import type { LoadedModel } from "../src/io/load-model";
+import { ACTIVATION_FORMATS } from "../src/op/pack";
 import type { BatchSource } from "../src/train/options";
 import { Trainer } from "../src/train/trainer";
 import { main } from "./support/main";
@@ -29,6 +30,9 @@ const ADAPTERS: readonly AdapterChoice[] = [
   { kind: "pfeiffer", size: 4 },
 ];
 
+/** LLaMA has no biases to train, and (IA)3 no usual targets in ViT. */
+const WITHOUT: Readonly<Record<string, readonly string[]>> = { llama: ["bitfit"], vit: ["ia3"] };
+
 /** The ledger against the plan, byte by byte, over random steps: before, after a step, after a freeze, after another step. */
 export async function ledger(engine: Engine): Promise<void> {
   const random = new Random(20);
@@ -38,10 +42,20 @@ export async function ledger(engine: Engine): Promise<void> {
     const family = pick(FAMILIES);
     const weights = pick(WEIGHT_FORMATS);
     const recompute = pick(["none", "mlp", "layers"] as const);
-    const adapter = makeAdapter(pick(ADAPTERS));
+    const adapter = makeAdapter(pick(ADAPTERS.filter(({ kind }) => !WITHOUT[family]?.includes(kind))));
     using model = await initialiseModel(engine, configOf(family, random), { weights, seed: i });
     const accumulate = 1 + random.below(2);
-    const options = { model, adapter, recompute, accumulate, data: dataOf(model, random), steps: 3, seed: i };
+    const activations = pick(ACTIVATION_FORMATS);
+    const options = {
+      model,
+      adapter,
+      recompute,
+      activations,
+      accumulate,
+      data: dataOf(model, random),
+      steps: 3,
+      seed: i,
+    };
     using trainer = await Trainer.create(options);
     const found = counts.get(family) ?? { combinations: 0, comparisons: 0, unequal: 0 };
     const compare = (): void => {

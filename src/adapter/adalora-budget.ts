@@ -26,7 +26,10 @@ export function tripletBudget(step: number, { initial, target, warmup, final, to
   return Math.trunc((initial - target) * left ** 3 + target);
 }
 
-/** AdaLoRA's pruning through a run, with PEFT's moments: by importance until `total - final`, then as decided there. */
+/**
+ * AdaLoRA's pruning through a run, with PEFT's moments: by importance until `total - final`, then as decided there. A module
+ * with a frozen tensor keeps the triplets that it has then.
+ */
 export class AdaloraBudget {
   #kept: Map<string, boolean[]> | undefined;
 
@@ -52,11 +55,17 @@ export class AdaloraBudget {
 
   async #choose(run: AdapterRun, modules: readonly TripletNames[]): Promise<Map<string, boolean[]>> {
     const scores = new Map<string, number[]>();
-    for (const names of modules) scores.set(names.e, await tripletScores(run, names));
-    const removed = this.settings.initial - tripletBudget(run.step, this.settings);
+    const settled = new Map<string, boolean[]>();
+    for (const names of modules) {
+      const { a, b, e } = names;
+      if ([a, b, e].every((name) => run.isLive(name))) scores.set(e, await tripletScores(run, names));
+      else settled.set(e, this.#kept?.get(e) ?? (await run.read(e)).reduce<boolean[]>((all) => [...all, true], []));
+    }
+    const gone = [...settled.values()].flat().filter((isKept) => !isKept).length;
+    const removed = this.settings.initial - tripletBudget(run.step, this.settings) - gone;
     const sorted = [...scores.values()].flat().sort((a, b) => a - b);
-    const threshold = removed > 0 ? (sorted[removed - 1] as number) : -Infinity;
-    return new Map([...scores].map(([name, own]) => [name, keepOne(own, threshold)]));
+    const threshold = removed > 0 ? (sorted[Math.min(removed, sorted.length) - 1] ?? -Infinity) : -Infinity;
+    return new Map([...settled, ...[...scores].map(([name, own]) => [name, keepOne(own, threshold)] as const)]);
   }
 
   async #mask(run: AdapterRun): Promise<void> {

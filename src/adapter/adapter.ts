@@ -45,6 +45,8 @@ export interface AdapterRun {
   readonly totalSteps: number;
   read(name: string): Promise<Float32Array>;
   write(name: string, data: Float32Array): void;
+  /** Whether a tensor still learns; a frozen one has no statistics. */
+  isLive(name: string): boolean;
   /** Smoothed sensitivity and uncertainty of a tensor that `statistics` follows. */
   statistics(name: string): Promise<{ readonly mean: Float32Array; readonly uncertainty: Float32Array }>;
 }

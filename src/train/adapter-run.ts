@@ -9,6 +9,7 @@ export function adapterRun(state: TrainState, { model }: TrainerOptions, { step,
   const read = async (name: string): Promise<Float32Array> => (await state.tensor(name).read()) as Float32Array;
   return {
     ...{ model: model.model, step, totalSteps, read },
+    isLive: (name) => state.live.has(name),
     write: (name, data) => state.tensor(name).write(data),
     async statistics(name) {
       const [mean, uncertainty] = statisticsNames(name);

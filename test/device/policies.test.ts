@@ -165,6 +165,20 @@ describe("policies", () => {
     expect((await charged.steps().next()).value?.loss).toBeCloseTo(loss + mean, 4);
   });
 
+  it("AdaLoRA goes on pruning the modules that still learn when others are frozen", async () => {
+    using model = await initialiseModel(engine, BERT);
+    const adapter = adalora({ initialRank: 4, targetRank: 2, finalSteps: 1 });
+    using trainer = await Trainer.create(options(model, { adapter, steps: 8, optimizer: { learningRate: 1e-2 } }));
+    const steps = trainer.steps();
+    await steps.next();
+    await trainer.freeze([...trainer.state.live.keys()].filter((name) => name.includes("layer.0.")));
+    const frozen = await valuesOf(trainer, "layer.0.attention.self.query.lora_E");
+    while (!(await steps.next()).done);
+    expect(await valuesOf(trainer, "layer.0.attention.self.query.lora_E"), "a frozen module").toEqual(frozen);
+    const triplets = await valuesOf(trainer, "lora_E");
+    expect(triplets.filter((value) => value !== 0).length, "live triplets of 32").toBeLessThanOrEqual(20);
+  });
+
   it("refuses an adapter and a policy that both follow gradients", async () => {
     using model = await initialiseModel(engine, BERT);
     const wrong = options(model, { adapter: adalora(), policy: afloraFreezing() });
