@@ -110,6 +110,8 @@ export type { BatchSource, TrainerOptions } from "./train/options";
 export type { Recompute } from "./train/recompute";
 export { ACTIVATION_FORMATS } from "./op/pack";
 export type { ActivationFormat } from "./op/pack";
+export { describeChoice, fitBudget } from "./train/budget";
+export type { BudgetChoice } from "./train/budget";
 export { plan } from "./train/predict";
 export type { Prediction, PredictOptions } from "./train/predict";
 export type { FreezeEvent, StepReport, TrainResult } from "./train/report";

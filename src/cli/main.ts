@@ -45,6 +45,7 @@ cli
   .option("--recompute <what>", "Computed twice rather than kept: none, mlp, layers, or bytes to fit into", {
     default: "none",
   })
+  .option("--budget <bytes>", "Find formats, recomputation and a batch size that fit into so many, as 8GB")
   .option("--json", "One JSON object")
   .action((given: Given) => planCommand(given, print));
 
@@ -89,7 +90,8 @@ const training = cli
     default: "none",
   })
   .option("--generate", "Write the dev set's texts at the end, and score them (e2e)")
-  .option("--memory-budget <bytes>", "Refuse a run that needs more, as 8GB")
+  .option("--memory-budget <bytes>", "Refuse a run that needs more, as 8GB; or, with --fit, make it fit")
+  .option("--fit", "Choose formats, recomputation and a batch size that fit into --memory-budget")
   .option("--seed <n>", "Seed", { default: 0 })
   .option("--explain", "Print what a step keeps, and why")
   .option("--quiet", "No progress")

@@ -3,11 +3,13 @@ import { basename, dirname } from "node:path";
 import { FileFormatError } from "../base/errors";
 import { LIFETIMES } from "../gpu/ledger";
 import { parseJson } from "../io/json";
+import { describeChoice, fitBudget } from "../train/budget";
 import { plan } from "../train/predict";
 import type { Prediction } from "../train/predict";
 import {
   activationsOption,
   adapterOption,
+  bytesOption,
   countOption,
   numberOption,
   recomputeOption,
@@ -29,6 +31,20 @@ export async function planCommand(given: Given, print: (line: string) => void): 
     activations: activationsOption(given),
     ...(given["length"] === undefined ? {} : { length: countOption(given, "length", "--length") }),
   };
+  if (given["budget"] !== undefined) {
+    const { adapter, batch, length } = request;
+    const choice = fitBudget(
+      { config, adapter, batch, ...(length && { length }) },
+      bytesOption(given, "budget", "--budget") as number,
+    );
+    const { prediction, ...chosen } = choice;
+    print(
+      given["json"]
+        ? JSON.stringify({ ...chosen, peakBytes: prediction.peakBytes, bytes: prediction.bytes })
+        : describeChoice(choice),
+    );
+    return;
+  }
   const freezeBelow = numberOption(given, "freezeBelow", "--freeze-below", 0);
   const prediction = plan({ ...request, freezeBelow });
   if (freezeBelow > prediction.layers) {

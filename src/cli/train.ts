@@ -2,6 +2,7 @@ import type { Tensors } from "../adapter/adapter";
 import { NotFiniteError } from "../base/errors";
 import { readPreprocessor } from "../data/preprocessor";
 import { loadTokenizer } from "../data/tokenizer";
+import type { Tokenizer } from "../data/tokenizer";
 import { jsonBytes } from "../io/json";
 import type { Directory } from "../io/directory";
 import { createEngine, loadModel, openDirectory } from "../node/index";
@@ -9,18 +10,16 @@ import { saveAdapter, saveMerged, saveModel } from "../train/adapter-files";
 import type { StepReport } from "../train/report";
 import { Trainer } from "../train/trainer";
 import {
-  activationsOption,
   adapterOption,
   bytesOption,
   choiceOption,
   countOption,
   numberOption,
   policyOption,
-  recomputeOption,
   textOption,
-  weightsOption,
 } from "./options";
 import type { Given } from "./options";
+import { runMemory } from "./fit";
 import { generateOptions } from "./generate";
 import { ProgressView } from "./progress";
 import { isBetter, judge, readTask, taskHead } from "./train-data";
@@ -33,27 +32,21 @@ export async function trainCommand(given: Given, print: (line: string) => void):
   const dataPath = textOption(given, "data", "--data");
   const outPath = textOption(given, "out", "--out");
   using engine = await createEngine();
-  using loaded = await loadModel(engine, modelPath, {
-    ...(await taskHead(task, dataPath)),
-    weights: weightsOption(given),
-  });
+  const tokenizer = async () => loadTokenizer(await openDirectory(modelPath));
+  const head = await taskHead(task, dataPath);
+  const adapter = adapterOption(given, await promptIds(given, tokenizer));
+  const { weights, batch, ...memory } = await runMemory(given, modelPath, head, adapter);
+  using loaded = await loadModel(engine, modelPath, { ...head, weights });
   const { model } = loaded;
   const maxLength = Math.min(model.maxLength, countOption(given, "maxLength", "--max-length", 128));
-  const tokenizer = async () => loadTokenizer(await openDirectory(modelPath));
   const preprocessor = async () => readPreprocessor(await openDirectory(modelPath));
   const data = await readTask(task, { path: dataPath, model, maxLength, tokenizer, preprocessor });
   if (data.truncated > 0) process.stderr.write(`${data.truncated} examples were cut to ${maxLength} tokens\n`);
   if (data.dropped) process.stderr.write(`${data.dropped} examples have no answer within ${maxLength}: left out\n`);
   if (loaded.unused.length > 0) process.stderr.write(`not of this model: ${someOf(loaded.unused)}\n`);
   if (loaded.initialised.length > 0) process.stderr.write(`new in this run: ${loaded.initialised.join(", ")}\n`);
-  const batch = countOption(given, "batch", "--batch", 8);
   const batches = data.train(batch, settings.seed);
-  const promptIds =
-    given["promptText"] === undefined
-      ? undefined
-      : [...(await tokenizer()).encode(textOption(given, "promptText", "--prompt-text"), undefined, BARE).ids];
-  const adapter = adapterOption(given, promptIds);
-  using trainer = await Trainer.create({ model: loaded, adapter, data: batches, ...settings });
+  using trainer = await Trainer.create({ model: loaded, adapter, data: batches, ...settings, ...memory });
   if (given["explain"]) process.stderr.write(`${trainer.explain().toString()}\n`);
   const out = await openDirectory(outPath, { create: true });
   const writing = given["generate"] ? { ...generateOptions(given), ngramsOf: "answer" as const } : undefined;
@@ -79,8 +72,12 @@ export async function trainCommand(given: Given, print: (line: string) => void):
     );
 }
 
-/** Without the special tokens around a whole text. */
-const BARE = { specialTokens: false };
+/** Tokens that a prompt is to begin with, without the special ones around a whole text. */
+async function promptIds(given: Given, tokenizer: () => Promise<Tokenizer>): Promise<number[] | undefined> {
+  if (given["promptText"] === undefined) return undefined;
+  const text = textOption(given, "promptText", "--prompt-text");
+  return [...(await tokenizer()).encode(text, undefined, { specialTokens: false }).ids];
+}
 
 const someOf = (names: readonly string[]): string =>
   names.length > 4 ? `${names.slice(0, 3).join(", ")} and ${names.length - 3} more` : names.join(", ");
@@ -152,10 +149,7 @@ function trainerSettings(given: Given) {
   const budget = bytesOption(given, "memoryBudget", "--memory-budget");
   return {
     epochs: numberOption(given, "epochs", "--epochs", 3),
-    accumulate: countOption(given, "accumulate", "--accumulate", 1),
     seed: countOption(given, "seed", "--seed", 0, 0),
-    recompute: recomputeOption(given),
-    activations: activationsOption(given),
     policy: policyOption(given),
     optimizer: {
       learningRate: numberOption(given, "lr", "--lr", 1e-3),

@@ -2,7 +2,7 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSyn
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { createEngine, initialiseModel, loadAdapter, loadModel, openDirectory, saveModel } from "safetape";
+import { createEngine, initialiseModel, loadAdapter, loadModel, lora, openDirectory, plan, saveModel } from "safetape";
 import { runCli } from "../support/cli";
 
 let folder: string;
@@ -157,6 +157,29 @@ describe("safetape train", () => {
     const { metrics } = JSON.parse(result.stdout.trim().split("\n").at(-1)!) as { metrics: Record<string, number> };
     expect(Object.keys(metrics)).toEqual(["accuracy", "loss", "accuracy_mismatched", "loss_mismatched"]);
     expect(metrics["loss_mismatched"]).toBe(metrics["loss"]);
+  });
+
+  it("makes a run fit into a budget, tells how, and stays within it", async () => {
+    const config = JSON.parse(readFileSync("examples/model/config.json", "utf8")) as Record<string, unknown>;
+    const { peakBytes } = plan({ config, adapter: lora({ rank: 2 }), batch: 16, length: 40 });
+    const budget = Math.round(0.6 * peakBytes);
+    const out = join(folder, "out");
+    const data = ["--data", smallData(32), "--task", "sst2", "--epochs", "1", "--batch", "16", "--max-length", "40"];
+    const memory = ["--memory-budget", String(budget), "--fit"];
+    const args = ["train", "--model", "examples/model", ...data, "--rank", "2", ...memory, "--out", out];
+    const result = await runCli(args);
+    expect(result.code, result.stderr).toBe(0);
+    expect(result.stderr).toMatch(
+      new RegExp(`to fit into ${budget} bytes: weights \\w+, activations \\w+, .* run again`),
+    );
+    const record = JSON.parse(readFileSync(join(out, "run.json"), "utf8")) as { bytes: Record<string, number>[] };
+    const most = Math.max(...record.bytes.map((bytes) => Object.values(bytes).reduce((a, b) => a + b, 0)));
+    expect(most, "bytes between steps").toBeLessThanOrEqual(budget);
+    const without = await runCli(
+      args.filter((arg) => arg !== "--fit").map((arg) => (arg === String(budget) ? "1MB" : arg)),
+    );
+    expect(without).toMatchObject({ code: 1, stdout: "" });
+    expect(without.stderr).toMatch(/needs \d+ bytes .*the budget is/);
   });
 
   it("writes nothing when the data is bad", async () => {

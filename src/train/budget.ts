@@ -1,0 +1,73 @@
+import { ConfigError, MemoryBudgetError } from "../base/errors";
+import type { WeightFormat } from "../base/packed";
+import type { ActivationFormat } from "../op/pack";
+import { plan } from "./predict";
+import type { Prediction, PredictOptions } from "./predict";
+
+/** How a run is made to fit. */
+export interface BudgetChoice {
+  readonly weights: WeightFormat;
+  readonly activations: ActivationFormat;
+  /** Bytes that recomputation aims at. */
+  readonly recompute: number;
+  /** Rows of a batch, and how many batches make one optimizer step. */
+  readonly batch: number;
+  readonly accumulate: number;
+  readonly prediction: Prediction;
+}
+
+/** From what changes nothing to what changes most. */
+const FORMATS: readonly { readonly weights: WeightFormat; readonly activations: ActivationFormat }[] = [
+  { weights: "f32", activations: "f32" },
+  { weights: "f16", activations: "f32" },
+  { weights: "f16", activations: "f16" },
+  { weights: "int8", activations: "f16" },
+  { weights: "nf4", activations: "f16" },
+];
+
+/** Share of the budget that is left free for what a plan of one shape does not know: plans of other lengths. */
+const MARGIN = 0.01;
+
+/**
+ * The first way to make a step fit into so many bytes, tried in this order: formats as above; within a format the whole
+ * batch, then half of it twice accumulated, and so on to single rows; within a batch size as little recomputation as fits.
+ * So results change only by rounding as long as any way of that kind fits.
+ * @throws MemoryBudgetError with the smallest budget that would do, ConfigError for a budget that is not positive.
+ */
+export function fitBudget(
+  options: Omit<PredictOptions, "recompute" | "weights" | "activations">,
+  bytes: number,
+): BudgetChoice {
+  if (!(bytes > 0)) throw new ConfigError(`The memory budget is ${bytes} bytes.`, "Give a number of bytes above 0.");
+  const most = Math.floor(bytes * (1 - MARGIN));
+  let least = Infinity;
+  for (const formats of FORMATS) {
+    for (let accumulate = 1; options.batch % accumulate === 0; accumulate *= 2) {
+      const batch = options.batch / accumulate;
+      try {
+        const prediction = plan({ ...options, ...formats, batch, recompute: most });
+        return { ...formats, recompute: most, batch, accumulate, prediction };
+      } catch (error) {
+        if (!(error instanceof MemoryBudgetError)) throw error;
+        least = Math.min(least, error.neededBytes);
+      }
+    }
+  }
+  const needed = Math.ceil(least / (1 - MARGIN));
+  throw new MemoryBudgetError(
+    `Whatever is stored in fewer bits, split or run again, this run needs ${needed} bytes; the budget is ${bytes}.`,
+    `Give at least ${needed} bytes, or use shorter texts or a smaller model.`,
+    needed,
+    bytes,
+  );
+}
+
+/** A choice in words. */
+export function describeChoice({ weights, activations, batch, accumulate, prediction }: BudgetChoice): string {
+  const again = prediction.recomputed.length;
+  const layers = prediction.recomputed.filter((section) => section.startsWith("layer")).length;
+  const what =
+    layers > 0 ? `${layers} layers run again` : again > 0 ? `${again} feed-forwards run again` : "nothing run again";
+  const split = accumulate > 1 ? `${accumulate} batches of ${batch} rows a step` : `batches of ${batch} rows`;
+  return `weights ${weights}, activations ${activations}, ${what}, ${split}: ${prediction.peakBytes} bytes planned`;
+}
