@@ -1,9 +1,9 @@
+import * as v from "valibot";
+import type { Adapter } from "../adapter/adapter";
+import { readJson } from "../io/json";
 import { createModel, withHead } from "../model/families";
 import type { HeadOptions } from "../model/families";
 import { openDirectory } from "../node/directory";
-import { readJson } from "../io/json";
-import * as v from "valibot";
-import type { Adapter } from "../adapter/adapter";
 import { describeChoice, fitBudget } from "../train/budget";
 import { activationsOption, bytesOption, countOption, recomputeOption, UsageError, weightsOption } from "./options";
 import type { Given } from "./options";
