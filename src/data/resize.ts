@@ -22,8 +22,8 @@ function cubic(x: number): number {
 }
 
 /**
- * Another size, as Pillow makes it: where it shrinks, the filter is stretched by as much; columns first, then rows, rounded
- * to bytes in between.
+ * Another size, as Pillow makes it, to the bit: where it shrinks, the filter is stretched by as much; columns first, then
+ * rows, rounded to bytes in between.
  */
 export function resizeImage(image: RawImage, width: number, height: number, resample: Resample): RawImage {
   if (width === image.width && height === image.height) return image;
@@ -31,38 +31,41 @@ export function resizeImage(image: RawImage, width: number, height: number, resa
   const across = weights(image.width, width, resample);
   const down = weights(image.height, height, resample);
   const { channels } = image;
-  const narrow = new Uint8Array(image.height * width * channels);
-  for (let row = 0; row < image.height; row++) {
-    for (let column = 0; column < width; column++) {
-      const { first, values } = across[column] as Weights;
+  const narrow = new Uint8ClampedArray(image.height * width * channels);
+  for (let row = 0, at = 0; row < image.height; row++) {
+    for (const { first, values } of across) {
+      const start = (row * image.width + first) * channels;
       for (let channel = 0; channel < channels; channel++) {
-        let sum = 0;
-        values.forEach((value, i) => {
-          sum += value * (image.data[(row * image.width + first + i) * channels + channel] as number);
-        });
-        narrow[(row * width + column) * channels + channel] = toByte(sum);
+        narrow[at++] = weighted(image.data, start + channel, channels, values);
       }
     }
   }
-  const data = new Uint8Array(height * width * channels);
   const stride = width * channels;
+  const data = new Uint8ClampedArray(height * stride);
   for (let row = 0; row < height; row++) {
     const { first, values } = down[row] as Weights;
     for (let at = 0; at < stride; at++) {
-      let sum = 0;
-      values.forEach((value, i) => (sum += value * (narrow[(first + i) * stride + at] as number)));
-      data[row * stride + at] = toByte(sum);
+      data[row * stride + at] = weighted(narrow, first * stride + at, stride, values);
     }
   }
-  return { width, height, channels, data };
+  return { width, height, channels, data: new Uint8Array(data.buffer) };
 }
 
 interface Weights {
   readonly first: number;
-  readonly values: readonly number[];
+  readonly values: Int32Array;
 }
 
-/** Each output's inputs and their weights, which add up to 1. */
+/** Pillow's weights are whole numbers of 2^-22, so that sums over bytes fit 32 bits. */
+const PLACES = 22;
+
+function weighted(bytes: ArrayLike<number>, start: number, stride: number, values: Int32Array): number {
+  let sum = 1 << (PLACES - 1);
+  for (let i = 0; i < values.length; i++) sum += bytes[start + i * stride]! * values[i]!;
+  return sum >> PLACES;
+}
+
+/** Each output's inputs and their weights, which add up to 1 in fixed point. */
 function weights(from: number, to: number, resample: Exclude<Resample, "nearest">): Weights[] {
   const { support, weight } = FILTERS[resample];
   const scale = Math.max(1, from / to);
@@ -72,11 +75,11 @@ function weights(from: number, to: number, resample: Exclude<Resample, "nearest"
     const end = Math.min(from, Math.floor(center + support * scale + 0.5));
     const raw = Array.from({ length: end - first }, (__, j) => weight((first + j - center + 0.5) / scale));
     const total = raw.reduce((sum, value) => sum + value, 0);
-    return { first, values: raw.map((value) => value / total) };
+    return { first, values: Int32Array.from(raw, (value) => fixedPoint(value / total)) };
   });
 }
 
-const toByte = (value: number): number => Math.min(255, Math.max(0, Math.floor(value + 0.5)));
+const fixedPoint = (value: number): number => Math.trunc(value * 2 ** PLACES + (value < 0 ? -0.5 : 0.5));
 
 function nearest({ width: from, height: rows, channels, data }: RawImage, width: number, height: number): RawImage {
   const result = new Uint8Array(width * height * channels);
