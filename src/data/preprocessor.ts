@@ -10,7 +10,12 @@ import { RESAMPLES, resizeImage } from "./resize";
 
 const PIXELS = v.pipe(v.number(), v.safeInteger(), v.minValue(1), v.maxValue(16384));
 const SIZE = v.union([PIXELS, v.object({ height: PIXELS, width: PIXELS }), v.object({ shortest_edge: PIXELS })]);
-const NUMBERS = v.union([v.number(), v.array(v.number())]);
+/** One value for all channels, or one for each of a grey or a colour image. */
+const perChannelOf = <S extends v.GenericSchema<number>>(value: S) =>
+  v.union(
+    [value, v.pipe(v.array(value), v.length(1)), v.pipe(v.array(value), v.length(3))],
+    "expected a number, or a list of 1 or 3; deviations above 0",
+  );
 
 const SCHEMA = v.object({
   do_resize: v.optional(v.nullable(v.boolean()), true),
@@ -21,8 +26,8 @@ const SCHEMA = v.object({
   do_rescale: v.optional(v.nullable(v.boolean()), true),
   rescale_factor: v.optional(v.nullable(v.number()), 1 / 255),
   do_normalize: v.optional(v.nullable(v.boolean()), true),
-  image_mean: v.optional(v.nullable(NUMBERS), 0.5),
-  image_std: v.optional(v.nullable(NUMBERS), 0.5),
+  image_mean: v.optional(v.nullable(perChannelOf(v.number())), 0.5),
+  image_std: v.optional(v.nullable(perChannelOf(v.pipe(v.number(), v.gtValue(0)))), 0.5),
 });
 
 /** What a model's preprocessor_config.json says is done to an image before the model sees it. */
@@ -85,7 +90,10 @@ export const DEFAULT_PREPROCESSOR: Preprocessor = v.parse(SCHEMA, {});
 /** Bytes [channels, rows, columns] -> what the model sees. */
 export function normaliseImage(bytes: Uint8Array, told: Preprocessor, channels: number): Float32Array {
   const perChannel = (value: number | readonly number[] | null, fallback: number): number[] =>
-    Array.from({ length: channels }, (_, i) => (typeof value === "object" ? value?.[i] : value) ?? fallback);
+    Array.from(
+      { length: channels },
+      (_, i) => (typeof value === "object" ? (value?.[i] ?? value?.[0]) : value) ?? fallback,
+    );
   const isPlain = told.do_normalize === false;
   return normalisePixels(bytes, channels, {
     rescale: told.do_rescale === false ? 1 : (told.rescale_factor ?? 1 / 255),
@@ -103,8 +111,10 @@ function toSize(image: RawImage, told: Preprocessor, spec: Pick<ImageSpec, "size
 function sides(size: v.InferOutput<typeof SIZE>, image: RawImage): { width: number; height: number } {
   if (typeof size === "number") return { width: size, height: size };
   if ("height" in size) return size;
-  const scale = size.shortest_edge / Math.min(image.width, image.height);
-  return { width: Math.floor(image.width * scale), height: Math.floor(image.height * scale) };
+  const { width, height } = image;
+  // Multiplied first: a rounded factor would make the shorter edge of some sizes a pixel too short.
+  const scaled = (side: number): number => Math.floor((side * size.shortest_edge) / Math.min(width, height));
+  return { width: scaled(width), height: scaled(height) };
 }
 
 function centre(image: RawImage, { width, height }: { width: number; height: number }): RawImage {
