@@ -1,4 +1,5 @@
 import { DataError } from "../base/errors";
+import { jpegHeader } from "./jpeg-header";
 
 /** An image as files hold it: rows of pixels, `channels` bytes each. */
 export interface RawImage {
@@ -12,6 +13,8 @@ export interface RawImage {
 
 /** Larger images are refused before any memory is taken for them: 64 megapixels. */
 const MOST_PIXELS = 64 * 2 ** 20;
+/** PNG's colour type of palettes. */
+const INDEXED = 3;
 const PNG_SIGNATURE = [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a];
 
 /**
@@ -33,14 +36,19 @@ export async function decodeImage(bytes: Uint8Array, where: string): Promise<Raw
 
 async function decodePng(bytes: Uint8Array): Promise<RawImage> {
   const header = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  if (bytes.length < 24) throw new Error("its header is cut off");
+  // The first chunk: length, "IHDR", width, height, bits, colour type, compression, filter, interlacing; its checksum.
+  if (bytes.length < 33) throw new Error("its header is cut off");
   checkSize(header.getUint32(16), header.getUint32(20));
+  const isIndexed = header.getUint8(25) === INDEXED;
+  // The library reads interlaced rows as if a pixel had whole bytes.
+  if (header.getUint8(24) < 8 && header.getUint8(28) === 1) throw new Error("it is interlaced, of less than 8 bits");
   const { convertIndexedToRgb, decode, hasPngSignature } = await import("fast-png");
   if (!hasPngSignature(bytes)) throw new Error("it has no PNG signature");
-  const png = decode(bytes);
+  const png = decode(bytes, { checkCrc: true });
   const { width, height, depth } = png;
-  // Packed greys are unpacked as a palette of their levels.
-  const palette = png.palette ?? (depth < 8 ? greyLevels(depth) : undefined);
+  if (isIndexed && !png.palette) throw new Error("its palette is missing");
+  // Colours may come with a palette too, as a hint. Packed greys are unpacked as a palette of their levels.
+  const palette = isIndexed ? png.palette : depth < 8 ? greyLevels(depth) : undefined;
   const data = palette ? convertIndexedToRgb({ ...png, palette: palette }) : png.data;
   const given = palette?.[0]?.length ?? png.channels;
   const shift = depth === 16 ? 8 : 0;
@@ -58,10 +66,17 @@ const greyLevels = (depth: number): number[][] =>
   Array.from({ length: 2 ** depth }, (_, level) => [(level * 255) / (2 ** depth - 1)]);
 
 async function decodeJpeg(bytes: Uint8Array): Promise<RawImage> {
+  const header = jpegHeader(bytes);
+  if (!header) throw new Error("it has no frame");
+  checkSize(header.width, header.height);
+  if (header.precision !== 8) throw new Error(`its values have ${header.precision} bits, not 8`);
+  const isRgb = header.components === 3 && header.adobeTransform === 0;
   const { default: jpeg } = await import("jpeg-js");
   const { width, height, data } = jpeg.decode(bytes, {
     ...{ useTArray: true, formatAsRGBA: false, tolerantDecoding: false },
     ...{ maxResolutionInMP: MOST_PIXELS / 1e6, maxMemoryUsageInMB: 2048 },
+    // Without being told, the library takes RGB for YCbCr.
+    ...(isRgb ? { colorTransform: false } : {}),
   });
   checkSize(width, height);
   return { width, height, channels: 3, data };
