@@ -1,8 +1,10 @@
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { crc32, deflateSync } from "node:zlib";
 import { describe, expect, it } from "vitest";
 import { classNames } from "../../src/cli/image-data";
+import { DataError } from "../../src/base/errors";
 import { decodeImage } from "../../src/data/decode-image";
 import type { RawImage } from "../../src/data/decode-image";
 import { readImageFolder } from "../../src/data/image-folder";
@@ -30,6 +32,44 @@ const fileBytes = (name: string): Uint8Array => Uint8Array.from(Buffer.from(file
 const worst = (a: ArrayLike<number>, b: readonly number[]): number =>
   a.length === b.length ? Math.max(...b.map((value, i) => Math.abs(value - (a[i] as number)))) : Infinity;
 
+const RGB_JPEG = [
+  "/9j/7gAOQWRvYmUAZAAAAAAA/9sAQwACAQEBAQECAQEBAgICAgIEAwICAgIFBAQDBAYFBgYGBQYGBgcJCAYHCQcGBggLCAkKCgoKCgYICwwL",
+  "CgwJCgoK/8AAEQgACAAQA1IRAEcRAEIRAP/EABUAAQEAAAAAAAAAAAAAAAAAAAkA/8QAGhAAAQUBAAAAAAAAAAAAAAAAAAgZRGaCo//aAAwD",
+  "UgBHAEIAAD8ALVCUPIdrZNf5CQDQISh5Jsmv8iP/2Q==",
+].join("");
+
+/** A PNG of one IDAT; `rows` with their filter bytes. */
+function pngOf(
+  header: { width: number; height: number; bits: number; type: number; interlaced?: boolean },
+  rows: number[],
+  palette: number[] = [],
+): Uint8Array {
+  const chunk = (type: string, data: Uint8Array): Buffer => {
+    const whole = Buffer.alloc(12 + data.length);
+    whole.writeUInt32BE(data.length, 0);
+    whole.write(type, 4, "latin1");
+    whole.set(data, 8);
+    whole.writeUInt32BE(crc32(whole.subarray(4, 8 + data.length)), 8 + data.length);
+    return whole;
+  };
+  const start = Buffer.alloc(13);
+  start.writeUInt32BE(header.width, 0);
+  start.writeUInt32BE(header.height, 4);
+  start.set([header.bits, header.type, 0, 0, header.interlaced ? 1 : 0], 8);
+  return new Uint8Array(
+    Buffer.concat([
+      ...[fileBytes("rgb").subarray(0, 8), chunk("IHDR", start)],
+      ...(palette.length > 0 ? [chunk("PLTE", Uint8Array.from(palette))] : []),
+      ...[chunk("IDAT", deflateSync(Uint8Array.from(rows))), chunk("IEND", new Uint8Array())],
+    ]),
+  );
+}
+
+/** A JPEG's frame header, in place. */
+function frameOf(bytes: Uint8Array): number {
+  return bytes.findIndex((byte, i) => byte === 0xff && bytes[i + 1] === 0xc0);
+}
+
 describe("decoding", () => {
   it.each(Object.entries(files).filter(([name]) => !name.includes("jpeg")))(
     "a PNG, %s, as Pillow does",
@@ -51,6 +91,57 @@ describe("decoding", () => {
     expect(worst(found.data, files[name]?.data ?? [])).toBeLessThanOrEqual(4);
   });
 
+  it("colours, whatever palette a PNG suggests beside them", async () => {
+    const colours = [10, 20, 30, 40, 50, 60];
+    const suggested = Array.from({ length: 768 }, (_, i) => 255 - (i % 256));
+    const png = pngOf({ width: 2, height: 1, bits: 8, type: 2 }, [0, ...colours], suggested);
+    expect([...(await decodeImage(png, "x.png")).data]).toEqual(colours);
+  });
+
+  // Made by Pillow 12.3.0: (x, y) -> (13 x, 17 y, 200), 16 x 8, quality 95, keep_rgb.
+  it("a JPEG that stores RGB as it is", async () => {
+    const found = await decodeImage(Uint8Array.from(Buffer.from(RGB_JPEG, "base64")), "x.jpg");
+    const wanted = Array.from({ length: 16 * 8 * 3 }, (_, i) => {
+      const [x, y] = [Math.floor(i / 3) % 16, Math.floor(i / 48)];
+      return [13 * x, 17 * y, 200][i % 3]!;
+    });
+    expect(worst(found.data, wanted)).toBeLessThanOrEqual(4);
+  });
+
+  const deep = fileBytes("jpeg");
+  deep[frameOf(deep) + 4] = 12;
+  const wide = fileBytes("jpeg");
+  wide.set([0xff, 0xff, 0xff, 0xff], frameOf(wide) + 5);
+  const damaged = pngOf({ width: 2, height: 1, bits: 8, type: 3 }, [0, 0, 1], [1, 2, 3, 4, 5, 6]);
+  damaged[41] = 200;
+  it.each([
+    ["12 bits", deep, /its values have 12 bits/],
+    ["4 gigapixels by its header", wide, /it has 65535 x 65535 pixels/],
+    ["no frame", Uint8Array.of(0xff, 0xd8, 0xff, 0xd9), /it has no frame/],
+    ["a byte that its checksum does not allow", damaged, /CRC mismatch for chunk PLTE/],
+    ["indices without a palette", pngOf({ width: 2, height: 1, bits: 8, type: 3 }, [0, 0, 1]), /palette is missing/],
+    [
+      "interlaced single bits",
+      pngOf({ width: 1, height: 1, bits: 1, type: 0, interlaced: true }, [0, 0x80]),
+      /interlaced, of less than 8 bits/,
+    ],
+  ])("refuses a file of %s", async (_name, bytes, message) => {
+    await expect(decodeImage(bytes, "x")).rejects.toThrow(message);
+  });
+
+  it.each(["rgb", "jpeg", "progressive jpeg"])("refuses every truncation of the file %s", async (name) => {
+    const bytes = fileBytes(name);
+    const passed: number[] = [];
+    for (let length = 0; length < bytes.length; length++) {
+      const outcome = await decodeImage(bytes.slice(0, length), "x").then(
+        () => true,
+        (error: unknown) => !(error instanceof DataError),
+      );
+      if (outcome) passed.push(length);
+    }
+    expect(passed).toEqual([]);
+  });
+
   const huge = fileBytes("rgb");
   new DataView(huge.buffer).setUint32(16, 1_000_000);
   it.each([
@@ -70,10 +161,27 @@ describe("resizing", () => {
     "%s, as Pillow does",
     (_, one) => {
       const found = resizeImage(SOURCE, one.width, one.height, one.filter);
-      // Pillow's weights are whole numbers: a value half way between two levels may round the other way.
-      expect(worst(found.data, one.data)).toBeLessThanOrEqual(one.filter === "nearest" ? 0 : 1);
+      expect(worst(found.data, one.data)).toBe(0);
     },
   );
+
+  // CRC-32 of Pillow 12.3.0's bytes for the same pattern.
+  it.each<[Resample, number, number, number, number, number]>([
+    ["bilinear", 300, 200, 224, 224, 3710275407],
+    ["bicubic", 300, 200, 224, 224, 253226916],
+    ["lanczos", 300, 200, 224, 224, 451846499],
+    ["bilinear", 32, 32, 224, 224, 1654337583],
+    ["bicubic", 32, 32, 224, 224, 2627086908],
+    ["bilinear", 301, 1, 17, 5, 475558344],
+    ["bicubic", 13, 9, 13, 30, 2293472615],
+  ])("%s of %i x %i to %i x %i has Pillow's very bytes", (filter, width, height, toWidth, toHeight, checksum) => {
+    const pattern = Uint8Array.from({ length: width * height * 3 }, (_, i) => {
+      const [x, y] = [Math.floor(i / 3) % width, Math.floor(i / 3 / width)];
+      return (x * 37 + y * 59 + (i % 3) * 83 + x * y * 7) % 256;
+    });
+    const found = resizeImage({ width, height, channels: 3, data: pattern }, toWidth, toHeight, filter);
+    expect(crc32(found.data)).toBe(checksum);
+  });
 });
 
 describe("preparing", () => {
@@ -95,11 +203,21 @@ describe("preparing", () => {
     expect(fit(told, 4, 3)[0]).toBe(small.data[(1 * 8 + 2) * 3]);
   });
 
+  it("makes the shorter edge exactly as long as asked, for every size", () => {
+    for (let side = 1; side <= 300; side++) {
+      const image = { width: side, height: side, channels: 3 as const, data: new Uint8Array(side * side * 3) };
+      const told = { ...DEFAULT_PREPROCESSOR, size: { shortest_edge: 7 }, do_center_crop: true, crop_size: 7 };
+      expect(fitImage(image, told, { size: 7, channels: 3 })).toHaveLength(147);
+    }
+  });
+
   it("normalises by channel, or not at all", () => {
     const told = { ...DEFAULT_PREPROCESSOR, image_mean: [0, 0.5, 1], image_std: [1, 0.25, 2] };
     const image = { width: 1, height: 1, channels: 3 as const, data: Uint8Array.of(255, 51, 0) };
     const pixels = (own: Preprocessor) => [...preparedImage(image, 0, own, { size: 1, channels: 3 }).pixels];
     pixels(told).forEach((value, i) => expect(value).toBeCloseTo([1, -1.2, -0.5][i] ?? NaN, 6));
+    const one = pixels({ ...told, image_mean: [0.2], image_std: [2] });
+    one.forEach((value, i) => expect(value).toBeCloseTo([0.4, 0, -0.1][i] ?? NaN, 6));
     expect(pixels({ ...told, do_normalize: false, do_rescale: false })).toEqual([255, 51, 0]);
   });
 
@@ -124,6 +242,8 @@ describe("preprocessor_config.json", () => {
   it.each([
     ['{"size": -3}', /size/],
     ['{"resample": 9}', /resample/],
+    ['{"image_mean": [0.5, 0.5]}', /image_mean: expected a number, or a list of 1 or 3/],
+    ['{"image_std": [0.5, 0, 0.5]}', /image_std: .*deviations above 0/],
     ["[1]", /preprocessor_config.json in model/],
     ["{", /preprocessor_config.json in model/],
   ])("refuses %s", async (text, message) => {
