@@ -2,6 +2,8 @@ import { readFile } from "node:fs/promises";
 import { basename, dirname, isAbsolute, join } from "node:path";
 import * as v from "valibot";
 import { makeAdapter } from "../adapter/make";
+import { WEIGHT_FORMATS } from "../base/packed";
+import { ACTIVATION_FORMATS } from "../op/pack";
 import { ConfigError, FileFormatError } from "../base/errors";
 import { makePolicy } from "../freeze/make";
 import { checkSchema, parseJson } from "../io/json";
@@ -38,6 +40,10 @@ const METHOD = v.strictObject({
   freeze: v.optional(v.looseObject({ policy: v.string() }), { policy: "never" }),
   learningRate: POSITIVE,
   weightDecay: v.optional(v.pipe(v.number(), v.minValue(0)), 0),
+  /** How frozen weights and kept activations are stored, and what is run again: as `--weights` and its like. */
+  weights: v.optional(v.picklist(WEIGHT_FORMATS), "f32"),
+  activations: v.optional(v.picklist(ACTIVATION_FORMATS), "f32"),
+  recompute: v.optional(v.union([v.picklist(["none", "mlp", "layers"]), POSITIVE]), "none"),
 });
 
 const STUDY = v.strictObject({

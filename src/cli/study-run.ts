@@ -48,6 +48,7 @@ export async function runMethod(
       adapter: makeAdapter(method.adapter),
       policy: makePolicy(method.freeze),
       steps: task.steps,
+      ...{ activations: method.activations, recompute: method.recompute },
       seed,
     },
     data: data.train(task.batch, seed),

@@ -42,7 +42,8 @@ export async function studyCommand(
     let result = await finished(out, file, settings);
     const isKept = result !== undefined;
     if (!result) {
-      using model = await loadModel(engine, study.model, await taskHead(task.task, task.data));
+      const head = await taskHead(task.task, task.data);
+      using model = await loadModel(engine, study.model, { ...head, weights: method.weights });
       const maxLength = Math.min(task.maxLength, model.model.maxLength);
       const data =
         loaded.get(task.name) ??
