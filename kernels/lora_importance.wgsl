@@ -1,5 +1,5 @@
 // y[i] (+)= sum_j |g[i, j] (w + scale B A)[i, j]|,  g = dB A + B dA - dB dA, the gradient of w as LoRA's own give it
-// (LoRAPrune, Zhang et al. 2023, eq. 5 and 6), over the rows or over the columns of w
+// (LoRAPrune, Zhang et al. 2023), over the rows or over the columns of w
 //
 // Shapes: w [rows, cols] as it is stored, bound for rows [row0, row0 + count); a, da [rank, in], db, b [out, rank], where a
 // row of w is an output, or an input if `transposed`; y [rows] or, if `by_columns`, [cols].

@@ -85,7 +85,7 @@ async function promptLines(given: Given): Promise<string[]> {
 async function e2eWork(given: Given, tokenizer: Tokenizer, print: (line: string) => void): Promise<Work> {
   const path = textOption(given, "e2e", "--e2e");
   const examples = await readE2e(await openDirectory(dirname(path)), basename(path));
-  const out = await openDirectory(textOption(given, "out", "--out"), { create: true });
+  const outPath = textOption(given, "out", "--out");
   const hasReferences = examples.every(({ references }) => references.length > 0);
   const { prompts, judge } = e2eWriting(examples, tokenizer);
   return {
@@ -97,10 +97,13 @@ async function e2eWork(given: Given, tokenizer: Tokenizer, print: (line: string)
       const { system, references } = e2eMetricsFiles(items);
       const scores = hasReferences ? await judge(written) : {};
       const encoder = new TextEncoder();
-      await out.write("system.txt", encoder.encode(system));
-      if (hasReferences) await out.write("references.txt", encoder.encode(references));
       const texts = items.map(({ text }, i) => ({ meaning: examples[i]?.meaning, text, score: written[i]?.score }));
-      await out.write("generated.json", jsonBytes({ options: given, scores, texts }));
+      const out = await openDirectory(outPath, { create: true });
+      await out.writeTogether([
+        { file: "system.txt", content: encoder.encode(system) },
+        ...(hasReferences ? [{ file: "references.txt", content: encoder.encode(references) }] : []),
+        { file: "generated.json", content: jsonBytes({ options: given, scores, texts }) },
+      ]);
       const told = Object.entries(scores).map(([name, value]) => `${name} ${value.toFixed(4)}`);
       if (given["json"]) print(JSON.stringify({ scores, out: out.name }));
       else print(`${told.join("  ")}${told.length > 0 ? "  " : ""}${items.length} texts in ${out.name}`);

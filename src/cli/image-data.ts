@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { DataError } from "../base/errors";
 import { readCifar } from "../data/cifar";
 import { readImageFolder } from "../data/image-folder";
-import { ImageBatches } from "../data/images";
+import { ImageBatches, imageSpec } from "../data/images";
 import type { ImageSample } from "../data/images";
 import type { Preprocessor } from "../data/preprocessor";
 import type { Directory } from "../io/directory";
@@ -27,7 +27,7 @@ export async function readImages(path: string, model: Model, preprocessor: Prepr
   const classes = await classNames(path);
   const read = async (part: string): Promise<ImageSample[]> => {
     const folders = await Promise.all(classes.map((name) => openDirectory(join(path, part, name))));
-    return readImageFolder(folders, { spec: specOf(model), preprocessor });
+    return readImageFolder(folders, { spec: imageSpec(model), preprocessor });
   };
   const parts = await readdir(path);
   const dev = DEV.find((part) => parts.includes(part));
@@ -41,7 +41,7 @@ export async function readCifarTask(
   model: Model,
   preprocessor: Preprocessor,
 ): Promise<TaskData> {
-  const options = { spec: specOf(model), preprocessor };
+  const options = { spec: imageSpec(model), preprocessor };
   const [trainFile, testFile] = classes === 10 ? ["data_batch_1.bin", "test_batch.bin"] : ["train.bin", "test.bin"];
   const names = (await folder.list()).filter((file) => /^(?:data_batch_\d+|train)\.bin$/.test(file));
   const train: ImageSample[] = [];
@@ -50,11 +50,6 @@ export async function readCifarTask(
   }
   const hasTest = (await folder.size(testFile)) !== undefined;
   return imageData(model, train, hasTest ? await readCifar(folder, testFile, classes, options) : []);
-}
-
-function specOf(model: Model) {
-  if (model.image) return model.image;
-  throw new DataError(`${model.family} is a model of texts`, "give images to a model of images, as ViT");
 }
 
 function imageData(model: Model, train: readonly ImageSample[], dev: readonly ImageSample[]): TaskData {

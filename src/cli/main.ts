@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 import { cac } from "cac";
+import type { Command } from "cac";
 import { ADAPTER_KINDS } from "../adapter/make";
 import { POLICY_NAMES } from "../freeze/make";
 import { SafetapeError } from "../base/errors";
@@ -22,29 +23,41 @@ cli
   .option("--json", "One JSON object")
   .action((given: Given) => doctorCommand(given, print));
 
-cli
+/** Options that commands share: flag, what it says, default. */
+type Shared = readonly (readonly [flag: string, told: string, usual?: unknown])[];
+
+const ADAPTER: Shared = [
+  ["--adapter <kind>", ADAPTER_KINDS.join(", "), "lora"],
+  ["--rank <r>", "Rank of a low-rank adapter"],
+  ["--alpha <a>", "Its alpha (LoRA's default: the rank)"],
+  ["--dropout <p>", "Its dropout"],
+  ["--targets <names>", "Modules to adapt: names with commas, all-linear, or /a pattern/"],
+  ["--layers <layers>", "Layers to adapt: 0,1,2, early, later or random:SEED"],
+  ["--size <n>", "Width of a bottleneck"],
+  ["--tokens <n>", "Virtual tokens of a prompt"],
+  ["--initial-rank <r>", "AdaLoRA's rank at the start"],
+  ["--target-rank <r>", "AdaLoRA's average rank at the end"],
+];
+
+const MEMORY: Shared = [
+  ["--weights <format>", `How frozen weights are stored: ${WEIGHT_FORMATS.join(", ")}`, "f32"],
+  ["--activations <format>", `How kept activations are stored: ${ACTIVATION_FORMATS.join(", ")}`, "f32"],
+  ["--recompute <what>", "Computed twice rather than kept: none, mlp, layers, or bytes to fit into", "none"],
+];
+
+const GENERATION: Shared = [
+  ["--max-new-tokens <n>", "Most tokens of a continuation", 64],
+  ["--beams <n>", "Beams; 1 takes the likeliest token each time", 1],
+  ["--length-penalty <x>", "Scores are divided by the length to this power", 1],
+  ["--unique-ngram <n>", "No n tokens in a row come twice; 0 for no such rule", 0],
+];
+
+const planning = cli
   .command("plan", "What a training step needs, from a configuration alone")
   .option("--config <file>", "config.json of a model")
   .option("--batch <n>", "Rows of a batch", { default: 8 })
   .option("--length <n>", "Tokens of a row (default 128, or as many as the model takes)")
-  .option("--adapter <kind>", ADAPTER_KINDS.join(", "), { default: "lora" })
-  .option("--rank <r>", "Rank of a low-rank adapter")
-  .option("--alpha <a>", "Its alpha (LoRA's default: the rank)")
-  .option("--dropout <p>", "Its dropout")
-  .option("--targets <names>", "Modules to adapt: names with commas, all-linear, or /a pattern/")
-  .option("--layers <layers>", "Layers to adapt: 0,1,2, early, later or random:SEED")
-  .option("--size <n>", "Width of a bottleneck")
-  .option("--tokens <n>", "Virtual tokens of a prompt")
-  .option("--initial-rank <r>", "AdaLoRA's rank at the start")
-  .option("--target-rank <r>", "AdaLoRA's average rank at the end")
   .option("--freeze-below <k>", "Adapters of layers below k are frozen", { default: 0 })
-  .option("--weights <format>", `How frozen weights are stored: ${WEIGHT_FORMATS.join(", ")}`, { default: "f32" })
-  .option("--activations <format>", `How kept activations are stored: ${ACTIVATION_FORMATS.join(", ")}`, {
-    default: "f32",
-  })
-  .option("--recompute <what>", "Computed twice rather than kept: none, mlp, layers, or bytes to fit into", {
-    default: "none",
-  })
   .option("--budget <bytes>", "Find formats, recomputation and a batch size that fit into so many, as 8GB")
   .option("--json", "One JSON object")
   .action((given: Given) => planCommand(given, print));
@@ -55,18 +68,8 @@ const training = cli
   .option("--task <name>", TASKS.join(", "))
   .option("--data <path>", "Directory with the task's published files, or a text for lm")
   .option("--out <dir>", "Where to save the adapter and run.json")
-  .option("--adapter <kind>", ADAPTER_KINDS.join(", "), { default: "lora" })
-  .option("--rank <r>", "Rank of a low-rank adapter")
-  .option("--alpha <a>", "Its alpha (LoRA's default: the rank)")
-  .option("--dropout <p>", "Its dropout")
-  .option("--targets <names>", "Modules to adapt: names with commas, all-linear, or /a pattern/")
-  .option("--layers <layers>", "Layers to adapt: 0,1,2, early, later or random:SEED")
-  .option("--size <n>", "Width of a bottleneck")
-  .option("--tokens <n>", "Virtual tokens of a prompt")
   .option("--prompt-init <how>", "Where they begin: random, or vocabulary")
   .option("--prompt-text <text>", "Words that they begin with")
-  .option("--initial-rank <r>", "AdaLoRA's rank at the start")
-  .option("--target-rank <r>", "AdaLoRA's average rank at the end")
   .option("--freeze <policy>", `${POLICY_NAMES.join(", ")}, or JSON with its options`, { default: "never" })
   .option("--tau-t <x>", "SAFE's final threshold")
   .option("--freeze-share <p>", "Share of adapters that SAFE is to freeze (default 0.5)")
@@ -82,13 +85,6 @@ const training = cli
   .option("--max-grad-norm <x>", "Clip the gradient's norm", { default: 1 })
   .option("--label-smoothing <x>", "Label smoothing")
   .option("--eval-every <n>", "Evaluate every n steps, and keep the best adapter (default: at the end)")
-  .option("--weights <format>", `How frozen weights are stored: ${WEIGHT_FORMATS.join(", ")}`, { default: "f32" })
-  .option("--activations <format>", `How kept activations are stored: ${ACTIVATION_FORMATS.join(", ")}`, {
-    default: "f32",
-  })
-  .option("--recompute <what>", "Computed twice rather than kept: none, mlp, layers, or bytes to fit into", {
-    default: "none",
-  })
   .option("--generate", "Write the dev set's texts at the end, and score them (e2e)")
   .option("--memory-budget <bytes>", "Refuse a run that needs more, as 8GB; or, with --fit, make it fit")
   .option("--fit", "Choose formats, recomputation and a batch size that fit into --memory-budget")
@@ -97,13 +93,6 @@ const training = cli
   .option("--quiet", "No progress")
   .option("--json", "One JSON object a line")
   .action((given: Given) => trainCommand(given, print));
-
-const GENERATION = [
-  ["--max-new-tokens <n>", "Most tokens of a continuation", 64],
-  ["--beams <n>", "Beams; 1 takes the likeliest token each time", 1],
-  ["--length-penalty <x>", "Scores are divided by the length to this power", 1],
-  ["--unique-ngram <n>", "No n tokens in a row come twice; 0 for no such rule", 0],
-] as const;
 
 const generating = cli
   .command("generate", "Continue texts with a language model and an adapter")
@@ -117,8 +106,14 @@ const generating = cli
   .option("--quiet", "No progress")
   .option("--json", "One JSON object a text, or one with E2E's scores")
   .action((given: Given) => generateCommand(given, print));
-for (const [flag, told, usual] of GENERATION) training.option(flag, told, { default: usual });
-for (const [flag, told, usual] of GENERATION) generating.option(flag, told, { default: usual });
+function share(command: Command, ...groups: readonly Shared[]): void {
+  for (const [flag, told, usual] of groups.flat()) {
+    command.option(flag, told, usual === undefined ? undefined : { default: usual });
+  }
+}
+share(planning, ADAPTER, MEMORY);
+share(training, ADAPTER, MEMORY, GENERATION);
+share(generating, GENERATION);
 
 cli
   .command("study [file]", "Run methods x tasks x seeds, and print the papers' table")

@@ -11,8 +11,6 @@ const IMAGE = /\.(?:png|jpe?g)$/i;
 export interface ImageFolderOptions {
   readonly spec: ImageSpec;
   readonly preprocessor: Preprocessor;
-  /** Called now and then while images are decoded. */
-  readonly onProgress?: (done: number) => void;
 }
 
 /**
@@ -22,7 +20,7 @@ export interface ImageFolderOptions {
  */
 export async function readImageFolder(
   classes: readonly Directory[],
-  { spec, preprocessor, onProgress }: ImageFolderOptions,
+  { spec, preprocessor }: ImageFolderOptions,
 ): Promise<ImageSample[]> {
   if (classes.length === 0) throw new DataError("there are no class folders", "make a folder for each class");
   const samples: ImageSample[] = [];
@@ -33,7 +31,6 @@ export async function readImageFolder(
     for (const file of files) {
       const image = await decodeImage(await folder.read(file), `${file} in ${folder.name}`);
       samples.push(preparedImage(image, label, preprocessor, spec));
-      onProgress?.(samples.length);
     }
   }
   return samples;

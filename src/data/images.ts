@@ -72,7 +72,8 @@ export class ImageBatches {
   }
 }
 
-function imageSpec(model: Model): ImageSpec {
+/** @throws DataError for a model of texts. */
+export function imageSpec(model: Model): ImageSpec {
   if (model.image) return model.image;
   throw new DataError(`${model.family} is a model of texts`, "give images to a model of images, as ViT");
 }

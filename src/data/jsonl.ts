@@ -20,7 +20,8 @@ export type Conversation = readonly Turn[];
 
 /**
  * Reads JSON lines: `{"messages": [{"role", "content"}]}`, `{"instruction", "input", "output"}` or `{"prompt",
- * "completion"}`, told apart line by line; blank lines are passed over. Throws DataError with the line for anything else, or one without an answer.
+ * "completion"}`, told apart line by line; blank lines are passed over. Throws DataError with the line for anything else,
+ * or one without an answer.
  */
 export async function readConversations(directory: Directory, file: string): Promise<Conversation[]> {
   const where = `${file} in ${directory.name}`;

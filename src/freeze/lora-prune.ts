@@ -15,7 +15,7 @@ export interface LoraPruneOptions {
 
 /**
  * LoRAPrune (Zhang et al. 2023): attention heads and feed-forward neurons of the base model go while LoRA learns, those of
- * least importance as LoRA's gradients alone tell it (eq. 5 to 8), more and more of them on a cubic schedule; the first
+ * least importance as LoRA's gradients alone tell it, more and more of them on a cubic schedule; the first
  * tenth of the layers and the last one stay whole, and what is out stays out. Wants `lora()` on the projections that are to
  * be judged, best on "all-linear"; those without LoRA count for nothing.
  *
@@ -58,7 +58,7 @@ export function loraPrune(options: LoraPruneOptions = {}): FreezePolicy {
   };
 }
 
-/** Cubic from 0, at the end of the warm-up, to the ratio (LoRAPrune, eq. 9). */
+/** Cubic from 0, at the end of the warm-up, to the ratio (LoRAPrune, Zhang et al. 2023). */
 function prunedShare({ step, totalSteps }: Progress, settings: Required<LoraPruneOptions>): number {
   const { ratio, warmupShare, finalShare } = settings;
   const done = (step / totalSteps - warmupShare) / (1 - warmupShare - finalShare);

@@ -31,8 +31,8 @@ const count = (context: Context): number => {
 };
 
 /**
- * Importance of a frozen weight's outputs or inputs, from the gradients of its LoRA alone (LoRAPrune, Zhang et al. 2023,
- * eq. 5 and 6): sums of |(dB A + B dA - dB dA) (w + scale B A)|. w [out, in] or [in, out], a and da [r, in], b and db
+ * Importance of a frozen weight's outputs or inputs, from the gradients of its LoRA alone (LoRAPrune, Zhang et al.
+ * 2023): sums of |(dB A + B dA - dB dA) (w + scale B A)|. w [out, in] or [in, out], a and da [r, in], b and db
  * [out, r]; y [out] or [in].
  */
 export const loraImportance = defineOp<LoraImportanceAttributes>({

@@ -118,7 +118,7 @@ export class Structures {
     this.#plan = importancePlan({ ...this.parts, structures }, this.state.live, this.parts.limits);
   }
 
-  /** Brings every group's importance up to date, from the gradients as they are now (LoRAPrune, eq. 7 and 8). */
+  /** Brings every group's importance up to date, from the gradients as they are now (LoRAPrune). */
   async follow(executor: Executor): Promise<void> {
     if (!this.#plan) return;
     const { smoothing } = this.pruning;
