@@ -89,12 +89,18 @@ fn row_index(batch: u32, head: u32, time: u32) -> u32 {
   return (batch * params.heads + head) * params.time + time;
 }
 
-// pcg3d of Jarzynski and Olano (2020), first component; the element index counts [batch, heads, time, time].
-fn kept(seeds: vec2u, batch: u32, head: u32, query: u32, key: u32) -> f32 {
+// Two words for each text of the whole batch: a text has one mask whatever batch it stands in.
+fn text_seed(batch: u32) -> vec2u {
+  let text = params.batch0 + batch;
+  return vec2u(seed[2u * text], seed[2u * text + 1u]);
+}
+
+// pcg3d of Jarzynski and Olano (2020), first component; the element index counts [heads, time, time] of one text.
+fn kept(seeds: vec2u, head: u32, query: u32, key: u32) -> f32 {
   if (params.dropping == 0u) {
     return 1.0;
   }
-  let index = (((params.batch0 + batch) * params.heads + head) * params.time + query) * params.time + key;
+  let index = (head * params.time + query) * params.time + key;
   var r = vec3u(index, params.salt ^ seeds.y, seeds.x) * 1664525u + 1013904223u;
   r.x += r.y * r.z;
   r.y += r.z * r.x;
@@ -123,7 +129,7 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
   }
   var largest = -3.4e38;
   var total = 0.0;
-  let seeds = vec2u(seed[0], seed[1]);
+  let seeds = text_seed(at.batch);
   let end = select(params.time, at.time + 1u, params.causal != 0u);
   for (var j = 0u; j < end; j++) {
     let key = k_index(at.batch, kv_head, j);
@@ -136,7 +142,7 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
     let new_largest = max(largest, score);
     let shrink = exp(largest - new_largest);
     let weight = exp(score - new_largest);
-    let dropped = weight * kept(seeds, at.batch, at.head, at.time, j);
+    let dropped = weight * kept(seeds, at.head, at.time, j);
     total = total * shrink + weight;
     for (var c = 0u; c < HEAD; c++) {
       sum_v[c] = fma(dropped, v[value + c], sum_v[c] * shrink);
@@ -162,7 +168,7 @@ fn temp_statistics(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups)
     sum = fma(dy[own + c], y[own + c], sum);
   }
   let row = row_index(at.batch, at.head, at.time);
-  statistics[row] = vec4u(bitcast<u32>(lse[row]), bitcast<u32>(sum), seed[0], seed[1]);
+  statistics[row] = vec4u(bitcast<u32>(lse[row]), bitcast<u32>(sum), text_seed(at.batch));
 }
 
 @compute @workgroup_size(GROUP)
@@ -195,7 +201,7 @@ fn grad_q(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: 
       dp = fma(gradient[c], v[value + c], dp);
     }
     score = select(score * params.scale, HIDDEN_SCORE, hidden(at.batch, j));
-    let ds = exp(score - row_lse) * (dp * kept(known.zw, at.batch, at.head, at.time, j) - delta);
+    let ds = exp(score - row_lse) * (dp * kept(known.zw, at.head, at.time, j) - delta);
     for (var c = 0u; c < HEAD; c++) {
       sum[c] = fma(ds, k[key + c], sum[c]);
     }
@@ -237,7 +243,7 @@ fn key_sums(at: Place) -> KeySums {
       }
       score = select(score * params.scale, HIDDEN_SCORE, is_hidden);
       let p = exp(score - bitcast<f32>(known.x));
-      let keep = kept(known.zw, at.batch, head, i, at.time);
+      let keep = kept(known.zw, head, i, at.time);
       let dropped = p * keep;
       let ds = p * (dp * keep - bitcast<f32>(known.y));
       for (var c = 0u; c < HEAD; c++) {
@@ -308,7 +314,7 @@ fn grad_v(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: 
     key[c] = k[key_row + c];
   }
   let is_hidden = hidden(at.batch, at.time);
-  let seeds = vec2u(seed[0], seed[1]);
+  let seeds = text_seed(at.batch);
   let shared_by = params.heads / params.kv_heads;
   for (var g = 0u; g < shared_by; g++) {
     let head = at.head * shared_by + g;
@@ -320,7 +326,7 @@ fn grad_v(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: 
         score = fma(key[c], q[query + c], score);
       }
       score = select(score * params.scale, HIDDEN_SCORE, is_hidden);
-      let dropped = exp(score - lse[row_index(at.batch, head, i)]) * kept(seeds, at.batch, head, i, at.time);
+      let dropped = exp(score - lse[row_index(at.batch, head, i)]) * kept(seeds, head, i, at.time);
       for (var c = 0u; c < HEAD; c++) {
         sum[c] = fma(dropped, dy[out + c], sum[c]);
       }

@@ -1,10 +1,11 @@
 // y[i] = x[i] kept(i),  kept(i) = 1 / (1 - probability) where the random bits of (seed, salt, i) are below a threshold,
 // 0 elsewhere;  dx[i] = dy[i] kept(i)
 //
-// No mask is stored: the gradient makes the same bits again. `first` is the index, in the whole tensor, of the first
-// element that this launch binds, so that a split tensor has the same mask.
+// No mask is stored: the gradient makes the same bits again. Each text of the batch has a seed and counts its own elements,
+// so that a text has one mask whatever batch it stands in. `first` is the index, in the whole tensor, of the first element
+// that this launch binds, so that a split tensor has the same mask.
 //
-// Shapes: x, y, dy, dx [count], seed [2]. Threads: one invocation handles PER_INVOCATION elements, a workgroup's width
+// Shapes: x, y, dy, dx [count], seed [texts, 2]; count is texts * per_text. Threads: one invocation handles PER_INVOCATION elements, a workgroup's width
 // apart. Range: any x; a dropped infinity or NaN is 0. Limits: element indices wrap at 2^32.
 
 const GROUP: u32 = 64u;
@@ -13,6 +14,7 @@ const PER_INVOCATION: u32 = 4u;
 struct Params {
   count: u32,
   first: u32,
+  per_text: u32,
   salt: u32,
   keep_threshold: u32,
   keep_scale: f32,
@@ -27,8 +29,10 @@ struct Params {
 @group(0) @binding(5) var<uniform> params: Params;
 
 // pcg3d of Jarzynski and Olano (2020), first component.
-fn random_bits(index: u32) -> u32 {
-  var v = vec3u(index, params.salt ^ seed[1], seed[0]) * 1664525u + 1013904223u;
+fn random_bits(element: u32) -> u32 {
+  let text = element / params.per_text;
+  let index = element - text * params.per_text;
+  var v = vec3u(index, params.salt ^ seed[2u * text + 1u], seed[2u * text]) * 1664525u + 1013904223u;
   v.x += v.y * v.z;
   v.y += v.z * v.x;
   v.z += v.x * v.y;

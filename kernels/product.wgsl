@@ -61,6 +61,7 @@ struct Params {
   keep_threshold: u32,
   keep_scale: f32,
   row0: u32,
+  text_rows: u32,
 }
 
 @group(0) @binding(0) var<storage, read> a: array<f32>;
@@ -106,8 +107,8 @@ fn clamped_columns(at: Origin) -> array<u32, TILE_N> {
 }
 
 // pcg3d of Jarzynski and Olano (2020), first component.
-fn random_bits(index: u32) -> u32 {
-  var v = vec3u(index, params.salt ^ seed[1], seed[0]) * 1664525u + 1013904223u;
+fn random_bits(text_seed: vec2u, index: u32) -> u32 {
+  var v = vec3u(index, params.salt ^ text_seed.y, text_seed.x) * 1664525u + 1013904223u;
   v.x += v.y * v.z;
   v.y += v.z * v.x;
   v.z += v.x * v.y;
@@ -116,8 +117,20 @@ fn random_bits(index: u32) -> u32 {
   return v.x;
 }
 
-fn kept(index: u32) -> f32 {
-  return select(0.0, params.keep_scale, random_bits(index) < params.keep_threshold);
+// A row of a dropped matrix: the seed of its text, and the index of its first element among that text's.
+struct DroppedRow {
+  text_seed: vec2u,
+  first: u32,
+}
+
+fn dropped_row(row: u32, width: u32) -> DroppedRow {
+  let text = (params.row0 + row) / params.text_rows;
+  let own = params.row0 + row - text * params.text_rows;
+  return DroppedRow(vec2u(seed[2u * text], seed[2u * text + 1u]), own * width);
+}
+
+fn kept(row: DroppedRow, column: u32) -> f32 {
+  return select(0.0, params.keep_scale, random_bits(row.text_seed, row.first + column) < params.keep_threshold);
 }
 
 // b[k, column]. A quantised row is b_words long and begins with b_codes words of codes.
@@ -168,13 +181,17 @@ fn product(at: Origin, tile: ptr<function, Tile>) {
 fn product_with_dropped_a(at: Origin, tile: ptr<function, Tile>) {
   let row = clamped_rows(at);
   let column = clamped_columns(at);
+  var dropped: array<DroppedRow, TILE_M>;
+  for (var i = 0u; i < TILE_M; i++) {
+    dropped[i] = dropped_row(row[i], params.k);
+  }
   for (var k = 0u; k < params.k; k++) {
     var right: array<f32, TILE_N>;
     for (var j = 0u; j < TILE_N; j++) {
       right[j] = b_at(k, column[j]);
     }
     for (var i = 0u; i < TILE_M; i++) {
-      let left = a[params.a_start + row[i] * params.a_row + k * params.a_column] * kept((params.row0 + row[i]) * params.k + k);
+      let left = a[params.a_start + row[i] * params.a_row + k * params.a_column] * kept(dropped[i], k);
       for (var j = 0u; j < TILE_N; j++) {
         (*tile)[i][j] = fma(left, right[j], (*tile)[i][j]);
       }
@@ -186,9 +203,10 @@ fn product_with_dropped_b(at: Origin, tile: ptr<function, Tile>) {
   let row = clamped_rows(at);
   let column = clamped_columns(at);
   for (var k = 0u; k < params.k; k++) {
+    let dropped = dropped_row(k, params.n);
     var right: array<f32, TILE_N>;
     for (var j = 0u; j < TILE_N; j++) {
-      right[j] = b_at(k, column[j]) * kept((params.row0 + k) * params.n + column[j]);
+      right[j] = b_at(k, column[j]) * kept(dropped, column[j]);
     }
     for (var i = 0u; i < TILE_M; i++) {
       let left = a[params.a_start + row[i] * params.a_row + k * params.a_column];
@@ -217,9 +235,11 @@ fn low_rank_term(at: Origin, tile: ptr<function, Tile>) {
 }
 
 fn drop_tile(at: Origin, tile: ptr<function, Tile>) {
+  let row = clamped_rows(at);
   for (var i = 0u; i < TILE_M; i++) {
+    let dropped = dropped_row(row[i], params.c_row);
     for (var j = 0u; j < TILE_N; j++) {
-      (*tile)[i][j] *= kept((params.row0 + at.row + i) * params.c_row + params.column0 + at.column + j);
+      (*tile)[i][j] *= kept(dropped, params.column0 + at.column + j);
     }
   }
 }

@@ -132,9 +132,9 @@ export class Forward {
     return this.recorder.input("attention_mask", [this.batch.size, this.length], "i32");
   }
 
-  /** Two words that make this step's dropout masks. */
+  /** Two words for each text, that make its dropout masks. */
   get seed(): Value {
-    return this.recorder.input("seed", [2], "u32");
+    return this.recorder.input("seed", [this.batch.size, 2], "u32");
   }
 
   /** A value that several places of a trace share: made by the first that asks. */

@@ -4,6 +4,7 @@ import { defineOp } from "../op/declaration";
 import type { InferContext } from "../op/declaration";
 import {
   attentionStatistics,
+  checkSeeds,
   attentionFlops,
   attentionForward,
   attentionGradient,
@@ -31,11 +32,12 @@ const flops = (context: Context, products: number): number =>
   attentionFlops(layout(context), context.attributes.heads, products);
 
 const base: AttentionAttributes = { heads: 2, kvHeads: 2, causal: false, scale: 0.5, dropout: 0, salt: 0 };
-const seed = { shape: [2], values: [3, 9] };
+/** Seeds of so many texts. */
+const seeds = (texts: number) => ({ shape: [texts, 2], values: Array.from({ length: 2 * texts }, (_, i) => 3 + i) });
 
 /**
  * softmax(scale * q k^T) v per head, padded keys hidden, without a time x time matrix.
- * q [b, t, heads * d], k and v [b, t, kvHeads * d], mask i32 [b, t], seed u32 [2]; y [b, t, heads * d],
+ * q [b, t, heads * d], k and v [b, t, kvHeads * d], mask i32 [b, t], seed u32 [b, 2]; y [b, t, heads * d],
  * lse [b, heads, t].
  */
 export const attention = defineOp<AttentionAttributes>({
@@ -65,6 +67,7 @@ export const attention = defineOp<AttentionAttributes>({
         `Pass a mask of shape [${batch}, ${length}].`,
       );
     }
+    checkSeeds("attention", context.spec("seed").shape, batch);
     return { y: { shape: q, dtype: "f32" }, lse: { shape: [batch, heads, length], dtype: "f32" } };
   },
   temps: {
@@ -127,7 +130,7 @@ export const attention = defineOp<AttentionAttributes>({
       name: "two heads with padding",
       attributes: base,
       inputs: {
-        ...{ q: { shape: [2, 7, 10] }, k: { shape: [2, 7, 10] }, v: { shape: [2, 7, 10] }, seed },
+        ...{ q: { shape: [2, 7, 10] }, k: { shape: [2, 7, 10] }, v: { shape: [2, 7, 10] }, seed: seeds(2) },
         mask: { shape: [2, 7], values: [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0] },
       },
     },
@@ -135,7 +138,7 @@ export const attention = defineOp<AttentionAttributes>({
       name: "causal, grouped queries, longer than a workgroup",
       attributes: { ...base, heads: 4, kvHeads: 2, causal: true },
       inputs: {
-        ...{ q: { shape: [1, 37, 12] }, k: { shape: [1, 37, 6] }, v: { shape: [1, 37, 6] }, seed },
+        ...{ q: { shape: [1, 37, 12] }, k: { shape: [1, 37, 6] }, v: { shape: [1, 37, 6] }, seed: seeds(1) },
         mask: { shape: [1, 37], values: Array.from({ length: 37 }, (_, i) => (i < 33 ? 1 : 0)) },
       },
     },
@@ -143,7 +146,7 @@ export const attention = defineOp<AttentionAttributes>({
       name: "dropout",
       attributes: { ...base, dropout: 0.25, salt: 5 },
       inputs: {
-        ...{ q: { shape: [2, 6, 8] }, k: { shape: [2, 6, 8] }, v: { shape: [2, 6, 8] }, seed },
+        ...{ q: { shape: [2, 6, 8] }, k: { shape: [2, 6, 8] }, v: { shape: [2, 6, 8] }, seed: seeds(2) },
         mask: { shape: [2, 6], values: Array.from({ length: 12 }, () => 1) },
       },
     },
@@ -151,7 +154,7 @@ export const attention = defineOp<AttentionAttributes>({
       name: "one position",
       attributes: { ...base, heads: 1, kvHeads: 1 },
       inputs: {
-        ...{ q: { shape: [1, 1, 3] }, k: { shape: [1, 1, 3] }, v: { shape: [1, 1, 3] }, seed },
+        ...{ q: { shape: [1, 1, 3] }, k: { shape: [1, 1, 3] }, v: { shape: [1, 1, 3] }, seed: seeds(1) },
         mask: { shape: [1, 1], values: [1] },
       },
     },
@@ -159,7 +162,7 @@ export const attention = defineOp<AttentionAttributes>({
       name: "batch that can be split over bindings, with dropout",
       attributes: { ...base, dropout: 0.1, salt: 2 },
       inputs: {
-        ...{ q: { shape: [64, 2, 64] }, k: { shape: [64, 2, 64] }, v: { shape: [64, 2, 64] }, seed },
+        ...{ q: { shape: [64, 2, 64] }, k: { shape: [64, 2, 64] }, v: { shape: [64, 2, 64] }, seed: seeds(64) },
         mask: { shape: [64, 2], values: Array.from({ length: 128 }, (_, i) => (i % 7 === 1 ? 0 : 1)) },
       },
     },
@@ -167,7 +170,7 @@ export const attention = defineOp<AttentionAttributes>({
       name: "BERT-base, 4 x 128",
       attributes: { ...base, heads: 12, kvHeads: 12, scale: 0.125 },
       inputs: {
-        ...{ q: { shape: [4, 128, 768] }, k: { shape: [4, 128, 768] }, v: { shape: [4, 128, 768] }, seed },
+        ...{ q: { shape: [4, 128, 768] }, k: { shape: [4, 128, 768] }, v: { shape: [4, 128, 768] }, seed: seeds(4) },
         mask: { shape: [4, 128], values: Array.from({ length: 512 }, () => 1) },
       },
       bench: true,
@@ -182,7 +185,7 @@ export const attention = defineOp<AttentionAttributes>({
         k: { shape: [2, 3, 8], dtype: "f32" },
         v: { shape: [2, 3, 8], dtype: "f32" },
         mask: { shape: [2, 3], dtype: "i32" },
-        seed: { shape: [2], dtype: "u32" },
+        seed: { shape: [2, 2], dtype: "u32" },
       },
       message: /do not fit 3 heads/,
     },
@@ -194,7 +197,7 @@ export const attention = defineOp<AttentionAttributes>({
         k: { shape: [2, 3, 8], dtype: "f32" },
         v: { shape: [2, 3, 8], dtype: "f32" },
         mask: { shape: [2, 4], dtype: "i32" },
-        seed: { shape: [2], dtype: "u32" },
+        seed: { shape: [2, 2], dtype: "u32" },
       },
       message: /mask \[2, 4\] does not fit/,
     },

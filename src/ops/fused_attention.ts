@@ -4,6 +4,7 @@ import { defineOp } from "../op/declaration";
 import type { InferContext } from "../op/declaration";
 import {
   attentionStatistics,
+  checkSeeds,
   attentionFlops,
   attentionForward,
   attentionGradient,
@@ -26,11 +27,12 @@ const layout = (context: InferContext<AttentionAttributes>): AttentionLayout =>
   layoutOf(context.spec("qkv").shape, context.attributes);
 
 const base: AttentionAttributes = { heads: 2, kvHeads: 2, causal: true, scale: 0.5, dropout: 0, salt: 0 };
-const seed = { shape: [2], values: [3, 9] };
+/** Seeds of so many texts. */
+const seeds = (texts: number) => ({ shape: [texts, 2], values: Array.from({ length: 2 * texts }, (_, i) => 3 + i) });
 
 /**
  * `attention` on one fused projection (GPT-2's c_attn), read and differentiated in place without slicing.
- * qkv [b, t, 3 * heads * d] in the order q | k | v, mask i32 [b, t], seed u32 [2]; y [b, t, heads * d],
+ * qkv [b, t, 3 * heads * d] in the order q | k | v, mask i32 [b, t], seed u32 [b, 2]; y [b, t, heads * d],
  * lse [b, heads, t].
  */
 export const fusedAttention = defineOp<AttentionAttributes>({
@@ -53,6 +55,7 @@ export const fusedAttention = defineOp<AttentionAttributes>({
         `Pass a mask of shape [${batch}, ${time}].`,
       );
     }
+    checkSeeds("fused_attention", context.spec("seed").shape, batch);
     return {
       y: { shape: [batch, time, row / 3], dtype: "f32" },
       lse: { shape: [batch, heads, time], dtype: "f32" },
@@ -93,7 +96,7 @@ export const fusedAttention = defineOp<AttentionAttributes>({
       name: "causal with padding, odd head size",
       attributes: base,
       inputs: {
-        ...{ qkv: { shape: [2, 9, 30] }, seed },
+        ...{ qkv: { shape: [2, 9, 30] }, seed: seeds(2) },
         mask: { shape: [2, 9], values: Array.from({ length: 18 }, (_, i) => (i < 14 ? 1 : 0)) },
       },
     },
@@ -102,7 +105,7 @@ export const fusedAttention = defineOp<AttentionAttributes>({
       attributes: { ...base, causal: false, dropout: 0.2, salt: 4 },
       inputs: {
         qkv: { shape: [1, 33, 24] },
-        seed,
+        seed: seeds(1),
         mask: { shape: [1, 33], values: Array.from({ length: 33 }, () => 1) },
       },
     },
@@ -110,7 +113,7 @@ export const fusedAttention = defineOp<AttentionAttributes>({
       name: "batch that can be split over bindings",
       attributes: base,
       inputs: {
-        ...{ qkv: { shape: [64, 2, 48] }, seed },
+        ...{ qkv: { shape: [64, 2, 48] }, seed: seeds(64) },
         mask: { shape: [64, 2], values: Array.from({ length: 128 }, () => 1) },
       },
     },
@@ -118,7 +121,7 @@ export const fusedAttention = defineOp<AttentionAttributes>({
       name: "GPT-2, 2 x 256",
       attributes: { ...base, heads: 12, kvHeads: 12, scale: 0.125 },
       inputs: {
-        ...{ qkv: { shape: [2, 256, 2304] }, seed },
+        ...{ qkv: { shape: [2, 256, 2304] }, seed: seeds(2) },
         mask: { shape: [2, 256], values: Array.from({ length: 512 }, () => 1) },
       },
       bench: true,
@@ -131,7 +134,7 @@ export const fusedAttention = defineOp<AttentionAttributes>({
       inputs: {
         qkv: { shape: [2, 3, 8], dtype: "f32" },
         mask: { shape: [2, 3], dtype: "i32" },
-        seed: { shape: [2], dtype: "u32" },
+        seed: { shape: [2, 2], dtype: "u32" },
       },
       message: /does not hold q, k and v of 2 heads/,
     },

@@ -6,7 +6,7 @@ import type { HostTensor, InferContext, LaunchContext } from "../op/declaration"
 import { checkLinear, linear, linearSizes, weightGradient } from "./linear";
 import type { LinearAttributes } from "./linear";
 import { columnSumLaunches } from "./shared/column-sum";
-import { droppedElement } from "./shared/dropout";
+import { droppedElement, rowsPerText } from "./shared/dropout";
 import { productFlops, productLaunches } from "./shared/product";
 import type { ProductDropout } from "./shared/product";
 import { input, matrixProduct } from "./shared/reference";
@@ -24,9 +24,12 @@ type Context = InferContext<LoraLinearAttributes>;
 
 const rank = (context: Context): number => context.spec("a").shape[0] ?? 0;
 
+const textRows = (context: Context): number =>
+  rowsPerText("lora_linear", context.spec("seed").shape, linearSizes(context).rows);
+
 function dropoutOn(on: ProductDropout["on"], context: Context): ProductDropout | undefined {
   const { dropout, salt } = context.attributes;
-  return dropout > 0 ? { on, probability: dropout, salt } : undefined;
+  return dropout > 0 ? { on, probability: dropout, salt, textRows: textRows(context) } : undefined;
 }
 
 const seedIfDropped = ({ dropout }: LoraLinearAttributes): string[] => (dropout > 0 ? ["seed"] : []);
@@ -47,7 +50,7 @@ function downLaunches(context: LaunchContext<LoraLinearAttributes>) {
 
 /**
  * y = x W + bias + scale * (drop(x) A^T) B^T (Hu et al. 2021, eq. 3), in one pass over y.
- * x [..., in], w as in `linear`, a [r, in], b [out, r], seed u32 [2] with dropout; y [..., out], z [rows, r].
+ * x [..., in], w as in `linear`, a [r, in], b [out, r], seed u32 [texts, 2] with dropout; y [..., out], z [rows, r].
  */
 export const loraLinear = defineOp<LoraLinearAttributes>({
   name: "lora_linear",
@@ -73,8 +76,9 @@ export const loraLinear = defineOp<LoraLinearAttributes>({
       );
     }
     if (context.attributes.dropout > 0 && !context.has("seed")) {
-      throw new ShapeError("lora_linear: dropout needs a seed.", "Bind a u32 tensor of shape [2] to the slot seed.");
+      throw new ShapeError("lora_linear: dropout needs a seed.", "Bind a u32 tensor of shape [texts, 2] to it.");
     }
+    if (context.has("seed")) textRows(context);
     const x = context.spec("x").shape;
     return {
       y: { shape: [...x.slice(0, -1), size.out], dtype: "f32" },
@@ -197,10 +201,10 @@ export const loraLinear = defineOp<LoraLinearAttributes>({
     const base = linear.reference(inputs, { layout: attributes.layout })["y"] as HostTensor;
     const [r = 0, inner = 0] = a.shape;
     const count = x.data.length / inner;
+    const { dropout: probability, salt } = attributes;
     const seed = inputs["seed"];
-    const dropped = seed
-      ? { shape: x.shape, data: x.data.map((v, i) => droppedElement(v, i, seed, attributes.dropout, attributes.salt)) }
-      : x;
+    const mask = seed && { probability, salt, seed, perText: inner * rowsPerText("lora_linear", seed.shape, count) };
+    const dropped = mask ? { shape: x.shape, data: x.data.map((v, i) => droppedElement(v, i, mask)) } : x;
     const z = { shape: [count, r], data: matrixProduct(dropped, a, count, r, inner, { b: true }) };
     const out = columns(base.shape);
     const delta = matrixProduct(z, b, count, out, r, { b: true });
@@ -212,7 +216,7 @@ export const loraLinear = defineOp<LoraLinearAttributes>({
       attributes: { layout: "out_in" as const, scale: 0.5, dropout: 0.25, salt: 3 },
       inputs: {
         ...{ x: { shape: [6, 70] }, w: { shape: [11, 70], format }, bias: { shape: [11] } },
-        ...{ a: { shape: [3, 70] }, b: { shape: [11, 3] }, seed: { shape: [2], values: [5, 6] } },
+        ...{ a: { shape: [3, 70] }, b: { shape: [11, 3] }, seed: { shape: [2, 2], values: [5, 6, 7, 8] } },
       },
     })),
     {
@@ -231,7 +235,7 @@ export const loraLinear = defineOp<LoraLinearAttributes>({
       attributes: { layout: "in_out", scale: 0.5, dropout: 0.3, salt: 7 },
       inputs: {
         ...{ x: { shape: [37, 16] }, w: { shape: [16, 33] }, a: { shape: [3, 16] }, b: { shape: [33, 3] } },
-        seed: { shape: [2], values: [11, 5] },
+        seed: { shape: [1, 2], values: [11, 5] },
       },
     },
     {
@@ -244,7 +248,7 @@ export const loraLinear = defineOp<LoraLinearAttributes>({
       attributes: { layout: "out_in", scale: 2, dropout: 0.1, salt: 3 },
       inputs: {
         ...{ x: { shape: [128, 64] }, w: { shape: [64, 64] }, bias: { shape: [64] }, a: { shape: [4, 64] } },
-        ...{ b: { shape: [64, 4] }, seed: { shape: [2], values: [1, 2] } },
+        ...{ b: { shape: [64, 4] }, seed: { shape: [4, 2], values: [1, 2, 1, 3, 1, 4, 1, 5] } },
       },
     },
     {

@@ -28,7 +28,7 @@ export async function stepGradients(
   let [loss, flops] = [0, 0];
   for (const [index, batch] of batches.entries()) {
     const plan = book.planFor(batch, index > 0, dropped);
-    const seed = [options.seed ?? 0, step * batches.length + index] as const;
+    const seed = { run: options.seed ?? 0, batch: step * batches.length + index };
     const { virtualTokens } = options.adapter;
     const inputs = batchInputs(model, batch, { labels, seed, virtualTokens });
     const outputs = await executor.run(plan, state, inputs);

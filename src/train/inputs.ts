@@ -2,6 +2,7 @@ import { DataError } from "../base/errors";
 import type { Batch } from "../data/batch";
 import { IGNORED_LABEL } from "../data/sample";
 import type { ImageSpec, Model } from "../model/model";
+import { randomBits } from "../ops/shared/dropout";
 import type { Inputs } from "../run/executor";
 
 /** How many labels of a batch count in its loss. */
@@ -10,11 +11,20 @@ export function countedLabels(model: Model, batch: Batch): number {
   return classLabels(model, batch).reduce((count, label) => count + (label === IGNORED_LABEL ? 0 : 1), 0);
 }
 
+/** A row has the same masks in whatever part of a batch it is run: they follow from these numbers and its own. */
+export interface MaskSeed {
+  /** The run's seed, and a number that no other batch of the run has. */
+  readonly run: number;
+  readonly batch: number;
+  /** The first row's number in its batch; default 0. */
+  readonly firstRow?: number;
+}
+
 export interface InputOptions {
   /** Labels that count over the whole, accumulated batch; default 1. */
   readonly labels?: number;
-  /** Two words that make this step's dropout masks; default zero. */
-  readonly seed?: readonly [number, number];
+  /** What makes the rows' dropout masks; default zero. */
+  readonly seed?: MaskSeed;
   /** Virtual tokens that an adapter puts before each text; default 0. */
   readonly virtualTokens?: number | undefined;
 }
@@ -25,7 +35,7 @@ export interface InputOptions {
  */
 export function batchInputs(model: Model, batch: Batch, options: InputOptions = {}): Inputs {
   checkBatch(model, batch);
-  const { labels = 1, seed = [0, 0], virtualTokens = 0 } = options;
+  const { labels = 1, seed = { run: 0, batch: 0 }, virtualTokens = 0 } = options;
   const { size, rows } = batch;
   const length = batch.length + virtualTokens;
   const positions = Int32Array.from({ length }, (_, i) => i);
@@ -37,7 +47,7 @@ export function batchInputs(model: Model, batch: Batch, options: InputOptions = 
     attention_mask: withPrefix(batch.attentionMask, batch, virtualTokens, 1),
     positions,
     first_tokens: Int32Array.from({ length: size }, (_, row) => row * length),
-    seed: Uint32Array.from(seed),
+    seed: maskSeeds(seed, size),
     normalizer: Float32Array.of(1 / Math.max(1, labels)),
     ...(model.task === "regression"
       ? {
@@ -46,6 +56,12 @@ export function batchInputs(model: Model, batch: Batch, options: InputOptions = 
         }
       : { labels: classLabels(model, batch, virtualTokens) }),
   };
+}
+
+/** Two words for each row [rows, 2]. */
+function maskSeeds({ run, batch, firstRow = 0 }: MaskSeed, rows: number): Uint32Array {
+  const own = (row: number): number => randomBits(firstRow + row, 0, [run, batch]);
+  return Uint32Array.from({ length: 2 * rows }, (_, i) => (i % 2 === 0 ? run : own((i - 1) / 2)));
 }
 
 function checkBatch(model: Model, { size, length, inputIds, labels, pixels }: Batch): void {

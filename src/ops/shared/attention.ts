@@ -1,4 +1,6 @@
 import code from "../../../kernels/attention.wgsl";
+import { ShapeError } from "../../base/errors";
+import { formatShape, sameShape } from "../../base/shape";
 import type { HostTensor, LaunchContext } from "../../op/declaration";
 import { bindRows, rowRanges } from "../../op/launch";
 import type { Launch } from "../../op/launch";
@@ -99,7 +101,7 @@ export function attentionForward(layout: AttentionLayout, context: LaunchContext
   return attentionLaunches("forward", [...stripes(layout), maskTable(layout), ...written], layout, context, true);
 }
 
-/** lse[i], delta[i] = dy[i] . y[i] and the seed, as bits, in one tensor that the gradients share. */
+/** lse[i], delta[i] = dy[i] . y[i] and the text's seed, as bits, in one tensor that the gradients share. */
 export function attentionStatistics(layout: AttentionLayout, context: LaunchContext<AttentionAttributes>): Launch[] {
   const { heads } = context.attributes;
   const statistics = statisticsTable(layout, heads);
@@ -130,6 +132,15 @@ export function attentionFlops(layout: AttentionLayout, heads: number, products:
   return 2 * products * layout.batch * heads * layout.time * layout.time * layout.head;
 }
 
+/** @throws ShapeError for seeds that are not two words for each text. */
+export function checkSeeds(op: string, seed: readonly number[], batch: number): void {
+  if (sameShape(seed, [batch, 2])) return;
+  throw new ShapeError(
+    `${op}: seed ${formatShape(seed)} is not two words for each of ${batch} texts.`,
+    `Pass a u32 tensor of shape [${batch}, 2].`,
+  );
+}
+
 /** Attention with plain loops. `read(which, batch, time, head, column)` fetches an element of q, k or v. */
 export function attentionReference(
   layout: AttentionLayout,
@@ -140,6 +151,7 @@ export function attentionReference(
 ): { y: HostTensor; lse: HostTensor } {
   const { batch, time, head } = layout;
   const { heads, kvHeads, causal, scale, dropout, salt } = attributes;
+  const dropped = { probability: dropout, salt, seed, perText: heads * time * time };
   const y = new Float64Array(batch * time * heads * head);
   const lse = new Float64Array(batch * heads * time);
   for (let b = 0; b < batch; b++) {
@@ -157,7 +169,7 @@ export function attentionReference(
         lse[(b * heads + h) * time + i] = largest + Math.log(total);
         scores.forEach((score, j) => {
           const index = ((b * heads + h) * time + i) * time + j;
-          const weight = droppedElement(Math.exp(score - largest) / total, index, seed, dropout, salt);
+          const weight = droppedElement(Math.exp(score - largest) / total, index, dropped);
           for (let c = 0; c < head; c++) {
             const out = ((b * time + i) * heads + h) * head + c;
             y[out] = (y[out] as number) + weight * read("v", b, j, kv, c);

@@ -22,6 +22,8 @@ export interface ProductDropout {
   readonly on: "a" | "b" | "lowRank";
   readonly probability: number;
   readonly salt: number;
+  /** Rows of the dropped matrix that belong to one text; each text has a seed. */
+  readonly textRows: number;
 }
 
 /** `c [m, n] (+)= a [m, k] b [k, n] (+ bias) (+ scale * z [m, rank] l [rank, n])`. */
@@ -111,6 +113,7 @@ function productLaunch(
       factor: product.factor ?? 1,
       ...dropoutParams(dropout?.probability ?? 0, dropout?.salt ?? 0),
       row0,
+      text_rows: dropout?.textRows ?? 1,
     },
     constants: {
       FORMAT: WEIGHT_FORMATS.indexOf(formatOf(b)),
