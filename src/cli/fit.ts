@@ -26,7 +26,11 @@ export async function runMemory(given: Given, modelPath: string, head: HeadOptio
     recompute: recomputeOption(given),
   };
   const bytes = bytesOption(given, "memoryBudget", "--memory-budget");
-  if (!given["fit"]) return { ...told, batch, accumulate };
+  if (!given["fit"]) {
+    const microBatch =
+      given["microBatch"] === undefined ? {} : { microBatch: countOption(given, "microBatch", "--micro-batch") };
+    return { ...told, ...microBatch, batch, accumulate };
+  }
   if (bytes === undefined) throw new UsageError("--fit has no budget.", "Give one with --memory-budget, as 8GB.");
   const config = withHead(await readJson(await openDirectory(modelPath), "config.json", CONFIG), head);
   const model = createModel(config);
@@ -36,5 +40,5 @@ export async function runMemory(given: Given, modelPath: string, head: HeadOptio
   const choice = fitBudget({ config, adapter, batch, ...length }, bytes);
   if (!given["quiet"]) process.stderr.write(`to fit into ${bytes} bytes: ${describeChoice(choice)}\n`);
   const { weights, activations, recompute } = choice;
-  return { weights, activations, recompute, batch: choice.batch, accumulate: accumulate * choice.accumulate };
+  return { weights, activations, recompute, batch, accumulate, microBatch: "fit" as const };
 }

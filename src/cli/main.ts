@@ -77,6 +77,7 @@ const training = cli
   .option("--epochs <n>", "Epochs", { default: 3 })
   .option("--batch <n>", "Rows of a batch", { default: 8 })
   .option("--accumulate <n>", "Batches of one optimizer step", { default: 1 })
+  .option("--micro-batch <n>", "Rows that run at once (default: whole batches; with --fit as many as fit)")
   .option("--max-length <n>", "Tokens of a row", { default: 128 })
   .option("--lr <x>", "Learning rate", { default: 0.001 })
   .option("--schedule <type>", "linear, cosine or constant", { default: "linear" })

@@ -9,6 +9,7 @@ const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(1)} MB`;
 export class ProgressView {
   #bar: SingleBar | undefined;
   #loss: number | undefined;
+  #shape = "";
 
   constructor(private readonly isQuiet: boolean) {}
 
@@ -16,6 +17,7 @@ export class ProgressView {
     for (const freeze of report.freezes) this.#freeze(freeze);
     if (this.isQuiet) return;
     this.#loss = this.#loss === undefined ? report.loss : 0.9 * this.#loss + 0.1 * report.loss;
+    this.#stepShape(report);
     const { step, totalSteps, examplesPerSecond, bytes, horizon, frozenTensors } = report;
     const told =
       `loss ${this.#loss.toFixed(4)}  ${examplesPerSecond.toFixed(1)} examples/s  ${memoryOf(bytes)}  ` +
@@ -40,6 +42,16 @@ export class ProgressView {
     const what = layers.length > 0 ? `${adapters} ${layers.join(", ")}` : `${tensors.length} tensors`;
     if (this.#bar) process.stderr.write("\n");
     process.stderr.write(`step ${step}: froze ${what}; ${megabytes(returnedBytes)} returned\n`);
+  }
+
+  /** Freed memory lets more rows run at once, and less run again. */
+  #stepShape({ step, rowsAtOnce, recomputed }: StepReport): void {
+    const shape = `${rowsAtOnce} rows at once, ${recomputed === 0 ? "nothing" : `${recomputed} parts`} run again`;
+    if (this.#shape !== "" && this.#shape !== shape) {
+      if (this.#bar) process.stderr.write("\n");
+      process.stderr.write(`step ${step}: ${shape} from now on\n`);
+    }
+    this.#shape = shape;
   }
 
   evaluated(metrics: Readonly<Record<string, number>>): void {

@@ -64,7 +64,7 @@ export class GenerationSession {
     const token = tokenPlan(parts, { size: rows, length: 1 }, { rows, capacity, isContinuing: true });
     const caches = await allocate(loaded, prompt);
     try {
-      await executor.hold([...held, prompt, token]);
+      await executor.holdBeside(held, [prompt, token]);
       return new GenerationSession(parts, [prompt, token], caches);
     } catch (error) {
       for (const cache of caches.values()) cache.dispose();

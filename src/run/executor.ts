@@ -1,11 +1,13 @@
-import { ShapeError } from "../base/errors";
+import { MemoryBudgetError, ShapeError } from "../base/errors";
 import { elements, formatShape } from "../base/shape";
 import type { Device } from "../gpu/device";
 import type { Lease } from "../gpu/pool";
 import { LOSS_GRADIENT } from "../tape/plan";
 import type { Plan } from "../tape/plan";
 import { fitInto, reserve } from "../tape/reserve";
+import { sumBytes } from "../gpu/ledger";
 import { CompiledPlan } from "./compiled";
+import { executorBytes } from "./footprint";
 import type { TensorStore } from "./store";
 
 /** Host data of a plan's inputs, by name. */
@@ -18,7 +20,11 @@ export class Executor {
   #queue: Promise<unknown> = Promise.resolve();
   #isDisposed = false;
 
-  constructor(private readonly device: Device) {}
+  /** @param mostBytes that the buffers of plans may take; what is held beside a step keeps to it. */
+  constructor(
+    private readonly device: Device,
+    private readonly mostBytes = Infinity,
+  ) {}
 
   /**
    * Holds exactly these plans from now on. What only earlier plans needed goes back to the driver first, so the
@@ -41,6 +47,23 @@ export class Executor {
       throw error;
     }
     await pool.flush();
+  }
+
+  /**
+   * Holds plans beside those of a step, or in their place where both do not fit; `hold` brings the step back.
+   * @throws MemoryBudgetError, holding what it held, where the plans alone do not fit.
+   */
+  async holdBeside(step: readonly Plan[], plans: readonly Plan[]): Promise<void> {
+    const fits = (held: readonly Plan[]): boolean => sumBytes(executorBytes(held)) <= this.mostBytes;
+    if (fits([...step, ...plans])) return this.hold([...step, ...plans]);
+    if (fits(plans)) return this.hold(plans);
+    const needed = sumBytes(executorBytes(plans));
+    throw new MemoryBudgetError(
+      `A forward pass beside training needs ${needed} bytes; the budget leaves ${this.mostBytes}.`,
+      "Evaluate smaller batches, give the trainer a smaller `probe`, or raise memoryBudget.",
+      needed,
+      this.mostBytes,
+    );
   }
 
   #allocate(plans: readonly Plan[]): void {

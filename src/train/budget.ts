@@ -3,6 +3,7 @@ import type { WeightFormat } from "../base/packed";
 import type { ActivationFormat } from "../op/pack";
 import { plan } from "./predict";
 import type { Prediction, PredictOptions } from "./predict";
+import { halves } from "./step-choice";
 
 /** How a run is made to fit. */
 export interface BudgetChoice {
@@ -10,9 +11,8 @@ export interface BudgetChoice {
   readonly activations: ActivationFormat;
   /** Bytes that recomputation aims at. */
   readonly recompute: number;
-  /** Rows of a batch, and how many batches make one optimizer step. */
-  readonly batch: number;
-  readonly accumulate: number;
+  /** Rows that run at once while everything is live: a trainer's `microBatch: "fit"` lets them grow as it freezes. */
+  readonly microBatch: number;
   readonly prediction: Prediction;
 }
 
@@ -30,7 +30,7 @@ const MARGIN = 0.01;
 
 /**
  * The first way to make a step fit into so many bytes, tried in this order: formats as above; within a format the whole
- * batch, then half of it twice accumulated, and so on to single rows; within a batch size as little recomputation as fits.
+ * batch at once, then half of it, and so on to single rows; within a number of rows as little recomputation as fits.
  * So results change only by rounding as long as any way of that kind fits.
  * @throws MemoryBudgetError with the smallest budget that would do, ConfigError for a budget that is not positive.
  */
@@ -42,11 +42,10 @@ export function fitBudget(
   const most = Math.floor(bytes * (1 - MARGIN));
   let least = Infinity;
   for (const formats of FORMATS) {
-    for (let accumulate = 1; options.batch % accumulate === 0; accumulate *= 2) {
-      const batch = options.batch / accumulate;
+    for (const microBatch of halves(options.batch)) {
       try {
-        const prediction = plan({ ...options, ...formats, batch, recompute: most });
-        return { ...formats, recompute: most, batch, accumulate, prediction };
+        const prediction = plan({ ...options, ...formats, batch: microBatch, recompute: most });
+        return { ...formats, recompute: most, microBatch, prediction };
       } catch (error) {
         if (!(error instanceof MemoryBudgetError)) throw error;
         least = Math.min(least, error.neededBytes);
@@ -63,11 +62,10 @@ export function fitBudget(
 }
 
 /** A choice in words. */
-export function describeChoice({ weights, activations, batch, accumulate, prediction }: BudgetChoice): string {
+export function describeChoice({ weights, activations, microBatch, prediction }: BudgetChoice): string {
   const again = prediction.recomputed.length;
   const layers = prediction.recomputed.filter((section) => section.startsWith("layer")).length;
   const what =
     layers > 0 ? `${layers} layers run again` : again > 0 ? `${again} feed-forwards run again` : "nothing run again";
-  const split = accumulate > 1 ? `${accumulate} batches of ${batch} rows a step` : `batches of ${batch} rows`;
-  return `weights ${weights}, activations ${activations}, ${what}, ${split}: ${prediction.peakBytes} bytes planned`;
+  return `weights ${weights}, activations ${activations}, ${what}, ${microBatch} rows at once: ${prediction.peakBytes} bytes planned`;
 }

@@ -1,5 +1,6 @@
 import type { Adapter } from "../adapter/adapter";
 import type { Batch } from "../data/batch";
+import { splitBatch } from "../data/split";
 import { IGNORED_LABEL } from "../data/sample";
 import type { LoadedModel } from "../io/load-model";
 import type { Model } from "../model/model";
@@ -18,6 +19,8 @@ export interface EvaluationParts {
   readonly store: TensorStore;
   /** Plans that the executor holds and must hold again afterwards. */
   readonly held: readonly Plan[];
+  /** Rows that run at once; default whole batches. */
+  readonly rows?: number | undefined;
 }
 
 /** A model's answers on some batches. */
@@ -43,11 +46,11 @@ export async function evaluate(parts: EvaluationParts, batches: Iterable<Batch>,
   const labels: number[] = [];
   let [total, count] = [0, 0];
   try {
-    for (const batch of batches) {
+    for (const batch of partsOf(batches, parts.rows)) {
       const key = `${batch.size} x ${batch.length}`;
       if (!plans.has(key)) {
         plans.set(key, evaluationPlan(parts, batch));
-        await executor.hold([...held, ...plans.values()]);
+        await executor.holdBeside(held, [...plans.values()]);
       }
       const counted = countedLabels(model, batch);
       const inputs = batchInputs(model, batch, { labels: counted, virtualTokens: parts.adapter?.virtualTokens });
@@ -65,6 +68,10 @@ export async function evaluate(parts: EvaluationParts, batches: Iterable<Batch>,
     await executor.hold(held);
   }
   return { loss: total / Math.max(1, count), count, predictions, labels };
+}
+
+function* partsOf(batches: Iterable<Batch>, rows = Infinity): Generator<Batch, void, undefined> {
+  for (const whole of batches) for (const { batch } of splitBatch(whole, rows)) yield batch;
 }
 
 function evaluationPlan({ loaded, adapter }: EvaluationParts, { size, length }: Batch): Plan {

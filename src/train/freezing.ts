@@ -79,7 +79,7 @@ async function sensitivityScores(parts: FreezingParts): Promise<ReadonlyMap<stri
   const followed = followedTensors(parts);
   if (followed.size === 0) return new Map<string, number>();
   const scoring = scorePlan(followed, loaded.engine.device.limits);
-  await executor.hold([...plans, scoring]);
+  await executor.holdBeside(plans, [scoring]);
   try {
     const outputs = await executor.run(scoring, state, {});
     return new Map([...outputs].map(([name, [score]]) => [name, score as number]));

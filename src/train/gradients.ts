@@ -24,13 +24,16 @@ export async function stepGradients(
   { step, dropped }: { readonly step: number; readonly dropped: readonly number[] },
 ): Promise<{ loss: number; flops: number }> {
   const { model } = options.model;
+  const { virtualTokens } = options.adapter;
   const labels = batches.reduce((sum, batch) => sum + countedLabels(model, batch), 0);
+  const parts = batches.flatMap((batch, index) =>
+    book.split(batch).map((part) => ({ ...part, number: step * batches.length + index })),
+  );
   let [loss, flops] = [0, 0];
-  for (const [index, batch] of batches.entries()) {
+  for (const [index, { batch, firstRow, number }] of parts.entries()) {
     const plan = book.planFor(batch, index > 0, dropped);
-    const seed = { run: options.seed ?? 0, batch: step * batches.length + index };
-    const { virtualTokens } = options.adapter;
-    const inputs = batchInputs(model, batch, { labels, seed, virtualTokens });
+    const seed = { run: options.seed ?? 0, batch: number, firstRow };
+    const inputs = batchInputs(model, batch, { labels, runs: parts.length, seed, virtualTokens });
     const outputs = await executor.run(plan, state, inputs);
     loss += outputs.get("loss")?.[0] ?? NaN;
     flops += totalFlops(plan);

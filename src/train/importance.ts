@@ -30,7 +30,7 @@ export async function importance(
   const batch = { size: probe.size, length: probe.length };
   const { tape, outputs } = traceComparison({ model, adapter, batch, isTraining: false, fragileNorms }, center);
   const comparison = plan(tape, { outputs, limits: engine.device.limits });
-  await executor.hold([...plans, comparison]);
+  await executor.holdBeside(plans, [comparison]);
   try {
     const inputs = { ...batchInputs(model, probe), probe_mask: probe.attentionMask };
     const sums = await executor.run(comparison, state, inputs);

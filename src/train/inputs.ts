@@ -23,6 +23,8 @@ export interface MaskSeed {
 export interface InputOptions {
   /** Labels that count over the whole, accumulated batch; default 1. */
   readonly labels?: number;
+  /** Runs that make the step: what an adapter adds to the loss is shared out among them; default 1. */
+  readonly runs?: number;
   /** What makes the rows' dropout masks; default zero. */
   readonly seed?: MaskSeed;
   /** Virtual tokens that an adapter puts before each text; default 0. */
@@ -35,7 +37,7 @@ export interface InputOptions {
  */
 export function batchInputs(model: Model, batch: Batch, options: InputOptions = {}): Inputs {
   checkBatch(model, batch);
-  const { labels = 1, seed = { run: 0, batch: 0 }, virtualTokens = 0 } = options;
+  const { labels = 1, runs = 1, seed = { run: 0, batch: 0 }, virtualTokens = 0 } = options;
   const { size, rows } = batch;
   const length = batch.length + virtualTokens;
   const positions = Int32Array.from({ length }, (_, i) => i);
@@ -49,6 +51,7 @@ export function batchInputs(model: Model, batch: Batch, options: InputOptions = 
     first_tokens: Int32Array.from({ length: size }, (_, row) => row * length),
     seed: maskSeeds(seed, size),
     normalizer: Float32Array.of(1 / Math.max(1, labels)),
+    penalty_share: Float32Array.of(1 / runs),
     ...(model.task === "regression"
       ? {
           targets: Float32Array.from(batch.labels),

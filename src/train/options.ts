@@ -27,6 +27,11 @@ export interface TrainerOptions {
   readonly steps?: number;
   /** Batches that make one optimizer step. Default 1. */
   readonly accumulate?: number;
+  /**
+   * Rows of a batch that run at once; larger batches are split and their gradients summed, so that losses change by
+   * rounding only. "fit": as many as `memoryBudget` allows, chosen again after every freeze. Default: whole batches.
+   */
+  readonly microBatch?: number | "fit";
   readonly optimizer?: OptimizerOptions;
   readonly schedule?: ScheduleOptions;
   /** As in torch.nn.CrossEntropyLoss. Default 0. */

@@ -1,5 +1,7 @@
 import type { Adapter } from "../adapter/adapter";
 import type { Batch } from "../data/batch";
+import { splitBatch } from "../data/split";
+import type { BatchPart } from "../data/split";
 import type { BatchSize, Model } from "../model/model";
 import type { Limits } from "../op/limits";
 import type { ActivationFormat } from "../op/pack";
@@ -7,6 +9,7 @@ import { explain } from "../tape/explain";
 import type { Explanation } from "../tape/explain";
 import { plan } from "../tape/plan";
 import type { Plan } from "../tape/plan";
+import type { StepChoice } from "./step-choice";
 import { trace } from "./trace";
 import type { Trace } from "./trace";
 
@@ -22,23 +25,28 @@ export interface PlanBookOptions {
   readonly accumulates: boolean;
   /** How kept activations are stored. */
   readonly activations?: ActivationFormat | undefined;
-  /** What is run again rather than kept while some tensors are live, given the plans that a choice makes. */
-  readonly recompute?: (
+  /**
+   * How steps run while some tensors are live, given the rows of the largest batch and the plans that a choice makes.
+   * Default: whole batches, nothing run again.
+   */
+  readonly choose?: (
     live: ReadonlySet<string>,
-    plansWith: (sections: ReadonlySet<string>) => readonly Plan[],
-  ) => ReadonlySet<string>;
+    size: number,
+    plansWith: (choice: StepChoice) => readonly Plan[],
+  ) => StepChoice;
 }
 
 /** Layers whose adapter is left out. */
 type Dropped = readonly number[];
 
-/** What a plan learns, and what it runs again. */
+/** What a plan learns, and how it runs. */
 interface Wanted {
   readonly live: ReadonlySet<string>;
-  readonly sections: ReadonlySet<string>;
+  readonly choice: StepChoice;
 }
 
 const NONE: Dropped = [];
+const keyOfChoice = ({ rows, sections }: StepChoice): string => `${rows}: ${[...sections].join()}`;
 const shapeKey = ({ size, length }: BatchSize): string => `${size} x ${length}`;
 const keyOf = (shape: BatchSize, dropped: Dropped): string => `${shapeKey(shape)} without ${dropped.join(", ")}`;
 
@@ -51,7 +59,7 @@ export class PlanBook {
   #plans = new Map<string, { write: Plan; add: Plan | undefined }>();
   #shapes = new Map<string, BatchSize>();
   #variants = new Map<string, Dropped>([["", NONE]]);
-  #sections: ReadonlySet<string> | undefined;
+  #choice: StepChoice | undefined;
 
   constructor(
     private readonly options: PlanBookOptions,
@@ -84,7 +92,7 @@ export class PlanBook {
 
   /** Every plan of the current live set. */
   get plans(): Plan[] {
-    return [...this.#shapes.values()].flatMap((shape) =>
+    return this.#parts(this.choice).flatMap((shape) =>
       [...this.#variants.values()].flatMap((dropped) => {
         const { write, add } = this.#planned(shape, dropped);
         return add ? [write, add] : [write];
@@ -92,36 +100,52 @@ export class PlanBook {
     );
   }
 
-  /** The plan for a batch; `isLater` for all but the first micro-batch of a step. */
-  planFor(batch: Batch, isLater: boolean, dropped: Dropped = NONE): Plan {
-    const { write, add } = this.#planned(batch, dropped);
+  /** A batch in the parts that run at once. */
+  split(batch: Batch): BatchPart[] {
+    return splitBatch(batch, this.choice.rows);
+  }
+
+  /** The plan for a part of a batch; `isLater` for all but the first part of a step. */
+  planFor(part: Batch, isLater: boolean, dropped: Dropped = NONE): Plan {
+    const { write, add } = this.#planned(part, dropped);
     return isLater && add ? add : write;
+  }
+
+  /** Shapes of what runs at once, each one once. */
+  #parts({ rows }: StepChoice): BatchSize[] {
+    const parts = [...this.#shapes.values()].map(({ size, length }) => ({ size: Math.min(size, rows), length }));
+    return [...new Map(parts.map((part) => [shapeKey(part), part])).values()];
+  }
+
+  /** Whether later runs of a step add to the gradients of the first. */
+  #accumulates({ rows }: StepChoice): boolean {
+    return this.options.accumulates || [...this.#shapes.values()].some(({ size }) => size > rows);
   }
 
   /** Plans anew for a smaller set of live tensors. */
   freezeTo(live: ReadonlySet<string>): void {
     this.live = live;
     this.#plans.clear();
-    this.#sections = undefined;
+    this.#choice = undefined;
   }
 
-  /** The choice of what is run again may be another one now; if so, everything is planned anew. */
+  /** The choice may be another one now; if so, everything is planned anew. */
   #forget(): void {
-    if (!this.options.recompute) return;
-    const before = this.#sections;
-    this.#sections = undefined;
-    if (before && [...before].join() !== [...this.recomputed].join()) this.#plans.clear();
+    const before = this.#choice;
+    this.#choice = undefined;
+    if (before && keyOfChoice(before) !== keyOfChoice(this.choice)) this.#plans.clear();
   }
 
-  /** Sections that are run again. */
-  get recomputed(): ReadonlySet<string> {
-    this.#sections ??= this.#choose(this.live);
-    return this.#sections;
+  /** How steps run now. */
+  get choice(): StepChoice {
+    this.#choice ??= this.#choose(this.live);
+    return this.#choice;
   }
 
-  #choose(live: ReadonlySet<string>): ReadonlySet<string> {
-    const { recompute } = this.options;
-    return recompute?.(live, (sections) => this.#plansWith(live, sections)) ?? new Set();
+  #choose(live: ReadonlySet<string>): StepChoice {
+    const size = Math.max(...[...this.#shapes.values()].map((shape) => shape.size));
+    const chosen = this.options.choose?.(live, size, (choice) => this.#plansWith(live, choice));
+    return chosen ?? { rows: size, sections: new Set() };
   }
 
   /** Every plan that there would be with only these tensors live. */
@@ -129,41 +153,47 @@ export class PlanBook {
     return this.#plansWith(live, this.#choose(live));
   }
 
-  #plansWith(live: ReadonlySet<string>, sections: ReadonlySet<string>): Plan[] {
-    const adds = this.options.accumulates ? [false, true] : [false];
-    return [...this.#shapes.values()].flatMap((shape) =>
+  #plansWith(live: ReadonlySet<string>, choice: StepChoice): Plan[] {
+    const adds = this.#accumulates(choice) ? [false, true] : [false];
+    return this.#parts(choice).flatMap((shape) =>
       [...this.#variants.values()].flatMap((dropped) =>
-        adds.map((add) => this.#make(shape, { live, sections }, add, dropped)),
+        adds.map((add) => this.#make(shape, { live, choice }, add, dropped)),
       ),
     );
   }
 
-  /** The plan that the largest shape would have with only these tensors live. */
-  planWith(live: ReadonlySet<string>, shape: BatchSize = this.largest): Plan {
-    return this.#make(shape, { live, sections: this.#choose(live) }, false, NONE);
+  /** The plan that the largest shape would have with only these tensors live, for the rows that run at once. */
+  planWith(live: ReadonlySet<string>): Plan {
+    const choice = this.#choose(live);
+    return this.#make(this.#largestPart(choice), { live, choice }, false, NONE);
+  }
+
+  #largestPart({ rows }: StepChoice): BatchSize {
+    const { size, length } = this.largest;
+    return { size: Math.min(size, rows), length };
   }
 
   /** What the largest shape keeps with these tensors live, and for which gradient. */
   explain(live: ReadonlySet<string> = this.live): Explanation {
-    return explain(this.#trace(this.largest, NONE).tape, this.planWith(live));
+    return explain(this.#trace(this.#largestPart(this.#choose(live)), NONE).tape, this.planWith(live));
   }
 
   #planned(shape: BatchSize, dropped: Dropped): { write: Plan; add: Plan | undefined } {
     const key = keyOf(shape, dropped);
     let planned = this.#plans.get(key);
     if (!planned) {
-      const wanted = { live: this.live, sections: this.recomputed };
-      const add = this.options.accumulates ? this.#make(shape, wanted, true, dropped) : undefined;
+      const wanted = { live: this.live, choice: this.choice };
+      const add = this.#accumulates(this.choice) ? this.#make(shape, wanted, true, dropped) : undefined;
       planned = { write: this.#make(shape, wanted, false, dropped), add };
       this.#plans.set(key, planned);
     }
     return planned;
   }
 
-  #make(shape: BatchSize, { live, sections }: Wanted, addToGradients: boolean, dropped: Dropped): Plan {
+  #make(shape: BatchSize, { live, choice }: Wanted, addToGradients: boolean, dropped: Dropped): Plan {
     const { tape, loss } = this.#trace(shape, dropped);
     const { limits, activations = "f32" } = this.options;
-    const wanted = { outputs: { loss }, loss, trainable: live, recompute: sections, activations };
+    const wanted = { outputs: { loss }, loss, trainable: live, recompute: choice.sections, activations };
     return plan(tape, { ...wanted, addToGradients, limits });
   }
 

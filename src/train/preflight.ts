@@ -12,8 +12,9 @@ import type { OptimizerSettings } from "./optimizer";
 import { countSteps } from "./options";
 import type { TrainerOptions } from "./options";
 import { PlanBook } from "./plan-book";
-import { checkRecompute, recomputedSections } from "./recompute";
+import { checkRecompute } from "./recompute";
 import { checkTrainable, trainableSpecs } from "./state";
+import { checkMicroBatch, chooseStep } from "./step-choice";
 import { followingNames, statisticsOf, statisticsPlan } from "./statistics";
 import { importancePlan, prunable } from "./structures";
 
@@ -25,6 +26,8 @@ export interface Preflight {
   /** Tensors that get a gradient; one that no op of the model reads learns nothing, as in PyTorch. */
   readonly live: ReadonlyMap<string, TensorSpec>;
   readonly first: Batch;
+  /** What `memoryBudget` leaves for the buffers of plans. */
+  readonly plannedBytes: number;
 }
 
 /**
@@ -50,15 +53,15 @@ export function preflight(options: TrainerOptions): Preflight {
     const plans = [...steps, updatePlan(live, settings, limits), followed, judged].filter((one) => one !== undefined);
     return memoryOf(model, adapter, live, plans, specs, companions);
   };
-  const { recompute: wanted = "none" } = options;
-  checkRecompute(wanted);
+  checkRecompute(options.recompute ?? "none");
+  checkMicroBatch(options);
   const book = new PlanBook(
     {
       ...{ model, adapter, labelSmoothing, fragileNorms, limits, isTraining, accumulates: accumulate > 1 },
       activations: options.activations,
-      recompute: (names, plansWith) => {
+      choose: (names, size, plansWith) => {
         const live = new Map([...specs].filter(([name]) => names.has(name)));
-        return recomputedSections(model, wanted, (sections) => sumBytes(bytesOf(live, plansWith(sections))));
+        return chooseStep(model, options, size, (choice) => sumBytes(bytesOf(live, plansWith(choice))));
       },
     },
     new Set(specs.keys()),
@@ -67,8 +70,10 @@ export function preflight(options: TrainerOptions): Preflight {
   for (const shape of [first, ...(data.shapes?.() ?? [])]) book.addShape(shape);
   const live = new Map(book.plans.flatMap(({ gradients }) => [...gradients]));
   book.freezeTo(new Set(live.keys()));
-  checkBudget(options, bytesOf(live, book.plans));
-  return { book, settings, statistics, live, first };
+  const bytes = bytesOf(live, book.plans);
+  checkBudget(options, bytes);
+  const plannedBytes = (options.memoryBudget ?? Infinity) - bytes.weight - bytes.state;
+  return { book, settings, statistics, live, first, plannedBytes };
 }
 
 function checkBudget({ memoryBudget }: TrainerOptions, needed: Bytes): void {
@@ -76,7 +81,7 @@ function checkBudget({ memoryBudget }: TrainerOptions, needed: Bytes): void {
   if (memoryBudget === undefined || bytes <= memoryBudget) return;
   throw new MemoryBudgetError(
     `This run needs ${bytes} bytes (weights ${needed.weight}, state ${needed.state}, saved ${needed.saved}, scratch ${needed.scratch}); the budget is ${memoryBudget}.`,
-    "Use a smaller batch with accumulation, shorter texts, a lower rank, or a larger memoryBudget.",
+    'Use microBatch: "fit", recompute: "layers", shorter texts, a lower rank, or a larger memoryBudget.',
     bytes,
     memoryBudget,
   );

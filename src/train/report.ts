@@ -33,6 +33,9 @@ export interface StepReport {
   /** Lowest transformer layer with a live adapter: below it nothing is kept; undefined when all are frozen. */
   readonly horizon: number | undefined;
   readonly frozenTensors: number;
+  /** Rows of a batch that run at once from now on, and parts of the model that are run again rather than kept. */
+  readonly rowsAtOnce: number;
+  readonly recomputed: number;
   /** What was frozen right after this step. */
   readonly freezes: readonly FreezeEvent[];
 }

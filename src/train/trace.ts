@@ -5,6 +5,7 @@ import { add } from "../ops/add";
 import { crossEntropy } from "../ops/cross_entropy";
 import { LOGIT_BYTES, linearCrossEntropy } from "../ops/linear_cross_entropy";
 import { meanSquaredError } from "../ops/mean_squared_error";
+import { mul } from "../ops/mul";
 import { swapAxes } from "../ops/swap_axes";
 import { cka } from "../ops/cka";
 import { Forward } from "../model/forward";
@@ -56,7 +57,9 @@ export function trace(options: TraceOptions): Trace {
   const loss = recorder.labelled("loss", () => {
     const penalty = options.adapter?.penalty?.(forward);
     const own = wholeLoss(forward, options, x) ?? lossOf(recorder, options, logits);
-    return penalty ? recorder.apply(add, { a: own, b: penalty }, {}) : own;
+    if (!penalty) return own;
+    const share = recorder.apply(mul, { a: penalty, b: recorder.input("penalty_share", [1]) }, {});
+    return recorder.apply(add, { a: own, b: share }, {});
   });
   return { tape: recorder, loss, logits, layers };
 }

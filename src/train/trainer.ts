@@ -66,9 +66,9 @@ export class Trainer {
   static async create(given: TrainerOptions): Promise<Trainer> {
     const options = withStructuralMasks(given);
     const { model: loaded, adapter, seed = 0 } = options;
-    const { book, first, settings, statistics, live } = preflight(options);
+    const { book, first, settings, statistics, live, plannedBytes } = preflight(options);
     const state = await TrainState.create(loaded, adapter, seed, { live, statistics });
-    const executor = new Executor(loaded.engine.device);
+    const executor = new Executor(loaded.engine.device, plannedBytes);
     try {
       if (options.initial) state.restore(options.initial);
       const updates = Updates.of(options, state, settings, statistics);
@@ -169,6 +169,8 @@ export class Trainer {
       bytes: this.#device.pool.ledger.live,
       horizon: this.horizon,
       frozenTensors: this.state.frozen.length,
+      rowsAtOnce: this.book.choice.rows,
+      recomputed: this.book.choice.sections.size,
     };
   }
 
@@ -254,7 +256,8 @@ export class Trainer {
 
   get #parts() {
     const { model: loaded, adapter } = this.options;
-    return { loaded, adapter, executor: this.executor, store: this.state, held: this.#plans };
+    const rows = this.options.memoryBudget === undefined ? undefined : this.book.choice.rows;
+    return { loaded, adapter, executor: this.executor, store: this.state, held: this.#plans, rows };
   }
 
   /** The policy's options and findings so far. */

@@ -9,14 +9,13 @@ const BERT = { config: configOf("bert-large"), adapter: lora({ rank: 4 }), batch
 
 describe("fitting into a budget", () => {
   it.each([
-    [8e9, { weights: "f32", activations: "f32", batch: 32, accumulate: 1 }, 0],
-    [4.5e9, { weights: "f32", activations: "f32", batch: 32, accumulate: 1 }, 1],
-    [2e9, { weights: "f32", activations: "f32", batch: 16, accumulate: 2 }, 1],
+    [8e9, { weights: "f32", activations: "f32", microBatch: 32 }, 0],
+    [4.5e9, { weights: "f32", activations: "f32", microBatch: 32 }, 1],
+    [2e9, { weights: "f32", activations: "f32", microBatch: 16 }, 1],
     [1e9, { weights: "f16", activations: "f32" }, 1],
   ])("of %f bytes, BERT-large's step changes as little as it must", (bytes, wanted, recomputes) => {
     const { prediction, ...choice } = fitBudget(BERT, bytes);
     expect(choice).toMatchObject(wanted);
-    expect(choice.batch * choice.accumulate).toBe(32);
     expect(Math.min(1, prediction.recomputed.length)).toBe(recomputes);
     expect(prediction.peakBytes).toBeLessThanOrEqual(bytes);
   });
@@ -37,14 +36,14 @@ describe("fitting into a budget", () => {
       needed = (error as MemoryBudgetError).neededBytes;
     }
     expect(needed).toBeGreaterThan(1e8);
-    expect(fitBudget(BERT, needed)).toMatchObject({ weights: "nf4", batch: 1, accumulate: 32 });
+    expect(fitBudget(BERT, needed)).toMatchObject({ weights: "nf4", microBatch: 1 });
     expect(() => fitBudget(BERT, 0.99 * needed)).toThrow(/this run needs/);
     expect(() => fitBudget(BERT, 0)).toThrow(/budget is 0 bytes/);
   });
 
-  it("keeps a batch that does not halve", () => {
-    const { batch, accumulate } = fitBudget({ ...BERT, batch: 3 }, 8e9);
-    expect([batch, accumulate]).toEqual([3, 1]);
+  it("splits a batch that does not halve", () => {
+    expect(fitBudget({ ...BERT, batch: 31 }, 8e9).microBatch).toBe(31);
+    expect(fitBudget({ ...BERT, batch: 31 }, 2e9).microBatch).toBe(16);
   });
 
   it("is what safetape plan --budget prints", async () => {
@@ -61,7 +60,7 @@ describe("fitting into a budget", () => {
     ];
     const { code, stdout, stderr } = await runCli([...args, "--budget", "2GB", "--json"]);
     expect(code, stderr).toBe(0);
-    expect(JSON.parse(stdout)).toMatchObject({ weights: "f32", batch: 16, accumulate: 2 });
+    expect(JSON.parse(stdout)).toMatchObject({ weights: "f32", microBatch: 16 });
     const told = await runCli([...args, "--budget", "100MB"]);
     expect(told.code).toBe(1);
     expect(told.stderr).toMatch(/this run needs \d+ bytes; the budget is 100000000/);

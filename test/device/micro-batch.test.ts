@@ -1,0 +1,155 @@
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import {
+  adalora,
+  ConfigError,
+  Engine,
+  fixed,
+  initialiseModel,
+  lora,
+  MemoryBudgetError,
+  never,
+  safe,
+  sora,
+  Trainer,
+} from "safetape";
+import type { LoadedModel, StepReport, TrainerOptions } from "safetape";
+import { testDevice } from "../support/device";
+import { TINY_MODELS, tinyData } from "../support/tiny-models";
+
+let engine: Engine;
+beforeEach(async () => {
+  engine = new Engine(await testDevice());
+});
+afterEach(() => {
+  expect(engine.ledger.liveBytes, "bytes left in the ledger").toBe(0);
+  engine.dispose();
+});
+
+interface Run {
+  readonly reports: readonly StepReport[];
+  readonly weights: readonly number[];
+  /** Most bytes that were live at once. */
+  readonly peak: number;
+}
+
+const FREEZES = fixed([{ beforeStep: 2, tensors: ["layer.0.", "layers.0.", "h.0."] }]);
+
+/** Five steps with dropout over batches of 5 rows, the last one of an epoch with 3; layer 0 freezes after two. */
+async function run(model: LoadedModel, options: Partial<TrainerOptions> = {}): Promise<Run> {
+  const adapter = lora({ rank: 2, dropout: 0.2, targets: "all-linear" });
+  const settings = { model, adapter, policy: FREEZES, data: tinyData(model, 5), steps: 5, seed: 3, ...options };
+  engine.ledger.resetPeak();
+  using trainer = await Trainer.create(settings);
+  const reports: StepReport[] = [];
+  for await (const report of trainer.steps()) {
+    expect(report.bytes, "ledger against plan").toEqual(trainer.predictedBytes());
+    reports.push(report);
+  }
+  const weights = [...(await trainer.state.snapshot()).values()].flatMap(({ data }) => [...data]);
+  return { reports, weights, peak: engine.ledger.peakBytes };
+}
+
+/** Adam divides by the gradient's size, so that rounding of a tiny gradient can move a weight by more than itself. */
+function expectSame(other: Run, whole: Run): void {
+  other.reports.forEach(({ loss }, i) => expect(loss, `loss of step ${i + 1}`).toBeCloseTo(whole.reports[i]!.loss, 4));
+  const worst = Math.max(...other.weights.map((value, i) => Math.abs(value - whole.weights[i]!)));
+  expect(worst, "difference of final weights").toBeLessThan(2e-3);
+}
+
+describe.each(Object.entries(TINY_MODELS))("splitting batches of %s", (_, config) => {
+  it("gives what the whole batch gives, with dropout, accumulation and a freeze, in less memory", async () => {
+    using model = await initialiseModel(engine, config);
+    const whole = await run(model, { accumulate: 2 });
+    const split = await run(model, { accumulate: 2, microBatch: 2 });
+    expectSame(split, whole);
+    expect(split.reports[0]?.bytes.saved).toBeLessThan(0.5 * (whole.reports[0]?.bytes.saved ?? 0));
+  });
+});
+
+describe("a micro-batch that fits", () => {
+  it("is small while everything learns and grows as layers freeze, within the budget, to the same losses", async () => {
+    using model = await initialiseModel(engine, TINY_MODELS["bert"] ?? {});
+    const policy = fixed([
+      { beforeStep: 1, tensors: ["layer.0."] },
+      { beforeStep: 3, tensors: ["layer.1."] },
+    ]);
+    const whole = await run(model, { policy });
+    const row = await run(model, { policy, microBatch: 1 });
+    const memoryBudget = Math.round(row.peak + 0.4 * (whole.peak - row.peak));
+    const fitted = await run(model, { policy, memoryBudget, microBatch: "fit" });
+    const rows = fitted.reports.map(({ rowsAtOnce }) => rowsAtOnce);
+    expect(rows[0], "rows at once with all layers live").toBeLessThan(5);
+    expect(rows.at(-1), "rows at once at the end").toBeGreaterThan(rows[0] ?? 5);
+    expect(fitted.peak, "peak of the whole run").toBeLessThanOrEqual(memoryBudget);
+    expectSame(fitted, whole);
+  });
+
+  it("drops recomputation as layers freeze", async () => {
+    using model = await initialiseModel(engine, TINY_MODELS["gpt2"] ?? {});
+    const whole = await run(model);
+    const again = await run(model, { recompute: "layers" });
+    const memoryBudget = Math.round((whole.peak + again.peak) / 2);
+    const fitted = await run(model, { memoryBudget, microBatch: "fit", recompute: memoryBudget });
+    const parts = fitted.reports.map(({ recomputed }) => recomputed);
+    expect(parts[0], "parts run again with all layers live").toBeGreaterThan(0);
+    expect(parts.at(-1), "parts run again at the end").toBeLessThan(parts[0] ?? 0);
+    expect(fitted.reports.map(({ rowsAtOnce }) => rowsAtOnce)).toEqual([5, 5, 5, 5, 5]);
+    expect(fitted.peak).toBeLessThanOrEqual(memoryBudget);
+    expectSame(fitted, whole);
+  });
+
+  it("leaves room for SAFE's probes and for evaluation, with the freezes of the whole batch", async () => {
+    using model = await initialiseModel(engine, TINY_MODELS["bert"] ?? {});
+    const policy = () => safe({ every: 1, targetFreezeFraction: 0.6 });
+    const whole = await run(model, { policy: policy(), steps: 8 });
+    const row = await run(model, { policy: policy(), steps: 8, microBatch: 1 });
+    const memoryBudget = Math.round(row.peak + 0.2 * (whole.peak - row.peak));
+    const fitted = await run(model, { policy: policy(), steps: 8, memoryBudget, microBatch: "fit" });
+    const frozen = ({ reports }: Run) => reports.flatMap(({ freezes }) => freezes.map(({ layers }) => layers));
+    expect(frozen(fitted)).toEqual(frozen(whole));
+    expect(frozen(fitted).length, "freezes").toBeGreaterThan(0);
+    expect(fitted.peak).toBeLessThanOrEqual(memoryBudget);
+    expectSame(fitted, whole);
+    const options = { model, adapter: lora(), data: tinyData(model, 5), memoryBudget, microBatch: "fit" as const };
+    using trainer = await Trainer.create(options);
+    engine.ledger.resetPeak();
+    const { labels, loss } = await trainer.evaluate([options.data.next(), options.data.next()]);
+    expect(engine.ledger.peakBytes, "peak of an evaluation").toBeLessThanOrEqual(memoryBudget);
+    expect(labels).toHaveLength(8);
+    expect(loss).toBeGreaterThan(0);
+  });
+});
+
+it.each([adalora({ initialRank: 3, targetRank: 2 }), sora({ rank: 3 })])(
+  "counts the penalty of $kind once a step, however it is split",
+  async (adapter) => {
+    using model = await initialiseModel(engine, TINY_MODELS["bert"] ?? {});
+    const options = { adapter, policy: never(), dropout: false, steps: 2 };
+    const whole = await run(model, options);
+    const split = await run(model, { ...options, microBatch: 1 });
+    expectSame(split, whole);
+  },
+);
+
+describe("refuses", () => {
+  it("a budget below a single row, naming the least, with memory as it was", async () => {
+    using model = await initialiseModel(engine, TINY_MODELS["bert"] ?? {});
+    const before = engine.ledger.liveBytes;
+    const failure = await run(model, { microBatch: "fit", memoryBudget: 1000 }).catch((error: unknown) => error);
+    expect(failure).toBeInstanceOf(MemoryBudgetError);
+    expect(engine.ledger.liveBytes).toBe(before);
+    const { neededBytes } = failure as MemoryBudgetError;
+    expect((await run(model, { microBatch: "fit", memoryBudget: neededBytes })).peak).toBeLessThanOrEqual(neededBytes);
+  });
+
+  it.each([
+    [{ microBatch: "fit" as const }, /no memoryBudget/],
+    [{ microBatch: 0 }, /microBatch is 0/],
+    [{ microBatch: 1.5 }, /microBatch is 1.5/],
+  ])("%o", async (options, message) => {
+    using model = await initialiseModel(engine, TINY_MODELS["bert"] ?? {});
+    const failure = await run(model, options).catch((error: unknown) => error);
+    expect(failure).toBeInstanceOf(ConfigError);
+    expect((failure as Error).message).toMatch(message);
+  });
+});
