@@ -1,6 +1,7 @@
 import type { Adapter } from "../adapter/adapter";
 import { ADAPTER_KINDS, makeAdapter } from "../adapter/make";
 import type { LayerChoice } from "../adapter/targets";
+import { parseBytes } from "../base/bytes";
 import { ConfigError } from "../base/errors";
 import { WEIGHT_FORMATS } from "../base/packed";
 import type { WeightFormat } from "../base/packed";
@@ -58,12 +59,11 @@ export function choiceOption<T extends string>(
 export function bytesOption(given: Given, name: string, flag: string): number | undefined {
   if (given[name] === undefined) return undefined;
   const text = textOption(given, name, flag);
-  const [, digits, unit = ""] = /^(\d+(?:\.\d+)?)\s*([kMGT]i?B|B|)$/.exec(text) ?? [];
-  if (digits === undefined) {
-    throw new UsageError(`${flag} is ${text}.`, "Give bytes, or a number with kB, MB, GB, MiB or GiB.");
+  try {
+    return parseBytes(text, flag);
+  } catch (error) {
+    throw error instanceof ConfigError ? new UsageError(error.fact, error.remedy) : error;
   }
-  const base = unit.includes("i") ? 1024 : 1000;
-  return Math.floor(Number(digits) * base ** Math.max(0, "BkMGT".indexOf(unit.charAt(0) || "B")));
 }
 
 /** `none`, `mlp`, `layers`, or bytes that the run is to fit into. */

@@ -1,4 +1,6 @@
-import { ConfigError, MemoryBudgetError } from "../base/errors";
+import { parseBytes } from "../base/bytes";
+import type { ByteCount } from "../base/bytes";
+import { MemoryBudgetError } from "../base/errors";
 import type { WeightFormat } from "../base/packed";
 import type { ActivationFormat } from "../op/pack";
 import { plan } from "./predict";
@@ -36,9 +38,9 @@ const MARGIN = 0.01;
  */
 export function fitBudget(
   options: Omit<PredictOptions, "recompute" | "weights" | "activations">,
-  bytes: number,
+  budget: ByteCount,
 ): BudgetChoice {
-  if (!(bytes > 0)) throw new ConfigError(`The memory budget is ${bytes} bytes.`, "Give a number of bytes above 0.");
+  const bytes = parseBytes(budget, "The memory budget");
   const most = Math.floor(bytes * (1 - MARGIN));
   let least = Infinity;
   for (const formats of FORMATS) {

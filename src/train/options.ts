@@ -1,4 +1,5 @@
 import type { Adapter } from "../adapter/adapter";
+import type { ByteCount } from "../base/bytes";
 import { ConfigError } from "../base/errors";
 import type { Batch } from "../data/batch";
 import type { FreezePolicy } from "../freeze/policy";
@@ -29,7 +30,8 @@ export interface TrainerOptions {
   readonly accumulate?: number;
   /**
    * Rows of a batch that run at once; larger batches are split and their gradients summed, so that losses change by
-   * rounding only. "fit": as many as `memoryBudget` allows, chosen again after every freeze. Default: whole batches.
+   * rounding only. "fit": as many as `memoryBudget` allows, chosen again after every freeze; what is run again is then, by
+   * default, as little as fits. Default: whole batches.
    */
   readonly microBatch?: number | "fit";
   readonly optimizer?: OptimizerOptions;
@@ -44,12 +46,12 @@ export interface TrainerOptions {
   readonly probe?: Batch;
   /** Values of trainable tensors to begin with, as `loadAdapter` gives them; default the adapter's own. */
   readonly initial?: ReadonlyMap<string, { readonly data: Float32Array }>;
-  /** What a step computes twice rather than keep. Default "none". */
+  /** What a step computes twice rather than keep. Default "none", or `memoryBudget` where `microBatch` is "fit". */
   readonly recompute?: Recompute;
   /** How activations are kept from forward to backward. Default f32. */
   readonly activations?: ActivationFormat;
-  /** Most bytes of GPU memory that the run may use; checked against the plan before anything is allocated. */
-  readonly memoryBudget?: number;
+  /** Most bytes of GPU memory that the run may use, as "8GB"; checked against the plan before anything is allocated. */
+  readonly memoryBudget?: ByteCount;
   /** Seed of initial values and dropout. Default 0. */
   readonly seed?: number;
 }

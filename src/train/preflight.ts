@@ -14,7 +14,7 @@ import type { TrainerOptions } from "./options";
 import { PlanBook } from "./plan-book";
 import { checkRecompute } from "./recompute";
 import { checkTrainable, trainableSpecs } from "./state";
-import { checkMicroBatch, chooseStep } from "./step-choice";
+import { budgetOf, checkMicroBatch, chooseStep } from "./step-choice";
 import { followingNames, statisticsOf, statisticsPlan } from "./statistics";
 import { importancePlan, prunable } from "./structures";
 
@@ -55,6 +55,7 @@ export function preflight(options: TrainerOptions): Preflight {
   };
   checkRecompute(options.recompute ?? "none");
   checkMicroBatch(options);
+  const budget = budgetOf(options);
   const book = new PlanBook(
     {
       ...{ model, adapter, labelSmoothing, fragileNorms, limits, isTraining, accumulates: accumulate > 1 },
@@ -71,18 +72,18 @@ export function preflight(options: TrainerOptions): Preflight {
   const live = new Map(book.plans.flatMap(({ gradients }) => [...gradients]));
   book.freezeTo(new Set(live.keys()));
   const bytes = bytesOf(live, book.plans);
-  checkBudget(options, bytes);
-  const plannedBytes = (options.memoryBudget ?? Infinity) - bytes.weight - bytes.state;
+  checkBudget(budget, bytes);
+  const plannedBytes = budget - bytes.weight - bytes.state;
   return { book, settings, statistics, live, first, plannedBytes };
 }
 
-function checkBudget({ memoryBudget }: TrainerOptions, needed: Bytes): void {
+function checkBudget(budget: number, needed: Bytes): void {
   const bytes = sumBytes(needed);
-  if (memoryBudget === undefined || bytes <= memoryBudget) return;
+  if (bytes <= budget) return;
   throw new MemoryBudgetError(
-    `This run needs ${bytes} bytes (weights ${needed.weight}, state ${needed.state}, saved ${needed.saved}, scratch ${needed.scratch}); the budget is ${memoryBudget}.`,
+    `This run needs ${bytes} bytes (weights ${needed.weight}, state ${needed.state}, saved ${needed.saved}, scratch ${needed.scratch}); the budget is ${budget}.`,
     'Use microBatch: "fit", recompute: "layers", shorter texts, a lower rank, or a larger memoryBudget.',
     bytes,
-    memoryBudget,
+    budget,
   );
 }

@@ -1,3 +1,4 @@
+import { parseBytes } from "../base/bytes";
 import { ConfigError, MemoryBudgetError } from "../base/errors";
 import type { Model } from "../model/model";
 import type { TrainerOptions } from "./options";
@@ -25,6 +26,11 @@ export function checkMicroBatch({ microBatch, memoryBudget }: Wanted): void {
   throw new ConfigError(`microBatch is ${microBatch}.`, 'Give a number of rows from 1, or "fit".');
 }
 
+/** Bytes that a run may use. @throws ConfigError for what is no number of bytes. */
+export function budgetOf({ memoryBudget }: Pick<TrainerOptions, "memoryBudget">): number {
+  return memoryBudget === undefined ? Infinity : parseBytes(memoryBudget, "memoryBudget");
+}
+
 /** n, half of it, and so on to 1. */
 export function halves(n: number): number[] {
   return n > 1 ? [n, ...halves(Math.ceil(n / 2))] : [1];
@@ -39,19 +45,22 @@ export function halves(n: number): number[] {
  */
 export function chooseStep(
   model: Model,
-  { recompute = "none", microBatch, memoryBudget = Infinity }: Wanted,
+  wanted: Wanted,
   size: number,
   needs: (choice: StepChoice) => number,
 ): StepChoice {
+  const { recompute, microBatch } = wanted;
+  const budget = budgetOf(wanted);
+  const again = recompute ?? (microBatch === "fit" ? budget : "none");
   const sectionsWith = (rows: number): ReadonlySet<string> =>
-    recomputedSections(model, recompute, (sections) => needs({ rows, sections }));
+    recomputedSections(model, again, (sections) => needs({ rows, sections }));
   if (microBatch !== "fit") return choiceOf(microBatch ?? size, sectionsWith);
   let least = Infinity;
   for (const rows of halves(size)) {
     try {
       const choice = choiceOf(rows, sectionsWith);
       const bytes = needs(choice);
-      if (bytes <= memoryBudget) return choice;
+      if (bytes <= budget) return choice;
       least = Math.min(least, bytes);
     } catch (error) {
       if (!(error instanceof MemoryBudgetError)) throw error;
@@ -59,10 +68,10 @@ export function chooseStep(
     }
   }
   throw new MemoryBudgetError(
-    `Even row by row this run needs ${least} bytes; the budget is ${memoryBudget}.`,
-    `Give at least ${least} bytes, recompute layers, store weights in fewer bits, or use shorter texts.`,
+    `Even row by row this run needs ${least} bytes; the budget is ${budget}.`,
+    `Give at least ${least} bytes, or store weights in fewer bits or use shorter texts.`,
     least,
-    memoryBudget,
+    budget,
   );
 }
 

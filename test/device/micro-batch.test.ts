@@ -32,6 +32,7 @@ interface Run {
   readonly peak: number;
 }
 
+const FIT = { microBatch: "fit", recompute: "none" } as const;
 const FREEZES = fixed([{ beforeStep: 2, tensors: ["layer.0.", "layers.0.", "h.0."] }]);
 
 /** Five steps with dropout over batches of 5 rows, the last one of an epoch with 3; layer 0 freezes after two. */
@@ -76,7 +77,7 @@ describe("a micro-batch that fits", () => {
     const whole = await run(model, { policy });
     const row = await run(model, { policy, microBatch: 1 });
     const memoryBudget = Math.round(row.peak + 0.4 * (whole.peak - row.peak));
-    const fitted = await run(model, { policy, memoryBudget, microBatch: "fit" });
+    const fitted = await run(model, { policy, memoryBudget, microBatch: "fit", recompute: "none" });
     const rows = fitted.reports.map(({ rowsAtOnce }) => rowsAtOnce);
     expect(rows[0], "rows at once with all layers live").toBeLessThan(5);
     expect(rows.at(-1), "rows at once at the end").toBeGreaterThan(rows[0] ?? 5);
@@ -89,7 +90,7 @@ describe("a micro-batch that fits", () => {
     const whole = await run(model);
     const again = await run(model, { recompute: "layers" });
     const memoryBudget = Math.round((whole.peak + again.peak) / 2);
-    const fitted = await run(model, { memoryBudget, microBatch: "fit", recompute: memoryBudget });
+    const fitted = await run(model, { memoryBudget: `${memoryBudget} B`, microBatch: "fit" });
     const parts = fitted.reports.map(({ recomputed }) => recomputed);
     expect(parts[0], "parts run again with all layers live").toBeGreaterThan(0);
     expect(parts.at(-1), "parts run again at the end").toBeLessThan(parts[0] ?? 0);
@@ -104,7 +105,7 @@ describe("a micro-batch that fits", () => {
     const whole = await run(model, { policy: policy(), steps: 8 });
     const row = await run(model, { policy: policy(), steps: 8, microBatch: 1 });
     const memoryBudget = Math.round(row.peak + 0.2 * (whole.peak - row.peak));
-    const fitted = await run(model, { policy: policy(), steps: 8, memoryBudget, microBatch: "fit" });
+    const fitted = await run(model, { policy: policy(), steps: 8, memoryBudget, ...FIT });
     const frozen = ({ reports }: Run) => reports.flatMap(({ freezes }) => freezes.map(({ layers }) => layers));
     expect(frozen(fitted)).toEqual(frozen(whole));
     expect(frozen(fitted).length, "freezes").toBeGreaterThan(0);
@@ -145,6 +146,8 @@ describe("refuses", () => {
   it.each([
     [{ microBatch: "fit" as const }, /no memoryBudget/],
     [{ microBatch: 0 }, /microBatch is 0/],
+    [{ memoryBudget: "8 bits" }, /memoryBudget is 8 bits/],
+    [{ memoryBudget: -1 }, /memoryBudget is -1/],
     [{ microBatch: 1.5 }, /microBatch is 1.5/],
   ])("%o", async (options, message) => {
     using model = await initialiseModel(engine, TINY_MODELS["bert"] ?? {});
