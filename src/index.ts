@@ -5,6 +5,7 @@ export { Tensor } from "./tensor";
 export type { AdapterInfo } from "./gpu/device";
 export { LIFETIMES, sumBytes } from "./gpu/ledger";
 export type { Bytes, Ledger, Lifetime } from "./gpu/ledger";
+export type { ByteCount } from "./base/bytes";
 
 export { initialiseModel, loadModel, LoadedModel } from "./io/load-model";
 export { WEIGHT_FORMATS } from "./base/packed";
