@@ -3,7 +3,8 @@ import { FileFormatError } from "../base/errors";
 import { checkFileName } from "./directory";
 import type { Directory } from "./directory";
 import { jsonBytes, readJson } from "./json";
-import { entryOf, readFloats, readHeader } from "./safetensors";
+import { entryOf, partOf, readFloats, readHeader } from "./safetensors";
+import type { ElementRange } from "./safetensors";
 import { safetensorsContent } from "./safetensors-write";
 import type { TensorToWrite } from "./safetensors-write";
 import type { TensorEntry } from "./safetensors-header";
@@ -31,8 +32,11 @@ export interface Checkpoint {
   has(name: string): boolean;
   /** Element type as the file names it ("F32", "BF16", ...) and shape. Throws FileFormatError for unknown names. */
   info(name: string): { readonly dtype: string; readonly shape: readonly number[] };
-  /** The tensor as f32. Throws FileFormatError for unknown names, DtypeError where it does not hold floats. */
-  read(name: string): Promise<Float32Array>;
+  /**
+   * The tensor as f32, or a part of it. Throws FileFormatError for unknown names and for elements that it does not have,
+   * DtypeError where it does not hold floats.
+   */
+  read(name: string, part?: ElementRange): Promise<Float32Array>;
 }
 
 interface Located extends TensorEntry {
@@ -56,9 +60,9 @@ export async function openCheckpoint(directory: Directory): Promise<Checkpoint> 
       const { dtype, shape } = find(name);
       return { dtype, shape };
     },
-    read: async (name) => {
+    read: async (name, part) => {
       const entry = find(name);
-      return readFloats(directory, entry.file, name, entry);
+      return readFloats(directory, entry.file, name, part ? partOf(entry, name, part) : entry);
     },
   };
 }
