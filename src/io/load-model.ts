@@ -8,6 +8,7 @@ import type { HeadOptions } from "../model/families";
 import type { Model, ParameterSpec } from "../model/model";
 import { withWeights } from "../model/weights";
 import type { Tensor } from "../tensor";
+import { dequantised, unquantised } from "./bitsandbytes";
 import { openCheckpoint } from "./checkpoint";
 import type { Checkpoint } from "./checkpoint";
 import type { Directory } from "./directory";
@@ -52,14 +53,16 @@ export class LoadedModel {
 
 /**
  * Reads a Hugging Face directory (`config.json`, `model.safetensors` or a sharded index; f32, f16 or bf16) onto the GPU,
- * window by window: the host never holds a whole table.
+ * window by window: the host never holds a whole table. Of quantised files, bitsandbytes' NF4 and int8 are read, as the
+ * f32 that they stand for, and stored in the format that `weights` asks for.
  * @throws ConfigError, FileFormatError or ShapeError for anything missing, unknown or ill-shaped; GPU memory is then as
  * it was before.
  */
 export async function loadModel(engine: Engine, directory: Directory, options: LoadOptions = {}): Promise<LoadedModel> {
-  const checkpoint = await openCheckpoint(directory);
-  const config = withHead(checkpoint.config, options);
+  const files = await openCheckpoint(directory);
+  const config = withHead(unquantised(files.config), options);
   const model = withWeights(createModel(config), options.weights ?? "f32");
+  const checkpoint = await dequantised(files, transposedNames(model));
   const sources = locate(model, checkpoint);
   const random = new Random(options.seed ?? 0);
   return engine.device.pool.checked(`the weights of ${directory.name}`, async () => {
@@ -103,6 +106,12 @@ export async function initialiseModel(
     }
     return new LoadedModel(engine, model, weights, "random weights", [...weights.keys()], new Set(), []);
   });
+}
+
+/** Weights of GPT-2's Conv1D, which files in fewer bits hold transposed, under every name that they may have. */
+function transposedNames(model: Model): Set<string> {
+  const flipped = model.projections.filter(({ layout }) => layout === "in_out");
+  return new Set(flipped.flatMap(({ name }) => model.aliases(`${name}.weight`)));
 }
 
 /** Parameter -> its name in the checkpoint. Only a head may be missing; nothing may be left over. */

@@ -2,6 +2,7 @@ import { writeCheckpoint } from "../../src/io/checkpoint";
 import { contentBytes, memoryDirectory } from "../../src/io/directory";
 import type { Directory } from "../../src/io/directory";
 import { jsonBytes } from "../../src/io/json";
+import { readHeader } from "../../src/io/safetensors";
 import { safetensorsContent } from "../../src/io/safetensors-write";
 import type { TensorToWrite } from "../../src/io/safetensors-write";
 import { createModel } from "../../src/model/families";
@@ -56,4 +57,33 @@ export function observed(
       return directory.read(file, start, end);
     },
   };
+}
+
+/** A tensor of any element type, by its bytes. */
+export interface RawTensor {
+  readonly dtype: string;
+  readonly shape: readonly number[];
+  readonly bytes: Uint8Array;
+}
+
+/** A safetensors file of such tensors. */
+export function rawSafetensors(tensors: ReadonlyMap<string, RawTensor>): Uint8Array {
+  let at = 0;
+  const entries = [...tensors].map(([name, { dtype, shape, bytes }]) => {
+    const data_offsets = [at, (at += bytes.length)];
+    return [name, { dtype, shape, data_offsets }];
+  });
+  const header = new TextEncoder().encode(JSON.stringify(Object.fromEntries(entries)));
+  const length = new Uint8Array(8);
+  new DataView(length.buffer).setBigUint64(0, BigInt(header.length), true);
+  return Buffer.concat([length, header, ...[...tensors.values()].map(({ bytes }) => bytes)]);
+}
+
+/** Every tensor of a safetensors file, by its bytes. */
+export async function readRaw(directory: Directory, file: string): Promise<Map<string, RawTensor>> {
+  const tensors = new Map<string, RawTensor>();
+  for (const [name, { dtype, shape, start, end }] of await readHeader(directory, file)) {
+    tensors.set(name, { dtype, shape, bytes: await directory.read(file, start, end) });
+  }
+  return tensors;
 }
