@@ -13,7 +13,7 @@ interface Way {
   readonly recompute: Recompute;
 }
 
-/** A model of the papers' size, and what others measured or computed for it, in GB. */
+/** A model of the papers' size, and what the paper measured for it, in GB. */
 interface Known {
   readonly name: string;
   readonly title: string;
@@ -22,10 +22,6 @@ interface Known {
   readonly length: number;
   /** SAFE, arXiv 2412.03587: LoRA -> SAFE, as measured there. */
   readonly paper: string;
-  /** PEFT with eager attention: weights and saved tensors, with all, half and 2 of 24 (3 of 32) adapters live. */
-  readonly eager: readonly [number, number, number];
-  /** The same with flash attention, computed. */
-  readonly flash: readonly [number, number, number];
   readonly ours: readonly Way[];
 }
 
@@ -41,21 +37,44 @@ const WAYS: readonly Way[] = [
 const KNOWN: readonly Known[] = [
   {
     ...{ name: "bert-large", title: "BERT-large, 32 x 128", config: "bert-large", batch: 32, length: 128 },
-    ...{ paper: "20.35 -> 12.11", eager: [8.0, 4.7, 1.9], flash: [6.6, 4.0, 1.8], ours: WAYS },
+    ...{ paper: "20.35 -> 12.11", ours: WAYS },
   },
   {
     ...{ name: "roberta-large", title: "RoBERTa-large, 16 x 384", config: "roberta-large", batch: 16, length: 384 },
-    ...{ paper: "17.73 -> 3.56", eager: [16.8, 9.1, 2.7], flash: [9.3, 5.4, 2.1], ours: WAYS },
+    ...{ paper: "17.73 -> 3.56", ours: WAYS },
   },
   {
     ...{ name: "gpt2-medium", title: "GPT-2 medium, 8 x 512", config: "gpt2-medium", batch: 8, length: 512 },
-    ...{ paper: "16.97 -> 11.90 (mean of its tasks)", eager: [18.7, 10.5, 3.6], flash: [11.8, 6.9, 2.9], ours: WAYS },
+    ...{ paper: "16.97 -> 11.90 (mean of its tasks)", ours: WAYS },
   },
   {
     ...{ name: "llama-2-7b", title: "LLaMA-2 7B, 2 x 512", config: "llama-2-7b", batch: 2, length: 512 },
-    ...{ paper: "66.35 -> 34.20", eager: [21.7, 17.7, 14.4], flash: [18.7, 16.1, 14.1], ours: WAYS.slice(3) },
+    ...{ paper: "66.35 -> 34.20", ours: WAYS.slice(3) },
   },
 ];
+
+/** What `bench/peft-saved.py` counted for one model, one kind of attention and one number of frozen layers. */
+interface Counted {
+  readonly name: string;
+  readonly dtype: string;
+  readonly adapterDtype: string;
+  readonly attention: "eager" | "fused";
+  readonly frozenLayers: number;
+  readonly weightBytes: number;
+  readonly savedBytes: number | null;
+}
+
+/** PEFT's weights and saved tensors in GB, adapters in the base's type, from none to most layers frozen. */
+async function countedByPeft(): Promise<(name: string, attention: Counted["attention"]) => string[]> {
+  const file = JSON.parse(await readFile("bench/results/peft-saved.json", "utf8")) as { results: Counted[] };
+  return (name, attention) =>
+    file.results
+      .filter((row) => row.name === name && row.attention === attention && row.adapterDtype === row.dtype)
+      .sort((a, b) => a.frozenLayers - b.frozenLayers)
+      .map(({ weightBytes, savedBytes }) =>
+        savedBytes === null ? "?" : ((weightBytes + savedBytes) / 1e9).toFixed(2),
+      );
+}
 
 /** LoRA steps at the papers' sizes, from configurations alone: peaks in GB beside the papers' and PEFT's. */
 export async function plans(): Promise<void> {
@@ -77,7 +96,7 @@ export async function plans(): Promise<void> {
   }
   const where = provenance({ device: "none: computed", vendor: "", description: "none" });
   await writeFile("bench/results/plans.json", `${JSON.stringify({ ...where, results }, null, 1)}\n`);
-  const table = markdown(results);
+  const table = markdown(results, await countedByPeft());
   await writeFile("bench/results/plans.md", `${heading(where.commit)}\n${table}\n${NOTES}`);
   console.log(table);
 }
@@ -91,7 +110,7 @@ interface Result extends Way {
   readonly moreFlops: string;
 }
 
-function markdown(results: readonly Result[]): string {
+function markdown(results: readonly Result[], peft: Awaited<ReturnType<typeof countedByPeft>>): string {
   const head = [
     "step",
     "frozen weights",
@@ -102,10 +121,10 @@ function markdown(results: readonly Result[]): string {
     "more FLOPs",
   ];
   const line = (cells: readonly (string | number)[]): string => `| ${cells.join(" | ")} |`;
-  const rows = KNOWN.flatMap(({ name, title, paper, eager, flash }) => [
+  const rows = KNOWN.flatMap(({ name, title, paper }) => [
     line([title, "", `the paper: ${paper}`, "", "", "", ""]),
-    line(["", "", "PEFT, eager attention", ...eager, ""]),
-    line(["", "", "PEFT, flash attention", ...flash, ""]),
+    line(["", "", "PEFT, eager attention", ...peft(name, "eager"), ""]),
+    line(["", "", "PEFT, fused attention", ...peft(name, "fused"), ""]),
     ...results
       .filter((result) => result.name === name)
       .map(({ weights, activations, recompute, peakGigabytes, moreFlops }) =>
@@ -124,15 +143,15 @@ function markdown(results: readonly Result[]): string {
 const heading = (commit: string): string => `# Planned memory at the papers' sizes
 
 \`npm run bench:plans\`, commit ${commit}: no device, from \`bench/configs\` alone. LoRA of rank 4 on query and value (c_attn in
-GPT-2), dropout of the configurations. "Weights / kept" are the formats of frozen weights and of kept activations. GB are 1e9 bytes. Ours are peaks of all GPU bytes: weights,
-adapters with gradients and moments, what is kept, scratch, read-back. PEFT's rows are weights and saved tensors alone
-(closed forms, checked against PEFT's own saved tensors on the meta device; LLaMA with 16-bit activations), without
-gradients, moments and scratch; the paper's are what it measured.
+GPT-2), dropout of the configurations. "Weights / kept" are the formats of frozen weights and of kept activations. GB are
+1e9 bytes. Ours are peaks of all GPU bytes: weights, adapters with gradients and moments, what is kept, scratch, read-back.
+PEFT's rows are weights and saved tensors alone, without gradients, moments and scratch, counted by \`bench/peft-saved.py\`
+on the meta device (LoRA with a dropout of 0.1; LLaMA in f16, adapters too); the paper's are what it measured.
 `;
 
 const NOTES = `
 Where it comes from, for RoBERTa-large with all adapters live: PEFT with eager attention 16.8 GB; 7.5 GB of it are time x
-time matrices that flash attention does not keep; another 1.6 GB is what a frozen base never needs (masks, the unscaled
+time matrices that fused attention does not keep; another 1.6 GB is what a frozen base never needs (masks, the unscaled
 inputs of norms, copies for two projections of one input). Freezing the lower half saves 3.0 GB of the 7.7, freezing 22 of 24
 layers 5.6. Running feed-forwards again saves 2.3 GB for 15 % more FLOPs; whole layers, 5.2 GB for 47 %. Language models'
 logits (0.8 GB in GPT-2 medium, twice in PEFT) are never whole.

@@ -83,7 +83,7 @@ export async function adapterLogits(
 }
 
 /** Inputs that Python was given: texts, or images. */
-function batchOf(expected: ReadonlyMap<string, HostTensor>, tokens: number): Batch {
+export function batchOf(expected: ReadonlyMap<string, HostTensor>, tokens: number): Batch {
   const given = expected.get("input_ids") ?? expected.get("pixel_values");
   const pixels = expected.get("pixel_values")?.data as Float32Array | undefined;
   const [size = 0, width = 0] = given?.shape ?? [];

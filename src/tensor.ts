@@ -1,9 +1,9 @@
 import { DisposedError, DtypeError, ShapeError } from "./base/errors";
 import { tensorBytes } from "./base/dtype";
 import type { Dtype } from "./base/dtype";
-import { decodeWeight, encodeWeight } from "./base/packed";
+import { decodeWeight, encodeWeight, rowBytes } from "./base/packed";
 import type { WeightFormat } from "./base/packed";
-import { elements, formatShape } from "./base/shape";
+import { columns, elements, formatShape } from "./base/shape";
 import type { Shape } from "./base/shape";
 import type { Device } from "./gpu/device";
 import type { Lifetime } from "./gpu/ledger";
@@ -35,15 +35,6 @@ export class Tensor {
     return tensor;
   }
 
-  /** A frozen weight [rows, columns] in a format of fewer bits. Values must be finite. */
-  static stored(device: Device, data: Float32Array, shape: Shape, format: WeightFormat): Tensor {
-    checkSize(data, shape);
-    const tensor = new Tensor(device, shape, format, "weight");
-    const encoded = encodeWeight(data, shape.at(-1) ?? 1, format);
-    device.handle.queue.writeBuffer(tensor.lease.buffer, 0, encoded as Float32Array<ArrayBuffer>);
-    return tensor;
-  }
-
   /** The buffer underneath. @throws DisposedError after `dispose`. */
   get lease(): Lease {
     if (this.#lease) return this.#lease;
@@ -67,13 +58,33 @@ export class Tensor {
     this.device.handle.queue.writeBuffer(this.lease.buffer, 0, data as Float32Array<ArrayBuffer>);
   }
 
+  /**
+   * Writes whole rows, from `row` on, in the format that the tensor has; gives the bytes written. Values must be finite. In
+   * 16 bits, rows of an odd length begin on a word only where `row` is even.
+   * @throws ShapeError for rows that the tensor does not have.
+   */
+  fillRows(row: number, data: Float32Array): number {
+    const width = columns(this.shape);
+    const offset = row * rowBytes(this.dtype as WeightFormat, width);
+    if (data.length % width !== 0 || row * width + data.length > elements(this.shape) || offset % 4 !== 0) {
+      throw new ShapeError(
+        `${data.length} values from row ${row} on are no rows of a tensor ${formatShape(this.shape)} in ${this.dtype}.`,
+        `Give whole rows of ${width} values, from an even row on.`,
+      );
+    }
+    this.device.check();
+    const encoded = encodeWeight(data, width, this.dtype as WeightFormat);
+    this.device.handle.queue.writeBuffer(this.lease.buffer, offset, encoded as Float32Array<ArrayBuffer>);
+    return encoded.byteLength;
+  }
+
   /** Copies the contents to the host; packed weights come as the f32 that they stand for. */
   async read(): Promise<TensorData> {
     const bytes = await this.device.guard(readBuffer(this.device, this.lease));
     const count = elements(this.shape);
     if (this.dtype === "i32") return new Int32Array(bytes, 0, count);
     if (this.dtype === "u32") return new Uint32Array(bytes, 0, count);
-    return decodeWeight(new Uint32Array(bytes), this.shape.at(-1) ?? 1, this.dtype, count);
+    return decodeWeight(new Uint32Array(bytes), columns(this.shape), this.dtype, count);
   }
 
   /** Copies some rows of a table [n, d] to the host: [rows, d]. */

@@ -77,17 +77,22 @@ function words(codes: Uint16Array): Uint32Array {
   return new Uint32Array(padded.buffer);
 }
 
-const largest = (values: Float32Array): number => values.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+/** The largest magnitude of elements [start, end). */
+function largest(values: Float32Array, start: number, end: number): number {
+  let most = 0;
+  for (let i = start; i < end; i++) most = Math.max(most, Math.abs(values[i]!));
+  return most;
+}
 
 function encodeInt8(row: Float32Array, stored: Uint32Array): void {
   const { codes } = quantisedRow("int8", row.length);
   const bytes = new Int8Array(stored.buffer, stored.byteOffset, codes * 4);
   const scales = new Float32Array(stored.buffer, stored.byteOffset + codes * 4);
   for (let start = 0; start < row.length; start += BLOCK) {
-    const block = row.subarray(start, start + BLOCK);
-    const scale = Math.fround(largest(block) / 127);
+    const end = Math.min(row.length, start + BLOCK);
+    const scale = Math.fround(largest(row, start, end) / 127);
     scales[start / BLOCK] = scale;
-    block.forEach((value, i) => (bytes[start + i] = scale === 0 ? 0 : Math.round(value / scale)));
+    for (let i = start; i < end; i++) bytes[i] = scale === 0 ? 0 : Math.round(row[i]! / scale);
   }
 }
 
@@ -101,19 +106,21 @@ function decodeInt8(stored: Uint32Array, row: Float32Array): void {
 function encodeNf4(row: Float32Array, stored: Uint32Array): void {
   const { codes, all } = quantisedRow("nf4", row.length);
   const blocks = Math.ceil(row.length / BLOCK);
-  const wanted = Float32Array.from({ length: blocks }, (_, i) => largest(row.subarray(i * BLOCK, (i + 1) * BLOCK)));
+  const endOf = (block: number): number => Math.min(row.length, (block + 1) * BLOCK);
+  const wanted = Float32Array.from({ length: blocks }, (_, i) => largest(row, i * BLOCK, endOf(i)));
   const least = wanted.reduce((a, b) => Math.min(a, b), Infinity);
-  const step = Math.fround((largest(wanted) - least) / 255);
+  const step = Math.fround((largest(wanted, 0, blocks) - least) / 255);
   const ends = new Float32Array(stored.buffer, stored.byteOffset + (all - 2) * 4, 2);
   ends.set([least, step]);
+  const bytes = new Uint8Array(stored.buffer, stored.byteOffset, codes * 4);
   const scaleCodes = new Uint8Array(stored.buffer, stored.byteOffset + codes * 4);
   for (let block = 0; block < blocks; block++) {
     const code = step === 0 ? 0 : Math.round(((wanted[block] as number) - least) / step);
     scaleCodes[block] = code;
     const scale = least + step * code;
-    for (let i = block * BLOCK; i < Math.min(row.length, (block + 1) * BLOCK); i++) {
+    for (let i = block * BLOCK; i < endOf(block); i++) {
       const nearest = scale === 0 ? NF4.indexOf(0) : nearestNf4((row[i] as number) / scale);
-      stored[i >> 3] = ((stored[i >> 3] as number) | (nearest << (4 * (i & 7)))) >>> 0;
+      bytes[i >> 1] = bytes[i >> 1]! | (nearest << (4 * (i & 1)));
     }
   }
 }
@@ -129,10 +136,12 @@ function decodeNf4(stored: Uint32Array, row: Float32Array): void {
 }
 
 /** Half way between neighbouring values: above bound i lies code i + 1. */
-const BOUNDS = NF4.slice(1).map((value, i) => (value + (NF4[i] as number)) / 2);
+const BOUNDS = Float64Array.from(NF4.slice(1), (value, i) => (value + (NF4[i] as number)) / 2);
 
+/** The number of bounds below a value, by halves: four comparisons for sixteen codes. */
 function nearestNf4(value: number): number {
-  let code = 0;
-  while (code < BOUNDS.length && value > (BOUNDS[code] as number)) code++;
-  return code;
+  let code = 8 * Number(value > BOUNDS[7]!);
+  code += 4 * Number(value > BOUNDS[code + 3]!);
+  code += 2 * Number(value > BOUNDS[code + 1]!);
+  return code + Number(value > BOUNDS[code]!);
 }

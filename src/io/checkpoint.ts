@@ -3,7 +3,8 @@ import { FileFormatError } from "../base/errors";
 import { checkFileName } from "./directory";
 import type { Directory } from "./directory";
 import { jsonBytes, readJson } from "./json";
-import { entryOf, readFloats, readHeader } from "./safetensors";
+import { entryOf, partOf, readFloats, readHeader } from "./safetensors";
+import type { ElementRange } from "./safetensors";
 import { safetensorsContent } from "./safetensors-write";
 import type { TensorToWrite } from "./safetensors-write";
 import type { TensorEntry } from "./safetensors-header";
@@ -22,6 +23,14 @@ const CONFIG = v.looseObject({
 
 const INDEX = v.looseObject({ weight_map: v.record(v.string(), v.string()) });
 
+export interface TensorInfo {
+  /** Element type as the file names it: "F32", "BF16", ... */
+  readonly dtype: string;
+  readonly shape: readonly number[];
+  /** Bytes in the file. */
+  readonly bytes: number;
+}
+
 /** A Hugging Face model directory, opened: the configuration, and tensors to be read one at a time. */
 export interface Checkpoint {
   readonly directory: Directory;
@@ -29,10 +38,15 @@ export interface Checkpoint {
   readonly config: Readonly<Record<string, unknown>>;
   names(): string[];
   has(name: string): boolean;
-  /** Element type as the file names it ("F32", "BF16", ...) and shape. Throws FileFormatError for unknown names. */
-  info(name: string): { readonly dtype: string; readonly shape: readonly number[] };
-  /** The tensor as f32. Throws FileFormatError for unknown names, DtypeError where it does not hold floats. */
-  read(name: string): Promise<Float32Array>;
+  /** Throws FileFormatError for unknown names. */
+  info(name: string): TensorInfo;
+  /**
+   * The tensor as f32, or a part of it. Throws FileFormatError for unknown names and for elements that it does not have,
+   * DtypeError where it does not hold floats.
+   */
+  read(name: string, part?: ElementRange): Promise<Float32Array>;
+  /** The tensor's bytes as the file has them, or a part of them. Throws FileFormatError as `read`. */
+  bytes(name: string, part?: ElementRange): Promise<Uint8Array>;
 }
 
 interface Located extends TensorEntry {
@@ -53,12 +67,18 @@ export async function openCheckpoint(directory: Directory): Promise<Checkpoint> 
     names: () => [...tensors.keys()],
     has: (name) => tensors.has(name),
     info: (name) => {
-      const { dtype, shape } = find(name);
-      return { dtype, shape };
+      const { dtype, shape, start, end } = find(name);
+      return { dtype, shape, bytes: end - start };
     },
-    read: async (name) => {
+    read: async (name, part) => {
       const entry = find(name);
-      return readFloats(directory, entry.file, name, entry);
+      return readFloats(directory, entry.file, name, part ? partOf(entry, name, part) : entry);
+    },
+    bytes: async (name, part) => {
+      const entry = find(name);
+      const whole = { ...entry, dtype: "U8", shape: [entry.end - entry.start] };
+      const { start, end } = part ? partOf(whole, name, part) : entry;
+      return directory.read(entry.file, start, end);
     },
   };
 }

@@ -75,6 +75,9 @@ export async function contentBytes(content: FileContent): Promise<Uint8Array> {
   return bytes;
 }
 
+/** A copy at the start of its own memory; Buffer's `slice` gives none. */
+const copy = (bytes: Uint8Array): Uint8Array => new Uint8Array(bytes);
+
 /** A directory in memory, for browsers and tests. The arrays given are not copied; what `read` gives is a copy. */
 export function memoryDirectory(
   name: string,
@@ -86,7 +89,7 @@ export function memoryDirectory(
   const put = async (news: readonly NewFile[]): Promise<void> => {
     for (const { file } of news) checkFileName(file, name);
     const ready: [string, Uint8Array][] = [];
-    for (const { file, content } of news) ready.push([file, (await contentBytes(content)).slice()]);
+    for (const { file, content } of news) ready.push([file, copy(await contentBytes(content))]);
     for (const [file, bytes] of ready) stored.set(file, bytes);
   };
   return {
@@ -98,7 +101,7 @@ export function memoryDirectory(
       const bytes = stored.get(file);
       if (bytes === undefined) throw missingFile(file, name, list());
       checkRange(file, name, bytes.length, start, end ?? bytes.length);
-      return Promise.resolve(bytes.slice(start, end ?? bytes.length));
+      return Promise.resolve(copy(bytes.subarray(start, end ?? bytes.length)));
     },
     write: (file, content) => put([{ file, content }]),
     writeTogether: put,

@@ -1,16 +1,19 @@
 import { FileFormatError, ShapeError } from "../base/errors";
 import { Random } from "../base/random";
 import type { WeightFormat } from "../base/packed";
-import { elements, formatShape, sameShape } from "../base/shape";
+import { formatShape, sameShape } from "../base/shape";
 import type { Engine } from "../engine";
 import { createModel, withHead } from "../model/families";
 import type { HeadOptions } from "../model/families";
 import type { Model, ParameterSpec } from "../model/model";
 import { withWeights } from "../model/weights";
-import { Tensor } from "../tensor";
+import type { Tensor } from "../tensor";
+import { dequantised, unquantised } from "./bitsandbytes";
 import { openCheckpoint } from "./checkpoint";
 import type { Checkpoint } from "./checkpoint";
 import type { Directory } from "./directory";
+import { Uploader } from "./upload";
+import type { ElementSource } from "./upload";
 
 /** A norm's weight below this cannot be divided by: the norm then keeps its input. */
 const SMALLEST_INVERTIBLE = 1e-3;
@@ -49,26 +52,32 @@ export class LoadedModel {
 }
 
 /**
- * Reads a Hugging Face directory (`config.json`, `model.safetensors` or a sharded index; f32, f16 or bf16) onto the GPU.
+ * Reads a Hugging Face directory (`config.json`, `model.safetensors` or a sharded index; f32, f16 or bf16) onto the GPU,
+ * window by window: the host never holds a whole table. Of quantised files, bitsandbytes' NF4 and int8 are read, as the
+ * f32 that they stand for, and stored in the format that `weights` asks for.
  * @throws ConfigError, FileFormatError or ShapeError for anything missing, unknown or ill-shaped; GPU memory is then as
  * it was before.
  */
 export async function loadModel(engine: Engine, directory: Directory, options: LoadOptions = {}): Promise<LoadedModel> {
-  const checkpoint = await openCheckpoint(directory);
-  const config = withHead(checkpoint.config, options);
+  const files = await openCheckpoint(directory);
+  const config = withHead(unquantised(files.config), options);
   const model = withWeights(createModel(config), options.weights ?? "f32");
+  const checkpoint = await dequantised(files, transposedNames(model));
   const sources = locate(model, checkpoint);
-  const { pool } = engine.device;
   const random = new Random(options.seed ?? 0);
-  return pool.checked(`the weights of ${directory.name}`, async () => {
+  return engine.device.pool.checked(`the weights of ${directory.name}`, async () => {
+    const uploader = new Uploader(engine.device, directory.name);
     const weights = new Map<string, Tensor>();
     const fragile = new Set<string>();
     for (const parameter of model.parameters) {
       const source = sources.get(parameter.name);
-      const data = source === undefined ? initialise(parameter, config, random) : await checkpoint.read(source);
-      if (isFragileNorm(parameter, data)) fragile.add(parameter.name.replace(/\.weight$/, ""));
-      checkFinite(parameter.name, data, directory.name);
-      weights.set(parameter.name, storedTensor(engine, parameter, data));
+      const read: ElementSource =
+        source === undefined
+          ? initial(parameter, config, random)
+          : (first, end) => checkpoint.read(source, { first, end });
+      const { tensor, smallest } = await uploader.upload(parameter, read);
+      if (isNorm(parameter) && smallest < SMALLEST_INVERTIBLE) fragile.add(parameter.name.replace(/\.weight$/, ""));
+      weights.set(parameter.name, tensor);
     }
     const initialised = model.parameters.map(({ name }) => name).filter((name) => !sources.has(name));
     const used = new Set(sources.values());
@@ -88,32 +97,21 @@ export async function initialiseModel(
 ): Promise<LoadedModel> {
   const model = withWeights(createModel(config), format);
   const random = new Random(seed);
-  return engine.device.pool.checked("random weights", () => {
-    const weights = model.parameters.map((parameter) => {
-      const data = isNorm(parameter)
-        ? new Float32Array(elements(parameter.shape)).fill(1)
-        : initialise(parameter, config, random);
-      return [parameter.name, storedTensor(engine, parameter, data)] as const;
-    });
-    const names = model.parameters.map(({ name }) => name);
-    return new LoadedModel(engine, model, new Map(weights), "random weights", names, new Set(), []);
+  return engine.device.pool.checked("random weights", async () => {
+    const uploader = new Uploader(engine.device, "random weights");
+    const weights = new Map<string, Tensor>();
+    for (const parameter of model.parameters) {
+      const source = isNorm(parameter) ? ones : initial(parameter, config, random);
+      weights.set(parameter.name, (await uploader.upload(parameter, source)).tensor);
+    }
+    return new LoadedModel(engine, model, weights, "random weights", [...weights.keys()], new Set(), []);
   });
 }
 
-function storedTensor(engine: Engine, { shape, dtype = "f32" }: ParameterSpec, data: Float32Array): Tensor {
-  return dtype === "f32"
-    ? Tensor.from(engine.device, data, shape, "weight")
-    : Tensor.stored(engine.device, data, shape, dtype);
-}
-
-/** @throws FileFormatError for a value that is not a finite number. */
-function checkFinite(name: string, data: Float32Array, where: string): void {
-  const bad = data.findIndex((value) => !Number.isFinite(value));
-  if (bad < 0) return;
-  throw new FileFormatError(
-    `${name} in ${where} has ${String(data[bad])} as its element ${bad}.`,
-    "The checkpoint is damaged, or its training diverged: fetch it again.",
-  );
+/** Weights of GPT-2's Conv1D, which files in fewer bits hold transposed, under every name that they may have. */
+function transposedNames(model: Model): Set<string> {
+  const flipped = model.projections.filter(({ layout }) => layout === "in_out");
+  return new Set(flipped.flatMap(({ name }) => model.aliases(`${name}.weight`)));
 }
 
 /** Parameter -> its name in the checkpoint. Only a head may be missing; nothing may be left over. */
@@ -152,19 +150,14 @@ function illShaped(name: string, given: readonly number[], wanted: readonly numb
   );
 }
 
-function initialise(
-  { name, shape }: ParameterSpec,
-  config: Readonly<Record<string, unknown>>,
-  random: Random,
-): Float32Array {
+/** N(0, initializer_range), biases 0. */
+function initial({ name }: ParameterSpec, config: Readonly<Record<string, unknown>>, random: Random): ElementSource {
   const given = config["initializer_range"];
   const deviation = typeof given === "number" ? given : 0.02;
-  const isBias = name.endsWith(".bias");
-  return Float32Array.from({ length: elements(shape) }, () => (isBias ? 0 : random.normal() * deviation));
+  if (name.endsWith(".bias")) return (first, end) => new Float32Array(end - first);
+  return (first, end) => Float32Array.from({ length: end - first }, () => random.normal() * deviation);
 }
+
+const ones: ElementSource = (first, end) => new Float32Array(end - first).fill(1);
 
 const isNorm = ({ name, shape }: ParameterSpec): boolean => shape.length === 1 && name.endsWith(".weight");
-
-function isFragileNorm(parameter: ParameterSpec, data: Float32Array): boolean {
-  return isNorm(parameter) && data.some((value) => Math.abs(value) < SMALLEST_INVERTIBLE);
-}

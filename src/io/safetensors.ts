@@ -1,4 +1,5 @@
 import { DtypeError, FileFormatError } from "../base/errors";
+import { elements } from "../base/shape";
 import type { Directory } from "./directory";
 import { headerLength, parseHeader } from "./safetensors-header";
 import type { SafetensorsHeader, TensorEntry } from "./safetensors-header";
@@ -60,6 +61,26 @@ export async function readFloats(
     `${describe(name, file, directory)} is stored as ${entry.dtype}, where floats are needed`,
     "convert it to F32, F16 or BF16",
   );
+}
+
+/** Elements [first, end) of a tensor, row-major. */
+export interface ElementRange {
+  readonly first: number;
+  readonly end: number;
+}
+
+/** Where a part of a tensor lies, as a row of its own. Throws FileFormatError for elements that it does not have. */
+export function partOf(entry: TensorEntry, name: string, { first, end }: ElementRange): TensorEntry {
+  const count = elements(entry.shape);
+  if (!(first >= 0 && first <= end && end <= count)) {
+    throw new FileFormatError(
+      `elements ${first} to ${end} of ${JSON.stringify(name.slice(0, 200))} are asked for, which has ${count}`,
+      "check that config.json belongs to the weights",
+    );
+  }
+  const bytes = count === 0 ? 0 : (entry.end - entry.start) / count;
+  const start = entry.start + first * bytes;
+  return { dtype: entry.dtype, shape: [end - first], start, end: start + (end - first) * bytes };
 }
 
 /** Every tensor of a file that fits in memory, by name, in the header's order. Throws as readTensor. */

@@ -99,6 +99,6 @@ interface ArrayType<T> {
 }
 
 function view<T>(bytes: Uint8Array, type: ArrayType<T>): T {
-  const aligned = bytes.byteOffset % type.BYTES_PER_ELEMENT === 0 ? bytes : bytes.slice();
+  const aligned = bytes.byteOffset % type.BYTES_PER_ELEMENT === 0 ? bytes : new Uint8Array(bytes);
   return new type(aligned.buffer, aligned.byteOffset, aligned.byteLength / type.BYTES_PER_ELEMENT);
 }

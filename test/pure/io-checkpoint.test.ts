@@ -35,7 +35,9 @@ describe("openCheckpoint", () => {
     const checkpoint = await openCheckpoint(await openDirectory(join(DATA, "bert/base")));
     expect(checkpoint.config).toMatchObject({ model_type: "bert", hidden_size: 32, layer_norm_eps: 1e-12 });
     expect(checkpoint.names().length).toBe(57);
-    expect(checkpoint.info("bert.embeddings.word_embeddings.weight")).toEqual({ dtype: "F32", shape: [83, 32] });
+    expect(checkpoint.info("bert.embeddings.word_embeddings.weight")).toEqual({
+      ...{ dtype: "F32", shape: [83, 32], bytes: 4 * 83 * 32 },
+    });
     const words = await checkpoint.read("bert.embeddings.word_embeddings.weight");
     expect(words.length).toBe(83 * 32);
     expect(Math.hypot(...words.subarray(32))).toBeGreaterThan(0);

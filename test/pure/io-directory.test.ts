@@ -88,6 +88,20 @@ describe.each([
     expect(await text(directory, "x")).toBe("abc");
   });
 
+  test("what was read of a Buffer may be changed, and begins its own memory", async () => {
+    const directory = await open();
+    const given = Buffer.from("abcd").subarray(1);
+    await directory.write("x", given);
+    const read = await directory.read("x", 1);
+    read.fill(0);
+    expect([read.byteOffset, read.buffer.byteLength]).toEqual([0, 2]);
+    expect([await text(directory, "x"), given.toString()]).toEqual(["bcd", "bcd"]);
+    if (directory.name !== "memory") return;
+    const kept = memoryDirectory("kept", { x: given });
+    (await kept.read("x", 1)).fill(0);
+    expect(await text(kept, "x")).toBe("bcd");
+  });
+
   test("content that fails half-way leaves every file as it was", async () => {
     const directory = await open();
     await directory.writeTogether([
