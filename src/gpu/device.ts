@@ -2,6 +2,8 @@ import { DeviceError } from "../base/errors";
 import type { Limits } from "../op/limits";
 import { Pipelines } from "./pipelines";
 import { Pool } from "./pool";
+import { fittingVariant } from "./variants";
+import type { VariantChoice } from "./variants";
 
 /** What a report says about where it ran. */
 export interface AdapterInfo {
@@ -11,6 +13,8 @@ export interface AdapterInfo {
   readonly description: string;
   /** A software adapter such as llvmpipe or SwiftShader. */
   readonly isSoftware: boolean;
+  /** Invocations of a subgroup, where all have the same number. */
+  readonly subgroup?: number;
 }
 
 /** An open device with its buffers and pipelines. */
@@ -18,6 +22,7 @@ export class Device {
   readonly pool: Pool;
   readonly pipelines: Pipelines;
   readonly limits: Limits;
+  readonly variants: VariantChoice;
   #lost: GPUDeviceLostInfo | undefined;
   #failure: string | undefined;
   #isClosed = false;
@@ -26,7 +31,9 @@ export class Device {
     readonly handle: GPUDevice,
     readonly info: AdapterInfo,
     limits: Partial<Limits> = {},
+    variants: VariantChoice = fittingVariant(info.subgroup),
   ) {
+    this.variants = variants;
     this.pool = new Pool(handle);
     this.pipelines = new Pipelines(handle);
     this.limits = {
@@ -104,13 +111,16 @@ export async function openDevice(gpu: GPU, limits: Partial<Limits> = {}): Promis
     "minStorageBufferOffsetAlignment",
   ] as const;
   const requiredLimits = Object.fromEntries(wanted.map((name) => [name, adapter.limits[name]]));
-  const requiredFeatures = (["timestamp-query"] as const).filter((feature) => adapter.features.has(feature));
+  const requiredFeatures = (["timestamp-query", "subgroups"] as const).filter((feature) =>
+    adapter.features.has(feature),
+  );
   const handle = await adapter.requestDevice({ requiredLimits, requiredFeatures });
   return new Device(handle, adapterInfo(adapter), limits);
 }
 
-function adapterInfo({ info }: GPUAdapter): AdapterInfo {
-  const { vendor, architecture, device, description } = info;
+function adapterInfo({ info, features }: GPUAdapter): AdapterInfo {
+  const { vendor, architecture, device, description, subgroupMinSize: least, subgroupMaxSize: most } = info;
   const software = /llvmpipe|swiftshader|lavapipe|software/i.test(`${description} ${device} ${architecture}`);
-  return { vendor, architecture, device, description, isSoftware: info.isFallbackAdapter || software };
+  const subgroup = features.has("subgroups") && least !== undefined && least === most ? { subgroup: least } : {};
+  return { vendor, architecture, device, description, isSoftware: info.isFallbackAdapter || software, ...subgroup };
 }

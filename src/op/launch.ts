@@ -25,6 +25,18 @@ export interface Launch {
   readonly constants?: Readonly<Record<string, number>>;
   /** Linear count; laid out as a two-dimensional grid where it exceeds the adapter's limit. */
   readonly workgroups: number;
+  /** Other ways to run it. */
+  readonly variants?: readonly Variant[];
+}
+
+/** Another way to run a launch: the same entry, bindings, params and bits, in another time. */
+export interface Variant {
+  readonly name: string;
+  readonly kernel: Kernel;
+  readonly constants: Readonly<Record<string, number>>;
+  readonly workgroups: number;
+  /** Invocations that every subgroup of the adapter must have. */
+  readonly subgroup?: number;
 }
 
 /** A run of rows of a table. */

@@ -4,7 +4,9 @@ import { USAGE } from "../gpu/pool";
 import type { Lease } from "../gpu/pool";
 import { packUniforms } from "../gpu/uniforms";
 import type { Uniforms } from "../gpu/uniforms";
+import { chosenLaunch } from "../gpu/variants";
 import { kernelInterface } from "../gpu/wgsl";
+import type { Launch } from "../op/launch";
 import type { Plan, PlannedLaunch, Target } from "../tape/plan";
 import { readbackBytes, readbackLayout } from "./footprint";
 import { gradientName } from "./store";
@@ -19,12 +21,14 @@ export class CompiledPlan {
   #groups: GPUBindGroup[] = [];
   #bound: GPUBuffer[] = [];
   readonly #targets: Target[];
+  readonly #launches: readonly Launch[];
 
   constructor(
     readonly plan: Plan,
     private readonly device: Device,
   ) {
-    this.#uniforms = packUniforms(plan.launches.map(({ launch }) => launch));
+    this.#launches = plan.launches.map(({ launch }) => chosenLaunch(launch, device.variants));
+    this.#uniforms = packUniforms(this.#launches);
     this.#uniformLease = device.pool.lease(this.#uniforms.data.byteLength, "scratch", USAGE.uniform | USAGE.copyTarget);
     device.handle.queue.writeBuffer(this.#uniformLease.buffer, 0, this.#uniforms.data);
     this.#readback = device.pool.lease(readbackBytes(plan), "scratch", USAGE.mapRead | USAGE.copyTarget);
@@ -33,7 +37,7 @@ export class CompiledPlan {
 
   /** The pipelines, one per launch. */
   pipelines(): Promise<GPUComputePipeline[]> {
-    this.#pipelines ??= Promise.all(this.plan.launches.map(({ launch }) => this.device.pipelines.get(launch)));
+    this.#pipelines ??= Promise.all(this.#launches.map((launch) => this.device.pipelines.get(launch)));
     return this.#pipelines;
   }
 
@@ -51,7 +55,7 @@ export class CompiledPlan {
   }
 
   #group(planned: PlannedLaunch, index: number, resolve: (target: Target) => GPUBuffer): GPUBindGroup {
-    const { kernel, entry } = planned.launch;
+    const { kernel, entry } = this.#launches[index] as Launch;
     const { bindings, paramsBinding } = kernelInterface(kernel);
     const entries = planned.bindings.map(({ variable, target, offset, bytes }) => {
       const declared = bindings.get(variable);
@@ -83,7 +87,7 @@ export class CompiledPlan {
   encode(encoder: GPUCommandEncoder): void {
     const pass = encoder.beginComputePass();
     const { workgroupsPerDimension: limit } = this.device.limits;
-    this.plan.launches.forEach(({ launch }, i) => {
+    this.#launches.forEach((launch, i) => {
       pass.setPipeline(this.#ready[i] as GPUComputePipeline);
       pass.setBindGroup(0, this.#groups[i]);
       const across = Math.min(launch.workgroups, limit);

@@ -3,9 +3,8 @@ import type { Device } from "../../src/gpu/device";
 import type { Attributes, HostTensor, Op, OpCase } from "../../src/op/declaration";
 import { OPS } from "../../src/ops/index";
 import { Random } from "../../src/base/random";
-import { elements } from "../../src/base/shape";
 import { testDevice } from "../support/device";
-import { caseInputs, relativeError, runCase } from "../support/op-runs";
+import { caseInputs, randomOutput, relativeError, runCase } from "../support/op-runs";
 import type { CaseRun } from "../support/op-runs";
 
 const TOLERANCE = 2e-5;
@@ -120,9 +119,3 @@ describe.each(OPS.map((op) => [op.name, op] as const))("%s", (_, op) => {
     }
   });
 });
-
-function randomOutput(op: Op, test: OpCase<Attributes>, inputs: Record<string, HostTensor>): Float32Array {
-  const output = op.reference(inputs, test.attributes)[op.outputs[0] as string] as HostTensor;
-  const random = new Random(7);
-  return Float32Array.from({ length: elements(output.shape) }, () => random.normal());
-}

@@ -4,6 +4,7 @@ import { kernelInterface } from "../../src/gpu/wgsl";
 import { packUniforms } from "../../src/gpu/uniforms";
 import { OPS } from "../../src/ops/index";
 import type { Attributes, Op, OpCase } from "../../src/op/declaration";
+import type { Kernel } from "../../src/op/kernel";
 import { DEFAULT_LIMITS } from "../../src/op/limits";
 import { launchContext } from "../../src/tape/emit";
 import { slotSpec } from "../../src/tape/forward";
@@ -64,7 +65,10 @@ function usedVariables(code: string, entry: string, variables: readonly string[]
 }
 
 function checkLaunch({ launch, bindings }: PlannedLaunch): void {
-  const { kernel, entry } = launch;
+  for (const { kernel } of [launch, ...(launch.variants ?? [])]) checkKernel(kernel, launch.entry, bindings);
+}
+
+function checkKernel(kernel: Kernel, entry: string, bindings: PlannedLaunch["bindings"]): void {
   const where = `${kernel.name}.wgsl, ${entry}`;
   const declared = kernelInterface(kernel).bindings;
   expect(kernel.code, where).toMatch(new RegExp(`@compute[^{]*fn ${entry}\\(`));
@@ -125,7 +129,11 @@ describe("kernel files", () => {
   });
 
   it("are all used", () => {
-    const used = cases.flatMap(([, op, test]) => planCase(op, test).launches.map(({ launch }) => launch.kernel.name));
+    const used = cases.flatMap(([, op, test]) =>
+      planCase(op, test).launches.flatMap(({ launch }) =>
+        [launch, ...(launch.variants ?? [])].map(({ kernel }) => kernel.name),
+      ),
+    );
     // Two gradients of one value meet in `accumulate`, and plans pack what they keep: no single op asks for either.
     expect([...new Set([...used, "accumulate", "pack"])].sort()).toEqual(
       files.map((file) => file.replace(".wgsl", "")).sort(),

@@ -155,6 +155,13 @@ function bindSlot(
   return recorder.apply(add, { a: parameter, b: recorder.input(`zero for ${slot}`, shape) }, {});
 }
 
+/** A gradient for a case's first output, the same every time. */
+export function randomOutput(op: Op, test: OpCase<Attributes>, inputs: Record<string, HostTensor>): Float32Array {
+  const output = op.reference(inputs, test.attributes)[op.outputs[0] as string] as HostTensor;
+  const random = new Random(7);
+  return Float32Array.from({ length: elements(output.shape) }, () => random.normal());
+}
+
 /** Worst absolute difference over the largest expected magnitude. */
 export function relativeError(actual: ArrayLike<number>, expected: ArrayLike<number>): number {
   let worst = 0;

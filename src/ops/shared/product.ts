@@ -1,9 +1,10 @@
 import code from "../../../kernels/product.wgsl";
+import subgroupCode from "../../../kernels/product_subgroup.wgsl";
 import type { Dtype } from "../../base/dtype";
 import { quantisedRow, rowBytes as storedRowBytes, WEIGHT_FORMATS } from "../../base/packed";
 import type { WeightFormat } from "../../base/packed";
 import { bindRows, rowRanges } from "../../op/launch";
-import type { Launch, RowRange, SlotRange } from "../../op/launch";
+import type { Launch, RowRange, SlotRange, Variant } from "../../op/launch";
 import type { Limits } from "../../op/limits";
 
 const kernel = { name: "product", code };
@@ -123,7 +124,33 @@ function productLaunch(
       GROUP_Y: tile.groupY,
     },
     workgroups: Math.ceil(rows.count / (tile.m * tile.groupY)) * Math.ceil(columns.count / (tile.n * tile.groupX)),
+    ...(dropout && dropout.on !== "lowRank"
+      ? {}
+      : { variants: subgroupVariants(rows.count, columns.count, formatOf(b)) }),
   };
+}
+
+/** Tiles of product_subgroup.wgsl, by the size of subgroups. */
+const SUBGROUP_TILES: readonly { readonly subgroup: number; readonly m: number; readonly n: number }[] = [
+  { subgroup: 4, m: 16, n: 8 },
+  { subgroup: 8, m: 16, n: 8 },
+  { subgroup: 16, m: 16, n: 4 },
+  { subgroup: 32, m: 32, n: 4 },
+  { subgroup: 64, m: 64, n: 2 },
+];
+
+/** For products of some width; a narrow one would leave most of a subgroup idle. */
+function subgroupVariants(m: number, n: number, format: WeightFormat): Variant[] {
+  return SUBGROUP_TILES.filter((tile) => n > tile.subgroup && m > 1).map((tile) => ({
+    name: `subgroups of ${tile.subgroup}, ${tile.m} x ${tile.n}`,
+    kernel: { name: "product_subgroup", code: subgroupCode },
+    constants: {
+      FORMAT: WEIGHT_FORMATS.indexOf(format),
+      ...{ SUBGROUP: tile.subgroup, TILE_M: tile.m, TILE_N: tile.n },
+    },
+    workgroups: Math.ceil(m / tile.m) * Math.ceil(n / (tile.subgroup * tile.n)),
+    subgroup: tile.subgroup,
+  }));
 }
 
 const formatOf = ({ format = "f32" }: Operand): WeightFormat => format as WeightFormat;

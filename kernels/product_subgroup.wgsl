@@ -1,0 +1,282 @@
+// The product of product.wgsl, to the same bits, for adapters whose subgroups all have SUBGROUP invocations.
+//
+// c[i, j] (+)= factor * sum_k a[i, k] b[k, j]  (+ bias[j])  (+ scale * sum_r z[i, r] l[r, j])
+//
+// Shapes, strides, formats of b, the low-rank term and dropout: as in product.wgsl, as are the fields of Params.
+// Threads: a workgroup is one subgroup, and covers TILE_M rows by SUBGROUP * TILE_N columns of c. Each invocation holds the
+// columns that lie SUBGROUP apart. For a step of k it reads TILE_M / SUBGROUP elements of a, and gets the others from its
+// neighbours by shuffles: where a load is dear (every one is a gather on a software adapter), that is most of the time.
+// TILE_M is a multiple of SUBGROUP. Range: f32 throughout, sums in order of k. Limits: m, n, k below 2^31.
+
+enable subgroups;
+
+const SUBGROUP: u32 = 8u;
+const TILE_M: u32 = 16u;
+const TILE_N: u32 = 8u;
+
+// How b is stored.
+const FORMAT: u32 = 0u;
+const F32: u32 = 0u;
+const F16: u32 = 1u;
+const BF16: u32 = 2u;
+const INT8: u32 = 3u;
+const BLOCK: u32 = 64u;
+
+// NormalFloat4 (QLoRA, Dettmers et al. 2023, appendix E).
+const NF4 = array<f32, 16>(
+  -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453,
+  -0.28444138169288635, -0.18477343022823334, -0.09105003625154495, 0.0,
+  0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224,
+  0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0,
+);
+
+struct Params {
+  m: u32,
+  n: u32,
+  k: u32,
+  a_start: u32,
+  a_row: u32,
+  a_column: u32,
+  b_start: u32,
+  b_row: u32,
+  b_column: u32,
+  b_transposed: u32,
+  b_words: u32,
+  b_codes: u32,
+  c_row: u32,
+  column0: u32,
+  accumulate: u32,
+  rank: u32,
+  z_row: u32,
+  z_column: u32,
+  l_row: u32,
+  l_column: u32,
+  scale: f32,
+  factor: f32,
+  salt: u32,
+  keep_threshold: u32,
+  keep_scale: f32,
+  row0: u32,
+  text_rows: u32,
+}
+
+@group(0) @binding(0) var<storage, read> a: array<f32>;
+@group(0) @binding(1) var<storage, read> b: array<u32>;
+@group(0) @binding(2) var<storage, read_write> c: array<f32>;
+@group(0) @binding(3) var<storage, read> bias: array<f32>;
+@group(0) @binding(4) var<storage, read> z: array<f32>;
+@group(0) @binding(5) var<storage, read> l: array<f32>;
+@group(0) @binding(6) var<storage, read> seed: array<u32>;
+@group(0) @binding(7) var<uniform> params: Params;
+
+alias Tile = array<array<f32, TILE_N>, TILE_M>;
+
+struct Origin {
+  row: u32,
+  column: u32,
+  lane: u32,
+}
+
+fn origin(group: vec3u, groups: vec3u, lane: u32) -> Origin {
+  let across = (params.n + SUBGROUP * TILE_N - 1u) / (SUBGROUP * TILE_N);
+  let index = group.y * groups.x + group.x;
+  return Origin((index / across) * TILE_M, (index % across) * SUBGROUP * TILE_N + lane, lane);
+}
+
+// Rows and columns past the edge repeat the last one; they are never written.
+fn clamped_row(row: u32) -> u32 {
+  return min(row, params.m - 1u);
+}
+
+fn clamped_columns(at: Origin) -> array<u32, TILE_N> {
+  var found: array<u32, TILE_N>;
+  for (var j = 0u; j < TILE_N; j++) {
+    found[j] = min(at.column + j * SUBGROUP, params.n - 1u);
+  }
+  return found;
+}
+
+// pcg3d of Jarzynski and Olano (2020), first component.
+fn random_bits(text_seed: vec2u, index: u32) -> u32 {
+  var v = vec3u(index, params.salt ^ text_seed.y, text_seed.x) * 1664525u + 1013904223u;
+  v.x += v.y * v.z;
+  v.y += v.z * v.x;
+  v.z += v.x * v.y;
+  v ^= v >> vec3u(16u);
+  v.x += v.y * v.z;
+  return v.x;
+}
+
+// A row of a dropped matrix: the seed of its text, and the index of its first element among that text's.
+struct DroppedRow {
+  text_seed: vec2u,
+  first: u32,
+}
+
+fn dropped_row(row: u32, width: u32) -> DroppedRow {
+  let text = (params.row0 + row) / params.text_rows;
+  let own = params.row0 + row - text * params.text_rows;
+  return DroppedRow(vec2u(seed[2u * text], seed[2u * text + 1u]), own * width);
+}
+
+fn kept(row: DroppedRow, column: u32) -> f32 {
+  return select(0.0, params.keep_scale, random_bits(row.text_seed, row.first + column) < params.keep_threshold);
+}
+
+// b[k, column]. A quantised row is b_words long and begins with b_codes words of codes.
+fn b_at(k: u32, column: u32) -> f32 {
+  if (FORMAT < INT8) {
+    let index = params.b_start + k * params.b_row + column * params.b_column;
+    if (FORMAT == F32) {
+      return bitcast<f32>(b[index]);
+    }
+    let word = b[index >> 1u];
+    if (FORMAT == F16) {
+      return unpack2x16float(word)[index & 1u];
+    }
+    return bitcast<f32>(select(word << 16u, word & 0xffff0000u, (index & 1u) != 0u));
+  }
+  let along = params.b_transposed != 0u;
+  let first = select(k, column, along) * params.b_words;
+  let at = params.b_start + select(column, k, along);
+  let block = at / BLOCK;
+  if (FORMAT == INT8) {
+    let code = bitcast<i32>(b[first + (at >> 2u)] << (24u - 8u * (at & 3u))) >> 24u;
+    return f32(code) * bitcast<f32>(b[first + params.b_codes + block]);
+  }
+  let code = (b[first + (at >> 3u)] >> (4u * (at & 7u))) & 15u;
+  let scale = (b[first + params.b_codes + (block >> 2u)] >> (8u * (block & 3u))) & 255u;
+  let least = bitcast<f32>(b[first + params.b_words - 2u]);
+  let step = bitcast<f32>(b[first + params.b_words - 1u]);
+  return NF4[code] * (least + step * f32(scale));
+}
+
+fn product(at: Origin, tile: ptr<function, Tile>) {
+  let column = clamped_columns(at);
+  var own_row: array<u32, TILE_M / SUBGROUP>;
+  for (var i = 0u; i < TILE_M / SUBGROUP; i++) {
+    own_row[i] = params.a_start + clamped_row(at.row + i * SUBGROUP + at.lane) * params.a_row;
+  }
+  for (var k = 0u; k < params.k; k++) {
+    var right: array<f32, TILE_N>;
+    for (var j = 0u; j < TILE_N; j++) {
+      right[j] = b_at(k, column[j]);
+    }
+    var own: array<f32, TILE_M / SUBGROUP>;
+    for (var i = 0u; i < TILE_M / SUBGROUP; i++) {
+      own[i] = a[own_row[i] + k * params.a_column];
+    }
+    for (var i = 0u; i < TILE_M; i++) {
+      let left = subgroupShuffle(own[i / SUBGROUP], i % SUBGROUP);
+      for (var j = 0u; j < TILE_N; j++) {
+        (*tile)[i][j] = fma(left, right[j], (*tile)[i][j]);
+      }
+    }
+  }
+}
+
+fn low_rank_term(at: Origin, tile: ptr<function, Tile>) {
+  let column = clamped_columns(at);
+  for (var r = 0u; r < params.rank; r++) {
+    var right: array<f32, TILE_N>;
+    for (var j = 0u; j < TILE_N; j++) {
+      right[j] = params.scale * l[r * params.l_row + (params.column0 + column[j]) * params.l_column];
+    }
+    for (var i = 0u; i < TILE_M; i++) {
+      let left = z[clamped_row(at.row + i) * params.z_row + r * params.z_column];
+      for (var j = 0u; j < TILE_N; j++) {
+        (*tile)[i][j] = fma(left, right[j], (*tile)[i][j]);
+      }
+    }
+  }
+}
+
+fn drop_tile(at: Origin, tile: ptr<function, Tile>) {
+  for (var i = 0u; i < TILE_M; i++) {
+    let dropped = dropped_row(clamped_row(at.row + i), params.c_row);
+    for (var j = 0u; j < TILE_N; j++) {
+      (*tile)[i][j] *= kept(dropped, params.column0 + at.column + j * SUBGROUP);
+    }
+  }
+}
+
+fn multiply(factor: f32, tile: ptr<function, Tile>) {
+  for (var i = 0u; i < TILE_M; i++) {
+    for (var j = 0u; j < TILE_N; j++) {
+      (*tile)[i][j] *= factor;
+    }
+  }
+}
+
+fn add_bias(at: Origin, tile: ptr<function, Tile>) {
+  let column = clamped_columns(at);
+  for (var j = 0u; j < TILE_N; j++) {
+    let value = bias[params.column0 + column[j]];
+    for (var i = 0u; i < TILE_M; i++) {
+      (*tile)[i][j] += value;
+    }
+  }
+}
+
+fn store(at: Origin, tile: ptr<function, Tile>) {
+  for (var i = 0u; i < TILE_M; i++) {
+    for (var j = 0u; j < TILE_N; j++) {
+      let column = at.column + j * SUBGROUP;
+      if (at.row + i < params.m && column < params.n) {
+        let index = (at.row + i) * params.c_row + params.column0 + column;
+        if (params.accumulate != 0u) {
+          c[index] += (*tile)[i][j];
+        } else {
+          c[index] = (*tile)[i][j];
+        }
+      }
+    }
+  }
+}
+
+@compute @workgroup_size(SUBGROUP)
+fn plain(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
+  let at = origin(group, groups, lane);
+  var tile: Tile;
+  product(at, &tile);
+  multiply(params.factor, &tile);
+  store(at, &tile);
+}
+
+@compute @workgroup_size(SUBGROUP)
+fn with_bias(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
+  let at = origin(group, groups, lane);
+  var tile: Tile;
+  product(at, &tile);
+  add_bias(at, &tile);
+  store(at, &tile);
+}
+
+@compute @workgroup_size(SUBGROUP)
+fn low_rank(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
+  let at = origin(group, groups, lane);
+  var tile: Tile;
+  low_rank_term(at, &tile);
+  product(at, &tile);
+  store(at, &tile);
+}
+
+@compute @workgroup_size(SUBGROUP)
+fn low_rank_with_bias(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
+  let at = origin(group, groups, lane);
+  var tile: Tile;
+  low_rank_term(at, &tile);
+  product(at, &tile);
+  add_bias(at, &tile);
+  store(at, &tile);
+}
+
+@compute @workgroup_size(SUBGROUP)
+fn low_rank_dropped(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
+  let at = origin(group, groups, lane);
+  var tile: Tile;
+  low_rank_term(at, &tile);
+  drop_tile(at, &tile);
+  product(at, &tile);
+  store(at, &tile);
+}
