@@ -29,7 +29,7 @@ export interface Launch {
   readonly variants?: readonly Variant[];
 }
 
-/** Another way to run a launch: the same entry, bindings, params and bits, in another time. */
+/** Another way to run a launch: the same entry, bindings, params and, unless it rounds, bits, in another time. */
 export interface Variant {
   readonly name: string;
   readonly kernel: Kernel;
@@ -37,6 +37,8 @@ export interface Variant {
   readonly workgroups: number;
   /** Invocations that every subgroup of the adapter must have. */
   readonly subgroup?: number;
+  /** Whether it sums in another order. */
+  readonly rounds?: boolean;
 }
 
 /** A run of rows of a table. */

@@ -1,9 +1,10 @@
 import code from "../../../kernels/attention.wgsl";
+import subgroupCode from "../../../kernels/attention_subgroup.wgsl";
 import { ShapeError } from "../../base/errors";
 import { formatShape, sameShape } from "../../base/shape";
 import type { HostTensor, LaunchContext } from "../../op/declaration";
 import { bindRows, rowRanges } from "../../op/launch";
-import type { Launch } from "../../op/launch";
+import type { Launch, Variant } from "../../op/launch";
 import { droppedElement } from "./dropout";
 import { dropoutParams } from "./product";
 import { at } from "./reference";
@@ -73,6 +74,33 @@ export function attentionLaunches(
     },
     constants: { HEAD: head, GROUP },
     workgroups: range.count * rowsOf * Math.ceil(time / GROUP),
+    ...(TILED.has(entry) && head <= WIDEST_TILED
+      ? { variants: tiledVariants(head, (rows) => range.count * rowsOf * Math.ceil(time / rows)) }
+      : {}),
+  }));
+}
+
+/** Entries of attention_subgroup.wgsl, and the widest head that it takes. */
+const TILED: ReadonlySet<string> = new Set(["forward", "grad_q", "grad_k_v", "grad_k_v_fused"]);
+const WIDEST_TILED = 128;
+
+/** Its tiles, by the size of subgroups: rows, and columns for each invocation. */
+const TILES: readonly { readonly subgroup: number; readonly rows: number; readonly columns: number }[] = [
+  { subgroup: 4, rows: 8, columns: 2 },
+  { subgroup: 8, rows: 16, columns: 2 },
+  { subgroup: 16, rows: 16, columns: 1 },
+  { subgroup: 32, rows: 32, columns: 1 },
+];
+
+/** @param workgroupsOf workgroups of so many rows that cover a launch. */
+function tiledVariants(head: number, workgroupsOf: (rows: number) => number): Variant[] {
+  return TILES.map(({ subgroup, rows, columns }) => ({
+    name: `subgroups of ${subgroup}, ${rows} rows`,
+    kernel: { name: "attention_subgroup", code: subgroupCode },
+    constants: { HEAD: head, SUBGROUP: subgroup, ROWS: rows, COLUMNS: columns },
+    workgroups: workgroupsOf(rows),
+    subgroup,
+    rounds: true,
   }));
 }
 

@@ -1,0 +1,360 @@
+// The attention of attention.wgsl in tiles, for adapters whose subgroups all have SUBGROUP invocations.
+//
+// Formulas: as there; sums over keys (or queries) are taken tile by tile, so results differ by rounding. The entries that it
+// has take the place of those there, and bind the same.
+// Shapes, strides and Params: as there.
+// Threads: a workgroup is one subgroup, and works on ROWS rows of one head. A tile is its ROWS rows by SUBGROUP * COLUMNS
+// rows of the other side, of which each invocation has COLUMNS, SUBGROUP apart. Scores are a product of these two, in which
+// an invocation gets its neighbours' elements of the ROWS rows by shuffles (as in product_subgroup.wgsl); what the weights
+// are summed into is another, in which each invocation holds every SUBGROUP-th element of HEAD.
+// ROWS is a multiple of SUBGROUP. Range: as there; a key that does not exist, or lies ahead, weighs exactly 0.
+// Limits: HEAD up to 128, since ROWS * HEAD / SUBGROUP sums are held in registers.
+
+enable subgroups;
+requires unrestricted_pointer_parameters;
+
+const HEAD: u32 = 8u;
+const SUBGROUP: u32 = 8u;
+const ROWS: u32 = 16u;
+const COLUMNS: u32 = 2u;
+const HIDDEN_SCORE: f32 = -3.0e38;
+const ABSENT_SCORE: f32 = -3.4e38;
+
+// Elements of a row of one head that an invocation sums, and rows of the workgroup that it reads itself.
+const OWN: u32 = (HEAD + SUBGROUP - 1u) / SUBGROUP;
+const OWN_ROWS: u32 = ROWS / SUBGROUP;
+
+struct Params {
+  batch: u32,
+  batch0: u32,
+  time: u32,
+  heads: u32,
+  kv_heads: u32,
+  q_row: u32,
+  q_offset: u32,
+  k_row: u32,
+  k_offset: u32,
+  v_row: u32,
+  v_offset: u32,
+  causal: u32,
+  scale: f32,
+  salt: u32,
+  keep_threshold: u32,
+  keep_scale: f32,
+  dropping: u32,
+}
+
+@group(0) @binding(0) var<storage, read> q: array<f32>;
+@group(0) @binding(1) var<storage, read> k: array<f32>;
+@group(0) @binding(2) var<storage, read> v: array<f32>;
+@group(0) @binding(3) var<storage, read> mask: array<i32>;
+@group(0) @binding(4) var<storage, read> seed: array<u32>;
+@group(0) @binding(5) var<storage, read_write> y: array<f32>;
+@group(0) @binding(6) var<storage, read_write> lse: array<f32>;
+@group(0) @binding(7) var<storage, read> dy: array<f32>;
+@group(0) @binding(8) var<storage, read_write> statistics: array<vec4u>;
+@group(0) @binding(9) var<storage, read_write> dq: array<f32>;
+@group(0) @binding(10) var<storage, read_write> dk: array<f32>;
+@group(0) @binding(11) var<storage, read_write> dv: array<f32>;
+@group(0) @binding(12) var<uniform> params: Params;
+
+alias Tile = array<array<f32, COLUMNS>, ROWS>;
+alias Sums = array<array<f32, OWN>, ROWS>;
+
+// The ROWS rows of one head that this workgroup works on: which batch row (within this launch), head, and first time.
+struct Block {
+  batch: u32,
+  head: u32,
+  first: u32,
+}
+
+fn block(heads: u32, group: vec3u, groups: vec3u) -> Block {
+  let blocks = (params.time + ROWS - 1u) / ROWS;
+  let index = group.y * groups.x + group.x;
+  let row = index / blocks;
+  return Block(row / heads, row % heads, (index % blocks) * ROWS);
+}
+
+fn row_index(batch: u32, head: u32, time: u32) -> u32 {
+  return (batch * params.heads + head) * params.time + time;
+}
+
+// Two words for each text of the whole batch: a text has one mask whatever batch it stands in.
+fn text_seed(batch: u32) -> vec2u {
+  let text = params.batch0 + batch;
+  return vec2u(seed[2u * text], seed[2u * text + 1u]);
+}
+
+// pcg3d of Jarzynski and Olano (2020), first component; the element index counts [heads, time, time] of one text.
+fn kept(seeds: vec2u, head: u32, query: u32, key: u32) -> f32 {
+  if (params.dropping == 0u) {
+    return 1.0;
+  }
+  let index = (head * params.time + query) * params.time + key;
+  var r = vec3u(index, params.salt ^ seeds.y, seeds.x) * 1664525u + 1013904223u;
+  r.x += r.y * r.z;
+  r.y += r.z * r.x;
+  r.z += r.x * r.y;
+  r ^= r >> vec3u(16u);
+  r.x += r.y * r.z;
+  return select(0.0, params.keep_scale, r.x < params.keep_threshold);
+}
+
+// The score of a query and a key of this head.
+fn score_of(dot: f32, batch: u32, query: u32, key: u32) -> f32 {
+  if (key >= params.time || (params.causal != 0u && key > query)) {
+    return ABSENT_SCORE;
+  }
+  return select(dot * params.scale, HIDDEN_SCORE, mask[batch * params.time + key] == 0);
+}
+
+// Where rows of one head lie in a table: the first element of the row at time 0, and the length of a row.
+struct Rows {
+  start: u32,
+  row: u32,
+}
+
+fn q_rows(batch: u32, head: u32) -> Rows {
+  return Rows(batch * params.time * params.q_row + params.q_offset + head * HEAD, params.q_row);
+}
+
+fn k_rows(batch: u32, head: u32) -> Rows {
+  return Rows(batch * params.time * params.k_row + params.k_offset + head * HEAD, params.k_row);
+}
+
+fn v_rows(batch: u32, head: u32) -> Rows {
+  return Rows(batch * params.time * params.v_row + params.v_offset + head * HEAD, params.v_row);
+}
+
+fn y_rows(batch: u32, head: u32) -> Rows {
+  return Rows((batch * params.time * params.heads + head) * HEAD, params.heads * HEAD);
+}
+
+// Rows past the end repeat the last one; they are never written, and their keys and queries weigh nothing.
+fn element(rows: Rows, time: u32) -> u32 {
+  return rows.start + min(time, params.time - 1u) * rows.row;
+}
+
+alias Table = ptr<storage, array<f32>, read>;
+
+// dots[i][j] = left[first + i] . right[other + j * SUBGROUP + lane]
+fn dots(left: Table, left_rows: Rows, first: u32, right: Table, right_rows: Rows, other: u32, lane: u32) -> Tile {
+  var found = Tile();
+  var column: array<u32, COLUMNS>;
+  for (var j = 0u; j < COLUMNS; j++) {
+    column[j] = element(right_rows, other + j * SUBGROUP + lane);
+  }
+  var row: array<u32, OWN_ROWS>;
+  for (var i = 0u; i < OWN_ROWS; i++) {
+    row[i] = element(left_rows, first + i * SUBGROUP + lane);
+  }
+  for (var c = 0u; c < HEAD; c++) {
+    var own: array<f32, OWN_ROWS>;
+    for (var i = 0u; i < OWN_ROWS; i++) {
+      own[i] = left[row[i] + c];
+    }
+    var theirs: array<f32, COLUMNS>;
+    for (var j = 0u; j < COLUMNS; j++) {
+      theirs[j] = right[column[j] + c];
+    }
+    for (var i = 0u; i < ROWS; i++) {
+      let mine = subgroupShuffle(own[i / SUBGROUP], i % SUBGROUP);
+      for (var j = 0u; j < COLUMNS; j++) {
+        found[i][j] = fma(mine, theirs[j], found[i][j]);
+      }
+    }
+  }
+  return found;
+}
+
+// sums[i][c] += sum over the tile's columns of weights[i][column] table[column][c]; a column's weights lie with its lane.
+fn add_weighted(table: Table, rows: Rows, first: u32, lane: u32, weights: ptr<function, Tile>, sums: ptr<function, Sums>) {
+  for (var s = 0u; s < SUBGROUP; s++) {
+    for (var j = 0u; j < COLUMNS; j++) {
+      let at = element(rows, first + j * SUBGROUP + s);
+      var values: array<f32, OWN>;
+      for (var c = 0u; c < OWN; c++) {
+        values[c] = table[at + min(c * SUBGROUP + lane, HEAD - 1u)];
+      }
+      for (var i = 0u; i < ROWS; i++) {
+        let weight = subgroupShuffle((*weights)[i][j], s);
+        for (var c = 0u; c < OWN; c++) {
+          (*sums)[i][c] = fma(weight, values[c], (*sums)[i][c]);
+        }
+      }
+    }
+  }
+}
+
+@compute @workgroup_size(SUBGROUP)
+fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
+  let at = block(params.heads, group, groups);
+  if (at.batch >= params.batch) {
+    return;
+  }
+  let kv_head = at.head * params.kv_heads / params.heads;
+  let queries = q_rows(at.batch, at.head);
+  let keys = k_rows(at.batch, kv_head);
+  let seeds = text_seed(at.batch);
+  var sums: Sums;
+  var largest: array<f32, ROWS>;
+  var total: array<f32, ROWS>;
+  for (var i = 0u; i < ROWS; i++) {
+    largest[i] = ABSENT_SCORE;
+  }
+  let end = select(params.time, min(params.time, at.first + ROWS), params.causal != 0u);
+  for (var key = 0u; key < end; key += SUBGROUP * COLUMNS) {
+    var weights = dots(&q, queries, at.first, &k, keys, key, lane);
+    for (var i = 0u; i < ROWS; i++) {
+      let query = min(at.first + i, params.time - 1u);
+      var most = largest[i];
+      for (var j = 0u; j < COLUMNS; j++) {
+        weights[i][j] = score_of(weights[i][j], at.batch, query, key + j * SUBGROUP + lane);
+        most = max(most, weights[i][j]);
+      }
+      most = subgroupMax(most);
+      let shrink = exp(largest[i] - most);
+      var sum = 0.0;
+      for (var j = 0u; j < COLUMNS; j++) {
+        let weight = exp(weights[i][j] - most);
+        sum += weight;
+        weights[i][j] = weight * kept(seeds, at.head, query, key + j * SUBGROUP + lane);
+      }
+      total[i] = total[i] * shrink + subgroupAdd(sum);
+      largest[i] = most;
+      for (var c = 0u; c < OWN; c++) {
+        sums[i][c] *= shrink;
+      }
+    }
+    add_weighted(&v, v_rows(at.batch, kv_head), key, lane, &weights, &sums);
+  }
+  for (var i = 0u; i < ROWS; i++) {
+    if (at.first + i < params.time) {
+      let out = element(y_rows(at.batch, at.head), at.first + i);
+      for (var c = 0u; c < OWN; c++) {
+        if (c * SUBGROUP + lane < HEAD) {
+          y[out + c * SUBGROUP + lane] = sums[i][c] / total[i];
+        }
+      }
+      if (lane == 0u) {
+        lse[row_index(at.batch, at.head, at.first + i)] = largest[i] + log(total[i]);
+      }
+    }
+  }
+}
+
+@compute @workgroup_size(SUBGROUP)
+fn grad_q(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
+  let at = block(params.heads, group, groups);
+  if (at.batch >= params.batch) {
+    return;
+  }
+  let kv_head = at.head * params.kv_heads / params.heads;
+  let queries = q_rows(at.batch, at.head);
+  let keys = k_rows(at.batch, kv_head);
+  var sums: Sums;
+  let end = select(params.time, min(params.time, at.first + ROWS), params.causal != 0u);
+  for (var key = 0u; key < end; key += SUBGROUP * COLUMNS) {
+    var weights = dots(&q, queries, at.first, &k, keys, key, lane);
+    let changes = dots(&dy, y_rows(at.batch, at.head), at.first, &v, v_rows(at.batch, kv_head), key, lane);
+    for (var i = 0u; i < ROWS; i++) {
+      let query = min(at.first + i, params.time - 1u);
+      let known = statistics[row_index(at.batch, at.head, query)];
+      for (var j = 0u; j < COLUMNS; j++) {
+        let own = key + j * SUBGROUP + lane;
+        let p = exp(score_of(weights[i][j], at.batch, query, own) - bitcast<f32>(known.x));
+        weights[i][j] = p * (changes[i][j] * kept(known.zw, at.head, query, own) - bitcast<f32>(known.y));
+      }
+    }
+    add_weighted(&k, keys, key, lane, &weights, &sums);
+  }
+  for (var i = 0u; i < ROWS; i++) {
+    if (at.first + i < params.time) {
+      let out = element(queries, at.first + i);
+      for (var c = 0u; c < OWN; c++) {
+        if (c * SUBGROUP + lane < HEAD) {
+          dq[out + c * SUBGROUP + lane] = sums[i][c] * params.scale;
+        }
+      }
+    }
+  }
+}
+
+// The sums over queries that belong to the workgroup's keys.
+struct KeySums {
+  dk: Sums,
+  dv: Sums,
+}
+
+fn key_sums(at: Block, lane: u32) -> KeySums {
+  var dk_sums: Sums;
+  var dv_sums: Sums;
+  let shared_by = params.heads / params.kv_heads;
+  for (var g = 0u; g < shared_by; g++) {
+    let head = at.head * shared_by + g;
+    let queries = q_rows(at.batch, head);
+    let outputs = y_rows(at.batch, head);
+    for (var query = select(0u, at.first, params.causal != 0u); query < params.time; query += SUBGROUP * COLUMNS) {
+      var weights = dots(&k, k_rows(at.batch, at.head), at.first, &q, queries, query, lane);
+      var changes = dots(&v, v_rows(at.batch, at.head), at.first, &dy, outputs, query, lane);
+      for (var j = 0u; j < COLUMNS; j++) {
+        let own = query + j * SUBGROUP + lane;
+        let known = statistics[row_index(at.batch, head, min(own, params.time - 1u))];
+        for (var i = 0u; i < ROWS; i++) {
+          let key = at.first + i;
+          let score = select(score_of(weights[i][j], at.batch, own, key), ABSENT_SCORE, own >= params.time);
+          let p = exp(score - bitcast<f32>(known.x));
+          let keep = kept(known.zw, head, own, key);
+          weights[i][j] = p * keep;
+          changes[i][j] = p * (changes[i][j] * keep - bitcast<f32>(known.y));
+        }
+      }
+      add_weighted(&q, queries, query, lane, &changes, &dk_sums);
+      add_weighted(&dy, outputs, query, lane, &weights, &dv_sums);
+    }
+  }
+  return KeySums(dk_sums, dv_sums);
+}
+
+@compute @workgroup_size(SUBGROUP)
+fn grad_k_v(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
+  let at = block(params.kv_heads, group, groups);
+  if (at.batch >= params.batch) {
+    return;
+  }
+  var sums = key_sums(at, lane);
+  for (var i = 0u; i < ROWS; i++) {
+    if (at.first + i < params.time) {
+      let key_row = element(k_rows(at.batch, at.head), at.first + i);
+      let value_row = element(v_rows(at.batch, at.head), at.first + i);
+      for (var c = 0u; c < OWN; c++) {
+        if (c * SUBGROUP + lane < HEAD) {
+          dk[key_row + c * SUBGROUP + lane] = sums.dk[i][c] * params.scale;
+          dv[value_row + c * SUBGROUP + lane] = sums.dv[i][c];
+        }
+      }
+    }
+  }
+}
+
+// The same into one fused q|k|v gradient, which WebGPU lets us bind for writing only once.
+@compute @workgroup_size(SUBGROUP)
+fn grad_k_v_fused(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
+  let at = block(params.kv_heads, group, groups);
+  if (at.batch >= params.batch) {
+    return;
+  }
+  var sums = key_sums(at, lane);
+  for (var i = 0u; i < ROWS; i++) {
+    if (at.first + i < params.time) {
+      let key_row = element(k_rows(at.batch, at.head), at.first + i);
+      let value_row = element(v_rows(at.batch, at.head), at.first + i);
+      for (var c = 0u; c < OWN; c++) {
+        if (c * SUBGROUP + lane < HEAD) {
+          dk[key_row + c * SUBGROUP + lane] = sums.dk[i][c] * params.scale;
+          dk[value_row + c * SUBGROUP + lane] = sums.dv[i][c];
+        }
+      }
+    }
+  }
+}
