@@ -12,3 +12,17 @@ export function actAsBrowser(): GPU {
   Object.defineProperty(globalThis, "navigator", { value, configurable: true });
   return dawn;
 }
+
+/** Listens to a device. What is returned throws what the device has refused since it was last asked. */
+export function refusals(device: GPUDevice): () => void {
+  let refused: string | undefined;
+  device.addEventListener("uncapturederror", (event) => {
+    refused ??= event.error.message;
+    event.preventDefault();
+  });
+  return () => {
+    const message = refused;
+    refused = undefined;
+    if (message !== undefined) throw new Error(`its device refused a command: ${message}`);
+  };
+}
