@@ -30,6 +30,8 @@ export async function measure(
   for (const engine of engines) {
     const entry: Entry = { engine, runner: undefined, reason: "", times: [] };
     entries.push(entry);
+    // What came late of the workload before is not this one's.
+    await failureOf(() => engine.check?.());
     await attempt(entry, async () => {
       entry.runner = await engine.prepare(workload);
       const start = performance.now();
@@ -41,7 +43,7 @@ export async function measure(
     });
   }
   expected = undefined;
-  for (let round = 0; round < MOST_RUNS; round++) {
+  for (let turn = 0; turn < MOST_RUNS; turn++) {
     for (const entry of entries) if (isDue(entry)) await attempt(entry, () => timeOnce(entry));
   }
   for (const { runner } of entries) runner?.dispose();

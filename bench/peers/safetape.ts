@@ -33,7 +33,7 @@ const RECORD: Record<Family, (recorder: Recorder, values: Values, attributes: At
     recorder.apply(crossEntropy, { x, labels, normalizer }, { ignored: -100, smoothing: 0 }),
 };
 
-/** This engine: a plan over tensors that stay on the GPU. `dy` alone is sent anew for every run, as a loss's seed is. */
+/** This engine: a plan over tensors that stay on the GPU. Only `dy` is sent anew for every run, as a loss's seed is. */
 export function safetape(engine: Engine): BenchedEngine {
   return {
     name: "safetape",
