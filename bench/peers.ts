@@ -34,7 +34,9 @@ export async function peers(engine: Engine): Promise<void> {
   }
   console.log(`\npeers on ${engine.info.description || engine.info.device}, milliseconds`);
   console.table(table);
-  if (wanted.length === 0) await writeResults(engine, "peers", results);
+  const sync = Object.fromEntries(engines.map((one) => [one.name, one.sync]));
+  console.log("A run's end is awaited by:", sync, "In the training step every engine reads its loss.");
+  if (wanted.length === 0) await writeResults(engine, "peers", { sync, workloads: results });
 }
 
 type Figures = Readonly<Record<string, Figure>>;

@@ -14,6 +14,7 @@ export async function gpujs(mode: Mode): Promise<BenchedEngine> {
   let flopsPerSecond = Infinity;
   return {
     name: `gpu.js, ${mode}`,
+    sync: mode === "webgpu" ? "queue.onSubmittedWorkDone" : "returns when it is done",
     async prepare(workload) {
       const { family, learn, flops } = workload;
       if (learn.length > 0 || family === "step") throw new Error("gpu.js has no gradients");

@@ -32,7 +32,11 @@ const COMPUTE: Record<Family, (jax: Jax, arrays: Arrays, attributes: Workload["a
 export async function jax(): Promise<BenchedEngine> {
   const loaded = await loadJax();
   return {
-    ...{ name: "jax-js", check: refusals(loaded.getWebGPUDevice()) },
+    ...{
+      name: "jax-js",
+      sync: "blockUntilReady, which maps no byte of each result",
+      check: refusals(loaded.getWebGPUDevice()),
+    },
     prepare: (workload) => {
       const { family } = workload;
       if (family === "step") return Promise.resolve(jaxStep(loaded, workload));

@@ -36,7 +36,7 @@ const RECORD: Record<Family, (recorder: Recorder, values: Values, attributes: At
 /** This engine: a plan over tensors that stay on the GPU. Only `dy` is sent anew for every run, as a loss's seed is. */
 export function safetape(engine: Engine): BenchedEngine {
   return {
-    name: "safetape",
+    ...{ name: "safetape", sync: "queue.onSubmittedWorkDone" },
     prepare: (workload) => {
       const { family } = workload;
       return family === "step" ? safetapeStep(engine) : prepare(engine, workload, RECORD[family]);

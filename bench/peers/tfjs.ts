@@ -32,7 +32,7 @@ export async function tfjs(): Promise<BenchedEngine> {
   const tf = await loadTfjs();
   const check = refusals(backendOf(tf).device);
   return {
-    ...{ name: "TensorFlow.js", check },
+    ...{ name: "TensorFlow.js", sync: "submitQueue, then queue.onSubmittedWorkDone", check },
     prepare: (workload) => {
       const { family } = workload;
       if (family === "step") return tfjsStep(tf, workload);

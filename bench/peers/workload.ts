@@ -46,6 +46,8 @@ export const FEWEST_RUNS = 3;
 
 export interface BenchedEngine {
   readonly name: string;
+  /** How a run's end is awaited. */
+  readonly sync: string;
   /** @throws Error whose message says why the engine cannot compute it. */
   prepare(workload: Workload): Promise<Runner>;
   /** @throws Error where its device has refused a command since. */
