@@ -1,14 +1,14 @@
 import type { Engine } from "../src/engine";
 import { ceiling } from "./ceiling";
+import { gpujs } from "./gpujs";
 import { memory } from "./memory";
 import { ops } from "./ops";
-import { peers } from "./peers";
 import { step } from "./step";
 import { main } from "./support/main";
 
-/** Every bench, one after the other. */
+/** The benches of a few minutes, one after the other. */
 export async function all(engine: Engine): Promise<void> {
-  for (const bench of [ceiling, ops, memory, step, peers]) await bench(engine);
+  for (const bench of [ceiling, ops, memory, step, gpujs]) await bench(engine);
 }
 
 await main("all", all);

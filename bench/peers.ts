@@ -1,103 +1,62 @@
-import benny from "benny";
-import { create, globals } from "webgpu";
 import type { Engine } from "../src/engine";
-import { linear } from "../src/ops/linear";
-import { Executor } from "../src/run/executor";
-import type { TensorStore } from "../src/run/store";
-import { plan } from "../src/tape/plan";
-import { Recorder } from "../src/tape/tape";
+import { attentionWorkloads } from "./peers/attention";
+import { gpujs } from "./peers/gpujs";
+import { jax } from "./peers/jax";
+import { measure } from "./peers/measure";
+import type { Figure } from "./peers/measure";
+import { productWorkloads } from "./peers/products";
+import { rowWorkloads } from "./peers/rows";
+import { safetape } from "./peers/safetape";
+import { stepWorkloads } from "./peers/step";
+import { tfjs } from "./peers/tfjs";
 import { main } from "./support/main";
-import { report, round } from "./support/results";
+import { round, writeResults } from "./support/results";
 
-const SIZES = [256, 512];
-const MODES = ["webgpu", "cpu"] as const;
-const MAX_SECONDS = 3;
-
-/** gpu.js's own matrix product beside ours, each from host data to host data, in one benny suite a size. */
+/**
+ * This engine beside TensorFlow.js, jax-js and gpu.js, in one process on one adapter, run by run in turn. What is
+ * computed from lies on the GPU beforehand, results stay there; each run ends when the engine's own queue is done.
+ * Arguments choose workloads by parts of their names.
+ */
 export async function peers(engine: Engine): Promise<void> {
-  const rows: Record<string, unknown>[] = [];
-  for (const size of SIZES) {
-    using product = await ourProduct(engine, size);
-    const theirs = await Promise.all(MODES.map((mode) => gpuJsProduct(mode, size)));
-    for (const multiply of theirs) await compare(product.run, multiply, size);
-    const { results } = await benny.suite(
-      `product ${size}`,
-      benny.add("safetape", () => product.run(), { maxTime: MAX_SECONDS }),
-      ...theirs.map((run, i) => benny.add(`gpu.js, ${MODES[i] ?? ""}`, () => run(), { maxTime: MAX_SECONDS })),
-    );
-    const ours = results[0]?.details.median ?? NaN;
-    for (const { name, details } of results) {
-      const { median, min, max } = details;
-      const gflops = round((2 * size ** 3) / median / 1e9);
-      const milliseconds = { ms: round(1000 * median), fastest: round(1000 * min), slowest: round(1000 * max) };
-      rows.push({ size, engine: name, ...milliseconds, "GFLOP/s": gflops, "time / safetape's": round(median / ours) });
-    }
+  const engines = [safetape(engine), await tfjs(), await jax(), await gpujs("webgpu"), await gpujs("cpu")];
+  const families = [productWorkloads(), attentionWorkloads(), rowWorkloads(), await stepWorkloads(engine)].flat();
+  const wanted = process.argv.slice(2);
+  const results: Record<string, unknown>[] = [];
+  const table: Record<string, unknown>[] = [];
+  for (const make of families) {
+    const workload = make();
+    if (wanted.length > 0 && !wanted.some((part) => workload.name.includes(part))) continue;
+    const figures = await measure(engines, workload);
+    const verdict = judge(figures, workload.target);
+    results.push({ workload: workload.name, flops: workload.flops, engines: figures, ...verdict });
+    table.push({ workload: workload.name, ...shown(figures), ...verdict });
+    console.log(`${workload.name}: ${said(figures)}`);
   }
-  await report(engine, "peers", rows);
+  console.log(`\npeers on ${engine.info.description || engine.info.device}, milliseconds`);
+  console.table(table);
+  const sync = Object.fromEntries(engines.map((one) => [one.name, one.sync]));
+  console.log("A run's end is awaited by:", sync, "In the training step every engine reads its loss.");
+  if (wanted.length === 0) await writeResults(engine, "peers", { sync, workloads: results });
 }
 
-type Product = () => Promise<Float32Array>;
+type Figures = Readonly<Record<string, Figure>>;
 
-/** Left operand, and right one, of every engine. */
-const element = (row: number, column: number): number => Math.sin(row * 31 + column);
-
-async function ourProduct(engine: Engine, size: number): Promise<{ run: Product } & Disposable> {
-  const executor = new Executor(engine.device);
-  const recorder = new Recorder();
-  const [x, w] = [recorder.input("x", [size, size]), recorder.input("w", [size, size])];
-  const y = recorder.apply(linear, { x, w }, { layout: "in_out" });
-  const planned = plan(recorder, { outputs: { y }, limits: engine.device.limits });
-  await executor.hold([planned]);
-  const data = Float32Array.from({ length: size * size }, (_, i) => element(Math.floor(i / size), i % size));
-  const run: Product = async () => (await executor.run(planned, NO_TENSORS, { x: data, w: data })).get("y")!;
-  return { run, [Symbol.dispose]: () => executor.dispose() };
+/** How many times faster than the best peer, and whether that is what was aimed at. */
+function judge(figures: Figures, target: number) {
+  const { safetape: ours, ...others } = figures;
+  const best = Math.min(...Object.values(others).map((figure) => ("ms" in figure ? figure.ms : Infinity)));
+  const ratio = ours && "ms" in ours ? best / ours.ms : 0;
+  return { "best peer / ours": Number.isFinite(ratio) ? round(ratio) : "no peer", target, met: ratio >= target };
 }
 
-/** The plan takes inputs only. */
-const NO_TENSORS: TensorStore = {
-  lease(name) {
-    throw new Error(`The product asked for the tensor ${name}.`);
-  },
-};
+const shown = (figures: Figures): Record<string, number | string> =>
+  Object.fromEntries(Object.entries(figures).map(([name, figure]) => [name, "ms" in figure ? figure.ms : "-"]));
 
-interface GpuJs {
-  readonly GPU: new (options: { mode: string }) => {
-    createKernel(body: string): { setOutput(size: number[]): (...matrices: number[][][]) => unknown };
-  };
-}
-
-/** Keeps Dawn's instance alive, without which its promises never settle. */
-let dawn: GPU | undefined;
-
-/** The product as gpu.js's documentation writes it. */
-async function gpuJsProduct(mode: (typeof MODES)[number], size: number): Promise<Product> {
-  if (mode === "webgpu" && !dawn) {
-    dawn = create([]);
-    Object.assign(globalThis, globals);
-    Object.defineProperty(globalThis, "navigator", { value: { gpu: dawn }, configurable: true });
-  }
-  const { GPU } = (await import("gpu.js")) as unknown as GpuJs;
-  const kernel = new GPU({ mode }).createKernel(`function (a, b) {
-    let sum = 0;
-    for (let i = 0; i < ${size}; i++) sum += a[this.thread.y][i] * b[i][this.thread.x];
-    return sum;
-  }`);
-  const multiply = kernel.setOutput([size, size]);
-  const row = (i: number): number[] => Array.from({ length: size }, (_, j) => element(i, j));
-  const matrix = Array.from({ length: size }, (_, i) => row(i));
-  return async () => {
-    const rows = (await multiply(matrix, matrix)) as ArrayLike<number>[];
-    const flat = new Float32Array(size * size);
-    Array.from(rows).forEach((values, i) => flat.set(values, i * size));
-    return flat;
-  };
-}
-
-/** A peer that computes something else is no peer. */
-async function compare(ours: Product, theirs: Product, size: number): Promise<void> {
-  const [mine, other] = [await ours(), await theirs()];
-  const worst = mine.findIndex((value, i) => !(Math.abs(value - (other[i] as number)) < 1e-3 * Math.sqrt(size)));
-  if (worst >= 0) throw new Error(`Element ${worst} is ${mine[worst]} here and ${other[worst]} in gpu.js.`);
-}
+const said = (figures: Figures): string =>
+  Object.entries(figures)
+    .map(
+      ([name, one]) => `${name} ${"ms" in one ? `${one.ms} ms (${one.fastest} to ${one.slowest})` : `- ${one.reason}`}`,
+    )
+    .join("; ");
 
 await main("peers", peers);

@@ -24,6 +24,8 @@ async function bundle(file) {
     target: "node20",
     loader: { ".wgsl": "text" },
     skipNodeModulesBundle: true,
+    // TensorFlow.js has its gradients only as modules that Node cannot resolve by itself.
+    noExternal: [/^@tensorflow\/tfjs-core\/dist\/register_all_gradients$/],
     splitting: false,
     sourcemap: "inline",
     silent: true,

@@ -9,14 +9,19 @@ export function adapterName({ info }: Engine): string {
   return /llvmpipe|swiftshader|nvidia|amd|intel|apple/.exec(text)?.[0] ?? "gpu";
 }
 
-/** Writes `bench/results/NAME-ADAPTER.json` with where the figures came from, and prints them as a table. */
+/** Prints figures as a table and writes them by `writeResults`. */
 export async function report(engine: Engine, name: string, rows: readonly Record<string, unknown>[]): Promise<void> {
   console.log(`\n${name} on ${engine.info.description || engine.info.device}`);
   console.table(rows);
+  await writeResults(engine, name, rows);
+}
+
+/** Writes `bench/results/NAME-ADAPTER.json` with where the figures came from. */
+export async function writeResults(engine: Engine, name: string, results: unknown): Promise<void> {
   const folder = join(process.cwd(), "bench", "results");
   await mkdir(folder, { recursive: true });
   const file = join(folder, `${name}-${adapterName(engine)}.json`);
-  await writeFile(file, `${JSON.stringify({ ...provenance(engine.info), results: rows }, null, 1)}\n`);
+  await writeFile(file, `${JSON.stringify({ ...provenance(engine.info), results }, null, 1)}\n`);
 }
 
 /** A figure to three significant digits. */

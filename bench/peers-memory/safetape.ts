@@ -1,0 +1,84 @@
+import { createEngine } from "../../src/node/index";
+import { linear } from "../../src/ops/linear";
+import { loraLinear } from "../../src/ops/lora_linear";
+import { meanSquaredError } from "../../src/ops/mean_squared_error";
+import { relu } from "../../src/ops/relu";
+import { Executor } from "../../src/run/executor";
+import { gradientName } from "../../src/run/store";
+import { plan } from "../../src/tape/plan";
+import type { Plan } from "../../src/tape/plan";
+import { Recorder } from "../../src/tape/tape";
+import type { Value } from "../../src/tape/tape";
+import type { Tensor } from "../../src/tensor";
+import { hyperParameters, momentNames, optimizerSettings, updatePlan } from "../../src/train/optimizer";
+import { actAsBrowser } from "../support/browser";
+import { ADAM, LAYERS, RANK, ROWS, transposed, values, WIDTH } from "./stack";
+import type { Stack } from "./stack";
+
+const SETTINGS = optimizerSettings({ ...ADAM, betas: [ADAM.beta1, ADAM.beta2], eps: ADAM.epsilon });
+
+const liveNames = (live: number): string[] =>
+  Array.from({ length: live }, (_, i) => LAYERS - live + i).flatMap((layer) => [`a ${layer}`, `b ${layer}`]);
+
+/** The stack on this engine: tape, plan and executor, as the trainer uses them. */
+export async function safetapeStack(live: number): Promise<Stack> {
+  const engine = await createEngine({ gpu: actAsBrowser() });
+  const { limits } = engine.device;
+  const given = values();
+  const store = new Map<string, Tensor>([["head", engine.tensor(given.head, [1, WIDTH])]]);
+  for (const [i, { w, a, b }] of given.layers.entries()) {
+    store.set(`w ${i}`, engine.tensor(w, [WIDTH, WIDTH]));
+    store.set(`a ${i}`, engine.tensor(transposed(a, WIDTH, RANK), [RANK, WIDTH]));
+    store.set(`b ${i}`, engine.tensor(transposed(b, RANK, WIDTH), [WIDTH, RANK]));
+  }
+  const step = stepPlan(new Set(liveNames(live)), limits);
+  const update = updatePlan(step.gradients, SETTINGS, limits);
+  for (const [name, { shape }] of step.gradients) {
+    for (const own of [gradientName(name), ...momentNames(name)]) {
+      store.set(own, engine.tensor(new Float32Array(RANK * WIDTH), shape));
+    }
+  }
+  const executor = new Executor(engine.device);
+  await executor.hold([step, update]);
+  const leases = { lease: (name: string) => (store.get(name) as Tensor).lease };
+  const ones = { mask: new Int32Array(ROWS).fill(1), normalizer: Float32Array.of(1 / ROWS) };
+  const inputs = { x: given.x, targets: given.targets, ...ones };
+  const gradient = async (): Promise<Float32Array> =>
+    (await executor.run(step, leases, inputs)).get("loss") as Float32Array;
+  let steps = 0;
+  return {
+    async step() {
+      const loss = await gradient();
+      steps++;
+      await executor.run(update, leases, { loss, hyper: hyperParameters(SETTINGS, SETTINGS.learningRate, steps) });
+      return loss[0] as number;
+    },
+    async gradients() {
+      await gradient();
+      const read = async (name: string): Promise<Float32Array> => {
+        const data = (await store.get(gradientName(name))?.read()) as Float32Array;
+        return name.startsWith("a") ? transposed(data, RANK, WIDTH) : transposed(data, WIDTH, RANK);
+      };
+      return Promise.all(liveNames(live).map(read));
+    },
+  };
+}
+
+/** Loss and gradients of the live adapters. */
+function stepPlan(trainable: ReadonlySet<string>, limits: Parameters<typeof updatePlan>[2]): Plan {
+  const recorder = new Recorder();
+  let h: Value = recorder.input("x", [ROWS, WIDTH]);
+  for (let i = 0; i < LAYERS; i++) {
+    const w = recorder.parameter(`w ${i}`, [WIDTH, WIDTH]);
+    const a = recorder.parameter(`a ${i}`, [RANK, WIDTH]);
+    const b = recorder.parameter(`b ${i}`, [WIDTH, RANK]);
+    h = recorder.apply(loraLinear, { x: h, w, a, b }, { layout: "in_out", scale: 1, dropout: 0, salt: i });
+    h = recorder.apply(relu, { x: h }, {});
+  }
+  const head = recorder.parameter("head", [1, WIDTH]);
+  const prediction = recorder.apply(linear, { x: h, w: head }, { layout: "out_in" });
+  const targets = recorder.input("targets", [ROWS]);
+  const [mask, normalizer] = [recorder.input("mask", [ROWS], "i32"), recorder.input("normalizer", [1])];
+  const loss = recorder.apply(meanSquaredError, { prediction, targets, mask, normalizer }, {});
+  return plan(recorder, { outputs: { loss }, loss, trainable, limits });
+}

@@ -1,0 +1,89 @@
+import type { Dtype } from "../../src/base/dtype";
+import type { Engine } from "../../src/engine";
+import { attention } from "../../src/ops/attention";
+import { crossEntropy } from "../../src/ops/cross_entropy";
+import { layerNorm } from "../../src/ops/layer_norm";
+import { linear } from "../../src/ops/linear";
+import { loraLinear } from "../../src/ops/lora_linear";
+import { Executor } from "../../src/run/executor";
+import { gradientName } from "../../src/run/store";
+import { LOSS_GRADIENT, plan } from "../../src/tape/plan";
+import type { Plan } from "../../src/tape/plan";
+import { Recorder } from "../../src/tape/tape";
+import type { Value } from "../../src/tape/tape";
+import type { Tensor, TensorData } from "../../src/tensor";
+import { safetapeStep } from "./safetape-step";
+import type { BenchedEngine, Family, Runner, Workload } from "./workload";
+
+type Values = Readonly<Record<string, Value>>;
+type Attributes = Workload["attributes"];
+
+/** Each family as one op. */
+const RECORD: Record<Family, (recorder: Recorder, values: Values, attributes: Attributes) => Value> = {
+  product: (recorder, { x, w }) => recorder.apply(linear, { x, w }, { layout: "in_out" }),
+  lora: (recorder, { x, w, a, b }, { scale = 1 }) =>
+    recorder.apply(loraLinear, { x, w, a, b }, { layout: "in_out", scale, dropout: 0, salt: 0 }),
+  attention: (recorder, { q, k, v, mask, seed }, { heads = 1, scale = 1 }) => {
+    const options = { heads, kvHeads: heads, causal: false, scale, dropout: 0, salt: 0 };
+    return recorder.apply(attention, { q, k, v, mask, seed }, options);
+  },
+  layer_norm: (recorder, { x, weight, bias }, { eps = 0 }) =>
+    recorder.apply(layerNorm, { x, weight, bias }, { eps, keep: "y" }),
+  cross_entropy: (recorder, { x, labels, normalizer }) =>
+    recorder.apply(crossEntropy, { x, labels, normalizer }, { ignored: -100, smoothing: 0 }),
+};
+
+/** This engine: a plan over tensors that stay on the GPU. Only `dy` is sent anew for every run, as a loss's seed is. */
+export function safetape(engine: Engine): BenchedEngine {
+  return {
+    ...{ name: "safetape", sync: "queue.onSubmittedWorkDone" },
+    prepare: (workload) => {
+      const { family } = workload;
+      return family === "step" ? safetapeStep(engine) : prepare(engine, workload, RECORD[family]);
+    },
+  };
+}
+
+async function prepare(engine: Engine, workload: Workload, record: (typeof RECORD)[Family]): Promise<Runner> {
+  const { inputs, learn, dy, attributes } = workload;
+  const recorder = new Recorder();
+  const given = Object.entries(inputs).map(([name, { shape, data }]) => {
+    return [name, recorder.parameter(name, shape, dtypeOf(data))] as const;
+  });
+  const y = record(recorder, Object.fromEntries(given), attributes);
+  const { limits } = engine.device;
+  const backward = learn.length > 0 ? { loss: y, trainable: new Set(learn) } : {};
+  // Without outputs nothing is read back; `effects` runs what no output asks for.
+  const timed = plan(recorder, { outputs: {}, effects: true, ...backward, limits });
+  const checked = plan(recorder, { outputs: { y }, ...backward, limits });
+  const tensors = new Map<string, Tensor>();
+  for (const [name, { shape, data }] of Object.entries(inputs)) tensors.set(name, engine.tensor(data, shape));
+  for (const [name, { shape }] of timed.gradients) {
+    const length = shape.reduce((a, b) => a * b, 1);
+    tensors.set(gradientName(name), engine.tensor(new Float32Array(length), shape));
+  }
+  const store = { lease: (name: string) => (tensors.get(name) as Tensor).lease };
+  const executor = new Executor(engine.device);
+  const seed = dy ? { [LOSS_GRADIENT]: dy.data } : {};
+  const runOf = async (one: Plan): Promise<ReadonlyMap<string, Float32Array>> => executor.run(one, store, seed);
+  await executor.hold([timed, checked]);
+  return {
+    async run() {
+      await runOf(timed);
+    },
+    async outputs() {
+      const results = await runOf(checked);
+      if (learn.length === 0) return [results.get("y") as Float32Array];
+      return Promise.all(learn.map(async (name) => (await tensors.get(gradientName(name))?.read()) as Float32Array));
+    },
+    dispose() {
+      executor.dispose();
+      for (const tensor of tensors.values()) tensor.dispose();
+    },
+  };
+}
+
+function dtypeOf(data: TensorData): Dtype {
+  if (data instanceof Float32Array) return "f32";
+  return data instanceof Int32Array ? "i32" : "u32";
+}
