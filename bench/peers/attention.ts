@@ -12,7 +12,7 @@ function attention(length: number, differentiated: boolean): Workload {
   const product = 2 * BATCH * HEADS * length * length * HEAD;
   return {
     ...{ family: "attention", name: `attention ${differentiated ? "forward + backward" : "forward"}, ${length}` },
-    inputs: { ...qkv, mask, seed: { shape: [2], data: new Uint32Array(2) } },
+    inputs: { ...qkv, mask, seed: { shape: [BATCH, 2], data: new Uint32Array(2 * BATCH) } },
     peerInputs: { q: headsFirst(qkv.q, length), k: headsFirst(qkv.k, length), v: headsFirst(qkv.v, length) },
     ...(differentiated ? { dy, peerDy: headsFirst(dy, length), learn: ["q", "k", "v"] } : { learn: [] }),
     attributes: { heads: HEADS, scale: 1 / Math.sqrt(HEAD) },

@@ -22,7 +22,7 @@ export function packUniforms(launches: readonly Launch[]): Uniforms {
   let end = 0;
   for (const launch of launches) {
     const block = packBlock(launch);
-    const key = `${launch.kernel.name} ${block.join(",")}`;
+    const key = block.join(",");
     const known = offsetOf.get(key);
     offsets.push(known ?? end);
     sizes.push(block.byteLength);

@@ -1,4 +1,5 @@
 import code from "../../../kernels/product.wgsl";
+import narrowCode from "../../../kernels/product_narrow_subgroup.wgsl";
 import subgroupCode from "../../../kernels/product_subgroup.wgsl";
 import type { Dtype } from "../../base/dtype";
 import { quantisedRow, rowBytes as storedRowBytes, WEIGHT_FORMATS } from "../../base/packed";
@@ -124,9 +125,7 @@ function productLaunch(
       GROUP_Y: tile.groupY,
     },
     workgroups: Math.ceil(rows.count / (tile.m * tile.groupY)) * Math.ceil(columns.count / (tile.n * tile.groupX)),
-    ...(dropout && dropout.on !== "lowRank"
-      ? {}
-      : { variants: subgroupVariants(rows.count, columns.count, formatOf(b)) }),
+    variants: subgroupVariants(rows.count, columns.count, { ...product, bias: withBias, lowRank: withLowRank }),
   };
 }
 
@@ -139,19 +138,42 @@ const SUBGROUP_TILES: readonly { readonly subgroup: number; readonly m: number; 
   { subgroup: 64, m: 64, n: 2 },
 ];
 
-/** For products of some width; a narrow one would leave most of a subgroup idle. */
-function subgroupVariants(m: number, n: number, format: WeightFormat): Variant[] {
-  return SUBGROUP_TILES.filter((tile) => n > tile.subgroup && m > 1).map((tile) => ({
-    name: `subgroups of ${tile.subgroup}, ${tile.m} x ${tile.n}`,
-    kernel: { name: "product_subgroup", code: subgroupCode },
-    constants: {
-      FORMAT: WEIGHT_FORMATS.indexOf(format),
-      ...{ SUBGROUP: tile.subgroup, TILE_M: tile.m, TILE_N: tile.n },
-    },
-    workgroups: Math.ceil(m / tile.m) * Math.ceil(n / (tile.subgroup * tile.n)),
-    subgroup: tile.subgroup,
-  }));
+/** Rows of c that an invocation of product_narrow_subgroup.wgsl holds. */
+const NARROW_ROWS = 8;
+
+type VariantOptions = Pick<Product, "b" | "dropout" | "bias"> & { readonly lowRank: Product["lowRank"] | undefined };
+
+/** The kernels whose invocations share what they load, where c fills their tiles. */
+function subgroupVariants(m: number, n: number, options: VariantOptions): Variant[] {
+  const { b, dropout, bias, lowRank } = options;
+  const format = formatOf(b);
+  const isNarrow = format === "f32" && !bias && !lowRank && (!dropout || dropout.on === "a");
+  const isWide = !dropout || dropout.on === "lowRank";
+  return SUBGROUP_TILES.flatMap(({ subgroup, ...tile }) => {
+    if (n <= subgroup) return isNarrow && m > subgroup ? [narrowVariant(m, n, subgroup)] : [];
+    const high = m <= 8 && subgroup <= 8 ? 8 : tile.m;
+    return isWide && m >= high / 2 ? [wideVariant(m, n, { subgroup, m: high, n: tile.n }, format)] : [];
+  });
 }
+
+function wideVariant(m: number, n: number, tile: (typeof SUBGROUP_TILES)[number], format: WeightFormat): Variant {
+  const { subgroup } = tile;
+  return {
+    name: `subgroups of ${subgroup}, ${tile.m} x ${tile.n}`,
+    kernel: { name: "product_subgroup", code: subgroupCode },
+    constants: { FORMAT: WEIGHT_FORMATS.indexOf(format), SUBGROUP: subgroup, TILE_M: tile.m, TILE_N: tile.n },
+    workgroups: Math.ceil(m / tile.m) * Math.ceil(n / (subgroup * tile.n)),
+    subgroup,
+  };
+}
+
+const narrowVariant = (m: number, n: number, subgroup: number): Variant => ({
+  name: `narrow, subgroups of ${subgroup}`,
+  kernel: { name: "product_narrow_subgroup", code: narrowCode },
+  constants: { SUBGROUP: subgroup, ROWS: NARROW_ROWS, COLUMNS: n },
+  workgroups: Math.ceil(m / (subgroup * NARROW_ROWS)),
+  subgroup,
+});
 
 const formatOf = ({ format = "f32" }: Operand): WeightFormat => format as WeightFormat;
 

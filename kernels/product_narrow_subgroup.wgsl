@@ -1,0 +1,166 @@
+// The product of product.wgsl, to the same bits, where c has few columns, for adapters whose subgroups all have SUBGROUP
+// invocations: LoRA's x A^T, dy B and its gradient of B.
+//
+// c[i, j] (+)= factor * sum_k a[i, k] b[k, j],  n <= SUBGROUP
+//
+// Shapes, strides and dropout of a: as in product.wgsl, as are the fields of Params; b is f32.
+// Threads: a workgroup is one subgroup, and covers SUBGROUP * ROWS rows of c, all their columns. Each invocation holds ROWS
+// rows, SUBGROUP apart; for a step of k it reads one element of b, and gets the others from its neighbours by shuffles.
+// Range: f32 throughout, sums in order of k. Limits: m and k below 2^31.
+
+enable subgroups;
+
+const SUBGROUP: u32 = 8u;
+const ROWS: u32 = 8u;
+const COLUMNS: u32 = 8u;
+
+struct Params {
+  m: u32,
+  n: u32,
+  k: u32,
+  a_start: u32,
+  a_row: u32,
+  a_column: u32,
+  b_start: u32,
+  b_row: u32,
+  b_column: u32,
+  b_transposed: u32,
+  b_words: u32,
+  b_codes: u32,
+  c_row: u32,
+  column0: u32,
+  accumulate: u32,
+  rank: u32,
+  z_row: u32,
+  z_column: u32,
+  l_row: u32,
+  l_column: u32,
+  scale: f32,
+  factor: f32,
+  salt: u32,
+  keep_threshold: u32,
+  keep_scale: f32,
+  row0: u32,
+  text_rows: u32,
+}
+
+@group(0) @binding(0) var<storage, read> a: array<f32>;
+@group(0) @binding(1) var<storage, read> b: array<u32>;
+@group(0) @binding(2) var<storage, read_write> c: array<f32>;
+@group(0) @binding(6) var<storage, read> seed: array<u32>;
+@group(0) @binding(7) var<uniform> params: Params;
+
+alias Tile = array<array<f32, COLUMNS>, ROWS>;
+
+// pcg3d of Jarzynski and Olano (2020), first component.
+fn random_bits(text_seed: vec2u, index: u32) -> u32 {
+  var v = vec3u(index, params.salt ^ text_seed.y, text_seed.x) * 1664525u + 1013904223u;
+  v.x += v.y * v.z;
+  v.y += v.z * v.x;
+  v.z += v.x * v.y;
+  v ^= v >> vec3u(16u);
+  v.x += v.y * v.z;
+  return v.x;
+}
+
+// A row of a dropped matrix: the seed of its text, and the index of its first element among that text's.
+struct DroppedRow {
+  text_seed: vec2u,
+  first: u32,
+}
+
+fn dropped_row(row: u32, width: u32) -> DroppedRow {
+  let text = (params.row0 + row) / params.text_rows;
+  let own = params.row0 + row - text * params.text_rows;
+  return DroppedRow(vec2u(seed[2u * text], seed[2u * text + 1u]), own * width);
+}
+
+fn kept(row: DroppedRow, column: u32) -> f32 {
+  return select(0.0, params.keep_scale, random_bits(row.text_seed, row.first + column) < params.keep_threshold);
+}
+
+// Rows past the edge repeat the last one; they are never written.
+fn row_of(first: u32, i: u32) -> u32 {
+  return min(first + i * SUBGROUP, params.m - 1u);
+}
+
+fn first_row(group: vec3u, groups: vec3u, lane: u32) -> u32 {
+  return (group.y * groups.x + group.x) * SUBGROUP * ROWS + lane;
+}
+
+// b[k, column of this invocation]
+fn own_b(k: u32, lane: u32) -> f32 {
+  let column = min(lane, params.n - 1u);
+  return bitcast<f32>(b[params.b_start + k * params.b_row + column * params.b_column]);
+}
+
+fn store(first: u32, tile: ptr<function, Tile>) {
+  for (var i = 0u; i < ROWS; i++) {
+    let row = first + i * SUBGROUP;
+    for (var j = 0u; j < COLUMNS; j++) {
+      if (row < params.m && j < params.n) {
+        let index = row * params.c_row + params.column0 + j;
+        if (params.accumulate != 0u) {
+          c[index] += (*tile)[i][j];
+        } else {
+          c[index] = (*tile)[i][j];
+        }
+      }
+    }
+  }
+}
+
+@compute @workgroup_size(SUBGROUP)
+fn plain(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
+  let first = first_row(group, groups, lane);
+  var tile: Tile;
+  var start: array<u32, ROWS>;
+  for (var i = 0u; i < ROWS; i++) {
+    start[i] = params.a_start + row_of(first, i) * params.a_row;
+  }
+  for (var k = 0u; k < params.k; k++) {
+    let own = own_b(k, lane);
+    var left: array<f32, ROWS>;
+    for (var i = 0u; i < ROWS; i++) {
+      left[i] = a[start[i] + k * params.a_column];
+    }
+    for (var j = 0u; j < COLUMNS; j++) {
+      let right = subgroupShuffle(own, j);
+      for (var i = 0u; i < ROWS; i++) {
+        tile[i][j] = fma(left[i], right, tile[i][j]);
+      }
+    }
+  }
+  for (var i = 0u; i < ROWS; i++) {
+    for (var j = 0u; j < COLUMNS; j++) {
+      tile[i][j] *= params.factor;
+    }
+  }
+  store(first, &tile);
+}
+
+@compute @workgroup_size(SUBGROUP)
+fn dropped_a(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
+  let first = first_row(group, groups, lane);
+  var tile: Tile;
+  var start: array<u32, ROWS>;
+  var dropped: array<DroppedRow, ROWS>;
+  for (var i = 0u; i < ROWS; i++) {
+    start[i] = params.a_start + row_of(first, i) * params.a_row;
+    dropped[i] = dropped_row(row_of(first, i), params.k);
+  }
+  for (var k = 0u; k < params.k; k++) {
+    let own = own_b(k, lane);
+    var left: array<f32, ROWS>;
+    for (var i = 0u; i < ROWS; i++) {
+      left[i] = a[start[i] + k * params.a_column] * kept(dropped[i], k);
+    }
+    for (var j = 0u; j < COLUMNS; j++) {
+      let right = subgroupShuffle(own, j);
+      for (var i = 0u; i < ROWS; i++) {
+        tile[i][j] = fma(left[i], right, tile[i][j]);
+      }
+    }
+  }
+  store(first, &tile);
+}
