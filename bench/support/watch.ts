@@ -1,4 +1,5 @@
 import { readFileSync } from "node:fs";
+import type { Device } from "../../src/gpu/device";
 
 /** Calls of the device that make an object which lasts. Encoders are told apart: a submit uses its encoder up. */
 const MAKERS = [
@@ -21,10 +22,12 @@ export interface Watched {
   readonly ms: Readonly<Record<HostPhase, number>>;
   /** Milliseconds of the main thread's CPU while it waited: npm `webgpu` asks again and again. */
   readonly waitingCpu: number;
+  /** Milliseconds of work between the last submit and waiting for it: the device is busy meanwhile. */
+  readonly hidden: number;
 }
 
-/** CPU milliseconds of this thread so far; NaN where the system does not tell (only Linux does). */
-export function threadCpu(): number {
+/** CPU milliseconds of this thread so far, to a few; NaN where the system does not tell (only Linux does). */
+function threadCpu(): number {
   try {
     return Number(readFileSync("/proc/thread-self/schedstat", "utf8").split(" ")[0]) / 1e6;
   } catch {
@@ -34,15 +37,17 @@ export function threadCpu(): number {
 
 const nothing = () => ({
   objects: {} as Record<string, number>,
-  ...{ encoders: 0, submits: 0, writes: 0, roundTrips: 0, waitingCpu: 0 },
+  ...{ encoders: 0, submits: 0, writes: 0, roundTrips: 0, waitingCpu: 0, hidden: 0 },
   ms: Object.fromEntries(PHASES.map((phase) => [phase, 0])) as Record<HostPhase, number>,
 });
 
 /** Counts and times what a device is asked for from now on. */
 export class Watch {
   #seen = nothing();
+  #isWaiting = false;
+  #submitted: number | undefined;
 
-  constructor(device: GPUDevice) {
+  constructor({ handle: device, patience }: Device) {
     for (const name of MAKERS) {
       replace(device, name, (make) => (...given) => {
         this.#seen.objects[name] = (this.#seen.objects[name] ?? 0) + 1;
@@ -63,13 +68,20 @@ export class Watch {
       return encoder;
     });
     const { queue } = device;
-    replace(queue, "submit", (submit) => this.#timed("submit", submit, () => this.#seen.submits++));
+    replace(queue, "submit", (submit) => {
+      const timed = this.#timed("submit", submit, () => this.#seen.submits++);
+      return (...given) => {
+        timed(...given);
+        this.#submitted = performance.now();
+      };
+    });
     replace(queue, "writeBuffer", (write) => this.#timed("uploads", write, () => this.#seen.writes++));
-    replace(queue, "onSubmittedWorkDone", (wait) => this.#waited(wait));
+    replace(queue, "onSubmittedWorkDone", (wait) => this.#waited(wait, true));
+    replace(patience, "during", (wait) => this.#waited(wait, false));
   }
 
   #watchBuffer(buffer: GPUBuffer): void {
-    replace(buffer, "mapAsync", (wait) => this.#waited(wait));
+    replace(buffer, "mapAsync", (wait) => this.#waited(wait, true));
     replace(buffer, "getMappedRange", (range) => this.#timed("readback", range));
     replace(buffer, "unmap", (unmap) => this.#timed("readback", unmap));
   }
@@ -84,13 +96,19 @@ export class Watch {
     };
   }
 
-  #waited(wait: Call): Call {
+  /** Waiting within waiting counts once. */
+  #waited(wait: Call, isRoundTrip: boolean): Call {
     return async (...given) => {
-      this.#seen.roundTrips++;
+      if (isRoundTrip) this.#seen.roundTrips++;
+      if (this.#isWaiting) return wait(...given);
+      this.#isWaiting = true;
       const [start, cpu] = [performance.now(), threadCpu()];
+      if (this.#submitted !== undefined) this.#seen.hidden += start - this.#submitted;
+      this.#submitted = undefined;
       try {
-        return await (wait(...given) as Promise<unknown>);
+        return await wait(...given);
       } finally {
+        this.#isWaiting = false;
         this.#seen.ms.waiting += performance.now() - start;
         this.#seen.waitingCpu += threadCpu() - cpu;
       }
