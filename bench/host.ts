@@ -1,17 +1,11 @@
 import { readFile } from "node:fs/promises";
-import { lora } from "../src/adapter/lora";
-import { Batches } from "../src/data/batches";
-import { readGlue } from "../src/data/glue";
-import { encodeExamples } from "../src/data/sample";
 import type { Engine } from "../src/engine";
-import { safe } from "../src/freeze/safe";
 import { initialiseModel } from "../src/io/load-model";
-import { loadModel, loadTokenizer, openDirectory } from "../src/node/index";
 import { batchInputs, countedLabels } from "../src/train/inputs";
-import { Trainer } from "../src/train/trainer";
+import type { Trainer } from "../src/train/trainer";
 import { main } from "./support/main";
 import { bertConfig, loraTrainer } from "./support/model";
-import { report, round } from "./support/results";
+import { median, report, round } from "./support/results";
 import { Watch } from "./support/watch";
 import type { Watched } from "./support/watch";
 
@@ -40,41 +34,6 @@ export async function host(engine: Engine): Promise<void> {
     rows.push({ model: name, batch: `${size} x ${length}`, "inputs ms": round(inputsTime(trainer)), ...summary(seen) });
   }
   await report(engine, "host", rows);
-  await report(engine, "safe-probe", [await probe(engine)]);
-}
-
-/** Seconds of SAFE's probe on the shipped task, at its default cadence of one an epoch, beside those of the epoch. */
-async function probe(engine: Engine): Promise<Record<string, unknown>> {
-  const epochs = 2;
-  using model = await loadModel(engine, "examples/model");
-  const tokenizer = await loadTokenizer(await openDirectory("examples/model"));
-  const { examples } = await readGlue(await openDirectory("examples/data/sentiment"), "train.tsv", "sst2");
-  const { samples } = encodeExamples(examples, tokenizer, { maxLength: 40 });
-  const data = new Batches(samples, { size: 32, maxLength: 40, seed: 1 });
-  const policy = safe();
-  const probes: number[] = [];
-  const timed: typeof policy = {
-    ...policy,
-    async decide(context) {
-      const start = performance.now();
-      const names = await policy.decide(context);
-      probes.push((performance.now() - start) / 1000);
-      return names;
-    },
-  };
-  using trainer = await Trainer.create({ model, adapter: lora({ rank: 4 }), data, epochs, policy: timed });
-  const times: number[] = [];
-  for await (const { seconds } of trainer.steps()) times.push(seconds);
-  const sum = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0);
-  // The first probe compiles its pipelines, once a run.
-  const [all, later] = [sum(times), sum(probes.slice(1)) / (probes.length - 1)];
-  // The first epoch freezes nothing yet; its last step ends with the first probe.
-  const epoch = sum(times.slice(0, data.perEpoch)) - (probes[0] as number);
-  return {
-    ...{ "steps an epoch": data.perEpoch, batch: "32 x 40", probes: probes.length, "epoch s": round(epoch) },
-    ...{ "first probe s": round(probes[0] as number), "later probes s": round(later) },
-    ...{ "share of the run": round(sum(probes) / all), "share of an epoch": round(later / epoch) },
-  };
 }
 
 async function watchSteps(trainer: Trainer, watch: Watch, count: number): Promise<HostStep[]> {
@@ -123,8 +82,5 @@ function summary(seen: readonly HostStep[]): Record<string, unknown> {
     "round trips": of((one) => one.roundTrips),
   };
 }
-
-const median = (values: readonly number[]): number =>
-  [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] as number;
 
 await main("host", host);

@@ -1,14 +1,14 @@
-import { KernelError, ShapeError } from "../base/errors";
+import { ShapeError } from "../base/errors";
 import { elements, formatShape } from "../base/shape";
 import type { Device } from "../gpu/device";
 import { USAGE } from "../gpu/pool";
 import type { Lease } from "../gpu/pool";
 import { packUniforms } from "../gpu/uniforms";
 import type { Uniforms } from "../gpu/uniforms";
-import { kernelInterface } from "../gpu/wgsl";
 import { LOSS_GRADIENT } from "../tape/plan";
 import type { Plan, PlannedLaunch, Port, Target } from "../tape/plan";
 import { fitInto } from "../tape/reserve";
+import { makeBindGroup } from "./bind-group";
 import { readbackBytes, readbackLayout, stagingBytes, stagingLayout } from "./footprint";
 import type { Inputs } from "./run";
 import { gradientName } from "./store";
@@ -87,38 +87,12 @@ export class CompiledPlan {
     const pipeline = this.#pipelines?.[index] as GPUComputePipeline;
     const { workgroups } = planned.launch;
     const across = Math.min(workgroups, this.device.limits.workgroupsPerDimension);
-    const group = this.#group(planned, index, pipeline, resolve);
+    const params = {
+      ...{ buffer: this.#uniformLease.buffer, offset: this.#uniforms.offsets[index] as number },
+      size: this.#uniforms.sizes[index] as number,
+    };
+    const group = makeBindGroup(this.device.handle, planned, { pipeline, params, resolve });
     return { pipeline, group, across, down: Math.ceil(workgroups / across) };
-  }
-
-  #group(
-    planned: PlannedLaunch,
-    index: number,
-    pipeline: GPUComputePipeline,
-    resolve: (target: Target) => GPUBuffer,
-  ): GPUBindGroup {
-    const { kernel, entry } = planned.launch;
-    const { bindings, paramsBinding } = kernelInterface(kernel);
-    const entries = planned.bindings.map(({ variable, target, offset, bytes }) => {
-      const declared = bindings.get(variable);
-      if (!declared) {
-        throw new KernelError(
-          `kernels/${kernel.name}.wgsl has no storage variable ${variable}, which ${planned.node.label} binds (${entry}).`,
-          `It declares ${[...bindings.keys()].join(", ")}.`,
-        );
-      }
-      return { binding: declared.binding, resource: { buffer: resolve(target), offset, size: roundUp(bytes) } };
-    });
-    if (paramsBinding !== undefined) {
-      const resource = {
-        buffer: this.#uniformLease.buffer,
-        offset: this.#uniforms.offsets[index] as number,
-        size: this.#uniforms.sizes[index] as number,
-      };
-      entries.push({ binding: paramsBinding, resource });
-    }
-    const label = `${kernel.name}.${entry} ${planned.node.label}`;
-    return this.device.handle.createBindGroup({ label, layout: pipeline.getBindGroupLayout(0), entries });
   }
 
   /**
@@ -195,8 +169,6 @@ export class CompiledPlan {
     if (this.#staging) this.device.pool.return(this.#staging);
   }
 }
-
-const roundUp = (bytes: number): number => Math.ceil(bytes / 4) * 4;
 
 const allTargets = (plan: Plan): Target[] =>
   plan.launches.flatMap(({ bindings }) => bindings.map(({ target }) => target));
