@@ -11,6 +11,8 @@ export interface EngineOptions {
   readonly gpu?: GPU;
   /** Lowers the adapter's limits, for trying out what a smaller one does. */
   readonly limits?: Partial<Limits>;
+  /** Sleep through most of a step, for a WebGPU whose waiting keeps a core busy. Default: true in Node. */
+  readonly sleeps?: boolean;
 }
 
 /** An open GPU: the owner of all memory that models and trainers use. */
@@ -48,5 +50,5 @@ export class Engine {
  */
 export async function createEngine(options: EngineOptions = {}): Promise<Engine> {
   const gpu = options.gpu ?? (globalThis.navigator as Navigator | undefined)?.gpu;
-  return new Engine(await openDevice(gpu as GPU, options.limits));
+  return new Engine(await openDevice(gpu as GPU, options));
 }

@@ -26,3 +26,7 @@ export async function writeResults(engine: Engine, name: string, results: unknow
 
 /** A figure to three significant digits. */
 export const round = (value: number): number => Number(value.toPrecision(3));
+
+/** The middle one of some figures. */
+export const median = (values: readonly number[]): number =>
+  [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] as number;

@@ -1,5 +1,6 @@
 import { DeviceError } from "../base/errors";
 import type { Limits } from "../op/limits";
+import { Patience } from "./patience";
 import { Pipelines } from "./pipelines";
 import { Pool } from "./pool";
 import { fittingVariant } from "./variants";
@@ -17,12 +18,22 @@ export interface AdapterInfo {
   readonly subgroup?: number;
 }
 
+export interface DeviceOptions {
+  /** Lowers the adapter's own. */
+  readonly limits?: Partial<Limits> | undefined;
+  /** Whether to sleep through most of a step, since waiting keeps a core busy. Default false. */
+  readonly sleeps?: boolean | undefined;
+  /** Which variant of a launch runs. Default the first that is written for the adapter's subgroups. */
+  readonly variants?: VariantChoice | undefined;
+}
+
 /** An open device with its buffers and pipelines. */
 export class Device {
   readonly pool: Pool;
   readonly pipelines: Pipelines;
   readonly limits: Limits;
   readonly variants: VariantChoice;
+  readonly patience: Patience;
   #lost: GPUDeviceLostInfo | undefined;
   #failure: string | undefined;
   #isClosed = false;
@@ -30,11 +41,11 @@ export class Device {
   constructor(
     readonly handle: GPUDevice,
     readonly info: AdapterInfo,
-    limits: Partial<Limits> = {},
-    variants: VariantChoice = fittingVariant(info.subgroup),
+    { limits = {}, sleeps = false, variants = fittingVariant(info.subgroup) }: DeviceOptions = {},
   ) {
     this.variants = variants;
     this.pool = new Pool(handle);
+    this.patience = new Patience(sleeps);
     this.pipelines = new Pipelines(handle);
     this.limits = {
       bindingBytes: Math.floor(handle.limits.maxStorageBufferBindingSize / 256) * 256,
@@ -93,7 +104,7 @@ export class Device {
  * Opens a device on `gpu` with the adapter's own limits.
  * @throws DeviceError when there is no adapter or it gives no device.
  */
-export async function openDevice(gpu: GPU, limits: Partial<Limits> = {}): Promise<Device> {
+export async function openDevice(gpu: GPU, options: DeviceOptions = {}): Promise<Device> {
   const adapter = await gpu.requestAdapter({ powerPreference: "high-performance" });
   if (!adapter) {
     throw new DeviceError(
@@ -115,7 +126,7 @@ export async function openDevice(gpu: GPU, limits: Partial<Limits> = {}): Promis
     adapter.features.has(feature),
   );
   const handle = await adapter.requestDevice({ requiredLimits, requiredFeatures });
-  return new Device(handle, adapterInfo(adapter), limits);
+  return new Device(handle, adapterInfo(adapter), options);
 }
 
 function adapterInfo({ info, features }: GPUAdapter): AdapterInfo {

@@ -16,7 +16,7 @@ export type { NodeGpuOptions } from "./gpu";
  * @throws DeviceError when there is no adapter.
  */
 export async function createEngine(options: EngineOptions = {}): Promise<Engine> {
-  return createCoreEngine({ ...options, gpu: options.gpu ?? (await nodeGpu()) });
+  return createCoreEngine({ sleeps: true, ...options, gpu: options.gpu ?? (await nodeGpu()) });
 }
 
 /** `loadModel` of a directory on disk, by its path. */

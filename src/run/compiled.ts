@@ -1,107 +1,157 @@
-import { KernelError } from "../base/errors";
+import { ShapeError } from "../base/errors";
+import { elements, formatShape } from "../base/shape";
 import type { Device } from "../gpu/device";
 import { USAGE } from "../gpu/pool";
 import type { Lease } from "../gpu/pool";
 import { packUniforms } from "../gpu/uniforms";
 import type { Uniforms } from "../gpu/uniforms";
 import { chosenLaunch } from "../gpu/variants";
-import { kernelInterface } from "../gpu/wgsl";
-import type { Launch } from "../op/launch";
-import type { Plan, PlannedLaunch, Target } from "../tape/plan";
-import { readbackBytes, readbackLayout } from "./footprint";
+import { LOSS_GRADIENT } from "../tape/plan";
+import type { Plan, PlannedLaunch, Port, Target } from "../tape/plan";
+import { fitInto } from "../tape/reserve";
+import { makeBindGroup } from "./bind-group";
+import { readbackBytes, readbackLayout, stagingBytes, stagingLayout } from "./footprint";
+import type { Inputs } from "./run";
 import { gradientName } from "./store";
+
+/** A launch as a pass is told of it. */
+interface Dispatch {
+  readonly pipeline: GPUComputePipeline;
+  readonly group: GPUBindGroup;
+  readonly across: number;
+  readonly down: number;
+}
 
 /** A plan with its uniforms, pipelines and bind groups: after the first run, a step makes no GPU object. */
 export class CompiledPlan {
   readonly #uniforms: Uniforms;
   readonly #uniformLease: Lease;
   readonly #readback: Lease;
-  #pipelines: Promise<GPUComputePipeline[]> | undefined;
-  #ready: GPUComputePipeline[] = [];
-  #groups: GPUBindGroup[] = [];
-  #bound: GPUBuffer[] = [];
-  readonly #targets: Target[];
-  readonly #launches: readonly Launch[];
+  readonly #staging: Lease | undefined;
+  /** As this device runs them. */
+  readonly #launches: readonly PlannedLaunch[];
+  readonly #rank: readonly number[];
+  readonly #targets: readonly Target[];
+  readonly #readbackLayout: ReturnType<typeof readbackLayout>;
+  readonly #stagingLayout: ReturnType<typeof stagingLayout>;
+  #making: Promise<GPUComputePipeline[]> | undefined;
+  #pipelines: readonly GPUComputePipeline[] | undefined;
+  #dispatches: readonly Dispatch[] = [];
+  #bound: readonly GPUBuffer[] = [];
+  /** The buffer of each of the plan's own. */
+  #buffers: readonly GPUBuffer[] = [];
 
   constructor(
     readonly plan: Plan,
     private readonly device: Device,
   ) {
-    this.#launches = plan.launches.map(({ launch }) => chosenLaunch(launch, device.variants));
-    this.#uniforms = packUniforms(this.#launches);
-    this.#uniformLease = device.pool.lease(this.#uniforms.data.byteLength, "scratch", USAGE.uniform | USAGE.copyTarget);
-    device.handle.queue.writeBuffer(this.#uniformLease.buffer, 0, this.#uniforms.data);
-    this.#readback = device.pool.lease(readbackBytes(plan), "scratch", USAGE.mapRead | USAGE.copyTarget);
+    const { pool, handle } = device;
+    this.#launches = plan.launches.map((planned) => {
+      return { ...planned, launch: chosenLaunch(planned.launch, device.variants) };
+    });
+    this.#uniforms = packUniforms(this.#launches.map(({ launch }) => launch));
+    this.#uniformLease = pool.lease(this.#uniforms.data.byteLength, "scratch", USAGE.uniform | USAGE.copyTarget);
+    handle.queue.writeBuffer(this.#uniformLease.buffer, 0, this.#uniforms.data);
+    this.#readback = pool.lease(readbackBytes(plan), "scratch", USAGE.mapRead | USAGE.copyTarget);
+    const staged = stagingBytes(plan);
+    if (staged > 0) this.#staging = pool.lease(staged, "scratch", USAGE.copySource | USAGE.copyTarget);
+    this.#rank = fitInto(plan);
     this.#targets = [...new Map(allTargets(plan).map((target) => [targetKey(target), target])).values()];
+    this.#readbackLayout = readbackLayout(plan);
+    this.#stagingLayout = stagingLayout(plan);
   }
 
-  /** The pipelines, one per launch. */
-  pipelines(): Promise<GPUComputePipeline[]> {
-    this.#pipelines ??= Promise.all(this.#launches.map((launch) => this.device.pipelines.get(launch)));
-    return this.#pipelines;
+  /** Makes the pipelines, one per launch. @throws KernelError when a kernel does not compile. */
+  async compile(): Promise<void> {
+    this.#making ??= Promise.all(this.#launches.map(({ launch }) => this.device.pipelines.get(launch)));
+    this.#pipelines ??= await this.#making;
   }
 
-  /** Makes the bind groups, unless they are made for these very buffers already. */
-  async bind(buffers: readonly GPUBuffer[], find: (name: string) => GPUBuffer): Promise<void> {
-    this.#ready = await this.pipelines();
+  get isReady(): boolean {
+    return this.#pipelines !== undefined;
+  }
+
+  /**
+   * Makes the bind groups, unless they are made for these very buffers already; `compile` comes first.
+   * @param shared the buffers of all plans, by rank.
+   * @returns whether what was encoded before still holds.
+   */
+  bind(shared: readonly Lease[], find: (name: string) => GPUBuffer): boolean {
     const resolve = (target: Target): GPUBuffer => {
-      if (target.kind === "buffer") return buffers[target.index] as GPUBuffer;
+      if (target.kind === "buffer") return (shared[this.#rank[target.index] as number] as Lease).buffer;
       return find(target.kind === "gradient" ? gradientName(target.name) : target.name);
     };
     const wanted = this.#targets.map(resolve);
-    if (wanted.length === this.#bound.length && wanted.every((buffer, i) => buffer === this.#bound[i])) return;
-    this.#groups = this.plan.launches.map((planned, i) => this.#group(planned, i, resolve));
+    if (wanted.length === this.#bound.length && wanted.every((buffer, i) => buffer === this.#bound[i])) return true;
+    this.#dispatches = this.#launches.map((planned, i) => this.#dispatch(planned, i, resolve));
     this.#bound = wanted;
+    this.#buffers = this.plan.buffers.map((_, index) => resolve({ kind: "buffer", index }));
+    return false;
   }
 
-  #group(planned: PlannedLaunch, index: number, resolve: (target: Target) => GPUBuffer): GPUBindGroup {
-    const { kernel, entry } = this.#launches[index] as Launch;
-    const { bindings, paramsBinding } = kernelInterface(kernel);
-    const entries = planned.bindings.map(({ variable, target, offset, bytes }) => {
-      const declared = bindings.get(variable);
-      if (!declared) {
-        throw new KernelError(
-          `kernels/${kernel.name}.wgsl has no storage variable ${variable}, which ${planned.node.label} binds (${entry}).`,
-          `It declares ${[...bindings.keys()].join(", ")}.`,
-        );
-      }
-      return { binding: declared.binding, resource: { buffer: resolve(target), offset, size: roundUp(bytes) } };
-    });
-    if (paramsBinding !== undefined) {
-      const resource = {
-        buffer: this.#uniformLease.buffer,
-        offset: this.#uniforms.offsets[index] as number,
-        size: this.#uniforms.sizes[index] as number,
-      };
-      entries.push({ binding: paramsBinding, resource });
+  #dispatch(planned: PlannedLaunch, index: number, resolve: (target: Target) => GPUBuffer): Dispatch {
+    const pipeline = this.#pipelines?.[index] as GPUComputePipeline;
+    const { workgroups } = planned.launch;
+    const across = Math.min(workgroups, this.device.limits.workgroupsPerDimension);
+    const params = {
+      ...{ buffer: this.#uniformLease.buffer, offset: this.#uniforms.offsets[index] as number },
+      size: this.#uniforms.sizes[index] as number,
+    };
+    const group = makeBindGroup(this.device.handle, planned, { pipeline, params, resolve });
+    return { pipeline, group, across, down: Math.ceil(workgroups / across) };
+  }
+
+  /**
+   * Writes the inputs, but those that an earlier run passes: a staged plan's into its staging buffer, others' in place.
+   * @throws ShapeError for missing or ill-sized inputs; nothing is then written.
+   */
+  upload(given: Inputs, passed: ReadonlySet<string>): void {
+    const inputs: Inputs = { [LOSS_GRADIENT]: Float32Array.of(1), ...given };
+    const wanted = [...this.plan.inputs].filter(([name]) => !passed.has(name));
+    for (const [name, port] of wanted) checkInput(name, port, inputs[name]);
+    for (const [name] of wanted) {
+      const { buffer, offset } = this.inputPlace(name);
+      this.device.handle.queue.writeBuffer(buffer, offset, inputs[name] as Float32Array<ArrayBuffer>);
     }
-    const layout = (this.#ready[index] as GPUComputePipeline).getBindGroupLayout(0);
-    return this.device.handle.createBindGroup({
-      label: `${kernel.name}.${entry} ${planned.node.label}`,
-      layout,
-      entries,
-    });
   }
 
-  /** Encodes all launches in one pass, and the copy of the outputs. */
+  /** Where an input is to be written. */
+  inputPlace(name: string): { readonly buffer: GPUBuffer; readonly offset: number } {
+    const staged = this.#stagingLayout.find((entry) => entry.name === name);
+    if (staged) return { buffer: (this.#staging as Lease).buffer, offset: staged.offset };
+    return { buffer: this.#bufferOf(this.plan.inputs.get(name)), offset: 0 };
+  }
+
+  /** The buffer that holds an output right after a run. */
+  outputBuffer(name: string): GPUBuffer {
+    return this.#bufferOf(this.plan.outputs.get(name));
+  }
+
+  #bufferOf(port: Port | undefined): GPUBuffer {
+    return this.#buffers[port?.buffer as number] as GPUBuffer;
+  }
+
+  /** Encodes all launches in one pass, after the copies of staged inputs. */
   encode(encoder: GPUCommandEncoder): void {
-    const pass = encoder.beginComputePass();
-    const { workgroupsPerDimension: limit } = this.device.limits;
-    this.#launches.forEach((launch, i) => {
-      pass.setPipeline(this.#ready[i] as GPUComputePipeline);
-      pass.setBindGroup(0, this.#groups[i]);
-      const across = Math.min(launch.workgroups, limit);
-      pass.dispatchWorkgroups(across, Math.ceil(launch.workgroups / across));
-    });
-    pass.end();
-    for (const { port, offset, bytes } of readbackLayout(this.plan)) {
-      encoder.copyBufferToBuffer(this.#bufferOf(port.buffer), 0, this.#readback.buffer, offset, bytes);
+    for (const { port, offset, bytes } of this.#stagingLayout) {
+      encoder.copyBufferToBuffer((this.#staging as Lease).buffer, offset, this.#bufferOf(port), 0, bytes);
     }
+    const pass = encoder.beginComputePass();
+    let current: GPUComputePipeline | undefined;
+    for (const { pipeline, group, across, down } of this.#dispatches) {
+      if (pipeline !== current) pass.setPipeline(pipeline);
+      current = pipeline;
+      pass.setBindGroup(0, group);
+      pass.dispatchWorkgroups(across, down);
+    }
+    pass.end();
   }
 
-  #bufferOf(index: number): GPUBuffer {
-    const position = this.#targets.findIndex((target) => target.kind === "buffer" && target.index === index);
-    return this.#bound[position] as GPUBuffer;
+  /** Encodes the copies of the outputs for `read`. */
+  encodeReadback(encoder: GPUCommandEncoder): void {
+    for (const { port, offset, bytes } of this.#readbackLayout) {
+      encoder.copyBufferToBuffer(this.#bufferOf(port), 0, this.#readback.buffer, offset, bytes);
+    }
   }
 
   /** Waits for the work and reads the outputs. */
@@ -112,26 +162,30 @@ export class CompiledPlan {
       return new Map();
     }
     await buffer.mapAsync(1);
-    const bytes = buffer.getMappedRange().slice(0);
+    const data = buffer.getMappedRange().slice(0);
     buffer.unmap();
     return new Map(
-      readbackLayout(this.plan).map(({ name, offset, bytes: size }) => [
-        name,
-        new Float32Array(bytes, offset, size / 4),
-      ]),
+      this.#readbackLayout.map(({ name, offset, bytes }) => [name, new Float32Array(data, offset, bytes / 4)]),
     );
   }
 
   dispose(): void {
     this.device.pool.return(this.#uniformLease);
     this.device.pool.return(this.#readback);
+    if (this.#staging) this.device.pool.return(this.#staging);
   }
 }
-
-const roundUp = (bytes: number): number => Math.ceil(bytes / 4) * 4;
 
 const allTargets = (plan: Plan): Target[] =>
   plan.launches.flatMap(({ bindings }) => bindings.map(({ target }) => target));
 
 const targetKey = (target: Target): string =>
   target.kind === "buffer" ? `buffer ${target.index}` : `${target.kind} ${target.name}`;
+
+function checkInput(name: string, { spec }: Port, data: Inputs[string] | undefined): void {
+  if (data?.length === elements(spec.shape)) return;
+  throw new ShapeError(
+    `The input ${name} ${data ? `has ${data.length} elements` : "is missing"}; the plan wants ${formatShape(spec.shape)}.`,
+    "Give every input of the plan in the shape it was traced with.",
+  );
+}

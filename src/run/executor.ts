@@ -1,22 +1,26 @@
-import { MemoryBudgetError, ShapeError } from "../base/errors";
-import { elements, formatShape } from "../base/shape";
+import { MemoryBudgetError } from "../base/errors";
 import type { Device } from "../gpu/device";
 import type { Lease } from "../gpu/pool";
-import { LOSS_GRADIENT } from "../tape/plan";
-import type { Plan } from "../tape/plan";
-import { fitInto, reserve } from "../tape/reserve";
+import { specBytes } from "../tape/emit";
+import type { Plan, Port } from "../tape/plan";
+import { reserve } from "../tape/reserve";
 import { sumBytes } from "../gpu/ledger";
 import { CompiledPlan } from "./compiled";
 import { executorBytes } from "./footprint";
+import { isOneSubmit, passedTo } from "./run";
+import type { Inputs, Run } from "./run";
 import type { TensorStore } from "./store";
 
-/** Host data of a plan's inputs, by name. */
-export type Inputs = Readonly<Record<string, Float32Array | Int32Array | Uint32Array>>;
+export type { Inputs, Pass, Run } from "./run";
+
+type Outputs = ReadonlyMap<string, Float32Array>;
 
 /** Runs plans on a device. All plans share one set of buffers, since only one of them runs at a time. */
 export class Executor {
   #compiled = new Map<Plan, CompiledPlan>();
   #shared: Lease[] = [];
+  /** A sequence whose first inputs are uploaded and whose commands are encoded; anything else that runs voids it. */
+  #ahead: { readonly runs: readonly Run[]; readonly commands: GPUCommandBuffer } | undefined;
   #queue: Promise<unknown> = Promise.resolve();
   #isDisposed = false;
 
@@ -34,6 +38,7 @@ export class Executor {
   async hold(plans: readonly Plan[]): Promise<void> {
     const { pool } = this.device;
     this.device.check();
+    this.#ahead = undefined;
     for (const [plan, compiled] of this.#compiled) {
       if (plans.includes(plan)) continue;
       compiled.dispose();
@@ -80,7 +85,12 @@ export class Executor {
 
   /** Makes the pipelines of the held plans. @throws KernelError when a kernel does not compile. */
   async compile(): Promise<void> {
-    await Promise.all([...this.#compiled.values()].map((compiled) => compiled.pipelines()));
+    await Promise.all([...this.#compiled.values()].map((compiled) => compiled.compile()));
+  }
+
+  /** Whether a plan is held now. */
+  holds(plan: Plan): boolean {
+    return this.#compiled.has(plan);
   }
 
   /**
@@ -88,42 +98,110 @@ export class Executor {
    * @param inputs every input of the plan; the gradient of the loss is 1 unless given.
    * @throws ShapeError for missing or ill-sized inputs, DeviceError when the device is lost.
    */
-  run(plan: Plan, store: TensorStore, inputs: Inputs): Promise<ReadonlyMap<string, Float32Array>> {
-    const result = this.#queue.then(() => this.#runNow(plan, store, inputs));
+  run(plan: Plan, store: TensorStore, inputs: Inputs): Promise<Outputs> {
+    return this.runAll([{ plan, store, inputs: () => inputs }]);
+  }
+
+  /**
+   * Runs held plans one after the other without waiting in between, and reads the last one's outputs.
+   * @param meanwhile called while they run; the sequence that it returns is made ready, for a later call with that very
+   * array. Nothing of it happens before that call.
+   * @throws as `run`.
+   */
+  runAll(runs: readonly Run[], meanwhile?: () => readonly Run[] | undefined): Promise<Outputs> {
+    const result = this.#queue.then(() => this.#runNow(runs, meanwhile));
     this.#queue = result.catch(() => undefined);
     return result;
   }
 
-  async #runNow(plan: Plan, store: TensorStore, inputs: Inputs): Promise<ReadonlyMap<string, Float32Array>> {
-    const compiled = this.#compiled.get(plan);
-    if (!compiled) throw new Error("The executor does not hold this plan: call hold() first.");
+  async #runNow(runs: readonly Run[], meanwhile?: () => readonly Run[] | undefined): Promise<Outputs> {
     this.device.check();
-    const rank = fitInto(plan);
-    const buffers = plan.buffers.map((_, i) => (this.#shared[rank[i] as number] as Lease).buffer);
-    this.#upload(plan, buffers, { [LOSS_GRADIENT]: Float32Array.of(1), ...inputs });
-    await compiled.bind(buffers, (name) => store.lease(name).buffer);
-    const encoder = this.device.handle.createCommandEncoder();
-    compiled.encode(encoder);
-    this.device.handle.queue.submit([encoder.finish()]);
-    const outputs = await this.device.guard(compiled.read());
+    for (const { plan } of runs) await this.#of(plan).compile();
+    const [ahead, start] = [this.#ahead, performance.now()];
+    this.#ahead = undefined;
+    const isBound = runs.map((run) => this.#bind(run)).every(Boolean);
+    if (ahead?.runs === runs && isBound) this.#submitAhead(runs, ahead.commands);
+    else this.#submit(runs);
+    this.#lookAhead(meanwhile);
+    const [first, last] = [runs[0] as Run, this.#of((runs.at(-1) as Run).plan)];
+    const outputs = await this.device.guard(this.device.patience.during(first.plan, start, () => last.read()));
     this.device.check();
     return outputs;
   }
 
-  #upload(plan: Plan, buffers: readonly GPUBuffer[], inputs: Inputs): void {
-    for (const [name, { spec, buffer }] of plan.inputs) {
-      const data = inputs[name];
-      if (!data || data.length !== elements(spec.shape)) {
-        throw new ShapeError(
-          `The input ${name} ${data ? `has ${data.length} elements` : "is missing"}; the plan wants ${formatShape(spec.shape)}.`,
-          "Give every input of the plan in the shape it was traced with.",
-        );
-      }
-      this.device.handle.queue.writeBuffer(buffers[buffer] as GPUBuffer, 0, data as Float32Array<ArrayBuffer>);
+  /** What cannot be made ready fails when it is run, and not the sequence that runs now. */
+  #lookAhead(meanwhile: (() => readonly Run[] | undefined) | undefined): void {
+    try {
+      const next = meanwhile?.();
+      if (next) this.#prepare(next);
+    } catch {
+      this.#ahead = undefined;
     }
   }
 
+  #of(plan: Plan): CompiledPlan {
+    const compiled = this.#compiled.get(plan);
+    if (!compiled) throw new Error("The executor does not hold this plan: call hold() first.");
+    return compiled;
+  }
+
+  #bind({ plan, store }: Run): boolean {
+    return this.#of(plan).bind(this.#shared, (name) => store.lease(name).buffer);
+  }
+
+  /** A plan that is not staged takes its inputs in place, which is safe only between submits. */
+  #submit(runs: readonly Run[]): void {
+    const { handle } = this.device;
+    let encoder: GPUCommandEncoder | undefined;
+    runs.forEach(({ plan, inputs }, i) => {
+      if (encoder && !plan.isStaged) {
+        handle.queue.submit([encoder.finish()]);
+        encoder = undefined;
+      }
+      this.#of(plan).upload(inputs(), passedTo(runs, i));
+      encoder ??= handle.createCommandEncoder();
+      this.#encode(encoder, runs, i);
+    });
+    if (encoder) handle.queue.submit([encoder.finish()]);
+  }
+
+  #submitAhead(runs: readonly Run[], commands: GPUCommandBuffer): void {
+    runs.forEach(({ plan, inputs }, i) => {
+      if (i > 0) this.#of(plan).upload(inputs(), passedTo(runs, i));
+    });
+    this.device.handle.queue.submit([commands]);
+  }
+
+  #encode(encoder: GPUCommandEncoder, runs: readonly Run[], index: number): void {
+    const { plan, pass } = runs[index] as Run;
+    const compiled = this.#of(plan);
+    compiled.encode(encoder);
+    if (pass) {
+      const { buffer, offset } = this.#of(pass.to).inputPlace(pass.input);
+      encoder.copyBufferToBuffer(
+        compiled.outputBuffer(pass.output),
+        0,
+        buffer,
+        offset,
+        specBytes((plan.outputs.get(pass.output) as Port).spec),
+      );
+    }
+    if (index === runs.length - 1) compiled.encodeReadback(encoder);
+  }
+
+  /** Uploads the first inputs, which the queue puts behind what runs, and encodes; nothing where that has to wait. */
+  #prepare(runs: readonly Run[]): void {
+    if (!isOneSubmit(runs) || !runs.every(({ plan }) => this.#compiled.get(plan)?.isReady)) return;
+    for (const run of runs) this.#bind(run);
+    const [first] = runs as [Run];
+    this.#of(first.plan).upload(first.inputs(), passedTo(runs, 0));
+    const encoder = this.device.handle.createCommandEncoder();
+    runs.forEach((_, i) => this.#encode(encoder, runs, i));
+    this.#ahead = { runs, commands: encoder.finish() };
+  }
+
   #release(): void {
+    this.#ahead = undefined;
     for (const compiled of this.#compiled.values()) compiled.dispose();
     this.#compiled.clear();
     for (const lease of this.#shared) this.device.pool.return(lease);

@@ -13,26 +13,40 @@ export function readbackBytes(plan: Plan): number {
   );
 }
 
+/** Where each input of a staged plan lies in its staging buffer. */
+export function stagingLayout(plan: Plan): { name: string; port: Port; offset: number; bytes: number }[] {
+  return plan.isStaged ? layout(plan.inputs) : [];
+}
+
+/** Bytes of a staged plan's staging buffer; 0 for other plans. */
+export function stagingBytes(plan: Plan): number {
+  return stagingLayout(plan).reduce((sum, { bytes }) => sum + bytes, 0);
+}
+
 /** Bytes of a plan's uniform blocks. */
 export function uniformBytes(plan: Plan): number {
   return packUniforms(plan.launches.map(({ launch }) => launch)).data.byteLength;
 }
 
 /**
- * What an executor that holds these plans occupies: the shared buffers, and for each plan its uniforms and its
- * readback buffer. Pure; equals the ledger to the byte.
+ * What an executor that holds these plans occupies: the shared buffers, and for each plan its uniforms, its readback
+ * buffer and, where it is staged, its staging buffer. Pure; equals the ledger to the byte.
  */
 export function executorBytes(plans: readonly Plan[]): Bytes {
   const bytes = noBytes();
   for (const buffer of reserve(plans)) bytes[buffer.saved ? "saved" : "scratch"] += buffer.bytes;
-  for (const plan of plans) bytes.scratch += uniformBytes(plan) + readbackBytes(plan);
+  for (const plan of plans) bytes.scratch += uniformBytes(plan) + readbackBytes(plan) + stagingBytes(plan);
   return bytes;
 }
 
 /** Output ports in the order in which they lie in the readback buffer. */
 export function readbackLayout(plan: Plan): { name: string; port: Port; offset: number; bytes: number }[] {
+  return layout(plan.outputs);
+}
+
+function layout(ports: ReadonlyMap<string, Port>): { name: string; port: Port; offset: number; bytes: number }[] {
   let offset = 0;
-  return [...plan.outputs].map(([name, port]) => {
+  return [...ports].map(([name, port]) => {
     const bytes = specBytes(port.spec);
     const entry = { name, port, offset, bytes };
     offset += bytes;

@@ -64,6 +64,8 @@ export interface Plan {
   readonly flops: { readonly forward: number; readonly recompute: number; readonly backward: number };
   /** The launch at which the last buffer comes into use: from there on all of them exist at once. */
   readonly peakLaunch: number;
+  /** Inputs reach it from a buffer of its own, so that it can follow other plans within one submit. */
+  readonly isStaged: boolean;
 }
 
 export interface PlanOptions {
@@ -80,6 +82,8 @@ export interface PlanOptions {
   readonly activations?: ActivationFormat;
   /** Runs every node of the tape, for those that change parameters in place and have no output (optimizers). */
   readonly effects?: boolean;
+  /** Makes a plan that can follow others within one submit, for small inputs. Default false. */
+  readonly staged?: boolean;
   readonly limits?: Limits;
 }
 
@@ -192,6 +196,7 @@ function assemble(tape: Tape, options: PlanOptions, parts: Parts): Plan {
     saved: savedValues(tape, parts.kept, parts.packed),
     flops: countFlops(tape, parts.nodes, parts.tasks, parts.remade),
     peakLaunch: lastNewAt,
+    isStaged: options.staged ?? false,
   };
 }
 

@@ -28,6 +28,8 @@ export interface FreezingParts {
   readonly book: PlanBook;
   readonly statistics: Statistics | undefined;
   readonly settings: OptimizerSettings;
+  /** Adds up the losses of a step's runs. */
+  readonly lossSum: Plan | undefined;
   /** Plans that the executor holds and must hold again after scoring. */
   readonly plans: readonly Plan[];
 }
@@ -88,12 +90,14 @@ async function sensitivityScores(parts: FreezingParts): Promise<ReadonlyMap<stri
   }
 }
 
-function bytesWith({ loaded, adapter, state, book, settings, statistics }: FreezingParts, tensors: readonly string[]) {
+function bytesWith(parts: FreezingParts, tensors: readonly string[]): number {
+  const { loaded, adapter, state, book, settings, statistics, lossSum } = parts;
   const { limits } = loaded.engine.device;
   const live = new Map([...state.live].filter(([name]) => !tensors.includes(name)));
   const followed = statisticsPlan(live, statistics, limits);
   const update = updatePlan(live, settings, limits, { masked: state.masked });
-  const plans = [...book.plansWith(new Set(live.keys())), update, ...(followed ? [followed] : [])];
+  const further = [followed, lossSum].filter((plan) => plan !== undefined);
+  const plans = [...book.plansWith(new Set(live.keys())), update, ...further];
   const companions = (name: string): number => state.companions(name).length;
   return sumBytes(memoryOf(loaded.model, adapter, live, plans, state.specs, companions));
 }

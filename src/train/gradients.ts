@@ -1,8 +1,11 @@
 import { NotFiniteError } from "../base/errors";
 import type { Batch } from "../data/batch";
-import type { Executor } from "../run/executor";
+import type { Pass, Run } from "../run/executor";
 import { totalFlops } from "../tape/plan";
+import type { Plan } from "../tape/plan";
 import { batchInputs, countedLabels } from "./inputs";
+import { OWN, SO_FAR } from "./loss-sum";
+import { LOSS } from "./optimizer";
 import type { TrainerOptions } from "./options";
 import type { PlanBook } from "./plan-book";
 import type { TrainState } from "./state";
@@ -10,36 +13,56 @@ import type { TrainState } from "./state";
 export interface GradientParts {
   readonly options: TrainerOptions;
   readonly book: PlanBook;
-  readonly executor: Executor;
   readonly state: TrainState;
 }
 
+/** The step from 0, and the layers whose adapters it leaves out. */
+export interface StepPlace {
+  readonly step: number;
+  readonly dropped: readonly number[];
+}
+
+export interface GradientRuns {
+  /** The last one's output "loss" is the step's. */
+  readonly runs: readonly Run[];
+  readonly flops: number;
+}
+
 /**
- * The gradients of one optimizer step, accumulated over its batches, without some layers' adapters.
- * @throws NotFiniteError for a loss that is not finite.
+ * The runs that make the gradients of one optimizer step, accumulated over its batches, without some layers' adapters.
+ * @param lossSum adds the losses of several runs up.
+ * @param update the plan that is to read the loss, where one follows.
+ * @throws DataError for a token id or a label that the model does not have.
  */
-export async function stepGradients(
-  { options, book, executor, state }: GradientParts,
+export function gradientRuns(
+  { options, book, state }: GradientParts,
   batches: readonly Batch[],
-  { step, dropped }: { readonly step: number; readonly dropped: readonly number[] },
-): Promise<{ loss: number; flops: number }> {
+  { step, dropped }: StepPlace,
+  { lossSum, update }: { readonly lossSum?: Plan | undefined; readonly update?: Plan | undefined } = {},
+): GradientRuns {
   const { model } = options.model;
   const { virtualTokens } = options.adapter;
   const labels = batches.reduce((sum, batch) => sum + countedLabels(model, batch), 0);
   const parts = batches.flatMap((batch, index) =>
     book.split(batch).map((part) => ({ ...part, number: step * batches.length + index })),
   );
-  let [loss, flops] = [0, 0];
+  const runs: Run[] = [];
+  let flops = 0;
+  const last = parts.length - 1;
+  const toUpdate: Pass | undefined = update && { output: LOSS, to: update, input: LOSS };
   for (const [index, { batch, firstRow, number }] of parts.entries()) {
     const plan = book.planFor(batch, index > 0, dropped);
     const seed = { run: options.seed ?? 0, batch: number, firstRow };
     const inputs = batchInputs(model, batch, { labels, runs: parts.length, seed, virtualTokens });
-    const outputs = await executor.run(plan, state, inputs);
-    loss += outputs.get("loss")?.[0] ?? NaN;
+    const run = { plan, store: state, inputs: () => inputs };
     flops += totalFlops(plan);
+    if (last === 0) return { runs: [{ ...run, pass: toUpdate }], flops };
+    runs.push({ ...run, pass: { output: LOSS, to: lossSum as Plan, input: index === 0 ? SO_FAR : OWN } });
+    if (index === 0) continue;
+    const onward = index < last ? { output: LOSS, to: lossSum as Plan, input: SO_FAR } : toUpdate;
+    runs.push({ plan: lossSum as Plan, store: state, inputs: () => ({}), pass: onward });
   }
-  checkFinite("loss", loss, step);
-  return { loss, flops };
+  return { runs, flops };
 }
 
 /** @throws NotFiniteError naming the step, from 0. */

@@ -53,8 +53,9 @@ export const momentNames = (parameter: string): readonly [string, string] => [
   `second moment of ${parameter}`,
 ];
 
-/** Output of the update's plan: sum of squares of all gradients. */
+/** Outputs of the update's plan: sum of squares of all gradients, and the loss that it was given. */
 export const SQUARE_SUM = "square sum";
+export const LOSS = "loss";
 
 /** The name under which a store holds a tensor's mask. */
 export const maskName = (parameter: string): string => `mask of ${parameter}`;
@@ -76,7 +77,7 @@ export function updatePlan(
   { masked, proximal, hyper = () => "hyper" }: UpdateOptions = {},
 ): Plan {
   const recorder = new Recorder();
-  const loss = recorder.input("loss", [1]);
+  const loss = recorder.input(LOSS, [1]);
   const gradient = (name: string, { shape }: TensorSpec): Value => recorder.parameter(gradientName(name), shape);
   let total: Value | undefined;
   for (const [name, spec] of live) {
@@ -95,7 +96,12 @@ export function updatePlan(
       if (bound !== undefined) recorder.record(softThreshold, { p, total, loss }, { bound });
     });
   }
-  return plan(recorder, { outputs: { [SQUARE_SUM]: total as Value }, effects: true, limits });
+  return plan(recorder, {
+    outputs: { [SQUARE_SUM]: total as Value, [LOSS]: loss },
+    effects: true,
+    staged: true,
+    limits,
+  });
 }
 
 /** What the update needs beside gradients; `step` counts from 1. */

@@ -13,7 +13,7 @@ import type { ScheduleOptions } from "./schedule";
 export interface BatchSource {
   /** Batches of an epoch. */
   readonly perEpoch: number;
-  /** The next batch; epochs follow each other without end. */
+  /** The next batch; epochs follow each other without end. A step's batches are asked for while the one before runs. */
   next(): Batch;
   /** Shapes that batches may have, so that all is planned before the first step. */
   shapes?(): readonly { readonly size: number; readonly length: number }[];

@@ -6,6 +6,7 @@ import { layerOf } from "../model/model";
 import type { TensorSpec } from "../op/declaration";
 import type { Statistics } from "../ops/shared/statistics";
 import type { Plan } from "../tape/plan";
+import { lossSumPlan, sumsLosses } from "./loss-sum";
 import { memoryOf } from "./memory";
 import { optimizerSettings, updatePlan } from "./optimizer";
 import type { OptimizerSettings } from "./optimizer";
@@ -45,12 +46,14 @@ export function preflight(options: TrainerOptions): Preflight {
   const isTraining = options.dropout ?? true;
   const statistics = statisticsOf(options);
   const structures = policy?.structural ? prunable(model, policy.structural) : [];
+  const lossSum = sumsLosses(options) ? lossSumPlan(limits) : undefined;
   const companions = (name: string): number =>
     3 + followingNames(statistics, name).length + (policy?.prune && layerOf(name) !== undefined ? 1 : 0);
   const bytesOf = (live: ReadonlyMap<string, TensorSpec>, steps: readonly Plan[]): Bytes => {
     const followed = statisticsPlan(live, statistics, limits);
     const judged = importancePlan({ model, adapter, structures }, live, limits);
-    const plans = [...steps, updatePlan(live, settings, limits), followed, judged].filter((one) => one !== undefined);
+    const update = updatePlan(live, settings, limits);
+    const plans = [...steps, update, followed, lossSum, judged].filter((one) => one !== undefined);
     return memoryOf(model, adapter, live, plans, specs, companions);
   };
   checkRecompute(options.recompute ?? "none");

@@ -13,7 +13,6 @@ import { adapterRun } from "./adapter-run";
 import { evaluate } from "./evaluate";
 import type { Evaluation, SeeLogits } from "./evaluate";
 import { freezeContext } from "./freezing";
-import { checkFinite, stepGradients } from "./gradients";
 import { memoryOf } from "./memory";
 import { optimizerSettings } from "./optimizer";
 import type { OptimizerSettings } from "./optimizer";
@@ -27,7 +26,10 @@ import type { FreezeEvent, StepReport, TrainResult } from "./report";
 import { scheduleFactor } from "./schedule";
 import { TrainState } from "./state";
 import { statisticsOf } from "./statistics";
+import { Stepper } from "./stepper";
+import type { Step } from "./stepper";
 import { withStructuralMasks } from "./structures";
+import { Upcoming } from "./upcoming";
 import { Updates } from "./updates";
 
 /**
@@ -39,7 +41,8 @@ export class Trainer {
   readonly #policy: FreezePolicy;
   readonly #counts: ReturnType<typeof countSteps>;
   #step = 0;
-  #pending: Batch | undefined;
+  readonly #upcoming: Upcoming;
+  readonly #stepper: Stepper;
   #isDisposed = false;
 
   private constructor(
@@ -55,7 +58,8 @@ export class Trainer {
     this.#optimizer = optimizerSettings(options.optimizer);
     this.#policy = options.policy ?? never();
     this.#counts = countSteps(options);
-    this.#pending = first;
+    this.#upcoming = new Upcoming(() => options.data.next(), this.#counts.accumulate, first);
+    this.#stepper = new Stepper({ options, book, executor, state, updates });
   }
 
   /**
@@ -132,10 +136,11 @@ export class Trainer {
 
   /** What a policy wants before the first step. */
   async #begin(): Promise<void> {
-    if (this.#policy.prune && this.#pending) {
+    const { first } = this.#upcoming;
+    if (this.#policy.prune && first) {
       const { state } = this;
       const gradients = async (): Promise<void> => {
-        await this.#gradients([this.#pending as Batch], []);
+        await this.#stepper.gradients({ step: this.#step, batches: [first], dropped: [] });
       };
       await prune(this.#policy, { state, gradients });
       this.updates.rebuild();
@@ -148,12 +153,9 @@ export class Trainer {
     const start = performance.now();
     const dropped = this.#policy.dropped?.(this.progress, this.options.model.model.layers) ?? [];
     const batches = await this.#nextBatches(dropped);
-    const learningRate =
-      this.#optimizer.learningRate * scheduleFactor(this.#step, this.#counts.totalSteps, this.options.schedule);
-    const { loss, flops } = await this.#gradients(batches, dropped);
-    await this.updates.follow(this.executor, "before_update", this.#step);
-    const norm = await this.updates.apply(this.executor, loss, learningRate, dropped);
-    checkFinite("gradient norm", norm, this.#step);
+    const learningRate = this.#learningRate(this.#step);
+    const step = { step: this.#step, batches, dropped, learningRate };
+    const { loss, norm, flops } = await this.#stepper.take(step, () => this.#lookAhead());
     await this.updates.follow(this.executor, "after_update", this.#step);
     this.#step++;
     await this.updates.prune(this.progress);
@@ -180,13 +182,21 @@ export class Trainer {
     return layers.length > 0 ? Math.min(...layers) : undefined;
   }
 
-  async #nextBatches(dropped: readonly number[]): Promise<Batch[]> {
-    const { data } = this.options;
-    const batches: Batch[] = [];
-    for (let i = 0; i < this.#counts.accumulate; i++) {
-      batches.push(this.#pending ?? data.next());
-      this.#pending = undefined;
-    }
+  #learningRate(step: number): number {
+    return this.#optimizer.learningRate * scheduleFactor(step, this.#counts.totalSteps, this.options.schedule);
+  }
+
+  /** The next step as far as it is known while this one runs. */
+  #lookAhead(): Step | undefined {
+    const step = this.#step + 1;
+    const batches = step < this.#counts.totalSteps ? this.#upcoming.look() : undefined;
+    // What a policy leaves out of a step is its own to say, when the step comes.
+    if (this.#policy.dropped || !batches?.every((batch) => this.book.hasShape(batch))) return undefined;
+    return { step, batches, dropped: [], learningRate: this.#learningRate(step) };
+  }
+
+  async #nextBatches(dropped: readonly number[]): Promise<readonly Batch[]> {
+    const batches = this.#upcoming.take();
     const fresh = batches.filter((batch) => !this.book.hasShape(batch));
     const isNewVariant = this.book.addVariant(dropped);
     if (isNewVariant) this.updates.addVariant(dropped);
@@ -197,17 +207,12 @@ export class Trainer {
     return batches;
   }
 
-  #gradients(batches: readonly Batch[], dropped: readonly number[]): Promise<{ loss: number; flops: number }> {
-    const { options, book, executor, state } = this;
-    return stepGradients({ options, book, executor, state }, batches, { step: this.#step, dropped });
-  }
-
   async #consultPolicy(): Promise<FreezeEvent[]> {
     if (!this.#policy.isDue(this.progress)) return [];
     const { model, adapter } = this.options;
     const context = freezeContext({
       ...{ loaded: model, adapter, state: this.state, executor: this.executor, probe: this.probe },
-      ...{ progress: this.progress, book: this.book, plans: this.#plans },
+      ...{ progress: this.progress, book: this.book, plans: this.#plans, lossSum: this.updates.lossSum },
       ...{ statistics: statisticsOf(this.options), settings: this.#optimizer },
     });
     const chosen = await this.#policy.decide(context);

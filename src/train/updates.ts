@@ -2,10 +2,11 @@ import type { Adapter } from "../adapter/adapter";
 import type { Progress } from "../freeze/policy";
 import type { Limits } from "../op/limits";
 import type { TensorSpec } from "../op/declaration";
-import type { Executor } from "../run/executor";
+import type { Executor, Run } from "../run/executor";
 import { layerOf } from "../model/model";
+import { lossSumPlan, sumsLosses } from "./loss-sum";
 import type { Plan } from "../tape/plan";
-import { hyperParameters, SQUARE_SUM, updatePlan } from "./optimizer";
+import { hyperParameters, LOSS, SQUARE_SUM, updatePlan } from "./optimizer";
 import type { OptimizerSettings } from "./optimizer";
 import type { TrainerOptions } from "./options";
 import type { TrainState } from "./state";
@@ -20,6 +21,8 @@ export interface UpdatesOptions {
   readonly limits: Limits;
   /** Heads and neurons that go in the course of the run. */
   readonly structures?: Structures | undefined;
+  /** Whether a step's loss may come from several runs. */
+  readonly sumsLosses: boolean;
   /** Whether steps may leave layers out, so that layers differ in how many updates they have had. */
   readonly dropsLayers: boolean;
 }
@@ -29,6 +32,8 @@ export class Updates {
   #plans = new Map<string, { readonly plan: Plan; readonly layers: readonly string[] }>();
   #variants = new Map<string, readonly number[]>([["", []]]);
   #statistics: Plan | undefined;
+  /** Adds up the losses of a step's runs, where there may be several. */
+  readonly lossSum: Plan | undefined;
   /** Updates that each group of tensors has had: AdamW's t. */
   readonly #ages = new Map<string, number>();
 
@@ -36,28 +41,32 @@ export class Updates {
     private readonly state: TrainState,
     private readonly options: UpdatesOptions,
   ) {
+    this.lossSum = options.sumsLosses ? lossSumPlan(options.limits) : undefined;
     this.rebuild();
   }
 
   /** For a run's options and settings. */
   static of(
-    { model: loaded, adapter, policy }: TrainerOptions,
+    options: TrainerOptions,
     state: TrainState,
     settings: OptimizerSettings,
     statistics: Statistics | undefined,
   ): Updates {
+    const { model: loaded, adapter, policy } = options;
     const { model, engine } = loaded;
     const { limits } = engine.device;
     const structural = policy?.structural;
     const structures = structural && new Structures(structural, state, { model, adapter, limits });
     const dropsLayers = policy?.dropped !== undefined;
-    return new Updates(state, { settings, adapter, statistics, limits, structures, dropsLayers });
+    const own = { settings, adapter, statistics, limits, structures, dropsLayers };
+    return new Updates(state, { ...own, sumsLosses: sumsLosses(options) });
   }
 
   /** Every plan that the executor must hold. */
   get plans(): Plan[] {
     const own = [...this.#plans.values()].map(({ plan }) => plan);
-    return [...own, ...(this.#statistics ? [this.#statistics] : []), ...(this.options.structures?.plans ?? [])];
+    const further = [this.#statistics, this.lossSum].filter((plan) => plan !== undefined);
+    return [...own, ...further, ...(this.options.structures?.plans ?? [])];
   }
 
   /** FLOPs of a step's update. */
@@ -82,6 +91,13 @@ export class Updates {
     this.#plans.set(key, this.#make(dropped));
   }
 
+  /** Whether something reads the gradients before the update: it must not see those of a loss that is not finite. */
+  get followsGradients(): boolean {
+    const { statistics, structures } = this.options;
+    const isFollowed = this.#statistics !== undefined && statistics?.when === "before_update";
+    return isFollowed || (structures?.plans.length ?? 0) > 0;
+  }
+
   /** Brings the statistics up to date where this is their moment; `step` counts from 0. */
   async follow(executor: Executor, when: Statistics["when"], step: number): Promise<void> {
     const { statistics } = this.options;
@@ -96,19 +112,40 @@ export class Updates {
     await this.options.structures?.prune(progress);
   }
 
-  /** One update of what is live and not left out. Gives the global gradient norm; nothing moves where it is not finite. */
-  async apply(executor: Executor, loss: number, learningRate: number, dropped: readonly number[]): Promise<number> {
+  /** The plan of an update of what is live and not left out; it takes the loss as an input. */
+  planOf(dropped: readonly number[]): Plan {
+    return this.#found(dropped).plan;
+  }
+
+  /** One update. Nothing moves where loss or gradient norm are not finite. */
+  run(dropped: readonly number[], learningRate: number, loss?: number): Run {
+    const { plan, layers } = this.#found(dropped);
+    const { settings } = this.options;
+    const hyper = (group: string): Float32Array => hyperParameters(settings, learningRate, this.#age(group) + 1);
+    const inputs = () => ({
+      ...(loss !== undefined && { [LOSS]: Float32Array.of(loss) }),
+      ...Object.fromEntries(layers.map((group) => [group, hyper(group)])),
+    });
+    return { plan, store: this.state, inputs };
+  }
+
+  /** Loss and global gradient norm of an update that was run. */
+  finish(outputs: ReadonlyMap<string, Float32Array>, dropped: readonly number[]): { loss: number; norm: number } {
+    const [loss, norm] = [outputs.get(LOSS)?.[0] ?? NaN, Math.sqrt(outputs.get(SQUARE_SUM)?.[0] ?? NaN)];
+    if (Number.isFinite(loss) && Number.isFinite(norm)) {
+      for (const group of this.#found(dropped).layers) this.#ages.set(group, this.#age(group) + 1);
+    }
+    return { loss, norm };
+  }
+
+  #age(group: string): number {
+    return this.#ages.get(group) ?? 0;
+  }
+
+  #found(dropped: readonly number[]) {
     const found = this.#plans.get(dropped.join(", "));
     if (!found) throw new Error("The update of these layers is not planned: call addVariant() first.");
-    const { settings } = this.options;
-    const hyper = Object.fromEntries(
-      found.layers.map((group) => [group, hyperParameters(settings, learningRate, (this.#ages.get(group) ?? 0) + 1)]),
-    );
-    const outputs = await executor.run(found.plan, this.state, { loss: Float32Array.of(loss), ...hyper });
-    const norm = Math.sqrt(outputs.get(SQUARE_SUM)?.[0] ?? NaN);
-    if (Number.isFinite(norm))
-      for (const group of found.layers) this.#ages.set(group, (this.#ages.get(group) ?? 0) + 1);
-    return norm;
+    return found;
   }
 
   #make(dropped: readonly number[]): { plan: Plan; layers: readonly string[] } {

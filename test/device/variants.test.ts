@@ -30,7 +30,7 @@ beforeAll(async () => {
   gpu = await nodeGpu();
   const opened = await openDevice(gpu);
   subgroup = opened.info.subgroup;
-  plain = new Device(opened.handle, opened.info, {}, () => undefined);
+  plain = new Device(opened.handle, opened.info, { variants: () => undefined });
 });
 afterAll(() => {
   expect(plain.pool.ledger.liveBytes, "bytes left in the ledger").toBe(0);
@@ -53,10 +53,11 @@ async function everything(device: Device, op: Op, test: OpCase<Attributes>): Pro
 /** The variants that this adapter can run, found by running a case once. */
 async function variantsHere(op: Op, test: OpCase<Attributes>): Promise<Variant[]> {
   const found = new Map<string, Variant>();
-  const watching = new Device(plain.handle, plain.info, {}, ({ variants = [] }) => {
+  const watch: VariantChoice = ({ variants = [] }) => {
     for (const variant of variants) if (variant.subgroup === subgroup) found.set(variant.name, variant);
     return undefined;
-  });
+  };
+  const watching = new Device(plain.handle, plain.info, { variants: watch });
   await everything(watching, op, test);
   return [...found.values()];
 }
@@ -70,7 +71,7 @@ it.each(cases)("%s: every variant gives the same", async (_name, op, test) => {
   if (variants.length === 0) return;
   const expected = await everything(plain, op, test);
   for (const { name, rounds = false } of variants) {
-    const given = await everything(new Device(plain.handle, plain.info, {}, only(name)), op, test);
+    const given = await everything(new Device(plain.handle, plain.info, { variants: only(name) }), op, test);
     expect(Object.keys(given), name).toEqual(Object.keys(expected));
     for (const [what, values] of Object.entries(given)) {
       const wanted = expected[what] ?? [];

@@ -1,0 +1,48 @@
+import { lora } from "../src/adapter/lora";
+import { Batches } from "../src/data/batches";
+import { readGlue } from "../src/data/glue";
+import { encodeExamples } from "../src/data/sample";
+import type { Engine } from "../src/engine";
+import { safe } from "../src/freeze/safe";
+import { loadModel, loadTokenizer, openDirectory } from "../src/node/index";
+import { Trainer } from "../src/train/trainer";
+import { main } from "./support/main";
+import { median, report, round } from "./support/results";
+
+const EVERY = 6;
+const PROBES = 9;
+
+/**
+ * SAFE's probe on the shipped task beside an epoch of it, which is how often SAFE asks for one by default. Probes come more
+ * often here, so that noise of the machine meets probes and steps alike; nothing freezes.
+ */
+export async function probe(engine: Engine): Promise<void> {
+  using model = await loadModel(engine, "examples/model");
+  const tokenizer = await loadTokenizer(await openDirectory("examples/model"));
+  const { examples } = await readGlue(await openDirectory("examples/data/sentiment"), "train.tsv", "sst2");
+  const { samples } = encodeExamples(examples, tokenizer, { maxLength: 40 });
+  const data = new Batches(samples, { size: 32, maxLength: 40, seed: 1 });
+  const policy = safe({ every: EVERY, tauT: 0 });
+  const probes: number[] = [];
+  const timed: typeof policy = {
+    ...policy,
+    async decide(context) {
+      const start = performance.now();
+      const names = await policy.decide(context);
+      probes.push((performance.now() - start) / 1000);
+      return names;
+    },
+  };
+  const steps = EVERY * PROBES;
+  using trainer = await Trainer.create({ model, adapter: lora({ rank: 4 }), data, steps, policy: timed });
+  const times: number[] = [];
+  for await (const { step, seconds } of trainer.steps()) {
+    times.push(seconds - (step % EVERY === 0 ? (probes.at(-1) as number) : 0));
+  }
+  const [one, step] = [median(probes), median(times)];
+  const row = { "steps an epoch": data.perEpoch, batch: "32 x 40", "step s": round(step), "probe s": round(one) };
+  const first = { probes: probes.length, "first probe s": round(probes[0] as number) };
+  await report(engine, "safe-probe", [{ ...row, ...first, "share of an epoch": round(one / (step * data.perEpoch)) }]);
+}
+
+await main("probe", probe);

@@ -1,0 +1,35 @@
+import { KernelError } from "../base/errors";
+import { kernelInterface } from "../gpu/wgsl";
+import type { PlannedLaunch, Target } from "../tape/plan";
+
+interface Bound {
+  readonly pipeline: GPUComputePipeline;
+  /** The launch's uniform block. */
+  readonly params: { readonly buffer: GPUBuffer; readonly offset: number; readonly size: number };
+  readonly resolve: (target: Target) => GPUBuffer;
+}
+
+/** Everything a launch is bound to. @throws KernelError for a variable that the kernel does not declare. */
+export function makeBindGroup(
+  device: GPUDevice,
+  { launch, bindings: planned, node }: PlannedLaunch,
+  { pipeline, params, resolve }: Bound,
+): GPUBindGroup {
+  const { kernel, entry } = launch;
+  const { bindings, paramsBinding } = kernelInterface(kernel);
+  const entries = planned.map(({ variable, target, offset, bytes }) => {
+    const declared = bindings.get(variable);
+    if (!declared) {
+      throw new KernelError(
+        `kernels/${kernel.name}.wgsl has no storage variable ${variable}, which ${node.label} binds (${entry}).`,
+        `It declares ${[...bindings.keys()].join(", ")}.`,
+      );
+    }
+    return { binding: declared.binding, resource: { buffer: resolve(target), offset, size: roundUp(bytes) } };
+  });
+  if (paramsBinding !== undefined) entries.push({ binding: paramsBinding, resource: params });
+  const label = `${kernel.name}.${entry} ${node.label}`;
+  return device.createBindGroup({ label, layout: pipeline.getBindGroupLayout(0), entries });
+}
+
+const roundUp = (bytes: number): number => Math.ceil(bytes / 4) * 4;
