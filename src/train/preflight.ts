@@ -12,6 +12,7 @@ import type { OptimizerSettings } from "./optimizer";
 import { countSteps } from "./options";
 import type { TrainerOptions } from "./options";
 import { PlanBook } from "./plan-book";
+import { checkPrefixCache } from "./prefix-layer";
 import { checkRecompute } from "./recompute";
 import { checkTrainable, trainableSpecs } from "./state";
 import { budgetOf, checkMicroBatch, chooseStep } from "./step-choice";
@@ -60,6 +61,7 @@ export function preflight(options: TrainerOptions): Preflight {
     {
       ...{ model, adapter, labelSmoothing, fragileNorms, limits, isTraining, accumulates: accumulate > 1 },
       activations: options.activations,
+      cachesPrefix: Boolean(options.prefixCache),
       choose: (names, size, plansWith) => {
         const live = new Map([...specs].filter(([name]) => names.has(name)));
         return chooseStep(model, options, size, (choice) => sumBytes(bytesOf(live, plansWith(choice))));
@@ -69,6 +71,7 @@ export function preflight(options: TrainerOptions): Preflight {
   );
   const first = data.next();
   for (const shape of [first, ...(data.shapes?.() ?? [])]) book.addShape(shape);
+  if (options.prefixCache) checkPrefixCache(options, first, book.prefixLayer(new Set()));
   const live = new Map(book.plans.flatMap(({ gradients }) => [...gradients]));
   book.freezeTo(new Set(live.keys()));
   const bytes = bytesOf(live, book.plans);

@@ -14,12 +14,14 @@ import { evaluate } from "./evaluate";
 import type { Evaluation, SeeLogits } from "./evaluate";
 import { freezeContext } from "./freezing";
 import { checkFinite, stepGradients } from "./gradients";
+import type { StepGradients } from "./gradients";
 import { memoryOf } from "./memory";
 import { optimizerSettings } from "./optimizer";
 import type { OptimizerSettings } from "./optimizer";
 import { countSteps } from "./options";
 import type { TrainerOptions } from "./options";
 import type { PlanBook } from "./plan-book";
+import { PrefixCache } from "./prefix-cache";
 import { preflight } from "./preflight";
 import { prune } from "./prune";
 import { resultOf } from "./report";
@@ -51,6 +53,7 @@ export class Trainer {
     private readonly updates: Updates,
     private readonly probe: Batch,
     first: Batch,
+    private readonly cache: PrefixCache | undefined,
   ) {
     this.#optimizer = optimizerSettings(options.optimizer);
     this.#policy = options.policy ?? never();
@@ -66,19 +69,21 @@ export class Trainer {
   static async create(given: TrainerOptions): Promise<Trainer> {
     const options = withStructuralMasks(given);
     const { model: loaded, adapter, seed = 0 } = options;
+    const cache = PrefixCache.of(options.prefixCache, loaded.model);
     const { book, first, settings, statistics, live, plannedBytes } = preflight(options);
     const state = await TrainState.create(loaded, adapter, seed, { live, statistics });
     const executor = new Executor(loaded.engine.device, plannedBytes);
     try {
       if (options.initial) state.restore(options.initial);
       const updates = Updates.of(options, state, settings, statistics);
-      const trainer = new Trainer(options, state, executor, book, updates, options.probe ?? first, first);
+      const trainer = new Trainer(options, state, executor, book, updates, options.probe ?? first, first, cache);
       await executor.hold(trainer.#plans);
       await executor.compile();
       return trainer;
     } catch (error) {
       executor.dispose();
       state.dispose();
+      cache?.dispose();
       throw error;
     }
   }
@@ -150,7 +155,7 @@ export class Trainer {
     const batches = await this.#nextBatches(dropped);
     const learningRate =
       this.#optimizer.learningRate * scheduleFactor(this.#step, this.#counts.totalSteps, this.options.schedule);
-    const { loss, flops } = await this.#gradients(batches, dropped);
+    const { loss, flops, prefix } = await this.#gradients(batches, dropped);
     await this.updates.follow(this.executor, "before_update", this.#step);
     const norm = await this.updates.apply(this.executor, loss, learningRate, dropped);
     checkFinite("gradient norm", norm, this.#step);
@@ -171,6 +176,7 @@ export class Trainer {
       frozenTensors: this.state.frozen.length,
       rowsAtOnce: this.book.choice.rows,
       recomputed: this.book.choice.sections.size,
+      prefix,
     };
   }
 
@@ -197,9 +203,9 @@ export class Trainer {
     return batches;
   }
 
-  #gradients(batches: readonly Batch[], dropped: readonly number[]): Promise<{ loss: number; flops: number }> {
-    const { options, book, executor, state } = this;
-    return stepGradients({ options, book, executor, state }, batches, { step: this.#step, dropped });
+  #gradients(batches: readonly Batch[], dropped: readonly number[]): Promise<StepGradients> {
+    const { options, book, executor, state, cache } = this;
+    return stepGradients({ options, book, executor, state, cache }, batches, { step: this.#step, dropped });
   }
 
   async #consultPolicy(): Promise<FreezeEvent[]> {
@@ -271,6 +277,7 @@ export class Trainer {
     this.#isDisposed = true;
     this.executor.dispose();
     this.state.dispose();
+    this.cache?.dispose();
   }
 
   [Symbol.dispose](): void {
