@@ -1,5 +1,6 @@
 import type { Engine } from "../src/engine";
 import { ceiling } from "./ceiling";
+import { freeze } from "./freeze";
 import { memory } from "./memory";
 import { ops } from "./ops";
 import { peers } from "./peers";
@@ -8,7 +9,7 @@ import { main } from "./support/main";
 
 /** Every bench, one after the other. */
 export async function all(engine: Engine): Promise<void> {
-  for (const bench of [ceiling, ops, memory, step, peers]) await bench(engine);
+  for (const bench of [ceiling, ops, memory, step, freeze, peers]) await bench(engine);
 }
 
 await main("all", all);

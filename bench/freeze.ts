@@ -1,0 +1,111 @@
+import { readFile } from "node:fs/promises";
+import { lora } from "../src/adapter/lora";
+import { Random } from "../src/base/random";
+import { Batches } from "../src/data/batches";
+import type { Engine } from "../src/engine";
+import { initialiseModel } from "../src/io/load-model";
+import type { LoadedModel } from "../src/io/load-model";
+import { Trainer } from "../src/train/trainer";
+import type { StepReport } from "../src/train/report";
+import { main } from "./support/main";
+import { tensorsBelow } from "./support/model";
+import { report, round } from "./support/results";
+
+const ROWS = 32;
+const LENGTH = 40;
+const BATCHES = 2;
+const ROUNDS = 11;
+
+/** A way to train the same model: so many of the lowest layers frozen, with or without the cache. */
+interface Setting {
+  readonly frozen: number;
+  readonly cached: boolean;
+}
+
+interface Run extends Setting {
+  readonly trainer: Trainer;
+  readonly steps: AsyncGenerator<StepReport, void, undefined>;
+  readonly seconds: number[];
+  readonly cpu: number[];
+  flops: number;
+}
+
+/**
+ * A LoRA step with the lowest layers frozen beside one with all live, against what is left to do: 4 N T FLOPs of which a
+ * frozen layer saves the 2 of its backward pass, and a cached one all 4. Steps are interleaved, and each round's ratio is
+ * taken within it; time is that of all the process's threads as well as the clock's, since other programs disturb the one less.
+ */
+export async function freeze(engine: Engine): Promise<void> {
+  const demo = JSON.parse(await readFile("examples/model/config.json", "utf8")) as Record<string, unknown>;
+  const rows = [];
+  for (const [name, layers, cached] of [
+    ["demo", 4, [2, 3]],
+    ["demo's width, 12 layers", 12, [6, 11]],
+  ] as const) {
+    using model = await initialiseModel(engine, { ...demo, num_hidden_layers: layers });
+    const settings = [
+      ...[0, 1 / 4, 1 / 2, 3 / 4].map((share) => ({ frozen: share * layers, cached: false })),
+      ...cached.map((frozen) => ({ frozen, cached: true })),
+    ];
+    rows.push(...(await measure(model, settings)).map((row) => ({ model: name, ...row })));
+  }
+  await report(engine, "freeze", rows);
+}
+
+async function measure(model: LoadedModel, settings: readonly Setting[]): Promise<Record<string, unknown>[]> {
+  const runs: Run[] = [];
+  for (const setting of settings) {
+    const trainer = await makeTrainer(model, setting);
+    runs.push({ ...setting, trainer, steps: trainer.steps(), seconds: [], cpu: [], flops: 0 });
+  }
+  try {
+    for (let i = -BATCHES; i < ROUNDS; i++) for (const run of runs) await takeStep(run, i >= 0);
+  } finally {
+    for (const { trainer } of runs) trainer.dispose();
+  }
+  const [all] = runs as [Run, ...Run[]];
+  return runs.map(({ frozen, cached, seconds, cpu, flops }) => {
+    const share = frozen / model.model.layers;
+    const limit = cached ? 1 - share : 1 - share / 2;
+    const ratio = median(cpu.map((time, i) => time / (all.cpu[i] as number)));
+    return {
+      ...{ frozen: `${frozen} of ${model.model.layers}`, cache: cached, limit: round(limit) },
+      ...{ "CPU ratio": round(ratio), "over the limit %": round(100 * (ratio / limit - 1)) },
+      "clock ratio": round(median(seconds.map((time, i) => time / (all.seconds[i] as number)))),
+      "FLOPs ratio": round(flops / all.flops),
+      ...{ "CPU ms": round(1000 * median(cpu)), "clock ms": round(1000 * median(seconds)) },
+    };
+  });
+}
+
+async function makeTrainer(model: LoadedModel, { frozen, cached }: Setting): Promise<Trainer> {
+  const random = new Random(1);
+  const samples = Array.from({ length: BATCHES * ROWS }, (_, i) => ({
+    ids: Int32Array.from({ length: LENGTH }, () => 5 + random.below(model.model.vocabularySize - 5)),
+    label: i % 2,
+  }));
+  const trainer = await Trainer.create({
+    ...{ model, adapter: lora({ rank: 4, alpha: 16 }), data: new Batches(samples, { size: ROWS }) },
+    ...{ steps: BATCHES + ROUNDS, schedule: { type: "constant" }, dropout: false, prefixCache: cached },
+  });
+  if (frozen > 0) await trainer.freeze(tensorsBelow(trainer, frozen));
+  return trainer;
+}
+
+/** The first epoch compiles and fills caches: it does not count. */
+async function takeStep(run: Run, counts: boolean): Promise<void> {
+  const before = process.cpuUsage();
+  const { value } = await run.steps.next();
+  const { user, system } = process.cpuUsage(before);
+  if (!value) throw new Error("The run ended early.");
+  run.flops = value.flops;
+  if (!counts) return;
+  if (run.cached && value.prefix?.hits !== value.prefix?.parts) throw new Error("A cached step computed its prefix.");
+  run.seconds.push(value.seconds);
+  run.cpu.push((user + system) / 1e6);
+}
+
+const median = (values: readonly number[]): number =>
+  [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] as number;
+
+await main("freeze", freeze);
