@@ -4,6 +4,7 @@ import type { Executor, Inputs } from "../run/executor";
 import { totalFlops } from "../tape/plan";
 import { batchInputs, countedLabels } from "./inputs";
 import type { TrainerOptions } from "./options";
+import type { Merging } from "./merging";
 import type { PlanBook } from "./plan-book";
 import type { PrefixCache } from "./prefix-cache";
 import type { PrefixReport } from "./report";
@@ -16,6 +17,7 @@ export interface GradientParts {
   readonly executor: Executor;
   readonly state: TrainState;
   readonly cache: PrefixCache | undefined;
+  readonly merging: Merging | undefined;
 }
 
 /** What a step's gradients took. */
@@ -34,7 +36,8 @@ export async function stepGradients(
   batches: readonly Batch[],
   { step, dropped }: { readonly step: number; readonly dropped: readonly number[] },
 ): Promise<StepGradients> {
-  const { options, book, executor, state, cache } = parts;
+  const { options, book, executor, state, cache, merging } = parts;
+  await merging?.follow();
   const { model } = options.model;
   const { virtualTokens } = options.adapter;
   const labels = batches.reduce((sum, batch) => sum + countedLabels(model, batch), 0);
@@ -42,7 +45,7 @@ export async function stepGradients(
     book.split(batch).map((part) => ({ ...part, number: step * batches.length + index })),
   );
   const layer = book.prefixLayer();
-  await cache?.follow(`${layer} layers, ${state.overwrites} overwrites`);
+  await cache?.follow(`${layer} layers, ${merging?.below(layer) ?? 0} merged, ${state.overwrites} overwrites`);
   let [loss, flops, hits] = [0, 0, 0];
   for (const [index, { batch, firstRow, number }] of runs.entries()) {
     const plan = book.planFor(batch, index > 0, dropped);

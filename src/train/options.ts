@@ -59,6 +59,12 @@ export interface TrainerOptions {
    * without dropout, and batches with `ids`.
    */
   readonly prefixCache?: boolean | PrefixCacheOptions;
+  /**
+   * Adds a LoRA whose tensors are all frozen to its weight (f32, f16 or bf16), so that its products need not run: the same
+   * up to rounding, but LoRA's own dropout acts no more there. The model's loaded weights change until `trainer.unmerge()` or
+   * the trainer's end; their values wait on the host. What is saved is exact. Default false.
+   */
+  readonly mergeOnFreeze?: boolean;
   /** Seed of initial values and dropout. Default 0. */
   readonly seed?: number;
 }

@@ -11,6 +11,7 @@ import { plan } from "../tape/plan";
 import type { Plan } from "../tape/plan";
 import type { Value } from "../tape/tape";
 import type { StepChoice } from "./step-choice";
+import type { MergeChoice } from "./merging";
 import { frozenPrefix } from "./prefix-layer";
 import { HIDDEN_STATES, trace } from "./trace";
 import type { Trace } from "./trace";
@@ -27,6 +28,8 @@ export interface PlanBookOptions {
   readonly accumulates: boolean;
   /** Whether steps begin at the lowest layer that changes, given what enters it. */
   readonly cachesPrefix?: boolean;
+  /** Which LoRAs are merged into their weights, and how the adapter then acts. */
+  readonly merges?: MergeChoice | undefined;
   /** How kept activations are stored. */
   readonly activations?: ActivationFormat | undefined;
   /**
@@ -61,8 +64,7 @@ interface Wanted {
 const NONE: Dropped = [];
 const keyOfChoice = ({ rows, sections }: StepChoice): string => `${rows}: ${[...sections].join()}`;
 const shapeKey = ({ size, length }: BatchSize): string => `${size} x ${length}`;
-const keyOf = (shape: BatchSize, dropped: Dropped, from = 0): string =>
-  `${shapeKey(shape)} from ${from} without ${dropped.join(", ")}`;
+const keyOf = (shape: BatchSize, dropped: Dropped): string => `${shapeKey(shape)} without ${dropped.join(", ")}`;
 const allOf = ({ write, add, prefix }: Planned): Plan[] => [write, add, prefix].filter((one) => one !== undefined);
 
 /**
@@ -130,7 +132,7 @@ export class PlanBook {
 
   /** The layer that steps begin with while so much is live. */
   prefixLayer(live: ReadonlySet<string> = this.live): number {
-    return this.options.cachesPrefix ? frozenPrefix(this.#trace(this.largest, NONE), live) : 0;
+    return this.options.cachesPrefix ? frozenPrefix(this.#trace(this.largest, NONE, live), live) : 0;
   }
 
   /** Shapes of what runs at once, each one once. */
@@ -147,7 +149,7 @@ export class PlanBook {
   /** Plans anew for a smaller set of live tensors. */
   freezeTo(live: ReadonlySet<string>): void {
     this.live = live;
-    for (const key of this.#traces.keys()) if (!key.includes(" from 0 ")) this.#traces.delete(key);
+    if (this.options.cachesPrefix || this.options.merges) this.#traces.clear();
     this.#plans.clear();
     this.#choice = undefined;
   }
@@ -196,7 +198,7 @@ export class PlanBook {
   /** What the largest shape keeps with these tensors live, and for which gradient. */
   explain(live: ReadonlySet<string> = this.live): Explanation {
     const part = this.#largestPart(this.#choose(live));
-    return explain(this.#trace(part, NONE, this.prefixLayer(live)).tape, this.planWith(live));
+    return explain(this.#trace(part, NONE, live, this.prefixLayer(live)).tape, this.planWith(live));
   }
 
   #planned(shape: BatchSize, dropped: Dropped): Planned {
@@ -214,28 +216,31 @@ export class PlanBook {
     return {
       write: this.#make(shape, wanted, false, dropped),
       add: this.#accumulates(wanted.choice) ? this.#make(shape, wanted, true, dropped) : undefined,
-      prefix: from > 0 ? this.#makePrefix(shape, from) : undefined,
+      prefix: from > 0 ? this.#makePrefix(shape, wanted.live, from) : undefined,
     };
   }
 
-  #makePrefix(shape: BatchSize, layers: number): Plan {
-    const { tape, layers: values } = this.#trace(shape, NONE);
+  #makePrefix(shape: BatchSize, live: ReadonlySet<string>, layers: number): Plan {
+    const { tape, layers: values } = this.#trace(shape, NONE, live);
     return plan(tape, { outputs: { [HIDDEN_STATES]: values[layers - 1] as Value }, limits: this.options.limits });
   }
 
   #make(shape: BatchSize, { live, choice }: Wanted, addToGradients: boolean, dropped: Dropped): Plan {
-    const { tape, loss } = this.#trace(shape, dropped, this.prefixLayer(live));
+    const { tape, loss } = this.#trace(shape, dropped, live, this.prefixLayer(live));
     const { limits, activations = "f32" } = this.options;
     const wanted = { outputs: { loss }, loss, trainable: live, recompute: choice.sections, activations };
     return plan(tape, { ...wanted, addToGradients, limits });
   }
 
-  #trace(shape: BatchSize, dropped: Dropped, from = 0): Trace {
-    const key = keyOf(shape, dropped, from);
+  #trace(shape: BatchSize, dropped: Dropped, live: ReadonlySet<string>, from = 0): Trace {
+    const { merges } = this.options;
+    const merged = merges?.of(live) ?? new Set();
+    const key = `${keyOf(shape, dropped)}, from layer ${from}, merged ${[...merged].join(", ")}`;
     let found = this.#traces.get(key);
     if (!found) {
       const { size, length } = shape;
-      found = trace({ ...this.options, batch: { size, length }, dropped, from, differentiable: true });
+      const adapter = merges?.adapterWith(merged) ?? this.options.adapter;
+      found = trace({ ...this.options, adapter, batch: { size, length }, dropped, from, differentiable: true });
       this.#traces.set(key, found);
     }
     return found;

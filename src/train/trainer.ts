@@ -1,4 +1,3 @@
-import { ConfigError } from "../base/errors";
 import type { Batch } from "../data/batch";
 import { never } from "../freeze/never";
 import type { FreezePolicy, Progress } from "../freeze/policy";
@@ -12,7 +11,7 @@ import type { Plan } from "../tape/plan";
 import { adapterRun } from "./adapter-run";
 import { evaluate } from "./evaluate";
 import type { Evaluation, SeeLogits } from "./evaluate";
-import { freezeContext } from "./freezing";
+import { checkFreeze, freezeContext } from "./freezing";
 import { checkFinite, stepGradients } from "./gradients";
 import type { StepGradients } from "./gradients";
 import { memoryOf } from "./memory";
@@ -20,6 +19,7 @@ import { optimizerSettings } from "./optimizer";
 import type { OptimizerSettings } from "./optimizer";
 import { countSteps } from "./options";
 import type { TrainerOptions } from "./options";
+import { Merging } from "./merging";
 import type { PlanBook } from "./plan-book";
 import { PrefixCache } from "./prefix-cache";
 import { preflight } from "./preflight";
@@ -54,6 +54,8 @@ export class Trainer {
     private readonly probe: Batch,
     first: Batch,
     private readonly cache: PrefixCache | undefined,
+    /** LoRAs that `mergeOnFreeze` has added to the model's weights; undefined without it. */
+    readonly merging: Merging | undefined,
   ) {
     this.#optimizer = optimizerSettings(options.optimizer);
     this.#policy = options.policy ?? never();
@@ -70,13 +72,24 @@ export class Trainer {
     const options = withStructuralMasks(given);
     const { model: loaded, adapter, seed = 0 } = options;
     const cache = PrefixCache.of(options.prefixCache, loaded.model);
-    const { book, first, settings, statistics, live, plannedBytes } = preflight(options);
+    const { book, first, merges, settings, statistics, live, plannedBytes } = preflight(options);
     const state = await TrainState.create(loaded, adapter, seed, { live, statistics });
     const executor = new Executor(loaded.engine.device, plannedBytes);
     try {
       if (options.initial) state.restore(options.initial);
+      const merging = merges && new Merging(merges, loaded, adapter, state);
       const updates = Updates.of(options, state, settings, statistics);
-      const trainer = new Trainer(options, state, executor, book, updates, options.probe ?? first, first, cache);
+      const trainer = new Trainer(
+        options,
+        state,
+        executor,
+        book,
+        updates,
+        options.probe ?? first,
+        first,
+        cache,
+        merging,
+      );
       await executor.hold(trainer.#plans);
       await executor.compile();
       return trainer;
@@ -204,8 +217,8 @@ export class Trainer {
   }
 
   #gradients(batches: readonly Batch[], dropped: readonly number[]): Promise<StepGradients> {
-    const { options, book, executor, state, cache } = this;
-    return stepGradients({ options, book, executor, state, cache }, batches, { step: this.#step, dropped });
+    const { options, book, executor, state, cache, merging } = this;
+    return stepGradients({ options, book, executor, state, cache, merging }, batches, { step: this.#step, dropped });
   }
 
   async #consultPolicy(): Promise<FreezeEvent[]> {
@@ -213,7 +226,7 @@ export class Trainer {
     const { model, adapter } = this.options;
     const context = freezeContext({
       ...{ loaded: model, adapter, state: this.state, executor: this.executor, probe: this.probe },
-      ...{ progress: this.progress, book: this.book, plans: this.#plans },
+      ...{ progress: this.progress, book: this.book, merging: this.merging, plans: this.#plans },
       ...{ statistics: statisticsOf(this.options), settings: this.#optimizer },
     });
     const chosen = await this.#policy.decide(context);
@@ -225,45 +238,45 @@ export class Trainer {
    * @throws ConfigError for a tensor that this run does not train.
    */
   async freeze(names: readonly string[]): Promise<FreezeEvent> {
-    const unknown = names.find((name) => !this.state.specs.has(name));
-    if (unknown !== undefined) {
-      throw new ConfigError(`${unknown} is not trained by this run.`, "Name tensors of trainer.state.specs.");
-    }
-    if (names.length >= this.state.live.size && [...this.state.live.keys()].every((name) => names.includes(name))) {
-      throw new ConfigError("Freezing these tensors would leave nothing to train.", "Keep the head, or stop the run.");
-    }
+    checkFreeze(this.state, names);
     const before = this.state.liveByLayer();
     const { ledger } = this.#device.pool;
     const liveBefore = ledger.liveBytes;
     this.state.freeze(names);
+    await this.merging?.follow();
     this.book.freezeTo(new Set(this.state.live.keys()));
     this.updates.rebuild();
     await this.executor.hold(this.#plans);
     const after = this.state.liveByLayer();
     const layers = [...before.keys()].filter((layer) => !after.has(layer));
-    return {
-      step: this.#step,
-      tensors: names,
-      layers,
-      returnedBytes: liveBefore - ledger.liveBytes,
-      bytes: ledger.live,
-    };
+    const returnedBytes = liveBefore - ledger.liveBytes;
+    return { step: this.#step, tensors: names, layers, returnedBytes, bytes: ledger.live };
   }
 
   /** Loss and predictions on other batches, without dropout; `see` is given each batch's logits. */
-  evaluate(batches: Iterable<Batch>, see?: SeeLogits): Promise<Evaluation> {
-    return evaluate(this.#parts, batches, see);
+  async evaluate(batches: Iterable<Batch>, see?: SeeLogits): Promise<Evaluation> {
+    return evaluate(await this.#parts(), batches, see);
   }
 
   /** Continues prompts with the model as it is now; throws as `generate` does. */
-  generate(prompts: readonly Prompt[], options: GenerateOptions = {}): Promise<Continuation[]> {
-    return continueTexts(this.#parts, prompts, options);
+  async generate(prompts: readonly Prompt[], options: GenerateOptions = {}): Promise<Continuation[]> {
+    return continueTexts(await this.#parts(), prompts, options);
   }
 
-  get #parts() {
-    const { model: loaded, adapter } = this.options;
+  async #parts() {
+    await this.merging?.follow();
+    const { model: loaded } = this.options;
+    const adapter = this.merging?.acting ?? this.options.adapter;
     const rows = this.options.memoryBudget === undefined ? undefined : this.book.choice.rows;
     return { loaded, adapter, executor: this.executor, store: this.state, held: this.#plans, rows };
+  }
+
+  /** Takes merged LoRAs out of the weights again, to their very bits, and merges no more. */
+  async unmerge(): Promise<void> {
+    if (!this.merging) return;
+    this.merging.unmerge();
+    this.book.freezeTo(new Set(this.state.live.keys()));
+    await this.executor.hold(this.#plans);
   }
 
   /** The policy's options and findings so far. */
@@ -275,6 +288,7 @@ export class Trainer {
   dispose(): void {
     if (this.#isDisposed) return;
     this.#isDisposed = true;
+    this.merging?.dispose();
     this.executor.dispose();
     this.state.dispose();
     this.cache?.dispose();
