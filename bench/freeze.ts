@@ -42,6 +42,7 @@ export async function freeze(engine: Engine): Promise<void> {
     ["demo", 4, [2, 3], 21],
     ["demo's width, 12 layers", 12, [6, 11], 9],
   ] as const) {
+    // All settings share the model: what one of them merges changes the others' losses, not their work.
     using model = await initialiseModel(engine, { ...demo, num_hidden_layers: layers });
     const settings = [
       ...[0, 1 / 4, 1 / 2, 3 / 4].map((share) => ({ frozen: share * layers, option: "" as const })),

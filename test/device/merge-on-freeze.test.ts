@@ -141,6 +141,15 @@ describe("merging on freeze", () => {
     expect(merging.merging?.bytes).toBeGreaterThan(0);
   });
 
+  it("leaves a model alone that went before the trainer", async () => {
+    const model = await initialiseModel(engine, TINY_MODELS["bert"] ?? {});
+    const trainer = await create(model, MERGES);
+    await walk(trainer, 3);
+    expect(trainer.merging?.bytes).toBeGreaterThan(0);
+    model.dispose();
+    trainer.dispose();
+  });
+
   it("goes together with a cached prefix, to the bits of merging alone", async () => {
     using model = await initialiseModel(engine, TINY_MODELS["bert"] ?? {});
     using alone = await create(model, MERGES);
