@@ -108,6 +108,9 @@ export type { AdapterWeights } from "./generate/weights";
 
 export { loadAdapter, saveAdapter, saveMerged, saveModel } from "./train/adapter-files";
 export type { BatchSource, TrainerOptions } from "./train/options";
+export type { PrefixCacheOptions } from "./train/prefix-cache";
+export { memoryPrefixStore } from "./train/prefix-store";
+export type { PrefixStore } from "./train/prefix-store";
 export type { Recompute } from "./train/recompute";
 export { ACTIVATION_FORMATS } from "./op/pack";
 export type { ActivationFormat } from "./op/pack";
@@ -115,7 +118,7 @@ export { describeChoice, fitBudget } from "./train/budget";
 export type { BudgetChoice } from "./train/budget";
 export { plan } from "./train/predict";
 export type { Prediction, PredictOptions } from "./train/predict";
-export type { FreezeEvent, StepReport, TrainResult } from "./train/report";
+export type { FreezeEvent, PrefixReport, StepReport, TrainResult } from "./train/report";
 export { SafeTrainer } from "./train/safe-trainer";
 export type { SafeTrainerOptions } from "./train/safe-trainer";
 export { Trainer } from "./train/trainer";

@@ -33,7 +33,8 @@ export function mergedParameter(
   };
 }
 
-function withUpdate(weight: FloatTensor, { a, b, scale }: LowRankUpdate, isTransposed: boolean): FloatTensor {
+/** weight + scale * B A. */
+export function withUpdate(weight: FloatTensor, { a, b, scale }: LowRankUpdate, isTransposed: boolean): FloatTensor {
   const [rank = 0, inner = 0] = a.shape;
   const width = weight.shape[1] ?? 1;
   const data = weight.data.map((value, i) => {

@@ -18,10 +18,11 @@ export class ProgressView {
     if (this.isQuiet) return;
     this.#loss = this.#loss === undefined ? report.loss : 0.9 * this.#loss + 0.1 * report.loss;
     this.#stepShape(report);
-    const { step, totalSteps, examplesPerSecond, bytes, horizon, frozenTensors } = report;
+    const { step, totalSteps, examplesPerSecond, bytes, horizon, frozenTensors, prefix } = report;
     const told =
       `loss ${this.#loss.toFixed(4)}  ${examplesPerSecond.toFixed(1)} examples/s  ${memoryOf(bytes)}  ` +
-      `horizon ${horizon ?? "head"}  frozen ${frozenTensors}`;
+      `horizon ${horizon ?? "head"}  frozen ${frozenTensors}` +
+      (prefix ? `  kept ${megabytes(prefix.bytes)}` : "");
     if (process.stderr.isTTY) this.#drawBar(step, totalSteps, told);
     else if (step === totalSteps || step % Math.max(1, Math.floor(totalSteps / 20)) === 0) {
       process.stderr.write(`${step}/${totalSteps}  ${told}\n`);
@@ -44,9 +45,11 @@ export class ProgressView {
     process.stderr.write(`step ${step}: froze ${what}; ${megabytes(returnedBytes)} returned\n`);
   }
 
-  /** Freed memory lets more rows run at once, and less run again. */
-  #stepShape({ step, rowsAtOnce, recomputed }: StepReport): void {
-    const shape = `${rowsAtOnce} rows at once, ${recomputed === 0 ? "nothing" : `${recomputed} parts`} run again`;
+  /** Freed memory lets more rows run at once, and less run again; a frozen prefix need not run. */
+  #stepShape({ step, rowsAtOnce, recomputed, prefix }: StepReport): void {
+    const again = recomputed === 0 ? "nothing" : `${recomputed} parts`;
+    const from = prefix ? `, begun at layer ${prefix.layer}` : "";
+    const shape = `${rowsAtOnce} rows at once, ${again} run again${from}`;
     if (this.#shape !== "" && this.#shape !== shape) {
       if (this.#bar) process.stderr.write("\n");
       process.stderr.write(`step ${step}: ${shape} from now on\n`);

@@ -147,6 +147,7 @@ function save(trainer: Trainer, out: Directory): Promise<void> {
 
 function trainerSettings(given: Given) {
   const budget = bytesOption(given, "memoryBudget", "--memory-budget");
+  const cached = bytesOption(given, "prefixCache", "--prefix-cache");
   return {
     epochs: numberOption(given, "epochs", "--epochs", 3),
     seed: countOption(given, "seed", "--seed", 0, 0),
@@ -162,5 +163,8 @@ function trainerSettings(given: Given) {
     },
     labelSmoothing: numberOption(given, "labelSmoothing", "--label-smoothing", 0),
     ...(budget === undefined ? {} : { memoryBudget: budget }),
+    ...(cached === undefined ? {} : { prefixCache: { bytes: cached } }),
+    ...(given["withoutDropout"] === true ? { dropout: false } : {}),
+    ...(given["mergeOnFreeze"] === true ? { mergeOnFreeze: true } : {}),
   };
 }

@@ -32,6 +32,8 @@ export interface Batch {
   readonly tokenTypeIds: Int32Array;
   /** [size], [size x length] for "token", [size x 2] for "span"; Float32Array for "value". IGNORED_LABEL where nothing is to be predicted. */
   readonly labels: Int32Array | Float32Array;
+  /** Which sample each real row holds, [rows]: equal numbers stand for equal content throughout a run. */
+  readonly ids?: Int32Array;
   /** Images [size, channels, rows, columns], where these are what a row holds; `inputIds` then mean nothing. */
   readonly pixels?: Float32Array;
 }

@@ -81,7 +81,8 @@ export class Batches {
     const { size, maxLength, multiple } = this.#shape;
     const order = (this.#order ??= this.#orderOf(this.#epoch));
     const start = this.#position * size;
-    const chosen = Array.from(order.subarray(start, start + size), (index) => this.samples[index]!);
+    const ids = Int32Array.from(order.subarray(start, start + size));
+    const chosen = Array.from(ids, (index) => this.samples[index]!);
     const rows = this.#options.partial === "pad" ? size : chosen.length;
     const batch = makeBatch(chosen, {
       ...this.#shape,
@@ -89,7 +90,7 @@ export class Batches {
       length: bucketLength(longest(chosen), maxLength, multiple),
     });
     this.#advance();
-    return batch;
+    return { ...batch, ids };
   }
 
   /** What is left of the current epoch. */

@@ -56,13 +56,10 @@ export class ImageBatches {
     const { size, shuffle = true, seed = 0 } = this.options;
     const order = Uint32Array.from(this.samples, (_, i) => i);
     if (shuffle) new Random(seed, this.#epoch).shuffle(order);
-    const chosen = [...order.subarray(this.#position * size, (this.#position + 1) * size)];
+    const ids = Int32Array.from(order.subarray(this.#position * size, (this.#position + 1) * size));
     if (++this.#position === this.perEpoch) [this.#position, this.#epoch] = [0, this.#epoch + 1];
-    return imageBatch(
-      chosen.map((i) => this.samples[i] as ImageSample),
-      this.model,
-      size,
-    );
+    const chosen = Array.from(ids, (i) => this.samples[i] as ImageSample);
+    return { ...imageBatch(chosen, this.model, size), ids };
   }
 
   /** What is left of the current epoch. */

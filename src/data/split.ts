@@ -38,6 +38,7 @@ function partOf(batch: Batch, firstRow: number, size: number): Batch {
     inputIds: take(batch.inputIds, 0),
     tokenTypeIds: take(batch.tokenTypeIds, 0),
     labels: take(batch.labels, IGNORED_LABEL),
+    ...(batch.ids && { ids: batch.ids.slice(firstRow, Math.min(firstRow + size, batch.rows)) }),
     ...(batch.pixels && { pixels: take(batch.pixels, 0) }),
   };
 }

@@ -10,6 +10,7 @@ export * from "../index";
 export { openDirectory } from "./directory";
 export { nodeGpu } from "./gpu";
 export type { NodeGpuOptions } from "./gpu";
+export { filePrefixStore } from "./prefix-file";
 
 /**
  * Opens a GPU through npm `webgpu`, or the one that is passed.

@@ -64,7 +64,10 @@ export async function saveModel(directory: Directory, loaded: LoadedModel): Prom
 export async function saveMerged(directory: Directory, trainer: Trainer): Promise<void> {
   const { adapter, model: loaded } = trainer.options;
   const merged = mergedParameter(adapter, loaded.model, await trainer.state.snapshot());
-  await writeModel(directory, loaded, (name, data, shape) => merged(name, { shape, data }).data);
+  const originals = trainer.merging?.originals;
+  await writeModel(directory, loaded, (name, data, shape) => {
+    return merged(name, { shape, data: originals?.get(name) ?? data }).data;
+  });
 }
 
 async function writeModel(

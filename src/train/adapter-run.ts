@@ -10,7 +10,7 @@ export function adapterRun(state: TrainState, { model }: TrainerOptions, { step,
   return {
     ...{ model: model.model, step, totalSteps, read },
     isLive: (name) => state.live.has(name),
-    write: (name, data) => state.tensor(name).write(data),
+    write: (name, data) => state.write(name, data),
     async statistics(name) {
       const [mean, uncertainty] = statisticsNames(name);
       return { mean: await read(mean), uncertainty: await read(uncertainty) };

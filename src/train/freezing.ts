@@ -11,6 +11,7 @@ import type { TensorSpec } from "../op/declaration";
 import type { Statistics } from "../ops/shared/statistics";
 import { sumBytes } from "../gpu/ledger";
 import { memoryOf } from "./memory";
+import type { Merging } from "./merging";
 import { updatePlan } from "./optimizer";
 import type { OptimizerSettings } from "./optimizer";
 import { scorePlan, statisticsNames, statisticsPlan } from "./statistics";
@@ -26,12 +27,23 @@ export interface FreezingParts {
   readonly probe: Batch;
   readonly progress: Progress;
   readonly book: PlanBook;
+  readonly merging: Merging | undefined;
   readonly statistics: Statistics | undefined;
   readonly settings: OptimizerSettings;
   /** Adds up the losses of a step's runs. */
   readonly lossSum: Plan | undefined;
   /** Plans that the executor holds and must hold again after scoring. */
   readonly plans: readonly Plan[];
+}
+
+/** @throws ConfigError for a tensor that a run does not train, or where nothing would be left to train. */
+export function checkFreeze({ specs, live }: Pick<TrainState, "specs" | "live">, names: readonly string[]): void {
+  const unknown = names.find((name) => !specs.has(name));
+  if (unknown !== undefined) {
+    throw new ConfigError(`${unknown} is not trained by this run.`, "Name tensors of trainer.state.specs.");
+  }
+  if ([...live.keys()].some((name) => !names.includes(name))) return;
+  throw new ConfigError("Freezing these tensors would leave nothing to train.", "Keep the head, or stop the run.");
 }
 
 /** What a policy sees now. Scores and effects are computed only if it asks. */
@@ -45,7 +57,8 @@ export function freezeContext(parts: FreezingParts): FreezeContext {
     elementSensitivity: () => elementScores(parts),
     bytesWith: (tensors) => bytesWith(parts, tensors),
     importance({ center = true } = {}) {
-      const found = scores.get(center) ?? importance(parts, center);
+      const score = () => importance(parts, center);
+      const found = scores.get(center) ?? (parts.merging ? parts.merging.apart(score) : score());
       scores.set(center, found);
       return found;
     },

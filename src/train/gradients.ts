@@ -1,6 +1,6 @@
 import { NotFiniteError } from "../base/errors";
 import type { Batch } from "../data/batch";
-import type { Pass, Run } from "../run/executor";
+import type { Inputs, Pass, Run } from "../run/executor";
 import { totalFlops } from "../tape/plan";
 import type { Plan } from "../tape/plan";
 import { batchInputs, countedLabels } from "./inputs";
@@ -20,6 +20,8 @@ export interface GradientParts {
 export interface StepPlace {
   readonly step: number;
   readonly dropped: readonly number[];
+  /** What enters the layer that each part of the step's batches begins with, where that is not the first. */
+  readonly below?: readonly Inputs[];
 }
 
 export interface GradientRuns {
@@ -37,7 +39,7 @@ export interface GradientRuns {
 export function gradientRuns(
   { options, book, state }: GradientParts,
   batches: readonly Batch[],
-  { step, dropped }: StepPlace,
+  { step, dropped, below }: StepPlace,
   { lossSum, update }: { readonly lossSum?: Plan | undefined; readonly update?: Plan | undefined } = {},
 ): GradientRuns {
   const { model } = options.model;
@@ -54,7 +56,7 @@ export function gradientRuns(
     const plan = book.planFor(batch, index > 0, dropped);
     const seed = { run: options.seed ?? 0, batch: number, firstRow };
     const inputs = batchInputs(model, batch, { labels, runs: parts.length, seed, virtualTokens });
-    const run = { plan, store: state, inputs: () => inputs };
+    const run = { plan, store: state, inputs: () => ({ ...inputs, ...below?.[index] }) };
     flops += totalFlops(plan);
     if (last === 0) return { runs: [{ ...run, pass: toUpdate }], flops };
     runs.push({ ...run, pass: { output: LOSS, to: lossSum as Plan, input: index === 0 ? SO_FAR : OWN } });

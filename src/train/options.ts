@@ -6,6 +6,7 @@ import type { FreezePolicy } from "../freeze/policy";
 import type { LoadedModel } from "../io/load-model";
 import type { ActivationFormat } from "../op/pack";
 import type { OptimizerOptions } from "./optimizer";
+import type { PrefixCacheOptions } from "./prefix-cache";
 import type { Recompute } from "./recompute";
 import type { ScheduleOptions } from "./schedule";
 
@@ -52,6 +53,18 @@ export interface TrainerOptions {
   readonly activations?: ActivationFormat;
   /** Most bytes of GPU memory that the run may use, as "8GB"; checked against the plan before anything is allocated. */
   readonly memoryBudget?: ByteCount;
+  /**
+   * Keeps, on the host, what enters the lowest layer that still changes, so that from then on steps begin there: neither the
+   * forward nor the backward pass runs below it. True for its defaults. Needs `dropout: false`, or a model and an adapter
+   * without dropout, and batches with `ids`.
+   */
+  readonly prefixCache?: boolean | PrefixCacheOptions;
+  /**
+   * Adds a LoRA whose tensors are all frozen to its weight (f32, f16 or bf16), so that its products need not run: the same
+   * up to rounding, but LoRA's own dropout acts no more there. The model's loaded weights change until `trainer.unmerge()` or
+   * the trainer's end; their values wait on the host. What is saved is exact. Default false.
+   */
+  readonly mergeOnFreeze?: boolean;
   /** Seed of initial values and dropout. Default 0. */
   readonly seed?: number;
 }

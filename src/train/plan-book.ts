@@ -9,8 +9,11 @@ import { explain } from "../tape/explain";
 import type { Explanation } from "../tape/explain";
 import { plan } from "../tape/plan";
 import type { Plan } from "../tape/plan";
+import type { Value } from "../tape/tape";
 import type { StepChoice } from "./step-choice";
-import { trace } from "./trace";
+import type { MergeChoice } from "./merging";
+import { frozenPrefix } from "./prefix-layer";
+import { HIDDEN_STATES, trace } from "./trace";
 import type { Trace } from "./trace";
 
 export interface PlanBookOptions {
@@ -23,6 +26,10 @@ export interface PlanBookOptions {
   readonly isTraining: boolean;
   /** Whether later micro-batches add to the gradients of the first. */
   readonly accumulates: boolean;
+  /** Whether steps begin at the lowest layer that changes, given what enters it. */
+  readonly cachesPrefix?: boolean;
+  /** Which LoRAs are merged into their weights, and how the adapter then acts. */
+  readonly merges?: MergeChoice | undefined;
   /** How kept activations are stored. */
   readonly activations?: ActivationFormat | undefined;
   /**
@@ -39,6 +46,15 @@ export interface PlanBookOptions {
 /** Layers whose adapter is left out. */
 type Dropped = readonly number[];
 
+/** The plans of one batch shape. */
+interface Planned {
+  readonly write: Plan;
+  /** Adds to the gradients of earlier runs. */
+  readonly add: Plan | undefined;
+  /** Computes what enters the layer that both begin with. */
+  readonly prefix: Plan | undefined;
+}
+
 /** What a plan learns, and how it runs. */
 interface Wanted {
   readonly live: ReadonlySet<string>;
@@ -49,6 +65,7 @@ const NONE: Dropped = [];
 const keyOfChoice = ({ rows, sections }: StepChoice): string => `${rows}: ${[...sections].join()}`;
 const shapeKey = ({ size, length }: BatchSize): string => `${size} x ${length}`;
 const keyOf = (shape: BatchSize, dropped: Dropped): string => `${shapeKey(shape)} without ${dropped.join(", ")}`;
+const allOf = ({ write, add, prefix }: Planned): Plan[] => [write, add, prefix].filter((one) => one !== undefined);
 
 /**
  * The plans of a run: traced once per batch shape, planned once per shape and set of live tensors.
@@ -56,7 +73,7 @@ const keyOf = (shape: BatchSize, dropped: Dropped): string => `${shapeKey(shape)
  */
 export class PlanBook {
   #traces = new Map<string, Trace>();
-  #plans = new Map<string, { write: Plan; add: Plan | undefined }>();
+  #plans = new Map<string, Planned>();
   #shapes = new Map<string, BatchSize>();
   #variants = new Map<string, Dropped>([["", NONE]]);
   #choice: StepChoice | undefined;
@@ -93,10 +110,7 @@ export class PlanBook {
   /** Every plan of the current live set. */
   get plans(): Plan[] {
     return this.#parts(this.choice).flatMap((shape) =>
-      [...this.#variants.values()].flatMap((dropped) => {
-        const { write, add } = this.#planned(shape, dropped);
-        return add ? [write, add] : [write];
-      }),
+      [...this.#variants.values()].flatMap((dropped) => allOf(this.#planned(shape, dropped))),
     );
   }
 
@@ -109,6 +123,16 @@ export class PlanBook {
   planFor(part: Batch, isLater: boolean, dropped: Dropped = NONE): Plan {
     const { write, add } = this.#planned(part, dropped);
     return isLater && add ? add : write;
+  }
+
+  /** The plan that computes what a part's steps begin with; undefined where they begin with the embeddings. */
+  prefixFor(part: Batch): Plan | undefined {
+    return this.#planned(part, NONE).prefix;
+  }
+
+  /** The layer that steps begin with while so much is live. */
+  prefixLayer(live: ReadonlySet<string> = this.live): number {
+    return this.options.cachesPrefix ? frozenPrefix(this.#trace(this.largest, NONE, live), live) : 0;
   }
 
   /** Shapes of what runs at once, each one once. */
@@ -125,6 +149,7 @@ export class PlanBook {
   /** Plans anew for a smaller set of live tensors. */
   freezeTo(live: ReadonlySet<string>): void {
     this.live = live;
+    if (this.options.cachesPrefix || this.options.merges) this.#traces.clear();
     this.#plans.clear();
     this.#choice = undefined;
   }
@@ -154,11 +179,8 @@ export class PlanBook {
   }
 
   #plansWith(live: ReadonlySet<string>, choice: StepChoice): Plan[] {
-    const adds = this.#accumulates(choice) ? [false, true] : [false];
     return this.#parts(choice).flatMap((shape) =>
-      [...this.#variants.values()].flatMap((dropped) =>
-        adds.map((add) => this.#make(shape, { live, choice }, add, dropped)),
-      ),
+      [...this.#variants.values()].flatMap((dropped) => allOf(this.#makeAll(shape, { live, choice }, dropped))),
     );
   }
 
@@ -175,34 +197,50 @@ export class PlanBook {
 
   /** What the largest shape keeps with these tensors live, and for which gradient. */
   explain(live: ReadonlySet<string> = this.live): Explanation {
-    return explain(this.#trace(this.#largestPart(this.#choose(live)), NONE).tape, this.planWith(live));
+    const part = this.#largestPart(this.#choose(live));
+    return explain(this.#trace(part, NONE, live, this.prefixLayer(live)).tape, this.planWith(live));
   }
 
-  #planned(shape: BatchSize, dropped: Dropped): { write: Plan; add: Plan | undefined } {
+  #planned(shape: BatchSize, dropped: Dropped): Planned {
     const key = keyOf(shape, dropped);
     let planned = this.#plans.get(key);
     if (!planned) {
-      const wanted = { live: this.live, choice: this.choice };
-      const add = this.#accumulates(this.choice) ? this.#make(shape, wanted, true, dropped) : undefined;
-      planned = { write: this.#make(shape, wanted, false, dropped), add };
+      planned = this.#makeAll(shape, { live: this.live, choice: this.choice }, dropped);
       this.#plans.set(key, planned);
     }
     return planned;
   }
 
+  #makeAll(shape: BatchSize, wanted: Wanted, dropped: Dropped): Planned {
+    const from = this.prefixLayer(wanted.live);
+    return {
+      write: this.#make(shape, wanted, false, dropped),
+      add: this.#accumulates(wanted.choice) ? this.#make(shape, wanted, true, dropped) : undefined,
+      prefix: from > 0 ? this.#makePrefix(shape, wanted.live, from) : undefined,
+    };
+  }
+
+  #makePrefix(shape: BatchSize, live: ReadonlySet<string>, layers: number): Plan {
+    const { tape, layers: values } = this.#trace(shape, NONE, live);
+    return plan(tape, { outputs: { [HIDDEN_STATES]: values[layers - 1] as Value }, limits: this.options.limits });
+  }
+
   #make(shape: BatchSize, { live, choice }: Wanted, addToGradients: boolean, dropped: Dropped): Plan {
-    const { tape, loss } = this.#trace(shape, dropped);
+    const { tape, loss } = this.#trace(shape, dropped, live, this.prefixLayer(live));
     const { limits, activations = "f32" } = this.options;
     const wanted = { outputs: { loss }, loss, trainable: live, recompute: choice.sections, activations };
     return plan(tape, { ...wanted, addToGradients, limits });
   }
 
-  #trace(shape: BatchSize, dropped: Dropped): Trace {
-    const key = keyOf(shape, dropped);
+  #trace(shape: BatchSize, dropped: Dropped, live: ReadonlySet<string>, from = 0): Trace {
+    const { merges } = this.options;
+    const merged = merges?.of(live) ?? new Set();
+    const key = `${keyOf(shape, dropped)}, from layer ${from}, merged ${[...merged].join(", ")}`;
     let found = this.#traces.get(key);
     if (!found) {
       const { size, length } = shape;
-      found = trace({ ...this.options, batch: { size, length }, dropped, differentiable: true });
+      const adapter = merges?.adapterWith(merged) ?? this.options.adapter;
+      found = trace({ ...this.options, adapter, batch: { size, length }, dropped, from, differentiable: true });
       this.#traces.set(key, found);
     }
     return found;

@@ -12,7 +12,9 @@ import { optimizerSettings, updatePlan } from "./optimizer";
 import type { OptimizerSettings } from "./optimizer";
 import { countSteps } from "./options";
 import type { TrainerOptions } from "./options";
+import { checkMergeOnFreeze, MergeChoice } from "./merging";
 import { PlanBook } from "./plan-book";
+import { checkPrefixCache } from "./prefix-layer";
 import { checkRecompute } from "./recompute";
 import { checkTrainable, trainableSpecs } from "./state";
 import { budgetOf, checkMicroBatch, chooseStep } from "./step-choice";
@@ -27,6 +29,7 @@ export interface Preflight {
   /** Tensors that get a gradient; one that no op of the model reads learns nothing, as in PyTorch. */
   readonly live: ReadonlyMap<string, TensorSpec>;
   readonly first: Batch;
+  readonly merges: MergeChoice | undefined;
   /** What `memoryBudget` leaves for the buffers of plans. */
   readonly plannedBytes: number;
 }
@@ -58,11 +61,14 @@ export function preflight(options: TrainerOptions): Preflight {
   };
   checkRecompute(options.recompute ?? "none");
   checkMicroBatch(options);
+  if (options.mergeOnFreeze) checkMergeOnFreeze(options);
+  const merges = options.mergeOnFreeze ? new MergeChoice(model, adapter) : undefined;
   const budget = budgetOf(options);
   const book = new PlanBook(
     {
       ...{ model, adapter, labelSmoothing, fragileNorms, limits, isTraining, accumulates: accumulate > 1 },
-      activations: options.activations,
+      ...{ activations: options.activations, merges },
+      cachesPrefix: Boolean(options.prefixCache),
       choose: (names, size, plansWith) => {
         const live = new Map([...specs].filter(([name]) => names.has(name)));
         return chooseStep(model, options, size, (choice) => sumBytes(bytesOf(live, plansWith(choice))));
@@ -72,12 +78,14 @@ export function preflight(options: TrainerOptions): Preflight {
   );
   const first = data.next();
   for (const shape of [first, ...(data.shapes?.() ?? [])]) book.addShape(shape);
+  if (options.prefixCache) checkPrefixCache(options, first, book.prefixLayer(new Set()));
   const live = new Map(book.plans.flatMap(({ gradients }) => [...gradients]));
+  merges?.begin(live.keys());
   book.freezeTo(new Set(live.keys()));
   const bytes = bytesOf(live, book.plans);
   checkBudget(budget, bytes);
   const plannedBytes = budget - bytes.weight - bytes.state;
-  return { book, settings, statistics, live, first, plannedBytes };
+  return { book, settings, statistics, live, first, merges, plannedBytes };
 }
 
 function checkBudget(budget: number, needed: Bytes): void {

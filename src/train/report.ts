@@ -13,6 +13,17 @@ export interface FreezeEvent {
   readonly bytes: Bytes;
 }
 
+/** What a run's prefix cache did in a step. */
+export interface PrefixReport {
+  /** The layer that the step began with; 0 while the lowest one still changes. */
+  readonly layer: number;
+  /** Parts of its batches that were read rather than computed below that layer, and all. */
+  readonly hits: number;
+  readonly parts: number;
+  /** Bytes that the cache holds after it. */
+  readonly bytes: number;
+}
+
 /** One optimizer step. */
 export interface StepReport {
   /** From 1. */
@@ -36,6 +47,8 @@ export interface StepReport {
   /** Rows of a batch that run at once from now on, and parts of the model that are run again rather than kept. */
   readonly rowsAtOnce: number;
   readonly recomputed: number;
+  /** Undefined without a `prefixCache`. */
+  readonly prefix: PrefixReport | undefined;
   /** What was frozen right after this step. */
   readonly freezes: readonly FreezeEvent[];
 }

@@ -54,6 +54,7 @@ export class TrainState implements TensorStore {
   readonly #originals: ReadonlyMap<string, Tensor>;
 
   readonly #masked = new Set<string>();
+  #overwrites = 0;
   /** Trained by name, but without a gradient. */
   readonly #unreached: ReadonlySet<string>;
 
@@ -178,6 +179,17 @@ export class TrainState implements TensorStore {
     return (this.#tensors.get(name) ?? loaded.get(name) ?? this.#originals.get(name)) as Tensor;
   }
 
+  /** How often a tensor that does not learn was overwritten: what depends on frozen tensors alone is void then. */
+  get overwrites(): number {
+    return this.#overwrites;
+  }
+
+  /** Overwrites a tensor. */
+  write(name: string, data: Float32Array): void {
+    if (!this.#live.has(name)) this.#overwrites++;
+    this.tensor(name).write(data);
+  }
+
   lease(name: string): Lease {
     return this.tensor(name).lease;
   }
@@ -206,7 +218,7 @@ export class TrainState implements TensorStore {
         "Load the model that the adapter was trained on, with the same rank and number of labels.",
       );
     }
-    for (const [name, { data }] of tensors) this.tensor(name).write(data);
+    for (const [name, { data }] of tensors) this.write(name, data);
   }
 
   dispose(): void {

@@ -27,9 +27,14 @@ export interface TraceOptions {
   readonly fragileNorms?: ReadonlySet<string>;
   /** Layers whose adapter is left out. */
   readonly dropped?: readonly number[];
+  /** The layer that it begins with, given what enters that as the input `HIDDEN_STATES`. Default 0, from the embeddings. */
+  readonly from?: number;
 }
 
-/** A model on symbolic values: what it predicts, what its layers give, and the loss. */
+/** Input of a trace that begins above the embeddings: [size, length, hiddenSize]. */
+export const HIDDEN_STATES = "hidden states";
+
+/** A model on symbolic values: what it predicts, what its layers (from the first traced one) give, and the loss. */
 export interface Trace {
   readonly tape: Tape;
   readonly loss: Value;
@@ -45,10 +50,11 @@ export function trace(options: TraceOptions): Trace {
   checkLength(options);
   const recorder = new Recorder();
   const forward = forwardOf(recorder, options, options.adapter);
-  const { model } = options;
+  const { model, from = 0 } = options;
   const layers: Value[] = [];
-  let x = model.embed(forward);
-  for (let index = 0; index < model.layers; index++) {
+  const { size } = options.batch;
+  let x = from > 0 ? recorder.input(HIDDEN_STATES, [size, forward.length, model.hiddenSize]) : model.embed(forward);
+  for (let index = from; index < model.layers; index++) {
     const before = x;
     x = recorder.section(layerSection(index), () => model.layer(forward, index, before));
     layers.push(x);

@@ -1,4 +1,3 @@
-import { ConfigError } from "../base/errors";
 import type { Batch } from "../data/batch";
 import { never } from "../freeze/never";
 import type { FreezePolicy, Progress } from "../freeze/policy";
@@ -6,31 +5,30 @@ import type { Bytes } from "../gpu/ledger";
 import { continueTexts } from "../generate/generate";
 import type { Prompt } from "../generate/generate";
 import type { Continuation, GenerateOptions } from "../generate/options";
-import { Executor } from "../run/executor";
 import type { Explanation } from "../tape/explain";
 import type { Plan } from "../tape/plan";
 import { adapterRun } from "./adapter-run";
 import { evaluate } from "./evaluate";
 import type { Evaluation, SeeLogits } from "./evaluate";
-import { freezeContext } from "./freezing";
+import { checkFreeze, freezeContext } from "./freezing";
 import { memoryOf } from "./memory";
+import { openRun } from "./open-run";
+import type { TrainerRun } from "./open-run";
 import { optimizerSettings } from "./optimizer";
 import type { OptimizerSettings } from "./optimizer";
 import { countSteps } from "./options";
 import type { TrainerOptions } from "./options";
-import type { PlanBook } from "./plan-book";
-import { preflight } from "./preflight";
+import type { Merging } from "./merging";
 import { prune } from "./prune";
 import { resultOf } from "./report";
 import type { FreezeEvent, StepReport, TrainResult } from "./report";
 import { scheduleFactor } from "./schedule";
-import { TrainState } from "./state";
+import type { TrainState } from "./state";
 import { statisticsOf } from "./statistics";
+import { stepPrefix } from "./step-prefix";
 import { Stepper } from "./stepper";
 import type { Step } from "./stepper";
-import { withStructuralMasks } from "./structures";
 import { Upcoming } from "./upcoming";
-import { Updates } from "./updates";
 
 /**
  * Fine-tunes a model with an adapter, and gives memory back as a policy freezes it. Make one with `Trainer.create`,
@@ -45,21 +43,27 @@ export class Trainer {
   readonly #stepper: Stepper;
   #isDisposed = false;
 
-  private constructor(
-    readonly options: TrainerOptions,
-    /** Trainable tensors and their optimizer state. */
-    readonly state: TrainState,
-    private readonly executor: Executor,
-    private readonly book: PlanBook,
-    private readonly updates: Updates,
-    private readonly probe: Batch,
-    first: Batch,
-  ) {
+  private constructor(private readonly run: TrainerRun) {
+    const { options, updates, first } = run;
     this.#optimizer = optimizerSettings(options.optimizer);
     this.#policy = options.policy ?? never();
     this.#counts = countSteps(options);
     this.#upcoming = new Upcoming(() => options.data.next(), this.#counts.accumulate, first);
-    this.#stepper = new Stepper({ options, book, executor, state, updates });
+    this.#stepper = new Stepper({ ...run, updates });
+  }
+
+  get options(): TrainerOptions {
+    return this.run.options;
+  }
+
+  /** Trainable tensors and their optimizer state. */
+  get state(): TrainState {
+    return this.run.state;
+  }
+
+  /** LoRAs that `mergeOnFreeze` has added to the model's weights; undefined without it. */
+  get merging(): Merging | undefined {
+    return this.run.merging;
   }
 
   /**
@@ -67,24 +71,8 @@ export class Trainer {
    * @throws MemoryBudgetError before anything is allocated when the plan needs more than `memoryBudget`; ConfigError,
    * DataError or DeviceError with GPU memory as it was.
    */
-  static async create(given: TrainerOptions): Promise<Trainer> {
-    const options = withStructuralMasks(given);
-    const { model: loaded, adapter, seed = 0 } = options;
-    const { book, first, settings, statistics, live, plannedBytes } = preflight(options);
-    const state = await TrainState.create(loaded, adapter, seed, { live, statistics });
-    const executor = new Executor(loaded.engine.device, plannedBytes);
-    try {
-      if (options.initial) state.restore(options.initial);
-      const updates = Updates.of(options, state, settings, statistics);
-      const trainer = new Trainer(options, state, executor, book, updates, options.probe ?? first, first);
-      await executor.hold(trainer.#plans);
-      await executor.compile();
-      return trainer;
-    } catch (error) {
-      executor.dispose();
-      state.dispose();
-      throw error;
-    }
+  static async create(options: TrainerOptions): Promise<Trainer> {
+    return new Trainer(await openRun(options));
   }
 
   get #device() {
@@ -92,7 +80,7 @@ export class Trainer {
   }
 
   get #plans(): Plan[] {
-    return [...this.book.plans, ...this.updates.plans];
+    return [...this.run.book.plans, ...this.run.updates.plans];
   }
 
   get progress(): Progress {
@@ -113,7 +101,7 @@ export class Trainer {
   explain(change: { readonly frozen?: readonly string[] } = {}): Explanation {
     const frozen = change.frozen ?? [];
     const live = [...this.state.live.keys()].filter((name) => !frozen.some((part) => name.includes(part)));
-    return this.book.explain(new Set(live));
+    return this.run.book.explain(new Set(live));
   }
 
   /** Runs to the end. */
@@ -140,11 +128,12 @@ export class Trainer {
     if (this.#policy.prune && first) {
       const { state } = this;
       const gradients = async (): Promise<void> => {
-        await this.#stepper.gradients({ step: this.#step, batches: [first], dropped: [] });
+        const { inputs: below } = await stepPrefix(this.run, [first]);
+        await this.#stepper.gradients({ step: this.#step, batches: [first], dropped: [], below });
       };
       await prune(this.#policy, { state, gradients });
-      this.updates.rebuild();
-      await this.executor.hold(this.#plans);
+      this.run.updates.rebuild();
+      await this.run.executor.hold(this.#plans);
     }
     await this.#consultPolicy();
   }
@@ -153,12 +142,14 @@ export class Trainer {
     const start = performance.now();
     const dropped = this.#policy.dropped?.(this.progress, this.options.model.model.layers) ?? [];
     const batches = await this.#nextBatches(dropped);
+    await this.merging?.follow();
+    const prefix = await stepPrefix(this.run, batches);
     const learningRate = this.#learningRate(this.#step);
-    const step = { step: this.#step, batches, dropped, learningRate };
+    const step = { step: this.#step, batches, dropped, learningRate, below: prefix.inputs };
     const { loss, norm, flops } = await this.#stepper.take(step, () => this.#lookAhead());
-    await this.updates.follow(this.executor, "after_update", this.#step);
+    await this.run.updates.follow(this.run.executor, "after_update", this.#step);
     this.#step++;
-    await this.updates.prune(this.progress);
+    await this.run.updates.prune(this.progress);
     await this.options.adapter.afterStep?.(adapterRun(this.state, this.options, this.progress));
     const freezes = await this.#consultPolicy();
     const seconds = (performance.now() - start) / 1000;
@@ -167,12 +158,13 @@ export class Trainer {
     return {
       ...{ step: this.#step, totalSteps, epoch: this.#step / stepsPerEpoch, loss, learningRate },
       ...{ gradientNorm: norm, seconds, examplesPerSecond: rows / seconds, freezes },
-      flops: flops + this.updates.flops,
+      flops: flops + prefix.flops + this.run.updates.flops,
       bytes: this.#device.pool.ledger.live,
       horizon: this.horizon,
       frozenTensors: this.state.frozen.length,
-      rowsAtOnce: this.book.choice.rows,
-      recomputed: this.book.choice.sections.size,
+      rowsAtOnce: this.run.book.choice.rows,
+      recomputed: this.run.book.choice.sections.size,
+      prefix: prefix.report,
     };
   }
 
@@ -190,19 +182,24 @@ export class Trainer {
   #lookAhead(): Step | undefined {
     const step = this.#step + 1;
     const batches = step < this.#counts.totalSteps ? this.#upcoming.look() : undefined;
-    // What a policy leaves out of a step is its own to say, when the step comes.
-    if (this.#policy.dropped || !batches?.every((batch) => this.book.hasShape(batch))) return undefined;
+    // What a policy leaves out of a step is its own to say, when the step comes; what is kept of a prefix is read then.
+    if (
+      this.#policy.dropped ||
+      this.run.book.prefixLayer() > 0 ||
+      !batches?.every((batch) => this.run.book.hasShape(batch))
+    )
+      return undefined;
     return { step, batches, dropped: [], learningRate: this.#learningRate(step) };
   }
 
   async #nextBatches(dropped: readonly number[]): Promise<readonly Batch[]> {
     const batches = this.#upcoming.take();
-    const fresh = batches.filter((batch) => !this.book.hasShape(batch));
-    const isNewVariant = this.book.addVariant(dropped);
-    if (isNewVariant) this.updates.addVariant(dropped);
+    const fresh = batches.filter((batch) => !this.run.book.hasShape(batch));
+    const isNewVariant = this.run.book.addVariant(dropped);
+    if (isNewVariant) this.run.updates.addVariant(dropped);
     if (fresh.length > 0 || isNewVariant) {
-      fresh.forEach((batch) => this.book.addShape(batch));
-      await this.executor.hold(this.#plans);
+      fresh.forEach((batch) => this.run.book.addShape(batch));
+      await this.run.executor.hold(this.#plans);
     }
     return batches;
   }
@@ -210,9 +207,11 @@ export class Trainer {
   async #consultPolicy(): Promise<FreezeEvent[]> {
     if (!this.#policy.isDue(this.progress)) return [];
     const { model, adapter } = this.options;
+    const { probe = this.run.first } = this.options;
     const context = freezeContext({
-      ...{ loaded: model, adapter, state: this.state, executor: this.executor, probe: this.probe },
-      ...{ progress: this.progress, book: this.book, plans: this.#plans, lossSum: this.updates.lossSum },
+      ...{ loaded: model, adapter, state: this.state, executor: this.run.executor, probe },
+      ...{ progress: this.progress, book: this.run.book, merging: this.merging, plans: this.#plans },
+      lossSum: this.run.updates.lossSum,
       ...{ statistics: statisticsOf(this.options), settings: this.#optimizer },
     });
     const chosen = await this.#policy.decide(context);
@@ -224,45 +223,45 @@ export class Trainer {
    * @throws ConfigError for a tensor that this run does not train.
    */
   async freeze(names: readonly string[]): Promise<FreezeEvent> {
-    const unknown = names.find((name) => !this.state.specs.has(name));
-    if (unknown !== undefined) {
-      throw new ConfigError(`${unknown} is not trained by this run.`, "Name tensors of trainer.state.specs.");
-    }
-    if (names.length >= this.state.live.size && [...this.state.live.keys()].every((name) => names.includes(name))) {
-      throw new ConfigError("Freezing these tensors would leave nothing to train.", "Keep the head, or stop the run.");
-    }
+    checkFreeze(this.state, names);
     const before = this.state.liveByLayer();
     const { ledger } = this.#device.pool;
     const liveBefore = ledger.liveBytes;
     this.state.freeze(names);
-    this.book.freezeTo(new Set(this.state.live.keys()));
-    this.updates.rebuild();
-    await this.executor.hold(this.#plans);
+    await this.merging?.follow();
+    this.run.book.freezeTo(new Set(this.state.live.keys()));
+    this.run.updates.rebuild();
+    await this.run.executor.hold(this.#plans);
     const after = this.state.liveByLayer();
     const layers = [...before.keys()].filter((layer) => !after.has(layer));
-    return {
-      step: this.#step,
-      tensors: names,
-      layers,
-      returnedBytes: liveBefore - ledger.liveBytes,
-      bytes: ledger.live,
-    };
+    const returnedBytes = liveBefore - ledger.liveBytes;
+    return { step: this.#step, tensors: names, layers, returnedBytes, bytes: ledger.live };
   }
 
   /** Loss and predictions on other batches, without dropout; `see` is given each batch's logits. */
-  evaluate(batches: Iterable<Batch>, see?: SeeLogits): Promise<Evaluation> {
-    return evaluate(this.#parts, batches, see);
+  async evaluate(batches: Iterable<Batch>, see?: SeeLogits): Promise<Evaluation> {
+    return evaluate(await this.#parts(), batches, see);
   }
 
   /** Continues prompts with the model as it is now; throws as `generate` does. */
-  generate(prompts: readonly Prompt[], options: GenerateOptions = {}): Promise<Continuation[]> {
-    return continueTexts(this.#parts, prompts, options);
+  async generate(prompts: readonly Prompt[], options: GenerateOptions = {}): Promise<Continuation[]> {
+    return continueTexts(await this.#parts(), prompts, options);
   }
 
-  get #parts() {
-    const { model: loaded, adapter } = this.options;
-    const rows = this.options.memoryBudget === undefined ? undefined : this.book.choice.rows;
-    return { loaded, adapter, executor: this.executor, store: this.state, held: this.#plans, rows };
+  async #parts() {
+    await this.merging?.follow();
+    const { model: loaded } = this.options;
+    const adapter = this.merging?.acting ?? this.options.adapter;
+    const rows = this.options.memoryBudget === undefined ? undefined : this.run.book.choice.rows;
+    return { loaded, adapter, executor: this.run.executor, store: this.state, held: this.#plans, rows };
+  }
+
+  /** Takes merged LoRAs out of the weights again, to their very bits, and merges no more. */
+  async unmerge(): Promise<void> {
+    if (!this.merging) return;
+    this.merging.unmerge();
+    this.run.book.freezeTo(new Set(this.state.live.keys()));
+    await this.run.executor.hold(this.#plans);
   }
 
   /** The policy's options and findings so far. */
@@ -274,8 +273,10 @@ export class Trainer {
   dispose(): void {
     if (this.#isDisposed) return;
     this.#isDisposed = true;
-    this.executor.dispose();
+    this.merging?.dispose();
+    this.run.executor.dispose();
     this.state.dispose();
+    this.run.cache?.dispose();
   }
 
   [Symbol.dispose](): void {

@@ -54,6 +54,21 @@ describe("safetape train", () => {
     expect(adapter.kind).toBe("lora");
   });
 
+  it("keeps a frozen prefix and merges what is frozen, and says so", async () => {
+    const out = join(folder, "out");
+    const data = ["--data", smallData(16), "--task", "sst2", "--epochs", "4", "--batch", "8"];
+    const freeze = `{"policy": "fixed", "freezes": [{"beforeStep": 2, "tensors": ["layer.0.", "layer.1."]}]}`;
+    const options = ["--freeze", freeze, "--prefix-cache", "1MB", "--merge-on-freeze"];
+    const command = ["train", "--model", "examples/model", ...data, ...options, "--out", out];
+    const refused = await runCli(command);
+    expect(refused.code).not.toBe(0);
+    expect(refused.stderr).toMatch(/prefixCache: dropout acts/);
+    const result = await runCli([...command, "--without-dropout"]);
+    expect(result.code, result.stderr).toBe(0);
+    expect(result.stderr).toMatch(/step 3: 8 rows at once, nothing run again, begun at layer 2 from now on/);
+    expect(result.stderr).toMatch(/8\/8 .* kept 0\.[1-9] MB/);
+  });
+
   it("fine-tunes a language model on a text", async () => {
     const model = join(folder, "model");
     {

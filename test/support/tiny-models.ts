@@ -1,5 +1,5 @@
 import { Batches, ImageBatches } from "safetape";
-import type { LoadedModel, Sample, TrainerOptions } from "safetape";
+import type { LoadedModel, Sample } from "safetape";
 import { Random } from "../../src/base/random";
 
 const TEXT = { vocab_size: 50, max_position_embeddings: 32, num_labels: 2, pad_token_id: 0 };
@@ -16,8 +16,8 @@ export const TINY_MODELS: Readonly<Record<string, Record<string, unknown>>> = {
   },
 };
 
-/** Eight rows of random content, in batches of `size`. */
-export function tinyData({ model }: LoadedModel, size = 4): TrainerOptions["data"] {
+/** Eight rows of random content, in batches of `size`; texts of 5 to 14 tokens, padded to a multiple of `multiple`. */
+export function tinyData({ model }: LoadedModel, size = 4, multiple = 16): Batches | ImageBatches {
   const random = new Random(1);
   if (model.image) {
     const pixels = (): Float32Array => Float32Array.from({ length: 64 }, () => random.normal());
@@ -29,5 +29,5 @@ export function tinyData({ model }: LoadedModel, size = 4): TrainerOptions["data
     return { ids, label: model.task === "causal_lm" ? ids : (ids[0] as number) % 2 };
   });
   const labels = model.task === "causal_lm" ? ("token" as const) : ("class" as const);
-  return new Batches(samples, { size, maxLength: 16, multiple: 16, labels });
+  return new Batches(samples, { size, maxLength: 16, multiple, labels });
 }
