@@ -2,6 +2,7 @@ import type { Shape } from "./base/shape";
 import { openDevice } from "./gpu/device";
 import type { AdapterInfo, Device } from "./gpu/device";
 import type { Ledger } from "./gpu/ledger";
+import type { VariantName } from "./gpu/variants";
 import type { Limits } from "./op/limits";
 import { Tensor } from "./tensor";
 import type { TensorData } from "./tensor";
@@ -11,6 +12,8 @@ export interface EngineOptions {
   readonly gpu?: GPU;
   /** Lowers the adapter's limits, for trying out what a smaller one does. */
   readonly limits?: Partial<Limits>;
+  /** Which kernels run where an op has several. Default: subgroups on software adapters, portable on others. */
+  readonly variants?: VariantName;
   /** Sleep through most of a step, for a WebGPU whose waiting keeps a core busy. Default: true in Node. */
   readonly sleeps?: boolean;
 }

@@ -1,6 +1,8 @@
 export * from "./base/errors";
 export { createEngine, Engine } from "./engine";
 export type { EngineOptions } from "./engine";
+export { VARIANT_NAMES } from "./gpu/variants";
+export type { VariantName } from "./gpu/variants";
 export { Tensor } from "./tensor";
 export type { AdapterInfo } from "./gpu/device";
 export { LIFETIMES, sumBytes } from "./gpu/ledger";

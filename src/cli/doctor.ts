@@ -1,5 +1,6 @@
 import { createEngine } from "../node/index";
 import type { Engine } from "../engine";
+import { VARIANT_NAMES } from "../gpu/variants";
 import { add } from "../ops/add";
 import { linear } from "../ops/linear";
 import { Executor } from "../run/executor";
@@ -27,6 +28,7 @@ export async function doctorCommand(given: Given, print: (line: string) => void)
       features: [...handle.features].sort(),
       limits,
       matmulGflops: await matmulRate(engine),
+      variants: await variantRates(),
       copyGigabytesPerSecond: await copyRate(engine),
     };
     if (given["json"]) print(JSON.stringify(found));
@@ -34,6 +36,16 @@ export async function doctorCommand(given: Given, print: (line: string) => void)
   } finally {
     engine.dispose();
   }
+}
+
+/** The same for each choice of kernels, so that whoever has a GPU sees which one it should run. */
+async function variantRates(): Promise<Record<string, number>> {
+  const rates: Record<string, number> = {};
+  for (const variants of VARIANT_NAMES) {
+    using engine = await createEngine({ variants });
+    if (variants === "portable" || engine.info.subgroup !== undefined) rates[variants] = await matmulRate(engine);
+  }
+  return rates;
 }
 
 /** GFLOP/s of a square product through the engine. */
@@ -90,11 +102,12 @@ interface Found {
   readonly features: readonly string[];
   readonly limits: Readonly<Record<string, number>>;
   readonly matmulGflops: number;
+  readonly variants: Readonly<Record<string, number>>;
   readonly copyGigabytesPerSecond: number;
 }
 
 function report(
-  { adapter, features, limits, matmulGflops, copyGigabytesPerSecond }: Found,
+  { adapter, features, limits, matmulGflops, variants, copyGigabytesPerSecond }: Found,
   print: (line: string) => void,
 ): void {
   print(`adapter   ${adapter.device || adapter.vendor} (${adapter.isSoftware ? "software" : "hardware"})`);
@@ -102,5 +115,6 @@ function report(
   print(`features  ${features.join(", ") || "none"}`);
   for (const [name, value] of Object.entries(limits)) print(`limit     ${name} ${value}`);
   print(`product   ${matmulGflops.toFixed(1)} GFLOP/s`);
+  for (const [name, rate] of Object.entries(variants)) print(`          ${rate.toFixed(1)} with kernels: ${name}`);
   print(`addition  ${copyGigabytesPerSecond.toFixed(1)} GB/s`);
 }

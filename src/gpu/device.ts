@@ -3,8 +3,8 @@ import type { Limits } from "../op/limits";
 import { Patience } from "./patience";
 import { Pipelines } from "./pipelines";
 import { Pool } from "./pool";
-import { fittingVariant } from "./variants";
-import type { VariantChoice } from "./variants";
+import { namedVariants } from "./variants";
+import type { VariantChoice, VariantName } from "./variants";
 
 /** What a report says about where it ran. */
 export interface AdapterInfo {
@@ -23,8 +23,8 @@ export interface DeviceOptions {
   readonly limits?: Partial<Limits> | undefined;
   /** Whether to sleep through most of a step, since waiting keeps a core busy. Default false. */
   readonly sleeps?: boolean | undefined;
-  /** Which variant of a launch runs. Default the first that is written for the adapter's subgroups. */
-  readonly variants?: VariantChoice | undefined;
+  /** Which kernels run. Default: subgroups on software adapters, portable on others. */
+  readonly variants?: VariantName | VariantChoice | undefined;
 }
 
 /** An open device with its buffers and pipelines. */
@@ -41,9 +41,9 @@ export class Device {
   constructor(
     readonly handle: GPUDevice,
     readonly info: AdapterInfo,
-    { limits = {}, sleeps = false, variants = fittingVariant(info.subgroup) }: DeviceOptions = {},
+    { limits = {}, sleeps = false, variants }: DeviceOptions = {},
   ) {
-    this.variants = variants;
+    this.variants = typeof variants === "function" ? variants : namedVariants(variants, info);
     this.pool = new Pool(handle);
     this.patience = new Patience(sleeps);
     this.pipelines = new Pipelines(handle);
@@ -126,12 +126,18 @@ export async function openDevice(gpu: GPU, options: DeviceOptions = {}): Promise
     adapter.features.has(feature),
   );
   const handle = await adapter.requestDevice({ requiredLimits, requiredFeatures });
-  return new Device(handle, adapterInfo(adapter), options);
+  return new Device(handle, { ...adapterInfo(adapter), ...subgroupOf(gpu, adapter) }, options);
 }
 
-function adapterInfo({ info, features }: GPUAdapter): AdapterInfo {
-  const { vendor, architecture, device, description, subgroupMinSize: least, subgroupMaxSize: most } = info;
+function adapterInfo({ info }: GPUAdapter): AdapterInfo {
+  const { vendor, architecture, device, description } = info;
   const software = /llvmpipe|swiftshader|lavapipe|software/i.test(`${description} ${device} ${architecture}`);
-  const subgroup = features.has("subgroups") && least !== undefined && least === most ? { subgroup: least } : {};
-  return { vendor, architecture, device, description, isSoftware: info.isFallbackAdapter || software, ...subgroup };
+  return { vendor, architecture, device, description, isSoftware: info.isFallbackAdapter || software };
+}
+
+/** What the kernels of subgroups need: one size of them, and pointers to tables as parameters. */
+function subgroupOf({ wgslLanguageFeatures }: GPU, { info, features }: GPUAdapter): Pick<AdapterInfo, "subgroup"> {
+  const { subgroupMinSize: least, subgroupMaxSize: most } = info;
+  const isAble = features.has("subgroups") && wgslLanguageFeatures.has("unrestricted_pointer_parameters");
+  return isAble && least !== undefined && least === most ? { subgroup: least } : {};
 }
