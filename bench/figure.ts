@@ -1,0 +1,106 @@
+import { writeFile } from "node:fs/promises";
+import papa from "papaparse";
+import { makeAdapter } from "../src/adapter/make";
+import { readStudy } from "../src/cli/study-file";
+import type { Study, StudyMethod, StudyTask } from "../src/cli/study-file";
+import { readTask } from "../src/cli/train-data";
+import type { TaskData } from "../src/cli/task-data";
+import { loadTokenizer } from "../src/data/tokenizer";
+import type { Engine } from "../src/engine";
+import { makePolicy } from "../src/freeze/make";
+import { sumBytes } from "../src/gpu/ledger";
+import type { LoadedModel } from "../src/io/load-model";
+import { loadModel, openDirectory } from "../src/node/index";
+import type { StepReport } from "../src/train/report";
+import { Trainer } from "../src/train/trainer";
+import { main } from "./support/main";
+import { figurePng, figureSvg } from "./support/plot";
+import type { Chart } from "./support/plot";
+import { adapterName, writeResults } from "./support/results";
+
+const STUDY = "examples/studies/methods.json";
+const METHODS = ["LoRA", "LoRA + SAFE", "AFLoRA"];
+const SEED = 1;
+const FILE = "bench/results/memory-over-steps";
+const MEGA = 1e6;
+
+/** One step of one method: GPU bytes by lifetime when it is over, its freezes included. */
+type Row = ReturnType<typeof rowOf>;
+
+/** GPU memory over the steps of LoRA, SAFE and AFLoRA, as the methods study trains them on the shipped task. */
+export async function figure(engine: Engine): Promise<void> {
+  const study = await readStudy(STUDY);
+  const task = study.tasks[0] as StudyTask;
+  using model = await loadModel(engine, study.model);
+  const tokenizer = async () => loadTokenizer(await openDirectory(study.model));
+  const preprocessor = () => Promise.reject(new Error("A task of texts has no images."));
+  const options = { path: task.data, model: model.model, maxLength: task.maxLength, tokenizer, preprocessor };
+  const data = await readTask(task.task, options);
+  const rows: Row[] = [];
+  for (const name of METHODS) {
+    const method = study.methods.find((candidate) => candidate.name === name);
+    if (!method) throw new Error(`${STUDY} has no method ${name}.`);
+    rows.push(...(await rowsOf(model, study, method, data)));
+    console.log(`${name}: ${task.steps} steps`);
+  }
+  const svg = figureSvg({
+    title: `GPU memory over training: BERT of ${model.model.layers} layers on ${task.name}`,
+    mark: "a freeze that returned bytes",
+    charts: [
+      { ...axes, title: "All bytes: weights, state, saved tensors, scratch", series: seriesOf(rows, "total") },
+      { ...axes, title: "Saved from forward to backward", series: seriesOf(rows, "saved") },
+    ],
+    caption: [
+      `${task.steps} steps of batch ${task.batch} (one seed), methods as in ${STUDY}: the whole freezing schedule of each`,
+      `on less than an epoch of the data. Bytes live between steps by the ledger, on ${adapterName(engine)}.`,
+      "AFLoRA holds statistics of its live matrices while it chooses; both it and SAFE return what freezing leaves unused.",
+    ],
+  });
+  await writeFile(`${FILE}.svg`, svg);
+  await writeFile(`${FILE}.png`, figurePng(svg));
+  await writeFile(`${FILE}.csv`, `${papa.unparse(rows, { newline: "\n" })}\n`);
+  const summaries = METHODS.map((name) => summaryOf(rows.filter(({ method }) => method === name)));
+  console.table(summaries);
+  await writeResults(engine, "memory-over-steps", summaries);
+}
+
+const axes = { x: "Optimizer step", y: "GPU memory (MB)" };
+
+async function rowsOf(model: LoadedModel, study: Study, method: StudyMethod, data: TaskData): Promise<Row[]> {
+  const task = study.tasks[0] as StudyTask;
+  using trainer = await Trainer.create({
+    ...{ model, adapter: makeAdapter(method.adapter), policy: makePolicy(method.freeze), seed: SEED },
+    ...{ data: data.train(task.batch, SEED), steps: task.steps },
+    optimizer: { learningRate: method.learningRate, maxGradNorm: study.maxGradNorm },
+    schedule: { type: "linear", warmupRatio: study.warmupRatio },
+  });
+  const rows: Row[] = [];
+  for await (const report of trainer.steps()) rows.push(rowOf(method.name, report));
+  return rows;
+}
+
+function rowOf(method: string, { step, bytes, freezes, horizon, frozenTensors, loss }: StepReport) {
+  const returned = freezes.reduce((sum, { returnedBytes }) => sum + returnedBytes, 0);
+  return { method, step, ...bytes, total: sumBytes(bytes), returned, horizon: horizon ?? "", frozenTensors, loss };
+}
+
+function seriesOf(rows: readonly Row[], what: "total" | "saved"): Chart["series"] {
+  return METHODS.map((name) => {
+    const own = rows.filter(({ method }) => method === name);
+    return { name, points: own.map((row) => ({ x: row.step, y: row[what] / MEGA, marked: row.returned > 0 })) };
+  });
+}
+
+function summaryOf(rows: readonly Row[]) {
+  const [first, last] = [rows[0] as Row, rows.at(-1) as Row];
+  const totals = rows.map(({ total }) => total);
+  return {
+    ...{ method: first.method, steps: rows.length, totalFirst: first.total, totalLast: last.total },
+    ...{ totalMost: Math.max(...totals), totalMean: Math.round(totals.reduce((a, b) => a + b, 0) / rows.length) },
+    ...{ savedFirst: first.saved, savedLast: last.saved, frozenTensors: last.frozenTensors },
+    freezes: rows.filter(({ returned }) => returned > 0).length,
+    returnedByFreezes: rows.reduce((sum, { returned }) => sum + returned, 0),
+  };
+}
+
+await main("figure", figure);
