@@ -7,6 +7,9 @@ export type VariantChoice = (launch: Launch) => Variant | undefined;
 export const VARIANT_NAMES = ["portable", "subgroups"] as const;
 export type VariantName = (typeof VARIANT_NAMES)[number];
 
+/** Below this a launch takes microseconds either way, and its pipeline up to a second to make. */
+const LEAST_FLOPS = 1e6;
+
 /**
  * The choice of a name. Default: what is measured to be faster, which is subgroups on software adapters; on GPUs neither was
  * measured, and the portable kernels run.
@@ -14,7 +17,7 @@ export type VariantName = (typeof VARIANT_NAMES)[number];
 export function namedVariants(name: VariantName | undefined, { subgroup, isSoftware }: Adapter): VariantChoice {
   const wanted = name ?? (isSoftware ? "subgroups" : "portable");
   if (wanted === "portable" || subgroup === undefined) return () => undefined;
-  return ({ variants = [] }) => variants.find((variant) => variant.subgroup === subgroup);
+  return ({ variants = [] }) => variants.find((one) => one.subgroup === subgroup && one.flops >= LEAST_FLOPS);
 }
 
 interface Adapter {

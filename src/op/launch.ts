@@ -37,6 +37,8 @@ export interface Variant {
   readonly workgroups: number;
   /** Invocations that every subgroup of the adapter must have. */
   readonly subgroup?: number;
+  /** What it computes: small work is not worth a pipeline of its own. */
+  readonly flops: number;
   /** Whether it sums in another order. */
   readonly rounds?: boolean;
 }

@@ -75,7 +75,13 @@ export function attentionLaunches(
     constants: { HEAD: head, GROUP },
     workgroups: range.count * rowsOf * Math.ceil(time / GROUP),
     ...(TILED.has(entry) && head <= WIDEST_TILED
-      ? { variants: tiledVariants(head, (rows) => range.count * rowsOf * Math.ceil(time / rows)) }
+      ? {
+          variants: tiledVariants(
+            head,
+            4 * range.count * heads * time ** 2 * head,
+            (rows) => range.count * rowsOf * Math.ceil(time / rows),
+          ),
+        }
       : {}),
   }));
 }
@@ -93,13 +99,13 @@ const TILES: readonly { readonly subgroup: number; readonly rows: number; readon
 ];
 
 /** @param workgroupsOf workgroups of so many rows that cover a launch. */
-function tiledVariants(head: number, workgroupsOf: (rows: number) => number): Variant[] {
+function tiledVariants(head: number, flops: number, workgroupsOf: (rows: number) => number): Variant[] {
   return TILES.map(({ subgroup, rows, columns }) => ({
     name: `subgroups of ${subgroup}, ${rows} rows`,
     kernel: { name: "attention_subgroup", code: subgroupCode },
     constants: { HEAD: head, SUBGROUP: subgroup, ROWS: rows, COLUMNS: columns },
     workgroups: workgroupsOf(rows),
-    subgroup,
+    ...{ subgroup, flops },
     rounds: true,
   }));
 }

@@ -125,7 +125,10 @@ function productLaunch(
       GROUP_Y: tile.groupY,
     },
     workgroups: Math.ceil(rows.count / (tile.m * tile.groupY)) * Math.ceil(columns.count / (tile.n * tile.groupX)),
-    variants: subgroupVariants(rows.count, columns.count, { ...product, bias: withBias, lowRank: withLowRank }),
+    variants: subgroupVariants(
+      { m: rows.count, n: columns.count, k: inner.count },
+      { ...product, bias: withBias, lowRank: withLowRank },
+    ),
   };
 }
 
@@ -141,22 +144,25 @@ const SUBGROUP_TILES: readonly { readonly subgroup: number; readonly m: number; 
 /** Rows of c that an invocation of product_narrow_subgroup.wgsl holds. */
 const NARROW_ROWS = 8;
 
+type Size = Readonly<Record<"m" | "n" | "k", number>>;
+
 type VariantOptions = Pick<Product, "b" | "dropout" | "bias"> & { readonly lowRank: Product["lowRank"] | undefined };
 
 /** The kernels whose invocations share what they load, where c fills their tiles. */
-function subgroupVariants(m: number, n: number, options: VariantOptions): Variant[] {
+function subgroupVariants(size: Size, options: VariantOptions): Variant[] {
+  const { m, n } = size;
   const { b, dropout, bias, lowRank } = options;
   const format = formatOf(b);
   const isNarrow = format === "f32" && !bias && !lowRank && (!dropout || dropout.on === "a");
   const isWide = !dropout || dropout.on === "lowRank";
   return SUBGROUP_TILES.flatMap(({ subgroup, ...tile }) => {
-    if (n <= subgroup) return isNarrow && m > subgroup ? [narrowVariant(m, n, subgroup)] : [];
+    if (n <= subgroup) return isNarrow && m > subgroup ? [narrowVariant(size, subgroup)] : [];
     const high = m <= 8 && subgroup <= 8 ? 8 : tile.m;
-    return isWide && m >= high / 2 ? [wideVariant(m, n, { subgroup, m: high, n: tile.n }, format)] : [];
+    return isWide && m >= high / 2 ? [wideVariant(size, { subgroup, m: high, n: tile.n }, format)] : [];
   });
 }
 
-function wideVariant(m: number, n: number, tile: (typeof SUBGROUP_TILES)[number], format: WeightFormat): Variant {
+function wideVariant({ m, n, k }: Size, tile: (typeof SUBGROUP_TILES)[number], format: WeightFormat): Variant {
   const { subgroup } = tile;
   return {
     name: `subgroups of ${subgroup}, ${tile.m} x ${tile.n}`,
@@ -164,15 +170,17 @@ function wideVariant(m: number, n: number, tile: (typeof SUBGROUP_TILES)[number]
     constants: { FORMAT: WEIGHT_FORMATS.indexOf(format), SUBGROUP: subgroup, TILE_M: tile.m, TILE_N: tile.n },
     workgroups: Math.ceil(m / tile.m) * Math.ceil(n / (subgroup * tile.n)),
     subgroup,
+    flops: productFlops(m, n, k),
   };
 }
 
-const narrowVariant = (m: number, n: number, subgroup: number): Variant => ({
+const narrowVariant = ({ m, n, k }: Size, subgroup: number): Variant => ({
   name: `narrow, subgroups of ${subgroup}`,
   kernel: { name: "product_narrow_subgroup", code: narrowCode },
   constants: { SUBGROUP: subgroup, ROWS: NARROW_ROWS, COLUMNS: n },
   workgroups: Math.ceil(m / (subgroup * NARROW_ROWS)),
   subgroup,
+  flops: productFlops(m, n, k),
 });
 
 const formatOf = ({ format = "f32" }: Operand): WeightFormat => format as WeightFormat;
