@@ -16,7 +16,7 @@ import type { Reading, Return } from "./support/return-verdict";
 
 const LAYERS = 4;
 /** Many short rows: buffers above 4 MiB, below which Dawn carves them out of blocks that it keeps, at few products. */
-const [ROWS, FEW, LENGTH] = [1280, 8, 16];
+const [ROWS, FEW, LENGTH] = [1056, 8, 16];
 const [STEPS, EVERY, WARM_UP] = [1000, 100, 100];
 const CONFIG = {
   ...{ model_type: "bert", vocab_size: 500, hidden_size: 64, num_hidden_layers: LAYERS, num_attention_heads: 4 },
@@ -82,6 +82,7 @@ async function freezeLayerByLayer(
     const bytes = { "ledger bytes returned": ledger, "measured bytes returned": measured };
     rows.push({ "frozen layers": frozen, ...bytes, ratio: round(measured / ledger) });
     await step();
+    console.error(`${adapterName(engine)}: ${frozen} of ${LAYERS} layers frozen`);
   }
   return rows;
 }
@@ -92,6 +93,7 @@ async function watch(engine: Engine, meter: Meter, steps: () => Promise<void>): 
     if (step > 0) await steps();
     const bytes = { "measured bytes": await settledBytes(meter), "ledger bytes": engine.ledger.liveBytes };
     rows.push({ step, ...bytes, buffers: engine.ledger.buffers, "JS heap": process.memoryUsage().heapUsed } as Reading);
+    console.error(`${adapterName(engine)}: step ${step} of ${STEPS} after the freezes`);
   }
   return rows;
 }
