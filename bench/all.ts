@@ -1,5 +1,6 @@
 import type { Engine } from "../src/engine";
 import { ceiling } from "./ceiling";
+import { fused } from "./fused";
 import { gpujs } from "./gpujs";
 import { host } from "./host";
 import { memory } from "./memory";
@@ -10,7 +11,7 @@ import { main } from "./support/main";
 
 /** The benches of a few minutes, one after the other; `host` last, since it watches the device from then on. */
 export async function all(engine: Engine): Promise<void> {
-  for (const bench of [ceiling, ops, memory, step, gpujs, probe, host]) await bench(engine);
+  for (const bench of [ceiling, ops, memory, step, fused, gpujs, probe, host]) await bench(engine);
 }
 
 await main("all", all);

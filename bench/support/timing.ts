@@ -31,17 +31,48 @@ export async function time(run: () => Promise<unknown>, budget = 1000, most = 15
   };
 }
 
-/** Times a plan with its own parameters and gradients, uploads and readback included. */
-export async function timePlan(engine: Engine, plan: Plan, inputs: Inputs): Promise<Timing> {
+/** What one of several alternating runs took, run by run, in milliseconds. */
+export interface Turn {
+  readonly clock: number[];
+  /** All threads of the process: other programs disturb it less than the clock. */
+  readonly cpu: number[];
+}
+
+/** Times runs in turn, so that noise of the machine meets all alike; two rounds before do not count. */
+export async function timeInTurn(runs: readonly (() => Promise<unknown>)[], rounds: number): Promise<Turn[]> {
+  const turns = runs.map((): Turn => ({ clock: [], cpu: [] }));
+  for (let round = -2; round < rounds; round++) {
+    for (const [i, run] of runs.entries()) {
+      const [start, before] = [performance.now(), process.cpuUsage()];
+      await run();
+      const { user, system } = process.cpuUsage(before);
+      if (round < 0) continue;
+      turns[i]?.clock.push(performance.now() - start);
+      turns[i]?.cpu.push((user + system) / 1000);
+    }
+  }
+  return turns;
+}
+
+/** A plan with parameters and gradients of its own, ready to run. */
+export async function preparePlan(engine: Engine, plan: Plan, inputs: Inputs) {
   const { pool } = engine.device;
   const leases = new Map<string, Lease>();
   for (const [name, spec] of plan.parameters) leases.set(name, pool.lease(specBytes(spec), "weight"));
   for (const [name, spec] of plan.gradients) leases.set(gradientName(name), pool.lease(specBytes(spec), "state"));
-  using executor = new Executor(engine.device);
-  try {
-    await executor.hold([plan]);
-    return await time(() => executor.run(plan, { lease: (name) => leases.get(name) as Lease }, inputs));
-  } finally {
-    for (const lease of leases.values()) pool.return(lease);
-  }
+  const executor = new Executor(engine.device);
+  await executor.hold([plan]);
+  return {
+    run: () => executor.run(plan, { lease: (name) => leases.get(name) as Lease }, inputs),
+    [Symbol.dispose]() {
+      executor.dispose();
+      for (const lease of leases.values()) pool.return(lease);
+    },
+  };
+}
+
+/** Times a plan, uploads and readback included. */
+export async function timePlan(engine: Engine, plan: Plan, inputs: Inputs): Promise<Timing> {
+  using prepared = await preparePlan(engine, plan, inputs);
+  return await time(prepared.run);
 }
