@@ -100,12 +100,14 @@ fn kept(seeds: vec2u, head: u32, query: u32, key: u32) -> f32 {
   return select(0.0, params.keep_scale, r.x < params.keep_threshold);
 }
 
+fn is_hidden(batch: u32, key: u32) -> bool {
+  return mask[batch * params.time + min(key, params.time - 1u)] == 0;
+}
+
 // The score of a query and a key of this head.
-fn score_of(dot: f32, batch: u32, query: u32, key: u32) -> f32 {
-  if (key >= params.time || (params.causal != 0u && key > query)) {
-    return ABSENT_SCORE;
-  }
-  return select(dot * params.scale, HIDDEN_SCORE, mask[batch * params.time + key] == 0);
+fn score_of(dot: f32, hidden: bool, query: u32, key: u32) -> f32 {
+  let absent = key >= params.time || (params.causal != 0u && key > query);
+  return select(select(dot * params.scale, HIDDEN_SCORE, hidden), ABSENT_SCORE, absent);
 }
 
 // Where rows of one head lie in a table: the first element of the row at time 0, and the length of a row.
@@ -205,11 +207,15 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
   let end = select(params.time, min(params.time, at.first + ROWS), params.causal != 0u);
   for (var key = 0u; key < end; key += SUBGROUP * COLUMNS) {
     var weights = dots(&q, queries, at.first, &k, keys, key, lane);
+    var hidden: array<bool, COLUMNS>;
+    for (var j = 0u; j < COLUMNS; j++) {
+      hidden[j] = is_hidden(at.batch, key + j * SUBGROUP + lane);
+    }
     for (var i = 0u; i < ROWS; i++) {
       let query = min(at.first + i, params.time - 1u);
       var most = largest[i];
       for (var j = 0u; j < COLUMNS; j++) {
-        weights[i][j] = score_of(weights[i][j], at.batch, query, key + j * SUBGROUP + lane);
+        weights[i][j] = score_of(weights[i][j], hidden[j], query, key + j * SUBGROUP + lane);
         most = max(most, weights[i][j]);
       }
       most = subgroupMax(most);
@@ -253,17 +259,30 @@ fn grad_q(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: 
   let queries = q_rows(at.batch, at.head);
   let keys = k_rows(at.batch, kv_head);
   var sums: Sums;
+  var own_lse: array<f32, OWN_ROWS>;
+  var own_delta: array<f32, OWN_ROWS>;
+  for (var i = 0u; i < OWN_ROWS; i++) {
+    let known = statistics[row_index(at.batch, at.head, min(at.first + i * SUBGROUP + lane, params.time - 1u))];
+    own_lse[i] = bitcast<f32>(known.x);
+    own_delta[i] = bitcast<f32>(known.y);
+  }
+  let seeds = statistics[row_index(at.batch, at.head, 0u)].zw;
   let end = select(params.time, min(params.time, at.first + ROWS), params.causal != 0u);
   for (var key = 0u; key < end; key += SUBGROUP * COLUMNS) {
     var weights = dots(&q, queries, at.first, &k, keys, key, lane);
     let changes = dots(&dy, y_rows(at.batch, at.head), at.first, &v, v_rows(at.batch, kv_head), key, lane);
+    var hidden: array<bool, COLUMNS>;
+    for (var j = 0u; j < COLUMNS; j++) {
+      hidden[j] = is_hidden(at.batch, key + j * SUBGROUP + lane);
+    }
     for (var i = 0u; i < ROWS; i++) {
       let query = min(at.first + i, params.time - 1u);
-      let known = statistics[row_index(at.batch, at.head, query)];
+      let row_lse = subgroupShuffle(own_lse[i / SUBGROUP], i % SUBGROUP);
+      let delta = subgroupShuffle(own_delta[i / SUBGROUP], i % SUBGROUP);
       for (var j = 0u; j < COLUMNS; j++) {
         let own = key + j * SUBGROUP + lane;
-        let p = exp(score_of(weights[i][j], at.batch, query, own) - bitcast<f32>(known.x));
-        weights[i][j] = p * (changes[i][j] * kept(known.zw, at.head, query, own) - bitcast<f32>(known.y));
+        let p = exp(score_of(weights[i][j], hidden[j], query, own) - row_lse);
+        weights[i][j] = p * (changes[i][j] * kept(seeds, at.head, query, own) - delta);
       }
     }
     add_weighted(&k, keys, key, lane, &weights, &sums);
@@ -290,6 +309,10 @@ fn key_sums(at: Block, lane: u32) -> KeySums {
   var dk_sums: Sums;
   var dv_sums: Sums;
   let shared_by = params.heads / params.kv_heads;
+  var own_hidden: array<u32, OWN_ROWS>;
+  for (var i = 0u; i < OWN_ROWS; i++) {
+    own_hidden[i] = u32(is_hidden(at.batch, at.first + i * SUBGROUP + lane));
+  }
   for (var g = 0u; g < shared_by; g++) {
     let head = at.head * shared_by + g;
     let queries = q_rows(at.batch, head);
@@ -302,7 +325,8 @@ fn key_sums(at: Block, lane: u32) -> KeySums {
         let known = statistics[row_index(at.batch, head, min(own, params.time - 1u))];
         for (var i = 0u; i < ROWS; i++) {
           let key = at.first + i;
-          let score = select(score_of(weights[i][j], at.batch, own, key), ABSENT_SCORE, own >= params.time);
+          let hidden = subgroupShuffle(own_hidden[i / SUBGROUP], i % SUBGROUP) != 0u;
+          let score = select(score_of(weights[i][j], hidden, own, key), ABSENT_SCORE, own >= params.time);
           let p = exp(score - bitcast<f32>(known.x));
           let keep = kept(known.zw, head, own, key);
           weights[i][j] = p * keep;
