@@ -38,8 +38,9 @@ export default defineConfig([
     esbuildPlugins: [
       {
         name: "report-apart",
-        setup: (build) =>
-          void build.onResolve({ filter: /\/report\/save$/ }, () => ({ path: REPORT.file, external: true })),
+        setup(build) {
+          build.onResolve({ filter: /\/report\/save$/ }, () => ({ path: REPORT.file, external: true }));
+        },
       },
     ],
     // `webgpu` is an ES module: in CommonJS it can only be loaded by a real import().

@@ -70,7 +70,9 @@ export async function runMethod(
   const { state } = trainer;
   const layered = inLayers(state.specs).filter(([name]) => layerOf(name) !== undefined);
   const frozen = layered.filter(([name]) => !state.live.has(name));
-  const metrics = await judge(trainer, task.task, data, task.batch, task.generate);
+  const metrics = await judge(trainer, task.task, data, task.batch, {
+    ...(task.generate && { writing: task.generate }),
+  });
   return {
     metrics,
     ...{ lossFirst: result.lossFirst, lossLast: result.lossLast },

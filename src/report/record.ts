@@ -2,8 +2,9 @@ import * as v from "valibot";
 import type { Directory } from "../io/directory";
 import { readJson } from "../io/json";
 
-/** The file of a run's record. */
+/** The files of a run's record and of the page that is drawn from it. */
 export const RECORD_FILE = "run.json";
+export const REPORT_FILE = "report.html";
 
 const COUNT = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
 const BYTES = v.object({ weight: v.number(), state: v.number(), saved: v.number(), scratch: v.number() });

@@ -4,7 +4,7 @@ import { csvFiles } from "./csv";
 import { figures } from "./figures/index";
 import { reportHtml } from "./html";
 import { pngRenderer } from "./png";
-import { RECORD_FILE } from "./record";
+import { RECORD_FILE, REPORT_FILE } from "./record";
 import type { RunRecord } from "./record";
 import { standaloneSvg } from "./svg";
 
@@ -12,9 +12,6 @@ export interface ReportOptions {
   /** Figures as PNG files, too. Needs `@resvg/resvg-js`. Default false. */
   readonly png?: boolean;
 }
-
-/** The page of a run. */
-export const REPORT_FILE = "report.html";
 
 /**
  * Writes a run's record (`run.json`), its numbers as CSV, its report and, if asked, its figures as PNG. The record comes
