@@ -51,7 +51,7 @@ const SCORES = v.object({
   values: v.record(v.string(), v.number()),
 });
 
-const RUN_RECORD = v.object({
+export const RUN_RECORD = v.object({
   format: v.literal(1),
   title: v.string(),
   /** When it ended, in ISO 8601. */

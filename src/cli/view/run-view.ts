@@ -1,6 +1,7 @@
 import { LIFETIMES, sumBytes } from "../../gpu/ledger";
 import type { Bytes } from "../../gpu/ledger";
 import { layerOf } from "../../model/model";
+import { significant } from "../../report/units";
 import type { StepReport } from "../../train/report";
 import { bar, clock, layerRow, megabytes, memoryBar, memoryWords, total } from "./bars";
 import type { Emit } from "./events";
@@ -59,7 +60,7 @@ export class RunView {
     return [
       `${colours.bold("step  ")} ${bar(step / totalSteps, width)} ${step}/${totalSteps} ${percent} %  ${left} left  epoch ${epoch.toFixed(2)}`,
       `${colours.bold("loss  ")} ${(this.#loss ?? NaN).toFixed(4)}  ${examplesPerSecond.toFixed(1)} examples/s  ` +
-        `${seconds.toFixed(2)} s/step  learning rate ${learningRate.toPrecision(3)}`,
+        `${seconds.toFixed(2)} s/step  learning rate ${significant(learningRate)}`,
       `${colours.bold("memory")} ${memoryBar(bytes, this.#most, width, colours)} ${total(bytes)} of at most ${megabytes(this.#most)}`,
       `       ${memoryWords(bytes, colours)}`,
       `${colours.bold("layers")} ${layerRow(this.#layers, this.#frozen)}  ` +
