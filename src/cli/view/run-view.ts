@@ -101,7 +101,7 @@ export class RunView {
   evaluated(step: number, metrics: Readonly<Record<string, number>>): void {
     this.emit({ type: "evaluation", step, metrics: { ...metrics } });
     const told = Object.entries(metrics).map(([name, value]) => `${name} ${value.toFixed(4)}`);
-    this.screen.say(`step ${step} evaluated: ${told.join("  ")}`);
+    this.screen.say(`evaluated: ${told.join("  ")}  (step ${step})`);
   }
 
   stop(): void {
