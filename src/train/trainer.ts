@@ -1,6 +1,7 @@
 import type { Batch } from "../data/batch";
 import { never } from "../freeze/never";
 import type { FreezePolicy, Progress } from "../freeze/policy";
+import type { Device } from "../gpu/device";
 import type { Bytes } from "../gpu/ledger";
 import { continueTexts } from "../generate/generate";
 import type { Prompt } from "../generate/generate";
@@ -35,6 +36,7 @@ import { Upcoming } from "./upcoming";
  * then `train()`, or walk through `steps()`.
  */
 export class Trainer {
+  readonly #device: Device;
   readonly #optimizer: OptimizerSettings;
   readonly #policy: FreezePolicy;
   readonly #counts: ReturnType<typeof countSteps>;
@@ -45,9 +47,12 @@ export class Trainer {
   /** Freezes that no report has told of yet. */
   readonly #freezes: FreezeEvent[] = [];
   #scores: PolicyScores | undefined;
+  /** `predictedBytes` of the plans that are held. */
+  #planned: Bytes | undefined;
 
   private constructor(private readonly run: TrainerRun) {
     const { options, updates, first } = run;
+    this.#device = options.model.engine.device;
     this.#optimizer = optimizerSettings(options.optimizer);
     this.#policy = options.policy ?? never();
     this.#counts = countSteps(options);
@@ -78,12 +83,13 @@ export class Trainer {
     return new Trainer(await openRun(options));
   }
 
-  get #device() {
-    return this.options.model.engine.device;
-  }
-
   get #plans(): Plan[] {
     return [...this.run.book.plans, ...this.run.updates.plans];
+  }
+
+  async #hold(): Promise<void> {
+    this.#planned = undefined;
+    await this.run.executor.hold(this.#plans);
   }
 
   get progress(): Progress {
@@ -92,9 +98,9 @@ export class Trainer {
 
   /** GPU bytes that the plans say this run occupies between steps, by lifetime; equals the ledger. */
   predictedBytes(): Bytes {
-    const { model, adapter } = this.options;
-    const { live, specs } = this.state;
-    return memoryOf(model.model, adapter, live, this.#plans, specs, (name) => this.state.companions(name).length);
+    const { options, state } = this;
+    const companions = (name: string): number => state.companions(name).length;
+    return memoryOf(options.model.model, options.adapter, state.live, this.#plans, state.specs, companions);
   }
 
   /**
@@ -112,11 +118,10 @@ export class Trainer {
     const reports: StepReport[] = [];
     const start = performance.now();
     for await (const report of this.steps()) {
-      reports.push(report);
+      reports.push({ ...report, scores: undefined });
       onStep?.(report);
     }
-    const seconds = (performance.now() - start) / 1000;
-    return resultOf(reports, seconds, this.#device.pool.ledger, this.policyRecord());
+    return resultOf(reports, (performance.now() - start) / 1000, this.#device.pool.ledger, this.policyRecord());
   }
 
   /** One optimizer step after the other. Breaking off the loop leaves the trainer usable. */
@@ -129,14 +134,13 @@ export class Trainer {
   async #begin(): Promise<void> {
     const { first } = this.#upcoming;
     if (this.#policy.prune && first) {
-      const { state } = this;
       const gradients = async (): Promise<void> => {
         const { inputs: below } = await stepPrefix(this.run, [first]);
         await this.#stepper.gradients({ step: this.#step, batches: [first], dropped: [], below });
       };
-      await prune(this.#policy, { state, gradients });
+      await prune(this.#policy, { state: this.state, gradients });
       this.run.updates.rebuild();
-      await this.run.executor.hold(this.#plans);
+      await this.#hold();
     }
     await this.#consultPolicy();
   }
@@ -164,7 +168,7 @@ export class Trainer {
       ...{ gradientNorm: norm, seconds, examplesPerSecond: rows / seconds },
       ...{ scores: this.#scores, freezes: this.#freezes.splice(0) },
       flops: flops + prefix.flops + updateFlops,
-      ...{ bytes: this.#device.pool.ledger.live, planned: this.predictedBytes() },
+      ...{ bytes: this.#device.pool.ledger.live, planned: (this.#planned ??= this.predictedBytes()) },
       horizon: this.horizon,
       frozenTensors: this.state.frozen.length,
       rowsAtOnce: this.run.book.choice.rows,
@@ -204,7 +208,7 @@ export class Trainer {
     if (isNewVariant) this.run.updates.addVariant(dropped);
     if (fresh.length > 0 || isNewVariant) {
       fresh.forEach((batch) => this.run.book.addShape(batch));
-      await this.run.executor.hold(this.#plans);
+      await this.#hold();
     }
     return batches;
   }
@@ -212,8 +216,7 @@ export class Trainer {
   async #consultPolicy(): Promise<void> {
     this.#scores = undefined;
     if (!this.#policy.isDue(this.progress)) return;
-    const { model, adapter } = this.options;
-    const { probe = this.run.first } = this.options;
+    const { model, adapter, probe = this.run.first } = this.options;
     const context = freezeContext({
       ...{ loaded: model, adapter, state: this.state, executor: this.run.executor, probe },
       ...{ progress: this.progress, book: this.run.book, merging: this.merging, plans: this.#plans },
@@ -237,18 +240,16 @@ export class Trainer {
     await this.merging?.follow();
     this.run.book.freezeTo(new Set(this.state.live.keys()));
     this.run.updates.rebuild();
-    await this.run.executor.hold(this.#plans);
+    await this.#hold();
     const after = this.state.liveByLayer();
     const layers = [...before.keys()].filter((layer) => !after.has(layer));
-    const event = { step: this.#step, tensors: names, layers, ...freezeEffect(was, this.#standing) };
-    this.#freezes.push(event);
-    return event;
+    this.#freezes.push({ step: this.#step, tensors: names, layers, ...freezeEffect(was, this.#standing) });
+    return this.#freezes.at(-1) as FreezeEvent;
   }
 
   /** Live bytes, and FLOPs of a step with the largest batch. */
   get #standing() {
-    const { book, updates } = this.run;
-    const flops = this.#counts.accumulate * book.batchFlops + updates.flops;
+    const flops = this.#counts.accumulate * this.run.book.batchFlops + this.run.updates.flops;
     return { bytes: this.#device.pool.ledger.live, flops };
   }
 
@@ -275,7 +276,7 @@ export class Trainer {
     if (!this.merging) return;
     this.merging.unmerge();
     this.run.book.freezeTo(new Set(this.state.live.keys()));
-    await this.run.executor.hold(this.#plans);
+    await this.#hold();
   }
 
   /** The policy's options and findings so far. */
