@@ -1,5 +1,5 @@
 // Fine-tunes the shipped BERT on the shipped sentences twice, with plain LoRA and with LoRA under SAFE, and compares.
-//   npm run demo            (--json: one JSON object as the last line of stdout)
+//   npm run demo            (--json: one JSON object as the last line of stdout; --report-png: figures as PNG, too)
 import { mkdirSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import {
@@ -14,9 +14,12 @@ import {
   never,
   openDirectory,
   readGlue,
+  RunLog,
   safe,
   saveAdapter,
+  saveReport,
   Trainer,
+  versions,
 } from "safetape";
 import { provenance } from "../scripts/provenance.mjs";
 
@@ -48,6 +51,7 @@ writeFileSync(
   here("../demo-output/demo.json"),
   `${JSON.stringify({ ...provenance(engine.info), ...result }, null, 1)}\n`,
 );
+say(`\nreports: ${here("../demo-output/lora/report.html")}\n         ${here("../demo-output/safe/report.html")}`);
 model.dispose();
 engine.dispose();
 if (json) process.stdout.write(`${JSON.stringify(result)}\n`);
@@ -88,7 +92,9 @@ async function run(title, policy) {
   say(title);
   const trained = await trainer(policy, STEPS);
   let recent = [];
+  const log = new RunLog();
   const outcome = await trained.train((report) => {
+    log.add(report);
     recent = [...recent.slice(-9), report.loss];
     for (const { step, layers, returnedBytes } of report.freezes) {
       if (isTerminal) process.stderr.write("\r\x1b[K");
@@ -97,12 +103,17 @@ async function run(title, policy) {
     progress(report, recent);
   });
   const { predictions, labels } = await trained.evaluate(devBatches());
-  const out = await openDirectory(here(`../demo-output/${title === "LoRA" ? "lora" : "safe"}`), { create: true });
+  const name = title === "LoRA" ? "lora" : "safe";
+  const out = await openDirectory(here(`../demo-output/${name}`), { create: true });
   await saveAdapter(out, trained);
-  writeFileSync(`${out.name}/run.json`, `${JSON.stringify({ adapter: adapterName, ...outcome }, null, 1)}\n`);
+  const facts = { title: `${title} on the shipped sentences`, task: "sst2", command: "npm run demo" };
+  const metrics = { accuracy: accuracy(predictions, labels) };
+  const evaluations = [{ step: 0, metrics: { accuracy: base } }];
+  const record = log.record(trained, { ...facts, metrics, evaluations, versions: await versions() });
+  await saveReport(out, record, { png: process.argv.includes("--report-png") });
   const final = engine.ledger.live;
   trained.dispose();
-  say(`  accuracy ${percent(accuracy(predictions, labels))}; adapter saved in demo-output/\n`);
+  say(`  accuracy ${percent(accuracy(predictions, labels))}; adapter and report in demo-output/${name}/\n`);
   return {
     accuracy: accuracy(predictions, labels),
     peakBytes: outcome.peakBytes,

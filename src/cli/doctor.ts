@@ -8,6 +8,9 @@ import { plan } from "../tape/plan";
 import { Recorder } from "../tape/tape";
 import type { Value } from "../tape/tape";
 import type { Given } from "./options";
+import { emitter } from "./view/events";
+import { Screen } from "./view/screen";
+import { stage } from "./view/stage";
 
 const LIMITS = [
   "maxBufferSize",
@@ -22,14 +25,17 @@ export async function doctorCommand(given: Given, print: (line: string) => void)
   const engine = await createEngine();
   try {
     const { handle } = engine.device;
+    const screen = new Screen(false);
+    const measured = <T>(what: string, work: () => Promise<T>): Promise<T> =>
+      stage(screen, emitter(false, print), `measuring ${what}`, work);
     const limits = Object.fromEntries(LIMITS.map((name) => [name, handle.limits[name]]));
     const found = {
       adapter: engine.info,
       features: [...handle.features].sort(),
       limits,
-      matmulGflops: await matmulRate(engine),
-      variants: await variantRates(),
-      copyGigabytesPerSecond: await copyRate(engine),
+      matmulGflops: await measured("products", () => matmulRate(engine)),
+      variants: await measured("kernels", variantRates),
+      copyGigabytesPerSecond: await measured("copies", () => copyRate(engine)),
     };
     if (given["json"]) print(JSON.stringify(found));
     else report(found, print);

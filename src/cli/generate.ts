@@ -13,6 +13,9 @@ import { loadAdapter } from "../train/adapter-files";
 import { countOption, numberOption, textOption, UsageError, weightsOption } from "./options";
 import type { Given } from "./options";
 import { e2eWriting } from "./text-data";
+import { emitter } from "./view/events";
+import { Screen } from "./view/screen";
+import { stage } from "./view/stage";
 
 /** Beam search and its limits, as `generate`, `train` and `study` take them. */
 export function generateOptions(given: Given): GenerateOptions {
@@ -38,18 +41,30 @@ export async function generateCommand(given: Given, print: (line: string) => voi
   const tokenizer = await loadTokenizer(await openDirectory(modelPath));
   const work =
     given["e2e"] === undefined ? await promptWork(given, tokenizer, print) : await e2eWork(given, tokenizer, print);
+  const screen = new Screen(given["quiet"] === true);
+  const silent = emitter(false, print);
   using engine = await createEngine();
-  using loaded = await loadModel(engine, modelPath, { task: "causal_lm", weights: weightsOption(given) });
+  using loaded = await stage(screen, silent, "loading weights", (tick) =>
+    loadModel(engine, modelPath, { task: "causal_lm", weights: weightsOption(given), onProgress: tick }),
+  );
   const weights =
     given["adapter"] === undefined
       ? undefined
       : await loadAdapter(await openDirectory(textOption(given, "adapter", "--adapter")), loaded);
-  const written = await generate(loaded, work.prompts, {
-    ...{ ...options, ...work.options, ...(weights && { weights }) },
-    onDone: (done, of) => {
-      if (!given["quiet"] && of > 1) process.stderr.write(`${done}/${of} texts\n`);
-    },
+  const written = await stage(screen, silent, "writing", (tick) => {
+    const of = work.prompts.length;
+    let texts = 0;
+    return generate(loaded, work.prompts, {
+      ...{ ...options, ...work.options, ...(weights && { weights }) },
+      onDone(done) {
+        texts = done;
+        tick(done, of);
+      },
+      // The way to the next text, token by token.
+      onToken: (made, most) => tick(texts + made / most, of),
+    });
   });
+  screen.end();
   await work.finish(
     written,
     written.map(({ ids }) => tokenizer.decode(ids)),

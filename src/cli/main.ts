@@ -11,6 +11,7 @@ import { generateCommand } from "./generate";
 import { UsageError } from "./options";
 import type { Given } from "./options";
 import { planCommand } from "./plan";
+import { reportCommand } from "./report";
 import { studyCommand } from "./study";
 import { trainCommand } from "./train";
 import { TASKS } from "./train-data";
@@ -94,8 +95,9 @@ const training = cli
   .option("--merge-on-freeze", "Add frozen LoRAs to their weights while training")
   .option("--seed <n>", "Seed", { default: 0 })
   .option("--explain", "Print what a step keeps, and why")
+  .option("--report-png", "Save the report's figures as PNG, too (needs @resvg/resvg-js)")
   .option("--quiet", "No progress")
-  .option("--json", "One JSON object a line")
+  .option("--json", "One JSON object a line, as docs/train-events.schema.json says")
   .action((given: Given) => trainCommand(given, print));
 
 const generating = cli
@@ -125,6 +127,12 @@ cli
   .option("--json", "One JSON object")
   .action((file: string | undefined, given: Given) => studyCommand(file, given, print));
 
+cli
+  .command("report <dir>", "Draw the report of a run again, from its run.json")
+  .option("--report-png", "Save its figures as PNG, too (needs @resvg/resvg-js)")
+  .option("--json", "One JSON object with the files' names")
+  .action((dir: string, given: Given) => reportCommand(dir, given, print));
+
 cli.help();
 
 async function main(): Promise<number> {
@@ -135,7 +143,7 @@ async function main(): Promise<number> {
       const word = args[0];
       throw new UsageError(
         word === undefined ? "No command is given." : `There is no command ${word}.`,
-        "Commands: doctor, plan, train, generate, study; safetape --help lists their options.",
+        "Commands: doctor, plan, train, generate, study, report; safetape --help lists their options.",
       );
     }
     await cli.runMatchedCommand();

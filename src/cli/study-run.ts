@@ -10,6 +10,7 @@ import { Trainer } from "../train/trainer";
 import type { Study, StudyMethod, StudyTask } from "./study-file";
 import { judge } from "./train-data";
 import type { TaskData } from "./task-data";
+import type { Tick } from "./view/stage";
 
 /** What a run gave. Bytes are GPU bytes, whole; averages are over steps. */
 export interface RunResult {
@@ -37,6 +38,7 @@ export async function runMethod(
   method: StudyMethod,
   seed: number,
   data: TaskData,
+  tick?: Tick,
 ): Promise<RunResult> {
   const { model, engine } = loaded;
   if (!data.dev) throw new DataError(`${task.data} has no dev set`, "a study judges by one: add its file");
@@ -66,11 +68,14 @@ export async function runMethod(
   const result = await trainer.train((report) => {
     trainables.push(numbers(trainer.state.live));
     bytes.push(sumBytes(report.bytes));
+    tick?.(report.step, report.totalSteps);
   });
   const { state } = trainer;
   const layered = inLayers(state.specs).filter(([name]) => layerOf(name) !== undefined);
   const frozen = layered.filter(([name]) => !state.live.has(name));
-  const metrics = await judge(trainer, task.task, data, task.batch, task.generate);
+  const metrics = await judge(trainer, task.task, data, task.batch, {
+    ...(task.generate && { writing: task.generate }),
+  });
   return {
     metrics,
     ...{ lossFirst: result.lossFirst, lossLast: result.lossLast },

@@ -13,6 +13,9 @@ import { studyMarkdown, studyRows } from "./study-table";
 import type { StudyRun } from "./study-table";
 import { readTask, taskHead } from "./train-data";
 import type { TaskData } from "./task-data";
+import { emitter } from "./view/events";
+import { Screen } from "./view/screen";
+import { stage } from "./view/stage";
 
 const encoder = new TextEncoder();
 
@@ -31,6 +34,7 @@ export async function studyCommand(
   const all = study.tasks.flatMap((task) =>
     study.seeds.flatMap((seed) => study.methods.map((method) => ({ task, seed, method }))),
   );
+  const screen = new Screen(false);
   using engine = await createEngine();
   const tokenizer = async () => loadTokenizer(await openDirectory(study.model));
   const preprocessor = async () => readPreprocessor(await openDirectory(study.model));
@@ -49,15 +53,16 @@ export async function studyCommand(
         loaded.get(task.name) ??
         (await readTask(task.task, { path: task.data, model: model.model, maxLength, tokenizer, preprocessor }));
       loaded.set(task.name, data);
-      result = await runMethod(model, study, task, method, seed, data);
+      const what = `${index + 1}/${all.length}  ${task.name}  ${method.name}  seed ${seed}`;
+      result = await stage(screen, emitter(false, print), what, (tick) =>
+        runMethod(model, study, task, method, seed, data, tick),
+      );
       await out.write(file, jsonBytes({ settings, gpu: engine.info, result }));
     }
     runs.push({ method: method.name, task: task.name, seed, result });
     const metrics = Object.entries(result.metrics).map(([name, value]) => `${name} ${value.toFixed(4)}`);
     const how = isKept ? "kept" : `${result.seconds.toFixed(0)} s`;
-    process.stderr.write(
-      `${index + 1}/${all.length}  ${task.name}  ${method.name}  seed ${seed}  ${metrics.join("  ")}  ${how}\n`,
-    );
+    screen.say(`${index + 1}/${all.length}  ${task.name}  ${method.name}  seed ${seed}  ${metrics.join("  ")}  ${how}`);
   }
   const rows = studyRows(study, runs);
   await out.write("table.md", encoder.encode(`${studyMarkdown(rows)}\n`));

@@ -1,5 +1,6 @@
 import { GLUE_TASKS, isGlueTask } from "../data/glue-tasks";
 import { accuracy, f1, matthews, pearson, perplexity, spearman } from "../data/metrics";
+import type { Batch } from "../data/batch";
 import type { GenerateOptions } from "../generate/options";
 import type { HeadOptions } from "../model/families";
 import { openDirectory } from "../node/directory";
@@ -8,6 +9,7 @@ import type { Trainer } from "../train/trainer";
 import { classNames, readCifarTask, readImages } from "./image-data";
 import { UsageError } from "./options";
 import type { TaskData, TaskOptions } from "./task-data";
+import type { Tick } from "./view/stage";
 import { readChatTask, readE2eTask, readGlueTask, readSquadTask, readTextTask } from "./text-data";
 
 /** Tasks that are no GLUE task, and how their data are read. */
@@ -55,27 +57,43 @@ export async function readTask(task: string, options: TaskOptions): Promise<Task
 
 const METRICS = { accuracy, f1, matthews, pearson, spearman };
 
-/**
- * Evaluates a trainer on a task's dev sets: metrics by name, the one to select by first but for the loss.
- * @param generate how texts are written where the task is one of writing; left out, none are.
- */
+export interface JudgeOptions {
+  /** How texts are written where the task is one of writing; left out, none are. */
+  readonly writing?: GenerateOptions;
+  /** Told of the batches, and then the texts, that are done. */
+  readonly tick?: Tick;
+}
+
+/** Evaluates a trainer on a task's dev sets: metrics by name, the one to select by first but for the loss. */
 export async function judge(
   trainer: Trainer,
   task: string,
   data: TaskData,
   batch: number,
-  generate?: GenerateOptions,
+  { writing, tick }: JudgeOptions = {},
 ): Promise<Record<string, number>> {
   if (!data.dev) return {};
   const own = data.judge?.();
-  const evaluation = await trainer.evaluate(data.dev(batch), own?.see);
+  const evaluation = await trainer.evaluate(counted(data.dev(batch), tick), own?.see);
   const metrics = own ? { ...own.metrics(), loss: evaluation.loss } : metricsOf(task, evaluation);
   for (const [name, dev] of Object.entries(data.more ?? {})) {
-    const other = metricsOf(task, await trainer.evaluate(dev(batch)));
+    const other = metricsOf(task, await trainer.evaluate(counted(dev(batch), tick)));
     for (const [metric, value] of Object.entries(other)) metrics[`${metric}_${name}`] = value;
   }
-  if (!generate || !data.writing) return metrics;
-  return { ...(await data.writing.judge(await trainer.generate(data.writing.prompts, generate))), ...metrics };
+  if (!writing || !data.writing) return metrics;
+  const { prompts, judge: judgeTexts } = data.writing;
+  const written = await trainer.generate(prompts, { ...writing, ...(tick && { onDone: tick }) });
+  return { ...(await judgeTexts(written)), ...metrics };
+}
+
+/** The batches one after the other; each is done when the next is asked for. */
+function* counted(batches: Iterable<Batch>, tick: Tick | undefined): Generator<Batch, void, undefined> {
+  const all = [...batches];
+  for (const [done, batch] of all.entries()) {
+    tick?.(done, all.length);
+    yield batch;
+  }
+  tick?.(all.length, all.length);
 }
 
 function metricsOf(task: string, { predictions, labels, loss, count }: Evaluation): Record<string, number> {

@@ -3,11 +3,10 @@ import { NotFiniteError } from "../base/errors";
 import { readPreprocessor } from "../data/preprocessor";
 import { loadTokenizer } from "../data/tokenizer";
 import type { Tokenizer } from "../data/tokenizer";
-import { jsonBytes } from "../io/json";
 import type { Directory } from "../io/directory";
-import { createEngine, loadModel, openDirectory } from "../node/index";
+import { createEngine, loadModel, openDirectory, RunLog, saveReport } from "../node/index";
+import { pngRenderer } from "../report/png";
 import { saveAdapter, saveMerged, saveModel } from "../train/adapter-files";
-import type { StepReport } from "../train/report";
 import { Trainer } from "../train/trainer";
 import {
   adapterOption,
@@ -21,8 +20,13 @@ import {
 import type { Given } from "./options";
 import { runMemory } from "./fit";
 import { generateOptions } from "./generate";
-import { ProgressView } from "./progress";
+import { endOfRun, runFacts } from "./run-facts";
 import { isBetter, judge, readTask, taskHead } from "./train-data";
+import { emitter } from "./view/events";
+import { RunView } from "./view/run-view";
+import { Screen } from "./view/screen";
+import { stage } from "./view/stage";
+import type { Tick } from "./view/stage";
 
 /** `safetape train`: fine-tunes a Hugging Face directory and saves the adapter with the record of the run. */
 export async function trainCommand(given: Given, print: (line: string) => void): Promise<void> {
@@ -31,45 +35,57 @@ export async function trainCommand(given: Given, print: (line: string) => void):
   const modelPath = textOption(given, "model", "--model");
   const dataPath = textOption(given, "data", "--data");
   const outPath = textOption(given, "out", "--out");
+  const png = given["reportPng"] === true;
+  if (png) await pngRenderer();
+  const [screen, emit] = [new Screen(given["quiet"] === true), emitter(given["json"] === true, print)];
+  const watched = <T>(what: string, work: (tick: Tick) => Promise<T>): Promise<T> => stage(screen, emit, what, work);
   using engine = await createEngine();
   const tokenizer = async () => loadTokenizer(await openDirectory(modelPath));
   const head = await taskHead(task, dataPath);
   const adapter = adapterOption(given, await promptIds(given, tokenizer));
   const { weights, batch, ...memory } = await runMemory(given, modelPath, head, adapter);
-  using loaded = await loadModel(engine, modelPath, { ...head, weights });
+  const loading = weights === "f32" ? "loading weights" : `loading weights and storing them as ${weights}`;
+  using loaded = await watched(loading, (tick) => loadModel(engine, modelPath, { ...head, weights, onProgress: tick }));
   const { model } = loaded;
   const maxLength = Math.min(model.maxLength, countOption(given, "maxLength", "--max-length", 128));
   const preprocessor = async () => readPreprocessor(await openDirectory(modelPath));
-  const data = await readTask(task, { path: dataPath, model, maxLength, tokenizer, preprocessor });
+  const data = await watched("reading data", () =>
+    readTask(task, { path: dataPath, model, maxLength, tokenizer, preprocessor }),
+  );
   if (data.truncated > 0) process.stderr.write(`${data.truncated} examples were cut to ${maxLength} tokens\n`);
   if (data.dropped) process.stderr.write(`${data.dropped} examples have no answer within ${maxLength}: left out\n`);
   if (loaded.unused.length > 0) process.stderr.write(`not of this model: ${someOf(loaded.unused)}\n`);
   if (loaded.initialised.length > 0) process.stderr.write(`new in this run: ${loaded.initialised.join(", ")}\n`);
   const batches = data.train(batch, settings.seed);
-  using trainer = await Trainer.create({ model: loaded, adapter, data: batches, ...settings, ...memory });
+  using trainer = await watched("planning the run", () =>
+    Trainer.create({ model: loaded, adapter, data: batches, ...settings, ...memory }),
+  );
   if (given["explain"]) process.stderr.write(`${trainer.explain().toString()}\n`);
   const out = await openDirectory(outPath, { create: true });
   const writing = given["generate"] ? { ...generateOptions(given), ngramsOf: "answer" as const } : undefined;
-  const check = new Checkpoints(trainer, (isLast) => judge(trainer, task, data, batch, isLast ? writing : undefined));
-  const reports = await walk(trainer, given, out, print, check);
+  const check = new Checkpoints(trainer, (isLast) =>
+    watched("evaluating", (tick) => judge(trainer, task, data, batch, { tick, ...(isLast && writing && { writing }) })),
+  );
+  const log = new RunLog();
+  const view = new RunView(screen, emit, [...trainer.state.specs.keys()]);
+  emit({ type: "start", task, ...startOf(trainer) });
+  await walk(trainer, given, out, { check, log, view });
   const metrics = await check.finish();
   await save(trainer, out);
-  const { ledger } = engine;
-  const record = {
-    ...{ options: given, gpu: engine.info, task, metrics, policy: trainer.policyRecord() },
-    evaluations: check.evaluations,
-    ...{ peakBytes: ledger.peakBytes, peak: ledger.peak, losses: reports.map(({ loss }) => loss) },
-    ...{ bytes: reports.map(({ bytes }) => bytes), freezes: reports.flatMap(({ freezes }) => freezes) },
-    ...{ seconds: reports.reduce((sum, { seconds }) => sum + seconds, 0), initialised: loaded.initialised },
+  const { evaluations } = check;
+  const record = log.record(trainer, { task, metrics, evaluations, ...(await runFacts(given, task)) });
+  await watched("drawing the report", () => saveReport(out, record, { png }));
+  endOfRun(record, outPath, emit, given["json"] === true ? undefined : print);
+}
+
+function startOf(trainer: Trainer) {
+  const { model: loaded, adapter, policy } = trainer.options;
+  const { totalSteps, stepsPerEpoch } = trainer.progress;
+  const { description, device, vendor } = loaded.engine.info;
+  return {
+    ...{ model: loaded.source, adapter: adapter.kind, policy: policy?.name ?? "never" },
+    ...{ gpu: description || device || vendor, layers: loaded.model.layers, totalSteps, stepsPerEpoch },
   };
-  await out.write("run.json", jsonBytes(record));
-  if (given["json"]) print(JSON.stringify({ metrics, peakBytes: ledger.peakBytes, out: outPath }));
-  else
-    print(
-      `${Object.entries(metrics)
-        .map(([name, value]) => `${name} ${value.toFixed(4)}`)
-        .join("  ")}  saved in ${outPath}`,
-    );
 }
 
 /** Tokens that a prompt is to begin with, without the special ones around a whole text. */
@@ -86,18 +102,15 @@ async function walk(
   trainer: Trainer,
   given: Given,
   out: Directory,
-  print: (line: string) => void,
-  check: Checkpoints,
-): Promise<StepReport[]> {
+  { check, log, view }: { readonly check: Checkpoints; readonly log: RunLog; readonly view: RunView },
+): Promise<void> {
   const every = given["evalEvery"] === undefined ? Infinity : countOption(given, "evalEvery", "--eval-every");
-  const view = new ProgressView(Boolean(given["quiet"]));
-  const reports: StepReport[] = [];
   try {
     for await (const report of trainer.steps()) {
-      reports.push(report);
+      log.add(report);
       view.show(report);
-      if (given["json"]) print(JSON.stringify(report));
-      if (report.step % every === 0 && report.step < report.totalSteps) view.evaluated(await check.look(report.step));
+      const { step, totalSteps } = report;
+      if (step % every === 0 && step < totalSteps) view.evaluated(step, await check.look(step));
     }
   } catch (error) {
     // What was learnt up to the last good step is not lost.
@@ -106,7 +119,6 @@ async function walk(
   } finally {
     view.stop();
   }
-  return reports;
 }
 
 /** Evaluations of a run; keeps the trained tensors of the best one, and ends with them. */

@@ -52,7 +52,7 @@ export async function continueTexts(
   const results: Continuation[] = [];
   for (let first = 0; first < prompts.length; first += settings.batchSize) {
     const group = prompts.slice(first, first + settings.batchSize);
-    results.push(...(await continueGroup(parts, group, settings)));
+    results.push(...(await continueGroup(parts, group, settings, options.onToken)));
     options.onDone?.(results.length, prompts.length);
   }
   return results;
@@ -78,6 +78,7 @@ async function continueGroup(
   parts: GenerationParts,
   prompts: readonly Prompt[],
   settings: GenerateSettings,
+  onToken: GenerateOptions["onToken"],
 ): Promise<Continuation[]> {
   const { model } = parts.loaded;
   const virtual = parts.adapter?.virtualTokens ?? 0;
@@ -101,7 +102,8 @@ async function continueGroup(
       step(search, [first[i] as Float32Array], i * beams, beams, places, ids);
     });
     const last = new Int32Array(rows);
-    while (searches.some(({ isDone }) => !isDone)) {
+    for (let made = 1; searches.some(({ isDone }) => !isDone); made++) {
+      onToken?.(made, settings.maxNewTokens);
       const logits = await session.next({ ids, owners: places.owners, starts: places.starts, last });
       searches.forEach((search, i) => {
         if (search.isDone) return;

@@ -23,9 +23,11 @@ export interface GenerateOptions {
   readonly batchSize?: number;
   /** Called after each prompt that is done. */
   readonly onDone?: (done: number, of: number) => void;
+  /** Called after each token of the prompts that are worked on, which get at most so many. */
+  readonly onToken?: (made: number, most: number) => void;
 }
 
-export type GenerateSettings = Required<Omit<GenerateOptions, "onDone">>;
+export type GenerateSettings = Required<Omit<GenerateOptions, "onDone" | "onToken">>;
 
 /** What a prompt is continued with. */
 export interface Continuation {

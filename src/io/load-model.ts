@@ -1,7 +1,7 @@
 import { FileFormatError, ShapeError } from "../base/errors";
 import { Random } from "../base/random";
 import type { WeightFormat } from "../base/packed";
-import { formatShape, sameShape } from "../base/shape";
+import { elements, formatShape, sameShape } from "../base/shape";
 import type { Engine } from "../engine";
 import { createModel, withHead } from "../model/families";
 import type { HeadOptions } from "../model/families";
@@ -24,6 +24,8 @@ export interface LoadOptions extends HeadOptions {
   readonly seed?: number;
   /** How frozen weights are stored (see `withWeights`). Default f32, which alone can learn. */
   readonly weights?: WeightFormat;
+  /** Told of the numbers that are read and stored, packed if need be, and of how many there are. */
+  readonly onProgress?: (done: number, of: number) => void;
 }
 
 /** A model with its weights on the GPU. Dispose of it when done. */
@@ -65,6 +67,7 @@ export async function loadModel(engine: Engine, directory: Directory, options: L
   const checkpoint = await dequantised(files, transposedNames(model));
   const sources = locate(model, checkpoint);
   const random = new Random(options.seed ?? 0);
+  const told = counting(model, options.onProgress);
   return engine.device.pool.checked(`the weights of ${directory.name}`, async () => {
     const uploader = new Uploader(engine.device, directory.name);
     const weights = new Map<string, Tensor>();
@@ -75,7 +78,7 @@ export async function loadModel(engine: Engine, directory: Directory, options: L
         source === undefined
           ? initial(parameter, config, random)
           : (first, end) => checkpoint.read(source, { first, end });
-      const { tensor, smallest } = await uploader.upload(parameter, read);
+      const { tensor, smallest } = await uploader.upload(parameter, told(read));
       if (isNorm(parameter) && smallest < SMALLEST_INVERTIBLE) fragile.add(parameter.name.replace(/\.weight$/, ""));
       weights.set(parameter.name, tensor);
     }
@@ -106,6 +109,18 @@ export async function initialiseModel(
     }
     return new LoadedModel(engine, model, weights, "random weights", [...weights.keys()], new Set(), []);
   });
+}
+
+/** Sources that tell how many of the model's numbers they have given. */
+function counting(model: Model, onProgress: LoadOptions["onProgress"]): (source: ElementSource) => ElementSource {
+  if (!onProgress) return (source) => source;
+  const all = model.parameters.reduce((sum, { shape }) => sum + elements(shape), 0);
+  let done = 0;
+  return (source) => async (first, end) => {
+    const data = await source(first, end);
+    onProgress((done += end - first), all);
+    return data;
+  };
 }
 
 /** Weights of GPT-2's Conv1D, which files in fewer bits hold transposed, under every name that they may have. */

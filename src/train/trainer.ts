@@ -1,6 +1,7 @@
 import type { Batch } from "../data/batch";
 import { never } from "../freeze/never";
 import type { FreezePolicy, Progress } from "../freeze/policy";
+import type { Device } from "../gpu/device";
 import type { Bytes } from "../gpu/ledger";
 import { continueTexts } from "../generate/generate";
 import type { Prompt } from "../generate/generate";
@@ -20,8 +21,8 @@ import { countSteps } from "./options";
 import type { TrainerOptions } from "./options";
 import type { Merging } from "./merging";
 import { prune } from "./prune";
-import { resultOf } from "./report";
-import type { FreezeEvent, StepReport, TrainResult } from "./report";
+import { freezeEffect, resultOf } from "./report";
+import type { FreezeEvent, PolicyScores, StepReport, TrainResult } from "./report";
 import { scheduleFactor } from "./schedule";
 import type { TrainState } from "./state";
 import { statisticsOf } from "./statistics";
@@ -35,6 +36,7 @@ import { Upcoming } from "./upcoming";
  * then `train()`, or walk through `steps()`.
  */
 export class Trainer {
+  readonly #device: Device;
   readonly #optimizer: OptimizerSettings;
   readonly #policy: FreezePolicy;
   readonly #counts: ReturnType<typeof countSteps>;
@@ -42,9 +44,15 @@ export class Trainer {
   readonly #upcoming: Upcoming;
   readonly #stepper: Stepper;
   #isDisposed = false;
+  /** Freezes that no report has told of yet. */
+  readonly #freezes: FreezeEvent[] = [];
+  #scores: PolicyScores | undefined;
+  /** `predictedBytes` of the plans that are held. */
+  #planned: Bytes | undefined;
 
   private constructor(private readonly run: TrainerRun) {
     const { options, updates, first } = run;
+    this.#device = options.model.engine.device;
     this.#optimizer = optimizerSettings(options.optimizer);
     this.#policy = options.policy ?? never();
     this.#counts = countSteps(options);
@@ -75,12 +83,13 @@ export class Trainer {
     return new Trainer(await openRun(options));
   }
 
-  get #device() {
-    return this.options.model.engine.device;
-  }
-
   get #plans(): Plan[] {
     return [...this.run.book.plans, ...this.run.updates.plans];
+  }
+
+  async #hold(): Promise<void> {
+    this.#planned = undefined;
+    await this.run.executor.hold(this.#plans);
   }
 
   get progress(): Progress {
@@ -89,9 +98,9 @@ export class Trainer {
 
   /** GPU bytes that the plans say this run occupies between steps, by lifetime; equals the ledger. */
   predictedBytes(): Bytes {
-    const { model, adapter } = this.options;
-    const { live, specs } = this.state;
-    return memoryOf(model.model, adapter, live, this.#plans, specs, (name) => this.state.companions(name).length);
+    const { options, state } = this;
+    const companions = (name: string): number => state.companions(name).length;
+    return memoryOf(options.model.model, options.adapter, state.live, this.#plans, state.specs, companions);
   }
 
   /**
@@ -109,11 +118,10 @@ export class Trainer {
     const reports: StepReport[] = [];
     const start = performance.now();
     for await (const report of this.steps()) {
-      reports.push(report);
+      reports.push({ ...report, scores: undefined });
       onStep?.(report);
     }
-    const seconds = (performance.now() - start) / 1000;
-    return resultOf(reports, seconds, this.#device.pool.ledger, this.policyRecord());
+    return resultOf(reports, (performance.now() - start) / 1000, this.#device.pool.ledger, this.policyRecord());
   }
 
   /** One optimizer step after the other. Breaking off the loop leaves the trainer usable. */
@@ -126,14 +134,13 @@ export class Trainer {
   async #begin(): Promise<void> {
     const { first } = this.#upcoming;
     if (this.#policy.prune && first) {
-      const { state } = this;
       const gradients = async (): Promise<void> => {
         const { inputs: below } = await stepPrefix(this.run, [first]);
         await this.#stepper.gradients({ step: this.#step, batches: [first], dropped: [], below });
       };
-      await prune(this.#policy, { state, gradients });
+      await prune(this.#policy, { state: this.state, gradients });
       this.run.updates.rebuild();
-      await this.run.executor.hold(this.#plans);
+      await this.#hold();
     }
     await this.#consultPolicy();
   }
@@ -147,19 +154,21 @@ export class Trainer {
     const learningRate = this.#learningRate(this.#step);
     const step = { step: this.#step, batches, dropped, learningRate, below: prefix.inputs };
     const { loss, norm, flops } = await this.#stepper.take(step, () => this.#lookAhead());
+    const updateFlops = this.run.updates.flops;
     await this.run.updates.follow(this.run.executor, "after_update", this.#step);
     this.#step++;
     await this.run.updates.prune(this.progress);
     await this.options.adapter.afterStep?.(adapterRun(this.state, this.options, this.progress));
-    const freezes = await this.#consultPolicy();
+    await this.#consultPolicy();
     const seconds = (performance.now() - start) / 1000;
     const rows = batches.reduce((sum, batch) => sum + batch.rows, 0);
     const { totalSteps, stepsPerEpoch } = this.#counts;
     return {
       ...{ step: this.#step, totalSteps, epoch: this.#step / stepsPerEpoch, loss, learningRate },
-      ...{ gradientNorm: norm, seconds, examplesPerSecond: rows / seconds, freezes },
-      flops: flops + prefix.flops + this.run.updates.flops,
-      bytes: this.#device.pool.ledger.live,
+      ...{ gradientNorm: norm, seconds, examplesPerSecond: rows / seconds },
+      ...{ scores: this.#scores, freezes: this.#freezes.splice(0) },
+      flops: flops + prefix.flops + updateFlops,
+      ...{ bytes: this.#device.pool.ledger.live, planned: (this.#planned ??= this.predictedBytes()) },
       horizon: this.horizon,
       frozenTensors: this.state.frozen.length,
       rowsAtOnce: this.run.book.choice.rows,
@@ -199,23 +208,24 @@ export class Trainer {
     if (isNewVariant) this.run.updates.addVariant(dropped);
     if (fresh.length > 0 || isNewVariant) {
       fresh.forEach((batch) => this.run.book.addShape(batch));
-      await this.run.executor.hold(this.#plans);
+      await this.#hold();
     }
     return batches;
   }
 
-  async #consultPolicy(): Promise<FreezeEvent[]> {
-    if (!this.#policy.isDue(this.progress)) return [];
-    const { model, adapter } = this.options;
-    const { probe = this.run.first } = this.options;
+  async #consultPolicy(): Promise<void> {
+    this.#scores = undefined;
+    if (!this.#policy.isDue(this.progress)) return;
+    const { model, adapter, probe = this.run.first } = this.options;
     const context = freezeContext({
       ...{ loaded: model, adapter, state: this.state, executor: this.run.executor, probe },
       ...{ progress: this.progress, book: this.run.book, merging: this.merging, plans: this.#plans },
       lossSum: this.run.updates.lossSum,
       ...{ statistics: statisticsOf(this.options), settings: this.#optimizer },
+      onScores: (scores) => (this.#scores = scores),
     });
     const chosen = await this.#policy.decide(context);
-    return chosen.length > 0 ? [await this.freeze(chosen)] : [];
+    if (chosen.length > 0) await this.freeze(chosen);
   }
 
   /**
@@ -225,17 +235,22 @@ export class Trainer {
   async freeze(names: readonly string[]): Promise<FreezeEvent> {
     checkFreeze(this.state, names);
     const before = this.state.liveByLayer();
-    const { ledger } = this.#device.pool;
-    const liveBefore = ledger.liveBytes;
+    const was = this.#standing;
     this.state.freeze(names);
     await this.merging?.follow();
     this.run.book.freezeTo(new Set(this.state.live.keys()));
     this.run.updates.rebuild();
-    await this.run.executor.hold(this.#plans);
+    await this.#hold();
     const after = this.state.liveByLayer();
     const layers = [...before.keys()].filter((layer) => !after.has(layer));
-    const returnedBytes = liveBefore - ledger.liveBytes;
-    return { step: this.#step, tensors: names, layers, returnedBytes, bytes: ledger.live };
+    this.#freezes.push({ step: this.#step, tensors: names, layers, ...freezeEffect(was, this.#standing) });
+    return this.#freezes.at(-1) as FreezeEvent;
+  }
+
+  /** Live bytes, and FLOPs of a step with the largest batch. */
+  get #standing() {
+    const flops = this.#counts.accumulate * this.run.book.batchFlops + this.run.updates.flops;
+    return { bytes: this.#device.pool.ledger.live, flops };
   }
 
   /** Loss and predictions on other batches, without dropout; `see` is given each batch's logits. */
@@ -261,7 +276,7 @@ export class Trainer {
     if (!this.merging) return;
     this.merging.unmerge();
     this.run.book.freezeTo(new Set(this.state.live.keys()));
-    await this.run.executor.hold(this.#plans);
+    await this.#hold();
   }
 
   /** The policy's options and findings so far. */

@@ -3,6 +3,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { createEngine, initialiseModel, loadAdapter, loadModel, lora, openDirectory, plan, saveModel } from "safetape";
+import { readRunRecord, sumBytes } from "safetape";
+import * as v from "valibot";
+import { TRAIN_EVENT } from "../../src/cli/view/events";
 import { runCli } from "../support/cli";
 
 let folder: string;
@@ -44,10 +47,20 @@ describe("safetape train", () => {
     expect(result.code, result.stderr).toBe(0);
     expect(result.stdout).toMatch(/accuracy 0\.\d+ .*saved in/);
     expect(result.stderr).toMatch(/froze the adapter of layer 0;/);
-    expect(readdirSync(out).sort()).toEqual(["adapter_config.json", "adapter_model.safetensors", "run.json"]);
-    const record = JSON.parse(readFileSync(join(out, "run.json"), "utf8")) as { losses: number[]; freezes: unknown[] };
-    expect(record.losses).toHaveLength(8);
-    expect(record.freezes).toHaveLength(1);
+    const adapterFiles = ["adapter_config.json", "adapter_model.safetensors"];
+    const files = [...adapterFiles, "freezes.csv", "report.html", "run.json", "steps.csv"];
+    expect(readdirSync(out).sort()).toEqual(files);
+    const record = await readRunRecord(await openDirectory(out));
+    expect(record.steps).toHaveLength(8);
+    expect(record.freezes).toMatchObject([{ step: 3, layers: [0] }]);
+    for (const { bytes, planned } of record.steps) expect(planned, "the plan's line").toEqual(bytes);
+    expect(record.command).toMatch(/^safetape train .*--freeze '/);
+    expect(Object.keys(record.versions)).toEqual(["safetape", "node", "webgpu"]);
+    const drawn = readFileSync(join(out, "report.html"), "utf8");
+    expect(drawn).toContain("lora with a policy on sst2");
+    rmSync(join(out, "report.html"));
+    expect(await runCli(["report", out])).toMatchObject({ code: 0, stdout: `${join(out, "report.html")}\n` });
+    expect(readFileSync(join(out, "report.html"), "utf8"), "drawn again from run.json").toBe(drawn);
     using engine = await createEngine();
     using model = await loadModel(engine, "examples/model");
     const { adapter } = await loadAdapter(await openDirectory(out), model);
@@ -118,7 +131,14 @@ describe("safetape train", () => {
     const args = ["--model", model, "--task", "cifar10", "--data", data, "--out", out, "--epochs", "2", "--batch", "2"];
     const result = await runCli(["train", ...args, "--json"]);
     expect(result.code, result.stderr).toBe(0);
-    const last = JSON.parse(result.stdout.trim().split("\n").at(-1)!) as { metrics: Record<string, number> };
+    const events = result.stdout
+      .trim()
+      .split("\n")
+      .map((line) => v.parse(TRAIN_EVENT, JSON.parse(line)));
+    const kinds = events.map(({ type }) => type).filter((type) => type !== "progress");
+    expect(kinds).toEqual(["start", "step", "step", "step", "step", "end"]);
+    expect(events.at(-1)).toMatchObject({ out, report: join(out, "report.html") });
+    const last = events.at(-1) as unknown as { metrics: Record<string, number> };
     expect(last.metrics["accuracy"]).toBeGreaterThanOrEqual(0);
     const { target_modules } = JSON.parse(readFileSync(join(out, "adapter_config.json"), "utf8")) as Record<
       string,
@@ -187,8 +207,8 @@ describe("safetape train", () => {
     expect(result.stderr).toMatch(
       new RegExp(`to fit into ${budget} bytes: weights \\w+, activations \\w+, .* run again`),
     );
-    const record = JSON.parse(readFileSync(join(out, "run.json"), "utf8")) as { bytes: Record<string, number>[] };
-    const most = Math.max(...record.bytes.map((bytes) => Object.values(bytes).reduce((a, b) => a + b, 0)));
+    const { steps } = await readRunRecord(await openDirectory(out));
+    const most = Math.max(...steps.map(({ bytes }) => sumBytes(bytes)));
     expect(most, "bytes between steps").toBeLessThanOrEqual(budget);
     const without = await runCli(
       args.filter((arg) => arg !== "--fit").map((arg) => (arg === String(budget) ? "1MB" : arg)),

@@ -85,8 +85,12 @@ it("gives the same for prompts one by one as for prompts together", async () => 
 it("goes on to the model's last position and not beyond", async () => {
   using loaded = await open("gpt2");
   const { maxLength } = loaded.model;
-  const [found] = await generate(loaded, [prompts[0] as number[]], { maxNewTokens: 500, endIds: [] });
+  const told: number[] = [];
+  const onToken = (made: number, most: number): void => void told.push(made / most);
+  const [found] = await generate(loaded, [prompts[0] as number[]], { maxNewTokens: 500, endIds: [], onToken });
   expect(found?.ids.length).toBe(maxLength - (prompts[0] as number[]).length + 1);
+  const before = Array.from({ length: (found?.ids.length ?? 0) - 1 }, (_, i) => (i + 1) / 500);
+  expect(told, "told after each token but the last, which ends the text").toEqual(before);
 });
 
 it("continues with what a trainer has learnt, and leaves its memory as it was", async () => {

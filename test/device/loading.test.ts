@@ -80,7 +80,12 @@ describe("a table larger than a window", () => {
     const counting = observed(await wholeCheckpoint(config, whole), (file, start = 0, end = Infinity) => {
       if (file.endsWith(".safetensors")) largest = Math.max(largest, end - start);
     });
-    using model = await loadModel(engine, counting, { weights });
+    const told: number[] = [];
+    const onProgress = (done: number, of: number): void => void told.push(done / of);
+    using model = await loadModel(engine, counting, { weights, onProgress });
+    expect(told, "progress, window by window").toEqual([...told].sort((a, b) => a - b));
+    expect(told.length).toBeGreaterThan(whole.length);
+    expect(told.at(-1)).toBe(1);
     expect(elements([140_000, 64]), "elements of the table").toBeGreaterThan(2 * WINDOW_ELEMENTS);
     expect(largest, "bytes of the largest read").toBeLessThanOrEqual(4 * WINDOW_ELEMENTS);
     for (const { name, shape, data } of whole) {

@@ -51,6 +51,7 @@ describe("wrong use", () => {
     ["an option of another adapter", ["plan", "--config", CONFIG, "--tokens", "4"], 1, /lora has no option tokens/],
     ["a layer too high", ["plan", "--config", CONFIG, "--layers", "9"], 1, /Layer 9 is to be adapted/],
     ["more frozen layers than there are", ["plan", "--config", CONFIG, "--freeze-below", "5"], 2, /has 4 layers/],
+    ["a run without a record", ["report", "examples/model"], 1, /no file run\.json/],
     ["no task", ["train", "--model", "examples/model"], 2, /--task is missing/],
     ["an unknown policy", ["train", "--task", "sst2", "--freeze", "hard"], 1, /no policy hard/],
   ])("%s: two lines on stderr, nothing on stdout", async (_, args, code, fact) => {

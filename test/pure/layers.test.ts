@@ -19,6 +19,7 @@ const LAYERS = [
   ["adapter", "freeze", "data"],
   ["generate"],
   ["train"],
+  ["report"],
   ["node", "index"],
   ["cli"],
 ];
@@ -31,11 +32,16 @@ const ALLOWED: Record<string, (mention: Mention) => boolean> = {
 
 /** The packages that may be imported, and from where; everything else is refused. */
 const PACKAGES: Record<string, readonly string[]> = {
-  valibot: ["io", "model", "data", "adapter", "freeze", "train", "node", "cli"],
+  valibot: ["io", "model", "data", "adapter", "freeze", "train", "report", "node", "cli"],
   "@huggingface/tokenizers": ["data", "io"],
   webgpu: ["node"],
   cac: ["cli"],
-  papaparse: ["data"],
+  papaparse: ["data", "report"],
+  "@observablehq/plot": ["report"],
+  linkedom: ["report"],
+  "@resvg/resvg-js": ["report"],
+  "log-update": ["cli"],
+  picocolors: ["cli"],
   stemmer: ["data"],
   "fast-png": ["data"],
   "jpeg-js": ["data"],

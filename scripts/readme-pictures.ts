@@ -1,0 +1,16 @@
+// Draws the README's pictures out of the record of the demo's run with SAFE.
+//
+//   npm run demo && npm run readme:pictures
+import { openDirectory, readRunRecord } from "../src/node/index";
+import { pngRenderer } from "../src/report/png";
+import { pictures } from "../src/report/save";
+
+const PICTURES = ["memory.png", "adapters.png"];
+
+const record = await readRunRecord(await openDirectory("demo-output/safe"));
+const render = await pngRenderer();
+const out = await openDirectory("docs/pictures", { create: true });
+for (const { file, svg } of pictures(record).filter((one) => PICTURES.includes(one.file))) {
+  await out.write(file, render(svg));
+  console.log(`docs/pictures/${file}`);
+}

@@ -1,0 +1,136 @@
+import { readFileSync } from "node:fs";
+import * as v from "valibot";
+import { describe, expect, it, vi } from "vitest";
+import { commandLine } from "../../src/cli/run-facts";
+import { bar, clock, layerRow, memoryBar } from "../../src/cli/view/bars";
+import { TRAIN_EVENT } from "../../src/cli/view/events";
+import type { TrainEvent } from "../../src/cli/view/events";
+import { RunView } from "../../src/cli/view/run-view";
+import { Screen } from "../../src/cli/view/screen";
+import { stage } from "../../src/cli/view/stage";
+import type { StepReport } from "safetape";
+import { schemaFiles } from "../../scripts/schema-files";
+import { madeUpMatrices, madeUpRecord } from "../support/run-record";
+
+const record = madeUpRecord();
+
+/** A screen on a stream that is a terminal or not, and what was written to it. */
+function screenOn(isTTY: boolean, isQuiet = false) {
+  const written: string[] = [];
+  const write = (text: string): boolean => written.push(text) > 0;
+  const stream = { isTTY, columns: 100, rows: 30, write, hasColors: () => false } as unknown as NodeJS.WriteStream;
+  return { screen: new Screen(isQuiet, stream), text: () => written.join("") };
+}
+
+/** The reports that a trainer would have given. */
+function* reportsOf({ steps, freezes } = record): Generator<StepReport> {
+  for (const step of steps) {
+    const own = freezes.filter((freeze) => freeze.step === step.step);
+    const further = { horizon: 0, prefix: undefined, scores: undefined };
+    yield { ...step, ...further, totalSteps: steps.length, freezes: own };
+  }
+}
+
+function shown(isTTY: boolean, of = record) {
+  const { screen, text } = screenOn(isTTY);
+  const events: TrainEvent[] = [];
+  const view = new RunView(screen, (event) => events.push(event), of.trained);
+  for (const report of reportsOf(of)) view.show(report);
+  view.evaluated(of.steps.length, { accuracy: 0.5 });
+  view.stop();
+  return { text: text(), events };
+}
+
+describe("what a run shows", () => {
+  it("is at most about twenty lines outside of a terminal, without control codes", () => {
+    const { text } = shown(false);
+    const lines = text.trimEnd().split("\n");
+    expect(lines.filter((line) => /^\d+\/120 /.test(line))).toHaveLength(20);
+    expect(lines.filter((line) => line.includes("froze the"))).toHaveLength(3);
+    expect(lines).toHaveLength(24);
+    expect(text).not.toContain("\u001b");
+  });
+
+  it("does not tell of every one of many single tensors", () => {
+    expect(shown(false, madeUpMatrices()).text.split("\n").length).toBeLessThan(45);
+  });
+
+  it("is a live block in a terminal: step, loss, memory, layers", () => {
+    const { text } = shown(true);
+    const block = text.slice(text.lastIndexOf("step   "));
+    expect(block).toMatch(/120\/120 100 % {2}0:00 left/);
+    expect(block).toMatch(/loss .* examples\/s {2}0\.20 s\/step/);
+    expect(block).toMatch(/32\.8 MB of at most 46\.4 MB/);
+    expect(block).toMatch(/layers ████··/);
+  });
+
+  it("is nothing when quiet", () => {
+    const { screen, text } = screenOn(true, true);
+    screen.say("a line");
+    screen.show("part", ["a block"]);
+    screen.end();
+    expect(text()).toBe("");
+  });
+
+  it("is, for machines, events of the published schema", () => {
+    const { events } = shown(false);
+    for (const event of events) expect(v.is(TRAIN_EVENT, JSON.parse(JSON.stringify(event))), event.type).toBe(true);
+    const count = (type: TrainEvent["type"]) => events.filter((event) => event.type === type).length;
+    expect([count("step"), count("freeze"), count("evaluation")]).toEqual([120, 3, 1]);
+  });
+});
+
+describe("progress of other work", () => {
+  it("is silent for a second, then tells how far it is, ever less often than its ticks", async () => {
+    vi.useFakeTimers({ toFake: ["performance", "setInterval", "clearInterval"] });
+    try {
+      const { screen, text } = screenOn(false);
+      const events: TrainEvent[] = [];
+      const emit = (event: TrainEvent): void => void events.push(event);
+      await stage(screen, emit, "soon over", () => Promise.resolve());
+      await stage(screen, emit, "loading", (tick) => {
+        for (let done = 1; done <= 100; done++) {
+          vi.advanceTimersByTime(100);
+          tick(done, 100);
+        }
+        return Promise.resolve();
+      });
+      const lines = text().trimEnd().split("\n");
+      expect(lines.length).toBeGreaterThan(3);
+      expect(lines.length).toBeLessThan(8);
+      expect(lines[0]).toMatch(/^loading: (?:9|10) %$/);
+      expect(events.every((event) => event.type === "progress" && event.what === "loading")).toBe(true);
+      expect(events).toHaveLength(lines.length);
+    } finally {
+      vi.useRealTimers();
+    }
+  });
+});
+
+describe("bars", () => {
+  const colours = screenOn(false).screen.colours;
+  it("fill by share", () => {
+    expect(bar(0.5, 4)).toBe("██░░");
+    expect(bar(2, 4)).toBe("████");
+  });
+  it("give each lifetime its width, and all of them no more than there is", () => {
+    const bytes = { weight: 50, state: 0, saved: 30, scratch: 20 };
+    expect(memoryBar(bytes, 200, 20, colours)).toBe("█████▒▒▒░░          ");
+  });
+  it("fill a layer as its tensors freeze; full is only what is frozen whole", () => {
+    const names = (layer: number) => Array.from({ length: 16 }, (_, i) => `${layer}.${i}`);
+    const layers = new Map([0, 1, 2, 3].map((layer) => [layer, names(layer)] as const));
+    const frozen = new Set([...names(0), ...names(1).slice(0, 15), ...names(2).slice(0, 1)]);
+    expect(layerRow(layers, frozen)).toBe("█▇▁·");
+  });
+  it("tell time", () => expect([clock(5), clock(65), clock(7265)]).toEqual(["0:05", "1:05", "2:01:05"]));
+});
+
+it("a command line runs again as it was typed", () => {
+  const args = ["train", "--freeze", `{"policy": "it's"}`, "--lr", "1e-3"];
+  expect(commandLine(args)).toBe(`safetape train --freeze '{"policy": "it'\\''s"}' --lr 1e-3`);
+});
+
+it.each(schemaFiles())("$file is what the code checks with (npm run schema writes it)", ({ file, text }) => {
+  expect(JSON.parse(readFileSync(file, "utf8"))).toEqual(JSON.parse(text));
+});
