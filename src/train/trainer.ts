@@ -75,6 +75,11 @@ export class Trainer {
     return new Trainer(await openRun(options));
   }
 
+  /** The batch on which scores are computed. */
+  get probe(): Batch {
+    return this.options.probe ?? this.run.first;
+  }
+
   get #device() {
     return this.options.model.engine.device;
   }
@@ -207,9 +212,8 @@ export class Trainer {
   async #consultPolicy(): Promise<FreezeEvent[]> {
     if (!this.#policy.isDue(this.progress)) return [];
     const { model, adapter } = this.options;
-    const { probe = this.run.first } = this.options;
     const context = freezeContext({
-      ...{ loaded: model, adapter, state: this.state, executor: this.run.executor, probe },
+      ...{ loaded: model, adapter, state: this.state, executor: this.run.executor, probe: this.probe },
       ...{ progress: this.progress, book: this.run.book, merging: this.merging, plans: this.#plans },
       lossSum: this.run.updates.lossSum,
       ...{ statistics: statisticsOf(this.options), settings: this.#optimizer },

@@ -19,6 +19,8 @@ const LAYERS = [
   ["adapter", "freeze", "data"],
   ["generate"],
   ["train"],
+  ["analysis"],
+  ["report"],
   ["node", "index"],
   ["cli"],
 ];
@@ -35,11 +37,15 @@ const PACKAGES: Record<string, readonly string[]> = {
   "@huggingface/tokenizers": ["data", "io"],
   webgpu: ["node"],
   cac: ["cli"],
-  papaparse: ["data"],
+  papaparse: ["data", "cli"],
   stemmer: ["data"],
   "fast-png": ["data"],
   "jpeg-js": ["data"],
   "cli-progress": ["cli"],
+  "ml-matrix": ["analysis"],
+  "@observablehq/plot": ["report"],
+  linkedom: ["report"],
+  "@resvg/resvg-js": ["report"],
 };
 
 const OUTSIDE_THE_CORE = ["node", "cli"];
