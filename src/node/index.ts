@@ -11,6 +11,13 @@ export { openDirectory } from "./directory";
 export { nodeGpu } from "./gpu";
 export type { NodeGpuOptions } from "./gpu";
 export { filePrefixStore } from "./prefix-file";
+export { RunLog } from "../report/run-log";
+export type { RunFacts } from "../report/run-log";
+export { readRunRecord } from "../report/record";
+export type { RunFreeze, RunRecord, RunScores, RunStep } from "../report/record";
+export type { ReportOptions } from "../report/save";
+export { saveReport } from "./report";
+export { versions } from "./versions";
 
 /**
  * Opens a GPU through npm `webgpu`, or the one that is passed.

@@ -20,8 +20,8 @@ import { countSteps } from "./options";
 import type { TrainerOptions } from "./options";
 import type { Merging } from "./merging";
 import { prune } from "./prune";
-import { resultOf } from "./report";
-import type { FreezeEvent, StepReport, TrainResult } from "./report";
+import { freezeEffect, resultOf } from "./report";
+import type { FreezeEvent, PolicyScores, StepReport, TrainResult } from "./report";
 import { scheduleFactor } from "./schedule";
 import type { TrainState } from "./state";
 import { statisticsOf } from "./statistics";
@@ -42,6 +42,9 @@ export class Trainer {
   readonly #upcoming: Upcoming;
   readonly #stepper: Stepper;
   #isDisposed = false;
+  /** Freezes that no report has told of yet. */
+  readonly #freezes: FreezeEvent[] = [];
+  #scores: PolicyScores | undefined;
 
   private constructor(private readonly run: TrainerRun) {
     const { options, updates, first } = run;
@@ -152,19 +155,21 @@ export class Trainer {
     const learningRate = this.#learningRate(this.#step);
     const step = { step: this.#step, batches, dropped, learningRate, below: prefix.inputs };
     const { loss, norm, flops } = await this.#stepper.take(step, () => this.#lookAhead());
+    const updateFlops = this.run.updates.flops;
     await this.run.updates.follow(this.run.executor, "after_update", this.#step);
     this.#step++;
     await this.run.updates.prune(this.progress);
     await this.options.adapter.afterStep?.(adapterRun(this.state, this.options, this.progress));
-    const freezes = await this.#consultPolicy();
+    await this.#consultPolicy();
     const seconds = (performance.now() - start) / 1000;
     const rows = batches.reduce((sum, batch) => sum + batch.rows, 0);
     const { totalSteps, stepsPerEpoch } = this.#counts;
     return {
       ...{ step: this.#step, totalSteps, epoch: this.#step / stepsPerEpoch, loss, learningRate },
-      ...{ gradientNorm: norm, seconds, examplesPerSecond: rows / seconds, freezes },
-      flops: flops + prefix.flops + this.run.updates.flops,
-      bytes: this.#device.pool.ledger.live,
+      ...{ gradientNorm: norm, seconds, examplesPerSecond: rows / seconds },
+      ...{ scores: this.#scores, freezes: this.#freezes.splice(0) },
+      flops: flops + prefix.flops + updateFlops,
+      ...{ bytes: this.#device.pool.ledger.live, planned: this.predictedBytes() },
       horizon: this.horizon,
       frozenTensors: this.state.frozen.length,
       rowsAtOnce: this.run.book.choice.rows,
@@ -209,17 +214,19 @@ export class Trainer {
     return batches;
   }
 
-  async #consultPolicy(): Promise<FreezeEvent[]> {
-    if (!this.#policy.isDue(this.progress)) return [];
+  async #consultPolicy(): Promise<void> {
+    this.#scores = undefined;
+    if (!this.#policy.isDue(this.progress)) return;
     const { model, adapter } = this.options;
     const context = freezeContext({
       ...{ loaded: model, adapter, state: this.state, executor: this.run.executor, probe: this.probe },
       ...{ progress: this.progress, book: this.run.book, merging: this.merging, plans: this.#plans },
       lossSum: this.run.updates.lossSum,
       ...{ statistics: statisticsOf(this.options), settings: this.#optimizer },
+      onScores: (scores) => (this.#scores = scores),
     });
     const chosen = await this.#policy.decide(context);
-    return chosen.length > 0 ? [await this.freeze(chosen)] : [];
+    if (chosen.length > 0) await this.freeze(chosen);
   }
 
   /**
@@ -229,8 +236,7 @@ export class Trainer {
   async freeze(names: readonly string[]): Promise<FreezeEvent> {
     checkFreeze(this.state, names);
     const before = this.state.liveByLayer();
-    const { ledger } = this.#device.pool;
-    const liveBefore = ledger.liveBytes;
+    const was = this.#standing;
     this.state.freeze(names);
     await this.merging?.follow();
     this.run.book.freezeTo(new Set(this.state.live.keys()));
@@ -238,8 +244,16 @@ export class Trainer {
     await this.run.executor.hold(this.#plans);
     const after = this.state.liveByLayer();
     const layers = [...before.keys()].filter((layer) => !after.has(layer));
-    const returnedBytes = liveBefore - ledger.liveBytes;
-    return { step: this.#step, tensors: names, layers, returnedBytes, bytes: ledger.live };
+    const event = { step: this.#step, tensors: names, layers, ...freezeEffect(was, this.#standing) };
+    this.#freezes.push(event);
+    return event;
+  }
+
+  /** Live bytes, and FLOPs of a step with the largest batch. */
+  get #standing() {
+    const { book, updates } = this.run;
+    const flops = this.#counts.accumulate * book.batchFlops + updates.flops;
+    return { bytes: this.#device.pool.ledger.live, flops };
   }
 
   /** Loss and predictions on other batches, without dropout; `see` is given each batch's logits. */

@@ -33,19 +33,21 @@ const ALLOWED: Record<string, (mention: Mention) => boolean> = {
 
 /** The packages that may be imported, and from where; everything else is refused. */
 const PACKAGES: Record<string, readonly string[]> = {
-  valibot: ["io", "model", "data", "adapter", "freeze", "train", "node", "cli"],
+  valibot: ["io", "model", "data", "adapter", "freeze", "train", "report", "node", "cli"],
   "@huggingface/tokenizers": ["data", "io"],
   webgpu: ["node"],
   cac: ["cli"],
-  papaparse: ["data", "cli"],
+  papaparse: ["data", "report"],
+  "@observablehq/plot": ["report"],
+  linkedom: ["report"],
+  "@resvg/resvg-js": ["report"],
+  "log-update": ["cli"],
+  picocolors: ["cli"],
   stemmer: ["data"],
   "fast-png": ["data"],
   "jpeg-js": ["data"],
   "cli-progress": ["cli"],
   "ml-matrix": ["analysis"],
-  "@observablehq/plot": ["report"],
-  linkedom: ["report"],
-  "@resvg/resvg-js": ["report"],
 };
 
 const OUTSIDE_THE_CORE = ["node", "cli"];

@@ -1,7 +1,7 @@
-import papa from "papaparse";
 import type { AdapterInfo } from "../../gpu/device";
 import type { Directory } from "../../io/directory";
 import { jsonBytes } from "../../io/json";
+import { csvText } from "../../report/analysis/csv";
 import { pngRenderer } from "../../report/png";
 import { standaloneSvg } from "../../report/svg";
 import type { Figure } from "../../report/svg";
@@ -30,7 +30,7 @@ export async function saveResults(
   const encoder = new TextEncoder();
   const files = [
     { file: `${name}.json`, content: jsonBytes({ options, ...(gpu && { gpu }), ...record }) },
-    { file: `${name}.csv`, content: encoder.encode(`${papa.unparse<object>([...rows], { newline: "\n" })}\n`) },
+    { file: `${name}.csv`, content: encoder.encode(csvText(rows)) },
     { file: `${name}.svg`, content: encoder.encode(svg) },
     ...(render ? [{ file: `${name}.png`, content: render(svg) }] : []),
   ];

@@ -1,0 +1,15 @@
+import type { RunRecord } from "../record";
+import type { Figure } from "../svg";
+import { adapterFigure } from "./adapters";
+import { learningRateFigure, timeFigure } from "./course";
+import { lossFigure } from "./loss";
+import { memoryFigure } from "./memory";
+
+/** The figures of a run, in the order of its report. */
+export function figures(record: RunRecord): Figure[] {
+  const map = adapterFigure(record);
+  return [
+    ...[lossFigure(record), memoryFigure(record), ...(map ? [map] : [])],
+    ...[timeFigure(record), learningRateFigure(record)],
+  ];
+}

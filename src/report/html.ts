@@ -1,0 +1,88 @@
+import { figures } from "./figures/index";
+import type { RunRecord } from "./record";
+import { STYLE } from "./style";
+import { inlineSvg } from "./svg";
+import type { Figure } from "./svg";
+import { evaluationTable, factsTable, freezeTable } from "./tables";
+import { escapeText } from "./text";
+import { showBytes, showFlops, showSeconds } from "./units";
+
+/** A run's report: one page that needs nothing beside itself, neither network nor script. */
+export function reportHtml(record: RunRecord): string {
+  const drawn = figures(record);
+  const hasMap = drawn.some(({ name }) => name === "adapters");
+  const sections = drawn.map(figureSection);
+  const noMap = "<h2>Adapters by layer and epoch</h2>\n<p>Nothing was scored or frozen: there is no map to draw.</p>";
+  return page(record.title, [
+    header(record),
+    ...sections,
+    ...(hasMap ? [] : [noMap]),
+    `<h2>Freezes</h2>\n${freezeTable(record)}`,
+    evaluationTable(record) === "" ? "" : `<h2>Evaluations</h2>\n${evaluationTable(record)}`,
+    `<h2>To run it again</h2>\n${again(record)}`,
+    `<h2>Where it ran</h2>\n${provenance(record)}`,
+  ]);
+}
+
+/** A page of its own around some sections. */
+export function page(title: string, sections: readonly string[]): string {
+  const policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:";
+  return [
+    `<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">`,
+    `<meta name="viewport" content="width=device-width, initial-scale=1">`,
+    `<meta http-equiv="Content-Security-Policy" content="${policy}">`,
+    // Browsers ask for an icon otherwise, and a page from a server would get an error for it.
+    `<link rel="icon" href="data:,">`,
+    `<title>${escapeText(title)}</title>\n<style>${STYLE}</style>\n</head>\n<body>\n<main>`,
+    ...sections.filter((section) => section !== ""),
+    "</main>\n</body>\n</html>\n",
+  ].join("\n");
+}
+
+/** A figure under its heading. */
+export function figureSection(drawn: Figure): string {
+  return (
+    `<section>\n<h2>${escapeText(drawn.title)}</h2>\n<figure>\n${inlineSvg(drawn)}\n` +
+    `<figcaption>${escapeText(drawn.caption)}</figcaption>\n</figure>\n</section>`
+  );
+}
+
+function header({ title, created, model, gpu, metrics, peakBytes, seconds, flops, steps, freezes }: RunRecord): string {
+  const facts: [string, string][] = [
+    ...Object.entries(metrics).map(([name, value]): [string, string] => [name, value.toFixed(4)]),
+    ["steps", String(steps.length)],
+    ["peak GPU memory", showBytes(peakBytes)],
+    ["time of steps", showSeconds(seconds)],
+    ["work", showFlops(flops)],
+    ["freezes", String(freezes.length)],
+  ];
+  const where = gpu.description || gpu.device || gpu.vendor;
+  return (
+    `<header>\n<h1>${escapeText(title)}</h1>\n` +
+    `<p>${escapeText(`${model.source} (${model.family}, ${model.layers} layers) on ${where}, ${created}`)}</p>\n${factList(facts)}\n</header>`
+  );
+}
+
+/** Figures as tiles. */
+export function factList(facts: readonly (readonly [string, string])[]): string {
+  const tiles = facts.map(([name, value]) => `<div><dt>${escapeText(name)}</dt><dd>${escapeText(value)}</dd></div>`);
+  return `<dl class="facts">\n${tiles.join("\n")}\n</dl>`;
+}
+
+function again({ command, options, settings, policy }: RunRecord): string {
+  return [
+    command === undefined ? "" : `<pre>${escapeText(command)}</pre>`,
+    options ? factsTable("Options as they were given", options) : "",
+    factsTable("Settings of the trainer", settings),
+    factsTable("Freeze policy: settings and findings", policy),
+  ].join("\n");
+}
+
+function provenance({ gpu, versions, model, initialised, task }: RunRecord): string {
+  return factsTable("Adapter, driver, versions", {
+    ...{ adapter: gpu.device || gpu.vendor, vendor: gpu.vendor, driver: gpu.description, software: gpu.isSoftware },
+    ...versions,
+    ...{ model: model.source, family: model.family, layers: model.layers, task: task ?? model.task },
+    ...(initialised?.length ? { "new in this run": initialised.join(", ") } : {}),
+  });
+}

@@ -1,0 +1,25 @@
+import { optimizerSettings } from "../train/optimizer";
+import type { Trainer } from "../train/trainer";
+
+/** The settings of a trainer that are data, with defaults filled in where they are plain. */
+export function settingsOf(trainer: Trainer): Record<string, unknown> {
+  const { adapter, model, optimizer, policy: _policy, data, probe: _probe, initial, ...rest } = trainer.options;
+  const { noDecay, ...settings } = optimizerSettings(optimizer);
+  const plain = Object.entries(rest).filter(([, value]) => isData(value));
+  return {
+    adapter: { kind: adapter.kind, ...adapter.peftConfig(model.model) },
+    optimizer: { ...settings, ...(noDecay && { noDecay: noDecay.source }) },
+    ...{ totalSteps: trainer.progress.totalSteps, batchesPerEpoch: data.perEpoch },
+    ...(data.shapes && { batchShapes: data.shapes() }),
+    ...(initial && { initial: "given" }),
+    ...Object.fromEntries(plain),
+  };
+}
+
+/** Whether a value would be the same after a trip through JSON. */
+function isData(value: unknown): boolean {
+  if (value === null || ["string", "number", "boolean"].includes(typeof value)) return true;
+  if (typeof value !== "object" || ArrayBuffer.isView(value)) return false;
+  const isPlain = Array.isArray(value) || Object.getPrototypeOf(value) === Object.prototype;
+  return isPlain && Object.values(value).every(isData);
+}
