@@ -6,11 +6,12 @@ import { choiceOption, countOption, numberOption } from "../options";
 import type { Given } from "../options";
 import { Progress } from "./progress";
 import { saveResults } from "./results";
-import { subjects } from "./subjects";
+import { subjects, withPolicy } from "./subjects";
 import { openOut, Workplace } from "./workplace";
 
 /** `safetape analyze hessian`: the largest eigenvalues of the loss's Hessian at each of several fine-tuned models. */
-export async function hessianCommand(given: Given, print: (line: string) => void): Promise<void> {
+export async function hessianCommand(told: Given, print: (line: string) => void): Promise<void> {
+  const given = withPolicy(told);
   const options = {
     count: countOption(given, "count", "--count", 5),
     maxSteps: countOption(given, "maxProducts", "--max-products", 60),

@@ -25,7 +25,7 @@ export async function saveResults(
   print: (line: string) => void,
 ): Promise<void> {
   const render = given["png"] ? await pngRenderer() : undefined;
-  const svg = standaloneSvg(figure, subtitle(given, figure, gpu));
+  const svg = standaloneSvg(figure, figure.caption);
   const { out: _where, png: _png, quiet: _quiet, json: _json, "--": _rest, ...options } = given;
   const encoder = new TextEncoder();
   const files = [
@@ -37,10 +37,4 @@ export async function saveResults(
   await out.writeTogether(files);
   if (given["json"]) print(JSON.stringify({ ...record, out: out.name, files: files.map(({ file }) => file) }));
   else print(`saved in ${out.name}: ${files.map(({ file }) => file).join(", ")}`);
-}
-
-function subtitle(given: Given, { caption }: Figure, gpu: AdapterInfo | undefined): string {
-  const adapter = gpu?.description || gpu?.device;
-  const { task } = given;
-  return [caption, ...(typeof task === "string" ? [task] : []), ...(adapter ? [adapter] : [])].join("  ·  ");
 }

@@ -1,6 +1,8 @@
 import { basename } from "node:path";
 import { subjectOf } from "../../analysis/subject";
 import type { Subject } from "../../analysis/subject";
+import { never } from "../../freeze/never";
+import type { FreezePolicy } from "../../freeze/policy";
 import { openDirectory } from "../../node/index";
 import type { Named } from "../../report/analysis/named";
 import { loadAdapter, saveAdapter } from "../../train/adapter-files";
@@ -9,6 +11,9 @@ import { policyOption, textOption, UsageError } from "../options";
 import type { Given } from "../options";
 import { Progress } from "./progress";
 import type { Workplace } from "./workplace";
+
+/** Without a policy of its own, LoRA is compared with LoRA under SAFE. */
+export const withPolicy = (given: Given): Given => ({ freeze: "safe", ...given });
 
 /**
  * The fine-tuned models to compare: those of `--saved`, or two that are trained now, without freezing and with the policy
@@ -24,37 +29,23 @@ export async function subjects(place: Workplace, given: Given, out: string): Pro
     });
     return unique(await Promise.all(loaded));
   }
-  const policy = policyOption({ freeze: "safe", ...given });
-  const plain = { ...given, freeze: "never" };
-  const methods =
-    policy.name === "never"
-      ? [{ name: "never", policy }]
-      : [
-          { name: "never", policy: policyOption(plain) },
-          { name: policy.name, policy },
-        ];
+  const policy = policyOption(given);
+  const methods = [never(), ...(policy.name === "never" ? [] : [policy])];
   const found: Named<Subject>[] = [];
-  for (const { name, policy } of methods)
-    found.push(await train(place, given, { name, policy, path: `${out}/${name}` }));
+  for (const method of methods) found.push(await train(place, given, method, out));
   return found;
 }
 
-interface Method {
-  readonly name: string;
-  readonly policy: ReturnType<typeof policyOption>;
-  readonly path: string;
-}
-
-async function train(place: Workplace, given: Given, { name, policy, path }: Method): Promise<Named<Subject>> {
+async function train(place: Workplace, given: Given, policy: FreezePolicy, out: string): Promise<Named<Subject>> {
   const { model, training } = place;
-  using trainer = await Trainer.create({
-    ...{ ...training, model, adapter: place.adapter(), data: place.trainingData(), policy },
-  });
+  const adapter = place.adapter();
+  const name = policy.name === "never" ? adapter.kind : `${adapter.kind}+${policy.name}`;
+  using trainer = await Trainer.create({ ...training, model, adapter, data: place.trainingData(), policy });
   using progress = new Progress(`training, ${name}`, given);
   for await (const { step, totalSteps, loss, frozenTensors } of trainer.steps()) {
     progress.show(step, totalSteps, `loss ${loss.toFixed(4)}  frozen ${frozenTensors}`);
   }
-  await saveAdapter(await openDirectory(path, { create: true }), trainer);
+  await saveAdapter(await openDirectory(`${out}/${name}`, { create: true }), trainer);
   return { name, result: await subjectOf(trainer) };
 }
 

@@ -11,7 +11,7 @@ import { surfacePanel } from "./surface";
 const LEVELS = 14;
 
 /** The loss around each method's solution: contours above, the same as a surface below, one scale for all. */
-export function landscapeFigure(planes: readonly Named<Landscape>[]): Figure {
+export function landscapeFigure(planes: readonly Named<Landscape>[], lossName: string): Figure {
   const values = planes.flatMap(({ result }) => result.losses.flat()).filter(Number.isFinite);
   const domain = [values.reduce((a, b) => Math.min(a, b)), values.reduce((a, b) => Math.max(a, b))] as const;
   const rows = pairs(planes).flatMap((pair) => {
@@ -28,7 +28,7 @@ export function landscapeFigure(planes: readonly Named<Landscape>[]): Figure {
       caption: `Two random directions, each row as long as the weights' own. In the middle: ${centres.join(", ")}.`,
     },
     [{ label: "the solution", colour: COLOURS.vermilion, as: "dot" }],
-    [ramp(domain, "loss (mean cross-entropy or error of a label)"), ...rows],
+    [ramp(domain, lossName), ...rows],
   );
 }
 
@@ -49,8 +49,8 @@ function contours(
   const grid = { width: points, height: points, x1: -edge, y1: -edge, x2: edge, y2: edge, thresholds, clip: true };
   return panel({
     ...{ width, height: width - 20, marginTop: 34 },
-    x: { ...xAxis("along the first direction"), domain: [-span, span] },
-    y: { label: "along the second direction", labelAnchor: "center", labelArrow: "none", domain: [-span, span] },
+    x: { ...xAxis("along the first direction"), domain: [-span, span], ticks: 5 },
+    y: { ...xAxis("along the second direction"), domain: [-span, span], ticks: 5 },
     color: { domain: [least, most], scheme: SCHEME },
     marks: [
       Plot.contour(losses.flat(), {

@@ -9,7 +9,7 @@ import { SCHEME } from "./ramp";
 type Place = [number, number];
 
 /** How the surface is looked at: turned about the vertical, then tilted; and its height where its sides are 2. */
-const [TURN, TILT, HEIGHT] = [Math.PI / 5, Math.PI / 6, 1.5];
+const [TURN, TILT, HEIGHT] = [Math.PI / 5, Math.PI / 5, 1.4];
 
 /** A point (a, b, height from 0 to 1) on paper, without perspective. */
 function project(a: number, b: number, height: number): Place {
@@ -39,16 +39,17 @@ export function surfacePanel(
     .filter((corners) => corners.every(({ loss }) => Number.isFinite(loss)))
     .map((corners) => polygon(corners));
   return panel({
-    ...{ width, height: 0.85 * width, marginTop: 8, marginBottom: 8, marginLeft: 30, marginRight: 30 },
+    ...{ width, height: 0.85 * width, marginTop: 0, marginBottom: 8, marginLeft: 24, marginRight: 64 },
     projection: { type: "reflect-y", domain: { type: "MultiPoint", coordinates: frame() }, inset: 22 },
     color: { domain: [least, most], scheme: SCHEME },
+    // The surface comes last, over what lies behind it.
     marks: [
+      labels(span, [least, most]),
       Plot.geo(axes(), { stroke: "currentColor", strokeWidth: 1, strokeOpacity: 0.5 }),
       Plot.geo(patches, {
         ...{ fill: ({ properties }: ReturnType<typeof polygon>) => properties.loss },
         ...{ stroke: "white", strokeWidth: 0.4, strokeOpacity: 0.7 },
       }),
-      labels(span, [least, most]),
     ],
   });
 }
@@ -79,10 +80,11 @@ function labels(span: number, [least, most]: readonly [number, number]): Plot.Ma
   const at = (place: Place, text: string, dx: number, dy: number) => ({ place, text, dx, dy });
   const texts = [
     at(project(0, -1, 0), "first direction", 20, 22),
-    at(project(1, 0, 0), "second direction", 44, 18),
-    at(project(-1, -1, 0), significant(-span), -10, 12),
-    at(project(1, -1, 0), significant(span), 4, 16),
-    at(project(1, 1, 0), significant(span), 16, 6),
+    at(project(1, 0, 0), "second direction", 66, 22),
+    at(project(-1, -1, 0), significant(-span), -8, 16),
+    at(project(1, -1, 0), significant(span), -10, 18),
+    at(project(1, -1, 0), significant(-span), 16, 10),
+    at(project(1, 1, 0), significant(span), 24, 6),
     at(project(-1, 1, 0), significant(least), -20, 0),
     at(project(-1, 1, 1), significant(most), -20, 0),
     at(project(-1, 1, 0.5), "loss", -20, 0),
