@@ -44,7 +44,7 @@ export interface HessianOptions extends AnalysisControl {
   readonly epsilon?: number;
   /** Most Hessian-vector products of Lanczos' method. Default 60. */
   readonly maxSteps?: number;
-  /** Enough once Lanczos' residuals are below this share of the largest eigenvalue. Default 1e-3. */
+  /** Enough once Lanczos' residuals are below this share of the largest eigenvalue. Default 1e-4. */
   readonly tolerance?: number;
   /** Seed of the first vector. Default 0. */
   readonly seed?: number;
@@ -91,7 +91,7 @@ export async function spectrumOf(
   at: Float32Array,
   { onProgress, signal, ...options }: Omit<HessianOptions, "batches" | "over">,
 ): Promise<HessianSpectrum> {
-  const { count = 5, epsilon = DEFAULT_EPSILON, maxSteps = 60, tolerance = 1e-3, seed = 0 } = options;
+  const { count = 5, epsilon = DEFAULT_EPSILON, maxSteps = 60, tolerance = 1e-4, seed = 0 } = options;
   let gradients = 0;
   const gradient: GradientAt = (point) => {
     signal?.throwIfAborted();
@@ -124,7 +124,7 @@ async function symmetricEigen(): Promise<SymmetricEigen> {
   };
 }
 
-function checkOptions({ count = 5, epsilon = DEFAULT_EPSILON, maxSteps = 60, tolerance = 1e-3 }: HessianOptions): void {
+function checkOptions({ count = 5, epsilon = DEFAULT_EPSILON, maxSteps = 60, tolerance = 1e-4 }: HessianOptions): void {
   const isCount = [count, maxSteps].every((value) => Number.isInteger(value) && value >= 1);
   if (isCount && maxSteps >= count && epsilon > 0 && epsilon < 1 && tolerance > 0) return;
   throw new ConfigError(

@@ -92,9 +92,10 @@ export class LossSurface {
   async gradient(at: Float32Array): Promise<{ readonly loss: number; readonly gradient: Float32Array }> {
     const loss = await this.loss(at);
     const gradient = new Float32Array(this.layout.size);
-    for (const { name, offset } of this.layout.segments) {
-      gradient.set(await this.state.tensor(gradientName(name)).read(), offset);
-    }
+    const reading = this.layout.segments.map(async ({ name, offset }) => {
+      gradient.set((await this.state.tensor(gradientName(name)).read()) as Float32Array, offset);
+    });
+    await Promise.all(reading);
     return { loss, gradient };
   }
 

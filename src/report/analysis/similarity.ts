@@ -46,7 +46,7 @@ function map(points: readonly LayerSimilarity[], side: Side, domain: readonly [n
     marks: [
       Plot.cell(cells, { x: "step", y: "layer", fill: "cka", insetRight: -0.3 }),
       Plot.text([side === "original" ? "with the original model" : "with the final model"], {
-        ...{ frameAnchor: "top-left", dx: 30, dy: -18, fontSize: FONT.size, fontWeight: "bold" },
+        ...{ frameAnchor: "top-left", dx: 0, dy: -18, fontSize: FONT.size, fontWeight: "bold" },
       }),
     ],
   });
