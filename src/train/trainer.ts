@@ -78,11 +78,6 @@ export class Trainer {
     return new Trainer(await openRun(options));
   }
 
-  /** The batch on which scores are computed. */
-  get probe(): Batch {
-    return this.options.probe ?? this.run.first;
-  }
-
   get #device() {
     return this.options.model.engine.device;
   }
@@ -218,8 +213,9 @@ export class Trainer {
     this.#scores = undefined;
     if (!this.#policy.isDue(this.progress)) return;
     const { model, adapter } = this.options;
+    const { probe = this.run.first } = this.options;
     const context = freezeContext({
-      ...{ loaded: model, adapter, state: this.state, executor: this.run.executor, probe: this.probe },
+      ...{ loaded: model, adapter, state: this.state, executor: this.run.executor, probe },
       ...{ progress: this.progress, book: this.run.book, merging: this.merging, plans: this.#plans },
       lossSum: this.run.updates.lossSum,
       ...{ statistics: statisticsOf(this.options), settings: this.#optimizer },
