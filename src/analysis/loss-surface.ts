@@ -93,7 +93,7 @@ export class LossSurface {
     const loss = await this.loss(at);
     const gradient = new Float32Array(this.layout.size);
     const reading = this.layout.segments.map(async ({ name, offset }) => {
-      gradient.set((await this.state.tensor(gradientName(name)).read()) as Float32Array, offset);
+      gradient.set(await this.state.tensor(gradientName(name)).read(), offset);
     });
     await Promise.all(reading);
     return { loss, gradient };

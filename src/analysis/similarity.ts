@@ -125,8 +125,9 @@ export interface SimilarityOptions extends AnalysisControl {
  * @throws ConfigError as `compareLayers`, before any step is taken; what a step throws.
  */
 export async function layerSimilarity(trainer: Trainer, options: SimilarityOptions = {}): Promise<LayerSimilarity[]> {
-  const { every = trainer.progress.stepsPerEpoch, center = true, onProgress, signal } = options;
-  const probe = options.probe ?? (trainer.options.probe as Batch);
+  const { every = trainer.progress.stepsPerEpoch, probe = trainer.options.probe, center = true } = options;
+  const { onProgress, signal } = options;
+  if (!probe) throw new ConfigError("There is no batch to compare layers on.", "Give one as `probe`.");
   if (!Number.isInteger(every) || every < 1) {
     throw new ConfigError(`layerSimilarity: every is ${every}.`, "Give a whole number of steps from 1.");
   }
