@@ -1,6 +1,7 @@
 // The papers' analyses of the shipped model on the shipped sentences, as numbers and pictures.
 //   npm run analyses            (--out DIR; a folder where it was broken off is gone on with)
 import { spawnSync } from "node:child_process";
+import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
@@ -18,11 +19,19 @@ analyze("similarity", "--steps", "120");
 analyze("contribution", "--steps", "80");
 analyze("landscape", ...compared, "--points", "13");
 analyze("hessian", "--saved", `${out}/lora,${out}/lora+safe`);
-run("schedule", "--layers", "24", "--steps", "600", "--steps-per-epoch", "60", "--tau-t", "0.2", "--out", out, "--png");
+schedule();
 process.stderr.write(`${((performance.now() - start) / 60_000).toFixed(1)} minutes\n`);
 
 function analyze(what, ...more) {
   run("analyze", what, ...data, ...method, ...training, ...more, "--out", out, "--png");
+}
+
+/** SAFE's schedule over twelve intervals, had the layers their scores of the end of the first analysis all along. */
+function schedule() {
+  const { points } = JSON.parse(readFileSync(`${out}/similarity.json`, "utf8"));
+  const scores = points.at(-1).original.map((cka) => (1 - cka).toFixed(4));
+  const length = ["--steps", "120", "--steps-per-epoch", "10", "--layers", String(scores.length)];
+  run("schedule", ...length, "--scores", scores.join(","), "--out", out, "--png");
 }
 
 function run(...args) {

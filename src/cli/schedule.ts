@@ -2,7 +2,7 @@ import { readFile } from "node:fs/promises";
 import { basename } from "node:path";
 import * as v from "valibot";
 import { freezeSchedule } from "../analysis/freeze-schedule";
-import type { LayerScores } from "../analysis/freeze-schedule";
+import type { FreezeSchedule, LayerScores } from "../analysis/freeze-schedule";
 import { FileFormatError } from "../base/errors";
 import { checkSchema, parseJson } from "../io/json";
 import { openDirectory } from "../node/directory";
@@ -28,15 +28,28 @@ export async function scheduleCommand(given: Given, print: (line: string) => voi
   const schedule = await freezeSchedule(policy, { steps, stepsPerEpoch, layers, scores });
   const showsLayers = hasScores || schedule.levelName === undefined;
   const plan = { schedule, epochs: steps / stepsPerEpoch, stepsPerEpoch, hasScores, showsLayers };
+  const record = hasScores ? schedule : withoutScores(schedule);
   if (given["out"] !== undefined) {
     const out = await openDirectory(textOption(given, "out", "--out"), { create: true });
     const rows = schedule.moments.map(({ frozen, scores: own, level = "", ...rest }) => ({
       ...{ ...rest, level, frozen: frozen.join(" ") },
       ...(hasScores && Object.fromEntries(own.map((score, layer) => [`score_${layer}`, score]))),
     }));
-    await saveResults(out, "schedule", given, { record: { schedule }, rows, figure: scheduleFigure(plan) }, print);
-  } else if (given["json"]) print(JSON.stringify(schedule));
+    await saveResults(
+      out,
+      "schedule",
+      given,
+      { record: { schedule: record }, rows, figure: scheduleFigure(plan) },
+      print,
+    );
+  } else if (given["json"]) print(JSON.stringify(record));
   if (!given["json"]) for (const line of scheduleChart(plan)) print(line);
+}
+
+/** What is left where no scores were given: no number that was made up. */
+function withoutScores({ moments, levelName, record }: FreezeSchedule): object {
+  const { history: _madeUp, ...settings } = record;
+  return { levelName, record: settings, moments: moments.map(({ step, epoch, level }) => ({ step, epoch, level })) };
 }
 
 type ScoresAt = (step: number) => LayerScores;

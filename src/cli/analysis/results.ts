@@ -26,7 +26,7 @@ export async function saveResults(
 ): Promise<void> {
   const render = given["png"] ? await pngRenderer() : undefined;
   const svg = standaloneSvg(figure, figure.caption);
-  const { out: _where, png: _png, quiet: _quiet, json: _json, "--": _rest, ...options } = given;
+  const { out: _where, saved: _saved, png: _png, quiet: _quiet, json: _json, "--": _rest, ...options } = given;
   const encoder = new TextEncoder();
   const files = [
     { file: `${name}.json`, content: jsonBytes({ options, ...(gpu && { gpu }), ...record }) },
