@@ -6,6 +6,7 @@ import { POLICY_NAMES } from "../freeze/make";
 import { SafetapeError } from "../base/errors";
 import { WEIGHT_FORMATS } from "../base/packed";
 import { ACTIVATION_FORMATS } from "../op/pack";
+import { analyzeCommand, ANALYSIS_NAMES } from "./analyze";
 import { doctorCommand } from "./doctor";
 import { generateCommand } from "./generate";
 import { UsageError } from "./options";
@@ -52,6 +53,60 @@ const GENERATION: Shared = [
   ["--length-penalty <x>", "Scores are divided by the length to this power", 1],
   ["--unique-ngram <n>", "No n tokens in a row come twice; 0 for no such rule", 0],
 ];
+
+/** How analyses train, beside the adapter's own options. */
+const TRAINING: Shared = [
+  ["--freeze <policy>", `${POLICY_NAMES.join(", ")}, or JSON with its options`],
+  ["--tau-t <x>", "SAFE's final threshold"],
+  ["--freeze-share <p>", "Share of adapters that SAFE is to freeze (default 0.5)"],
+  ["--every <n>", "Steps between a policy's decisions (SAFE: default an epoch)"],
+  ["--epochs <n>", "Epochs", 3],
+  ["--steps <n>", "Optimizer steps, in place of epochs"],
+  ["--batch <n>", "Rows of a batch", 8],
+  ["--max-length <n>", "Tokens of a row", 128],
+  ["--lr <x>", "Learning rate", 0.001],
+  ["--schedule <type>", "linear, cosine or constant", "linear"],
+  ["--warmup-ratio <x>", "Share of steps with rising learning rate"],
+  ["--weight-decay <x>", "AdamW's decay"],
+  ["--max-grad-norm <x>", "Clip the gradient's norm", 1],
+  ["--without-dropout", "No dropout acts, neither the model's nor the adapter's"],
+  ["--seed <n>", "Seed", 0],
+];
+
+const analysing = cli
+  .command("analyze [what]", `The papers' analyses, as numbers and pictures: ${ANALYSIS_NAMES.join(", ")}`)
+  .option("--model <dir>", "Model directory with tokenizer.json")
+  .option("--task <name>", TASKS.join(", "))
+  .option("--data <path>", "Directory with the task's published files, or a text for lm")
+  .option("--out <dir>", "Where results are saved; runs of single layers that are there are not run again")
+  .option("--saved <dirs>", "landscape, hessian: saved adapters to compare, with commas; left out, two are trained")
+  .option("--batches <n>", "landscape, hessian: batches of the training data that the loss is taken of", { default: 4 })
+  .option("--over <what>", "... and what is moved: adapter, or all that is trained (landscape: all, hessian: adapter)")
+  .option("--points <n>", "landscape: points along either direction", { default: 11 })
+  .option("--span <x>", "landscape: how far either direction goes, in lengths of the weights", { default: 1 })
+  .option("--count <n>", "hessian: eigenvalues", { default: 5 })
+  .option("--epsilon <x>", "hessian: step of the gradients' differences (default 0.003)")
+  .option("--max-products <n>", "hessian: most Hessian-vector products", { default: 60 })
+  .option("--snapshot-every <n>", "similarity: steps between two comparisons (default 24 of them)")
+  .option("--png", "Pictures as PNG, too")
+  .option("--quiet", "No progress")
+  .option("--json", "One JSON object")
+  .action((what: string | undefined, given: Given) => analyzeCommand(what, given, print));
+
+cli
+  .command("schedule", "What a policy would freeze and when, before anything is trained")
+  .option("--policy <name>", `${POLICY_NAMES.join(", ")}, or JSON with its options`, { default: "safe" })
+  .option("--layers <n>", "Layers of the model", { default: 12 })
+  .option("--steps <n>", "Optimizer steps", { default: 100 })
+  .option("--steps-per-epoch <n>", "Steps of an epoch (default a tenth of all)")
+  .option("--scores <numbers>", "A score for every layer, with commas, or the run.json of a run with SAFE")
+  .option("--tau-t <x>", "SAFE's final threshold")
+  .option("--freeze-share <p>", "Share of adapters that SAFE is to freeze")
+  .option("--every <n>", "Steps between a policy's decisions (SAFE: default an epoch)")
+  .option("--out <dir>", "Where schedule.json, .csv and .svg are saved")
+  .option("--png", "The picture as PNG, too")
+  .option("--json", "One JSON object")
+  .action(async (given: Given) => (await import("./schedule")).scheduleCommand(given, print));
 
 const planning = cli
   .command("plan", "What a training step needs, from a configuration alone")
@@ -119,6 +174,7 @@ function share(command: Command, ...groups: readonly Shared[]): void {
 }
 share(planning, ADAPTER, MEMORY);
 share(training, ADAPTER, MEMORY, GENERATION);
+share(analysing, ADAPTER, TRAINING);
 share(generating, GENERATION);
 
 cli
@@ -143,7 +199,7 @@ async function main(): Promise<number> {
       const word = args[0];
       throw new UsageError(
         word === undefined ? "No command is given." : `There is no command ${word}.`,
-        "Commands: doctor, plan, train, generate, study, report; safetape --help lists their options.",
+        `Commands: ${cli.commands.map(({ name }) => name).join(", ")}; safetape --help lists their options.`,
       );
     }
     await cli.runMatchedCommand();

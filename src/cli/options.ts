@@ -121,7 +121,7 @@ function targetsOption(given: Given, name: string, flag: string): string | strin
 }
 
 /** `0,1,2`, `early`, `later`, or `random:SEED`. */
-function layersOption(given: Given, name: string, flag: string): LayerChoice {
+export function layersOption(given: Given, name: string, flag: string): LayerChoice {
   const text = textOption(given, name, flag);
   const [, seed] = /^random:(\d+)$/.exec(text) ?? [];
   if (seed !== undefined) return { randomHalf: Number(seed) };

@@ -1,10 +1,10 @@
 import { readPreprocessor } from "../data/preprocessor";
 import { loadTokenizer } from "../data/tokenizer";
-import type { Directory } from "../io/directory";
-import { jsonBytes, parseJson } from "../io/json";
+import { jsonBytes } from "../io/json";
 import { createEngine, loadModel, openDirectory } from "../node/index";
 import { textOption, UsageError } from "./options";
 import type { Given } from "./options";
+import { finishedPart } from "./parts";
 import { readStudy } from "./study-file";
 import type { Study, StudyMethod, StudyTask } from "./study-file";
 import { runMethod } from "./study-run";
@@ -43,7 +43,7 @@ export async function studyCommand(
   for (const [index, { task, seed, method }] of all.entries()) {
     const file = `${fileName(task.name)}--${fileName(method.name)}--${seed}.json`;
     const settings = settingsOf(study, task, method, seed);
-    let result = await finished(out, file, settings);
+    let result = await finishedPart<RunResult>(out, file, settings);
     const isKept = result !== undefined;
     if (!result) {
       const head = await taskHead(task.task, task.data);
@@ -76,11 +76,4 @@ const fileName = (name: string): string => name.replace(/[^\w.+-]+/g, "-");
 function settingsOf(study: Study, task: StudyTask, method: StudyMethod, seed: number): Record<string, unknown> {
   const { maxGradNorm, warmupRatio } = study;
   return { ...{ model: study.model, maxGradNorm, warmupRatio }, task, method, seed };
-}
-
-/** The result of a run that was finished with these very settings. */
-async function finished(out: Directory, file: string, settings: object): Promise<RunResult | undefined> {
-  if ((await out.size(file)) === undefined) return undefined;
-  const told = parseJson(await out.read(file), file) as { settings?: unknown; result?: RunResult } | null;
-  return JSON.stringify(told?.settings) === JSON.stringify(settings) ? told?.result : undefined;
 }

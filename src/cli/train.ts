@@ -157,7 +157,8 @@ function save(trainer: Trainer, out: Directory): Promise<void> {
   return policy?.structural ? saveMerged(out, trainer) : saveAdapter(out, trainer);
 }
 
-function trainerSettings(given: Given) {
+/** How a run is trained, as the command line says. */
+export function trainerSettings(given: Given) {
   const budget = bytesOption(given, "memoryBudget", "--memory-budget");
   const cached = bytesOption(given, "prefixCache", "--prefix-cache");
   return {

@@ -62,6 +62,7 @@ export function afloraFreezing(options: AfloraPolicyOptions = {}): FreezePolicy 
     statistics: isPublished ? { ...statistics, window: WINDOW } : statistics,
     isDue: scheduled.isDue,
     decide: scheduled.decide,
+    level: (progress) => ({ name: "share to be frozen", value: scheduled.share(progress) }),
     record: () => ({ ...settings, tensors: pattern.source, ...scheduled.record() }),
   };
 }
@@ -70,16 +71,20 @@ export function afloraFreezing(options: AfloraPolicyOptions = {}): FreezePolicy 
 const WINDOW = 10;
 
 type Settings = Required<Pick<AfloraPolicyOptions, "initialEpochs" | "finalShare" | "every">>;
-type Scheduled = Pick<FreezePolicy, "isDue" | "decide" | "record">;
+type Scheduled = Pick<FreezePolicy, "isDue" | "decide" | "record"> & { share(progress: Progress): number };
 
 function paper({ initialEpochs, finalShare, every }: Settings): Scheduled {
   let schedule: AfloraSchedule | undefined;
+  const scheduleOf = ({ stepsPerEpoch, totalSteps }: Progress): AfloraSchedule =>
+    (schedule ??= new AfloraSchedule({ start: initialEpochs * stepsPerEpoch, end: totalSteps * (1 - finalShare) }));
   return {
     isDue: ({ step }) => step > 0 && step % every === 0,
-    async decide({ step, stepsPerEpoch, totalSteps, sensitivity }) {
-      schedule ??= new AfloraSchedule({ start: initialEpochs * stepsPerEpoch, end: totalSteps * (1 - finalShare) });
-      return schedule.fraction(step) === 0 ? [] : schedule.next(step, await sensitivity());
+    async decide(context) {
+      const { step } = context;
+      const own = scheduleOf(context);
+      return own.fraction(step) === 0 ? [] : own.next(step, await context.sensitivity());
     },
+    share: (progress) => scheduleOf(progress).fraction(progress.step),
     record: () => schedule?.record() ?? {},
   };
 }
@@ -102,6 +107,7 @@ function publishedCode({ initialEpochs, finalShare, every }: Settings): Schedule
       if (frozen.length > 0) history.push({ step: context.step, frozen });
       return frozen;
     },
+    share: (progress) => publishedFraction(Math.max(0, progress.step - 1), spanOf(progress)),
     record: () => ({ history }),
   };
 }

@@ -84,6 +84,8 @@ export interface FreezePolicy {
   decide(context: FreezeContext): Promise<readonly string[]>;
   /** Options and what the policy has found so far, for the run's record. Plain JSON. */
   record(): Readonly<Record<string, unknown>>;
+  /** Where its schedule stands, for pictures: a threshold of scores, or the share that is to be frozen. */
+  level?(progress: Progress): { readonly name: string; readonly value: number } | undefined;
   /** Statistics that `decide` needs. */
   readonly statistics?: Statistics;
   /** Masks of tensors to prune before the first step: 1 keeps an element, 0 makes it 0 for good. */

@@ -24,6 +24,7 @@ export function safe(options: SafeOptions = {}): FreezePolicy {
       const live = new Map([...importance].filter(([layer]) => context.live.has(layer)));
       return schedule.next(live).flatMap((layer) => context.live.get(layer) ?? []);
     },
+    level: () => schedule && { name: "threshold", value: schedule.threshold },
     record: () => schedule?.record() ?? { ...settings },
   };
 }

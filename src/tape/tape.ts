@@ -43,10 +43,11 @@ export class Recorder implements Tape {
   #named = new Map<string, Value>();
   #labels: string[] = [];
   #sections: readonly string[] = [];
+  #rename = (name: string): string => name;
 
   /** A tensor that outlives the run: a weight, an adapter's tensor, an optimizer moment. */
   parameter(name: string, shape: Shape, dtype: Dtype = "f32"): Value {
-    return this.#named_("parameter", name, shape, dtype);
+    return this.#named_("parameter", this.#rename(name), shape, dtype);
   }
 
   /** A tensor that the caller gives for each run. */
@@ -118,6 +119,17 @@ export class Recorder implements Tape {
       return body();
     } finally {
       this.#sections = outer;
+    }
+  }
+
+  /** Gives the parameters that `body` asks for other names: the same model twice on one tape, with other values. */
+  renamed<T>(rename: (name: string) => string, body: () => T): T {
+    const outer = this.#rename;
+    this.#rename = rename;
+    try {
+      return body();
+    } finally {
+      this.#rename = outer;
     }
   }
 

@@ -1,3 +1,4 @@
+import type { Adapter } from "../adapter/adapter";
 import { ConfigError } from "../base/errors";
 import { finishCka } from "../ops/shared/finish-cka";
 import { plan } from "../tape/plan";
@@ -5,15 +6,8 @@ import type { FreezingParts } from "./freezing";
 import { batchInputs } from "./inputs";
 import { comparisonOutput, traceComparison } from "./trace";
 
-/**
- * SAFE's importance (eq. 2 and 3) of every layer's adapter: 1 - CKA between the layer's activation with the adapter and
- * that of the original model on the same probe batch, both without dropout; rows are the tokens that are not padding.
- * @throws ConfigError for an adapter that trains the checkpoint in place, since there is no original to compare with.
- */
-export async function importance(
-  { loaded, adapter, state, executor, probe, plans }: FreezingParts,
-  center: boolean,
-): Promise<ReadonlyMap<number, number>> {
+/** @throws ConfigError for an adapter whose layers have no counterpart in the original model. */
+export function checkComparable(adapter: Adapter): void {
   if (adapter.trainsInPlace) {
     throw new ConfigError(
       `${adapter.kind} tuning has no original model left to compare with.`,
@@ -26,6 +20,18 @@ export async function importance(
       "Use an adapter of the layers, as lora().",
     );
   }
+}
+
+/**
+ * SAFE's importance (eq. 2 and 3) of every layer's adapter: 1 - CKA between the layer's activation with the adapter and
+ * that of the original model on the same probe batch, both without dropout; rows are the tokens that are not padding.
+ * @throws ConfigError for an adapter that trains the checkpoint in place, since there is no original to compare with.
+ */
+export async function importance(
+  { loaded, adapter, state, executor, probe, plans }: FreezingParts,
+  center: boolean,
+): Promise<ReadonlyMap<number, number>> {
+  checkComparable(adapter);
   const { model, fragileNorms, engine } = loaded;
   const batch = { size: probe.size, length: probe.length };
   const { tape, outputs } = traceComparison({ model, adapter, batch, isTraining: false, fragileNorms }, center);

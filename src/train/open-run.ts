@@ -29,7 +29,9 @@ export async function openRun(given: TrainerOptions): Promise<TrainerRun> {
     const updates = Updates.of(options, state, settings, statistics);
     await executor.hold([...book.plans, ...updates.plans]);
     await executor.compile();
-    return { options, state, executor, book, updates, first, cache, merging };
+    // Whoever scores this run finds its probe here.
+    const { probe = first } = options;
+    return { options: { ...options, probe }, state, executor, book, updates, first, cache, merging };
   } catch (error) {
     executor.dispose();
     state.dispose();

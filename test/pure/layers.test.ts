@@ -19,6 +19,7 @@ const LAYERS = [
   ["adapter", "freeze", "data"],
   ["generate"],
   ["train"],
+  ["analysis"],
   ["report"],
   ["node", "index"],
   ["cli"],
@@ -46,6 +47,7 @@ const PACKAGES: Record<string, readonly string[]> = {
   "fast-png": ["data"],
   "jpeg-js": ["data"],
   "cli-progress": ["cli"],
+  "ml-matrix": ["analysis"],
 };
 
 const OUTSIDE_THE_CORE = ["node", "cli"];

@@ -1,0 +1,34 @@
+import { readFile } from "node:fs/promises";
+import { hessianEigenvalues } from "../src/analysis/hessian";
+import type { Engine } from "../src/engine";
+import { goldenSubject } from "../test/support/golden-subject";
+import { main } from "./support/main";
+import { report, round } from "./support/results";
+
+const EPSILONS = [3e-4, 1e-3, 3e-3, 1e-2, 3e-2];
+const SEED = 0;
+
+/**
+ * How far eigenvalues by central differences of f32 gradients are from those of the exact Hessian, which PyTorch gave in
+ * float64 (`test/interop/hessian.py`), by the differences' step: rounding on one side, curvature on the other.
+ */
+export async function hessian(engine: Engine): Promise<void> {
+  const exact = JSON.parse(await readFile("test/interop/hessian.json", "utf8")) as {
+    batches: number;
+    eigenvalues: number[];
+  };
+  const { subject, batches } = await goldenSubject(engine, exact.batches);
+  const largest = Math.abs(exact.eigenvalues[0] as number);
+  const rows: Record<string, unknown>[] = [];
+  for (const epsilon of EPSILONS) {
+    const { eigenvalues, steps, asymmetry } = await hessianEigenvalues(subject, { batches, epsilon, seed: SEED });
+    const errors = eigenvalues.map(({ value }, i) => Math.abs(value - (exact.eigenvalues[i] as number)) / largest);
+    const residuals = eigenvalues.map(({ residual }) => residual / largest);
+    const [worstError, worstResidual] = [Math.max(...errors), Math.max(...residuals)].map(round);
+    rows.push({ epsilon, worstError, worstResidual, asymmetry: round(asymmetry), products: steps, seed: SEED });
+  }
+  subject.model.dispose();
+  await report(engine, "hessian-error", rows);
+}
+
+await main("hessian", hessian);

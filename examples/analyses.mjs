@@ -1,0 +1,40 @@
+// The papers' analyses of the shipped model on the shipped sentences, as numbers and pictures.
+//   npm run analyses            (--out DIR; a folder where it was broken off is gone on with)
+import { spawnSync } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+
+const here = (path) => fileURLToPath(new URL(path, import.meta.url));
+const place = process.argv.indexOf("--out");
+const out = place > 0 ? process.argv[place + 1] : here("../analysis-output");
+
+const data = ["--model", here("model"), "--task", "sst2", "--data", here("data/sentiment"), "--max-length", "40"];
+const method = ["--rank", "4", "--alpha", "16", "--dropout", "0.1"];
+const training = ["--batch", "32", "--lr", "0.004", "--warmup-ratio", "0.05", "--seed", "1"];
+const safe = { policy: "safe", every: 10, targetFreezeFraction: 0.5, maxWarmup: 5, scores: "warmup" };
+const compared = ["--steps", "120", "--freeze", JSON.stringify(safe)];
+
+const start = performance.now();
+analyze("similarity", "--steps", "120");
+analyze("contribution", "--steps", "80");
+analyze("landscape", ...compared, "--points", "13");
+analyze("hessian", "--saved", `${out}/lora,${out}/lora+safe`);
+schedule();
+process.stderr.write(`${((performance.now() - start) / 60_000).toFixed(1)} minutes\n`);
+
+function analyze(what, ...more) {
+  run("analyze", what, ...data, ...method, ...training, ...more, "--out", out, "--png");
+}
+
+/** SAFE's schedule over twelve intervals, had the layers their scores of the end of the first analysis all along. */
+function schedule() {
+  const { points } = JSON.parse(readFileSync(`${out}/similarity.json`, "utf8"));
+  const scores = points.at(-1).original.map((cka) => (1 - cka).toFixed(4));
+  const length = ["--steps", "120", "--steps-per-epoch", "10", "--layers", String(scores.length)];
+  run("schedule", ...length, "--scores", scores.join(","), "--out", out, "--png");
+}
+
+function run(...args) {
+  const { status } = spawnSync(process.execPath, [here("../dist/cli.js"), ...args], { stdio: "inherit" });
+  if (status !== 0) process.exit(status ?? 1);
+}

@@ -1,0 +1,67 @@
+import * as Plot from "@observablehq/plot";
+import type { Landscape } from "../../analysis/landscape";
+import { COLOURS, figure, FONT, panel, WIDTH, xAxis } from "../svg";
+import type { Figure, Panel } from "../svg";
+import { significant } from "../units";
+import type { Named } from "./named";
+import { ramp, SCHEME } from "./ramp";
+import { surfacePanel } from "./surface";
+
+/** Steps between contours. */
+const LEVELS = 14;
+
+/** The loss around each method's solution: contours above, the same as a surface below, one scale for all. */
+export function landscapeFigure(planes: readonly Named<Landscape>[], lossName: string): Figure {
+  const values = planes.flatMap(({ result }) => result.losses.flat()).filter(Number.isFinite);
+  const domain = [values.reduce((a, b) => Math.min(a, b)), values.reduce((a, b) => Math.max(a, b))] as const;
+  const rows = pairs(planes).flatMap((pair) => {
+    const width = WIDTH / 2;
+    return [
+      pair.map((plane) => contours(plane, domain, width)),
+      pair.map((plane) => surfacePanel(plane, domain, width)),
+    ];
+  });
+  const centres = planes.map(({ name, result }) => `${name} ${significant(result.centre)}`);
+  return figure(
+    {
+      ...{ name: "landscape", title: "The loss around the solution" },
+      caption: `Two random directions, each row as long as the weights' own. In the middle: ${centres.join(", ")}.`,
+    },
+    [{ label: "the solution", colour: COLOURS.vermilion, as: "dot" }],
+    [ramp(domain, lossName), ...rows],
+  );
+}
+
+function pairs<T>(items: readonly T[]): T[][] {
+  return Array.from({ length: Math.ceil(items.length / 2) }, (_, i) => items.slice(2 * i, 2 * i + 2));
+}
+
+function contours(
+  { name, result: { coordinates, losses } }: Named<Landscape>,
+  [least, most]: readonly [number, number],
+  width: number,
+): Panel {
+  const points = coordinates.length;
+  const span = coordinates.at(-1) as number;
+  // A grid's values belong to the middle of its cells.
+  const edge = span * (1 + 1 / (points - 1));
+  const thresholds = Array.from({ length: LEVELS }, (_, i) => least + ((most - least) * i) / LEVELS);
+  const grid = { width: points, height: points, x1: -edge, y1: -edge, x2: edge, y2: edge, thresholds, clip: true };
+  return panel({
+    ...{ width, height: width - 20, marginTop: 34 },
+    x: { ...xAxis("along the first direction"), domain: [-span, span], ticks: 5 },
+    y: { ...xAxis("along the second direction"), domain: [-span, span], ticks: 5 },
+    color: { domain: [least, most], scheme: SCHEME },
+    marks: [
+      Plot.contour(losses.flat(), {
+        ...grid,
+        fill: Plot.identity,
+        stroke: "white",
+        strokeWidth: 0.5,
+        strokeOpacity: 0.6,
+      }),
+      Plot.dot([[0, 0]], { fill: COLOURS.vermilion, stroke: "white", r: 5 }),
+      Plot.text([name], { frameAnchor: "top", dy: -20, fontSize: FONT.size, fontWeight: "bold" }),
+    ],
+  });
+}

@@ -1,0 +1,83 @@
+import { expect, it } from "vitest";
+import { freezeSchedule, safe } from "safetape";
+import { scheduleChart } from "../../src/cli/schedule-chart";
+import { contributionFigure } from "../../src/report/analysis/contribution";
+import { hessianFigure } from "../../src/report/analysis/hessian";
+import { landscapeFigure } from "../../src/report/analysis/landscape";
+import { scheduleFigure } from "../../src/report/analysis/schedule";
+import { similarityFigure } from "../../src/report/analysis/similarity";
+import { standaloneSvg } from "../../src/report/svg";
+import type { Figure } from "../../src/report/svg";
+
+const count = (svg: string, pattern: RegExp): number => svg.match(pattern)?.length ?? 0;
+
+/** A figure as a file: nothing in it may be no number, and nothing may come from elsewhere. */
+function drawn(figure: Figure): string {
+  const svg = standaloneSvg(figure, figure.caption);
+  expect(svg).not.toMatch(/NaN|undefined|Infinity/);
+  expect(svg.replaceAll('"http://www.w3.org/2000/svg"', "")).not.toMatch(/https?:|<style|<script/);
+  return svg;
+}
+
+it("similarity has a cell for every layer, step and side", () => {
+  const points = [0, 5, 10].map((step) => ({ step, original: [1, 0.9 - step / 100], final: [0.95, 0.5 + step / 20] }));
+  const svg = drawn(similarityFigure(points));
+  const cells = count(svg, /<rect [^>]*fill="(?:rgb|#)/g);
+  const ramp = 64;
+  expect(cells - ramp).toBe(3 * 2 * 2);
+  expect(svg).toContain("optimizer step");
+  expect(svg).toMatch(/layer 1 is furthest from the original model: 0\.8/);
+});
+
+it("contribution has a dot for every layer and line for all of them together, in a unit of bytes", () => {
+  const peak = { weight: 1e6, state: 2e5, saved: 3e5, scratch: 0 };
+  const run = (layer: number | undefined, accuracy: number) => {
+    return { layer, metrics: { accuracy, loss: 1 }, trainable: 10, lossLast: 1, peakBytes: 1.5e6, peak, seconds: 1 };
+  };
+  const svg = drawn(contributionFigure([run(undefined, 0.9), run(0, 0.7), run(1, 0.8)], "accuracy"));
+  expect(count(svg, /<circle [^>]*r="6"/g)).toBe(4);
+  expect(svg).toContain("peak of GPU memory (MB)");
+  expect(svg).toContain("all layers&#39; adapters");
+});
+
+it("a landscape has contours and patches, and leaves out what is not finite", () => {
+  const coordinates = [-1, 0, 1];
+  const bowl = coordinates.map((b) => coordinates.map((a) => a * a + b * b));
+  const plane = { coordinates, losses: bowl, centre: 0, parameters: 4, lengths: [1, 1] as const };
+  const patches = (svg: string): number => count(svg, /<path [^>]*d="M[^"]*L[^"]*L[^"]*L[^"]*Z"/g);
+  const name = "loss (nats)";
+  const whole = drawn(landscapeFigure([{ name: "one", result: plane }], name));
+  expect(patches(whole)).toBeGreaterThanOrEqual(4);
+  expect(whole).toContain("along the first direction");
+  expect(whole).toContain(name);
+  const torn = { ...plane, losses: [[NaN, 1, 2], ...bowl.slice(1)] };
+  const surface = (svg: string): string => svg.slice(svg.lastIndexOf("<svg"));
+  const less = drawn(landscapeFigure([{ name: "one", result: torn }], name));
+  expect(patches(surface(whole)) - patches(surface(less))).toBe(1);
+});
+
+it("eigenvalues have a dot for every rank and method, and a bar for every residual", () => {
+  const result = (sign: number) => ({
+    eigenvalues: [3, -2, 1].map((value) => ({ value: sign * value, residual: 0.1 })),
+    ...{ parameters: 10, steps: 5, gradients: 16, epsilon: 0.003, asymmetry: 0 },
+  });
+  const spectra = ["lora", "lora+safe"].map((name, i) => ({ name, result: result(1 - 2 * i) }));
+  const svg = drawn(hessianFigure(spectra));
+  expect(count(svg, /<circle [^>]*r="5"/g)).toBe(2 * 3 + 2);
+  expect(svg).toContain("rank by magnitude");
+});
+
+it("a schedule is drawn, and written as text, with what freezes when", async () => {
+  const scores = () => [0.05, 0.5, 0.14];
+  const span = { steps: 100, stepsPerEpoch: 10, layers: 3 };
+  const schedule = await freezeSchedule(safe({ tauT: 0.2, maxWarmup: 2, rampEnd: 6 }), { ...span, scores });
+  const plan = { schedule, epochs: 10, stepsPerEpoch: 10, hasScores: true, showsLayers: true };
+  const svg = drawn(scheduleFigure(plan));
+  expect(svg).toContain("importance (1 − CKA)");
+  expect(svg).toContain("2 of 3 layers");
+  const lines = scheduleChart(plan);
+  expect(lines).toHaveLength(5);
+  expect(lines[1]).toMatch(/^layer 2 +█+·+ frozen at step 40$/);
+  expect(lines[2]).toMatch(/^layer 1 +█{60}$/);
+  expect(lines[3]).toMatch(/^layer 0 +█+·+ frozen at step 30$/);
+});

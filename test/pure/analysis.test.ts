@@ -1,0 +1,204 @@
+import { describe, expect, it } from "vitest";
+import { adapterDrop, afloraFreezing, freezeSchedule, memoryBudget, safe } from "safetape";
+import { Random } from "../../src/base/random";
+import { hessianProduct, spectrumOf } from "../../src/analysis/hessian";
+import { lossPlane, randomDirections } from "../../src/analysis/landscape";
+import { dot, norm, VectorLayout } from "../../src/analysis/vector";
+import { cubicThreshold } from "../../src/freeze/safe-schedule";
+
+const SIZE = 40;
+const normals = (count: number, seed: number): Float64Array => {
+  const random = new Random(seed);
+  return Float64Array.from({ length: count }, () => random.normal());
+};
+
+/** x -> Q diag(values) Q x, with Q = I - 2 u u^T / u^T u: a full symmetric matrix of known eigenvalues. */
+function symmetric(values: readonly number[]): (x: ArrayLike<number>) => Float64Array {
+  const u = normals(values.length, 3);
+  const reflect = (x: ArrayLike<number>): Float64Array => {
+    const share = (2 * dot(u, x)) / dot(u, u);
+    return Float64Array.from(x, (value, i) => value - share * u[i]!);
+  };
+  return (x) => reflect(reflect(x).map((value, i) => value * values[i]!));
+}
+
+describe("the Hessian's largest eigenvalues", () => {
+  const wanted = [-30, 20, 11, 7.5, 5];
+  const values = [...wanted, ...Array.from({ length: SIZE - wanted.length }, (_, i) => 2 * Math.sin(i))];
+  const at = Float32Array.from(normals(SIZE, 5));
+
+  it("are those of a quadratic, whatever their sign", async () => {
+    const apply = symmetric(values);
+    const told: number[] = [];
+    const spectrum = await spectrumOf((w) => Promise.resolve(apply(w)), at, {
+      onProgress: (done, of) => told.push(done / of),
+    });
+    spectrum.eigenvalues.forEach(({ value, residual }, i) => {
+      expect(Math.abs(value / wanted[i]! - 1)).toBeLessThan(1e-3);
+      expect(Math.abs(value - wanted[i]!)).toBeLessThanOrEqual(residual + 1e-5 * Math.abs(value));
+    });
+    expect(spectrum).toMatchObject({ parameters: SIZE, gradients: 2 * (spectrum.steps + 5) });
+    expect(spectrum.steps).toBeLessThan(SIZE);
+    expect(spectrum.asymmetry).toBeLessThan(1e-3);
+    expect(told.at(-1)).toBe(1);
+    expect([...told].sort((a, b) => a - b)).toEqual(told);
+  });
+
+  it("come as often as they are, where nothing else is left", async () => {
+    const { eigenvalues } = await spectrumOf((w) => Promise.resolve(w.map((x) => 3 * x)), at, {});
+    expect(eigenvalues).toHaveLength(5);
+    for (const { value } of eigenvalues) expect(value).toBeCloseTo(3, 3);
+  });
+
+  it("are those of a classifier, whose Hessian is known, with an error that the residual bounds", async () => {
+    const { gradient, hessian, size } = softmaxRegression();
+    const start = Float32Array.from(normals(size, 9));
+    const exact = await spectrumOf((x) => Promise.resolve(hessian(start, x)), new Float32Array(size), {
+      ...{ tolerance: 1e-9, maxSteps: size },
+    });
+    const found = await spectrumOf((w) => Promise.resolve(gradient(w)), start, { maxSteps: size });
+    expect(exact.eigenvalues[0]!.value).toBeGreaterThan(0.1);
+    found.eigenvalues.forEach(({ value, residual }, i) => {
+      const error = Math.abs(value - exact.eigenvalues[i]!.value);
+      expect(error).toBeLessThan(1e-3 * exact.eigenvalues[0]!.value);
+      expect(error).toBeLessThanOrEqual(residual + 1e-4);
+    });
+  });
+
+  it("take products whose error falls with the square of the step", async () => {
+    // f = sum w^4 / 4: the third derivative is 6 w, so that differences are off by h^2 v^3.
+    const cubes = (w: Float32Array): Promise<Float64Array> => Promise.resolve(Float64Array.from(w, (x) => x ** 3));
+    const point = Float32Array.of(1, 0.5);
+    const errors = await Promise.all(
+      [0.08, 0.04].map(async (epsilon) => (await hessianProduct(cubes, point, epsilon)([1, 0]))[0]! - 3),
+    );
+    expect(errors[0]! / errors[1]!).toBeCloseTo(4, 1);
+    expect(errors[0]).toBeCloseTo((0.08 * (1 + norm(point))) ** 2, 3);
+  });
+
+  it("stop being computed when that is asked for", async () => {
+    const control = new AbortController();
+    const onProgress = (done: number): void => {
+      if (done === 2) control.abort(new Error("enough"));
+    };
+    const run = spectrumOf((w) => Promise.resolve(symmetric(values)(w)), at, { onProgress, signal: control.signal });
+    await expect(run).rejects.toThrow("enough");
+  });
+});
+
+/** Softmax regression in float64 on made-up data: its gradient, and its Hessian's product with a vector in closed form. */
+function softmaxRegression() {
+  const [examples, inputs, classes] = [12, 5, 3];
+  const x = normals(examples * inputs, 7);
+  const size = inputs * classes;
+  const logits = (w: ArrayLike<number>, n: number): number[] =>
+    Array.from({ length: classes }, (_, c) => dot(rowOf(w, c), rowOf(x, n)));
+  const rowOf = (all: ArrayLike<number>, row: number): number[] =>
+    Array.from({ length: inputs }, (_, i) => all[row * inputs + i]!);
+  const softmax = (z: number[]): number[] => {
+    const total = z.reduce((sum, value) => sum + Math.exp(value), 0);
+    return z.map((value) => Math.exp(value) / total);
+  };
+  const sum = (part: (n: number) => number[]): Float64Array => {
+    const total = new Float64Array(size);
+    for (let n = 0; n < examples; n++) {
+      part(n).forEach((value, c) =>
+        rowOf(x, n).forEach((xi, i) => (total[c * inputs + i]! += (value * xi) / examples)),
+      );
+    }
+    return total;
+  };
+  return {
+    size,
+    gradient: (w: ArrayLike<number>) =>
+      sum((n) => softmax(logits(w, n)).map((p, c) => p - (n % classes === c ? 1 : 0))),
+    hessian: (w: ArrayLike<number>, v: ArrayLike<number>) =>
+      sum((n) => {
+        const [p, z] = [softmax(logits(w, n)), logits(v, n)];
+        const mean = dot(p, z);
+        return p.map((share, c) => share * (z[c]! - mean));
+      }),
+  };
+}
+
+describe("a loss landscape", () => {
+  const shapes = new Map([
+    ["a", { shape: [3, 4] }],
+    ["bias", { shape: [5] }],
+    ["b", { shape: [2, 4] }],
+  ]);
+  const layout = new VectorLayout(shapes);
+  const at = Float32Array.from(normals(layout.size, 11));
+  at.fill(0, 17, 21);
+
+  it("has directions whose rows are as long as the weights', at right angles", () => {
+    const [first, second] = randomDirections(layout, at, 1);
+    for (let row = 0; row < 3; row++) {
+      const part = (vector: Float32Array): Float32Array => vector.subarray(4 * row, 4 * row + 4);
+      expect(norm(part(first)) / norm(part(at))).toBeCloseTo(1, 5);
+    }
+    for (const direction of [first, second]) {
+      expect(norm(direction.subarray(12, 17)), "a bias stays").toBe(0);
+      expect(norm(direction.subarray(17, 21)), "a row of zeros stays").toBe(0);
+    }
+    expect(dot(first, second) / norm(first) / norm(second)).toBeCloseTo(0, 6);
+    expect(randomDirections(layout, at, 1)[1]).toEqual(second);
+    expect(randomDirections(layout, at, 2)[0]).not.toEqual(first);
+  });
+
+  it("of a quadratic is the quadratic on the plane", async () => {
+    const apply = symmetric(Array.from({ length: layout.size }, (_, i) => i - 3));
+    const loss = (w: ArrayLike<number>): number => dot(w, apply(w)) / 2;
+    const [first, second] = randomDirections(layout, at, 1);
+    const options = { points: 5, span: 2 };
+    const plane = await lossPlane((w) => Promise.resolve(loss(w)), at, [first, second], options);
+    expect(plane.coordinates).toEqual([-2, -1, 0, 1, 2]);
+    expect(plane.centre).toBe(plane.losses[2]![2]);
+    const slope = (d: Float32Array): number => dot(d, apply(at));
+    const curve = (d: Float32Array, e: Float32Array): number => dot(d, apply(e));
+    plane.coordinates.forEach((b, j) =>
+      plane.coordinates.forEach((a, i) => {
+        const exact =
+          loss(at) +
+          a * slope(first) +
+          b * slope(second) +
+          (a * a * curve(first, first)) / 2 +
+          a * b * curve(first, second) +
+          (b * b * curve(second, second)) / 2;
+        expect(Math.abs(plane.losses[j]![i]! - exact)).toBeLessThan(1e-3);
+      }),
+    );
+  });
+});
+
+describe("a freezing schedule", () => {
+  const SPAN = { steps: 100, stepsPerEpoch: 10, layers: 4 };
+
+  it("of SAFE is its cubic threshold, and freezes what lies below it", async () => {
+    const scores = [0.12, 0.01, 0.5, 0.12];
+    const policy = safe({ tauT: 0.2, maxWarmup: 2, rampEnd: 8 });
+    const { moments, frozenAt, levelName } = await freezeSchedule(policy, { ...SPAN, scores: () => scores });
+    expect(levelName).toBe("threshold");
+    expect(moments.map(({ step }) => step)).toEqual([10, 20, 30, 40, 50, 60, 70, 80, 90, 100]);
+    moments.forEach(({ level, epoch }) => expect(level).toBeCloseTo(cubicThreshold(epoch, 2, 8, 0.2), 12));
+    const first = (score: number): number => moments.find(({ level }) => score < level!)!.step;
+    expect(frozenAt).toEqual([first(0.12), first(0.01), undefined, first(0.12)]);
+    expect(frozenAt[1]).toBeLessThan(frozenAt[0]!);
+  });
+
+  it("of AFLoRA freezes the lowest first, and everything in the end", async () => {
+    const policy = afloraFreezing({ initialEpochs: 1, finalShare: 0.5 });
+    const { moments, frozenAt } = await freezeSchedule(policy, { ...SPAN, scores: () => [4, 1, 3, 2] });
+    const order = [...frozenAt.keys()].sort((a, b) => frozenAt[a]! - frozenAt[b]!);
+    expect(order).toEqual([1, 3, 2, 0]);
+    const levels = moments.map(({ level }) => level!);
+    expect([levels[0], levels.at(-1)]).toEqual([0, 1]);
+  });
+
+  it("is refused where a policy looks at more than scores", async () => {
+    const scores = () => [1, 1, 1, 1];
+    await expect(freezeSchedule(memoryBudget({ bytes: 10 }), { ...SPAN, scores })).rejects.toThrow(/does not know/);
+    await expect(freezeSchedule(safe(), { ...SPAN, scores: () => [1] })).rejects.toThrow(/1 scores for 4 layers/);
+    expect((await freezeSchedule(adapterDrop(), { ...SPAN, scores })).frozenAt).toEqual(Array(4).fill(undefined));
+  });
+});

@@ -1,0 +1,23 @@
+import { loadModel, lora, openDirectory } from "safetape";
+import type { Batch, Engine, Subject } from "safetape";
+import { readFloatTensors, readSafetensors } from "../../src/io/safetensors";
+
+/** The golden case whose exact Hessian `test/interop/hessian.json` tells. */
+export const GOLDEN = "test/golden/bert-lora";
+
+/** That case as it starts: a LoRA whose B is not zero, and its first batches, which have padding. */
+export async function goldenSubject(engine: Engine, count: number): Promise<{ subject: Subject; batches: Batch[] }> {
+  const directory = await openDirectory(GOLDEN);
+  const model = await loadModel(engine, GOLDEN);
+  const tensors = await readFloatTensors(directory, "start.safetensors");
+  const stacked = await readSafetensors(directory, "batches.safetensors");
+  const part = (name: string, step: number): Int32Array => {
+    const { data, shape } = stacked.get(name)!;
+    return (data as Int32Array).subarray((step * data.length) / shape[0]!, ((step + 1) * data.length) / shape[0]!);
+  };
+  const batches = Array.from({ length: count }, (_, step) => ({
+    ...{ size: 4, length: 17, rows: 4, inputIds: part("input_ids", step), labels: part("labels", step) },
+    ...{ attentionMask: part("attention_mask", step), tokenTypeIds: part("token_type_ids", step) },
+  }));
+  return { subject: { model, adapter: lora({ rank: 4, alpha: 16, targets: ["query", "value"] }), tensors }, batches };
+}
