@@ -1,4 +1,6 @@
+import * as v from "valibot";
 import { ConfigError } from "../base/errors";
+import { checkSchema } from "../io/json";
 import type { SensitivityKind } from "../ops/sensitivity";
 import { AfloraSchedule, belowThreshold, publishedFraction } from "./aflora-schedule";
 import type { AfloraSpan } from "./aflora-schedule";
@@ -56,13 +58,13 @@ export function afloraFreezing(options: AfloraPolicyOptions = {}): FreezePolicy 
     ...{ kind: settings.sensitivity, beta1, beta2, when: "before_update" as const },
     applies: (name: string) => pattern.test(name),
   };
-  const scheduled = isPublished ? publishedCode(settings) : paper(settings);
+  const { share, ...scheduled } = isPublished ? publishedCode(settings) : paper(settings);
   return {
     name: "aflora",
     statistics: isPublished ? { ...statistics, window: WINDOW } : statistics,
-    isDue: scheduled.isDue,
-    decide: scheduled.decide,
-    level: (progress) => ({ name: "share to be frozen", value: scheduled.share(progress) }),
+    ...scheduled,
+    level: (progress) => ({ name: "share to be frozen", value: share(progress) }),
+    settings: { ...settings, tensors: pattern.source },
     record: () => ({ ...settings, tensors: pattern.source, ...scheduled.record() }),
   };
 }
@@ -71,7 +73,10 @@ export function afloraFreezing(options: AfloraPolicyOptions = {}): FreezePolicy 
 const WINDOW = 10;
 
 type Settings = Required<Pick<AfloraPolicyOptions, "initialEpochs" | "finalShare" | "every">>;
-type Scheduled = Pick<FreezePolicy, "isDue" | "decide" | "record"> & { share(progress: Progress): number };
+type Scheduled = Pick<FreezePolicy, "isDue" | "decide" | "record" | "save" | "restore"> & {
+  share(progress: Progress): number;
+};
+const HISTORY = v.array(v.strictObject({ step: v.number(), frozen: v.array(v.string()) }));
 
 function paper({ initialEpochs, finalShare, every }: Settings): Scheduled {
   let schedule: AfloraSchedule | undefined;
@@ -86,12 +91,14 @@ function paper({ initialEpochs, finalShare, every }: Settings): Scheduled {
     },
     share: (progress) => scheduleOf(progress).fraction(progress.step),
     record: () => schedule?.record() ?? {},
+    save: () => schedule?.save() ?? null,
+    restore: (saved) => (schedule = saved === null ? undefined : AfloraSchedule.restore(saved)),
   };
 }
 
 /** Decisions fall between a step's gradients and its update there, so that what they freeze still takes that update. */
 function publishedCode({ initialEpochs, finalShare, every }: Settings): Scheduled {
-  const history: { step: number; frozen: readonly string[] }[] = [];
+  let history: { step: number; frozen: readonly string[] }[] = [];
   const spanOf = ({ stepsPerEpoch, totalSteps }: Progress): AfloraSpan => {
     return { start: initialEpochs * stepsPerEpoch, end: totalSteps * (1 - finalShare) };
   };
@@ -109,5 +116,7 @@ function publishedCode({ initialEpochs, finalShare, every }: Settings): Schedule
     },
     share: (progress) => publishedFraction(Math.max(0, progress.step - 1), spanOf(progress)),
     record: () => ({ history }),
+    save: () => [...history],
+    restore: (saved) => (history = checkSchema(HISTORY, saved, "AFLoRA's history in a checkpoint")),
   };
 }

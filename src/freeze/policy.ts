@@ -86,6 +86,15 @@ export interface FreezePolicy {
   record(): Readonly<Record<string, unknown>>;
   /** Where its schedule stands, for pictures: a threshold of scores, or the share that is to be frozen. */
   level?(progress: Progress): { readonly name: string; readonly value: number } | undefined;
+  /** Its options alone, plain JSON: a checkpoint is resumed only with the same ones. */
+  readonly settings?: Readonly<Record<string, unknown>>;
+  /** What it has found so far and its next decisions depend on, plain JSON. Left out where that is nothing. */
+  save?(): unknown;
+  /**
+   * Goes on where `save` was called, whatever it has seen since.
+   * @throws FileFormatError for what no such policy saves.
+   */
+  restore?(saved: unknown): void;
   /** Statistics that `decide` needs. */
   readonly statistics?: Statistics;
   /** Masks of tensors to prune before the first step: 1 keeps an element, 0 makes it 0 for good. */

@@ -26,5 +26,8 @@ export function safe(options: SafeOptions = {}): FreezePolicy {
     },
     level: () => schedule && { name: "threshold", value: schedule.threshold },
     record: () => schedule?.record() ?? { ...settings },
+    settings: { ...settings },
+    save: () => schedule?.save() ?? null,
+    restore: (saved) => (schedule = saved === null ? undefined : SafeSchedule.restore(settings, saved)),
   };
 }

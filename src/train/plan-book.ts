@@ -89,6 +89,11 @@ export class PlanBook {
     this.#forget();
   }
 
+  /** Shapes and variants that it has room for, in the order in which they came; plain JSON. */
+  save(): { readonly shapes: readonly BatchSize[]; readonly variants: readonly Dropped[] } {
+    return { shapes: [...this.#shapes.values()], variants: [...this.#variants.values()] };
+  }
+
   hasShape(shape: BatchSize): boolean {
     return this.#shapes.has(shapeKey(shape));
   }

@@ -1,5 +1,5 @@
 import { LIFETIMES, sumBytes } from "../gpu/ledger";
-import type { Bytes, Ledger } from "../gpu/ledger";
+import type { Bytes } from "../gpu/ledger";
 
 /** A freeze as it happened. */
 export interface FreezeEvent {
@@ -96,23 +96,4 @@ export function freezeEffect(
   for (const lifetime of LIFETIMES) returned[lifetime] = before.bytes[lifetime] - after.bytes[lifetime];
   const flops = { before: before.flops, after: after.flops };
   return { returnedBytes: sumBytes(returned), returned, flops, bytes: after.bytes };
-}
-
-/** Sums a run up. */
-export function resultOf(
-  reports: readonly StepReport[],
-  seconds: number,
-  ledger: Ledger,
-  policy: Readonly<Record<string, unknown>>,
-): TrainResult {
-  const losses = reports.map(({ loss }) => loss);
-  return {
-    ...{ steps: reports.length, seconds, losses, lossFirst: losses[0] ?? NaN, lossLast: losses.at(-1) ?? NaN },
-    flops: reports.reduce((sum, { flops }) => sum + flops, 0),
-    ...{ peak: ledger.peak, peakBytes: ledger.peakBytes },
-    savedBytesFirst: reports[0]?.bytes.saved ?? 0,
-    savedBytesLast: reports.at(-1)?.bytes.saved ?? 0,
-    freezes: reports.flatMap((report) => report.freezes),
-    policy,
-  };
 }
