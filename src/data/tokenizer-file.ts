@@ -17,7 +17,12 @@ const TOKENIZER = v.looseObject({
   post_processor: v.optional(v.unknown(), null),
   decoder: v.optional(v.unknown(), null),
   added_tokens: v.optional(v.array(v.looseObject({ id: ID, content: v.pipe(v.string(), v.minLength(1)) })), []),
-  model: v.looseObject({ type: v.optional(v.string()), vocab: v.unknown(), unk_token: v.nullish(v.string()) }),
+  model: v.looseObject({
+    type: v.optional(v.string()),
+    vocab: v.unknown(),
+    unk_token: v.nullish(v.string()),
+    unk_id: v.nullish(ID),
+  }),
 });
 
 const CONFIG = v.looseObject({
@@ -59,6 +64,10 @@ export async function readTokenizerFiles(directory: Directory): Promise<Tokenize
   if (fault !== undefined) throw broken(`${where}: ${fault}`);
   let largest = largestId(tokenizer.model.vocab, where);
   for (const { id } of tokenizer.added_tokens) largest = Math.max(largest, id);
+  const { unk_id: unknownId } = tokenizer.model;
+  if (typeof unknownId === "number" && unknownId > largest) {
+    throw broken(`${where}: unk_id is ${unknownId}, but the vocabulary ends at ${largest}`);
+  }
   if (largest < 0) throw broken(`${where} has an empty vocabulary`);
   const pairTypes = !hasStep([post_processor], "RobertaProcessing");
   const unknown = tokenizer.model.unk_token ?? undefined;

@@ -18,6 +18,7 @@ export function stepsFault(roots: readonly unknown[]): string | undefined {
   if (steps === undefined) return `steps lie more than ${MOST_DEPTH} deep in one another`;
   const fixed = steps.find(({ type, length }) => type === "FixedLength" && !isCount(length));
   if (fixed !== undefined) return "a FixedLength pre-tokenizer needs a length of at least 1";
+  if (steps.some(({ pattern }) => !isPattern(pattern))) return "a pattern is neither a String nor a Regex";
   const growth = steps.reduce((product, step) => product * growthOf(step), 1);
   return growth > MOST_GROWTH ? `its steps make a text more than ${MOST_GROWTH} times as long` : undefined;
 }
@@ -41,6 +42,14 @@ function stepsOf(roots: readonly unknown[]): Step[] | undefined {
 }
 
 const isCount = (value: unknown): boolean => Number.isSafeInteger(value) && (value as number) >= 1;
+
+/** Replace and Split have one; the library prints others. */
+function isPattern(pattern: unknown): boolean {
+  if (pattern === undefined) return true;
+  const { String: text, Regex: expression } = (pattern ?? {}) as { String?: unknown; Regex?: unknown };
+  return expression === undefined ? typeof text === "string" : typeof expression === "string";
+}
+
 const lengthOf = (value: unknown): number => (typeof value === "string" ? value.length : 0);
 
 /** How many times as long a step makes a text, at most. What it adds once does not count. */

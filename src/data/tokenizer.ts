@@ -78,11 +78,15 @@ function checkPatterns({ normalizer, pre_tokenizer, decoder }: Library, where: s
 /** The regular expressions that the library made, as JavaScript runs them. Its steps are functions with properties. */
 function patternsIn(roots: readonly unknown[]): RegExp[] {
   const [found, open, seen] = [[] as RegExp[], [...roots], new Set<unknown>()];
-  for (let next = open.pop(); next !== undefined; next = open.pop()) {
+  while (open.length > 0) {
+    const next = open.pop();
     if (next === null || (typeof next !== "object" && typeof next !== "function") || seen.has(next)) continue;
     seen.add(next);
     if (next instanceof RegExp) found.push(next);
-    else open.push(...Object.entries(next).flatMap(([key, value]: [string, unknown]) => (key === "config" ? [] : [value])));
+    else
+      open.push(
+        ...Object.entries(next).flatMap(([key, value]: [string, unknown]) => (key === "config" ? [] : [value])),
+      );
   }
   return found;
 }

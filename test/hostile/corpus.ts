@@ -42,6 +42,8 @@ export async function readInput(reader: Reader, { name, bytes }: Input): Promise
   try {
     return await trial({ ...reader.beside, [reader.file]: bytes }, reader, (directory) => reader.read(directory));
   } catch (cause) {
-    throw new Error(`${reader.name}, input ${name}: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
+    throw new Error(`${reader.name}, input ${name}: ${cause instanceof Error ? cause.message : String(cause)}`, {
+      cause,
+    });
   }
 }

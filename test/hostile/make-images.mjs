@@ -42,39 +42,51 @@ export function imageSeeds(valid) {
   const flat = Buffer.from(jpeg);
   flat.writeUInt16BE(0, frame + 5);
   const noise = (/** @type {number} */ n) => Uint8Array.from({ length: n }, (_, i) => (i * 97) % 251);
-  const comment = (/** @type {number} */ n) => Buffer.concat([Buffer.from([0xff, 0xfe, n >> 8, n & 255]), Buffer.alloc(Math.max(0, n - 2))]);
+  const comment = (/** @type {number} */ n) =>
+    Buffer.concat([Buffer.from([0xff, 0xfe, n >> 8, n & 255]), Buffer.alloc(Math.max(0, n - 2))]);
   return {
     cifar: {
-      "ten": Buffer.concat([Buffer.from([3]), noise(3072), Buffer.from([9]), noise(3072)]),
-      "hundred": Buffer.concat([Buffer.from([3, 77]), noise(3072)]),
+      ten: Buffer.concat([Buffer.from([3]), noise(3072), Buffer.from([9]), noise(3072)]),
+      hundred: Buffer.concat([Buffer.from([3, 77]), noise(3072)]),
       "label-too-large": Buffer.concat([Buffer.from([200]), noise(3072)]),
       "one-byte-short": Buffer.concat([Buffer.from([3]), noise(3071)]),
-      "nothing": Buffer.alloc(0),
+      nothing: Buffer.alloc(0),
     },
     png: {
       ...Object.fromEntries(
-        ["rgb", "rgba", "grey", "palette", "black and white", "grey of 16 bits"].map((name) => [name.replaceAll(" ", "-"), bytes(name)]),
+        ["rgb", "rgba", "grey", "palette", "black and white", "grey of 16 bits"].map((name) => [
+          name.replaceAll(" ", "-"),
+          bytes(name),
+        ]),
       ),
       "declares-8000x8000": png([8000, 8000, 8, 2], noise(20)),
       "declares-2-31": png([2 ** 31 - 1, 2 ** 31 - 1, 16, 6], noise(20)),
       "declares-nothing": png([0, 0, 8, 2], noise(20)),
-      "bomb": png([16, 16, 8, 0], new Uint8Array(8 << 20)),
-      "bomb-in-text": png([2, 2, 8, 0], noise(6).fill(0), [chunk("zTXt", Buffer.concat([Buffer.from("a\0\0"), deflateSync(new Uint8Array(8 << 20))]))]),
-      "bomb-in-profile": png([2, 2, 8, 0], noise(6).fill(0), [chunk("iCCP", Buffer.concat([Buffer.from("a\0\0"), deflateSync(new Uint8Array(8 << 20))]))]),
+      bomb: png([16, 16, 8, 0], new Uint8Array(2 << 20)),
+      "bomb-in-text": png([2, 2, 8, 0], noise(6).fill(0), [
+        chunk("zTXt", Buffer.concat([Buffer.from("a\0\0"), deflateSync(new Uint8Array(2 << 20))])),
+      ]),
+      "bomb-in-profile": png([2, 2, 8, 0], noise(6).fill(0), [
+        chunk("iCCP", Buffer.concat([Buffer.from("a\0\0"), deflateSync(new Uint8Array(2 << 20))])),
+      ]),
       "too-few-rows": png([16, 16, 8, 2], noise(49)),
-      "interlaced": png([5, 5, 8, 2, 1], new Uint8Array(200)),
+      interlaced: png([5, 5, 8, 2, 1], new Uint8Array(200)),
       "bad-filter": png([2, 2, 8, 0], Uint8Array.of(9, 1, 1, 9, 1, 1)),
       "palette-too-short": png([4, 1, 8, 3], Uint8Array.of(0, 0, 1, 2, 255), [chunk("PLTE", Uint8Array.of(1, 2, 3))]),
       "palette-missing": png([4, 1, 8, 3], Uint8Array.of(0, 0, 1, 2, 3)),
       "palette-odd": png([4, 1, 8, 3], Uint8Array.of(0, 0, 0, 0, 0), [chunk("PLTE", Uint8Array.of(1, 2))]),
       "no-pixels": bytes("rgb").subarray(0, 33),
       "cut-off": bytes("rgb").subarray(0, -30),
-      "animated": png([2, 2, 8, 0], noise(6).fill(0), [chunk("acTL", Uint8Array.of(0, 255, 255, 255, 0, 0, 0, 0))]),
-      "long-chunk": Buffer.concat([bytes("rgb").subarray(0, 33), Buffer.from([0x7f, 0xff, 0xff, 0xff]), Buffer.from("IDAT")]),
+      animated: png([2, 2, 8, 0], noise(6).fill(0), [chunk("acTL", Uint8Array.of(0, 255, 255, 255, 0, 0, 0, 0))]),
+      "long-chunk": Buffer.concat([
+        bytes("rgb").subarray(0, 33),
+        Buffer.from([0x7f, 0xff, 0xff, 0xff]),
+        Buffer.from("IDAT"),
+      ]),
     },
     jpeg: {
-      "baseline": jpeg,
-      "progressive": bytes("progressive jpeg"),
+      baseline: jpeg,
+      progressive: bytes("progressive jpeg"),
       "declares-65535x1000": tall,
       "declares-65535x65535": wide,
       "declares-no-rows": flat,
@@ -84,7 +96,10 @@ export function imageSeeds(valid) {
       "only-fill": Buffer.concat([Buffer.from([0xff, 0xd8]), Buffer.alloc(5000, 0xff)]),
       "comment-of-zero": Buffer.concat([Buffer.from([0xff, 0xd8]), comment(0), jpeg.subarray(2)]),
       "comment-beyond": Buffer.concat([Buffer.from([0xff, 0xd8, 0xff, 0xfe, 0xff, 0xff]), jpeg.subarray(2)]),
-      "scans-without-end": Buffer.concat([jpeg.subarray(0, -2), ...Array(50).fill(jpeg.subarray(jpeg.indexOf(Buffer.from([0xff, 0xda])), -2))]),
+      "scans-without-end": Buffer.concat([
+        jpeg.subarray(0, -2),
+        ...Array(50).fill(jpeg.subarray(jpeg.indexOf(Buffer.from([0xff, 0xda])), -2)),
+      ]),
     },
   };
 }

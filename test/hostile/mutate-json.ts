@@ -63,9 +63,15 @@ function changedMember([key, value]: readonly [string, Json], random: Random): (
     case 1:
       return [[other, value]];
     case 2:
-      return [[key, value], [other, ODD[random.below(ODD.length)] as string]];
+      return [
+        [key, value],
+        [other, ODD[random.below(ODD.length)] as string],
+      ];
     case 3:
-      return [[key, value], [key, changed(value, random)]];
+      return [
+        [key, value],
+        [key, changed(value, random)],
+      ];
     default:
       return [[key, changed(value, random)]];
   }

@@ -42,6 +42,25 @@ export function must(holds: boolean, what: string): void {
 
 /** Words that mean something in every JSON file, to JavaScript, to file systems. */
 export const JSON_WORDS = [
-  ...['"', "\\", ",", ":", "{", "}", "[", "]", "{}", "[]", "null", "true", "-", "9", "e99", "1.5", "\\u0000", "\\ud800"],
+  ...[
+    '"',
+    "\\",
+    ",",
+    ":",
+    "{",
+    "}",
+    "[",
+    "]",
+    "{}",
+    "[]",
+    "null",
+    "true",
+    "-",
+    "9",
+    "e99",
+    "1.5",
+    "\\u0000",
+    "\\ud800",
+  ],
   ...['"__proto__":{}', '"constructor"', "../", "/", "\u0000", "\ufeff", "\r\n", "//", "NaN"],
 ];

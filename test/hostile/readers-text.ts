@@ -19,7 +19,10 @@ async function useTokenizer(directory: Directory): Promise<void> {
   const loaded = await loadTokenizer(directory);
   const { ids, typeIds } = loaded.encode(TEXT, "never", { maxLength: 9 });
   must(typeIds.length === ids.length && ids.length <= 9, "lengths");
-  must(ids.every((id) => id >= 0 && id < loaded.vocabularySize), "ids");
+  must(
+    ids.every((id) => id >= 0 && id < loaded.vocabularySize),
+    "ids",
+  );
   for (const role of ["pad", "unk", "cls", "sep", "mask", "bos", "eos"] as const) {
     must((loaded.specialId(role) ?? 0) < loaded.vocabularySize, `the id of ${role}`);
   }
@@ -48,10 +51,22 @@ const tsv: Reader = {
   async read(directory) {
     const rows = await readTsv(directory, "train.tsv");
     const text = new TextDecoder().decode(await directory.read("train.tsv"));
-    must(rows.map(({ cells }) => cells.join("\t")).every((line) => text.includes(line)), "lines of another text");
-    must(rows.every(({ line }, i) => line === i + 1), "lines' numbers");
+    must(
+      rows.map(({ cells }) => cells.join("\t")).every((line) => text.includes(line)),
+      "lines of another text",
+    );
+    must(
+      rows.every(({ line }, i) => line === i + 1),
+      "lines' numbers",
+    );
     // The header chooses the task: every layout is reached.
-    const task = ([["score", "stsb"], ["sentence1", "rte"], ["sentence\t", "sst2"]] as const).find(([word]) => text.includes(word))?.[1];
+    const task = (
+      [
+        ["score", "stsb"],
+        ["sentence1", "rte"],
+        ["sentence\t", "sst2"],
+      ] as const
+    ).find(([word]) => text.includes(word))?.[1];
     const name: GlueTaskName = task ?? "cola";
     const { examples, labelNames } = await readGlue(directory, "train.tsv", name);
     for (const example of examples) {
@@ -68,7 +83,10 @@ const csv: Reader = {
   async read(directory) {
     for (const { meaning, references } of await readE2e(directory, "train.csv")) {
       must(typeof meaning === "string" && meaning.trim() !== "", "an empty meaning");
-      must(references.every((text) => typeof text === "string" && text !== ""), "a reference that is no text");
+      must(
+        references.every((text) => typeof text === "string" && text !== ""),
+        "a reference that is no text",
+      );
     }
   },
 };
@@ -78,7 +96,10 @@ const jsonl: Reader = {
   words: [...JSON_WORDS, "\n", '"messages"', '"assistant"', '"completion":"b"'],
   async read(directory) {
     for (const turns of await readConversations(directory, "train.jsonl")) {
-      must(turns.some(({ isAnswer, text }) => isAnswer && text.trim() !== ""), "a conversation without an answer");
+      must(
+        turns.some(({ isAnswer, text }) => isAnswer && text.trim() !== ""),
+        "a conversation without an answer",
+      );
     }
   },
 };
@@ -89,11 +110,17 @@ const squad: Reader = {
   async read(directory) {
     const examples = await readSquad(directory, "train.json");
     for (const { context, answers } of examples) {
-      must(answers.every(({ text, start }) => context.startsWith(text, start)), "an answer that is not there");
+      must(
+        answers.every(({ text, start }) => context.startsWith(text, start)),
+        "an answer that is not there",
+      );
     }
     for (const { sample, spans } of squadFeatures(examples, bert, { maxLength: 24, stride: 12, maxQuestion: 8 })) {
       must(sample.ids.length <= 24 && spans.length === sample.ids.length, "a window's length");
-      must(Array.from(sample.label as Int32Array).every((at) => at >= 0 && at < sample.ids.length), "an answer's place");
+      must(
+        Array.from(sample.label as Int32Array).every((at) => at >= 0 && at < sample.ids.length),
+        "an answer's place",
+      );
     }
   },
 };

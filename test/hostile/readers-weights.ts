@@ -13,14 +13,26 @@ import type { Reader } from "./reader";
 
 const WORDS = [...JSON_WORDS, '"F32"', '"BF16"', '"shape"', '"data_offsets"', "__metadata__", "[0,0]"];
 const encoder = new TextEncoder();
-const model = createModel(JSON.parse(new TextDecoder().decode(testFile("interop-data/bert/base/config.json"))) as object as Record<string, unknown>);
+const model = createModel(
+  JSON.parse(new TextDecoder().decode(testFile("interop-data/bert/base/config.json"))) as object as Record<
+    string,
+    unknown
+  >,
+);
 
 const shard = (names: readonly string[]): Promise<Uint8Array> =>
   contentBytes(safetensorsContent(names.map((name) => ({ name, shape: [2], data: Float32Array.of(1, 2) }))));
 const [ONE, TWO, WEIGHTS] = await Promise.all([shard(["a", "b"]), shard(["c"]), shard(["w"])]);
 
 const safetensors: Reader = {
-  ...{ name: "safetensors", seeds: "safetensors", file: "x.safetensors", form: "safetensors", words: WORDS, perByte: 64 },
+  ...{
+    name: "safetensors",
+    seeds: "safetensors",
+    file: "x.safetensors",
+    form: "safetensors",
+    words: WORDS,
+    perByte: 64,
+  },
   async read(directory) {
     const tensors = await readSafetensors(directory, "x.safetensors");
     let elements = 0;
@@ -66,7 +78,10 @@ const config: Reader = {
     must(Object.getPrototypeOf(told) === Object.prototype, "a prototype came from the file");
     const made = createModel(unquantised(told));
     must(Number.isSafeInteger(made.layers) && made.layers > 0, "layers");
-    must(made.parameters.every(({ shape }) => shape.every((size) => size > 0)), "a parameter's shape");
+    must(
+      made.parameters.every(({ shape }) => shape.every((size) => size > 0)),
+      "a parameter's shape",
+    );
   },
 };
 

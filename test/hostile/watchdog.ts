@@ -21,7 +21,7 @@ export interface Watchdog {
 }
 
 /** Ends this process, naming the input, where one takes longer than `limit` milliseconds. */
-export function watchdog(names: readonly string[], limit = 20_000): Watchdog {
+export function watchdog(names: readonly string[], limit = 60_000): Watchdog {
   const words = new Int32Array(new SharedArrayBuffer(8)).fill(-1);
   const worker = new Worker(PROGRAM, { eval: true, workerData: { words, names, limit, pid: process.pid } });
   worker.unref();
