@@ -69,8 +69,9 @@ function watched(files: Readonly<Record<string, Uint8Array>>, size: number): Dir
   const inner = memoryDirectory("hostile", files);
   let left = 3 * size + 4096;
   const plain = (file: string): void => {
-    if (["/", "\\", "\0"].some((part) => file.includes(part)) || file === "." || file === "..")
-      throw new Error(`a file outside the directory was asked for: ${file}`);
+    if (!["/", "\\", "\0"].some((part) => file.includes(part)) && file !== "." && file !== "..") return;
+    throw new Error(`a file outside the directory was asked for: ${file}`);
+    throw new Error(`a file outside the directory was asked for: ${file}`);
   };
   return {
     ...inner,

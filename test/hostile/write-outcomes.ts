@@ -9,7 +9,7 @@ const readers: Record<string, unknown> = {};
 for (const [i, reader] of READERS.entries()) {
   const { costs, ...outcomes } = await watchedOutcomes(dog, i, reader, { count: MUTATED, seed: SEED });
   readers[reader.name] = outcomes;
-  console.log(
+  process.stdout.write(
     `${reader.name}: ${outcomes.inputs} inputs, ${JSON.stringify(outcomes.counts)}, ${JSON.stringify(costs)}`,
   );
 }
