@@ -7,6 +7,7 @@ import { SafetapeError } from "../base/errors";
 import { WEIGHT_FORMATS } from "../base/packed";
 import { ACTIVATION_FORMATS } from "../op/pack";
 import { doctorCommand } from "./doctor";
+import { downloadCommand } from "./download";
 import { generateCommand } from "./generate";
 import { UsageError } from "./options";
 import type { Given } from "./options";
@@ -125,6 +126,15 @@ cli
   .option("--json", "One JSON object")
   .action((file: string | undefined, given: Given) => studyCommand(file, given, print));
 
+cli
+  .command("download [model]", "Fetch a model or an adapter, OWNER/NAME on the Hugging Face Hub; checked, resumed")
+  .option("--out <dir>", "Where to (default NAME)")
+  .option("--revision <name>", "Branch, tag or commit", { default: "main" })
+  .option("--token-file <file>", "A file with a token, for gated models (default: HF_TOKEN of the environment)")
+  .option("--quiet", "No progress")
+  .option("--json", "One JSON object")
+  .action((repo: string | undefined, given: Given) => downloadCommand(repo, given, print));
+
 cli.help();
 
 async function main(): Promise<number> {
@@ -135,7 +145,7 @@ async function main(): Promise<number> {
       const word = args[0];
       throw new UsageError(
         word === undefined ? "No command is given." : `There is no command ${word}.`,
-        "Commands: doctor, plan, train, generate, study; safetape --help lists their options.",
+        "Commands: doctor, plan, train, generate, study, download; safetape --help lists their options.",
       );
     }
     await cli.runMatchedCommand();
