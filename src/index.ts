@@ -120,7 +120,7 @@ export { describeChoice, fitBudget } from "./train/budget";
 export type { BudgetChoice } from "./train/budget";
 export { plan } from "./train/predict";
 export type { Prediction, PredictOptions } from "./train/predict";
-export type { FreezeEvent, PrefixReport, StepReport, TrainResult } from "./train/report";
+export type { FreezeEvent, PolicyScores, PrefixReport, StepReport, TrainResult } from "./train/report";
 export { SafeTrainer } from "./train/safe-trainer";
 export type { SafeTrainerOptions } from "./train/safe-trainer";
 export { Trainer } from "./train/trainer";

@@ -36,9 +36,10 @@ export interface Preflight {
 
 /**
  * Plans a run and checks its budget; allocates nothing.
+ * @param given the data's first batch, or how to draw it.
  * @throws MemoryBudgetError when the plan needs more than `memoryBudget`; ConfigError or DataError for wrong options.
  */
-export function preflight(options: TrainerOptions): Preflight {
+export function preflight(options: TrainerOptions, given: Batch | (() => Batch)): Preflight {
   const { model: loaded, adapter, data, policy, accumulate = 1, labelSmoothing = 0 } = options;
   countSteps(options);
   checkTrainable(loaded.model, adapter);
@@ -76,7 +77,7 @@ export function preflight(options: TrainerOptions): Preflight {
     },
     new Set(specs.keys()),
   );
-  const first = data.next();
+  const first = typeof given === "function" ? given() : given;
   for (const shape of [first, ...(data.shapes?.() ?? [])]) book.addShape(shape);
   if (options.prefixCache) checkPrefixCache(options, first, book.prefixLayer(new Set()));
   const live = new Map(book.plans.flatMap(({ gradients }) => [...gradients]));
