@@ -3,13 +3,14 @@ import { mutated } from "./mutate";
 import { seedsOf } from "./reader";
 import type { Reader } from "./reader";
 import { IMAGE_READERS } from "./readers-image";
+import { RUN_READERS } from "./readers-run";
 import { TEXT_READERS } from "./readers-text";
 import { WEIGHT_READERS } from "./readers-weights";
 import { trial } from "./trial";
 import type { Trial } from "./trial";
 
 /** Every reader of files that come from elsewhere. One more is one more entry here, and its folder of seeds. */
-export const READERS: readonly Reader[] = [...WEIGHT_READERS, ...TEXT_READERS, ...IMAGE_READERS];
+export const READERS: readonly Reader[] = [...WEIGHT_READERS, ...RUN_READERS, ...TEXT_READERS, ...IMAGE_READERS];
 
 /** The first random number of every mutation. */
 export const SEED = 1;

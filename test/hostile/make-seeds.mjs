@@ -6,6 +6,7 @@ import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { imageSeeds } from "./make-images.mjs";
 import { jsonSeeds } from "./make-json.mjs";
+import { runSeeds } from "./make-run.mjs";
 import { safetensorsSeeds } from "./make-safetensors.mjs";
 import { textSeeds } from "./make-text.mjs";
 
@@ -15,7 +16,7 @@ const HERE = fileURLToPath(new URL(".", import.meta.url));
 const valid = (path) => readFileSync(`${HERE}../${path}`);
 
 /** Folder -> file -> bytes or text. @type {Record<string, Record<string, string | Uint8Array>>} */
-const all = { ...safetensorsSeeds(valid), ...jsonSeeds(valid), ...textSeeds(), ...imageSeeds(valid) };
+const all = { ...safetensorsSeeds(valid), ...runSeeds(), ...jsonSeeds(valid), ...textSeeds(), ...imageSeeds(valid) };
 
 rmSync(`${HERE}seeds`, { recursive: true, force: true });
 mkdirSync(`${HERE}seeds`);

@@ -1,9 +1,10 @@
 import { crc32 } from "node:zlib";
 import type { Random } from "../../src/base/random";
 import { mutatedJson } from "./mutate-json";
+import { mutatedRun } from "./mutate-run";
 
 /** What a mutation knows of the format, so that some inputs get past its first check. */
-export type Form = "bytes" | "json" | "safetensors" | "png";
+export type Form = "bytes" | "json" | "safetensors" | "png" | "run";
 
 /** What numbers and sizes of files go wrong at. */
 const EDGES = [0n, 1n, 0x7fn, 0xffn, 0x7fffn, 0xffffn, 2n ** 31n - 1n, 2n ** 32n - 1n, 2n ** 53n, 2n ** 64n - 1n];
@@ -25,6 +26,7 @@ export function mutated(
 
 function formed(bytes: Uint8Array, form: Exclude<Form, "bytes">, random: Random): Uint8Array {
   if (form === "json") return mutatedJson(bytes, random);
+  if (form === "run") return mutatedRun(bytes, random);
   return form === "png" ? withChecksums(inHeader(bytes, random)) : withHeader(bytes, random);
 }
 
