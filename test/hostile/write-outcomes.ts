@@ -9,9 +9,8 @@ const readers: Record<string, unknown> = {};
 for (const [i, reader] of READERS.entries()) {
   const { costs, ...outcomes } = await watchedOutcomes(dog, i, reader, { count: MUTATED, seed: SEED });
   readers[reader.name] = outcomes;
-  process.stdout.write(
-    `${reader.name}: ${outcomes.inputs} inputs, ${JSON.stringify(outcomes.counts)}, ${JSON.stringify(costs)}`,
-  );
+  const told = `${outcomes.inputs} inputs, ${JSON.stringify(outcomes.counts)}, ${JSON.stringify(costs)}`;
+  process.stdout.write(`${reader.name}: ${told}\n`);
 }
 await dog.stop();
 const packed = { seed: SEED, mutated: MUTATED, readers };
