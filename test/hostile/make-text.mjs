@@ -1,6 +1,8 @@
 // @ts-check
 const deep = (/** @type {number} */ n) => `${"[".repeat(n)}${"]".repeat(n)}`;
 
+const STSB = "index genre filename year old_index source1 source2 sentence1 sentence2 score".replaceAll(" ", "\t");
+
 /** @returns {Record<string, Record<string, string | Uint8Array>>} */
 export function textSeeds() {
   return { tsv: tsv(), csv: csv(), jsonl: jsonl(), squad: squad() };
@@ -20,8 +22,8 @@ function tsv() {
     crlf: rte.join("\r\n"),
     sst2: sst,
     cola: "gj04\t1\t\tOur friends won't buy this.\nks08\t0\t*\tThis are wrong.\n",
-    stsb: `${["index", "genre", "filename", "year", "old_index", "source1", "source2", "sentence1", "sentence2", "score"].join("\t")}\n0\ta\tb\tc\td\te\tf\tA plane.\tAn air plane.\t5.000\n`,
-    "score-nan": `${["index", "genre", "filename", "year", "old_index", "source1", "source2", "sentence1", "sentence2", "score"].join("\t")}\n0\ta\tb\tc\td\te\tf\tA.\tB.\tNaN\n`,
+    stsb: `${STSB}\n0\ta\tb\tc\td\te\tf\tA plane.\tAn air plane.\t5.000\n`,
+    "score-nan": `${STSB}\n0\ta\tb\tc\td\te\tf\tA.\tB.\tNaN\n`,
     bom: `\ufeff${sst}`,
     "utf-16": new Uint8Array(Buffer.from(`\ufeff${sst}`, "utf16le")),
     nul: sst.replace("boring", "bo\u0000ring"),

@@ -7,7 +7,7 @@ export interface Trial {
   /** "result", or the class of the typed error. */
   readonly outcome: string;
   readonly milliseconds: number;
-  /** Growth of array buffers and of the JS heap while it was read. Collections in between make it too small, never too large. */
+  /** Growth of array buffers and of the JS heap while it was read: too small where memory was collected, never too large. */
   readonly bufferBytes: number;
   readonly heapBytes: number;
 }
