@@ -2,11 +2,10 @@
 // Where a figure came from: adapter, driver, commit, Node. Every committed result carries it.
 import { spawnSync } from "node:child_process";
 
-/** @param {{ vendor: string, device: string, description: string }} info */
+/** @param {{ vendor: string, device: string, description: string }} [info] where a GPU was used */
 export function provenance(info) {
   return {
-    adapter: info.device || info.vendor,
-    driver: info.description,
+    ...(info && { adapter: info.device || info.vendor, driver: info.description }),
     commit: commit(),
     node: process.version,
     date: new Date().toISOString().slice(0, 10),

@@ -1,4 +1,5 @@
 import { ConfigError } from "../base/errors";
+import { oneLine } from "../io/json";
 import type { PeftConfig } from "../io/peft";
 import { parseLoraConfig } from "../io/peft-lora";
 import type { Adapter } from "./adapter";
@@ -30,10 +31,10 @@ const KINDS: Readonly<Record<string, (config: PeftConfig, where: string) => Adap
  * @throws ConfigError for an unknown `peft_type`, FileFormatError for a wrong value.
  */
 export function adapterFromConfig(config: PeftConfig, where: string): Adapter {
-  const make = KINDS[config.peft_type];
-  if (make) return make(config, where);
+  const { peft_type: kind } = config;
+  if (Object.hasOwn(KINDS, kind)) return KINDS[kind]!(config, where);
   throw new ConfigError(
-    `The adapter in ${where} has peft_type ${config.peft_type}.`,
+    `The adapter in ${where} has peft_type ${oneLine(kind)}.`,
     `The kinds that can be loaded are ${Object.keys(KINDS).join(", ")}.`,
   );
 }

@@ -36,6 +36,8 @@ export class DeviceError extends SafetapeError {}
 export class KernelError extends SafetapeError {}
 /** A file or directory that is missing, damaged, or not what it says it is. */
 export class FileFormatError extends SafetapeError {}
+/** A download that failed: no such model, no permission, a server that does not answer, bytes that are not what it promised. */
+export class DownloadError extends SafetapeError {}
 /** Training data that cannot be used: empty files, bad lines, labels or ids out of range. */
 export class DataError extends SafetapeError {}
 /** A configuration that names something unknown: a model type, an activation, an adapter target, an option. */

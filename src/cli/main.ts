@@ -8,6 +8,7 @@ import { WEIGHT_FORMATS } from "../base/packed";
 import { ACTIVATION_FORMATS } from "../op/pack";
 import { analyzeCommand, ANALYSIS_NAMES } from "./analyze";
 import { doctorCommand } from "./doctor";
+import { downloadCommand } from "./download";
 import { generateCommand } from "./generate";
 import { UsageError } from "./options";
 import type { Given } from "./options";
@@ -188,6 +189,15 @@ cli
   .option("--report-png", "Save its figures as PNG, too (needs @resvg/resvg-js)")
   .option("--json", "One JSON object with the files' names")
   .action((dir: string, given: Given) => reportCommand(dir, given, print));
+
+cli
+  .command("download [model]", "Fetch a model or an adapter, OWNER/NAME on the Hugging Face Hub; checked, resumed")
+  .option("--out <dir>", "Where to (default NAME)")
+  .option("--revision <name>", "Branch, tag or commit", { default: "main" })
+  .option("--token-file <file>", "A file with a token, for gated models (default: HF_TOKEN of the environment)")
+  .option("--quiet", "No progress")
+  .option("--json", "One JSON object")
+  .action((repo: string | undefined, given: Given) => downloadCommand(repo, given, print));
 
 cli.help();
 

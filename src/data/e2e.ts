@@ -1,5 +1,6 @@
 import { DataError } from "../base/errors";
 import type { Directory } from "../io/directory";
+import { oneLine } from "../io/json";
 import { answerSamples } from "./answers";
 import type { AnswerSamples } from "./answers";
 import { lineError, readLines } from "./text-file";
@@ -17,30 +18,23 @@ export interface E2eExample {
  */
 export async function readE2e(directory: Directory, file: string): Promise<E2eExample[]> {
   const where = `${file} in ${directory.name}`;
-  const { default: papa } = await import("papaparse");
   const text = (await readLines(directory, file)).map((line) => line.text).join("\n");
-  const rows: Row[] = [];
-  let [fields, line, read] = [[] as string[], 1, 0];
-  papa.parse<Record<string, string>>(text, {
-    ...{ header: true, delimiter: "," },
-    step({ data, errors, meta }) {
-      // A quoted cell may hold line ends: rows are found by what was read before them.
-      fields = meta.fields ?? [];
-      rows.push({ line: read === 0 ? 2 : line, cells: data, fault: errors[0]?.message });
-      line += text.slice(read, meta.cursor).split("\n").length - 1;
-      read = meta.cursor;
-    },
-  });
-  checkHeader(fields, text, where);
+  const [header, ...rows] = await parseRows(text);
+  const fields = header?.cells ?? [];
+  checkHeader(fields, where);
+  const [meaningAt, referenceAt] = [fields.indexOf("mr"), fields.indexOf("ref")];
   const examples: { meaning: string; references: string[] }[] = [];
-  for (const { line: at, cells, fault } of rows) {
-    if (fault !== undefined) throw lineError(where, at, fault, "quote cells with commas, and close quotes");
-    const { mr = "", ref } = cells;
-    if (mr.trim() === "") throw lineError(where, at, "the meaning is empty", "fill it, or drop the row");
+  for (const { line, cells, fault } of rows) {
+    const uneven = cells.length === fields.length ? undefined : `${cells.length} cells, not ${fields.length}`;
+    const wrong = fault ?? uneven;
+    if (wrong !== undefined) throw lineError(where, line, wrong, "quote cells with commas, and close quotes");
+    const meaning = cells[meaningAt] as string;
+    const reference = cells[referenceAt] ?? "";
+    if (meaning.trim() === "") throw lineError(where, line, "the meaning is empty", "fill it, or drop the row");
     const last = examples.at(-1);
-    const own = ref === undefined || ref === "" ? [] : [ref];
-    if (last?.meaning === mr) last.references.push(...own);
-    else examples.push({ meaning: mr, references: own });
+    const own = reference === "" ? [] : [reference];
+    if (last?.meaning === meaning) last.references.push(...own);
+    else examples.push({ meaning, references: own });
   }
   if (examples.length === 0) throw new DataError(`${where} has no rows`, "give a file with at least one");
   return examples;
@@ -49,15 +43,31 @@ export async function readE2e(directory: Directory, file: string): Promise<E2eEx
 interface Row {
   /** Where it begins, from 1. */
   readonly line: number;
-  readonly cells: Readonly<Record<string, string>>;
+  readonly cells: readonly string[];
   readonly fault: string | undefined;
 }
 
-/** Without a row the parser gives no columns: then the text is a header alone. */
-function checkHeader(parsed: readonly string[], text: string, where: string): void {
-  const fields = parsed.length > 0 ? parsed : text.split(",").map((name) => name.trim());
-  if (fields.includes("mr") && (fields.length === 1 || fields.includes("ref"))) return;
-  const fact = `the header has ${fields.join(", ") || "nothing"}, not mr and ref`;
+async function parseRows(text: string): Promise<Row[]> {
+  const { default: papa } = await import("papaparse");
+  const rows: Row[] = [];
+  let [line, read] = [1, 0];
+  papa.parse<string[]>(text, {
+    delimiter: ",",
+    step({ data, errors, meta }) {
+      // A quoted cell may hold line ends: rows are found by what was read before them.
+      rows.push({ line, cells: data, fault: errors[0]?.message });
+      line += text.slice(read, meta.cursor).split("\n").length - 1;
+      read = meta.cursor;
+    },
+  });
+  return rows;
+}
+
+/** Cells are looked up by place, so that no name in a file means anything to JavaScript. */
+function checkHeader(fields: readonly string[], where: string): void {
+  const [meanings, references] = ["mr", "ref"].map((name) => fields.filter((field) => field === name).length);
+  if (meanings === 1 && (references === 1 || fields.length === 1)) return;
+  const fact = `the header has ${oneLine(fields.join(", ")) || "nothing"}, not mr and ref`;
   throw lineError(where, 1, fact, "keep E2E's columns mr, ref");
 }
 

@@ -6,6 +6,8 @@ export interface JpegHeader {
   /** Bits of a value. */
   readonly precision: number;
   readonly components: number;
+  /** Markers that begin a scan, and bytes that look like one. */
+  readonly scans: number;
   /** Of Adobe's marker: 0 where components are stored as they are; undefined where there is no such marker. */
   readonly adobeTransform: number | undefined;
 }
@@ -26,7 +28,8 @@ export function jpegHeader(bytes: Uint8Array): JpegHeader | undefined {
     if (marker === START_OF_SCAN) return undefined;
     if (isFrame(marker)) {
       const [precision, components] = [bytes[at + 4]!, bytes[at + 9]!];
-      return { precision, height: view.getUint16(at + 5), width: view.getUint16(at + 7), components, adobeTransform };
+      const [height, width] = [view.getUint16(at + 5), view.getUint16(at + 7)];
+      return { precision, height, width, components, scans: scansIn(bytes), adobeTransform };
     }
     const length = view.getUint16(at + 2);
     if (marker === ADOBE && length === 14) adobeTransform = bytes[at + 15];
@@ -34,4 +37,12 @@ export function jpegHeader(bytes: Uint8Array): JpegHeader | undefined {
     at += marker === 0xff ? 1 : 2 + length;
   }
   return undefined;
+}
+
+function scansIn(bytes: Uint8Array): number {
+  let count = 0;
+  for (let at = bytes.indexOf(START_OF_SCAN); at >= 0; at = bytes.indexOf(START_OF_SCAN, at + 1)) {
+    if (bytes[at - 1] === 0xff) count++;
+  }
+  return count;
 }

@@ -3,6 +3,7 @@ import { DataError } from "../base/errors";
 import type { Directory } from "../io/directory";
 import { readJson } from "../io/json";
 import type { ImageSpec } from "../model/model";
+import { MOST_PIXELS } from "./decode-image";
 import type { RawImage } from "./decode-image";
 import { normalisePixels } from "./images";
 import type { ImageSample } from "./images";
@@ -30,6 +31,14 @@ const SCHEMA = v.object({
   image_std: v.optional(v.nullable(perChannelOf(v.pipe(v.number(), v.gtValue(0)))), 0.5),
 });
 
+interface Sides {
+  readonly width: number;
+  readonly height: number;
+}
+
+/** Published files resize to at most twice the size that they cut out. */
+const MOST_ENLARGED = 8;
+
 /** What a model's preprocessor_config.json says is done to an image before the model sees it. */
 export type Preprocessor = v.InferOutput<typeof SCHEMA>;
 
@@ -48,16 +57,18 @@ export async function readPreprocessor(directory: Directory): Promise<Preprocess
  * another size than the model takes.
  */
 export function fitImage(image: RawImage, told: Preprocessor, spec: Pick<ImageSpec, "size" | "channels">): Uint8Array {
-  const coloured = withChannels(image, spec.channels);
-  const resized = told.do_resize === false ? coloured : toSize(coloured, told, spec);
-  const cropped = told.do_center_crop ? centre(resized, sides(told.crop_size ?? spec.size, resized)) : resized;
-  const { width, height, channels, data } = cropped;
-  if (width !== spec.size || height !== spec.size) {
+  const target = told.do_resize === false ? image : sides(told.size ?? spec.size, image);
+  const final = told.do_center_crop ? sides(told.crop_size ?? spec.size, target) : target;
+  if (final.width !== spec.size || final.height !== spec.size) {
     throw new DataError(
-      `preprocessor_config.json makes an image ${width} x ${height}; the model takes ${spec.size} x ${spec.size}`,
+      `preprocessor_config.json makes an image ${final.width} x ${final.height}; the model takes ${spec.size} x ${spec.size}`,
       "use the file that belongs to the model",
     );
   }
+  checkResize(image, target, spec.size);
+  const coloured = withChannels(image, spec.channels);
+  const resized = resizeImage(coloured, target.width, target.height, RESAMPLES[told.resample ?? 2]);
+  const { width, height, channels, data } = told.do_center_crop ? centre(resized, final) : resized;
   const planes = new Uint8Array(data.length);
   const perPlane = width * height;
   for (let i = 0; i < data.length; i++)
@@ -102,13 +113,19 @@ export function normaliseImage(bytes: Uint8Array, told: Preprocessor, channels: 
   });
 }
 
-function toSize(image: RawImage, told: Preprocessor, spec: Pick<ImageSpec, "size" | "channels">): RawImage {
-  const { width, height } = sides(told.size ?? spec.size, image);
-  return resizeImage(image, width, height, RESAMPLES[told.resample ?? 2]);
+/** Before any memory is taken: what is cut from an image is a fair part of it, and no step of it has more pixels than a file may. */
+function checkResize(image: Sides, { width, height }: Sides, size: number): void {
+  if (width === image.width && height === image.height) return;
+  const isSmall = Math.min(width, height) <= MOST_ENLARGED * size;
+  if (width > 0 && height > 0 && isSmall && width * Math.max(height, image.height) <= MOST_PIXELS) return;
+  throw new DataError(
+    `an image of ${image.width} x ${image.height} is to be resized to ${width} x ${height} for a model of ${size} x ${size}`,
+    "use the preprocessor_config.json that belongs to the model, or leave the image out",
+  );
 }
 
 /** Width and height that a `size` asks for: a square, both, or the shorter edge with the other in proportion. */
-function sides(size: v.InferOutput<typeof SIZE>, image: RawImage): { width: number; height: number } {
+function sides(size: v.InferOutput<typeof SIZE>, image: Sides): Sides {
   if (typeof size === "number") return { width: size, height: size };
   if ("height" in size) return size;
   const { width, height } = image;
@@ -117,7 +134,7 @@ function sides(size: v.InferOutput<typeof SIZE>, image: RawImage): { width: numb
   return { width: scaled(width), height: scaled(height) };
 }
 
-function centre(image: RawImage, { width, height }: { width: number; height: number }): RawImage {
+function centre(image: RawImage, { width, height }: Sides): RawImage {
   const { channels } = image;
   const [left, top] = [Math.floor((image.width - width) / 2), Math.floor((image.height - height) / 2)];
   if (left < 0 || top < 0) {

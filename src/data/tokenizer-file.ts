@@ -3,6 +3,7 @@ import { FileFormatError } from "../base/errors";
 import type { Directory } from "../io/directory";
 import { readJson } from "../io/json";
 import type { Spelling } from "./offsets";
+import { hasStep, stepsFault } from "./tokenizer-steps";
 
 export const TOKENIZER_FILE = "tokenizer.json";
 export const TOKENIZER_CONFIG_FILE = "tokenizer_config.json";
@@ -16,7 +17,12 @@ const TOKENIZER = v.looseObject({
   post_processor: v.optional(v.unknown(), null),
   decoder: v.optional(v.unknown(), null),
   added_tokens: v.optional(v.array(v.looseObject({ id: ID, content: v.pipe(v.string(), v.minLength(1)) })), []),
-  model: v.looseObject({ type: v.optional(v.string()), vocab: v.unknown(), unk_token: v.nullish(v.string()) }),
+  model: v.looseObject({
+    type: v.optional(v.string()),
+    vocab: v.unknown(),
+    unk_token: v.nullish(v.string()),
+    unk_id: v.nullish(ID),
+  }),
 });
 
 const CONFIG = v.looseObject({
@@ -53,18 +59,24 @@ export async function readTokenizerFiles(directory: Directory): Promise<Tokenize
   const hasConfig = (await directory.size(TOKENIZER_CONFIG_FILE)) !== undefined;
   const config = hasConfig ? await readJson(directory, TOKENIZER_CONFIG_FILE, CONFIG) : {};
   const where = `${TOKENIZER_FILE} in ${directory.name}`;
-  checkSteps(tokenizer.pre_tokenizer, where);
+  const { normalizer, pre_tokenizer, post_processor, decoder } = tokenizer;
+  const fault = stepsFault([normalizer, pre_tokenizer, post_processor]) ?? stepsFault([decoder]);
+  if (fault !== undefined) throw broken(`${where}: ${fault}`);
   let largest = largestId(tokenizer.model.vocab, where);
   for (const { id } of tokenizer.added_tokens) largest = Math.max(largest, id);
+  const { unk_id: unknownId } = tokenizer.model;
+  if (typeof unknownId === "number" && unknownId > largest) {
+    throw broken(`${where}: unk_id is ${unknownId}, but the vocabulary ends at ${largest}`);
+  }
   if (largest < 0) throw broken(`${where} has an empty vocabulary`);
-  const pairTypes = !hasRoberta(tokenizer.post_processor);
+  const pairTypes = !hasStep([post_processor], "RobertaProcessing");
   const unknown = tokenizer.model.unk_token ?? undefined;
   return { tokenizer, config, vocabularySize: largest + 1, pairTypes, spelling: spellingOf(tokenizer), unknown };
 }
 
 function spellingOf({ model, pre_tokenizer, decoder }: v.InferOutput<typeof TOKENIZER>): Spelling {
   if (model.type === "WordPiece") return "wordpiece";
-  return JSON.stringify([pre_tokenizer, decoder]).includes('"ByteLevel"') ? "bytes" : "metaspace";
+  return hasStep([pre_tokenizer, decoder], "ByteLevel") ? "bytes" : "metaspace";
 }
 
 /** The vocabulary is an object (token -> id) or, for unigram models, a list of [token, score]. */
@@ -86,28 +98,6 @@ function largestId(vocabulary: unknown, where: string): number {
 
 function isScored(entry: unknown): boolean {
   return Array.isArray(entry) && typeof entry[0] === "string" && typeof entry[1] === "number";
-}
-
-/** A FixedLength step counts by its length: by 0 it would never end. */
-function checkSteps(step: unknown, where: string): void {
-  const open = [step];
-  for (let next = open.pop(); next !== undefined; next = open.pop()) {
-    if (next === null || typeof next !== "object") continue;
-    const { type, length, pretokenizers } = next as { type?: unknown; length?: unknown; pretokenizers?: unknown };
-    if (type === "FixedLength" && !(Number.isSafeInteger(length) && (length as number) >= 1)) {
-      throw broken(`${where}: a FixedLength pre-tokenizer needs a length of at least 1`);
-    }
-    if (Array.isArray(pretokenizers)) open.push(...(pretokenizers as unknown[]));
-  }
-}
-
-function hasRoberta(step: unknown): boolean {
-  if (step === null || typeof step !== "object") return false;
-  const { type, processors } = step as { type?: unknown; processors?: unknown };
-  const inner = Array.isArray(processors) ? (processors as { type?: unknown }[]) : [];
-  return (
-    type === "RobertaProcessing" || inner.some((part) => (part as typeof part | null)?.type === "RobertaProcessing")
-  );
 }
 
 function broken(fact: string): FileFormatError {

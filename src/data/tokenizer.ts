@@ -3,6 +3,7 @@ import { DataError, FileFormatError, SafetapeError } from "../base/errors";
 import type { Directory } from "../io/directory";
 import { oneLine } from "../io/json";
 import { tokenSpans } from "./offsets";
+import { patternFault } from "./pattern-cost";
 import type { Span } from "./offsets";
 import { readTokenizerFiles } from "./tokenizer-file";
 import type { TokenizerFiles } from "./tokenizer-file";
@@ -52,8 +53,42 @@ export async function loadTokenizer(directory: Directory): Promise<Tokenizer> {
   const files = await readTokenizerFiles(directory);
   const { Tokenizer: Constructor } = await import("@huggingface/tokenizers");
   const where = `tokenizer.json in ${directory.name}`;
-  const library = guarded(where, () => new Constructor(files.tokenizer, files.config));
+  const library = guarded(where, () => {
+    // Built without words first: with them, the library runs its patterns on the words that were added.
+    checkPatterns(new Constructor({ ...files.tokenizer, ...NO_WORDS }, {}), where);
+    return new Constructor(files.tokenizer, files.config);
+  });
   return new LoadedTokenizer(library, files, where);
+}
+
+const NO_WORDS = { added_tokens: [], model: { type: "WordPiece", vocab: {}, unk_token: "" } };
+
+/** @throws FileFormatError for a regular expression that could take for ever. */
+function checkPatterns({ normalizer, pre_tokenizer, decoder }: Library, where: string): void {
+  for (const { source } of patternsIn([normalizer, pre_tokenizer, decoder])) {
+    const fault = patternFault(source);
+    if (fault === undefined) continue;
+    throw new FileFormatError(
+      `${where} has the pattern ${excerpt(oneLine(source))}, which may take for ever: ${fault}`,
+      "write the pattern without repeats within repeats",
+    );
+  }
+}
+
+/** The regular expressions that the library made, as JavaScript runs them. Its steps are functions with properties. */
+function patternsIn(roots: readonly unknown[]): RegExp[] {
+  const [found, open, seen] = [[] as RegExp[], [...roots], new Set<unknown>()];
+  while (open.length > 0) {
+    const next = open.pop();
+    if (next === null || (typeof next !== "object" && typeof next !== "function") || seen.has(next)) continue;
+    seen.add(next);
+    if (next instanceof RegExp) found.push(next);
+    else
+      open.push(
+        ...Object.entries(next).flatMap(([key, value]: [string, unknown]) => (key === "config" ? [] : [value])),
+      );
+  }
+  return found;
 }
 
 class LoadedTokenizer implements Tokenizer {

@@ -106,6 +106,13 @@ async function locateIn(directory: Directory, file: string): Promise<Map<string,
   return new Map([...header].map(([name, entry]) => [name, { ...entry, file }]));
 }
 
+/** The files that `model.safetensors.index.json` names, each once. Throws FileFormatError for one that is no file name. */
+export async function readShards(directory: Directory): Promise<string[]> {
+  const shards = new Set(Object.values((await readJson(directory, INDEX_FILE, INDEX)).weight_map));
+  for (const shard of shards) checkFileName(shard, directory.name);
+  return [...shards];
+}
+
 async function locateInShards(directory: Directory): Promise<Map<string, Located>> {
   const weightMap = Object.entries((await readJson(directory, INDEX_FILE, INDEX)).weight_map);
   const shards = new Map<string, Map<string, Located>>();

@@ -4,7 +4,7 @@ import { addBroadcast } from "../ops/add_broadcast";
 import { embedding } from "../ops/embedding";
 import { gelu } from "../ops/gelu";
 import type { Value } from "../tape/tape";
-import { checkActivation, count, parseConfig, probability } from "./config";
+import { checkActivation, count, layerCount, parseConfig, probability } from "./config";
 import type { Forward } from "./forward";
 import { answerSpan, denseClassifier, pooledClassifier, taskOf } from "./heads";
 import type { Head } from "./heads";
@@ -16,7 +16,7 @@ import type { LayerModules } from "./structure";
 const SCHEMA = v.object({
   vocab_size: count,
   hidden_size: count,
-  num_hidden_layers: count,
+  num_hidden_layers: layerCount,
   num_attention_heads: count,
   intermediate_size: count,
   max_position_embeddings: count,

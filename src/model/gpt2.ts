@@ -1,7 +1,7 @@
 import * as v from "valibot";
 import { gelu } from "../ops/gelu";
 import type { Value } from "../tape/tape";
-import { checkActivation, count, parseConfig, probability } from "./config";
+import { checkActivation, count, layerCount, parseConfig, probability } from "./config";
 import type { Forward } from "./forward";
 import { answerSpan, DECODER_TASKS, languageModel, lastTokenScore, taskOf } from "./heads";
 import type { FinalNorm, Head } from "./heads";
@@ -14,7 +14,7 @@ const SCHEMA = v.object({
   vocab_size: count,
   n_positions: count,
   n_embd: count,
-  n_layer: count,
+  n_layer: layerCount,
   n_head: count,
   n_inner: v.nullish(count),
   layer_norm_epsilon: v.optional(v.number(), 1e-5),

@@ -3,7 +3,7 @@ import { ConfigError } from "../base/errors";
 import { rope } from "../ops/rope";
 import { swiglu } from "../ops/swiglu";
 import type { Value } from "../tape/tape";
-import { checkActivation, count, parseConfig, probability } from "./config";
+import { checkActivation, count, layerCount, parseConfig, probability } from "./config";
 import type { Forward } from "./forward";
 import { answerSpan, DECODER_TASKS, languageModel, lastTokenScore, taskOf } from "./heads";
 import type { FinalNorm, Head } from "./heads";
@@ -17,7 +17,7 @@ const SCHEMA = v.object({
   vocab_size: count,
   hidden_size: count,
   intermediate_size: count,
-  num_hidden_layers: count,
+  num_hidden_layers: layerCount,
   num_attention_heads: count,
   num_key_value_heads: v.nullish(count),
   head_dim: v.nullish(count),

@@ -5,7 +5,7 @@ import { gelu } from "../ops/gelu";
 import { linear } from "../ops/linear";
 import { prepend } from "../ops/prepend";
 import type { Value } from "../tape/tape";
-import { checkActivation, count, parseConfig, probability } from "./config";
+import { checkActivation, count, layerCount, parseConfig, probability } from "./config";
 import type { Forward } from "./forward";
 import { imageClassifier, taskOf } from "./heads";
 import { layerOf, projectionParameters } from "./model";
@@ -15,7 +15,7 @@ import type { LayerModules } from "./structure";
 
 const SCHEMA = v.object({
   hidden_size: count,
-  num_hidden_layers: count,
+  num_hidden_layers: layerCount,
   num_attention_heads: count,
   intermediate_size: count,
   image_size: v.optional(count, 224),

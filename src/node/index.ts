@@ -8,6 +8,8 @@ import { nodeGpu } from "./gpu";
 
 export * from "../index";
 export { openDirectory } from "./directory";
+export { downloadModel } from "./download";
+export type { Downloaded, DownloadOptions } from "./download";
 export { nodeGpu } from "./gpu";
 export type { NodeGpuOptions } from "./gpu";
 export { filePrefixStore } from "./prefix-file";

@@ -1,0 +1,134 @@
+// @ts-check
+const deep = (/** @type {number} */ n) => `${"[".repeat(n)}${"]".repeat(n)}`;
+
+const STSB = "index genre filename year old_index source1 source2 sentence1 sentence2 score".replaceAll(" ", "\t");
+
+/** @returns {Record<string, Record<string, string | Uint8Array>>} */
+export function textSeeds() {
+  return { tsv: tsv(), csv: csv(), jsonl: jsonl(), squad: squad() };
+}
+
+/** @returns {Record<string, string | Uint8Array>} */
+function tsv() {
+  const rte = [
+    "index\tsentence1\tsentence2\tlabel",
+    "0\tone.\ttwo.\tentailment",
+    "1\tThree?\tfour\tnot_entailment",
+    "",
+  ];
+  const sst = "sentence\tlabel\nnot boring\t1\nboring \t0\n";
+  return {
+    rte: rte.join("\n"),
+    crlf: rte.join("\r\n"),
+    sst2: sst,
+    cola: "gj04\t1\t\tOur friends won't buy this.\nks08\t0\t*\tThis are wrong.\n",
+    stsb: `${STSB}\n0\ta\tb\tc\td\te\tf\tA plane.\tAn air plane.\t5.000\n`,
+    "score-nan": `${STSB}\n0\ta\tb\tc\td\te\tf\tA.\tB.\tNaN\n`,
+    bom: `\ufeff${sst}`,
+    "utf-16": new Uint8Array(Buffer.from(`\ufeff${sst}`, "utf16le")),
+    nul: sst.replace("boring", "bo\u0000ring"),
+    "not-utf8": Uint8Array.from([...Buffer.from(sst), 0xc3, 0x28, 0x0a]),
+    "surrogate-as-utf8": Uint8Array.from([...Buffer.from(sst), 0xed, 0xa0, 0x80, 0x09, 0x31]),
+    "no-header": "not boring\t1\n",
+    "header-only": "sentence\tlabel\n",
+    quotes: 'sentence\tlabel\n"not\tboring"\t1\n',
+    "label-of-objects": "sentence\tlabel\ngood\t__proto__\nbad\tconstructor\n",
+    "label-1e308": "sentence\tlabel\ngood\t1e308\n",
+    "label-hexadecimal": "sentence\tlabel\ngood\t0x1\n",
+    "many-columns": `sentence\tlabel\n${"\t".repeat(20000)}\n`,
+    "many-lines": `sentence\tlabel\n${"\n".repeat(20000)}`,
+    "line-separators": "sentence\tlabel\nnot\u2028boring\u0085\t1\n",
+    nothing: "",
+    blank: "\n\n \n",
+  };
+}
+
+/** @returns {Record<string, string | Uint8Array>} */
+function csv() {
+  const rows =
+    'mr,ref\n"name[The Eagle], food[French]",The Eagle is French.\n"name[The Eagle], food[French]","Eat, at The Eagle."\n';
+  return {
+    e2e: rows,
+    crlf: rows.replaceAll("\n", "\r\n"),
+    "test-set": 'mr\n"name[Alimentum], area[city centre]"\n',
+    "quoted-line-end": 'mr,ref\n"name[A]","Two\nlines, one ""cell""."\n',
+    "open-quote": 'mr,ref\n"name[A],text\nmore\n',
+    "quote-inside": 'mr,ref\nna"me[A],te"xt\n',
+    "header-of-objects": "mr,ref,__proto__,constructor\na,b,c,d\n",
+    "header-twice": "mr,ref,mr,ref,mr_1\na,b,c,d,e\n",
+    "too-few-cells": "mr,ref\na\n",
+    "too-many-cells": "mr,ref\na,b,c,d\n",
+    "parsed-extra": "mr,ref,__parsed_extra\na,b,c,d,e\n",
+    bom: `\ufeff${rows}`,
+    nul: "mr,ref\na\u0000,b\n",
+    "not-utf8": Uint8Array.from([...Buffer.from(rows), 0xff]),
+    formula: 'mr,ref\n"=cmd|calc",@SUM(A1)\n',
+    "many-quotes": `mr,ref\n${'"'.repeat(20001)}\n`,
+    "many-commas": `mr,ref\n${",".repeat(20000)}\n`,
+    "header-only": "mr,ref\n",
+    nothing: "",
+  };
+}
+
+/** @returns {Record<string, string | Uint8Array>} */
+function jsonl() {
+  const chat = '{"messages":[{"role":"user","content":"Hi"},{"role":"assistant","content":"Hello."}]}';
+  return {
+    forms: `${chat}\n{"instruction":"Add","input":"1 2","output":"3"}\n\n{"prompt":"a","completion":"b"}\n`,
+    crlf: `${chat}\r\n${chat}\r\n`,
+    bom: `\ufeff${chat}\n`,
+    "pretty-printed": '{\n"prompt":"a",\n"completion":"b"}\n',
+    "role-of-objects": '{"messages":[{"role":"__proto__","content":"x"}]}\n',
+    "role-of-tools": '{"messages":[{"role":"tool","content":"x"}]}\n',
+    "no-answer": '{"prompt":"a","completion":" "}\n',
+    proto: '{"__proto__":{"prompt":"a","completion":"b"}}\n',
+    "proto-inside": '{"prompt":"a","completion":"b","__proto__":{"polluted":1}}\n',
+    "duplicate-keys": '{"prompt":"a","completion":"b","prompt":1}\n',
+    "lone-surrogate": '{"prompt":"\\ud800","completion":"\\udfff"}\n',
+    nul: '{"prompt":"a\\u0000","completion":"b"}\n',
+    numbers: '{"prompt":1e999,"completion":2}\n',
+    "length-lies": '{"messages":{"length":1000000000}}\n',
+    deep: `{"prompt":${deep(20000)},"completion":"b"}\n`,
+    "many-messages": `{"messages":[${Array(2000).fill('{"role":"assistant","content":"x"}').join(",")}]}\n`,
+    "separators-inside": '{"prompt":"a\u2028b","completion":"c\u0085"}\n',
+    "not-utf8": Uint8Array.from([...Buffer.from(chat), 0x0a, 0xf5, 0x0a]),
+    list: "[]\n",
+    nothing: "",
+  };
+}
+
+/** @returns {Record<string, string | Uint8Array>} */
+function squad() {
+  const answer = { text: "film", answer_start: 4 };
+  /** @param {Record<string, unknown>} change @param {string} [context] */
+  const file = (change, context = "the film is not boring") =>
+    JSON.stringify({
+      version: "1.1",
+      data: [
+        { title: "t", paragraphs: [{ context, qas: [{ id: "q1", question: "what?", answers: [answer], ...change }] }] },
+      ],
+    });
+  return {
+    one: file({}),
+    "two-answers": file({ answers: [answer, { text: "not boring", answer_start: 12 }] }),
+    astral: file({ answers: [{ text: "film", answer_start: 2 }] }, "\u{1f600} film"),
+    unanswerable: file({ answers: [], is_impossible: true }),
+    elsewhere: file({ answers: [{ text: "film", answer_start: 5 }] }),
+    "start-negative": file({ answers: [{ text: "film", answer_start: -1 }] }),
+    "start-1e308": file({ answers: [{ text: "film", answer_start: 1e308 }] }),
+    "start-2-53": file({ answers: [{ text: "", answer_start: 2 ** 53 - 1 }] }),
+    "empty-answer": file({ answers: [{ text: "", answer_start: 22 }] }),
+    "empty-context": file({ answers: [{ text: "", answer_start: 0 }] }, ""),
+    "long-question": file({ question: "what ".repeat(2000) }),
+    "long-context": file({}, `the film ${"is ".repeat(3000)}`),
+    "id-of-objects": file({ id: "__proto__" }),
+    "lone-surrogates": file({ question: "\ud800" }, "the film \udc00\ud800"),
+    proto: `{"__proto__":{"data":[]},${file({}).slice(1)}`,
+    "proto-as-data": '{"data":[{"paragraphs":[{"__proto__":{"context":"a"},"qas":[]}]}]}',
+    "nothing-inside": '{"data":[]}',
+    "length-lies": '{"data":{"length":1000000000}}',
+    deep: `{"data":${deep(20000)}}`,
+    bom: `\ufeff${file({})}`,
+    list: "[]",
+  };
+}

@@ -1,0 +1,54 @@
+import { readCifar } from "../../src/data/cifar";
+import { readImageFolder } from "../../src/data/image-folder";
+import type { ImageSample } from "../../src/data/images";
+import { DEFAULT_PREPROCESSOR, readPreprocessor } from "../../src/data/preprocessor";
+import { JSON_WORDS, must, testFile } from "./reader";
+import type { Reader } from "./reader";
+
+const SPEC = { size: 4, channels: 3, patch: 2 };
+/** The most that deflate shrinks, eight pixels to a byte of that, eight bytes to each of them on the way. */
+const DEFLATED = 1032 * 8 * 8;
+
+function checkImages(samples: readonly ImageSample[], classes: number): void {
+  for (const { pixels, label } of samples) {
+    must(pixels.length % 3 === 0 && pixels.length > 0, "pixels of three channels");
+    must(pixels.every(Number.isFinite), "a pixel that is no number");
+    must(label >= 0 && label < classes, "a label");
+  }
+}
+
+const cifar: Reader = {
+  ...{ name: "CIFAR", seeds: "cifar", file: "batch.bin", form: "bytes", words: ["\u0000", "\u0007"], perByte: 256 },
+  async read(directory) {
+    const classes = ((await directory.size("batch.bin")) ?? 0) % 3074 === 0 ? 100 : 10;
+    checkImages(await readCifar(directory, "batch.bin", classes), classes);
+  },
+};
+
+const folder = (name: string, file: string, form: "png" | "bytes", words: readonly string[]): Reader => ({
+  ...{ name, seeds: name.toLowerCase(), file, form, words, perByte: DEFLATED },
+  async read(directory) {
+    const preprocessor = { ...DEFAULT_PREPROCESSOR, size: 4 };
+    checkImages(await readImageFolder([directory], { spec: SPEC, preprocessor }), 1);
+  },
+});
+
+const IMAGE = testFile("hostile/seeds/png/rgb");
+
+const preprocessor: Reader = {
+  ...{ name: "preprocessor_config.json", seeds: "preprocessor", file: "preprocessor_config.json", form: "json" },
+  ...{ words: [...JSON_WORDS, "shortest_edge", "do_center_crop", "16384"], perByte: 1024 },
+  beside: { "a.png": IMAGE },
+  async read(directory) {
+    const told = await readPreprocessor(directory);
+    const samples = await readImageFolder([directory], { spec: SPEC, preprocessor: told });
+    for (const { pixels } of samples) must(pixels.length === 48, "an image's size");
+  },
+};
+
+export const IMAGE_READERS: readonly Reader[] = [
+  cifar,
+  folder("PNG", "a.png", "png", ["IHDR", "IDAT", "IEND", "PLTE", "tRNS", "iCCP", "acTL"]),
+  folder("JPEG", "a.jpg", "bytes", ["\u00ff\u00d8", "\u00ff", "\u0000\u0000", "JFIF", "Adobe"]),
+  preprocessor,
+];

@@ -1,0 +1,128 @@
+import { readE2e } from "../../src/data/e2e";
+import { readGlue } from "../../src/data/glue";
+import type { GlueTaskName } from "../../src/data/glue-tasks";
+import { readConversations } from "../../src/data/jsonl";
+import { readSquad, squadFeatures } from "../../src/data/squad";
+import { loadTokenizer } from "../../src/data/tokenizer";
+import { readTsv } from "../../src/data/tsv";
+import { memoryDirectory } from "../../src/io/directory";
+import type { Directory } from "../../src/io/directory";
+import { JSON_WORDS, must, testFile } from "./reader";
+import type { Reader } from "./reader";
+
+const TOKENIZER = testFile("interop-data/tokenizers/bert/tokenizer.json");
+const TOKENIZER_CONFIG = testFile("interop-data/tokenizers/bert/tokenizer_config.json");
+const bert = await loadTokenizer(memoryDirectory("bert", { "tokenizer.json": TOKENIZER }));
+const TEXT = `the film is not boring ${"e".repeat(60)}!`;
+
+async function useTokenizer(directory: Directory): Promise<void> {
+  const loaded = await loadTokenizer(directory);
+  const { ids, typeIds } = loaded.encode(TEXT, "never", { maxLength: 9 });
+  must(typeIds.length === ids.length && ids.length <= 9, "lengths");
+  must(
+    ids.every((id) => id >= 0 && id < loaded.vocabularySize),
+    "ids",
+  );
+  for (const role of ["pad", "unk", "cls", "sep", "mask", "bos", "eos"] as const) {
+    must((loaded.specialId(role) ?? 0) < loaded.vocabularySize, `the id of ${role}`);
+  }
+  loaded.locate("the film");
+  must(typeof loaded.decode(ids) === "string", "a text");
+}
+
+const tokenizer: Reader = {
+  ...{ name: "tokenizer.json", seeds: "tokenizer", file: "tokenizer.json", form: "json", perByte: 1024 },
+  words: [...JSON_WORDS, "\\s+", "(?:", ")*", "Sequence", "Replace", '"type":"'],
+  beside: { "tokenizer_config.json": TOKENIZER_CONFIG },
+  read: useTokenizer,
+};
+
+const tokenizerConfig: Reader = {
+  ...{ name: "tokenizer_config.json", seeds: "tokenizer-config", file: "tokenizer_config.json", form: "json" },
+  ...{ words: [...JSON_WORDS, "pad_token", "content", "model_max_length"], perByte: 1024 },
+  beside: { "tokenizer.json": TOKENIZER },
+  read: useTokenizer,
+};
+
+const LINES = ["\t", "\n", "\r", "\r\n", "\ufeff", "\u0000", "\u2028", "-1", "1e308", "__proto__", "entailment", " "];
+
+const tsv: Reader = {
+  ...{ name: "TSV", seeds: "tsv", file: "train.tsv", form: "bytes", words: LINES, perByte: 512 },
+  async read(directory) {
+    const rows = await readTsv(directory, "train.tsv");
+    const text = new TextDecoder().decode(await directory.read("train.tsv"));
+    must(
+      rows.map(({ cells }) => cells.join("\t")).every((line) => text.includes(line)),
+      "lines of another text",
+    );
+    must(
+      rows.every(({ line }, i) => line === i + 1),
+      "lines' numbers",
+    );
+    // The header chooses the task: every layout is reached.
+    const task = (
+      [
+        ["score", "stsb"],
+        ["sentence1", "rte"],
+        ["sentence\t", "sst2"],
+      ] as const
+    ).find(([word]) => text.includes(word))?.[1];
+    const name: GlueTaskName = task ?? "cola";
+    const { examples, labelNames } = await readGlue(directory, "train.tsv", name);
+    for (const example of examples) {
+      must(example.text.trim() !== "", "an empty text");
+      if (labelNames) must(labelNames[example.label] !== undefined, `the label ${example.label}`);
+      else must(Number.isFinite(example.label) && name === "stsb", `the score ${example.label}`);
+    }
+  },
+};
+
+const csv: Reader = {
+  ...{ name: "CSV", seeds: "csv", file: "train.csv", form: "bytes", perByte: 1024 },
+  words: ['"', '""', ",", "\n", "\r\n", "mr,ref\n", "name[", "]", "\ufeff", "\u0000", "__proto__", "mr", "ref"],
+  async read(directory) {
+    for (const { meaning, references } of await readE2e(directory, "train.csv")) {
+      must(typeof meaning === "string" && meaning.trim() !== "", "an empty meaning");
+      must(
+        references.every((text) => typeof text === "string" && text !== ""),
+        "a reference that is no text",
+      );
+    }
+  },
+};
+
+const jsonl: Reader = {
+  ...{ name: "JSONL", seeds: "jsonl", file: "train.jsonl", form: "bytes", perByte: 512 },
+  words: [...JSON_WORDS, "\n", '"messages"', '"assistant"', '"completion":"b"'],
+  async read(directory) {
+    for (const turns of await readConversations(directory, "train.jsonl")) {
+      must(
+        turns.some(({ isAnswer, text }) => isAnswer && text.trim() !== ""),
+        "a conversation without an answer",
+      );
+    }
+  },
+};
+
+const squad: Reader = {
+  ...{ name: "SQuAD", seeds: "squad", file: "train.json", form: "json", perByte: 2048 },
+  words: [...JSON_WORDS, '"answers":[]', '"answer_start":', '"text":""', "\u{1f600}"],
+  async read(directory) {
+    const examples = await readSquad(directory, "train.json");
+    for (const { context, answers } of examples) {
+      must(
+        answers.every(({ text, start }) => context.startsWith(text, start)),
+        "an answer that is not there",
+      );
+    }
+    for (const { sample, spans } of squadFeatures(examples, bert, { maxLength: 24, stride: 12, maxQuestion: 8 })) {
+      must(sample.ids.length <= 24 && spans.length === sample.ids.length, "a window's length");
+      must(
+        Array.from(sample.label as Int32Array).every((at) => at >= 0 && at < sample.ids.length),
+        "an answer's place",
+      );
+    }
+  },
+};
+
+export const TEXT_READERS: readonly Reader[] = [tokenizer, tokenizerConfig, tsv, csv, jsonl, squad];

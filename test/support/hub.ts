@@ -1,0 +1,132 @@
+import { createHash } from "node:crypto";
+import { createServer } from "node:http";
+import type { IncomingMessage, Server, ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+
+/** What a server does otherwise than it should, for a file; `times` it does so, then no more. */
+export interface Fault {
+  readonly file: string;
+  readonly kind: "cut" | "flip" | "no-range" | "too-long" | "silent";
+  /** Bytes that are sent before the connection is cut, or goes silent. */
+  readonly after?: number;
+  times: number;
+}
+
+/** A request as the servers saw it. */
+export interface Seen {
+  readonly host: "hub" | "store";
+  readonly path: string;
+  readonly token: string | undefined;
+  readonly range: string | undefined;
+}
+
+export const COMMIT = "0123456789abcdef0123456789abcdef01234567";
+const hex = (algorithm: string, ...parts: (string | Uint8Array)[]): string => {
+  const hash = createHash(algorithm);
+  for (const part of parts) hash.update(part);
+  return hash.digest("hex");
+};
+
+/**
+ * The parts of the Hub's interface that a download uses, and behind it, as there, another server that holds large files: model
+ * `owner/model`, its listing with sizes and hashes, redirects, ranges. With faults on request.
+ */
+export class FakeHub {
+  readonly seen: Seen[] = [];
+  readonly faults: Fault[] = [];
+  /** Status, headers and body in place of every answer, so many times. */
+  refuse: { readonly status: number; readonly headers?: Record<string, string>; times: number } | undefined;
+  readonly #servers: Server[] = [];
+  url = "";
+  #store = "";
+
+  constructor(
+    private readonly files: Map<string, Uint8Array>,
+    /** Files of at least so many bytes are in LFS. */
+    private readonly large = 1000,
+    /** Entries of the listing that are told otherwise. */
+    private readonly told: Readonly<Record<string, object>> = {},
+  ) {}
+
+  async start(): Promise<this> {
+    this.#store = await this.#listen((request, answer) => this.#stored(request, answer));
+    this.url = await this.#listen((request, answer) => this.#answer(request, answer));
+    return this;
+  }
+
+  async stop(): Promise<void> {
+    for (const server of this.#servers) {
+      server.closeAllConnections();
+      await new Promise((resolve) => server.close(resolve));
+    }
+  }
+
+  async #listen(handler: (request: IncomingMessage, answer: ServerResponse) => void): Promise<string> {
+    const server = createServer(handler);
+    this.#servers.push(server);
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  }
+
+  #note(host: Seen["host"], { url = "", headers }: IncomingMessage): string {
+    this.seen.push({ host, path: url, token: headers.authorization, range: headers.range });
+    return decodeURIComponent(url.split("?")[0] ?? "");
+  }
+
+  #answer(request: IncomingMessage, answer: ServerResponse): void {
+    const path = this.#note("hub", request);
+    if (this.refuse && this.refuse.times-- > 0) {
+      answer.writeHead(this.refuse.status, { "content-type": "application/json", ...this.refuse.headers });
+      return void answer.end(JSON.stringify({ error: `no, ${request.headers.authorization ?? "stranger"}` }));
+    }
+    const file = path.startsWith(`/owner/model/resolve/${COMMIT}/`) ? path.split("/").slice(5).join("/") : "";
+    const bytes = this.files.get(file);
+    if (path.startsWith("/api/models/owner/model/revision/"))
+      json(answer, { _id: "1", id: "owner/model", sha: COMMIT });
+    else if (path === `/api/models/owner/model/tree/${COMMIT}`) json(answer, this.#listing());
+    else if (bytes === undefined) answer.writeHead(404, { "x-error-code": "EntryNotFound" }).end();
+    else if (bytes.length < this.large) this.#send(request, answer, file, bytes);
+    else {
+      const location = `${this.#store}/${file}?signature=secret`;
+      answer.writeHead(302, { location, "x-linked-size": bytes.length }).end();
+    }
+  }
+
+  #stored(request: IncomingMessage, answer: ServerResponse): void {
+    const file = this.#note("store", request).slice(1);
+    this.#send(request, answer, file, this.files.get(file) as Uint8Array);
+  }
+
+  #listing(): object[] {
+    return [...this.files].map(([path, bytes]) => {
+      const oid = hex("sha1", `blob ${bytes.length}\0`, bytes);
+      const lfs = { oid: hex("sha256", bytes), size: bytes.length, pointerSize: 130 };
+      const isLarge = bytes.length >= this.large;
+      return { type: "file", path, size: bytes.length, oid, ...(isLarge && { oid: COMMIT, lfs }), ...this.told[path] };
+    });
+  }
+
+  #send(request: IncomingMessage, answer: ServerResponse, file: string, whole: Uint8Array): void {
+    const [, from, to] = /^bytes=(\d+)-(\d*)$/.exec(request.headers.range ?? "") ?? [];
+    const isProbe = request.headers.range === "bytes=0-0";
+    const fault = isProbe ? undefined : this.faults.find((one) => one.file === file && one.times > 0);
+    if (fault) fault.times--;
+    const isRange = from !== undefined && fault?.kind !== "no-range";
+    const start = isRange ? Number(from) : 0;
+    let bytes = Uint8Array.from(whole.subarray(start, isRange && to !== "" ? Number(to) + 1 : whole.length));
+    if (fault?.kind === "flip") bytes[bytes.length >> 1]! ^= 1;
+    if (fault?.kind === "too-long") bytes = Uint8Array.from([...bytes, 1, 2, 3]);
+    answer.writeHead(isRange ? 206 : 200, {
+      etag: '"x"',
+      ...(isRange && { "content-range": `bytes ${start}-${start + bytes.length - 1}/${whole.length}` }),
+      ...(fault ? {} : { "content-length": bytes.length }),
+    });
+    if (fault?.kind !== "cut" && fault?.kind !== "silent") return void answer.end(bytes);
+    answer.write(bytes.subarray(0, fault.after ?? 0));
+    if (fault.kind === "cut") setTimeout(() => answer.destroy(), 30);
+  }
+}
+
+function json(answer: ServerResponse, value: unknown): void {
+  answer.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify(value));
+}
