@@ -78,12 +78,19 @@ export class ConfigError extends SafetapeError {}
 export class DisposedError extends SafetapeError {}
 /** A loss or gradient that is not finite; the state of the last good step is kept. */
 export class NotFiniteError extends SafetapeError {
+  /** "loss" or "gradient norm". */
+  readonly what: string;
+  readonly value: number;
+
   constructor(
     fact: string,
     remedy: string,
-    /** Index of the step whose loss was not finite, from 0. */
+    /** Index of the step that was not finite, from 0. */
     readonly step: number,
+    { what, value, ...options }: { readonly what: string; readonly value: number } & ErrorOptions,
   ) {
-    super(fact, remedy);
+    super(fact, remedy, options);
+    this.what = what;
+    this.value = value;
   }
 }

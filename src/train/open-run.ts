@@ -2,7 +2,9 @@ import type { Batch } from "../data/batch";
 import { Executor } from "../run/executor";
 import { Merging } from "./merging";
 import type { TrainerOptions } from "./options";
+import { withMemoryRemedy } from "./memory-remedy";
 import { preflight } from "./preflight";
+import type { Preflight } from "./preflight";
 import { PrefixCache } from "./prefix-cache";
 import { TrainState } from "./state";
 import type { PrefixParts } from "./step-prefix";
@@ -10,7 +12,7 @@ import { withStructuralMasks } from "./structures";
 import { Updates } from "./updates";
 
 /** What a run consists of. */
-export interface TrainerRun extends PrefixParts {
+export interface TrainerRun extends PrefixParts, Pick<Preflight, "needs"> {
   readonly updates: Updates;
   readonly first: Batch;
 }
@@ -20,16 +22,17 @@ export async function openRun(given: TrainerOptions): Promise<TrainerRun> {
   const options = withStructuralMasks(given);
   const { model: loaded, adapter, seed = 0 } = options;
   const cache = PrefixCache.of(options.prefixCache, loaded.model);
-  const { book, first, merges, settings, statistics, live, plannedBytes } = preflight(options);
-  const state = await TrainState.create(loaded, adapter, seed, { live, statistics });
+  const { book, first, merges, settings, statistics, live, plannedBytes, needs } = preflight(options);
+  const remedy = { options, book, needs };
+  const state = await withMemoryRemedy(remedy, () => TrainState.create(loaded, adapter, seed, { live, statistics }));
   const executor = new Executor(loaded.engine.device, plannedBytes);
   try {
     if (options.initial) state.restore(options.initial);
     const merging = merges && new Merging(merges, loaded, adapter, state);
     const updates = Updates.of(options, state, settings, statistics);
-    await executor.hold([...book.plans, ...updates.plans]);
+    await withMemoryRemedy(remedy, () => executor.hold([...book.plans, ...updates.plans]));
     await executor.compile();
-    return { options, state, executor, book, updates, first, cache, merging };
+    return { ...remedy, state, executor, updates, first, cache, merging };
   } catch (error) {
     executor.dispose();
     state.dispose();

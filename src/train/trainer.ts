@@ -1,6 +1,6 @@
 import type { Batch } from "../data/batch";
 import { never } from "../freeze/never";
-import type { FreezePolicy, Progress } from "../freeze/policy";
+import type { FreezeContext, FreezePolicy, Progress } from "../freeze/policy";
 import type { Bytes } from "../gpu/ledger";
 import { continueTexts } from "../generate/generate";
 import type { Prompt } from "../generate/generate";
@@ -12,6 +12,9 @@ import { evaluate } from "./evaluate";
 import type { Evaluation, SeeLogits } from "./evaluate";
 import { checkFreeze, freezeContext } from "./freezing";
 import { memoryOf } from "./memory";
+import { withMemoryRemedy } from "./memory-remedy";
+import { Skips } from "./not-finite";
+import { nextBatches } from "./next-batches";
 import { openRun } from "./open-run";
 import type { TrainerRun } from "./open-run";
 import { optimizerSettings } from "./optimizer";
@@ -19,9 +22,12 @@ import type { OptimizerSettings } from "./optimizer";
 import { countSteps } from "./options";
 import type { TrainerOptions } from "./options";
 import type { Merging } from "./merging";
+import { Phases } from "./phases";
 import { prune } from "./prune";
 import { resultOf } from "./report";
 import type { FreezeEvent, StepReport, TrainResult } from "./report";
+import { stepReport } from "./step-report";
+import type { TakenStep } from "./step-report";
 import { scheduleFactor } from "./schedule";
 import type { TrainState } from "./state";
 import { statisticsOf } from "./statistics";
@@ -39,6 +45,15 @@ export class Trainer {
   readonly #policy: FreezePolicy;
   readonly #counts: ReturnType<typeof countSteps>;
   #step = 0;
+  readonly #skips: Skips;
+  /** What is left to do before the next step. */
+  readonly #phases = new Phases();
+  /** The step that was applied and is not reported yet. */
+  #taken: TakenStep | undefined;
+  /** What the policy has chosen to freeze. */
+  #chosen: readonly string[] | undefined;
+  /** What a freeze under way began with. */
+  #freezing: { readonly liveBytes: number; readonly layers: readonly number[] } | undefined;
   readonly #upcoming: Upcoming;
   readonly #stepper: Stepper;
   #isDisposed = false;
@@ -50,6 +65,11 @@ export class Trainer {
     this.#counts = countSteps(options);
     this.#upcoming = new Upcoming(() => options.data.next(), this.#counts.accumulate, first);
     this.#stepper = new Stepper({ ...run, updates });
+    this.#skips = new Skips(options);
+    this.#phases.add(
+      () => this.#prune(),
+      () => this.#consultPolicy(),
+    );
   }
 
   get options(): TrainerOptions {
@@ -73,10 +93,6 @@ export class Trainer {
    */
   static async create(options: TrainerOptions): Promise<Trainer> {
     return new Trainer(await openRun(options));
-  }
-
-  get #device() {
-    return this.options.model.engine.device;
   }
 
   get #plans(): Plan[] {
@@ -113,59 +129,66 @@ export class Trainer {
       onStep?.(report);
     }
     const seconds = (performance.now() - start) / 1000;
-    return resultOf(reports, seconds, this.#device.pool.ledger, this.policyRecord());
+    return resultOf(reports, seconds, this.options.model.engine.ledger, this.policyRecord());
   }
 
   /** One optimizer step after the other. Breaking off the loop leaves the trainer usable. */
   async *steps(): AsyncGenerator<StepReport, void, undefined> {
-    if (this.#step === 0) await this.#begin();
-    while (this.#step < this.#counts.totalSteps) yield await this.#runStep();
-  }
-
-  /** What a policy wants before the first step. */
-  async #begin(): Promise<void> {
-    const { first } = this.#upcoming;
-    if (this.#policy.prune && first) {
-      const { state } = this;
-      const gradients = async (): Promise<void> => {
-        const { inputs: below } = await stepPrefix(this.run, [first]);
-        await this.#stepper.gradients({ step: this.#step, batches: [first], dropped: [], below });
-      };
-      await prune(this.#policy, { state, gradients });
-      this.run.updates.rebuild();
-      await this.run.executor.hold(this.#plans);
+    while (this.#taken || this.#step < this.#counts.totalSteps) {
+      yield await withMemoryRemedy(this.run, () => this.#runStep());
     }
-    await this.#consultPolicy();
   }
 
+  /** What a policy prunes before the first step. */
+  async #prune(): Promise<void> {
+    const { first } = this.#upcoming;
+    if (!this.#policy.prune || !first) return;
+    await prune(this.#policy, { state: this.state, gradients: () => this.#gradients(first) });
+    this.run.updates.rebuild();
+  }
+
+  async #gradients(first: Batch): Promise<void> {
+    const { inputs: below } = await stepPrefix(this.run, [first]);
+    await this.#stepper.gradients({ step: this.#step, batches: [first], dropped: [], below });
+  }
+
+  /** The next step; where an earlier call failed after its step was applied, the rest of that one. */
   async #runStep(): Promise<StepReport> {
+    await this.#phases.run();
+    while (!this.#taken) {
+      try {
+        this.#taken = await this.#takeStep();
+      } catch (error) {
+        this.#skips.note(error);
+      }
+    }
+    await this.#phases.run();
+    return this.#report(this.#taken);
+  }
+
+  /** Applies a step, and says what has to follow it. */
+  async #takeStep(): Promise<TakenStep> {
     const start = performance.now();
     const dropped = this.#policy.dropped?.(this.progress, this.options.model.model.layers) ?? [];
-    const batches = await this.#nextBatches(dropped);
     await this.merging?.follow();
+    const batches = await nextBatches(this.run, this.#upcoming, dropped);
     const prefix = await stepPrefix(this.run, batches);
     const learningRate = this.#learningRate(this.#step);
     const step = { step: this.#step, batches, dropped, learningRate, below: prefix.inputs };
     const { loss, norm, flops } = await this.#stepper.take(step, () => this.#lookAhead());
-    await this.run.updates.follow(this.run.executor, "after_update", this.#step);
     this.#step++;
-    await this.run.updates.prune(this.progress);
-    await this.options.adapter.afterStep?.(adapterRun(this.state, this.options, this.progress));
-    const freezes = await this.#consultPolicy();
-    const seconds = (performance.now() - start) / 1000;
-    const rows = batches.reduce((sum, batch) => sum + batch.rows, 0);
-    const { totalSteps, stepsPerEpoch } = this.#counts;
-    return {
-      ...{ step: this.#step, totalSteps, epoch: this.#step / stepsPerEpoch, loss, learningRate },
-      ...{ gradientNorm: norm, seconds, examplesPerSecond: rows / seconds, freezes },
-      flops: flops + prefix.flops + this.run.updates.flops,
-      bytes: this.#device.pool.ledger.live,
-      horizon: this.horizon,
-      frozenTensors: this.state.frozen.length,
-      rowsAtOnce: this.run.book.choice.rows,
-      recomputed: this.run.book.choice.sections.size,
-      prefix: prefix.report,
-    };
+    this.#phases.add(
+      () => this.run.updates.follow(this.run.executor, "after_update", step.step),
+      () => this.run.updates.prune(this.progress),
+      async () => this.options.adapter.afterStep?.(adapterRun(this.state, this.options, this.progress)),
+      () => this.#consultPolicy(),
+    );
+    return { start, loss, gradientNorm: norm, flops, learningRate, batches, prefix, freezes: [] };
+  }
+
+  #report(taken: TakenStep): StepReport {
+    this.#taken = undefined;
+    return stepReport(this.run, taken, { ...this.progress, horizon: this.horizon, skipped: this.#skips.tell() });
   }
 
   /** Lowest transformer layer whose adapter still learns. */
@@ -182,70 +205,66 @@ export class Trainer {
   #lookAhead(): Step | undefined {
     const step = this.#step + 1;
     const batches = step < this.#counts.totalSteps ? this.#upcoming.look() : undefined;
+    const { book } = this.run;
     // What a policy leaves out of a step is its own to say, when the step comes; what is kept of a prefix is read then.
-    if (
-      this.#policy.dropped ||
-      this.run.book.prefixLayer() > 0 ||
-      !batches?.every((batch) => this.run.book.hasShape(batch))
-    )
-      return undefined;
+    if (this.#policy.dropped || book.prefixLayer() > 0) return undefined;
+    if (!batches?.every((batch) => book.hasShape(batch))) return undefined;
     return { step, batches, dropped: [], learningRate: this.#learningRate(step) };
   }
 
-  async #nextBatches(dropped: readonly number[]): Promise<readonly Batch[]> {
-    const batches = this.#upcoming.take();
-    const fresh = batches.filter((batch) => !this.run.book.hasShape(batch));
-    const isNewVariant = this.run.book.addVariant(dropped);
-    if (isNewVariant) this.run.updates.addVariant(dropped);
-    if (fresh.length > 0 || isNewVariant) {
-      fresh.forEach((batch) => this.run.book.addShape(batch));
-      await this.run.executor.hold(this.#plans);
+  async #consultPolicy(): Promise<void> {
+    this.#chosen ??= this.#policy.isDue(this.progress) ? await this.#policy.decide(this.#freezeContext()) : [];
+    if (this.#chosen.length > 0) {
+      const event = await this.freeze(this.#chosen);
+      this.#taken?.freezes.push(event);
     }
-    return batches;
+    this.#chosen = undefined;
   }
 
-  async #consultPolicy(): Promise<FreezeEvent[]> {
-    if (!this.#policy.isDue(this.progress)) return [];
+  #freezeContext(): FreezeContext {
     const { model, adapter } = this.options;
     const { probe = this.run.first } = this.options;
-    const context = freezeContext({
+    return freezeContext({
       ...{ loaded: model, adapter, state: this.state, executor: this.run.executor, probe },
       ...{ progress: this.progress, book: this.run.book, merging: this.merging, plans: this.#plans },
       lossSum: this.run.updates.lossSum,
       ...{ statistics: statisticsOf(this.options), settings: this.#optimizer },
     });
-    const chosen = await this.#policy.decide(context);
-    return chosen.length > 0 ? [await this.freeze(chosen)] : [];
   }
 
   /**
    * Freezes tensors for good: plans anew and returns to the driver what only the old plan held.
-   * @throws ConfigError for a tensor that this run does not train.
+   * @throws ConfigError for a tensor that this run does not train; OutOfMemoryError where the driver has no memory for the
+   * new plan: the tensors are frozen then, and the next step, or another call, plans again.
    */
   async freeze(names: readonly string[]): Promise<FreezeEvent> {
     checkFreeze(this.state, names);
-    const before = this.state.liveByLayer();
-    const { ledger } = this.#device.pool;
-    const liveBefore = ledger.liveBytes;
+    const { ledger } = this.options.model.engine;
+    // Where this was refused before, the freeze is told whole.
+    this.#freezing ??= { liveBytes: ledger.liveBytes, layers: [...this.state.liveByLayer().keys()] };
+    const before = this.#freezing;
     this.state.freeze(names);
-    await this.merging?.follow();
     this.run.book.freezeTo(new Set(this.state.live.keys()));
     this.run.updates.rebuild();
-    await this.run.executor.hold(this.#plans);
+    await withMemoryRemedy(this.run, async () => {
+      await this.merging?.follow();
+      await this.run.executor.hold(this.#plans);
+    });
+    this.#freezing = undefined;
     const after = this.state.liveByLayer();
-    const layers = [...before.keys()].filter((layer) => !after.has(layer));
-    const returnedBytes = liveBefore - ledger.liveBytes;
+    const layers = before.layers.filter((layer) => !after.has(layer));
+    const returnedBytes = before.liveBytes - ledger.liveBytes;
     return { step: this.#step, tensors: names, layers, returnedBytes, bytes: ledger.live };
   }
 
   /** Loss and predictions on other batches, without dropout; `see` is given each batch's logits. */
   async evaluate(batches: Iterable<Batch>, see?: SeeLogits): Promise<Evaluation> {
-    return evaluate(await this.#parts(), batches, see);
+    return withMemoryRemedy(this.run, async () => evaluate(await this.#parts(), batches, see));
   }
 
   /** Continues prompts with the model as it is now; throws as `generate` does. */
   async generate(prompts: readonly Prompt[], options: GenerateOptions = {}): Promise<Continuation[]> {
-    return continueTexts(await this.#parts(), prompts, options);
+    return withMemoryRemedy(this.run, async () => continueTexts(await this.#parts(), prompts, options));
   }
 
   async #parts() {

@@ -27,6 +27,11 @@ export class Upcoming {
     return looked.batches;
   }
 
+  /** What was taken is next again, ahead of what was looked at since. */
+  putBack(batches: readonly Batch[]): void {
+    this.#looked = { batches };
+  }
+
   /** The next step's batches, which stay next; undefined where there are none to be had. */
   look(): readonly Batch[] | undefined {
     try {
