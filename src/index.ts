@@ -122,7 +122,7 @@ export { describeChoice, fitBudget } from "./train/budget";
 export type { BudgetChoice } from "./train/budget";
 export { plan } from "./train/predict";
 export type { Prediction, PredictOptions } from "./train/predict";
-export type { FreezeEvent, PrefixReport, SkippedStep, StepReport, TrainResult } from "./train/report";
+export type { FreezeEvent, PolicyScores, PrefixReport, SkippedStep, StepReport, TrainResult } from "./train/report";
 export { SafeTrainer } from "./train/safe-trainer";
 export type { SafeTrainerOptions } from "./train/safe-trainer";
 export { Trainer } from "./train/trainer";

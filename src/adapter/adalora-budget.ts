@@ -1,4 +1,14 @@
+import * as v from "valibot";
+import { checkSchema } from "../io/json";
 import type { AdapterRun } from "./adapter";
+
+const SAVED = v.strictObject({
+  settings: v.strictObject({
+    ...{ initial: v.number(), target: v.number(), warmup: v.number(), final: v.number() },
+    ...{ every: v.number(), total: v.number() },
+  }),
+  kept: v.nullable(v.array(v.strictTuple([v.string(), v.array(v.boolean())]))),
+});
 
 export interface BudgetSettings {
   /** Triplets of all modules together, at the start and at the end. */
@@ -34,6 +44,19 @@ export class AdaloraBudget {
   #kept: Map<string, boolean[]> | undefined;
 
   constructor(private readonly settings: BudgetSettings) {}
+
+  /** One that goes on where another was saved. @throws FileFormatError for what none saves. */
+  static restore(value: unknown): AdaloraBudget {
+    const { settings, kept } = checkSchema(SAVED, value, "AdaLoRA's budget in a checkpoint");
+    const budget = new AdaloraBudget(settings);
+    budget.#kept = kept === null ? undefined : new Map(kept);
+    return budget;
+  }
+
+  /** Everything that its next pruning depends on; plain JSON. */
+  save(): v.InferOutput<typeof SAVED> {
+    return { settings: this.settings, kept: this.#kept ? [...this.#kept] : null };
+  }
 
   get totalSteps(): number {
     return this.settings.total;

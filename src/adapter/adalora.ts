@@ -126,6 +126,8 @@ export function adaloraFromConfig(told: PeftConfig, where: string, layers?: Laye
         projections.map(({ name }) => names(name)),
       );
     },
+    save: () => budget?.save() ?? null,
+    restore: (saved) => (budget = saved === null ? undefined : AdaloraBudget.restore(saved)),
     // PEFT refuses a file without a number of steps, or with one that leaves none to prune in.
     peft: (targets) => ({
       fan_in_fan_out: fanInFanOut(targets),

@@ -72,6 +72,10 @@ export interface Adapter extends ForwardHooks {
   readonly statistics?: Statistics;
   /** Called after every optimizer step: budgets, masks. */
   afterStep?(run: AdapterRun): Promise<void>;
+  /** What `afterStep` has found and goes on from, plain JSON; left out where that is nothing. */
+  save?(): unknown;
+  /** Goes on where `save` was called. @throws FileFormatError for what no such adapter saves. */
+  restore?(saved: unknown): void;
   /** adapter_config.json for PEFT, or for this library alone where PEFT has no such kind. */
   peftConfig(model: Model): PeftConfig;
   /** The two files' contents, where keys are not PEFT's prefix and the tensor's name. */

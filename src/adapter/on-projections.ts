@@ -10,7 +10,16 @@ import type { LayerChoice, TargetConfig } from "./targets";
 /** What tells one adapter of projections from another. `C` is its adapter_config.json. */
 export interface OnProjections<C extends TargetConfig & PeftConfig> extends Pick<
   Adapter,
-  "penalty" | "proximal" | "statistics" | "afterStep" | "toFile" | "fromFile" | "merged" | "updates"
+  | "penalty"
+  | "proximal"
+  | "statistics"
+  | "afterStep"
+  | "save"
+  | "restore"
+  | "toFile"
+  | "fromFile"
+  | "merged"
+  | "updates"
 > {
   readonly kind: string;
   readonly config: C;
@@ -54,13 +63,15 @@ export function onProjections<C extends TargetConfig & PeftConfig>(parts: OnProj
     }
     return found;
   };
-  const { penalty, proximal, statistics, afterStep, toFile, fromFile, merged, updates } = parts;
+  const { penalty, proximal, statistics, afterStep, save, restore, toFile, fromFile, merged, updates } = parts;
   return {
     ...{ kind: parts.kind, choice },
     ...(penalty && { penalty }),
     ...(proximal && { proximal }),
     ...(statistics && { statistics }),
     ...(afterStep && { afterStep }),
+    ...(save && { save }),
+    ...(restore && { restore }),
     ...(toFile && { toFile }),
     ...(fromFile && { fromFile }),
     ...(merged && { merged }),

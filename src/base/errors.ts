@@ -42,7 +42,7 @@ export interface MemoryAlternative {
 export class OutOfMemoryError extends DeviceError {
   /** Bytes that were asked for together. */
   readonly askedBytes: number;
-  /** Bytes that are live on the device. */
+  /** Bytes that were live on the device when it was refused. */
   readonly liveBytes: number;
   /** What the plan needs as the run is, where a plan was to be run; and what it would need otherwise. */
   readonly plannedBytes: number | undefined;

@@ -1,7 +1,7 @@
 import { SingleBar } from "cli-progress";
 import { LIFETIMES } from "../gpu/ledger";
 import type { Bytes } from "../gpu/ledger";
-import type { FreezeEvent, StepReport } from "../train/report";
+import type { FreezeEvent, SkippedStep, StepReport } from "../train/report";
 
 const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(1)} MB`;
 
@@ -16,6 +16,7 @@ export class ProgressView {
   show(report: StepReport): void {
     for (const freeze of report.freezes) this.#freeze(freeze);
     if (this.isQuiet) return;
+    for (const skip of report.skipped) this.#skip(skip);
     this.#loss = this.#loss === undefined ? report.loss : 0.9 * this.#loss + 0.1 * report.loss;
     this.#stepShape(report);
     const { step, totalSteps, examplesPerSecond, bytes, horizon, frozenTensors, prefix } = report;
@@ -43,6 +44,11 @@ export class ProgressView {
     const what = layers.length > 0 ? `${adapters} ${layers.join(", ")}` : `${tensors.length} tensors`;
     if (this.#bar) process.stderr.write("\n");
     process.stderr.write(`step ${step}: froze ${what}; ${megabytes(returnedBytes)} returned\n`);
+  }
+
+  #skip({ step, what, value }: SkippedStep): void {
+    if (this.#bar) process.stderr.write("\n");
+    process.stderr.write(`after step ${step}: a batch was passed over, its ${what} is ${value}\n`);
   }
 
   /** Freed memory lets more rows run at once, and less run again; a frozen prefix need not run. */

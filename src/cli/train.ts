@@ -7,6 +7,7 @@ import { jsonBytes } from "../io/json";
 import type { Directory } from "../io/directory";
 import { createEngine, loadModel, openDirectory } from "../node/index";
 import { saveAdapter, saveMerged, saveModel } from "../train/adapter-files";
+import { NOT_FINITE_CHOICES } from "../train/not-finite";
 import type { StepReport } from "../train/report";
 import { Trainer } from "../train/trainer";
 import {
@@ -60,6 +61,7 @@ export async function trainCommand(given: Given, print: (line: string) => void):
     evaluations: check.evaluations,
     ...{ peakBytes: ledger.peakBytes, peak: ledger.peak, losses: reports.map(({ loss }) => loss) },
     ...{ bytes: reports.map(({ bytes }) => bytes), freezes: reports.flatMap(({ freezes }) => freezes) },
+    skipped: reports.flatMap(({ skipped }) => skipped),
     ...{ seconds: reports.reduce((sum, { seconds }) => sum + seconds, 0), initialised: loaded.initialised },
   };
   await out.write("run.json", jsonBytes(record));
@@ -161,6 +163,7 @@ function trainerSettings(given: Given) {
       type: choiceOption(given, "schedule", "--schedule", ["linear", "cosine", "constant"], "linear"),
       warmupRatio: numberOption(given, "warmupRatio", "--warmup-ratio", 0),
     },
+    onNotFinite: choiceOption(given, "onNotFinite", "--on-not-finite", NOT_FINITE_CHOICES, "stop"),
     labelSmoothing: numberOption(given, "labelSmoothing", "--label-smoothing", 0),
     ...(budget === undefined ? {} : { memoryBudget: budget }),
     ...(cached === undefined ? {} : { prefixCache: { bytes: cached } }),

@@ -2,6 +2,8 @@ import { DataError } from "../base/errors";
 import { Random } from "../base/random";
 import { bucketLength, makeBatch } from "./batch";
 import type { Batch, BatchShape, LabelKind } from "./batch";
+import { checkedPlace } from "./place";
+import type { BatchState } from "./place";
 import type { Sample } from "./sample";
 
 export interface BatchOptions {
@@ -25,17 +27,6 @@ export interface BatchOptions {
    * are right only where the loss leaves out IGNORED_LABEL.
    */
   readonly partial?: "pad" | "keep" | "drop";
-}
-
-/** Where an iteration is. Plain JSON. */
-export interface BatchState {
-  readonly epoch: number;
-  /** Batches of this epoch that were handed out. */
-  readonly position: number;
-  /** What the order depends on: to resume with other data would be an error. */
-  readonly samples: number;
-  readonly size: number;
-  readonly seed: number;
 }
 
 /**
@@ -106,23 +97,8 @@ export class Batches {
   }
 
   /** Goes on where `save` was called. Throws DataError where samples, batch size or seed are not the same. */
-  resume(state: BatchState): void {
-    const own = this.save();
-    const changed = (["samples", "size", "seed"] as const).find((key) => state[key] !== own[key]);
-    if (changed !== undefined) {
-      throw new DataError(
-        `cannot resume with ${changed} ${own[changed]}: it was ${state[changed]}`,
-        "resume with the data, batch size and seed that the run began with",
-      );
-    }
-    const { epoch, position } = state;
-    const counts = Number.isSafeInteger(epoch) && epoch >= 0 && Number.isSafeInteger(position) && position >= 0;
-    if (!counts || position >= this.perEpoch) {
-      throw new DataError(
-        `epoch ${epoch}, batch ${position} is no place in epochs of ${this.perEpoch} batches`,
-        "resume from another checkpoint",
-      );
-    }
+  resume(saved: unknown): void {
+    const { epoch, position } = checkedPlace(saved, this.save(), this.perEpoch);
     this.#epoch = epoch;
     this.#position = position;
     this.#order = undefined;

@@ -2,6 +2,8 @@ import { DataError } from "../base/errors";
 import { Random } from "../base/random";
 import type { ImageSpec, Model } from "../model/model";
 import type { Batch } from "./batch";
+import { checkedPlace } from "./place";
+import type { BatchState } from "./place";
 import { IGNORED_LABEL } from "./sample";
 
 /** An image as a model sees it: [channels, rows, columns], normalised. */
@@ -60,6 +62,18 @@ export class ImageBatches {
     if (++this.#position === this.perEpoch) [this.#position, this.#epoch] = [0, this.#epoch + 1];
     const chosen = Array.from(ids, (i) => this.samples[i] as ImageSample);
     return { ...imageBatch(chosen, this.model, size), ids };
+  }
+
+  save(): BatchState {
+    const { size, seed = 0 } = this.options;
+    return { epoch: this.#epoch, position: this.#position, samples: this.samples.length, size, seed };
+  }
+
+  /** Goes on where `save` was called. @throws DataError where samples, batch size or seed are not the same. */
+  resume(saved: unknown): void {
+    const { epoch, position } = checkedPlace(saved, this.save(), this.perEpoch);
+    this.#epoch = epoch;
+    this.#position = position;
   }
 
   /** What is left of the current epoch. */

@@ -29,5 +29,6 @@ export function adapterDrop({ most = 10, seed = 0 }: AdapterDropOptions = {}): F
       return Array.from({ length: count }, (_, layer) => layer);
     },
     record: () => ({ most, seed }),
+    settings: { most, seed },
   };
 }

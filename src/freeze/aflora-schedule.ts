@@ -1,3 +1,12 @@
+import * as v from "valibot";
+import { checkSchema } from "../io/json";
+
+const COUNT = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
+const FREEZE = v.strictObject({ step: COUNT, fraction: v.number(), frozen: v.array(v.string()) });
+const SAVED = v.strictObject({
+  ...{ start: v.number(), end: v.number(), total: v.nullable(COUNT), frozen: COUNT, history: v.array(FREEZE) },
+});
+
 export interface AfloraSpan {
   /** Step t_i of the first freeze. */
   readonly start: number;
@@ -10,9 +19,24 @@ export class AfloraSchedule {
   /** Projection matrices at the start; known at the first decision. */
   #total: number | undefined;
   #frozen = 0;
-  readonly #history: { step: number; fraction: number; frozen: readonly string[] }[] = [];
+  #history: { step: number; fraction: number; frozen: string[] }[] = [];
 
   constructor(readonly span: AfloraSpan) {}
+
+  /** One that goes on where another was saved. @throws FileFormatError for what none saves. */
+  static restore(value: unknown): AfloraSchedule {
+    const { start, end, total, frozen, history } = checkSchema(SAVED, value, "AFLoRA's schedule in a checkpoint");
+    const schedule = new AfloraSchedule({ start, end });
+    schedule.#total = total ?? undefined;
+    schedule.#frozen = frozen;
+    schedule.#history = history;
+    return schedule;
+  }
+
+  /** Everything that its next decisions depend on, and what it has decided; plain JSON. */
+  save(): v.InferOutput<typeof SAVED> {
+    return { ...this.span, total: this.#total ?? null, frozen: this.#frozen, history: [...this.#history] };
+  }
 
   /** Share of the matrices that is to be frozen at a step, r(t) of eq. 5. */
   fraction(step: number): number {

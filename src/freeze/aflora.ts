@@ -1,4 +1,6 @@
+import * as v from "valibot";
 import { ConfigError } from "../base/errors";
+import { checkSchema } from "../io/json";
 import type { SensitivityKind } from "../ops/sensitivity";
 import { AfloraSchedule, belowThreshold, publishedFraction } from "./aflora-schedule";
 import type { AfloraSpan } from "./aflora-schedule";
@@ -60,8 +62,8 @@ export function afloraFreezing(options: AfloraPolicyOptions = {}): FreezePolicy 
   return {
     name: "aflora",
     statistics: isPublished ? { ...statistics, window: WINDOW } : statistics,
-    isDue: scheduled.isDue,
-    decide: scheduled.decide,
+    ...scheduled,
+    settings: { ...settings, tensors: pattern.source },
     record: () => ({ ...settings, tensors: pattern.source, ...scheduled.record() }),
   };
 }
@@ -70,7 +72,8 @@ export function afloraFreezing(options: AfloraPolicyOptions = {}): FreezePolicy 
 const WINDOW = 10;
 
 type Settings = Required<Pick<AfloraPolicyOptions, "initialEpochs" | "finalShare" | "every">>;
-type Scheduled = Pick<FreezePolicy, "isDue" | "decide" | "record">;
+type Scheduled = Pick<FreezePolicy, "isDue" | "decide" | "record" | "save" | "restore">;
+const HISTORY = v.array(v.strictObject({ step: v.number(), frozen: v.array(v.string()) }));
 
 function paper({ initialEpochs, finalShare, every }: Settings): Scheduled {
   let schedule: AfloraSchedule | undefined;
@@ -81,12 +84,14 @@ function paper({ initialEpochs, finalShare, every }: Settings): Scheduled {
       return schedule.fraction(step) === 0 ? [] : schedule.next(step, await sensitivity());
     },
     record: () => schedule?.record() ?? {},
+    save: () => schedule?.save() ?? null,
+    restore: (saved) => (schedule = saved === null ? undefined : AfloraSchedule.restore(saved)),
   };
 }
 
 /** Decisions fall between a step's gradients and its update there, so that what they freeze still takes that update. */
 function publishedCode({ initialEpochs, finalShare, every }: Settings): Scheduled {
-  const history: { step: number; frozen: readonly string[] }[] = [];
+  let history: { step: number; frozen: readonly string[] }[] = [];
   const spanOf = ({ stepsPerEpoch, totalSteps }: Progress): AfloraSpan => {
     return { start: initialEpochs * stepsPerEpoch, end: totalSteps * (1 - finalShare) };
   };
@@ -103,5 +108,7 @@ function publishedCode({ initialEpochs, finalShare, every }: Settings): Schedule
       return frozen;
     },
     record: () => ({ history }),
+    save: () => [...history],
+    restore: (saved) => (history = checkSchema(HISTORY, saved, "AFLoRA's history in a checkpoint")),
   };
 }

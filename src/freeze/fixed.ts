@@ -16,5 +16,6 @@ export function fixed(freezes: readonly FixedFreeze[]): FreezePolicy {
       return Promise.resolve([...live.values()].flat().filter((name) => wanted.some((part) => name.includes(part))));
     },
     record: () => ({ freezes }),
+    settings: { freezes },
   };
 }

@@ -1,5 +1,9 @@
+import * as v from "valibot";
 import { ConfigError } from "../base/errors";
+import { checkSchema } from "../io/json";
 import type { FreezePolicy, Progress } from "./policy";
+
+const HISTORY = v.array(v.strictObject({ step: v.number(), share: v.number(), out: v.number() }));
 
 export interface LoraPruneOptions {
   /** Share of heads and neurons that is out at the end, in every layer that may be pruned. Default 0.5. */
@@ -38,7 +42,7 @@ export function loraPrune(options: LoraPruneOptions = {}): FreezePolicy {
       "Give shares from 0 and below 1, and a whole number of steps.",
     );
   }
-  const history: { step: number; share: number; out: number }[] = [];
+  let history: v.InferOutput<typeof HISTORY> = [];
   return {
     name: "lora_prune",
     isDue: () => false,
@@ -55,6 +59,9 @@ export function loraPrune(options: LoraPruneOptions = {}): FreezePolicy {
       },
     },
     record: () => ({ ...settings, history }),
+    settings,
+    save: () => [...history],
+    restore: (saved) => (history = checkSchema(HISTORY, saved, "LoRAPrune's history in a checkpoint")),
   };
 }
 

@@ -1,4 +1,6 @@
+import * as v from "valibot";
 import { ConfigError } from "../base/errors";
+import { checkSchema } from "../io/json";
 import type { FreezeContext, FreezePolicy } from "./policy";
 
 export interface MemoryBudgetOptions {
@@ -35,6 +37,9 @@ export function memoryBudget({ bytes, atStep }: MemoryBudgetOptions): FreezePoli
       return tensors(context, best);
     },
     record: () => ({ bytes, ...found }),
+    settings: { bytes, atStep },
+    save: () => found,
+    restore: (saved) => (found = checkSchema(v.record(v.string(), v.unknown()), saved, "a policy's findings")),
   };
 }
 

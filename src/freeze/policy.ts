@@ -84,6 +84,15 @@ export interface FreezePolicy {
   decide(context: FreezeContext): Promise<readonly string[]>;
   /** Options and what the policy has found so far, for the run's record. Plain JSON. */
   record(): Readonly<Record<string, unknown>>;
+  /** Its options alone, plain JSON: a checkpoint is resumed only with the same ones. */
+  readonly settings?: Readonly<Record<string, unknown>>;
+  /** What it has found so far and its next decisions depend on, plain JSON. Left out where that is nothing. */
+  save?(): unknown;
+  /**
+   * Goes on where `save` was called, whatever it has seen since.
+   * @throws FileFormatError for what no such policy saves.
+   */
+  restore?(saved: unknown): void;
   /** Statistics that `decide` needs. */
   readonly statistics?: Statistics;
   /** Masks of tensors to prune before the first step: 1 keeps an element, 0 makes it 0 for good. */

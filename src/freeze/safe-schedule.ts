@@ -1,4 +1,6 @@
+import * as v from "valibot";
 import { ConfigError } from "../base/errors";
+import { checkSchema } from "../io/json";
 
 /** Options of SAFE. What the paper leaves open is an option here, and every run records the values used. */
 export interface SafeOptions {
@@ -76,6 +78,16 @@ export function quantile(values: readonly number[], p: number): number {
 
 type Scores = ReadonlyMap<number, number>;
 
+const COUNT = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
+const SCORES = v.array(v.strictTuple([COUNT, v.number()]));
+const INTERVAL = {
+  ...{ interval: COUNT, scores: v.record(v.string(), v.number()), threshold: v.number(), frozen: v.array(COUNT) },
+};
+const SAVED = v.strictObject({
+  ...{ intervals: COUNT, interval: COUNT, settled: COUNT, start: v.nullable(COUNT), tauT: v.number() },
+  ...{ previous: v.nullable(SCORES), warmup: SCORES, history: v.array(v.strictObject(INTERVAL)) },
+});
+
 /** SAFE's schedule on a sequence of scores, apart from any training: warm-up, threshold, and who falls below it. */
 export class SafeSchedule {
   #interval = 0;
@@ -84,13 +96,36 @@ export class SafeSchedule {
   #warmup: Scores = new Map();
   #start: number | undefined;
   #tauT = 0;
-  readonly #history: { interval: number; scores: Record<string, number>; threshold: number; frozen: number[] }[] = [];
+  #history: { interval: number; scores: Record<string, number>; threshold: number; frozen: number[] }[] = [];
 
   constructor(
     readonly settings: SafeSettings,
     /** Intervals T of the whole run. */
     readonly intervals: number,
   ) {}
+
+  /** One that goes on where another was saved. @throws FileFormatError for what none saves. */
+  static restore(settings: SafeSettings, value: unknown): SafeSchedule {
+    const saved = checkSchema(SAVED, value, "SAFE's schedule in a checkpoint");
+    const schedule = new SafeSchedule(settings, saved.intervals);
+    schedule.#interval = saved.interval;
+    schedule.#settled = saved.settled;
+    schedule.#previous = saved.previous === null ? undefined : new Map(saved.previous);
+    schedule.#warmup = new Map(saved.warmup);
+    schedule.#start = saved.start ?? undefined;
+    schedule.#tauT = saved.tauT;
+    schedule.#history = saved.history;
+    return schedule;
+  }
+
+  /** Everything that its next decisions depend on, and what it has decided; plain JSON. */
+  save(): v.InferOutput<typeof SAVED> {
+    return {
+      ...{ intervals: this.intervals, interval: this.#interval, settled: this.#settled },
+      ...{ start: this.#start ?? null, tauT: this.#tauT, warmup: [...this.#warmup], history: [...this.#history] },
+      previous: this.#previous ? [...this.#previous] : null,
+    };
+  }
 
   /** Takes the scores of the live adapters at the next interval, from 1, and says which of them freeze. */
   next(scores: Scores): number[] {

@@ -25,5 +25,8 @@ export function safe(options: SafeOptions = {}): FreezePolicy {
       return schedule.next(live).flatMap((layer) => context.live.get(layer) ?? []);
     },
     record: () => schedule?.record() ?? { ...settings },
+    settings: { ...settings },
+    save: () => schedule?.save() ?? null,
+    restore: (saved) => (schedule = saved === null ? undefined : SafeSchedule.restore(settings, saved)),
   };
 }

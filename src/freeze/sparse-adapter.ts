@@ -1,5 +1,7 @@
+import * as v from "valibot";
 import { ConfigError } from "../base/errors";
 import { Random } from "../base/random";
+import { checkSchema } from "../io/json";
 import type { FreezePolicy, PruneContext } from "./policy";
 
 export interface SparseAdapterOptions {
@@ -33,6 +35,9 @@ export function sparseAdapter({ keep = 0.4, by = "snip", seed = 0 }: SparseAdapt
       kept = [...masks.values()].reduce((sum, mask) => sum + mask.reduce((a, b) => a + b, 0), 0);
       return masks;
     },
+    settings: { keep, by, seed },
+    save: () => kept ?? null,
+    restore: (saved) => (kept = checkSchema(v.nullable(v.number()), saved, "SparseAdapter's findings") ?? undefined),
     record: () => ({ keep, by, seed, ...(kept === undefined ? {} : { keptWeights: kept }) }),
   };
 }

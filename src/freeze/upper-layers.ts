@@ -18,5 +18,6 @@ export function upperLayers(count = 6): FreezePolicy {
     decide: ({ live, layers }) =>
       Promise.resolve([...live].filter(([layer]) => layer < layers - count).flatMap(([, names]) => names)),
     record: () => ({ count }),
+    settings: { count },
   };
 }

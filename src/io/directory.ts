@@ -33,6 +33,8 @@ export interface Directory {
    * the others that it was written with.
    */
   writeTogether(files: readonly NewFile[]): Promise<void>;
+  /** Removes a file, if there is one. Without it, checkpoints that are no longer wanted stay. Throws FileFormatError. */
+  remove?(file: string): Promise<void>;
 }
 
 /** Throws FileFormatError for a name that is not a plain file name. */
@@ -105,5 +107,9 @@ export function memoryDirectory(
     },
     write: (file, content) => put([{ file, content }]),
     writeTogether: put,
+    remove: (file) => {
+      stored.delete(file);
+      return Promise.resolve();
+    },
   };
 }

@@ -37,6 +37,7 @@ export async function openDirectory(path: string, { create = false }: { create?:
     read: (file, start, end) => read(path, file, start, end),
     write: (file, content) => writeTogether(path, [{ file, content }]),
     writeTogether: (files) => writeTogether(path, files),
+    remove: (file) => remove(path, file),
   };
 }
 
@@ -50,6 +51,11 @@ async function size(path: string, file: string): Promise<number | undefined> {
   checkFileName(file, path);
   const stats = await stat(join(path, file)).catch(() => undefined);
   return stats?.isFile() === true ? stats.size : undefined;
+}
+
+async function remove(path: string, file: string): Promise<void> {
+  checkFileName(file, path);
+  await explained(`cannot remove ${file} in ${path}`, () => rm(join(path, file), { force: true }));
 }
 
 async function read(path: string, file: string, start = 0, end?: number): Promise<Uint8Array> {
@@ -181,6 +187,8 @@ function isAlive(pid: number): boolean {
 
 const REMEDIES: Readonly<Record<string, string>> = {
   ENOSPC: "the disk is full: free some space; what was there is unchanged",
+  EDQUOT: "the disk quota is used up: free some space; what was there is unchanged",
+  EFBIG: "the file would be larger than is allowed here: check `ulimit -f`; what was there is unchanged",
   EACCES: "permission is denied: check the owner and mode of the directory",
   EPERM: "permission is denied: check the owner and mode of the directory",
   EROFS: "the file system is read-only: choose another directory",

@@ -17,6 +17,7 @@ import type { OptimizerSettings } from "./optimizer";
 import { scorePlan, statisticsNames, statisticsPlan } from "./statistics";
 import { importance } from "./importance";
 import type { PlanBook } from "./plan-book";
+import type { PolicyScores } from "./report";
 import type { TrainState } from "./state";
 
 export interface FreezingParts {
@@ -34,6 +35,8 @@ export interface FreezingParts {
   readonly lossSum: Plan | undefined;
   /** Plans that the executor holds and must hold again after scoring. */
   readonly plans: readonly Plan[];
+  /** Told of scores that the policy asks for. */
+  readonly onScores?: (scores: PolicyScores) => void;
 }
 
 /** @throws ConfigError for a tensor that a run does not train, or where nothing would be left to train. */
@@ -53,20 +56,37 @@ export function freezeContext(parts: FreezingParts): FreezeContext {
     ...parts.progress,
     layers: parts.loaded.model.layers,
     live: parts.state.liveByLayer(),
-    sensitivity: () => sensitivityScores(parts),
-    elementSensitivity: () => elementScores(parts),
+    sensitivity: () => told(parts, "sensitivity", sensitivityScores(parts)),
+    async elementSensitivity() {
+      const scores = await elementScores(parts);
+      await told(parts, "sensitivity", new Map([...scores].map(([name, values]) => [name, mean(values)])));
+      return scores;
+    },
     bytesWith: (tensors) => bytesWith(parts, tensors),
     importance({ center = true } = {}) {
       const score = () => importance(parts, center);
       const found = scores.get(center) ?? (parts.merging ? parts.merging.apart(score) : score());
       scores.set(center, found);
-      return found;
+      return told(parts, "importance", found);
     },
     effect: (tensors) => effect(parts, tensors),
     explain: (tensors = []) =>
       parts.book.explain(new Set([...parts.state.live.keys()].filter((name) => !tensors.includes(name)))),
   };
 }
+
+/** Scores, after whoever records them has seen them. */
+async function told<K extends string | number>(
+  { onScores }: FreezingParts,
+  kind: PolicyScores["kind"],
+  found: ReadonlyMap<K, number> | Promise<ReadonlyMap<K, number>>,
+): Promise<ReadonlyMap<K, number>> {
+  const scores = await found;
+  if (scores.size > 0) onScores?.({ kind, values: Object.fromEntries(scores) });
+  return scores;
+}
+
+const mean = (values: Float32Array): number => values.reduce((sum, value) => sum + value, 0) / values.length;
 
 /** The followed tensors that still learn. */
 function followedTensors({ state, statistics }: FreezingParts): ReadonlyMap<string, TensorSpec> {

@@ -9,6 +9,14 @@ export type OnNotFinite = (typeof NOT_FINITE_CHOICES)[number];
 /** So many skipped steps in a row say that it is not the batch. */
 const MOST_IN_A_ROW = 10;
 
+type Choice = Pick<TrainerOptions, "onNotFinite">;
+
+/** @throws ConfigError for a choice that does not exist. */
+export function checkOnNotFinite({ onNotFinite = "stop" }: Choice): void {
+  if (NOT_FINITE_CHOICES.includes(onNotFinite)) return;
+  throw new ConfigError(`onNotFinite is ${onNotFinite as string}.`, `Give ${NOT_FINITE_CHOICES.join(" or ")}.`);
+}
+
 /** @throws NotFiniteError naming the step, from 0. */
 export function checkFinite(what: string, value: number, step: number): void {
   if (Number.isFinite(value)) return;
@@ -26,11 +34,7 @@ export class Skips {
   #inARow = 0;
   readonly #skips: boolean;
 
-  /** @throws ConfigError for a choice that does not exist. */
-  constructor({ onNotFinite = "stop" }: Pick<TrainerOptions, "onNotFinite">) {
-    if (!NOT_FINITE_CHOICES.includes(onNotFinite)) {
-      throw new ConfigError(`onNotFinite is ${onNotFinite as string}.`, `Give ${NOT_FINITE_CHOICES.join(" or ")}.`);
-    }
+  constructor({ onNotFinite = "stop" }: Choice) {
     this.#skips = onNotFinite === "skip";
   }
 

@@ -4,6 +4,7 @@ import type { Limits } from "../op/limits";
 import { adamw } from "../ops/adamw";
 import { applyMask } from "../ops/apply_mask";
 import { ADAMW_HYPER_SIZE, adamwHyper } from "../ops/shared/adamw-hyper";
+import { scale } from "../ops/scale";
 import { softThreshold } from "../ops/soft_threshold";
 import { squareSum } from "../ops/square_sum";
 import { gradientName } from "../run/store";
@@ -94,7 +95,8 @@ export function normPlan(
   { masked }: Pick<UpdateOptions, "masked"> = {},
 ): Plan {
   const recorder = new Recorder();
-  const loss = recorder.input(LOSS, [1]);
+  // What no op reads has no place in a plan: the loss goes through one that keeps its bits.
+  const loss = recorder.apply(scale, { x: recorder.input(LOSS, [1]) }, { factor: 1 });
   const gradient: GradientOf = (name, { shape }) => recorder.parameter(gradientName(name), shape);
   const total = recordNorm(recorder, live, gradient, masked);
   return plan(recorder, { outputs: { [SQUARE_SUM]: total, [LOSS]: loss }, effects: true, staged: true, limits });

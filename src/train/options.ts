@@ -3,12 +3,14 @@ import type { ByteCount } from "../base/bytes";
 import { ConfigError } from "../base/errors";
 import type { Batch } from "../data/batch";
 import type { FreezePolicy } from "../freeze/policy";
+import type { Directory } from "../io/directory";
 import type { LoadedModel } from "../io/load-model";
 import type { ActivationFormat } from "../op/pack";
 import type { OnNotFinite } from "./not-finite";
 import type { OptimizerOptions } from "./optimizer";
 import type { PrefixCacheOptions } from "./prefix-cache";
 import type { Recompute } from "./recompute";
+import type { CheckpointExtra } from "./run-state";
 import type { ScheduleOptions } from "./schedule";
 
 /** Where batches come from; `Batches` is one. */
@@ -17,6 +19,10 @@ export interface BatchSource {
   readonly perEpoch: number;
   /** The next batch; epochs follow each other without end. A step's batches are asked for while the one before runs. */
   next(): Batch;
+  /** Where it is, plain JSON; without it, a resumed run asks for as many batches as were had, and drops them. */
+  save?(): unknown;
+  /** Goes on where `save` was called. */
+  resume?(saved: unknown): void;
   /** Shapes that batches may have, so that all is planned before the first step. */
   shapes?(): readonly { readonly size: number; readonly length: number }[];
 }
@@ -72,6 +78,21 @@ export interface TrainerOptions {
    * (`skipped`), and gives up after ten in a row. Default "stop".
    */
   readonly onNotFinite?: OnNotFinite;
+  /** Where the run saves itself, so that it can be resumed to the very bits. Default: it does not. */
+  readonly checkpoints?: Directory;
+  /** Steps between checkpoints; 0 for only those of `saveCheckpoint`. Default 100. */
+  readonly checkpointEvery?: number;
+  /** Checkpoints that stay. Default 2. */
+  readonly keepCheckpoints?: number;
+  /**
+   * Goes on from the latest whole checkpoint of a directory; "auto": from that of `checkpoints`, or anew where there is
+   * none. Everything else must be as it was. Default: anew, refused where `checkpoints` has some already.
+   */
+  readonly resume?: Directory | "auto";
+  /** What is to be kept in checkpoints beside the run; a resumed trainer has it as `resumed.extra`. */
+  readonly checkpointExtra?: () => CheckpointExtra;
+  /** Is told what goes on in spite of a fault. Default `console.warn`. */
+  readonly warn?: (message: string) => void;
   /** Seed of initial values and dropout. Default 0. */
   readonly seed?: number;
 }

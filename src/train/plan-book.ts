@@ -7,7 +7,7 @@ import type { Limits } from "../op/limits";
 import type { ActivationFormat } from "../op/pack";
 import { explain } from "../tape/explain";
 import type { Explanation } from "../tape/explain";
-import { plan } from "../tape/plan";
+import { plan, totalFlops } from "../tape/plan";
 import type { Plan } from "../tape/plan";
 import type { Value } from "../tape/tape";
 import type { StepChoice } from "./step-choice";
@@ -94,6 +94,11 @@ export class PlanBook {
     this.#forget();
   }
 
+  /** Shapes and variants that it has room for, in the order in which they came; plain JSON. */
+  save(): { readonly shapes: readonly BatchSize[]; readonly variants: readonly Dropped[] } {
+    return { shapes: [...this.#shapes.values()], variants: [...this.#variants.values()] };
+  }
+
   hasShape(shape: BatchSize): boolean {
     return this.#shapes.has(shapeKey(shape));
   }
@@ -133,6 +138,13 @@ export class PlanBook {
   /** The plan that computes what a part's steps begin with; undefined where they begin with the embeddings. */
   prefixFor(part: Batch): Plan | undefined {
     return this.#planned(part, NONE).prefix;
+  }
+
+  /** FLOPs of the gradients of the largest batch as its parts run now. */
+  get batchFlops(): number {
+    const { write, add } = this.#planned(this.#largestPart(this.choice), NONE);
+    const parts = Math.ceil(this.largest.size / this.choice.rows);
+    return totalFlops(write) + Math.max(0, parts - 1) * totalFlops(add ?? write);
   }
 
   /** The layer that steps begin with while so much is live. */

@@ -8,6 +8,7 @@ import type { Statistics } from "../ops/shared/statistics";
 import type { Plan } from "../tape/plan";
 import { lossSumPlan, sumsLosses } from "./loss-sum";
 import { memoryOf } from "./memory";
+import { checkOnNotFinite } from "./not-finite";
 import { normPlan, optimizerSettings, updatePlan } from "./optimizer";
 import type { OptimizerSettings } from "./optimizer";
 import { countSteps } from "./options";
@@ -39,9 +40,10 @@ export interface Preflight {
 
 /**
  * Plans a run and checks its budget; allocates nothing.
+ * @param given the data's first batch, or how to draw it.
  * @throws MemoryBudgetError when the plan needs more than `memoryBudget`; ConfigError or DataError for wrong options.
  */
-export function preflight(options: TrainerOptions): Preflight {
+export function preflight(options: TrainerOptions, given: Batch | (() => Batch)): Preflight {
   const { model: loaded, adapter, data, policy, accumulate = 1, labelSmoothing = 0 } = options;
   countSteps(options);
   checkTrainable(loaded.model, adapter);
@@ -66,6 +68,7 @@ export function preflight(options: TrainerOptions): Preflight {
   };
   checkRecompute(options.recompute ?? "none");
   checkMicroBatch(options);
+  checkOnNotFinite(options);
   if (options.mergeOnFreeze) checkMergeOnFreeze(options);
   const merges = options.mergeOnFreeze ? new MergeChoice(model, adapter) : undefined;
   const budget = budgetOf(options);
@@ -81,7 +84,7 @@ export function preflight(options: TrainerOptions): Preflight {
     },
     new Set(specs.keys()),
   );
-  const first = data.next();
+  const first = typeof given === "function" ? given() : given;
   for (const shape of [first, ...(data.shapes?.() ?? [])]) book.addShape(shape);
   if (options.prefixCache) checkPrefixCache(options, first, book.prefixLayer(new Set()));
   const live = new Map(book.plans.flatMap(({ gradients }) => [...gradients]));
@@ -92,7 +95,10 @@ export function preflight(options: TrainerOptions): Preflight {
   const plannedBytes = budget - bytes.weight - bytes.state;
   const needs = (choice: StepChoice): number => {
     const still = new Map([...live].filter(([name]) => book.isLive(name)));
-    return sumBytes(bytesOf(still, book.plansBy(choice)));
+    const plans = book.plansBy(choice);
+    // Fewer rows at once are several runs, whose losses are summed.
+    const isSplit = choice.rows < book.choice.rows && !lossSum;
+    return sumBytes(bytesOf(still, isSplit ? [...plans, lossSumPlan(limits)] : plans));
   };
   return { needs, book, settings, statistics, live, first, merges, plannedBytes };
 }

@@ -1,4 +1,5 @@
-import type { Bytes, Ledger } from "../gpu/ledger";
+import { LIFETIMES, sumBytes } from "../gpu/ledger";
+import type { Bytes } from "../gpu/ledger";
 
 /** A freeze as it happened. */
 export interface FreezeEvent {
@@ -7,8 +8,11 @@ export interface FreezeEvent {
   readonly tensors: readonly string[];
   /** Transformer layers whose adapter is wholly frozen by it. */
   readonly layers: readonly number[];
-  /** Bytes that went back to the driver. */
+  /** Bytes that went back to the driver, and their lifetimes. */
   readonly returnedBytes: number;
+  readonly returned: Bytes;
+  /** FLOPs of an optimizer step with the largest batch, before and after. */
+  readonly flops: { readonly before: number; readonly after: number };
   /** Live bytes by lifetime after it. */
   readonly bytes: Bytes;
 }
@@ -33,6 +37,14 @@ export interface PrefixReport {
   readonly bytes: number;
 }
 
+/** What a policy looked at when it was asked. */
+export interface PolicyScores {
+  /** Importance of each layer (1 - CKA), or sensitivity of each tensor. */
+  readonly kind: "importance" | "sensitivity";
+  /** By layer or by tensor. */
+  readonly values: Readonly<Record<string, number>>;
+}
+
 /** One optimizer step. */
 export interface StepReport {
   /** From 1. */
@@ -48,6 +60,8 @@ export interface StepReport {
   readonly examplesPerSecond: number;
   /** Live GPU bytes by lifetime after the step. */
   readonly bytes: Bytes;
+  /** What the plan says that they are. */
+  readonly planned: Bytes;
   /** Floating-point operations of the step. */
   readonly flops: number;
   /** Lowest transformer layer with a live adapter: below it nothing is kept; undefined when all are frozen. */
@@ -60,7 +74,9 @@ export interface StepReport {
   readonly prefix: PrefixReport | undefined;
   /** What was passed over right before this step, with `onNotFinite: "skip"`. */
   readonly skipped: readonly SkippedStep[];
-  /** What was frozen right after this step. */
+  /** Scores that the policy asked for after the step. */
+  readonly scores: PolicyScores | undefined;
+  /** What was frozen right after this step, or since the one before it (before the first: at step 0). */
   readonly freezes: readonly FreezeEvent[];
 }
 
@@ -84,22 +100,13 @@ export interface TrainResult {
   readonly policy: Readonly<Record<string, unknown>>;
 }
 
-/** Sums a run up. */
-export function resultOf(
-  reports: readonly StepReport[],
-  seconds: number,
-  ledger: Ledger,
-  policy: Readonly<Record<string, unknown>>,
-): TrainResult {
-  const losses = reports.map(({ loss }) => loss);
-  return {
-    ...{ steps: reports.length, seconds, losses, lossFirst: losses[0] ?? NaN, lossLast: losses.at(-1) ?? NaN },
-    flops: reports.reduce((sum, { flops }) => sum + flops, 0),
-    ...{ peak: ledger.peak, peakBytes: ledger.peakBytes },
-    savedBytesFirst: reports[0]?.bytes.saved ?? 0,
-    savedBytesLast: reports.at(-1)?.bytes.saved ?? 0,
-    freezes: reports.flatMap((report) => report.freezes),
-    skipped: reports.flatMap((report) => report.skipped),
-    policy,
-  };
+/** What a freeze changed. */
+export function freezeEffect(
+  before: { readonly bytes: Bytes; readonly flops: number },
+  after: { readonly bytes: Bytes; readonly flops: number },
+): Pick<FreezeEvent, "returnedBytes" | "returned" | "flops" | "bytes"> {
+  const returned = { ...after.bytes };
+  for (const lifetime of LIFETIMES) returned[lifetime] = before.bytes[lifetime] - after.bytes[lifetime];
+  const flops = { before: before.flops, after: after.flops };
+  return { returnedBytes: sumBytes(returned), returned, flops, bytes: after.bytes };
 }

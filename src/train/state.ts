@@ -41,6 +41,14 @@ export function fixedSpecs(model: Model, adapter: Adapter): ReadonlyMap<string, 
   return new Map(tensors.map(({ name, shape }) => [name, { shape, dtype: "f32" }]));
 }
 
+export interface StateOptions {
+  /** Those that get a gradient; default all. */
+  readonly live?: ReadonlyMap<string, TensorSpec>;
+  /** ... and do not learn any more. */
+  readonly frozen?: readonly string[];
+  readonly statistics?: Statistics | undefined;
+}
+
 /**
  * The memory of a run beside the frozen weights: trainable tensors, and a gradient and two moments for each that still
  * learns. Looks names up for plans; what it does not own is the model's.
@@ -56,6 +64,7 @@ export class TrainState implements TensorStore {
 
   readonly #masked = new Set<string>();
   #overwrites = 0;
+  #writes = 0;
   /** Trained by name, but without a gradient. */
   readonly #unreached: ReadonlySet<string>;
 
@@ -63,30 +72,28 @@ export class TrainState implements TensorStore {
     private readonly loaded: LoadedModel,
     adapter: Adapter,
     private readonly statistics: Statistics | undefined,
-    live: ReadonlyMap<string, TensorSpec> | undefined,
+    { live, frozen = [] }: Pick<StateOptions, "live" | "frozen">,
   ) {
     this.specs = trainableSpecs(loaded.model, adapter);
     // In the order of the specs: it is that of the global norm's sum.
     this.#live = new Map([...this.specs].filter(([name]) => live?.has(name) ?? true));
     this.#unreached = new Set([...this.specs.keys()].filter((name) => !this.#live.has(name)));
+    for (const name of frozen) this.#live.delete(name);
     this.fixed = fixedSpecs(loaded.model, adapter);
     this.#originals = new Map([...loaded.weights].map(([name, tensor]) => [originalName(name), tensor]));
   }
 
   /**
-   * Allocates and fills the trainable tensors, and gradients and moments of those that get a gradient (`live`; default all).
+   * Allocates and fills the trainable tensors, and gradients and moments of those that learn.
    * @throws OutOfMemoryError when memory runs out; it is then as it was.
    */
   static async create(
     loaded: LoadedModel,
     adapter: Adapter,
     seed: number,
-    {
-      live,
-      statistics,
-    }: { readonly live?: ReadonlyMap<string, TensorSpec>; readonly statistics?: Statistics | undefined } = {},
+    { statistics, ...learning }: StateOptions = {},
   ): Promise<TrainState> {
-    const state = new TrainState(loaded, adapter, statistics, live);
+    const state = new TrainState(loaded, adapter, statistics, learning);
     await state.#allocate("the adapter and its optimizer state", [...state.#wanted(adapter)]);
     try {
       await state.#fill(adapter, seed);
@@ -153,6 +160,25 @@ export class TrainState implements TensorStore {
     }
   }
 
+  /** All that decides how training goes on: every tensor but gradients. */
+  get kept(): ReadonlyMap<string, TensorSpec> {
+    const beside = [...this.#live].flatMap(([name, spec]) =>
+      this.companions(name).flatMap((own) => (own === gradientName(name) ? [] : [[own, spec] as const])),
+    );
+    return new Map([...this.fixed, ...this.specs, ...beside]);
+  }
+
+  /**
+   * Overwrites all that is kept, as it was when these tensors had masks.
+   * @throws OutOfMemoryError when memory runs out, and whatever `read` throws.
+   */
+  async load(masked: readonly string[], read: (name: string) => Promise<Float32Array>): Promise<void> {
+    const wanted = masked.map((name) => [maskName(name), (this.#live.get(name) as TensorSpec).shape] as const);
+    await this.#allocate("the masks of pruned tensors", wanted);
+    for (const name of masked) this.#masked.add(name);
+    for (const name of this.kept.keys()) this.tensor(name).write(await read(name));
+  }
+
   /** Tensors with a mask. */
   get masked(): ReadonlySet<string> {
     return this.#masked;
@@ -178,6 +204,12 @@ export class TrainState implements TensorStore {
     return layers;
   }
 
+  /** Lowest transformer layer whose adapter still learns. */
+  get horizon(): number | undefined {
+    const layers = [...this.liveByLayer().keys()];
+    return layers.length > 0 ? Math.min(...layers) : undefined;
+  }
+
   /** Freezes tensors for good: their gradients and moments go back to the driver, the tensors stay. */
   freeze(names: readonly string[]): void {
     for (const name of names) {
@@ -201,8 +233,14 @@ export class TrainState implements TensorStore {
     return this.#overwrites;
   }
 
+  /** How often a tensor was overwritten but by training itself. */
+  get writes(): number {
+    return this.#writes;
+  }
+
   /** Overwrites a tensor. */
   write(name: string, data: Float32Array): void {
+    this.#writes++;
     if (!this.#live.has(name)) this.#overwrites++;
     this.tensor(name).write(data);
   }

@@ -1,7 +1,7 @@
 import type { Adapter } from "../adapter/adapter";
 import { loraName } from "../adapter/lora";
 import { outputMaskName, withOutputMasks } from "../adapter/masked";
-import { ConfigError } from "../base/errors";
+import { ConfigError, FileFormatError } from "../base/errors";
 import type { Progress, StructuralPruning } from "../freeze/policy";
 import type { Model } from "../model/model";
 import type { Span, Structure } from "../model/structure";
@@ -86,6 +86,11 @@ function spansOf({ made, read }: Structure): { readonly of: "out" | "in"; readon
   return [...made.map((span) => ({ of: "out" as const, span })), ...read.map((span) => ({ of: "in" as const, span }))];
 }
 
+export type SavedStructures = readonly {
+  readonly scores: readonly (number | null)[];
+  readonly out: readonly number[];
+}[];
+
 interface Judged {
   readonly structure: Structure;
   readonly scores: Float64Array;
@@ -110,6 +115,24 @@ export class Structures {
 
   get plans(): readonly Plan[] {
     return this.#plan ? [this.#plan] : [];
+  }
+
+  /** Every structure's importance and what is out of it, plain JSON; a score that is no number becomes null. */
+  save(): SavedStructures {
+    return this.#judged.map(({ scores, out }) => ({ scores: [...scores], out: [...out] }));
+  }
+
+  /** Goes on where `save` was called; the masks themselves are tensors. @throws FileFormatError for another model's. */
+  restore(saved: SavedStructures): void {
+    const fits = saved.length === this.#judged.length;
+    if (!fits || !this.#judged.every(({ scores }, i) => scores.length === saved[i]?.scores.length)) {
+      throw new FileFormatError("The checkpoint's heads and neurons are not this model's.", "Resume from another one.");
+    }
+    for (const [i, judged] of this.#judged.entries()) {
+      const { scores, out } = saved[i] as SavedStructures[number];
+      judged.scores.set(scores.map((score) => score ?? NaN));
+      judged.out = new Set(out);
+    }
   }
 
   /** Plans for the live set as it is now. */

@@ -1,113 +1,77 @@
 import type { Batch } from "../data/batch";
-import { never } from "../freeze/never";
-import type { FreezeContext, FreezePolicy, Progress } from "../freeze/policy";
-import type { Bytes } from "../gpu/ledger";
-import { continueTexts } from "../generate/generate";
+import type { Progress } from "../freeze/policy";
 import type { Prompt } from "../generate/generate";
 import type { Continuation, GenerateOptions } from "../generate/options";
+import type { Bytes } from "../gpu/ledger";
+import type { Directory } from "../io/directory";
 import type { Explanation } from "../tape/explain";
-import type { Plan } from "../tape/plan";
-import { adapterRun } from "./adapter-run";
-import { evaluate } from "./evaluate";
+import type { Course } from "./course";
 import type { Evaluation, SeeLogits } from "./evaluate";
-import { checkFreeze, freezeContext } from "./freezing";
-import { memoryOf } from "./memory";
-import { withMemoryRemedy } from "./memory-remedy";
-import { Skips } from "./not-finite";
-import { nextBatches } from "./next-batches";
+import type { RunHistory } from "./history";
 import { openRun } from "./open-run";
-import type { TrainerRun } from "./open-run";
-import { optimizerSettings } from "./optimizer";
-import type { OptimizerSettings } from "./optimizer";
-import { countSteps } from "./options";
 import type { TrainerOptions } from "./options";
 import type { Merging } from "./merging";
-import { Phases } from "./phases";
-import { prune } from "./prune";
-import { resultOf } from "./report";
 import type { FreezeEvent, StepReport, TrainResult } from "./report";
-import { stepReport } from "./step-report";
-import type { TakenStep } from "./step-report";
-import { scheduleFactor } from "./schedule";
+import { newCourse, resumedCourse, resumedFrom, wantedRun } from "./resume";
+import type { Resumed } from "./resume";
+import { Saver } from "./saver";
 import type { TrainState } from "./state";
-import { statisticsOf } from "./statistics";
-import { stepPrefix } from "./step-prefix";
-import { Stepper } from "./stepper";
-import type { Step } from "./stepper";
-import { Upcoming } from "./upcoming";
 
 /**
  * Fine-tunes a model with an adapter, and gives memory back as a policy freezes it. Make one with `Trainer.create`,
  * then `train()`, or walk through `steps()`.
  */
 export class Trainer {
-  readonly #optimizer: OptimizerSettings;
-  readonly #policy: FreezePolicy;
-  readonly #counts: ReturnType<typeof countSteps>;
-  #step = 0;
-  readonly #skips: Skips;
-  /** What is left to do before the next step. */
-  readonly #phases = new Phases();
-  /** The step that was applied and is not reported yet. */
-  #taken: TakenStep | undefined;
-  /** What the policy has chosen to freeze. */
-  #chosen: readonly string[] | undefined;
-  /** What a freeze under way began with. */
-  #freezing: { readonly liveBytes: number; readonly layers: readonly number[] } | undefined;
-  readonly #upcoming: Upcoming;
-  readonly #stepper: Stepper;
-  #isDisposed = false;
+  readonly #course: Course;
+  readonly #saver: Saver;
 
-  private constructor(private readonly run: TrainerRun) {
-    const { options, updates, first } = run;
-    this.#optimizer = optimizerSettings(options.optimizer);
-    this.#policy = options.policy ?? never();
-    this.#counts = countSteps(options);
-    this.#upcoming = new Upcoming(() => options.data.next(), this.#counts.accumulate, first);
-    this.#stepper = new Stepper({ ...run, updates });
-    this.#skips = new Skips(options);
-    this.#phases.add(
-      () => this.#prune(),
-      () => this.#consultPolicy(),
-    );
+  private constructor(
+    course: Course,
+    /** The checkpoint that it went on from. */
+    readonly resumed: Resumed | undefined,
+  ) {
+    this.#course = course;
+    this.#saver = new Saver(course.options);
   }
 
   get options(): TrainerOptions {
-    return this.run.options;
+    return this.#course.options;
   }
 
   /** Trainable tensors and their optimizer state. */
   get state(): TrainState {
-    return this.run.state;
+    return this.#course.state;
   }
 
   /** LoRAs that `mergeOnFreeze` has added to the model's weights; undefined without it. */
   get merging(): Merging | undefined {
-    return this.run.merging;
+    return this.#course.merging;
+  }
+
+  /** Losses and freezes of all steps, those before a resumption included. */
+  get history(): Pick<RunHistory, "losses" | "freezes" | "skipped"> {
+    return this.#course.history;
   }
 
   /**
-   * Plans the run, checks the budget, allocates.
+   * Plans the run, checks the budget, allocates; goes on from a checkpoint where `resume` says so.
    * @throws MemoryBudgetError before anything is allocated when the plan needs more than `memoryBudget`; ConfigError,
-   * DataError or DeviceError with GPU memory as it was.
+   * DataError, FileFormatError or DeviceError with GPU memory as it was.
    */
   static async create(options: TrainerOptions): Promise<Trainer> {
-    return new Trainer(await openRun(options));
-  }
-
-  get #plans(): Plan[] {
-    return [...this.run.book.plans, ...this.run.updates.plans];
+    const from = await wantedRun(options);
+    const run = await openRun(options, { from });
+    if (!from) return new Trainer(newCourse(run), undefined);
+    return new Trainer(await resumedCourse(run, from.state), await resumedFrom(from));
   }
 
   get progress(): Progress {
-    return { step: this.#step, totalSteps: this.#counts.totalSteps, stepsPerEpoch: this.#counts.stepsPerEpoch };
+    return this.#course.progress;
   }
 
   /** GPU bytes that the plans say this run occupies between steps, by lifetime; equals the ledger. */
   predictedBytes(): Bytes {
-    const { model, adapter } = this.options;
-    const { live, specs } = this.state;
-    return memoryOf(model.model, adapter, live, this.#plans, specs, (name) => this.state.companions(name).length);
+    return this.#course.predictedBytes();
   }
 
   /**
@@ -117,119 +81,37 @@ export class Trainer {
   explain(change: { readonly frozen?: readonly string[] } = {}): Explanation {
     const frozen = change.frozen ?? [];
     const live = [...this.state.live.keys()].filter((name) => !frozen.some((part) => name.includes(part)));
-    return this.run.book.explain(new Set(live));
+    return this.#course.run.book.explain(new Set(live));
   }
 
   /** Runs to the end. */
   async train(onStep?: (report: StepReport) => void): Promise<TrainResult> {
-    const reports: StepReport[] = [];
-    const start = performance.now();
-    for await (const report of this.steps()) {
-      reports.push(report);
-      onStep?.(report);
-    }
-    const seconds = (performance.now() - start) / 1000;
-    return resultOf(reports, seconds, this.options.model.engine.ledger, this.policyRecord());
+    for await (const report of this.steps()) onStep?.(report);
+    return this.#course.history.result(this.options.model.engine.ledger, this.policyRecord());
   }
 
   /** One optimizer step after the other. Breaking off the loop leaves the trainer usable. */
   async *steps(): AsyncGenerator<StepReport, void, undefined> {
-    while (this.#taken || this.#step < this.#counts.totalSteps) {
-      yield await withMemoryRemedy(this.run, () => this.#runStep());
+    const { totalSteps } = this.progress;
+    while (this.#course.isUnfinished) {
+      yield await this.#course.next();
+      // Not before the caller has seen the step: what it keeps beside the run is then of the same moment.
+      if (this.#saver.isDue(this.progress.step, totalSteps)) await this.saveCheckpoint();
     }
   }
 
-  /** What a policy prunes before the first step. */
-  async #prune(): Promise<void> {
-    const { first } = this.#upcoming;
-    if (!this.#policy.prune || !first) return;
-    await prune(this.#policy, { state: this.state, gradients: () => this.#gradients(first) });
-    this.run.updates.rebuild();
-  }
-
-  async #gradients(first: Batch): Promise<void> {
-    const { inputs: below } = await stepPrefix(this.run, [first]);
-    await this.#stepper.gradients({ step: this.#step, batches: [first], dropped: [], below });
-  }
-
-  /** The next step; where an earlier call failed after its step was applied, the rest of that one. */
-  async #runStep(): Promise<StepReport> {
-    await this.#phases.run();
-    while (!this.#taken) {
-      try {
-        this.#taken = await this.#takeStep();
-      } catch (error) {
-        this.#skips.note(error);
-      }
-    }
-    await this.#phases.run();
-    return this.#report(this.#taken);
-  }
-
-  /** Applies a step, and says what has to follow it. */
-  async #takeStep(): Promise<TakenStep> {
-    const start = performance.now();
-    const dropped = this.#policy.dropped?.(this.progress, this.options.model.model.layers) ?? [];
-    await this.merging?.follow();
-    const batches = await nextBatches(this.run, this.#upcoming, dropped);
-    const prefix = await stepPrefix(this.run, batches);
-    const learningRate = this.#learningRate(this.#step);
-    const step = { step: this.#step, batches, dropped, learningRate, below: prefix.inputs };
-    const { loss, norm, flops } = await this.#stepper.take(step, () => this.#lookAhead());
-    this.#step++;
-    this.#phases.add(
-      () => this.run.updates.follow(this.run.executor, "after_update", step.step),
-      () => this.run.updates.prune(this.progress),
-      async () => this.options.adapter.afterStep?.(adapterRun(this.state, this.options, this.progress)),
-      () => this.#consultPolicy(),
-    );
-    return { start, loss, gradientNorm: norm, flops, learningRate, batches, prefix, freezes: [] };
-  }
-
-  #report(taken: TakenStep): StepReport {
-    this.#taken = undefined;
-    return stepReport(this.run, taken, { ...this.progress, horizon: this.horizon, skipped: this.#skips.tell() });
+  /**
+   * Saves the run as it is between two steps, to be gone on with by `resume`, and gives the file's name.
+   * @param directory default the option `checkpoints`.
+   * @throws FileFormatError where it cannot be written; what was there before stays, and the trainer can be used.
+   */
+  async saveCheckpoint(directory?: Directory): Promise<string> {
+    return this.#saver.write(await this.#saver.capture(this.#course.moment()), directory);
   }
 
   /** Lowest transformer layer whose adapter still learns. */
   get horizon(): number | undefined {
-    const layers = [...this.state.liveByLayer().keys()];
-    return layers.length > 0 ? Math.min(...layers) : undefined;
-  }
-
-  #learningRate(step: number): number {
-    return this.#optimizer.learningRate * scheduleFactor(step, this.#counts.totalSteps, this.options.schedule);
-  }
-
-  /** The next step as far as it is known while this one runs. */
-  #lookAhead(): Step | undefined {
-    const step = this.#step + 1;
-    const batches = step < this.#counts.totalSteps ? this.#upcoming.look() : undefined;
-    const { book } = this.run;
-    // What a policy leaves out of a step is its own to say, when the step comes; what is kept of a prefix is read then.
-    if (this.#policy.dropped || book.prefixLayer() > 0) return undefined;
-    if (!batches?.every((batch) => book.hasShape(batch))) return undefined;
-    return { step, batches, dropped: [], learningRate: this.#learningRate(step) };
-  }
-
-  async #consultPolicy(): Promise<void> {
-    this.#chosen ??= this.#policy.isDue(this.progress) ? await this.#policy.decide(this.#freezeContext()) : [];
-    if (this.#chosen.length > 0) {
-      const event = await this.freeze(this.#chosen);
-      this.#taken?.freezes.push(event);
-    }
-    this.#chosen = undefined;
-  }
-
-  #freezeContext(): FreezeContext {
-    const { model, adapter } = this.options;
-    const { probe = this.run.first } = this.options;
-    return freezeContext({
-      ...{ loaded: model, adapter, state: this.state, executor: this.run.executor, probe },
-      ...{ progress: this.progress, book: this.run.book, merging: this.merging, plans: this.#plans },
-      lossSum: this.run.updates.lossSum,
-      ...{ statistics: statisticsOf(this.options), settings: this.#optimizer },
-    });
+    return this.state.horizon;
   }
 
   /**
@@ -238,64 +120,33 @@ export class Trainer {
    * new plan: the tensors are frozen then, and the next step, or another call, plans again.
    */
   async freeze(names: readonly string[]): Promise<FreezeEvent> {
-    checkFreeze(this.state, names);
-    const { ledger } = this.options.model.engine;
-    // Where this was refused before, the freeze is told whole.
-    this.#freezing ??= { liveBytes: ledger.liveBytes, layers: [...this.state.liveByLayer().keys()] };
-    const before = this.#freezing;
-    this.state.freeze(names);
-    this.run.book.freezeTo(new Set(this.state.live.keys()));
-    this.run.updates.rebuild();
-    await withMemoryRemedy(this.run, async () => {
-      await this.merging?.follow();
-      await this.run.executor.hold(this.#plans);
-    });
-    this.#freezing = undefined;
-    const after = this.state.liveByLayer();
-    const layers = before.layers.filter((layer) => !after.has(layer));
-    const returnedBytes = before.liveBytes - ledger.liveBytes;
-    return { step: this.#step, tensors: names, layers, returnedBytes, bytes: ledger.live };
+    return this.#course.freeze(names);
   }
 
   /** Loss and predictions on other batches, without dropout; `see` is given each batch's logits. */
   async evaluate(batches: Iterable<Batch>, see?: SeeLogits): Promise<Evaluation> {
-    return withMemoryRemedy(this.run, async () => evaluate(await this.#parts(), batches, see));
+    return this.#course.evaluate(batches, see);
   }
 
   /** Continues prompts with the model as it is now; throws as `generate` does. */
   async generate(prompts: readonly Prompt[], options: GenerateOptions = {}): Promise<Continuation[]> {
-    return withMemoryRemedy(this.run, async () => continueTexts(await this.#parts(), prompts, options));
-  }
-
-  async #parts() {
-    await this.merging?.follow();
-    const { model: loaded } = this.options;
-    const adapter = this.merging?.acting ?? this.options.adapter;
-    const rows = this.options.memoryBudget === undefined ? undefined : this.run.book.choice.rows;
-    return { loaded, adapter, executor: this.run.executor, store: this.state, held: this.#plans, rows };
+    return this.#course.generate(prompts, options);
   }
 
   /** Takes merged LoRAs out of the weights again, to their very bits, and merges no more. */
   async unmerge(): Promise<void> {
-    if (!this.merging) return;
-    this.merging.unmerge();
-    this.run.book.freezeTo(new Set(this.state.live.keys()));
-    await this.run.executor.hold(this.#plans);
+    return this.#course.unmerge();
   }
 
   /** The policy's options and findings so far. */
   policyRecord(): Readonly<Record<string, unknown>> {
-    return { name: this.#policy.name, ...this.#policy.record() };
+    const { policy } = this.options;
+    return policy ? { name: policy.name, ...policy.record() } : { name: "never" };
   }
 
   /** Returns the run's memory. The loaded model stays. */
   dispose(): void {
-    if (this.#isDisposed) return;
-    this.#isDisposed = true;
-    this.merging?.dispose();
-    this.run.executor.dispose();
-    this.state.dispose();
-    this.run.cache?.dispose();
+    this.#course.dispose();
   }
 
   [Symbol.dispose](): void {

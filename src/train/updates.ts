@@ -12,7 +12,14 @@ import type { TrainerOptions } from "./options";
 import type { TrainState } from "./state";
 import { statisticsInputs, statisticsPlan } from "./statistics";
 import { Structures } from "./structures";
+import type { SavedStructures } from "./structures";
 import type { Statistics } from "../ops/shared/statistics";
+
+/** What updates have counted and found, plain JSON. */
+export interface SavedUpdates {
+  readonly ages: readonly (readonly [group: string, updates: number])[];
+  readonly structures?: SavedStructures | undefined;
+}
 
 export interface UpdatesOptions {
   readonly settings: OptimizerSettings;
@@ -76,6 +83,17 @@ export class Updates {
     const own = [...planned, ...planned.map(({ norm }) => ({ plan: norm }))].flatMap(({ plan }) => plan ?? []);
     const further = [this.#statistics, this.lossSum].filter((plan) => plan !== undefined);
     return [...own, ...further, ...(this.options.structures?.plans ?? [])];
+  }
+
+  save(): SavedUpdates {
+    return { ages: [...this.#ages], structures: this.options.structures?.save() };
+  }
+
+  /** Goes on where `save` was called. @throws FileFormatError for what another model saved. */
+  restore({ ages, structures = [] }: SavedUpdates): void {
+    this.#ages.clear();
+    for (const [group, updates] of ages) this.#ages.set(group, updates);
+    this.options.structures?.restore(structures);
   }
 
   /** FLOPs of a step's update. */

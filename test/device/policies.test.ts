@@ -53,8 +53,13 @@ describe("policies", () => {
     const policy = afloraFreezing({ initialEpochs: 0, finalShare: 0.5 });
     using trainer = await Trainer.create(options(model, { adapter, policy, steps: 12 }));
     expect(engine.ledger.live).toEqual(trainer.predictedBytes());
-    for await (const { bytes } of trainer.steps())
+    const scored: number[] = [];
+    for await (const { bytes, scores } of trainer.steps()) {
       expect(bytes, "ledger against plan").toEqual(trainer.predictedBytes());
+      if (scores) scored.push(Object.keys(scores.values).length);
+    }
+    expect(scored[0], "matrices scored at first").toBe(16);
+    expect(scored, "and those that are left later").toEqual([...scored].sort((a, b) => b - a));
     const frozen = trainer.state.frozen.map((name) => name.replace(/^.*layer\./, ""));
     expect(frozen.filter((name) => /aflora_[AB]/.test(name))).toHaveLength(16);
     expect(
@@ -85,8 +90,9 @@ describe("policies", () => {
   it("upper layers freezes before the first step", async () => {
     using model = await initialiseModel(engine, BERT);
     using trainer = await Trainer.create(options(model, { policy: upperLayers(1), steps: 2 }));
-    const { bytes, horizon } = (await trainer.steps().next()).value!;
+    const { bytes, horizon, freezes } = (await trainer.steps().next()).value!;
     expect(horizon).toBe(3);
+    expect(freezes).toMatchObject([{ step: 0, layers: [0, 1, 2] }]);
     expect(bytes).toEqual(trainer.predictedBytes());
   });
 

@@ -7,6 +7,7 @@ import {
   Engine,
   fixed,
   initialiseModel,
+  LIFETIMES,
   loadAdapter,
   lora,
   memoryDirectory,
@@ -78,9 +79,20 @@ describe("memory", () => {
     using trainer = await Trainer.create(options(model, { policy: fixed(freezes) }));
     expect(engine.ledger.live).toEqual(trainer.predictedBytes());
     const saved: number[] = [];
-    for await (const { bytes } of trainer.steps()) {
+    let before = engine.ledger.live;
+    for await (const { bytes, planned, freezes, flops } of trainer.steps()) {
       expect(bytes, "ledger against plan").toEqual(trainer.predictedBytes());
+      expect(planned).toEqual(bytes);
       saved.push(bytes.saved);
+      for (const freeze of freezes) {
+        for (const lifetime of LIFETIMES) {
+          expect(freeze.returned[lifetime], lifetime).toBe(before[lifetime] - bytes[lifetime]);
+        }
+        expect(sumBytes(freeze.returned)).toBe(freeze.returnedBytes);
+        expect(freeze.flops.before, "as the step just done").toBe(flops);
+        expect(freeze.flops.after).toBeLessThan(flops);
+      }
+      before = bytes;
     }
     expect(saved.at(-1), "saved bytes at the end").toBeLessThan(0.5 * (saved[0] as number));
     expect(sumBytes(engine.ledger.peak), "peak").toBe(engine.ledger.peakBytes);
@@ -133,7 +145,11 @@ describe("freezing", () => {
     using model = await initialiseModel(engine, BERT);
     const policy = safe({ every: 2, maxWarmup: 2, targetFreezeFraction: 0.75, rampEnd: 4 });
     using trainer = await Trainer.create(options(model, { steps: 12, policy, optimizer: { learningRate: 1e-2 } }));
-    const result = await trainer.train();
+    const scored: string[] = [];
+    const result = await trainer.train(({ step, scores }) => {
+      if (scores) scored.push(`${step} ${scores.kind} ${Object.keys(scores.values).join()}`);
+    });
+    expect(scored, "scores in reports").toEqual([2, 4, 6, 8, 10, 12].map((step) => `${step} importance 0,1,2,3`));
     expect(result.freezes.length, "freeze events").toBeGreaterThan(0);
     expect(result.savedBytesLast).toBeLessThan(result.savedBytesFirst);
     expect(result.policy).toMatchObject({ name: "safe", center: true, warmupEnd: 2 });

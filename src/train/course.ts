@@ -1,0 +1,294 @@
+import { ConfigError } from "../base/errors";
+import type { Batch } from "../data/batch";
+import { never } from "../freeze/never";
+import type { FreezePolicy, Progress } from "../freeze/policy";
+import { continueTexts } from "../generate/generate";
+import type { Prompt } from "../generate/generate";
+import type { Continuation, GenerateOptions } from "../generate/options";
+import type { Bytes } from "../gpu/ledger";
+import type { Plan } from "../tape/plan";
+import { adapterRun } from "./adapter-run";
+import { evaluate } from "./evaluate";
+import type { Evaluation, SeeLogits } from "./evaluate";
+import { checkFreeze } from "./freezing";
+import { contextOf, standingOf } from "./run-context";
+import type { Standing } from "./run-context";
+import { RunHistory } from "./history";
+import { memoryOf } from "./memory";
+import type { Merging } from "./merging";
+import { withMemoryRemedy } from "./memory-remedy";
+import { nextBatches } from "./next-batches";
+import { Skips } from "./not-finite";
+import type { TrainerRun } from "./open-run";
+import { optimizerSettings } from "./optimizer";
+import type { OptimizerSettings } from "./optimizer";
+import { countSteps } from "./options";
+import type { TrainerOptions } from "./options";
+import { Phases } from "./phases";
+import { prune } from "./prune";
+import { freezeEffect } from "./report";
+import type { FreezeEvent, PolicyScores, StepReport } from "./report";
+import { stepReport } from "./step-report";
+import type { TakenStep } from "./step-report";
+import type { Moment } from "./saver";
+import { scheduleFactor } from "./schedule";
+import type { TrainState } from "./state";
+import { stepPrefix } from "./step-prefix";
+import { Stepper } from "./stepper";
+import type { Step } from "./stepper";
+import type { Upcoming } from "./upcoming";
+
+/** How far a run is. */
+export interface CourseStand {
+  readonly step: number;
+  readonly hasBegun: boolean;
+  readonly history: RunHistory;
+  /** Freezes that no report has told of yet. */
+  readonly untold: readonly FreezeEvent[];
+}
+
+const START: CourseStand = { step: 0, hasBegun: false, history: new RunHistory(), untold: [] };
+
+/** A run on its way: one optimizer step after the other, and what may be done between them. */
+export class Course {
+  readonly #optimizer: OptimizerSettings;
+  readonly #policy: FreezePolicy;
+  readonly #counts: ReturnType<typeof countSteps>;
+  readonly #stepper: Stepper;
+  readonly #history: RunHistory;
+  readonly #skips: Skips;
+  /** What is left to do before the next step. */
+  readonly #phases = new Phases();
+  /** The step that was applied and is not reported yet. */
+  #taken: TakenStep | undefined;
+  /** What the policy has chosen to freeze. */
+  #chosen: readonly string[] | undefined;
+  /** How the run stood when a freeze began. */
+  #freezing: { readonly layers: readonly number[]; readonly was: Standing } | undefined;
+  #step: number;
+  #hasBegun: boolean;
+  #isDisposed = false;
+  /** Freezes that no report has told of yet. */
+  readonly #freezes: FreezeEvent[];
+  #scores: PolicyScores | undefined;
+
+  constructor(
+    readonly run: TrainerRun,
+    readonly upcoming: Upcoming,
+    { step, hasBegun, history, untold }: CourseStand = START,
+  ) {
+    const { options } = run;
+    this.#optimizer = optimizerSettings(options.optimizer);
+    this.#policy = options.policy ?? never();
+    this.#counts = countSteps(options);
+    this.#stepper = new Stepper(run);
+    this.#history = new RunHistory(history.losses, history.told);
+    this.#skips = new Skips(options);
+    [this.#step, this.#hasBegun, this.#freezes] = [step, hasBegun, [...untold]];
+    if (!hasBegun) this.#begin();
+  }
+
+  get options(): TrainerOptions {
+    return this.run.options;
+  }
+
+  get state(): TrainState {
+    return this.run.state;
+  }
+
+  get merging(): Merging | undefined {
+    return this.run.merging;
+  }
+
+  get history(): RunHistory {
+    return this.#history;
+  }
+
+  get #plans(): Plan[] {
+    return [...this.run.book.plans, ...this.run.updates.plans];
+  }
+
+  get progress(): Progress {
+    return { step: this.#step, totalSteps: this.#counts.totalSteps, stepsPerEpoch: this.#counts.stepsPerEpoch };
+  }
+
+  /** Whether a step is left to run, or to report. */
+  get isUnfinished(): boolean {
+    return this.#taken !== undefined || this.#step < this.#counts.totalSteps;
+  }
+
+  /**
+   * The run between two steps, as a checkpoint keeps it.
+   * @throws ConfigError where memory ran out in the midst of what follows a step.
+   */
+  moment(): Moment {
+    if (this.#taken || this.#phases.isHalfDone) {
+      throw new ConfigError("What follows the last step was refused half way.", "Go on with steps(), then save.");
+    }
+    const { run, upcoming } = this;
+    const [step, hasBegun, untold] = [this.#step, this.#hasBegun, [...this.#freezes]];
+    return { run, upcoming, step, hasBegun, untold, history: this.#history };
+  }
+
+  /** GPU bytes that the plans say this run occupies between steps, by lifetime; equals the ledger. */
+  predictedBytes(): Bytes {
+    const { model, adapter } = this.options;
+    const { live, specs } = this.state;
+    return memoryOf(model.model, adapter, live, this.#plans, specs, (name) => this.state.companions(name).length);
+  }
+
+  /** What a policy wants before the first step. */
+  #begin(): void {
+    this.#phases.add(
+      () => this.#prune(),
+      () => this.#consultPolicy(),
+      // eslint-disable-next-line @typescript-eslint/require-await -- one phase of several
+      async () => void (this.#hasBegun = true),
+    );
+  }
+
+  async #prune(): Promise<void> {
+    const { run } = this;
+    if (!this.#policy.prune) return;
+    await prune(this.#policy, { state: run.state, gradients: () => this.#gradients([run.first]) });
+    run.updates.rebuild();
+  }
+
+  async #gradients(batches: readonly Batch[]): Promise<void> {
+    const { inputs: below } = await stepPrefix(this.run, batches);
+    await this.#stepper.gradients({ step: this.#step, batches, dropped: [], below });
+  }
+
+  /** Runs the next step; where an earlier call failed after its step was applied, the rest of that one. */
+  next(): Promise<StepReport> {
+    return withMemoryRemedy(this.run, () => this.#next());
+  }
+
+  async #next(): Promise<StepReport> {
+    await this.#phases.run();
+    while (!this.#taken) {
+      try {
+        this.#taken = await this.#take();
+      } catch (error) {
+        this.#skips.note(error);
+      }
+    }
+    await this.#phases.run();
+    const taken = this.#taken;
+    this.#taken = undefined;
+    const told = { scores: this.#scores, freezes: this.#freezes.splice(0), skipped: this.#skips.tell() };
+    const after = { ...this.progress, horizon: this.state.horizon, planned: this.predictedBytes(), ...told };
+    const report = stepReport(this.run, taken, after);
+    this.#history.add(report);
+    return report;
+  }
+
+  /** Applies a step, and says what has to follow it. */
+  async #take(): Promise<TakenStep> {
+    const start = performance.now();
+    const { run } = this;
+    const dropped = this.#policy.dropped?.(this.progress, this.options.model.model.layers) ?? [];
+    await this.merging?.follow();
+    const batches = await nextBatches(run, this.upcoming, dropped);
+    const prefix = await stepPrefix(run, batches);
+    const learningRate = this.#learningRate(this.#step);
+    const step = { step: this.#step, batches, dropped, learningRate, below: prefix.inputs };
+    const { loss, norm, flops } = await this.#stepper.take(step, () => this.#lookAhead());
+    const taken = { start, loss, gradientNorm: norm, learningRate, batches, prefix };
+    this.#step++;
+    this.#phases.add(
+      () => run.updates.follow(run.executor, "after_update", step.step),
+      () => run.updates.prune(this.progress),
+      async () => this.options.adapter.afterStep?.(adapterRun(this.state, this.options, this.progress)),
+      () => this.#consultPolicy(),
+    );
+    return { ...taken, flops: flops + prefix.flops + run.updates.flops };
+  }
+
+  #learningRate(step: number): number {
+    return this.#optimizer.learningRate * scheduleFactor(step, this.#counts.totalSteps, this.options.schedule);
+  }
+
+  /** The next step as far as it is known while this one runs. */
+  #lookAhead(): Step | undefined {
+    const step = this.#step + 1;
+    const batches = step < this.#counts.totalSteps ? this.upcoming.look() : undefined;
+    // What a policy leaves out of a step is its own to say, when the step comes; what is kept of a prefix is read then.
+    const { book } = this.run;
+    if (this.#policy.dropped || book.prefixLayer() > 0) return undefined;
+    if (!batches?.every((batch) => book.hasShape(batch))) return undefined;
+    return { step, batches, dropped: [], learningRate: this.#learningRate(step) };
+  }
+
+  async #consultPolicy(): Promise<void> {
+    if (!this.#chosen) {
+      this.#scores = undefined;
+      const see = (scores: PolicyScores): void => void (this.#scores = scores);
+      const context = contextOf(this.run, this.progress, this.#optimizer, see);
+      this.#chosen = this.#policy.isDue(this.progress) ? await this.#policy.decide(context) : [];
+    }
+    if (this.#chosen.length > 0) await this.freeze(this.#chosen);
+    this.#chosen = undefined;
+  }
+
+  /**
+   * Freezes tensors for good: plans anew and returns to the driver what only the old plan held.
+   * @throws ConfigError for a tensor that this run does not train; OutOfMemoryError where the driver has no memory for the
+   * new plan: the tensors are frozen then, and the next step, or another call, plans again.
+   */
+  async freeze(names: readonly string[]): Promise<FreezeEvent> {
+    checkFreeze(this.state, names);
+    // Where this was refused before, the freeze is told whole.
+    this.#freezing ??= { layers: [...this.state.liveByLayer().keys()], was: standingOf(this.run) };
+    const { layers: before, was } = this.#freezing;
+    this.state.freeze(names);
+    this.run.book.freezeTo(new Set(this.state.live.keys()));
+    this.run.updates.rebuild();
+    await withMemoryRemedy(this.run, async () => {
+      await this.merging?.follow();
+      await this.run.executor.hold(this.#plans);
+    });
+    this.#freezing = undefined;
+    const after = this.state.liveByLayer();
+    const layers = before.filter((layer) => !after.has(layer));
+    const event = { step: this.#step, tensors: names, layers, ...freezeEffect(was, standingOf(this.run)) };
+    this.#freezes.push(event);
+    return event;
+  }
+
+  /** Loss and predictions on other batches, without dropout; `see` is given each batch's logits. */
+  async evaluate(batches: Iterable<Batch>, see?: SeeLogits): Promise<Evaluation> {
+    return withMemoryRemedy(this.run, async () => evaluate(await this.#parts(), batches, see));
+  }
+
+  /** Continues prompts with the model as it is now; throws as `generate` does. */
+  async generate(prompts: readonly Prompt[], options: GenerateOptions = {}): Promise<Continuation[]> {
+    return withMemoryRemedy(this.run, async () => continueTexts(await this.#parts(), prompts, options));
+  }
+
+  async #parts() {
+    await this.merging?.follow();
+    const { model: loaded } = this.options;
+    const adapter = this.merging?.acting ?? this.options.adapter;
+    const rows = this.options.memoryBudget === undefined ? undefined : this.run.book.choice.rows;
+    return { loaded, adapter, executor: this.run.executor, store: this.state, held: this.#plans, rows };
+  }
+
+  /** Takes merged LoRAs out of the weights again, to their very bits, and merges no more. */
+  async unmerge(): Promise<void> {
+    if (!this.merging) return;
+    this.merging.unmerge();
+    this.run.book.freezeTo(new Set(this.state.live.keys()));
+    await this.run.executor.hold(this.#plans);
+  }
+
+  /** Returns the run's memory. The loaded model stays. */
+  dispose(): void {
+    if (this.#isDisposed) return;
+    this.#isDisposed = true;
+    this.merging?.dispose();
+    this.run.executor.dispose();
+    this.state.dispose();
+    this.run.cache?.dispose();
+  }
+}

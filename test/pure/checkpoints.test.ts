@@ -1,0 +1,189 @@
+import { chmod, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { FileFormatError, memoryDirectory, openDirectory } from "safetape";
+import type { Directory } from "safetape";
+import { readRun, writeRun } from "../../src/train/checkpoint-file";
+import { checkpointName, checkpointSteps, latestRun, saveRun } from "../../src/train/checkpoints";
+import { checkIdentity } from "../../src/train/run-identity";
+import type { KeptTensor, RunState, SavedRun } from "../../src/train/run-state";
+import { fullAt } from "../support/full-disk";
+
+const NO_BYTES = { weight: 0, state: 0, saved: 0, scratch: 0 };
+
+function stateOf(step: number, seed = 1): RunState {
+  const saved: SavedRun = {
+    ...{ version: 1, identity: { seed: "1" }, gpu: "none", step, hasBegun: true, live: ["a"], masked: [] },
+    ...{ isMerging: false, shapes: [{ size: 2, length: 8 }], variants: [[]], updates: { ages: [["hyper", step]] } },
+    ...{ start: { batches: 0 }, place: { batches: step }, untold: [] },
+    history: {
+      freezes: [],
+      skipped: [],
+      flops: 0.1,
+      seconds: 1,
+      peak: NO_BYTES,
+      savedBytesFirst: 0,
+      savedBytesLast: 0,
+    },
+  };
+  const a = Float32Array.from([seed, 0.1, NaN, -0]);
+  const tensors: [string, KeptTensor][] = [
+    ["a", { shape: [2, 2], read: () => a }],
+    ["nothing", { shape: [0], read: () => new Float32Array(0) }],
+    ["losses of the steps", { shape: [step], read: () => new Float32Array(step).fill(1 / 3) }],
+    ["extra: words", { shape: [2], dtype: "i32", read: () => Int32Array.of(7, -7) }],
+  ];
+  return { saved, tensors: new Map(tensors) };
+}
+
+async function bytesOf({ saved, tensors }: RunState): Promise<unknown> {
+  const read = [...tensors].map(async ([name, { read }]) => {
+    const data = await read();
+    return [name, [...new Uint8Array(data.buffer, data.byteOffset, data.byteLength)]] as const;
+  });
+  return { saved, tensors: Object.fromEntries(await Promise.all(read)) };
+}
+
+async function fileOf(state: RunState): Promise<Uint8Array> {
+  const directory = memoryDirectory("one");
+  await writeRun(directory, "run", state);
+  return directory.read("run");
+}
+
+const silent = (): void => undefined;
+
+describe("a run's file", () => {
+  it("gives back every bit", async () => {
+    const directory = memoryDirectory("one");
+    await writeRun(directory, "run", stateOf(3));
+    expect(await bytesOf(await readRun(directory, "run"))).toEqual(await bytesOf(stateOf(3)));
+  });
+
+  it("is refused with any single byte changed, and at any length but its own", async () => {
+    const whole = await fileOf(stateOf(1));
+    for (let at = 0; at < whole.length; at += 1 + (at % 3)) {
+      const bytes = Uint8Array.from(whole);
+      bytes[at] = (bytes[at] as number) ^ (1 << (at % 8));
+      await expect(readRun(memoryDirectory("m", { run: bytes }), "run"), `byte ${at}`).rejects.toThrow(FileFormatError);
+    }
+    for (let length = 0; length < whole.length; length += 7) {
+      const cut = memoryDirectory("m", { run: whole.slice(0, length) });
+      await expect(readRun(cut, "run"), `${length} bytes`).rejects.toThrow(FileFormatError);
+    }
+    const longer = memoryDirectory("m", { run: Uint8Array.from([...whole, 0]) });
+    await expect(readRun(longer, "run")).rejects.toThrow(FileFormatError);
+  });
+
+  it("is refused where it holds something else, though its checksum is right", async () => {
+    const saved = (change: object): RunState => ({ ...stateOf(1), saved: { ...stateOf(1).saved, ...change } });
+    for (const change of [
+      ...[{ version: 2 }, { step: -1 }, { step: 0.5 }, { live: "all" }, { shapes: [{ size: 1e9, length: 1 }] }],
+      ...[{ further: 1 }, { untold: [{ step: 1 }] }, { place: {} }],
+    ]) {
+      const directory = memoryDirectory("one");
+      await writeRun(directory, "run", saved(change));
+      await expect(readRun(directory, "run"), JSON.stringify(change)).rejects.toThrow(FileFormatError);
+    }
+  });
+
+  it("is read again when a tensor is asked for: what changed meanwhile is refused", async () => {
+    const whole = await fileOf(stateOf(1));
+    const directory = memoryDirectory("m", { run: whole });
+    const { tensors } = await readRun(directory, "run");
+    const text = new TextDecoder("latin1").decode(whole);
+    whole[8 + new DataView(whole.buffer).getUint32(0, true) + 1]! ^= 1;
+    expect(text).toContain("safetape run");
+    await expect(tensors.get("a")?.read()).rejects.toThrow(/damaged/);
+  });
+});
+
+describe("a directory of checkpoints", () => {
+  it("keeps as many as it is told, and gives the latest", async () => {
+    const directory = memoryDirectory("run");
+    expect(await latestRun(directory, silent)).toBeUndefined();
+    for (const step of [1, 2, 30, 100_000]) await saveRun(directory, stateOf(step), 2);
+    expect(await checkpointSteps(directory)).toEqual([100_000, 30]);
+    expect((await latestRun(directory, silent))?.state.saved.step).toBe(100_000);
+  });
+
+  it("passes over damaged ones with a warning, and forgets them at the next save", async () => {
+    const directory = memoryDirectory("run");
+    for (const step of [1, 2, 3]) await saveRun(directory, stateOf(step), 3);
+    await directory.write(checkpointName(3), (await directory.read(checkpointName(3))).slice(0, -1));
+    await directory.write(checkpointName(2), new Uint8Array(0));
+    const warnings: string[] = [];
+    const found = await latestRun(directory, (message) => warnings.push(message));
+    expect(found?.state.saved.step).toBe(1);
+    expect(warnings).toHaveLength(2);
+    expect(warnings[0]).toMatch(/checkpoint-00000003.safetensors .*The checkpoint before it is tried/);
+    await saveRun(directory, stateOf(2), 2);
+    expect(await checkpointSteps(directory)).toEqual([2, 1]);
+    await directory.write(checkpointName(2), new Uint8Array(9));
+    await directory.write(checkpointName(1), new Uint8Array(9));
+    await expect(latestRun(directory, silent)).rejects.toThrow(/None of the 2 checkpoints in run is whole/);
+  });
+
+  it("names what differs from the run that it belongs to", () => {
+    const own = { seed: "1", "adapter.r": "4", "data.samples": "8" };
+    expect(() => checkIdentity(own, { ...own }, "c")).not.toThrow();
+    expect(() => checkIdentity(own, { ...own, "adapter.r": "8" }, "c")).toThrow(
+      /c is of another run: adapter.r is 4, there 8/,
+    );
+    expect(() => checkIdentity(own, { seed: "2" }, "c")).toThrow(/seed is 1, there 2; adapter.r, data.samples differ/);
+  });
+});
+
+describe("a save that fails", () => {
+  let folder: string;
+  beforeEach(async () => (folder = await mkdtemp(join(tmpdir(), "safetape-full-"))));
+  afterEach(async () => rm(folder, { recursive: true, force: true }));
+
+  it("changes nothing, whatever byte the disk is full at, and works once there is room", async () => {
+    const disk = await openDirectory(folder);
+    const size = (await fileOf(stateOf(2))).length;
+    await saveRun(disk, stateOf(1), 1);
+    const before = await readFile(join(folder, checkpointName(1)));
+    for (let free = 0; free < size; free += 37) {
+      const full: Directory = fullAt(disk, free);
+      await expect(saveRun(full, stateOf(2), 1), `${free} bytes free`).rejects.toThrow(FileFormatError);
+      await expect(saveRun(full, stateOf(1, 2), 1), "in place of itself").rejects.toThrow(/the disk is full/);
+      expect(await readdir(folder)).toEqual([checkpointName(1)]);
+    }
+    expect(await readFile(join(folder, checkpointName(1)))).toEqual(before);
+    await saveRun(fullAt(disk, size), stateOf(2), 1);
+    expect(await readdir(folder)).toEqual([checkpointName(2)]);
+  });
+
+  it("in a directory that nobody may write to changes nothing", async () => {
+    const disk = await openDirectory(folder);
+    await saveRun(disk, stateOf(1), 1);
+    await chmod(folder, 0o500);
+    // Root may write anywhere but where the kernel itself refuses it.
+    const closed = process.getuid?.() === 0 ? await openDirectory("/proc") : disk;
+    await expect(saveRun(closed, stateOf(2), 1)).rejects.toThrow(FileFormatError);
+    await chmod(folder, 0o700);
+    expect(await readdir(folder)).toEqual([checkpointName(1)]);
+  });
+
+  it("into a directory that vanished is told as such", async () => {
+    const disk = await openDirectory(folder);
+    await rm(folder, { recursive: true });
+    await expect(saveRun(disk, stateOf(2), 1)).rejects.toThrow(FileFormatError);
+  });
+
+  it("passes over a checkpoint that vanishes while it is looked for", async () => {
+    const disk = await openDirectory(folder);
+    for (const step of [1, 2]) await saveRun(disk, stateOf(step), 2);
+    const names = await disk.list();
+    await rm(join(folder, checkpointName(2)));
+    const late: Directory = { ...disk, list: () => Promise.resolve(names) };
+    expect((await latestRun(late, silent))?.state.saved.step).toBe(1);
+  });
+
+  it("leaves files of others alone", async () => {
+    await writeFile(join(folder, "checkpoint-1.safetensors"), "mine");
+    await saveRun(await openDirectory(folder), stateOf(5), 1);
+    expect((await readdir(folder)).sort()).toEqual([checkpointName(5), "checkpoint-1.safetensors"]);
+  });
+});
