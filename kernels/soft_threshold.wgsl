@@ -12,13 +12,13 @@ struct Params {
 }
 
 @group(0) @binding(0) var<storage, read_write> p: array<f32>;
-@group(0) @binding(1) var<storage, read> total: array<f32>;
-@group(0) @binding(2) var<storage, read> loss: array<f32>;
+@group(0) @binding(1) var<storage, read> total: array<u32>;
+@group(0) @binding(2) var<storage, read> loss: array<u32>;
 @group(0) @binding(3) var<uniform> params: Params;
 
 // By its bits: comparisons with NaN may be optimised away.
-fn is_finite(v: f32) -> bool {
-  return (bitcast<u32>(v) & 0x7f800000u) != 0x7f800000u;
+fn is_finite(bits: u32) -> bool {
+  return (bits & 0x7f800000u) != 0x7f800000u;
 }
 
 fn first_element(group: vec3u, groups: vec3u, local: vec3u) -> u32 {

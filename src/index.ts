@@ -109,6 +109,8 @@ export type { Continuation, GenerateOptions } from "./generate/options";
 export type { AdapterWeights } from "./generate/weights";
 
 export { loadAdapter, saveAdapter, saveMerged, saveModel } from "./train/adapter-files";
+export { NOT_FINITE_CHOICES } from "./train/not-finite";
+export type { OnNotFinite } from "./train/not-finite";
 export type { BatchSource, TrainerOptions } from "./train/options";
 export type { PrefixCacheOptions } from "./train/prefix-cache";
 export { memoryPrefixStore } from "./train/prefix-store";
@@ -133,7 +135,7 @@ export { describeChoice, fitBudget } from "./train/budget";
 export type { BudgetChoice } from "./train/budget";
 export { plan } from "./train/predict";
 export type { Prediction, PredictOptions } from "./train/predict";
-export type { FreezeEvent, PolicyScores, PrefixReport, StepReport, TrainResult } from "./train/report";
+export type { FreezeEvent, PolicyScores, PrefixReport, SkippedStep, StepReport, TrainResult } from "./train/report";
 export { SafeTrainer } from "./train/safe-trainer";
 export type { SafeTrainerOptions } from "./train/safe-trainer";
 export { Trainer } from "./train/trainer";

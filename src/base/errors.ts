@@ -32,6 +32,40 @@ export class MemoryBudgetError extends SafetapeError {
 }
 /** No adapter, a lost device, or a device error that is no fault of the caller's. */
 export class DeviceError extends SafetapeError {}
+/** A way to run with less memory, and what the plan then needs. */
+export interface MemoryAlternative {
+  /** Options of the trainer, as they are written. */
+  readonly options: string;
+  readonly bytes: number;
+}
+/** The driver has no memory for what was asked; what was live before still is. */
+export class OutOfMemoryError extends DeviceError {
+  /** Bytes that were asked for together. */
+  readonly askedBytes: number;
+  /** Bytes that were live on the device when it was refused. */
+  readonly liveBytes: number;
+  /** What the plan needs as the run is, where a plan was to be run; and what it would need otherwise. */
+  readonly plannedBytes: number | undefined;
+  readonly alternatives: readonly MemoryAlternative[];
+
+  constructor(
+    fact: string,
+    remedy: string,
+    told: {
+      readonly askedBytes: number;
+      readonly liveBytes: number;
+      readonly plannedBytes?: number;
+      readonly alternatives?: readonly MemoryAlternative[];
+    },
+    options?: ErrorOptions,
+  ) {
+    super(fact, remedy, options);
+    this.askedBytes = told.askedBytes;
+    this.liveBytes = told.liveBytes;
+    this.plannedBytes = told.plannedBytes;
+    this.alternatives = told.alternatives ?? [];
+  }
+}
 /** A kernel that does not compile or whose bindings do not match its declaration. */
 export class KernelError extends SafetapeError {}
 /** A file or directory that is missing, damaged, or not what it says it is. */
@@ -46,12 +80,19 @@ export class ConfigError extends SafetapeError {}
 export class DisposedError extends SafetapeError {}
 /** A loss or gradient that is not finite; the state of the last good step is kept. */
 export class NotFiniteError extends SafetapeError {
+  /** "loss" or "gradient norm". */
+  readonly what: string;
+  readonly value: number;
+
   constructor(
     fact: string,
     remedy: string,
-    /** Index of the step whose loss was not finite, from 0. */
+    /** Index of the step that was not finite, from 0. */
     readonly step: number,
+    { what, value, ...options }: { readonly what: string; readonly value: number } & ErrorOptions,
   ) {
-    super(fact, remedy);
+    super(fact, remedy, options);
+    this.what = what;
+    this.value = value;
   }
 }

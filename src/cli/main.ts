@@ -146,6 +146,7 @@ const training = cli
   .option("--generate", "Write the dev set's texts at the end, and score them (e2e)")
   .option("--memory-budget <bytes>", "Refuse a run that needs more, as 8GB; or, with --fit, make it fit")
   .option("--fit", "Choose formats, recomputation and a batch size that fit into --memory-budget")
+  .option("--on-not-finite <what>", "stop, or skip steps whose loss or gradients are not finite", { default: "stop" })
   .option("--without-dropout", "No dropout acts, neither the model's nor the adapter's")
   .option("--prefix-cache <bytes>", "Keep what enters the lowest live layer on the host, at most so many, as 4GB")
   .option("--merge-on-freeze", "Add frozen LoRAs to their weights while training")

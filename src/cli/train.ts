@@ -7,6 +7,7 @@ import type { Directory } from "../io/directory";
 import { createEngine, loadModel, openDirectory, RunLog, saveReport } from "../node/index";
 import { pngRenderer } from "../report/png";
 import { saveAdapter, saveMerged, saveModel } from "../train/adapter-files";
+import { NOT_FINITE_CHOICES } from "../train/not-finite";
 import { Trainer } from "../train/trainer";
 import {
   adapterOption,
@@ -174,6 +175,7 @@ export function trainerSettings(given: Given) {
       type: choiceOption(given, "schedule", "--schedule", ["linear", "cosine", "constant"], "linear"),
       warmupRatio: numberOption(given, "warmupRatio", "--warmup-ratio", 0),
     },
+    onNotFinite: choiceOption(given, "onNotFinite", "--on-not-finite", NOT_FINITE_CHOICES, "stop"),
     labelSmoothing: numberOption(given, "labelSmoothing", "--label-smoothing", 0),
     ...(budget === undefined ? {} : { memoryBudget: budget }),
     ...(cached === undefined ? {} : { prefixCache: { bytes: cached } }),

@@ -145,5 +145,6 @@ function logSumExp(row: Float32Array, step: number): number {
     `A logit of new token ${step + 1} is not finite.`,
     "Check the adapter's weights: the run that trained it may have diverged.",
     step,
+    { what: "logit", value: result },
   );
 }

@@ -16,15 +16,15 @@ export class InferenceStore implements TensorStore {
 
   private constructor(private readonly loaded: LoadedModel) {}
 
-  /** @throws DeviceError when memory runs out; it is then as it was. */
+  /** @throws OutOfMemoryError when memory runs out; it is then as it was. */
   static async create(loaded: LoadedModel, weights: AdapterWeights | undefined): Promise<InferenceStore> {
     const store = new InferenceStore(loaded);
     const { device } = loaded.engine;
+    const tensors = weights?.tensors ?? new Map<string, never>();
     await device.pool.checked("the adapter", () => {
-      for (const [name, { data, shape }] of weights?.tensors ?? []) {
-        store.#tensors.set(name, Tensor.from(device, data, shape, "weight"));
-      }
+      for (const [name, { shape }] of tensors) store.#tensors.set(name, new Tensor(device, shape, "f32", "weight"));
     });
+    for (const [name, { data }] of tensors) store.#tensors.get(name)?.write(data);
     return store;
   }
 

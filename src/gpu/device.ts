@@ -1,4 +1,4 @@
-import { DeviceError } from "../base/errors";
+import { DeviceError, OutOfMemoryError } from "../base/errors";
 import type { Limits } from "../op/limits";
 import { Patience } from "./patience";
 import { Pipelines } from "./pipelines";
@@ -35,7 +35,7 @@ export class Device {
   readonly variants: VariantChoice;
   readonly patience: Patience;
   #lost: GPUDeviceLostInfo | undefined;
-  #failure: string | undefined;
+  #failure: GPUError | undefined;
   #isClosed = false;
 
   constructor(
@@ -56,7 +56,7 @@ export class Device {
     void handle.lost.then((info) => (this.#lost = info));
     handle.onuncapturederror = (event) => {
       event.preventDefault();
-      this.#failure ??= event.error.message;
+      this.#failure ??= event.error;
     };
   }
 
@@ -71,12 +71,20 @@ export class Device {
     }
     const failure = this.#failure;
     this.#failure = undefined;
-    if (failure !== undefined) {
-      throw new DeviceError(
-        `The device refused a command: ${failure}`,
-        "This is a defect of safetape; please report it.",
-      );
+    if (failure) throw this.#refused(failure);
+  }
+
+  #refused({ constructor, message }: GPUError): DeviceError {
+    if (constructor.name !== "GPUOutOfMemoryError") {
+      const defect = "This is a defect of safetape; please report it.";
+      return new DeviceError(`The device refused a command: ${message}`, defect);
     }
+    const { liveBytes } = this.pool.ledger;
+    return new OutOfMemoryError(
+      `The driver is out of memory, with ${liveBytes} bytes live: ${message}`,
+      "Dispose of what is no longer used, or use a smaller batch.",
+      { askedBytes: 0, liveBytes },
+    );
   }
 
   /** Turns a rejection that a lost device causes into a DeviceError. */

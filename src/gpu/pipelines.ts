@@ -1,10 +1,16 @@
-import { KernelError } from "../base/errors";
 import type { Launch } from "../op/launch";
+import { compileError, pipelineError } from "./compile-error";
 import { withConstants } from "./wgsl";
+
+/** A compiled module and its text. */
+interface Module {
+  readonly module: GPUShaderModule;
+  readonly code: string;
+}
 
 /** Shader modules and compute pipelines, made once per kernel, constants and entry. */
 export class Pipelines {
-  #modules = new Map<string, Promise<GPUShaderModule>>();
+  #modules = new Map<string, Promise<Module>>();
   #pipelines = new Map<string, Promise<GPUComputePipeline>>();
 
   constructor(private readonly device: GPUDevice) {}
@@ -12,50 +18,43 @@ export class Pipelines {
   /** @throws KernelError when the kernel does not compile. */
   get(launch: Launch): Promise<GPUComputePipeline> {
     const moduleKey = `${launch.kernel.name} ${JSON.stringify(launch.constants ?? {})}`;
-    const key = `${moduleKey} ${launch.entry}`;
-    let pipeline = this.#pipelines.get(key);
-    if (!pipeline) {
-      pipeline = this.#make(launch, moduleKey);
-      this.#pipelines.set(key, pipeline);
-    }
-    return pipeline;
+    return once(this.#pipelines, `${moduleKey} ${launch.entry}`, () => this.#make(launch, moduleKey));
   }
 
-  async #make(launch: Launch, moduleKey: string): Promise<GPUComputePipeline> {
-    let module = this.#modules.get(moduleKey);
-    if (!module) {
-      module = this.#compile(launch);
-      this.#modules.set(moduleKey, module);
-    }
-    const compiled = await module;
+  async #make({ kernel, constants, entry }: Launch, moduleKey: string): Promise<GPUComputePipeline> {
+    const { module, code } = await once(this.#modules, moduleKey, () =>
+      this.#compile(kernel, withConstants(kernel, constants ?? {})),
+    );
     try {
       return await this.device.createComputePipelineAsync({
-        label: `${launch.kernel.name}.${launch.entry}`,
+        label: `${kernel.name}.${entry}`,
         layout: "auto",
-        compute: { module: compiled, entryPoint: launch.entry },
+        compute: { module, entryPoint: entry },
       });
     } catch (error) {
-      throw new KernelError(
-        `kernels/${launch.kernel.name}.wgsl: no pipeline for entry ${launch.entry}: ${(error as Error).message}`,
-        "Check the entry's name, its workgroup size and the adapter's limits.",
-        { cause: error },
-      );
+      throw pipelineError(kernel, code, entry, error as Error);
     }
   }
 
-  async #compile(launch: Launch): Promise<GPUShaderModule> {
-    const code = withConstants(launch.kernel, launch.constants ?? {});
+  async #compile(kernel: Launch["kernel"], code: string): Promise<Module> {
     this.device.pushErrorScope("validation");
-    const module = this.device.createShaderModule({ label: launch.kernel.name, code });
+    const module = this.device.createShaderModule({ label: kernel.name, code });
+    // Popped before anything is waited for: other work must not fall into this scope.
+    const scope = this.device.popErrorScope();
     const { messages } = await module.getCompilationInfo();
-    const scope = await this.device.popErrorScope();
-    const error = messages.find((message) => message.type === "error");
-    if (!error && !scope) return module;
-    const line = error?.lineNum ?? 0;
-    const lines = code.split("\n").slice(Math.max(0, line - 2), line + 1);
-    throw new KernelError(
-      `kernels/${launch.kernel.name}.wgsl:${line}: ${error?.message ?? scope?.message ?? "does not compile"}\n${lines.join("\n")}`,
-      "Mend the kernel; every .wgsl file must compile as it stands.",
-    );
+    const refused = await scope;
+    const error = messages.find(({ type }) => type === "error");
+    if (!error && !refused) return { module, code };
+    throw compileError(kernel, code, error ?? { message: refused?.message ?? "", lineNum: 0, linePos: 0 });
   }
+}
+
+/** What is made once and shared; a failure is not kept, since the next attempt may find memory. */
+function once<T>(made: Map<string, Promise<T>>, key: string, make: () => Promise<T>): Promise<T> {
+  const found = made.get(key);
+  if (found) return found;
+  const making = make();
+  made.set(key, making);
+  making.catch(() => made.delete(key));
+  return making;
 }

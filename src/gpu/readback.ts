@@ -11,6 +11,7 @@ export interface ByteRange {
 /**
  * Copies a buffer to the host, or parts of it, one after the other. The staging buffer is counted like any other and
  * returned at once.
+ * @throws OutOfMemoryError when the driver has no memory for it.
  */
 export async function readBuffer(
   device: Device,
@@ -18,7 +19,9 @@ export async function readBuffer(
   ranges: readonly ByteRange[] = [{ offset: 0, bytes: lease.bytes }],
 ): Promise<ArrayBuffer> {
   const total = ranges.reduce((sum, { bytes }) => sum + bytes, 0);
-  const staging = device.pool.lease(total, "scratch", USAGE.mapRead | USAGE.copyTarget);
+  const { pool } = device;
+  const usage = USAGE.mapRead | USAGE.copyTarget;
+  const staging = await pool.checked("a copy to the host", () => pool.lease(total, "scratch", usage));
   try {
     const encoder = device.handle.createCommandEncoder();
     let to = 0;
@@ -30,6 +33,6 @@ export async function readBuffer(
     await staging.buffer.mapAsync(1);
     return staging.buffer.getMappedRange().slice(0);
   } finally {
-    device.pool.return(staging);
+    pool.return(staging);
   }
 }

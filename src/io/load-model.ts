@@ -57,8 +57,8 @@ export class LoadedModel {
  * Reads a Hugging Face directory (`config.json`, `model.safetensors` or a sharded index; f32, f16 or bf16) onto the GPU,
  * window by window: the host never holds a whole table. Of quantised files, bitsandbytes' NF4 and int8 are read, as the
  * f32 that they stand for, and stored in the format that `weights` asks for.
- * @throws ConfigError, FileFormatError or ShapeError for anything missing, unknown or ill-shaped; GPU memory is then as
- * it was before.
+ * @throws ConfigError, FileFormatError or ShapeError for anything missing, unknown or ill-shaped, OutOfMemoryError when
+ * memory runs out; GPU memory is then as it was before.
  */
 export async function loadModel(engine: Engine, directory: Directory, options: LoadOptions = {}): Promise<LoadedModel> {
   const files = await openCheckpoint(directory);
@@ -68,9 +68,8 @@ export async function loadModel(engine: Engine, directory: Directory, options: L
   const sources = locate(model, checkpoint);
   const random = new Random(options.seed ?? 0);
   const told = counting(model, options.onProgress);
-  return engine.device.pool.checked(`the weights of ${directory.name}`, async () => {
+  return withNewWeights(async (weights) => {
     const uploader = new Uploader(engine.device, directory.name);
-    const weights = new Map<string, Tensor>();
     const fragile = new Set<string>();
     for (const parameter of model.parameters) {
       const source = sources.get(parameter.name);
@@ -100,9 +99,8 @@ export async function initialiseModel(
 ): Promise<LoadedModel> {
   const model = withWeights(createModel(config), format);
   const random = new Random(seed);
-  return engine.device.pool.checked("random weights", async () => {
+  return withNewWeights(async (weights) => {
     const uploader = new Uploader(engine.device, "random weights");
-    const weights = new Map<string, Tensor>();
     for (const parameter of model.parameters) {
       const source = isNorm(parameter) ? ones : initial(parameter, config, random);
       weights.set(parameter.name, (await uploader.upload(parameter, source)).tensor);
@@ -121,6 +119,17 @@ function counting(model: Model, onProgress: LoadOptions["onProgress"]): (source:
     onProgress((done += end - first), all);
     return data;
   };
+}
+
+/** Weights that are made one by one are disposed of where one of them fails. */
+async function withNewWeights<T>(make: (weights: Map<string, Tensor>) => Promise<T>): Promise<T> {
+  const weights = new Map<string, Tensor>();
+  try {
+    return await make(weights);
+  } catch (error) {
+    for (const tensor of weights.values()) tensor.dispose();
+    throw error;
+  }
 }
 
 /** Weights of GPT-2's Conv1D, which files in fewer bits hold transposed, under every name that they may have. */

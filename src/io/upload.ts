@@ -33,10 +33,12 @@ export class Uploader {
 
   /**
    * One weight, which the caller owns.
-   * @throws FileFormatError for a value that is not a finite number, and whatever `source` throws.
+   * @throws FileFormatError for a value that is not a finite number, OutOfMemoryError when memory runs out, and whatever
+   * `source` throws.
    */
   async upload({ name, shape, dtype = "f32" }: ParameterSpec, source: ElementSource): Promise<Uploaded> {
-    const tensor = new Tensor(this.device, shape, dtype, "weight");
+    const make = (): Tensor => new Tensor(this.device, shape, dtype, "weight");
+    const tensor = await this.device.pool.checked(`${name} of ${this.where}`, make);
     let smallest = Infinity;
     try {
       for (const [first, end] of windows(shape, this.window)) {

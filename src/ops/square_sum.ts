@@ -73,7 +73,8 @@ export const squareSum = defineOp<NoAttributes>({
   reference(inputs) {
     const previous = inputs["previous"] ? at(inputs["previous"], 0) : 0;
     const sum = input(inputs, "x").data.reduce((partial, v) => partial + v * v, previous);
-    return { total: { shape: [1], data: Float64Array.of(sum) } };
+    // Beyond f32 a total is infinite.
+    return { total: { shape: [1], data: Float64Array.of(Math.fround(sum)) } };
   },
   cases: [
     {
@@ -87,6 +88,29 @@ export const squareSum = defineOp<NoAttributes>({
       inputs: { x: { shape: [11, 100] }, previous: { shape: [1], values: [5] } },
     },
     { name: "one element", attributes: {}, inputs: { x: { shape: [1] } } },
+    {
+      name: "an infinite element in a later segment",
+      attributes: {},
+      inputs: { x: { shape: [600], values: Array.from({ length: 600 }, (_, i) => (i === 577 ? -Infinity : 1)) } },
+    },
+    {
+      name: "an element that is NaN beside an infinite one",
+      attributes: {},
+      inputs: {
+        x: { shape: [70], values: Array.from({ length: 70 }, (_, i) => (i === 3 ? NaN : i === 66 ? Infinity : 1)) },
+        previous: { shape: [1], values: [2] },
+      },
+    },
+    {
+      name: "a total so far that is NaN",
+      attributes: {},
+      inputs: { x: { shape: [5] }, previous: { shape: [1], values: [NaN] } },
+    },
+    {
+      name: "finite elements whose squares are not",
+      attributes: {},
+      inputs: { x: { shape: [3], values: [1e20, 2, 3] } },
+    },
     {
       name: "elements that can be split over bindings",
       attributes: {},

@@ -44,6 +44,14 @@ export const FREEZE = v.object({
   bytes: BYTES,
 });
 
+/** A step that was passed over, since its loss or gradients were not finite. */
+export const SKIPPED = v.object({
+  /** Optimizer steps done before it. */
+  step: COUNT,
+  what: v.string(),
+  value: v.string(),
+});
+
 /** What a policy looked at after a step: importance by layer, or sensitivity by tensor. */
 const SCORES = v.object({
   step: COUNT,
@@ -79,6 +87,7 @@ export const RUN_RECORD = v.object({
   trained: v.array(v.string()),
   steps: v.array(STEP),
   freezes: v.array(FREEZE),
+  skipped: v.optional(v.array(SKIPPED)),
   scores: v.array(SCORES),
   /** Options and findings of the policy. */
   policy: FACTS,

@@ -1,4 +1,4 @@
-import type { StepReport } from "../train/report";
+import type { SkippedStep, StepReport } from "../train/report";
 import type { Trainer } from "../train/trainer";
 import type { RunFreeze, RunRecord, RunScores, RunStep } from "./record";
 import { settingsOf } from "./settings";
@@ -21,14 +21,16 @@ const MOST_SCORES = 200;
 export class RunLog {
   readonly steps: RunStep[] = [];
   readonly freezes: RunFreeze[] = [];
+  readonly skipped: SkippedStep[] = [];
   #scores: RunScores[] = [];
   #scored = 0;
   #stride = 1;
 
   add(report: StepReport): void {
-    const { scores, freezes, prefix: _, totalSteps: _total, horizon, ...step } = report;
+    const { scores, freezes, skipped, prefix: _, totalSteps: _total, horizon, ...step } = report;
     this.steps.push({ ...step, ...(horizon !== undefined && { horizon }) });
     this.freezes.push(...freezes.map((freeze) => ({ ...freeze, ...listsOf(freeze) })));
+    this.skipped.push(...skipped);
     if (scores) this.#keep({ step: report.step, kind: scores.kind, values: { ...scores.values } });
   }
 
@@ -55,7 +57,8 @@ export class RunLog {
       seconds: this.steps.reduce((sum, { seconds }) => sum + seconds, 0),
       flops: this.steps.reduce((sum, { flops }) => sum + flops, 0),
       trained: [...trainer.state.specs.keys()],
-      ...{ steps: this.steps, freezes: this.freezes, scores: this.#scores, policy: { ...trainer.policyRecord() } },
+      ...{ steps: this.steps, freezes: this.freezes, skipped: this.skipped, scores: this.#scores },
+      policy: { ...trainer.policyRecord() },
       initialised: [...loaded.initialised],
     };
   }

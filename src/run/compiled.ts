@@ -34,7 +34,6 @@ export class CompiledPlan {
   readonly #targets: readonly Target[];
   readonly #readbackLayout: ReturnType<typeof readbackLayout>;
   readonly #stagingLayout: ReturnType<typeof stagingLayout>;
-  #making: Promise<GPUComputePipeline[]> | undefined;
   #pipelines: readonly GPUComputePipeline[] | undefined;
   #dispatches: readonly Dispatch[] = [];
   #bound: readonly GPUBuffer[] = [];
@@ -45,13 +44,12 @@ export class CompiledPlan {
     readonly plan: Plan,
     private readonly device: Device,
   ) {
-    const { pool, handle } = device;
+    const { pool } = device;
     this.#launches = plan.launches.map((planned) => {
       return { ...planned, launch: chosenLaunch(planned.launch, device.variants) };
     });
     this.#uniforms = packUniforms(this.#launches.map(({ launch }) => launch));
     this.#uniformLease = pool.lease(this.#uniforms.data.byteLength, "scratch", USAGE.uniform | USAGE.copyTarget);
-    handle.queue.writeBuffer(this.#uniformLease.buffer, 0, this.#uniforms.data);
     this.#readback = pool.lease(readbackBytes(plan), "scratch", USAGE.mapRead | USAGE.copyTarget);
     const staged = stagingBytes(plan);
     if (staged > 0) this.#staging = pool.lease(staged, "scratch", USAGE.copySource | USAGE.copyTarget);
@@ -61,10 +59,14 @@ export class CompiledPlan {
     this.#stagingLayout = stagingLayout(plan);
   }
 
+  /** Writes what stays the same in every run, once its buffers are known to exist. */
+  fill(): void {
+    this.device.handle.queue.writeBuffer(this.#uniformLease.buffer, 0, this.#uniforms.data);
+  }
+
   /** Makes the pipelines, one per launch. @throws KernelError when a kernel does not compile. */
   async compile(): Promise<void> {
-    this.#making ??= Promise.all(this.#launches.map(({ launch }) => this.device.pipelines.get(launch)));
-    this.#pipelines ??= await this.#making;
+    this.#pipelines ??= await Promise.all(this.#launches.map(({ launch }) => this.device.pipelines.get(launch)));
   }
 
   get isReady(): boolean {

@@ -19,6 +19,8 @@ type Outputs = ReadonlyMap<string, Float32Array>;
 export class Executor {
   #compiled = new Map<Plan, CompiledPlan>();
   #shared: Lease[] = [];
+  /** What the last `hold` gave it. */
+  #own: readonly Plan[] = [];
   /** A sequence whose first inputs are uploaded and whose commands are encoded; anything else that runs voids it. */
   #ahead: { readonly runs: readonly Run[]; readonly commands: GPUCommandBuffer } | undefined;
   #queue: Promise<unknown> = Promise.resolve();
@@ -33,35 +35,23 @@ export class Executor {
   /**
    * Holds exactly these plans from now on. What only earlier plans needed goes back to the driver first, so the
    * change itself needs no extra memory.
-   * @throws DeviceError when the driver is out of memory; the executor then holds no plan.
+   * @throws OutOfMemoryError when the driver has no memory; the executor then holds what the last `hold` gave it, or
+   * nothing where even that is refused.
    */
   async hold(plans: readonly Plan[]): Promise<void> {
-    const { pool } = this.device;
-    this.device.check();
-    this.#ahead = undefined;
-    for (const [plan, compiled] of this.#compiled) {
-      if (plans.includes(plan)) continue;
-      compiled.dispose();
-      this.#compiled.delete(plan);
-    }
-    this.#shared = rearrange(this.#shared, reserve(plans), (lease) => pool.return(lease));
-    try {
-      await pool.checked("the buffers of a training step", () => this.#allocate(plans));
-    } catch (error) {
-      this.#release();
-      throw error;
-    }
-    await pool.flush();
+    await this.#change(plans, "the buffers of a training step");
+    this.#own = plans;
   }
 
   /**
    * Holds plans beside those of a step, or in their place where both do not fit; `hold` brings the step back.
-   * @throws MemoryBudgetError, holding what it held, where the plans alone do not fit.
+   * @throws MemoryBudgetError, holding what it held, where the plans alone do not fit; OutOfMemoryError as `hold`.
    */
   async holdBeside(step: readonly Plan[], plans: readonly Plan[]): Promise<void> {
+    const what = "the buffers of a forward pass beside training";
     const fits = (held: readonly Plan[]): boolean => sumBytes(executorBytes(held)) <= this.mostBytes;
-    if (fits([...step, ...plans])) return this.hold([...step, ...plans]);
-    if (fits(plans)) return this.hold(plans);
+    if (fits([...step, ...plans])) return this.#change([...step, ...plans], what);
+    if (fits(plans)) return this.#change(plans, what);
     const needed = sumBytes(executorBytes(plans));
     throw new MemoryBudgetError(
       `A forward pass beside training needs ${needed} bytes; the budget leaves ${this.mostBytes}.`,
@@ -71,16 +61,46 @@ export class Executor {
     );
   }
 
-  #allocate(plans: readonly Plan[]): void {
+  async #change(plans: readonly Plan[], what: string): Promise<void> {
+    this.device.check();
+    try {
+      await this.#exchange(plans, what);
+    } catch (error) {
+      this.#release();
+      // Others may have taken the memory meanwhile; a later `hold` then begins with nothing.
+      await this.#exchange(this.#own, what).catch(() => this.#release());
+      throw error;
+    }
+  }
+
+  async #exchange(plans: readonly Plan[], what: string): Promise<void> {
+    const { pool } = this.device;
+    this.#ahead = undefined;
+    for (const [plan, compiled] of this.#compiled) {
+      if (plans.includes(plan)) continue;
+      compiled.dispose();
+      this.#compiled.delete(plan);
+    }
+    this.#shared = rearrange(this.#shared, reserve(plans), (lease) => pool.return(lease));
+    // The driver has what was returned before it is asked for more.
+    await this.device.guard(pool.flush());
+    const made = await pool.checked(what, () => this.#allocate(plans));
+    for (const compiled of made) compiled.fill();
+  }
+
+  /** Makes what is missing, and returns the plans that are new. */
+  #allocate(plans: readonly Plan[]): CompiledPlan[] {
     const { pool } = this.device;
     this.#shared = reserve(plans).map(({ bytes, saved }, i) => {
       const lifetime = saved ? "saved" : "scratch";
       const existing = this.#shared[i];
-      return existing ? pool.relabel(existing, lifetime) : pool.lease(bytes, lifetime);
+      if (existing) pool.relabel(existing, lifetime);
+      return existing ?? pool.lease(bytes, lifetime);
     });
-    for (const plan of plans) {
-      if (!this.#compiled.has(plan)) this.#compiled.set(plan, new CompiledPlan(plan, this.device));
-    }
+    const missing = plans.filter((plan) => !this.#compiled.has(plan));
+    const made = missing.map((plan) => [plan, new CompiledPlan(plan, this.device)] as const);
+    for (const [plan, compiled] of made) this.#compiled.set(plan, compiled);
+    return made.map(([, compiled]) => compiled);
   }
 
   /** Makes the pipelines of the held plans. @throws KernelError when a kernel does not compile. */

@@ -1,3 +1,4 @@
+import { ConfigError } from "../base/errors";
 import type { Batch } from "../data/batch";
 import { never } from "../freeze/never";
 import type { FreezePolicy, Progress } from "../freeze/policy";
@@ -9,22 +10,29 @@ import type { Plan } from "../tape/plan";
 import { adapterRun } from "./adapter-run";
 import { evaluate } from "./evaluate";
 import type { Evaluation, SeeLogits } from "./evaluate";
-import { checkFreeze, freezeContext } from "./freezing";
+import { checkFreeze } from "./freezing";
+import { contextOf, standingOf } from "./run-context";
+import type { Standing } from "./run-context";
 import { RunHistory } from "./history";
-import { memoryOf } from "./memory";
+import { memoryOf, OfPlans } from "./memory";
 import type { Merging } from "./merging";
+import { withMemoryRemedy } from "./memory-remedy";
+import { nextBatches } from "./next-batches";
+import { Skips } from "./not-finite";
 import type { TrainerRun } from "./open-run";
 import { optimizerSettings } from "./optimizer";
 import type { OptimizerSettings } from "./optimizer";
 import { countSteps } from "./options";
 import type { TrainerOptions } from "./options";
+import { Phases } from "./phases";
 import { prune } from "./prune";
 import { freezeEffect } from "./report";
 import type { FreezeEvent, PolicyScores, StepReport } from "./report";
+import { stepReport } from "./step-report";
+import type { TakenStep } from "./step-report";
 import type { Moment } from "./saver";
 import { scheduleFactor } from "./schedule";
 import type { TrainState } from "./state";
-import { statisticsOf } from "./statistics";
 import { stepPrefix } from "./step-prefix";
 import { Stepper } from "./stepper";
 import type { Step } from "./stepper";
@@ -48,14 +56,22 @@ export class Course {
   readonly #counts: ReturnType<typeof countSteps>;
   readonly #stepper: Stepper;
   readonly #history: RunHistory;
+  readonly #skips: Skips;
+  /** What is left to do before the next step. */
+  readonly #phases = new Phases();
+  /** The step that was applied and is not reported yet. */
+  #taken: TakenStep | undefined;
+  /** What the policy has chosen to freeze. */
+  #chosen: readonly string[] | undefined;
+  /** How the run stood when a freeze began. */
+  #freezing: { readonly layers: readonly number[]; readonly was: Standing } | undefined;
   #step: number;
   #hasBegun: boolean;
   #isDisposed = false;
   /** Freezes that no report has told of yet. */
   readonly #freezes: FreezeEvent[];
   #scores: PolicyScores | undefined;
-  /** `predictedBytes` of the plans that are held. */
-  #planned: Bytes | undefined;
+  readonly #planned = new OfPlans<Bytes>();
 
   constructor(
     readonly run: TrainerRun,
@@ -68,7 +84,9 @@ export class Course {
     this.#counts = countSteps(options);
     this.#stepper = new Stepper(run);
     this.#history = new RunHistory(history.losses, history.told);
+    this.#skips = new Skips(options);
     [this.#step, this.#hasBegun, this.#freezes] = [step, hasBegun, [...untold]];
+    if (!hasBegun) this.#begin();
   }
 
   get options(): TrainerOptions {
@@ -87,25 +105,27 @@ export class Course {
     return this.#history;
   }
 
-  get #device() {
-    return this.options.model.engine.device;
-  }
-
   get #plans(): Plan[] {
     return [...this.run.book.plans, ...this.run.updates.plans];
-  }
-
-  async #hold(): Promise<void> {
-    this.#planned = undefined;
-    await this.run.executor.hold(this.#plans);
   }
 
   get progress(): Progress {
     return { step: this.#step, totalSteps: this.#counts.totalSteps, stepsPerEpoch: this.#counts.stepsPerEpoch };
   }
 
-  /** The run between two steps, as a checkpoint keeps it. */
+  /** Whether a step is left to run, or to report. */
+  get isUnfinished(): boolean {
+    return this.#taken !== undefined || this.#step < this.#counts.totalSteps;
+  }
+
+  /**
+   * The run between two steps, as a checkpoint keeps it.
+   * @throws ConfigError where memory ran out in the midst of what follows a step.
+   */
   moment(): Moment {
+    if (this.#taken || this.#phases.isHalfDone) {
+      throw new ConfigError("What follows the last step was refused half way.", "Go on with steps(), then save.");
+    }
     const { run, upcoming } = this;
     const [step, hasBegun, untold] = [this.#step, this.#hasBegun, [...this.#freezes]];
     return { run, upcoming, step, hasBegun, untold, history: this.#history };
@@ -119,62 +139,76 @@ export class Course {
   }
 
   /** What a policy wants before the first step. */
-  async #begin(): Promise<void> {
-    const { first } = this.run;
-    if (this.#policy.prune) {
-      const { state } = this;
-      const gradients = async (): Promise<void> => {
-        const { inputs: below } = await stepPrefix(this.run, [first]);
-        await this.#stepper.gradients({ step: this.#step, batches: [first], dropped: [], below });
-      };
-      await prune(this.#policy, { state, gradients });
-      this.run.updates.rebuild();
-      await this.#hold();
-    }
-    await this.#consultPolicy();
-    this.#hasBegun = true;
+  #begin(): void {
+    this.#phases.add(
+      () => this.#prune(),
+      () => this.#consultPolicy(),
+      // eslint-disable-next-line @typescript-eslint/require-await -- one phase of several
+      async () => void (this.#hasBegun = true),
+    );
   }
 
-  /** Runs the next step. */
-  async next(): Promise<StepReport> {
-    if (!this.#hasBegun) await this.#begin();
-    const start = performance.now();
-    const dropped = this.#policy.dropped?.(this.progress, this.options.model.model.layers) ?? [];
-    const batches = await this.#nextBatches(dropped);
-    await this.merging?.follow();
-    const prefix = await stepPrefix(this.run, batches);
-    const learningRate = this.#learningRate(this.#step);
-    const step = { step: this.#step, batches, dropped, learningRate, below: prefix.inputs };
-    const { loss, norm, flops } = await this.#stepper.take(step, () => this.#lookAhead());
-    const updateFlops = this.run.updates.flops;
-    await this.run.updates.follow(this.run.executor, "after_update", this.#step);
-    this.#step++;
-    await this.run.updates.prune(this.progress);
-    await this.options.adapter.afterStep?.(adapterRun(this.state, this.options, this.progress));
-    await this.#consultPolicy();
-    const seconds = (performance.now() - start) / 1000;
-    const rows = batches.reduce((sum, batch) => sum + batch.rows, 0);
-    const { totalSteps, stepsPerEpoch } = this.#counts;
-    const report = {
-      ...{ step: this.#step, totalSteps, epoch: this.#step / stepsPerEpoch, loss, learningRate },
-      ...{ gradientNorm: norm, seconds, examplesPerSecond: rows / seconds },
-      ...{ scores: this.#scores, freezes: this.#freezes.splice(0) },
-      flops: flops + prefix.flops + updateFlops,
-      ...{ bytes: this.#device.pool.ledger.live, planned: (this.#planned ??= this.predictedBytes()) },
-      horizon: this.horizon,
-      frozenTensors: this.state.frozen.length,
-      rowsAtOnce: this.run.book.choice.rows,
-      recomputed: this.run.book.choice.sections.size,
-      prefix: prefix.report,
+  async #prune(): Promise<void> {
+    const { run } = this;
+    if (!this.#policy.prune) return;
+    await prune(this.#policy, { state: run.state, gradients: () => this.#gradients([run.first]) });
+    run.updates.rebuild();
+  }
+
+  async #gradients(batches: readonly Batch[]): Promise<void> {
+    const { inputs: below } = await stepPrefix(this.run, batches);
+    await this.#stepper.gradients({ step: this.#step, batches, dropped: [], below });
+  }
+
+  /** Runs the next step; where an earlier call failed after its step was applied, the rest of that one. */
+  next(): Promise<StepReport> {
+    return withMemoryRemedy(this.run, () => this.#next());
+  }
+
+  async #next(): Promise<StepReport> {
+    await this.#phases.run();
+    while (!this.#taken) {
+      try {
+        this.#taken = await this.#take();
+      } catch (error) {
+        this.#skips.note(error);
+      }
+    }
+    await this.#phases.run();
+    const taken = this.#taken;
+    this.#taken = undefined;
+    const told = { scores: this.#scores, freezes: this.#freezes.splice(0), skipped: this.#skips.tell() };
+    const after = {
+      ...this.progress,
+      horizon: this.state.horizon,
+      planned: this.#planned.get(this.#plans, () => this.predictedBytes()),
+      ...told,
     };
+    const report = stepReport(this.run, taken, after);
     this.#history.add(report);
     return report;
   }
 
-  /** Lowest transformer layer whose adapter still learns. */
-  get horizon(): number | undefined {
-    const layers = [...this.state.liveByLayer().keys()];
-    return layers.length > 0 ? Math.min(...layers) : undefined;
+  /** Applies a step, and says what has to follow it. */
+  async #take(): Promise<TakenStep> {
+    const start = performance.now();
+    const { run } = this;
+    const dropped = this.#policy.dropped?.(this.progress, this.options.model.model.layers) ?? [];
+    await this.merging?.follow();
+    const batches = await nextBatches(run, this.upcoming, dropped);
+    const prefix = await stepPrefix(run, batches);
+    const learningRate = this.#learningRate(this.#step);
+    const step = { step: this.#step, batches, dropped, learningRate, below: prefix.inputs };
+    const { loss, norm, flops } = await this.#stepper.take(step, () => this.#lookAhead());
+    const taken = { start, loss, gradientNorm: norm, learningRate, batches, prefix };
+    this.#step++;
+    this.#phases.add(
+      () => run.updates.follow(run.executor, "after_update", step.step),
+      () => run.updates.prune(this.progress),
+      async () => this.options.adapter.afterStep?.(adapterRun(this.state, this.options, this.progress)),
+      () => this.#consultPolicy(),
+    );
+    return { ...taken, flops: flops + prefix.flops + run.updates.flops };
   }
 
   #learningRate(step: number): number {
@@ -186,78 +220,56 @@ export class Course {
     const step = this.#step + 1;
     const batches = step < this.#counts.totalSteps ? this.upcoming.look() : undefined;
     // What a policy leaves out of a step is its own to say, when the step comes; what is kept of a prefix is read then.
-    if (
-      this.#policy.dropped ||
-      this.run.book.prefixLayer() > 0 ||
-      !batches?.every((batch) => this.run.book.hasShape(batch))
-    )
-      return undefined;
+    const { book } = this.run;
+    if (this.#policy.dropped || book.prefixLayer() > 0) return undefined;
+    if (!batches?.every((batch) => book.hasShape(batch))) return undefined;
     return { step, batches, dropped: [], learningRate: this.#learningRate(step) };
   }
 
-  async #nextBatches(dropped: readonly number[]): Promise<readonly Batch[]> {
-    const batches = this.upcoming.take();
-    const fresh = batches.filter((batch) => !this.run.book.hasShape(batch));
-    const isNewVariant = this.run.book.addVariant(dropped);
-    if (isNewVariant) this.run.updates.addVariant(dropped);
-    if (fresh.length > 0 || isNewVariant) {
-      fresh.forEach((batch) => this.run.book.addShape(batch));
-      await this.#hold();
-    }
-    return batches;
-  }
-
   async #consultPolicy(): Promise<void> {
-    this.#scores = undefined;
-    if (!this.#policy.isDue(this.progress)) return;
-    const { model, adapter } = this.options;
-    const { probe = this.run.first } = this.options;
-    const context = freezeContext({
-      ...{ loaded: model, adapter, state: this.state, executor: this.run.executor, probe },
-      ...{ progress: this.progress, book: this.run.book, merging: this.merging, plans: this.#plans },
-      lossSum: this.run.updates.lossSum,
-      ...{ statistics: statisticsOf(this.options), settings: this.#optimizer },
-      onScores: (scores) => (this.#scores = scores),
-    });
-    const chosen = await this.#policy.decide(context);
-    if (chosen.length > 0) await this.freeze(chosen);
+    if (!this.#chosen) {
+      this.#scores = undefined;
+      const see = (scores: PolicyScores): void => void (this.#scores = scores);
+      const context = contextOf(this.run, this.progress, this.#optimizer, see);
+      this.#chosen = this.#policy.isDue(this.progress) ? await this.#policy.decide(context) : [];
+    }
+    if (this.#chosen.length > 0) await this.freeze(this.#chosen);
+    this.#chosen = undefined;
   }
 
   /**
    * Freezes tensors for good: plans anew and returns to the driver what only the old plan held.
-   * @throws ConfigError for a tensor that this run does not train.
+   * @throws ConfigError for a tensor that this run does not train; OutOfMemoryError where the driver has no memory for the
+   * new plan: the tensors are frozen then, and the next step, or another call, plans again.
    */
   async freeze(names: readonly string[]): Promise<FreezeEvent> {
     checkFreeze(this.state, names);
-    const before = this.state.liveByLayer();
-    const was = this.#standing;
+    // Where this was refused before, the freeze is told whole.
+    this.#freezing ??= { layers: [...this.state.liveByLayer().keys()], was: standingOf(this.run) };
+    const { layers: before, was } = this.#freezing;
     this.state.freeze(names);
-    await this.merging?.follow();
     this.run.book.freezeTo(new Set(this.state.live.keys()));
     this.run.updates.rebuild();
-    await this.#hold();
+    await withMemoryRemedy(this.run, async () => {
+      await this.merging?.follow();
+      await this.run.executor.hold(this.#plans);
+    });
+    this.#freezing = undefined;
     const after = this.state.liveByLayer();
-    const layers = [...before.keys()].filter((layer) => !after.has(layer));
-    const event = { step: this.#step, tensors: names, layers, ...freezeEffect(was, this.#standing) };
+    const layers = before.filter((layer) => !after.has(layer));
+    const event = { step: this.#step, tensors: names, layers, ...freezeEffect(was, standingOf(this.run)) };
     this.#freezes.push(event);
     return event;
   }
 
-  /** Live bytes, and FLOPs of a step with the largest batch. */
-  get #standing() {
-    const { book, updates } = this.run;
-    const flops = this.#counts.accumulate * book.batchFlops + updates.flops;
-    return { bytes: this.#device.pool.ledger.live, flops };
-  }
-
   /** Loss and predictions on other batches, without dropout; `see` is given each batch's logits. */
   async evaluate(batches: Iterable<Batch>, see?: SeeLogits): Promise<Evaluation> {
-    return evaluate(await this.#parts(), batches, see);
+    return withMemoryRemedy(this.run, async () => evaluate(await this.#parts(), batches, see));
   }
 
   /** Continues prompts with the model as it is now; throws as `generate` does. */
   async generate(prompts: readonly Prompt[], options: GenerateOptions = {}): Promise<Continuation[]> {
-    return continueTexts(await this.#parts(), prompts, options);
+    return withMemoryRemedy(this.run, async () => continueTexts(await this.#parts(), prompts, options));
   }
 
   async #parts() {
@@ -273,7 +285,7 @@ export class Course {
     if (!this.merging) return;
     this.merging.unmerge();
     this.run.book.freezeTo(new Set(this.state.live.keys()));
-    await this.#hold();
+    await this.run.executor.hold(this.#plans);
   }
 
   /** Returns the run's memory. The loaded model stays. */

@@ -1,4 +1,3 @@
-import { NotFiniteError } from "../base/errors";
 import type { Batch } from "../data/batch";
 import type { Inputs, Pass, Run } from "../run/executor";
 import { totalFlops } from "../tape/plan";
@@ -65,14 +64,4 @@ export function gradientRuns(
     runs.push({ plan: lossSum as Plan, store: state, inputs: () => ({}), pass: onward });
   }
   return { runs, flops };
-}
-
-/** @throws NotFiniteError naming the step, from 0. */
-export function checkFinite(what: string, value: number, step: number): void {
-  if (Number.isFinite(value)) return;
-  throw new NotFiniteError(
-    `The ${what} of step ${step} is ${value}; the adapter keeps the values of the last good step.`,
-    "Save it, then go on with a lower learning rate, clipping (maxGradNorm), or without the batch.",
-    step,
-  );
 }

@@ -1,7 +1,7 @@
 import * as v from "valibot";
 import { noBytes, sumBytes } from "../gpu/ledger";
 import type { Bytes, Ledger } from "../gpu/ledger";
-import type { FreezeEvent, StepReport, TrainResult } from "./report";
+import type { FreezeEvent, SkippedStep, StepReport, TrainResult } from "./report";
 
 const COUNT = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
 const NUMBER = v.number();
@@ -11,9 +11,11 @@ export const SAVED_FREEZE = v.looseObject({
   ...{ step: COUNT, tensors: v.array(v.string()), layers: v.array(COUNT), returnedBytes: v.number(), bytes: BYTES },
 });
 
+const SAVED_SKIP = v.strictObject({ step: COUNT, what: v.string(), value: v.string() });
+
 /** What a checkpoint holds of the past, beside the losses; plain JSON. */
 export const SAVED_HISTORY = v.strictObject({
-  ...{ freezes: v.array(SAVED_FREEZE), flops: NUMBER, seconds: NUMBER, peak: BYTES },
+  ...{ freezes: v.array(SAVED_FREEZE), skipped: v.array(SAVED_SKIP), flops: NUMBER, seconds: NUMBER, peak: BYTES },
   ...{ savedBytesFirst: NUMBER, savedBytesLast: NUMBER },
 });
 export type SavedHistory = v.InferOutput<typeof SAVED_HISTORY>;
@@ -28,7 +30,7 @@ export class RunHistory {
   constructor(losses: Iterable<number> = [], told?: Told) {
     this.losses = [...losses];
     this.#told = told ?? {
-      ...{ freezes: [], flops: 0, seconds: 0, peak: noBytes(), savedBytesFirst: 0, savedBytesLast: 0 },
+      ...{ freezes: [], skipped: [], flops: 0, seconds: 0, peak: noBytes(), savedBytesFirst: 0, savedBytesLast: 0 },
     };
   }
 
@@ -40,10 +42,16 @@ export class RunHistory {
     return this.#told;
   }
 
-  add({ loss, flops, seconds, bytes, freezes }: StepReport): void {
+  /** Steps that were passed over. */
+  get skipped(): readonly SkippedStep[] {
+    return this.#told.skipped;
+  }
+
+  add({ loss, flops, seconds, bytes, freezes, skipped }: StepReport): void {
     const { savedBytesFirst } = this.#told;
     this.#told = {
       freezes: [...this.#told.freezes, ...freezes],
+      skipped: [...this.#told.skipped, ...skipped],
       ...{ flops: this.#told.flops + flops, seconds: this.#told.seconds + seconds, peak: this.#told.peak },
       savedBytesFirst: this.losses.length === 0 ? bytes.saved : savedBytesFirst,
       savedBytesLast: bytes.saved,
@@ -63,10 +71,10 @@ export class RunHistory {
   /** Sums the run up. */
   result(ledger: Ledger, policy: Readonly<Record<string, unknown>>): TrainResult {
     const { losses } = this;
-    const { flops, seconds, freezes, savedBytesFirst, savedBytesLast } = this.#told;
+    const { flops, seconds, freezes, skipped, savedBytesFirst, savedBytesLast } = this.#told;
     const peak = this.peak(ledger);
     return {
-      ...{ steps: losses.length, seconds, losses: [...losses], flops, freezes, policy },
+      ...{ steps: losses.length, seconds, losses: [...losses], flops, freezes, skipped, policy },
       ...{ lossFirst: losses[0] ?? NaN, lossLast: losses.at(-1) ?? NaN },
       ...{ peak, peakBytes: sumBytes(peak), savedBytesFirst, savedBytesLast },
     };

@@ -33,3 +33,16 @@ export function memoryOf(
   const planned = executorBytes(plans);
   return { ...bytes, saved: planned.saved, scratch: planned.scratch };
 }
+
+/** What follows from plans, made anew only where they have changed. */
+export class OfPlans<T> {
+  #last: { readonly plans: readonly Plan[]; readonly value: T } | undefined;
+
+  get(plans: readonly Plan[], make: () => T): T {
+    const last = this.#last;
+    if (last?.plans.length === plans.length && plans.every((plan, i) => plan === last.plans[i])) return last.value;
+    const value = make();
+    this.#last = { plans, value };
+    return value;
+  }
+}

@@ -3,6 +3,7 @@ import { Executor } from "../run/executor";
 import type { FoundRun } from "./checkpoints";
 import { Merging } from "./merging";
 import type { TrainerOptions } from "./options";
+import { withMemoryRemedy } from "./memory-remedy";
 import { preflight } from "./preflight";
 import type { Preflight } from "./preflight";
 import { PrefixCache } from "./prefix-cache";
@@ -19,7 +20,7 @@ import type { DataPlace } from "./upcoming";
 import { Updates } from "./updates";
 
 /** What a run consists of. */
-export interface TrainerRun extends PrefixParts {
+export interface TrainerRun extends PrefixParts, Pick<Preflight, "needs"> {
   readonly updates: Updates;
   /** The data's first batch, on which policies probe, and where the data were before it. */
   readonly first: Batch;
@@ -42,11 +43,13 @@ export async function openRun(given: TrainerOptions, { from: found, known }: Beg
   if (!known && from && start.state !== undefined) data.resume?.(start.state);
   const cache = PrefixCache.of(options.prefixCache, loaded.model);
   const before = preflight(options, known?.first ?? (() => data.next()));
-  const { book, first, merges, settings, statistics, live, plannedBytes } = before;
+  const { book, first, merges, settings, statistics, live, plannedBytes, needs } = before;
+  const remedy = { options, book, needs };
   if (found && !known) await checkOwn({ options, first, start }, found);
   if (from) resumePlans(before, from, loaded.model.layers);
   const frozen = from && [...live.keys()].filter((name) => !from.saved.live.includes(name));
-  const state = await TrainState.create(loaded, adapter, seed, { live, statistics, ...(frozen && { frozen }) });
+  const learning = { live, statistics, ...(frozen && { frozen }) };
+  const state = await withMemoryRemedy(remedy, () => TrainState.create(loaded, adapter, seed, learning));
   const executor = new Executor(loaded.engine.device, plannedBytes);
   const merging = merges && new Merging(merges, loaded, adapter, state);
   try {
@@ -55,11 +58,11 @@ export async function openRun(given: TrainerOptions, { from: found, known }: Beg
     const updates = Updates.of(options, state, settings, statistics);
     if (from) resumeFindings(options, updates, from);
     await merging?.follow();
-    await executor.hold([...book.plans, ...updates.plans]);
+    await withMemoryRemedy(remedy, () => executor.hold([...book.plans, ...updates.plans]));
     await executor.compile();
     // Whoever scores this run finds its probe here.
     const { probe = first } = options;
-    return { options: { ...options, probe }, state, executor, book, updates, first, start, cache, merging };
+    return { ...remedy, options: { ...options, probe }, state, executor, updates, first, start, cache, merging };
   } catch (error) {
     merging?.dispose();
     executor.dispose();

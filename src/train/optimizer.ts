@@ -4,6 +4,7 @@ import type { Limits } from "../op/limits";
 import { adamw } from "../ops/adamw";
 import { applyMask } from "../ops/apply_mask";
 import { ADAMW_HYPER_SIZE, adamwHyper } from "../ops/shared/adamw-hyper";
+import { scale } from "../ops/scale";
 import { softThreshold } from "../ops/soft_threshold";
 import { squareSum } from "../ops/square_sum";
 import { gradientName } from "../run/store";
@@ -69,6 +70,38 @@ export interface UpdateOptions {
   readonly hyper?: (name: string) => string;
 }
 
+type GradientOf = (name: string, spec: TensorSpec) => Value;
+
+/** Masks gradients, and sums their squares. */
+function recordNorm(
+  recorder: Recorder,
+  live: ReadonlyMap<string, TensorSpec>,
+  gradient: GradientOf,
+  masked: ReadonlySet<string> | undefined,
+): Value {
+  let total: Value | undefined;
+  for (const [name, spec] of live) {
+    const x = gradient(name, spec);
+    if (masked?.has(name)) recorder.record(applyMask, { x, mask: recorder.parameter(maskName(name), spec.shape) }, {});
+    total = recorder.apply(squareSum, { x, previous: total }, {});
+  }
+  return total as Value;
+}
+
+/** What tells whether a step is finite, ahead of its update, for what reads the gradients in between. */
+export function normPlan(
+  live: ReadonlyMap<string, TensorSpec>,
+  limits: Limits,
+  { masked }: Pick<UpdateOptions, "masked"> = {},
+): Plan {
+  const recorder = new Recorder();
+  // What no op reads has no place in a plan: the loss goes through one that keeps its bits.
+  const loss = recorder.apply(scale, { x: recorder.input(LOSS, [1]) }, { factor: 1 });
+  const gradient: GradientOf = (name, { shape }) => recorder.parameter(gradientName(name), shape);
+  const total = recordNorm(recorder, live, gradient, masked);
+  return plan(recorder, { outputs: { [SQUARE_SUM]: total, [LOSS]: loss }, effects: true, staged: true, limits });
+}
+
 /** One optimizer step over the live tensors: masks, the global norm, then AdamW on each. */
 export function updatePlan(
   live: ReadonlyMap<string, TensorSpec>,
@@ -78,13 +111,8 @@ export function updatePlan(
 ): Plan {
   const recorder = new Recorder();
   const loss = recorder.input(LOSS, [1]);
-  const gradient = (name: string, { shape }: TensorSpec): Value => recorder.parameter(gradientName(name), shape);
-  let total: Value | undefined;
-  for (const [name, spec] of live) {
-    const x = gradient(name, spec);
-    if (masked?.has(name)) recorder.record(applyMask, { x, mask: recorder.parameter(maskName(name), spec.shape) }, {});
-    total = recorder.apply(squareSum, { x, previous: total }, {});
-  }
+  const gradient: GradientOf = (name, { shape }) => recorder.parameter(gradientName(name), shape);
+  const total = recordNorm(recorder, live, gradient, masked);
   for (const [name, spec] of live) {
     const p = recorder.parameter(name, spec.shape);
     const [m, v] = momentNames(name).map((moment) => recorder.parameter(moment, spec.shape));
@@ -97,7 +125,7 @@ export function updatePlan(
     });
   }
   return plan(recorder, {
-    outputs: { [SQUARE_SUM]: total as Value, [LOSS]: loss },
+    outputs: { [SQUARE_SUM]: total, [LOSS]: loss },
     effects: true,
     staged: true,
     limits,

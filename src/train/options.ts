@@ -6,6 +6,7 @@ import type { FreezePolicy } from "../freeze/policy";
 import type { Directory } from "../io/directory";
 import type { LoadedModel } from "../io/load-model";
 import type { ActivationFormat } from "../op/pack";
+import type { OnNotFinite } from "./not-finite";
 import type { OptimizerOptions } from "./optimizer";
 import type { PrefixCacheOptions } from "./prefix-cache";
 import type { Recompute } from "./recompute";
@@ -71,6 +72,12 @@ export interface TrainerOptions {
    * the trainer's end; their values wait on the host. What is saved is exact. Default false.
    */
   readonly mergeOnFreeze?: boolean;
+  /**
+   * What happens to a step whose loss or gradients are not finite. It is never applied: weights, moments and the count of
+   * steps stay. "stop": NotFiniteError. "skip": the run goes on with the next batches, reports what it passed over
+   * (`skipped`), and gives up after ten in a row. Default "stop".
+   */
+  readonly onNotFinite?: OnNotFinite;
   /** Where the run saves itself, so that it can be resumed to the very bits. Default: it does not. */
   readonly checkpoints?: Directory;
   /** Steps between checkpoints; 0 for only those of `saveCheckpoint`. Default 100. */

@@ -83,6 +83,11 @@ export class PlanBook {
     private live: ReadonlySet<string>,
   ) {}
 
+  /** Whether a tensor still learns. */
+  isLive(name: string): boolean {
+    return this.live.has(name);
+  }
+
   /** Makes room for a shape. */
   addShape(shape: BatchSize): void {
     this.#shapes.set(shapeKey(shape), { size: shape.size, length: shape.length });
@@ -156,6 +161,20 @@ export class PlanBook {
   /** Whether later runs of a step add to the gradients of the first. */
   #accumulates({ rows }: StepChoice): boolean {
     return this.options.accumulates || [...this.#shapes.values()].some(({ size }) => size > rows);
+  }
+
+  /** Every plan that there would be if steps ran otherwise. */
+  plansBy(choice: StepChoice): Plan[] {
+    return this.#plansWith(this.live, choice);
+  }
+
+  /** Takes note of shapes, variants and plans; what is given back goes back to them. */
+  mark(): () => void {
+    const [shapes, variants, plans] = [new Map(this.#shapes), new Map(this.#variants), new Map(this.#plans)];
+    const choice = this.#choice;
+    return () => {
+      [this.#shapes, this.#variants, this.#plans, this.#choice] = [shapes, variants, plans, choice];
+    };
   }
 
   /** Plans anew for a smaller set of live tensors. */

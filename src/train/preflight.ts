@@ -8,7 +8,8 @@ import type { Statistics } from "../ops/shared/statistics";
 import type { Plan } from "../tape/plan";
 import { lossSumPlan, sumsLosses } from "./loss-sum";
 import { memoryOf } from "./memory";
-import { optimizerSettings, updatePlan } from "./optimizer";
+import { checkOnNotFinite } from "./not-finite";
+import { normPlan, optimizerSettings, updatePlan } from "./optimizer";
 import type { OptimizerSettings } from "./optimizer";
 import { countSteps } from "./options";
 import type { TrainerOptions } from "./options";
@@ -18,6 +19,7 @@ import { checkPrefixCache } from "./prefix-layer";
 import { checkRecompute } from "./recompute";
 import { checkTrainable, trainableSpecs } from "./state";
 import { budgetOf, checkMicroBatch, chooseStep } from "./step-choice";
+import type { StepChoice } from "./step-choice";
 import { followingNames, statisticsOf, statisticsPlan } from "./statistics";
 import { importancePlan, prunable } from "./structures";
 
@@ -30,6 +32,8 @@ export interface Preflight {
   readonly live: ReadonlyMap<string, TensorSpec>;
   readonly first: Batch;
   readonly merges: MergeChoice | undefined;
+  /** Bytes of the run, as it is frozen by then, with its steps run in some way. */
+  readonly needs: (choice: StepChoice) => number;
   /** What `memoryBudget` leaves for the buffers of plans. */
   readonly plannedBytes: number;
 }
@@ -57,11 +61,14 @@ export function preflight(options: TrainerOptions, given: Batch | (() => Batch))
     const followed = statisticsPlan(live, statistics, limits);
     const judged = importancePlan({ model, adapter, structures }, live, limits);
     const update = updatePlan(live, settings, limits);
-    const plans = [...steps, update, followed, lossSum, judged].filter((one) => one !== undefined);
+    const isFollowed = judged !== undefined || (followed !== undefined && statistics?.when === "before_update");
+    const norm = isFollowed ? normPlan(live, limits) : undefined;
+    const plans = [...steps, update, norm, followed, lossSum, judged].filter((one) => one !== undefined);
     return memoryOf(model, adapter, live, plans, specs, companions);
   };
   checkRecompute(options.recompute ?? "none");
   checkMicroBatch(options);
+  checkOnNotFinite(options);
   if (options.mergeOnFreeze) checkMergeOnFreeze(options);
   const merges = options.mergeOnFreeze ? new MergeChoice(model, adapter) : undefined;
   const budget = budgetOf(options);
@@ -86,7 +93,14 @@ export function preflight(options: TrainerOptions, given: Batch | (() => Batch))
   const bytes = bytesOf(live, book.plans);
   checkBudget(budget, bytes);
   const plannedBytes = budget - bytes.weight - bytes.state;
-  return { book, settings, statistics, live, first, merges, plannedBytes };
+  const needs = (choice: StepChoice): number => {
+    const still = new Map([...live].filter(([name]) => book.isLive(name)));
+    const plans = book.plansBy(choice);
+    // Fewer rows at once are several runs, whose losses are summed.
+    const isSplit = choice.rows < book.choice.rows && !lossSum;
+    return sumBytes(bytesOf(still, isSplit ? [...plans, lossSumPlan(limits)] : plans));
+  };
+  return { needs, book, settings, statistics, live, first, merges, plannedBytes };
 }
 
 function checkBudget(budget: number, needed: Bytes): void {

@@ -17,6 +17,15 @@ export interface FreezeEvent {
   readonly bytes: Bytes;
 }
 
+/** A step whose loss or gradients were not finite, and that was passed over. */
+export interface SkippedStep {
+  /** Optimizer steps done before it. */
+  readonly step: number;
+  /** "loss" or "gradient norm", and what it was. */
+  readonly what: string;
+  readonly value: string;
+}
+
 /** What a run's prefix cache did in a step. */
 export interface PrefixReport {
   /** The layer that the step began with; 0 while the lowest one still changes. */
@@ -63,6 +72,8 @@ export interface StepReport {
   readonly recomputed: number;
   /** Undefined without a `prefixCache`. */
   readonly prefix: PrefixReport | undefined;
+  /** What was passed over right before this step, with `onNotFinite: "skip"`. */
+  readonly skipped: readonly SkippedStep[];
   /** Scores that the policy asked for after the step. */
   readonly scores: PolicyScores | undefined;
   /** What was frozen right after this step, or since the one before it (before the first: at step 0). */
@@ -83,6 +94,8 @@ export interface TrainResult {
   readonly savedBytesFirst: number;
   readonly savedBytesLast: number;
   readonly freezes: readonly FreezeEvent[];
+  /** Steps that were passed over. */
+  readonly skipped: readonly SkippedStep[];
   /** Options and findings of the policy, as the record of the run keeps them. */
   readonly policy: Readonly<Record<string, unknown>>;
 }

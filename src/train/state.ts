@@ -2,6 +2,7 @@ import type { Adapter } from "../adapter/adapter";
 import { ConfigError, ShapeError } from "../base/errors";
 import { Random } from "../base/random";
 import { elements, formatShape } from "../base/shape";
+import type { Shape } from "../base/shape";
 import type { LoadedModel } from "../io/load-model";
 import type { TensorSpec } from "../op/declaration";
 import type { Lease } from "../gpu/pool";
@@ -84,7 +85,7 @@ export class TrainState implements TensorStore {
 
   /**
    * Allocates and fills the trainable tensors, and gradients and moments of those that learn.
-   * @throws DeviceError when memory runs out.
+   * @throws OutOfMemoryError when memory runs out; it is then as it was.
    */
   static async create(
     loaded: LoadedModel,
@@ -93,33 +94,48 @@ export class TrainState implements TensorStore {
     { statistics, ...learning }: StateOptions = {},
   ): Promise<TrainState> {
     const state = new TrainState(loaded, adapter, statistics, learning);
-    await loaded.engine.device.pool.checked("the adapter and its optimizer state", () =>
-      state.#allocate(adapter, seed),
-    );
-    return state;
+    await state.#allocate("the adapter and its optimizer state", [...state.#wanted(adapter)]);
+    try {
+      await state.#fill(adapter, seed);
+      return state;
+    } catch (error) {
+      state.dispose();
+      throw error;
+    }
   }
 
-  async #allocate(adapter: Adapter, seed: number): Promise<void> {
-    const random = new Random(seed, 1);
-    for (const tensor of adapter.tensors(this.loaded.model)) {
-      const { initialRows } = tensor;
-      const table = initialRows && this.loaded.weights.get(initialRows.table);
-      const data = table ? await table.readRows(initialRows.rows(random)) : tensor.initial(random);
-      this.#add(tensor.name, data, tensor.shape);
-    }
+  /** Every tensor that this run owns. */
+  *#wanted(adapter: Adapter): Generator<readonly [name: string, shape: Shape]> {
+    for (const [name, { shape }] of this.fixed) yield [name, shape];
     for (const [name, { shape }] of this.specs) {
-      if (!adapter.trainsInPlace && !this.#tensors.has(name)) {
-        const source = this.loaded.weights.get(name) as Tensor;
-        this.#add(name, (await source.read()) as Float32Array, shape);
-      }
-      for (const extra of this.#live.has(name) ? this.companions(name) : []) {
-        this.#add(extra, new Float32Array(elements(shape)), shape);
-      }
+      const isOwn = !adapter.trainsInPlace || !this.loaded.weights.has(name);
+      if (isOwn) yield [name, shape];
+      for (const extra of this.#live.has(name) ? this.companions(name) : []) yield [extra, shape];
     }
   }
 
-  #add(name: string, data: Float32Array, shape: readonly number[]): void {
-    this.#tensors.set(name, Tensor.from(this.loaded.engine.device, data, shape, "state"));
+  /** All or none. @throws OutOfMemoryError naming `what`. */
+  async #allocate(what: string, wanted: readonly (readonly [name: string, shape: Shape])[]): Promise<void> {
+    const { device } = this.loaded.engine;
+    const made = await device.pool.checked(what, () =>
+      wanted.map(([name, shape]) => [name, new Tensor(device, shape, "f32", "state")] as const),
+    );
+    for (const [name, tensor] of made) this.#tensors.set(name, tensor);
+  }
+
+  /** Gives tensors their first values; gradients and moments are 0 as they are made. */
+  async #fill(adapter: Adapter, seed: number): Promise<void> {
+    const random = new Random(seed, 1);
+    const own = adapter.tensors(this.loaded.model);
+    for (const tensor of own) {
+      const { name, initialRows } = tensor;
+      const table = initialRows && this.loaded.weights.get(initialRows.table);
+      this.tensor(name).write(table ? await table.readRows(initialRows.rows(random)) : tensor.initial(random));
+    }
+    const isFilled = new Set(own.map(({ name }) => name));
+    for (const name of adapter.trainsInPlace ? [] : this.specs.keys()) {
+      if (!isFilled.has(name)) this.tensor(name).write(await (this.loaded.weights.get(name) as Tensor).read());
+    }
   }
 
   /** Tensors that exist beside a live one, of its shape: gradient, moments, statistics, mask. */
@@ -131,16 +147,17 @@ export class TrainState implements TensorStore {
     ];
   }
 
-  /** Makes elements 0 for good where a mask is 0. @throws DeviceError when memory runs out. */
+  /** Makes elements 0 for good where a mask is 0. @throws OutOfMemoryError when memory runs out. */
   async prune(masks: ReadonlyMap<string, Float32Array>): Promise<void> {
-    await this.loaded.engine.device.pool.checked("the masks of pruned tensors", async () => {
-      for (const [name, mask] of masks) {
-        const values = (await this.tensor(name).read()) as Float32Array;
-        this.tensor(name).write(values.map((value, i) => (mask[i] === 0 ? 0 : value)));
-        this.#add(maskName(name), mask, this.tensor(name).shape);
-        this.#masked.add(name);
-      }
-    });
+    const values = new Map<string, Float32Array>();
+    for (const name of masks.keys()) values.set(name, (await this.tensor(name).read()) as Float32Array);
+    const wanted = [...masks.keys()].map((name) => [maskName(name), this.tensor(name).shape] as const);
+    await this.#allocate("the masks of pruned tensors", wanted);
+    for (const [name, mask] of masks) {
+      this.#masked.add(name);
+      this.tensor(maskName(name)).write(mask);
+      this.tensor(name).write((values.get(name) as Float32Array).map((value, i) => (mask[i] === 0 ? 0 : value)));
+    }
   }
 
   /** All that decides how training goes on: every tensor but gradients. */
@@ -153,16 +170,12 @@ export class TrainState implements TensorStore {
 
   /**
    * Overwrites all that is kept, as it was when these tensors had masks.
-   * @throws DeviceError when memory runs out, and whatever `read` throws.
+   * @throws OutOfMemoryError when memory runs out, and whatever `read` throws.
    */
   async load(masked: readonly string[], read: (name: string) => Promise<Float32Array>): Promise<void> {
-    await this.loaded.engine.device.pool.checked("the masks of pruned tensors", () => {
-      for (const name of masked) {
-        const { shape } = this.#live.get(name) as TensorSpec;
-        this.#add(maskName(name), new Float32Array(elements(shape)), shape);
-        this.#masked.add(name);
-      }
-    });
+    const wanted = masked.map((name) => [maskName(name), (this.#live.get(name) as TensorSpec).shape] as const);
+    await this.#allocate("the masks of pruned tensors", wanted);
+    for (const name of masked) this.#masked.add(name);
     for (const name of this.kept.keys()) this.tensor(name).write(await read(name));
   }
 
@@ -189,6 +202,12 @@ export class TrainState implements TensorStore {
       if (layer !== undefined) layers.set(layer, [...(layers.get(layer) ?? []), name]);
     }
     return layers;
+  }
+
+  /** Lowest transformer layer whose adapter still learns. */
+  get horizon(): number | undefined {
+    const layers = [...this.liveByLayer().keys()];
+    return layers.length > 0 ? Math.min(...layers) : undefined;
   }
 
   /** Freezes tensors for good: their gradients and moments go back to the driver, the tensors stay. */

@@ -1,8 +1,10 @@
 import type { Batch } from "../data/batch";
 import type { Executor, Run } from "../run/executor";
-import { checkFinite, gradientRuns } from "./gradients";
+import { gradientRuns } from "./gradients";
 import type { GradientParts, StepPlace } from "./gradients";
+import { checkFinite } from "./not-finite";
 import { LOSS } from "./optimizer";
+import type { Plan } from "../tape/plan";
 import type { Updates } from "./updates";
 
 export interface StepperParts extends GradientParts {
@@ -50,10 +52,13 @@ export class Stepper {
     return { ...this.#finish(updates.finish(outputs, step.dropped), step), flops };
   }
 
-  /** Judges the loss before the gradients are followed. */
+  /** Judges loss and gradients before these are followed. */
   async #takeInTwo(step: Step): Promise<{ loss: number; norm: number; flops: number }> {
-    const { executor, updates } = this.parts;
-    const { loss, flops } = await this.gradients(step);
+    const { executor, updates, state } = this.parts;
+    const plan = updates.normOf(step.dropped) as Plan;
+    const { runs, flops } = gradientRuns(this.parts, step.batches, step, { lossSum: updates.lossSum, update: plan });
+    const found = await executor.runAll([...runs, { plan, store: state, inputs: () => ({}) }]);
+    const { loss } = this.#finish(updates.judge(found), step);
     await updates.follow(executor, "before_update", step.step);
     const outputs = await executor.runAll([updates.run(step.dropped, step.learningRate, loss)]);
     return { ...this.#finish(updates.finish(outputs, step.dropped), step), flops };

@@ -49,7 +49,7 @@ export class Trainer {
   }
 
   /** Losses and freezes of all steps, those before a resumption included. */
-  get history(): Pick<RunHistory, "losses" | "freezes"> {
+  get history(): Pick<RunHistory, "losses" | "freezes" | "skipped"> {
     return this.#course.history;
   }
 
@@ -93,7 +93,7 @@ export class Trainer {
   /** One optimizer step after the other. Breaking off the loop leaves the trainer usable. */
   async *steps(): AsyncGenerator<StepReport, void, undefined> {
     const { totalSteps } = this.progress;
-    while (this.progress.step < totalSteps) {
+    while (this.#course.isUnfinished) {
       yield await this.#course.next();
       // Not before the caller has seen the step: what it keeps beside the run is then of the same moment.
       if (this.#saver.isDue(this.progress.step, totalSteps)) await this.saveCheckpoint();
@@ -111,12 +111,13 @@ export class Trainer {
 
   /** Lowest transformer layer whose adapter still learns. */
   get horizon(): number | undefined {
-    return this.#course.horizon;
+    return this.state.horizon;
   }
 
   /**
    * Freezes tensors for good: plans anew and returns to the driver what only the old plan held.
-   * @throws ConfigError for a tensor that this run does not train.
+   * @throws ConfigError for a tensor that this run does not train; OutOfMemoryError where the driver has no memory for the
+   * new plan: the tensors are frozen then, and the next step, or another call, plans again.
    */
   async freeze(names: readonly string[]): Promise<FreezeEvent> {
     return this.#course.freeze(names);

@@ -55,6 +55,12 @@ export class Upcoming {
     return looked.batches;
   }
 
+  /** What was taken just now is next again. */
+  putBack(batches: readonly Batch[]): void {
+    this.#looked = { batches };
+    this.#taken -= batches.length;
+  }
+
   /** The next step's batches, which stay next; undefined where there are none to be had. */
   look(): readonly Batch[] | undefined {
     try {

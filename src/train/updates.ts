@@ -6,7 +6,7 @@ import type { Executor, Run } from "../run/executor";
 import { layerOf } from "../model/model";
 import { lossSumPlan, sumsLosses } from "./loss-sum";
 import type { Plan } from "../tape/plan";
-import { hyperParameters, LOSS, SQUARE_SUM, updatePlan } from "./optimizer";
+import { hyperParameters, LOSS, normPlan, SQUARE_SUM, updatePlan } from "./optimizer";
 import type { OptimizerSettings } from "./optimizer";
 import type { TrainerOptions } from "./options";
 import type { TrainState } from "./state";
@@ -34,9 +34,17 @@ export interface UpdatesOptions {
   readonly dropsLayers: boolean;
 }
 
+interface PlannedUpdate {
+  readonly plan: Plan;
+  /** Tells whether the step is finite, where that must be known before the update. */
+  readonly norm: Plan | undefined;
+  /** Groups of tensors that count their updates. */
+  readonly layers: readonly string[];
+}
+
 /** What follows backward in a step: statistics, masks, the global norm, AdamW. Planned anew when the live set changes. */
 export class Updates {
-  #plans = new Map<string, { readonly plan: Plan; readonly layers: readonly string[] }>();
+  #plans = new Map<string, PlannedUpdate>();
   #variants = new Map<string, readonly number[]>([["", []]]);
   #statistics: Plan | undefined;
   /** Adds up the losses of a step's runs, where there may be several. */
@@ -71,7 +79,8 @@ export class Updates {
 
   /** Every plan that the executor must hold. */
   get plans(): Plan[] {
-    const own = [...this.#plans.values()].map(({ plan }) => plan);
+    const planned = [...this.#plans.values()];
+    const own = [...planned, ...planned.map(({ norm }) => ({ plan: norm }))].flatMap(({ plan }) => plan ?? []);
     const further = [this.#statistics, this.lossSum].filter((plan) => plan !== undefined);
     return [...own, ...further, ...(this.options.structures?.plans ?? [])];
   }
@@ -95,10 +104,10 @@ export class Updates {
   /** Plans for the live set as it is now. */
   rebuild(): void {
     const { limits, statistics } = this.options;
-    this.#plans.clear();
-    for (const [key, dropped] of this.#variants) this.#plans.set(key, this.#make(dropped));
     this.#statistics = statisticsPlan(this.state.live, statistics, limits);
     this.options.structures?.rebuild();
+    this.#plans.clear();
+    for (const [key, dropped] of this.#variants) this.#plans.set(key, this.#make(dropped));
   }
 
   /** Makes room for steps without some layers' adapters. */
@@ -107,6 +116,13 @@ export class Updates {
     if (this.#variants.has(key)) return;
     this.#variants.set(key, dropped);
     this.#plans.set(key, this.#make(dropped));
+  }
+
+  /** Takes that room back. */
+  dropVariant(dropped: readonly number[]): void {
+    const key = dropped.join(", ");
+    this.#variants.delete(key);
+    this.#plans.delete(key);
   }
 
   /** Whether something reads the gradients before the update: it must not see those of a loss that is not finite. */
@@ -135,6 +151,11 @@ export class Updates {
     return this.#found(dropped).plan;
   }
 
+  /** The plan that gives loss and norm of a step's gradients ahead of the update, where these are followed. */
+  normOf(dropped: readonly number[]): Plan | undefined {
+    return this.#found(dropped).norm;
+  }
+
   /** One update. Nothing moves where loss or gradient norm are not finite. */
   run(dropped: readonly number[], learningRate: number, loss?: number): Run {
     const { plan, layers } = this.#found(dropped);
@@ -149,11 +170,16 @@ export class Updates {
 
   /** Loss and global gradient norm of an update that was run. */
   finish(outputs: ReadonlyMap<string, Float32Array>, dropped: readonly number[]): { loss: number; norm: number } {
-    const [loss, norm] = [outputs.get(LOSS)?.[0] ?? NaN, Math.sqrt(outputs.get(SQUARE_SUM)?.[0] ?? NaN)];
+    const { loss, norm } = this.judge(outputs);
     if (Number.isFinite(loss) && Number.isFinite(norm)) {
       for (const group of this.#found(dropped).layers) this.#ages.set(group, this.#age(group) + 1);
     }
     return { loss, norm };
+  }
+
+  /** Loss and global gradient norm of a step. */
+  judge(outputs: ReadonlyMap<string, Float32Array>): { loss: number; norm: number } {
+    return { loss: outputs.get(LOSS)?.[0] ?? NaN, norm: Math.sqrt(outputs.get(SQUARE_SUM)?.[0] ?? NaN) };
   }
 
   #age(group: string): number {
@@ -166,15 +192,17 @@ export class Updates {
     return found;
   }
 
-  #make(dropped: readonly number[]): { plan: Plan; layers: readonly string[] } {
+  #make(dropped: readonly number[]): PlannedUpdate {
     const { adapter, settings, limits, dropsLayers } = this.options;
     const isOut = (name: string): boolean => dropped.includes(layerOf(name) ?? Number.NaN);
     const live = new Map<string, TensorSpec>([...this.state.live].filter(([name]) => !isOut(name)));
     const group = (name: string): string => (dropsLayers ? `hyper of layer ${layerOf(name) ?? "none"}` : "hyper");
+    const { masked } = this.state;
+    const norm = this.followsGradients ? normPlan(live, limits, { masked }) : undefined;
     const plan = updatePlan(live, settings, limits, {
-      ...{ masked: this.state.masked, hyper: group },
+      ...{ masked, hyper: group },
       proximal: (name) => adapter.proximal?.(name),
     });
-    return { plan, layers: [...new Set([...live.keys()].map(group))] };
+    return { plan, norm, layers: [...new Set([...live.keys()].map(group))] };
   }
 }

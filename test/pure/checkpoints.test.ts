@@ -17,7 +17,15 @@ function stateOf(step: number, seed = 1): RunState {
     ...{ version: 1, identity: { seed: "1" }, gpu: "none", step, hasBegun: true, live: ["a"], masked: [] },
     ...{ isMerging: false, shapes: [{ size: 2, length: 8 }], variants: [[]], updates: { ages: [["hyper", step]] } },
     ...{ start: { batches: 0 }, place: { batches: step }, untold: [] },
-    history: { freezes: [], flops: 0.1, seconds: 1, peak: NO_BYTES, savedBytesFirst: 0, savedBytesLast: 0 },
+    history: {
+      freezes: [],
+      skipped: [],
+      flops: 0.1,
+      seconds: 1,
+      peak: NO_BYTES,
+      savedBytesFirst: 0,
+      savedBytesLast: 0,
+    },
   };
   const a = Float32Array.from([seed, 0.1, NaN, -0]);
   const tensors: [string, KeptTensor][] = [

@@ -47,6 +47,7 @@ const PACKAGES: Record<string, readonly string[]> = {
   "fast-png": ["data"],
   "jpeg-js": ["data"],
   "cli-progress": ["cli"],
+  "@huggingface/hub": ["node"],
   "ml-matrix": ["analysis"],
 };
 

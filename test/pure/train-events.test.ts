@@ -26,7 +26,8 @@ function screenOn(isTTY: boolean, isQuiet = false) {
 function* reportsOf({ steps, freezes } = record): Generator<StepReport> {
   for (const step of steps) {
     const own = freezes.filter((freeze) => freeze.step === step.step);
-    const further = { horizon: 0, prefix: undefined, scores: undefined };
+    const skipped = step.step === 5 ? [{ step: 4, what: "loss", value: "NaN" }] : [];
+    const further = { horizon: 0, prefix: undefined, scores: undefined, skipped };
     yield { ...step, ...further, totalSteps: steps.length, freezes: own };
   }
 }
@@ -47,7 +48,8 @@ describe("what a run shows", () => {
     const lines = text.trimEnd().split("\n");
     expect(lines.filter((line) => /^\d+\/120 /.test(line))).toHaveLength(20);
     expect(lines.filter((line) => line.includes("froze the"))).toHaveLength(3);
-    expect(lines).toHaveLength(24);
+    expect(lines.filter((line) => line.includes("passed over, its loss is NaN"))).toHaveLength(1);
+    expect(lines).toHaveLength(25);
     expect(text).not.toContain("\u001b");
   });
 

@@ -167,10 +167,12 @@ export function relativeError(actual: ArrayLike<number>, expected: ArrayLike<num
   let worst = 0;
   let largest = 1e-30;
   for (let i = 0; i < expected.length; i++) {
-    const difference = Math.abs((actual[i] as number) - (expected[i] as number));
+    const [found, wanted] = [actual[i] as number, expected[i] as number];
+    const isSame = found === wanted || (Number.isNaN(found) && Number.isNaN(wanted));
+    const difference = isSame ? 0 : Math.abs(found - wanted);
     // NaN compares false with everything: it must not pass as small.
     if (!(difference <= worst)) worst = difference;
-    largest = Math.max(largest, Math.abs(expected[i] as number));
+    if (Number.isFinite(wanted)) largest = Math.max(largest, Math.abs(wanted));
   }
   return worst / largest;
 }

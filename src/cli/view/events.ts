@@ -1,5 +1,5 @@
 import * as v from "valibot";
-import { FREEZE, STEP } from "../../report/record";
+import { FREEZE, SKIPPED, STEP } from "../../report/record";
 
 const COUNT = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
 const METRICS = v.record(v.string(), v.number());
@@ -35,6 +35,7 @@ export const TRAIN_EVENT = v.variant("type", [
     prefix: v.optional(v.object({ layer: COUNT, hits: COUNT, parts: COUNT, bytes: COUNT })),
   }),
   v.object({ type: v.literal("freeze"), ...FREEZE.entries }),
+  v.object({ type: v.literal("skip"), ...SKIPPED.entries }),
   v.object({ type: v.literal("evaluation"), step: COUNT, metrics: METRICS }),
   v.object({
     type: v.literal("end"),

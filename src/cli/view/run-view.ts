@@ -37,7 +37,8 @@ export class RunView {
   }
 
   show(report: StepReport): void {
-    const { freezes, scores: _, horizon, prefix, ...step } = report;
+    const { freezes, skipped, scores: _, horizon, prefix, ...step } = report;
+    for (const skip of skipped) this.#skip(skip);
     this.#loss = this.#loss === undefined ? step.loss : SMOOTHING * this.#loss + (1 - SMOOTHING) * step.loss;
     this.#most = Math.max(this.#most, sumBytes(step.bytes));
     this.#recent.push(step.seconds);
@@ -87,6 +88,11 @@ export class RunView {
     const adapters = layers.length === 1 ? "the adapter of layer" : "the adapters of layers";
     const what = layers.length > 0 ? `${adapters} ${layers.join(", ")}` : `${tensors.length} tensors`;
     this.screen.say(`step ${step}: froze ${what}; ${megabytes(returnedBytes)} returned`);
+  }
+
+  #skip(skip: StepReport["skipped"][number]): void {
+    this.emit({ type: "skip", ...skip });
+    this.screen.say(`after step ${skip.step}: a batch was passed over, its ${skip.what} is ${skip.value}`);
   }
 
   /** Freed memory lets more rows run at once, and less run again; a frozen prefix need not run. */

@@ -1,0 +1,100 @@
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
+import { lora } from "../src/adapter/lora";
+import { Random } from "../src/base/random";
+import { Batches } from "../src/data/batches";
+import type { Engine } from "../src/engine";
+import { fixed } from "../src/freeze/fixed";
+import { memoryDirectory } from "../src/io/directory";
+import type { Directory } from "../src/io/directory";
+import { initialiseModel } from "../src/io/load-model";
+import { Trainer } from "../src/train/trainer";
+import { main } from "./support/main";
+import { residentBytes } from "./support/meter";
+import { writeResults } from "./support/results";
+
+/** npm run bench:soak [-- STEPS]: many steps of a small model with freezes, changing lengths, evaluation and checkpoints. */
+const STEPS = Number(process.argv[2] ?? 20_000);
+const [SEED, EVERY, LEG] = [7, Math.max(1, STEPS / 40), Math.max(1, STEPS / 20)];
+const BOUND = 0.02;
+const CONFIG = {
+  ...{ model_type: "bert", vocab_size: 100, hidden_size: 16, num_hidden_layers: 3, num_attention_heads: 2 },
+  ...{ intermediate_size: 32, max_position_embeddings: 32, num_labels: 2 },
+};
+
+setFlagsFromString("--expose-gc");
+const collect = runInNewContext("gc") as () => void;
+
+interface Sample {
+  readonly step: number;
+  readonly ledger: number;
+  readonly buffers: number;
+  readonly heap: number;
+  readonly resident: number;
+}
+
+function data(seed: number): Batches {
+  const random = new Random(seed);
+  const samples = Array.from({ length: 64 }, (_, i) => {
+    return { ids: Int32Array.from({ length: 4 + random.below(28) }, () => 1 + random.below(99)), label: i % 2 };
+  });
+  return new Batches(samples, { size: 4, maxLength: 32, multiple: 8, labels: "class" });
+}
+
+const policy = () =>
+  fixed([0, 1].map((layer) => ({ beforeStep: Math.round(((layer + 1) * STEPS) / 4), tensors: [`layer.${layer}.`] })));
+
+/** Trains from the latest checkpoint, if any, to a step. */
+async function run(engine: Engine, until: number, checkpoints: Directory, see?: (trainer: Trainer) => void) {
+  using model = await initialiseModel(engine, CONFIG, { seed: SEED });
+  const common = { model, adapter: lora({ rank: 2, dropout: 0.1 }), data: data(SEED), policy: policy(), seed: SEED };
+  const saving = { checkpoints, checkpointEvery: LEG, resume: "auto" as const };
+  using trainer = await Trainer.create({ ...common, ...saving, steps: STEPS });
+  const evaluated = data(SEED + 1);
+  for await (const { step } of trainer.steps()) {
+    if (step % EVERY === 0) {
+      await trainer.evaluate([evaluated.next()]);
+      see?.(trainer);
+    }
+    if (step >= until) break;
+  }
+  // Saved after the caller has seen the step: a loop that is broken off saves for itself.
+  if (until < STEPS) await trainer.saveCheckpoint();
+  return [...trainer.history.losses];
+}
+
+/** Largest departure from the first reading of a phase, after the one that follows a freeze. */
+function drift(samples: readonly Sample[], of: (sample: Sample) => number): number {
+  const phases = new Map<number, Sample[]>();
+  for (const sample of samples) phases.set(sample.ledger, [...(phases.get(sample.ledger) ?? []), sample]);
+  const drifts = [...phases.values()].flatMap(([, warm, ...later]) =>
+    warm ? later.map((sample) => Math.abs(of(sample) / of(warm) - 1)) : [],
+  );
+  return Math.max(0, ...drifts);
+}
+
+await main("soak", async (engine) => {
+  const samples: Sample[] = [];
+  const whole = await run(engine, STEPS, memoryDirectory("whole"), (trainer) => {
+    collect();
+    const { heapUsed: heap } = process.memoryUsage();
+    const { liveBytes: ledger, buffers } = engine.ledger;
+    samples.push({ step: trainer.progress.step, ledger, buffers, heap, resident: residentBytes() });
+  });
+  const files = memoryDirectory("legs");
+  let legs: number[] = [];
+  for (let until = LEG; until <= STEPS; until += LEG) legs = await run(engine, until, files);
+  const isEqual = legs.length === whole.length && legs.every((loss, i) => Object.is(loss, whole[i]));
+  const drifts = {
+    buffers: drift(samples, ({ buffers }) => buffers),
+    heap: drift(samples, ({ heap }) => heap),
+    resident: drift(samples, ({ resident }) => resident),
+  };
+  const broken = Object.entries(drifts).flatMap(([name, by]) => (by <= BOUND ? [] : [`${name} by ${by}`]));
+  if (!isEqual) broken.push("losses in legs differ from those of one run");
+  console.table(samples);
+  console.log({ steps: STEPS, seed: SEED, isEqual, drifts, broken });
+  if (STEPS === 20_000)
+    await writeResults(engine, "soak", { seed: SEED, steps: STEPS, leg: LEG, isEqual, drifts, samples });
+  process.exitCode = broken.length > 0 ? 1 : 0;
+});

@@ -1,0 +1,41 @@
+import { expect, it } from "vitest";
+import { adalora, bitfit, Engine, houlsby, initialiseModel, lora, safe, Trainer } from "safetape";
+import type { TrainerOptions } from "safetape";
+import { testDevice } from "../support/device";
+import { TINY_MODELS, tinyData } from "../support/tiny-models";
+
+const STEPS = 4;
+
+it("four trainers at once on one device, and on one model, give what each gives alone; so does a second run", async () => {
+  using engine = new Engine(await testDevice());
+  using model = await initialiseModel(engine, { ...TINY_MODELS["bert"], num_hidden_layers: 2 });
+  const kinds: (() => Omit<TrainerOptions, "model" | "data">)[] = [
+    () => ({
+      adapter: lora({ rank: 2, dropout: 0.1 }),
+      policy: safe({ every: 1, targetFreezeFraction: 0.5, tauT: 1 }),
+    }),
+    () => ({ adapter: adalora({ initialRank: 3, targetRank: 2 }), seed: 1 }),
+    () => ({ adapter: houlsby({ size: 4 }), microBatch: 2, seed: 2 }),
+    () => ({ adapter: bitfit(), seed: 3 }),
+  ];
+  const make = (kind: (typeof kinds)[number]): Promise<Trainer> =>
+    Trainer.create({ model, data: tinyData(model, 4), steps: STEPS, ...kind() });
+  const train = async (trainer: Trainer) => {
+    const losses: number[] = [];
+    for await (const { step, loss } of trainer.steps()) {
+      losses.push(loss);
+      if (step === 2) losses.push((await trainer.evaluate([tinyData(model, 2, 12).next()])).loss);
+    }
+    return { losses, tensors: await trainer.state.snapshot() };
+  };
+  const before = engine.ledger.live;
+  const alone = [];
+  for (const kind of kinds) {
+    using trainer = await make(kind);
+    alone.push(await train(trainer));
+  }
+  const together = await Promise.all(kinds.map(make));
+  expect(await Promise.all(together.map(train))).toEqual(alone);
+  for (const trainer of together) trainer.dispose();
+  expect(engine.ledger.live).toEqual(before);
+});
