@@ -84,7 +84,7 @@ export function figure(
     }
     y += Math.max(...panels.map(({ height }) => height));
   }
-  return { ...what, height: y, body: parts.join("\n") };
+  return { ...what, height: y + 4, body: parts.join("\n") };
 }
 
 function legend(keys: readonly Key[]): { parts: string[]; height: number } {

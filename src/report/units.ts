@@ -32,7 +32,7 @@ export const showFlops = (flops: number): string => shown(flops, unitOf(FLOP_UNI
 export function significant(value: number): string {
   if (value === 0 || !Number.isFinite(value)) return String(value);
   if (Math.abs(value) >= 1000) return String(Math.round(value));
-  return Math.abs(value) < 1e-3 ? value.toExponential(2) : String(Number(value.toPrecision(3)));
+  return Math.abs(value) < 1e-3 ? Number(value.toPrecision(3)).toExponential() : String(Number(value.toPrecision(3)));
 }
 
 /** Seconds as people read them. */

@@ -55,6 +55,7 @@ const RUNS: readonly (readonly [string, RunRecord])[] = [
   ["SAFE", madeUpRecord()],
   ["many layers and steps", madeUpRecord({ steps: 3000, layers: 32, every: 40 })],
   ["matrices", madeUpMatrices()],
+  ["one evaluation and no scores", { ...madeUpRecord(), evaluations: [], scores: [], metrics: { accuracy: 0.753769 } }],
 ];
 
 describe("the report in Chromium", () => {

@@ -27,7 +27,9 @@ export function lossFigure(record: RunRecord): Figure {
     {
       ...{ name: "loss", title: "Loss and metric" },
       caption: `Training loss of ${record.steps.length} optimizer steps${
-        judged.length > 0 ? `, and the dev set's ${metric} at ${judged.length} evaluations` : ""
+        judged.length > 0
+          ? `, and the dev set's ${metric} at ${judged.length === 1 ? "its end" : `${judged.length} evaluations`}`
+          : ""
       }.`,
     },
     keys,
@@ -63,18 +65,30 @@ function lossPanel({ steps, freezes, model }: RunRecord, total: number): Panel {
 export const metricOf = ({ metrics, evaluations }: RunRecord): string | undefined =>
   Object.keys(metrics)[0] ?? Object.keys(evaluations[0]?.metrics ?? {})[0];
 
+interface Judged {
+  readonly step: number;
+  readonly value: number;
+}
+
+/** From the least to the greatest; of a single value, a little around it. */
+function around(values: readonly number[]): [number, number] {
+  const [least, most] = [Math.min(...values), Math.max(...values)];
+  const room = most > least ? 0 : Math.max(0.01, 0.05 * Math.abs(most));
+  return [least - room, most + room];
+}
+
 /** Values of a metric by step; the run's own is that of its end. */
-function evaluated({ evaluations, metrics, steps }: RunRecord, metric: string) {
-  const found = evaluations.map((evaluation) => ({ step: evaluation.step, value: evaluation.metrics[metric] }));
-  const last = { step: steps.at(-1)?.step ?? 0, value: metrics[metric] };
+function evaluated({ evaluations, metrics, steps }: RunRecord, metric: string): Judged[] {
+  const found = evaluations.map((one) => ({ step: one.step, value: one.metrics[metric] ?? NaN }));
+  const last = { step: steps.at(-1)?.step ?? 0, value: metrics[metric] ?? NaN };
   return [...found.filter(({ step }) => step !== last.step), last].filter(({ value }) => Number.isFinite(value));
 }
 
-function metricPanel(judged: readonly object[], label: string, total: number): Panel {
+function metricPanel(judged: readonly Judged[], label: string, total: number): Panel {
   return panel({
     height: 200,
     x: { ...xAxis("optimizer step"), domain: [0, total] },
-    y: { ...yAxis(label), nice: true, inset: 12 },
+    y: { ...yAxis(label), domain: around(judged.map(({ value }) => value)), nice: true, inset: 12 },
     marks: [
       Plot.line(judged, {
         x: "step",
