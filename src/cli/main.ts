@@ -86,7 +86,7 @@ const analysing = cli
   .option("--points <n>", "landscape: points along either direction", { default: 11 })
   .option("--span <x>", "landscape: how far either direction goes, in lengths of the weights", { default: 1 })
   .option("--count <n>", "hessian: eigenvalues", { default: 5 })
-  .option("--epsilon <x>", "hessian: step of the gradients' differences (default 0.003)")
+  .option("--epsilon <x>", "hessian: step of the gradients' differences (default 0.0003)")
   .option("--max-products <n>", "hessian: most Hessian-vector products", { default: 60 })
   .option("--snapshot-every <n>", "similarity: steps between two comparisons (default 24 of them)")
   .option("--png", "Pictures as PNG, too")

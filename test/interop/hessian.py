@@ -72,6 +72,8 @@ def main():
     def product(v):
         return torch.cat([part.flatten() for part in torch.autograd.grad(gradient, parameters, v, retain_graph=True)])
 
+    direction = gradient.detach()
+    along = product(direction)
     values, vectors = lanczos(product, size)
     order = values.abs().argsort(descending=True)[:COUNT]
     residuals = [(product(vectors[:, i]) - values[i] * vectors[:, i]).norm().item() for i in order]
@@ -79,6 +81,8 @@ def main():
     result = {
         **{"case": CASE.name, "batches": BATCHES, "parameters": size, "loss": loss.item()},
         "gradientNorm": gradient.norm().item(),
+        "curvatureAlongGradient": (direction @ along / (direction @ direction)).item(),
+        "stretchOfGradient": (along.norm() / direction.norm()).item(),
         **{"eigenvalues": values[order].tolist(), "residuals": residuals},
         "by": f"torch {torch.__version__.split('+')[0]}, transformers {transformers.__version__}",
     }
