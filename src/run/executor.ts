@@ -6,7 +6,7 @@ import type { Plan, Port } from "../tape/plan";
 import { reserve } from "../tape/reserve";
 import { sumBytes } from "../gpu/ledger";
 import { CompiledPlan } from "./compiled";
-import { executorBytes } from "./footprint";
+import { executorBytes, ownBytes } from "./footprint";
 import { isOneSubmit, passedTo } from "./run";
 import type { Inputs, Run } from "./run";
 import type { TensorStore } from "./store";
@@ -45,6 +45,7 @@ export class Executor {
       this.#compiled.delete(plan);
     }
     this.#shared = rearrange(this.#shared, reserve(plans), (lease) => pool.return(lease));
+    await this.#tune(plans);
     try {
       await pool.checked("the buffers of a training step", () => this.#allocate(plans));
     } catch (error) {
@@ -52,6 +53,20 @@ export class Executor {
       throw error;
     }
     await pool.flush();
+  }
+
+  /** Tries kernels while there is room for it: before the plans take theirs, and without a peak of its own. */
+  async #tune(plans: readonly Plan[]): Promise<void> {
+    const { tuner, pool } = this.device;
+    if (!tuner) return;
+    const held = this.#shared.reduce((sum, { bytes }) => sum + bytes, 0);
+    const own = [...this.#compiled.keys()].reduce((sum, plan) => sum + ownBytes(plan), 0);
+    const planned = sumBytes(executorBytes(plans)) - held - own;
+    const { peakBytes, liveBytes } = pool.ledger;
+    await tuner.prepare(
+      plans.flatMap(({ launches }) => launches),
+      Math.max(planned, peakBytes - liveBytes),
+    );
   }
 
   /**

@@ -31,7 +31,7 @@ const ALLOWED: Record<string, (mention: Mention) => boolean> = {
 
 /** The packages that may be imported, and from where; everything else is refused. */
 const PACKAGES: Record<string, readonly string[]> = {
-  valibot: ["io", "model", "data", "adapter", "freeze", "train", "node", "cli"],
+  valibot: ["gpu", "io", "model", "data", "adapter", "freeze", "train", "node", "cli"],
   "@huggingface/tokenizers": ["data", "io"],
   webgpu: ["node"],
   cac: ["cli"],
