@@ -3,6 +3,7 @@ import { NotFiniteError } from "../base/errors";
 import { readPreprocessor } from "../data/preprocessor";
 import { loadTokenizer } from "../data/tokenizer";
 import type { Tokenizer } from "../data/tokenizer";
+import type { KernelChoice } from "../gpu/tuning/tuner";
 import { jsonBytes } from "../io/json";
 import type { Directory } from "../io/directory";
 import { createEngine, loadModel, openDirectory } from "../node/index";
@@ -47,7 +48,7 @@ export async function trainCommand(given: Given, print: (line: string) => void):
   if (loaded.initialised.length > 0) process.stderr.write(`new in this run: ${loaded.initialised.join(", ")}\n`);
   const batches = data.train(batch, settings.seed);
   using trainer = await Trainer.create({ model: loaded, adapter, data: batches, ...settings, ...memory });
-  if (given["explain"]) process.stderr.write(`${trainer.explain().toString()}\n`);
+  if (given["explain"]) process.stderr.write(`${trainer.explain().toString()}\n${describeKernels(engine.kernels)}`);
   const out = await openDirectory(outPath, { create: true });
   const writing = given["generate"] ? { ...generateOptions(given), ngramsOf: "answer" as const } : undefined;
   const check = new Checkpoints(trainer, (isLast) => judge(trainer, task, data, batch, isLast ? writing : undefined));
@@ -57,6 +58,7 @@ export async function trainCommand(given: Given, print: (line: string) => void):
   const { ledger } = engine;
   const record = {
     ...{ options: given, gpu: engine.info, task, metrics, policy: trainer.policyRecord() },
+    kernels: Object.fromEntries(engine.kernels.map(({ shape, chosen }) => [shape, chosen])),
     evaluations: check.evaluations,
     ...{ peakBytes: ledger.peakBytes, peak: ledger.peak, losses: reports.map(({ loss }) => loss) },
     ...{ bytes: reports.map(({ bytes }) => bytes), freezes: reports.flatMap(({ freezes }) => freezes) },
@@ -78,6 +80,9 @@ async function promptIds(given: Given, tokenizer: () => Promise<Tokenizer>): Pro
   const text = textOption(given, "promptText", "--prompt-text");
   return [...(await tokenizer()).encode(text, undefined, { specialTokens: false }).ids];
 }
+
+const describeKernels = (kernels: readonly KernelChoice[]): string =>
+  kernels.map(({ shape, chosen, how }) => `${shape}: ${chosen} (${how})\n`).join("");
 
 const someOf = (names: readonly string[]): string =>
   names.length > 4 ? `${names.slice(0, 3).join(", ")} and ${names.length - 3} more` : names.join(", ");

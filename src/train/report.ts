@@ -1,4 +1,5 @@
 import type { Bytes, Ledger } from "../gpu/ledger";
+import type { KernelChoice } from "../gpu/tuning/tuner";
 
 /** A freeze as it happened. */
 export interface FreezeEvent {
@@ -67,6 +68,8 @@ export interface TrainResult {
   readonly savedBytesFirst: number;
   readonly savedBytesLast: number;
   readonly freezes: readonly FreezeEvent[];
+  /** How products and attention ran, where an engine tunes its kernels. */
+  readonly kernels: readonly KernelChoice[];
   /** Options and findings of the policy, as the record of the run keeps them. */
   readonly policy: Readonly<Record<string, unknown>>;
 }
@@ -75,7 +78,7 @@ export interface TrainResult {
 export function resultOf(
   reports: readonly StepReport[],
   seconds: number,
-  ledger: Ledger,
+  { ledger, kernels }: { readonly ledger: Ledger; readonly kernels: readonly KernelChoice[] },
   policy: Readonly<Record<string, unknown>>,
 ): TrainResult {
   const losses = reports.map(({ loss }) => loss);
@@ -86,6 +89,6 @@ export function resultOf(
     savedBytesFirst: reports[0]?.bytes.saved ?? 0,
     savedBytesLast: reports.at(-1)?.bytes.saved ?? 0,
     freezes: reports.flatMap((report) => report.freezes),
-    policy,
+    ...{ kernels, policy },
   };
 }

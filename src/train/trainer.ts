@@ -113,7 +113,7 @@ export class Trainer {
       onStep?.(report);
     }
     const seconds = (performance.now() - start) / 1000;
-    return resultOf(reports, seconds, this.#device.pool.ledger, this.policyRecord());
+    return resultOf(reports, seconds, this.options.model.engine, this.policyRecord());
   }
 
   /** One optimizer step after the other. Breaking off the loop leaves the trainer usable. */

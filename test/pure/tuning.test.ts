@@ -8,6 +8,7 @@ import { candidates, fastest, nameOf, shapeClass } from "../../src/gpu/tuning/ca
 import { checkRecord, tuningKey } from "../../src/gpu/tuning/cache";
 import type { BoundLaunch } from "../../src/gpu/tuning/scratch";
 import { Tuner } from "../../src/gpu/tuning/tuner";
+import { sectionText } from "../../src/cli/tune";
 import type { Device } from "../../src/gpu/device";
 import type { Launch } from "../../src/op/launch";
 import { DEFAULT_LIMITS } from "../../src/op/limits";
@@ -188,4 +189,23 @@ it("a key changes with the adapter, its driver and the version", () => {
   ];
   expect(new Set(keys).size).toBe(keys.length);
   expect(keys[0]).toContain((JSON.parse(readFileSync("package.json", "utf8")) as { version: string }).version);
+});
+
+it("the table of doctor --tune marks what is chosen, what rounds and what is refused", () => {
+  const text = sectionText({
+    ...{ shape: "product.plain m~512", example: "512 x 512 x 512, forward", chosen: "shared memory, 64 x 64" },
+    variants: [
+      { name: "portable", seconds: 0.002, gflops: 134.2, rounds: false },
+      { name: "shared memory, 64 x 64", seconds: 0.0005, gflops: 536.9, rounds: false },
+      { name: "subgroups of 32, 32 x 32", seconds: 0.0004, gflops: 671.1, rounds: true },
+      { name: "tiles of 4 x 4", seconds: undefined, gflops: undefined, rounds: false },
+    ],
+  });
+  expect(text.split("\n")).toEqual([
+    "product.plain m~512   (512 x 512 x 512, forward)",
+    expect.stringMatching(/^ {4}portable +2\.000 ms +134\.2 GFLOP\/s$/),
+    expect.stringMatching(/^ {2}\* shared memory, 64 x 64 +0\.500 ms +536\.9 GFLOP\/s$/),
+    expect.stringMatching(/^ {2}~ subgroups of 32, 32 x 32 +0\.400 ms/),
+    expect.stringMatching(/^ {4}tiles of 4 x 4 +refused by the driver$/),
+  ]);
 });

@@ -30,7 +30,7 @@ export interface KernelChoice {
   /** `usual`: what the adapter runs untuned, since the time or the memory for trying was used up. */
   readonly how: "timed" | "cached" | "usual";
   /** What was timed, by name; Infinity for what the driver refuses. */
-  readonly seconds?: Timings;
+  readonly seconds?: Readonly<Record<string, number>>;
 }
 
 /** How a launch is timed: which ways there are, and what is known already. */
@@ -178,7 +178,7 @@ export class Tuner {
   #choiceBy({ shape, usual, all }: Open, seconds: Timings): KernelChoice {
     const names = new Set(all.map(nameOf));
     const allowed = new Map([...seconds].filter(([name]) => names.has(name)));
-    return { shape, chosen: fastest(allowed, nameOf(usual)), how: "timed", seconds };
+    return { shape, chosen: fastest(allowed, nameOf(usual)), how: "timed", seconds: Object.fromEntries(seconds) };
   }
 
   async #load(): Promise<Map<string, Tuned>> {
@@ -212,5 +212,5 @@ export class Tuner {
 
 const tunedBy = ({ chosen, seconds }: KernelChoice, known: Tuned | undefined): Tuned => ({
   chosen,
-  tried: [...new Set([...(known?.tried ?? []), ...(seconds?.keys() ?? [])])],
+  tried: [...new Set([...(known?.tried ?? []), ...Object.keys(seconds ?? {})])],
 });
