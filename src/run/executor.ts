@@ -45,8 +45,8 @@ export class Executor {
       this.#compiled.delete(plan);
     }
     this.#shared = rearrange(this.#shared, reserve(plans), (lease) => pool.return(lease));
-    await this.#tune(plans);
     try {
+      await this.#tune(plans);
       await pool.checked("the buffers of a training step", () => this.#allocate(plans));
     } catch (error) {
       this.#release();

@@ -2,7 +2,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { fileTuningCache, memoryTuningCache, tuningPath } from "safetape";
+import { DeviceError, fileTuningCache, memoryTuningCache, tuningPath } from "safetape";
 import type { AdapterInfo, TuningCache, TuningOptions } from "safetape";
 import { candidates, fastest, nameOf, shapeClass } from "../../src/gpu/tuning/candidates";
 import { checkRecord, tuningKey } from "../../src/gpu/tuning/cache";
@@ -73,11 +73,15 @@ it("the fastest is the usual one unless another gains more than noise", () => {
   expect(fastest(new Map([["usual", Infinity]]), "usual")).toBe("usual");
 });
 
+function tunerDevice(): Device {
+  const guard = <T>(work: Promise<T>): Promise<T> => work;
+  return { info: HARDWARE, guard, pool: { flush: () => Promise.resolve() } } as unknown as Device;
+}
+
 /** A tuner whose clockwork finds one variant fastest, and that counts how often it is asked. */
 function madeTuner(options: TuningOptions, { winner = "shared memory, 64 x 64", milliseconds = 1 } = {}) {
   const asked: string[][] = [];
-  const device = { info: HARDWARE, pool: { flush: () => Promise.resolve() } } as unknown as Device;
-  const tuner = new Tuner(device, options, async (_device, _bound, wanted, { until }) => {
+  const tuner = new Tuner(tunerDevice(), options, async (_device, _bound, wanted, { until }) => {
     const names = wanted.map(nameOf);
     asked.push(names);
     await new Promise((resolve) => setTimeout(resolve, milliseconds));
@@ -124,6 +128,12 @@ describe("a tuner", () => {
     await tuner.prepare([bound(large)], 1e9);
     expect(asked).toEqual([]);
     expect(tuner.choices).toMatchObject([{ chosen: "shared memory, 64 x 64", how: "cached" }]);
+  });
+
+  it("runs what is usual where trying fails for want of memory", async () => {
+    const failing = new Tuner(tunerDevice(), {}, () => Promise.reject(new DeviceError("no memory", "use less")));
+    await failing.prepare([bound(large)], 1e9);
+    expect(failing.choices).toMatchObject([{ chosen: "portable", how: "usual" }]);
   });
 
   it("holds no more than it is allowed", async () => {

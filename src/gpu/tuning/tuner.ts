@@ -169,7 +169,7 @@ export class Tuner {
   async #timed({ bound }: Open, wanted: readonly Candidate[]): Promise<Timings> {
     const start = performance.now();
     try {
-      return await this.time(this.device, bound, wanted, { until: start + 1000 * this.#left });
+      return await this.device.guard(this.time(this.device, bound, wanted, { until: start + 1000 * this.#left }));
     } finally {
       this.#left -= (performance.now() - start) / 1000;
     }
