@@ -13,14 +13,12 @@ export type Timings = ReadonlyMap<string, number>;
 export interface TimingOptions {
   /** When to stop, as performance.now() counts. */
   readonly until: number;
-  /** The clock, for tests. */
-  readonly now?: () => number;
 }
 
 /** Rounds in which all candidates take turns: the least of a few is close to what the device can do. */
 const ROUNDS = 3;
-/** One that took so many times the best one's time is not run again. */
-const HOPELESS = 2;
+/** One that took so many times the best one's time is not run again; the usual one always is, lest noise replace it. */
+const HOPELESS = 3;
 /** A turn repeats a launch until it has taken so long, so that handing over commands weighs little; or so often. */
 const TURN_SECONDS = 4e-3;
 const MOST_REPEATS = 32;
@@ -43,17 +41,18 @@ export async function timeCandidates(
   device: Device,
   bound: BoundLaunch,
   wanted: readonly Candidate[],
-  { until, now = () => performance.now() }: TimingOptions,
+  { until }: TimingOptions,
 ): Promise<Timings> {
   const scratch = await device.pool.checked("the buffers of a tuning", () => new Scratch(device, bound));
   try {
     const seconds = new Map<string, number>();
-    const racers = await line(device, scratch, bound.launch, wanted, { seconds, isOver: () => now() > until });
-    for (let round = 0; round < ROUNDS && (round === 0 || now() <= until); round++) {
-      for (const { name, run, estimate } of racers) {
+    const isOver = (): boolean => performance.now() > until;
+    const racers = await line(device, scratch, bound.launch, wanted, { seconds, isOver });
+    for (let round = 0; round < ROUNDS && (round === 0 || !isOver()); round++) {
+      for (const [i, { name, run, estimate }] of racers.entries()) {
         const best = Math.min(...seconds.values(), ...racers.map((racer) => racer.estimate));
         const known = Math.min(estimate, seconds.get(name) ?? Infinity);
-        if (known > HOPELESS * best) seconds.set(name, known);
+        if (i > 0 && known > HOPELESS * best) seconds.set(name, known);
         else seconds.set(name, Math.min(await run(repeatsOf(known)), seconds.get(name) ?? Infinity));
       }
     }
