@@ -52,8 +52,8 @@ export async function tuneCommand(given: Given, print: (line: string) => void): 
   print(`adapter   ${info.device || info.vendor} (${info.isSoftware ? "software" : "hardware"})`);
   print(`driver    ${info.description}`);
   for (const section of table.classes) print(`\n${sectionText(section)}`);
-  if (table.left > 0) print(`\n${table.left} more were not tried: --seconds ${most} were over.`);
-  print(`\n* is what tuned engines run here from now on (kept in ${tuningPath()}).`);
+  if (table.left > 0) print(`\n${table.left} more were not tried: ${most} seconds were over.`);
+  print(`\n* is what createEngine({ variants: "tuned" }) runs here from now on (kept in ${tuningPath()}).`);
   if (table.classes.some(({ variants }) => variants.some(({ rounds }) => rounds))) {
     print('~ sums in another order: taken only with createEngine({ variants: "tuned", tuning: { rounding: true } }).');
   }
