@@ -40,7 +40,7 @@ const [TOKENS, WIDTH, INNER, HEADS, RANK] = [512, 768, 3072, 12, 8];
 
 /** `safetape doctor --tune`: times every variant of products and attention, and keeps what is fastest. */
 export async function tuneCommand(given: Given, print: (line: string) => void): Promise<void> {
-  const most = numberOption(given, "seconds", "--seconds", Infinity);
+  const most = secondsOption(given);
   using engine = await createEngine({ variants: "tuned", tuning: { seconds: most } });
   const { tuner } = engine.device;
   const table = await measureAll(tuner as Tuner, samples(engine.info.isSoftware, engine.device.limits));
@@ -58,6 +58,10 @@ export async function tuneCommand(given: Given, print: (line: string) => void): 
     print('~ sums in another order: taken only with createEngine({ variants: "tuned", tuning: { rounding: true } }).');
   }
 }
+
+/** As many as it takes, unless told otherwise. */
+export const secondsOption = (given: Given): number =>
+  given["seconds"] === undefined ? Infinity : numberOption(given, "seconds", "--seconds");
 
 /** Progress goes to stderr, since it takes from seconds to minutes. */
 async function measureAll(tuner: Tuner, all: readonly Sample[]): Promise<{ classes: Section[]; left: number }> {

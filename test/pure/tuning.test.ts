@@ -8,7 +8,7 @@ import { candidates, fastest, nameOf, shapeClass } from "../../src/gpu/tuning/ca
 import { checkRecord, tuningKey } from "../../src/gpu/tuning/cache";
 import type { BoundLaunch } from "../../src/gpu/tuning/scratch";
 import { Tuner } from "../../src/gpu/tuning/tuner";
-import { sectionText } from "../../src/cli/tune";
+import { secondsOption, sectionText } from "../../src/cli/tune";
 import type { Device } from "../../src/gpu/device";
 import type { Launch } from "../../src/op/launch";
 import { DEFAULT_LIMITS } from "../../src/op/limits";
@@ -218,4 +218,10 @@ it("the table of doctor --tune marks what is chosen, what rounds and what is ref
     expect.stringMatching(/^ {2}~ subgroups of 32, 32 x 32 +0\.400 ms/),
     expect.stringMatching(/^ {4}tiles of 4 x 4 +refused by the driver$/),
   ]);
+});
+
+it("doctor --tune takes as long as it takes, or as long as it is given", () => {
+  expect(secondsOption({})).toBe(Infinity);
+  expect(secondsOption({ seconds: "1.5" })).toBe(1.5);
+  expect(() => secondsOption({ seconds: "soon" })).toThrow(/--seconds is "soon"/);
 });
