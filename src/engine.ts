@@ -2,6 +2,8 @@ import type { Shape } from "./base/shape";
 import { openDevice } from "./gpu/device";
 import type { AdapterInfo, Device } from "./gpu/device";
 import type { Ledger } from "./gpu/ledger";
+import { indexedDbTuningCache } from "./gpu/tuning/indexed-db";
+import type { KernelChoice, TuningOptions } from "./gpu/tuning/tuner";
 import type { VariantName } from "./gpu/variants";
 import type { Limits } from "./op/limits";
 import { Tensor } from "./tensor";
@@ -12,8 +14,10 @@ export interface EngineOptions {
   readonly gpu?: GPU;
   /** Lowers the adapter's limits, for trying out what a smaller one does. */
   readonly limits?: Partial<Limits>;
-  /** Which kernels run where an op has several. Default: subgroups on software adapters, portable on others. */
+  /** Which kernels run where an op has several. Default: subgroups on software adapters, tuned on others. */
   readonly variants?: VariantName;
+  /** How long "tuned" kernels are tried, whether they may round otherwise, and where the choice is kept. */
+  readonly tuning?: TuningOptions;
   /** Sleep through most of a step, for a WebGPU whose waiting keeps a core busy. Default: true in Node. */
   readonly sleeps?: boolean;
 }
@@ -30,6 +34,11 @@ export class Engine {
   /** Every GPU byte by lifetime, live and peak. */
   get ledger(): Ledger {
     return this.device.pool.ledger;
+  }
+
+  /** How products and attention run so far, shape class by shape class; empty unless kernels are tuned. */
+  get kernels(): readonly KernelChoice[] {
+    return this.device.tuner?.choices ?? [];
   }
 
   /** A tensor with these values. The caller disposes of it. */
@@ -53,5 +62,7 @@ export class Engine {
  */
 export async function createEngine(options: EngineOptions = {}): Promise<Engine> {
   const gpu = options.gpu ?? (globalThis.navigator as Navigator | undefined)?.gpu;
-  return new Engine(await openDevice(gpu as GPU, options));
+  const kept = indexedDbTuningCache();
+  const tuning = { ...(kept ? { cache: kept } : {}), ...options.tuning };
+  return new Engine(await openDevice(gpu as GPU, { ...options, tuning }));
 }

@@ -17,14 +17,17 @@ import { reportCommand } from "./report";
 import { studyCommand } from "./study";
 import { trainCommand } from "./train";
 import { TASKS } from "./train-data";
+import { tuneCommand } from "./tune";
 
 const cli = cac("safetape");
 const print = (line: string): void => void process.stdout.write(`${line}\n`);
 
 cli
   .command("doctor", "Which GPU there is, its limits, and how fast it is")
+  .option("--tune", "Time every variant of the kernels on this adapter, and keep what is fastest")
+  .option("--seconds <s>", "Seconds that --tune may take for it (default: as many as it takes)")
   .option("--json", "One JSON object")
-  .action((given: Given) => doctorCommand(given, print));
+  .action((given: Given) => (given["tune"] ? tuneCommand(given, print) : doctorCommand(given, print)));
 
 /** Options that commands share: flag, what it says, default. */
 type Shared = readonly (readonly [flag: string, told: string, usual?: unknown])[];

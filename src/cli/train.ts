@@ -3,6 +3,7 @@ import { NotFiniteError } from "../base/errors";
 import { readPreprocessor } from "../data/preprocessor";
 import { loadTokenizer } from "../data/tokenizer";
 import type { Tokenizer } from "../data/tokenizer";
+import type { KernelChoice } from "../gpu/tuning/tuner";
 import type { Directory } from "../io/directory";
 import { createEngine, loadModel, openDirectory, RunLog, saveReport } from "../node/index";
 import { pngRenderer } from "../report/png";
@@ -61,7 +62,7 @@ export async function trainCommand(given: Given, print: (line: string) => void):
   using trainer = await watched("planning the run", () =>
     Trainer.create({ model: loaded, adapter, data: batches, ...settings, ...memory }),
   );
-  if (given["explain"]) process.stderr.write(`${trainer.explain().toString()}\n`);
+  if (given["explain"]) process.stderr.write(`${trainer.explain().toString()}\n${describeKernels(engine.kernels)}`);
   const out = await openDirectory(outPath, { create: true });
   const writing = given["generate"] ? { ...generateOptions(given), ngramsOf: "answer" as const } : undefined;
   const check = new Checkpoints(trainer, (isLast) =>
@@ -95,6 +96,9 @@ async function promptIds(given: Given, tokenizer: () => Promise<Tokenizer>): Pro
   const text = textOption(given, "promptText", "--prompt-text");
   return [...(await tokenizer()).encode(text, undefined, { specialTokens: false }).ids];
 }
+
+const describeKernels = (kernels: readonly KernelChoice[]): string =>
+  kernels.map(({ shape, chosen, how }) => `${shape}: ${chosen} (${how})\n`).join("");
 
 const someOf = (names: readonly string[]): string =>
   names.length > 4 ? `${names.slice(0, 3).join(", ")} and ${names.length - 3} more` : names.join(", ");

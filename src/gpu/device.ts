@@ -3,6 +3,8 @@ import type { Limits } from "../op/limits";
 import { Patience } from "./patience";
 import { Pipelines } from "./pipelines";
 import { Pool } from "./pool";
+import { Tuner } from "./tuning/tuner";
+import type { TuningOptions } from "./tuning/tuner";
 import { namedVariants } from "./variants";
 import type { VariantChoice, VariantName } from "./variants";
 
@@ -23,8 +25,10 @@ export interface DeviceOptions {
   readonly limits?: Partial<Limits> | undefined;
   /** Whether to sleep through most of a step, since waiting keeps a core busy. Default false. */
   readonly sleeps?: boolean | undefined;
-  /** Which kernels run. Default: subgroups on software adapters, portable on others. */
+  /** Which kernels run. Default: subgroups on software adapters, tuned on others. */
   readonly variants?: VariantName | VariantChoice | undefined;
+  /** How "tuned" ones are found. */
+  readonly tuning?: TuningOptions | undefined;
 }
 
 /** An open device with its buffers and pipelines. */
@@ -33,6 +37,8 @@ export class Device {
   readonly pipelines: Pipelines;
   readonly limits: Limits;
   readonly variants: VariantChoice;
+  /** Undefined where kernels are chosen without trying them. */
+  readonly tuner: Tuner | undefined;
   readonly patience: Patience;
   #lost: GPUDeviceLostInfo | undefined;
   #failure: GPUError | undefined;
@@ -41,9 +47,12 @@ export class Device {
   constructor(
     readonly handle: GPUDevice,
     readonly info: AdapterInfo,
-    { limits = {}, sleeps = false, variants }: DeviceOptions = {},
+    { limits = {}, sleeps = false, variants, tuning }: DeviceOptions = {},
   ) {
-    this.variants = typeof variants === "function" ? variants : namedVariants(variants, info);
+    const wanted = variants ?? (info.isSoftware ? "subgroups" : "tuned");
+    this.tuner = wanted === "tuned" ? new Tuner(this, tuning) : undefined;
+    if (typeof wanted === "function") this.variants = wanted;
+    else this.variants = wanted === "tuned" ? (this.tuner as Tuner).choose : namedVariants(wanted, info);
     this.pool = new Pool(handle);
     this.patience = new Patience(sleeps);
     this.pipelines = new Pipelines(handle);

@@ -3,25 +3,29 @@ import type { Launch, Variant } from "../op/launch";
 /** Chooses how a launch runs: one of its variants, or undefined for the launch as it is. */
 export type VariantChoice = (launch: Launch) => Variant | undefined;
 
-/** Every launch as it is, or the first variant that is written for the adapter's size of subgroups. */
-export const VARIANT_NAMES = ["portable", "subgroups"] as const;
+/**
+ * `portable`: every launch as it is; `subgroups`: the first variant that is written for the adapter's size of subgroups;
+ * `tuned`: what is fastest when tried (gpu/tuning).
+ */
+export const VARIANT_NAMES = ["portable", "subgroups", "tuned"] as const;
 export type VariantName = (typeof VARIANT_NAMES)[number];
 
 /** Below this a launch takes microseconds either way, and its pipeline up to a second to make. */
-const LEAST_FLOPS = 1e6;
+export const LEAST_FLOPS = 1e6;
 
-/**
- * The choice of a name. Default: what is measured to be faster, which is subgroups on software adapters; on GPUs neither was
- * measured, and the portable kernels run.
- */
-export function namedVariants(name: VariantName | undefined, { subgroup, isSoftware }: Adapter): VariantChoice {
-  const wanted = name ?? (isSoftware ? "subgroups" : "portable");
-  if (wanted === "portable" || subgroup === undefined) return () => undefined;
+/** The choice of a name that asks for no trying. */
+export function namedVariants(name: "portable" | "subgroups", { subgroup }: Pick<Adapter, "subgroup">): VariantChoice {
+  if (name === "portable" || subgroup === undefined) return () => undefined;
   return ({ variants = [] }) => variants.find((one) => one.subgroup === subgroup && one.flops >= LEAST_FLOPS);
 }
 
+/** What an adapter runs untuned: subgroups where it is software, which was measured; portable on GPUs, which were not. */
+export function usualVariants(adapter: Adapter): VariantChoice {
+  return namedVariants(adapter.isSoftware ? "subgroups" : "portable", adapter);
+}
+
 interface Adapter {
-  readonly subgroup?: number;
+  readonly subgroup?: number | undefined;
   readonly isSoftware: boolean;
 }
 

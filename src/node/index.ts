@@ -5,6 +5,7 @@ import { loadModel as loadCoreModel } from "../io/load-model";
 import type { LoadedModel, LoadOptions } from "../io/load-model";
 import { openDirectory } from "./directory";
 import { nodeGpu } from "./gpu";
+import { fileTuningCache } from "./tuning-file";
 
 export * from "../index";
 export { openDirectory } from "./directory";
@@ -20,13 +21,15 @@ export type { RunFreeze, RunRecord, RunScores, RunStep } from "../report/record"
 export type { ReportOptions } from "../report/save";
 export { saveReport } from "./report";
 export { versions } from "./versions";
+export { fileTuningCache, tuningPath } from "./tuning-file";
 
 /**
  * Opens a GPU through npm `webgpu`, or the one that is passed.
  * @throws DeviceError when there is no adapter.
  */
 export async function createEngine(options: EngineOptions = {}): Promise<Engine> {
-  return createCoreEngine({ sleeps: true, ...options, gpu: options.gpu ?? (await nodeGpu()) });
+  const tuning = { cache: fileTuningCache(), ...options.tuning };
+  return createCoreEngine({ sleeps: true, ...options, tuning, gpu: options.gpu ?? (await nodeGpu()) });
 }
 
 /** `loadModel` of a directory on disk, by its path. */

@@ -27,6 +27,16 @@ export interface Launch {
   readonly workgroups: number;
   /** Other ways to run it. */
   readonly variants?: readonly Variant[];
+  /** By what a tuner may take this launch for one that it has timed. */
+  readonly shape?: LaunchShape;
+}
+
+/** What decides which variant is fastest, beside the entry. */
+export interface LaunchShape {
+  /** Rounded to powers of two. */
+  readonly sizes: Readonly<Record<string, number>>;
+  /** Formats and layouts, taken as they are. */
+  readonly traits: readonly string[];
 }
 
 /** Another way to run a launch: the same entry, bindings, params and, unless it rounds, bits, in another time. */

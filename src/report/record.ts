@@ -74,6 +74,8 @@ export const RUN_RECORD = v.object({
   settings: FACTS,
   gpu: v.looseObject({ vendor: v.string(), device: v.string(), description: v.string(), isSoftware: v.boolean() }),
   versions: v.record(v.string(), v.string()),
+  /** Kernels that a tuned engine chose, by shape class. */
+  kernels: v.optional(v.record(v.string(), v.string())),
   metrics: METRICS,
   evaluations: v.array(v.object({ step: COUNT, metrics: METRICS })),
   peakBytes: v.number(),

@@ -46,7 +46,7 @@ export class RunLog {
   /** The record of a trainer's run as it stands. */
   record(trainer: Trainer, { metrics = {}, evaluations = [], versions = {}, ...facts }: RunFacts): RunRecord {
     const { model: loaded } = trainer.options;
-    const { ledger, info } = loaded.engine;
+    const { ledger, info, kernels } = loaded.engine;
     const { family, layers, task } = loaded.model;
     return {
       ...{ format: 1, created: new Date().toISOString(), ...facts },
@@ -59,6 +59,7 @@ export class RunLog {
       trained: [...trainer.state.specs.keys()],
       ...{ steps: this.steps, freezes: this.freezes, skipped: this.skipped, scores: this.#scores },
       policy: { ...trainer.policyRecord() },
+      kernels: Object.fromEntries(kernels.map(({ shape, chosen }) => [shape, chosen])),
       initialised: [...loaded.initialised],
     };
   }

@@ -6,7 +6,7 @@ import type { Plan, Port } from "../tape/plan";
 import { reserve } from "../tape/reserve";
 import { sumBytes } from "../gpu/ledger";
 import { CompiledPlan } from "./compiled";
-import { executorBytes } from "./footprint";
+import { executorBytes, ownBytes } from "./footprint";
 import { isOneSubmit, passedTo } from "./run";
 import type { Inputs, Run } from "./run";
 import type { TensorStore } from "./store";
@@ -41,6 +41,20 @@ export class Executor {
   async hold(plans: readonly Plan[]): Promise<void> {
     await this.#change(plans, "the buffers of a training step");
     this.#own = plans;
+  }
+
+  /** Tries kernels while there is room for it: before the plans take theirs, and without a peak of its own. */
+  async #tune(plans: readonly Plan[]): Promise<void> {
+    const { tuner, pool } = this.device;
+    if (!tuner) return;
+    const held = this.#shared.reduce((sum, { bytes }) => sum + bytes, 0);
+    const own = [...this.#compiled.keys()].reduce((sum, plan) => sum + ownBytes(plan), 0);
+    const planned = sumBytes(executorBytes(plans)) - held - own;
+    const { peakBytes, liveBytes } = pool.ledger;
+    await tuner.prepare(
+      plans.flatMap(({ launches }) => launches),
+      Math.max(planned, peakBytes - liveBytes),
+    );
   }
 
   /**
@@ -84,6 +98,7 @@ export class Executor {
     this.#shared = rearrange(this.#shared, reserve(plans), (lease) => pool.return(lease));
     // The driver has what was returned before it is asked for more.
     await this.device.guard(pool.flush());
+    await this.#tune(plans);
     const made = await pool.checked(what, () => this.#allocate(plans));
     for (const compiled of made) compiled.fill();
   }

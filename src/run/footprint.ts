@@ -35,9 +35,12 @@ export function uniformBytes(plan: Plan): number {
 export function executorBytes(plans: readonly Plan[]): Bytes {
   const bytes = noBytes();
   for (const buffer of reserve(plans)) bytes[buffer.saved ? "saved" : "scratch"] += buffer.bytes;
-  for (const plan of plans) bytes.scratch += uniformBytes(plan) + readbackBytes(plan) + stagingBytes(plan);
+  for (const plan of plans) bytes.scratch += ownBytes(plan);
   return bytes;
 }
+
+/** Bytes of what a plan shares with no other. */
+export const ownBytes = (plan: Plan): number => uniformBytes(plan) + readbackBytes(plan) + stagingBytes(plan);
 
 /** Output ports in the order in which they lie in the readback buffer. */
 export function readbackLayout(plan: Plan): { name: string; port: Port; offset: number; bytes: number }[] {

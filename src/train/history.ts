@@ -69,12 +69,15 @@ export class RunHistory {
   }
 
   /** Sums the run up. */
-  result(ledger: Ledger, policy: Readonly<Record<string, unknown>>): TrainResult {
+  result(
+    { ledger, kernels }: Pick<TrainResult, "kernels"> & { readonly ledger: Ledger },
+    policy: Readonly<Record<string, unknown>>,
+  ): TrainResult {
     const { losses } = this;
     const { flops, seconds, freezes, skipped, savedBytesFirst, savedBytesLast } = this.#told;
     const peak = this.peak(ledger);
     return {
-      ...{ steps: losses.length, seconds, losses: [...losses], flops, freezes, skipped, policy },
+      ...{ steps: losses.length, seconds, losses: [...losses], flops, freezes, skipped, kernels, policy },
       ...{ lossFirst: losses[0] ?? NaN, lossLast: losses.at(-1) ?? NaN },
       ...{ peak, peakBytes: sumBytes(peak), savedBytesFirst, savedBytesLast },
     };

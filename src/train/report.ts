@@ -1,5 +1,6 @@
 import { LIFETIMES, sumBytes } from "../gpu/ledger";
 import type { Bytes } from "../gpu/ledger";
+import type { KernelChoice } from "../gpu/tuning/tuner";
 
 /** A freeze as it happened. */
 export interface FreezeEvent {
@@ -96,6 +97,8 @@ export interface TrainResult {
   readonly freezes: readonly FreezeEvent[];
   /** Steps that were passed over. */
   readonly skipped: readonly SkippedStep[];
+  /** How products and attention ran, where an engine tunes its kernels. */
+  readonly kernels: readonly KernelChoice[];
   /** Options and findings of the policy, as the record of the run keeps them. */
   readonly policy: Readonly<Record<string, unknown>>;
 }

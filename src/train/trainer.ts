@@ -87,7 +87,7 @@ export class Trainer {
   /** Runs to the end. */
   async train(onStep?: (report: StepReport) => void): Promise<TrainResult> {
     for await (const report of this.steps()) onStep?.(report);
-    return this.#course.history.result(this.options.model.engine.ledger, this.policyRecord());
+    return this.#course.history.result(this.options.model.engine, this.policyRecord());
   }
 
   /** One optimizer step after the other. Breaking off the loop leaves the trainer usable. */

@@ -12,6 +12,8 @@ export interface Told {
   readonly losses: readonly number[];
   readonly planned: Bytes;
   readonly live: Bytes;
+  /** What was found in a cache of tuned kernels. */
+  readonly cached: readonly unknown[];
   /** Bytes live when all is disposed of. */
   readonly left: number;
 }

@@ -93,4 +93,5 @@ it("the same core trains in a browser: losses as in Node, the ledger as planned,
   told.losses.forEach((loss, i) => expect(loss, `loss of step ${i + 1}`).toBeCloseTo(losses[i] as number, 5));
   expect(told.live, "ledger against plan").toEqual(told.planned);
   expect(told.left, "bytes left in the page's ledger").toBe(0);
+  expect(told.cached).toEqual([{ class: { chosen: "portable", tried: ["portable"] } }, "nothing"]);
 });

@@ -65,7 +65,11 @@ function usedVariables(code: string, entry: string, variables: readonly string[]
 }
 
 function checkLaunch({ launch, bindings }: PlannedLaunch): void {
-  for (const { kernel } of [launch, ...(launch.variants ?? [])]) checkKernel(kernel, launch.entry, bindings);
+  const { params } = kernelInterface(launch.kernel);
+  for (const { kernel } of [launch, ...(launch.variants ?? [])]) {
+    checkKernel(kernel, launch.entry, bindings);
+    expect(kernelInterface(kernel).params, `Params of ${kernel.name}.wgsl`).toEqual(params);
+  }
 }
 
 function checkKernel(kernel: Kernel, entry: string, bindings: PlannedLaunch["bindings"]): void {

@@ -33,7 +33,7 @@ const ALLOWED: Record<string, (mention: Mention) => boolean> = {
 
 /** The packages that may be imported, and from where; everything else is refused. */
 const PACKAGES: Record<string, readonly string[]> = {
-  valibot: ["io", "model", "data", "adapter", "freeze", "train", "report", "node", "cli"],
+  valibot: ["gpu", "io", "model", "data", "adapter", "freeze", "train", "report", "node", "cli"],
   "@huggingface/tokenizers": ["data", "io"],
   webgpu: ["node"],
   cac: ["cli"],

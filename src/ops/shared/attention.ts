@@ -1,16 +1,15 @@
 import code from "../../../kernels/attention.wgsl";
-import subgroupCode from "../../../kernels/attention_subgroup.wgsl";
 import { ShapeError } from "../../base/errors";
 import { formatShape, sameShape } from "../../base/shape";
 import type { HostTensor, LaunchContext } from "../../op/declaration";
 import { bindRows, rowRanges } from "../../op/launch";
-import type { Launch, Variant } from "../../op/launch";
+import type { Launch } from "../../op/launch";
+import { attentionVariants, USUAL_GROUP } from "./attention-variants";
 import { droppedElement } from "./dropout";
 import { dropoutParams } from "./product";
 import { at } from "./reference";
 
 const kernel = { name: "attention", code };
-const GROUP = 32;
 
 export type AttentionAttributes = {
   readonly heads: number;
@@ -58,6 +57,7 @@ export function attentionLaunches(
   const { batch, time, head, q, k, v } = layout;
   const bytes = tables.map(([, , row, perBatch]) => row * perBatch * 4);
   const rowsOf = entry.startsWith("grad_k") || entry.startsWith("grad_v") ? kvHeads : heads;
+  const size = { entry, heads: rowsOf, time, head, causal, dropping: dropout > 0 };
   return rowRanges(batch, bytes, context.limits).map((range) => ({
     kernel,
     entry,
@@ -72,41 +72,9 @@ export function attentionLaunches(
       ...{ v_row: v.row, v_offset: v.offset, causal: causal ? 1 : 0, scale, ...dropoutParams(dropout, salt) },
       dropping: dropout > 0 ? 1 : 0,
     },
-    constants: { HEAD: head, GROUP },
-    workgroups: range.count * rowsOf * Math.ceil(time / GROUP),
-    ...(TILED.has(entry) && head <= WIDEST_TILED
-      ? {
-          variants: tiledVariants(
-            head,
-            4 * range.count * heads * time ** 2 * head,
-            (rows) => range.count * rowsOf * Math.ceil(time / rows),
-          ),
-        }
-      : {}),
-  }));
-}
-
-/** Entries of attention_subgroup.wgsl, and the widest head that it takes. */
-const TILED: ReadonlySet<string> = new Set(["forward", "grad_q", "grad_k_v", "grad_k_v_fused"]);
-const WIDEST_TILED = 128;
-
-/** Its tiles, by the size of subgroups: rows, and columns for each invocation. */
-const TILES: readonly { readonly subgroup: number; readonly rows: number; readonly columns: number }[] = [
-  { subgroup: 4, rows: 8, columns: 2 },
-  { subgroup: 8, rows: 16, columns: 2 },
-  { subgroup: 16, rows: 16, columns: 1 },
-  { subgroup: 32, rows: 32, columns: 1 },
-];
-
-/** @param workgroupsOf workgroups of so many rows that cover a launch. */
-function tiledVariants(head: number, flops: number, workgroupsOf: (rows: number) => number): Variant[] {
-  return TILES.map(({ subgroup, rows, columns }) => ({
-    name: `subgroups of ${subgroup}, ${rows} rows`,
-    kernel: { name: "attention_subgroup", code: subgroupCode },
-    constants: { HEAD: head, SUBGROUP: subgroup, ROWS: rows, COLUMNS: columns },
-    workgroups: workgroupsOf(rows),
-    ...{ subgroup, flops },
-    rounds: true,
+    constants: { HEAD: head, GROUP: USUAL_GROUP },
+    workgroups: range.count * rowsOf * Math.ceil(time / USUAL_GROUP),
+    ...attentionVariants({ ...size, texts: range.count }, kernel),
   }));
 }
 

@@ -1,12 +1,14 @@
 import code from "../../../kernels/product.wgsl";
-import narrowCode from "../../../kernels/product_narrow_subgroup.wgsl";
-import subgroupCode from "../../../kernels/product_subgroup.wgsl";
 import type { Dtype } from "../../base/dtype";
 import { quantisedRow, rowBytes as storedRowBytes, WEIGHT_FORMATS } from "../../base/packed";
 import type { WeightFormat } from "../../base/packed";
 import { bindRows, rowRanges } from "../../op/launch";
-import type { Launch, RowRange, SlotRange, Variant } from "../../op/launch";
+import type { Launch, RowRange, SlotRange } from "../../op/launch";
 import type { Limits } from "../../op/limits";
+import { portableTile, productVariants } from "./product-variants";
+import type { ProductEntry } from "./product-variants";
+
+export { productFlops } from "./product-variants";
 
 const kernel = { name: "product", code };
 const FLOAT_BYTES = 4;
@@ -86,11 +88,13 @@ function productLaunch(
     ...(withLowRank ? { z: bindRows(withLowRank.z, rows, rowBytes.z), l: withLowRank.l.slot } : {}),
     ...(dropout && (dropout.on !== "lowRank" || withLowRank) ? { seed: "seed" } : {}),
   };
-  const tile = chooseTile(rows.count, columns.count);
+  const size = { m: rows.count, n: columns.count, k: inner.count };
+  const entry = entryName(withLowRank !== undefined, withBias !== undefined, dropout);
+  const tile = portableTile(size);
   const row0 = dropout?.on === "b" ? inner.start : rows.start;
   return {
     kernel,
-    entry: entryName(withLowRank !== undefined, withBias !== undefined, dropout),
+    entry,
     bindings,
     params: {
       m: rows.count,
@@ -117,71 +121,15 @@ function productLaunch(
       row0,
       text_rows: dropout?.textRows ?? 1,
     },
-    constants: {
-      FORMAT: WEIGHT_FORMATS.indexOf(formatOf(b)),
-      TILE_M: tile.m,
-      TILE_N: tile.n,
-      GROUP_X: tile.groupX,
-      GROUP_Y: tile.groupY,
+    constants: { FORMAT: WEIGHT_FORMATS.indexOf(formatOf(b)), ...tile.constants },
+    workgroups: tile.workgroups,
+    variants: productVariants(size, entry, kernel, formatOf(b)),
+    shape: {
+      sizes: size,
+      traits: [formatOf(b), ...(a.transposed ? ["a^T"] : []), ...(b.transposed ? ["b^T"] : [])],
     },
-    workgroups: Math.ceil(rows.count / (tile.m * tile.groupY)) * Math.ceil(columns.count / (tile.n * tile.groupX)),
-    variants: subgroupVariants(
-      { m: rows.count, n: columns.count, k: inner.count },
-      { ...product, bias: withBias, lowRank: withLowRank },
-    ),
   };
 }
-
-/** Tiles of product_subgroup.wgsl, by the size of subgroups. */
-const SUBGROUP_TILES: readonly { readonly subgroup: number; readonly m: number; readonly n: number }[] = [
-  { subgroup: 4, m: 16, n: 8 },
-  { subgroup: 8, m: 16, n: 8 },
-  { subgroup: 16, m: 16, n: 4 },
-  { subgroup: 32, m: 32, n: 4 },
-  { subgroup: 64, m: 64, n: 2 },
-];
-
-/** Rows of c that an invocation of product_narrow_subgroup.wgsl holds. */
-const NARROW_ROWS = 8;
-
-type Size = Readonly<Record<"m" | "n" | "k", number>>;
-
-type VariantOptions = Pick<Product, "b" | "dropout" | "bias"> & { readonly lowRank: Product["lowRank"] | undefined };
-
-/** The kernels whose invocations share what they load, where c fills their tiles. */
-function subgroupVariants(size: Size, options: VariantOptions): Variant[] {
-  const { m, n } = size;
-  const { b, dropout, bias, lowRank } = options;
-  const format = formatOf(b);
-  const isNarrow = format === "f32" && !bias && !lowRank && (!dropout || dropout.on === "a");
-  const isWide = !dropout || dropout.on === "lowRank";
-  return SUBGROUP_TILES.flatMap(({ subgroup, ...tile }) => {
-    if (n <= subgroup) return isNarrow && m > subgroup ? [narrowVariant(size, subgroup)] : [];
-    const high = m <= 8 && subgroup <= 8 ? 8 : tile.m;
-    return isWide && m >= high / 2 ? [wideVariant(size, { subgroup, m: high, n: tile.n }, format)] : [];
-  });
-}
-
-function wideVariant({ m, n, k }: Size, tile: (typeof SUBGROUP_TILES)[number], format: WeightFormat): Variant {
-  const { subgroup } = tile;
-  return {
-    name: `subgroups of ${subgroup}, ${tile.m} x ${tile.n}`,
-    kernel: { name: "product_subgroup", code: subgroupCode },
-    constants: { FORMAT: WEIGHT_FORMATS.indexOf(format), SUBGROUP: subgroup, TILE_M: tile.m, TILE_N: tile.n },
-    workgroups: Math.ceil(m / tile.m) * Math.ceil(n / (subgroup * tile.n)),
-    subgroup,
-    flops: productFlops(m, n, k),
-  };
-}
-
-const narrowVariant = ({ m, n, k }: Size, subgroup: number): Variant => ({
-  name: `narrow, subgroups of ${subgroup}`,
-  kernel: { name: "product_narrow_subgroup", code: narrowCode },
-  constants: { SUBGROUP: subgroup, ROWS: NARROW_ROWS, COLUMNS: n },
-  workgroups: Math.ceil(m / (subgroup * NARROW_ROWS)),
-  subgroup,
-  flops: productFlops(m, n, k),
-});
 
 const formatOf = ({ format = "f32" }: Operand): WeightFormat => format as WeightFormat;
 
@@ -192,18 +140,11 @@ function storedRow(b: Operand, columns: number): Record<string, number> {
   return { b_transposed: b.transposed ? 1 : 0, b_words: words.all, b_codes: words.codes };
 }
 
-function entryName(lowRank: boolean, bias: boolean, dropout: ProductDropout | undefined): string {
+function entryName(lowRank: boolean, bias: boolean, dropout: ProductDropout | undefined): ProductEntry {
   if (dropout?.on === "a") return "dropped_a";
   if (dropout?.on === "b") return "dropped_b";
   if (dropout?.on === "lowRank" && lowRank) return "low_rank_dropped";
   return lowRank ? (bias ? "low_rank_with_bias" : "low_rank") : bias ? "with_bias" : "plain";
-}
-
-/** Register tile and workgroup by the shape of c: a rank-r matrix is narrow, and a square tile would idle. */
-function chooseTile(m: number, n: number): { m: number; n: number; groupX: number; groupY: number } {
-  if (n <= 8) return { m: 8, n: 4, groupX: 1, groupY: 32 };
-  if (m <= 8) return { m: 4, n: 8, groupX: 32, groupY: 1 };
-  return { m: 8, n: 8, groupX: 8, groupY: 4 };
 }
 
 /** What every kernel with dropout needs: an element is kept where its 32 random bits are below the threshold. */
@@ -213,9 +154,4 @@ export function dropoutParams(probability: number, salt: number): Record<string,
     keep_threshold: Math.min(0xffffffff, Math.round((1 - probability) * 0x100000000)),
     keep_scale: 1 / (1 - probability),
   };
-}
-
-/** Floating-point operations of an m x n x k product. */
-export function productFlops(m: number, n: number, k: number): number {
-  return 2 * m * n * k;
 }

@@ -1,0 +1,67 @@
+import { Random } from "../../base/random";
+import type { Launch } from "../../op/launch";
+import type { Device } from "../device";
+import { USAGE } from "../pool";
+import type { Lease } from "../pool";
+import { packUniforms } from "../uniforms";
+import { kernelInterface } from "../wgsl";
+
+/** A launch with the bytes that its variables are bound to: what a planned launch says of it. */
+export interface BoundLaunch {
+  readonly launch: Launch;
+  readonly bindings: readonly { readonly variable: string; readonly bytes: number }[];
+}
+
+const words = (bytes: number): number => Math.max(4, Math.ceil(bytes / 4) * 4);
+
+/** Bytes of the buffers that a launch is timed on. */
+export function scratchBytes({ launch, bindings }: BoundLaunch): number {
+  const uniforms = packUniforms([launch]).data.byteLength;
+  return bindings.reduce((sum, { bytes }) => sum + words(bytes), uniforms);
+}
+
+/** Numbers from 1 to 2, which also do as masks, seeds and codes: none is 0, and nothing overflows. */
+const PATTERN = 1 << 16;
+
+/** Buffers of a launch's real sizes, for timing it apart from any plan. They are in the ledger while they exist. */
+export class Scratch {
+  readonly #leases = new Map<string, Lease>();
+  readonly #uniforms: Lease;
+  readonly #uniformSize: number;
+
+  constructor(
+    private readonly device: Device,
+    { launch, bindings }: BoundLaunch,
+  ) {
+    const { pool, handle } = device;
+    const random = new Random(1);
+    const pattern = Float32Array.from({ length: PATTERN }, () => 1 + random.uniform());
+    for (const { variable, bytes } of bindings) {
+      const lease = pool.lease(bytes, "scratch");
+      this.#leases.set(variable, lease);
+      for (let at = 0; at < lease.bytes; at += pattern.byteLength) {
+        const size = Math.min(pattern.byteLength, lease.bytes - at);
+        handle.queue.writeBuffer(lease.buffer, at, pattern, 0, size / 4);
+      }
+    }
+    const { data, sizes } = packUniforms([launch]);
+    this.#uniformSize = sizes[0] as number;
+    this.#uniforms = pool.lease(data.byteLength, "scratch", USAGE.uniform | USAGE.copyTarget);
+    handle.queue.writeBuffer(this.#uniforms.buffer, 0, data);
+  }
+
+  bind({ kernel }: Launch, pipeline: GPUComputePipeline): GPUBindGroup {
+    const { bindings, paramsBinding } = kernelInterface(kernel);
+    const entries: GPUBindGroupEntry[] = [...this.#leases].map(([variable, { buffer }]) => ({
+      binding: bindings.get(variable)?.binding as number,
+      resource: { buffer },
+    }));
+    const resource = { buffer: this.#uniforms.buffer, size: this.#uniformSize };
+    if (paramsBinding !== undefined) entries.push({ binding: paramsBinding, resource });
+    return this.device.handle.createBindGroup({ layout: pipeline.getBindGroupLayout(0), entries });
+  }
+
+  dispose(): void {
+    for (const lease of [...this.#leases.values(), this.#uniforms]) this.device.pool.return(lease);
+  }
+}

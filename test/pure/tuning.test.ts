@@ -1,0 +1,227 @@
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { DeviceError, fileTuningCache, memoryTuningCache, tuningPath } from "safetape";
+import type { AdapterInfo, TuningCache, TuningOptions } from "safetape";
+import { candidates, fastest, nameOf, shapeClass } from "../../src/gpu/tuning/candidates";
+import { checkRecord, tuningKey } from "../../src/gpu/tuning/cache";
+import type { BoundLaunch } from "../../src/gpu/tuning/scratch";
+import { Tuner } from "../../src/gpu/tuning/tuner";
+import { secondsOption, sectionText } from "../../src/cli/tune";
+import type { Device } from "../../src/gpu/device";
+import type { Launch } from "../../src/op/launch";
+import { DEFAULT_LIMITS } from "../../src/op/limits";
+import { productLaunches } from "../../src/ops/shared/product";
+
+const HARDWARE: AdapterInfo = {
+  ...{ vendor: "v", architecture: "a", device: "d", description: "driver 1", isSoftware: false, subgroup: 32 },
+};
+
+/** The launch of a product. */
+function product(m: number, n: number, k: number, transposed = false): Launch {
+  const wanted = { m, n, k, a: { slot: "x" }, b: { slot: "w", transposed }, c: "y", accumulate: false };
+  return productLaunches(wanted, DEFAULT_LIMITS)[0] as Launch;
+}
+
+/** As a plan would hand it to a tuner: nothing looks at what is bound but the bytes. */
+const bound = (launch: Launch, bytes = 4): BoundLaunch => ({ launch, bindings: [{ variable: "a", bytes }] });
+
+describe("a shape class", () => {
+  it("names kernel, entry, rounded sizes and layout", () => {
+    expect(shapeClass(product(500, 768, 1000, true))).toBe("product.plain m~512 n~1024 k~1024 f32 b^T");
+    expect(shapeClass(product(512, 1024, 768, true))).toBe(shapeClass(product(500, 768, 1000, true)));
+    expect(shapeClass(product(512, 1024, 768))).not.toBe(shapeClass(product(512, 1024, 768, true)));
+    expect(shapeClass(product(512, 512, 768))).not.toBe(shapeClass(product(512, 1024, 768)));
+  });
+
+  it("is none without variants", () => {
+    const { shape: _shape, ...rest } = product(8, 8, 8);
+    expect(shapeClass(rest)).toBeUndefined();
+  });
+});
+
+describe("candidates", () => {
+  const launch = product(512, 512, 512);
+
+  it("are those that fit the adapter, each once, the usual one first", () => {
+    const names = candidates(launch, undefined, { subgroup: 32, rounding: false }).map(nameOf);
+    expect(names[0]).toBe("portable");
+    expect(new Set(names).size).toBe(names.length);
+    expect(names.filter((name) => name.startsWith("subgroups"))).toEqual(["subgroups of 32, 32 x 4"]);
+    expect(names).toContain("shared memory, 128 x 128");
+    expect(candidates(launch, undefined, { rounding: false }).some((one) => one?.subgroup)).toBe(false);
+  });
+
+  it("keep the usual one's bits unless told otherwise", () => {
+    const [first, second, ...rest] = launch.variants ?? [];
+    const rounding = { ...launch, variants: [{ ...first!, rounds: true }, second!, ...rest] };
+    const usual = rounding.variants[0]!;
+    const names = (from: typeof usual | undefined, may: boolean) =>
+      candidates(rounding, from, { subgroup: usual.subgroup, rounding: may }).map(nameOf);
+    expect(names(undefined, false)).not.toContain(usual.name);
+    expect(names(usual, false)).toEqual([usual.name]);
+    expect(names(undefined, true)).toContain(usual.name);
+  });
+});
+
+it("the fastest is the usual one unless another gains more than noise", () => {
+  const times = (usual: number, other: number) => fastest(new Map(Object.entries({ usual, other })), "usual");
+  expect(times(1, 0.5)).toBe("other");
+  expect(times(1, 0.99)).toBe("usual");
+  expect(times(Infinity, 3)).toBe("other");
+  expect(fastest(new Map([["usual", Infinity]]), "usual")).toBe("usual");
+});
+
+function tunerDevice(): Device {
+  const guard = <T>(work: Promise<T>): Promise<T> => work;
+  return { info: HARDWARE, guard, pool: { flush: () => Promise.resolve() } } as unknown as Device;
+}
+
+/** A tuner whose clockwork finds one variant fastest, and that counts how often it is asked. */
+function madeTuner(options: TuningOptions, { winner = "shared memory, 64 x 64", milliseconds = 1 } = {}) {
+  const asked: string[][] = [];
+  const tuner = new Tuner(tunerDevice(), options, async (_device, _bound, wanted, { until }) => {
+    const names = wanted.map(nameOf);
+    asked.push(names);
+    await new Promise((resolve) => setTimeout(resolve, milliseconds));
+    const reached = performance.now() > until ? names.slice(0, 2) : names;
+    return new Map(reached.map((name) => [name, name === winner ? 1 : 2]));
+  });
+  return { tuner, asked };
+}
+
+describe("a tuner", () => {
+  const [large, small] = [product(512, 512, 512), product(128, 128, 128)];
+
+  it("times a class once, the most costly first, and runs what was fastest", async () => {
+    const { tuner, asked } = madeTuner({});
+    await tuner.prepare([bound(small), bound(large), bound(product(500, 500, 500))], 1e9);
+    expect(tuner.choices.map(({ shape }) => shape)).toEqual([shapeClass(large), shapeClass(small)]);
+    expect(tuner.choices.map(({ how }) => how)).toEqual(["timed", "timed"]);
+    await tuner.prepare([bound(large)], 1e9);
+    expect(asked).toHaveLength(2);
+    expect(nameOf(tuner.choose(large))).toBe("shared memory, 64 x 64");
+    expect(tuner.choose(product(2048, 2048, 2048)), "a class that was not prepared").toBeUndefined();
+  });
+
+  it("stops when its time is up, and goes on in the next engine", async () => {
+    const cache = memoryTuningCache();
+    const first = madeTuner({ seconds: 0.005, cache }, { milliseconds: 20 });
+    await first.tuner.prepare([bound(large), bound(small)], 1e9);
+    expect(first.tuner.choices.map(({ how, chosen }) => [how, chosen])).toEqual([
+      ["timed", "portable"],
+      ["usual", "portable"],
+    ]);
+    const second = madeTuner({ cache });
+    await second.tuner.prepare([bound(large), bound(small)], 1e9);
+    expect(second.asked[0], "the usual one and what was not tried").toEqual(
+      first.asked[0]?.filter((name, i) => i !== 1),
+    );
+    expect(nameOf(second.tuner.choose(large))).toBe("shared memory, 64 x 64");
+  });
+
+  it("takes a whole choice from the cache without timing anything", async () => {
+    const cache = memoryTuningCache();
+    await madeTuner({ cache }).tuner.prepare([bound(large)], 1e9);
+    const { tuner, asked } = madeTuner({ cache }, { winner: "tiles of 4 x 4" });
+    await tuner.prepare([bound(large)], 1e9);
+    expect(asked).toEqual([]);
+    expect(tuner.choices).toMatchObject([{ chosen: "shared memory, 64 x 64", how: "cached" }]);
+  });
+
+  it("runs what is usual where trying fails for want of memory", async () => {
+    const failing = new Tuner(tunerDevice(), {}, () => Promise.reject(new DeviceError("no memory", "use less")));
+    await failing.prepare([bound(large)], 1e9);
+    expect(failing.choices).toMatchObject([{ chosen: "portable", how: "usual" }]);
+  });
+
+  it("holds no more than it is allowed", async () => {
+    const { tuner, asked } = madeTuner({});
+    await tuner.prepare([bound(large, 4096)], 4096);
+    expect(asked).toEqual([]);
+    expect(tuner.choices).toMatchObject([{ chosen: "portable", how: "usual" }]);
+  });
+
+  it.each<[string, TuningCache]>([
+    ["gives another thing", { ...memoryTuningCache(), load: () => Promise.resolve({ class: { chosen: 3 } }) }],
+    ["cannot be read", { ...memoryTuningCache(), load: () => Promise.reject(new Error("no disk")) }],
+    ["cannot be written", { ...memoryTuningCache(), save: () => Promise.reject(new Error("no disk")) }],
+  ])("warns once and tunes anew where the cache %s", async (_what, cache) => {
+    const warnings: string[] = [];
+    const { tuner } = madeTuner({ cache, onWarning: (text) => void warnings.push(text) });
+    await tuner.prepare([bound(large)], 1e9);
+    await tuner.prepare([bound(large)], 1e9);
+    expect(tuner.choices[0]?.how).toBe("timed");
+    expect(warnings).toEqual([expect.stringMatching(/cache of tuned kernels/)]);
+  });
+});
+
+describe("a file of tuned kernels", () => {
+  const record = { "product.plain": { chosen: "portable", tried: ["portable"] } };
+  let folder: string;
+  beforeEach(() => {
+    folder = mkdtempSync(join(tmpdir(), "safetape-tuning-"));
+  });
+  afterEach(() => rmSync(folder, { recursive: true, force: true }));
+
+  it("gives back what was saved, by key", async () => {
+    const path = join(folder, "deep", "tuning.json");
+    await fileTuningCache(path).save("one", record);
+    await fileTuningCache(path).save("two", {});
+    expect(checkRecord(await fileTuningCache(path).load("one"))).toEqual(record);
+    expect(checkRecord(await fileTuningCache(path).load("two"))).toEqual({});
+    expect(checkRecord(await fileTuningCache(path).load("three"))).toEqual({});
+    expect(checkRecord(await fileTuningCache(join(folder, "none.json")).load("one"))).toEqual({});
+  });
+
+  it("is refused where damaged, and made anew by the next save", async () => {
+    const path = join(folder, "tuning.json");
+    for (const text of ["{", "[]", '{"records": 3}', ""]) {
+      writeFileSync(path, text);
+      await expect(fileTuningCache(path).load("one"), text).rejects.toThrow(/no file of tuned kernels\nremove it/);
+    }
+    await fileTuningCache(path).save("one", record);
+    expect(JSON.parse(readFileSync(path, "utf8"))).toEqual({ records: { one: record } });
+  });
+
+  it("lies where the system keeps caches", () => {
+    expect(tuningPath({ XDG_CACHE_HOME: folder })).toBe(join(folder, "safetape", "tuning.json"));
+  });
+});
+
+it("a key changes with the adapter, its driver and the version", () => {
+  const keys = [
+    tuningKey(HARDWARE),
+    tuningKey({ ...HARDWARE, description: "driver 2" }),
+    tuningKey({ ...HARDWARE, device: "e" }),
+    tuningKey(HARDWARE, "9.9.9"),
+  ];
+  expect(new Set(keys).size).toBe(keys.length);
+  expect(keys[0]).toContain((JSON.parse(readFileSync("package.json", "utf8")) as { version: string }).version);
+});
+
+it("the table of doctor --tune marks what is chosen, what rounds and what is refused", () => {
+  const text = sectionText({
+    ...{ shape: "product.plain m~512", example: "512 x 512 x 512, forward", chosen: "shared memory, 64 x 64" },
+    variants: [
+      { name: "portable", seconds: 0.002, gflops: 134.2, rounds: false },
+      { name: "shared memory, 64 x 64", seconds: 0.0005, gflops: 536.9, rounds: false },
+      { name: "subgroups of 32, 32 x 32", seconds: 0.0004, gflops: 671.1, rounds: true },
+      { name: "tiles of 4 x 4", seconds: undefined, gflops: undefined, rounds: false },
+    ],
+  });
+  expect(text.split("\n")).toEqual([
+    "product.plain m~512   (512 x 512 x 512, forward)",
+    expect.stringMatching(/^ {4}portable +2\.000 ms +134\.2 GFLOP\/s$/),
+    expect.stringMatching(/^ {2}\* shared memory, 64 x 64 +0\.500 ms +536\.9 GFLOP\/s$/),
+    expect.stringMatching(/^ {2}~ subgroups of 32, 32 x 32 +0\.400 ms/),
+    expect.stringMatching(/^ {4}tiles of 4 x 4 +refused by the driver$/),
+  ]);
+});
+
+it("doctor --tune takes as long as it takes, or as long as it is given", () => {
+  expect(secondsOption({})).toBe(Infinity);
+  expect(secondsOption({ seconds: "1.5" })).toBe(1.5);
+  expect(() => secondsOption({ seconds: "soon" })).toThrow(/--seconds is "soon"/);
+});
