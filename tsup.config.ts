@@ -1,25 +1,36 @@
 import { defineConfig, type Options } from "tsup";
-
-const library = { index: "src/index.ts", node: "src/node/index.ts" };
+import { compactKernels, opsWithoutTests } from "./scripts/bundle-plugins.mjs";
 
 const common: Options = {
   target: "es2022",
-  // One build serves browsers and Node: only src/node and src/cli import Node's modules, and those stay imports.
+  // Only src/node and src/cli import Node's modules, and those stay imports.
   platform: "neutral",
   external: [/^node:/, "webgpu"],
   loader: { ".wgsl": "text" },
   sourcemap: true,
-  dts: { entry: library },
 };
 
+const library = { index: "src/index.ts", node: "src/node/index.ts" };
+
 export default defineConfig([
-  // The entries share chunks, so that a class is the same class whichever entry it came from.
-  { ...common, entry: { ...library, cli: "src/cli/main.ts" }, format: "esm", splitting: true, clean: true },
+  // Node's entries share chunks, so that a class is the same class whichever entry it came from.
+  {
+    ...common,
+    entry: { node: library.node, cli: "src/cli/main.ts" },
+    ...{ format: "esm", splitting: true, clean: true, dts: { entry: library } },
+  },
+  // For browsers: whole, so that a page can import it as it is, without a bundler, an import map or a looser policy.
+  // What few runs need (tokenizers, generation, decoders of CSV, PNG and JPEG) are chunks that load on first use.
+  {
+    ...common,
+    entry: { index: library.index },
+    ...{ format: "esm", splitting: true, minify: true, platform: "browser", noExternal: [/.*/] },
+    esbuildPlugins: [compactKernels, opsWithoutTests],
+  },
   {
     ...common,
     entry: library,
-    format: "cjs",
-    splitting: false,
+    ...{ format: "cjs", splitting: false, dts: { entry: library } },
     // `webgpu` is an ES module: in CommonJS it can only be loaded by a real import().
     esbuildOptions: (options) => {
       options.supported = { "dynamic-import": true };

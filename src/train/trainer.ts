@@ -2,7 +2,6 @@ import type { Batch } from "../data/batch";
 import { never } from "../freeze/never";
 import type { FreezePolicy, Progress } from "../freeze/policy";
 import type { Bytes } from "../gpu/ledger";
-import { continueTexts } from "../generate/generate";
 import type { Prompt } from "../generate/generate";
 import type { Continuation, GenerateOptions } from "../generate/options";
 import type { Explanation } from "../tape/explain";
@@ -245,6 +244,7 @@ export class Trainer {
 
   /** Continues prompts with the model as it is now; throws as `generate` does. */
   async generate(prompts: readonly Prompt[], options: GenerateOptions = {}): Promise<Continuation[]> {
+    const { continueTexts } = await import("../generate/continue");
     return continueTexts(await this.#parts(), prompts, options);
   }
 
