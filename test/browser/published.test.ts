@@ -15,8 +15,8 @@ import { publishedFolder } from "../support/published";
 import type { PublishedPage } from "./pages/published";
 import { tinyRun } from "./pages/tiny-run";
 import type { TinyRun } from "./pages/tiny-run";
-import { startSession } from "./support/session";
-import type { Session } from "./support/session";
+import { caller, startSession } from "./support/session";
+import type { Caller, Session } from "./support/session";
 
 const GOLDEN = readdirSync("test/golden");
 const LARGE = 100 * 2 ** 20;
@@ -24,6 +24,7 @@ const RUN_TOLERANCE = 5;
 
 let session: Session;
 let page: Page;
+let call: Caller<PublishedPage>;
 let inNode: TinyRun;
 
 beforeAll(async () => {
@@ -38,6 +39,7 @@ beforeAll(async () => {
   });
   for (const name of GOLDEN) await writeStart(name);
   page = await session.open("published");
+  call = caller<PublishedPage>(page);
   using engine = new Engine(await testDevice());
   inNode = await tinyRun(engine);
 });
@@ -55,19 +57,6 @@ async function writeStart(name: string): Promise<void> {
     file.config,
     [...file.tensors].map(([key, tensor]) => ({ name: key, ...tensor })),
   );
-}
-
-/** Calls a function of the page. */
-async function call<K extends keyof PublishedPage>(
-  name: K,
-  args: Parameters<PublishedPage[K]>,
-  on = page,
-): Promise<Awaited<ReturnType<PublishedPage[K]>>> {
-  const calling = ([key, given]: [string, unknown[]]): unknown => {
-    type Functions = Record<string, (...values: unknown[]) => unknown>;
-    return (globalThis as unknown as { page: Functions }).page[key]?.(...given);
-  };
-  return (await on.evaluate(calling, [name, args] as [string, unknown[]])) as Awaited<ReturnType<PublishedPage[K]>>;
 }
 
 function expectSameRun(told: TinyRun): void {
@@ -133,7 +122,7 @@ describe("the published bundle in Chromium", () => {
     const inFront = await session.chromium.openTab();
     await inFront.bringToFront();
     await expect.poll(() => tab.evaluate(() => document.visibilityState)).toBe("hidden");
-    const { hidden, timers, run, told } = await call("timed", [], tab);
+    const { hidden, timers, run, told } = await caller<PublishedPage>(tab)("timed", []);
     expect(hidden).toBe(true);
     expect(timers, "eight timers of 20 ms, throttled").toBeGreaterThan(2_000);
     process.stdout.write(`hidden tab: 8 timers ${Math.round(timers)} ms, a run of 8 steps ${Math.round(run)} ms\n`);
@@ -156,7 +145,7 @@ describe("the published bundle in Chromium", () => {
   it("a driver that crashes in mid-run is a DeviceError; a new engine trains as before", async () => {
     const own = await session.open("published");
     await own.exposeFunction("atSecondStep", () => session.chromium.crashGpu());
-    const { name, error, again } = await call("loss", ["crash"], own);
+    const { name, error, again } = await caller<PublishedPage>(own)("loss", ["crash"]);
     expect(name).toBe("DeviceError");
     expect(error).toMatch(/lost/);
     expectSameRun(again);

@@ -64,3 +64,20 @@ export async function startSession(scripts: readonly string[], intercept?: Inter
 const html = (script: string): string =>
   `<!doctype html><meta charset="utf-8"><title>${script}</title><link rel="icon" href="data:,">` +
   `<script type="module" src="${script}.js"></script>`;
+
+// eslint-disable-next-line @typescript-eslint/no-explicit-any
+type Functions = Record<string, (...values: any[]) => unknown>;
+
+/** Calls what a page put into `globalThis.page`, by name. */
+export type Caller<P extends Functions> = <K extends keyof P & string>(
+  name: K,
+  args: Parameters<P[K]>,
+) => Promise<Awaited<ReturnType<P[K]>>>;
+
+export function caller<P extends Functions>(page: Page): Caller<P> {
+  const calling = ([key, given]: [string, unknown[]]): unknown =>
+    (globalThis as unknown as { page: Functions }).page[key]?.(...given);
+  const call = (name: string, args: unknown[]): Promise<unknown> =>
+    page.evaluate(calling, [name, args] as [string, unknown[]]);
+  return call as Caller<P>;
+}
