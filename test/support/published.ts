@@ -1,9 +1,9 @@
 import { existsSync, readFileSync, readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import ts from "typescript";
 
-const ROOT = fileURLToPath(new URL("../../", import.meta.url));
+/** Tests and benches run in the repository's root. */
+const ROOT = process.cwd();
 
 /** The folder of what is published, as `npm run build` made it from the sources as they are now. */
 export function publishedFolder(): string {
