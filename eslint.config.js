@@ -54,6 +54,8 @@ export default defineConfig(
   {
     // Runs in a page.
     files: ["examples/browser/**"],
-    languageOptions: { globals: { Blob: "readonly", document: "readonly", location: "readonly" } },
+    languageOptions: {
+      globals: { Blob: "readonly", document: "readonly", location: "readonly", URLSearchParams: "readonly" },
+    },
   },
 );

@@ -1,16 +1,11 @@
 // @ts-check
 // A static server for the example in the browser and for the tests: files below given folders, ranges of them, and a
 // Content-Security-Policy under which only the server's own scripts run.
-//
-//   node scripts/serve.mjs [PORT]      serves examples/browser
-import { createReadStream, realpathSync } from "node:fs";
+import { createReadStream } from "node:fs";
 import { stat } from "node:fs/promises";
 import { createServer } from "node:http";
 import { extname, join, normalize, sep } from "node:path";
 import { pipeline } from "node:stream";
-import { fileURLToPath } from "node:url";
-
-const ROOT = fileURLToPath(new URL("..", import.meta.url));
 
 export const STRICT_POLICY = [
   "default-src 'none'",
@@ -110,13 +105,8 @@ function rangeOf(header, size) {
   return { start: Number(first), end: Math.min(size, last ? Number(last) + 1 : size) };
 }
 
-/** What the example's page asks for: itself, the built package, the model and its data. */
+/** What the example's page asks for: itself, the built package, the model and its data; from the repository's root. */
 export const EXAMPLE_MOUNTS = {
-  "/dist/": join(ROOT, "dist"),
-  "/examples/": join(ROOT, "examples"),
+  "/dist/": "dist",
+  "/examples/": "examples",
 };
-
-if (process.argv[1] && realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) {
-  const { url } = await serve(EXAMPLE_MOUNTS, { port: Number(process.argv[2] ?? 8080) });
-  console.log(`Open ${url}/examples/browser/ in a browser with WebGPU.`);
-}
