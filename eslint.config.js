@@ -51,4 +51,11 @@ export default defineConfig(
       },
     },
   },
+  {
+    // Runs in a page.
+    files: ["examples/browser/**"],
+    languageOptions: {
+      globals: { Blob: "readonly", document: "readonly", location: "readonly", URLSearchParams: "readonly" },
+    },
+  },
 );

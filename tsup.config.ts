@@ -1,40 +1,45 @@
 import { defineConfig, type Options } from "tsup";
-import { licences } from "./scripts/licences.mjs";
-
-const library = { index: "src/index.ts", node: "src/node/index.ts" };
+import { compactKernels, opsWithoutTests } from "./scripts/bundle-plugins.mjs";
+import { bundledLicences } from "./scripts/bundled-licences.mjs";
 
 const common: Options = {
   target: "es2022",
-  // One build serves browsers and Node: only src/node and src/cli import Node's modules, and those stay imports.
+  // Only src/node and src/cli import Node's modules, and those stay imports.
   platform: "neutral",
   external: [/^node:/, "webgpu"],
   loader: { ".wgsl": "text" },
   sourcemap: true,
-  dts: { entry: library },
 };
+
+const library = { index: "src/index.ts", node: "src/node/index.ts" };
 
 /** The drawing of reports is an ES module of its own, loaded by who draws one; CommonJS loads the very same. */
 const REPORT = { entry: "src/report/save.ts", file: "./report.js" };
 
 export default defineConfig([
-  // The entries share chunks, so that a class is the same class whichever entry it came from.
+  // Node's entries share chunks, so that a class is the same class whichever entry it came from.
   {
     ...common,
-    entry: { ...library, cli: "src/cli/main.ts", report: REPORT.entry },
-    format: "esm",
-    splitting: true,
-    clean: true,
+    entry: { node: library.node, cli: "src/cli/main.ts", report: REPORT.entry },
+    ...{ format: "esm", splitting: true, clean: true, dts: { entry: library } },
     // What is bundled (devDependencies: what draws reports and the terminal) has its authors' licences beside it.
-    esbuildPlugins: [licences("THIRD-PARTY-LICENCES.txt")],
+    esbuildPlugins: [bundledLicences("THIRD-PARTY-LICENCES.txt")],
     esbuildOptions: (options) => {
       options.mainFields = ["module", "main"];
     },
   },
+  // For browsers: whole, so that a page can import it as it is, without a bundler, an import map or a looser policy.
+  // What few runs need (tokenizers, generation, decoders of CSV, PNG and JPEG) are chunks that load on first use.
+  {
+    ...common,
+    entry: { index: library.index },
+    ...{ format: "esm", splitting: true, minify: true, platform: "browser", noExternal: [/.*/] },
+    esbuildPlugins: [compactKernels, opsWithoutTests],
+  },
   {
     ...common,
     entry: library,
-    format: "cjs",
-    splitting: false,
+    ...{ format: "cjs", splitting: false, dts: { entry: library } },
     esbuildPlugins: [
       {
         name: "report-apart",

@@ -29,7 +29,7 @@ const pure: TestProjectConfiguration = {
 };
 
 /** The tests in test/device, on one software adapter; each file in a process of its own. */
-function onDevice(name: "llvmpipe" | "swiftshader"): TestProjectConfiguration {
+function onDevice(name: "llvmpipe" | "swiftshader") {
   const driver = findDrivers().find((candidate) => candidate.name === name);
   return {
     ...shared,
@@ -45,9 +45,16 @@ function onDevice(name: "llvmpipe" | "swiftshader"): TestProjectConfiguration {
   };
 }
 
+/** The tests in test/browser: Chromium and its SwiftShader, and Node on the same driver beside it. */
+const swiftshader = onDevice("swiftshader");
+const browser: TestProjectConfiguration = {
+  ...swiftshader,
+  test: { ...swiftshader.test, name: "browser", include: ["test/browser/**/*.test.ts"] },
+};
+
 export default defineConfig({
   test: {
-    projects: [pure, onDevice("llvmpipe"), onDevice("swiftshader")],
+    projects: [pure, onDevice("llvmpipe"), swiftshader, browser],
     pool: "forks",
     // A software adapter computes on the processor's cores itself: more processes would only slow each other down.
     maxWorkers: 2,

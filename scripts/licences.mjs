@@ -1,44 +1,90 @@
 // @ts-check
-// A plugin of esbuild that writes the licences of all packages that a bundle holds into one file beside it.
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+// Lists the licences of what ships: the production dependencies, some of which lie in the browser's bundle.
+//
+//   node scripts/licences.mjs [--check]      writes THIRD-PARTY.md; with --check fails where it is not up to date
+import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
 
-/** A package's folder in the path of one of its files. */
-const PACKAGE = /^.*node_modules\/(?:@[^/]+\/)?[^/]+/;
-const RULE = `\n${"-".repeat(80)}\n\n`;
+const ROOT = fileURLToPath(new URL("..", import.meta.url));
+const FILE = join(ROOT, "THIRD-PARTY.md");
+/** Licences under which code may be passed on as this package passes it on. */
+const KNOWN = ["MIT", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "0BSD"];
+
+/** @typedef {{ name: string, version: string, license: string, repository: string, text: string }} Package */
+
+/** @param {string} folder @returns {any} */
+const manifest = (folder) => JSON.parse(readFileSync(join(folder, "package.json"), "utf8"));
 
 /**
- * @param {string} file name of the file, in the folder of the bundle
- * @returns {import("esbuild").Plugin}
+ * Node's own search: the nearest node_modules that has the package.
+ * @param {string} name @param {string} from @returns {string}
  */
-export function licences(file) {
-  return {
-    name: "licences",
-    setup(build) {
-      const { initialOptions } = build;
-      initialOptions.metafile = true;
-      build.onEnd(({ metafile }) => {
-        const folders = Object.keys(metafile?.inputs ?? {}).flatMap((path) => PACKAGE.exec(path)?.[0] ?? []);
-        const texts = [...new Set(folders)].sort().map(licenceOf);
-        const folder = initialOptions.outdir ?? "dist";
-        mkdirSync(folder, { recursive: true });
-        writeFileSync(join(folder, file), texts.join(RULE));
-      });
-    },
+function locate(name, from) {
+  const folder = join(from, "node_modules", name);
+  if (existsSync(join(folder, "package.json"))) return folder;
+  if (dirname(from) === from) throw new Error(`${name} is not installed.\nRun: npm ci`);
+  return locate(name, dirname(from));
+}
+
+/** @returns {Package[]} dependencies, and theirs, sorted */
+function shipped() {
+  /** @type {Map<string, Package>} */
+  const found = new Map();
+  /** @param {string} folder */
+  const visit = (folder) => {
+    for (const name of Object.keys(manifest(folder).dependencies ?? {})) {
+      const place = locate(name, folder);
+      const { version, license, repository } = manifest(place);
+      const key = `${name} ${version}`;
+      if (found.has(key)) continue;
+      const address = typeof repository === "string" ? repository : (repository?.url ?? "");
+      found.set(key, { name, version, license: String(license), repository: webAddress(address), text: textIn(place) });
+      visit(place);
+    }
   };
+  visit(ROOT);
+  return [...found.values()].sort((a, b) => (`${a.name} ${a.version}` < `${b.name} ${b.version}` ? -1 : 1));
 }
 
-/** @param {string} folder of a package */
-function licenceOf(folder) {
-  const { name, version, license } = JSON.parse(readFileSync(join(folder, "package.json"), "utf8"));
-  const found = existsSync(folder) ? readdirSync(folder).find((path) => /^licen[cs]e/i.test(path)) : undefined;
-  const text = found === undefined ? readmeLicence(folder) : readFileSync(join(folder, found), "utf8").trim();
-  return `${name} ${version} (${license})\n\n${text}\n`;
+/** @param {string} address as package.json has it */
+function webAddress(address) {
+  const path = address.replace(/^git\+|\.git$/g, "").replace(/^(?:github:|git:\/\/|ssh:\/\/git@)/, "");
+  return /^https?:/.test(path) ? path : `https://${/^[\w-]+\/[\w.-]+$/.test(path) ? `github.com/${path}` : path}`;
 }
 
-/** A few packages have their licence at the end of their README. @param {string} folder */
-function readmeLicence(folder) {
-  const path = readdirSync(folder).find((file) => /^readme/i.test(file));
-  const [, text] = /#+ licen[cs]e\s*\n([\s\S]*)$/i.exec(path ? readFileSync(join(folder, path), "utf8") : "") ?? [];
-  return text?.trim() ?? "No text of it lies in the package.";
+/** @param {string} folder */
+function textIn(folder) {
+  const file = readdirSync(folder).find((name) => /^licen[cs]e/i.test(name));
+  return file ? readFileSync(join(folder, file), "utf8").replaceAll("\r", "").trim() : "";
 }
+
+/** @param {Package[]} packages */
+function written(packages) {
+  const rows = packages.map(
+    ({ name, version, license, repository }) => `- ${name} ${version}: ${license}, ${repository}`,
+  );
+  const texts = packages.map(({ name, version, text, license }) => {
+    const body = text || `${license} (the package has no file of its licence)`;
+    return `## ${name} ${version}\n\n\`\`\`text\n${body.replace(/[ \t]+$/gm, "")}\n\`\`\`\n`;
+  });
+  return `# What ships with safetape\n\nWritten by \`npm run licences\`.\n\n${rows.join("\n")}\n\n${texts.join("\n")}`;
+}
+
+const packages = shipped();
+const strange = packages.filter(({ license }) => !KNOWN.includes(license));
+const text = written(packages);
+const isCurrent = existsSync(FILE) && readFileSync(FILE, "utf8") === text;
+if (strange.length > 0) {
+  const names = strange.map(({ name, license }) => `${name} (${license})`).join(", ");
+  console.error(
+    `Licences that were not looked at ship: ${names}.\nLook at them, then add them to scripts/licences.mjs.`,
+  );
+  process.exitCode = 1;
+} else if (process.argv.includes("--check")) {
+  if (!isCurrent) console.error("THIRD-PARTY.md is not what ships.\nRun: npm run licences");
+  process.exitCode = isCurrent ? 0 : 1;
+} else {
+  writeFileSync(FILE, text);
+}
+for (const { name, version, license } of packages) console.log(`${name} ${version}: ${license}`);

@@ -18,6 +18,7 @@ const CHECKS = [
   { name: "types of the core without Node", command: ["tsc", "-p", "tsconfig.core.json"] },
   { name: "build", command: ["tsup", "--silent"] },
   { name: "package", command: ["publint", "--strict"] },
+  { name: "licences of what ships", command: ["node", "scripts/licences.mjs", "--check"] },
   { name: "types of the package", command: ["attw", "--pack", ".", "--no-emoji"] },
 ];
 

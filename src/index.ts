@@ -19,6 +19,8 @@ export type { WeightFormat } from "./base/packed";
 export type { LoadOptions } from "./io/load-model";
 export { memoryDirectory } from "./io/directory";
 export type { Directory } from "./io/directory";
+export { fetchDirectory } from "./io/fetch-directory";
+export type { FetchDirectoryOptions, FetchProgress } from "./io/fetch-directory";
 export { createModel, MODEL_TYPES } from "./model/families";
 export type { HeadOptions } from "./model/families";
 export type { Model, ParameterSpec, Projection } from "./model/model";

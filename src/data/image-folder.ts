@@ -1,7 +1,6 @@
 import { DataError } from "../base/errors";
 import type { Directory } from "../io/directory";
 import type { ImageSpec } from "../model/model";
-import { decodeImage } from "./decode-image";
 import type { ImageSample } from "./images";
 import { preparedImage } from "./preprocessor";
 import type { Preprocessor } from "./preprocessor";
@@ -23,6 +22,7 @@ export async function readImageFolder(
   { spec, preprocessor }: ImageFolderOptions,
 ): Promise<ImageSample[]> {
   if (classes.length === 0) throw new DataError("there are no class folders", "make a folder for each class");
+  const { decodeImage } = await import("./decode-image");
   const samples: ImageSample[] = [];
   for (const [label, folder] of classes.entries()) {
     const files = (await folder.list()).filter((file) => IMAGE.test(file));

@@ -8,7 +8,6 @@ import type { HeadOptions } from "../model/families";
 import type { Model, ParameterSpec } from "../model/model";
 import { withWeights } from "../model/weights";
 import type { Tensor } from "../tensor";
-import { dequantised, unquantised } from "./bitsandbytes";
 import { openCheckpoint } from "./checkpoint";
 import type { Checkpoint } from "./checkpoint";
 import type { Directory } from "./directory";
@@ -62,9 +61,11 @@ export class LoadedModel {
  */
 export async function loadModel(engine: Engine, directory: Directory, options: LoadOptions = {}): Promise<LoadedModel> {
   const files = await openCheckpoint(directory);
-  const config = withHead(unquantised(files.config), options);
+  // Few files are quantised: what reads them is loaded for those.
+  const quantised = seemsQuantised(files) ? await import("./bitsandbytes") : undefined;
+  const config = withHead(quantised?.unquantised(files.config) ?? files.config, options);
   const model = withWeights(createModel(config), options.weights ?? "f32");
-  const checkpoint = await dequantised(files, transposedNames(model));
+  const checkpoint = (await quantised?.dequantised(files, transposedNames(model))) ?? files;
   const sources = locate(model, checkpoint);
   const random = new Random(options.seed ?? 0);
   const told = counting(model, options.onProgress);
@@ -130,6 +131,13 @@ async function withNewWeights<T>(make: (weights: Map<string, Tensor>) => Promise
     for (const tensor of weights.values()) tensor.dispose();
     throw error;
   }
+}
+
+/** Whether the configuration says so, or a tensor is stored in bytes or named as scales are. */
+function seemsQuantised(files: Checkpoint): boolean {
+  const isTrace = (name: string): boolean =>
+    /\.SCB$|\.quant_state\./.test(name) || ["U8", "I8"].includes(files.info(name).dtype);
+  return (files.config["quantization_config"] ?? undefined) !== undefined || files.names().some(isTrace);
 }
 
 /** Weights of GPT-2's Conv1D, which files in fewer bits hold transposed, under every name that they may have. */

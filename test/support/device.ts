@@ -1,8 +1,9 @@
 import { openDevice } from "../../src/gpu/device";
 import type { Device } from "../../src/gpu/device";
-import type { Lease } from "../../src/gpu/pool";
 import { nodeGpu } from "../../src/node/gpu";
 import type { Limits } from "../../src/op/limits";
+
+export { readFloats } from "./read-floats";
 
 let gpu: GPU | undefined;
 
@@ -14,16 +15,4 @@ export async function testDevice(limits: Partial<Limits> = {}): Promise<Device> 
   const found = `${device.info.description} ${device.info.device} ${device.info.architecture}`.toLowerCase();
   if (wanted && !found.includes(wanted)) throw new Error(`These tests want ${wanted} and got ${found}.`);
   return device;
-}
-
-/** The f32 contents of a buffer. */
-export async function readFloats(device: Device, lease: Lease, count: number): Promise<Float32Array> {
-  const staging = device.handle.createBuffer({ size: lease.bytes, usage: 0x1 | 0x8 });
-  const encoder = device.handle.createCommandEncoder();
-  encoder.copyBufferToBuffer(lease.buffer, 0, staging, 0, lease.bytes);
-  device.handle.queue.submit([encoder.finish()]);
-  await staging.mapAsync(1);
-  const data = new Float32Array(staging.getMappedRange().slice(0)).slice(0, count);
-  staging.destroy();
-  return data;
 }

@@ -13,7 +13,7 @@ import { specBytes } from "../../src/tape/emit";
 import { LOSS_GRADIENT, plan } from "../../src/tape/plan";
 import { Recorder } from "../../src/tape/tape";
 import type { Value } from "../../src/tape/tape";
-import { readFloats } from "./device";
+import { readFloats } from "./read-floats";
 
 type TypedArray = Float32Array | Int32Array | Uint32Array;
 

@@ -1,0 +1,141 @@
+// Golden cases as they lie in their directories: read the same in Node and in a browser's page.
+import * as v from "valibot";
+import type { Batch } from "../src/data/batch";
+import type { Directory } from "../src/io/directory";
+import { readJson } from "../src/io/json";
+import { readFloatTensors, readSafetensors } from "../src/io/safetensors";
+import type { FloatTensor, HostTensor } from "../src/io/safetensors";
+
+const NUMBERS = v.array(v.number());
+const CASE = v.object({
+  name: v.string(),
+  steps: v.number(),
+  adapter: v.looseObject({ type: v.string() }),
+  full: v.optional(v.boolean(), false),
+  modules_to_save: v.optional(v.array(v.string()), []),
+  optimizer: v.object({
+    lr: v.number(),
+    betas: v.optional(v.tuple([v.number(), v.number()]), [0.9, 0.999]),
+    eps: v.optional(v.number(), 1e-8),
+    weight_decay: v.optional(v.number(), 0),
+    max_grad_norm: v.optional(v.number(), 0),
+    schedule: v.optional(v.object({ type: v.string(), warmup_steps: v.number() })),
+  }),
+  freeze: v.optional(v.array(v.object({ before_step: v.number(), tensors: v.array(v.string()) })), []),
+  losses: NUMBERS,
+  cka: NUMBERS,
+});
+
+export type Case = v.InferOutput<typeof CASE> & { readonly labelSmoothing: number };
+
+/** Worst relative errors; final tensors relative to the distance moved. */
+export interface GoldenErrors {
+  readonly loss: number;
+  readonly logits: number;
+  readonly layers: number;
+  readonly gradients: number;
+  readonly final: number;
+  readonly cka: number;
+}
+
+/** The issue's limits. */
+export const GOLDEN_LIMITS: GoldenErrors = {
+  ...{ loss: 5e-6, logits: 2e-5, layers: 2e-5, gradients: 1e-4, final: 5e-3, cka: 2e-5 },
+};
+
+/** A case, with what its configuration says of the loss. */
+export async function readCase(directory: Directory): Promise<Case> {
+  const smoothing = v.looseObject({ label_smoothing: v.optional(v.number(), 0) });
+  const { label_smoothing: labelSmoothing } = await readJson(directory, "config.json", smoothing);
+  return { ...(await readJson(directory, "case.json", CASE)), labelSmoothing };
+}
+
+/** What is trained, and what stays fixed, before the first step. */
+export async function readStart(directory: Directory): Promise<Map<string, FloatTensor>> {
+  const stored = await readFloatTensors(directory, "start.safetensors");
+  return new Map([...stored].map(([name, tensor]) => [name.replace(/^fixed\./, ""), tensor]));
+}
+
+/** A case's options of a trainer, but for model, adapter and policy. */
+export function runOptions({ steps, optimizer: o, labelSmoothing }: Case, batches: readonly Batch[]) {
+  let next = 0;
+  return {
+    ...{ steps, labelSmoothing, dropout: false },
+    data: { perEpoch: steps, next: () => batches[next++] as Batch },
+    optimizer: {
+      ...{ learningRate: o.lr, betas: o.betas, eps: o.eps, weightDecay: o.weight_decay, maxGradNorm: o.max_grad_norm },
+    },
+    schedule: o.schedule
+      ? { type: "linear" as const, warmupSteps: o.schedule.warmup_steps }
+      : { type: "constant" as const },
+  };
+}
+
+export const freezesOf = ({ freeze }: Case): { readonly beforeStep: number; readonly tensors: string[] }[] =>
+  freeze.map(({ before_step: beforeStep, tensors }) => ({ beforeStep, tensors }));
+
+/** Each step's batch; `tokens` is the length where a model has no ids. */
+export async function readBatches(directory: Directory, { steps }: Case, tokens: number): Promise<Batch[]> {
+  return goldenBatches(await readSafetensors(directory, "batches.safetensors"), steps, tokens);
+}
+
+/** Each step's batch out of tensors stacked on a first axis of steps. */
+function goldenBatches(stacked: ReadonlyMap<string, HostTensor>, count: number, tokens: number): Batch[] {
+  const [, size = 0, width = 0] = (stacked.get("input_ids") ?? stacked.get("pixel_values"))?.shape ?? [];
+  const length = stacked.has("input_ids") ? width : tokens;
+  const part = (name: string, step: number): Int32Array | Float32Array | undefined => {
+    const data = stacked.get(name)?.data;
+    return data?.subarray((step * data.length) / count, ((step + 1) * data.length) / count);
+  };
+  const whole = (name: string, step: number): Int32Array | undefined => part(name, step) as Int32Array | undefined;
+  return Array.from({ length: count }, (_, step) => {
+    const pixels = part("pixel_values", step) as Float32Array | undefined;
+    return {
+      ...{ size, length, rows: size },
+      inputIds: whole("input_ids", step) ?? new Int32Array(size * length),
+      attentionMask: whole("attention_mask", step) ?? new Int32Array(size * length).fill(1),
+      tokenTypeIds: whole("token_type_ids", step) ?? new Int32Array(size * length),
+      labels: part("labels", step) as Int32Array | Float32Array,
+      ...(pixels && { pixels }),
+    };
+  });
+}
+
+export const data = (tensors: ReadonlyMap<string, FloatTensor>, name: string): Float32Array => {
+  const found = tensors.get(name);
+  if (!found) throw new Error(`The run gave no ${name}.`);
+  return found.data;
+};
+
+/** A key's bias has no gradient but rounding noise (softmax ignores it): its value means nothing. */
+export const isNoise = (name: string): boolean => /\.(?:key|k_proj)\.bias$/.test(name);
+/** ... nor do the key's columns of a fused q | k | v bias. */
+const isFused = (name: string): boolean => /c_attn\.bias$/.test(name);
+
+export function relativeError(actual: Float32Array, expected: Float32Array): number {
+  let worst = 0;
+  let largest = 1e-30;
+  expected.forEach((value, i) => {
+    worst = larger(worst, Math.abs((actual[i] as number) - value));
+    largest = Math.max(largest, Math.abs(value));
+  });
+  return worst / largest;
+}
+
+/** Error of a final tensor over the distance that it moved. */
+export function movedError(name: string, actual: Float32Array, expected: Float32Array, start: Float32Array): number {
+  if (isNoise(name)) return 0;
+  const fused = isFused(name);
+  let error = 0;
+  let moved = 0;
+  expected.forEach((value, i) => {
+    const third = expected.length / 3;
+    if (fused && i >= third && i < 2 * third) return;
+    error += ((actual[i] as number) - value) ** 2;
+    moved += (value - (start[i] as number)) ** 2;
+  });
+  return Math.sqrt(error) / Math.max(1e-30, Math.sqrt(moved));
+}
+
+/** The larger of two, NaN if one is: a maximum must not hide it. */
+const larger = (a: number, b: number): number => (a >= b ? a : b);

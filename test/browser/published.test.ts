@@ -1,0 +1,170 @@
+import { mkdtempSync, readdirSync } from "node:fs";
+import { join } from "node:path";
+import type { Page } from "playwright-core";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { Engine, loadAdapter, loadModel, openDirectory, Trainer } from "safetape";
+import type { Batch } from "safetape";
+import { goldenAdapter } from "../../scripts/golden-case";
+import { GOLDEN_LIMITS, readBatches, readCase, readStart, runOptions } from "../../scripts/golden-file";
+import { adapterFile } from "../../src/adapter/file";
+import { readConfig } from "../../src/io/checkpoint";
+import { writeAdapterDirectory } from "../../src/io/peft";
+import { createModel } from "../../src/model/families";
+import { testDevice } from "../support/device";
+import { publishedFolder } from "../support/published";
+import type { PublishedPage } from "./pages/published";
+import { tinyRun } from "./pages/tiny-run";
+import type { TinyRun } from "./pages/tiny-run";
+import { caller, startSession } from "./support/session";
+import type { Caller, Session } from "./support/session";
+
+const GOLDEN = readdirSync("test/golden");
+const LARGE = 100 * 2 ** 20;
+const RUN_TOLERANCE = 5;
+
+let session: Session;
+let page: Page;
+let call: Caller<PublishedPage>;
+let inNode: TinyRun;
+
+beforeAll(async () => {
+  publishedFolder();
+  session = await startSession(["published", "worker"], (request, response) => {
+    if (request.url !== "/large/large.bin") return false;
+    const [, from = "0", to = "0"] = /bytes=(\d+)-(\d+)/.exec(request.headers.range ?? "") ?? [];
+    const isHead = request.method === "HEAD";
+    response.writeHead(isHead ? 200 : 206, { "content-length": isHead ? LARGE : Number(to) - Number(from) + 1 });
+    response.end(isHead ? undefined : Buffer.alloc(Number(to) - Number(from) + 1, Number(from) % 251));
+    return true;
+  });
+  for (const name of GOLDEN) await writeStart(name);
+  page = await session.open("published");
+  call = caller<PublishedPage>(page);
+  using engine = new Engine(await testDevice());
+  inNode = await tinyRun(engine);
+});
+afterAll(() => session.close());
+
+/** A golden case's first tensors as an adapter's directory, for the page to load. */
+async function writeStart(name: string): Promise<void> {
+  const directory = await openDirectory(`test/golden/${name}`);
+  const told = await readCase(directory);
+  if (told.full) return;
+  const file = adapterFile(goldenAdapter(told), createModel(await readConfig(directory)), await readStart(directory));
+  const target = await openDirectory(join(session.files, "adapters", name), { create: true });
+  await writeAdapterDirectory(
+    target,
+    file.config,
+    [...file.tensors].map(([key, tensor]) => ({ name: key, ...tensor })),
+  );
+}
+
+function expectSameRun(told: TinyRun): void {
+  expect(told.freezes, "freezes").toEqual(inNode.freezes);
+  expect(told.losses).toHaveLength(inNode.losses.length);
+  told.losses.forEach((loss, i) => {
+    expect(loss, `loss of step ${i + 1}`).toBeCloseTo(inNode.losses[i] as number, RUN_TOLERANCE);
+  });
+  expect(told.live, "ledger against plan").toEqual(told.planned);
+  expect(told.left, "bytes left in the ledger").toBe(0);
+}
+
+describe("the published bundle in Chromium", () => {
+  it.each(GOLDEN)("golden run of float64 PyTorch: %s", async (name) => {
+    const errors = await call("golden", [name]);
+    expect(errors.loss).toBeLessThanOrEqual(GOLDEN_LIMITS.loss);
+    expect(errors.final).toBeLessThanOrEqual(GOLDEN_LIMITS.final);
+    expect(errors.left, "bytes left in the ledger").toBe(0);
+  });
+
+  it("trains with SAFE as Node does: losses, freezes, ledger as planned, nothing left", async () => {
+    expect(inNode.freezes.length, "freezes in Node").toBeGreaterThan(0);
+    expectSameRun(await call("safeRun", []));
+  });
+
+  it("trains in a module worker", async () => {
+    const { run, forbidden, error } = await call("inWorker", []);
+    expect(error).toBeUndefined();
+    expect(forbidden, "what the policy made of eval in the worker").toBe("EvalError");
+    expectSameRun(run as TinyRun);
+  });
+
+  it("keeps what a tuner found in IndexedDB", async () => {
+    expect(await call("tuning", [])).toEqual([{ class: { chosen: "portable", tried: ["portable"] } }, "nothing"]);
+  });
+
+  it("loads a model and a tokenizer by fetch, with progress", async () => {
+    const { progress, ids, layers } = await call("load", []);
+    const weights = progress.filter(({ file }) => file === "model.safetensors");
+    expect(weights.length, "pieces").toBeGreaterThan(2);
+    weights.slice(1).forEach(({ loaded }, i) => expect(loaded).toBeGreaterThan(weights[i]?.loaded ?? Infinity));
+    expect(weights.at(-1)?.loaded).toBe(weights.at(-1)?.total);
+    expect(ids.length).toBeGreaterThan(3);
+    expect(layers).toBe(4);
+  });
+
+  it("reads a range of a file of 100 MiB", async () => {
+    expect(await call("range", ["/large", 1000, 1004])).toEqual(Array(4).fill(1000 % 251));
+  });
+
+  it("saves an adapter as downloads that Node loads again, to the same logits", async () => {
+    const name = "bert-lora";
+    const folder = mkdtempSync(join(session.files, "downloads-"));
+    const saved: Promise<void>[] = [];
+    page.on("download", (file) => saved.push(file.saveAs(join(folder, file.suggestedFilename()))));
+    const { predictions, files } = await call("download", [name]);
+    await expect.poll(() => saved.length).toBe(files.length);
+    await Promise.all(saved);
+    expect(readdirSync(folder).sort()).toEqual(["adapter_config.json", "adapter_model.safetensors"]);
+    const logits = await logitsInNode(name, folder);
+    expect(logits).toHaveLength(predictions.length);
+    logits.forEach((value, i) => expect(value).toBeCloseTo(predictions[i] as number, RUN_TOLERANCE));
+  });
+
+  it("a hidden, throttled tab ends with the same losses, and no wait of it hangs on timers", async () => {
+    const tab = await session.open("published", await session.chromium.openTab());
+    const inFront = await session.chromium.openTab();
+    await inFront.bringToFront();
+    await expect.poll(() => tab.evaluate(() => document.visibilityState)).toBe("hidden");
+    const { hidden, timers, run, told } = await caller<PublishedPage>(tab)("timed", []);
+    expect(hidden).toBe(true);
+    expect(timers, "eight timers of 20 ms, throttled").toBeGreaterThan(2_000);
+    process.stdout.write(`hidden tab: 8 timers ${Math.round(timers)} ms, a run of 8 steps ${Math.round(run)} ms\n`);
+    expectSameRun(told);
+    await tab.close();
+    await inFront.close();
+  });
+
+  it("obeys a strict Content-Security-Policy: nothing was refused, and eval would be", async () => {
+    expect(await call("policy", [])).toEqual({ forbidden: "EvalError", violations: [] });
+  });
+
+  it("device.destroy() in mid-run is a DeviceError; a new engine trains as before", async () => {
+    const { name, error, again } = await call("loss", ["destroy"]);
+    expect(name).toBe("DeviceError");
+    expect(error).toMatch(/lost[^]*\n.*engine/);
+    expectSameRun(again);
+  });
+
+  it("a driver that crashes in mid-run is a DeviceError; a new engine trains as before", async () => {
+    const own = await session.open("published");
+    await own.exposeFunction("atSecondStep", () => session.chromium.crashGpu());
+    const { name, error, again } = await caller<PublishedPage>(own)("loss", ["crash"]);
+    expect(name).toBe("DeviceError");
+    expect(error).toMatch(/lost/);
+    expectSameRun(again);
+  });
+});
+
+async function logitsInNode(name: string, folder: string): Promise<number[]> {
+  using engine = new Engine(await testDevice());
+  const directory = await openDirectory(`test/golden/${name}`);
+  const told = await readCase(directory);
+  using model = await loadModel(engine, directory);
+  const { adapter, tensors } = await loadAdapter(await openDirectory(folder), model);
+  const batches = await readBatches(directory, told, model.model.maxLength);
+  using trainer = await Trainer.create({ model, adapter, initial: tensors, ...runOptions(told, batches) });
+  const logits: number[] = [];
+  await trainer.evaluate([batches[0] as Batch], (_batch, values) => logits.push(...values));
+  return logits;
+}

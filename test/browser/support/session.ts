@@ -1,0 +1,83 @@
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { Page } from "playwright-core";
+import { build } from "tsup";
+import type { Options } from "tsup";
+import { serve } from "../../../scripts/serve.mjs";
+import { startChromium } from "./chromium";
+import type { Chromium } from "./chromium";
+
+type Plugin = NonNullable<Options["esbuildPlugins"]>[number];
+
+/** Leaves `safetape` to the server, as the file that is published. */
+const publishedAsItIs: Plugin = {
+  name: "published-as-it-is",
+  setup(builder) {
+    builder.onResolve({ filter: /^safetape$/ }, () => ({ path: "/dist/index.js", external: true }));
+  },
+};
+
+export interface Session {
+  readonly chromium: Chromium;
+  readonly url: string;
+  /** A folder of this session, served as /files/. */
+  readonly files: string;
+  /** Opens a page that runs a script of test/browser/pages, in the browser's ordinary way unless a tab is given. */
+  open(script: string, tab?: Page): Promise<Page>;
+  close(): Promise<void>;
+}
+
+type Intercept = NonNullable<NonNullable<Parameters<typeof serve>[1]>["intercept"]>;
+
+/** Chromium, and a server of the published files and of pages of these tests, under a strict policy. */
+export async function startSession(scripts: readonly string[], intercept?: Intercept): Promise<Session> {
+  const files = mkdtempSync(join(tmpdir(), "safetape-browser-"));
+  const pages = join(files, "pages");
+  await build({
+    ...{ config: false, outDir: pages, format: "esm", platform: "browser", target: "es2022", silent: true },
+    entry: Object.fromEntries(scripts.map((name) => [name, `test/browser/pages/${name}.ts`])),
+    ...{ loader: { ".wgsl": "text" }, noExternal: [/^(?!safetape$)/], splitting: false, dts: false },
+    esbuildPlugins: [publishedAsItIs],
+  });
+  for (const name of scripts) writeFileSync(join(pages, `${name}.html`), html(name));
+  const mounts = { "/dist/": "dist", "/examples/": "examples", "/golden/": "test/golden", "/files/": files };
+  const server = await serve(mounts, intercept ? { intercept } : {});
+  const chromium = await startChromium();
+  return {
+    ...{ chromium, files, url: server.url },
+    open: async (script, tab) => {
+      const page = tab ?? (await chromium.browser.newPage());
+      page.on("pageerror", (error) => process.stderr.write(`${script}: ${String(error)}\n`));
+      await page.goto(`${server.url}/files/pages/${script}.html`);
+      await page.waitForFunction("globalThis.page !== undefined");
+      return page;
+    },
+    close: async () => {
+      await chromium.close();
+      await server.close();
+      rmSync(files, { recursive: true, force: true });
+    },
+  };
+}
+
+const html = (script: string): string =>
+  `<!doctype html><meta charset="utf-8"><title>${script}</title><link rel="icon" href="data:,">` +
+  `<script type="module" src="${script}.js"></script>`;
+
+// eslint-disable-next-line @typescript-eslint/no-explicit-any
+type Functions = Record<string, (...values: any[]) => unknown>;
+
+/** Calls what a page put into `globalThis.page`, by name. */
+export type Caller<P extends Functions> = <K extends keyof P & string>(
+  name: K,
+  args: Parameters<P[K]>,
+) => Promise<Awaited<ReturnType<P[K]>>>;
+
+export function caller<P extends Functions>(page: Page): Caller<P> {
+  const calling = ([key, given]: [string, unknown[]]): unknown =>
+    (globalThis as unknown as { page: Functions }).page[key]?.(...given);
+  const call = (name: string, args: unknown[]): Promise<unknown> =>
+    page.evaluate(calling, [name, args] as [string, unknown[]]);
+  return call as Caller<P>;
+}

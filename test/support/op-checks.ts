@@ -1,0 +1,59 @@
+import { Random } from "../../src/base/random";
+import type { Attributes, HostTensor, Op, OpCase } from "../../src/op/declaration";
+import { relativeError } from "./op-runs";
+import type { CaseRun } from "./op-runs";
+
+export const TOLERANCE = 2e-5;
+export const GRADIENT_TOLERANCE = 1e-4;
+/** Finite differences of the float64 reference: h^2 truncation against 1e-16 / h rounding. */
+const STEP = 1e-5;
+
+type Inputs = Readonly<Record<string, HostTensor>>;
+
+/** Slots of a case that have a gradient. */
+export const differentiable = (op: Op, test: OpCase<Attributes>): string[] =>
+  Object.keys(test.inputs).filter((slot) => op.inputs[slot]?.gradient && !test.inputs[slot]?.format);
+
+/** What a run gave against the op's reference, by slot; infinite where it gave nothing. */
+export function forwardErrors(op: Op, test: OpCase<Attributes>, run: CaseRun, inputs: Inputs): [string, number][] {
+  return Object.entries(op.reference(inputs, test.attributes)).map(([slot, { data }]) => {
+    const actual = run.outputs.get(slot) ?? run.mutated.get(slot);
+    return [slot, actual ? relativeError(actual, data) : Infinity];
+  });
+}
+
+/** Each gradient of a run along a random direction, against the change of <dy, y> along it. */
+export function gradientErrors(
+  op: Op,
+  test: OpCase<Attributes>,
+  run: CaseRun,
+  inputs: Inputs,
+  dy: Float32Array,
+): [string, number][] {
+  return differentiable(op, test).map((slot) => {
+    const gradient = run.gradients.get(slot);
+    return [slot, gradient ? gradientError(op, test, inputs, slot, gradient, dy) : Infinity];
+  });
+}
+
+function gradientError(
+  op: Op,
+  test: OpCase<Attributes>,
+  inputs: Inputs,
+  slot: string,
+  gradient: Float32Array,
+  dy: Float32Array,
+): number {
+  const random = new Random(99);
+  const { shape, data } = inputs[slot] as HostTensor;
+  const direction = data.map(() => random.normal());
+  const objective = (sign: number): number => {
+    const moved = { shape, data: data.map((v, i) => v + sign * STEP * (direction[i] as number)) };
+    const output = op.reference({ ...inputs, [slot]: moved }, test.attributes)[op.outputs[0] as string] as HostTensor;
+    return output.data.reduce((sum, v, i) => sum + v * (dy[i] as number), 0);
+  };
+  const expected = (objective(1) - objective(-1)) / (2 * STEP);
+  const actual = gradient.reduce((sum, v, i) => sum + v * (direction[i] as number), 0);
+  const size = Math.sqrt(gradient.reduce((sum, v) => sum + v * v, 0) * direction.reduce((sum, v) => sum + v * v, 0));
+  return Math.abs(actual - expected) / Math.max(size, Math.abs(expected), 1e-6);
+}

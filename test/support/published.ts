@@ -1,0 +1,59 @@
+import { existsSync, readFileSync, readdirSync, statSync } from "node:fs";
+import { join } from "node:path";
+import ts from "typescript";
+
+/** Tests and benches run in the repository's root. */
+const ROOT = process.cwd();
+
+/** The folder of what is published, as `npm run build` made it from the sources as they are now. */
+export function publishedFolder(): string {
+  const folder = join(ROOT, "dist");
+  const sources = ["src", "kernels"].flatMap((name) => filesBelow(join(ROOT, name)));
+  const newest = Math.max(...sources.map((file) => statSync(file).mtimeMs));
+  const built = join(folder, "index.js");
+  if (existsSync(built) && statSync(built).mtimeMs >= newest) return folder;
+  throw new Error(`${existsSync(built) ? "dist is older than the sources" : "There is no dist"}.\nRun: npm run build`);
+}
+
+const filesBelow = (folder: string): string[] =>
+  readdirSync(folder, { recursive: true, encoding: "utf8" }).map((name) => join(folder, name));
+
+export interface Script {
+  /** Modules that load with it, and those that it may load later. */
+  readonly imports: readonly string[];
+  readonly lazy: readonly string[];
+  /** Calls that a strict Content-Security-Policy forbids. */
+  readonly evaluates: readonly string[];
+}
+
+/** What a built file imports and whether it makes code from strings. */
+export function readScript(path: string): Script {
+  const file = ts.createSourceFile(path, readFileSync(path, "utf8"), ts.ScriptTarget.Latest, true);
+  const [imports, lazy, evaluates]: [string[], string[], string[]] = [[], [], []];
+  const visit = (node: ts.Node): void => {
+    if ((ts.isImportDeclaration(node) || ts.isExportDeclaration(node)) && node.moduleSpecifier) {
+      imports.push((node.moduleSpecifier as ts.StringLiteral).text);
+    }
+    if (ts.isCallExpression(node) || ts.isNewExpression(node)) {
+      const called = node.expression.getText();
+      const [first] = node.arguments ?? [];
+      if (called === "import") lazy.push(first && ts.isStringLiteralLike(first) ? first.text : "(computed)");
+      if (/^(?:(?:globalThis|window|self)\.)?(?:eval|Function)$/.test(called)) evaluates.push(node.getText());
+    }
+    ts.forEachChild(node, visit);
+  };
+  visit(file);
+  return { imports, lazy, evaluates };
+}
+
+/** A file of a folder, and those that load with it. */
+export function withStaticImports(folder: string, entry: string): string[] {
+  const found = new Set<string>();
+  const add = (name: string): void => {
+    if (found.has(name)) return;
+    found.add(name);
+    for (const path of readScript(join(folder, name)).imports) add(path.replace("./", ""));
+  };
+  add(entry);
+  return [...found];
+}
