@@ -120,6 +120,8 @@ export { describeChoice, fitBudget } from "./train/budget";
 export type { BudgetChoice } from "./train/budget";
 export { plan } from "./train/predict";
 export type { Prediction, PredictOptions } from "./train/predict";
+export type { Resumed } from "./train/resume";
+export type { CheckpointExtra } from "./train/run-state";
 export type { FreezeEvent, PolicyScores, PrefixReport, StepReport, TrainResult } from "./train/report";
 export { SafeTrainer } from "./train/safe-trainer";
 export type { SafeTrainerOptions } from "./train/safe-trainer";

@@ -1,13 +1,14 @@
+import * as v from "valibot";
 import type { Tensors } from "../adapter/adapter";
 import { NotFiniteError } from "../base/errors";
+import { sumBytes } from "../gpu/ledger";
 import { readPreprocessor } from "../data/preprocessor";
 import { loadTokenizer } from "../data/tokenizer";
 import type { Tokenizer } from "../data/tokenizer";
-import { jsonBytes } from "../io/json";
+import { checkSchema, jsonBytes } from "../io/json";
 import type { Directory } from "../io/directory";
 import { createEngine, loadModel, openDirectory } from "../node/index";
 import { saveAdapter, saveMerged, saveModel } from "../train/adapter-files";
-import type { StepReport } from "../train/report";
 import { Trainer } from "../train/trainer";
 import {
   adapterOption,
@@ -21,6 +22,8 @@ import {
 import type { Given } from "./options";
 import { runMemory } from "./fit";
 import { generateOptions } from "./generate";
+import { Keeping } from "./keeping";
+import type { Judged } from "./keeping";
 import { ProgressView } from "./progress";
 import { isBetter, judge, readTask, taskHead } from "./train-data";
 
@@ -40,30 +43,48 @@ export async function trainCommand(given: Given, print: (line: string) => void):
   const { model } = loaded;
   const maxLength = Math.min(model.maxLength, countOption(given, "maxLength", "--max-length", 128));
   const preprocessor = async () => readPreprocessor(await openDirectory(modelPath));
+  const keeping = await Keeping.open(given, outPath);
   const data = await readTask(task, { path: dataPath, model, maxLength, tokenizer, preprocessor });
   if (data.truncated > 0) process.stderr.write(`${data.truncated} examples were cut to ${maxLength} tokens\n`);
   if (data.dropped) process.stderr.write(`${data.dropped} examples have no answer within ${maxLength}: left out\n`);
   if (loaded.unused.length > 0) process.stderr.write(`not of this model: ${someOf(loaded.unused)}\n`);
   if (loaded.initialised.length > 0) process.stderr.write(`new in this run: ${loaded.initialised.join(", ")}\n`);
   const batches = data.train(batch, settings.seed);
-  using trainer = await Trainer.create({ model: loaded, adapter, data: batches, ...settings, ...memory });
+  using trainer = await Trainer.create({
+    model: loaded,
+    adapter,
+    data: batches,
+    ...settings,
+    ...memory,
+    ...keeping.options,
+  });
   if (given["explain"]) process.stderr.write(`${trainer.explain().toString()}\n`);
   const out = await openDirectory(outPath, { create: true });
   const writing = given["generate"] ? { ...generateOptions(given), ngramsOf: "answer" as const } : undefined;
   const check = new Checkpoints(trainer, (isLast) => judge(trainer, task, data, batch, isLast ? writing : undefined));
-  const reports = await walk(trainer, given, out, print, check);
+  keeping.begin(trainer, check);
+  const { reports } = keeping;
+  await keeping.watch(() => walk(trainer, given, out, print, check, keeping));
   const metrics = await check.finish();
   await save(trainer, out);
-  const { ledger } = engine;
+  const peakBytes = sumBytes(trainer.peak);
   const record = {
-    ...{ options: given, gpu: engine.info, task, metrics, policy: trainer.policyRecord() },
+    ...{
+      options: given,
+      resumedAfter: trainer.resumed?.step,
+      gpu: engine.info,
+      task,
+      metrics,
+      policy: trainer.policyRecord(),
+    },
     evaluations: check.evaluations,
-    ...{ peakBytes: ledger.peakBytes, peak: ledger.peak, losses: reports.map(({ loss }) => loss) },
+    ...{ peakBytes, peak: trainer.peak, losses: reports.map(({ loss }) => loss) },
     ...{ bytes: reports.map(({ bytes }) => bytes), freezes: reports.flatMap(({ freezes }) => freezes) },
     ...{ seconds: reports.reduce((sum, { seconds }) => sum + seconds, 0), initialised: loaded.initialised },
   };
   await out.write("run.json", jsonBytes(record));
-  if (given["json"]) print(JSON.stringify({ metrics, peakBytes: ledger.peakBytes, out: outPath }));
+  await keeping.end();
+  if (given["json"]) print(JSON.stringify({ metrics, peakBytes, out: outPath }));
   else
     print(
       `${Object.entries(metrics)
@@ -88,16 +109,17 @@ async function walk(
   out: Directory,
   print: (line: string) => void,
   check: Checkpoints,
-): Promise<StepReport[]> {
+  keeping: Keeping,
+): Promise<void> {
   const every = given["evalEvery"] === undefined ? Infinity : countOption(given, "evalEvery", "--eval-every");
   const view = new ProgressView(Boolean(given["quiet"]));
-  const reports: StepReport[] = [];
   try {
     for await (const report of trainer.steps()) {
-      reports.push(report);
+      keeping.reports.push(report);
       view.show(report);
       if (given["json"]) print(JSON.stringify(report));
       if (report.step % every === 0 && report.step < report.totalSteps) view.evaluated(await check.look(report.step));
+      if (keeping.isStopping) await keeping.stop(trainer);
     }
   } catch (error) {
     // What was learnt up to the last good step is not lost.
@@ -106,18 +128,39 @@ async function walk(
   } finally {
     view.stop();
   }
-  return reports;
 }
 
+/** JSON has no NaN. */
+const METRIC = v.pipe(
+  v.nullable(v.number()),
+  v.transform((value) => value ?? NaN),
+);
+const METRICS = v.record(v.string(), METRIC);
+const JUDGED = v.strictObject({
+  evaluations: v.array(v.strictObject({ step: v.number(), metrics: METRICS })),
+  best: v.optional(METRICS),
+});
+
 /** Evaluations of a run; keeps the trained tensors of the best one, and ends with them. */
-class Checkpoints {
-  readonly evaluations: { readonly step: number; readonly metrics: Record<string, number> }[] = [];
+class Checkpoints implements Judged {
+  evaluations: { readonly step: number; readonly metrics: Record<string, number> }[] = [];
   #best: { readonly metrics: Record<string, number>; readonly tensors: Tensors } | undefined;
 
   constructor(
     private readonly trainer: Trainer,
     private readonly judge: (isLast: boolean) => Promise<Record<string, number>>,
   ) {}
+
+  save() {
+    const { evaluations } = this;
+    return { record: { evaluations, best: this.#best?.metrics }, tensors: this.#best?.tensors ?? new Map() };
+  }
+
+  restore(record: unknown, tensors: Tensors): void {
+    const { evaluations, best } = checkSchema(JUDGED, record, "a checkpoint's evaluations");
+    this.evaluations = evaluations;
+    this.#best = best && { metrics: best, tensors };
+  }
 
   /** Evaluates now. */
   async look(step: number): Promise<Record<string, number>> {

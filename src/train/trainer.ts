@@ -53,6 +53,11 @@ export class Trainer {
     return this.#course.history;
   }
 
+  /** Most GPU bytes that were live at once, by lifetime at that moment; before a resumption too. */
+  get peak(): Bytes {
+    return this.#course.history.peak(this.options.model.engine.ledger);
+  }
+
   /**
    * Plans the run, checks the budget, allocates; goes on from a checkpoint where `resume` says so.
    * @throws MemoryBudgetError before anything is allocated when the plan needs more than `memoryBudget`; ConfigError,
