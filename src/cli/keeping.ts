@@ -15,7 +15,6 @@ import type { Trainer } from "../train/trainer";
 import { countOption, UsageError } from "./options";
 import type { Given } from "./options";
 import { packReports, unpackReports } from "./report-table";
-import type { ReportTable } from "./report-table";
 
 /** Where a run's checkpoints lie while it is not done, in the folder of its results. */
 const FOLDER = "checkpoints";
