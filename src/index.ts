@@ -120,6 +120,7 @@ export { describeChoice, fitBudget } from "./train/budget";
 export type { BudgetChoice } from "./train/budget";
 export { plan } from "./train/predict";
 export type { Prediction, PredictOptions } from "./train/predict";
+export type { RecoverOptions } from "./train/recovery";
 export type { Resumed } from "./train/resume";
 export type { CheckpointExtra } from "./train/run-state";
 export type { FreezeEvent, PolicyScores, PrefixReport, StepReport, TrainResult } from "./train/report";

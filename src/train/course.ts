@@ -4,11 +4,11 @@ import type { FreezePolicy, Progress } from "../freeze/policy";
 import { continueTexts } from "../generate/generate";
 import type { Prompt } from "../generate/generate";
 import type { Continuation, GenerateOptions } from "../generate/options";
+import type { Device } from "../gpu/device";
 import type { Bytes } from "../gpu/ledger";
 import type { Plan } from "../tape/plan";
 import { adapterRun } from "./adapter-run";
-import { evaluate } from "./evaluate";
-import type { Evaluation, SeeLogits } from "./evaluate";
+import type { EvaluationParts } from "./evaluate";
 import { checkFreeze, freezeContext } from "./freezing";
 import { RunHistory } from "./history";
 import { memoryOf } from "./memory";
@@ -43,6 +43,8 @@ const START: CourseStand = { step: 0, hasBegun: false, history: new RunHistory()
 
 /** A run on its way: one optimizer step after the other, and what may be done between them. */
 export class Course {
+  /** What it runs on. */
+  readonly device: Device;
   readonly #optimizer: OptimizerSettings;
   readonly #policy: FreezePolicy;
   readonly #counts: ReturnType<typeof countSteps>;
@@ -61,6 +63,7 @@ export class Course {
     { step, hasBegun, history, untold }: CourseStand = START,
   ) {
     const { options } = run;
+    this.device = options.model.engine.device;
     this.#optimizer = optimizerSettings(options.optimizer);
     this.#policy = options.policy ?? never();
     this.#counts = countSteps(options);
@@ -83,10 +86,6 @@ export class Course {
 
   get history(): RunHistory {
     return this.#history;
-  }
-
-  get #device() {
-    return this.options.model.engine.device;
   }
 
   get #plans(): Plan[] {
@@ -153,7 +152,7 @@ export class Course {
       ...{ gradientNorm: norm, seconds, examplesPerSecond: rows / seconds },
       ...{ scores: this.#scores, freezes: this.#freezes.splice(0) },
       flops: flops + prefix.flops + updateFlops,
-      ...{ bytes: this.#device.pool.ledger.live, planned: this.predictedBytes() },
+      ...{ bytes: this.device.pool.ledger.live, planned: this.predictedBytes() },
       horizon: this.horizon,
       frozenTensors: this.state.frozen.length,
       rowsAtOnce: this.run.book.choice.rows,
@@ -240,20 +239,16 @@ export class Course {
   get #standing() {
     const { book, updates } = this.run;
     const flops = this.#counts.accumulate * book.batchFlops + updates.flops;
-    return { bytes: this.#device.pool.ledger.live, flops };
-  }
-
-  /** Loss and predictions on other batches, without dropout; `see` is given each batch's logits. */
-  async evaluate(batches: Iterable<Batch>, see?: SeeLogits): Promise<Evaluation> {
-    return evaluate(await this.#parts(), batches, see);
+    return { bytes: this.device.pool.ledger.live, flops };
   }
 
   /** Continues prompts with the model as it is now; throws as `generate` does. */
   async generate(prompts: readonly Prompt[], options: GenerateOptions = {}): Promise<Continuation[]> {
-    return continueTexts(await this.#parts(), prompts, options);
+    return continueTexts(await this.parts(), prompts, options);
   }
 
-  async #parts() {
+  /** What a forward pass beside training needs. */
+  async parts(): Promise<EvaluationParts> {
     await this.merging?.follow();
     const { model: loaded } = this.options;
     const adapter = this.merging?.acting ?? this.options.adapter;
