@@ -15,12 +15,20 @@ const [LOSSES, SEED, STEPS, EVERY] = [50, 1, 12, 4];
 const CONFIG = { ...bertConfig(2, 64), hidden_size: 16, num_attention_heads: 2, intermediate_size: 32 };
 
 interface Ended {
+  /** Of the device, from the first step's on to the last one's. */
+  readonly calls: number;
   readonly end: string;
   readonly seconds: number;
 }
 
+interface Wanted {
+  readonly recover: TrainerOptions["recover"];
+  /** Called right before the first step. */
+  readonly begun?: () => void;
+}
+
 /** A run from the loading of its model on, and everything that it ends with. */
-async function run(engine: Engine, recover: TrainerOptions["recover"], begun?: () => void): Promise<Ended> {
+async function run(watched: Losses, engine: Engine, { recover, begun }: Wanted): Promise<Ended> {
   const random = new Random(7);
   const samples = Array.from({ length: 24 }, (_, i) => ({
     ids: Int32Array.from({ length: 4 + random.below(12) }, () => 5 + random.below(900)),
@@ -32,16 +40,17 @@ async function run(engine: Engine, recover: TrainerOptions["recover"], begun?: (
     ...{ steps: STEPS, seed: 3, policy: safe({ every: 3, maxWarmup: 2 }), ...(recover !== undefined && { recover }) },
   });
   begun?.();
+  const before = watched.calls;
   const start = performance.now();
   const evaluations: number[] = [];
   for await (const { step } of trainer.steps()) {
     if (step % 5 === 0)
       evaluations.push((await trainer.evaluate(new Batches(samples, { size: 8 }).restOfEpoch())).loss);
   }
-  const seconds = (performance.now() - start) / 1000;
-  const weights = [...(await trainer.state.snapshot())].map(([name, { data }]) => [name, [...data]]);
+  const [seconds, calls] = [(performance.now() - start) / 1000, watched.calls - before];
+  const weights = [...(await trainer.snapshot())].map(([name, { data }]) => [name, [...data]]);
   const { losses, freezes } = trainer.history;
-  return { end: JSON.stringify({ losses, freezes, evaluations, weights }), seconds };
+  return { calls, seconds, end: JSON.stringify({ losses, freezes, evaluations, weights }) };
 }
 
 /**
@@ -56,15 +65,13 @@ await main("losses", async (engine) => {
     watched.follow();
   };
   const recover = { every: EVERY };
-  await run(engine, recover);
-  let before = 0;
-  const { end } = await run(engine, recover, () => (before = watched.calls));
-  const calls = watched.calls - before;
+  await run(watched, engine, { recover });
+  const { end, calls } = await run(watched, engine, { recover });
   const random = new Random(SEED);
   const seconds: number[] = [];
   let survived = 0;
   for (let i = 0; i < LOSSES; i++) {
-    const found = await run(engine, recover, () => watched.arm(1 + random.below(calls)));
+    const found = await run(watched, engine, { recover, begun: () => watched.arm(1 + random.below(calls)) });
     seconds.push(found.seconds);
     if (found.end === end) survived++;
     else console.error(`lost after ${watched.after.at(-1)}: the run ended otherwise`);
@@ -73,8 +80,8 @@ await main("losses", async (engine) => {
   for (const name of watched.after) counts[name] = (counts[name] ?? 0) + 1;
   const [held, without] = [[], []] as [number[], number[]];
   for (let i = 0; i < 9; i++) {
-    held.push((await run(engine, { every: 1 })).seconds);
-    without.push((await run(engine, false)).seconds);
+    held.push((await run(watched, engine, { recover: { every: 1 } })).seconds);
+    without.push((await run(watched, engine, { recover: false })).seconds);
   }
   const summary = {
     ...{ seed: SEED, stepsOfARun: STEPS, stateHeldEvery: EVERY, callsOfARun: calls },

@@ -1,3 +1,4 @@
+import type { Tensors } from "../adapter/adapter";
 import type { Batch } from "../data/batch";
 import type { Progress } from "../freeze/policy";
 import type { Prompt } from "../generate/generate";
@@ -116,6 +117,11 @@ export class Trainer {
    */
   async saveCheckpoint(directory?: Directory): Promise<string> {
     return this.recovery.save(directory);
+  }
+
+  /** Copies the adapter's and all trained tensors to the host, by name. */
+  async snapshot(): Promise<Tensors> {
+    return this.recovery.attempt((course) => course.state.snapshot());
   }
 
   /** Lowest transformer layer whose adapter still learns. */
