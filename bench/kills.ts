@@ -1,5 +1,5 @@
 import { spawn } from "node:child_process";
-import { cp, mkdtemp, readdir, rm } from "node:fs/promises";
+import { cp, mkdir, mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -111,6 +111,7 @@ async function killMany(engine: Engine, kills: number, seed: number): Promise<Ki
     while (found.length < kills) {
       // A run is killed again and again; one that got to its end is followed by another.
       const folder = join(root, `run-${runs}`);
+      await mkdir(folder, { recursive: true });
       if (await kill(folder, random, stepSeconds)) found.push(await judge(engine, folder, expected));
       else runs++;
     }
