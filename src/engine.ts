@@ -24,7 +24,40 @@ export interface EngineOptions {
 
 /** An open GPU: the owner of all memory that models and trainers use. */
 export class Engine {
-  constructor(readonly device: Device) {}
+  #device: Device;
+  #reopening: Promise<void> | undefined;
+
+  /** @param open opens another device like this one, should it be lost. */
+  constructor(
+    device: Device,
+    private readonly open?: () => Promise<Device>,
+  ) {
+    this.#device = device;
+  }
+
+  /** What it runs on now. */
+  get device(): Device {
+    return this.#device;
+  }
+
+  /** Whether there is a way to another device. */
+  get canReopen(): boolean {
+    return this.open !== undefined;
+  }
+
+  /**
+   * Opens another device in place of one that was lost; nothing where somebody did so already. What was on the old one is
+   * gone: models come back by `reload`.
+   * @throws DeviceError when there is no adapter.
+   */
+  async reopen(lost: Device): Promise<void> {
+    const { open } = this;
+    if (this.#device !== lost || !open) return;
+    this.#reopening ??= open()
+      .then((device) => void (this.#device = device))
+      .finally(() => (this.#reopening = undefined));
+    await this.#reopening;
+  }
 
   /** Which adapter it runs on. */
   get info(): AdapterInfo {
@@ -64,5 +97,6 @@ export async function createEngine(options: EngineOptions = {}): Promise<Engine>
   const gpu = options.gpu ?? (globalThis.navigator as Navigator | undefined)?.gpu;
   const kept = indexedDbTuningCache();
   const tuning = { ...(kept ? { cache: kept } : {}), ...options.tuning };
-  return new Engine(await openDevice(gpu as GPU, { ...options, tuning }));
+  const open = (): Promise<Device> => openDevice(gpu as GPU, { ...options, tuning });
+  return new Engine(await open(), open);
 }

@@ -10,6 +10,7 @@ import { analyzeCommand, ANALYSIS_NAMES } from "./analyze";
 import { doctorCommand } from "./doctor";
 import { downloadCommand } from "./download";
 import { generateCommand } from "./generate";
+import { Interrupted } from "./keeping";
 import { UsageError } from "./options";
 import type { Given } from "./options";
 import { planCommand } from "./plan";
@@ -153,6 +154,11 @@ const training = cli
   .option("--without-dropout", "No dropout acts, neither the model's nor the adapter's")
   .option("--prefix-cache <bytes>", "Keep what enters the lowest live layer on the host, at most so many, as 4GB")
   .option("--merge-on-freeze", "Add frozen LoRAs to their weights while training")
+  .option("--checkpoint-every <n>", "Save the run every n steps, to be resumed; 0 for only when it is stopped", {
+    default: 100,
+  })
+  .option("--keep-checkpoints <n>", "Checkpoints that stay until the run has ended", { default: 2 })
+  .option("--resume", "Go on from the latest checkpoint in --out, if there is one")
   .option("--seed <n>", "Seed", { default: 0 })
   .option("--explain", "Print what a step keeps, and why")
   .option("--report-png", "Save the report's figures as PNG, too (needs @resvg/resvg-js)")
@@ -230,6 +236,7 @@ function explain(error: unknown): number {
   if (!isKnown || process.env["SAFETAPE_DEBUG"])
     process.stderr.write(`${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
   else process.stderr.write(`${error.message}\n`);
+  if (error instanceof Interrupted) return error.exitCode;
   return isUsage ? 2 : 1;
 }
 

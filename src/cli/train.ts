@@ -1,9 +1,11 @@
+import * as v from "valibot";
 import type { Tensors } from "../adapter/adapter";
 import { NotFiniteError } from "../base/errors";
 import { readPreprocessor } from "../data/preprocessor";
 import { loadTokenizer } from "../data/tokenizer";
 import type { Tokenizer } from "../data/tokenizer";
 import type { KernelChoice } from "../gpu/tuning/tuner";
+import { checkSchema } from "../io/json";
 import type { Directory } from "../io/directory";
 import { createEngine, loadModel, openDirectory, RunLog, saveReport } from "../node/index";
 import { pngRenderer } from "../report/png";
@@ -23,6 +25,8 @@ import type { Given } from "./options";
 import { runMemory } from "./fit";
 import { generateOptions } from "./generate";
 import { endOfRun, runFacts } from "./run-facts";
+import { Keeping } from "./keeping";
+import type { Judged } from "./keeping";
 import { isBetter, judge, readTask, taskHead } from "./train-data";
 import { emitter } from "./view/events";
 import { RunView } from "./view/run-view";
@@ -51,6 +55,7 @@ export async function trainCommand(given: Given, print: (line: string) => void):
   const { model } = loaded;
   const maxLength = Math.min(model.maxLength, countOption(given, "maxLength", "--max-length", 128));
   const preprocessor = async () => readPreprocessor(await openDirectory(modelPath));
+  const keeping = await Keeping.open(given, outPath);
   const data = await watched("reading data", () =>
     readTask(task, { path: dataPath, model, maxLength, tokenizer, preprocessor }),
   );
@@ -60,7 +65,7 @@ export async function trainCommand(given: Given, print: (line: string) => void):
   if (loaded.initialised.length > 0) process.stderr.write(`new in this run: ${loaded.initialised.join(", ")}\n`);
   const batches = data.train(batch, settings.seed);
   using trainer = await watched("planning the run", () =>
-    Trainer.create({ model: loaded, adapter, data: batches, ...settings, ...memory }),
+    Trainer.create({ model: loaded, adapter, data: batches, ...settings, ...memory, ...keeping.options }),
   );
   if (given["explain"]) process.stderr.write(`${trainer.explain().toString()}\n${describeKernels(engine.kernels)}`);
   const out = await openDirectory(outPath, { create: true });
@@ -71,12 +76,15 @@ export async function trainCommand(given: Given, print: (line: string) => void):
   const log = new RunLog();
   const view = new RunView(screen, emit, [...trainer.state.specs.keys()]);
   emit({ type: "start", task, ...startOf(trainer) });
-  await walk(trainer, given, out, { check, log, view });
+  keeping.begin(trainer, check);
+  for (const report of keeping.reports) log.add(report);
+  await keeping.watch(() => walk(trainer, given, out, { check, log, view, keeping }));
   const metrics = await check.finish();
   await save(trainer, out);
   const { evaluations } = check;
   const record = log.record(trainer, { task, metrics, evaluations, ...(await runFacts(given, task)) });
   await watched("drawing the report", () => saveReport(out, record, { png }));
+  await keeping.end();
   endOfRun(record, outPath, emit, given["json"] === true ? undefined : print);
 }
 
@@ -103,19 +111,29 @@ const describeKernels = (kernels: readonly KernelChoice[]): string =>
 const someOf = (names: readonly string[]): string =>
   names.length > 4 ? `${names.slice(0, 3).join(", ")} and ${names.length - 3} more` : names.join(", ");
 
+/** Who hears of every step. */
+interface Walk {
+  readonly check: Checkpoints;
+  readonly log: RunLog;
+  readonly view: RunView;
+  readonly keeping: Keeping;
+}
+
 async function walk(
   trainer: Trainer,
   given: Given,
   out: Directory,
-  { check, log, view }: { readonly check: Checkpoints; readonly log: RunLog; readonly view: RunView },
+  { check, log, view, keeping }: Walk,
 ): Promise<void> {
   const every = given["evalEvery"] === undefined ? Infinity : countOption(given, "evalEvery", "--eval-every");
   try {
     for await (const report of trainer.steps()) {
+      keeping.reports.push(report);
       log.add(report);
       view.show(report);
       const { step, totalSteps } = report;
       if (step % every === 0 && step < totalSteps) view.evaluated(step, await check.look(step));
+      if (keeping.isStopping) await keeping.stop(trainer);
     }
   } catch (error) {
     // What was learnt up to the last good step is not lost.
@@ -126,9 +144,20 @@ async function walk(
   }
 }
 
+/** JSON has no NaN. */
+const METRIC = v.pipe(
+  v.nullable(v.number()),
+  v.transform((value) => value ?? NaN),
+);
+const METRICS = v.record(v.string(), METRIC);
+const JUDGED = v.strictObject({
+  evaluations: v.array(v.strictObject({ step: v.number(), metrics: METRICS })),
+  best: v.optional(METRICS),
+});
+
 /** Evaluations of a run; keeps the trained tensors of the best one, and ends with them. */
-class Checkpoints {
-  readonly evaluations: { readonly step: number; readonly metrics: Record<string, number> }[] = [];
+class Checkpoints implements Judged {
+  evaluations: { readonly step: number; readonly metrics: Record<string, number> }[] = [];
   #best: { readonly metrics: Record<string, number>; readonly tensors: Tensors } | undefined;
 
   constructor(
@@ -136,12 +165,23 @@ class Checkpoints {
     private readonly judge: (isLast: boolean) => Promise<Record<string, number>>,
   ) {}
 
+  save() {
+    const { evaluations } = this;
+    return { record: { evaluations, best: this.#best?.metrics }, tensors: this.#best?.tensors ?? new Map() };
+  }
+
+  restore(record: unknown, tensors: Tensors): void {
+    const { evaluations, best } = checkSchema(JUDGED, record, "a checkpoint's evaluations");
+    this.evaluations = evaluations;
+    this.#best = best && { metrics: best, tensors };
+  }
+
   /** Evaluates now. */
   async look(step: number): Promise<Record<string, number>> {
     const metrics = await this.judge(false);
     this.evaluations.push({ step, metrics });
     if (!this.#best || isBetter(metrics, this.#best.metrics)) {
-      this.#best = { metrics, tensors: await this.trainer.state.snapshot() };
+      this.#best = { metrics, tensors: await this.trainer.snapshot() };
     }
     return metrics;
   }

@@ -74,7 +74,7 @@ const WINDOW = 10;
 
 type Settings = Required<Pick<AfloraPolicyOptions, "initialEpochs" | "finalShare" | "every">>;
 type Scheduled = Pick<FreezePolicy, "isDue" | "decide" | "record" | "save" | "restore"> & {
-  share(progress: Progress): number;
+  readonly share: (progress: Progress) => number;
 };
 const HISTORY = v.array(v.strictObject({ step: v.number(), frozen: v.array(v.string()) }));
 

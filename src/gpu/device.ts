@@ -31,6 +31,9 @@ export interface DeviceOptions {
   readonly tuning?: TuningOptions | undefined;
 }
 
+/** How long the news of a loss may take, in milliseconds. */
+const NEWS_MS = 200;
+
 /** An open device with its buffers and pipelines. */
 export class Device {
   readonly pool: Pool;
@@ -94,6 +97,14 @@ export class Device {
       "Dispose of what is no longer used, or use a smaller batch.",
       { askedBytes: 0, liveBytes },
     );
+  }
+
+  /** Whether the device was lost rather than closed. To be asked where something failed: the news may come after that. */
+  async isLost(): Promise<boolean> {
+    if (this.#isClosed) return false;
+    const patience = new Promise((resolve) => setTimeout(resolve, NEWS_MS));
+    await Promise.race([this.handle.lost, patience]);
+    return this.#lost !== undefined;
   }
 
   /** Turns a rejection that a lost device causes into a DeviceError. */

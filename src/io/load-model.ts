@@ -3,6 +3,7 @@ import { Random } from "../base/random";
 import type { WeightFormat } from "../base/packed";
 import { elements, formatShape, sameShape } from "../base/shape";
 import type { Engine } from "../engine";
+import type { Device } from "../gpu/device";
 import { createModel, withHead } from "../model/families";
 import type { HeadOptions } from "../model/families";
 import type { Model, ParameterSpec } from "../model/model";
@@ -29,6 +30,9 @@ export interface LoadOptions extends HeadOptions {
 
 /** A model with its weights on the GPU. Dispose of it when done. */
 export class LoadedModel {
+  #device: Device;
+  #reloading: Promise<void> | undefined;
+
   constructor(
     readonly engine: Engine,
     readonly model: Model,
@@ -41,7 +45,33 @@ export class LoadedModel {
     readonly fragileNorms: ReadonlySet<string>,
     /** Tensors of the checkpoint that this model does not have and that were passed over: other heads, mask buffers. */
     readonly unused: readonly string[],
-  ) {}
+    /** Makes it once more, on the engine's device of then. */
+    private readonly remake?: () => Promise<LoadedModel>,
+  ) {
+    this.#device = engine.device;
+  }
+
+  /** Whether it can be loaded again after its device was lost. */
+  get canReload(): boolean {
+    return this.remake !== undefined;
+  }
+
+  /**
+   * Loads the weights again where the engine has another device by now; nothing where they are there already.
+   * @throws as `loadModel`.
+   */
+  async reload(): Promise<void> {
+    const { remake, engine } = this;
+    if (this.#device === engine.device || !remake) return;
+    this.#reloading ??= remake()
+      .then(({ weights }) => {
+        const own = this.weights as Map<string, Tensor>;
+        for (const [name, tensor] of weights) own.set(name, tensor);
+        this.#device = engine.device;
+      })
+      .finally(() => (this.#reloading = undefined));
+    await this.#reloading;
+  }
 
   dispose(): void {
     for (const tensor of this.weights.values()) tensor.dispose();
@@ -85,7 +115,8 @@ export async function loadModel(engine: Engine, directory: Directory, options: L
     const initialised = model.parameters.map(({ name }) => name).filter((name) => !sources.has(name));
     const used = new Set(sources.values());
     const unused = checkpoint.names().filter((name) => !used.has(name));
-    return new LoadedModel(engine, model, weights, directory.name, initialised, fragile, unused);
+    const again = (): Promise<LoadedModel> => loadModel(engine, directory, options);
+    return new LoadedModel(engine, model, weights, directory.name, initialised, fragile, unused, again);
   });
 }
 
@@ -96,8 +127,9 @@ export async function loadModel(engine: Engine, directory: Directory, options: L
 export async function initialiseModel(
   engine: Engine,
   config: Readonly<Record<string, unknown>>,
-  { seed = 0, weights: format = "f32" }: { readonly seed?: number; readonly weights?: WeightFormat } = {},
+  options: { readonly seed?: number; readonly weights?: WeightFormat } = {},
 ): Promise<LoadedModel> {
+  const { seed = 0, weights: format = "f32" } = options;
   const model = withWeights(createModel(config), format);
   const random = new Random(seed);
   return withNewWeights(async (weights) => {
@@ -106,7 +138,8 @@ export async function initialiseModel(
       const source = isNorm(parameter) ? ones : initial(parameter, config, random);
       weights.set(parameter.name, (await uploader.upload(parameter, source)).tensor);
     }
-    return new LoadedModel(engine, model, weights, "random weights", [...weights.keys()], new Set(), []);
+    const again = (): Promise<LoadedModel> => initialiseModel(engine, config, options);
+    return new LoadedModel(engine, model, weights, "random weights", [...weights.keys()], new Set(), [], again);
   });
 }
 

@@ -1,3 +1,4 @@
+import { sumBytes } from "../gpu/ledger";
 import type { SkippedStep, StepReport } from "../train/report";
 import type { Trainer } from "../train/trainer";
 import type { RunFreeze, RunRecord, RunScores, RunStep } from "./record";
@@ -46,14 +47,14 @@ export class RunLog {
   /** The record of a trainer's run as it stands. */
   record(trainer: Trainer, { metrics = {}, evaluations = [], versions = {}, ...facts }: RunFacts): RunRecord {
     const { model: loaded } = trainer.options;
-    const { ledger, info, kernels } = loaded.engine;
+    const { info, kernels } = loaded.engine;
     const { family, layers, task } = loaded.model;
     return {
       ...{ format: 1, created: new Date().toISOString(), ...facts },
       model: { source: loaded.source, family, layers, task },
       ...{ settings: settingsOf(trainer), gpu: { ...info }, versions: { ...versions }, metrics: { ...metrics } },
       evaluations: evaluations.map(({ step, metrics: found }) => ({ step, metrics: { ...found } })),
-      ...{ peakBytes: ledger.peakBytes, peak: ledger.peak, stepsPerEpoch: trainer.progress.stepsPerEpoch },
+      ...{ peakBytes: sumBytes(trainer.peak), peak: trainer.peak, stepsPerEpoch: trainer.progress.stepsPerEpoch },
       seconds: this.steps.reduce((sum, { seconds }) => sum + seconds, 0),
       flops: this.steps.reduce((sum, { flops }) => sum + flops, 0),
       trained: [...trainer.state.specs.keys()],

@@ -32,7 +32,7 @@ export async function saveAdapter(
   if (adapter.trainsInPlace) {
     throw new ConfigError(`${adapter.kind} tuning has no adapter to save.`, "Use saveModel(directory, model).");
   }
-  const tensors = await trainer.state.snapshot();
+  const tensors = await trainer.snapshot();
   const file =
     as === "lora"
       ? asLora(adapter, loaded.model, tensors, transformers)
@@ -63,7 +63,7 @@ export async function saveModel(directory: Directory, loaded: LoadedModel): Prom
  */
 export async function saveMerged(directory: Directory, trainer: Trainer): Promise<void> {
   const { adapter, model: loaded } = trainer.options;
-  const merged = mergedParameter(adapter, loaded.model, await trainer.state.snapshot());
+  const merged = mergedParameter(adapter, loaded.model, await trainer.snapshot());
   const originals = trainer.merging?.originals;
   await writeModel(directory, loaded, (name, data, shape) => {
     return merged(name, { shape, data: originals?.get(name) ?? data }).data;

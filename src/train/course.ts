@@ -1,15 +1,14 @@
 import { ConfigError } from "../base/errors";
-import type { Batch } from "../data/batch";
 import { never } from "../freeze/never";
 import type { FreezePolicy, Progress } from "../freeze/policy";
 import type { Prompt } from "../generate/generate";
 import { continueTexts } from "../generate/later";
 import type { Continuation, GenerateOptions } from "../generate/options";
+import type { Device } from "../gpu/device";
 import type { Bytes } from "../gpu/ledger";
 import type { Plan } from "../tape/plan";
 import { adapterRun } from "./adapter-run";
-import { evaluate } from "./evaluate";
-import type { Evaluation, SeeLogits } from "./evaluate";
+import type { EvaluationParts } from "./evaluate";
 import { checkFreeze } from "./freezing";
 import { contextOf, standingOf } from "./run-context";
 import type { Standing } from "./run-context";
@@ -51,6 +50,8 @@ const START: CourseStand = { step: 0, hasBegun: false, history: new RunHistory()
 
 /** A run on its way: one optimizer step after the other, and what may be done between them. */
 export class Course {
+  /** What it runs on. */
+  readonly device: Device;
   readonly #optimizer: OptimizerSettings;
   readonly #policy: FreezePolicy;
   readonly #counts: ReturnType<typeof countSteps>;
@@ -79,6 +80,7 @@ export class Course {
     { step, hasBegun, history, untold }: CourseStand = START,
   ) {
     const { options } = run;
+    this.device = options.model.engine.device;
     this.#optimizer = optimizerSettings(options.optimizer);
     this.#policy = options.policy ?? never();
     this.#counts = countSteps(options);
@@ -118,17 +120,21 @@ export class Course {
     return this.#taken !== undefined || this.#step < this.#counts.totalSteps;
   }
 
+  /** Whether nothing of the last step is left to do. */
+  get isBetweenSteps(): boolean {
+    return !this.#taken && !this.#phases.isHalfDone;
+  }
+
   /**
    * The run between two steps, as a checkpoint keeps it.
    * @throws ConfigError where memory ran out in the midst of what follows a step.
    */
   moment(): Moment {
-    if (this.#taken || this.#phases.isHalfDone) {
+    if (!this.isBetweenSteps) {
       throw new ConfigError("What follows the last step was refused half way.", "Go on with steps(), then save.");
     }
-    const { run, upcoming } = this;
-    const [step, hasBegun, untold] = [this.#step, this.#hasBegun, [...this.#freezes]];
-    return { run, upcoming, step, hasBegun, untold, history: this.#history };
+    const stand = { step: this.#step, hasBegun: this.#hasBegun, untold: [...this.#freezes], history: this.#history };
+    return { run: this.run, upcoming: this.upcoming, ...stand };
   }
 
   /** GPU bytes that the plans say this run occupies between steps, by lifetime; equals the ledger. */
@@ -143,21 +149,19 @@ export class Course {
     this.#phases.add(
       () => this.#prune(),
       () => this.#consultPolicy(),
-      // eslint-disable-next-line @typescript-eslint/require-await -- one phase of several
-      async () => void (this.#hasBegun = true),
+      () => Promise.resolve(void (this.#hasBegun = true)),
     );
   }
 
   async #prune(): Promise<void> {
-    const { run } = this;
     if (!this.#policy.prune) return;
-    await prune(this.#policy, { state: run.state, gradients: () => this.#gradients([run.first]) });
-    run.updates.rebuild();
-  }
-
-  async #gradients(batches: readonly Batch[]): Promise<void> {
-    const { inputs: below } = await stepPrefix(this.run, batches);
-    await this.#stepper.gradients({ step: this.#step, batches, dropped: [], below });
+    const batches = [this.run.first];
+    const gradients = async (): Promise<void> => {
+      const { inputs: below } = await stepPrefix(this.run, batches);
+      await this.#stepper.gradients({ step: this.#step, batches, dropped: [], below });
+    };
+    await prune(this.#policy, { state: this.state, gradients });
+    this.run.updates.rebuild();
   }
 
   /** Runs the next step; where an earlier call failed after its step was applied, the rest of that one. */
@@ -255,24 +259,19 @@ export class Course {
       await this.run.executor.hold(this.#plans);
     });
     this.#freezing = undefined;
-    const after = this.state.liveByLayer();
-    const layers = before.filter((layer) => !after.has(layer));
+    const layers = before.filter((layer) => !this.state.liveByLayer().has(layer));
     const event = { step: this.#step, tensors: names, layers, ...freezeEffect(was, standingOf(this.run)) };
     this.#freezes.push(event);
     return event;
   }
 
-  /** Loss and predictions on other batches, without dropout; `see` is given each batch's logits. */
-  async evaluate(batches: Iterable<Batch>, see?: SeeLogits): Promise<Evaluation> {
-    return withMemoryRemedy(this.run, async () => evaluate(await this.#parts(), batches, see));
-  }
-
   /** Continues prompts with the model as it is now; throws as `generate` does. */
   async generate(prompts: readonly Prompt[], options: GenerateOptions = {}): Promise<Continuation[]> {
-    return withMemoryRemedy(this.run, async () => continueTexts(await this.#parts(), prompts, options));
+    return withMemoryRemedy(this.run, async () => continueTexts(await this.parts(), prompts, options));
   }
 
-  async #parts() {
+  /** What a forward pass beside training needs. */
+  async parts(): Promise<EvaluationParts> {
     await this.merging?.follow();
     const { model: loaded } = this.options;
     const adapter = this.merging?.acting ?? this.options.adapter;

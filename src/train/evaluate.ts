@@ -4,7 +4,7 @@ import { splitBatch } from "../data/split";
 import { IGNORED_LABEL } from "../data/sample";
 import type { LoadedModel } from "../io/load-model";
 import type { Model } from "../model/model";
-import type { Executor } from "../run/executor";
+import type { Executor, Inputs } from "../run/executor";
 import type { TensorStore } from "../run/store";
 import { plan } from "../tape/plan";
 import type { Plan } from "../tape/plan";
@@ -37,37 +37,48 @@ export interface Evaluation {
 /** Called with each batch's logits, where these are read: [size, classes], or [size, length, 2] for answers. */
 export type SeeLogits = (batch: Batch, logits: Float32Array) => void;
 
+/** Runs something with what evaluation needs, perhaps more than once. */
+export type WithParts = <T>(body: (parts: EvaluationParts) => Promise<T>) => Promise<T>;
+
 /** Runs batches forward in eval mode. Logits are read back for classes and values, not for language models. */
-export async function evaluate(parts: EvaluationParts, batches: Iterable<Batch>, see?: SeeLogits): Promise<Evaluation> {
-  const { loaded, executor, store, held } = parts;
-  const { model } = loaded;
+export async function evaluate(
+  { loaded: { model }, adapter, rows }: EvaluationParts,
+  withParts: WithParts,
+  batches: Iterable<Batch>,
+  see?: SeeLogits,
+): Promise<Evaluation> {
+  const virtualTokens = adapter?.virtualTokens ?? 0;
   const plans = new Map<string, Plan>();
   const predictions: number[] = [];
   const labels: number[] = [];
   let [total, count] = [0, 0];
   try {
-    for (const batch of partsOf(batches, parts.rows)) {
-      const key = `${batch.size} x ${batch.length}`;
-      if (!plans.has(key)) {
-        plans.set(key, evaluationPlan(parts, batch));
-        await executor.holdBeside(held, [...plans.values()]);
-      }
+    for (const batch of partsOf(batches, rows)) {
       const counted = countedLabels(model, batch);
-      const inputs = batchInputs(model, batch, { labels: counted, virtualTokens: parts.adapter?.virtualTokens });
-      const outputs = await executor.run(plans.get(key) as Plan, store, inputs);
+      const inputs = batchInputs(model, batch, { labels: counted, virtualTokens });
+      const outputs = await withParts((parts) => runOne(parts, plans, batch, inputs));
       total += (outputs.get("loss")?.[0] ?? NaN) * counted;
       count += counted;
       const found = outputs.get("logits");
       if (!found) continue;
       const isSpan = model.task === "question_answering";
-      const logits = isSpan ? ownTokens(found, batch, parts.adapter?.virtualTokens ?? 0) : found;
+      const logits = isSpan ? ownTokens(found, batch, virtualTokens) : found;
       see?.(batch, logits);
       collect(logits, model, batch, predictions, labels);
     }
   } finally {
-    await executor.hold(held);
+    await withParts(({ executor, held }) => executor.hold(held));
   }
   return { loss: total / Math.max(1, count), count, predictions, labels };
+}
+
+async function runOne(parts: EvaluationParts, plans: Map<string, Plan>, batch: Batch, inputs: Inputs) {
+  const { executor, held, store } = parts;
+  const key = `${batch.size} x ${batch.length}`;
+  const plan = plans.get(key) ?? evaluationPlan(parts, batch);
+  plans.set(key, plan);
+  if (!executor.holds(plan)) await executor.holdBeside(held, [...plans.values()]);
+  return executor.run(plan, store, inputs);
 }
 
 function* partsOf(batches: Iterable<Batch>, rows = Infinity): Generator<Batch, void, undefined> {

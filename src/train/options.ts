@@ -10,6 +10,7 @@ import type { OnNotFinite } from "./not-finite";
 import type { OptimizerOptions } from "./optimizer";
 import type { PrefixCacheOptions } from "./prefix-cache";
 import type { Recompute } from "./recompute";
+import type { RecoverOptions } from "./recovery";
 import type { CheckpointExtra } from "./run-state";
 import type { ScheduleOptions } from "./schedule";
 
@@ -91,6 +92,12 @@ export interface TrainerOptions {
   readonly resume?: Directory | "auto";
   /** What is to be kept in checkpoints beside the run; a resumed trainer has it as `resumed.extra`. */
   readonly checkpointExtra?: () => CheckpointExtra;
+  /**
+   * Goes on after the loss of the device: another one is opened, the model loaded again, and what followed the last state
+   * in the host's memory run once more, to the same bits; after three losses without a finished step the run stops. Needs
+   * an engine of `createEngine` and a model of `loadModel` or `initialiseModel`. Default true.
+   */
+  readonly recover?: boolean | RecoverOptions;
   /** Is told what goes on in spite of a fault. Default `console.warn`. */
   readonly warn?: (message: string) => void;
   /** Seed of initial values and dropout. Default 0. */

@@ -1,3 +1,4 @@
+import type { Tensors } from "../adapter/adapter";
 import type { Batch } from "../data/batch";
 import type { Progress } from "../freeze/policy";
 import type { Prompt } from "../generate/generate";
@@ -6,12 +7,15 @@ import type { Bytes } from "../gpu/ledger";
 import type { Directory } from "../io/directory";
 import type { Explanation } from "../tape/explain";
 import type { Course } from "./course";
-import type { Evaluation, SeeLogits } from "./evaluate";
+import { evaluate } from "./evaluate";
+import type { Evaluation, SeeLogits, WithParts } from "./evaluate";
 import type { RunHistory } from "./history";
+import { withMemoryRemedy } from "./memory-remedy";
 import { openRun } from "./open-run";
 import type { TrainerOptions } from "./options";
 import type { Merging } from "./merging";
 import type { FreezeEvent, StepReport, TrainResult } from "./report";
+import { Recovery } from "./recovery";
 import { newCourse, resumedCourse, resumedFrom, wantedRun } from "./resume";
 import type { Resumed } from "./resume";
 import { Saver } from "./saver";
@@ -22,16 +26,15 @@ import type { TrainState } from "./state";
  * then `train()`, or walk through `steps()`.
  */
 export class Trainer {
-  readonly #course: Course;
-  readonly #saver: Saver;
-
   private constructor(
-    course: Course,
+    private readonly recovery: Recovery,
+    private readonly saver: Saver,
     /** The checkpoint that it went on from. */
     readonly resumed: Resumed | undefined,
-  ) {
-    this.#course = course;
-    this.#saver = new Saver(course.options);
+  ) {}
+
+  get #course(): Course {
+    return this.recovery.course;
   }
 
   get options(): TrainerOptions {
@@ -53,6 +56,11 @@ export class Trainer {
     return this.#course.history;
   }
 
+  /** Most GPU bytes that were live at once, by lifetime at that moment; before a resumption too. */
+  get peak(): Bytes {
+    return this.#course.history.peak(this.options.model.engine.ledger);
+  }
+
   /**
    * Plans the run, checks the budget, allocates; goes on from a checkpoint where `resume` says so.
    * @throws MemoryBudgetError before anything is allocated when the plan needs more than `memoryBudget`; ConfigError,
@@ -61,8 +69,10 @@ export class Trainer {
   static async create(options: TrainerOptions): Promise<Trainer> {
     const from = await wantedRun(options);
     const run = await openRun(options, { from });
-    if (!from) return new Trainer(newCourse(run), undefined);
-    return new Trainer(await resumedCourse(run, from.state), await resumedFrom(from));
+    const saver = new Saver(run.options);
+    const course = from ? await resumedCourse(run, from.state) : newCourse(run);
+    const recovery = new Recovery(options, saver, course, from?.state);
+    return new Trainer(recovery, saver, from && (await resumedFrom(from)));
   }
 
   get progress(): Progress {
@@ -94,9 +104,10 @@ export class Trainer {
   async *steps(): AsyncGenerator<StepReport, void, undefined> {
     const { totalSteps } = this.progress;
     while (this.#course.isUnfinished) {
-      yield await this.#course.next();
+      await this.recovery.holdIfDue();
+      yield await this.recovery.attempt((course) => course.next());
       // Not before the caller has seen the step: what it keeps beside the run is then of the same moment.
-      if (this.#saver.isDue(this.progress.step, totalSteps)) await this.saveCheckpoint();
+      if (this.saver.isDue(this.progress.step, totalSteps)) await this.saveCheckpoint();
     }
   }
 
@@ -106,7 +117,12 @@ export class Trainer {
    * @throws FileFormatError where it cannot be written; what was there before stays, and the trainer can be used.
    */
   async saveCheckpoint(directory?: Directory): Promise<string> {
-    return this.#saver.write(await this.#saver.capture(this.#course.moment()), directory);
+    return this.recovery.save(directory);
+  }
+
+  /** Copies the adapter's and all trained tensors to the host, by name. */
+  async snapshot(): Promise<Tensors> {
+    return this.recovery.attempt((course) => course.state.snapshot());
   }
 
   /** Lowest transformer layer whose adapter still learns. */
@@ -120,22 +136,33 @@ export class Trainer {
    * new plan: the tensors are frozen then, and the next step, or another call, plans again.
    */
   async freeze(names: readonly string[]): Promise<FreezeEvent> {
-    return this.#course.freeze(names);
+    const event = await this.recovery.attempt((course) => course.freeze(names));
+    await this.#holdChange();
+    return event;
+  }
+
+  /** What the caller changed between two steps would not be repeated with them. */
+  async #holdChange(): Promise<void> {
+    if (this.recovery.isOn) await this.recovery.hold();
   }
 
   /** Loss and predictions on other batches, without dropout; `see` is given each batch's logits. */
   async evaluate(batches: Iterable<Batch>, see?: SeeLogits): Promise<Evaluation> {
-    return this.#course.evaluate(batches, see);
+    const withParts: WithParts = (body) => this.recovery.attempt(async (course) => body(await course.parts()));
+    return withMemoryRemedy(this.#course.run, async () => {
+      return evaluate(await this.recovery.attempt((course) => course.parts()), withParts, batches, see);
+    });
   }
 
   /** Continues prompts with the model as it is now; throws as `generate` does. */
   async generate(prompts: readonly Prompt[], options: GenerateOptions = {}): Promise<Continuation[]> {
-    return this.#course.generate(prompts, options);
+    return this.recovery.attempt((course) => course.generate(prompts, options));
   }
 
   /** Takes merged LoRAs out of the weights again, to their very bits, and merges no more. */
   async unmerge(): Promise<void> {
-    return this.#course.unmerge();
+    await this.recovery.attempt((course) => course.unmerge());
+    await this.#holdChange();
   }
 
   /** The policy's options and findings so far. */

@@ -99,11 +99,11 @@ const CASES: Readonly<Record<string, () => Options>> = {
     },
   }),
   AFLoRA: () => ({
-    adapter: aflora({ rank: 2 }),
-    policy: afloraFreezing({ initialEpochs: 0.5, finalShare: 0.2 }),
+    adapter: aflora({ rank: 2, trainsSquare: true }),
+    policy: afloraFreezing({ initialEpochs: 0, finalShare: 0.2 }),
   }),
   "AFLoRA as published": () => ({
-    adapter: aflora({ rank: 2 }),
+    adapter: aflora({ rank: 2, trainsSquare: true }),
     policy: afloraFreezing({ mode: "published_code", initialEpochs: 0, finalShare: 0.4, every: 2 }),
   }),
   "AdaLoRA's budget": () => ({ adapter: adalora({ initialRank: 4, targetRank: 2, finalSteps: 2 }) }),
@@ -122,10 +122,21 @@ const CASES: Readonly<Record<string, () => Options>> = {
   "full tuning of images": () => ({ adapter: full(), family: "vit" }),
 };
 
+/** What is saved does not depend on the adapter: SwiftShader, on which pipelines take long, has some of them. */
+const ON_SWIFTSHADER = [1, 4, 6];
+const isSwiftShader = process.env["SAFETAPE_ADAPTER"] === "swiftshader";
+const cases = Object.entries(CASES).filter((_, i) => !isSwiftShader || ON_SWIFTSHADER.includes(i));
+/** Policies that freeze here. */
+const FREEZING = ["safe", "aflora", "fixed"];
+
 describe("a run that is interrupted and resumed", () => {
-  it.each(Object.entries(CASES))("ends with the very bits of one that is not: %s", async (_, make) => {
+  it.each(cases)("ends with the very bits of one that is not: %s", async (_, make) => {
     const expected = await whole(make);
     expect(expected.losses).toHaveLength(STEPS);
+    const { name, mode } = expected.policy as { name: string; mode?: string };
+    // The published code's windows of ten steps are longer than this run.
+    const freezes = FREEZING.includes(name) && mode !== "published_code";
+    expect(expected.freezes.length > 0, "something freezes").toBe(freezes);
     expect(await interrupted(make, [2, 5])).toEqual(expected);
   });
 });

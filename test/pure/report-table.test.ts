@@ -1,0 +1,26 @@
+import { expect, test } from "vitest";
+import { packReports, unpackReports } from "../../src/cli/report-table";
+import type { StepReport } from "../../src/train/report";
+
+const BYTES = { weight: 1, state: 2, saved: 3, scratch: 4 };
+
+const reportOf = (step: number, more: Partial<StepReport> = {}): StepReport => ({
+  ...{ step, totalSteps: 9, epoch: step / 3, loss: Math.fround(0.1 * step), learningRate: 0.1, gradientNorm: 1 / step },
+  ...{ seconds: 0.5, examplesPerSecond: Infinity, bytes: BYTES, planned: BYTES, flops: 1e15 + step, horizon: 0 },
+  ...{ frozenTensors: 0, rowsAtOnce: 4, recomputed: 0, prefix: undefined, scores: undefined, freezes: [], skipped: [] },
+  ...more,
+});
+
+test("reports come back as they were, whatever only some of them have", () => {
+  const scores = { kind: "importance" as const, values: { 0: 0.25, 1: 1e-9 } };
+  const freeze = { step: 2, tensors: ["a"], layers: [0], returnedBytes: 8, returned: BYTES, bytes: BYTES };
+  const reports = [
+    reportOf(1),
+    reportOf(2, { scores, freezes: [{ ...freeze, flops: { before: 2, after: 1 } }] }),
+    reportOf(3, { horizon: undefined, prefix: { layer: 1, hits: 2, parts: 3, bytes: 4 }, loss: NaN }),
+  ];
+  const { table, bits } = packReports(reports);
+  const told = JSON.parse(JSON.stringify(table)) as typeof table;
+  expect(unpackReports(told, bits)).toEqual(reports);
+  expect(unpackReports(packReports([]).table, packReports([]).bits)).toEqual([]);
+});
