@@ -12,7 +12,7 @@ const RUN = {
   ...{ isMerging: false, shapes: [{ size: 2, length: 8 }], variants: [[]], updates: { ages: [["hyper", 2]] } },
   ...{ start: { batches: 0 }, place: { batches: 2 }, untold: [], policy: { averages: [0.5] }, extra: { epoch: 1 } },
   history: {
-    ...{ freezes: [], flops: 0.1, seconds: 1, savedBytesFirst: 0, savedBytesLast: 0 },
+    ...{ freezes: [], skipped: [], flops: 0.1, seconds: 1, savedBytesFirst: 0, savedBytesLast: 0 },
     peak: { weight: 0, state: 0, saved: 0, scratch: 0 },
   },
 };
