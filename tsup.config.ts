@@ -11,7 +11,7 @@ const common: Options = {
   sourcemap: true,
 };
 
-const library = { index: "src/index.ts", node: "src/node/index.ts" };
+const library = { index: "src/index.ts", core: "src/core.ts", node: "src/node/index.ts" };
 
 /** The drawing of reports is an ES module of its own, loaded by who draws one; CommonJS loads the very same. */
 const REPORT = { entry: "src/report/save.ts", file: "./report.js" };
@@ -32,13 +32,13 @@ export default defineConfig([
   // What few runs need (tokenizers, generation, decoders of CSV, PNG and JPEG) are chunks that load on first use.
   {
     ...common,
-    entry: { index: library.index },
+    entry: { index: library.index, core: library.core },
     ...{ format: "esm", splitting: true, minify: true, platform: "browser", noExternal: [/.*/] },
     esbuildPlugins: [compactKernels, opsWithoutTests],
   },
   {
     ...common,
-    entry: library,
+    entry: { index: library.index, node: library.node },
     ...{ format: "cjs", splitting: false, dts: { entry: library } },
     esbuildPlugins: [
       {

@@ -19,6 +19,7 @@ const LAYERS = [
   ["adapter", "freeze", "data"],
   ["generate"],
   ["train"],
+  ["core"],
   ["analysis"],
   ["report"],
   ["node", "index"],

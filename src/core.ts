@@ -1,0 +1,115 @@
+// What trains: engine, models, adapters, policies, batches, trainer. Its size in browsers is bounded by a test.
+export * from "./base/errors";
+export { createEngine, Engine } from "./engine";
+export type { EngineOptions } from "./engine";
+export { VARIANT_NAMES } from "./gpu/variants";
+export type { VariantName } from "./gpu/variants";
+export { memoryTuningCache } from "./gpu/tuning/cache";
+export type { Tuned, TuningCache, TuningRecord } from "./gpu/tuning/cache";
+export { indexedDbTuningCache } from "./gpu/tuning/indexed-db";
+export type { KernelChoice, TuningOptions } from "./gpu/tuning/tuner";
+export { Tensor } from "./tensor";
+export type { AdapterInfo } from "./gpu/device";
+export { LIFETIMES, sumBytes } from "./gpu/ledger";
+export type { Bytes, Ledger, Lifetime } from "./gpu/ledger";
+export type { ByteCount } from "./base/bytes";
+
+export { initialiseModel, loadModel, LoadedModel } from "./io/load-model";
+
+export { WEIGHT_FORMATS } from "./base/packed";
+export type { WeightFormat } from "./base/packed";
+
+export type { LoadOptions } from "./io/load-model";
+export { memoryDirectory } from "./io/directory";
+export type { Directory } from "./io/directory";
+export { createModel, MODEL_TYPES } from "./model/families";
+export type { HeadOptions } from "./model/families";
+export type { Model, ParameterSpec, Projection } from "./model/model";
+export type { Forward, ForwardHooks, LinearSite } from "./model/forward";
+
+export type { Adapter, AdapterTensor } from "./adapter/adapter";
+export { adalora } from "./adapter/adalora";
+export type { AdaloraOptions } from "./adapter/adalora";
+export { aflora } from "./adapter/aflora";
+export type { AfloraOptions } from "./adapter/aflora";
+export { bitfit } from "./adapter/bitfit";
+export type { BitFitOptions } from "./adapter/bitfit";
+export { houlsby, pfeiffer } from "./adapter/bottleneck";
+export type { BottleneckOptions } from "./adapter/bottleneck";
+export { full } from "./adapter/full";
+export { ia3 } from "./adapter/ia3";
+export type { Ia3Options } from "./adapter/ia3";
+export { lora } from "./adapter/lora";
+export type { LoraOptions } from "./adapter/lora";
+export { promptTuning } from "./adapter/prompt";
+export type { PromptOptions } from "./adapter/prompt";
+export type { LayerChoice, TargetOptions } from "./adapter/targets";
+export { ADAPTER_KINDS, makeAdapter } from "./adapter/make";
+export type { AdapterChoice } from "./adapter/make";
+export { sora } from "./adapter/sora";
+export type { SoraOptions } from "./adapter/sora";
+export { vera } from "./adapter/vera";
+export type { VeraOptions } from "./adapter/vera";
+
+export type {
+  FreezeContext,
+  FreezeEffect,
+  FreezePolicy,
+  Progress,
+  PruneContext,
+  StructuralPruning,
+} from "./freeze/policy";
+export { adapterDrop } from "./freeze/adapter-drop";
+export type { AdapterDropOptions } from "./freeze/adapter-drop";
+export { afloraFreezing } from "./freeze/aflora";
+export type { AfloraPolicyOptions } from "./freeze/aflora";
+export { fixed } from "./freeze/fixed";
+export type { FixedFreeze } from "./freeze/fixed";
+export { loraPrune } from "./freeze/lora-prune";
+export type { LoraPruneOptions } from "./freeze/lora-prune";
+export { makePolicy, POLICY_NAMES } from "./freeze/make";
+export type { PolicyChoice } from "./freeze/make";
+export { memoryBudget } from "./freeze/memory-budget";
+export type { MemoryBudgetOptions } from "./freeze/memory-budget";
+export { never } from "./freeze/never";
+export { safe } from "./freeze/safe";
+export type { SafeOptions } from "./freeze/safe-schedule";
+export { sparseAdapter } from "./freeze/sparse-adapter";
+export type { SparseAdapterOptions } from "./freeze/sparse-adapter";
+export { upperLayers } from "./freeze/upper-layers";
+
+export { Batches } from "./data/batches";
+export type { BatchOptions } from "./data/batches";
+export type { Batch } from "./data/batch";
+export { makeBatch } from "./data/batch";
+export { blockSamples, encodeExamples } from "./data/sample";
+export type { Sample } from "./data/sample";
+export { loadTokenizer } from "./data/tokenizer";
+export type { Tokenizer } from "./data/tokenizer";
+
+export { loadAdapter, saveAdapter, saveMerged, saveModel } from "./train/adapter-files";
+export { NOT_FINITE_CHOICES } from "./train/not-finite";
+export type { OnNotFinite } from "./train/not-finite";
+export type { BatchSource, TrainerOptions } from "./train/options";
+export type { PrefixCacheOptions } from "./train/prefix-cache";
+export { memoryPrefixStore } from "./train/prefix-store";
+export type { PrefixStore } from "./train/prefix-store";
+export type { Recompute } from "./train/recompute";
+export { ACTIVATION_FORMATS } from "./op/pack";
+export type { ActivationFormat } from "./op/pack";
+export { describeChoice, fitBudget } from "./train/budget";
+export type { BudgetChoice } from "./train/budget";
+export { plan } from "./train/predict";
+export type { Prediction, PredictOptions } from "./train/predict";
+export type { RecoverOptions } from "./train/recovery";
+export type { Resumed } from "./train/resume";
+export type { CheckpointExtra } from "./train/run-state";
+export type { FreezeEvent, PolicyScores, PrefixReport, SkippedStep, StepReport, TrainResult } from "./train/report";
+export { SafeTrainer } from "./train/safe-trainer";
+export type { SafeTrainerOptions } from "./train/safe-trainer";
+export { Trainer } from "./train/trainer";
+export type { Explanation, KeptValue } from "./tape/explain";
+export type { Op } from "./op/declaration";
+export { defineOp } from "./op/declaration";
+export { Recorder } from "./tape/tape";
+export type { Value } from "./tape/tape";
