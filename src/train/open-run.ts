@@ -45,7 +45,9 @@ export async function openRun(given: TrainerOptions, { from: found, known }: Beg
   const before = preflight(options, known?.first ?? (() => data.next()));
   const { book, first, merges, settings, statistics, live, plannedBytes, needs } = before;
   const remedy = { options, book, needs };
-  if (found && !known) await checkOwn({ options, first, start }, found);
+  // Whoever scores this run finds its probe here.
+  const asked = { ...options, probe: options.probe ?? first };
+  if (found && !known) await checkOwn({ options: asked, first, start }, found);
   if (from) resumePlans(before, from, loaded.model.layers);
   const frozen = from && [...live.keys()].filter((name) => !from.saved.live.includes(name));
   const learning = { live, statistics, ...(frozen && { frozen }) };
@@ -60,9 +62,7 @@ export async function openRun(given: TrainerOptions, { from: found, known }: Beg
     await merging?.follow();
     await withMemoryRemedy(remedy, () => executor.hold([...book.plans, ...updates.plans]));
     await executor.compile();
-    // Whoever scores this run finds its probe here.
-    const { probe = first } = options;
-    return { ...remedy, options: { ...options, probe }, state, executor, updates, first, start, cache, merging };
+    return { ...remedy, options: asked, state, executor, updates, first, start, cache, merging };
   } catch (error) {
     merging?.dispose();
     executor.dispose();
