@@ -28,14 +28,17 @@ const pure: TestProjectConfiguration = {
   },
 };
 
-/** The tests in test/device, on one software adapter; each file in a process of its own. */
-function onDevice(name: "llvmpipe" | "swiftshader") {
+/**
+ * Tests on one software adapter, each file in a process of its own. Both run test/device, where kernels and what a step
+ * does with them are tested; what whole runs do beyond that does not depend on the adapter, and test/runs is run by one.
+ */
+function onDevice(name: "llvmpipe" | "swiftshader", folders: readonly string[]) {
   const driver = findDrivers().find((candidate) => candidate.name === name);
   return {
     ...shared,
     test: {
       name,
-      include: ["test/device/**/*.test.ts"],
+      include: folders.map((folder) => `test/${folder}/**/*.test.ts`),
       env: { SAFETAPE_ADAPTER: name, ...(driver ? driverEnvironment(driver) : {}) },
       globalSetup: `test/setup/${name}.ts`,
       testTimeout: TWO_MINUTES,
@@ -46,7 +49,7 @@ function onDevice(name: "llvmpipe" | "swiftshader") {
 }
 
 /** The tests in test/browser: Chromium and its SwiftShader, and Node on the same driver beside it. */
-const swiftshader = onDevice("swiftshader");
+const swiftshader = onDevice("swiftshader", ["device"]);
 const browser: TestProjectConfiguration = {
   ...swiftshader,
   test: { ...swiftshader.test, name: "browser", include: ["test/browser/**/*.test.ts"] },
@@ -54,7 +57,7 @@ const browser: TestProjectConfiguration = {
 
 export default defineConfig({
   test: {
-    projects: [pure, onDevice("llvmpipe"), swiftshader, browser],
+    projects: [pure, onDevice("llvmpipe", ["device", "runs"]), swiftshader, browser],
     pool: "forks",
     // A software adapter computes on the processor's cores itself: more processes would only slow each other down.
     maxWorkers: 2,
