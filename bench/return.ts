@@ -1,4 +1,4 @@
-import { execFileSync, spawnSync } from "node:child_process";
+import { spawnSync } from "node:child_process";
 import { lora } from "../src/adapter/lora";
 import { Random } from "../src/base/random";
 import { makeBatch } from "../src/data/batch";
@@ -7,6 +7,7 @@ import type { Engine } from "../src/engine";
 import { initialiseModel } from "../src/io/load-model";
 import { createEngine } from "../src/node/index";
 import { Trainer } from "../src/train/trainer";
+import { drivers } from "./support/drivers";
 import { meterOf, settledBytes } from "./support/meter";
 import type { Meter } from "./support/meter";
 import { tensorsBelow } from "./support/model";
@@ -96,23 +97,6 @@ async function watch(engine: Engine, meter: Meter, steps: () => Promise<void>): 
     console.error(`${adapterName(engine)}: step ${step} of ${STEPS} after the freezes`);
   }
   return rows;
-}
-
-interface Driver {
-  readonly icd: string;
-  readonly env: Record<string, string>;
-}
-
-/** Drivers that work here: the one that the user chose, or a GPU's and both software drivers. */
-function drivers(): Driver[] {
-  const ask = (...args: string[]): Driver[] => {
-    const answer = execFileSync(process.execPath, ["scripts/ensure-vulkan.mjs", "--json", ...args], {
-      encoding: "utf8",
-    });
-    return (JSON.parse(answer) as { drivers: Driver[] }).drivers;
-  };
-  if (process.env["VK_DRIVER_FILES"]) return ask();
-  return [...new Map([...ask(), ...ask("--all")].map((driver) => [driver.icd, driver])).values()];
 }
 
 /** Each driver in a process of its own, so that nothing but its buffers moves its size. */
