@@ -8,7 +8,7 @@ import { initialiseModel } from "../src/io/load-model";
 import { createEngine } from "../src/node/index";
 import { Trainer } from "../src/train/trainer";
 import { drivers } from "./support/drivers";
-import { meterOf, settledBytes } from "./support/meter";
+import { MALLOC, meterOf, settledBytes } from "./support/meter";
 import type { Meter } from "./support/meter";
 import { tensorsBelow } from "./support/model";
 import { adapterName, round, writeResults } from "./support/results";
@@ -23,12 +23,6 @@ const CONFIG = {
   ...{ model_type: "bert", vocab_size: 500, hidden_size: 64, num_hidden_layers: LAYERS, num_attention_heads: 4 },
   ...{ intermediate_size: 256, max_position_embeddings: LENGTH, num_labels: 2 },
 };
-
-/**
- * glibc's malloc, from which a software driver takes its memory, keeps freed blocks unless these bounds are fixed
- * (mallopt(3)): then what the process keeps is what the engine and the driver keep.
- */
-const MALLOC = { MALLOC_MMAP_THRESHOLD_: String(2 ** 18), MALLOC_TRIM_THRESHOLD_: "0", MALLOC_ARENA_MAX: "1" };
 
 /** What the driver gets back, seen from outside the library: freezing layer by layer, then many steps. */
 async function measure(engine: Engine): Promise<readonly string[]> {

@@ -1,3 +1,7 @@
+import { execFileSync, spawnSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { lora } from "../src/adapter/lora";
@@ -8,13 +12,18 @@ import { fixed } from "../src/freeze/fixed";
 import { memoryDirectory } from "../src/io/directory";
 import type { Directory } from "../src/io/directory";
 import { initialiseModel } from "../src/io/load-model";
+import { openDirectory } from "../src/node/index";
 import { Trainer } from "../src/train/trainer";
 import { main } from "./support/main";
-import { residentBytes } from "./support/meter";
+import { MALLOC, residentBytes } from "./support/meter";
 import { writeResults } from "./support/results";
 
-/** npm run bench:soak [-- STEPS]: many steps of a small model with freezes, changing lengths, evaluation and checkpoints. */
-const STEPS = Number(process.argv[2] ?? 20_000);
+/**
+ * npm run bench:soak [-- STEPS]: many steps of a small model with freezes, changing lengths, evaluation and checkpoints, in
+ * one process; and once more in twenty, each of which goes on from the checkpoint of the one before.
+ */
+const WHOLE = 20_000;
+const STEPS = Number(process.argv[2] ?? WHOLE);
 const [SEED, EVERY, LEG] = [7, Math.max(1, STEPS / 40), Math.max(1, STEPS / 20)];
 const BOUND = 0.02;
 const CONFIG = {
@@ -73,17 +82,36 @@ function drift(samples: readonly Sample[], of: (sample: Sample) => number): numb
   return Math.max(0, ...drifts);
 }
 
-await main("soak", async (engine) => {
+/** The same run, a process for every leg. */
+function inLegs(): number[] {
+  const folder = mkdtempSync(join(tmpdir(), "safetape-soak-"));
+  try {
+    for (let until = LEG; until <= STEPS; until += LEG) {
+      const args = ["--enable-source-maps", process.argv[1] as string, String(STEPS), String(until), folder];
+      execFileSync(process.execPath, args, { stdio: ["ignore", "ignore", "inherit"] });
+      process.stderr.write(`legs: ${until} of ${STEPS} steps\n`);
+    }
+    return JSON.parse(readFileSync(join(folder, "losses.json"), "utf8")) as number[];
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
+async function leg(engine: Engine, until: number, folder: string): Promise<void> {
+  const losses = await run(engine, until, await openDirectory(join(folder, "checkpoints"), { create: true }));
+  writeFileSync(join(folder, "losses.json"), JSON.stringify(losses));
+}
+
+async function soak(engine: Engine): Promise<void> {
   const samples: Sample[] = [];
   const whole = await run(engine, STEPS, memoryDirectory("whole"), (trainer) => {
     collect();
     const { heapUsed: heap } = process.memoryUsage();
     const { liveBytes: ledger, buffers } = engine.ledger;
     samples.push({ step: trainer.progress.step, ledger, buffers, heap, resident: residentBytes() });
+    process.stderr.write(`whole: ${trainer.progress.step} of ${STEPS} steps\n`);
   });
-  const files = memoryDirectory("legs");
-  let legs: number[] = [];
-  for (let until = LEG; until <= STEPS; until += LEG) legs = await run(engine, until, files);
+  const legs = inLegs();
   const isEqual = legs.length === whole.length && legs.every((loss, i) => Object.is(loss, whole[i]));
   const drifts = {
     buffers: drift(samples, ({ buffers }) => buffers),
@@ -94,7 +122,15 @@ await main("soak", async (engine) => {
   if (!isEqual) broken.push("losses in legs differ from those of one run");
   console.table(samples);
   console.log({ steps: STEPS, seed: SEED, isEqual, drifts, broken });
-  if (STEPS === 20_000)
-    await writeResults(engine, "soak", { seed: SEED, steps: STEPS, leg: LEG, isEqual, drifts, samples });
+  const told = { seed: SEED, steps: STEPS, leg: LEG, isEqual, drifts, samples };
+  if (STEPS === WHOLE) await writeResults(engine, "soak", told);
   process.exitCode = broken.length > 0 ? 1 : 0;
-});
+}
+
+const [, program = "", , until, folder] = process.argv;
+if (Object.keys(MALLOC).some((name) => process.env[name] === undefined)) {
+  const args = ["--enable-source-maps", program, ...process.argv.slice(2)];
+  const { status } = spawnSync(process.execPath, args, { env: { ...process.env, ...MALLOC }, stdio: "inherit" });
+  process.exit(status ?? 1);
+}
+await main("soak", (engine) => (folder === undefined ? soak(engine) : leg(engine, Number(until), folder)));

@@ -10,6 +10,12 @@ export interface Meter {
   read(): number;
 }
 
+/**
+ * glibc's malloc, from which a software driver takes its memory, keeps freed blocks unless these bounds are fixed
+ * (mallopt(3)): then what the process keeps is what the engine and the driver keep.
+ */
+export const MALLOC = { MALLOC_MMAP_THRESHOLD_: String(2 ** 18), MALLOC_TRIM_THRESHOLD_: "0", MALLOC_ARENA_MAX: "1" };
+
 const MEBI = 1024 ** 2;
 
 /** Resident bytes of this process: a software adapter's device memory is part of it. */
