@@ -89,6 +89,10 @@ describe("the published bundle in Chromium", () => {
     expectSameRun(run as TinyRun);
   });
 
+  it("goes on where its device is lost in mid-run", async () => {
+    expectSameRun(await call("recovered", []));
+  });
+
   it("keeps what a tuner found in IndexedDB", async () => {
     expect(await call("tuning", [])).toEqual([{ class: { chosen: "portable", tried: ["portable"] } }, "nothing"]);
   });

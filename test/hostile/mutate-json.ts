@@ -10,18 +10,32 @@ const ODD = [
 ];
 const KEYS = ["__proto__", "constructor", "prototype", "length", "toString", "", "0", "-1", "a.b", "\u0000", "../x"];
 const encoder = new TextEncoder();
+/** Deeper texts stay as they are: whether a stack holds them depends on who calls, and inputs must not. */
+const MOST_DEPTH = 500;
 
 /** A JSON text with one to three values replaced, removed, renamed, repeated or nested; other bytes stay as they are. */
 export function mutatedJson(bytes: Uint8Array, random: Random): Uint8Array {
   let value: Json;
   try {
-    value = parse(new TextDecoder().decode(bytes));
+    const source = new TextDecoder().decode(bytes);
+    if (depthOf(source) > MOST_DEPTH) return bytes;
+    value = parse(source);
   } catch {
     return bytes;
   }
   const count = 1 + random.below(3);
   for (let i = 0; i < count; i++) value = changed(value, random);
   return encoder.encode(text(value));
+}
+
+/** Brackets that are open at once, at most; those within strings count as well. */
+function depthOf(source: string): number {
+  let [depth, most] = [0, 0];
+  for (const character of source) {
+    if (character === "[" || character === "{") most = Math.max(most, ++depth);
+    else if (character === "]" || character === "}") depth--;
+  }
+  return most;
 }
 
 /** JSON with its members as a list, so that keys may come twice, and values that are text already. */

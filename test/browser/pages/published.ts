@@ -117,12 +117,23 @@ async function loss(how: "destroy" | "crash"): Promise<{ error: string; name: st
     if (how === "destroy") lost.device.handle.destroy();
     else crash = heard.atSecondStep?.();
   };
-  const outcome = await tinyRun(lost, { steps: 100_000, onStep }).catch((error: unknown) => error as Error);
+  const outcome = await tinyRun(lost, { steps: 100_000, onStep, recover: false }).catch(
+    (error: unknown) => error as Error,
+  );
   await crash;
   if (!(outcome instanceof Error)) throw new Error("The run went on without its device.");
   lost.dispose();
   opened = undefined;
   return { error: outcome.message, name: outcome.name, again: await safeRun() };
+}
+
+/** Loses the device in mid-run, and goes on on another one. */
+async function recovered(): Promise<TinyRun> {
+  using own = await createEngine();
+  const onStep = ({ step }: { step: number }): void => {
+    if (step === 2) own.device.handle.destroy();
+  };
+  return tinyRun(own, { onStep });
 }
 
 interface WorkerAnswer {
@@ -164,6 +175,6 @@ function policy(): { forbidden: string; violations: readonly string[] } {
   return { forbidden, violations };
 }
 
-const page = { golden, safeRun, load, range, download, loss, inWorker, timed, tuning, policy };
+const page = { golden, safeRun, load, range, download, loss, recovered, inWorker, timed, tuning, policy };
 export type PublishedPage = typeof page;
 Object.assign(globalThis, { page });

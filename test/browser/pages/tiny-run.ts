@@ -18,10 +18,15 @@ export interface TinyRun {
 export interface TinyOptions {
   readonly steps?: number;
   readonly onStep?: (report: StepReport) => void;
+  /** Default true. */
+  readonly recover?: boolean;
 }
 
 /** A run of SAFE that freezes, the same in browsers, in workers and in Node. */
-export async function tinyRun(engine: Engine, { steps = 8, onStep }: TinyOptions = {}): Promise<TinyRun> {
+export async function tinyRun(
+  engine: Engine,
+  { steps = 8, onStep, recover = true }: TinyOptions = {},
+): Promise<TinyRun> {
   const before = engine.ledger.liveBytes;
   let told: Omit<TinyRun, "left">;
   {
@@ -31,7 +36,7 @@ export async function tinyRun(engine: Engine, { steps = 8, onStep }: TinyOptions
     }));
     using trainer = await SafeTrainer.create({
       ...{ model, adapter: lora({ rank: 2 }), data: new Batches(samples, { size: 4, shuffle: false }) },
-      ...{ steps, dropout: false, optimizer: { learningRate: 1e-2 } },
+      ...{ steps, recover, dropout: false, optimizer: { learningRate: 1e-2 } },
       safe: { every: 2, maxWarmup: 1, rampEnd: 2, targetFreezeFraction: 0.5 },
     });
     const { losses, freezes } = await trainer.train(onStep);
