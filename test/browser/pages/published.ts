@@ -133,7 +133,7 @@ async function recovered(): Promise<TinyRun> {
   const onStep = ({ step }: { step: number }): void => {
     if (step === 2) own.device.handle.destroy();
   };
-  return tinyRun(own, { onStep });
+  return await tinyRun(own, { onStep });
 }
 
 interface WorkerAnswer {
