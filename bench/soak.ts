@@ -1,7 +1,8 @@
-import { execFileSync, spawnSync } from "node:child_process";
+import { execFile, spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { promisify } from "node:util";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { lora } from "../src/adapter/lora";
@@ -83,12 +84,12 @@ function drift(samples: readonly Sample[], of: (sample: Sample) => number): numb
 }
 
 /** The same run, a process for every leg. */
-function inLegs(): number[] {
+async function inLegs(): Promise<number[]> {
   const folder = mkdtempSync(join(tmpdir(), "safetape-soak-"));
   try {
     for (let until = LEG; until <= STEPS; until += LEG) {
       const args = ["--enable-source-maps", process.argv[1] as string, String(STEPS), String(until), folder];
-      execFileSync(process.execPath, args, { stdio: ["ignore", "ignore", "inherit"] });
+      await promisify(execFile)(process.execPath, args);
       process.stderr.write(`legs: ${until} of ${STEPS} steps\n`);
     }
     return JSON.parse(readFileSync(join(folder, "losses.json"), "utf8")) as number[];
@@ -104,14 +105,14 @@ async function leg(engine: Engine, until: number, folder: string): Promise<void>
 
 async function soak(engine: Engine): Promise<void> {
   const samples: Sample[] = [];
-  const whole = await run(engine, STEPS, memoryDirectory("whole"), (trainer) => {
+  const inOne = run(engine, STEPS, memoryDirectory("whole"), (trainer) => {
     collect();
     const { heapUsed: heap } = process.memoryUsage();
     const { liveBytes: ledger, buffers } = engine.ledger;
     samples.push({ step: trainer.progress.step, ledger, buffers, heap, resident: residentBytes() });
     process.stderr.write(`whole: ${trainer.progress.step} of ${STEPS} steps\n`);
   });
-  const legs = inLegs();
+  const [whole, legs] = await Promise.all([inOne, inLegs()]);
   const isEqual = legs.length === whole.length && legs.every((loss, i) => Object.is(loss, whole[i]));
   const drifts = {
     buffers: drift(samples, ({ buffers }) => buffers),
