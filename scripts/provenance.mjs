@@ -12,12 +12,12 @@ export function provenance(info) {
   };
 }
 
-/** The checkout's commit, marked where files differ from it; "unknown" outside of one. */
+/** The checkout's commit, marked where files (but results) differ from it; "unknown" outside of one. */
 function commit() {
   /** @param {string[]} args */
   const git = (...args) => spawnSync("git", args, { encoding: "utf8" });
   const head = git("rev-parse", "--short", "HEAD");
   if (head.status !== 0) return "unknown";
-  const changed = git("status", "--porcelain", "--untracked-files=no").stdout.trim() !== "";
+  const changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!bench/results").stdout.trim() !== "";
   return head.stdout.trim() + (changed ? "-dirty" : "");
 }
