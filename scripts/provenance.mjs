@@ -18,6 +18,7 @@ function commit() {
   const git = (...args) => spawnSync("git", args, { encoding: "utf8" });
   const head = git("rev-parse", "--short", "HEAD");
   if (head.status !== 0) return "unknown";
-  const changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!bench/results").stdout.trim() !== "";
+  const changed =
+    git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!bench/results").stdout.trim() !== "";
   return head.stdout.trim() + (changed ? "-dirty" : "");
 }
