@@ -20,10 +20,22 @@ const UNRUN: Readonly<Record<string, string>> = {
   "js browser": "belongs in a page: test/browser runs the published file in Chromium",
   html: "a page: test/browser runs the published file in Chromium",
   python: "needs torch and peft: test/interop/check.py runs the like",
-  bash: "installs packages, or starts commands that test/pure/cli.test.ts runs",
-  wgsl: "repeated in a js block, which is run",
+  bash: "installs packages or trains at length; its commands and options are looked up",
   text: "output",
 };
+
+const PROGRAM = readFileSync(join(ROOT, "src", "cli", "main.ts"), "utf8");
+
+/** Commands and options of safetape in shell lines that the program does not have. */
+function unknownWords(code: string): string[] {
+  const lines = code.replaceAll("\\\n", " ").split("\n");
+  return lines.flatMap((line) => {
+    const [, command, rest = ""] = /^npx safetape (\S+)(.*)$/.exec(line) ?? [];
+    if (command === undefined) return [];
+    const words = [command, ...(rest.match(/--[\w-]+/g) ?? [])];
+    return words.filter((word) => !new RegExp(`["[ ]${word}["\\] ]`).test(PROGRAM));
+  });
+}
 
 beforeAll(() => {
   rmSync(FOLDER, { recursive: true, force: true });
@@ -67,6 +79,7 @@ describe.each(pages)("the guide's page $name", ({ name, blocks }) => {
       if (kind === "js") continue;
       expect(UNRUN[kind], `line ${block.line} of ${name}.md: a block of kind "${kind}"`).toBeDefined();
       if (["js browser", "html"].includes(kind)) expect(syntaxErrors(block), `line ${block.line}`).toEqual([]);
+      if (kind === "bash") expect(unknownWords(block.code), `line ${block.line}`).toEqual([]);
       // eslint-disable-next-line no-console -- says what is not covered
       console.info(`${name}.md:${block.line} is not run: ${UNRUN[kind]}`);
     }
