@@ -3,7 +3,7 @@ import { defineConfig, globalIgnores } from "eslint/config";
 import tseslint from "typescript-eslint";
 
 export default defineConfig(
-  globalIgnores(["dist/", "bench/results/"]),
+  globalIgnores(["dist/", "site/", "bench/results/"]),
   eslint.configs.recommended,
   tseslint.configs.strictTypeChecked,
   {
