@@ -87,7 +87,7 @@ function ops(results: readonly OpRow[]): Drawn {
   }));
   return {
     chart: {
-      ...{ name: "ops", title: "Every op's bench cases against the adapter's own rates", rows },
+      ...{ name: "ops", title: "Every op's bench cases against the adapter's own rates", isLogarithmic: true, rows },
       ...{ x: "share of the measured rate (%)", rules: [{ at: 100, label: "100 %" }] },
       caption: "Small tensors stay in a processor's caches: they may move faster than the copy that the rate is of.",
     },
@@ -133,6 +133,10 @@ for (const adapter of ["llvmpipe", "swiftshader", "nvidia", "amd", "intel", "app
     const file = `${FOLDER}/${name}-${adapter}.json`;
     if (!existsSync(file)) continue;
     const { results, ...origin } = JSON.parse(await readFile(file, "utf8")) as Stored;
+    if (origin.commit.endsWith("-dirty")) {
+      console.log(`${file}: measured on files that no commit has; run npm run bench:${name} on a clean checkout`);
+      continue;
+    }
     const { chart, table } = draw(results);
     const run = `${origin.driver}, commit ${origin.commit}, ${origin.date}`;
     await writeFile(`${FOLDER}/${name}-${adapter}.svg`, standaloneSvg(dotRows(chart), run));
