@@ -7,9 +7,8 @@ import { plan } from "../tape/plan";
 import { Recorder } from "../tape/tape";
 import type { Value } from "../tape/tape";
 import type { Given } from "./options";
-import { emitter } from "./view/events";
 import { Screen } from "./view/screen";
-import { stage } from "./view/stage";
+import { stagesOn } from "./view/stage";
 
 const LIMITS = [
   "maxBufferSize",
@@ -21,24 +20,23 @@ const LIMITS = [
 
 /** `safetape doctor`: which adapter there is, and how fast it multiplies and copies. */
 export async function doctorCommand(given: Given, print: (line: string) => void): Promise<void> {
-  const engine = await createEngine();
+  const [engine, screen] = [await createEngine(), new Screen(false)];
   try {
     const { handle } = engine.device;
-    const screen = new Screen(false);
-    const measured = <T>(what: string, work: () => Promise<T>): Promise<T> =>
-      stage(screen, emitter(false, print), `measuring ${what}`, work);
+    const watched = stagesOn(screen);
     const limits = Object.fromEntries(LIMITS.map((name) => [name, handle.limits[name]]));
     const found = {
       adapter: engine.info,
       features: [...handle.features].sort(),
       limits,
-      matmulGflops: await measured("products", () => matmulRate(engine)),
-      variants: await measured("kernels", variantRates),
-      copyGigabytesPerSecond: await measured("copies", () => copyRate(engine)),
+      matmulGflops: await watched("measuring products", () => matmulRate(engine)),
+      variants: await watched("measuring kernels", variantRates),
+      copyGigabytesPerSecond: await watched("measuring copies", () => copyRate(engine)),
     };
     if (given["json"]) print(JSON.stringify(found));
     else report(found, print);
   } finally {
+    screen.end();
     engine.dispose();
   }
 }

@@ -1,9 +1,18 @@
 import { readFile } from "node:fs/promises";
 import { basename } from "node:path";
-import { SingleBar } from "cli-progress";
 import { downloadModel } from "../node/index";
 import { textOption, UsageError } from "./options";
 import type { Given } from "./options";
+import { bar } from "./view/bars";
+import { Screen } from "./view/screen";
+
+const BAR = 24;
+
+interface FileProgress {
+  readonly file: string;
+  readonly done: number;
+  readonly size: number;
+}
 
 const megabytes = (bytes: number): string => (bytes / 1e6).toFixed(1);
 
@@ -18,19 +27,19 @@ export async function downloadCommand(
   const out = textOption(given, "out", "--out", basename(repo));
   const token = await tokenOption(given);
   const hubUrl = process.env["HF_ENDPOINT"];
-  const view = new DownloadView(given["quiet"] === true);
+  const screen = new Screen(given["quiet"] === true);
   try {
     const told = await downloadModel(repo, out, {
       revision: textOption(given, "revision", "--revision", "main"),
       ...(token === undefined ? {} : { token }),
       ...(hubUrl === undefined || hubUrl === "" ? {} : { hubUrl }),
-      onProgress: (progress) => view.show(progress),
+      onProgress: progressOn(screen),
     });
-    view.stop();
+    screen.end();
     if (given["json"]) print(JSON.stringify({ repo, out, ...told }));
     else print(`${out}: ${told.files.join(", ")}; ${megabytes(told.bytes)} MB of commit ${told.commit.slice(0, 12)}`);
   } finally {
-    view.stop();
+    screen.end();
   }
 }
 
@@ -45,29 +54,15 @@ async function tokenOption(given: Given): Promise<string | undefined> {
   throw new UsageError(`The file ${path} is empty.`, "Give a file that holds the token alone.");
 }
 
-/** Progress on stderr: a bar in a terminal, a line for each file and tenth elsewhere. */
-class DownloadView {
-  #bar: SingleBar | undefined;
-  #told = "";
-
-  constructor(private readonly isQuiet: boolean) {}
-
-  show({ file, done, size }: { readonly file: string; readonly done: number; readonly size: number }): void {
-    if (this.isQuiet) return;
+/** How far the present file is: a bar in a terminal, a line for each tenth elsewhere. */
+function progressOn(screen: Screen): (progress: FileProgress) => void {
+  let last = "";
+  return ({ file, done, size }) => {
+    const share = done / Math.max(1, size);
     const told = `${file}  ${megabytes(done)}/${megabytes(size)} MB`;
-    if (process.stderr.isTTY) {
-      this.#bar ??= new SingleBar({ format: "{bar} {percentage}% {told}", stream: process.stderr });
-      if (!this.#bar.isActive || this.#told !== file) this.#bar.start(size, done, { told });
-      else this.#bar.update(done, { told });
-      this.#told = file;
-      return;
-    }
-    const tenth = `${file} ${Math.floor((10 * done) / Math.max(1, size))}`;
-    if (tenth !== this.#told) process.stderr.write(`${told}\n`);
-    this.#told = tenth;
-  }
-
-  stop(): void {
-    this.#bar?.stop();
-  }
+    screen.show("download", [`${bar(share, BAR)} ${Math.floor(100 * share)} %  ${told}`]);
+    const tenth = `${file} ${Math.floor(10 * share)}`;
+    if (!screen.isLive && tenth !== last) screen.say(told);
+    last = tenth;
+  };
 }

@@ -13,9 +13,8 @@ import { loadAdapter } from "../train/adapter-files";
 import { countOption, numberOption, textOption, UsageError, weightsOption } from "./options";
 import type { Given } from "./options";
 import { e2eWriting } from "./text-data";
-import { emitter } from "./view/events";
 import { Screen } from "./view/screen";
-import { stage } from "./view/stage";
+import { stagesOn } from "./view/stage";
 
 /** Beam search and its limits, as `generate`, `train` and `study` take them. */
 export function generateOptions(given: Given): GenerateOptions {
@@ -42,16 +41,16 @@ export async function generateCommand(given: Given, print: (line: string) => voi
   const work =
     given["e2e"] === undefined ? await promptWork(given, tokenizer, print) : await e2eWork(given, tokenizer, print);
   const screen = new Screen(given["quiet"] === true);
-  const silent = emitter(false, print);
+  const watched = stagesOn(screen);
   using engine = await createEngine();
-  using loaded = await stage(screen, silent, "loading weights", (tick) =>
+  using loaded = await watched("loading weights", (tick) =>
     loadModel(engine, modelPath, { task: "causal_lm", weights: weightsOption(given), onProgress: tick }),
   );
   const weights =
     given["adapter"] === undefined
       ? undefined
       : await loadAdapter(await openDirectory(textOption(given, "adapter", "--adapter")), loaded);
-  const written = await stage(screen, silent, "writing", (tick) => {
+  const written = await watched("writing", (tick) => {
     const of = work.prompts.length;
     let texts = 0;
     return generate(loaded, work.prompts, {

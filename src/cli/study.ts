@@ -13,9 +13,8 @@ import { studyMarkdown, studyRows } from "./study-table";
 import type { StudyRun } from "./study-table";
 import { readTask, taskHead } from "./train-data";
 import type { TaskData } from "./task-data";
-import { emitter } from "./view/events";
 import { Screen } from "./view/screen";
-import { stage } from "./view/stage";
+import { stagesOn } from "./view/stage";
 
 const encoder = new TextEncoder();
 
@@ -35,6 +34,7 @@ export async function studyCommand(
     study.seeds.flatMap((seed) => study.methods.map((method) => ({ task, seed, method }))),
   );
   const screen = new Screen(false);
+  const watched = stagesOn(screen);
   using engine = await createEngine();
   const tokenizer = async () => loadTokenizer(await openDirectory(study.model));
   const preprocessor = async () => readPreprocessor(await openDirectory(study.model));
@@ -47,16 +47,16 @@ export async function studyCommand(
     const isKept = result !== undefined;
     if (!result) {
       const head = await taskHead(task.task, task.data);
-      using model = await loadModel(engine, study.model, { ...head, weights: method.weights });
+      using model = await watched("loading weights", (tick) =>
+        loadModel(engine, study.model, { ...head, weights: method.weights, onProgress: tick }),
+      );
       const maxLength = Math.min(task.maxLength, model.model.maxLength);
       const data =
         loaded.get(task.name) ??
         (await readTask(task.task, { path: task.data, model: model.model, maxLength, tokenizer, preprocessor }));
       loaded.set(task.name, data);
       const what = `${index + 1}/${all.length}  ${task.name}  ${method.name}  seed ${seed}`;
-      result = await stage(screen, emitter(false, print), what, (tick) =>
-        runMethod(model, study, task, method, seed, data, tick),
-      );
+      result = await watched(what, (tick) => runMethod(model, study, task, method, seed, data, tick));
       await out.write(file, jsonBytes({ settings, gpu: engine.info, result }));
     }
     runs.push({ method: method.name, task: task.name, seed, result });
@@ -64,6 +64,7 @@ export async function studyCommand(
     const how = isKept ? "kept" : `${result.seconds.toFixed(0)} s`;
     screen.say(`${index + 1}/${all.length}  ${task.name}  ${method.name}  seed ${seed}  ${metrics.join("  ")}  ${how}`);
   }
+  screen.end();
   const rows = studyRows(study, runs);
   await out.write("table.md", encoder.encode(`${studyMarkdown(rows)}\n`));
   await out.write("table.json", jsonBytes({ gpu: engine.info, study, rows }));

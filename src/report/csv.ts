@@ -3,6 +3,9 @@ import { LIFETIMES, sumBytes } from "../gpu/ledger";
 import type { Bytes } from "../gpu/ledger";
 import type { RunRecord } from "./record";
 
+/** Rows as comma-separated values, with their names in the first line. */
+export const csvText = (rows: readonly object[]): string => `${papa.unparse<object>([...rows], { newline: "\n" })}\n`;
+
 /** The run's numbers as files of comma-separated values; those that would be empty are left out. */
 export function csvFiles(record: RunRecord): { readonly file: string; readonly text: string }[] {
   const { steps, freezes, scores, evaluations } = record;
@@ -23,7 +26,7 @@ export function csvFiles(record: RunRecord): { readonly file: string; readonly t
   };
   return Object.entries(files)
     .filter(([, rows]) => rows.length > 0)
-    .map(([file, rows]) => ({ file, text: `${papa.unparse<object>(rows, { newline: "\n" })}\n` }));
+    .map(([file, rows]) => ({ file, text: csvText(rows) }));
 }
 
 function byLifetime(name: string, bytes: Bytes): Record<string, number> {

@@ -47,7 +47,6 @@ const PACKAGES: Record<string, readonly string[]> = {
   stemmer: ["data"],
   "fast-png": ["data"],
   "jpeg-js": ["data"],
-  "cli-progress": ["cli"],
   "@huggingface/hub": ["node"],
   "ml-matrix": ["analysis"],
 };

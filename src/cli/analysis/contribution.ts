@@ -6,7 +6,6 @@ import { contributionFigure } from "../../report/analysis/contribution";
 import { layersOption } from "../options";
 import type { Given } from "../options";
 import { finishedPart } from "../parts";
-import { Progress } from "./progress";
 import { saveResults } from "./results";
 import { openOut, Workplace } from "./workplace";
 
@@ -20,19 +19,21 @@ export async function contributionCommand(given: Given, print: (line: string) =>
   const wanted = chosen === undefined ? undefined : layersOption(given, "layers", "--layers");
   const layers = Array.isArray(wanted) ? (wanted as readonly number[]) : all(model.model.layers);
   const finished = await finishedRuns(out, settings, [undefined, ...layers]);
-  for (const run of finished) if (!given["quiet"]) process.stderr.write(`${told(run)}  kept\n`);
-  using progress = new Progress("contribution", given);
-  const runs = await adapterContribution({
-    ...{ model, training, finished, layers },
-    adapter: (own) => place.adapter(own),
-    data: () => place.trainingData(),
-    judge: (trainer) => place.judge(trainer),
-    onProgress: (done, of) => progress.show(done, of),
-    async onRun(run) {
-      await out.write(fileOf(run.layer), jsonBytes({ settings, gpu: engine.info, result: run }));
-      if (!given["quiet"]) process.stderr.write(`${told(run)}  ${run.seconds.toFixed(0)} s\n`);
-    },
-  });
+  const { screen } = place;
+  for (const run of finished) screen.say(`${told(run)}  kept`);
+  const runs = await place.watched("contribution", (onProgress) =>
+    adapterContribution({
+      ...{ model, training, finished, layers },
+      adapter: (own) => place.adapter(own),
+      data: () => place.trainingData(),
+      judge: (trainer) => place.judge(trainer),
+      onProgress,
+      async onRun(run) {
+        await out.write(fileOf(run.layer), jsonBytes({ settings, gpu: engine.info, result: run }));
+        screen.say(`${told(run)}  ${run.seconds.toFixed(0)} s`);
+      },
+    }),
+  );
   const metric = Object.keys(runs[0]?.metrics ?? {})[0] ?? "loss";
   const rows = runs.map(({ layer = "all", metrics, peak, ...numbers }) => ({
     ...{ layer, ...metrics, ...numbers },

@@ -4,7 +4,6 @@ import { hessianFigure } from "../../report/analysis/hessian";
 import type { Named } from "../../report/analysis/named";
 import { choiceOption, countOption, numberOption } from "../options";
 import type { Given } from "../options";
-import { Progress } from "./progress";
 import { saveResults } from "./results";
 import { subjects, withPolicy } from "./subjects";
 import { openOut, Workplace } from "./workplace";
@@ -23,11 +22,9 @@ export async function hessianCommand(told: Given, print: (line: string) => void)
   const batches = place.batches(countOption(given, "batches", "--batches", 4));
   const spectra: Named<HessianSpectrum>[] = [];
   for (const { name, result: subject } of await subjects(place, given, out.name)) {
-    using progress = new Progress(`Hessian, ${name}`, given);
-    const result = await hessianEigenvalues(subject, {
-      ...{ ...options, batches, seed: place.seed },
-      onProgress: (done, of) => progress.show(done, of),
-    });
+    const result = await place.watched(`Hessian, ${name}`, (onProgress) =>
+      hessianEigenvalues(subject, { ...options, batches, seed: place.seed, onProgress }),
+    );
     spectra.push({ name, result });
   }
   const rows = spectra.flatMap(({ name, result }) =>

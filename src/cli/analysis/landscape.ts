@@ -5,7 +5,6 @@ import { landscapeFigure } from "../../report/analysis/landscape";
 import type { Named } from "../../report/analysis/named";
 import { choiceOption, countOption, numberOption, UsageError } from "../options";
 import type { Given } from "../options";
-import { Progress } from "./progress";
 import { saveResults } from "./results";
 import { subjects, withPolicy } from "./subjects";
 import { openOut, Workplace } from "./workplace";
@@ -24,11 +23,9 @@ export async function landscapeCommand(told: Given, print: (line: string) => voi
   const batches = place.batches(countOption(given, "batches", "--batches", 4));
   const planes: Named<Landscape>[] = [];
   for (const { name, result: subject } of await subjects(place, given, out.name)) {
-    using progress = new Progress(`landscape, ${name}`, given);
-    const result = await lossLandscape(subject, {
-      ...{ ...options, batches, seed: place.seed },
-      onProgress: (done, of) => progress.show(done, of),
-    });
+    const result = await place.watched(`landscape, ${name}`, (onProgress) =>
+      lossLandscape(subject, { ...options, batches, seed: place.seed, onProgress }),
+    );
     planes.push({ name, result });
   }
   const rows = planes.flatMap(({ name, result: { coordinates, losses } }) =>

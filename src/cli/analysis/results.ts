@@ -1,7 +1,7 @@
 import type { AdapterInfo } from "../../gpu/device";
 import type { Directory } from "../../io/directory";
 import { jsonBytes } from "../../io/json";
-import { csvText } from "../../report/analysis/csv";
+import { csvText } from "../../report/csv";
 import { pngRenderer } from "../../report/png";
 import { standaloneSvg } from "../../report/svg";
 import type { Figure } from "../../report/svg";

@@ -3,7 +3,6 @@ import { similarityFigure } from "../../report/analysis/similarity";
 import { Trainer } from "../../train/trainer";
 import { countOption } from "../options";
 import type { Given } from "../options";
-import { Progress } from "./progress";
 import { saveResults } from "./results";
 import { openOut, Workplace } from "./workplace";
 
@@ -18,8 +17,7 @@ export async function similarityCommand(given: Given, print: (line: string) => v
     given["snapshotEvery"] === undefined
       ? Math.max(1, Math.round(totalSteps / 24))
       : countOption(given, "snapshotEvery", "--snapshot-every");
-  using progress = new Progress("similarity", given);
-  const points = await layerSimilarity(trainer, { every, onProgress: (done, of) => progress.show(done, of) });
+  const points = await place.watched("similarity", (onProgress) => layerSimilarity(trainer, { every, onProgress }));
   const rows = points.flatMap(({ step, original, final }) =>
     original.map((cka, layer) => ({ step, layer, ckaOriginal: cka, ckaFinal: final[layer] })),
   );

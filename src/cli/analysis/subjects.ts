@@ -9,7 +9,7 @@ import { loadAdapter, saveAdapter } from "../../train/adapter-files";
 import { Trainer } from "../../train/trainer";
 import { policyOption, textOption, UsageError } from "../options";
 import type { Given } from "../options";
-import { Progress } from "./progress";
+import { RunView } from "../view/run-view";
 import type { Workplace } from "./workplace";
 
 /** Without a policy of its own, LoRA is compared with LoRA under SAFE. */
@@ -32,19 +32,19 @@ export async function subjects(place: Workplace, given: Given, out: string): Pro
   const policy = policyOption(given);
   const methods = [never(), ...(policy.name === "never" ? [] : [policy])];
   const found: Named<Subject>[] = [];
-  for (const method of methods) found.push(await train(place, given, method, out));
+  for (const method of methods) found.push(await train(place, method, out));
   return found;
 }
 
-async function train(place: Workplace, given: Given, policy: FreezePolicy, out: string): Promise<Named<Subject>> {
+async function train(place: Workplace, policy: FreezePolicy, out: string): Promise<Named<Subject>> {
   const { model, training } = place;
   const adapter = place.adapter();
   const name = policy.name === "never" ? adapter.kind : `${adapter.kind}+${policy.name}`;
   using trainer = await Trainer.create({ ...training, model, adapter, data: place.trainingData(), policy });
-  using progress = new Progress(`training, ${name}`, given);
-  for await (const { step, totalSteps, loss, frozenTensors } of trainer.steps()) {
-    progress.show(step, totalSteps, `loss ${loss.toFixed(4)}  frozen ${frozenTensors}`);
-  }
+  place.screen.say(`training ${name}`);
+  const view = new RunView(place.screen, () => undefined, [...trainer.state.specs.keys()]);
+  await trainer.train((report) => view.show(report));
+  view.stop();
   await saveAdapter(await openDirectory(`${out}/${name}`, { create: true }), trainer);
   return { name, result: await subjectOf(trainer) };
 }

@@ -13,6 +13,9 @@ import type { Given } from "../options";
 import type { TaskData } from "../task-data";
 import { trainerSettings } from "../train";
 import { judge, readTask, taskHead } from "../train-data";
+import { Screen } from "../view/screen";
+import { stagesOn } from "../view/stage";
+import type { Stages } from "../view/stage";
 
 /** What every analysis of the command line begins with: a model, a task's data, and how to train. */
 export class Workplace {
@@ -24,8 +27,14 @@ export class Workplace {
     /** Rows of a batch. */
     readonly rows: number,
     readonly training: Omit<TrainerOptions, "model" | "adapter" | "data">,
+    readonly screen: Screen,
     private readonly given: Given,
   ) {}
+
+  /** Shows how far a piece of work is. */
+  get watched(): Stages {
+    return stagesOn(this.screen);
+  }
 
   /** Reads everything; throws as `train` does for what is missing or wrong. */
   static async open(given: Given): Promise<Workplace> {
@@ -35,15 +44,19 @@ export class Workplace {
     const rows = countOption(given, "batch", "--batch", 8);
     adapterOption(given);
     const head = await taskHead(task, path);
+    const screen = new Screen(given["quiet"] === true);
+    const watched = stagesOn(screen);
     const engine = await createEngine();
     try {
-      const model = await loadModel(engine, modelPath, head);
+      const model = await watched("loading weights", (onProgress) =>
+        loadModel(engine, modelPath, { ...head, onProgress }),
+      );
       const maxLength = Math.min(model.model.maxLength, countOption(given, "maxLength", "--max-length", 128));
       const tokenizer = async () => loadTokenizer(await openDirectory(modelPath));
       const preprocessor = async () => readPreprocessor(await openDirectory(modelPath));
       const data = await readTask(task, { path, model: model.model, maxLength, tokenizer, preprocessor });
       const steps = given["steps"] === undefined ? {} : { steps: countOption(given, "steps", "--steps") };
-      return new Workplace(engine, model, task, data, rows, { ...settings, ...steps }, given);
+      return new Workplace(engine, model, task, data, rows, { ...settings, ...steps }, screen, given);
     } catch (error) {
       engine.dispose();
       throw error;
@@ -74,6 +87,7 @@ export class Workplace {
   }
 
   [Symbol.dispose](): void {
+    this.screen.end();
     this.model.dispose();
     this.engine.dispose();
   }

@@ -1,5 +1,5 @@
-import type { Emit } from "./events";
 import { bar, clock } from "./bars";
+import type { Emit } from "./events";
 import type { Screen } from "./screen";
 
 /** Told how much is done, and of how much. */
@@ -20,6 +20,15 @@ export async function stage<T>(screen: Screen, emit: Emit, what: string, work: (
     progress.end();
   }
 }
+
+/** Runs a piece of work as a stage. */
+export type Stages = <T>(what: string, work: (tick: Tick) => Promise<T>) => Promise<T>;
+
+/** Stages that people alone are told of. */
+export const stagesOn =
+  (screen: Screen): Stages =>
+  (what, work) =>
+    stage(screen, () => undefined, what, work);
 
 class StageProgress {
   readonly #start = performance.now();
