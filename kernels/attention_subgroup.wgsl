@@ -8,7 +8,8 @@
 // an invocation gets its neighbours' elements of the ROWS rows by shuffles (as in product_subgroup.wgsl); what the weights
 // are summed into is another, in which each invocation holds every SUBGROUP-th element of HEAD.
 // ROWS is a multiple of SUBGROUP. Range: as there; a key that does not exist, or lies ahead, weighs exactly 0.
-// Limits: HEAD up to 128, since ROWS * HEAD / SUBGROUP sums are held in registers.
+// Loads take four neighbours at once where they can: on a software adapter that is what a load costs most for.
+// Limits: HEAD a multiple of 4 up to 128, since ROWS * HEAD / SUBGROUP sums are held in registers.
 
 enable subgroups;
 requires unrestricted_pointer_parameters;
@@ -20,6 +21,8 @@ const COLUMNS: u32 = 2u;
 const HIDDEN_SCORE: f32 = -3.0e38;
 const ABSENT_SCORE: f32 = -3.4e38;
 
+// Neighbouring elements of a row of one head that an invocation reads at once where it sums.
+const PACK: u32 = select(1u, 4u, HEAD % (4u * SUBGROUP) == 0u);
 // Elements of a row of one head that an invocation sums, and rows of the workgroup that it reads itself.
 const OWN: u32 = (HEAD + SUBGROUP - 1u) / SUBGROUP;
 const OWN_ROWS: u32 = ROWS / SUBGROUP;
@@ -44,14 +47,14 @@ struct Params {
   dropping: u32,
 }
 
-@group(0) @binding(0) var<storage, read> q: array<f32>;
-@group(0) @binding(1) var<storage, read> k: array<f32>;
-@group(0) @binding(2) var<storage, read> v: array<f32>;
+@group(0) @binding(0) var<storage, read> q: array<vec4f>;
+@group(0) @binding(1) var<storage, read> k: array<vec4f>;
+@group(0) @binding(2) var<storage, read> v: array<vec4f>;
 @group(0) @binding(3) var<storage, read> mask: array<i32>;
 @group(0) @binding(4) var<storage, read> seed: array<u32>;
 @group(0) @binding(5) var<storage, read_write> y: array<f32>;
 @group(0) @binding(6) var<storage, read_write> lse: array<f32>;
-@group(0) @binding(7) var<storage, read> dy: array<f32>;
+@group(0) @binding(7) var<storage, read> dy: array<vec4f>;
 @group(0) @binding(8) var<storage, read_write> statistics: array<vec4u>;
 @group(0) @binding(9) var<storage, read_write> dq: array<f32>;
 @group(0) @binding(10) var<storage, read_write> dk: array<f32>;
@@ -137,32 +140,39 @@ fn element(rows: Rows, time: u32) -> u32 {
   return rows.start + min(time, params.time - 1u) * rows.row;
 }
 
-alias Table = ptr<storage, array<f32>, read>;
+// The c-th element of a row of one head that an invocation sums.
+fn column_of(c: u32, lane: u32) -> u32 {
+  return ((c / PACK) * SUBGROUP + lane) * PACK + c % PACK;
+}
+
+alias Table = ptr<storage, array<vec4f>, read>;
 
 // dots[i][j] = left[first + i] . right[other + j * SUBGROUP + lane]
 fn dots(left: Table, left_rows: Rows, first: u32, right: Table, right_rows: Rows, other: u32, lane: u32) -> Tile {
   var found = Tile();
   var column: array<u32, COLUMNS>;
   for (var j = 0u; j < COLUMNS; j++) {
-    column[j] = element(right_rows, other + j * SUBGROUP + lane);
+    column[j] = element(right_rows, other + j * SUBGROUP + lane) / 4u;
   }
   var row: array<u32, OWN_ROWS>;
   for (var i = 0u; i < OWN_ROWS; i++) {
-    row[i] = element(left_rows, first + i * SUBGROUP + lane);
+    row[i] = element(left_rows, first + i * SUBGROUP + lane) / 4u;
   }
-  for (var c = 0u; c < HEAD; c++) {
-    var own: array<f32, OWN_ROWS>;
+  for (var c = 0u; c < HEAD / 4u; c++) {
+    var own: array<vec4f, OWN_ROWS>;
     for (var i = 0u; i < OWN_ROWS; i++) {
       own[i] = left[row[i] + c];
     }
-    var theirs: array<f32, COLUMNS>;
+    var theirs: array<vec4f, COLUMNS>;
     for (var j = 0u; j < COLUMNS; j++) {
       theirs[j] = right[column[j] + c];
     }
-    for (var i = 0u; i < ROWS; i++) {
-      let mine = subgroupShuffle(own[i / SUBGROUP], i % SUBGROUP);
-      for (var j = 0u; j < COLUMNS; j++) {
-        found[i][j] = fma(mine, theirs[j], found[i][j]);
+    for (var s = 0u; s < 4u; s++) {
+      for (var i = 0u; i < ROWS; i++) {
+        let mine = subgroupShuffle(own[i / SUBGROUP][s], i % SUBGROUP);
+        for (var j = 0u; j < COLUMNS; j++) {
+          found[i][j] = fma(mine, theirs[j][s], found[i][j]);
+        }
       }
     }
   }
@@ -175,13 +185,46 @@ fn add_weighted(table: Table, rows: Rows, first: u32, lane: u32, weights: ptr<fu
     for (var j = 0u; j < COLUMNS; j++) {
       let at = element(rows, first + j * SUBGROUP + s);
       var values: array<f32, OWN>;
-      for (var c = 0u; c < OWN; c++) {
-        values[c] = table[at + min(c * SUBGROUP + lane, HEAD - 1u)];
+      for (var c = 0u; c < OWN; c += PACK) {
+        let first_column = at + min(column_of(c, lane), HEAD - 1u);
+        if (PACK == 4u) {
+          let four = table[first_column / 4u];
+          values[c] = four.x;
+          values[c + 1u] = four.y;
+          values[c + 2u] = four.z;
+          values[c + 3u] = four.w;
+        } else {
+          values[c] = table[first_column / 4u][first_column % 4u];
+        }
       }
       for (var i = 0u; i < ROWS; i++) {
         let weight = subgroupShuffle((*weights)[i][j], s);
         for (var c = 0u; c < OWN; c++) {
           (*sums)[i][c] = fma(weight, values[c], (*sums)[i][c]);
+        }
+      }
+    }
+  }
+}
+
+fn largest_of_all(own: f32) -> f32 {
+  var most = own;
+  for (var step = 1u; step < SUBGROUP; step *= 2u) {
+    most = max(most, subgroupShuffleXor(most, step));
+  }
+  return most;
+}
+
+alias Written = ptr<storage, array<f32>, read_write>;
+
+// Writes the sums of the workgroup's rows, each times a factor.
+fn write_rows(table: Written, rows: Rows, first: u32, lane: u32, factor: f32, sums: ptr<function, Sums>) {
+  for (var i = 0u; i < ROWS; i++) {
+    if (first + i < params.time) {
+      let out = element(rows, first + i);
+      for (var c = 0u; c < OWN; c++) {
+        if (column_of(c, lane) < HEAD) {
+          table[out + column_of(c, lane)] = (*sums)[i][c] * factor;
         }
       }
     }
@@ -218,7 +261,7 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
         weights[i][j] = score_of(weights[i][j], hidden[j], query, key + j * SUBGROUP + lane);
         most = max(most, weights[i][j]);
       }
-      most = subgroupMax(most);
+      most = largest_of_all(most);
       let shrink = exp(largest[i] - most);
       var sum = 0.0;
       for (var j = 0u; j < COLUMNS; j++) {
@@ -226,7 +269,7 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
         sum += weight;
         weights[i][j] = weight * kept(seeds, at.head, query, key + j * SUBGROUP + lane);
       }
-      total[i] = total[i] * shrink + subgroupAdd(sum);
+      total[i] = fma(total[i], shrink, sum);
       largest[i] = most;
       for (var c = 0u; c < OWN; c++) {
         sums[i][c] *= shrink;
@@ -235,18 +278,15 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
     add_weighted(&v, v_rows(at.batch, kv_head), key, lane, &weights, &sums);
   }
   for (var i = 0u; i < ROWS; i++) {
-    if (at.first + i < params.time) {
-      let out = element(y_rows(at.batch, at.head), at.first + i);
-      for (var c = 0u; c < OWN; c++) {
-        if (c * SUBGROUP + lane < HEAD) {
-          y[out + c * SUBGROUP + lane] = sums[i][c] / total[i];
-        }
-      }
-      if (lane == 0u) {
-        lse[row_index(at.batch, at.head, at.first + i)] = largest[i] + log(total[i]);
-      }
+    let whole = subgroupAdd(total[i]);
+    for (var c = 0u; c < OWN; c++) {
+      sums[i][c] /= whole;
+    }
+    if (lane == 0u && at.first + i < params.time) {
+      lse[row_index(at.batch, at.head, at.first + i)] = largest[i] + log(whole);
     }
   }
+  write_rows(&y, y_rows(at.batch, at.head), at.first, lane, 1.0, &sums);
 }
 
 @compute @workgroup_size(SUBGROUP)
@@ -287,16 +327,7 @@ fn grad_q(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: 
     }
     add_weighted(&k, keys, key, lane, &weights, &sums);
   }
-  for (var i = 0u; i < ROWS; i++) {
-    if (at.first + i < params.time) {
-      let out = element(queries, at.first + i);
-      for (var c = 0u; c < OWN; c++) {
-        if (c * SUBGROUP + lane < HEAD) {
-          dq[out + c * SUBGROUP + lane] = sums[i][c] * params.scale;
-        }
-      }
-    }
-  }
+  write_rows(&dq, queries, at.first, lane, params.scale, &sums);
 }
 
 // The sums over queries that belong to the workgroup's keys.
@@ -347,18 +378,8 @@ fn grad_k_v(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups
     return;
   }
   var sums = key_sums(at, lane);
-  for (var i = 0u; i < ROWS; i++) {
-    if (at.first + i < params.time) {
-      let key_row = element(k_rows(at.batch, at.head), at.first + i);
-      let value_row = element(v_rows(at.batch, at.head), at.first + i);
-      for (var c = 0u; c < OWN; c++) {
-        if (c * SUBGROUP + lane < HEAD) {
-          dk[key_row + c * SUBGROUP + lane] = sums.dk[i][c] * params.scale;
-          dv[value_row + c * SUBGROUP + lane] = sums.dv[i][c];
-        }
-      }
-    }
-  }
+  write_rows(&dk, k_rows(at.batch, at.head), at.first, lane, params.scale, &sums.dk);
+  write_rows(&dv, v_rows(at.batch, at.head), at.first, lane, 1.0, &sums.dv);
 }
 
 // The same into one fused q|k|v gradient, which WebGPU lets us bind for writing only once.
@@ -369,16 +390,6 @@ fn grad_k_v_fused(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) 
     return;
   }
   var sums = key_sums(at, lane);
-  for (var i = 0u; i < ROWS; i++) {
-    if (at.first + i < params.time) {
-      let key_row = element(k_rows(at.batch, at.head), at.first + i);
-      let value_row = element(v_rows(at.batch, at.head), at.first + i);
-      for (var c = 0u; c < OWN; c++) {
-        if (c * SUBGROUP + lane < HEAD) {
-          dk[key_row + c * SUBGROUP + lane] = sums.dk[i][c] * params.scale;
-          dk[value_row + c * SUBGROUP + lane] = sums.dv[i][c];
-        }
-      }
-    }
-  }
+  write_rows(&dk, k_rows(at.batch, at.head), at.first, lane, params.scale, &sums.dk);
+  write_rows(&dk, v_rows(at.batch, at.head), at.first, lane, 1.0, &sums.dv);
 }

@@ -138,7 +138,7 @@ export const attention = defineOp<AttentionAttributes>({
       name: "causal, grouped queries, longer than a workgroup",
       attributes: { ...base, heads: 4, kvHeads: 2, causal: true },
       inputs: {
-        ...{ q: { shape: [1, 37, 12] }, k: { shape: [1, 37, 6] }, v: { shape: [1, 37, 6] }, seed: seeds(1) },
+        ...{ q: { shape: [1, 37, 48] }, k: { shape: [1, 37, 24] }, v: { shape: [1, 37, 24] }, seed: seeds(1) },
         mask: { shape: [1, 37], values: Array.from({ length: 37 }, (_, i) => (i < 33 ? 1 : 0)) },
       },
     },
