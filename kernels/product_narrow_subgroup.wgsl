@@ -6,13 +6,21 @@
 // Shapes, strides and dropout of a: as in product.wgsl, as are the fields of Params; b is f32.
 // Threads: a workgroup is one subgroup, and covers SUBGROUP * ROWS rows of c, all their columns. Each invocation holds ROWS
 // rows, SUBGROUP apart; for a step of k it reads one element of b, and gets the others from its neighbours by shuffles.
-// Range: f32 throughout, sums in order of k. Limits: m and k below 2^31.
+// With A_ALONG_K (B_ALONG_K), neighbours in a (in b) are those along k, and loads take four of them at once: of a narrow
+// product that is most of the time.
+// Range: f32 throughout, sums in order of k. Limits: m and k below 2^31; a and b are whole multiples of 16 bytes; with either
+// of the two, so is each of that matrix' rows along k.
 
 enable subgroups;
 
 const SUBGROUP: u32 = 8u;
 const ROWS: u32 = 8u;
 const COLUMNS: u32 = 8u;
+
+// Which matrix is stored along k; k is then a multiple of 4, and is summed in steps of that many.
+const A_ALONG_K: u32 = 0u;
+const B_ALONG_K: u32 = 0u;
+const STEPS: u32 = select(1u, 4u, A_ALONG_K + B_ALONG_K > 0u);
 
 struct Params {
   m: u32,
@@ -44,8 +52,8 @@ struct Params {
   text_rows: u32,
 }
 
-@group(0) @binding(0) var<storage, read> a: array<f32>;
-@group(0) @binding(1) var<storage, read> b: array<u32>;
+@group(0) @binding(0) var<storage, read> a: array<vec4f>;
+@group(0) @binding(1) var<storage, read> b: array<vec4f>;
 @group(0) @binding(2) var<storage, read_write> c: array<f32>;
 @group(0) @binding(6) var<storage, read> seed: array<u32>;
 @group(0) @binding(7) var<uniform> params: Params;
@@ -88,10 +96,43 @@ fn first_row(group: vec3u, groups: vec3u, lane: u32) -> u32 {
   return (group.y * groups.x + group.x) * SUBGROUP * ROWS + lane;
 }
 
-// b[k, column of this invocation]
-fn own_b(k: u32, lane: u32) -> f32 {
-  let column = min(lane, params.n - 1u);
-  return bitcast<f32>(b[params.b_start + k * params.b_row + column * params.b_column]);
+// The next STEPS elements along k that begin at an index of a; others are 0.
+fn steps_of_a(start: u32, k: u32) -> vec4f {
+  if (A_ALONG_K == 1u) {
+    return a[(start + k) / 4u];
+  }
+  var found = vec4f();
+  for (var step = 0u; step < STEPS; step++) {
+    let index = start + (k + step) * params.a_column;
+    found[step] = a[index / 4u][index % 4u];
+  }
+  return found;
+}
+
+// The same of b, of the column of this invocation.
+fn steps_of_b(k: u32, lane: u32) -> vec4f {
+  let start = params.b_start + min(lane, params.n - 1u) * params.b_column;
+  if (B_ALONG_K == 1u) {
+    return b[(start + k) / 4u];
+  }
+  var found = vec4f();
+  for (var step = 0u; step < STEPS; step++) {
+    let index = start + (k + step) * params.b_row;
+    found[step] = b[index / 4u][index % 4u];
+  }
+  return found;
+}
+
+// tile[i][j] += left[i] * b[column j], step by step.
+fn add_steps(left: ptr<function, array<vec4f, ROWS>>, own: vec4f, tile: ptr<function, Tile>) {
+  for (var step = 0u; step < STEPS; step++) {
+    for (var j = 0u; j < COLUMNS; j++) {
+      let right = subgroupShuffle(own[step], j);
+      for (var i = 0u; i < ROWS; i++) {
+        (*tile)[i][j] = fma((*left)[i][step], right, (*tile)[i][j]);
+      }
+    }
+  }
 }
 
 fn store(first: u32, tile: ptr<function, Tile>) {
@@ -118,18 +159,12 @@ fn plain(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: v
   for (var i = 0u; i < ROWS; i++) {
     start[i] = params.a_start + row_of(first, i) * params.a_row;
   }
-  for (var k = 0u; k < params.k; k++) {
-    let own = own_b(k, lane);
-    var left: array<f32, ROWS>;
+  for (var k = 0u; k < params.k; k += STEPS) {
+    var left: array<vec4f, ROWS>;
     for (var i = 0u; i < ROWS; i++) {
-      left[i] = a[start[i] + k * params.a_column];
+      left[i] = steps_of_a(start[i], k);
     }
-    for (var j = 0u; j < COLUMNS; j++) {
-      let right = subgroupShuffle(own, j);
-      for (var i = 0u; i < ROWS; i++) {
-        tile[i][j] = fma(left[i], right, tile[i][j]);
-      }
-    }
+    add_steps(&left, steps_of_b(k, lane), &tile);
   }
   for (var i = 0u; i < ROWS; i++) {
     for (var j = 0u; j < COLUMNS; j++) {
@@ -149,18 +184,15 @@ fn dropped_a(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) group
     start[i] = params.a_start + row_of(first, i) * params.a_row;
     dropped[i] = dropped_row(row_of(first, i), params.k);
   }
-  for (var k = 0u; k < params.k; k++) {
-    let own = own_b(k, lane);
-    var left: array<f32, ROWS>;
+  for (var k = 0u; k < params.k; k += STEPS) {
+    var left: array<vec4f, ROWS>;
     for (var i = 0u; i < ROWS; i++) {
-      left[i] = a[start[i] + k * params.a_column] * kept(dropped[i], k);
-    }
-    for (var j = 0u; j < COLUMNS; j++) {
-      let right = subgroupShuffle(own, j);
-      for (var i = 0u; i < ROWS; i++) {
-        tile[i][j] = fma(left[i], right, tile[i][j]);
+      left[i] = steps_of_a(start[i], k);
+      for (var step = 0u; step < STEPS; step++) {
+        left[i][step] *= kept(dropped[i], k + step);
       }
     }
+    add_steps(&left, steps_of_b(k, lane), &tile);
   }
   store(first, &tile);
 }

@@ -6,13 +6,19 @@
 // Threads: a workgroup is one subgroup, and covers TILE_M rows by SUBGROUP * TILE_N columns of c. Each invocation holds the
 // columns that lie SUBGROUP apart. For a step of k it reads TILE_M / SUBGROUP elements of a, and gets the others from its
 // neighbours by shuffles: where a load is dear (every one is a gather on a software adapter), that is most of the time.
-// TILE_M is a multiple of SUBGROUP. Range: f32 throughout, sums in order of k. Limits: m, n, k below 2^31.
+// With ALONG_K, neighbours in a and in the stored b are those along k, and loads take four of them at once.
+// TILE_M is a multiple of SUBGROUP. Range: f32 throughout, sums in order of k. Limits: m, n, k below 2^31; a and b are whole
+// multiples of 16 bytes; with ALONG_K so is each row of a and, in f32, of the stored b.
 
 enable subgroups;
 
 const SUBGROUP: u32 = 8u;
 const TILE_M: u32 = 16u;
 const TILE_N: u32 = 8u;
+
+// Whether loads take four steps of k: a is stored by rows, b by columns, and k is a multiple of 4.
+const ALONG_K: u32 = 0u;
+const STEPS: u32 = select(1u, 4u, ALONG_K == 1u);
 
 // How b is stored.
 const FORMAT: u32 = 0u;
@@ -60,8 +66,8 @@ struct Params {
   text_rows: u32,
 }
 
-@group(0) @binding(0) var<storage, read> a: array<f32>;
-@group(0) @binding(1) var<storage, read> b: array<u32>;
+@group(0) @binding(0) var<storage, read> a: array<vec4f>;
+@group(0) @binding(1) var<storage, read> b: array<vec4u>;
 @group(0) @binding(2) var<storage, read_write> c: array<f32>;
 @group(0) @binding(3) var<storage, read> bias: array<f32>;
 @group(0) @binding(4) var<storage, read> z: array<f32>;
@@ -123,32 +129,81 @@ fn kept(row: DroppedRow, column: u32) -> f32 {
   return select(0.0, params.keep_scale, random_bits(row.text_seed, row.first + column) < params.keep_threshold);
 }
 
+fn word(index: u32) -> u32 {
+  return b[index / 4u][index % 4u];
+}
+
 // b[k, column]. A quantised row is b_words long and begins with b_codes words of codes.
 fn b_at(k: u32, column: u32) -> f32 {
   if (FORMAT < INT8) {
     let index = params.b_start + k * params.b_row + column * params.b_column;
     if (FORMAT == F32) {
-      return bitcast<f32>(b[index]);
+      return bitcast<f32>(word(index));
     }
-    let word = b[index >> 1u];
+    let pair = word(index >> 1u);
     if (FORMAT == F16) {
-      return unpack2x16float(word)[index & 1u];
+      return unpack2x16float(pair)[index & 1u];
     }
-    return bitcast<f32>(select(word << 16u, word & 0xffff0000u, (index & 1u) != 0u));
+    return bitcast<f32>(select(pair << 16u, pair & 0xffff0000u, (index & 1u) != 0u));
   }
   let along = params.b_transposed != 0u;
   let first = select(k, column, along) * params.b_words;
   let at = params.b_start + select(column, k, along);
-  let block = at / BLOCK;
+  let scale = scale_of(first, at / BLOCK);
   if (FORMAT == INT8) {
-    let code = bitcast<i32>(b[first + (at >> 2u)] << (24u - 8u * (at & 3u))) >> 24u;
-    return f32(code) * bitcast<f32>(b[first + params.b_codes + block]);
+    return f32(bitcast<i32>(word(first + (at >> 2u)) << (24u - 8u * (at & 3u))) >> 24u) * scale;
   }
-  let code = (b[first + (at >> 3u)] >> (4u * (at & 7u))) & 15u;
-  let scale = (b[first + params.b_codes + (block >> 2u)] >> (8u * (block & 3u))) & 255u;
-  let least = bitcast<f32>(b[first + params.b_words - 2u]);
-  let step = bitcast<f32>(b[first + params.b_words - 1u]);
-  return NF4[code] * (least + step * f32(scale));
+  return NF4[(word(first + (at >> 3u)) >> (4u * (at & 7u))) & 15u] * scale;
+}
+
+// The scale of a block of the quantised row that begins with word `first`.
+fn scale_of(first: u32, block: u32) -> f32 {
+  if (FORMAT == INT8) {
+    return bitcast<f32>(word(first + params.b_codes + block));
+  }
+  let scale = (word(first + params.b_codes + (block >> 2u)) >> (8u * (block & 3u))) & 255u;
+  let least = bitcast<f32>(word(first + params.b_words - 2u));
+  let step = bitcast<f32>(word(first + params.b_words - 1u));
+  return least + step * f32(scale);
+}
+
+// b[k, column] to b[k + 3, column], which lie side by side in one block.
+fn four_of_b(k: u32, column: u32) -> vec4f {
+  if (FORMAT < INT8) {
+    let index = params.b_start + k + column * params.b_column;
+    if (FORMAT == F32) {
+      return bitcast<vec4f>(b[index / 4u]);
+    }
+    let pairs = vec2u(word(index >> 1u), word((index >> 1u) + 1u));
+    if (FORMAT == F16) {
+      return vec4f(unpack2x16float(pairs.x), unpack2x16float(pairs.y));
+    }
+    return bitcast<vec4f>(vec4u(pairs.x << 16u, pairs.x & 0xffff0000u, pairs.y << 16u, pairs.y & 0xffff0000u));
+  }
+  let first = column * params.b_words;
+  let at = params.b_start + k;
+  let scale = scale_of(first, at / BLOCK);
+  if (FORMAT == INT8) {
+    return vec4f(unpack4xI8(word(first + (at >> 2u)))) * scale;
+  }
+  let codes = (vec4u(word(first + (at >> 3u)) >> (4u * (at & 7u))) >> vec4u(0u, 4u, 8u, 12u)) & vec4u(15u);
+  return vec4f(NF4[codes.x], NF4[codes.y], NF4[codes.z], NF4[codes.w]) * scale;
+}
+
+// The next STEPS elements along k; others are 0.
+fn steps_of_b(k: u32, column: u32) -> vec4f {
+  if (ALONG_K == 1u) {
+    return four_of_b(k, column);
+  }
+  return vec4f(b_at(k, column), 0.0, 0.0, 0.0);
+}
+
+fn steps_of_a(row: u32, k: u32) -> vec4f {
+  if (ALONG_K == 1u) {
+    return a[(row + k) / 4u];
+  }
+  let index = row + k * params.a_column;
+  return vec4f(a[index / 4u][index % 4u], 0.0, 0.0, 0.0);
 }
 
 fn product(at: Origin, tile: ptr<function, Tile>) {
@@ -157,19 +212,21 @@ fn product(at: Origin, tile: ptr<function, Tile>) {
   for (var i = 0u; i < TILE_M / SUBGROUP; i++) {
     own_row[i] = params.a_start + clamped_row(at.row + i * SUBGROUP + at.lane) * params.a_row;
   }
-  for (var k = 0u; k < params.k; k++) {
-    var right: array<f32, TILE_N>;
+  for (var k = 0u; k < params.k; k += STEPS) {
+    var right: array<vec4f, TILE_N>;
     for (var j = 0u; j < TILE_N; j++) {
-      right[j] = b_at(k, column[j]);
+      right[j] = steps_of_b(k, column[j]);
     }
-    var own: array<f32, TILE_M / SUBGROUP>;
+    var own: array<vec4f, TILE_M / SUBGROUP>;
     for (var i = 0u; i < TILE_M / SUBGROUP; i++) {
-      own[i] = a[own_row[i] + k * params.a_column];
+      own[i] = steps_of_a(own_row[i], k);
     }
-    for (var i = 0u; i < TILE_M; i++) {
-      let left = subgroupShuffle(own[i / SUBGROUP], i % SUBGROUP);
-      for (var j = 0u; j < TILE_N; j++) {
-        (*tile)[i][j] = fma(left, right[j], (*tile)[i][j]);
+    for (var step = 0u; step < STEPS; step++) {
+      for (var i = 0u; i < TILE_M; i++) {
+        let left = subgroupShuffle(own[i / SUBGROUP][step], i % SUBGROUP);
+        for (var j = 0u; j < TILE_N; j++) {
+          (*tile)[i][j] = fma(left, right[j][step], (*tile)[i][j]);
+        }
       }
     }
   }

@@ -134,16 +134,19 @@ export const linear = defineOp<LinearAttributes>({
     };
   },
   cases: [
-    ...WEIGHT_FORMATS.filter((format) => format !== "f32").flatMap((format) =>
-      (["out_in", "in_out"] as const).map((layout) => ({
-        name: `weight in ${format}, ${layout}, blocks that are not full`,
-        attributes: { layout },
-        inputs: {
-          ...{ x: { shape: [2, 5, 130] }, bias: { shape: [9] } },
-          w: { shape: layout === "out_in" ? [9, 130] : [130, 9], format },
-        },
-      })),
-    ),
+    // Rows of multiples of four are read four at once, others are not.
+    ...WEIGHT_FORMATS.filter((format) => format !== "f32").flatMap((format) => [
+      {
+        name: `weight in ${format}, out_in, blocks that are not full`,
+        attributes: { layout: "out_in" },
+        inputs: { x: { shape: [2, 6, 132] }, w: { shape: [12, 132], format }, bias: { shape: [12] } },
+      } as const,
+      {
+        name: `weight in ${format}, in_out, words that are not full`,
+        attributes: { layout: "in_out" },
+        inputs: { x: { shape: [2, 5, 130] }, w: { shape: [130, 9], format }, bias: { shape: [9] } },
+      } as const,
+    ]),
     {
       name: "rows of a quantised weight that can be split over bindings",
       attributes: { layout: "out_in" },
@@ -157,7 +160,7 @@ export const linear = defineOp<LinearAttributes>({
     {
       name: "Conv1D layout without bias",
       attributes: { layout: "in_out" },
-      inputs: { x: { shape: [66, 33] }, w: { shape: [33, 70] } },
+      inputs: { x: { shape: [66, 34] }, w: { shape: [34, 70] } },
     },
     {
       name: "one row, one column",

@@ -9,6 +9,24 @@ import type { Variant } from "../../op/launch";
 /** Rows and columns of c, and steps of the sum. */
 export type ProductSize = Readonly<Record<"m" | "n" | "k", number>>;
 
+/** How an operand lies: where it begins, how far apart neighbours along k and across it are, in elements, and its bytes. */
+export interface OperandLayout {
+  readonly start: number;
+  readonly alongK: number;
+  readonly acrossK: number;
+  readonly bytes: number;
+}
+
+/** One launch of a product, as its kernels see it. */
+export interface ProductLaunch {
+  readonly size: ProductSize;
+  readonly entry: ProductEntry;
+  readonly a: OperandLayout;
+  readonly b: OperandLayout;
+  /** How b is stored. */
+  readonly format: WeightFormat;
+}
+
 /** Entries of product.wgsl. */
 export type ProductEntry =
   "plain" | "with_bias" | "low_rank" | "low_rank_with_bias" | "low_rank_dropped" | "dropped_a" | "dropped_b";
@@ -51,7 +69,7 @@ const SHARED_TILES: Readonly<Record<Form, readonly (Tile & { readonly depth: num
   ],
 };
 
-/** Tiles of product_subgroup.wgsl, by the size of subgroups. */
+/** Tiles of product_subgroup.wgsl, by the size of subgroups. Reading along k, half as wide is as fast, and made sooner. */
 const SUBGROUP_TILES: readonly { readonly subgroup: number; readonly m: number; readonly n: number }[] = [
   { subgroup: 4, m: 16, n: 8 },
   { subgroup: 8, m: 16, n: 8 },
@@ -61,7 +79,7 @@ const SUBGROUP_TILES: readonly { readonly subgroup: number; readonly m: number; 
 ];
 
 /** Rows of c that an invocation of product_narrow_subgroup.wgsl holds. */
-const NARROW_ROWS = 8;
+const NARROW_ROWS = 4;
 
 /** Entries that the kernels beside product.wgsl have. */
 const SHARED_ENTRIES: ReadonlySet<ProductEntry> = new Set([
@@ -92,23 +110,23 @@ function tiled({ m, n }: ProductSize, tile: Tile): Pick<Variant, "constants" | "
   };
 }
 
-/** Every other way to run an entry, all to the same bits. `portable` is product.wgsl. */
-export function productVariants(
-  size: ProductSize,
-  entry: ProductEntry,
-  portable: Kernel,
-  format: WeightFormat,
-): Variant[] {
-  const FORMAT = WEIGHT_FORMATS.indexOf(format);
-  return [
-    ...subgroupVariants(size, entry, format),
-    ...sharedVariants(size, entry, FORMAT),
-    ...tileVariants(size, portable, FORMAT),
-  ];
+/** Every other way to run a product, all to the same bits. `portable` is product.wgsl. */
+export function productVariants(launch: ProductLaunch, portable: Kernel): Variant[] {
+  return [...subgroupVariants(launch), ...sharedVariants(launch), ...tileVariants(launch, portable)];
 }
 
+const formatCode = ({ format }: ProductLaunch): number => WEIGHT_FORMATS.indexOf(format);
+
+/** Elements that the subgroups' kernels read at once, and the bytes of as many of f32. */
+const [FOUR, FOUR_BYTES] = [4, 16];
+
+/** Whether four neighbours along k lie side by side, wherever k is a multiple of four. */
+const liesAlongK = ({ size }: ProductLaunch, { start, alongK, acrossK }: OperandLayout): boolean =>
+  alongK === 1 && [size.k, start, acrossK].every((count) => count % FOUR === 0);
+
 /** Other register tiles of product.wgsl. */
-function tileVariants(size: ProductSize, kernel: Kernel, FORMAT: number): Variant[] {
+function tileVariants(launch: ProductLaunch, kernel: Kernel): Variant[] {
+  const [{ size }, FORMAT] = [launch, formatCode(launch)];
   const [, ...others] = PORTABLE_TILES[formOf(size)];
   return others.map((tile) => {
     const { constants, workgroups } = tiled(size, tile);
@@ -118,7 +136,8 @@ function tileVariants(size: ProductSize, kernel: Kernel, FORMAT: number): Varian
 }
 
 /** Blocks in workgroup memory, where c fills more than half of one. */
-function sharedVariants(size: ProductSize, entry: ProductEntry, FORMAT: number): Variant[] {
+function sharedVariants(launch: ProductLaunch): Variant[] {
+  const { size, entry } = launch;
   if (!SHARED_ENTRIES.has(entry)) return [];
   const form = formOf(size);
   return SHARED_TILES[form].flatMap((tile) => {
@@ -128,44 +147,55 @@ function sharedVariants(size: ProductSize, entry: ProductEntry, FORMAT: number):
     return {
       name: `shared memory, ${rows} x ${columns}`,
       kernel: { name: "product_shared", code: sharedCode },
-      constants: { FORMAT, ...constants, DEPTH: tile.depth },
+      constants: { FORMAT: formatCode(launch), ...constants, DEPTH: tile.depth },
       ...{ workgroups, flops: flopsOf(size) },
     };
   });
 }
 
-/** The kernels whose invocations share what they load, where c fills their tiles. */
-function subgroupVariants(size: ProductSize, entry: ProductEntry, format: WeightFormat): Variant[] {
-  const { m, n } = size;
+/** The kernels whose invocations share what they load, where c fills their tiles and operands are read four at once. */
+function subgroupVariants(launch: ProductLaunch): Variant[] {
+  const { size, entry, a, b, format } = launch;
+  if ([a, b].some(({ bytes }) => bytes % FOUR_BYTES > 0)) return [];
   const isNarrow = format === "f32" && NARROW_ENTRIES.has(entry);
   return SUBGROUP_TILES.flatMap(({ subgroup, ...tile }) => {
-    if (n <= subgroup) return isNarrow && m > subgroup ? [narrowVariant(size, subgroup)] : [];
-    const high = m <= 8 && subgroup <= 8 ? 8 : tile.m;
-    const isWide = SHARED_ENTRIES.has(entry) && m >= high / 2;
-    return isWide ? [wideVariant(size, { subgroup, m: high, n: tile.n }, format)] : [];
+    if (size.n <= subgroup) return isNarrow && size.m > subgroup ? [narrowVariant(launch, subgroup)] : [];
+    const high = size.m <= 8 && subgroup <= 8 ? 8 : tile.m;
+    const isWide = SHARED_ENTRIES.has(entry) && size.m >= high / 2;
+    return isWide ? [wideVariant(launch, { subgroup, m: high, n: tile.n })] : [];
   });
 }
 
-function wideVariant(size: ProductSize, tile: (typeof SUBGROUP_TILES)[number], format: WeightFormat): Variant {
+function wideVariant(launch: ProductLaunch, tile: (typeof SUBGROUP_TILES)[number]): Variant {
+  const { size, a, b } = launch;
   const { subgroup } = tile;
+  const isAlongK = liesAlongK(launch, a) && liesAlongK(launch, b);
+  const wide = isAlongK ? Math.min(tile.n, 4) : tile.n;
   return {
-    name: `subgroups of ${subgroup}, ${tile.m} x ${tile.n}`,
+    name: `subgroups of ${subgroup}, ${tile.m} x ${wide}`,
     kernel: { name: "product_subgroup", code: subgroupCode },
-    constants: { FORMAT: WEIGHT_FORMATS.indexOf(format), SUBGROUP: subgroup, TILE_M: tile.m, TILE_N: tile.n },
-    workgroups: Math.ceil(size.m / tile.m) * Math.ceil(size.n / (subgroup * tile.n)),
+    constants: {
+      ...{ FORMAT: formatCode(launch), ALONG_K: Number(isAlongK) },
+      ...{ SUBGROUP: subgroup, TILE_M: tile.m, TILE_N: wide },
+    },
+    workgroups: Math.ceil(size.m / tile.m) * Math.ceil(size.n / (subgroup * wide)),
     subgroup,
     flops: flopsOf(size),
   };
 }
 
-const narrowVariant = (size: ProductSize, subgroup: number): Variant => ({
-  name: `narrow, subgroups of ${subgroup}`,
-  kernel: { name: "product_narrow_subgroup", code: narrowCode },
-  constants: { SUBGROUP: subgroup, ROWS: NARROW_ROWS, COLUMNS: size.n },
-  workgroups: Math.ceil(size.m / (subgroup * NARROW_ROWS)),
-  subgroup,
-  flops: flopsOf(size),
-});
+function narrowVariant(launch: ProductLaunch, subgroup: number): Variant {
+  const { size, a, b } = launch;
+  const along = { A_ALONG_K: Number(liesAlongK(launch, a)), B_ALONG_K: Number(liesAlongK(launch, b)) };
+  return {
+    name: `narrow, subgroups of ${subgroup}`,
+    kernel: { name: "product_narrow_subgroup", code: narrowCode },
+    constants: { ...along, SUBGROUP: subgroup, ROWS: NARROW_ROWS, COLUMNS: size.n },
+    workgroups: Math.ceil(size.m / (subgroup * NARROW_ROWS)),
+    subgroup,
+    flops: flopsOf(size),
+  };
+}
 
 /** Floating-point operations of an m x n x k product. */
 export function productFlops(m: number, n: number, k: number): number {

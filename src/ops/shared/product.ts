@@ -6,7 +6,7 @@ import { bindRows, rowRanges } from "../../op/launch";
 import type { Launch, RowRange, SlotRange } from "../../op/launch";
 import type { Limits } from "../../op/limits";
 import { portableTile, productVariants } from "./product-variants";
-import type { ProductEntry } from "./product-variants";
+import type { OperandLayout, ProductEntry } from "./product-variants";
 
 export { productFlops } from "./product-variants";
 
@@ -90,7 +90,18 @@ function productLaunch(
   };
   const size = { m: rows.count, n: columns.count, k: inner.count };
   const entry = entryName(withLowRank !== undefined, withBias !== undefined, dropout);
+  const format = formatOf(b);
   const tile = portableTile(size);
+  const aLayout: OperandLayout = {
+    start: a.transposed ? rows.start : inner.start,
+    ...(a.transposed ? { alongK: m, acrossK: 1 } : { alongK: 1, acrossK: k }),
+    bytes: (a.transposed ? inner : rows).count * rowBytes.a,
+  };
+  const bLayout: OperandLayout = {
+    start: b.transposed ? inner.start : columns.start,
+    ...(b.transposed ? { alongK: 1, acrossK: k } : { alongK: n, acrossK: 1 }),
+    bytes: (b.transposed ? columns : inner).count * rowBytes.b,
+  };
   const row0 = dropout?.on === "b" ? inner.start : rows.start;
   return {
     kernel,
@@ -100,12 +111,12 @@ function productLaunch(
       m: rows.count,
       n: columns.count,
       k: inner.count,
-      a_start: a.transposed ? rows.start : inner.start,
-      a_row: a.transposed ? 1 : k,
-      a_column: a.transposed ? m : 1,
-      b_start: b.transposed ? inner.start : columns.start,
-      b_row: b.transposed ? 1 : n,
-      b_column: b.transposed ? k : 1,
+      a_start: aLayout.start,
+      a_row: aLayout.acrossK,
+      a_column: aLayout.alongK,
+      b_start: bLayout.start,
+      b_row: bLayout.alongK,
+      b_column: bLayout.acrossK,
       ...storedRow(b, b.transposed ? k : n),
       c_row: n,
       column0: columns.start,
@@ -121,12 +132,12 @@ function productLaunch(
       row0,
       text_rows: dropout?.textRows ?? 1,
     },
-    constants: { FORMAT: WEIGHT_FORMATS.indexOf(formatOf(b)), ...tile.constants },
+    constants: { FORMAT: WEIGHT_FORMATS.indexOf(format), ...tile.constants },
     workgroups: tile.workgroups,
-    variants: productVariants(size, entry, kernel, formatOf(b)),
+    variants: productVariants({ size, entry, a: aLayout, b: bLayout, format }, kernel),
     shape: {
       sizes: size,
-      traits: [formatOf(b), ...(a.transposed ? ["a^T"] : []), ...(b.transposed ? ["b^T"] : [])],
+      traits: [format, ...(a.transposed ? ["a^T"] : []), ...(b.transposed ? ["b^T"] : [])],
     },
   };
 }
