@@ -18,7 +18,6 @@ const TILE_N: u32 = 8u;
 
 // Whether loads take four steps of k: a is stored by rows, b by columns, and k is a multiple of 4.
 const ALONG_K: u32 = 0u;
-const STEPS: u32 = select(1u, 4u, ALONG_K == 1u);
 
 // How b is stored.
 const FORMAT: u32 = 0u;
@@ -76,6 +75,8 @@ struct Params {
 @group(0) @binding(7) var<uniform> params: Params;
 
 alias Tile = array<array<f32, TILE_N>, TILE_M>;
+alias Columns = array<u32, TILE_N>;
+alias OwnRows = array<u32, TILE_M / SUBGROUP>;
 
 struct Origin {
   row: u32,
@@ -94,8 +95,8 @@ fn clamped_row(row: u32) -> u32 {
   return min(row, params.m - 1u);
 }
 
-fn clamped_columns(at: Origin) -> array<u32, TILE_N> {
-  var found: array<u32, TILE_N>;
+fn clamped_columns(at: Origin) -> Columns {
+  var found: Columns;
   for (var j = 0u; j < TILE_N; j++) {
     found[j] = min(at.column + j * SUBGROUP, params.n - 1u);
   }
@@ -190,38 +191,41 @@ fn four_of_b(k: u32, column: u32) -> vec4f {
   return vec4f(NF4[codes.x], NF4[codes.y], NF4[codes.z], NF4[codes.w]) * scale;
 }
 
-// The next STEPS elements along k; others are 0.
-fn steps_of_b(k: u32, column: u32) -> vec4f {
-  if (ALONG_K == 1u) {
-    return four_of_b(k, column);
-  }
-  return vec4f(b_at(k, column), 0.0, 0.0, 0.0);
-}
-
-fn steps_of_a(row: u32, k: u32) -> vec4f {
-  if (ALONG_K == 1u) {
-    return a[(row + k) / 4u];
-  }
+fn a_at(row: u32, k: u32) -> f32 {
   let index = row + k * params.a_column;
-  return vec4f(a[index / 4u][index % 4u], 0.0, 0.0, 0.0);
+  return a[index / 4u][index % 4u];
 }
 
-fn product(at: Origin, tile: ptr<function, Tile>) {
-  let column = clamped_columns(at);
-  var own_row: array<u32, TILE_M / SUBGROUP>;
-  for (var i = 0u; i < TILE_M / SUBGROUP; i++) {
-    own_row[i] = params.a_start + clamped_row(at.row + i * SUBGROUP + at.lane) * params.a_row;
+fn product_step_by_step(column: Columns, own_row: OwnRows, tile: ptr<function, Tile>) {
+  for (var k = 0u; k < params.k; k++) {
+    var right: array<f32, TILE_N>;
+    for (var j = 0u; j < TILE_N; j++) {
+      right[j] = b_at(k, column[j]);
+    }
+    var own: array<f32, TILE_M / SUBGROUP>;
+    for (var i = 0u; i < TILE_M / SUBGROUP; i++) {
+      own[i] = a_at(own_row[i], k);
+    }
+    for (var i = 0u; i < TILE_M; i++) {
+      let left = subgroupShuffle(own[i / SUBGROUP], i % SUBGROUP);
+      for (var j = 0u; j < TILE_N; j++) {
+        (*tile)[i][j] = fma(left, right[j], (*tile)[i][j]);
+      }
+    }
   }
-  for (var k = 0u; k < params.k; k += STEPS) {
+}
+
+fn product_by_four_steps(column: Columns, own_row: OwnRows, tile: ptr<function, Tile>) {
+  for (var k = 0u; k < params.k; k += 4u) {
     var right: array<vec4f, TILE_N>;
     for (var j = 0u; j < TILE_N; j++) {
-      right[j] = steps_of_b(k, column[j]);
+      right[j] = four_of_b(k, column[j]);
     }
     var own: array<vec4f, TILE_M / SUBGROUP>;
     for (var i = 0u; i < TILE_M / SUBGROUP; i++) {
-      own[i] = steps_of_a(own_row[i], k);
+      own[i] = a[(own_row[i] + k) / 4u];
     }
-    for (var step = 0u; step < STEPS; step++) {
+    for (var step = 0u; step < 4u; step++) {
       for (var i = 0u; i < TILE_M; i++) {
         let left = subgroupShuffle(own[i / SUBGROUP][step], i % SUBGROUP);
         for (var j = 0u; j < TILE_N; j++) {
@@ -229,6 +233,19 @@ fn product(at: Origin, tile: ptr<function, Tile>) {
         }
       }
     }
+  }
+}
+
+fn product(at: Origin, tile: ptr<function, Tile>) {
+  let column = clamped_columns(at);
+  var own_row: OwnRows;
+  for (var i = 0u; i < TILE_M / SUBGROUP; i++) {
+    own_row[i] = params.a_start + clamped_row(at.row + i * SUBGROUP + at.lane) * params.a_row;
+  }
+  if (ALONG_K == 1u) {
+    product_by_four_steps(column, own_row, tile);
+  } else {
+    product_step_by_step(column, own_row, tile);
   }
 }
 
