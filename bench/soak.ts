@@ -17,7 +17,7 @@ import { openDirectory } from "../src/node/index";
 import { Trainer } from "../src/train/trainer";
 import { main } from "./support/main";
 import { MALLOC, residentBytes } from "./support/meter";
-import { writeResults } from "./support/results";
+import { median, writeResults } from "./support/results";
 
 /**
  * npm run bench:soak [-- STEPS]: many steps of a small model with freezes, changing lengths, evaluation and checkpoints, in
@@ -73,14 +73,30 @@ async function run(engine: Engine, until: number, checkpoints: Directory, see?: 
   return [...trainer.history.losses];
 }
 
-/** Largest departure from the first reading of a phase, after the one that follows a freeze. */
-function drift(samples: readonly Sample[], of: (sample: Sample) => number): number {
-  const phases = new Map<number, Sample[]>();
-  for (const sample of samples) phases.set(sample.ledger, [...(phases.get(sample.ledger) ?? []), sample]);
-  const drifts = [...phases.values()].flatMap(([, warm, ...later]) =>
-    warm ? later.map((sample) => Math.abs(of(sample) / of(warm) - 1)) : [],
-  );
-  return Math.max(0, ...drifts);
+/** The samples after warm-up: the first quarter, at whose end the first layer freezes. */
+const warm = (samples: readonly Sample[]): readonly Sample[] => samples.slice(Math.ceil(samples.length / 4));
+
+/** By how much a figure grew: the median of the last third of the samples over that of the first third. */
+function growth(samples: readonly Sample[], of: (sample: Sample) => number): number {
+  const figures = warm(samples).map(of);
+  const third = Math.max(1, Math.floor(figures.length / 3));
+  return median(figures.slice(-third)) / median(figures.slice(0, third)) - 1;
+}
+
+/** How far single samples lie from the median: what the collector and the allocator happen to hold. */
+function jitter(samples: readonly Sample[], of: (sample: Sample) => number): number {
+  const figures = warm(samples).map(of);
+  return Math.max(0, ...figures.map((figure) => Math.abs(figure / median(figures) - 1)));
+}
+
+/** Whether what the ledger counts only fell, as it does when layers freeze. */
+const neverGrew = (samples: readonly Sample[]): boolean =>
+  warm(samples).every(({ ledger }, i, all) => ledger <= (all[i - 1]?.ledger ?? Infinity));
+
+/** Whether the same tensors held as many buffers whenever they were looked at. */
+function sameBuffers(samples: readonly Sample[]): boolean {
+  const counts = new Map(samples.map(({ ledger, buffers }) => [ledger, buffers]));
+  return samples.every(({ ledger, buffers }) => counts.get(ledger) === buffers);
 }
 
 /** The same run, a process for every leg. */
@@ -114,16 +130,18 @@ async function soak(engine: Engine): Promise<void> {
   });
   const [whole, legs] = await Promise.all([inOne, inLegs()]);
   const isEqual = legs.length === whole.length && legs.every((loss, i) => Object.is(loss, whole[i]));
-  const drifts = {
-    buffers: drift(samples, ({ buffers }) => buffers),
-    heap: drift(samples, ({ heap }) => heap),
-    resident: drift(samples, ({ resident }) => resident),
-  };
-  const broken = Object.entries(drifts).flatMap(([name, by]) => (by <= BOUND ? [] : [`${name} by ${by}`]));
+  const figures = { heap: ({ heap }: Sample) => heap, resident: ({ resident }: Sample) => resident };
+  const flat = Object.entries(figures).map(([name, of]) => {
+    return { name, growth: growth(samples, of), jitter: jitter(samples, of) };
+  });
+  const broken = flat.flatMap(({ name, growth: by }) => (by <= BOUND ? [] : [`${name} grew by ${by}`]));
+  if (!neverGrew(samples)) broken.push("the ledger grew");
+  if (!sameBuffers(samples)) broken.push("the number of GPU buffers changed");
   if (!isEqual) broken.push("losses in legs differ from those of one run");
   console.table(samples);
-  console.log({ steps: STEPS, seed: SEED, isEqual, drifts, broken });
-  const told = { seed: SEED, steps: STEPS, leg: LEG, isEqual, drifts, samples };
+  console.table(flat);
+  console.log({ steps: STEPS, seed: SEED, isEqual, broken });
+  const told = { seed: SEED, steps: STEPS, leg: LEG, isEqual, flat, samples };
   if (STEPS === WHOLE) await writeResults(engine, "soak", told);
   process.exitCode = broken.length > 0 ? 1 : 0;
 }

@@ -104,6 +104,6 @@ it.each(cases)("%s: every variant gives the same", async (_name, op, test) => {
 it("has variants for this adapter, of every kernel that has any", () => {
   expect(subgroup, "size of subgroups").toBeGreaterThan(1);
   const kernels = new Set([...seen].map((trait) => /^\w+/.exec(trait)?.[0]));
-  const products = ["product", "product_narrow_subgroup", "product_shared", "product_subgroup"];
+  const products = ["product", "product_narrow_subgroup", "product_shared", "product_split", "product_subgroup"];
   expect([...kernels].sort()).toEqual(["attention", "attention_subgroup", ...products]);
 });

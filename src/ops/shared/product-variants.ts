@@ -1,4 +1,5 @@
 import narrowCode from "../../../kernels/product_narrow_subgroup.wgsl";
+import splitCode from "../../../kernels/product_split.wgsl";
 import sharedCode from "../../../kernels/product_shared.wgsl";
 import subgroupCode from "../../../kernels/product_subgroup.wgsl";
 import { WEIGHT_FORMATS } from "../../base/packed";
@@ -78,6 +79,9 @@ const SUBGROUP_TILES: readonly { readonly subgroup: number; readonly m: number; 
   { subgroup: 64, m: 64, n: 2 },
 ];
 
+/** Invocations that share a sum in product_split.wgsl, and the most rows or columns of c for which they do. */
+const [SPLIT_SLICES, SPLIT_WIDEST] = [16, 64];
+
 /** Rows of c that an invocation of product_narrow_subgroup.wgsl holds. */
 const NARROW_ROWS = 4;
 
@@ -90,6 +94,7 @@ const SHARED_ENTRIES: ReadonlySet<ProductEntry> = new Set([
   "low_rank_dropped",
 ]);
 const NARROW_ENTRIES: ReadonlySet<ProductEntry> = new Set(["plain", "dropped_a"]);
+const SPLIT_ENTRIES: ReadonlySet<ProductEntry> = new Set(["plain", "dropped_b"]);
 
 type Form = "narrow" | "short" | "wide";
 
@@ -110,9 +115,14 @@ function tiled({ m, n }: ProductSize, tile: Tile): Pick<Variant, "constants" | "
   };
 }
 
-/** Every other way to run a product, all to the same bits. `portable` is product.wgsl. */
+/** Every other way to run a product; all but the last to the same bits. `portable` is product.wgsl. */
 export function productVariants(launch: ProductLaunch, portable: Kernel): Variant[] {
-  return [...subgroupVariants(launch), ...sharedVariants(launch), ...tileVariants(launch, portable)];
+  return [
+    ...subgroupVariants(launch),
+    ...sharedVariants(launch),
+    ...tileVariants(launch, portable),
+    ...splitVariants(launch),
+  ];
 }
 
 const formatCode = ({ format }: ProductLaunch): number => WEIGHT_FORMATS.indexOf(format);
@@ -195,6 +205,22 @@ function narrowVariant(launch: ProductLaunch, subgroup: number): Variant {
     subgroup,
     flops: flopsOf(size),
   };
+}
+
+/** Invocations that share the sum over k, where c is too small for its tiles to fill a device. */
+function splitVariants({ size, entry, format }: ProductLaunch): Variant[] {
+  const isSmall = Math.min(size.m, size.n) <= SPLIT_WIDEST && size.k >= 4 * SPLIT_SLICES;
+  if (!isSmall || !SPLIT_ENTRIES.has(entry) || format !== "f32") return [];
+  const tile: Tile = size.m <= size.n ? { m: 8, n: 1, groupX: 16, groupY: 1 } : { m: 1, n: 8, groupX: 1, groupY: 16 };
+  const { workgroups } = tiled(size, tile);
+  return [
+    {
+      name: `sums in ${SPLIT_SLICES} slices`,
+      kernel: { name: "product_split", code: splitCode },
+      constants: { TILE_M: tile.m, TILE_N: tile.n, GROUP_M: tile.groupY, GROUP_N: tile.groupX, SLICES: SPLIT_SLICES },
+      ...{ workgroups, flops: flopsOf(size), rounds: true },
+    },
+  ];
 }
 
 /** Floating-point operations of an m x n x k product. */
