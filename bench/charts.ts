@@ -29,7 +29,7 @@ interface OpRow {
   readonly pass: string;
   readonly ms: number;
   readonly "of FMA rate": number;
-  readonly "of copy rate": number;
+  readonly "of copy rate"?: number;
 }
 
 interface FreezeRow {
@@ -81,9 +81,10 @@ function peers({ workloads }: Peers): Drawn {
 
 function ops(results: readonly OpRow[]): Drawn {
   const percent = (share: number): number => round(100 * share);
+  const copied = (row: OpRow): number | undefined => row["of copy rate"] && percent(row["of copy rate"]);
   const rows = results.map((row) => ({
     label: `${row.op}, ${row.pass}: ${row.case}`,
-    values: { "FMA rate": percent(row["of FMA rate"]), "copy rate": percent(row["of copy rate"]) },
+    values: { "FMA rate": percent(row["of FMA rate"]), "copy rate": copied(row) },
   }));
   return {
     chart: {
@@ -93,7 +94,7 @@ function ops(results: readonly OpRow[]): Drawn {
     },
     table: results.map((row) => ({
       ...{ op: row.op, case: row.case, pass: row.pass, ms: row.ms },
-      ...{ "of FMA rate, %": percent(row["of FMA rate"]), "of copy rate, %": percent(row["of copy rate"]) },
+      ...{ "of FMA rate, %": percent(row["of FMA rate"]), "of copy rate, %": copied(row) ?? "-" },
     })),
   };
 }

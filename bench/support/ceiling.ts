@@ -1,7 +1,7 @@
+import copyCode from "../kernels/copy.wgsl";
 import fma from "../kernels/fma.wgsl";
 import type { Engine } from "../../src/engine";
 import { defineOp } from "../../src/op/declaration";
-import { accumulateLaunches } from "../../src/op/accumulate";
 import type { NoAttributes } from "../../src/ops/shared/attributes";
 import { plan } from "../../src/tape/plan";
 import { Recorder } from "../../src/tape/tape";
@@ -35,7 +35,19 @@ const copy = defineOp<NoAttributes>({
   inputs: { x: {} },
   outputs: ["y"],
   infer: (context) => ({ y: context.spec("x") }),
-  forward: (context) => accumulateLaunches("x", "y", context.spec("x").shape[0] ?? 0, false, context.limits),
+  forward: (context) => {
+    const vectors = (context.spec("x").shape[0] ?? 0) / 4;
+    return [
+      {
+        ...{
+          kernel: { name: "bench copy", code: copyCode },
+          entry: "forward",
+          bindings: { source: "x", target_: "y" },
+        },
+        ...{ params: { vectors }, workgroups: Math.ceil(vectors / 64) },
+      },
+    ];
+  },
   gradients: [],
   flops: () => 0,
   reference: () => ({}),
