@@ -1,5 +1,4 @@
 import { writeFile } from "node:fs/promises";
-import papa from "papaparse";
 import { makeAdapter } from "../src/adapter/make";
 import { readStudy } from "../src/cli/study-file";
 import type { Study, StudyMethod, StudyTask } from "../src/cli/study-file";
@@ -13,10 +12,13 @@ import type { LoadedModel } from "../src/io/load-model";
 import { loadModel, openDirectory } from "../src/node/index";
 import type { StepReport } from "../src/train/report";
 import { Trainer } from "../src/train/trainer";
+import { csvText } from "../src/report/csv";
+import { pngRenderer } from "../src/report/png";
+import { standaloneSvg } from "../src/report/svg";
 import { main } from "./support/main";
-import { figurePng, figureSvg } from "./support/plot";
-import type { Chart } from "./support/plot";
 import { adapterName, writeResults } from "./support/results";
+import { stepLines } from "./support/step-lines";
+import type { StepPoint } from "./support/step-lines";
 
 const STUDY = "examples/studies/methods.json";
 const METHODS = ["LoRA", "LoRA + SAFE", "AFLoRA"];
@@ -43,28 +45,25 @@ export async function figure(engine: Engine): Promise<void> {
     rows.push(...(await rowsOf(model, study, method, data)));
     console.log(`${name}: ${task.steps} steps`);
   }
-  const svg = figureSvg({
+  const drawn = stepLines({
+    name: "memory-over-steps",
     title: `GPU memory over training: BERT of ${model.model.layers} layers on ${task.name}`,
+    caption: `The whole freezing schedule of each method, as in ${STUDY}, on less than an epoch of the data.`,
     mark: "a freeze that returned bytes",
-    charts: [
-      { ...axes, title: "All bytes: weights, state, saved tensors, scratch", series: seriesOf(rows, "total") },
-      { ...axes, title: "Saved from forward to backward", series: seriesOf(rows, "saved") },
-    ],
-    caption: [
-      `${task.steps} steps of batch ${task.batch} (one seed), methods as in ${STUDY}: the whole freezing schedule of each`,
-      `on less than an epoch of the data. Bytes live between steps by the ledger, on ${adapterName(engine)}.`,
-      "AFLoRA holds statistics of its live matrices while it chooses; both it and SAFE return what freezing leaves unused.",
+    panels: [
+      { y: "all: weights, state, saved, scratch (MB)", points: pointsOf(rows, "total") },
+      { y: "saved from forward to backward (MB)", points: pointsOf(rows, "saved") },
     ],
   });
+  const where = `Bytes live after each step by the ledger, on ${adapterName(engine)}; batches of ${task.batch}, one seed.`;
+  const svg = standaloneSvg(drawn, where);
   await writeFile(`${FILE}.svg`, svg);
-  await writeFile(`${FILE}.png`, figurePng(svg));
-  await writeFile(`${FILE}.csv`, `${papa.unparse(rows, { newline: "\n" })}\n`);
+  await writeFile(`${FILE}.png`, (await pngRenderer())(svg));
+  await writeFile(`${FILE}.csv`, csvText(rows));
   const summaries = METHODS.map((name) => summaryOf(rows.filter(({ method }) => method === name)));
   console.table(summaries);
   await writeResults(engine, "memory-over-steps", summaries);
 }
-
-const axes = { x: "Optimizer step", y: "GPU memory (MB)" };
 
 async function rowsOf(model: LoadedModel, study: Study, method: StudyMethod, data: TaskData): Promise<Row[]> {
   const task = study.tasks[0] as StudyTask;
@@ -84,10 +83,9 @@ function rowOf(method: string, { step, bytes, freezes, horizon, frozenTensors, l
   return { method, step, ...bytes, total: sumBytes(bytes), returned, horizon: horizon ?? "", frozenTensors, loss };
 }
 
-function seriesOf(rows: readonly Row[], what: "total" | "saved"): Chart["series"] {
-  return METHODS.map((name) => {
-    const own = rows.filter(({ method }) => method === name);
-    return { name, points: own.map((row) => ({ x: row.step, y: row[what] / MEGA, marked: row.returned > 0 })) };
+function pointsOf(rows: readonly Row[], what: "total" | "saved"): StepPoint[] {
+  return rows.map(({ method, step, returned, ...row }) => {
+    return { series: method, step, value: row[what] / MEGA, isMarked: returned > 0 };
   });
 }
 
