@@ -1,7 +1,8 @@
 // @ts-check
 // A plugin of esbuild that writes the licences of all packages that a bundle holds into one file beside it.
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { licenceText } from "./licence-text.mjs";
 
 /** A package's folder in the path of one of its files. */
 const PACKAGE = /^.*node_modules\/(?:@[^/]+\/)?[^/]+/;
@@ -31,14 +32,5 @@ export function bundledLicences(file) {
 /** @param {string} folder of a package */
 function licenceOf(folder) {
   const { name, version, license } = JSON.parse(readFileSync(join(folder, "package.json"), "utf8"));
-  const found = existsSync(folder) ? readdirSync(folder).find((path) => /^licen[cs]e/i.test(path)) : undefined;
-  const text = found === undefined ? readmeLicence(folder) : readFileSync(join(folder, found), "utf8").trim();
-  return `${name} ${version} (${license})\n\n${text}\n`;
-}
-
-/** A few packages have their licence at the end of their README. @param {string} folder */
-function readmeLicence(folder) {
-  const path = readdirSync(folder).find((file) => /^readme/i.test(file));
-  const [, text] = /#+ licen[cs]e\s*\n([\s\S]*)$/i.exec(path ? readFileSync(join(folder, path), "utf8") : "") ?? [];
-  return text?.trim() ?? "No text of it lies in the package.";
+  return `${name} ${version} (${license})\n\n${licenceText(folder) ?? "No text of it lies in the package."}\n`;
 }

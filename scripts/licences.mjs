@@ -2,9 +2,10 @@
 // Lists the licences of what ships: the production dependencies, some of which lie in the browser's bundle.
 //
 //   node scripts/licences.mjs [--check]      writes THIRD-PARTY.md; with --check fails where it is not up to date
-import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { licenceText } from "./licence-text.mjs";
 
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
 const FILE = join(ROOT, "THIRD-PARTY.md");
@@ -39,7 +40,8 @@ function shipped() {
       const key = `${name} ${version}`;
       if (found.has(key)) continue;
       const address = typeof repository === "string" ? repository : (repository?.url ?? "");
-      found.set(key, { name, version, license: String(license), repository: webAddress(address), text: textIn(place) });
+      const text = licenceText(place) ?? "";
+      found.set(key, { name, version, license: String(license), repository: webAddress(address), text });
       visit(place);
     }
   };
@@ -51,12 +53,6 @@ function shipped() {
 function webAddress(address) {
   const path = address.replace(/^git\+|\.git$/g, "").replace(/^(?:github:|git:\/\/|ssh:\/\/git@)/, "");
   return /^https?:/.test(path) ? path : `https://${/^[\w-]+\/[\w.-]+$/.test(path) ? `github.com/${path}` : path}`;
-}
-
-/** @param {string} folder */
-function textIn(folder) {
-  const file = readdirSync(folder).find((name) => /^licen[cs]e/i.test(name));
-  return file ? readFileSync(join(folder, file), "utf8").replaceAll("\r", "").trim() : "";
 }
 
 /** @param {Package[]} packages */
