@@ -4,7 +4,7 @@ export { createEngine, Engine } from "./engine";
 export type { EngineOptions } from "./engine";
 export { VARIANT_NAMES } from "./gpu/variants";
 export type { VariantName } from "./gpu/variants";
-export { memoryTuningCache } from "./gpu/tuning/cache";
+export { memoryTuningCache } from "./gpu/tuning/memory";
 export type { Tuned, TuningCache, TuningRecord } from "./gpu/tuning/cache";
 export { indexedDbTuningCache } from "./gpu/tuning/indexed-db";
 export type { KernelChoice, TuningOptions } from "./gpu/tuning/tuner";

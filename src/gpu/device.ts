@@ -3,9 +3,8 @@ import type { Limits } from "../op/limits";
 import { Patience } from "./patience";
 import { Pipelines } from "./pipelines";
 import { Pool } from "./pool";
-import { Tuner } from "./tuning/tuner";
-import type { TuningOptions } from "./tuning/tuner";
-import { namedVariants } from "./variants";
+import type { Tuner, TuningOptions } from "./tuning/tuner";
+import { namedVariants, usualVariants } from "./variants";
 import type { VariantChoice, VariantName } from "./variants";
 
 /** What a report says about where it ran. */
@@ -47,15 +46,18 @@ export class Device {
   #failure: GPUError | undefined;
   #isClosed = false;
 
+  /** @param tunerOf what finds "tuned" kernels; `openDevice` loads it where it is wanted. */
   constructor(
     readonly handle: GPUDevice,
     readonly info: AdapterInfo,
-    { limits = {}, sleeps = false, variants, tuning }: DeviceOptions = {},
+    { limits = {}, sleeps = false, variants }: Omit<DeviceOptions, "tuning"> = {},
+    tunerOf?: (device: Device) => Tuner,
   ) {
-    const wanted = variants ?? (info.isSoftware ? "subgroups" : "tuned");
-    this.tuner = wanted === "tuned" ? new Tuner(this, tuning) : undefined;
-    if (typeof wanted === "function") this.variants = wanted;
-    else this.variants = wanted === "tuned" ? (this.tuner as Tuner).choose : namedVariants(wanted, info);
+    this.tuner = tunerOf?.(this);
+    if (this.tuner) this.variants = this.tuner.choose;
+    else if (typeof variants === "function") this.variants = variants;
+    else if (variants === undefined || variants === "tuned") this.variants = usualVariants(info);
+    else this.variants = namedVariants(variants, info);
     this.pool = new Pool(handle);
     this.patience = new Patience(sleeps);
     this.pipelines = new Pipelines(handle);
@@ -154,7 +156,11 @@ export async function openDevice(gpu: GPU, options: DeviceOptions = {}): Promise
     adapter.features.has(feature),
   );
   const handle = await adapter.requestDevice({ requiredLimits, requiredFeatures });
-  return new Device(handle, { ...adapterInfo(adapter), ...subgroupOf(gpu, adapter) }, options);
+  const info = { ...adapterInfo(adapter), ...subgroupOf(gpu, adapter) };
+  const { tuning, variants = info.isSoftware ? "subgroups" : "tuned", ...rest } = options;
+  if (variants !== "tuned") return new Device(handle, info, { ...rest, variants });
+  const { Tuner } = await import("./tuning/tuner");
+  return new Device(handle, info, rest, (device) => new Tuner(device, tuning));
 }
 
 function adapterInfo({ info }: GPUAdapter): AdapterInfo {

@@ -34,15 +34,3 @@ export function tuningKey(info: AdapterInfo, release: string = version): string 
   const { vendor, architecture, device, description, subgroup = 0 } = info;
   return [`safetape ${release}`, vendor, architecture, device, description, `subgroups of ${subgroup}`].join(" | ");
 }
-
-/** A cache that lasts as long as the program. */
-export function memoryTuningCache(): TuningCache {
-  const records = new Map<string, TuningRecord>();
-  return {
-    load: (key) => Promise.resolve(records.get(key)),
-    save(key, record) {
-      records.set(key, record);
-      return Promise.resolve();
-    },
-  };
-}

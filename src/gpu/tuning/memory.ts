@@ -1,0 +1,13 @@
+import type { TuningCache, TuningRecord } from "./cache";
+
+/** A cache that lasts as long as the program. */
+export function memoryTuningCache(): TuningCache {
+  const records = new Map<string, TuningRecord>();
+  return {
+    load: (key) => Promise.resolve(records.get(key)),
+    save(key, record) {
+      records.set(key, record);
+      return Promise.resolve();
+    },
+  };
+}
