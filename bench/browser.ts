@@ -36,7 +36,7 @@ function runTests(): Report {
 
 function coreBytes(): number {
   const folder = publishedFolder();
-  const sizes = withStaticImports(folder, "index.js").map(
+  const sizes = withStaticImports(folder, "core.js").map(
     (name) => gzipSync(readFileSync(join(folder, name)), { level: 9 }).length,
   );
   return sizes.reduce((sum, size) => sum + size, 0);
