@@ -4,11 +4,12 @@
 //
 // Shapes, strides, formats of b, the low-rank term and dropout: as in product.wgsl, as are the fields of Params.
 // Threads: a workgroup is one subgroup, and covers TILE_M rows by SUBGROUP * TILE_N columns of c. Each invocation holds the
-// columns that lie SUBGROUP apart. For a step of k it reads TILE_M / SUBGROUP elements of a, and gets the others from its
+// columns that lie SUBGROUP apart, or groups of four of them. For a step of k it reads TILE_M / SUBGROUP elements of a, and gets the others from its
 // neighbours by shuffles: where a load is dear (every one is a gather on a software adapter), that is most of the time.
-// With ALONG_K, neighbours in a and in the stored b are those along k, and loads take four of them at once.
+// With ALONG_K, neighbours in a and in the stored b are those along k, and loads take four of them at once. With ALONG_N,
+// neighbours in the stored b are columns, and four of them are taken at once: in few bits they lie in one word of one block.
 // TILE_M is a multiple of SUBGROUP. Range: f32 throughout, sums in order of k. Limits: m, n, k below 2^31; a and b are whole
-// multiples of 16 bytes; with ALONG_K so is each row of a and, in f32, of the stored b.
+// multiples of 16 bytes; with ALONG_K or ALONG_N so is each row of a and, in f32, of the stored b.
 
 enable subgroups;
 
@@ -18,6 +19,8 @@ const TILE_N: u32 = 8u;
 
 // Whether loads take four steps of k: a is stored by rows, b by columns, and k is a multiple of 4.
 const ALONG_K: u32 = 0u;
+// Whether loads take four columns of b: it is stored by rows, n is a multiple of 4, and so is TILE_N. Not with ALONG_K.
+const ALONG_N: u32 = 0u;
 
 // How b is stored.
 const FORMAT: u32 = 0u;
@@ -87,7 +90,16 @@ struct Origin {
 fn origin(group: vec3u, groups: vec3u, lane: u32) -> Origin {
   let across = (params.n + SUBGROUP * TILE_N - 1u) / (SUBGROUP * TILE_N);
   let index = group.y * groups.x + group.x;
-  return Origin((index / across) * TILE_M, (index % across) * SUBGROUP * TILE_N + lane, lane);
+  let first = lane * select(1u, 4u, ALONG_N == 1u);
+  return Origin((index / across) * TILE_M, (index % across) * SUBGROUP * TILE_N + first, lane);
+}
+
+// The j-th column of an invocation.
+fn column_of(at: Origin, j: u32) -> u32 {
+  if (ALONG_N == 1u) {
+    return at.column + (j / 4u) * 4u * SUBGROUP + j % 4u;
+  }
+  return at.column + j * SUBGROUP;
 }
 
 // Rows and columns past the edge repeat the last one; they are never written.
@@ -98,7 +110,7 @@ fn clamped_row(row: u32) -> u32 {
 fn clamped_columns(at: Origin) -> Columns {
   var found: Columns;
   for (var j = 0u; j < TILE_N; j++) {
-    found[j] = min(at.column + j * SUBGROUP, params.n - 1u);
+    found[j] = min(column_of(at, j), params.n - 1u);
   }
   return found;
 }
@@ -168,10 +180,11 @@ fn scale_of(first: u32, block: u32) -> f32 {
   return least + step * f32(scale);
 }
 
-// b[k, column] to b[k + 3, column], which lie side by side in one block.
-fn four_of_b(k: u32, column: u32) -> vec4f {
+// Four neighbours in a stored row of b, which lie side by side in one block.
+fn four_of_row(row: u32, first_element: u32) -> vec4f {
+  let at = params.b_start + first_element;
   if (FORMAT < INT8) {
-    let index = params.b_start + k + column * params.b_column;
+    let index = at + row * select(params.b_row, params.b_column, ALONG_K == 1u);
     if (FORMAT == F32) {
       return bitcast<vec4f>(b[index / 4u]);
     }
@@ -181,8 +194,7 @@ fn four_of_b(k: u32, column: u32) -> vec4f {
     }
     return bitcast<vec4f>(vec4u(pairs.x << 16u, pairs.x & 0xffff0000u, pairs.y << 16u, pairs.y & 0xffff0000u));
   }
-  let first = column * params.b_words;
-  let at = params.b_start + k;
+  let first = row * params.b_words;
   let scale = scale_of(first, at / BLOCK);
   if (FORMAT == INT8) {
     return vec4f(unpack4xI8(word(first + (at >> 2u)))) * scale;
@@ -196,12 +208,29 @@ fn a_at(row: u32, k: u32) -> f32 {
   return a[index / 4u][index % 4u];
 }
 
+// b[k, column[j]] for every column of an invocation.
+fn row_of_b(k: u32, column: Columns) -> array<f32, TILE_N> {
+  var found: array<f32, TILE_N>;
+  if (ALONG_N == 1u) {
+    for (var j = 0u; j + 3u < TILE_N; j += 4u) {
+      // Past the edge every column is the last one; four from there would reach beyond the row.
+      let four = four_of_row(k, min(column[j], params.n - 4u));
+      found[j] = four.x;
+      found[j + 1u] = four.y;
+      found[j + 2u] = four.z;
+      found[j + 3u] = four.w;
+    }
+  } else {
+    for (var j = 0u; j < TILE_N; j++) {
+      found[j] = b_at(k, column[j]);
+    }
+  }
+  return found;
+}
+
 fn product_step_by_step(column: Columns, own_row: OwnRows, tile: ptr<function, Tile>) {
   for (var k = 0u; k < params.k; k++) {
-    var right: array<f32, TILE_N>;
-    for (var j = 0u; j < TILE_N; j++) {
-      right[j] = b_at(k, column[j]);
-    }
+    let right = row_of_b(k, column);
     var own: array<f32, TILE_M / SUBGROUP>;
     for (var i = 0u; i < TILE_M / SUBGROUP; i++) {
       own[i] = a_at(own_row[i], k);
@@ -219,7 +248,7 @@ fn product_by_four_steps(column: Columns, own_row: OwnRows, tile: ptr<function, 
   for (var k = 0u; k < params.k; k += 4u) {
     var right: array<vec4f, TILE_N>;
     for (var j = 0u; j < TILE_N; j++) {
-      right[j] = four_of_b(k, column[j]);
+      right[j] = four_of_row(column[j], k);
     }
     var own: array<vec4f, TILE_M / SUBGROUP>;
     for (var i = 0u; i < TILE_M / SUBGROUP; i++) {
@@ -269,7 +298,7 @@ fn drop_tile(at: Origin, tile: ptr<function, Tile>) {
   for (var i = 0u; i < TILE_M; i++) {
     let dropped = dropped_row(clamped_row(at.row + i), params.c_row);
     for (var j = 0u; j < TILE_N; j++) {
-      (*tile)[i][j] *= kept(dropped, params.column0 + at.column + j * SUBGROUP);
+      (*tile)[i][j] *= kept(dropped, params.column0 + column_of(at, j));
     }
   }
 }
@@ -295,7 +324,7 @@ fn add_bias(at: Origin, tile: ptr<function, Tile>) {
 fn store(at: Origin, tile: ptr<function, Tile>) {
   for (var i = 0u; i < TILE_M; i++) {
     for (var j = 0u; j < TILE_N; j++) {
-      let column = at.column + j * SUBGROUP;
+      let column = column_of(at, j);
       if (at.row + i < params.m && column < params.n) {
         let index = (at.row + i) * params.c_row + params.column0 + column;
         if (params.accumulate != 0u) {

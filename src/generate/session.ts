@@ -1,6 +1,5 @@
 import type { Adapter } from "../adapter/adapter";
 import type { LoadedModel } from "../io/load-model";
-import { isCacheName } from "../model/cache";
 import type { CacheSpec } from "../model/cache";
 import { Forward } from "../model/forward";
 import { embedding } from "../ops/embedding";
@@ -10,6 +9,7 @@ import { plan } from "../tape/plan";
 import type { Plan } from "../tape/plan";
 import { Recorder } from "../tape/tape";
 import { Tensor } from "../tensor";
+import { attendCached, isCacheName } from "./cache";
 
 /** A model with an adapter, and what runs it. */
 export interface GenerationParts {
@@ -59,9 +59,10 @@ export class GenerationSession {
   ): Promise<GenerationSession> {
     const { executor, held, loaded } = parts;
     const { rows, capacity } = sizes;
+    const cache = { rows, capacity, attend: attendCached };
     const first = { size: sizes.prompts, length: sizes.length };
-    const prompt = tokenPlan(parts, first, { rows, capacity, isContinuing: false });
-    const token = tokenPlan(parts, { size: rows, length: 1 }, { rows, capacity, isContinuing: true });
+    const prompt = tokenPlan(parts, first, { ...cache, isContinuing: false });
+    const token = tokenPlan(parts, { size: rows, length: 1 }, { ...cache, isContinuing: true });
     const caches = await allocate(loaded, prompt);
     try {
       await executor.holdBeside(held, [prompt, token]);

@@ -10,7 +10,6 @@ import { layerNorm } from "../ops/layer_norm";
 import { linear } from "../ops/linear";
 import { rmsNorm } from "../ops/rms_norm";
 import type { Recorder, Value } from "../tape/tape";
-import { attendCached } from "./cache";
 import type { CacheSpec, CachedSites } from "./cache";
 import type { BatchSize, ImageSpec, Model, ParameterSpec, Projection } from "./model";
 
@@ -233,7 +232,7 @@ export class Forward {
   }
 
   #cached(name: string, sites: CachedSites, shape: AttentionShape, cache: CacheSpec): Value {
-    return this.recorder.labelled(name, () => attendCached(this.recorder, name, sites, cache, shape));
+    return this.recorder.labelled(name, () => cache.attend(this.recorder, name, sites, cache, shape));
   }
 
   #attributes({ heads, kvHeads = heads, headSize, causal, dropout: probability }: AttentionShape) {

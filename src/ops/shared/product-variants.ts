@@ -134,6 +134,10 @@ const [FOUR, FOUR_BYTES] = [4, 16];
 const liesAlongK = ({ size }: ProductLaunch, { start, alongK, acrossK }: OperandLayout): boolean =>
   alongK === 1 && [size.k, start, acrossK].every((count) => count % FOUR === 0);
 
+/** Whether four neighbouring columns of b lie side by side, wherever a column is a multiple of four. */
+const liesAlongN = ({ size, b }: ProductLaunch): boolean =>
+  b.acrossK === 1 && [size.n, b.start, b.alongK].every((count) => count % FOUR === 0);
+
 /** Other register tiles of product.wgsl. */
 function tileVariants(launch: ProductLaunch, kernel: Kernel): Variant[] {
   const [{ size }, FORMAT] = [launch, formatCode(launch)];
@@ -177,15 +181,17 @@ function subgroupVariants(launch: ProductLaunch): Variant[] {
 }
 
 function wideVariant(launch: ProductLaunch, tile: (typeof SUBGROUP_TILES)[number]): Variant {
-  const { size, a, b } = launch;
+  const { size, a, b, format } = launch;
   const { subgroup } = tile;
   const isAlongK = liesAlongK(launch, a) && liesAlongK(launch, b);
   const wide = isAlongK ? Math.min(tile.n, 4) : tile.n;
+  // Of other formats, four columns at once gained nothing.
+  const isAlongN = format === "nf4" && wide % FOUR === 0 && liesAlongN(launch);
   return {
     name: `subgroups of ${subgroup}, ${tile.m} x ${wide}`,
     kernel: { name: "product_subgroup", code: subgroupCode },
     constants: {
-      ...{ FORMAT: formatCode(launch), ALONG_K: Number(isAlongK) },
+      ...{ FORMAT: formatCode(launch), ALONG_K: Number(isAlongK), ALONG_N: Number(isAlongN) },
       ...{ SUBGROUP: subgroup, TILE_M: tile.m, TILE_N: wide },
     },
     workgroups: Math.ceil(size.m / tile.m) * Math.ceil(size.n / (subgroup * wide)),
