@@ -109,8 +109,9 @@ export class Watch {
         return await wait(...given);
       } finally {
         this.#isWaiting = false;
-        this.#seen.ms.waiting += performance.now() - start;
+        // Asking for it takes a part of a millisecond, which is the watch's own and not the host's.
         this.#seen.waitingCpu += threadCpu() - cpu;
+        this.#seen.ms.waiting += performance.now() - start;
       }
     };
   }

@@ -22,6 +22,9 @@ interface Dispatch {
   readonly down: number;
 }
 
+/** Where a target's buffer is found: among the shared ones by rank, or in a store by name. */
+type Place = { readonly rank: number } | { readonly name: string };
+
 /** A plan with its uniforms, pipelines and bind groups: after the first run, a step makes no GPU object. */
 export class CompiledPlan {
   readonly #uniforms: Uniforms;
@@ -31,7 +34,8 @@ export class CompiledPlan {
   /** As this device runs them. */
   readonly #launches: readonly PlannedLaunch[];
   readonly #rank: readonly number[];
-  readonly #targets: readonly Target[];
+  /** Of every target once: looked up before each run, to see whether the bind groups still hold. */
+  readonly #places: readonly Place[];
   readonly #readbackLayout: ReturnType<typeof readbackLayout>;
   readonly #stagingLayout: ReturnType<typeof stagingLayout>;
   #pipelines: readonly GPUComputePipeline[] | undefined;
@@ -54,7 +58,8 @@ export class CompiledPlan {
     const staged = stagingBytes(plan);
     if (staged > 0) this.#staging = pool.lease(staged, "scratch", USAGE.copySource | USAGE.copyTarget);
     this.#rank = fitInto(plan);
-    this.#targets = [...new Map(allTargets(plan).map((target) => [targetKey(target), target])).values()];
+    const targets = new Map(allTargets(plan).map((target) => [targetKey(target), target]));
+    this.#places = [...targets.values()].map((target) => this.#placeOf(target));
     this.#readbackLayout = readbackLayout(plan);
     this.#stagingLayout = stagingLayout(plan);
   }
@@ -79,16 +84,20 @@ export class CompiledPlan {
    * @returns whether what was encoded before still holds.
    */
   bind(shared: readonly Lease[], find: (name: string) => GPUBuffer): boolean {
-    const resolve = (target: Target): GPUBuffer => {
-      if (target.kind === "buffer") return (shared[this.#rank[target.index] as number] as Lease).buffer;
-      return find(target.kind === "gradient" ? gradientName(target.name) : target.name);
-    };
-    const wanted = this.#targets.map(resolve);
-    if (wanted.length === this.#bound.length && wanted.every((buffer, i) => buffer === this.#bound[i])) return true;
+    const bufferAt = (place: Place): GPUBuffer =>
+      "rank" in place ? (shared[place.rank] as Lease).buffer : find(place.name);
+    const isSame = this.#bound.length > 0 && this.#places.every((place, i) => bufferAt(place) === this.#bound[i]);
+    if (isSame) return true;
+    const resolve = (target: Target): GPUBuffer => bufferAt(this.#placeOf(target));
     this.#dispatches = this.#launches.map((planned, i) => this.#dispatch(planned, i, resolve));
-    this.#bound = wanted;
+    this.#bound = this.#places.map(bufferAt);
     this.#buffers = this.plan.buffers.map((_, index) => resolve({ kind: "buffer", index }));
     return false;
+  }
+
+  #placeOf(target: Target): Place {
+    if (target.kind === "buffer") return { rank: this.#rank[target.index] as number };
+    return { name: target.kind === "gradient" ? gradientName(target.name) : target.name };
   }
 
   #dispatch(planned: PlannedLaunch, index: number, resolve: (target: Target) => GPUBuffer): Dispatch {
