@@ -5,16 +5,10 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
-import { lora } from "../src/adapter/lora";
-import { Random } from "../src/base/random";
-import { Batches } from "../src/data/batches";
 import type { Engine } from "../src/engine";
-import { fixed } from "../src/freeze/fixed";
 import { memoryDirectory } from "../src/io/directory";
-import type { Directory } from "../src/io/directory";
-import { initialiseModel } from "../src/io/load-model";
 import { openDirectory } from "../src/node/index";
-import { Trainer } from "../src/train/trainer";
+import { longRun, SEED, trainUntil } from "./support/long-run";
 import { main } from "./support/main";
 import { MALLOC, residentBytes } from "./support/meter";
 import { median, writeResults } from "./support/results";
@@ -25,13 +19,9 @@ import { median, writeResults } from "./support/results";
  */
 const WHOLE = 20_000;
 const STEPS = Number(process.argv[2] ?? WHOLE);
-const [SEED, EVERY, LEG] = [7, Math.max(1, STEPS / 40), Math.max(1, STEPS / 20)];
+const LONG = longRun(STEPS);
+const LEG = LONG.leg;
 const BOUND = 0.02;
-const CONFIG = {
-  ...{ model_type: "bert", vocab_size: 100, hidden_size: 16, num_hidden_layers: 3, num_attention_heads: 2 },
-  ...{ intermediate_size: 32, max_position_embeddings: 32, num_labels: 2 },
-};
-
 setFlagsFromString("--expose-gc");
 const collect = runInNewContext("gc") as () => void;
 
@@ -41,36 +31,6 @@ interface Sample {
   readonly buffers: number;
   readonly heap: number;
   readonly resident: number;
-}
-
-function data(seed: number): Batches {
-  const random = new Random(seed);
-  const samples = Array.from({ length: 64 }, (_, i) => {
-    return { ids: Int32Array.from({ length: 4 + random.below(28) }, () => 1 + random.below(99)), label: i % 2 };
-  });
-  return new Batches(samples, { size: 4, maxLength: 32, multiple: 8, labels: "class" });
-}
-
-const policy = () =>
-  fixed([0, 1].map((layer) => ({ beforeStep: Math.round(((layer + 1) * STEPS) / 4), tensors: [`layer.${layer}.`] })));
-
-/** Trains from the latest checkpoint, if any, to a step. */
-async function run(engine: Engine, until: number, checkpoints: Directory, see?: (trainer: Trainer) => void) {
-  using model = await initialiseModel(engine, CONFIG, { seed: SEED });
-  const common = { model, adapter: lora({ rank: 2, dropout: 0.1 }), data: data(SEED), policy: policy(), seed: SEED };
-  const saving = { checkpoints, checkpointEvery: LEG, resume: "auto" as const };
-  using trainer = await Trainer.create({ ...common, ...saving, steps: STEPS });
-  const evaluated = data(SEED + 1);
-  for await (const { step } of trainer.steps()) {
-    if (step % EVERY === 0) {
-      await trainer.evaluate([evaluated.next()]);
-      see?.(trainer);
-    }
-    if (step >= until) break;
-  }
-  // Saved after the caller has seen the step: a loop that is broken off saves for itself.
-  if (until < STEPS) await trainer.saveCheckpoint();
-  return [...trainer.history.losses];
 }
 
 /** The samples after warm-up: the first quarter, at whose end the first layer freezes. */
@@ -115,13 +75,18 @@ async function inLegs(): Promise<number[]> {
 }
 
 async function leg(engine: Engine, until: number, folder: string): Promise<void> {
-  const losses = await run(engine, until, await openDirectory(join(folder, "checkpoints"), { create: true }));
+  const losses = await trainUntil(
+    engine,
+    until,
+    await openDirectory(join(folder, "checkpoints"), { create: true }),
+    LONG,
+  );
   writeFileSync(join(folder, "losses.json"), JSON.stringify(losses));
 }
 
 async function soak(engine: Engine): Promise<void> {
   const samples: Sample[] = [];
-  const inOne = run(engine, STEPS, memoryDirectory("whole"), (trainer) => {
+  const inOne = trainUntil(engine, STEPS, memoryDirectory("whole"), LONG, (trainer) => {
     collect();
     const { heapUsed: heap } = process.memoryUsage();
     const { liveBytes: ledger, buffers } = engine.ledger;
