@@ -66,16 +66,14 @@ function inputsTime(trainer: Trainer): number {
 function summary(seen: readonly HostStep[]): Record<string, unknown> {
   const of = (value: (step: HostStep) => number): number => round(median(seen.map(value)));
   const hostMs = ({ wall, ms }: HostStep): number => wall - ms.waiting;
-  // What the device has to wait for.
-  const idleMs = (one: HostStep): number => hostMs(one) - one.hidden;
   const objects = seen.map((one) => Object.values(one.objects).reduce((a, b) => a + b, 0));
   return {
     ...{ "uploads ms": of(({ ms }) => ms.uploads), "encode ms": of(({ ms }) => ms.encode) },
     ...{ "submit ms": of(({ ms }) => ms.submit), "waiting ms": of(({ ms }) => ms.waiting) },
     ...{ "readback ms": of(({ ms }) => ms.readback), "step ms": of(({ wall }) => wall), "host ms": of(hostMs) },
-    ...{ "least host ms": round(Math.min(...seen.map(hostMs))), "of it while the device works": of((s) => s.hidden) },
+    ...{ "least host ms": round(Math.min(...seen.map(hostMs))) },
     "host share": of((one) => hostMs(one) / one.wall),
-    ...{ "idle ms": of(idleMs), "least idle ms": round(Math.min(...seen.map(idleMs))) },
+    ...{ "device idle ms": of(({ idle }) => idle) },
     "CPU ms while waiting": of((one) => one.waitingCpu),
     ...{ "objects a step": Math.max(...objects), encoders: of((one) => one.encoders) },
     ...{ submits: of((one) => one.submits), writes: of((one) => one.writes) },

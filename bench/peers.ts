@@ -1,4 +1,5 @@
 import type { Engine } from "../src/engine";
+import { napping } from "../src/node/napping";
 import { attentionWorkloads } from "./peers/attention";
 import { gpujs } from "./peers/gpujs";
 import { jax } from "./peers/jax";
@@ -14,7 +15,8 @@ import { round, writeResults } from "./support/results";
 
 /**
  * This engine beside TensorFlow.js, jax-js and gpu.js, in one process on one adapter, run by run in turn. What is
- * computed from lies on the GPU beforehand, results stay there; each run ends when the engine's own queue is done.
+ * computed from lies on the GPU beforehand, results stay there; each run ends when the engine's own queue is done, and is
+ * awaited as this engine awaits its own: with naps, since asking takes a core from a software adapter.
  * Arguments choose workloads by parts of their names.
  */
 export async function peers(engine: Engine): Promise<void> {
@@ -26,7 +28,7 @@ export async function peers(engine: Engine): Promise<void> {
   for (const make of families) {
     const workload = make();
     if (wanted.length > 0 && !wanted.some((part) => workload.name.includes(part))) continue;
-    const figures = await measure(engines, workload);
+    const figures = await measure(engines, workload, (work) => napping(work, engine.info));
     const verdict = judge(figures, workload.target);
     results.push({ workload: workload.name, flops: workload.flops, engines: figures, ...verdict });
     table.push({ workload: workload.name, ...shown(figures), ...verdict });

@@ -1,6 +1,6 @@
 import type { Shape } from "./base/shape";
 import { openDevice } from "./gpu/device";
-import type { AdapterInfo, Device } from "./gpu/device";
+import type { AdapterInfo, Device, Waiting } from "./gpu/device";
 import type { Ledger } from "./gpu/ledger";
 import { indexedDbTuningCache } from "./gpu/tuning/indexed-db";
 import type { KernelChoice, TuningOptions } from "./gpu/tuning/tuner";
@@ -18,8 +18,8 @@ export interface EngineOptions {
   readonly variants?: VariantName;
   /** How long "tuned" kernels are tried, whether they may round otherwise, and where the choice is kept. */
   readonly tuning?: TuningOptions;
-  /** Sleep through most of a step, for a WebGPU whose waiting keeps a core busy. Default: true in Node. */
-  readonly sleeps?: boolean;
+  /** How to wait for the GPU. Default: as promises do; in Node `napping`, since npm `webgpu` keeps a core busy. */
+  readonly waiting?: Waiting;
 }
 
 /** An open GPU: the owner of all memory that models and trainers use. */

@@ -55,6 +55,7 @@ export class Tensor {
       throw new DtypeError(`A weight stored as ${this.dtype} is not written to.`, "Load the model with f32 weights.");
     }
     this.device.check();
+    this.device.writes++;
     this.device.handle.queue.writeBuffer(this.lease.buffer, 0, data as Float32Array<ArrayBuffer>);
   }
 
@@ -74,13 +75,14 @@ export class Tensor {
     }
     this.device.check();
     const encoded = encodeWeight(data, width, this.dtype as WeightFormat);
+    this.device.writes++;
     this.device.handle.queue.writeBuffer(this.lease.buffer, offset, encoded as Float32Array<ArrayBuffer>);
     return encoded.byteLength;
   }
 
   /** Copies the contents to the host; packed weights come as the f32 that they stand for. */
   async read(): Promise<TensorData> {
-    const bytes = await this.device.guard(readBuffer(this.device, this.lease));
+    const bytes = await this.device.wait(readBuffer(this.device, this.lease));
     const count = elements(this.shape);
     if (this.dtype === "i32") return new Int32Array(bytes, 0, count);
     if (this.dtype === "u32") return new Uint32Array(bytes, 0, count);
@@ -95,7 +97,7 @@ export class Tensor {
       return Float32Array.from(rows.flatMap((row) => [...all.subarray(row * width, (row + 1) * width)]));
     }
     const ranges = rows.map((row) => ({ offset: row * width * 4, bytes: width * 4 }));
-    return new Float32Array(await this.device.guard(readBuffer(this.device, this.lease, ranges)));
+    return new Float32Array(await this.device.wait(readBuffer(this.device, this.lease, ranges)));
   }
 
   /** Gives the memory back. Further calls do nothing. */

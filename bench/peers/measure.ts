@@ -2,9 +2,15 @@ import { round } from "../support/results";
 import { FEWEST_RUNS } from "./workload";
 import type { BenchedEngine, Runner, Workload } from "./workload";
 
-/** Each engine's share of a workload, in milliseconds, and its number of runs. */
+/** Each engine's share of a workload, in milliseconds, and its number of turns. */
 const BUDGET = 1500;
-const MOST_RUNS = 15;
+const MOST_TURNS = 25;
+
+/**
+ * A turn takes at least so many milliseconds: a short run is repeated, and counts as the mean. Else its time would be that
+ * of waking what the other engines let sleep, and of their garbage.
+ */
+const TURN = 15;
 
 /** Results of two engines differ by at most this, by norms. */
 const TOLERANCE = 1e-3;
@@ -20,10 +26,14 @@ interface Entry {
   readonly times: number[];
 }
 
-/** One workload on every engine: first the same results, then times, an engine's run after the other's. */
+/**
+ * One workload on every engine: first the same results, then times, an engine's run after the other's.
+ * @param waiting how the end of a run is awaited, whose ever it is.
+ */
 export async function measure(
   engines: readonly BenchedEngine[],
   workload: Workload,
+  waiting: (work: Promise<void>) => Promise<void>,
 ): Promise<Readonly<Record<string, Figure>>> {
   const entries: Entry[] = [];
   let expected: Float32Array[] | undefined;
@@ -43,8 +53,8 @@ export async function measure(
     });
   }
   expected = undefined;
-  for (let turn = 0; turn < MOST_RUNS; turn++) {
-    for (const entry of entries) if (isDue(entry)) await attempt(entry, () => timeOnce(entry));
+  for (let turn = 0; turn < MOST_TURNS; turn++) {
+    for (const entry of entries) if (isDue(entry)) await attempt(entry, () => takeTurn(entry, waiting));
   }
   for (const { runner } of entries) runner?.dispose();
   return Object.fromEntries(entries.map((entry) => [entry.engine.name, figure(entry, workload.flops)]));
@@ -55,10 +65,15 @@ const sum = (values: readonly number[]): number => values.reduce((a, b) => a + b
 const isDue = ({ runner, times }: Entry): boolean =>
   runner !== undefined && (times.length < FEWEST_RUNS || sum(times) < BUDGET);
 
-async function timeOnce({ runner, times }: Entry): Promise<void> {
+async function takeTurn({ runner, times }: Entry, waiting: (work: Promise<void>) => Promise<void>): Promise<void> {
   const start = performance.now();
-  await runner?.run();
-  times.push(performance.now() - start);
+  const soFar = (): number => performance.now() - start;
+  let runs = 0;
+  while (runs === 0 || soFar() < TURN) {
+    await waiting((runner as Runner).run());
+    runs++;
+  }
+  times.push(soFar() / runs);
 }
 
 /** A peer that fails says why in its row; the bench goes on. */

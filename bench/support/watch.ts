@@ -22,8 +22,8 @@ export interface Watched {
   readonly ms: Readonly<Record<HostPhase, number>>;
   /** Milliseconds of the main thread's CPU while it waited: npm `webgpu` asks again and again. */
   readonly waitingCpu: number;
-  /** Milliseconds of work between the last submit and waiting for it: the device is busy meanwhile. */
-  readonly hidden: number;
+  /** Milliseconds between the end of all that was submitted, when the host hears of it, and the next submit. */
+  readonly idle: number;
 }
 
 /** CPU milliseconds of this thread so far, to a few; NaN where the system does not tell (only Linux does). */
@@ -37,7 +37,7 @@ function threadCpu(): number {
 
 const nothing = () => ({
   objects: {} as Record<string, number>,
-  ...{ encoders: 0, submits: 0, writes: 0, roundTrips: 0, waitingCpu: 0, hidden: 0 },
+  ...{ encoders: 0, submits: 0, writes: 0, roundTrips: 0, waitingCpu: 0, idle: 0 },
   ms: Object.fromEntries(PHASES.map((phase) => [phase, 0])) as Record<HostPhase, number>,
 });
 
@@ -45,9 +45,11 @@ const nothing = () => ({
 export class Watch {
   #seen = nothing();
   #isWaiting = false;
-  #submitted: number | undefined;
+  #submits = 0;
+  /** When the device had done all that was submitted. */
+  #done: number | undefined;
 
-  constructor({ handle: device, patience }: Device) {
+  constructor({ handle: device }: Device) {
     for (const name of MAKERS) {
       replace(device, name, (make) => (...given) => {
         this.#seen.objects[name] = (this.#seen.objects[name] ?? 0) + 1;
@@ -68,16 +70,24 @@ export class Watch {
       return encoder;
     });
     const { queue } = device;
+    const untilDone = queue.onSubmittedWorkDone.bind(queue);
     replace(queue, "submit", (submit) => {
       const timed = this.#timed("submit", submit, () => this.#seen.submits++);
       return (...given) => {
         timed(...given);
-        this.#submitted = performance.now();
+        // What the driver takes to accept it counts: the device begins at the end of that.
+        if (this.#done !== undefined) this.#seen.idle += performance.now() - this.#done;
+        this.#done = undefined;
+        const own = ++this.#submits;
+        // A lost device says so where its work is awaited.
+        untilDone().then(
+          () => own === this.#submits && (this.#done = performance.now()),
+          () => undefined,
+        );
       };
     });
     replace(queue, "writeBuffer", (write) => this.#timed("uploads", write, () => this.#seen.writes++));
     replace(queue, "onSubmittedWorkDone", (wait) => this.#waited(wait, true));
-    replace(patience, "during", (wait) => this.#waited(wait, false));
   }
 
   #watchBuffer(buffer: GPUBuffer): void {
@@ -103,8 +113,6 @@ export class Watch {
       if (this.#isWaiting) return wait(...given);
       this.#isWaiting = true;
       const [start, cpu] = [performance.now(), threadCpu()];
-      if (this.#submitted !== undefined) this.#seen.hidden += start - this.#submitted;
-      this.#submitted = undefined;
       try {
         return await wait(...given);
       } finally {

@@ -78,7 +78,10 @@ export interface StructuralPruning {
  */
 export interface FreezePolicy {
   readonly name: string;
-  /** Whether `decide` wants to be called now, after this step (and once before the first, at step 0). */
+  /**
+   * Whether `decide` wants to be called now, after this step (and once before the first, at step 0). Asked ahead of a step
+   * too, so that it must depend on nothing but the progress.
+   */
   isDue(progress: Progress): boolean;
   /** Names of tensors to freeze now. */
   decide(context: FreezeContext): Promise<readonly string[]>;

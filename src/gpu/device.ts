@@ -1,6 +1,5 @@
 import { DeviceError, OutOfMemoryError } from "../base/errors";
 import type { Limits } from "../op/limits";
-import { Patience } from "./patience";
 import { Pipelines } from "./pipelines";
 import { Pool } from "./pool";
 import type { Tuner, TuningOptions } from "./tuning/tuner";
@@ -19,11 +18,14 @@ export interface AdapterInfo {
   readonly subgroup?: number;
 }
 
+/** Waits for a promise of a device's, and gives what it gives. */
+export type Waiting = <T>(work: Promise<T>, adapter: AdapterInfo) => Promise<T>;
+
 export interface DeviceOptions {
   /** Lowers the adapter's own. */
   readonly limits?: Partial<Limits> | undefined;
-  /** Whether to sleep through most of a step, since waiting keeps a core busy. Default false. */
-  readonly sleeps?: boolean | undefined;
+  /** How to wait for the device. Default: as promises do. */
+  readonly waiting?: Waiting | undefined;
   /** Which kernels run. Default: subgroups on software adapters, tuned on others. */
   readonly variants?: VariantName | VariantChoice | undefined;
   /** How "tuned" ones are found. */
@@ -39,18 +41,20 @@ export class Device {
   readonly pipelines: Pipelines;
   readonly limits: Limits;
   readonly variants: VariantChoice;
+  /** How often the host has overwritten tensors: what was computed before that may be of what they were. */
+  writes = 0;
   /** Undefined where kernels are chosen without trying them. */
   readonly tuner: Tuner | undefined;
-  readonly patience: Patience;
   #lost: GPUDeviceLostInfo | undefined;
   #failure: GPUError | undefined;
   #isClosed = false;
+  readonly #waiting: Waiting;
 
   /** @param tunerOf what finds "tuned" kernels; `openDevice` loads it where it is wanted. */
   constructor(
     readonly handle: GPUDevice,
     readonly info: AdapterInfo,
-    { limits = {}, sleeps = false, variants }: Omit<DeviceOptions, "tuning"> = {},
+    { limits = {}, waiting = (work) => work, variants }: Omit<DeviceOptions, "tuning"> = {},
     tunerOf?: (device: Device) => Tuner,
   ) {
     this.tuner = tunerOf?.(this);
@@ -59,7 +63,7 @@ export class Device {
     else if (variants === undefined || variants === "tuned") this.variants = usualVariants(info);
     else this.variants = namedVariants(variants, info);
     this.pool = new Pool(handle);
-    this.patience = new Patience(sleeps);
+    this.#waiting = waiting;
     this.pipelines = new Pipelines(handle);
     this.limits = {
       bindingBytes: Math.floor(handle.limits.maxStorageBufferBindingSize / 256) * 256,
@@ -107,6 +111,11 @@ export class Device {
     const patience = new Promise((resolve) => setTimeout(resolve, NEWS_MS));
     await Promise.race([this.handle.lost, patience]);
     return this.#lost !== undefined;
+  }
+
+  /** Waits for the device, as its options say. @throws what `work` does, as `guard`. */
+  wait<T>(work: Promise<T>): Promise<T> {
+    return this.guard(this.#waiting(work, this.info));
   }
 
   /** Turns a rejection that a lost device causes into a DeviceError. */

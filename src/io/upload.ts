@@ -57,7 +57,7 @@ export class Uploader {
     this.#inFlightBytes += bytes;
     if (this.#inFlightBytes < IN_FLIGHT_BYTES) return;
     this.#inFlightBytes = 0;
-    await this.device.guard(this.device.pool.flush());
+    await this.device.wait(this.device.pool.flush());
   }
 }
 

@@ -5,6 +5,7 @@ import { loadModel as loadCoreModel } from "../io/load-model";
 import type { LoadedModel, LoadOptions } from "../io/load-model";
 import { openDirectory } from "./directory";
 import { nodeGpu } from "./gpu";
+import { napping } from "./napping";
 import { fileTuningCache } from "./tuning-file";
 
 export * from "../index";
@@ -13,6 +14,7 @@ export { downloadModel } from "./download";
 export type { Downloaded, DownloadOptions } from "./download";
 export { nodeGpu } from "./gpu";
 export type { NodeGpuOptions } from "./gpu";
+export { napping } from "./napping";
 export { filePrefixStore } from "./prefix-file";
 export { RunLog } from "../report/run-log";
 export type { RunFacts } from "../report/run-log";
@@ -29,7 +31,7 @@ export { fileTuningCache, tuningPath } from "./tuning-file";
  */
 export async function createEngine(options: EngineOptions = {}): Promise<Engine> {
   const tuning = { cache: fileTuningCache(), ...options.tuning };
-  return createCoreEngine({ sleeps: true, ...options, tuning, gpu: options.gpu ?? (await nodeGpu()) });
+  return createCoreEngine({ waiting: napping, ...options, tuning, gpu: options.gpu ?? (await nodeGpu()) });
 }
 
 /** `loadModel` of a directory on disk, by its path. */

@@ -8,12 +8,21 @@ import { sumBytes } from "../gpu/ledger";
 import { CompiledPlan } from "./compiled";
 import { executorBytes, ownBytes } from "./footprint";
 import { isOneSubmit, passedTo } from "./run";
-import type { Inputs, Run } from "./run";
+import type { Coming, Inputs, Run } from "./run";
 import type { TensorStore } from "./store";
 
-export type { Inputs, Pass, Run } from "./run";
+export type { Coming, Inputs, Pass, Run } from "./run";
 
 type Outputs = ReadonlyMap<string, Float32Array>;
+
+/** A sequence whose first inputs are uploaded, and whose commands are encoded but for what was submitted. */
+interface Ahead {
+  readonly runs: readonly Run[];
+  readonly commands: GPUCommandBuffer;
+  /** Whether its first run was submitted, and how often the host had overwritten tensors by then. */
+  readonly hasBegun: boolean;
+  readonly writes: number;
+}
 
 /** Runs plans on a device. All plans share one set of buffers, since only one of them runs at a time. */
 export class Executor {
@@ -21,8 +30,8 @@ export class Executor {
   #shared: Lease[] = [];
   /** What the last `hold` gave it. */
   #own: readonly Plan[] = [];
-  /** A sequence whose first inputs are uploaded and whose commands are encoded; anything else that runs voids it. */
-  #ahead: { readonly runs: readonly Run[]; readonly commands: GPUCommandBuffer } | undefined;
+  /** A sequence that is made ready; anything else that runs voids it. */
+  #ahead: Ahead | undefined;
   #queue: Promise<unknown> = Promise.resolve();
   #isDisposed = false;
 
@@ -97,7 +106,7 @@ export class Executor {
     }
     this.#shared = rearrange(this.#shared, reserve(plans), (lease) => pool.return(lease));
     // The driver has what was returned before it is asked for more.
-    await this.device.guard(pool.flush());
+    await this.device.wait(pool.flush());
     await this.#tune(plans);
     const made = await pool.checked(what, () => this.#allocate(plans));
     for (const compiled of made) compiled.fill();
@@ -120,7 +129,11 @@ export class Executor {
 
   /** Makes the pipelines of the held plans. @throws KernelError when a kernel does not compile. */
   async compile(): Promise<void> {
-    await Promise.all([...this.#compiled.values()].map((compiled) => compiled.compile()));
+    await Promise.all([...this.#compiled.values()].map((compiled) => this.#compile(compiled)));
+  }
+
+  async #compile(compiled: CompiledPlan): Promise<void> {
+    if (!compiled.isReady) await this.device.wait(compiled.compile());
   }
 
   /** Whether a plan is held now. */
@@ -140,32 +153,33 @@ export class Executor {
   /**
    * Runs held plans one after the other without waiting in between, and reads the last one's outputs.
    * @param meanwhile called while they run; the sequence that it returns is made ready, for a later call with that very
-   * array. Nothing of it happens before that call.
+   * array. Its first run begins at once where it may; the others do not before that call.
    * @throws as `run`.
    */
-  runAll(runs: readonly Run[], meanwhile?: () => readonly Run[] | undefined): Promise<Outputs> {
+  runAll(runs: readonly Run[], meanwhile?: () => Coming | undefined): Promise<Outputs> {
     const result = this.#queue.then(() => this.#runNow(runs, meanwhile));
     this.#queue = result.catch(() => undefined);
     return result;
   }
 
-  async #runNow(runs: readonly Run[], meanwhile?: () => readonly Run[] | undefined): Promise<Outputs> {
+  async #runNow(runs: readonly Run[], meanwhile?: () => Coming | undefined): Promise<Outputs> {
     this.device.check();
-    for (const { plan } of runs) await this.#of(plan).compile();
-    const [ahead, start] = [this.#ahead, performance.now()];
+    for (const { plan } of runs) await this.#compile(this.#of(plan));
+    const ahead = this.#ahead;
     this.#ahead = undefined;
     const isBound = runs.map((run) => this.#bind(run)).every(Boolean);
-    if (ahead?.runs === runs && isBound) this.#submitAhead(runs, ahead.commands);
+    const isAhead = ahead?.runs === runs && isBound && (!ahead.hasBegun || ahead.writes === this.device.writes);
+    if (isAhead) this.#submitAhead(runs, ahead.commands);
     else this.#submit(runs);
     this.#lookAhead(meanwhile);
-    const [first, last] = [runs[0] as Run, this.#of((runs.at(-1) as Run).plan)];
-    const outputs = await this.device.guard(this.device.patience.during(first.plan, start, () => last.read()));
+    const last = this.#of((runs.at(-1) as Run).plan);
+    const outputs = await this.device.wait(last.read());
     this.device.check();
     return outputs;
   }
 
   /** What cannot be made ready fails when it is run, and not the sequence that runs now. */
-  #lookAhead(meanwhile: (() => readonly Run[] | undefined) | undefined): void {
+  #lookAhead(meanwhile: (() => Coming | undefined) | undefined): void {
     try {
       const next = meanwhile?.();
       if (next) this.#prepare(next);
@@ -224,15 +238,25 @@ export class Executor {
     if (index === runs.length - 1) compiled.encodeReadback(encoder);
   }
 
-  /** Uploads the first inputs, which the queue puts behind what runs, and encodes; nothing where that has to wait. */
-  #prepare(runs: readonly Run[]): void {
+  /**
+   * Uploads the first inputs, which the queue puts behind what runs, encodes, and submits the first run where it may begin:
+   * the device then goes on while the host reads what ran before. Nothing where that has to wait.
+   */
+  #prepare({ runs, mayBegin }: Coming): void {
     if (!isOneSubmit(runs) || !runs.every(({ plan }) => this.#compiled.get(plan)?.isReady)) return;
     for (const run of runs) this.#bind(run);
     const [first] = runs as [Run];
     this.#of(first.plan).upload(first.inputs(), passedTo(runs, 0));
-    const encoder = this.device.handle.createCommandEncoder();
-    runs.forEach((_, i) => this.#encode(encoder, runs, i));
-    this.#ahead = { runs, commands: encoder.finish() };
+    const { handle, writes } = this.device;
+    const hasBegun = mayBegin && runs.length > 1;
+    let encoder = handle.createCommandEncoder();
+    runs.forEach((_, i) => {
+      this.#encode(encoder, runs, i);
+      if (i > 0 || !hasBegun) return;
+      handle.queue.submit([encoder.finish()]);
+      encoder = handle.createCommandEncoder();
+    });
+    this.#ahead = { runs, commands: encoder.finish(), hasBegun, writes };
   }
 
   #release(): void {

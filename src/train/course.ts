@@ -34,7 +34,7 @@ import { scheduleFactor } from "./schedule";
 import type { TrainState } from "./state";
 import { stepPrefix } from "./step-prefix";
 import { Stepper } from "./stepper";
-import type { Step } from "./stepper";
+import type { ComingStep } from "./stepper";
 import type { Upcoming } from "./upcoming";
 
 /** How far a run is. */
@@ -220,14 +220,15 @@ export class Course {
   }
 
   /** The next step as far as it is known while this one runs. */
-  #lookAhead(): Step | undefined {
+  #lookAhead(): ComingStep | undefined {
     const step = this.#step + 1;
     const batches = step < this.#counts.totalSteps ? this.upcoming.look() : undefined;
     // What a policy leaves out of a step is its own to say, when the step comes; what is kept of a prefix is read then.
-    const { book } = this.run;
+    const { book, updates } = this.run;
     if (this.#policy.dropped || book.prefixLayer() > 0) return undefined;
     if (!batches?.every((batch) => book.hasShape(batch))) return undefined;
-    return { step, batches, dropped: [], learningRate: this.#learningRate(step) };
+    const mayBegin = !updates.areFollowed && !this.#policy.isDue({ ...this.progress, step });
+    return { step: { step, batches, dropped: [], learningRate: this.#learningRate(step) }, mayBegin };
   }
 
   async #consultPolicy(): Promise<void> {

@@ -18,6 +18,12 @@ export interface Step extends StepPlace {
   readonly learningRate: number;
 }
 
+/** The step that will probably come next, and whether its gradients may be computed before it is asked for. */
+export interface ComingStep {
+  readonly step: Step;
+  readonly mayBegin: boolean;
+}
+
 interface Sequence {
   readonly step: Step;
   readonly runs: readonly Run[];
@@ -33,21 +39,22 @@ export class Stepper {
 
   /**
    * Takes a step. Where loss or gradient norm are not finite, the update itself has left everything as it was.
-   * @param meanwhile called while it runs: the step that will probably come next.
+   * @param meanwhile called while it runs.
    * @throws NotFiniteError naming the step, DataError for a token id or a label that the model does not have.
    */
   async take(
     step: Step,
-    meanwhile: () => Step | undefined,
+    meanwhile: () => ComingStep | undefined,
   ): Promise<{ readonly loss: number; readonly norm: number; readonly flops: number }> {
     const { executor, updates } = this.parts;
     if (updates.followsGradients) return this.#takeInTwo(step);
     const { runs, flops } = this.#isReady(step) ? (this.#ahead as Sequence) : this.#sequence(step);
     this.#ahead = undefined;
     const outputs = await executor.runAll(runs, () => {
-      const next = meanwhile();
-      this.#ahead = next && this.#sequence(next);
-      return this.#ahead?.runs;
+      const coming = meanwhile();
+      if (!coming) return undefined;
+      this.#ahead = this.#sequence(coming.step);
+      return { runs: this.#ahead.runs, mayBegin: coming.mayBegin };
     });
     return { ...this.#finish(updates.finish(outputs, step.dropped), step), flops };
   }

@@ -132,6 +132,11 @@ export class Updates {
     return isFollowed || (structures?.plans.length ?? 0) > 0;
   }
 
+  /** Whether something reads a step's gradients besides its update, or changes what the next ones depend on. */
+  get areFollowed(): boolean {
+    return this.#statistics !== undefined || this.followsGradients || this.options.adapter.afterStep !== undefined;
+  }
+
   /** Brings the statistics up to date where this is their moment; `step` counts from 0. */
   async follow(executor: Executor, when: Statistics["when"], step: number): Promise<void> {
     const { statistics } = this.options;

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { Engine, fixed, initialiseModel, lora, NotFiniteError, Trainer } from "safetape";
-import type { Batch, BatchSource, LoadedModel, TrainerOptions } from "safetape";
+import { Engine, fixed, initialiseModel, lora, never, NotFiniteError, Trainer } from "safetape";
+import type { Batch, BatchSource, FreezePolicy, LoadedModel, TrainerOptions } from "safetape";
 import { Watch } from "../../bench/support/watch";
 import { testDevice } from "../support/device";
 import { TINY_MODELS, tinyData } from "../support/tiny-models";
@@ -37,7 +37,8 @@ class Listed implements BatchSource {
 }
 
 const SPLITS: readonly [string, Partial<TrainerOptions>, number][] = [
-  ["a whole batch", {}, 1],
+  // The update, and the next step's gradients.
+  ["a whole batch", {}, 2],
   ["a batch in three parts", { microBatch: 2 }, 3],
   ["two batches", { accumulate: 2 }, 2],
 ];
@@ -86,6 +87,52 @@ describe.each(SPLITS)("a step of %s", (_, options, runs) => {
     expect(losses[0]).toBe(first?.loss);
     expect(losses).toEqual((await other.train()).losses);
     expect(await trainer.state.snapshot()).toEqual(await other.state.snapshot());
+  });
+});
+
+describe("gradients that begin before their step is asked for", () => {
+  /** Freezes nothing, but has to be asked after every step, so that nothing begins before that. */
+  const attentive: FreezePolicy = {
+    ...{ name: "attentive", isDue: () => true, decide: () => Promise.resolve([]), record: () => ({}) },
+  };
+
+  it("are in the queue when the host has read the step before", async () => {
+    using model = await bert();
+    const submits = async (policy: FreezePolicy): Promise<number[]> => {
+      using trainer = await make(model, { data: new Listed(sameShape(model, 6)), policy });
+      watch.take();
+      const seen: number[] = [];
+      for await (const { step } of trainer.steps()) seen[step - 1] = watch.take().submits;
+      return seen.slice(2);
+    };
+    expect(await submits(never()), "the last step has nothing to begin").toEqual([2, 2, 2, 1]);
+    expect(await submits(attentive), "with a policy that is due after every step").toEqual([1, 1, 1, 1]);
+  });
+
+  it("change no bit", async () => {
+    using model = await bert();
+    const trained = async (policy: FreezePolicy) => {
+      using trainer = await make(model, { data: new Listed(sameShape(model, 6)), policy });
+      const { losses } = await trainer.train();
+      return { losses, adapter: await trainer.state.snapshot() };
+    };
+    expect(await trained(never())).toEqual(await trained(attentive));
+  });
+
+  it("are computed again where the host has changed a tensor meanwhile", async () => {
+    using model = await bert();
+    const doubled = async (policy: FreezePolicy) => {
+      using trainer = await make(model, { data: new Listed(sameShape(model, 6)), policy });
+      const losses: number[] = [];
+      for await (const { step, loss } of trainer.steps()) {
+        losses.push(loss);
+        const [name] = [...trainer.state.live.keys()].filter((live) => live.includes("lora_B"));
+        const tensor = trainer.state.tensor(name as string);
+        if (step === 3) tensor.write(((await tensor.read()) as Float32Array).map((value) => 2 * value));
+      }
+      return losses;
+    };
+    expect(await doubled(never())).toEqual(await doubled(attentive));
   });
 });
 

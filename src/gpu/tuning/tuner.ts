@@ -105,7 +105,7 @@ export class Tuner {
       known.set(one.shape, tunedBy(choice, known.get(one.shape)));
     }
     if (!hasTimed) return;
-    await this.device.pool.flush();
+    await this.device.wait(this.device.pool.flush());
     await this.#save(Object.fromEntries(known));
   }
 
