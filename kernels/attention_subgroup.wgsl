@@ -336,7 +336,48 @@ struct KeySums {
   dv: Sums,
 }
 
-fn key_sums(at: Block, lane: u32) -> KeySums {
+// The same keys' share in the gradients of queries: table[query] += scale * sum over keys of changes[key][query] k[key], of
+// which an invocation has the queries of its columns.
+fn add_to_queries(table: Written, at: Block, rows: Rows, query: u32, lane: u32, changes: ptr<function, Tile>) {
+  let keys = k_rows(at.batch, at.head);
+  var row: array<u32, OWN_ROWS>;
+  for (var i = 0u; i < OWN_ROWS; i++) {
+    row[i] = element(keys, at.first + i * SUBGROUP + lane) / 4u;
+  }
+  for (var c = 0u; c < HEAD; c += 4u) {
+    var own: array<vec4f, OWN_ROWS>;
+    for (var i = 0u; i < OWN_ROWS; i++) {
+      own[i] = k[row[i] + c / 4u] * params.scale;
+    }
+    var sums: array<vec4f, COLUMNS>;
+    for (var j = 0u; j < COLUMNS; j++) {
+      let found = element(rows, query + j * SUBGROUP + lane) + c;
+      sums[j] = vec4f();
+      if (at.first > 0u) {
+        sums[j] = vec4f(table[found], table[found + 1u], table[found + 2u], table[found + 3u]);
+      }
+    }
+    for (var s = 0u; s < 4u; s++) {
+      for (var i = 0u; i < ROWS; i++) {
+        let key = subgroupShuffle(own[i / SUBGROUP][s], i % SUBGROUP);
+        for (var j = 0u; j < COLUMNS; j++) {
+          sums[j][s] = fma((*changes)[i][j], key, sums[j][s]);
+        }
+      }
+    }
+    for (var j = 0u; j < COLUMNS; j++) {
+      if (query + j * SUBGROUP + lane < params.time) {
+        let found = element(rows, query + j * SUBGROUP + lane) + c;
+        for (var s = 0u; s < 4u; s++) {
+          table[found + s] = sums[j][s];
+        }
+      }
+    }
+  }
+}
+
+// With `with_queries`, also adds to the gradients of queries in `of_queries`.
+fn key_sums(at: Block, lane: u32, of_queries: Written, with_queries: bool) -> KeySums {
   var dk_sums: Sums;
   var dv_sums: Sums;
   let shared_by = params.heads / params.kv_heads;
@@ -364,6 +405,9 @@ fn key_sums(at: Block, lane: u32) -> KeySums {
           changes[i][j] = p * (changes[i][j] * keep - bitcast<f32>(known.y));
         }
       }
+      if (with_queries) {
+        add_to_queries(of_queries, at, queries, query, lane, &changes);
+      }
       add_weighted(&q, queries, query, lane, &changes, &dk_sums);
       add_weighted(&dy, outputs, query, lane, &weights, &dv_sums);
     }
@@ -377,7 +421,7 @@ fn grad_k_v(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups
   if (at.batch >= params.batch) {
     return;
   }
-  var sums = key_sums(at, lane);
+  var sums = key_sums(at, lane, &dk, false);
   write_rows(&dk, k_rows(at.batch, at.head), at.first, lane, params.scale, &sums.dk);
   write_rows(&dv, v_rows(at.batch, at.head), at.first, lane, 1.0, &sums.dv);
 }
@@ -389,7 +433,39 @@ fn grad_k_v_fused(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) 
   if (at.batch >= params.batch) {
     return;
   }
-  var sums = key_sums(at, lane);
+  var sums = key_sums(at, lane, &dk, false);
   write_rows(&dk, k_rows(at.batch, at.head), at.first, lane, params.scale, &sums.dk);
   write_rows(&dk, v_rows(at.batch, at.head), at.first, lane, 1.0, &sums.dv);
+}
+
+// All gradients of one head of keys and values, block after block of its rows: what a block adds to the queries' gradients,
+// an invocation finds again where it left it.
+@compute @workgroup_size(SUBGROUP)
+fn grad_q_k_v(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
+  let index = group.y * groups.x + group.x;
+  let batch = index / params.kv_heads;
+  let head = index % params.kv_heads;
+  if (batch >= params.batch) {
+    return;
+  }
+  for (var first = 0u; first < params.time; first += ROWS) {
+    var sums = key_sums(Block(batch, head, first), lane, &dq, true);
+    write_rows(&dk, k_rows(batch, head), first, lane, params.scale, &sums.dk);
+    write_rows(&dv, v_rows(batch, head), first, lane, 1.0, &sums.dv);
+  }
+}
+
+@compute @workgroup_size(SUBGROUP)
+fn grad_q_k_v_fused(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
+  let index = group.y * groups.x + group.x;
+  let batch = index / params.kv_heads;
+  let head = index % params.kv_heads;
+  if (batch >= params.batch) {
+    return;
+  }
+  for (var first = 0u; first < params.time; first += ROWS) {
+    var sums = key_sums(Block(batch, head, first), lane, &dk, true);
+    write_rows(&dk, k_rows(batch, head), first, lane, params.scale, &sums.dk);
+    write_rows(&dk, v_rows(batch, head), first, lane, 1.0, &sums.dv);
+  }
 }

@@ -29,6 +29,17 @@ interface Adapter {
   readonly isSoftware: boolean;
 }
 
+/** A launch and the next as one, where a choice has them run so. */
+export function jointLaunch(launch: Launch, next: Launch | undefined, choose: VariantChoice): Launch | undefined {
+  const { joint, shape: _, ...first } = launch;
+  if (!joint || !next) return undefined;
+  const { entry, variables, variants } = joint;
+  const bound = Object.entries({ ...next.bindings, ...first.bindings });
+  const bindings = Object.fromEntries(bound.filter(([variable]) => variables.includes(variable)));
+  const both = { ...first, entry, bindings, variants };
+  return choose(both) && chosenLaunch(both, choose);
+}
+
 /** A launch as a choice has it run. */
 export function chosenLaunch(launch: Launch, choose: VariantChoice): Launch {
   const chosen = choose(launch);

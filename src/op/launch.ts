@@ -27,8 +27,19 @@ export interface Launch {
   readonly workgroups: number;
   /** Other ways to run it. */
   readonly variants?: readonly Variant[];
+  /** One dispatch in place of this one and the next. */
+  readonly joint?: Joint;
   /** By what a tuner may take this launch for one that it has timed. */
   readonly shape?: LaunchShape;
+}
+
+/** What does the same as a launch and the one after it, with the first one's params. */
+export interface Joint {
+  readonly entry: string;
+  /** WGSL variables that it binds, as one of the two does. */
+  readonly variables: readonly string[];
+  /** The ways to run it; without one the two launches run. */
+  readonly variants: readonly Variant[];
 }
 
 /** What decides which variant is fastest, beside the entry. */

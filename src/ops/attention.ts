@@ -8,6 +8,7 @@ import {
   attentionFlops,
   attentionForward,
   attentionGradient,
+  attentionGradients,
   attentionReference,
 } from "./shared/attention";
 import type { AttentionAttributes, AttentionLayout } from "./shared/attention";
@@ -80,6 +81,16 @@ export const attention = defineOp<AttentionAttributes>({
   forward: (context) => attentionForward(layout(context), context),
   gradients: [
     {
+      of: ["q", "k", "v"],
+      reads: () => ["q", "k", "v", "mask", "statistics"],
+      launches(context) {
+        const [at, kv] = [layout(context), kvRow(context)];
+        const ofKV = ["dk", "dv"].map((slot) => [slot, slot, kv, at.time] as const);
+        return attentionGradients("grad_k_v", [["dq", "dq", at.q.row, at.time], ofKV], at, context);
+      },
+      flops: (context) => flops(context, 7),
+    },
+    {
       of: ["q"],
       reads: () => ["q", "k", "v", "mask", "statistics"],
       launches: (context) =>
@@ -140,6 +151,14 @@ export const attention = defineOp<AttentionAttributes>({
       inputs: {
         ...{ q: { shape: [1, 37, 48] }, k: { shape: [1, 37, 24] }, v: { shape: [1, 37, 24] }, seed: seeds(1) },
         mask: { shape: [1, 37], values: Array.from({ length: 37 }, (_, i) => (i < 33 ? 1 : 0)) },
+      },
+    },
+    {
+      name: "causal, grouped queries, of texts enough for all gradients at once",
+      attributes: { ...base, heads: 4, kvHeads: 2, causal: true },
+      inputs: {
+        ...{ q: { shape: [8, 40, 16] }, k: { shape: [8, 40, 8] }, v: { shape: [8, 40, 8] }, seed: seeds(8) },
+        mask: { shape: [8, 40], values: Array.from({ length: 320 }, (_, i) => (i % 40 < 36 ? 1 : 0)) },
       },
     },
     {

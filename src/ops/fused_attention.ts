@@ -7,7 +7,7 @@ import {
   checkSeeds,
   attentionFlops,
   attentionForward,
-  attentionGradient,
+  attentionGradients,
   attentionReference,
 } from "./shared/attention";
 import type { AttentionAttributes, AttentionLayout } from "./shared/attention";
@@ -75,10 +75,8 @@ export const fusedAttention = defineOp<AttentionAttributes>({
       reads: () => ["qkv", "mask", "statistics"],
       launches(context) {
         const at = layout(context);
-        return [
-          ...attentionGradient("grad_q", [["dq", "dqkv", at.q.row, at.time]], at, context),
-          ...attentionGradient("grad_k_v_fused", [["dk", "dqkv", at.q.row, at.time]], at, context),
-        ];
+        const table = (variable: string) => [variable, "dqkv", at.q.row, at.time] as const;
+        return attentionGradients("grad_k_v_fused", [table("dq"), [table("dk")]], at, context);
       },
       flops: (context) => attentionFlops(layout(context), context.attributes.heads, 7),
     },
@@ -107,6 +105,15 @@ export const fusedAttention = defineOp<AttentionAttributes>({
         qkv: { shape: [1, 33, 24] },
         seed: seeds(1),
         mask: { shape: [1, 33], values: Array.from({ length: 33 }, () => 1) },
+      },
+    },
+    {
+      name: "dropout, of texts enough for all gradients at once",
+      attributes: { ...base, heads: 1, kvHeads: 1, causal: false, dropout: 0.2, salt: 6 },
+      inputs: {
+        qkv: { shape: [16, 40, 12] },
+        seed: seeds(16),
+        mask: { shape: [16, 40], values: Array.from({ length: 640 }, (_, i) => (i % 40 < 38 ? 1 : 0)) },
       },
     },
     {

@@ -5,11 +5,12 @@ import { USAGE } from "../gpu/pool";
 import type { Lease } from "../gpu/pool";
 import { packUniforms } from "../gpu/uniforms";
 import type { Uniforms } from "../gpu/uniforms";
-import { chosenLaunch } from "../gpu/variants";
 import { LOSS_GRADIENT } from "../tape/plan";
-import type { Plan, PlannedLaunch, Port, Target } from "../tape/plan";
+import type { Plan, Port, Target } from "../tape/plan";
 import { fitInto } from "../tape/reserve";
 import { makeBindGroup } from "./bind-group";
+import { chosenLaunches } from "./chosen";
+import type { Chosen } from "./chosen";
 import { readbackBytes, readbackLayout, stagingBytes, stagingLayout } from "./footprint";
 import type { Inputs } from "./run";
 import { gradientName } from "./store";
@@ -32,7 +33,7 @@ export class CompiledPlan {
   readonly #readback: Lease;
   readonly #staging: Lease | undefined;
   /** As this device runs them. */
-  readonly #launches: readonly PlannedLaunch[];
+  readonly #launches: readonly Chosen[];
   readonly #rank: readonly number[];
   /** Of every target once: looked up before each run, to see whether the bind groups still hold. */
   readonly #places: readonly Place[];
@@ -49,10 +50,8 @@ export class CompiledPlan {
     private readonly device: Device,
   ) {
     const { pool } = device;
-    this.#launches = plan.launches.map((planned) => {
-      return { ...planned, launch: chosenLaunch(planned.launch, device.variants) };
-    });
-    this.#uniforms = packUniforms(this.#launches.map(({ launch }) => launch));
+    this.#launches = chosenLaunches(plan, device);
+    this.#uniforms = packUniforms(plan.launches.map(({ launch }) => launch));
     this.#uniformLease = pool.lease(this.#uniforms.data.byteLength, "scratch", USAGE.uniform | USAGE.copyTarget);
     this.#readback = pool.lease(readbackBytes(plan), "scratch", USAGE.mapRead | USAGE.copyTarget);
     const staged = stagingBytes(plan);
@@ -89,7 +88,7 @@ export class CompiledPlan {
     const isSame = this.#bound.length > 0 && this.#places.every((place, i) => bufferAt(place) === this.#bound[i]);
     if (isSame) return true;
     const resolve = (target: Target): GPUBuffer => bufferAt(this.#placeOf(target));
-    this.#dispatches = this.#launches.map((planned, i) => this.#dispatch(planned, i, resolve));
+    this.#dispatches = this.#launches.map((chosen, i) => this.#dispatch(chosen, i, resolve));
     this.#bound = this.#places.map(bufferAt);
     this.#buffers = this.plan.buffers.map((_, index) => resolve({ kind: "buffer", index }));
     return false;
@@ -100,15 +99,16 @@ export class CompiledPlan {
     return { name: target.kind === "gradient" ? gradientName(target.name) : target.name };
   }
 
-  #dispatch(planned: PlannedLaunch, index: number, resolve: (target: Target) => GPUBuffer): Dispatch {
-    const pipeline = this.#pipelines?.[index] as GPUComputePipeline;
-    const { workgroups } = planned.launch;
+  #dispatch(chosen: Chosen, place: number, resolve: (target: Target) => GPUBuffer): Dispatch {
+    const pipeline = this.#pipelines?.[place] as GPUComputePipeline;
+    const { index, launch } = chosen;
+    const { workgroups } = launch;
     const across = Math.min(workgroups, this.device.limits.workgroupsPerDimension);
     const params = {
       ...{ buffer: this.#uniformLease.buffer, offset: this.#uniforms.offsets[index] as number },
       size: this.#uniforms.sizes[index] as number,
     };
-    const group = makeBindGroup(this.device.handle, planned, { pipeline, params, resolve });
+    const group = makeBindGroup(this.device.handle, chosen, { pipeline, params, resolve });
     return { pipeline, group, across, down: Math.ceil(workgroups / across) };
   }
 

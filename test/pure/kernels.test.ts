@@ -2,9 +2,11 @@ import { readdirSync, readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { kernelInterface } from "../../src/gpu/wgsl";
 import { packUniforms } from "../../src/gpu/uniforms";
+import { jointLaunch } from "../../src/gpu/variants";
 import { OPS } from "../../src/ops/index";
 import type { Attributes, Op, OpCase } from "../../src/op/declaration";
 import type { Kernel } from "../../src/op/kernel";
+import type { Launch } from "../../src/op/launch";
 import { DEFAULT_LIMITS } from "../../src/op/limits";
 import { launchContext } from "../../src/tape/emit";
 import { slotSpec } from "../../src/tape/forward";
@@ -64,23 +66,37 @@ function usedVariables(code: string, entry: string, variables: readonly string[]
   return [...used].sort();
 }
 
-function checkLaunch({ launch, bindings }: PlannedLaunch): void {
+function checkLaunch({ launch, bindings }: PlannedLaunch, index: number, launches: readonly PlannedLaunch[]): void {
   const { params } = kernelInterface(launch.kernel);
+  const bound = bindings.map(({ variable }) => variable);
   for (const { kernel } of [launch, ...(launch.variants ?? [])]) {
-    checkKernel(kernel, launch.entry, bindings);
+    checkKernel(kernel, launch.entry, bound);
     expect(kernelInterface(kernel).params, `Params of ${kernel.name}.wgsl`).toEqual(params);
+  }
+  expect(bound.length, `storage bindings: ${launch.entry}`).toBeLessThanOrEqual(MOST_BINDINGS);
+  const next = launches[index + 1];
+  if (launch.joint && next) checkJoint(launch, next.launch);
+}
+
+/** What takes the place of two launches has the params of both, binds what one of them does, and writes nothing twice. */
+function checkJoint(launch: Launch, next: Launch): void {
+  const both = jointLaunch(launch, next, ({ variants }) => variants?.[0]) as Launch;
+  expect(next.params, `params of ${launch.entry} and ${next.entry}`).toEqual(launch.params);
+  const written = ["dq", "dk", "dv"].flatMap((variable) => both.bindings[variable] ?? []);
+  expect(new Set(written).size, `slots that ${both.entry} writes`).toBe(written.length);
+  for (const { kernel } of both.variants ?? []) {
+    checkKernel(kernel, both.entry, Object.keys(both.bindings));
+    expect(kernelInterface(kernel).params).toEqual(kernelInterface(launch.kernel).params);
   }
 }
 
-function checkKernel(kernel: Kernel, entry: string, bindings: PlannedLaunch["bindings"]): void {
+function checkKernel(kernel: Kernel, entry: string, variables: readonly string[]): void {
   const where = `${kernel.name}.wgsl, ${entry}`;
   const declared = kernelInterface(kernel).bindings;
   expect(kernel.code, where).toMatch(new RegExp(`@compute[^{]*fn ${entry}\\(`));
-  const bound = bindings.map(({ variable }) => variable).sort();
-  expect(bound, `variables bound against used: ${where}`).toEqual(
+  expect([...variables].sort(), `variables bound against used: ${where}`).toEqual(
     usedVariables(kernel.code, entry, [...declared.keys()]),
   );
-  expect(bound.length, `storage bindings: ${where}`).toBeLessThanOrEqual(MOST_BINDINGS);
 }
 
 const cases = OPS.flatMap((op) =>

@@ -7,7 +7,7 @@ const SOFTWARE = { isSoftware: true };
 /** Milliseconds of processor time that waiting takes while something asks in every turn of the event loop, as Dawn does. */
 async function processorTime(wait: (work: Promise<void>) => Promise<void>): Promise<number> {
   let isOver = false;
-  const ask = (): void => void (isOver || setImmediate(ask));
+  const ask = (): unknown => isOver || setImmediate(ask);
   const start = process.cpuUsage();
   setImmediate(ask);
   await wait(later(400));

@@ -1,6 +1,6 @@
 import subgroupCode from "../../../kernels/attention_subgroup.wgsl";
 import type { Kernel } from "../../op/kernel";
-import type { Launch, Variant } from "../../op/launch";
+import type { Joint, Launch, Variant } from "../../op/launch";
 
 /** What the variants of an attention launch depend on. */
 export interface AttentionSize {
@@ -17,10 +17,13 @@ export interface AttentionSize {
 /** Products of a time x time matrix that an entry computes. */
 const PRODUCTS: Readonly<Record<string, number>> = {
   ...{ forward: 2, grad_q: 3, grad_k: 3, grad_v: 2, grad_k_v: 4, grad_k_v_fused: 4 },
+  ...{ grad_q_k_v: 5, grad_q_k_v_fused: 5 },
 };
 
 /** Entries of attention_subgroup.wgsl, and the widest head that it takes; it reads four elements at once. */
-const TILED: ReadonlySet<string> = new Set(["forward", "grad_q", "grad_k_v", "grad_k_v_fused"]);
+const TILED: ReadonlySet<string> = new Set([
+  ...["forward", "grad_q", "grad_k_v", "grad_k_v_fused", "grad_q_k_v", "grad_q_k_v_fused"],
+]);
 const WIDEST_TILED = 128;
 
 /** Its tiles, by the size of subgroups: rows, and columns for each invocation; the first of a size is the usual one. */
@@ -47,6 +50,21 @@ export function attentionVariants(size: AttentionSize, portable: Kernel): Pick<L
     variants: [...tiledVariants(size), ...OTHER_GROUPS.map((group) => groupVariant(size, portable, group))],
     shape: { sizes: { heads: texts * heads, time }, traits },
   };
+}
+
+/**
+ * All gradients in one dispatch, which makes the scores once rather than twice. A workgroup then works on a whole head; with
+ * fewer than these, cores would idle.
+ */
+const LEAST_JOINT = 16;
+
+/** @param size of the gradient of keys and values, whose entry is the joint one's without `_q`. */
+export function jointGradients(size: AttentionSize, variables: readonly string[]): Joint | undefined {
+  const workgroups = size.texts * size.heads;
+  if (workgroups < LEAST_JOINT) return undefined;
+  const entry = size.entry.replace("grad_k_v", "grad_q_k_v");
+  const variants = tiledVariants({ ...size, entry }).map((one) => ({ ...one, name: `joint, ${one.name}`, workgroups }));
+  return { entry, variables, variants: variants.filter(({ subgroup }, i) => subgroup !== variants[i - 1]?.subgroup) };
 }
 
 /** Every row is an invocation's own, so other groups give the same bits. */

@@ -4,7 +4,7 @@ import { formatShape, sameShape } from "../../base/shape";
 import type { HostTensor, LaunchContext } from "../../op/declaration";
 import { bindRows, rowRanges } from "../../op/launch";
 import type { Launch } from "../../op/launch";
-import { attentionVariants, USUAL_GROUP } from "./attention-variants";
+import { attentionVariants, jointGradients, USUAL_GROUP } from "./attention-variants";
 import { droppedElement } from "./dropout";
 import { dropoutParams } from "./product";
 import { at } from "./reference";
@@ -127,6 +127,27 @@ export function attentionGradient(
     ...(onlyV ? rowStatistics(layout, heads, "lse") : [statisticsTable(layout, heads)]),
   ];
   return attentionLaunches(entry, [...read, ...targets], layout, context, onlyV);
+}
+
+/** All three gradients, in two launches that may be run as one; `entry` is that of keys and values. */
+export function attentionGradients(
+  entry: "grad_k_v" | "grad_k_v_fused",
+  [ofQ, ofKV]: readonly [Table, readonly Table[]],
+  layout: AttentionLayout,
+  context: LaunchContext<AttentionAttributes>,
+): Launch[] {
+  const first = attentionGradient("grad_q", [ofQ], layout, context);
+  const second = attentionGradient(entry, ofKV, layout, context);
+  const [q, kv] = [first[0] as Launch, second[0] as Launch];
+  // Launches for parts of the batch do not follow each other.
+  if (first.length + second.length > 2) return [...first, ...second];
+  const { kvHeads, causal, dropout } = context.attributes;
+  const { batch, time, head } = layout;
+  const size = { entry, texts: batch, heads: kvHeads, time, head, causal, dropping: dropout > 0 };
+  // WebGPU lets one dispatch bind a table for writing once.
+  const isShared = ofKV.some(([, slot]) => slot === ofQ[1]);
+  const joint = jointGradients(size, [...Object.keys(kv.bindings), ...(isShared ? [] : [ofQ[0]])]);
+  return [{ ...q, ...(joint && { joint }) }, kv];
 }
 
 /** Scores, weights and weighted sums of values; recomputed where a gradient needs them. */
