@@ -8,7 +8,8 @@
 // an invocation gets its neighbours' elements of the ROWS rows by shuffles (as in product_subgroup.wgsl); what the weights
 // are summed into is another, in which each invocation holds every SUBGROUP-th element of HEAD.
 // ROWS is a multiple of SUBGROUP. Range: as there; a key that does not exist, or lies ahead, weighs exactly 0.
-// Loads take four neighbours at once where they can: on a software adapter that is what a load costs most for.
+// Loads take four neighbours at once where they can: on a software adapter that is what a load costs most for. Loops over a
+// tile's rows are short, each for one thing: where one is not unrolled, llvmpipe keeps the tile in memory, lane by lane.
 // Limits: HEAD a multiple of 4 up to 128, since ROWS * HEAD / SUBGROUP sums are held in registers.
 
 enable subgroups;
@@ -88,13 +89,14 @@ fn text_seed(batch: u32) -> vec2u {
   return vec2u(seed[2u * text], seed[2u * text + 1u]);
 }
 
-// pcg3d of Jarzynski and Olano (2020), first component; the element index counts [heads, time, time] of one text.
-fn kept(seeds: vec2u, head: u32, query: u32, key: u32) -> f32 {
-  if (params.dropping == 0u) {
-    return 1.0;
-  }
-  let index = (head * params.time + query) * params.time + key;
-  var r = vec3u(index, params.salt ^ seeds.y, seeds.x) * 1664525u + 1013904223u;
+// pcg3d of Jarzynski and Olano (2020), first component: what is the same for all elements of a text, and the rest. The
+// element index counts [heads, time, time] of one text.
+fn text_hash(seeds: vec2u) -> vec2u {
+  return vec2u(params.salt ^ seeds.y, seeds.x) * 1664525u + 1013904223u;
+}
+
+fn kept(hash: vec2u, row: u32, key: u32) -> f32 {
+  var r = vec3u((row * params.time + key) * 1664525u + 1013904223u, hash);
   r.x += r.y * r.z;
   r.y += r.z * r.x;
   r.z += r.x * r.y;
@@ -167,11 +169,14 @@ fn dots(left: Table, left_rows: Rows, first: u32, right: Table, right_rows: Rows
     for (var j = 0u; j < COLUMNS; j++) {
       theirs[j] = right[column[j] + c];
     }
-    for (var s = 0u; s < 4u; s++) {
-      for (var i = 0u; i < ROWS; i++) {
-        let mine = subgroupShuffle(own[i / SUBGROUP][s], i % SUBGROUP);
-        for (var j = 0u; j < COLUMNS; j++) {
-          found[i][j] = fma(mine, theirs[j][s], found[i][j]);
+    for (var i = 0u; i < ROWS; i++) {
+      var mine: array<f32, 4>;
+      for (var s = 0u; s < 4u; s++) {
+        mine[s] = subgroupShuffle(own[i / SUBGROUP][s], i % SUBGROUP);
+      }
+      for (var j = 0u; j < COLUMNS; j++) {
+        for (var s = 0u; s < 4u; s++) {
+          found[i][j] = fma(mine[s], theirs[j][s], found[i][j]);
         }
       }
     }
@@ -182,26 +187,33 @@ fn dots(left: Table, left_rows: Rows, first: u32, right: Table, right_rows: Rows
 // sums[i][c] += sum over the tile's columns of weights[i][column] table[column][c]; a column's weights lie with its lane.
 fn add_weighted(table: Table, rows: Rows, first: u32, lane: u32, weights: ptr<function, Tile>, sums: ptr<function, Sums>) {
   for (var s = 0u; s < SUBGROUP; s++) {
+    var values: array<array<f32, OWN>, COLUMNS>;
     for (var j = 0u; j < COLUMNS; j++) {
       let at = element(rows, first + j * SUBGROUP + s);
-      var values: array<f32, OWN>;
       for (var c = 0u; c < OWN; c += PACK) {
         let first_column = at + min(column_of(c, lane), HEAD - 1u);
         if (PACK == 4u) {
           let four = table[first_column / 4u];
-          values[c] = four.x;
-          values[c + 1u] = four.y;
-          values[c + 2u] = four.z;
-          values[c + 3u] = four.w;
+          values[j][c] = four.x;
+          values[j][c + 1u] = four.y;
+          values[j][c + 2u] = four.z;
+          values[j][c + 3u] = four.w;
         } else {
-          values[c] = table[first_column / 4u][first_column % 4u];
+          values[j][c] = table[first_column / 4u][first_column % 4u];
         }
       }
-      for (var i = 0u; i < ROWS; i++) {
-        let weight = subgroupShuffle((*weights)[i][j], s);
-        for (var c = 0u; c < OWN; c++) {
-          (*sums)[i][c] = fma(weight, values[c], (*sums)[i][c]);
+    }
+    for (var i = 0u; i < ROWS; i++) {
+      var weight: array<f32, COLUMNS>;
+      for (var j = 0u; j < COLUMNS; j++) {
+        weight[j] = subgroupShuffle((*weights)[i][j], s);
+      }
+      for (var c = 0u; c < OWN; c++) {
+        var sum = (*sums)[i][c];
+        for (var j = 0u; j < COLUMNS; j++) {
+          sum = fma(weight[j], values[j][c], sum);
         }
+        (*sums)[i][c] = sum;
       }
     }
   }
@@ -219,12 +231,14 @@ alias Written = ptr<storage, array<f32>, read_write>;
 
 // Writes the sums of the workgroup's rows, each times a factor.
 fn write_rows(table: Written, rows: Rows, first: u32, lane: u32, factor: f32, sums: ptr<function, Sums>) {
+  // A copy, since this loop is not unrolled.
+  var written = *sums;
   for (var i = 0u; i < ROWS; i++) {
     if (first + i < params.time) {
       let out = element(rows, first + i);
       for (var c = 0u; c < OWN; c++) {
         if (column_of(c, lane) < HEAD) {
-          table[out + column_of(c, lane)] = (*sums)[i][c] * factor;
+          table[out + column_of(c, lane)] = written[i][c] * factor;
         }
       }
     }
@@ -240,7 +254,7 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
   let kv_head = at.head * params.kv_heads / params.heads;
   let queries = q_rows(at.batch, at.head);
   let keys = k_rows(at.batch, kv_head);
-  let seeds = text_seed(at.batch);
+  let hash = text_hash(text_seed(at.batch));
   var sums: Sums;
   var largest: array<f32, ROWS>;
   var total: array<f32, ROWS>;
@@ -254,25 +268,41 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
     for (var j = 0u; j < COLUMNS; j++) {
       hidden[j] = is_hidden(at.batch, key + j * SUBGROUP + lane);
     }
+    var most = largest;
     for (var i = 0u; i < ROWS; i++) {
       let query = min(at.first + i, params.time - 1u);
-      var most = largest[i];
       for (var j = 0u; j < COLUMNS; j++) {
         weights[i][j] = score_of(weights[i][j], hidden[j], query, key + j * SUBGROUP + lane);
-        most = max(most, weights[i][j]);
+        most[i] = max(most[i], weights[i][j]);
       }
-      most = largest_of_all(most);
-      let shrink = exp(largest[i] - most);
+    }
+    for (var i = 0u; i < ROWS; i++) {
+      most[i] = largest_of_all(most[i]);
+    }
+    var shrink: array<f32, ROWS>;
+    for (var i = 0u; i < ROWS; i++) {
+      shrink[i] = exp(largest[i] - most[i]);
+      largest[i] = most[i];
+    }
+    for (var i = 0u; i < ROWS; i++) {
       var sum = 0.0;
       for (var j = 0u; j < COLUMNS; j++) {
-        let weight = exp(weights[i][j] - most);
-        sum += weight;
-        weights[i][j] = weight * kept(seeds, at.head, query, key + j * SUBGROUP + lane);
+        weights[i][j] = exp(weights[i][j] - most[i]);
+        sum += weights[i][j];
       }
-      total[i] = fma(total[i], shrink, sum);
-      largest[i] = most;
+      total[i] = fma(total[i], shrink[i], sum);
+    }
+    for (var i = 0u; i < ROWS; i++) {
       for (var c = 0u; c < OWN; c++) {
-        sums[i][c] *= shrink;
+        sums[i][c] *= shrink[i];
+      }
+    }
+    if (params.dropping != 0u) {
+      for (var i = 0u; i < ROWS; i++) {
+        let query = min(at.first + i, params.time - 1u);
+        for (var j = 0u; j < COLUMNS; j++) {
+          weights[i][j] *= kept(hash, at.head * params.time + query, key + j * SUBGROUP + lane);
+        }
       }
     }
     add_weighted(&v, v_rows(at.batch, kv_head), key, lane, &weights, &sums);
@@ -306,11 +336,11 @@ fn grad_q(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: 
     own_lse[i] = bitcast<f32>(known.x);
     own_delta[i] = bitcast<f32>(known.y);
   }
-  let seeds = statistics[row_index(at.batch, at.head, 0u)].zw;
+  let hash = text_hash(statistics[row_index(at.batch, at.head, 0u)].zw);
   let end = select(params.time, min(params.time, at.first + ROWS), params.causal != 0u);
   for (var key = 0u; key < end; key += SUBGROUP * COLUMNS) {
     var weights = dots(&q, queries, at.first, &k, keys, key, lane);
-    let changes = dots(&dy, y_rows(at.batch, at.head), at.first, &v, v_rows(at.batch, kv_head), key, lane);
+    var changes = dots(&dy, y_rows(at.batch, at.head), at.first, &v, v_rows(at.batch, kv_head), key, lane);
     var hidden: array<bool, COLUMNS>;
     for (var j = 0u; j < COLUMNS; j++) {
       hidden[j] = is_hidden(at.batch, key + j * SUBGROUP + lane);
@@ -318,11 +348,22 @@ fn grad_q(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: 
     for (var i = 0u; i < ROWS; i++) {
       let query = min(at.first + i, params.time - 1u);
       let row_lse = subgroupShuffle(own_lse[i / SUBGROUP], i % SUBGROUP);
+      for (var j = 0u; j < COLUMNS; j++) {
+        weights[i][j] = exp(score_of(weights[i][j], hidden[j], query, key + j * SUBGROUP + lane) - row_lse);
+      }
+    }
+    if (params.dropping != 0u) {
+      for (var i = 0u; i < ROWS; i++) {
+        let query = min(at.first + i, params.time - 1u);
+        for (var j = 0u; j < COLUMNS; j++) {
+          changes[i][j] *= kept(hash, at.head * params.time + query, key + j * SUBGROUP + lane);
+        }
+      }
+    }
+    for (var i = 0u; i < ROWS; i++) {
       let delta = subgroupShuffle(own_delta[i / SUBGROUP], i % SUBGROUP);
       for (var j = 0u; j < COLUMNS; j++) {
-        let own = key + j * SUBGROUP + lane;
-        let p = exp(score_of(weights[i][j], hidden[j], query, own) - row_lse);
-        weights[i][j] = p * (changes[i][j] * kept(seeds, at.head, query, own) - delta);
+        weights[i][j] *= changes[i][j] - delta;
       }
     }
     add_weighted(&k, keys, key, lane, &weights, &sums);
@@ -389,20 +430,38 @@ fn key_sums(at: Block, lane: u32, of_queries: Written, with_queries: bool) -> Ke
     let head = at.head * shared_by + g;
     let queries = q_rows(at.batch, head);
     let outputs = y_rows(at.batch, head);
+    let hash = text_hash(statistics[row_index(at.batch, head, 0u)].zw);
     for (var query = select(0u, at.first, params.causal != 0u); query < params.time; query += SUBGROUP * COLUMNS) {
       var weights = dots(&k, k_rows(at.batch, at.head), at.first, &q, queries, query, lane);
       var changes = dots(&v, v_rows(at.batch, at.head), at.first, &dy, outputs, query, lane);
+      var own_lse: array<f32, COLUMNS>;
+      var own_delta: array<f32, COLUMNS>;
       for (var j = 0u; j < COLUMNS; j++) {
-        let own = query + j * SUBGROUP + lane;
-        let known = statistics[row_index(at.batch, head, min(own, params.time - 1u))];
+        let known = statistics[row_index(at.batch, head, min(query + j * SUBGROUP + lane, params.time - 1u))];
+        own_lse[j] = bitcast<f32>(known.x);
+        own_delta[j] = bitcast<f32>(known.y);
+      }
+      for (var i = 0u; i < ROWS; i++) {
+        let hidden = subgroupShuffle(own_hidden[i / SUBGROUP], i % SUBGROUP) != 0u;
+        for (var j = 0u; j < COLUMNS; j++) {
+          let own = query + j * SUBGROUP + lane;
+          let score = select(score_of(weights[i][j], hidden, own, at.first + i), ABSENT_SCORE, own >= params.time);
+          weights[i][j] = exp(score - own_lse[j]);
+        }
+      }
+      if (params.dropping == 0u) {
         for (var i = 0u; i < ROWS; i++) {
-          let key = at.first + i;
-          let hidden = subgroupShuffle(own_hidden[i / SUBGROUP], i % SUBGROUP) != 0u;
-          let score = select(score_of(weights[i][j], hidden, own, key), ABSENT_SCORE, own >= params.time);
-          let p = exp(score - bitcast<f32>(known.x));
-          let keep = kept(known.zw, head, own, key);
-          weights[i][j] = p * keep;
-          changes[i][j] = p * (changes[i][j] * keep - bitcast<f32>(known.y));
+          for (var j = 0u; j < COLUMNS; j++) {
+            changes[i][j] = weights[i][j] * (changes[i][j] - own_delta[j]);
+          }
+        }
+      } else {
+        for (var i = 0u; i < ROWS; i++) {
+          for (var j = 0u; j < COLUMNS; j++) {
+            let keep = kept(hash, head * params.time + query + j * SUBGROUP + lane, at.first + i);
+            changes[i][j] = weights[i][j] * (changes[i][j] * keep - own_delta[j]);
+            weights[i][j] *= keep;
+          }
         }
       }
       if (with_queries) {

@@ -30,7 +30,6 @@ const WIDEST_TILED = 128;
 const TILES: readonly { readonly subgroup: number; readonly rows: number; readonly columns: number }[] = [
   { subgroup: 4, rows: 8, columns: 2 },
   { subgroup: 8, rows: 16, columns: 2 },
-  { subgroup: 8, rows: 16, columns: 4 },
   { subgroup: 16, rows: 16, columns: 1 },
   { subgroup: 16, rows: 16, columns: 2 },
   { subgroup: 32, rows: 32, columns: 1 },
