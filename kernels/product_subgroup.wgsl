@@ -4,12 +4,13 @@
 //
 // Shapes, strides, formats of b, the low-rank term and dropout: as in product.wgsl, as are the fields of Params.
 // Threads: a workgroup is one subgroup, and covers TILE_M rows by SUBGROUP * TILE_N columns of c. Each invocation holds the
-// columns that lie SUBGROUP apart, or groups of four of them. For a step of k it reads TILE_M / SUBGROUP elements of a, and gets the others from its
-// neighbours by shuffles: where a load is dear (every one is a gather on a software adapter), that is most of the time.
-// With ALONG_K, neighbours in a and in the stored b are those along k, and loads take four of them at once. With ALONG_N,
-// neighbours in the stored b are columns, and four of them are taken at once: in few bits they lie in one word of one block.
-// TILE_M is a multiple of SUBGROUP. Range: f32 throughout, sums in order of k. Limits: m, n, k below 2^31; a and b are whole
-// multiples of 16 bytes; with ALONG_K or ALONG_N so is each row of a and, in f32, of the stored b.
+// columns that lie SUBGROUP apart, or groups of four of them. For a step of k it reads TILE_M / SUBGROUP elements of a, and
+// gets the others from its neighbours by shuffles: where a load is dear (every one is a gather on a software adapter), that
+// is most of the time. Four steps in a round let a sum stay in its register meanwhile. With A_ALONG_K and B_ALONG_K,
+// neighbours in a and in the stored b are those along k, and loads take four of them at once. With B_ALONG_N, neighbours in
+// the stored b are columns, and four of them are taken at once: in few bits they lie in one word of one block.
+// TILE_M is a multiple of SUBGROUP; TILE_M * TILE_N is 32, 64 or 128. Range: f32 throughout, sums in order of k. Limits: m, n,
+// k below 2^31; a and b are whole multiples of 16 bytes; along a matrix whose loads take four so is, in f32, each row.
 
 enable subgroups;
 
@@ -17,10 +18,16 @@ const SUBGROUP: u32 = 8u;
 const TILE_M: u32 = 16u;
 const TILE_N: u32 = 8u;
 
-// Whether loads take four steps of k: a is stored by rows, b by columns, and k is a multiple of 4.
-const ALONG_K: u32 = 0u;
-// Whether loads take four columns of b: it is stored by rows, n is a multiple of 4, and so is TILE_N. Not with ALONG_K.
-const ALONG_N: u32 = 0u;
+// Steps of k that are summed in one round: 1, or 4 where k is a multiple of that.
+const STEPS: u32 = 1u;
+// With four steps, whether loads take them at once: of an a stored by rows, of a b stored by columns.
+const A_ALONG_K: u32 = 0u;
+const B_ALONG_K: u32 = 0u;
+// Whether loads take four columns of b: it is stored by rows, n is a multiple of 4, and so is TILE_N. Not with B_ALONG_K.
+const B_ALONG_N: u32 = 0u;
+
+// Rows that are summed in one loop: llvmpipe unrolls only short ones, and keeps a tile in memory where one is not unrolled.
+const PART: u32 = 32u / TILE_N;
 
 // How b is stored.
 const FORMAT: u32 = 0u;
@@ -80,6 +87,9 @@ struct Params {
 alias Tile = array<array<f32, TILE_N>, TILE_M>;
 alias Columns = array<u32, TILE_N>;
 alias OwnRows = array<u32, TILE_M / SUBGROUP>;
+// Elements of a round: of the rows that an invocation reads itself, and of its columns.
+alias Left = array<vec4f, TILE_M / SUBGROUP>;
+alias Right = array<vec4f, TILE_N>;
 
 struct Origin {
   row: u32,
@@ -90,13 +100,13 @@ struct Origin {
 fn origin(group: vec3u, groups: vec3u, lane: u32) -> Origin {
   let across = (params.n + SUBGROUP * TILE_N - 1u) / (SUBGROUP * TILE_N);
   let index = group.y * groups.x + group.x;
-  let first = lane * select(1u, 4u, ALONG_N == 1u);
+  let first = lane * select(1u, 4u, B_ALONG_N == 1u);
   return Origin((index / across) * TILE_M, (index % across) * SUBGROUP * TILE_N + first, lane);
 }
 
 // The j-th column of an invocation.
 fn column_of(at: Origin, j: u32) -> u32 {
-  if (ALONG_N == 1u) {
+  if (B_ALONG_N == 1u) {
     return at.column + (j / 4u) * 4u * SUBGROUP + j % 4u;
   }
   return at.column + j * SUBGROUP;
@@ -184,7 +194,7 @@ fn scale_of(first: u32, block: u32) -> f32 {
 fn four_of_row(row: u32, first_element: u32) -> vec4f {
   let at = params.b_start + first_element;
   if (FORMAT < INT8) {
-    let index = at + row * select(params.b_row, params.b_column, ALONG_K == 1u);
+    let index = at + row * select(params.b_row, params.b_column, B_ALONG_K == 1u);
     if (FORMAT == F32) {
       return bitcast<vec4f>(b[index / 4u]);
     }
@@ -203,63 +213,57 @@ fn four_of_row(row: u32, first_element: u32) -> vec4f {
   return vec4f(NF4[codes.x], NF4[codes.y], NF4[codes.z], NF4[codes.w]) * scale;
 }
 
-fn a_at(row: u32, k: u32) -> f32 {
-  let index = row + k * params.a_column;
-  return a[index / 4u][index % 4u];
+// The next STEPS elements along k of a row of a that begins at an index; others are 0.
+fn steps_of_a(start: u32, k: u32) -> vec4f {
+  if (A_ALONG_K == 1u) {
+    return a[(start + k) / 4u];
+  }
+  var found = vec4f();
+  for (var step = 0u; step < STEPS; step++) {
+    let index = start + (k + step) * params.a_column;
+    found[step] = a[index / 4u][index % 4u];
+  }
+  return found;
 }
 
-// b[k, column[j]] for every column of an invocation.
-fn row_of_b(k: u32, column: Columns) -> array<f32, TILE_N> {
-  var found: array<f32, TILE_N>;
-  if (ALONG_N == 1u) {
-    for (var j = 0u; j + 3u < TILE_N; j += 4u) {
-      // Past the edge every column is the last one; four from there would reach beyond the row.
-      let four = four_of_row(k, min(column[j], params.n - 4u));
-      found[j] = four.x;
-      found[j + 1u] = four.y;
-      found[j + 2u] = four.z;
-      found[j + 3u] = four.w;
-    }
-  } else {
+// The same of every column of b that an invocation has.
+fn steps_of_b(k: u32, column: Columns) -> Right {
+  var found: Right;
+  if (B_ALONG_K == 1u) {
     for (var j = 0u; j < TILE_N; j++) {
-      found[j] = b_at(k, column[j]);
+      found[j] = four_of_row(column[j], k);
+    }
+    return found;
+  }
+  for (var step = 0u; step < STEPS; step++) {
+    if (B_ALONG_N == 1u) {
+      for (var j = 0u; j + 3u < TILE_N; j += 4u) {
+        // Past the edge every column is the last one; four from there would reach beyond the row.
+        let four = four_of_row(k + step, min(column[j], params.n - 4u));
+        found[j][step] = four.x;
+        found[j + 1u][step] = four.y;
+        found[j + 2u][step] = four.z;
+        found[j + 3u][step] = four.w;
+      }
+    } else {
+      for (var j = 0u; j < TILE_N; j++) {
+        found[j][step] = b_at(k + step, column[j]);
+      }
     }
   }
   return found;
 }
 
-fn product_step_by_step(column: Columns, own_row: OwnRows, tile: ptr<function, Tile>) {
-  for (var k = 0u; k < params.k; k++) {
-    let right = row_of_b(k, column);
-    var own: array<f32, TILE_M / SUBGROUP>;
-    for (var i = 0u; i < TILE_M / SUBGROUP; i++) {
-      own[i] = a_at(own_row[i], k);
+// tile[i][j] += sum over steps of a[row i] b[column j], for PART rows.
+fn add_rows(first: u32, own: ptr<function, Left>, right: ptr<function, Right>, tile: ptr<function, Tile>) {
+  for (var i = first; i < first + PART; i++) {
+    var left: array<f32, 4>;
+    for (var step = 0u; step < STEPS; step++) {
+      left[step] = subgroupShuffle((*own)[i / SUBGROUP][step], i % SUBGROUP);
     }
-    for (var i = 0u; i < TILE_M; i++) {
-      let left = subgroupShuffle(own[i / SUBGROUP], i % SUBGROUP);
-      for (var j = 0u; j < TILE_N; j++) {
-        (*tile)[i][j] = fma(left, right[j], (*tile)[i][j]);
-      }
-    }
-  }
-}
-
-fn product_by_four_steps(column: Columns, own_row: OwnRows, tile: ptr<function, Tile>) {
-  for (var k = 0u; k < params.k; k += 4u) {
-    var right: array<vec4f, TILE_N>;
     for (var j = 0u; j < TILE_N; j++) {
-      right[j] = four_of_row(column[j], k);
-    }
-    var own: array<vec4f, TILE_M / SUBGROUP>;
-    for (var i = 0u; i < TILE_M / SUBGROUP; i++) {
-      own[i] = a[(own_row[i] + k) / 4u];
-    }
-    for (var step = 0u; step < 4u; step++) {
-      for (var i = 0u; i < TILE_M; i++) {
-        let left = subgroupShuffle(own[i / SUBGROUP][step], i % SUBGROUP);
-        for (var j = 0u; j < TILE_N; j++) {
-          (*tile)[i][j] = fma(left, right[j][step], (*tile)[i][j]);
-        }
+      for (var step = 0u; step < STEPS; step++) {
+        (*tile)[i][j] = fma(left[step], (*right)[j][step], (*tile)[i][j]);
       }
     }
   }
@@ -271,10 +275,20 @@ fn product(at: Origin, tile: ptr<function, Tile>) {
   for (var i = 0u; i < TILE_M / SUBGROUP; i++) {
     own_row[i] = params.a_start + clamped_row(at.row + i * SUBGROUP + at.lane) * params.a_row;
   }
-  if (ALONG_K == 1u) {
-    product_by_four_steps(column, own_row, tile);
-  } else {
-    product_step_by_step(column, own_row, tile);
+  for (var k = 0u; k < params.k; k += STEPS) {
+    var right = steps_of_b(k, column);
+    var own: Left;
+    for (var i = 0u; i < TILE_M / SUBGROUP; i++) {
+      own[i] = steps_of_a(own_row[i], k);
+    }
+    add_rows(0u, &own, &right, tile);
+    if (TILE_M > PART) {
+      add_rows(PART, &own, &right, tile);
+    }
+    if (TILE_M > 2u * PART) {
+      add_rows(2u * PART, &own, &right, tile);
+      add_rows(3u * PART, &own, &right, tile);
+    }
   }
 }
 
@@ -295,12 +309,15 @@ fn low_rank_term(at: Origin, tile: ptr<function, Tile>) {
 }
 
 fn drop_tile(at: Origin, tile: ptr<function, Tile>) {
+  // A copy, since this loop is not unrolled.
+  var dropped_tile = *tile;
   for (var i = 0u; i < TILE_M; i++) {
     let dropped = dropped_row(clamped_row(at.row + i), params.c_row);
     for (var j = 0u; j < TILE_N; j++) {
-      (*tile)[i][j] *= kept(dropped, params.column0 + column_of(at, j));
+      dropped_tile[i][j] *= kept(dropped, params.column0 + column_of(at, j));
     }
   }
+  *tile = dropped_tile;
 }
 
 fn multiply(factor: f32, tile: ptr<function, Tile>) {
@@ -322,15 +339,17 @@ fn add_bias(at: Origin, tile: ptr<function, Tile>) {
 }
 
 fn store(at: Origin, tile: ptr<function, Tile>) {
+  // A copy, since this loop is not unrolled.
+  var written = *tile;
   for (var i = 0u; i < TILE_M; i++) {
     for (var j = 0u; j < TILE_N; j++) {
       let column = column_of(at, j);
       if (at.row + i < params.m && column < params.n) {
         let index = (at.row + i) * params.c_row + params.column0 + column;
         if (params.accumulate != 0u) {
-          c[index] += (*tile)[i][j];
+          c[index] += written[i][j];
         } else {
-          c[index] = (*tile)[i][j];
+          c[index] = written[i][j];
         }
       }
     }
