@@ -37,7 +37,7 @@ export async function host(engine: Engine): Promise<void> {
 }
 
 async function watchSteps(trainer: Trainer, watch: Watch, count: number): Promise<HostStep[]> {
-  const steps = trainer.steps();
+  const steps = trainer.steps({ ahead: true });
   const seen: HostStep[] = [];
   for (let i = 0; i < WARM_UP + count; i++) {
     watch.take();

@@ -64,7 +64,7 @@ async function train() {
   });
   run = { steps, layers: model.model.layers, losses: [], bytes: [], frozen: new Map() };
   element("save").disabled = false;
-  for await (const report of trainer.steps()) {
+  for await (const report of trainer.steps({ ahead: true })) {
     note(report);
     if (isStopped) break;
   }

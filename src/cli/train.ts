@@ -127,7 +127,7 @@ async function walk(
 ): Promise<void> {
   const every = given["evalEvery"] === undefined ? Infinity : countOption(given, "evalEvery", "--eval-every");
   try {
-    for await (const report of trainer.steps()) {
+    for await (const report of trainer.steps({ ahead: every === Infinity })) {
       keeping.reports.push(report);
       log.add(report);
       view.show(report);

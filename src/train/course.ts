@@ -164,16 +164,16 @@ export class Course {
     this.run.updates.rebuild();
   }
 
-  /** Runs the next step; where an earlier call failed after its step was applied, the rest of that one. */
-  next(): Promise<StepReport> {
-    return withMemoryRemedy(this.run, () => this.#next());
+  /** Runs the next step, or what is left of an applied one; with `ahead` the gradients of the one after it may begin. */
+  next(ahead: boolean): Promise<StepReport> {
+    return withMemoryRemedy(this.run, () => this.#next(ahead));
   }
 
-  async #next(): Promise<StepReport> {
+  async #next(ahead: boolean): Promise<StepReport> {
     await this.#phases.run();
     while (!this.#taken) {
       try {
-        this.#taken = await this.#take();
+        this.#taken = await this.#take(ahead);
       } catch (error) {
         this.#skips.note(error);
       }
@@ -194,7 +194,7 @@ export class Course {
   }
 
   /** Applies a step, and says what has to follow it. */
-  async #take(): Promise<TakenStep> {
+  async #take(ahead: boolean): Promise<TakenStep> {
     const start = performance.now();
     const { run } = this;
     const dropped = this.#policy.dropped?.(this.progress, this.options.model.model.layers) ?? [];
@@ -203,7 +203,7 @@ export class Course {
     const prefix = await stepPrefix(run, batches);
     const learningRate = this.#learningRate(this.#step);
     const step = { step: this.#step, batches, dropped, learningRate, below: prefix.inputs };
-    const { loss, norm, flops } = await this.#stepper.take(step, () => this.#lookAhead());
+    const { loss, norm, flops } = await this.#stepper.take(step, () => this.#lookAhead(ahead));
     const taken = { start, loss, gradientNorm: norm, learningRate, batches, prefix };
     this.#step++;
     this.#phases.add(
@@ -220,14 +220,14 @@ export class Course {
   }
 
   /** The next step as far as it is known while this one runs. */
-  #lookAhead(): ComingStep | undefined {
+  #lookAhead(ahead: boolean): ComingStep | undefined {
     const step = this.#step + 1;
     const batches = step < this.#counts.totalSteps ? this.upcoming.look() : undefined;
     // What a policy leaves out of a step is its own to say, when the step comes; what is kept of a prefix is read then.
     const { book, updates } = this.run;
     if (this.#policy.dropped || book.prefixLayer() > 0) return undefined;
     if (!batches?.every((batch) => book.hasShape(batch))) return undefined;
-    const mayBegin = !updates.areFollowed && !this.#policy.isDue({ ...this.progress, step });
+    const mayBegin = ahead && !updates.areFollowed && !this.#policy.isDue({ ...this.progress, step });
     return { step: { step, batches, dropped: [], learningRate: this.#learningRate(step) }, mayBegin };
   }
 

@@ -130,7 +130,7 @@ export class Recovery {
     }
     upcoming.rewind(this.#place);
     this.#course = new Course(next, upcoming, from && (await standOf(from.state)));
-    while (this.#course.progress.step < this.#done) await this.#course.next();
+    while (this.#course.progress.step < this.#done) await this.#course.next(false);
   }
 
   async #givenUp(cause: unknown): Promise<DeviceError> {

@@ -96,16 +96,20 @@ export class Trainer {
 
   /** Runs to the end. */
   async train(onStep?: (report: StepReport) => void): Promise<TrainResult> {
-    for await (const report of this.steps()) onStep?.(report);
+    for await (const report of this.steps({ ahead: true })) onStep?.(report);
     return this.#course.history.result(this.options.model.engine, this.policyRecord());
   }
 
-  /** One optimizer step after the other. Breaking off the loop leaves the trainer usable. */
-  async *steps(): AsyncGenerator<StepReport, void, undefined> {
+  /**
+   * One optimizer step after the other. Breaking off the loop leaves the trainer usable.
+   * @param options.ahead whether the device may begin the next step's gradients before a report is here, so that it does
+   * not wait for the loop; what `state` has as gradients is then not of the step that was reported. Default false.
+   */
+  async *steps({ ahead = false }: { readonly ahead?: boolean } = {}): AsyncGenerator<StepReport, void, undefined> {
     const { totalSteps } = this.progress;
     while (this.#course.isUnfinished) {
       await this.recovery.holdIfDue();
-      yield await this.recovery.attempt((course) => course.next());
+      yield await this.recovery.attempt((course) => course.next(ahead));
       // Not before the caller has seen the step: what it keeps beside the run is then of the same moment.
       if (this.saver.isDue(this.progress.step, totalSteps)) await this.saveCheckpoint();
     }

@@ -54,7 +54,7 @@ describe.each(SPLITS)("a step of %s", (_, options, runs) => {
   it("makes no GPU object once it is compiled, and the host waits for it once", async () => {
     using model = await bert();
     using trainer = await make(model, { ...options, data: new Listed(sameShape(model, 12)) });
-    const steps = trainer.steps();
+    const steps = trainer.steps({ ahead: true });
     await steps.next();
     await steps.next();
     for (let step = 3; step <= 5; step++) {
@@ -102,11 +102,21 @@ describe("gradients that begin before their step is asked for", () => {
       using trainer = await make(model, { data: new Listed(sameShape(model, 6)), policy });
       watch.take();
       const seen: number[] = [];
-      for await (const { step } of trainer.steps()) seen[step - 1] = watch.take().submits;
+      for await (const { step } of trainer.steps({ ahead: true })) seen[step - 1] = watch.take().submits;
       return seen.slice(2);
     };
     expect(await submits(never()), "the last step has nothing to begin").toEqual([2, 2, 2, 1]);
     expect(await submits(attentive), "with a policy that is due after every step").toEqual([1, 1, 1, 1]);
+  });
+
+  it("leave those of the last step alone unless `ahead` says so", async () => {
+    using model = await bert();
+    using trainer = await make(model, { data: new Listed(sameShape(model, 6)) });
+    watch.take();
+    for await (const { step } of trainer.steps()) {
+      const { submits } = watch.take();
+      if (step > 2) expect(submits, `step ${step}`).toBe(1);
+    }
   });
 
   it("change no bit", async () => {
@@ -124,7 +134,7 @@ describe("gradients that begin before their step is asked for", () => {
     const doubled = async (policy: FreezePolicy) => {
       using trainer = await make(model, { data: new Listed(sameShape(model, 6)), policy });
       const losses: number[] = [];
-      for await (const { step, loss } of trainer.steps()) {
+      for await (const { step, loss } of trainer.steps({ ahead: true })) {
         losses.push(loss);
         const [name] = [...trainer.state.live.keys()].filter((live) => live.includes("lora_B"));
         const tensor = trainer.state.tensor(name as string);

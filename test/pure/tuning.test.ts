@@ -75,7 +75,12 @@ it("the fastest is the usual one unless another gains more than noise", () => {
 
 function tunerDevice(): Device {
   const awaited = <T>(work: Promise<T>): Promise<T> => work;
-  return { info: HARDWARE, guard: awaited, wait: awaited, pool: { flush: () => Promise.resolve() } } as unknown as Device;
+  return {
+    info: HARDWARE,
+    guard: awaited,
+    wait: awaited,
+    pool: { flush: () => Promise.resolve() },
+  } as unknown as Device;
 }
 
 /** A tuner whose clockwork finds one variant fastest, and that counts how often it is asked. */
