@@ -95,19 +95,28 @@ fn text_seed(batch: u32) -> vec2u {
   return vec2u(seed[2u * text], seed[2u * text + 1u]);
 }
 
-// pcg3d of Jarzynski and Olano (2020), first component; the element index counts [heads, time, time] of one text.
-fn kept(seeds: vec2u, head: u32, query: u32, key: u32) -> f32 {
-  if (params.dropping == 0u) {
-    return 1.0;
-  }
-  let index = (head * params.time + query) * params.time + key;
-  var r = vec3u(index, params.salt ^ seeds.y, seeds.x) * 1664525u + 1013904223u;
+// pcg3d of Jarzynski and Olano (2020), first component: what is the same for all elements of a text, and the rest. The
+// element index counts [heads, time, time] of one text.
+fn text_hash(seeds: vec2u) -> vec2u {
+  return vec2u(params.salt ^ seeds.y, seeds.x) * 1664525u + 1013904223u;
+}
+
+fn kept(hash: vec2u, row: u32, key: u32) -> f32 {
+  var r = vec3u((row * params.time + key) * 1664525u + 1013904223u, hash);
   r.x += r.y * r.z;
   r.y += r.z * r.x;
   r.z += r.x * r.y;
   r ^= r >> vec3u(16u);
   r.x += r.y * r.z;
   return select(0.0, params.keep_scale, r.x < params.keep_threshold);
+}
+
+// What dropout makes of a weight: a factor.
+fn keep_factor(hash: vec2u, row: u32, key: u32) -> f32 {
+  if (params.dropping == 0u) {
+    return 1.0;
+  }
+  return kept(hash, row, key);
 }
 
 fn hidden(batch: u32, key: u32) -> bool {
@@ -129,7 +138,7 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
   }
   var largest = -3.4e38;
   var total = 0.0;
-  let seeds = text_seed(at.batch);
+  let hash = text_hash(text_seed(at.batch));
   let end = select(params.time, at.time + 1u, params.causal != 0u);
   for (var j = 0u; j < end; j++) {
     let key = k_index(at.batch, kv_head, j);
@@ -142,7 +151,7 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
     let new_largest = max(largest, score);
     let shrink = exp(largest - new_largest);
     let weight = exp(score - new_largest);
-    let dropped = weight * kept(seeds, at.head, at.time, j);
+    let dropped = weight * keep_factor(hash, at.head * params.time + at.time, j);
     total = total * shrink + weight;
     for (var c = 0u; c < HEAD; c++) {
       sum_v[c] = fma(dropped, v[value + c], sum_v[c] * shrink);
@@ -190,6 +199,7 @@ fn grad_q(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: 
     query[c] = q[own + c];
     gradient[c] = dy[out + c];
   }
+  let hash = text_hash(known.zw);
   let end = select(params.time, at.time + 1u, params.causal != 0u);
   for (var j = 0u; j < end; j++) {
     let key = k_index(at.batch, kv_head, j);
@@ -201,7 +211,7 @@ fn grad_q(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: 
       dp = fma(gradient[c], v[value + c], dp);
     }
     score = select(score * params.scale, HIDDEN_SCORE, hidden(at.batch, j));
-    let ds = exp(score - row_lse) * (dp * kept(known.zw, at.head, at.time, j) - delta);
+    let ds = exp(score - row_lse) * (dp * keep_factor(hash, at.head * params.time + at.time, j) - delta);
     for (var c = 0u; c < HEAD; c++) {
       sum[c] = fma(ds, k[key + c], sum[c]);
     }
@@ -243,7 +253,7 @@ fn key_sums(at: Place) -> KeySums {
       }
       score = select(score * params.scale, HIDDEN_SCORE, is_hidden);
       let p = exp(score - bitcast<f32>(known.x));
-      let keep = kept(known.zw, head, i, at.time);
+      let keep = keep_factor(text_hash(known.zw), head * params.time + i, at.time);
       let dropped = p * keep;
       let ds = p * (dp * keep - bitcast<f32>(known.y));
       for (var c = 0u; c < HEAD; c++) {
@@ -314,7 +324,7 @@ fn grad_v(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: 
     key[c] = k[key_row + c];
   }
   let is_hidden = hidden(at.batch, at.time);
-  let seeds = text_seed(at.batch);
+  let hash = text_hash(text_seed(at.batch));
   let shared_by = params.heads / params.kv_heads;
   for (var g = 0u; g < shared_by; g++) {
     let head = at.head * shared_by + g;
@@ -326,7 +336,7 @@ fn grad_v(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: 
         score = fma(key[c], q[query + c], score);
       }
       score = select(score * params.scale, HIDDEN_SCORE, is_hidden);
-      let dropped = exp(score - lse[row_index(at.batch, head, i)]) * kept(seeds, head, i, at.time);
+      let dropped = exp(score - lse[row_index(at.batch, head, i)]) * keep_factor(hash, head * params.time + i, at.time);
       for (var c = 0u; c < HEAD; c++) {
         sum[c] = fma(dropped, dy[out + c], sum[c]);
       }

@@ -497,34 +497,36 @@ fn grad_k_v_fused(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) 
   write_rows(&dk, v_rows(at.batch, at.head), at.first, lane, 1.0, &sums.dv);
 }
 
+// The head of keys and values that this workgroup has whole, from its first row on.
+fn whole_head(group: vec3u, groups: vec3u) -> Block {
+  let index = group.y * groups.x + group.x;
+  return Block(index / params.kv_heads, index % params.kv_heads, 0u);
+}
+
 // All gradients of one head of keys and values, block after block of its rows: what a block adds to the queries' gradients,
 // an invocation finds again where it left it.
 @compute @workgroup_size(SUBGROUP)
 fn grad_q_k_v(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
-  let index = group.y * groups.x + group.x;
-  let batch = index / params.kv_heads;
-  let head = index % params.kv_heads;
-  if (batch >= params.batch) {
+  var at = whole_head(group, groups);
+  if (at.batch >= params.batch) {
     return;
   }
-  for (var first = 0u; first < params.time; first += ROWS) {
-    var sums = key_sums(Block(batch, head, first), lane, &dq, true);
-    write_rows(&dk, k_rows(batch, head), first, lane, params.scale, &sums.dk);
-    write_rows(&dv, v_rows(batch, head), first, lane, 1.0, &sums.dv);
+  for (; at.first < params.time; at.first += ROWS) {
+    var sums = key_sums(at, lane, &dq, true);
+    write_rows(&dk, k_rows(at.batch, at.head), at.first, lane, params.scale, &sums.dk);
+    write_rows(&dv, v_rows(at.batch, at.head), at.first, lane, 1.0, &sums.dv);
   }
 }
 
 @compute @workgroup_size(SUBGROUP)
 fn grad_q_k_v_fused(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
-  let index = group.y * groups.x + group.x;
-  let batch = index / params.kv_heads;
-  let head = index % params.kv_heads;
-  if (batch >= params.batch) {
+  var at = whole_head(group, groups);
+  if (at.batch >= params.batch) {
     return;
   }
-  for (var first = 0u; first < params.time; first += ROWS) {
-    var sums = key_sums(Block(batch, head, first), lane, &dk, true);
-    write_rows(&dk, k_rows(batch, head), first, lane, params.scale, &sums.dk);
-    write_rows(&dk, v_rows(batch, head), first, lane, 1.0, &sums.dv);
+  for (; at.first < params.time; at.first += ROWS) {
+    var sums = key_sums(at, lane, &dk, true);
+    write_rows(&dk, k_rows(at.batch, at.head), at.first, lane, params.scale, &sums.dk);
+    write_rows(&dk, v_rows(at.batch, at.head), at.first, lane, 1.0, &sums.dv);
   }
 }

@@ -20,13 +20,13 @@ export function chosenLaunches({ launches }: Plan, device: Device): Chosen[] {
   return chosen;
 }
 
-/** A launch and the next as one, where the device chooses so and can bind as much at once. */
+/** A launch and the next as one, where the device chooses so and can bind as much at once; on GPUs too few groups would run. */
 function chosenJoint(
   planned: PlannedLaunch,
   next: PlannedLaunch | undefined,
   device: Device,
 ): PlannedLaunch | undefined {
-  const launch = jointLaunch(planned.launch, next?.launch, device.variants);
+  const launch = device.info.isSoftware ? jointLaunch(planned.launch, next?.launch, device.variants) : undefined;
   if (!launch || !next) return undefined;
   const variables = Object.keys(launch.bindings);
   if (variables.length > device.handle.limits.maxStorageBuffersPerShaderStage) return undefined;

@@ -31,6 +31,9 @@ describe("what kernels have in common is the same everywhere:", () => {
     ["struct Params", /^attention/, 2],
     ["struct Params", /_norm$/, 2],
     ["fn random_bits", /^product/, 5],
+    ["fn steps_of_a", /^product/, 2],
+    ["fn text_hash", /^attention/, 2],
+    ["fn kept", /^attention/, 2],
   ])("%s of %s", (what, family, count) => {
     const found = [...definitions(what, family).values()];
     expect(found, "groups of kernels whose texts differ").toHaveLength(1);
