@@ -22,7 +22,14 @@ export default defineConfig(
       "@typescript-eslint/no-misused-spread": ["error", { allow: ["string"] }],
       "@typescript-eslint/consistent-type-imports": "error",
       "@typescript-eslint/switch-exhaustiveness-check": ["error", { considerDefaultExhaustiveForUnions: true }],
-      "max-lines": ["error", { max: 300 }],
+      // An object literal that is spread into another escapes the check for unknown keys.
+      "no-restricted-syntax": [
+        "error",
+        {
+          selector: "ObjectExpression > SpreadElement > ObjectExpression",
+          message: "Write the keys out: an object literal spread into another is not checked for unknown keys.",
+        },
+      ],
       eqeqeq: "error",
       "no-console": "error",
       "prefer-const": "error",

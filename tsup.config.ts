@@ -21,7 +21,10 @@ export default defineConfig([
   {
     ...common,
     entry: { node: library.node, cli: "src/cli/main.ts", report: REPORT.entry },
-    ...{ format: "esm", splitting: true, clean: true, dts: { entry: library } },
+    format: "esm",
+    splitting: true,
+    clean: true,
+    dts: { entry: library },
     // What is bundled (devDependencies: what draws reports and the terminal) has its authors' licences beside it.
     esbuildPlugins: [bundledLicences("THIRD-PARTY-LICENCES.txt")],
     esbuildOptions: (options) => {
@@ -33,13 +36,19 @@ export default defineConfig([
   {
     ...common,
     entry: { index: library.index, core: library.core },
-    ...{ format: "esm", splitting: true, minify: true, platform: "browser", noExternal: [/.*/] },
+    format: "esm",
+    splitting: true,
+    minify: true,
+    platform: "browser",
+    noExternal: [/.*/],
     esbuildPlugins: [compactKernels, opsWithoutTests],
   },
   {
     ...common,
     entry: { index: library.index, node: library.node },
-    ...{ format: "cjs", splitting: false, dts: { entry: library } },
+    format: "cjs",
+    splitting: false,
+    dts: { entry: library },
     esbuildPlugins: [
       {
         name: "report-apart",

@@ -16,8 +16,14 @@ import { adapterName, round } from "./support/results";
 
 const [STEPS, SEED, LENGTH] = [40, 1, 16];
 const CONFIG = {
-  ...{ model_type: "bert", vocab_size: 500, hidden_size: 64, num_hidden_layers: 4, num_attention_heads: 4 },
-  ...{ intermediate_size: 256, max_position_embeddings: LENGTH, num_labels: 2 },
+  model_type: "bert",
+  vocab_size: 500,
+  hidden_size: 64,
+  num_hidden_layers: 4,
+  num_attention_heads: 4,
+  intermediate_size: 256,
+  max_position_embeddings: LENGTH,
+  num_labels: 2,
 };
 
 /** What a run came to. */
@@ -37,8 +43,12 @@ async function run(): Promise<Outcome> {
   const ids = (): Int32Array => Int32Array.from({ length: LENGTH }, () => random.below(CONFIG.vocab_size));
   const samples = Array.from({ length: 64 }, (_, i) => ({ ids: ids(), label: i % 2 }));
   using trainer = await Trainer.create({
-    ...{ model, adapter: lora({ rank: 4, alpha: 16, dropout: 0.1 }), data: new Batches(samples, { size: 8 }) },
-    ...{ steps: STEPS, seed: SEED, optimizer: { learningRate: 2e-3 } },
+    model,
+    adapter: lora({ rank: 4, alpha: 16, dropout: 0.1 }),
+    data: new Batches(samples, { size: 8 }),
+    steps: STEPS,
+    seed: SEED,
+    optimizer: { learningRate: 2e-3 },
     policy: safe({ every: 5, targetFreezeFraction: 0.5 }),
   });
   const { losses, freezes } = await trainer.train();
@@ -50,7 +60,7 @@ async function run(): Promise<Outcome> {
 /** Runs once more in a process of its own, on a driver. */
 function outcomeOn(env: Record<string, string>, folder: string): Outcome {
   const file = join(folder, "outcome.json");
-  const args = ["--enable-source-maps", process.argv[1] as string, "run", file];
+  const args = ["--enable-source-maps", process.argv[1]!, "run", file];
   execFileSync(process.execPath, args, { env: { ...process.env, ...env }, stdio: ["ignore", "inherit", "inherit"] });
   return JSON.parse(readFileSync(file, "utf8")) as Outcome;
 }
@@ -66,7 +76,9 @@ function difference(one: Outcome, other: Outcome) {
     return norm(values.map((value, i) => value - (theirs[i] ?? NaN))) / norm(values);
   });
   return {
-    ...{ one: one.adapter, other: other.adapter, "loss, largest relative difference": round(Math.max(...losses)) },
+    one: one.adapter,
+    other: other.adapter,
+    "loss, largest relative difference": round(Math.max(...losses)),
     "tensors, largest relative difference of norms": round(Math.max(...tensors)),
     "same freezes": one.freezes.join() === other.freezes.join(),
   };
@@ -98,5 +110,5 @@ async function compare(): Promise<void> {
   }
 }
 
-if (process.argv[2] === "run") writeFileSync(process.argv[3] as string, JSON.stringify(await run()));
+if (process.argv[2] === "run") writeFileSync(process.argv[3]!, JSON.stringify(await run()));
 else await compare();

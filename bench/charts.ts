@@ -60,13 +60,11 @@ function peers({ workloads }: Peers): Drawn {
   }));
   return {
     chart: {
-      ...{
-        name: "peers",
-        title: "Time beside the WebGPU peers",
-        x: "time / safetape's time",
-        isLogarithmic: true,
-        rows,
-      },
+      name: "peers",
+      title: "Time beside the WebGPU peers",
+      x: "time / safetape's time",
+      isLogarithmic: true,
+      rows,
       caption: "Each run in turn in one process on one adapter; medians. Further right is slower.",
       rules: [{ at: 3, label: "3 times" }],
     },
@@ -88,13 +86,21 @@ function ops(results: readonly OpRow[]): Drawn {
   }));
   return {
     chart: {
-      ...{ name: "ops", title: "Every op's bench cases against the adapter's own rates", isLogarithmic: true, rows },
-      ...{ x: "share of the measured rate (%)", rules: [{ at: 100, label: "100 %" }] },
+      name: "ops",
+      title: "Every op's bench cases against the adapter's own rates",
+      isLogarithmic: true,
+      rows,
+      x: "share of the measured rate (%)",
+      rules: [{ at: 100, label: "100 %" }],
       caption: "Small tensors stay in a processor's caches: they may move faster than the copy that the rate is of.",
     },
     table: results.map((row) => ({
-      ...{ op: row.op, case: row.case, pass: row.pass, ms: row.ms },
-      ...{ "of FMA rate, %": percent(row["of FMA rate"]), "of copy rate, %": copied(row) ?? "-" },
+      op: row.op,
+      case: row.case,
+      pass: row.pass,
+      ms: row.ms,
+      "of FMA rate, %": percent(row["of FMA rate"]),
+      "of copy rate, %": copied(row) ?? "-",
     })),
   };
 }
@@ -103,7 +109,9 @@ function freeze(results: readonly FreezeRow[]): Drawn {
   const label = ({ model, frozen, option }: FreezeRow): string => `${model}: ${frozen}${option ? `, ${option}` : ""}`;
   return {
     chart: {
-      ...{ name: "freeze", title: "Time of a LoRA step as its lowest layers freeze", x: "time / time with all live" },
+      name: "freeze",
+      title: "Time of a LoRA step as its lowest layers freeze",
+      x: "time / time with all live",
       caption: "The limit is what is left to compute: 1 - f/2 of 4 N T FLOPs, and 1 - f with a cached prefix.",
       rows: results.map((row) => ({
         label: label(row),
@@ -111,8 +119,12 @@ function freeze(results: readonly FreezeRow[]): Drawn {
       })),
     },
     table: results.map((row) => ({
-      ...{ model: row.model, frozen: row.frozen, option: row.option || "-", limit: row.limit },
-      ...{ "processor time": row["CPU ratio, median"], clock: row["clock ratio, median"] },
+      model: row.model,
+      frozen: row.frozen,
+      option: row.option || "-",
+      limit: row.limit,
+      "processor time": row["CPU ratio, median"],
+      clock: row["clock ratio, median"],
       "over the limit, %": row["median over %"],
     })),
   };

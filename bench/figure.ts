@@ -1,7 +1,7 @@
 import { writeFile } from "node:fs/promises";
 import { makeAdapter } from "../src/adapter/make";
 import { readStudy } from "../src/cli/study-file";
-import type { Study, StudyMethod, StudyTask } from "../src/cli/study-file";
+import type { Study, StudyMethod } from "../src/cli/study-file";
 import { readTask } from "../src/cli/train-data";
 import type { TaskData } from "../src/cli/task-data";
 import { loadTokenizer } from "../src/data/tokenizer";
@@ -32,7 +32,7 @@ type Row = ReturnType<typeof rowOf>;
 /** GPU memory over the steps of LoRA, SAFE and AFLoRA, as the methods study trains them on the shipped task. */
 export async function figure(engine: Engine): Promise<void> {
   const study = await readStudy(STUDY);
-  const task = study.tasks[0] as StudyTask;
+  const task = study.tasks[0]!;
   using model = await loadModel(engine, study.model);
   const tokenizer = async () => loadTokenizer(await openDirectory(study.model));
   const preprocessor = () => Promise.reject(new Error("A task of texts has no images."));
@@ -66,10 +66,14 @@ export async function figure(engine: Engine): Promise<void> {
 }
 
 async function rowsOf(model: LoadedModel, study: Study, method: StudyMethod, data: TaskData): Promise<Row[]> {
-  const task = study.tasks[0] as StudyTask;
+  const task = study.tasks[0]!;
   using trainer = await Trainer.create({
-    ...{ model, adapter: makeAdapter(method.adapter), policy: makePolicy(method.freeze), seed: SEED },
-    ...{ data: data.train(task.batch, SEED), steps: task.steps },
+    model,
+    adapter: makeAdapter(method.adapter),
+    policy: makePolicy(method.freeze),
+    seed: SEED,
+    data: data.train(task.batch, SEED),
+    steps: task.steps,
     optimizer: { learningRate: method.learningRate, maxGradNorm: study.maxGradNorm },
     schedule: { type: "linear", warmupRatio: study.warmupRatio },
   });
@@ -90,12 +94,18 @@ function pointsOf(rows: readonly Row[], what: "total" | "saved"): StepPoint[] {
 }
 
 function summaryOf(rows: readonly Row[]) {
-  const [first, last] = [rows[0] as Row, rows.at(-1) as Row];
+  const [first, last] = [rows[0]!, rows.at(-1)!];
   const totals = rows.map(({ total }) => total);
   return {
-    ...{ method: first.method, steps: rows.length, totalFirst: first.total, totalLast: last.total },
-    ...{ totalMost: Math.max(...totals), totalMean: Math.round(totals.reduce((a, b) => a + b, 0) / rows.length) },
-    ...{ savedFirst: first.saved, savedLast: last.saved, frozenTensors: last.frozenTensors },
+    method: first.method,
+    steps: rows.length,
+    totalFirst: first.total,
+    totalLast: last.total,
+    totalMost: Math.max(...totals),
+    totalMean: Math.round(totals.reduce((a, b) => a + b, 0) / rows.length),
+    savedFirst: first.saved,
+    savedLast: last.saved,
+    frozenTensors: last.frozenTensors,
     freezes: rows.filter(({ returned }) => returned > 0).length,
     returnedByFreezes: rows.reduce((sum, { returned }) => sum + returned, 0),
   };

@@ -75,15 +75,20 @@ async function measure(
     const limit = option === "cached" ? 1 - share : 1 - share / 2;
     const over = (ratio: number) => round(100 * (ratio / limit - 1));
     const fastest = Math.min(...cpu) / Math.min(...all.cpu);
-    const ratios = (own: readonly number[], base: readonly number[]) =>
-      own.map((time, i) => time / (base[i] as number));
+    const ratios = (own: readonly number[], base: readonly number[]) => own.map((time, i) => time / base[i]!);
     const middle = median(ratios(cpu, all.cpu));
     return {
-      ...{ frozen: `${frozen} of ${model.model.layers}`, option, limit: round(limit) },
-      ...{ "FLOPs ratio": round(flops / all.flops), "CPU ratio, fastest": round(fastest), "over %": over(fastest) },
-      ...{ "CPU ratio, median": round(middle), "median over %": over(middle) },
+      frozen: `${frozen} of ${model.model.layers}`,
+      option,
+      limit: round(limit),
+      "FLOPs ratio": round(flops / all.flops),
+      "CPU ratio, fastest": round(fastest),
+      "over %": over(fastest),
+      "CPU ratio, median": round(middle),
+      "median over %": over(middle),
       "clock ratio, median": round(median(ratios(seconds, all.seconds))),
-      ...{ "CPU ms": round(1000 * Math.min(...cpu)), "clock ms": round(1000 * Math.min(...seconds)) },
+      "CPU ms": round(1000 * Math.min(...cpu)),
+      "clock ms": round(1000 * Math.min(...seconds)),
     };
   });
 }
@@ -95,9 +100,14 @@ async function makeTrainer(model: LoadedModel, { frozen, option }: Setting, step
     label: i % 2,
   }));
   const trainer = await Trainer.create({
-    ...{ model, adapter: lora({ rank: 4, alpha: 16 }), data: new Batches(samples, { size: ROWS }) },
-    ...{ steps, schedule: { type: "constant" }, dropout: false },
-    ...{ prefixCache: option === "cached", mergeOnFreeze: option === "merged" },
+    model,
+    adapter: lora({ rank: 4, alpha: 16 }),
+    data: new Batches(samples, { size: ROWS }),
+    steps,
+    schedule: { type: "constant" },
+    dropout: false,
+    prefixCache: option === "cached",
+    mergeOnFreeze: option === "merged",
   });
   if (frozen > 0) await trainer.freeze(tensorsBelow(trainer, frozen));
   return trainer;
@@ -117,7 +127,6 @@ async function takeStep(run: Run, counts: boolean): Promise<void> {
   run.cpu.push((user + system) / 1e6);
 }
 
-const median = (values: readonly number[]): number =>
-  [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] as number;
+const median = (values: readonly number[]): number => [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)]!;
 
 await main("freeze", freeze);

@@ -89,7 +89,7 @@ async function compareSteps(engine: Engine) {
   };
   try {
     const turns = await timeInTurn([step(0), step(1)], 9);
-    checkSame(losses[0] as number[], losses[1] as number[]);
+    checkSame(losses[0]!, losses[1]!);
     return rowOf("whole step, BERT 4 x 256, 8 x 64, all projections", turns, bytes);
   } finally {
     for (const trainer of trainers) trainer.dispose();
@@ -102,12 +102,12 @@ function makeTrainer(model: LoadedModel, form: keyof typeof FORMS): Promise<Trai
   const samples = Array.from({ length: 32 }, (_, i) => ({ ids: ids(), label: i % 2 }));
   const adapter = lora({ rank: RANK, alpha: SCALE * RANK, targets: "all-linear" });
   return Trainer.create({
-    ...{
-      model,
-      adapter: form === "fused" ? adapter : unfusedAdapter(adapter),
-      data: new Batches(samples, { size: 8 }),
-    },
-    ...{ steps: 100, schedule: { type: "constant" }, optimizer: { learningRate: 1e-3 } },
+    model,
+    adapter: form === "fused" ? adapter : unfusedAdapter(adapter),
+    data: new Batches(samples, { size: 8 }),
+    steps: 100,
+    schedule: { type: "constant" },
+    optimizer: { learningRate: 1e-3 },
   });
 }
 
@@ -142,12 +142,15 @@ function checkSame(one: readonly number[], other: readonly number[]): void {
 
 function rowOf(what: string, [fused, unfused]: readonly Turn[], [fusedBytes = NaN, unfusedBytes = NaN]: number[]) {
   if (!fused || !unfused) throw new Error("Two forms are compared.");
-  const ratios = unfused.cpu.map((time, i) => time / (fused.cpu[i] as number));
+  const ratios = unfused.cpu.map((time, i) => time / fused.cpu[i]!);
   return {
-    ...{ what, "fused ms": round(median(fused.clock)), "unfused ms": round(median(unfused.clock)) },
-    ...{ "unfused / fused, CPU time, median": round(median(ratios)) },
+    what,
+    "fused ms": round(median(fused.clock)),
+    "unfused ms": round(median(unfused.clock)),
+    "unfused / fused, CPU time, median": round(median(ratios)),
     "of the fastest": round(Math.min(...unfused.cpu) / Math.min(...fused.cpu)),
-    ...{ "fused buffers, bytes": fusedBytes, "unfused buffers, bytes": unfusedBytes },
+    "fused buffers, bytes": fusedBytes,
+    "unfused buffers, bytes": unfusedBytes,
   };
 }
 

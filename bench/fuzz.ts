@@ -68,8 +68,15 @@ async function fuzz(target: Reader, limit: number, first: number): Promise<numbe
   await dog.stop();
   const { functions, characters, covered } = coverage.report();
   const result = {
-    ...{ ...provenance(), seed: first, seconds: limit, inputs: tried, findings, seeds, kept: pool.length - seeds },
-    ...{ features: coverage.features, functions },
+    ...provenance(),
+    seed: first,
+    seconds: limit,
+    inputs: tried,
+    findings,
+    seeds,
+    kept: pool.length - seeds,
+    features: coverage.features,
+    functions,
     coveredOfTheirSource: Number((covered / characters).toFixed(3)),
   };
   console.log(`${target.name}: ${JSON.stringify(result)}`);

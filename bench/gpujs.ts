@@ -82,7 +82,7 @@ async function gpuJsProduct(mode: (typeof MODES)[number], size: number): Promise
 /** A peer that computes something else is no peer. */
 async function compare(ours: Product, theirs: Product, size: number): Promise<void> {
   const [mine, other] = [await ours(), await theirs()];
-  const worst = mine.findIndex((value, i) => !(Math.abs(value - (other[i] as number)) < 1e-3 * Math.sqrt(size)));
+  const worst = mine.findIndex((value, i) => !(Math.abs(value - other[i]!) < 1e-3 * Math.sqrt(size)));
   if (worst >= 0) throw new Error(`Element ${worst} is ${mine[worst]} here and ${other[worst]} in gpu.js.`);
 }
 

@@ -18,11 +18,11 @@ export async function hessian(engine: Engine): Promise<void> {
     eigenvalues: number[];
   };
   const { subject, batches } = await goldenSubject(engine, exact.batches);
-  const largest = Math.abs(exact.eigenvalues[0] as number);
+  const largest = Math.abs(exact.eigenvalues[0]!);
   const rows: Record<string, unknown>[] = [];
   for (const epsilon of EPSILONS) {
     const { eigenvalues, steps, asymmetry } = await hessianEigenvalues(subject, { batches, epsilon, seed: SEED });
-    const errors = eigenvalues.map(({ value }, i) => Math.abs(value - (exact.eigenvalues[i] as number)) / largest);
+    const errors = eigenvalues.map(({ value }, i) => Math.abs(value - exact.eigenvalues[i]!) / largest);
     const residuals = eigenvalues.map(({ residual }) => residual / largest);
     const [worstError, worstResidual] = [Math.max(...errors), Math.max(...residuals)].map(round);
     rows.push({ epsilon, worstError, worstResidual, asymmetry: round(asymmetry), products: steps, seed: SEED });

@@ -68,15 +68,21 @@ function summary(seen: readonly HostStep[]): Record<string, unknown> {
   const hostMs = ({ wall, ms }: HostStep): number => wall - ms.waiting;
   const objects = seen.map((one) => Object.values(one.objects).reduce((a, b) => a + b, 0));
   return {
-    ...{ "uploads ms": of(({ ms }) => ms.uploads), "encode ms": of(({ ms }) => ms.encode) },
-    ...{ "submit ms": of(({ ms }) => ms.submit), "waiting ms": of(({ ms }) => ms.waiting) },
-    ...{ "readback ms": of(({ ms }) => ms.readback), "step ms": of(({ wall }) => wall), "host ms": of(hostMs) },
-    ...{ "least host ms": round(Math.min(...seen.map(hostMs))) },
+    "uploads ms": of(({ ms }) => ms.uploads),
+    "encode ms": of(({ ms }) => ms.encode),
+    "submit ms": of(({ ms }) => ms.submit),
+    "waiting ms": of(({ ms }) => ms.waiting),
+    "readback ms": of(({ ms }) => ms.readback),
+    "step ms": of(({ wall }) => wall),
+    "host ms": of(hostMs),
+    "least host ms": round(Math.min(...seen.map(hostMs))),
     "host share": of((one) => hostMs(one) / one.wall),
-    ...{ "device idle ms": of(({ idle }) => idle) },
+    "device idle ms": of(({ idle }) => idle),
     "CPU ms while waiting": of((one) => one.waitingCpu),
-    ...{ "objects a step": Math.max(...objects), encoders: of((one) => one.encoders) },
-    ...{ submits: of((one) => one.submits), writes: of((one) => one.writes) },
+    "objects a step": Math.max(...objects),
+    encoders: of((one) => one.encoders),
+    submits: of((one) => one.submits),
+    writes: of((one) => one.writes),
     "round trips": of((one) => one.roundTrips),
   };
 }

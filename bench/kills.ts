@@ -33,8 +33,12 @@ async function makeTrainer(engine: Engine, folder: string | undefined) {
   const model = await initialiseModel(engine, CONFIG);
   const checkpoints = folder === undefined ? undefined : await openDirectory(folder, { create: true });
   return Trainer.create({
-    ...{ model, adapter: lora({ rank: 2, dropout: 0.1 }), data: new Batches(samples, { size: 4, seed: 5 }) },
-    ...{ steps: STEPS, seed: 3, policy: safe({ every: 4, maxWarmup: 2 }) },
+    model,
+    adapter: lora({ rank: 2, dropout: 0.1 }),
+    data: new Batches(samples, { size: 4, seed: 5 }),
+    steps: STEPS,
+    seed: 3,
+    policy: safe({ every: 4, maxWarmup: 2 }),
     ...(checkpoints && { checkpoints, checkpointEvery: 1, resume: "auto" as const }),
   });
 }
@@ -63,7 +67,7 @@ interface Kill {
 
 /** Starts the training process on a folder and kills it; false where it ended before that. */
 async function kill(folder: string, random: Random, stepSeconds: number): Promise<boolean> {
-  const child = spawn(process.execPath, [process.argv[1] as string, "train", folder], {
+  const child = spawn(process.execPath, [process.argv[1]!, "train", folder], {
     stdio: ["ignore", "pipe", "inherit"],
   });
   const ended = new Promise<number | null>((resolve) => child.on("close", resolve));
@@ -129,7 +133,10 @@ async function main(): Promise<void> {
   const found = await killMany(engine, kills, seed);
   const count = (isCounted: (kill: Kill) => boolean): number => found.filter(isCounted).length;
   const summary = {
-    ...{ seed, stepsOfARun: STEPS, kills: found.length, insideASave: count(({ inSave }) => inSave) },
+    seed,
+    stepsOfARun: STEPS,
+    kills: found.length,
+    insideASave: count(({ inSave }) => inSave),
     beforeTheFirstCheckpoint: count(({ step }) => step === undefined),
     survivedToTheBit: count(({ isWhole }) => isWhole),
     atSteps: found.map(({ step }) => step ?? 0),
@@ -148,5 +155,5 @@ async function train(folder: string): Promise<void> {
   await trainer.train(({ step }) => process.stdout.write(`${model.source} ${step}\n`));
 }
 
-if (process.argv[2] === "train") await train(process.argv[3] as string);
+if (process.argv[2] === "train") await train(process.argv[3]!);
 else await main();

@@ -43,9 +43,15 @@ export async function largeStep(engine: Engine): Promise<void> {
       if (!value) throw new Error("The run ended early.");
       const [planned, live] = [sumBytes(trainer.predictedBytes()), engine.ledger.liveBytes];
       rows.push({
-        ...{ model: name, batch, length, "frozen layers": frozen, loss: round(value.loss) },
-        ...{ "loss finite": Number.isFinite(value.loss), seconds: round(value.seconds) },
-        ...{ "planned MB": round(planned / 1e6), "ledger equals plan": planned === live },
+        model: name,
+        batch,
+        length,
+        "frozen layers": frozen,
+        loss: round(value.loss),
+        "loss finite": Number.isFinite(value.loss),
+        seconds: round(value.seconds),
+        "planned MB": round(planned / 1e6),
+        "ledger equals plan": planned === live,
         "resident MB since the start": round((residentBytes() - before) / 1e6),
       });
     }

@@ -84,7 +84,9 @@ export async function ledger(engine: Engine): Promise<void> {
 function configOf(family: (typeof FAMILIES)[number], random: Random): Record<string, unknown> {
   const layers = 1 + random.below(3);
   const sizes = {
-    ...{ hidden_size: 8 * (1 + random.below(4)), num_hidden_layers: layers, num_attention_heads: 2 },
+    hidden_size: 8 * (1 + random.below(4)),
+    num_hidden_layers: layers,
+    num_attention_heads: 2,
     intermediate_size: 10 + random.below(30),
   };
   if (family === "gpt2") {
@@ -111,7 +113,7 @@ function dataOf({ model }: LoadedModel, random: Random): BatchSource {
   const isText = model.task === "causal_lm";
   const samples = Array.from({ length: 6 }, () => {
     const ids = Int32Array.from({ length: 3 + random.below(20) }, () => 2 + random.below(50));
-    return { ids, label: isText ? ids : (ids[0] as number) % 2 };
+    return { ids, label: isText ? ids : ids[0]! % 2 };
   });
   return new Batches(samples, { size, labels: isText ? "token" : "class" });
 }

@@ -37,8 +37,13 @@ async function run(watched: Losses, engine: Engine, { recover, begun }: Wanted):
   }));
   using model = await initialiseModel(engine, CONFIG);
   using trainer = await Trainer.create({
-    ...{ model, adapter: lora({ rank: 2, dropout: 0.1 }), data: new Batches(samples, { size: 4, seed: 5 }) },
-    ...{ steps: STEPS, seed: 3, policy: safe({ every: 3, maxWarmup: 2 }), ...(recover !== undefined && { recover }) },
+    model,
+    adapter: lora({ rank: 2, dropout: 0.1 }),
+    data: new Batches(samples, { size: 4, seed: 5 }),
+    steps: STEPS,
+    seed: 3,
+    policy: safe({ every: 3, maxWarmup: 2 }),
+    ...(recover !== undefined && { recover }),
   });
   begun?.();
   const before = watched.calls;
@@ -85,8 +90,13 @@ await main("losses", async (engine) => {
     without.push((await run(watched, engine, { recover: false })).seconds);
   }
   const summary = {
-    ...{ seed: SEED, stepsOfARun: STEPS, stateHeldEvery: EVERY, callsOfARun: calls },
-    ...{ losses: watched.after.length, after: counts, survivedToTheBit: survived },
+    seed: SEED,
+    stepsOfARun: STEPS,
+    stateHeldEvery: EVERY,
+    callsOfARun: calls,
+    losses: watched.after.length,
+    after: counts,
+    survivedToTheBit: survived,
     medianSecondsOfALostRun: round(median(seconds)),
     millisecondsToHoldTheState: round((1000 * (median(held) - median(without))) / STEPS),
   };

@@ -47,12 +47,14 @@ async function measure(
     }),
   );
   const outputs = recorder.record(op, values, test.attributes);
-  const loss = outputs[op.outputs[0] as string];
+  const loss = outputs[op.outputs[0]!];
   const trainable = new Set(Object.keys(test.inputs).filter((slot) => op.inputs[slot]?.gradient));
   const { limits } = engine.device;
   // Outputs are not read back: that would measure the copy to the host.
   const planned = plan(recorder, {
-    ...{ outputs: {}, effects: true, limits },
+    outputs: {},
+    effects: true,
+    limits,
     ...(backward && loss ? { loss, trainable } : {}),
   });
   const inputs = Object.fromEntries([
@@ -66,9 +68,14 @@ async function measure(
   const isWhole = backward || !FEW_ROWS.has(op.name);
   const gigabytes = movedBytes(planned) / fastest / 1e6;
   return {
-    ...{ op: op.name, case: test.name, pass: backward ? "forward + backward" : "forward", ms: round(median) },
-    ...{ "fastest ms": round(fastest), "slowest ms": round(slowest) },
-    ...{ "GFLOP/s": round(gflops), "of FMA rate": round(gflops / ceiling.gflops) },
+    op: op.name,
+    case: test.name,
+    pass: backward ? "forward + backward" : "forward",
+    ms: round(median),
+    "fastest ms": round(fastest),
+    "slowest ms": round(slowest),
+    "GFLOP/s": round(gflops),
+    "of FMA rate": round(gflops / ceiling.gflops),
     ...(isWhole ? { "GB/s": round(gigabytes), "of copy rate": round(gigabytes / ceiling.gigabytesPerSecond) } : {}),
   };
 }
@@ -83,7 +90,7 @@ function movedBytes(planned: Plan): number {
 function fill(dtype: Dtype, input: CaseInput): Float32Array | Int32Array | Uint32Array {
   const count = elements(input.shape);
   const value = (i: number): number =>
-    "values" in input ? (input.values[i] as number) : "below" in input ? (i * 7919) % input.below : Math.sin(i);
+    "values" in input ? input.values[i]! : "below" in input ? (i * 7919) % input.below : Math.sin(i);
   const make = { length: count };
   if (dtype === "i32") return Int32Array.from(make, (_, i) => value(i));
   if (dtype === "u32") return Uint32Array.from(make, (_, i) => value(i));

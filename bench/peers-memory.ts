@@ -40,9 +40,9 @@ export async function peersMemory(engine: Engine): Promise<void> {
   for (const live of LIVE) {
     const found = new Map<string, Measured>();
     for (const name of Object.keys(ENGINES)) found.set(name, await measure(name, live));
-    const ours = found.get(OURS) as Measured;
-    for (const name of PEERS) compare(ours, found.get(name) as Measured, `${name}, ${live} live`);
-    const best = Math.min(...PEERS.map((name) => (found.get(name) as Measured).peakBytes));
+    const ours = found.get(OURS)!;
+    for (const name of PEERS) compare(ours, found.get(name)!, `${name}, ${live} live`);
+    const best = Math.min(...PEERS.map((name) => found.get(name)!.peakBytes));
     const megabytes = [...found].map(([name, { peakBytes }]) => [`${name}, MB`, round(peakBytes / MEGABYTE)] as const);
     rows.push({ live, ...Object.fromEntries(megabytes), "ours / best peer": round(ours.peakBytes / best) });
     if (live === LAYERS && ours.peakBytes > TARGETS.ofBestPeer * best) missed.push("half of the best peer, all live");
@@ -83,7 +83,7 @@ type Steps = Omit<Measured, "gradients">;
 
 function ask<T>(...question: [what: string, name: string, live: number]): Promise<T> {
   return new Promise((resolve, reject) => {
-    const child = fork(process.argv[1] as string, question.map(String), { serialization: "advanced" });
+    const child = fork(process.argv[1]!, question.map(String), { serialization: "advanced" });
     let answer: T | undefined;
     child.on("message", (message) => (answer = message as T));
     child.on("error", reject);
@@ -95,7 +95,7 @@ function ask<T>(...question: [what: string, name: string, live: number]): Promis
 }
 
 async function answer([what, name = "", live]: readonly string[]): Promise<unknown> {
-  const make = ENGINES[name] as (live: number) => Promise<Stack>;
+  const make = ENGINES[name]!;
   if (what === "gradients") return { gradients: await (await make(Number(live))).gradients() };
   const peak = await peakOfBuffers();
   const stack = await make(Number(live));

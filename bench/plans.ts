@@ -36,20 +36,40 @@ const WAYS: readonly Way[] = [
 
 const KNOWN: readonly Known[] = [
   {
-    ...{ name: "bert-large", title: "BERT-large, 32 x 128", config: "bert-large", batch: 32, length: 128 },
-    ...{ paper: "20.35 -> 12.11", ours: WAYS },
+    name: "bert-large",
+    title: "BERT-large, 32 x 128",
+    config: "bert-large",
+    batch: 32,
+    length: 128,
+    paper: "20.35 -> 12.11",
+    ours: WAYS,
   },
   {
-    ...{ name: "roberta-large", title: "RoBERTa-large, 16 x 384", config: "roberta-large", batch: 16, length: 384 },
-    ...{ paper: "17.73 -> 3.56", ours: WAYS },
+    name: "roberta-large",
+    title: "RoBERTa-large, 16 x 384",
+    config: "roberta-large",
+    batch: 16,
+    length: 384,
+    paper: "17.73 -> 3.56",
+    ours: WAYS,
   },
   {
-    ...{ name: "gpt2-medium", title: "GPT-2 medium, 8 x 512", config: "gpt2-medium", batch: 8, length: 512 },
-    ...{ paper: "16.97 -> 11.90 (mean of its tasks)", ours: WAYS },
+    name: "gpt2-medium",
+    title: "GPT-2 medium, 8 x 512",
+    config: "gpt2-medium",
+    batch: 8,
+    length: 512,
+    paper: "16.97 -> 11.90 (mean of its tasks)",
+    ours: WAYS,
   },
   {
-    ...{ name: "llama-2-7b", title: "LLaMA-2 7B, 2 x 512", config: "llama-2-7b", batch: 2, length: 512 },
-    ...{ paper: "66.35 -> 34.20", ours: WAYS.slice(3) },
+    name: "llama-2-7b",
+    title: "LLaMA-2 7B, 2 x 512",
+    config: "llama-2-7b",
+    batch: 2,
+    length: 512,
+    paper: "66.35 -> 34.20",
+    ours: WAYS.slice(3),
   },
 ];
 
@@ -87,7 +107,12 @@ export async function plans(): Promise<void> {
       const { layers } = plan(request);
       const frozen = [0, layers / 2, layers === 24 ? 22 : 29].map((freezeBelow) => plan({ ...request, freezeBelow }));
       results.push({
-        ...{ name: known.name, batch, length, weights, activations, recompute },
+        name: known.name,
+        batch,
+        length,
+        weights,
+        activations,
+        recompute,
         peakGigabytes: frozen.map(({ peakBytes }) => gigabytes(peakBytes)),
         bytes: frozen.map(({ bytes }) => bytes),
         moreFlops: share(frozen.map(({ flops }) => flops.recompute / (flops.forward + flops.backward))[0] ?? 0),

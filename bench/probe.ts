@@ -37,11 +37,11 @@ export async function probe(engine: Engine): Promise<void> {
   using trainer = await Trainer.create({ model, adapter: lora({ rank: 4 }), data, steps, policy: timed });
   const times: number[] = [];
   for await (const { step, seconds } of trainer.steps()) {
-    times.push(seconds - (step % EVERY === 0 ? (probes.at(-1) as number) : 0));
+    times.push(seconds - (step % EVERY === 0 ? probes.at(-1)! : 0));
   }
   const [one, step] = [median(probes), median(times)];
   const row = { "steps an epoch": data.perEpoch, batch: "32 x 40", "step s": round(step), "probe s": round(one) };
-  const first = { probes: probes.length, "first probe s": round(probes[0] as number) };
+  const first = { probes: probes.length, "first probe s": round(probes[0]!) };
   await report(engine, "safe-probe", [{ ...row, ...first, "share of an epoch": round(one / (step * data.perEpoch)) }]);
 }
 

@@ -20,8 +20,14 @@ const LAYERS = 4;
 const [ROWS, FEW, LENGTH] = [1056, 2, 16];
 const [STEPS, EVERY, WARM_UP] = [1000, 100, 100];
 const CONFIG = {
-  ...{ model_type: "bert", vocab_size: 500, hidden_size: 64, num_hidden_layers: LAYERS, num_attention_heads: 4 },
-  ...{ intermediate_size: 256, max_position_embeddings: LENGTH, num_labels: 2 },
+  model_type: "bert",
+  vocab_size: 500,
+  hidden_size: 64,
+  num_hidden_layers: LAYERS,
+  num_attention_heads: 4,
+  intermediate_size: 256,
+  max_position_embeddings: LENGTH,
+  num_labels: 2,
 };
 
 /** What the driver gets back, seen from outside the library: freezing layer by layer, then many steps. */
@@ -95,7 +101,7 @@ async function watch(engine: Engine, meter: Meter, steps: () => Promise<void>): 
 
 /** Each driver in a process of its own, so that nothing but its buffers moves its size. */
 function measureEach(): number {
-  const args = ["--expose-gc", "--enable-source-maps", process.argv[1] as string, "measure"];
+  const args = ["--expose-gc", "--enable-source-maps", process.argv[1]!, "measure"];
   const codes = drivers().map(({ env }) => {
     return spawnSync(process.execPath, args, { env: { ...process.env, ...MALLOC, ...env }, stdio: "inherit" }).status;
   });

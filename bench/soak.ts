@@ -64,7 +64,7 @@ async function inLegs(): Promise<number[]> {
   const folder = mkdtempSync(join(tmpdir(), "safetape-soak-"));
   try {
     for (let until = LEG; until <= STEPS; until += LEG) {
-      const args = ["--enable-source-maps", process.argv[1] as string, String(STEPS), String(until), folder];
+      const args = ["--enable-source-maps", process.argv[1]!, String(STEPS), String(until), folder];
       await promisify(execFile)(process.execPath, args);
       process.stderr.write(`legs: ${until} of ${STEPS} steps\n`);
     }

@@ -25,12 +25,16 @@ export async function step(engine: Engine): Promise<void> {
       run.flops = value.flops;
     }
   }
-  const median = (times: number[]): number => [...times].sort((a, b) => a - b)[Math.floor(times.length / 2)] as number;
+  const median = (times: number[]): number => [...times].sort((a, b) => a - b)[Math.floor(times.length / 2)]!;
   const [all] = trainers;
   const rows = trainers.map(({ frozen, times, flops }) => ({
-    ...{ "frozen layers": frozen, ms: round(median(times)), fastest: round(Math.min(...times)) },
-    ...{ slowest: round(Math.max(...times)), "time ratio": round(median(times) / median(all?.times ?? [])) },
-    ...{ "FLOPs ratio": round(flops / (all?.flops ?? NaN)), "GFLOP/s": round(flops / median(times) / 1e6) },
+    "frozen layers": frozen,
+    ms: round(median(times)),
+    fastest: round(Math.min(...times)),
+    slowest: round(Math.max(...times)),
+    "time ratio": round(median(times) / median(all?.times ?? [])),
+    "FLOPs ratio": round(flops / (all?.flops ?? NaN)),
+    "GFLOP/s": round(flops / median(times) / 1e6),
   }));
   for (const { trainer } of trainers) trainer.dispose();
   await report(engine, "step-bert-4x256-8x64", rows);

@@ -41,17 +41,20 @@ export async function runGolden(engine: Engine, directory: Directory): Promise<G
   const adapter = goldenAdapter(told);
   const tensors = new Map<string, FloatTensor>();
   using trainer = await Trainer.create({
-    ...{ model: loaded, adapter, initial: start, ...runOptions(told, steps) },
+    model: loaded,
+    adapter,
+    initial: start,
+    ...runOptions(told, steps),
     policy: fixed(freezesOf(told)),
   });
-  const cka = await firstForward({ engine, loaded, adapter, trainer, batch: steps[0] as Batch, tensors });
+  const cka = await firstForward({ engine, loaded, adapter, trainer, batch: steps[0]!, tensors });
   const losses: number[] = [];
   for await (const report of trainer.steps()) {
     if (losses.length === 0) await readGradients(trainer, tensors);
     losses.push(report.loss);
   }
   const final = await trainer.state.snapshot();
-  for (const name of trainer.state.specs.keys()) tensors.set(`final.${name}`, final.get(name) as FloatTensor);
+  for (const name of trainer.state.specs.keys()) tensors.set(`final.${name}`, final.get(name)!);
   const expected = await readFloatTensors(directory, "expected.safetensors");
   return { name: told.name, tensors, losses, cka, errors: compare(told, expected, start, tensors, losses, cka) };
 }
@@ -105,7 +108,7 @@ async function firstForward(parts: FirstForward): Promise<number[]> {
       batchInputs(model, batch, { virtualTokens: adapter.virtualTokens }),
     );
     for (const [name, value] of Object.entries(outputs)) {
-      tensors.set(name, { shape: value.shape, data: found.get(name) as Float32Array });
+      tensors.set(name, { shape: value.shape, data: found.get(name)! });
     }
   }
   const compared = traceComparison({ model, adapter, batch: shape, isTraining: false, fragileNorms }, true);
@@ -115,9 +118,7 @@ async function firstForward(parts: FirstForward): Promise<number[]> {
   const inputs = { ...batchInputs(model, batch, { virtualTokens: adapter.virtualTokens }), probe_mask };
   const sums = await executor.run(planned, trainer.state, inputs);
   const isMoved = !adapter.trainsInPlace;
-  return Array.from({ length: model.layers }, (_, i) =>
-    isMoved ? finishCka(sums.get(comparisonOutput(i)) as Float32Array) : 1,
-  );
+  return Array.from({ length: model.layers }, (_, i) => (isMoved ? finishCka(sums.get(comparisonOutput(i))!) : 1));
 }
 
 async function readGradients(trainer: Trainer, tensors: Map<string, FloatTensor>): Promise<void> {
@@ -139,7 +140,7 @@ function compare(
     Math.max(0, ...[...expected.keys()].filter((name) => prefix.test(name)).map(error));
   const relative = (name: string): number => relativeError(data(actual, name), data(expected, name));
   return {
-    loss: Math.max(...told.losses.map((loss, i) => Math.abs((losses[i] as number) - loss) / Math.abs(loss))),
+    loss: Math.max(...told.losses.map((loss, i) => Math.abs(losses[i]! - loss) / Math.abs(loss))),
     logits: worst(/^logits$/, relative),
     layers: worst(/^(layer|origin)\./, relative),
     gradients: worst(/^grad\./, (name) => (isNoise(name) ? 0 : relative(name))),
@@ -147,6 +148,6 @@ function compare(
       const from = data(start, name.replace("final.", ""));
       return movedError(name, data(actual, name), data(expected, name), from);
     }),
-    cka: Math.max(...told.cka.map((value, i) => Math.abs((cka[i] as number) - value) / value)),
+    cka: Math.max(...told.cka.map((value, i) => Math.abs(cka[i]! - value) / value)),
   };
 }

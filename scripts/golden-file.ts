@@ -40,7 +40,12 @@ export interface GoldenErrors {
 
 /** The limits. */
 export const GOLDEN_LIMITS: GoldenErrors = {
-  ...{ loss: 5e-6, logits: 2e-5, layers: 2e-5, gradients: 1e-4, final: 5e-3, cka: 2e-5 },
+  loss: 5e-6,
+  logits: 2e-5,
+  layers: 2e-5,
+  gradients: 1e-4,
+  final: 5e-3,
+  cka: 2e-5,
 };
 
 /** A case, with what its configuration says of the loss. */
@@ -60,10 +65,16 @@ export async function readStart(directory: Directory): Promise<Map<string, Float
 export function runOptions({ steps, optimizer: o, labelSmoothing }: Case, batches: readonly Batch[]) {
   let next = 0;
   return {
-    ...{ steps, labelSmoothing, dropout: false },
-    data: { perEpoch: steps, next: () => batches[next++] as Batch },
+    steps,
+    labelSmoothing,
+    dropout: false,
+    data: { perEpoch: steps, next: () => batches[next++]! },
     optimizer: {
-      ...{ learningRate: o.lr, betas: o.betas, eps: o.eps, weightDecay: o.weight_decay, maxGradNorm: o.max_grad_norm },
+      learningRate: o.lr,
+      betas: o.betas,
+      eps: o.eps,
+      weightDecay: o.weight_decay,
+      maxGradNorm: o.max_grad_norm,
     },
     schedule: o.schedule
       ? { type: "linear" as const, warmupSteps: o.schedule.warmup_steps }
@@ -91,11 +102,13 @@ function goldenBatches(stacked: ReadonlyMap<string, HostTensor>, count: number, 
   return Array.from({ length: count }, (_, step) => {
     const pixels = part("pixel_values", step) as Float32Array | undefined;
     return {
-      ...{ size, length, rows: size },
+      size,
+      length,
+      rows: size,
       inputIds: whole("input_ids", step) ?? new Int32Array(size * length),
       attentionMask: whole("attention_mask", step) ?? new Int32Array(size * length).fill(1),
       tokenTypeIds: whole("token_type_ids", step) ?? new Int32Array(size * length),
-      labels: part("labels", step) as Int32Array | Float32Array,
+      labels: part("labels", step)!,
       ...(pixels && { pixels }),
     };
   });
@@ -116,7 +129,7 @@ export function relativeError(actual: Float32Array, expected: Float32Array): num
   let worst = 0;
   let largest = 1e-30;
   expected.forEach((value, i) => {
-    worst = larger(worst, Math.abs((actual[i] as number) - value));
+    worst = larger(worst, Math.abs(actual[i]! - value));
     largest = Math.max(largest, Math.abs(value));
   });
   return worst / largest;
@@ -131,8 +144,8 @@ export function movedError(name: string, actual: Float32Array, expected: Float32
   expected.forEach((value, i) => {
     const third = expected.length / 3;
     if (fused && i >= third && i < 2 * third) return;
-    error += ((actual[i] as number) - value) ** 2;
-    moved += (value - (start[i] as number)) ** 2;
+    error += (actual[i]! - value) ** 2;
+    moved += (value - start[i]!) ** 2;
   });
   return Math.sqrt(error) / Math.max(1e-30, Math.sqrt(moved));
 }

@@ -79,7 +79,7 @@ export async function adapterLogits(
   await executor.hold([planned]);
   const inputs = batchInputs(model, batch, { virtualTokens: adapter.virtualTokens });
   const found = await executor.run(planned, store, inputs);
-  return { shape: traced.logits.shape, data: found.get("logits") as Float32Array };
+  return { shape: traced.logits.shape, data: found.get("logits")! };
 }
 
 /** Inputs that Python was given: texts, or images. */
@@ -89,7 +89,11 @@ export function batchOf(expected: ReadonlyMap<string, HostTensor>, tokens: numbe
   const [size = 0, width = 0] = given?.shape ?? [];
   const length = pixels ? tokens : width;
   return {
-    ...{ size, length, rows: size, labels: new Int32Array(size), tokenTypeIds: new Int32Array(size * length) },
+    size,
+    length,
+    rows: size,
+    labels: new Int32Array(size),
+    tokenTypeIds: new Int32Array(size * length),
     inputIds: pixels ? new Int32Array(size * length) : (given?.data as Int32Array),
     attentionMask:
       (expected.get("attention_mask")?.data as Int32Array | undefined) ?? new Int32Array(size * length).fill(1),
@@ -102,9 +106,9 @@ function relativeError(actual: ArrayLike<number>, expected: ArrayLike<number>): 
   if (actual.length !== expected.length) return Infinity;
   let [worst, largest] = [0, 1e-30];
   for (let i = 0; i < expected.length; i++) {
-    const difference = Math.abs((actual[i] as number) - (expected[i] as number));
+    const difference = Math.abs(actual[i]! - expected[i]!);
     worst = worst >= difference ? worst : difference;
-    largest = Math.max(largest, Math.abs(expected[i] as number));
+    largest = Math.max(largest, Math.abs(expected[i]!));
   }
   return worst / largest;
 }

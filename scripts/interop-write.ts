@@ -47,7 +47,11 @@ async function write(loaded: LoadedModel, choice: AdapterChoice, folder: string)
   const adapter = makeAdapter(choice);
   const batch = batchOf(loaded);
   using trainer = await Trainer.create({
-    ...{ model: loaded, adapter, steps: STEPS, dropout: false, optimizer: { learningRate: 2e-2 } },
+    model: loaded,
+    adapter,
+    steps: STEPS,
+    dropout: false,
+    optimizer: { learningRate: 2e-2 },
     data: { perEpoch: 1, next: () => batch },
   });
   await trainer.train();
@@ -84,15 +88,13 @@ function batchOf({ model }: LoadedModel): Batch {
       : Int32Array.from({ length: SIZE }, (_, i) => i % model.classes);
   const pixels = image && Float32Array.from({ length: SIZE * image.channels * image.size ** 2 }, () => random.normal());
   return {
-    ...{
-      size: SIZE,
-      length,
-      rows: SIZE,
-      inputIds: ids,
-      attentionMask: mask,
-      tokenTypeIds: new Int32Array(SIZE * length),
-      labels,
-    },
+    size: SIZE,
+    length,
+    rows: SIZE,
+    inputIds: ids,
+    attentionMask: mask,
+    tokenTypeIds: new Int32Array(SIZE * length),
+    labels,
     ...(pixels && { pixels }),
   };
 }

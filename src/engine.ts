@@ -97,6 +97,6 @@ export async function createEngine(options: EngineOptions = {}): Promise<Engine>
   const gpu = options.gpu ?? (globalThis.navigator as Navigator | undefined)?.gpu;
   const kept = indexedDbTuningCache();
   const tuning = { ...(kept ? { cache: kept } : {}), ...options.tuning };
-  const open = (): Promise<Device> => openDevice(gpu as GPU, { ...options, tuning });
+  const open = (): Promise<Device> => openDevice(gpu!, { ...options, tuning });
   return new Engine(await open(), open);
 }

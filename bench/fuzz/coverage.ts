@@ -26,7 +26,7 @@ export class Coverage {
     this.#url = pathToFileURL(bundle).href;
     this.#source = readFileSync(bundle, "utf8");
     this.#modules = [...this.#source.matchAll(/^\/\/ (\S+\.(?:ts|wgsl|mjs))$/gm)].map(({ index, 1: file }) => {
-      return { at: index, file: file as string };
+      return { at: index, file: file! };
     });
     this.#session.connect();
     this.#post("Profiler.enable");

@@ -40,18 +40,17 @@ export async function safetapeStack(live: number): Promise<Stack> {
   }
   const executor = new Executor(engine.device);
   await executor.hold([step, update]);
-  const leases = { lease: (name: string) => (store.get(name) as Tensor).lease };
+  const leases = { lease: (name: string) => store.get(name)!.lease };
   const ones = { mask: new Int32Array(ROWS).fill(1), normalizer: Float32Array.of(1 / ROWS) };
   const inputs = { x: given.x, targets: given.targets, ...ones };
-  const gradient = async (): Promise<Float32Array> =>
-    (await executor.run(step, leases, inputs)).get("loss") as Float32Array;
+  const gradient = async (): Promise<Float32Array> => (await executor.run(step, leases, inputs)).get("loss")!;
   let steps = 0;
   return {
     async step() {
       const loss = await gradient();
       steps++;
       await executor.run(update, leases, { loss, hyper: hyperParameters(SETTINGS, SETTINGS.learningRate, steps) });
-      return loss[0] as number;
+      return loss[0]!;
     },
     async gradients() {
       await gradient();

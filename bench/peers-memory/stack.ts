@@ -57,7 +57,10 @@ export function values(): Values {
     x.set(row, i * WIDTH);
   }
   return {
-    ...{ layers, x, head: uniform(WIDTH, 0.1), targets: uniform(ROWS, 1) },
+    layers,
+    x,
+    head: uniform(WIDTH, 0.1),
+    targets: uniform(ROWS, 1),
   };
 }
 
@@ -88,6 +91,6 @@ function product(row: Float64Array, matrix: Float32Array): Float64Array {
 export function transposed(matrix: Float32Array, rows: number, columns: number): Float32Array {
   return Float32Array.from({ length: rows * columns }, (_, i) => {
     const [column, row] = [Math.floor(i / rows), i % rows];
-    return matrix[row * columns + column] as number;
+    return matrix[row * columns + column]!;
   });
 }

@@ -38,7 +38,7 @@ export async function tfjsStack(live: number): Promise<Stack> {
       if (!value) throw new Error("The optimizer gave no loss.");
       const [data] = await value.data();
       value.dispose();
-      return data as number;
+      return data!;
     },
     async gradients() {
       const { value, grads } = tf.variableGrads(loss, variables);

@@ -11,14 +11,16 @@ function attention(length: number, differentiated: boolean): Workload {
   const mask = { shape: [BATCH, length], data: new Int32Array(BATCH * length).fill(1) };
   const product = 2 * BATCH * HEADS * length * length * HEAD;
   return {
-    ...{ family: "attention", name: `attention ${differentiated ? "forward + backward" : "forward"}, ${length}` },
+    family: "attention",
+    name: `attention ${differentiated ? "forward + backward" : "forward"}, ${length}`,
     inputs: { ...qkv, mask, seed: { shape: [BATCH, 2], data: new Uint32Array(2 * BATCH) } },
     peerInputs: { q: headsFirst(qkv.q, length), k: headsFirst(qkv.k, length), v: headsFirst(qkv.v, length) },
     ...(differentiated ? { dy, peerDy: headsFirst(dy, length), learn: ["q", "k", "v"] } : { learn: [] }),
     attributes: { heads: HEADS, scale: 1 / Math.sqrt(HEAD) },
     fromPeer: (data) => swapAxes(data, HEADS, length),
     // Two products, and four more for the gradients; making the scores again is not counted.
-    ...{ flops: product * (differentiated ? 6 : 2), target: 3 },
+    flops: product * (differentiated ? 6 : 2),
+    target: 3,
   };
 }
 

@@ -47,8 +47,8 @@ async function prepare(GPU: GpuJs, mode: Mode, { family, inputs, attributes }: W
   const [m = 0, k = 0] = inputs["x"]?.shape ?? [];
   const n = inputs["w"]?.shape[1] ?? 0;
   const rank = inputs["a"]?.shape[0] ?? 0;
-  const [x, w] = [await put(inputs["x"] as Input), await put(inputs["w"] as Input)];
-  const adapter = rank > 0 ? [await put(inputs["a"] as Input, true), await put(inputs["b"] as Input, true)] : [];
+  const [x, w] = [await put(inputs["x"]!), await put(inputs["w"]!)];
+  const adapter = rank > 0 ? [await put(inputs["a"]!, true), await put(inputs["b"]!, true)] : [];
   const multiply = kernel(productBody(k), m, n);
   const down = kernel(productBody(k), m, rank);
   const both = kernel(lowRankBody(k, rank, attributes["scale"] ?? 1), m, n);

@@ -32,11 +32,9 @@ const COMPUTE: Record<Family, (jax: Jax, arrays: Arrays, attributes: Workload["a
 export async function jax(): Promise<BenchedEngine> {
   const loaded = await loadJax();
   return {
-    ...{
-      name: "jax-js",
-      sync: "blockUntilReady, which maps no byte of each result",
-      check: refusals(loaded.getWebGPUDevice()),
-    },
+    name: "jax-js",
+    sync: "blockUntilReady, which maps no byte of each result",
+    check: refusals(loaded.getWebGPUDevice()),
     prepare: (workload) => {
       const { family } = workload;
       if (family === "step") return Promise.resolve(jaxStep(loaded, workload));
@@ -57,7 +55,7 @@ function prepare(jax: Jax, workload: Workload, compute: (typeof COMPUTE)[Family]
   // The result is among what is returned: compiled, what nobody asks for is left out.
   const gradients = (live: Arrays, rest: Arrays, seed: Arrays): Arrays => {
     if (!seed["dy"]) {
-      const [y, found] = valueAndGrad(result)(live, rest) as [numpy.Array, Arrays];
+      const [y, found] = valueAndGrad(result)(live, rest);
       return { y, ...found };
     }
     const [y, pull] = vjp((some: Arrays) => result(some, rest), [live]);

@@ -70,7 +70,7 @@ async function takeTurn({ runner, times }: Entry, waiting: (work: Promise<void>)
   const soFar = (): number => performance.now() - start;
   let runs = 0;
   while (runs === 0 || soFar() < TURN) {
-    await waiting((runner as Runner).run());
+    await waiting(runner!.run());
     runs++;
   }
   times.push(soFar() / runs);

@@ -9,22 +9,34 @@ const TARGET = 3;
 function product(name: string, m: number, k: number, n: number): Workload {
   const inputs = { x: uniform([m, k], 1, 1), w: uniform([k, n], 1 / Math.sqrt(k), 2) };
   return {
-    ...{ name, family: "product", inputs, peerInputs: inputs, learn: [], attributes: {} },
-    ...{ flops: 2 * m * k * n, target: TARGET },
+    name,
+    family: "product",
+    inputs,
+    peerInputs: inputs,
+    learn: [],
+    attributes: {},
+    flops: 2 * m * k * n,
+    target: TARGET,
   };
 }
 
 /** x W + (x A^T) B^T for 512 tokens, A [r, in], B [out, r]; with its gradients by x, A and B or without. */
 function lora(name: string, from: number, to: number, differentiated: boolean): Workload {
   const inputs = {
-    ...{ x: uniform([TOKENS, from], 1, 1), w: uniform([from, to], 1 / Math.sqrt(from), 2) },
-    ...{ a: uniform([RANK, from], 1 / Math.sqrt(from), 3), b: uniform([to, RANK], 1 / Math.sqrt(RANK), 4) },
+    x: uniform([TOKENS, from], 1, 1),
+    w: uniform([from, to], 1 / Math.sqrt(from), 2),
+    a: uniform([RANK, from], 1 / Math.sqrt(from), 3),
+    b: uniform([to, RANK], 1 / Math.sqrt(RANK), 4),
   };
   const dy = uniform([TOKENS, to], 1, 5);
   const forward = 2 * TOKENS * (from * to + RANK * (from + to));
   const backward = forward + 2 * TOKENS * RANK * (from + to);
   return {
-    ...{ family: "lora", inputs, peerInputs: inputs, attributes: { scale: 2 }, target: TARGET },
+    family: "lora",
+    inputs,
+    peerInputs: inputs,
+    attributes: { scale: 2 },
+    target: TARGET,
     name: `LoRA ${differentiated ? "forward + backward" : "forward"}, ${name}: ${from} -> ${to}`,
     ...(differentiated ? { dy, peerDy: dy, learn: ["x", "a", "b"] } : { learn: [] }),
     flops: differentiated ? forward + backward : forward,

@@ -10,14 +10,22 @@ function layerNorm(): Workload {
   const width = 768;
   const around1 = uniform([width], 0.2, 2);
   const inputs = {
-    ...{ x: uniform([ROWS, width], 1, 1), bias: uniform([width], 0.2, 3) },
+    x: uniform([ROWS, width], 1, 1),
+    bias: uniform([width], 0.2, 3),
     weight: { ...around1, data: (around1.data as Float32Array).map((value) => 1 + value) },
   };
   const dy = uniform([ROWS, width], 1, 4);
   return {
-    ...{ name: `layer norm forward + backward, ${ROWS} x ${width}`, family: "layer_norm", target: TARGET },
-    ...{ inputs, peerInputs: inputs, dy, peerDy: dy, learn: ["x", "weight", "bias"] },
-    ...{ attributes: { eps: 1e-12 }, flops: 18 * ROWS * width },
+    name: `layer norm forward + backward, ${ROWS} x ${width}`,
+    family: "layer_norm",
+    target: TARGET,
+    inputs,
+    peerInputs: inputs,
+    dy,
+    peerDy: dy,
+    learn: ["x", "weight", "bias"],
+    attributes: { eps: 1e-12 },
+    flops: 18 * ROWS * width,
   };
 }
 
@@ -28,10 +36,14 @@ function crossEntropy(): Workload {
   const x = uniform([ROWS, classes], 4, 1);
   const labels = { shape: [ROWS], data: Int32Array.from({ length: ROWS }, () => random.below(classes)) };
   return {
-    ...{ name: `softmax cross-entropy forward + backward, ${ROWS} x ${classes}`, family: "cross_entropy" },
+    name: `softmax cross-entropy forward + backward, ${ROWS} x ${classes}`,
+    family: "cross_entropy",
     inputs: { x, labels, normalizer: { shape: [1], data: Float32Array.of(1 / ROWS) } },
-    ...{ peerInputs: { x, labels }, learn: ["x"], attributes: { classes } },
-    ...{ flops: 9 * ROWS * classes, target: TARGET },
+    peerInputs: { x, labels },
+    learn: ["x"],
+    attributes: { classes },
+    flops: 9 * ROWS * classes,
+    target: TARGET,
   };
 }
 

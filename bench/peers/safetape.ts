@@ -36,7 +36,8 @@ const RECORD: Record<Family, (recorder: Recorder, values: Values, attributes: At
 /** This engine: a plan over tensors that stay on the GPU. Only `dy` is sent anew for every run, as a loss's seed is. */
 export function safetape(engine: Engine): BenchedEngine {
   return {
-    ...{ name: "safetape", sync: "queue.onSubmittedWorkDone" },
+    name: "safetape",
+    sync: "queue.onSubmittedWorkDone",
     prepare: (workload) => {
       const { family } = workload;
       return family === "step" ? safetapeStep(engine) : prepare(engine, workload, RECORD[family]);
@@ -62,7 +63,7 @@ async function prepare(engine: Engine, workload: Workload, record: (typeof RECOR
     const length = shape.reduce((a, b) => a * b, 1);
     tensors.set(gradientName(name), engine.tensor(new Float32Array(length), shape));
   }
-  const store = { lease: (name: string) => (tensors.get(name) as Tensor).lease };
+  const store = { lease: (name: string) => tensors.get(name)!.lease };
   const executor = new Executor(engine.device);
   const seed = dy ? { [LOSS_GRADIENT]: dy.data } : {};
   const runOf = async (one: Plan): Promise<ReadonlyMap<string, Float32Array>> => executor.run(one, store, seed);
@@ -73,7 +74,7 @@ async function prepare(engine: Engine, workload: Workload, record: (typeof RECOR
     },
     async outputs() {
       const results = await runOf(checked);
-      if (learn.length === 0) return [results.get("y") as Float32Array];
+      if (learn.length === 0) return [results.get("y")!];
       return Promise.all(learn.map(async (name) => (await tensors.get(gradientName(name))?.read()) as Float32Array));
     },
     dispose() {

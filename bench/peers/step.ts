@@ -37,9 +37,12 @@ export function stepTrainer(model: LoadedModel): Promise<Trainer> {
   const samples = labels.map((label, i) => ({ ids: ids.slice(i * STEP.length, (i + 1) * STEP.length), label }));
   const { learningRate, beta1, beta2, epsilon: eps } = STEP_ADAM;
   return Trainer.create({
-    ...{ model, adapter: lora({ rank: RANK, alpha: STEP.scale * RANK }) },
-    ...{ data: new Batches(samples, { size: STEP.batch, shuffle: false }), steps: 1e6 },
-    ...{ schedule: { type: "constant" }, optimizer: { learningRate, betas: [beta1, beta2], eps } },
+    model,
+    adapter: lora({ rank: RANK, alpha: STEP.scale * RANK }),
+    data: new Batches(samples, { size: STEP.batch, shuffle: false }),
+    steps: 1e6,
+    schedule: { type: "constant" },
+    optimizer: { learningRate, betas: [beta1, beta2], eps },
   });
 }
 

@@ -26,7 +26,7 @@ export function tfjsStep(tf: Tfjs, { peerInputs, learn }: Workload): Promise<Run
     if (!loss) throw new Error("the optimizer gave no loss");
     const [value] = await loss.data();
     loss.dispose();
-    return value as number;
+    return value!;
   };
   return Promise.resolve(
     stepRunner(step, () => {
@@ -37,13 +37,13 @@ export function tfjsStep(tf: Tfjs, { peerInputs, learn }: Workload): Promise<Run
 }
 
 function lossOf(tf: Tfjs, tensors: Tensors): Scalar {
-  const labels = tf.cast(tf.oneHot(tensors["labels"] as Tensor, classes), "float32");
+  const labels = tf.cast(tf.oneHot(tensors["labels"]!, classes), "float32");
   return tf.losses.softmaxCrossEntropy(labels, logitsOf(tf, tensors));
 }
 
 /** BERT with its pooler and classifier, on rows of all tokens. */
 function logitsOf(tf: Tfjs, tensors: Tensors): Tensor {
-  const at = (name: string): Tensor => tensors[name] as Tensor;
+  const at = (name: string): Tensor => tensors[name]!;
   const linear = (name: string, x: Tensor): Tensor => {
     const y = tf.add(tf.matMul(x, at(`${name}.weight`), false, true), at(`${name}.bias`));
     const [a, b] = adapterNames(name).map((own) => tensors[own]);
@@ -60,8 +60,8 @@ function logitsOf(tf: Tfjs, tensors: Tensors): Tensor {
   const layer = (x: Tensor, index: number): Tensor => {
     const name = encoderLayer(index);
     const [q, k, v] = ["query", "key", "value"].map((one) => split(linear(`${name}.attention.self.${one}`, x)));
-    const scores = tf.mul(tf.matMul(q as Tensor, k as Tensor, false, true), 1 / Math.sqrt(width / heads));
-    const mixed = tf.reshape(tf.transpose(tf.matMul(tf.softmax(scores), v as Tensor), [0, 2, 1, 3]), x.shape);
+    const scores = tf.mul(tf.matMul(q!, k!, false, true), 1 / Math.sqrt(width / heads));
+    const mixed = tf.reshape(tf.transpose(tf.matMul(tf.softmax(scores), v!), [0, 2, 1, 3]), x.shape);
     const attended = tf.add(linear(`${name}.attention.output.dense`, mixed), x);
     const between = norm(`${name}.attention.output.LayerNorm`, attended);
     const wide = gelu(linear(`${name}.intermediate.dense`, between));

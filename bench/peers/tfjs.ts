@@ -10,29 +10,31 @@ type Tensors = Readonly<Record<string, Tensor>>;
 
 /** Each family as TensorFlow.js's documentation would write it. */
 const COMPUTE: Record<Family, (tf: Tfjs, tensors: Tensors, attributes: Workload["attributes"]) => Tensor> = {
-  product: (tf, { x, w }) => tf.matMul(x as Tensor, w as Tensor),
+  product: (tf, { x, w }) => tf.matMul(x!, w!),
   lora: (tf, { x, w, a, b }, { scale = 1 }) => {
-    const lowRank = tf.matMul(tf.matMul(x as Tensor, a as Tensor, false, true), b as Tensor, false, true);
-    return tf.add(tf.matMul(x as Tensor, w as Tensor), tf.mul(lowRank, scale));
+    const lowRank = tf.matMul(tf.matMul(x!, a!, false, true), b!, false, true);
+    return tf.add(tf.matMul(x!, w!), tf.mul(lowRank, scale));
   },
   attention: (tf, { q, k, v }, { scale = 1 }) => {
-    const scores = tf.mul(tf.matMul(q as Tensor, k as Tensor, false, true), scale);
-    return tf.matMul(tf.softmax(scores), v as Tensor);
+    const scores = tf.mul(tf.matMul(q!, k!, false, true), scale);
+    return tf.matMul(tf.softmax(scores), v!);
   },
   layer_norm: (tf, { x, weight, bias }, { eps = 0 }) => {
-    const { mean, variance } = tf.moments(x as Tensor, -1, true);
-    const normal = tf.mul(tf.sub(x as Tensor, mean), tf.rsqrt(tf.add(variance, eps)));
-    return tf.add(tf.mul(normal, weight as Tensor), bias as Tensor);
+    const { mean, variance } = tf.moments(x!, -1, true);
+    const normal = tf.mul(tf.sub(x!, mean), tf.rsqrt(tf.add(variance, eps)));
+    return tf.add(tf.mul(normal, weight!), bias!);
   },
   cross_entropy: (tf, { x, labels }, { classes = 0 }) =>
-    tf.losses.softmaxCrossEntropy(tf.cast(tf.oneHot(labels as Tensor, classes), "float32"), x as Tensor),
+    tf.losses.softmaxCrossEntropy(tf.cast(tf.oneHot(labels!, classes), "float32"), x!),
 };
 
 export async function tfjs(): Promise<BenchedEngine> {
   const tf = await loadTfjs();
   const check = refusals(backendOf(tf).device);
   return {
-    ...{ name: "TensorFlow.js", sync: "submitQueue, then queue.onSubmittedWorkDone", check },
+    name: "TensorFlow.js",
+    sync: "submitQueue, then queue.onSubmittedWorkDone",
+    check,
     prepare: (workload) => {
       const { family } = workload;
       if (family === "step") return tfjsStep(tf, workload);
@@ -45,7 +47,7 @@ function prepare(tf: Tfjs, workload: Workload, compute: (typeof COMPUTE)[Family]
   const { peerInputs, peerDy, learn, attributes, fromPeer = asIs } = workload;
   const tensors = Object.fromEntries(Object.entries(peerInputs).map(([name, input]) => [name, tensorOf(tf, input)]));
   const dy = peerDy && tensorOf(tf, peerDy);
-  const learning = learn.map((name) => tensors[name] as Tensor);
+  const learning = learn.map((name) => tensors[name]!);
   const result = (...given: Tensor[]): Tensor =>
     compute(
       tf,

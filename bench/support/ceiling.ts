@@ -18,8 +18,12 @@ const fmaLoop = defineOp<NoAttributes>({
   infer: () => ({ y: { shape: [INVOCATIONS], dtype: "f32" } }),
   forward: () => [
     {
-      ...{ kernel: { name: "bench fma", code: fma }, entry: "forward", bindings: { y: "y" } },
-      ...{ params: { unused: 0 }, constants: { ROUNDS }, workgroups: INVOCATIONS / 64 },
+      kernel: { name: "bench fma", code: fma },
+      entry: "forward",
+      bindings: { y: "y" },
+      params: { unused: 0 },
+      constants: { ROUNDS },
+      workgroups: INVOCATIONS / 64,
     },
   ],
   gradients: [],
@@ -39,12 +43,11 @@ const copy = defineOp<NoAttributes>({
     const vectors = (context.spec("x").shape[0] ?? 0) / 4;
     return [
       {
-        ...{
-          kernel: { name: "bench copy", code: copyCode },
-          entry: "forward",
-          bindings: { source: "x", target_: "y" },
-        },
-        ...{ params: { vectors }, workgroups: Math.ceil(vectors / 64) },
+        kernel: { name: "bench copy", code: copyCode },
+        entry: "forward",
+        bindings: { source: "x", target_: "y" },
+        params: { vectors },
+        workgroups: Math.ceil(vectors / 64),
       },
     ];
   },

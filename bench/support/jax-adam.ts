@@ -26,7 +26,9 @@ export function adam<T extends { [key: string]: Leaf }[]>(
     map((moment: Leaf, term: Leaf) => moment.mul(beta).add(term.mul(1 - beta)), moments, terms);
   return {
     init: (parameters: T): AdamState<T> => ({
-      ...{ count: np.array(0, { dtype: np.float32 }), first: zeros(parameters), second: zeros(parameters) },
+      count: np.array(0, { dtype: np.float32 }),
+      first: zeros(parameters),
+      second: zeros(parameters),
     }),
     update(parameters: T, gradients: T, { count, first, second }: AdamState<T>): [T, AdamState<T>] {
       const squares = map((gradient: Leaf) => np.square(gradient), tree.ref(gradients));

@@ -9,8 +9,14 @@ import { Trainer } from "../../src/train/trainer";
 
 export const SEED = 7;
 const CONFIG = {
-  ...{ model_type: "bert", vocab_size: 100, hidden_size: 16, num_hidden_layers: 3, num_attention_heads: 2 },
-  ...{ intermediate_size: 32, max_position_embeddings: 32, num_labels: 2 },
+  model_type: "bert",
+  vocab_size: 100,
+  hidden_size: 16,
+  num_hidden_layers: 3,
+  num_attention_heads: 2,
+  intermediate_size: 32,
+  max_position_embeddings: 32,
+  num_labels: 2,
 };
 
 /** How long a run is, in steps: a fortieth lies between two looks at it, a twentieth between two checkpoints. */

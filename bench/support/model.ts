@@ -6,8 +6,14 @@ import { Trainer } from "../../src/train/trainer";
 
 /** A BERT configuration of a given size. */
 export const bertConfig = (layers: number, hidden: number): Record<string, unknown> => ({
-  ...{ model_type: "bert", vocab_size: 1000, hidden_size: hidden, num_hidden_layers: layers },
-  ...{ num_attention_heads: hidden / 64, intermediate_size: 4 * hidden, max_position_embeddings: 512, num_labels: 2 },
+  model_type: "bert",
+  vocab_size: 1000,
+  hidden_size: hidden,
+  num_hidden_layers: layers,
+  num_attention_heads: hidden / 64,
+  intermediate_size: 4 * hidden,
+  max_position_embeddings: 512,
+  num_labels: 2,
 });
 
 /** A LoRA trainer (rank 4 on query and value) on random tokens. */
@@ -18,7 +24,10 @@ export function loraTrainer(model: LoadedModel, size: number, length: number): P
     label: i % 2,
   }));
   return Trainer.create({
-    ...{ model, adapter: lora({ rank: 4, alpha: 16 }), data: new Batches(samples, { size }), steps: 1000 },
+    model,
+    adapter: lora({ rank: 4, alpha: 16 }),
+    data: new Batches(samples, { size }),
+    steps: 1000,
     schedule: { type: "constant" },
   });
 }

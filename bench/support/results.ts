@@ -29,4 +29,4 @@ export const round = (value: number): number => Number(value.toPrecision(3));
 
 /** The middle one of some figures. */
 export const median = (values: readonly number[]): number =>
-  [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] as number;
+  [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)]!;

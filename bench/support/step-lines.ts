@@ -40,8 +40,12 @@ export function stepLines({ name, title, caption, mark, panels }: StepChart): Fi
           Plot.line(
             points.filter((point) => point.series === one),
             {
-              ...{ x: "step", y: "value", stroke: "series", curve: "step-after" },
-              ...{ strokeWidth: 2 + 1.75 * (series.length - 1 - i), ariaDescription: one },
+              x: "step",
+              y: "value",
+              stroke: "series",
+              curve: "step-after",
+              strokeWidth: 2 + 1.75 * (series.length - 1 - i),
+              ariaDescription: one,
             },
           ),
         ),

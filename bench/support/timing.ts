@@ -25,9 +25,9 @@ export async function time(run: () => Promise<unknown>, budget = 1000, most = 15
   }
   times.sort((a, b) => a - b);
   return {
-    median: times[Math.floor(times.length / 2)] as number,
-    fastest: times[0] as number,
-    slowest: times.at(-1) as number,
+    median: times[Math.floor(times.length / 2)]!,
+    fastest: times[0]!,
+    slowest: times.at(-1)!,
   };
 }
 
@@ -63,7 +63,7 @@ export async function preparePlan(engine: Engine, plan: Plan, inputs: Inputs) {
   const executor = new Executor(engine.device);
   await executor.hold([plan]);
   return {
-    run: () => executor.run(plan, { lease: (name) => leases.get(name) as Lease }, inputs),
+    run: () => executor.run(plan, { lease: (name) => leases.get(name)! }, inputs),
     [Symbol.dispose]() {
       executor.dispose();
       for (const lease of leases.values()) pool.return(lease);

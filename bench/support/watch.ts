@@ -37,7 +37,12 @@ function threadCpu(): number {
 
 const nothing = () => ({
   objects: {} as Record<string, number>,
-  ...{ encoders: 0, submits: 0, writes: 0, roundTrips: 0, waitingCpu: 0, idle: 0 },
+  encoders: 0,
+  submits: 0,
+  writes: 0,
+  roundTrips: 0,
+  waitingCpu: 0,
+  idle: 0,
   ms: Object.fromEntries(PHASES.map((phase) => [phase, 0])) as Record<HostPhase, number>,
 });
 

@@ -4,8 +4,12 @@ import type { AdapterRun } from "./adapter";
 
 const SAVED = v.strictObject({
   settings: v.strictObject({
-    ...{ initial: v.number(), target: v.number(), warmup: v.number(), final: v.number() },
-    ...{ every: v.number(), total: v.number() },
+    initial: v.number(),
+    target: v.number(),
+    warmup: v.number(),
+    final: v.number(),
+    every: v.number(),
+    total: v.number(),
   }),
   kept: v.nullable(v.array(v.strictTuple([v.string(), v.array(v.boolean())]))),
 });
@@ -108,15 +112,15 @@ export class AdaloraBudget {
 async function tripletScores(run: AdapterRun, { a, b, e }: TripletNames): Promise<number[]> {
   const element = async (name: string): Promise<number[]> => {
     const { mean, uncertainty } = await run.statistics(name);
-    return Array.from(mean, (value, i) => value * (uncertainty[i] as number));
+    return Array.from(mean, (value, i) => value * uncertainty[i]!);
   };
   const [ofA, ofB, ofE] = [await element(a), await element(b), await element(e)];
   const rank = ofE.length;
   const [inner, outer] = [ofA.length / rank, ofB.length / rank];
   return ofE.map((own, k) => {
     let [row, column] = [0, 0];
-    for (let j = 0; j < inner; j++) row += ofA[k * inner + j] as number;
-    for (let i = 0; i < outer; i++) column += ofB[i * rank + k] as number;
+    for (let j = 0; j < inner; j++) row += ofA[k * inner + j]!;
+    for (let i = 0; i < outer; i++) column += ofB[i * rank + k]!;
     return own + row / inner + column / outer;
   });
 }

@@ -71,9 +71,15 @@ type Config = v.InferOutput<typeof SCHEMA>;
  */
 export function adalora(options: AdaloraOptions = {}): Adapter {
   const keys = {
-    ...{ peft_type: "ADALORA", init_r: options.initialRank, target_r: options.targetRank, lora_alpha: options.alpha },
-    ...{ lora_dropout: options.dropout, tinit: options.warmupSteps, tfinal: options.finalSteps },
-    ...{ deltaT: options.every, orth_reg_weight: options.orthogonality },
+    peft_type: "ADALORA",
+    init_r: options.initialRank,
+    target_r: options.targetRank,
+    lora_alpha: options.alpha,
+    lora_dropout: options.dropout,
+    tinit: options.warmupSteps,
+    tfinal: options.finalSteps,
+    deltaT: options.every,
+    orth_reg_weight: options.orthogonality,
   };
   const given = Object.fromEntries(Object.entries(keys).filter(([, value]) => value !== undefined));
   const where = "the AdaLoRA configuration";
@@ -94,9 +100,14 @@ export function adaloraFromConfig(told: PeftConfig, where: string, layers?: Laye
   let budget: AdaloraBudget | undefined;
   const names = (module: string) => ({ a: `${module}.lora_A`, b: `${module}.lora_B`, e: `${module}.lora_E` });
   const adapter: ProjectionAdapter = onProjections({
-    ...{ kind: "adalora", config, layers },
+    kind: "adalora",
+    config,
+    layers,
     statistics: {
-      ...{ kind: "weight_gradient", beta1: config.beta1, beta2: config.beta2, when: "after_update" },
+      kind: "weight_gradient",
+      beta1: config.beta1,
+      beta2: config.beta2,
+      when: "after_update",
       applies: (name) => /\.lora_[ABE]$/.test(name),
     },
     tensorsOf(target) {
@@ -118,8 +129,12 @@ export function adaloraFromConfig(told: PeftConfig, where: string, layers?: Laye
       // An adapter that was saved after its budgeting has no triplets left to prune.
       if (config.rank_pattern) return;
       budget ??= new AdaloraBudget({
-        ...{ initial: config.init_r * projections.length, target: config.target_r * projections.length },
-        ...{ warmup: config.tinit, final: config.tfinal, every: config.deltaT, total: run.totalSteps },
+        initial: config.init_r * projections.length,
+        target: config.target_r * projections.length,
+        warmup: config.tinit,
+        final: config.tfinal,
+        every: config.deltaT,
+        total: run.totalSteps,
       });
       await budget.step(
         run,

@@ -51,7 +51,9 @@ export function afloraFromConfig(told: PeftConfig, where: string, layers?: Layer
   const { r } = config;
   const isFixed = (target: Projection): boolean => !config.trains_square && target.in === target.out;
   const adapter: ProjectionAdapter = onProjections({
-    ...{ kind: "aflora", config, layers },
+    kind: "aflora",
+    config,
+    layers,
     tensorsOf: (target) => [
       {
         ...uniform(`${target.name}.aflora_A.weight`, [r, target.in], Math.sqrt(6 / target.in)),

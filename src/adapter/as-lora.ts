@@ -21,8 +21,12 @@ export function asLora(adapter: Adapter, model: Model, tensors: Tensors, transfo
   const differs = Object.fromEntries(Object.entries(ranks).filter(([, rank]) => rank !== first));
   const isHead = (name: string): boolean => model.heads.some((head) => name.startsWith(`${head}.`));
   const config = loraConfig({
-    ...{ r: first, lora_alpha: first, rank_pattern: differs, alpha_pattern: differs },
-    ...{ target_modules: [...updates.keys()], modules_to_save: [...model.heads] },
+    r: first,
+    lora_alpha: first,
+    rank_pattern: differs,
+    alpha_pattern: differs,
+    target_modules: [...updates.keys()],
+    modules_to_save: [...model.heads],
   });
   const plain = loraFromConfig(config);
   const file = new Map([...tensors].filter(([name]) => isHead(name)));

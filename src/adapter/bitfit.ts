@@ -56,8 +56,11 @@ export function bitfitFromConfig(told: PeftConfig, where: string, choice?: Layer
       return model.parameters.map(({ name }) => name).filter((name) => saved.has(name) || biases.includes(name));
     },
     peftConfig: (model) => ({
-      ...{ ...config, layers_to_transform: layersOf(model), modules_to_save: [...heads(model)] },
-      ...{ task_type: taskType(model), inference_mode: true },
+      ...config,
+      layers_to_transform: layersOf(model),
+      modules_to_save: [...heads(model)],
+      task_type: taskType(model),
+      inference_mode: true,
     }),
     merged: (_model, tensors, name, value) => tensors.get(name) ?? value,
   };

@@ -64,7 +64,10 @@ function bottleneck(
   { size, layers, modulesToSave }: BottleneckOptions,
 ): Adapter {
   const config = {
-    ...{ peft_type: "SAFETAPE_BOTTLENECK", placement, activation, bottleneck: size ?? null },
+    peft_type: "SAFETAPE_BOTTLENECK",
+    placement,
+    activation,
+    bottleneck: size ?? null,
     ...(modulesToSave === undefined ? {} : { modules_to_save: [...modulesToSave] }),
   };
   return bottleneckFromConfig(config, "the bottleneck configuration", layers);
@@ -104,15 +107,19 @@ export function bottleneckFromConfig(told: PeftConfig, where: string, choice?: L
     block(forward, name, x) {
       if (!isAdapted(forward.model, name)) return undefined;
       const size = sizeOf(forward.model);
-      const width = x.shape.at(-1) as number;
+      const width = x.shape.at(-1)!;
       const down = project(forward, `${name}.adapter_down`, x, [size, width]);
       const active = activate(forward, config.activation, down);
       const up = project(forward, `${name}.adapter_up`, active, [width, size]);
       return forward.recorder.apply(add, { a: up, b: x }, {});
     },
     peftConfig: (model) => ({
-      ...{ ...config, bottleneck: sizeOf(model), layers_to_transform: layersOf(model) },
-      ...{ modules_to_save: [...heads(model)], task_type: taskType(model), inference_mode: true },
+      ...config,
+      bottleneck: sizeOf(model),
+      layers_to_transform: layersOf(model),
+      modules_to_save: [...heads(model)],
+      task_type: taskType(model),
+      inference_mode: true,
     }),
   };
 }

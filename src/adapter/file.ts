@@ -23,7 +23,7 @@ function renamedFile({ config, tensors }: AdapterFile, model: Model): AdapterFil
   const { target_modules: targets } = config as { readonly target_modules?: string | readonly string[] | null };
   const isTarget = (name: string): boolean =>
     Array.isArray(targets) && targets.some((target: string) => name === target || name.endsWith(`.${target}`));
-  const named = [...names].filter(([name]) => isTarget(name)).map(([, renamed]) => renamed.split(".").at(-1) as string);
+  const named = [...names].filter(([name]) => isTarget(name)).map(([, renamed]) => renamed.split(".").at(-1)!);
   return {
     config: {
       ...withPatterns(config, names),

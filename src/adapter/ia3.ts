@@ -65,7 +65,9 @@ export function ia3FromConfig(told: PeftConfig, where: string, layers?: LayerCho
   };
   const vector = ({ name }: Projection): string => `${name}.ia3_l`;
   const adapter: ProjectionAdapter = onProjections({
-    ...{ kind: "ia3", config, layers },
+    kind: "ia3",
+    config,
+    layers,
     defaults: (model) => defaultsOf(model).targets,
     tensorsOf: (target, model) => [
       constant(vector(target), [scalesInput(model, target.name) ? target.in : target.out], 1),
@@ -106,12 +108,12 @@ export function ia3FromConfig(told: PeftConfig, where: string, layers?: LayerCho
     if (!target || !l) return value;
     const isInput = scalesInput(model, target.name);
     if (name.endsWith(".bias")) {
-      return isInput ? value : { ...value, data: value.data.map((element, i) => element * (l.data[i] as number)) };
+      return isInput ? value : { ...value, data: value.data.map((element, i) => element * l.data[i]!) };
     }
     const width = value.shape[1] ?? 1;
     const byRow = isInput === (target.layout === "in_out");
     const index = (i: number): number => (byRow ? Math.floor(i / width) : i % width);
-    return { ...value, data: value.data.map((element, i) => element * (l.data[index(i)] as number)) };
+    return { ...value, data: value.data.map((element, i) => element * l.data[index(i)]!) };
   }
   return adapter;
 }

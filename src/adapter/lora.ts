@@ -32,8 +32,11 @@ export interface LoraOptions extends TargetOptions {
  */
 export function lora(options: LoraOptions = {}): Adapter {
   const config = loraConfig({
-    ...{ r: options.rank ?? 8, lora_alpha: options.alpha ?? 8, lora_dropout: options.dropout ?? 0 },
-    ...{ use_rslora: options.rankStabilised ?? false, bias: options.bias ?? "none" },
+    r: options.rank ?? 8,
+    lora_alpha: options.alpha ?? 8,
+    lora_dropout: options.dropout ?? 0,
+    use_rslora: options.rankStabilised ?? false,
+    bias: options.bias ?? "none",
     ...(options.rankPattern && { rank_pattern: { ...options.rankPattern } }),
     ...(options.alphaPattern && { alpha_pattern: { ...options.alphaPattern } }),
     ...targetKeys(options),
@@ -44,7 +47,9 @@ export function lora(options: LoraOptions = {}): Adapter {
 /** LoRA as an adapter_config.json describes it. */
 export function loraFromConfig(config: LoraConfig, layers?: LayerChoice): Adapter {
   const adapter: ProjectionAdapter = onProjections({
-    ...{ kind: "lora", config, layers },
+    kind: "lora",
+    config,
+    layers,
     tensorsOf: (target) => [
       uniform(loraName(target.name, "A"), [rankOf(config, target.name), target.in], 1 / Math.sqrt(target.in)),
       constant(loraName(target.name, "B"), [target.out, rankOf(config, target.name)], 0),

@@ -44,5 +44,5 @@ export function withOutputMasks(adapter: Adapter, masked: readonly string[]): Ad
 export function maskedOutputs({ shape, data }: FloatTensor, mask: FloatTensor, transposed: boolean): FloatTensor {
   const outputs = mask.data.length;
   const perOutput = shape.length === 1 || transposed ? 1 : data.length / outputs;
-  return { shape, data: data.map((value, i) => value * (mask.data[Math.floor(i / perOutput) % outputs] as number)) };
+  return { shape, data: data.map((value, i) => value * mask.data[Math.floor(i / perOutput) % outputs]!) };
 }

@@ -41,7 +41,7 @@ export function withUpdate(weight: FloatTensor, { a, b, scale }: LowRankUpdate, 
     const [row, column] = [Math.floor(i / width), i % width];
     const [out, into] = isTransposed ? [column, row] : [row, column];
     let sum = 0;
-    for (let k = 0; k < rank; k++) sum += (b.data[out * rank + k] as number) * (a.data[k * inner + into] as number);
+    for (let k = 0; k < rank; k++) sum += b.data[out * rank + k]! * a.data[k * inner + into]!;
     return value + scale * sum;
   });
   return { shape: weight.shape, data };

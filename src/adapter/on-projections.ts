@@ -65,7 +65,8 @@ export function onProjections<C extends TargetConfig & PeftConfig>(parts: OnProj
   };
   const { penalty, proximal, statistics, afterStep, save, restore, toFile, fromFile, merged, updates } = parts;
   return {
-    ...{ kind: parts.kind, choice },
+    kind: parts.kind,
+    choice,
     ...(penalty && { penalty }),
     ...(proximal && { proximal }),
     ...(statistics && { statistics }),
@@ -111,7 +112,11 @@ export function lowRankLinear(forward: Forward, site: LinearSite, { a, b, scale,
   const probability = forward.isTraining ? dropout : 0;
   const isDropping = probability > 0;
   const inputs = {
-    ...{ x: site.x, w: site.weight, bias: site.biasValue, a, b },
+    x: site.x,
+    w: site.weight,
+    bias: site.biasValue,
+    a,
+    b,
     seed: isDropping ? forward.seed : undefined,
   };
   const salt = isDropping ? forward.nextSalt() : 0;

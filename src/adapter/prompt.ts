@@ -65,7 +65,7 @@ function initialRows(model: Model, count: number, initial: Required<PromptOption
       "Give ids of the model's own tokenizer.",
     );
   }
-  return { table, rows: () => Array.from({ length: count }, (_, i) => initial[i % initial.length] as number) };
+  return { table, rows: () => Array.from({ length: count }, (_, i) => initial[i % initial.length]!) };
 }
 
 /** Prompt tuning as an adapter_config.json describes it. @throws FileFormatError for a wrong value. */
@@ -78,7 +78,8 @@ export function promptFromConfig(
   const count = config.num_virtual_tokens;
   const heads = (model: Model): readonly string[] => config.modules_to_save ?? model.heads;
   const adapter: Adapter = {
-    ...{ kind: "prompt", virtualTokens: count },
+    kind: "prompt",
+    virtualTokens: count,
     tensors(model) {
       if (model.image) {
         throw new ConfigError(
@@ -91,13 +92,18 @@ export function promptFromConfig(
     },
     baseTensors: (model) => savedModuleTensors(model, heads(model)),
     embedded: (forward, x) => {
-      const head = forward.recorder.parameter(EMBEDDINGS, [count, x.shape.at(-1) as number]);
+      const head = forward.recorder.parameter(EMBEDDINGS, [count, x.shape.at(-1)!]);
       return forward.recorder.apply(prepend, { head, x }, {});
     },
     peftConfig: (model) => ({
-      ...{ ...config, num_transformer_submodules: 1, modules_to_save: [...heads(model)] },
-      ...{ num_layers: model.layers, token_dim: model.hiddenSize, prompt_tuning_init: "RANDOM" },
-      ...{ task_type: taskType(model), inference_mode: true },
+      ...config,
+      num_transformer_submodules: 1,
+      modules_to_save: [...heads(model)],
+      num_layers: model.layers,
+      token_dim: model.hiddenSize,
+      prompt_tuning_init: "RANDOM",
+      task_type: taskType(model),
+      inference_mode: true,
     }),
     toFile: (model, tensors) => ({
       config: adapter.peftConfig(model),

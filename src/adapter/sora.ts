@@ -58,7 +58,9 @@ export function soraFromConfig(told: PeftConfig, where: string, layers?: LayerCh
   const factor = config.lora_alpha / r;
   const gate = (module: string): string => `${module}.sora_g`;
   const adapter: ProjectionAdapter = onProjections({
-    ...{ kind: "sora", config, layers },
+    kind: "sora",
+    config,
+    layers,
     tensorsOf: ({ name, in: inner, out }) => [
       uniform(`${name}.sora_A.weight`, [r, inner], 1 / Math.sqrt(inner)),
       constant(`${name}.sora_B.weight`, [out, r], 0),

@@ -59,7 +59,9 @@ export function veraFromConfig(told: PeftConfig, where: string, layers?: LayerCh
   const config = checkSchema(SCHEMA, told, where);
   const { r, d_initial: initialD, vera_dropout: dropout } = config;
   const adapter: ProjectionAdapter = onProjections({
-    ...{ kind: "vera", config, layers },
+    kind: "vera",
+    config,
+    layers,
     shared(targets): AdapterTensor[] {
       const { widestIn, widestOut } = widest(targets);
       return [
@@ -140,6 +142,6 @@ function sharedMatrices(
 
 function cropped({ shape, data }: { shape: readonly number[]; data: Float32Array }, rows: number, columns: number) {
   const width = shape[1] ?? 1;
-  const at = (i: number): number => data[Math.floor(i / columns) * width + (i % columns)] as number;
+  const at = (i: number): number => data[Math.floor(i / columns) * width + (i % columns)]!;
   return { shape: [rows, columns], data: Float32Array.from({ length: rows * columns }, (_, i) => at(i)) };
 }

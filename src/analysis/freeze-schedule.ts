@@ -82,7 +82,7 @@ function contextOf(
   live: FreezeContext["live"],
   scores: LayerScores,
 ): FreezeContext {
-  const score = (name: string): number => scores[layerOfTensor(name)] as number;
+  const score = (name: string): number => scores[layerOfTensor(name)]!;
   const names = [...live.values()].flat();
   const unknown = (): never => {
     throw new ConfigError(
@@ -91,7 +91,12 @@ function contextOf(
     );
   };
   return {
-    ...{ ...progress, layers, live, effect: unknown, explain: unknown, bytesWith: unknown },
+    ...progress,
+    layers,
+    live,
+    effect: unknown,
+    explain: unknown,
+    bytesWith: unknown,
     importance: () => Promise.resolve(new Map(scores.entries())),
     sensitivity: () => Promise.resolve(new Map(names.map((name) => [name, score(name)]))),
     elementSensitivity: () => Promise.resolve(new Map(names.map((name) => [name, Float32Array.of(score(name))]))),

@@ -29,7 +29,7 @@ export function hessianProduct(
   const scale = epsilon * (1 + norm(at));
   return async (v) => {
     const h = scale / norm(v);
-    const moved = (sign: number): Float32Array => at.map((w, i) => w + sign * h * (v[i] as number));
+    const moved = (sign: number): Float32Array => at.map((w, i) => w + sign * h * v[i]!);
     const product = Float64Array.from(await gradient(moved(1)));
     addScaled(product, -1, await gradient(moved(-1)));
     return product.map((difference) => difference / (2 * h));
@@ -104,7 +104,12 @@ export async function spectrumOf(
   const size = at.length;
   const most = Math.min(maxSteps, size) + Math.min(count, size);
   const { pairs, steps, asymmetry } = await lanczos(hessianProduct(gradient, at, epsilon), {
-    ...{ size, count: Math.min(count, size), maxSteps, tolerance, seed, eigen: await symmetricEigen() },
+    size,
+    count: Math.min(count, size),
+    maxSteps,
+    tolerance,
+    seed,
+    eigen: await symmetricEigen(),
     onStep: (step) => onProgress?.(step, most),
   });
   const checked = hessianProduct(gradient, at, epsilon / 2);

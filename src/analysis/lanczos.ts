@@ -65,7 +65,7 @@ export async function lanczos(
     const projections = basis.map((v) => dot(v, w));
     // Beyond the last two vectors, a symmetric matrix leaves nothing to project.
     skew = projections.slice(0, -2).reduce((worst, value) => Math.max(worst, Math.abs(value)), skew);
-    alphas.push(projections.at(-1) as number);
+    alphas.push(projections.at(-1)!);
     orthogonalise(w, basis);
     const beta = norm(w);
     ritz = ritzValues(alphas, betas, beta, options);
@@ -102,8 +102,8 @@ function ritzValues(alphas: number[], betas: number[], beta: number, { count, ei
   const { values, vectors } = eigen(matrix);
   return values
     .map((value, column) => {
-      const weights = vectors.map((row) => row[column] as number);
-      return { value, weights, residual: Math.abs(beta * (weights[steps - 1] as number)) };
+      const weights = vectors.map((row) => row[column]!);
+      return { value, weights, residual: Math.abs(beta * weights[steps - 1]!) };
     })
     .sort((a, b) => Math.abs(b.value) - Math.abs(a.value))
     .slice(0, count);
@@ -126,7 +126,7 @@ function orthogonalise(vector: Float64Array, basis: readonly Float32Array[]): vo
 
 function combine(basis: readonly Float32Array[], weights: readonly number[]): Float32Array {
   const sum = new Float64Array(basis[0]?.length ?? 0);
-  basis.forEach((vector, i) => addScaled(sum, weights[i] as number, vector));
+  basis.forEach((vector, i) => addScaled(sum, weights[i]!, vector));
   const length = norm(sum);
   return Float32Array.from(sum, (x) => x / length);
 }

@@ -58,7 +58,7 @@ export function randomDirections(
   const random = new Random(seed);
   const [first, second] = [filterNormalised(layout, at, random), filterNormalised(layout, at, random)];
   const share = dot(first, second) / Math.max(dot(first, first), Number.MIN_VALUE);
-  return [first, second.map((x, i) => x - share * (first[i] as number))];
+  return [first, second.map((x, i) => x - share * first[i]!)];
 }
 
 function filterNormalised({ segments, size }: VectorLayout, at: Float32Array, random: Random): Float32Array {
@@ -94,7 +94,7 @@ export async function lossPlane(
     const row: number[] = [];
     for (const a of coordinates) {
       signal?.throwIfAborted();
-      const loss = await lossAt(origin.map((w, i) => w + a * (first[i] as number) + b * (second[i] as number)));
+      const loss = await lossAt(origin.map((w, i) => w + a * first[i]! + b * second[i]!));
       row.push(Number.isFinite(loss) ? loss : NaN);
       onProgress?.(losses.length * points + row.length, points ** 2);
     }

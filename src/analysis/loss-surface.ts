@@ -60,7 +60,7 @@ export class LossSurface {
     const specs = trainableSpecs(loaded.model, adapter);
     const moved = new Map([...specs].filter(([name]) => isMoved(subject, options.over, name)));
     const turns = turnsOf(subject, batches, options.differentiable ? moved : new Map());
-    const reached = options.differentiable ? (turns[0] as Turn).plan.gradients : moved;
+    const reached = options.differentiable ? turns[0]!.plan.gradients : moved;
     const layout = new VectorLayout(new Map([...moved].filter(([name]) => reached.has(name))));
     const origin = layout.pack(tensors);
     const live = options.differentiable ? reached : new Map<string, TensorSpec>();
@@ -136,6 +136,6 @@ function turnsOf(subject: Subject, batches: readonly Batch[], moved: ReadonlyMap
     }
     const { virtualTokens } = adapter;
     const inputs = batchInputs(model, batch, { labels, runs: batches.length, virtualTokens });
-    return { plan: plans.get(key) as Plan, inputs };
+    return { plan: plans.get(key)!, inputs };
   });
 }

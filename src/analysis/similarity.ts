@@ -144,7 +144,8 @@ export async function layerSimilarity(trainer: Trainer, options: SimilarityOptio
   }
   const compare = (): Promise<LayerSimilarity[]> =>
     compareLayers({ model, adapter }, snapshots, {
-      ...{ probe, center },
+      probe,
+      center,
       ...(signal && { signal }),
       onProgress: (count) => onProgress?.(totalSteps - done + count, work),
     });

@@ -56,7 +56,7 @@ export class VectorLayout {
 /** Inner product, summed in float64. */
 export function dot(a: ArrayLike<number>, b: ArrayLike<number>): number {
   let sum = 0;
-  for (let i = 0; i < a.length; i++) sum += (a[i] as number) * (b[i] as number);
+  for (let i = 0; i < a.length; i++) sum += a[i]! * b[i]!;
   return sum;
 }
 
@@ -65,5 +65,5 @@ export const norm = (a: ArrayLike<number>): number => Math.sqrt(dot(a, a));
 
 /** target += factor * source. */
 export function addScaled(target: Float64Array, factor: number, source: ArrayLike<number>): void {
-  for (let i = 0; i < target.length; i++) target[i]! += factor * (source[i] as number);
+  for (let i = 0; i < target.length; i++) target[i]! += factor * source[i]!;
 }

@@ -100,7 +100,7 @@ function decodeInt8(stored: Uint32Array, row: Float32Array): void {
   const { codes } = quantisedRow("int8", row.length);
   const bytes = new Int8Array(stored.buffer, stored.byteOffset, codes * 4);
   const scales = new Float32Array(stored.buffer, stored.byteOffset + codes * 4);
-  for (let i = 0; i < row.length; i++) row[i] = (bytes[i] as number) * (scales[Math.floor(i / BLOCK)] as number);
+  for (let i = 0; i < row.length; i++) row[i] = bytes[i]! * scales[Math.floor(i / BLOCK)]!;
 }
 
 function encodeNf4(row: Float32Array, stored: Uint32Array): void {
@@ -115,11 +115,11 @@ function encodeNf4(row: Float32Array, stored: Uint32Array): void {
   const bytes = new Uint8Array(stored.buffer, stored.byteOffset, codes * 4);
   const scaleCodes = new Uint8Array(stored.buffer, stored.byteOffset + codes * 4);
   for (let block = 0; block < blocks; block++) {
-    const code = step === 0 ? 0 : Math.round(((wanted[block] as number) - least) / step);
+    const code = step === 0 ? 0 : Math.round((wanted[block]! - least) / step);
     scaleCodes[block] = code;
     const scale = least + step * code;
     for (let i = block * BLOCK; i < endOf(block); i++) {
-      const nearest = scale === 0 ? NF4.indexOf(0) : nearestNf4((row[i] as number) / scale);
+      const nearest = scale === 0 ? NF4.indexOf(0) : nearestNf4(row[i]! / scale);
       bytes[i >> 1] = bytes[i >> 1]! | (nearest << (4 * (i & 1)));
     }
   }
@@ -130,13 +130,13 @@ function decodeNf4(stored: Uint32Array, row: Float32Array): void {
   const [least = 0, step = 0] = new Float32Array(stored.buffer, stored.byteOffset + (all - 2) * 4, 2);
   const scaleCodes = new Uint8Array(stored.buffer, stored.byteOffset + codes * 4);
   for (let i = 0; i < row.length; i++) {
-    const code = ((stored[i >> 3] as number) >>> (4 * (i & 7))) & 15;
-    row[i] = (NF4[code] as number) * (least + step * (scaleCodes[Math.floor(i / BLOCK)] as number));
+    const code = (stored[i >> 3]! >>> (4 * (i & 7))) & 15;
+    row[i] = NF4[code]! * (least + step * scaleCodes[Math.floor(i / BLOCK)]!);
   }
 }
 
 /** Half way between neighbouring values: above bound i lies code i + 1. */
-const BOUNDS = Float64Array.from(NF4.slice(1), (value, i) => (value + (NF4[i] as number)) / 2);
+const BOUNDS = Float64Array.from(NF4.slice(1), (value, i) => (value + NF4[i]!) / 2);
 
 /** The number of bounds below a value, by halves: four comparisons for sixteen codes. */
 function nearestNf4(value: number): number {

@@ -54,7 +54,9 @@ export async function generateCommand(given: Given, print: (line: string) => voi
     const of = work.prompts.length;
     let texts = 0;
     return generate(loaded, work.prompts, {
-      ...{ ...options, ...work.options, ...(weights && { weights }) },
+      ...options,
+      ...work.options,
+      ...(weights && { weights }),
       onDone(done) {
         texts = done;
         tick(done, of);
@@ -77,7 +79,7 @@ async function promptWork(given: Given, tokenizer: Tokenizer, print: (line: stri
     prompts: texts.map((text) => tokenizer.encode(text).ids),
     finish(written, found) {
       found.forEach((text, i) => {
-        const { score, hasEnded } = written[i] as Continuation;
+        const { score, hasEnded } = written[i]!;
         print(given["json"] ? JSON.stringify({ prompt: texts[i], text, score, hasEnded }) : `${texts[i]}${text}`);
       });
       return Promise.resolve();
@@ -107,7 +109,7 @@ async function e2eWork(given: Given, tokenizer: Tokenizer, print: (line: string)
     // Words of the meaning come back in the text, as in Microsoft's LoRA.
     options: { ngramsOf: "answer" },
     async finish(written, found) {
-      const items = examples.map(({ references }, i) => ({ text: (found[i] as string).trim(), references }));
+      const items = examples.map(({ references }, i) => ({ text: found[i]!.trim(), references }));
       const { system, references } = e2eMetricsFiles(items);
       const scores = hasReferences ? await judge(written) : {};
       const encoder = new TextEncoder();

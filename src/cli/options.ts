@@ -70,7 +70,7 @@ export function bytesOption(given: Given, name: string, flag: string): number | 
 export function recomputeOption(given: Given): Recompute {
   const words = ["none", "mlp", "layers"] as const;
   const found = words.find((word) => word === (given["recompute"] ?? "none"));
-  return found ?? (bytesOption(given, "recompute", "--recompute") as number);
+  return found ?? bytesOption(given, "recompute", "--recompute")!;
 }
 
 /** How frozen weights are stored. */

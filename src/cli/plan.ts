@@ -35,7 +35,7 @@ export async function planCommand(given: Given, print: (line: string) => void): 
     const { adapter, batch, length } = request;
     const choice = fitBudget(
       { config, adapter, batch, ...(length && { length }) },
-      bytesOption(given, "budget", "--budget") as number,
+      bytesOption(given, "budget", "--budget")!,
     );
     const { prediction, ...chosen } = choice;
     print(

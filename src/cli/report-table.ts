@@ -57,7 +57,7 @@ function wordsOfNumber(): [Int32Array, Float64Array] {
 function split(report: StepReport): { numbers: Map<string, number>; others: Record<string, unknown> } {
   const numbers = new Map<string, number>();
   const others: Record<string, unknown> = {};
-  for (const [name, value] of Object.entries(report) as [string, unknown][]) {
+  for (const [name, value] of Object.entries(report)) {
     if (typeof value === "number") numbers.set(name, value);
     else if (isTable(value)) for (const [key, own] of Object.entries(value)) numbers.set(`${name}.${key}`, own);
     else if (value !== undefined && !(Array.isArray(value) && value.length === 0)) others[name] = value;

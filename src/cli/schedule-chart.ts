@@ -12,7 +12,7 @@ export function scheduleChart({ schedule, epochs, stepsPerEpoch, showsLayers }: 
   const levels = columns.map((epoch) => moments.findLast((moment) => moment.epoch <= epoch)?.level ?? 0);
   const most = Math.max(...levels);
   const bar = (level: number): string =>
-    level > 0 ? (HEIGHTS[Math.min(HEIGHTS.length - 1, Math.floor((HEIGHTS.length * level) / most))] as string) : " ";
+    level > 0 ? HEIGHTS[Math.min(HEIGHTS.length - 1, Math.floor((HEIGHTS.length * level) / most))]! : " ";
   const level =
     levelName === undefined
       ? []

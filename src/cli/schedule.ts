@@ -23,7 +23,8 @@ export async function scheduleCommand(given: Given, print: (line: string) => voi
     : unknownScores(layers);
   const policy = policyOption({
     ...(hasScores || given["freezeShare"] !== undefined ? {} : { tauT: 1 }),
-    ...{ ...given, freeze: textOption(given, "policy", "--policy", "safe") },
+    ...given,
+    freeze: textOption(given, "policy", "--policy", "safe"),
   });
   const schedule = await freezeSchedule(policy, { steps, stepsPerEpoch, layers, scores });
   const showsLayers = hasScores || schedule.levelName === undefined;
@@ -32,7 +33,9 @@ export async function scheduleCommand(given: Given, print: (line: string) => voi
   if (given["out"] !== undefined) {
     const out = await openDirectory(textOption(given, "out", "--out"), { create: true });
     const rows = schedule.moments.map(({ frozen, scores: own, level = "", ...rest }) => ({
-      ...{ ...rest, level, frozen: frozen.join(" ") },
+      ...rest,
+      level,
+      frozen: frozen.join(" "),
       ...(hasScores && Object.fromEntries(own.map((score, layer) => [`score_${layer}`, score]))),
     }));
     await saveResults(

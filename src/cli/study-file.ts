@@ -94,7 +94,7 @@ export async function readStudy(path: string): Promise<Study> {
     makeAdapter(adapter);
     makePolicy(freeze);
   }
-  const baseline = told.baseline ?? (told.methods[0] as StudyMethod).name;
+  const baseline = told.baseline ?? told.methods[0]!.name;
   if (!told.methods.some(({ name }) => name === baseline)) {
     throw new ConfigError(`${where}: the baseline ${baseline} is no method.`, "Name one of the study's methods.");
   }

@@ -45,17 +45,18 @@ export async function runMethod(
   const { ledger } = engine;
   ledger.resetPeak();
   using trainer = await Trainer.create({
-    ...{
-      model: loaded,
-      adapter: makeAdapter(method.adapter),
-      policy: makePolicy(method.freeze),
-      steps: task.steps,
-      ...{ activations: method.activations, recompute: method.recompute },
-      seed,
-    },
+    model: loaded,
+    adapter: makeAdapter(method.adapter),
+    policy: makePolicy(method.freeze),
+    steps: task.steps,
+    activations: method.activations,
+    recompute: method.recompute,
+    seed,
     data: data.train(task.batch, seed),
     optimizer: {
-      ...{ learningRate: method.learningRate, weightDecay: method.weightDecay, maxGradNorm: study.maxGradNorm },
+      learningRate: method.learningRate,
+      weightDecay: method.weightDecay,
+      maxGradNorm: study.maxGradNorm,
     },
     schedule: { type: "linear", warmupRatio: study.warmupRatio },
   });
@@ -78,11 +79,17 @@ export async function runMethod(
   });
   return {
     metrics,
-    ...{ lossFirst: result.lossFirst, lossLast: result.lossLast },
-    ...{ trainable: numbers(state.specs), averageTrainable: mean(trainables) },
+    lossFirst: result.lossFirst,
+    lossLast: result.lossLast,
+    trainable: numbers(state.specs),
+    averageTrainable: mean(trainables),
     frozenShare: layered.length === 0 ? 0 : frozen.length / layered.length,
-    ...{ peakBytes: result.peakBytes, averageBytes: mean(bytes), savedBytesLast: result.savedBytesLast },
-    ...{ flops: result.flops, seconds: result.seconds, policy: trainer.policyRecord() },
+    peakBytes: result.peakBytes,
+    averageBytes: mean(bytes),
+    savedBytesLast: result.savedBytesLast,
+    flops: result.flops,
+    seconds: result.seconds,
+    policy: trainer.policyRecord(),
   };
 }
 

@@ -49,7 +49,8 @@ function rowOf(method: string, task: string, results: readonly RunResult[]): Stu
   const over = (pick: (result: RunResult) => number): number => spread(results.map(pick)).mean;
   const names = Object.keys(results[0]?.metrics ?? {});
   return {
-    ...{ method, task },
+    method,
+    task,
     metrics: Object.fromEntries(
       names.map((name) => [name, spread(results.map(({ metrics }) => metrics[name] ?? NaN))]),
     ),

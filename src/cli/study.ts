@@ -76,5 +76,5 @@ const fileName = (name: string): string => name.replace(/[^\w.+-]+/g, "-");
 /** All that a run's outcome depends on. */
 function settingsOf(study: Study, task: StudyTask, method: StudyMethod, seed: number): Record<string, unknown> {
   const { maxGradNorm, warmupRatio } = study;
-  return { ...{ model: study.model, maxGradNorm, warmupRatio }, task, method, seed };
+  return { model: study.model, maxGradNorm, warmupRatio, task, method, seed };
 }

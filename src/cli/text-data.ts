@@ -54,7 +54,7 @@ export async function readSquadTask({ path, model, maxLength, tokenizer }: TaskO
       return {
         see({ rows, length }, logits) {
           const column = (row: number, which: 0 | 1): Float32Array =>
-            Float32Array.from({ length }, (_, i) => logits[2 * (row * length + i) + which] as number);
+            Float32Array.from({ length }, (_, i) => logits[2 * (row * length + i) + which]!);
           for (let row = 0; row < rows; row++) scores.push({ start: column(row, 0), end: column(row, 1) });
         },
         metrics: () => ({ ...squadScores(decodeSpans(examples, features, scores), examples) }),

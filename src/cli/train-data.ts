@@ -111,6 +111,6 @@ function metricsOf(task: string, { predictions, labels, loss, count }: Evaluatio
 export function isBetter(a: Record<string, number>, b: Record<string, number>): boolean {
   const [name] = Object.keys(a);
   if (name === undefined) return false;
-  const [first, second] = [a[name] as number, b[name] as number];
+  const [first, second] = [a[name]!, b[name]!];
   return name === "perplexity" || name === "loss" ? first < second : first > second;
 }

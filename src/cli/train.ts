@@ -93,8 +93,13 @@ function startOf(trainer: Trainer) {
   const { totalSteps, stepsPerEpoch } = trainer.progress;
   const { description, device, vendor } = loaded.engine.info;
   return {
-    ...{ model: loaded.source, adapter: adapter.kind, policy: policy?.name ?? "never" },
-    ...{ gpu: description || device || vendor, layers: loaded.model.layers, totalSteps, stepsPerEpoch },
+    model: loaded.source,
+    adapter: adapter.kind,
+    policy: policy?.name ?? "never",
+    gpu: description || device || vendor,
+    layers: loaded.model.layers,
+    totalSteps,
+    stepsPerEpoch,
   };
 }
 

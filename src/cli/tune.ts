@@ -43,7 +43,7 @@ export async function tuneCommand(given: Given, print: (line: string) => void): 
   const most = secondsOption(given);
   using engine = await createEngine({ variants: "tuned", tuning: { seconds: most } });
   const { tuner } = engine.device;
-  const table = await measureAll(tuner as Tuner, samples(engine.info.isSoftware, engine.device.limits));
+  const table = await measureAll(tuner!, samples(engine.info.isSoftware, engine.device.limits));
   const { info } = engine;
   if (given["json"]) {
     print(JSON.stringify({ adapter: info, cache: tuningPath(), ...table }));
@@ -80,7 +80,9 @@ function section({ shape, chosen, seconds = {} }: KernelChoice, { example, bound
   const flops = variants[0]?.flops ?? 0;
   const rounding = new Set(variants.filter(({ rounds }) => rounds).map(nameOf));
   const rows = Object.entries(seconds).map(([name, time]) => ({
-    ...{ name, seconds: Number.isFinite(time) ? time : undefined, rounds: rounding.has(name) },
+    name,
+    seconds: Number.isFinite(time) ? time : undefined,
+    rounds: rounding.has(name),
     gflops: Number.isFinite(time) ? flops / time / 1e9 : undefined,
   }));
   return { shape, example, chosen, variants: rows };
@@ -137,8 +139,10 @@ const lora =
   (from: number, to: number) =>
   (recorder: Recorder): Recorded => {
     const values = {
-      ...{ x: recorder.parameter("x", [TOKENS, from]), w: recorder.parameter("w", [to, from]) },
-      ...{ bias: recorder.parameter("bias", [to]), a: recorder.parameter("a", [RANK, from]) },
+      x: recorder.parameter("x", [TOKENS, from]),
+      w: recorder.parameter("w", [to, from]),
+      bias: recorder.parameter("bias", [to]),
+      a: recorder.parameter("a", [RANK, from]),
       b: recorder.parameter("b", [to, RANK]),
     };
     const attributes = { layout: "out_in" as const, scale: 1, dropout: 0, salt: 0 };
@@ -148,7 +152,8 @@ const lora =
 function attention(recorder: Recorder): Recorded {
   const values = {
     qkv: recorder.parameter("qkv", [1, TOKENS, 3 * WIDTH]),
-    ...{ mask: recorder.input("mask", [1, TOKENS], "i32"), seed: recorder.input("seed", [1, 2], "u32") },
+    mask: recorder.input("mask", [1, TOKENS], "i32"),
+    seed: recorder.input("seed", [1, 2], "u32"),
   };
   const scale = 1 / Math.sqrt(WIDTH / HEADS);
   const attributes = { heads: HEADS, kvHeads: HEADS, causal: false, scale, dropout: 0, salt: 0 };

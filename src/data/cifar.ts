@@ -40,7 +40,7 @@ export async function readCifar(
   }
   return Array.from({ length: bytes.length / record }, (_, i) => {
     const start = i * record;
-    const label = bytes[start + labels - 1] as number;
+    const label = bytes[start + labels - 1]!;
     if (label >= classes) {
       throw new DataError(`${where}: image ${i + 1} has the label ${label}`, `CIFAR-${classes} has ${classes} classes`);
     }
@@ -52,9 +52,6 @@ export async function readCifar(
 /** CIFAR's planes [3, 32, 32] as pixels [32, 32, 3]. */
 function interleaved(planes: Uint8Array): RawImage {
   const perPlane = SIDE ** 2;
-  const data = Uint8Array.from(
-    planes,
-    (_, i) => planes[(i % CHANNELS) * perPlane + Math.floor(i / CHANNELS)] as number,
-  );
+  const data = Uint8Array.from(planes, (_, i) => planes[(i % CHANNELS) * perPlane + Math.floor(i / CHANNELS)]!);
   return { width: SIDE, height: SIDE, channels: CHANNELS, data };
 }

@@ -72,7 +72,7 @@ async function decodePng(bytes: Uint8Array): Promise<RawImage> {
   const channels = given < 3 ? 1 : 3;
   const pixels = new Uint8Array(width * height * channels);
   for (let i = 0; i < pixels.length; i++) {
-    pixels[i] = (data[Math.floor(i / channels) * given + (i % channels)] as number) >> shift;
+    pixels[i] = data[Math.floor(i / channels) * given + (i % channels)]! >> shift;
   }
   return { width, height, channels, data: pixels };
 }
@@ -92,9 +92,12 @@ async function decodeJpeg(bytes: Uint8Array): Promise<RawImage> {
   const isRgb = header.components === 3 && header.adobeTransform === 0;
   const { default: jpeg } = await import("jpeg-js");
   const { width, height, data } = jpeg.decode(bytes, {
-    ...{ useTArray: true, formatAsRGBA: false, tolerantDecoding: false },
+    useTArray: true,
+    formatAsRGBA: false,
+    tolerantDecoding: false,
     // What the header says is all: a second frame, behind it, may ask for more.
-    ...{ maxResolutionInMP: pixels / 1e6, maxMemoryUsageInMB: 16 + (64 * pixels) / 2 ** 20 },
+    maxResolutionInMP: pixels / 1e6,
+    maxMemoryUsageInMB: 16 + (64 * pixels) / 2 ** 20,
     // Without being told, the library takes RGB for YCbCr.
     ...(isRgb ? { colorTransform: false } : {}),
   });

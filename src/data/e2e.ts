@@ -28,7 +28,7 @@ export async function readE2e(directory: Directory, file: string): Promise<E2eEx
     const uneven = cells.length === fields.length ? undefined : `${cells.length} cells, not ${fields.length}`;
     const wrong = fault ?? uneven;
     if (wrong !== undefined) throw lineError(where, line, wrong, "quote cells with commas, and close quotes");
-    const meaning = cells[meaningAt] as string;
+    const meaning = cells[meaningAt]!;
     const reference = cells[referenceAt] ?? "";
     if (meaning.trim() === "") throw lineError(where, line, "the meaning is empty", "fill it, or drop the row");
     const last = examples.at(-1);

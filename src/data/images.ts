@@ -60,7 +60,7 @@ export class ImageBatches {
     if (shuffle) new Random(seed, this.#epoch).shuffle(order);
     const ids = Int32Array.from(order.subarray(this.#position * size, (this.#position + 1) * size));
     if (++this.#position === this.perEpoch) [this.#position, this.#epoch] = [0, this.#epoch + 1];
-    const chosen = Array.from(ids, (i) => this.samples[i] as ImageSample);
+    const chosen = Array.from(ids, (i) => this.samples[i]!);
     return { ...imageBatch(chosen, this.model, size), ids };
   }
 
@@ -96,9 +96,13 @@ function imageBatch(samples: readonly ImageSample[], model: Model, size: number)
   samples.forEach((sample, i) => pixels.set(sample.pixels, i * perImage));
   const tokens = size * model.maxLength;
   return {
-    ...{ size, length: model.maxLength, rows: samples.length, pixels },
+    size,
+    length: model.maxLength,
+    rows: samples.length,
+    pixels,
     labels: Int32Array.from({ length: size }, (_, i) => samples[i]?.label ?? IGNORED_LABEL),
-    ...{ inputIds: new Int32Array(tokens), tokenTypeIds: new Int32Array(tokens) },
+    inputIds: new Int32Array(tokens),
+    tokenTypeIds: new Int32Array(tokens),
     attentionMask: new Int32Array(tokens).fill(1),
   };
 }

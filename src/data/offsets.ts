@@ -33,7 +33,7 @@ function byteSpans(text: string, tokens: readonly string[], spelling: "bytes" | 
     if (!bytes.every((byte, j) => byte === wanted[start + j])) throw astray(token, text, units[at]?.[0] ?? text.length);
     at += bytes.length;
     if (bytes.length === 0) return [units[at]?.[0] ?? text.length, units[at]?.[0] ?? text.length] as const;
-    return trimmed(text, [(units[start] as Span)[0], (units[at - 1] as Span)[1]]);
+    return trimmed(text, [units[start]![0], units[at - 1]![1]]);
   });
 }
 
@@ -45,7 +45,7 @@ function unitsOfBytes(text: string): Span[] {
   let unit = 0;
   for (const character of text) {
     const span = [unit, unit + character.length] as const;
-    const code = character.codePointAt(0) as number;
+    const code = character.codePointAt(0)!;
     const bytes = code < 0x80 ? 1 : code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
     for (let i = 0; i < bytes; i++) units.push(span);
     unit += character.length;
@@ -97,7 +97,7 @@ function wordpieceSpans(text: string, tokens: readonly string[], unknown: string
     const first = at;
     if (token === unknown) {
       do at++;
-      while (at < marks.length && !(marks[at] as Mark).opens);
+      while (at < marks.length && !marks[at]!.opens);
     } else {
       for (const character of fold(token.startsWith("##") ? token.slice(2) : token)) {
         if (marks[at]?.character !== character) throw astray(token, text, marks[at]?.span[0] ?? text.length);

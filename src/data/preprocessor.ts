@@ -71,8 +71,7 @@ export function fitImage(image: RawImage, told: Preprocessor, spec: Pick<ImageSp
   const { width, height, channels, data } = told.do_center_crop ? centre(resized, final) : resized;
   const planes = new Uint8Array(data.length);
   const perPlane = width * height;
-  for (let i = 0; i < data.length; i++)
-    planes[(i % channels) * perPlane + Math.floor(i / channels)] = data[i] as number;
+  for (let i = 0; i < data.length; i++) planes[(i % channels) * perPlane + Math.floor(i / channels)] = data[i]!;
   return planes;
 }
 
@@ -160,12 +159,12 @@ function withChannels(image: RawImage, channels: number): RawImage {
       width,
       height,
       channels: 3,
-      data: Uint8Array.from({ length: data.length * 3 }, (_, i) => data[Math.floor(i / 3)] as number),
+      data: Uint8Array.from({ length: data.length * 3 }, (_, i) => data[Math.floor(i / 3)]!),
     };
   }
   if (channels !== 1) throw new DataError(`the model takes ${channels} channels`, "give it images of your own making");
   const luminance = (i: number): number => {
-    const [red, green, blue] = [data[3 * i] as number, data[3 * i + 1] as number, data[3 * i + 2] as number];
+    const [red, green, blue] = [data[3 * i]!, data[3 * i + 1]!, data[3 * i + 2]!];
     return (red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16;
   };
   return { width, height, channels: 1, data: Uint8Array.from({ length: width * height }, (_, i) => luminance(i)) };

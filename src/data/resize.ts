@@ -43,7 +43,7 @@ export function resizeImage(image: RawImage, width: number, height: number, resa
   const stride = width * channels;
   const data = new Uint8ClampedArray(height * stride);
   for (let row = 0; row < height; row++) {
-    const { first, values } = down[row] as Weights;
+    const { first, values } = down[row]!;
     for (let at = 0; at < stride; at++) {
       data[row * stride + at] = weighted(narrow, first * stride + at, stride, values);
     }

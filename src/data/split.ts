@@ -34,7 +34,10 @@ function partOf(batch: Batch, firstRow: number, size: number): Batch {
   // A filling row sees its first position, so that no softmax is over nothing.
   for (let row = batch.size - firstRow; row < size; row++) attentionMask[row * batch.length] = 1;
   return {
-    ...{ size, length: batch.length, rows: Math.min(size, batch.rows - firstRow), attentionMask },
+    size,
+    length: batch.length,
+    rows: Math.min(size, batch.rows - firstRow),
+    attentionMask,
     inputIds: take(batch.inputIds, 0),
     tokenTypeIds: take(batch.tokenTypeIds, 0),
     labels: take(batch.labels, IGNORED_LABEL),

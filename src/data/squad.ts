@@ -116,7 +116,7 @@ interface Piece {
 
 function contextPieces(context: string, tokenizer: Tokenizer): Piece[] {
   const { ids, spans } = tokenizer.locate(context);
-  return ids.map((id, i) => ({ id, span: spans[i] as Span }));
+  return ids.map((id, i) => ({ id, span: spans[i]! }));
 }
 
 interface Frame {
@@ -180,12 +180,12 @@ export function decodeSpans(
 ): Map<string, string> {
   const found = new Map<string, { readonly score: number; readonly span: readonly [number, number] }>();
   features.forEach(({ id, spans }, i) => {
-    const { start, end } = scores[i] as SpanScores;
+    const { start, end } = scores[i]!;
     checkScores(id, start, end, spans.length);
     for (const from of highest(start, spans, best)) {
       for (const to of highest(end, spans, best)) {
         if (to < from || to - from >= maxLength) continue;
-        const score = (start[from] as number) + (end[to] as number);
+        const score = start[from]! + end[to]!;
         const span = [spans[from]![0], spans[to]![1]] as const;
         if (score > (found.get(id)?.score ?? -Infinity)) found.set(id, { score, span });
       }
@@ -209,5 +209,5 @@ function checkScores(id: string, start: ArrayLike<number>, end: ArrayLike<number
 
 function highest(scores: ArrayLike<number>, spans: SquadFeature["spans"], count: number): number[] {
   const inside = spans.flatMap((span, i) => (span ? [i] : []));
-  return inside.sort((a, b) => (scores[b] as number) - (scores[a] as number)).slice(0, count);
+  return inside.sort((a, b) => scores[b]! - scores[a]!).slice(0, count);
 }

@@ -4,7 +4,11 @@ import { checkSchema } from "../io/json";
 const COUNT = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
 const FREEZE = v.strictObject({ step: COUNT, fraction: v.number(), frozen: v.array(v.string()) });
 const SAVED = v.strictObject({
-  ...{ start: v.number(), end: v.number(), total: v.nullable(COUNT), frozen: COUNT, history: v.array(FREEZE) },
+  start: v.number(),
+  end: v.number(),
+  total: v.nullable(COUNT),
+  frozen: COUNT,
+  history: v.array(FREEZE),
 });
 
 export interface AfloraSpan {
@@ -83,7 +87,7 @@ export function belowThreshold(scores: ReadonlyMap<string, Float32Array>, fracti
   }
   const rank = Math.floor(all.length * fraction);
   if (rank === 0) return [];
-  const threshold = all.sort()[rank - 1] as number;
+  const threshold = all.sort()[rank - 1]!;
   const mean = (values: Float32Array): number => values.reduce((sum, value) => sum + value, 0) / values.length;
   return [...scores].filter(([, values]) => mean(values) < threshold).map(([name]) => name);
 }

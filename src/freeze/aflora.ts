@@ -41,8 +41,14 @@ export interface AfloraPolicyOptions {
 export function afloraFreezing(options: AfloraPolicyOptions = {}): FreezePolicy {
   const isPublished = options.mode === "published_code";
   const settings = {
-    ...{ mode: "paper" as const, initialEpochs: 1, finalShare: 0.7, sensitivity: "gradient" as const },
-    ...{ beta1: 0.85, beta2: 0.95, every: isPublished ? WINDOW : 1, ...options },
+    mode: "paper" as const,
+    initialEpochs: 1,
+    finalShare: 0.7,
+    sensitivity: "gradient" as const,
+    beta1: 0.85,
+    beta2: 0.95,
+    every: isPublished ? WINDOW : 1,
+    ...options,
   };
   const { mode, initialEpochs, finalShare, beta1, beta2, every } = settings;
   const isShare = [finalShare, beta1, beta2].every((value) => value >= 0 && value <= 1);
@@ -55,7 +61,10 @@ export function afloraFreezing(options: AfloraPolicyOptions = {}): FreezePolicy 
   }
   const pattern = options.tensors ?? /(?:aflora|lora)_[AB](?:\.weight)?$/;
   const statistics = {
-    ...{ kind: settings.sensitivity, beta1, beta2, when: "before_update" as const },
+    kind: settings.sensitivity,
+    beta1,
+    beta2,
+    when: "before_update" as const,
     applies: (name: string) => pattern.test(name),
   };
   const { share, ...scheduled } = isPublished ? publishedCode(settings) : paper(settings);

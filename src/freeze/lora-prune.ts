@@ -75,6 +75,6 @@ function prunedShare({ step, totalSteps }: Progress, settings: Required<LoraPrun
 /** What is out already, and the least important others, `count` in all. */
 function lowestGroups(scores: Float64Array, out: ReadonlySet<number>, count: number): ReadonlySet<number> {
   const others = Array.from(scores.keys()).filter((group) => !out.has(group));
-  others.sort((a, b) => (scores[a] as number) - (scores[b] as number));
+  others.sort((a, b) => scores[a]! - scores[b]!);
   return new Set([...out, ...others.slice(0, Math.max(0, count - out.size))]);
 }

@@ -54,8 +54,7 @@ function cheapest(context: FreezeContext, importance: ReadonlyMap<number, number
     const chosen = layers.slice(0, prefix);
     const above = layers.slice(prefix).sort((a, b) => score(a) - score(b));
     // One adapter stays, so that there is something to fine-tune.
-    while (context.bytesWith(tensors(context, chosen)) > bytes && above.length > 1)
-      chosen.push(above.shift() as number);
+    while (context.bytesWith(tensors(context, chosen)) > bytes && above.length > 1) chosen.push(above.shift()!);
     if (context.bytesWith(tensors(context, chosen)) > bytes) continue;
     const cost = chosen.reduce((sum, layer) => sum + score(layer), 0);
     if (!best || cost < best.cost) best = { layers: chosen, cost };

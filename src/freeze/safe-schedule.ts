@@ -71,8 +71,8 @@ export function cubicThreshold(t: number, start: number, end: number, tauT: numb
 export function quantile(values: readonly number[], p: number): number {
   const sorted = [...values].sort((a, b) => a - b);
   const position = p * (sorted.length - 1);
-  const below = sorted[Math.floor(position)] as number;
-  const above = sorted[Math.ceil(position)] as number;
+  const below = sorted[Math.floor(position)]!;
+  const above = sorted[Math.ceil(position)]!;
   return below + (above - below) * (position - Math.floor(position));
 }
 
@@ -81,11 +81,20 @@ type Scores = ReadonlyMap<number, number>;
 const COUNT = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
 const SCORES = v.array(v.strictTuple([COUNT, v.number()]));
 const INTERVAL = {
-  ...{ interval: COUNT, scores: v.record(v.string(), v.number()), threshold: v.number(), frozen: v.array(COUNT) },
+  interval: COUNT,
+  scores: v.record(v.string(), v.number()),
+  threshold: v.number(),
+  frozen: v.array(COUNT),
 };
 const SAVED = v.strictObject({
-  ...{ intervals: COUNT, interval: COUNT, settled: COUNT, start: v.nullable(COUNT), tauT: v.number() },
-  ...{ previous: v.nullable(SCORES), warmup: SCORES, history: v.array(v.strictObject(INTERVAL)) },
+  intervals: COUNT,
+  interval: COUNT,
+  settled: COUNT,
+  start: v.nullable(COUNT),
+  tauT: v.number(),
+  previous: v.nullable(SCORES),
+  warmup: SCORES,
+  history: v.array(v.strictObject(INTERVAL)),
 });
 
 /** SAFE's schedule on a sequence of scores, apart from any training: warm-up, threshold, and who falls below it. */
@@ -121,8 +130,13 @@ export class SafeSchedule {
   /** Everything that its next decisions depend on, and what it has decided; plain JSON. */
   save(): v.InferOutput<typeof SAVED> {
     return {
-      ...{ intervals: this.intervals, interval: this.#interval, settled: this.#settled },
-      ...{ start: this.#start ?? null, tauT: this.#tauT, warmup: [...this.#warmup], history: [...this.#history] },
+      intervals: this.intervals,
+      interval: this.#interval,
+      settled: this.#settled,
+      start: this.#start ?? null,
+      tauT: this.#tauT,
+      warmup: [...this.#warmup],
+      history: [...this.#history],
       previous: this.#previous ? [...this.#previous] : null,
     };
   }

@@ -67,6 +67,6 @@ async function scoresOf(
 export function sparseMasks(scores: ReadonlyMap<string, Float32Array>, keep: number): Map<string, Float32Array> {
   const all = Float32Array.from([...scores.values()].flatMap((values) => [...values])).sort();
   const removed = Math.ceil((1 - keep) * all.length);
-  const threshold = removed === 0 ? -Infinity : (all[removed - 1] as number);
+  const threshold = removed === 0 ? -Infinity : all[removed - 1]!;
   return new Map([...scores].map(([name, values]) => [name, values.map((score) => (score > threshold ? 1 : 0))]));
 }

@@ -20,7 +20,7 @@ export function attendCached(
   { rows, capacity }: CacheSpec,
   { heads, kvHeads = heads, headSize }: CachedShape,
 ): Value {
-  const size = q.shape[0] as number;
+  const size = q.shape[0]!;
   const places = {
     owners: recorder.input("owners", [size, capacity], "i32"),
     starts: recorder.input("starts", [size], "i32"),

@@ -75,8 +75,8 @@ async function continueGroup(
     const first = await session.prompts(promptTokens(prompts, length, beams, capacity));
     const ids = new Int32Array(rows);
     searches.forEach((search, i) => {
-      places.extend(i * beams, virtual + (prompts[i] as Prompt).length);
-      step(search, [first[i] as Float32Array], i * beams, beams, places, ids);
+      places.extend(i * beams, virtual + prompts[i]!.length);
+      step(search, [first[i]!], i * beams, beams, places, ids);
     });
     const last = new Int32Array(rows);
     for (let made = 1; searches.some(({ isDone }) => !isDone); made++) {

@@ -66,6 +66,6 @@ function count(name: string, value: number, least: number): void {
 
 /** `eos_token_id` of a configuration: one id, or several. */
 function endsOf({ eos_token_id: told }: Readonly<Record<string, unknown>>): readonly number[] {
-  const ids = Array.isArray(told) ? (told as unknown[]) : [told];
+  const ids = Array.isArray(told) ? told : [told];
   return ids.filter((id): id is number => Number.isSafeInteger(id));
 }

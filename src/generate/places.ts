@@ -27,7 +27,7 @@ export class Places {
     const { owners, starts, capacity } = this;
     const old = parents.map((parent) => {
       const start = (first + parent) * capacity;
-      return { owners: owners.slice(start, start + capacity), length: starts[first + parent] as number };
+      return { owners: owners.slice(start, start + capacity), length: starts[first + parent]! };
     });
     old.forEach((from, i) => {
       const row = first + i;
@@ -39,7 +39,7 @@ export class Places {
 
   /** A row's text has `tokens` more tokens in the cache. */
   extend(row: number, tokens: number): void {
-    this.starts[row] = (this.starts[row] as number) + tokens;
+    this.starts[row] = this.starts[row]! + tokens;
   }
 
   /** A row's text is over: whatever it still writes falls on its own first position. */

@@ -4,7 +4,7 @@ export function repeatedTokens(text: readonly number[], size: number): ReadonlyS
   if (size === 0 || text.length < size) return found;
   const prefix = text.slice(text.length - size + 1);
   for (let start = 0; start + size <= text.length; start++) {
-    if (prefix.every((token, i) => token === text[start + i])) found.add(text[start + size - 1] as number);
+    if (prefix.every((token, i) => token === text[start + i])) found.add(text[start + size - 1]!);
   }
   return found;
 }

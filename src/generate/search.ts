@@ -62,7 +62,7 @@ export class Search {
    */
   advance(logits: readonly Float32Array[]): Advance {
     const { beams, maxNewTokens } = this.settings;
-    const length = (this.#beams[0] as Beam).ids.length + 1;
+    const length = this.#beams[0]!.ids.length + 1;
     const keep = beams === 1 ? 1 : Math.max(2, 1 + this.#ends.size) * beams;
     const candidates = this.#candidates(logits, keep);
     const isLast = length === maxNewTokens;
@@ -83,7 +83,7 @@ export class Search {
   }
 
   #idsOf(beam: number): readonly number[] {
-    return (this.#beams[beam] as Beam).ids;
+    return this.#beams[beam]!.ids;
   }
 
   #score(sum: number, length: number): number {
@@ -101,24 +101,24 @@ export class Search {
   #cannotImprove(beams: readonly Beam[], length: number): boolean {
     if (this.#finished.length < this.settings.beams) return false;
     if (this.settings.earlyStopping || this.settings.beams === 1) return true;
-    const worst = (this.#finished.at(-1) as Continuation).score;
-    return this.#score((beams[0] as Beam).sum, length) <= worst;
+    const worst = this.#finished.at(-1)!.score;
+    return this.#score(beams[0]!.sum, length) <= worst;
   }
 
   /** The `keep` likeliest candidates of all beams, the likeliest first. */
   #candidates(logits: readonly Float32Array[], keep: number): Candidate[] {
     const best: Candidate[] = [];
     this.#beams.forEach(({ ids, sum }, parent) => {
-      const row = logits[parent] as Float32Array;
+      const row = logits[parent]!;
       const text = this.settings.ngramsOf === "text" ? [...this.prompt, ...ids] : ids;
       const banned = repeatedTokens(text, this.settings.noRepeatNgram);
       const offset = sum - logSumExp(row, ids.length);
-      let bar = best.length < keep ? -Infinity : (best.at(-1) as Candidate).sum;
+      let bar = best.length < keep ? -Infinity : best.at(-1)!.sum;
       for (let token = 0; token < row.length; token++) {
-        const own = (row[token] as number) + offset;
+        const own = row[token]! + offset;
         if (own <= bar || banned.has(token)) continue;
         insert(best, { parent, token, sum: own }, keep);
-        if (best.length === keep) bar = (best.at(-1) as Candidate).sum;
+        if (best.length === keep) bar = best.at(-1)!.sum;
       }
     });
     return best;
@@ -128,7 +128,7 @@ export class Search {
 /** Puts a candidate into a list that is sorted by falling sums and has at most `most` entries. */
 function insert(list: Candidate[], candidate: Candidate, most: number): void {
   let at = list.length;
-  while (at > 0 && (list[at - 1] as Candidate).sum < candidate.sum) at--;
+  while (at > 0 && list[at - 1]!.sum < candidate.sum) at--;
   list.splice(at, 0, candidate);
   if (list.length > most) list.pop();
 }

@@ -90,10 +90,14 @@ export class GenerationSession {
     const most = loaded.model.maxLength - 1;
     // Padding may stand beyond the last position; nothing reads what it gives.
     const positions = Int32Array.from({ length: rows * length }, (_, i) =>
-      Math.min(most, (starts[Math.floor(i / length)] as number) + (i % length)),
+      Math.min(most, starts[Math.floor(i / length)]! + (i % length)),
     );
     const inputs: Inputs = {
-      ...{ input_ids: ids, owners, starts, text_positions: positions, ...loaded.model.constants?.(positions) },
+      input_ids: ids,
+      owners,
+      starts,
+      text_positions: positions,
+      ...loaded.model.constants?.(positions),
       last_tokens: last.map((token, row) => row * length + virtualTokens + token),
     };
     const caches = this.#caches;
@@ -102,7 +106,7 @@ export class GenerationSession {
       { lease: (name) => caches.get(name)?.lease ?? store.lease(name) },
       inputs,
     );
-    const logits = found.get("logits") as Float32Array;
+    const logits = found.get("logits")!;
     const width = logits.length / rows;
     return Array.from({ length: rows }, (_, row) => logits.subarray(row * width, (row + 1) * width));
   }

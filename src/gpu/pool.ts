@@ -143,7 +143,7 @@ export class Pool {
       return result;
     }
     giveBack();
-    const bytes = (asked[refused] as Asked).lease.bytes;
+    const bytes = asked[refused]!.lease.bytes;
     const wanted = asked.reduce((sum, { lease }) => sum + lease.bytes, 0);
     throw outOfMemory(what, { refused: bytes, asked: wanted, live: this.ledger.liveBytes }, refusals[refused]?.message);
   }

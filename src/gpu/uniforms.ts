@@ -52,7 +52,7 @@ function packBlock(launch: Launch): Uint8Array {
   }
   const view = new DataView(new ArrayBuffer(Math.ceil(Math.max(1, params.length) / 4) * 16));
   params.forEach(({ name, type }, i) => {
-    const value = launch.params[name] as number;
+    const value = launch.params[name]!;
     if (type === "f32") view.setFloat32(i * 4, value, true);
     else if (type === "i32") view.setInt32(i * 4, value, true);
     else view.setUint32(i * 4, value, true);

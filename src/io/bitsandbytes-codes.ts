@@ -50,7 +50,10 @@ export async function openFourBits(checkpoint: Checkpoint, name: string, state: 
   const scales = isNested ? openNested(checkpoint, absmax, blocks, told) : plainScales(checkpoint, absmax);
   const nested = isNested ? nestedNames(name) : [];
   return {
-    ...{ dtype: "NF4", rows, columns, companions: [state, absmax, map, ...nested] },
+    dtype: "NF4",
+    rows,
+    columns,
+    companions: [state, absmax, map, ...nested],
     async open({ first, end }) {
       const [start, firstBlock] = [Math.floor(first / 2), Math.floor(first / told.blocksize)];
       const codes = await checkpoint.bytes(name, { first: start, end: Math.ceil(end / 2) });
@@ -114,7 +117,10 @@ export async function openEightBits(checkpoint: Checkpoint, name: string, scb: s
     );
   }
   return {
-    ...{ dtype: "INT8", rows, columns, companions: hasFormat ? [scb, format] : [scb] },
+    dtype: "INT8",
+    rows,
+    columns,
+    companions: hasFormat ? [scb, format] : [scb],
     async open({ first, end }) {
       const bytes = await checkpoint.bytes(name, { first, end });
       const codes = new Int8Array(bytes.buffer, bytes.byteOffset, bytes.length);

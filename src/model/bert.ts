@@ -44,7 +44,9 @@ interface Encoder {
 /** BERT (Devlin et al. 2019), post-norm; sequence classification, regression and question answering. */
 export function bert(config: Readonly<Record<string, unknown>>): Model {
   return encoder(config, {
-    ...{ family: "bert", padId: 0, positions: "absolute" },
+    family: "bert",
+    padId: 0,
+    positions: "absolute",
     classifier: (told, task, c) =>
       pooledClassifier(told, { task, hidden: c.hidden_size, pooler: "bert.pooler", dropout: headDropout(c) }),
   });
@@ -53,7 +55,9 @@ export function bert(config: Readonly<Record<string, unknown>>): Model {
 /** RoBERTa (Liu et al. 2019): BERT with another count of positions and another head. */
 export function roberta(config: Readonly<Record<string, unknown>>): Model {
   return encoder(config, {
-    ...{ family: "roberta", padId: 1, positions: "padded" },
+    family: "roberta",
+    padId: 1,
+    positions: "padded",
     classifier: (told, task, c) => denseClassifier(told, { task, hidden: c.hidden_size, dropout: headDropout(c) }),
   });
 }
@@ -71,7 +75,12 @@ function encoder(config: Readonly<Record<string, unknown>>, kind: Encoder): Mode
   const projections = [...layerProjections(family, c), ...head.projections];
   const padId = c.pad_token_id ?? kind.padId;
   return {
-    ...{ family, config, projections, task, classes: head.classes, heads: head.heads },
+    family,
+    config,
+    projections,
+    task,
+    classes: head.classes,
+    heads: head.heads,
     parameters: encoderParameters(family, c, projections),
     layers: c.num_hidden_layers,
     hiddenSize: c.hidden_size,
@@ -93,8 +102,12 @@ function encoder(config: Readonly<Record<string, unknown>>, kind: Encoder): Mode
 type Config = v.InferOutput<typeof SCHEMA>;
 
 const MODULES: LayerModules = {
-  ...{ queries: "attention.self.query", keys: "attention.self.key", values: "attention.self.value" },
-  ...{ mixed: "attention.output.dense", wide: ["intermediate.dense"], narrow: "output.dense" },
+  queries: "attention.self.query",
+  keys: "attention.self.key",
+  values: "attention.self.value",
+  mixed: "attention.output.dense",
+  wide: ["intermediate.dense"],
+  narrow: "output.dense",
 };
 
 const structureSizes = ({ num_attention_heads: heads, hidden_size: d, intermediate_size: neurons }: Config) => {

@@ -21,10 +21,13 @@ export function blocksOf(model: Model): readonly Block[] {
   const x = recorder.input("x", [1, 1, model.hiddenSize]);
   for (let layer = 0; layer < model.layers; layer++) {
     const forward = new Forward({
-      ...{ recorder, model, batch: { size: 1, length: 1 }, isTraining: false },
+      recorder,
+      model,
+      batch: { size: 1, length: 1 },
+      isTraining: false,
       hooks: {
         block(_forward, name, value) {
-          blocks.push({ name, layer, width: value.shape.at(-1) as number });
+          blocks.push({ name, layer, width: value.shape.at(-1)! });
           return undefined;
         },
       },

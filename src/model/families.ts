@@ -7,7 +7,11 @@ import { vit } from "./vit";
 
 /** `model_type` -> how to build the model from its config.json. */
 const FAMILIES: Readonly<Record<string, (config: Readonly<Record<string, unknown>>) => Model>> = {
-  ...{ bert, roberta, gpt2, llama, vit },
+  bert,
+  roberta,
+  gpt2,
+  llama,
+  vit,
 };
 
 /** The families that can be loaded, by `model_type`. */
@@ -31,7 +35,11 @@ export function createModel(config: Readonly<Record<string, unknown>>): Model {
 
 /** How Hugging Face's architectures begin, by `model_type`, and end, by task. */
 const ARCHITECTURES: Readonly<Record<string, string>> = {
-  ...{ bert: "Bert", roberta: "Roberta", gpt2: "GPT2", llama: "Llama", vit: "ViT" },
+  bert: "Bert",
+  roberta: "Roberta",
+  gpt2: "GPT2",
+  llama: "Llama",
+  vit: "ViT",
 };
 const ENDINGS: Readonly<Record<Task, string>> = {
   sequence_classification: "ForSequenceClassification",

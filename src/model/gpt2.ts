@@ -26,8 +26,12 @@ const SCHEMA = v.object({
 });
 
 const MODULES: LayerModules = {
-  ...{ queries: "attn.c_attn", keys: "attn.c_attn", values: "attn.c_attn", mixed: "attn.c_proj" },
-  ...{ wide: ["mlp.c_fc"], narrow: "mlp.c_proj" },
+  queries: "attn.c_attn",
+  keys: "attn.c_attn",
+  values: "attn.c_attn",
+  mixed: "attn.c_proj",
+  wide: ["mlp.c_fc"],
+  narrow: "mlp.c_proj",
 };
 
 type Config = v.InferOutput<typeof SCHEMA>;
@@ -45,7 +49,11 @@ export function gpt2(config: Readonly<Record<string, unknown>>): Model {
   const head = gpt2Head(config, c);
   const projections = [...gpt2Projections(c), ...head.projections];
   return {
-    ...{ family: "gpt2", config, task: head.task, classes: head.classes, heads: head.heads },
+    family: "gpt2",
+    config,
+    task: head.task,
+    classes: head.classes,
+    heads: head.heads,
     parameters: gpt2Parameters(c, projections),
     projections,
     layers: c.n_layer,
@@ -59,7 +67,9 @@ export function gpt2(config: Readonly<Record<string, unknown>>): Model {
     ignores: (name) => /\.attn\.(bias|masked_bias)$|^(lm_head|score|qa_outputs)\./.test(name),
     structures: (index) =>
       layerStructures(index, `transformer.h.${index}`, MODULES, {
-        ...{ heads: c.n_head, headSize: c.n_embd / c.n_head, neurons: c.n_inner ?? 4 * c.n_embd },
+        heads: c.n_head,
+        headSize: c.n_embd / c.n_head,
+        neurons: c.n_inner ?? 4 * c.n_embd,
       }),
     embed(forward) {
       return forward.recorder.labelled("transformer.wte", () => {

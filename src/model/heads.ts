@@ -40,7 +40,8 @@ export function taskOf(
   known: readonly Task[],
   fallback: Task,
 ): Task {
-  const [architecture] = Array.isArray(config["architectures"]) ? (config["architectures"] as unknown[]) : [];
+  const architectures: unknown = config["architectures"];
+  const architecture: unknown = Array.isArray(architectures) ? architectures[0] : undefined;
   const named = SUFFIXES.find(([suffix]) => typeof architecture === "string" && suffix.test(architecture))?.[1];
   const task = named ?? fallback;
   if (!known.includes(task)) {
@@ -70,7 +71,9 @@ export function pooledClassifier(
 ): Head {
   const classes = labelCount(config);
   return {
-    ...{ task, classes, heads: ["classifier"] },
+    task,
+    classes,
+    heads: ["classifier"],
     projections: [projection(`${pooler}.dense`, hidden, hidden), projection("classifier", hidden, classes)],
     apply(forward, x) {
       const first = pick(forward, pooler, x, forward.firstTokens);
@@ -89,7 +92,9 @@ export function denseClassifier(
 ): Head {
   const classes = labelCount(config);
   return {
-    ...{ task, classes, heads: ["classifier"] },
+    task,
+    classes,
+    heads: ["classifier"],
     projections: [projection("classifier.dense", hidden, hidden), projection("classifier.out_proj", hidden, classes)],
     apply(forward, x) {
       const first = forward.dropout(pick(forward, "classifier", x, forward.firstTokens), dropout);
@@ -103,7 +108,9 @@ export function denseClassifier(
 /** Scores of every token for being an answer's start and end: [b, t, 2]. */
 export function answerSpan(hidden: number, norm = asIs): Head {
   return {
-    ...{ task: "question_answering", classes: 2, heads: ["qa_outputs"] },
+    task: "question_answering",
+    classes: 2,
+    heads: ["qa_outputs"],
     projections: [projection("qa_outputs", hidden, 2)],
     apply: (forward, x) => forward.linear("qa_outputs", norm(forward, x)),
   };
@@ -119,7 +126,9 @@ export function lastTokenScore(
 ): Head {
   const classes = labelCount(config);
   return {
-    ...{ task, classes, heads: ["score"] },
+    task,
+    classes,
+    heads: ["score"],
     projections: [projection("score", hidden, classes, false)],
     apply: (forward, x) => forward.linear("score", norm(forward, pick(forward, "score", x, forward.lastTokens))),
   };
@@ -135,7 +144,10 @@ export function languageModel(
     w: forward.parameter(tiedTo ?? "lm_head.weight"),
   });
   return {
-    ...{ task: "causal_lm", classes: vocabulary, heads: [], output },
+    task: "causal_lm",
+    classes: vocabulary,
+    heads: [],
+    output,
     projections: tiedTo === undefined ? [projection("lm_head", hidden, vocabulary, false)] : [],
     apply(forward, hiddenStates) {
       const inputs = output(forward, hiddenStates);
@@ -149,7 +161,9 @@ export function languageModel(
 export function imageClassifier(config: Readonly<Record<string, unknown>>, hidden: number, norm: FinalNorm): Head {
   const classes = labelCount(config);
   return {
-    ...{ task: "image_classification", classes, heads: ["classifier"] },
+    task: "image_classification",
+    classes,
+    heads: ["classifier"],
     projections: [projection("classifier", hidden, classes)],
     apply: (forward, x) =>
       forward.linear("classifier", norm(forward, pick(forward, "classifier", x, forward.firstTokens))),

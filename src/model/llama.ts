@@ -53,7 +53,12 @@ export function llama(config: Readonly<Record<string, unknown>>): Model {
   const projections = [...layerProjections(sizes, body), ...head.projections];
   const frequencies = rotationFrequencies(c, sizes.headSize);
   return {
-    ...{ family: "llama", config, projections, task, classes: head.classes, heads: head.heads },
+    family: "llama",
+    config,
+    projections,
+    task,
+    classes: head.classes,
+    heads: head.heads,
     parameters: llamaParameters(c, body, projections),
     layers: c.num_hidden_layers,
     hiddenSize: c.hidden_size,
@@ -78,8 +83,12 @@ export function llama(config: Readonly<Record<string, unknown>>): Model {
 }
 
 const MODULES: LayerModules = {
-  ...{ queries: "self_attn.q_proj", keys: "self_attn.k_proj", values: "self_attn.v_proj", mixed: "self_attn.o_proj" },
-  ...{ wide: ["mlp.gate_proj", "mlp.up_proj"], narrow: "mlp.down_proj" },
+  queries: "self_attn.q_proj",
+  keys: "self_attn.k_proj",
+  values: "self_attn.v_proj",
+  mixed: "self_attn.o_proj",
+  wide: ["mlp.gate_proj", "mlp.up_proj"],
+  narrow: "mlp.down_proj",
 };
 
 function llamaHead(config: Readonly<Record<string, unknown>>, c: Config, task: Task, body: string): Head {

@@ -19,7 +19,9 @@ export const ROTATION_SCHEMA = v.object({
 
 const LINEAR = v.object({ factor: POSITIVE });
 const LLAMA3 = v.object({
-  ...{ factor: POSITIVE, low_freq_factor: POSITIVE, high_freq_factor: POSITIVE },
+  factor: POSITIVE,
+  low_freq_factor: POSITIVE,
+  high_freq_factor: POSITIVE,
   original_max_position_embeddings: POSITIVE,
 });
 
@@ -57,7 +59,7 @@ function stretchedAsLlama3(c: v.InferOutput<typeof LLAMA3>): (frequency: number)
 export function rotationTable(frequencies: Float64Array, positions: Int32Array): Float32Array {
   const half = frequencies.length;
   return Float32Array.from({ length: positions.length * half * 2 }, (_, entry) => {
-    const angle = (positions[Math.floor(entry / (2 * half))] as number) * (frequencies[(entry >> 1) % half] as number);
+    const angle = positions[Math.floor(entry / (2 * half))]! * frequencies[(entry >> 1) % half]!;
     return entry % 2 === 0 ? Math.cos(angle) : Math.sin(angle);
   });
 }

@@ -53,7 +53,10 @@ export function layerStructures(
   const width = heads * headSize;
   return [
     {
-      ...{ kind: "heads", layer, groups: kvHeads, read: [span(modules.mixed, queries)] },
+      kind: "heads",
+      layer,
+      groups: kvHeads,
+      read: [span(modules.mixed, queries)],
       made: [
         span(modules.queries, queries),
         span(modules.keys, headSize, isFused ? width : 0),
@@ -61,7 +64,10 @@ export function layerStructures(
       ],
     },
     {
-      ...{ kind: "neurons", layer, groups: neurons, read: [span(modules.narrow, 1)] },
+      kind: "neurons",
+      layer,
+      groups: neurons,
+      read: [span(modules.narrow, 1)],
       made: modules.wide.map((module) => span(module, 1)),
     },
   ];

@@ -56,7 +56,13 @@ export function vit(config: Readonly<Record<string, unknown>>): Model {
   const projections = [...layerProjections(c), ...head.projections];
   const tokens = (image.size / image.patch) ** 2 + 1;
   return {
-    ...{ family: "vit", config, projections, task, classes: head.classes, heads: head.heads, image },
+    family: "vit",
+    config,
+    projections,
+    task,
+    classes: head.classes,
+    heads: head.heads,
+    image,
     parameters: vitParameters(c, image, tokens, projections),
     layers: c.num_hidden_layers,
     hiddenSize: c.hidden_size,
@@ -69,7 +75,8 @@ export function vit(config: Readonly<Record<string, unknown>>): Model {
     ignores: (name) => /(?:^|\.)pooler\.|(?:^|\.)embeddings\.mask_token$/.test(name),
     structures: (index) =>
       layerStructures(index, `vit.encoder.layer.${index}`, MODULES, {
-        ...{ heads: c.num_attention_heads, headSize: c.hidden_size / c.num_attention_heads },
+        heads: c.num_attention_heads,
+        headSize: c.hidden_size / c.num_attention_heads,
         neurons: c.intermediate_size,
       }),
     embed: (forward) => embed(forward, c, image),
@@ -82,7 +89,9 @@ const MODULES: LayerModules = {
   queries: "attention.attention.query",
   keys: "attention.attention.key",
   values: "attention.attention.value",
-  ...{ mixed: "attention.output.dense", wide: ["intermediate.dense"], narrow: "output.dense" },
+  mixed: "attention.output.dense",
+  wide: ["intermediate.dense"],
+  narrow: "output.dense",
 };
 
 const renamed = (module: string): string => RENAMES.reduce((name, [from, to]) => name.replace(from, to), module);

@@ -24,7 +24,9 @@ export function packLaunches(
   return rowRanges(words, [8, 4], limits).map((range) => {
     const values = Math.min(range.count * 2, count - range.start * 2);
     return {
-      ...{ kernel, entry, constants: { PER_INVOCATION, FORMAT: ACTIVATION_FORMATS.indexOf(format) } },
+      kernel,
+      entry,
+      constants: { PER_INVOCATION, FORMAT: ACTIVATION_FORMATS.indexOf(format) },
       bindings: {
         x: { slot: "x", offset: range.start * 8, bytes: values * 4 },
         words: bindRows("packed", range, 4),

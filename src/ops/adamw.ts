@@ -22,8 +22,13 @@ export type AdamwAttributes = {
 export const adamw = defineOp<AdamwAttributes>({
   name: "adamw",
   inputs: {
-    ...{ p: { mutated: true }, m: { mutated: true }, v: { mutated: true }, g: {} },
-    ...{ total: {}, loss: {}, hyper: {} },
+    p: { mutated: true },
+    m: { mutated: true },
+    v: { mutated: true },
+    g: {},
+    total: {},
+    loss: {},
+    hyper: {},
   },
   outputs: [],
   infer(context) {
@@ -48,7 +53,10 @@ export const adamw = defineOp<AdamwAttributes>({
   forward: (context) =>
     elementwiseLaunches(
       {
-        ...{ kernel, entry: "forward", tensors: ["p", "m", "v", "g"], whole: ["total", "loss", "hyper"] },
+        kernel,
+        entry: "forward",
+        tensors: ["p", "m", "v", "g"],
+        whole: ["total", "loss", "hyper"],
         count: elements(context.spec("p").shape),
         params: () => ({ weight_decay: context.attributes.weightDecay }),
       },
@@ -78,8 +86,10 @@ export const adamw = defineOp<AdamwAttributes>({
       name: "first step of the golden run, decay 0.1",
       attributes: { weightDecay: 0.1 },
       inputs: {
-        ...{ p: { shape: [3], values: [1, -2, 0.5] }, g: { shape: [3], values: [0.1, -0.2, 0.3] } },
-        ...{ m: { shape: [3], values: [0, 0, 0] }, v: { shape: [3], values: [0, 0, 0] } },
+        p: { shape: [3], values: [1, -2, 0.5] },
+        g: { shape: [3], values: [0.1, -0.2, 0.3] },
+        m: { shape: [3], values: [0, 0, 0] },
+        v: { shape: [3], values: [0, 0, 0] },
         ...stepInputs({ step: 1, learningRate: 0.01 }),
       },
     },
@@ -120,8 +130,12 @@ export const adamw = defineOp<AdamwAttributes>({
       name: "moment of another shape",
       attributes: { weightDecay: 0 },
       inputs: {
-        ...{ p: { shape: [4], dtype: "f32" }, m: { shape: [3], dtype: "f32" }, v: { shape: [4], dtype: "f32" } },
-        ...{ g: { shape: [4], dtype: "f32" }, total: { shape: [1], dtype: "f32" }, loss: { shape: [1], dtype: "f32" } },
+        p: { shape: [4], dtype: "f32" },
+        m: { shape: [3], dtype: "f32" },
+        v: { shape: [4], dtype: "f32" },
+        g: { shape: [4], dtype: "f32" },
+        total: { shape: [1], dtype: "f32" },
+        loss: { shape: [1], dtype: "f32" },
         hyper: { shape: [8], dtype: "f32" },
       },
       message: /m \[3\] differs from p \[4\]/,
@@ -130,8 +144,12 @@ export const adamw = defineOp<AdamwAttributes>({
       name: "hyper of six numbers",
       attributes: { weightDecay: 0 },
       inputs: {
-        ...{ p: { shape: [4], dtype: "f32" }, m: { shape: [4], dtype: "f32" }, v: { shape: [4], dtype: "f32" } },
-        ...{ g: { shape: [4], dtype: "f32" }, total: { shape: [1], dtype: "f32" }, loss: { shape: [1], dtype: "f32" } },
+        p: { shape: [4], dtype: "f32" },
+        m: { shape: [4], dtype: "f32" },
+        v: { shape: [4], dtype: "f32" },
+        g: { shape: [4], dtype: "f32" },
+        total: { shape: [1], dtype: "f32" },
+        loss: { shape: [1], dtype: "f32" },
         hyper: { shape: [6], dtype: "f32" },
       },
       message: /hyper is \[6\]/,

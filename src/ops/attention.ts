@@ -20,7 +20,10 @@ function layoutOf(q: readonly number[], { heads, kvHeads }: AttentionAttributes)
   const [batch = 0, time = 0, width = 0] = q;
   const head = width / heads;
   return {
-    ...{ batch, time, head, q: { slot: "q", row: width, offset: 0 } },
+    batch,
+    time,
+    head,
+    q: { slot: "q", row: width, offset: 0 },
     k: { slot: "k", row: kvHeads * head, offset: 0 },
     v: { slot: "v", row: kvHeads * head, offset: 0 },
   };
@@ -141,7 +144,10 @@ export const attention = defineOp<AttentionAttributes>({
       name: "two heads with padding",
       attributes: base,
       inputs: {
-        ...{ q: { shape: [2, 7, 10] }, k: { shape: [2, 7, 10] }, v: { shape: [2, 7, 10] }, seed: seeds(2) },
+        q: { shape: [2, 7, 10] },
+        k: { shape: [2, 7, 10] },
+        v: { shape: [2, 7, 10] },
+        seed: seeds(2),
         mask: { shape: [2, 7], values: [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0] },
       },
     },
@@ -149,7 +155,10 @@ export const attention = defineOp<AttentionAttributes>({
       name: "causal, grouped queries, longer than a workgroup",
       attributes: { ...base, heads: 4, kvHeads: 2, causal: true },
       inputs: {
-        ...{ q: { shape: [1, 37, 48] }, k: { shape: [1, 37, 24] }, v: { shape: [1, 37, 24] }, seed: seeds(1) },
+        q: { shape: [1, 37, 48] },
+        k: { shape: [1, 37, 24] },
+        v: { shape: [1, 37, 24] },
+        seed: seeds(1),
         mask: { shape: [1, 37], values: Array.from({ length: 37 }, (_, i) => (i < 33 ? 1 : 0)) },
       },
     },
@@ -157,7 +166,10 @@ export const attention = defineOp<AttentionAttributes>({
       name: "causal, grouped queries, of texts enough for all gradients at once",
       attributes: { ...base, heads: 4, kvHeads: 2, causal: true },
       inputs: {
-        ...{ q: { shape: [8, 40, 16] }, k: { shape: [8, 40, 8] }, v: { shape: [8, 40, 8] }, seed: seeds(8) },
+        q: { shape: [8, 40, 16] },
+        k: { shape: [8, 40, 8] },
+        v: { shape: [8, 40, 8] },
+        seed: seeds(8),
         mask: { shape: [8, 40], values: Array.from({ length: 320 }, (_, i) => (i % 40 < 36 ? 1 : 0)) },
       },
     },
@@ -165,7 +177,10 @@ export const attention = defineOp<AttentionAttributes>({
       name: "dropout",
       attributes: { ...base, dropout: 0.25, salt: 5 },
       inputs: {
-        ...{ q: { shape: [2, 6, 8] }, k: { shape: [2, 6, 8] }, v: { shape: [2, 6, 8] }, seed: seeds(2) },
+        q: { shape: [2, 6, 8] },
+        k: { shape: [2, 6, 8] },
+        v: { shape: [2, 6, 8] },
+        seed: seeds(2),
         mask: { shape: [2, 6], values: Array.from({ length: 12 }, () => 1) },
       },
     },
@@ -173,7 +188,10 @@ export const attention = defineOp<AttentionAttributes>({
       name: "one position",
       attributes: { ...base, heads: 1, kvHeads: 1 },
       inputs: {
-        ...{ q: { shape: [1, 1, 3] }, k: { shape: [1, 1, 3] }, v: { shape: [1, 1, 3] }, seed: seeds(1) },
+        q: { shape: [1, 1, 3] },
+        k: { shape: [1, 1, 3] },
+        v: { shape: [1, 1, 3] },
+        seed: seeds(1),
         mask: { shape: [1, 1], values: [1] },
       },
     },
@@ -181,7 +199,10 @@ export const attention = defineOp<AttentionAttributes>({
       name: "batch that can be split over bindings, with dropout",
       attributes: { ...base, dropout: 0.1, salt: 2 },
       inputs: {
-        ...{ q: { shape: [64, 2, 64] }, k: { shape: [64, 2, 64] }, v: { shape: [64, 2, 64] }, seed: seeds(64) },
+        q: { shape: [64, 2, 64] },
+        k: { shape: [64, 2, 64] },
+        v: { shape: [64, 2, 64] },
+        seed: seeds(64),
         mask: { shape: [64, 2], values: Array.from({ length: 128 }, (_, i) => (i % 7 === 1 ? 0 : 1)) },
       },
     },
@@ -189,7 +210,10 @@ export const attention = defineOp<AttentionAttributes>({
       name: "BERT-base, 4 x 128",
       attributes: { ...base, heads: 12, kvHeads: 12, scale: 0.125 },
       inputs: {
-        ...{ q: { shape: [4, 128, 768] }, k: { shape: [4, 128, 768] }, v: { shape: [4, 128, 768] }, seed: seeds(4) },
+        q: { shape: [4, 128, 768] },
+        k: { shape: [4, 128, 768] },
+        v: { shape: [4, 128, 768] },
+        seed: seeds(4),
         mask: { shape: [4, 128], values: Array.from({ length: 512 }, () => 1) },
       },
       bench: true,

@@ -45,7 +45,7 @@ export const cachedAttention = defineOp<CachedAttentionAttributes>({
         "Pass q [b, t, heads * d], k and v [rows, capacity, kvHeads * d], with heads a multiple of kvHeads.",
       );
     }
-    return { y: { shape: [q[0] as number, q[1] as number, wide], dtype: "f32" } };
+    return { y: { shape: [q[0]!, q[1]!, wide], dtype: "f32" } };
   },
   forward(context) {
     checkCacheBinding("cached_attention", context as never, "k");
@@ -58,11 +58,22 @@ export const cachedAttention = defineOp<CachedAttentionAttributes>({
       kernel,
       entry: "forward",
       bindings: {
-        ...{ q: bindRows("q", range, read), y: bindRows("y", range, written) },
-        ...{ k: "k", v: "v", owners: "owners", starts: "starts" },
+        q: bindRows("q", range, read),
+        y: bindRows("y", range, written),
+        k: "k",
+        v: "v",
+        owners: "owners",
+        starts: "starts",
       },
       params: {
-        ...{ batch: range.count, batch0: range.start, time, capacity, heads, kv_heads: kvHeads, row, scale },
+        batch: range.count,
+        batch0: range.start,
+        time,
+        capacity,
+        heads,
+        kv_heads: kvHeads,
+        row,
+        scale,
       },
       constants: { HEAD: head, GROUP, OWN: Math.ceil(head / GROUP) },
       workgroups: range.count * time * heads,
@@ -100,7 +111,7 @@ export const cachedAttention = defineOp<CachedAttentionAttributes>({
           const weights = scores.map((score) => Math.exp(score - largest));
           const total = weights.reduce((sum, weight) => sum + weight, 0);
           for (let c = 0; c < head; c++) {
-            const sum = weights.reduce((all, weight, j) => all + weight * at(v, (places[j] as number) + kv + c), 0);
+            const sum = weights.reduce((all, weight, j) => all + weight * at(v, places[j]! + kv + c), 0);
             y[((b * time + i) * heads + h) * head + c] = sum / total;
           }
         }
@@ -113,7 +124,9 @@ export const cachedAttention = defineOp<CachedAttentionAttributes>({
       name: "one token of fused q, k, v; beams that share positions; odd head size",
       attributes: base,
       inputs: {
-        ...{ q: { shape: [3, 1, 30] }, k: { shape: [4, 6, 10] }, v: { shape: [4, 6, 10] } },
+        q: { shape: [3, 1, 30] },
+        k: { shape: [4, 6, 10] },
+        v: { shape: [4, 6, 10] },
         owners: { shape: [3, 6], values: [0, 0, 1, 3, 0, 0, 0, 0, 1, 1, 0, 0, 2, 2, 2, 2, 2, 2] },
         starts: { shape: [3], values: [3, 2, 5] },
       },
@@ -122,7 +135,9 @@ export const cachedAttention = defineOp<CachedAttentionAttributes>({
       name: "a prompt, grouped queries, more keys than a tile",
       attributes: { heads: 4, kvHeads: 2, scale: 0.3 },
       inputs: {
-        ...{ q: { shape: [2, 40, 12] }, k: { shape: [2, 150, 6] }, v: { shape: [2, 150, 6] } },
+        q: { shape: [2, 40, 12] },
+        k: { shape: [2, 150, 6] },
+        v: { shape: [2, 150, 6] },
         owners: { shape: [2, 150], values: Array.from({ length: 300 }, (_, i) => (i < 150 ? 1 : 0)) },
         starts: { shape: [2], values: [100, 0] },
       },
@@ -131,15 +146,20 @@ export const cachedAttention = defineOp<CachedAttentionAttributes>({
       name: "heads wider than a workgroup",
       attributes: { heads: 1, kvHeads: 1, scale: 0.1 },
       inputs: {
-        ...{ q: { shape: [1, 2, 80] }, k: { shape: [1, 3, 80] }, v: { shape: [1, 3, 80] } },
-        ...{ owners: { shape: [1, 3], values: [0, 0, 0] }, starts: { shape: [1], values: [1] } },
+        q: { shape: [1, 2, 80] },
+        k: { shape: [1, 3, 80] },
+        v: { shape: [1, 3, 80] },
+        owners: { shape: [1, 3], values: [0, 0, 0] },
+        starts: { shape: [1], values: [1] },
       },
     },
     {
       name: "batch that can be split over bindings",
       attributes: base,
       inputs: {
-        ...{ q: { shape: [64, 2, 64] }, k: { shape: [8, 9, 64] }, v: { shape: [8, 9, 64] } },
+        q: { shape: [64, 2, 64] },
+        k: { shape: [8, 9, 64] },
+        v: { shape: [8, 9, 64] },
         owners: { shape: [64, 9], below: 8 },
         starts: { shape: [64], values: Array.from({ length: 64 }, (_, i) => i % 8) },
       },
@@ -148,7 +168,9 @@ export const cachedAttention = defineOp<CachedAttentionAttributes>({
       name: "GPT-2, 10 beams, 256 tokens",
       attributes: { heads: 12, kvHeads: 12, scale: 0.125 },
       inputs: {
-        ...{ q: { shape: [10, 1, 2304] }, k: { shape: [10, 256, 768] }, v: { shape: [10, 256, 768] } },
+        q: { shape: [10, 1, 2304] },
+        k: { shape: [10, 256, 768] },
+        v: { shape: [10, 256, 768] },
         owners: { shape: [10, 256], below: 10 },
         starts: { shape: [10], values: Array.from({ length: 10 }, () => 255) },
       },
@@ -161,8 +183,10 @@ export const cachedAttention = defineOp<CachedAttentionAttributes>({
       attributes: { heads: 3, kvHeads: 2, scale: 1 },
       inputs: {
         q: { shape: [2, 1, 12], dtype: "f32" },
-        ...{ k: { shape: [2, 4, 8], dtype: "f32" }, v: { shape: [2, 4, 8], dtype: "f32" } },
-        ...{ owners: { shape: [2, 4], dtype: "i32" }, starts: { shape: [2], dtype: "i32" } },
+        k: { shape: [2, 4, 8], dtype: "f32" },
+        v: { shape: [2, 4, 8], dtype: "f32" },
+        owners: { shape: [2, 4], dtype: "i32" },
+        starts: { shape: [2], dtype: "i32" },
       },
       message: /do not fit 3 heads over 2/,
     },
@@ -171,8 +195,10 @@ export const cachedAttention = defineOp<CachedAttentionAttributes>({
       attributes: base,
       inputs: {
         q: { shape: [2, 1, 8], dtype: "f32" },
-        ...{ k: { shape: [2, 4, 8], dtype: "f32" }, v: { shape: [2, 4, 8], dtype: "f32" } },
-        ...{ owners: { shape: [2, 4], dtype: "i32" }, starts: { shape: [3], dtype: "i32" } },
+        k: { shape: [2, 4, 8], dtype: "f32" },
+        v: { shape: [2, 4, 8], dtype: "f32" },
+        owners: { shape: [2, 4], dtype: "i32" },
+        starts: { shape: [3], dtype: "i32" },
       },
       message: /starts \[3\] do not fit/,
     },

@@ -34,8 +34,15 @@ function sizes(context: InferContext<CkaAttributes>): { rows: number; columns: n
 function launch(entry: string, context: Context, own: Pick<Launch, "bindings" | "params" | "workgroups">): Launch {
   const size = sizes(context);
   const params = {
-    ...{ rows: size.rows, columns: size.columns, centering: context.attributes.center ? 1 : 0 },
-    ...{ mean0: 0, left_mean0: 0, right_mean0: 0, symmetric: 0, sum0: 0, ...own.params },
+    rows: size.rows,
+    columns: size.columns,
+    centering: context.attributes.center ? 1 : 0,
+    mean0: 0,
+    left_mean0: 0,
+    right_mean0: 0,
+    symmetric: 0,
+    sum0: 0,
+    ...own.params,
   };
   return { kernel, entry, bindings: own.bindings, params, constants: { TILE }, workgroups: own.workgroups };
 }
@@ -58,8 +65,10 @@ function productLaunches(context: Context): Launch[] {
     launch("forward", context, {
       bindings: { left, right, mask: "mask", means: "means", sums: "sums" },
       params: {
-        ...{ left_mean0: mean0[left], right_mean0: mean0[right] },
-        ...{ symmetric: left === right ? 1 : 0, sum0: which * tiles },
+        left_mean0: mean0[left],
+        right_mean0: mean0[right],
+        symmetric: left === right ? 1 : 0,
+        sum0: which * tiles,
       },
       workgroups: tiles,
     }),
@@ -138,7 +147,8 @@ export const cka = defineOp<CkaAttributes>({
       name: "several tiles, large means, a batch with padding",
       attributes: { center: true },
       inputs: {
-        ...{ x: { shape: [2, 3, 70], offset: 20 }, y: { shape: [2, 3, 70], offset: -3 } },
+        x: { shape: [2, 3, 70], offset: 20 },
+        y: { shape: [2, 3, 70], offset: -3 },
         mask: { shape: [2, 3], values: [1, 1, 1, 1, 1, 0] },
       },
     },
@@ -146,7 +156,8 @@ export const cka = defineOp<CkaAttributes>({
       name: "many rows, one masked in seven",
       attributes: { center: true },
       inputs: {
-        ...{ x: { shape: [150, 3] }, y: { shape: [150, 3], scale: 3, offset: 1 } },
+        x: { shape: [150, 3] },
+        y: { shape: [150, 3], scale: 3, offset: 1 },
         mask: { shape: [150], values: Array.from({ length: 150 }, (_, i) => (i % 7 === 3 ? 0 : 1)) },
       },
     },

@@ -27,9 +27,14 @@ function launches(
   const count = elements(context.spec(target).shape);
   return [
     {
-      ...{ kernel, entry, bindings: { [from]: from, [to]: to } },
+      kernel,
+      entry,
+      bindings: { [from]: from, [to]: to },
       params: {
-        ...{ count, rows: height, columns: width, wide: columns(context.spec("x").shape) },
+        count,
+        rows: height,
+        columns: width,
+        wide: columns(context.spec("x").shape),
         accumulate: context.accumulate ? 1 : 0,
       },
       constants: { PER_INVOCATION },

@@ -80,7 +80,8 @@ export const crossEntropy = defineOp<RowLossAttributes>({
       name: "three classes, one row ignored",
       attributes: { ignored: -100, smoothing: 0 },
       inputs: {
-        ...{ x: { shape: [5, 3] }, labels: { shape: [5], values: [0, 2, -100, 1, 1] } },
+        x: { shape: [5, 3] },
+        labels: { shape: [5], values: [0, 2, -100, 1, 1] },
         normalizer: { shape: [1], values: [0.25] },
       },
     },
@@ -88,7 +89,8 @@ export const crossEntropy = defineOp<RowLossAttributes>({
       name: "label smoothing, more classes than a workgroup",
       attributes: { ignored: -100, smoothing: 0.1 },
       inputs: {
-        ...{ x: { shape: [2, 6, 131], scale: 3 }, labels: { shape: [2, 6], below: 131 } },
+        x: { shape: [2, 6, 131], scale: 3 },
+        labels: { shape: [2, 6], below: 131 },
         normalizer: { shape: [1], values: [1 / 12] },
       },
     },
@@ -96,7 +98,8 @@ export const crossEntropy = defineOp<RowLossAttributes>({
       name: "one row, two classes, far apart",
       attributes: { ignored: -100, smoothing: 0 },
       inputs: {
-        ...{ x: { shape: [1, 2], values: [200, -200] }, labels: { shape: [1], values: [1] } },
+        x: { shape: [1, 2], values: [200, -200] },
+        labels: { shape: [1], values: [1] },
         normalizer: { shape: [1], values: [1] },
       },
     },
@@ -104,7 +107,8 @@ export const crossEntropy = defineOp<RowLossAttributes>({
       name: "rows that can be split over bindings",
       attributes: { ignored: -100, smoothing: 0 },
       inputs: {
-        ...{ x: { shape: [256, 4] }, labels: { shape: [256], below: 4 } },
+        x: { shape: [256, 4] },
+        labels: { shape: [256], below: 4 },
         normalizer: { shape: [1], values: [1 / 256] },
       },
     },
@@ -112,7 +116,8 @@ export const crossEntropy = defineOp<RowLossAttributes>({
       name: "GPT-2's vocabulary, 64 tokens",
       attributes: { ignored: -100, smoothing: 0 },
       inputs: {
-        ...{ x: { shape: [64, 50257] }, labels: { shape: [64], below: 50257 } },
+        x: { shape: [64, 50257] },
+        labels: { shape: [64], below: 50257 },
         normalizer: { shape: [1], values: [1 / 64] },
       },
       bench: true,

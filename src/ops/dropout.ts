@@ -26,9 +26,14 @@ function launches(entry: string, tensors: readonly string[], context: LaunchCont
   const { probability, salt } = context.attributes;
   return elementwiseLaunches(
     {
-      ...{ kernel, entry, tensors, whole: ["seed"], count: elements(context.spec("x").shape) },
+      kernel,
+      entry,
+      tensors,
+      whole: ["seed"],
+      count: elements(context.spec("x").shape),
       params: (range) => ({
-        ...{ first: range.start, per_text: perText(context) },
+        first: range.start,
+        per_text: perText(context),
         ...dropoutParams(probability, salt),
         ...accumulateParam(context),
       }),

@@ -28,8 +28,13 @@ function sizes(context: InferContext<NoAttributes>): { vocabulary: number; colum
 function paramsOf(context: Context, tokens: RowRange, table: RowRange): Record<string, number> {
   const { vocabulary, columns: width } = sizes(context);
   return {
-    ...{ tokens: tokens.count, token0: tokens.start, columns: width, vocabulary },
-    ...{ table_row0: table.start, table_rows: table.count, count: 0 },
+    tokens: tokens.count,
+    token0: tokens.start,
+    columns: width,
+    vocabulary,
+    table_row0: table.start,
+    table_rows: table.count,
+    count: 0,
   };
 }
 
@@ -103,7 +108,9 @@ export const embedding = defineOp<NoAttributes>({
         const all = { start: 0, count: sizes(context).tokens };
         return [
           {
-            ...{ kernel, entry: "temp_chain", bindings: { ids: "ids", chain: "chain" } },
+            kernel,
+            entry: "temp_chain",
+            bindings: { ids: "ids", chain: "chain" },
             params: paramsOf(context, all, { start: 0, count: 0 }),
             workgroups: Math.ceil(all.count / GROUP),
           },

@@ -17,7 +17,10 @@ function layoutOf(qkv: readonly number[], { heads }: AttentionAttributes): Atten
   const [batch = 0, time = 0, row = 0] = qkv;
   const width = row / 3;
   return {
-    ...{ batch, time, head: width / heads, q: { slot: "qkv", row, offset: 0 } },
+    batch,
+    time,
+    head: width / heads,
+    q: { slot: "qkv", row, offset: 0 },
     k: { slot: "qkv", row, offset: width },
     v: { slot: "qkv", row, offset: 2 * width },
   };
@@ -94,7 +97,8 @@ export const fusedAttention = defineOp<AttentionAttributes>({
       name: "causal with padding, odd head size",
       attributes: base,
       inputs: {
-        ...{ qkv: { shape: [2, 9, 30] }, seed: seeds(2) },
+        qkv: { shape: [2, 9, 30] },
+        seed: seeds(2),
         mask: { shape: [2, 9], values: Array.from({ length: 18 }, (_, i) => (i < 14 ? 1 : 0)) },
       },
     },
@@ -120,7 +124,8 @@ export const fusedAttention = defineOp<AttentionAttributes>({
       name: "batch that can be split over bindings",
       attributes: base,
       inputs: {
-        ...{ qkv: { shape: [64, 2, 48] }, seed: seeds(64) },
+        qkv: { shape: [64, 2, 48] },
+        seed: seeds(64),
         mask: { shape: [64, 2], values: Array.from({ length: 128 }, () => 1) },
       },
     },
@@ -128,7 +133,8 @@ export const fusedAttention = defineOp<AttentionAttributes>({
       name: "GPT-2, 2 x 256",
       attributes: { ...base, heads: 12, kvHeads: 12, scale: 0.125 },
       inputs: {
-        ...{ qkv: { shape: [2, 256, 2304] }, seed: seeds(2) },
+        qkv: { shape: [2, 256, 2304] },
+        seed: seeds(2),
         mask: { shape: [2, 256], values: Array.from({ length: 512 }, () => 1) },
       },
       bench: true,

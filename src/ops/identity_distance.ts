@@ -19,7 +19,9 @@ function launch(
 ): Launch {
   const { shape } = context.spec("x");
   return {
-    ...{ kernel, entry, workgroups },
+    kernel,
+    entry,
+    workgroups,
     bindings: Object.fromEntries(slots.map((slot) => [slot, slot])),
     params: { count: elements(shape), size: shape[0] ?? 0, ...accumulateParam(context) },
   };
@@ -53,7 +55,7 @@ export const identityDistance = defineOp<NoAttributes>({
   flops: (context) => 3 * elements(context.spec("x").shape),
   reference(inputs) {
     const x = input(inputs, "x");
-    const size = x.shape[0] as number;
+    const size = x.shape[0]!;
     const squares = x.data.reduce(
       (sum, _, i) => sum + (at(x, i) - (Math.floor(i / size) === i % size ? 1 : 0)) ** 2,
       0,

@@ -52,8 +52,11 @@ function rowLaunches(
       ...Object.fromEntries(vectors.map((slot) => [slot, slot])),
     },
     params: {
-      ...{ rows: range.count, columns: width, eps: context.attributes.eps },
-      ...{ ...accumulateParam(context), chunk0: 0 },
+      rows: range.count,
+      columns: width,
+      eps: context.attributes.eps,
+      ...accumulateParam(context),
+      chunk0: 0,
     },
     workgroups: range.count,
   }));
@@ -74,7 +77,10 @@ function partials(context: Context, keep: "y" | "x"): Launch[] {
   const vectors = keep === "y" ? { weight: "weight", bias: "bias" } : {};
   return chunkSumLaunches(
     {
-      ...{ kernel, entry: `temp_partials_from_${keep}`, rows: all, columns: width },
+      kernel,
+      entry: `temp_partials_from_${keep}`,
+      rows: all,
+      columns: width,
       tables: { [keep]: width * 4, dy: width * 4, ...statistics },
       whole: { ...vectors, partials: `partials_from_${keep}` },
       params: { eps: context.attributes.eps, accumulate: 0 },

@@ -48,8 +48,11 @@ export function weightGradient(context: LaunchContext<LinearAttributes>): Launch
   const outFirst = context.attributes.layout === "out_in";
   return productLaunches(
     {
-      ...{ m: outFirst ? size.out : size.in, n: outFirst ? size.in : size.out, k: size.rows },
-      ...{ c: "dw", accumulate: context.accumulate },
+      m: outFirst ? size.out : size.in,
+      n: outFirst ? size.in : size.out,
+      k: size.rows,
+      c: "dw",
+      accumulate: context.accumulate,
       a: { slot: outFirst ? "dy" : "x", transposed: true },
       b: { slot: outFirst ? "x" : "dy" },
     },
@@ -78,7 +81,11 @@ export const linear = defineOp<LinearAttributes>({
     const size = linearSizes(context);
     return productLaunches(
       {
-        ...{ m: size.rows, n: size.out, k: size.in, c: "y", accumulate: false },
+        m: size.rows,
+        n: size.out,
+        k: size.in,
+        c: "y",
+        accumulate: false,
         a: { slot: "x" },
         b: { slot: "w", transposed: context.attributes.layout === "out_in", format: context.spec("w").dtype },
         bias: context.has("bias") ? "bias" : undefined,
@@ -95,7 +102,11 @@ export const linear = defineOp<LinearAttributes>({
         const size = linearSizes(context);
         return productLaunches(
           {
-            ...{ m: size.rows, n: size.in, k: size.out, c: "dx", accumulate: context.accumulate },
+            m: size.rows,
+            n: size.in,
+            k: size.out,
+            c: "dx",
+            accumulate: context.accumulate,
             a: { slot: "dy" },
             b: { slot: "w", transposed: context.attributes.layout === "in_out", format: context.spec("w").dtype },
           },

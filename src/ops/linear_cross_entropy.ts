@@ -59,8 +59,13 @@ function chunkLaunches(context: LaunchContext<LinearCrossEntropyAttributes>, fir
   const size = { rows: count, classes };
   const logits = productLaunches(
     {
-      ...{ m: count, n: classes, k: width, c: "logits", accumulate: false },
-      ...{ a: { slot: "x" }, b: { slot: "w", transposed: true, format } },
+      m: count,
+      n: classes,
+      k: width,
+      c: "logits",
+      accumulate: false,
+      a: { slot: "x" },
+      b: { slot: "w", transposed: true, format },
     },
     limits,
   );
@@ -83,8 +88,13 @@ function chunkLaunches(context: LaunchContext<LinearCrossEntropyAttributes>, fir
         ),
         ...productLaunches(
           {
-            ...{ m: count, n: width, k: classes, c: "slope", accumulate: false },
-            ...{ a: { slot: "logits" }, b: { slot: "w", format } },
+            m: count,
+            n: width,
+            k: classes,
+            c: "slope",
+            accumulate: false,
+            a: { slot: "logits" },
+            b: { slot: "w", format },
           },
           limits,
         ),
@@ -148,7 +158,9 @@ export const linearCrossEntropy = defineOp<LinearCrossEntropyAttributes>({
             ...(context.inPlace
               ? { kernel, entry: "grad_x_in_place", tensors: ["dx"] }
               : { kernel, entry: "grad_x", tensors: ["slope", "dx"] }),
-            ...{ whole: ["dloss"], count: elements(context.spec("x").shape), params: () => accumulateParam(context) },
+            whole: ["dloss"],
+            count: elements(context.spec("x").shape),
+            params: () => accumulateParam(context),
           },
           context.limits,
         ),
@@ -178,7 +190,9 @@ export const linearCrossEntropy = defineOp<LinearCrossEntropyAttributes>({
       name: `weight in ${format}`,
       attributes: { ignored: -100, smoothing: 0, differentiable: true, logitBytes: 100 },
       inputs: {
-        ...{ x: { shape: [70, 66] }, w: { shape: [13, 66], format }, labels: { shape: [70], below: 13 } },
+        x: { shape: [70, 66] },
+        w: { shape: [13, 66], format },
+        labels: { shape: [70], below: 13 },
         normalizer: { shape: [1], values: [1 / 70] },
       },
     })),
@@ -186,7 +200,9 @@ export const linearCrossEntropy = defineOp<LinearCrossEntropyAttributes>({
       name: "five classes, a row ignored",
       attributes: { ignored: -100, smoothing: 0, differentiable: true, logitBytes: LOGIT_BYTES },
       inputs: {
-        ...{ x: { shape: [5, 3] }, w: { shape: [5, 3] }, labels: { shape: [5], values: [0, 2, -100, 1, 4] } },
+        x: { shape: [5, 3] },
+        w: { shape: [5, 3] },
+        labels: { shape: [5], values: [0, 2, -100, 1, 4] },
         normalizer: { shape: [1], values: [0.25] },
       },
     },
@@ -194,7 +210,9 @@ export const linearCrossEntropy = defineOp<LinearCrossEntropyAttributes>({
       name: "label smoothing, two axes of rows",
       attributes: { ignored: -100, smoothing: 0.1, differentiable: true, logitBytes: LOGIT_BYTES },
       inputs: {
-        ...{ x: { shape: [2, 6, 7] }, w: { shape: [131, 7] }, labels: { shape: [2, 6], below: 131 } },
+        x: { shape: [2, 6, 7] },
+        w: { shape: [131, 7] },
+        labels: { shape: [2, 6], below: 131 },
         normalizer: { shape: [1], values: [1 / 12] },
       },
     },
@@ -202,7 +220,9 @@ export const linearCrossEntropy = defineOp<LinearCrossEntropyAttributes>({
       name: "rows and weights that can be split over bindings",
       attributes: { ignored: -100, smoothing: 0, differentiable: true, logitBytes: LOGIT_BYTES },
       inputs: {
-        ...{ x: { shape: [192, 128] }, w: { shape: [72, 128] }, labels: { shape: [192], below: 72 } },
+        x: { shape: [192, 128] },
+        w: { shape: [72, 128] },
+        labels: { shape: [192], below: 72 },
         normalizer: { shape: [1], values: [1 / 192] },
       },
     },
@@ -210,7 +230,9 @@ export const linearCrossEntropy = defineOp<LinearCrossEntropyAttributes>({
       name: "more rows than logits may have at a time, the last ones fewer",
       attributes: { ignored: -100, smoothing: 0, differentiable: true, logitBytes: 100 },
       inputs: {
-        ...{ x: { shape: [150, 5] }, w: { shape: [9, 5] }, labels: { shape: [150], below: 9 } },
+        x: { shape: [150, 5] },
+        w: { shape: [9, 5] },
+        labels: { shape: [150], below: 9 },
         normalizer: { shape: [1], values: [1 / 150] },
       },
     },
@@ -218,7 +240,9 @@ export const linearCrossEntropy = defineOp<LinearCrossEntropyAttributes>({
       name: "GPT-2's vocabulary, 64 tokens",
       attributes: { ignored: -100, smoothing: 0, differentiable: true, logitBytes: LOGIT_BYTES },
       inputs: {
-        ...{ x: { shape: [64, 768] }, w: { shape: [50257, 768] }, labels: { shape: [64], below: 50257 } },
+        x: { shape: [64, 768] },
+        w: { shape: [50257, 768] },
+        labels: { shape: [64], below: 50257 },
         normalizer: { shape: [1], values: [1 / 64] },
       },
       bench: true,
@@ -229,8 +253,10 @@ export const linearCrossEntropy = defineOp<LinearCrossEntropyAttributes>({
       name: "a width that is not x's",
       attributes: { ignored: -100, smoothing: 0, differentiable: true, logitBytes: LOGIT_BYTES },
       inputs: {
-        ...{ x: { shape: [4, 3], dtype: "f32" }, w: { shape: [5, 2], dtype: "f32" } },
-        ...{ labels: { shape: [4], dtype: "i32" }, normalizer: { shape: [1], dtype: "f32" } },
+        x: { shape: [4, 3], dtype: "f32" },
+        w: { shape: [5, 2], dtype: "f32" },
+        labels: { shape: [4], dtype: "i32" },
+        normalizer: { shape: [1], dtype: "f32" },
       },
       message: /x \[4, 3\], w \[5, 2\] and labels \[4\] do not fit/,
     },

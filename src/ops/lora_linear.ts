@@ -2,7 +2,7 @@ import { WEIGHT_FORMATS } from "../base/packed";
 import { ShapeError } from "../base/errors";
 import { columns, formatShape } from "../base/shape";
 import { defineOp } from "../op/declaration";
-import type { HostTensor, InferContext, LaunchContext } from "../op/declaration";
+import type { InferContext, LaunchContext } from "../op/declaration";
 import { checkLinear, linear, linearSizes, weightGradient } from "./linear";
 import type { LinearAttributes } from "./linear";
 import { columnSumLaunches } from "./shared/column-sum";
@@ -39,7 +39,11 @@ function downLaunches(context: LaunchContext<LoraLinearAttributes>) {
   const size = linearSizes(context);
   return productLaunches(
     {
-      ...{ m: size.rows, n: rank(context), k: size.in, c: "z", accumulate: false },
+      m: size.rows,
+      n: rank(context),
+      k: size.in,
+      c: "z",
+      accumulate: false,
       a: { slot: "x" },
       b: { slot: "a", transposed: true },
       dropout: dropoutOn("a", context),
@@ -93,8 +97,13 @@ export const loraLinear = defineOp<LoraLinearAttributes>({
       launches: (context) =>
         productLaunches(
           {
-            ...{ m: linearSizes(context).rows, n: rank(context), k: linearSizes(context).out, c: "u" },
-            ...{ accumulate: false, a: { slot: "dy" }, b: { slot: "b" } },
+            m: linearSizes(context).rows,
+            n: rank(context),
+            k: linearSizes(context).out,
+            c: "u",
+            accumulate: false,
+            a: { slot: "dy" },
+            b: { slot: "b" },
           },
           context.limits,
         ),
@@ -107,12 +116,18 @@ export const loraLinear = defineOp<LoraLinearAttributes>({
       ...downLaunches(context),
       ...productLaunches(
         {
-          ...{ m: size.rows, n: size.out, k: size.in, c: "y", accumulate: false },
+          m: size.rows,
+          n: size.out,
+          k: size.in,
+          c: "y",
+          accumulate: false,
           a: { slot: "x" },
           b: { slot: "w", transposed: context.attributes.layout === "out_in", format: context.spec("w").dtype },
           bias: context.has("bias") ? "bias" : undefined,
           lowRank: {
-            ...{ rank: rank(context), z: "z", scale: context.attributes.scale },
+            rank: rank(context),
+            z: "z",
+            scale: context.attributes.scale,
             l: { slot: "b", transposed: true },
           },
         },
@@ -129,7 +144,11 @@ export const loraLinear = defineOp<LoraLinearAttributes>({
         const size = linearSizes(context);
         return productLaunches(
           {
-            ...{ m: size.rows, n: size.in, k: size.out, c: "dx", accumulate: context.accumulate },
+            m: size.rows,
+            n: size.in,
+            k: size.out,
+            c: "dx",
+            accumulate: context.accumulate,
             a: { slot: "dy" },
             b: { slot: "w", transposed: context.attributes.layout === "in_out", format: context.spec("w").dtype },
             lowRank: { rank: rank(context), z: "u", l: { slot: "a" }, scale: context.attributes.scale },
@@ -156,7 +175,11 @@ export const loraLinear = defineOp<LoraLinearAttributes>({
         const size = linearSizes(context);
         return productLaunches(
           {
-            ...{ m: rank(context), n: size.in, k: size.rows, c: "da", accumulate: context.accumulate },
+            m: rank(context),
+            n: size.in,
+            k: size.rows,
+            c: "da",
+            accumulate: context.accumulate,
             a: { slot: "u", transposed: true },
             b: { slot: "x" },
             dropout: dropoutOn("b", context),
@@ -175,8 +198,14 @@ export const loraLinear = defineOp<LoraLinearAttributes>({
         const size = linearSizes(context);
         return productLaunches(
           {
-            ...{ m: size.out, n: rank(context), k: size.rows, c: "db", accumulate: context.accumulate },
-            ...{ a: { slot: "dy", transposed: true }, b: { slot: "z" }, factor: context.attributes.scale },
+            m: size.out,
+            n: rank(context),
+            k: size.rows,
+            c: "db",
+            accumulate: context.accumulate,
+            a: { slot: "dy", transposed: true },
+            b: { slot: "z" },
+            factor: context.attributes.scale,
           },
           context.limits,
         );
@@ -198,7 +227,7 @@ export const loraLinear = defineOp<LoraLinearAttributes>({
   },
   reference(inputs, attributes) {
     const [x, a, b] = [input(inputs, "x"), input(inputs, "a"), input(inputs, "b")];
-    const base = linear.reference(inputs, { layout: attributes.layout })["y"] as HostTensor;
+    const base = linear.reference(inputs, { layout: attributes.layout })["y"]!;
     const [r = 0, inner = 0] = a.shape;
     const count = x.data.length / inner;
     const { dropout: probability, salt } = attributes;
@@ -208,15 +237,19 @@ export const loraLinear = defineOp<LoraLinearAttributes>({
     const z = { shape: [count, r], data: matrixProduct(dropped, a, count, r, inner, { b: true }) };
     const out = columns(base.shape);
     const delta = matrixProduct(z, b, count, out, r, { b: true });
-    return { y: { shape: base.shape, data: base.data.map((v, i) => v + attributes.scale * (delta[i] as number)) }, z };
+    return { y: { shape: base.shape, data: base.data.map((v, i) => v + attributes.scale * delta[i]!) }, z };
   },
   cases: [
     ...(["bf16", "nf4"] as const).map((format) => ({
       name: `weight in ${format}, bias, dropout`,
       attributes: { layout: "out_in" as const, scale: 0.5, dropout: 0.25, salt: 3 },
       inputs: {
-        ...{ x: { shape: [6, 70] }, w: { shape: [11, 70], format }, bias: { shape: [11] } },
-        ...{ a: { shape: [3, 70] }, b: { shape: [11, 3] }, seed: { shape: [2, 2], values: [5, 6, 7, 8] } },
+        x: { shape: [6, 70] },
+        w: { shape: [11, 70], format },
+        bias: { shape: [11] },
+        a: { shape: [3, 70] },
+        b: { shape: [11, 3] },
+        seed: { shape: [2, 2], values: [5, 6, 7, 8] },
       },
     })),
     {
@@ -234,7 +267,10 @@ export const loraLinear = defineOp<LoraLinearAttributes>({
       name: "Conv1D layout, rank 3, with dropout",
       attributes: { layout: "in_out", scale: 0.5, dropout: 0.3, salt: 7 },
       inputs: {
-        ...{ x: { shape: [37, 16] }, w: { shape: [16, 33] }, a: { shape: [3, 16] }, b: { shape: [33, 3] } },
+        x: { shape: [37, 16] },
+        w: { shape: [16, 33] },
+        a: { shape: [3, 16] },
+        b: { shape: [33, 3] },
         seed: { shape: [1, 2], values: [11, 5] },
       },
     },
@@ -247,8 +283,12 @@ export const loraLinear = defineOp<LoraLinearAttributes>({
       name: "rows that can be split over bindings, with dropout",
       attributes: { layout: "out_in", scale: 2, dropout: 0.1, salt: 3 },
       inputs: {
-        ...{ x: { shape: [128, 64] }, w: { shape: [64, 64] }, bias: { shape: [64] }, a: { shape: [4, 64] } },
-        ...{ b: { shape: [64, 4] }, seed: { shape: [4, 2], values: [1, 2, 1, 3, 1, 4, 1, 5] } },
+        x: { shape: [128, 64] },
+        w: { shape: [64, 64] },
+        bias: { shape: [64] },
+        a: { shape: [4, 64] },
+        b: { shape: [64, 4] },
+        seed: { shape: [4, 2], values: [1, 2, 1, 3, 1, 4, 1, 5] },
       },
     },
     {

@@ -17,7 +17,9 @@ function launch(
   context: LaunchContext<NoAttributes>,
 ): Launch {
   return {
-    ...{ kernel, entry, workgroups },
+    kernel,
+    entry,
+    workgroups,
     bindings: Object.fromEntries(slots.map((slot) => [slot, slot])),
     params: { count: elements(context.spec("x").shape), ...accumulateParam(context) },
   };

@@ -17,7 +17,10 @@ type Context = LaunchContext<NoAttributes>;
 function lossLaunches(context: Context): Launch[] {
   return elementwiseLaunches(
     {
-      ...{ kernel, entry: "forward", tensors: TENSORS, whole: ["normalizer", "loss"] },
+      kernel,
+      entry: "forward",
+      tensors: TENSORS,
+      whole: ["normalizer", "loss"],
       count: elements(context.spec("prediction").shape),
       params: ({ start }) => ({ accumulate: start > 0 ? 1 : 0 }),
     },
@@ -28,7 +31,10 @@ function lossLaunches(context: Context): Launch[] {
 function gradientLaunches(context: Context): Launch[] {
   return elementwiseLaunches(
     {
-      ...{ kernel, entry: "grad_prediction", tensors: [...TENSORS, "dprediction"], whole: ["normalizer", "dloss"] },
+      kernel,
+      entry: "grad_prediction",
+      tensors: [...TENSORS, "dprediction"],
+      whole: ["normalizer", "dloss"],
       count: elements(context.spec("prediction").shape),
       params: () => accumulateParam(context),
     },
@@ -81,32 +87,40 @@ export const meanSquaredError = defineOp<NoAttributes>({
       name: "one column, a padding row",
       attributes: {},
       inputs: {
-        ...{ prediction: { shape: [5, 1] }, targets: { shape: [5], scale: 2 } },
-        ...{ mask: { shape: [5], values: [1, 1, 0, 1, 1] }, normalizer: { shape: [1], values: [0.25] } },
+        prediction: { shape: [5, 1] },
+        targets: { shape: [5], scale: 2 },
+        mask: { shape: [5], values: [1, 1, 0, 1, 1] },
+        normalizer: { shape: [1], values: [0.25] },
       },
     },
     {
       name: "one row",
       attributes: {},
       inputs: {
-        ...{ prediction: { shape: [1] }, targets: { shape: [1] } },
-        ...{ mask: { shape: [1], values: [1] }, normalizer: { shape: [1], values: [1] } },
+        prediction: { shape: [1] },
+        targets: { shape: [1] },
+        mask: { shape: [1], values: [1] },
+        normalizer: { shape: [1], values: [1] },
       },
     },
     {
       name: "rows that can be split over bindings",
       attributes: {},
       inputs: {
-        ...{ prediction: { shape: [1300] }, targets: { shape: [1300] } },
-        ...{ mask: { shape: [1300], below: 2 }, normalizer: { shape: [1], values: [1 / 650] } },
+        prediction: { shape: [1300] },
+        targets: { shape: [1300] },
+        mask: { shape: [1300], below: 2 },
+        normalizer: { shape: [1], values: [1 / 650] },
       },
     },
     {
       name: "65,536 rows",
       attributes: {},
       inputs: {
-        ...{ prediction: { shape: [65536] }, targets: { shape: [65536] } },
-        ...{ mask: { shape: [65536], below: 2 }, normalizer: { shape: [1], values: [1 / 32768] } },
+        prediction: { shape: [65536] },
+        targets: { shape: [65536] },
+        mask: { shape: [65536], below: 2 },
+        normalizer: { shape: [1], values: [1 / 32768] },
       },
       bench: true,
     },
@@ -116,8 +130,10 @@ export const meanSquaredError = defineOp<NoAttributes>({
       name: "two predictions a row",
       attributes: {},
       inputs: {
-        ...{ prediction: { shape: [4, 2], dtype: "f32" }, targets: { shape: [4], dtype: "f32" } },
-        ...{ mask: { shape: [4], dtype: "i32" }, normalizer: { shape: [1], dtype: "f32" } },
+        prediction: { shape: [4, 2], dtype: "f32" },
+        targets: { shape: [4], dtype: "f32" },
+        mask: { shape: [4], dtype: "i32" },
+        normalizer: { shape: [1], dtype: "f32" },
       },
       message: /prediction \[4, 2\], targets \[4\]/,
     },

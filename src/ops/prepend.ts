@@ -29,14 +29,18 @@ function launches(
 ): Launch[] {
   const { texts, head, x } = sizes(context);
   return rowRanges(texts, [x * 4, (head + x) * 4], context.limits).map((range) => ({
-    ...{ kernel, entry },
+    kernel,
+    entry,
     bindings: {
       ...(bound.head ? { [bound.head]: bound.head } : {}),
       ...(bound.x ? { [bound.x]: bindRows(bound.x, range, x * 4) } : {}),
       [bound.y]: bindRows(bound.y, range, (head + x) * 4),
     },
     params: {
-      ...{ count: count(range.count), texts: range.count, head_count: head, x_count: x },
+      count: count(range.count),
+      texts: range.count,
+      head_count: head,
+      x_count: x,
       accumulate: context.accumulate || (bound.head === "dhead" && range.start > 0) ? 1 : 0,
     },
     constants: { PER_INVOCATION },

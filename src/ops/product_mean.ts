@@ -21,7 +21,10 @@ export const productMean = defineOp<NoAttributes>({
   },
   forward: (context) => [
     {
-      ...{ kernel, entry: "forward", bindings: { a: "a", b: "b", y: "y" }, workgroups: 1 },
+      kernel,
+      entry: "forward",
+      bindings: { a: "a", b: "b", y: "y" },
+      workgroups: 1,
       params: { count: elements(context.spec("a").shape) },
     },
   ],

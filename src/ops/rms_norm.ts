@@ -37,13 +37,19 @@ const partialsSpec = (context: InferContext<RmsNormAttributes>): TensorSpec => (
 function rowLaunches(entry: string, tables: readonly string[], context: Context): Launch[] {
   const { rows: all, columns: width } = size(context);
   return rowRanges(all, [width * 4, 4], context.limits).map((range) => ({
-    ...{ kernel, entry, workgroups: range.count },
+    kernel,
+    entry,
+    workgroups: range.count,
     bindings: {
       ...Object.fromEntries(tables.map((slot) => [slot, bindRows(slot, range, width * 4)])),
-      ...{ rstd: bindRows("rstd", range, 4), weight: "weight" },
+      rstd: bindRows("rstd", range, 4),
+      weight: "weight",
     },
     params: {
-      ...{ rows: range.count, columns: width, eps: context.attributes.eps, chunk0: 0 },
+      rows: range.count,
+      columns: width,
+      eps: context.attributes.eps,
+      chunk0: 0,
       ...accumulateParam(context),
     },
   }));
@@ -53,7 +59,10 @@ function partials(context: Context, keep: "y" | "x"): Launch[] {
   const { rows: all, columns: width } = size(context);
   return chunkSumLaunches(
     {
-      ...{ kernel, entry: `temp_partials_from_${keep}`, rows: all, columns: width },
+      kernel,
+      entry: `temp_partials_from_${keep}`,
+      rows: all,
+      columns: width,
       tables: { [keep]: width * 4, dy: width * 4, ...(keep === "x" ? { rstd: 4 } : {}) },
       whole: { ...(keep === "y" ? { weight: "weight" } : {}), partials: `partials_from_${keep}` },
       params: { eps: context.attributes.eps, accumulate: 0 },

@@ -28,7 +28,8 @@ function launches(entry: string, tensors: readonly string[], context: LaunchCont
   return rowRanges(all, [width * 4], context.limits).map((range) => {
     const pairs = (range.count * width) / 2;
     return {
-      ...{ kernel, entry },
+      kernel,
+      entry,
       bindings: {
         ...Object.fromEntries(tensors.map((slot) => [slot, bindRows(slot, range, width * 4)])),
         table: "table",

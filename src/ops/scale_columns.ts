@@ -19,7 +19,12 @@ function launches(entry: string, tensors: readonly string[], context: Context): 
   const width = columns(shape);
   return elementwiseLaunches(
     {
-      ...{ kernel, entry, tensors, whole: ["b"], count: elements(shape), columns: width },
+      kernel,
+      entry,
+      tensors,
+      whole: ["b"],
+      count: elements(shape),
+      columns: width,
       params: () => ({ columns: width, ...accumulateParam(context), rows: 0, chunk0: 0 }),
     },
     context.limits,
@@ -53,7 +58,10 @@ export const scaleColumns = defineOp<NoAttributes>({
         const width = columns(shape);
         return chunkSumLaunches(
           {
-            ...{ kernel, entry: "temp_partials", rows: rows(shape), columns: width },
+            kernel,
+            entry: "temp_partials",
+            rows: rows(shape),
+            columns: width,
             tables: { a: width * 4, dy: width * 4 },
             whole: { partials: "partials" },
             params: { count: 0, accumulate: 0 },

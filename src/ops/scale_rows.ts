@@ -28,7 +28,9 @@ function launches(
   return rowRanges(rows(shape), [width * 4, 4], context.limits).map((range) => {
     const { count, workgroups } = size(range, width);
     return {
-      ...{ kernel, entry, workgroups },
+      kernel,
+      entry,
+      workgroups,
       bindings: {
         ...Object.fromEntries(tables.map((slot) => [slot, bindRows(slot, range, width * 4)])),
         ...Object.fromEntries(vectors.map((slot) => [slot, bindRows(slot, range, 4)])),

@@ -31,7 +31,10 @@ export const softThreshold = defineOp<SoftThresholdAttributes>({
   forward: (context) =>
     elementwiseLaunches(
       {
-        ...{ kernel, entry: "forward", tensors: ["p"], whole: ["total", "loss"] },
+        kernel,
+        entry: "forward",
+        tensors: ["p"],
+        whole: ["total", "loss"],
         count: elements(context.spec("p").shape),
         params: () => ({ bound: context.attributes.bound }),
       },
@@ -51,7 +54,8 @@ export const softThreshold = defineOp<SoftThresholdAttributes>({
       attributes: { bound: 0.5 },
       inputs: {
         p: { shape: [6], values: [-2, -0.4, 0, 0.4, 0.6, 3] },
-        ...{ total: { shape: [1], values: [1] }, loss: { shape: [1], values: [2] } },
+        total: { shape: [1], values: [1] },
+        loss: { shape: [1], values: [2] },
       },
     },
     {
@@ -77,7 +81,8 @@ export const softThreshold = defineOp<SoftThresholdAttributes>({
       attributes: { bound: 0.1 },
       inputs: {
         p: { shape: [2], dtype: "f32" },
-        ...{ total: { shape: [2], dtype: "f32" }, loss: { shape: [1], dtype: "f32" } },
+        total: { shape: [2], dtype: "f32" },
+        loss: { shape: [1], dtype: "f32" },
       },
       message: /total is \[2\]/,
     },

@@ -19,7 +19,8 @@ function segmentLaunches(context: LaunchContext<NoAttributes>): Launch[] {
     const first = range.start * SEGMENT;
     const own = Math.min(range.count * SEGMENT, count(context) - first);
     return {
-      ...{ kernel, entry: "forward_partials" },
+      kernel,
+      entry: "forward_partials",
       bindings: { x: { slot: "x", offset: first * 4, bytes: own * 4 }, partials: "partials" },
       params: { count: own, segment0: range.start, segments: 0 },
       constants: { SEGMENT },

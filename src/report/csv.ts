@@ -11,11 +11,19 @@ export function csvFiles(record: RunRecord): { readonly file: string; readonly t
   const { steps, freezes, scores, evaluations } = record;
   const files = {
     "steps.csv": steps.map(({ bytes, planned, horizon, ...step }) => ({
-      ...{ ...step, horizon: horizon ?? "", ...byLifetime("bytes", bytes), ...byLifetime("planned", planned) },
+      ...step,
+      horizon: horizon ?? "",
+      ...byLifetime("bytes", bytes),
+      ...byLifetime("planned", planned),
     })),
     "freezes.csv": freezes.map(({ step, layers, tensors, returnedBytes, returned, flops }) => ({
-      ...{ step, layers: layers.join(" "), tensors: tensors.join(" "), returnedBytes },
-      ...{ ...byLifetime("returned", returned), flopsBefore: flops.before, flopsAfter: flops.after },
+      step,
+      layers: layers.join(" "),
+      tensors: tensors.join(" "),
+      returnedBytes,
+      ...byLifetime("returned", returned),
+      flopsBefore: flops.before,
+      flopsAfter: flops.after,
     })),
     "scores.csv": scores.flatMap(({ step, kind, values }) =>
       Object.entries(values).map(([of, score]) => ({ step, epoch: step / record.stepsPerEpoch, kind, of, score })),

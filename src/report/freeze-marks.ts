@@ -37,7 +37,12 @@ export function freezeRules(freezes: readonly RunFreeze[], totalSteps: number): 
   return [
     Plot.ruleX(marks, { x: "step", ...stroke, strokeDasharray: "2 3", ariaDescription: "freezes" }),
     Plot.text(labelled, {
-      ...{ x: "step", text: "label", frameAnchor: "top", dy: -12, fontSize: FONT.small, fill: "currentColor" },
+      x: "step",
+      text: "label",
+      frameAnchor: "top",
+      dy: -12,
+      fontSize: FONT.small,
+      fill: "currentColor",
     }),
   ];
 }

@@ -80,9 +80,15 @@ function again({ command, options, settings, policy }: RunRecord): string {
 
 function provenance({ gpu, versions, model, initialised, task }: RunRecord): string {
   return factsTable("Adapter, driver, versions", {
-    ...{ adapter: gpu.device || gpu.vendor, vendor: gpu.vendor, driver: gpu.description, software: gpu.isSoftware },
+    adapter: gpu.device || gpu.vendor,
+    vendor: gpu.vendor,
+    driver: gpu.description,
+    software: gpu.isSoftware,
     ...versions,
-    ...{ model: model.source, family: model.family, layers: model.layers, task: task ?? model.task },
+    model: model.source,
+    family: model.family,
+    layers: model.layers,
+    task: task ?? model.task,
     ...(initialised?.length ? { "new in this run": initialised.join(", ") } : {}),
   });
 }

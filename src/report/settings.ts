@@ -9,7 +9,8 @@ export function settingsOf(trainer: Trainer): Record<string, unknown> {
   return {
     adapter: { kind: adapter.kind, ...adapter.peftConfig(model.model) },
     optimizer: { ...settings, ...(noDecay && { noDecay: noDecay.source }) },
-    ...{ totalSteps: trainer.progress.totalSteps, batchesPerEpoch: data.perEpoch },
+    totalSteps: trainer.progress.totalSteps,
+    batchesPerEpoch: data.perEpoch,
     ...(data.shapes && { batchShapes: data.shapes() }),
     ...(initial && { initial: "given" }),
     ...Object.fromEntries(plain),

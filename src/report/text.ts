@@ -1,11 +1,15 @@
 const ENTITIES: Readonly<Record<string, string>> = {
-  ...{ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;" },
+  "&": "&amp;",
+  "<": "&lt;",
+  ">": "&gt;",
+  '"': "&quot;",
+  "'": "&#39;",
 };
 
 /** Text as part of HTML or SVG, in elements and in attributes. Control characters, which XML has no way to write, go. */
 export function escapeText(text: string): string {
   return text
-    .replace(/[&<>"']/g, (character) => ENTITIES[character] as string)
+    .replace(/[&<>"']/g, (character) => ENTITIES[character]!)
     .replace(/[^\P{Cc}\t\n\r]|\p{Cs}|[\ufffe\uffff]/gu, "\ufffd");
 }
 

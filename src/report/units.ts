@@ -17,7 +17,7 @@ const FLOP_UNITS: readonly Unit[] = [
 ];
 
 const unitOf = (units: readonly Unit[], most: number): Unit =>
-  units.find(({ size }) => Math.abs(most) >= size) ?? (units.at(-1) as Unit);
+  units.find(({ size }) => Math.abs(most) >= size) ?? units.at(-1)!;
 
 /** The unit in which so many bytes are a small number. */
 export const byteUnit = (most: number): Unit => unitOf(BYTE_UNITS, most);

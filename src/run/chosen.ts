@@ -12,7 +12,7 @@ export interface Chosen extends PlannedLaunch {
 export function chosenLaunches({ launches }: Plan, device: Device): Chosen[] {
   const chosen: Chosen[] = [];
   for (let index = 0; index < launches.length; index++) {
-    const planned = launches[index] as PlannedLaunch;
+    const planned = launches[index]!;
     const joint = chosenJoint(planned, launches[index + 1], device);
     chosen.push({ ...(joint ?? { ...planned, launch: chosenLaunch(planned.launch, device.variants) }), index });
     if (joint) index++;

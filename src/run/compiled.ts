@@ -83,8 +83,7 @@ export class CompiledPlan {
    * @returns whether what was encoded before still holds.
    */
   bind(shared: readonly Lease[], find: (name: string) => GPUBuffer): boolean {
-    const bufferAt = (place: Place): GPUBuffer =>
-      "rank" in place ? (shared[place.rank] as Lease).buffer : find(place.name);
+    const bufferAt = (place: Place): GPUBuffer => ("rank" in place ? shared[place.rank]!.buffer : find(place.name));
     const isSame = this.#bound.length > 0 && this.#places.every((place, i) => bufferAt(place) === this.#bound[i]);
     if (isSame) return true;
     const resolve = (target: Target): GPUBuffer => bufferAt(this.#placeOf(target));
@@ -95,18 +94,19 @@ export class CompiledPlan {
   }
 
   #placeOf(target: Target): Place {
-    if (target.kind === "buffer") return { rank: this.#rank[target.index] as number };
+    if (target.kind === "buffer") return { rank: this.#rank[target.index]! };
     return { name: target.kind === "gradient" ? gradientName(target.name) : target.name };
   }
 
   #dispatch(chosen: Chosen, place: number, resolve: (target: Target) => GPUBuffer): Dispatch {
-    const pipeline = this.#pipelines?.[place] as GPUComputePipeline;
+    const pipeline = this.#pipelines![place]!;
     const { index, launch } = chosen;
     const { workgroups } = launch;
     const across = Math.min(workgroups, this.device.limits.workgroupsPerDimension);
     const params = {
-      ...{ buffer: this.#uniformLease.buffer, offset: this.#uniforms.offsets[index] as number },
-      size: this.#uniforms.sizes[index] as number,
+      buffer: this.#uniformLease.buffer,
+      offset: this.#uniforms.offsets[index]!,
+      size: this.#uniforms.sizes[index]!,
     };
     const group = makeBindGroup(this.device.handle, chosen, { pipeline, params, resolve });
     return { pipeline, group, across, down: Math.ceil(workgroups / across) };
@@ -129,7 +129,7 @@ export class CompiledPlan {
   /** Where an input is to be written. */
   inputPlace(name: string): { readonly buffer: GPUBuffer; readonly offset: number } {
     const staged = this.#stagingLayout.find((entry) => entry.name === name);
-    if (staged) return { buffer: (this.#staging as Lease).buffer, offset: staged.offset };
+    if (staged) return { buffer: this.#staging!.buffer, offset: staged.offset };
     return { buffer: this.#bufferOf(this.plan.inputs.get(name)), offset: 0 };
   }
 
@@ -139,13 +139,13 @@ export class CompiledPlan {
   }
 
   #bufferOf(port: Port | undefined): GPUBuffer {
-    return this.#buffers[port?.buffer as number] as GPUBuffer;
+    return this.#buffers[port!.buffer]!;
   }
 
   /** Encodes all launches in one pass, after the copies of staged inputs. */
   encode(encoder: GPUCommandEncoder): void {
     for (const { port, offset, bytes } of this.#stagingLayout) {
-      encoder.copyBufferToBuffer((this.#staging as Lease).buffer, offset, this.#bufferOf(port), 0, bytes);
+      encoder.copyBufferToBuffer(this.#staging!.buffer, offset, this.#bufferOf(port), 0, bytes);
     }
     const pass = encoder.beginComputePass();
     let current: GPUComputePipeline | undefined;

@@ -2,7 +2,7 @@ import { MemoryBudgetError } from "../base/errors";
 import type { Device } from "../gpu/device";
 import type { Lease } from "../gpu/pool";
 import { specBytes } from "../tape/emit";
-import type { Plan, Port } from "../tape/plan";
+import type { Plan } from "../tape/plan";
 import { reserve } from "../tape/reserve";
 import { sumBytes } from "../gpu/ledger";
 import { CompiledPlan } from "./compiled";
@@ -172,7 +172,7 @@ export class Executor {
     if (isAhead) this.#submitAhead(runs, ahead.commands);
     else this.#submit(runs);
     this.#lookAhead(meanwhile);
-    const last = this.#of((runs.at(-1) as Run).plan);
+    const last = this.#of(runs.at(-1)!.plan);
     const outputs = await this.device.wait(last.read());
     this.device.check();
     return outputs;
@@ -222,7 +222,7 @@ export class Executor {
   }
 
   #encode(encoder: GPUCommandEncoder, runs: readonly Run[], index: number): void {
-    const { plan, pass } = runs[index] as Run;
+    const { plan, pass } = runs[index]!;
     const compiled = this.#of(plan);
     compiled.encode(encoder);
     if (pass) {
@@ -232,7 +232,7 @@ export class Executor {
         0,
         buffer,
         offset,
-        specBytes((plan.outputs.get(pass.output) as Port).spec),
+        specBytes(plan.outputs.get(pass.output)!.spec),
       );
     }
     if (index === runs.length - 1) compiled.encodeReadback(encoder);

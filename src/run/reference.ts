@@ -13,7 +13,7 @@ export function evaluate(
 ): HostTensor[] {
   const found = new Map<number, HostTensor>();
   const value = (id: number): HostTensor => {
-    const origin = (tape.values[id] as Value).origin;
+    const origin = tape.values[id]!.origin;
     const tensor = origin.kind === "node" ? found.get(id) : given[origin.name];
     if (!tensor) throw new Error(`The reference misses ${origin.kind === "node" ? `value ${id}` : origin.name}.`);
     return tensor;
@@ -21,7 +21,7 @@ export function evaluate(
   for (const node of tape.nodes) {
     const inputs = Object.fromEntries(Object.entries(node.inputs).map(([slot, id]) => [slot, value(id)]));
     const outputs = node.op.reference(inputs, node.attributes);
-    for (const [slot, id] of Object.entries(node.outputs)) found.set(id, outputs[slot] as HostTensor);
+    for (const [slot, id] of Object.entries(node.outputs)) found.set(id, outputs[slot]!);
   }
   return wanted.map(({ id }) => value(id));
 }

@@ -29,7 +29,7 @@ export interface Coming {
 
 /** Names of a run's inputs that earlier runs of its sequence pass to it. */
 export function passedTo(runs: readonly Run[], index: number): ReadonlySet<string> {
-  const { plan } = runs[index] as Run;
+  const { plan } = runs[index]!;
   const passes = runs.slice(0, index).flatMap(({ pass }) => (pass?.to === plan ? [pass.input] : []));
   return new Set(passes);
 }

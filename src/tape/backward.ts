@@ -1,4 +1,4 @@
-import type { GradientRule, TensorSpec } from "../op/declaration";
+import type { GradientRule } from "../op/declaration";
 import { launchContext, specBytes } from "./emit";
 import type { Place, Emitter } from "./emit";
 import { slotSpec } from "./forward";
@@ -57,26 +57,26 @@ export class BackwardEmitter {
   }
 
   #emitTemp(node: Node, temp: string): void {
-    this.#temps.set(temp, this.emitter.allocate(slotSpec(this.tape, node, temp) as TensorSpec));
+    this.#temps.set(temp, this.emitter.allocate(slotSpec(this.tape, node, temp)!));
     const declared = node.op.temps?.[temp];
     this.#launch(node, (context) => declared?.launches(context) ?? [], new Map());
   }
 
   #emitRule(task: BackwardTask, rule: GradientRule<never>, index: number): void {
     const { node } = task;
-    const source = this.#gradients.get(mainOutput(node)) as Gradient;
+    const source = this.#gradients.get(mainOutput(node))!;
     if (rule.passesThrough) {
-      rule.of.forEach((slot) => this.#pass(node, node.inputs[slot] as number, source));
+      rule.of.forEach((slot) => this.#pass(node, node.inputs[slot]!, source));
       return;
     }
     const [only] = rule.of;
-    if (rule.of.length === 1 && this.#accumulateInto(task, rule, node.inputs[only as string] as number)) return;
+    if (rule.of.length === 1 && this.#accumulateInto(task, rule, node.inputs[only!]!)) return;
     const targets = new Map(
-      rule.of.map((slot) => [`d${slot}`, this.#newTarget(task, rule, node.inputs[slot] as number, index)]),
+      rule.of.map((slot) => [`d${slot}`, this.#newTarget(task, rule, node.inputs[slot]!, index)]),
     );
     const inPlace = rule.overwrites !== undefined && this.#isTakeover(task, rule, targets);
     this.#launch(node, (context) => rule.launches?.(context) ?? [], targets, { inPlace });
-    rule.of.forEach((slot) => this.#merge(node, node.inputs[slot] as number, targets.get(`d${slot}`) as Place));
+    rule.of.forEach((slot) => this.#merge(node, node.inputs[slot]!, targets.get(`d${slot}`)!));
   }
 
   /** Lets the rule add to a gradient that exists already, if its kernel can and nobody else reads it. */
@@ -93,7 +93,7 @@ export class BackwardEmitter {
     if (!place) return false;
     const [slot] = rule.of;
     const accumulate = name === undefined || this.#mustAdd(name);
-    this.#launch(task.node, (context) => rule.launches?.(context) ?? [], new Map([[`d${slot as string}`, place]]), {
+    this.#launch(task.node, (context) => rule.launches?.(context) ?? [], new Map([[`d${slot!}`, place]]), {
       accumulate,
     });
     if (name !== undefined) this.#written.add(name);
@@ -105,7 +105,7 @@ export class BackwardEmitter {
     // One tensor in two slots of a rule has two contributions: neither may write where the other does.
     const isAlone = rule.of.filter((slot) => task.node.inputs[slot] === id).length === 1;
     if (name !== undefined && isAlone && !this.#mustAdd(name)) return { kind: "gradient", name };
-    return this.#takeover(task, rule, id, index) ?? this.emitter.allocate(this.tape.values[id] as Value);
+    return this.#takeover(task, rule, id, index) ?? this.emitter.allocate(this.tape.values[id]!);
   }
 
   /** The buffer that the gradient may take over: `dy` or a read slot that nothing else reads any more. */
@@ -113,14 +113,14 @@ export class BackwardEmitter {
     const slot = rule.overwrites;
     if (slot === undefined || rule.of.length !== 1) return undefined;
     const later = this.tasks.slice(index + 1);
-    const spec = slotSpec(this.tape, task.node, slot) as TensorSpec;
-    if (specBytes(spec) !== specBytes(this.tape.values[id] as Value)) return undefined;
+    const spec = slotSpec(this.tape, task.node, slot)!;
+    if (specBytes(spec) !== specBytes(this.tape.values[id]!)) return undefined;
     if (slot === outputGradient(task.node)) {
-      const source = this.#gradients.get(mainOutput(task.node)) as Gradient;
+      const source = this.#gradients.get(mainOutput(task.node))!;
       const readLater = later.some((other) => other.node === task.node && other.reads.includes(slot));
       return !readLater && isExclusive(source, mainOutput(task.node)) ? source.place : undefined;
     }
-    const value = forwardValue(task.node, slot) as number;
+    const value = forwardValue(task.node, slot)!;
     const place = this.places.get(value);
     const readLater =
       this.recomputer.needs(value) ||
@@ -130,15 +130,15 @@ export class BackwardEmitter {
   }
 
   #isTakeover(task: BackwardTask, rule: GradientRule<never>, targets: ReadonlyMap<string, Place>): boolean {
-    const slot = rule.overwrites as string;
-    const target = targets.get(`d${rule.of[0] as string}`);
+    const slot = rule.overwrites!;
+    const target = targets.get(`d${rule.of[0]!}`);
     return target?.kind === "virtual" && samePlace(target, this.#place(task.node, slot, new Map()));
   }
 
   /** Makes a freshly written buffer part of the gradient of `id`. */
   #merge(node: Node, id: number, fresh: Place): void {
     const name = this.#parameterName(id);
-    const spec = this.tape.values[id] as Value;
+    const spec = this.tape.values[id]!;
     if (name !== undefined) {
       if (fresh.kind !== "gradient")
         this.emitter.accumulate(fresh, { kind: "gradient", name }, spec, this.#mustAdd(name), node);
@@ -160,7 +160,7 @@ export class BackwardEmitter {
   /** The gradient of `id` gains `source` unchanged. */
   #pass(node: Node, id: number, source: Gradient): void {
     const name = this.#parameterName(id);
-    const spec = this.tape.values[id] as Value;
+    const spec = this.tape.values[id]!;
     if (name !== undefined) {
       this.emitter.accumulate(source.place, { kind: "gradient", name }, spec, this.#mustAdd(name), node);
       this.#written.add(name);
@@ -190,7 +190,7 @@ export class BackwardEmitter {
     const context = launchContext(node, this.emitter.limits, (slot) => slotSpec(this.tape, node, slot), flags);
     this.emitter.emit(build(context as never), node, "backward", (slot) => [
       this.#place(node, slot, targets),
-      slotSpec(this.tape, node, slot) as TensorSpec,
+      slotSpec(this.tape, node, slot)!,
     ]);
   }
 

@@ -57,7 +57,7 @@ export class Emitter {
   }
 
   virtual(place: Place & { kind: "virtual" }): Virtual {
-    return this.virtuals[place.id] as Virtual;
+    return this.virtuals[place.id]!;
   }
 
   /** Keeps a buffer from before the first step (an input). */

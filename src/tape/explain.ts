@@ -47,7 +47,7 @@ function keptValue(tape: Tape, saved: SavedValue): KeptValue {
 function reasons(tape: Tape, keeper: Keeper): string[] {
   if (keeper.recomputes !== undefined) return [`recomputing ${keeper.recomputes}`];
   return keeper.slots.map((slot) => {
-    const origin = tape.values[keeper.node.inputs[slot] as number]?.origin;
+    const origin = tape.values[keeper.node.inputs[slot]!]?.origin;
     return origin?.kind === "parameter"
       ? origin.name
       : `through ${keeper.node.label} (${keeper.node.op.name} d${slot})`;

@@ -41,14 +41,14 @@ export function emitForward(
       places.set(id, place ?? emitter.allocate(tape.values[id] as TensorSpec));
     }
     for (const temp of node.op.forwardTemps ?? []) {
-      temps.set(temp, emitter.allocate(slotSpec(tape, node, temp) as TensorSpec));
+      temps.set(temp, emitter.allocate(slotSpec(tape, node, temp)!));
     }
     const context = launchContext(node, emitter.limits, (slot) => slotSpec(tape, node, slot), {
       inPlace: reused !== undefined,
     });
     emitter.emit(node.op.forward(context), node, phase, (slot) => [
       findPlace(node, slot, places, temps),
-      slotSpec(tape, node, slot) as TensorSpec,
+      slotSpec(tape, node, slot)!,
     ]);
     after?.(node);
     for (const id of Object.values(node.inputs)) readers.set(id, (readers.get(id) ?? 0) - 1);

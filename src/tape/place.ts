@@ -32,7 +32,7 @@ export function placeVirtuals(
       bufferOf[virtual.id] = take(buffers, free, aligned(virtual.bytes), virtual.saved);
       if (totalBytes(buffers) > before) lastNewAt = step;
     }
-    for (const virtual of ends[step] ?? []) free.add(bufferOf[virtual.id] as number);
+    for (const virtual of ends[step] ?? []) free.add(bufferOf[virtual.id]!);
   }
   return { buffers, bufferOf, lastNewAt };
 }
@@ -51,7 +51,7 @@ function take(buffers: PlannedBuffer[], free: Set<number>, bytes: number, saved:
   const found = saved ? exactFit(buffers, free, bytes) : bestFit(buffers, free, bytes);
   if (found !== undefined) {
     free.delete(found);
-    const buffer = buffers[found] as PlannedBuffer;
+    const buffer = buffers[found]!;
     buffers[found] = { bytes: Math.max(buffer.bytes, bytes), saved: buffer.saved || saved };
     return found;
   }
@@ -59,7 +59,7 @@ function take(buffers: PlannedBuffer[], free: Set<number>, bytes: number, saved:
   return buffers.length - 1;
 }
 
-const bytesOf = (buffers: readonly PlannedBuffer[], index: number): number => (buffers[index] as PlannedBuffer).bytes;
+const bytesOf = (buffers: readonly PlannedBuffer[], index: number): number => buffers[index]!.bytes;
 
 function exactFit(buffers: readonly PlannedBuffer[], free: ReadonlySet<number>, bytes: number): number | undefined {
   const candidates = [...free].filter((i) => bytesOf(buffers, i) === bytes);

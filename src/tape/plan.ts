@@ -110,8 +110,8 @@ export function plan(tape: Tape, options: PlanOptions): Plan {
   const packing = new Packing(tape, activations, packed, places, emitter);
   const whole = new Set([...[...kept.keys()].filter((id) => !packed.has(id)), ...outputIds]);
   emitForward(tape, nodes, places, whole, emitter, { after: (node) => packing.after(node) });
-  for (const id of outputIds) emitter.toEnd(places.get(id) as Place);
-  for (const id of kept.keys()) markSaved(packing.place(id) as Place, emitter);
+  for (const id of outputIds) emitter.toEnd(places.get(id)!);
+  for (const id of kept.keys()) markSaved(packing.place(id)!, emitter);
   if (options.loss && tasks.length > 0) {
     const seed = emitter.allocate(options.loss);
     emitter.fromStart(seed);
@@ -137,7 +137,7 @@ function placeExternals(
 ): Map<string, [Place, TensorSpec]> {
   const inputs = new Map<string, [Place, TensorSpec]>();
   for (const id of new Set(nodes.flatMap((node) => Object.values(node.inputs)))) {
-    const value = tape.values[id] as Value;
+    const value = tape.values[id]!;
     if (value.origin.kind === "parameter") places.set(id, { kind: "parameter", name: value.origin.name });
     if (value.origin.kind !== "input") continue;
     const place = emitter.allocate(value);
@@ -174,22 +174,21 @@ function assemble(tape: Tape, options: PlanOptions, parts: Parts): Plan {
   const { buffers, bufferOf, lastNewAt } = placeVirtuals(live, emitter.virtuals.length, count);
   const port = ([place, spec]: [Place, TensorSpec]): Port => ({
     spec,
-    buffer: place.kind === "virtual" ? (bufferOf[place.id] as number) : -1,
+    buffer: place.kind === "virtual" ? bufferOf[place.id]! : -1,
   });
   const target = (place: Place): Target =>
-    place.kind === "virtual" ? { kind: "buffer", index: bufferOf[place.id] as number } : place;
+    place.kind === "virtual" ? { kind: "buffer", index: bufferOf[place.id]! } : place;
   return {
     launches: emitter.steps.map((step) => ({
-      ...{ launch: step.launch, node: step.node, phase: step.phase },
+      launch: step.launch,
+      node: step.node,
+      phase: step.phase,
       bindings: step.bindings.map(({ place, ...rest }) => ({ ...rest, target: target(place) })),
     })),
     buffers,
     inputs: new Map([...parts.inputs].map(([name, entry]) => [name, port(entry)])),
     outputs: new Map(
-      Object.entries(options.outputs).map(([name, value]) => [
-        name,
-        port([parts.places.get(value.id) as Place, value]),
-      ]),
+      Object.entries(options.outputs).map(([name, value]) => [name, port([parts.places.get(value.id)!, value])]),
     ),
     parameters: boundTensors(tape, parts.nodes),
     gradients: gradientTensors(tape, parts.tasks),
@@ -203,7 +202,7 @@ function assemble(tape: Tape, options: PlanOptions, parts: Parts): Plan {
 function boundTensors(tape: Tape, nodes: readonly Node[]): Map<string, TensorSpec> {
   const found = new Map<string, TensorSpec>();
   for (const id of nodes.flatMap((node) => Object.values(node.inputs))) {
-    const value = tape.values[id] as Value;
+    const value = tape.values[id]!;
     if (value.origin.kind === "parameter") found.set(value.origin.name, value);
   }
   return found;
@@ -213,7 +212,7 @@ function gradientTensors(tape: Tape, tasks: readonly BackwardTask[]): Map<string
   const found = new Map<string, TensorSpec>();
   for (const { node, rule } of tasks) {
     for (const slot of rule?.of ?? []) {
-      const value = tape.values[node.inputs[slot] as number] as Value;
+      const value = tape.values[node.inputs[slot]!]!;
       if (value.origin.kind === "parameter") found.set(value.origin.name, value);
     }
   }
@@ -227,8 +226,8 @@ function packable(
   outputs: ReadonlySet<number>,
 ): ReadonlySet<number> {
   const isMain = (id: number): boolean => {
-    const { origin, dtype } = tape.values[id] as Value;
-    return origin.kind === "node" && dtype === "f32" && mainOutput(tape.nodes[origin.node] as Node) === id;
+    const { origin, dtype } = tape.values[id]!;
+    return origin.kind === "node" && dtype === "f32" && mainOutput(tape.nodes[origin.node]!) === id;
   };
   return new Set([...kept.keys()].filter((id) => isMain(id) && !outputs.has(id)));
 }
@@ -241,7 +240,7 @@ function savedValues(
   return [...kept].map(([id, keepers]) => {
     const value = tape.values[id] as Value & { origin: { kind: "node"; node: number } };
     const bytes = specBytes(packed.has(id) ? packedSpec(value) : value);
-    return { value, bytes, producer: tape.nodes[value.origin.node] as Node, keepers };
+    return { value, bytes, producer: tape.nodes[value.origin.node]!, keepers };
   });
 }
 
@@ -258,7 +257,7 @@ function countFlops(
     recompute: sum([...sections.values()].flatMap((own) => own.nodes.map((node) => node.op.flops(context(node))))),
     backward: sum(
       tasks.map(({ node, rule, temp }) =>
-        rule ? (rule.flops?.(context(node)) ?? 0) : (node.op.temps?.[temp as string]?.flops?.(context(node)) ?? 0),
+        rule ? (rule.flops?.(context(node)) ?? 0) : (node.op.temps?.[temp!]?.flops?.(context(node)) ?? 0),
       ),
     ),
   };

@@ -8,7 +8,7 @@ export function ancestors(tape: Tape, of: readonly Value[]): Node[] {
     const origin = tape.values[id]?.origin;
     if (origin?.kind !== "node" || needed.has(origin.node)) continue;
     needed.add(origin.node);
-    waiting.push(...Object.values((tape.nodes[origin.node] as Node).inputs));
+    waiting.push(...Object.values(tape.nodes[origin.node]!.inputs));
   }
   return tape.nodes.filter((node) => needed.has(node.id));
 }
@@ -37,7 +37,7 @@ export function reach(tape: Tape, loss: Value, trainable: ReadonlySet<string>): 
 }
 
 /** The value that carries a node's gradient. */
-export const mainOutput = (node: Node): number => node.outputs[node.op.outputs[0] as string] as number;
+export const mainOutput = (node: Node): number => node.outputs[node.op.outputs[0]!]!;
 
 /** Trainable parameters and every value that depends on one through differentiable inputs. */
 function dependents(tape: Tape, nodes: readonly Node[], trainable: ReadonlySet<string>): ReadonlySet<number> {

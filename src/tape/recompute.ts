@@ -3,7 +3,7 @@ import { emitForward } from "./forward";
 import type { Packing } from "./packing";
 import { forwardValue } from "./saves";
 import type { BackwardTask, Keeper } from "./saves";
-import type { Node, Tape, Value } from "./tape";
+import type { Node, Tape } from "./tape";
 
 /** A section of the tape that runs again in the backward pass, before its gradients. */
 export interface Remade {
@@ -37,7 +37,7 @@ export function recomputation(
   chosen: ReadonlySet<string>,
 ): Recomputation {
   const producer = (id: number): Node | undefined => {
-    const origin = (tape.values[id] as Value).origin;
+    const origin = tape.values[id]!.origin;
     return origin.kind === "node" ? tape.nodes[origin.node] : undefined;
   };
   const home = (id: number): string | undefined => {
@@ -67,11 +67,8 @@ export function recomputation(
     );
     if (missing.length === 0) return { kept, sections };
     for (const [id, nodes] of missing) {
-      const reader = nodes.find((node) => Object.values(node.inputs).includes(id)) as Node;
-      kept.set(id, [
-        ...(kept.get(id) ?? []),
-        { node: reader, slots: [], recomputes: sectionOf(reader, chosen) as string },
-      ]);
+      const reader = nodes.find((node) => Object.values(node.inputs).includes(id))!;
+      kept.set(id, [...(kept.get(id) ?? []), { node: reader, slots: [], recomputes: sectionOf(reader, chosen)! }]);
     }
   }
 }
@@ -86,7 +83,7 @@ interface Lookups {
 function remadeSections(values: readonly number[], { tape, kept, home, producer }: Lookups): Map<string, Remade> {
   const bySection = new Map<string, Set<number>>();
   for (const id of values) {
-    const section = home(id) as string;
+    const section = home(id)!;
     bySection.set(section, (bySection.get(section) ?? new Set()).add(id));
   }
   return new Map(

@@ -10,7 +10,7 @@ export function reserve(plans: readonly Pick<Plan, "buffers">[]): PlannedBuffer[
   const shared: PlannedBuffer[] = [];
   for (const plan of plans) {
     bySize(plan.buffers).forEach((index, rank) => {
-      const { bytes, saved } = plan.buffers[index] as PlannedBuffer;
+      const { bytes, saved } = plan.buffers[index]!;
       const known = shared[rank];
       shared[rank] = { bytes: Math.max(bytes, known?.bytes ?? 0), saved: saved || (known?.saved ?? false) };
     });
@@ -30,7 +30,7 @@ function bySize(buffers: readonly PlannedBuffer[]): number[] {
   return buffers
     .map((_, index) => index)
     .sort((i, j) => {
-      const [a, b] = [buffers[i] as PlannedBuffer, buffers[j] as PlannedBuffer];
+      const [a, b] = [buffers[i]!, buffers[j]!];
       return b.bytes - a.bytes || Number(b.saved) - Number(a.saved) || i - j;
     });
 }

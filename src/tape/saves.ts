@@ -21,7 +21,7 @@ export interface Keeper {
 }
 
 /** The slot that names the gradient of a node's first output. */
-export const outputGradient = (node: Node): string => `d${node.op.outputs[0] as string}`;
+export const outputGradient = (node: Node): string => `d${node.op.outputs[0]!}`;
 
 /** The backward work that the wanted gradients ask for, in the order in which it runs. */
 export function backwardTasks(tape: Tape, loss: Value, wanted: ReadonlySet<number>): BackwardTask[] {
@@ -96,6 +96,6 @@ export function saves(tape: Tape, tasks: readonly BackwardTask[]): ReadonlyMap<n
 /** The gradients for whose sake a temp is made. */
 function readersOf(task: BackwardTask, tasks: readonly BackwardTask[]): string[] {
   return tasks
-    .filter((other) => other.node === task.node && other.reads.includes(task.temp as string))
+    .filter((other) => other.node === task.node && other.reads.includes(task.temp!))
     .flatMap((other) => (other.rule ? other.rule.of : readersOf(other, tasks)));
 }

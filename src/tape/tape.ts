@@ -98,7 +98,7 @@ export class Recorder implements Tape {
 
   /** Records an op and returns its first output. */
   apply<A extends Attributes>(op: Op<A>, inputs: Readonly<Record<string, Value | undefined>>, attributes: A): Value {
-    return this.record(op, inputs, attributes)[op.outputs[0] as string] as Value;
+    return this.record(op, inputs, attributes)[op.outputs[0]!]!;
   }
 
   /** Labels the nodes that `body` records. */

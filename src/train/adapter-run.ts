@@ -8,7 +8,10 @@ import { statisticsNames } from "./statistics";
 export function adapterRun(state: TrainState, { model }: TrainerOptions, { step, totalSteps }: Progress): AdapterRun {
   const read = async (name: string): Promise<Float32Array> => (await state.tensor(name).read()) as Float32Array;
   return {
-    ...{ model: model.model, step, totalSteps, read },
+    model: model.model,
+    step,
+    totalSteps,
+    read,
     isLive: (name) => state.live.has(name),
     write: (name, data) => state.write(name, data),
     async statistics(name) {

@@ -79,7 +79,7 @@ function lazily(
     const read = async (): Promise<Float32Array | Int32Array> => {
       const data = await readTensor(directory, file, name, entry);
       const sum = await sha256(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
-      if (!equal(sum, sums[i] as Uint8Array)) throw damaged(`${file} in ${directory.name}`);
+      if (!equal(sum, sums[i]!)) throw damaged(`${file} in ${directory.name}`);
       return data;
     };
     tensors.set(name, { shape: entry.shape, dtype: entry.dtype === "I32" ? "i32" : "f32", read });

@@ -109,10 +109,10 @@ function collect(logits: Float32Array, model: Model, batch: Batch, predictions: 
   const [perRow, stride] = isSpan ? [2, 2] : [1, 1];
   const width = logits.length / batch.size / perRow;
   for (let i = 0; i < batch.rows * perRow; i++) {
-    const label = batch.labels[i] as number;
+    const label = batch.labels[i]!;
     if (model.task !== "regression" && label === IGNORED_LABEL) continue;
     const first = isSpan ? Math.floor(i / 2) * 2 * width + (i % 2) : i * width;
-    predictions.push(model.task === "regression" ? (logits[first] as number) : largest(logits, first, stride, width));
+    predictions.push(model.task === "regression" ? logits[first]! : largest(logits, first, stride, width));
     labels.push(label);
   }
 }
@@ -121,7 +121,7 @@ function collect(logits: Float32Array, model: Model, batch: Batch, predictions: 
 function largest(values: Float32Array, first: number, stride: number, count: number): number {
   let best = 0;
   for (let i = 1; i < count; i++) {
-    if ((values[first + i * stride] as number) > (values[first + best * stride] as number)) best = i;
+    if (values[first + i * stride]! > values[first + best * stride]!) best = i;
   }
   return best;
 }

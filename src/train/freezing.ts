@@ -103,7 +103,7 @@ async function elementScores(parts: FreezingParts): Promise<ReadonlyMap<string, 
     const [a, b] = [(await mean?.read()) as Float32Array, (await uncertainty?.read()) as Float32Array];
     scores.set(
       name,
-      a.map((value, i) => value * (b[i] as number)),
+      a.map((value, i) => value * b[i]!),
     );
   }
   return scores;
@@ -117,7 +117,7 @@ async function sensitivityScores(parts: FreezingParts): Promise<ReadonlyMap<stri
   await executor.holdBeside(plans, [scoring]);
   try {
     const outputs = await executor.run(scoring, state, {});
-    return new Map([...outputs].map(([name, [score]]) => [name, score as number]));
+    return new Map([...outputs].map(([name, [score]]) => [name, score!]));
   } finally {
     await executor.hold(plans);
   }

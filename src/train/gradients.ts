@@ -58,10 +58,10 @@ export function gradientRuns(
     const run = { plan, store: state, inputs: () => ({ ...inputs, ...below?.[index] }) };
     flops += totalFlops(plan);
     if (last === 0) return { runs: [{ ...run, pass: toUpdate }], flops };
-    runs.push({ ...run, pass: { output: LOSS, to: lossSum as Plan, input: index === 0 ? SO_FAR : OWN } });
+    runs.push({ ...run, pass: { output: LOSS, to: lossSum!, input: index === 0 ? SO_FAR : OWN } });
     if (index === 0) continue;
-    const onward = index < last ? { output: LOSS, to: lossSum as Plan, input: SO_FAR } : toUpdate;
-    runs.push({ plan: lossSum as Plan, store: state, inputs: () => ({}), pass: onward });
+    const onward = index < last ? { output: LOSS, to: lossSum!, input: SO_FAR } : toUpdate;
+    runs.push({ plan: lossSum!, store: state, inputs: () => ({}), pass: onward });
   }
   return { runs, flops };
 }

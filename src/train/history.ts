@@ -8,15 +8,24 @@ const NUMBER = v.number();
 const BYTES = v.strictObject({ weight: NUMBER, state: NUMBER, saved: NUMBER, scratch: NUMBER });
 /** A freeze as it was told; what more there is to tell of it stays as it is. */
 export const SAVED_FREEZE = v.looseObject({
-  ...{ step: COUNT, tensors: v.array(v.string()), layers: v.array(COUNT), returnedBytes: v.number(), bytes: BYTES },
+  step: COUNT,
+  tensors: v.array(v.string()),
+  layers: v.array(COUNT),
+  returnedBytes: v.number(),
+  bytes: BYTES,
 });
 
 const SAVED_SKIP = v.strictObject({ step: COUNT, what: v.string(), value: v.string() });
 
 /** What a checkpoint holds of the past, beside the losses; plain JSON. */
 export const SAVED_HISTORY = v.strictObject({
-  ...{ freezes: v.array(SAVED_FREEZE), skipped: v.array(SAVED_SKIP), flops: NUMBER, seconds: NUMBER, peak: BYTES },
-  ...{ savedBytesFirst: NUMBER, savedBytesLast: NUMBER },
+  freezes: v.array(SAVED_FREEZE),
+  skipped: v.array(SAVED_SKIP),
+  flops: NUMBER,
+  seconds: NUMBER,
+  peak: BYTES,
+  savedBytesFirst: NUMBER,
+  savedBytesLast: NUMBER,
 });
 export type SavedHistory = v.InferOutput<typeof SAVED_HISTORY>;
 
@@ -30,7 +39,13 @@ export class RunHistory {
   constructor(losses: Iterable<number> = [], told?: Told) {
     this.losses = [...losses];
     this.#told = told ?? {
-      ...{ freezes: [], skipped: [], flops: 0, seconds: 0, peak: noBytes(), savedBytesFirst: 0, savedBytesLast: 0 },
+      freezes: [],
+      skipped: [],
+      flops: 0,
+      seconds: 0,
+      peak: noBytes(),
+      savedBytesFirst: 0,
+      savedBytesLast: 0,
     };
   }
 
@@ -52,7 +67,9 @@ export class RunHistory {
     this.#told = {
       freezes: [...this.#told.freezes, ...freezes],
       skipped: [...this.#told.skipped, ...skipped],
-      ...{ flops: this.#told.flops + flops, seconds: this.#told.seconds + seconds, peak: this.#told.peak },
+      flops: this.#told.flops + flops,
+      seconds: this.#told.seconds + seconds,
+      peak: this.#told.peak,
       savedBytesFirst: this.losses.length === 0 ? bytes.saved : savedBytesFirst,
       savedBytesLast: bytes.saved,
     };
@@ -77,9 +94,20 @@ export class RunHistory {
     const { flops, seconds, freezes, skipped, savedBytesFirst, savedBytesLast } = this.#told;
     const peak = this.peak(ledger);
     return {
-      ...{ steps: losses.length, seconds, losses: [...losses], flops, freezes, skipped, kernels, policy },
-      ...{ lossFirst: losses[0] ?? NaN, lossLast: losses.at(-1) ?? NaN },
-      ...{ peak, peakBytes: sumBytes(peak), savedBytesFirst, savedBytesLast },
+      steps: losses.length,
+      seconds,
+      losses: [...losses],
+      flops,
+      freezes,
+      skipped,
+      kernels,
+      policy,
+      lossFirst: losses[0] ?? NaN,
+      lossLast: losses.at(-1) ?? NaN,
+      peak,
+      peakBytes: sumBytes(peak),
+      savedBytesFirst,
+      savedBytesLast,
     };
   }
 }

@@ -106,7 +106,7 @@ export function classLabels(model: Model, batch: Batch, virtualTokens = 0): Int3
   return Int32Array.from({ length: batch.size * length }, (_, i) => {
     const [row, next] = [Math.floor(i / length), (i % length) + 1 - virtualTokens];
     if (next < 1 - Math.min(1, virtualTokens) || next >= batch.length) return IGNORED_LABEL;
-    return batch.labels[row * batch.length + next] as number;
+    return batch.labels[row * batch.length + next]!;
   });
 }
 

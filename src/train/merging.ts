@@ -5,7 +5,6 @@ import { ConfigError, DeviceError, DisposedError } from "../base/errors";
 import type { LoadedModel } from "../io/load-model";
 import { layerOf } from "../model/model";
 import type { Model } from "../model/model";
-import type { Tensor } from "../tensor";
 import type { TrainerOptions } from "./options";
 import type { TrainState } from "./state";
 
@@ -136,7 +135,7 @@ export class Merging {
   }
 
   #restore(): void {
-    for (const [name, data] of this.#originals) (this.loaded.weights.get(name) as Tensor).fillRows(0, data);
+    for (const [name, data] of this.#originals) this.loaded.weights.get(name)!.fillRows(0, data);
     this.#originals.clear();
   }
 

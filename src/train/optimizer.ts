@@ -34,7 +34,11 @@ export type OptimizerSettings = Required<Omit<OptimizerOptions, "noDecay">> & Pi
 /** @throws ConfigError for values that make no sense. */
 export function optimizerSettings(options: OptimizerOptions = {}): OptimizerSettings {
   const settings: OptimizerSettings = {
-    ...{ learningRate: 1e-3, betas: [0.9, 0.999] as const, eps: 1e-8, weightDecay: 0, maxGradNorm: 0 },
+    learningRate: 1e-3,
+    betas: [0.9, 0.999] as const,
+    eps: 1e-8,
+    weightDecay: 0,
+    maxGradNorm: 0,
     ...options,
   };
   const { learningRate, betas, eps, weightDecay, maxGradNorm } = settings;
@@ -85,7 +89,7 @@ function recordNorm(
     if (masked?.has(name)) recorder.record(applyMask, { x, mask: recorder.parameter(maskName(name), spec.shape) }, {});
     total = recorder.apply(squareSum, { x, previous: total }, {});
   }
-  return total as Value;
+  return total!;
 }
 
 /** What tells whether a step is finite, ahead of its update, for what reads the gradients in between. */

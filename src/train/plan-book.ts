@@ -9,7 +9,6 @@ import { explain } from "../tape/explain";
 import type { Explanation } from "../tape/explain";
 import { plan, totalFlops } from "../tape/plan";
 import type { Plan } from "../tape/plan";
-import type { Value } from "../tape/tape";
 import type { StepChoice } from "./step-choice";
 import type { MergeChoice } from "./merging";
 import { frozenPrefix } from "./prefix-layer";
@@ -114,7 +113,7 @@ export class PlanBook {
   /** Shape with the most tokens: the one that decides the peak. */
   get largest(): BatchSize {
     const [first, ...rest] = this.#shapes.values();
-    return rest.reduce((a, b) => (b.size * b.length > a.size * a.length ? b : a), first as BatchSize);
+    return rest.reduce((a, b) => (b.size * b.length > a.size * a.length ? b : a), first!);
   }
 
   /** Every plan of the current live set. */
@@ -253,7 +252,7 @@ export class PlanBook {
 
   #makePrefix(shape: BatchSize, live: ReadonlySet<string>, layers: number): Plan {
     const { tape, layers: values } = this.#trace(shape, NONE, live);
-    return plan(tape, { outputs: { [HIDDEN_STATES]: values[layers - 1] as Value }, limits: this.options.limits });
+    return plan(tape, { outputs: { [HIDDEN_STATES]: values[layers - 1]! }, limits: this.options.limits });
   }
 
   #make(shape: BatchSize, { live, choice }: Wanted, addToGradients: boolean, dropped: Dropped): Plan {

@@ -74,8 +74,15 @@ export function preflight(options: TrainerOptions, given: Batch | (() => Batch))
   const budget = budgetOf(options);
   const book = new PlanBook(
     {
-      ...{ model, adapter, labelSmoothing, fragileNorms, limits, isTraining, accumulates: accumulate > 1 },
-      ...{ activations: options.activations, merges },
+      model,
+      adapter,
+      labelSmoothing,
+      fragileNorms,
+      limits,
+      isTraining,
+      accumulates: accumulate > 1,
+      activations: options.activations,
+      merges,
       cachesPrefix: Boolean(options.prefixCache),
       choose: (names, size, plansWith) => {
         const live = new Map([...specs].filter(([name]) => names.has(name)));

@@ -15,8 +15,19 @@ export function contextOf(
 ): FreezeContext {
   const { model: loaded, adapter, probe = first } = options;
   return freezeContext({
-    ...{ loaded, adapter, state, executor, probe, progress, book, merging, settings, onScores },
-    ...{ plans: [...book.plans, ...updates.plans], lossSum: updates.lossSum, statistics: statisticsOf(options) },
+    loaded,
+    adapter,
+    state,
+    executor,
+    probe,
+    progress,
+    book,
+    merging,
+    settings,
+    onScores,
+    plans: [...book.plans, ...updates.plans],
+    lossSum: updates.lossSum,
+    statistics: statisticsOf(options),
   });
 }
 

@@ -24,7 +24,11 @@ const SAVED_RUN = v.strictObject({
   identity: v.record(v.string(), v.string()),
   /** The adapter on which it ran. */
   gpu: v.string(),
-  ...{ step: COUNT, hasBegun: v.boolean(), live: NAMES, masked: NAMES, isMerging: v.boolean() },
+  step: COUNT,
+  hasBegun: v.boolean(),
+  live: NAMES,
+  masked: NAMES,
+  isMerging: v.boolean(),
   shapes: v.array(v.strictObject({ size: SIZE, length: SIZE })),
   variants: v.array(v.array(COUNT)),
   updates: v.strictObject({
@@ -32,9 +36,11 @@ const SAVED_RUN = v.strictObject({
     structures: v.optional(STRUCTURES),
   }),
   /** What policy and adapter saved. */
-  ...{ policy: v.optional(v.unknown()), adapter: v.optional(v.unknown()) },
+  policy: v.optional(v.unknown()),
+  adapter: v.optional(v.unknown()),
   /** Where the data were before the run's first batch, and where the next step begins. */
-  ...{ start: PLACE, place: PLACE },
+  start: PLACE,
+  place: PLACE,
   history: SAVED_HISTORY,
   /** Freezes that no report has told of yet. */
   untold: v.array(SAVED_FREEZE),
@@ -85,12 +91,21 @@ export function captureRun({ run, upcoming, history, identity, extra = {}, ...st
   const { state, book, updates, options, merging } = run;
   const { device } = options.model.engine;
   const saved = {
-    ...{ version: 1 as const, identity, gpu: gpuName(options), ...stand },
-    ...{ live: [...state.live.keys()], masked: [...state.masked], isMerging: isMerging(merging) },
+    version: 1 as const,
+    identity,
+    gpu: gpuName(options),
+    ...stand,
+    live: [...state.live.keys()],
+    masked: [...state.masked],
+    isMerging: isMerging(merging),
     ...book.save(),
     updates: updates.save(),
-    ...{ policy: options.policy?.save?.(), adapter: options.adapter.save?.() },
-    ...{ start: run.start, place: upcoming.place, history: history.save(device.pool.ledger), extra: extra.record },
+    policy: options.policy?.save?.(),
+    adapter: options.adapter.save?.(),
+    start: run.start,
+    place: upcoming.place,
+    history: history.save(device.pool.ledger),
+    extra: extra.record,
   };
   const losses = Float32Array.from(history.losses);
   const own = [...state.kept].map(([name, { shape }]): [string, KeptTensor] => [

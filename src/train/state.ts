@@ -134,7 +134,7 @@ export class TrainState implements TensorStore {
     }
     const isFilled = new Set(own.map(({ name }) => name));
     for (const name of adapter.trainsInPlace ? [] : this.specs.keys()) {
-      if (!isFilled.has(name)) this.tensor(name).write(await (this.loaded.weights.get(name) as Tensor).read());
+      if (!isFilled.has(name)) this.tensor(name).write(await this.loaded.weights.get(name)!.read());
     }
   }
 
@@ -156,7 +156,7 @@ export class TrainState implements TensorStore {
     for (const [name, mask] of masks) {
       this.#masked.add(name);
       this.tensor(maskName(name)).write(mask);
-      this.tensor(name).write((values.get(name) as Float32Array).map((value, i) => (mask[i] === 0 ? 0 : value)));
+      this.tensor(name).write(values.get(name)!.map((value, i) => (mask[i] === 0 ? 0 : value)));
     }
   }
 
@@ -173,7 +173,7 @@ export class TrainState implements TensorStore {
    * @throws OutOfMemoryError when memory runs out, and whatever `read` throws.
    */
   async load(masked: readonly string[], read: (name: string) => Promise<Float32Array>): Promise<void> {
-    const wanted = masked.map((name) => [maskName(name), (this.#live.get(name) as TensorSpec).shape] as const);
+    const wanted = masked.map((name) => [maskName(name), this.#live.get(name)!.shape] as const);
     await this.#allocate("the masks of pruned tensors", wanted);
     for (const name of masked) this.#masked.add(name);
     for (const name of this.kept.keys()) this.tensor(name).write(await read(name));
@@ -225,7 +225,7 @@ export class TrainState implements TensorStore {
   /** A trainable tensor. */
   tensor(name: string): Tensor {
     const loaded = this.loaded.weights;
-    return (this.#tensors.get(name) ?? loaded.get(name) ?? this.#originals.get(name)) as Tensor;
+    return (this.#tensors.get(name) ?? loaded.get(name) ?? this.#originals.get(name))!;
   }
 
   /** How often a tensor that does not learn was overwritten: what depends on frozen tensors alone is void then. */

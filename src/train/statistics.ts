@@ -56,7 +56,8 @@ export function statisticsPlan(
     const [mean, uncertainty] = statisticsNames(name).map((own) => recorder.parameter(own, shape));
     const inputs = { p: recorder.parameter(name, shape), g: recorder.parameter(gradientName(name), shape) };
     const windowed = window && {
-      ...{ average: recorder.parameter(averageName(name), shape), phase: recorder.input("phase", [1]) },
+      average: recorder.parameter(averageName(name), shape),
+      phase: recorder.input("phase", [1]),
     };
     recorder.labelled(name, () =>
       recorder.record(sensitivity, { ...inputs, mean, uncertainty, ...windowed }, { kind, beta1, beta2 }),

@@ -49,7 +49,7 @@ async function prefixOf(
   if (kept) return { inputs: { [HIDDEN_STATES]: kept }, flops: 0, isHit: true };
   const { virtualTokens } = options.adapter;
   const inputs = batchInputs(options.model.model, batch, { virtualTokens });
-  const hidden = (await executor.run(prefix, state, inputs)).get(HIDDEN_STATES) as Float32Array;
+  const hidden = (await executor.run(prefix, state, inputs)).get(HIDDEN_STATES)!;
   await cache?.write(batch, hidden);
   return { inputs: { [HIDDEN_STATES]: hidden }, flops: totalFlops(prefix), isHit: false };
 }

@@ -23,8 +23,17 @@ export function stepReport(
   const seconds = (performance.now() - start) / 1000;
   const rows = batches.reduce((sum, batch) => sum + batch.rows, 0);
   return {
-    ...{ step, totalSteps, epoch: step / stepsPerEpoch, seconds, examplesPerSecond: rows / seconds },
-    ...{ ...taken, ...after, bytes: options.model.engine.ledger.live, prefix: prefix.report },
-    ...{ frozenTensors: state.frozen.length, rowsAtOnce: book.choice.rows, recomputed: book.choice.sections.size },
+    step,
+    totalSteps,
+    epoch: step / stepsPerEpoch,
+    seconds,
+    examplesPerSecond: rows / seconds,
+    ...taken,
+    ...after,
+    bytes: options.model.engine.ledger.live,
+    prefix: prefix.report,
+    frozenTensors: state.frozen.length,
+    rowsAtOnce: book.choice.rows,
+    recomputed: book.choice.sections.size,
   };
 }

@@ -4,7 +4,6 @@ import { gradientRuns } from "./gradients";
 import type { GradientParts, StepPlace } from "./gradients";
 import { checkFinite } from "./not-finite";
 import { LOSS } from "./optimizer";
-import type { Plan } from "../tape/plan";
 import type { Updates } from "./updates";
 
 export interface StepperParts extends GradientParts {
@@ -48,7 +47,7 @@ export class Stepper {
   ): Promise<{ readonly loss: number; readonly norm: number; readonly flops: number }> {
     const { executor, updates } = this.parts;
     if (updates.followsGradients) return this.#takeInTwo(step);
-    const { runs, flops } = this.#isReady(step) ? (this.#ahead as Sequence) : this.#sequence(step);
+    const { runs, flops } = this.#isReady(step) ? this.#ahead! : this.#sequence(step);
     this.#ahead = undefined;
     const outputs = await executor.runAll(runs, () => {
       const coming = meanwhile();
@@ -62,7 +61,7 @@ export class Stepper {
   /** Judges loss and gradients before these are followed. */
   async #takeInTwo(step: Step): Promise<{ loss: number; norm: number; flops: number }> {
     const { executor, updates, state } = this.parts;
-    const plan = updates.normOf(step.dropped) as Plan;
+    const plan = updates.normOf(step.dropped)!;
     const { runs, flops } = gradientRuns(this.parts, step.batches, step, { lossSum: updates.lossSum, update: plan });
     const found = await executor.runAll([...runs, { plan, store: state, inputs: () => ({}) }]);
     const { loss } = this.#finish(updates.judge(found), step);

@@ -129,7 +129,7 @@ export class Structures {
       throw new FileFormatError("The checkpoint's heads and neurons are not this model's.", "Resume from another one.");
     }
     for (const [i, judged] of this.#judged.entries()) {
-      const { scores, out } = saved[i] as SavedStructures[number];
+      const { scores, out } = saved[i]!;
       judged.scores.set(scores.map((score) => score ?? NaN));
       judged.out = new Set(out);
     }
@@ -149,7 +149,7 @@ export class Structures {
     for (const { structure, scores } of this.#judged) {
       const now = groupImportance(structure, (projection, of) => found.get(importanceName(projection, of)));
       scores.forEach((old, group) => {
-        scores[group] = smoothing * old + (1 - smoothing) * (now[group] as number);
+        scores[group] = smoothing * old + (1 - smoothing) * now[group]!;
       });
     }
   }
@@ -190,7 +190,7 @@ export function groupImportance(
       return values.subarray(start, start + span.size).reduce((sum, value) => sum + value, 0);
     });
     const norm = Math.hypot(...sums);
-    if (norm > 0) sums.forEach((sum, group) => (total[group] = (total[group] as number) + sum / norm));
+    if (norm > 0) sums.forEach((sum, group) => (total[group] = total[group]! + sum / norm));
   }
   return total;
 }

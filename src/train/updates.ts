@@ -205,7 +205,8 @@ export class Updates {
     const { masked } = this.state;
     const norm = this.followsGradients ? normPlan(live, limits, { masked }) : undefined;
     const plan = updatePlan(live, settings, limits, {
-      ...{ masked, hyper: group },
+      masked,
+      hyper: group,
       proximal: (name) => adapter.proximal?.(name),
     });
     return { plan, norm, layers: [...new Set([...live.keys()].map(group))] };

@@ -3,7 +3,6 @@ import { join } from "node:path";
 import type { Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { Engine, loadAdapter, loadModel, openDirectory, Trainer } from "safetape";
-import type { Batch } from "safetape";
 import { goldenAdapter } from "../../scripts/golden-case";
 import { GOLDEN_LIMITS, readBatches, readCase, readStart, runOptions } from "../../scripts/golden-file";
 import { adapterFile } from "../../src/adapter/file";
@@ -63,7 +62,7 @@ function expectSameRun(told: TinyRun): void {
   expect(told.freezes, "freezes").toEqual(inNode.freezes);
   expect(told.losses).toHaveLength(inNode.losses.length);
   told.losses.forEach((loss, i) => {
-    expect(loss, `loss of step ${i + 1}`).toBeCloseTo(inNode.losses[i] as number, RUN_TOLERANCE);
+    expect(loss, `loss of step ${i + 1}`).toBeCloseTo(inNode.losses[i]!, RUN_TOLERANCE);
   });
   expect(told.live, "ledger against plan").toEqual(told.planned);
   expect(told.left, "bytes left in the ledger").toBe(0);
@@ -86,7 +85,7 @@ describe("the published bundle in Chromium", () => {
     const { run, forbidden, error } = await call("inWorker", []);
     expect(error).toBeUndefined();
     expect(forbidden, "what the policy made of eval in the worker").toBe("EvalError");
-    expectSameRun(run as TinyRun);
+    expectSameRun(run!);
   });
 
   it("goes on where its device is lost in mid-run", async () => {
@@ -122,7 +121,7 @@ describe("the published bundle in Chromium", () => {
     expect(readdirSync(folder).sort()).toEqual(["adapter_config.json", "adapter_model.safetensors"]);
     const logits = await logitsInNode(name, folder);
     expect(logits).toHaveLength(predictions.length);
-    logits.forEach((value, i) => expect(value).toBeCloseTo(predictions[i] as number, RUN_TOLERANCE));
+    logits.forEach((value, i) => expect(value).toBeCloseTo(predictions[i]!, RUN_TOLERANCE));
   });
 
   it("a hidden, throttled tab ends with the same losses, and no wait of it hangs on timers", async () => {
@@ -169,6 +168,6 @@ async function logitsInNode(name: string, folder: string): Promise<number[]> {
   const batches = await readBatches(directory, told, model.model.maxLength);
   using trainer = await Trainer.create({ model, adapter, initial: tensors, ...runOptions(told, batches) });
   const logits: number[] = [];
-  await trainer.evaluate([batches[0] as Batch], (_batch, values) => logits.push(...values));
+  await trainer.evaluate([batches[0]!], (_batch, values) => logits.push(...values));
   return logits;
 }

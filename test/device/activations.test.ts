@@ -9,7 +9,11 @@ const CONFIGS: Readonly<Record<string, Record<string, unknown>>> = {
   bert: { ...SIZES, model_type: "bert", vocab_size: 51, max_position_embeddings: 32, num_labels: 2 },
   gpt2: { model_type: "gpt2", vocab_size: 51, n_positions: 32, n_embd: 24, n_layer: 3, n_head: 2, n_inner: 70 },
   llama: {
-    ...{ ...SIZES, model_type: "llama", vocab_size: 51, num_key_value_heads: 1, max_position_embeddings: 32 },
+    ...SIZES,
+    model_type: "llama",
+    vocab_size: 51,
+    num_key_value_heads: 1,
+    max_position_embeddings: 32,
     architectures: ["LlamaForCausalLM"],
   },
 };
@@ -28,7 +32,7 @@ async function run(model: LoadedModel, more: Partial<TrainerOptions>): Promise<S
   const isText = model.model.task === "causal_lm";
   const samples: Sample[] = Array.from({ length: 8 }, () => {
     const ids = Int32Array.from({ length: 5 + random.below(10) }, () => 2 + random.below(48));
-    return { ids, label: isText ? ids : (ids[0] as number) % 2 };
+    return { ids, label: isText ? ids : ids[0]! % 2 };
   });
   const data = new Batches(samples, { size: 4, maxLength: 16, multiple: 16, labels: isText ? "token" : "class" });
   const adapter = lora({ rank: 2, dropout: 0.1, targets: "all-linear" });
@@ -55,7 +59,7 @@ describe.each(Object.entries(CONFIGS))("activations of %s", (_, config) => {
     expect(ratio, "kept bytes").toBeGreaterThan(0.49);
     expect(ratio, "kept bytes").toBeLessThan(0.62);
     packed.forEach(({ gradientNorm, loss }, i) => {
-      const wanted = plain[i] as StepReport;
+      const wanted = plain[i]!;
       expect(Math.abs(gradientNorm / wanted.gradientNorm - 1), `gradient norm of step ${i + 1}`).toBeLessThan(limit);
       expect(Math.abs(loss - wanted.loss), `loss of step ${i + 1}`).toBeLessThan(limit);
     });
@@ -67,7 +71,7 @@ describe.each(Object.entries(CONFIGS))("activations of %s", (_, config) => {
     const losses = async (activations: ActivationFormat) =>
       (await run(model, { activations, recompute: "layers" })).map(({ loss }) => loss);
     const [plain, packed] = [await losses("f32"), await losses("bf16")];
-    packed.forEach((loss, i) => expect(Math.abs(loss - (plain[i] as number))).toBeLessThan(2e-2));
+    packed.forEach((loss, i) => expect(Math.abs(loss - plain[i]!)).toBeLessThan(2e-2));
     expect(packed[0]).toBe(plain[0]);
   });
 });

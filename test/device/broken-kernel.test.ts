@@ -30,12 +30,18 @@ function twice(name: string, body: string): Op {
   ].join("\n");
   const bindings = { x: "x", y: "y" };
   return defineOp<Record<string, never>>({
-    ...{ name, inputs: { x: {} }, outputs: ["y"], gradients: [], cases: [], malformed: [] },
+    name,
+    inputs: { x: {} },
+    outputs: ["y"],
+    gradients: [],
+    cases: [],
+    malformed: [],
     infer: (context) => ({ y: context.spec("x") }),
     forward: () => [
       { kernel: { name, code }, entry: "forward", bindings, params: {}, constants: { GROUP: 4 }, workgroups: 1 },
     ],
-    ...{ flops: () => 1, reference: () => ({}) },
+    flops: () => 1,
+    reference: () => ({}),
   });
 }
 

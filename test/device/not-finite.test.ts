@@ -42,7 +42,7 @@ async function run(given: readonly Batch[], more: Partial<TrainerOptions> = {}) 
 
 function listed(given: readonly Batch[]): Pick<TrainerOptions, "data" | "steps" | "seed"> {
   let next = 0;
-  return { data: { perEpoch: 4, next: () => given[next++] as Batch }, steps: 4, seed: 1 };
+  return { data: { perEpoch: 4, next: () => given[next++]! }, steps: 4, seed: 1 };
 }
 
 /** Tensors, moments and gradients' statistics: all that a step may change but gradients. */
@@ -55,7 +55,7 @@ async function everything(trainer: Trainer): Promise<Map<string, Uint8Array>> {
       bits.set(own, new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
     }
   }
-  expect([...bits.keys()]).toContain(momentNames([...trainer.state.live.keys()][0] as string)[0]);
+  expect([...bits.keys()]).toContain(momentNames([...trainer.state.live.keys()][0]!)[0]);
   return bits;
 }
 
@@ -100,7 +100,7 @@ describe("a step whose loss is finite and one of whose gradients is not", () => 
     const adapter = lora({ rank: 2, alpha: 2e6 });
     using trainer = await Trainer.create({ model, adapter, ...listed(batches(5)) });
     // B is 0, so that A does not act; but the gradient of B holds x A.
-    const name = [...trainer.state.live.keys()].find((own) => own.endsWith("value.lora_A.weight")) as string;
+    const name = [...trainer.state.live.keys()].find((own) => own.endsWith("value.lora_A.weight"))!;
     const values = (await trainer.state.tensor(name).read()) as Float32Array;
     trainer.state.write(
       name,
@@ -121,7 +121,7 @@ describe("a step whose loss is finite and one of whose gradients is not", () => 
 
 describe('onNotFinite: "skip"', () => {
   /** Images with a pixel that is no number. */
-  const poisoned = (batch: Batch): Batch => ({ ...batch, pixels: (batch.pixels as Float32Array).map(() => NaN) });
+  const poisoned = (batch: Batch): Batch => ({ ...batch, pixels: batch.pixels!.map(() => NaN) });
 
   it("goes on with the next batch, says which step it was, and ends as a run without the batch", async () => {
     using images = await initialiseModel(engine, { ...TINY_MODELS["vit"], num_hidden_layers: 1 });

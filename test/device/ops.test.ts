@@ -67,7 +67,7 @@ describe.each(OPS.map((op) => [op.name, op] as const))("%s", (_, op) => {
         const run = await runCase(device, op, test, inputs, { trainable, dy, throughActivations });
         expect([...run.gradients.keys()].sort(), "gradients of the subset").toEqual([...trainable].sort());
         for (const slot of trainable) {
-          const error = relativeError(run.gradients.get(slot) as Float32Array, all.gradients.get(slot) as Float32Array);
+          const error = relativeError(run.gradients.get(slot)!, all.gradients.get(slot)!);
           expect(error, `d${slot} with ${trainable.join(", ")} trainable`).toBeLessThan(1e-6);
         }
       }
@@ -81,7 +81,7 @@ describe.each(OPS.map((op) => [op.name, op] as const))("%s", (_, op) => {
     const whole = await runCase(device, op, test, inputs, { trainable, dy });
     const split = await runCase(narrow, op, test, inputs, { trainable, dy });
     for (const slot of trainable) {
-      const error = relativeError(split.gradients.get(slot) as Float32Array, whole.gradients.get(slot) as Float32Array);
+      const error = relativeError(split.gradients.get(slot)!, whole.gradients.get(slot)!);
       expect(error, `d${slot}`).toBeLessThan(TOLERANCE);
     }
   });

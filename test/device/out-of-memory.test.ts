@@ -9,8 +9,14 @@ import { Allocator } from "../support/allocator";
 import { testDevice } from "../support/device";
 
 const CONFIG = {
-  ...{ model_type: "bert", vocab_size: 40, hidden_size: 16, num_hidden_layers: 2, num_attention_heads: 2 },
-  ...{ intermediate_size: 32, max_position_embeddings: 32, num_labels: 2 },
+  model_type: "bert",
+  vocab_size: 40,
+  hidden_size: 16,
+  num_hidden_layers: 2,
+  num_attention_heads: 2,
+  intermediate_size: 32,
+  max_position_embeddings: 32,
+  num_labels: 2,
 };
 
 const SEED = 5;
@@ -52,7 +58,7 @@ function batchOf(length: number, seed: number): Batch {
 function options(more: Partial<TrainerOptions> = {}): TrainerOptions {
   const batches = [batchOf(8, 1), batchOf(8, 2), batchOf(16, 3), batchOf(16, 4)];
   let next = 0;
-  const data = { perEpoch: 4, next: () => batches[next++ % 4] as Batch };
+  const data = { perEpoch: 4, next: () => batches[next++ % 4]! };
   return { model, adapter: lora({ rank: 2, dropout: 0.1 }), data, steps: 4, seed: SEED, ...more };
 }
 
@@ -149,7 +155,7 @@ describe("when the n-th allocation is refused, for every n", () => {
   it("what policies do within a step is done once, when there is memory", async () => {
     const policies = () => [sparseAdapter({ keep: 0.5 }), safe({ every: 1, targetFreezeFraction: 0.5, tauT: 1 })];
     for (const [i, policy] of policies().entries()) {
-      using plain = await Trainer.create(options({ policy: policies()[i] as typeof policy }));
+      using plain = await Trainer.create(options({ policy: policies()[i]! }));
       const { losses, freezes } = await plain.train();
       plain.dispose();
       using trainer = await Trainer.create(options({ policy }));
@@ -222,7 +228,7 @@ describe("the error", () => {
       using alternative = await Trainer.create(options(other));
       const bytes = sumBytes(alternative.predictedBytes());
       expect(error.alternatives[i]?.bytes, JSON.stringify(other)).toBe(bytes);
-      expect(error.remedy).toContain(`${error.alternatives[i]?.options as string} ${bytes}`);
+      expect(error.remedy).toContain(`${error.alternatives[i]!.options} ${bytes}`);
       expect(bytes).toBeLessThan(planned);
     }
   });

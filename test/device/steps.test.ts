@@ -93,7 +93,10 @@ describe.each(SPLITS)("a step of %s", (_, options, runs) => {
 describe("gradients that begin before their step is asked for", () => {
   /** Freezes nothing, but has to be asked after every step, so that nothing begins before that. */
   const attentive: FreezePolicy = {
-    ...{ name: "attentive", isDue: () => true, decide: () => Promise.resolve([]), record: () => ({}) },
+    name: "attentive",
+    isDue: () => true,
+    decide: () => Promise.resolve([]),
+    record: () => ({}),
   };
 
   it("are in the queue when the host has read the step before", async () => {
@@ -137,7 +140,7 @@ describe("gradients that begin before their step is asked for", () => {
       for await (const { step, loss } of trainer.steps({ ahead: true })) {
         losses.push(loss);
         const [name] = [...trainer.state.live.keys()].filter((live) => live.includes("lora_B"));
-        const tensor = trainer.state.tensor(name as string);
+        const tensor = trainer.state.tensor(name!);
         if (step === 3) tensor.write(((await tensor.read()) as Float32Array).map((value) => 2 * value));
       }
       return losses;

@@ -26,8 +26,14 @@ import { Random } from "../../src/base/random";
 import { testDevice } from "../support/device";
 
 const BERT = {
-  ...{ model_type: "bert", vocab_size: 50, hidden_size: 32, num_hidden_layers: 4, num_attention_heads: 4 },
-  ...{ intermediate_size: 64, max_position_embeddings: 32, num_labels: 2 },
+  model_type: "bert",
+  vocab_size: 50,
+  hidden_size: 32,
+  num_hidden_layers: 4,
+  num_attention_heads: 4,
+  intermediate_size: 64,
+  max_position_embeddings: 32,
+  num_labels: 2,
 };
 const GPT2 = { model_type: "gpt2", vocab_size: 50, n_positions: 32, n_embd: 32, n_layer: 3, n_head: 4 };
 
@@ -44,7 +50,7 @@ function classified(count: number, seed = 1): Sample[] {
   const random = new Random(seed);
   return Array.from({ length: count }, () => {
     const ids = Int32Array.from({ length: 5 + random.below(12) }, () => 2 + random.below(48));
-    return { ids, label: (ids[1] as number) % 2 };
+    return { ids, label: ids[1]! % 2 };
   });
 }
 
@@ -94,7 +100,7 @@ describe("memory", () => {
       }
       before = bytes;
     }
-    expect(saved.at(-1), "saved bytes at the end").toBeLessThan(0.5 * (saved[0] as number));
+    expect(saved.at(-1), "saved bytes at the end").toBeLessThan(0.5 * saved[0]!);
     expect(sumBytes(engine.ledger.peak), "peak").toBe(engine.ledger.peakBytes);
   });
 
@@ -210,7 +216,7 @@ describe("training", () => {
     const before = await trainer.evaluate(batches().restOfEpoch());
     await trainer.train();
     const after = await trainer.evaluate(batches().restOfEpoch());
-    const squares = after.predictions.map((prediction, i) => (prediction - (after.labels[i] as number)) ** 2);
+    const squares = after.predictions.map((prediction, i) => (prediction - after.labels[i]!) ** 2);
     expect(after.loss, "mean squared error").toBeLessThan(0.5 * before.loss);
     expect(squares.reduce((sum, square) => sum + square, 0) / squares.length).toBeCloseTo(after.loss, 4);
   });

@@ -43,8 +43,10 @@ async function multiply(options: DeviceOptions): Promise<{
   expect(ledger.liveBytes, "bytes left").toBe(0);
   device.close();
   return {
-    ...{ y: [...(outputs.get("y") ?? [])], choices: device.tuner?.choices ?? [] },
-    ...{ secondsLeft: device.tuner?.secondsLeft, peakBytes: ledger.peakBytes },
+    y: [...(outputs.get("y") ?? [])],
+    choices: device.tuner?.choices ?? [],
+    secondsLeft: device.tuner?.secondsLeft,
+    peakBytes: ledger.peakBytes,
     plannedBytes: sumBytes(executorBytes([planned])),
   };
 }

@@ -21,7 +21,11 @@ const CONFIGS: Readonly<Record<string, Record<string, unknown>>> = {
   bert: { ...SIZES, model_type: "bert", vocab_size: 51, max_position_embeddings: 32, num_labels: 2 },
   gpt2: { model_type: "gpt2", vocab_size: 51, n_positions: 32, n_embd: 24, n_layer: 2, n_head: 2, n_inner: 70 },
   llama: {
-    ...{ ...SIZES, model_type: "llama", vocab_size: 51, num_key_value_heads: 1, max_position_embeddings: 32 },
+    ...SIZES,
+    model_type: "llama",
+    vocab_size: 51,
+    num_key_value_heads: 1,
+    max_position_embeddings: 32,
     architectures: ["LlamaForCausalLM"],
   },
 };
@@ -41,7 +45,7 @@ function options(model: LoadedModel, more: Partial<TrainerOptions> = {}): Traine
   const isText = model.model.task === "causal_lm";
   const samples: Sample[] = Array.from({ length: 8 }, () => {
     const ids = Int32Array.from({ length: 5 + random.below(10) }, () => 2 + random.below(48));
-    return { ids, label: isText ? ids : (ids[0] as number) % 2 };
+    return { ids, label: isText ? ids : ids[0]! % 2 };
   });
   const data = new Batches(samples, { size: 4, maxLength: 16, multiple: 16, labels: isText ? "token" : "class" });
   const adapter = lora({ rank: 2, dropout: 0.1, targets: "all-linear" });
@@ -73,7 +77,7 @@ describe.each(Object.entries(CONFIGS))("%s", (_, config) => {
     using whole = await loadModel(engine, files);
     expect(bytes, "bytes of the packed model").toBeLessThan(0.75 * engine.ledger.liveBytes);
     const wanted = await losses(whole);
-    found.forEach((loss, i) => expect(loss, `step ${i + 1}`).toBeCloseTo(wanted[i] as number, 5));
+    found.forEach((loss, i) => expect(loss, `step ${i + 1}`).toBeCloseTo(wanted[i]!, 5));
   });
 
   it.each(PACKED)("is loaded from a checkpoint into %s", async (weights) => {

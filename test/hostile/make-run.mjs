@@ -8,11 +8,29 @@ const sha256 = (/** @type {Uint8Array[]} */ ...parts) => {
 };
 
 const RUN = {
-  ...{ version: 1, identity: { seed: "1" }, gpu: "none", step: 2, hasBegun: true, live: ["a"], masked: [] },
-  ...{ isMerging: false, shapes: [{ size: 2, length: 8 }], variants: [[]], updates: { ages: [["hyper", 2]] } },
-  ...{ start: { batches: 0 }, place: { batches: 2 }, untold: [], policy: { averages: [0.5] }, extra: { epoch: 1 } },
+  version: 1,
+  identity: { seed: "1" },
+  gpu: "none",
+  step: 2,
+  hasBegun: true,
+  live: ["a"],
+  masked: [],
+  isMerging: false,
+  shapes: [{ size: 2, length: 8 }],
+  variants: [[]],
+  updates: { ages: [["hyper", 2]] },
+  start: { batches: 0 },
+  place: { batches: 2 },
+  untold: [],
+  policy: { averages: [0.5] },
+  extra: { epoch: 1 },
   history: {
-    ...{ freezes: [], skipped: [], flops: 0.1, seconds: 1, savedBytesFirst: 0, savedBytesLast: 0 },
+    freezes: [],
+    skipped: [],
+    flops: 0.1,
+    seconds: 1,
+    savedBytesFirst: 0,
+    savedBytesLast: 0,
     peak: { weight: 0, state: 0, saved: 0, scratch: 0 },
   },
 };

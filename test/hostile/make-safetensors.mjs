@@ -24,9 +24,14 @@ const entry = (dtype, shape, start, end) => ({ dtype, shape, data_offsets: [star
 const TWO = { a: entry("F32", [3, 2], 0, 24), b: entry("I32", [2], 24, 32) };
 const TYPES = {
   __metadata__: { format: "pt" },
-  ...{ f16: entry("F16", [4], 0, 8), bf16: entry("BF16", [2, 2], 8, 16), f64: entry("F64", [1], 16, 24) },
-  ...{ i64: entry("I64", [1], 24, 32), u8: entry("U8", [3], 32, 35), bool: entry("BOOL", [1], 35, 36) },
-  ...{ empty: entry("F32", [0, 7], 36, 36), scalar: entry("F32", [], 36, 40) },
+  f16: entry("F16", [4], 0, 8),
+  bf16: entry("BF16", [2, 2], 8, 16),
+  f64: entry("F64", [1], 16, 24),
+  i64: entry("I64", [1], 24, 32),
+  u8: entry("U8", [3], 32, 35),
+  bool: entry("BOOL", [1], 35, 36),
+  empty: entry("F32", [0, 7], 36, 36),
+  scalar: entry("F32", [], 36, 40),
 };
 
 /** @param {(path: string) => Buffer} valid */

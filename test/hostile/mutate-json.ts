@@ -70,7 +70,7 @@ function changed(value: Json, random: Random): Json {
 }
 
 function changedMember([key, value]: readonly [string, Json], random: Random): (readonly [string, Json])[] {
-  const other = KEYS[random.below(KEYS.length)] as string;
+  const other = KEYS[random.below(KEYS.length)]!;
   switch (random.below(8)) {
     case 0:
       return [];
@@ -79,7 +79,7 @@ function changedMember([key, value]: readonly [string, Json], random: Random): (
     case 2:
       return [
         [key, value],
-        [other, ODD[random.below(ODD.length)] as string],
+        [other, ODD[random.below(ODD.length)]!],
       ];
     case 3:
       return [
@@ -96,10 +96,10 @@ function replaced(value: Json, random: Random): Json {
     case 0:
       return { items: [value] };
     case 1:
-      return { members: [[KEYS[random.below(KEYS.length)] as string, value]] };
+      return { members: [[KEYS[random.below(KEYS.length)]!, value]] };
     case 2:
       return { items: [value, value] };
     default:
-      return ODD[random.below(ODD.length)] as string;
+      return ODD[random.below(ODD.length)]!;
   }
 }

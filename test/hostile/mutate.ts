@@ -17,7 +17,7 @@ export function mutated(
   { form, words }: { readonly form: Form; readonly words: readonly string[] },
   random: Random,
 ): Uint8Array {
-  let bytes = seeds[pick] as Uint8Array;
+  let bytes = seeds[pick]!;
   if (form !== "bytes" && random.below(2) === 0) return formed(bytes, form, random);
   const count = 1 + random.below(4);
   for (let i = 0; i < count; i++) bytes = edited(bytes, seeds, words, random);
@@ -66,7 +66,7 @@ const EDITS: readonly Edit[] = [
   (bytes, random) => splice(bytes, placeIn(bytes, random), random.below(9), edge(random)),
   // The beginning of this seed and the end of another.
   (bytes, random, seeds) => {
-    const other = seeds[random.below(seeds.length)] as Uint8Array;
+    const other = seeds[random.below(seeds.length)]!;
     return joined(bytes.subarray(0, placeIn(bytes, random)), other.subarray(placeIn(other, random)));
   },
 ];
@@ -74,9 +74,9 @@ const EDITS: readonly Edit[] = [
 const joined = (a: Uint8Array, b: Uint8Array): Uint8Array => splice(a, a.length, 0, b);
 
 function edge(random: Random): Uint8Array {
-  const value = EDGES[random.below(EDGES.length)] as bigint;
+  const value = EDGES[random.below(EDGES.length)]!;
   if (random.below(3) === 0) return encoder.encode(`${random.below(2) === 0 ? "-" : ""}${value}`);
-  const width = [1, 2, 4, 8][random.below(4)] as number;
+  const width = [1, 2, 4, 8][random.below(4)]!;
   const bytes = new Uint8Array(8);
   const isLittle = random.below(2) === 0;
   new DataView(bytes.buffer).setBigUint64(0, value, isLittle);
@@ -84,7 +84,7 @@ function edge(random: Random): Uint8Array {
 }
 
 function edited(bytes: Uint8Array, seeds: readonly Uint8Array[], words: readonly string[], random: Random): Uint8Array {
-  const edit = EDITS[random.below(EDITS.length)] as Edit;
+  const edit = EDITS[random.below(EDITS.length)]!;
   return edit(bytes, random, seeds, words);
 }
 

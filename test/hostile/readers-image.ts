@@ -18,7 +18,12 @@ function checkImages(samples: readonly ImageSample[], classes: number): void {
 }
 
 const cifar: Reader = {
-  ...{ name: "CIFAR", seeds: "cifar", file: "batch.bin", form: "bytes", words: ["\u0000", "\u0007"], perByte: 256 },
+  name: "CIFAR",
+  seeds: "cifar",
+  file: "batch.bin",
+  form: "bytes",
+  words: ["\u0000", "\u0007"],
+  perByte: 256,
   async read(directory) {
     const classes = ((await directory.size("batch.bin")) ?? 0) % 3074 === 0 ? 100 : 10;
     checkImages(await readCifar(directory, "batch.bin", classes), classes);
@@ -26,7 +31,12 @@ const cifar: Reader = {
 };
 
 const folder = (name: string, file: string, form: "png" | "bytes", words: readonly string[]): Reader => ({
-  ...{ name, seeds: name.toLowerCase(), file, form, words, perByte: DEFLATED },
+  name,
+  seeds: name.toLowerCase(),
+  file,
+  form,
+  words,
+  perByte: DEFLATED,
   async read(directory) {
     const preprocessor = { ...DEFAULT_PREPROCESSOR, size: 4 };
     checkImages(await readImageFolder([directory], { spec: SPEC, preprocessor }), 1);
@@ -36,8 +46,12 @@ const folder = (name: string, file: string, form: "png" | "bytes", words: readon
 const IMAGE = testFile("hostile/seeds/png/rgb");
 
 const preprocessor: Reader = {
-  ...{ name: "preprocessor_config.json", seeds: "preprocessor", file: "preprocessor_config.json", form: "json" },
-  ...{ words: [...JSON_WORDS, "shortest_edge", "do_center_crop", "16384"], perByte: 1024 },
+  name: "preprocessor_config.json",
+  seeds: "preprocessor",
+  file: "preprocessor_config.json",
+  form: "json",
+  words: [...JSON_WORDS, "shortest_edge", "do_center_crop", "16384"],
+  perByte: 1024,
   beside: { "a.png": IMAGE },
   async read(directory) {
     const told = await readPreprocessor(directory);

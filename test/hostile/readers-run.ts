@@ -6,7 +6,11 @@ import type { Reader } from "./reader";
 const FILE = "checkpoint-00000002.safetensors";
 
 const checkpoint: Reader = {
-  ...{ name: "checkpoint", seeds: "checkpoint", file: FILE, form: "run", perByte: 128 },
+  name: "checkpoint",
+  seeds: "checkpoint",
+  file: FILE,
+  form: "run",
+  perByte: 128,
   words: [...JSON_WORDS, "safetape run", "sha256", '"I32"', '"version":1', '"step":'],
   async read(directory) {
     const state = await readRun(directory, FILE);

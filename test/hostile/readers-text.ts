@@ -31,15 +31,23 @@ async function useTokenizer(directory: Directory): Promise<void> {
 }
 
 const tokenizer: Reader = {
-  ...{ name: "tokenizer.json", seeds: "tokenizer", file: "tokenizer.json", form: "json", perByte: 1024 },
+  name: "tokenizer.json",
+  seeds: "tokenizer",
+  file: "tokenizer.json",
+  form: "json",
+  perByte: 1024,
   words: [...JSON_WORDS, "\\s+", "(?:", ")*", "Sequence", "Replace", '"type":"'],
   beside: { "tokenizer_config.json": TOKENIZER_CONFIG },
   read: useTokenizer,
 };
 
 const tokenizerConfig: Reader = {
-  ...{ name: "tokenizer_config.json", seeds: "tokenizer-config", file: "tokenizer_config.json", form: "json" },
-  ...{ words: [...JSON_WORDS, "pad_token", "content", "model_max_length"], perByte: 1024 },
+  name: "tokenizer_config.json",
+  seeds: "tokenizer-config",
+  file: "tokenizer_config.json",
+  form: "json",
+  words: [...JSON_WORDS, "pad_token", "content", "model_max_length"],
+  perByte: 1024,
   beside: { "tokenizer.json": TOKENIZER },
   read: useTokenizer,
 };
@@ -47,7 +55,12 @@ const tokenizerConfig: Reader = {
 const LINES = ["\t", "\n", "\r", "\r\n", "\ufeff", "\u0000", "\u2028", "-1", "1e308", "__proto__", "entailment", " "];
 
 const tsv: Reader = {
-  ...{ name: "TSV", seeds: "tsv", file: "train.tsv", form: "bytes", words: LINES, perByte: 512 },
+  name: "TSV",
+  seeds: "tsv",
+  file: "train.tsv",
+  form: "bytes",
+  words: LINES,
+  perByte: 512,
   async read(directory) {
     const rows = await readTsv(directory, "train.tsv");
     const text = new TextDecoder().decode(await directory.read("train.tsv"));
@@ -78,7 +91,11 @@ const tsv: Reader = {
 };
 
 const csv: Reader = {
-  ...{ name: "CSV", seeds: "csv", file: "train.csv", form: "bytes", perByte: 1024 },
+  name: "CSV",
+  seeds: "csv",
+  file: "train.csv",
+  form: "bytes",
+  perByte: 1024,
   words: ['"', '""', ",", "\n", "\r\n", "mr,ref\n", "name[", "]", "\ufeff", "\u0000", "__proto__", "mr", "ref"],
   async read(directory) {
     for (const { meaning, references } of await readE2e(directory, "train.csv")) {
@@ -92,7 +109,11 @@ const csv: Reader = {
 };
 
 const jsonl: Reader = {
-  ...{ name: "JSONL", seeds: "jsonl", file: "train.jsonl", form: "bytes", perByte: 512 },
+  name: "JSONL",
+  seeds: "jsonl",
+  file: "train.jsonl",
+  form: "bytes",
+  perByte: 512,
   words: [...JSON_WORDS, "\n", '"messages"', '"assistant"', '"completion":"b"'],
   async read(directory) {
     for (const turns of await readConversations(directory, "train.jsonl")) {
@@ -105,7 +126,11 @@ const jsonl: Reader = {
 };
 
 const squad: Reader = {
-  ...{ name: "SQuAD", seeds: "squad", file: "train.json", form: "json", perByte: 2048 },
+  name: "SQuAD",
+  seeds: "squad",
+  file: "train.json",
+  form: "json",
+  perByte: 2048,
   words: [...JSON_WORDS, '"answers":[]', '"answer_start":', '"text":""', "\u{1f600}"],
   async read(directory) {
     const examples = await readSquad(directory, "train.json");

@@ -25,14 +25,12 @@ const shard = (names: readonly string[]): Promise<Uint8Array> =>
 const [ONE, TWO, WEIGHTS] = await Promise.all([shard(["a", "b"]), shard(["c"]), shard(["w"])]);
 
 const safetensors: Reader = {
-  ...{
-    name: "safetensors",
-    seeds: "safetensors",
-    file: "x.safetensors",
-    form: "safetensors",
-    words: WORDS,
-    perByte: 64,
-  },
+  name: "safetensors",
+  seeds: "safetensors",
+  file: "x.safetensors",
+  form: "safetensors",
+  words: WORDS,
+  perByte: 64,
   async read(directory) {
     const tensors = await readSafetensors(directory, "x.safetensors");
     let elements = 0;
@@ -45,8 +43,12 @@ const safetensors: Reader = {
 };
 
 const adapterWeights: Reader = {
-  ...{ name: "adapter_model.safetensors", seeds: "adapter-weights", file: "adapter_model.safetensors", perByte: 64 },
-  ...{ form: "safetensors", words: WORDS },
+  name: "adapter_model.safetensors",
+  seeds: "adapter-weights",
+  file: "adapter_model.safetensors",
+  perByte: 64,
+  form: "safetensors",
+  words: WORDS,
   beside: { "adapter_config.json": testFile("interop-data/bert/rslora/adapter_config.json") },
   async read(directory) {
     const file = await readAdapterDirectory(directory);
@@ -58,8 +60,12 @@ const adapterWeights: Reader = {
 };
 
 const index: Reader = {
-  ...{ name: "model.safetensors.index.json", seeds: "index", file: "model.safetensors.index.json", form: "json" },
-  ...{ words: [...JSON_WORDS, "one.safetensors", "weight_map"], perByte: 64 },
+  name: "model.safetensors.index.json",
+  seeds: "index",
+  file: "model.safetensors.index.json",
+  form: "json",
+  words: [...JSON_WORDS, "one.safetensors", "weight_map"],
+  perByte: 64,
   beside: { "config.json": encoder.encode("{}"), "one.safetensors": ONE, "two.safetensors": TWO },
   async read(directory) {
     const checkpoint = await openCheckpoint(directory);
@@ -71,7 +77,12 @@ const index: Reader = {
 };
 
 const config: Reader = {
-  ...{ name: "config.json", seeds: "config", file: "config.json", form: "json", words: JSON_WORDS, perByte: 512 },
+  name: "config.json",
+  seeds: "config",
+  file: "config.json",
+  form: "json",
+  words: JSON_WORDS,
+  perByte: 512,
   beside: { "model.safetensors": WEIGHTS },
   async read(directory) {
     const { config: told } = await openCheckpoint(directory);
@@ -88,7 +99,11 @@ const config: Reader = {
 const MODULES = model.projections.map(({ name }) => name);
 
 const adapterConfig: Reader = {
-  ...{ name: "adapter_config.json", seeds: "adapter-config", file: "adapter_config.json", form: "json", perByte: 512 },
+  name: "adapter_config.json",
+  seeds: "adapter-config",
+  file: "adapter_config.json",
+  form: "json",
+  perByte: 512,
   words: [...JSON_WORDS, "(", ")*", ".*", "{1,999}", "|", "LORA"],
   beside: { "adapter_model.safetensors": testFile("interop-data/bert/rslora/adapter_model.safetensors") },
   async read(directory) {

@@ -59,7 +59,11 @@ it("a landscape has contours and patches, and leaves out what is not finite", ()
 it("eigenvalues have a dot for every rank and method, and a bar for every residual", () => {
   const result = (sign: number) => ({
     eigenvalues: [3, -2, 1].map((value) => ({ value: sign * value, residual: 0.1 })),
-    ...{ parameters: 10, steps: 5, gradients: 16, epsilon: 0.003, asymmetry: 0 },
+    parameters: 10,
+    steps: 5,
+    gradients: 16,
+    epsilon: 0.003,
+    asymmetry: 0,
   });
   const spectra = ["lora", "lora+safe"].map((name, i) => ({ name, result: result(1 - 2 * i) }));
   const svg = drawn(hessianFigure(spectra));

@@ -54,7 +54,8 @@ describe("the Hessian's largest eigenvalues", () => {
     const { gradient, hessian, size } = softmaxRegression();
     const start = Float32Array.from(normals(size, 9));
     const exact = await spectrumOf((x) => Promise.resolve(hessian(start, x)), new Float32Array(size), {
-      ...{ tolerance: 1e-9, maxSteps: size },
+      tolerance: 1e-9,
+      maxSteps: size,
     });
     const found = await spectrumOf((w) => Promise.resolve(gradient(w)), start, { maxSteps: size });
     expect(exact.eigenvalues[0]!.value).toBeGreaterThan(0.1);

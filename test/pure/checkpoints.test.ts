@@ -14,9 +14,20 @@ const NO_BYTES = { weight: 0, state: 0, saved: 0, scratch: 0 };
 
 function stateOf(step: number, seed = 1): RunState {
   const saved: SavedRun = {
-    ...{ version: 1, identity: { seed: "1" }, gpu: "none", step, hasBegun: true, live: ["a"], masked: [] },
-    ...{ isMerging: false, shapes: [{ size: 2, length: 8 }], variants: [[]], updates: { ages: [["hyper", step]] } },
-    ...{ start: { batches: 0 }, place: { batches: step }, untold: [] },
+    version: 1,
+    identity: { seed: "1" },
+    gpu: "none",
+    step,
+    hasBegun: true,
+    live: ["a"],
+    masked: [],
+    isMerging: false,
+    shapes: [{ size: 2, length: 8 }],
+    variants: [[]],
+    updates: { ages: [["hyper", step]] },
+    start: { batches: 0 },
+    place: { batches: step },
+    untold: [],
     history: {
       freezes: [],
       skipped: [],
@@ -64,7 +75,7 @@ describe("a run's file", () => {
     const whole = await fileOf(stateOf(1));
     for (let at = 0; at < whole.length; at += 1 + (at % 3)) {
       const bytes = Uint8Array.from(whole);
-      bytes[at] = (bytes[at] as number) ^ (1 << (at % 8));
+      bytes[at] = bytes[at]! ^ (1 << (at % 8));
       await expect(readRun(memoryDirectory("m", { run: bytes }), "run"), `byte ${at}`).rejects.toThrow(FileFormatError);
     }
     for (let length = 0; length < whole.length; length += 7) {

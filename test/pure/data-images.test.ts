@@ -30,7 +30,7 @@ const SOURCE: RawImage = { ...source, channels: 3, data: Uint8Array.from(source.
 
 const fileBytes = (name: string): Uint8Array => Uint8Array.from(Buffer.from(files[name]?.bytes ?? "", "base64"));
 const worst = (a: ArrayLike<number>, b: readonly number[]): number =>
-  a.length === b.length ? Math.max(...b.map((value, i) => Math.abs(value - (a[i] as number)))) : Infinity;
+  a.length === b.length ? Math.max(...b.map((value, i) => Math.abs(value - a[i]!))) : Infinity;
 
 const RGB_JPEG = [
   "/9j/7gAOQWRvYmUAZAAAAAAA/9sAQwACAQEBAQECAQEBAgICAgIEAwICAgIFBAQDBAYFBgYGBQYGBgcJCAYHCQcGBggLCAkKCgoKCgYICwwL",

@@ -39,7 +39,7 @@ describe("places of tokens", () => {
     // Python's offsets of white space alone are empty, or its first character; nothing reads them.
     const isBlank = ([start, end]: readonly [number, number]): boolean => text.slice(start, end).trim() === "";
     spans.forEach((span, i) => {
-      const wanted = one.spans[i] as [number, number];
+      const wanted = one.spans[i]!;
       if (!isBlank(wanted) || !isBlank(span)) expect(span, `token ${i + 1}`).toEqual(bare(wanted));
     });
   });

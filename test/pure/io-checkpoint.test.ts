@@ -36,7 +36,9 @@ describe("openCheckpoint", () => {
     expect(checkpoint.config).toMatchObject({ model_type: "bert", hidden_size: 32, layer_norm_eps: 1e-12 });
     expect(checkpoint.names().length).toBe(57);
     expect(checkpoint.info("bert.embeddings.word_embeddings.weight")).toEqual({
-      ...{ dtype: "F32", shape: [83, 32], bytes: 4 * 83 * 32 },
+      dtype: "F32",
+      shape: [83, 32],
+      bytes: 4 * 83 * 32,
     });
     const words = await checkpoint.read("bert.embeddings.word_embeddings.weight");
     expect(words.length).toBe(83 * 32);

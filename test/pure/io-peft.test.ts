@@ -45,9 +45,7 @@ describe.each(CASES)("what PEFT wrote: $path", ({ path, base }) => {
     for (const [key, value] of Object.entries(file.config)) {
       if (value === null || value === undefined || !(key in stored.config) || key === "base_model_name_or_path")
         continue;
-      const [ours, theirs] = [value, stored.config[key]].map((each) =>
-        Array.isArray(each) ? [...(each as unknown[])].sort() : each,
-      );
+      const [ours, theirs] = [value, stored.config[key]].map((each) => (Array.isArray(each) ? each.toSorted() : each));
       if (theirs !== null) expect(ours, key).toEqual(theirs);
     }
     const directory = memoryDirectory("copy");

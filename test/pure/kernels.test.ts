@@ -15,7 +15,6 @@ import type { Plan, PlannedLaunch } from "../../src/tape/plan";
 import { reach } from "../../src/tape/reach";
 import { backwardTasks, outputGradient } from "../../src/tape/saves";
 import { Recorder } from "../../src/tape/tape";
-import type { Value } from "../../src/tape/tape";
 
 const MOST_BINDINGS = 8;
 
@@ -33,7 +32,7 @@ function traceCase(op: Op, test: OpCase<Attributes>) {
     }),
   );
   const outputs = recorder.record(op, values, test.attributes);
-  return { tape: recorder, outputs, loss: outputs[op.outputs[0] ?? ""] as Value, trainable };
+  return { tape: recorder, outputs, loss: outputs[op.outputs[0] ?? ""]!, trainable };
 }
 
 function planCase(op: Op, test: OpCase<Attributes>): Plan {
@@ -47,7 +46,7 @@ function usedVariables(code: string, entry: string, variables: readonly string[]
   const bodies = new Map<string, string>();
   for (const found of bare.matchAll(/\bfn\s+(\w+)\s*\(/g)) {
     const next = bare.slice(found.index + 2).search(/\n(@compute|fn|struct|const|alias|var)\b/);
-    bodies.set(found[1] as string, bare.slice(found.index, next < 0 ? undefined : found.index + 2 + next));
+    bodies.set(found[1]!, bare.slice(found.index, next < 0 ? undefined : found.index + 2 + next));
   }
   const seen = new Set<string>();
   const waiting = [entry];
@@ -80,7 +79,7 @@ function checkLaunch({ launch, bindings }: PlannedLaunch, index: number, launche
 
 /** What takes the place of two launches has the params of both, binds what one of them does, and writes nothing twice. */
 function checkJoint(launch: Launch, next: Launch): void {
-  const both = jointLaunch(launch, next, ({ variants }) => variants?.[0]) as Launch;
+  const both = jointLaunch(launch, next, ({ variants }) => variants?.[0])!;
   expect(next.params, `params of ${launch.entry} and ${next.entry}`).toEqual(launch.params);
   const written = ["dq", "dk", "dv"].flatMap((variable) => both.bindings[variable] ?? []);
   expect(new Set(written).size, `slots that ${both.entry} writes`).toBe(written.length);
@@ -122,12 +121,12 @@ describe("gradients", () => {
       const context = launchContext(node, DEFAULT_LIMITS, (slot) => slotSpec(tape, node, slot));
       const declared = temp === undefined ? undefined : node.op.temps?.[temp];
       const launches = (rule ? rule.launches?.(context) : declared?.launches(context)) ?? [];
-      const targets = rule ? rule.of.map((slot) => `d${slot}`) : [temp as string];
+      const targets = rule ? rule.of.map((slot) => `d${slot}`) : [temp!];
       const bound = launches.flatMap(({ bindings }) => Object.values(bindings));
       const slots = new Set(bound.map((target) => (typeof target === "string" ? target : target.slot)));
       const read = [...slots].filter((slot) => !targets.includes(slot)).sort();
       const allowed = new Set([...reads, outputGradient(node)]);
-      const where = `${op.name}, ${rule ? `gradient of ${rule.of.join(", ")}` : `temp ${temp as string}`}`;
+      const where = `${op.name}, ${rule ? `gradient of ${rule.of.join(", ")}` : `temp ${temp!}`}`;
       expect(
         read.filter((slot) => !allowed.has(slot)),
         `bound but not declared as read: ${where}`,

@@ -1,7 +1,7 @@
 import { builtinModules } from "node:module";
 import { posix } from "node:path";
 import { expect, test } from "vitest";
-import { importsOf, readSource, sourceFiles, stringsOf, type Mention } from "../support/sources";
+import { importsOf, sourceFiles, stringsOf, type Mention } from "../support/sources";
 
 /**
  * From the bottom up: a unit (a folder or a file of src) imports only from units on lower lines. Nothing imports
@@ -53,7 +53,6 @@ const PACKAGES: Record<string, readonly string[]> = {
 
 const OUTSIDE_THE_CORE = ["node", "cli"];
 const ENGINE = ["tape", "gpu", "run"];
-const MOST_LINES = 300;
 
 const files = sourceFiles("src");
 const imports = files.flatMap(importsOf);
@@ -78,12 +77,6 @@ test("no engine file mentions an op by name", () => {
   const literals = engine.flatMap(stringsOf).filter(({ text }) => ops.has(text));
   const paths = engine.flatMap(importsOf).filter((mention) => /\/ops\/(?!index$)/.test(targetOf(mention)));
   expect([...literals, ...paths].map((mention) => `${place(mention)} mentions the op "${mention.text}"`)).toEqual([]);
-});
-
-test(`no source file is longer than ${MOST_LINES} lines`, () => {
-  const lengths = files.map((file) => ({ file, lines: readSource(file).trimEnd().split("\n").length }));
-  const long = lengths.filter(({ lines }) => lines > MOST_LINES);
-  expect(long.map(({ file, lines }) => `${file}:${MOST_LINES + 1} goes on to line ${lines}`)).toEqual([]);
 });
 
 function offenceAgainstLayers(mention: Mention): string | undefined {

@@ -5,11 +5,16 @@ import { createModel } from "../../src/model/families";
 import type { Structure } from "../../src/model/structure";
 import { groupImportance } from "../../src/train/structures";
 
-const structural = (options = {}): StructuralPruning => loraPrune(options).structural as StructuralPruning;
+const structural = (options = {}): StructuralPruning => loraPrune(options).structural!;
 const progress = (step: number) => ({ step, totalSteps: 100, stepsPerEpoch: 10 });
 const LLAMA = {
-  ...{ model_type: "llama", vocab_size: 20, hidden_size: 16, intermediate_size: 24, num_hidden_layers: 12 },
-  ...{ num_attention_heads: 4, num_key_value_heads: 2 },
+  model_type: "llama",
+  vocab_size: 20,
+  hidden_size: 16,
+  intermediate_size: 24,
+  num_hidden_layers: 12,
+  num_attention_heads: 4,
+  num_key_value_heads: 2,
 };
 
 describe("LoRAPrune's schedule", () => {
@@ -36,7 +41,7 @@ describe("LoRAPrune's schedule", () => {
 
   it("leaves the first tenth of the layers and the last one whole", () => {
     const model = createModel(LLAMA);
-    const layers = Array.from({ length: 12 }, (_, layer) => model.structures(layer)[0] as Structure);
+    const layers = Array.from({ length: 12 }, (_, layer) => model.structures(layer)[0]!);
     expect(layers.map((one) => structural().applies(one, 12))).toEqual([
       false,
       ...Array.from({ length: 10 }, () => true),
@@ -52,7 +57,9 @@ describe("LoRAPrune's schedule", () => {
 describe("importance of groups", () => {
   it("has length 1 over the groups of each projection, and adds up over projections", () => {
     const structure: Structure = {
-      ...{ kind: "heads", layer: 1, groups: 2 },
+      kind: "heads",
+      layer: 1,
+      groups: 2,
       made: [{ projection: "q", offset: 1, size: 2 }],
       read: [{ projection: "o", offset: 0, size: 1 }],
     };
@@ -68,7 +75,9 @@ describe("importance of groups", () => {
   it("gives a key-value head all heads that read it", () => {
     const [heads, neurons] = createModel(LLAMA).structures(3) as [Structure, Structure];
     expect(heads).toEqual({
-      ...{ kind: "heads", layer: 3, groups: 2 },
+      kind: "heads",
+      layer: 3,
+      groups: 2,
       made: [
         { projection: "model.layers.3.self_attn.q_proj", offset: 0, size: 8 },
         { projection: "model.layers.3.self_attn.k_proj", offset: 0, size: 4 },

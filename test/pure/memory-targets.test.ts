@@ -41,7 +41,7 @@ describe("planned peaks of the papers' models, LoRA of rank 4", () => {
     const below = [0, layers / 2, layers === 24 ? 22 : 29];
     below.forEach((freezeBelow, i) => {
       const { peakBytes, flops } = plan({ ...request, freezeBelow });
-      expect(peakBytes / 1e9, `GB with layers below ${freezeBelow} frozen`).toBeLessThanOrEqual(most[i] as number);
+      expect(peakBytes / 1e9, `GB with layers below ${freezeBelow} frozen`).toBeLessThanOrEqual(most[i]!);
       const share = flops.recompute / (flops.forward + flops.backward);
       if (recompute === "mlp") expect(share, "more FLOPs").toBeLessThan(0.18);
     });

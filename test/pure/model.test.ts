@@ -5,7 +5,11 @@ import { rotationFrequencies, rotationTable } from "../../src/model/rotation";
 import { batchInputs } from "../../src/train/inputs";
 
 const ENCODER = {
-  ...{ vocab_size: 20, hidden_size: 8, num_hidden_layers: 1, num_attention_heads: 2, intermediate_size: 8 },
+  vocab_size: 20,
+  hidden_size: 8,
+  num_hidden_layers: 1,
+  num_attention_heads: 2,
+  intermediate_size: 8,
   max_position_embeddings: 10,
 };
 const BERT = { ...ENCODER, model_type: "bert", architectures: ["BertForMaskedLM"] };
@@ -18,7 +22,12 @@ describe("positions", () => {
   it("of RoBERTa count the tokens that are not padding, from the padding id + 1", () => {
     const inputIds = Int32Array.of(0, 5, 6, 2, 1, 1, 1, 1, 0, 7, 8, 2);
     const batch = {
-      ...{ size: 2, length: 6, rows: 2, inputIds, tokenTypeIds: new Int32Array(12), labels: new Int32Array(2) },
+      size: 2,
+      length: 6,
+      rows: 2,
+      inputIds,
+      tokenTypeIds: new Int32Array(12),
+      labels: new Int32Array(2),
       attentionMask: inputIds.map((id) => (id === 1 ? 0 : 1)),
     };
     const { padded_positions: positions } = batchInputs(createModel(ROBERTA), batch);
@@ -28,7 +37,10 @@ describe("positions", () => {
 
   const plain = { rope_theta: 500000, rope_scaling: null, rope_parameters: null };
   const llama3 = {
-    ...{ rope_type: "llama3", factor: 8, low_freq_factor: 1, high_freq_factor: 4 },
+    rope_type: "llama3",
+    factor: 8,
+    low_freq_factor: 1,
+    high_freq_factor: 4,
     original_max_position_embeddings: 8192,
   };
 
@@ -39,7 +51,7 @@ describe("positions", () => {
     const last = { 63: 3.068925988914511e-7 };
     const frequencies = rotationFrequencies({ ...plain, rope_scaling: llama3 }, 128);
     for (const [i, value] of Object.entries({ ...known, ...later, ...last })) {
-      expect((frequencies[Number(i)] as number) / value, `frequency ${i}`).toBeCloseTo(1, 12);
+      expect(frequencies[Number(i)]! / value, `frequency ${i}`).toBeCloseTo(1, 12);
     }
   });
 

@@ -34,7 +34,7 @@ describe("weights in fewer bits", () => {
   ] as const)("%s is off by at most half a unit of its last place", (format, unit) => {
     const data = normal(5 * 7);
     roundTrip(data, 7, format).forEach((value, i) => {
-      expect(Math.abs(value - (data[i] as number))).toBeLessThanOrEqual(unit * Math.abs(data[i] as number) + 1e-7);
+      expect(Math.abs(value - data[i]!)).toBeLessThanOrEqual(unit * Math.abs(data[i]!) + 1e-7);
     });
   });
 
@@ -45,24 +45,24 @@ describe("weights in fewer bits", () => {
       for (let start = 0; start < 150; start += 64) {
         const at = (i: number): number => row * 150 + i;
         const block = Array.from({ length: Math.min(64, 150 - start) }, (_, i) => start + i);
-        const largest = Math.max(...block.map((i) => Math.abs(data[at(i)] as number)));
+        const largest = Math.max(...block.map((i) => Math.abs(data[at(i)]!)));
         for (const i of block) {
-          const error = Math.abs((found[at(i)] as number) - (data[at(i)] as number));
+          const error = Math.abs(found[at(i)]! - data[at(i)]!);
           expect(error).toBeLessThanOrEqual(largest / 254 + 1e-9);
-          if (Math.abs(data[at(i)] as number) === largest) expect(error).toBeLessThan(1e-8);
+          if (Math.abs(data[at(i)]!) === largest) expect(error).toBeLessThan(1e-8);
         }
       }
     }
   });
 
   it("nf4 gives its own sixteen values back exactly, and otherwise the nearest", () => {
-    const values = Float32Array.from({ length: 64 }, (_, i) => (NF4[i % 16] as number) * 3);
-    roundTrip(values, 64, "nf4").forEach((value, i) => expect(value).toBeCloseTo(values[i] as number, 6));
+    const values = Float32Array.from({ length: 64 }, (_, i) => NF4[i % 16]! * 3);
+    roundTrip(values, 64, "nf4").forEach((value, i) => expect(value).toBeCloseTo(values[i]!, 6));
     const data = normal(64, 4);
     const scale = data.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
     roundTrip(data, 64, "nf4").forEach((value, i) => {
       const nearest = NF4.reduce((best, own) =>
-        Math.abs(own * scale - (data[i] as number)) < Math.abs(best * scale - (data[i] as number)) ? own : best,
+        Math.abs(own * scale - data[i]!) < Math.abs(best * scale - data[i]!) ? own : best,
       );
       expect(value).toBeCloseTo(nearest * scale, 6);
     });
@@ -72,9 +72,7 @@ describe("weights in fewer bits", () => {
     const data = Float32Array.from({ length: 4 * 64 }, (_, i) => (i % 64 === 0 ? 1 + Math.floor(i / 64) ** 2 : 0));
     const found = roundTrip(data, 256, "nf4");
     for (const block of [0, 1, 2, 3]) {
-      expect(Math.abs((found[block * 64] as number) - (data[block * 64] as number))).toBeLessThanOrEqual(
-        9 / 255 / 2 + 1e-6,
-      );
+      expect(Math.abs(found[block * 64]! - data[block * 64]!)).toBeLessThanOrEqual(9 / 255 / 2 + 1e-6);
     }
     expect(found.filter((value) => value !== 0)).toHaveLength(4);
   });

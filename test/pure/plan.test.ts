@@ -27,12 +27,12 @@ function record(recipe: Recipe): { tape: Recorder; loss: Value } {
     name.startsWith("p") ? tape.parameter(name, [SIZE]) : tape.input(name, [SIZE]),
   );
   for (const [index, first, second] of recipe) {
-    const op = MADE_UP[index] as (typeof MADE_UP)[number];
-    const a = values[first % values.length] as Value;
-    const b = values[second % values.length] as Value;
+    const op = MADE_UP[index]!;
+    const a = values[first % values.length]!;
+    const b = values[second % values.length]!;
     values.push(tape.apply(op, op === half ? { a } : { a, b }, {}));
   }
-  return { tape, loss: values.at(-1) as Value };
+  return { tape, loss: values.at(-1)! };
 }
 
 const start = (name: string, i: number): number => 0.5 + 0.3 * LEAVES.indexOf(name) - 0.2 * i;
@@ -41,11 +41,11 @@ const start = (name: string, i: number): number => 0.5 + 0.3 * LEAVES.indexOf(na
 function derivative(recipe: Recipe, parameter: string, element: number): number {
   const values = LEAVES.map((name): [number, number] => [start(name, element), name === parameter ? 1 : 0]);
   for (const [index, first, second] of recipe) {
-    const a = values[first % values.length] as [number, number];
-    const b = values[second % values.length] as [number, number];
-    values.push(dual(MADE_UP[index] as (typeof MADE_UP)[number], a, b));
+    const a = values[first % values.length]!;
+    const b = values[second % values.length]!;
+    values.push(dual(MADE_UP[index]!, a, b));
   }
-  return (values.at(-1) as [number, number])[1];
+  return values.at(-1)![1];
 }
 
 /** Runs a plan on the CPU, in buffers full of NaN, so that whatever is read before it is written shows. */
@@ -59,7 +59,7 @@ function run(made: Plan): Map<string, Float64Array> {
     return found;
   };
   for (const [name, { buffer }] of made.inputs) {
-    const target = buffers[rank[buffer] as number] as Float64Array;
+    const target = buffers[rank[buffer]!] as Float64Array;
     for (let i = 0; i < SIZE; i++) target[i] = name === LOSS_GRADIENT ? 1 : start(name, i);
   }
   for (const { launch, bindings } of made.launches) {
@@ -67,15 +67,14 @@ function run(made: Plan): Map<string, Float64Array> {
       bindings.map(({ variable, target }) => [
         variable,
         target.kind === "buffer"
-          ? (buffers[rank[target.index] as number] as Float64Array)
+          ? (buffers[rank[target.index]!] as Float64Array)
           : vector(`${target.kind} ${target.name}`, (i) => (target.kind === "gradient" ? NaN : start(target.name, i))),
       ]),
     );
     const written = vectors["y"] ?? vectors["target_"];
     const before = launch.params["accumulate"] === 1 && written ? written.slice(0, SIZE) : undefined;
     for (let i = 0; i < SIZE; i++) ENTRIES[launch.entry]?.(vectors, i);
-    if (before)
-      before.forEach((value, i) => ((written as Float64Array)[i] = value + ((written as Float64Array)[i] as number)));
+    if (before) before.forEach((value, i) => (written![i] = value + written![i]!));
   }
   return named;
 }
@@ -144,9 +143,7 @@ describe("plans of random tapes", () => {
         for (const made of plans) {
           const rank = fitInto(made);
           expect(new Set(rank).size, "one place for each buffer").toBe(made.buffers.length);
-          made.buffers.forEach(({ bytes }, i) =>
-            expect(shared[rank[i] as number]?.bytes).toBeGreaterThanOrEqual(bytes),
-          );
+          made.buffers.forEach(({ bytes }, i) => expect(shared[rank[i]!]?.bytes).toBeGreaterThanOrEqual(bytes));
         }
       }),
     );

@@ -18,7 +18,11 @@ function context(layers: number, scores: readonly number[], frozen: readonly num
     ),
   );
   return {
-    ...{ step: 10, totalSteps: 100, stepsPerEpoch: 10, layers, live },
+    step: 10,
+    totalSteps: 100,
+    stepsPerEpoch: 10,
+    layers,
+    live,
     importance: () => Promise.resolve(new Map(scores.map((score, layer) => [layer, score]))),
     sensitivity: () => Promise.reject(new Error("not asked for")),
     elementSensitivity: () => Promise.reject(new Error("not asked for")),

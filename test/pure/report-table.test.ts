@@ -5,9 +5,25 @@ import type { StepReport } from "../../src/train/report";
 const BYTES = { weight: 1, state: 2, saved: 3, scratch: 4 };
 
 const reportOf = (step: number, more: Partial<StepReport> = {}): StepReport => ({
-  ...{ step, totalSteps: 9, epoch: step / 3, loss: Math.fround(0.1 * step), learningRate: 0.1, gradientNorm: 1 / step },
-  ...{ seconds: 0.5, examplesPerSecond: Infinity, bytes: BYTES, planned: BYTES, flops: 1e15 + step, horizon: 0 },
-  ...{ frozenTensors: 0, rowsAtOnce: 4, recomputed: 0, prefix: undefined, scores: undefined, freezes: [], skipped: [] },
+  step,
+  totalSteps: 9,
+  epoch: step / 3,
+  loss: Math.fround(0.1 * step),
+  learningRate: 0.1,
+  gradientNorm: 1 / step,
+  seconds: 0.5,
+  examplesPerSecond: Infinity,
+  bytes: BYTES,
+  planned: BYTES,
+  flops: 1e15 + step,
+  horizon: 0,
+  frozenTensors: 0,
+  rowsAtOnce: 4,
+  recomputed: 0,
+  prefix: undefined,
+  scores: undefined,
+  freezes: [],
+  skipped: [],
   ...more,
 });
 

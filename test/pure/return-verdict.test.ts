@@ -5,7 +5,9 @@ import type { Reading, Return } from "../../bench/support/return-verdict";
 
 const returnsOf = (...measured: number[]): Return[] =>
   measured.map((bytes, i) => ({
-    ...{ "frozen layers": i + 1, "ledger bytes returned": 1000, "measured bytes returned": bytes },
+    "frozen layers": i + 1,
+    "ledger bytes returned": 1000,
+    "measured bytes returned": bytes,
   }));
 
 const readingsOf = (...bytes: number[]): Reading[] =>

@@ -32,7 +32,7 @@ describe("linear CKA (eq. 2)", () => {
   const y = matrix([1, 0, 2, 1, 1, 0, 0, 3, 1, 2, 1, 1]);
   const mask: HostTensor = { shape: [4], data: Float64Array.of(1, 1, 1, 1) };
   const score = (a: HostTensor, b: HostTensor, center: boolean): number =>
-    finishCka((cka.reference({ x: a, y: b, mask }, { center })["sums"] as HostTensor).data);
+    finishCka(cka.reference({ x: a, y: b, mask }, { center })["sums"]!.data);
 
   it("gives the worked example's values", () => {
     expect(score(x, y, true)).toBeCloseTo(0.639282808627581, 12);

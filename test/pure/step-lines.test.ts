@@ -8,7 +8,10 @@ const points = (names: readonly string[]) =>
   );
 
 const chart = (names: readonly string[]): StepChart => ({
-  ...{ name: "memory", title: "Memory & time", caption: "what there is to see", mark: "a freeze" },
+  name: "memory",
+  title: "Memory & time",
+  caption: "what there is to see",
+  mark: "a freeze",
   panels: ["all (MB)", "saved (MB)"].map((y) => ({ y, points: points(names) })),
 });
 

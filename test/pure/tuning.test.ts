@@ -15,13 +15,18 @@ import { DEFAULT_LIMITS } from "../../src/op/limits";
 import { productLaunches } from "../../src/ops/shared/product";
 
 const HARDWARE: AdapterInfo = {
-  ...{ vendor: "v", architecture: "a", device: "d", description: "driver 1", isSoftware: false, subgroup: 32 },
+  vendor: "v",
+  architecture: "a",
+  device: "d",
+  description: "driver 1",
+  isSoftware: false,
+  subgroup: 32,
 };
 
 /** The launch of a product. */
 function product(m: number, n: number, k: number, transposed = false): Launch {
   const wanted = { m, n, k, a: { slot: "x" }, b: { slot: "w", transposed }, c: "y", accumulate: false };
-  return productLaunches(wanted, DEFAULT_LIMITS)[0] as Launch;
+  return productLaunches(wanted, DEFAULT_LIMITS)[0]!;
 }
 
 /** As a plan would hand it to a tuner: nothing looks at what is bound but the bytes. */
@@ -208,7 +213,9 @@ it("a key changes with the adapter, its driver and the version", () => {
 
 it("the table of doctor --tune marks what is chosen, what rounds and what is refused", () => {
   const text = sectionText({
-    ...{ shape: "product.plain m~512", example: "512 x 512 x 512, forward", chosen: "shared memory, 64 x 64" },
+    shape: "product.plain m~512",
+    example: "512 x 512 x 512, forward",
+    chosen: "shared memory, 64 x 64",
     variants: [
       { name: "portable", seconds: 0.002, gflops: 134.2, rounds: false },
       { name: "shared memory, 64 x 64", seconds: 0.0005, gflops: 536.9, rounds: false },

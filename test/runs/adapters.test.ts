@@ -29,12 +29,28 @@ import { relativeError } from "../support/op-runs";
 const SIZES = { vocab_size: 40, max_position_embeddings: 32, initializer_range: 0.2 };
 const FAMILIES = {
   bert: {
-    ...{ ...SIZES, model_type: "bert", hidden_size: 16, num_hidden_layers: 3, num_attention_heads: 2 },
-    ...{ intermediate_size: 24, num_labels: 2, hidden_dropout_prob: 0, attention_probs_dropout_prob: 0 },
+    ...SIZES,
+    model_type: "bert",
+    hidden_size: 16,
+    num_hidden_layers: 3,
+    num_attention_heads: 2,
+    intermediate_size: 24,
+    num_labels: 2,
+    hidden_dropout_prob: 0,
+    attention_probs_dropout_prob: 0,
   },
   gpt2: {
-    ...{ ...SIZES, model_type: "gpt2", n_embd: 16, n_layer: 2, n_head: 2, n_positions: 32, num_labels: 2 },
-    ...{ architectures: ["GPT2ForSequenceClassification"], resid_pdrop: 0, embd_pdrop: 0, attn_pdrop: 0 },
+    ...SIZES,
+    model_type: "gpt2",
+    n_embd: 16,
+    n_layer: 2,
+    n_head: 2,
+    n_positions: 32,
+    num_labels: 2,
+    architectures: ["GPT2ForSequenceClassification"],
+    resid_pdrop: 0,
+    embd_pdrop: 0,
+    attn_pdrop: 0,
   },
 };
 
@@ -53,7 +69,9 @@ interface Kind {
 const KINDS: readonly Kind[] = [
   { name: "lora", make: () => lora({ rank: 2, alpha: 4 }), merges: true, isLowRank: true },
   {
-    ...{ name: "lora with biases, all linear, ranks by module", merges: true, isLowRank: true },
+    name: "lora with biases, all linear, ranks by module",
+    merges: true,
+    isLowRank: true,
     make: () =>
       lora({ rank: 3, targets: "all-linear", bias: "lora_only", rankStabilised: true, rankPattern: { "0.*": 2 } }),
   },
@@ -64,7 +82,9 @@ const KINDS: readonly Kind[] = [
     isLowRank: true,
   },
   {
-    ...{ name: "aflora", merges: true, isLowRank: true },
+    name: "aflora",
+    merges: true,
+    isLowRank: true,
     make: () => aflora({ rank: 3, targets: ["query", "intermediate.dense", "c_attn", "mlp.c_proj"] }),
   },
   {
@@ -99,7 +119,7 @@ function samples(count: number): Sample[] {
   const random = new Random(4);
   return Array.from({ length: count }, () => {
     const ids = Int32Array.from({ length: 3 + random.below(8) }, () => 1 + random.below(39));
-    return { ids, label: (ids[1] as number) % 2 };
+    return { ids, label: ids[1]! % 2 };
   });
 }
 
@@ -115,7 +135,7 @@ describe.each(RUNS)("$name on $family", ({ make, family, merges, isLowRank }) =>
       expect(bytes, "ledger against plan").toEqual(trainer.predictedBytes());
       losses.push(loss);
     }
-    expect(losses.at(-1), "last loss").toBeLessThan(losses[0] as number);
+    expect(losses.at(-1), "last loss").toBeLessThan(losses[0]!);
     const tensors = await trainer.state.snapshot();
     const batch = new Batches(samples(4), { size: 4, shuffle: false }).next();
     const expected = await adapterLogits(model, adapter, tensors, batch);
@@ -160,7 +180,7 @@ describe("where a prompt begins", () => {
     const data = new Batches([{ ids, label: 1 }], { size: 1 });
     const adapter = promptTuning({ tokens: 5, initial });
     using trainer = await Trainer.create({ model, adapter, data, steps: 1 });
-    const prompt = (await trainer.state.snapshot()).get("prompt_embeddings")?.data as Float32Array;
+    const prompt = (await trainer.state.snapshot()).get("prompt_embeddings")!.data;
     const rowOf = (values: Float32Array, row: number): string => values.subarray(row * 16, (row + 1) * 16).join();
     const rows = Array.from({ length: 40 }, (_, row) => rowOf(table, row));
     return Array.from({ length: 5 }, (_, i) => rows.flatMap((row, id) => (row === rowOf(prompt, i) ? [id] : [])));

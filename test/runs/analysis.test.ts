@@ -98,7 +98,11 @@ describe("analyses of a golden case", () => {
   it("leave a trainer beside them as it was, frozen tensors too", async () => {
     let next = 0;
     using trainer = await safetape.Trainer.create({
-      ...{ model, adapter: subject.adapter, steps: 2, initial: subject.tensors, dropout: false },
+      model,
+      adapter: subject.adapter,
+      steps: 2,
+      initial: subject.tensors,
+      dropout: false,
       data: { perEpoch: 2, next: () => batches[next++ % batches.length]! },
       policy: safetape.fixed([{ beforeStep: 1, tensors: ["layer.0."] }]),
     });

@@ -16,8 +16,14 @@ import { openDevice } from "../../src/gpu/device";
 import { testDevice } from "../support/device";
 
 const BERT = {
-  ...{ model_type: "bert", vocab_size: 30, hidden_size: 16, num_hidden_layers: 2, num_attention_heads: 2 },
-  ...{ intermediate_size: 32, max_position_embeddings: 16, num_labels: 3 },
+  model_type: "bert",
+  vocab_size: 30,
+  hidden_size: 16,
+  num_hidden_layers: 2,
+  num_attention_heads: 2,
+  intermediate_size: 32,
+  max_position_embeddings: 16,
+  num_labels: 3,
 };
 
 let engine: Engine;

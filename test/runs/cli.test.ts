@@ -273,8 +273,11 @@ describe("safetape study", () => {
     ["a baseline that is no method", { baseline: "b" }, /baseline b is no method/],
   ])("refuses %s before it runs anything", async (_, change, fact) => {
     const study = {
-      ...{ model: "examples/model", tasks: [{ task: "sst2", data: ".", steps: 1 }], seeds: [1] },
-      ...{ methods: [{ name: "a", adapter: { kind: "lora" }, learningRate: 1 }], ...change },
+      model: "examples/model",
+      tasks: [{ task: "sst2", data: ".", steps: 1 }],
+      seeds: [1],
+      methods: [{ name: "a", adapter: { kind: "lora" }, learningRate: 1 }],
+      ...change,
     };
     const path = join(folder, "wrong.json");
     writeFileSync(path, JSON.stringify(study));

@@ -51,8 +51,11 @@ const open = (family: string): Promise<LoadedModel> => loadModel(engine, `${DATA
 
 function optionsOf(search: Search, endIds: readonly number[]): GenerateOptions {
   return {
-    ...{ maxNewTokens: search.max_new_tokens, beams: search.num_beams ?? 1, endIds },
-    ...{ lengthPenalty: search.length_penalty ?? 1, noRepeatNgram: search.no_repeat_ngram_size ?? 0 },
+    maxNewTokens: search.max_new_tokens,
+    beams: search.num_beams ?? 1,
+    endIds,
+    lengthPenalty: search.length_penalty ?? 1,
+    noRepeatNgram: search.no_repeat_ngram_size ?? 0,
     earlyStopping: search.early_stopping ?? false,
   };
 }
@@ -60,7 +63,7 @@ function optionsOf(search: Search, endIds: readonly number[]): GenerateOptions {
 async function continued(loaded: LoadedModel, { family, adapter, search, endIds }: Case, batchSize?: number) {
   const weights =
     adapter === "base" ? undefined : await loadAdapter(await openDirectory(`${DATA}/${family}/${adapter}`), loaded);
-  const options = optionsOf(searches[search] as Search, endIds);
+  const options = optionsOf(searches[search]!, endIds);
   return generate(loaded, prompts, { ...options, ...(weights && { weights }), ...(batchSize && { batchSize }) });
 }
 
@@ -78,7 +81,7 @@ describe("as transformers continues them", () => {
 
 it("gives the same for prompts one by one as for prompts together", async () => {
   using loaded = await open("llama");
-  const one = cases.find(({ family, search }) => family === "llama" && search.startsWith("10 beams")) as Case;
+  const one = cases.find(({ family, search }) => family === "llama" && search.startsWith("10 beams"))!;
   expect(await continued(loaded, one, 1)).toEqual(await continued(loaded, one, 4));
 });
 
@@ -87,8 +90,8 @@ it("goes on to the model's last position and not beyond", async () => {
   const { maxLength } = loaded.model;
   const told: number[] = [];
   const onToken = (made: number, most: number): void => void told.push(made / most);
-  const [found] = await generate(loaded, [prompts[0] as number[]], { maxNewTokens: 500, endIds: [], onToken });
-  expect(found?.ids.length).toBe(maxLength - (prompts[0] as number[]).length + 1);
+  const [found] = await generate(loaded, [prompts[0]!], { maxNewTokens: 500, endIds: [], onToken });
+  expect(found?.ids.length).toBe(maxLength - prompts[0]!.length + 1);
   const before = Array.from({ length: (found?.ids.length ?? 0) - 1 }, (_, i) => (i + 1) / 500);
   expect(told, "told after each token but the last, which ends the text").toEqual(before);
 });
@@ -96,13 +99,13 @@ it("goes on to the model's last position and not beyond", async () => {
 it("continues with what a trainer has learnt, and leaves its memory as it was", async () => {
   using loaded = await open("gpt2");
   const { adapter, tensors } = await loadAdapter(await openDirectory(`${DATA}/gpt2/lora`), loaded);
-  const ids = Int32Array.from(prompts[2] as number[]);
+  const ids = Int32Array.from(prompts[2]!);
   const batch = makeBatch([{ ids, label: ids }], { size: 1, length: ids.length, labels: "token", padId: 0 });
   const data = { perEpoch: 1, next: () => batch };
   using trainer = await Trainer.create({ model: loaded, adapter, initial: tensors, data, steps: 2 });
-  const one = cases.find(({ family, adapter: kind }) => family === "gpt2" && kind === "lora") as Case;
+  const one = cases.find(({ family, adapter: kind }) => family === "gpt2" && kind === "lora")!;
   const before = engine.ledger.liveBytes;
-  const found = await trainer.generate(prompts, optionsOf(searches[one.search] as Search, one.endIds));
+  const found = await trainer.generate(prompts, optionsOf(searches[one.search]!, one.endIds));
   expect(found.map((text) => text.ids)).toEqual(one.texts.map((text) => text.ids));
   expect(engine.ledger.liveBytes, "bytes after generating").toBe(before);
   const result = await trainer.train();

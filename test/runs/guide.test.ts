@@ -58,7 +58,7 @@ function run(name: string): Promise<unknown> {
   const code = blocks.filter(({ language, mark }) => language === "js" && mark === "").map((block) => block.code);
   const path = join(FOLDER, `${name}.mjs`);
   writeFileSync(path, code.join("\n"));
-  const running = import(/* @vite-ignore */ path) as Promise<unknown>;
+  const running = import(/* @vite-ignore */ path);
   programs.set(name, running);
   return running;
 }

@@ -64,7 +64,7 @@ async function logitsOf(loaded: LoadedModel, batch: Batch): Promise<Float32Array
 function crossEntropy(scores: readonly number[], label: number): number {
   const largest = Math.max(...scores);
   const total = scores.reduce((sum, score) => sum + Math.exp(score - largest), 0);
-  return largest + Math.log(total) - (scores[label] as number);
+  return largest + Math.log(total) - scores[label]!;
 }
 
 describe("question answering", () => {
@@ -78,7 +78,7 @@ describe("question answering", () => {
     const logits = await logitsOf(loaded, batch);
     expect(logits.length).toBe(4 * LENGTH * 2);
     const scores = (row: number, end: 0 | 1): number[] =>
-      Array.from({ length: LENGTH }, (_, token) => logits[(row * LENGTH + token) * 2 + end] as number);
+      Array.from({ length: LENGTH }, (_, token) => logits[(row * LENGTH + token) * 2 + end]!);
     const losses = [0, 1, 2].map(
       (row) => (crossEntropy(scores(row, 0), row) + crossEntropy(scores(row, 1), row + 2)) / 2,
     );
@@ -104,7 +104,7 @@ describe("question answering", () => {
     using trainer = await Trainer.create({ model: loaded, adapter: lora({ rank: 4 }), data, steps: 20, optimizer });
     const losses: number[] = [];
     for await (const { loss } of trainer.steps()) losses.push(loss);
-    expect(losses.at(-1)).toBeLessThan(0.5 * (losses[0] as number));
+    expect(losses.at(-1)).toBeLessThan(0.5 * losses[0]!);
     const folder = memoryDirectory("adapter");
     await saveAdapter(folder, trainer);
     const config = await json(folder, "adapter_config.json");
@@ -128,10 +128,10 @@ describe("question answering behind a prompt", () => {
     const whole = LENGTH + 3;
     expect(logits.length).toBe(2 * whole * 2);
     const scores = (row: number, end: 0 | 1): number[] =>
-      Array.from({ length: whole }, (_, token) => logits[(row * whole + token) * 2 + end] as number);
+      Array.from({ length: whole }, (_, token) => logits[(row * whole + token) * 2 + end]!);
     const losses = [0, 1].map((row) => crossEntropy(scores(row, 0), row + 3) + crossEntropy(scores(row, 1), 2 + 3));
     const { loss, predictions, labels } = await trainer.evaluate([batch]);
-    expect(loss).toBeCloseTo(((losses[0] as number) + (losses[1] as number)) / 4, 5);
+    expect(loss).toBeCloseTo((losses[0]! + losses[1]!) / 4, 5);
     expect(labels).toEqual([0, 2, 1, 2]);
     for (const position of predictions) expect(position).toBeLessThan(LENGTH);
   });
@@ -171,7 +171,7 @@ describe("classification", () => {
     const optimizer = { learningRate: 1e-2 };
     using trainer = await Trainer.create({ model: loaded, adapter: plain, data, steps: 10, optimizer });
     const { losses } = await trainer.train();
-    expect(losses.at(-1)).toBeLessThan(losses[0] as number);
+    expect(losses.at(-1)).toBeLessThan(losses[0]!);
   });
 });
 
@@ -255,7 +255,8 @@ function images(loaded: LoadedModel): Batch {
   const { size = 0, channels = 0 } = loaded.model.image ?? {};
   const random = new Random(8);
   const samples = [0, 1].map((label) => ({
-    ...{ pixels: Float32Array.from({ length: channels * size * size }, () => random.normal()), label },
+    pixels: Float32Array.from({ length: channels * size * size }, () => random.normal()),
+    label,
   }));
   return new ImageBatches(samples, loaded.model, { size: 2, shuffle: false }).next();
 }

@@ -17,8 +17,14 @@ import { observed, randomTensors, rawSafetensors, shardedFiles, wholeCheckpoint 
 import { testDevice } from "../support/device";
 
 const BERT = {
-  ...{ model_type: "bert", vocab_size: 51, hidden_size: 24, num_hidden_layers: 2, num_attention_heads: 2 },
-  ...{ intermediate_size: 70, max_position_embeddings: 16, num_labels: 2 },
+  model_type: "bert",
+  vocab_size: 51,
+  hidden_size: 24,
+  num_hidden_layers: 2,
+  num_attention_heads: 2,
+  intermediate_size: 70,
+  max_position_embeddings: 16,
+  num_labels: 2,
 };
 
 let engine: Engine;

@@ -9,23 +9,39 @@ import { testDevice } from "../support/device";
 const SHARED = { vocab_size: 50, num_labels: 2, pad_token_id: 0 };
 const CONFIGS = {
   bert: {
-    ...{ model_type: "bert", hidden_size: 16, num_hidden_layers: 3, num_attention_heads: 4 },
-    ...{ intermediate_size: 24, max_position_embeddings: 32, architectures: ["BertForSequenceClassification"] },
+    model_type: "bert",
+    hidden_size: 16,
+    num_hidden_layers: 3,
+    num_attention_heads: 4,
+    intermediate_size: 24,
+    max_position_embeddings: 32,
+    architectures: ["BertForSequenceClassification"],
   },
   gpt2: {
-    ...{ model_type: "gpt2", n_embd: 16, n_layer: 3, n_head: 4, n_inner: 24, n_positions: 32 },
+    model_type: "gpt2",
+    n_embd: 16,
+    n_layer: 3,
+    n_head: 4,
+    n_inner: 24,
+    n_positions: 32,
     architectures: ["GPT2ForSequenceClassification"],
   },
   llama: {
-    ...{ model_type: "llama", hidden_size: 16, intermediate_size: 24, num_hidden_layers: 3, num_attention_heads: 4 },
-    ...{ num_key_value_heads: 2, max_position_embeddings: 32, architectures: ["LlamaForSequenceClassification"] },
+    model_type: "llama",
+    hidden_size: 16,
+    intermediate_size: 24,
+    num_hidden_layers: 3,
+    num_attention_heads: 4,
+    num_key_value_heads: 2,
+    max_position_embeddings: 32,
+    architectures: ["LlamaForSequenceClassification"],
   },
 } as const;
 
 const random = new Random(1);
 const SAMPLES: readonly Sample[] = Array.from({ length: 16 }, () => {
   const ids = Int32Array.from({ length: 5 + random.below(10) }, () => 2 + random.below(48));
-  return { ids, label: (ids[1] as number) % 2 };
+  return { ids, label: ids[1]! % 2 };
 });
 
 let engine: Engine;
@@ -72,11 +88,11 @@ describe.each(Object.entries(CONFIGS))("LoRAPrune on %s", (_, config) => {
     const bias = (await pruned.weights.get(`${name}.bias`)?.read()) as Float32Array | undefined;
     const mask = tensors.get(outputMaskName(name))?.data;
     bias?.forEach((value, i) => expect(mask?.[i] === 0 && value !== 0, `bias ${i} of a masked output`).toBe(false));
-    using plain = await Trainer.create({ ...options(pruned), policy: undefined as never, steps: 1 });
+    using plain = await Trainer.create({ ...options(pruned), policy: undefined!, steps: 1 });
     const again: number[] = [];
     const other = await plain.evaluate(batches(), (_batch, found) => again.push(...found));
     expect(other.loss).toBeCloseTo(loss, 5);
-    again.forEach((value, i) => expect(value).toBeCloseTo(logits[i] as number, 4));
+    again.forEach((value, i) => expect(value).toBeCloseTo(logits[i]!, 4));
   });
 });
 

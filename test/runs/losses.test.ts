@@ -98,7 +98,9 @@ describe("a run whose device is lost", () => {
     using resumed = await make({ checkpoints, resume: "auto", checkpointEvery: 0 });
     const { losses: told, freezes, weights } = await run(resumed);
     expect({ told, freezes, weights }).toEqual({
-      ...{ told: expected.losses, freezes: expected.freezes, weights: expected.weights },
+      told: expected.losses,
+      freezes: expected.freezes,
+      weights: expected.weights,
     });
   });
 

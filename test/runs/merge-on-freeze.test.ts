@@ -24,8 +24,15 @@ const MERGES = { mergeOnFreeze: true } as const;
 
 const create = (model: LoadedModel, options: Partial<TrainerOptions> = {}): Promise<Trainer> =>
   Trainer.create({
-    ...{ model, adapter: lora({ rank: 2, targets: "all-linear" }), data: tinyData(model), policy: FREEZES() },
-    ...{ steps: 8, seed: 3, dropout: false, optimizer: { learningRate: 5e-3 }, ...options },
+    model,
+    adapter: lora({ rank: 2, targets: "all-linear" }),
+    data: tinyData(model),
+    policy: FREEZES(),
+    steps: 8,
+    seed: 3,
+    dropout: false,
+    optimizer: { learningRate: 5e-3 },
+    ...options,
   });
 
 /** Walks to the end, or so far. */
@@ -48,7 +55,7 @@ const adapterOf = async ({ state }: Trainer): Promise<number[]> =>
   [...(await state.snapshot()).values()].flatMap(({ data }) => [...data]);
 
 const largestDifference = (a: readonly number[], b: readonly number[]): number =>
-  Math.max(...a.map((value, i) => Math.abs(value - (b[i] as number))));
+  Math.max(...a.map((value, i) => Math.abs(value - b[i]!)));
 
 describe.each(Object.entries(TINY_MODELS))("merging on freeze in %s", (_, config) => {
   it("gives the same up to rounding in fewer FLOPs, and the weights their bits back", async () => {

@@ -20,8 +20,14 @@ import { Random } from "../../src/base/random";
 import { testDevice } from "../support/device";
 
 const BERT = {
-  ...{ model_type: "bert", vocab_size: 50, hidden_size: 32, num_hidden_layers: 4, num_attention_heads: 4 },
-  ...{ intermediate_size: 64, max_position_embeddings: 32, num_labels: 2 },
+  model_type: "bert",
+  vocab_size: 50,
+  hidden_size: 32,
+  num_hidden_layers: 4,
+  num_attention_heads: 4,
+  intermediate_size: 64,
+  max_position_embeddings: 32,
+  num_labels: 2,
 };
 
 let engine: Engine;
@@ -37,7 +43,7 @@ function options(model: LoadedModel, more: Partial<TrainerOptions> = {}): Traine
   const random = new Random(1);
   const samples: Sample[] = Array.from({ length: 24 }, () => {
     const ids = Int32Array.from({ length: 5 + random.below(12) }, () => 2 + random.below(48));
-    return { ids, label: (ids[1] as number) % 2 };
+    return { ids, label: ids[1]! % 2 };
   });
   const data = new Batches(samples, { size: 4, seed: 3, maxLength: 16, multiple: 16 });
   return { model, adapter: lora({ rank: 4, alpha: 8, dropout: 0.1 }), data, steps: 8, seed: 5, ...more };

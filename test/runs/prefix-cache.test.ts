@@ -63,7 +63,7 @@ async function run(model: LoadedModel, options: Partial<TrainerOptions> = {}, mu
   return { reports, losses: reports.map(({ loss }) => loss), weights, evaluations };
 }
 
-const prefixes = ({ reports }: Run): PrefixReport[] => reports.map(({ prefix }) => prefix as PrefixReport);
+const prefixes = ({ reports }: Run): PrefixReport[] => reports.map(({ prefix }) => prefix!);
 const hits = (found: Run): number => prefixes(found).reduce((sum, prefix) => sum + prefix.hits, 0);
 const results = ({ losses, weights, evaluations }: Run) => ({ losses, weights, evaluations });
 
@@ -103,7 +103,7 @@ describe("a prefix cache", () => {
 
   it("holds its tokens' bytes and no padding, and lets go of them when the prefix grows", async () => {
     using model = await initialiseModel(engine, TINY_MODELS["bert"] ?? {});
-    const tokens = [...tinyData(model, 8).restOfEpoch()][0] as Batch;
+    const tokens = [...tinyData(model, 8).restOfEpoch()][0]!;
     const each = tokens.attentionMask.reduce((sum, bit) => sum + bit, 0) * model.model.hiddenSize;
     const reports = prefixes(await run(model, { prefixCache: true }));
     expect(reports.map(({ bytes }) => bytes).slice(0, 5)).toEqual([0, 0, 0, 0, expect.any(Number)]);
@@ -188,7 +188,7 @@ describe("a prefix cache", () => {
     using trainer = await Trainer.create(options);
     const found: PrefixReport[] = [];
     for await (const { step, prefix } of trainer.steps()) {
-      found.push(prefix as PrefixReport);
+      found.push(prefix!);
       if (step === 7) trainer.state.restore(await trainer.state.snapshot());
     }
     expect(found.map((prefix) => prefix.hits)).toEqual([0, 0, 0, 0, 0, 1, 1, 0, 1]);

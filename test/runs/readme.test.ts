@@ -10,8 +10,14 @@ const FOLDER = join("test", ".cache", `readme-${process.env["SAFETAPE_ADAPTER"] 
 const blocks = [...readFileSync("README.md", "utf8").matchAll(/```js\n([\s\S]*?)```/g)].map(([, code = ""]) => code);
 
 const BERT = {
-  ...{ model_type: "bert", vocab_size: 30, hidden_size: 16, num_hidden_layers: 3, num_attention_heads: 2 },
-  ...{ intermediate_size: 32, max_position_embeddings: 16, num_labels: 2 },
+  model_type: "bert",
+  vocab_size: 30,
+  hidden_size: 16,
+  num_hidden_layers: 3,
+  num_attention_heads: 2,
+  intermediate_size: 32,
+  max_position_embeddings: 16,
+  num_labels: 2,
 };
 const samples: Sample[] = Array.from({ length: 8 }, (_, i) => ({ ids: Int32Array.of(2, 3 + i, 4), label: i % 2 }));
 
@@ -59,7 +65,11 @@ describe("README", () => {
     using model = await initialiseModel(engine, BERT);
     const data = new Batches(samples, { size: 8, shuffle: false });
     using trainer = await Trainer.create({
-      ...{ model, adapter: outputScale("key", "value", "intermediate.dense"), data, steps: 12, dropout: false },
+      model,
+      adapter: outputScale("key", "value", "intermediate.dense"),
+      data,
+      steps: 12,
+      dropout: false,
       optimizer: { learningRate: 0.1 },
       policy: fixed([{ beforeStep: 8, tensors: ["layer.0."] }]),
     });

@@ -89,14 +89,14 @@ async function interrupted(make: () => Options, stops: readonly number[]): Promi
 
 const CASES: Readonly<Record<string, () => Options>> = {
   "dropout and accumulated batches of several lengths": () => ({
-    ...{ adapter: lora({ rank: 2, dropout: 0.2 }), accumulate: 2, schedule: { type: "cosine", warmupSteps: 2 } },
+    adapter: lora({ rank: 2, dropout: 0.2 }),
+    accumulate: 2,
+    schedule: { type: "cosine", warmupSteps: 2 },
   }),
   "SAFE and batches in parts": () => ({
-    ...{
-      adapter: lora({ rank: 2 }),
-      policy: safe({ every: 1, maxWarmup: 3, targetFreezeFraction: 0.6 }),
-      microBatch: 2,
-    },
+    adapter: lora({ rank: 2 }),
+    policy: safe({ every: 1, maxWarmup: 3, targetFreezeFraction: 0.6 }),
+    microBatch: 2,
   }),
   AFLoRA: () => ({
     adapter: aflora({ rank: 2, trainsSquare: true }),
@@ -109,12 +109,16 @@ const CASES: Readonly<Record<string, () => Options>> = {
   "AdaLoRA's budget": () => ({ adapter: adalora({ initialRank: 4, targetRank: 2, finalSteps: 2 }) }),
   "SoRA's gates": () => ({ adapter: sora({ rank: 3, threshold: 0.001 }) }),
   "merging, and a kept prefix": () => ({
-    ...{ adapter: lora({ rank: 2, targets: "all-linear" }), dropout: false, prefixCache: true, mergeOnFreeze: true },
+    adapter: lora({ rank: 2, targets: "all-linear" }),
+    dropout: false,
+    prefixCache: true,
+    mergeOnFreeze: true,
     policy: fixed([{ beforeStep: 2, tensors: ["layer.0."] }]),
   }),
   "pruned structures": () => ({
     family: "gpt2",
-    ...{ adapter: lora({ rank: 2, targets: "all-linear" }), policy: loraPrune({ every: 2, warmupShare: 0.2 }) },
+    adapter: lora({ rank: 2, targets: "all-linear" }),
+    policy: loraPrune({ every: 2, warmupShare: 0.2 }),
   }),
   "pruned weights": () => ({ adapter: lora({ rank: 2 }), policy: sparseAdapter({ keep: 0.5 }) }),
   "dropped adapters": () => ({ adapter: lora({ rank: 2 }), policy: adapterDrop({ most: 1, seed: 2 }) }),

@@ -15,7 +15,7 @@ afterEach(() => rmSync(folder, { recursive: true, force: true }));
 function squad(count: number): string {
   const words = ["boring", "dull", "brilliant", "slow", "moving", "flat"];
   const paragraphs = Array.from({ length: count }, (_, i) => {
-    const answer = words[i % words.length] as string;
+    const answer = words[i % words.length]!;
     const context = `the film is ${answer} and the plot was long`;
     const answers = [{ text: answer, answer_start: context.indexOf(answer) }];
     return { context, qas: [{ id: `q${i}`, question: "the film", answers }] };
@@ -47,7 +47,7 @@ it("learns to answer, evaluates on the way, keeps the best adapter and reports e
   const record = JSON.parse(readFileSync(join(out, "run.json"), "utf8")) as {
     evaluations: { metrics: Record<string, number> }[];
   };
-  const best = Math.max(...record.evaluations.map(({ metrics }) => metrics["exactMatch"] as number));
+  const best = Math.max(...record.evaluations.map(({ metrics }) => metrics["exactMatch"]!));
   expect(last.metrics["exactMatch"], "the best of all evaluations").toBeGreaterThanOrEqual(best);
   expect(last.metrics["f1"], "words of the answer always follow the same three").toBeGreaterThan(50);
 });

@@ -16,8 +16,13 @@ export async function goldenSubject(engine: Engine, count: number): Promise<{ su
     return (data as Int32Array).subarray((step * data.length) / shape[0]!, ((step + 1) * data.length) / shape[0]!);
   };
   const batches = Array.from({ length: count }, (_, step) => ({
-    ...{ size: 4, length: 17, rows: 4, inputIds: part("input_ids", step), labels: part("labels", step) },
-    ...{ attentionMask: part("attention_mask", step), tokenTypeIds: part("token_type_ids", step) },
+    size: 4,
+    length: 17,
+    rows: 4,
+    inputIds: part("input_ids", step),
+    labels: part("labels", step),
+    attentionMask: part("attention_mask", step),
+    tokenTypeIds: part("token_type_ids", step),
   }));
   return { subject: { model, adapter: lora({ rank: 4, alpha: 16, targets: ["query", "value"] }), tensors }, batches };
 }

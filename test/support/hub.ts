@@ -94,7 +94,7 @@ export class FakeHub {
 
   #stored(request: IncomingMessage, answer: ServerResponse): void {
     const file = this.#note("store", request).slice(1);
-    this.#send(request, answer, file, this.files.get(file) as Uint8Array);
+    this.#send(request, answer, file, this.files.get(file)!);
   }
 
   #listing(): object[] {

@@ -110,10 +110,10 @@ export const ENTRIES: Readonly<Record<string, (v: Vectors, i: number) => void>> 
   forward: (v, i) => set(v, "target_", i, get(v, "source", i)),
 };
 
-const get = (v: Vectors, slot: string, i: number): number => (v[slot] as Float64Array)[i] as number;
+const get = (v: Vectors, slot: string, i: number): number => v[slot]![i]!;
 
 function set(v: Vectors, slot: string, i: number, value: number): void {
-  (v[slot] as Float64Array)[i] = value;
+  v[slot]![i] = value;
 }
 
 /** y and its derivative along a direction, for an op on dual numbers. */

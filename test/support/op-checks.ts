@@ -45,15 +45,15 @@ function gradientError(
   dy: Float32Array,
 ): number {
   const random = new Random(99);
-  const { shape, data } = inputs[slot] as HostTensor;
+  const { shape, data } = inputs[slot]!;
   const direction = data.map(() => random.normal());
   const objective = (sign: number): number => {
-    const moved = { shape, data: data.map((v, i) => v + sign * STEP * (direction[i] as number)) };
-    const output = op.reference({ ...inputs, [slot]: moved }, test.attributes)[op.outputs[0] as string] as HostTensor;
-    return output.data.reduce((sum, v, i) => sum + v * (dy[i] as number), 0);
+    const moved = { shape, data: data.map((v, i) => v + sign * STEP * direction[i]!) };
+    const output = op.reference({ ...inputs, [slot]: moved }, test.attributes)[op.outputs[0]!]!;
+    return output.data.reduce((sum, v, i) => sum + v * dy[i]!, 0);
   };
   const expected = (objective(1) - objective(-1)) / (2 * STEP);
-  const actual = gradient.reduce((sum, v, i) => sum + v * (direction[i] as number), 0);
+  const actual = gradient.reduce((sum, v, i) => sum + v * direction[i]!, 0);
   const size = Math.sqrt(gradient.reduce((sum, v) => sum + v * v, 0) * direction.reduce((sum, v) => sum + v * v, 0));
   return Math.abs(actual - expected) / Math.max(size, Math.abs(expected), 1e-6);
 }

@@ -40,7 +40,7 @@ function asStored(values: Float32Array, shape: readonly number[], format: Weight
 }
 
 function draw(input: CaseInput, index: number, random: Random): number {
-  if ("values" in input) return input.values[index] as number;
+  if ("values" in input) return input.values[index]!;
   if ("below" in input) return random.below(input.below);
   return random.normal() * (input.scale ?? 1) + (input.offset ?? 0);
 }
@@ -87,7 +87,7 @@ export async function runCase(
     ]),
   );
   const outputs = recorder.record(op, values, test.attributes);
-  const loss = outputs[op.outputs[0] as string];
+  const loss = outputs[op.outputs[0]!];
   const made = plan(recorder, {
     outputs: outputs,
     ...(trainable.size > 0 && loss ? { loss, trainable } : {}),
@@ -103,7 +103,7 @@ export async function runCase(
   };
   try {
     for (const [name] of made.parameters) {
-      const { shape, data } = inputs[name] as HostTensor;
+      const { shape, data } = inputs[name]!;
       const format = formatOf(name);
       const values = Float32Array.from(data);
       upload(name, format ? encodeWeight(values, shape.at(-1) ?? 1, format) : values);
@@ -112,7 +112,7 @@ export async function runCase(
       leases.set(gradientName(name), device.pool.lease(specBytes(spec), "state"));
     }
     await executor.hold([made]);
-    const store = { lease: (name: string): Lease => leases.get(name) as Lease };
+    const store = { lease: (name: string): Lease => leases.get(name)! };
     const given = Object.fromEntries(
       Object.entries(inputs).map(([slot, { data }]) => [slot, typed(op.inputs[slot]?.dtype ?? "f32", data)]),
     );
@@ -126,13 +126,13 @@ export async function runCase(
     });
     const gradients = new Map<string, Float32Array>();
     for (const [name, spec] of made.gradients) {
-      const lease = leases.get(gradientName(name)) as Lease;
+      const lease = leases.get(gradientName(name))!;
       gradients.set(name, await readFloats(device, lease, elements(spec.shape)));
     }
     const mutated = new Map<string, Float32Array>();
     for (const slot of Object.keys(inputs).filter((name) => op.inputs[name]?.mutated)) {
-      const size = elements((inputs[slot] as HostTensor).shape);
-      mutated.set(slot, await readFloats(device, leases.get(slot) as Lease, size));
+      const size = elements(inputs[slot]!.shape);
+      mutated.set(slot, await readFloats(device, leases.get(slot)!, size));
     }
     return { outputs: results, gradients, mutated };
   } finally {
@@ -157,7 +157,7 @@ function bindSlot(
 
 /** A gradient for a case's first output, the same every time. */
 export function randomOutput(op: Op, test: OpCase<Attributes>, inputs: Record<string, HostTensor>): Float32Array {
-  const output = op.reference(inputs, test.attributes)[op.outputs[0] as string] as HostTensor;
+  const output = op.reference(inputs, test.attributes)[op.outputs[0]!]!;
   const random = new Random(7);
   return Float32Array.from({ length: elements(output.shape) }, () => random.normal());
 }
@@ -167,7 +167,7 @@ export function relativeError(actual: ArrayLike<number>, expected: ArrayLike<num
   let worst = 0;
   let largest = 1e-30;
   for (let i = 0; i < expected.length; i++) {
-    const [found, wanted] = [actual[i] as number, expected[i] as number];
+    const [found, wanted] = [actual[i]!, expected[i]!];
     const isSame = found === wanted || (Number.isNaN(found) && Number.isNaN(wanted));
     const difference = isSame ? 0 : Math.abs(found - wanted);
     // NaN compares false with everything: it must not pass as small.

@@ -13,8 +13,14 @@ import { testDevice } from "./device";
 
 /** Many short rows: buffers above 4 MiB at few products, for a software adapter computes them on two cores. */
 const CONFIG = {
-  ...{ model_type: "bert", vocab_size: 500, hidden_size: 64, num_hidden_layers: 2, num_attention_heads: 2 },
-  ...{ intermediate_size: 128, max_position_embeddings: 16, num_labels: 2 },
+  model_type: "bert",
+  vocab_size: 500,
+  hidden_size: 64,
+  num_hidden_layers: 2,
+  num_attention_heads: 2,
+  intermediate_size: 128,
+  max_position_embeddings: 16,
+  num_labels: 2,
 };
 const [ROWS, LENGTH] = [1300, 16];
 

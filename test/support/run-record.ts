@@ -18,7 +18,11 @@ const tensorsOf = (layer: number): string[] =>
 /** A record as SAFE would leave it, with made-up numbers: memory falls as layers freeze from below. */
 export function madeUpRecord(change: Partial<Shape> = {}): RunRecord {
   const { steps, layers, freezes, every }: Shape = {
-    ...{ steps: 120, layers: 6, freezes: { 0: 40, 1: 60, 3: 60, 2: 90 }, every: 10, ...change },
+    steps: 120,
+    layers: 6,
+    freezes: { 0: 40, 1: 60, 3: 60, 2: 90 },
+    every: 10,
+    ...change,
   };
   const random = new Random(7);
   const frozenAt = (step: number): number => Object.values(freezes).filter((at) => at <= step).length;
@@ -27,10 +31,20 @@ export function madeUpRecord(change: Partial<Shape> = {}): RunRecord {
     return { weight: 21e6, state: live * 4e5, saved: live * 3e6, scratch: 5e6 };
   };
   const rows = Array.from({ length: steps }, (_, i) => ({
-    ...{ step: i + 1, epoch: (i + 1) / 40, loss: 0.7 * Math.exp(-i / 60) + 0.04 * Math.abs(random.normal()) },
-    ...{ learningRate: 1e-3 * (1 - i / steps), gradientNorm: 1, seconds: i === 0 ? 2 : 0.2, examplesPerSecond: 160 },
-    ...{ flops: 1e9, bytes: bytesAt(i + 1), planned: bytesAt(i + 1), horizon: 0, frozenTensors: 4 * frozenAt(i + 1) },
-    ...{ rowsAtOnce: 32, recomputed: 0 },
+    step: i + 1,
+    epoch: (i + 1) / 40,
+    loss: 0.7 * Math.exp(-i / 60) + 0.04 * Math.abs(random.normal()),
+    learningRate: 1e-3 * (1 - i / steps),
+    gradientNorm: 1,
+    seconds: i === 0 ? 2 : 0.2,
+    examplesPerSecond: 160,
+    flops: 1e9,
+    bytes: bytesAt(i + 1),
+    planned: bytesAt(i + 1),
+    horizon: 0,
+    frozenTensors: 4 * frozenAt(i + 1),
+    rowsAtOnce: 32,
+    recomputed: 0,
   }));
   const at = [...new Set(Object.values(freezes))].sort((a, b) => a - b);
   const events = at.map((step): RunFreeze => {
@@ -40,8 +54,13 @@ export function madeUpRecord(change: Partial<Shape> = {}): RunRecord {
     const [before, after] = [bytesAt(step - 1), bytesAt(step)];
     const returned = { weight: 0, state: before.state - after.state, saved: before.saved - after.saved, scratch: 0 };
     return {
-      ...{ step, layers: own, tensors: own.flatMap(tensorsOf), returned, bytes: after },
-      ...{ returnedBytes: returned.state + returned.saved, flops: { before: 1e9, after: 8e8 } },
+      step,
+      layers: own,
+      tensors: own.flatMap(tensorsOf),
+      returned,
+      bytes: after,
+      returnedBytes: returned.state + returned.saved,
+      flops: { before: 1e9, after: 8e8 },
     };
   });
   const scores = Array.from({ length: Math.floor(steps / every) }, (_, i): RunScores => {
@@ -49,15 +68,28 @@ export function madeUpRecord(change: Partial<Shape> = {}): RunRecord {
     return { step: (i + 1) * every, kind: "importance", values: Object.fromEntries(values) };
   });
   return {
-    ...{ format: 1, title: "SAFE on made-up data", created: "2020-01-01T00:00:00.000Z", task: "sst2" },
-    ...{ command: "safetape train --freeze safe", options: { freeze: "safe" }, settings: { seed: 1 } },
+    format: 1,
+    title: "SAFE on made-up data",
+    created: "2020-01-01T00:00:00.000Z",
+    task: "sst2",
+    command: "safetape train --freeze safe",
+    options: { freeze: "safe" },
+    settings: { seed: 1 },
     model: { source: "models/base", family: "bert", layers, task: "sequence_classification" },
     gpu: { vendor: "nobody", architecture: "", device: "made up", description: "driver 1", isSoftware: true },
-    ...{ versions: { safetape: "0.0.0", node: "v20" }, metrics: { accuracy: 0.9, loss: 0.3 } },
+    versions: { safetape: "0.0.0", node: "v20" },
+    metrics: { accuracy: 0.9, loss: 0.3 },
     evaluations: [{ step: steps / 2, metrics: { accuracy: 0.8, loss: 0.4 } }],
-    ...{ peakBytes: 50e6, peak: bytesAt(0), seconds: 26, flops: steps * 1e9, stepsPerEpoch: 40 },
+    peakBytes: 50e6,
+    peak: bytesAt(0),
+    seconds: 26,
+    flops: steps * 1e9,
+    stepsPerEpoch: 40,
     trained: Array.from({ length: layers }, (_, layer) => tensorsOf(layer)).flat(),
-    ...{ steps: rows, freezes: events, scores, policy: { name: "safe" } },
+    steps: rows,
+    freezes: events,
+    scores,
+    policy: { name: "safe" },
   };
 }
 
@@ -66,7 +98,7 @@ export function madeUpMatrices(): RunRecord {
   const record = madeUpRecord({ freezes: {} });
   const frozen = record.trained.map((name, i) => ({ name, step: 20 + 3 * i }));
   const events = frozen.map(({ name, step }): RunFreeze => {
-    const { bytes } = record.steps[step - 1] as RunRecord["steps"][number];
+    const { bytes } = record.steps[step - 1]!;
     const returned = { weight: 0, state: 1000, saved: 0, scratch: 0 };
     const what = { step, layers: [], tensors: [name], returned, returnedBytes: 1000, bytes };
     return { ...what, flops: { before: 1e9, after: 9e8 } };

@@ -11,8 +11,13 @@ export const TINY_MODELS: Readonly<Record<string, Record<string, unknown>>> = {
   gpt2: { model_type: "gpt2", vocab_size: 50, n_positions: 32, n_embd: 16, n_layer: 3, n_head: 2 },
   llama: { ...TEXT, ...BERT_SIZES, model_type: "llama", num_key_value_heads: 1, architectures: ["LlamaForCausalLM"] },
   vit: {
-    ...{ ...BERT_SIZES, model_type: "vit", image_size: 8, patch_size: 4, num_channels: 1, num_labels: 2 },
-    ...{ hidden_dropout_prob: 0.1 },
+    ...BERT_SIZES,
+    model_type: "vit",
+    image_size: 8,
+    patch_size: 4,
+    num_channels: 1,
+    num_labels: 2,
+    hidden_dropout_prob: 0.1,
   },
 };
 
@@ -26,7 +31,7 @@ export function tinyData({ model }: LoadedModel, size = 4, multiple = 16): Batch
   }
   const samples: Sample[] = Array.from({ length: 8 }, () => {
     const ids = Int32Array.from({ length: 5 + random.below(10) }, () => 2 + random.below(48));
-    return { ids, label: model.task === "causal_lm" ? ids : (ids[0] as number) % 2 };
+    return { ids, label: model.task === "causal_lm" ? ids : ids[0]! % 2 };
   });
   const labels = model.task === "causal_lm" ? ("token" as const) : ("class" as const);
   return new Batches(samples, { size, maxLength: 16, multiple, labels });

@@ -23,7 +23,10 @@ export async function contributionCommand(given: Given, print: (line: string) =>
   for (const run of finished) screen.say(`${told(run)}  kept`);
   const runs = await place.watched("contribution", (onProgress) =>
     adapterContribution({
-      ...{ model, training, finished, layers },
+      model,
+      training,
+      finished,
+      layers,
       adapter: (own) => place.adapter(own),
       data: () => place.trainingData(),
       judge: (trainer) => place.judge(trainer),
@@ -36,7 +39,9 @@ export async function contributionCommand(given: Given, print: (line: string) =>
   );
   const metric = Object.keys(runs[0]?.metrics ?? {})[0] ?? "loss";
   const rows = runs.map(({ layer = "all", metrics, peak, ...numbers }) => ({
-    ...{ layer, ...metrics, ...numbers },
+    layer,
+    ...metrics,
+    ...numbers,
     ...Object.fromEntries(Object.entries(peak).map(([lifetime, bytes]) => [`peak_${lifetime}`, bytes])),
   }));
   const figure = contributionFigure(runs, metric);

@@ -46,10 +46,10 @@ export function layerRow(layers: ReadonlyMap<number, readonly string[]>, frozen:
   return [...layers.keys()]
     .sort((a, b) => a - b)
     .map((layer) => {
-      const names = layers.get(layer) as readonly string[];
+      const names = layers.get(layer)!;
       const count = names.filter((name) => frozen.has(name)).length;
       // Only a layer without a live tensor is full, and one with a frozen one is not empty.
-      return EIGHTHS[count === names.length ? 8 : Math.min(7, Math.ceil((8 * count) / names.length))] as string;
+      return EIGHTHS[count === names.length ? 8 : Math.min(7, Math.ceil((8 * count) / names.length))]!;
     })
     .join("");
 }

@@ -45,7 +45,7 @@ export class Scratch {
       }
     }
     const { data, sizes } = packUniforms([launch]);
-    this.#uniformSize = sizes[0] as number;
+    this.#uniformSize = sizes[0]!;
     this.#uniforms = pool.lease(data.byteLength, "scratch", USAGE.uniform | USAGE.copyTarget);
     handle.queue.writeBuffer(this.#uniforms.buffer, 0, data);
   }
@@ -53,7 +53,7 @@ export class Scratch {
   bind({ kernel }: Launch, pipeline: GPUComputePipeline): GPUBindGroup {
     const { bindings, paramsBinding } = kernelInterface(kernel);
     const entries: GPUBindGroupEntry[] = [...this.#leases].map(([variable, { buffer }]) => ({
-      binding: bindings.get(variable)?.binding as number,
+      binding: bindings.get(variable)!.binding,
       resource: { buffer },
     }));
     const resource = { buffer: this.#uniforms.buffer, size: this.#uniformSize };

@@ -16,8 +16,14 @@ export interface AttentionSize {
 
 /** Products of a time x time matrix that an entry computes. */
 const PRODUCTS: Readonly<Record<string, number>> = {
-  ...{ forward: 2, grad_q: 3, grad_k: 3, grad_v: 2, grad_k_v: 4, grad_k_v_fused: 4 },
-  ...{ grad_q_k_v: 5, grad_q_k_v_fused: 5 },
+  forward: 2,
+  grad_q: 3,
+  grad_k: 3,
+  grad_v: 2,
+  grad_k_v: 4,
+  grad_k_v_fused: 4,
+  grad_q_k_v: 5,
+  grad_q_k_v_fused: 5,
 };
 
 /** Entries of attention_subgroup.wgsl, and the widest head that it takes; it reads four elements at once. */
@@ -82,7 +88,8 @@ function tiledVariants(size: AttentionSize): Variant[] {
     kernel: { name: "attention_subgroup", code: subgroupCode },
     constants: { HEAD: size.head, SUBGROUP: subgroup, ROWS: rows, COLUMNS: columns },
     ...workOf(size, rows),
-    ...{ subgroup, rounds: true },
+    subgroup,
+    rounds: true,
   }));
 }
 

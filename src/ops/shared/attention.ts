@@ -62,14 +62,24 @@ export function attentionLaunches(
     kernel,
     entry,
     bindings: {
-      ...Object.fromEntries(tables.map(([name, slot], i) => [name, bindRows(slot, range, bytes[i] as number)])),
+      ...Object.fromEntries(tables.map(([name, slot], i) => [name, bindRows(slot, range, bytes[i]!)])),
       ...(seeded ? { seed: "seed" } : {}),
     },
     params: {
       batch: range.count,
       batch0: range.start,
-      ...{ time, heads, kv_heads: kvHeads, q_row: q.row, q_offset: q.offset, k_row: k.row, k_offset: k.offset },
-      ...{ v_row: v.row, v_offset: v.offset, causal: causal ? 1 : 0, scale, ...dropoutParams(dropout, salt) },
+      time,
+      heads,
+      kv_heads: kvHeads,
+      q_row: q.row,
+      q_offset: q.offset,
+      k_row: k.row,
+      k_offset: k.offset,
+      v_row: v.row,
+      v_offset: v.offset,
+      causal: causal ? 1 : 0,
+      scale,
+      ...dropoutParams(dropout, salt),
       dropping: dropout > 0 ? 1 : 0,
     },
     constants: { HEAD: head, GROUP: USUAL_GROUP },
@@ -138,7 +148,7 @@ export function attentionGradients(
 ): Launch[] {
   const first = attentionGradient("grad_q", [ofQ], layout, context);
   const second = attentionGradient(entry, ofKV, layout, context);
-  const [q, kv] = [first[0] as Launch, second[0] as Launch];
+  const [q, kv] = [first[0]!, second[0]!];
   // Launches for parts of the batch do not follow each other.
   if (first.length + second.length > 2) return [...first, ...second];
   const { kvHeads, causal, dropout } = context.attributes;
@@ -195,7 +205,7 @@ export function attentionReference(
           const weight = droppedElement(Math.exp(score - largest) / total, index, dropped);
           for (let c = 0; c < head; c++) {
             const out = ((b * time + i) * heads + h) * head + c;
-            y[out] = (y[out] as number) + weight * read("v", b, j, kv, c);
+            y[out] = y[out]! + weight * read("v", b, j, kv, c);
           }
         });
       }

@@ -9,7 +9,7 @@ export function finishCka(sums: ArrayLike<number>): number {
   const tiles = sums.length / 3;
   const norm = (which: number): number => {
     let total = 0;
-    for (let tile = which * tiles; tile < (which + 1) * tiles; tile++) total += sums[tile] as number;
+    for (let tile = which * tiles; tile < (which + 1) * tiles; tile++) total += sums[tile]!;
     return total;
   };
   const [cross, x, y] = [norm(0), norm(1), norm(2)];

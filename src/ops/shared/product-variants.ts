@@ -162,7 +162,8 @@ function sharedVariants(launch: ProductLaunch): Variant[] {
       name: `shared memory, ${rows} x ${columns}`,
       kernel: { name: "product_shared", code: sharedCode },
       constants: { FORMAT: formatCode(launch), ...constants, DEPTH: tile.depth },
-      ...{ workgroups, flops: flopsOf(size) },
+      workgroups,
+      flops: flopsOf(size),
     };
   });
 }
@@ -194,9 +195,14 @@ function wideVariant(launch: ProductLaunch, tile: (typeof SUBGROUP_TILES)[number
     name: `subgroups of ${subgroup}, ${tile.m} x ${wide}`,
     kernel: { name: "product_subgroup", code: subgroupCode },
     constants: {
-      ...{ FORMAT: formatCode(launch), STEPS: steps, A_ALONG_K: Number(steps === FOUR && liesAlongK(launch, a)) },
-      ...{ B_ALONG_K: Number(isAlongK), B_ALONG_N: Number(isAlongN) },
-      ...{ SUBGROUP: subgroup, TILE_M: tile.m, TILE_N: wide },
+      FORMAT: formatCode(launch),
+      STEPS: steps,
+      A_ALONG_K: Number(steps === FOUR && liesAlongK(launch, a)),
+      B_ALONG_K: Number(isAlongK),
+      B_ALONG_N: Number(isAlongN),
+      SUBGROUP: subgroup,
+      TILE_M: tile.m,
+      TILE_N: wide,
     },
     workgroups: Math.ceil(size.m / tile.m) * Math.ceil(size.n / (subgroup * wide)),
     subgroup,
@@ -228,7 +234,9 @@ function splitVariants({ size, entry, format }: ProductLaunch): Variant[] {
       name: `sums in ${SPLIT_SLICES} slices`,
       kernel: { name: "product_split", code: splitCode },
       constants: { TILE_M: tile.m, TILE_N: tile.n, GROUP_M: tile.groupY, GROUP_N: tile.groupX, SLICES: SPLIT_SLICES },
-      ...{ workgroups, flops: flopsOf(size), rounds: true },
+      workgroups,
+      flops: flopsOf(size),
+      rounds: true,
     },
   ];
 }

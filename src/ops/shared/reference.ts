@@ -21,7 +21,7 @@ export function input(inputs: Readonly<Record<string, HostTensor>>, slot: string
 
 /** `data[index]`, known to exist. */
 export function at(tensor: HostTensor, index: number): number {
-  return tensor.data[index] as number;
+  return tensor.data[index]!;
 }
 
 /** [m, n] = a [m, k] b [k, n], either stored transposed. */

@@ -60,7 +60,7 @@ export function rowLossReference(
   normalizer: number,
   { ignored, smoothing }: RowLossAttributes,
 ): { loss: number; lse: Float64Array; slopes: Float64Array } {
-  const classes = logits.shape.at(-1) as number;
+  const classes = logits.shape.at(-1)!;
   const rows = logits.data.length / classes;
   const [lse, slopes] = [new Float64Array(rows), new Float64Array(logits.data.length)];
   let total = 0;
@@ -72,7 +72,7 @@ export function rowLossReference(
     const label = at(labels, row);
     if (label === ignored) continue;
     const plain = own.reduce((all, logit) => all + logit, 0);
-    total += sum - (1 - smoothing) * (own[label] as number) - (smoothing / classes) * plain;
+    total += sum - (1 - smoothing) * own[label]! - (smoothing / classes) * plain;
     own.forEach((logit, j) => {
       const wanted = smoothing / classes + (j === label ? 1 - smoothing : 0);
       slopes[row * classes + j] = normalizer * (Math.exp(logit - sum) - wanted);

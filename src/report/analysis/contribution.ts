@@ -14,7 +14,7 @@ export function contributionFigure(runs: readonly Contribution[], metric: string
   const single = runs.filter(({ layer }) => layer !== undefined);
   const all = runs.find(({ layer }) => layer === undefined);
   const points = (of: (run: Contribution) => number): Point[] =>
-    single.map((run) => ({ layer: run.layer as number, value: of(run) }));
+    single.map((run) => ({ layer: run.layer!, value: of(run) }));
   const unit = byteUnit(Math.max(...runs.map(({ peakBytes }) => peakBytes)));
   const score = (run: Contribution): number => run.metrics[metric] ?? NaN;
   const bytes = (run: Contribution): number => run.peakBytes / unit.size;
@@ -24,7 +24,8 @@ export function contributionFigure(runs: readonly Contribution[], metric: string
   ];
   return figure(
     {
-      ...{ name: "contribution", title: "What the adapter of a single layer contributes" },
+      name: "contribution",
+      title: "What the adapter of a single layer contributes",
       caption: "A run for every layer, with no adapter elsewhere: the layer decides what is kept for backward.",
     },
     keys,
@@ -50,7 +51,9 @@ function chart(
       Plot.line(points, { x: "layer", y: "value", stroke: COLOURS.blue, strokeOpacity: 0.5, strokeWidth: 2 }),
       Plot.dot(points, { x: "layer", y: "value", fill: COLOURS.blue, r: 6 }),
       Plot.ruleY(together === undefined ? [] : [together], {
-        ...{ stroke: COLOURS.vermilion, strokeWidth: 2, strokeDasharray: "6 4" },
+        stroke: COLOURS.vermilion,
+        strokeWidth: 2,
+        strokeDasharray: "6 4",
       }),
     ],
   });

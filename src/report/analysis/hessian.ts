@@ -12,7 +12,10 @@ export function hessianFigure(spectra: readonly Named<HessianSpectrum>[]): Figur
   const width = 0.5 / Math.max(1, spectra.length);
   const points = spectra.flatMap(({ name, result }, method) =>
     result.eigenvalues.map(({ value, residual }, i) => ({
-      ...{ name, value, least: value - residual, most: value + residual },
+      name,
+      value,
+      least: value - residual,
+      most: value + residual,
       rank: i + 1 + (method - (spectra.length - 1) / 2) * width,
     })),
   );
@@ -21,7 +24,8 @@ export function hessianFigure(spectra: readonly Named<HessianSpectrum>[]): Figur
   const colour = (name: string): string => PALETTE[spectra.findIndex((one) => one.name === name) % PALETTE.length]!;
   return figure(
     {
-      ...{ name: "hessian", title: `The Hessian's ${count} largest eigenvalues` },
+      name: "hessian",
+      title: `The Hessian's ${count} largest eigenvalues`,
       caption: `The largest: ${largest.join(", ")}. Bars are residuals: an eigenvalue of the Hessian lies within them.`,
     },
     spectra.map(({ name }) => ({ label: name, colour: colour(name), as: "dot" as const })),
@@ -40,7 +44,10 @@ export function hessianFigure(spectra: readonly Named<HessianSpectrum>[]): Figur
             strokeOpacity: 0.35,
           }),
           Plot.ruleX(points, {
-            ...{ x: "rank", y1: "least", y2: "most", strokeWidth: 3 },
+            x: "rank",
+            y1: "least",
+            y2: "most",
+            strokeWidth: 3,
             stroke: ({ name }: { name: string }) => colour(name),
           }),
           Plot.dot(points, { x: "rank", y: "value", fill: ({ name }: { name: string }) => colour(name), r: 5 }),

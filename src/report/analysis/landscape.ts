@@ -24,7 +24,8 @@ export function landscapeFigure(planes: readonly Named<Landscape>[], lossName: s
   const centres = planes.map(({ name, result }) => `${name} ${significant(result.centre)}`);
   return figure(
     {
-      ...{ name: "landscape", title: "The loss around the solution" },
+      name: "landscape",
+      title: "The loss around the solution",
       caption: `Two random directions, each row as long as the weights' own. In the middle: ${centres.join(", ")}.`,
     },
     [{ label: "the solution", colour: COLOURS.vermilion, as: "dot" }],
@@ -42,13 +43,15 @@ function contours(
   width: number,
 ): Panel {
   const points = coordinates.length;
-  const span = coordinates.at(-1) as number;
+  const span = coordinates.at(-1)!;
   // A grid's values belong to the middle of its cells.
   const edge = span * (1 + 1 / (points - 1));
   const thresholds = Array.from({ length: LEVELS }, (_, i) => least + ((most - least) * i) / LEVELS);
   const grid = { width: points, height: points, x1: -edge, y1: -edge, x2: edge, y2: edge, thresholds, clip: true };
   return panel({
-    ...{ width, height: width - 20, marginTop: 34 },
+    width,
+    height: width - 20,
+    marginTop: 34,
     x: { ...xAxis("along the first direction"), domain: [-span, span], ticks: 5 },
     y: { ...xAxis("along the second direction"), domain: [-span, span], ticks: 5 },
     color: { domain: [least, most], scheme: SCHEME },

@@ -11,10 +11,15 @@ export function ramp([least, most]: readonly [number, number], label: string): P
   const slices = 64;
   const at = (share: number): number => least + (most - least) * share;
   const data = Array.from({ length: slices }, (_, i) => ({
-    ...{ from: at(i / slices), to: at((i + 1) / slices), value: at((i + 0.5) / slices) },
+    from: at(i / slices),
+    to: at((i + 1) / slices),
+    value: at((i + 0.5) / slices),
   }));
   return panel({
-    ...{ width: WIDTH / 2, height: 64, marginTop: 6, marginBottom: 44 },
+    width: WIDTH / 2,
+    height: 64,
+    marginTop: 6,
+    marginBottom: 44,
     x: { ...xAxis(label), domain: [least, most], ticks: 4, tickFormat: significant },
     y: { axis: null },
     color: { domain: [least, most], scheme: SCHEME },

@@ -28,7 +28,8 @@ export function scheduleFigure(plan: SchedulePlan): Figure {
   ];
   return figure(
     {
-      ...{ name: "schedule", title: `Freezing schedule of ${String(schedule.record["name"])}` },
+      name: "schedule",
+      title: `Freezing schedule of ${String(schedule.record["name"])}`,
       caption: showsLayers
         ? `${frozen} of ${frozenAt.length} layers' adapters freeze${hasScores ? " with these scores" : ""}.`
         : "No scores were given: only what they would be held against is drawn.",
@@ -73,7 +74,10 @@ function mapPanel({ schedule, epochs, stepsPerEpoch }: SchedulePlan): Panel {
     height: layers * rowHeight + MARGINS.marginTop + MARGINS.marginBottom,
     x: { ...xAxis("epoch"), domain: [0, epochs] },
     y: {
-      ...{ label: "layer", labelArrow: "none", domain: bars.map(({ layer }) => layer).reverse(), padding: 0.12 },
+      label: "layer",
+      labelArrow: "none",
+      domain: bars.map(({ layer }) => layer).reverse(),
+      padding: 0.12,
       ticks: bars.map(({ layer }) => layer).filter((layer) => layer % every === 0),
     },
     marks: [

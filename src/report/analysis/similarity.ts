@@ -17,7 +17,8 @@ export function similarityFigure(points: readonly LayerSimilarity[]): Figure {
   const changed = lowest.indexOf(Math.min(...lowest));
   return figure(
     {
-      ...{ name: "similarity", title: "How layers' outputs change over training" },
+      name: "similarity",
+      title: "How layers' outputs change over training",
       caption: `Linear CKA on one probe batch. In the end layer ${changed} is furthest from the original model: ${significant(lowest[changed] ?? NaN)}.`,
     },
     [],
@@ -31,9 +32,12 @@ function map(points: readonly LayerSimilarity[], side: Side, domain: readonly [n
   const every = Math.ceil(points.length / 7);
   const rowHeight = Math.min(40, Math.max(9, 320 / Math.max(1, layers)));
   return panel({
-    ...{ width: WIDTH / 2, height: layers * rowHeight + MARGINS.marginTop + MARGINS.marginBottom },
+    width: WIDTH / 2,
+    height: layers * rowHeight + MARGINS.marginTop + MARGINS.marginBottom,
     x: {
-      ...{ ...xAxis("optimizer step"), type: "band", padding: 0 },
+      ...xAxis("optimizer step"),
+      type: "band",
+      padding: 0,
       ticks: points.map(({ step }) => step).filter((_, i) => i % every === 0),
     },
     y: {
@@ -46,7 +50,11 @@ function map(points: readonly LayerSimilarity[], side: Side, domain: readonly [n
     marks: [
       Plot.cell(cells, { x: "step", y: "layer", fill: "cka", insetRight: -0.3 }),
       Plot.text([side === "original" ? "with the original model" : "with the final model"], {
-        ...{ frameAnchor: "top-left", dx: 0, dy: -18, fontSize: FONT.size, fontWeight: "bold" },
+        frameAnchor: "top-left",
+        dx: 0,
+        dy: -18,
+        fontSize: FONT.size,
+        fontWeight: "bold",
       }),
     ],
   });

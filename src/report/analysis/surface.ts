@@ -24,11 +24,11 @@ export function surfacePanel(
   [least, most]: readonly [number, number],
   width: number,
 ): Panel {
-  const span = coordinates.at(-1) as number;
+  const span = coordinates.at(-1)!;
   const rise = (loss: number): number => (loss - least) / Math.max(most - least, Number.MIN_VALUE);
   const corner = (i: number, j: number): { place: Place; loss: number } => {
     const loss = losses[j]?.[i] ?? NaN;
-    return { place: project((coordinates[i] as number) / span, (coordinates[j] as number) / span, rise(loss)), loss };
+    return { place: project(coordinates[i]! / span, coordinates[j]! / span, rise(loss)), loss };
   };
   const cells = Array.from({ length: coordinates.length - 1 }, (_, i) => i);
   const depth = ([i, j]: Place): number => i * Math.sin(TURN) + j * Math.cos(TURN);
@@ -39,7 +39,12 @@ export function surfacePanel(
     .filter((corners) => corners.every(({ loss }) => Number.isFinite(loss)))
     .map((corners) => polygon(corners));
   return panel({
-    ...{ width, height: 0.85 * width, marginTop: 0, marginBottom: 8, marginLeft: 24, marginRight: 64 },
+    width,
+    height: 0.85 * width,
+    marginTop: 0,
+    marginBottom: 8,
+    marginLeft: 24,
+    marginRight: 64,
     projection: { type: "reflect-y", domain: { type: "MultiPoint", coordinates: frame() }, inset: 22 },
     color: { domain: [least, most], scheme: SCHEME },
     // The surface comes last, over what lies behind it.
@@ -47,8 +52,10 @@ export function surfacePanel(
       labels(span, [least, most]),
       Plot.geo(axes(), { stroke: "currentColor", strokeWidth: 1, strokeOpacity: 0.5 }),
       Plot.geo(patches, {
-        ...{ fill: ({ properties }: ReturnType<typeof polygon>) => properties.loss },
-        ...{ stroke: "white", strokeWidth: 0.4, strokeOpacity: 0.7 },
+        fill: ({ properties }: ReturnType<typeof polygon>) => properties.loss,
+        stroke: "white",
+        strokeWidth: 0.4,
+        strokeOpacity: 0.7,
       }),
     ],
   });

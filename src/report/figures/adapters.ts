@@ -41,7 +41,8 @@ export function adapterFigure(record: RunRecord): Figure | undefined {
   const all = groups.reduce((sum, group) => sum + group.layers.length, 0);
   return figure(
     {
-      ...{ name: "adapters", title: "Adapters by layer and epoch" },
+      name: "adapters",
+      title: "Adapters by layer and epoch",
       caption:
         `${frozen} of ${all} ${first.title === "" ? "adapters" : "tensors"} were frozen` +
         (scale
@@ -80,15 +81,19 @@ function mapPanel(
   const whole = layers.map((layer) => ({ layer, from: 0, to: epochs }));
   const span = { x1: "from", x2: "to", y: "layer" };
   return panel({
-    ...{ width, height: layers.length * rowHeight + MARGINS.marginTop + MARGINS.marginBottom },
+    width,
+    height: layers.length * rowHeight + MARGINS.marginTop + MARGINS.marginBottom,
     x: { ...xAxis("epoch"), domain: [0, epochs] },
     y: { label: "layer", labelArrow: "none", domain, padding: 0.08, ticks: layers.filter((_, i) => i % every === 0) },
     ...(scale && { color: { ...scale, domain: [...scale.domain], scheme: SCHEME } }),
     marks: [
       Plot.barX(whole, { ...span, fill: "currentColor", fillOpacity: 0.05, ariaDescription: "live" }),
       Plot.barX(cells, {
-        ...{ ...span, fill: ({ score }: { score: number }) => clamp(score), ariaDescription: "scores" },
-        ...{ insetLeft: 0.25, insetRight: 0.25 },
+        ...span,
+        fill: ({ score }: { score: number }) => clamp(score),
+        ariaDescription: "scores",
+        insetLeft: 0.25,
+        insetRight: 0.25,
       }),
       Plot.barX(frozen, { ...span, fill: "currentColor", fillOpacity: 0.25, ariaDescription: "frozen" }),
       Plot.tickX(frozen, { x: "from", y: "layer", stroke: "white", strokeWidth: 6 }),
@@ -110,17 +115,27 @@ function rampPanel({ type, domain: [least, most] }: Scale, label: string): Panel
   const at = (share: number): number =>
     type === "log" ? least * (most / least) ** share : least + (most - least) * share;
   const data = Array.from({ length: slices }, (_, i) => ({
-    ...{ from: at(i / slices), to: at((i + 1) / slices), score: at((i + 0.5) / slices) },
+    from: at(i / slices),
+    to: at((i + 1) / slices),
+    score: at((i + 0.5) / slices),
   }));
   return panel({
-    ...{ width: WIDTH / 2, height: 64, marginTop: 6, marginBottom: 44 },
+    width: WIDTH / 2,
+    height: 64,
+    marginTop: 6,
+    marginBottom: 44,
     x: { ...xAxis(label), type, domain: [least, most], ticks: 4, tickFormat: significant },
     y: { axis: null },
     color: { type, domain: [least, most], scheme: SCHEME },
     marks: [
       Plot.rect(data, {
         // They overlap by a hair, so that no seams are seen.
-        ...{ x1: "from", x2: "to", y1: 0, y2: 1, fill: "score", insetRight: -0.5 },
+        x1: "from",
+        x2: "to",
+        y1: 0,
+        y2: 1,
+        fill: "score",
+        insetRight: -0.5,
         ariaDescription: "scale of scores",
       }),
     ],

@@ -13,7 +13,8 @@ export function learningRateFigure({ steps }: RunRecord): Figure {
   const most = Math.max(...rates.map(({ value }) => value));
   return figure(
     {
-      ...{ name: "learning-rate", title: "Learning rate" },
+      name: "learning-rate",
+      title: "Learning rate",
       caption: `The optimizer's learning rate at each step; at most ${significant(most)}.`,
     },
     [],
@@ -25,7 +26,11 @@ export function learningRateFigure({ steps }: RunRecord): Figure {
         marks: [
           Plot.ruleY([0]),
           Plot.line(extremes(rates), {
-            ...{ x: "step", y: "value", stroke: COLOURS.green, strokeWidth: 2.5, ariaDescription: "learning rate" },
+            x: "step",
+            y: "value",
+            stroke: COLOURS.green,
+            strokeWidth: 2.5,
+            ariaDescription: "learning rate",
           }),
         ],
       }),
@@ -56,7 +61,8 @@ export function timeFigure({ steps, freezes, seconds }: RunRecord): Figure {
   const longer = `${many} (up to ${showSeconds(most)}: pipelines are made, or a policy scores) cut at the top.`;
   return figure(
     {
-      ...{ name: "time", title: "Time per step" },
+      name: "time",
+      title: "Time per step",
       caption: `Wall-clock time of each step, ${showSeconds(seconds)} in all.${above.length > 0 ? ` ${longer}` : ""}`,
     },
     [{ label: "time of a step", colour: COLOURS.blue, as: "line" }, ...(freezes.length > 0 ? [FREEZE_KEY] : [])],

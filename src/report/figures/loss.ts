@@ -25,7 +25,8 @@ export function lossFigure(record: RunRecord): Figure {
   if (metric !== undefined && judged.length > 0) panels.push(metricPanel(judged, `${metric} (${sense})`, total));
   return figure(
     {
-      ...{ name: "loss", title: "Loss and metric" },
+      name: "loss",
+      title: "Loss and metric",
       caption: `Training loss of ${record.steps.length} optimizer steps${
         judged.length > 0
           ? `, and the dev set's ${metric} at ${judged.length === 1 ? "its end" : `${judged.length} evaluations`}`
@@ -54,7 +55,11 @@ function lossPanel({ steps, freezes, model }: RunRecord, total: number): Panel {
         ariaDescription: "loss",
       }),
       Plot.line(extremes(smoothed(losses)), {
-        ...{ x: "step", y: "value", stroke: COLOURS.blue, strokeWidth: 2.5, ariaDescription: "smoothed loss" },
+        x: "step",
+        y: "value",
+        stroke: COLOURS.blue,
+        strokeWidth: 2.5,
+        ariaDescription: "smoothed loss",
       }),
       ...freezeRules(freezes, total),
     ],
@@ -99,8 +104,13 @@ function metricPanel(judged: readonly Judged[], label: string, total: number): P
       }),
       Plot.dot(judged, { x: "step", y: "value", fill: COLOURS.vermilion, r: 5, ariaDescription: "evaluations" }),
       Plot.text(judged.slice(-1), {
-        ...{ x: "step", y: "value", text: ({ value }: { value: number }) => value.toFixed(4), fill: "currentColor" },
-        ...{ textAnchor: "end", dx: -10, dy: -10 },
+        x: "step",
+        y: "value",
+        text: ({ value }: { value: number }) => value.toFixed(4),
+        fill: "currentColor",
+        textAnchor: "end",
+        dx: -10,
+        dy: -10,
       }),
     ],
   });

@@ -34,7 +34,8 @@ export function memoryFigure({ steps, freezes, peakBytes }: RunRecord): Figure {
   const [first, last] = [steps[0], steps.at(-1)].map((step) => (step ? sumBytes(step.bytes) : 0)) as [number, number];
   return figure(
     {
-      ...{ name: "memory", title: "GPU memory by lifetime" },
+      name: "memory",
+      title: "GPU memory by lifetime",
       caption:
         `Bytes that the ledger counts after each step, and what the plan predicts: ${showBytes(first)} after the first ` +
         `step, ${showBytes(last)} after the last; ${showBytes(peakBytes)} at the peak of the run.`,
@@ -48,12 +49,23 @@ export function memoryFigure({ steps, freezes, peakBytes }: RunRecord): Figure {
         color: { domain: [...LIFETIMES], range: LIFETIMES.map((lifetime) => LIFETIME_KEYS[lifetime].colour) },
         marks: [
           Plot.areaY(areas, {
-            ...{ x: "step", y: "value", z: "lifetime", fill: "lifetime", order: [...LIFETIMES], curve: "step-after" },
-            ...{ fillOpacity: 0.9, ariaDescription: "memory by lifetime" },
+            x: "step",
+            y: "value",
+            z: "lifetime",
+            fill: "lifetime",
+            order: [...LIFETIMES],
+            curve: "step-after",
+            fillOpacity: 0.9,
+            ariaDescription: "memory by lifetime",
           }),
           Plot.line(line, {
-            ...{ x: "step", y: "value", stroke: "currentColor", strokeWidth: 2, strokeDasharray: "6 4" },
-            ...{ curve: "step-after", ariaDescription: "planned memory" },
+            x: "step",
+            y: "value",
+            stroke: "currentColor",
+            strokeWidth: 2,
+            strokeDasharray: "6 4",
+            curve: "step-after",
+            ariaDescription: "planned memory",
           }),
           Plot.ruleY([0]),
           ...freezeRules(freezes, total),

@@ -10,7 +10,7 @@ import {
   memoryDirectory,
 } from "safetape";
 import { loadTokenizer, saveAdapter, Trainer } from "safetape";
-import type { Batch, Engine, FetchProgress } from "safetape";
+import type { Engine, FetchProgress } from "safetape";
 import { downloadFiles } from "../../../examples/browser/download.js";
 import {
   data,
@@ -52,7 +52,10 @@ async function golden(name: string): Promise<{ loss: number; final: number; left
       : await loadAdapter(fetchDirectory(`/files/adapters/${name}`), model);
     const batches = await readBatches(directory, told, model.model.maxLength);
     using trainer = await Trainer.create({
-      ...{ model, adapter, ...(tensors && { initial: tensors }), ...runOptions(told, batches) },
+      model,
+      adapter,
+      ...(tensors && { initial: tensors }),
+      ...runOptions(told, batches),
       policy: fixed(freezesOf(told)),
     });
     const { losses } = await trainer.train();
@@ -60,7 +63,7 @@ async function golden(name: string): Promise<{ loss: number; final: number; left
     const expected = await readFloatTensors(directory, "expected.safetensors");
     const finals = [...expected.keys()].filter((key) => key.startsWith("final."));
     errors = {
-      loss: Math.max(...told.losses.map((loss, i) => Math.abs((losses[i] as number) - loss) / Math.abs(loss))),
+      loss: Math.max(...told.losses.map((loss, i) => Math.abs(losses[i]! - loss) / Math.abs(loss))),
       final: Math.max(
         ...finals.map((key) => {
           const own = key.replace("final.", "");
@@ -103,7 +106,7 @@ async function download(name: string): Promise<{ predictions: number[]; files: s
   await saveAdapter(memory, trainer);
   await downloadFiles(memory);
   const logits: number[] = [];
-  await trainer.evaluate([batches[0] as Batch], (_batch, values) => logits.push(...values));
+  await trainer.evaluate([batches[0]!], (_batch, values) => logits.push(...values));
   return { predictions: logits, files: await memory.list() };
 }
 

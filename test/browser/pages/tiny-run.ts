@@ -2,8 +2,14 @@ import { Batches, initialiseModel, lora, SafeTrainer } from "safetape";
 import type { Bytes, Engine, FreezeEvent, StepReport } from "safetape";
 
 const CONFIG = {
-  ...{ model_type: "bert", vocab_size: 30, hidden_size: 16, num_hidden_layers: 3, num_attention_heads: 2 },
-  ...{ intermediate_size: 32, max_position_embeddings: 16, num_labels: 2 },
+  model_type: "bert",
+  vocab_size: 30,
+  hidden_size: 16,
+  num_hidden_layers: 3,
+  num_attention_heads: 2,
+  intermediate_size: 32,
+  max_position_embeddings: 16,
+  num_labels: 2,
 };
 
 export interface TinyRun {
@@ -32,11 +38,17 @@ export async function tinyRun(
   {
     using model = await initialiseModel(engine, CONFIG);
     const samples = Array.from({ length: 8 }, (_, i) => ({
-      ...{ ids: Int32Array.of(1, 2 + i, 3 + 2 * i, 4), label: i % 2 },
+      ids: Int32Array.of(1, 2 + i, 3 + 2 * i, 4),
+      label: i % 2,
     }));
     using trainer = await SafeTrainer.create({
-      ...{ model, adapter: lora({ rank: 2 }), data: new Batches(samples, { size: 4, shuffle: false }) },
-      ...{ steps, recover, dropout: false, optimizer: { learningRate: 1e-2 } },
+      model,
+      adapter: lora({ rank: 2 }),
+      data: new Batches(samples, { size: 4, shuffle: false }),
+      steps,
+      recover,
+      dropout: false,
+      optimizer: { learningRate: 1e-2 },
       safe: { every: 2, maxWarmup: 1, rampEnd: 2, targetFreezeFraction: 0.5 },
     });
     const { losses, freezes } = await trainer.train(onStep);

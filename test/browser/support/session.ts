@@ -35,9 +35,17 @@ export async function startSession(scripts: readonly string[], intercept?: Inter
   const files = mkdtempSync(join(tmpdir(), "safetape-browser-"));
   const pages = join(files, "pages");
   await build({
-    ...{ config: false, outDir: pages, format: "esm", platform: "browser", target: "es2022", silent: true },
+    config: false,
+    outDir: pages,
+    format: "esm",
+    platform: "browser",
+    target: "es2022",
+    silent: true,
     entry: Object.fromEntries(scripts.map((name) => [name, `test/browser/pages/${name}.ts`])),
-    ...{ loader: { ".wgsl": "text" }, noExternal: [/^(?!safetape$)/], splitting: false, dts: false },
+    loader: { ".wgsl": "text" },
+    noExternal: [/^(?!safetape$)/],
+    splitting: false,
+    dts: false,
     esbuildPlugins: [publishedAsItIs],
   });
   for (const name of scripts) writeFileSync(join(pages, `${name}.html`), html(name));
@@ -45,7 +53,9 @@ export async function startSession(scripts: readonly string[], intercept?: Inter
   const server = await serve(mounts, intercept ? { intercept } : {});
   const chromium = await startChromium();
   return {
-    ...{ chromium, files, url: server.url },
+    chromium,
+    files,
+    url: server.url,
     open: async (script, tab) => {
       const page = tab ?? (await chromium.browser.newPage());
       page.on("pageerror", (error) => process.stderr.write(`${script}: ${String(error)}\n`));
