@@ -10,7 +10,7 @@ import { makePolicy } from "../src/freeze/make";
 import { sumBytes } from "../src/gpu/ledger";
 import type { LoadedModel } from "../src/io/load-model";
 import { loadModel, openDirectory } from "../src/node/index";
-import type { StepReport } from "../src/train/report";
+import type { StepReport } from "../src/train/loop/reports";
 import { Trainer } from "../src/train/trainer";
 import { csvText } from "../src/report/csv";
 import { pngRenderer } from "../src/report/png";

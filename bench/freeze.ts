@@ -6,7 +6,7 @@ import type { Engine } from "../src/engine";
 import { initialiseModel } from "../src/io/load-model";
 import type { LoadedModel } from "../src/io/load-model";
 import { Trainer } from "../src/train/trainer";
-import type { StepReport } from "../src/train/report";
+import type { StepReport } from "../src/train/loop/reports";
 import { main } from "./support/main";
 import { tensorsBelow } from "./support/model";
 import { report, round } from "./support/results";

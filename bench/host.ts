@@ -1,7 +1,7 @@
 import { readFile } from "node:fs/promises";
 import type { Engine } from "../src/engine";
 import { initialiseModel } from "../src/io/load-model";
-import { batchInputs, countedLabels } from "../src/train/inputs";
+import { batchInputs, countedLabels } from "../src/train/plans/inputs";
 import type { Trainer } from "../src/train/trainer";
 import { main } from "./support/main";
 import { bertConfig, loraTrainer } from "./support/model";

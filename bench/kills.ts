@@ -10,7 +10,7 @@ import type { Engine } from "../src/engine";
 import { safe } from "../src/freeze/safe";
 import { initialiseModel } from "../src/io/load-model";
 import { createEngine, openDirectory } from "../src/node/index";
-import { checkpointSteps } from "../src/train/checkpoints";
+import { checkpointSteps } from "../src/train/checkpoint/directory";
 import { Trainer } from "../src/train/trainer";
 import { bertConfig } from "./support/model";
 import { adapterName, writeResults } from "./support/results";

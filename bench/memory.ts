@@ -2,7 +2,7 @@ import type { Engine } from "../src/engine";
 import { lora } from "../src/adapter/lora";
 import { sumBytes } from "../src/gpu/ledger";
 import { initialiseModel } from "../src/io/load-model";
-import { plan } from "../src/train/predict";
+import { plan } from "../src/train/estimate/predict";
 import { main } from "./support/main";
 import { bertConfig, loraTrainer, tensorsBelow } from "./support/model";
 import { report, round } from "./support/results";

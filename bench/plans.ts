@@ -2,8 +2,8 @@ import { readFile, writeFile } from "node:fs/promises";
 import { lora } from "../src/adapter/lora";
 import type { WeightFormat } from "../src/base/packed";
 import type { ActivationFormat } from "../src/op/pack";
-import { plan } from "../src/train/predict";
-import type { Recompute } from "../src/train/recompute";
+import { plan } from "../src/train/estimate/predict";
+import type { Recompute } from "../src/train/plans/recompute";
 import { provenance } from "../scripts/provenance.mjs";
 
 /** What is stored in fewer bits, and what is run again. */

@@ -1,4 +1,4 @@
-import { comparisonOutput, trace, traceComparison } from "../src/train/trace";
+import { comparisonOutput, trace, traceComparison } from "../src/train/plans/trace";
 import { finishCka } from "../src/ops/shared/finish-cka";
 import { fixed } from "../src/freeze/fixed";
 import { full } from "../src/adapter/full";
@@ -13,7 +13,7 @@ import { Executor } from "../src/run/executor";
 import { gradientName } from "../src/run/store";
 import { layerOf } from "../src/model/model";
 import { plan } from "../src/tape/plan";
-import { batchInputs } from "../src/train/inputs";
+import { batchInputs } from "../src/train/plans/inputs";
 import { Trainer } from "../src/train/trainer";
 import type { Engine } from "../src/engine";
 import { data, freezesOf, isNoise, movedError, readBatches, readCase, readStart } from "./golden-file";

@@ -11,9 +11,9 @@ import { openDirectory } from "../src/node/directory";
 import { InferenceStore } from "../src/generate/weights";
 import { Executor } from "../src/run/executor";
 import { plan } from "../src/tape/plan";
-import { loadAdapter } from "../src/train/adapter-files";
-import { batchInputs } from "../src/train/inputs";
-import { trace } from "../src/train/trace";
+import { loadAdapter } from "../src/train/files";
+import { batchInputs } from "../src/train/plans/inputs";
+import { trace } from "../src/train/plans/trace";
 
 export interface InteropCase {
   readonly family: string;

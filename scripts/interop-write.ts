@@ -9,7 +9,7 @@ import type { Batch } from "../src/data/batch";
 import type { LoadedModel } from "../src/io/load-model";
 import { writeSafetensors } from "../src/io/safetensors-write";
 import { createEngine, loadModel, openDirectory } from "../src/node/index";
-import { saveAdapter } from "../src/train/adapter-files";
+import { saveAdapter } from "../src/train/files";
 import { Trainer } from "../src/train/trainer";
 import { adapterLogits, familiesOf } from "./interop-case";
 

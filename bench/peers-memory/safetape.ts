@@ -10,7 +10,7 @@ import type { Plan } from "../../src/tape/plan";
 import { Recorder } from "../../src/tape/tape";
 import type { Value } from "../../src/tape/tape";
 import type { Tensor } from "../../src/tensor";
-import { hyperParameters, momentNames, optimizerSettings, updatePlan } from "../../src/train/optimizer";
+import { hyperParameters, momentNames, optimizerSettings, updatePlan } from "../../src/train/plans/optimizer-plan";
 import { actAsBrowser } from "../support/browser";
 import { ADAM, LAYERS, RANK, ROWS, transposed, values, WIDTH } from "./stack";
 import type { Stack } from "./stack";

@@ -6,9 +6,9 @@ import type { Inputs } from "../run/executor";
 import { gradientName } from "../run/store";
 import { plan } from "../tape/plan";
 import type { Plan } from "../tape/plan";
-import { batchInputs, countedLabels } from "../train/inputs";
-import { checkTrainable, TrainState, trainableSpecs } from "../train/state";
-import { trace } from "../train/trace";
+import { batchInputs, countedLabels } from "../train/plans/inputs";
+import { checkTrainable, TrainableTensors, trainableSpecs } from "../train/tensors/trainable-tensors";
+import { trace } from "../train/plans/trace";
 import type { Subject } from "./subject";
 import { VectorLayout } from "./vector";
 
@@ -43,7 +43,7 @@ export class LossSurface {
     readonly origin: Float32Array,
     private readonly turns: readonly Turn[],
     private readonly executor: Executor,
-    private readonly state: TrainState,
+    private readonly state: TrainableTensors,
     private readonly subject: Subject,
   ) {}
 
@@ -64,7 +64,7 @@ export class LossSurface {
     const layout = new VectorLayout(new Map([...moved].filter(([name]) => reached.has(name))));
     const origin = layout.pack(tensors);
     const live = options.differentiable ? reached : new Map<string, TensorSpec>();
-    const state = await TrainState.create(loaded, adapter, 0, { live });
+    const state = await TrainableTensors.create(loaded, adapter, 0, { live });
     const executor = new Executor(loaded.engine.device);
     try {
       state.restore(tensors);

@@ -6,10 +6,10 @@ import type { TensorStore } from "../run/store";
 import { plan } from "../tape/plan";
 import type { Plan } from "../tape/plan";
 import { Tensor } from "../tensor";
-import { checkComparable } from "../train/importance";
-import { batchInputs } from "../train/inputs";
-import { fixedSpecs, TrainState, trainableSpecs } from "../train/state";
-import { comparisonOutput, traceComparison } from "../train/trace";
+import { checkComparable } from "../train/freezing/layer-importance";
+import { batchInputs } from "../train/plans/inputs";
+import { fixedSpecs, TrainableTensors, trainableSpecs } from "../train/tensors/trainable-tensors";
+import { comparisonOutput, traceComparison } from "../train/plans/trace";
 import type { Trainer } from "../train/trainer";
 import type { AnalysisControl, NamedTensors, Subject } from "./subject";
 
@@ -88,11 +88,11 @@ const finalName = (name: string): string => `final ${name}`;
 class Pair implements TensorStore {
   readonly #finals = new Map<string, Tensor>();
 
-  private constructor(readonly state: TrainState) {}
+  private constructor(readonly state: TrainableTensors) {}
 
   static async create({ model: loaded, adapter, tensors }: Subject): Promise<Pair> {
     const { device } = loaded.engine;
-    const pair = new Pair(await TrainState.create(loaded, adapter, 0, { live: new Map() }));
+    const pair = new Pair(await TrainableTensors.create(loaded, adapter, 0, { live: new Map() }));
     return device.pool.checked("the tensors of the last snapshot", () => {
       for (const [name, { data, shape }] of tensors) {
         pair.#finals.set(finalName(name), Tensor.from(device, data, shape, "state"));

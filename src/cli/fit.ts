@@ -4,7 +4,7 @@ import { readJson } from "../io/json";
 import { createModel, withHead } from "../model/families";
 import type { HeadOptions } from "../model/families";
 import { openDirectory } from "../node/directory";
-import { describeChoice, fitBudget } from "../train/budget";
+import { describeChoice, fitBudget } from "../train/estimate/fit-budget";
 import { activationsOption, bytesOption, countOption, recomputeOption, UsageError, weightsOption } from "./options";
 import type { Given } from "./options";
 

@@ -9,7 +9,7 @@ import { generate } from "../generate/generate";
 import type { Continuation, GenerateOptions } from "../generate/options";
 import { jsonBytes } from "../io/json";
 import { createEngine, loadModel, openDirectory } from "../node/index";
-import { loadAdapter } from "../train/adapter-files";
+import { loadAdapter } from "../train/files";
 import { countOption, numberOption, textOption, UsageError, weightsOption } from "./options";
 import type { Given } from "./options";
 import { e2eWriting } from "./text-data";

@@ -3,9 +3,9 @@ import { basename, dirname } from "node:path";
 import { FileFormatError } from "../base/errors";
 import { LIFETIMES } from "../gpu/ledger";
 import { parseJson } from "../io/json";
-import { describeChoice, fitBudget } from "../train/budget";
-import { plan } from "../train/predict";
-import type { Prediction } from "../train/predict";
+import { describeChoice, fitBudget } from "../train/estimate/fit-budget";
+import { plan } from "../train/estimate/predict";
+import type { Prediction } from "../train/estimate/predict";
 import {
   activationsOption,
   adapterOption,

@@ -1,5 +1,5 @@
 import type { HostTensor } from "../io/safetensors";
-import type { StepReport } from "../train/report";
+import type { StepReport } from "../train/loop/reports";
 
 /** Reports of many steps, small: their numbers as one table, and what else they hold for the few steps that have it. */
 export interface ReportTable {

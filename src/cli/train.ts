@@ -9,8 +9,8 @@ import { checkSchema } from "../io/json";
 import type { Directory } from "../io/directory";
 import { createEngine, loadModel, openDirectory, RunLog, saveReport } from "../node/index";
 import { pngRenderer } from "../report/png";
-import { saveAdapter, saveMerged, saveModel } from "../train/adapter-files";
-import { NOT_FINITE_CHOICES } from "../train/not-finite";
+import { saveAdapter, saveMerged, saveModel } from "../train/files";
+import { NOT_FINITE_CHOICES } from "../train/loop/skipped-steps";
 import { Trainer } from "../train/trainer";
 import {
   adapterOption,

@@ -1,5 +1,5 @@
 import { sumBytes } from "../gpu/ledger";
-import type { SkippedStep, StepReport } from "../train/report";
+import type { SkippedStep, StepReport } from "../train/loop/reports";
 import type { Trainer } from "../train/trainer";
 import type { RunFreeze, RunRecord, RunScores, RunStep } from "./record";
 import { settingsOf } from "./settings";

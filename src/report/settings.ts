@@ -1,4 +1,4 @@
-import { optimizerSettings } from "../train/optimizer";
+import { optimizerSettings } from "../train/plans/optimizer-plan";
 import type { Trainer } from "../train/trainer";
 
 /** The settings of a trainer that are data, with defaults filled in where they are plain. */

@@ -8,8 +8,8 @@ import type { Executor, Inputs } from "../run/executor";
 import type { TensorStore } from "../run/store";
 import { plan } from "../tape/plan";
 import type { Plan } from "../tape/plan";
-import { batchInputs, countedLabels } from "./inputs";
-import { trace } from "./trace";
+import { batchInputs, countedLabels } from "./plans/inputs";
+import { trace } from "./plans/trace";
 
 export interface EvaluationParts {
   readonly loaded: LoadedModel;

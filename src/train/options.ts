@@ -6,13 +6,13 @@ import type { FreezePolicy } from "../freeze/policy";
 import type { Directory } from "../io/directory";
 import type { LoadedModel } from "../io/load-model";
 import type { ActivationFormat } from "../op/pack";
-import type { OnNotFinite } from "./not-finite";
-import type { OptimizerOptions } from "./optimizer";
-import type { PrefixCacheOptions } from "./prefix-cache";
-import type { Recompute } from "./recompute";
-import type { RecoverOptions } from "./recovery";
-import type { CheckpointExtra } from "./run-state";
-import type { ScheduleOptions } from "./schedule";
+import type { OnNotFinite } from "./loop/skipped-steps";
+import type { OptimizerOptions } from "./plans/optimizer-plan";
+import type { PrefixCacheOptions } from "./step/prefix/cache";
+import type { Recompute } from "./plans/recompute";
+import type { RecoverOptions } from "./checkpoint/recovery";
+import type { CheckpointExtra } from "./checkpoint/record";
+import type { ScheduleOptions } from "./loop/learning-rate";
 
 /** Where batches come from; `Batches` is one. */
 export interface BatchSource {

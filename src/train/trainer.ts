@@ -6,20 +6,20 @@ import type { Continuation, GenerateOptions } from "../generate/options";
 import type { Bytes } from "../gpu/ledger";
 import type { Directory } from "../io/directory";
 import type { Explanation } from "../tape/explain";
-import type { Course } from "./course";
+import type { TrainingLoop } from "./loop/training-loop";
 import { evaluate } from "./evaluate";
 import type { Evaluation, SeeLogits, WithParts } from "./evaluate";
-import type { RunHistory } from "./history";
-import { withMemoryRemedy } from "./memory-remedy";
-import { openRun } from "./open-run";
+import type { RunHistory } from "./loop/history";
+import { withMemoryRemedy } from "./estimate/memory-remedy";
+import { openRun } from "./loop/resources";
 import type { TrainerOptions } from "./options";
-import type { Merging } from "./merging";
-import type { FreezeEvent, StepReport, TrainResult } from "./report";
-import { Recovery } from "./recovery";
-import { newCourse, resumedCourse, resumedFrom, wantedRun } from "./resume";
-import type { Resumed } from "./resume";
-import { Saver } from "./saver";
-import type { TrainState } from "./state";
+import type { Merging } from "./freezing/merging";
+import type { FreezeEvent, StepReport, TrainResult } from "./loop/reports";
+import { Recovery } from "./checkpoint/recovery";
+import { newLoop, resumedLoop, resumedFrom, checkpointToResume } from "./checkpoint/resume";
+import type { Resumed } from "./checkpoint/resume";
+import { Saver } from "./checkpoint/saver";
+import type { TrainableTensors } from "./tensors/trainable-tensors";
 
 /**
  * Fine-tunes a model with an adapter, and gives memory back as a policy freezes it. Make one with `Trainer.create`,
@@ -33,7 +33,7 @@ export class Trainer {
     readonly resumed: Resumed | undefined,
   ) {}
 
-  get #course(): Course {
+  get #course(): TrainingLoop {
     return this.recovery.course;
   }
 
@@ -42,7 +42,7 @@ export class Trainer {
   }
 
   /** Trainable tensors and their optimizer state. */
-  get state(): TrainState {
+  get state(): TrainableTensors {
     return this.#course.state;
   }
 
@@ -67,10 +67,10 @@ export class Trainer {
    * DataError, FileFormatError or DeviceError with GPU memory as it was.
    */
   static async create(options: TrainerOptions): Promise<Trainer> {
-    const from = await wantedRun(options);
+    const from = await checkpointToResume(options);
     const run = await openRun(options, { from });
     const saver = new Saver(run.options);
-    const course = from ? await resumedCourse(run, from.state) : newCourse(run);
+    const course = from ? await resumedLoop(run, from.state) : newLoop(run);
     const recovery = new Recovery(options, saver, course, from?.state);
     return new Trainer(recovery, saver, from && (await resumedFrom(from)));
   }

@@ -11,7 +11,7 @@ import {
   Trainer,
 } from "safetape";
 import type { Batch, LoadedModel, TrainerOptions } from "safetape";
-import { momentNames } from "../../src/train/optimizer";
+import { momentNames } from "../../src/train/plans/optimizer-plan";
 import { testDevice } from "../support/device";
 import { TINY_MODELS, tinyData } from "../support/tiny-models";
 

@@ -1,5 +1,5 @@
-import { readRun } from "../../src/train/checkpoint-file";
-import { checkRun, extraOf, heldInMemory, historyOf } from "../../src/train/run-state";
+import { readRun } from "../../src/train/checkpoint/file";
+import { checkRun, extraOf, heldInMemory, historyOf } from "../../src/train/checkpoint/record";
 import { JSON_WORDS, must } from "./reader";
 import type { Reader } from "./reader";
 

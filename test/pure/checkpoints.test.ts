@@ -4,16 +4,16 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { FileFormatError, memoryDirectory, openDirectory } from "safetape";
 import type { Directory } from "safetape";
-import { readRun, writeRun } from "../../src/train/checkpoint-file";
-import { checkpointName, checkpointSteps, latestRun, saveRun } from "../../src/train/checkpoints";
-import { checkIdentity } from "../../src/train/run-identity";
-import type { KeptTensor, RunState, SavedRun } from "../../src/train/run-state";
+import { readRun, writeRun } from "../../src/train/checkpoint/file";
+import { checkpointName, checkpointSteps, latestRun, saveRun } from "../../src/train/checkpoint/directory";
+import { checkIdentity } from "../../src/train/checkpoint/identity";
+import type { KeptTensor, RunCheckpoint, CheckpointRecord } from "../../src/train/checkpoint/record";
 import { fullAt } from "../support/full-disk";
 
 const NO_BYTES = { weight: 0, state: 0, saved: 0, scratch: 0 };
 
-function stateOf(step: number, seed = 1): RunState {
-  const saved: SavedRun = {
+function stateOf(step: number, seed = 1): RunCheckpoint {
+  const saved: CheckpointRecord = {
     version: 1,
     identity: { seed: "1" },
     gpu: "none",
@@ -48,7 +48,7 @@ function stateOf(step: number, seed = 1): RunState {
   return { saved, tensors: new Map(tensors) };
 }
 
-async function bytesOf({ saved, tensors }: RunState): Promise<unknown> {
+async function bytesOf({ saved, tensors }: RunCheckpoint): Promise<unknown> {
   const read = [...tensors].map(async ([name, { read }]) => {
     const data = await read();
     return [name, [...new Uint8Array(data.buffer, data.byteOffset, data.byteLength)]] as const;
@@ -56,7 +56,7 @@ async function bytesOf({ saved, tensors }: RunState): Promise<unknown> {
   return { saved, tensors: Object.fromEntries(await Promise.all(read)) };
 }
 
-async function fileOf(state: RunState): Promise<Uint8Array> {
+async function fileOf(state: RunCheckpoint): Promise<Uint8Array> {
   const directory = memoryDirectory("one");
   await writeRun(directory, "run", state);
   return directory.read("run");
@@ -87,7 +87,7 @@ describe("a run's file", () => {
   });
 
   it("is refused where it holds something else, though its checksum is right", async () => {
-    const saved = (change: object): RunState => ({ ...stateOf(1), saved: { ...stateOf(1).saved, ...change } });
+    const saved = (change: object): RunCheckpoint => ({ ...stateOf(1), saved: { ...stateOf(1).saved, ...change } });
     for (const change of [
       ...[{ version: 2 }, { step: -1 }, { step: 0.5 }, { live: "all" }, { shapes: [{ size: 1e9, length: 1 }] }],
       ...[{ further: 1 }, { untold: [{ step: 1 }] }, { place: {} }],

@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { ConfigError, createModel } from "../../src/index";
 import { withHead } from "../../src/model/families";
 import { rotationFrequencies, rotationTable } from "../../src/model/rotation";
-import { batchInputs } from "../../src/train/inputs";
+import { batchInputs } from "../../src/train/plans/inputs";
 
 const ENCODER = {
   vocab_size: 20,

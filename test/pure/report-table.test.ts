@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { packReports, unpackReports } from "../../src/cli/report-table";
-import type { StepReport } from "../../src/train/report";
+import type { StepReport } from "../../src/train/loop/reports";
 
 const BYTES = { weight: 1, state: 2, saved: 3, scratch: 4 };
 

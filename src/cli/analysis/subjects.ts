@@ -5,7 +5,7 @@ import { never } from "../../freeze/never";
 import type { FreezePolicy } from "../../freeze/policy";
 import { openDirectory } from "../../node/index";
 import type { Named } from "../../report/analysis/named";
-import { loadAdapter, saveAdapter } from "../../train/adapter-files";
+import { loadAdapter, saveAdapter } from "../../train/files";
 import { Trainer } from "../../train/trainer";
 import { policyOption, textOption, UsageError } from "../options";
 import type { Given } from "../options";

@@ -2,7 +2,7 @@ import { LIFETIMES, sumBytes } from "../../gpu/ledger";
 import type { Bytes } from "../../gpu/ledger";
 import { layerOf } from "../../model/model";
 import { significant } from "../../report/units";
-import type { StepReport } from "../../train/report";
+import type { StepReport } from "../../train/loop/reports";
 import { bar, clock, layerRow, megabytes, memoryBar, memoryWords, total } from "./bars";
 import type { Emit } from "./events";
 import type { Screen } from "./screen";

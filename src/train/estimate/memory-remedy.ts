@@ -1,0 +1,49 @@
+import { OutOfMemoryError } from "../../base/errors";
+import type { MemoryAlternative } from "../../base/errors";
+import type { PlanBook } from "../plans/plan-book";
+import type { TrainerOptions } from "../options";
+import { recomputedSections } from "../plans/recompute";
+import type { StepChoice } from "../plans/step-choice";
+
+export interface RemedyParts {
+  readonly options: Pick<TrainerOptions, "model">;
+  readonly book: PlanBook;
+  /** Bytes that the run's plan needs with a choice, as it is frozen now. */
+  readonly needs: (choice: StepChoice) => number;
+}
+
+/** Does some work of a run; where the driver has no memory for it, says what the plan would need otherwise. */
+export async function withMemoryRemedy<T>(parts: RemedyParts, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    if (!(error instanceof OutOfMemoryError) || error.plannedBytes !== undefined) throw error;
+    throw remedied(error, parts);
+  }
+}
+
+function remedied(error: OutOfMemoryError, parts: RemedyParts): OutOfMemoryError {
+  const plannedBytes = parts.needs(parts.book.choice);
+  const alternatives = alternativesOf(parts).filter(({ bytes }) => bytes < plannedBytes);
+  const told = alternatives.map(({ options, bytes }) => `with ${options} ${bytes}`);
+  const other = "Use shorter texts, a lower rank, or weights in fewer bits";
+  const remedy =
+    told.length > 0
+      ? `As it is the run's plan needs ${plannedBytes} bytes; ${told.join(", ")}.`
+      : `The run's plan needs ${plannedBytes} bytes, row by row and with every layer run twice. ${other}.`;
+  const { askedBytes, liveBytes, fact } = error;
+  return new OutOfMemoryError(fact, remedy, { askedBytes, liveBytes, plannedBytes, alternatives }, { cause: error });
+}
+
+/** More recomputation, fewer rows at once, and as much of both as there is. */
+function alternativesOf({ options, book, needs }: RemedyParts): MemoryAlternative[] {
+  const { rows, sections } = book.choice;
+  const layers = recomputedSections(options.model.model, "layers", () => 0);
+  const half = Math.ceil(rows / 2);
+  const choices: [string, StepChoice][] = [
+    ['recompute: "layers"', { rows, sections: layers }],
+    [`microBatch: ${half}`, { rows: half, sections }],
+    ['recompute: "layers" and microBatch: 1', { rows: 1, sections: layers }],
+  ];
+  return choices.map(([name, choice]) => ({ options: name, bytes: needs(choice) }));
+}

@@ -1,0 +1,97 @@
+import type { Adapter } from "../../adapter/adapter";
+import type { WeightFormat } from "../../base/packed";
+import type { ActivationFormat } from "../../op/pack";
+import { noBytes, sumBytes } from "../../gpu/ledger";
+import type { Bytes } from "../../gpu/ledger";
+import { createModel } from "../../model/families";
+import { layerOf } from "../../model/model";
+import { withWeights } from "../../model/weights";
+import { explain } from "../../tape/explain";
+import type { Explanation } from "../../tape/explain";
+import { plan as planTape } from "../../tape/plan";
+import type { Plan } from "../../tape/plan";
+import { footprint } from "../plans/footprint";
+import { optimizerSettings, updatePlan } from "../plans/optimizer-plan";
+import { checkRecompute, recomputedSections } from "../plans/recompute";
+import type { Recompute } from "../plans/recompute";
+import { followingNames, statisticsPlan } from "../plans/statistics-plan";
+import { checkTrainable, trainableSpecs } from "../tensors/trainable-tensors";
+import { trace } from "../plans/trace";
+import { DEFAULT_LIMITS } from "../../op/limits";
+
+export interface PredictOptions {
+  /** A parsed config.json. */
+  readonly config: Readonly<Record<string, unknown>>;
+  readonly adapter: Adapter;
+  readonly batch: number;
+  /** Tokens per row. Default 128, or as many as the model takes; an image model takes just its own number. */
+  readonly length?: number;
+  /** How frozen weights are stored. Default f32. */
+  readonly weights?: WeightFormat;
+  /** How activations are kept from forward to backward. Default f32. */
+  readonly activations?: ActivationFormat;
+  /** What is computed twice rather than kept. Default "none". */
+  readonly recompute?: Recompute;
+  /** Adapters of layers below this are frozen. Default 0: all learn. */
+  readonly freezeBelow?: number;
+}
+
+/** What a training step needs, known before any weight is loaded. */
+export interface Prediction {
+  readonly peakBytes: number;
+  /** Bytes by lifetime at the peak. */
+  readonly bytes: Bytes;
+  /** Op and place of the launch from which on all buffers exist. */
+  readonly peakAt: string;
+  readonly parameters: number;
+  readonly trainableParameters: number;
+  readonly layers: number;
+  readonly flops: Plan["flops"];
+  /** Parts of the model that are computed twice rather than kept. */
+  readonly recomputed: readonly string[];
+  readonly explanation: Explanation;
+}
+
+/**
+ * Answers "will this fit?" from a configuration alone: no weights, no device.
+ * @throws ConfigError, ShapeError for configurations and batches that make no sense.
+ */
+export function plan(options: PredictOptions): Prediction {
+  const { config, adapter, batch: size, freezeBelow = 0, recompute = "none", activations = "f32" } = options;
+  checkRecompute(recompute);
+  const model = withWeights(createModel(config), options.weights ?? "f32");
+  checkTrainable(model, adapter);
+  const length = options.length ?? (model.image ? model.maxLength : Math.min(128, model.maxLength));
+  const specs = trainableSpecs(model, adapter);
+  const live = new Map([...specs].filter(([name]) => (layerOf(name) ?? Infinity) >= freezeBelow));
+  const traced = trace({ model, adapter, batch: { size, length }, isTraining: true, differentiable: true });
+  const { tape, loss } = traced;
+  const stepWith = (sections: ReadonlySet<string>): Plan =>
+    planTape(tape, { outputs: { loss }, loss, trainable: new Set(live.keys()), recompute: sections, activations });
+  const { statistics } = adapter;
+  const followed = statisticsPlan(live, statistics, DEFAULT_LIMITS);
+  const update = live.size > 0 ? [updatePlan(live, optimizerSettings(), DEFAULT_LIMITS)] : [];
+  const others = [...update, ...(followed ? [followed] : [])];
+  const companions = (name: string): number => 3 + followingNames(statistics, name).length;
+  const bytesOf = (step: Plan): Bytes => {
+    return { ...noBytes(), ...footprint(model, adapter, live, [step, ...others], specs, companions) };
+  };
+  const needs = (sections: ReadonlySet<string>): number => sumBytes(bytesOf(stepWith(sections)));
+  const sections = recomputedSections(model, recompute, needs);
+  const step = stepWith(sections);
+  const bytes = bytesOf(step);
+  const peak = step.launches[step.peakLaunch];
+  const count = (shapes: Iterable<{ readonly shape: readonly number[] }>): number =>
+    [...shapes].reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
+  return {
+    peakBytes: sumBytes(bytes),
+    bytes,
+    peakAt: peak ? `${peak.phase} of ${peak.node.op.name} at ${peak.node.label}` : "the first launch",
+    parameters: count(model.parameters),
+    trainableParameters: count(live.values()),
+    layers: model.layers,
+    flops: step.flops,
+    recomputed: [...sections],
+    explanation: explain(tape, step),
+  };
+}

@@ -1,0 +1,28 @@
+import type { FreezePolicy } from "../../freeze/policy";
+import { layerOf } from "../../model/model";
+import { gradientName } from "../../run/store";
+import type { TrainableTensors } from "../tensors/trainable-tensors";
+
+export interface PruneParts {
+  readonly state: TrainableTensors;
+  /** Runs forward and backward on the first batch. */
+  readonly gradients: () => Promise<void>;
+}
+
+/** Asks a policy for its masks before the first step, and applies them. */
+export async function prune(policy: FreezePolicy, { state, gradients }: PruneParts): Promise<void> {
+  const names = [...state.live.keys()].filter((name) => layerOf(name) !== undefined);
+  const read = async (of: (name: string) => string): Promise<Map<string, Float32Array>> => {
+    const values = new Map<string, Float32Array>();
+    for (const name of names) values.set(name, (await state.tensor(of(name)).read()) as Float32Array);
+    return values;
+  };
+  const masks = await policy.prune?.({
+    values: await read((name) => name),
+    gradients: async () => {
+      await gradients();
+      return read(gradientName);
+    },
+  });
+  if (masks) await state.prune(masks);
+}

@@ -1,0 +1,196 @@
+import type { Adapter } from "../../adapter/adapter";
+import { loraName } from "../../adapter/lora";
+import { outputMaskName, withOutputMasks } from "../../adapter/masked";
+import { ConfigError, FileFormatError } from "../../base/errors";
+import type { Progress, StructuralPruning } from "../../freeze/policy";
+import type { Model } from "../../model/model";
+import type { Span, Structure } from "../../model/structure";
+import type { TensorSpec } from "../../op/declaration";
+import type { Limits } from "../../op/limits";
+import { loraImportance } from "../../ops/lora_importance";
+import type { Executor } from "../../run/executor";
+import { gradientName } from "../../run/store";
+import { plan } from "../../tape/plan";
+import type { Plan } from "../../tape/plan";
+import { Recorder } from "../../tape/tape";
+import type { Value } from "../../tape/tape";
+import type { TrainerOptions } from "../options";
+import type { TrainableTensors } from "../tensors/trainable-tensors";
+
+/** Heads and neurons that a policy may take out of a model. */
+export function prunableStructures(model: Model, pruning: StructuralPruning): Structure[] {
+  const all = Array.from({ length: model.layers }, (_, layer) => model.structures(layer)).flat();
+  return all.filter((structure) => pruning.applies(structure, model.layers));
+}
+
+/**
+ * Options of a run whose policy prunes structures: the adapter gets masks of the projections that make them.
+ * @throws ConfigError for an adapter that is no LoRA, or a model too small to prune.
+ */
+export function withStructuralMasks(options: TrainerOptions): TrainerOptions {
+  const { policy, adapter, model: loaded } = options;
+  if (!policy?.structural) return options;
+  if (adapter.kind !== "lora") {
+    throw new ConfigError(`${policy.name} judges by LoRA's gradients; this adapter is ${adapter.kind}.`, "Use lora().");
+  }
+  if (loaded.model.parameters.some(({ dtype = "f32" }) => dtype !== "f32")) {
+    throw new ConfigError(`${policy.name} reads the weights as f32.`, "Load the model without a weight format.");
+  }
+  const structures = prunableStructures(loaded.model, policy.structural);
+  if (structures.length === 0) {
+    throw new ConfigError(
+      `${policy.name} leaves the outer layers whole; this model has only ${loaded.model.layers}.`,
+      "Use a deeper model.",
+    );
+  }
+  const masked = structures.flatMap(({ made }) => made.map(({ projection }) => projection));
+  return { ...options, adapter: withOutputMasks(adapter, masked) };
+}
+
+/** The plan whose outputs are the importance of each judged projection's outputs or inputs; undefined where none is live. */
+export function importancePlan(
+  { model, adapter, structures }: { model: Model; adapter: Adapter; structures: readonly Structure[] },
+  live: ReadonlyMap<string, TensorSpec>,
+  limits: Limits,
+): Plan | undefined {
+  const told = new Map([...live].map(([name, { shape }]) => [name, { shape, data: NONE }]));
+  const recorder = new Recorder();
+  const outputs: Record<string, Value> = {};
+  for (const { of, span } of structures.flatMap(spansOf)) {
+    const name = span.projection;
+    const [a, b] = (["A", "B"] as const).map((part) => live.get(loraName(name, part)));
+    const key = importanceName(name, of);
+    const projection = model.projections.find((one) => one.name === name);
+    if (!a || !b || !projection || outputs[key]) continue;
+    const scale = adapter.updates?.(model, told).get(name)?.scale ?? 1;
+    const { layout } = projection;
+    const shape = layout === "out_in" ? [projection.out, projection.in] : [projection.in, projection.out];
+    const own = (part: "A" | "B", { shape: size }: TensorSpec) => ({
+      value: recorder.parameter(loraName(name, part), size),
+      gradient: recorder.parameter(gradientName(loraName(name, part)), size),
+    });
+    const [first, second] = [own("A", a), own("B", b)];
+    const inputs = { w: recorder.parameter(`${name}.weight`, shape), a: first.value, b: second.value };
+    outputs[key] = recorder.labelled(name, () =>
+      recorder.apply(loraImportance, { ...inputs, da: first.gradient, db: second.gradient }, { layout, scale, of }),
+    );
+  }
+  return Object.keys(outputs).length > 0 ? plan(recorder, { outputs, limits }) : undefined;
+}
+
+const NONE = new Float32Array(0);
+const importanceName = (projection: string, of: "out" | "in"): string => `importance of ${projection}, ${of}`;
+
+/** What a structure is judged by: the outputs that make its groups, and the inputs that read them. */
+function spansOf({ made, read }: Structure): { readonly of: "out" | "in"; readonly span: Span }[] {
+  return [...made.map((span) => ({ of: "out" as const, span })), ...read.map((span) => ({ of: "in" as const, span }))];
+}
+
+export type SavedPruner = readonly {
+  readonly scores: readonly (number | null)[];
+  readonly out: readonly number[];
+}[];
+
+interface Judged {
+  readonly structure: Structure;
+  readonly scores: Float64Array;
+  out: ReadonlySet<number>;
+}
+
+/** What a policy of structural pruning follows in one run, and has taken out. */
+export class StructuralPruner {
+  readonly #judged: readonly Judged[];
+  #plan: Plan | undefined;
+
+  constructor(
+    private readonly pruning: StructuralPruning,
+    private readonly state: TrainableTensors,
+    private readonly parts: { readonly model: Model; readonly adapter: Adapter; readonly limits: Limits },
+  ) {
+    this.#judged = prunableStructures(parts.model, pruning).map((structure) => {
+      return { structure, scores: new Float64Array(structure.groups), out: new Set() };
+    });
+    this.rebuild();
+  }
+
+  get plans(): readonly Plan[] {
+    return this.#plan ? [this.#plan] : [];
+  }
+
+  /** Every structure's importance and what is out of it, plain JSON; a score that is no number becomes null. */
+  save(): SavedPruner {
+    return this.#judged.map(({ scores, out }) => ({ scores: [...scores], out: [...out] }));
+  }
+
+  /** Goes on where `save` was called; the masks themselves are tensors. @throws FileFormatError for another model's. */
+  restore(saved: SavedPruner): void {
+    const fits = saved.length === this.#judged.length;
+    if (!fits || !this.#judged.every(({ scores }, i) => scores.length === saved[i]?.scores.length)) {
+      throw new FileFormatError("The checkpoint's heads and neurons are not this model's.", "Resume from another one.");
+    }
+    for (const [i, judged] of this.#judged.entries()) {
+      const { scores, out } = saved[i]!;
+      judged.scores.set(scores.map((score) => score ?? NaN));
+      judged.out = new Set(out);
+    }
+  }
+
+  /** Plans for the live set as it is now. */
+  rebuild(): void {
+    const structures = this.#judged.map(({ structure }) => structure);
+    this.#plan = importancePlan({ ...this.parts, structures }, this.state.live, this.parts.limits);
+  }
+
+  /** Brings every group's importance up to date, from the gradients as they are now (LoRAPrune). */
+  async follow(executor: Executor): Promise<void> {
+    if (!this.#plan) return;
+    const { smoothing } = this.pruning;
+    const found = await executor.run(this.#plan, this.state, {});
+    for (const { structure, scores } of this.#judged) {
+      const now = groupImportance(structure, (projection, of) => found.get(importanceName(projection, of)));
+      scores.forEach((old, group) => {
+        scores[group] = smoothing * old + (1 - smoothing) * now[group]!;
+      });
+    }
+  }
+
+  /** Asks the policy, where it is due, and masks what it takes out. */
+  async prune(progress: Progress): Promise<void> {
+    if (!this.pruning.isDue(progress)) return;
+    const chosen = this.pruning.choose(progress, this.#judged);
+    for (const [i, judged] of this.#judged.entries()) {
+      judged.out = chosen[i] ?? judged.out;
+      for (const span of judged.structure.made) await this.#mask(span, judged.out);
+    }
+  }
+
+  async #mask({ projection, offset, size }: Span, out: ReadonlySet<number>): Promise<void> {
+    if (out.size === 0) return;
+    const mask = this.state.tensor(outputMaskName(projection));
+    const values = (await mask.read()) as Float32Array;
+    for (const group of out) values.fill(0, offset + group * size, offset + (group + 1) * size);
+    mask.write(values);
+  }
+}
+
+/**
+ * One step's importance of each group: sums over its outputs and inputs, of length 1 over the groups for each projection,
+ * then added up over the projections.
+ */
+export function groupImportance(
+  structure: Structure,
+  find: (projection: string, of: "out" | "in") => Float32Array | undefined,
+): Float64Array {
+  const total = new Float64Array(structure.groups);
+  for (const { of, span } of spansOf(structure)) {
+    const values = find(span.projection, of);
+    if (!values) continue;
+    const sums = total.map((_, group) => {
+      const start = span.offset + group * span.size;
+      return values.subarray(start, start + span.size).reduce((sum, value) => sum + value, 0);
+    });
+    const norm = Math.hypot(...sums);
+    if (norm > 0) sums.forEach((sum, group) => (total[group] = total[group]! + sum / norm));
+  }
+  return total;
+}

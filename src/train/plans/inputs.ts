@@ -1,0 +1,166 @@
+import { DataError } from "../../base/errors";
+import type { Batch } from "../../data/batch";
+import { IGNORED_LABEL } from "../../data/sample";
+import type { ImageSpec, Model } from "../../model/model";
+import { randomBits } from "../../ops/shared/dropout";
+import type { Inputs } from "../../run/executor";
+
+/** How many labels of a batch count in its loss. */
+export function countedLabels(model: Model, batch: Batch): number {
+  if (model.task === "regression") return batch.rows;
+  return classLabels(model, batch).reduce((count, label) => count + (label === IGNORED_LABEL ? 0 : 1), 0);
+}
+
+/** A row has the same masks in whatever part of a batch it is run: they follow from these numbers and its own. */
+export interface MaskSeed {
+  /** The run's seed, and a number that no other batch of the run has. */
+  readonly run: number;
+  readonly batch: number;
+  /** The first row's number in its batch; default 0. */
+  readonly firstRow?: number;
+}
+
+export interface InputOptions {
+  /** Labels that count over the whole, accumulated batch; default 1. */
+  readonly labels?: number;
+  /** Runs that make the step: what an adapter adds to the loss is shared out among them; default 1. */
+  readonly runs?: number;
+  /** What makes the rows' dropout masks; default zero. */
+  readonly seed?: MaskSeed;
+  /** Virtual tokens that an adapter puts before each text; default 0. */
+  readonly virtualTokens?: number | undefined;
+}
+
+/**
+ * Host data of every input that a trace may ask for.
+ * @throws DataError for a token id or a label that the model does not have.
+ */
+export function batchInputs(model: Model, batch: Batch, options: InputOptions = {}): Inputs {
+  checkBatch(model, batch);
+  const { labels = 1, runs = 1, seed = { run: 0, batch: 0 }, virtualTokens = 0 } = options;
+  const { size, rows } = batch;
+  const length = batch.length + virtualTokens;
+  const positions = Int32Array.from({ length }, (_, i) => i);
+  return {
+    ...(batch.pixels && model.image
+      ? { patches: patchesOf(batch.pixels, size, model.image) }
+      : textInputs(model, batch, virtualTokens)),
+    ...model.constants?.(positions),
+    attention_mask: withPrefix(batch.attentionMask, batch, virtualTokens, 1),
+    positions,
+    first_tokens: Int32Array.from({ length: size }, (_, row) => row * length),
+    seed: maskSeeds(seed, size),
+    normalizer: Float32Array.of(1 / Math.max(1, labels)),
+    penalty_share: Float32Array.of(1 / runs),
+    ...(model.task === "regression"
+      ? {
+          targets: Float32Array.from(batch.labels),
+          target_mask: Int32Array.from({ length: size }, (_, i) => (i < rows ? 1 : 0)),
+        }
+      : { labels: classLabels(model, batch, virtualTokens) }),
+  };
+}
+
+/** Two words for each row [rows, 2]. */
+function maskSeeds({ run, batch, firstRow = 0 }: MaskSeed, rows: number): Uint32Array {
+  const own = (row: number): number => randomBits(firstRow + row, 0, [run, batch]);
+  return Uint32Array.from({ length: 2 * rows }, (_, i) => (i % 2 === 0 ? run : own((i - 1) / 2)));
+}
+
+function checkBatch(model: Model, { size, length, inputIds, labels, pixels }: Batch): void {
+  const badId = pixels ? -1 : inputIds.findIndex((id) => id < 0 || id >= model.vocabularySize);
+  if (badId >= 0) {
+    throw new DataError(
+      `Row ${Math.floor(badId / length) + 1} of a batch has the token id ${inputIds[badId]}; the model knows ids below ${model.vocabularySize}.`,
+      "Use the tokenizer that belongs to the model.",
+    );
+  }
+  if (model.task === "regression") return;
+  // An answer's labels are positions in its row.
+  const classes = model.task === "question_answering" ? length : model.classes;
+  const badLabel = labels.findIndex((label) => label !== IGNORED_LABEL && !(label >= 0 && label < classes));
+  if (badLabel < 0) return;
+  throw new DataError(
+    `Row ${Math.floor((badLabel * size) / labels.length) + 1} of a batch has the label ${labels[badLabel]}; the model has ${classes} classes.`,
+    "Labels count from 0; num_labels of the model must fit the data.",
+  );
+}
+
+function textInputs(model: Model, batch: Batch, virtualTokens: number): Inputs {
+  return {
+    input_ids: batch.inputIds,
+    token_type_ids: withPrefix(batch.tokenTypeIds, batch, virtualTokens, 0),
+    padded_positions: paddedPositions(model, batch, virtualTokens),
+    last_tokens: lastTokens(batch, virtualTokens),
+  };
+}
+
+/**
+ * Labels as the loss reads them: a language model's position predicts the next token, its last one nothing, and virtual
+ * tokens nothing but the first real one. An answer's tokens lie behind the virtual ones.
+ */
+export function classLabels(model: Model, batch: Batch, virtualTokens = 0): Int32Array {
+  const shift = model.task === "question_answering" ? virtualTokens : 0;
+  if (model.task !== "causal_lm") return Int32Array.from(batch.labels, (l) => (l === IGNORED_LABEL ? l : l + shift));
+  const length = batch.length + virtualTokens;
+  return Int32Array.from({ length: batch.size * length }, (_, i) => {
+    const [row, next] = [Math.floor(i / length), (i % length) + 1 - virtualTokens];
+    if (next < 1 - Math.min(1, virtualTokens) || next >= batch.length) return IGNORED_LABEL;
+    return batch.labels[row * batch.length + next]!;
+  });
+}
+
+/** Rows [size, length] with as many entries of `value` before each as there are virtual tokens. */
+function withPrefix(data: Int32Array, { size, length }: Batch, virtualTokens: number, value: number): Int32Array {
+  if (virtualTokens === 0) return data;
+  const whole = length + virtualTokens;
+  const result = new Int32Array(size * whole).fill(value);
+  for (let row = 0; row < size; row++) {
+    result.set(data.subarray(row * length, (row + 1) * length), row * whole + virtualTokens);
+  }
+  return result;
+}
+
+/**
+ * RoBERTa's positions: the padding id for padding, else counted from the id after it. Where virtual tokens take the place
+ * of ids, every position counts, as Hugging Face has it for embeddings given directly.
+ */
+function paddedPositions({ padId }: Model, { size, length, inputIds }: Batch, virtualTokens: number): Int32Array {
+  const whole = length + virtualTokens;
+  const positions = new Int32Array(size * whole);
+  for (let row = 0; row < size; row++) {
+    let seen = padId;
+    for (let i = 0; i < whole; i++) {
+      const isPadding = virtualTokens === 0 && inputIds[row * length + i] === padId;
+      positions[row * whole + i] = isPadding ? padId : ++seen;
+    }
+  }
+  return positions;
+}
+
+function lastTokens({ size, length, attentionMask }: Batch, virtualTokens: number): Int32Array {
+  return Int32Array.from({ length: size }, (_, row) => {
+    const last = attentionMask.subarray(row * length, (row + 1) * length).lastIndexOf(1);
+    return row * (length + virtualTokens) + virtualTokens + Math.max(0, last);
+  });
+}
+
+/** Images [size, channels, rows, columns] as patches [size, patches, channels * rows * columns of a patch]. */
+function patchesOf(pixels: Float32Array, images: number, { size, patch, channels }: ImageSpec): Float32Array {
+  const across = size / patch;
+  const result = new Float32Array(pixels.length);
+  let to = 0;
+  for (let image = 0; image < images; image++) {
+    for (let at = 0; at < across * across; at++) {
+      const [top, left] = [Math.floor(at / across) * patch, (at % across) * patch];
+      for (let channel = 0; channel < channels; channel++) {
+        for (let row = 0; row < patch; row++) {
+          const from = ((image * channels + channel) * size + top + row) * size + left;
+          result.set(pixels.subarray(from, from + patch), to);
+          to += patch;
+        }
+      }
+    }
+  }
+  return result;
+}

@@ -1,0 +1,179 @@
+import { DataError } from "../../base/errors";
+import { rows } from "../../base/shape";
+import type { Adapter } from "../../adapter/adapter";
+import { add } from "../../ops/add";
+import { crossEntropy } from "../../ops/cross_entropy";
+import { LOGIT_BYTES, linearCrossEntropy } from "../../ops/linear_cross_entropy";
+import { meanSquaredError } from "../../ops/mean_squared_error";
+import { mul } from "../../ops/mul";
+import { swapAxes } from "../../ops/swap_axes";
+import { cka } from "../../ops/cka";
+import { Forward } from "../../model/forward";
+import type { ForwardHooks } from "../../model/forward";
+import { layerOf } from "../../model/model";
+import type { BatchSize, Model } from "../../model/model";
+import { IGNORED_LABEL } from "../../data/sample";
+import { Recorder } from "../../tape/tape";
+import type { Tape, Value } from "../../tape/tape";
+
+export interface TraceOptions {
+  readonly model: Model;
+  readonly adapter?: Adapter | undefined;
+  readonly batch: BatchSize;
+  readonly isTraining: boolean;
+  /** Whether the loss is to be differentiated. Default false. */
+  readonly differentiable?: boolean;
+  readonly labelSmoothing?: number;
+  readonly fragileNorms?: ReadonlySet<string>;
+  /** Layers whose adapter is left out. */
+  readonly dropped?: readonly number[];
+  /** The layer that it begins with, given what enters that as the input `HIDDEN_STATES`. Default 0, from the embeddings. */
+  readonly from?: number;
+}
+
+/** Input of a trace that begins above the embeddings: [size, length, hiddenSize]. */
+export const HIDDEN_STATES = "hidden states";
+
+/** A model on symbolic values: what it predicts, what its layers (from the first traced one) give, and the loss. */
+export interface Trace {
+  readonly tape: Tape;
+  readonly loss: Value;
+  readonly logits: Value;
+  readonly layers: readonly Value[];
+}
+
+/**
+ * Traces a forward pass with its loss. Records ops only: no memory, no device.
+ * @throws DataError for rows that are longer than the model.
+ */
+export function trace(options: TraceOptions): Trace {
+  checkLength(options);
+  const recorder = new Recorder();
+  const forward = forwardOf(recorder, options, options.adapter);
+  const { model, from = 0 } = options;
+  const layers: Value[] = [];
+  const { size } = options.batch;
+  let x = from > 0 ? recorder.input(HIDDEN_STATES, [size, forward.length, model.hiddenSize]) : model.embed(forward);
+  for (let index = from; index < model.layers; index++) {
+    const before = x;
+    x = recorder.section(layerSection(index), () => model.layer(forward, index, before));
+    layers.push(x);
+  }
+  const logits = model.head(forward, x);
+  const loss = recorder.labelled("loss", () => {
+    const penalty = options.adapter?.penalty?.(forward);
+    const own = wholeLoss(forward, options, x) ?? lossOf(recorder, options, logits);
+    if (!penalty) return own;
+    const share = recorder.apply(mul, { a: penalty, b: recorder.input("penalty_share", [1]) }, {});
+    return recorder.apply(add, { a: own, b: share }, {});
+  });
+  return { tape: recorder, loss, logits, layers };
+}
+
+/** The section that a layer is. */
+export const layerSection = (layer: number): string => `layer ${layer}`;
+
+function checkLength({ model, adapter, batch }: TraceOptions): void {
+  const length = batch.length + (adapter?.virtualTokens ?? 0);
+  const fits = model.image ? length === model.maxLength : length <= model.maxLength;
+  if (fits) return;
+  const own = adapter?.virtualTokens ? ` with ${adapter.virtualTokens} virtual tokens` : "";
+  throw new DataError(
+    `Rows of ${batch.length} tokens${own} do not fit this ${model.family} model, which takes ${model.image ? "exactly" : "at most"} ${model.maxLength}.`,
+    model.image
+      ? "Give images of the size that config.json says."
+      : "Truncate texts when they are encoded (maxLength).",
+  );
+}
+
+function forwardOf(recorder: Recorder, options: TraceOptions, adapter: Adapter | undefined): Forward {
+  const { model, batch, isTraining, fragileNorms } = options;
+  const originals = adapter || !options.adapter ? undefined : new Set(options.adapter.baseTensors?.(model));
+  const hooks = adapter && options.dropped?.length ? withoutLayers(adapter, new Set(options.dropped)) : adapter;
+  return new Forward({ recorder, model, batch, isTraining, hooks, fragileNorms, originals });
+}
+
+/** An adapter's hooks that leave some layers as they are. */
+function withoutLayers(adapter: Adapter, layers: ReadonlySet<number>): ForwardHooks {
+  const isOut = (name: string): boolean => layers.has(layerOf(`${name}.`) ?? Number.NaN);
+  return {
+    ...adapter,
+    linear: (forward, site) => (isOut(site.name) ? undefined : adapter.linear?.(forward, site)),
+    block: (forward, name, x) => (isOut(name) ? undefined : adapter.block?.(forward, name, x)),
+  };
+}
+
+/** A language model's loss without its logits, where its last projection learns nothing. */
+function wholeLoss(forward: Forward, options: TraceOptions, hiddenStates: Value): Value | undefined {
+  const { model, batch, adapter, labelSmoothing = 0, differentiable = false } = options;
+  const inputs = model.output?.(forward, hiddenStates);
+  if (!inputs || inputs.w.origin.kind !== "parameter") return undefined;
+  const { name } = inputs.w.origin;
+  const module = name.replace(/\.weight$/, "");
+  const learnt = [
+    ...(adapter?.tensors(model).map((tensor) => tensor.name) ?? []),
+    ...(adapter?.baseTensors?.(model) ?? []),
+  ];
+  if (learnt.some((own) => own === name || own.startsWith(`${module}.`))) return undefined;
+  const { recorder } = forward;
+  const others = {
+    labels: recorder.input("labels", [batch.size * forward.length], "i32"),
+    normalizer: recorder.input("normalizer", [1]),
+  };
+  const attributes = { ignored: IGNORED_LABEL, smoothing: labelSmoothing, differentiable, logitBytes: LOGIT_BYTES };
+  return recorder.apply(linearCrossEntropy, { ...inputs, ...others }, attributes);
+}
+
+function lossOf(recorder: Recorder, { model, batch, labelSmoothing = 0 }: TraceOptions, logits: Value): Value {
+  const normalizer = recorder.input("normalizer", [1]);
+  if (model.task === "regression") {
+    const targets = recorder.input("targets", [batch.size]);
+    const mask = recorder.input("target_mask", [batch.size], "i32");
+    return recorder.apply(meanSquaredError, { prediction: logits, targets, normalizer, mask }, {});
+  }
+  // An answer's start and end are two classifications over the tokens.
+  const isSpan = model.task === "question_answering";
+  const x = isSpan ? recorder.apply(swapAxes, { x: logits }, {}) : logits;
+  const labels = recorder.input("labels", [rows(x.shape)], "i32");
+  const attributes = { ignored: IGNORED_LABEL, smoothing: labelSmoothing };
+  return recorder.apply(crossEntropy, { x, labels, normalizer }, attributes);
+}
+
+/** Two forward passes side by side, with the adapter and without, compared layer by layer. */
+export interface ComparisonTrace {
+  readonly tape: Tape;
+  /** Name of the output that holds a layer's CKA sums -> value. */
+  readonly outputs: Readonly<Record<string, Value>>;
+}
+
+/** Output under which a comparison gives the CKA sums of a layer. */
+export const comparisonOutput = (layer: number): string => `cka of layer ${layer}`;
+
+/** What a comparison holds the adapted model against. */
+export interface Reference {
+  /** The adapter acts there as well, and its tensors go by these names. */
+  readonly rename: (name: string) => string;
+}
+
+/**
+ * Traces the probe of SAFE: every layer's activation with the adapter (X) and of the original model or another reference
+ * (Y), in eval mode, and their CKA sums. Layers are traced in turn, so no more than one layer's pair is alive at once.
+ */
+export function traceComparison(options: TraceOptions, center: boolean, reference?: Reference): ComparisonTrace {
+  const recorder = new Recorder();
+  const { model, batch } = options;
+  const adapted = forwardOf(recorder, { ...options, isTraining: false }, options.adapter);
+  const other = forwardOf(recorder, { ...options, isTraining: false }, reference && options.adapter);
+  const rename = reference?.rename ?? ((name: string): string => name);
+  const mask = recorder.input("probe_mask", [batch.size * batch.length], "i32");
+  const outputs: Record<string, Value> = {};
+  let x = model.embed(adapted);
+  let y = recorder.renamed(rename, () => model.embed(other));
+  for (let index = 0; index < model.layers; index++) {
+    const before = y;
+    x = model.layer(adapted, index, x);
+    y = recorder.renamed(rename, () => model.layer(other, index, before));
+    outputs[comparisonOutput(index)] = recorder.apply(cka, { x, y, mask }, { center });
+  }
+  return { tape: recorder, outputs };
+}
