@@ -2,12 +2,42 @@ import eslint from "@eslint/js";
 import { defineConfig, globalIgnores } from "eslint/config";
 import tseslint from "typescript-eslint";
 
+/** A cast switches the compiler off: a comment must say what the compiler cannot know. `as const` only narrows. */
+const explainedCasts = {
+  meta: {
+    type: "suggestion",
+    schema: [],
+    messages: { unexplained: "Say in a comment why the compiler cannot know this type, or remove the cast." },
+  },
+  create(context) {
+    const { sourceCode } = context;
+    const comments = sourceCode.getAllComments();
+    const isFirstOnLine = ({ loc: { start } }) => sourceCode.lines[start.line - 1].slice(0, start.column).trim() === "";
+    const linesBelow = new Set(comments.filter(isFirstOnLine).map(({ loc }) => loc.end.line + 1));
+    const linesBeside = new Set(comments.filter((comment) => !isFirstOnLine(comment)).map(({ loc }) => loc.start.line));
+    return {
+      TSAsExpression(node) {
+        const { typeAnnotation: type, parent } = node;
+        // Of `a as unknown as B` the outer cast alone is reported.
+        if (parent.type === "TSAsExpression" || sourceCode.getText(type) === "const") return;
+        const isStatement = (ancestor) => /(Statement|Declaration|Definition)$/.test(ancestor.type);
+        const starts = [node, type, sourceCode.getAncestors(node).findLast(isStatement)].map(
+          ({ loc }) => loc.start.line,
+        );
+        if (starts.some((line) => linesBelow.has(line)) || linesBeside.has(node.loc.end.line)) return;
+        context.report({ node, messageId: "unexplained" });
+      },
+    };
+  },
+};
+
 export default defineConfig(
   globalIgnores(["dist/", "site/", "bench/results/"]),
   eslint.configs.recommended,
   tseslint.configs.strictTypeChecked,
   {
     languageOptions: { parserOptions: { projectService: true, tsconfigRootDir: import.meta.dirname } },
+    plugins: { safetape: { rules: { "explained-casts": explainedCasts } } },
     rules: {
       // Numeric code indexes arrays in loops whose bounds are known; `!` says so without a branch.
       "@typescript-eslint/no-non-null-assertion": "off",
@@ -34,6 +64,11 @@ export default defineConfig(
       "no-console": "error",
       "prefer-const": "error",
     },
+  },
+  {
+    // Folders whose casts all have their comment. Later also test/**/*.ts and src/**/*.ts.
+    files: ["bench/**/*.ts", "scripts/**/*.ts"],
+    rules: { "safetape/explained-casts": "off" },
   },
   {
     // Programs talk to people.
