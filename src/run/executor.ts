@@ -8,20 +8,31 @@ import { sumBytes } from "../gpu/ledger";
 import { CompiledPlan } from "./compiled";
 import { executorBytes, ownBytes } from "./footprint";
 import { isOneSubmit, passedTo } from "./run";
-import type { Coming, Inputs, Run } from "./run";
+import type { Inputs, Run } from "./run";
 import type { TensorStore } from "./store";
 
-export type { Coming, Inputs, Pass, Run } from "./run";
+export type { Inputs, Pass, Run } from "./run";
 
 type Outputs = ReadonlyMap<string, Float32Array>;
 
-/** A sequence whose first inputs are uploaded, and whose commands are encoded but for what was submitted. */
-interface Ahead {
+/** A sequence whose first inputs are uploaded and whose commands are encoded. See `Executor.prepare`. */
+export interface Prepared {
   readonly runs: readonly Run[];
+  /** The commands of all runs, or of all but the first where that one was submitted already. */
   readonly commands: GPUCommandBuffer;
-  /** Whether its first run was submitted, and how often the host had overwritten tensors by then. */
+  /** Whether the first run was submitted already. */
   readonly hasBegun: boolean;
+  /** The device's `writes` when the sequence was prepared. */
   readonly writes: number;
+  /** The executor's generation when the sequence was prepared. */
+  readonly generation: number;
+}
+
+export interface RunAllOptions {
+  /** What `prepare` returned for these runs. It is ignored where it is no longer valid. */
+  readonly prepared?: Prepared | undefined;
+  /** Called after the runs are submitted, before their outputs are waited for. */
+  readonly meanwhile?: () => void;
 }
 
 /** Runs plans on a device. All plans share one set of buffers, since only one of them runs at a time. */
@@ -30,8 +41,8 @@ export class Executor {
   #shared: Lease[] = [];
   /** What the last `hold` gave it. */
   #own: readonly Plan[] = [];
-  /** A sequence that is made ready; anything else that runs voids it. */
-  #ahead: Ahead | undefined;
+  /** Grows with every sequence that runs and every change of plans: what was prepared before is then invalid. */
+  #generation = 0;
   #queue: Promise<unknown> = Promise.resolve();
   #isDisposed = false;
 
@@ -98,7 +109,7 @@ export class Executor {
 
   async #exchange(plans: readonly Plan[], what: string): Promise<void> {
     const { pool } = this.device;
-    this.#ahead = undefined;
+    this.#generation++;
     for (const [plan, compiled] of this.#compiled) {
       if (plans.includes(plan)) continue;
       compiled.dispose();
@@ -152,40 +163,28 @@ export class Executor {
 
   /**
    * Runs held plans one after the other without waiting in between, and reads the last one's outputs.
-   * @param meanwhile called while they run; the sequence that it returns is made ready, for a later call with that very
-   * array. Its first run begins at once where it may; the others do not before that call.
-   * @throws as `run`.
+   * @throws as `run`; whatever `meanwhile` throws.
    */
-  runAll(runs: readonly Run[], meanwhile?: () => Coming | undefined): Promise<Outputs> {
-    const result = this.#queue.then(() => this.#runNow(runs, meanwhile));
+  runAll(runs: readonly Run[], options: RunAllOptions = {}): Promise<Outputs> {
+    const result = this.#queue.then(() => this.#runNow(runs, options));
     this.#queue = result.catch(() => undefined);
     return result;
   }
 
-  async #runNow(runs: readonly Run[], meanwhile?: () => Coming | undefined): Promise<Outputs> {
+  async #runNow(runs: readonly Run[], { prepared, meanwhile }: RunAllOptions): Promise<Outputs> {
     this.device.check();
     for (const { plan } of runs) await this.#compile(this.#of(plan));
-    const ahead = this.#ahead;
-    this.#ahead = undefined;
+    const isCurrent = prepared?.runs === runs && prepared.generation === this.#generation;
+    this.#generation++;
     const isBound = runs.map((run) => this.#bind(run)).every(Boolean);
-    const isAhead = ahead?.runs === runs && isBound && (!ahead.hasBegun || ahead.writes === this.device.writes);
-    if (isAhead) this.#submitAhead(runs, ahead.commands);
+    const isValid = isCurrent && isBound && (!prepared.hasBegun || prepared.writes === this.device.writes);
+    if (isValid) this.#submitPrepared(prepared);
     else this.#submit(runs);
-    this.#lookAhead(meanwhile);
+    meanwhile?.();
     const last = this.#of(runs.at(-1)!.plan);
     const outputs = await this.device.wait(last.read());
     this.device.check();
     return outputs;
-  }
-
-  /** What cannot be made ready fails when it is run, and not the sequence that runs now. */
-  #lookAhead(meanwhile: (() => Coming | undefined) | undefined): void {
-    try {
-      const next = meanwhile?.();
-      if (next) this.#prepare(next);
-    } catch {
-      this.#ahead = undefined;
-    }
   }
 
   #of(plan: Plan): CompiledPlan {
@@ -214,7 +213,7 @@ export class Executor {
     if (encoder) handle.queue.submit([encoder.finish()]);
   }
 
-  #submitAhead(runs: readonly Run[], commands: GPUCommandBuffer): void {
+  #submitPrepared({ runs, commands }: Prepared): void {
     runs.forEach(({ plan, inputs }, i) => {
       if (i > 0) this.#of(plan).upload(inputs(), passedTo(runs, i));
     });
@@ -239,13 +238,20 @@ export class Executor {
   }
 
   /**
-   * Uploads the first inputs, which the queue puts behind what runs, encodes, and submits the first run where it may begin:
-   * the device then goes on while the host reads what ran before. Nothing where that has to wait.
+   * Prepares a sequence while another one runs, to be called from `meanwhile`: uploads the first run's inputs, which the
+   * queue puts behind the work that is running, and encodes all commands.
+   *
+   * The result is for a later `runAll` of the same array. It becomes invalid when anything else runs, when the held plans
+   * change, and, where the first run has begun, when the host writes tensors; `runAll` then starts the sequence from scratch.
+   * @param mayBegin whether the first run may be submitted now, so that the device computes while the host reads the
+   * results of the work before. Where the sequence is not run after all, that work was in vain.
+   * @returns undefined where the sequence needs more than one submit, or a plan of it is not held and compiled.
+   * @throws ShapeError for missing or ill-sized inputs of the first run.
    */
-  #prepare({ runs, mayBegin }: Coming): void {
-    if (!isOneSubmit(runs) || !runs.every(({ plan }) => this.#compiled.get(plan)?.isReady)) return;
+  prepare(runs: readonly Run[], mayBegin: boolean): Prepared | undefined {
+    const [first] = runs;
+    if (!first || !isOneSubmit(runs) || !runs.every(({ plan }) => this.#compiled.get(plan)?.isReady)) return undefined;
     for (const run of runs) this.#bind(run);
-    const [first] = runs as [Run];
     this.#of(first.plan).upload(first.inputs(), passedTo(runs, 0));
     const { handle, writes } = this.device;
     const hasBegun = mayBegin && runs.length > 1;
@@ -256,11 +262,11 @@ export class Executor {
       handle.queue.submit([encoder.finish()]);
       encoder = handle.createCommandEncoder();
     });
-    this.#ahead = { runs, commands: encoder.finish(), hasBegun, writes };
+    return { runs, commands: encoder.finish(), hasBegun, writes, generation: this.#generation };
   }
 
   #release(): void {
-    this.#ahead = undefined;
+    this.#generation++;
     for (const compiled of this.#compiled.values()) compiled.dispose();
     this.#compiled.clear();
     for (const lease of this.#shared) this.device.pool.return(lease);

@@ -20,13 +20,6 @@ export interface Run {
   readonly pass?: Pass | undefined;
 }
 
-/** A sequence that will probably be asked for next. */
-export interface Coming {
-  readonly runs: readonly Run[];
-  /** Whether its first run may begin before it is asked for: nobody minds, should it be for nothing. */
-  readonly mayBegin: boolean;
-}
-
 /** Names of a run's inputs that earlier runs of its sequence pass to it. */
 export function passedTo(runs: readonly Run[], index: number): ReadonlySet<string> {
   const { plan } = runs[index]!;

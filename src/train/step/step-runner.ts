@@ -1,5 +1,5 @@
 import type { Batch } from "../../data/batch";
-import type { Executor, Run } from "../../run/executor";
+import type { Executor, Prepared, Run } from "../../run/executor";
 import { gradientRuns } from "./gradient-runs";
 import type { GradientParts, StepPlace } from "./gradient-runs";
 import { checkFinite } from "../loop/skipped-steps";
@@ -27,6 +27,7 @@ interface Sequence {
   readonly step: Step;
   readonly runs: readonly Run[];
   readonly flops: number;
+  readonly prepared?: Prepared | undefined;
 }
 
 /** Runs optimizer steps: gradients and update follow each other on the device, and the host reads both results at once. */
@@ -47,15 +48,22 @@ export class StepRunner {
   ): Promise<{ readonly loss: number; readonly norm: number; readonly flops: number }> {
     const { executor, updates } = this.parts;
     if (updates.readsGradientsFirst) return this.#takeInTwo(step);
-    const { runs, flops } = this.#isReady(step) ? this.#ahead! : this.#sequence(step);
+    const { runs, flops, prepared } = this.#isReady(step) ? this.#ahead! : this.#sequence(step);
     this.#ahead = undefined;
-    const outputs = await executor.runAll(runs, () => {
-      const coming = meanwhile();
-      if (!coming) return undefined;
-      this.#ahead = this.#sequence(coming.step);
-      return { runs: this.#ahead.runs, mayBegin: coming.mayBegin };
-    });
+    const outputs = await executor.runAll(runs, { prepared, meanwhile: () => this.#lookAhead(meanwhile) });
     return { ...this.#finish(updates.finish(outputs, step.dropped), step), flops };
+  }
+
+  /** Prepares the next step. What fails here fails again when that step is run, and is reported then. */
+  #lookAhead(next: () => ComingStep | undefined): void {
+    try {
+      const coming = next();
+      if (!coming) return;
+      const sequence = this.#sequence(coming.step);
+      this.#ahead = { ...sequence, prepared: this.parts.executor.prepare(sequence.runs, coming.mayBegin) };
+    } catch {
+      this.#ahead = undefined;
+    }
   }
 
   /** Judges loss and gradients before these are followed. */
