@@ -3,7 +3,7 @@ import { lora } from "../src/adapter/lora";
 import type { WeightFormat } from "../src/base/packed";
 import type { ActivationFormat } from "../src/op/pack";
 import { plan } from "../src/train/estimate/predict";
-import type { Recompute } from "../src/train/plans/recompute";
+import type { Recompute } from "../src/train/options";
 import { provenance } from "../scripts/provenance.mjs";
 
 /** What is stored in fewer bits, and what is run again. */

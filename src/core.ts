@@ -88,23 +88,34 @@ export { loadTokenizer } from "./data/tokenizer";
 export type { Tokenizer } from "./data/tokenizer";
 
 export { loadAdapter, saveAdapter, saveMerged, saveModel } from "./train/files";
-export { NOT_FINITE_CHOICES } from "./train/loop/skipped-steps";
-export type { OnNotFinite } from "./train/loop/skipped-steps";
-export type { BatchSource, TrainerOptions } from "./train/options";
-export type { PrefixCacheOptions } from "./train/step/prefix/cache";
+export type {
+  BatchSource,
+  CheckpointExtra,
+  OnNotFinite,
+  OptimizerOptions,
+  PrefixCacheOptions,
+  PrefixStore,
+  Recompute,
+  RecoverOptions,
+  ScheduleOptions,
+  TrainerOptions,
+} from "./train/options";
 export { memoryPrefixStore } from "./train/step/prefix/store";
-export type { PrefixStore } from "./train/step/prefix/store";
-export type { Recompute } from "./train/plans/recompute";
 export { ACTIVATION_FORMATS } from "./op/pack";
 export type { ActivationFormat } from "./op/pack";
 export { describeChoice, fitBudget } from "./train/estimate/fit-budget";
 export type { BudgetChoice } from "./train/estimate/fit-budget";
 export { plan } from "./train/estimate/predict";
 export type { Prediction, PredictOptions } from "./train/estimate/predict";
-export type { RecoverOptions } from "./train/checkpoint/recovery";
 export type { Resumed } from "./train/checkpoint/resume";
-export type { CheckpointExtra } from "./train/checkpoint/record";
-export type { FreezeEvent, PolicyScores, PrefixReport, SkippedStep, StepReport, TrainResult } from "./train/loop/reports";
+export type {
+  FreezeEvent,
+  PolicyScores,
+  PrefixReport,
+  SkippedStep,
+  StepReport,
+  TrainResult,
+} from "./train/loop/reports";
 export { SafeTrainer } from "./train/safe-trainer";
 export type { SafeTrainerOptions } from "./train/safe-trainer";
 export { Trainer } from "./train/trainer";

@@ -10,7 +10,7 @@ import { openDirectory } from "../node/directory";
 import { checkpointSteps } from "../train/checkpoint/directory";
 import type { TrainerOptions } from "../train/options";
 import type { StepReport } from "../train/loop/reports";
-import type { CheckpointExtra } from "../train/checkpoint/record";
+import type { CheckpointExtra } from "../train/options";
 import type { Trainer } from "../train/trainer";
 import { countOption, UsageError } from "./options";
 import type { Given } from "./options";

@@ -10,7 +10,7 @@ import type { PolicyChoice } from "../freeze/make";
 import type { FreezePolicy } from "../freeze/policy";
 import { ACTIVATION_FORMATS } from "../op/pack";
 import type { ActivationFormat } from "../op/pack";
-import type { Recompute } from "../train/plans/recompute";
+import type { Recompute } from "../train/options";
 
 /** Wrong use of the command line: exit code 2. */
 export class UsageError extends ConfigError {}

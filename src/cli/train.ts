@@ -10,7 +10,6 @@ import type { Directory } from "../io/directory";
 import { createEngine, loadModel, openDirectory, RunLog, saveReport } from "../node/index";
 import { pngRenderer } from "../report/png";
 import { saveAdapter, saveMerged, saveModel } from "../train/files";
-import { NOT_FINITE_CHOICES } from "../train/loop/skipped-steps";
 import { Trainer } from "../train/trainer";
 import {
   adapterOption,
@@ -224,7 +223,7 @@ export function trainerSettings(given: Given) {
       type: choiceOption(given, "schedule", "--schedule", ["linear", "cosine", "constant"], "linear"),
       warmupRatio: numberOption(given, "warmupRatio", "--warmup-ratio", 0),
     },
-    onNotFinite: choiceOption(given, "onNotFinite", "--on-not-finite", NOT_FINITE_CHOICES, "stop"),
+    onNotFinite: choiceOption(given, "onNotFinite", "--on-not-finite", ["stop", "skip"] as const, "stop"),
     labelSmoothing: numberOption(given, "labelSmoothing", "--label-smoothing", 0),
     ...(budget === undefined ? {} : { memoryBudget: budget }),
     ...(cached === undefined ? {} : { prefixCache: { bytes: cached } }),

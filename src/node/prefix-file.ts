@@ -1,7 +1,7 @@
 import { closeSync, ftruncate, openSync, read, rmSync, write } from "node:fs";
 import { promisify } from "node:util";
 import { FileFormatError } from "../base/errors";
-import type { PrefixStore } from "../train/step/prefix/store";
+import type { PrefixStore } from "../train/options";
 
 const [readAt, writeAt, truncate] = [promisify(read), promisify(write), promisify(ftruncate)];
 

@@ -1,118 +1,179 @@
 import type { Adapter } from "../adapter/adapter";
 import type { ByteCount } from "../base/bytes";
-import { ConfigError } from "../base/errors";
 import type { Batch } from "../data/batch";
 import type { FreezePolicy } from "../freeze/policy";
 import type { Directory } from "../io/directory";
 import type { LoadedModel } from "../io/load-model";
+import type { HostTensor } from "../io/safetensors";
 import type { ActivationFormat } from "../op/pack";
-import type { OnNotFinite } from "./loop/skipped-steps";
-import type { OptimizerOptions } from "./plans/optimizer-plan";
-import type { PrefixCacheOptions } from "./step/prefix/cache";
-import type { Recompute } from "./plans/recompute";
-import type { RecoverOptions } from "./checkpoint/recovery";
-import type { CheckpointExtra } from "./checkpoint/record";
-import type { ScheduleOptions } from "./loop/learning-rate";
 
-/** Where batches come from; `Batches` is one. */
+/** Where a trainer's batches come from. `Batches` and `ImageBatches` are batch sources. */
 export interface BatchSource {
-  /** Batches of an epoch. */
+  /** Batches in one epoch. */
   readonly perEpoch: number;
-  /** The next batch; epochs follow each other without end. A step's batches are asked for while the one before runs. */
+  /** The next batch. Epochs follow each other without end. The trainer asks one step ahead. */
   next(): Batch;
-  /** Where it is, plain JSON; without it, a resumed run asks for as many batches as were had, and drops them. */
+  /**
+   * The current position as plain JSON. Without it, a resumed run draws and discards as many batches as the interrupted
+   * run had used.
+   */
   save?(): unknown;
-  /** Goes on where `save` was called. */
+  /** Continues from a position that `save` returned. */
   resume?(saved: unknown): void;
-  /** Shapes that batches may have, so that all is planned before the first step. */
+  /** The shapes that batches can have, so that all of them are planned before the first step. */
   shapes?(): readonly { readonly size: number; readonly length: number }[];
+}
+
+/** AdamW as in PyTorch (Loshchilov and Hutter 2019): decoupled weight decay, eps outside the root. */
+export interface OptimizerOptions {
+  /** Default 1e-3. */
+  readonly learningRate?: number;
+  /** Default [0.9, 0.999]. */
+  readonly betas?: readonly [number, number];
+  /** Default 1e-8. */
+  readonly eps?: number;
+  /** Default 0. */
+  readonly weightDecay?: number;
+  /** Tensors whose name matches get no weight decay. Default: all get it, as in PyTorch. Hugging Face excludes biases and norms. */
+  readonly noDecay?: RegExp;
+  /** Gradients are scaled down when their global norm exceeds this; 0 turns clipping off. Default 0. */
+  readonly maxGradNorm?: number;
+}
+
+/** The learning rate over the steps of a run. */
+export interface ScheduleOptions {
+  /** The course after warm-up. `linear` falls to 0, which is Hugging Face's default. Default `linear`. */
+  readonly type?: "constant" | "linear" | "cosine";
+  /** Steps over which the learning rate rises from 0. Default 0. */
+  readonly warmupSteps?: number;
+  /** The same as a share of all steps, rounded up. Ignored where `warmupSteps` is given. */
+  readonly warmupRatio?: number;
+}
+
+/**
+ * What a step computes twice instead of keeping: nothing, every layer's feed-forward ("mlp"), whole layers ("layers"), or
+ * as little as makes the run fit into a number of bytes of GPU memory.
+ */
+export type Recompute = "none" | "mlp" | "layers" | number;
+
+/** Storage for the rows of a prefix cache, each under its own key. */
+export interface PrefixStore {
+  /** Bytes that the rows take. */
+  readonly bytes: number;
+  get(key: string): Promise<Uint8Array | undefined>;
+  set(key: string, row: Uint8Array): Promise<void>;
+  has(key: string): boolean;
+  /** Removes all rows. */
+  clear(): Promise<void>;
+  /** Releases everything. No other method is called afterwards. */
+  dispose(): void;
+}
+
+export interface PrefixCacheOptions {
+  /** Most bytes that rows may take, for example "4GB". Default 2GB. */
+  readonly bytes?: ByteCount;
+  /** f32 keeps values exactly; f16 takes half the bytes. Default f32. */
+  readonly format?: "f32" | "f16";
+  /**
+   * Stores a row separately for every batch shape in which it occurs. Kernels are chosen by shape and may round
+   * differently, so only this gives the same bits as a run without the cache. Where lengths vary, a row then recurs in the
+   * same shape less often. Default: true for f32, false for f16.
+   */
+  readonly exact?: boolean;
+  /** Where rows are stored; the trainer disposes it. Default: host memory. Node also has `filePrefixStore`. */
+  readonly store?: PrefixStore;
+}
+
+/** What happens to a step whose loss or gradients are not finite. Such a step is never applied. */
+export type OnNotFinite = "stop" | "skip";
+
+export interface RecoverOptions {
+  /** Steps between copies of the state to host memory. After a device loss, the steps since then are repeated. Default 50. */
+  readonly every?: number;
+}
+
+/** A program's own data in a run's checkpoints. */
+export interface CheckpointExtra {
+  /** Plain JSON. */
+  readonly record?: unknown;
+  readonly tensors?: ReadonlyMap<string, HostTensor>;
 }
 
 export interface TrainerOptions {
   readonly model: LoadedModel;
   readonly adapter: Adapter;
   readonly data: BatchSource;
-  /** How long: epochs, or optimizer steps. Default 3 epochs. */
+  /** Length of the run in epochs. Default 3. Ignored where `steps` is given. */
   readonly epochs?: number;
+  /** Length of the run in optimizer steps. */
   readonly steps?: number;
-  /** Batches that make one optimizer step. Default 1. */
+  /** Batches per optimizer step. Default 1. */
   readonly accumulate?: number;
   /**
-   * Rows of a batch that run at once; larger batches are split and their gradients summed, so that losses change by
-   * rounding only. "fit": as many as `memoryBudget` allows, chosen again after every freeze; what is run again is then, by
-   * default, as little as fits. Default: whole batches.
+   * Rows of a batch that run at the same time. Larger batches are split and their gradients summed, which changes losses by
+   * rounding only. "fit" takes as many as `memoryBudget` allows and chooses again after every freeze; recomputation then
+   * defaults to as little as fits. Default: complete batches.
    */
   readonly microBatch?: number | "fit";
   readonly optimizer?: OptimizerOptions;
   readonly schedule?: ScheduleOptions;
   /** As in torch.nn.CrossEntropyLoss. Default 0. */
   readonly labelSmoothing?: number;
-  /** Whether the dropouts of the model and the adapter act. Default true. */
+  /** Whether the dropout of the model and of the adapter is active. Default true. */
   readonly dropout?: boolean;
   /** Default: nothing is frozen. */
   readonly policy?: FreezePolicy;
-  /** Batch on which a policy's scores are computed; default the first batch of the data. */
+  /** Batch on which a policy's scores are computed. Default: the first batch of the data. */
   readonly probe?: Batch;
-  /** Values of trainable tensors to begin with, as `loadAdapter` gives them; default the adapter's own. */
+  /** Initial values of trainable tensors, as `loadAdapter` returns them. Default: the adapter's own. */
   readonly initial?: ReadonlyMap<string, { readonly data: Float32Array }>;
-  /** What a step computes twice rather than keep. Default "none", or `memoryBudget` where `microBatch` is "fit". */
+  /** What a step computes twice instead of keeping. Default "none"; with `microBatch: "fit"`, the bytes of `memoryBudget`. */
   readonly recompute?: Recompute;
-  /** How activations are kept from forward to backward. Default f32. */
+  /** How activations are stored between forward and backward pass. Default f32. */
   readonly activations?: ActivationFormat;
-  /** Most bytes of GPU memory that the run may use, as "8GB"; checked against the plan before anything is allocated. */
+  /** Most bytes of GPU memory that the run may use, for example "8GB"; checked before anything is allocated. */
   readonly memoryBudget?: ByteCount;
   /**
-   * Keeps, on the host, what enters the lowest layer that still changes, so that from then on steps begin there: neither the
-   * forward nor the backward pass runs below it. True for its defaults. Needs `dropout: false`, or a model and an adapter
-   * without dropout, and batches with `ids`.
+   * Keeps the input of the lowest layer that still changes in host memory, so that later steps begin there and neither the
+   * forward nor the backward pass runs below it. Needs `dropout: false` (or a model and an adapter without dropout) and
+   * batches with `ids`. True takes the defaults. Default false.
    */
   readonly prefixCache?: boolean | PrefixCacheOptions;
   /**
-   * Adds a LoRA whose tensors are all frozen to its weight (f32, f16 or bf16), so that its products need not run: the same
-   * up to rounding, but LoRA's own dropout acts no more there. The model's loaded weights change until `trainer.unmerge()` or
-   * the trainer's end; their values wait on the host. What is saved is exact. Default false.
+   * Adds a LoRA whose tensors are all frozen to its weight (f32, f16 or bf16), so that its products no longer run. Results
+   * differ by rounding, and the LoRA's own dropout no longer acts there. The loaded model's weights change until
+   * `trainer.unmerge()` or the end of the trainer; their original values wait in host memory. Saved files are exact.
+   * Default false.
    */
   readonly mergeOnFreeze?: boolean;
   /**
-   * What happens to a step whose loss or gradients are not finite. It is never applied: weights, moments and the count of
-   * steps stay. "stop": NotFiniteError. "skip": the run goes on with the next batches, reports what it passed over
-   * (`skipped`), and gives up after ten in a row. Default "stop".
+   * What happens to a step whose loss or gradients are not finite. Weights, moments and the step count stay as they were.
+   * "stop" throws NotFiniteError. "skip" continues with the next batches, lists the skipped steps in the report, and gives
+   * up after ten in a row. Default "stop".
    */
   readonly onNotFinite?: OnNotFinite;
-  /** Where the run saves itself, so that it can be resumed to the very bits. Default: it does not. */
+  /** Where the run saves checkpoints, from which it resumes to the same bits. Default: it saves none. */
   readonly checkpoints?: Directory;
-  /** Steps between checkpoints; 0 for only those of `saveCheckpoint`. Default 100. */
+  /** Steps between checkpoints; 0 for none but those of `saveCheckpoint`. Default 100. */
   readonly checkpointEvery?: number;
-  /** Checkpoints that stay. Default 2. */
+  /** Number of checkpoints to keep. Default 2. */
   readonly keepCheckpoints?: number;
   /**
-   * Goes on from the latest whole checkpoint of a directory; "auto": from that of `checkpoints`, or anew where there is
-   * none. Everything else must be as it was. Default: anew, refused where `checkpoints` has some already.
+   * Continues from the latest intact checkpoint of a directory. "auto" uses the directory of `checkpoints` and begins a new
+   * run where it has none. All other options must be those of the interrupted run. Default: a new run, refused where
+   * `checkpoints` has checkpoints already.
    */
   readonly resume?: Directory | "auto";
-  /** What is to be kept in checkpoints beside the run; a resumed trainer has it as `resumed.extra`. */
+  /** Data of the program to keep in every checkpoint; a resumed trainer returns it as `resumed.extra`. */
   readonly checkpointExtra?: () => CheckpointExtra;
   /**
-   * Goes on after the loss of the device: another one is opened, the model loaded again, and what followed the last state
-   * in the host's memory run once more, to the same bits; after three losses without a finished step the run stops. Needs
-   * an engine of `createEngine` and a model of `loadModel` or `initialiseModel`. Default true.
+   * Continues after the loss of the device: opens another one, loads the model again and repeats the steps since the last
+   * copy of the state in host memory, to the same bits. Three losses without a finished step stop the run. Needs an engine
+   * of `createEngine` and a model of `loadModel` or `initialiseModel`. Default true.
    */
   readonly recover?: boolean | RecoverOptions;
-  /** Is told what goes on in spite of a fault. Default `console.warn`. */
+  /** Receives warnings about faults that do not stop the run. Default `console.warn`. */
   readonly warn?: (message: string) => void;
   /** Seed of initial values and dropout. Default 0. */
   readonly seed?: number;
-}
-
-/** Optimizer steps of a run. @throws ConfigError for lengths that make no sense. */
-export function countSteps(options: TrainerOptions): { totalSteps: number; stepsPerEpoch: number; accumulate: number } {
-  const { accumulate = 1, epochs = 3 } = options;
-  const stepsPerEpoch = Math.ceil(options.data.perEpoch / accumulate);
-  const totalSteps = options.steps ?? Math.round(epochs * stepsPerEpoch);
-  for (const [name, value] of Object.entries({ accumulate, steps: totalSteps })) {
-    if (!Number.isInteger(value) || value < 1) {
-      throw new ConfigError(`The trainer has ${name} ${value}.`, "Give a whole number from 1.");
-    }
-  }
-  return { totalSteps, stepsPerEpoch, accumulate };
 }

@@ -5,7 +5,7 @@ import type { LoadedModel } from "../../io/load-model";
 import { oneLine } from "../../io/json";
 import type { RunResources } from "../loop/resources";
 import { optimizerSettings } from "../plans/optimizer-plan";
-import { countSteps } from "../options";
+import { runLength } from "../estimate/run-length";
 import type { TrainerOptions } from "../options";
 import { fixedSpecs, trainableSpecs } from "../tensors/trainable-tensors";
 import { budgetOf } from "../plans/step-choice";
@@ -22,7 +22,7 @@ const SAMPLED = 16;
 /** Says what a run is. Reads a few small weights. */
 export async function identityOf({ options, first, start }: IdentityParts): Promise<Identity> {
   const { model: loaded, adapter, policy, data, probe } = options;
-  const { totalSteps, accumulate } = countSteps(options);
+  const { totalSteps, accumulate } = runLength(options);
   const { noDecay, ...optimizer } = optimizerSettings(options.optimizer);
   const { type = "linear", warmupSteps, warmupRatio = 0 } = options.schedule ?? {};
   // What AdaLoRA writes into a file depends on how far a run is.

@@ -2,12 +2,11 @@ import * as v from "valibot";
 import { FileFormatError } from "../../base/errors";
 import { elements } from "../../base/shape";
 import { checkSchema } from "../../io/json";
-import type { HostTensor } from "../../io/safetensors";
 import type { TensorSpec } from "../../op/declaration";
 import { RunHistory, SAVED_FREEZE, SAVED_HISTORY } from "../loop/history";
 import type { Merging } from "../freezing/merging";
 import type { RunResources } from "../loop/resources";
-import type { TrainerOptions } from "../options";
+import type { CheckpointExtra, TrainerOptions } from "../options";
 import type { FreezeEvent } from "../loop/reports";
 import type { Identity } from "./identity";
 import type { BatchQueue } from "../step/batch-queue";
@@ -61,13 +60,6 @@ export interface KeptTensor {
 export interface RunCheckpoint {
   readonly saved: CheckpointRecord;
   readonly tensors: ReadonlyMap<string, KeptTensor>;
-}
-
-/** What a program keeps of its own in a run's checkpoints. */
-export interface CheckpointExtra {
-  /** Plain JSON. */
-  readonly record?: unknown;
-  readonly tensors?: ReadonlyMap<string, HostTensor>;
 }
 
 /** Names in a file, beside those of the run's own tensors. */

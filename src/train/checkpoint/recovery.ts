@@ -10,11 +10,6 @@ import type { RunCheckpoint } from "./record";
 import type { Saver } from "./saver";
 import type { DataPosition } from "../step/batch-queue";
 
-export interface RecoverOptions {
-  /** Steps after which the state is copied to the host's memory; after a loss, what followed is run again. Default 50. */
-  readonly every?: number;
-}
-
 const EVERY = 50;
 /** Losses in a row, with nothing finished in between, after which a run stops. */
 const MOST_LOSSES = 3;

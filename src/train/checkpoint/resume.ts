@@ -4,11 +4,11 @@ import type { FoundRun } from "./directory";
 import { TrainingLoop } from "../loop/training-loop";
 import type { LoopPosition } from "../loop/training-loop";
 import type { RunResources } from "../loop/resources";
-import { countSteps } from "../options";
-import type { TrainerOptions } from "../options";
+import { runLength } from "../estimate/run-length";
+import type { CheckpointExtra, TrainerOptions } from "../options";
 import type { FreezeEvent } from "../loop/reports";
 import { extraOf, gpuName, historyOf } from "./record";
-import type { CheckpointExtra, RunCheckpoint } from "./record";
+import type { RunCheckpoint } from "./record";
 import { BatchQueue, queueFrom } from "../step/batch-queue";
 
 /** What a trainer went on from. */
@@ -67,14 +67,14 @@ export async function resumedFrom({ file, state }: FoundRun): Promise<Resumed> {
 /** A run from its first step on. */
 export function newLoop(run: RunResources): TrainingLoop {
   const { options, first, start } = run;
-  const { accumulate } = countSteps(options);
+  const { accumulate } = runLength(options);
   return new TrainingLoop(run, new BatchQueue(options.data, accumulate, { batches: [first], place: start }));
 }
 
 /** A run from where a state was taken. @throws FileFormatError for a state that is not whole. */
 export async function resumedLoop(run: RunResources, state: RunCheckpoint): Promise<TrainingLoop> {
   const { place } = state.saved;
-  const upcoming = queueFrom(run.options.data, countSteps(run.options).accumulate, run, place);
+  const upcoming = queueFrom(run.options.data, runLength(run.options).accumulate, run, place);
   return new TrainingLoop(run, upcoming, await positionOf(state));
 }
 

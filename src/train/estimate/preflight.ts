@@ -1,4 +1,4 @@
-import { MemoryBudgetError } from "../../base/errors";
+import { ConfigError, MemoryBudgetError } from "../../base/errors";
 import type { Batch } from "../../data/batch";
 import { sumBytes } from "../../gpu/ledger";
 import type { Bytes } from "../../gpu/ledger";
@@ -8,10 +8,9 @@ import type { Statistics } from "../../ops/shared/statistics";
 import type { Plan } from "../../tape/plan";
 import { lossSumPlan, sumsLosses } from "../plans/loss-sum-plan";
 import { footprint } from "../plans/footprint";
-import { checkOnNotFinite } from "../loop/skipped-steps";
 import { normPlan, optimizerSettings, updatePlan } from "../plans/optimizer-plan";
 import type { OptimizerSettings } from "../plans/optimizer-plan";
-import { countSteps } from "../options";
+import { runLength } from "./run-length";
 import type { TrainerOptions } from "../options";
 import { checkMergeOnFreeze, MergeChoice } from "../freezing/merging";
 import { PlanBook } from "../plans/plan-book";
@@ -45,7 +44,7 @@ export interface Preflight {
  */
 export function preflight(options: TrainerOptions, given: Batch | (() => Batch)): Preflight {
   const { model: loaded, adapter, data, policy, accumulate = 1, labelSmoothing = 0 } = options;
-  countSteps(options);
+  runLength(options);
   checkTrainable(loaded.model, adapter);
   const settings = optimizerSettings(options.optimizer);
   const { limits } = loaded.engine.device;
@@ -68,7 +67,10 @@ export function preflight(options: TrainerOptions, given: Batch | (() => Batch))
   };
   checkRecompute(options.recompute ?? "none");
   checkMicroBatch(options);
-  checkOnNotFinite(options);
+  const { onNotFinite = "stop" } = options;
+  if (!["stop", "skip"].includes(onNotFinite)) {
+    throw new ConfigError(`onNotFinite is ${JSON.stringify(onNotFinite)}.`, "Give stop or skip.");
+  }
   if (options.mergeOnFreeze) checkMergeOnFreeze(options);
   const merges = options.mergeOnFreeze ? new MergeChoice(model, adapter) : undefined;
   const budget = budgetOf(options);

@@ -5,7 +5,11 @@ import type { TrainableTensors } from "../tensors/trainable-tensors";
 import { statisticsNames } from "../plans/statistics-plan";
 
 /** What an adapter sees of a run after a step. */
-export function adapterRun(state: TrainableTensors, { model }: TrainerOptions, { step, totalSteps }: Progress): AdapterRun {
+export function adapterRun(
+  state: TrainableTensors,
+  { model }: TrainerOptions,
+  { step, totalSteps }: Progress,
+): AdapterRun {
   const read = async (name: string): Promise<Float32Array> => (await state.tensor(name).read()) as Float32Array;
   return {
     model: model.model,

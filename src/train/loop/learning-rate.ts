@@ -1,13 +1,5 @@
 import { ConfigError } from "../../base/errors";
-
-export interface ScheduleOptions {
-  /** How the learning rate goes after warm-up: `linear` to 0 is Hugging Face's default. */
-  readonly type?: "constant" | "linear" | "cosine";
-  /** Steps over which it rises from 0. Default 0. */
-  readonly warmupSteps?: number;
-  /** ... or as a share of all steps, rounded up. */
-  readonly warmupRatio?: number;
-}
+import type { ScheduleOptions } from "../options";
 
 /**
  * Factor of the learning rate at a step (from 0), as Hugging Face's schedules have it: step / warm-up, then

@@ -3,7 +3,7 @@ import type { Bytes } from "../../gpu/ledger";
 import { freezeContext } from "../freezing/context";
 import type { FreezingParts } from "../freezing/context";
 import type { RunResources } from "./resources";
-import { countSteps } from "../options";
+import { runLength } from "../estimate/run-length";
 import { statisticsOf } from "../plans/statistics-plan";
 
 /** What a run's policy sees when it is asked. */
@@ -39,6 +39,6 @@ export interface Footprint {
 
 /** How a run stands now. */
 export function footprintOf({ options, book, updates }: RunResources): Footprint {
-  const { accumulate } = countSteps(options);
+  const { accumulate } = runLength(options);
   return { bytes: options.model.engine.ledger.live, flops: accumulate * book.batchFlops + updates.flops };
 }

@@ -1,21 +1,11 @@
-import { ConfigError, NotFiniteError } from "../../base/errors";
+import { NotFiniteError } from "../../base/errors";
 import type { TrainerOptions } from "../options";
 import type { SkippedStep } from "./reports";
-
-export const NOT_FINITE_CHOICES = ["stop", "skip"] as const;
-/** What happens to a step whose loss or gradients are not finite; in either case it is not applied. */
-export type OnNotFinite = (typeof NOT_FINITE_CHOICES)[number];
 
 /** So many skipped steps in a row say that it is not the batch. */
 const MOST_IN_A_ROW = 10;
 
 type Choice = Pick<TrainerOptions, "onNotFinite">;
-
-/** @throws ConfigError for a choice that does not exist. */
-export function checkOnNotFinite({ onNotFinite = "stop" }: Choice): void {
-  if (NOT_FINITE_CHOICES.includes(onNotFinite)) return;
-  throw new ConfigError(`onNotFinite is ${onNotFinite as string}.`, `Give ${NOT_FINITE_CHOICES.join(" or ")}.`);
-}
 
 /** @throws NotFiniteError naming the step, from 0. */
 export function checkFinite(what: string, value: number, step: number): void {

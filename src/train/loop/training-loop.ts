@@ -21,7 +21,7 @@ import { SkippedSteps } from "./skipped-steps";
 import type { RunResources } from "./resources";
 import { optimizerSettings } from "../plans/optimizer-plan";
 import type { OptimizerSettings } from "../plans/optimizer-plan";
-import { countSteps } from "../options";
+import { runLength } from "../estimate/run-length";
 import type { TrainerOptions } from "../options";
 import { PendingWork } from "./pending-work";
 import { prune } from "../freezing/initial-masks";
@@ -54,7 +54,7 @@ export class TrainingLoop {
   readonly device: Device;
   readonly #optimizer: OptimizerSettings;
   readonly #policy: FreezePolicy;
-  readonly #counts: ReturnType<typeof countSteps>;
+  readonly #counts: ReturnType<typeof runLength>;
   readonly #stepper: StepRunner;
   readonly #history: RunHistory;
   readonly #skips: SkippedSteps;
@@ -83,7 +83,7 @@ export class TrainingLoop {
     this.device = options.model.engine.device;
     this.#optimizer = optimizerSettings(options.optimizer);
     this.#policy = options.policy ?? never();
-    this.#counts = countSteps(options);
+    this.#counts = runLength(options);
     this.#stepper = new StepRunner(run);
     this.#history = new RunHistory(history.losses, history.told);
     this.#skips = new SkippedSteps(options);

@@ -12,22 +12,7 @@ import { plan } from "../../tape/plan";
 import type { Plan } from "../../tape/plan";
 import { Recorder } from "../../tape/tape";
 import type { Value } from "../../tape/tape";
-
-/** AdamW as PyTorch has it (Loshchilov and Hutter 2019): decay apart from the gradient, eps outside the root. */
-export interface OptimizerOptions {
-  /** Default 1e-3. */
-  readonly learningRate?: number;
-  /** Default [0.9, 0.999]. */
-  readonly betas?: readonly [number, number];
-  /** Default 1e-8. */
-  readonly eps?: number;
-  /** Default 0. */
-  readonly weightDecay?: number;
-  /** Tensors whose name matches are not decayed; default none, as in PyTorch. Hugging Face: biases and norms. */
-  readonly noDecay?: RegExp;
-  /** Clips the global norm of all gradients to this; 0 for no clipping. Default 0. */
-  readonly maxGradNorm?: number;
-}
+import type { OptimizerOptions } from "../options";
 
 export type OptimizerSettings = Required<Omit<OptimizerOptions, "noDecay">> & Pick<OptimizerOptions, "noDecay">;
 

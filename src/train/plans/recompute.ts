@@ -1,13 +1,8 @@
 import { ConfigError, MemoryBudgetError } from "../../base/errors";
 import { feedForwardSection } from "../../model/forward";
 import type { Model } from "../../model/model";
+import type { Recompute } from "../options";
 import { layerSection } from "./trace";
-
-/**
- * What a step computes twice rather than keep: nothing, every layer's feed-forward ("mlp"), whole layers, or as little as
- * makes the run fit into so many bytes of GPU memory.
- */
-export type Recompute = "none" | "mlp" | "layers" | number;
 
 /** @throws ConfigError for anything else. */
 export function checkRecompute(recompute: Recompute): void {

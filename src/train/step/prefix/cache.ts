@@ -1,26 +1,10 @@
 import { parseBytes } from "../../../base/bytes";
-import type { ByteCount } from "../../../base/bytes";
 import { ConfigError } from "../../../base/errors";
 import { decodeF16, encodeF16 } from "../../../base/float";
 import type { Batch } from "../../../data/batch";
 import type { Model } from "../../../model/model";
+import type { PrefixCacheOptions, PrefixStore } from "../../options";
 import { memoryPrefixStore } from "./store";
-import type { PrefixStore } from "./store";
-
-export interface PrefixCacheOptions {
-  /** Most bytes that rows may take, as "4GB". Default 2GB. */
-  readonly bytes?: ByteCount;
-  /** f32 keeps the very bits, f16 half the bytes. Default f32. */
-  readonly format?: "f32" | "f16";
-  /**
-   * Keeps a row apart for every batch shape in which it comes. Kernels are chosen by shape and may round differently, so that
-   * only this gives the bits of a run without the cache; where lengths vary, rows come back in the same shape less often.
-   * Default: true in f32, false in f16.
-   */
-  readonly exact?: boolean;
-  /** Where rows lie; the trainer disposes of it. Default host memory; on Node also `filePrefixStore`. */
-  readonly store?: PrefixStore;
-}
 
 const DEFAULT_BYTES = 2e9;
 

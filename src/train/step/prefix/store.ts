@@ -1,15 +1,4 @@
-/** Where a prefix cache keeps its rows, each under a key of its own. */
-export interface PrefixStore {
-  /** Bytes that its rows take. */
-  readonly bytes: number;
-  get(key: string): Promise<Uint8Array | undefined>;
-  set(key: string, row: Uint8Array): Promise<void>;
-  has(key: string): boolean;
-  /** Forgets all rows. */
-  clear(): Promise<void>;
-  /** Gives everything back; nothing is called afterwards. */
-  dispose(): void;
-}
+import type { PrefixStore } from "../../options";
 
 /** Rows in the host's memory. */
 export function memoryPrefixStore(): PrefixStore {
