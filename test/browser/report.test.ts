@@ -21,7 +21,7 @@ import type { RunRecord } from "../../src/report/record";
 import { showBytes } from "../../src/report/units";
 import { testDevice } from "../support/device";
 import { madeUpMatrices, madeUpRecord } from "../support/run-record";
-import { tinyData, TINY_MODELS } from "../support/tiny-models";
+import { tiny, tinyData } from "../support/tiny";
 import { chromiumPath } from "./support/chromium";
 
 let folder: string;
@@ -97,7 +97,7 @@ async function look(path: string, figures: number): Promise<string> {
 /** Trains a small model with SAFE, and saves its report as `safetape train` does. */
 async function trained(out: string): Promise<void> {
   using engine = new Engine(await testDevice());
-  using model = await initialiseModel(engine, TINY_MODELS["bert"]!, { seed: 3 });
+  using model = await initialiseModel(engine, tiny.bert(), { seed: 3 });
   const policy = safe({ every: 2, targetFreezeFraction: 0.5, tauT: 1 });
   const steps = 12;
   using trainer = await Trainer.create({ model, adapter: lora({ rank: 2 }), policy, data: tinyData(model), steps });

@@ -1,8 +1,8 @@
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { Batches, Engine, fixed, initialiseModel, lora, Trainer } from "safetape";
+import { describe, expect, it } from "vitest";
+import { Batches, fixed, initialiseModel, lora, Trainer } from "safetape";
 import type { ActivationFormat, LoadedModel, Sample, StepReport, TrainerOptions } from "safetape";
 import { Random } from "../../src/base/random";
-import { testDevice } from "../support/device";
+import { useEngine } from "../support/engine";
 
 const SIZES = { hidden_size: 24, num_hidden_layers: 3, num_attention_heads: 2, intermediate_size: 70 };
 const CONFIGS: Readonly<Record<string, Record<string, unknown>>> = {
@@ -18,14 +18,7 @@ const CONFIGS: Readonly<Record<string, Record<string, unknown>>> = {
   },
 };
 
-let engine: Engine;
-beforeEach(async () => {
-  engine = new Engine(await testDevice());
-});
-afterEach(() => {
-  expect(engine.ledger.liveBytes, "bytes left in the ledger").toBe(0);
-  engine.dispose();
-});
+const engine = await useEngine();
 
 async function run(model: LoadedModel, more: Partial<TrainerOptions>): Promise<StepReport[]> {
   const random = new Random(1);

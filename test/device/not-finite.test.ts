@@ -13,13 +13,13 @@ import {
 import type { Batch, LoadedModel, TrainerOptions } from "safetape";
 import { momentNames } from "../../src/train/plans/optimizer-plan";
 import { testDevice } from "../support/device";
-import { TINY_MODELS, tinyData } from "../support/tiny-models";
+import { tiny, tinyData } from "../support/tiny";
 
 let engine: Engine;
 let model: LoadedModel;
 beforeAll(async () => {
   engine = new Engine(await testDevice());
-  model = await initialiseModel(engine, { ...TINY_MODELS["bert"], num_hidden_layers: 1 });
+  model = await initialiseModel(engine, tiny.bert({ num_hidden_layers: 1 }));
 });
 afterAll(() => {
   model.dispose();
@@ -124,7 +124,7 @@ describe('onNotFinite: "skip"', () => {
   const poisoned = (batch: Batch): Batch => ({ ...batch, pixels: batch.pixels!.map(() => NaN) });
 
   it("goes on with the next batch, says which step it was, and ends as a run without the batch", async () => {
-    using images = await initialiseModel(engine, { ...TINY_MODELS["vit"], num_hidden_layers: 1 });
+    using images = await initialiseModel(engine, tiny.vit({ num_hidden_layers: 1 }));
     const data = tinyData(images, 4);
     const good = Array.from({ length: 4 }, () => data.next());
     const [first, second, third, fourth] = good as [Batch, Batch, Batch, Batch];

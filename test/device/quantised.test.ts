@@ -1,5 +1,5 @@
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { ConfigError, Engine, FileFormatError, loadModel, lora, memoryDirectory, openDirectory } from "safetape";
+import { describe, expect, it } from "vitest";
+import { ConfigError, FileFormatError, loadModel, lora, memoryDirectory, openDirectory } from "safetape";
 import type { Directory, LoadedModel } from "safetape";
 import { adapterLogits, batchOf } from "../../scripts/interop-case";
 import { quantisedRow } from "../../src/base/packed";
@@ -7,20 +7,13 @@ import { readBuffer } from "../../src/gpu/readback";
 import { jsonBytes } from "../../src/io/json";
 import { readSafetensors } from "../../src/io/safetensors";
 import { rawSafetensors, readRaw } from "../support/checkpoints";
-import { testDevice } from "../support/device";
+import { useEngine } from "../support/engine";
 
 const DATA = "test/interop/quantised";
 const FIXTURES = ["bert-nf4", "bert-int8", "llama-nf4-double", "gpt2-nf4-double", "gpt2-int8"];
 const open = (fixture: string): Promise<Directory> => openDirectory(`${DATA}/${fixture}`);
 
-let engine: Engine;
-beforeEach(async () => {
-  engine = new Engine(await testDevice());
-});
-afterEach(() => {
-  expect(engine.ledger.liveBytes, "bytes left in the ledger").toBe(0);
-  engine.dispose();
-});
+const engine = await useEngine();
 
 describe.each(FIXTURES)("%s", (fixture) => {
   it("gives the logits that transformers gives with the dequantised weights", async () => {

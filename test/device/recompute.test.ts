@@ -1,17 +1,10 @@
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { Engine, fixed, initialiseModel, lora, MemoryBudgetError, sumBytes, Trainer } from "safetape";
+import { describe, expect, it } from "vitest";
+import { fixed, initialiseModel, lora, MemoryBudgetError, sumBytes, Trainer } from "safetape";
 import type { LoadedModel, Recompute, StepReport } from "safetape";
-import { testDevice } from "../support/device";
-import { TINY_MODELS, tinyData } from "../support/tiny-models";
+import { useEngine } from "../support/engine";
+import { FAMILIES, tiny, tinyData } from "../support/tiny";
 
-let engine: Engine;
-beforeEach(async () => {
-  engine = new Engine(await testDevice());
-});
-afterEach(() => {
-  expect(engine.ledger.liveBytes, "bytes left in the ledger").toBe(0);
-  engine.dispose();
-});
+const engine = await useEngine();
 
 interface Run {
   readonly reports: readonly StepReport[];
@@ -36,9 +29,9 @@ async function run(model: LoadedModel, recompute: Recompute): Promise<Run> {
   return { reports, weights, saved: reports[0]?.bytes.saved ?? 0, peak };
 }
 
-describe.each(Object.entries(TINY_MODELS))("recomputing %s", (_, config) => {
+describe.each(FAMILIES)("recomputing %s", (family) => {
   it("gives the very bits, with dropout, accumulation and a freeze, and keeps less", async () => {
-    using model = await initialiseModel(engine, config);
+    using model = await initialiseModel(engine, tiny[family]());
     const plain = await run(model, "none");
     const mlp = await run(model, "mlp");
     const layers = await run(model, "layers");
@@ -55,7 +48,7 @@ describe.each(Object.entries(TINY_MODELS))("recomputing %s", (_, config) => {
   });
 
   it("fits a number of bytes, with no more than that needs", async () => {
-    using model = await initialiseModel(engine, config);
+    using model = await initialiseModel(engine, tiny[family]());
     const plain = await run(model, "none");
     const layers = await run(model, "layers");
     const middle = Math.round((plain.peak + layers.peak) / 2);
@@ -68,7 +61,7 @@ describe.each(Object.entries(TINY_MODELS))("recomputing %s", (_, config) => {
 });
 
 it("refuses a budget below what whole layers need, and names the least", async () => {
-  using model = await initialiseModel(engine, TINY_MODELS["bert"] ?? {});
+  using model = await initialiseModel(engine, tiny.bert());
   const before = engine.ledger.liveBytes;
   const failure = run(model, 1000).catch((error: unknown) => error);
   const error = (await failure) as MemoryBudgetError;

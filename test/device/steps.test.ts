@@ -3,7 +3,7 @@ import { Engine, fixed, initialiseModel, lora, never, NotFiniteError, Trainer } 
 import type { Batch, BatchSource, FreezePolicy, LoadedModel, TrainerOptions } from "safetape";
 import { Watch } from "../../bench/support/watch";
 import { testDevice } from "../support/device";
-import { TINY_MODELS, tinyData } from "../support/tiny-models";
+import { tiny, tinyData } from "../support/tiny";
 
 let engine: Engine;
 let watch: Watch;
@@ -16,7 +16,7 @@ afterEach(() => {
   engine.dispose();
 });
 
-const bert = (): Promise<LoadedModel> => initialiseModel(engine, TINY_MODELS["bert"] ?? {});
+const bert = (): Promise<LoadedModel> => initialiseModel(engine, tiny.bert());
 
 function make(model: LoadedModel, more: Partial<TrainerOptions> = {}): Promise<Trainer> {
   const adapter = lora({ rank: 2, dropout: 0.1 });

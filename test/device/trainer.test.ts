@@ -1,10 +1,9 @@
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import {
   Batches,
   blockSamples,
   createModel,
   DataError,
-  Engine,
   fixed,
   initialiseModel,
   LIFETIMES,
@@ -23,7 +22,7 @@ import {
 } from "safetape";
 import type { FreezePolicy, LoadedModel, Sample, TrainerOptions } from "safetape";
 import { Random } from "../../src/base/random";
-import { testDevice } from "../support/device";
+import { useEngine } from "../support/engine";
 
 const BERT = {
   model_type: "bert",
@@ -37,14 +36,7 @@ const BERT = {
 };
 const GPT2 = { model_type: "gpt2", vocab_size: 50, n_positions: 32, n_embd: 32, n_layer: 3, n_head: 4 };
 
-let engine: Engine;
-beforeEach(async () => {
-  engine = new Engine(await testDevice());
-});
-afterEach(() => {
-  expect(engine.ledger.liveBytes, "bytes left in the ledger").toBe(0);
-  engine.dispose();
-});
+const engine = await useEngine();
 
 function classified(count: number, seed = 1): Sample[] {
   const random = new Random(seed);

@@ -1,7 +1,6 @@
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import {
   Batches,
-  Engine,
   full,
   initialiseModel,
   loadModel,
@@ -14,7 +13,7 @@ import {
 import { generate, WEIGHT_FORMATS } from "safetape";
 import type { LoadedModel, Sample, TrainerOptions, WeightFormat } from "safetape";
 import { Random } from "../../src/base/random";
-import { testDevice } from "../support/device";
+import { useEngine } from "../support/engine";
 
 const SIZES = { hidden_size: 24, num_hidden_layers: 2, num_attention_heads: 2, intermediate_size: 70 };
 const CONFIGS: Readonly<Record<string, Record<string, unknown>>> = {
@@ -31,14 +30,7 @@ const CONFIGS: Readonly<Record<string, Record<string, unknown>>> = {
 };
 const PACKED = WEIGHT_FORMATS.filter((format) => format !== "f32");
 
-let engine: Engine;
-beforeEach(async () => {
-  engine = new Engine(await testDevice());
-});
-afterEach(() => {
-  expect(engine.ledger.liveBytes, "bytes left in the ledger").toBe(0);
-  engine.dispose();
-});
+const engine = await useEngine();
 
 function options(model: LoadedModel, more: Partial<TrainerOptions> = {}): TrainerOptions {
   const random = new Random(1);

@@ -1,10 +1,9 @@
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import {
   adalora,
   aflora,
   Batches,
   bitfit,
-  Engine,
   houlsby,
   ia3,
   initialiseModel,
@@ -23,7 +22,7 @@ import {
 import type { Adapter, Sample } from "safetape";
 import { adapterLogits } from "../../scripts/interop-case";
 import { Random } from "../../src/base/random";
-import { testDevice } from "../support/device";
+import { useEngine } from "../support/engine";
 import { relativeError } from "../support/op-runs";
 
 const SIZES = { vocab_size: 40, max_position_embeddings: 32, initializer_range: 0.2 };
@@ -106,14 +105,7 @@ const RUNS = KINDS.flatMap((kind) =>
   (kind.families ?? (Object.keys(FAMILIES) as Family[])).map((family) => ({ ...kind, family })),
 );
 
-let engine: Engine;
-beforeEach(async () => {
-  engine = new Engine(await testDevice());
-});
-afterEach(() => {
-  expect(engine.ledger.liveBytes, "bytes left in the ledger").toBe(0);
-  engine.dispose();
-});
+const engine = await useEngine();
 
 function samples(count: number): Sample[] {
   const random = new Random(4);

@@ -2,13 +2,13 @@ import { expect, it } from "vitest";
 import { adalora, bitfit, Engine, houlsby, initialiseModel, lora, safe, Trainer } from "safetape";
 import type { TrainerOptions } from "safetape";
 import { testDevice } from "../support/device";
-import { TINY_MODELS, tinyData } from "../support/tiny-models";
+import { tiny, tinyData } from "../support/tiny";
 
 const STEPS = 4;
 
 it("four trainers at once on one device, and on one model, give what each gives alone; so does a second run", async () => {
   using engine = new Engine(await testDevice());
-  using model = await initialiseModel(engine, { ...TINY_MODELS["bert"], num_hidden_layers: 2 });
+  using model = await initialiseModel(engine, tiny.bert({ num_hidden_layers: 2 }));
   const kinds: (() => Omit<TrainerOptions, "model" | "data">)[] = [
     () => ({
       adapter: lora({ rank: 2, dropout: 0.1 }),

@@ -1,18 +1,8 @@
 import { readFileSync } from "node:fs";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import {
-  ConfigError,
-  DataError,
-  Engine,
-  generate,
-  loadAdapter,
-  loadModel,
-  makeBatch,
-  openDirectory,
-  Trainer,
-} from "safetape";
+import { describe, expect, it } from "vitest";
+import { ConfigError, DataError, generate, loadAdapter, loadModel, makeBatch, openDirectory, Trainer } from "safetape";
 import type { GenerateOptions, LoadedModel } from "safetape";
-import { testDevice } from "../support/device";
+import { useEngine } from "../support/engine";
 
 interface Case {
   readonly family: string;
@@ -38,14 +28,7 @@ const { prompts, searches, cases } = JSON.parse(readFileSync("test/interop/gener
   readonly cases: readonly Case[];
 };
 
-let engine: Engine;
-beforeAll(async () => {
-  engine = new Engine(await testDevice());
-});
-afterAll(() => {
-  expect(engine.ledger.liveBytes, "bytes left in the ledger").toBe(0);
-  engine.dispose();
-});
+const engine = await useEngine();
 
 const open = (family: string): Promise<LoadedModel> => loadModel(engine, `${DATA}/${family}/base`);
 

@@ -1,7 +1,6 @@
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import {
   Batches,
-  Engine,
   ImageBatches,
   loadAdapter,
   loadModel,
@@ -19,7 +18,7 @@ import { adapterLogits } from "../../scripts/interop-case";
 import { Random } from "../../src/base/random";
 import { readFloatTensors } from "../../src/io/safetensors";
 import { safetensorsContent } from "../../src/io/safetensors-write";
-import { testDevice } from "../support/device";
+import { useEngine } from "../support/engine";
 import { relativeError } from "../support/op-runs";
 
 const TEXT_FAMILIES = ["bert", "roberta", "gpt2", "llama"] as const;
@@ -33,14 +32,7 @@ const OWN_HEADS = {
 const DECODERS = ["gpt2", "llama"] as const;
 const LENGTH = 12;
 
-let engine: Engine;
-beforeEach(async () => {
-  engine = new Engine(await testDevice());
-});
-afterEach(() => {
-  expect(engine.ledger.liveBytes, "bytes left in the ledger").toBe(0);
-  engine.dispose();
-});
+const engine = await useEngine();
 
 const base = (family: string, options: HeadOptions = {}): Promise<LoadedModel> =>
   loadModel(engine, `test/interop-data/${family}/base`, options);

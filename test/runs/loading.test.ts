@@ -3,8 +3,8 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { DtypeError, Engine, FileFormatError, LimitError, loadModel, memoryDirectory, openDirectory } from "safetape";
+import { describe, expect, it } from "vitest";
+import { DtypeError, FileFormatError, LimitError, loadModel, memoryDirectory, openDirectory } from "safetape";
 import { ConfigError, initialiseModel, WEIGHT_FORMATS } from "safetape";
 import type { WeightFormat } from "safetape";
 import { encodeWeight } from "../../src/base/packed";
@@ -14,7 +14,7 @@ import { readBuffer } from "../../src/gpu/readback";
 import { Uploader, WINDOW_ELEMENTS } from "../../src/io/upload";
 import type { Tensor } from "../../src/tensor";
 import { observed, randomTensors, rawSafetensors, shardedFiles, wholeCheckpoint } from "../support/checkpoints";
-import { testDevice } from "../support/device";
+import { useEngine } from "../support/engine";
 
 const BERT = {
   model_type: "bert",
@@ -27,14 +27,7 @@ const BERT = {
   num_labels: 2,
 };
 
-let engine: Engine;
-beforeEach(async () => {
-  engine = new Engine(await testDevice());
-});
-afterEach(() => {
-  expect(engine.ledger.liveBytes, "bytes left in the ledger").toBe(0);
-  engine.dispose();
-});
+const engine = await useEngine();
 
 async function stored(tensor: Tensor): Promise<Buffer> {
   return Buffer.from(await readBuffer(engine.device, tensor.lease));

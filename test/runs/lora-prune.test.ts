@@ -1,10 +1,10 @@
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { Batches, Engine, initialiseModel, loadModel, lora, loraPrune, memoryDirectory } from "safetape";
+import { describe, expect, it } from "vitest";
+import { Batches, initialiseModel, loadModel, lora, loraPrune, memoryDirectory } from "safetape";
 import { saveAdapter, saveMerged, sora, Trainer } from "safetape";
 import type { LoadedModel, Sample, TrainerOptions } from "safetape";
 import { outputMaskName } from "../../src/adapter/masked";
 import { Random } from "../../src/base/random";
-import { testDevice } from "../support/device";
+import { useEngine } from "../support/engine";
 
 const SHARED = { vocab_size: 50, num_labels: 2, pad_token_id: 0 };
 const CONFIGS = {
@@ -44,14 +44,7 @@ const SAMPLES: readonly Sample[] = Array.from({ length: 16 }, () => {
   return { ids, label: ids[1]! % 2 };
 });
 
-let engine: Engine;
-beforeEach(async () => {
-  engine = new Engine(await testDevice());
-});
-afterEach(() => {
-  expect(engine.ledger.liveBytes, "bytes left in the ledger").toBe(0);
-  engine.dispose();
-});
+const engine = await useEngine();
 
 function options(model: LoadedModel, more: Partial<TrainerOptions> = {}): TrainerOptions {
   const data = new Batches(SAMPLES, { size: 4, seed: 3, maxLength: 16, multiple: 16 });

@@ -4,7 +4,7 @@ import type { LoadedModel, TrainerOptions } from "safetape";
 import type { Device } from "../../src/gpu/device";
 import { testDevice } from "../support/device";
 import { Losses } from "../support/losses";
-import { TINY_MODELS, tinyData } from "../support/tiny-models";
+import { tiny, tinyData } from "../support/tiny";
 
 let engine: Engine;
 let model: LoadedModel;
@@ -18,7 +18,7 @@ beforeAll(async () => {
   };
   engine = new Engine(await testDevice(), open);
   losses = new Losses(engine);
-  model = await initialiseModel(engine, { ...TINY_MODELS["bert"], num_hidden_layers: 2 });
+  model = await initialiseModel(engine, tiny.bert({ num_hidden_layers: 2 }));
 });
 afterAll(() => {
   model.dispose();

@@ -1,18 +1,11 @@
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { adapterDrop, ConfigError, Engine, fixed, initialiseModel, lora, loraPrune, memoryDirectory } from "safetape";
+import { describe, expect, it } from "vitest";
+import { adapterDrop, ConfigError, fixed, initialiseModel, lora, loraPrune, memoryDirectory } from "safetape";
 import { safe, saveMerged, Trainer, vera } from "safetape";
 import type { LoadedModel, StepReport, TrainerOptions, WeightFormat } from "safetape";
-import { testDevice } from "../support/device";
-import { TINY_MODELS, tinyData } from "../support/tiny-models";
+import { useEngine } from "../support/engine";
+import { FAMILIES, tiny, tinyData } from "../support/tiny";
 
-let engine: Engine;
-beforeEach(async () => {
-  engine = new Engine(await testDevice());
-});
-afterEach(() => {
-  expect(engine.ledger.liveBytes, "bytes left in the ledger").toBe(0);
-  engine.dispose();
-});
+const engine = await useEngine();
 
 const layerNames = (layer: number): string[] => ["layer", "layers", "h"].map((list) => `${list}.${layer}.`);
 const FREEZES = () =>
@@ -57,9 +50,9 @@ const adapterOf = async ({ state }: Trainer): Promise<number[]> =>
 const largestDifference = (a: readonly number[], b: readonly number[]): number =>
   Math.max(...a.map((value, i) => Math.abs(value - b[i]!)));
 
-describe.each(Object.entries(TINY_MODELS))("merging on freeze in %s", (_, config) => {
+describe.each(FAMILIES)("merging on freeze in %s", (family) => {
   it("gives the same up to rounding in fewer FLOPs, and the weights their bits back", async () => {
-    using model = await initialiseModel(engine, config);
+    using model = await initialiseModel(engine, tiny[family]());
     const before = await weightsOf(model);
     const plain = await create(model);
     const expected = await walk(plain);
@@ -83,7 +76,7 @@ describe.each(Object.entries(TINY_MODELS))("merging on freeze in %s", (_, config
 
 describe("merging on freeze", () => {
   it.each<WeightFormat>(["f16", "bf16"])("works on weights in %s", async (weights) => {
-    using model = await initialiseModel(engine, TINY_MODELS["llama"] ?? {}, { weights });
+    using model = await initialiseModel(engine, tiny.llama(), { weights });
     const before = await weightsOf(model);
     const adapter = lora({ rank: 2 });
     const plain = await create(model, { adapter });
@@ -97,7 +90,7 @@ describe("merging on freeze", () => {
   });
 
   it("can be undone in the middle of a run, which then goes on without it", async () => {
-    using model = await initialiseModel(engine, TINY_MODELS["bert"] ?? {});
+    using model = await initialiseModel(engine, tiny.bert());
     const before = await weightsOf(model);
     const plain = await create(model);
     const expected = await walk(plain);
@@ -114,7 +107,7 @@ describe("merging on freeze", () => {
   });
 
   it("saves the merged model that it would save without, and merges a restored adapter anew", async () => {
-    using model = await initialiseModel(engine, TINY_MODELS["gpt2"] ?? {});
+    using model = await initialiseModel(engine, tiny.gpt2());
     const saved = async (trainer: Trainer): Promise<Uint8Array> => {
       const directory = memoryDirectory("merged");
       await saveMerged(directory, trainer);
@@ -135,7 +128,7 @@ describe("merging on freeze", () => {
   });
 
   it("lets SAFE score the model as it was loaded: it freezes what it would freeze without", async () => {
-    using model = await initialiseModel(engine, TINY_MODELS["bert"] ?? {});
+    using model = await initialiseModel(engine, tiny.bert());
     const policy = () => safe({ every: 1, targetFreezeFraction: 0.6 });
     const frozen = (reports: readonly StepReport[]) =>
       reports.flatMap(({ step, freezes }) => freezes.map(({ layers }) => [step, layers]));
@@ -149,7 +142,7 @@ describe("merging on freeze", () => {
   });
 
   it("leaves a model alone that went before the trainer", async () => {
-    const model = await initialiseModel(engine, TINY_MODELS["bert"] ?? {});
+    const model = await initialiseModel(engine, tiny.bert());
     const trainer = await create(model, MERGES);
     await walk(trainer, 3);
     expect(trainer.merging?.bytes).toBeGreaterThan(0);
@@ -158,7 +151,7 @@ describe("merging on freeze", () => {
   });
 
   it("goes together with a cached prefix, to the bits of merging alone", async () => {
-    using model = await initialiseModel(engine, TINY_MODELS["bert"] ?? {});
+    using model = await initialiseModel(engine, tiny.bert());
     using alone = await create(model, MERGES);
     const expected = await walk(alone);
     const weights = await adapterOf(alone);
@@ -178,7 +171,7 @@ describe("refuses to merge", () => {
     ["beside AdapterDrop", { policy: adapterDrop() }, "f32", /leaves LoRAs out/],
     ["beside LoRAPrune", { policy: loraPrune() }, "f32", /masks what a LoRA is merged into/],
   ])("%s", async (_, options, weights, message) => {
-    using model = await initialiseModel(engine, TINY_MODELS["bert"] ?? {}, { weights });
+    using model = await initialiseModel(engine, tiny.bert(), { weights });
     const failure = await create(model, { ...MERGES, ...options }).catch((error: unknown) => error);
     expect(failure).toBeInstanceOf(ConfigError);
     expect((failure as Error).message).toMatch(message);

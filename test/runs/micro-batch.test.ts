@@ -1,28 +1,10 @@
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import {
-  adalora,
-  ConfigError,
-  Engine,
-  fixed,
-  initialiseModel,
-  lora,
-  MemoryBudgetError,
-  never,
-  sora,
-  Trainer,
-} from "safetape";
+import { describe, expect, it } from "vitest";
+import { adalora, ConfigError, fixed, initialiseModel, lora, MemoryBudgetError, never, sora, Trainer } from "safetape";
 import type { FreezePolicy, LoadedModel, StepReport, TrainerOptions } from "safetape";
-import { testDevice } from "../support/device";
-import { TINY_MODELS, tinyData } from "../support/tiny-models";
+import { useEngine } from "../support/engine";
+import { FAMILIES, tiny, tinyData } from "../support/tiny";
 
-let engine: Engine;
-beforeEach(async () => {
-  engine = new Engine(await testDevice());
-});
-afterEach(() => {
-  expect(engine.ledger.liveBytes, "bytes left in the ledger").toBe(0);
-  engine.dispose();
-});
+const engine = await useEngine();
 
 interface Run {
   readonly reports: readonly StepReport[];
@@ -67,9 +49,9 @@ function expectSame(other: Run, whole: Run): void {
   expect(worst, "difference of final weights").toBeLessThan(2e-3);
 }
 
-describe.each(Object.entries(TINY_MODELS))("splitting batches of %s", (_, config) => {
+describe.each(FAMILIES)("splitting batches of %s", (family) => {
   it("gives what the whole batch gives, with dropout, accumulation and a freeze, in less memory", async () => {
-    using model = await initialiseModel(engine, config);
+    using model = await initialiseModel(engine, tiny[family]());
     const whole = await run(model, { accumulate: 2 });
     const split = await run(model, { accumulate: 2, microBatch: 2 });
     expectSame(split, whole);
@@ -79,7 +61,7 @@ describe.each(Object.entries(TINY_MODELS))("splitting batches of %s", (_, config
 
 describe("a micro-batch that fits", () => {
   it("is small while everything learns and grows as layers freeze, within the budget, to the same losses", async () => {
-    using model = await initialiseModel(engine, TINY_MODELS["bert"] ?? {});
+    using model = await initialiseModel(engine, tiny.bert());
     const policy = fixed([
       { beforeStep: 1, tensors: ["layer.0."] },
       { beforeStep: 3, tensors: ["layer.1."] },
@@ -96,7 +78,7 @@ describe("a micro-batch that fits", () => {
   });
 
   it("drops recomputation as layers freeze", async () => {
-    using model = await initialiseModel(engine, TINY_MODELS["gpt2"] ?? {});
+    using model = await initialiseModel(engine, tiny.gpt2());
     const whole = await run(model);
     const again = await run(model, { recompute: "layers" });
     const memoryBudget = Math.round((whole.peak + again.peak) / 2);
@@ -110,7 +92,7 @@ describe("a micro-batch that fits", () => {
   });
 
   it("leaves room for SAFE's probes and for evaluation, with the scores of the whole batch", async () => {
-    using model = await initialiseModel(engine, TINY_MODELS["bert"] ?? {});
+    using model = await initialiseModel(engine, tiny.bert());
     const scoresOf = async (options: Partial<TrainerOptions>): Promise<Run & { scores: number[] }> => {
       const scores: number[] = [];
       const policy = probing(scores);
@@ -138,7 +120,7 @@ describe("a micro-batch that fits", () => {
 it.each([adalora({ initialRank: 3, targetRank: 2 }), sora({ rank: 3 })])(
   "counts the penalty of $kind once a step, however it is split",
   async (adapter) => {
-    using model = await initialiseModel(engine, TINY_MODELS["bert"] ?? {});
+    using model = await initialiseModel(engine, tiny.bert());
     const options = { adapter, policy: never(), dropout: false, steps: 2 };
     const whole = await run(model, options);
     const split = await run(model, { ...options, microBatch: 1 });
@@ -148,7 +130,7 @@ it.each([adalora({ initialRank: 3, targetRank: 2 }), sora({ rank: 3 })])(
 
 describe("refuses", () => {
   it("a budget below a single row, naming the least, with memory as it was", async () => {
-    using model = await initialiseModel(engine, TINY_MODELS["bert"] ?? {});
+    using model = await initialiseModel(engine, tiny.bert());
     const before = engine.ledger.liveBytes;
     const failure = await run(model, { microBatch: "fit", memoryBudget: 1000 }).catch((error: unknown) => error);
     expect(failure).toBeInstanceOf(MemoryBudgetError);
@@ -164,7 +146,7 @@ describe("refuses", () => {
     [{ memoryBudget: -1 }, /memoryBudget is -1/],
     [{ microBatch: 1.5 }, /microBatch is 1.5/],
   ])("%o", async (options, message) => {
-    using model = await initialiseModel(engine, TINY_MODELS["bert"] ?? {});
+    using model = await initialiseModel(engine, tiny.bert());
     const failure = await run(model, options).catch((error: unknown) => error);
     expect(failure).toBeInstanceOf(ConfigError);
     expect((failure as Error).message).toMatch(message);

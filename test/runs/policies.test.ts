@@ -1,11 +1,10 @@
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import {
   adalora,
   adapterDrop,
   aflora,
   afloraFreezing,
   Batches,
-  Engine,
   houlsby,
   initialiseModel,
   lora,
@@ -17,7 +16,7 @@ import {
 } from "safetape";
 import type { Adapter, LoadedModel, Sample, TrainerOptions } from "safetape";
 import { Random } from "../../src/base/random";
-import { testDevice } from "../support/device";
+import { useEngine } from "../support/engine";
 
 const BERT = {
   model_type: "bert",
@@ -30,14 +29,7 @@ const BERT = {
   num_labels: 2,
 };
 
-let engine: Engine;
-beforeEach(async () => {
-  engine = new Engine(await testDevice());
-});
-afterEach(() => {
-  expect(engine.ledger.liveBytes, "bytes left in the ledger").toBe(0);
-  engine.dispose();
-});
+const engine = await useEngine();
 
 function options(model: LoadedModel, more: Partial<TrainerOptions> = {}): TrainerOptions {
   const random = new Random(1);

@@ -1,12 +1,11 @@
 import { mkdtemp, readdir, rmdir } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import {
   adapterDrop,
   bitfit,
   ConfigError,
-  Engine,
   FileFormatError,
   filePrefixStore,
   fixed,
@@ -17,17 +16,10 @@ import {
 } from "safetape";
 import { memoryPrefixStore, never, promptTuning, Trainer } from "safetape";
 import type { Batch, LoadedModel, PrefixReport, StepReport, TrainerOptions } from "safetape";
-import { testDevice } from "../support/device";
-import { TINY_MODELS, tinyData } from "../support/tiny-models";
+import { useEngine } from "../support/engine";
+import { FAMILIES, tiny, tinyData } from "../support/tiny";
 
-let engine: Engine;
-beforeEach(async () => {
-  engine = new Engine(await testDevice());
-});
-afterEach(() => {
-  expect(engine.ledger.liveBytes, "bytes left in the ledger").toBe(0);
-  engine.dispose();
-});
+const engine = await useEngine();
 
 interface Run {
   readonly reports: readonly StepReport[];
@@ -67,9 +59,9 @@ const prefixes = ({ reports }: Run): PrefixReport[] => reports.map(({ prefix }) 
 const hits = (found: Run): number => prefixes(found).reduce((sum, prefix) => sum + prefix.hits, 0);
 const results = ({ losses, weights, evaluations }: Run) => ({ losses, weights, evaluations });
 
-describe.each(Object.entries(TINY_MODELS))("a cached prefix of %s", (_, config) => {
+describe.each(FAMILIES)("a cached prefix of %s", (family) => {
   it("gives the very losses and weights, in fewer FLOPs, as layers freeze", async () => {
-    using model = await initialiseModel(engine, config);
+    using model = await initialiseModel(engine, tiny[family]());
     const plain = await run(model);
     const cached = await run(model, { prefixCache: true });
     expect(results(cached)).toEqual(results(plain));
@@ -89,10 +81,10 @@ describe.each(Object.entries(TINY_MODELS))("a cached prefix of %s", (_, config) 
 });
 
 describe("a prefix cache", () => {
-  it.each(["roberta", "gpt2"])(
+  it.each(["roberta", "gpt2"] as const)(
     "gives the very results of %s in varying lengths, cut up, accumulated",
     async (family) => {
-      using model = await initialiseModel(engine, TINY_MODELS[family] ?? {});
+      using model = await initialiseModel(engine, tiny[family]());
       const options = { microBatch: 2, accumulate: 2, recompute: "layers" as const };
       const plain = await run(model, options, 4);
       const cached = await run(model, { ...options, prefixCache: true }, 4);
@@ -102,7 +94,7 @@ describe("a prefix cache", () => {
   );
 
   it("holds its tokens' bytes and no padding, and lets go of them when the prefix grows", async () => {
-    using model = await initialiseModel(engine, TINY_MODELS["bert"] ?? {});
+    using model = await initialiseModel(engine, tiny.bert());
     const tokens = [...tinyData(model, 8).restOfEpoch()][0]!;
     const each = tokens.attentionMask.reduce((sum, bit) => sum + bit, 0) * model.model.hiddenSize;
     const reports = prefixes(await run(model, { prefixCache: true }));
@@ -115,7 +107,7 @@ describe("a prefix cache", () => {
   });
 
   it("is close in f16, and finds rows again whatever their batch's length", async () => {
-    using model = await initialiseModel(engine, TINY_MODELS["gpt2"] ?? {});
+    using model = await initialiseModel(engine, tiny.gpt2());
     const plain = await run(model, {}, 2);
     const exact = await run(model, { prefixCache: true }, 2);
     const half = await run(model, { prefixCache: { format: "f16" } }, 2);
@@ -125,7 +117,7 @@ describe("a prefix cache", () => {
   });
 
   it("is right under a limit that holds a few rows, and keeps to it", async () => {
-    using model = await initialiseModel(engine, TINY_MODELS["bert"] ?? {});
+    using model = await initialiseModel(engine, tiny.bert());
     const plain = await run(model, { microBatch: 1 });
     const bytes = 3 * 14 * 16 * 4;
     const store = memoryPrefixStore();
@@ -139,7 +131,7 @@ describe("a prefix cache", () => {
   });
 
   it("keeps rows in a file, to the same bits, and removes it", async () => {
-    using model = await initialiseModel(engine, TINY_MODELS["vit"] ?? {});
+    using model = await initialiseModel(engine, tiny.vit());
     const folder = await mkdtemp(join(tmpdir(), "safetape-"));
     const store = filePrefixStore(join(folder, "rows"));
     const found: number[] = [];
@@ -159,7 +151,7 @@ describe("a prefix cache", () => {
   });
 
   it("begins with the head where only that learns", async () => {
-    using model = await initialiseModel(engine, TINY_MODELS["roberta"] ?? {});
+    using model = await initialiseModel(engine, tiny.roberta());
     const policy = () => fixed([{ beforeStep: 3, tensors: [...[0, 1, 2].flatMap(layerNames)] }]);
     const plain = await run(model, { policy: policy() });
     const cached = await run(model, { policy: policy(), prefixCache: true });
@@ -168,7 +160,7 @@ describe("a prefix cache", () => {
   });
 
   it("stays shut while embeddings learn, and is open from the start where lower layers never learn", async () => {
-    using model = await initialiseModel(engine, TINY_MODELS["bert"] ?? {});
+    using model = await initialiseModel(engine, tiny.bert());
     const policy = fixed([{ beforeStep: 3, tensors: layerNames(0) }]);
     const whole = await run(model, { adapter: full(), policy, prefixCache: true });
     expect(new Set(prefixes(whole).map(({ layer }) => layer))).toEqual(new Set([0]));
@@ -181,7 +173,7 @@ describe("a prefix cache", () => {
   });
 
   it("is emptied when a frozen tensor is overwritten", async () => {
-    using model = await initialiseModel(engine, TINY_MODELS["bert"] ?? {});
+    using model = await initialiseModel(engine, tiny.bert());
     const data = tinyData(model, 8);
     const policy = fixed([{ beforeStep: 4, tensors: layerNames(0) }]);
     const options = { model, adapter: lora(), data, policy, steps: 9, dropout: false, prefixCache: true };
@@ -195,7 +187,7 @@ describe("a prefix cache", () => {
   });
 
   it("computes the prefix of batches that do not tell their samples", async () => {
-    using model = await initialiseModel(engine, TINY_MODELS["bert"] ?? {});
+    using model = await initialiseModel(engine, tiny.bert());
     const plain = await run(model);
     const named = tinyData(model, 3);
     let asked = 0;
@@ -218,14 +210,14 @@ describe("refuses", () => {
     ["no limit", { prefixCache: { bytes: 0 } }, /prefixCache.bytes is 0/],
     ["another format", { prefixCache: { format: "f8" as "f16" } }, /format is f8/],
   ])("%s", async (_, options, message) => {
-    using model = await initialiseModel(engine, TINY_MODELS["bert"] ?? {});
+    using model = await initialiseModel(engine, tiny.bert());
     const failure = await run(model, { prefixCache: true, ...options }).catch((error: unknown) => error);
     expect(failure).toBeInstanceOf(ConfigError);
     expect((failure as Error).message).toMatch(message);
   });
 
   it("batches that never tell their samples", async () => {
-    using model = await initialiseModel(engine, TINY_MODELS["bert"] ?? {});
+    using model = await initialiseModel(engine, tiny.bert());
     const source = tinyData(model);
     const next = (): Batch => ({ ...source.next(), ids: undefined }) as unknown as Batch;
     const failure = await run(model, { prefixCache: true, data: { perEpoch: 2, next } }).catch((e: unknown) => e);

@@ -1,10 +1,9 @@
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import {
   adalora,
   adapterDrop,
   aflora,
   afloraFreezing,
-  Engine,
   fixed,
   full,
   initialiseModel,
@@ -18,20 +17,14 @@ import {
   Trainer,
 } from "safetape";
 import type { Directory, FreezeEvent, LoadedModel, TrainerOptions } from "safetape";
-import { testDevice } from "../support/device";
-import { TINY_MODELS, tinyData } from "../support/tiny-models";
+import { useEngine } from "../support/engine";
+import { layerCount, tiny, tinyData } from "../support/tiny";
+import type { Family } from "../support/tiny";
 
-let engine: Engine;
-beforeAll(async () => {
-  engine = new Engine(await testDevice());
-});
-afterAll(() => {
-  expect(engine.ledger.liveBytes, "bytes left in the ledger").toBe(0);
-  engine.dispose();
-});
+const engine = await useEngine();
 
 const STEPS = 7;
-type Options = Omit<TrainerOptions, "model" | "data"> & { readonly family?: string };
+type Options = Omit<TrainerOptions, "model" | "data"> & { readonly family?: Family };
 
 interface Outcome {
   readonly losses: readonly number[];
@@ -53,11 +46,7 @@ async function outcome(trainer: Trainer): Promise<Outcome> {
 /** Everything anew, as another process makes it. */
 async function run<T>(make: () => Options, more: Partial<TrainerOptions>, body: (trainer: Trainer) => Promise<T>) {
   const { family = "bert", ...options } = make();
-  using model: LoadedModel = await initialiseModel(engine, {
-    ...TINY_MODELS[family],
-    num_hidden_layers: 2,
-    n_layer: 2,
-  });
+  using model: LoadedModel = await initialiseModel(engine, tiny[family](layerCount(2)));
   const data = tinyData(model, 3, 8);
   using trainer = await Trainer.create({ model, data, steps: STEPS, seed: 3, ...options, ...more });
   return await body(trainer);

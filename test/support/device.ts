@@ -4,8 +4,6 @@ import { nodeGpu } from "../../src/node/gpu";
 import { napping } from "../../src/node/napping";
 import type { Limits } from "../../src/op/limits";
 
-export { readFloats } from "./read-floats";
-
 let gpu: GPU | undefined;
 
 /** A device on the adapter that this test project names. Fails, rather than skips, where there is none. */

@@ -1,0 +1,44 @@
+import { afterAll, afterEach, beforeEach, expect } from "vitest";
+import { Engine } from "../../src/engine";
+import type { Device } from "../../src/gpu/device";
+import type { Ledger } from "../../src/gpu/ledger";
+import type { Limits } from "../../src/op/limits";
+import { testDevice } from "./device";
+
+/**
+ * An engine for all tests of a file, on the adapter that the test project names. The file fails where there is none. Every
+ * test begins with a new peak of memory and has to leave as many live bytes as it met; after the last one none may be live.
+ *
+ *     const engine = await useEngine();
+ */
+export async function useEngine(): Promise<Engine> {
+  const engine = new Engine(await testDevice());
+  // Asked for each time: an engine that lost its device has another ledger.
+  checkLedger(() => engine.ledger);
+  afterAll(() => engine.dispose());
+  return engine;
+}
+
+/** A device for all tests of a file, under the rules of `useEngine`; `limits` lowers those of the adapter. */
+export async function useDevice(limits: Partial<Limits> = {}): Promise<Device> {
+  const device = await testDevice(limits);
+  checkLedger(() => device.pool.ledger);
+  afterAll(() => device.close());
+  return device;
+}
+
+function checkLedger(ledger: () => Ledger): void {
+  let before = 0;
+  beforeEach(() => {
+    ledger().resetPeak();
+    before = ledger().liveBytes;
+  });
+  afterEach(() => {
+    expect(ledger().liveBytes, "live bytes after the test").toBe(before);
+  });
+  // Hooks of one kind run in reverse order: this one runs after those that dispose of what a file's tests share.
+  afterAll(() => {
+    expect(ledger().liveBytes, "live bytes after all tests").toBe(0);
+    expect(ledger().buffers, "buffers after all tests").toBe(0);
+  });
+}

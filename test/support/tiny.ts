@@ -1,0 +1,75 @@
+import { Batches, ImageBatches } from "safetape";
+import type { LoadedModel, Sample } from "safetape";
+import { Random } from "../../src/base/random";
+
+/** Keys of a configuration, as config.json has them. */
+export type Config = Readonly<Record<string, unknown>>;
+
+/** Token ids of tiny models are below this. */
+const VOCABULARY = 50;
+const TEXT = { vocab_size: VOCABULARY, max_position_embeddings: 32, num_labels: 2, pad_token_id: 0 };
+const SIZES = { hidden_size: 16, num_hidden_layers: 3, num_attention_heads: 2, intermediate_size: 48 };
+const GPT2 = { vocab_size: VOCABULARY, n_positions: 32, n_embd: 16, n_layer: 3, n_head: 2 };
+const IMAGES = { image_size: 8, patch_size: 4, num_channels: 1, num_labels: 2, hidden_dropout_prob: 0.1 };
+
+/** Configurations of models of three small layers, by family. Overrides replace or add keys. */
+export const tiny = {
+  bert: (overrides: Config = {}) => ({ ...TEXT, ...SIZES, model_type: "bert", ...overrides }),
+  roberta: (overrides: Config = {}) => ({ ...TEXT, ...SIZES, model_type: "roberta", pad_token_id: 1, ...overrides }),
+  gpt2: (overrides: Config = {}) => ({ ...GPT2, model_type: "gpt2", ...overrides }),
+  /** Two heads of queries share one head of keys and values. */
+  llama: (overrides: Config = {}) => ({
+    ...TEXT,
+    ...SIZES,
+    model_type: "llama",
+    num_key_value_heads: 1,
+    architectures: ["LlamaForCausalLM"],
+    ...overrides,
+  }),
+  vit: (overrides: Config = {}) => ({ ...SIZES, ...IMAGES, model_type: "vit", ...overrides }),
+} satisfies Record<string, (overrides?: Config) => Config>;
+
+export type Family = keyof typeof tiny;
+export const FAMILIES: readonly Family[] = ["bert", "roberta", "gpt2", "llama", "vit"];
+
+/** Overrides for any family: rows of these sizes fill no whole word or block of a packed format. */
+export const ODD_SIZES = { vocab_size: 51, hidden_size: 24, intermediate_size: 70, n_embd: 24, n_inner: 70 } as const;
+/** Overrides for any family: so many layers. */
+export const layerCount = (layers: number): Config => ({ num_hidden_layers: layers, n_layer: layers });
+
+/** Parts of the names of a layer's tensors, one for each way in which families name their layers. */
+export const layerNames = (...layers: number[]): string[] =>
+  layers.flatMap((layer) => ["layer", "layers", "h"].map((list) => `${list}.${layer}.`));
+
+interface SampleOptions {
+  readonly seed?: number;
+  /** Most tokens of a text; the least is 5. */
+  readonly longest?: number;
+  /** Whether the labels are the texts themselves. Default: the parity of the first token. */
+  readonly areTokens?: boolean;
+}
+
+/** Texts of random length and content. */
+export function tinySamples(
+  count: number,
+  { seed = 1, longest = 14, areTokens = false }: SampleOptions = {},
+): Sample[] {
+  const random = new Random(seed);
+  return Array.from({ length: count }, () => {
+    const ids = Int32Array.from({ length: 5 + random.below(longest - 4) }, () => 2 + random.below(VOCABULARY - 2));
+    return { ids, label: areTokens ? ids : ids[0]! % 2 };
+  });
+}
+
+/** Eight samples for a tiny model, in batches of `size` rows; texts are padded to a multiple of `multiple`. */
+export function tinyData({ model }: LoadedModel, size = 4, multiple = 16): Batches | ImageBatches {
+  if (model.image) {
+    const random = new Random(1);
+    const pixels = (): Float32Array => Float32Array.from({ length: 64 }, () => random.normal());
+    const samples = Array.from({ length: 8 }, (_, i) => ({ pixels: pixels(), label: i % 2 }));
+    return new ImageBatches(samples, model, { size });
+  }
+  const areTokens = model.task === "causal_lm";
+  const labels = areTokens ? ("token" as const) : ("class" as const);
+  return new Batches(tinySamples(8, { areTokens }), { size, maxLength: 16, multiple, labels });
+}
