@@ -1,6 +1,6 @@
 /**
- * Every error of safetape is one line of fact (what was asked, what is allowed, with names and shapes) and one of
- * remedy (the call or the limit that mends it). One class per kind of failure, so that callers can tell them apart.
+ * Base class of every error that safetape throws. The message has two lines: the fact (what went wrong, with names and
+ * shapes) and the remedy (what to change). Each kind of failure has a class, so that callers can tell them apart.
  */
 export class SafetapeError extends Error {
   constructor(
@@ -9,20 +9,20 @@ export class SafetapeError extends Error {
     options?: ErrorOptions,
   ) {
     super(`${fact}\n${remedy}`, options);
-    // Classes that name themselves, as all here do, keep their names where a bundler shortens them.
+    // The subclasses below set `name` themselves, because a minifier may shorten the names of classes.
     this.name = new.target === SafetapeError ? "SafetapeError" : new.target.name;
   }
 }
 
-/** Shapes that do not fit an op, a tensor or a checkpoint. */
+/** A shape that does not fit an op, a tensor or a checkpoint. */
 export class ShapeError extends SafetapeError {
   override name = "ShapeError";
 }
-/** An element type where another is needed. */
+/** A tensor with the wrong element type. */
 export class DtypeError extends SafetapeError {
   override name = "DtypeError";
 }
-/** A limit of the adapter that cannot be worked around. */
+/** A limit of the GPU adapter that cannot be worked around. */
 export class LimitError extends SafetapeError {
   override name = "LimitError";
 }
@@ -39,32 +39,34 @@ export class MemoryBudgetError extends SafetapeError {
     super(fact, remedy);
   }
 }
-/** No adapter, a lost device, or a device error that is no fault of the caller's. */
+/** There is no GPU adapter, the device was lost, or the device reported an error that the caller did not cause. */
 export class DeviceError extends SafetapeError {
   override name = "DeviceError";
 }
-/** A way to run with less memory, and what the plan then needs. */
+/** A way to run with less memory. */
 export interface MemoryAlternative {
-  /** Options of the trainer, as they are written. */
+  /** Options of the trainer, as source text. */
   readonly options: string;
+  /** Bytes that the plan needs with these options. */
   readonly bytes: number;
 }
-/** The driver has no memory for what was asked; what was live before still is. */
+/** The driver refused an allocation. Tensors that were live before stay valid. */
 export class OutOfMemoryError extends DeviceError {
   override name = "OutOfMemoryError";
-  /** Bytes that were asked for together. */
-  readonly askedBytes: number;
-  /** Bytes that were live on the device when it was refused. */
+  /** Bytes of all the allocations that were requested together. */
+  readonly requestedBytes: number;
+  /** Bytes that were live on the device at the time. */
   readonly liveBytes: number;
-  /** What the plan needs as the run is, where a plan was to be run; and what it would need otherwise. */
+  /** Bytes that the plan of the run needs; undefined if the allocation was not for a plan. */
   readonly plannedBytes: number | undefined;
+  /** Options with which the same run would need less. */
   readonly alternatives: readonly MemoryAlternative[];
 
   constructor(
     fact: string,
     remedy: string,
-    told: {
-      readonly askedBytes: number;
+    details: {
+      readonly requestedBytes: number;
       readonly liveBytes: number;
       readonly plannedBytes?: number;
       readonly alternatives?: readonly MemoryAlternative[];
@@ -72,25 +74,25 @@ export class OutOfMemoryError extends DeviceError {
     options?: ErrorOptions,
   ) {
     super(fact, remedy, options);
-    this.askedBytes = told.askedBytes;
-    this.liveBytes = told.liveBytes;
-    this.plannedBytes = told.plannedBytes;
-    this.alternatives = told.alternatives ?? [];
+    this.requestedBytes = details.requestedBytes;
+    this.liveBytes = details.liveBytes;
+    this.plannedBytes = details.plannedBytes;
+    this.alternatives = details.alternatives ?? [];
   }
 }
-/** A kernel that does not compile or whose bindings do not match its declaration. */
+/** A kernel that does not compile, or whose bindings do not match those of its launches. */
 export class KernelError extends SafetapeError {
   override name = "KernelError";
 }
-/** A file or directory that is missing, damaged, or not what it says it is. */
+/** A file or directory that is missing, damaged or in another format than it claims. */
 export class FileFormatError extends SafetapeError {
   override name = "FileFormatError";
 }
-/** A download that failed: no such model, no permission, a server that does not answer, bytes that are not what it promised. */
+/** A download that failed: the model does not exist, access is denied, the server is down, or a checksum is wrong. */
 export class DownloadError extends SafetapeError {
   override name = "DownloadError";
 }
-/** Training data that cannot be used: empty files, bad lines, labels or ids out of range. */
+/** Training data that cannot be used: an empty file, a bad line, a label or an id out of range. */
 export class DataError extends SafetapeError {
   override name = "DataError";
 }
@@ -98,21 +100,21 @@ export class DataError extends SafetapeError {
 export class ConfigError extends SafetapeError {
   override name = "ConfigError";
 }
-/** Use of a tensor, trainer or engine after `dispose`. */
+/** A tensor, trainer or engine was used after `dispose`. */
 export class DisposedError extends SafetapeError {
   override name = "DisposedError";
 }
-/** A loss or gradient that is not finite; the state of the last good step is kept. */
+/** A loss or gradient norm that is NaN or infinite. The tensors keep the values of the last good step. */
 export class NotFiniteError extends SafetapeError {
   override name = "NotFiniteError";
-  /** "loss" or "gradient norm". */
+  /** What is not finite: "loss" or "gradient norm". */
   readonly what: string;
   readonly value: number;
 
   constructor(
     fact: string,
     remedy: string,
-    /** Index of the step that was not finite, from 0. */
+    /** Index of the step, counted from 0. */
     readonly step: number,
     { what, value, ...options }: { readonly what: string; readonly value: number } & ErrorOptions,
   ) {

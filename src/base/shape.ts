@@ -1,4 +1,4 @@
-/** A shape in row-major order; `[]` is a scalar. */
+/** Sizes of a tensor's axes, outermost first; `[]` is a scalar. */
 export type Shape = readonly number[];
 
 /** Number of elements of a tensor of this shape. */
@@ -6,7 +6,7 @@ export function elements(shape: Shape): number {
   return shape.reduce((product, size) => product * size, 1);
 }
 
-/** The last size of a shape (1 for a scalar): the length of a row. */
+/** Length of a row: the last size of a shape, or 1 for a scalar. */
 export function columns(shape: Shape): number {
   return shape.at(-1) ?? 1;
 }
@@ -16,19 +16,19 @@ export function rows(shape: Shape): number {
   return elements(shape.slice(0, -1));
 }
 
-/** Whether two shapes are the same. */
+/** Whether two shapes are equal. */
 export function sameShape(a: Shape, b: Shape): boolean {
   return a.length === b.length && a.every((size, axis) => size === b[axis]);
 }
 
-/** Whether `b` broadcasts over the leading axes of `a`: `b` equals the last axes of `a`. */
+/** Whether `b`, without its leading axes of size 1, equals the last axes of `a`: then `b` broadcasts over the others. */
 export function isSuffix(b: Shape, a: Shape): boolean {
   const first = b.findIndex((size) => size !== 1);
-  const own = first < 0 ? b.slice(-1) : b.slice(first);
-  return b.length <= a.length && sameShape(own, a.slice(a.length - own.length));
+  const trimmed = first < 0 ? b.slice(-1) : b.slice(first);
+  return b.length <= a.length && sameShape(trimmed, a.slice(a.length - trimmed.length));
 }
 
-/** `[2, 3]`, as shapes are written in every message. */
+/** A shape as text: `[2, 3]`. */
 export function formatShape(shape: Shape): string {
   return `[${shape.join(", ")}]`;
 }

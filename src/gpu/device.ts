@@ -101,7 +101,7 @@ export class Device {
     return new OutOfMemoryError(
       `The driver is out of memory, with ${liveBytes} bytes live: ${message}`,
       "Dispose of what is no longer used, or use a smaller batch.",
-      { askedBytes: 0, liveBytes },
+      { requestedBytes: 0, liveBytes },
     );
   }
 

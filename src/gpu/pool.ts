@@ -164,6 +164,6 @@ function outOfMemory(
   return new OutOfMemoryError(
     `The driver has no memory for ${what}: it refused ${refused} bytes${inAll}, with ${live} live (${said}).`,
     "Use smaller batches or shorter texts, or pass memoryBudget to be told before anything is allocated.",
-    { askedBytes: asked, liveBytes: live },
+    { requestedBytes: asked, liveBytes: live },
   );
 }

@@ -6,7 +6,10 @@ import type { Limits } from "./limits";
 const kernel = { name: "accumulate", code };
 const GROUP = 64;
 
-/** `target (+)= source`, element by element: how two gradients of one value meet when neither kernel can add. */
+/**
+ * Launches of `target = source`, or `target += source` if `add`, for `count` f32 elements. Used to add two gradients of one
+ * value when neither of their kernels can accumulate.
+ */
 export function accumulateLaunches(
   source: string,
   target: string,

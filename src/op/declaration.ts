@@ -10,77 +10,81 @@ export interface TensorSpec {
   readonly dtype: Dtype;
 }
 
-/** What may parametrise an op beside its inputs. */
+/** Parameters of an op other than its input tensors. */
 export type Attributes = Readonly<Record<string, number | string | boolean>>;
 
-/** What is known of a node when its output shapes are inferred. */
+/** A node of the tape, as seen when its output shapes are inferred. */
 export interface InferContext<A extends Attributes> {
   readonly attributes: A;
+  /** Whether a tensor is bound to an optional slot. */
   has(slot: string): boolean;
-  /** @throws ShapeError when the slot is not bound. */
+  /** @throws ShapeError if no tensor is bound to the slot. */
   spec(slot: string): TensorSpec;
 }
 
-/** What is known of a node when its launches are built: inputs, outputs, temps and gradients, by slot name. */
+/** A node of the tape, as seen when its launches are built. `spec` covers inputs, outputs, temps and gradients. */
 export interface LaunchContext<A extends Attributes> extends InferContext<A> {
   readonly limits: Limits;
-  /** Add to the target instead of overwriting it. */
+  /** Whether to add to the target instead of overwriting it. */
   readonly accumulate: boolean;
-  /** The target's buffer already holds the value that `overwrites` names. */
+  /** Whether the target's buffer is the one that holds the value named by `overwrites`. */
   readonly inPlace: boolean;
 }
 
-/** An input slot. */
+/** An input slot of an op. */
 export interface InputSlot {
   /** Default `f32`. */
   readonly dtype?: Dtype;
-  /** Formats of fewer bits in which a frozen weight may be bound to it as well. */
+  /** Formats, other than `dtype`, in which a frozen weight may be bound to this slot. */
   readonly formats?: readonly WeightFormat[];
-  /** Whether a gradient with respect to it exists. */
+  /** Whether the op has a gradient with respect to this input; default false. */
   readonly gradient?: boolean;
+  /** Whether the slot may be left unbound; default false. */
   readonly optional?: boolean;
-  /** The op writes this input in place (optimizer steps); such an op has no gradient. */
+  /** Whether the op writes this input in place, as optimizer steps do. Such an op has no gradients. Default false. */
   readonly mutated?: boolean;
 }
 
-/** A scratch value that several launches of one node share, made only if one that reads it is run. */
+/** A scratch tensor that several launches of one node share. It is computed only if a launch that runs reads it. */
 export interface Temp<A extends Attributes> {
   /** Forward slots, gradients of outputs (`dy`) and earlier temps that its launches read. */
   readonly reads: readonly string[];
   spec(context: InferContext<A>): TensorSpec;
-  /** Empty for a temp that the forward launches write themselves. */
+  /** Launches that compute the temp; none if the forward launches write it. */
   launches(context: LaunchContext<A>): Launch[];
+  /** Floating-point operations of these launches; default 0. */
   flops?(context: InferContext<A>): number;
 }
 
 /**
- * How one gradient (or several at once) is made. `reads` decides what a training step keeps: it lists the forward
- * slots and temps that these launches read; the gradient of the first output (`dy` for output `y`) may be read always.
+ * How the gradient with respect to one input, or several, is computed. `reads` decides what a training step keeps: it
+ * lists the forward slots and temps that these launches read. In addition they may read the gradient of the first output
+ * (`dy` for output `y`).
  */
 export interface GradientRule<A extends Attributes> {
-  /** Input slots whose gradients (`dx` for slot `x`) these launches write. */
-  readonly of: readonly string[];
+  /** Input slots with respect to which these launches differentiate; they write `dx` for slot `x`. */
+  readonly wrt: readonly string[];
   reads(attributes: A): readonly string[];
-  /** The gradient is `dy` itself: no launch, no bytes. */
+  /** Whether the gradient is `dy` itself, which takes neither a launch nor a buffer. */
   readonly passesThrough?: boolean;
-  /** The launches honour `LaunchContext.accumulate`. */
+  /** Whether the launches honour `LaunchContext.accumulate`. */
   readonly accumulates?: boolean;
-  /** A value (`dy`, or a slot of `reads`) whose buffer the gradient may take over where nothing reads it later. */
+  /** `dy` or a slot of `reads` whose buffer the gradient may reuse if nothing reads that value later. */
   readonly overwrites?: string;
   launches?(context: LaunchContext<A>): Launch[];
   /** Floating-point operations of these launches. */
   flops?(context: InferContext<A>): number;
 }
 
-/** A tensor for a reference or a case: plain numbers in row-major order. */
-export interface HostTensor {
+/** A tensor in float64 on the host, in row-major order, for the references that tests compare with. */
+export interface ReferenceTensor {
   readonly shape: Shape;
   readonly data: Float64Array;
 }
 
 /**
- * How a case fills an input: standard normal numbers, whole numbers below `below`, or given values; and how it is stored
- * where that is not f32.
+ * An input of a case. It is filled with normal numbers (times `scale`, plus `offset`), with random integers from 0 to
+ * `below` - 1, or with `values`, and stored in `format` (default: the slot's dtype).
  */
 export type CaseInput = { readonly shape: Shape; readonly format?: WeightFormat } & (
   | { readonly scale?: number; readonly offset?: number }
@@ -88,52 +92,60 @@ export type CaseInput = { readonly shape: Shape; readonly format?: WeightFormat 
   | { readonly values: readonly number[] }
 );
 
-/** One set of inputs on which an op is tested (forward, gradients, frozen subsets, split bindings) or benchmarked. */
+/** Inputs on which an op is tested (forward, gradients, frozen subsets, split bindings) or benchmarked. */
 export interface OpCase<A extends Attributes> {
   readonly name: string;
   readonly attributes: A;
   readonly inputs: Readonly<Record<string, CaseInput>>;
-  /** Only timed, not tested: too large for the float64 reference. */
+  /** Whether the case is only timed, because it is too large for the float64 reference; default false. */
   readonly bench?: boolean;
-  /** Largest error relative to the largest reference value; default 2e-5. */
+  /** Maximum error relative to the largest reference value; default 2e-5. */
   readonly tolerance?: number;
 }
 
-/** Inputs that must be refused, and a part of the message that they get. */
+/** Inputs that an op must refuse. */
 export interface MalformedCase<A extends Attributes> {
   readonly name: string;
   readonly attributes: A;
   readonly inputs: Readonly<Record<string, TensorSpec>>;
+  /** Matches the error message. */
   readonly message: RegExp;
 }
 
 /**
- * An op in one place. Autograd, planner, tests and benches derive from this declaration alone; its WGSL lies in
- * `kernels/` under the same base name.
+ * Declaration of an op. Autograd, planner, tests and benchmarks derive from it alone. Its WGSL is in `kernels/`, in the
+ * file of the same name.
  */
 export interface Op<A extends Attributes = Attributes> {
   readonly name: string;
   readonly inputs: Readonly<Record<string, InputSlot>>;
-  /** Output slots; the first carries the gradient, the others exist for gradients that read them. */
+  /** Output slots. Gradients flow through the first; the others exist for gradient rules that read them. */
   readonly outputs: readonly string[];
-  /** @throws ShapeError, DtypeError or ConfigError when the inputs do not fit. */
+  /**
+   * Shapes and types of the outputs.
+   *
+   * @throws ShapeError, DtypeError or ConfigError if the inputs do not fit.
+   */
   infer(context: InferContext<A>): Readonly<Record<string, TensorSpec>>;
   readonly temps?: Readonly<Record<string, Temp<A>>>;
-  /** Temps that the forward launches use. */
+  /** Temps that the forward launches read or write. */
   readonly forwardTemps?: readonly string[];
   forward(context: LaunchContext<A>): Launch[];
-  /** An input whose buffer the first output may take over where nothing reads it later. */
+  /** An input whose buffer the first output may reuse if nothing reads that input later. */
   readonly overwrites?: string;
   readonly gradients: readonly GradientRule<A>[];
   /** Floating-point operations of the forward launches. */
   flops(context: InferContext<A>): number;
-  /** Forward in float64 with plain loops: the oracle of the tests. Mutated inputs are returned under their names. */
-  reference(inputs: Readonly<Record<string, HostTensor>>, attributes: A): Readonly<Record<string, HostTensor>>;
+  /** The forward pass in float64, in plain loops, for tests. Returns the outputs, and mutated inputs by their slots. */
+  reference(
+    inputs: Readonly<Record<string, ReferenceTensor>>,
+    attributes: A,
+  ): Readonly<Record<string, ReferenceTensor>>;
   readonly cases: readonly OpCase<A>[];
   readonly malformed: readonly MalformedCase<A>[];
 }
 
-/** Declares an op; the identity, for its type. */
+/** Returns `op`, typed by its attributes. */
 export function defineOp<A extends Attributes>(op: Op<A>): Op<A> {
   return op;
 }

@@ -1,4 +1,4 @@
-/** A handwritten WGSL module: the base name of its file under `kernels/`, and its text. */
+/** A WGSL module: the base name of its file under `kernels/`, and its source text. */
 export interface Kernel {
   readonly name: string;
   readonly code: string;

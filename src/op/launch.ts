@@ -2,7 +2,7 @@ import type { Kernel } from "./kernel";
 import type { Limits } from "./limits";
 import { LimitError } from "../base/errors";
 
-/** A part of a slot's bytes, for a table that is larger than one binding. */
+/** A part of a slot's bytes, for a tensor that is larger than one binding. */
 export interface SlotRange {
   readonly slot: string;
   /** First byte; a multiple of `Limits.offsetAlignment`. */
@@ -11,60 +11,60 @@ export interface SlotRange {
 }
 
 /**
- * One dispatch, as data: which entry of which kernel, what each of its WGSL variables is bound to, the fields of its
- * `Params`, and how many workgroups it needs in all. Nothing here touches a device.
+ * One dispatch, as data: the kernel and its entry point, what each WGSL variable is bound to, the fields of `Params`, and
+ * the number of workgroups. Nothing here touches a device.
  */
 export interface Launch {
   readonly kernel: Kernel;
   readonly entry: string;
-  /** WGSL variable -> slot of the op (or a range of one). */
+  /** WGSL variable -> slot of the op, or a range of one. */
   readonly bindings: Readonly<Record<string, string | SlotRange>>;
-  /** Field of the kernel's `Params` struct -> value. Every field must be given. */
+  /** Field of the kernel's `Params` struct -> value, for every field. */
   readonly params: Readonly<Record<string, number>>;
-  /** Values for the kernel's named top-level constants that must be known when the module is made. */
+  /** Values of the kernel's top-level constants, which must be known when the module is compiled. */
   readonly constants?: Readonly<Record<string, number>>;
-  /** Linear count; laid out as a two-dimensional grid where it exceeds the adapter's limit. */
+  /** Total number. It becomes a two-dimensional grid if it exceeds the adapter's limit for one dimension. */
   readonly workgroups: number;
-  /** Other ways to run it. */
+  /** Other ways to run this launch. */
   readonly variants?: readonly Variant[];
-  /** One dispatch in place of this one and the next. */
+  /** One dispatch that can replace this launch and the next one. */
   readonly joint?: Joint;
-  /** By what a tuner may take this launch for one that it has timed. */
+  /** Decides which launches a tuner treats as equal: it times only one of them. */
   readonly shape?: LaunchShape;
 }
 
-/** What does the same as a launch and the one after it, with the first one's params. */
+/** One dispatch that does the work of a launch and the one after it, with the params of the first. */
 export interface Joint {
   readonly entry: string;
-  /** WGSL variables that it binds, as one of the two does. */
+  /** WGSL variables that it binds. Each is bound as in one of the two launches. */
   readonly variables: readonly string[];
-  /** The ways to run it; without one the two launches run. */
+  /** The ways to run it. If none is chosen, the two launches run. */
   readonly variants: readonly Variant[];
 }
 
-/** What decides which variant is fastest, beside the entry. */
+/** What decides, for a given entry, which variant is fastest. */
 export interface LaunchShape {
-  /** Rounded to powers of two. */
+  /** Sizes, which a tuner rounds to powers of two. */
   readonly sizes: Readonly<Record<string, number>>;
-  /** Formats and layouts, taken as they are. */
+  /** Formats and layouts, which a tuner compares exactly. */
   readonly traits: readonly string[];
 }
 
-/** Another way to run a launch: the same entry, bindings, params and, unless it rounds, bits, in another time. */
+/** Another way to run a launch, with the same entry, bindings and params. It gives the same bits unless it `rounds`. */
 export interface Variant {
   readonly name: string;
   readonly kernel: Kernel;
   readonly constants: Readonly<Record<string, number>>;
   readonly workgroups: number;
-  /** Invocations that every subgroup of the adapter must have. */
+  /** Subgroup size that the adapter must have; any if undefined. */
   readonly subgroup?: number;
-  /** What it computes: small work is not worth a pipeline of its own. */
+  /** Floating-point operations. A launch with few is not worth compiling another pipeline. */
   readonly flops: number;
-  /** Whether it sums in another order. */
+  /** Whether it sums in another order, so that results may differ in their last bits. */
   readonly rounds?: boolean;
 }
 
-/** A run of rows of a table. */
+/** A contiguous range of rows of a tensor. */
 export interface RowRange {
   readonly start: number;
   readonly count: number;
@@ -73,10 +73,10 @@ export interface RowRange {
 const greatestCommonDivisor = (a: number, b: number): number => (b === 0 ? a : greatestCommonDivisor(b, a % b));
 
 /**
- * Cuts `count` rows into ranges such that, for every table of the given bytes per row that is cut alike, no range
- * exceeds a binding and every range starts at an aligned byte.
+ * Cuts `count` rows into ranges that can be bound. `bytesPerRow` has an entry for each tensor that is cut this way: in all
+ * of them, every range fits one binding and starts at an aligned byte.
  *
- * @throws LimitError when a single aligned step of rows does not fit one binding.
+ * @throws LimitError if not even the smallest aligned number of rows fits one binding.
  */
 export function rowRanges(count: number, bytesPerRow: readonly number[], limits: Limits): RowRange[] {
   const widest = Math.max(...bytesPerRow, 1);
@@ -96,7 +96,7 @@ export function rowRanges(count: number, bytesPerRow: readonly number[], limits:
   return ranges;
 }
 
-/** The bytes of `slot` that hold the rows of `range`. */
+/** The bytes of `slot` that hold the rows `range`. */
 export function bindRows(slot: string, range: RowRange, bytesPerRow: number): SlotRange {
   return { slot, offset: range.start * bytesPerRow, bytes: range.count * bytesPerRow };
 }

@@ -1,14 +1,14 @@
-/** The adapter's limits that shape launches. */
+/** Limits of the GPU adapter that launches depend on. */
 export interface Limits {
-  /** Most bytes of one storage binding (`maxStorageBufferBindingSize`). */
+  /** Maximum bytes of one storage binding (`maxStorageBufferBindingSize`). */
   readonly bindingBytes: number;
-  /** Alignment of a binding's first byte (`minStorageBufferOffsetAlignment`). */
+  /** Alignment of a binding's offset in bytes (`minStorageBufferOffsetAlignment`). */
   readonly offsetAlignment: number;
-  /** Most workgroups along one dimension of a grid. */
+  /** Maximum workgroups along one dimension of a dispatch (`maxComputeWorkgroupsPerDimension`). */
   readonly workgroupsPerDimension: number;
 }
 
-/** WebGPU's guaranteed limits: what a plan without a device assumes. */
+/** The limits that WebGPU guarantees. Plans made without a device assume them. */
 export const DEFAULT_LIMITS: Limits = {
   bindingBytes: 128 * 1024 * 1024,
   offsetAlignment: 256,

@@ -7,13 +7,13 @@ const kernel = { name: "pack", code };
 const GROUP = 64;
 const PER_INVOCATION = 4;
 
-/** How activations are kept from forward to backward. */
+/** Format in which activations are kept from the forward to the backward pass. */
 export type ActivationFormat = "f32" | "f16" | "bf16";
 
-/** Every one of them. */
+/** Every activation format. An index into this list is the kernel's `FORMAT`. */
 export const ACTIVATION_FORMATS: readonly ActivationFormat[] = ["f32", "f16", "bf16"];
 
-/** `packed` from `x`, or `x` from `packed`: `count` values in 16 bits each, two a word. */
+/** Launches that convert `count` values between slots `x` (f32) and `packed` (16 bits each, two a 32-bit word). */
 export function packLaunches(
   entry: "pack" | "unpack",
   count: number,

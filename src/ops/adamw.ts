@@ -2,7 +2,7 @@ import code from "../../kernels/adamw.wgsl";
 import { ShapeError } from "../base/errors";
 import { elements, formatShape, sameShape } from "../base/shape";
 import { defineOp } from "../op/declaration";
-import type { CaseInput, HostTensor } from "../op/declaration";
+import type { CaseInput, ReferenceTensor } from "../op/declaration";
 import { ADAMW_HYPER_SIZE, adamwHyper } from "./shared/adamw-hyper";
 import type { AdamwStep } from "./shared/adamw-hyper";
 import { elementwiseLaunches } from "./shared/elementwise";
@@ -157,7 +157,7 @@ export const adamw = defineOp<AdamwAttributes>({
   ],
 });
 
-function copy({ shape, data }: HostTensor): HostTensor {
+function copy({ shape, data }: ReferenceTensor): ReferenceTensor {
   return { shape, data: data.slice() };
 }
 

@@ -32,8 +32,8 @@ export const add = defineOp<NoAttributes>({
   },
   overwrites: "a",
   gradients: [
-    { of: ["a"], reads: () => [], passesThrough: true },
-    { of: ["b"], reads: () => [], passesThrough: true },
+    { wrt: ["a"], reads: () => [], passesThrough: true },
+    { wrt: ["b"], reads: () => [], passesThrough: true },
   ],
   flops: (context) => elements(context.spec("a").shape),
   reference(inputs) {

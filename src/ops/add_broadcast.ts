@@ -44,9 +44,9 @@ export const addBroadcast = defineOp<NoAttributes>({
   },
   overwrites: "a",
   gradients: [
-    { of: ["a"], reads: () => [], passesThrough: true },
+    { wrt: ["a"], reads: () => [], passesThrough: true },
     {
-      of: ["b"],
+      wrt: ["b"],
       reads: () => [],
       accumulates: true,
       launches: (context) => columnSumLaunches("dy", "db", sizes(context).rows, sizes(context).columns, context),

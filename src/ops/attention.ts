@@ -84,7 +84,7 @@ export const attention = defineOp<AttentionAttributes>({
   forward: (context) => attentionForward(layout(context), context),
   gradients: [
     {
-      of: ["q", "k", "v"],
+      wrt: ["q", "k", "v"],
       reads: () => ["q", "k", "v", "mask", "statistics"],
       launches(context) {
         const [at, kv] = [layout(context), kvRow(context)];
@@ -94,14 +94,14 @@ export const attention = defineOp<AttentionAttributes>({
       flops: (context) => flops(context, 7),
     },
     {
-      of: ["q"],
+      wrt: ["q"],
       reads: () => ["q", "k", "v", "mask", "statistics"],
       launches: (context) =>
         attentionGradient("grad_q", [["dq", "dq", layout(context).q.row, time(context)]], layout(context), context),
       flops: (context) => flops(context, 3),
     },
     {
-      of: ["k", "v"],
+      wrt: ["k", "v"],
       reads: () => ["q", "k", "v", "mask", "statistics"],
       launches: (context) =>
         attentionGradient(
@@ -116,14 +116,14 @@ export const attention = defineOp<AttentionAttributes>({
       flops: (context) => flops(context, 4),
     },
     {
-      of: ["k"],
+      wrt: ["k"],
       reads: () => ["q", "k", "v", "mask", "statistics"],
       launches: (context) =>
         attentionGradient("grad_k", [["dk", "dk", kvRow(context), time(context)]], layout(context), context),
       flops: (context) => flops(context, 3),
     },
     {
-      of: ["v"],
+      wrt: ["v"],
       reads: () => ["q", "k", "mask", "seed", "lse"],
       launches: (context) =>
         attentionGradient("grad_v", [["dv", "dv", kvRow(context), time(context)]], layout(context), context),

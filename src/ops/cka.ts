@@ -2,7 +2,7 @@ import code from "../../kernels/cka.wgsl";
 import { LimitError, ShapeError } from "../base/errors";
 import { columns, elements, formatShape, rows, sameShape } from "../base/shape";
 import { defineOp } from "../op/declaration";
-import type { HostTensor, InferContext, LaunchContext } from "../op/declaration";
+import type { ReferenceTensor, InferContext, LaunchContext } from "../op/declaration";
 import type { Launch } from "../op/launch";
 import { at, filled, input } from "./shared/reference";
 
@@ -188,7 +188,7 @@ export const cka = defineOp<CkaAttributes>({
 });
 
 /** `tensor` with masked rows at zero and, if wanted, the columns' means over the other rows taken off. */
-function centred(tensor: HostTensor, mask: HostTensor, center: boolean): HostTensor {
+function centred(tensor: ReferenceTensor, mask: ReferenceTensor, center: boolean): ReferenceTensor {
   const width = columns(tensor.shape);
   const counted = mask.data.reduce((sum, m) => sum + (m !== 0 ? 1 : 0), 0);
   const means = new Float64Array(width);
@@ -199,7 +199,7 @@ function centred(tensor: HostTensor, mask: HostTensor, center: boolean): HostTen
 }
 
 /** Sum of squares of one tile of left^T right. */
-function tileSquares(left: HostTensor, right: HostTensor, tileRow: number, tileColumn: number): number {
+function tileSquares(left: ReferenceTensor, right: ReferenceTensor, tileRow: number, tileColumn: number): number {
   const width = columns(left.shape);
   let squares = 0;
   for (let i = tileRow * WIDTH; i < Math.min(width, (tileRow + 1) * WIDTH); i++) {

@@ -62,7 +62,7 @@ export const crop = defineOp<CropAttributes>({
   forward: (context) => launches("forward", "x", "y", "y", context),
   gradients: [
     {
-      of: ["x"],
+      wrt: ["x"],
       reads: () => [],
       accumulates: true,
       launches: (context) => launches("grad_x", "dy", "dx", "x", context),

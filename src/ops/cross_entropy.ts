@@ -51,7 +51,7 @@ export const crossEntropy = defineOp<RowLossAttributes>({
   ],
   gradients: [
     {
-      of: ["x"],
+      wrt: ["x"],
       reads: () => ["x", "labels", "normalizer", "lse"],
       overwrites: "x",
       launches(context) {

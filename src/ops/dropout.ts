@@ -63,7 +63,7 @@ export const dropout = defineOp<DropoutAttributes>({
   overwrites: "x",
   gradients: [
     {
-      of: ["x"],
+      wrt: ["x"],
       reads: () => ["seed"],
       accumulates: true,
       overwrites: "dy",

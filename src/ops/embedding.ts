@@ -121,7 +121,7 @@ export const embedding = defineOp<NoAttributes>({
   forward: gatherLaunches,
   gradients: [
     {
-      of: ["table"],
+      wrt: ["table"],
       reads: () => ["ids", "chain"],
       accumulates: true,
       launches: (context) => [...(context.accumulate ? [] : zeroLaunches(context)), ...scatterLaunches(context)],

@@ -74,7 +74,7 @@ export const fusedAttention = defineOp<AttentionAttributes>({
   forward: (context) => attentionForward(layout(context), context),
   gradients: [
     {
-      of: ["qkv"],
+      wrt: ["qkv"],
       reads: () => ["qkv", "mask", "statistics"],
       launches(context) {
         const at = layout(context);

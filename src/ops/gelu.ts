@@ -34,7 +34,7 @@ export const gelu = defineOp<GeluAttributes>({
   overwrites: "x",
   gradients: [
     {
-      of: ["x"],
+      wrt: ["x"],
       reads: () => ["x"],
       accumulates: true,
       overwrites: "dy",

@@ -42,7 +42,7 @@ export const identityDistance = defineOp<NoAttributes>({
   forward: (context) => [launch("forward", ["x", "y"], 1, context)],
   gradients: [
     {
-      of: ["x"],
+      wrt: ["x"],
       reads: () => ["x", "y"],
       accumulates: true,
       launches: (context) => {

@@ -134,7 +134,7 @@ export const layerNorm = defineOp<LayerNormAttributes>({
   overwrites: "x",
   gradients: [
     {
-      of: ["x"],
+      wrt: ["x"],
       reads: ({ keep }) => (keep === "y" ? ["y", "rstd", "weight", "bias"] : ["x", "weight", "statistics"]),
       accumulates: true,
       overwrites: "dy",
@@ -142,7 +142,7 @@ export const layerNorm = defineOp<LayerNormAttributes>({
       flops: (context) => 12 * count(context),
     },
     {
-      of: ["weight"],
+      wrt: ["weight"],
       reads: ({ keep }) => [`partials_from_${keep}`],
       accumulates: true,
       launches: (context) =>
@@ -155,7 +155,7 @@ export const layerNorm = defineOp<LayerNormAttributes>({
       flops: (context) => 3 * count(context),
     },
     {
-      of: ["bias"],
+      wrt: ["bias"],
       reads: () => [],
       accumulates: true,
       launches: (context) => columnSumLaunches("dy", "dbias", size(context).rows, size(context).columns, context),

@@ -95,7 +95,7 @@ export const linear = defineOp<LinearAttributes>({
   },
   gradients: [
     {
-      of: ["x"],
+      wrt: ["x"],
       reads: () => ["w"],
       accumulates: true,
       launches(context) {
@@ -116,14 +116,14 @@ export const linear = defineOp<LinearAttributes>({
       flops: (context) => linearFlops(context),
     },
     {
-      of: ["w"],
+      wrt: ["w"],
       reads: () => ["x"],
       accumulates: true,
       launches: weightGradient,
       flops: (context) => linearFlops(context),
     },
     {
-      of: ["bias"],
+      wrt: ["bias"],
       reads: () => [],
       accumulates: true,
       launches: (context) =>

@@ -148,7 +148,7 @@ export const linearCrossEntropy = defineOp<LinearCrossEntropyAttributes>({
   },
   gradients: [
     {
-      of: ["x"],
+      wrt: ["x"],
       reads: () => ["slope"],
       accumulates: true,
       overwrites: "slope",

@@ -137,7 +137,7 @@ export const loraLinear = defineOp<LoraLinearAttributes>({
   },
   gradients: [
     {
-      of: ["x"],
+      wrt: ["x"],
       reads: (attributes) => ["w", "a", "u", ...seedIfDropped(attributes)],
       accumulates: true,
       launches(context) {
@@ -161,14 +161,14 @@ export const loraLinear = defineOp<LoraLinearAttributes>({
         productFlops(linearSizes(context).rows, linearSizes(context).in, linearSizes(context).out + rank(context)),
     },
     {
-      of: ["w"],
+      wrt: ["w"],
       reads: () => ["x"],
       accumulates: true,
       launches: weightGradient,
       flops: (context) => productFlops(linearSizes(context).in, linearSizes(context).out, linearSizes(context).rows),
     },
     {
-      of: ["a"],
+      wrt: ["a"],
       reads: (attributes) => ["x", "u", ...seedIfDropped(attributes)],
       accumulates: true,
       launches(context) {
@@ -191,7 +191,7 @@ export const loraLinear = defineOp<LoraLinearAttributes>({
       flops: (context) => productFlops(rank(context), linearSizes(context).in, linearSizes(context).rows),
     },
     {
-      of: ["b"],
+      wrt: ["b"],
       reads: () => ["z"],
       accumulates: true,
       launches(context) {
@@ -213,7 +213,7 @@ export const loraLinear = defineOp<LoraLinearAttributes>({
       flops: (context) => productFlops(linearSizes(context).out, rank(context), linearSizes(context).rows),
     },
     {
-      of: ["bias"],
+      wrt: ["bias"],
       reads: () => [],
       accumulates: true,
       launches: (context) =>

@@ -34,7 +34,7 @@ export const meanAbsolute = defineOp<NoAttributes>({
   forward: (context) => [launch("forward", ["x", "y"], 1, context)],
   gradients: [
     {
-      of: ["x"],
+      wrt: ["x"],
       reads: () => ["x"],
       accumulates: true,
       launches: (context) => {

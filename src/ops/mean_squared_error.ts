@@ -66,7 +66,7 @@ export const meanSquaredError = defineOp<NoAttributes>({
   forward: lossLaunches,
   gradients: [
     {
-      of: ["prediction"],
+      wrt: ["prediction"],
       reads: () => ["prediction", "targets", "mask", "normalizer"],
       accumulates: true,
       launches: gradientLaunches,

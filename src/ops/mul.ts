@@ -35,7 +35,7 @@ export const mul = defineOp<NoAttributes>({
   overwrites: "a",
   gradients: [
     {
-      of: ["a"],
+      wrt: ["a"],
       reads: () => ["b"],
       accumulates: true,
       overwrites: "dy",
@@ -46,7 +46,7 @@ export const mul = defineOp<NoAttributes>({
       flops: (context) => elements(context.spec("a").shape),
     },
     {
-      of: ["b"],
+      wrt: ["b"],
       reads: () => ["a"],
       accumulates: true,
       overwrites: "dy",

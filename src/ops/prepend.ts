@@ -73,14 +73,14 @@ export const prepend = defineOp<NoAttributes>({
   },
   gradients: [
     {
-      of: ["head"],
+      wrt: ["head"],
       reads: () => [],
       accumulates: true,
       launches: (context) => launches("grad_head", { head: "dhead", y: "dy" }, () => sizes(context).head, context),
       flops: (context) => sizes(context).texts * sizes(context).head,
     },
     {
-      of: ["x"],
+      wrt: ["x"],
       reads: () => [],
       accumulates: true,
       launches: (context) => launches("grad_x", { x: "dx", y: "dy" }, (texts) => texts * sizes(context).x, context),

@@ -109,7 +109,7 @@ export const rmsNorm = defineOp<RmsNormAttributes>({
   overwrites: "x",
   gradients: [
     {
-      of: ["x"],
+      wrt: ["x"],
       reads: ({ keep }) => [keep, "rstd", "weight"],
       accumulates: true,
       overwrites: "dy",
@@ -122,7 +122,7 @@ export const rmsNorm = defineOp<RmsNormAttributes>({
       flops: (context) => 8 * count(context),
     },
     {
-      of: ["weight"],
+      wrt: ["weight"],
       reads: ({ keep }) => [`partials_from_${keep}`],
       accumulates: true,
       launches: (context) => {

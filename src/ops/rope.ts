@@ -68,7 +68,7 @@ export const rope = defineOp<RopeAttributes>({
   overwrites: "x",
   gradients: [
     {
-      of: ["x"],
+      wrt: ["x"],
       reads: () => ["table"],
       accumulates: true,
       overwrites: "dy",

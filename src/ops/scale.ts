@@ -29,7 +29,7 @@ export const scale = defineOp<ScaleAttributes>({
   overwrites: "x",
   gradients: [
     {
-      of: ["x"],
+      wrt: ["x"],
       reads: () => [],
       accumulates: true,
       overwrites: "dy",

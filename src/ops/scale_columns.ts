@@ -76,7 +76,7 @@ export const scaleColumns = defineOp<NoAttributes>({
   overwrites: "a",
   gradients: [
     {
-      of: ["a"],
+      wrt: ["a"],
       reads: () => ["b"],
       accumulates: true,
       overwrites: "dy",
@@ -85,7 +85,7 @@ export const scaleColumns = defineOp<NoAttributes>({
       flops: (context) => elements(context.spec("a").shape),
     },
     {
-      of: ["b"],
+      wrt: ["b"],
       reads: () => ["partials"],
       accumulates: true,
       launches: (context) => {

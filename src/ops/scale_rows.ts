@@ -70,7 +70,7 @@ export const scaleRows = defineOp<NoAttributes>({
   overwrites: "a",
   gradients: [
     {
-      of: ["a"],
+      wrt: ["a"],
       reads: () => ["b"],
       accumulates: true,
       overwrites: "dy",
@@ -81,7 +81,7 @@ export const scaleRows = defineOp<NoAttributes>({
       flops: (context) => elements(context.spec("a").shape),
     },
     {
-      of: ["b"],
+      wrt: ["b"],
       reads: () => ["a"],
       accumulates: true,
       launches: (context) =>

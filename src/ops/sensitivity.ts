@@ -2,7 +2,7 @@ import code from "../../kernels/sensitivity.wgsl";
 import { ShapeError } from "../base/errors";
 import { elements, formatShape, sameShape } from "../base/shape";
 import { defineOp } from "../op/declaration";
-import type { HostTensor } from "../op/declaration";
+import type { ReferenceTensor } from "../op/declaration";
 import { elementwiseLaunches } from "./shared/elementwise";
 import { at, filled, input } from "./shared/reference";
 
@@ -79,7 +79,7 @@ export const sensitivity = defineOp<SensitivityAttributes>({
       if (kind === "gradient_over_weight") return at(p, i) === 0 ? 0 : Math.abs(at(g, i) / at(p, i));
       return Math.abs(at(g, i));
     };
-    const smoothed = (value: (i: number) => number): { mean: HostTensor; uncertainty: HostTensor } => {
+    const smoothed = (value: (i: number) => number): { mean: ReferenceTensor; uncertainty: ReferenceTensor } => {
       const mean = filled(p.shape, (i) => beta1 * at(input(inputs, "mean"), i) + (1 - beta1) * value(i));
       const change = (i: number): number => Math.abs(value(i) - at(mean, i));
       return {

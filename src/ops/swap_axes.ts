@@ -53,7 +53,7 @@ export const swapAxes = defineOp<NoAttributes>({
   },
   gradients: [
     {
-      of: ["x"],
+      wrt: ["x"],
       reads: () => [],
       accumulates: true,
       launches: (context) => {

@@ -37,14 +37,14 @@ export const swiglu = defineOp<NoAttributes>({
   overwrites: "gate",
   gradients: [
     {
-      of: ["gate"],
+      wrt: ["gate"],
       reads: () => ["gate", "up"],
       accumulates: true,
       launches: (context) => launches("grad_gate", ["gate", "up", "dy", "dgate"], context),
       flops: (context) => 11 * elements(context.spec("gate").shape),
     },
     {
-      of: ["up"],
+      wrt: ["up"],
       reads: () => ["gate"],
       accumulates: true,
       overwrites: "dy",

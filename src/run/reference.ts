@@ -1,4 +1,4 @@
-import type { HostTensor } from "../op/declaration";
+import type { ReferenceTensor } from "../op/declaration";
 import type { Tape, Value } from "../tape/tape";
 
 /**
@@ -8,11 +8,11 @@ import type { Tape, Value } from "../tape/tape";
  */
 export function evaluate(
   tape: Tape,
-  given: Readonly<Record<string, HostTensor>>,
+  given: Readonly<Record<string, ReferenceTensor>>,
   wanted: readonly Value[],
-): HostTensor[] {
-  const found = new Map<number, HostTensor>();
-  const value = (id: number): HostTensor => {
+): ReferenceTensor[] {
+  const found = new Map<number, ReferenceTensor>();
+  const value = (id: number): ReferenceTensor => {
     const origin = tape.values[id]!.origin;
     const tensor = origin.kind === "node" ? found.get(id) : given[origin.name];
     if (!tensor) throw new Error(`The reference misses ${origin.kind === "node" ? `value ${id}` : origin.name}.`);

@@ -66,17 +66,17 @@ export class BackwardEmitter {
     const { node } = task;
     const source = this.#gradients.get(mainOutput(node))!;
     if (rule.passesThrough) {
-      rule.of.forEach((slot) => this.#pass(node, node.inputs[slot]!, source));
+      rule.wrt.forEach((slot) => this.#pass(node, node.inputs[slot]!, source));
       return;
     }
-    const [only] = rule.of;
-    if (rule.of.length === 1 && this.#accumulateInto(task, rule, node.inputs[only!]!)) return;
+    const [only] = rule.wrt;
+    if (rule.wrt.length === 1 && this.#accumulateInto(task, rule, node.inputs[only!]!)) return;
     const targets = new Map(
-      rule.of.map((slot) => [`d${slot}`, this.#newTarget(task, rule, node.inputs[slot]!, index)]),
+      rule.wrt.map((slot) => [`d${slot}`, this.#newTarget(task, rule, node.inputs[slot]!, index)]),
     );
     const inPlace = rule.overwrites !== undefined && this.#isTakeover(task, rule, targets);
     this.#launch(node, (context) => rule.launches?.(context) ?? [], targets, { inPlace });
-    rule.of.forEach((slot) => this.#merge(node, node.inputs[slot]!, targets.get(`d${slot}`)!));
+    rule.wrt.forEach((slot) => this.#merge(node, node.inputs[slot]!, targets.get(`d${slot}`)!));
   }
 
   /** Lets the rule add to a gradient that exists already, if its kernel can and nobody else reads it. */
@@ -91,7 +91,7 @@ export class BackwardEmitter {
           ? existing.place
           : undefined;
     if (!place) return false;
-    const [slot] = rule.of;
+    const [slot] = rule.wrt;
     const accumulate = name === undefined || this.#mustAdd(name);
     this.#launch(task.node, (context) => rule.launches?.(context) ?? [], new Map([[`d${slot!}`, place]]), {
       accumulate,
@@ -103,7 +103,7 @@ export class BackwardEmitter {
   #newTarget(task: BackwardTask, rule: GradientRule<never>, id: number, index: number): Place {
     const name = this.#parameterName(id);
     // One tensor in two slots of a rule has two contributions: neither may write where the other does.
-    const isAlone = rule.of.filter((slot) => task.node.inputs[slot] === id).length === 1;
+    const isAlone = rule.wrt.filter((slot) => task.node.inputs[slot] === id).length === 1;
     if (name !== undefined && isAlone && !this.#mustAdd(name)) return { kind: "gradient", name };
     return this.#takeover(task, rule, id, index) ?? this.emitter.allocate(this.tape.values[id]!);
   }
@@ -111,7 +111,7 @@ export class BackwardEmitter {
   /** The buffer that the gradient may take over: `dy` or a read slot that nothing else reads any more. */
   #takeover(task: BackwardTask, rule: GradientRule<never>, id: number, index: number): Place | undefined {
     const slot = rule.overwrites;
-    if (slot === undefined || rule.of.length !== 1) return undefined;
+    if (slot === undefined || rule.wrt.length !== 1) return undefined;
     const later = this.tasks.slice(index + 1);
     const spec = slotSpec(this.tape, task.node, slot)!;
     if (specBytes(spec) !== specBytes(this.tape.values[id]!)) return undefined;
@@ -131,7 +131,7 @@ export class BackwardEmitter {
 
   #isTakeover(task: BackwardTask, rule: GradientRule<never>, targets: ReadonlyMap<string, Place>): boolean {
     const slot = rule.overwrites!;
-    const target = targets.get(`d${rule.of[0]!}`);
+    const target = targets.get(`d${rule.wrt[0]!}`);
     return target?.kind === "virtual" && samePlace(target, this.#place(task.node, slot, new Map()));
   }
 

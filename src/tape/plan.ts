@@ -211,7 +211,7 @@ function boundTensors(tape: Tape, nodes: readonly Node[]): Map<string, TensorSpe
 function gradientTensors(tape: Tape, tasks: readonly BackwardTask[]): Map<string, TensorSpec> {
   const found = new Map<string, TensorSpec>();
   for (const { node, rule } of tasks) {
-    for (const slot of rule?.of ?? []) {
+    for (const slot of rule?.wrt ?? []) {
       const value = tape.values[node.inputs[slot]!]!;
       if (value.origin.kind === "parameter") found.set(value.origin.name, value);
     }

@@ -60,11 +60,11 @@ function chooseRules(node: Node, wanted: ReadonlySet<number>): GradientRule<neve
       .map(([slot]) => slot),
   );
   const chosen: GradientRule<never>[] = [];
-  const bySize = [...node.op.gradients].sort((a, b) => b.of.length - a.of.length);
+  const bySize = [...node.op.gradients].sort((a, b) => b.wrt.length - a.wrt.length);
   for (const rule of bySize) {
-    if (rule.of.every((slot) => open.has(slot))) {
+    if (rule.wrt.every((slot) => open.has(slot))) {
       chosen.push(rule);
-      rule.of.forEach((slot) => open.delete(slot));
+      rule.wrt.forEach((slot) => open.delete(slot));
     }
   }
   if (open.size > 0) throw new Error(`${node.op.name} declares no gradient for ${[...open].join(", ")}.`);
@@ -86,7 +86,7 @@ export function saves(tape: Tape, tasks: readonly BackwardTask[]): ReadonlyMap<n
     for (const slot of task.reads) {
       const id = forwardValue(task.node, slot);
       if (id === undefined || tape.values[id]?.origin.kind !== "node") continue;
-      const slots = task.rule ? task.rule.of : readersOf(task, tasks);
+      const slots = task.rule ? task.rule.wrt : readersOf(task, tasks);
       kept.set(id, [...(kept.get(id) ?? []), { node: task.node, slots }]);
     }
   }
@@ -97,5 +97,5 @@ export function saves(tape: Tape, tasks: readonly BackwardTask[]): ReadonlyMap<n
 function readersOf(task: BackwardTask, tasks: readonly BackwardTask[]): string[] {
   return tasks
     .filter((other) => other.node === task.node && other.reads.includes(task.temp!))
-    .flatMap((other) => (other.rule ? other.rule.of : readersOf(other, tasks)));
+    .flatMap((other) => (other.rule ? other.rule.wrt : readersOf(other, tasks)));
 }

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { Device } from "../../src/gpu/device";
-import type { Attributes, HostTensor, Op, OpCase } from "../../src/op/declaration";
+import type { Attributes, ReferenceTensor, Op, OpCase } from "../../src/op/declaration";
 import { OPS } from "../../src/ops/index";
 import { testDevice } from "../support/device";
 import { differentiable, forwardErrors, GRADIENT_TOLERANCE, gradientErrors, TOLERANCE } from "../support/op-checks";
@@ -26,7 +26,7 @@ function subsets(slots: readonly string[]): string[][] {
   return slots.reduce<string[][]>((all, slot) => [...all, ...all.map((set) => [...set, slot])], [[]]);
 }
 
-function checkForward(op: Op, test: OpCase<Attributes>, run: CaseRun, inputs: Record<string, HostTensor>): void {
+function checkForward(op: Op, test: OpCase<Attributes>, run: CaseRun, inputs: Record<string, ReferenceTensor>): void {
   for (const [slot, error] of forwardErrors(op, test, run, inputs)) {
     expect(error, `${slot} of ${op.name}`).toBeLessThan(test.tolerance ?? TOLERANCE);
   }

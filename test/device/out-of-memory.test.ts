@@ -66,10 +66,10 @@ const live = () => ({ bytes: engine.ledger.live, buffers: engine.ledger.buffers 
 
 function checkError(error: unknown, where: string): void {
   expect(error, where).toBeInstanceOf(OutOfMemoryError);
-  const { message, askedBytes } = error as OutOfMemoryError;
+  const { message, requestedBytes } = error as OutOfMemoryError;
   expect(message.split("\n"), "one line of fact, one of remedy").toHaveLength(2);
   expect(message, where).toMatch(/^The driver has no memory for .+: it refused \d+ bytes/);
-  expect(askedBytes, where).toBeGreaterThan(0);
+  expect(requestedBytes, where).toBeGreaterThan(0);
 }
 
 /** Refuses the first allocation of some work, then the second, and so on, until all are granted; then tells how many. */

@@ -35,10 +35,10 @@ describe("a file in NF4 loaded into NF4", () => {
     const tensor = model.weights.get(name)!;
     const [rows = 0, columns = 0] = tensor.shape;
     const words = new Uint32Array(await readBuffer(engine.device, tensor.lease));
-    const { all } = quantisedRow("nf4", columns);
+    const { total } = quantisedRow("nf4", columns);
     return Array.from({ length: rows * columns }, (_, i) => {
       const column = i % columns;
-      return (words[Math.floor(i / columns) * all + (column >> 3)]! >>> (4 * (column & 7))) & 15;
+      return (words[Math.floor(i / columns) * total + (column >> 3)]! >>> (4 * (column & 7))) & 15;
     });
   }
 

@@ -121,12 +121,12 @@ describe("gradients", () => {
       const context = launchContext(node, DEFAULT_LIMITS, (slot) => slotSpec(tape, node, slot));
       const declared = temp === undefined ? undefined : node.op.temps?.[temp];
       const launches = (rule ? rule.launches?.(context) : declared?.launches(context)) ?? [];
-      const targets = rule ? rule.of.map((slot) => `d${slot}`) : [temp!];
+      const targets = rule ? rule.wrt.map((slot) => `d${slot}`) : [temp!];
       const bound = launches.flatMap(({ bindings }) => Object.values(bindings));
       const slots = new Set(bound.map((target) => (typeof target === "string" ? target : target.slot)));
       const read = [...slots].filter((slot) => !targets.includes(slot)).sort();
       const allowed = new Set([...reads, outputGradient(node)]);
-      const where = `${op.name}, ${rule ? `gradient of ${rule.of.join(", ")}` : `temp ${temp!}`}`;
+      const where = `${op.name}, ${rule ? `gradient of ${rule.wrt.join(", ")}` : `temp ${temp!}`}`;
       expect(
         read.filter((slot) => !allowed.has(slot)),
         `bound but not declared as read: ${where}`,

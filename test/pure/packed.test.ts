@@ -23,9 +23,9 @@ describe("weights in fewer bits", () => {
   });
 
   it("lays rows out in whole words, blocks that are not full included", () => {
-    expect(quantisedRow("int8", 130)).toEqual({ codes: 33, all: 36 });
-    expect(quantisedRow("nf4", 130)).toEqual({ codes: 17, all: 20 });
-    expect(quantisedRow("nf4", 4096)).toEqual({ codes: 512, all: 530 });
+    expect(quantisedRow("int8", 130)).toEqual({ codes: 33, total: 36 });
+    expect(quantisedRow("nf4", 130)).toEqual({ codes: 17, total: 20 });
+    expect(quantisedRow("nf4", 4096)).toEqual({ codes: 512, total: 530 });
   });
 
   it.each([

@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { cubicThreshold, quantile, SafeSchedule, safeSettings } from "../../src/freeze/safe-schedule";
 import { cka } from "../../src/ops/cka";
 import { finishCka } from "../../src/ops/shared/finish-cka";
-import type { HostTensor } from "../../src/op/declaration";
+import type { ReferenceTensor } from "../../src/op/declaration";
 
 describe("SAFE's threshold (eq. 4)", () => {
   it.each([
@@ -27,11 +27,11 @@ describe("SAFE's threshold (eq. 4)", () => {
 });
 
 describe("linear CKA (eq. 2)", () => {
-  const matrix = (values: number[]): HostTensor => ({ shape: [4, 3], data: Float64Array.from(values) });
+  const matrix = (values: number[]): ReferenceTensor => ({ shape: [4, 3], data: Float64Array.from(values) });
   const x = matrix([1, 2, 0, 0, 1, 3, 2, 0, 1, 1, 1, 1]);
   const y = matrix([1, 0, 2, 1, 1, 0, 0, 3, 1, 2, 1, 1]);
-  const mask: HostTensor = { shape: [4], data: Float64Array.of(1, 1, 1, 1) };
-  const score = (a: HostTensor, b: HostTensor, center: boolean): number =>
+  const mask: ReferenceTensor = { shape: [4], data: Float64Array.of(1, 1, 1, 1) };
+  const score = (a: ReferenceTensor, b: ReferenceTensor, center: boolean): number =>
     finishCka(cka.reference({ x: a, y: b, mask }, { center })["sums"]!.data);
 
   it("gives the worked example's values", () => {

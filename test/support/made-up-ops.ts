@@ -25,13 +25,13 @@ export const times: Op = defineOp<None>({
   forward: () => [launch("times", same("a", "b", "y"))],
   gradients: [
     {
-      of: ["a"],
+      wrt: ["a"],
       reads: () => ["b"],
       accumulates: true,
       launches: ({ accumulate }) => [launch("times", { a: "dy", b: "b", y: "da" }, accumulate)],
     },
     {
-      of: ["b"],
+      wrt: ["b"],
       reads: () => ["a"],
       overwrites: "dy",
       launches: ({ inPlace }) => [
@@ -49,9 +49,9 @@ export const together: Op = defineOp<None>({
   infer: (context) => ({ y: context.spec("a") }),
   forward: () => [launch("times", same("a", "b", "y"))],
   gradients: [
-    { of: ["a", "b"], reads: () => ["a", "b"], launches: () => [launch("both", same("dy", "a", "b", "da", "db"))] },
-    { of: ["a"], reads: () => ["b"], launches: () => [launch("times", { a: "dy", b: "b", y: "da" })] },
-    { of: ["b"], reads: () => ["a"], launches: () => [launch("times", { a: "dy", b: "a", y: "db" })] },
+    { wrt: ["a", "b"], reads: () => ["a", "b"], launches: () => [launch("both", same("dy", "a", "b", "da", "db"))] },
+    { wrt: ["a"], reads: () => ["b"], launches: () => [launch("times", { a: "dy", b: "b", y: "da" })] },
+    { wrt: ["b"], reads: () => ["a"], launches: () => [launch("times", { a: "dy", b: "a", y: "db" })] },
   ],
 });
 
@@ -66,8 +66,8 @@ export const plus: Op = defineOp<None>({
     inPlace ? launch("plus_in_place", { a: "b", y: "y" }) : launch("plus", same("a", "b", "y")),
   ],
   gradients: [
-    { of: ["a"], reads: () => [], passesThrough: true },
-    { of: ["b"], reads: () => [], passesThrough: true },
+    { wrt: ["a"], reads: () => [], passesThrough: true },
+    { wrt: ["b"], reads: () => [], passesThrough: true },
   ],
 });
 
@@ -87,7 +87,7 @@ export const half: Op = defineOp<None>({
   },
   forward: () => [launch("half", same("a", "y")), launch("copy", { a: "a", y: "copy" })],
   gradients: [
-    { of: ["a"], reads: () => ["slope"], launches: () => [launch("times", { a: "dy", b: "slope", y: "da" })] },
+    { wrt: ["a"], reads: () => ["slope"], launches: () => [launch("times", { a: "dy", b: "slope", y: "da" })] },
   ],
 });
 

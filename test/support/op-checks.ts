@@ -1,5 +1,5 @@
 import { Random } from "../../src/base/random";
-import type { Attributes, HostTensor, Op, OpCase } from "../../src/op/declaration";
+import type { Attributes, ReferenceTensor, Op, OpCase } from "../../src/op/declaration";
 import { relativeError } from "./op-runs";
 import type { CaseRun } from "./op-runs";
 
@@ -8,7 +8,7 @@ export const GRADIENT_TOLERANCE = 1e-4;
 /** Finite differences of the float64 reference: h^2 truncation against 1e-16 / h rounding. */
 const STEP = 1e-5;
 
-type Inputs = Readonly<Record<string, HostTensor>>;
+type Inputs = Readonly<Record<string, ReferenceTensor>>;
 
 /** Slots of a case that have a gradient. */
 export const differentiable = (op: Op, test: OpCase<Attributes>): string[] =>

@@ -6,7 +6,7 @@ import { Random } from "../../src/base/random";
 import { elements } from "../../src/base/shape";
 import type { Device } from "../../src/gpu/device";
 import type { Lease } from "../../src/gpu/pool";
-import type { Attributes, CaseInput, HostTensor, Op, OpCase } from "../../src/op/declaration";
+import type { Attributes, CaseInput, ReferenceTensor, Op, OpCase } from "../../src/op/declaration";
 import { Executor } from "../../src/run/executor";
 import { gradientName } from "../../src/run/store";
 import { specBytes } from "../../src/tape/emit";
@@ -18,7 +18,7 @@ import { readFloats } from "./read-floats";
 type TypedArray = Float32Array | Int32Array | Uint32Array;
 
 /** A case's inputs, in the precision that the device sees. */
-export function caseInputs(op: Op, test: OpCase<Attributes>, seed = 1): Record<string, HostTensor> {
+export function caseInputs(op: Op, test: OpCase<Attributes>, seed = 1): Record<string, ReferenceTensor> {
   const random = new Random(seed);
   return Object.fromEntries(
     Object.entries(test.inputs).map(([slot, input]) => {
@@ -72,7 +72,7 @@ export async function runCase(
   device: Device,
   op: Op,
   test: OpCase<Attributes>,
-  inputs: Readonly<Record<string, HostTensor>>,
+  inputs: Readonly<Record<string, ReferenceTensor>>,
   options: CaseOptions = {},
 ): Promise<CaseRun> {
   const recorder = new Recorder();
@@ -156,7 +156,7 @@ function bindSlot(
 }
 
 /** A gradient for a case's first output, the same every time. */
-export function randomOutput(op: Op, test: OpCase<Attributes>, inputs: Record<string, HostTensor>): Float32Array {
+export function randomOutput(op: Op, test: OpCase<Attributes>, inputs: Record<string, ReferenceTensor>): Float32Array {
   const output = op.reference(inputs, test.attributes)[op.outputs[0]!]!;
   const random = new Random(7);
   return Float32Array.from({ length: elements(output.shape) }, () => random.normal());

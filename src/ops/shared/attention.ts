@@ -1,7 +1,7 @@
 import code from "../../../kernels/attention.wgsl";
 import { ShapeError } from "../../base/errors";
 import { formatShape, sameShape } from "../../base/shape";
-import type { HostTensor, LaunchContext } from "../../op/declaration";
+import type { ReferenceTensor, LaunchContext } from "../../op/declaration";
 import { bindRows, rowRanges } from "../../op/launch";
 import type { Launch } from "../../op/launch";
 import { attentionVariants, jointGradients, USUAL_GROUP } from "./attention-variants";
@@ -179,9 +179,9 @@ export function attentionReference(
   layout: AttentionLayout,
   attributes: AttentionAttributes,
   read: (which: "q" | "k" | "v", batch: number, time: number, head: number, column: number) => number,
-  mask: HostTensor,
-  seed: HostTensor,
-): { y: HostTensor; lse: HostTensor } {
+  mask: ReferenceTensor,
+  seed: ReferenceTensor,
+): { y: ReferenceTensor; lse: ReferenceTensor } {
   const { batch, time, head } = layout;
   const { heads, kvHeads, causal, scale, dropout, salt } = attributes;
   const dropped = { probability: dropout, salt, seed, perText: heads * time * time };

@@ -1,6 +1,6 @@
 import { ShapeError } from "../../base/errors";
 import { formatShape } from "../../base/shape";
-import type { HostTensor } from "../../op/declaration";
+import type { ReferenceTensor } from "../../op/declaration";
 import { dropoutParams } from "./product";
 import { at } from "./reference";
 
@@ -21,7 +21,7 @@ export function randomBits(index: number, salt: number, seed: readonly [number, 
 export interface Mask {
   readonly probability: number;
   readonly salt: number;
-  readonly seed: HostTensor;
+  readonly seed: ReferenceTensor;
   readonly perText: number;
 }
 

@@ -147,8 +147,8 @@ const formatOf = ({ format = "f32" }: Operand): WeightFormat => format as Weight
 /** Where a quantised b has its codes and scales. */
 function storedRow(b: Operand, columns: number): Record<string, number> {
   const format = formatOf(b);
-  const words = format === "int8" || format === "nf4" ? quantisedRow(format, columns) : { codes: 0, all: 0 };
-  return { b_transposed: b.transposed ? 1 : 0, b_words: words.all, b_codes: words.codes };
+  const words = format === "int8" || format === "nf4" ? quantisedRow(format, columns) : { codes: 0, total: 0 };
+  return { b_transposed: b.transposed ? 1 : 0, b_words: words.total, b_codes: words.codes };
 }
 
 function entryName(lowRank: boolean, bias: boolean, dropout: ProductDropout | undefined): ProductEntry {

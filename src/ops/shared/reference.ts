@@ -1,33 +1,33 @@
-import type { HostTensor } from "../../op/declaration";
+import type { ReferenceTensor } from "../../op/declaration";
 import type { Shape } from "../../base/shape";
 import { elements } from "../../base/shape";
 
 /** A float64 tensor of zeros. */
-export function zeros(shape: Shape): HostTensor {
+export function zeros(shape: Shape): ReferenceTensor {
   return { shape, data: new Float64Array(elements(shape)) };
 }
 
 /** A tensor of `shape` whose i-th element (row-major) is `value(i)`. */
-export function filled(shape: Shape, value: (index: number) => number): HostTensor {
+export function filled(shape: Shape, value: (index: number) => number): ReferenceTensor {
   return { shape, data: Float64Array.from({ length: elements(shape) }, (_, index) => value(index)) };
 }
 
 /** The input in `slot`. */
-export function input(inputs: Readonly<Record<string, HostTensor>>, slot: string): HostTensor {
+export function input(inputs: Readonly<Record<string, ReferenceTensor>>, slot: string): ReferenceTensor {
   const found = inputs[slot];
   if (!found) throw new Error(`The reference misses its input ${slot}.`);
   return found;
 }
 
 /** `data[index]`, known to exist. */
-export function at(tensor: HostTensor, index: number): number {
+export function at(tensor: ReferenceTensor, index: number): number {
   return tensor.data[index]!;
 }
 
 /** [m, n] = a [m, k] b [k, n], either stored transposed. */
 export function matrixProduct(
-  a: HostTensor,
-  b: HostTensor,
+  a: ReferenceTensor,
+  b: ReferenceTensor,
   m: number,
   n: number,
   k: number,

@@ -3,7 +3,7 @@ import { bindRows, rowRanges } from "../../op/launch";
 import type { Launch } from "../../op/launch";
 import type { Limits } from "../../op/limits";
 import { at } from "./reference";
-import type { HostTensor } from "../../op/declaration";
+import type { ReferenceTensor } from "../../op/declaration";
 
 const kernel = { name: "cross_entropy", code };
 
@@ -55,8 +55,8 @@ export function totalLaunch(rows: number, { ignored, smoothing }: RowLossAttribu
 
 /** Loss, log-sum-exps and slopes (gradients for a dloss of 1) of logits [rows, classes], with plain loops. */
 export function rowLossReference(
-  logits: HostTensor,
-  labels: HostTensor,
+  logits: ReferenceTensor,
+  labels: ReferenceTensor,
   normalizer: number,
   { ignored, smoothing }: RowLossAttributes,
 ): { loss: number; lse: Float64Array; slopes: Float64Array } {

@@ -37,7 +37,7 @@ export function unaryOp({ kernel, keeps, reference, flops, cases }: Unary): Op<N
     overwrites: "x",
     gradients: [
       {
-        of: ["x"],
+        wrt: ["x"],
         reads: () => [keeps],
         accumulates: true,
         overwrites: "dy",

@@ -31,8 +31,13 @@ function remedied(error: OutOfMemoryError, parts: RemedyParts): OutOfMemoryError
     told.length > 0
       ? `As it is the run's plan needs ${plannedBytes} bytes; ${told.join(", ")}.`
       : `The run's plan needs ${plannedBytes} bytes, row by row and with every layer run twice. ${other}.`;
-  const { askedBytes, liveBytes, fact } = error;
-  return new OutOfMemoryError(fact, remedy, { askedBytes, liveBytes, plannedBytes, alternatives }, { cause: error });
+  const { requestedBytes, liveBytes, fact } = error;
+  return new OutOfMemoryError(
+    fact,
+    remedy,
+    { requestedBytes, liveBytes, plannedBytes, alternatives },
+    { cause: error },
+  );
 }
 
 /** More recomputation, fewer rows at once, and as much of both as there is. */
