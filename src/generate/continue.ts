@@ -64,8 +64,8 @@ async function continueGroup(
   const length = Math.min(model.maxLength - virtual, Math.ceil(longest / LENGTH_STEP) * LENGTH_STEP);
   const capacity = Math.min(model.maxLength, virtual + length + settings.maxNewTokens);
   const rows = prompts.length * beams;
-  const session = await GenerationSession.create(parts, { prompts: prompts.length, length, rows, capacity });
-  try {
+  const sizes = { prompts: prompts.length, length, rows, capacity };
+  return GenerationSession.run(parts, sizes, async (session) => {
     const searches = prompts.map((prompt) => {
       // The last token that fits needs no place in the cache: nothing follows it.
       const fits = model.maxLength - virtual - prompt.length + 1;
@@ -89,9 +89,7 @@ async function continueGroup(
       });
     }
     return searches.map(({ best }) => best);
-  } finally {
-    await session.end();
-  }
+  });
 }
 
 /** Prompts [prompts, length], padded behind; prompt i lies in the cache row of its first beam. */

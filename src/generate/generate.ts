@@ -22,5 +22,5 @@ export async function generate(
   const { weights, ...rest } = options;
   using store = await InferenceStore.create(loaded, weights);
   using executor = new Executor(loaded.engine.device);
-  return await continueTexts({ loaded, adapter: weights?.adapter, executor, store, held: [] }, prompts, rest);
+  return await continueTexts({ loaded, adapter: weights?.adapter, executor, store }, prompts, rest);
 }

@@ -18,8 +18,6 @@ export interface GenerationParts {
   readonly adapter?: Adapter | undefined;
   readonly executor: Executor;
   readonly store: TensorStore;
-  /** Plans that the executor holds and must hold again afterwards. */
-  readonly held: readonly Plan[];
 }
 
 /** Tokens of some rows, and where these stand. */
@@ -50,26 +48,33 @@ export class GenerationSession {
 
   /**
    * Plans and allocates for `prompts` prompts of `length` tokens, followed by `rows` texts that grow token by token to at
-   * most `capacity`, virtual tokens included.
-   * @throws DeviceError when memory runs out, LimitError when a cache cannot be bound; memory is then as it was.
+   * most `capacity` (virtual tokens included), and calls `body` with the session, which ends with it. The executor then
+   * holds again what it held before.
+   * @throws DeviceError when memory runs out, LimitError when a cache cannot be bound; whatever `body` throws.
    */
-  static async create(
+  static async run<T>(
     parts: GenerationParts,
     sizes: { readonly prompts: number; readonly length: number; readonly rows: number; readonly capacity: number },
-  ): Promise<GenerationSession> {
-    const { executor, held, loaded } = parts;
+    body: (session: GenerationSession) => Promise<T>,
+  ): Promise<T> {
     const { rows, capacity } = sizes;
     const cache = { rows, capacity, attend: attendCached };
     const first = { size: sizes.prompts, length: sizes.length };
     const prompt = tokenPlan(parts, first, { ...cache, isContinuing: false });
     const token = tokenPlan(parts, { size: rows, length: 1 }, { ...cache, isContinuing: true });
-    const caches = await allocate(loaded, prompt);
+    const caches = await allocate(parts.loaded, prompt);
+    const disposeCaches = (): void => caches.forEach((tensor) => tensor.dispose());
     try {
-      await executor.holdBeside(held, [prompt, token]);
-      return new GenerationSession(parts, [prompt, token], caches);
-    } catch (error) {
-      for (const cache of caches.values()) cache.dispose();
-      throw error;
+      return await parts.executor.beside([prompt, token], async () => {
+        try {
+          return await body(new GenerationSession(parts, [prompt, token], caches));
+        } finally {
+          // Before the step's plans are held again, which may need this memory.
+          disposeCaches();
+        }
+      });
+    } finally {
+      disposeCaches();
     }
   }
 
@@ -109,12 +114,6 @@ export class GenerationSession {
     const logits = found.get("logits")!;
     const width = logits.length / rows;
     return Array.from({ length: rows }, (_, row) => logits.subarray(row * width, (row + 1) * width));
-  }
-
-  /** Returns the caches' memory; the executor holds again what it held before. */
-  async end(): Promise<void> {
-    for (const cache of this.#caches.values()) cache.dispose();
-    await this.parts.executor.hold(this.parts.held);
   }
 }
 

@@ -39,8 +39,8 @@ export interface RunAllOptions {
 export class Executor {
   #compiled = new Map<Plan, CompiledPlan>();
   #shared: Lease[] = [];
-  /** What the last `hold` gave it. */
-  #own: readonly Plan[] = [];
+  /** The plans of the last `hold`. */
+  #step: readonly Plan[] = [];
   /** Grows with every sequence that runs and every change of plans: what was prepared before is then invalid. */
   #generation = 0;
   #queue: Promise<unknown> = Promise.resolve();
@@ -60,7 +60,7 @@ export class Executor {
    */
   async hold(plans: readonly Plan[]): Promise<void> {
     await this.#change(plans, "the buffers of a training step");
-    this.#own = plans;
+    this.#step = plans;
   }
 
   /** Tries kernels while there is room for it: before the plans take theirs, and without a peak of its own. */
@@ -78,10 +78,28 @@ export class Executor {
   }
 
   /**
-   * Holds plans beside those of a step, or in their place where both do not fit; `hold` brings the step back.
-   * @throws MemoryBudgetError, holding what it held, where the plans alone do not fit; OutOfMemoryError as `hold`.
+   * Runs `body` with further plans held in addition to those of the last `hold`, or in their place where both do not fit
+   * into the budget. Afterwards those of the last `hold` are held again, whatever happened.
+   * @param body gets a function that holds one more plan until `body` ends.
+   * @throws MemoryBudgetError where the further plans alone do not fit, OutOfMemoryError as `hold`: the executor then holds
+   * what it held before; whatever `body` throws.
    */
-  async holdBeside(step: readonly Plan[], plans: readonly Plan[]): Promise<void> {
+  async beside<T>(plans: readonly Plan[], body: (hold: (plan: Plan) => Promise<void>) => Promise<T>): Promise<T> {
+    const step = this.#step;
+    let held = plans;
+    if (held.length > 0) await this.#holdBeside(step, held);
+    try {
+      return await body(async (plan) => {
+        if (this.holds(plan)) return;
+        held = [...held, plan];
+        await this.#holdBeside(step, held);
+      });
+    } finally {
+      await this.hold(step);
+    }
+  }
+
+  async #holdBeside(step: readonly Plan[], plans: readonly Plan[]): Promise<void> {
     const what = "the buffers of a forward pass beside training";
     const fits = (held: readonly Plan[]): boolean => sumBytes(executorBytes(held)) <= this.mostBytes;
     if (fits([...step, ...plans])) return this.#change([...step, ...plans], what);
@@ -102,7 +120,7 @@ export class Executor {
     } catch (error) {
       this.#release();
       // Others may have taken the memory meanwhile; a later `hold` then begins with nothing.
-      await this.#exchange(this.#own, what).catch(() => this.#release());
+      await this.#exchange(this.#step, what).catch(() => this.#release());
       throw error;
     }
   }

@@ -4,7 +4,7 @@ import { splitBatch } from "../data/split";
 import { IGNORED_LABEL } from "../data/sample";
 import type { LoadedModel } from "../io/load-model";
 import type { Model } from "../model/model";
-import type { Executor, Inputs } from "../run/executor";
+import type { Executor } from "../run/executor";
 import type { TensorStore } from "../run/store";
 import { plan } from "../tape/plan";
 import type { Plan } from "../tape/plan";
@@ -17,8 +17,6 @@ export interface EvaluationParts {
   readonly adapter?: Adapter | undefined;
   readonly executor: Executor;
   readonly store: TensorStore;
-  /** Plans that the executor holds and must hold again afterwards. */
-  readonly held: readonly Plan[];
   /** Rows that run at once; default whole batches. */
   readonly rows?: number | undefined;
 }
@@ -37,8 +35,11 @@ export interface Evaluation {
 /** Called with each batch's logits, where these are read: [size, classes], or [size, length, 2] for answers. */
 export type SeeLogits = (batch: Batch, logits: Float32Array) => void;
 
-/** Runs something with what evaluation needs, perhaps more than once. */
-export type WithParts = <T>(body: (parts: EvaluationParts) => Promise<T>) => Promise<T>;
+/**
+ * Calls `body` with what evaluation needs, and once more, with other parts, where the device is lost before it ends.
+ * `body` calls `onProgress` whenever a batch is done.
+ */
+export type WithParts = <T>(body: (parts: EvaluationParts, onProgress: () => void) => Promise<T>) => Promise<T>;
 
 /** Runs batches forward in eval mode. Logits are read back for classes and values, not for language models. */
 export async function evaluate(
@@ -52,33 +53,38 @@ export async function evaluate(
   const predictions: number[] = [];
   const labels: number[] = [];
   let [total, count] = [0, 0];
+  const collectOutputs = (batch: Batch, counted: number, outputs: ReadonlyMap<string, Float32Array>): void => {
+    total += (outputs.get("loss")?.[0] ?? NaN) * counted;
+    count += counted;
+    const allLogits = outputs.get("logits");
+    if (!allLogits) return;
+    const isSpan = model.task === "question_answering";
+    const logits = isSpan ? ownTokens(allLogits, batch, virtualTokens) : allLogits;
+    see?.(batch, logits);
+    collect(logits, model, batch, predictions, labels);
+  };
+  const remaining = partsOf(batches, rows);
   try {
-    for (const batch of partsOf(batches, rows)) {
-      const counted = countedLabels(model, batch);
-      const inputs = batchInputs(model, batch, { labels: counted, virtualTokens });
-      const outputs = await withParts((parts) => runOne(parts, plans, batch, inputs));
-      total += (outputs.get("loss")?.[0] ?? NaN) * counted;
-      count += counted;
-      const found = outputs.get("logits");
-      if (!found) continue;
-      const isSpan = model.task === "question_answering";
-      const logits = isSpan ? ownTokens(found, batch, virtualTokens) : found;
-      see?.(batch, logits);
-      collect(logits, model, batch, predictions, labels);
-    }
+    let current = remaining.next();
+    await withParts((parts, onProgress) =>
+      parts.executor.beside([], async (hold) => {
+        for (; !current.done; current = remaining.next()) {
+          const batch = current.value;
+          const key = `${batch.size} x ${batch.length}`;
+          const plan = plans.get(key) ?? evaluationPlan(parts, batch);
+          plans.set(key, plan);
+          await hold(plan);
+          const counted = countedLabels(model, batch);
+          const inputs = batchInputs(model, batch, { labels: counted, virtualTokens });
+          collectOutputs(batch, counted, await parts.executor.run(plan, parts.store, inputs));
+          onProgress();
+        }
+      }),
+    );
   } finally {
-    await withParts(({ executor, held }) => executor.hold(held));
+    remaining.return();
   }
   return { loss: total / Math.max(1, count), count, predictions, labels };
-}
-
-async function runOne(parts: EvaluationParts, plans: Map<string, Plan>, batch: Batch, inputs: Inputs) {
-  const { executor, held, store } = parts;
-  const key = `${batch.size} x ${batch.length}`;
-  const plan = plans.get(key) ?? evaluationPlan(parts, batch);
-  plans.set(key, plan);
-  if (!executor.holds(plan)) await executor.holdBeside(held, [...plans.values()]);
-  return executor.run(plan, store, inputs);
 }
 
 function* partsOf(batches: Iterable<Batch>, rows = Infinity): Generator<Batch, void, undefined> {

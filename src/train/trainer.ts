@@ -152,7 +152,8 @@ export class Trainer {
 
   /** Loss and predictions on other batches, without dropout; `see` is given each batch's logits. */
   async evaluate(batches: Iterable<Batch>, see?: SeeLogits): Promise<Evaluation> {
-    const withParts: WithParts = (body) => this.recovery.attempt(async (course) => body(await course.parts()));
+    const withParts: WithParts = (body) =>
+      this.recovery.attempt(async (course, onProgress) => body(await course.parts(), onProgress));
     return withMemoryRemedy(this.#course.run, async () => {
       return evaluate(await this.recovery.attempt((course) => course.parts()), withParts, batches, see);
     });

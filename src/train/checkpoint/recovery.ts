@@ -54,11 +54,12 @@ export class Recovery {
   }
 
   /** Runs something on the course; once more, from the same state on, where the device is lost meanwhile. */
-  async attempt<T>(body: (course: TrainingLoop) => Promise<T>): Promise<T> {
+  async attempt<T>(body: (course: TrainingLoop, onProgress: () => void) => Promise<T>): Promise<T> {
+    const onProgress = (): void => void (this.#losses = 0);
     for (;;) {
       const { device } = this.#course;
       try {
-        const result = await body(this.#course);
+        const result = await body(this.#course, onProgress);
         this.#losses = 0;
         this.#done = this.#course.progress.step;
         this.#writes = this.#course.state.writes;

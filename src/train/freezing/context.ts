@@ -33,8 +33,6 @@ export interface FreezingParts {
   readonly settings: OptimizerSettings;
   /** Adds up the losses of a step's runs. */
   readonly lossSum: Plan | undefined;
-  /** Plans that the executor holds and must hold again after scoring. */
-  readonly plans: readonly Plan[];
   /** Told of scores that the policy asks for. */
   readonly onScores?: (scores: PolicyScores) => void;
 }
@@ -110,17 +108,12 @@ async function elementScores(parts: FreezingParts): Promise<ReadonlyMap<string, 
 }
 
 async function sensitivityScores(parts: FreezingParts): Promise<ReadonlyMap<string, number>> {
-  const { state, executor, plans, loaded } = parts;
+  const { state, executor, loaded } = parts;
   const followed = followedTensors(parts);
   if (followed.size === 0) return new Map<string, number>();
   const scoring = scorePlan(followed, loaded.engine.device.limits);
-  await executor.holdBeside(plans, [scoring]);
-  try {
-    const outputs = await executor.run(scoring, state, {});
-    return new Map([...outputs].map(([name, [score]]) => [name, score!]));
-  } finally {
-    await executor.hold(plans);
-  }
+  const outputs = await executor.beside([scoring], () => executor.run(scoring, state, {}));
+  return new Map([...outputs].map(([name, [score]]) => [name, score!]));
 }
 
 function bytesWith(parts: FreezingParts, tensors: readonly string[]): number {

@@ -28,7 +28,7 @@ export function checkComparable(adapter: Adapter): void {
  * @throws ConfigError for an adapter that trains the checkpoint in place, since there is no original to compare with.
  */
 export async function importance(
-  { loaded, adapter, state, executor, probe, plans }: FreezingParts,
+  { loaded, adapter, state, executor, probe }: FreezingParts,
   center: boolean,
 ): Promise<ReadonlyMap<number, number>> {
   checkComparable(adapter);
@@ -36,14 +36,9 @@ export async function importance(
   const batch = { size: probe.size, length: probe.length };
   const { tape, outputs } = traceComparison({ model, adapter, batch, isTraining: false, fragileNorms }, center);
   const comparison = plan(tape, { outputs, limits: engine.device.limits });
-  await executor.holdBeside(plans, [comparison]);
-  try {
-    const inputs = { ...batchInputs(model, probe), probe_mask: probe.attentionMask };
-    const sums = await executor.run(comparison, state, inputs);
-    return new Map(
-      Array.from({ length: model.layers }, (_, layer) => [layer, 1 - finishCka(sums.get(comparisonOutput(layer))!)]),
-    );
-  } finally {
-    await executor.hold(plans);
-  }
+  const inputs = { ...batchInputs(model, probe), probe_mask: probe.attentionMask };
+  const sums = await executor.beside([comparison], () => executor.run(comparison, state, inputs));
+  return new Map(
+    Array.from({ length: model.layers }, (_, layer) => [layer, 1 - finishCka(sums.get(comparisonOutput(layer))!)]),
+  );
 }

@@ -25,7 +25,6 @@ export function policyContext(
     merging,
     settings,
     onScores,
-    plans: [...book.plans, ...updates.plans],
     lossSum: updates.lossSum,
     statistics: statisticsOf(options),
   });

@@ -277,7 +277,7 @@ export class TrainingLoop {
     const { model: loaded } = this.options;
     const adapter = this.merging?.acting ?? this.options.adapter;
     const rows = this.options.memoryBudget === undefined ? undefined : this.run.book.choice.rows;
-    return { loaded, adapter, executor: this.run.executor, store: this.state, held: this.#plans, rows };
+    return { loaded, adapter, executor: this.run.executor, store: this.state, rows };
   }
 
   /** Takes merged LoRAs out of the weights again, to their very bits, and merges no more. */
