@@ -1,4 +1,5 @@
-import { comparisonOutput, trace, traceComparison } from "../src/train/plans/trace";
+import { comparisonOutput, traceComparison } from "../src/train/plans/comparison-trace";
+import { trace } from "../src/train/plans/trace";
 import { finishCka } from "../src/ops/shared/finish-cka";
 import { fixed } from "../src/freeze/fixed";
 import { full } from "../src/adapter/full";

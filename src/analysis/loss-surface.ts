@@ -3,7 +3,7 @@ import type { Batch } from "../data/batch";
 import type { TensorSpec } from "../op/declaration";
 import { Executor } from "../run/executor";
 import type { Inputs } from "../run/executor";
-import { gradientName } from "../run/store";
+import { gradientName } from "../train/tensors/names";
 import { plan } from "../tape/plan";
 import type { Plan } from "../tape/plan";
 import { batchInputs, countedLabels } from "../train/plans/inputs";

@@ -9,7 +9,8 @@ import { Tensor } from "../tensor";
 import { checkComparable } from "../train/freezing/layer-importance";
 import { batchInputs } from "../train/plans/inputs";
 import { fixedSpecs, TrainableTensors, trainableSpecs } from "../train/tensors/trainable-tensors";
-import { comparisonOutput, traceComparison } from "../train/plans/trace";
+import { comparisonOutput, traceComparison } from "../train/plans/comparison-trace";
+import { finalName } from "../train/tensors/names";
 import type { Trainer } from "../train/trainer";
 import type { AnalysisControl, NamedTensors, Subject } from "./subject";
 
@@ -81,8 +82,6 @@ export async function compareLayers(
   }
   return found;
 }
-
-const finalName = (name: string): string => `final ${name}`;
 
 /** Two sets of an adapter's tensors on the GPU: one that changes, and the last one under names of its own. */
 class Pair implements TensorStore {

@@ -11,7 +11,7 @@ import {
   Trainer,
 } from "safetape";
 import type { Batch, LoadedModel, TrainerOptions } from "safetape";
-import { momentNames } from "../../src/train/plans/optimizer-plan";
+import { momentNames } from "../../src/train/tensors/names";
 import { testDevice } from "../support/device";
 import { tiny, tinyData } from "../support/tiny";
 

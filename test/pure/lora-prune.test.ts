@@ -3,7 +3,7 @@ import { loraPrune } from "../../src/freeze/lora-prune";
 import type { GroupScores, StructuralPruning } from "../../src/freeze/policy";
 import { createModel } from "../../src/model/families";
 import type { Structure } from "../../src/model/structure";
-import { groupImportance } from "../../src/train/freezing/structural-pruner";
+import { groupImportance } from "../../src/train/plans/importance-plan";
 
 const structural = (options = {}): StructuralPruning => loraPrune(options).structural!;
 const progress = (step: number) => ({ step, totalSteps: 100, stepsPerEpoch: 10 });

@@ -14,7 +14,8 @@ import { footprint } from "../plans/footprint";
 import { optimizerSettings, updatePlan } from "../plans/optimizer-plan";
 import type { Recompute } from "../options";
 import { checkRecompute, recomputedSections } from "../plans/recompute";
-import { followingNames, statisticsPlan } from "../plans/statistics-plan";
+import { statisticsPlan } from "../plans/statistics-plan";
+import { companionNames } from "../tensors/names";
 import { checkTrainable, trainableSpecs } from "../tensors/trainable-tensors";
 import { trace } from "../plans/trace";
 import { DEFAULT_LIMITS } from "../../op/limits";
@@ -72,7 +73,7 @@ export function plan(options: PredictOptions): Prediction {
   const followed = statisticsPlan(live, statistics, DEFAULT_LIMITS);
   const update = live.size > 0 ? [updatePlan(live, optimizerSettings(), DEFAULT_LIMITS)] : [];
   const others = [...update, ...(followed ? [followed] : [])];
-  const companions = (name: string): number => 3 + followingNames(statistics, name).length;
+  const companions = (name: string): number => companionNames(name, { statistics, isMasked: false }).length;
   const bytesOf = (step: Plan): Bytes => {
     return { ...noBytes(), ...footprint(model, adapter, live, [step, ...others], specs, companions) };
   };

@@ -12,15 +12,16 @@ import { normPlan, optimizerSettings, updatePlan } from "../plans/optimizer-plan
 import type { OptimizerSettings } from "../plans/optimizer-plan";
 import { runLength } from "./run-length";
 import type { TrainerOptions } from "../options";
-import { checkMergeOnFreeze, MergeChoice } from "../freezing/merging";
+import { checkMergeOnFreeze, MergeChoice } from "../plans/merge-choice";
 import { PlanBook } from "../plans/plan-book";
 import { checkPrefixCache } from "../plans/frozen-prefix";
 import { checkRecompute } from "../plans/recompute";
 import { checkTrainable, trainableSpecs } from "../tensors/trainable-tensors";
 import { budgetOf, checkMicroBatch, chooseStep } from "../plans/step-choice";
 import type { StepChoice } from "../plans/step-choice";
-import { followingNames, statisticsOf, statisticsPlan } from "../plans/statistics-plan";
-import { importancePlan, prunableStructures } from "../freezing/structural-pruner";
+import { statisticsOf, statisticsPlan } from "../plans/statistics-plan";
+import { companionNames } from "../tensors/names";
+import { importancePlan, prunableStructures } from "../plans/importance-plan";
 
 /** What is known of a run before it has any memory. */
 export interface Preflight {
@@ -54,8 +55,8 @@ export function preflight(options: TrainerOptions, given: Batch | (() => Batch))
   const statistics = statisticsOf(options);
   const structures = policy?.structural ? prunableStructures(model, policy.structural) : [];
   const lossSum = sumsLosses(options) ? lossSumPlan(limits) : undefined;
-  const companions = (name: string): number =>
-    3 + followingNames(statistics, name).length + (policy?.prune && layerOf(name) !== undefined ? 1 : 0);
+  const isMasked = (name: string): boolean => policy?.prune !== undefined && layerOf(name) !== undefined;
+  const companions = (name: string): number => companionNames(name, { statistics, isMasked: isMasked(name) }).length;
   const bytesOf = (live: ReadonlyMap<string, TensorSpec>, steps: readonly Plan[]): Bytes => {
     const followed = statisticsPlan(live, statistics, limits);
     const judged = importancePlan({ model, adapter, structures }, live, limits);

@@ -2,7 +2,7 @@ import type { AdapterRun } from "../../adapter/adapter";
 import type { Progress } from "../../freeze/policy";
 import type { TrainerOptions } from "../options";
 import type { TrainableTensors } from "../tensors/trainable-tensors";
-import { statisticsNames } from "../plans/statistics-plan";
+import { statisticsNames } from "../tensors/names";
 
 /** What an adapter sees of a run after a step. */
 export function adapterRun(

@@ -1,6 +1,6 @@
 import type { FreezePolicy } from "../../freeze/policy";
 import { layerOf } from "../../model/model";
-import { gradientName } from "../../run/store";
+import { gradientName } from "../tensors/names";
 import type { TrainableTensors } from "../tensors/trainable-tensors";
 
 export interface PruneParts {

@@ -4,7 +4,7 @@ import { finishCka } from "../../ops/shared/finish-cka";
 import { plan } from "../../tape/plan";
 import type { FreezingParts } from "./context";
 import { batchInputs } from "../plans/inputs";
-import { comparisonOutput, traceComparison } from "../plans/trace";
+import { comparisonOutput, traceComparison } from "../plans/comparison-trace";
 
 /** @throws ConfigError for an adapter whose layers have no counterpart in the original model. */
 export function checkComparable(adapter: Adapter): void {

@@ -7,12 +7,12 @@ import { ADAMW_HYPER_SIZE, adamwHyper } from "../../ops/shared/adamw-hyper";
 import { scale } from "../../ops/scale";
 import { softThreshold } from "../../ops/soft_threshold";
 import { squareSum } from "../../ops/square_sum";
-import { gradientName } from "../../run/store";
 import { plan } from "../../tape/plan";
 import type { Plan } from "../../tape/plan";
 import { Recorder } from "../../tape/tape";
 import type { Value } from "../../tape/tape";
 import type { OptimizerOptions } from "../options";
+import { gradientName, maskName, momentNames } from "../tensors/names";
 
 export type OptimizerSettings = Required<Omit<OptimizerOptions, "noDecay">> & Pick<OptimizerOptions, "noDecay">;
 
@@ -37,18 +37,9 @@ export function optimizerSettings(options: OptimizerOptions = {}): OptimizerSett
   );
 }
 
-/** The names under which a store holds a tensor's first and second moment. */
-export const momentNames = (parameter: string): readonly [string, string] => [
-  `first moment of ${parameter}`,
-  `second moment of ${parameter}`,
-];
-
 /** Outputs of the update's plan: sum of squares of all gradients, and the loss that it was given. */
 export const SQUARE_SUM = "square sum";
 export const LOSS = "loss";
-
-/** The name under which a store holds a tensor's mask. */
-export const maskName = (parameter: string): string => `mask of ${parameter}`;
 
 export interface UpdateOptions {
   /** Tensors whose gradient is masked. */

@@ -10,7 +10,7 @@ import type { Explanation } from "../../tape/explain";
 import { plan, totalFlops } from "../../tape/plan";
 import type { Plan } from "../../tape/plan";
 import type { StepChoice } from "./step-choice";
-import type { MergeChoice } from "../freezing/merging";
+import type { MergeChoice } from "./merge-choice";
 import { frozenPrefix } from "./frozen-prefix";
 import { HIDDEN_STATES, trace } from "./trace";
 import type { Trace } from "./trace";

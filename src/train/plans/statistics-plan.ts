@@ -5,26 +5,11 @@ import { productMean } from "../../ops/product_mean";
 import { sensitivity } from "../../ops/sensitivity";
 import type { Statistics } from "../../ops/shared/statistics";
 import type { Inputs } from "../../run/executor";
-import { gradientName } from "../../run/store";
 import { plan } from "../../tape/plan";
 import type { Plan } from "../../tape/plan";
 import { Recorder } from "../../tape/tape";
 import type { TrainerOptions } from "../options";
-
-/** The names under which a store holds a tensor's smoothed sensitivity and its uncertainty. */
-export const statisticsNames = (parameter: string): readonly [string, string] => [
-  `sensitivity of ${parameter}`,
-  `uncertainty of ${parameter}`,
-];
-
-/** ... and the average of its sensitivity over a window of steps. */
-const averageName = (parameter: string): string => `window's sensitivity of ${parameter}`;
-
-/** Every tensor that following a tensor takes; none where it is not followed. */
-export function followingNames(statistics: Statistics | undefined, parameter: string): readonly string[] {
-  if (!statistics?.applies(parameter)) return [];
-  return [...statisticsNames(parameter), ...(statistics.window ? [averageName(parameter)] : [])];
-}
+import { gradientName, statisticsNames, windowAverageName } from "../tensors/names";
 
 /** Inputs of a statistics plan in a step, from 0. */
 export function statisticsInputs({ window }: Statistics, step: number): Inputs {
@@ -56,7 +41,7 @@ export function statisticsPlan(
     const [mean, uncertainty] = statisticsNames(name).map((own) => recorder.parameter(own, shape));
     const inputs = { p: recorder.parameter(name, shape), g: recorder.parameter(gradientName(name), shape) };
     const windowed = window && {
-      average: recorder.parameter(averageName(name), shape),
+      average: recorder.parameter(windowAverageName(name), shape),
       phase: recorder.input("phase", [1]),
     };
     recorder.labelled(name, () =>

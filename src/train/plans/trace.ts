@@ -7,7 +7,6 @@ import { LOGIT_BYTES, linearCrossEntropy } from "../../ops/linear_cross_entropy"
 import { meanSquaredError } from "../../ops/mean_squared_error";
 import { mul } from "../../ops/mul";
 import { swapAxes } from "../../ops/swap_axes";
-import { cka } from "../../ops/cka";
 import { Forward } from "../../model/forward";
 import type { ForwardHooks } from "../../model/forward";
 import { layerOf } from "../../model/model";
@@ -86,7 +85,7 @@ function checkLength({ model, adapter, batch }: TraceOptions): void {
   );
 }
 
-function forwardOf(recorder: Recorder, options: TraceOptions, adapter: Adapter | undefined): Forward {
+export function forwardOf(recorder: Recorder, options: TraceOptions, adapter: Adapter | undefined): Forward {
   const { model, batch, isTraining, fragileNorms } = options;
   const originals = adapter || !options.adapter ? undefined : new Set(options.adapter.baseTensors?.(model));
   const hooks = adapter && options.dropped?.length ? withoutLayers(adapter, new Set(options.dropped)) : adapter;
@@ -137,43 +136,4 @@ function lossOf(recorder: Recorder, { model, batch, labelSmoothing = 0 }: TraceO
   const labels = recorder.input("labels", [rows(x.shape)], "i32");
   const attributes = { ignored: IGNORED_LABEL, smoothing: labelSmoothing };
   return recorder.apply(crossEntropy, { x, labels, normalizer }, attributes);
-}
-
-/** Two forward passes side by side, with the adapter and without, compared layer by layer. */
-export interface ComparisonTrace {
-  readonly tape: Tape;
-  /** Name of the output that holds a layer's CKA sums -> value. */
-  readonly outputs: Readonly<Record<string, Value>>;
-}
-
-/** Output under which a comparison gives the CKA sums of a layer. */
-export const comparisonOutput = (layer: number): string => `cka of layer ${layer}`;
-
-/** What a comparison holds the adapted model against. */
-export interface Reference {
-  /** The adapter acts there as well, and its tensors go by these names. */
-  readonly rename: (name: string) => string;
-}
-
-/**
- * Traces the probe of SAFE: every layer's activation with the adapter (X) and of the original model or another reference
- * (Y), in eval mode, and their CKA sums. Layers are traced in turn, so no more than one layer's pair is alive at once.
- */
-export function traceComparison(options: TraceOptions, center: boolean, reference?: Reference): ComparisonTrace {
-  const recorder = new Recorder();
-  const { model, batch } = options;
-  const adapted = forwardOf(recorder, { ...options, isTraining: false }, options.adapter);
-  const other = forwardOf(recorder, { ...options, isTraining: false }, reference && options.adapter);
-  const rename = reference?.rename ?? ((name: string): string => name);
-  const mask = recorder.input("probe_mask", [batch.size * batch.length], "i32");
-  const outputs: Record<string, Value> = {};
-  let x = model.embed(adapted);
-  let y = recorder.renamed(rename, () => model.embed(other));
-  for (let index = 0; index < model.layers; index++) {
-    const before = y;
-    x = model.layer(adapted, index, x);
-    y = recorder.renamed(rename, () => model.layer(other, index, before));
-    outputs[comparisonOutput(index)] = recorder.apply(cka, { x, y, mask }, { center });
-  }
-  return { tape: recorder, outputs };
 }

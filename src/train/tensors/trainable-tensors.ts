@@ -8,12 +8,10 @@ import type { TensorSpec } from "../../op/declaration";
 import type { Lease } from "../../gpu/pool";
 import { layerOf } from "../../model/model";
 import type { Model } from "../../model/model";
-import { gradientName, originalName } from "../../run/store";
 import type { TensorStore } from "../../run/store";
 import type { Statistics } from "../../ops/shared/statistics";
 import { Tensor } from "../../tensor";
-import { maskName, momentNames } from "../plans/optimizer-plan";
-import { followingNames } from "../plans/statistics-plan";
+import { companionNames, gradientName, maskName, originalName } from "./names";
 
 /** Every tensor that an adapter trains on a model: its own, and the checkpoint's. */
 export function trainableSpecs(model: Model, adapter: Adapter): ReadonlyMap<string, TensorSpec> {
@@ -140,11 +138,7 @@ export class TrainableTensors implements TensorStore {
 
   /** Tensors that exist beside a live one, of its shape: gradient, moments, statistics, mask. */
   companions(name: string): readonly string[] {
-    return [
-      ...[gradientName(name), ...momentNames(name)],
-      ...followingNames(this.statistics, name),
-      ...(this.#masked.has(name) ? [maskName(name)] : []),
-    ];
+    return companionNames(name, { statistics: this.statistics, isMasked: this.#masked.has(name) });
   }
 
   /** Makes elements 0 for good where a mask is 0. @throws OutOfMemoryError when memory runs out. */
