@@ -50,7 +50,7 @@ async function endOf(engine: Engine, folder?: string): Promise<string> {
   await trainer.train();
   const tensors: string[] = [`weights of ${model.source}`];
   for (const name of trainer.state.kept.keys()) {
-    const { buffer } = (await trainer.state.tensor(name).read()) as Float32Array<ArrayBuffer>;
+    const { buffer } = await trainer.state.tensor(name).read();
     tensors.push(`${name} ${Buffer.from(buffer).toString("base64")}`);
   }
   const { losses, freezes } = trainer.history;

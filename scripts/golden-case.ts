@@ -124,7 +124,7 @@ async function firstForward(parts: FirstForward): Promise<number[]> {
 
 async function readGradients(trainer: Trainer, tensors: Map<string, FloatTensor>): Promise<void> {
   for (const [name, { shape }] of trainer.state.live) {
-    const data = (await trainer.state.tensor(gradientName(name)).read()) as Float32Array;
+    const data = await trainer.state.tensor(gradientName(name)).read();
     tensors.set(`grad.${name}`, { shape, data });
   }
 }

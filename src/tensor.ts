@@ -10,13 +10,14 @@ import type { Lifetime } from "./gpu/ledger";
 import { readBuffer } from "./gpu/readback";
 import type { Lease } from "./gpu/pool";
 
-/** What a tensor is filled from. */
+/** Host data that a tensor can be filled with. */
 export type TensorData = Float32Array | Int32Array | Uint32Array;
 
-/** A handle on GPU memory. Whoever makes one disposes of it (`using` does); any use after that throws. */
+/** A tensor in GPU memory. Whoever creates one disposes of it (`using` does); any use after that throws. */
 export class Tensor {
   #lease: Lease | undefined;
 
+  /** Allocates memory; its contents are zero. */
   constructor(
     private readonly device: Device,
     readonly shape: Shape,
@@ -26,7 +27,10 @@ export class Tensor {
     this.#lease = device.pool.lease(tensorBytes(dtype, shape), lifetime);
   }
 
-  /** A tensor filled with `data`. @throws ShapeError when the data has another number of elements. */
+  /**
+   * Creates a tensor filled with `data`, in row-major order.
+   * @throws ShapeError when `data` has another number of elements than `shape`.
+   */
   static from(device: Device, data: TensorData, shape: Shape, lifetime: Lifetime = "state"): Tensor {
     const dtype = data instanceof Float32Array ? "f32" : data instanceof Int32Array ? "i32" : "u32";
     checkSize(data, shape);
@@ -35,12 +39,12 @@ export class Tensor {
     return tensor;
   }
 
-  /** The buffer underneath. @throws DisposedError after `dispose`. */
+  /** The tensor's memory. @throws DisposedError after `dispose`. */
   get lease(): Lease {
     if (this.#lease) return this.#lease;
     throw new DisposedError(
       `A tensor ${formatShape(this.shape)} is used after it was disposed of.`,
-      "Read what you need before dispose(), or end the `using` block later.",
+      "Read its values before dispose(), or end the `using` block later.",
     );
   }
 
@@ -48,59 +52,84 @@ export class Tensor {
     return this.lease.bytes;
   }
 
-  /** Replaces the contents. @throws ShapeError for another number of elements, DtypeError for a packed weight. */
+  /**
+   * Replaces the contents.
+   * @throws ShapeError when `data` has another number of elements, DtypeError for a weight in a packed format.
+   */
   write(data: TensorData): void {
     checkSize(data, this.shape);
     if (!["f32", "i32", "u32"].includes(this.dtype)) {
-      throw new DtypeError(`A weight stored as ${this.dtype} is not written to.`, "Load the model with f32 weights.");
+      throw new DtypeError(
+        `A weight stored as ${this.dtype} cannot be overwritten.`,
+        "Load the model with f32 weights.",
+      );
     }
-    this.device.check();
-    this.device.writes++;
-    this.device.handle.queue.writeBuffer(this.lease.buffer, 0, data as Float32Array<ArrayBuffer>);
+    this.#upload(0, data);
   }
 
   /**
-   * Writes whole rows, from `row` on, in the format that the tensor has; gives the bytes written. Values must be finite. In
-   * 16 bits, rows of an odd length begin on a word only where `row` is even.
-   * @throws ShapeError for rows that the tensor does not have.
+   * Replaces complete rows, from `row` on, encoding them in the tensor's format. Values must be finite. In 16-bit formats,
+   * rows of odd length can only start at an even `row`.
+   * @returns the number of bytes written.
+   * @throws ShapeError for rows that the tensor does not have, DtypeError for a tensor of integers.
    */
   fillRows(row: number, data: Float32Array): number {
+    const format = this.#weightFormat("filled with rows of numbers");
     const width = columns(this.shape);
-    const offset = row * rowBytes(this.dtype as WeightFormat, width);
+    const offset = row * rowBytes(format, width);
     if (data.length % width !== 0 || row * width + data.length > elements(this.shape) || offset % 4 !== 0) {
       throw new ShapeError(
-        `${data.length} values from row ${row} on are no rows of a tensor ${formatShape(this.shape)} in ${this.dtype}.`,
-        `Give whole rows of ${width} values, from an even row on.`,
+        `${data.length} values from row ${row} on do not fit a tensor ${formatShape(this.shape)} in ${this.dtype}.`,
+        `Give complete rows of ${width} values, starting at an even row.`,
       );
     }
-    this.device.check();
-    const encoded = encodeWeight(data, width, this.dtype as WeightFormat);
-    this.device.writes++;
-    this.device.handle.queue.writeBuffer(this.lease.buffer, offset, encoded as Float32Array<ArrayBuffer>);
+    const encoded = encodeWeight(data, width, format);
+    this.#upload(offset, encoded);
     return encoded.byteLength;
   }
 
-  /** Copies the contents to the host; packed weights come as the f32 that they stand for. */
-  async read(): Promise<TensorData> {
-    const bytes = await this.device.wait(readBuffer(this.device, this.lease));
-    const count = elements(this.shape);
-    if (this.dtype === "i32") return new Int32Array(bytes, 0, count);
-    if (this.dtype === "u32") return new Uint32Array(bytes, 0, count);
-    return decodeWeight(new Uint32Array(bytes), columns(this.shape), this.dtype, count);
+  #upload(offset: number, data: TensorData): void {
+    this.device.check();
+    this.device.writes++;
+    this.device.upload(this.lease.buffer, offset, data);
   }
 
-  /** Copies some rows of a table [n, d] to the host: [rows, d]. */
+  #weightFormat(use: string): WeightFormat {
+    const { dtype } = this;
+    if (dtype !== "i32" && dtype !== "u32") return dtype;
+    throw new DtypeError(`A tensor of ${dtype} cannot be ${use}.`, "Use write() and readIntegers() for integers.");
+  }
+
+  /** Copies the contents to the host. Packed weights are decoded to f32. @throws DtypeError for a tensor of integers. */
+  async read(): Promise<Float32Array> {
+    const format = this.#weightFormat("read as floats");
+    const words = new Uint32Array(await this.device.wait(readBuffer(this.device, this.lease)));
+    return decodeWeight(words, columns(this.shape), format, elements(this.shape));
+  }
+
+  /** Copies the contents of an i32 or u32 tensor to the host. @throws DtypeError for other tensors. */
+  async readIntegers(): Promise<Int32Array | Uint32Array> {
+    const { dtype } = this;
+    if (dtype !== "i32" && dtype !== "u32") {
+      throw new DtypeError(`A tensor of ${dtype} cannot be read as integers.`, "Use read().");
+    }
+    const bytes = await this.device.wait(readBuffer(this.device, this.lease));
+    const count = elements(this.shape);
+    return dtype === "i32" ? new Int32Array(bytes, 0, count) : new Uint32Array(bytes, 0, count);
+  }
+
+  /** Copies some rows of a table [n, d] to the host: [rows, d]. @throws DtypeError for a table of integers. */
   async readRows(rows: readonly number[]): Promise<Float32Array> {
     const width = this.shape[1] ?? 1;
     if (this.dtype !== "f32") {
-      const all = (await this.read()) as Float32Array;
-      return Float32Array.from(rows.flatMap((row) => [...all.subarray(row * width, (row + 1) * width)]));
+      const table = await this.read();
+      return Float32Array.from(rows.flatMap((row) => [...table.subarray(row * width, (row + 1) * width)]));
     }
     const ranges = rows.map((row) => ({ offset: row * width * 4, bytes: width * 4 }));
     return new Float32Array(await this.device.wait(readBuffer(this.device, this.lease, ranges)));
   }
 
-  /** Gives the memory back. Further calls do nothing. */
+  /** Returns the memory. Further calls do nothing. */
   dispose(): void {
     if (this.#lease) this.device.pool.return(this.#lease);
     this.#lease = undefined;

@@ -55,7 +55,7 @@ export async function safetapeStack(live: number): Promise<Stack> {
     async gradients() {
       await gradient();
       const read = async (name: string): Promise<Float32Array> => {
-        const data = (await store.get(gradientName(name))?.read()) as Float32Array;
+        const data = await store.get(gradientName(name))!.read();
         return name.startsWith("a") ? transposed(data, RANK, WIDTH) : transposed(data, WIDTH, RANK);
       };
       return Promise.all(liveNames(live).map(read));

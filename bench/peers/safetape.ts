@@ -75,7 +75,7 @@ async function prepare(engine: Engine, workload: Workload, record: (typeof RECOR
     async outputs() {
       const results = await runOf(checked);
       if (learn.length === 0) return [results.get("y")!];
-      return Promise.all(learn.map(async (name) => (await tensors.get(gradientName(name))?.read()) as Float32Array));
+      return Promise.all(learn.map((name) => tensors.get(gradientName(name))!.read()));
     },
     dispose() {
       executor.dispose();

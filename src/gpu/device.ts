@@ -113,6 +113,12 @@ export class Device {
     return this.#lost !== undefined;
   }
 
+  /** Copies host data into a buffer, ahead of all commands that are submitted later. */
+  upload(buffer: GPUBuffer, offset: number, data: Float32Array | Int32Array | Uint32Array): void {
+    // The types of WebGPU exclude shared memory, which no array here is made of; TypeScript cannot know.
+    this.handle.queue.writeBuffer(buffer, offset, data as Float32Array<ArrayBuffer>);
+  }
+
   /** Waits for the device, as its options say. @throws what `work` does, as `guard`. */
   wait<T>(work: Promise<T>): Promise<T> {
     return this.guard(this.#waiting(work, this.info));

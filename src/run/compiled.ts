@@ -122,7 +122,7 @@ export class CompiledPlan {
     for (const [name, port] of wanted) checkInput(name, port, inputs[name]);
     for (const [name] of wanted) {
       const { buffer, offset } = this.inputPlace(name);
-      this.device.handle.queue.writeBuffer(buffer, offset, inputs[name] as Float32Array<ArrayBuffer>);
+      this.device.upload(buffer, offset, inputs[name]!);
     }
   }
 

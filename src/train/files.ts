@@ -78,7 +78,7 @@ async function writeModel(
   const tensors = [...loaded.weights].map(([name, tensor]) => ({
     name,
     shape: tensor.shape,
-    data: async () => change(name, (await tensor.read()) as Float32Array, tensor.shape),
+    data: async () => change(name, await tensor.read(), tensor.shape),
   }));
   await writeCheckpoint(directory, loaded.model.config, tensors);
 }

@@ -51,7 +51,7 @@ async function everything(trainer: Trainer): Promise<Map<string, Uint8Array>> {
   for (const name of trainer.state.specs.keys()) {
     const companions = trainer.state.companions(name).filter((other) => !other.startsWith("gradient of "));
     for (const own of [name, ...companions]) {
-      const data = (await trainer.state.tensor(own).read()) as Float32Array;
+      const data = await trainer.state.tensor(own).read();
       bits.set(own, new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
     }
   }
@@ -69,7 +69,7 @@ describe("a step whose loss is not finite", () => {
     ["AFLoRA with its policy", () => ({ adapter: aflora({ rank: 2 }), policy: afloraFreezing() })],
   ] as const)("changes no bit, and the run stops or goes on with the next batch: %s", async (_, options) => {
     const weight = model.weights.get(WEIGHT);
-    const values = (await weight?.read()) as Float32Array;
+    const values = await weight!.read();
     const given = batches(5);
     const clean = await run(
       given.filter((__, i) => i !== 2),
@@ -101,7 +101,7 @@ describe("a step whose loss is finite and one of whose gradients is not", () => 
     using trainer = await Trainer.create({ model, adapter, ...listed(batches(5)) });
     // B is 0, so that A does not act; but the gradient of B holds x A.
     const name = [...trainer.state.live.keys()].find((own) => own.endsWith("value.lora_A.weight"))!;
-    const values = (await trainer.state.tensor(name).read()) as Float32Array;
+    const values = await trainer.state.tensor(name).read();
     trainer.state.write(
       name,
       values.map((value) => Math.sign(value) * 1e37),

@@ -113,7 +113,7 @@ it.each([Number.NaN, Infinity])("refuses a checkpoint with %f, and takes no memo
   {
     using model = await initialiseModel(engine, CONFIGS["bert"] ?? {});
     const name = "bert.encoder.layer.1.intermediate.dense.weight";
-    const data = (await model.weights.get(name)?.read()) as Float32Array;
+    const data = await model.weights.get(name)!.read();
     data[5] = value;
     model.weights.get(name)?.write(data);
     await saveModel(files, model);

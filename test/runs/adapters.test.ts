@@ -167,7 +167,7 @@ describe.each(RUNS)("$name on $family", ({ make, family, merges, isLowRank }) =>
 describe("where a prompt begins", () => {
   const start = async (family: Family, initial: "vocabulary" | readonly number[]): Promise<number[][]> => {
     using model = await initialiseModel(engine, FAMILIES[family]);
-    const table = (await model.weights.get(model.model.wordEmbeddings ?? "")?.read()) as Float32Array;
+    const table = await model.weights.get(model.model.wordEmbeddings ?? "")!.read();
     const ids = Int32Array.of(3, 4, 5);
     const data = new Batches([{ ids, label: 1 }], { size: 1 });
     const adapter = promptTuning({ tokens: 5, initial });

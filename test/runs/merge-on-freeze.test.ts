@@ -41,7 +41,7 @@ async function walk(trainer: Trainer, until = Infinity): Promise<StepReport[]> {
 
 async function weightsOf({ weights }: LoadedModel): Promise<number[][]> {
   const tensors = [...weights.values()];
-  return Promise.all(tensors.map(async (tensor) => [...((await tensor.read()) as Float32Array)]));
+  return Promise.all(tensors.map(async (tensor) => [...(await tensor.read())]));
 }
 
 const adapterOf = async ({ state }: Trainer): Promise<number[]> =>

@@ -37,7 +37,7 @@ interface Outcome {
 async function outcome(trainer: Trainer): Promise<Outcome> {
   const tensors: Record<string, number[]> = {};
   for (const name of trainer.state.kept.keys()) {
-    tensors[name] = [...((await trainer.state.tensor(name).read()) as Float32Array)];
+    tensors[name] = [...(await trainer.state.tensor(name).read())];
   }
   const { losses, freezes } = trainer.history;
   return { losses: [...losses], freezes, tensors, policy: trainer.policyRecord() };

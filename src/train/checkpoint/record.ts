@@ -102,7 +102,7 @@ export function captureRun({ run, upcoming, history, identity, extra = {}, ...st
   const losses = Float32Array.from(history.losses);
   const own = [...state.kept].map(([name, { shape }]): [string, KeptTensor] => [
     name,
-    { shape, read: async () => (await state.tensor(name).read()) as Float32Array },
+    { shape, read: () => state.tensor(name).read() },
   ]);
   const further = [...(extra.tensors ?? [])].map(([name, { shape, data }]): [string, KeptTensor] => [
     `${EXTRA}${name}`,

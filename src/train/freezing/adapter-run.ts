@@ -10,7 +10,7 @@ export function adapterRun(
   { model }: TrainerOptions,
   { step, totalSteps }: Progress,
 ): AdapterRun {
-  const read = async (name: string): Promise<Float32Array> => (await state.tensor(name).read()) as Float32Array;
+  const read = (name: string): Promise<Float32Array> => state.tensor(name).read();
   return {
     model: model.model,
     step,

@@ -99,7 +99,7 @@ async function elementScores(parts: FreezingParts): Promise<ReadonlyMap<string, 
   const scores = new Map<string, Float32Array>();
   for (const name of followedTensors(parts).keys()) {
     const [mean, uncertainty] = statisticsNames(name).map((own) => parts.state.tensor(own));
-    const [a, b] = [(await mean?.read()) as Float32Array, (await uncertainty?.read()) as Float32Array];
+    const [a, b] = [await mean!.read(), await uncertainty!.read()];
     scores.set(
       name,
       a.map((value, i) => value * b[i]!),

@@ -14,7 +14,7 @@ export async function prune(policy: FreezePolicy, { state, gradients }: PrunePar
   const names = [...state.live.keys()].filter((name) => layerOf(name) !== undefined);
   const read = async (of: (name: string) => string): Promise<Map<string, Float32Array>> => {
     const values = new Map<string, Float32Array>();
-    for (const name of names) values.set(name, (await state.tensor(of(name)).read()) as Float32Array);
+    for (const name of names) values.set(name, await state.tensor(of(name)).read());
     return values;
   };
   const masks = await policy.prune?.({

@@ -60,7 +60,7 @@ export class Merging {
       const update = updates?.get(module);
       const weight = weights.get(weightOf(module));
       if (!update || !weight) throw new Error(`${module} has no LoRA to merge.`);
-      const data = (await weight.read()) as Float32Array;
+      const data = await weight.read();
       const merged = withUpdate({ shape: weight.shape, data }, update, layouts.get(module) === "in_out");
       this.#originals.set(weightOf(module), data);
       weight.fillRows(0, merged.data);

@@ -116,7 +116,7 @@ export class StructuralPruner {
   async #mask({ projection, offset, size }: Span, out: ReadonlySet<number>): Promise<void> {
     if (out.size === 0) return;
     const mask = this.state.tensor(outputMaskName(projection));
-    const values = (await mask.read()) as Float32Array;
+    const values = await mask.read();
     for (const group of out) values.fill(0, offset + group * size, offset + (group + 1) * size);
     mask.write(values);
   }

@@ -144,7 +144,7 @@ export class TrainableTensors implements TensorStore {
   /** Makes elements 0 for good where a mask is 0. @throws OutOfMemoryError when memory runs out. */
   async prune(masks: ReadonlyMap<string, Float32Array>): Promise<void> {
     const values = new Map<string, Float32Array>();
-    for (const name of masks.keys()) values.set(name, (await this.tensor(name).read()) as Float32Array);
+    for (const name of masks.keys()) values.set(name, await this.tensor(name).read());
     const wanted = [...masks.keys()].map((name) => [maskName(name), this.tensor(name).shape] as const);
     await this.#allocate("the masks of pruned tensors", wanted);
     for (const [name, mask] of masks) {
@@ -247,7 +247,7 @@ export class TrainableTensors implements TensorStore {
   async snapshot(): Promise<Map<string, { shape: readonly number[]; data: Float32Array }>> {
     const copies = new Map<string, { shape: readonly number[]; data: Float32Array }>();
     for (const [name, { shape }] of [...this.fixed, ...this.specs]) {
-      copies.set(name, { shape, data: (await this.tensor(name).read()) as Float32Array });
+      copies.set(name, { shape, data: await this.tensor(name).read() });
     }
     return copies;
   }
