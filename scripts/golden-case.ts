@@ -1,6 +1,6 @@
 import { comparisonOutput, traceComparison } from "../src/train/plans/comparison-trace";
 import { trace } from "../src/train/plans/trace";
-import { finishCka } from "../src/ops/shared/finish-cka";
+import { finishCka } from "../src/ops/cka";
 import { fixed } from "../src/freeze/fixed";
 import { full } from "../src/adapter/full";
 import { adapterFromConfig } from "../src/adapter/kinds";

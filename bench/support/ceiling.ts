@@ -2,7 +2,7 @@ import copyCode from "../kernels/copy.wgsl";
 import fma from "../kernels/fma.wgsl";
 import type { Engine } from "../../src/engine";
 import { defineOp } from "../../src/op/declaration";
-import type { NoAttributes } from "../../src/ops/shared/attributes";
+import type { NoAttributes } from "../../src/op/declaration";
 import { plan } from "../../src/tape/plan";
 import { Recorder } from "../../src/tape/tape";
 import { timePlan } from "./timing";

@@ -1,6 +1,6 @@
 import { ConfigError } from "../base/errors";
 import type { Batch } from "../data/batch";
-import { finishCka } from "../ops/shared/finish-cka";
+import { finishCka } from "../ops/cka";
 import { Executor } from "../run/executor";
 import type { TensorStore } from "../run/store";
 import { plan } from "../tape/plan";

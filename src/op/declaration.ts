@@ -13,13 +13,20 @@ export interface TensorSpec {
 /** Parameters of an op other than its input tensors. */
 export type Attributes = Readonly<Record<string, number | string | boolean>>;
 
-/** A node of the tape, as seen when its output shapes are inferred. */
-export interface InferContext<A extends Attributes> {
-  readonly attributes: A;
+/** The attributes of an op that has none. */
+export type NoAttributes = Readonly<Record<string, never>>;
+
+/** Shapes and types of the tensors that are bound to a node's slots. */
+export interface SlotSpecs {
   /** Whether a tensor is bound to an optional slot. */
   has(slot: string): boolean;
   /** @throws ShapeError if no tensor is bound to the slot. */
   spec(slot: string): TensorSpec;
+}
+
+/** A node of the tape, as seen when its output shapes are inferred. */
+export interface InferContext<A extends Attributes> extends SlotSpecs {
+  readonly attributes: A;
 }
 
 /** A node of the tape, as seen when its launches are built. `spec` covers inputs, outputs, temps and gradients. */

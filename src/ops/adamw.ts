@@ -3,21 +3,41 @@ import { ShapeError } from "../base/errors";
 import { elements, formatShape, sameShape } from "../base/shape";
 import { defineOp } from "../op/declaration";
 import type { CaseInput, ReferenceTensor } from "../op/declaration";
-import { ADAMW_HYPER_SIZE, adamwHyper } from "./shared/adamw-hyper";
-import type { AdamwStep } from "./shared/adamw-hyper";
 import { elementwiseLaunches } from "./shared/elementwise";
 import { at, input } from "./shared/reference";
 
 const kernel = { name: "adamw", code };
 
 export type AdamwAttributes = {
-  /** Share of the parameter that is taken off, times the learning rate; decoupled from the gradient. */
+  /** Decoupled weight decay: each step multiplies the parameter by 1 - learningRate * weightDecay. */
   readonly weightDecay: number;
 };
 
+/** Hyperparameters of one AdamW step. */
+export interface AdamwStep {
+  readonly learningRate: number;
+  readonly beta1: number;
+  readonly beta2: number;
+  readonly epsilon: number;
+  /** Number of this step, from 1. Each tensor counts its own, since frozen tensors take no steps. */
+  readonly step: number;
+  /** Maximum norm of all gradients together; 0 for no clipping. */
+  readonly maxNorm: number;
+}
+
+/** Number of elements of the `hyper` tensor. */
+export const ADAMW_HYPER_SIZE = 8;
+
+/** The `hyper` tensor [8] of the op `adamw`. Differences from 1 are taken here, in float64. */
+export function adamwHyper({ learningRate, beta1, beta2, epsilon, step, maxNorm }: AdamwStep): Float32Array {
+  const corrections = [1 - beta1 ** step, 1 - beta2 ** step] as const;
+  return Float32Array.of(learningRate, 1 - beta1, beta2, 1 - beta2, epsilon, ...corrections, maxNorm);
+}
+
 /**
- * One step of AdamW with clipping by the global norm, as PyTorch takes it; no step where loss or total is not finite.
- * p, m, v, g [...] of one shape, total [1] (sum of squares of all gradients), loss [1], hyper [8] by `adamwHyper`.
+ * One step of AdamW (Loshchilov and Hutter 2019, algorithm 2) with clipping by the global norm, as in PyTorch. If loss or
+ * total is not finite, p, m and v stay as they are. p, m, v, g [...] of one shape, total [1] (sum of squares of all
+ * gradients), loss [1], hyper [8] by `adamwHyper`.
  */
 export const adamw = defineOp<AdamwAttributes>({
   name: "adamw",
@@ -66,7 +86,7 @@ export const adamw = defineOp<AdamwAttributes>({
   flops: (context) => 15 * elements(context.spec("p").shape),
   reference(inputs, { weightDecay }) {
     const hyper = input(inputs, "hyper");
-    const [lr, rate1, beta2, rate2] = [at(hyper, 0), at(hyper, 1), at(hyper, 2), at(hyper, 3)];
+    const [learningRate, rate1, beta2, rate2] = [at(hyper, 0), at(hyper, 1), at(hyper, 2), at(hyper, 3)];
     const [epsilon, correction1, correction2, maxNorm] = [at(hyper, 4), at(hyper, 5), at(hyper, 6), at(hyper, 7)];
     const [total, loss, g] = [at(input(inputs, "total"), 0), at(input(inputs, "loss"), 0), input(inputs, "g")];
     const [p, m, v] = [copy(input(inputs, "p")), copy(input(inputs, "m")), copy(input(inputs, "v"))];
@@ -77,7 +97,8 @@ export const adamw = defineOp<AdamwAttributes>({
       m.data[i] = at(m, i) + rate1 * (gradient - at(m, i));
       v.data[i] = beta2 * at(v, i) + rate2 * gradient * gradient;
       const denominator = Math.sqrt(at(v, i)) / Math.sqrt(correction2) + epsilon;
-      p.data[i] = at(p, i) * (1 - lr * weightDecay) - ((lr / correction1) * at(m, i)) / denominator;
+      const decayed = at(p, i) * (1 - learningRate * weightDecay);
+      p.data[i] = decayed - ((learningRate / correction1) * at(m, i)) / denominator;
     }
     return { p, m, v };
   },
@@ -161,19 +182,21 @@ function copy({ shape, data }: ReferenceTensor): ReferenceTensor {
   return { shape, data: data.slice() };
 }
 
-/** Parameter, moments and gradient of a case; second moments well above zero. */
+/** Parameter, moments and gradient of a case. The second moments are well above zero. */
 function stateInputs(shape: readonly number[]): Record<string, CaseInput> {
   return { p: { shape }, m: { shape, scale: 0.1 }, v: { shape, scale: 0.02, offset: 0.2 }, g: { shape } };
 }
 
-/** Hyper-parameters, total and loss of a case. */
-function stepInputs(
-  given: Partial<AdamwStep> & { readonly total?: number; readonly loss?: number },
-): Record<string, CaseInput> {
-  const usual = { learningRate: 1e-3, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, step: 1, maxNorm: 0 };
+/** Hyperparameters, total and loss of a case. */
+function stepInputs({
+  total = 1,
+  loss = 0.7,
+  ...step
+}: Partial<AdamwStep> & { readonly total?: number; readonly loss?: number }): Record<string, CaseInput> {
+  const defaults = { learningRate: 1e-3, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, step: 1, maxNorm: 0 };
   return {
-    total: { shape: [1], values: [given.total ?? 1] },
-    loss: { shape: [1], values: [given.loss ?? 0.7] },
-    hyper: { shape: [ADAMW_HYPER_SIZE], values: [...adamwHyper({ ...usual, ...given })] },
+    total: { shape: [1], values: [total] },
+    loss: { shape: [1], values: [loss] },
+    hyper: { shape: [ADAMW_HYPER_SIZE], values: [...adamwHyper({ ...defaults, ...step })] },
   };
 }

@@ -1,5 +1,5 @@
 import code from "../../kernels/cka.wgsl";
-import { LimitError, ShapeError } from "../base/errors";
+import { DataError, LimitError, ShapeError } from "../base/errors";
 import { columns, elements, formatShape, rows, sameShape } from "../base/shape";
 import { defineOp } from "../op/declaration";
 import type { ReferenceTensor, InferContext, LaunchContext } from "../op/declaration";
@@ -9,17 +9,17 @@ import { at, filled, input } from "./shared/reference";
 const kernel = { name: "cka", code };
 const GROUP = 64;
 const TILE = 8;
-/** Columns of x^T y that a workgroup covers, both ways. */
+/** Rows, and columns, of the tile of x^T y that a workgroup computes. */
 const WIDTH = Math.sqrt(GROUP) * TILE;
 
 export type CkaAttributes = {
-  /** Whether the mean of each column is taken off, as CKA is defined. */
+  /** Whether the mean of each column is subtracted, as in the definition of CKA. */
   readonly center: boolean;
 };
 
 type Context = LaunchContext<CkaAttributes>;
 
-/** The three products, by what lies left and right in them; their order is that of the rows of `sums`. */
+/** Left and right operands of the three products left^T right, in the order of the rows of `sums`. */
 const PRODUCTS = [
   ["y", "x"],
   ["x", "x"],
@@ -31,20 +31,30 @@ function sizes(context: InferContext<CkaAttributes>): { rows: number; columns: n
   return { rows: rows(shape), columns: columns(shape), tiles: Math.ceil(columns(shape) / WIDTH) ** 2 };
 }
 
-function launch(entry: string, context: Context, own: Pick<Launch, "bindings" | "params" | "workgroups">): Launch {
+function launch(
+  entry: string,
+  context: Context,
+  { bindings, params, workgroups }: Pick<Launch, "bindings" | "params" | "workgroups">,
+): Launch {
   const size = sizes(context);
-  const params = {
-    rows: size.rows,
-    columns: size.columns,
-    centering: context.attributes.center ? 1 : 0,
-    mean0: 0,
-    left_mean0: 0,
-    right_mean0: 0,
-    symmetric: 0,
-    sum0: 0,
-    ...own.params,
+  return {
+    kernel,
+    entry,
+    bindings,
+    params: {
+      rows: size.rows,
+      columns: size.columns,
+      centering: context.attributes.center ? 1 : 0,
+      mean0: 0,
+      left_mean0: 0,
+      right_mean0: 0,
+      symmetric: 0,
+      sum0: 0,
+      ...params,
+    },
+    constants: { TILE },
+    workgroups,
   };
-  return { kernel, entry, bindings: own.bindings, params, constants: { TILE }, workgroups: own.workgroups };
 }
 
 function meanLaunches(context: Context): Launch[] {
@@ -61,14 +71,14 @@ function meanLaunches(context: Context): Launch[] {
 function productLaunches(context: Context): Launch[] {
   const { columns: width, tiles } = sizes(context);
   const mean0 = { x: 0, y: width };
-  return PRODUCTS.map(([left, right], which) =>
+  return PRODUCTS.map(([left, right], row) =>
     launch("forward", context, {
       bindings: { left, right, mask: "mask", means: "means", sums: "sums" },
       params: {
         left_mean0: mean0[left],
         right_mean0: mean0[right],
         symmetric: left === right ? 1 : 0,
-        sum0: which * tiles,
+        sum0: row * tiles,
       },
       workgroups: tiles,
     }),
@@ -76,8 +86,9 @@ function productLaunches(context: Context): Launch[] {
 }
 
 /**
- * Sums of squares of y^T x, x^T x and y^T y, columns centred over the rows that the mask counts: `finishCka` makes
- * linear CKA of them. x, y [..., d], mask i32 [...] (1 counts); sums [3, tiles].
+ * Squared Frobenius norms of y^T x, x^T x and y^T y, as partial sums over tiles; `finishCka` computes linear CKA from them.
+ * Rows whose mask is 0 are ignored. Columns are centred over the other rows if `center`. x, y [..., d], mask i32 [...];
+ * sums [3, tiles].
  */
 export const cka = defineOp<CkaAttributes>({
   name: "cka",
@@ -117,11 +128,11 @@ export const cka = defineOp<CkaAttributes>({
     const mask = input(inputs, "mask");
     const [x, y] = [centred(input(inputs, "x"), mask, center), centred(input(inputs, "y"), mask, center)];
     const tensors = { x, y };
-    const across = Math.ceil(columns(x.shape) / WIDTH);
+    const tilesPerSide = Math.ceil(columns(x.shape) / WIDTH);
     return {
-      sums: filled([3, across * across], (index) => {
-        const [left, right] = PRODUCTS[Math.floor(index / across ** 2)]!;
-        const [i, j] = [Math.floor((index % across ** 2) / across), index % across];
+      sums: filled([3, tilesPerSide ** 2], (index) => {
+        const [left, right] = PRODUCTS[Math.floor(index / tilesPerSide ** 2)]!;
+        const [i, j] = [Math.floor((index % tilesPerSide ** 2) / tilesPerSide), index % tilesPerSide];
         if (left === right && i > j) return 0;
         return tileSquares(tensors[left], tensors[right], i, j) * (left === right && i !== j ? 2 : 1);
       }),
@@ -143,7 +154,7 @@ export const cka = defineOp<CkaAttributes>({
       inputs: { x: { shape: [5, 7] }, y: { shape: [5, 7] }, mask: { shape: [5], values: [1, 0, 1, 1, 1] } },
     },
     {
-      // x and y are never cut, so a case stays below the smallest binding that tests force
+      // x and y are always bound whole, so they must be smaller than the smallest binding that tests force.
       name: "several tiles, large means, a batch with padding",
       attributes: { center: true },
       inputs: {
@@ -187,7 +198,30 @@ export const cka = defineOp<CkaAttributes>({
   ],
 });
 
-/** `tensor` with masked rows at zero and, if wanted, the columns' means over the other rows taken off. */
+/**
+ * Linear CKA of two sets of activations (Kornblith et al. 2019, eq. 3), ||Y^T X||^2 / (||X^T X|| ||Y^T Y||), from the `sums`
+ * [3, tiles] of the op `cka`.
+ *
+ * @throws DataError if CKA is undefined because one side does not vary over the rows that count, or no row counts.
+ */
+export function finishCka(sums: ArrayLike<number>): number {
+  const tiles = sums.length / 3;
+  const squaredNorm = (row: number): number => {
+    let total = 0;
+    for (let tile = row * tiles; tile < (row + 1) * tiles; tile++) total += sums[tile]!;
+    return total;
+  };
+  const [cross, x, y] = [squaredNorm(0), squaredNorm(1), squaredNorm(2)];
+  if (!(x > 0) || !(y > 0)) {
+    throw new DataError(
+      `CKA is undefined: the squared norms of the two sides are ${x} and ${y}.`,
+      "Probe with at least two rows that count and that differ.",
+    );
+  }
+  return cross / Math.sqrt(x) / Math.sqrt(y);
+}
+
+/** `tensor` with masked rows set to zero and, if `center`, without the columns' means over the other rows. */
 function centred(tensor: ReferenceTensor, mask: ReferenceTensor, center: boolean): ReferenceTensor {
   const width = columns(tensor.shape);
   const counted = mask.data.reduce((sum, m) => sum + (m !== 0 ? 1 : 0), 0);

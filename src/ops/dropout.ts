@@ -118,13 +118,13 @@ export const dropout = defineOp<DropoutAttributes>({
       name: "seed of one word",
       attributes: { probability: 0.1, salt: 0 },
       inputs: { x: { shape: [2], dtype: "f32" }, seed: { shape: [1, 1], dtype: "u32" } },
-      message: /seed \[1, 1\] is not two words/,
+      message: /seed \[1, 1\] does not fit/,
     },
     {
       name: "seeds of three texts for two rows",
       attributes: { probability: 0.1, salt: 0 },
       inputs: { x: { shape: [2], dtype: "f32" }, seed: { shape: [3, 2], dtype: "u32" } },
-      message: /each text of 2 rows/,
+      message: /does not fit 2 rows/,
     },
   ],
 });

@@ -4,10 +4,9 @@ import { rowBytes } from "../base/packed";
 import type { WeightFormat } from "../base/packed";
 import { columns, elements, formatShape, rows } from "../base/shape";
 import { defineOp } from "../op/declaration";
-import type { InferContext, LaunchContext } from "../op/declaration";
+import type { InferContext, LaunchContext, NoAttributes } from "../op/declaration";
 import { bindRows, rowRanges } from "../op/launch";
 import type { Launch, RowRange } from "../op/launch";
-import type { NoAttributes } from "./shared/attributes";
 import { elementwiseLaunches } from "./shared/elementwise";
 import { at, filled, input } from "./shared/reference";
 

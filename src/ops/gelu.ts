@@ -10,13 +10,13 @@ import { at, filled, input } from "./shared/reference";
 const kernel = { name: "gelu", code };
 
 export type GeluAttributes = {
-  /** `none` is exact (BERT's "gelu"), `tanh` GPT-2's "gelu_new". */
+  /** `none` is exact (BERT's "gelu"); `tanh` is the approximation of GPT-2 ("gelu_new"). */
   readonly approximation: "none" | "tanh";
 };
 
 function launches(entry: string, tensors: readonly string[], context: LaunchContext<GeluAttributes>): Launch[] {
-  const byTanh = context.attributes.approximation === "tanh" ? 1 : 0;
-  const params = (): Record<string, number> => ({ by_tanh: byTanh, ...accumulateParam(context) });
+  const isTanh = context.attributes.approximation === "tanh";
+  const params = (): Record<string, number> => ({ by_tanh: isTanh ? 1 : 0, ...accumulateParam(context) });
   return elementwiseLaunches(
     { kernel, entry, tensors, count: elements(context.spec("x").shape), params },
     context.limits,

@@ -2,9 +2,8 @@ import code from "../../kernels/identity_distance.wgsl";
 import { ShapeError } from "../base/errors";
 import { elements, formatShape } from "../base/shape";
 import { defineOp } from "../op/declaration";
-import type { LaunchContext } from "../op/declaration";
+import type { LaunchContext, NoAttributes } from "../op/declaration";
 import type { Launch } from "../op/launch";
-import type { NoAttributes } from "./shared/attributes";
 import { accumulateParam } from "./shared/elementwise";
 import { at, input } from "./shared/reference";
 

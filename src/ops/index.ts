@@ -79,7 +79,7 @@ export {
   tanh,
 };
 
-/** Every op: what tests, benches and the registry of kernels are derived from. */
+/** Every op. Tests and benchmarks run over this list. */
 export const OPS: readonly Op[] = [
   adamw,
   add,

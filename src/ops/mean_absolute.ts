@@ -1,9 +1,8 @@
 import code from "../../kernels/mean_absolute.wgsl";
 import { elements } from "../base/shape";
 import { defineOp } from "../op/declaration";
-import type { LaunchContext } from "../op/declaration";
+import type { LaunchContext, NoAttributes } from "../op/declaration";
 import type { Launch } from "../op/launch";
-import type { NoAttributes } from "./shared/attributes";
 import { accumulateParam } from "./shared/elementwise";
 import { input } from "./shared/reference";
 

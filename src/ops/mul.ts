@@ -2,9 +2,8 @@ import code from "../../kernels/mul.wgsl";
 import { ShapeError } from "../base/errors";
 import { elements, formatShape, sameShape } from "../base/shape";
 import { defineOp } from "../op/declaration";
-import type { LaunchContext } from "../op/declaration";
+import type { LaunchContext, NoAttributes } from "../op/declaration";
 import type { Launch } from "../op/launch";
-import type { NoAttributes } from "./shared/attributes";
 import { accumulateParam, elementwiseLaunches } from "./shared/elementwise";
 import { at, filled, input } from "./shared/reference";
 

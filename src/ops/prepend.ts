@@ -2,10 +2,9 @@ import code from "../../kernels/prepend.wgsl";
 import { ShapeError } from "../base/errors";
 import { columns, elements, formatShape } from "../base/shape";
 import { defineOp } from "../op/declaration";
-import type { InferContext, LaunchContext } from "../op/declaration";
+import type { InferContext, LaunchContext, NoAttributes } from "../op/declaration";
 import { bindRows, rowRanges } from "../op/launch";
 import type { Launch } from "../op/launch";
-import type { NoAttributes } from "./shared/attributes";
 import { at, filled, input } from "./shared/reference";
 
 const kernel = { name: "prepend", code };

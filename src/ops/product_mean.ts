@@ -2,7 +2,7 @@ import code from "../../kernels/product_mean.wgsl";
 import { ShapeError } from "../base/errors";
 import { elements, formatShape, sameShape } from "../base/shape";
 import { defineOp } from "../op/declaration";
-import type { NoAttributes } from "./shared/attributes";
+import type { NoAttributes } from "../op/declaration";
 import { at, input } from "./shared/reference";
 
 const kernel = { name: "product_mean", code };

@@ -2,10 +2,9 @@ import code from "../../kernels/scale_rows.wgsl";
 import { ShapeError } from "../base/errors";
 import { columns, elements, formatShape, rows, sameShape } from "../base/shape";
 import { defineOp } from "../op/declaration";
-import type { LaunchContext } from "../op/declaration";
+import type { LaunchContext, NoAttributes } from "../op/declaration";
 import { bindRows, rowRanges } from "../op/launch";
 import type { Launch, RowRange } from "../op/launch";
-import type { NoAttributes } from "./shared/attributes";
 import { accumulateParam } from "./shared/elementwise";
 import { at, filled, input } from "./shared/reference";
 

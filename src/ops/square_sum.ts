@@ -2,10 +2,9 @@ import code from "../../kernels/square_sum.wgsl";
 import { ShapeError } from "../base/errors";
 import { elements, formatShape } from "../base/shape";
 import { defineOp } from "../op/declaration";
-import type { InferContext, LaunchContext } from "../op/declaration";
+import type { InferContext, LaunchContext, NoAttributes } from "../op/declaration";
 import { rowRanges } from "../op/launch";
 import type { Launch } from "../op/launch";
-import type { NoAttributes } from "./shared/attributes";
 import { at, input } from "./shared/reference";
 
 const kernel = { name: "square_sum", code };

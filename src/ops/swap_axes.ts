@@ -3,9 +3,8 @@ import { ShapeError } from "../base/errors";
 import { formatShape } from "../base/shape";
 import type { Shape } from "../base/shape";
 import { defineOp } from "../op/declaration";
-import type { LaunchContext } from "../op/declaration";
+import type { LaunchContext, NoAttributes } from "../op/declaration";
 import type { Launch } from "../op/launch";
-import type { NoAttributes } from "./shared/attributes";
 import { accumulateParam, elementwiseLaunches } from "./shared/elementwise";
 import { at, filled, input } from "./shared/reference";
 

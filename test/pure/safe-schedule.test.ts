@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { cubicThreshold, quantile, SafeSchedule, safeSettings } from "../../src/freeze/safe-schedule";
 import { cka } from "../../src/ops/cka";
-import { finishCka } from "../../src/ops/shared/finish-cka";
+import { finishCka } from "../../src/ops/cka";
 import type { ReferenceTensor } from "../../src/op/declaration";
 
 describe("SAFE's threshold (eq. 4)", () => {

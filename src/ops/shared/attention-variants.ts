@@ -2,19 +2,22 @@ import subgroupCode from "../../../kernels/attention_subgroup.wgsl";
 import type { Kernel } from "../../op/kernel";
 import type { Joint, Launch, Variant } from "../../op/launch";
 
-/** What the variants of an attention launch depend on. */
+/** The sizes and options that the variants of an attention launch depend on. */
 export interface AttentionSize {
   readonly entry: string;
+  /** Rows of the batch. */
   readonly texts: number;
-  /** Heads of what it writes: fewer for keys and values where heads share them. */
+  /** Heads of the output: the key-value heads for gradients of keys and values, else the query heads. */
   readonly heads: number;
+  /** Tokens in a text. */
   readonly time: number;
+  /** Elements in a head. */
   readonly head: number;
   readonly causal: boolean;
   readonly dropping: boolean;
 }
 
-/** Products of a time x time matrix that an entry computes. */
+/** Number of matrix products with a time x time matrix that an entry computes. */
 const PRODUCTS: Readonly<Record<string, number>> = {
   forward: 2,
   grad_q: 3,
@@ -26,13 +29,20 @@ const PRODUCTS: Readonly<Record<string, number>> = {
   grad_q_k_v_fused: 5,
 };
 
-/** Entries of attention_subgroup.wgsl, and the widest head that it takes; it reads four elements at once. */
-const TILED: ReadonlySet<string> = new Set([
-  ...["forward", "grad_q", "grad_k_v", "grad_k_v_fused", "grad_q_k_v", "grad_q_k_v_fused"],
+/** Entries of attention_subgroup.wgsl. */
+const SUBGROUP_ENTRIES: ReadonlySet<string> = new Set([
+  "forward",
+  "grad_q",
+  "grad_k_v",
+  "grad_k_v_fused",
+  "grad_q_k_v",
+  "grad_q_k_v_fused",
 ]);
-const WIDEST_TILED = 128;
 
-/** Its tiles, by the size of subgroups: rows, and columns for each invocation; the first of a size is the usual one. */
+/** Maximum elements in a head for attention_subgroup.wgsl. */
+const MAX_SUBGROUP_HEAD = 128;
+
+/** Tiles of attention_subgroup.wgsl: rows, and columns of each invocation. The first for a subgroup size is the default. */
 const TILES: readonly { readonly subgroup: number; readonly rows: number; readonly columns: number }[] = [
   { subgroup: 4, rows: 8, columns: 2 },
   { subgroup: 8, rows: 16, columns: 2 },
@@ -42,37 +52,39 @@ const TILES: readonly { readonly subgroup: number; readonly rows: number; readon
   { subgroup: 32, rows: 32, columns: 2 },
 ];
 
-/** Rows of a workgroup of attention.wgsl: usually, and otherwise. */
-export const USUAL_GROUP = 32;
+/** Default number of rows, and invocations, of a workgroup of attention.wgsl. */
+export const DEFAULT_GROUP = 32;
 const OTHER_GROUPS: readonly number[] = [64, 128];
 
-/** Every other way to run an entry, and what decides which is fastest. `portable` is attention.wgsl. */
+/** The variants of an attention launch, and the launch's shape for tuning. `portable` is attention.wgsl. */
 export function attentionVariants(size: AttentionSize, portable: Kernel): Pick<Launch, "variants" | "shape"> {
   const { entry, texts, heads, time, head, causal, dropping } = size;
   if (PRODUCTS[entry] === undefined) return {};
   const traits = [`head ${head}`, ...(causal ? ["causal"] : []), ...(dropping ? ["dropout"] : [])];
   return {
-    variants: [...tiledVariants(size), ...OTHER_GROUPS.map((group) => groupVariant(size, portable, group))],
+    variants: [...subgroupVariants(size), ...OTHER_GROUPS.map((group) => groupVariant(size, portable, group))],
     shape: { sizes: { heads: texts * heads, time }, traits },
   };
 }
 
-/**
- * All gradients in one dispatch, which makes the scores once rather than twice. A workgroup then works on a whole head; with
- * fewer than these, cores would idle.
- */
-const LEAST_JOINT = 16;
+/** A joint launch has one workgroup for each head. With fewer than this, cores would idle. */
+const MIN_JOINT_WORKGROUPS = 16;
 
-/** @param size of the gradient of keys and values, whose entry is the joint one's without `_q`. */
+/**
+ * A dispatch that computes all three gradients, and the scores once rather than twice. `size` is that of the gradients of
+ * keys and values; `variables` are those that the joint entry binds.
+ */
 export function jointGradients(size: AttentionSize, variables: readonly string[]): Joint | undefined {
   const workgroups = size.texts * size.heads;
-  if (workgroups < LEAST_JOINT) return undefined;
+  if (workgroups < MIN_JOINT_WORKGROUPS) return undefined;
   const entry = size.entry.replace("grad_k_v", "grad_q_k_v");
-  const variants = tiledVariants({ ...size, entry }).map((one) => ({ ...one, name: `joint, ${one.name}`, workgroups }));
-  return { entry, variables, variants: variants.filter(({ subgroup }, i) => subgroup !== variants[i - 1]?.subgroup) };
+  const variants = subgroupVariants({ ...size, entry })
+    .filter(({ subgroup }, i, all) => subgroup !== all[i - 1]?.subgroup)
+    .map((variant) => ({ ...variant, name: `joint, ${variant.name}`, workgroups }));
+  return { entry, variables, variants };
 }
 
-/** Every row is an invocation's own, so other groups give the same bits. */
+/** A variant with other workgroups. Each row is computed by one invocation, so the bits are the same. */
 const groupVariant = (size: AttentionSize, kernel: Kernel, group: number): Variant => ({
   name: `groups of ${group}`,
   kernel,
@@ -80,9 +92,9 @@ const groupVariant = (size: AttentionSize, kernel: Kernel, group: number): Varia
   ...workOf(size, group),
 });
 
-/** Sums over keys tile by tile round otherwise than one after the other. */
-function tiledVariants(size: AttentionSize): Variant[] {
-  if (!TILED.has(size.entry) || size.head > WIDEST_TILED || size.head % 4 !== 0) return [];
+/** Variants that sum over keys tile by tile, which changes the rounding. They read four elements of a head at a time. */
+function subgroupVariants(size: AttentionSize): Variant[] {
+  if (!SUBGROUP_ENTRIES.has(size.entry) || size.head > MAX_SUBGROUP_HEAD || size.head % 4 !== 0) return [];
   return TILES.map(({ subgroup, rows, columns }) => ({
     name: `subgroups of ${subgroup}, ${rows} x ${subgroup * columns}`,
     kernel: { name: "attention_subgroup", code: subgroupCode },
@@ -93,7 +105,7 @@ function tiledVariants(size: AttentionSize): Variant[] {
   }));
 }
 
-/** @param rows of a workgroup. */
+/** Workgroups of `rows` rows each, and floating-point operations. */
 function workOf(
   { entry, texts, heads, time, head }: AttentionSize,
   rows: number,

@@ -4,7 +4,7 @@ import { formatShape, sameShape } from "../../base/shape";
 import type { ReferenceTensor, LaunchContext } from "../../op/declaration";
 import { bindRows, rowRanges } from "../../op/launch";
 import type { Launch } from "../../op/launch";
-import { attentionVariants, jointGradients, USUAL_GROUP } from "./attention-variants";
+import { attentionVariants, DEFAULT_GROUP, jointGradients } from "./attention-variants";
 import { droppedElement } from "./dropout";
 import { dropoutParams } from "./product";
 import { at } from "./reference";
@@ -15,37 +15,41 @@ export type AttentionAttributes = {
   readonly heads: number;
   /** Key-value heads; fewer than `heads` for grouped-query attention. */
   readonly kvHeads: number;
-  /** Whether a position sees only itself and earlier ones. */
+  /** Whether a token attends only to itself and earlier ones. */
   readonly causal: boolean;
   /** Factor of the scores, usually 1 / sqrt(head size). */
   readonly scale: number;
-  /** Probability of dropping an attention weight; 0 for none. */
+  /** Probability that an attention weight is dropped; 0 for no dropout. */
   readonly dropout: number;
-  /** Tells this node's dropout mask from every other node's. */
+  /** Number of this node among those with dropout, so that each has a mask of its own. */
   readonly salt: number;
 };
 
-/** Where q, k or v lies: its slot, the length of its rows and its first column, in elements. */
+/** Location of q, k or v within a slot's matrix. */
 export interface Stripe {
   readonly slot: string;
+  /** Length of the matrix's rows, in elements. */
   readonly row: number;
+  /** First column, in elements. */
   readonly offset: number;
 }
 
-/** Sizes and stripes of one attention node. */
+/** Sizes of one attention node, and the locations of q, k and v. */
 export interface AttentionLayout {
   readonly batch: number;
+  /** Tokens in a text. */
   readonly time: number;
+  /** Elements in a head. */
   readonly head: number;
   readonly q: Stripe;
   readonly k: Stripe;
   readonly v: Stripe;
 }
 
-/** WGSL variable -> slot, with the length of a row in elements and the rows that one batch row has. */
-type Table = readonly [variable: string, slot: string, row: number, rowsPerBatch: number];
+/** A WGSL variable and its slot, with the length of a row in elements and the number of rows for each text. */
+type Table = readonly [variable: string, slot: string, row: number, rowsPerText: number];
 
-/** The launches of one entry, cut by batch rows where a table exceeds a binding. */
+/** The launches of one entry; several, each for some texts, if a table exceeds a binding. */
 export function attentionLaunches(
   entry: string,
   tables: readonly Table[],
@@ -55,14 +59,14 @@ export function attentionLaunches(
 ): Launch[] {
   const { heads, kvHeads, causal, scale, dropout, salt } = context.attributes;
   const { batch, time, head, q, k, v } = layout;
-  const bytes = tables.map(([, , row, perBatch]) => row * perBatch * 4);
-  const rowsOf = entry.startsWith("grad_k") || entry.startsWith("grad_v") ? kvHeads : heads;
-  const size = { entry, heads: rowsOf, time, head, causal, dropping: dropout > 0 };
-  return rowRanges(batch, bytes, context.limits).map((range) => ({
+  const bytesPerText = tables.map(([, , row, rowsPerText]) => row * rowsPerText * 4);
+  const outputHeads = entry.startsWith("grad_k") || entry.startsWith("grad_v") ? kvHeads : heads;
+  const size = { entry, heads: outputHeads, time, head, causal, dropping: dropout > 0 };
+  return rowRanges(batch, bytesPerText, context.limits).map((range) => ({
     kernel,
     entry,
     bindings: {
-      ...Object.fromEntries(tables.map(([name, slot], i) => [name, bindRows(slot, range, bytes[i]!)])),
+      ...Object.fromEntries(tables.map(([variable, slot], i) => [variable, bindRows(slot, range, bytesPerText[i]!)])),
       ...(seeded ? { seed: "seed" } : {}),
     },
     params: {
@@ -82,8 +86,8 @@ export function attentionLaunches(
       ...dropoutParams(dropout, salt),
       dropping: dropout > 0 ? 1 : 0,
     },
-    constants: { HEAD: head, GROUP: USUAL_GROUP },
-    workgroups: range.count * rowsOf * Math.ceil(time / USUAL_GROUP),
+    constants: { HEAD: head, GROUP: DEFAULT_GROUP },
+    workgroups: range.count * outputHeads * Math.ceil(time / DEFAULT_GROUP),
     ...attentionVariants({ ...size, texts: range.count }, kernel),
   }));
 }
@@ -102,18 +106,24 @@ const outputs = (layout: AttentionLayout, heads: number, ...slots: string[]): Ta
 
 const maskTable = (layout: AttentionLayout): Table => ["mask", "mask", layout.time, 1];
 
-const statisticsTable = (layout: AttentionLayout, heads: number): Table => {
-  return ["statistics", "statistics", 4 * layout.time, heads];
-};
+const statisticsTable = (layout: AttentionLayout, heads: number): Table => [
+  "statistics",
+  "statistics",
+  4 * layout.time,
+  heads,
+];
 
-/** y and lse. */
+/** Launches that write y and lse. */
 export function attentionForward(layout: AttentionLayout, context: LaunchContext<AttentionAttributes>): Launch[] {
   const { heads } = context.attributes;
-  const written = [...outputs(layout, heads, "y"), ...rowStatistics(layout, heads, "lse")];
-  return attentionLaunches("forward", [...stripes(layout), maskTable(layout), ...written], layout, context, true);
+  const results = [...outputs(layout, heads, "y"), ...rowStatistics(layout, heads, "lse")];
+  return attentionLaunches("forward", [...stripes(layout), maskTable(layout), ...results], layout, context, true);
 }
 
-/** lse[i], delta[i] = dy[i] . y[i] and the text's seed, as bits, in one tensor that the gradients share. */
+/**
+ * Launches that write what the gradients need of each row i: lse[i], delta[i] = dy[i] . y[i] and the bits of the text's
+ * seed. One tensor for all, since bindings are few.
+ */
 export function attentionStatistics(layout: AttentionLayout, context: LaunchContext<AttentionAttributes>): Launch[] {
   const { heads } = context.attributes;
   const statistics = statisticsTable(layout, heads);
@@ -121,7 +131,7 @@ export function attentionStatistics(layout: AttentionLayout, context: LaunchCont
   return attentionLaunches("temp_statistics", tables, layout, context, true);
 }
 
-/** One gradient entry; `targets` are the WGSL variables written, with their slots. */
+/** Launches of one gradient entry, which writes `targets`. */
 export function attentionGradient(
   entry: "grad_q" | "grad_k" | "grad_v" | "grad_k_v" | "grad_k_v_fused",
   targets: readonly Table[],
@@ -129,56 +139,56 @@ export function attentionGradient(
   context: LaunchContext<AttentionAttributes>,
 ): Launch[] {
   const { heads } = context.attributes;
-  const onlyV = entry === "grad_v";
-  const read = [
-    ...stripes(layout).filter(([name]) => !(onlyV && name === "v")),
+  const isOnlyV = entry === "grad_v";
+  const sources = [
+    ...stripes(layout).filter(([variable]) => !(isOnlyV && variable === "v")),
     maskTable(layout),
     ...outputs(layout, heads, "dy"),
-    ...(onlyV ? rowStatistics(layout, heads, "lse") : [statisticsTable(layout, heads)]),
+    ...(isOnlyV ? rowStatistics(layout, heads, "lse") : [statisticsTable(layout, heads)]),
   ];
-  return attentionLaunches(entry, [...read, ...targets], layout, context, onlyV);
+  return attentionLaunches(entry, [...sources, ...targets], layout, context, isOnlyV);
 }
 
-/** All three gradients, in two launches that may be run as one; `entry` is that of keys and values. */
+/** Launches of all three gradients: two that a joint one can replace. `entry` is that of keys and values. */
 export function attentionGradients(
   entry: "grad_k_v" | "grad_k_v_fused",
-  [ofQ, ofKV]: readonly [Table, readonly Table[]],
+  [dq, dkv]: readonly [Table, readonly Table[]],
   layout: AttentionLayout,
   context: LaunchContext<AttentionAttributes>,
 ): Launch[] {
-  const first = attentionGradient("grad_q", [ofQ], layout, context);
-  const second = attentionGradient(entry, ofKV, layout, context);
-  const [q, kv] = [first[0]!, second[0]!];
-  // Launches for parts of the batch do not follow each other.
-  if (first.length + second.length > 2) return [...first, ...second];
+  const qLaunches = attentionGradient("grad_q", [dq], layout, context);
+  const kvLaunches = attentionGradient(entry, dkv, layout, context);
+  const [q, kv] = [qLaunches[0]!, kvLaunches[0]!];
+  // If the batch is cut, the two launches for one part of it are not neighbours, and cannot be joined.
+  if (qLaunches.length + kvLaunches.length > 2) return [...qLaunches, ...kvLaunches];
   const { kvHeads, causal, dropout } = context.attributes;
   const { batch, time, head } = layout;
   const size = { entry, texts: batch, heads: kvHeads, time, head, causal, dropping: dropout > 0 };
-  // WebGPU lets one dispatch bind a table for writing once.
-  const isShared = ofKV.some(([, slot]) => slot === ofQ[1]);
-  const joint = jointGradients(size, [...Object.keys(kv.bindings), ...(isShared ? [] : [ofQ[0]])]);
+  // In one dispatch, WebGPU lets a buffer be bound only once for writing.
+  const isShared = dkv.some(([, slot]) => slot === dq[1]);
+  const joint = jointGradients(size, [...Object.keys(kv.bindings), ...(isShared ? [] : [dq[0]])]);
   return [{ ...q, ...(joint && { joint }) }, kv];
 }
 
-/** Scores, weights and weighted sums of values; recomputed where a gradient needs them. */
+/** Floating-point operations of `products` matrix products with a time x time matrix for each head. */
 export function attentionFlops(layout: AttentionLayout, heads: number, products: number): number {
   return 2 * products * layout.batch * heads * layout.time * layout.time * layout.head;
 }
 
-/** @throws ShapeError for seeds that are not two words for each text. */
+/** @throws ShapeError unless there are two seed words for each text. */
 export function checkSeeds(op: string, seed: readonly number[], batch: number): void {
   if (sameShape(seed, [batch, 2])) return;
   throw new ShapeError(
-    `${op}: seed ${formatShape(seed)} is not two words for each of ${batch} texts.`,
+    `${op}: seed ${formatShape(seed)} does not have two words for each of ${batch} texts.`,
     `Pass a u32 tensor of shape [${batch}, 2].`,
   );
 }
 
-/** Attention with plain loops. `read(which, batch, time, head, column)` fetches an element of q, k or v. */
+/** Attention in plain loops, in float64. `read` returns an element of q, k or v. */
 export function attentionReference(
   layout: AttentionLayout,
   attributes: AttentionAttributes,
-  read: (which: "q" | "k" | "v", batch: number, time: number, head: number, column: number) => number,
+  read: (operand: "q" | "k" | "v", batch: number, time: number, head: number, column: number) => number,
   mask: ReferenceTensor,
   seed: ReferenceTensor,
 ): { y: ReferenceTensor; lse: ReferenceTensor } {

@@ -1,16 +1,24 @@
 import { LimitError, ShapeError } from "../../base/errors";
 import { elements, formatShape, sameShape } from "../../base/shape";
-import type { InferContext, LaunchContext } from "../../op/declaration";
+import type { SlotSpecs } from "../../op/declaration";
+import type { Limits } from "../../op/limits";
 
-/** A cache's sizes, by the slot that holds it: [rows, capacity, width]. */
+/** Sizes of a cache of keys or values [rows, capacity, width]. */
 export interface CacheSizes {
+  /** Rows of the batch that the cache has space for. */
   readonly rows: number;
+  /** Tokens that a row has space for. */
   readonly capacity: number;
+  /** Elements of a token. */
   readonly width: number;
 }
 
-/** Sizes of the cache in `slot`, after checking that x [b, t, ...], owners [b, capacity] and starts [b] fit it. */
-export function cacheSizes(name: string, context: InferContext<never>, x: string, slot: string): CacheSizes {
+/**
+ * Sizes of the cache in `slot`.
+ *
+ * @throws ShapeError unless x [b, t, ...], owners [b, capacity] and starts [b] fit it.
+ */
+export function cacheSizes(name: string, context: SlotSpecs, x: string, slot: string): CacheSizes {
   const [cache, tokens] = [context.spec(slot).shape, context.spec(x).shape];
   const [rows = 0, capacity = 0, width = 0] = cache;
   const [batch = 0] = tokens;
@@ -25,12 +33,12 @@ export function cacheSizes(name: string, context: InferContext<never>, x: string
   return { rows, capacity, width };
 }
 
-/** @throws LimitError for a cache that cannot be bound at once: any text may own any of its rows. */
-export function checkCacheBinding(name: string, context: LaunchContext<never>, slot: string): void {
+/** @throws LimitError if the cache exceeds one binding. It cannot be cut, since a text may read any of its rows. */
+export function checkCacheBinding(name: string, context: SlotSpecs & { readonly limits: Limits }, slot: string): void {
   const bytes = elements(context.spec(slot).shape) * 4;
   if (bytes <= context.limits.bindingBytes) return;
   throw new LimitError(
-    `${name}: a cache of ${bytes} bytes cannot be bound: this adapter binds at most ${context.limits.bindingBytes} bytes at once.`,
+    `${name}: the cache has ${bytes} bytes, but this adapter binds at most ${context.limits.bindingBytes} at once.`,
     "Generate for fewer texts or beams at a time, or fewer tokens.",
   );
 }

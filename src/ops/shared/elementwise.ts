@@ -3,22 +3,23 @@ import { bindRows, rowRanges } from "../../op/launch";
 import type { Launch, RowRange } from "../../op/launch";
 import type { Limits } from "../../op/limits";
 
-/** Invocations of a workgroup, and elements that one of them handles, a workgroup's width apart. */
+/** Invocations of a workgroup. */
 const GROUP = 64;
+/** Elements of an invocation. They are a workgroup's width apart, so that neighbours read neighbouring elements. */
 const PER_INVOCATION = 4;
 
-/** One entry that handles each element of tensors of four-byte elements by itself. */
+/** An entry that computes each element independently. All tensors have four-byte elements. */
 export interface Elementwise {
   readonly kernel: Kernel;
   readonly entry: string;
-  /** Variables, named as their slots, that hold `count` elements each: cut where they exceed a binding. */
+  /** Slots, and WGSL variables of the same names, of `count` elements each. They are cut if they exceed a binding. */
   readonly tensors: readonly string[];
-  /** Variables that every launch binds whole. */
+  /** Slots, and WGSL variables of the same names, that every launch binds completely. */
   readonly whole?: readonly string[];
   readonly count: number;
-  /** A cut falls only between rows of this many elements; default 1. */
+  /** Tensors are cut only between rows of this many elements; default 1. */
   readonly columns?: number;
-  /** Fields of `Params` beside `count`, for a range of rows. */
+  /** Fields of `Params` other than `count`, for a range of rows. */
   params?(range: RowRange): Record<string, number>;
 }
 
@@ -38,7 +39,7 @@ export function elementwiseLaunches(entry: Elementwise, limits: Limits): Launch[
   }));
 }
 
-/** `accumulate` as a field of `Params`. */
+/** The field `accumulate` of `Params`. */
 export function accumulateParam(context: { readonly accumulate: boolean }): { accumulate: number } {
   return { accumulate: context.accumulate ? 1 : 0 };
 }

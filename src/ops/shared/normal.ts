@@ -1,14 +1,14 @@
 const SERIES_BELOW = 3;
 const FRACTION_LEVELS = 80;
 
-/** The standard normal distribution function, (1 + erf(x / sqrt 2)) / 2, to float64's precision. */
+/** The cumulative distribution function of the standard normal, (1 + erf(x / sqrt 2)) / 2, to float64's precision. */
 export function normalDistribution(x: number): number {
   const t = Math.abs(x) / Math.SQRT2;
   const tail = t < SERIES_BELOW ? (1 - erfBySeries(t)) / 2 : erfcByFraction(t) / 2;
   return x < 0 ? tail : 1 - tail;
 }
 
-/** erf(t) = 2 / sqrt(pi) exp(-t^2) sum_n 2^n t^(2n+1) / (1 3 5 ... (2n+1)): every term is positive. */
+/** erf(t) = 2 / sqrt(pi) exp(-t^2) sum_n 2^n t^(2n+1) / (1 3 5 ... (2n+1)). All terms are positive: nothing cancels. */
 function erfBySeries(t: number): number {
   let term = t;
   let sum = t;

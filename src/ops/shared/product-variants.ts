@@ -7,24 +7,28 @@ import type { WeightFormat } from "../../base/packed";
 import type { Kernel } from "../../op/kernel";
 import type { Variant } from "../../op/launch";
 
-/** Rows and columns of c, and steps of the sum. */
+/** Sizes of a product c [m, n] = a [m, k] b [k, n]. */
 export type ProductSize = Readonly<Record<"m" | "n" | "k", number>>;
 
-/** How an operand lies: where it begins, how far apart neighbours along k and across it are, in elements, and its bytes. */
+/** Memory layout of an operand. */
 export interface OperandLayout {
+  /** First element. */
   readonly start: number;
+  /** Distance in elements between neighbours along k. */
   readonly alongK: number;
+  /** Distance in elements between neighbours along the other axis. */
   readonly acrossK: number;
+  /** Bytes of the binding. */
   readonly bytes: number;
 }
 
-/** One launch of a product, as its kernels see it. */
+/** One launch of a product. */
 export interface ProductLaunch {
   readonly size: ProductSize;
   readonly entry: ProductEntry;
   readonly a: OperandLayout;
   readonly b: OperandLayout;
-  /** How b is stored. */
+  /** Storage format of b. */
   readonly format: WeightFormat;
 }
 
@@ -32,7 +36,7 @@ export interface ProductLaunch {
 export type ProductEntry =
   "plain" | "with_bias" | "low_rank" | "low_rank_with_bias" | "low_rank_dropped" | "dropped_a" | "dropped_b";
 
-/** The register tile of an invocation, and how many invocations a workgroup has in each direction. */
+/** Elements of c that an invocation computes (m x n), and invocations of a workgroup (groupY rows of groupX). */
 interface Tile {
   readonly m: number;
   readonly n: number;
@@ -40,7 +44,10 @@ interface Tile {
   readonly groupY: number;
 }
 
-/** By the shape of c, since where a rank-r matrix is narrow or short, a square tile would idle; the first is the usual one. */
+/**
+ * Tiles of product.wgsl, by the form of c; the first is the default. In a matrix as narrow or short as a LoRA rank, most of
+ * a square tile would idle.
+ */
 const PORTABLE_TILES: Readonly<Record<Form, readonly [Tile, ...Tile[]]>> = {
   narrow: [
     { m: 8, n: 4, groupX: 1, groupY: 32 },
@@ -59,7 +66,7 @@ const PORTABLE_TILES: Readonly<Record<Form, readonly [Tile, ...Tile[]]>> = {
   ],
 };
 
-/** Tiles of product_shared.wgsl, with the steps of k that it fetches at once. */
+/** Tiles of product_shared.wgsl, with the number of steps of k that it loads at a time. */
 const SHARED_TILES: Readonly<Record<Form, readonly (Tile & { readonly depth: number })[]>> = {
   narrow: [{ m: 2, n: 1, groupX: 8, groupY: 16, depth: 32 }],
   short: [{ m: 2, n: 1, groupX: 64, groupY: 4, depth: 16 }],
@@ -70,7 +77,7 @@ const SHARED_TILES: Readonly<Record<Form, readonly (Tile & { readonly depth: num
   ],
 };
 
-/** Tiles of product_subgroup.wgsl, by the size of subgroups. */
+/** Tiles of product_subgroup.wgsl, for each subgroup size. */
 const SUBGROUP_TILES: readonly { readonly subgroup: number; readonly m: number; readonly n: number }[] = [
   { subgroup: 4, m: 16, n: 8 },
   { subgroup: 8, m: 16, n: 8 },
@@ -79,13 +86,15 @@ const SUBGROUP_TILES: readonly { readonly subgroup: number; readonly m: number; 
   { subgroup: 64, m: 64, n: 2 },
 ];
 
-/** Invocations that share a sum in product_split.wgsl, and the most rows or columns of c for which they do. */
-const [SPLIT_SLICES, SPLIT_WIDEST] = [16, 64];
+/** Invocations that share a sum in product_split.wgsl. */
+const SPLIT_SLICES = 16;
+/** Maximum of the smaller side of c for product_split.wgsl. */
+const SPLIT_MAX_SIDE = 64;
 
-/** Rows of c that an invocation of product_narrow_subgroup.wgsl holds. */
+/** Rows of c that an invocation of product_narrow_subgroup.wgsl computes. */
 const NARROW_ROWS = 4;
 
-/** Entries that the kernels beside product.wgsl have. */
+/** Entries of product_shared.wgsl and product_subgroup.wgsl, then of the other two. */
 const SHARED_ENTRIES: ReadonlySet<ProductEntry> = new Set([
   "plain",
   "with_bias",
@@ -103,7 +112,7 @@ function formOf({ m, n }: ProductSize): Form {
   return m <= 8 ? "short" : "wide";
 }
 
-/** How product.wgsl runs unless a variant is chosen. */
+/** Constants and workgroups of product.wgsl with its default tile. */
 export function portableTile(size: ProductSize): Pick<Variant, "constants" | "workgroups"> {
   return tiled(size, PORTABLE_TILES[formOf(size)][0]);
 }
@@ -115,7 +124,7 @@ function tiled({ m, n }: ProductSize, tile: Tile): Pick<Variant, "constants" | "
   };
 }
 
-/** Every other way to run a product; all but the last to the same bits. `portable` is product.wgsl. */
+/** The variants of a product. All give the same bits, except product_split.wgsl. `portable` is product.wgsl. */
 export function productVariants(launch: ProductLaunch, portable: Kernel): Variant[] {
   return [
     ...subgroupVariants(launch),
@@ -127,16 +136,17 @@ export function productVariants(launch: ProductLaunch, portable: Kernel): Varian
 
 const formatCode = ({ format }: ProductLaunch): number => WEIGHT_FORMATS.indexOf(format);
 
-/** Elements that the subgroups' kernels read at once, and the bytes of as many of f32. */
-const [FOUR, FOUR_BYTES] = [4, 16];
+/** Elements that the subgroup kernels read at a time, as a vec4. */
+const VECTOR = 4;
+const VECTOR_BYTES = 16;
 
-/** Whether four neighbours along k lie side by side, wherever k is a multiple of four. */
-const liesAlongK = ({ size }: ProductLaunch, { start, alongK, acrossK }: OperandLayout): boolean =>
-  alongK === 1 && [size.k, start, acrossK].every((count) => count % FOUR === 0);
+/** Whether an operand can be read as aligned vectors along k. */
+const isVectorAlongK = ({ size }: ProductLaunch, { start, alongK, acrossK }: OperandLayout): boolean =>
+  alongK === 1 && [size.k, start, acrossK].every((count) => count % VECTOR === 0);
 
-/** Whether four neighbouring columns of b lie side by side, wherever a column is a multiple of four. */
-const liesAlongN = ({ size, b }: ProductLaunch): boolean =>
-  b.acrossK === 1 && [size.n, b.start, b.alongK].every((count) => count % FOUR === 0);
+/** Whether b can be read as aligned vectors along n. */
+const isVectorAlongN = ({ size, b }: ProductLaunch): boolean =>
+  b.acrossK === 1 && [size.n, b.start, b.alongK].every((count) => count % VECTOR === 0);
 
 /** Other register tiles of product.wgsl. */
 function tileVariants(launch: ProductLaunch, kernel: Kernel): Variant[] {
@@ -149,7 +159,7 @@ function tileVariants(launch: ProductLaunch, kernel: Kernel): Variant[] {
   });
 }
 
-/** Blocks in workgroup memory, where c fills more than half of one. */
+/** Variants that load tiles to workgroup memory, if c fills more than half of a workgroup's tile. */
 function sharedVariants(launch: ProductLaunch): Variant[] {
   const { size, entry } = launch;
   if (!SHARED_ENTRIES.has(entry)) return [];
@@ -168,43 +178,43 @@ function sharedVariants(launch: ProductLaunch): Variant[] {
   });
 }
 
-/** The kernels whose invocations share what they load, where c fills their tiles and operands are read four at once. */
+/** Variants whose subgroups share what they load, if c fills their tiles and operands can be bound as vectors. */
 function subgroupVariants(launch: ProductLaunch): Variant[] {
   const { size, entry, a, b, format } = launch;
-  if ([a, b].some(({ bytes }) => bytes % FOUR_BYTES > 0)) return [];
-  const isNarrow = format === "f32" && NARROW_ENTRIES.has(entry);
+  if ([a, b].some(({ bytes }) => bytes % VECTOR_BYTES > 0)) return [];
+  const hasNarrowKernel = format === "f32" && NARROW_ENTRIES.has(entry);
   return SUBGROUP_TILES.flatMap(({ subgroup, ...tile }) => {
-    if (size.n <= subgroup) return isNarrow && size.m > subgroup ? [narrowVariant(launch, subgroup)] : [];
-    const high = size.m <= 8 && subgroup <= 8 ? 8 : tile.m;
-    const isWide = SHARED_ENTRIES.has(entry) && size.m >= high / 2;
-    return isWide ? [wideVariant(launch, { subgroup, m: high, n: tile.n })] : [];
+    if (size.n <= subgroup) return hasNarrowKernel && size.m > subgroup ? [narrowVariant(launch, subgroup)] : [];
+    const m = size.m <= 8 && subgroup <= 8 ? 8 : tile.m;
+    const isWide = SHARED_ENTRIES.has(entry) && size.m >= m / 2;
+    return isWide ? [wideVariant(launch, { subgroup, m, n: tile.n })] : [];
   });
 }
 
 function wideVariant(launch: ProductLaunch, tile: (typeof SUBGROUP_TILES)[number]): Variant {
   const { size, a, b, format } = launch;
   const { subgroup } = tile;
-  const isAlongK = liesAlongK(launch, b);
-  // To unpack four steps of columns that do not lie along k takes too long a loop.
-  const steps = isAlongK || (format === "f32" && size.k % FOUR === 0) ? FOUR : 1;
-  // With four steps, half as wide is as fast, and made sooner.
-  const wide = steps === FOUR ? Math.min(tile.n, 4) : tile.n;
-  // Of other formats, four columns at once gained nothing.
-  const isAlongN = format === "nf4" && steps === 1 && wide % FOUR === 0 && liesAlongN(launch);
+  const isAlongK = isVectorAlongK(launch, b);
+  // Packed formats are unpacked in vectors along k only: across k the loop would become too long.
+  const steps = isAlongK || (format === "f32" && size.k % VECTOR === 0) ? VECTOR : 1;
+  // With four steps, a tile of half the width is as fast and compiles sooner.
+  const n = steps === VECTOR ? Math.min(tile.n, 4) : tile.n;
+  // Reading vectors along n made only nf4 faster.
+  const isAlongN = format === "nf4" && steps === 1 && n % VECTOR === 0 && isVectorAlongN(launch);
   return {
-    name: `subgroups of ${subgroup}, ${tile.m} x ${wide}`,
+    name: `subgroups of ${subgroup}, ${tile.m} x ${n}`,
     kernel: { name: "product_subgroup", code: subgroupCode },
     constants: {
       FORMAT: formatCode(launch),
       STEPS: steps,
-      A_ALONG_K: Number(steps === FOUR && liesAlongK(launch, a)),
+      A_ALONG_K: Number(steps === VECTOR && isVectorAlongK(launch, a)),
       B_ALONG_K: Number(isAlongK),
       B_ALONG_N: Number(isAlongN),
       SUBGROUP: subgroup,
       TILE_M: tile.m,
-      TILE_N: wide,
+      TILE_N: n,
     },
-    workgroups: Math.ceil(size.m / tile.m) * Math.ceil(size.n / (subgroup * wide)),
+    workgroups: Math.ceil(size.m / tile.m) * Math.ceil(size.n / (subgroup * n)),
     subgroup,
     flops: flopsOf(size),
   };
@@ -212,20 +222,25 @@ function wideVariant(launch: ProductLaunch, tile: (typeof SUBGROUP_TILES)[number
 
 function narrowVariant(launch: ProductLaunch, subgroup: number): Variant {
   const { size, a, b } = launch;
-  const along = { A_ALONG_K: Number(liesAlongK(launch, a)), B_ALONG_K: Number(liesAlongK(launch, b)) };
   return {
     name: `narrow, subgroups of ${subgroup}`,
     kernel: { name: "product_narrow_subgroup", code: narrowCode },
-    constants: { ...along, SUBGROUP: subgroup, ROWS: NARROW_ROWS, COLUMNS: size.n },
+    constants: {
+      A_ALONG_K: Number(isVectorAlongK(launch, a)),
+      B_ALONG_K: Number(isVectorAlongK(launch, b)),
+      SUBGROUP: subgroup,
+      ROWS: NARROW_ROWS,
+      COLUMNS: size.n,
+    },
     workgroups: Math.ceil(size.m / (subgroup * NARROW_ROWS)),
     subgroup,
     flops: flopsOf(size),
   };
 }
 
-/** Invocations that share the sum over k, where c is too small for its tiles to fill a device. */
+/** The variant in which several invocations share a sum over k, if c is too small for its tiles to fill a device. */
 function splitVariants({ size, entry, format }: ProductLaunch): Variant[] {
-  const isSmall = Math.min(size.m, size.n) <= SPLIT_WIDEST && size.k >= 4 * SPLIT_SLICES;
+  const isSmall = Math.min(size.m, size.n) <= SPLIT_MAX_SIDE && size.k >= 4 * SPLIT_SLICES;
   if (!isSmall || !SPLIT_ENTRIES.has(entry) || format !== "f32") return [];
   const tile: Tile = size.m <= size.n ? { m: 8, n: 1, groupX: 16, groupY: 1 } : { m: 1, n: 8, groupX: 1, groupY: 16 };
   const { workgroups } = tiled(size, tile);
@@ -241,7 +256,7 @@ function splitVariants({ size, entry, format }: ProductLaunch): Variant[] {
   ];
 }
 
-/** Floating-point operations of an m x n x k product. */
+/** Floating-point operations of a product [m, k] [k, n]. */
 export function productFlops(m: number, n: number, k: number): number {
   return 2 * m * n * k;
 }

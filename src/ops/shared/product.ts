@@ -13,24 +13,27 @@ export { productFlops } from "./product-variants";
 const kernel = { name: "product", code };
 const FLOAT_BYTES = 4;
 
-/** A matrix operand in a slot; `transposed` when it is stored with its axes exchanged. */
+/** A matrix operand. */
 export interface Operand {
   readonly slot: string;
+  /** Whether the transpose of the matrix is stored; default false. */
   readonly transposed?: boolean;
-  /** How it is stored; b alone may be anything but f32. */
+  /** Storage format, a weight format; default f32. Only b may have another. */
   readonly format?: Dtype;
 }
 
-/** Where dropout acts in a product, and the numbers that make its mask. */
+/** Dropout of one matrix of a product. */
 export interface ProductDropout {
+  /** The matrix that is dropped: a, b, or the low-rank term. */
   readonly on: "a" | "b" | "lowRank";
+  /** Probability that an element is dropped. */
   readonly probability: number;
   readonly salt: number;
-  /** Rows of the dropped matrix that belong to one text; each text has a seed. */
+  /** Rows of the dropped matrix in each text. Each text has a seed. */
   readonly textRows: number;
 }
 
-/** `c [m, n] (+)= a [m, k] b [k, n] (+ bias) (+ scale * z [m, rank] l [rank, n])`. */
+/** The product c [m, n] (+)= factor * a [m, k] b [k, n] (+ bias [n]) (+ scale * z [m, rank] l [rank, n]). */
 export interface Product {
   readonly m: number;
   readonly n: number;
@@ -41,12 +44,13 @@ export interface Product {
   readonly bias?: string | undefined;
   readonly lowRank?: { readonly rank: number; readonly z: string; readonly l: Operand; readonly scale: number };
   readonly dropout?: ProductDropout | undefined;
-  /** Multiplies the product a b, not the bias or the low-rank term; default 1. */
+  /** Default 1. */
   readonly factor?: number;
+  /** Whether to add to c instead of overwriting it. */
   readonly accumulate: boolean;
 }
 
-/** The launches of a product, cut so that no operand exceeds a binding. */
+/** The launches of a product; several if an operand exceeds a binding. */
 export function productLaunches(product: Product, limits: Limits): Launch[] {
   const { m, n, k, a, b } = product;
   const rowBytes = {
@@ -76,10 +80,10 @@ function productLaunch(
   inner: RowRange,
 ): Launch {
   const { m, n, k, a, b, lowRank, dropout } = product;
-  // The bias and the low-rank term enter once, with the first part of the sum over k.
-  const first = inner.start === 0;
-  const withLowRank = first ? lowRank : undefined;
-  const withBias = first ? product.bias : undefined;
+  // The bias and the low-rank term are added once, with the first part of the sum over k.
+  const isFirst = inner.start === 0;
+  const withLowRank = isFirst ? lowRank : undefined;
+  const withBias = isFirst ? product.bias : undefined;
   const bindings: Record<string, string | SlotRange> = {
     a: bindRows(a.slot, a.transposed ? inner : rows, rowBytes.a),
     b: bindRows(b.slot, b.transposed ? columns : inner, rowBytes.b),
@@ -120,7 +124,7 @@ function productLaunch(
       ...storedRow(b, b.transposed ? k : n),
       c_row: n,
       column0: columns.start,
-      accumulate: product.accumulate || !first ? 1 : 0,
+      accumulate: product.accumulate || !isFirst ? 1 : 0,
       rank: withLowRank?.rank ?? 0,
       z_row: withLowRank?.rank ?? 0,
       z_column: 1,
@@ -142,9 +146,10 @@ function productLaunch(
   };
 }
 
+// An op that passes a dtype as `format` has checked that it is one of its slot's `formats`.
 const formatOf = ({ format = "f32" }: Operand): WeightFormat => format as WeightFormat;
 
-/** Where a quantised b has its codes and scales. */
+/** Params that say where codes and scales are in the rows of a quantised b. */
 function storedRow(b: Operand, columns: number): Record<string, number> {
   const format = formatOf(b);
   const words = format === "int8" || format === "nf4" ? quantisedRow(format, columns) : { codes: 0, total: 0 };
@@ -158,7 +163,7 @@ function entryName(lowRank: boolean, bias: boolean, dropout: ProductDropout | un
   return lowRank ? (bias ? "low_rank_with_bias" : "low_rank") : bias ? "with_bias" : "plain";
 }
 
-/** What every kernel with dropout needs: an element is kept where its 32 random bits are below the threshold. */
+/** Params of every kernel with dropout. An element is kept if its 32 random bits are below `keep_threshold`. */
 export function dropoutParams(probability: number, salt: number): Record<string, number> {
   return {
     salt,

@@ -12,19 +12,19 @@ export function filled(shape: Shape, value: (index: number) => number): Referenc
   return { shape, data: Float64Array.from({ length: elements(shape) }, (_, index) => value(index)) };
 }
 
-/** The input in `slot`. */
+/** The tensor in `slot`. */
 export function input(inputs: Readonly<Record<string, ReferenceTensor>>, slot: string): ReferenceTensor {
-  const found = inputs[slot];
-  if (!found) throw new Error(`The reference misses its input ${slot}.`);
-  return found;
+  const tensor = inputs[slot];
+  if (!tensor) throw new Error(`The reference has no input ${slot}.`);
+  return tensor;
 }
 
-/** `data[index]`, known to exist. */
+/** Element `index`, which must exist. */
 export function at(tensor: ReferenceTensor, index: number): number {
   return tensor.data[index]!;
 }
 
-/** [m, n] = a [m, k] b [k, n], either stored transposed. */
+/** The product a b [m, n] of a [m, k] and b [k, n], each of which may be stored transposed. */
 export function matrixProduct(
   a: ReferenceTensor,
   b: ReferenceTensor,

@@ -6,26 +6,29 @@ import type { Limits } from "../../op/limits";
 const GROUP = 64;
 const CHUNK_ROWS = 32;
 
-/** Chunks that a sum over `rows` rows is made from. */
+/** Number of chunks into which the sum over `rows` rows is split. */
 export function chunkCount(rows: number): number {
   return Math.ceil(rows / CHUNK_ROWS);
 }
 
-/** The first stage of a sum over rows: one row of partial sums per chunk of rows, one invocation a chunk and column. */
+/**
+ * The first stage of a sum over rows, which writes a row of partial sums for each chunk of rows. Each invocation sums one
+ * column of one chunk.
+ */
 export interface ChunkSums {
   readonly kernel: Kernel;
   readonly entry: string;
   readonly rows: number;
   readonly columns: number;
-  /** Variables, named as their slots, with a row per row of the sum, and the bytes of such a row: cut by chunks. */
+  /** Slot, and WGSL variable of the same name -> bytes of a row. These tensors have `rows` rows and are cut by chunks. */
   readonly tables: Readonly<Record<string, number>>;
-  /** Variable -> slot of what every launch binds whole: the partial sums [chunks, columns] among them. */
+  /** WGSL variable -> slot that every launch binds completely. One of them is the partial sums [chunks, columns]. */
   readonly whole: Readonly<Record<string, string>>;
-  /** Fields of `Params` beside `rows`, `columns` and `chunk0`. */
+  /** Fields of `Params` other than `rows`, `columns` and `chunk0`. */
   readonly params: Readonly<Record<string, number>>;
 }
 
-/** The launches of the first stage; `columnSumLaunches` over the partial sums is the second. */
+/** Launches of the first stage. The second is `columnSumLaunches` over the partial sums. */
 export function chunkSumLaunches(sums: ChunkSums, limits: Limits): Launch[] {
   return chunkRanges(sums, limits).map((chunks) => {
     const start = chunks.start * CHUNK_ROWS;
@@ -46,7 +49,7 @@ export function chunkSumLaunches(sums: ChunkSums, limits: Limits): Launch[] {
 
 function chunkRanges({ rows, tables }: ChunkSums, limits: Limits): RowRange[] {
   const bytes = Object.values(tables);
-  // The last chunk may be smaller than the others, and so may all that fits one binding.
+  // The last chunk may be shorter, so that tensors may fit one binding although all chunks at full length would not.
   if (rows * Math.max(...bytes) <= limits.bindingBytes) return [{ start: 0, count: chunkCount(rows) }];
   return rowRanges(
     chunkCount(rows),

@@ -8,20 +8,20 @@ import type { ReferenceTensor } from "../../op/declaration";
 const kernel = { name: "cross_entropy", code };
 
 export type RowLossAttributes = {
-  /** Label whose row counts nothing (Hugging Face: -100). */
+  /** Rows with this label do not contribute to the loss. Hugging Face uses -100. */
   readonly ignored: number;
-  /** Label smoothing, as torch.nn.CrossEntropyLoss defines it. */
+  /** Label smoothing, as in torch.nn.CrossEntropyLoss; 0 for none. */
   readonly smoothing: number;
 };
 
-/** Slots of an entry: tables [rows, classes], vectors [rows] and scalars; `[variable, slot]` where the two differ. */
+/** Slots of an entry: tables [rows, classes], vectors [rows] and scalars [1]. */
 export interface RowSlots {
   readonly tables: readonly (readonly [variable: string, slot: string])[];
   readonly vectors: readonly string[];
   readonly scalars: readonly string[];
 }
 
-/** Launches of an entry that handles each row of logits by itself. */
+/** Launches of an entry that processes each row of logits independently. */
 export function rowLossLaunches(
   entry: string,
   { rows: count, classes }: { readonly rows: number; readonly classes: number },
@@ -42,7 +42,7 @@ export function rowLossLaunches(
   }));
 }
 
-/** The loss out of the rows' losses. */
+/** The launch that sums the losses of the rows. */
 export function totalLaunch(rows: number, { ignored, smoothing }: RowLossAttributes): Launch {
   return {
     kernel,
@@ -53,7 +53,10 @@ export function totalLaunch(rows: number, { ignored, smoothing }: RowLossAttribu
   };
 }
 
-/** Loss, log-sum-exps and slopes (gradients for a dloss of 1) of logits [rows, classes], with plain loops. */
+/**
+ * Loss, log-sum-exps [rows] and slopes [rows, classes] (the gradient of the logits if dloss is 1) of logits
+ * [rows, classes], in plain loops, in float64.
+ */
 export function rowLossReference(
   logits: ReferenceTensor,
   labels: ReferenceTensor,
@@ -65,17 +68,17 @@ export function rowLossReference(
   const [lse, slopes] = [new Float64Array(rows), new Float64Array(logits.data.length)];
   let total = 0;
   for (let row = 0; row < rows; row++) {
-    const own = logits.data.subarray(row * classes, (row + 1) * classes);
-    const largest = own.reduce((a, b) => Math.max(a, b), -Infinity);
-    const sum = largest + Math.log(own.reduce((all, logit) => all + Math.exp(logit - largest), 0));
-    lse[row] = sum;
+    const rowLogits = logits.data.subarray(row * classes, (row + 1) * classes);
+    const largest = rowLogits.reduce((a, b) => Math.max(a, b), -Infinity);
+    const logSumExp = largest + Math.log(rowLogits.reduce((sum, logit) => sum + Math.exp(logit - largest), 0));
+    lse[row] = logSumExp;
     const label = at(labels, row);
     if (label === ignored) continue;
-    const plain = own.reduce((all, logit) => all + logit, 0);
-    total += sum - (1 - smoothing) * own[label]! - (smoothing / classes) * plain;
-    own.forEach((logit, j) => {
-      const wanted = smoothing / classes + (j === label ? 1 - smoothing : 0);
-      slopes[row * classes + j] = normalizer * (Math.exp(logit - sum) - wanted);
+    const logitSum = rowLogits.reduce((sum, logit) => sum + logit, 0);
+    total += logSumExp - (1 - smoothing) * rowLogits[label]! - (smoothing / classes) * logitSum;
+    rowLogits.forEach((logit, j) => {
+      const target = smoothing / classes + (j === label ? 1 - smoothing : 0);
+      slopes[row * classes + j] = normalizer * (Math.exp(logit - logSumExp) - target);
     });
   }
   return { loss: total * normalizer, lse, slopes };

@@ -1,15 +1,16 @@
 import type { SensitivityKind } from "../sensitivity";
 
-/** Statistics of gradients to follow through every step: a smoothed sensitivity and its uncertainty per element. */
+/** Statistics to collect at every step: for each element of some tensors, a smoothed sensitivity and its uncertainty. */
 export interface Statistics {
   readonly kind: SensitivityKind;
-  /** Share of the past in the sensitivity's mean, and in the uncertainty's. */
+  /** Decay of the moving average of the sensitivity. */
   readonly beta1: number;
+  /** Decay of the moving average of the uncertainty. */
   readonly beta2: number;
-  /** Steps over which a sensitivity is averaged before it is smoothed; default 1, and no averaging. */
+  /** Number of steps over which the sensitivity is averaged before it enters the moving average; default 1. */
   readonly window?: number;
-  /** Tensors to follow. */
+  /** Whether to collect statistics of the tensor with this name. */
   applies(name: string): boolean;
-  /** Before the update, on gradients as backward made them; or after it, with the new weights. */
+  /** Whether they use the weights before or after the update of the step. */
   readonly when: "before_update" | "after_update";
 }

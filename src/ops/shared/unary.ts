@@ -1,27 +1,26 @@
 import { elements } from "../../base/shape";
 import { defineOp } from "../../op/declaration";
-import type { LaunchContext, Op, OpCase } from "../../op/declaration";
+import type { LaunchContext, NoAttributes, Op, OpCase, SlotSpecs } from "../../op/declaration";
 import type { Kernel } from "../../op/kernel";
 import type { Launch } from "../../op/launch";
-import type { NoAttributes } from "./attributes";
 import { accumulateParam, elementwiseLaunches } from "./elementwise";
 import { at, filled, input } from "./reference";
 
-/** What tells one function of a single number from another. */
+/** A function of one number, to be applied to every element. */
 export interface Unary {
-  /** Its entries are `forward`, `grad_x`, and both `..._in_place`. */
+  /** Has the entries `forward`, `grad_x`, `forward_in_place` and `grad_x_in_place`. */
   readonly kernel: Kernel;
-  /** What the slope is taken from: the function's input or its output. */
+  /** Whether the derivative is computed from the function's input x or its output y. */
   readonly keeps: "x" | "y";
   readonly reference: (x: number) => number;
-  /** Floating-point operations an element. */
+  /** Floating-point operations for each element. */
   readonly flops: { readonly forward: number; readonly gradient: number };
   readonly cases: readonly OpCase<NoAttributes>[];
 }
 
 /** An op that applies a function to every element: x [...], y [...]. */
 export function unaryOp({ kernel, keeps, reference, flops, cases }: Unary): Op<NoAttributes> {
-  const count = (context: Pick<LaunchContext<NoAttributes>, "spec">): number => elements(context.spec("x").shape);
+  const count = (context: SlotSpecs): number => elements(context.spec("x").shape);
   const launches = (entry: string, tensors: readonly string[], context: LaunchContext<NoAttributes>): Launch[] =>
     elementwiseLaunches(
       { kernel, entry, tensors, count: count(context), params: () => accumulateParam(context) },

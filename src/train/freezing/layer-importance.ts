@@ -1,6 +1,6 @@
 import type { Adapter } from "../../adapter/adapter";
 import { ConfigError } from "../../base/errors";
-import { finishCka } from "../../ops/shared/finish-cka";
+import { finishCka } from "../../ops/cka";
 import { plan } from "../../tape/plan";
 import type { FreezingParts } from "./context";
 import { batchInputs } from "../plans/inputs";

@@ -1,9 +1,8 @@
 import { ConfigError } from "../../base/errors";
 import type { TensorSpec } from "../../op/declaration";
 import type { Limits } from "../../op/limits";
-import { adamw } from "../../ops/adamw";
+import { ADAMW_HYPER_SIZE, adamw, adamwHyper } from "../../ops/adamw";
 import { applyMask } from "../../ops/apply_mask";
-import { ADAMW_HYPER_SIZE, adamwHyper } from "../../ops/shared/adamw-hyper";
 import { scale } from "../../ops/scale";
 import { softThreshold } from "../../ops/soft_threshold";
 import { squareSum } from "../../ops/square_sum";

@@ -1,2 +1,0 @@
-/** The attributes of an op that has none. */
-export type NoAttributes = Readonly<Record<string, never>>;
