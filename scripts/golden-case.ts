@@ -12,7 +12,6 @@ import { readFloatTensors } from "../src/io/safetensors";
 import type { FloatTensor } from "../src/io/safetensors";
 import { Executor } from "../src/run/executor";
 import { gradientName } from "../src/run/store";
-import { layerOf } from "../src/model/model";
 import { plan } from "../src/tape/plan";
 import { batchInputs } from "../src/train/plans/inputs";
 import { Trainer } from "../src/train/trainer";
@@ -73,7 +72,8 @@ export function goldenAdapter({ adapter, modules_to_save, full: isFull }: Case):
   const [peft_type, own] = GOLDEN_KINDS[type] ?? [type, {}];
   // The reference runs place a bottleneck by naming blocks: one a layer, or all.
   const blocks = Object.keys(options["blocks"] ?? {});
-  const placement = new Set(blocks.map((name) => layerOf(`${name}.`))).size < blocks.length ? "every" : "last";
+  const layers = new Set(blocks.map((name) => /\.(\d+)\./.exec(name)?.[1]));
+  const placement = layers.size < blocks.length ? "every" : "last";
   const made = adapterFromConfig({ placement, ...own, ...options, modules_to_save, peft_type }, "case.json");
   // Full tuning beside an adapter: copies of everything learn.
   return isFull ? { ...made, baseTensors: (model) => model.parameters.map(({ name }) => name) } : made;

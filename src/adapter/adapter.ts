@@ -12,6 +12,8 @@ export interface AdapterTensor {
   /** The module it belongs to and its own name: `bert.encoder.layer.0.attention.self.query.lora_A.weight`. */
   readonly name: string;
   readonly shape: Shape;
+  /** Transformer layer of that module, from 0; undefined outside the layers. Policies freeze and score by it. */
+  readonly layer: number | undefined;
   /** Stays as it was made: it has no gradient, but is saved with the adapter (VeRA's shared matrices). */
   readonly isFixed?: boolean;
   /** Values before the first step, row-major. */

@@ -2,8 +2,7 @@ import * as v from "valibot";
 import { ConfigError } from "../base/errors";
 import { checkSchema } from "../io/json";
 import type { PeftConfig } from "../io/peft";
-import { layerOf } from "../model/model";
-import type { Model } from "../model/model";
+import type { Model, ParameterSpec } from "../model/model";
 import type { Adapter } from "./adapter";
 import { chosenLayers, savedModuleTensors, taskType } from "./targets";
 import type { LayerChoice } from "./targets";
@@ -45,15 +44,14 @@ export function bitfitFromConfig(told: PeftConfig, where: string, choice?: Layer
     tensors: () => [],
     baseTensors(model) {
       const layers = layersOf(model);
-      const isChosen = (name: string): boolean => layers === null || layers.includes(layerOf(name) ?? Number.NaN);
-      const biases = model.parameters
-        .map(({ name }) => name)
-        .filter((name) => name.endsWith(".bias") && isChosen(name));
-      if (biases.every((name) => layerOf(name) === undefined)) {
+      const isChosen = ({ layer }: ParameterSpec): boolean =>
+        layers === null || (layer !== undefined && layers.includes(layer));
+      const biases = model.parameters.filter((parameter) => parameter.name.endsWith(".bias") && isChosen(parameter));
+      if (biases.every(({ layer }) => layer === undefined)) {
         throw new ConfigError(`This ${model.family} model has no biases to train.`, "Use lora() or another adapter.");
       }
-      const saved = new Set(savedModuleTensors(model, heads(model)));
-      return model.parameters.map(({ name }) => name).filter((name) => saved.has(name) || biases.includes(name));
+      const chosen = new Set([...savedModuleTensors(model, heads(model)), ...biases.map(({ name }) => name)]);
+      return model.parameters.map(({ name }) => name).filter((name) => chosen.has(name));
     },
     peftConfig: (model) => ({
       ...config,

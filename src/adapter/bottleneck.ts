@@ -97,14 +97,16 @@ export function bottleneckFromConfig(told: PeftConfig, where: string, choice?: L
   return {
     kind: config.placement === "every" ? "houlsby" : "pfeiffer",
     tensors: (model) =>
-      blocks(model).flatMap(({ name, width }) => [
-        normal(`${name}.adapter_down.weight`, [sizeOf(model), width], DEVIATION),
-        constant(`${name}.adapter_down.bias`, [sizeOf(model)], 0),
-        normal(`${name}.adapter_up.weight`, [width, sizeOf(model)], DEVIATION),
-        constant(`${name}.adapter_up.bias`, [width], 0),
-      ]),
+      blocks(model).flatMap(({ name, layer, width }) =>
+        [
+          normal(`${name}.adapter_down.weight`, [sizeOf(model), width], DEVIATION),
+          constant(`${name}.adapter_down.bias`, [sizeOf(model)], 0),
+          normal(`${name}.adapter_up.weight`, [width, sizeOf(model)], DEVIATION),
+          constant(`${name}.adapter_up.bias`, [width], 0),
+        ].map((tensor) => ({ ...tensor, layer })),
+      ),
     baseTensors: (model) => savedModuleTensors(model, heads(model)),
-    block(forward, name, x) {
+    block(forward, { name, x }) {
       if (!isAdapted(forward.model, name)) return undefined;
       const size = sizeOf(forward.model);
       const width = x.shape.at(-1)!;

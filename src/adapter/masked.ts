@@ -21,7 +21,7 @@ export function withOutputMasks(adapter: Adapter, masked: readonly string[]): Ad
       ...adapter.tensors(model),
       ...model.projections
         .filter(({ name }) => names.has(name))
-        .map(({ name, out }) => ({ ...constant(outputMaskName(name), [out], 1), isFixed: true })),
+        .map(({ name, out, layer }) => ({ ...constant(outputMaskName(name), [out], 1), layer, isFixed: true })),
     ],
     linear(forward, site) {
       const adapted = adapter.linear?.(forward, site);

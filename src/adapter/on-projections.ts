@@ -3,7 +3,8 @@ import type { Forward, LinearSite } from "../model/forward";
 import type { Model, Projection } from "../model/model";
 import { loraLinear } from "../ops/lora_linear";
 import type { Value } from "../tape/tape";
-import type { Adapter, AdapterTensor } from "./adapter";
+import type { Adapter } from "./adapter";
+import type { NewTensor } from "./initial";
 import { resolveTargets, savedModuleTensors, targetProjections, taskType } from "./targets";
 import type { LayerChoice, TargetConfig } from "./targets";
 
@@ -28,8 +29,8 @@ export interface OnProjections<C extends TargetConfig & PeftConfig> extends Pick
   /** `target_modules` where the configuration names none; default the family's own. */
   defaults?(model: Model): readonly string[];
   /** Tensors that projections share. */
-  shared?(targets: readonly Projection[]): readonly AdapterTensor[];
-  tensorsOf(target: Projection, model: Model): readonly AdapterTensor[];
+  shared?(targets: readonly Projection[]): readonly NewTensor[];
+  tensorsOf(target: Projection, model: Model): readonly NewTensor[];
   /** Tensors of the checkpoint that are trained beside the saved modules. */
   baseTensors?(targets: readonly Projection[], model: Model): readonly string[];
   /** Takes the place of a targeted projection. */
@@ -80,8 +81,10 @@ export function onProjections<C extends TargetConfig & PeftConfig>(parts: OnProj
     tensors(model) {
       const { projections } = choice(model);
       return [
-        ...(parts.shared?.(projections) ?? []),
-        ...projections.flatMap((target) => parts.tensorsOf(target, model)),
+        ...(parts.shared?.(projections) ?? []).map((tensor) => ({ ...tensor, layer: undefined })),
+        ...projections.flatMap((target) =>
+          parts.tensorsOf(target, model).map((tensor) => ({ ...tensor, layer: target.layer })),
+        ),
       ];
     },
     baseTensors(model) {

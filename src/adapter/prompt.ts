@@ -88,7 +88,9 @@ export function promptFromConfig(
         );
       }
       const rows = initialRows(model, count, initial);
-      return [{ ...normal(EMBEDDINGS, [count, model.hiddenSize], 1), ...(rows && { initialRows: rows }) }];
+      return [
+        { ...normal(EMBEDDINGS, [count, model.hiddenSize], 1), layer: undefined, ...(rows && { initialRows: rows }) },
+      ];
     },
     baseTensors: (model) => savedModuleTensors(model, heads(model)),
     embedded: (forward, x) => {

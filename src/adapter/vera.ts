@@ -9,8 +9,9 @@ import { crop } from "../ops/crop";
 import { scaleColumns } from "../ops/scale_columns";
 import { scaleRows } from "../ops/scale_rows";
 import type { Value } from "../tape/tape";
-import type { Adapter, AdapterTensor, LowRankUpdate } from "./adapter";
+import type { Adapter, LowRankUpdate } from "./adapter";
 import { constant, uniform } from "./initial";
+import type { NewTensor } from "./initial";
 import { scaledProduct } from "./low-rank";
 import { fanInFanOut, lowRankLinear, onProjections } from "./on-projections";
 import type { ProjectionAdapter } from "./on-projections";
@@ -62,7 +63,7 @@ export function veraFromConfig(told: PeftConfig, where: string, layers?: LayerCh
     kind: "vera",
     config,
     layers,
-    shared(targets): AdapterTensor[] {
+    shared(targets): NewTensor[] {
       const { widestIn, widestOut } = widest(targets);
       return [
         { ...uniform(SHARED_A, [r, widestIn], Math.sqrt(6 / widestIn)), isFixed: true },

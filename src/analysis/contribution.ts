@@ -3,7 +3,6 @@ import { elements } from "../base/shape";
 import type { Bytes } from "../gpu/ledger";
 import { sumBytes } from "../gpu/ledger";
 import type { LoadedModel } from "../io/load-model";
-import { layerOf } from "../model/model";
 import type { BatchSource, TrainerOptions } from "../train/options";
 import { Trainer } from "../train/trainer";
 import type { AnalysisControl } from "./subject";
@@ -82,7 +81,7 @@ async function runAlone(
   }
   const seconds = (performance.now() - start) / 1000;
   const peak = ledger.peak;
-  const inLayers = [...trainer.state.specs].filter(([name]) => layerOf(name) !== undefined);
-  const trainable = inLayers.reduce((sum, [, { shape }]) => sum + elements(shape), 0);
+  const inLayers = [...trainer.state.specs.values()].filter((spec) => spec.layer !== undefined);
+  const trainable = inLayers.reduce((sum, { shape }) => sum + elements(shape), 0);
   return { layer, metrics: await judge(trainer), trainable, lossLast, peakBytes: sumBytes(peak), peak, seconds };
 }

@@ -35,7 +35,6 @@ export interface FreezeSchedule {
 
 /** Tensors of a layer's adapter, as policies that look at names know them. */
 const tensorsOf = (layer: number): string[] => [`layer.${layer}.lora_A.weight`, `layer.${layer}.lora_B.weight`];
-const layerOfTensor = (name: string): number => Number(/^layer\.(\d+)\./.exec(name)?.[1]);
 
 /**
  * What a policy would freeze and when, if its scores were these: nothing is trained.
@@ -55,9 +54,8 @@ export async function freezeSchedule(policy: FreezePolicy, options: FreezeSchedu
     if (!policy.isDue(progress)) continue;
     const now = checkScores(scores(step), layers);
     const frozen = await policy.decide(contextOf(policy, progress, layers, new Map(live), now));
-    for (const name of frozen) {
-      const layer = layerOfTensor(name);
-      const left = (live.get(layer) ?? []).filter((other) => other !== name);
+    for (const [layer, names] of [...live]) {
+      const left = names.filter((name) => !frozen.includes(name));
       if (left.length > 0) live.set(layer, left);
       else {
         live.delete(layer);
@@ -82,8 +80,7 @@ function contextOf(
   live: FreezeContext["live"],
   scores: LayerScores,
 ): FreezeContext {
-  const score = (name: string): number => scores[layerOfTensor(name)]!;
-  const names = [...live.values()].flat();
+  const byTensor = [...live].flatMap(([layer, names]) => names.map((name) => [name, scores[layer]!] as const));
   const unknown = (): never => {
     throw new ConfigError(
       `The policy ${policy.name} decides by what a model needs, which a schedule does not know.`,
@@ -98,7 +95,7 @@ function contextOf(
     explain: unknown,
     bytesWith: unknown,
     importance: () => Promise.resolve(new Map(scores.entries())),
-    sensitivity: () => Promise.resolve(new Map(names.map((name) => [name, score(name)]))),
-    elementSensitivity: () => Promise.resolve(new Map(names.map((name) => [name, Float32Array.of(score(name))]))),
+    sensitivity: () => Promise.resolve(new Map(byTensor)),
+    elementSensitivity: () => Promise.resolve(new Map(byTensor.map(([name, score]) => [name, Float32Array.of(score)]))),
   };
 }

@@ -4,8 +4,7 @@ import { elements } from "../base/shape";
 import { makePolicy } from "../freeze/make";
 import { sumBytes } from "../gpu/ledger";
 import type { LoadedModel } from "../io/load-model";
-import { layerOf } from "../model/model";
-import type { TensorSpec } from "../op/declaration";
+import type { TrainableSpec } from "../train/tensors/specs";
 import { Trainer } from "../train/trainer";
 import type { Study, StudyMethod, StudyTask } from "./study-file";
 import { judge } from "./train-data";
@@ -60,9 +59,9 @@ export async function runMethod(
     },
     schedule: { type: "linear", warmupRatio: study.warmupRatio },
   });
-  const inLayers = (specs: ReadonlyMap<string, TensorSpec>): [string, TensorSpec][] =>
+  const inLayers = (specs: ReadonlyMap<string, TrainableSpec>): [string, TrainableSpec][] =>
     [...specs].filter(([name]) => !model.heads.some((head) => name.startsWith(`${head}.`)));
-  const numbers = (specs: ReadonlyMap<string, TensorSpec>): number =>
+  const numbers = (specs: ReadonlyMap<string, TrainableSpec>): number =>
     inLayers(specs).reduce((sum, [, { shape }]) => sum + elements(shape), 0);
   const trainables: number[] = [];
   const bytes: number[] = [];
@@ -72,7 +71,7 @@ export async function runMethod(
     tick?.(report.step, report.totalSteps);
   });
   const { state } = trainer;
-  const layered = inLayers(state.specs).filter(([name]) => layerOf(name) !== undefined);
+  const layered = inLayers(state.specs).filter(([, { layer }]) => layer !== undefined);
   const frozen = layered.filter(([name]) => !state.live.has(name));
   const metrics = await judge(trainer, task.task, data, task.batch, {
     ...(task.generate && { writing: task.generate }),

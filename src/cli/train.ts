@@ -73,7 +73,7 @@ export async function trainCommand(given: Given, print: (line: string) => void):
     watched("evaluating", (tick) => judge(trainer, task, data, batch, { tick, ...(isLast && writing && { writing }) })),
   );
   const log = new RunLog();
-  const view = new RunView(screen, emit, [...trainer.state.specs.keys()]);
+  const view = new RunView(screen, emit, trainer.state.specs);
   emit({ type: "start", task, ...startOf(trainer) });
   keeping.begin(trainer, check);
   for (const report of keeping.reports) log.add(report);

@@ -36,7 +36,7 @@ export class Uploader {
    * @throws FileFormatError for a value that is not a finite number, OutOfMemoryError when memory runs out, and whatever
    * `source` throws.
    */
-  async upload({ name, shape, dtype = "f32" }: ParameterSpec, source: ElementSource): Promise<Uploaded> {
+  async upload({ name, shape, dtype = "f32" }: Omit<ParameterSpec, "layer">, source: ElementSource): Promise<Uploaded> {
     const make = (): Tensor => new Tensor(this.device, shape, dtype, "weight");
     const tensor = await this.device.pool.checked(`${name} of ${this.where}`, make);
     let smallest = Infinity;

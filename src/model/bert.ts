@@ -8,7 +8,7 @@ import { checkActivation, count, layerCount, parseConfig, probability } from "./
 import type { Forward } from "./forward";
 import { answerSpan, denseClassifier, pooledClassifier, taskOf } from "./heads";
 import type { Head } from "./heads";
-import { layerOf, projectionParameters } from "./model";
+import { normParameters, projectionParameters } from "./model";
 import type { Model, ParameterSpec, Projection, Task } from "./model";
 import { layerStructures } from "./structure";
 import type { LayerModules } from "./structure";
@@ -153,7 +153,7 @@ function layer(
   const attended = forward.dropout(forward.linear(`${at}.attention.output.dense`, mixed), c.hidden_dropout_prob);
   const between = forward.layerNorm(
     `${at}.attention.output.LayerNorm`,
-    forward.add(`${at}.attention`, forward.block(`${at}.attention`, attended), x),
+    forward.add(`${at}.attention`, forward.block(`${at}.attention`, index, attended), x),
     c.layer_norm_eps,
   );
   const narrow = forward.feedForward(index, () => {
@@ -163,40 +163,44 @@ function layer(
     );
     return forward.dropout(forward.linear(`${at}.output.dense`, active), c.hidden_dropout_prob);
   });
-  const sum = forward.add(`${at}.output`, forward.block(`${at}.output`, narrow), between);
+  const sum = forward.add(`${at}.output`, forward.block(`${at}.output`, index, narrow), between);
   return forward.layerNorm(`${at}.output.LayerNorm`, sum, c.layer_norm_eps);
 }
 
 function layerProjections(family: string, c: Config): Projection[] {
-  const dense = (name: string, from: number, to: number): Projection => {
-    return { name, in: from, out: to, layout: "out_in", bias: true, layer: layerOf(`${name}.`) };
-  };
   const { hidden_size: d, intermediate_size: wide } = c;
-  const layers = Array.from({ length: c.num_hidden_layers }, (_, i) => `${family}.encoder.layer.${i}`);
-  return layers.flatMap((at) => [
-    dense(`${at}.attention.self.query`, d, d),
-    dense(`${at}.attention.self.key`, d, d),
-    dense(`${at}.attention.self.value`, d, d),
-    dense(`${at}.attention.output.dense`, d, d),
-    dense(`${at}.intermediate.dense`, d, wide),
-    dense(`${at}.output.dense`, wide, d),
-  ]);
+  return Array.from({ length: c.num_hidden_layers }, (_, layer) => {
+    const dense = (module: string, from: number, to: number): Projection => {
+      const name = `${family}.encoder.layer.${layer}.${module}`;
+      return { name, in: from, out: to, layout: "out_in", bias: true, layer };
+    };
+    return [
+      dense("attention.self.query", d, d),
+      dense("attention.self.key", d, d),
+      dense("attention.self.value", d, d),
+      dense("attention.output.dense", d, d),
+      dense("intermediate.dense", d, wide),
+      dense("output.dense", wide, d),
+    ];
+  }).flat();
 }
 
 function encoderParameters(family: string, c: Config, projections: readonly Projection[]): ParameterSpec[] {
   const { hidden_size: d } = c;
-  const norm = (name: string): ParameterSpec[] => [
-    { name: `${name}.weight`, shape: [d] },
-    { name: `${name}.bias`, shape: [d] },
+  const table = (name: string, rows: number): ParameterSpec => {
+    return { name: `${family}.embeddings.${name}_embeddings.weight`, shape: [rows, d], layer: undefined };
+  };
+  const layerNorms = (layer: number): ParameterSpec[] => [
+    ...normParameters(`${family}.encoder.layer.${layer}.attention.output.LayerNorm`, d, layer),
+    ...normParameters(`${family}.encoder.layer.${layer}.output.LayerNorm`, d, layer),
   ];
-  const layers = Array.from({ length: c.num_hidden_layers }, (_, i) => `${family}.encoder.layer.${i}`);
   return [
-    { name: `${family}.embeddings.word_embeddings.weight`, shape: [c.vocab_size, d] },
-    { name: `${family}.embeddings.position_embeddings.weight`, shape: [c.max_position_embeddings, d] },
-    { name: `${family}.embeddings.token_type_embeddings.weight`, shape: [c.type_vocab_size, d] },
-    ...norm(`${family}.embeddings.LayerNorm`),
+    table("word", c.vocab_size),
+    table("position", c.max_position_embeddings),
+    table("token_type", c.type_vocab_size),
+    ...normParameters(`${family}.embeddings.LayerNorm`, d, undefined),
     ...projections.flatMap((projection) => projectionParameters(projection)),
-    ...layers.flatMap((at) => [...norm(`${at}.attention.output.LayerNorm`), ...norm(`${at}.output.LayerNorm`)]),
+    ...Array.from({ length: c.num_hidden_layers }, (_, layer) => layerNorms(layer)).flat(),
   ];
 }
 

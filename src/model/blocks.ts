@@ -26,8 +26,8 @@ export function blocksOf(model: Model): readonly Block[] {
       batch: { size: 1, length: 1 },
       isTraining: false,
       hooks: {
-        block(_forward, name, value) {
-          blocks.push({ name, layer, width: value.shape.at(-1)! });
+        block(_forward, site) {
+          blocks.push({ name: site.name, layer: site.layer, width: site.x.shape.at(-1)! });
           return undefined;
         },
       },

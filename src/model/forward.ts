@@ -20,6 +20,14 @@ export interface LinearSite extends Projection {
   readonly biasValue: Value | undefined;
 }
 
+/** A sub-layer's output before its residual: what an adapter sees. */
+export interface BlockSite {
+  /** The sub-layer's module. */
+  readonly name: string;
+  readonly layer: number;
+  readonly x: Value;
+}
+
 /** What an adapter may change while a model is traced. Each returns undefined to leave things as they are. */
 export interface ForwardHooks {
   /** Virtual tokens that `embedded` puts before each text. */
@@ -28,8 +36,8 @@ export interface ForwardHooks {
   embedded?(forward: Forward, x: Value): Value;
   /** Takes the place of `x W + bias`. */
   linear?(forward: Forward, site: LinearSite): Value | undefined;
-  /** Acts on a sub-layer's output, before its residual: bottleneck adapters. `name` is the sub-layer's module. */
-  block?(forward: Forward, name: string, x: Value): Value | undefined;
+  /** Acts on a sub-layer's output, before its residual: bottleneck adapters. */
+  block?(forward: Forward, site: BlockSite): Value | undefined;
 }
 
 export interface ForwardOptions {
@@ -182,8 +190,8 @@ export class Forward {
   }
 
   /** A sub-layer's output, before its residual, as an adapter may have it. */
-  block(name: string, x: Value): Value {
-    return this.recorder.labelled(name, () => this.#hooks.block?.(this, name, x) ?? x);
+  block(name: string, layer: number, x: Value): Value {
+    return this.recorder.labelled(name, () => this.#hooks.block?.(this, { name, layer, x }) ?? x);
   }
 
   /** A layer's feed-forward, as a section that can be recomputed by itself. */

@@ -5,7 +5,7 @@ import { checkActivation, count, layerCount, parseConfig, probability } from "./
 import type { Forward } from "./forward";
 import { answerSpan, DECODER_TASKS, languageModel, lastTokenScore, taskOf } from "./heads";
 import type { FinalNorm, Head } from "./heads";
-import { layerOf, projectionParameters } from "./model";
+import { normParameters, projectionParameters } from "./model";
 import type { Model, ParameterSpec, Projection } from "./model";
 import { layerStructures } from "./structure";
 import type { LayerModules } from "./structure";
@@ -102,7 +102,7 @@ function layer(forward: Forward, c: Config, approximation: "none" | "tanh", inde
     dropout: c.attn_pdrop,
   });
   const attended = forward.dropout(forward.linear(`${at}.attn.c_proj`, mixed), c.resid_pdrop);
-  const between = forward.add(`${at}.attn`, forward.block(`${at}.attn`, attended), x);
+  const between = forward.add(`${at}.attn`, forward.block(`${at}.attn`, index, attended), x);
   const inner = forward.layerNorm(`${at}.ln_2`, between, c.layer_norm_epsilon);
   const narrow = forward.feedForward(index, () => {
     const wide = forward.linear(`${at}.mlp.c_fc`, inner);
@@ -111,35 +111,36 @@ function layer(forward: Forward, c: Config, approximation: "none" | "tanh", inde
     );
     return forward.dropout(forward.linear(`${at}.mlp.c_proj`, active), c.resid_pdrop);
   });
-  return forward.add(`${at}.mlp`, forward.block(`${at}.mlp`, narrow), between);
+  return forward.add(`${at}.mlp`, forward.block(`${at}.mlp`, index, narrow), between);
 }
 
 function gpt2Projections(c: Config): Projection[] {
-  const conv = (name: string, from: number, to: number): Projection => {
-    return { name, in: from, out: to, layout: "in_out", bias: true, layer: layerOf(`${name}.`) };
-  };
   const { n_embd: d } = c;
   const wide = c.n_inner ?? 4 * d;
-  return Array.from({ length: c.n_layer }, (_, i) => `transformer.h.${i}`).flatMap((at) => [
-    conv(`${at}.attn.c_attn`, d, 3 * d),
-    conv(`${at}.attn.c_proj`, d, d),
-    conv(`${at}.mlp.c_fc`, d, wide),
-    conv(`${at}.mlp.c_proj`, wide, d),
-  ]);
+  return Array.from({ length: c.n_layer }, (_, layer) => {
+    const conv = (module: string, from: number, to: number): Projection => {
+      return { name: `transformer.h.${layer}.${module}`, in: from, out: to, layout: "in_out", bias: true, layer };
+    };
+    return [
+      conv("attn.c_attn", d, 3 * d),
+      conv("attn.c_proj", d, d),
+      conv("mlp.c_fc", d, wide),
+      conv("mlp.c_proj", wide, d),
+    ];
+  }).flat();
 }
 
 function gpt2Parameters(c: Config, projections: readonly Projection[]): ParameterSpec[] {
   const { n_embd: d } = c;
-  const norm = (name: string): ParameterSpec[] => [
-    { name: `${name}.weight`, shape: [d] },
-    { name: `${name}.bias`, shape: [d] },
+  const layerNorms = (layer: number): ParameterSpec[] => [
+    ...normParameters(`transformer.h.${layer}.ln_1`, d, layer),
+    ...normParameters(`transformer.h.${layer}.ln_2`, d, layer),
   ];
-  const layers = Array.from({ length: c.n_layer }, (_, i) => `transformer.h.${i}`);
   return [
-    { name: "transformer.wte.weight", shape: [c.vocab_size, d] },
-    { name: "transformer.wpe.weight", shape: [c.n_positions, d] },
+    { name: "transformer.wte.weight", shape: [c.vocab_size, d], layer: undefined },
+    { name: "transformer.wpe.weight", shape: [c.n_positions, d], layer: undefined },
     ...projections.flatMap((projection) => projectionParameters(projection)),
-    ...layers.flatMap((at) => [...norm(`${at}.ln_1`), ...norm(`${at}.ln_2`)]),
-    ...norm("transformer.ln_f"),
+    ...Array.from({ length: c.n_layer }, (_, layer) => layerNorms(layer)).flat(),
+    ...normParameters("transformer.ln_f", d, undefined),
   ];
 }

@@ -7,7 +7,7 @@ import { checkActivation, count, layerCount, parseConfig, probability } from "./
 import type { Forward } from "./forward";
 import { answerSpan, DECODER_TASKS, languageModel, lastTokenScore, taskOf } from "./heads";
 import type { FinalNorm, Head } from "./heads";
-import { layerOf, projectionParameters } from "./model";
+import { projectionParameters } from "./model";
 import type { Model, ParameterSpec, Projection, Task } from "./model";
 import { layerStructures } from "./structure";
 import type { LayerModules } from "./structure";
@@ -133,7 +133,7 @@ function layer(
   };
   const shape = { heads, kvHeads, headSize, causal: true, dropout: c.attention_dropout };
   const mixed = forward.attention(`${at}.self_attn`, qkv, shape);
-  const attended = forward.block(`${at}.self_attn`, forward.linear(`${at}.self_attn.o_proj`, mixed));
+  const attended = forward.block(`${at}.self_attn`, index, forward.linear(`${at}.self_attn.o_proj`, mixed));
   const between = forward.add(`${at}.self_attn`, attended, x);
   const inner = forward.rmsNorm(`${at}.post_attention_layernorm`, between, c.rms_norm_eps);
   const narrow = forward.feedForward(index, () => {
@@ -142,32 +142,39 @@ function layer(
     const active = recorder.labelled(`${at}.mlp`, () => recorder.apply(swiglu, { gate, up }, {}));
     return forward.linear(`${at}.mlp.down_proj`, active);
   });
-  return forward.add(`${at}.mlp`, forward.block(`${at}.mlp`, narrow), between);
+  return forward.add(`${at}.mlp`, forward.block(`${at}.mlp`, index, narrow), between);
 }
 
 function layerProjections({ c, heads, kvHeads, headSize }: Sizes, body: string): Projection[] {
-  const dense = (name: string, from: number, to: number, bias: boolean): Projection => {
-    return { name, in: from, out: to, layout: "out_in", bias, layer: layerOf(`${name}.`) };
-  };
   const { hidden_size: d, intermediate_size: wide, attention_bias: attention, mlp_bias: mlp } = c;
-  return Array.from({ length: c.num_hidden_layers }, (_, i) => `${body}.layers.${i}`).flatMap((at) => [
-    dense(`${at}.self_attn.q_proj`, d, heads * headSize, attention),
-    dense(`${at}.self_attn.k_proj`, d, kvHeads * headSize, attention),
-    dense(`${at}.self_attn.v_proj`, d, kvHeads * headSize, attention),
-    dense(`${at}.self_attn.o_proj`, heads * headSize, d, attention),
-    dense(`${at}.mlp.gate_proj`, d, wide, mlp),
-    dense(`${at}.mlp.up_proj`, d, wide, mlp),
-    dense(`${at}.mlp.down_proj`, wide, d, mlp),
-  ]);
+  return Array.from({ length: c.num_hidden_layers }, (_, layer) => {
+    const dense = (module: string, from: number, to: number, bias: boolean): Projection => {
+      return { name: `${body}.layers.${layer}.${module}`, in: from, out: to, layout: "out_in", bias, layer };
+    };
+    return [
+      dense("self_attn.q_proj", d, heads * headSize, attention),
+      dense("self_attn.k_proj", d, kvHeads * headSize, attention),
+      dense("self_attn.v_proj", d, kvHeads * headSize, attention),
+      dense("self_attn.o_proj", heads * headSize, d, attention),
+      dense("mlp.gate_proj", d, wide, mlp),
+      dense("mlp.up_proj", d, wide, mlp),
+      dense("mlp.down_proj", wide, d, mlp),
+    ];
+  }).flat();
 }
 
 function llamaParameters(c: Config, body: string, projections: readonly Projection[]): ParameterSpec[] {
-  const norm = (name: string): ParameterSpec => ({ name: `${name}.weight`, shape: [c.hidden_size] });
-  const layers = Array.from({ length: c.num_hidden_layers }, (_, i) => `${body}.layers.${i}`);
+  const norm = (name: string, layer: number | undefined): ParameterSpec => {
+    return { name: `${body}.${name}.weight`, shape: [c.hidden_size], layer };
+  };
+  const layerNorms = (layer: number): ParameterSpec[] => [
+    norm(`layers.${layer}.input_layernorm`, layer),
+    norm(`layers.${layer}.post_attention_layernorm`, layer),
+  ];
   return [
-    { name: `${body}.embed_tokens.weight`, shape: [c.vocab_size, c.hidden_size] },
+    { name: `${body}.embed_tokens.weight`, shape: [c.vocab_size, c.hidden_size], layer: undefined },
     ...projections.flatMap((projection) => projectionParameters(projection)),
-    ...layers.flatMap((at) => [norm(`${at}.input_layernorm`), norm(`${at}.post_attention_layernorm`)]),
-    norm(`${body}.norm`),
+    ...Array.from({ length: c.num_hidden_layers }, (_, layer) => layerNorms(layer)).flat(),
+    norm("norm", undefined),
   ];
 }

@@ -4,10 +4,12 @@ import type { Forward } from "./forward";
 import type { Structure } from "./structure";
 import type { Value } from "../tape/tape";
 
-/** A checkpoint tensor: its Hugging Face name and shape. */
+/** A tensor of a checkpoint, by its Hugging Face name. */
 export interface ParameterSpec {
   readonly name: string;
   readonly shape: Shape;
+  /** Transformer layer, from 0; undefined outside the layers (embeddings, a head). */
+  readonly layer: number | undefined;
   /** How it is stored; default f32. */
   readonly dtype?: WeightFormat;
 }
@@ -89,16 +91,18 @@ export interface Model {
   readonly output?: ((forward: Forward, x: Value) => { readonly x: Value; readonly w: Value }) | undefined;
 }
 
-/** The transformer layer that a tensor belongs to, by its name; undefined outside the layers. */
-export function layerOf(name: string): number | undefined {
-  const found = /(?:^|\.)(?:layer|layers|h)\.(\d+)\./.exec(name);
-  return found ? Number(found[1]) : undefined;
+/** Weight, in the projection's layout, and bias [out] of a projection. */
+export function projectionParameters(projection: Projection): ParameterSpec[] {
+  const { name, layout, bias, layer } = projection;
+  const shape = layout === "out_in" ? [projection.out, projection.in] : [projection.in, projection.out];
+  const weight = { name: `${name}.weight`, shape, layer };
+  return bias ? [weight, { name: `${name}.bias`, shape: [projection.out], layer }] : [weight];
 }
 
-/** Weight and bias of a projection, in its own layout. */
-export function projectionParameters(projection: Projection): ParameterSpec[] {
-  const { name, layout, bias } = projection;
-  const shape = layout === "out_in" ? [projection.out, projection.in] : [projection.in, projection.out];
-  const weight = { name: `${name}.weight`, shape };
-  return bias ? [weight, { name: `${name}.bias`, shape: [projection.out] }] : [weight];
+/** Weight [size] and bias [size] of a layer norm. */
+export function normParameters(name: string, size: number, layer: number | undefined): ParameterSpec[] {
+  return [
+    { name: `${name}.weight`, shape: [size], layer },
+    { name: `${name}.bias`, shape: [size], layer },
+  ];
 }

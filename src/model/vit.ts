@@ -1,5 +1,6 @@
 import * as v from "valibot";
 import { ConfigError } from "../base/errors";
+import type { Shape } from "../base/shape";
 import { addBroadcast } from "../ops/add_broadcast";
 import { gelu } from "../ops/gelu";
 import { linear } from "../ops/linear";
@@ -8,7 +9,7 @@ import type { Value } from "../tape/tape";
 import { checkActivation, count, layerCount, parseConfig, probability } from "./config";
 import type { Forward } from "./forward";
 import { imageClassifier, taskOf } from "./heads";
-import { layerOf, projectionParameters } from "./model";
+import { normParameters, projectionParameters } from "./model";
 import type { ImageSpec, Model, ParameterSpec, Projection } from "./model";
 import { layerStructures } from "./structure";
 import type { LayerModules } from "./structure";
@@ -142,7 +143,7 @@ function layer(forward: Forward, c: Config, approximation: "none" | "tanh", inde
     },
   );
   const attended = forward.dropout(forward.linear(`${at}.attention.output.dense`, mixed), c.hidden_dropout_prob);
-  const between = forward.add(`${at}.attention`, forward.block(`${at}.attention`, attended), x);
+  const between = forward.add(`${at}.attention`, forward.block(`${at}.attention`, index, attended), x);
   const inner = forward.layerNorm(`${at}.layernorm_after`, between, c.layer_norm_eps);
   const narrow = forward.feedForward(index, () => {
     const wide = forward.linear(`${at}.intermediate.dense`, inner);
@@ -151,22 +152,24 @@ function layer(forward: Forward, c: Config, approximation: "none" | "tanh", inde
     );
     return forward.dropout(forward.linear(`${at}.output.dense`, active), c.hidden_dropout_prob);
   });
-  return forward.add(`${at}.output`, forward.block(`${at}.output`, narrow), between);
+  return forward.add(`${at}.output`, forward.block(`${at}.output`, index, narrow), between);
 }
 
 function layerProjections(c: Config): Projection[] {
-  const dense = (name: string, from: number, to: number, bias = true): Projection => {
-    return { name, in: from, out: to, layout: "out_in", bias, layer: layerOf(`${name}.`) };
-  };
   const { hidden_size: d, intermediate_size: wide } = c;
-  return Array.from({ length: c.num_hidden_layers }, (_, i) => `vit.encoder.layer.${i}`).flatMap((at) => [
-    dense(`${at}.attention.attention.query`, d, d, c.qkv_bias),
-    dense(`${at}.attention.attention.key`, d, d, c.qkv_bias),
-    dense(`${at}.attention.attention.value`, d, d, c.qkv_bias),
-    dense(`${at}.attention.output.dense`, d, d),
-    dense(`${at}.intermediate.dense`, d, wide),
-    dense(`${at}.output.dense`, wide, d),
-  ]);
+  return Array.from({ length: c.num_hidden_layers }, (_, layer) => {
+    const dense = (module: string, from: number, to: number, bias = true): Projection => {
+      return { name: `vit.encoder.layer.${layer}.${module}`, in: from, out: to, layout: "out_in", bias, layer };
+    };
+    return [
+      dense("attention.attention.query", d, d, c.qkv_bias),
+      dense("attention.attention.key", d, d, c.qkv_bias),
+      dense("attention.attention.value", d, d, c.qkv_bias),
+      dense("attention.output.dense", d, d),
+      dense("intermediate.dense", d, wide),
+      dense("output.dense", wide, d),
+    ];
+  }).flat();
 }
 
 function vitParameters(
@@ -176,18 +179,20 @@ function vitParameters(
   projections: readonly Projection[],
 ): ParameterSpec[] {
   const { hidden_size: d } = c;
-  const norm = (name: string): ParameterSpec[] => [
-    { name: `${name}.weight`, shape: [d] },
-    { name: `${name}.bias`, shape: [d] },
+  const embedding = (name: string, shape: Shape): ParameterSpec => {
+    return { name: `vit.embeddings.${name}`, shape, layer: undefined };
+  };
+  const layerNorms = (layer: number): ParameterSpec[] => [
+    ...normParameters(`vit.encoder.layer.${layer}.layernorm_before`, d, layer),
+    ...normParameters(`vit.encoder.layer.${layer}.layernorm_after`, d, layer),
   ];
-  const layers = Array.from({ length: c.num_hidden_layers }, (_, i) => `vit.encoder.layer.${i}`);
   return [
-    { name: "vit.embeddings.cls_token", shape: [1, 1, d] },
-    { name: "vit.embeddings.position_embeddings", shape: [1, tokens, d] },
-    { name: `${PATCHES}.weight`, shape: [d, image.channels, image.patch, image.patch] },
-    { name: `${PATCHES}.bias`, shape: [d] },
+    embedding("cls_token", [1, 1, d]),
+    embedding("position_embeddings", [1, tokens, d]),
+    embedding("patch_embeddings.projection.weight", [d, image.channels, image.patch, image.patch]),
+    embedding("patch_embeddings.projection.bias", [d]),
     ...projections.flatMap((projection) => projectionParameters(projection)),
-    ...layers.flatMap((at) => [...norm(`${at}.layernorm_before`), ...norm(`${at}.layernorm_after`)]),
-    ...norm("vit.layernorm"),
+    ...Array.from({ length: c.num_hidden_layers }, (_, layer) => layerNorms(layer)).flat(),
+    ...normParameters("vit.layernorm", d, undefined),
   ];
 }

@@ -1,4 +1,3 @@
-import { layerOf } from "../model/model";
 import type { RunRecord } from "./record";
 
 /** The rows of one panel of the map: adapters of layers, or one matrix of one module in every layer. */
@@ -52,18 +51,40 @@ const isByTensor = ({ scores, freezes }: RunRecord): boolean =>
   scores.some(({ kind }) => kind === "sensitivity") ||
   (scores.length === 0 && freezes.some(({ layers, tensors }) => layers.length === 0 && tensors.length > 0));
 
-function layerRows({ trained }: RunRecord): Row[] {
-  const layers = new Set(trained.map(layerOf).filter((layer) => layer !== undefined));
-  return [...layers].map((layer) => ({ group: "", layer, key: String(layer) }));
+function layerRows(record: RunRecord): Row[] {
+  return [...new Set(layersOf(record).values())].map((layer) => ({ group: "", layer, key: String(layer) }));
+}
+
+/** Layers of trained tensors, by name; without those outside the layers. */
+function layersOf({ trained, trainedLayers }: RunRecord): ReadonlyMap<string, number> {
+  const layers = new Map<string, number>();
+  for (const [i, name] of trained.entries()) {
+    const layer = trainedLayers ? trainedLayers[i] : parsedLayer(name);
+    if (typeof layer === "number") layers.set(name, layer);
+  }
+  return layers;
+}
+
+/** A tensor's layer by its name: records of older versions do not have `trainedLayers`. */
+function parsedLayer(name: string): number | undefined {
+  const [, layer] = /(?:^|\.)(?:layer|layers|h)\.(\d+)\./.exec(name) ?? [];
+  return layer === undefined ? undefined : Number(layer);
 }
 
 /** Tensors that were scored or frozen, by what they are called within their layer. */
-function tensorRows({ scores, freezes }: RunRecord): Row[] {
+function tensorRows(record: RunRecord): Row[] {
+  const { scores, freezes } = record;
+  const layers = layersOf(record);
   const names = [...scores.flatMap(({ values }) => Object.keys(values)), ...freezes.flatMap(({ tensors }) => tensors)];
   return [...new Set(names)].flatMap((key) => {
-    const layer = layerOf(key);
-    const [, place] = /(?:^|\.)(?:layer|layers|h)\.\d+\.(.+)$/.exec(key) ?? [];
-    return layer === undefined || place === undefined ? [] : [{ group: place.replace(/\.weight$/, ""), layer, key }];
+    const layer = layers.get(key);
+    if (layer === undefined) return [];
+    const group = key
+      .split(`.${layer}.`)
+      .slice(1)
+      .join(`.${layer}.`)
+      .replace(/\.weight$/, "");
+    return [{ group, layer, key }];
   });
 }
 

@@ -87,6 +87,8 @@ export const RUN_RECORD = v.object({
   stepsPerEpoch: v.number(),
   /** Every tensor that the run trains. */
   trained: v.array(v.string()),
+  /** Transformer layer of each of them; null outside the layers. */
+  trainedLayers: v.optional(v.array(v.nullable(COUNT))),
   steps: v.array(STEP),
   freezes: v.array(FREEZE),
   skipped: v.optional(v.array(SKIPPED)),

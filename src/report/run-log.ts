@@ -65,6 +65,7 @@ export class RunLog {
       seconds: this.steps.reduce((sum, { seconds }) => sum + seconds, 0),
       flops: this.steps.reduce((sum, { flops }) => sum + flops, 0),
       trained: [...trainer.state.specs.keys()],
+      trainedLayers: [...trainer.state.specs.values()].map(({ layer }) => layer ?? null),
       steps: this.steps,
       freezes: this.freezes,
       skipped: this.skipped,

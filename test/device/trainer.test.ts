@@ -56,7 +56,7 @@ const layersOf = (...layers: number[]): string[] => layers.map((layer) => `layer
 it("leaves a tensor that no op reads as it is, without gradient, moments or decay", async () => {
   using model = await initialiseModel(engine, BERT);
   const own = lora({ rank: 4 });
-  const unread = { name: "layer.0.unread", shape: [3], initial: () => Float32Array.of(1, 2, 3) };
+  const unread = { name: "layer.0.unread", shape: [3], layer: 0, initial: () => Float32Array.of(1, 2, 3) };
   const adapter = { ...own, tensors: (of: Parameters<typeof own.tensors>[0]) => [...own.tensors(of), unread] };
   const optimizer = { learningRate: 1e-2, weightDecay: 0.1 };
   using trainer = await Trainer.create(options(model, { adapter, optimizer, steps: 2 }));

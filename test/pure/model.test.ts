@@ -1,8 +1,10 @@
 import { describe, expect, it } from "vitest";
-import { ConfigError, createModel } from "../../src/index";
+import { ConfigError, createModel, houlsby, lora } from "../../src/index";
 import { withHead } from "../../src/model/families";
 import { rotationFrequencies, rotationTable } from "../../src/model/rotation";
 import { batchInputs } from "../../src/train/plans/inputs";
+import { trace } from "../../src/train/plans/trace";
+import { blocksFamily } from "../support/blocks-family";
 
 const ENCODER = {
   vocab_size: 20,
@@ -116,4 +118,25 @@ describe("heads", () => {
     expect(names).toContain("transformer.norm.weight");
     expect(createModel(LLAMA).parameters.map(({ name }) => name)).toContain("model.norm.weight");
   });
+});
+
+it.each([
+  ["projections", lora({ targets: "all-linear" })],
+  ["sub-layers", houlsby()],
+])("leaves the adapters of %s out by the family's layers, whatever they are called", (_, adapter) => {
+  const model = blocksFamily();
+  const { tape } = trace({ model, adapter, batch: { size: 1, length: 8 }, isTraining: true, dropped: [0, 2] });
+  const isAdapters = new Set(adapter.tensors(model).map(({ name }) => name));
+  const layers = tape.values.flatMap(({ origin }) =>
+    origin.kind === "parameter" && isAdapters.has(origin.name) ? origin.name.split(".")[1]! : [],
+  );
+  expect(new Set(layers)).toEqual(new Set(["1", "3"]));
+});
+
+it.each([BERT, ROBERTA, GPT2, LLAMA, VIT])("says the layer of every parameter of $model_type", (config) => {
+  const model = createModel({ ...config, num_hidden_layers: 3, n_layer: 3 });
+  for (const { name, layer } of [...model.parameters, ...model.projections]) {
+    const [, number] = /\.(?:layer|layers|h)\.(\d+)\./.exec(name) ?? [];
+    expect(layer, name).toBe(number === undefined ? undefined : Number(number));
+  }
 });

@@ -35,7 +35,8 @@ function* reportsOf({ steps, freezes } = record): Generator<StepReport> {
 function shown(isTTY: boolean, of = record) {
   const { screen, text } = screenOn(isTTY);
   const events: TrainEvent[] = [];
-  const view = new RunView(screen, (event) => events.push(event), of.trained);
+  const trained = new Map(of.trained.map((name, i) => [name, { layer: of.trainedLayers?.[i] ?? undefined }]));
+  const view = new RunView(screen, (event) => events.push(event), trained);
   for (const report of reportsOf(of)) view.show(report);
   view.evaluated(of.steps.length, { accuracy: 0.5 });
   view.stop();

@@ -86,6 +86,7 @@ export function madeUpRecord(change: Partial<Shape> = {}): RunRecord {
     flops: steps * 1e9,
     stepsPerEpoch: 40,
     trained: Array.from({ length: layers }, (_, layer) => tensorsOf(layer)).flat(),
+    trainedLayers: Array.from({ length: layers }, (_, layer) => tensorsOf(layer).map(() => layer)).flat(),
     steps: rows,
     freezes: events,
     scores,

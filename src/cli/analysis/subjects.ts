@@ -42,7 +42,7 @@ async function train(place: Workplace, policy: FreezePolicy, out: string): Promi
   const name = policy.name === "never" ? adapter.kind : `${adapter.kind}+${policy.name}`;
   using trainer = await Trainer.create({ ...training, model, adapter, data: place.trainingData(), policy });
   place.screen.say(`training ${name}`);
-  const view = new RunView(place.screen, () => undefined, [...trainer.state.specs.keys()]);
+  const view = new RunView(place.screen, () => undefined, trainer.state.specs);
   await trainer.train((report) => view.show(report));
   view.stop();
   await saveAdapter(await openDirectory(`${out}/${name}`, { create: true }), trainer);

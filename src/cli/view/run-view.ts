@@ -1,8 +1,8 @@
 import { LIFETIMES, sumBytes } from "../../gpu/ledger";
 import type { Bytes } from "../../gpu/ledger";
-import { layerOf } from "../../model/model";
 import { significant } from "../../report/units";
 import type { StepReport } from "../../train/loop/reports";
+import type { TrainableSpec } from "../../train/tensors/specs";
 import { bar, clock, layerRow, megabytes, memoryBar, memoryWords, total } from "./bars";
 import type { Emit } from "./events";
 import type { Screen } from "./screen";
@@ -27,11 +27,10 @@ export class RunView {
   constructor(
     private readonly screen: Screen,
     private readonly emit: Emit,
-    /** Names of all tensors that the run trains. */
-    private readonly trained: readonly string[],
+    /** Every tensor that the run trains, by name. */
+    private readonly trained: ReadonlyMap<string, Pick<TrainableSpec, "layer">>,
   ) {
-    for (const name of trained) {
-      const layer = layerOf(name);
+    for (const [name, { layer }] of trained) {
       if (layer !== undefined) this.#layers.set(layer, [...(this.#layers.get(layer) ?? []), name]);
     }
   }
@@ -65,7 +64,7 @@ export class RunView {
       `${colours.bold("memory")} ${memoryBar(bytes, this.#most, width, colours)} ${total(bytes)} of at most ${megabytes(this.#most)}`,
       `       ${memoryWords(bytes, colours)}`,
       `${colours.bold("layers")} ${layerRow(this.#layers, this.#frozen)}  ` +
-        `${this.#frozen.size} of ${this.trained.length} tensors frozen  horizon ${horizon ?? "head"}` +
+        `${this.#frozen.size} of ${this.trained.size} tensors frozen  horizon ${horizon ?? "head"}` +
         (prefix ? `  kept ${megabytes(prefix.bytes)}` : ""),
     ];
   }

@@ -7,7 +7,7 @@ import type { RunResources } from "../loop/resources";
 import { optimizerSettings } from "../plans/optimizer-plan";
 import { runLength } from "../estimate/run-length";
 import type { TrainerOptions } from "../options";
-import { fixedSpecs, trainableSpecs } from "../tensors/trainable-tensors";
+import { fixedSpecs, trainableSpecs } from "../tensors/specs";
 import { budgetOf } from "../plans/step-choice";
 
 /** What a run is, by dotted names: a checkpoint is resumed only by the run that it belongs to. */

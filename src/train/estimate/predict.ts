@@ -4,7 +4,6 @@ import type { ActivationFormat } from "../../op/pack";
 import { noBytes, sumBytes } from "../../gpu/ledger";
 import type { Bytes } from "../../gpu/ledger";
 import { createModel } from "../../model/families";
-import { layerOf } from "../../model/model";
 import { withWeights } from "../../model/weights";
 import { explain } from "../../tape/explain";
 import type { Explanation } from "../../tape/explain";
@@ -16,7 +15,7 @@ import type { Recompute } from "../options";
 import { checkRecompute, recomputedSections } from "../plans/recompute";
 import { statisticsPlan } from "../plans/statistics-plan";
 import { companionNames } from "../tensors/names";
-import { checkTrainable, trainableSpecs } from "../tensors/trainable-tensors";
+import { checkTrainable, trainableSpecs } from "../tensors/specs";
 import { trace } from "../plans/trace";
 import { DEFAULT_LIMITS } from "../../op/limits";
 
@@ -64,7 +63,7 @@ export function plan(options: PredictOptions): Prediction {
   checkTrainable(model, adapter);
   const length = options.length ?? (model.image ? model.maxLength : Math.min(128, model.maxLength));
   const specs = trainableSpecs(model, adapter);
-  const live = new Map([...specs].filter(([name]) => (layerOf(name) ?? Infinity) >= freezeBelow));
+  const live = new Map([...specs].filter(([, { layer = Infinity }]) => layer >= freezeBelow));
   const traced = trace({ model, adapter, batch: { size, length }, isTraining: true, differentiable: true });
   const { tape, loss } = traced;
   const stepWith = (sections: ReadonlySet<string>): Plan =>

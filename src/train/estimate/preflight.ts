@@ -2,7 +2,6 @@ import { ConfigError, MemoryBudgetError } from "../../base/errors";
 import type { Batch } from "../../data/batch";
 import { sumBytes } from "../../gpu/ledger";
 import type { Bytes } from "../../gpu/ledger";
-import { layerOf } from "../../model/model";
 import type { TensorSpec } from "../../op/declaration";
 import type { Statistics } from "../../ops/shared/statistics";
 import type { Plan } from "../../tape/plan";
@@ -16,7 +15,7 @@ import { checkMergeOnFreeze, MergeChoice } from "../plans/merge-choice";
 import { PlanBook } from "../plans/plan-book";
 import { checkPrefixCache } from "../plans/frozen-prefix";
 import { checkRecompute } from "../plans/recompute";
-import { checkTrainable, trainableSpecs } from "../tensors/trainable-tensors";
+import { checkTrainable, trainableSpecs } from "../tensors/specs";
 import { budgetOf, checkMicroBatch, chooseStep } from "../plans/step-choice";
 import type { StepChoice } from "../plans/step-choice";
 import { statisticsOf, statisticsPlan } from "../plans/statistics-plan";
@@ -55,7 +54,7 @@ export function preflight(options: TrainerOptions, given: Batch | (() => Batch))
   const statistics = statisticsOf(options);
   const structures = policy?.structural ? prunableStructures(model, policy.structural) : [];
   const lossSum = sumsLosses(options) ? lossSumPlan(limits) : undefined;
-  const isMasked = (name: string): boolean => policy?.prune !== undefined && layerOf(name) !== undefined;
+  const isMasked = (name: string): boolean => policy?.prune !== undefined && specs.get(name)?.layer !== undefined;
   const companions = (name: string): number => companionNames(name, { statistics, isMasked: isMasked(name) }).length;
   const bytesOf = (live: ReadonlyMap<string, TensorSpec>, steps: readonly Plan[]): Bytes => {
     const followed = statisticsPlan(live, statistics, limits);

@@ -1,5 +1,4 @@
 import type { FreezePolicy } from "../../freeze/policy";
-import { layerOf } from "../../model/model";
 import { gradientName } from "../tensors/names";
 import type { TrainableTensors } from "../tensors/trainable-tensors";
 
@@ -11,7 +10,7 @@ export interface PruneParts {
 
 /** Asks a policy for its masks before the first step, and applies them. */
 export async function prune(policy: FreezePolicy, { state, gradients }: PruneParts): Promise<void> {
-  const names = [...state.live.keys()].filter((name) => layerOf(name) !== undefined);
+  const names = [...state.live].filter(([, { layer }]) => layer !== undefined).map(([name]) => name);
   const read = async (of: (name: string) => string): Promise<Map<string, Float32Array>> => {
     const values = new Map<string, Float32Array>();
     for (const name of names) values.set(name, await state.tensor(of(name)).read());

@@ -2,7 +2,6 @@ import type { Adapter } from "../../adapter/adapter";
 import { withUpdate } from "../../adapter/merge";
 import { DeviceError, DisposedError } from "../../base/errors";
 import type { LoadedModel } from "../../io/load-model";
-import { layerOf } from "../../model/model";
 import type { MergeChoice } from "../plans/merge-choice";
 import type { TrainableTensors } from "../tensors/trainable-tensors";
 
@@ -34,7 +33,10 @@ export class Merging {
 
   /** How many projections are merged in the layers below one. */
   below(layer: number): number {
-    return [...this.#originals.keys()].filter((name) => (layerOf(name) ?? Infinity) < layer).length;
+    const { projections } = this.loaded.model;
+    return projections.filter((projection) => {
+      return (projection.layer ?? Infinity) < layer && this.#originals.has(weightOf(projection.name));
+    }).length;
   }
 
   /** The adapter as it acts now. */

@@ -4,7 +4,7 @@ import type { Bytes } from "../../gpu/ledger";
 import type { Model } from "../../model/model";
 import type { TensorSpec } from "../../op/declaration";
 import { executorBytes } from "../../run/footprint";
-import { fixedSpecs } from "../tensors/trainable-tensors";
+import { fixedSpecs } from "../tensors/specs";
 import { specBytes } from "../../tape/emit";
 import type { Plan } from "../../tape/plan";
 

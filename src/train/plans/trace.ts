@@ -8,8 +8,7 @@ import { meanSquaredError } from "../../ops/mean_squared_error";
 import { mul } from "../../ops/mul";
 import { swapAxes } from "../../ops/swap_axes";
 import { Forward } from "../../model/forward";
-import type { ForwardHooks } from "../../model/forward";
-import { layerOf } from "../../model/model";
+import type { BlockSite, ForwardHooks, LinearSite } from "../../model/forward";
 import type { BatchSize, Model } from "../../model/model";
 import { IGNORED_LABEL } from "../../data/sample";
 import { Recorder } from "../../tape/tape";
@@ -94,11 +93,11 @@ export function forwardOf(recorder: Recorder, options: TraceOptions, adapter: Ad
 
 /** An adapter's hooks that leave some layers as they are. */
 function withoutLayers(adapter: Adapter, layers: ReadonlySet<number>): ForwardHooks {
-  const isOut = (name: string): boolean => layers.has(layerOf(`${name}.`) ?? Number.NaN);
+  const isOut = ({ layer }: LinearSite | BlockSite): boolean => layer !== undefined && layers.has(layer);
   return {
     ...adapter,
-    linear: (forward, site) => (isOut(site.name) ? undefined : adapter.linear?.(forward, site)),
-    block: (forward, name, x) => (isOut(name) ? undefined : adapter.block?.(forward, name, x)),
+    linear: (forward, site) => (isOut(site) ? undefined : adapter.linear?.(forward, site)),
+    block: (forward, site) => (isOut(site) ? undefined : adapter.block?.(forward, site)),
   };
 }
 

@@ -1,9 +1,7 @@
 import type { Adapter } from "../../adapter/adapter";
 import type { Progress } from "../../freeze/policy";
 import type { Limits } from "../../op/limits";
-import type { TensorSpec } from "../../op/declaration";
 import type { Executor, Run } from "../../run/executor";
-import { layerOf } from "../../model/model";
 import { lossSumPlan, sumsLosses } from "../plans/loss-sum-plan";
 import type { Plan } from "../../tape/plan";
 import { hyperParameters, LOSS, normPlan, SQUARE_SUM, updatePlan } from "../plans/optimizer-plan";
@@ -199,9 +197,10 @@ export class OptimizerPlans {
 
   #make(dropped: readonly number[]): PlannedUpdate {
     const { adapter, settings, limits, dropsLayers } = this.options;
-    const isOut = (name: string): boolean => dropped.includes(layerOf(name) ?? Number.NaN);
-    const live = new Map<string, TensorSpec>([...this.state.live].filter(([name]) => !isOut(name)));
-    const group = (name: string): string => (dropsLayers ? `hyper of layer ${layerOf(name) ?? "none"}` : "hyper");
+    const isOut = (layer: number | undefined): boolean => layer !== undefined && dropped.includes(layer);
+    const live = new Map([...this.state.live].filter(([, { layer }]) => !isOut(layer)));
+    const group = (name: string): string =>
+      dropsLayers ? `hyper of layer ${live.get(name)?.layer ?? "none"}` : "hyper";
     const { masked } = this.state;
     const norm = this.readsGradientsFirst ? normPlan(live, limits, { masked }) : undefined;
     const plan = updatePlan(live, settings, limits, {

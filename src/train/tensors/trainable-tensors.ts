@@ -6,38 +6,12 @@ import type { Shape } from "../../base/shape";
 import type { LoadedModel } from "../../io/load-model";
 import type { TensorSpec } from "../../op/declaration";
 import type { Lease } from "../../gpu/pool";
-import { layerOf } from "../../model/model";
-import type { Model } from "../../model/model";
 import type { TensorStore } from "../../run/store";
 import type { Statistics } from "../../ops/shared/statistics";
 import { Tensor } from "../../tensor";
 import { companionNames, gradientName, maskName, originalName } from "./names";
-
-/** Every tensor that an adapter trains on a model: its own, and the checkpoint's. */
-export function trainableSpecs(model: Model, adapter: Adapter): ReadonlyMap<string, TensorSpec> {
-  const specs = new Map<string, TensorSpec>();
-  for (const { name, shape, isFixed } of adapter.tensors(model)) if (!isFixed) specs.set(name, { shape, dtype: "f32" });
-  const base = new Set(adapter.baseTensors?.(model) ?? []);
-  for (const { name, shape } of model.parameters) if (base.has(name)) specs.set(name, { shape, dtype: "f32" });
-  return specs;
-}
-
-/** @throws ConfigError for a tensor of the checkpoint that is to learn and is stored in fewer bits than f32. */
-export function checkTrainable(model: Model, adapter: Adapter): void {
-  const base = new Set(adapter.baseTensors?.(model) ?? []);
-  const packed = model.parameters.find(({ name, dtype = "f32" }) => dtype !== "f32" && base.has(name));
-  if (!packed) return;
-  throw new ConfigError(
-    `${packed.name} is to learn, but is stored as ${packed.dtype}.`,
-    "Load the model with f32 weights, or use an adapter that leaves it as it is.",
-  );
-}
-
-/** Tensors that an adapter adds and that never learn. */
-export function fixedSpecs(model: Model, adapter: Adapter): ReadonlyMap<string, TensorSpec> {
-  const tensors = adapter.tensors(model).filter(({ isFixed }) => isFixed);
-  return new Map(tensors.map(({ name, shape }) => [name, { shape, dtype: "f32" }]));
-}
+import { fixedSpecs, trainableSpecs } from "./specs";
+import type { TrainableSpec } from "./specs";
 
 export interface StateOptions {
   /** Those that get a gradient; default all. */
@@ -53,11 +27,11 @@ export interface StateOptions {
  */
 export class TrainableTensors implements TensorStore {
   readonly #tensors = new Map<string, Tensor>();
-  readonly #live: Map<string, TensorSpec>;
+  readonly #live: Map<string, TrainableSpec>;
   /** Every tensor that this run trains, live or frozen. */
-  readonly specs: ReadonlyMap<string, TensorSpec>;
+  readonly specs: ReadonlyMap<string, TrainableSpec>;
   /** ... and those of the adapter that never learn. */
-  readonly fixed: ReadonlyMap<string, TensorSpec>;
+  readonly fixed: ReadonlyMap<string, TrainableSpec>;
   readonly #originals: ReadonlyMap<string, Tensor>;
 
   readonly #masked = new Set<string>();
@@ -179,7 +153,7 @@ export class TrainableTensors implements TensorStore {
   }
 
   /** Trainable tensors that still learn. */
-  get live(): ReadonlyMap<string, TensorSpec> {
+  get live(): ReadonlyMap<string, TrainableSpec> {
     return this.#live;
   }
 
@@ -191,8 +165,7 @@ export class TrainableTensors implements TensorStore {
   /** Live tensors of the transformer layers, by layer. */
   liveByLayer(): ReadonlyMap<number, readonly string[]> {
     const layers = new Map<number, string[]>();
-    for (const name of this.#live.keys()) {
-      const layer = layerOf(name);
+    for (const [name, { layer }] of this.#live) {
       if (layer !== undefined) layers.set(layer, [...(layers.get(layer) ?? []), name]);
     }
     return layers;

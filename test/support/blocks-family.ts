@@ -1,0 +1,78 @@
+import type { Engine } from "safetape";
+import { Random } from "../../src/base/random";
+import { Uploader } from "../../src/io/upload";
+import { LoadedModel } from "../../src/io/load-model";
+import { normParameters, projectionParameters } from "../../src/model/model";
+import type { Model, ParameterSpec, Projection } from "../../src/model/model";
+import { gelu } from "../../src/ops/gelu";
+import { linear } from "../../src/ops/linear";
+import type { Tensor } from "../../src/tensor";
+
+const [LAYERS, WIDTH, NEURONS, TOKENS, HEADS] = [4, 32, 64, 50, 4];
+
+/** A small pre-norm language model of no published family: its layers are called `blocks.N.`. */
+export function blocksFamily(): Model {
+  const projections = Array.from({ length: LAYERS }, (_, layer) => {
+    const dense = (module: string, from: number, to: number): Projection => {
+      return { name: `blocks.${layer}.${module}`, in: from, out: to, layout: "out_in", bias: true, layer };
+    };
+    return [
+      ...["query", "key", "value", "mixed"].map((module) => dense(module, WIDTH, WIDTH)),
+      dense("wide", WIDTH, NEURONS),
+      dense("narrow", NEURONS, WIDTH),
+    ];
+  }).flat();
+  const norms = Array.from({ length: LAYERS }, (_, layer) => [
+    ...normParameters(`blocks.${layer}.norm_1`, WIDTH, layer),
+    ...normParameters(`blocks.${layer}.norm_2`, WIDTH, layer),
+  ]).flat();
+  const tokens: ParameterSpec = { name: "tokens", shape: [TOKENS, WIDTH], layer: undefined };
+  return {
+    family: "blocks",
+    task: "causal_lm",
+    config: { model_type: "blocks" },
+    parameters: [tokens, ...projections.flatMap((projection) => projectionParameters(projection)), ...norms],
+    projections,
+    layers: LAYERS,
+    hiddenSize: WIDTH,
+    vocabularySize: TOKENS,
+    maxLength: 64,
+    classes: TOKENS,
+    padId: 0,
+    heads: [],
+    defaultTargets: ["query", "value"],
+    aliases: (name) => [name],
+    ignores: () => false,
+    structures: () => [],
+    embed: (forward) => forward.tokens(forward.parameter("tokens")),
+    layer(forward, index, x) {
+      const at = `blocks.${index}`;
+      const inner = forward.layerNorm(`${at}.norm_1`, x, 1e-5);
+      const project = (module: string) => forward.linear(`${at}.${module}`, inner);
+      const attention = { heads: HEADS, headSize: WIDTH / HEADS, causal: true, dropout: 0.1 };
+      const qkv = { q: project("query"), k: project("key"), v: project("value") };
+      const mixed = forward.linear(`${at}.mixed`, forward.attention(at, qkv, attention));
+      const between = forward.add(at, forward.block(`${at}.attention`, index, mixed), x);
+      const narrow = forward.feedForward(index, () => {
+        const wide = forward.linear(`${at}.wide`, forward.layerNorm(`${at}.norm_2`, between, 1e-5));
+        return forward.linear(`${at}.narrow`, forward.recorder.apply(gelu, { x: wide }, { approximation: "none" }));
+      });
+      return forward.add(at, forward.block(`${at}.feed_forward`, index, narrow), between);
+    },
+    head: (forward, x) => forward.recorder.apply(linear, { x, w: forward.parameter("tokens") }, { layout: "out_in" }),
+  };
+}
+
+/** A family's model with random weights: matrices from N(0, 0.1), norms 1, biases 0. */
+export async function randomModel(engine: Engine, model: Model): Promise<LoadedModel> {
+  const random = new Random(3);
+  const uploader = new Uploader(engine.device, "random weights");
+  const weights = new Map<string, Tensor>();
+  for (const parameter of model.parameters) {
+    const { name, shape } = parameter;
+    const value = (): number => (shape.length === 2 ? random.normal() / 10 : Number(name.endsWith(".weight")));
+    const source = (first: number, end: number) => Float32Array.from({ length: end - first }, value);
+    weights.set(name, (await uploader.upload(parameter, source)).tensor);
+  }
+  return new LoadedModel(engine, model, weights, "random weights", [], new Set(), []);
+}
