@@ -26,7 +26,7 @@ const CONFIG = {
   num_labels: 2,
 };
 
-/** What a run came to. */
+/** The outcome of one run. */
 interface Outcome {
   readonly adapter: string;
   readonly driver: string;
@@ -35,7 +35,7 @@ interface Outcome {
   readonly tensors: readonly (readonly [name: string, values: readonly number[]])[];
 }
 
-/** The same short run of SAFE with dropout, on the adapter of this process. */
+/** Trains a small BERT for a few steps with SAFE and dropout, on the GPU adapter of this process. */
 async function run(): Promise<Outcome> {
   using engine = await createEngine();
   using model = await initialiseModel(engine, CONFIG);
@@ -53,27 +53,28 @@ async function run(): Promise<Outcome> {
   });
   const { losses, freezes } = await trainer.train();
   const tensors = [...(await trainer.snapshot())].map(([name, { data }]) => [name, [...data]] as const);
-  const told = freezes.map(({ step, tensors: names }) => `${step}: ${names.join(" ")}`);
-  return { adapter: adapterName(engine), driver: engine.info.description, losses, freezes: told, tensors };
+  const freezeLines = freezes.map(({ step, tensors: names }) => `${step}: ${names.join(" ")}`);
+  return { adapter: adapterName(engine), driver: engine.info.description, losses, freezes: freezeLines, tensors };
 }
 
-/** Runs once more in a process of its own, on a driver. */
+/** Trains in a separate process, on the driver that the environment variables `env` select. */
 function outcomeOn(env: Record<string, string>, folder: string): Outcome {
   const file = join(folder, "outcome.json");
   const args = ["--enable-source-maps", process.argv[1]!, "run", file];
   execFileSync(process.execPath, args, { env: { ...process.env, ...env }, stdio: ["ignore", "inherit", "inherit"] });
+  // Written by this program's mode "run".
   return JSON.parse(readFileSync(file, "utf8")) as Outcome;
 }
 
 const norm = (values: readonly number[]): number => Math.hypot(...values);
 
-/** Largest relative differences of losses and of trained tensors, and whether the same was frozen at the same steps. */
+/** Largest relative differences of losses and of trained tensors, and whether the same tensors froze at the same steps. */
 function difference(one: Outcome, other: Outcome) {
   const losses = one.losses.map((loss, i) => Math.abs(loss - (other.losses[i] ?? NaN)) / Math.abs(loss));
-  const others = new Map(other.tensors);
+  const otherTensors = new Map(other.tensors);
   const tensors = one.tensors.map(([name, values]) => {
-    const theirs = others.get(name) ?? [];
-    return norm(values.map((value, i) => value - (theirs[i] ?? NaN))) / norm(values);
+    const otherValues = otherTensors.get(name) ?? [];
+    return norm(values.map((value, i) => value - (otherValues[i] ?? NaN))) / norm(values);
   });
   return {
     one: one.adapter,
@@ -84,27 +85,26 @@ function difference(one: Outcome, other: Outcome) {
   };
 }
 
-/** Each driver twice, then one driver against the other. */
+/** Trains twice on each driver, then compares the two runs of one driver, and the drivers with each other. */
 async function compare(): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), "safetape-adapters-"));
   try {
-    const found = drivers().map(({ env }) => [outcomeOn(env, folder), outcomeOn(env, folder)] as const);
-    const rows = found.flatMap(([one, again], i) => [
+    const outcomes = drivers().map(({ env }) => [outcomeOn(env, folder), outcomeOn(env, folder)] as const);
+    const rows = outcomes.flatMap(([one, again], i) => [
       difference(one, again),
-      ...found.slice(i + 1).map(([other]) => difference(one, other)),
+      ...outcomes.slice(i + 1).map(([other]) => difference(one, other)),
     ]);
     console.table(rows);
-    const origins = found.map(([{ driver }]) => driver).join("; ");
-    const where = provenance({
+    const origin = provenance({
       vendor: "",
-      device: found.map(([{ adapter }]) => adapter).join(", "),
-      description: origins,
+      device: outcomes.map(([{ adapter }]) => adapter).join(", "),
+      description: outcomes.map(([{ driver }]) => driver).join("; "),
     });
     await mkdir("bench/results", { recursive: true });
-    const told = { ...where, seed: SEED, steps: STEPS, config: CONFIG, results: rows };
-    await writeFile("bench/results/adapters.json", `${JSON.stringify(told, null, 1)}\n`);
-    const [same] = rows.filter(({ one, other }) => one === other);
-    if (same && same["loss, largest relative difference"] > 0) process.exitCode = 1;
+    const contents = { ...origin, seed: SEED, steps: STEPS, config: CONFIG, results: rows };
+    await writeFile("bench/results/adapters.json", `${JSON.stringify(contents, null, 1)}\n`);
+    const repeated = rows.find(({ one, other }) => one === other);
+    if (repeated && repeated["loss, largest relative difference"] > 0) process.exitCode = 1;
   } finally {
     rmSync(folder, { recursive: true });
   }

@@ -9,7 +9,7 @@ import { probe } from "./probe";
 import { step } from "./step";
 import { main } from "./support/main";
 
-/** The benches of a few minutes, one after the other; `host` last, since it watches the device from then on. */
+/** Runs the benches that take a few minutes each. `host` comes last, since it replaces the device's methods for good. */
 export async function all(engine: Engine): Promise<void> {
   for (const bench of [ceiling, ops, memory, step, fused, gpujs, probe, host]) await bench(engine);
 }

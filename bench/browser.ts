@@ -1,4 +1,4 @@
-// Every test of the published bundle in Chromium, with all cases of all ops: what passed, and how long it took.
+// Runs all tests of the published bundle in Chromium, with all cases of all ops. Writes which passed, and their durations.
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -28,12 +28,14 @@ function runTests(): Report {
   const env = { ...process.env, SAFETAPE_BROWSER_CASES: "all" };
   try {
     spawnSync("npx", [...args, `--outputFile.json=${file}`], { stdio: "inherit", env });
+    // Vitest's JSON reporter wrote this file.
     return JSON.parse(readFileSync(file, "utf8")) as Report;
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
 }
 
+/** Bytes of the core bundle and its static imports, each compressed with gzip. */
 function coreBytes(): number {
   const folder = publishedFolder();
   const sizes = withStaticImports(folder, "core.js").map(
@@ -45,18 +47,18 @@ function coreBytes(): number {
 const core = coreBytes();
 const tests = runTests().testResults.flatMap(({ assertionResults }) => assertionResults);
 const groups = [...new Set(tests.map(({ ancestorTitles }) => ancestorTitles.join(" ")))].map((title) => {
-  const own = tests.filter(({ ancestorTitles }) => ancestorTitles.join(" ") === title);
+  const groupTests = tests.filter(({ ancestorTitles }) => ancestorTitles.join(" ") === title);
   return {
     title,
-    passed: own.filter(({ status }) => status === "passed").length,
-    failed: own.filter(({ status }) => status === "failed").map(({ fullName }) => fullName),
-    seconds: Math.round(own.reduce((sum, { duration }) => sum + (duration ?? 0), 0) / 1000),
+    passed: groupTests.filter(({ status }) => status === "passed").length,
+    failed: groupTests.filter(({ status }) => status === "failed").map(({ fullName }) => fullName),
+    seconds: Math.round(groupTests.reduce((sum, { duration }) => sum + (duration ?? 0), 0) / 1000),
   };
 });
 const version = spawnSync(chromiumPath(), ["--version"], { encoding: "utf8" }).stdout.trim();
 const results = { browser: version, coreBytesMinifiedAndZipped: core, seed: 1, groups };
-const told = provenance({ vendor: "google", device: "SwiftShader", description: `SwiftShader of ${version}` });
-writeFileSync(RESULT, `${JSON.stringify({ ...told, results }, null, 1)}\n`);
+const origin = provenance({ vendor: "google", device: "SwiftShader", description: `SwiftShader of ${version}` });
+writeFileSync(RESULT, `${JSON.stringify({ ...origin, results }, null, 1)}\n`);
 for (const { title, passed, failed } of groups) console.log(`${title}: ${passed} passed, ${failed.length} failed`);
 console.log(`core bundle, minified and zipped: ${core} bytes`);
 process.exitCode = groups.some(({ failed }) => failed.length > 0) ? 1 : 0;

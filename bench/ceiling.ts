@@ -3,7 +3,7 @@ import { main } from "./support/main";
 import { measureCeiling } from "./support/ceiling";
 import { report, round } from "./support/results";
 
-/** The adapter's FMA and copy rate. */
+/** Measures the adapter's rates of fused multiply-adds and of copying. */
 export async function ceiling(engine: Engine): Promise<void> {
   const { gflops, gigabytesPerSecond } = await measureCeiling(engine);
   await report(engine, "ceiling", [{ "GFLOP/s": round(gflops), "GB/s": round(gigabytesPerSecond) }]);

@@ -7,7 +7,8 @@ import { round } from "./support/results";
 
 const FOLDER = "bench/results";
 
-interface Stored {
+/** A file of bench/results. */
+interface StoredResults {
   readonly driver: string;
   readonly commit: string;
   readonly date: string;
@@ -42,15 +43,16 @@ interface FreezeRow {
   readonly "median over %": number;
 }
 
-/** What is drawn of one kind of result, and its table. */
-interface Drawn {
+/** The chart and the table of one bench's results. */
+interface Presentation {
   readonly chart: DotChart;
   readonly table: readonly Readonly<Record<string, string | number>>[];
 }
 
-const DRAWN: Readonly<Record<string, (results: never) => Drawn>> = { peers, ops, freeze };
+/** By the bench's name. The type `never` admits functions of different results. */
+const PRESENTATIONS: Readonly<Record<string, (results: never) => Presentation>> = { peers, ops, freeze };
 
-function peers({ workloads }: Peers): Drawn {
+function peers({ workloads }: Peers): Presentation {
   const ours = (row: Peers["workloads"][number]): number => row.engines["safetape"]?.ms ?? NaN;
   const rows = workloads.map((row) => ({
     label: row.workload,
@@ -61,11 +63,11 @@ function peers({ workloads }: Peers): Drawn {
   return {
     chart: {
       name: "peers",
-      title: "Time beside the WebGPU peers",
+      title: "Time compared with the WebGPU peers",
       x: "time / safetape's time",
       isLogarithmic: true,
       rows,
-      caption: "Each run in turn in one process on one adapter; medians. Further right is slower.",
+      caption: "Medians of alternating runs in one process on one adapter. Further right is slower.",
       rules: [{ at: 3, label: "3 times" }],
     },
     table: workloads.map(({ workload, engines, ...row }) => ({
@@ -77,12 +79,12 @@ function peers({ workloads }: Peers): Drawn {
   };
 }
 
-function ops(results: readonly OpRow[]): Drawn {
+function ops(results: readonly OpRow[]): Presentation {
   const percent = (share: number): number => round(100 * share);
-  const copied = (row: OpRow): number | undefined => row["of copy rate"] && percent(row["of copy rate"]);
+  const copyPercent = (row: OpRow): number | undefined => row["of copy rate"] && percent(row["of copy rate"]);
   const rows = results.map((row) => ({
     label: `${row.op}, ${row.pass}: ${row.case}`,
-    values: { "FMA rate": percent(row["of FMA rate"]), "copy rate": copied(row) },
+    values: { "FMA rate": percent(row["of FMA rate"]), "copy rate": copyPercent(row) },
   }));
   return {
     chart: {
@@ -92,7 +94,8 @@ function ops(results: readonly OpRow[]): Drawn {
       rows,
       x: "share of the measured rate (%)",
       rules: [{ at: 100, label: "100 %" }],
-      caption: "Small tensors stay in a processor's caches: they may move faster than the copy that the rate is of.",
+      caption:
+        "Small tensors stay in the processor's caches, where they may move faster than in the copy that sets the rate.",
     },
     table: results.map((row) => ({
       op: row.op,
@@ -100,19 +103,19 @@ function ops(results: readonly OpRow[]): Drawn {
       pass: row.pass,
       ms: row.ms,
       "of FMA rate, %": percent(row["of FMA rate"]),
-      "of copy rate, %": copied(row) ?? "-",
+      "of copy rate, %": copyPercent(row) ?? "-",
     })),
   };
 }
 
-function freeze(results: readonly FreezeRow[]): Drawn {
+function freeze(results: readonly FreezeRow[]): Presentation {
   const label = ({ model, frozen, option }: FreezeRow): string => `${model}: ${frozen}${option ? `, ${option}` : ""}`;
   return {
     chart: {
       name: "freeze",
-      title: "Time of a LoRA step as its lowest layers freeze",
+      title: "Time of a LoRA step with its lowest layers frozen",
       x: "time / time with all live",
-      caption: "The limit is what is left to compute: 1 - f/2 of 4 N T FLOPs, and 1 - f with a cached prefix.",
+      caption: "The limit is the share of the 4 N T FLOPs that remains: 1 - f/2, or 1 - f with a cached prefix.",
       rows: results.map((row) => ({
         label: label(row),
         values: { limit: row.limit, "processor time": row["CPU ratio, median"], clock: row["clock ratio, median"] },
@@ -130,8 +133,8 @@ function freeze(results: readonly FreezeRow[]): Drawn {
   };
 }
 
-/** A table in Markdown, with a column for every key. */
-function markdown(rows: Drawn["table"]): string {
+/** Formats rows as a Markdown table with a column for every key. */
+function markdown(rows: Presentation["table"]): string {
   const keys = [...new Set(rows.flatMap((row) => Object.keys(row)))];
   const line = (cells: readonly (string | number)[]): string => `| ${cells.join(" | ")} |`;
   return [line(keys), line(keys.map(() => "---")), ...rows.map((row) => line(keys.map((key) => row[key] ?? "-")))].join(
@@ -139,24 +142,25 @@ function markdown(rows: Drawn["table"]): string {
   );
 }
 
-/** Draws the results that there are of each adapter, and writes their tables: NAME-ADAPTER.svg and speed-ADAPTER.md. */
+// For each adapter, draws the results that exist (NAME-ADAPTER.svg) and writes their tables (speed-ADAPTER.md).
 for (const adapter of ["llvmpipe", "swiftshader", "nvidia", "amd", "intel", "apple"]) {
   const sections: string[] = [];
-  for (const [name, draw] of Object.entries(DRAWN)) {
+  for (const [name, present] of Object.entries(PRESENTATIONS)) {
     const file = `${FOLDER}/${name}-${adapter}.json`;
     if (!existsSync(file)) continue;
-    const { results, ...origin } = JSON.parse(await readFile(file, "utf8")) as Stored;
+    // Written by `writeResults`.
+    const { results, ...origin } = JSON.parse(await readFile(file, "utf8")) as StoredResults;
     if (origin.commit.endsWith("-dirty")) {
-      console.log(`${file}: measured on files that no commit has; run npm run bench:${name} on a clean checkout`);
+      console.log(`${file}: measured with uncommitted changes; run npm run bench:${name} on a clean checkout`);
       continue;
     }
-    const { chart, table } = draw(results);
+    const { chart, table } = present(results);
     const run = `${origin.driver}, commit ${origin.commit}, ${origin.date}`;
     await writeFile(`${FOLDER}/${name}-${adapter}.svg`, standaloneSvg(dotRows(chart), run));
     sections.push(`## ${chart.title}\n\n${run}. ${chart.caption}\n\n![](${name}-${adapter}.svg)\n\n${markdown(table)}`);
   }
   if (sections.length === 0) continue;
-  const head = `# Speed on ${adapter}\n\nMade by \`npm run bench:charts\` from the JSON files beside it.`;
+  const head = `# Speed on ${adapter}\n\nMade by \`npm run bench:charts\` from the JSON files in this folder.`;
   await writeFile(`${FOLDER}/speed-${adapter}.md`, `${[head, ...sections].join("\n\n")}\n`);
   console.log(`${FOLDER}/speed-${adapter}.md`);
 }

@@ -26,10 +26,10 @@ const SEED = 1;
 const FILE = "bench/results/memory-over-steps";
 const MEGA = 1e6;
 
-/** One step of one method: GPU bytes by lifetime when it is over, its freezes included. */
+/** GPU bytes by lifetime after one step of one method and after the freezes of that step. */
 type Row = ReturnType<typeof rowOf>;
 
-/** GPU memory over the steps of LoRA, SAFE and AFLoRA, as the methods study trains them on the shipped task. */
+/** Draws GPU memory over the steps of LoRA, SAFE and AFLoRA, trained as in the methods study on the shipped task. */
 export async function figure(engine: Engine): Promise<void> {
   const study = await readStudy(STUDY);
   const task = study.tasks[0]!;
@@ -45,18 +45,18 @@ export async function figure(engine: Engine): Promise<void> {
     rows.push(...(await rowsOf(model, study, method, data)));
     console.log(`${name}: ${task.steps} steps`);
   }
-  const drawn = stepLines({
+  const chart = stepLines({
     name: "memory-over-steps",
     title: `GPU memory over training: BERT of ${model.model.layers} layers on ${task.name}`,
-    caption: `The whole freezing schedule of each method, as in ${STUDY}, on less than an epoch of the data.`,
+    caption: `The complete freezing schedule of each method, as in ${STUDY}, on less than an epoch of the data.`,
     mark: "a freeze that returned bytes",
     panels: [
       { y: "all: weights, state, saved, scratch (MB)", points: pointsOf(rows, "total") },
       { y: "saved from forward to backward (MB)", points: pointsOf(rows, "saved") },
     ],
   });
-  const where = `Bytes live after each step by the ledger, on ${adapterName(engine)}; batches of ${task.batch}, one seed.`;
-  const svg = standaloneSvg(drawn, where);
+  const origin = `Live bytes after each step, as the ledger counts them, on ${adapterName(engine)}; batches of ${task.batch}, one seed.`;
+  const svg = standaloneSvg(chart, origin);
   await writeFile(`${FILE}.svg`, svg);
   await writeFile(`${FILE}.png`, (await pngRenderer())(svg));
   await writeFile(`${FILE}.csv`, csvText(rows));
@@ -87,9 +87,9 @@ function rowOf(method: string, { step, bytes, freezes, horizon, frozenTensors, l
   return { method, step, ...bytes, total: sumBytes(bytes), returned, horizon: horizon ?? "", frozenTensors, loss };
 }
 
-function pointsOf(rows: readonly Row[], what: "total" | "saved"): StepPoint[] {
+function pointsOf(rows: readonly Row[], key: "total" | "saved"): StepPoint[] {
   return rows.map(({ method, step, returned, ...row }) => {
-    return { series: method, step, value: row[what] / MEGA, isMarked: returned > 0 };
+    return { series: method, step, value: row[key] / MEGA, isMarked: returned > 0 };
   });
 }
 

@@ -1,4 +1,3 @@
-import { readFile } from "node:fs/promises";
 import { lora } from "../src/adapter/lora";
 import { Random } from "../src/base/random";
 import { Batches } from "../src/data/batches";
@@ -8,41 +7,42 @@ import type { LoadedModel } from "../src/io/load-model";
 import { Trainer } from "../src/train/trainer";
 import type { StepReport } from "../src/train/loop/reports";
 import { main } from "./support/main";
-import { tensorsBelow } from "./support/model";
-import { report, round } from "./support/results";
+import { readConfig, tensorsBelow } from "./support/model";
+import { median, report, round } from "./support/results";
 
 const ROWS = 32;
 const LENGTH = 40;
 const BATCHES = 2;
 
-/** A way to train the same model: so many of the lowest layers frozen, and what is made of that beyond it. */
+/** One way to train the model: the number of lowest layers frozen, and a further saving that their freezing allows. */
 interface Setting {
   readonly frozen: number;
   readonly option: "" | "cached" | "merged";
 }
 
+/** A run and its measurements. Times are those of each timed step. */
 interface Run extends Setting {
   readonly trainer: Trainer;
   readonly steps: AsyncGenerator<StepReport, void, undefined>;
   readonly seconds: number[];
-  readonly cpu: number[];
+  readonly cpuSeconds: number[];
   flops: number;
 }
 
 /**
- * A LoRA step with the lowest layers frozen beside one with all live, against what is left to do: 4 N T FLOPs of which a
- * frozen layer saves the 2 of its backward pass, and a cached one all 4. Steps are interleaved. Time is that of all the
- * process's threads, which other programs disturb less than the clock; but which still add to it:
- * so both the ratio of the fastest steps and the median of the ratios within rounds are held against the limit.
+ * Compares a LoRA step with its lowest layers frozen to one with all layers live, and to the limit set by the remaining
+ * work: of the 4 N T FLOPs of a layer, a frozen layer saves 2 N T (its backward pass) and a cached one all 4 N T. Steps are
+ * interleaved. Times are CPU times of all threads of the process. Other programs disturb them less than wall time, but they
+ * do, so the limit is compared with both the ratio of the fastest steps and the median of the ratios within rounds.
  */
 export async function freeze(engine: Engine): Promise<void> {
-  const demo = JSON.parse(await readFile("examples/model/config.json", "utf8")) as Record<string, unknown>;
+  const demo = await readConfig("examples/model/config.json");
   const rows = [];
   for (const [name, layers, cached, rounds] of [
     ["demo", 4, [2, 3], 21],
     ["demo's width, 12 layers", 12, [6, 11], 9],
   ] as const) {
-    // All settings share the model: what one of them merges changes the others' losses, not their work.
+    // All settings share the model. Merging in one of them changes the losses of the others, but not their work.
     using model = await initialiseModel(engine, { ...demo, num_hidden_layers: layers });
     const settings = [
       ...[0, 1 / 4, 1 / 2, 3 / 4].map((share) => ({ frozen: share * layers, option: "" as const })),
@@ -62,32 +62,32 @@ async function measure(
   const runs: Run[] = [];
   for (const setting of settings) {
     const trainer = await makeTrainer(model, setting, BATCHES + rounds);
-    runs.push({ ...setting, trainer, steps: trainer.steps(), seconds: [], cpu: [], flops: 0 });
+    runs.push({ ...setting, trainer, steps: trainer.steps(), seconds: [], cpuSeconds: [], flops: 0 });
   }
   try {
     for (let i = -BATCHES; i < rounds; i++) for (const run of runs) await takeStep(run, i >= 0);
   } finally {
     for (const { trainer } of runs) trainer.dispose();
   }
-  const [all] = runs as [Run, ...Run[]];
-  return runs.map(({ frozen, option, seconds, cpu, flops }) => {
+  const allLive = runs[0]!;
+  return runs.map(({ frozen, option, seconds, cpuSeconds, flops }) => {
     const share = frozen / model.model.layers;
     const limit = option === "cached" ? 1 - share : 1 - share / 2;
     const over = (ratio: number) => round(100 * (ratio / limit - 1));
-    const fastest = Math.min(...cpu) / Math.min(...all.cpu);
-    const ratios = (own: readonly number[], base: readonly number[]) => own.map((time, i) => time / base[i]!);
-    const middle = median(ratios(cpu, all.cpu));
+    const fastest = Math.min(...cpuSeconds) / Math.min(...allLive.cpuSeconds);
+    const ratios = (times: readonly number[], base: readonly number[]) => times.map((time, i) => time / base[i]!);
+    const middle = median(ratios(cpuSeconds, allLive.cpuSeconds));
     return {
       frozen: `${frozen} of ${model.model.layers}`,
       option,
       limit: round(limit),
-      "FLOPs ratio": round(flops / all.flops),
+      "FLOPs ratio": round(flops / allLive.flops),
       "CPU ratio, fastest": round(fastest),
       "over %": over(fastest),
       "CPU ratio, median": round(middle),
       "median over %": over(middle),
-      "clock ratio, median": round(median(ratios(seconds, all.seconds))),
-      "CPU ms": round(1000 * Math.min(...cpu)),
+      "clock ratio, median": round(median(ratios(seconds, allLive.seconds))),
+      "CPU ms": round(1000 * Math.min(...cpuSeconds)),
       "clock ms": round(1000 * Math.min(...seconds)),
     };
   });
@@ -113,20 +113,18 @@ async function makeTrainer(model: LoadedModel, { frozen, option }: Setting, step
   return trainer;
 }
 
-/** The first epoch compiles and fills caches: it does not count. */
-async function takeStep(run: Run, counts: boolean): Promise<void> {
-  const before = process.cpuUsage();
+/** Takes a step. Steps of the first epoch compile kernels and fill caches, and are not timed. */
+async function takeStep(run: Run, isTimed: boolean): Promise<void> {
+  const cpuBefore = process.cpuUsage();
   const { value } = await run.steps.next();
-  const { user, system } = process.cpuUsage(before);
+  const { user, system } = process.cpuUsage(cpuBefore);
   if (!value) throw new Error("The run ended early.");
   run.flops = value.flops;
-  if (!counts) return;
+  if (!isTimed) return;
   if (run.option === "cached" && value.prefix?.hits !== value.prefix?.parts)
     throw new Error("A cached step computed its prefix.");
   run.seconds.push(value.seconds);
-  run.cpu.push((user + system) / 1e6);
+  run.cpuSeconds.push((user + system) / 1e6);
 }
-
-const median = (values: readonly number[]): number => [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)]!;
 
 await main("freeze", freeze);

@@ -18,8 +18,8 @@ import { Trainer } from "../src/train/trainer";
 import { main } from "./support/main";
 import { bertConfig } from "./support/model";
 import { median, report, round } from "./support/results";
-import { preparePlan, timeInTurn } from "./support/timing";
-import type { Turn } from "./support/timing";
+import { preparePlan, timeAlternately } from "./support/timing";
+import type { RunTimes } from "./support/timing";
 
 const [TOKENS, RANK, SCALE] = [512, 8, 2];
 const PROJECTIONS = [
@@ -32,7 +32,7 @@ type Operands = Readonly<Record<"x" | "w" | "a" | "b", Value>> & { readonly bias
 type Layout = LinearSite["layout"];
 type Form = (recorder: Recorder, operands: Operands, layout: Layout, factor: number) => Value;
 
-/** y = x W + bias + scale * (x A^T) B^T, as one op or as the five that it is made of. */
+/** y = x W + bias + scale * (x A^T) B^T, as one op or as five separate ones. */
 const FORMS: Readonly<Record<"fused" | "unfused", Form>> = {
   fused: (recorder, operands, layout, factor) =>
     recorder.apply(loraLinear, operands, { layout, scale: factor, dropout: 0, salt: 0 }),
@@ -44,17 +44,22 @@ const FORMS: Readonly<Record<"fused" | "unfused", Form>> = {
   },
 };
 
-/** LoRA's projection in one pass beside the same in separate ops: each alone, and in whole training steps. */
+/** Compares LoRA's projection as one fused op with separate ops: by itself, and in complete training steps. */
 export async function fused(engine: Engine): Promise<void> {
   const rows = [];
   for (const [name, from, to] of PROJECTIONS) {
-    for (const learns of [false, true]) rows.push(await compareProjection(engine, name, [from, to], learns));
+    for (const isTrained of [false, true]) rows.push(await compareProjection(engine, name, [from, to], isTrained));
   }
   rows.push(await compareSteps(engine));
   await report(engine, "fused", rows);
 }
 
-async function compareProjection(engine: Engine, name: string, [from, to]: readonly [number, number], learns: boolean) {
+async function compareProjection(
+  engine: Engine,
+  name: string,
+  [from, to]: readonly [number, number],
+  isTrained: boolean,
+) {
   const shapes = { x: [TOKENS, from], w: [to, from], bias: [to], a: [RANK, from], b: [to, RANK] };
   const planOf = (form: Form): Plan => {
     const recorder = new Recorder();
@@ -62,19 +67,21 @@ async function compareProjection(engine: Engine, name: string, [from, to]: reado
     const operands = { x: operand("x"), w: operand("w"), bias: operand("bias"), a: operand("a"), b: operand("b") };
     const loss = form(recorder, operands, "out_in", SCALE);
     const { limits } = engine.device;
-    const trained = learns ? { loss, trainable: new Set(["x", "a", "b"]) } : {};
-    return plan(recorder, { outputs: {}, effects: true, limits, ...trained });
+    const training = isTrained ? { loss, trainable: new Set(["x", "a", "b"]) } : {};
+    return plan(recorder, { outputs: {}, effects: true, limits, ...training });
   };
-  const inputs = learns ? { [LOSS_GRADIENT]: new Float32Array(TOKENS * to).fill(1) } : {};
+  const inputs = isTrained ? { [LOSS_GRADIENT]: new Float32Array(TOKENS * to).fill(1) } : {};
   const plans = { fused: planOf(FORMS.fused), unfused: planOf(FORMS.unfused) };
-  using one = await preparePlan(engine, plans.fused, inputs);
-  using other = await preparePlan(engine, plans.unfused, inputs);
-  const turns = await timeInTurn([one.run, other.run], 15);
-  const bytes = [plans.fused, plans.unfused].map(({ buffers }) => buffers.reduce((sum, one) => sum + one.bytes, 0));
-  return rowOf(`${name}, ${learns ? "forward + backward" : "forward"}`, turns, bytes);
+  using fusedPlan = await preparePlan(engine, plans.fused, inputs);
+  using unfusedPlan = await preparePlan(engine, plans.unfused, inputs);
+  const times = await timeAlternately([fusedPlan.run, unfusedPlan.run], 15);
+  const bytes = [plans.fused, plans.unfused].map(({ buffers }) =>
+    buffers.reduce((sum, buffer) => sum + buffer.bytes, 0),
+  );
+  return rowOf(`${name}, ${isTrained ? "forward + backward" : "forward"}`, times, bytes);
 }
 
-/** Steps of a BERT of 4 layers x 256 with LoRA on every projection. */
+/** Compares training steps of a BERT of 4 layers x 256 with LoRA on every projection. */
 async function compareSteps(engine: Engine) {
   using model = await initialiseModel(engine, bertConfig(4, 256));
   const trainers = await Promise.all([makeTrainer(model, "fused"), makeTrainer(model, "unfused")]);
@@ -88,9 +95,9 @@ async function compareSteps(engine: Engine) {
     bytes[i] = value.bytes.saved + value.bytes.scratch;
   };
   try {
-    const turns = await timeInTurn([step(0), step(1)], 9);
-    checkSame(losses[0]!, losses[1]!);
-    return rowOf("whole step, BERT 4 x 256, 8 x 64, all projections", turns, bytes);
+    const times = await timeAlternately([step(0), step(1)], 9);
+    checkClose(losses[0]!, losses[1]!);
+    return rowOf("whole step, BERT 4 x 256, 8 x 64, all projections", times, bytes);
   } finally {
     for (const trainer of trainers) trainer.dispose();
   }
@@ -111,7 +118,7 @@ function makeTrainer(model: LoadedModel, form: keyof typeof FORMS): Promise<Trai
   });
 }
 
-/** The same adapter, whose projections are recorded as separate ops. */
+/** A copy of a LoRA adapter that records its projections as separate ops. */
 function unfusedAdapter(adapter: Adapter): Adapter {
   const targeted = new Set<string>();
   return {
@@ -135,20 +142,20 @@ function unfusedAdapter(adapter: Adapter): Adapter {
   };
 }
 
-function checkSame(one: readonly number[], other: readonly number[]): void {
+function checkClose(one: readonly number[], other: readonly number[]): void {
   const worst = Math.max(...one.map((loss, i) => Math.abs(loss - (other[i] ?? NaN))));
-  if (!(worst < 1e-4)) throw new Error(`The forms' losses differ by ${worst}.`);
+  if (!(worst < 1e-4)) throw new Error(`The losses with the fused op and with separate ops differ by ${worst}.`);
 }
 
-function rowOf(what: string, [fused, unfused]: readonly Turn[], [fusedBytes = NaN, unfusedBytes = NaN]: number[]) {
-  if (!fused || !unfused) throw new Error("Two forms are compared.");
-  const ratios = unfused.cpu.map((time, i) => time / fused.cpu[i]!);
+function rowOf(what: string, [fused, unfused]: readonly RunTimes[], [fusedBytes = NaN, unfusedBytes = NaN]: number[]) {
+  if (!fused || !unfused) throw new Error("Two runs are compared.");
+  const ratios = unfused.cpuMs.map((time, i) => time / fused.cpuMs[i]!);
   return {
     what,
-    "fused ms": round(median(fused.clock)),
-    "unfused ms": round(median(unfused.clock)),
+    "fused ms": round(median(fused.wallMs)),
+    "unfused ms": round(median(unfused.wallMs)),
     "unfused / fused, CPU time, median": round(median(ratios)),
-    "of the fastest": round(Math.min(...unfused.cpu) / Math.min(...fused.cpu)),
+    "of the fastest": round(Math.min(...unfused.cpuMs) / Math.min(...fused.cpuMs)),
     "fused buffers, bytes": fusedBytes,
     "unfused buffers, bytes": unfusedBytes,
   };

@@ -13,17 +13,17 @@ const SIZES = [256, 512];
 const MODES = ["webgpu", "cpu"] as const;
 const MAX_SECONDS = 3;
 
-/** gpu.js's own matrix product beside ours, each from host data to host data, in one benny suite a size. */
+/** Compares the matrix product of gpu.js with ours, both from host data to host data, in one benny suite for each size. */
 export async function gpujs(engine: Engine): Promise<void> {
   const rows: Record<string, unknown>[] = [];
   for (const size of SIZES) {
     using product = await ourProduct(engine, size);
-    const theirs = await Promise.all(MODES.map((mode) => gpuJsProduct(mode, size)));
-    for (const multiply of theirs) await compare(product.run, multiply, size);
+    const peers = await Promise.all(MODES.map((mode) => gpuJsProduct(mode, size)));
+    for (const multiply of peers) await checkClose(product.run, multiply, size);
     const { results } = await benny.suite(
       `product ${size}`,
       benny.add("safetape", () => product.run(), { maxTime: MAX_SECONDS }),
-      ...theirs.map((run, i) => benny.add(`gpu.js, ${MODES[i] ?? ""}`, () => run(), { maxTime: MAX_SECONDS })),
+      ...peers.map((run, i) => benny.add(`gpu.js, ${MODES[i] ?? ""}`, () => run(), { maxTime: MAX_SECONDS })),
     );
     const ours = results[0]?.details.median ?? NaN;
     for (const { name, details } of results) {
@@ -38,7 +38,7 @@ export async function gpujs(engine: Engine): Promise<void> {
 
 type Product = () => Promise<Float32Array>;
 
-/** Left operand, and right one, of every engine. */
+/** An element of the left and of the right operand, which are the same matrix for every engine. */
 const element = (row: number, column: number): number => Math.sin(row * 31 + column);
 
 async function ourProduct(engine: Engine, size: number): Promise<{ run: Product } & Disposable> {
@@ -46,21 +46,21 @@ async function ourProduct(engine: Engine, size: number): Promise<{ run: Product 
   const recorder = new Recorder();
   const [x, w] = [recorder.input("x", [size, size]), recorder.input("w", [size, size])];
   const y = recorder.apply(linear, { x, w }, { layout: "in_out" });
-  const planned = plan(recorder, { outputs: { y }, limits: engine.device.limits });
-  await executor.hold([planned]);
+  const productPlan = plan(recorder, { outputs: { y }, limits: engine.device.limits });
+  await executor.hold([productPlan]);
   const data = Float32Array.from({ length: size * size }, (_, i) => element(Math.floor(i / size), i % size));
-  const run: Product = async () => (await executor.run(planned, NO_TENSORS, { x: data, w: data })).get("y")!;
+  const run: Product = async () => (await executor.run(productPlan, NO_TENSORS, { x: data, w: data })).get("y")!;
   return { run, [Symbol.dispose]: () => executor.dispose() };
 }
 
-/** The plan takes inputs only. */
+/** The store of a plan that has only inputs. */
 const NO_TENSORS: TensorStore = {
   lease(name) {
-    throw new Error(`The product asked for the tensor ${name}.`);
+    throw new Error(`The product's plan reads a tensor ${name}, which there is not.`);
   },
 };
 
-/** The product as gpu.js's documentation writes it. */
+/** The product as in gpu.js's documentation. */
 async function gpuJsProduct(mode: (typeof MODES)[number], size: number): Promise<Product> {
   const GPU = await loadGpuJs();
   const kernel = new GPU({ mode }).createKernel(`function (a, b) {
@@ -72,6 +72,7 @@ async function gpuJsProduct(mode: (typeof MODES)[number], size: number): Promise
   const row = (i: number): number[] => Array.from({ length: size }, (_, j) => element(i, j));
   const matrix = Array.from({ length: size }, (_, i) => row(i));
   return async () => {
+    // gpu.js gives a 2D output as an array of rows.
     const rows = (await multiply(matrix, matrix)) as ArrayLike<number>[];
     const flat = new Float32Array(size * size);
     Array.from(rows).forEach((values, i) => flat.set(values, i * size));
@@ -79,11 +80,11 @@ async function gpuJsProduct(mode: (typeof MODES)[number], size: number): Promise
   };
 }
 
-/** A peer that computes something else is no peer. */
-async function compare(ours: Product, theirs: Product, size: number): Promise<void> {
-  const [mine, other] = [await ours(), await theirs()];
-  const worst = mine.findIndex((value, i) => !(Math.abs(value - other[i]!) < 1e-3 * Math.sqrt(size)));
-  if (worst >= 0) throw new Error(`Element ${worst} is ${mine[worst]} here and ${other[worst]} in gpu.js.`);
+/** Throws if the two products differ: then their times cannot be compared. */
+async function checkClose(ours: Product, theirs: Product, size: number): Promise<void> {
+  const [expected, actual] = [await ours(), await theirs()];
+  const wrong = expected.findIndex((value, i) => !(Math.abs(value - actual[i]!) < 1e-3 * Math.sqrt(size)));
+  if (wrong >= 0) throw new Error(`Element ${wrong} is ${expected[wrong]} here and ${actual[wrong]} in gpu.js.`);
 }
 
 await main("gpujs", gpujs);

@@ -9,10 +9,11 @@ const EPSILONS = [1e-4, 3e-4, 1e-3, 3e-3, 1e-2];
 const SEED = 0;
 
 /**
- * How far eigenvalues by central differences of f32 gradients are from those of the exact Hessian, which PyTorch gave in
- * float64 (`test/interop/hessian.py`), by the differences' step: rounding on one side, curvature on the other.
+ * Errors of Hessian eigenvalues computed by central differences of f32 gradients, against those of the exact Hessian that
+ * PyTorch computed in float64 (`test/interop/hessian.py`). Small epsilons suffer from rounding, large ones from curvature.
  */
 export async function hessian(engine: Engine): Promise<void> {
+  // Written by test/interop/hessian.py.
   const exact = JSON.parse(await readFile("test/interop/hessian.json", "utf8")) as {
     batches: number;
     eigenvalues: number[];

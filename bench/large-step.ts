@@ -1,5 +1,3 @@
-import { readFileSync } from "node:fs";
-import { readFile } from "node:fs/promises";
 import { lora } from "../src/adapter/lora";
 import { Random } from "../src/base/random";
 import { Batches } from "../src/data/batches";
@@ -8,7 +6,8 @@ import { sumBytes } from "../src/gpu/ledger";
 import { initialiseModel } from "../src/io/load-model";
 import { Trainer } from "../src/train/trainer";
 import { main } from "./support/main";
-import { tensorsBelow } from "./support/model";
+import { residentBytes } from "./support/meter";
+import { readConfig, tensorsBelow } from "./support/model";
 import { report, round } from "./support/results";
 
 const STEPS = [
@@ -16,15 +15,11 @@ const STEPS = [
   { config: "gpt2", batch: 2, length: 256 },
 ] as const;
 
-/** Resident bytes of this process: a software adapter's device memory is part of it. */
-const residentBytes = (): number =>
-  Number(/VmRSS:\s+(\d+) kB/.exec(readFileSync("/proc/self/status", "utf8"))?.[1]) * 1024;
-
-/** True steps of published sizes with random weights: LoRA, then with the lower half of the adapters frozen. */
+/** Trains models of published sizes with random weights: a LoRA step, then one with the lower half of the layers frozen. */
 export async function largeStep(engine: Engine): Promise<void> {
   const rows: Record<string, unknown>[] = [];
   for (const { config: name, batch, length } of STEPS) {
-    const config = JSON.parse(await readFile(`bench/configs/${name}.json`, "utf8")) as Record<string, unknown>;
+    const config = await readConfig(`bench/configs/${name}.json`);
     const before = residentBytes();
     using model = await initialiseModel(engine, config);
     const random = new Random(1);

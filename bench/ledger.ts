@@ -30,23 +30,23 @@ const ADAPTERS: readonly AdapterChoice[] = [
   { kind: "pfeiffer", size: 4 },
 ];
 
-/** LLaMA has no biases to train, and (IA)3 no usual targets in ViT. */
-const WITHOUT: Readonly<Record<string, readonly string[]>> = { llama: ["bitfit"], vit: ["ia3"] };
+/** Adapter kinds that a family does not support: LLaMA has no biases to train, and (IA)3 has no default targets in ViT. */
+const UNSUPPORTED: Readonly<Record<string, readonly string[]>> = { llama: ["bitfit"], vit: ["ia3"] };
 
-/** The ledger against the plan, byte by byte, over random steps: before, after a step, after a freeze, after another step. */
+/** Compares the ledger with the plan to the byte, for random options: at the start, after a step, a freeze and a step. */
 export async function ledger(engine: Engine): Promise<void> {
   const random = new Random(20);
-  const pick = <T>(of: readonly T[]): T => of[random.below(of.length)] as T;
+  const pick = <T>(items: readonly T[]): T => items[random.below(items.length)]!;
   const counts = new Map<string, { combinations: number; comparisons: number; unequal: number }>();
   for (let i = 0; i < COMBINATIONS; i++) {
     const family = pick(FAMILIES);
     const weights = pick(WEIGHT_FORMATS);
     const recompute = pick(["none", "mlp", "layers"] as const);
-    const adapter = makeAdapter(pick(ADAPTERS.filter(({ kind }) => !WITHOUT[family]?.includes(kind))));
+    const adapter = makeAdapter(pick(ADAPTERS.filter(({ kind }) => !UNSUPPORTED[family]?.includes(kind))));
     using model = await initialiseModel(engine, configOf(family, random), { weights, seed: i });
     const accumulate = 1 + random.below(2);
     const activations = pick(ACTIVATION_FORMATS);
-    const options = {
+    using trainer = await Trainer.create({
       model,
       adapter,
       recompute,
@@ -55,13 +55,12 @@ export async function ledger(engine: Engine): Promise<void> {
       data: dataOf(model, random),
       steps: 3,
       seed: i,
-    };
-    using trainer = await Trainer.create(options);
-    const found = counts.get(family) ?? { combinations: 0, comparisons: 0, unequal: 0 };
+    });
+    const count = counts.get(family) ?? { combinations: 0, comparisons: 0, unequal: 0 };
     const compare = (): void => {
       const [live, predicted] = [engine.ledger.live, trainer.predictedBytes()];
-      found.comparisons++;
-      if (LIFETIMES.some((lifetime) => live[lifetime] !== predicted[lifetime])) found.unequal++;
+      count.comparisons++;
+      if (LIFETIMES.some((lifetime) => live[lifetime] !== predicted[lifetime])) count.unequal++;
     };
     compare();
     const steps = trainer.steps();
@@ -73,10 +72,10 @@ export async function ledger(engine: Engine): Promise<void> {
     compare();
     await steps.next();
     compare();
-    counts.set(family, { ...found, combinations: found.combinations + 1 });
+    counts.set(family, { ...count, combinations: count.combinations + 1 });
   }
   const left = engine.ledger.liveBytes;
-  const rows = [...counts].map(([family, found]) => ({ family, ...found }));
+  const rows = [...counts].map(([family, count]) => ({ family, ...count }));
   await report(engine, "ledger-equals-plan", [...rows, { family: "bytes left at the end", combinations: left }]);
   if (left > 0 || rows.some(({ unequal }) => unequal > 0)) throw new Error("The ledger and the plan differ.");
 }

@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from "node:util";
-import { Random } from "../src/base/random";
 import { lora } from "../src/adapter/lora";
+import { Random } from "../src/base/random";
 import { Batches } from "../src/data/batches";
 import type { Engine } from "../src/engine";
 import { safe } from "../src/freeze/safe";
@@ -15,21 +15,22 @@ import { adapterName, median, round, writeResults } from "./support/results";
 const [LOSSES, SEED, STEPS, EVERY] = [50, 1, 12, 4];
 const CONFIG = { ...bertConfig(2, 64), hidden_size: 16, num_attention_heads: 2, intermediate_size: 32 };
 
-interface Ended {
-  /** Of the device, from the first step's on to the last one's. */
+interface RunOptions {
+  readonly recover: TrainerOptions["recover"];
+  /** Called right before the first step. */
+  readonly onStart?: () => void;
+}
+
+interface Outcome {
+  /** Number of calls of the device from the first step to the last one. */
   readonly calls: number;
+  /** Losses, freezes, evaluations and final weights. */
   readonly end: unknown;
   readonly seconds: number;
 }
 
-interface Wanted {
-  readonly recover: TrainerOptions["recover"];
-  /** Called right before the first step. */
-  readonly begun?: () => void;
-}
-
-/** A run from the loading of its model on, and everything that it ends with. */
-async function run(watched: Losses, engine: Engine, { recover, begun }: Wanted): Promise<Ended> {
+/** Loads a model and trains it to the end. */
+async function run(watched: Losses, engine: Engine, { recover, onStart }: RunOptions): Promise<Outcome> {
   const random = new Random(7);
   const samples = Array.from({ length: 24 }, (_, i) => ({
     ids: Int32Array.from({ length: 4 + random.below(12) }, () => 5 + random.below(900)),
@@ -45,24 +46,22 @@ async function run(watched: Losses, engine: Engine, { recover, begun }: Wanted):
     policy: safe({ every: 3, maxWarmup: 2 }),
     ...(recover !== undefined && { recover }),
   });
-  begun?.();
-  const before = watched.calls;
+  onStart?.();
+  const callsBefore = watched.calls;
   const start = performance.now();
   const evaluations: number[] = [];
   for await (const { step } of trainer.steps()) {
     if (step % 5 === 0)
       evaluations.push((await trainer.evaluate(new Batches(samples, { size: 8 }).restOfEpoch())).loss);
   }
-  const [seconds, calls] = [(performance.now() - start) / 1000, watched.calls - before];
+  const [seconds, calls] = [(performance.now() - start) / 1000, watched.calls - callsBefore];
   const weights = [...(await trainer.snapshot())].map(([name, { data }]) => [name, [...data]]);
   const { losses, freezes } = trainer.history;
   return { calls, seconds, end: { losses: [...losses], freezes, evaluations, weights } };
 }
 
-/**
- * `npm run bench:losses`: the device is destroyed at random moments of runs, right after a call that makes or compiles
- * something, uploads, submits or waits.
- */
+// Destroys the device at random moments of runs, right after a call that creates or compiles something, uploads, submits or
+// waits, and checks that the recovered runs end with the same bits.
 await main("losses", async (engine) => {
   const watched = new Losses(engine);
   const reopen = engine.reopen.bind(engine);
@@ -77,14 +76,15 @@ await main("losses", async (engine) => {
   const seconds: number[] = [];
   let survived = 0;
   for (let i = 0; i < LOSSES; i++) {
-    const found = await run(watched, engine, { recover, begun: () => watched.arm(1 + random.below(calls)) });
-    seconds.push(found.seconds);
-    if (isDeepStrictEqual(found.end, end)) survived++;
-    else console.error(`lost after ${watched.after.at(-1)}: the run ended otherwise`);
+    const outcome = await run(watched, engine, { recover, onStart: () => watched.arm(1 + random.below(calls)) });
+    seconds.push(outcome.seconds);
+    if (isDeepStrictEqual(outcome.end, end)) survived++;
+    else console.error(`lost after ${watched.after.at(-1)}: the run ended differently`);
   }
   const counts: Record<string, number> = {};
   for (const name of watched.after) counts[name] = (counts[name] ?? 0) + 1;
-  const [held, without] = [[], []] as [number[], number[]];
+  const held: number[] = [];
+  const without: number[] = [];
   for (let i = 0; i < 9; i++) {
     held.push((await run(watched, engine, { recover: { every: 1 } })).seconds);
     without.push((await run(watched, engine, { recover: false })).seconds);

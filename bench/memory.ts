@@ -1,5 +1,5 @@
-import type { Engine } from "../src/engine";
 import { lora } from "../src/adapter/lora";
+import type { Engine } from "../src/engine";
 import { sumBytes } from "../src/gpu/ledger";
 import { initialiseModel } from "../src/io/load-model";
 import { plan } from "../src/train/estimate/predict";
@@ -9,7 +9,7 @@ import { report, round } from "./support/results";
 
 const MEGA = 1e6;
 
-/** Bytes against frozen layers: planned for BERT-base, and planned and measured for a small BERT that really trains. */
+/** Bytes by the number of frozen layers: planned for BERT-base; planned and measured for a small BERT that trains. */
 export async function memory(engine: Engine): Promise<void> {
   const config = { ...bertConfig(12, 768), vocab_size: 30522 };
   const planned = Array.from({ length: 13 }, (_, freezeBelow) => {

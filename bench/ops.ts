@@ -13,7 +13,7 @@ import { main } from "./support/main";
 import { report, round } from "./support/results";
 import { timePlan } from "./support/timing";
 
-/** Every op's bench cases: forward, then forward and backward together. */
+/** Times the bench cases of all ops: forward, then forward and backward together. */
 export async function ops(engine: Engine): Promise<void> {
   const ceiling = await measureCeiling(engine);
   const rows: Record<string, unknown>[] = [];
@@ -26,7 +26,7 @@ export async function ops(engine: Engine): Promise<void> {
   await report(engine, "ops", rows);
 }
 
-/** Ops whose forward pass touches a few rows of a bound table. */
+/** Ops whose forward pass accesses only a few rows of a bound table. */
 const FEW_ROWS: ReadonlySet<string> = new Set(["embedding", "cache_append"]);
 
 async function measure(
@@ -37,7 +37,7 @@ async function measure(
   backward: boolean,
 ): Promise<Record<string, unknown>> {
   const recorder = new Recorder();
-  // What is not a parameter is uploaded anew for every run.
+  // Differentiable and mutated operands are parameters. The others are inputs, which every run uploads again.
   const isParameter = (slot: string): boolean =>
     (op.inputs[slot]?.mutated ?? false) || (op.inputs[slot]?.gradient ?? false);
   const values = Object.fromEntries(
@@ -50,8 +50,8 @@ async function measure(
   const loss = outputs[op.outputs[0]!];
   const trainable = new Set(Object.keys(test.inputs).filter((slot) => op.inputs[slot]?.gradient));
   const { limits } = engine.device;
-  // Outputs are not read back: that would measure the copy to the host.
-  const planned = plan(recorder, {
+  // Outputs are not read back, since that would measure the copy to the host.
+  const timedPlan = plan(recorder, {
     outputs: {},
     effects: true,
     limits,
@@ -63,10 +63,10 @@ async function measure(
     ),
     ...(loss ? [[LOSS_GRADIENT, new Float32Array(elements(loss.shape)).fill(1)] as const] : []),
   ]);
-  const { fastest, median, slowest } = await timePlan(engine, planned, inputs);
-  const gflops = (planned.flops.forward + planned.flops.backward) / fastest / 1e6;
-  const isWhole = backward || !FEW_ROWS.has(op.name);
-  const gigabytes = movedBytes(planned) / fastest / 1e6;
+  const { fastest, median, slowest } = await timePlan(engine, timedPlan, inputs);
+  const gflops = (timedPlan.flops.forward + timedPlan.flops.backward) / fastest / 1e6;
+  const readsAll = backward || !FEW_ROWS.has(op.name);
+  const gigabytes = movedBytes(timedPlan) / fastest / 1e6;
   return {
     op: op.name,
     case: test.name,
@@ -76,14 +76,14 @@ async function measure(
     "slowest ms": round(slowest),
     "GFLOP/s": round(gflops),
     "of FMA rate": round(gflops / ceiling.gflops),
-    ...(isWhole ? { "GB/s": round(gigabytes), "of copy rate": round(gigabytes / ceiling.gigabytesPerSecond) } : {}),
+    ...(readsAll ? { "GB/s": round(gigabytes), "of copy rate": round(gigabytes / ceiling.gigabytesPerSecond) } : {}),
   };
 }
 
-/** Bytes that the launches bind, each counted once a launch, and the upload of the inputs. */
-function movedBytes(planned: Plan): number {
-  const bound = planned.launches.flatMap(({ bindings }) => bindings.map(({ bytes }) => bytes));
-  const uploads = [...planned.inputs.values()].map(({ spec }) => specBytes(spec));
+/** Bytes of the buffers that each launch binds, summed over the launches, plus the bytes of the uploads. */
+function movedBytes({ launches, inputs }: Plan): number {
+  const bound = launches.flatMap(({ bindings }) => bindings.map(({ bytes }) => bytes));
+  const uploads = [...inputs.values()].map(({ spec }) => specBytes(spec));
   return [...bound, ...uploads].reduce((a, b) => a + b, 0);
 }
 
@@ -94,7 +94,7 @@ function fill(dtype: Dtype, input: CaseInput): Float32Array | Int32Array | Uint3
   const make = { length: count };
   if (dtype === "i32") return Int32Array.from(make, (_, i) => value(i));
   if (dtype === "u32") return Uint32Array.from(make, (_, i) => value(i));
-  if (!["f32", "i32", "u32"].includes(dtype)) throw new Error(`A bench of ${dtype} inputs is not written.`);
+  if (!["f32", "i32", "u32"].includes(dtype)) throw new Error(`The bench does not support inputs of ${dtype}.`);
   return Float32Array.from(make, (_, i) => value(i));
 }
 

@@ -1,7 +1,7 @@
 import { fork } from "node:child_process";
 import type { Engine } from "../src/engine";
 import { jaxStack } from "./peers-memory/jax";
-import { peakOfBuffers } from "./peers-memory/meter";
+import { meterBuffers } from "./peers-memory/meter";
 import { safetapeStack } from "./peers-memory/safetape";
 import type { Stack } from "./peers-memory/stack";
 import { LAYERS } from "./peers-memory/stack";
@@ -16,37 +16,41 @@ const ENGINES: Record<string, (live: number) => Promise<Stack>> = {
   "jax-js, jit": (live) => jaxStack(live, true),
 };
 
-const [OURS, ...PEERS] = Object.keys(ENGINES) as [string, ...string[]];
+const [OURS = "", ...PEERS] = Object.keys(ENGINES);
 const LIVE = [LAYERS, 4, 1];
 const STEPS = 4;
 const TOLERANCE = 1e-3;
 const MEGABYTE = 1e6;
 
-/** At most half of the best peer with all adapters live, and 6 MB with the top one alone. */
+/** Upper limits: half of the best peer's bytes with all adapters live, and 6 MB with only the top adapter live. */
 const TARGETS = { ofBestPeer: 0.5, topAlone: 6 * MEGABYTE };
 
-interface Measured {
-  /** At the start, in a process of their own. */
+/** Gradients and losses of the stack on one engine, and its memory. */
+interface Measurement {
+  /** Gradients at the start, computed in a separate process. */
   readonly gradients: readonly Float32Array[];
   readonly losses: readonly number[];
-  /** Largest sum of all buffers at one time, those in pools included. */
+  /** Largest sum of the sizes of all buffers, including those in pools. */
   readonly peakBytes: number;
 }
 
-/** Peak bytes of the buffers of a LoRA stack over four steps: this engine beside its peers, each in its own process. */
+/** Compares the peak buffer bytes of a LoRA stack over four steps in this engine and its peers, each in its own process. */
 export async function peersMemory(engine: Engine): Promise<void> {
   const rows: Record<string, unknown>[] = [];
   const missed: string[] = [];
   for (const live of LIVE) {
-    const found = new Map<string, Measured>();
-    for (const name of Object.keys(ENGINES)) found.set(name, await measure(name, live));
-    const ours = found.get(OURS)!;
-    for (const name of PEERS) compare(ours, found.get(name)!, `${name}, ${live} live`);
-    const best = Math.min(...PEERS.map((name) => found.get(name)!.peakBytes));
-    const megabytes = [...found].map(([name, { peakBytes }]) => [`${name}, MB`, round(peakBytes / MEGABYTE)] as const);
+    const measurements = new Map<string, Measurement>();
+    for (const name of Object.keys(ENGINES)) measurements.set(name, await measure(name, live));
+    const ours = measurements.get(OURS)!;
+    for (const name of PEERS) checkSame(ours, measurements.get(name)!, `${name}, ${live} live`);
+    const best = Math.min(...PEERS.map((name) => measurements.get(name)!.peakBytes));
+    const megabytes = [...measurements].map(
+      ([name, { peakBytes }]) => [`${name}, MB`, round(peakBytes / MEGABYTE)] as const,
+    );
     rows.push({ live, ...Object.fromEntries(megabytes), "ours / best peer": round(ours.peakBytes / best) });
-    if (live === LAYERS && ours.peakBytes > TARGETS.ofBestPeer * best) missed.push("half of the best peer, all live");
-    if (live === 1 && ours.peakBytes > TARGETS.topAlone) missed.push("6 MB, the top adapter alone");
+    if (live === LAYERS && ours.peakBytes > TARGETS.ofBestPeer * best)
+      missed.push("half of the best peer's bytes, all live");
+    if (live === 1 && ours.peakBytes > TARGETS.topAlone) missed.push("6 MB, only the top adapter live");
   }
   await report(engine, "peers-memory", rows);
   if (missed.length === 0) return;
@@ -56,54 +60,55 @@ export async function peersMemory(engine: Engine): Promise<void> {
 
 const round = (value: number): number => Number(value.toFixed(2));
 
-/** A peer that computes something else is no peer. */
-function compare(ours: Measured, theirs: Measured, what: string): void {
+/** Throws if a peer computes something else: then its memory cannot be compared. */
+function checkSame(ours: Measurement, theirs: Measurement, what: string): void {
   checkClose(ours.losses, theirs.losses, `The losses of ${what}`);
   ours.gradients.forEach((gradient, i) =>
     checkClose(gradient, theirs.gradients[i] ?? [], `The values of gradient ${i} of ${what}`),
   );
 }
 
-/** Compares by norms: single elements may be next to 0. */
+/** Compares by norms, since single elements may be close to 0. */
 function checkClose(ours: ArrayLike<number>, theirs: ArrayLike<number>, what: string): void {
-  const apart = Array.from(ours, (value, i) => value - (theirs[i] ?? NaN));
-  const error = Math.hypot(...apart) / Math.hypot(...Array.from(ours));
+  const differences = Array.from(ours, (value, i) => value - (theirs[i] ?? NaN));
+  const error = Math.hypot(...differences) / Math.hypot(...Array.from(ours));
   if (!(error <= TOLERANCE)) throw new Error(`${what} differ: relative error ${error}.`);
 }
 
-/** Asks two processes, so that reading gradients is not metered and no pool knows of another engine's. */
-async function measure(name: string, live: number): Promise<Measured> {
-  return {
-    ...(await ask<{ gradients: Float32Array[] }>("gradients", name, live)),
-    ...(await ask<Steps>("steps", name, live)),
-  };
+/** Measures in two new processes, so that the meter does not count the reading of gradients or another engine's buffers. */
+async function measure(name: string, live: number): Promise<Measurement> {
+  const { gradients } = await runChild<Gradients>("gradients", name, live);
+  const { losses, peakBytes } = await runChild<Steps>("steps", name, live);
+  return { gradients, losses, peakBytes };
 }
 
-type Steps = Omit<Measured, "gradients">;
+type Gradients = Pick<Measurement, "gradients">;
+type Steps = Omit<Measurement, "gradients">;
 
-function ask<T>(...question: [what: string, name: string, live: number]): Promise<T> {
+function runChild<T extends Gradients | Steps>(...args: [task: string, name: string, live: number]): Promise<T> {
   return new Promise((resolve, reject) => {
-    const child = fork(process.argv[1]!, question.map(String), { serialization: "advanced" });
-    let answer: T | undefined;
-    child.on("message", (message) => (answer = message as T));
+    const child = fork(process.argv[1]!, args.map(String), { serialization: "advanced" });
+    let result: T | undefined;
+    // The child sends the result of `runTask`.
+    child.on("message", (message) => (result = message as T));
     child.on("error", reject);
     child.on("exit", (code) => {
-      if (code === 0 && answer) resolve(answer);
-      else reject(new Error(`The process that measures ${question.join(", ")} ended with ${code} and no figures.`));
+      if (code === 0 && result) resolve(result);
+      else reject(new Error(`The process that measures ${args.join(", ")} exited with ${code} and without a result.`));
     });
   });
 }
 
-async function answer([what, name = "", live]: readonly string[]): Promise<unknown> {
+async function runTask([task, name = "", live]: readonly string[]): Promise<Gradients | Steps> {
   const make = ENGINES[name]!;
-  if (what === "gradients") return { gradients: await (await make(Number(live))).gradients() };
-  const peak = await peakOfBuffers();
+  if (task === "gradients") return { gradients: await (await make(Number(live))).gradients() };
+  const peak = await meterBuffers();
   const stack = await make(Number(live));
   const losses: number[] = [];
   for (let step = 0; step < STEPS; step++) losses.push(await stack.step());
-  return { losses, peakBytes: peak() } satisfies Steps;
+  return { losses, peakBytes: peak() };
 }
 
-// Engines keep the process open; the answer was handed over before it ends.
-if (process.send) process.send(await answer(process.argv.slice(2)), () => process.exit(0));
+// Engines keep the process alive, so it exits once the result has been sent.
+if (process.send) process.send(await runTask(process.argv.slice(2)), () => process.exit(0));
 else await main("peers-memory", peersMemory);

@@ -1,14 +1,14 @@
-"""Counts what a LoRA step in PyTorch keeps for its backward pass: bench/results/peft-saved.json.
+"""Counts the bytes that a LoRA step in PyTorch saves for its backward pass. Writes bench/results/peft-saved.json.
 
-python bench/peft-saved.py
+Usage: python bench/peft-saved.py
 
-With torch, transformers and peft; no GPU and no weights, for everything runs on the meta device: shapes and the
-autograd graph are real, numbers are not computed. Counted is every storage that autograd saves in the forward pass,
-once, parameters aside. GB are 1e9 bytes. Two things are told to the meta device, which would else take its own way:
+Needs torch, transformers and peft, but no GPU and no weights: everything runs on the meta device, where shapes and
+the autograd graph are real but no numbers are computed. Every storage that autograd saves in the forward pass counts
+once, except parameters. GB are 1e9 bytes. Two choices of a CUDA device have to be made explicitly on the meta device:
 
-- dropout is native_dropout, what a CUDA device runs (a mask of a byte an element, not of a float);
+- dropout is native_dropout, which CUDA uses (its mask has one byte per element, not a float);
 - "fused" attention is the op that scaled_dot_product_attention chooses on a CUDA device: memory-efficient attention
-  in f32, flash attention in f16. Where the installed torch has no meta kernel for it, that row is null and says so.
+  in f32, flash attention in f16. If the installed torch has no meta kernel for it, the row's savedBytes are null.
 """
 
 import json
@@ -23,12 +23,12 @@ from transformers import AttentionInterface
 ROOT = pathlib.Path(__file__).parent
 RANK, DROPOUT = 4, 0.1
 CASES = [
-    # name, batch, length, types of base and adapters, modules, task, most layers frozen
+    # name, batch, length, dtypes of base and adapters, target modules, task, largest number of frozen layers
     ("bert-large", 32, 128, "float32", "float32", ["query", "value"], "SEQ_CLS", 22),
     ("roberta-large", 16, 384, "float32", "float32", ["query", "value"], "SEQ_CLS", 22),
     ("gpt2-medium", 8, 512, "float32", "float32", ["c_attn"], "CAUSAL_LM", 22),
     ("llama-2-7b", 2, 512, "float16", "float16", ["q_proj", "v_proj"], "CAUSAL_LM", 29),
-    # PEFT's default for a base in 16 bits: adapters, and so what they read, in f32.
+    # PEFT's default for a base in 16 bits: adapters in f32, and therefore their inputs too.
     ("llama-2-7b", 2, 512, "float16", "float32", ["q_proj", "v_proj"], "CAUSAL_LM", 29),
 ]
 
@@ -38,7 +38,7 @@ def native_dropout(x, p=0.5, training=True, inplace=False):
 
 
 def fused(module, query, key, value, attention_mask, scaling=None, dropout=0.0, **_):
-    """Attention in one op, on [batch, heads, length, head size]; nothing here is padded, so there is no mask."""
+    """Attention in one op, on [batch, heads, length, head size], without a mask, since no row is padded."""
     causal = bool(getattr(module, "is_causal", False))
     groups = query.shape[1] // key.shape[1]
     key, value = (t.repeat_interleave(groups, 1) if groups > 1 else t for t in (key, value))
@@ -52,10 +52,10 @@ def fused(module, query, key, value, attention_mask, scaling=None, dropout=0.0, 
 
 
 def build(name, dtype, adapter_dtype, targets, task, attention):
-    told = json.loads((ROOT / "configs" / f"{name}.json").read_text())
-    config = transformers.AutoConfig.for_model(**told)
+    values = json.loads((ROOT / "configs" / f"{name}.json").read_text())
+    config = transformers.AutoConfig.for_model(**values)
     config._attn_implementation = attention
-    architecture = getattr(transformers, told["architectures"][0])
+    architecture = getattr(transformers, values["architectures"][0])
     lora = peft.LoraConfig(r=RANK, lora_alpha=16, lora_dropout=DROPOUT, target_modules=targets, task_type=task,
                            fan_in_fan_out=name.startswith("gpt2"))
     with torch.device("meta"):
@@ -78,27 +78,27 @@ def freeze_below(model, layer):
 
 
 def saved_bytes(model, batch, length, task):
-    """Bytes of the storages that a forward pass saves. They are held until counted, so that addresses stay unique."""
-    own = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
-    kept = {}
+    """Bytes of the storages that a forward pass saves. They are kept alive until counted, so that addresses are unique."""
+    parameters = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
+    saved = {}
 
     def pack(tensor):
         storage = tensor.untyped_storage()
-        if storage._cdata not in own:
-            kept[storage._cdata] = storage
+        if storage._cdata not in parameters:
+            saved[storage._cdata] = storage
         return tensor
 
     ids = torch.zeros(batch, length, dtype=torch.long, device="meta")
     labels = ids if task == "CAUSAL_LM" else torch.zeros(batch, dtype=torch.long, device="meta")
-    more = {}
+    options = {}
     if task == "CAUSAL_LM":
-        # A cache would be a second copy of keys and values. The mask is given, since transformers looks into positions
-        # to make it, and on the meta device there is nothing to see.
+        # A cache would be a second copy of keys and values. The mask is passed in, since transformers would compute it
+        # from the values of positions, which do not exist on the meta device.
         mask = torch.zeros(batch, 1, length, length, dtype=model.dtype, device="meta")
-        more = {"use_cache": False, "attention_mask": mask}
+        options = {"use_cache": False, "attention_mask": mask}
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        model(input_ids=ids, labels=labels, **more)
-    return sum(storage.nbytes() for storage in kept.values())
+        model(input_ids=ids, labels=labels, **options)
+    return sum(storage.nbytes() for storage in saved.values())
 
 
 def weight_bytes(model):
@@ -107,8 +107,8 @@ def weight_bytes(model):
 
 
 def closed_form(config, batch, length, size, live):
-    """Bytes of `live` layers with eager attention, op by op. e: bytes an element; d, f, q: elements of the hidden
-    states, of the feed-forward's and of the attention's scores."""
+    """Saved bytes of `live` layers with eager attention, summed over the ops. e: bytes per element; d, f, q: elements of
+    the hidden states, of the feed-forward's activations and of the attention scores."""
     get = lambda *names: next(getattr(config, name) for name in names if getattr(config, name, None) is not None)
     tokens, width = batch * length, get("hidden_size", "n_embd")
     d, q = tokens * width, batch * get("num_attention_heads", "n_head") * length * length

@@ -5,27 +5,28 @@ import type { ActivationFormat } from "../src/op/pack";
 import { plan } from "../src/train/estimate/predict";
 import type { Recompute } from "../src/train/options";
 import { provenance } from "../scripts/provenance.mjs";
+import { readConfig } from "./support/model";
 
-/** What is stored in fewer bits, and what is run again. */
-interface Way {
+/** How a step saves memory: formats of fewer bits, and recomputation. */
+interface Savings {
   readonly weights: WeightFormat;
   readonly activations: ActivationFormat;
   readonly recompute: Recompute;
 }
 
-/** A model of the papers' size, and what the paper measured for it, in GB. */
-interface Known {
+/** A training step of the SAFE paper. */
+interface PaperStep {
   readonly name: string;
   readonly title: string;
   readonly config: string;
   readonly batch: number;
   readonly length: number;
-  /** SAFE, arXiv 2412.03587: LoRA -> SAFE, as measured there. */
+  /** Measured GB in the paper (arXiv 2412.03587): LoRA -> SAFE. */
   readonly paper: string;
-  readonly ours: readonly Way[];
+  readonly ours: readonly Savings[];
 }
 
-const WAYS: readonly Way[] = [
+const SAVINGS: readonly Savings[] = [
   { weights: "f32", activations: "f32", recompute: "none" },
   { weights: "f32", activations: "f32", recompute: "mlp" },
   { weights: "f32", activations: "f32", recompute: "layers" },
@@ -34,7 +35,7 @@ const WAYS: readonly Way[] = [
   { weights: "nf4", activations: "f32", recompute: "layers" },
 ];
 
-const KNOWN: readonly Known[] = [
+const PAPER_STEPS: readonly PaperStep[] = [
   {
     name: "bert-large",
     title: "BERT-large, 32 x 128",
@@ -42,7 +43,7 @@ const KNOWN: readonly Known[] = [
     batch: 32,
     length: 128,
     paper: "20.35 -> 12.11",
-    ours: WAYS,
+    ours: SAVINGS,
   },
   {
     name: "roberta-large",
@@ -51,7 +52,7 @@ const KNOWN: readonly Known[] = [
     batch: 16,
     length: 384,
     paper: "17.73 -> 3.56",
-    ours: WAYS,
+    ours: SAVINGS,
   },
   {
     name: "gpt2-medium",
@@ -60,7 +61,7 @@ const KNOWN: readonly Known[] = [
     batch: 8,
     length: 512,
     paper: "16.97 -> 11.90 (mean of its tasks)",
-    ours: WAYS,
+    ours: SAVINGS,
   },
   {
     name: "llama-2-7b",
@@ -69,12 +70,12 @@ const KNOWN: readonly Known[] = [
     batch: 2,
     length: 512,
     paper: "66.35 -> 34.20",
-    ours: WAYS.slice(3),
+    ours: SAVINGS.slice(3),
   },
 ];
 
-/** What `bench/peft-saved.py` counted for one model, one kind of attention and one number of frozen layers. */
-interface Counted {
+/** A row of `bench/peft-saved.py`: bytes for one model, kind of attention and number of frozen layers. */
+interface PeftRow {
   readonly name: string;
   readonly dtype: string;
   readonly adapterDtype: string;
@@ -84,9 +85,10 @@ interface Counted {
   readonly savedBytes: number | null;
 }
 
-/** PEFT's weights and saved tensors in GB, adapters in the base's type, from none to most layers frozen. */
-async function countedByPeft(): Promise<(name: string, attention: Counted["attention"]) => string[]> {
-  const file = JSON.parse(await readFile("bench/results/peft-saved.json", "utf8")) as { results: Counted[] };
+/** Looks up PEFT's weights and saved tensors in GB, with adapters in the base's type, by ascending number of frozen layers. */
+async function readPeft(): Promise<(name: string, attention: PeftRow["attention"]) => string[]> {
+  // Written by bench/peft-saved.py.
+  const file = JSON.parse(await readFile("bench/results/peft-saved.json", "utf8")) as { results: PeftRow[] };
   return (name, attention) =>
     file.results
       .filter((row) => row.name === name && row.attention === attention && row.adapterDtype === row.dtype)
@@ -96,18 +98,17 @@ async function countedByPeft(): Promise<(name: string, attention: Counted["atten
       );
 }
 
-/** LoRA steps at the papers' sizes, from configurations alone: peaks in GB beside the papers' and PEFT's. */
+/** Plans LoRA steps of the papers' sizes from configurations alone, and tabulates peaks in GB with the papers' and PEFT's. */
 export async function plans(): Promise<void> {
   const results = [];
-  for (const known of KNOWN) {
-    const config = JSON.parse(await readFile(`bench/configs/${known.config}.json`, "utf8")) as Record<string, unknown>;
-    for (const { weights, activations, recompute } of known.ours) {
-      const { batch, length } = known;
+  for (const { name, config: file, batch, length, ours } of PAPER_STEPS) {
+    const config = await readConfig(`bench/configs/${file}.json`);
+    for (const { weights, activations, recompute } of ours) {
       const request = { config, adapter: lora({ rank: 4 }), batch, length, weights, activations, recompute };
       const { layers } = plan(request);
       const frozen = [0, layers / 2, layers === 24 ? 22 : 29].map((freezeBelow) => plan({ ...request, freezeBelow }));
       results.push({
-        name: known.name,
+        name,
         batch,
         length,
         weights,
@@ -119,34 +120,34 @@ export async function plans(): Promise<void> {
       });
     }
   }
-  const where = provenance({ device: "none: computed", vendor: "", description: "none" });
-  await writeFile("bench/results/plans.json", `${JSON.stringify({ ...where, results }, null, 1)}\n`);
-  const table = markdown(results, await countedByPeft());
-  await writeFile("bench/results/plans.md", `${heading(where.commit)}\n${table}\n${NOTES}`);
+  const origin = provenance({ device: "none: computed", vendor: "", description: "none" });
+  await writeFile("bench/results/plans.json", `${JSON.stringify({ ...origin, results }, null, 1)}\n`);
+  const table = markdown(results, await readPeft());
+  await writeFile("bench/results/plans.md", `${heading(origin.commit)}\n${table}\n${NOTES}`);
   console.log(table);
 }
 
 const gigabytes = (bytes: number): number => Number((bytes / 1e9).toFixed(2));
 const share = (value: number): string => `${(100 * value).toFixed(0)} %`;
 
-interface Result extends Way {
+interface Result extends Savings {
   readonly name: string;
   readonly peakGigabytes: readonly number[];
   readonly moreFlops: string;
 }
 
-function markdown(results: readonly Result[], peft: Awaited<ReturnType<typeof countedByPeft>>): string {
+function markdown(results: readonly Result[], peft: Awaited<ReturnType<typeof readPeft>>): string {
   const head = [
     "step",
-    "frozen weights",
-    "run again",
+    "weights / saved",
+    "recomputed",
     "all live",
     "lower half frozen",
     "22 of 24 (29 of 32)",
     "more FLOPs",
   ];
   const line = (cells: readonly (string | number)[]): string => `| ${cells.join(" | ")} |`;
-  const rows = KNOWN.flatMap(({ name, title, paper }) => [
+  const rows = PAPER_STEPS.flatMap(({ name, title, paper }) => [
     line([title, "", `the paper: ${paper}`, "", "", "", ""]),
     line(["", "", "PEFT, eager attention", ...peft(name, "eager"), ""]),
     line(["", "", "PEFT, fused attention", ...peft(name, "fused"), ""]),
@@ -168,18 +169,19 @@ function markdown(results: readonly Result[], peft: Awaited<ReturnType<typeof co
 const heading = (commit: string): string => `# Planned memory at the papers' sizes
 
 \`npm run bench:plans\`, commit ${commit}: no device, from \`bench/configs\` alone. LoRA of rank 4 on query and value (c_attn in
-GPT-2), dropout of the configurations. "Weights / kept" are the formats of frozen weights and of kept activations. GB are
-1e9 bytes. Ours are peaks of all GPU bytes: weights, adapters with gradients and moments, what is kept, scratch, read-back.
-PEFT's rows are weights and saved tensors alone, without gradients, moments and scratch, counted by \`bench/peft-saved.py\`
-on the meta device (LoRA with a dropout of 0.1; LLaMA in f16, adapters too); the paper's are what it measured.
+GPT-2), dropout of the configurations. "Weights / saved" are the formats of frozen weights and of saved activations. GB are
+1e9 bytes. Ours are peaks of all GPU bytes: weights, adapters with gradients and moments, saved activations, scratch and
+readback. PEFT's rows are weights and saved tensors alone, without gradients, moments and scratch, counted by
+\`bench/peft-saved.py\` on the meta device (LoRA with a dropout of 0.1; LLaMA in f16, including its adapters). The paper's
+numbers are measurements.
 `;
 
 const NOTES = `
-Where it comes from, for RoBERTa-large with all adapters live: PEFT with eager attention 16.8 GB; 7.5 GB of it are time x
-time matrices that fused attention does not keep; another 1.6 GB is what a frozen base never needs (masks, the unscaled
-inputs of norms, copies for two projections of one input). Freezing the lower half saves 3.0 GB of the 7.7, freezing 22 of 24
-layers 5.6. Running feed-forwards again saves 2.3 GB for 15 % more FLOPs; whole layers, 5.2 GB for 47 %. Language models'
-logits (0.8 GB in GPT-2 medium, twice in PEFT) are never whole.
+The savings for RoBERTa-large with all adapters live: PEFT with eager attention takes 16.8 GB. Of these, 7.5 GB are time x
+time matrices, which fused attention does not save, and 1.6 GB are not needed with a frozen base (masks, the unscaled inputs
+of norms, copies for two projections of one input). Freezing the lower half saves 3.0 GB of the remaining 7.7, freezing 22 of
+24 layers saves 5.6. Recomputing feed-forwards saves 2.3 GB for 15 % more FLOPs; recomputing complete layers saves 5.2 GB for
+47 %. A language model's logits (0.8 GB in GPT-2 medium, twice that in PEFT) are never stored at once.
 `;
 
 await plans();

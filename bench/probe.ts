@@ -13,8 +13,8 @@ const EVERY = 6;
 const PROBES = 9;
 
 /**
- * SAFE's probe on the shipped task beside an epoch of it, which is how often SAFE asks for one by default. Probes come more
- * often here, so that noise of the machine meets probes and steps alike; nothing freezes.
+ * Compares the time of SAFE's probe on the shipped task with that of an epoch, which is SAFE's default interval between
+ * probes. Here probes are more frequent, so that noise affects probes and steps equally, and nothing freezes.
  */
 export async function probe(engine: Engine): Promise<void> {
   using model = await loadModel(engine, "examples/model");
@@ -39,10 +39,16 @@ export async function probe(engine: Engine): Promise<void> {
   for await (const { step, seconds } of trainer.steps()) {
     times.push(seconds - (step % EVERY === 0 ? probes.at(-1)! : 0));
   }
-  const [one, step] = [median(probes), median(times)];
-  const row = { "steps an epoch": data.perEpoch, batch: "32 x 40", "step s": round(step), "probe s": round(one) };
+  const [probeSeconds, stepSeconds] = [median(probes), median(times)];
+  const row = {
+    "steps an epoch": data.perEpoch,
+    batch: "32 x 40",
+    "step s": round(stepSeconds),
+    "probe s": round(probeSeconds),
+  };
   const first = { probes: probes.length, "first probe s": round(probes[0]!) };
-  await report(engine, "safe-probe", [{ ...row, ...first, "share of an epoch": round(one / (step * data.perEpoch)) }]);
+  const share = round(probeSeconds / (stepSeconds * data.perEpoch));
+  await report(engine, "safe-probe", [{ ...row, ...first, "share of an epoch": share }]);
 }
 
 await main("probe", probe);

@@ -16,7 +16,7 @@ import { verdictOf } from "./support/return-verdict";
 import type { Reading, Return } from "./support/return-verdict";
 
 const LAYERS = 4;
-/** Many short rows: buffers above 4 MiB, below which Dawn carves them out of blocks that it keeps, at few products. */
+/** Many short rows make buffers above 4 MiB with little work. Dawn takes smaller ones from blocks that it does not return. */
 const [ROWS, FEW, LENGTH] = [1056, 2, 16];
 const [STEPS, EVERY, WARM_UP] = [1000, 100, 100];
 const CONFIG = {
@@ -30,7 +30,7 @@ const CONFIG = {
   num_labels: 2,
 };
 
-/** What the driver gets back, seen from outside the library: freezing layer by layer, then many steps. */
+/** Measures the memory that the process returns as layers freeze one by one, and whether it grows in many steps afterwards. */
 async function measure(engine: Engine): Promise<readonly string[]> {
   const meter = meterOf(engine);
   const [many, few] = [batchOf(ROWS), batchOf(FEW)];
@@ -44,7 +44,7 @@ async function measure(engine: Engine): Promise<readonly string[]> {
     batch = next;
     for (let i = 0; i < count; i++) await steps.next();
   };
-  // The trainer has drawn its first batch already.
+  // The trainer drew its first batch, a small one, when it was created.
   await run(few, WARM_UP);
   await run(many, 2);
   const returns = await freezeLayerByLayer(engine, trainer, meter, () => run(many, 1));
@@ -58,7 +58,7 @@ async function measure(engine: Engine): Promise<readonly string[]> {
   const shapes = { "rows of a batch, freezing": ROWS, "rows of a batch, afterwards": FEW, "tokens of a row": LENGTH };
   const summary = { meter: meter.name, ...shapes, "steps before the first reading": WARM_UP, ratio, drift, broken };
   await writeResults(engine, "return", { ...summary, config: CONFIG, returns, readings });
-  return broken.map((what) => `${name} ${what}`);
+  return broken.map((violation) => `${name} ${violation}`);
 }
 
 function batchOf(size: number): Batch {
@@ -68,7 +68,7 @@ function batchOf(size: number): Batch {
   return makeBatch(samples, { size, length: LENGTH, padId: 0, labels: "class" });
 }
 
-/** Readings stand right before and right after each freeze; a step follows, which runs on what is left. */
+/** Reads the meter right before and right after each freeze. A step follows, to show that the rest still trains. */
 async function freezeLayerByLayer(
   engine: Engine,
   trainer: Trainer,
@@ -93,13 +93,14 @@ async function watch(engine: Engine, meter: Meter, steps: () => Promise<void>): 
   for (let step = 0; step <= STEPS; step += EVERY) {
     if (step > 0) await steps();
     const bytes = { "measured bytes": await settledBytes(meter), "ledger bytes": engine.ledger.liveBytes };
-    rows.push({ step, ...bytes, buffers: engine.ledger.buffers, "JS heap": process.memoryUsage().heapUsed } as Reading);
+    const row = { step, ...bytes, buffers: engine.ledger.buffers, "JS heap": process.memoryUsage().heapUsed };
+    rows.push(row);
     console.error(`${adapterName(engine)}: step ${step} of ${STEPS} after the freezes`);
   }
   return rows;
 }
 
-/** Each driver in a process of its own, so that nothing but its buffers moves its size. */
+/** Measures each driver in a separate process, whose size only its own buffers change. Returns the exit status. */
 function measureEach(): number {
   const args = ["--expose-gc", "--enable-source-maps", process.argv[1]!, "measure"];
   const codes = drivers().map(({ env }) => {
@@ -111,7 +112,7 @@ function measureEach(): number {
 if (process.argv[2] === "measure") {
   using engine = await createEngine();
   const broken = await measure(engine);
-  for (const what of broken) console.error(`Bound broken: ${what}.`);
+  for (const violation of broken) console.error(`Bound broken: ${violation}.`);
   process.exitCode = broken.length > 0 ? 1 : 0;
 } else {
   process.exitCode = measureEach();

@@ -3,15 +3,14 @@ import { Session } from "node:inspector";
 import type { Profiler } from "node:inspector";
 import { pathToFileURL } from "node:url";
 
-/** Counts of a block that are told apart: a loop that runs once more is news only at these. */
-const STEPS = [1, 2, 3, 4, 8, 16, 32, 128];
-const bucket = (count: number): number => STEPS.filter((step) => count >= step).length;
+/** Bounds of the buckets of a block's count. A loop that runs once more is a new feature only if it enters a new bucket. */
+const BOUNDS = [1, 2, 3, 4, 8, 16, 32, 128];
+const bucket = (count: number): number => BOUNDS.filter((bound) => count >= bound).length;
 
 /**
- * To be made before anything of the library runs: V8 counts blocks only of functions that it compiles afterwards.
- *
- * Which blocks of the library's own modules ran, by V8's precise coverage. The fuzzer is in the same bundle: modules are told
- * apart by the comments that the bundler puts before each.
+ * The blocks of the library's modules that ran, by V8's precise coverage. Create it before the library is loaded: V8 counts
+ * the blocks only of functions that it compiles afterwards. The fuzzer is in the same bundle as the library; modules are
+ * distinguished by the comments that the bundler writes before each.
  */
 export class Coverage {
   readonly #session = new Session();
@@ -19,7 +18,7 @@ export class Coverage {
   readonly #source: string;
   readonly #modules: readonly { readonly at: number; readonly file: string }[];
   readonly #seen = new Set<string>();
-  /** By function: which of its characters ran. */
+  /** For each function, which of its characters ran. */
   readonly #covered = new Map<string, Uint8Array>();
 
   constructor(bundle: string) {
@@ -33,34 +32,34 @@ export class Coverage {
     this.#post("Profiler.startPreciseCoverage", { callCount: true, detailed: true });
   }
 
-  /** Combinations of a block and how often it ran, so far. */
+  /** Number of features so far. A feature is a block together with the bucket of its count. */
   get features(): number {
     return this.#seen.size;
   }
 
-  /** Passes over what ran since the last call. */
+  /** Ignores what ran since the last call. */
   skip(): void {
-    this.#take();
+    this.#takeFunctions();
   }
 
-  /** How many features are new in what ran since the last call. */
-  news(): number {
+  /** Number of new features in what ran since the last call. */
+  countNew(): number {
     const before = this.#seen.size;
-    const functions = this.#take();
+    const functions = this.#takeFunctions();
     for (const { ranges } of functions) {
       for (const { startOffset, endOffset, count } of ranges) {
         this.#seen.add(`${startOffset}-${endOffset}:${bucket(count)}`);
       }
     }
-    // What is covered can only have grown where something is new.
+    // Coverage can only have grown if there is a new feature.
     if (this.#seen.size > before) for (const { ranges } of functions) this.#cover(ranges);
     return this.#seen.size - before;
   }
 
-  /** Functions of the library that ran, their characters, and how many of those did. */
+  /** Functions of the library that ran, the characters of their source, and the number of characters that ran. */
   report(): { readonly functions: number; readonly characters: number; readonly covered: number } {
     const all = [...this.#covered.values()];
-    const count = (ran: Uint8Array): number => ran.reduce((sum, one) => sum + one, 0);
+    const count = (ran: Uint8Array): number => ran.reduce((sum, bit) => sum + bit, 0);
     return {
       functions: all.length,
       characters: all.reduce((sum, ran) => sum + ran.length, 0),
@@ -68,21 +67,22 @@ export class Coverage {
     };
   }
 
-  /** An inner range's count replaces that of the range around it. */
+  /** Marks the characters of a function that ran. The count of an inner range replaces that of the range around it. */
   #cover(ranges: readonly Profiler.CoverageRange[]): void {
     const { startOffset: start = 0, endOffset: end = 0 } = ranges[0] ?? {};
-    const now = new Uint8Array(end - start);
+    const runNow = new Uint8Array(end - start);
     for (const { startOffset, endOffset, count } of ranges) {
-      now.fill(count > 0 ? 1 : 0, startOffset - start, endOffset - start);
+      runNow.fill(count > 0 ? 1 : 0, startOffset - start, endOffset - start);
     }
     const key = `${start}-${end}`;
     const ran = this.#covered.get(key) ?? new Uint8Array(end - start);
-    now.forEach((one, i) => (ran[i]! |= one));
+    runNow.forEach((bit, i) => (ran[i]! |= bit));
     this.#covered.set(key, ran);
   }
 
   /** Functions of the library that ran since the last call. */
-  #take(): Profiler.FunctionCoverage[] {
+  #takeFunctions(): Profiler.FunctionCoverage[] {
+    // The protocol's answer to this method.
     const { result } = this.#post("Profiler.takePreciseCoverage") as Profiler.TakePreciseCoverageReturnType;
     const functions = result.filter(({ url }) => url === this.#url).flatMap((script) => script.functions);
     return functions.filter(({ ranges }) => this.#moduleAt(ranges[0]?.startOffset ?? 0).startsWith("src/"));
@@ -94,7 +94,7 @@ export class Coverage {
 
   #post(method: string, parameters: object = {}): unknown {
     let answer: unknown;
-    // Within one thread the answer comes before `post` returns.
+    // A session in the same thread calls back before `post` returns.
     this.#session.post(method, parameters, (error, result) => {
       if (error) throw error;
       answer = result;

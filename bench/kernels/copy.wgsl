@@ -1,6 +1,6 @@
-// target[i] = source[i], four elements an invocation: the most bytes a second that a kernel here can move.
+// target[i] = source[i], four elements per invocation: the highest rate of bytes that a kernel can reach.
 //
-// Shapes: both [count / 4]. Threads: one invocation a vector. Range: f32. Limits: count a multiple of 4, below 2^32.
+// Shapes: both [count / 4]. Threads: one invocation per vector. Range: f32. Limits: count a multiple of 4, below 2^32.
 
 struct Params {
   vectors: u32,

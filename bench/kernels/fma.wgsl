@@ -1,6 +1,6 @@
-// y[i] = a chain of fused multiply-adds on 16 independent numbers: the most FLOP/s that a kernel here can reach.
+// y[i] = a chain of fused multiply-adds on 16 independent numbers: the highest FLOP/s that a kernel can reach.
 //
-// Threads: one invocation runs ROUNDS x 16 fmas and writes one number, so memory plays no part.
+// Threads: one invocation runs ROUNDS x 16 fmas and writes one number, so the memory's speed does not matter.
 
 const ROUNDS: u32 = 4096u;
 

@@ -7,8 +7,8 @@ import type { Stack } from "./stack";
 
 type Adapter = { a: numpy.Array; b: numpy.Array };
 
-/** What does not learn. */
-type Fixed = {
+/** Arrays that are not trained. */
+type Constants = {
   weights: numpy.Array[];
   frozen: Adapter[];
   x: numpy.Array;
@@ -16,55 +16,57 @@ type Fixed = {
   targets: numpy.Array;
 };
 
-type Differentiate = (learning: Adapter[], fixed: Fixed) => [loss: numpy.Array, gradients: Adapter[]];
+type StepResult = [loss: numpy.Array, next: Adapter[], moments: AdamState<Adapter[]>];
+type Differentiate = (live: Adapter[], constants: Constants) => [loss: numpy.Array, gradients: Adapter[]];
 
-/** The stack in jax-js: the loss is a function of the live adapters, and a step one function, compiled or not. */
-export async function jaxStack(live: number, compiled: boolean): Promise<Stack> {
+/** The stack in jax-js. A step is one pure function of live adapters, moments and constants, compiled with `jit` or not. */
+export async function jaxStack(liveCount: number, isCompiled: boolean): Promise<Stack> {
   const { blockUntilReady, jit, numpy: np, tree, valueAndGrad, nn } = await loadJax();
-  const given = values();
-  const adapters = given.layers.map(({ a, b }) => ({
+  const initial = values();
+  const adapters = initial.layers.map(({ a, b }) => ({
     a: np.array(a, { shape: [WIDTH, RANK] }),
     b: np.array(b, { shape: [RANK, WIDTH] }),
   }));
-  const fixed: Fixed = {
-    weights: given.layers.map(({ w }) => np.array(w, { shape: [WIDTH, WIDTH] })),
-    frozen: adapters.slice(0, LAYERS - live),
-    x: np.array(given.x, { shape: [ROWS, WIDTH] }),
-    head: np.array(given.head, { shape: [WIDTH, 1] }),
-    targets: np.array(given.targets, { shape: [ROWS, 1] }),
+  const constants: Constants = {
+    weights: initial.layers.map(({ w }) => np.array(w, { shape: [WIDTH, WIDTH] })),
+    frozen: adapters.slice(0, LAYERS - liveCount),
+    x: np.array(initial.x, { shape: [ROWS, WIDTH] }),
+    head: np.array(initial.head, { shape: [WIDTH, 1] }),
+    targets: np.array(initial.targets, { shape: [ROWS, 1] }),
   };
-  const lossOf = (learning: Adapter[], { weights, frozen, x, head, targets }: Fixed): numpy.Array => {
-    const h = [...frozen, ...learning].reduce((input, { a, b }, i) => {
+  const lossOf = (trained: Adapter[], { weights, frozen, x, head, targets }: Constants): numpy.Array => {
+    const h = [...frozen, ...trained].reduce((input, { a, b }, i) => {
       const lowRank = np.matmul(np.matmul(input.ref, a), b);
-      return nn.relu(np.matmul(input, weights[i] as numpy.Array).add(lowRank));
+      return nn.relu(np.matmul(input, weights[i]!).add(lowRank));
     }, x);
     return np.mean(np.square(np.matmul(h, head).sub(targets)));
   };
   const optimizer = adam<Adapter[]>(np, tree, ADAM);
-  let learning: Adapter[] = adapters.slice(LAYERS - live);
-  let state = optimizer.init(learning);
+  let live: Adapter[] = adapters.slice(LAYERS - liveCount);
+  let state = optimizer.init(live);
   const differentiate: Differentiate = valueAndGrad(lossOf);
-  const stepOf = (values: Adapter[], moments: AdamState<Adapter[]>, constants: Fixed) => {
-    const [loss, gradients] = differentiate(tree.ref(values), constants);
-    const [next, nextMoments] = optimizer.update(values, gradients, moments);
-    return [loss, next, nextMoments] as [numpy.Array, Adapter[], AdamState<Adapter[]>];
+  const stepOf = (trained: Adapter[], moments: AdamState<Adapter[]>, fixed: Constants): StepResult => {
+    const [loss, gradients] = differentiate(tree.ref(trained), fixed);
+    const [next, nextMoments] = optimizer.update(trained, gradients, moments);
+    return [loss, next, nextMoments];
   };
-  const run: typeof stepOf = compiled ? jit(stepOf) : stepOf;
-  const gradientsOf: Differentiate = compiled ? jit(differentiate) : differentiate;
+  const run: typeof stepOf = isCompiled ? jit(stepOf) : stepOf;
+  const gradientsOf: Differentiate = isCompiled ? jit(differentiate) : differentiate;
   return {
     async step() {
-      const [loss, next, nextMoments] = run(learning, state, tree.ref(fixed));
-      [learning, state] = [next, nextMoments];
-      await blockUntilReady([learning, state]);
+      const [loss, next, nextMoments] = run(live, state, tree.ref(constants));
+      [live, state] = [next, nextMoments];
+      await blockUntilReady([live, state]);
+      // The declared type of `data` does not resolve; an array of type float32 gives a Float32Array.
       const [value] = (await loss.data()) as Float32Array;
-      return value as number;
+      return value!;
     },
     async gradients() {
-      const [loss, gradients] = gradientsOf(tree.ref(learning), tree.ref(fixed));
+      const [loss, gradients] = gradientsOf(tree.ref(live), tree.ref(constants));
       loss.dispose();
-      return Promise.all(
-        gradients.flatMap(({ a, b }) => [a, b]).map(async (one) => (await one.data()) as Float32Array),
-      );
+      // An array of type float32 gives a Float32Array.
+      const read = async (array: numpy.Array): Promise<Float32Array> => (await array.data()) as Float32Array;
+      return Promise.all(gradients.flatMap(({ a, b }) => [a, b]).map(read));
     },
   };
 }

@@ -1,16 +1,16 @@
 import { actAsBrowser } from "../support/browser";
 
-/** Node has no canvas; the meter wraps these methods of one. */
-class NoCanvas {
+/** Stands in for GPUCanvasContext, which Node lacks: the meter wraps these methods. */
+class CanvasContextStub {
   configure(): void {}
   unconfigure(): void {}
   getCurrentTexture(): void {}
 }
 
-/** From now on, counts all WebGPU buffers of the process by wrapping WebGPU itself. Returns how to read the peak. */
-export async function peakOfBuffers(): Promise<() => number> {
+/** Starts to count all WebGPU buffers of the process. Returns a function that gives their peak bytes so far. */
+export async function meterBuffers(): Promise<() => number> {
   actAsBrowser();
-  Object.assign(globalThis, { GPUCanvasContext: NoCanvas });
+  Object.assign(globalThis, { GPUCanvasContext: CanvasContextStub });
   const { getWebGPUMemoryUsage } = await import("webgpu-memory");
   return () => getWebGPUMemoryUsage().memory.maxTotal;
 }

@@ -20,13 +20,13 @@ const SETTINGS = optimizerSettings({ ...ADAM, betas: [ADAM.beta1, ADAM.beta2], e
 const liveNames = (live: number): string[] =>
   Array.from({ length: live }, (_, i) => LAYERS - live + i).flatMap((layer) => [`a ${layer}`, `b ${layer}`]);
 
-/** The stack on this engine: tape, plan and executor, as the trainer uses them. */
+/** The stack on this engine, with a tape, a plan and an executor as the trainer uses them. */
 export async function safetapeStack(live: number): Promise<Stack> {
   const engine = await createEngine({ gpu: actAsBrowser() });
   const { limits } = engine.device;
-  const given = values();
-  const store = new Map<string, Tensor>([["head", engine.tensor(given.head, [1, WIDTH])]]);
-  for (const [i, { w, a, b }] of given.layers.entries()) {
+  const initial = values();
+  const store = new Map<string, Tensor>([["head", engine.tensor(initial.head, [1, WIDTH])]]);
+  for (const [i, { w, a, b }] of initial.layers.entries()) {
     store.set(`w ${i}`, engine.tensor(w, [WIDTH, WIDTH]));
     store.set(`a ${i}`, engine.tensor(transposed(a, WIDTH, RANK), [RANK, WIDTH]));
     store.set(`b ${i}`, engine.tensor(transposed(b, RANK, WIDTH), [WIDTH, RANK]));
@@ -34,26 +34,26 @@ export async function safetapeStack(live: number): Promise<Stack> {
   const step = stepPlan(new Set(liveNames(live)), limits);
   const update = updatePlan(step.gradients, SETTINGS, limits);
   for (const [name, { shape }] of step.gradients) {
-    for (const own of [gradientName(name), ...momentNames(name)]) {
-      store.set(own, engine.tensor(new Float32Array(RANK * WIDTH), shape));
+    for (const stateName of [gradientName(name), ...momentNames(name)]) {
+      store.set(stateName, engine.tensor(new Float32Array(RANK * WIDTH), shape));
     }
   }
   const executor = new Executor(engine.device);
   await executor.hold([step, update]);
   const leases = { lease: (name: string) => store.get(name)!.lease };
   const ones = { mask: new Int32Array(ROWS).fill(1), normalizer: Float32Array.of(1 / ROWS) };
-  const inputs = { x: given.x, targets: given.targets, ...ones };
-  const gradient = async (): Promise<Float32Array> => (await executor.run(step, leases, inputs)).get("loss")!;
+  const inputs = { x: initial.x, targets: initial.targets, ...ones };
+  const runStepPlan = async (): Promise<Float32Array> => (await executor.run(step, leases, inputs)).get("loss")!;
   let steps = 0;
   return {
     async step() {
-      const loss = await gradient();
+      const loss = await runStepPlan();
       steps++;
       await executor.run(update, leases, { loss, hyper: hyperParameters(SETTINGS, SETTINGS.learningRate, steps) });
       return loss[0]!;
     },
     async gradients() {
-      await gradient();
+      await runStepPlan();
       const read = async (name: string): Promise<Float32Array> => {
         const data = await store.get(gradientName(name))!.read();
         return name.startsWith("a") ? transposed(data, RANK, WIDTH) : transposed(data, WIDTH, RANK);
@@ -63,7 +63,7 @@ export async function safetapeStack(live: number): Promise<Stack> {
   };
 }
 
-/** Loss and gradients of the live adapters. */
+/** Plans the loss and the gradients of the live adapters. */
 function stepPlan(trainable: ReadonlySet<string>, limits: Parameters<typeof updatePlan>[2]): Plan {
   const recorder = new Recorder();
   let h: Value = recorder.input("x", [ROWS, WIDTH]);

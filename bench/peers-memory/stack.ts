@@ -1,19 +1,19 @@
 import { Random } from "../../src/base/random";
 
-/** The stack h = relu(h W + (h A) B), a frozen head of one output, and the mean squared error; Adam on A and B. */
+// The benchmark: LAYERS times h = relu(h W + (h A) B), a frozen head of one output, the mean squared error, and Adam on A and B.
 export const [LAYERS, ROWS, WIDTH, RANK] = [12, 256, 256, 8];
 
-/** Adam as every engine here takes it. */
+/** Adam's options, in a form that suits all engines. */
 export const ADAM = { learningRate: 1e-3, beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
 
-/** Share of a row's typical value before a relu: some hundred times the rounding error of twelve layers. */
-const KINK = 2e-5;
+/** Smallest distance from a relu's kink relative to a row's typical value: a hundred times the rounding error of the stack. */
+const MIN_DISTANCE = 2e-5;
 
-/** One engine's training of the stack with some of the adapters live, the top ones. */
+/** Training of the stack on one engine, with only the top adapters live. */
 export interface Stack {
-  /** Loss, gradients and update. Resolves with the loss before the update, when the GPU is done. */
+  /** Takes a training step. Resolves with the loss before the update once the GPU is done. */
   step(): Promise<number>;
-  /** A's and B's gradients, the lowest live layer first, A as [in, rank] and B as [rank, out]. */
+  /** Gradients of A ([in, rank]) and B ([rank, out]) of each live layer, the lowest layer first. */
   gradients(): Promise<Float32Array[]>;
 }
 
@@ -37,8 +37,9 @@ export interface Values {
 }
 
 /**
- * The same values for every engine. He's scale keeps twelve layers of relu alive; B is not 0, so A has a gradient.
- * Rows of x are redrawn until no relu stands within rounding of 0, where gradients of two engines may rightly differ.
+ * The initial values, which are the same for every engine. He initialisation keeps activations alive through all layers.
+ * B is not 0, so that A has a gradient. A row of x is drawn again while the input of any relu is so close to 0 that rounding
+ * could decide its sign, since gradients of two engines could then differ.
  */
 export function values(): Values {
   const random = new Random(1);
@@ -64,20 +65,20 @@ export function values(): Values {
   };
 }
 
-/** Whether a value is so near 0 before a relu that f32's rounding may decide its sign. */
+/** Whether the input of a relu is so close to 0 that f32 rounding may decide its sign. */
 function isNearKink(row: Float32Array, layers: readonly Layer[]): boolean {
   let h = Float64Array.from(row);
   for (const { w, a, b } of layers) {
     const lowRank = product(product(h, a), b);
     const sums = product(h, w).map((value, i) => value + lowRank[i]!);
     const typical = Math.hypot(...sums) / Math.sqrt(sums.length);
-    if (sums.some((value) => Math.abs(value) < KINK * typical)) return true;
+    if (sums.some((value) => Math.abs(value) < MIN_DISTANCE * typical)) return true;
     h = sums.map((value) => Math.max(0, value));
   }
   return false;
 }
 
-/** A row times a matrix of as many rows. */
+/** A row vector times a matrix, whose number of rows is the vector's length. */
 function product(row: Float64Array, matrix: Float32Array): Float64Array {
   const columns = matrix.length / row.length;
   const result = new Float64Array(columns);
@@ -87,7 +88,7 @@ function product(row: Float64Array, matrix: Float32Array): Float64Array {
   return result;
 }
 
-/** A [rows, columns] matrix as [columns, rows]. */
+/** Transposes a [rows, columns] matrix. */
 export function transposed(matrix: Float32Array, rows: number, columns: number): Float32Array {
   return Float32Array.from({ length: rows * columns }, (_, i) => {
     const [column, row] = [Math.floor(i / rows), i % rows];

@@ -3,13 +3,13 @@ import { loadTfjs } from "../support/tfjs";
 import { ADAM, LAYERS, RANK, ROWS, values, WIDTH } from "./stack";
 import type { Stack } from "./stack";
 
-/** The stack in TensorFlow.js: a frozen adapter is a tensor, a live one a variable; Adam by `tf.train`. */
+/** The stack in TensorFlow.js: frozen adapters are tensors, live ones are variables, and the optimizer is `tf.train.adam`. */
 export async function tfjsStack(live: number): Promise<Stack> {
   const tf = await loadTfjs();
-  const given = values();
-  const x = tf.tensor2d(given.x, [ROWS, WIDTH]);
-  const head = tf.tensor2d(given.head, [WIDTH, 1]);
-  const targets = tf.tensor2d(given.targets, [ROWS, 1]);
+  const initial = values();
+  const x = tf.tensor2d(initial.x, [ROWS, WIDTH]);
+  const head = tf.tensor2d(initial.head, [WIDTH, 1]);
+  const targets = tf.tensor2d(initial.targets, [ROWS, 1]);
   const variables: Variable[] = [];
   const adapter = (layer: number, data: Float32Array, shape: [number, number]): Tensor => {
     const tensor = tf.tensor2d(data, shape);
@@ -19,7 +19,7 @@ export async function tfjsStack(live: number): Promise<Stack> {
     variables.push(variable);
     return variable;
   };
-  const layers = given.layers.map(({ w, a, b }, i) => ({
+  const layers = initial.layers.map(({ w, a, b }, i) => ({
     w: tf.tensor2d(w, [WIDTH, WIDTH]),
     a: adapter(i, a, [WIDTH, RANK]),
     b: adapter(i, b, [RANK, WIDTH]),
@@ -35,7 +35,7 @@ export async function tfjsStack(live: number): Promise<Stack> {
   return {
     async step() {
       const value = adam.minimize(loss, true, variables);
-      if (!value) throw new Error("The optimizer gave no loss.");
+      if (!value) throw new Error("The optimizer returned no loss.");
       const [data] = await value.data();
       value.dispose();
       return data!;
@@ -43,7 +43,8 @@ export async function tfjsStack(live: number): Promise<Stack> {
     async gradients() {
       const { value, grads } = tf.variableGrads(loss, variables);
       value.dispose();
-      return Promise.all(variables.map(async ({ name }) => (await grads[name]?.data()) as Float32Array));
+      // Variables of type float32 have gradients that are Float32Arrays.
+      return Promise.all(variables.map(async ({ name }) => (await grads[name]!.data()) as Float32Array));
     },
   };
 }

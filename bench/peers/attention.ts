@@ -3,7 +3,7 @@ import type { Input, Workload } from "./workload";
 
 const [BATCH, HEADS, HEAD] = [2, 8, 64];
 
-/** Scaled dot-product attention, with its gradients by q, k and v or without. */
+/** Scaled dot-product attention, with or without the gradients of q, k and v. */
 function attention(length: number, differentiated: boolean): Workload {
   const shape = [BATCH, length, HEADS * HEAD];
   const qkv = { q: uniform(shape, 1, 1), k: uniform(shape, 1, 2), v: uniform(shape, 1, 3) };
@@ -18,19 +18,19 @@ function attention(length: number, differentiated: boolean): Workload {
     ...(differentiated ? { dy, peerDy: headsFirst(dy, length), learn: ["q", "k", "v"] } : { learn: [] }),
     attributes: { heads: HEADS, scale: 1 / Math.sqrt(HEAD) },
     fromPeer: (data) => swapAxes(data, HEADS, length),
-    // Two products, and four more for the gradients; making the scores again is not counted.
+    // Two products forward and four backward. Recomputing the scores is not counted.
     flops: product * (differentiated ? 6 : 2),
     target: 3,
   };
 }
 
-/** [b, t, h * d] as [b, h, t, d]: peers are spared the transpositions that a model would need. */
-const headsFirst = ({ data }: Input, length: number): Input => ({
+/** Rearranges [b, t, h * d] as [b, h, t, d], so that peers need not transpose as they would in a model. */
+const headsFirst = ({ data }: Input<Float32Array>, length: number): Input => ({
   shape: [BATCH, HEADS, length, HEAD],
-  data: swapAxes(data as Float32Array, length, HEADS),
+  data: swapAxes(data, length, HEADS),
 });
 
-/** [b, first, second, d] as [b, second, first, d]. */
+/** Rearranges [b, first, second, d] as [b, second, first, d]. */
 function swapAxes(data: Float32Array, first: number, second: number): Float32Array {
   const swapped = new Float32Array(data.length);
   for (let batch = 0; batch < BATCH; batch++) {

@@ -5,10 +5,10 @@ import type { BenchedEngine, Input, Runner, Workload } from "./workload";
 
 type Mode = "webgpu" | "cpu";
 
-/** The fewest runs of a workload are not waited for where they would take longer. */
-const MOST_SECONDS = 10;
+/** A workload is skipped if its fewest runs would take longer than this. */
+const MAX_SECONDS = 10;
 
-/** gpu.js has kernels that the caller writes, and nothing else: products are written here as its documentation does. */
+/** gpu.js, which only runs kernels that the caller writes. The products here are those of its documentation. */
 export async function gpujs(mode: Mode): Promise<BenchedEngine> {
   const GPU = await loadGpuJs();
   let flopsPerSecond = Infinity;
@@ -20,7 +20,7 @@ export async function gpujs(mode: Mode): Promise<BenchedEngine> {
       if (learn.length > 0 || family === "step") throw new Error("gpu.js has no gradients");
       if (family !== "product" && family !== "lora") throw new Error("gpu.js has no operations, only kernels");
       const seconds = ((FEWEST_RUNS + 1) * flops) / flopsPerSecond;
-      if (seconds > MOST_SECONDS) throw new Error(`${FEWEST_RUNS + 1} runs would take about ${seconds.toFixed(0)} s`);
+      if (seconds > MAX_SECONDS) throw new Error(`${FEWEST_RUNS + 1} runs would take about ${seconds.toFixed(0)} s`);
       const runner = await prepare(GPU, mode, workload);
       const run = async (): Promise<void> => {
         const start = performance.now();
@@ -34,21 +34,21 @@ export async function gpujs(mode: Mode): Promise<BenchedEngine> {
 
 async function prepare(GPU: GpuJs, mode: Mode, { family, inputs, attributes }: Workload): Promise<Runner> {
   const gpu = new GPU({ mode });
-  const staysThere = mode === "webgpu";
+  const isOnGpu = mode === "webgpu";
   const kernel = (body: string, rows: number, columns: number): GpuJsKernel =>
-    gpu.createKernel(body).setOutput([columns, rows]).setPipeline(staysThere);
-  /** Operands lie where the kernels run. */
-  const put = (input: Input, isTransposed = false): unknown => {
+    gpu.createKernel(body).setOutput([columns, rows]).setPipeline(isOnGpu);
+  /** Places an operand where the kernels run. */
+  const place = (input: Input, isTransposed = false): unknown => {
     const rows = rowsOf(input, isTransposed);
-    if (!staysThere) return rows;
+    if (!isOnGpu) return rows;
     const copy = "function (a) { return a[this.thread.y][this.thread.x]; }";
     return kernel(copy, rows.length, rows[0]?.length ?? 0)(rows);
   };
   const [m = 0, k = 0] = inputs["x"]?.shape ?? [];
   const n = inputs["w"]?.shape[1] ?? 0;
   const rank = inputs["a"]?.shape[0] ?? 0;
-  const [x, w] = [await put(inputs["x"]!), await put(inputs["w"]!)];
-  const adapter = rank > 0 ? [await put(inputs["a"]!, true), await put(inputs["b"]!, true)] : [];
+  const [x, w] = [await place(inputs["x"]!), await place(inputs["w"]!)];
+  const adapter = rank > 0 ? [await place(inputs["a"]!, true), await place(inputs["b"]!, true)] : [];
   const multiply = kernel(productBody(k), m, n);
   const down = kernel(productBody(k), m, rank);
   const both = kernel(lowRankBody(k, rank, attributes["scale"] ?? 1), m, n);
@@ -57,11 +57,13 @@ async function prepare(GPU: GpuJs, mode: Mode, { family, inputs, attributes }: W
   return {
     async run() {
       const y = await result();
-      if (staysThere) await (y as GpuJsHandle).context.device.queue.onSubmittedWorkDone();
+      // In this mode results are handles.
+      if (isOnGpu) await (y as GpuJsHandle).context.device.queue.onSubmittedWorkDone();
     },
     async outputs() {
       const y = await result();
-      return [flat(staysThere ? await (y as GpuJsHandle).toArray() : (y as ArrayLike<number>[]))];
+      // In the mode "webgpu" results are handles, otherwise arrays of rows.
+      return [flat(isOnGpu ? await (y as GpuJsHandle).toArray() : (y as ArrayLike<number>[]))];
     },
     dispose: () => undefined,
   };
@@ -81,8 +83,9 @@ const lowRankBody = (k: number, rank: number, scale: number): string => `functio
   return sum + low * ${scale};
 }`;
 
-/** A matrix as gpu.js takes it, transposed or not. */
+/** A matrix as the array of rows that gpu.js takes, or its transpose. */
 function rowsOf({ shape: [rows = 0, columns = 0], data }: Input, isTransposed: boolean): Float32Array[] {
+  // All operands of products are f32.
   const values = data as Float32Array;
   if (!isTransposed) return Array.from({ length: rows }, (_, i) => values.subarray(i * columns, (i + 1) * columns));
   return Array.from({ length: columns }, (_, j) =>

@@ -1,5 +1,5 @@
 import type { numpy } from "@jax-js/jax";
-import { refusals } from "../support/browser";
+import { deviceErrors } from "../support/browser";
 import { loadJax } from "../support/jax";
 import type { Jax } from "../support/jax";
 import { jaxStep } from "./jax-step";
@@ -8,7 +8,7 @@ import type { BenchedEngine, Family, Input, Runner, Workload } from "./workload"
 
 type Arrays = { [name: string]: numpy.Array };
 
-/** Each family as JAX's documentation would write it; functions own their arguments. */
+/** Each family in the style of JAX's documentation. Functions consume their arguments. */
 const COMPUTE: Record<Family, (jax: Jax, arrays: Arrays, attributes: Workload["attributes"]) => numpy.Array> = {
   product: ({ numpy: np }, { x, w }) => np.matmul(x!, w!),
   lora: ({ numpy: np }, { x, w, a, b }, { scale = 1 }) => {
@@ -23,7 +23,7 @@ const COMPUTE: Record<Family, (jax: Jax, arrays: Arrays, attributes: Workload["a
     nn.standardize(x!, -1, { epsilon: eps }).mul(weight!).add(bias!),
   cross_entropy: ({ nn, numpy: np }, { x, labels }, { classes = 0 }) => {
     const rows = x!.shape[0] ?? 1;
-    // Its own oneHot takes rows of a classes x classes table, which no binding holds.
+    // `nn.oneHot` takes rows from a table of classes x classes, which is too large for a binding.
     const isLabel = np.equal(labels!.reshape([rows, 1]), np.arange(classes, undefined, undefined, { dtype: np.int32 }));
     return np.sum(np.where(isLabel, nn.logSoftmax(x!, -1), 0)).mul(-1 / rows);
   },
@@ -34,7 +34,7 @@ export async function jax(): Promise<BenchedEngine> {
   return {
     name: "jax-js",
     sync: "blockUntilReady, which maps no byte of each result",
-    check: refusals(loaded.getWebGPUDevice()),
+    check: deviceErrors(loaded.getWebGPUDevice()),
     prepare: (workload) => {
       const { family } = workload;
       if (family === "step") return Promise.resolve(jaxStep(loaded, workload));
@@ -43,45 +43,47 @@ export async function jax(): Promise<BenchedEngine> {
   };
 }
 
-/** One compiled function: forward, or forward and gradients. */
+/** Compiles one function: forward, or forward and gradients. */
 function prepare(jax: Jax, workload: Workload, compute: (typeof COMPUTE)[Family]): Runner {
   const { blockUntilReady, jit, tree, valueAndGrad, vjp } = jax;
   const { peerInputs, peerDy, learn, attributes, fromPeer = asIs } = workload;
   const arrays = Object.entries(peerInputs).map(([name, input]) => [name, arrayOf(jax, input)] as const);
-  const learning: Arrays = Object.fromEntries(arrays.filter(([name]) => learn.includes(name)));
-  const fixed: Arrays = Object.fromEntries(arrays.filter(([name]) => !learn.includes(name)));
+  const live: Arrays = Object.fromEntries(arrays.filter(([name]) => learn.includes(name)));
+  const constants: Arrays = Object.fromEntries(arrays.filter(([name]) => !learn.includes(name)));
   const dy: Arrays = peerDy ? { dy: arrayOf(jax, peerDy) } : {};
-  const result = (live: Arrays, rest: Arrays): numpy.Array => compute(jax, { ...live, ...rest }, attributes);
-  // The result is among what is returned: compiled, what nobody asks for is left out.
-  const gradients = (live: Arrays, rest: Arrays, seed: Arrays): Arrays => {
+  const result = (trained: Arrays, rest: Arrays): numpy.Array => compute(jax, { ...trained, ...rest }, attributes);
+  // The result is returned too, since compilation drops what is not.
+  const gradients = (trained: Arrays, rest: Arrays, seed: Arrays): Arrays => {
     if (!seed["dy"]) {
-      const [y, found] = valueAndGrad(result)(live, rest);
-      return { y, ...found };
+      const [y, differentials] = valueAndGrad(result)(trained, rest);
+      return { y, ...differentials };
     }
-    const [y, pull] = vjp((some: Arrays) => result(some, rest), [live]);
-    const [found] = pull(seed["dy"]) as unknown as [Arrays];
-    pull.dispose();
-    return { y, ...found };
+    const [y, pullBack] = vjp((arrays: Arrays) => result(arrays, rest), [trained]);
+    // The gradients have the structure of the arguments, which the type of `vjp` does not say.
+    const [differentials] = pullBack(seed["dy"]) as unknown as [Arrays];
+    pullBack.dispose();
+    return { y, ...differentials };
   };
-  const forward = (live: Arrays, rest: Arrays): Arrays => ({ y: result(live, rest) });
+  const forward = (trained: Arrays, rest: Arrays): Arrays => ({ y: result(trained, rest) });
   const compiled = jit(learn.length > 0 ? gradients : forward);
-  const computed = (): Arrays => compiled(tree.ref(learning), tree.ref(fixed), tree.ref(dy));
-  const wanted = learn.length > 0 ? learn : ["y"];
+  const runCompiled = (): Arrays => compiled(tree.ref(live), tree.ref(constants), tree.ref(dy));
+  const outputNames = learn.length > 0 ? learn : ["y"];
   return {
     async run() {
-      const results = computed();
+      const results = runCompiled();
       await blockUntilReady(results);
       tree.dispose(results);
     },
     async outputs() {
-      const results = computed();
-      const read = async (name: string) => fromPeer((await results[name]?.ref.data()) as Float32Array);
-      const data = await Promise.all(wanted.map(read));
+      const results = runCompiled();
+      // Results are float32.
+      const read = async (name: string) => fromPeer((await results[name]!.ref.data()) as Float32Array);
+      const data = await Promise.all(outputNames.map(read));
       tree.dispose(results);
       return data;
     },
     dispose() {
-      tree.dispose([learning, fixed, dy]);
+      tree.dispose([live, constants, dy]);
       compiled.dispose();
     },
   };

@@ -2,17 +2,17 @@ import { round } from "../support/results";
 import { FEWEST_RUNS } from "./workload";
 import type { BenchedEngine, Runner, Workload } from "./workload";
 
-/** Each engine's share of a workload, in milliseconds, and its number of turns. */
-const BUDGET = 1500;
-const MOST_TURNS = 25;
+/** Limits of the turns that an engine takes on a workload: milliseconds, and number. */
+const BUDGET_MS = 1500;
+const MAX_TURNS = 25;
 
 /**
- * A turn takes at least so many milliseconds: a short run is repeated, and counts as the mean. Else its time would be that
- * of waking what the other engines let sleep, and of their garbage.
+ * Shortest duration of a turn. A short run is repeated and counts with the mean of its durations: otherwise it would mostly
+ * measure the waking of threads that slept during other engines' turns, and the collection of their garbage.
  */
-const TURN = 15;
+const MIN_TURN_MS = 15;
 
-/** Results of two engines differ by at most this, by norms. */
+/** Largest relative difference of the results of two engines, by norms. */
 const TOLERANCE = 1e-3;
 
 export type Figure =
@@ -27,20 +27,20 @@ interface Entry {
 }
 
 /**
- * One workload on every engine: first the same results, then times, an engine's run after the other's.
- * @param waiting how the end of a run is awaited, whose ever it is.
+ * Measures one workload on every engine: checks that the results agree, then times alternating runs.
+ * @param wait waits for the end of a run of any engine.
  */
 export async function measure(
   engines: readonly BenchedEngine[],
   workload: Workload,
-  waiting: (work: Promise<void>) => Promise<void>,
+  wait: (work: Promise<void>) => Promise<void>,
 ): Promise<Readonly<Record<string, Figure>>> {
   const entries: Entry[] = [];
   let expected: Float32Array[] | undefined;
   for (const engine of engines) {
     const entry: Entry = { engine, runner: undefined, reason: "", times: [] };
     entries.push(entry);
-    // What came late of the workload before is not this one's.
+    // Clears late errors of the previous workload.
     await failureOf(() => engine.check?.());
     await attempt(entry, async () => {
       entry.runner = await engine.prepare(workload);
@@ -48,13 +48,13 @@ export async function measure(
       const outputs = await entry.runner.outputs();
       if (expected) checkSame(expected, outputs);
       expected ??= outputs;
-      // A long run's pipelines and memory are warm by now.
-      if (performance.now() - start < BUDGET) await entry.runner.run();
+      // Warms up; a long run has done so already.
+      if (performance.now() - start < BUDGET_MS) await entry.runner.run();
     });
   }
   expected = undefined;
-  for (let turn = 0; turn < MOST_TURNS; turn++) {
-    for (const entry of entries) if (isDue(entry)) await attempt(entry, () => takeTurn(entry, waiting));
+  for (let turn = 0; turn < MAX_TURNS; turn++) {
+    for (const entry of entries) if (isDue(entry)) await attempt(entry, () => takeTurn(entry, wait));
   }
   for (const { runner } of entries) runner?.dispose();
   return Object.fromEntries(entries.map((entry) => [entry.engine.name, figure(entry, workload.flops)]));
@@ -63,27 +63,27 @@ export async function measure(
 const sum = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0);
 
 const isDue = ({ runner, times }: Entry): boolean =>
-  runner !== undefined && (times.length < FEWEST_RUNS || sum(times) < BUDGET);
+  runner !== undefined && (times.length < FEWEST_RUNS || sum(times) < BUDGET_MS);
 
-async function takeTurn({ runner, times }: Entry, waiting: (work: Promise<void>) => Promise<void>): Promise<void> {
+async function takeTurn({ runner, times }: Entry, wait: (work: Promise<void>) => Promise<void>): Promise<void> {
   const start = performance.now();
-  const soFar = (): number => performance.now() - start;
+  const elapsedMs = (): number => performance.now() - start;
   let runs = 0;
-  while (runs === 0 || soFar() < TURN) {
-    await waiting(runner!.run());
+  while (runs === 0 || elapsedMs() < MIN_TURN_MS) {
+    await wait(runner!.run());
     runs++;
   }
-  times.push(soFar() / runs);
+  times.push(elapsedMs() / runs);
 }
 
-/** A peer that fails says why in its row; the bench goes on. */
+/** A peer that fails gets the reason in its row, and the bench continues. A failure of this engine is thrown. */
 async function attempt(entry: Entry, work: () => Promise<void>): Promise<void> {
   const failure = (await failureOf(work)) ?? (await failureOf(() => entry.engine.check?.()));
   if (!failure) return;
   if (entry.engine.name === "safetape") throw failure;
-  // What the device said of it, where it did, explains more than a wrong result.
-  const refusal = await failureOf(() => entry.engine.check?.());
-  entry.reason = (refusal ?? failure).message.split("\n")[0] ?? "";
+  // If the device reported an error, that explains more than a wrong result does.
+  const deviceError = await failureOf(() => entry.engine.check?.());
+  entry.reason = (deviceError ?? failure).message.split("\n")[0] ?? "";
   entry.runner?.dispose();
   entry.runner = undefined;
 }
@@ -105,16 +105,16 @@ function figure({ runner, reason, times }: Entry, flops: number): Figure {
   return { ms, fastest: least, slowest: most, "GFLOP/s": round(flops / median / 1e6) };
 }
 
-/** A peer that computes something else is no peer. */
+/** Throws if a peer computes something else: then its time cannot be compared. */
 function checkSame(ours: readonly Float32Array[], theirs: readonly Float32Array[]): void {
   ours.forEach((tensor, i) => {
     const other = theirs[i];
-    let [apart, size] = [0, 0];
+    let [squaredError, squaredNorm] = [0, 0];
     tensor.forEach((value, j) => {
-      apart += (value - (other?.[j] ?? NaN)) ** 2;
-      size += value ** 2;
+      squaredError += (value - (other?.[j] ?? NaN)) ** 2;
+      squaredNorm += value ** 2;
     });
-    const error = Math.sqrt(apart / size);
+    const error = Math.sqrt(squaredError / squaredNorm);
     if (!(error <= TOLERANCE))
       throw new Error(`its result ${i} differs from ours by ${error.toPrecision(2)} of the norm`);
   });

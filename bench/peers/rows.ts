@@ -5,14 +5,14 @@ import type { Workload } from "./workload";
 const ROWS = 512;
 const TARGET = 1;
 
-/** Layer norm of BERT-base, with its gradients by x, weight and bias. */
+/** Layer norm of BERT-base, with the gradients of x, weight and bias. */
 function layerNorm(): Workload {
   const width = 768;
-  const around1 = uniform([width], 0.2, 2);
+  const { shape, data } = uniform([width], 0.2, 2);
   const inputs = {
     x: uniform([ROWS, width], 1, 1),
     bias: uniform([width], 0.2, 3),
-    weight: { ...around1, data: (around1.data as Float32Array).map((value) => 1 + value) },
+    weight: { shape, data: data.map((value) => 1 + value) },
   };
   const dy = uniform([ROWS, width], 1, 4);
   return {
@@ -29,7 +29,7 @@ function layerNorm(): Workload {
   };
 }
 
-/** Mean cross-entropy over BERT's vocabulary, with its gradient by the logits. */
+/** Mean cross-entropy over BERT's vocabulary, with the gradient of the logits. */
 function crossEntropy(): Workload {
   const classes = 30522;
   const random = new Random(2);

@@ -2,7 +2,7 @@ import type { Engine } from "../../src/engine";
 import { stepModel, stepRunner, stepTrainer } from "./step";
 import type { Runner } from "./workload";
 
-/** The step as the trainer takes it. */
+/** The training step by `Trainer`. */
 export async function safetapeStep(engine: Engine): Promise<Runner> {
   const model = await stepModel(engine);
   const trainer = await stepTrainer(model);

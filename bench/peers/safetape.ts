@@ -18,7 +18,7 @@ import type { BenchedEngine, Family, Runner, Workload } from "./workload";
 type Values = Readonly<Record<string, Value>>;
 type Attributes = Workload["attributes"];
 
-/** Each family as one op. */
+/** Records each family as one op. */
 const RECORD: Record<Family, (recorder: Recorder, values: Values, attributes: Attributes) => Value> = {
   product: (recorder, { x, w }) => recorder.apply(linear, { x, w }, { layout: "in_out" }),
   lora: (recorder, { x, w, a, b }, { scale = 1 }) =>
@@ -33,7 +33,7 @@ const RECORD: Record<Family, (recorder: Recorder, values: Values, attributes: At
     recorder.apply(crossEntropy, { x, labels, normalizer }, { ignored: -100, smoothing: 0 }),
 };
 
-/** This engine: a plan over tensors that stay on the GPU. Only `dy` is sent anew for every run, as a loss's seed is. */
+/** This engine. A plan runs on tensors that stay on the GPU; only `dy`, the seed of the gradients, is uploaded in every run. */
 export function safetape(engine: Engine): BenchedEngine {
   return {
     name: "safetape",
@@ -48,32 +48,32 @@ export function safetape(engine: Engine): BenchedEngine {
 async function prepare(engine: Engine, workload: Workload, record: (typeof RECORD)[Family]): Promise<Runner> {
   const { inputs, learn, dy, attributes } = workload;
   const recorder = new Recorder();
-  const given = Object.entries(inputs).map(([name, { shape, data }]) => {
+  const parameters = Object.entries(inputs).map(([name, { shape, data }]) => {
     return [name, recorder.parameter(name, shape, dtypeOf(data))] as const;
   });
-  const y = record(recorder, Object.fromEntries(given), attributes);
+  const y = record(recorder, Object.fromEntries(parameters), attributes);
   const { limits } = engine.device;
   const backward = learn.length > 0 ? { loss: y, trainable: new Set(learn) } : {};
-  // Without outputs nothing is read back; `effects` runs what no output asks for.
-  const timed = plan(recorder, { outputs: {}, effects: true, ...backward, limits });
-  const checked = plan(recorder, { outputs: { y }, ...backward, limits });
+  // Without outputs nothing is read back; `effects` keeps the launches that no output needs.
+  const timedPlan = plan(recorder, { outputs: {}, effects: true, ...backward, limits });
+  const checkedPlan = plan(recorder, { outputs: { y }, ...backward, limits });
   const tensors = new Map<string, Tensor>();
   for (const [name, { shape, data }] of Object.entries(inputs)) tensors.set(name, engine.tensor(data, shape));
-  for (const [name, { shape }] of timed.gradients) {
+  for (const [name, { shape }] of timedPlan.gradients) {
     const length = shape.reduce((a, b) => a * b, 1);
     tensors.set(gradientName(name), engine.tensor(new Float32Array(length), shape));
   }
   const store = { lease: (name: string) => tensors.get(name)!.lease };
   const executor = new Executor(engine.device);
   const seed = dy ? { [LOSS_GRADIENT]: dy.data } : {};
-  const runOf = async (one: Plan): Promise<ReadonlyMap<string, Float32Array>> => executor.run(one, store, seed);
-  await executor.hold([timed, checked]);
+  const runPlan = (planned: Plan): Promise<ReadonlyMap<string, Float32Array>> => executor.run(planned, store, seed);
+  await executor.hold([timedPlan, checkedPlan]);
   return {
     async run() {
-      await runOf(timed);
+      await runPlan(timedPlan);
     },
     async outputs() {
-      const results = await runOf(checked);
+      const results = await runPlan(checkedPlan);
       if (learn.length === 0) return [results.get("y")!];
       return Promise.all(learn.map((name) => tensors.get(gradientName(name))!.read()));
     },

@@ -9,29 +9,29 @@ import { Trainer } from "../../src/train/trainer";
 import { bertConfig } from "../support/model";
 import type { Input, Workload } from "./workload";
 
-/** A BERT of 4 layers x 256 with a classifier of two classes, 8 texts of 128 tokens; LoRA on query and value. */
+/** The workload: a BERT of 4 layers x 256 that classifies 8 texts of 128 tokens, with LoRA on query and value. */
 export const STEP = { layers: 4, width: 256, heads: 4, batch: 8, length: 128, classes: 2, eps: 1e-12, scale: 2 };
 
-/** Adam as every engine here takes it, with the same rates in every step. */
+/** Adam's options, constant over the steps, in a form that suits all engines. */
 export const STEP_ADAM = { learningRate: 1e-3, beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
 
-/** Steps whose losses are compared. */
+/** Number of steps whose losses are compared between the engines. */
 export const COMPARED_STEPS = 3;
 
 const RANK = 8;
 
-/** LoRA's tensors of a projection, by their names here. */
+/** Names of a projection's LoRA tensors A and B. */
 export const adapterNames = (projection: string) => [loraName(projection, "A"), loraName(projection, "B")] as const;
 
 export const encoderLayer = (index: number): string => `bert.encoder.layer.${index}`;
 
-/** The model with random weights, the same every time; nothing is dropped out, so that losses can be compared. */
+/** The model with fixed random weights, without dropout, so that losses can be compared. */
 export function stepModel(engine: Engine): Promise<LoadedModel> {
   const noDropout = { hidden_dropout_prob: 0, attention_probs_dropout_prob: 0 };
   return initialiseModel(engine, { ...bertConfig(STEP.layers, STEP.width), ...noDropout });
 }
 
-/** A trainer whose every batch is the same. */
+/** A trainer whose batches are all the same. */
 export function stepTrainer(model: LoadedModel): Promise<Trainer> {
   const { ids, labels } = batch();
   const samples = labels.map((label, i) => ({ ids: ids.slice(i * STEP.length, (i + 1) * STEP.length), label }));
@@ -52,7 +52,7 @@ function batch(): { ids: Int32Array; labels: number[] } {
   return { ids, labels: Array.from({ length: STEP.batch }, (_, i) => i % STEP.classes) };
 }
 
-/** One LoRA training step: loss, gradients, Adam. The peers are given this engine's weights. */
+/** The workload of one LoRA training step: loss, gradients and Adam. The peers get this engine's weights. */
 export async function stepWorkloads(engine: Engine): Promise<(() => Workload)[]> {
   using model = await stepModel(engine);
   const trainer = await stepTrainer(model);
@@ -78,7 +78,7 @@ export async function stepWorkloads(engine: Engine): Promise<(() => Workload)[]>
   }
 }
 
-/** A runner of steps, each of which resolves with its loss. */
+/** Makes a runner from a function that takes a step and resolves with its loss. */
 export function stepRunner(step: () => Promise<number>, dispose: () => void) {
   return {
     async run(): Promise<void> {

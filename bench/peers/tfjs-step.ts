@@ -8,7 +8,7 @@ type Tensors = Readonly<Record<string, Tensor>>;
 
 const { layers, width, heads, batch, length, classes, eps, scale } = STEP;
 
-/** The step in TensorFlow.js: frozen tensors, variables for what learns, `tf.train.adam`. */
+/** The training step in TensorFlow.js: tensors for what is frozen, variables for what is trained, and `tf.train.adam`. */
 export function tfjsStep(tf: Tfjs, { peerInputs, learn }: Workload): Promise<Runner> {
   const tensors: Record<string, Tensor> = {};
   const variables: Variable[] = [];
@@ -23,7 +23,7 @@ export function tfjsStep(tf: Tfjs, { peerInputs, learn }: Workload): Promise<Run
   const adam = tf.train.adam(STEP_ADAM.learningRate, STEP_ADAM.beta1, STEP_ADAM.beta2, STEP_ADAM.epsilon);
   const step = async (): Promise<number> => {
     const loss = adam.minimize(() => lossOf(tf, tensors), true, variables);
-    if (!loss) throw new Error("the optimizer gave no loss");
+    if (!loss) throw new Error("the optimizer returned no loss");
     const [value] = await loss.data();
     loss.dispose();
     return value!;
@@ -41,12 +41,12 @@ function lossOf(tf: Tfjs, tensors: Tensors): Scalar {
   return tf.losses.softmaxCrossEntropy(labels, logitsOf(tf, tensors));
 }
 
-/** BERT with its pooler and classifier, on rows of all tokens. */
+/** BERT with its pooler and classifier. Activations are [tokens, width]. */
 function logitsOf(tf: Tfjs, tensors: Tensors): Tensor {
   const at = (name: string): Tensor => tensors[name]!;
   const linear = (name: string, x: Tensor): Tensor => {
     const y = tf.add(tf.matMul(x, at(`${name}.weight`), false, true), at(`${name}.bias`));
-    const [a, b] = adapterNames(name).map((own) => tensors[own]);
+    const [a, b] = adapterNames(name).map((adapterName) => tensors[adapterName]);
     if (!a || !b) return y;
     return tf.add(y, tf.mul(tf.matMul(tf.matMul(x, a, false, true), b, false, true), scale));
   };
@@ -59,7 +59,9 @@ function logitsOf(tf: Tfjs, tensors: Tensors): Tensor {
   const split = (x: Tensor): Tensor => tf.transpose(tf.reshape(x, [batch, length, heads, width / heads]), [0, 2, 1, 3]);
   const layer = (x: Tensor, index: number): Tensor => {
     const name = encoderLayer(index);
-    const [q, k, v] = ["query", "key", "value"].map((one) => split(linear(`${name}.attention.self.${one}`, x)));
+    const [q, k, v] = ["query", "key", "value"].map((projection) =>
+      split(linear(`${name}.attention.self.${projection}`, x)),
+    );
     const scores = tf.mul(tf.matMul(q!, k!, false, true), 1 / Math.sqrt(width / heads));
     const mixed = tf.reshape(tf.transpose(tf.matMul(tf.softmax(scores), v!), [0, 2, 1, 3]), x.shape);
     const attended = tf.add(linear(`${name}.attention.output.dense`, mixed), x);
@@ -68,9 +70,9 @@ function logitsOf(tf: Tfjs, tensors: Tensors): Tensor {
     return norm(`${name}.output.LayerNorm`, tf.add(linear(`${name}.output.dense`, wide), between));
   };
   const words = tf.gather(at("bert.embeddings.word_embeddings.weight"), tf.reshape(at("ids"), [batch, length]));
-  const places = tf.slice(at("bert.embeddings.position_embeddings.weight"), [0, 0], [length, width]);
-  const kinds = tf.slice(at("bert.embeddings.token_type_embeddings.weight"), [0, 0], [1, width]);
-  const embedded = tf.reshape(tf.add(tf.add(words, kinds), places), [batch * length, width]);
+  const positions = tf.slice(at("bert.embeddings.position_embeddings.weight"), [0, 0], [length, width]);
+  const types = tf.slice(at("bert.embeddings.token_type_embeddings.weight"), [0, 0], [1, width]);
+  const embedded = tf.reshape(tf.add(tf.add(words, types), positions), [batch * length, width]);
   let x = norm("bert.embeddings.LayerNorm", embedded);
   for (let i = 0; i < layers; i++) x = layer(x, i);
   const first = tf.slice(tf.reshape(x, [batch, length, width]), [0, 0, 0], [batch, 1, width]);

@@ -1,5 +1,5 @@
 import type { Tensor } from "@tensorflow/tfjs-core";
-import { refusals } from "../support/browser";
+import { deviceErrors } from "../support/browser";
 import { loadTfjs } from "../support/tfjs";
 import type { Tfjs } from "../support/tfjs";
 import { tfjsStep } from "./tfjs-step";
@@ -8,7 +8,7 @@ import type { BenchedEngine, Family, Input, Runner, Workload } from "./workload"
 
 type Tensors = Readonly<Record<string, Tensor>>;
 
-/** Each family as TensorFlow.js's documentation would write it. */
+/** Each family in the style of TensorFlow.js's documentation. */
 const COMPUTE: Record<Family, (tf: Tfjs, tensors: Tensors, attributes: Workload["attributes"]) => Tensor> = {
   product: (tf, { x, w }) => tf.matMul(x!, w!),
   lora: (tf, { x, w, a, b }, { scale = 1 }) => {
@@ -30,7 +30,7 @@ const COMPUTE: Record<Family, (tf: Tfjs, tensors: Tensors, attributes: Workload[
 
 export async function tfjs(): Promise<BenchedEngine> {
   const tf = await loadTfjs();
-  const check = refusals(backendOf(tf).device);
+  const check = deviceErrors(backendOf(tf).device);
   return {
     name: "TensorFlow.js",
     sync: "submitQueue, then queue.onSubmittedWorkDone",
@@ -47,24 +47,23 @@ function prepare(tf: Tfjs, workload: Workload, compute: (typeof COMPUTE)[Family]
   const { peerInputs, peerDy, learn, attributes, fromPeer = asIs } = workload;
   const tensors = Object.fromEntries(Object.entries(peerInputs).map(([name, input]) => [name, tensorOf(tf, input)]));
   const dy = peerDy && tensorOf(tf, peerDy);
-  const learning = learn.map((name) => tensors[name]!);
-  const result = (...given: Tensor[]): Tensor =>
-    compute(
-      tf,
-      { ...tensors, ...Object.fromEntries(given.map((one, i): [string, Tensor] => [learn[i] ?? "", one])) },
-      attributes,
-    );
-  const computed = (): Tensor[] =>
-    tf.tidy((): Tensor[] => (learn.length > 0 ? tf.grads(result)(learning, dy) : [result()]));
+  const trained = learn.map((name) => tensors[name]!);
+  const result = (...args: Tensor[]): Tensor => {
+    const argsByName = Object.fromEntries(args.map((tensor, i): [string, Tensor] => [learn[i]!, tensor]));
+    return compute(tf, { ...tensors, ...argsByName }, attributes);
+  };
+  const computeOutputs = (): Tensor[] =>
+    tf.tidy((): Tensor[] => (learn.length > 0 ? tf.grads(result)(trained, dy) : [result()]));
   return {
     async run() {
-      const results = computed();
-      await done(tf);
+      const results = computeOutputs();
+      await waitForQueue(tf);
       tf.dispose(results);
     },
     async outputs() {
-      const results = computed();
-      const data = await Promise.all(results.map(async (one) => fromPeer((await one.data()) as Float32Array)));
+      const results = computeOutputs();
+      // Results are float32.
+      const data = await Promise.all(results.map(async (tensor) => fromPeer((await tensor.data()) as Float32Array)));
       tf.dispose(results);
       return data;
     },
@@ -75,18 +74,19 @@ function prepare(tf: Tfjs, workload: Workload, compute: (typeof COMPUTE)[Family]
 export const tensorOf = (tf: Tfjs, { shape, data }: Input): Tensor =>
   tf.tensor(data, [...shape], data instanceof Float32Array ? "float32" : "int32");
 
-/** What of its backend is used to wait. */
-interface Queue {
+/** The members of the WebGPU backend that `waitForQueue` uses. */
+interface WebGpuBackend {
   readonly device: GPUDevice;
   ensureCommandEncoderReady(): void;
   endComputePassEncoder(): void;
   submitQueue(): void;
 }
 
-const backendOf = (tf: Tfjs): Queue => tf.backend() as unknown as Queue;
+// `tf.backend()` has the type of all backends; `loadTfjs` selected this one.
+const backendOf = (tf: Tfjs): WebGpuBackend => tf.backend() as unknown as WebGpuBackend;
 
-/** Submits what is queued and waits for the queue. */
-async function done(tf: Tfjs): Promise<void> {
+/** Submits the pending commands and waits until the queue is empty. */
+async function waitForQueue(tf: Tfjs): Promise<void> {
   const backend = backendOf(tf);
   backend.ensureCommandEncoderReady();
   backend.endComputePassEncoder();

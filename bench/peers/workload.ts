@@ -1,65 +1,66 @@
 import { Random } from "../../src/base/random";
 import type { TensorData } from "../../src/tensor";
 
-/** A tensor as the host holds it. */
-export interface Input {
+/** A tensor on the host. */
+export interface Input<Data extends TensorData = TensorData> {
   readonly shape: readonly number[];
-  readonly data: TensorData;
+  readonly data: Data;
 }
 
 export type Inputs = Readonly<Record<string, Input>>;
 
-/** What every engine here knows how to compute, `step` aside. */
+/** Kinds of workloads that consist of one function, unlike `step`. */
 export type Family = "product" | "lora" | "attention" | "layer_norm" | "cross_entropy";
 
-/** One thing to compute. What it computes from lies on the GPU beforehand, and its results stay there. */
+/** A computation that engines are compared by. Its operands are on the GPU before a run, and its results stay there. */
 export interface Workload {
   readonly name: string;
   readonly family: Family | "step";
-  /** As this engine takes them, and as its peers do. */
+  /** Operands in this engine's layout. */
   readonly inputs: Inputs;
+  /** Operands in the peers' layout. */
   readonly peerInputs: Inputs;
-  /** The gradient of the result, where it is no loss. */
+  /** Gradient of the result, unless the result is a loss. */
   readonly dy?: Input;
   readonly peerDy?: Input;
-  /** Inputs whose gradients are computed; none: forward alone. */
+  /** Inputs whose gradients are computed; if empty, only the forward pass runs. */
   readonly learn: readonly string[];
   readonly attributes: Readonly<Record<string, number>>;
-  /** The peers' results in this engine's layout. */
+  /** Converts a peer's result to this engine's layout. */
   readonly fromPeer?: (data: Float32Array) => Float32Array;
   readonly flops: number;
-  /** How many times the best peer's speed is aimed at. */
+  /** Target speed relative to the fastest peer. */
   readonly target: number;
 }
 
-/** A workload made ready on one engine. */
+/** A workload that is ready to run on one engine. */
 export interface Runner {
-  /** Computes once. Resolves when the GPU is done. */
+  /** Runs once. Resolves when the GPU is done. */
   run(): Promise<void>;
-  /** The result, or the gradients in the order of `learn`; of a training step, its first losses. */
+  /** The result, or the gradients in the order of `learn`; for a training step, the losses of its first steps. */
   outputs(): Promise<Float32Array[]>;
   dispose(): void;
 }
 
-/** Timed runs of a workload on an engine, at least. */
+/** Smallest number of timed runs of a workload on an engine. */
 export const FEWEST_RUNS = 3;
 
 export interface BenchedEngine {
   readonly name: string;
-  /** How a run's end is awaited. */
+  /** How the engine waits for the end of a run. */
   readonly sync: string;
-  /** @throws Error whose message says why the engine cannot compute it. */
+  /** Makes a workload ready. @throws Error whose message says why the engine cannot compute it. */
   prepare(workload: Workload): Promise<Runner>;
-  /** @throws Error where its device has refused a command since. */
+  /** @throws Error if the device has reported an error since the last call. */
   check?(): void;
 }
 
-/** Uniform in [-scale, scale), the same numbers every time. */
-export function uniform(shape: readonly number[], scale: number, stream: number): Input {
+/** Fixed random numbers, uniform in [-scale, scale). */
+export function uniform(shape: readonly number[], scale: number, stream: number): Input<Float32Array> {
   const random = new Random(1, stream);
   const length = shape.reduce((a, b) => a * b, 1);
   return { shape, data: Float32Array.from({ length }, () => scale * (2 * random.uniform() - 1)) };
 }
 
-/** Where peers lay their results out as this engine does. */
+/** Default of `fromPeer`, for results that have this engine's layout. */
 export const asIs = (data: Float32Array): Float32Array => data;

@@ -1,9 +1,9 @@
 import { create, globals } from "webgpu";
 
-/** Keeps Dawn's instance alive, without which its promises never settle. */
+/** Dawn's instance. Its promises never settle once it has been collected, so it is kept here. */
 let dawn: GPU | undefined;
 
-/** Gives Node what engines made for browsers look for: `navigator`, and WebGPU's classes and constants. */
+/** Defines the globals that engines written for browsers expect: `navigator` and WebGPU's classes and constants. */
 export function actAsBrowser(): GPU {
   if (dawn) return dawn;
   dawn = create([]);
@@ -13,16 +13,16 @@ export function actAsBrowser(): GPU {
   return dawn;
 }
 
-/** Listens to a device. What is returned throws what the device has refused since it was last asked. */
-export function refusals(device: GPUDevice): () => void {
-  let refused: string | undefined;
+/** Listens to a device's errors. The function returned throws the first error since its last call, if there was one. */
+export function deviceErrors(device: GPUDevice): () => void {
+  let firstError: string | undefined;
   device.addEventListener("uncapturederror", (event) => {
-    refused ??= event.error.message;
+    firstError ??= event.error.message;
     event.preventDefault();
   });
   return () => {
-    const message = refused;
-    refused = undefined;
-    if (message !== undefined) throw new Error(`its device refused a command: ${message}`);
+    const message = firstError;
+    firstError = undefined;
+    if (message !== undefined) throw new Error(`its device reported an error: ${message}`);
   };
 }

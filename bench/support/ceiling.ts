@@ -10,7 +10,7 @@ import { timePlan } from "./timing";
 const ROUNDS = 4096;
 const INVOCATIONS = 64 * 64;
 
-/** A loop of fused multiply-adds, as an op. */
+/** An op that is a loop of fused multiply-adds. */
 const fmaLoop = defineOp<NoAttributes>({
   name: "fma loop",
   inputs: { x: {} },
@@ -33,7 +33,7 @@ const fmaLoop = defineOp<NoAttributes>({
   malformed: [],
 });
 
-/** A copy, as an op: one read and one write an element. */
+/** An op that copies its input: it reads and writes each element once. */
 const copy = defineOp<NoAttributes>({
   name: "copy",
   inputs: { x: {} },
@@ -58,36 +58,36 @@ const copy = defineOp<NoAttributes>({
   malformed: [],
 });
 
-/** The adapter's own rates, to which kernels are compared. */
+/** The highest rates that simple kernels reach on an adapter; the op benches report their kernels as shares of them. */
 export interface Ceiling {
   readonly gflops: number;
   readonly gigabytesPerSecond: number;
 }
 
-const TRIES = 5;
+const ATTEMPTS = 5;
 
-/** The highest of several measurements, since what disturbs one only lowers it. */
+/** Measures several times and keeps the highest rates, since other programs can only lower a measurement. */
 export async function measureCeiling(engine: Engine): Promise<Ceiling> {
-  const tries: Ceiling[] = [];
-  for (let i = 0; i < TRIES; i++) tries.push(await measureOnce(engine));
+  const attempts: Ceiling[] = [];
+  for (let i = 0; i < ATTEMPTS; i++) attempts.push(await measureOnce(engine));
   return {
-    gflops: Math.max(...tries.map(({ gflops }) => gflops)),
-    gigabytesPerSecond: Math.max(...tries.map(({ gigabytesPerSecond }) => gigabytesPerSecond)),
+    gflops: Math.max(...attempts.map(({ gflops }) => gflops)),
+    gigabytesPerSecond: Math.max(...attempts.map(({ gigabytesPerSecond }) => gigabytesPerSecond)),
   };
 }
 
-/** The FMA rate, and the copy rate, from chains of different length, so that transfers cancel. */
+/** Measures both rates as the difference between a long and a short chain of ops, in which the transfers cancel. */
 async function measureOnce(engine: Engine): Promise<Ceiling> {
   const size = engine.info.isSoftware ? 1 << 20 : 1 << 24;
-  const chain = async (op: typeof copy, links: number, elements: number): Promise<number> => {
+  const timeChain = async (op: typeof copy, length: number, elements: number): Promise<number> => {
     const recorder = new Recorder();
     let x = recorder.input("x", [elements]);
-    for (let i = 0; i < links; i++) x = recorder.apply(op, { x }, {});
-    const planned = plan(recorder, { outputs: { x }, limits: engine.device.limits });
-    return (await timePlan(engine, planned, { x: new Float32Array(elements) })).fastest;
+    for (let i = 0; i < length; i++) x = recorder.apply(op, { x }, {});
+    const chain = plan(recorder, { outputs: { x }, limits: engine.device.limits });
+    return (await timePlan(engine, chain, { x: new Float32Array(elements) })).fastest;
   };
-  const fmaTime = (await chain(fmaLoop, 4, INVOCATIONS)) - (await chain(fmaLoop, 1, INVOCATIONS));
-  const copyTime = (await chain(copy, 17, size)) - (await chain(copy, 1, size));
+  const fmaTime = (await timeChain(fmaLoop, 4, INVOCATIONS)) - (await timeChain(fmaLoop, 1, INVOCATIONS));
+  const copyTime = (await timeChain(copy, 17, size)) - (await timeChain(copy, 1, size));
   return {
     gflops: (3 * 2 * 16 * ROUNDS * INVOCATIONS) / fmaTime / 1e6,
     gigabytesPerSecond: (16 * 8 * size) / copyTime / 1e6,

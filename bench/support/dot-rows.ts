@@ -2,7 +2,7 @@ import * as Plot from "@observablehq/plot";
 import { COLOURS, figure, FONT, panel, textWidth, xAxis } from "../../src/report/svg";
 import type { Figure } from "../../src/report/svg";
 
-/** One line of a chart: what it is of, and a value for each series that has one. */
+/** One row of a chart: its label, and a value for each series that has one. */
 export interface DotRow {
   readonly label: string;
   readonly values: Readonly<Record<string, number | undefined>>;
@@ -15,23 +15,24 @@ export interface DotChart {
   /** Axis label, unit included. */
   readonly x: string;
   readonly isLogarithmic?: boolean;
-  /** Where a rule stands, and what it says. */
+  /** Vertical lines at values of x, with their labels. */
   readonly rules?: readonly { readonly at: number; readonly label: string }[];
   readonly rows: readonly DotRow[];
 }
 
-const ROW = 22;
+const ROW_HEIGHT = 22;
 
-/** Rows of labelled dots, a colour for each series. @throws Error for more series than there are colours. */
+/** Draws rows of labelled dots, in one colour for each series. @throws Error for more series than colours. */
 export function dotRows({ name, title, caption, x, isLogarithmic = false, rules = [], rows }: DotChart): Figure {
   const series = [...new Set(rows.flatMap(({ values }) => Object.keys(values)))];
   const colours = Object.values(COLOURS);
-  if (series.length > colours.length) throw new Error(`${series.length} series have ${colours.length} colours.`);
+  if (series.length > colours.length)
+    throw new Error(`The chart has ${series.length} series, but there are only ${colours.length} colours.`);
   const dots = rows.flatMap(({ label, values }) =>
-    Object.entries(values).flatMap(([one, value]) => (value === undefined ? [] : [{ label, series: one, value }])),
+    Object.entries(values).flatMap(([name, value]) => (value === undefined ? [] : [{ label, series: name, value }])),
   );
-  const drawn = panel({
-    height: rows.length * ROW + 70,
+  const dotPanel = panel({
+    height: rows.length * ROW_HEIGHT + 70,
     marginLeft: Math.max(...rows.map(({ label }) => textWidth(label, FONT.size))) * 0.92 + 16,
     x: { ...xAxis(x), type: isLogarithmic ? "log" : "linear", grid: true, ...(isLogarithmic ? {} : { zero: true }) },
     y: { domain: rows.map(({ label }) => label), label: null, type: "point", padding: 0.6 },
@@ -46,6 +47,6 @@ export function dotRows({ name, title, caption, x, isLogarithmic = false, rules 
       Plot.dot(dots, { x: "value", y: "label", fill: "series", r: 5 }),
     ],
   });
-  const keys = series.map((label, i) => ({ label, colour: colours[i] as string, as: "dot" as const }));
-  return figure({ name, title, caption }, keys, [drawn]);
+  const keys = series.map((label, i) => ({ label, colour: colours[i]!, as: "dot" as const }));
+  return figure({ name, title, caption }, keys, [dotPanel]);
 }

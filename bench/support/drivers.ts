@@ -5,14 +5,15 @@ export interface Driver {
   readonly env: Record<string, string>;
 }
 
-/** Drivers that work here: the one that the user chose, or a GPU's and both software drivers. */
+/** Vulkan drivers that work on this machine: the one in VK_DRIVER_FILES, or else a GPU's and both software drivers. */
 export function drivers(): Driver[] {
-  const ask = (...args: string[]): Driver[] => {
-    const answer = execFileSync(process.execPath, ["scripts/ensure-vulkan.mjs", "--json", ...args], {
+  const findDrivers = (...args: string[]): Driver[] => {
+    const output = execFileSync(process.execPath, ["scripts/ensure-vulkan.mjs", "--json", ...args], {
       encoding: "utf8",
     });
-    return (JSON.parse(answer) as { drivers: Driver[] }).drivers;
+    // The script's --json output.
+    return (JSON.parse(output) as { drivers: Driver[] }).drivers;
   };
-  if (process.env["VK_DRIVER_FILES"]) return ask();
-  return [...new Map([...ask(), ...ask("--all")].map((driver) => [driver.icd, driver])).values()];
+  if (process.env["VK_DRIVER_FILES"]) return findDrivers();
+  return [...new Map([...findDrivers(), ...findDrivers("--all")].map((driver) => [driver.icd, driver])).values()];
 }

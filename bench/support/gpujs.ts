@@ -1,14 +1,14 @@
 import { actAsBrowser } from "./browser";
 
-/** What of gpu.js is used here; its own types do not know the mode "webgpu". */
+/** The part of gpu.js that the benches use. */
 export type GpuJs = new (options: { mode: string }) => {
   createKernel(body: string): GpuJsKernel;
 };
 
 export interface GpuJsKernel {
   setOutput(size: number[]): GpuJsKernel;
-  /** Results stay where they were made. */
-  setPipeline(stays: boolean): GpuJsKernel;
+  /** Whether results stay on the GPU. */
+  setPipeline(isPipelined: boolean): GpuJsKernel;
   (...operands: unknown[]): unknown;
 }
 
@@ -20,5 +20,6 @@ export interface GpuJsHandle {
 
 export async function loadGpuJs(): Promise<GpuJs> {
   actAsBrowser();
+  // gpu.js's own types do not have the mode "webgpu".
   return ((await import("gpu.js")) as unknown as { GPU: GpuJs }).GPU;
 }

@@ -3,7 +3,7 @@ import type { Jax } from "./jax";
 
 type Leaf = numpy.Array;
 
-/** Adam's state over a tree of parameters. */
+/** Adam's state for a tree of parameters: the number of updates, and both moments. */
 export type AdamState<T> = { count: Leaf; first: T; second: T };
 
 export interface AdamRates {
@@ -13,15 +13,15 @@ export interface AdamRates {
   readonly epsilon: number;
 }
 
-/** Adam for jax-js, written as optax has it: a state, and a pure function from gradients to the next parameters. */
+/** Adam for jax-js with the interface of optax: `init` makes the state, `update` is a pure function of state and gradients. */
 export function adam<T extends { [key: string]: Leaf }[]>(
   np: Jax["numpy"],
   tree: Jax["tree"],
   { learningRate, beta1, beta2, epsilon }: AdamRates,
 ) {
-  /** `tree.map` where every tree has the parameters' shape. */
+  // The type of `tree.map` does not say that the result has the structure of its arguments.
   const map = tree.map as unknown as (leaf: (...leaves: Leaf[]) => Leaf, ...trees: T[]) => T;
-  const zeros = (parameters: T): T => map((one: Leaf) => np.zeros(one.shape), parameters);
+  const zeros = (parameters: T): T => map((parameter: Leaf) => np.zeros(parameter.shape), parameters);
   const decayed = (beta: number, moments: T, terms: T): T =>
     map((moment: Leaf, term: Leaf) => moment.mul(beta).add(term.mul(1 - beta)), moments, terms);
   return {
@@ -39,11 +39,11 @@ export function adam<T extends { [key: string]: Leaf }[]>(
       };
       const correction = (beta: number): Leaf => np.power(beta, state.count.ref).mul(-1).add(1);
       const [correction1, correction2] = [correction(beta1), correction(beta2)];
-      const moved = (parameter: Leaf, m: Leaf, v: Leaf): Leaf => {
+      const updated = (parameter: Leaf, m: Leaf, v: Leaf): Leaf => {
         const root = np.sqrt(v.div(correction2.ref)).add(epsilon);
         return parameter.sub(m.div(correction1.ref).mul(learningRate).div(root));
       };
-      const next = map(moved, parameters, tree.ref(state.first), tree.ref(state.second));
+      const next = map(updated, parameters, tree.ref(state.first), tree.ref(state.second));
       correction1.dispose();
       correction2.dispose();
       return [next, state];

@@ -19,10 +19,12 @@ const CONFIG = {
   num_labels: 2,
 };
 
-/** How long a run is, in steps: a fortieth lies between two looks at it, a twentieth between two checkpoints. */
+/** A run of many steps: a checkpoint ends each of its 20 legs, and the model is evaluated twice in a leg. */
 export interface LongRun {
   readonly steps: number;
+  /** Steps from one checkpoint to the next. */
   readonly leg: number;
+  /** Steps from one evaluation to the next. */
   readonly every: number;
 }
 
@@ -38,40 +40,42 @@ function data(seed: number): Batches {
   return new Batches(samples, { size: 4, maxLength: 32, multiple: 8, labels: "class" });
 }
 
-/** A quarter through the run the lowest layer freezes, halfway the next. */
+/** Freezes the lowest layer after a quarter of the run and the next one after half of it. */
 const policy = ({ steps }: LongRun) =>
   fixed([0, 1].map((layer) => ({ beforeStep: Math.round(((layer + 1) * steps) / 4), tensors: [`layer.${layer}.`] })));
 
 /**
- * A small model with freezes, changing lengths, evaluation and checkpoints: trains from the latest checkpoint, if any, to a
- * step, and tells the losses of all steps up to it.
+ * Trains a small model with freezes, varying lengths, evaluation and checkpoints up to a step, from the latest checkpoint if
+ * there is one. Returns the losses of all steps up to that one, including those before the checkpoint.
  */
 export async function trainUntil(
   engine: Engine,
   until: number,
   checkpoints: Directory,
   long: LongRun,
-  see?: (trainer: Trainer) => void,
+  onEvaluation?: (trainer: Trainer) => void,
 ): Promise<number[]> {
   using model = await initialiseModel(engine, CONFIG, { seed: SEED });
-  const common = {
+  using trainer = await Trainer.create({
     model,
     adapter: lora({ rank: 2, dropout: 0.1 }),
     data: data(SEED),
     policy: policy(long),
+    steps: long.steps,
     seed: SEED,
-  };
-  const saving = { checkpoints, checkpointEvery: long.leg, resume: "auto" as const };
-  using trainer = await Trainer.create({ ...common, ...saving, steps: long.steps });
-  const evaluated = data(SEED + 1);
+    checkpoints,
+    checkpointEvery: long.leg,
+    resume: "auto",
+  });
+  const evaluationData = data(SEED + 1);
   for await (const { step } of trainer.steps()) {
     if (step % long.every === 0) {
-      await trainer.evaluate([evaluated.next()]);
-      see?.(trainer);
+      await trainer.evaluate([evaluationData.next()]);
+      onEvaluation?.(trainer);
     }
     if (step >= until) break;
   }
-  // Saved after the caller has seen the step: a loop that is broken off saves for itself.
+  // `steps()` saves a checkpoint when it is asked for the next step, which a loop that breaks never does.
   if (until < long.steps) await trainer.saveCheckpoint();
   return [...trainer.history.losses];
 }

@@ -4,58 +4,61 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Engine } from "../../src/engine";
 import { adapterName } from "./results";
 
-/** Something that tells from outside how much memory this process has. */
+/** A measurement of this process's memory that does not depend on the ledger. */
 export interface Meter {
   readonly name: string;
+  /** Bytes in use now. */
   read(): number;
 }
 
 /**
- * glibc's malloc, from which a software driver takes its memory, keeps freed blocks unless these bounds are fixed
- * (mallopt(3)): then what the process keeps is what the engine and the driver keep.
+ * Environment variables that make glibc's malloc return freed blocks to the system (mallopt(3)). A software driver allocates
+ * device memory with malloc; with these settings, resident memory is what the engine and the driver hold.
  */
 export const MALLOC = { MALLOC_MMAP_THRESHOLD_: String(2 ** 18), MALLOC_TRIM_THRESHOLD_: "0", MALLOC_ARENA_MAX: "1" };
 
-const MEBI = 1024 ** 2;
+const MEBIBYTE = 1024 ** 2;
 
-/** Resident bytes of this process: a software adapter's device memory is part of it. */
+/** Resident bytes of this process, which include the device memory of a software adapter. */
 export function residentBytes(): number {
   return Number(/VmRSS:\s+(\d+) kB/.exec(readFileSync("/proc/self/status", "utf8"))?.[1]) * 1024;
 }
 
-/** The meter that sees an adapter's buffers. */
+/** The meter that includes the buffers of an engine's adapter. */
 export function meterOf(engine: Engine): Meter {
   return adapterName(engine) === "nvidia" ? nvidiaMeter() : { name: "resident bytes", read: residentBytes };
 }
 
-/** What nvidia-smi counts for this process; for all GPUs where it sees no processes (in a container). */
+/** Memory that nvidia-smi reports for this process; where it cannot see processes (in a container), for all GPUs. */
 function nvidiaMeter(): Meter {
-  const ask = (query: string): string =>
+  const nvidiaSmi = (query: string): string =>
     execFileSync("nvidia-smi", [query, "--format=csv,noheader,nounits"], { encoding: "utf8" });
-  const own = (): number | undefined => processBytes(ask("--query-compute-apps=pid,used_memory"), process.pid);
-  if (own() !== undefined) return { name: "nvidia-smi, this process", read: () => own() ?? 0 };
-  return { name: "nvidia-smi, all processes", read: () => gpuBytes(ask("--query-gpu=memory.used")) };
+  const ownBytes = (): number | undefined =>
+    processBytes(nvidiaSmi("--query-compute-apps=pid,used_memory"), process.pid);
+  if (ownBytes() !== undefined) return { name: "nvidia-smi, this process", read: () => ownBytes() ?? 0 };
+  return { name: "nvidia-smi, all processes", read: () => gpuBytes(nvidiaSmi("--query-gpu=memory.used")) };
 }
 
-/** Bytes of a process in nvidia-smi's lines of "pid, MiB"; undefined where it is not among them. */
+/** Bytes of a process in nvidia-smi's lines of "pid, MiB"; undefined if the process is not listed. */
 export function processBytes(lines: string, pid: number): number | undefined {
-  const found = lines
+  const matches = lines
     .split("\n")
     .map((line) => line.split(",").map(Number))
     .filter(([id, mebibytes]) => id === pid && Number.isFinite(mebibytes));
-  return found.length > 0 ? found.reduce((sum, [, mebibytes = 0]) => sum + mebibytes * MEBI, 0) : undefined;
+  return matches.length > 0 ? matches.reduce((sum, [, mebibytes = 0]) => sum + mebibytes * MEBIBYTE, 0) : undefined;
 }
 
-/** Bytes in nvidia-smi's lines of MiB, a line for each GPU. */
+/** Sum of nvidia-smi's lines of MiB, one line for each GPU, in bytes. */
 export function gpuBytes(lines: string): number {
   const mebibytes = lines.trim().split("\n").map(Number);
-  return mebibytes.reduce((sum, each) => sum + each * MEBI, 0);
+  return mebibytes.reduce((sum, value) => sum + value * MEBIBYTE, 0);
 }
 
-/** The least of several readings after garbage collections, since JavaScript's own heap comes and goes. */
+/** The lowest of several readings, each after a garbage collection, since the JavaScript heap grows and shrinks by itself. */
 export async function settledBytes(meter: Meter): Promise<number> {
   const readings: number[] = [];
   for (let i = 0; i < 8; i++) {
+    // `gc` exists under node --expose-gc.
     (globalThis as { gc?: () => void }).gc?.();
     await sleep(40);
     readings.push(meter.read());

@@ -1,10 +1,17 @@
+import { readFile } from "node:fs/promises";
 import { Random } from "../../src/base/random";
 import { Batches } from "../../src/data/batches";
 import { lora } from "../../src/adapter/lora";
 import type { LoadedModel } from "../../src/io/load-model";
 import { Trainer } from "../../src/train/trainer";
 
-/** A BERT configuration of a given size. */
+/** The contents of a model's config.json. */
+export async function readConfig(path: string): Promise<Record<string, unknown>> {
+  // A configuration is a JSON object; whoever takes one checks its keys.
+  return JSON.parse(await readFile(path, "utf8")) as Record<string, unknown>;
+}
+
+/** The configuration of a BERT with heads of 64 elements. */
 export const bertConfig = (layers: number, hidden: number): Record<string, unknown> => ({
   model_type: "bert",
   vocab_size: 1000,
@@ -16,7 +23,7 @@ export const bertConfig = (layers: number, hidden: number): Record<string, unkno
   num_labels: 2,
 });
 
-/** A LoRA trainer (rank 4 on query and value) on random tokens. */
+/** A trainer for LoRA (rank 4 on query and value) on batches of `size` rows of `length` random tokens. */
 export function loraTrainer(model: LoadedModel, size: number, length: number): Promise<Trainer> {
   const random = new Random(1);
   const samples = Array.from({ length: 4 * size }, (_, i) => ({
@@ -32,7 +39,7 @@ export function loraTrainer(model: LoadedModel, size: number, length: number): P
   });
 }
 
-/** Names of the trainable tensors of the layers below `layer`. */
+/** Names of the live tensors in the layers below `layer`. */
 export function tensorsBelow(trainer: Trainer, layer: number): string[] {
   return [...trainer.state.liveByLayer()].filter(([index]) => index < layer).flatMap(([, names]) => names);
 }

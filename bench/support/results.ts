@@ -3,20 +3,20 @@ import { join } from "node:path";
 import type { Engine } from "../../src/engine";
 import { provenance } from "../../scripts/provenance.mjs";
 
-/** Short name of the adapter, for file names. */
+/** A short name of the adapter for file names, such as "llvmpipe"; "gpu" if it is not a known one. */
 export function adapterName({ info }: Engine): string {
   const text = `${info.description} ${info.device} ${info.architecture}`.toLowerCase();
   return /llvmpipe|swiftshader|nvidia|amd|intel|apple/.exec(text)?.[0] ?? "gpu";
 }
 
-/** Prints figures as a table and writes them by `writeResults`. */
+/** Prints rows of figures as a table, then writes them with `writeResults`. */
 export async function report(engine: Engine, name: string, rows: readonly Record<string, unknown>[]): Promise<void> {
   console.log(`\n${name} on ${engine.info.description || engine.info.device}`);
   console.table(rows);
   await writeResults(engine, name, rows);
 }
 
-/** Writes `bench/results/NAME-ADAPTER.json` with where the figures came from. */
+/** Writes `bench/results/NAME-ADAPTER.json` with the provenance of the figures. */
 export async function writeResults(engine: Engine, name: string, results: unknown): Promise<void> {
   const folder = join(process.cwd(), "bench", "results");
   await mkdir(folder, { recursive: true });
@@ -24,9 +24,9 @@ export async function writeResults(engine: Engine, name: string, results: unknow
   await writeFile(file, `${JSON.stringify({ ...provenance(engine.info), results }, null, 1)}\n`);
 }
 
-/** A figure to three significant digits. */
+/** Rounds to three significant digits. */
 export const round = (value: number): number => Number(value.toPrecision(3));
 
-/** The middle one of some figures. */
+/** The upper median. */
 export const median = (values: readonly number[]): number =>
   [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)]!;

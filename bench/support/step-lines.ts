@@ -2,12 +2,12 @@ import * as Plot from "@observablehq/plot";
 import { COLOURS, figure, panel, xAxis, yAxis } from "../../src/report/svg";
 import type { Figure } from "../../src/report/svg";
 
-/** A value after every step, of one series. */
+/** The value of one series after one step. */
 export interface StepPoint {
   readonly series: string;
   readonly step: number;
   readonly value: number;
-  /** Whether something happened at this step. */
+  /** Whether a dot marks this point; `StepChart.mark` says what the dots mean. */
   readonly isMarked: boolean;
 }
 
@@ -15,19 +15,20 @@ export interface StepChart {
   readonly name: string;
   readonly title: string;
   readonly caption: string;
-  /** What a marked point is. */
+  /** The meaning of a marked point, for the legend. */
   readonly mark: string;
-  /** Axis label of each panel, unit included, and its points. */
+  /** For each panel, the label of its y axis, unit included, and its points. */
   readonly panels: readonly { readonly y: string; readonly points: readonly StepPoint[] }[];
 }
 
-/** Values that hold from one step to the next, one panel below the other. @throws Error for more series than colours. */
+/** Draws values as step functions, one panel below the other. @throws Error for more series than colours. */
 export function stepLines({ name, title, caption, mark, panels }: StepChart): Figure {
   const series = [...new Set(panels.flatMap(({ points }) => points.map((point) => point.series)))];
   const colours = Object.values(COLOURS);
-  if (series.length > colours.length) throw new Error(`${series.length} series have ${colours.length} colours.`);
-  const keys = series.map((label, i) => ({ label, colour: colours[i] as string, as: "line" as const }));
-  const drawn = panels.map(({ y, points }) =>
+  if (series.length > colours.length)
+    throw new Error(`The chart has ${series.length} series, but there are only ${colours.length} colours.`);
+  const keys = series.map((label, i) => ({ label, colour: colours[i]!, as: "line" as const }));
+  const linePanels = panels.map(({ y, points }) =>
     panel({
       height: 300,
       x: xAxis("optimizer step"),
@@ -35,17 +36,17 @@ export function stepLines({ name, title, caption, mark, panels }: StepChart): Fi
       color: { domain: series, range: colours.slice(0, series.length) },
       marks: [
         Plot.ruleY([0]),
-        // Earlier series are wider, so that one below another stays visible where they coincide.
-        ...series.map((one, i) =>
+        // Earlier series are drawn wider: where lines coincide, the lower one still shows at the edges.
+        ...series.map((name, i) =>
           Plot.line(
-            points.filter((point) => point.series === one),
+            points.filter((point) => point.series === name),
             {
               x: "step",
               y: "value",
               stroke: "series",
               curve: "step-after",
               strokeWidth: 2 + 1.75 * (series.length - 1 - i),
-              ariaDescription: one,
+              ariaDescription: name,
             },
           ),
         ),
@@ -56,5 +57,5 @@ export function stepLines({ name, title, caption, mark, panels }: StepChart): Fi
       ],
     }),
   );
-  return figure({ name, title, caption }, [...keys, { label: mark, colour: "currentColor", as: "dot" }], drawn);
+  return figure({ name, title, caption }, [...keys, { label: mark, colour: "currentColor", as: "dot" }], linePanels);
 }

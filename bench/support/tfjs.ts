@@ -1,12 +1,12 @@
 import { actAsBrowser } from "./browser";
 
-/** TensorFlow.js without its umbrella package: core, all gradients, and the WebGPU backend in use. */
+/** Loads TensorFlow.js (core, all gradients and the WebGPU backend, without the umbrella package) and selects WebGPU. */
 export async function loadTfjs() {
   actAsBrowser();
   const tf = await import("@tensorflow/tfjs-core");
   await import("@tensorflow/tfjs-core/dist/register_all_gradients");
   await import("@tensorflow/tfjs-backend-webgpu");
-  if (!(await tf.setBackend("webgpu"))) throw new Error("TensorFlow.js finds no WebGPU backend here.");
+  if (!(await tf.setBackend("webgpu"))) throw new Error("TensorFlow.js does not find a WebGPU device.");
   return tf;
 }
 

@@ -6,19 +6,19 @@ import { gradientName } from "../../src/run/store";
 import { specBytes } from "../../src/tape/emit";
 import type { Plan } from "../../src/tape/plan";
 
-/** Median and spread of repeated runs, in milliseconds. */
+/** Durations of repeated runs, in milliseconds. */
 export interface Timing {
   readonly median: number;
   readonly fastest: number;
   readonly slowest: number;
 }
 
-/** Runs something until it took `budget` ms or `most` rounds, after one round that does not count. */
-export async function time(run: () => Promise<unknown>, budget = 1000, most = 15): Promise<Timing> {
+/** Times a run at least 3 and at most `maxRounds` times within `budgetMs`, after one round of warm-up. */
+export async function time(run: () => Promise<unknown>, budgetMs = 1000, maxRounds = 15): Promise<Timing> {
   await run();
   const times: number[] = [];
-  const end = performance.now() + budget;
-  while (times.length < 3 || (times.length < most && performance.now() < end)) {
+  const end = performance.now() + budgetMs;
+  while (times.length < 3 || (times.length < maxRounds && performance.now() < end)) {
     const start = performance.now();
     await run();
     times.push(performance.now() - start);
@@ -31,30 +31,30 @@ export async function time(run: () => Promise<unknown>, budget = 1000, most = 15
   };
 }
 
-/** What one of several alternating runs took, run by run, in milliseconds. */
-export interface Turn {
-  readonly clock: number[];
-  /** All threads of the process: other programs disturb it less than the clock. */
-  readonly cpu: number[];
+/** Durations of one of several alternating runs, round by round. */
+export interface RunTimes {
+  readonly wallMs: number[];
+  /** CPU time of all threads of this process, which other programs disturb less than wall time. */
+  readonly cpuMs: number[];
 }
 
-/** Times runs in turn, so that noise of the machine meets all alike; two rounds before do not count. */
-export async function timeInTurn(runs: readonly (() => Promise<unknown>)[], rounds: number): Promise<Turn[]> {
-  const turns = runs.map((): Turn => ({ clock: [], cpu: [] }));
+/** Times runs alternately, so that noise affects all of them equally, after two rounds of warm-up. */
+export async function timeAlternately(runs: readonly (() => Promise<unknown>)[], rounds: number): Promise<RunTimes[]> {
+  const times = runs.map((): RunTimes => ({ wallMs: [], cpuMs: [] }));
   for (let round = -2; round < rounds; round++) {
     for (const [i, run] of runs.entries()) {
-      const [start, before] = [performance.now(), process.cpuUsage()];
+      const [start, cpuBefore] = [performance.now(), process.cpuUsage()];
       await run();
-      const { user, system } = process.cpuUsage(before);
+      const { user, system } = process.cpuUsage(cpuBefore);
       if (round < 0) continue;
-      turns[i]?.clock.push(performance.now() - start);
-      turns[i]?.cpu.push((user + system) / 1000);
+      times[i]?.wallMs.push(performance.now() - start);
+      times[i]?.cpuMs.push((user + system) / 1000);
     }
   }
-  return turns;
+  return times;
 }
 
-/** A plan with parameters and gradients of its own, ready to run. */
+/** Makes a plan ready to run, with zeros for its parameters and buffers for its gradients. */
 export async function preparePlan(engine: Engine, plan: Plan, inputs: Inputs) {
   const { pool } = engine.device;
   const leases = new Map<string, Lease>();
@@ -71,7 +71,7 @@ export async function preparePlan(engine: Engine, plan: Plan, inputs: Inputs) {
   };
 }
 
-/** Times a plan, uploads and readback included. */
+/** Times a plan, including its uploads and readbacks. */
 export async function timePlan(engine: Engine, plan: Plan, inputs: Inputs): Promise<Timing> {
   using prepared = await preparePlan(engine, plan, inputs);
   return await time(prepared.run);

@@ -1,33 +1,33 @@
 import { readFileSync } from "node:fs";
 import type { Device } from "../../src/gpu/device";
 
-/** Calls of the device that make an object which lasts. Encoders are told apart: a submit uses its encoder up. */
-const MAKERS = [
+/** Methods of GPUDevice that create objects. Encoders are counted separately, since a submit consumes its encoder. */
+const CREATORS = [
   ...["createBuffer", "createBindGroup", "createBindGroupLayout", "createPipelineLayout", "createShaderModule"],
   ...["createComputePipeline", "createComputePipelineAsync", "createQuerySet", "createTexture", "createSampler"],
 ] as const;
 
-const PHASES = ["uploads", "encode", "submit", "waiting", "readback"] as const;
-export type HostPhase = (typeof PHASES)[number];
+type HostPhase = "uploads" | "encode" | "submit" | "waiting" | "readback";
 
-/** What was asked of WebGPU since the last look, and how long the host took over it. */
-export interface Watched {
-  readonly objects: Readonly<Record<string, number>>;
-  readonly encoders: number;
-  readonly submits: number;
-  readonly writes: number;
-  /** Times that the host waited for the device. */
-  readonly roundTrips: number;
-  /** Milliseconds by the clock. */
-  readonly ms: Readonly<Record<HostPhase, number>>;
-  /** Milliseconds of the main thread's CPU while it waited: npm `webgpu` asks again and again. */
-  readonly waitingCpu: number;
-  /** Milliseconds between the end of all that was submitted, when the host hears of it, and the next submit. */
-  readonly idle: number;
+/** WebGPU calls in an interval, and the time that the host spent in them. */
+export interface HostCounts {
+  /** Objects created, by the method that created them. */
+  readonly objects: Record<string, number>;
+  encoders: number;
+  submits: number;
+  writes: number;
+  /** Number of times that the host waited for the device. */
+  roundTrips: number;
+  /** Wall time of each phase in milliseconds. */
+  readonly ms: Record<HostPhase, number>;
+  /** CPU milliseconds of the main thread while it waited: npm `webgpu` polls. */
+  waitingCpu: number;
+  /** Milliseconds from the moment the host learns that the queue is empty to the next submit. */
+  idle: number;
 }
 
-/** CPU milliseconds of this thread so far, to a few; NaN where the system does not tell (only Linux does). */
-function threadCpu(): number {
+/** CPU milliseconds of this thread so far, accurate to a few; NaN on systems other than Linux. */
+function threadCpuMs(): number {
   try {
     return Number(readFileSync("/proc/thread-self/schedstat", "utf8").split(" ")[0]) / 1e6;
   } catch {
@@ -35,112 +35,115 @@ function threadCpu(): number {
   }
 }
 
-const nothing = () => ({
-  objects: {} as Record<string, number>,
+const noCounts = (): HostCounts => ({
+  objects: {},
   encoders: 0,
   submits: 0,
   writes: 0,
   roundTrips: 0,
   waitingCpu: 0,
   idle: 0,
-  ms: Object.fromEntries(PHASES.map((phase) => [phase, 0])) as Record<HostPhase, number>,
+  ms: { uploads: 0, encode: 0, submit: 0, waiting: 0, readback: 0 },
 });
 
-/** Counts and times what a device is asked for from now on. */
+/** Counts and times a device's WebGPU calls from its creation on, by replacing the device's methods. */
 export class Watch {
-  #seen = nothing();
+  #counts = noCounts();
   #isWaiting = false;
   #submits = 0;
-  /** When the device had done all that was submitted. */
-  #done: number | undefined;
+  /** When the queue became empty; undefined while work is submitted. */
+  #emptySince: number | undefined;
 
   constructor({ handle: device }: Device) {
-    for (const name of MAKERS) {
-      replace(device, name, (make) => (...given) => {
-        this.#seen.objects[name] = (this.#seen.objects[name] ?? 0) + 1;
-        const made = make(...given);
-        if (name === "createBuffer") this.#watchBuffer(made as GPUBuffer);
-        return made;
+    for (const name of CREATORS) {
+      replace(device, name, (create) => (...args) => {
+        this.#counts.objects[name] = (this.#counts.objects[name] ?? 0) + 1;
+        const object = create(...args);
+        // This is the method's result, whose type `Call` does not keep.
+        if (name === "createBuffer") this.#watchBuffer(object as GPUBuffer);
+        return object;
       });
     }
-    replace(device, "createCommandEncoder", (make) => (...given) => {
-      this.#seen.encoders++;
+    replace(device, "createCommandEncoder", (create) => (...args) => {
+      this.#counts.encoders++;
       const start = performance.now();
-      const encoder = make(...given) as GPUCommandEncoder;
-      replace(encoder, "finish", (finish) => (...rest) => {
-        const commands = finish(...rest);
-        this.#seen.ms.encode += performance.now() - start;
+      // This is the method's result, whose type `Call` does not keep.
+      const encoder = create(...args) as GPUCommandEncoder;
+      replace(encoder, "finish", (finish) => (...finishArgs) => {
+        const commands = finish(...finishArgs);
+        this.#counts.ms.encode += performance.now() - start;
         return commands;
       });
       return encoder;
     });
     const { queue } = device;
-    const untilDone = queue.onSubmittedWorkDone.bind(queue);
+    const waitUntilEmpty = queue.onSubmittedWorkDone.bind(queue);
     replace(queue, "submit", (submit) => {
-      const timed = this.#timed("submit", submit, () => this.#seen.submits++);
-      return (...given) => {
-        timed(...given);
-        // What the driver takes to accept it counts: the device begins at the end of that.
-        if (this.#done !== undefined) this.#seen.idle += performance.now() - this.#done;
-        this.#done = undefined;
-        const own = ++this.#submits;
-        // A lost device says so where its work is awaited.
-        untilDone().then(
-          () => own === this.#submits && (this.#done = performance.now()),
+      const timed = this.#timed("submit", submit, () => this.#counts.submits++);
+      return (...args) => {
+        timed(...args);
+        // The device is idle until the call returns, so the call itself counts as idle time.
+        if (this.#emptySince !== undefined) this.#counts.idle += performance.now() - this.#emptySince;
+        this.#emptySince = undefined;
+        const index = ++this.#submits;
+        // A lost device is reported where its work is awaited, not here.
+        waitUntilEmpty().then(
+          () => index === this.#submits && (this.#emptySince = performance.now()),
           () => undefined,
         );
       };
     });
-    replace(queue, "writeBuffer", (write) => this.#timed("uploads", write, () => this.#seen.writes++));
-    replace(queue, "onSubmittedWorkDone", (wait) => this.#waited(wait, true));
+    replace(queue, "writeBuffer", (write) => this.#timed("uploads", write, () => this.#counts.writes++));
+    replace(queue, "onSubmittedWorkDone", (wait) => this.#awaited(wait));
   }
 
   #watchBuffer(buffer: GPUBuffer): void {
-    replace(buffer, "mapAsync", (wait) => this.#waited(wait, true));
+    replace(buffer, "mapAsync", (wait) => this.#awaited(wait));
     replace(buffer, "getMappedRange", (range) => this.#timed("readback", range));
     replace(buffer, "unmap", (unmap) => this.#timed("readback", unmap));
   }
 
   #timed(phase: HostPhase, call: Call, count?: () => void): Call {
-    return (...given) => {
+    return (...args) => {
       count?.();
       const start = performance.now();
-      const result = call(...given);
-      this.#seen.ms[phase] += performance.now() - start;
+      const result = call(...args);
+      this.#counts.ms[phase] += performance.now() - start;
       return result;
     };
   }
 
-  /** Waiting within waiting counts once. */
-  #waited(wait: Call, isRoundTrip: boolean): Call {
-    return async (...given) => {
-      if (isRoundTrip) this.#seen.roundTrips++;
-      if (this.#isWaiting) return wait(...given);
+  /** Times a method whose promise is awaited. Waits that overlap are counted once. */
+  #awaited(wait: Call): Call {
+    return async (...args) => {
+      this.#counts.roundTrips++;
+      if (this.#isWaiting) return wait(...args);
       this.#isWaiting = true;
-      const [start, cpu] = [performance.now(), threadCpu()];
+      const [start, cpuBefore] = [performance.now(), threadCpuMs()];
       try {
-        return await wait(...given);
+        return await wait(...args);
       } finally {
         this.#isWaiting = false;
-        // Asking for it takes a part of a millisecond, which is the watch's own and not the host's.
-        this.#seen.waitingCpu += threadCpu() - cpu;
-        this.#seen.ms.waiting += performance.now() - start;
+        // Reading the CPU time takes part of a millisecond. It counts as waiting, since it is not the host's work.
+        this.#counts.waitingCpu += threadCpuMs() - cpuBefore;
+        this.#counts.ms.waiting += performance.now() - start;
       }
     };
   }
 
-  /** What happened since the last call. */
-  take(): Watched {
-    const seen = this.#seen;
-    this.#seen = nothing();
-    return seen;
+  /** Returns the counts since the last call of `take`. */
+  take(): HostCounts {
+    const counts = this.#counts;
+    this.#counts = noCounts();
+    return counts;
   }
 }
 
-type Call = (...given: unknown[]) => unknown;
+type Call = (...args: unknown[]) => unknown;
 
-/** Puts an own method before the one that an object of Dawn's has. */
-function replace(target: object, name: string, by: (own: Call) => Call): void {
-  const own = ((target as Record<string, unknown>)[name] as Call).bind(target);
-  Object.defineProperty(target, name, { value: by(own), configurable: true, writable: true });
+/** Replaces a method of one WebGPU object by a wrapper around it. */
+function replace(target: object, name: string, wrap: (original: Call) => Call): void {
+  // The callers name methods that `target` has; one signature for all of them keeps the wrappers short.
+  const original = ((target as Record<string, unknown>)[name] as Call).bind(target);
+  Object.defineProperty(target, name, { value: wrap(original), configurable: true, writable: true });
 }

@@ -2,7 +2,7 @@ import fc from "fast-check";
 
 const encoder = new TextEncoder();
 
-/** Prints a counterexample as text. */
+/** Makes fast-check print these bytes as text if they are a counterexample. */
 function readable(bytes: Uint8Array): Uint8Array {
   const text = new TextDecoder("latin1").decode(bytes);
   return Object.assign(bytes, {
@@ -10,7 +10,7 @@ function readable(bytes: Uint8Array): Uint8Array {
   });
 }
 
-/** Bytes changed, removed, repeated and inserted, a few at a time. */
+/** Arbitrary copies of a file with one to four edits that replace, remove or insert bytes, or cut off the end. */
 export function mutated(original: Uint8Array): fc.Arbitrary<Uint8Array> {
   const at = fc.nat(Math.max(0, original.length - 1));
   const edit = fc.oneof(
@@ -22,8 +22,7 @@ export function mutated(original: Uint8Array): fc.Arbitrary<Uint8Array> {
   return fc.array(edit, { minLength: 1, maxLength: 4 }).map((edits) =>
     readable(
       edits.reduce((bytes, { at, remove, insert }) => {
-        const result = new Uint8Array([...bytes.subarray(0, at), ...insert, ...bytes.subarray(at + remove)]);
-        return result;
+        return new Uint8Array([...bytes.subarray(0, at), ...insert, ...bytes.subarray(at + remove)]);
       }, original),
     ),
   );
@@ -48,10 +47,10 @@ const TOKENS = [
   '"__proto__":{}',
 ];
 
-/** Odd JSON values in place of those of a file, at any depth. */
+/** Arbitrary copies of a JSON file with one to three values, at any depth, replaced by odd ones. */
 export function mutatedJson(original: unknown): fc.Arbitrary<Uint8Array> {
   const paths = pathsOf(original);
-  const odd = fc.oneof(
+  const oddValue = fc.oneof(
     fc.constantFrom(...ODD),
     fc.constantFrom(
       "../x",
@@ -65,11 +64,11 @@ export function mutatedJson(original: unknown): fc.Arbitrary<Uint8Array> {
     ),
     fc.jsonValue({ maxDepth: 2 }),
   );
-  const edit = fc.record({ path: fc.constantFrom(...paths), value: odd });
+  const edit = fc.record({ path: fc.constantFrom(...paths), value: oddValue });
   return fc.array(edit, { minLength: 1, maxLength: 3 }).map((edits) => {
     const copy: unknown = JSON.parse(JSON.stringify(original));
     return readable(
-      encoder.encode(JSON.stringify(edits.reduce((value, { path, value: v }) => replaceAt(value, path, v), copy))),
+      encoder.encode(JSON.stringify(edits.reduce((json, { path, value }) => replaceAt(json, path, value), copy))),
     );
   });
 }
@@ -98,12 +97,14 @@ function pathsOf(value: unknown, path: readonly string[] = []): (readonly string
   return [path, ...Object.entries(value).flatMap(([key, part]) => pathsOf(part, [...path, key]))];
 }
 
-function replaceAt(value: unknown, [key, ...rest]: readonly string[], by: unknown): unknown {
-  if (key === undefined) return structuredClone(by);
-  // An earlier edit may have taken the place away. Keys such as __proto__ are set as what they are here: names.
-  if (value === null || typeof value !== "object" || !isPlace(value, key)) return value;
-  const part = replaceAt((value as Record<string, unknown>)[key], rest, by);
+function replaceAt(value: unknown, [key, ...rest]: readonly string[], replacement: unknown): unknown {
+  if (key === undefined) return structuredClone(replacement);
+  // An earlier edit may have removed the path.
+  if (value === null || typeof value !== "object" || !hasKey(value, key)) return value;
+  const part = replaceAt(value[key], rest, replacement);
+  // Unlike an assignment, this defines keys such as __proto__ as ordinary properties.
   return Object.defineProperty(value, key, { value: part, enumerable: true, configurable: true, writable: true });
 }
 
-const isPlace = (value: object, key: string): boolean => Object.prototype.propertyIsEnumerable.call(value, key);
+const hasKey = <K extends string>(value: object, key: K): value is Record<K, unknown> =>
+  Object.prototype.propertyIsEnumerable.call(value, key);

@@ -1,31 +1,31 @@
 // @ts-check
-
+// Seeds of the image readers.
 import { crc32, deflateSync } from "node:zlib";
 
 /** @param {string} type @param {Uint8Array} data */
 function chunk(type, data) {
-  const whole = Buffer.alloc(12 + data.length);
-  whole.writeUInt32BE(data.length, 0);
-  whole.write(type, 4, "latin1");
-  whole.set(data, 8);
-  whole.writeUInt32BE(crc32(whole.subarray(4, 8 + data.length)), 8 + data.length);
-  return whole;
+  const bytes = Buffer.alloc(12 + data.length);
+  bytes.writeUInt32BE(data.length, 0);
+  bytes.write(type, 4, "latin1");
+  bytes.set(data, 8);
+  bytes.writeUInt32BE(crc32(bytes.subarray(4, 8 + data.length)), 8 + data.length);
+  return bytes;
 }
 
 /**
- * A PNG of the given header around any data.
+ * A PNG with a given header and any data.
  * @param {readonly [width: number, height: number, bits: number, type: number, interlaced?: number]} header
  * @param {Uint8Array} data before compression
- * @param {Uint8Array[]} [more] chunks before the pixels
+ * @param {Uint8Array[]} [chunks] other chunks, placed before the pixels
  */
-function png([width, height, bits, type, interlaced = 0], data, more = []) {
+function png([width, height, bits, type, interlaced = 0], data, chunks = []) {
   const header = Buffer.alloc(13);
   header.writeUInt32BE(width, 0);
   header.writeUInt32BE(height, 4);
   header.set([bits, type, 0, 0, interlaced], 8);
   const signature = Buffer.from([0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a]);
   const pixels = chunk("IDAT", deflateSync(data, { level: 9 }));
-  return Buffer.concat([signature, chunk("IHDR", header), ...more, pixels, chunk("IEND", new Uint8Array(0))]);
+  return Buffer.concat([signature, chunk("IHDR", header), ...chunks, pixels, chunk("IEND", new Uint8Array(0))]);
 }
 
 /** @param {(path: string) => Buffer} valid */

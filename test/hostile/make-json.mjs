@@ -1,4 +1,5 @@
 // @ts-check
+// Seeds of the readers of JSON files.
 
 /** @param {(path: string) => Buffer} valid */
 export function jsonSeeds(valid) {
@@ -6,23 +7,23 @@ export function jsonSeeds(valid) {
   const kinds = ["lora", "rslora", "adalora", "ia3", "prompt", "vera"];
   const tokenizers = ["bert", "gpt2", "roberta"];
   /** @param {readonly string[]} names @param {(name: string) => string} path */
-  const each = (names, path) => Object.fromEntries(names.map((name) => [name, valid(path(name))]));
+  const copies = (names, path) => Object.fromEntries(names.map((name) => [name, valid(path(name))]));
   const config = JSON.parse(String(valid("interop-data/bert/base/config.json")));
   const adapter = JSON.parse(String(valid("interop-data/bert/rslora/adapter_config.json")));
   const bert = JSON.parse(String(valid("interop-data/tokenizers/bert/tokenizer.json")));
   const gpt2 = JSON.parse(String(valid("interop-data/tokenizers/gpt2/tokenizer.json")));
   return {
-    config: { ...each(families, (name) => `interop-data/${name}/base/config.json`), ...configs(config) },
+    config: { ...copies(families, (name) => `interop-data/${name}/base/config.json`), ...configs(config) },
     "adapter-config": {
-      ...each(kinds, (name) => `interop-data/bert/${name}/adapter_config.json`),
+      ...copies(kinds, (name) => `interop-data/bert/${name}/adapter_config.json`),
       ...adapterConfigs(adapter),
     },
     tokenizer: {
-      ...each(tokenizers, (name) => `interop-data/tokenizers/${name}/tokenizer.json`),
+      ...copies(tokenizers, (name) => `interop-data/tokenizers/${name}/tokenizer.json`),
       ...tokenizerFiles(bert, gpt2),
     },
     "tokenizer-config": {
-      ...each(tokenizers, (name) => `interop-data/tokenizers/${name}/tokenizer_config.json`),
+      ...copies(tokenizers, (name) => `interop-data/tokenizers/${name}/tokenizer_config.json`),
       "length-1e308": '{"model_max_length":1e308}',
       "length-negative": '{"model_max_length":-1}',
       proto: '{"__proto__":{"pad_token":"x"},"pad_token":{"content":"[PAD]","__proto__":{"a":1}}}',

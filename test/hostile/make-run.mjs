@@ -1,4 +1,5 @@
 // @ts-check
+// Seeds of the reader of checkpoints.
 import { createHash } from "node:crypto";
 
 const sha256 = (/** @type {Uint8Array[]} */ ...parts) => {
@@ -43,18 +44,18 @@ const TENSORS = /** @type {const} */ ([
 ]);
 
 /**
- * A run's checkpoint whose checksum is right.
- * @param {unknown} run its record, or text in place of it
+ * A run's checkpoint with a valid checksum.
+ * @param {unknown} run the record, or text in place of it
  * @param {{ format?: string, tensors?: readonly (readonly [string, string, number])[] }} [options]
  */
 function checkpoint(run, { format = "safetape run", tensors = TENSORS } = {}) {
-  let at = 0;
+  let end = 0;
   const entries = tensors.map(([name, dtype, count]) => {
-    const entry = { dtype, shape: [count], data_offsets: [at, at + 4 * count] };
-    at += 4 * count;
+    const entry = { dtype, shape: [count], data_offsets: [end, end + 4 * count] };
+    end += 4 * count;
     return [name, entry];
   });
-  const sum = { dtype: "I32", shape: [8], data_offsets: [at, at + 32] };
+  const sum = { dtype: "I32", shape: [8], data_offsets: [end, end + 32] };
   const text = typeof run === "string" ? run : JSON.stringify(run);
   const json = JSON.stringify({ __metadata__: { format, run: text }, ...Object.fromEntries(entries), sha256: sum });
   const header = Buffer.alloc(8 + json.length + ((8 - (json.length % 8)) % 8), " ");
@@ -73,7 +74,7 @@ export function runSeeds() {
   flipped.writeUInt8(flipped.readUInt8(flipped.length - 40) ^ 1, flipped.length - 40);
   return {
     checkpoint: {
-      whole: whole,
+      whole,
       "bit-flipped": flipped,
       "cut-off": whole.subarray(0, -7),
       nothing: Buffer.alloc(0),

@@ -1,10 +1,11 @@
 // @ts-check
+// Seeds of the readers of safetensors files and their indices.
 
 /**
  * A safetensors file: header length, header, data.
- * @param {unknown} header an object, or text as it stands
+ * @param {unknown} header an object, or a string that is written unchanged
  * @param {number} dataBytes
- * @param {bigint} [length] what the file says of its header's length
+ * @param {bigint} [length] the header length that the file states, by default the true one
  */
 function file(header, dataBytes, length) {
   const json = Buffer.from(typeof header === "string" ? header : JSON.stringify(header));
@@ -15,8 +16,8 @@ function file(header, dataBytes, length) {
   return bytes;
 }
 
-/** The last bytes all ones. @param {Buffer} bytes @param {number} count */
-const withData = (bytes, count) => bytes.fill(0xff, bytes.length - count);
+/** Sets all bits of the last `count` bytes. @param {Buffer} bytes @param {number} count */
+const withOnes = (bytes, count) => bytes.fill(0xff, bytes.length - count);
 
 /** @param {string} dtype @param {number[]} shape @param {number} start @param {number} end */
 const entry = (dtype, shape, start, end) => ({ dtype, shape, data_offsets: [start, end] });
@@ -84,8 +85,8 @@ export function safetensorsSeeds(valid) {
         Object.fromEntries(Array.from({ length: 300 }, (_, i) => [`t${i}`, entry("F32", [0], 0, 0)])),
         0,
       ),
-      "big-integer": withData(file({ a: entry("I64", [1], 0, 8) }, 8), 8),
-      "not-finite": withData(file({ a: entry("F32", [1], 0, 4) }, 4), 4),
+      "big-integer": withOnes(file({ a: entry("I64", [1], 0, 8) }, 8), 8),
+      "not-finite": withOnes(file({ a: entry("F32", [1], 0, 4) }, 4), 4),
     },
     "adapter-weights": {
       rslora: adapter,
@@ -100,10 +101,10 @@ export function safetensorsSeeds(valid) {
 function indexSeeds() {
   /** @param {Record<string, unknown>} weight_map @param {unknown} [metadata] */
   const index = (weight_map, metadata = { total_size: 32 }) => JSON.stringify({ metadata, weight_map });
-  const one = "one.safetensors";
+  const shard = "one.safetensors";
   return {
-    "two-shards": index({ a: one, b: one, c: "two.safetensors" }),
-    "part-of-a-shard": index({ b: one }),
+    "two-shards": index({ a: shard, b: shard, c: "two.safetensors" }),
+    "part-of-a-shard": index({ b: shard }),
     nothing: index({}),
     parent: index({ a: "../one.safetensors" }),
     "parent-windows": index({ a: "..\\one.safetensors" }),
@@ -121,16 +122,16 @@ function indexSeeds() {
     "config-as-shard": index({ a: "config.json" }),
     "itself-as-shard": index({ a: "model.safetensors.index.json" }),
     "proto-as-name": '{"weight_map":{"__proto__":"one.safetensors","a":"one.safetensors"}}',
-    "constructor-as-name": index({ constructor: one, toString: one }),
+    "constructor-as-name": index({ constructor: shard, toString: shard }),
     "proto-as-shard": index({ a: "__proto__", b: "constructor" }),
     "proto-as-map": '{"weight_map":{},"__proto__":{"polluted":1}}',
     "duplicate-names": '{"weight_map":{"a":"one.safetensors","a":"../one.safetensors"}}',
     numbers: index({ a: 1, b: null }),
-    list: JSON.stringify({ weight_map: [one] }),
+    list: JSON.stringify({ weight_map: [shard] }),
     "no-map": "{}",
     deep: `{"weight_map":${'{"a":'.repeat(5000)}1${"}".repeat(5000)}}`,
-    bom: `\ufeff${index({ a: one })}`,
-    crlf: index({ a: one }).replaceAll(",", ",\r\n"),
+    bom: `\ufeff${index({ a: shard })}`,
+    crlf: index({ a: shard }).replaceAll(",", ",\r\n"),
     "huge-number": '{"metadata":{"total_size":1e999},"weight_map":{"a":"one.safetensors"}}',
   };
 }

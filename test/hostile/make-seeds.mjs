@@ -1,5 +1,6 @@
 // @ts-check
-// Writes the corpus' seeds: small valid files of every format, and hand-made evil ones. The same bytes every time.
+// Writes the seeds of the corpus: small valid files of every format, and hand-made malicious ones. The bytes are always the
+// same.
 //
 //   node test/hostile/make-seeds.mjs
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -12,15 +13,15 @@ import { textSeeds } from "./make-text.mjs";
 
 const HERE = fileURLToPath(new URL(".", import.meta.url));
 
-/** @param {string} path a file under test @returns {Buffer} */
+/** Reads a valid file below test/. @param {string} path @returns {Buffer} */
 const valid = (path) => readFileSync(`${HERE}../${path}`);
 
-/** Folder -> file -> bytes or text. @type {Record<string, Record<string, string | Uint8Array>>} */
+/** Contents by folder and file name. @type {Record<string, Record<string, string | Uint8Array>>} */
 const all = { ...safetensorsSeeds(valid), ...runSeeds(), ...jsonSeeds(valid), ...textSeeds(), ...imageSeeds(valid) };
 
 rmSync(`${HERE}seeds`, { recursive: true, force: true });
 mkdirSync(`${HERE}seeds`);
-// Line ends are part of the inputs.
+// Line endings are part of the inputs, so Git must not convert them.
 writeFileSync(`${HERE}seeds/.gitattributes`, "* -text\n");
 for (const [folder, files] of Object.entries(all)) {
   mkdirSync(`${HERE}seeds/${folder}`, { recursive: true });

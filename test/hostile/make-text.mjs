@@ -1,4 +1,6 @@
 // @ts-check
+// Seeds of the readers of texts.
+
 const deep = (/** @type {number} */ n) => `${"[".repeat(n)}${"]".repeat(n)}`;
 
 const STSB = "index genre filename year old_index source1 source2 sentence1 sentence2 score".replaceAll(" ", "\t");

@@ -1,24 +1,36 @@
 import type { Random } from "../../src/base/random";
 
-/** Values in place of others; as text, since not all of them are values of JavaScript. */
-const ODD = [
+/** Replacement values, as JSON text, since JavaScript has no values for some of them. */
+const ODD_VALUES = [
   ...["null", "true", "-1", "0", "-0", "1.5", "2147483648", "9007199254740992", "1e308", "1e999", "-1e999"],
   ...['""', '"x"', "[]", "{}", "[null]", "[[1,2]]", '{"length":1000000000}', '"\\u0000"', '"\\ud800"'],
   ...['"../x"', '"/etc/passwd"', '"a/b.safetensors"', '"__proto__"', '"constructor"', '"toString"'],
   ...['".*.*.*.*x"', '"(a*)*b"', `"${"(".repeat(50)}"`, `${"[".repeat(200)}${"]".repeat(200)}`],
   ...['{"__proto__":{"polluted":1}}', '{"constructor":{"prototype":{"polluted":1}}}', '{"valueOf":1,"toString":2}'],
 ];
-const KEYS = ["__proto__", "constructor", "prototype", "length", "toString", "", "0", "-1", "a.b", "\u0000", "../x"];
+const ODD_KEYS = [
+  "__proto__",
+  "constructor",
+  "prototype",
+  "length",
+  "toString",
+  "",
+  "0",
+  "-1",
+  "a.b",
+  "\u0000",
+  "../x",
+];
 const encoder = new TextEncoder();
-/** Deeper texts stay as they are: whether a stack holds them depends on who calls, and inputs must not. */
-const MOST_DEPTH = 500;
+/** Deeper texts are not mutated: whether the stack suffices for them depends on the caller, but inputs must not. */
+const MAX_DEPTH = 500;
 
-/** A JSON text with one to three values replaced, removed, renamed, repeated or nested; other bytes stay as they are. */
+/** Replaces, removes, renames, repeats or nests one to three values of a JSON text. Other bytes are returned unchanged. */
 export function mutatedJson(bytes: Uint8Array, random: Random): Uint8Array {
   let value: Json;
   try {
     const source = new TextDecoder().decode(bytes);
-    if (depthOf(source) > MOST_DEPTH) return bytes;
+    if (depthOf(source) > MAX_DEPTH) return bytes;
     value = parse(source);
   } catch {
     return bytes;
@@ -28,17 +40,17 @@ export function mutatedJson(bytes: Uint8Array, random: Random): Uint8Array {
   return encoder.encode(text(value));
 }
 
-/** Brackets that are open at once, at most; those within strings count as well. */
+/** Largest number of brackets that are open at the same time, including brackets in strings. */
 function depthOf(source: string): number {
-  let [depth, most] = [0, 0];
+  let [depth, maxDepth] = [0, 0];
   for (const character of source) {
-    if (character === "[" || character === "{") most = Math.max(most, ++depth);
+    if (character === "[" || character === "{") maxDepth = Math.max(maxDepth, ++depth);
     else if (character === "]" || character === "}") depth--;
   }
-  return most;
+  return maxDepth;
 }
 
-/** JSON with its members as a list, so that keys may come twice, and values that are text already. */
+/** A JSON value. Members are a list, so that keys can occur twice; scalars are JSON text. */
 type Json = { readonly members: readonly (readonly [string, Json])[] } | { readonly items: readonly Json[] } | string;
 
 function parse(source: string): Json {
@@ -56,7 +68,7 @@ function text(value: Json): string {
   return `{${value.members.map(([key, part]) => `${JSON.stringify(key)}:${text(part)}`).join(",")}}`;
 }
 
-/** Goes down to a random place: every level stops with one chance in three. */
+/** Changes the value at a random position. The descent stops at each level with probability 1/3. */
 function changed(value: Json, random: Random): Json {
   if (typeof value === "string" || random.below(3) === 0) return replaced(value, random);
   if ("items" in value) {
@@ -70,16 +82,16 @@ function changed(value: Json, random: Random): Json {
 }
 
 function changedMember([key, value]: readonly [string, Json], random: Random): (readonly [string, Json])[] {
-  const other = KEYS[random.below(KEYS.length)]!;
+  const oddKey = ODD_KEYS[random.below(ODD_KEYS.length)]!;
   switch (random.below(8)) {
     case 0:
       return [];
     case 1:
-      return [[other, value]];
+      return [[oddKey, value]];
     case 2:
       return [
         [key, value],
-        [other, ODD[random.below(ODD.length)]!],
+        [oddKey, ODD_VALUES[random.below(ODD_VALUES.length)]!],
       ];
     case 3:
       return [
@@ -96,10 +108,10 @@ function replaced(value: Json, random: Random): Json {
     case 0:
       return { items: [value] };
     case 1:
-      return { members: [[KEYS[random.below(KEYS.length)]!, value]] };
+      return { members: [[ODD_KEYS[random.below(ODD_KEYS.length)]!, value]] };
     case 2:
       return { items: [value, value] };
     default:
-      return ODD[random.below(ODD.length)]!;
+      return ODD_VALUES[random.below(ODD_VALUES.length)]!;
   }
 }

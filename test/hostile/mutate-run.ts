@@ -8,12 +8,13 @@ const encoder = new TextEncoder();
 
 interface Header {
   readonly __metadata__: Record<string, string>;
-  readonly [tensor: string]: unknown;
 }
 
+type TensorEntries = Readonly<Record<string, { readonly data_offsets: readonly [number, number] }>>;
+
 /**
- * A run's checkpoint with other values in its record, or in its header, and the checksum that belongs to them: without it
- * hardly an input gets past the first check. What is no such file stays as it is.
+ * Mutates the record or the header of a checkpoint and updates the checksum, without which hardly any input would pass the
+ * reader's first check. Other files are returned unchanged.
  */
 export function mutatedRun(bytes: Uint8Array, random: Random): Uint8Array {
   try {
@@ -29,6 +30,7 @@ export function mutatedRun(bytes: Uint8Array, random: Random): Uint8Array {
 }
 
 function withRecord(json: Uint8Array, random: Random): Uint8Array {
+  // A seed's header; for a file that has another form, the caller catches the error.
   const header = JSON.parse(decoder.decode(json)) as Header;
   const record = mutatedJson(encoder.encode(header.__metadata__["run"]), random);
   return encoder.encode(
@@ -38,10 +40,11 @@ function withRecord(json: Uint8Array, random: Random): Uint8Array {
 
 const sha256 = (bytes: Uint8Array): Buffer => createHash("sha256").update(bytes).digest();
 
-/** The file with the sum over the sums of its header and its tensors as its last bytes. */
+/** The file with its last bytes replaced by its checksum: the hash of the hashes of its header and its tensors. */
 function withSum(header: Uint8Array, data: Uint8Array): Uint8Array {
-  const { __metadata__: _, ...tensors } = JSON.parse(decoder.decode(header.subarray(8))) as Header;
-  const ranges = Object.values(tensors as Record<string, { data_offsets: [number, number] }>)
+  // A mutated header may have any form; whatever goes wrong with it here, the caller catches.
+  const { __metadata__: _, ...tensors } = JSON.parse(decoder.decode(header.subarray(8))) as Header & TensorEntries;
+  const ranges = Object.values(tensors)
     .map(({ data_offsets }) => data_offsets)
     .sort(([a, b], [c, d]) => a - c || b - d);
   const sums = ranges.slice(0, -1).map(([start, end]) => sha256(data.subarray(start, end)));

@@ -3,17 +3,19 @@ import { inputsOf, readInput } from "./corpus";
 import type { Reader } from "./reader";
 import type { Watchdog } from "./watchdog";
 
-/** How every input of a reader ended, packed. */
+/** The outcomes of all inputs of a reader, in compact form. */
 export interface Outcomes {
+  /** Number of inputs. */
   readonly inputs: number;
-  /** Of all inputs' bytes. */
+  /** Hash of the bytes of all inputs. */
   readonly sha256: string;
+  /** Number of inputs by outcome. */
   readonly counts: Readonly<Record<string, number>>;
-  /** A letter an input, in order, a hundred to a line. */
+  /** One letter per input, in order, in lines of a hundred. */
   readonly letters: readonly string[];
 }
 
-/** What inputs cost at most. */
+/** The largest costs of any input. */
 export interface Costs {
   readonly slowestMilliseconds: number;
   readonly mostBufferBytes: number;
@@ -30,18 +32,23 @@ const LETTERS: Readonly<Record<string, string>> = {
 };
 
 /**
- * Reads a reader's seeds and `count` mutations of them. Throws Error, naming the input, for an error without a type, a wrong
- * result, too much memory or time, a file outside, a polluted prototype.
+ * Reads a reader's seeds and `count` mutations of them. Calls `onInput` with the index of each input before it is read.
+ * @throws Error that names the input for an untyped error, a wrong result, too much memory or time, an access outside the
+ * directory, or a polluted prototype.
  */
 export async function outcomesOf(
   reader: Reader,
-  { count, seed, began }: { readonly count: number; readonly seed: number; readonly began?: (input: number) => void },
+  {
+    count,
+    seed,
+    onInput,
+  }: { readonly count: number; readonly seed: number; readonly onInput?: (index: number) => void },
 ): Promise<Outcomes & { readonly costs: Costs }> {
   const hash = createHash("sha256");
   const counts: Record<string, number> = {};
   let [letters, inputs, slowest, buffers, heap] = ["", 0, 0, 0, 0];
   for (const input of inputsOf(reader, count, seed)) {
-    began?.(inputs++);
+    onInput?.(inputs++);
     hash.update(input.bytes);
     const { outcome, milliseconds, bufferBytes, heapBytes } = await readInput(reader, input);
     counts[outcome] = (counts[outcome] ?? 0) + 1;
@@ -54,16 +61,16 @@ export async function outcomesOf(
   return { inputs, sha256: hash.digest("hex"), counts, letters: letters.match(/.{1,100}/g) ?? [], costs };
 }
 
-/** As `outcomesOf`, ended by a watchdog where an input hangs. */
+/** Calls `outcomesOf` under a watchdog, which ends the process if an input hangs. `index` is the reader's, for the watchdog. */
 export async function watchedOutcomes(
-  dog: Watchdog,
+  watchdog: Watchdog,
   index: number,
   reader: Reader,
   run: { readonly count: number; readonly seed: number },
 ): Promise<Outcomes & { readonly costs: Costs }> {
   try {
-    return await outcomesOf(reader, { ...run, began: (input) => dog.begin(index, input) });
+    return await outcomesOf(reader, { ...run, onInput: (input) => watchdog.begin(index, input) });
   } finally {
-    dog.begin(index, -1);
+    watchdog.begin(index, -1);
   }
 }

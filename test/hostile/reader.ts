@@ -4,43 +4,43 @@ import type { Directory } from "../../src/io/directory";
 import type { Form } from "./mutate";
 import type { Allowance } from "./trial";
 
-/** A reader of files, and what hostile inputs are made of for it. */
+/** A reader of files, and the ingredients of its hostile inputs. */
 export interface Reader extends Allowance {
   readonly name: string;
-  /** Folder of seeds. */
+  /** Folder of its seeds below seeds/. */
   readonly seeds: string;
-  /** The name that hostile bytes bear. */
+  /** Name of the file with the hostile bytes. */
   readonly file: string;
-  /** Valid files beside it. */
-  readonly beside?: Readonly<Record<string, Uint8Array>>;
+  /** Valid files in the same directory, by name. */
+  readonly otherFiles?: Readonly<Record<string, Uint8Array>>;
   readonly form: Form;
-  /** Words of the format, inserted into inputs. */
+  /** Words of the format, which mutations insert. */
   readonly words: readonly string[];
-  /** Reads, and checks what came of it: throws Error for a wrong result. */
+  /** Reads the file and checks the result. @throws Error for a wrong result. */
   read(directory: Directory): Promise<void>;
 }
 
 const TESTS = fileURLToPath(new URL("..", import.meta.url));
 
-/** A file under `test`. */
+/** Reads a file below test/. */
 export const testFile = (path: string): Uint8Array => new Uint8Array(readFileSync(`${root()}${path}`));
 
-/** Bundled programs lie elsewhere, and run in the repository's root. */
+/** The folder test/ with a trailing slash. A bundled program is elsewhere, but runs in the repository's root. */
 const root = (): string => (TESTS.endsWith("/test/") ? TESTS : `${process.cwd()}/test/`);
 
-/** A folder's seeds by name, in a fixed order. */
+/** The seeds in a folder, by name in alphabetical order. */
 export function seedsOf(folder: string): ReadonlyMap<string, Uint8Array> {
   const path = `hostile/seeds/${folder}`;
   const names = readdirSync(`${root()}${path}`).sort();
   return new Map(names.map((name) => [name, testFile(`${path}/${name}`)]));
 }
 
-/** @throws Error, which no reader may, where a result is wrong. */
+/** Checks a result. @throws Error, which unlike a typed error always counts as a failure, unless the condition holds. */
 export function must(holds: boolean, what: string): void {
   if (!holds) throw new Error(`a wrong result: ${what}`);
 }
 
-/** Words that mean something in every JSON file, to JavaScript, to file systems. */
+/** Words with a meaning in JSON, in JavaScript or in file systems. */
 export const JSON_WORDS = [
   ...[
     '"',

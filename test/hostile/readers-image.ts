@@ -6,13 +6,13 @@ import { JSON_WORDS, must, testFile } from "./reader";
 import type { Reader } from "./reader";
 
 const SPEC = { size: 4, channels: 3, patch: 2 };
-/** The most that deflate shrinks, eight pixels to a byte of that, eight bytes to each of them on the way. */
+/** Memory per byte of a PNG: deflate shrinks by 1032 at most, a byte holds up to 8 pixels, and each takes up to 8 bytes. */
 const DEFLATED = 1032 * 8 * 8;
 
 function checkImages(samples: readonly ImageSample[], classes: number): void {
   for (const { pixels, label } of samples) {
     must(pixels.length % 3 === 0 && pixels.length > 0, "pixels of three channels");
-    must(pixels.every(Number.isFinite), "a pixel that is no number");
+    must(pixels.every(Number.isFinite), "a pixel that is not a number");
     must(label >= 0 && label < classes, "a label");
   }
 }
@@ -52,10 +52,10 @@ const preprocessor: Reader = {
   form: "json",
   words: [...JSON_WORDS, "shortest_edge", "do_center_crop", "16384"],
   perByte: 1024,
-  beside: { "a.png": IMAGE },
+  otherFiles: { "a.png": IMAGE },
   async read(directory) {
-    const told = await readPreprocessor(directory);
-    const samples = await readImageFolder([directory], { spec: SPEC, preprocessor: told });
+    const options = { spec: SPEC, preprocessor: await readPreprocessor(directory) };
+    const samples = await readImageFolder([directory], options);
     for (const { pixels } of samples) must(pixels.length === 48, "an image's size");
   },
 };

@@ -37,7 +37,7 @@ const tokenizer: Reader = {
   form: "json",
   perByte: 1024,
   words: [...JSON_WORDS, "\\s+", "(?:", ")*", "Sequence", "Replace", '"type":"'],
-  beside: { "tokenizer_config.json": TOKENIZER_CONFIG },
+  otherFiles: { "tokenizer_config.json": TOKENIZER_CONFIG },
   read: useTokenizer,
 };
 
@@ -48,7 +48,7 @@ const tokenizerConfig: Reader = {
   form: "json",
   words: [...JSON_WORDS, "pad_token", "content", "model_max_length"],
   perByte: 1024,
-  beside: { "tokenizer.json": TOKENIZER },
+  otherFiles: { "tokenizer.json": TOKENIZER },
   read: useTokenizer,
 };
 
@@ -66,13 +66,13 @@ const tsv: Reader = {
     const text = new TextDecoder().decode(await directory.read("train.tsv"));
     must(
       rows.map(({ cells }) => cells.join("\t")).every((line) => text.includes(line)),
-      "lines of another text",
+      "a line that the file does not have",
     );
     must(
       rows.every(({ line }, i) => line === i + 1),
-      "lines' numbers",
+      "line numbers",
     );
-    // The header chooses the task: every layout is reached.
+    // The header selects the task, so that seeds of every layout are read as their own task.
     const task = (
       [
         ["score", "stsb"],
@@ -102,7 +102,7 @@ const csv: Reader = {
       must(typeof meaning === "string" && meaning.trim() !== "", "an empty meaning");
       must(
         references.every((text) => typeof text === "string" && text !== ""),
-        "a reference that is no text",
+        "a reference without text",
       );
     }
   },
@@ -137,14 +137,15 @@ const squad: Reader = {
     for (const { context, answers } of examples) {
       must(
         answers.every(({ text, start }) => context.startsWith(text, start)),
-        "an answer that is not there",
+        "an answer that is not in the context",
       );
     }
     for (const { sample, spans } of squadFeatures(examples, bert, { maxLength: 24, stride: 12, maxQuestion: 8 })) {
       must(sample.ids.length <= 24 && spans.length === sample.ids.length, "a window's length");
       must(
-        Array.from(sample.label as Int32Array).every((at) => at >= 0 && at < sample.ids.length),
-        "an answer's place",
+        // The label of a SQuAD feature is the pair [start, end].
+        Array.from(sample.label as Int32Array).every((position) => position >= 0 && position < sample.ids.length),
+        "an answer's position",
       );
     }
   },

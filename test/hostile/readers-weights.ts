@@ -13,12 +13,12 @@ import type { Reader } from "./reader";
 
 const WORDS = [...JSON_WORDS, '"F32"', '"BF16"', '"shape"', '"data_offsets"', "__metadata__", "[0,0]"];
 const encoder = new TextEncoder();
-const model = createModel(
-  JSON.parse(new TextDecoder().decode(testFile("interop-data/bert/base/config.json"))) as object as Record<
-    string,
-    unknown
-  >,
-);
+// A configuration is a JSON object; `createModel` checks its keys.
+const CONFIG = JSON.parse(new TextDecoder().decode(testFile("interop-data/bert/base/config.json"))) as Record<
+  string,
+  unknown
+>;
+const model = createModel(CONFIG);
 
 const shard = (names: readonly string[]): Promise<Uint8Array> =>
   contentBytes(safetensorsContent(names.map((name) => ({ name, shape: [2], data: Float32Array.of(1, 2) }))));
@@ -49,7 +49,7 @@ const adapterWeights: Reader = {
   perByte: 64,
   form: "safetensors",
   words: WORDS,
-  beside: { "adapter_config.json": testFile("interop-data/bert/rslora/adapter_config.json") },
+  otherFiles: { "adapter_config.json": testFile("interop-data/bert/rslora/adapter_config.json") },
   async read(directory) {
     const file = await readAdapterDirectory(directory);
     const { tensors } = adapterOfFile(file, model, "adapter_config.json");
@@ -66,12 +66,12 @@ const index: Reader = {
   form: "json",
   words: [...JSON_WORDS, "one.safetensors", "weight_map"],
   perByte: 64,
-  beside: { "config.json": encoder.encode("{}"), "one.safetensors": ONE, "two.safetensors": TWO },
+  otherFiles: { "config.json": encoder.encode("{}"), "one.safetensors": ONE, "two.safetensors": TWO },
   async read(directory) {
     const checkpoint = await openCheckpoint(directory);
     for (const name of checkpoint.names()) {
       must(["a", "b", "c"].includes(name), `a tensor ${name} that no shard has`);
-      must((await checkpoint.read(name)).join() === "1,2", `what ${name} holds`);
+      must((await checkpoint.read(name)).join() === "1,2", `the values of ${name}`);
     }
   },
 };
@@ -83,14 +83,14 @@ const config: Reader = {
   form: "json",
   words: JSON_WORDS,
   perByte: 512,
-  beside: { "model.safetensors": WEIGHTS },
+  otherFiles: { "model.safetensors": WEIGHTS },
   async read(directory) {
-    const { config: told } = await openCheckpoint(directory);
-    must(Object.getPrototypeOf(told) === Object.prototype, "a prototype came from the file");
-    const made = createModel(unquantised(told));
-    must(Number.isSafeInteger(made.layers) && made.layers > 0, "layers");
+    const checkpoint = await openCheckpoint(directory);
+    must(Object.getPrototypeOf(checkpoint.config) === Object.prototype, "a prototype from the file");
+    const created = createModel(unquantised(checkpoint.config));
+    must(Number.isSafeInteger(created.layers) && created.layers > 0, "layers");
     must(
-      made.parameters.every(({ shape }) => shape.every((size) => size > 0)),
+      created.parameters.every(({ shape }) => shape.every((size) => size > 0)),
       "a parameter's shape",
     );
   },
@@ -105,18 +105,18 @@ const adapterConfig: Reader = {
   form: "json",
   perByte: 512,
   words: [...JSON_WORDS, "(", ")*", ".*", "{1,999}", "|", "LORA"],
-  beside: { "adapter_model.safetensors": testFile("interop-data/bert/rslora/adapter_model.safetensors") },
+  otherFiles: { "adapter_model.safetensors": testFile("interop-data/bert/rslora/adapter_model.safetensors") },
   async read(directory) {
-    const { config: told, tensors } = await readAdapterDirectory(directory);
-    if (told.peft_type === "LORA") {
-      const lora = parseLoraConfig(told, "adapter_config.json");
+    const file = await readAdapterDirectory(directory);
+    if (file.config.peft_type === "LORA") {
+      const lora = parseLoraConfig(file.config, "adapter_config.json");
       for (const module of MODULES) {
         isTarget(lora, module);
         must(rankOf(lora, module) > 0, "a rank");
         must(!Number.isNaN(scaleOf(lora, module)), "a scale");
       }
     }
-    adapterOfFile({ config: told, tensors }, model, "adapter_config.json");
+    adapterOfFile(file, model, "adapter_config.json");
   },
 };
 

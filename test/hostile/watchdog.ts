@@ -1,34 +1,34 @@
 import { Worker } from "node:worker_threads";
 
-/** In a thread of its own, since what it waits for may be a loop that never ends. */
+/** Runs in a worker thread, since the main thread may be in a loop that never ends. */
 const PROGRAM = `
-const { workerData: { words, names, limit, pid } } = require("node:worker_threads");
-let last = -1, since = Date.now();
+const { workerData: { state, names, limit, pid } } = require("node:worker_threads");
+let current = -1, since = Date.now();
 setInterval(() => {
-  const now = Atomics.load(words, 1);
-  if (now !== last) [last, since] = [now, Date.now()];
-  else if (now >= 0 && Date.now() - since > limit) {
-    require("node:fs").writeSync(2, "input " + now + " of " + names[Atomics.load(words, 0)] + " hangs\\n");
+  const input = Atomics.load(state, 1);
+  if (input !== current) [current, since] = [input, Date.now()];
+  else if (input >= 0 && Date.now() - since > limit) {
+    require("node:fs").writeSync(2, "input " + input + " of " + names[Atomics.load(state, 0)] + " hangs\\n");
     process.kill(pid, "SIGKILL");
   }
 }, 500);
 `;
 
 export interface Watchdog {
-  /** The n-th input of the i-th reader begins; -1 where none is under way. */
+  /** Says that a reader, by its index, begins to read an input, by its index; -1 if it reads none from now on. */
   begin(reader: number, input: number): void;
   stop(): Promise<void>;
 }
 
-/** Ends this process, naming the input, where one takes longer than `limit` milliseconds. */
-export function watchdog(names: readonly string[], limit = 60_000): Watchdog {
-  const words = new Int32Array(new SharedArrayBuffer(8)).fill(-1);
-  const worker = new Worker(PROGRAM, { eval: true, workerData: { words, names, limit, pid: process.pid } });
+/** Starts a thread that names an input and ends this process if the input takes longer than `limit` milliseconds. */
+export function startWatchdog(names: readonly string[], limit = 60_000): Watchdog {
+  const state = new Int32Array(new SharedArrayBuffer(8)).fill(-1);
+  const worker = new Worker(PROGRAM, { eval: true, workerData: { state, names, limit, pid: process.pid } });
   worker.unref();
   return {
     begin(reader, input) {
-      Atomics.store(words, 0, reader);
-      Atomics.store(words, 1, input);
+      Atomics.store(state, 0, reader);
+      Atomics.store(state, 1, input);
     },
     stop: async () => {
       await worker.terminate();

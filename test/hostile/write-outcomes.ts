@@ -1,17 +1,17 @@
 import { writeFile } from "node:fs/promises";
 import { MUTATED, READERS, SEED } from "./corpus";
 import { watchedOutcomes } from "./outcomes";
-import { watchdog } from "./watchdog";
+import { startWatchdog } from "./watchdog";
 
-// Writes how the corpus ends, to be committed: a change of a reader's behaviour then shows as a difference.
-const dog = watchdog(READERS.map(({ name }) => name));
+// Writes the outcomes of the corpus. The file is committed, so that a change of a reader's behaviour shows up as a difference.
+const watchdog = startWatchdog(READERS.map(({ name }) => name));
 const readers: Record<string, unknown> = {};
 for (const [i, reader] of READERS.entries()) {
-  const { costs, ...outcomes } = await watchedOutcomes(dog, i, reader, { count: MUTATED, seed: SEED });
+  const { costs, ...outcomes } = await watchedOutcomes(watchdog, i, reader, { count: MUTATED, seed: SEED });
   readers[reader.name] = outcomes;
-  const told = `${outcomes.inputs} inputs, ${JSON.stringify(outcomes.counts)}, ${JSON.stringify(costs)}`;
-  process.stdout.write(`${reader.name}: ${told}\n`);
+  const { inputs, counts } = outcomes;
+  process.stdout.write(`${reader.name}: ${inputs} inputs, ${JSON.stringify(counts)}, ${JSON.stringify(costs)}\n`);
 }
-await dog.stop();
-const packed = { seed: SEED, mutated: MUTATED, readers };
-await writeFile("test/hostile/outcomes.json", `${JSON.stringify(packed, null, 1)}\n`);
+await watchdog.stop();
+const contents = { seed: SEED, mutated: MUTATED, readers };
+await writeFile("test/hostile/outcomes.json", `${JSON.stringify(contents, null, 1)}\n`);

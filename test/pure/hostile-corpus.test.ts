@@ -3,7 +3,7 @@ import { afterAll, describe, expect, it } from "vitest";
 import { MUTATED, READERS, SEED } from "../hostile/corpus";
 import { watchedOutcomes } from "../hostile/outcomes";
 import type { Outcomes } from "../hostile/outcomes";
-import { watchdog } from "../hostile/watchdog";
+import { startWatchdog } from "../hostile/watchdog";
 
 interface Committed {
   readonly seed: number;
@@ -12,8 +12,8 @@ interface Committed {
 }
 
 const committed = JSON.parse(readFileSync("test/hostile/outcomes.json", "utf8")) as Committed;
-const dog = watchdog(READERS.map(({ name }) => name));
-afterAll(() => dog.stop());
+const watchdog = startWatchdog(READERS.map(({ name }) => name));
+afterAll(() => watchdog.stop());
 
 describe("the corpus of hostile files", () => {
   it("is the committed one, with at least 2,000 mutations for every reader", () => {
@@ -24,7 +24,7 @@ describe("the corpus of hostile files", () => {
 
   it.each(READERS.map((reader, i) => [reader.name, i] as const))("%s: every input ends as it did", async (name, i) => {
     const run = { count: MUTATED, seed: SEED };
-    const { costs: _costs, ...outcomes } = await watchedOutcomes(dog, i, READERS[i]!, run);
+    const { costs: _costs, ...outcomes } = await watchedOutcomes(watchdog, i, READERS[i]!, run);
     const { sha256, ...expected } = committed.readers[name]!;
     expect(outcomes.sha256, "the inputs' bytes").toBe(sha256);
     expect(outcomes).toMatchObject(expected);

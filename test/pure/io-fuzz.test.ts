@@ -4,15 +4,15 @@ import { mutated, mutatedJson } from "../hostile/arbitrary";
 import { READERS, readInput } from "../hostile/corpus";
 import { seedsOf } from "../hostile/reader";
 import type { Reader } from "../hostile/reader";
-import { watchdog } from "../hostile/watchdog";
+import { startWatchdog } from "../hostile/watchdog";
 
 const RUNS = Number(process.env["SAFETAPE_FUZZ_RUNS"] ?? 500);
 const SEED = Number(process.env["SAFETAPE_FUZZ_SEED"] ?? 1);
 /** Seeds that shrink to something that can be read. */
 const MOST_BYTES = 6000;
 
-const dog = watchdog(READERS.map(({ name }) => name));
-afterAll(() => dog.stop());
+const watchdog = startWatchdog(READERS.map(({ name }) => name));
+afterAll(() => watchdog.stop());
 
 /** A seed with some edits, or, where it is JSON, with other values. */
 function hostile({ seeds, form }: Reader): fc.Arbitrary<Uint8Array> {
@@ -35,10 +35,10 @@ describe(`${RUNS} hostile inputs each, from seed ${SEED}`, () => {
     const reader = READERS[i]!;
     let input = 0;
     const property = fc.asyncProperty(hostile(reader), async (bytes) => {
-      dog.begin(i, input++);
+      watchdog.begin(i, input++);
       await readInput(reader, { name: `${input}`, bytes });
     });
     await fc.assert(property, { numRuns: RUNS, seed: SEED });
-    dog.begin(i, -1);
+    watchdog.begin(i, -1);
   });
 });
