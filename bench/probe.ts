@@ -26,11 +26,17 @@ export async function probe(engine: Engine): Promise<void> {
   const probes: number[] = [];
   const timed: typeof policy = {
     ...policy,
-    async decide(context) {
-      const start = performance.now();
-      const names = await policy.decide(context);
-      probes.push((performance.now() - start) / 1000);
-      return names;
+    start(run) {
+      const state = policy.start(run);
+      return {
+        ...state,
+        async decide(context) {
+          const start = performance.now();
+          const names = await state.decide(context);
+          probes.push((performance.now() - start) / 1000);
+          return names;
+        },
+      };
     },
   };
   const steps = EVERY * PROBES;

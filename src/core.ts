@@ -27,7 +27,7 @@ export type { HeadOptions } from "./model/families";
 export type { Model, ParameterSpec, Projection } from "./model/model";
 export type { Forward, ForwardHooks, LinearSite } from "./model/forward";
 
-export type { Adapter, AdapterTensor } from "./adapter/adapter";
+export type { Adapter, AdapterRun, AdapterState, AdapterTensor } from "./adapter/adapter";
 export { adalora } from "./adapter/adalora";
 export type { AdaloraOptions } from "./adapter/adalora";
 export { aflora } from "./adapter/aflora";
@@ -55,9 +55,21 @@ export type {
   FreezeContext,
   FreezeEffect,
   FreezePolicy,
+  FreezePolicyState,
+  GroupScores,
+  LayerDropPolicy,
+  LayerDropPolicyState,
+  Policy,
+  PolicyConfig,
+  PolicyState,
   Progress,
-  PruneContext,
-  StructuralPruning,
+  PruningPolicy,
+  RunInfo,
+  StructurePruningPolicy,
+  StructurePruningPolicyState,
+  WeightPruningContext,
+  WeightPruningPolicy,
+  WeightPruningPolicyState,
 } from "./freeze/policy";
 export { adapterDrop } from "./freeze/adapter-drop";
 export type { AdapterDropOptions } from "./freeze/adapter-drop";

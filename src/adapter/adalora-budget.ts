@@ -62,25 +62,21 @@ export class AdaloraBudget {
     return { settings: this.settings, kept: this.#kept ? [...this.#kept] : null };
   }
 
-  get totalSteps(): number {
-    return this.settings.total;
-  }
-
   /** Which triplets of each E live, by its name; undefined before the first pruning. */
   get kept(): ReadonlyMap<string, readonly boolean[]> | undefined {
     return this.#kept;
   }
 
   /** Prunes after an optimizer step where it is due. */
-  async step(run: AdapterRun, modules: readonly TripletNames[]): Promise<void> {
+  async afterStep(step: number, run: AdapterRun, modules: readonly TripletNames[]): Promise<void> {
     const { warmup, final, every, total } = this.settings;
     const last = total - final;
-    const isDue = run.step > warmup && run.step < last && run.step % every === 0;
-    if (isDue || run.step === last) this.#kept = await this.#choose(run, modules);
-    if (isDue || run.step >= last) await this.#mask(run);
+    const isDue = step > warmup && step < last && step % every === 0;
+    if (isDue || step === last) this.#kept = await this.#choose(step, run, modules);
+    if (isDue || step >= last) await this.#mask(run);
   }
 
-  async #choose(run: AdapterRun, modules: readonly TripletNames[]): Promise<Map<string, boolean[]>> {
+  async #choose(step: number, run: AdapterRun, modules: readonly TripletNames[]): Promise<Map<string, boolean[]>> {
     const scores = new Map<string, number[]>();
     const settled = new Map<string, boolean[]>();
     for (const names of modules) {
@@ -89,7 +85,7 @@ export class AdaloraBudget {
       else settled.set(e, this.#kept?.get(e) ?? (await run.read(e)).reduce<boolean[]>((all) => [...all, true], []));
     }
     const gone = [...settled.values()].flat().filter((isKept) => !isKept).length;
-    const removed = this.settings.initial - tripletBudget(run.step, this.settings) - gone;
+    const removed = this.settings.initial - tripletBudget(step, this.settings) - gone;
     const sorted = [...scores.values()].flat().sort((a, b) => a - b);
     const threshold = removed > 0 ? (sorted[Math.min(removed, sorted.length) - 1] ?? -Infinity) : -Infinity;
     return new Map([...settled, ...[...scores].map(([name, own]) => [name, keepOne(own, threshold)] as const)]);

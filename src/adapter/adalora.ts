@@ -14,7 +14,7 @@ import { scale } from "../ops/scale";
 import { scaleColumns } from "../ops/scale_columns";
 import { swapAxes } from "../ops/swap_axes";
 import type { Value } from "../tape/tape";
-import type { Adapter, LowRankUpdate, Tensors } from "./adapter";
+import type { Adapter, AdapterFile, AdapterRun, AdapterState, LowRankUpdate, Tensors } from "./adapter";
 import { AdaloraBudget } from "./adalora-budget";
 import { constant, normal } from "./initial";
 import { scaledProduct } from "./low-rank";
@@ -97,7 +97,6 @@ export function adaloraFromConfig(told: PeftConfig, where: string, layers?: Laye
   }
   // PEFT divides by the initial rank, whatever is left of it.
   const factor = config.lora_alpha / (config.init_r + 1e-5);
-  let budget: AdaloraBudget | undefined;
   const names = (module: string) => ({ a: `${module}.lora_A`, b: `${module}.lora_B`, e: `${module}.lora_E` });
   const adapter: ProjectionAdapter = onProjections({
     kind: "adalora",
@@ -124,43 +123,14 @@ export function adaloraFromConfig(told: PeftConfig, where: string, layers?: Laye
       const { projections } = adapter.choice(forward.model);
       return config.orth_reg_weight === 0 ? undefined : orthogonality(forward, projections, config);
     },
-    async afterStep(run) {
-      const { projections } = adapter.choice(run.model);
-      // An adapter that was saved after its budgeting has no triplets left to prune.
-      if (config.rank_pattern) return;
-      budget ??= new AdaloraBudget({
-        initial: config.init_r * projections.length,
-        target: config.target_r * projections.length,
-        warmup: config.tinit,
-        final: config.tfinal,
-        every: config.deltaT,
-        total: run.totalSteps,
-      });
-      await budget.step(
-        run,
-        projections.map(({ name }) => names(name)),
-      );
-    },
-    save: () => budget?.save() ?? null,
-    restore: (saved) => (budget = saved === null ? undefined : AdaloraBudget.restore(saved)),
+    // A saved adapter whose ranks are decided has no triplets left to prune.
+    ...(config.rank_pattern === null && { start }),
     // PEFT refuses a file without a number of steps, or with one that leaves none to prune in.
-    peft: (targets) => ({
+    peft: (targets, _model, totalSteps) => ({
       fan_in_fan_out: fanInFanOut(targets),
-      total_step: config.total_step ?? Math.max(budget?.totalSteps ?? 0, config.tinit + config.tfinal + 1),
+      total_step: config.total_step ?? Math.max(totalSteps, config.tinit + config.tfinal + 1),
     }),
-    toFile(model, tensors) {
-      const kept = budget?.kept;
-      const own = kept ? withoutPruned(tensors, kept) : tensors;
-      const rankPattern = kept ? Object.fromEntries(kept) : config.rank_pattern;
-      const shaped = ([name, tensor]: [string, FloatTensor]): [string, FloatTensor] => [
-        headKey(name),
-        name.endsWith(".lora_E") ? { shape: [tensor.data.length, 1], data: tensor.data } : tensor,
-      ];
-      return {
-        config: { ...adapter.peftConfig(model), rank_pattern: rankPattern },
-        tensors: new Map([...own].map(shaped)),
-      };
-    },
+    toFile: (model, tensors) => fileOf(adapter.peftConfig(model), tensors),
     updates: (model, tensors) =>
       new Map(
         adapter.choice(model).projections.map(({ name }): [string, LowRankUpdate] => {
@@ -171,6 +141,41 @@ export function adaloraFromConfig(told: PeftConfig, where: string, layers?: Laye
       ),
   });
   return adapter;
+
+  function start(run: AdapterRun): AdapterState {
+    const { projections } = adapter.choice(run.model);
+    const modules = projections.map(({ name }) => names(name));
+    let budget = new AdaloraBudget({
+      initial: config.init_r * projections.length,
+      target: config.target_r * projections.length,
+      warmup: config.tinit,
+      final: config.tfinal,
+      every: config.deltaT,
+      total: run.totalSteps,
+    });
+    return {
+      afterStep: (step) => budget.afterStep(step, run, modules),
+      save: () => budget.save(),
+      restore(saved) {
+        if (saved !== null) budget = AdaloraBudget.restore(saved);
+      },
+      toFile(tensors) {
+        const { kept } = budget;
+        const file = adapter.peftConfig(run.model, run.totalSteps);
+        if (!kept) return fileOf(file, tensors);
+        return fileOf({ ...file, rank_pattern: Object.fromEntries(kept) }, withoutPruned(tensors, kept));
+      },
+    };
+  }
+}
+
+/** An adapter's files. PEFT stores E as a column. */
+function fileOf(config: PeftConfig, tensors: Tensors): AdapterFile {
+  const shaped = ([name, tensor]: [string, FloatTensor]): [string, FloatTensor] => [
+    headKey(name),
+    name.endsWith(".lora_E") ? { shape: [tensor.data.length, 1], data: tensor.data } : tensor,
+  ];
+  return { config, tensors: new Map([...tensors].map(shaped)) };
 }
 
 /** Rank of a module: as many as its pattern keeps, else the initial one. */

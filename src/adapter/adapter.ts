@@ -39,23 +39,34 @@ export interface LowRankUpdate {
   readonly scale: number;
 }
 
-/** What an adapter may see and change after a step. */
+/** A run as an adapter that counts sees and changes it between steps. */
 export interface AdapterRun {
   readonly model: Model;
-  /** Optimizer steps done, and of the whole run. */
-  readonly step: number;
   readonly totalSteps: number;
   read(name: string): Promise<Float32Array>;
   write(name: string, data: Float32Array): void;
   /** Whether a tensor still learns; a frozen one has no statistics. */
   isLive(name: string): boolean;
-  /** Smoothed sensitivity and uncertainty of a tensor that `statistics` follows. */
+  /** Smoothed sensitivity and uncertainty of every element of a live tensor that `statistics` applies to. */
   statistics(name: string): Promise<{ readonly mean: Float32Array; readonly uncertainty: Float32Array }>;
+}
+
+/** State of an adapter in one run, where it has any: budgets, masks. */
+export interface AdapterState {
+  /** Called after every optimizer step, with the number of steps done. */
+  afterStep(step: number): Promise<void>;
+  /** Everything that later calls depend on, as plain JSON, for checkpoints. */
+  save?(): unknown;
+  /** Continues from what `save` returned. @throws FileFormatError for a value that no such adapter saves. */
+  restore?(saved: unknown): void;
+  /** The two files' contents, where they depend on this state; default those of the adapter. */
+  toFile?(tensors: Tensors): AdapterFile;
 }
 
 /**
  * A way to fine-tune: which tensors it adds or trains, and how they change the model while it is traced. It holds no
- * memory and knows nothing of gradients or freezing; those follow from what it records.
+ * memory and knows nothing of gradients or freezing; those follow from what it records. It is configuration: what it counts
+ * in a run belongs to the state that `start` returns, so that any number of runs may share one adapter.
  */
 export interface Adapter extends ForwardHooks {
   /** Short name for reports, as `lora`. */
@@ -70,16 +81,15 @@ export interface Adapter extends ForwardHooks {
   penalty?(forward: Forward): Value | undefined;
   /** Bound of the soft threshold that follows each update of a tensor (SoRA); undefined for none. */
   proximal?(name: string): number | undefined;
-  /** Statistics of gradients that `afterStep` needs. */
+  /** Statistics of gradients that the state's `afterStep` reads, collected in every step. */
   readonly statistics?: Statistics;
-  /** Called after every optimizer step: budgets, masks. */
-  afterStep?(run: AdapterRun): Promise<void>;
-  /** What `afterStep` has found and goes on from, plain JSON; left out where that is nothing. */
-  save?(): unknown;
-  /** Goes on where `save` was called. @throws FileFormatError for what no such adapter saves. */
-  restore?(saved: unknown): void;
-  /** adapter_config.json for PEFT, or for this library alone where PEFT has no such kind. */
-  peftConfig(model: Model): PeftConfig;
+  /** Begins a run; left out by an adapter that has nothing to do between steps. */
+  start?(run: AdapterRun): AdapterState;
+  /**
+   * adapter_config.json for PEFT, or for this library alone where PEFT has no such kind.
+   * @param totalSteps of the run, for kinds whose configuration says how long it is. Default unknown.
+   */
+  peftConfig(model: Model, totalSteps?: number): PeftConfig;
   /** The two files' contents, where keys are not PEFT's prefix and the tensor's name. */
   toFile?(model: Model, tensors: Tensors): AdapterFile;
   /** Tensors by name, out of a file's keys, where they are not that. */

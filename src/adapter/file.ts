@@ -4,16 +4,24 @@ import type { Shape } from "../base/shape";
 import { headKey, stripPrefix } from "../io/peft-keys";
 import type { PeftConfig } from "../io/peft";
 import type { Model } from "../model/model";
-import type { Adapter, AdapterFile, Tensors } from "./adapter";
+import type { Adapter, AdapterFile, AdapterState, Tensors } from "./adapter";
 import { adapterFromConfig } from "./kinds";
 
 /**
  * An adapter's two files, as PEFT lays them out.
  * @param transformers the version whose module names the files use: ViT's changed in 5.
+ * @param state of the adapter in the run that the tensors come from. Default none: it has learned nothing yet.
  */
-export function adapterFile(adapter: Adapter, model: Model, tensors: Tensors, transformers: 4 | 5 = 5): AdapterFile {
+export function adapterFile(
+  adapter: Adapter,
+  model: Model,
+  tensors: Tensors,
+  transformers: 4 | 5 = 5,
+  state?: AdapterState,
+): AdapterFile {
   const keyed = new Map([...tensors].map(([name, tensor]) => [headKey(name), tensor]));
-  const file = adapter.toFile?.(model, tensors) ?? { config: adapter.peftConfig(model), tensors: keyed };
+  const file = state?.toFile?.(tensors) ??
+    adapter.toFile?.(model, tensors) ?? { config: adapter.peftConfig(model), tensors: keyed };
   return transformers === 5 && model.renamed ? renamedFile(file, model) : file;
 }
 

@@ -11,16 +11,7 @@ import type { LayerChoice, TargetConfig } from "./targets";
 /** What tells one adapter of projections from another. `C` is its adapter_config.json. */
 export interface OnProjections<C extends TargetConfig & PeftConfig> extends Pick<
   Adapter,
-  | "penalty"
-  | "proximal"
-  | "statistics"
-  | "afterStep"
-  | "save"
-  | "restore"
-  | "toFile"
-  | "fromFile"
-  | "merged"
-  | "updates"
+  "penalty" | "proximal" | "statistics" | "start" | "toFile" | "fromFile" | "merged" | "updates"
 > {
   readonly kind: string;
   readonly config: C;
@@ -36,7 +27,7 @@ export interface OnProjections<C extends TargetConfig & PeftConfig> extends Pick
   /** Takes the place of a targeted projection. */
   linear(forward: Forward, site: LinearSite): Value;
   /** Keys of adapter_config.json that depend on the model. */
-  peft?(targets: readonly Projection[], model: Model): Record<string, unknown>;
+  peft?(targets: readonly Projection[], model: Model, totalSteps: number): Record<string, unknown>;
 }
 
 /** The modules that an adapter acts on, on one model. */
@@ -64,16 +55,14 @@ export function onProjections<C extends TargetConfig & PeftConfig>(parts: OnProj
     }
     return found;
   };
-  const { penalty, proximal, statistics, afterStep, save, restore, toFile, fromFile, merged, updates } = parts;
+  const { penalty, proximal, statistics, start, toFile, fromFile, merged, updates } = parts;
   return {
     kind: parts.kind,
     choice,
     ...(penalty && { penalty }),
     ...(proximal && { proximal }),
     ...(statistics && { statistics }),
-    ...(afterStep && { afterStep }),
-    ...(save && { save }),
-    ...(restore && { restore }),
+    ...(start && { start }),
     ...(toFile && { toFile }),
     ...(fromFile && { fromFile }),
     ...(merged && { merged }),
@@ -93,9 +82,9 @@ export function onProjections<C extends TargetConfig & PeftConfig>(parts: OnProj
       return [...new Set([...saved, ...(parts.baseTensors?.(projections, model) ?? [])])];
     },
     linear: (forward, site) => (choice(forward.model).names.has(site.name) ? parts.linear(forward, site) : undefined),
-    peftConfig(model): PeftConfig {
+    peftConfig(model, totalSteps = 0): PeftConfig {
       const { config, projections } = choice(model);
-      const own = { ...parts.config, ...config, ...parts.peft?.(projections, model) };
+      const own = { ...parts.config, ...config, ...parts.peft?.(projections, model, totalSteps) };
       return { ...own, peft_type: parts.config.peft_type, task_type: taskType(model), inference_mode: true };
     },
   };

@@ -1,5 +1,6 @@
 import { ConfigError } from "../base/errors";
-import type { FreezeContext, FreezePolicy, Progress } from "../freeze/policy";
+import { startPolicy } from "../freeze/policy";
+import type { FreezeContext, Policy, Progress } from "../freeze/policy";
 
 /** A score for every layer's adapter. */
 export type LayerScores = readonly number[];
@@ -40,20 +41,21 @@ const tensorsOf = (layer: number): string[] => [`layer.${layer}.lora_A.weight`, 
  * What a policy would freeze and when, if its scores were these: nothing is trained.
  * @throws ConfigError for a policy that decides by memory or gradients, or lengths that make no sense.
  */
-export async function freezeSchedule(policy: FreezePolicy, options: FreezeScheduleOptions): Promise<FreezeSchedule> {
+export async function freezeSchedule(policy: Policy, options: FreezeScheduleOptions): Promise<FreezeSchedule> {
   const { steps, stepsPerEpoch, layers, scores } = options;
   for (const [name, value] of Object.entries({ steps, stepsPerEpoch, layers })) {
     if (Number.isInteger(value) && value >= 1) continue;
     throw new ConfigError(`A schedule has ${name} ${value}.`, "Give a whole number from 1.");
   }
+  const run = startPolicy(policy, { layers, totalSteps: steps, stepsPerEpoch });
   const live = new Map(Array.from({ length: layers }, (_, layer) => [layer, tensorsOf(layer)]));
   const frozenAt = Array.from<number | undefined>({ length: layers });
   const moments: ScheduleMoment[] = [];
   for (let step = 0; step <= steps; step++) {
     const progress: Progress = { step, totalSteps: steps, stepsPerEpoch };
-    if (!policy.isDue(progress)) continue;
+    if (run.kind !== "freezing" || !run.state.isDue(progress)) continue;
     const now = checkScores(scores(step), layers);
-    const frozen = await policy.decide(contextOf(policy, progress, layers, new Map(live), now));
+    const frozen = await run.state.decide(contextOf(policy, progress, layers, new Map(live), now));
     for (const [layer, names] of [...live]) {
       const left = names.filter((name) => !frozen.includes(name));
       if (left.length > 0) live.set(layer, left);
@@ -62,10 +64,11 @@ export async function freezeSchedule(policy: FreezePolicy, options: FreezeSchedu
         frozenAt[layer] = step;
       }
     }
-    moments.push({ step, epoch: step / stepsPerEpoch, level: policy.level?.(progress)?.value, scores: now, frozen });
+    moments.push({ step, epoch: step / stepsPerEpoch, level: run.state.level?.(progress).value, scores: now, frozen });
   }
-  const levelName = policy.level?.({ step: steps, totalSteps: steps, stepsPerEpoch })?.name;
-  return { moments, levelName, frozenAt, record: { name: policy.name, ...policy.record() } };
+  const end = { step: steps, totalSteps: steps, stepsPerEpoch };
+  const levelName = run.kind === "freezing" ? run.state.level?.(end).name : undefined;
+  return { moments, levelName, frozenAt, record: { name: policy.name, ...policy.settings, ...run.state.record?.() } };
 }
 
 function checkScores(scores: LayerScores, layers: number): LayerScores {
@@ -74,7 +77,7 @@ function checkScores(scores: LayerScores, layers: number): LayerScores {
 }
 
 function contextOf(
-  policy: FreezePolicy,
+  policy: Policy,
   progress: Progress,
   layers: number,
   live: FreezeContext["live"],

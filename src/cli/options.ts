@@ -7,7 +7,7 @@ import { WEIGHT_FORMATS } from "../base/packed";
 import type { WeightFormat } from "../base/packed";
 import { makePolicy } from "../freeze/make";
 import type { PolicyChoice } from "../freeze/make";
-import type { FreezePolicy } from "../freeze/policy";
+import type { Policy } from "../freeze/policy";
 import { ACTIVATION_FORMATS } from "../op/pack";
 import type { ActivationFormat } from "../op/pack";
 import type { Recompute } from "../train/options";
@@ -132,7 +132,7 @@ export function layersOption(given: Given, name: string, flag: string): LayerCho
 }
 
 /** The policy that `--freeze` asks for: a name, or JSON with its options. */
-export function policyOption(given: Given): FreezePolicy {
+export function policyOption(given: Given): Policy {
   const text = textOption(given, "freeze", "--freeze", "never");
   const isSafe = text === "safe";
   const told = text.startsWith("{") ? parseChoice(text) : { policy: text };

@@ -203,7 +203,7 @@ function save(trainer: Trainer, out: Directory): Promise<void> {
   const { adapter, model, policy } = trainer.options;
   if (adapter.trainsInPlace) return saveModel(out, model);
   // What is pruned is no part of an adapter.
-  return policy?.structural ? saveMerged(out, trainer) : saveAdapter(out, trainer);
+  return policy?.kind === "structure_pruning" ? saveMerged(out, trainer) : saveAdapter(out, trainer);
 }
 
 /** How a run is trained, as the command line says. */

@@ -1,34 +1,32 @@
 import { ConfigError } from "../base/errors";
 import { Random } from "../base/random";
-import type { FreezePolicy } from "./policy";
+import type { LayerDropPolicy } from "./policy";
 
 export interface AdapterDropOptions {
-  /** The lowest n layers lose their adapter in a step, n uniform from 0 to this. Default 10, at most all but one. */
+  /** Most layers that lose their adapter in a step; at least one layer always keeps its own. Default 10. */
   readonly most?: number;
-  /** Default 0. */
+  /** Seed of the numbers drawn. Default 0. */
   readonly seed?: number;
 }
 
 /**
- * Robust AdapterDrop (Rücklé et al. 2021, section 3.1): every step leaves the adapters of the lowest n layers out, n drawn
- * anew; they neither act nor learn in it.
+ * Robust AdapterDrop (Rücklé et al. 2021, section 3.1): every step leaves out the adapters of the lowest n layers, with n
+ * drawn uniformly from 0 to `most`.
  *
- * Saves time, since backward ends at layer n, and no memory: the plan without drops still needs its buffers.
+ * Saves time, since backward ends at layer n, but no memory: the plan without drops still needs its buffers.
  * @throws ConfigError for a number of layers that is not a whole number from 0.
  */
-export function adapterDrop({ most = 10, seed = 0 }: AdapterDropOptions = {}): FreezePolicy {
+export function adapterDrop({ most = 10, seed = 0 }: AdapterDropOptions = {}): LayerDropPolicy {
   if (!Number.isInteger(most) || most < 0) {
     throw new ConfigError(`AdapterDrop may drop ${most} layers.`, "Give a whole number from 0.");
   }
+  const lowest = (count: number): number[] => Array.from({ length: count }, (_, layer) => layer);
+  const limit = (layers: number): number => Math.min(most, layers - 1);
   return {
+    kind: "layer_dropping",
     name: "adapter_drop",
-    isDue: () => false,
-    decide: () => Promise.resolve([]),
-    dropped({ step }, layers) {
-      const count = new Random(seed, step).below(Math.min(most, layers - 1) + 1);
-      return Array.from({ length: count }, (_, layer) => layer);
-    },
-    record: () => ({ most, seed }),
     settings: { most, seed },
+    variants: (layers) => lowest(limit(layers)).map((layer) => lowest(layer + 1)),
+    start: ({ layers }) => ({ dropped: ({ step }) => lowest(new Random(seed, step).below(limit(layers) + 1)) }),
   };
 }

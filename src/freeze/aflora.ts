@@ -2,9 +2,10 @@ import * as v from "valibot";
 import { ConfigError } from "../base/errors";
 import { checkSchema } from "../io/json";
 import type { SensitivityKind } from "../ops/sensitivity";
+import type { Statistics } from "../ops/shared/statistics";
 import { AfloraSchedule, belowThreshold, publishedFraction } from "./aflora-schedule";
 import type { AfloraSpan } from "./aflora-schedule";
-import type { FreezePolicy, Progress } from "./policy";
+import type { FreezePolicy, FreezePolicyState } from "./policy";
 
 export interface AfloraPolicyOptions {
   /**
@@ -40,6 +41,7 @@ export interface AfloraPolicyOptions {
  */
 export function afloraFreezing(options: AfloraPolicyOptions = {}): FreezePolicy {
   const isPublished = options.mode === "published_code";
+  const { tensors = /(?:aflora|lora)_[AB](?:\.weight)?$/, ...others } = options;
   const settings = {
     mode: "paper" as const,
     initialEpochs: 1,
@@ -48,9 +50,10 @@ export function afloraFreezing(options: AfloraPolicyOptions = {}): FreezePolicy 
     beta1: 0.85,
     beta2: 0.95,
     every: isPublished ? WINDOW : 1,
-    ...options,
+    ...others,
+    tensors: tensors.source,
   };
-  const { mode, initialEpochs, finalShare, beta1, beta2, every } = settings;
+  const { mode, initialEpochs, finalShare, sensitivity: kind, beta1, beta2, every } = settings;
   const isShare = [finalShare, beta1, beta2].every((value) => value >= 0 && value <= 1);
   const isMode = ["paper", "published_code"].includes(mode);
   if (!isShare || !isMode || !(initialEpochs >= 0) || !Number.isInteger(every) || every < 1) {
@@ -59,73 +62,69 @@ export function afloraFreezing(options: AfloraPolicyOptions = {}): FreezePolicy 
       "Give paper or published_code, shares and betas from 0 to 1, epochs from 0, and a whole number of steps.",
     );
   }
-  const pattern = options.tensors ?? /(?:aflora|lora)_[AB](?:\.weight)?$/;
-  const statistics = {
-    kind: settings.sensitivity,
+  const statistics: Statistics = {
+    kind,
     beta1,
     beta2,
-    when: "before_update" as const,
-    applies: (name: string) => pattern.test(name),
+    when: "before_update",
+    applies: (name) => tensors.test(name),
   };
-  const { share, ...scheduled } = isPublished ? publishedCode(settings) : paper(settings);
   return {
+    kind: "freezing",
     name: "aflora",
+    settings,
     statistics: isPublished ? { ...statistics, window: WINDOW } : statistics,
-    ...scheduled,
-    level: (progress) => ({ name: "share to be frozen", value: share(progress) }),
-    settings: { ...settings, tensors: pattern.source },
-    record: () => ({ ...settings, tensors: pattern.source, ...scheduled.record() }),
+    start({ totalSteps, stepsPerEpoch }) {
+      const span = { start: initialEpochs * stepsPerEpoch, end: totalSteps * (1 - finalShare) };
+      return isPublished ? asPublished(span, every) : asInPaper(span, every);
+    },
   };
 }
 
 /** Steps of the published code's windows. */
 const WINDOW = 10;
 
-type Settings = Required<Pick<AfloraPolicyOptions, "initialEpochs" | "finalShare" | "every">>;
-type Scheduled = Pick<FreezePolicy, "isDue" | "decide" | "record" | "save" | "restore"> & {
-  readonly share: (progress: Progress) => number;
-};
-const HISTORY = v.array(v.strictObject({ step: v.number(), frozen: v.array(v.string()) }));
+const levelOf = (value: number) => ({ name: "share to be frozen", value });
 
-function paper({ initialEpochs, finalShare, every }: Settings): Scheduled {
-  let schedule: AfloraSchedule | undefined;
-  const scheduleOf = ({ stepsPerEpoch, totalSteps }: Progress): AfloraSchedule =>
-    (schedule ??= new AfloraSchedule({ start: initialEpochs * stepsPerEpoch, end: totalSteps * (1 - finalShare) }));
+function asInPaper(span: AfloraSpan, every: number): FreezePolicyState {
+  let schedule = new AfloraSchedule(span);
   return {
     isDue: ({ step }) => step > 0 && step % every === 0,
-    async decide(context) {
-      const { step } = context;
-      const own = scheduleOf(context);
-      return own.fraction(step) === 0 ? [] : own.next(step, await context.sensitivity());
+    async decide({ step, sensitivity }) {
+      return schedule.fraction(step) === 0 ? [] : schedule.next(step, await sensitivity());
     },
-    share: (progress) => scheduleOf(progress).fraction(progress.step),
-    record: () => schedule?.record() ?? {},
-    save: () => schedule?.save() ?? null,
-    restore: (saved) => (schedule = saved === null ? undefined : AfloraSchedule.restore(saved)),
+    level: ({ step }) => levelOf(schedule.fraction(step)),
+    record: () => schedule.record(),
+    save: () => schedule.save(),
+    restore(saved) {
+      if (saved !== null) schedule = AfloraSchedule.restore(saved);
+    },
   };
 }
 
-/** Decisions fall between a step's gradients and its update there, so that what they freeze still takes that update. */
-function publishedCode({ initialEpochs, finalShare, every }: Settings): Scheduled {
+const HISTORY = v.array(v.strictObject({ step: v.number(), frozen: v.array(v.string()) }));
+
+/**
+ * The published code decides between the gradients and the update of a step, here after that update: what it freezes there
+ * still takes the update, and its step is the one before ours.
+ */
+function asPublished(span: AfloraSpan, every: number): FreezePolicyState {
   let history: { step: number; frozen: readonly string[] }[] = [];
-  const spanOf = ({ stepsPerEpoch, totalSteps }: Progress): AfloraSpan => {
-    return { start: initialEpochs * stepsPerEpoch, end: totalSteps * (1 - finalShare) };
-  };
   return {
-    isDue(progress) {
-      const now = progress.step - 1;
-      const { start, end } = spanOf(progress);
-      return now > start && (now > end || now % every === 0);
+    isDue({ step }) {
+      const theirs = step - 1;
+      return theirs > span.start && (theirs > span.end || theirs % every === 0);
     },
-    async decide(context) {
-      const now = context.step - 1;
-      const frozen = belowThreshold(await context.elementSensitivity(), publishedFraction(now, spanOf(context)));
-      if (frozen.length > 0) history.push({ step: context.step, frozen });
+    async decide({ step, elementSensitivity }) {
+      const frozen = belowThreshold(await elementSensitivity(), publishedFraction(step - 1, span));
+      if (frozen.length > 0) history.push({ step, frozen });
       return frozen;
     },
-    share: (progress) => publishedFraction(Math.max(0, progress.step - 1), spanOf(progress)),
+    level: ({ step }) => levelOf(publishedFraction(Math.max(0, step - 1), span)),
     record: () => ({ history }),
     save: () => [...history],
-    restore: (saved) => (history = checkSchema(HISTORY, saved, "AFLoRA's history in a checkpoint")),
+    restore(saved) {
+      history = checkSchema(HISTORY, saved, "AFLoRA's history in a checkpoint");
+    },
   };
 }

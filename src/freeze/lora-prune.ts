@@ -1,7 +1,7 @@
 import * as v from "valibot";
 import { ConfigError } from "../base/errors";
 import { checkSchema } from "../io/json";
-import type { FreezePolicy, Progress } from "./policy";
+import type { Progress, StructurePruningPolicy } from "./policy";
 
 const HISTORY = v.array(v.strictObject({ step: v.number(), share: v.number(), out: v.number() }));
 
@@ -27,7 +27,7 @@ export interface LoraPruneOptions {
  * over its outputs. `saveMerged` writes the pruned model; an adapter alone would not say what is out.
  * @throws ConfigError for options that make no sense.
  */
-export function loraPrune(options: LoraPruneOptions = {}): FreezePolicy {
+export function loraPrune(options: LoraPruneOptions = {}): StructurePruningPolicy {
   const settings = { ratio: 0.5, every: 10, warmupShare: 0.1, finalShare: 0.1, smoothing: 0.9, ...options };
   const { ratio, every, warmupShare, finalShare, smoothing } = settings;
   const isFine =
@@ -42,26 +42,31 @@ export function loraPrune(options: LoraPruneOptions = {}): FreezePolicy {
       "Give shares from 0 and below 1, and a whole number of steps.",
     );
   }
-  let history: v.InferOutput<typeof HISTORY> = [];
   return {
+    kind: "structure_pruning",
     name: "lora_prune",
-    isDue: () => false,
-    decide: () => Promise.resolve([]),
-    structural: {
-      smoothing,
-      applies: ({ layer }, layers) => layer >= Math.floor(layers / 10) && layer < layers - 1,
-      isDue: (progress) => progress.step % every === 0 && prunedShare(progress, settings) > 0,
-      choose(progress, groups) {
-        const share = prunedShare(progress, settings);
-        const chosen = groups.map(({ scores, out }) => lowestGroups(scores, out, Math.floor(share * scores.length)));
-        history.push({ step: progress.step, share, out: chosen.reduce((sum, { size }) => sum + size, 0) });
-        return chosen;
-      },
-    },
-    record: () => ({ ...settings, history }),
     settings,
-    save: () => [...history],
-    restore: (saved) => (history = checkSchema(HISTORY, saved, "LoRAPrune's history in a checkpoint")),
+    smoothing,
+    applies: ({ layer }, layers) => layer >= Math.floor(layers / 10) && layer < layers - 1,
+    start() {
+      let history: v.InferOutput<typeof HISTORY> = [];
+      return {
+        isDue: (progress) => progress.step % every === 0 && prunedShare(progress, settings) > 0,
+        choose(progress, structures) {
+          const share = prunedShare(progress, settings);
+          const chosen = structures.map(({ scores, out }) =>
+            lowestGroups(scores, out, Math.floor(share * scores.length)),
+          );
+          history.push({ step: progress.step, share, out: chosen.reduce((sum, { size }) => sum + size, 0) });
+          return chosen;
+        },
+        record: () => ({ history }),
+        save: () => [...history],
+        restore(saved) {
+          history = checkSchema(HISTORY, saved, "LoRAPrune's history in a checkpoint");
+        },
+      };
+    },
   };
 }
 

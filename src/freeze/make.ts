@@ -5,7 +5,7 @@ import { fixed } from "./fixed";
 import { loraPrune } from "./lora-prune";
 import { memoryBudget } from "./memory-budget";
 import { never } from "./never";
-import type { FreezePolicy } from "./policy";
+import type { Policy } from "./policy";
 import { safe } from "./safe";
 import { sparseAdapter } from "./sparse-adapter";
 import { upperLayers } from "./upper-layers";
@@ -14,7 +14,7 @@ const SAFE = ["tauT", "targetFreezeFraction", "every", "settledBelow", "settledF
 
 interface Kind {
   /** Called with exactly the options named below; each policy checks their values. */
-  readonly make: (options: never) => FreezePolicy;
+  readonly make: (options: never) => Policy;
   readonly options: readonly string[];
 }
 
@@ -41,7 +41,7 @@ export const POLICY_NAMES: readonly string[] = Object.keys(POLICIES);
 export type PolicyChoice = Readonly<Record<string, unknown>> & { readonly policy: string };
 
 /** @throws ConfigError for a policy or an option that does not exist, or a value that makes no sense. */
-export function makePolicy({ policy, ...options }: PolicyChoice): FreezePolicy {
+export function makePolicy({ policy, ...options }: PolicyChoice): Policy {
   const found = Object.hasOwn(POLICIES, policy) ? POLICIES[policy] : undefined;
   if (!found) throw new ConfigError(`There is no policy ${policy}.`, `The policies are ${POLICY_NAMES.join(", ")}.`);
   const unknown = Object.keys(options).find((option) => !found.options.includes(option));

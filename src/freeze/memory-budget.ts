@@ -21,25 +21,33 @@ export interface MemoryBudgetOptions {
  */
 export function memoryBudget({ bytes, atStep }: MemoryBudgetOptions): FreezePolicy {
   if (!(bytes > 0)) throw new ConfigError(`The memory budget is ${bytes} bytes.`, "Give a positive number.");
-  let found: Record<string, unknown> = {};
   return {
+    kind: "freezing",
     name: "memory_budget",
-    isDue: ({ step, stepsPerEpoch }) => step === (atStep ?? stepsPerEpoch),
-    async decide(context) {
-      if (context.bytesWith([]) <= bytes) return [];
-      const importance = await context.importance();
-      const best = cheapest(context, importance, bytes);
-      found = {
-        importance: Object.fromEntries(importance),
-        frozen: best,
-        plannedBytes: context.bytesWith(tensors(context, best)),
-      };
-      return tensors(context, best);
-    },
-    record: () => ({ bytes, ...found }),
     settings: { bytes, atStep },
-    save: () => found,
-    restore: (saved) => (found = checkSchema(v.record(v.string(), v.unknown()), saved, "a policy's findings")),
+    start({ stepsPerEpoch }) {
+      let findings: Record<string, unknown> = {};
+      return {
+        isDue: ({ step }) => step === (atStep ?? stepsPerEpoch),
+        async decide(context) {
+          if (context.bytesWith([]) <= bytes) return [];
+          const importance = await context.importance();
+          const layers = cheapest(context, importance, bytes);
+          const frozen = tensors(context, layers);
+          findings = {
+            importance: Object.fromEntries(importance),
+            frozen: layers,
+            plannedBytes: context.bytesWith(frozen),
+          };
+          return frozen;
+        },
+        record: () => findings,
+        save: () => findings,
+        restore(saved) {
+          findings = checkSchema(v.record(v.string(), v.unknown()), saved, "a policy's findings");
+        },
+      };
+    },
   };
 }
 

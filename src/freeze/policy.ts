@@ -1,8 +1,16 @@
 import type { Structure } from "../model/structure";
-import type { Explanation } from "../tape/explain";
 import type { Statistics } from "../ops/shared/statistics";
+import type { Explanation } from "../tape/explain";
 
-/** Where a run stands. */
+/** A run as a policy knows it before the first step. */
+export interface RunInfo {
+  /** Transformer layers of the model. */
+  readonly layers: number;
+  readonly totalSteps: number;
+  readonly stepsPerEpoch: number;
+}
+
+/** How far a run is. */
 export interface Progress {
   /** Optimizer steps done. */
   readonly step: number;
@@ -10,32 +18,53 @@ export interface Progress {
   readonly stepsPerEpoch: number;
 }
 
+/** Configuration of a policy. It changes in no run, so that any number of runs may share one. */
+export interface PolicyConfig {
+  readonly name: string;
+  /** Options as plain JSON. They go into the run's record, and a checkpoint is resumed only with the same ones. */
+  readonly settings?: Readonly<Record<string, unknown>>;
+}
+
+/** State of a policy in one run. A policy that remembers nothing needs none of these methods. */
+export interface PolicyState {
+  /** Findings so far, as plain JSON: they follow the settings in the run's record. */
+  record?(): Readonly<Record<string, unknown>>;
+  /** Everything that the next decisions depend on, as plain JSON, for checkpoints. */
+  save?(): unknown;
+  /**
+   * Continues from what `save` returned.
+   * @throws FileFormatError for a value that no such policy saves.
+   */
+  restore?(saved: unknown): void;
+}
+
 /** What a freeze would change. */
 export interface FreezeEffect {
-  /** Bytes kept for gradients in a step, and bytes of gradients and moments, before minus after. */
+  /** Bytes kept from forward to backward in a step, before minus after. */
   readonly savedBytes: number;
+  /** Bytes of gradients, moments and statistics, before minus after. */
   readonly stateBytes: number;
   /** Floating-point operations of a step, before minus after. */
   readonly flops: number;
 }
 
-/** What a policy sees when it is asked. */
+/** What a freezing policy sees of a run when it decides. */
 export interface FreezeContext extends Progress {
   /** Transformer layers of the model. */
   readonly layers: number;
-  /** Trainable tensors that still learn, by the transformer layer they belong to. Tensors of the head are not listed. */
+  /** Trainable tensors that still learn, by transformer layer. Tensors of the head are not listed. */
   readonly live: ReadonlyMap<number, readonly string[]>;
   /**
-   * Importance of each layer's adapter: 1 - CKA of the layer's activation with and without the adapter, on the probe
-   * batch (SAFE, eq. 2 and 3). Costs two forward passes; computed when first asked for.
+   * Importance of each layer's adapter: 1 - CKA of the layer's activations with and without the adapter, on the probe
+   * batch (SAFE, Son et al. 2024, eq. 2 and 3). Computed at the first call; costs two forward passes.
    */
   readonly importance: (options?: { readonly center?: boolean }) => Promise<ReadonlyMap<number, number>>;
   /**
-   * Mean of smoothed sensitivity times uncertainty of each tensor that `statistics` asks to follow.
+   * Mean over the elements of smoothed sensitivity times uncertainty, for each live tensor in the policy's `statistics`.
    * @throws ConfigError for a policy without `statistics`.
    */
   readonly sensitivity: () => Promise<ReadonlyMap<string, number>>;
-  /** The same of every element. Reads both statistics back. */
+  /** Smoothed sensitivity times uncertainty of every element of those tensors. Reads both statistics back. */
   readonly elementSensitivity: () => Promise<ReadonlyMap<string, Float32Array>>;
   /** What freezing these tensors would give back. */
   readonly effect: (tensors: readonly string[]) => FreezeEffect;
@@ -45,65 +74,110 @@ export interface FreezeContext extends Progress {
   readonly bytesWith: (tensors: readonly string[]) => number;
 }
 
-/** What a policy may look at before the first step, to prune. */
-export interface PruneContext {
+/**
+ * Decides which tensors to freeze, and when. Freezing is final: a frozen tensor never learns again. The unit is the tensor;
+ * a policy that thinks in layers returns all tensors of a layer.
+ */
+export interface FreezePolicy extends PolicyConfig {
+  readonly kind: "freezing";
+  /** Statistics of gradients that `decide` reads, collected in every step. */
+  readonly statistics?: Statistics;
+  /** Begins a run. */
+  start(run: RunInfo): FreezePolicyState;
+}
+
+export interface FreezePolicyState extends PolicyState {
+  /**
+   * Whether to call `decide` now: after every step, and once before the first one, at step 0. Must depend on the progress
+   * alone, since it is also asked ahead of a step.
+   */
+  isDue(progress: Progress): boolean;
+  /** Names of tensors to freeze now. */
+  decide(context: FreezeContext): Promise<readonly string[]>;
+  /** The schedule's current value, for pictures: a threshold of scores, or the share of tensors to be frozen. */
+  level?(progress: Progress): { readonly name: string; readonly value: number };
+}
+
+/** Leaves the adapters of some layers out of a step: they neither act nor learn in it. */
+export interface LayerDropPolicy extends PolicyConfig {
+  readonly kind: "layer_dropping";
+  /**
+   * Every set of layers, but the empty one, that a step of a model with so many layers may leave out. A run plans a step
+   * without each of them before it begins.
+   */
+  variants(layers: number): readonly (readonly number[])[];
+  /** Begins a run. */
+  start(run: RunInfo): LayerDropPolicyState;
+}
+
+export interface LayerDropPolicyState extends PolicyState {
+  /** Layers that the next step leaves out: one of the `variants`, or none. */
+  dropped(progress: Progress): readonly number[];
+}
+
+/** Removes parts of the network: single weights of adapters, or whole structures of the base model. */
+export type PruningPolicy = WeightPruningPolicy | StructurePruningPolicy;
+
+/** Sets weights of the layers' trainable tensors to 0, once, before the first step; they stay 0. */
+export interface WeightPruningPolicy extends PolicyConfig {
+  readonly kind: "weight_pruning";
+  /** Begins a run. */
+  start(run: RunInfo): WeightPruningPolicyState;
+}
+
+export interface WeightPruningPolicyState extends PolicyState {
+  /** Masks of the tensors to prune, by name and of the tensors' sizes: 1 keeps an element, 0 removes it. */
+  masks(context: WeightPruningContext): Promise<ReadonlyMap<string, Float32Array>>;
+}
+
+/** What a policy sees before the first step to prune weights. */
+export interface WeightPruningContext {
   /** Values of every trainable tensor of the layers, by name. */
   readonly values: ReadonlyMap<string, Float32Array>;
-  /** Gradients on the first batch. Costs a forward and a backward pass; computed when first asked for. */
+  /** Gradients on the first batch, by the tensors' names. Computed when called; costs a forward and a backward pass. */
   readonly gradients: () => Promise<ReadonlyMap<string, Float32Array>>;
 }
 
-/** A structure's groups as they stand: each one's running importance, and those that are out. */
+/** Removes attention heads and feed-forward neurons of the base model while its LoRA learns. */
+export interface StructurePruningPolicy extends PolicyConfig {
+  readonly kind: "structure_pruning";
+  /** Share of the past that each group's running importance keeps when a step's importance is added. */
+  readonly smoothing: number;
+  /** Whether a structure may lose groups, in a model of so many layers. */
+  applies(structure: Structure, layers: number): boolean;
+  /** Begins a run. */
+  start(run: RunInfo): StructurePruningPolicyState;
+}
+
+export interface StructurePruningPolicyState extends PolicyState {
+  /** Whether to call `choose` now, after a step. */
+  isDue(progress: Progress): boolean;
+  /** Groups of each structure that are out from now on. */
+  choose(progress: Progress, structures: readonly GroupScores[]): readonly ReadonlySet<number>[];
+}
+
+/** The groups of a structure: each one's running importance, and those that are out. */
 export interface GroupScores {
   readonly structure: Structure;
   readonly scores: Float64Array;
   readonly out: ReadonlySet<number>;
 }
 
-/** How heads and neurons of the base model go while its LoRA learns. */
-export interface StructuralPruning {
-  /** Share of the past that each group's importance keeps; it is brought up to date in every step. */
-  readonly smoothing: number;
-  /** Whether a structure may lose groups, in a model of so many layers. */
-  applies(structure: Structure, layers: number): boolean;
-  /** Whether `choose` wants to be called now, after this step. */
-  isDue(progress: Progress): boolean;
-  /** The groups of each structure that are out from now on. */
-  choose(progress: Progress, groups: readonly GroupScores[]): readonly ReadonlySet<number>[];
+/** What a trainer takes as its policy. */
+export type Policy = FreezePolicy | LayerDropPolicy | PruningPolicy;
+
+/** A policy with its state in one run. */
+export type ActivePolicy =
+  Active<FreezePolicy> | Active<LayerDropPolicy> | Active<WeightPruningPolicy> | Active<StructurePruningPolicy>;
+
+interface Active<P extends Policy> {
+  readonly kind: P["kind"];
+  readonly policy: P;
+  readonly state: ReturnType<P["start"]>;
 }
 
-/**
- * Decides what to freeze and when. Freezing is for good: a tensor that is returned once never learns again. The unit is
- * the tensor; a policy that thinks in layers returns all tensors of one.
- */
-export interface FreezePolicy {
-  readonly name: string;
-  /**
-   * Whether `decide` wants to be called now, after this step (and once before the first, at step 0). Asked ahead of a step
-   * too, so that it must depend on nothing but the progress.
-   */
-  isDue(progress: Progress): boolean;
-  /** Names of tensors to freeze now. */
-  decide(context: FreezeContext): Promise<readonly string[]>;
-  /** Options and what the policy has found so far, for the run's record. Plain JSON. */
-  record(): Readonly<Record<string, unknown>>;
-  /** Where its schedule stands, for pictures: a threshold of scores, or the share that is to be frozen. */
-  level?(progress: Progress): { readonly name: string; readonly value: number } | undefined;
-  /** Its options alone, plain JSON: a checkpoint is resumed only with the same ones. */
-  readonly settings?: Readonly<Record<string, unknown>>;
-  /** What it has found so far and its next decisions depend on, plain JSON. Left out where that is nothing. */
-  save?(): unknown;
-  /**
-   * Goes on where `save` was called, whatever it has seen since.
-   * @throws FileFormatError for what no such policy saves.
-   */
-  restore?(saved: unknown): void;
-  /** Statistics that `decide` needs. */
-  readonly statistics?: Statistics;
-  /** Masks of tensors to prune before the first step: 1 keeps an element, 0 makes it 0 for good. */
-  prune?(context: PruneContext): Promise<ReadonlyMap<string, Float32Array>>;
-  /** Takes structures of the base model out. */
-  readonly structural?: StructuralPruning;
-  /** Layers whose adapter is out in the next step, neither acting nor learning; empty for none. */
-  dropped?(progress: Progress, layers: number): readonly number[];
+/** Begins a run with a policy. */
+export function startPolicy(policy: Policy, run: RunInfo): ActivePolicy {
+  // The compiler does not follow that a policy and the state which it starts are of the same kind.
+  return { kind: policy.kind, policy, state: policy.start(run) } as ActivePolicy;
 }

@@ -185,10 +185,8 @@ export class SafeSchedule {
 
   /** Everything that was decided, for the run's record. */
   record(): Record<string, unknown> {
-    const { tauT: _given, ...settings } = this.settings;
     const start = this.#start;
     return {
-      ...settings,
       intervals: this.intervals,
       warmupEnd: start,
       rampEnd: start === undefined ? undefined : this.#end(start),

@@ -2,7 +2,7 @@ import * as v from "valibot";
 import { ConfigError } from "../base/errors";
 import { Random } from "../base/random";
 import { checkSchema } from "../io/json";
-import type { FreezePolicy, PruneContext } from "./policy";
+import type { WeightPruningContext, WeightPruningPolicy } from "./policy";
 
 export interface SparseAdapterOptions {
   /** Share of the adapter's weights that is kept. Default 0.4. */
@@ -20,30 +20,34 @@ export interface SparseAdapterOptions {
  * Saves no memory: masks multiply dense tensors, and cost one more of each.
  * @throws ConfigError for a share that is not above 0 and at most 1.
  */
-export function sparseAdapter({ keep = 0.4, by = "snip", seed = 0 }: SparseAdapterOptions = {}): FreezePolicy {
+export function sparseAdapter({ keep = 0.4, by = "snip", seed = 0 }: SparseAdapterOptions = {}): WeightPruningPolicy {
   if (!(keep > 0 && keep <= 1)) {
     throw new ConfigError(`SparseAdapter is to keep a share of ${keep}.`, "Give a share above 0, at most 1.");
   }
-  let kept: number | undefined;
   return {
+    kind: "weight_pruning",
     name: "sparse_adapter",
-    isDue: () => false,
-    decide: () => Promise.resolve([]),
-    async prune(context) {
-      const scores = await scoresOf(context, by, seed);
-      const masks = sparseMasks(scores, keep);
-      kept = [...masks.values()].reduce((sum, mask) => sum + mask.reduce((a, b) => a + b, 0), 0);
-      return masks;
-    },
     settings: { keep, by, seed },
-    save: () => kept ?? null,
-    restore: (saved) => (kept = checkSchema(v.nullable(v.number()), saved, "SparseAdapter's findings") ?? undefined),
-    record: () => ({ keep, by, seed, ...(kept === undefined ? {} : { keptWeights: kept }) }),
+    start() {
+      let keptWeights: number | undefined;
+      return {
+        async masks(context) {
+          const masks = sparseMasks(await scoresOf(context, by, seed), keep);
+          keptWeights = [...masks.values()].reduce((sum, mask) => sum + mask.reduce((a, b) => a + b, 0), 0);
+          return masks;
+        },
+        record: () => ({ keptWeights }),
+        save: () => keptWeights ?? null,
+        restore(saved) {
+          keptWeights = checkSchema(v.nullable(v.number()), saved, "SparseAdapter's findings") ?? undefined;
+        },
+      };
+    },
   };
 }
 
 async function scoresOf(
-  { values, gradients }: PruneContext,
+  { values, gradients }: WeightPruningContext,
   by: "magnitude" | "snip" | "random",
   seed: number,
 ): Promise<Map<string, Float32Array>> {

@@ -2,7 +2,7 @@ import { ConfigError } from "../base/errors";
 import type { FreezePolicy } from "./policy";
 
 /**
- * Only the adapters of the uppermost layers learn, from the start (Zhang et al. 2023, as SAFE's baseline has it: six).
+ * Only the adapters of the uppermost layers learn, from the start (Zhang et al. 2023; SAFE's baseline takes six layers).
  *
  * Saves from the first step what SAFE saves at its end: gradients, moments and all activations below the lowest live
  * adapter, and the backward pass there.
@@ -13,11 +13,13 @@ export function upperLayers(count = 6): FreezePolicy {
     throw new ConfigError(`${count} upper layers are to learn.`, "Give a whole number from 1.");
   }
   return {
+    kind: "freezing",
     name: "upper_layers",
-    isDue: ({ step }) => step === 0,
-    decide: ({ live, layers }) =>
-      Promise.resolve([...live].filter(([layer]) => layer < layers - count).flatMap(([, names]) => names)),
-    record: () => ({ count }),
     settings: { count },
+    start: ({ layers }) => ({
+      isDue: ({ step }) => step === 0,
+      decide: ({ live }) =>
+        Promise.resolve([...live].filter(([layer]) => layer < layers - count).flatMap(([, names]) => names)),
+    }),
   };
 }

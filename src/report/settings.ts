@@ -7,7 +7,7 @@ export function settingsOf(trainer: Trainer): Record<string, unknown> {
   const { noDecay, ...settings } = optimizerSettings(optimizer);
   const plain = Object.entries(rest).filter(([, value]) => isData(value));
   return {
-    adapter: { kind: adapter.kind, ...adapter.peftConfig(model.model) },
+    adapter: { kind: adapter.kind, ...adapter.peftConfig(model.model, trainer.progress.totalSteps) },
     optimizer: { ...settings, ...(noDecay && { noDecay: noDecay.source }) },
     totalSteps: trainer.progress.totalSteps,
     batchesPerEpoch: data.perEpoch,

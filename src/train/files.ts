@@ -36,7 +36,7 @@ export async function saveAdapter(
   const file =
     as === "lora"
       ? asLora(adapter, loaded.model, tensors, transformers)
-      : adapterFile(adapter, loaded.model, tensors, transformers);
+      : adapterFile(adapter, loaded.model, tensors, transformers, trainer.adapterState);
   const named = [...file.tensors].map(([name, tensor]) => ({ name, ...tensor }));
   await writeAdapterDirectory(directory, file.config, named);
 }

@@ -1,7 +1,7 @@
 import type { Adapter } from "../adapter/adapter";
 import type { ByteCount } from "../base/bytes";
 import type { Batch } from "../data/batch";
-import type { FreezePolicy } from "../freeze/policy";
+import type { Policy } from "../freeze/policy";
 import type { Directory } from "../io/directory";
 import type { LoadedModel } from "../io/load-model";
 import type { HostTensor } from "../io/safetensors";
@@ -122,7 +122,7 @@ export interface TrainerOptions {
   /** Whether the dropout of the model and of the adapter is active. Default true. */
   readonly dropout?: boolean;
   /** Default: nothing is frozen. */
-  readonly policy?: FreezePolicy;
+  readonly policy?: Policy;
   /** Batch on which a policy's scores are computed. Default: the first batch of the data. */
   readonly probe?: Batch;
   /** Initial values of trainable tensors, as `loadAdapter` returns them. Default: the adapter's own. */

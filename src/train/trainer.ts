@@ -1,4 +1,4 @@
-import type { Tensors } from "../adapter/adapter";
+import type { AdapterState, Tensors } from "../adapter/adapter";
 import type { Batch } from "../data/batch";
 import type { Progress } from "../freeze/policy";
 import type { Prompt } from "../generate/generate";
@@ -44,6 +44,11 @@ export class Trainer {
   /** Trainable tensors and their optimizer state. */
   get state(): TrainableTensors {
     return this.#course.state;
+  }
+
+  /** What the adapter counts in this run; undefined for one that counts nothing. */
+  get adapterState(): AdapterState | undefined {
+    return this.#course.run.adapterState;
   }
 
   /** LoRAs that `mergeOnFreeze` has added to the model's weights; undefined without it. */
@@ -172,8 +177,8 @@ export class Trainer {
 
   /** The policy's options and findings so far. */
   policyRecord(): Readonly<Record<string, unknown>> {
-    const { policy } = this.options;
-    return policy ? { name: policy.name, ...policy.record() } : { name: "never" };
+    const { policy, state } = this.#course.run.policy;
+    return { name: policy.name, ...policy.settings, ...state.record?.() };
   }
 
   /** Returns the run's memory. The loaded model stays. */

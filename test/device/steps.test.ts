@@ -93,10 +93,9 @@ describe.each(SPLITS)("a step of %s", (_, options, runs) => {
 describe("gradients that begin before their step is asked for", () => {
   /** Freezes nothing, but has to be asked after every step, so that nothing begins before that. */
   const attentive: FreezePolicy = {
+    kind: "freezing",
     name: "attentive",
-    isDue: () => true,
-    decide: () => Promise.resolve([]),
-    record: () => ({}),
+    start: () => ({ isDue: () => true, decide: () => Promise.resolve([]) }),
   };
 
   it("are in the queue when the host has read the step before", async () => {

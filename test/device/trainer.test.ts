@@ -158,15 +158,17 @@ describe("freezing", () => {
 
   it("asks a policy of a user's own", async () => {
     const topDown: FreezePolicy = {
+      kind: "freezing",
       name: "one layer every two steps",
-      isDue: ({ step }) => step > 0 && step % 2 === 0,
-      decide({ live, effect }) {
-        const [lowest] = [...live.keys()].sort((a, b) => a - b);
-        const names = lowest === undefined ? [] : [...(live.get(lowest) ?? [])];
-        expect(effect(names).savedBytes, "what the freeze gives back").toBeGreaterThan(0);
-        return Promise.resolve(live.size > 1 ? names : []);
-      },
-      record: () => ({}),
+      start: () => ({
+        isDue: ({ step }) => step > 0 && step % 2 === 0,
+        decide({ live, effect }) {
+          const [lowest] = [...live.keys()].sort((a, b) => a - b);
+          const names = lowest === undefined ? [] : [...(live.get(lowest) ?? [])];
+          expect(effect(names).savedBytes, "what the freeze gives back").toBeGreaterThan(0);
+          return Promise.resolve(live.size > 1 ? names : []);
+        },
+      }),
     };
     using model = await initialiseModel(engine, BERT);
     using trainer = await Trainer.create(options(model, { policy: topDown }));

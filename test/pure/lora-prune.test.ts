@@ -1,11 +1,12 @@
 import { describe, expect, it } from "vitest";
 import { loraPrune } from "../../src/freeze/lora-prune";
-import type { GroupScores, StructuralPruning } from "../../src/freeze/policy";
+import type { GroupScores, StructurePruningPolicyState } from "../../src/freeze/policy";
 import { createModel } from "../../src/model/families";
 import type { Structure } from "../../src/model/structure";
 import { groupImportance } from "../../src/train/plans/importance-plan";
 
-const structural = (options = {}): StructuralPruning => loraPrune(options).structural!;
+const started = (): StructurePruningPolicyState =>
+  loraPrune().start({ layers: 12, totalSteps: 100, stepsPerEpoch: 10 });
 const progress = (step: number) => ({ step, totalSteps: 100, stepsPerEpoch: 10 });
 const LLAMA = {
   model_type: "llama",
@@ -24,25 +25,25 @@ describe("LoRAPrune's schedule", () => {
 
   it("takes out 0.5 (1 - (1 - p)^3) of the groups, p from the tenth step of a hundred to the ninetieth", () => {
     const tenth = Array.from({ length: 1000 }, (_, i) => i);
-    const sizes = [20, 50, 70, 90, 100].map((step) => structural().choose(progress(step), groups(tenth))[0]?.size);
+    const sizes = [20, 50, 70, 90, 100].map((step) => started().choose(progress(step), groups(tenth))[0]?.size);
     // p = 0.125, 0.5, 0.75, 1, 1: 1000 times 0.1650390625, 0.4375, 0.4921875, 0.5, 0.5.
     expect(sizes).toEqual([165, 437, 492, 500, 500]);
   });
 
   it("is due every tenth step after the warm-up", () => {
-    const due = Array.from({ length: 101 }, (_, step) => step).filter((step) => structural().isDue(progress(step)));
+    const due = Array.from({ length: 101 }, (_, step) => step).filter((step) => started().isDue(progress(step)));
     expect(due).toEqual([20, 30, 40, 50, 60, 70, 80, 90, 100]);
   });
 
   it("leaves out what was out, and the least important others", () => {
-    const [chosen] = structural().choose(progress(100), groups([5, 1, 4, 2, 3, 9], [5]));
+    const [chosen] = started().choose(progress(100), groups([5, 1, 4, 2, 3, 9], [5]));
     expect([...(chosen ?? [])].sort()).toEqual([1, 3, 5]);
   });
 
   it("leaves the first tenth of the layers and the last one whole", () => {
     const model = createModel(LLAMA);
     const layers = Array.from({ length: 12 }, (_, layer) => model.structures(layer)[0]!);
-    expect(layers.map((one) => structural().applies(one, 12))).toEqual([
+    expect(layers.map((one) => loraPrune().applies(one, 12))).toEqual([
       false,
       ...Array.from({ length: 10 }, () => true),
       false,

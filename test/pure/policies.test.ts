@@ -3,7 +3,7 @@ import { afloraFreezing } from "../../src/freeze/aflora";
 import { AfloraSchedule, belowThreshold, publishedFraction } from "../../src/freeze/aflora-schedule";
 import { adapterDrop } from "../../src/freeze/adapter-drop";
 import { memoryBudget } from "../../src/freeze/memory-budget";
-import type { FreezeContext } from "../../src/freeze/policy";
+import type { FreezeContext, FreezePolicyState } from "../../src/freeze/policy";
 import { sparseMasks } from "../../src/freeze/sparse-adapter";
 import { upperLayers } from "../../src/freeze/upper-layers";
 import { sensitivity } from "../../src/ops/sensitivity";
@@ -104,8 +104,9 @@ describe("AFLoRA's schedule as its published code has it", () => {
 
   it("decides every tenth step after the first epoch, every step at the end, one step late by our count", () => {
     const policy = afloraFreezing({ mode: "published_code", finalShare: 0.5 });
+    const state = policy.start({ layers: 4, totalSteps: 60, stepsPerEpoch: 15 });
     const due = Array.from({ length: 61 }, (_, step) => step).filter((step) =>
-      policy.isDue({ step, totalSteps: 60, stepsPerEpoch: 15 }),
+      state.isDue({ step, totalSteps: 60, stepsPerEpoch: 15 }),
     );
     expect(due).toEqual([21, 31, ...Array.from({ length: 28 }, (_, i) => 32 + i), 60]);
     expect(policy.statistics).toMatchObject({ window: 10, kind: "gradient" });
@@ -161,10 +162,10 @@ describe("SparseAdapter's masks", () => {
 
 describe("upper layers", () => {
   it("freezes all but the uppermost, once, before the first step", async () => {
-    const policy = upperLayers(2);
-    expect(policy.isDue({ step: 0, totalSteps: 9, stepsPerEpoch: 3 })).toBe(true);
-    expect(policy.isDue({ step: 3, totalSteps: 9, stepsPerEpoch: 3 })).toBe(false);
-    expect(await policy.decide(context(5, []))).toEqual(["layer.0.a", "layer.1.a", "layer.2.a"]);
+    const state = upperLayers(2).start({ layers: 5, totalSteps: 9, stepsPerEpoch: 3 });
+    expect(state.isDue({ step: 0, totalSteps: 9, stepsPerEpoch: 3 })).toBe(true);
+    expect(state.isDue({ step: 3, totalSteps: 9, stepsPerEpoch: 3 })).toBe(false);
+    expect(await state.decide(context(5, []))).toEqual(["layer.0.a", "layer.1.a", "layer.2.a"]);
   });
 
   it("refuses less than one", () => {
@@ -174,40 +175,46 @@ describe("upper layers", () => {
 
 describe("AdapterDrop", () => {
   it("drops the lowest n layers, n from 0 to the most, all of them at some step, the same for a seed", () => {
-    const drawn = (seed: number): number[] =>
-      Array.from({ length: 200 }, (_, step) => {
-        const layers = adapterDrop({ most: 3, seed }).dropped!({ step, totalSteps: 200, stepsPerEpoch: 20 }, 6);
-        expect(layers).toEqual([0, 1, 2].slice(0, layers.length));
+    const drawn = (seed: number): number[] => {
+      const policy = adapterDrop({ most: 3, seed });
+      const state = policy.start({ layers: 6, totalSteps: 200, stepsPerEpoch: 20 });
+      return Array.from({ length: 200 }, (_, step) => {
+        const layers = state.dropped({ step, totalSteps: 200, stepsPerEpoch: 20 });
+        expect([[], ...policy.variants(6)], "declared").toContainEqual(layers);
         return layers.length;
       });
+    };
+    expect(adapterDrop({ most: 3 }).variants(6)).toEqual([[0], [0, 1], [0, 1, 2]]);
     expect(new Set(drawn(1))).toEqual(new Set([0, 1, 2, 3]));
     expect(drawn(1)).toEqual(drawn(1));
     expect(drawn(1)).not.toEqual(drawn(2));
   });
 
   it("leaves one layer at least", () => {
-    const most = Array.from({ length: 100 }, (_, step) =>
-      adapterDrop().dropped!({ step, totalSteps: 100, stepsPerEpoch: 10 }, 2),
-    );
+    const state = adapterDrop().start({ layers: 2, totalSteps: 100, stepsPerEpoch: 10 });
+    const most = Array.from({ length: 100 }, (_, step) => state.dropped({ step, totalSteps: 100, stepsPerEpoch: 10 }));
+    expect(adapterDrop().variants(2)).toEqual([[0]]);
     expect(Math.max(...most.map((layers) => layers.length))).toBe(1);
   });
 });
 
 describe("memory budget", () => {
+  const started = (bytes: number): FreezePolicyState =>
+    memoryBudget({ bytes }).start({ layers: 4, totalSteps: 100, stepsPerEpoch: 10 });
+
   it("freezes nothing where the run fits", async () => {
-    expect(await memoryBudget({ bytes: 1000 }).decide(context(4, [1, 2, 3, 4]))).toEqual([]);
+    expect(await started(1000).decide(context(4, [1, 2, 3, 4]))).toEqual([]);
   });
 
   it("takes the least important set that fits, holes being worth little", async () => {
     // Four layers need 404 bytes; from layer 2 on, 202: layers 0 and 1 must go, however important layer 0 is.
-    const policy = memoryBudget({ bytes: 210 });
-    expect(await policy.decide(context(4, [9, 1, 0.1, 0.1]))).toEqual(["layer.0.a", "layer.1.a"]);
+    expect(await started(210).decide(context(4, [9, 1, 0.1, 0.1]))).toEqual(["layer.0.a", "layer.1.a"]);
     // 403 bytes: one adapter anywhere is enough, the least important one of them.
-    expect(await memoryBudget({ bytes: 403 }).decide(context(4, [9, 1, 0.1, 3]))).toEqual(["layer.2.a"]);
+    expect(await started(403).decide(context(4, [9, 1, 0.1, 3]))).toEqual(["layer.2.a"]);
   });
 
   it("says what would be needed where nothing fits", async () => {
-    await expect(memoryBudget({ bytes: 50 }).decide(context(4, [1, 2, 3, 4]))).rejects.toThrow(/needs 101/);
+    await expect(started(50).decide(context(4, [1, 2, 3, 4]))).rejects.toThrow(/needs 101/);
   });
 });
 

@@ -18,13 +18,15 @@ const FREEZES = fixed([{ beforeStep: 2, tensors: ["layer.0.", "layers.0.", "h.0.
 
 /** Scores every layer after every step, as SAFE does, and freezes layer 0 after two, whatever the scores are. */
 const probing = (scores: number[]): FreezePolicy => ({
+  kind: "freezing",
   name: "probing",
-  isDue: ({ step }) => step > 0,
-  async decide({ step, live, importance }) {
-    scores.push(...(await importance()).values());
-    return step === 2 ? (live.get(0) ?? []) : [];
-  },
-  record: () => ({}),
+  start: () => ({
+    isDue: ({ step }) => step > 0,
+    async decide({ step, live, importance }) {
+      scores.push(...(await importance()).values());
+      return step === 2 ? (live.get(0) ?? []) : [];
+    },
+  }),
 });
 
 /** Five steps with dropout over batches of 5 rows, the last one of an epoch with 3; layer 0 freezes after two. */

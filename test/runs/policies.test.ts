@@ -1,7 +1,6 @@
 import { describe, expect, it } from "vitest";
 import {
   adalora,
-  adapterDrop,
   aflora,
   afloraFreezing,
   Batches,
@@ -14,7 +13,7 @@ import {
   Trainer,
   upperLayers,
 } from "safetape";
-import type { Adapter, LoadedModel, Sample, TrainerOptions } from "safetape";
+import type { Adapter, LayerDropPolicy, LoadedModel, Sample, TrainerOptions } from "safetape";
 import { Random } from "../../src/base/random";
 import { useEngine } from "../support/engine";
 
@@ -96,7 +95,12 @@ describe("policies", () => {
 
   it("AdapterDrop leaves dropped adapters as they were, and counts updates by layer", async () => {
     using model = await initialiseModel(engine, BERT);
-    const policy = { ...adapterDrop(), dropped: ({ step }: { step: number }) => (step === 1 ? [0, 1] : []) };
+    const policy: LayerDropPolicy = {
+      kind: "layer_dropping",
+      name: "the lower two in step 1",
+      variants: () => [[0, 1]],
+      start: () => ({ dropped: ({ step }) => (step === 1 ? [0, 1] : []) }),
+    };
     using trainer = await Trainer.create(options(model, { policy, steps: 3 }));
     const steps = trainer.steps();
     await steps.next();

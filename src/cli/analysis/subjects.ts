@@ -2,7 +2,7 @@ import { basename } from "node:path";
 import { subjectOf } from "../../analysis/subject";
 import type { Subject } from "../../analysis/subject";
 import { never } from "../../freeze/never";
-import type { FreezePolicy } from "../../freeze/policy";
+import type { Policy } from "../../freeze/policy";
 import { openDirectory } from "../../node/index";
 import type { Named } from "../../report/analysis/named";
 import { loadAdapter, saveAdapter } from "../../train/files";
@@ -36,7 +36,7 @@ export async function subjects(place: Workplace, given: Given, out: string): Pro
   return found;
 }
 
-async function train(place: Workplace, policy: FreezePolicy, out: string): Promise<Named<Subject>> {
+async function train(place: Workplace, policy: Policy, out: string): Promise<Named<Subject>> {
   const { model, training } = place;
   const adapter = place.adapter();
   const name = policy.name === "never" ? adapter.kind : `${adapter.kind}+${policy.name}`;

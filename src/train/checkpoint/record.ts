@@ -80,7 +80,7 @@ export interface RunMoment {
 
 /** The state of a run; its tensors are read from the device when they are asked for. */
 export function captureRun({ run, upcoming, history, identity, extra = {}, ...stand }: RunMoment): RunCheckpoint {
-  const { state, book, updates, options, merging } = run;
+  const { state, book, updates, options, merging, policy, adapterState } = run;
   const { device } = options.model.engine;
   const saved = {
     version: 1 as const,
@@ -92,8 +92,8 @@ export function captureRun({ run, upcoming, history, identity, extra = {}, ...st
     isMerging: isMerging(merging),
     ...book.save(),
     updates: updates.save(),
-    policy: options.policy?.save?.(),
-    adapter: options.adapter.save?.(),
+    policy: policy.state.save?.(),
+    adapter: adapterState?.save?.(),
     start: run.start,
     place: upcoming.place,
     history: history.save(device.pool.ledger),

@@ -27,7 +27,6 @@ export class Recovery {
   #done: number;
   #writes: number;
   #losses = 0;
-  readonly #initial: { readonly policy: unknown; readonly adapter: unknown };
 
   /** @param from the state that the run went on from. */
   constructor(
@@ -41,7 +40,6 @@ export class Recovery {
     this.#place = this.isOn ? course.upcoming.mark() : course.upcoming.place;
     this.#done = course.progress.step;
     this.#writes = course.state.writes;
-    this.#initial = { policy: options.policy?.save?.(), adapter: options.adapter.save?.() };
   }
 
   get course(): TrainingLoop {
@@ -113,17 +111,13 @@ export class Recovery {
   }
 
   async #goBack(lost: Device): Promise<void> {
-    const { model, policy, adapter } = this.options;
+    const { model } = this.options;
     const { run, upcoming } = this.#course;
     this.#course.dispose();
     await model.engine.reopen(lost);
     await model.reload();
     const from = this.#held && { state: this.#held, file: "the state in memory" };
     const next = await openRun(this.options, { from, known: { first: run.first, start: run.start } });
-    if (!from) {
-      policy?.restore?.(this.#initial.policy);
-      adapter.restore?.(this.#initial.adapter);
-    }
     upcoming.rewind(this.#place);
     this.#course = new TrainingLoop(next, upcoming, from && (await positionOf(from.state)));
     while (this.#course.progress.step < this.#done) await this.#course.next(false);

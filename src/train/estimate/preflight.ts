@@ -52,9 +52,9 @@ export function preflight(options: TrainerOptions, given: Batch | (() => Batch))
   const specs = trainableSpecs(model, adapter);
   const isTraining = options.dropout ?? true;
   const statistics = statisticsOf(options);
-  const structures = policy?.structural ? prunableStructures(model, policy.structural) : [];
+  const structures = policy?.kind === "structure_pruning" ? prunableStructures(model, policy) : [];
   const lossSum = sumsLosses(options) ? lossSumPlan(limits) : undefined;
-  const isMasked = (name: string): boolean => policy?.prune !== undefined && specs.get(name)?.layer !== undefined;
+  const isMasked = (name: string): boolean => policy?.kind === "weight_pruning" && specs.get(name)?.layer !== undefined;
   const companions = (name: string): number => companionNames(name, { statistics, isMasked: isMasked(name) }).length;
   const bytesOf = (live: ReadonlyMap<string, TensorSpec>, steps: readonly Plan[]): Bytes => {
     const followed = statisticsPlan(live, statistics, limits);

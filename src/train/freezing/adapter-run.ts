@@ -1,19 +1,13 @@
 import type { AdapterRun } from "../../adapter/adapter";
-import type { Progress } from "../../freeze/policy";
-import type { TrainerOptions } from "../options";
+import type { Model } from "../../model/model";
 import type { TrainableTensors } from "../tensors/trainable-tensors";
 import { statisticsNames } from "../tensors/names";
 
-/** What an adapter sees of a run after a step. */
-export function adapterRun(
-  state: TrainableTensors,
-  { model }: TrainerOptions,
-  { step, totalSteps }: Progress,
-): AdapterRun {
+/** A run as its adapter sees and changes it between steps. */
+export function adapterRun(state: TrainableTensors, model: Model, totalSteps: number): AdapterRun {
   const read = (name: string): Promise<Float32Array> => state.tensor(name).read();
   return {
-    model: model.model,
-    step,
+    model,
     totalSteps,
     read,
     isLive: (name) => state.live.has(name),

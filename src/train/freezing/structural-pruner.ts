@@ -1,7 +1,7 @@
 import type { Adapter } from "../../adapter/adapter";
 import { outputMaskName, withOutputMasks } from "../../adapter/masked";
 import { ConfigError, FileFormatError } from "../../base/errors";
-import type { Progress, StructuralPruning } from "../../freeze/policy";
+import type { Progress, StructurePruningPolicy, StructurePruningPolicyState } from "../../freeze/policy";
 import type { Model } from "../../model/model";
 import type { Span, Structure } from "../../model/structure";
 import type { Limits } from "../../op/limits";
@@ -17,14 +17,14 @@ import type { TrainableTensors } from "../tensors/trainable-tensors";
  */
 export function withStructuralMasks(options: TrainerOptions): TrainerOptions {
   const { policy, adapter, model: loaded } = options;
-  if (!policy?.structural) return options;
+  if (policy?.kind !== "structure_pruning") return options;
   if (adapter.kind !== "lora") {
     throw new ConfigError(`${policy.name} judges by LoRA's gradients; this adapter is ${adapter.kind}.`, "Use lora().");
   }
   if (loaded.model.parameters.some(({ dtype = "f32" }) => dtype !== "f32")) {
     throw new ConfigError(`${policy.name} reads the weights as f32.`, "Load the model without a weight format.");
   }
-  const structures = prunableStructures(loaded.model, policy.structural);
+  const structures = prunableStructures(loaded.model, policy);
   if (structures.length === 0) {
     throw new ConfigError(
       `${policy.name} leaves the outer layers whole; this model has only ${loaded.model.layers}.`,
@@ -52,11 +52,14 @@ export class StructuralPruner {
   #plan: Plan | undefined;
 
   constructor(
-    private readonly pruning: StructuralPruning,
+    private readonly pruning: {
+      readonly policy: StructurePruningPolicy;
+      readonly state: StructurePruningPolicyState;
+    },
     private readonly state: TrainableTensors,
     private readonly parts: { readonly model: Model; readonly adapter: Adapter; readonly limits: Limits },
   ) {
-    this.#judged = prunableStructures(parts.model, pruning).map((structure) => {
+    this.#judged = prunableStructures(parts.model, pruning.policy).map((structure) => {
       return { structure, scores: new Float64Array(structure.groups), out: new Set() };
     });
     this.rebuild();
@@ -93,7 +96,7 @@ export class StructuralPruner {
   /** Brings every group's importance up to date, from the gradients as they are now (LoRAPrune). */
   async follow(executor: Executor): Promise<void> {
     if (!this.#plan) return;
-    const { smoothing } = this.pruning;
+    const { smoothing } = this.pruning.policy;
     const found = await executor.run(this.#plan, this.state, {});
     for (const { structure, scores } of this.#judged) {
       const now = groupImportance(structure, (projection, of) => found.get(importanceName(projection, of)));
@@ -105,8 +108,8 @@ export class StructuralPruner {
 
   /** Asks the policy, where it is due, and masks what it takes out. */
   async prune(progress: Progress): Promise<void> {
-    if (!this.pruning.isDue(progress)) return;
-    const chosen = this.pruning.choose(progress, this.#judged);
+    if (!this.pruning.state.isDue(progress)) return;
+    const chosen = this.pruning.state.choose(progress, this.#judged);
     for (const [i, judged] of this.#judged.entries()) {
       judged.out = chosen[i] ?? judged.out;
       for (const span of judged.structure.made) await this.#mask(span, judged.out);

@@ -1,9 +1,15 @@
+import type { AdapterState } from "../../adapter/adapter";
 import type { Batch } from "../../data/batch";
+import { never } from "../../freeze/never";
+import { startPolicy } from "../../freeze/policy";
+import type { ActivePolicy } from "../../freeze/policy";
 import { Executor } from "../../run/executor";
 import type { FoundRun } from "../checkpoint/directory";
 import { Merging } from "../freezing/merging";
+import { adapterRun } from "../freezing/adapter-run";
 import type { TrainerOptions } from "../options";
 import { withMemoryRemedy } from "../estimate/memory-remedy";
+import { runLength } from "../estimate/run-length";
 import { preflight } from "../estimate/preflight";
 import type { Preflight } from "../estimate/preflight";
 import { PrefixCache } from "../step/prefix/cache";
@@ -22,6 +28,10 @@ import { OptimizerPlans } from "../step/optimizer-plans";
 /** What a run consists of. */
 export interface RunResources extends PrefixParts, Pick<Preflight, "needs"> {
   readonly updates: OptimizerPlans;
+  /** The policy with its state in this run. */
+  readonly policy: ActivePolicy;
+  /** State of the adapter in this run, where it has any. */
+  readonly adapterState: AdapterState | undefined;
   /** The data's first batch, on which policies probe, and where the data were before it. */
   readonly first: Batch;
   readonly start: DataPosition;
@@ -57,12 +67,15 @@ export async function openRun(given: TrainerOptions, { from: found, known }: Beg
   try {
     if (from) await state.load(from.saved.masked, (name) => readKept(from, name, specOf(state, name)));
     else if (options.initial) state.restore(options.initial);
-    const updates = OptimizerPlans.of(options, state, settings, statistics);
-    if (from) resumeFindings(options, updates, from);
+    const { totalSteps, stepsPerEpoch } = runLength(options);
+    const policy = startPolicy(options.policy ?? never(), { layers: loaded.model.layers, totalSteps, stepsPerEpoch });
+    const adapterState = adapter.start?.(adapterRun(state, loaded.model, totalSteps));
+    const updates = OptimizerPlans.of(options, state, settings, statistics, { policy, adapterState });
+    if (from) resumeFindings({ updates, policy, adapterState }, from);
     await merging?.follow();
     await withMemoryRemedy(remedy, () => executor.hold([...book.plans, ...updates.plans]));
     await executor.compile();
-    return { ...remedy, options: asked, state, executor, updates, first, start, cache, merging };
+    return { ...remedy, options: asked, state, executor, updates, policy, adapterState, first, start, cache, merging };
   } catch (error) {
     merging?.dispose();
     executor.dispose();
@@ -91,9 +104,12 @@ function resumePlans({ book, live, merges }: Preflight, from: RunCheckpoint, lay
 }
 
 /** What updates, policy and adapter have counted and found. @throws FileFormatError */
-function resumeFindings({ policy, adapter }: TrainerOptions, updates: OptimizerPlans, { saved }: RunCheckpoint): void {
+function resumeFindings(
+  { updates, policy, adapterState }: Pick<RunResources, "updates" | "policy" | "adapterState">,
+  { saved }: RunCheckpoint,
+): void {
   saved.variants.forEach((dropped) => updates.addVariant(dropped));
   updates.restore(saved.updates);
-  if (saved.policy !== undefined) policy?.restore?.(saved.policy);
-  if (saved.adapter !== undefined) adapter.restore?.(saved.adapter);
+  if (saved.policy !== undefined) policy.state.restore?.(saved.policy);
+  if (saved.adapter !== undefined) adapterState?.restore?.(saved.adapter);
 }

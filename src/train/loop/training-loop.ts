@@ -1,13 +1,11 @@
 import { ConfigError } from "../../base/errors";
-import { never } from "../../freeze/never";
-import type { FreezePolicy, Progress } from "../../freeze/policy";
+import type { Progress } from "../../freeze/policy";
 import type { Prompt } from "../../generate/generate";
 import { continueTexts } from "../../generate/later";
 import type { Continuation, GenerateOptions } from "../../generate/options";
 import type { Device } from "../../gpu/device";
 import type { Bytes } from "../../gpu/ledger";
 import type { Plan } from "../../tape/plan";
-import { adapterRun } from "../freezing/adapter-run";
 import type { EvaluationParts } from "../evaluate";
 import { checkFreeze } from "../freezing/context";
 import { policyContext, footprintOf } from "./run-context";
@@ -53,7 +51,6 @@ export class TrainingLoop {
   /** What it runs on. */
   readonly device: Device;
   readonly #optimizer: OptimizerSettings;
-  readonly #policy: FreezePolicy;
   readonly #counts: ReturnType<typeof runLength>;
   readonly #stepper: StepRunner;
   readonly #history: RunHistory;
@@ -82,7 +79,6 @@ export class TrainingLoop {
     const { options } = run;
     this.device = options.model.engine.device;
     this.#optimizer = optimizerSettings(options.optimizer);
-    this.#policy = options.policy ?? never();
     this.#counts = runLength(options);
     this.#stepper = new StepRunner(run);
     this.#history = new RunHistory(history.losses, history.told);
@@ -154,13 +150,14 @@ export class TrainingLoop {
   }
 
   async #prune(): Promise<void> {
-    if (!this.#policy.prune) return;
+    const { policy } = this.run;
+    if (policy.kind !== "weight_pruning") return;
     const batches = [this.run.first];
     const gradients = async (): Promise<void> => {
       const { inputs: below } = await stepPrefix(this.run, batches);
       await this.#stepper.gradients({ step: this.#step, batches, dropped: [], below });
     };
-    await prune(this.#policy, { state: this.state, gradients });
+    await prune(policy.state, { state: this.state, gradients });
     this.run.updates.rebuild();
   }
 
@@ -197,7 +194,7 @@ export class TrainingLoop {
   async #take(ahead: boolean): Promise<TakenStep> {
     const start = performance.now();
     const { run } = this;
-    const dropped = this.#policy.dropped?.(this.progress, this.options.model.model.layers) ?? [];
+    const dropped = run.policy.kind === "layer_dropping" ? run.policy.state.dropped(this.progress) : [];
     await this.merging?.follow();
     const batches = await nextBatches(run, this.upcoming, dropped);
     const prefix = await stepPrefix(run, batches);
@@ -209,7 +206,7 @@ export class TrainingLoop {
     this.#phases.add(
       () => run.updates.collectStatistics(run.executor, "after_update", step.step),
       () => run.updates.prune(this.progress),
-      async () => this.options.adapter.afterStep?.(adapterRun(this.state, this.options, this.progress)),
+      async () => run.adapterState?.afterStep(this.#step),
       () => this.#consultPolicy(),
     );
     return { ...taken, flops: flops + prefix.flops + run.updates.flops };
@@ -224,19 +221,22 @@ export class TrainingLoop {
     const step = this.#step + 1;
     const batches = step < this.#counts.totalSteps ? this.upcoming.look() : undefined;
     // What a policy leaves out of a step is its own to say, when the step comes; what is kept of a prefix is read then.
-    const { book, updates } = this.run;
-    if (this.#policy.dropped || book.prefixLayer() > 0) return undefined;
+    const { book, policy, updates } = this.run;
+    if (policy.kind === "layer_dropping" || book.prefixLayer() > 0) return undefined;
     if (!batches?.every((batch) => book.hasShape(batch))) return undefined;
-    const mayBegin = ahead && !updates.hasObservers && !this.#policy.isDue({ ...this.progress, step });
+    const isPolicyDue = policy.kind === "freezing" && policy.state.isDue({ ...this.progress, step });
+    const mayBegin = ahead && !updates.hasObservers && !isPolicyDue;
     return { step: { step, batches, dropped: [], learningRate: this.#learningRate(step) }, mayBegin };
   }
 
   async #consultPolicy(): Promise<void> {
+    const { policy } = this.run;
     if (!this.#chosen) {
       this.#scores = undefined;
       const see = (scores: PolicyScores): void => void (this.#scores = scores);
       const context = policyContext(this.run, this.progress, this.#optimizer, see);
-      this.#chosen = this.#policy.isDue(this.progress) ? await this.#policy.decide(context) : [];
+      const isDue = policy.kind === "freezing" && policy.state.isDue(this.progress);
+      this.#chosen = isDue ? await policy.state.decide(context) : [];
     }
     if (this.#chosen.length > 0) await this.freeze(this.#chosen);
     this.#chosen = undefined;

@@ -34,8 +34,10 @@ export function checkPrefixCache({ adapter, policy }: TrainerOptions, first: Bat
   const refuse = (fact: string, remedy: string): never => {
     throw new ConfigError(`prefixCache: ${fact}.`, remedy);
   };
-  if (policy?.structural) refuse(`${policy.name} changes the base model in the course of the run`, "Leave it out.");
-  if (policy?.dropped) refuse(`${policy.name} leaves other layers out in every step`, "Leave it out.");
+  if (policy?.kind === "structure_pruning")
+    refuse(`${policy.name} changes the base model in the course of the run`, "Leave it out.");
+  if (policy?.kind === "layer_dropping")
+    refuse(`${policy.name} leaves other layers out in every step`, "Leave it out.");
   if (adapter.virtualTokens) refuse("the texts begin with virtual tokens that learn", "Leave it out.");
   if (first.ids === undefined) {
     refuse("the batches do not tell which samples they hold", "Give them `ids`, as Batches and ImageBatches do.");

@@ -1,6 +1,6 @@
 import type { Adapter } from "../../adapter/adapter";
 import { loraName } from "../../adapter/lora";
-import type { StructuralPruning } from "../../freeze/policy";
+import type { StructurePruningPolicy } from "../../freeze/policy";
 import type { Model } from "../../model/model";
 import type { Span, Structure } from "../../model/structure";
 import type { TensorSpec } from "../../op/declaration";
@@ -13,9 +13,9 @@ import type { Value } from "../../tape/tape";
 import { gradientName } from "../tensors/names";
 
 /** Heads and neurons that a policy may take out of a model. */
-export function prunableStructures(model: Model, pruning: StructuralPruning): Structure[] {
+export function prunableStructures(model: Model, policy: StructurePruningPolicy): Structure[] {
   const all = Array.from({ length: model.layers }, (_, layer) => model.structures(layer)).flat();
-  return all.filter((structure) => pruning.applies(structure, model.layers));
+  return all.filter((structure) => policy.applies(structure, model.layers));
 }
 
 /** The plan whose outputs are the importance of each judged projection's outputs or inputs; undefined where none is live. */

@@ -16,8 +16,8 @@ export function checkMergeOnFreeze({ adapter, policy, model: { model } }: Traine
     throw new ConfigError(`mergeOnFreeze: ${fact}.`, remedy);
   };
   if (adapter.kind !== "lora") refuse(`${adapter.kind} is not merged`, "Use lora(), or leave it out.");
-  if (policy?.structural) refuse(`${policy.name} masks what a LoRA is merged into`, "Leave it out.");
-  if (policy?.dropped) refuse(`${policy.name} leaves LoRAs out that were merged`, "Leave it out.");
+  if (policy?.kind === "structure_pruning") refuse(`${policy.name} masks what a LoRA is merged into`, "Leave it out.");
+  if (policy?.kind === "layer_dropping") refuse(`${policy.name} leaves LoRAs out that were merged`, "Leave it out.");
   const names = new Set(adapter.tensors(model).map(({ name }) => name));
   const packed = model.parameters.find(
     ({ name, dtype = "f32" }) =>

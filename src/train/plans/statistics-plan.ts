@@ -18,13 +18,14 @@ export function statisticsInputs({ window }: Statistics, step: number): Inputs {
 
 /** What a run is to follow. @throws ConfigError when the adapter and the policy each want their own. */
 export function statisticsOf({ adapter, policy }: Pick<TrainerOptions, "adapter" | "policy">): Statistics | undefined {
-  if (adapter.statistics && policy?.statistics) {
+  const wanted = policy?.kind === "freezing" ? policy.statistics : undefined;
+  if (adapter.statistics && policy && wanted) {
     throw new ConfigError(
       `The adapter ${adapter.kind} and the policy ${policy.name} both follow gradients.`,
       "Use the adapter with another policy, as never() or safe().",
     );
   }
-  return adapter.statistics ?? policy?.statistics;
+  return adapter.statistics ?? wanted;
 }
 
 /** The plan that brings the statistics up to date; undefined where nothing is followed. */

@@ -1,5 +1,5 @@
-import type { Adapter } from "../../adapter/adapter";
-import type { Progress } from "../../freeze/policy";
+import type { Adapter, AdapterState } from "../../adapter/adapter";
+import type { ActivePolicy, Progress } from "../../freeze/policy";
 import type { Limits } from "../../op/limits";
 import type { Executor, Run } from "../../run/executor";
 import { lossSumPlan, sumsLosses } from "../plans/loss-sum-plan";
@@ -22,6 +22,8 @@ export interface SavedOptimizer {
 export interface UpdatesOptions {
   readonly settings: OptimizerSettings;
   readonly adapter: Adapter;
+  /** What the adapter counts in this run, where it does. */
+  readonly adapterState: AdapterState | undefined;
   readonly statistics: Statistics | undefined;
   readonly limits: Limits;
   /** Heads and neurons that go in the course of the run. */
@@ -64,14 +66,15 @@ export class OptimizerPlans {
     state: TrainableTensors,
     settings: OptimizerSettings,
     statistics: Statistics | undefined,
+    { policy, adapterState }: { readonly policy: ActivePolicy; readonly adapterState: AdapterState | undefined },
   ): OptimizerPlans {
-    const { model: loaded, adapter, policy } = options;
+    const { model: loaded, adapter } = options;
     const { model, engine } = loaded;
     const { limits } = engine.device;
-    const structural = policy?.structural;
-    const structures = structural && new StructuralPruner(structural, state, { model, adapter, limits });
-    const dropsLayers = policy?.dropped !== undefined;
-    const own = { settings, adapter, statistics, limits, structures, dropsLayers };
+    const structures =
+      policy.kind === "structure_pruning" ? new StructuralPruner(policy, state, { model, adapter, limits }) : undefined;
+    const dropsLayers = policy.kind === "layer_dropping";
+    const own = { settings, adapter, adapterState, statistics, limits, structures, dropsLayers };
     return new OptimizerPlans(state, { ...own, sumsLosses: sumsLosses(options) });
   }
 
@@ -132,7 +135,7 @@ export class OptimizerPlans {
 
   /** Whether something reads a step's gradients besides its update, or changes what the next ones depend on. */
   get hasObservers(): boolean {
-    return this.#statistics !== undefined || this.readsGradientsFirst || this.options.adapter.afterStep !== undefined;
+    return this.#statistics !== undefined || this.readsGradientsFirst || this.options.adapterState !== undefined;
   }
 
   /** Brings the statistics up to date where this is their moment; `step` counts from 0. */
