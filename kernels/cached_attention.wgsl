@@ -11,7 +11,7 @@
 const HEAD: u32 = 8u;
 const GROUP: u32 = 64u;
 // Columns that a lane adds up: HEAD / GROUP, rounded up.
-const OWN: u32 = 1u;
+const PER_INVOCATION: u32 = 1u;
 
 struct Params {
   batch: u32,
@@ -50,7 +50,7 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
   for (var c = local.x; c < HEAD; c += GROUP) {
     query[c] = q[own + c];
   }
-  var sums: array<f32, OWN>;
+  var sums: array<f32, PER_INVOCATION>;
   var largest = -3.4e38;
   var total = 0.0;
   let text = params.batch0 + batch;
@@ -76,13 +76,13 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
     }
     let shrink = exp(largest - new_largest);
     total *= shrink;
-    for (var o = 0u; o < OWN; o++) {
+    for (var o = 0u; o < PER_INVOCATION; o++) {
       sums[o] *= shrink;
     }
     for (var j = 0u; j < count; j++) {
       let weight = exp(scores[j] - new_largest);
       total += weight;
-      for (var o = 0u; o < OWN; o++) {
+      for (var o = 0u; o < PER_INVOCATION; o++) {
         let c = o * GROUP + local.x;
         if (c < HEAD) {
           sums[o] = fma(weight, v[places[j] + c], sums[o]);
@@ -92,7 +92,7 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
     largest = new_largest;
   }
   let out = ((batch * params.time + time) * params.heads + head) * HEAD;
-  for (var o = 0u; o < OWN; o++) {
+  for (var o = 0u; o < PER_INVOCATION; o++) {
     let c = o * GROUP + local.x;
     if (c < HEAD) {
       y[out + c] = sums[o] / total;

@@ -1,6 +1,6 @@
 // y[i, j] = x[i, j] for i < rows, j < columns;  dx[i, j] = dy[i, j] there, 0 elsewhere
 //
-// Shapes: x, dx [m, wide], y, dy [rows, columns]. Threads: one invocation handles PER_INVOCATION elements of its target, a
+// Shapes: x, dx [m, x_columns], y, dy [rows, columns]. Threads: one invocation handles PER_INVOCATION elements of its target, a
 // workgroup's width apart. Range: any. Limits: every tensor fits one binding, count below 2^31.
 
 const GROUP: u32 = 64u;
@@ -11,7 +11,7 @@ struct Params {
   count: u32,
   rows: u32,
   columns: u32,
-  wide: u32,
+  x_columns: u32,
   accumulate: u32,
 }
 
@@ -31,7 +31,7 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
   for (var e = 0u; e < PER_INVOCATION; e++) {
     let i = first + e * GROUP;
     if (i < params.count) {
-      y[i] = x[(i / params.columns) * params.wide + i % params.columns];
+      y[i] = x[(i / params.columns) * params.x_columns + i % params.columns];
     }
   }
 }
@@ -42,8 +42,8 @@ fn grad_x(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: 
   for (var e = 0u; e < PER_INVOCATION; e++) {
     let i = first + e * GROUP;
     if (i < params.count) {
-      let row = i / params.wide;
-      let column = i % params.wide;
+      let row = i / params.x_columns;
+      let column = i % params.x_columns;
       var gradient = 0.0;
       if (row < params.rows && column < params.columns) {
         gradient = dy[row * params.columns + column];

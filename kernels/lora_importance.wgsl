@@ -1,8 +1,8 @@
 // y[i] (+)= sum_j |g[i, j] (w + scale B A)[i, j]|,  g = dB A + B dA - dB dA, the gradient of w as LoRA's own give it
 // (LoRAPrune, Zhang et al. 2023), over the rows or over the columns of w
 //
-// Shapes: w [rows, cols] as it is stored, bound for rows [row0, row0 + count); a, da [rank, in], db, b [out, rank], where a
-// row of w is an output, or an input if `transposed`; y [rows] or, if `by_columns`, [cols].
+// Shapes: w [rows, columns] as it is stored, bound for rows [row0, row0 + count); a, da [rank, in], db, b [out, rank], where a
+// row of w is an output, or an input if `transposed`; y [rows] or, if `by_columns`, [columns].
 // Threads: a workgroup for each element of y, strided over what is summed. Range: any. Limits: a, b, da, db fit a binding.
 
 const GROUP: u32 = 64u;
@@ -11,7 +11,7 @@ const BRANCH: u32 = 8u;
 struct Params {
   count: u32,
   row0: u32,
-  cols: u32,
+  columns: u32,
   inputs: u32,
   rank: u32,
   transposed: u32,
@@ -63,13 +63,13 @@ fn importance(row: u32, col: u32) -> f32 {
     gradient += own_db * own_a + own_b * own_da - own_db * own_da;
     update = fma(own_b, own_a, update);
   }
-  return abs(gradient * fma(params.scale, update, w[row * params.cols + col]));
+  return abs(gradient * fma(params.scale, update, w[row * params.columns + col]));
 }
 
 @compute @workgroup_size(GROUP)
 fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
   let index = group.y * groups.x + group.x;
-  if (index >= select(params.count, params.cols, params.by_columns != 0u)) {
+  if (index >= select(params.count, params.columns, params.by_columns != 0u)) {
     return;
   }
   var own = 0.0;
@@ -78,7 +78,7 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
       own += importance(row, index);
     }
   } else {
-    for (var col = local.x; col < params.cols; col += GROUP) {
+    for (var col = local.x; col < params.columns; col += GROUP) {
       own += importance(index, col);
     }
   }

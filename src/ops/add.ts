@@ -8,7 +8,7 @@ import { at, filled, input } from "./shared/reference";
 
 const kernel = { name: "add", code };
 
-/** y = a + b, of one shape. a, b, y [...]. */
+/** y = a + b, elementwise. a, b, y [...] of one shape. */
 export const add = defineOp<NoAttributes>({
   name: "add",
   inputs: { a: { gradient: true }, b: { gradient: true } },
@@ -18,17 +18,15 @@ export const add = defineOp<NoAttributes>({
     if (!sameShape(a, b)) {
       throw new ShapeError(
         `add: a ${formatShape(a)} and b ${formatShape(b)} differ.`,
-        "Pass tensors of one shape; add_broadcast repeats b over the leading axes of a.",
+        "Pass tensors of the same shape; add_broadcast repeats b over the leading axes of a.",
       );
     }
     return { y: { shape: a, dtype: "f32" } };
   },
   forward(context) {
     const count = elements(context.spec("a").shape);
-    const own = context.inPlace
-      ? { entry: "forward_in_place", tensors: ["b", "y"] }
-      : { entry: "forward", tensors: ["a", "b", "y"] };
-    return elementwiseLaunches({ kernel, ...own, count }, context.limits);
+    const [entry, tensors] = context.inPlace ? ["forward_in_place", ["b", "y"]] : ["forward", ["a", "b", "y"]];
+    return elementwiseLaunches({ kernel, entry, tensors, count }, context.limits);
   },
   overwrites: "a",
   gradients: [

@@ -9,14 +9,14 @@ import { at, filled, input } from "./shared/reference";
 
 const kernel = { name: "add_broadcast", code };
 
-/** a as a matrix: as many columns as b has elements. */
+/** Sizes of a as a matrix, with as many columns as b has elements. */
 function sizes(context: InferContext<NoAttributes>): { count: number; rows: number; columns: number } {
   const count = elements(context.spec("a").shape);
   const width = elements(context.spec("b").shape);
   return { count, rows: count / width, columns: width };
 }
 
-/** y = a + b, b repeated over the leading axes of a. a [..., b's shape], b [...], y as a. */
+/** y = a + b, where b is repeated over the leading axes of a. a [..., shape of b], b [...], y [shape of a]. */
 export const addBroadcast = defineOp<NoAttributes>({
   name: "add_broadcast",
   inputs: { a: { gradient: true }, b: { gradient: true } },
@@ -25,7 +25,7 @@ export const addBroadcast = defineOp<NoAttributes>({
     const [a, b] = [context.spec("a").shape, context.spec("b").shape];
     if (!isSuffix(b, a)) {
       throw new ShapeError(
-        `add_broadcast: b ${formatShape(b)} does not end a ${formatShape(a)}.`,
+        `add_broadcast: b ${formatShape(b)} does not broadcast to a ${formatShape(a)}.`,
         "Pass b with the shape of the last axes of a.",
       );
     }
@@ -33,11 +33,9 @@ export const addBroadcast = defineOp<NoAttributes>({
   },
   forward(context) {
     const { count, columns } = sizes(context);
-    const own = context.inPlace
-      ? { entry: "forward_in_place", tensors: ["y"] }
-      : { entry: "forward", tensors: ["a", "y"] };
+    const [entry, tensors] = context.inPlace ? ["forward_in_place", ["y"]] : ["forward", ["a", "y"]];
     return elementwiseLaunches(
-      { kernel, ...own, whole: ["b"], count, columns, params: () => ({ columns }) },
+      { kernel, entry, tensors, whole: ["b"], count, columns, params: () => ({ columns }) },
       context.limits,
     );
   },
@@ -75,10 +73,10 @@ export const addBroadcast = defineOp<NoAttributes>({
   ],
   malformed: [
     {
-      name: "b does not end a",
+      name: "b does not match the last axes of a",
       attributes: {},
       inputs: { a: { shape: [2, 3], dtype: "f32" }, b: { shape: [2], dtype: "f32" } },
-      message: /b \[2\] does not end a \[2, 3\]/,
+      message: /b \[2\] does not broadcast to a \[2, 3\]/,
     },
   ],
 });

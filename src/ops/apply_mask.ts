@@ -8,7 +8,10 @@ import { at, filled, input } from "./shared/reference";
 
 const kernel = { name: "apply_mask", code };
 
-/** x <- x mask, in place: what is pruned, and its gradient, stays 0. x, mask [...] of one shape. */
+/**
+ * x <- x mask, in place, for pruned tensors and their gradients. Where the mask is 0, x becomes 0 even if it is not finite.
+ * x, mask [...] of one shape.
+ */
 export const applyMask = defineOp<NoAttributes>({
   name: "apply_mask",
   inputs: { x: { mutated: true }, mask: {} },
@@ -18,7 +21,7 @@ export const applyMask = defineOp<NoAttributes>({
     if (!sameShape(x, mask)) {
       throw new ShapeError(
         `apply_mask: mask ${formatShape(mask)} differs from x ${formatShape(x)}.`,
-        "Pass one shape.",
+        "Pass a mask with the shape of x.",
       );
     }
     return {};

@@ -36,11 +36,12 @@ const flops = (context: Context, products: number): number =>
   attentionFlops(layout(context), context.attributes.heads, products);
 
 const base: AttentionAttributes = { heads: 2, kvHeads: 2, causal: false, scale: 0.5, dropout: 0, salt: 0 };
-/** Seeds of so many texts. */
+/** Seeds of `texts` texts. */
 const seeds = (texts: number) => ({ shape: [texts, 2], values: Array.from({ length: 2 * texts }, (_, i) => 3 + i) });
 
 /**
- * softmax(scale * q k^T) v per head, padded keys hidden, without a time x time matrix.
+ * Attention, y = softmax(scale * q k^T) v for each head, without storing a time x time matrix (Dao et al. 2022). Keys whose
+ * mask is 0 are padding and get no weight. lse holds the logarithms of the softmax's denominators, for the gradients.
  * q [b, t, heads * d], k and v [b, t, kvHeads * d], mask i32 [b, t], seed u32 [b, 2]; y [b, t, heads * d],
  * lse [b, heads, t].
  */
@@ -88,8 +89,8 @@ export const attention = defineOp<AttentionAttributes>({
       reads: () => ["q", "k", "v", "mask", "statistics"],
       launches(context) {
         const [at, kv] = [layout(context), kvRow(context)];
-        const ofKV = ["dk", "dv"].map((slot) => [slot, slot, kv, at.time] as const);
-        return attentionGradients("grad_k_v", [["dq", "dq", at.q.row, at.time], ofKV], at, context);
+        const dkv = ["dk", "dv"].map((slot) => [slot, slot, kv, at.time] as const);
+        return attentionGradients("grad_k_v", [["dq", "dq", at.q.row, at.time], dkv], at, context);
       },
       flops: (context) => flops(context, 7),
     },
@@ -135,8 +136,8 @@ export const attention = defineOp<AttentionAttributes>({
     const q = input(inputs, "q");
     const shape = layoutOf(q.shape, attributes);
     const tensors = { q, k: input(inputs, "k"), v: input(inputs, "v") };
-    const read = (which: "q" | "k" | "v", batch: number, row: number, head: number, column: number): number =>
-      at(tensors[which], (batch * shape.time + row) * shape[which].row + head * shape.head + column);
+    const read = (operand: "q" | "k" | "v", batch: number, row: number, head: number, column: number): number =>
+      at(tensors[operand], (batch * shape.time + row) * shape[operand].row + head * shape.head + column);
     return attentionReference(shape, attributes, read, input(inputs, "mask"), input(inputs, "seed"));
   },
   cases: [
@@ -163,7 +164,7 @@ export const attention = defineOp<AttentionAttributes>({
       },
     },
     {
-      name: "causal, grouped queries, of texts enough for all gradients at once",
+      name: "causal, grouped queries, enough texts for a joint launch of all gradients",
       attributes: { ...base, heads: 4, kvHeads: 2, causal: true },
       inputs: {
         q: { shape: [8, 40, 16] },

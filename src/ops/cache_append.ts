@@ -2,7 +2,7 @@ import code from "../../kernels/cache_append.wgsl";
 import { ShapeError } from "../base/errors";
 import { columns, formatShape, rows } from "../base/shape";
 import { defineOp } from "../op/declaration";
-import type { InferContext } from "../op/declaration";
+import type { SlotSpecs } from "../op/declaration";
 import { bindRows, rowRanges } from "../op/launch";
 import { cacheSizes, checkCacheBinding } from "./shared/cache";
 import { at, input } from "./shared/reference";
@@ -12,17 +12,16 @@ const GROUP = 64;
 const PER_INVOCATION = 4;
 
 export type CacheAppendAttributes = {
-  /** First column of x that is taken; as many follow as the cache is wide. */
+  /** First column of x that is copied. The width of the cache decides how many are. */
   readonly offset: number;
 };
 
-const sizes = (context: InferContext<CacheAppendAttributes>) =>
-  cacheSizes("cache_append", context as InferContext<never>, "x", "cache");
+const sizes = (context: SlotSpecs) => cacheSizes("cache_append", context, "x", "cache");
 
 /**
- * Keys or values of new tokens into a cache, in place, each at its text's next positions.
- * x [b, t, d or more], cache [rows, capacity, d], owners i32 [b, capacity] (the cache row that holds a text's position),
- * starts i32 [b] (position of x's first token). What lies beyond the capacity is dropped.
+ * Writes the keys or values of new tokens into a cache, in place, at the next positions of their texts. Tokens beyond the
+ * capacity are dropped. x [b, t, d or more], cache [rows, capacity, d], owners i32 [b, capacity] (the cache row that holds
+ * each position of each text), starts i32 [b] (position of the first token of x in each text).
  */
 export const cacheAppend = defineOp<CacheAppendAttributes>({
   name: "cache_append",
@@ -33,12 +32,12 @@ export const cacheAppend = defineOp<CacheAppendAttributes>({
     const { shape } = context.spec("x");
     if (context.attributes.offset + width <= columns(shape)) return {};
     throw new ShapeError(
-      `cache_append: x ${formatShape(shape)} has no ${width} columns from ${context.attributes.offset}.`,
-      "Pass a cache as wide as the keys or values.",
+      `cache_append: x ${formatShape(shape)} does not have ${width} columns from column ${context.attributes.offset}.`,
+      "Pass a cache with the width of the keys or values.",
     );
   },
   forward(context) {
-    checkCacheBinding("cache_append", context as never, "cache");
+    checkCacheBinding("cache_append", context, "cache");
     const { capacity, width } = sizes(context);
     const { shape } = context.spec("x");
     const row = columns(shape);
@@ -62,10 +61,10 @@ export const cacheAppend = defineOp<CacheAppendAttributes>({
   gradients: [],
   flops: () => 0,
   reference(inputs, { offset }) {
-    const [x, old] = [input(inputs, "x"), input(inputs, "cache")];
+    const [x, { shape, data }] = [input(inputs, "x"), input(inputs, "cache")];
     const [batch = 0, time = 0, row = 0] = x.shape;
-    const [, capacity = 0, width = 0] = old.shape;
-    const cache = { shape: old.shape, data: old.data.slice() };
+    const [, capacity = 0, width = 0] = shape;
+    const cache = { shape, data: data.slice() };
     for (let b = 0; b < batch; b++) {
       for (let i = 0; i < time; i++) {
         const position = at(input(inputs, "starts"), b) + i;
@@ -113,7 +112,7 @@ export const cacheAppend = defineOp<CacheAppendAttributes>({
   ],
   malformed: [
     {
-      name: "a cache that is wider than what is left of x",
+      name: "a cache that is wider than the columns of x from the offset",
       attributes: { offset: 4 },
       inputs: {
         x: { shape: [2, 1, 8], dtype: "f32" },
@@ -121,7 +120,7 @@ export const cacheAppend = defineOp<CacheAppendAttributes>({
         owners: { shape: [2, 4], dtype: "i32" },
         starts: { shape: [2], dtype: "i32" },
       },
-      message: /has no 6 columns from 4/,
+      message: /does not have 6 columns from column 4/,
     },
     {
       name: "owners of another capacity",

@@ -2,7 +2,7 @@ import code from "../../kernels/cached_attention.wgsl";
 import { ShapeError } from "../base/errors";
 import { columns, formatShape, sameShape } from "../base/shape";
 import { defineOp } from "../op/declaration";
-import type { InferContext } from "../op/declaration";
+import type { SlotSpecs } from "../op/declaration";
 import { bindRows, rowRanges } from "../op/launch";
 import { cacheSizes, checkCacheBinding } from "./shared/cache";
 import { at, input } from "./shared/reference";
@@ -18,17 +18,15 @@ export type CachedAttentionAttributes = {
   readonly scale: number;
 };
 
-type Context = InferContext<CachedAttentionAttributes>;
-
-const sizes = (context: Context) => cacheSizes("cached_attention", context as InferContext<never>, "q", "k");
+const sizes = (context: SlotSpecs) => cacheSizes("cached_attention", context, "q", "k");
 
 const base: CachedAttentionAttributes = { heads: 2, kvHeads: 2, scale: 0.5 };
 
 /**
- * Causal attention of new tokens over a cache of keys and values that holds them and all earlier ones.
- * q [b, t, heads * d or more, of which the first are taken], k and v [rows, capacity, kvHeads * d], owners i32
- * [b, capacity] (the cache row that holds a text's position), starts i32 [b] (position of the first query);
- * y [b, t, heads * d].
+ * Causal attention of new tokens to a cache that holds their keys and values and those of all earlier tokens. q may have
+ * more columns than heads * d; the first ones are used. q [b, t, heads * d or more], k and v [rows, capacity, kvHeads * d],
+ * owners i32 [b, capacity] (the cache row that holds each position of each text), starts i32 [b] (position of the first
+ * query in each text); y [b, t, heads * d].
  */
 export const cachedAttention = defineOp<CachedAttentionAttributes>({
   name: "cached_attention",
@@ -38,28 +36,28 @@ export const cachedAttention = defineOp<CachedAttentionAttributes>({
     const { heads, kvHeads } = context.attributes;
     const { width } = sizes(context);
     const [q, k, v] = [context.spec("q").shape, context.spec("k").shape, context.spec("v").shape];
-    const wide = (width / kvHeads) * heads;
-    if (width % kvHeads !== 0 || heads % kvHeads !== 0 || columns(q) < wide || !sameShape(k, v)) {
+    const queryWidth = (width / kvHeads) * heads;
+    if (width % kvHeads !== 0 || heads % kvHeads !== 0 || columns(q) < queryWidth || !sameShape(k, v)) {
       throw new ShapeError(
         `cached_attention: q ${formatShape(q)}, k ${formatShape(k)}, v ${formatShape(v)} do not fit ${heads} heads over ${kvHeads}.`,
         "Pass q [b, t, heads * d], k and v [rows, capacity, kvHeads * d], with heads a multiple of kvHeads.",
       );
     }
-    return { y: { shape: [q[0]!, q[1]!, wide], dtype: "f32" } };
+    return { y: { shape: [q[0]!, q[1]!, queryWidth], dtype: "f32" } };
   },
   forward(context) {
-    checkCacheBinding("cached_attention", context as never, "k");
+    checkCacheBinding("cached_attention", context, "k");
     const { heads, kvHeads, scale } = context.attributes;
     const { capacity, width } = sizes(context);
     const head = width / kvHeads;
     const [batch = 0, time = 0, row = 0] = context.spec("q").shape;
-    const [read, written] = [time * row * 4, time * heads * head * 4];
-    return rowRanges(batch, [read, written], context.limits).map((range) => ({
+    const [queryBytes, outputBytes] = [time * row * 4, time * heads * head * 4];
+    return rowRanges(batch, [queryBytes, outputBytes], context.limits).map((range) => ({
       kernel,
       entry: "forward",
       bindings: {
-        q: bindRows("q", range, read),
-        y: bindRows("y", range, written),
+        q: bindRows("q", range, queryBytes),
+        y: bindRows("y", range, outputBytes),
         k: "k",
         v: "v",
         owners: "owners",
@@ -75,12 +73,12 @@ export const cachedAttention = defineOp<CachedAttentionAttributes>({
         row,
         scale,
       },
-      constants: { HEAD: head, GROUP, OWN: Math.ceil(head / GROUP) },
+      constants: { HEAD: head, GROUP, PER_INVOCATION: Math.ceil(head / GROUP) },
       workgroups: range.count * time * heads,
     }));
   },
   gradients: [],
-  // As if every text filled its cache: how far it does is not known when a plan is made.
+  // An upper bound: how many tokens a text has in the cache is not known when the plan is made.
   flops(context) {
     const [batch = 0, time = 0] = context.spec("q").shape;
     const { capacity, width } = sizes(context);
@@ -96,22 +94,22 @@ export const cachedAttention = defineOp<CachedAttentionAttributes>({
     for (let b = 0; b < batch; b++) {
       for (let i = 0; i < time; i++) {
         const end = Math.min(capacity, at(input(inputs, "starts"), b) + i + 1);
-        const places = Array.from(
+        const tokenOffsets = Array.from(
           { length: end },
           (_, j) => (at(input(inputs, "owners"), b * capacity + j) * capacity + j) * width,
         );
         for (let h = 0; h < heads; h++) {
           const kv = Math.floor((h * kvHeads) / heads) * head;
-          const scores = places.map((place) => {
+          const scores = tokenOffsets.map((offset) => {
             let score = 0;
-            for (let c = 0; c < head; c++) score += at(q, (b * time + i) * row + h * head + c) * at(k, place + kv + c);
+            for (let c = 0; c < head; c++) score += at(q, (b * time + i) * row + h * head + c) * at(k, offset + kv + c);
             return score * scale;
           });
           const largest = Math.max(...scores);
           const weights = scores.map((score) => Math.exp(score - largest));
           const total = weights.reduce((sum, weight) => sum + weight, 0);
           for (let c = 0; c < head; c++) {
-            const sum = weights.reduce((all, weight, j) => all + weight * at(v, places[j]! + kv + c), 0);
+            const sum = weights.reduce((partial, weight, j) => partial + weight * at(v, tokenOffsets[j]! + kv + c), 0);
             y[((b * time + i) * heads + h) * head + c] = sum / total;
           }
         }
@@ -179,7 +177,7 @@ export const cachedAttention = defineOp<CachedAttentionAttributes>({
   ],
   malformed: [
     {
-      name: "heads that are no multiple of the key-value heads",
+      name: "heads that are not a multiple of the key-value heads",
       attributes: { heads: 3, kvHeads: 2, scale: 1 },
       inputs: {
         q: { shape: [2, 1, 12], dtype: "f32" },

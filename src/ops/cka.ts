@@ -199,7 +199,7 @@ export const cka = defineOp<CkaAttributes>({
 });
 
 /**
- * Linear CKA of two sets of activations (Kornblith et al. 2019, eq. 3), ||Y^T X||^2 / (||X^T X|| ||Y^T Y||), from the `sums`
+ * Linear CKA of two sets of activations (Kornblith et al. 2019), ||Y^T X||^2 / (||X^T X|| ||Y^T Y||), from the `sums`
  * [3, tiles] of the op `cka`.
  *
  * @throws DataError if CKA is undefined because one side does not vary over the rows that count, or no row counts.

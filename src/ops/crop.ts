@@ -11,8 +11,9 @@ const GROUP = 64;
 const PER_INVOCATION = 4;
 
 export type CropAttributes = {
-  /** Size of what is kept, from the first row and column on. */
+  /** Rows of y. */
   readonly rows: number;
+  /** Columns of y. */
   readonly columns: number;
 };
 
@@ -34,7 +35,7 @@ function launches(
         count,
         rows: height,
         columns: width,
-        wide: columns(context.spec("x").shape),
+        x_columns: columns(context.spec("x").shape),
         accumulate: context.accumulate ? 1 : 0,
       },
       constants: { PER_INVOCATION },
@@ -43,7 +44,10 @@ function launches(
   ];
 }
 
-/** The upper left corner of a matrix: VeRA's shared matrices at one projection's size. x [m, n], y [rows, columns]. */
+/**
+ * The first rows and columns of a matrix. VeRA cuts its shared matrices to the size of each projection. x [m, n], y [rows,
+ * columns].
+ */
 export const crop = defineOp<CropAttributes>({
   name: "crop",
   inputs: { x: { gradient: true } },
@@ -54,7 +58,7 @@ export const crop = defineOp<CropAttributes>({
     if (shape.length !== 2 || height < 1 || width < 1 || height > rows(shape) || width > columns(shape)) {
       throw new ShapeError(
         `crop: ${height} x ${width} cannot be cut from x ${formatShape(shape)}.`,
-        "Pass a matrix that is at least as large as what is kept.",
+        "Pass a matrix with at least as many rows and columns.",
       );
     }
     return { y: { shape: [height, width], dtype: "f32" } };
@@ -71,8 +75,8 @@ export const crop = defineOp<CropAttributes>({
   flops: () => 0,
   reference(inputs, { rows: height, columns: width }) {
     const x = input(inputs, "x");
-    const wide = columns(x.shape);
-    return { y: filled([height, width], (i) => at(x, Math.floor(i / width) * wide + (i % width))) };
+    const xWidth = columns(x.shape);
+    return { y: filled([height, width], (i) => at(x, Math.floor(i / width) * xWidth + (i % width))) };
   },
   cases: [
     { name: "both axes", attributes: { rows: 3, columns: 2 }, inputs: { x: { shape: [5, 7] } } },
@@ -88,7 +92,7 @@ export const crop = defineOp<CropAttributes>({
   ],
   malformed: [
     {
-      name: "more than there is",
+      name: "more rows than x has",
       attributes: { rows: 3, columns: 3 },
       inputs: { x: { shape: [2, 3], dtype: "f32" } },
       message: /3 x 3 cannot be cut from x \[2, 3\]/,

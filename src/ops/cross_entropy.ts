@@ -19,8 +19,8 @@ function launches(entry: string, context: LaunchContext<RowLossAttributes>, slot
 }
 
 /**
- * Mean cross-entropy over the labels that are not ignored.
- * x [..., classes] (logits), labels i32 [...], normalizer f32 [1] = 1 / (labels that count); loss [1], lse [rows].
+ * Mean cross-entropy of the rows whose label is not ignored. lse is the log-sum-exp of each row. x [..., classes] (logits),
+ * labels i32 [...], normalizer f32 [1] = 1 / (number of labels that are not ignored); loss [1], lse [rows].
  */
 export const crossEntropy = defineOp<RowLossAttributes>({
   name: "cross_entropy",
@@ -32,7 +32,7 @@ export const crossEntropy = defineOp<RowLossAttributes>({
     if (x.length < 2 || elements(labels) !== rows(x)) {
       throw new ShapeError(
         `cross_entropy: logits ${formatShape(x)} do not fit labels ${formatShape(labels)}.`,
-        "Pass one label per row of logits.",
+        "Pass one label for each row of logits.",
       );
     }
     return { loss: { shape: [1], dtype: "f32" }, lse: { shape: [rows(x)], dtype: "f32" } };
@@ -55,16 +55,12 @@ export const crossEntropy = defineOp<RowLossAttributes>({
       reads: () => ["x", "labels", "normalizer", "lse"],
       overwrites: "x",
       launches(context) {
-        const others = { vectors: ["labels", "lse"], scalars: ["normalizer", "dloss"] };
-        return context.inPlace
-          ? launches("grad_x_in_place", context, { tables: [["dx", "dx"]], ...others })
-          : launches("grad_x", context, {
-              tables: [
-                ["x", "x"],
-                ["dx", "dx"],
-              ],
-              ...others,
-            });
+        const dx = ["dx", "dx"] as const;
+        return launches(context.inPlace ? "grad_x_in_place" : "grad_x", context, {
+          tables: context.inPlace ? [dx] : [["x", "x"], dx],
+          vectors: ["labels", "lse"],
+          scalars: ["normalizer", "dloss"],
+        });
       },
       flops: (context) => 4 * elements(context.spec("x").shape),
     },
@@ -95,7 +91,7 @@ export const crossEntropy = defineOp<RowLossAttributes>({
       },
     },
     {
-      name: "one row, two classes, far apart",
+      name: "one row, two classes, logits far apart",
       attributes: { ignored: -100, smoothing: 0 },
       inputs: {
         x: { shape: [1, 2], values: [200, -200] },

@@ -12,13 +12,13 @@ import { at, filled, input } from "./shared/reference";
 const kernel = { name: "dropout", code };
 
 export type DropoutAttributes = {
-  /** Probability of dropping an element; at least 0, below 1. */
+  /** Probability that an element is dropped: at least 0, below 1. */
   readonly probability: number;
-  /** Tells this node's mask from every other node's. */
+  /** Number of this node among those with dropout, so that each has a mask of its own. */
   readonly salt: number;
 };
 
-/** Elements of one text. */
+/** Number of elements in a text. */
 const perText = (context: InferContext<DropoutAttributes>): number =>
   rowsPerText("dropout", context.spec("seed").shape, elements(context.spec("x").shape));
 
@@ -42,7 +42,10 @@ function launches(entry: string, tensors: readonly string[], context: LaunchCont
   );
 }
 
-/** Inverted dropout whose mask is made again, not kept. x [texts * ...], seed u32 [texts, 2], y as x. */
+/**
+ * Dropout, which divides the kept elements by 1 - probability. The mask is not stored: the gradient recomputes it.
+ * x [texts * ...], seed u32 [texts, 2], y [shape of x].
+ */
 export const dropout = defineOp<DropoutAttributes>({
   name: "dropout",
   inputs: { x: { gradient: true }, seed: { dtype: "u32" } },

@@ -13,7 +13,7 @@ import { at, filled, input } from "./shared/reference";
 const kernel = { name: "embedding", code };
 const GROUP = 64;
 
-/** Formats of a table; an index into them tells the kernel. */
+/** Formats of a table. An index into this list is the kernel's `FORMAT`. */
 const FORMATS = ["f32", "f16", "bf16"] as const satisfies readonly WeightFormat[];
 
 type Context = LaunchContext<NoAttributes>;
@@ -23,7 +23,7 @@ function sizes(context: InferContext<NoAttributes>): { vocabulary: number; colum
   return { vocabulary: rows(table), columns: columns(table), tokens: elements(context.spec("ids").shape) };
 }
 
-/** Every field of `Params`, for ranges of tokens and of rows of the table. */
+/** All fields of `Params`, for a range of tokens and a range of rows of the table. */
 function paramsOf(context: Context, tokens: RowRange, table: RowRange): Record<string, number> {
   const { vocabulary, columns: width } = sizes(context);
   return {
@@ -37,29 +37,31 @@ function paramsOf(context: Context, tokens: RowRange, table: RowRange): Record<s
   };
 }
 
-/** A launch for every range of tokens and every range of rows of the table. */
+/** A launch for every range of tokens with every range of rows of the table. */
 function gatherLaunches(context: Context): Launch[] {
-  const { vocabulary, columns: width, tokens: all } = sizes(context);
-  const format = context.spec("table").dtype as WeightFormat;
-  return rowRanges(all, [width * 4, 4], context.limits).flatMap((tokens) =>
-    rowRanges(vocabulary, [rowBytes(format, width)], context.limits).map((table) => ({
+  const { vocabulary, columns: width, tokens: tokenCount } = sizes(context);
+  const { dtype } = context.spec("table");
+  const formatIndex = FORMATS.findIndex((format) => format === dtype);
+  const tableRowBytes = rowBytes(FORMATS[formatIndex]!, width);
+  return rowRanges(tokenCount, [width * 4, 4], context.limits).flatMap((tokens) =>
+    rowRanges(vocabulary, [tableRowBytes], context.limits).map((table) => ({
       kernel,
       entry: "forward",
       bindings: {
         ids: bindRows("ids", tokens, 4),
-        table: bindRows("table", table, rowBytes(format, width)),
+        table: bindRows("table", table, tableRowBytes),
         y: bindRows("y", tokens, width * 4),
       },
       params: paramsOf(context, tokens, table),
-      constants: { FORMAT: FORMATS.indexOf(format as (typeof FORMATS)[number]) },
+      constants: { FORMAT: formatIndex },
       workgroups: tokens.count,
     })),
   );
 }
 
 function scatterLaunches(context: Context): Launch[] {
-  const { vocabulary, columns: width, tokens: all } = sizes(context);
-  return rowRanges(all, [width * 4, 8, 4], context.limits).flatMap((tokens) =>
+  const { vocabulary, columns: width, tokens: tokenCount } = sizes(context);
+  return rowRanges(tokenCount, [width * 4, 8, 4], context.limits).flatMap((tokens) =>
     rowRanges(vocabulary, [width * 4], context.limits).map((table) => ({
       kernel,
       entry: "grad_table",
@@ -84,7 +86,10 @@ function zeroLaunches(context: Context): Launch[] {
   ).map((launch) => ({ ...launch, params: { ...paramsOf(context, none, none), ...launch.params } }));
 }
 
-/** Rows of a table by their numbers. table [..., d] (leading axes flattened), ids i32 [...]; y [ids' shape, d]. */
+/**
+ * Rows of a table, selected by their indices; zeros for an index outside the table. table [..., d] (leading axes
+ * flattened), ids i32 [...]; y [shape of ids, d].
+ */
 export const embedding = defineOp<NoAttributes>({
   name: "embedding",
   inputs: { table: { gradient: true, formats: FORMATS }, ids: { dtype: "i32" } },

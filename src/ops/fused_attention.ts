@@ -30,11 +30,11 @@ const layout = (context: InferContext<AttentionAttributes>): AttentionLayout =>
   layoutOf(context.spec("qkv").shape, context.attributes);
 
 const base: AttentionAttributes = { heads: 2, kvHeads: 2, causal: true, scale: 0.5, dropout: 0, salt: 0 };
-/** Seeds of so many texts. */
+/** Seeds of `texts` texts. */
 const seeds = (texts: number) => ({ shape: [texts, 2], values: Array.from({ length: 2 * texts }, (_, i) => 3 + i) });
 
 /**
- * `attention` on one fused projection (GPT-2's c_attn), read and differentiated in place without slicing.
+ * `attention` whose q, k and v are columns of one fused projection (GPT-2's c_attn), which is not sliced.
  * qkv [b, t, 3 * heads * d] in the order q | k | v, mask i32 [b, t], seed u32 [b, 2]; y [b, t, heads * d],
  * lse [b, heads, t].
  */
@@ -48,7 +48,7 @@ export const fusedAttention = defineOp<AttentionAttributes>({
     const [batch = 0, time = 0, row = 0] = qkv;
     if (qkv.length !== 3 || row % (3 * heads) !== 0 || kvHeads !== heads) {
       throw new ShapeError(
-        `fused_attention: qkv ${formatShape(qkv)} does not hold q, k and v of ${heads} heads.`,
+        `fused_attention: qkv ${formatShape(qkv)} does not fit q, k and v of ${heads} heads.`,
         "Pass qkv [b, t, 3 * heads * d], with as many key-value heads as heads.",
       );
     }
@@ -88,8 +88,8 @@ export const fusedAttention = defineOp<AttentionAttributes>({
   reference(inputs, attributes) {
     const qkv = input(inputs, "qkv");
     const shape = layoutOf(qkv.shape, attributes);
-    const read = (which: "q" | "k" | "v", batch: number, row: number, head: number, column: number): number =>
-      at(qkv, (batch * shape.time + row) * shape.q.row + shape[which].offset + head * shape.head + column);
+    const read = (operand: "q" | "k" | "v", batch: number, row: number, head: number, column: number): number =>
+      at(qkv, (batch * shape.time + row) * shape.q.row + shape[operand].offset + head * shape.head + column);
     return attentionReference(shape, attributes, read, input(inputs, "mask"), input(inputs, "seed"));
   },
   cases: [
@@ -112,7 +112,7 @@ export const fusedAttention = defineOp<AttentionAttributes>({
       },
     },
     {
-      name: "dropout, of texts enough for all gradients at once",
+      name: "dropout, enough texts for a joint launch of all gradients",
       attributes: { ...base, heads: 1, kvHeads: 1, causal: false, dropout: 0.2, salt: 6 },
       inputs: {
         qkv: { shape: [16, 40, 12] },
@@ -149,7 +149,7 @@ export const fusedAttention = defineOp<AttentionAttributes>({
         mask: { shape: [2, 3], dtype: "i32" },
         seed: { shape: [2, 2], dtype: "u32" },
       },
-      message: /does not hold q, k and v of 2 heads/,
+      message: /does not fit q, k and v of 2 heads/,
     },
   ],
 });

@@ -15,7 +15,7 @@ const kernel = { name: "layer_norm", code };
 export type LayerNormAttributes = {
   /** Added to the variance. */
   readonly eps: number;
-  /** What the gradients keep: the output, which needs weights away from zero, or the input. */
+  /** Whether gradients are computed from the output y, which divides by the weight, or from the input x. */
   readonly keep: "y" | "x";
 };
 
@@ -33,7 +33,7 @@ const partialsSpec = (context: InferContext<LayerNormAttributes>): TensorSpec =>
   dtype: "f32",
 });
 
-/** A workgroup a row; `statistics` are slots with the given number of elements a row. */
+/** Launches with a workgroup for each row. `statistics` are slots with their number of elements in a row. */
 function rowLaunches(
   entry: string,
   context: Context,
@@ -41,9 +41,9 @@ function rowLaunches(
   statistics: Readonly<Record<string, number>>,
   vectors: readonly string[],
 ): Launch[] {
-  const { rows: all, columns: width } = size(context);
+  const { rows: rowCount, columns: width } = size(context);
   const bytes = [width * 4, ...Object.values(statistics).map((perRow) => perRow * 4)];
-  return rowRanges(all, bytes, context.limits).map((range) => ({
+  return rowRanges(rowCount, bytes, context.limits).map((range) => ({
     kernel,
     entry,
     bindings: {
@@ -71,15 +71,15 @@ function gradientOfX(context: Context): Launch[] {
     : rowLaunches(entry, context, tables, { statistics: 2 }, ["weight"]);
 }
 
-function partials(context: Context, keep: "y" | "x"): Launch[] {
-  const { rows: all, columns: width } = size(context);
+function partialSums(context: Context, keep: "y" | "x"): Launch[] {
+  const { rows: rowCount, columns: width } = size(context);
   const statistics = keep === "x" ? { statistics: 8 } : {};
   const vectors = keep === "y" ? { weight: "weight", bias: "bias" } : {};
   return chunkSumLaunches(
     {
       kernel,
       entry: `temp_partials_from_${keep}`,
-      rows: all,
+      rows: rowCount,
       columns: width,
       tables: { [keep]: width * 4, dy: width * 4, ...statistics },
       whole: { ...vectors, partials: `partials_from_${keep}` },
@@ -90,8 +90,8 @@ function partials(context: Context, keep: "y" | "x"): Launch[] {
 }
 
 /**
- * Layer normalisation (Ba et al. 2016) over the last axis, with the biased variance.
- * x [..., d], weight [d], bias [d]; y [..., d], rstd [rows].
+ * Layer normalisation (Ba et al. 2016) over the last axis, with the biased variance. rstd is 1 / standard deviation of each
+ * row. x [..., d], weight [d], bias [d]; y [..., d], rstd [rows].
  */
 export const layerNorm = defineOp<LayerNormAttributes>({
   name: "layer_norm",
@@ -119,12 +119,12 @@ export const layerNorm = defineOp<LayerNormAttributes>({
     partials_from_y: {
       reads: ["dy", "y", "weight", "bias"],
       spec: partialsSpec,
-      launches: (context) => partials(context, "y"),
+      launches: (context) => partialSums(context, "y"),
     },
     partials_from_x: {
       reads: ["dy", "x", "statistics"],
       spec: partialsSpec,
-      launches: (context) => partials(context, "x"),
+      launches: (context) => partialSums(context, "x"),
     },
   },
   forward: (context) =>
@@ -145,13 +145,11 @@ export const layerNorm = defineOp<LayerNormAttributes>({
       wrt: ["weight"],
       reads: ({ keep }) => [`partials_from_${keep}`],
       accumulates: true,
-      launches: (context) =>
-        columnSumLaunches(
-          `partials_from_${context.attributes.keep}`,
-          "dweight",
-          ...([chunkCount(size(context).rows), size(context).columns] as const),
-          context,
-        ),
+      launches: (context) => {
+        const { rows: rowCount, columns: width } = size(context);
+        const source = `partials_from_${context.attributes.keep}`;
+        return columnSumLaunches(source, "dweight", chunkCount(rowCount), width, context);
+      },
       flops: (context) => 3 * count(context),
     },
     {
@@ -224,7 +222,7 @@ export const layerNorm = defineOp<LayerNormAttributes>({
   ],
 });
 
-/** A case whose weights are near 1, as a trained norm's are. */
+/** A case whose weights are near 1, as in a trained model. */
 function caseOf(
   name: string,
   shape: readonly number[],

@@ -9,11 +9,11 @@ import { columnSumLaunches } from "./shared/column-sum";
 import { at, input, matrixProduct } from "./shared/reference";
 
 export type LinearAttributes = {
-  /** `out_in` as torch.nn.Linear stores a weight, `in_out` as GPT-2's Conv1D does. */
+  /** How w is stored: [out, in] as in torch.nn.Linear, or [in, out] as in GPT-2's Conv1D. */
   readonly layout: "out_in" | "in_out";
 };
 
-/** Sizes of `x [..., in] -> y [..., out]`. */
+/** Sizes of a projection from x [rows, in] to y [rows, out]. */
 export function linearSizes(context: InferContext<LinearAttributes>): { rows: number; in: number; out: number } {
   const x = context.spec("x").shape;
   const w = context.spec("w").shape;
@@ -22,7 +22,7 @@ export function linearSizes(context: InferContext<LinearAttributes>): { rows: nu
   return { rows: rows(x), in: elements(w) / first, out: first };
 }
 
-/** @throws ShapeError when x, w and bias do not fit each other. */
+/** @throws ShapeError if x, w and bias do not fit each other. */
 export function checkLinear(context: InferContext<LinearAttributes>): void {
   const x = context.spec("x").shape;
   const w = context.spec("w").shape;
@@ -42,27 +42,27 @@ export function checkLinear(context: InferContext<LinearAttributes>): void {
   }
 }
 
-/** dw = x^T dy, in the weight's own layout. */
+/** Launches of dw = x^T dy, in the layout of w. */
 export function weightGradient(context: LaunchContext<LinearAttributes>): Launch[] {
   const size = linearSizes(context);
-  const outFirst = context.attributes.layout === "out_in";
+  const isOutFirst = context.attributes.layout === "out_in";
   return productLaunches(
     {
-      m: outFirst ? size.out : size.in,
-      n: outFirst ? size.in : size.out,
+      m: isOutFirst ? size.out : size.in,
+      n: isOutFirst ? size.in : size.out,
       k: size.rows,
       c: "dw",
       accumulate: context.accumulate,
-      a: { slot: outFirst ? "dy" : "x", transposed: true },
-      b: { slot: outFirst ? "x" : "dy" },
+      a: { slot: isOutFirst ? "dy" : "x", transposed: true },
+      b: { slot: isOutFirst ? "x" : "dy" },
     },
     context.limits,
   );
 }
 
 /**
- * y = x W + bias, for a weight in either layout. x [..., in], w [out, in] (all axes but the first are one: a convolution
- * of patches) or [in, out], bias [out], y [..., out].
+ * y = x W + bias. x [..., in], w [out, in] or [in, out] by `layout`, bias [out], y [..., out]. In layout `out_in`, w may
+ * have more axes, which are flattened to [out, in], as the weight of a convolution over patches.
  */
 export const linear = defineOp<LinearAttributes>({
   name: "linear",
@@ -136,16 +136,16 @@ export const linear = defineOp<LinearAttributes>({
     const x = input(inputs, "x");
     const w = input(inputs, "w");
     const [first = 0, second = 0] = w.shape;
-    const outFirst = layout === "out_in";
-    const [out, inner] = outFirst ? [first, second] : [second, first];
-    const data = matrixProduct(x, w, rows(x.shape), out, inner, { b: outFirst });
+    const isOutFirst = layout === "out_in";
+    const [out, inner] = isOutFirst ? [first, second] : [second, first];
+    const data = matrixProduct(x, w, rows(x.shape), out, inner, { b: isOutFirst });
     const bias = inputs["bias"];
     return {
       y: { shape: [...x.shape.slice(0, -1), out], data: bias ? data.map((v, i) => v + at(bias, i % out)) : data },
     };
   },
   cases: [
-    // Rows of multiples of four are read four at once, others are not.
+    // Only rows whose length is a multiple of four are read as vectors.
     ...WEIGHT_FORMATS.filter((format) => format !== "f32").flatMap((format) => [
       {
         name: `weight in ${format}, out_in, blocks that are not full`,

@@ -1,6 +1,6 @@
-import { WEIGHT_FORMATS } from "../base/packed";
 import code from "../../kernels/linear_cross_entropy.wgsl";
 import { ShapeError } from "../base/errors";
+import { WEIGHT_FORMATS } from "../base/packed";
 import { columns, elements, formatShape, rows } from "../base/shape";
 import { defineOp } from "../op/declaration";
 import type { InferContext, LaunchContext } from "../op/declaration";
@@ -13,17 +13,17 @@ import type { RowLossAttributes } from "./shared/row-loss";
 
 const kernel = { name: "linear_cross_entropy", code };
 
-/** Rows go in multiples of 64, so that every binding is aligned. */
+/** Chunks have multiples of 64 rows, so that every binding is aligned. */
 const ROW_STEP = 64;
 
 export type LinearCrossEntropyAttributes = RowLossAttributes & {
-  /** Whether the forward pass makes the gradient of x as well, while it has the logits. */
+  /** Whether the forward pass computes the gradient of x as well, while it has the logits. */
   readonly differentiable: boolean;
-  /** Logits of so many bytes at most exist at a time, though never fewer than 64 rows. */
+  /** Maximum bytes of the logits that exist at the same time. At least 64 rows do. */
   readonly logitBytes: number;
 };
 
-/** What training asks for: 32 MiB of logits. */
+/** `logitBytes` in training: 32 MiB. */
 export const LOGIT_BYTES = 32 * 2 ** 20;
 
 type Context = InferContext<LinearCrossEntropyAttributes>;
@@ -35,23 +35,24 @@ function sizes(context: Context): { rows: number; in: number; classes: number; c
   return { rows: rows(x), in: width, classes, chunk: Math.min(rows(x), steps * ROW_STEP) };
 }
 
-/** Launches on some rows of a slot, made as if these were all of it. */
-function onRows(launches: readonly Launch[], slot: string, row: number, bytesPerRow: number): Launch[] {
-  const moved = (target: string | SlotRange, bytes: number): SlotRange =>
+/** Launches that bind `slot` from its first row on, changed to bind it from `row` on. */
+function fromRow(launches: readonly Launch[], slot: string, row: number, bytesPerRow: number): Launch[] {
+  const shifted = (target: string | SlotRange): SlotRange =>
     typeof target === "string"
-      ? { slot, offset: row * bytesPerRow, bytes }
+      ? { slot, offset: row * bytesPerRow, bytes: bytesPerRow }
       : { ...target, offset: target.offset + row * bytesPerRow };
   return launches.map((launch) => ({
     ...launch,
     bindings: Object.fromEntries(
       Object.entries(launch.bindings).map(([variable, target]) => {
-        const isIt = (typeof target === "string" ? target : target.slot) === slot;
-        return [variable, isIt ? moved(target, bytesPerRow) : target];
+        const isSlot = (typeof target === "string" ? target : target.slot) === slot;
+        return [variable, isSlot ? shifted(target) : target];
       }),
     ),
   }));
 }
 
+/** Launches for `count` rows from `first` on: logits, losses and, if `differentiable`, the gradient of x. */
 function chunkLaunches(context: LaunchContext<LinearCrossEntropyAttributes>, first: number, count: number): Launch[] {
   const { in: width, classes } = sizes(context);
   const { limits, attributes } = context;
@@ -101,16 +102,16 @@ function chunkLaunches(context: LaunchContext<LinearCrossEntropyAttributes>, fir
       ]
     : [];
   let launches = [...logits, ...losses, ...slopes];
-  for (const slot of ["x", "slope"]) launches = onRows(launches, slot, first, width * 4);
-  for (const slot of vectors) launches = onRows(launches, slot, first, 4);
+  for (const slot of ["x", "slope"]) launches = fromRow(launches, slot, first, width * 4);
+  for (const slot of vectors) launches = fromRow(launches, slot, first, 4);
   return launches;
 }
 
 /**
- * Mean cross-entropy of x w^T without the logits ever being whole: some rows at a time, of which the gradient of x is made
- * at once, so that neither logits nor x are kept. For a projection that does not learn itself.
- * x [..., d], w [classes, d], labels i32 [...], normalizer f32 [1] = 1 / (labels that count); loss [1], slope [..., d], which
- * is d loss / d x.
+ * Mean cross-entropy of the logits x w^T, for a frozen w. Logits exist for a chunk of rows at a time. The forward pass
+ * computes the gradient of x from them at once, so that neither the logits nor x are kept. x [..., d], w [classes, d],
+ * labels i32 [...], normalizer f32 [1] = 1 / (number of labels that are not ignored); loss [1], slope [..., d] (the
+ * derivative of loss by x).
  */
 export const linearCrossEntropy = defineOp<LinearCrossEntropyAttributes>({
   name: "linear_cross_entropy",
@@ -122,7 +123,7 @@ export const linearCrossEntropy = defineOp<LinearCrossEntropyAttributes>({
     if (x.length < 2 || w.length !== 2 || columns(x) !== w[1] || elements(labels) !== rows(x)) {
       throw new ShapeError(
         `linear_cross_entropy: x ${formatShape(x)}, w ${formatShape(w)} and labels ${formatShape(labels)} do not fit.`,
-        "Pass x [..., d], w [classes, d] and one label per row of x.",
+        "Pass x [..., d], w [classes, d] and one label for each row of x.",
       );
     }
     const loss = { shape: [1], dtype: "f32" as const };
@@ -139,11 +140,11 @@ export const linearCrossEntropy = defineOp<LinearCrossEntropyAttributes>({
   },
   forwardTemps: ["logits", "lse", "row_loss"],
   forward(context) {
-    const { rows: all, chunk } = sizes(context);
-    const starts = Array.from({ length: Math.ceil(all / chunk) }, (_, i) => i * chunk);
+    const { rows: rowCount, chunk } = sizes(context);
+    const starts = Array.from({ length: Math.ceil(rowCount / chunk) }, (_, i) => i * chunk);
     return [
-      ...starts.flatMap((first) => chunkLaunches(context, first, Math.min(chunk, all - first))),
-      totalLaunch(all, context.attributes),
+      ...starts.flatMap((first) => chunkLaunches(context, first, Math.min(chunk, rowCount - first))),
+      totalLaunch(rowCount, context.attributes),
     ];
   },
   gradients: [
@@ -168,9 +169,9 @@ export const linearCrossEntropy = defineOp<LinearCrossEntropyAttributes>({
     },
   ],
   flops(context) {
-    const { rows: all, in: width, classes } = sizes(context);
+    const { rows: rowCount, in: width, classes } = sizes(context);
     const products = context.attributes.differentiable ? 2 : 1;
-    return products * productFlops(all, classes, width) + 9 * all * classes;
+    return products * productFlops(rowCount, classes, width) + 9 * rowCount * classes;
   },
   reference(inputs, attributes) {
     const [x, w] = [input(inputs, "x"), input(inputs, "w")];
@@ -227,7 +228,7 @@ export const linearCrossEntropy = defineOp<LinearCrossEntropyAttributes>({
       },
     },
     {
-      name: "more rows than logits may have at a time, the last ones fewer",
+      name: "several chunks of rows, the last one shorter",
       attributes: { ignored: -100, smoothing: 0, differentiable: true, logitBytes: 100 },
       inputs: {
         x: { shape: [150, 5] },
@@ -250,7 +251,7 @@ export const linearCrossEntropy = defineOp<LinearCrossEntropyAttributes>({
   ],
   malformed: [
     {
-      name: "a width that is not x's",
+      name: "a w of another width than x",
       attributes: { ignored: -100, smoothing: 0, differentiable: true, logitBytes: LOGIT_BYTES },
       inputs: {
         x: { shape: [4, 3], dtype: "f32" },

@@ -9,31 +9,31 @@ import { at, filled, input } from "./shared/reference";
 const kernel = { name: "lora_importance", code };
 
 export type LoraImportanceAttributes = {
-  /** How w is stored: [out, in], or [in, out]. */
+  /** How w is stored: [out, in] or [in, out]. */
   readonly layout: "out_in" | "in_out";
-  /** LoRA's factor of B A. */
+  /** Factor of B A in the LoRA weight. */
   readonly scale: number;
-  /** Whether there is a sum for each output, or for each input. */
-  readonly of: "out" | "in";
+  /** Whether y has a sum for each output or for each input. */
+  readonly per: "out" | "in";
 };
 
 type Context = InferContext<LoraImportanceAttributes>;
 
-function sizes(context: Context): { rows: number; cols: number; inputs: number; outputs: number; rank: number } {
-  const [rows = 0, cols = 0] = context.spec("w").shape;
-  const [outputs, inputs] = context.attributes.layout === "out_in" ? [rows, cols] : [cols, rows];
-  return { rows, cols, inputs, outputs, rank: context.spec("a").shape[0] ?? 0 };
+function sizes(context: Context): { rows: number; columns: number; inputs: number; outputs: number; rank: number } {
+  const [rows = 0, columns = 0] = context.spec("w").shape;
+  const [outputs, inputs] = context.attributes.layout === "out_in" ? [rows, columns] : [columns, rows];
+  return { rows, columns, inputs, outputs, rank: context.spec("a").shape[0] ?? 0 };
 }
 
 const count = (context: Context): number => {
   const { outputs, inputs } = sizes(context);
-  return context.attributes.of === "out" ? outputs : inputs;
+  return context.attributes.per === "out" ? outputs : inputs;
 };
 
 /**
- * Importance of a frozen weight's outputs or inputs, from the gradients of its LoRA alone (LoRAPrune, Zhang et al.
- * 2023): sums of |(dB A + B dA - dB dA) (w + scale B A)|. w [out, in] or [in, out], a and da [r, in], b and db
- * [out, r]; y [out] or [in].
+ * Importance of the outputs or inputs of a frozen weight, estimated from the gradients of its LoRA (LoRAPrune, Zhang et al.
+ * 2023): the sum of |(dB A + B dA - dB dA) (w + scale B A)| over the other axis. w [out, in] or [in, out], a and da
+ * [r, in], b and db [out, r]; y [out] or [in].
  */
 export const loraImportance = defineOp<LoraImportanceAttributes>({
   name: "lora_importance",
@@ -41,30 +41,30 @@ export const loraImportance = defineOp<LoraImportanceAttributes>({
   outputs: ["y"],
   infer(context) {
     const { inputs, outputs, rank } = sizes(context);
-    const wanted = { a: [rank, inputs], da: [rank, inputs], b: [outputs, rank], db: [outputs, rank] };
-    for (const [slot, shape] of Object.entries(wanted)) {
-      const given = context.spec(slot).shape;
-      if (sameShape(given, shape)) continue;
+    const expectedShapes = { a: [rank, inputs], da: [rank, inputs], b: [outputs, rank], db: [outputs, rank] };
+    for (const [slot, expected] of Object.entries(expectedShapes)) {
+      const { shape } = context.spec(slot);
+      if (sameShape(shape, expected)) continue;
       throw new ShapeError(
-        `lora_importance: ${slot} is ${formatShape(given)}; w ${formatShape(context.spec("w").shape)} wants ${formatShape(shape)}.`,
+        `lora_importance: ${slot} is ${formatShape(shape)}; w ${formatShape(context.spec("w").shape)} needs ${formatShape(expected)}.`,
         "Pass A [r, in] and B [out, r] with gradients of their shapes.",
       );
     }
     return { y: { shape: [count(context)], dtype: "f32" } };
   },
   forward(context) {
-    const { rows, cols, inputs, rank } = sizes(context);
-    const { layout, scale, of } = context.attributes;
+    const { rows, columns, inputs, rank } = sizes(context);
+    const { layout, scale, per } = context.attributes;
     const isTransposed = layout === "in_out";
-    const byColumns = (of === "out") === isTransposed;
-    return rowRanges(rows, [cols * 4], context.limits).map((range) => ({
+    const byColumns = (per === "out") === isTransposed;
+    return rowRanges(rows, [columns * 4], context.limits).map((range) => ({
       kernel,
       entry: "forward",
-      bindings: { w: bindRows("w", range, cols * 4), a: "a", b: "b", da: "da", db: "db", y: "y" },
+      bindings: { w: bindRows("w", range, columns * 4), a: "a", b: "b", da: "da", db: "db", y: "y" },
       params: {
         count: range.count,
         row0: range.start,
-        cols,
+        columns,
         inputs,
         rank,
         scale,
@@ -72,40 +72,40 @@ export const loraImportance = defineOp<LoraImportanceAttributes>({
         by_columns: byColumns ? 1 : 0,
         accumulate: byColumns && range.start > 0 ? 1 : 0,
       },
-      workgroups: byColumns ? cols : range.count,
+      workgroups: byColumns ? columns : range.count,
     }));
   },
   gradients: [],
   flops: (context) => (8 * sizes(context).rank + 4) * elements(context.spec("w").shape),
-  reference(given, { layout, scale, of }) {
-    const [w, a, b] = [input(given, "w"), input(given, "a"), input(given, "b")];
-    const [da, db] = [input(given, "da"), input(given, "db")];
+  reference(tensors, { layout, scale, per }) {
+    const [w, a, b] = [input(tensors, "w"), input(tensors, "a"), input(tensors, "b")];
+    const [da, db] = [input(tensors, "da"), input(tensors, "db")];
     const [rank = 0, inputs = 0] = a.shape;
     const [outputs = 0] = b.shape;
     const importance = (o: number, i: number): number => {
       let [gradient, value] = [0, at(w, layout === "out_in" ? o * inputs + i : i * outputs + o)];
       for (let r = 0; r < rank; r++) {
-        const [ownA, ownB] = [at(a, r * inputs + i), at(b, o * rank + r)];
-        const [slopeA, slopeB] = [at(da, r * inputs + i), at(db, o * rank + r)];
-        gradient += slopeB * ownA + ownB * slopeA - slopeB * slopeA;
-        value += scale * ownB * ownA;
+        const [ar, br] = [at(a, r * inputs + i), at(b, o * rank + r)];
+        const [dar, dbr] = [at(da, r * inputs + i), at(db, o * rank + r)];
+        gradient += dbr * ar + br * dar - dbr * dar;
+        value += scale * br * ar;
       }
       return Math.abs(gradient * value);
     };
-    const [size, other] = of === "out" ? [outputs, inputs] : [inputs, outputs];
+    const [size, summed] = per === "out" ? [outputs, inputs] : [inputs, outputs];
     return {
       y: filled([size], (i) => {
         let sum = 0;
-        for (let j = 0; j < other; j++) sum += of === "out" ? importance(i, j) : importance(j, i);
+        for (let j = 0; j < summed; j++) sum += per === "out" ? importance(i, j) : importance(j, i);
         return sum;
       }),
     };
   },
   cases: [
     ...(["out_in", "in_out"] as const).flatMap((layout) =>
-      (["out", "in"] as const).map((of) => ({
-        name: `${layout}, a sum for each ${of}put, odd sizes`,
-        attributes: { layout, of, scale: 0.7 },
+      (["out", "in"] as const).map((per) => ({
+        name: `${layout}, a sum for each ${per}put, odd sizes`,
+        attributes: { layout, per, scale: 0.7 },
         inputs: {
           w: { shape: layout === "out_in" ? [5, 70] : [70, 5] },
           a: { shape: [3, 70] },
@@ -115,9 +115,9 @@ export const loraImportance = defineOp<LoraImportanceAttributes>({
         },
       })),
     ),
-    ...(["out", "in"] as const).map((of) => ({
-      name: `rows that can be split over bindings, a sum for each ${of}put`,
-      attributes: { layout: "out_in" as const, of, scale: 2 },
+    ...(["out", "in"] as const).map((per) => ({
+      name: `rows that can be split over bindings, a sum for each ${per}put`,
+      attributes: { layout: "out_in" as const, per, scale: 2 },
       inputs: {
         w: { shape: [192, 64] },
         a: { shape: [2, 64] },
@@ -128,7 +128,7 @@ export const loraImportance = defineOp<LoraImportanceAttributes>({
     })),
     {
       name: "BERT-base feed-forward, rank 8",
-      attributes: { layout: "out_in", of: "out", scale: 1 },
+      attributes: { layout: "out_in", per: "out", scale: 1 },
       inputs: {
         w: { shape: [3072, 768] },
         a: { shape: [8, 768] },
@@ -142,7 +142,7 @@ export const loraImportance = defineOp<LoraImportanceAttributes>({
   malformed: [
     {
       name: "a B of another rank",
-      attributes: { layout: "out_in", of: "out", scale: 1 },
+      attributes: { layout: "out_in", per: "out", scale: 1 },
       inputs: {
         w: { shape: [4, 6], dtype: "f32" },
         a: { shape: [2, 6], dtype: "f32" },
@@ -150,7 +150,7 @@ export const loraImportance = defineOp<LoraImportanceAttributes>({
         da: { shape: [2, 6], dtype: "f32" },
         db: { shape: [4, 2], dtype: "f32" },
       },
-      message: /b is \[4, 3\]; w \[4, 6\] wants \[4, 2\]/,
+      message: /b is \[4, 3\]; w \[4, 6\] needs \[4, 2\]/,
     },
   ],
 });

@@ -12,11 +12,11 @@ import type { ProductDropout } from "./shared/product";
 import { input, matrixProduct } from "./shared/reference";
 
 export type LoraLinearAttributes = LinearAttributes & {
-  /** alpha / r, or what takes its place (rsLoRA: alpha / sqrt(r)). */
+  /** Factor of B A: alpha / r, or alpha / sqrt(r) for rsLoRA. */
   readonly scale: number;
-  /** Probability of dropping an element of x on its way into A; 0 for none. */
+  /** Probability that an element of the input of A is dropped; 0 for no dropout. */
   readonly dropout: number;
-  /** Tells this node's dropout mask from every other node's. */
+  /** Number of this node among those with dropout, so that each has a mask of its own. */
   readonly salt: number;
 };
 
@@ -34,7 +34,7 @@ function dropoutOn(on: ProductDropout["on"], context: Context): ProductDropout |
 
 const seedIfDropped = ({ dropout }: LoraLinearAttributes): string[] => (dropout > 0 ? ["seed"] : []);
 
-/** z = drop(x) A^T: [rows, r]. */
+/** Launches of z [rows, r] = drop(x) A^T. */
 function downLaunches(context: LaunchContext<LoraLinearAttributes>) {
   const size = linearSizes(context);
   return productLaunches(
@@ -53,8 +53,9 @@ function downLaunches(context: LaunchContext<LoraLinearAttributes>) {
 }
 
 /**
- * y = x W + bias + scale * (drop(x) A^T) B^T (Hu et al. 2021, eq. 3), in one pass over y.
- * x [..., in], w as in `linear`, a [r, in], b [out, r], seed u32 [texts, 2] with dropout; y [..., out], z [rows, r].
+ * y = x W + bias + scale * (drop(x) A^T) B^T (LoRA, Hu et al. 2021, eq. 3), with z = drop(x) A^T, in one pass over y.
+ * x [..., in], w as in `linear`, bias [out], a [r, in], b [out, r], seed u32 [texts, 2] if there is dropout; y [..., out],
+ * z [rows, r].
  */
 export const loraLinear = defineOp<LoraLinearAttributes>({
   name: "lora_linear",
@@ -80,7 +81,7 @@ export const loraLinear = defineOp<LoraLinearAttributes>({
       );
     }
     if (context.attributes.dropout > 0 && !context.has("seed")) {
-      throw new ShapeError("lora_linear: dropout needs a seed.", "Bind a u32 tensor of shape [texts, 2] to it.");
+      throw new ShapeError("lora_linear: dropout needs a seed.", "Pass a u32 tensor of shape [texts, 2].");
     }
     if (context.has("seed")) textRows(context);
     const x = context.spec("x").shape;
@@ -90,7 +91,7 @@ export const loraLinear = defineOp<LoraLinearAttributes>({
     };
   },
   temps: {
-    // u = dy B, made once for dx and dA
+    // u = dy B, which both dx and dA read.
     u: {
       reads: ["dy", "b"],
       spec: (context) => ({ shape: [linearSizes(context).rows, rank(context)], dtype: "f32" }),

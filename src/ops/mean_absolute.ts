@@ -24,7 +24,7 @@ function launch(
   };
 }
 
-/** y = mean |x|: the penalty that makes SoRA's gates sparse. x [...], y [1]. */
+/** y = mean of |x|, an L1 penalty. x [...], y [1]. */
 export const meanAbsolute = defineOp<NoAttributes>({
   name: "mean_absolute",
   inputs: { x: { gradient: true } },

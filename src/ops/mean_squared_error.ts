@@ -12,7 +12,7 @@ const TENSORS = ["prediction", "targets", "mask"];
 
 type Context = LaunchContext<NoAttributes>;
 
-/** One workgroup a range; the ranges after the first add to the loss. */
+/** One workgroup for each range. Every range but the first adds to the loss. */
 function lossLaunches(context: Context): Launch[] {
   return elementwiseLaunches(
     {
@@ -42,8 +42,8 @@ function gradientLaunches(context: Context): Launch[] {
 }
 
 /**
- * Mean of (prediction - targets)^2 over the rows whose mask is not 0.
- * prediction [n] or [n, 1], targets [n], mask i32 [n], normalizer f32 [1] = 1 / (rows that count); loss [1].
+ * Mean of (prediction - targets)^2 over the rows whose mask is not 0. prediction [n] or [n, 1], targets [n], mask i32 [n],
+ * normalizer f32 [1] = 1 / (number of rows whose mask is not 0); loss [1].
  */
 export const meanSquaredError = defineOp<NoAttributes>({
   name: "mean_squared_error",
@@ -57,7 +57,7 @@ export const meanSquaredError = defineOp<NoAttributes>({
     if (!fits || !sameShape(targets, [n]) || !sameShape(mask, [n])) {
       throw new ShapeError(
         `mean_squared_error: prediction ${formatShape(prediction)}, targets ${formatShape(targets)} and mask ${formatShape(mask)} do not fit.`,
-        "Pass one number a row: prediction [n] or [n, 1], targets [n], mask [n].",
+        "Pass one number for each row: prediction [n] or [n, 1], targets [n], mask [n].",
       );
     }
     return { loss: { shape: [1], dtype: "f32" } };

@@ -14,7 +14,7 @@ function launches(entry: string, tensors: readonly string[], context: LaunchCont
   return elementwiseLaunches({ kernel, entry, tensors, count, params: () => accumulateParam(context) }, context.limits);
 }
 
-/** y = a b, elementwise, of one shape. a, b, y [...]. */
+/** y = a b, elementwise. a, b, y [...] of one shape. */
 export const mul = defineOp<NoAttributes>({
   name: "mul",
   inputs: { a: { gradient: true }, b: { gradient: true } },
@@ -24,7 +24,7 @@ export const mul = defineOp<NoAttributes>({
     if (!sameShape(a, b)) {
       throw new ShapeError(
         `mul: a ${formatShape(a)} and b ${formatShape(b)} differ.`,
-        "Pass tensors of one shape; scale_columns multiplies every row of a by one row b.",
+        "Pass tensors of the same shape; scale_columns multiplies every row of a by one row b.",
       );
     }
     return { y: { shape: a, dtype: "f32" } };

@@ -19,10 +19,13 @@ function sizes(context: InferContext<NoAttributes>): { texts: number; head: numb
   return { texts, head: elements(context.spec("head").shape), x: elements(shape) / texts };
 }
 
-/** Launches over texts; `counts` gives the elements of the target that a launch of so many texts writes. */
+/**
+ * Launches that bind the slots `head`, `x` and `y` to the variables of the same names. `count` is the number of elements
+ * that a launch for some number of texts writes.
+ */
 function launches(
   entry: string,
-  bound: { readonly head?: string; readonly x?: string; readonly y: string },
+  slots: { readonly head?: string; readonly x?: string; readonly y: string },
   count: (texts: number) => number,
   context: Context,
 ): Launch[] {
@@ -31,16 +34,16 @@ function launches(
     kernel,
     entry,
     bindings: {
-      ...(bound.head ? { [bound.head]: bound.head } : {}),
-      ...(bound.x ? { [bound.x]: bindRows(bound.x, range, x * 4) } : {}),
-      [bound.y]: bindRows(bound.y, range, (head + x) * 4),
+      ...(slots.head ? { [slots.head]: slots.head } : {}),
+      ...(slots.x ? { [slots.x]: bindRows(slots.x, range, x * 4) } : {}),
+      [slots.y]: bindRows(slots.y, range, (head + x) * 4),
     },
     params: {
       count: count(range.count),
       texts: range.count,
       head_count: head,
       x_count: x,
-      accumulate: context.accumulate || (bound.head === "dhead" && range.start > 0) ? 1 : 0,
+      accumulate: context.accumulate || (slots.head === "dhead" && range.start > 0) ? 1 : 0,
     },
     constants: { PER_INVOCATION },
     workgroups: Math.ceil(count(range.count) / (GROUP * PER_INVOCATION)),
@@ -48,7 +51,7 @@ function launches(
 }
 
 /**
- * The same rows before each text: virtual tokens of a prompt, an image's class token.
+ * Puts the same n rows in front of each text: the virtual tokens of prompt tuning, or the class token of an image.
  * head [..., d] (leading axes flattened to n rows), x [b, t, d]; y [b, n + t, d].
  */
 export const prepend = defineOp<NoAttributes>({
@@ -90,12 +93,11 @@ export const prepend = defineOp<NoAttributes>({
     const [head, x] = [input(inputs, "head"), input(inputs, "x")];
     const [b = 0, t = 0, d = 0] = x.shape;
     const rows = head.data.length / d + t;
-    const own = t * d;
     return {
       y: filled([b, rows, d], (index) => {
-        const within = index % (rows * d);
-        const before = within - head.data.length;
-        return before < 0 ? at(head, within) : at(x, Math.floor(index / (rows * d)) * own + before);
+        const [text, within] = [Math.floor(index / (rows * d)), index % (rows * d)];
+        const withinX = within - head.data.length;
+        return withinX < 0 ? at(head, within) : at(x, text * t * d + withinX);
       }),
     };
   },

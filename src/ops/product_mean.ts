@@ -7,7 +7,7 @@ import { at, input } from "./shared/reference";
 
 const kernel = { name: "product_mean", code };
 
-/** y = mean of a b: a tensor's score from its sensitivity and uncertainty (AFLoRA). a, b [...] of one shape, y [1]. */
+/** y = mean of a b. AFLoRA scores a tensor by its sensitivity and uncertainty this way. a, b [...] of one shape, y [1]. */
 export const productMean = defineOp<NoAttributes>({
   name: "product_mean",
   inputs: { a: {}, b: {} },
@@ -15,7 +15,10 @@ export const productMean = defineOp<NoAttributes>({
   infer(context) {
     const [a, b] = [context.spec("a").shape, context.spec("b").shape];
     if (!sameShape(a, b)) {
-      throw new ShapeError(`product_mean: a ${formatShape(a)} and b ${formatShape(b)} differ.`, "Pass one shape.");
+      throw new ShapeError(
+        `product_mean: a ${formatShape(a)} and b ${formatShape(b)} differ.`,
+        "Pass tensors of one shape.",
+      );
     }
     return { y: { shape: [1], dtype: "f32" } };
   },

@@ -1,7 +1,7 @@
 import code from "../../kernels/relu.wgsl";
 import { unaryOp } from "./shared/unary";
 
-/** Rectified linear unit, elementwise. x [...], y [...]. */
+/** Rectified linear unit, y = max(0, x), elementwise. x [...], y [...]. */
 export const relu = unaryOp({
   kernel: { name: "relu", code },
   keeps: "y",

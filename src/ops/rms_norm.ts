@@ -15,7 +15,7 @@ const kernel = { name: "rms_norm", code };
 export type RmsNormAttributes = {
   /** Added to the mean square. */
   readonly eps: number;
-  /** What the gradients keep: the output, which needs weights away from zero, or the input. */
+  /** Whether gradients are computed from the output y, which divides by the weight, or from the input x. */
   readonly keep: "y" | "x";
 };
 
@@ -33,10 +33,10 @@ const partialsSpec = (context: InferContext<RmsNormAttributes>): TensorSpec => (
   dtype: "f32",
 });
 
-/** A workgroup a row. */
+/** Launches with a workgroup for each row. */
 function rowLaunches(entry: string, tables: readonly string[], context: Context): Launch[] {
-  const { rows: all, columns: width } = size(context);
-  return rowRanges(all, [width * 4, 4], context.limits).map((range) => ({
+  const { rows: rowCount, columns: width } = size(context);
+  return rowRanges(rowCount, [width * 4, 4], context.limits).map((range) => ({
     kernel,
     entry,
     workgroups: range.count,
@@ -55,13 +55,13 @@ function rowLaunches(entry: string, tables: readonly string[], context: Context)
   }));
 }
 
-function partials(context: Context, keep: "y" | "x"): Launch[] {
-  const { rows: all, columns: width } = size(context);
+function partialSums(context: Context, keep: "y" | "x"): Launch[] {
+  const { rows: rowCount, columns: width } = size(context);
   return chunkSumLaunches(
     {
       kernel,
       entry: `temp_partials_from_${keep}`,
-      rows: all,
+      rows: rowCount,
       columns: width,
       tables: { [keep]: width * 4, dy: width * 4, ...(keep === "x" ? { rstd: 4 } : {}) },
       whole: { ...(keep === "y" ? { weight: "weight" } : {}), partials: `partials_from_${keep}` },
@@ -72,8 +72,8 @@ function partials(context: Context, keep: "y" | "x"): Launch[] {
 }
 
 /**
- * Root-mean-square normalisation (Zhang and Sennrich 2019) over the last axis: LLaMA's.
- * x [..., d], weight [d]; y [..., d], rstd [rows].
+ * Root-mean-square normalisation (Zhang and Sennrich 2019) over the last axis, as in LLaMA. rstd is 1 / root mean square of
+ * each row. x [..., d], weight [d]; y [..., d], rstd [rows].
  */
 export const rmsNorm = defineOp<RmsNormAttributes>({
   name: "rms_norm",
@@ -96,12 +96,12 @@ export const rmsNorm = defineOp<RmsNormAttributes>({
     partials_from_y: {
       reads: ["dy", "y", "weight"],
       spec: partialsSpec,
-      launches: (context) => partials(context, "y"),
+      launches: (context) => partialSums(context, "y"),
     },
     partials_from_x: {
       reads: ["dy", "x", "rstd"],
       spec: partialsSpec,
-      launches: (context) => partials(context, "x"),
+      launches: (context) => partialSums(context, "x"),
     },
   },
   forward: (context) =>
@@ -126,9 +126,9 @@ export const rmsNorm = defineOp<RmsNormAttributes>({
       reads: ({ keep }) => [`partials_from_${keep}`],
       accumulates: true,
       launches: (context) => {
-        const { rows: all, columns: width } = size(context);
+        const { rows: rowCount, columns: width } = size(context);
         const source = `partials_from_${context.attributes.keep}`;
-        return columnSumLaunches(source, "dweight", chunkCount(all), width, context);
+        return columnSumLaunches(source, "dweight", chunkCount(rowCount), width, context);
       },
       flops: (context) => 3 * count(context),
     },
@@ -172,7 +172,7 @@ export const rmsNorm = defineOp<RmsNormAttributes>({
   ],
 });
 
-/** A case whose weights are near 1, as a trained norm's are. */
+/** A case whose weights are near 1, as in a trained model. */
 function caseOf(name: string, shape: readonly number[], keep: "y" | "x", bench = false): OpCase<RmsNormAttributes> {
   const weight = { shape: [columns(shape)], scale: 0.1, offset: 1 };
   return { name, attributes: { eps: 1e-5, keep }, inputs: { x: { shape, scale: 2 }, weight }, ...(bench && { bench }) };

@@ -24,8 +24,8 @@ function sizes(context: InferContext<RopeAttributes>): { length: number; half: n
 }
 
 function launches(entry: string, tensors: readonly string[], context: LaunchContext<RopeAttributes>): Launch[] {
-  const { length, half, width, rows: all } = sizes(context);
-  return rowRanges(all, [width * 4], context.limits).map((range) => {
+  const { length, half, width, rows: rowCount } = sizes(context);
+  return rowRanges(rowCount, [width * 4], context.limits).map((range) => {
     const pairs = (range.count * width) / 2;
     return {
       kernel,
@@ -42,9 +42,9 @@ function launches(entry: string, tensors: readonly string[], context: LaunchCont
 }
 
 /**
- * Rotary position embedding (Su et al. 2021, eq. 34) with the halves of a head as pairs, as Hugging Face stores LLaMA.
- * x [b, t, heads * d], table [t, d / 2, 2] of cosines and sines, or [b * t, d / 2, 2] where texts stand at other positions;
- * y as x.
+ * Rotary position embedding (Su et al. 2021, eq. 34). Element i of a head is paired with element i + d / 2, as in Hugging
+ * Face's LLaMA. x [b, t, heads * d], table [t, d / 2, 2] of cosines and sines, or [b * t, d / 2, 2] if positions differ
+ * between texts; y [shape of x].
  */
 export const rope = defineOp<RopeAttributes>({
   name: "rope",
@@ -53,8 +53,8 @@ export const rope = defineOp<RopeAttributes>({
   infer(context) {
     const { shape } = context.spec("x");
     const table = context.spec("table").shape;
-    const { half, length, rows: all } = sizes(context);
-    const fits = sameShape(table, [length, half, 2]) && (length === shape[1] || length === all);
+    const { half, length, rows: rowCount } = sizes(context);
+    const fits = sameShape(table, [length, half, 2]) && (length === shape[1] || length === rowCount);
     if (shape.length !== 3 || !Number.isInteger(half) || half < 1 || !fits) {
       throw new ShapeError(
         `rope: the table ${formatShape(table)} does not fit ${context.attributes.heads} heads of x ${formatShape(shape)}.`,
@@ -89,8 +89,8 @@ export const rope = defineOp<RopeAttributes>({
         const position = Math.floor(index / width) % length;
         const entry = 2 * (position * half + (within % half));
         const [cosine, sine] = [at(table, entry), at(table, entry + 1)];
-        const other = within < half ? -at(x, index + half) : at(x, index - half);
-        return at(x, index) * cosine + other * sine;
+        const partner = within < half ? -at(x, index + half) : at(x, index - half);
+        return at(x, index) * cosine + partner * sine;
       }),
     };
   },
@@ -101,7 +101,7 @@ export const rope = defineOp<RopeAttributes>({
       inputs: { x: { shape: [2, 5, 12] }, table: { shape: [5, 2, 2] } },
     },
     {
-      name: "texts at other positions",
+      name: "positions that differ between texts",
       attributes: { heads: 2 },
       inputs: { x: { shape: [3, 2, 8] }, table: { shape: [6, 2, 2] } },
     },

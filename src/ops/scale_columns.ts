@@ -30,7 +30,7 @@ function launches(entry: string, tensors: readonly string[], context: Context): 
   );
 }
 
-/** y = a b with one factor a column: (IA)^3's scaling, VeRA's vectors. a [..., d], b [d], y [..., d]. */
+/** y = a b, with one factor for each column, as in (IA)^3 and VeRA. a [..., d], b [d], y [..., d]. */
 export const scaleColumns = defineOp<NoAttributes>({
   name: "scale_columns",
   inputs: { a: { gradient: true }, b: { gradient: true } },
@@ -40,7 +40,7 @@ export const scaleColumns = defineOp<NoAttributes>({
     if (a.length === 0 || !sameShape(b, [columns(a)])) {
       throw new ShapeError(
         `scale_columns: b ${formatShape(b)} does not fit a ${formatShape(a)}.`,
-        `Pass one factor a column: b of shape [${columns(a)}].`,
+        `Pass one factor for each column: b of shape [${columns(a)}].`,
       );
     }
     return { y: { shape: a, dtype: "f32" } };
@@ -118,7 +118,7 @@ export const scaleColumns = defineOp<NoAttributes>({
   ],
   malformed: [
     {
-      name: "a factor too few",
+      name: "one factor too few",
       attributes: {},
       inputs: { a: { shape: [2, 3], dtype: "f32" }, b: { shape: [2], dtype: "f32" } },
       message: /b \[2\] does not fit a \[2, 3\]/,

@@ -14,7 +14,7 @@ const PER_INVOCATION = 4;
 
 type Context = LaunchContext<NoAttributes>;
 
-/** One launch for each range of rows that can be bound: tables have a row a factor, vectors one number. */
+/** A launch for each range of rows. `tables` have a row of a for each factor, `vectors` one number. */
 function launches(
   entry: string,
   tables: readonly string[],
@@ -47,7 +47,7 @@ function elementLaunches(entry: string, tables: readonly string[], context: Cont
   });
 }
 
-/** y = a b with one factor a row: VeRA's and AFLoRA's vector over outputs. a [..., d], b [rows of a], y [..., d]. */
+/** y = a b, with one factor for each row, as in VeRA and AFLoRA. a [..., d], b [rows of a], y [..., d]. */
 export const scaleRows = defineOp<NoAttributes>({
   name: "scale_rows",
   inputs: { a: { gradient: true }, b: { gradient: true } },
@@ -57,7 +57,7 @@ export const scaleRows = defineOp<NoAttributes>({
     if (a.length === 0 || !sameShape(b, [rows(a)])) {
       throw new ShapeError(
         `scale_rows: b ${formatShape(b)} does not fit a ${formatShape(a)}.`,
-        `Pass one factor a row: b of shape [${rows(a)}].`,
+        `Pass one factor for each row: b of shape [${rows(a)}].`,
       );
     }
     return { y: { shape: a, dtype: "f32" } };
@@ -115,7 +115,7 @@ export const scaleRows = defineOp<NoAttributes>({
   ],
   malformed: [
     {
-      name: "a factor too few",
+      name: "one factor too few",
       attributes: {},
       inputs: { a: { shape: [2, 3], dtype: "f32" }, b: { shape: [3], dtype: "f32" } },
       message: /b \[3\] does not fit a \[2, 3\]/,

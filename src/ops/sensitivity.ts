@@ -8,23 +8,24 @@ import { at, filled, input } from "./shared/reference";
 
 const kernel = { name: "sensitivity", code };
 
-/** What a weight's importance is taken from: |g|, |p g| or |g / p|. */
+/** Sensitivity of a weight p with gradient g: |g|, |p g| or |g / p|. */
 export type SensitivityKind = "gradient" | "weight_gradient" | "gradient_over_weight";
 
 const KINDS: readonly SensitivityKind[] = ["gradient", "weight_gradient", "gradient_over_weight"];
 
 export type SensitivityAttributes = {
   readonly kind: SensitivityKind;
-  /** Share of the past that each mean keeps. */
+  /** Decay of the moving average `mean`. */
   readonly beta1: number;
+  /** Decay of the moving average `uncertainty`. */
   readonly beta2: number;
 };
 
 /**
- * Smoothed sensitivity and uncertainty of every weight (Zhang et al. 2022; AdaLoRA, eq. 9 and 10; AFLoRA, section 3).
- * p, g, mean, uncertainty [...] of one shape; the latter two are updated in place. With `average` [...] and `phase` [1] the
- * sensitivity is averaged over windows of steps first, as AFLoRA's published code does; `phase` counts a window's steps
- * from 0.
+ * Smoothed sensitivity and uncertainty of every weight (PLATON, Zhang et al. 2022; AdaLoRA, Zhang et al. 2023, eq. 9 and 10;
+ * AFLoRA, Liu et al. 2024, section 3). p, g, mean, uncertainty [...] of one shape; the last two are updated in place. With `average` [...] and
+ * `phase` [1], the sensitivity is first averaged over windows of steps, as in AFLoRA's published code; `phase` is the number
+ * of the step in its window, from 0.
  */
 export const sensitivity = defineOp<SensitivityAttributes>({
   name: "sensitivity",
@@ -40,7 +41,7 @@ export const sensitivity = defineOp<SensitivityAttributes>({
   infer(context) {
     const p = context.spec("p").shape;
     if (context.has("average") !== context.has("phase")) {
-      throw new ShapeError("sensitivity: average and phase belong together.", "Bind both, or neither.");
+      throw new ShapeError("sensitivity: average and phase belong together.", "Pass both or neither.");
     }
     for (const slot of ["g", "mean", "uncertainty", ...(context.has("average") ? ["average"] : [])]) {
       const { shape } = context.spec(slot);
@@ -73,7 +74,7 @@ export const sensitivity = defineOp<SensitivityAttributes>({
   flops: (context) => 9 * elements(context.spec("p").shape),
   reference(inputs, { kind, beta1, beta2 }) {
     const [p, g] = [input(inputs, "p"), input(inputs, "g")];
-    const now = (i: number): number => {
+    const current = (i: number): number => {
       if (!Number.isFinite(at(g, i))) return 0;
       if (kind === "weight_gradient") return Math.abs(at(p, i) * at(g, i));
       if (kind === "gradient_over_weight") return at(p, i) === 0 ? 0 : Math.abs(at(g, i) / at(p, i));
@@ -87,13 +88,13 @@ export const sensitivity = defineOp<SensitivityAttributes>({
         uncertainty: filled(p.shape, (i) => beta2 * at(input(inputs, "uncertainty"), i) + (1 - beta2) * change(i)),
       };
     };
-    const old = inputs["average"];
-    if (!old) return smoothed(now);
+    const previous = inputs["average"];
+    if (!previous) return smoothed(current);
     const phase = at(input(inputs, "phase"), 0);
-    const counted = (i: number): number => (at(p, i) === 0 ? 0 : now(i));
-    const average = filled(p.shape, (i) => (at(old, i) * phase + counted(i)) / (phase + 1));
-    const kept = { mean: input(inputs, "mean"), uncertainty: input(inputs, "uncertainty") };
-    return { ...(phase === 0 ? smoothed((i) => at(old, i)) : kept), average };
+    const nonzero = (i: number): number => (at(p, i) === 0 ? 0 : current(i));
+    const average = filled(p.shape, (i) => (at(previous, i) * phase + nonzero(i)) / (phase + 1));
+    const unchanged = { mean: input(inputs, "mean"), uncertainty: input(inputs, "uncertainty") };
+    return { ...(phase === 0 ? smoothed((i) => at(previous, i)) : unchanged), average };
   },
   cases: [
     ...KINDS.map((kind) => ({
@@ -107,7 +108,7 @@ export const sensitivity = defineOp<SensitivityAttributes>({
       },
     })),
     ...[0, 3].map((phase) => ({
-      name: `a window's step ${phase}, a weight of 0`,
+      name: `step ${phase} of a window, a weight of 0`,
       attributes: { kind: "gradient" as const, beta1: 0.85, beta2: 0.95 },
       inputs: {
         p: { shape: [4], values: [1, 0, -2, 3] },

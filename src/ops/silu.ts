@@ -1,7 +1,7 @@
 import code from "../../kernels/silu.wgsl";
 import { unaryOp } from "./shared/unary";
 
-/** Sigmoid-weighted linear unit, x / (1 + exp(-x)) (Elfwing et al. 2018), elementwise. x [...], y [...]. */
+/** Sigmoid linear unit, y = x / (1 + exp(-x)) (Elfwing et al. 2018), elementwise. x [...], y [...]. */
 export const silu = unaryOp({
   kernel: { name: "silu", code },
   keeps: "x",

@@ -8,13 +8,13 @@ import { at, filled, input } from "./shared/reference";
 const kernel = { name: "soft_threshold", code };
 
 export type SoftThresholdAttributes = {
-  /** Taken off each element's size; what is smaller becomes 0. */
+  /** Subtracted from the magnitude of each element. Smaller elements become 0. */
   readonly bound: number;
 };
 
 /**
- * p <- sign(p) max(|p| - bound, 0), the proximal step of an L1 penalty (SoRA, eq. 8); nothing where total or loss is not
- * finite. p [...], total [1] (sum of squares of all gradients), loss [1].
+ * p <- sign(p) max(|p| - bound, 0), the proximal step of an L1 penalty (SoRA, Ding et al. 2023, eq. 8). If total or loss is
+ * not finite, p stays as it is. p [...], total [1] (sum of squares of all gradients), loss [1].
  */
 export const softThreshold = defineOp<SoftThresholdAttributes>({
   name: "soft_threshold",
@@ -44,9 +44,9 @@ export const softThreshold = defineOp<SoftThresholdAttributes>({
   flops: (context) => 2 * elements(context.spec("p").shape),
   reference(inputs, { bound }) {
     const p = input(inputs, "p");
-    const isFinite = [input(inputs, "total"), input(inputs, "loss")].every((one) => Number.isFinite(at(one, 0)));
-    const moved = (v: number): number => Math.sign(v) * Math.max(Math.abs(v) - bound, 0);
-    return { p: filled(p.shape, (i) => (isFinite ? moved(at(p, i)) : at(p, i))) };
+    const isFinite = ["total", "loss"].every((slot) => Number.isFinite(at(input(inputs, slot), 0)));
+    const shrunk = (v: number): number => Math.sign(v) * Math.max(Math.abs(v) - bound, 0);
+    return { p: filled(p.shape, (i) => (isFinite ? shrunk(at(p, i)) : at(p, i))) };
   },
   cases: [
     {

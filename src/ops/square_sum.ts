@@ -16,19 +16,19 @@ const segments = (context: InferContext<NoAttributes>): number => Math.ceil(coun
 function segmentLaunches(context: LaunchContext<NoAttributes>): Launch[] {
   return rowRanges(segments(context), [SEGMENT * 4], context.limits).map((range) => {
     const first = range.start * SEGMENT;
-    const own = Math.min(range.count * SEGMENT, count(context) - first);
+    const rangeCount = Math.min(range.count * SEGMENT, count(context) - first);
     return {
       kernel,
       entry: "forward_partials",
-      bindings: { x: { slot: "x", offset: first * 4, bytes: own * 4 }, partials: "partials" },
-      params: { count: own, segment0: range.start, segments: 0 },
+      bindings: { x: { slot: "x", offset: first * 4, bytes: rangeCount * 4 }, partials: "partials" },
+      params: { count: rangeCount, segment0: range.start, segments: 0 },
       constants: { SEGMENT },
       workgroups: range.count,
     };
   });
 }
 
-/** total = previous + sum of x^2, chained over tensors into the global gradient norm. x [...], previous, total [1]. */
+/** total = previous + sum of x^2. A chain of these gives the global gradient norm. x [...], previous [1], total [1]. */
 export const squareSum = defineOp<NoAttributes>({
   name: "square_sum",
   inputs: { x: {}, previous: { optional: true } },
@@ -73,7 +73,7 @@ export const squareSum = defineOp<NoAttributes>({
   reference(inputs) {
     const previous = inputs["previous"] ? at(inputs["previous"], 0) : 0;
     const sum = input(inputs, "x").data.reduce((partial, v) => partial + v * v, previous);
-    // Beyond f32 a total is infinite.
+    // A total beyond the range of f32 is infinite.
     return { total: { shape: [1], data: Float64Array.of(Math.fround(sum)) } };
   },
   cases: [
@@ -94,7 +94,7 @@ export const squareSum = defineOp<NoAttributes>({
       inputs: { x: { shape: [600], values: Array.from({ length: 600 }, (_, i) => (i === 577 ? -Infinity : 1)) } },
     },
     {
-      name: "an element that is NaN beside an infinite one",
+      name: "a NaN and an infinite element",
       attributes: {},
       inputs: {
         x: { shape: [70], values: Array.from({ length: 70 }, (_, i) => (i === 3 ? NaN : i === 66 ? Infinity : 1)) },
@@ -102,12 +102,12 @@ export const squareSum = defineOp<NoAttributes>({
       },
     },
     {
-      name: "a total so far that is NaN",
+      name: "a previous total that is NaN",
       attributes: {},
       inputs: { x: { shape: [5] }, previous: { shape: [1], values: [NaN] } },
     },
     {
-      name: "finite elements whose squares are not",
+      name: "a finite element whose square is infinite",
       attributes: {},
       inputs: { x: { shape: [3], values: [1e20, 2, 3] } },
     },

@@ -30,10 +30,7 @@ function launches(
   return elementwiseLaunches({ kernel, entry, tensors, count, columns: rows * columns, params }, context.limits);
 }
 
-/**
- * The transpose of each matrix: start and end scores, one after the other, as two rows. x [b, m, n] or [m, n], y [b, n, m]
- * or [n, m].
- */
+/** The transpose of each matrix. x [b, m, n] or [m, n], y [b, n, m] or [n, m]. */
 export const swapAxes = defineOp<NoAttributes>({
   name: "swap_axes",
   inputs: { x: { gradient: true } },
@@ -42,7 +39,7 @@ export const swapAxes = defineOp<NoAttributes>({
     const { shape } = context.spec("x");
     const [b, m, n] = sizes(shape);
     if (shape.length !== 2 && shape.length !== 3) {
-      throw new ShapeError(`swap_axes: x ${formatShape(shape)} is no matrix.`, "Pass x [m, n] or [b, m, n].");
+      throw new ShapeError(`swap_axes: x ${formatShape(shape)} is not a matrix.`, "Pass x [m, n] or [b, m, n].");
     }
     return { y: { shape: shape.length === 2 ? [n, m] : [b, n, m], dtype: "f32" } };
   },
@@ -83,7 +80,7 @@ export const swapAxes = defineOp<NoAttributes>({
       name: "a vector",
       attributes: {},
       inputs: { x: { shape: [2], dtype: "f32" } },
-      message: /x \[2\] is no matrix/,
+      message: /x \[2\] is not a matrix/,
     },
   ],
 });

@@ -14,7 +14,7 @@ function launches(entry: string, tensors: readonly string[], context: LaunchCont
   return elementwiseLaunches({ kernel, entry, tensors, count, params: () => accumulateParam(context) }, context.limits);
 }
 
-/** y = silu(gate) * up, LLaMA's gated unit (Shazeer 2020, eq. 6). gate, up, y [...] of one shape. */
+/** y = silu(gate) * up, the gated unit of LLaMA (Shazeer 2020, eq. 6). gate, up, y [...] of one shape. */
 export const swiglu = defineOp<NoAttributes>({
   name: "swiglu",
   inputs: { gate: { gradient: true }, up: { gradient: true } },
@@ -24,7 +24,7 @@ export const swiglu = defineOp<NoAttributes>({
     if (!sameShape(gate, up)) {
       throw new ShapeError(
         `swiglu: gate ${formatShape(gate)} and up ${formatShape(up)} differ.`,
-        "Pass two projections of one size.",
+        "Pass two projections of the same shape.",
       );
     }
     return { y: { shape: gate, dtype: "f32" } };

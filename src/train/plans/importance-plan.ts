@@ -43,7 +43,11 @@ export function importancePlan(
     const [first, second] = [own("A", a), own("B", b)];
     const inputs = { w: recorder.parameter(`${name}.weight`, shape), a: first.value, b: second.value };
     outputs[key] = recorder.labelled(name, () =>
-      recorder.apply(loraImportance, { ...inputs, da: first.gradient, db: second.gradient }, { layout, scale, of }),
+      recorder.apply(
+        loraImportance,
+        { ...inputs, da: first.gradient, db: second.gradient },
+        { layout, scale, per: of },
+      ),
     );
   }
   return Object.keys(outputs).length > 0 ? plan(recorder, { outputs, limits }) : undefined;
