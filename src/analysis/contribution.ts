@@ -7,68 +7,71 @@ import type { BatchSource, TrainerOptions } from "../train/options";
 import { Trainer } from "../train/trainer";
 import type { AnalysisControl } from "./subject";
 
-/** What a run with the adapter of one layer, or of all layers, gave. */
+/** Result of a run with the adapter of one layer alone, or of all layers. */
 export interface Contribution {
-  /** Undefined for the run with all layers' adapters. */
+  /** The adapted layer; undefined for the run that adapts all layers. */
   readonly layer: number | undefined;
   readonly metrics: Readonly<Record<string, number>>;
-  /** Numbers that learn in the transformer's layers. */
+  /** Trainable parameters in the transformer's layers. */
   readonly trainable: number;
+  /** Loss of the last step. */
   readonly lossLast: number;
-  /** Most GPU bytes at once while training, the model's weights included, and by lifetime. */
+  /** Most GPU bytes at any time while training, including the model's weights. */
   readonly peakBytes: number;
+  /** Peak bytes by lifetime. */
   readonly peak: Bytes;
   readonly seconds: number;
 }
 
 export interface ContributionOptions extends AnalysisControl {
   readonly model: LoadedModel;
-  /** Makes the adapter of some layers alone. */
+  /** Creates an adapter of these layers alone. */
   readonly adapter: (layers: readonly number[]) => Adapter;
-  /** Makes the data anew for every run. */
+  /** Creates the training data; called for every run. */
   readonly data: () => BatchSource;
-  /** How each run is trained. */
+  /** Settings of the training of each run. */
   readonly training?: Omit<TrainerOptions, "model" | "adapter" | "data">;
-  /** Judges a trained run: metrics by name. */
-  readonly judge: (trainer: Trainer) => Promise<Record<string, number>>;
-  /** Layers to run; default every one. */
+  /** Evaluates a trained run: metrics by name. */
+  readonly evaluate: (trainer: Trainer) => Promise<Record<string, number>>;
+  /** Layers with a run. Default: every layer. */
   readonly layers?: readonly number[];
-  /** Whether to run all layers' adapters together as well, to compare with. Default true. */
+  /** Whether there is also a run that adapts all layers, for comparison. Default true. */
   readonly together?: boolean;
-  /** Results of runs that need not be run again, as `onRun` was given them. */
+  /** Results that `onRun` received earlier; their runs are not repeated. */
   readonly finished?: readonly Contribution[];
-  /** Called after every new run, and waited for: the place to save it. */
+  /** Called and awaited after every new run, for example to save it. */
   readonly onRun?: (run: Contribution) => Promise<void> | void;
 }
 
 /**
- * What each layer's adapter does by itself: one run for every layer, with no adapter elsewhere. SAFE's figure 2. Progress
- * counts optimizer steps of the runs that are left.
- * @throws what making or training a run throws; runs before it were handed to `onRun`.
+ * Trains one run for each layer, with an adapter in that layer alone: what a single adapter reaches and needs (SAFE, figure
+ * 2). Progress counts the optimizer steps of the new runs.
+ * @returns the results, that of all layers first.
+ * @throws whatever creating or training a run throws. Earlier runs were passed to `onRun`.
  */
 export async function adapterContribution(options: ContributionOptions): Promise<Contribution[]> {
   const { model, finished = [], together = true, onRun, onProgress } = options;
-  const all = Array.from({ length: model.model.layers }, (_, layer) => layer);
-  const wanted = [...(together ? [undefined] : []), ...(options.layers ?? all)];
-  const missing = wanted.filter((layer) => !finished.some((run) => run.layer === layer));
-  const found = [...finished];
+  const allLayers = Array.from({ length: model.model.layers }, (_, layer) => layer);
+  const cases = [...(together ? [undefined] : []), ...(options.layers ?? allLayers)];
+  const missing = cases.filter((layer) => !finished.some((run) => run.layer === layer));
+  const runs = [...finished];
   for (const [index, layer] of missing.entries()) {
-    const run = await runAlone(options, layer, layer === undefined ? all : [layer], (step, of) =>
-      onProgress?.(index * of + step, missing.length * of),
+    const run = await runLayers(options, layer, layer === undefined ? allLayers : [layer], (step, steps) =>
+      onProgress?.(index * steps + step, missing.length * steps),
     );
-    found.push(run);
+    runs.push(run);
     await onRun?.(run);
   }
-  return wanted.flatMap((layer) => found.find((run) => run.layer === layer) ?? []);
+  return cases.flatMap((layer) => runs.find((run) => run.layer === layer) ?? []);
 }
 
-async function runAlone(
+async function runLayers(
   options: ContributionOptions,
   layer: number | undefined,
   layers: readonly number[],
-  onStep: (step: number, of: number) => void,
+  onStep: (step: number, steps: number) => void,
 ): Promise<Contribution> {
-  const { model, training, judge, signal } = options;
+  const { model, training, evaluate, signal } = options;
   const { ledger } = model.engine;
   ledger.resetPeak();
   using trainer = await Trainer.create({ ...training, model, adapter: options.adapter(layers), data: options.data() });
@@ -83,5 +86,5 @@ async function runAlone(
   const peak = ledger.peak;
   const inLayers = [...trainer.state.specs.values()].filter((spec) => spec.layer !== undefined);
   const trainable = inLayers.reduce((sum, { shape }) => sum + elements(shape), 0);
-  return { layer, metrics: await judge(trainer), trainable, lossLast, peakBytes: sumBytes(peak), peak, seconds };
+  return { layer, metrics: await evaluate(trainer), trainable, lossLast, peakBytes: sumBytes(peak), peak, seconds };
 }

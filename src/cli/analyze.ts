@@ -1,29 +1,25 @@
 import { UsageError } from "./options";
-import type { Given } from "./options";
+import type { Print, RawOptions } from "./options";
 
-type Command = (given: Given, print: (line: string) => void) => Promise<void>;
+type Analysis = (raw: RawOptions, print: Print) => Promise<void>;
 
-/** Loaded when they are asked for: what draws is large. */
-const ANALYSES: Readonly<Record<string, () => Promise<Command>>> = {
+/** The analyses by name. Each is loaded only when it runs, because the library that draws figures is large. */
+const ANALYSES: Readonly<Record<string, () => Promise<Analysis>>> = {
   similarity: async () => (await import("./analysis/similarity")).similarityCommand,
   contribution: async () => (await import("./analysis/contribution")).contributionCommand,
   landscape: async () => (await import("./analysis/landscape")).landscapeCommand,
   hessian: async () => (await import("./analysis/hessian")).hessianCommand,
 };
 
-/** Every analysis that `safetape analyze` knows. */
+/** Names of the analyses of `safetape analyze`. */
 export const ANALYSIS_NAMES: readonly string[] = Object.keys(ANALYSES);
 
-/** `safetape analyze WHAT`. */
-export async function analyzeCommand(
-  what: string | undefined,
-  given: Given,
-  print: (line: string) => void,
-): Promise<void> {
-  const analyse = what !== undefined && Object.hasOwn(ANALYSES, what) ? ANALYSES[what] : undefined;
-  if (analyse) return (await analyse())(given, print);
+/** `safetape analyze NAME`. */
+export async function analyzeCommand(name: string | undefined, raw: RawOptions, print: Print): Promise<void> {
+  const load = name !== undefined && Object.hasOwn(ANALYSES, name) ? ANALYSES[name] : undefined;
+  if (load) return (await load())(raw, print);
   throw new UsageError(
-    what === undefined ? "No analysis is named." : `There is no analysis ${what}.`,
+    name === undefined ? "No analysis is named." : `There is no analysis ${name}.`,
     `Analyses: ${ANALYSIS_NAMES.join(", ")}.`,
   );
 }

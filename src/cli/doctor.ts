@@ -6,9 +6,11 @@ import { Executor } from "../run/executor";
 import { plan } from "../tape/plan";
 import { Recorder } from "../tape/tape";
 import type { Value } from "../tape/tape";
-import type { Given } from "./options";
+import { DOCTOR } from "./flags";
+import { readOptions } from "./options";
+import type { Print, RawOptions } from "./options";
+import { progressOn } from "./view/progress";
 import { Screen } from "./view/screen";
-import { stagesOn } from "./view/stage";
 
 const LIMITS = [
   "maxBufferSize",
@@ -18,30 +20,30 @@ const LIMITS = [
   "maxComputeWorkgroupsPerDimension",
 ] as const;
 
-/** `safetape doctor`: which adapter there is, and how fast it multiplies and copies. */
-export async function doctorCommand(given: Given, print: (line: string) => void): Promise<void> {
-  const [engine, screen] = [await createEngine(), new Screen(false)];
+/** `safetape doctor`: shows the adapter, its limits, and how fast it multiplies and copies. */
+export async function doctorCommand(raw: RawOptions, print: Print): Promise<void> {
+  const { json } = readOptions(DOCTOR, raw);
+  const screen = new Screen(false);
+  const progress = progressOn(screen);
   try {
+    using engine = await createEngine();
     const { handle } = engine.device;
-    const watched = stagesOn(screen);
-    const limits = Object.fromEntries(LIMITS.map((name) => [name, handle.limits[name]]));
-    const found = {
+    const diagnosis = {
       adapter: engine.info,
       features: [...handle.features].sort(),
-      limits,
-      matmulGflops: await watched("measuring products", () => matmulRate(engine)),
-      variants: await watched("measuring kernels", variantRates),
-      copyGigabytesPerSecond: await watched("measuring copies", () => copyRate(engine)),
+      limits: Object.fromEntries(LIMITS.map((name) => [name, handle.limits[name]])),
+      matmulGflops: await progress("measuring products", () => matmulRate(engine)),
+      variants: await progress("measuring kernels", variantRates),
+      copyGigabytesPerSecond: await progress("measuring copies", () => copyRate(engine)),
     };
-    if (given["json"]) print(JSON.stringify(found));
-    else report(found, print);
+    if (json) print(JSON.stringify(diagnosis));
+    else printDiagnosis(diagnosis, print);
   } finally {
     screen.end();
-    engine.dispose();
   }
 }
 
-/** The same for each choice of kernels, so that whoever has a GPU sees which one it should run. */
+/** GFLOP/s of a square product by choice of kernels. */
 async function variantRates(): Promise<Record<string, number>> {
   const rates: Record<string, number> = {};
   for (const variants of ["portable", "subgroups"] as const) {
@@ -51,34 +53,38 @@ async function variantRates(): Promise<Record<string, number>> {
   return rates;
 }
 
-/** GFLOP/s of a square product through the engine. */
+/** GFLOP/s of a square product. */
 async function matmulRate(engine: Engine): Promise<number> {
   const size = engine.info.isSoftware ? 512 : 2048;
-  const seconds = await bestTime(engine, size, (recorder, x) => {
+  const seconds = await secondsPerOp(engine, size, (recorder, x) => {
     return recorder.apply(linear, { x, w: recorder.input("w", [size, size]) }, { layout: "in_out" });
   });
   return (2 * size ** 3) / seconds / 1e9;
 }
 
-/** GB/s moved by an addition: two reads and a write for each element. */
+/** GB/s of an addition, which reads two elements and writes one. */
 async function copyRate(engine: Engine): Promise<number> {
   const size = engine.info.isSoftware ? 1024 : 4096;
-  const seconds = await bestTime(engine, size, (recorder, a) => {
+  const seconds = await secondsPerOp(engine, size, (recorder, a) => {
     return recorder.apply(add, { a, b: recorder.input("w", [size, size]) }, {});
   });
   return (3 * 4 * size ** 2) / seconds / 1e9;
 }
 
-/** Ops of a long chain: as many as take a second, within these bounds. */
-const [FEWEST, MOST] = [2, 20];
+/** Fewest and most ops that a long chain has in addition to a short one; otherwise as many as take a second. */
+const [FEWEST_OPS, MOST_OPS] = [2, 20];
 
-/** Seconds of one op in a chain, from a short chain and a long one: uploads and readback cancel. */
-async function bestTime(engine: Engine, size: number, op: (recorder: Recorder, x: Value) => Value): Promise<number> {
+/** Seconds of one op: the difference between a long chain and a short one, in which upload and readback cancel. */
+async function secondsPerOp(
+  engine: Engine,
+  size: number,
+  op: (recorder: Recorder, x: Value) => Value,
+): Promise<number> {
   const data = new Float32Array(size * size);
-  const time = async (repeats: number): Promise<number> => {
+  const secondsOf = async (ops: number): Promise<number> => {
     const recorder = new Recorder();
     let y = recorder.input("x", [size, size]);
-    for (let i = 0; i < repeats; i++) y = op(recorder, y);
+    for (let i = 0; i < ops; i++) y = op(recorder, y);
     const executor = new Executor(engine.device);
     const planned = plan(recorder, { outputs: { y }, limits: engine.device.limits });
     await executor.hold([planned]);
@@ -91,16 +97,16 @@ async function bestTime(engine: Engine, size: number, op: (recorder: Recorder, x
     executor.dispose();
     return best;
   };
-  const once = await time(1);
-  const repeats = Math.min(MOST, Math.max(FEWEST, Math.floor(1 / once)));
-  return Math.max(1e-9, ((await time(repeats + 1)) - once) / repeats);
+  const one = await secondsOf(1);
+  const more = Math.min(MOST_OPS, Math.max(FEWEST_OPS, Math.floor(1 / one)));
+  return Math.max(1e-9, ((await secondsOf(more + 1)) - one) / more);
 }
 
 const noTensors = (name: string): never => {
-  throw new Error(`The measurement binds no tensor ${name}.`);
+  throw new Error(`The measurement has no tensor ${name}.`);
 };
 
-interface Found {
+interface Diagnosis {
   readonly adapter: Engine["info"];
   readonly features: readonly string[];
   readonly limits: Readonly<Record<string, number>>;
@@ -109,9 +115,9 @@ interface Found {
   readonly copyGigabytesPerSecond: number;
 }
 
-function report(
-  { adapter, features, limits, matmulGflops, variants, copyGigabytesPerSecond }: Found,
-  print: (line: string) => void,
+function printDiagnosis(
+  { adapter, features, limits, matmulGflops, variants, copyGigabytesPerSecond }: Diagnosis,
+  print: Print,
 ): void {
   print(`adapter   ${adapter.device || adapter.vendor} (${adapter.isSoftware ? "software" : "hardware"})`);
   print(`driver    ${adapter.description}`);

@@ -1,12 +1,13 @@
 import { readFile } from "node:fs/promises";
 import { basename } from "node:path";
 import { downloadModel } from "../node/index";
-import { textOption, UsageError } from "./options";
-import type { Given } from "./options";
+import { DOWNLOAD } from "./flags";
+import { readOptions, UsageError } from "./options";
+import type { Print, RawOptions } from "./options";
 import { bar } from "./view/bars";
 import { Screen } from "./view/screen";
 
-const BAR = 24;
+const BAR_WIDTH = 24;
 
 interface FileProgress {
   readonly file: string;
@@ -16,53 +17,49 @@ interface FileProgress {
 
 const megabytes = (bytes: number): string => (bytes / 1e6).toFixed(1);
 
-/** `safetape download OWNER/NAME`: a model of the Hugging Face Hub, checked, into a directory. */
-export async function downloadCommand(
-  repo: string | undefined,
-  given: Given,
-  print: (line: string) => void,
-): Promise<void> {
+/** `safetape download OWNER/NAME`: downloads a model from the Hugging Face Hub into a directory, and checks its files. */
+export async function downloadCommand(repo: string | undefined, raw: RawOptions, print: Print): Promise<void> {
   if (repo === undefined)
     throw new UsageError("No model is named.", "Give it as OWNER/NAME: safetape download OWNER/NAME.");
-  const out = textOption(given, "out", "--out", basename(repo));
-  const token = await tokenOption(given);
-  const hubUrl = process.env["HF_ENDPOINT"];
-  const screen = new Screen(given["quiet"] === true);
+  const { out = basename(repo), revision, tokenFile, quiet, json } = readOptions(DOWNLOAD, raw);
+  const token = await readToken(tokenFile);
+  const hubUrl = process.env["HF_ENDPOINT"] || undefined;
+  const screen = new Screen(quiet);
   try {
-    const told = await downloadModel(repo, out, {
-      revision: textOption(given, "revision", "--revision", "main"),
-      ...(token === undefined ? {} : { token }),
-      ...(hubUrl === undefined || hubUrl === "" ? {} : { hubUrl }),
+    const download = await downloadModel(repo, out, {
+      revision,
+      ...(token !== undefined && { token }),
+      ...(hubUrl !== undefined && { hubUrl }),
       onProgress: progressOn(screen),
     });
     screen.end();
-    if (given["json"]) print(JSON.stringify({ repo, out, ...told }));
-    else print(`${out}: ${told.files.join(", ")}; ${megabytes(told.bytes)} MB of commit ${told.commit.slice(0, 12)}`);
+    const { files, bytes, commit } = download;
+    if (json) print(JSON.stringify({ repo, out, ...download }));
+    else print(`${out}: ${files.join(", ")}; ${megabytes(bytes)} MB of commit ${commit.slice(0, 12)}`);
   } finally {
     screen.end();
   }
 }
 
-/** From `--token-file`, or the environment: on the command line, other users of the machine could read it. */
-async function tokenOption(given: Given): Promise<string | undefined> {
-  if (given["tokenFile"] === undefined) return process.env["HF_TOKEN"] || undefined;
-  const path = textOption(given, "tokenFile", "--token-file");
-  const text = await readFile(path, "utf8").catch(() => {
-    throw new UsageError(`The file ${path} cannot be read.`, "Give a file that holds the token alone.");
+/** The token in a file or the environment. On the command line, other users of the machine could read it. */
+async function readToken(path: string | undefined): Promise<string | undefined> {
+  if (path === undefined) return process.env["HF_TOKEN"] || undefined;
+  const content = await readFile(path, "utf8").catch(() => {
+    throw new UsageError(`The file ${path} cannot be read.`, "Give a file that contains only the token.");
   });
-  if (text.trim() !== "") return text.trim();
-  throw new UsageError(`The file ${path} is empty.`, "Give a file that holds the token alone.");
+  if (content.trim() !== "") return content.trim();
+  throw new UsageError(`The file ${path} is empty.`, "Give a file that contains only the token.");
 }
 
-/** How far the present file is: a bar in a terminal, a line for each tenth elsewhere. */
+/** Shows the progress of the current file: a bar in a terminal, a line for each tenth elsewhere. */
 function progressOn(screen: Screen): (progress: FileProgress) => void {
-  let last = "";
+  let lastTenth = "";
   return ({ file, done, size }) => {
     const share = done / Math.max(1, size);
-    const told = `${file}  ${megabytes(done)}/${megabytes(size)} MB`;
-    screen.show("download", [`${bar(share, BAR)} ${Math.floor(100 * share)} %  ${told}`]);
+    const line = `${file}  ${megabytes(done)}/${megabytes(size)} MB`;
+    screen.show("download", [`${bar(share, BAR_WIDTH)} ${Math.floor(100 * share)} %  ${line}`]);
     const tenth = `${file} ${Math.floor(10 * share)}`;
-    if (!screen.isLive && tenth !== last) screen.say(told);
-    last = tenth;
+    if (!screen.isLive && tenth !== lastTenth) screen.say(line);
+    lastTenth = tenth;
   };
 }

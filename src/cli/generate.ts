@@ -10,119 +10,121 @@ import type { Continuation, GenerateOptions } from "../generate/options";
 import { jsonBytes } from "../io/json";
 import { createEngine, loadModel, openDirectory } from "../node/index";
 import { loadAdapter } from "../train/files";
-import { countOption, numberOption, textOption, UsageError, weightsOption } from "./options";
-import type { Given } from "./options";
-import { e2eWriting } from "./text-data";
+import { GENERATE, generationSettings } from "./flags";
+import { needed, readOptions, UsageError } from "./options";
+import type { Print, RawOptions, Values } from "./options";
+import { e2eGeneration } from "./tasks/text";
+import { progressOn } from "./view/progress";
+import { metricWords } from "./view/run-view";
 import { Screen } from "./view/screen";
-import { stagesOn } from "./view/stage";
 
-/** Beam search and its limits, as `generate`, `train` and `study` take them. */
-export function generateOptions(given: Given): GenerateOptions {
-  return {
-    maxNewTokens: countOption(given, "maxNewTokens", "--max-new-tokens", 64),
-    beams: countOption(given, "beams", "--beams", 1),
-    lengthPenalty: numberOption(given, "lengthPenalty", "--length-penalty", 1, -Infinity),
-    noRepeatNgram: countOption(given, "uniqueNgram", "--unique-ngram", 0, 0),
-  };
-}
-
-/** What is to be continued, and what is done with the texts. */
-interface Work {
+/** Prompts to continue, and what to do with their continuations. */
+interface Job {
   readonly prompts: readonly ArrayLike<number>[];
   readonly options?: GenerateOptions;
-  finish(written: readonly Continuation[], texts: readonly string[]): Promise<void>;
+  finish(continuations: readonly Continuation[], texts: readonly string[]): Promise<void>;
 }
 
-/** `safetape generate`: continues prompts, or writes E2E's texts and scores them. */
-export async function generateCommand(given: Given, print: (line: string) => void): Promise<void> {
-  const modelPath = textOption(given, "model", "--model");
-  const options = generateOptions(given);
+/** `safetape generate`: continues prompts, or generates E2E's texts and scores them. */
+export async function generateCommand(raw: RawOptions, print: Print): Promise<void> {
+  const options = readOptions(GENERATE, raw);
+  const { model: modelPath, adapter: adapterPath, weights: format } = options;
   const tokenizer = await loadTokenizer(await openDirectory(modelPath));
-  const work =
-    given["e2e"] === undefined ? await promptWork(given, tokenizer, print) : await e2eWork(given, tokenizer, print);
-  const screen = new Screen(given["quiet"] === true);
-  const watched = stagesOn(screen);
+  const job =
+    options.e2e === undefined
+      ? await promptJob(options, tokenizer, print)
+      : await e2eJob(options.e2e, options, raw, tokenizer, print);
+  const screen = new Screen(options.quiet);
+  const progress = progressOn(screen);
   using engine = await createEngine();
-  using loaded = await watched("loading weights", (tick) =>
-    loadModel(engine, modelPath, { task: "causal_lm", weights: weightsOption(given), onProgress: tick }),
+  using loaded = await progress("loading weights", (onProgress) =>
+    loadModel(engine, modelPath, { task: "causal_lm", weights: format, onProgress }),
   );
-  const weights =
-    given["adapter"] === undefined
-      ? undefined
-      : await loadAdapter(await openDirectory(textOption(given, "adapter", "--adapter")), loaded);
-  const written = await watched("writing", (tick) => {
-    const of = work.prompts.length;
-    let texts = 0;
-    return generate(loaded, work.prompts, {
-      ...options,
-      ...work.options,
+  const weights = adapterPath === undefined ? undefined : await loadAdapter(await openDirectory(adapterPath), loaded);
+  const continuations = await progress("generating", (onProgress) => {
+    const total = job.prompts.length;
+    let finished = 0;
+    return generate(loaded, job.prompts, {
+      ...generationSettings(options),
+      ...job.options,
       ...(weights && { weights }),
       onDone(done) {
-        texts = done;
-        tick(done, of);
+        finished = done;
+        onProgress(done, total);
       },
-      // The way to the next text, token by token.
-      onToken: (made, most) => tick(texts + made / most, of),
+      // A part of the next text.
+      onToken: (tokens, most) => onProgress(finished + tokens / most, total),
     });
   });
   screen.end();
-  await work.finish(
-    written,
-    written.map(({ ids }) => tokenizer.decode(ids)),
+  await job.finish(
+    continuations,
+    continuations.map(({ ids }) => tokenizer.decode(ids)),
   );
 }
 
-/** `--prompt TEXT`, or `--prompts FILE` with one a line. */
-async function promptWork(given: Given, tokenizer: Tokenizer, print: (line: string) => void): Promise<Work> {
-  const texts = given["prompts"] === undefined ? [textOption(given, "prompt", "--prompt")] : await promptLines(given);
+/** `--prompt TEXT`, or `--prompts FILE` with one prompt per line. */
+async function promptJob(
+  { prompt, prompts: path, json }: Values<typeof GENERATE>,
+  tokenizer: Tokenizer,
+  print: Print,
+): Promise<Job> {
+  const prompts = path === undefined ? [needed(prompt, "--prompt")] : await readLines(path);
   return {
-    prompts: texts.map((text) => tokenizer.encode(text).ids),
-    finish(written, found) {
-      found.forEach((text, i) => {
-        const { score, hasEnded } = written[i]!;
-        print(given["json"] ? JSON.stringify({ prompt: texts[i], text, score, hasEnded }) : `${texts[i]}${text}`);
+    prompts: prompts.map((text) => tokenizer.encode(text).ids),
+    finish(continuations, texts) {
+      texts.forEach((text, i) => {
+        const { score, hasEnded } = continuations[i]!;
+        print(json ? JSON.stringify({ prompt: prompts[i], text, score, hasEnded }) : `${prompts[i]}${text}`);
       });
       return Promise.resolve();
     },
   };
 }
 
-async function promptLines(given: Given): Promise<string[]> {
-  const path = textOption(given, "prompts", "--prompts");
-  const text = await readFile(path, "utf8").catch(() => {
-    throw new FileFormatError(`No file ${path}.`, "Give a text file with one prompt a line.");
+async function readLines(path: string): Promise<string[]> {
+  const content = await readFile(path, "utf8").catch(() => {
+    throw new FileFormatError(`No file ${path}.`, "Give a text file with one prompt per line.");
   });
-  const lines = text.split(/\r?\n/).filter((line) => line.trim() !== "");
+  const lines = content.split(/\r?\n/).filter((line) => line.trim() !== "");
   if (lines.length > 0) return lines;
-  throw new UsageError(`${path} has no prompts.`, "Give one a line.");
+  throw new UsageError(`${path} has no prompts.`, "Give one per line.");
 }
 
-/** `--e2e FILE.csv`: a text for every meaning, scored against its references, and the files of the challenge's scorer. */
-async function e2eWork(given: Given, tokenizer: Tokenizer, print: (line: string) => void): Promise<Work> {
-  const path = textOption(given, "e2e", "--e2e");
+/** `--e2e FILE.csv`: a text for every meaning, its scores against the references, and the input of the challenge's scorer. */
+async function e2eJob(
+  path: string,
+  options: Values<typeof GENERATE>,
+  raw: RawOptions,
+  tokenizer: Tokenizer,
+  print: Print,
+): Promise<Job> {
   const examples = await readE2e(await openDirectory(dirname(path)), basename(path));
-  const outPath = textOption(given, "out", "--out");
+  const outPath = needed(options.out, "--out");
   const hasReferences = examples.every(({ references }) => references.length > 0);
-  const { prompts, judge } = e2eWriting(examples, tokenizer);
+  const { prompts, score } = e2eGeneration(examples, tokenizer);
   return {
     prompts,
-    // Words of the meaning come back in the text, as in Microsoft's LoRA.
+    // A text may repeat words of its meaning, as in Microsoft's LoRA.
     options: { ngramsOf: "answer" },
-    async finish(written, found) {
-      const items = examples.map(({ references }, i) => ({ text: found[i]!.trim(), references }));
+    async finish(continuations, texts) {
+      const items = examples.map(({ references }, i) => ({ text: texts[i]!.trim(), references }));
       const { system, references } = e2eMetricsFiles(items);
-      const scores = hasReferences ? await judge(written) : {};
+      const scores = hasReferences ? await score(continuations) : {};
       const encoder = new TextEncoder();
-      const texts = items.map(({ text }, i) => ({ meaning: examples[i]?.meaning, text, score: written[i]?.score }));
+      const generated = items.map(({ text }, i) => ({
+        meaning: examples[i]?.meaning,
+        text,
+        score: continuations[i]?.score,
+      }));
       const out = await openDirectory(outPath, { create: true });
       await out.writeTogether([
         { file: "system.txt", content: encoder.encode(system) },
         ...(hasReferences ? [{ file: "references.txt", content: encoder.encode(references) }] : []),
-        { file: "generated.json", content: jsonBytes({ options: given, scores, texts }) },
+        { file: "generated.json", content: jsonBytes({ options: raw, scores, texts: generated }) },
       ]);
-      const told = Object.entries(scores).map(([name, value]) => `${name} ${value.toFixed(4)}`);
-      if (given["json"]) print(JSON.stringify({ scores, out: out.name }));
-      else print(`${told.join("  ")}${told.length > 0 ? "  " : ""}${items.length} texts in ${out.name}`);
+      if (options.json) print(JSON.stringify({ scores, out: out.name }));
+      else print(`${hasReferences ? `${metricWords(scores)}  ` : ""}${items.length} texts in ${out.name}`);
     },
   };
 }

@@ -1,159 +1,125 @@
-import type { Adapter } from "../adapter/adapter";
-import { ADAPTER_KINDS, makeAdapter } from "../adapter/make";
-import type { LayerChoice } from "../adapter/targets";
+import type { Command } from "cac";
 import { parseBytes } from "../base/bytes";
 import { ConfigError } from "../base/errors";
-import { WEIGHT_FORMATS } from "../base/packed";
-import type { WeightFormat } from "../base/packed";
-import { makePolicy } from "../freeze/make";
-import type { PolicyChoice } from "../freeze/make";
-import type { Policy } from "../freeze/policy";
-import { ACTIVATION_FORMATS } from "../op/pack";
-import type { ActivationFormat } from "../op/pack";
-import type { Recompute } from "../train/options";
 
 /** Wrong use of the command line: exit code 2. */
 export class UsageError extends ConfigError {}
 
-/** What cac hands over: option -> value as typed. */
-export type Given = Readonly<Record<string, unknown>>;
+/** Options as cac parses them: names in camel case, values as texts, numbers or true. */
+export type RawOptions = Readonly<Record<string, unknown>>;
 
-/** A number option. @throws UsageError when it is no number, below `least`, or missing without a default. */
-export function numberOption(given: Given, name: string, flag: string, fallback?: number, least = 0): number {
-  const value = given[name] ?? fallback;
-  if (value === undefined) throw new UsageError(`${flag} is missing.`, `Give it a number: ${flag} N.`);
-  const number = Number(value);
-  if (Number.isFinite(number) && number >= least) return number;
-  throw new UsageError(`${flag} is ${JSON.stringify(value)}.`, `Give a number from ${least}.`);
+/** Prints a line on stdout. */
+export type Print = (line: string) => void;
+
+/** Reads the value of an option. @throws UsageError if the value is not allowed. */
+export type Reader<T> = (value: unknown, flag: string) => T;
+
+/** An option of a command. */
+export interface Option<T> {
+  /** The flag with its placeholder, as the help shows it: `--batch <n>`. */
+  readonly usage: string;
+  readonly help: string;
+  /** Default value, which the help shows. */
+  readonly fallback: string | number | undefined;
+  readonly read: Reader<T>;
 }
 
-/** The same for a whole number. */
-export function countOption(given: Given, name: string, flag: string, fallback?: number, least = 1): number {
-  const value = numberOption(given, name, flag, fallback, least);
-  if (Number.isInteger(value)) return value;
-  throw new UsageError(`${flag} is ${value}.`, `Give a whole number from ${least}.`);
-}
+/** Options by name: the flag in camel case. */
+export type OptionSet = Readonly<Record<string, Option<unknown>>>;
 
-/** A text option. @throws UsageError when it is missing without a default. */
-export function textOption(given: Given, name: string, flag: string, fallback?: string): string {
-  const value = given[name] ?? fallback;
-  if (typeof value === "string" || typeof value === "number") return String(value);
+/** The values of a set of options, by name. */
+export type Values<S extends OptionSet> = { readonly [Name in keyof S]: S[Name] extends Option<infer T> ? T : never };
+
+const flagOf = (usage: string): string => usage.split(" ", 1)[0]!;
+
+/** The value of an option that is needed. @throws UsageError if it was not given. */
+export function needed<T>(value: T | undefined, flag: string): T {
+  if (value !== undefined) return value;
   throw new UsageError(`${flag} is missing.`, `Give it a value: ${flag} VALUE.`);
 }
 
-/** One of several words. @throws UsageError naming them. */
-export function choiceOption<T extends string>(
-  given: Given,
-  name: string,
-  flag: string,
-  choices: readonly T[],
-  fallback?: T,
-): T {
-  const value = textOption(given, name, flag, fallback);
-  const found = choices.find((choice) => choice === value);
-  if (found !== undefined) return found;
-  throw new UsageError(`${flag} is ${value}.`, `It may be ${choices.join(", ")}.`);
+/** An option that must be given. */
+export function required<T>(usage: string, help: string, read: Reader<T>): Option<T> {
+  return { usage, help, fallback: undefined, read: (value, flag) => read(needed(value, flag), flag) };
 }
 
-/** Bytes, as `8589934592`, `8GB` (1e9) or `8GiB` (2^30). */
-export function bytesOption(given: Given, name: string, flag: string): number | undefined {
-  if (given[name] === undefined) return undefined;
-  const text = textOption(given, name, flag);
+/** An option that may be left out. */
+export function optional<T>(usage: string, help: string, read: Reader<T>): Option<T | undefined> {
+  return {
+    usage,
+    help,
+    fallback: undefined,
+    read: (value, flag) => (value === undefined ? undefined : read(value, flag)),
+  };
+}
+
+/** An option with a default value. */
+export function withDefault<T>(usage: string, help: string, read: Reader<T>, fallback: string | number): Option<T> {
+  return { usage, help, fallback, read: (value, flag) => read(value ?? fallback, flag) };
+}
+
+/** An option without a value. */
+export function toggle(usage: string, help: string): Option<boolean> {
+  return { usage, help, fallback: undefined, read: (value) => value === true };
+}
+
+/** Adds options to a command of cac. */
+export function addOptions(command: Command, options: OptionSet): Command {
+  for (const { usage, help, fallback } of Object.values(options)) {
+    command.option(usage, help, fallback === undefined ? undefined : { default: fallback });
+  }
+  return command;
+}
+
+/** Reads a command's options. @throws UsageError for one that is missing or has a value that is not allowed. */
+export function readOptions<S extends OptionSet>(options: S, raw: RawOptions): Values<S> {
+  const values = Object.entries(options).map(([name, { usage, read }]) => [name, read(raw[name], flagOf(usage))]);
+  // Object.fromEntries forgets which name has which type.
+  return Object.fromEntries(values) as Values<S>;
+}
+
+export const text: Reader<string> = (value, flag) => {
+  if (typeof value === "string" || typeof value === "number") return String(value);
+  throw new UsageError(`${flag} is ${JSON.stringify(value)}.`, `Give it one value: ${flag} VALUE.`);
+};
+
+/** Texts with commas between them. */
+export const list: Reader<string[]> = (value, flag) => text(value, flag).split(",");
+
+/** Numbers from `least`. */
+export const numbers =
+  (least = 0): Reader<number> =>
+  (value, flag) => {
+    const number = Number(value);
+    if (Number.isFinite(number) && number >= least) return number;
+    const allowed = Number.isFinite(least) ? `a number from ${least}` : "a number";
+    throw new UsageError(`${flag} is ${JSON.stringify(value)}.`, `Give ${allowed}.`);
+  };
+
+/** Whole numbers from `least`. */
+export const counts =
+  (least = 1): Reader<number> =>
+  (value, flag) => {
+    const number = numbers(least)(value, flag);
+    if (Number.isInteger(number)) return number;
+    throw new UsageError(`${flag} is ${number}.`, `Give a whole number from ${least}.`);
+  };
+
+/** One of several words. */
+export const oneOf =
+  <const T extends string>(choices: readonly T[]): Reader<T> =>
+  (value, flag) => {
+    const word = text(value, flag);
+    const choice = choices.find((candidate) => candidate === word);
+    if (choice !== undefined) return choice;
+    throw new UsageError(`${flag} is ${word}.`, `It may be ${choices.join(", ")}.`);
+  };
+
+/** Bytes: `8589934592`, `8GB` (1e9) or `8GiB` (2^30). */
+export const bytes: Reader<number> = (value, flag) => {
   try {
-    return parseBytes(text, flag);
+    return parseBytes(text(value, flag), flag);
   } catch (error) {
     throw error instanceof ConfigError ? new UsageError(error.fact, error.remedy) : error;
   }
-}
-
-/** `none`, `mlp`, `layers`, or bytes that the run is to fit into. */
-export function recomputeOption(given: Given): Recompute {
-  const words = ["none", "mlp", "layers"] as const;
-  const found = words.find((word) => word === (given["recompute"] ?? "none"));
-  return found ?? bytesOption(given, "recompute", "--recompute")!;
-}
-
-/** How frozen weights are stored. */
-export const weightsOption = (given: Given): WeightFormat =>
-  choiceOption(given, "weights", "--weights", WEIGHT_FORMATS, "f32");
-
-/** How kept activations are stored. */
-export const activationsOption = (given: Given): ActivationFormat =>
-  choiceOption(given, "activations", "--activations", ACTIVATION_FORMATS, "f32");
-
-/** Options of an adapter -> its flag, and how the flag's text is read. */
-const ADAPTER_FLAGS: Readonly<
-  Record<string, readonly [string, (given: Given, name: string, flag: string) => unknown]>
-> = {
-  rank: ["--rank", (given, name, flag) => countOption(given, name, flag)],
-  alpha: ["--alpha", (given, name, flag) => numberOption(given, name, flag)],
-  dropout: ["--dropout", (given, name, flag) => numberOption(given, name, flag)],
-  targets: ["--targets", targetsOption],
-  layers: ["--layers", layersOption],
-  tokens: ["--tokens", (given, name, flag) => countOption(given, name, flag)],
-  size: ["--size", (given, name, flag) => countOption(given, name, flag)],
-  initialRank: ["--initial-rank", (given, name, flag) => countOption(given, name, flag)],
-  targetRank: ["--target-rank", (given, name, flag) => countOption(given, name, flag)],
 };
-
-/**
- * The adapter that `--adapter` and its options ask for. LoRA's alpha is the rank unless given.
- * @param promptIds tokens of `--prompt-text`.
- */
-export function adapterOption(given: Given, promptIds?: readonly number[]): Adapter {
-  const kind = choiceOption(given, "adapter", "--adapter", ADAPTER_KINDS, "lora");
-  const options = Object.fromEntries(
-    Object.entries(ADAPTER_FLAGS)
-      .filter(([name]) => given[name] !== undefined)
-      .map(([name, [flag, read]]) => [name, read(given, name, flag)]),
-  );
-  const alpha = kind === "lora" && options["rank"] !== undefined ? { alpha: options["rank"] } : {};
-  const initial = promptIds ?? given["promptInit"];
-  return makeAdapter({ kind, ...alpha, ...options, ...(initial === undefined ? {} : { initial }) });
-}
-
-/** `query,value`, `all-linear`, or `/a regular expression/`. */
-function targetsOption(given: Given, name: string, flag: string): string | string[] {
-  const text = textOption(given, name, flag);
-  const [, pattern] = /^\/(.+)\/$/.exec(text) ?? [];
-  if (pattern !== undefined) return pattern;
-  return text === "all-linear" ? text : text.split(",");
-}
-
-/** `0,1,2`, `early`, `later`, or `random:SEED`. */
-export function layersOption(given: Given, name: string, flag: string): LayerChoice {
-  const text = textOption(given, name, flag);
-  const [, seed] = /^random:(\d+)$/.exec(text) ?? [];
-  if (seed !== undefined) return { randomHalf: Number(seed) };
-  if (text === "early" || text === "later") return text;
-  const layers = text.split(",").map(Number);
-  if (layers.every((layer) => Number.isInteger(layer) && layer >= 0)) return layers;
-  throw new UsageError(`${flag} is ${text}.`, "Give layers as 0,1,2, or early, later, random:SEED.");
-}
-
-/** The policy that `--freeze` asks for: a name, or JSON with its options. */
-export function policyOption(given: Given): Policy {
-  const text = textOption(given, "freeze", "--freeze", "never");
-  const isSafe = text === "safe";
-  const told = text.startsWith("{") ? parseChoice(text) : { policy: text };
-  return makePolicy({
-    ...(isSafe && given["tauT"] !== undefined ? { tauT: numberOption(given, "tauT", "--tau-t") } : {}),
-    ...(isSafe && given["freezeShare"] !== undefined
-      ? { targetFreezeFraction: numberOption(given, "freezeShare", "--freeze-share") }
-      : {}),
-    ...(given["every"] === undefined ? {} : { every: countOption(given, "every", "--every") }),
-    ...told,
-  });
-}
-
-function parseChoice(text: string): PolicyChoice {
-  try {
-    const value: unknown = JSON.parse(text);
-    if (value && typeof value === "object" && "policy" in value && typeof value.policy === "string") {
-      return value as PolicyChoice;
-    }
-  } catch {
-    // Told below, with what is wanted instead.
-  }
-  throw new UsageError(`--freeze is ${text}.`, `Give a name, or JSON as {"policy": "upper_layers", "count": 6}.`);
-}

@@ -1,71 +1,68 @@
-import { readFile } from "node:fs/promises";
-import { basename } from "node:path";
+import { basename, dirname } from "node:path";
 import * as v from "valibot";
 import { freezeSchedule } from "../analysis/freeze-schedule";
 import type { FreezeSchedule, LayerScores } from "../analysis/freeze-schedule";
-import { FileFormatError } from "../base/errors";
-import { checkSchema, parseJson } from "../io/json";
+import { readJson } from "../io/json";
 import { openDirectory } from "../node/directory";
 import { scheduleFigure } from "../report/analysis/schedule";
 import { saveResults } from "./analysis/results";
-import { countOption, policyOption, textOption, UsageError } from "./options";
-import type { Given } from "./options";
+import { policyFrom, SCHEDULE } from "./flags";
+import { readOptions, UsageError } from "./options";
+import type { Print, RawOptions } from "./options";
 import { scheduleChart } from "./schedule-chart";
 
-/** `safetape schedule`: what a policy would freeze and when, before anything is trained. */
-export async function scheduleCommand(given: Given, print: (line: string) => void): Promise<void> {
-  const layers = countOption(given, "layers", "--layers", 12);
-  const steps = countOption(given, "steps", "--steps", 100);
-  const stepsPerEpoch = countOption(given, "stepsPerEpoch", "--steps-per-epoch", Math.max(1, Math.round(steps / 10)));
-  const hasScores = given["scores"] !== undefined;
-  const scores = hasScores
-    ? await scoresOption(textOption(given, "scores", "--scores"), layers)
-    : unknownScores(layers);
-  const policy = policyOption({
-    ...(hasScores || given["freezeShare"] !== undefined ? {} : { tauT: 1 }),
-    ...given,
-    freeze: textOption(given, "policy", "--policy", "safe"),
-  });
+/** `safetape schedule`: shows what a policy would freeze and when, without training. */
+export async function scheduleCommand(raw: RawOptions, print: Print): Promise<void> {
+  const options = readOptions(SCHEDULE, raw);
+  const { layers, steps, freezeShare, json } = options;
+  const { stepsPerEpoch = Math.max(1, Math.round(steps / 10)) } = options;
+  const hasScores = options.scores !== undefined;
+  const scores = hasScores ? await readScores(options.scores, layers) : placeholderScores(layers);
+  // Without scores, SAFE cannot derive its final threshold from the share of adapters to freeze.
+  const needsThreshold = !hasScores && freezeShare === undefined && Object.keys(options.policy).length === 1;
+  const { tauT = needsThreshold ? 1 : undefined } = options;
+  const policy = policyFrom(options.policy, { ...options, tauT });
   const schedule = await freezeSchedule(policy, { steps, stepsPerEpoch, layers, scores });
   const showsLayers = hasScores || schedule.levelName === undefined;
   const plan = { schedule, epochs: steps / stepsPerEpoch, stepsPerEpoch, hasScores, showsLayers };
   const record = hasScores ? schedule : withoutScores(schedule);
-  if (given["out"] !== undefined) {
-    const out = await openDirectory(textOption(given, "out", "--out"), { create: true });
-    const rows = schedule.moments.map(({ frozen, scores: own, level = "", ...rest }) => ({
+  if (options.out !== undefined) {
+    const out = await openDirectory(options.out, { create: true });
+    const rows = schedule.moments.map(({ frozen, scores: layerScores, level = "", ...rest }) => ({
       ...rest,
       level,
       frozen: frozen.join(" "),
-      ...(hasScores && Object.fromEntries(own.map((score, layer) => [`score_${layer}`, score]))),
+      ...(hasScores && Object.fromEntries(layerScores.map((score, layer) => [`score_${layer}`, score]))),
     }));
     await saveResults(
       out,
       "schedule",
-      given,
+      raw,
       { record: { schedule: record }, rows, figure: scheduleFigure(plan) },
       print,
     );
-  } else if (given["json"]) print(JSON.stringify(record));
-  if (!given["json"]) for (const line of scheduleChart(plan)) print(line);
+  } else if (json) print(JSON.stringify(record));
+  if (!json) for (const line of scheduleChart(plan)) print(line);
 }
 
-/** What is left where no scores were given: no number that was made up. */
+/** The parts of a schedule that do not depend on placeholder scores. */
 function withoutScores({ moments, levelName, record }: FreezeSchedule): object {
-  const { history: _madeUp, ...settings } = record;
+  const { history: _history, ...settings } = record;
   return { levelName, record: settings, moments: moments.map(({ step, epoch, level }) => ({ step, epoch, level })) };
 }
 
 type ScoresAt = (step: number) => LayerScores;
 
-/** Above every threshold, and never at rest, so that a warm-up lasts as long as it may. */
-function unknownScores(layers: number): ScoresAt {
-  let asked = 0;
+/** Scores that are above every threshold and never settle: nothing freezes, and a warm-up takes its full length. */
+function placeholderScores(layers: number): ScoresAt {
+  let calls = 0;
   return () => {
-    asked++;
-    return Array.from({ length: layers }, () => (asked % 2 === 0 ? 10 : 20));
+    calls++;
+    return Array.from({ length: layers }, () => (calls % 2 === 0 ? 10 : 20));
   };
 }
 
+/** The scores in the `run.json` of a run with SAFE. */
 const RECORD = v.looseObject({
   policy: v.looseObject({
     history: v.pipe(
@@ -75,23 +72,21 @@ const RECORD = v.looseObject({
   }),
 });
 
-/** One number for every layer, or the `run.json` of a run with SAFE, whose scores are then played again. */
-async function scoresOption(text: string, layers: number): Promise<ScoresAt> {
-  const numbers = text.split(",").map(Number);
+/** Reads `--scores`: one number per layer, or the path of a `run.json`, whose scores are replayed. */
+async function readScores(numbersOrPath: string, layers: number): Promise<ScoresAt> {
+  const numbers = numbersOrPath.split(",").map(Number);
   if (numbers.every(Number.isFinite)) {
     if (numbers.length === layers) return () => numbers;
     throw new UsageError(`--scores has ${numbers.length} numbers for ${layers} layers.`, "Give one for every layer.");
   }
-  const bytes = await readFile(text).catch(() => {
-    throw new FileFormatError(`No file ${text}.`, "Give numbers with commas, or the run.json of a run with SAFE.");
-  });
-  const { history } = checkSchema(RECORD, parseJson(bytes, basename(text)), basename(text)).policy;
-  let asked = -1;
-  // A frozen adapter is scored no more: it keeps its last score.
-  const last = Array.from({ length: layers }, () => 0);
+  const directory = await openDirectory(dirname(numbersOrPath));
+  const { history } = (await readJson(directory, basename(numbersOrPath), RECORD)).policy;
+  let entry = -1;
+  // A frozen adapter has no further scores and keeps its last one.
+  const lastScores = Array.from({ length: layers }, () => 0);
   return () => {
-    asked = Math.min(asked + 1, history.length - 1);
-    for (const [layer, score] of Object.entries(history[asked]?.scores ?? {})) last[Number(layer)] = score;
-    return [...last];
+    entry = Math.min(entry + 1, history.length - 1);
+    for (const [layer, score] of Object.entries(history[entry]?.scores ?? {})) lastScores[Number(layer)] = score;
+    return [...lastScores];
   };
 }

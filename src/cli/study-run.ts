@@ -7,19 +7,20 @@ import type { LoadedModel } from "../io/load-model";
 import type { TrainableSpec } from "../train/tensors/specs";
 import { Trainer } from "../train/trainer";
 import type { Study, StudyMethod, StudyTask } from "./study-file";
-import { judge } from "./train-data";
-import type { TaskData } from "./task-data";
-import type { Tick } from "./view/stage";
+import { evaluateTask } from "./evaluation";
+import type { TaskData } from "./tasks/task-data";
+import type { OnProgress } from "./view/progress";
 
-/** What a run gave. Bytes are GPU bytes, whole; averages are over steps. */
+/** The result of a run. Bytes are GPU bytes of all lifetimes together; averages are over steps. */
 export interface RunResult {
   readonly metrics: Readonly<Record<string, number>>;
   readonly lossFirst: number;
   readonly lossLast: number;
-  /** Numbers that learn, outside the head: at the start, and on average over training. */
+  /** Trainable parameters outside the head, at the start. */
   readonly trainable: number;
+  /** Trainable parameters outside the head that are not frozen. */
   readonly averageTrainable: number;
-  /** Share of the adapter's tensors in the layers that is frozen at the end. */
+  /** Share of the trained tensors in the layers that are frozen at the end. */
   readonly frozenShare: number;
   readonly peakBytes: number;
   readonly averageBytes: number;
@@ -29,7 +30,7 @@ export interface RunResult {
   readonly policy: Readonly<Record<string, unknown>>;
 }
 
-/** Trains one method on one task with one seed, and judges it on the dev set. */
+/** Trains one method on one task with one seed, and evaluates it on the dev set. @throws DataError without a dev set. */
 export async function runMethod(
   loaded: LoadedModel,
   study: Study,
@@ -37,10 +38,10 @@ export async function runMethod(
   method: StudyMethod,
   seed: number,
   data: TaskData,
-  tick?: Tick,
+  onProgress?: OnProgress,
 ): Promise<RunResult> {
   const { model, engine } = loaded;
-  if (!data.dev) throw new DataError(`${task.data} has no dev set`, "a study judges by one: add its file");
+  if (!data.dev) throw new DataError(`${task.data} has no dev set`, "a study needs one to evaluate on: add its file");
   const { ledger } = engine;
   ledger.resetPeak();
   using trainer = await Trainer.create({
@@ -59,30 +60,30 @@ export async function runMethod(
     },
     schedule: { type: "linear", warmupRatio: study.warmupRatio },
   });
-  const inLayers = (specs: ReadonlyMap<string, TrainableSpec>): [string, TrainableSpec][] =>
+  const outsideHead = (specs: ReadonlyMap<string, TrainableSpec>): [string, TrainableSpec][] =>
     [...specs].filter(([name]) => !model.heads.some((head) => name.startsWith(`${head}.`)));
-  const numbers = (specs: ReadonlyMap<string, TrainableSpec>): number =>
-    inLayers(specs).reduce((sum, [, { shape }]) => sum + elements(shape), 0);
-  const trainables: number[] = [];
+  const countParameters = (specs: ReadonlyMap<string, TrainableSpec>): number =>
+    outsideHead(specs).reduce((sum, [, { shape }]) => sum + elements(shape), 0);
+  const trainable: number[] = [];
   const bytes: number[] = [];
   const result = await trainer.train((report) => {
-    trainables.push(numbers(trainer.state.live));
+    trainable.push(countParameters(trainer.state.live));
     bytes.push(sumBytes(report.bytes));
-    tick?.(report.step, report.totalSteps);
+    onProgress?.(report.step, report.totalSteps);
   });
   const { state } = trainer;
-  const layered = inLayers(state.specs).filter(([, { layer }]) => layer !== undefined);
-  const frozen = layered.filter(([name]) => !state.live.has(name));
-  const metrics = await judge(trainer, task.task, data, task.batch, {
-    ...(task.generate && { writing: task.generate }),
+  const inLayers = outsideHead(state.specs).filter(([, { layer }]) => layer !== undefined);
+  const frozen = inLayers.filter(([name]) => !state.live.has(name));
+  const metrics = await evaluateTask(trainer, task.task, data, task.batch, {
+    ...(task.generate && { generation: task.generate }),
   });
   return {
     metrics,
     lossFirst: result.lossFirst,
     lossLast: result.lossLast,
-    trainable: numbers(state.specs),
-    averageTrainable: mean(trainables),
-    frozenShare: layered.length === 0 ? 0 : frozen.length / layered.length,
+    trainable: countParameters(state.specs),
+    averageTrainable: mean(trainable),
+    frozenShare: inLayers.length === 0 ? 0 : frozen.length / inLayers.length,
     peakBytes: result.peakBytes,
     averageBytes: mean(bytes),
     savedBytesLast: result.savedBytesLast,

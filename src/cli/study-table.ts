@@ -9,13 +9,13 @@ export interface StudyRun {
   readonly result: RunResult;
 }
 
-/** Mean and sample deviation over seeds; no deviation of a single one. */
+/** Mean and sample standard deviation over seeds; a single seed has no deviation. */
 export interface Spread {
   readonly mean: number;
   readonly deviation: number | undefined;
 }
 
-/** A method on a task, over the seeds. */
+/** A method on a task: means over the seeds. */
 export interface StudyRow {
   readonly method: string;
   readonly task: string;
@@ -27,58 +27,57 @@ export interface StudyRow {
   readonly averageBytes: number;
   readonly flops: number;
   readonly seconds: number;
-  /** Seconds relative to the baseline's on the same task. */
+  /** Seconds relative to those of the baseline on the same task. */
   readonly relativeTime: number;
 }
 
-/** The papers' table: a row for each method and task that has runs. */
+/** The papers' table: one row for each method and task that has runs. */
 export function studyRows(study: Study, runs: readonly StudyRun[]): StudyRow[] {
   const rows = study.tasks.flatMap(({ name: task }) =>
     study.methods.flatMap(({ name: method }) => {
-      const own = runs.filter((run) => run.method === method && run.task === task).map(({ result }) => result);
-      return own.length > 0 ? [rowOf(method, task, own)] : [];
+      const results = runs.filter((run) => run.method === method && run.task === task).map(({ result }) => result);
+      return results.length > 0 ? [rowOf(method, task, results)] : [];
     }),
   );
   return rows.map((row) => {
-    const base = rows.find(({ method, task }) => method === study.baseline && task === row.task);
-    return { ...row, relativeTime: base ? row.seconds / base.seconds : Number.NaN };
+    const baseline = rows.find(({ method, task }) => method === study.baseline && task === row.task);
+    return { ...row, relativeTime: baseline ? row.seconds / baseline.seconds : NaN };
   });
 }
 
-function rowOf(method: string, task: string, results: readonly RunResult[]): StudyRow {
-  const over = (pick: (result: RunResult) => number): number => spread(results.map(pick)).mean;
+function rowOf(method: string, task: string, results: readonly RunResult[]): Omit<StudyRow, "relativeTime"> {
+  const meanOf = (pick: (result: RunResult) => number): number => spreadOf(results.map(pick)).mean;
   const names = Object.keys(results[0]?.metrics ?? {});
   return {
     method,
     task,
     metrics: Object.fromEntries(
-      names.map((name) => [name, spread(results.map(({ metrics }) => metrics[name] ?? NaN))]),
+      names.map((name) => [name, spreadOf(results.map(({ metrics }) => metrics[name] ?? NaN))]),
     ),
-    trainable: over(({ trainable }) => trainable),
-    averageTrainable: over(({ averageTrainable }) => averageTrainable),
-    frozenShare: over(({ frozenShare }) => frozenShare),
-    peakBytes: over(({ peakBytes }) => peakBytes),
-    averageBytes: over(({ averageBytes }) => averageBytes),
-    flops: over(({ flops }) => flops),
-    seconds: over(({ seconds }) => seconds),
-    relativeTime: Number.NaN,
+    trainable: meanOf(({ trainable }) => trainable),
+    averageTrainable: meanOf(({ averageTrainable }) => averageTrainable),
+    frozenShare: meanOf(({ frozenShare }) => frozenShare),
+    peakBytes: meanOf(({ peakBytes }) => peakBytes),
+    averageBytes: meanOf(({ averageBytes }) => averageBytes),
+    flops: meanOf(({ flops }) => flops),
+    seconds: meanOf(({ seconds }) => seconds),
   };
 }
 
-function spread(values: readonly number[]): Spread {
+function spreadOf(values: readonly number[]): Spread {
   const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
   const squares = values.reduce((sum, value) => sum + (value - mean) ** 2, 0);
   return { mean, deviation: values.length > 1 ? Math.sqrt(squares / (values.length - 1)) : undefined };
 }
 
-/** The table in Markdown. The loss is left out; metrics are as the task gives them. */
+/** The table in Markdown, without the loss. */
 export function studyMarkdown(rows: readonly StudyRow[]): string {
   const names = [...new Set(rows.flatMap(({ metrics }) => Object.keys(metrics)))].filter((name) => name !== "loss");
   const head = [
     "task",
     "method",
     ...names,
-    "numbers that learn (average)",
+    "trainable parameters (average)",
     "frozen",
     "peak MB",
     "average MB",
@@ -88,7 +87,7 @@ export function studyMarkdown(rows: readonly StudyRow[]): string {
   const cells = rows.map((row) => [
     row.task,
     row.method,
-    ...names.map((name) => shown(row.metrics[name])),
+    ...names.map((name) => spreadText(row.metrics[name])),
     `${Math.round(row.trainable)} (${Math.round(row.averageTrainable)})`,
     `${(100 * row.frozenShare).toFixed(0)} %`,
     (row.peakBytes / 1e6).toFixed(2),
@@ -100,8 +99,8 @@ export function studyMarkdown(rows: readonly StudyRow[]): string {
   return [line(head), line(head.map(() => "---")), ...cells.map(line)].join("\n");
 }
 
-function shown(value: Spread | undefined): string {
-  if (!value) return "";
-  const deviation = value.deviation === undefined ? "" : ` ± ${value.deviation.toFixed(4)}`;
-  return `${value.mean.toFixed(4)}${deviation}`;
+function spreadText(spread: Spread | undefined): string {
+  if (!spread) return "";
+  const deviation = spread.deviation === undefined ? "" : ` ± ${spread.deviation.toFixed(4)}`;
+  return `${spread.mean.toFixed(4)}${deviation}`;
 }

@@ -1,80 +1,74 @@
-import { readPreprocessor } from "../data/preprocessor";
-import { loadTokenizer } from "../data/tokenizer";
 import { jsonBytes } from "../io/json";
 import { createEngine, loadModel, openDirectory } from "../node/index";
-import { textOption, UsageError } from "./options";
-import type { Given } from "./options";
-import { finishedPart } from "./parts";
+import { finishedResult } from "./finished-run";
+import { STUDY } from "./flags";
+import { readOptions, UsageError } from "./options";
+import type { Print, RawOptions } from "./options";
 import { readStudy } from "./study-file";
 import type { Study, StudyMethod, StudyTask } from "./study-file";
 import { runMethod } from "./study-run";
 import type { RunResult } from "./study-run";
 import { studyMarkdown, studyRows } from "./study-table";
 import type { StudyRun } from "./study-table";
-import { readTask, taskHead } from "./train-data";
-import type { TaskData } from "./task-data";
+import { preprocessing } from "./tasks/task-data";
+import type { TaskData } from "./tasks/task-data";
+import { readTask, taskHead } from "./tasks/tasks";
+import { progressOn } from "./view/progress";
+import { metricWords } from "./view/run-view";
 import { Screen } from "./view/screen";
-import { stagesOn } from "./view/stage";
-
-const encoder = new TextEncoder();
 
 /**
- * `safetape study`: runs methods x tasks x seeds, one file a run, and writes the table. Runs whose file is there, with the
- * same settings, are not run again.
+ * `safetape study`: runs methods x tasks x seeds, writes one file per run, and prints the table. A run whose file exists
+ * with the same settings is not run again.
  */
-export async function studyCommand(
-  path: string | undefined,
-  given: Given,
-  print: (line: string) => void,
-): Promise<void> {
-  if (path === undefined) throw new UsageError("No study is named.", "safetape study STUDY.json");
+export async function studyCommand(path: string | undefined, raw: RawOptions, print: Print): Promise<void> {
+  if (path === undefined) throw new UsageError("No study is named.", "Give its file: safetape study STUDY.json.");
   const study = await readStudy(path);
-  const out = await openDirectory(textOption(given, "out", "--out", `${study.name}-output`), { create: true });
-  const all = study.tasks.flatMap((task) =>
+  const { out: outPath = `${study.name}-output`, json } = readOptions(STUDY, raw);
+  const out = await openDirectory(outPath, { create: true });
+  const cases = study.tasks.flatMap((task) =>
     study.seeds.flatMap((seed) => study.methods.map((method) => ({ task, seed, method }))),
   );
   const screen = new Screen(false);
-  const watched = stagesOn(screen);
+  const progress = progressOn(screen);
   using engine = await createEngine();
-  const tokenizer = async () => loadTokenizer(await openDirectory(study.model));
-  const preprocessor = async () => readPreprocessor(await openDirectory(study.model));
   const runs: StudyRun[] = [];
-  const loaded = new Map<string, TaskData>();
-  for (const [index, { task, seed, method }] of all.entries()) {
+  const dataByTask = new Map<string, TaskData>();
+  for (const [index, { task, seed, method }] of cases.entries()) {
+    const title = `${index + 1}/${cases.length}  ${task.name}  ${method.name}  seed ${seed}`;
     const file = `${fileName(task.name)}--${fileName(method.name)}--${seed}.json`;
     const settings = settingsOf(study, task, method, seed);
-    let result = await finishedPart<RunResult>(out, file, settings);
-    const isKept = result !== undefined;
+    const finished = await finishedResult<RunResult>(out, file, settings);
+    let result = finished;
     if (!result) {
       const head = await taskHead(task.task, task.data);
-      using model = await watched("loading weights", (tick) =>
-        loadModel(engine, study.model, { ...head, weights: method.weights, onProgress: tick }),
+      using loaded = await progress("loading weights", (onProgress) =>
+        loadModel(engine, study.model, { ...head, weights: method.weights, onProgress }),
       );
-      const maxLength = Math.min(task.maxLength, model.model.maxLength);
+      const { model } = loaded;
+      const maxLength = Math.min(task.maxLength, model.maxLength);
       const data =
-        loaded.get(task.name) ??
-        (await readTask(task.task, { path: task.data, model: model.model, maxLength, tokenizer, preprocessor }));
-      loaded.set(task.name, data);
-      const what = `${index + 1}/${all.length}  ${task.name}  ${method.name}  seed ${seed}`;
-      result = await watched(what, (tick) => runMethod(model, study, task, method, seed, data, tick));
+        dataByTask.get(task.name) ??
+        (await readTask(task.task, { path: task.data, model, maxLength, ...preprocessing(study.model) }));
+      dataByTask.set(task.name, data);
+      result = await progress(title, (onProgress) => runMethod(loaded, study, task, method, seed, data, onProgress));
       await out.write(file, jsonBytes({ settings, gpu: engine.info, result }));
     }
     runs.push({ method: method.name, task: task.name, seed, result });
-    const metrics = Object.entries(result.metrics).map(([name, value]) => `${name} ${value.toFixed(4)}`);
-    const how = isKept ? "kept" : `${result.seconds.toFixed(0)} s`;
-    screen.say(`${index + 1}/${all.length}  ${task.name}  ${method.name}  seed ${seed}  ${metrics.join("  ")}  ${how}`);
+    screen.say(`${title}  ${metricWords(result.metrics)}  ${finished ? "reused" : `${result.seconds.toFixed(0)} s`}`);
   }
   screen.end();
   const rows = studyRows(study, runs);
-  await out.write("table.md", encoder.encode(`${studyMarkdown(rows)}\n`));
+  const table = studyMarkdown(rows);
+  await out.write("table.md", new TextEncoder().encode(`${table}\n`));
   await out.write("table.json", jsonBytes({ gpu: engine.info, study, rows }));
-  print(given["json"] ? JSON.stringify({ rows, out: out.name }) : studyMarkdown(rows));
+  print(json ? JSON.stringify({ rows, out: out.name }) : table);
 }
 
 const fileName = (name: string): string => name.replace(/[^\w.+-]+/g, "-");
 
-/** All that a run's outcome depends on. */
+/** All settings that the result of a run depends on. */
 function settingsOf(study: Study, task: StudyTask, method: StudyMethod, seed: number): Record<string, unknown> {
-  const { maxGradNorm, warmupRatio } = study;
-  return { model: study.model, maxGradNorm, warmupRatio, task, method, seed };
+  const { model, maxGradNorm, warmupRatio } = study;
+  return { model, maxGradNorm, warmupRatio, task, method, seed };
 }

@@ -9,25 +9,28 @@ import { loraLinear } from "../ops/lora_linear";
 import { plan } from "../tape/plan";
 import { Recorder } from "../tape/tape";
 import type { Value } from "../tape/tape";
-import { numberOption } from "./options";
-import type { Given } from "./options";
+import { DOCTOR } from "./flags";
+import { readOptions } from "./options";
+import type { Print, RawOptions } from "./options";
 
-/** A way to run a class, as the table shows it. */
-interface Row {
+/** The time of one kernel variant. */
+interface VariantTime {
   readonly name: string;
-  /** Undefined for what the driver refuses. */
+  /** Undefined if the driver refuses the variant. */
   readonly seconds: number | undefined;
   readonly gflops: number | undefined;
-  /** Whether it sums in another order than the portable kernel. */
+  /** Whether the variant sums in another order than the portable kernel. */
   readonly rounds: boolean;
 }
 
-export interface Section {
+/** The times of all kernel variants for one class of shapes. */
+export interface ShapeTimes {
   readonly shape: string;
-  /** What it was timed on. */
+  /** The launch that was timed, in words. */
   readonly example: string;
+  /** Name of the fastest variant that is allowed. */
   readonly chosen: string;
-  readonly variants: readonly Row[];
+  readonly variants: readonly VariantTime[];
 }
 
 interface Sample {
@@ -35,73 +38,72 @@ interface Sample {
   readonly bound: BoundLaunch;
 }
 
-/** BERT-base at 512 tokens, with LoRA of rank 8. */
+/** Sizes of BERT-base at 512 tokens, with LoRA of rank 8. */
 const [TOKENS, WIDTH, INNER, HEADS, RANK] = [512, 768, 3072, 12, 8];
 
-/** `safetape doctor --tune`: times every variant of products and attention, and keeps what is fastest. */
-export async function tuneCommand(given: Given, print: (line: string) => void): Promise<void> {
-  const most = secondsOption(given);
-  using engine = await createEngine({ variants: "tuned", tuning: { seconds: most } });
-  const { tuner } = engine.device;
-  const table = await measureAll(tuner!, samples(engine.info.isSoftware, engine.device.limits));
-  const { info } = engine;
-  if (given["json"]) {
-    print(JSON.stringify({ adapter: info, cache: tuningPath(), ...table }));
+/** `safetape doctor --tune`: times every kernel variant of products and attention, and remembers the fastest ones. */
+export async function tuneCommand(raw: RawOptions, print: Print): Promise<void> {
+  const { seconds = Infinity, json } = readOptions(DOCTOR, raw);
+  using engine = await createEngine({ variants: "tuned", tuning: { seconds } });
+  const { info, device } = engine;
+  // An engine with `variants: "tuned"` has a tuner.
+  const { classes, left } = await measureAll(device.tuner!, samples(info.isSoftware, device.limits));
+  if (json) {
+    print(JSON.stringify({ adapter: info, cache: tuningPath(), classes, left }));
     return;
   }
   print(`adapter   ${info.device || info.vendor} (${info.isSoftware ? "software" : "hardware"})`);
   print(`driver    ${info.description}`);
-  for (const section of table.classes) print(`\n${sectionText(section)}`);
-  if (table.left > 0) print(`\n${table.left} more were not tried: ${most} seconds were over.`);
-  print(`\n* is what createEngine({ variants: "tuned" }) runs here from now on (kept in ${tuningPath()}).`);
-  if (table.classes.some(({ variants }) => variants.some(({ rounds }) => rounds))) {
-    print('~ sums in another order: taken only with createEngine({ variants: "tuned", tuning: { rounding: true } }).');
+  for (const times of classes) print(`\n${timesText(times)}`);
+  if (left > 0) print(`\n${left} more were not timed: the limit of ${seconds} seconds was reached.`);
+  print(`\n* is what createEngine({ variants: "tuned" }) runs on this adapter from now on (saved in ${tuningPath()}).`);
+  if (classes.some(({ variants }) => variants.some(({ rounds }) => rounds))) {
+    print('~ sums in another order: used only with createEngine({ variants: "tuned", tuning: { rounding: true } }).');
   }
 }
 
-/** As many as it takes, unless told otherwise. */
-export const secondsOption = (given: Given): number =>
-  given["seconds"] === undefined ? Infinity : numberOption(given, "seconds", "--seconds");
-
-/** Progress goes to stderr, since it takes from seconds to minutes. */
-async function measureAll(tuner: Tuner, all: readonly Sample[]): Promise<{ classes: Section[]; left: number }> {
-  const classes: Section[] = [];
-  for (const [i, { example, bound }] of all.entries()) {
+/** Times all samples until the tuner's limit. Prints progress on stderr, because this takes seconds to minutes. */
+async function measureAll(
+  tuner: Tuner,
+  all: readonly Sample[],
+): Promise<{ readonly classes: ShapeTimes[]; readonly left: number }> {
+  const classes: ShapeTimes[] = [];
+  for (const [i, sample] of all.entries()) {
     if (tuner.secondsLeft <= 0) return { classes, left: all.length - i };
-    process.stderr.write(`${i + 1}/${all.length}  ${example}\n`);
-    const choice = await tuner.measure(bound);
-    if (choice) classes.push(section(choice, { example, bound }));
+    process.stderr.write(`${i + 1}/${all.length}  ${sample.example}\n`);
+    const choice = await tuner.measure(sample.bound);
+    if (choice) classes.push(shapeTimes(choice, sample));
   }
   return { classes, left: 0 };
 }
 
-function section({ shape, chosen, seconds = {} }: KernelChoice, { example, bound }: Sample): Section {
+function shapeTimes({ shape, chosen, seconds = {} }: KernelChoice, { example, bound }: Sample): ShapeTimes {
   const { variants = [] } = bound.launch;
   const flops = variants[0]?.flops ?? 0;
   const rounding = new Set(variants.filter(({ rounds }) => rounds).map(nameOf));
-  const rows = Object.entries(seconds).map(([name, time]) => ({
+  const times = Object.entries(seconds).map(([name, time]) => ({
     name,
     seconds: Number.isFinite(time) ? time : undefined,
     rounds: rounding.has(name),
     gflops: Number.isFinite(time) ? flops / time / 1e9 : undefined,
   }));
-  return { shape, example, chosen, variants: rows };
+  return { shape, example, chosen, variants: times };
 }
 
-/** A class with a line for each way. */
-export function sectionText({ shape, example, chosen, variants }: Section): string {
+/** A class of shapes as text, with one line for each variant. */
+export function timesText({ shape, example, chosen, variants }: ShapeTimes): string {
   const lines = variants.map(({ name, seconds, gflops, rounds }) => {
     const mark = name === chosen ? "*" : rounds ? "~" : " ";
-    const told =
+    const speed =
       seconds === undefined
         ? "refused by the driver"
         : `${(1000 * seconds).toFixed(3).padStart(11)} ms ${(gflops ?? 0).toFixed(1).padStart(8)} GFLOP/s`;
-    return `  ${mark} ${name.padEnd(30)} ${told}`;
+    return `  ${mark} ${name.padEnd(30)} ${speed}`;
   });
   return [`${shape}   (${example})`, ...lines].join("\n");
 }
 
-/** One launch of each kind: squares, the products of a LoRA step, attention both ways. */
+/** Launches to time: square products, the products of a LoRA step, and both passes of attention. */
 function samples(isSoftware: boolean, limits: Limits): Sample[] {
   const squares = isSoftware ? [256, 512, 1024] : [512, 1024, 2048, 4096];
   return [
@@ -112,27 +114,28 @@ function samples(isSoftware: boolean, limits: Limits): Sample[] {
   ];
 }
 
-/** The launches that have variants, of an op's forward and backward pass. */
-function launchesOf(what: string, limits: Limits, record: (recorder: Recorder) => Recorded): Sample[] {
+/** The launches with variants in the forward and backward pass of an op. */
+function launchesOf(name: string, limits: Limits, record: (recorder: Recorder) => Recorded): Sample[] {
   const recorder = new Recorder();
-  const { y, learn } = record(recorder);
-  const gradients = learn.length > 0 ? { loss: y, trainable: new Set(learn) } : {};
+  const { y, trainable } = record(recorder);
+  const gradients = trainable.length > 0 ? { loss: y, trainable: new Set(trainable) } : {};
   const { launches } = plan(recorder, { outputs: { y }, ...gradients, limits });
   return launches
     .filter(({ launch }) => launch.variants)
-    .map((bound) => ({ example: `${what}, ${bound.phase}`, bound }));
+    .map((bound) => ({ example: `${name}, ${bound.phase}`, bound }));
 }
 
 interface Recorded {
   readonly y: Value;
-  readonly learn: readonly string[];
+  /** Names of the parameters that get a gradient. */
+  readonly trainable: readonly string[];
 }
 
 const square =
   (size: number) =>
   (recorder: Recorder): Recorded => {
     const [x, w] = [recorder.input("x", [size, size]), recorder.input("w", [size, size])];
-    return { y: recorder.apply(linear, { x, w }, { layout: "in_out" }), learn: [] };
+    return { y: recorder.apply(linear, { x, w }, { layout: "in_out" }), trainable: [] };
   };
 
 const lora =
@@ -146,7 +149,7 @@ const lora =
       b: recorder.parameter("b", [to, RANK]),
     };
     const attributes = { layout: "out_in" as const, scale: 1, dropout: 0, salt: 0 };
-    return { y: recorder.apply(loraLinear, values, attributes), learn: ["x", "a", "b"] };
+    return { y: recorder.apply(loraLinear, values, attributes), trainable: ["x", "a", "b"] };
   };
 
 function attention(recorder: Recorder): Recorded {
@@ -157,5 +160,5 @@ function attention(recorder: Recorder): Recorded {
   };
   const scale = 1 / Math.sqrt(WIDTH / HEADS);
   const attributes = { heads: HEADS, kvHeads: HEADS, causal: false, scale, dropout: 0, salt: 0 };
-  return { y: recorder.apply(fusedAttention, values, attributes), learn: ["qkv"] };
+  return { y: recorder.apply(fusedAttention, values, attributes), trainable: ["qkv"] };
 }

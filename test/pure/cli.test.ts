@@ -5,6 +5,7 @@ import type { Bytes } from "safetape";
 import { runCli } from "../support/cli";
 
 const CONFIG = "examples/model/config.json";
+const TRAIN = ["train", "--model", "examples/model", "--task", "sst2", "--data", ".", "--out", "nowhere"];
 
 interface PlanJson {
   readonly peakBytes: number;
@@ -33,7 +34,7 @@ describe("safetape plan", () => {
   it("answers for people, too", async () => {
     const { code, stdout } = await runCli(["plan", "--config", CONFIG, "--adapter", "ia3", "--layers", "later"]);
     expect(code).toBe(0);
-    expect(stdout).toMatch(/^\d+ parameters in the checkpoint; \d+ numbers learn\npeak +\d+\.\d\d GB/);
+    expect(stdout).toMatch(/^\d+ parameters in the checkpoint; \d+ trainable\npeak +\d+\.\d\d GB/);
   });
 });
 
@@ -43,7 +44,7 @@ describe("wrong use", () => {
     ["an unknown command", ["tune"], 2, /There is no command tune/],
     ["an unknown option", ["plan", "--config", CONFIG, "--colour", "red"], 2, /colour/],
     ["a missing option", ["plan"], 2, /--config is missing/],
-    ["a missing file", ["plan", "--config", "nowhere.json"], 1, /No file nowhere\.json/],
+    ["a missing file", ["plan", "--config", "nowhere.json"], 1, /no file nowhere\.json/],
     ["a file that is no JSON", ["plan", "--config", "README.md"], 1, /README\.md/],
     ["a number that is none", ["plan", "--config", CONFIG, "--batch", "many"], 2, /--batch is "many"/],
     ["half a row", ["plan", "--config", CONFIG, "--batch", "1.5"], 2, /--batch is 1\.5/],
@@ -53,7 +54,8 @@ describe("wrong use", () => {
     ["more frozen layers than there are", ["plan", "--config", CONFIG, "--freeze-below", "5"], 2, /has 4 layers/],
     ["a run without a record", ["report", "examples/model"], 1, /no file run\.json/],
     ["no task", ["train", "--model", "examples/model"], 2, /--task is missing/],
-    ["an unknown policy", ["train", "--task", "sst2", "--freeze", "hard"], 1, /no policy hard/],
+    ["an unknown policy", [...TRAIN, "--freeze", "hard"], 1, /no policy hard/],
+    ["a policy that is no JSON", [...TRAIN, "--freeze", "{safe"], 2, /--freeze is \{safe/],
   ])("%s: two lines on stderr, nothing on stdout", async (_, args, code, fact) => {
     const result = await runCli(args);
     expect(result).toMatchObject({ code, stdout: "" });

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { crc32, deflateSync } from "node:zlib";
 import { describe, expect, it } from "vitest";
-import { classNames } from "../../src/cli/image-data";
+import { classNames } from "../../src/cli/tasks/images";
 import { DataError } from "../../src/base/errors";
 import { decodeImage } from "../../src/data/decode-image";
 import type { RawImage } from "../../src/data/decode-image";

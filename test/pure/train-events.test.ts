@@ -1,13 +1,13 @@
 import { readFileSync } from "node:fs";
 import * as v from "valibot";
 import { describe, expect, it, vi } from "vitest";
-import { commandLine } from "../../src/cli/run-facts";
+import { commandLine } from "../../src/cli/train";
 import { bar, clock, layerRow, memoryBar } from "../../src/cli/view/bars";
 import { TRAIN_EVENT } from "../../src/cli/view/events";
 import type { TrainEvent } from "../../src/cli/view/events";
 import { RunView } from "../../src/cli/view/run-view";
 import { Screen } from "../../src/cli/view/screen";
-import { stage } from "../../src/cli/view/stage";
+import { showProgress } from "../../src/cli/view/progress";
 import type { StepReport } from "safetape";
 import { schemaFiles } from "../../scripts/schema-files";
 import { madeUpMatrices, madeUpRecord } from "../support/run-record";
@@ -49,7 +49,7 @@ describe("what a run shows", () => {
     const lines = text.trimEnd().split("\n");
     expect(lines.filter((line) => /^\d+\/120 /.test(line))).toHaveLength(20);
     expect(lines.filter((line) => line.includes("froze the"))).toHaveLength(3);
-    expect(lines.filter((line) => line.includes("passed over, its loss is NaN"))).toHaveLength(1);
+    expect(lines.filter((line) => line.includes("skipped a batch because its loss is NaN"))).toHaveLength(1);
     expect(lines).toHaveLength(25);
     expect(text).not.toContain("\u001b");
   });
@@ -90,11 +90,11 @@ describe("progress of other work", () => {
       const { screen, text } = screenOn(false);
       const events: TrainEvent[] = [];
       const emit = (event: TrainEvent): void => void events.push(event);
-      await stage(screen, emit, "soon over", () => Promise.resolve());
-      await stage(screen, emit, "loading", (tick) => {
+      await showProgress(screen, emit, "soon over", () => Promise.resolve());
+      await showProgress(screen, emit, "loading", (onProgress) => {
         for (let done = 1; done <= 100; done++) {
           vi.advanceTimersByTime(100);
-          tick(done, 100);
+          onProgress(done, 100);
         }
         return Promise.resolve();
       });

@@ -8,7 +8,9 @@ import { candidates, fastest, nameOf, shapeClass } from "../../src/gpu/tuning/ca
 import { checkRecord, tuningKey } from "../../src/gpu/tuning/cache";
 import type { BoundLaunch } from "../../src/gpu/tuning/scratch";
 import { Tuner } from "../../src/gpu/tuning/tuner";
-import { secondsOption, sectionText } from "../../src/cli/tune";
+import { DOCTOR } from "../../src/cli/flags";
+import { readOptions } from "../../src/cli/options";
+import { timesText } from "../../src/cli/tune";
 import type { Device } from "../../src/gpu/device";
 import type { Launch } from "../../src/op/launch";
 import { DEFAULT_LIMITS } from "../../src/op/limits";
@@ -212,7 +214,7 @@ it("a key changes with the adapter, its driver and the version", () => {
 });
 
 it("the table of doctor --tune marks what is chosen, what rounds and what is refused", () => {
-  const text = sectionText({
+  const text = timesText({
     shape: "product.plain m~512",
     example: "512 x 512 x 512, forward",
     chosen: "shared memory, 64 x 64",
@@ -232,8 +234,8 @@ it("the table of doctor --tune marks what is chosen, what rounds and what is ref
   ]);
 });
 
-it("doctor --tune takes as long as it takes, or as long as it is given", () => {
-  expect(secondsOption({})).toBe(Infinity);
-  expect(secondsOption({ seconds: "1.5" })).toBe(1.5);
-  expect(() => secondsOption({ seconds: "soon" })).toThrow(/--seconds is "soon"/);
+it("doctor --tune has no time limit, or the given one", () => {
+  expect(readOptions(DOCTOR, {}).seconds).toBeUndefined();
+  expect(readOptions(DOCTOR, { seconds: "1.5" }).seconds).toBe(1.5);
+  expect(() => readOptions(DOCTOR, { seconds: "soon" })).toThrow(/--seconds is "soon"/);
 });

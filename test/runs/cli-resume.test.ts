@@ -44,14 +44,14 @@ const recordOf = (out: string) => {
 };
 
 describe("safetape train, stopped by a signal", () => {
-  it("saves itself, tells how to go on, and ends as if it had not been", async () => {
+  it("saves itself, says how to continue, and ends as if it had not been stopped", async () => {
     const [whole, out] = [join(folder, "whole"), join(folder, "out")];
     const undisturbed = await runCli(commandFor(whole));
     expect(undisturbed.code, undisturbed.stderr).toBe(0);
     const { code, stderr } = await stopped(commandFor(out), "SIGTERM", 3);
     expect(code, stderr).toBe(143);
-    expect(stderr).toMatch(/SIGTERM: the step is finished and saved first/);
-    expect(stderr).toMatch(/Stopped after step \d of 9; saved in .*checkpoints\.\n.* --resume goes on from there/);
+    expect(stderr).toMatch(/SIGTERM: finishing this step and saving the run/);
+    expect(stderr).toMatch(/Stopped after step \d of 9; saved in .*checkpoints\.\n.* --resume to continue/);
     expect(readdirSync(out)).toEqual(["checkpoints"]);
     expect(await runCli(commandFor(out))).toMatchObject({
       code: 2,
@@ -62,7 +62,7 @@ describe("safetape train, stopped by a signal", () => {
     expect(other.stderr).toMatch(/is of another run: optimizer.learningRate is 0.1, there 0.001/);
     const resumed = await runCli([...commandFor(out), "--resume"]);
     expect(resumed.code, resumed.stderr).toBe(0);
-    expect(resumed.stderr).toMatch(/going on after step \d/);
+    expect(resumed.stderr).toMatch(/resuming after step \d/);
     expect(readdirSync(out).sort()).toEqual(readdirSync(whole).sort());
     expect(recordOf(out)).toEqual(recordOf(whole));
     const adapter = "adapter_model.safetensors";

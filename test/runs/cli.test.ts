@@ -78,8 +78,8 @@ describe("safetape train", () => {
     expect(refused.stderr).toMatch(/prefixCache: dropout acts/);
     const result = await runCli([...command, "--without-dropout"]);
     expect(result.code, result.stderr).toBe(0);
-    expect(result.stderr).toMatch(/step 3: 8 rows at once, nothing run again, begun at layer 2 from now on/);
-    expect(result.stderr).toMatch(/8\/8 .* kept 0\.[1-9] MB/);
+    expect(result.stderr).toMatch(/from step 3 on: 8 rows at a time, nothing recomputed, starting at layer 2/);
+    expect(result.stderr).toMatch(/8\/8 .* cached 0\.[1-9] MB/);
   });
 
   it("fine-tunes a language model on a text", async () => {
@@ -257,7 +257,7 @@ describe("safetape study", () => {
     rmSync(join(out, "small--upper--2.json"));
     const second = await runCli(["study", path, "--out", out]);
     expect(second.code, second.stderr).toBe(0);
-    expect(second.stderr.match(/ kept$/gm), "runs that were kept").toHaveLength(3);
+    expect(second.stderr.match(/ reused$/gm), "runs that were reused").toHaveLength(3);
     expect(readFileSync(join(out, "table.md"), "utf8")).toMatch(/^\| task \| method \| accuracy /);
     expect(second.stdout).toContain("| small | upper |");
   });
@@ -270,7 +270,7 @@ describe("safetape study", () => {
       { methods: [{ name: "a", adapter: { kind: "ia3", rank: 2 }, learningRate: 1 }] },
       /ia3 has no option rank/,
     ],
-    ["a baseline that is no method", { baseline: "b" }, /baseline b is no method/],
+    ["a baseline that is not a method", { baseline: "b" }, /baseline b is not a method/],
   ])("refuses %s before it runs anything", async (_, change, fact) => {
     const study = {
       model: "examples/model",

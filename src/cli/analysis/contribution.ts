@@ -3,37 +3,38 @@ import type { Contribution } from "../../analysis/contribution";
 import type { Directory } from "../../io/directory";
 import { jsonBytes } from "../../io/json";
 import { contributionFigure } from "../../report/analysis/contribution";
-import { layersOption } from "../options";
-import type { Given } from "../options";
-import { finishedPart } from "../parts";
+import { finishedResult } from "../finished-run";
+import { ANALYZE } from "../flags";
+import { readOptions } from "../options";
+import type { Print, RawOptions } from "../options";
+import { metricWords } from "../view/run-view";
 import { saveResults } from "./results";
-import { openOut, Workplace } from "./workplace";
+import { AnalysisSession } from "./session";
 
-/** `safetape analyze contribution`: a run for every layer's adapter alone. Runs that are in `--out` are not run again. */
-export async function contributionCommand(given: Given, print: (line: string) => void): Promise<void> {
-  const { layers: chosen, ...rest } = given;
-  using place = await Workplace.open(rest);
-  const { model, training, engine } = place;
-  const out = await openOut(given);
-  const settings = settingsOf(rest);
-  const wanted = chosen === undefined ? undefined : layersOption(given, "layers", "--layers");
-  const layers = Array.isArray(wanted) ? (wanted as readonly number[]) : all(model.model.layers);
+/** `safetape analyze contribution`: one run for each layer's adapter alone. Finished runs in `--out` are reused. */
+export async function contributionCommand(raw: RawOptions, print: Print): Promise<void> {
+  const options = readOptions(ANALYZE, raw);
+  // `--layers` says which runs to make, not what every run adapts.
+  using session = await AnalysisSession.open({ ...options, layers: undefined });
+  const { model, training, engine, out, screen } = session;
+  const settings = settingsOf(raw);
+  const all = Array.from({ length: model.model.layers }, (_, layer) => layer);
+  const layers = typeof options.layers === "object" && "length" in options.layers ? options.layers : all;
   const finished = await finishedRuns(out, settings, [undefined, ...layers]);
-  const { screen } = place;
-  for (const run of finished) screen.say(`${told(run)}  kept`);
-  const runs = await place.watched("contribution", (onProgress) =>
+  for (const run of finished) screen.say(`${runWords(run)}  reused`);
+  const runs = await session.progress("contribution", (onProgress) =>
     adapterContribution({
       model,
       training,
       finished,
       layers,
-      adapter: (own) => place.adapter(own),
-      data: () => place.trainingData(),
-      judge: (trainer) => place.judge(trainer),
+      adapter: (adapted) => session.adapter(adapted),
+      data: () => session.trainingData(),
+      evaluate: (trainer) => session.evaluate(trainer),
       onProgress,
       async onRun(run) {
         await out.write(fileOf(run.layer), jsonBytes({ settings, gpu: engine.info, result: run }));
-        screen.say(`${told(run)}  ${run.seconds.toFixed(0)} s`);
+        screen.say(`${runWords(run)}  ${run.seconds.toFixed(0)} s`);
       },
     }),
   );
@@ -45,21 +46,19 @@ export async function contributionCommand(given: Given, print: (line: string) =>
     ...Object.fromEntries(Object.entries(peak).map(([lifetime, bytes]) => [`peak_${lifetime}`, bytes])),
   }));
   const figure = contributionFigure(runs, metric);
-  await saveResults(out, "contribution", given, { record: { runs }, rows, figure, gpu: engine.info }, print);
+  await saveResults(out, "contribution", raw, { record: { runs }, rows, figure, gpu: engine.info }, print);
 }
-
-const all = (count: number): number[] => Array.from({ length: count }, (_, layer) => layer);
 
 const fileOf = (layer: number | undefined): string => (layer === undefined ? "all-layers.json" : `layer-${layer}.json`);
 
-function told({ layer, metrics, peakBytes }: Contribution): string {
-  const shown = Object.entries(metrics).map(([name, value]) => `${name} ${value.toFixed(4)}`);
-  return `${layer === undefined ? "all layers" : `layer ${layer}`}  ${shown.join("  ")}  peak ${(peakBytes / 1e6).toFixed(2)} MB`;
+function runWords({ layer, metrics, peakBytes }: Contribution): string {
+  const name = layer === undefined ? "all layers" : `layer ${layer}`;
+  return `${name}  ${metricWords(metrics)}  peak ${(peakBytes / 1e6).toFixed(2)} MB`;
 }
 
-/** All that a run's outcome depends on. */
-function settingsOf(given: Given): Record<string, unknown> {
-  const { out: _out, quiet: _quiet, json: _json, png: _png, "--": _rest, ...settings } = given;
+/** All options that the result of a single run depends on. */
+function settingsOf(raw: RawOptions): Record<string, unknown> {
+  const { layers: _layers, out: _out, quiet: _quiet, json: _json, png: _png, "--": _afterDashes, ...settings } = raw;
   return settings;
 }
 
@@ -68,10 +67,10 @@ async function finishedRuns(
   settings: object,
   layers: readonly (number | undefined)[],
 ): Promise<Contribution[]> {
-  const found = layers.map(async (layer) => {
-    const run = await finishedPart<Contribution>(out, fileOf(layer), settings);
-    // JSON has no undefined: the run with all layers has no `layer`.
+  const runs = layers.map(async (layer) => {
+    const run = await finishedResult<Contribution>(out, fileOf(layer), settings);
+    // JSON has no undefined: the saved run with all layers has no `layer`.
     return run && { ...run, layer };
   });
-  return (await Promise.all(found)).filter((run) => run !== undefined);
+  return (await Promise.all(runs)).filter((run) => run !== undefined);
 }

@@ -3,36 +3,39 @@ import type { Landscape } from "../../analysis/landscape";
 import type { Task } from "../../model/model";
 import { landscapeFigure } from "../../report/analysis/landscape";
 import type { Named } from "../../report/analysis/named";
-import { choiceOption, countOption, numberOption, UsageError } from "../options";
-import type { Given } from "../options";
+import { ANALYZE } from "../flags";
+import { readOptions, UsageError } from "../options";
+import type { Print, RawOptions } from "../options";
 import { saveResults } from "./results";
+import { AnalysisSession } from "./session";
 import { subjects, withPolicy } from "./subjects";
-import { openOut, Workplace } from "./workplace";
 
 /** `safetape analyze landscape`: the loss on a plane through each of several fine-tuned models. */
-export async function landscapeCommand(told: Given, print: (line: string) => void): Promise<void> {
-  const given = withPolicy(told);
-  const options = {
-    points: countOption(given, "points", "--points", 11, 3),
-    span: numberOption(given, "span", "--span", 1),
-    over: choiceOption(given, "over", "--over", ["adapter", "all"], "all"),
-  };
-  if (options.span === 0) throw new UsageError("--span is 0.", "Give a number above 0.");
-  using place = await Workplace.open(given);
-  const out = await openOut(given);
-  const batches = place.batches(countOption(given, "batches", "--batches", 4));
+export async function landscapeCommand(rawWithoutPolicy: RawOptions, print: Print): Promise<void> {
+  const raw = withPolicy(rawWithoutPolicy);
+  const options = readOptions(ANALYZE, raw);
+  const { points, span, over = "all", seed } = options;
+  if (span === 0) throw new UsageError("--span is 0.", "Give a number above 0.");
+  using session = await AnalysisSession.open(options);
+  const batches = session.firstBatches();
   const planes: Named<Landscape>[] = [];
-  for (const { name, result: subject } of await subjects(place, given, out.name)) {
-    const result = await place.watched(`landscape, ${name}`, (onProgress) =>
-      lossLandscape(subject, { ...options, batches, seed: place.seed, onProgress }),
+  for (const { name, result: subject } of await subjects(session)) {
+    const result = await session.progress(`landscape, ${name}`, (onProgress) =>
+      lossLandscape(subject, { batches, over, points, span, seed, onProgress }),
     );
     planes.push({ name, result });
   }
   const rows = planes.flatMap(({ name, result: { coordinates, losses } }) =>
     losses.flatMap((row, j) => row.map((loss, i) => ({ name, first: coordinates[i], second: coordinates[j], loss }))),
   );
-  const figure = landscapeFigure(planes, lossName(place.model.model.task));
-  await saveResults(out, "landscape", given, { record: { planes }, rows, figure, gpu: place.engine.info }, print);
+  const figure = landscapeFigure(planes, lossName(session.model.model.task));
+  await saveResults(
+    session.out,
+    "landscape",
+    raw,
+    { record: { planes }, rows, figure, gpu: session.engine.info },
+    print,
+  );
 }
 
 const lossName = (task: Task): string =>

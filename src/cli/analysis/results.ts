@@ -5,10 +5,11 @@ import { csvText } from "../../report/csv";
 import { pngRenderer } from "../../report/png";
 import { standaloneSvg } from "../../report/svg";
 import type { Figure } from "../../report/svg";
-import type { Given } from "../options";
+import type { Print, RawOptions } from "../options";
 
+/** The results of an analysis. */
 export interface Results {
-  /** Everything, for `NAME.json`. */
+  /** All results, for `NAME.json`. */
   readonly record: object;
   /** The numbers as rows, for `NAME.csv`. */
   readonly rows: readonly object[];
@@ -16,17 +17,17 @@ export interface Results {
   readonly gpu?: AdapterInfo;
 }
 
-/** Writes `NAME.json`, `NAME.csv`, `NAME.svg` and, with `--png`, `NAME.png`, all of them or none; tells where. */
+/** Writes `NAME.json`, `NAME.csv`, `NAME.svg` and, with `--png`, `NAME.png`, all of them or none, and prints their names. */
 export async function saveResults(
   out: Directory,
   name: string,
-  given: Given,
+  raw: RawOptions,
   { record, rows, figure, gpu }: Results,
-  print: (line: string) => void,
+  print: Print,
 ): Promise<void> {
-  const render = given["png"] ? await pngRenderer() : undefined;
+  const render = raw["png"] ? await pngRenderer() : undefined;
   const svg = standaloneSvg(figure, figure.caption);
-  const { out: _where, saved: _saved, png: _png, quiet: _quiet, json: _json, "--": _rest, ...options } = given;
+  const { out: _out, saved: _saved, png: _png, quiet: _quiet, json: _json, "--": _afterDashes, ...options } = raw;
   const encoder = new TextEncoder();
   const files = [
     { file: `${name}.json`, content: jsonBytes({ options, ...(gpu && { gpu }), ...record }) },
@@ -35,6 +36,6 @@ export async function saveResults(
     ...(render ? [{ file: `${name}.png`, content: render(svg) }] : []),
   ];
   await out.writeTogether(files);
-  if (given["json"]) print(JSON.stringify({ ...record, out: out.name, files: files.map(({ file }) => file) }));
+  if (raw["json"]) print(JSON.stringify({ ...record, out: out.name, files: files.map(({ file }) => file) }));
   else print(`saved in ${out.name}: ${files.map(({ file }) => file).join(", ")}`);
 }

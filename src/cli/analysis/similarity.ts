@@ -1,26 +1,31 @@
 import { layerSimilarity } from "../../analysis/similarity";
 import { similarityFigure } from "../../report/analysis/similarity";
 import { Trainer } from "../../train/trainer";
-import { countOption } from "../options";
-import type { Given } from "../options";
+import { ANALYZE } from "../flags";
+import { readOptions } from "../options";
+import type { Print, RawOptions } from "../options";
 import { saveResults } from "./results";
-import { openOut, Workplace } from "./workplace";
+import { AnalysisSession } from "./session";
 
-/** `safetape analyze similarity`: trains, and compares layers' outputs with the original model's and the final one's. */
-export async function similarityCommand(given: Given, print: (line: string) => void): Promise<void> {
-  using place = await Workplace.open(given);
-  const { model, training, engine } = place;
-  const out = await openOut(given);
-  using trainer = await Trainer.create({ ...training, model, adapter: place.adapter(), data: place.trainingData() });
-  const { totalSteps } = trainer.progress;
-  const every =
-    given["snapshotEvery"] === undefined
-      ? Math.max(1, Math.round(totalSteps / 24))
-      : countOption(given, "snapshotEvery", "--snapshot-every");
-  const points = await place.watched("similarity", (onProgress) => layerSimilarity(trainer, { every, onProgress }));
+/** Snapshots of a run if `--snapshot-every` is not given. */
+const SNAPSHOTS = 24;
+
+/** `safetape analyze similarity`: trains, and compares layers' outputs with those of the original and the final model. */
+export async function similarityCommand(raw: RawOptions, print: Print): Promise<void> {
+  const options = readOptions(ANALYZE, raw);
+  using session = await AnalysisSession.open(options);
+  const { model, training, engine, out } = session;
+  using trainer = await Trainer.create({
+    ...training,
+    model,
+    adapter: session.adapter(),
+    data: session.trainingData(),
+  });
+  const every = options.snapshotEvery ?? Math.max(1, Math.round(trainer.progress.totalSteps / SNAPSHOTS));
+  const points = await session.progress("similarity", (onProgress) => layerSimilarity(trainer, { every, onProgress }));
   const rows = points.flatMap(({ step, original, final }) =>
     original.map((cka, layer) => ({ step, layer, ckaOriginal: cka, ckaFinal: final[layer] })),
   );
   const figure = similarityFigure(points);
-  await saveResults(out, "similarity", given, { record: { points }, rows, figure, gpu: engine.info }, print);
+  await saveResults(out, "similarity", raw, { record: { points }, rows, figure, gpu: engine.info }, print);
 }

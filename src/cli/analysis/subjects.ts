@@ -1,4 +1,4 @@
-import { basename } from "node:path";
+import { basename, join } from "node:path";
 import { subjectOf } from "../../analysis/subject";
 import type { Subject } from "../../analysis/subject";
 import { never } from "../../freeze/never";
@@ -7,50 +7,48 @@ import { openDirectory } from "../../node/index";
 import type { Named } from "../../report/analysis/named";
 import { loadAdapter, saveAdapter } from "../../train/files";
 import { Trainer } from "../../train/trainer";
-import { policyOption, textOption, UsageError } from "../options";
-import type { Given } from "../options";
+import { UsageError } from "../options";
+import type { RawOptions } from "../options";
 import { RunView } from "../view/run-view";
-import type { Workplace } from "./workplace";
+import type { AnalysisSession } from "./session";
 
-/** Without a policy of its own, LoRA is compared with LoRA under SAFE. */
-export const withPolicy = (given: Given): Given => ({ freeze: "safe", ...given });
+/** Options in which SAFE is the policy unless another one is given: training with it is compared with plain training. */
+export const withPolicy = (raw: RawOptions): RawOptions => ({ freeze: "safe", ...raw });
 
 /**
  * The fine-tuned models to compare: those of `--saved`, or two that are trained now, without freezing and with the policy
- * of `--freeze`. What is trained is saved beside the results, each in a folder of its name.
+ * of `--freeze`. These are saved in the output directory, each in a folder of its name.
+ * @throws UsageError if two folders of `--saved` have the same name.
  */
-export async function subjects(place: Workplace, given: Given, out: string): Promise<Named<Subject>[]> {
-  const { model } = place;
-  if (given["saved"] !== undefined) {
-    const paths = textOption(given, "saved", "--saved").split(",");
-    const loaded = paths.map(async (path) => {
+export async function subjects(session: AnalysisSession): Promise<Named<Subject>[]> {
+  const { model, options, training } = session;
+  if (options.saved) {
+    const names = options.saved.map((path) => basename(path));
+    const duplicate = names.find((name, i) => names.indexOf(name) !== i);
+    if (duplicate !== undefined) {
+      throw new UsageError(`--saved names two folders ${duplicate}.`, "Give folders with different names.");
+    }
+    const loaded = options.saved.map(async (path) => {
       const { adapter, tensors } = await loadAdapter(await openDirectory(path), model);
       return { name: basename(path), result: { model, adapter, tensors } };
     });
-    return unique(await Promise.all(loaded));
+    return Promise.all(loaded);
   }
-  const policy = policyOption(given);
-  const methods = [never(), ...(policy.name === "never" ? [] : [policy])];
-  const found: Named<Subject>[] = [];
-  for (const method of methods) found.push(await train(place, method, out));
-  return found;
+  const policy = training.policy ?? never();
+  const trained: Named<Subject>[] = [];
+  for (const each of policy.name === "never" ? [policy] : [never(), policy]) trained.push(await train(session, each));
+  return trained;
 }
 
-async function train(place: Workplace, policy: Policy, out: string): Promise<Named<Subject>> {
-  const { model, training } = place;
-  const adapter = place.adapter();
+async function train(session: AnalysisSession, policy: Policy): Promise<Named<Subject>> {
+  const { model, training, screen, out } = session;
+  const adapter = session.adapter();
   const name = policy.name === "never" ? adapter.kind : `${adapter.kind}+${policy.name}`;
-  using trainer = await Trainer.create({ ...training, model, adapter, data: place.trainingData(), policy });
-  place.screen.say(`training ${name}`);
-  const view = new RunView(place.screen, () => undefined, trainer.state.specs);
+  using trainer = await Trainer.create({ ...training, model, adapter, data: session.trainingData(), policy });
+  screen.say(`training ${name}`);
+  const view = new RunView(screen, () => undefined, trainer.state.specs);
   await trainer.train((report) => view.show(report));
   view.stop();
-  await saveAdapter(await openDirectory(`${out}/${name}`, { create: true }), trainer);
+  await saveAdapter(await openDirectory(join(out.name, name), { create: true }), trainer);
   return { name, result: await subjectOf(trainer) };
-}
-
-function unique(found: Named<Subject>[]): Named<Subject>[] {
-  const twice = found.find(({ name }, i) => found.findIndex((other) => other.name === name) !== i);
-  if (!twice) return found;
-  throw new UsageError(`--saved names two folders ${twice.name}.`, "Give folders of different names.");
 }

@@ -1,29 +1,31 @@
 import * as v from "valibot";
 import { FREEZE, SKIPPED, STEP } from "../../report/record";
+import type { Print } from "../options";
 
 const COUNT = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
 const METRICS = v.record(v.string(), v.number());
 
-/** What `safetape train --json` prints: one of these a line, on stdout. */
+/** A line that `safetape train --json` prints on stdout. */
 export const TRAIN_EVENT = v.variant("type", [
   v.object({
     type: v.literal("start"),
     model: v.string(),
     task: v.string(),
-    /** Kind of the adapter, and name of the policy. */
+    /** Kind of the adapter. */
     adapter: v.string(),
+    /** Name of the policy. */
     policy: v.string(),
     gpu: v.string(),
     layers: COUNT,
     totalSteps: COUNT,
     stepsPerEpoch: v.number(),
   }),
-  /** Work beside the steps that takes more than a second: loading, evaluating, writing texts. */
+  /** Work between steps that takes more than a second: loading, evaluating, generating texts. */
   v.object({
     type: v.literal("progress"),
     what: v.string(),
     seconds: v.number(),
-    /** Left out where the end is not known. */
+    /** How much is done, of how much; left out if that is not known. */
     done: v.optional(v.number()),
     of: v.optional(v.number()),
   }),
@@ -31,7 +33,7 @@ export const TRAIN_EVENT = v.variant("type", [
     type: v.literal("step"),
     ...STEP.entries,
     totalSteps: COUNT,
-    /** Of runs with a prefix cache. */
+    /** Only in runs with a prefix cache. */
     prefix: v.optional(v.object({ layer: COUNT, hits: COUNT, parts: COUNT, bytes: COUNT })),
   }),
   v.object({ type: v.literal("freeze"), ...FREEZE.entries }),
@@ -41,10 +43,11 @@ export const TRAIN_EVENT = v.variant("type", [
     type: v.literal("end"),
     metrics: METRICS,
     peakBytes: COUNT,
-    /** Of all steps. */
+    /** Sum over all steps. */
     seconds: v.number(),
-    /** Directory of what was saved, and the report in it. */
+    /** Output directory. */
     out: v.string(),
+    /** Path of the report in it. */
     report: v.string(),
   }),
 ]);
@@ -52,9 +55,9 @@ export const TRAIN_EVENT = v.variant("type", [
 export type TrainEvent = v.InferOutput<typeof TRAIN_EVENT>;
 export type Emit = (event: TrainEvent) => void;
 
-/** Prints events where they are wanted. */
+/** Prints events as JSON if `isJson`, and ignores them otherwise. */
 export const emitter =
-  (isWanted: boolean, print: (line: string) => void): Emit =>
+  (isJson: boolean, print: Print): Emit =>
   (event) => {
-    if (isWanted) print(JSON.stringify(event));
+    if (isJson) print(JSON.stringify(event));
   };

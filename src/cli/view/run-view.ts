@@ -3,31 +3,36 @@ import type { Bytes } from "../../gpu/ledger";
 import { significant } from "../../report/units";
 import type { StepReport } from "../../train/loop/reports";
 import type { TrainableSpec } from "../../train/tensors/specs";
-import { bar, clock, layerRow, megabytes, memoryBar, memoryWords, total } from "./bars";
+import { bar, clock, layerRow, megabytes, memoryBar, memoryWords, totalMegabytes } from "./bars";
 import type { Emit } from "./events";
 import type { Screen } from "./screen";
 
-/** Steps whose mean time tells how long the rest will take: freezing makes later ones faster. */
-const RECENT = 20;
+/** Recent steps whose mean time predicts the time left. Freezing makes steps faster, so that older ones do not count. */
+const RECENT_STEPS = 20;
+/** Weight of the past in the moving average of the loss. */
 const SMOOTHING = 0.9;
-/** Lines of a whole run outside of a terminal. */
+/** Lines that show the steps of a run outside a terminal. */
 const LINES = 20;
+/** Name of this view's part of the screen. */
 const PART = "run";
 
-/** Shows a run step by step: a live block in a terminal, a line every so often elsewhere, events for machines. */
+/** Shows a run step by step: as a live block in a terminal, as lines elsewhere, and as events for programs. */
 export class RunView {
+  /** Names of the trained tensors by layer. */
   readonly #layers = new Map<number, string[]>();
   readonly #frozen = new Set<string>();
+  /** Seconds of recent steps. */
   readonly #recent: number[] = [];
-  #loss: number | undefined;
-  #most = 0;
-  #shape = "";
-  #saidFreeze = -Infinity;
+  #smoothedLoss: number | undefined;
+  #peakBytes = 0;
+  /** How steps run, in words. */
+  #execution = "";
+  #lastFreezeLine = -Infinity;
 
   constructor(
     private readonly screen: Screen,
     private readonly emit: Emit,
-    /** Every tensor that the run trains, by name. */
+    /** The trained tensors by name. */
     private readonly trained: ReadonlyMap<string, Pick<TrainableSpec, "layer">>,
   ) {
     for (const [name, { layer }] of trained) {
@@ -36,22 +41,24 @@ export class RunView {
   }
 
   show(report: StepReport): void {
-    const { freezes, skipped, scores: _, horizon, prefix, ...step } = report;
-    for (const skip of skipped) this.#skip(skip);
-    this.#loss = this.#loss === undefined ? step.loss : SMOOTHING * this.#loss + (1 - SMOOTHING) * step.loss;
-    this.#most = Math.max(this.#most, sumBytes(step.bytes));
-    this.#recent.push(step.seconds);
-    if (this.#recent.length > RECENT) this.#recent.shift();
-    this.emit({ type: "step", ...step, ...(horizon !== undefined && { horizon }), ...(prefix && { prefix }) });
-    for (const freeze of freezes) this.#freeze(freeze, step.totalSteps);
-    this.#stepShape(report);
-    if (this.screen.isLive) this.screen.show(PART, this.block(report));
-    else if (step.step === step.totalSteps || step.step % Math.max(1, Math.ceil(step.totalSteps / LINES)) === 0)
-      this.screen.say(`${step.step}/${step.totalSteps}  ${this.#words(report)}`);
+    const { freezes, skipped, scores: _, horizon, prefix, ...numbers } = report;
+    const { step, totalSteps, loss, bytes, seconds } = numbers;
+    for (const skip of skipped) this.#showSkip(skip);
+    const past = this.#smoothedLoss;
+    this.#smoothedLoss = past === undefined ? loss : SMOOTHING * past + (1 - SMOOTHING) * loss;
+    this.#peakBytes = Math.max(this.#peakBytes, sumBytes(bytes));
+    this.#recent.push(seconds);
+    if (this.#recent.length > RECENT_STEPS) this.#recent.shift();
+    this.emit({ type: "step", ...numbers, ...(horizon !== undefined && { horizon }), ...(prefix && { prefix }) });
+    for (const freeze of freezes) this.#showFreeze(freeze, totalSteps);
+    this.#showExecution(report);
+    if (this.screen.isLive) this.screen.show(PART, this.#block(report));
+    else if (step === totalSteps || step % Math.max(1, Math.ceil(totalSteps / LINES)) === 0)
+      this.screen.say(`${step}/${totalSteps}  ${this.#line(report)}`);
   }
 
-  /** The live block: how far, how well, how much memory, which layers are frozen. */
-  block({ step, totalSteps, epoch, bytes, examplesPerSecond, learningRate, horizon, prefix }: StepReport): string[] {
+  /** The live block: progress, loss, memory, and which layers are frozen. */
+  #block({ step, totalSteps, epoch, bytes, examplesPerSecond, learningRate, horizon, prefix }: StepReport): string[] {
     const { colours, columns } = this.screen;
     const width = Math.max(10, Math.min(40, columns - 50));
     const seconds = this.#recent.reduce((sum, value) => sum + value, 0) / this.#recent.length;
@@ -59,60 +66,66 @@ export class RunView {
     const percent = Math.floor((100 * step) / totalSteps);
     return [
       `${colours.bold("step  ")} ${bar(step / totalSteps, width)} ${step}/${totalSteps} ${percent} %  ${left} left  epoch ${epoch.toFixed(2)}`,
-      `${colours.bold("loss  ")} ${(this.#loss ?? NaN).toFixed(4)}  ${examplesPerSecond.toFixed(1)} examples/s  ` +
+      `${colours.bold("loss  ")} ${(this.#smoothedLoss ?? NaN).toFixed(4)}  ${examplesPerSecond.toFixed(1)} examples/s  ` +
         `${seconds.toFixed(2)} s/step  learning rate ${significant(learningRate)}`,
-      `${colours.bold("memory")} ${memoryBar(bytes, this.#most, width, colours)} ${total(bytes)} of at most ${megabytes(this.#most)}`,
+      `${colours.bold("memory")} ${memoryBar(bytes, this.#peakBytes, width, colours)} ${totalMegabytes(bytes)} of at most ${megabytes(this.#peakBytes)}`,
       `       ${memoryWords(bytes, colours)}`,
       `${colours.bold("layers")} ${layerRow(this.#layers, this.#frozen)}  ` +
         `${this.#frozen.size} of ${this.trained.size} tensors frozen  horizon ${horizon ?? "head"}` +
-        (prefix ? `  kept ${megabytes(prefix.bytes)}` : ""),
+        (prefix ? `  cached ${megabytes(prefix.bytes)}` : ""),
     ];
   }
 
-  #words({ examplesPerSecond, bytes, horizon, frozenTensors, prefix }: StepReport): string {
+  #line({ examplesPerSecond, bytes, horizon, frozenTensors, prefix }: StepReport): string {
     return (
-      `loss ${(this.#loss ?? NaN).toFixed(4)}  ${examplesPerSecond.toFixed(1)} examples/s  ${memoryOf(bytes)}  ` +
+      `loss ${(this.#smoothedLoss ?? NaN).toFixed(4)}  ${examplesPerSecond.toFixed(1)} examples/s  ${memoryOf(bytes)}  ` +
       `horizon ${horizon ?? "head"}  frozen ${frozenTensors}` +
-      (prefix ? `  kept ${megabytes(prefix.bytes)}` : "")
+      (prefix ? `  cached ${megabytes(prefix.bytes)}` : "")
     );
   }
 
-  #freeze(freeze: StepReport["freezes"][number], totalSteps: number): void {
+  #showFreeze(freeze: StepReport["freezes"][number], totalSteps: number): void {
     const { step, layers, tensors, returnedBytes } = freeze;
     tensors.forEach((name) => this.#frozen.add(name));
     this.emit({ type: "freeze", ...freeze, tensors: [...tensors], layers: [...layers] });
-    // Policies that freeze tensor by tensor would fill the screen.
-    if (layers.length === 0 && step - this.#saidFreeze < totalSteps / LINES) return;
-    this.#saidFreeze = step;
+    // A policy that freezes single tensors would fill the screen.
+    if (layers.length === 0 && step - this.#lastFreezeLine < totalSteps / LINES) return;
+    this.#lastFreezeLine = step;
     const adapters = layers.length === 1 ? "the adapter of layer" : "the adapters of layers";
     const what = layers.length > 0 ? `${adapters} ${layers.join(", ")}` : `${tensors.length} tensors`;
     this.screen.say(`step ${step}: froze ${what}; ${megabytes(returnedBytes)} returned`);
   }
 
-  #skip(skip: StepReport["skipped"][number]): void {
+  #showSkip(skip: StepReport["skipped"][number]): void {
     this.emit({ type: "skip", ...skip });
-    this.screen.say(`after step ${skip.step}: a batch was passed over, its ${skip.what} is ${skip.value}`);
+    this.screen.say(`after step ${skip.step}: skipped a batch because its ${skip.what} is ${skip.value}`);
   }
 
-  /** Freed memory lets more rows run at once, and less run again; a frozen prefix need not run. */
-  #stepShape({ step, rowsAtOnce, recomputed, prefix }: StepReport): void {
-    const again = recomputed === 0 ? "nothing" : `${recomputed} parts`;
-    const from = prefix ? `, begun at layer ${prefix.layer}` : "";
-    const shape = `${rowsAtOnce} rows at once, ${again} run again${from}`;
-    if (this.#shape !== "" && this.#shape !== shape) this.screen.say(`step ${step}: ${shape} from now on`);
-    this.#shape = shape;
+  /** Shows when steps begin to run differently: freed memory allows larger micro-batches and less recomputation. */
+  #showExecution({ step, rowsAtOnce, recomputed, prefix }: StepReport): void {
+    const parts = recomputed === 0 ? "nothing" : `${recomputed} parts`;
+    const start = prefix ? `, starting at layer ${prefix.layer}` : "";
+    const execution = `${rowsAtOnce} rows at a time, ${parts} recomputed${start}`;
+    if (this.#execution !== "" && this.#execution !== execution) this.screen.say(`from step ${step} on: ${execution}`);
+    this.#execution = execution;
   }
 
+  /** Shows the metrics of an evaluation after a step. */
   evaluated(step: number, metrics: Readonly<Record<string, number>>): void {
     this.emit({ type: "evaluation", step, metrics: { ...metrics } });
-    const told = Object.entries(metrics).map(([name, value]) => `${name} ${value.toFixed(4)}`);
-    this.screen.say(`evaluated: ${told.join("  ")}  (step ${step})`);
+    this.screen.say(`evaluated: ${metricWords(metrics)}  (step ${step})`);
   }
 
   stop(): void {
     this.screen.end();
   }
 }
+
+/** Metrics in words: `accuracy 0.9000  loss 0.3000`. */
+export const metricWords = (metrics: Readonly<Record<string, number>>): string =>
+  Object.entries(metrics)
+    .map(([name, value]) => `${name} ${value.toFixed(4)}`)
+    .join("  ");
 
 const memoryOf = (bytes: Bytes): string =>
   LIFETIMES.map((lifetime) => `${lifetime} ${megabytes(bytes[lifetime])}`).join(" ");

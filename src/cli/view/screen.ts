@@ -3,12 +3,12 @@ import { createColors } from "picocolors";
 
 type Stream = NodeJS.WriteStream;
 
-/** Drawing more often than this would only cost time. */
+/** Least time between two drawings of the live block. */
 const FRAME_MILLISECONDS = 80;
 
 /**
- * What people see on stderr while something runs: in a terminal one live block at its end, elsewhere lines; nothing when
- * quiet. Blocks are made of named parts, so that an evaluation can show its own progress below the training's.
+ * Shows on stderr what the command is doing: in a terminal a live block below the printed lines, elsewhere only lines,
+ * and nothing if quiet. The block consists of named parts: an evaluation shows its progress below that of the training.
  */
 export class Screen {
   readonly isLive: boolean;
@@ -22,7 +22,7 @@ export class Screen {
     private readonly stream: Stream = process.stderr,
   ) {
     this.isLive = !isQuiet && stream.isTTY && process.env["TERM"] !== "dumb";
-    // Node itself knows what NO_COLOR, FORCE_COLOR and the terminal say.
+    // hasColors takes NO_COLOR, FORCE_COLOR and the terminal into account.
     this.colours = createColors(this.isLive && stream.hasColors());
     this.#live = createLogUpdate(stream);
   }
@@ -31,7 +31,7 @@ export class Screen {
     return Math.min(this.stream.columns || 80, 110);
   }
 
-  /** Shows a part of the live block, or takes it away; without a terminal nothing happens. */
+  /** Shows a part of the live block, or removes it if there are no lines. Does nothing outside a terminal. */
   show(part: string, lines: readonly string[] | undefined): void {
     if (!this.isLive) return;
     if (lines) this.#parts.set(part, lines);
@@ -40,7 +40,7 @@ export class Screen {
     this.#draw();
   }
 
-  /** A line that stays. */
+  /** Prints a line that stays, above the live block. */
   say(line: string): void {
     if (this.isQuiet) return;
     if (this.isLive) this.#live.clear();
@@ -54,7 +54,7 @@ export class Screen {
     else this.#live.clear();
   }
 
-  /** Leaves the block as it stands, and gives the cursor back. */
+  /** Leaves the live block as it is, and shows the cursor again. */
   end(): void {
     if (!this.isLive) return;
     if (this.#parts.size > 0) this.#draw();

@@ -1,0 +1,76 @@
+import type { Batch } from "../data/batch";
+import { GLUE_TASKS, isGlueTask } from "../data/glue-tasks";
+import { accuracy, f1, matthews, pearson, perplexity, spearman } from "../data/metrics";
+import type { GenerateOptions } from "../generate/options";
+import type { Evaluation } from "../train/evaluate";
+import type { Trainer } from "../train/trainer";
+import type { TaskData } from "./tasks/task-data";
+import type { OnProgress } from "./view/progress";
+
+/** Metrics by name. The first one selects the best evaluation. */
+export type Metrics = Record<string, number>;
+
+const METRICS = { accuracy, f1, matthews, pearson, spearman };
+
+export interface EvaluateOptions {
+  /** Beam search's settings. Default: tasks of generation are evaluated without generating texts. */
+  readonly generation?: GenerateOptions;
+  /** Called after every batch, and then after every text. */
+  readonly onProgress?: OnProgress;
+}
+
+/** Evaluates a trainer on the dev sets of a task, in batches of `rows`. */
+export async function evaluateTask(
+  trainer: Trainer,
+  task: string,
+  data: TaskData,
+  rows: number,
+  { generation, onProgress }: EvaluateOptions = {},
+): Promise<Metrics> {
+  if (!data.dev) return {};
+  const scorer = data.scorer?.();
+  const evaluation = await trainer.evaluate(withProgress(data.dev(rows), onProgress), scorer?.see);
+  const metrics = scorer ? { ...scorer.metrics(), loss: evaluation.loss } : metricsOf(task, evaluation);
+  for (const [name, dev] of Object.entries(data.moreDevSets ?? {})) {
+    const more = metricsOf(task, await trainer.evaluate(withProgress(dev(rows), onProgress)));
+    for (const [metric, value] of Object.entries(more)) metrics[`${metric}_${name}`] = value;
+  }
+  if (!generation || !data.generation) return metrics;
+  const { prompts, score } = data.generation;
+  const continuations = await trainer.generate(prompts, {
+    ...generation,
+    ...(onProgress && { onDone: onProgress }),
+  });
+  return { ...(await score(continuations)), ...metrics };
+}
+
+/** Yields the batches; a batch is done when the next one is requested. */
+function* withProgress(
+  batches: Iterable<Batch>,
+  onProgress: OnProgress | undefined,
+): Generator<Batch, void, undefined> {
+  const all = [...batches];
+  for (const [done, batch] of all.entries()) {
+    onProgress?.(done, all.length);
+    yield batch;
+  }
+  onProgress?.(all.length, all.length);
+}
+
+function metricsOf(task: string, { predictions, labels, loss, count }: Evaluation): Metrics {
+  if (isGlueTask(task)) {
+    const entries = GLUE_TASKS[task].metrics.map((name) => [name, METRICS[name](predictions, labels)] as const);
+    return { ...Object.fromEntries(entries), loss };
+  }
+  // A language model's evaluation has no predictions.
+  return predictions.length > 0
+    ? { accuracy: accuracy(predictions, labels), loss }
+    : { perplexity: perplexity(loss * count, count), loss };
+}
+
+/** Whether `a` is better than `b` by the first metric of `a`. */
+export function isBetter(a: Metrics, b: Metrics): boolean {
+  const [name] = Object.keys(a);
+  if (name === undefined) return false;
+  return name === "perplexity" || name === "loss" ? a[name]! < b[name]! : a[name]! > b[name]!;
+}

@@ -1,0 +1,367 @@
+import type { Adapter } from "../adapter/adapter";
+import { ADAPTER_KINDS, makeAdapter } from "../adapter/make";
+import type { LayerChoice } from "../adapter/targets";
+import { WEIGHT_FORMATS } from "../base/packed";
+import { makePolicy, POLICY_NAMES } from "../freeze/make";
+import type { PolicyChoice } from "../freeze/make";
+import type { Policy } from "../freeze/policy";
+import type { GenerateOptions } from "../generate/options";
+import { ACTIVATION_FORMATS } from "../op/pack";
+import type { Recompute } from "../train/options";
+import {
+  bytes,
+  counts,
+  list,
+  numbers,
+  oneOf,
+  optional,
+  required,
+  text,
+  toggle,
+  UsageError,
+  withDefault,
+} from "./options";
+import type { Reader, Values } from "./options";
+import { TASKS } from "./tasks/tasks";
+
+// The options of every command, and the adapters, policies and settings that they describe.
+
+/** `query,value`, `all-linear`, or `/a regular expression/`. */
+const targets: Reader<string | string[]> = (value, flag) => {
+  const names = text(value, flag);
+  const [, pattern] = /^\/(.+)\/$/.exec(names) ?? [];
+  if (pattern !== undefined) return pattern;
+  return names === "all-linear" ? names : names.split(",");
+};
+
+/** `0,1,2`, `early`, `later`, or `random:SEED`. */
+const layerChoice: Reader<LayerChoice> = (value, flag) => {
+  const choice = text(value, flag);
+  const [, seed] = /^random:(\d+)$/.exec(choice) ?? [];
+  if (seed !== undefined) return { randomHalf: Number(seed) };
+  if (choice === "early" || choice === "later") return choice;
+  const layers = choice.split(",").map(Number);
+  if (layers.every((layer) => Number.isInteger(layer) && layer >= 0)) return layers;
+  throw new UsageError(`${flag} is ${choice}.`, "Give layers as 0,1,2, or early, later, random:SEED.");
+};
+
+/** `none`, `mlp`, `layers`, or a budget in bytes. */
+const recompute: Reader<Recompute> = (value, flag) =>
+  (["none", "mlp", "layers"] as const).find((word) => word === value) ?? bytes(value, flag);
+
+/** The name of a policy, or JSON with its options. */
+const policyChoice: Reader<PolicyChoice> = (value, flag) => {
+  const choice = text(value, flag);
+  if (!choice.startsWith("{")) return { policy: choice };
+  try {
+    const json: unknown = JSON.parse(choice);
+    if (isPolicyChoice(json)) return json;
+  } catch {
+    // The error below says what is expected.
+  }
+  throw new UsageError(`${flag} is ${choice}.`, `Give a name, or JSON such as {"policy": "upper_layers", "count": 6}.`);
+};
+
+const isPolicyChoice = (value: unknown): value is PolicyChoice =>
+  typeof value === "object" && value !== null && "policy" in value && typeof value.policy === "string";
+
+const ADAPTER = {
+  adapter: withDefault("--adapter <kind>", ADAPTER_KINDS.join(", "), oneOf(ADAPTER_KINDS), "lora"),
+  rank: optional("--rank <r>", "Rank of a low-rank adapter", counts()),
+  alpha: optional("--alpha <a>", "Alpha of a low-rank adapter (LoRA: default the rank)", numbers()),
+  dropout: optional("--dropout <p>", "Dropout of the adapter", numbers()),
+  targets: optional("--targets <names>", "Modules to adapt: names with commas, all-linear, or /a pattern/", targets),
+  layers: optional("--layers <layers>", "Layers to adapt: 0,1,2, early, later or random:SEED", layerChoice),
+  size: optional("--size <n>", "Width of a bottleneck adapter", counts()),
+  tokens: optional("--tokens <n>", "Virtual tokens of prompt tuning", counts()),
+  initialRank: optional("--initial-rank <r>", "AdaLoRA's rank at the start", counts()),
+  targetRank: optional("--target-rank <r>", "AdaLoRA's average rank at the end", counts()),
+};
+
+const WEIGHTS = withDefault(
+  "--weights <format>",
+  `Format of frozen weights: ${WEIGHT_FORMATS.join(", ")}`,
+  oneOf(WEIGHT_FORMATS),
+  "f32",
+);
+
+const MEMORY = {
+  weights: WEIGHTS,
+  activations: withDefault(
+    "--activations <format>",
+    `Format of saved activations: ${ACTIVATION_FORMATS.join(", ")}`,
+    oneOf(ACTIVATION_FORMATS),
+    "f32",
+  ),
+  recompute: withDefault(
+    "--recompute <what>",
+    "Activations to recompute instead of saving: none, mlp, layers, or a budget in bytes",
+    recompute,
+    "none",
+  ),
+};
+
+const GENERATION = {
+  maxNewTokens: withDefault("--max-new-tokens <n>", "Longest continuation in tokens", counts(), 64),
+  beams: withDefault("--beams <n>", "Beams; 1 is greedy decoding", counts(), 1),
+  lengthPenalty: withDefault(
+    "--length-penalty <x>",
+    "Scores are divided by the length to this power",
+    numbers(-Infinity),
+    1,
+  ),
+  uniqueNgram: withDefault("--unique-ngram <n>", "Never repeat n tokens in a row; 0 allows repetition", counts(0), 0),
+};
+
+const POLICY_HELP = `${POLICY_NAMES.join(", ")}, or JSON with options`;
+
+/** Options of policies, in addition to the one that names the policy. */
+const POLICY = {
+  tauT: optional("--tau-t <x>", "SAFE's final threshold", numbers()),
+  freezeShare: optional("--freeze-share <p>", "Share of the adapters that SAFE freezes (default 0.5)", numbers()),
+  every: optional("--every <n>", "Steps between a policy's decisions (SAFE: default one epoch)", counts()),
+};
+
+/** How a run is trained, in `train` and in every analysis. */
+const TRAINING = {
+  ...POLICY,
+  epochs: withDefault("--epochs <n>", "Epochs", numbers(), 3),
+  batch: withDefault("--batch <n>", "Rows of a batch", counts(), 8),
+  maxLength: withDefault("--max-length <n>", "Longest row in tokens", counts(), 128),
+  lr: withDefault("--lr <x>", "Learning rate", numbers(), 0.001),
+  schedule: withDefault(
+    "--schedule <type>",
+    "Learning rate schedule: linear, cosine or constant",
+    oneOf(["linear", "cosine", "constant"]),
+    "linear",
+  ),
+  warmupRatio: optional("--warmup-ratio <x>", "Share of the steps that warm up the learning rate", numbers()),
+  weightDecay: optional("--weight-decay <x>", "AdamW's weight decay", numbers()),
+  maxGradNorm: withDefault(
+    "--max-grad-norm <x>",
+    "Largest norm of the gradient; larger ones are clipped",
+    numbers(),
+    1,
+  ),
+  withoutDropout: toggle("--without-dropout", "Turn off the dropout of the model and of the adapter"),
+  seed: withDefault("--seed <n>", "Random seed", counts(0), 0),
+};
+
+const MODEL = required("--model <dir>", "Model directory with tokenizer.json", text);
+const QUIET = toggle("--quiet", "Show no progress");
+const ONE_JSON_OBJECT = toggle("--json", "Print one JSON object");
+
+/** A model, a task and its data. */
+const TASK = {
+  model: MODEL,
+  task: required("--task <name>", TASKS.join(", "), text),
+  data: required("--data <path>", "Directory with the task's published files, or a text file for lm", text),
+};
+
+export const DOCTOR = {
+  tune: toggle("--tune", "Time every variant of the kernels on this adapter, and remember the fastest"),
+  seconds: optional("--seconds <s>", "Time limit of --tune in seconds (default: none)", numbers()),
+  json: ONE_JSON_OBJECT,
+};
+
+export const ANALYZE = {
+  ...TASK,
+  out: required("--out <dir>", "Where to save results; finished runs of single layers in it are reused", text),
+  saved: optional(
+    "--saved <dirs>",
+    "landscape, hessian: saved adapters to compare, with commas (default: two are trained)",
+    list,
+  ),
+  batches: withDefault("--batches <n>", "landscape, hessian: training batches that define the loss", counts(), 4),
+  over: optional(
+    "--over <what>",
+    "landscape, hessian: vary the adapter, or all trained tensors (default landscape: all, hessian: adapter)",
+    oneOf(["adapter", "all"]),
+  ),
+  points: withDefault("--points <n>", "landscape: points along each direction", counts(3), 11),
+  span: withDefault("--span <x>", "landscape: largest coordinate along each direction", numbers(), 1),
+  count: withDefault("--count <n>", "hessian: eigenvalues", counts(), 5),
+  epsilon: optional("--epsilon <x>", "hessian: step of the finite differences (default 0.0003)", numbers()),
+  maxProducts: withDefault("--max-products <n>", "hessian: most Hessian-vector products", counts(), 60),
+  snapshotEvery: optional(
+    "--snapshot-every <n>",
+    "similarity: steps between snapshots (default: 24 snapshots)",
+    counts(),
+  ),
+  freeze: optional("--freeze <policy>", POLICY_HELP, policyChoice),
+  steps: optional("--steps <n>", "Optimizer steps, instead of epochs", counts()),
+  ...ADAPTER,
+  ...TRAINING,
+  png: toggle("--png", "Save figures as PNG files, too"),
+  quiet: QUIET,
+  json: ONE_JSON_OBJECT,
+};
+
+export const SCHEDULE = {
+  policy: withDefault("--policy <name>", POLICY_HELP, policyChoice, "safe"),
+  layers: withDefault("--layers <n>", "Layers of the model", counts(), 12),
+  steps: withDefault("--steps <n>", "Optimizer steps", counts(), 100),
+  stepsPerEpoch: optional("--steps-per-epoch <n>", "Steps of an epoch (default: a tenth of all steps)", counts()),
+  scores: optional("--scores <numbers>", "One score per layer, with commas, or the run.json of a run with SAFE", text),
+  ...POLICY,
+  out: optional("--out <dir>", "Where to save schedule.json, .csv and .svg", text),
+  png: toggle("--png", "Save the figure as a PNG file, too"),
+  json: ONE_JSON_OBJECT,
+};
+
+export const PLAN = {
+  config: required("--config <file>", "config.json of a model", text),
+  batch: TRAINING.batch,
+  length: optional(
+    "--length <n>",
+    "Tokens of a row (default 128, or the model's longest row if it is shorter)",
+    counts(),
+  ),
+  freezeBelow: withDefault("--freeze-below <k>", "Freeze the adapters of layers below k", numbers(), 0),
+  budget: optional("--budget <bytes>", "Find formats, recomputation and a micro-batch that fit into this: 8GB", bytes),
+  ...ADAPTER,
+  ...MEMORY,
+  json: ONE_JSON_OBJECT,
+};
+
+export const TRAIN = {
+  ...TASK,
+  out: required("--out <dir>", "Where to save the adapter, run.json and the report", text),
+  ...ADAPTER,
+  promptInit: optional("--prompt-init <how>", "Initial virtual tokens: random, or vocabulary", text),
+  promptText: optional("--prompt-text <text>", "Text whose tokens initialise the virtual tokens", text),
+  freeze: withDefault("--freeze <policy>", POLICY_HELP, policyChoice, "never"),
+  ...TRAINING,
+  accumulate: withDefault("--accumulate <n>", "Batches of one optimizer step", counts(), 1),
+  microBatch: optional(
+    "--micro-batch <n>",
+    "Rows that run at a time (default: the complete batch; with --fit as many as fit)",
+    counts(),
+  ),
+  labelSmoothing: optional("--label-smoothing <x>", "Label smoothing", numbers()),
+  evalEvery: optional(
+    "--eval-every <n>",
+    "Evaluate every n steps, and keep the best adapter (default: evaluate at the end)",
+    counts(),
+  ),
+  generate: toggle("--generate", "Generate the dev set's texts at the end, and score them (e2e)"),
+  ...GENERATION,
+  ...MEMORY,
+  memoryBudget: optional(
+    "--memory-budget <bytes>",
+    "Refuse a run that needs more GPU memory (8GB); with --fit, make it fit",
+    bytes,
+  ),
+  fit: toggle("--fit", "Choose formats, recomputation and a micro-batch that fit into --memory-budget"),
+  onNotFinite: withDefault(
+    "--on-not-finite <what>",
+    "stop, or skip steps whose loss or gradients are not finite",
+    oneOf(["stop", "skip"]),
+    "stop",
+  ),
+  prefixCache: optional(
+    "--prefix-cache <bytes>",
+    "Cache the input of the lowest trained layer in host memory, at most this much: 4GB",
+    bytes,
+  ),
+  mergeOnFreeze: toggle("--merge-on-freeze", "Merge frozen LoRAs into their weights during training"),
+  checkpointEvery: withDefault(
+    "--checkpoint-every <n>",
+    "Steps between checkpoints; 0 saves one only when the run is stopped",
+    counts(0),
+    100,
+  ),
+  keepCheckpoints: withDefault("--keep-checkpoints <n>", "Checkpoints to keep until the run ends", counts(), 2),
+  resume: toggle("--resume", "Continue from the latest checkpoint in --out, if there is one"),
+  explain: toggle("--explain", "Print what a step keeps in memory, and why"),
+  reportPng: toggle("--report-png", "Save the report's figures as PNG files, too (needs @resvg/resvg-js)"),
+  quiet: QUIET,
+  json: toggle("--json", "Print one JSON object per line, as described in docs/train-events.schema.json"),
+};
+
+export const GENERATE = {
+  model: MODEL,
+  adapter: optional("--adapter <dir>", "Adapter directory (default: the model without an adapter)", text),
+  weights: WEIGHTS,
+  prompt: optional("--prompt <text>", "Text to continue", text),
+  prompts: optional("--prompts <file>", "Text file with one prompt per line", text),
+  e2e: optional(
+    "--e2e <file>",
+    "CSV file of the E2E challenge: generate a text for every meaning, and score them",
+    text,
+  ),
+  ...GENERATION,
+  out: optional("--out <dir>", "Where to save E2E's texts, their scores and the input of its scorer", text),
+  quiet: QUIET,
+  json: toggle("--json", "Print one JSON object per text, or one with E2E's scores"),
+};
+
+export const STUDY = {
+  out: optional(
+    "--out <dir>",
+    "Where to save runs and the table (default STUDY-output); finished runs in it are reused",
+    text,
+  ),
+  json: ONE_JSON_OBJECT,
+};
+
+export const REPORT = {
+  reportPng: TRAIN.reportPng,
+  json: toggle("--json", "Print one JSON object with the names of the files"),
+};
+
+export const DOWNLOAD = {
+  out: optional("--out <dir>", "Target directory (default NAME)", text),
+  revision: withDefault("--revision <name>", "Branch, tag or commit", text, "main"),
+  tokenFile: optional(
+    "--token-file <file>",
+    "File that contains an access token, for gated models (default: the variable HF_TOKEN)",
+    text,
+  ),
+  quiet: QUIET,
+  json: ONE_JSON_OBJECT,
+};
+
+/** The adapter that `--adapter` and its options describe. @param initial initial virtual tokens of prompt tuning. */
+export function adapterFrom(options: Values<typeof ADAPTER>, initial?: string | readonly number[]): Adapter {
+  const { adapter: kind, alpha = kind === "lora" ? options.rank : undefined } = options;
+  const { rank, dropout, targets: modules, layers, size, tokens, initialRank, targetRank } = options;
+  const settings = { alpha, rank, dropout, targets: modules, layers, size, tokens, initialRank, targetRank, initial };
+  return makeAdapter({
+    kind,
+    ...Object.fromEntries(Object.entries(settings).filter(([, value]) => value !== undefined)),
+  });
+}
+
+/** The policy that `--freeze` and the options of policies describe. */
+export function policyFrom(freeze: PolicyChoice, { tauT, freezeShare, every }: Values<typeof POLICY>): Policy {
+  const isSafe = freeze.policy === "safe";
+  return makePolicy({
+    ...(isSafe && tauT !== undefined && { tauT }),
+    ...(isSafe && freezeShare !== undefined && { targetFreezeFraction: freezeShare }),
+    ...(every !== undefined && { every }),
+    ...freeze,
+  });
+}
+
+/** The trainer's settings that `train` and the analyses share. */
+export function trainerSettings(freeze: PolicyChoice, options: Values<typeof TRAINING>) {
+  return {
+    epochs: options.epochs,
+    seed: options.seed,
+    policy: policyFrom(freeze, options),
+    optimizer: {
+      learningRate: options.lr,
+      weightDecay: options.weightDecay ?? 0,
+      maxGradNorm: options.maxGradNorm,
+    },
+    schedule: { type: options.schedule, warmupRatio: options.warmupRatio ?? 0 },
+    ...(options.withoutDropout && { dropout: false }),
+  };
+}
+
+/** The settings of beam search. */
+export function generationSettings(options: Values<typeof GENERATION>): GenerateOptions {
+  const { maxNewTokens, beams, lengthPenalty, uniqueNgram } = options;
+  return { maxNewTokens, beams, lengthPenalty, noRepeatNgram: uniqueNgram };
+}
