@@ -1,11 +1,11 @@
 import { fork } from "node:child_process";
 import type { Engine } from "../src/engine";
 import { jaxStack } from "./peers-memory/jax";
-import { meterBuffers } from "./peers-memory/meter";
 import { safetapeStack } from "./peers-memory/safetape";
 import type { Stack } from "./peers-memory/stack";
 import { LAYERS } from "./peers-memory/stack";
 import { tfjsStack } from "./peers-memory/tfjs";
+import { actAsBrowser } from "./support/browser";
 import { main } from "./support/main";
 import { report } from "./support/results";
 
@@ -107,6 +107,21 @@ async function runTask([task, name = "", live]: readonly string[]): Promise<Grad
   const losses: number[] = [];
   for (let step = 0; step < STEPS; step++) losses.push(await stack.step());
   return { losses, peakBytes: peak() };
+}
+
+/** Stands in for GPUCanvasContext, which Node lacks: the meter wraps these methods. */
+class CanvasContextStub {
+  configure(): void {}
+  unconfigure(): void {}
+  getCurrentTexture(): void {}
+}
+
+/** Starts to count all WebGPU buffers of the process. Returns a function that gives their peak bytes so far. */
+async function meterBuffers(): Promise<() => number> {
+  actAsBrowser();
+  Object.assign(globalThis, { GPUCanvasContext: CanvasContextStub });
+  const { getWebGPUMemoryUsage } = await import("webgpu-memory");
+  return () => getWebGPUMemoryUsage().memory.maxTotal;
 }
 
 // Engines keep the process alive, so it exits once the result has been sent.

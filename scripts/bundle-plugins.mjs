@@ -1,51 +1,52 @@
 // @ts-check
-// What the browser's bundle leaves out of the sources: what means nothing in kernels, and what only tests read of ops.
+// Plugins of esbuild that shrink the browser's bundle: comments and spaces of kernels and the test data of ops are left out.
 import { readFile } from "node:fs/promises";
 import ts from "typescript";
 
 /** @typedef {NonNullable<import("tsup").Options["esbuildPlugins"]>[number]} Plugin */
 
-/** Properties of an op that its tests and benches read, and nothing else; and what stands in their place. */
-const FOR_TESTS = new Map([
+/** Properties of an op that only tests and benches read, and their replacements. */
+const TEST_PROPERTIES = new Map([
   ["cases", "cases: []"],
   ["malformed", "malformed: []"],
-  ["reference", 'reference() { throw new Error("The references of ops are in the sources, not in this bundle."); }'],
+  ["reference", 'reference() { throw new Error("This bundle has no references of ops; they are in the sources."); }'],
 ]);
 
-/** Declarations whose spelling the engine itself reads. */
+/** Declarations that the engine parses, and whose spelling is kept for that reason. */
 const DECLARATION = /^(?:@group|struct|const|enable|diagnostic)\b/;
 
 /**
- * A kernel without comments and spaces that mean nothing, every line in its place: errors of the compiler name lines of
- * the file. WGSL has no strings, so `//` always opens a comment; kernels have no block comments (a test looks).
+ * Removes comments and insignificant spaces from a kernel but keeps its lines, so that the compiler's errors name lines of the
+ * file. WGSL has no strings, so `//` always starts a comment. Kernels have no block comments, as a test checks.
  * @param {string} code
  */
 export function compactKernel(code) {
   const lines = code.split("\n").map((line) => line.replace(/\/\/.*$/, "").trim());
-  const tight = (/** @type {string} */ line) => line.replace(/ ?([-+*/=<>(){},;:&|!?%^]) ?/g, "$1");
-  return lines.map((line) => (DECLARATION.test(line) ? line : tight(line))).join("\n");
+  const withoutSpaces = (/** @type {string} */ line) => line.replace(/ ?([-+*/=<>(){},;:&|!?%^]) ?/g, "$1");
+  return lines.map((line) => (DECLARATION.test(line) ? line : withoutSpaces(line))).join("\n");
 }
 
 /**
- * An op's source without what only tests read. What nothing else used is then dropped as unused.
+ * Removes from an op's source the properties that only tests read. The bundler then drops what only they used.
  * @param {string} source
  */
 export function withoutTests(source) {
   const file = ts.createSourceFile("op.ts", source, ts.ScriptTarget.Latest, true);
   /** @type {ts.ObjectLiteralElementLike[]} */
-  const found = [];
+  const properties = [];
   /** @param {ts.Node} node */
   const visit = (node) => {
     const isOp = ts.isCallExpression(node) && ts.isIdentifier(node.expression) && node.expression.text === "defineOp";
     const [literal] = isOp ? node.arguments : [];
     if (literal && ts.isObjectLiteralExpression(literal)) {
-      found.push(...literal.properties.filter(({ name }) => name && FOR_TESTS.has(name.getText())));
+      properties.push(...literal.properties.filter(({ name }) => name && TEST_PROPERTIES.has(name.getText())));
     }
     ts.forEachChild(node, visit);
   };
   visit(file);
-  return found.reduceRight(
-    (text, node) => text.slice(0, node.getStart()) + FOR_TESTS.get(node.name?.getText() ?? "") + text.slice(node.end),
+  return properties.reduceRight(
+    (text, node) =>
+      text.slice(0, node.getStart()) + TEST_PROPERTIES.get(node.name?.getText() ?? "") + text.slice(node.end),
     source,
   );
 }

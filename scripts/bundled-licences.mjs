@@ -1,15 +1,15 @@
 // @ts-check
-// A plugin of esbuild that writes the licences of all packages that a bundle holds into one file beside it.
+// A plugin of esbuild that writes the licences of all packages in a bundle into one file next to it.
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { licenceText } from "./licence-text.mjs";
 
-/** A package's folder in the path of one of its files. */
+/** Matches the package's folder in the path of one of its files. */
 const PACKAGE = /^.*node_modules\/(?:@[^/]+\/)?[^/]+/;
-const RULE = `\n${"-".repeat(80)}\n\n`;
+const SEPARATOR = `\n${"-".repeat(80)}\n\n`;
 
 /**
- * @param {string} file name of the file, in the folder of the bundle
+ * @param {string} file name of the file in the bundle's folder
  * @returns {import("esbuild").Plugin}
  */
 export function bundledLicences(file) {
@@ -23,14 +23,14 @@ export function bundledLicences(file) {
         const texts = [...new Set(folders)].sort().map(licenceOf);
         const folder = initialOptions.outdir ?? "dist";
         mkdirSync(folder, { recursive: true });
-        writeFileSync(join(folder, file), texts.join(RULE));
+        writeFileSync(join(folder, file), texts.join(SEPARATOR));
       });
     },
   };
 }
 
-/** @param {string} folder of a package */
+/** @param {string} folder the package's folder */
 function licenceOf(folder) {
   const { name, version, license } = JSON.parse(readFileSync(join(folder, "package.json"), "utf8"));
-  return `${name} ${version} (${license})\n\n${licenceText(folder) ?? "No text of it lies in the package."}\n`;
+  return `${name} ${version} (${license})\n\n${licenceText(folder) ?? "The package does not contain its text."}\n`;
 }

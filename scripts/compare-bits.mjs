@@ -1,9 +1,9 @@
 // @ts-check
 // Compares what two checkouts compute, bit by bit: golden runs, runs with freezes, resumed runs, checkpoints.
 //
-//   node scripts/compare-bits.mjs BEFORE [AFTER]     both with node_modules and `npm run build` done; AFTER: this one
+//   node scripts/compare-bits.mjs BEFORE [AFTER]     both built, with node_modules; AFTER is this checkout by default
 //
-// Prints a line for each run; exits with 1 where one differs.
+// Prints one line per run and exits with 1 if a run differs.
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
@@ -18,7 +18,7 @@ const STEPS = 12;
 const digest = (data) => createHash("sha256").update(data).digest("hex").slice(0, 16);
 
 /**
- * Digests of every tensor of a safetensors file by name, but for a checkpoint's own checksum.
+ * Digests of all tensors of a safetensors file by name, except a checkpoint's checksum.
  * @param {string} path
  * @returns {Record<string, string>}
  */
@@ -38,7 +38,7 @@ function digestTensors(path) {
 }
 
 /**
- * The golden cases of a checkout, by its own script.
+ * Results of a checkout's golden cases, computed by its own script.
  * @param {string} root
  */
 function digestGoldenRuns(root) {
@@ -59,26 +59,26 @@ function digestGoldenRuns(root) {
 }
 
 /**
- * The runs that are compared, each as the options that differ from the others.
+ * Options that distinguish the runs, by the run's name. Other options are the same for all.
  * @param {any} safetape
  * @returns {Record<string, any>}
  */
 function runsOf(safetape) {
   const { adalora, adapterDrop, aflora, afloraFreezing, bitfit, houlsby, lora, loraPrune, safe, sora, vera } = safetape;
-  const settle = { every: 3, maxWarmup: 1, targetFreezeFraction: 0.5 };
+  const freezing = { every: 3, maxWarmup: 1, targetFreezeFraction: 0.5 };
   return {
-    "LoRA, SAFE, dropout": { adapter: lora({ rank: 4, dropout: 0.1 }), policy: safe(settle) },
+    "LoRA, SAFE, dropout": { adapter: lora({ rank: 4, dropout: 0.1 }), policy: safe(freezing) },
     "LoRA, SAFE, micro-batches, recomputation": {
       adapter: lora({ rank: 4 }),
-      policy: safe(settle),
+      policy: safe(freezing),
       microBatch: 3,
       accumulate: 2,
       recompute: "layers",
     },
-    "LoRA, SAFE, merged on freeze": { adapter: lora({ rank: 4 }), policy: safe(settle), mergeOnFreeze: true },
+    "LoRA, SAFE, merged on freeze": { adapter: lora({ rank: 4 }), policy: safe(freezing), mergeOnFreeze: true },
     "LoRA, SAFE, prefix cache": {
       adapter: lora({ rank: 4 }),
-      policy: safe(settle),
+      policy: safe(freezing),
       prefixCache: true,
       dropout: false,
     },
@@ -89,15 +89,15 @@ function runsOf(safetape) {
       adapter: aflora({ rank: 4, trainsSquare: true }),
       policy: afloraFreezing({ every: 3 }),
     },
-    "BitFit, SAFE": { adapter: bitfit(), policy: safe(settle) },
-    "Houlsby, SAFE": { adapter: houlsby({ size: 8 }), policy: safe(settle) },
+    "BitFit, SAFE": { adapter: bitfit(), policy: safe(freezing) },
+    "Houlsby, SAFE": { adapter: houlsby({ size: 8 }), policy: safe(freezing) },
     AdapterDrop: { adapter: lora({ rank: 4 }), policy: adapterDrop({ seed: 3 }) },
     LoRAPrune: { adapter: lora({ rank: 4 }), policy: loraPrune({ ratio: 0.3 }) },
   };
 }
 
 /**
- * Digests of every run of a checkout: one that is not stopped, and one that goes on from the checkpoint after half of it.
+ * Digests of every run of a checkout, once without interruption and once resumed from the checkpoint halfway.
  * @param {string} root
  */
 async function digestRuns(root) {
@@ -115,12 +115,12 @@ async function digestRuns(root) {
     const folder = mkdtempSync(join(tmpdir(), "safetape-bits-"));
     const checkpoints = await openDirectory(folder, { create: true });
     try {
-      /** @param {object} further */
-      const train = async (further) => {
+      /** @param {object} checkpointOptions */
+      const train = async (checkpointOptions) => {
         const model = await loadModel(engine, join(root, "examples/model"));
         const data = new Batches(samples, { size: 8, seed: 3 });
         const options = { model, data, steps: STEPS, seed: 5, ...runsOf(safetape)[name] };
-        const trainer = await Trainer.create({ ...options, ...further });
+        const trainer = await Trainer.create({ ...options, ...checkpointOptions });
         const { losses, freezes } = await trainer.train();
         /** @type {Record<string, string>} */
         const tensors = {};
@@ -160,7 +160,7 @@ function digestsOf(root) {
 }
 
 /**
- * The first places at which two values differ.
+ * All paths at which two JSON values differ, with both values.
  * @param {any} before
  * @param {any} after
  * @returns {string[]}
@@ -177,16 +177,16 @@ if (process.argv[2] === "--digests") {
   const root = resolve(process.argv[3] ?? ".");
   process.stdout.write(JSON.stringify({ ...digestGoldenRuns(root), ...(await digestRuns(root)) }));
 } else if (process.argv[2] === undefined) {
-  console.error("No checkout is named.\nUsage: node scripts/compare-bits.mjs BEFORE [AFTER]");
+  console.error("No checkout is given.\nUsage: node scripts/compare-bits.mjs BEFORE [AFTER]");
   process.exitCode = 2;
 } else {
   const before = digestsOf(resolve(process.argv[2]));
   const after = digestsOf(resolve(process.argv[3] ?? join(dirname(THIS_FILE), "..")));
   for (const name of Object.keys({ ...before, ...after })) {
-    const found = differences(before[name] ?? {}, after[name] ?? {});
+    const lines = differences(before[name] ?? {}, after[name] ?? {});
     const failed = before[name]?.error ?? after[name]?.error;
-    if (found.length > 0 || failed) process.exitCode = 1;
-    console.log(failed ? `FAILED ${name}: ${failed}` : found.length > 0 ? `DIFFERS ${name}` : `same   ${name}`);
-    for (const line of found.slice(0, 5)) console.log(`       ${line}`);
+    if (lines.length > 0 || failed) process.exitCode = 1;
+    console.log(failed ? `FAILED ${name}: ${failed}` : lines.length > 0 ? `DIFFERS ${name}` : `same   ${name}`);
+    for (const line of lines.slice(0, 5)) console.log(`       ${line}`);
   }
 }

@@ -1,12 +1,12 @@
 #!/usr/bin/env node
 // @ts-check
-// Makes sure that this machine has a Vulkan driver with which WebGPU works: a GPU's if there is one, else a software
-// driver that is already here, else one that is installed now (Debian and Ubuntu, with root or password-less sudo).
+// Ensures that this machine has a Vulkan driver with which WebGPU works: a GPU's driver, or else an installed software
+// driver, or else a software driver that is installed now (on Debian and Ubuntu, as root or with password-less sudo).
 //
 //   node scripts/ensure-vulkan.mjs [--all] [--json]
 //
-// --all   both software drivers, llvmpipe and SwiftShader, whatever the GPU: the tests run on each of them
-// --json  prints {"drivers": [{name, icd, software, adapter, env}]} to stdout; all else goes to stderr
+// --all   both software drivers, llvmpipe and SwiftShader, even if there is a GPU: the tests run on each of them
+// --json  prints {"drivers": [{name, icd, software, adapter, env}]} to stdout; everything else goes to stderr
 import { realpathSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { driverEnvironment, findDrivers, hasGpu, hasVulkanLoader } from "./vulkan/drivers.mjs";
@@ -33,17 +33,20 @@ const SOFTWARE = ["llvmpipe", "swiftshader"];
  */
 export async function ensureVulkan({ all = false } = {}) {
   if (dawnFolder() === null) {
-    throw new VulkanError('The npm package "webgpu" is not installed, so no driver can be tried.', "Run: npm ci");
+    throw new VulkanError('The npm package "webgpu" is not installed, so no driver can be tested.', "Run: npm ci");
   }
   if (process.platform !== "linux") return [await nativeDriver()];
   return all ? ensureEach(SOFTWARE) : [await ensureOne()];
 }
 
-/** macOS and Windows have no use for Vulkan: Dawn speaks Metal and Direct3D there. */
+/** On macOS and Windows, Dawn uses Metal and Direct3D instead of Vulkan. */
 async function nativeDriver() {
   const adapter = await askForAdapter({});
   if (adapter) return { name: "native", icd: "", software: adapter.isFallbackAdapter, adapter };
-  throw new VulkanError("WebGPU finds no adapter on this machine.", "Update the graphics driver, then run this again.");
+  throw new VulkanError(
+    "WebGPU does not find an adapter on this machine.",
+    "Update the graphics driver, then run this again.",
+  );
 }
 
 async function ensureOne() {
@@ -56,7 +59,7 @@ async function chosenByUser() {
   const adapter = await askForAdapter({});
   if (adapter) return { name: "chosen", icd: VK_DRIVER_FILES, software: adapter.isFallbackAdapter, adapter };
   throw new VulkanError(
-    `VK_DRIVER_FILES=${VK_DRIVER_FILES} gives WebGPU no adapter.`,
+    `WebGPU gets no adapter from VK_DRIVER_FILES=${VK_DRIVER_FILES}.`,
     "Unset VK_DRIVER_FILES, or set it to the path of a driver that works.",
   );
 }
@@ -64,12 +67,12 @@ async function chosenByUser() {
 async function gpuDriver() {
   if (!hasGpu()) return null;
   const [driver] = await workingDrivers(findDrivers().filter(({ software }) => !software));
-  if (!driver) say("A GPU is present, but no Vulkan driver of it gives an adapter; looking for a software driver.");
+  if (!driver) say("There is a GPU, but its Vulkan drivers provide no adapter; looking for a software driver.");
   return driver ?? null;
 }
 
 /**
- * The first of these that works, asked one after the other: most often the first one does.
+ * The first of these drivers that works, or null. They are tested one after the other, since usually the first one works.
  * @param {string[]} names
  */
 async function softwareDriver(names) {
@@ -82,16 +85,16 @@ async function softwareDriver(names) {
 
 /** @param {string[]} names */
 async function ensureEach(names) {
-  const found = await Promise.all(names.map((name) => softwareDriver([name])));
-  const missing = names.filter((_, index) => found[index] === null);
+  const working = await Promise.all(names.map((name) => softwareDriver([name])));
+  const missing = names.filter((_, index) => working[index] === null);
   const installed = [];
   if (missing.length > 0 && rootAccess() === null) throw missingDriver(missing, manualCommand(recipesOf(missing)));
   for (const name of missing) installed.push(await installFirst([name]));
-  return [...found.filter((driver) => driver !== null), ...installed];
+  return [...working.filter((driver) => driver !== null), ...installed];
 }
 
 /**
- * Tries the recipes for these drivers in turn until one leads to an adapter.
+ * Tries the recipes for these drivers until one provides an adapter. Rejects with the last problem if none does.
  * @param {string[]} names
  */
 async function installFirst(names) {
@@ -129,17 +132,19 @@ async function installRecipe(recipe, access) {
  * @param {string | null} command
  */
 function missingDriver(names, command) {
-  const fact = `No working Vulkan driver was found (wanted: ${names.join(", ")}).`;
+  const fact = `No working Vulkan driver was found (of: ${names.join(", ")}).`;
   if (command) return new VulkanError(fact, `Run: ${command}`);
-  const wanted = names.includes("llvmpipe") ? "Mesa 24 or later with its Vulkan drivers" : "Chromium or Google Chrome";
-  return new VulkanError(fact, `Install ${wanted} on ${readSystem().name}, then run this command again.`);
+  const requirement = names.includes("llvmpipe")
+    ? "Mesa 24 or later with its Vulkan drivers"
+    : "Chromium or Google Chrome";
+  return new VulkanError(fact, `Install ${requirement} on ${readSystem().name}, then run this command again.`);
 }
 
 /** @param {string[]} packages */
 function noAdapterAfter(packages) {
   const loader = hasVulkanLoader(dawnFolder() ?? undefined) ? "" : "; libvulkan.so.1 was not found either";
   return new VulkanError(
-    `${packages.join(" and ")} are installed, yet WebGPU finds no adapter${loader}.`,
+    `${packages.join(" and ")} are installed, but WebGPU does not find an adapter${loader}.`,
     `Install Mesa 24 or later, or Chromium, on ${readSystem().name}, then run this command again.`,
   );
 }

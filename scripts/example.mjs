@@ -1,5 +1,5 @@
 // @ts-check
-// Serves examples/browser, built package and all:  node scripts/example.mjs [PORT]
+// Serves examples/browser together with the built package:  node scripts/example.mjs [PORT]
 import { EXAMPLE_MOUNTS, serve } from "./serve.mjs";
 
 const { url } = await serve(EXAMPLE_MOUNTS, { port: Number(process.argv[2] ?? 8080) });

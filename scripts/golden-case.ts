@@ -20,10 +20,7 @@ import { data, freezesOf, isNoise, movedError, readBatches, readCase, readStart 
 import { relativeError, runOptions } from "./golden-file";
 import type { Case, GoldenErrors } from "./golden-file";
 
-export { GOLDEN_LIMITS } from "./golden-file";
-export type { GoldenErrors } from "./golden-file";
-
-/** What a golden case gave here, in the names of `expected.safetensors`. */
+/** Results of a golden case, with tensors named as in `expected.safetensors`. */
 export interface GoldenRun {
   readonly name: string;
   readonly tensors: ReadonlyMap<string, FloatTensor>;
@@ -34,20 +31,20 @@ export interface GoldenRun {
 
 /** Runs a case of the golden format on an engine. @throws ConfigError for an adapter kind that is not supported. */
 export async function runGolden(engine: Engine, directory: Directory): Promise<GoldenRun> {
-  const told = await readCase(directory);
+  const golden = await readCase(directory);
   using loaded = await loadModel(engine, directory);
   const start = await readStart(directory);
-  const steps = await readBatches(directory, told, loaded.model.maxLength);
-  const adapter = goldenAdapter(told);
+  const batches = await readBatches(directory, golden, loaded.model.maxLength);
+  const adapter = goldenAdapter(golden);
   const tensors = new Map<string, FloatTensor>();
   using trainer = await Trainer.create({
     model: loaded,
     adapter,
     initial: start,
-    ...runOptions(told, steps),
-    policy: fixed(freezesOf(told)),
+    ...runOptions(golden, batches),
+    policy: fixed(freezesOf(golden)),
   });
-  const cka = await firstForward({ engine, loaded, adapter, trainer, batch: steps[0]!, tensors });
+  const cka = await firstForward({ engine, loaded, adapter, trainer, batch: batches[0]!, tensors });
   const losses: number[] = [];
   for await (const report of trainer.steps()) {
     if (losses.length === 0) await readGradients(trainer, tensors);
@@ -56,27 +53,28 @@ export async function runGolden(engine: Engine, directory: Directory): Promise<G
   const final = await trainer.state.snapshot();
   for (const name of trainer.state.specs.keys()) tensors.set(`final.${name}`, final.get(name)!);
   const expected = await readFloatTensors(directory, "expected.safetensors");
-  return { name: told.name, tensors, losses, cka, errors: compare(told, expected, start, tensors, losses, cka) };
+  return { name: golden.name, tensors, losses, cka, errors: compare(golden, expected, start, tensors, losses, cka) };
 }
 
-/** Names of the reference's adapters that differ from ours, and what they leave unsaid. */
+/** For adapter types of the reference that PEFT does not have: our name, and options that the cases leave out. */
 const GOLDEN_KINDS: Readonly<Record<string, readonly [string, object]>> = {
   AFLORA: ["SAFETAPE_AFLORA", { d_initial: 0.1, trains_square: true }],
   BOTTLENECK: ["SAFETAPE_BOTTLENECK", {}],
   BITFIT: ["SAFETAPE_BITFIT", {}],
 };
 
+/** The adapter of a golden case. @throws ConfigError for an adapter kind that is not supported. */
 export function goldenAdapter({ adapter, modules_to_save, full: isFull }: Case): Adapter {
   const { type, ...options } = adapter;
   if (isFull && type === "BITFIT") return full();
-  const [peft_type, own] = GOLDEN_KINDS[type] ?? [type, {}];
-  // The reference runs place a bottleneck by naming blocks: one a layer, or all.
+  const [peft_type, defaults] = GOLDEN_KINDS[type] ?? [type, {}];
+  // The reference places bottlenecks by naming blocks, either one per layer or all of them.
   const blocks = Object.keys(options["blocks"] ?? {});
   const layers = new Set(blocks.map((name) => /\.(\d+)\./.exec(name)?.[1]));
   const placement = layers.size < blocks.length ? "every" : "last";
-  const made = adapterFromConfig({ placement, ...own, ...options, modules_to_save, peft_type }, "case.json");
-  // Full tuning beside an adapter: copies of everything learn.
-  return isFull ? { ...made, baseTensors: (model) => model.parameters.map(({ name }) => name) } : made;
+  const declared = adapterFromConfig({ placement, ...defaults, ...options, modules_to_save, peft_type }, "case.json");
+  // Full tuning in addition to the adapter: copies of all weights are trained.
+  return isFull ? { ...declared, baseTensors: (model) => model.parameters.map(({ name }) => name) } : declared;
 }
 
 interface FirstForward {
@@ -88,7 +86,10 @@ interface FirstForward {
   readonly tensors: Map<string, FloatTensor>;
 }
 
-/** Logits and layer outputs of the first step, with the adapter and without, and their CKA over all positions. */
+/**
+ * Adds the logits and the layer outputs of the first step, with and without the adapter, to `tensors`. Returns the CKA of each
+ * layer's outputs with and without the adapter, over all positions.
+ */
 async function firstForward(parts: FirstForward): Promise<number[]> {
   const { engine, loaded, adapter, trainer, batch, tensors } = parts;
   const { model, fragileNorms } = loaded;
@@ -101,25 +102,23 @@ async function firstForward(parts: FirstForward): Promise<number[]> {
     const traced = trace({ model, adapter: hooks, batch: shape, isTraining: false, fragileNorms });
     const layers = Object.fromEntries(traced.layers.map((value, i) => [`${prefix}.${i}`, value]));
     const outputs = hooks ? { ...layers, logits: traced.logits } : layers;
-    const planned = plan(traced.tape, { outputs, limits: engine.device.limits });
-    await executor.hold([planned]);
-    const found = await executor.run(
-      planned,
-      trainer.state,
-      batchInputs(model, batch, { virtualTokens: adapter.virtualTokens }),
-    );
+    const forwardPlan = plan(traced.tape, { outputs, limits: engine.device.limits });
+    await executor.hold([forwardPlan]);
+    const inputs = batchInputs(model, batch, { virtualTokens: adapter.virtualTokens });
+    const results = await executor.run(forwardPlan, trainer.state, inputs);
     for (const [name, value] of Object.entries(outputs)) {
-      tensors.set(name, { shape: value.shape, data: found.get(name)! });
+      tensors.set(name, { shape: value.shape, data: results.get(name)! });
     }
   }
   const compared = traceComparison({ model, adapter, batch: shape, isTraining: false, fragileNorms }, true);
-  const planned = plan(compared.tape, { outputs: compared.outputs, limits: engine.device.limits });
-  await executor.hold([planned]);
+  const comparisonPlan = plan(compared.tape, { outputs: compared.outputs, limits: engine.device.limits });
+  await executor.hold([comparisonPlan]);
   const probe_mask = new Int32Array(batch.size * batch.length).fill(1);
   const inputs = { ...batchInputs(model, batch, { virtualTokens: adapter.virtualTokens }), probe_mask };
-  const sums = await executor.run(planned, trainer.state, inputs);
-  const isMoved = !adapter.trainsInPlace;
-  return Array.from({ length: model.layers }, (_, i) => (isMoved ? finishCka(sums.get(comparisonOutput(i))!) : 1));
+  const sums = await executor.run(comparisonPlan, trainer.state, inputs);
+  // Where the weights themselves are trained, there are no outputs without the adapter to compare with.
+  const isCompared = !adapter.trainsInPlace;
+  return Array.from({ length: model.layers }, (_, i) => (isCompared ? finishCka(sums.get(comparisonOutput(i))!) : 1));
 }
 
 async function readGradients(trainer: Trainer, tensors: Map<string, FloatTensor>): Promise<void> {
@@ -130,7 +129,7 @@ async function readGradients(trainer: Trainer, tensors: Map<string, FloatTensor>
 }
 
 function compare(
-  told: Case,
+  golden: Case,
   expected: ReadonlyMap<string, FloatTensor>,
   start: ReadonlyMap<string, FloatTensor>,
   actual: ReadonlyMap<string, FloatTensor>,
@@ -141,7 +140,7 @@ function compare(
     Math.max(0, ...[...expected.keys()].filter((name) => prefix.test(name)).map(error));
   const relative = (name: string): number => relativeError(data(actual, name), data(expected, name));
   return {
-    loss: Math.max(...told.losses.map((loss, i) => Math.abs(losses[i]! - loss) / Math.abs(loss))),
+    loss: Math.max(...golden.losses.map((loss, i) => Math.abs(losses[i]! - loss) / Math.abs(loss))),
     logits: worst(/^logits$/, relative),
     layers: worst(/^(layer|origin)\./, relative),
     gradients: worst(/^grad\./, (name) => (isNoise(name) ? 0 : relative(name))),
@@ -149,6 +148,6 @@ function compare(
       const from = data(start, name.replace("final.", ""));
       return movedError(name, data(actual, name), data(expected, name), from);
     }),
-    cka: Math.max(...told.cka.map((value, i) => Math.abs(cka[i]! - value) / value)),
+    cka: Math.max(...golden.cka.map((value, i) => Math.abs(cka[i]! - value) / value)),
   };
 }

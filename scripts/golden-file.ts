@@ -1,4 +1,4 @@
-// Golden cases as they lie in their directories: read the same in Node and in a browser's page.
+// Reads the files of a golden case, in Node and in a browser's page.
 import * as v from "valibot";
 import type { Batch } from "../src/data/batch";
 import type { Directory } from "../src/io/directory";
@@ -28,7 +28,7 @@ const CASE = v.object({
 
 export type Case = v.InferOutput<typeof CASE> & { readonly labelSmoothing: number };
 
-/** Worst relative errors; final tensors relative to the distance moved. */
+/** Largest relative errors of a run. Those of final tensors are relative to the distance that the tensor moved. */
 export interface GoldenErrors {
   readonly loss: number;
   readonly logits: number;
@@ -38,7 +38,7 @@ export interface GoldenErrors {
   readonly cka: number;
 }
 
-/** The issue's limits. */
+/** Largest errors allowed. */
 export const GOLDEN_LIMITS: GoldenErrors = {
   loss: 5e-6,
   logits: 2e-5,
@@ -48,20 +48,20 @@ export const GOLDEN_LIMITS: GoldenErrors = {
   cka: 2e-5,
 };
 
-/** A case, with what its configuration says of the loss. */
+/** Reads case.json, and the label smoothing from config.json. */
 export async function readCase(directory: Directory): Promise<Case> {
   const smoothing = v.looseObject({ label_smoothing: v.optional(v.number(), 0) });
   const { label_smoothing: labelSmoothing } = await readJson(directory, "config.json", smoothing);
   return { ...(await readJson(directory, "case.json", CASE)), labelSmoothing };
 }
 
-/** What is trained, and what stays fixed, before the first step. */
+/** Reads the adapter's tensors before the first step, both trained and fixed ones. */
 export async function readStart(directory: Directory): Promise<Map<string, FloatTensor>> {
   const stored = await readFloatTensors(directory, "start.safetensors");
   return new Map([...stored].map(([name, tensor]) => [name.replace(/^fixed\./, ""), tensor]));
 }
 
-/** A case's options of a trainer, but for model, adapter and policy. */
+/** The trainer options of a case, except model, adapter and policy. */
 export function runOptions({ steps, optimizer: o, labelSmoothing }: Case, batches: readonly Batch[]) {
   let next = 0;
   return {
@@ -82,15 +82,16 @@ export function runOptions({ steps, optimizer: o, labelSmoothing }: Case, batche
   };
 }
 
+/** The freezes of a case, as the policy `fixed` takes them. */
 export const freezesOf = ({ freeze }: Case): { readonly beforeStep: number; readonly tensors: string[] }[] =>
   freeze.map(({ before_step: beforeStep, tensors }) => ({ beforeStep, tensors }));
 
-/** Each step's batch; `tokens` is the length where a model has no ids. */
+/** Reads the batch of each step. `tokens` is the sequence length for models of images. */
 export async function readBatches(directory: Directory, { steps }: Case, tokens: number): Promise<Batch[]> {
   return goldenBatches(await readSafetensors(directory, "batches.safetensors"), steps, tokens);
 }
 
-/** Each step's batch out of tensors stacked on a first axis of steps. */
+/** Splits tensors whose first axis is the step into the batch of each step. */
 function goldenBatches(stacked: ReadonlyMap<string, HostTensor>, count: number, tokens: number): Batch[] {
   const [, size = 0, width = 0] = (stacked.get("input_ids") ?? stacked.get("pixel_values"))?.shape ?? [];
   const length = stacked.has("input_ids") ? width : tokens;
@@ -98,33 +99,36 @@ function goldenBatches(stacked: ReadonlyMap<string, HostTensor>, count: number, 
     const data = stacked.get(name)?.data;
     return data?.subarray((step * data.length) / count, ((step + 1) * data.length) / count);
   };
-  const whole = (name: string, step: number): Int32Array | undefined => part(name, step) as Int32Array | undefined;
+  const integers = (name: string, step: number) => part(name, step) as Int32Array | undefined; // i32 in all cases
+  const floats = (name: string, step: number) => part(name, step) as Float32Array | undefined; // f32 in all cases
   return Array.from({ length: count }, (_, step) => {
-    const pixels = part("pixel_values", step) as Float32Array | undefined;
+    const pixels = floats("pixel_values", step);
     return {
       size,
       length,
       rows: size,
-      inputIds: whole("input_ids", step) ?? new Int32Array(size * length),
-      attentionMask: whole("attention_mask", step) ?? new Int32Array(size * length).fill(1),
-      tokenTypeIds: whole("token_type_ids", step) ?? new Int32Array(size * length),
+      inputIds: integers("input_ids", step) ?? new Int32Array(size * length),
+      attentionMask: integers("attention_mask", step) ?? new Int32Array(size * length).fill(1),
+      tokenTypeIds: integers("token_type_ids", step) ?? new Int32Array(size * length),
       labels: part("labels", step)!,
       ...(pixels && { pixels }),
     };
   });
 }
 
+/** The data of a tensor. @throws Error if the run has no tensor of this name. */
 export const data = (tensors: ReadonlyMap<string, FloatTensor>, name: string): Float32Array => {
-  const found = tensors.get(name);
-  if (!found) throw new Error(`The run gave no ${name}.`);
-  return found.data;
+  const tensor = tensors.get(name);
+  if (!tensor) throw new Error(`The run has no tensor ${name}.`);
+  return tensor.data;
 };
 
-/** A key's bias has no gradient but rounding noise (softmax ignores it): its value means nothing. */
+/** Whether a tensor is the bias of a key. Softmax is invariant to it, so its gradient is only rounding noise. */
 export const isNoise = (name: string): boolean => /\.(?:key|k_proj)\.bias$/.test(name);
-/** ... nor do the key's columns of a fused q | k | v bias. */
-const isFused = (name: string): boolean => /c_attn\.bias$/.test(name);
+/** Whether a tensor is a fused bias q | k | v, whose middle third is the key's. */
+const isFusedBias = (name: string): boolean => /c_attn\.bias$/.test(name);
 
+/** Largest difference over the largest expected magnitude; NaN if an element is NaN. */
 export function relativeError(actual: Float32Array, expected: Float32Array): number {
   let worst = 0;
   let largest = 1e-30;
@@ -135,20 +139,20 @@ export function relativeError(actual: Float32Array, expected: Float32Array): num
   return worst / largest;
 }
 
-/** Error of a final tensor over the distance that it moved. */
+/** Norm of a final tensor's error over the distance that it moved in training, without parts that are only noise. */
 export function movedError(name: string, actual: Float32Array, expected: Float32Array, start: Float32Array): number {
   if (isNoise(name)) return 0;
-  const fused = isFused(name);
+  const isFused = isFusedBias(name);
   let error = 0;
   let moved = 0;
   expected.forEach((value, i) => {
     const third = expected.length / 3;
-    if (fused && i >= third && i < 2 * third) return;
+    if (isFused && i >= third && i < 2 * third) return;
     error += (actual[i]! - value) ** 2;
     moved += (value - start[i]!) ** 2;
   });
   return Math.sqrt(error) / Math.max(1e-30, Math.sqrt(moved));
 }
 
-/** The larger of two, NaN if one is: a maximum must not hide it. */
+/** The larger of two numbers, or NaN if one of them is NaN. */
 const larger = (a: number, b: number): number => (a >= b ? a : b);

@@ -1,11 +1,13 @@
-// Runs golden cases and writes what they gave:  npm run golden -- DIR... --out OUT
+// Runs golden cases and writes their results:  npm run golden -- DIR... --out OUT
 import { mkdir, writeFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { parseArgs } from "node:util";
 import { createEngine, openDirectory } from "../src/node/index";
 import { writeSafetensors } from "../src/io/safetensors-write";
-import { GOLDEN_LIMITS, runGolden } from "./golden-case";
-import type { GoldenErrors, GoldenRun } from "./golden-case";
+import { runGolden } from "./golden-case";
+import type { GoldenRun } from "./golden-case";
+import { GOLDEN_LIMITS } from "./golden-file";
+import type { GoldenErrors } from "./golden-file";
 import { provenance } from "./provenance.mjs";
 
 const { values, positionals } = parseArgs({ allowPositionals: true, options: { out: { type: "string" } } });
@@ -14,12 +16,12 @@ async function write(run: GoldenRun, folder: string): Promise<void> {
   await mkdir(folder, { recursive: true });
   const tensors = [...run.tensors].map(([name, tensor]) => ({ name, ...tensor }));
   await writeSafetensors(await openDirectory(folder), "actual.safetensors", tensors);
-  const told = { losses: run.losses, cka: run.cka, errors: run.errors };
-  await writeFile(join(folder, "actual.json"), `${JSON.stringify(told, null, 1)}\n`);
+  const { losses, cka, errors } = run;
+  await writeFile(join(folder, "actual.json"), `${JSON.stringify({ losses, cka, errors }, null, 1)}\n`);
 }
 
 if (positionals.length === 0) {
-  console.error("No case is named.\nUsage: npm run golden -- DIR... --out OUT");
+  console.error("No case is given.\nUsage: npm run golden -- DIR... --out OUT");
   process.exitCode = 2;
 } else {
   using engine = await createEngine();
@@ -30,6 +32,7 @@ if (positionals.length === 0) {
       const run = await runGolden(engine, await openDirectory(path));
       results[run.name] = run.errors;
       if (values.out) await write(run, join(values.out, basename(path)));
+      // `Object.keys` has the type string[], since an object may have more keys than its type.
       const keys = Object.keys(GOLDEN_LIMITS) as (keyof GoldenErrors)[];
       const passed = keys.every((key) => run.errors[key] <= GOLDEN_LIMITS[key]);
       const figures = keys.map((key) => `${key} ${run.errors[key].toExponential(1)}`).join("  ");
@@ -41,7 +44,7 @@ if (positionals.length === 0) {
     }
   }
   if (values.out) {
-    const told = { ...provenance(engine.info), limits: GOLDEN_LIMITS, results };
-    await writeFile(join(values.out, "golden.json"), `${JSON.stringify(told, null, 1)}\n`);
+    const contents = { ...provenance(engine.info), limits: GOLDEN_LIMITS, results };
+    await writeFile(join(values.out, "golden.json"), `${JSON.stringify(contents, null, 1)}\n`);
   }
 }

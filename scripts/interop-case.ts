@@ -15,12 +15,13 @@ import { loadAdapter } from "../src/train/files";
 import { batchInputs } from "../src/train/plans/inputs";
 import { trace } from "../src/train/plans/trace";
 
+/** An adapter KIND of a base model FAMILY, in the folder DIR/FAMILY/KIND. */
 export interface InteropCase {
   readonly family: string;
   readonly kind: string;
 }
 
-/** Every adapter beside a base checkpoint: DIR/FAMILY/KIND with DIR/FAMILY/base. */
+/** All adapters DIR/FAMILY/KIND for which there is a base checkpoint DIR/FAMILY/base. */
 export function interopCases(directory: string): InteropCase[] {
   return familiesOf(directory).flatMap((family) =>
     folders(`${directory}/${family}`)
@@ -29,7 +30,7 @@ export function interopCases(directory: string): InteropCase[] {
   );
 }
 
-/** Folders with a base checkpoint. */
+/** Folders of a directory that have a base checkpoint. */
 export function familiesOf(directory: string): string[] {
   return folders(directory).filter((family) => existsSync(`${directory}/${family}/base/config.json`));
 }
@@ -41,8 +42,8 @@ const folders = (path: string): string[] =>
     .sort();
 
 /**
- * Logits of an adapter that Python wrote, on the inputs of its `expected.safetensors`, and their error against those there
- * (relative to the largest), where it has any.
+ * Computes the logits of an adapter that Python wrote, on the inputs in its `expected.safetensors`. Their error, relative to
+ * the largest logit, is undefined if that file has no logits.
  */
 export async function runInterop(
   engine: Engine,
@@ -55,11 +56,11 @@ export async function runInterop(
   const { adapter, tensors } = await loadAdapter(folder, loaded);
   const expected = await readSafetensors(folder, "expected.safetensors");
   const logits = await adapterLogits(loaded, adapter, tensors, batchOf(expected, loaded.model.maxLength));
-  const wanted = expected.get("logits")?.data as Float32Array | undefined;
-  return { logits, error: wanted && relativeError(logits.data, wanted) };
+  const expectedLogits = expected.get("logits")?.data;
+  return { logits, error: expectedLogits && relativeError(logits.data, expectedLogits) };
 }
 
-/** Logits of a model with an adapter, in eval mode; tensors that are not given are as before training. */
+/** Computes the logits of a model with an adapter, without dropout. Tensors missing from `tensors` have initial values. */
 export async function adapterLogits(
   loaded: LoadedModel,
   adapter: Adapter,
@@ -69,24 +70,25 @@ export async function adapterLogits(
   const { model, fragileNorms, engine } = loaded;
   const { size, length } = batch;
   const traced = trace({ model, adapter, batch: { size, length }, isTraining: false, fragileNorms });
-  const planned = plan(traced.tape, { outputs: { logits: traced.logits }, limits: engine.device.limits });
+  const logitsPlan = plan(traced.tape, { outputs: { logits: traced.logits }, limits: engine.device.limits });
   const random = new Random(0, 1);
-  const fresh = adapter.tensors(model).map((tensor) => {
+  const initial = adapter.tensors(model).map((tensor) => {
     return [tensor.name, { shape: tensor.shape, data: tensor.initial(random) }] as const;
   });
-  using store = await InferenceStore.create(loaded, { adapter, tensors: new Map([...fresh, ...tensors]) });
+  using store = await InferenceStore.create(loaded, { adapter, tensors: new Map([...initial, ...tensors]) });
   using executor = new Executor(engine.device);
-  await executor.hold([planned]);
+  await executor.hold([logitsPlan]);
   const inputs = batchInputs(model, batch, { virtualTokens: adapter.virtualTokens });
-  const found = await executor.run(planned, store, inputs);
-  return { shape: traced.logits.shape, data: found.get("logits")! };
+  const results = await executor.run(logitsPlan, store, inputs);
+  return { shape: traced.logits.shape, data: results.get("logits")! };
 }
 
-/** Inputs that Python was given: texts, or images. */
+/** The inputs of an `expected.safetensors` as a batch, of texts or of images. `tokens` is the sequence length of images. */
 export function batchOf(expected: ReadonlyMap<string, HostTensor>, tokens: number): Batch {
-  const given = expected.get("input_ids") ?? expected.get("pixel_values");
-  const pixels = expected.get("pixel_values")?.data as Float32Array | undefined;
-  const [size = 0, width = 0] = given?.shape ?? [];
+  // The files store ids and masks as integers.
+  const integers = (name: string) => expected.get(name)?.data as Int32Array | undefined;
+  const pixels = expected.get("pixel_values")?.data as Float32Array | undefined; // f32 in the files
+  const [size = 0, width = 0] = (expected.get("input_ids") ?? expected.get("pixel_values"))?.shape ?? [];
   const length = pixels ? tokens : width;
   return {
     size,
@@ -94,14 +96,13 @@ export function batchOf(expected: ReadonlyMap<string, HostTensor>, tokens: numbe
     rows: size,
     labels: new Int32Array(size),
     tokenTypeIds: new Int32Array(size * length),
-    inputIds: pixels ? new Int32Array(size * length) : (given?.data as Int32Array),
-    attentionMask:
-      (expected.get("attention_mask")?.data as Int32Array | undefined) ?? new Int32Array(size * length).fill(1),
+    inputIds: integers("input_ids") ?? new Int32Array(size * length),
+    attentionMask: integers("attention_mask") ?? new Int32Array(size * length).fill(1),
     ...(pixels && { pixels }),
   };
 }
 
-/** Largest difference relative to the largest expected element; NaN where one is not a number. */
+/** Largest difference over the largest expected magnitude; NaN if an element is NaN, Infinity if the lengths differ. */
 function relativeError(actual: ArrayLike<number>, expected: ArrayLike<number>): number {
   if (actual.length !== expected.length) return Infinity;
   let [worst, largest] = [0, 1e-30];

@@ -1,5 +1,5 @@
-// Adapters that this library trains and writes, for Python to load:  npm run interop:write -- DIR --out OUT
-// DIR/FAMILY/base are checkpoints; OUT/FAMILY/KIND gets PEFT's two files, the inputs and the logits that they give here.
+// Trains adapters and writes them for Python to load:  npm run interop:write -- DIR --out OUT
+// DIR/FAMILY/base are checkpoints. OUT/FAMILY/KIND gets PEFT's two files, and the inputs and the logits of this library.
 import { mkdir } from "node:fs/promises";
 import { parseArgs } from "node:util";
 import { makeAdapter } from "../src/adapter/make";
@@ -13,7 +13,7 @@ import { saveAdapter } from "../src/train/files";
 import { Trainer } from "../src/train/trainer";
 import { adapterLogits, familiesOf } from "./interop-case";
 
-/** The kinds that PEFT has too. */
+/** The kinds that PEFT has, too. */
 const KINDS: Readonly<Record<string, AdapterChoice>> = {
   lora: { kind: "lora", rank: 3, alpha: 6 },
   "lora-biases": { kind: "lora", rank: 2, alpha: 5, bias: "lora_only", layers: [1], rankStabilised: true },
@@ -34,7 +34,7 @@ if (directory === undefined || values.out === undefined) {
   using engine = await createEngine();
   for (const family of familiesOf(directory)) {
     for (const [kind, choice] of Object.entries(KINDS)) {
-      // PEFT has no targets of (IA)3 for images, and no prompts or biases of them.
+      // For ViT, PEFT has no default targets of (IA)3, no prompts and no biases.
       if (family === "vit" && !["lora", "vera", "adalora"].includes(kind)) continue;
       using loaded = await loadModel(engine, `${directory}/${family}/base`);
       await write(loaded, choice, `${values.out}/${family}/${kind}`);
@@ -73,7 +73,7 @@ function imageShape({ model }: LoadedModel): number[] {
   return [SIZE, channels, size, size];
 }
 
-/** Random texts of different lengths, or random images. */
+/** A batch of random texts of different lengths, or of random images. */
 function batchOf({ model }: LoadedModel): Batch {
   const random = new Random(8);
   const { image } = model;
@@ -81,7 +81,7 @@ function batchOf({ model }: LoadedModel): Batch {
   const mask = Int32Array.from({ length: SIZE * length }, (_, i) =>
     image || i % length < LENGTH - (Math.floor(i / length) % 3) ? 1 : 0,
   );
-  const ids = mask.map((own) => (own ? 3 + random.below(Math.max(1, model.vocabularySize - 3)) : model.padId));
+  const ids = mask.map((isToken) => (isToken ? 3 + random.below(Math.max(1, model.vocabularySize - 3)) : model.padId));
   const labels =
     model.task === "causal_lm"
       ? ids.map((id, i) => (mask[i] ? id : -100))

@@ -1,4 +1,4 @@
-// Logits of adapters that Python wrote:  npm run interop -- DIR --out OUT
+// Computes the logits of adapters that Python wrote:  npm run interop -- DIR --out OUT
 import { mkdir } from "node:fs/promises";
 import { parseArgs } from "node:util";
 import { createEngine, openDirectory } from "../src/node/index";
@@ -7,7 +7,7 @@ import { interopCases, runInterop } from "./interop-case";
 
 const USAGE = "Usage: npm run interop -- DIR --out OUT   (DIR/FAMILY/base and DIR/FAMILY/KIND as Python wrote them)";
 
-/** Logits of every adapter below a directory, in files that Python can compare. */
+/** Writes the logits of every adapter below a directory to files that Python can compare. Returns the exit status. */
 async function main(): Promise<number> {
   const { values, positionals } = parseArgs({ options: { out: { type: "string" } }, allowPositionals: true });
   const [directory] = positionals;
@@ -17,7 +17,7 @@ async function main(): Promise<number> {
   }
   const cases = interopCases(directory);
   if (cases.length === 0) {
-    process.stderr.write(`${directory} holds no FAMILY/KIND/adapter_config.json beside a FAMILY/base.\n${USAGE}\n`);
+    process.stderr.write(`${directory} has no FAMILY/KIND/adapter_config.json with a FAMILY/base.\n${USAGE}\n`);
     return 1;
   }
   using engine = await createEngine();

@@ -3,9 +3,9 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 
 /**
- * The licence that lies in a package: a file of its own or, in a few, the end of the README.
- * @param {string} folder of the package
- * @returns {string | undefined} its text, where there is one
+ * The licence text in a package: a separate file or, in a few packages, the end of the README.
+ * @param {string} folder the package's folder
+ * @returns {string | undefined} undefined if the package contains no licence text
  */
 export function licenceText(folder) {
   const files = readdirSync(folder);
@@ -14,6 +14,6 @@ export function licenceText(folder) {
     const file = files.find((path) => name.test(path));
     return file === undefined ? "" : readFileSync(join(folder, file), "utf8").replaceAll("\r", "");
   };
-  const own = read(/^licen[cs]e/i) || /#+ licen[cs]e\s*\n([\s\S]*)$/i.exec(read(/^readme/i))?.[1];
-  return own?.trim() || undefined;
+  const text = read(/^licen[cs]e/i) || /#+ licen[cs]e\s*\n([\s\S]*)$/i.exec(read(/^readme/i))?.[1];
+  return text?.trim() || undefined;
 }

@@ -1,7 +1,7 @@
 // @ts-check
-// Lists the licences of what ships: the production dependencies, some of which lie in the browser's bundle.
+// Lists the licences of everything that ships: the production dependencies, some of which are in the browser's bundle.
 //
-//   node scripts/licences.mjs [--check]      writes THIRD-PARTY.md; with --check fails where it is not up to date
+//   node scripts/licences.mjs [--check]      writes THIRD-PARTY.md; with --check, fails if the file is not up to date
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -9,8 +9,8 @@ import { licenceText } from "./licence-text.mjs";
 
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
 const FILE = join(ROOT, "THIRD-PARTY.md");
-/** Licences under which code may be passed on as this package passes it on. */
-const KNOWN = ["MIT", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "0BSD"];
+/** Licences that allow redistribution as part of this package. */
+const ALLOWED = ["MIT", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "0BSD"];
 
 /** @typedef {{ name: string, version: string, license: string, repository: string, text: string }} Package */
 
@@ -18,7 +18,7 @@ const KNOWN = ["MIT", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "0BSD
 const manifest = (folder) => JSON.parse(readFileSync(join(folder, "package.json"), "utf8"));
 
 /**
- * Node's own search: the nearest node_modules that has the package.
+ * The package's folder in the nearest node_modules that has it, as Node searches for it.
  * @param {string} name @param {string} from @returns {string}
  */
 function locate(name, from) {
@@ -28,35 +28,35 @@ function locate(name, from) {
   return locate(name, dirname(from));
 }
 
-/** @returns {Package[]} dependencies, and theirs, sorted */
+/** @returns {Package[]} all direct and indirect dependencies, sorted */
 function shipped() {
   /** @type {Map<string, Package>} */
-  const found = new Map();
+  const packagesByVersion = new Map();
   /** @param {string} folder */
   const visit = (folder) => {
     for (const name of Object.keys(manifest(folder).dependencies ?? {})) {
-      const place = locate(name, folder);
-      const { version, license, repository } = manifest(place);
+      const path = locate(name, folder);
+      const { version, license, repository } = manifest(path);
       const key = `${name} ${version}`;
-      if (found.has(key)) continue;
+      if (packagesByVersion.has(key)) continue;
       const address = typeof repository === "string" ? repository : (repository?.url ?? "");
-      const text = licenceText(place) ?? "";
-      found.set(key, { name, version, license: String(license), repository: webAddress(address), text });
-      visit(place);
+      const text = licenceText(path) ?? "";
+      packagesByVersion.set(key, { name, version, license: String(license), repository: webAddress(address), text });
+      visit(path);
     }
   };
   visit(ROOT);
-  return [...found.values()].sort((a, b) => (`${a.name} ${a.version}` < `${b.name} ${b.version}` ? -1 : 1));
+  return [...packagesByVersion.values()].sort((a, b) => (`${a.name} ${a.version}` < `${b.name} ${b.version}` ? -1 : 1));
 }
 
-/** @param {string} address as package.json has it */
+/** @param {string} address the repository's address in package.json */
 function webAddress(address) {
   const path = address.replace(/^git\+|\.git$/g, "").replace(/^(?:github:|git:\/\/|ssh:\/\/git@)/, "");
   return /^https?:/.test(path) ? path : `https://${/^[\w-]+\/[\w.-]+$/.test(path) ? `github.com/${path}` : path}`;
 }
 
-/** @param {Package[]} packages */
-function written(packages) {
+/** The contents of THIRD-PARTY.md. @param {Package[]} packages */
+function markdown(packages) {
   const rows = packages.map(
     ({ name, version, license, repository }) => `- ${name} ${version}: ${license}, ${repository}`,
   );
@@ -68,17 +68,17 @@ function written(packages) {
 }
 
 const packages = shipped();
-const strange = packages.filter(({ license }) => !KNOWN.includes(license));
-const text = written(packages);
+const unchecked = packages.filter(({ license }) => !ALLOWED.includes(license));
+const text = markdown(packages);
 const isCurrent = existsSync(FILE) && readFileSync(FILE, "utf8") === text;
-if (strange.length > 0) {
-  const names = strange.map(({ name, license }) => `${name} (${license})`).join(", ");
+if (unchecked.length > 0) {
+  const names = unchecked.map(({ name, license }) => `${name} (${license})`).join(", ");
   console.error(
-    `Licences that were not looked at ship: ${names}.\nLook at them, then add them to scripts/licences.mjs.`,
+    `Some licences have not been checked: ${names}.\nCheck them, then add them to ALLOWED in scripts/licences.mjs.`,
   );
   process.exitCode = 1;
 } else if (process.argv.includes("--check")) {
-  if (!isCurrent) console.error("THIRD-PARTY.md is not what ships.\nRun: npm run licences");
+  if (!isCurrent) console.error("THIRD-PARTY.md is not up to date.\nRun: npm run licences");
   process.exitCode = isCurrent ? 0 : 1;
 } else {
   writeFileSync(FILE, text);

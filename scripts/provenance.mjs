@@ -1,8 +1,8 @@
 // @ts-check
-// Where a figure came from: adapter, driver, commit, Node. Every committed result carries it.
+// The origin of a figure: adapter, driver, commit, Node's version and date. Every committed result contains it.
 import { spawnSync } from "node:child_process";
 
-/** @param {{ vendor: string, device: string, description: string }} [info] where a GPU was used */
+/** @param {{ vendor: string, device: string, description: string }} [info] of the adapter, if a GPU was used */
 export function provenance(info) {
   return {
     ...(info && { adapter: info.device || info.vendor, driver: info.description }),
@@ -12,7 +12,7 @@ export function provenance(info) {
   };
 }
 
-/** The checkout's commit, marked where files (but results) differ from it; "unknown" outside of one. */
+/** The commit, with the suffix "-dirty" if tracked files other than results differ from it; "unknown" outside a checkout. */
 function commit() {
   /** @param {string[]} args */
   const git = (...args) => spawnSync("git", args, { encoding: "utf8" });

@@ -1,4 +1,4 @@
-// Draws the README's pictures out of the record of the demo's run with SAFE.
+// Draws the README's pictures from the record of the demo's run with SAFE.
 //
 //   npm run demo && npm run readme:pictures
 import { openDirectory, readRunRecord } from "../src/node/index";
@@ -10,7 +10,7 @@ const PICTURES = ["memory.png", "adapters.png"];
 const record = await readRunRecord(await openDirectory("demo-output/safe"));
 const render = await pngRenderer();
 const out = await openDirectory("docs/pictures", { create: true });
-for (const { file, svg } of pictures(record).filter((one) => PICTURES.includes(one.file))) {
+for (const { file, svg } of pictures(record).filter(({ file: name }) => PICTURES.includes(name))) {
   await out.write(file, render(svg));
   console.log(`docs/pictures/${file}`);
 }

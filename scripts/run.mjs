@@ -1,6 +1,6 @@
 // @ts-check
-// Runs a TypeScript program of this repository (a bench, the golden runs): bundles it as the library is bundled, kernels
-// as text, and starts it in the repository's root. Its stdout is the program's own; all else goes to stderr.
+// Runs a TypeScript program of this repository, such as a bench: bundles it like the library, with kernels as text, and starts
+// it in the repository's root. Only the program writes to stdout; everything else goes to stderr.
 //
 //   node scripts/run.mjs FILE.ts [ARGUMENTS OF THE PROGRAM]
 import { spawnSync } from "node:child_process";
@@ -24,7 +24,7 @@ async function bundle(file) {
     target: "node20",
     loader: { ".wgsl": "text" },
     skipNodeModulesBundle: true,
-    // TensorFlow.js has its gradients only as modules that Node cannot resolve by itself.
+    // This module of TensorFlow.js has imports that Node cannot resolve by itself.
     noExternal: [/^@tensorflow\/tfjs-core\/dist\/register_all_gradients$/],
     splitting: false,
     sourcemap: "inline",
@@ -36,7 +36,7 @@ async function bundle(file) {
 /** @param {string[]} args */
 async function main([file, ...args]) {
   if (!file?.endsWith(".ts")) {
-    console.error(`"${file ?? ""}" is no TypeScript program.\nUsage: node scripts/run.mjs FILE.ts [ARGUMENTS]`);
+    console.error(`"${file ?? ""}" is not a TypeScript program.\nUsage: node scripts/run.mjs FILE.ts [ARGUMENTS]`);
     return 2;
   }
   await ensureVulkan();

@@ -1,4 +1,4 @@
-// Writes the JSON Schemas of what `safetape train` prints (--json) and saves (run.json) into docs/.
+// Writes to docs/ the JSON Schemas of the lines of `safetape train --json` and of run.json.
 import { mkdir, writeFile } from "node:fs/promises";
 import { schemaFiles } from "./schema-files";
 

@@ -1,6 +1,6 @@
 // @ts-check
-// A static server for the example in the browser and for the tests: files below given folders, ranges of them, and a
-// Content-Security-Policy under which only the server's own scripts run.
+// A static server for the browser example and the tests. It serves files of given folders, supports byte ranges, and sets a
+// Content-Security-Policy that allows only the server's own scripts.
 import { createReadStream } from "node:fs";
 import { stat } from "node:fs/promises";
 import { createServer } from "node:http";
@@ -35,9 +35,9 @@ const TYPES = {
 
 /**
  * Serves folders on 127.0.0.1.
- * @param {Readonly<Record<string, string>>} mounts folder by the path that it gets, which ends with a slash
+ * @param {Readonly<Record<string, string>>} mounts the folders by URL path; a path ends with a slash
  * @param {{ port?: number, intercept?: (request: Request, response: Response) => boolean }} [options] `intercept`
- *   answers requests of its own, and says whether it did
+ *   may answer a request itself, and returns whether it did
  * @returns {Promise<Served>}
  */
 export async function serve(mounts, { port = 0, intercept } = {}) {
@@ -59,20 +59,20 @@ export async function serve(mounts, { port = 0, intercept } = {}) {
 /** @param {Readonly<Record<string, string>>} mounts @param {Request} request @param {Response} response */
 async function answer(mounts, request, response) {
   const path = fileFor(mounts, request.url ?? "/");
-  const found = path === undefined ? undefined : await stat(path).catch(() => undefined);
-  const isKnown = request.method === "GET" || request.method === "HEAD";
-  if (path === undefined || !found?.isFile() || !isKnown) {
-    response.writeHead(isKnown ? 404 : 405, { "content-type": "text/plain" }).end();
+  const file = path === undefined ? undefined : await stat(path).catch(() => undefined);
+  const isRead = request.method === "GET" || request.method === "HEAD";
+  if (path === undefined || !file?.isFile() || !isRead) {
+    response.writeHead(isRead ? 404 : 405, { "content-type": "text/plain" }).end();
     return;
   }
-  const range = rangeOf(request.headers.range, found.size);
-  const { start, end } = range ?? { start: 0, end: found.size };
+  const range = rangeOf(request.headers.range, file.size);
+  const { start, end } = range ?? { start: 0, end: file.size };
   response.writeHead(range ? 206 : 200, {
     "content-type": TYPES[extname(path)] ?? "application/octet-stream",
     "content-length": end - start,
     "content-security-policy": STRICT_POLICY,
     "cache-control": "no-cache",
-    ...(range ? { "content-range": `bytes ${start}-${end - 1}/${found.size}` } : {}),
+    ...(range ? { "content-range": `bytes ${start}-${end - 1}/${file.size}` } : {}),
   });
   if (request.method === "HEAD" || start === end) response.end();
   else pipeline(createReadStream(path, { start, end: end - 1 }), response, () => undefined);
@@ -80,7 +80,7 @@ async function answer(mounts, request, response) {
 
 /** @param {Readonly<Record<string, string>>} mounts @param {string} url */
 function fileFor(mounts, url) {
-  const path = decoded(new URL(url, "http://localhost").pathname);
+  const path = decodePath(new URL(url, "http://localhost").pathname);
   const mount = Object.keys(mounts).find((prefix) => path?.startsWith(prefix));
   if (path === undefined || mount === undefined) return undefined;
   const folder = normalize(`${mounts[mount]}${sep}`);
@@ -90,7 +90,7 @@ function fileFor(mounts, url) {
 }
 
 /** @param {string} path */
-function decoded(path) {
+function decodePath(path) {
   try {
     return decodeURIComponent(path);
   } catch {
@@ -105,7 +105,7 @@ function rangeOf(header, size) {
   return { start: Number(first), end: Math.min(size, last ? Number(last) + 1 : size) };
 }
 
-/** What the example's page asks for: itself, the built package, the model and its data; from the repository's root. */
+/** Folders for the browser example: the built package, and the page with the model and its data. */
 export const EXAMPLE_MOUNTS = {
   "/dist/": "dist",
   "/examples/": "examples",

@@ -1,5 +1,5 @@
 // @ts-check
-// All checks, the fast ones first; each is run and reported even where an earlier one failed.
+// Runs all checks, then all tests. Each is run and reported even if an earlier one failed.
 //
 //   npm test [-- ARGUMENTS OF VITEST]     e.g. npm test -- --project pure
 //
@@ -9,7 +9,7 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 
-/** Each command is a program and its arguments; a name without a path is a program of node_modules. */
+/** Commands are a program and its arguments; programs other than node are those of node_modules. */
 const CHECKS = [
   { name: "Vulkan drivers", command: ["node", "scripts/ensure-vulkan.mjs", "--all"] },
   { name: "format", command: ["prettier", "--check", "--log-level", "warn", "."] },
@@ -27,7 +27,7 @@ const LIMIT_MINUTES = 20;
 /** @typedef {{ passed: number, failed: number, skipped: number }} Counts */
 
 /**
- * Runs a command in a process group of its own, so that what hangs can be ended with all that it started.
+ * Runs a command in a separate process group, so that it can be ended together with all processes that it started.
  * @param {string[]} command
  * @param {"pipe" | "inherit"} output
  * @returns {Promise<{ ok: boolean, text: string }>}
@@ -49,7 +49,7 @@ function run(command, output) {
     process.exit(130);
   };
   const limit = setTimeout(() => {
-    console.error(`"${program}" was stopped after ${LIMIT_MINUTES} minutes: something in it hangs.`);
+    console.error(`"${program}" was stopped after ${LIMIT_MINUTES} minutes.`);
     stop();
   }, LIMIT_MINUTES * 60_000);
   process.once("SIGINT", interrupt).once("SIGTERM", interrupt);
@@ -100,8 +100,8 @@ function readReport(path) {
 }
 
 /**
- * A file that cannot even be loaded has no tests, and a run can fail without a failing test (a missing driver, an error
- * after the last test): each counts as one failure, so that the counts never look better than the run was.
+ * Counts tests. A file that cannot be loaded has no tests, and a run can fail without a failing test (a missing driver, an
+ * error after the last test). Each of these counts as one failure, so that the counts never look better than the run.
  * @param {{ numPassedTests: number, numFailedTests: number, numPendingTests: number, numTodoTests: number,
  *   testResults: { status: string, assertionResults: { status: string, fullName: string }[] }[] }} report
  * @param {boolean} ok
@@ -113,7 +113,7 @@ function countTests(report, ok) {
       status === "failed" && !assertionResults.some((assertion) => assertion.status === "failed"),
   );
   const failed = report.numFailedTests + brokenFiles.length;
-  // A test that may not run everywhere says in its name why.
+  // The name of a test that does not run everywhere says why.
   const assertions = report.testResults.flatMap(({ assertionResults }) => assertionResults);
   for (const { fullName } of assertions.filter(({ status }) => status === "skipped" || status === "pending")) {
     console.log(`skipped: ${fullName}`);

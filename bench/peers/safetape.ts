@@ -12,7 +12,7 @@ import type { Plan } from "../../src/tape/plan";
 import { Recorder } from "../../src/tape/tape";
 import type { Value } from "../../src/tape/tape";
 import type { Tensor, TensorData } from "../../src/tensor";
-import { safetapeStep } from "./safetape-step";
+import { stepModel, stepRunner, stepTrainer } from "./step";
 import type { BenchedEngine, Family, Runner, Workload } from "./workload";
 
 type Values = Readonly<Record<string, Value>>;
@@ -87,4 +87,20 @@ async function prepare(engine: Engine, workload: Workload, record: (typeof RECOR
 function dtypeOf(data: TensorData): Dtype {
   if (data instanceof Float32Array) return "f32";
   return data instanceof Int32Array ? "i32" : "u32";
+}
+
+/** The training step by `Trainer`. */
+async function safetapeStep(engine: Engine): Promise<Runner> {
+  const model = await stepModel(engine);
+  const trainer = await stepTrainer(model);
+  const steps = trainer.steps();
+  const step = async (): Promise<number> => {
+    const { value } = await steps.next();
+    if (!value) throw new Error("The run ended early.");
+    return value.loss;
+  };
+  return stepRunner(step, () => {
+    trainer.dispose();
+    model.dispose();
+  });
 }

@@ -1,18 +1,18 @@
 // @ts-check
-// Which Vulkan drivers this machine has: where their description files (ICDs) lie, and what each one is.
-// Uses nothing but Node, and starts nothing, so that the library, the scripts and the tests can share it.
+// Finds the Vulkan drivers of this machine by their description files (ICDs).
+// Needs only Node and starts no process, so that the library, the scripts and the tests can share it.
 import { existsSync, readdirSync } from "node:fs";
 import { homedir, tmpdir } from "node:os";
 import { basename, delimiter, dirname, join } from "node:path";
 
 /**
- * One installed driver. `icd` is the path of its description file, as VK_DRIVER_FILES takes it.
+ * An installed driver. `icd` is the path of its description file, the value for VK_DRIVER_FILES.
  * @typedef {{ name: string, icd: string, software: boolean }} Driver
  */
 
 const SOFTWARE = ["llvmpipe", "swiftshader"];
 
-/** Driver names by the start of the description file's name; Mesa and the vendors keep these names everywhere. */
+/** Driver names by the prefix of the description file's name, which is the same on all systems. */
 const NAMES_BY_FILE = /** @type {const} */ ([
   ["nvidia_", "nvidia"],
   ["amd_", "amd"],
@@ -34,8 +34,8 @@ const NAMES_BY_FILE = /** @type {const} */ ([
 const ARCHITECTURES = { x64: "x86_64", arm64: "aarch64", arm: "arm", ia32: "i686" };
 
 /**
- * Every Vulkan driver found on this machine, GPU drivers first, then llvmpipe, then SwiftShader. Whether a driver works
- * is another question: see `probeDriver` in probe.mjs.
+ * All Vulkan drivers on this machine: GPU drivers first, then llvmpipe, then SwiftShader. They may not work; `probeDriver` in
+ * probe.mjs tests that.
  * @returns {Driver[]}
  */
 export function findDrivers() {
@@ -46,31 +46,31 @@ export function findDrivers() {
 }
 
 /**
- * The environment in which a process uses this driver and no other.
+ * Environment variables with which a process uses only this driver.
  * @param {Driver} driver
  * @returns {Record<string, string>}
  */
 export function driverEnvironment(driver) {
   const environment = { VK_DRIVER_FILES: driver.icd };
-  // llvmpipe complains on stderr where this folder has no name.
+  // llvmpipe prints a warning if XDG_RUNTIME_DIR is not set.
   return process.env.XDG_RUNTIME_DIR ? environment : { ...environment, XDG_RUNTIME_DIR: tmpdir() };
 }
 
-/** Whether the kernel shows a GPU at all; asking the GPU drivers is a waste of time where it does not. */
+/** Whether the kernel lists a GPU. If not, testing the GPU drivers would be a waste of time. */
 export function hasGpu() {
   const nodes = [...list("/dev").filter((name) => /^(nvidia\d+|dxg|kfd)$/.test(name)), ...list("/dev/dri")];
   return nodes.some((name) => !name.startsWith("card") && name !== "by-path");
 }
 
 /**
- * What a description file is for, read off its name.
+ * The driver of a description file, derived from the file's name.
  * @param {string} icd
  * @returns {Driver}
  */
 export function describeDriver(icd) {
   const file = basename(icd);
-  const known = NAMES_BY_FILE.find(([start]) => file.startsWith(start));
-  const name = known ? known[1] : file.replace(/(_icd)?(\.\w+)?\.json$/, "");
+  const entry = NAMES_BY_FILE.find(([prefix]) => file.startsWith(prefix));
+  const name = entry ? entry[1] : file.replace(/(_icd)?(\.\w+)?\.json$/, "");
   return { name, icd, software: SOFTWARE.includes(name) };
 }
 
@@ -89,7 +89,7 @@ function systemFolders() {
   return roots.map((root) => join(root, "vulkan/icd.d"));
 }
 
-/** Chromium and its kin bring SwiftShader along, in their own folder. */
+/** Folders of Chromium and its derivatives, which contain SwiftShader. */
 function browserFolders() {
   const caches = join(homedir(), ".cache");
   return [
@@ -122,22 +122,22 @@ function descriptionFiles(folder) {
     .map((name) => join(folder, name));
 }
 
-/** Mesa may name the architecture in the file's name, and installs several side by side. @param {string} icd */
+/** Mesa may install drivers of several architectures, with the architecture in the file's name. @param {string} icd */
 function fitsThisMachine(icd) {
   const architecture = /\.(x86_64|i[36]86|aarch64|arm\w*|riscv64|ppc64\w*)\.json$/.exec(icd)?.[1];
-  const wanted = ARCHITECTURES[/** @type {keyof typeof ARCHITECTURES} */ (process.arch)];
-  return architecture === undefined || architecture === wanted;
+  const machine = ARCHITECTURES[/** @type {keyof typeof ARCHITECTURES} */ (process.arch)];
+  return architecture === undefined || architecture === machine;
 }
 
 /** @param {Driver} driver */
 function rank(driver) {
-  const place = NAMES_BY_FILE.findIndex(([, name]) => name === driver.name);
-  // A driver with an unknown name is a GPU's: ask it before the software drivers.
-  return place < 0 ? NAMES_BY_FILE.findIndex(([, name]) => name === "llvmpipe") - 0.5 : place;
+  const index = NAMES_BY_FILE.findIndex(([, name]) => name === driver.name);
+  // A driver with an unknown name is a GPU's, and comes before the software drivers.
+  return index < 0 ? NAMES_BY_FILE.findIndex(([, name]) => name === "llvmpipe") - 0.5 : index;
 }
 
 /**
- * The Vulkan loader as Dawn looks for it: beside its own binary, beside Node, then on the system.
+ * Whether there is a Vulkan loader where Dawn looks for it: next to its own binary, next to Node, and on the system.
  * @param {string} [dawnFolder]
  */
 export function hasVulkanLoader(dawnFolder) {
@@ -162,6 +162,6 @@ function list(folder) {
   try {
     return readdirSync(folder);
   } catch {
-    return []; // a folder that is not there, or not ours to read, holds no driver for us
+    return []; // The folder does not exist or cannot be read.
   }
 }

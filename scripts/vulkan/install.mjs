@@ -1,5 +1,5 @@
 // @ts-check
-// Installs a software driver with apt, as root or with a password-less sudo, and says what went wrong where it fails.
+// Installs a software driver with apt, as root or with password-less sudo, and explains failures.
 import { spawnSync } from "node:child_process";
 import { existsSync, readFileSync, rmSync } from "node:fs";
 import {
@@ -13,7 +13,7 @@ import {
 
 const LOCKED = /Could not get lock|Unable to (lock|acquire)|another process using it/;
 
-/** One line of fact, one of remedy; the script prints both and stops. */
+/** An error with one line of fact and one of remedy. The script prints both and stops. */
 export class VulkanError extends Error {
   /** @param {string} fact @param {string} remedy */
   constructor(fact, remedy) {
@@ -23,7 +23,7 @@ export class VulkanError extends Error {
   }
 }
 
-/** Trying another package would meet the same lock. */
+/** The package manager is locked, which would also stop the installation of any other package. */
 export class LockError extends VulkanError {}
 
 export function readSystem() {
@@ -31,7 +31,7 @@ export function readSystem() {
   return describeSystem(existsSync(file) ? readFileSync(file, "utf8") : "");
 }
 
-/** @returns {"root" | "sudo" | null} how this process can get root's rights without asking anybody */
+/** @returns {"root" | "sudo" | null} how this process can run commands as root without a password; null if it cannot */
 export function rootAccess() {
   if (process.getuid?.() === 0) return "root";
   return spawnSync("sudo", ["-n", "true"], { stdio: "ignore" }).status === 0 ? "sudo" : null;
@@ -39,14 +39,14 @@ export function rootAccess() {
 
 /**
  * @param {string[]} drivers names of software drivers
- * @returns {import("./recipes.mjs").Recipe[]} the ways to get one of these on this system, best first
+ * @returns {import("./recipes.mjs").Recipe[]} the ways to install one of these on this system, best first
  */
 export function recipesOf(drivers) {
   return recipesFor(readSystem()).filter((recipe) => drivers.includes(recipe.driver));
 }
 
 /**
- * One shell command that does by hand what `install` does.
+ * A shell command with which a user can install what `install` would.
  * @param {import("./recipes.mjs").Recipe[]} recipes
  * @returns {string | null}
  */
@@ -76,7 +76,7 @@ export function install(recipe, access) {
 /** @param {import("./recipes.mjs").Recipe} recipe */
 function newSource(recipe) {
   if (recipe.release === undefined) return null;
-  // Lists what an update would fetch, from the sources alone: there may have been no update yet.
+  // Lists what an update would fetch. This works before the first update.
   const { stdout } = spawnSync("apt-get", ["--print-uris", "update"], { encoding: "utf8" });
   return backportsSource(stdout, readSystem(), recipe.release);
 }
@@ -87,14 +87,14 @@ function runAsRoot(command, access) {
   const [program, ...args] = access === "root" ? quiet : ["sudo", "-n", ...quiet];
   const { status, stderr, stdout } = spawnSync(String(program), args, { encoding: "utf8", maxBuffer: 2 ** 26 });
   if (status === 0) return;
-  // A broken source of some third party fails the update, yet the archive that matters may have been read.
+  // One broken third-party source makes the update fail even if the archive that matters was read.
   if (command === "apt-get update" && !LOCKED.test(stderr)) warnOfUpdate(stderr);
   else throw failure(command, `${stdout}\n${stderr}`);
 }
 
 /**
- * Another installation may be at work, as often right after a machine's start; and an archive that cannot be reached is
- * to be an error, not a warning.
+ * Adds options to apt-get: to wait for another installation, which often runs right after a machine's start, and to fail if
+ * an archive cannot be reached.
  * @param {string} command
  */
 function withOptions(command) {
@@ -103,9 +103,7 @@ function withOptions(command) {
 
 /** @param {string} stderr */
 function warnOfUpdate(stderr) {
-  process.stderr.write(
-    `apt-get update failed (${reasonIn(stderr)}); going on with the package lists that are there.\n`,
-  );
+  process.stderr.write(`apt-get update failed (${reasonIn(stderr)}); continuing with the existing package lists.\n`);
 }
 
 /** @param {string} command @param {string} output */
@@ -122,7 +120,7 @@ function failure(command, output) {
   );
 }
 
-/** apt's own words: its first line of error. @param {string} output */
+/** apt's first error message. @param {string} output */
 function reasonIn(output) {
   const line = /^(?:E|W|dpkg): *(.*)$/m.exec(output)?.[1] ?? output.trim().split("\n").at(-1);
   return line || "no reason given";

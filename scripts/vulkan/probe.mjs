@@ -1,5 +1,5 @@
 // @ts-check
-// Whether a Vulkan driver really gives WebGPU an adapter: the only answer that counts, and it takes a third of a second.
+// Tests whether WebGPU gets an adapter from a Vulkan driver, which takes a third of a second.
 import { execFile } from "node:child_process";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
@@ -10,13 +10,13 @@ const ADAPTER_SCRIPT = fileURLToPath(new URL("adapter.mjs", import.meta.url));
 const TIMEOUT_MILLISECONDS = 30_000;
 
 /**
- * What an adapter says about itself (GPUAdapterInfo).
+ * The fields of an adapter's GPUAdapterInfo.
  * @typedef {{ vendor: string, architecture: string, device: string, description: string, isFallbackAdapter: boolean }} AdapterInfo
  * @typedef {import("./drivers.mjs").Driver & { adapter: AdapterInfo }} WorkingDriver
  */
 
 /**
- * The drivers among these that give an adapter, in the order given; all are asked at the same time.
+ * The drivers that provide an adapter, in the given order. All are tested at the same time.
  * @param {import("./drivers.mjs").Driver[]} drivers
  * @returns {Promise<WorkingDriver[]>}
  */
@@ -27,7 +27,7 @@ export async function workingDrivers(drivers) {
 
 /**
  * @param {import("./drivers.mjs").Driver} driver
- * @returns {Promise<WorkingDriver | null>} null where the driver gives no adapter, or a software one in a GPU's name
+ * @returns {Promise<WorkingDriver | null>} null if the driver provides no adapter, or a software adapter instead of a GPU's
  */
 export async function probeDriver(driver) {
   const adapter = await askForAdapter(driverEnvironment(driver));
@@ -48,7 +48,7 @@ export function askForAdapter(environment) {
   });
 }
 
-/** A driver may print lines of its own before the answer. @param {string} stdout */
+/** A driver may print lines before the answer. @param {string} stdout */
 function parseAnswer(stdout) {
   try {
     return JSON.parse(stdout.slice(stdout.lastIndexOf("\n") + 1));
@@ -57,7 +57,7 @@ function parseAnswer(stdout) {
   }
 }
 
-/** The folder of Dawn's binary, or null where the npm package `webgpu` is not installed. */
+/** The folder of Dawn's binary, or null if the npm package `webgpu` is not installed. */
 export function dawnFolder() {
   try {
     const entry = createRequire(import.meta.url).resolve("webgpu");

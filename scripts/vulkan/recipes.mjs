@@ -1,5 +1,5 @@
 // @ts-check
-// Which packages bring which software driver on which system. Pure data and text: install.mjs does the work.
+// The packages of each software driver on each system, and the commands that install them. install.mjs runs the commands.
 import { existsSync } from "node:fs";
 
 /**
@@ -9,11 +9,11 @@ import { existsSync } from "node:fs";
 
 export const BACKPORTS_FILE = "/etc/apt/sources.list.d/safetape-backports.list";
 const DEBIAN_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg";
-/** Debian 12's own Mesa (22.3) is too old for Dawn; from Debian 13 on, the main archive's will do. */
+/** Mesa 22.3 in Debian 12 is too old for Dawn. Mesa in the main archive suffices from Debian 13 on. */
 const FIRST_DEBIAN_WITH_RECENT_MESA = 13;
 
 /**
- * What kind of system /etc/os-release describes.
+ * The system that /etc/os-release describes.
  * @param {string} osRelease the file's text
  * @returns {System}
  */
@@ -24,14 +24,14 @@ export function describeSystem(osRelease) {
   return {
     family: families.find((family) => kinds.some((kind) => kind.startsWith(family))) ?? "other",
     codename: field("VERSION_CODENAME"),
-    // Testing and unstable have no number: newer than all that have one.
+    // Debian testing and unstable have no number. They are newer than all releases.
     major: field("VERSION_ID") === "" ? Infinity : Number.parseInt(field("VERSION_ID"), 10),
     name: field("PRETTY_NAME") || field("ID") || "this system",
   };
 }
 
 /**
- * The ways to get a software driver, best first.
+ * The ways to install a software driver, best first.
  * @param {System} system
  * @returns {Recipe[]}
  */
@@ -54,7 +54,7 @@ function chromium() {
 }
 
 /**
- * The shell commands of a recipe, to be run as root, in order.
+ * The shell commands of a recipe, which have to run as root, in this order.
  * @param {Recipe} recipe
  * @param {string | null} newSource the archive to add first, from `backportsSource`
  */
@@ -72,7 +72,7 @@ export function commandsFor(recipe, newSource) {
  * @param {string} uris what `apt-get --print-uris update` prints
  * @param {System} system
  * @param {string} release
- * @returns {string | null} null where the release is there already, or no mirror was found
+ * @returns {string | null} null if the sources have the release already, or no mirror was found
  */
 export function backportsSource(uris, system, release) {
   const archives = [...uris.matchAll(/^'([^']+)\/dists\/([^/']+)\/InRelease'/gm)];
@@ -85,7 +85,7 @@ export function backportsSource(uris, system, release) {
 }
 
 /**
- * The command for what this script does not install by itself: other systems' Mesa, and Ubuntu's Chromium (a snap).
+ * The command for installations that this script leaves to the user: Mesa on other systems, and Chromium on Ubuntu (a snap).
  * @param {System} system
  */
 export function commandForOthers(system) {

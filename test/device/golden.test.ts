@@ -1,7 +1,8 @@
 import { readdirSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import { GOLDEN_LIMITS, runGolden } from "../../scripts/golden-case";
-import type { GoldenErrors } from "../../scripts/golden-case";
+import { runGolden } from "../../scripts/golden-case";
+import { GOLDEN_LIMITS } from "../../scripts/golden-file";
+import type { GoldenErrors } from "../../scripts/golden-file";
 import { openDirectory } from "../../src/node/directory";
 import { useEngine } from "../support/engine";
 
