@@ -120,14 +120,9 @@ export type { BudgetChoice } from "./train/estimate/fit-budget";
 export { plan } from "./train/estimate/predict";
 export type { Prediction, PredictOptions } from "./train/estimate/predict";
 export type { Resumed } from "./train/checkpoint/resume";
-export type {
-  FreezeEvent,
-  PolicyScores,
-  PrefixReport,
-  SkippedStep,
-  StepReport,
-  TrainResult,
-} from "./train/loop/reports";
+export type { PolicyScores } from "./train/freezing/context";
+export type { FreezeEvent, SkippedStep, StepReport, TrainResult } from "./train/loop/reports";
+export type { PrefixReport } from "./train/step/prefix/step-prefix";
 export { SafeTrainer } from "./train/safe-trainer";
 export type { SafeTrainerOptions } from "./train/safe-trainer";
 export { Trainer } from "./train/trainer";

@@ -4,14 +4,14 @@ import type { TrainerOptions } from "./options";
 import { Trainer } from "./trainer";
 
 export interface SafeTrainerOptions extends Omit<TrainerOptions, "policy"> {
-  /** SAFE's own options; every one that the paper leaves open is among them. */
+  /** Options of SAFE, including everything that the paper leaves open. */
   readonly safe?: SafeOptions;
 }
 
-/** A Trainer whose policy is SAFE. */
+/** Makes trainers whose policy is SAFE. */
 export const SafeTrainer = {
-  /** As `Trainer.create`. */
-  create({ safe: options, ...rest }: SafeTrainerOptions): Promise<Trainer> {
-    return Trainer.create({ ...rest, policy: safe(options) });
+  /** A trainer with the policy `safe(options.safe)`. Throws as `Trainer.create`. */
+  create({ safe: safeOptions, ...options }: SafeTrainerOptions): Promise<Trainer> {
+    return Trainer.create({ ...options, policy: safe(safeOptions) });
   },
 };

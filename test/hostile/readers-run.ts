@@ -1,5 +1,5 @@
-import { readRun } from "../../src/train/checkpoint/file";
-import { checkRun, extraOf, heldInMemory, historyOf } from "../../src/train/checkpoint/record";
+import { readCheckpoint } from "../../src/train/checkpoint/file";
+import { checkTensors, copyToHost, readExtra, readPosition } from "../../src/train/checkpoint/record";
 import { JSON_WORDS, must } from "./reader";
 import type { Reader } from "./reader";
 
@@ -13,15 +13,15 @@ const checkpoint: Reader = {
   perByte: 128,
   words: [...JSON_WORDS, "safetape run", "sha256", '"I32"', '"version":1', '"step":'],
   async read(directory) {
-    const state = await readRun(directory, FILE);
-    const { tensors } = await heldInMemory(state);
+    const run = await readCheckpoint(directory, FILE);
+    const { tensors } = await copyToHost(run);
     for (const { shape, read } of tensors.values()) {
       must((await read()).length === shape.reduce((product, size) => product * size, 1), "elements of a tensor");
     }
-    must(Number.isSafeInteger(state.saved.step) && state.saved.step >= 0, "a step");
-    await historyOf({ ...state, tensors });
-    await extraOf({ ...state, tensors });
-    checkRun(state, new Map([["a", { shape: [2, 2], dtype: "f32" }]]), 2);
+    must(Number.isSafeInteger(run.record.step) && run.record.step >= 0, "a step");
+    await readPosition({ ...run, tensors });
+    await readExtra({ ...run, tensors });
+    checkTensors(run.record, new Map([["a", {}]]), 2);
   },
 };
 

@@ -4,10 +4,15 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { FileFormatError, memoryDirectory, openDirectory } from "safetape";
 import type { Directory } from "safetape";
-import { readRun, writeRun } from "../../src/train/checkpoint/file";
-import { checkpointName, checkpointSteps, latestRun, saveRun } from "../../src/train/checkpoint/directory";
+import { readCheckpoint, writeCheckpoint } from "../../src/train/checkpoint/file";
+import {
+  checkpointName,
+  checkpointSteps,
+  latestCheckpoint,
+  saveCheckpoint,
+} from "../../src/train/checkpoint/directory";
 import { checkIdentity } from "../../src/train/checkpoint/identity";
-import type { KeptTensor, RunCheckpoint, CheckpointRecord } from "../../src/train/checkpoint/record";
+import type { CheckpointTensor, RunCheckpoint, CheckpointRecord } from "../../src/train/checkpoint/record";
 import { fullAt } from "../support/full-disk";
 
 const NO_BYTES = { weight: 0, state: 0, saved: 0, scratch: 0 };
@@ -39,26 +44,32 @@ function stateOf(step: number, seed = 1): RunCheckpoint {
     },
   };
   const a = Float32Array.from([seed, 0.1, NaN, -0]);
-  const tensors: [string, KeptTensor][] = [
+  const tensors: [string, CheckpointTensor][] = [
     ["a", { shape: [2, 2], read: () => a }],
     ["nothing", { shape: [0], read: () => new Float32Array(0) }],
     ["losses of the steps", { shape: [step], read: () => new Float32Array(step).fill(1 / 3) }],
     ["extra: words", { shape: [2], dtype: "i32", read: () => Int32Array.of(7, -7) }],
   ];
-  return { saved, tensors: new Map(tensors) };
+  return { record: saved, tensors: new Map(tensors) };
 }
 
-async function bytesOf({ saved, tensors }: RunCheckpoint): Promise<unknown> {
+/** A checkpoint whose record differs in some members, which need not be valid. */
+function withRecord(change: object): RunCheckpoint {
+  const checkpoint = stateOf(1);
+  return { ...checkpoint, record: { ...checkpoint.record, ...change } };
+}
+
+async function bytesOf({ record: saved, tensors }: RunCheckpoint): Promise<unknown> {
   const read = [...tensors].map(async ([name, { read }]) => {
     const data = await read();
     return [name, [...new Uint8Array(data.buffer, data.byteOffset, data.byteLength)]] as const;
   });
-  return { saved, tensors: Object.fromEntries(await Promise.all(read)) };
+  return { record: saved, tensors: Object.fromEntries(await Promise.all(read)) };
 }
 
 async function fileOf(state: RunCheckpoint): Promise<Uint8Array> {
   const directory = memoryDirectory("one");
-  await writeRun(directory, "run", state);
+  await writeCheckpoint(directory, "run", state);
   return directory.read("run");
 }
 
@@ -67,8 +78,8 @@ const silent = (): void => undefined;
 describe("a run's file", () => {
   it("gives back every bit", async () => {
     const directory = memoryDirectory("one");
-    await writeRun(directory, "run", stateOf(3));
-    expect(await bytesOf(await readRun(directory, "run"))).toEqual(await bytesOf(stateOf(3)));
+    await writeCheckpoint(directory, "run", stateOf(3));
+    expect(await bytesOf(await readCheckpoint(directory, "run"))).toEqual(await bytesOf(stateOf(3)));
   });
 
   it("is refused with any single byte changed, and at any length but its own", async () => {
@@ -76,32 +87,47 @@ describe("a run's file", () => {
     for (let at = 0; at < whole.length; at += 1 + (at % 3)) {
       const bytes = Uint8Array.from(whole);
       bytes[at] = bytes[at]! ^ (1 << (at % 8));
-      await expect(readRun(memoryDirectory("m", { run: bytes }), "run"), `byte ${at}`).rejects.toThrow(FileFormatError);
+      await expect(readCheckpoint(memoryDirectory("m", { run: bytes }), "run"), `byte ${at}`).rejects.toThrow(
+        FileFormatError,
+      );
     }
     for (let length = 0; length < whole.length; length += 7) {
       const cut = memoryDirectory("m", { run: whole.slice(0, length) });
-      await expect(readRun(cut, "run"), `${length} bytes`).rejects.toThrow(FileFormatError);
+      await expect(readCheckpoint(cut, "run"), `${length} bytes`).rejects.toThrow(FileFormatError);
     }
     const longer = memoryDirectory("m", { run: Uint8Array.from([...whole, 0]) });
-    await expect(readRun(longer, "run")).rejects.toThrow(FileFormatError);
+    await expect(readCheckpoint(longer, "run")).rejects.toThrow(FileFormatError);
   });
 
   it("is refused where it holds something else, though its checksum is right", async () => {
-    const saved = (change: object): RunCheckpoint => ({ ...stateOf(1), saved: { ...stateOf(1).saved, ...change } });
     for (const change of [
-      ...[{ version: 2 }, { step: -1 }, { step: 0.5 }, { live: "all" }, { shapes: [{ size: 1e9, length: 1 }] }],
-      ...[{ further: 1 }, { untold: [{ step: 1 }] }, { place: {} }],
+      { step: -1 },
+      { step: 0.5 },
+      { live: "all" },
+      { shapes: [{ size: 1e9, length: 1 }] },
+      { further: 1 },
+      { untold: [{ step: 1 }] },
+      { place: {} },
     ]) {
       const directory = memoryDirectory("one");
-      await writeRun(directory, "run", saved(change));
-      await expect(readRun(directory, "run"), JSON.stringify(change)).rejects.toThrow(FileFormatError);
+      await writeCheckpoint(directory, "run", withRecord(change));
+      await expect(readCheckpoint(directory, "run"), JSON.stringify(change)).rejects.toThrow(FileFormatError);
     }
+  });
+
+  it("is refused by the version of its format where that is another one, and no older checkpoint is tried", async () => {
+    const directory = memoryDirectory("run");
+    await writeCheckpoint(directory, checkpointName(1), stateOf(1));
+    await writeCheckpoint(directory, checkpointName(2), withRecord({ version: 2 }));
+    await expect(latestCheckpoint(directory, silent)).rejects.toThrow(
+      /checkpoint-00000002.* was written in version 2 of the checkpoint format; this safetape reads version 1/,
+    );
   });
 
   it("is read again when a tensor is asked for: what changed meanwhile is refused", async () => {
     const whole = await fileOf(stateOf(1));
     const directory = memoryDirectory("m", { run: whole });
-    const { tensors } = await readRun(directory, "run");
+    const { tensors } = await readCheckpoint(directory, "run");
     const text = new TextDecoder("latin1").decode(whole);
     whole[8 + new DataView(whole.buffer).getUint32(0, true) + 1]! ^= 1;
     expect(text).toContain("safetape run");
@@ -112,36 +138,38 @@ describe("a run's file", () => {
 describe("a directory of checkpoints", () => {
   it("keeps as many as it is told, and gives the latest", async () => {
     const directory = memoryDirectory("run");
-    expect(await latestRun(directory, silent)).toBeUndefined();
-    for (const step of [1, 2, 30, 100_000]) await saveRun(directory, stateOf(step), 2);
+    expect(await latestCheckpoint(directory, silent)).toBeUndefined();
+    for (const step of [1, 2, 30, 100_000]) await saveCheckpoint(directory, stateOf(step), 2);
     expect(await checkpointSteps(directory)).toEqual([100_000, 30]);
-    expect((await latestRun(directory, silent))?.state.saved.step).toBe(100_000);
+    expect((await latestCheckpoint(directory, silent))?.checkpoint.record.step).toBe(100_000);
   });
 
   it("passes over damaged ones with a warning, and forgets them at the next save", async () => {
     const directory = memoryDirectory("run");
-    for (const step of [1, 2, 3]) await saveRun(directory, stateOf(step), 3);
+    for (const step of [1, 2, 3]) await saveCheckpoint(directory, stateOf(step), 3);
     await directory.write(checkpointName(3), (await directory.read(checkpointName(3))).slice(0, -1));
     await directory.write(checkpointName(2), new Uint8Array(0));
     const warnings: string[] = [];
-    const found = await latestRun(directory, (message) => warnings.push(message));
-    expect(found?.state.saved.step).toBe(1);
+    const found = await latestCheckpoint(directory, (message) => warnings.push(message));
+    expect(found?.checkpoint.record.step).toBe(1);
     expect(warnings).toHaveLength(2);
     expect(warnings[0]).toMatch(/checkpoint-00000003.safetensors .*The checkpoint before it is tried/);
-    await saveRun(directory, stateOf(2), 2);
+    await saveCheckpoint(directory, stateOf(2), 2);
     expect(await checkpointSteps(directory)).toEqual([2, 1]);
     await directory.write(checkpointName(2), new Uint8Array(9));
     await directory.write(checkpointName(1), new Uint8Array(9));
-    await expect(latestRun(directory, silent)).rejects.toThrow(/None of the 2 checkpoints in run is whole/);
+    await expect(latestCheckpoint(directory, silent)).rejects.toThrow(/All 2 checkpoints in run are damaged/);
   });
 
   it("names what differs from the run that it belongs to", () => {
     const own = { seed: "1", "adapter.r": "4", "data.samples": "8" };
     expect(() => checkIdentity(own, { ...own }, "c")).not.toThrow();
     expect(() => checkIdentity(own, { ...own, "adapter.r": "8" }, "c")).toThrow(
-      /c is of another run: adapter.r is 4, there 8/,
+      /c belongs to a different run: adapter.r is 4 here and 8 there/,
     );
-    expect(() => checkIdentity(own, { seed: "2" }, "c")).toThrow(/seed is 1, there 2; adapter.r, data.samples differ/);
+    expect(() => checkIdentity(own, { seed: "2" }, "c")).toThrow(
+      /seed is 1 here and 2 there; adapter.r, data.samples differ/,
+    );
   });
 });
 
@@ -153,26 +181,26 @@ describe("a save that fails", () => {
   it("changes nothing, whatever byte the disk is full at, and works once there is room", async () => {
     const disk = await openDirectory(folder);
     const size = (await fileOf(stateOf(2))).length;
-    await saveRun(disk, stateOf(1), 1);
+    await saveCheckpoint(disk, stateOf(1), 1);
     const before = await readFile(join(folder, checkpointName(1)));
     for (let free = 0; free < size; free += 37) {
       const full: Directory = fullAt(disk, free);
-      await expect(saveRun(full, stateOf(2), 1), `${free} bytes free`).rejects.toThrow(FileFormatError);
-      await expect(saveRun(full, stateOf(1, 2), 1), "in place of itself").rejects.toThrow(/the disk is full/);
+      await expect(saveCheckpoint(full, stateOf(2), 1), `${free} bytes free`).rejects.toThrow(FileFormatError);
+      await expect(saveCheckpoint(full, stateOf(1, 2), 1), "in place of itself").rejects.toThrow(/the disk is full/);
       expect(await readdir(folder)).toEqual([checkpointName(1)]);
     }
     expect(await readFile(join(folder, checkpointName(1)))).toEqual(before);
-    await saveRun(fullAt(disk, size), stateOf(2), 1);
+    await saveCheckpoint(fullAt(disk, size), stateOf(2), 1);
     expect(await readdir(folder)).toEqual([checkpointName(2)]);
   });
 
   it("in a directory that nobody may write to changes nothing", async () => {
     const disk = await openDirectory(folder);
-    await saveRun(disk, stateOf(1), 1);
+    await saveCheckpoint(disk, stateOf(1), 1);
     await chmod(folder, 0o500);
     // Root may write anywhere but where the kernel itself refuses it.
     const closed = process.getuid?.() === 0 ? await openDirectory("/proc") : disk;
-    await expect(saveRun(closed, stateOf(2), 1)).rejects.toThrow(FileFormatError);
+    await expect(saveCheckpoint(closed, stateOf(2), 1)).rejects.toThrow(FileFormatError);
     await chmod(folder, 0o700);
     expect(await readdir(folder)).toEqual([checkpointName(1)]);
   });
@@ -180,21 +208,21 @@ describe("a save that fails", () => {
   it("into a directory that vanished is told as such", async () => {
     const disk = await openDirectory(folder);
     await rm(folder, { recursive: true });
-    await expect(saveRun(disk, stateOf(2), 1)).rejects.toThrow(FileFormatError);
+    await expect(saveCheckpoint(disk, stateOf(2), 1)).rejects.toThrow(FileFormatError);
   });
 
   it("passes over a checkpoint that vanishes while it is looked for", async () => {
     const disk = await openDirectory(folder);
-    for (const step of [1, 2]) await saveRun(disk, stateOf(step), 2);
+    for (const step of [1, 2]) await saveCheckpoint(disk, stateOf(step), 2);
     const names = await disk.list();
     await rm(join(folder, checkpointName(2)));
     const late: Directory = { ...disk, list: () => Promise.resolve(names) };
-    expect((await latestRun(late, silent))?.state.saved.step).toBe(1);
+    expect((await latestCheckpoint(late, silent))?.checkpoint.record.step).toBe(1);
   });
 
   it("leaves files of others alone", async () => {
     await writeFile(join(folder, "checkpoint-1.safetensors"), "mine");
-    await saveRun(await openDirectory(folder), stateOf(5), 1);
+    await saveCheckpoint(await openDirectory(folder), stateOf(5), 1);
     expect((await readdir(folder)).sort()).toEqual([checkpointName(5), "checkpoint-1.safetensors"]);
   });
 });

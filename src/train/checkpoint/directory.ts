@@ -1,37 +1,44 @@
 import { ConfigError, FileFormatError, SafetapeError } from "../../base/errors";
 import type { Directory } from "../../io/directory";
-import { readRun, writeRun } from "./file";
+import { readCheckpoint, writeCheckpoint } from "./file";
 import type { RunCheckpoint } from "./record";
 
-const NAME = /^checkpoint-(\d{8,15})\.safetensors$/;
+const FILE_NAME = /^checkpoint-(\d{8,15})\.safetensors$/;
 
-/** A checkpoint's file, by the steps that were done. */
-export const checkpointName = (step: number): string => `checkpoint-${String(step).padStart(8, "0")}.safetensors`;
-
-const stepOf = (file: string): number => Number(NAME.exec(file)?.[1] ?? NaN);
-
-/** The steps that a directory has a checkpoint of, latest first. */
-export async function checkpointSteps(directory: Directory): Promise<number[]> {
-  const files = (await directory.list()).filter((file) => NAME.test(file));
-  return files.map(stepOf).sort((a, b) => b - a);
+/** File name of the checkpoint after this many optimizer steps. */
+export function checkpointName(step: number): string {
+  return `checkpoint-${String(step).padStart(8, "0")}.safetensors`;
 }
 
-export interface FoundRun {
-  readonly state: RunCheckpoint;
+/** The steps of which a directory has a checkpoint, latest first. */
+export async function checkpointSteps(directory: Directory): Promise<number[]> {
+  const steps = (await directory.list()).flatMap((file) => {
+    const step = FILE_NAME.exec(file)?.[1];
+    return step === undefined ? [] : Number(step);
+  });
+  return steps.sort((a, b) => b - a);
+}
+
+export interface CheckpointFile {
+  readonly checkpoint: RunCheckpoint;
+  /** Its name, for messages. */
   readonly file: string;
 }
 
 /**
- * The latest whole checkpoint of a directory; undefined where there is none at all.
- * @param warn is told of each that is passed over because it is damaged.
- * @throws FileFormatError where all of them are.
+ * The latest intact checkpoint of a directory; undefined where it has none at all.
+ * @param warn is called for each damaged checkpoint.
+ * @throws FileFormatError where all of them are damaged.
  */
-export async function latestRun(directory: Directory, warn: (message: string) => void): Promise<FoundRun | undefined> {
+export async function latestCheckpoint(
+  directory: Directory,
+  warn: (message: string) => void,
+): Promise<CheckpointFile | undefined> {
   const steps = await checkpointSteps(directory);
   for (const step of steps) {
     const file = checkpointName(step);
     try {
-      return { state: await readRun(directory, file), file };
+      return { checkpoint: await readCheckpoint(directory, file), file };
     } catch (error) {
       if (!(error instanceof SafetapeError) || error instanceof ConfigError) throw error;
       warn(`${error.fact} The checkpoint before it is tried.`);
@@ -39,21 +46,27 @@ export async function latestRun(directory: Directory, warn: (message: string) =>
   }
   if (steps.length === 0) return undefined;
   throw new FileFormatError(
-    `None of the ${steps.length} checkpoints in ${directory.name} is whole.`,
-    "Remove them to begin anew.",
+    `All ${steps.length} checkpoints in ${directory.name} are damaged.`,
+    "Remove them to begin a new run.",
   );
 }
 
 /**
- * Saves a run's state beside those before it, then removes all but the `keep` latest. What is later than this one was
- * damaged, or is of a run that went on from here before.
+ * Writes a checkpoint, then removes all but the latest ones. Checkpoints of later steps are removed as well: they are
+ * damaged, or belong to a run that continued from an earlier step than this one.
+ * @param keepCount number of checkpoints to keep.
+ * @returns the file's name.
  */
-export async function saveRun(directory: Directory, state: RunCheckpoint, keep: number): Promise<string> {
-  const { step } = state.saved;
+export async function saveCheckpoint(
+  directory: Directory,
+  checkpoint: RunCheckpoint,
+  keepCount: number,
+): Promise<string> {
+  const { step } = checkpoint.record;
   const file = checkpointName(step);
-  await writeRun(directory, file, state);
+  await writeCheckpoint(directory, file, checkpoint);
   const steps = await checkpointSteps(directory);
-  const kept = steps.filter((other) => other <= step).slice(0, keep);
-  for (const other of steps) if (!kept.includes(other)) await directory.remove?.(checkpointName(other));
+  const keptSteps = steps.filter((other) => other <= step).slice(0, keepCount);
+  for (const other of steps) if (!keptSteps.includes(other)) await directory.remove?.(checkpointName(other));
   return file;
 }

@@ -1,41 +1,41 @@
-import { sha256Hex } from "../../base/sha256";
 import { ConfigError } from "../../base/errors";
+import { sha256Hex } from "../../base/sha256";
 import type { Batch } from "../../data/batch";
-import type { LoadedModel } from "../../io/load-model";
 import { oneLine } from "../../io/json";
-import type { RunResources } from "../loop/resources";
-import { optimizerSettings } from "../plans/optimizer-plan";
+import type { LoadedModel } from "../../io/load-model";
 import { runLength } from "../estimate/run-length";
+import type { RunResources } from "../loop/resources";
 import type { TrainerOptions } from "../options";
-import { fixedSpecs, trainableSpecs } from "../tensors/specs";
+import { optimizerSettings } from "../plans/optimizer-plan";
 import { budgetOf } from "../plans/step-choice";
+import { fixedSpecs, trainableSpecs } from "../tensors/specs";
 
-/** What a run is, by dotted names: a checkpoint is resumed only by the run that it belongs to. */
-export type Identity = Readonly<Record<string, string>>;
+/** What a run is: options, model, data and adapter, by dotted names. A checkpoint is resumed only by the run it belongs to. */
+export type RunIdentity = Readonly<Record<string, string>>;
 
-/** What tells, with the data's first batch and where they were before it. */
-export type IdentityParts = Pick<RunResources, "options" | "first" | "start">;
+/** Number of weights whose values are compared, to tell apart models of one configuration. */
+const SAMPLED_WEIGHTS = 16;
 
-/** Weights whose values are looked at, to tell models of one configuration apart. */
-const SAMPLED = 16;
-
-/** Says what a run is. Reads a few small weights. */
-export async function identityOf({ options, first, start }: IdentityParts): Promise<Identity> {
+/** Computes the identity of a run. Reads a few small weights from the device. */
+export async function runIdentity({
+  options,
+  first,
+  start,
+}: Pick<RunResources, "options" | "first" | "start">): Promise<RunIdentity> {
   const { model: loaded, adapter, policy, data, probe } = options;
   const { totalSteps, accumulate } = runLength(options);
   const { noDecay, ...optimizer } = optimizerSettings(options.optimizer);
   const { type = "linear", warmupSteps, warmupRatio = 0 } = options.schedule ?? {};
-  // What AdaLoRA writes into a file depends on how far a run is.
-  const { total_step: _, ...config } = adapter.peftConfig(loaded.model);
-  const { epoch: _epoch, position: _position, ...source } = (start.state ?? {}) as Record<string, unknown>;
+  // AdaLoRA's total_step is written when a file is saved, and changes during a run.
+  const { total_step: _, ...adapterConfig } = adapter.peftConfig(loaded.model);
+  const { epoch: _epoch, position: _position, ...dataState } = stateRecord(start.state);
   const budget = budgetOf(options);
-  const specs = [...trainableSpecs(loaded.model, adapter), ...fixedSpecs(loaded.model, adapter)].map(
-    ([name, { shape }]) => [name, shape],
-  );
-  const told = {
-    model: { ...loaded.model.config, formats: formatsOf(loaded), weights: await weightsDigest(options) },
-    adapter: { kind: adapter.kind, ...config, tensors: await digest(JSON.stringify(specs)) },
-    data: { batches: data.perEpoch, ...source, shapes: data.shapes?.(), first: await batchDigest(first) },
+  const specs = [...trainableSpecs(loaded.model, adapter), ...fixedSpecs(loaded.model, adapter)];
+  const shapes = specs.map(([name, { shape }]) => [name, shape]);
+  const identity: Record<string, unknown> = {
+    model: { ...loaded.model.config, formats: formatCounts(loaded), weights: await weightsDigest(options) },
+    adapter: { kind: adapter.kind, ...adapterConfig, tensors: await digest(JSON.stringify(shapes)) },
+    data: { batches: data.perEpoch, ...dataState, shapes: data.shapes?.(), first: await batchDigest(first) },
     steps: totalSteps,
     accumulate,
     microBatch: options.microBatch,
@@ -51,58 +51,71 @@ export async function identityOf({ options, first, start }: IdentityParts): Prom
     policy: { name: policy?.name ?? "never", ...policy?.settings },
     probe: probe && (await batchDigest(probe)),
   };
-  return Object.fromEntries(flat(JSON.parse(JSON.stringify(told)) as Record<string, unknown>));
+  return Object.fromEntries(flatten(identity));
 }
 
-/** @throws ConfigError naming what differs. */
-export function checkIdentity(own: Identity, saved: Identity, where: string): void {
-  const names = [...new Set([...Object.keys(own), ...Object.keys(saved)])];
-  const different = names.filter((name) => own[name] !== saved[name]);
-  if (different.length === 0) return;
-  const [first = "", ...rest] = different;
-  const others = rest.length > 0 ? `; ${rest.slice(0, 5).join(", ")} differ as well` : "";
+/** @throws ConfigError naming the options that differ. */
+export function checkIdentity(current: RunIdentity, saved: RunIdentity, where: string): void {
+  const names = [...new Set([...Object.keys(current), ...Object.keys(saved)])];
+  const [first, ...others] = names.filter((name) => current[name] !== saved[name]);
+  if (first === undefined) return;
+  const also = others.length > 0 ? `; ${others.slice(0, 5).join(", ")} differ as well` : "";
   throw new ConfigError(
-    `${where} is of another run: ${oneLine(first)} is ${told(own[first])}, there ${told(saved[first])}${oneLine(others)}.`,
+    `${where} belongs to a different run: ${oneLine(first)} is ${describe(current[first])} here and ${describe(saved[first])} there${oneLine(also)}.`,
     "Resume with the options, model and data that the run began with, or begin a new run elsewhere.",
   );
 }
 
-const told = (value: string | undefined): string => (value === undefined ? "not set" : oneLine(value).slice(0, 80));
+function describe(value: string | undefined): string {
+  return value === undefined ? "not set" : oneLine(value).slice(0, 80);
+}
 
-/** Leaves of nested objects by dotted name, as JSON. */
-function flat(value: Record<string, unknown>, prefix = ""): [string, string][] {
-  return Object.entries(value).flatMap(([key, own]): [string, string][] => {
-    const isNested = typeof own === "object" && own !== null && !Array.isArray(own);
-    if (isNested) return flat(own as Record<string, unknown>, `${prefix}${key}.`);
-    return [[`${prefix}${key}`, JSON.stringify(own)]];
+/** The members of a data source's state where it is an object; otherwise none. */
+function stateRecord(state: unknown): Record<string, unknown> {
+  return typeof state === "object" && state !== null ? { ...state } : {};
+}
+
+/** The leaves of nested objects by dotted name, as JSON. Members that JSON leaves out are left out. */
+function flatten(value: object, prefix = ""): [string, string][] {
+  return Object.entries(value).flatMap(([key, member]: [string, unknown]): [string, string][] => {
+    const isNested = typeof member === "object" && member !== null && !Array.isArray(member);
+    if (isNested) return flatten(member, `${prefix}${key}.`);
+    const json = JSON.stringify(member) as string | undefined; // undefined for functions and undefined, despite its type
+    return json === undefined ? [] : [[`${prefix}${key}`, json]];
   });
 }
 
 /** How many weights are stored in each format. */
-function formatsOf({ model }: LoadedModel): Record<string, number> {
+function formatCounts({ model }: LoadedModel): Record<string, number> {
   const counts: Record<string, number> = {};
   for (const { dtype = "f32" } of model.parameters) counts[dtype] = (counts[dtype] ?? 0) + 1;
   return counts;
 }
 
-/** Some vectors of the model as it was loaded, norms and biases; nothing where training changes them in place. */
+/** Digest of some vectors (norms, biases) of the loaded model; undefined where training changes them in place. */
 async function weightsDigest({ model: loaded, adapter }: TrainerOptions): Promise<string | undefined> {
   if (adapter.trainsInPlace) return undefined;
   const isHead = (name: string): boolean => loaded.model.heads.some((head) => name.startsWith(`${head}.`));
-  const small = loaded.model.parameters.filter(({ name, shape }) => shape.length === 1 && !isHead(name));
-  const every = Math.max(1, Math.floor(small.length / SAMPLED));
-  const parts: string[] = [];
-  for (const { name } of small.filter((_, i) => i % every === 0)) {
+  const vectors = loaded.model.parameters.filter(({ name, shape }) => shape.length === 1 && !isHead(name));
+  const interval = Math.max(1, Math.floor(vectors.length / SAMPLED_WEIGHTS));
+  const lines: string[] = [];
+  for (const { name } of vectors.filter((_, i) => i % interval === 0)) {
     const data = await loaded.weights.get(name)?.read();
-    if (data) parts.push(`${name} ${await sha256Hex(new Uint8Array(data.buffer, data.byteOffset, data.byteLength))}`);
+    if (data) lines.push(`${name} ${await sha256Hex(bytesOf(data))}`);
   }
-  return digest(parts.join("\n"));
+  return digest(lines.join("\n"));
 }
 
 async function batchDigest({ size, length, inputIds, labels, pixels }: Batch): Promise<string> {
   const arrays = [inputIds, labels, ...(pixels ? [pixels] : [])];
-  const parts = arrays.map((array) => sha256Hex(new Uint8Array(array.buffer, array.byteOffset, array.byteLength)));
-  return digest(`${size} x ${length}: ${(await Promise.all(parts)).join()}`);
+  const digests = await Promise.all(arrays.map((array) => sha256Hex(bytesOf(array))));
+  return digest(`${size} x ${length}: ${digests.join()}`);
 }
 
-const digest = async (text: string): Promise<string> => (await sha256Hex(new TextEncoder().encode(text))).slice(0, 32);
+function bytesOf({ buffer, byteOffset, byteLength }: ArrayBufferView): Uint8Array {
+  return new Uint8Array(buffer, byteOffset, byteLength);
+}
+
+async function digest(text: string): Promise<string> {
+  return (await sha256Hex(new TextEncoder().encode(text))).slice(0, 32);
+}

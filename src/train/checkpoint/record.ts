@@ -1,27 +1,30 @@
 import * as v from "valibot";
-import { FileFormatError } from "../../base/errors";
+import { ConfigError, FileFormatError } from "../../base/errors";
 import { elements } from "../../base/shape";
 import { checkSchema } from "../../io/json";
 import type { TensorSpec } from "../../op/declaration";
 import { RunHistory, SAVED_FREEZE, SAVED_HISTORY } from "../loop/history";
-import type { Merging } from "../freezing/merging";
-import type { RunResources } from "../loop/resources";
-import type { CheckpointExtra, TrainerOptions } from "../options";
+import type { HistoryTotals } from "../loop/history";
 import type { FreezeEvent } from "../loop/reports";
-import type { Identity } from "./identity";
-import type { BatchQueue } from "../step/batch-queue";
+import type { LoopPosition, TrainingLoop } from "../loop/training-loop";
+import type { CheckpointExtra, TrainerOptions } from "../options";
+import type { RunIdentity } from "./identity";
+
+/** Version of the format that this version of safetape writes, and the only one that it reads. */
+const FORMAT_VERSION = 1;
 
 const COUNT = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
 const SIZE = v.pipe(v.number(), v.safeInteger(), v.minValue(1), v.maxValue(1e8));
 const NAMES = v.array(v.string());
-const PLACE = v.strictObject({ state: v.optional(v.unknown()), batches: COUNT });
+const POSITION = v.strictObject({ state: v.optional(v.unknown()), batches: COUNT });
 const STRUCTURES = v.array(v.strictObject({ scores: v.array(v.nullable(v.number())), out: v.array(COUNT) }));
 
-/** A run's state but for its tensors. Plain JSON. */
-const SAVED_RUN = v.strictObject({
-  version: v.literal(1),
+/** A checkpoint without its tensors. Plain JSON. */
+const CHECKPOINT_RECORD = v.strictObject({
+  version: v.literal(FORMAT_VERSION),
+  /** What the run is, by dotted names. */
   identity: v.record(v.string(), v.string()),
-  /** The adapter on which it ran. */
+  /** Name of the GPU that the run used. */
   gpu: v.string(),
   step: COUNT,
   hasBegun: v.boolean(),
@@ -34,150 +37,165 @@ const SAVED_RUN = v.strictObject({
     ages: v.array(v.strictTuple([v.string(), COUNT])),
     structures: v.optional(STRUCTURES),
   }),
-  /** What policy and adapter saved. */
+  /** State that the policy saved. */
   policy: v.optional(v.unknown()),
+  /** State that the adapter saved. */
   adapter: v.optional(v.unknown()),
-  /** Where the data were before the run's first batch, and where the next step begins. */
-  start: PLACE,
-  place: PLACE,
+  /** Position of the data before the first batch of the run. */
+  start: POSITION,
+  /** Position of the data at the next step. */
+  place: POSITION,
   history: SAVED_HISTORY,
-  /** Freezes that no report has told of yet. */
+  /** Freezes that no step report contains yet. */
   untold: v.array(SAVED_FREEZE),
+  /** The program's own data. */
   extra: v.optional(v.unknown()),
 });
-export type CheckpointRecord = v.InferOutput<typeof SAVED_RUN>;
+export type CheckpointRecord = v.InferOutput<typeof CHECKPOINT_RECORD>;
 
-type Values = Float32Array | Int32Array;
-
-/** A tensor of a checkpoint, read when it is asked for. */
-export interface KeptTensor {
+/** A tensor of a checkpoint, read when it is needed. */
+export interface CheckpointTensor {
   readonly shape: readonly number[];
+  /** Default f32. */
   readonly dtype?: "f32" | "i32";
-  readonly read: () => Values | Promise<Values>;
+  readonly read: () => Float32Array | Int32Array | Promise<Float32Array | Int32Array>;
 }
 
-/** Everything that decides how a run goes on. */
+/** Everything that decides how a run continues. */
 export interface RunCheckpoint {
-  readonly saved: CheckpointRecord;
-  readonly tensors: ReadonlyMap<string, KeptTensor>;
+  readonly record: CheckpointRecord;
+  readonly tensors: ReadonlyMap<string, CheckpointTensor>;
 }
 
-/** Names in a file, beside those of the run's own tensors. */
+/** Names of tensors in a file, in addition to those of the run itself. */
 const LOSSES = "losses of the steps";
-const EXTRA = "extra: ";
+const EXTRA_PREFIX = "extra: ";
 
-/** A run as it is between two steps. */
-export interface RunMoment {
-  readonly run: RunResources;
-  readonly upcoming: Pick<BatchQueue, "place">;
-  readonly step: number;
-  readonly hasBegun: boolean;
-  readonly history: RunHistory;
-  readonly untold: readonly FreezeEvent[];
-  readonly identity: Identity;
-  readonly extra: CheckpointExtra | undefined;
-}
-
-/** The state of a run; its tensors are read from the device when they are asked for. */
-export function captureRun({ run, upcoming, history, identity, extra = {}, ...stand }: RunMoment): RunCheckpoint {
-  const { state, book, updates, options, merging, policy, adapterState } = run;
-  const { device } = options.model.engine;
-  const saved = {
-    version: 1 as const,
+/** The checkpoint of a loop between two steps. Tensors are read from the device when they are needed. */
+export function captureRun(
+  { resources, queue, ...loop }: Pick<TrainingLoop, "resources" | "queue"> & { readonly position: LoopPosition },
+  identity: RunIdentity,
+  extra: CheckpointExtra = {},
+): RunCheckpoint {
+  const { state, book, updates, options, merging, policy, adapterState } = resources;
+  const { step, hasBegun, history, unreportedFreezes } = loop.position;
+  const record = {
+    version: FORMAT_VERSION,
     identity,
     gpu: gpuName(options),
-    ...stand,
+    step,
+    hasBegun,
     live: [...state.live.keys()],
     masked: [...state.masked],
-    isMerging: isMerging(merging),
+    isMerging: merging?.choice.isOn ?? false,
     ...book.save(),
     updates: updates.save(),
     policy: policy.state.save?.(),
     adapter: adapterState?.save?.(),
-    start: run.start,
-    place: upcoming.place,
-    history: history.save(device.pool.ledger),
+    start: resources.start,
+    place: queue.position,
+    history: history.save(options.model.engine.device.pool.ledger),
+    untold: unreportedFreezes,
     extra: extra.record,
   };
+  const tensors = new Map<string, CheckpointTensor>();
+  for (const [name, { shape }] of state.kept) tensors.set(name, { shape, read: () => state.read(name) });
   const losses = Float32Array.from(history.losses);
-  const own = [...state.kept].map(([name, { shape }]): [string, KeptTensor] => [
-    name,
-    { shape, read: () => state.tensor(name).read() },
-  ]);
-  const further = [...(extra.tensors ?? [])].map(([name, { shape, data }]): [string, KeptTensor] => [
-    `${EXTRA}${name}`,
-    { shape, dtype: data instanceof Int32Array ? "i32" : "f32", read: () => data },
-  ]);
-  return {
-    // A copy: what policies and adapters gave may be what they go on with.
-    saved: parseRun(JSON.parse(JSON.stringify(saved)), "a run's state"),
-    tensors: new Map([...own, [LOSSES, { shape: [losses.length], read: () => losses }], ...further]),
-  };
+  tensors.set(LOSSES, { shape: [losses.length], read: () => losses });
+  for (const [name, { shape, data }] of extra.tensors ?? []) {
+    const dtype = data instanceof Int32Array ? "i32" : "f32";
+    tensors.set(`${EXTRA_PREFIX}${name}`, { shape, dtype, read: () => data });
+  }
+  // A copy, since policies and adapters may return objects that they continue to change.
+  return { record: parseRecord(JSON.parse(JSON.stringify(record)), "the state of a run"), tensors };
 }
 
-const isMerging = (merging: Merging | undefined): boolean => merging?.choice.isOn ?? false;
-
-/** The adapter that a run is on: elsewhere it may round otherwise. */
-export const gpuName = ({ model }: Pick<TrainerOptions, "model">): string => {
+/** The GPU that a run uses. Other GPUs may round differently. */
+export function gpuName({ model }: Pick<TrainerOptions, "model">): string {
   const { description, device, architecture } = model.engine.info;
   return [description, device, architecture].find((name) => name !== "") ?? "unknown";
-};
+}
 
-/** @throws FileFormatError for what is no saved run. */
-export function parseRun(value: unknown, where: string): CheckpointRecord {
-  return checkSchema(SAVED_RUN, value, where);
+/** @throws FileFormatError for a malformed record, ConfigError for one in the format of another version. */
+export function parseRecord(value: unknown, where: string): CheckpointRecord {
+  const version = typeof value === "object" && value !== null && "version" in value ? value.version : undefined;
+  if (typeof version === "number" && version !== FORMAT_VERSION) {
+    throw new ConfigError(
+      `${where} was written in version ${version} of the checkpoint format; this safetape reads version ${FORMAT_VERSION}.`,
+      "Resume with the safetape that wrote it, or begin a new run.",
+    );
+  }
+  return checkSchema(CHECKPOINT_RECORD, value, where);
 }
 
 /**
- * Refuses a state that is no state of a run that trains these tensors.
+ * Checks that a checkpoint belongs to a run that trains these tensors of a model with this many layers.
  * @throws FileFormatError
  */
-export function checkRun({ saved }: RunCheckpoint, live: ReadonlyMap<string, TensorSpec>, layers: number): void {
-  const { masked, variants } = saved;
-  const isWhole =
-    saved.live.length > 0 &&
-    saved.live.every((name) => live.has(name)) &&
-    masked.every((name) => saved.live.includes(name)) &&
-    variants.every((dropped) => dropped.length <= layers);
-  if (isWhole) return;
-  throw new FileFormatError("The checkpoint names tensors that do not learn in this run.", "Resume from another one.");
+export function checkTensors(
+  { live, masked, variants }: CheckpointRecord,
+  trainable: ReadonlyMap<string, unknown>,
+  layers: number,
+): void {
+  const isValid =
+    live.length > 0 &&
+    live.every((name) => trainable.has(name)) &&
+    masked.every((name) => live.includes(name)) &&
+    variants.every((droppedLayers) => droppedLayers.length <= layers);
+  if (isValid) return;
+  throw new FileFormatError(
+    "The checkpoint was made by a run with other tensors.",
+    "Resume from a checkpoint of this run.",
+  );
 }
 
-/** One of a state's own tensors. @throws FileFormatError where it is missing or has another size. */
-export async function readKept({ tensors }: RunCheckpoint, name: string, { shape }: TensorSpec): Promise<Float32Array> {
-  const found = tensors.get(name);
-  const fits = found && found.dtype !== "i32" && elements(found.shape) === elements(shape);
-  if (fits) return (await found.read()) as Float32Array;
+/** One of the run's tensors. @throws FileFormatError where it is missing or has another size. */
+export async function readTensor(
+  { tensors }: RunCheckpoint,
+  name: string,
+  { shape }: Pick<TensorSpec, "shape">,
+): Promise<Float32Array> {
+  const tensor = tensors.get(name);
+  if (tensor && elements(tensor.shape) === elements(shape)) {
+    const values = await tensor.read();
+    if (values instanceof Float32Array) return values;
+  }
   throw new FileFormatError(
-    `The checkpoint ${found ? "has another size for" : "lacks"} ${JSON.stringify(name)}.`,
+    `The checkpoint ${tensor ? "has another size for" : "lacks"} ${JSON.stringify(name)}.`,
     "Resume with the model and the adapter that the run began with, or from another checkpoint.",
   );
 }
 
-/** What a state tells of the steps before it. */
-export async function historyOf(state: RunCheckpoint): Promise<RunHistory> {
-  const { step, history } = state.saved;
-  // A step that failed after its update has none.
-  const count = Math.min(step, state.tensors.get(LOSSES)?.shape[0] ?? 0);
-  const losses = await readKept(state, LOSSES, { shape: [count], dtype: "f32" });
-  return new RunHistory(losses, history as unknown as ConstructorParameters<typeof RunHistory>[1]);
+/** How far the run had come. @throws FileFormatError where the losses are missing. */
+export async function readPosition(checkpoint: RunCheckpoint): Promise<LoopPosition> {
+  const { step, hasBegun, history, untold } = checkpoint.record;
+  // A step that failed after its update has no loss.
+  const lossCount = Math.min(step, checkpoint.tensors.get(LOSSES)?.shape[0] ?? 0);
+  const losses = await readTensor(checkpoint, LOSSES, { shape: [lossCount] });
+  // The schema checks the members that resuming reads; reports carry the others through.
+  return {
+    step,
+    hasBegun,
+    history: new RunHistory(losses, history as unknown as HistoryTotals),
+    unreportedFreezes: untold as unknown as readonly FreezeEvent[],
+  };
 }
 
-/** What a program kept of its own. */
-export async function extraOf({ saved, tensors }: RunCheckpoint): Promise<CheckpointExtra> {
-  const own = [...tensors].filter(([name]) => name.startsWith(EXTRA));
-  const read = own.map(async ([name, { shape, read }]) => {
-    return [name.slice(EXTRA.length), { shape, data: await read() }] as const;
+/** The program's own data. */
+export async function readExtra({ record, tensors }: RunCheckpoint): Promise<CheckpointExtra> {
+  const extra = [...tensors].filter(([name]) => name.startsWith(EXTRA_PREFIX));
+  const read = extra.map(async ([name, tensor]) => {
+    return [name.slice(EXTRA_PREFIX.length), { shape: tensor.shape, data: await tensor.read() }] as const;
   });
-  return { record: saved.extra, tensors: new Map(await Promise.all(read)) };
+  return { record: record.extra, tensors: new Map(await Promise.all(read)) };
 }
 
-/** The same state in the host's memory: it stays what it is while the run goes on. */
-export async function heldInMemory({ saved, tensors }: RunCheckpoint): Promise<RunCheckpoint> {
-  const held = new Map<string, KeptTensor>();
+/** A copy in host memory, which stays as it is while the run continues. */
+export async function copyToHost({ record, tensors }: RunCheckpoint): Promise<RunCheckpoint> {
+  const copies = new Map<string, CheckpointTensor>();
   for (const [name, { shape, dtype = "f32", read }] of tensors) {
     const data = await read();
-    held.set(name, { shape, dtype, read: () => data });
+    copies.set(name, { shape, dtype, read: () => data });
   }
-  return { saved, tensors: held };
+  return { record, tensors: copies };
 }

@@ -1,49 +1,51 @@
 import { DeviceError } from "../../base/errors";
 import type { Device } from "../../gpu/device";
 import type { Directory } from "../../io/directory";
-import { TrainingLoop } from "../loop/training-loop";
 import { openRun } from "../loop/resources";
+import { TrainingLoop } from "../loop/training-loop";
 import type { TrainerOptions } from "../options";
-import { positionOf } from "./resume";
-import { heldInMemory } from "./record";
-import type { RunCheckpoint } from "./record";
-import type { Saver } from "./saver";
 import type { DataPosition } from "../step/batch-queue";
+import { copyToHost, readPosition } from "./record";
+import type { RunCheckpoint } from "./record";
+import { originOf } from "./resume";
+import type { Saver } from "./saver";
 
-const EVERY = 50;
-/** Losses in a row, with nothing finished in between, after which a run stops. */
-const MOST_LOSSES = 3;
+const DEFAULT_EVERY_STEPS = 50;
+/** Device losses in a row, with nothing finished in between, after which a run stops. */
+const MAX_LOSSES = 3;
 
 /**
- * Carries a run over the loss of its device: opens another one, loads the model again, goes back to the state that the host
- * has in memory, and runs what followed it once more, to the same bits.
+ * Carries a run over the loss of its device: opens another device, loads the model again, returns to the last copy of the
+ * run in host memory, and repeats the steps since then, to the same bits.
  */
 export class Recovery {
-  #course: TrainingLoop;
-  #held: RunCheckpoint | undefined;
-  /** Where the data were then. */
-  #place: DataPosition;
-  /** Steps that the caller has had. */
-  #done: number;
-  #writes: number;
+  #loop: TrainingLoop;
+  /** The last copy of the run in host memory; undefined where that is the start. */
+  #copy: RunCheckpoint | undefined;
+  /** Position of the data at the copy. */
+  #copyPosition: DataPosition;
+  /** Steps whose results the caller has received. */
+  #deliveredSteps: number;
+  /** Host writes to the tensors that the caller has made. */
+  #knownWrites: number;
   #losses = 0;
 
-  /** @param from the state that the run went on from. */
+  /** @param origin the checkpoint that the run resumed from. */
   constructor(
     private readonly options: TrainerOptions,
     private readonly saver: Saver,
-    course: TrainingLoop,
-    from: RunCheckpoint | undefined,
+    loop: TrainingLoop,
+    origin: RunCheckpoint | undefined,
   ) {
-    this.#course = course;
-    this.#held = from;
-    this.#place = this.isOn ? course.upcoming.mark() : course.upcoming.place;
-    this.#done = course.progress.step;
-    this.#writes = course.state.writes;
+    this.#loop = loop;
+    this.#copy = origin;
+    this.#copyPosition = this.isOn ? loop.queue.mark() : loop.queue.position;
+    this.#deliveredSteps = loop.progress.step;
+    this.#knownWrites = loop.resources.state.writes;
   }
 
-  get course(): TrainingLoop {
-    return this.#course;
+  get loop(): TrainingLoop {
+    return this.#loop;
   }
 
   get isOn(): boolean {
@@ -51,16 +53,19 @@ export class Recovery {
     return recover !== false && model.engine.canReopen && model.canReload;
   }
 
-  /** Runs something on the course; once more, from the same state on, where the device is lost meanwhile. */
-  async attempt<T>(body: (course: TrainingLoop, onProgress: () => void) => Promise<T>): Promise<T> {
+  /**
+   * Runs something on the loop. Where the device is lost meanwhile, recovers and runs it again.
+   * @param body calls `onProgress` where a part of it is finished, so that losses before and after do not count as in a row.
+   */
+  async attempt<T>(body: (loop: TrainingLoop, onProgress: () => void) => Promise<T>): Promise<T> {
     const onProgress = (): void => void (this.#losses = 0);
     for (;;) {
-      const { device } = this.#course;
+      const { device } = this.#loop;
       try {
-        const result = await body(this.#course, onProgress);
+        const result = await body(this.#loop, onProgress);
         this.#losses = 0;
-        this.#done = this.#course.progress.step;
-        this.#writes = this.#course.state.writes;
+        this.#deliveredSteps = this.#loop.progress.step;
+        this.#knownWrites = this.#loop.resources.state.writes;
         return result;
       } catch (error) {
         if (!this.isOn || !(await device.isLost())) throw error;
@@ -69,72 +74,73 @@ export class Recovery {
     }
   }
 
-  /** Copies the state to the host's memory where that is due: after so many steps, or where tensors were overwritten. */
-  async holdIfDue(): Promise<void> {
-    if (!this.isOn || !this.#course.isBetweenSteps) return;
+  /** Copies the run to host memory where that is due: after a number of steps, or where the host overwrote tensors. */
+  async copyIfDue(): Promise<void> {
+    if (!this.isOn || !this.#loop.isBetweenSteps) return;
     const { recover } = this.options;
-    const every = (typeof recover === "object" ? recover.every : undefined) ?? EVERY;
-    const isOverwritten = this.#course.state.writes !== this.#writes;
-    if (isOverwritten || this.#done - (this.#held?.saved.step ?? 0) >= every) await this.hold();
+    const every = (typeof recover === "object" ? recover.every : undefined) ?? DEFAULT_EVERY_STEPS;
+    const isOverwritten = this.#loop.resources.state.writes !== this.#knownWrites;
+    const copiedStep = this.#copy?.record.step ?? 0;
+    if (isOverwritten || this.#deliveredSteps - copiedStep >= every) await this.copy();
   }
 
-  /** Copies the state to the host's memory. */
-  async hold(): Promise<RunCheckpoint> {
-    return this.attempt(async (course) => {
-      const state = await heldInMemory(await this.saver.capture(course.moment()));
-      this.#place = course.upcoming.mark();
-      this.#held = state;
-      return state;
+  /** Copies the run to host memory. */
+  async copy(): Promise<RunCheckpoint> {
+    return this.attempt(async (loop) => {
+      const copy = await copyToHost(await this.saver.capture(loop));
+      this.#copyPosition = loop.queue.mark();
+      this.#copy = copy;
+      return copy;
     });
   }
 
-  /** Writes the state; that in memory where the device is lost for good. */
+  /** Writes a checkpoint of the run: of the last copy where the device is lost for good. Returns the file's name. */
   async save(directory: Directory | undefined): Promise<string> {
-    if (this.#losses >= MOST_LOSSES && this.#held) return this.saver.write(this.#held, directory);
-    if (this.isOn) return this.saver.write(await this.hold(), directory);
-    return this.saver.write(await this.saver.capture(this.#course.moment()), directory);
+    if (this.#losses >= MAX_LOSSES && this.#copy) return this.saver.write(this.#copy, directory);
+    const checkpoint = this.isOn ? await this.copy() : await this.saver.capture(this.#loop);
+    return this.saver.write(checkpoint, directory);
   }
 
-  async #recover(first: Device, error: unknown): Promise<void> {
-    let [lost, cause] = [first, error];
+  /** Recovers from a loss, and from losses during the recovery. @throws DeviceError after too many in a row. */
+  async #recover(firstLost: Device, firstError: unknown): Promise<void> {
+    let [lost, cause] = [firstLost, firstError];
     for (;;) {
-      if (++this.#losses >= MOST_LOSSES) throw await this.#givenUp(cause);
+      if (++this.#losses >= MAX_LOSSES) throw await this.#tooManyLosses(cause);
       try {
-        await this.#goBack(lost);
+        await this.#returnToCopy(lost);
         return;
-      } catch (again) {
+      } catch (error) {
         lost = this.options.model.engine.device;
-        if (!(await lost.isLost())) throw again;
-        cause = again;
+        if (!(await lost.isLost())) throw error;
+        cause = error;
       }
     }
   }
 
-  async #goBack(lost: Device): Promise<void> {
+  async #returnToCopy(lost: Device): Promise<void> {
     const { model } = this.options;
-    const { run, upcoming } = this.#course;
-    this.#course.dispose();
+    const { resources, queue } = this.#loop;
+    const copy = this.#copy;
+    this.#loop.dispose();
     await model.engine.reopen(lost);
     await model.reload();
-    const from = this.#held && { state: this.#held, file: "the state in memory" };
-    const next = await openRun(this.options, { from, known: { first: run.first, start: run.start } });
-    upcoming.rewind(this.#place);
-    this.#course = new TrainingLoop(next, upcoming, from && (await positionOf(from.state)));
-    while (this.#course.progress.step < this.#done) await this.#course.next(false);
+    const origin = copy && originOf({ checkpoint: copy, file: "the copy in host memory" });
+    const reopened = await openRun(this.options, origin, resources);
+    queue.rewind(this.#copyPosition);
+    this.#loop = new TrainingLoop(reopened, queue, copy && (await readPosition(copy)));
+    while (this.#loop.progress.step < this.#deliveredSteps) await this.#loop.step(false);
   }
 
-  async #givenUp(cause: unknown): Promise<DeviceError> {
-    const fact = `The device was lost ${this.#losses} times in a row without a finished step: ${firstLine(cause)}`;
-    const step = this.#held?.saved.step;
-    if (step === undefined) return new DeviceError(fact, "Begin anew: no step was kept yet.", { cause });
+  async #tooManyLosses(cause: unknown): Promise<DeviceError> {
+    const reason = cause instanceof Error ? cause.message.split("\n", 1)[0] : String(cause);
+    const fact = `The device was lost ${this.#losses} times in a row without a finished step: ${reason}`;
+    const step = this.#copy?.record.step;
+    if (step === undefined) return new DeviceError(fact, "Begin a new run: there is no copy of this one.", { cause });
     if (!this.options.checkpoints) {
-      const remedy = `trainer.saveCheckpoint(directory) still writes the state after step ${step}; go on from it elsewhere.`;
+      const remedy = `trainer.saveCheckpoint(directory) still writes the state after step ${step}; resume from it elsewhere.`;
       return new DeviceError(fact, remedy, { cause });
     }
     const file = await this.save(undefined);
-    return new DeviceError(fact, `Go on from ${file} in ${this.options.checkpoints.name} with \`resume\`.`, { cause });
+    return new DeviceError(fact, `Resume from ${file} in ${this.options.checkpoints.name}.`, { cause });
   }
 }
-
-const firstLine = (error: unknown): string =>
-  error instanceof Error ? error.message.split("\n", 1)[0]! : String(error);

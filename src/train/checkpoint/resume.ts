@@ -1,36 +1,37 @@
 import { ConfigError, FileFormatError } from "../../base/errors";
-import { checkpointSteps, latestRun } from "./directory";
-import type { FoundRun } from "./directory";
-import { TrainingLoop } from "../loop/training-loop";
-import type { LoopPosition } from "../loop/training-loop";
-import type { RunResources } from "../loop/resources";
+import type { Preflight } from "../estimate/preflight";
 import { runLength } from "../estimate/run-length";
+import type { RunOrigin, RunResources } from "../loop/resources";
+import { TrainingLoop } from "../loop/training-loop";
 import type { CheckpointExtra, TrainerOptions } from "../options";
-import type { FreezeEvent } from "../loop/reports";
-import { extraOf, gpuName, historyOf } from "./record";
+import { BatchQueue } from "../step/batch-queue";
+import { checkpointSteps, latestCheckpoint } from "./directory";
+import type { CheckpointFile } from "./directory";
+import { checkIdentity, runIdentity } from "./identity";
+import { checkTensors, gpuName, readExtra, readPosition, readTensor } from "./record";
 import type { RunCheckpoint } from "./record";
-import { BatchQueue, queueFrom } from "../step/batch-queue";
 
-/** What a trainer went on from. */
+/** The checkpoint that a trainer resumed from. */
 export interface Resumed {
   readonly file: string;
-  /** Steps that were done. */
+  /** Optimizer steps done. */
   readonly step: number;
-  /** What `checkpointExtra` gave then. */
+  /** What `checkpointExtra` returned when it was written. */
   readonly extra: CheckpointExtra;
 }
 
-/** Tells the user, by the trainer's option or on the console. */
-export const warnBy = ({ warn }: Pick<TrainerOptions, "warn">): ((message: string) => void) =>
-  // eslint-disable-next-line no-console -- by default there is nobody else to tell
-  warn ?? ((message) => console.warn(message));
+/** Writes a warning to the trainer's `warn` option, or to the console. */
+export function warnBy({ warn }: Pick<TrainerOptions, "warn">): (message: string) => void {
+  // eslint-disable-next-line no-console -- the default where the program has given no other place
+  return warn ?? ((message) => console.warn(message));
+}
 
 /**
- * The state that a trainer's options ask to go on from.
- * @throws ConfigError where a new run would stand beside an old one's checkpoints, FileFormatError where there is nothing to
- * go on from.
+ * The checkpoint that the options ask to resume from; undefined for a new run.
+ * @throws ConfigError where a new run would mix its checkpoints with an old one's, FileFormatError where `resume` names a
+ * directory without checkpoints.
  */
-export async function checkpointToResume(options: TrainerOptions): Promise<FoundRun | undefined> {
+export async function checkpointToResume(options: TrainerOptions): Promise<CheckpointFile | undefined> {
   const { checkpoints, resume, checkpointEvery = 1, keepCheckpoints = 1 } = options;
   for (const [name, value] of Object.entries({ checkpointEvery, keepCheckpoints })) {
     const least = name === "keepCheckpoints" ? 1 : 0;
@@ -41,45 +42,63 @@ export async function checkpointToResume(options: TrainerOptions): Promise<Found
     const [latest] = checkpoints ? await checkpointSteps(checkpoints) : [];
     if (latest === undefined) return undefined;
     throw new ConfigError(
-      `${checkpoints?.name} has a checkpoint of step ${latest} already.`,
-      'Give resume: "auto" to go on from it, or another directory, or remove its checkpoints.',
+      `${checkpoints?.name} already has a checkpoint of step ${latest}.`,
+      'Give resume: "auto" to continue from it, or another directory, or remove its checkpoints.',
     );
   }
   const directory = resume === "auto" ? checkpoints : resume;
-  if (!directory) throw new ConfigError('resume is "auto", but there are no checkpoints.', "Give a directory.");
-  const found = await latestRun(directory, warnBy(options));
-  if (found || resume === "auto") return found;
+  if (!directory) {
+    throw new ConfigError('resume is "auto", but there are no checkpoints.', "Give a directory as `checkpoints`.");
+  }
+  const latest = await latestCheckpoint(directory, warnBy(options));
+  if (latest || resume === "auto") return latest;
   throw new FileFormatError(`There is no checkpoint in ${directory.name}.`, "Check the path, or begin a new run.");
 }
 
-/** Says so where a checkpoint was made on another adapter. */
-export function warnOfOtherGpu(options: TrainerOptions, { file, state }: FoundRun): void {
-  const gpu = gpuName(options);
-  if (gpu === state.saved.gpu) return;
-  warnBy(options)(`${file} was made on ${state.saved.gpu}; on ${gpu} the run goes on, but may round otherwise.`);
+export async function resumedFrom({ file, checkpoint }: CheckpointFile): Promise<Resumed> {
+  return { file, step: checkpoint.record.step, extra: await readExtra(checkpoint) };
 }
 
-/** What a trainer's user is told of what it went on from. */
-export async function resumedFrom({ file, state }: FoundRun): Promise<Resumed> {
-  return { file, step: state.saved.step, extra: await extraOf(state) };
+/** A checkpoint as what a run continues from. @param file its name, for messages. */
+export function originOf({ checkpoint, file }: CheckpointFile): RunOrigin {
+  const { record } = checkpoint;
+  return {
+    start: record.start,
+    live: new Set(record.live),
+    async check(run) {
+      checkIdentity(await runIdentity(run), record.identity, file);
+      const gpu = gpuName(run.options);
+      if (gpu === record.gpu) return;
+      warnBy(run.options)(`${file} was made on ${record.gpu}; on ${gpu} the run may round differently.`);
+    },
+    restorePlans: (preflight, layers) => restorePlans(preflight, layers, checkpoint),
+    async restoreTensors(state) {
+      await state.load(record.masked, (name) => readTensor(checkpoint, name, state.tensor(name)));
+    },
+    restoreCounts({ updates, policy, adapterState }) {
+      for (const droppedLayers of record.variants) updates.addVariant(droppedLayers);
+      updates.restore(record.updates);
+      if (record.policy !== undefined) policy.state.restore?.(record.policy);
+      if (record.adapter !== undefined) adapterState?.restore?.(record.adapter);
+    },
+  };
 }
 
-/** A run from its first step on. */
-export function newLoop(run: RunResources): TrainingLoop {
-  const { options, first, start } = run;
+function restorePlans({ book, live, merges }: Preflight, layers: number, { record }: RunCheckpoint): void {
+  checkTensors(record, live, layers);
+  for (const shape of record.shapes) book.addShape(shape);
+  for (const droppedLayers of record.variants) book.addVariant(droppedLayers);
+  if (merges) merges.isOn = record.isMerging;
+  book.freezeTo(new Set(record.live));
+}
+
+/** The loop of a run: from its first step, or from a checkpoint. @throws FileFormatError for an incomplete checkpoint. */
+export async function openLoop(resources: RunResources, checkpoint?: RunCheckpoint): Promise<TrainingLoop> {
+  const { options, first, start } = resources;
   const { accumulate } = runLength(options);
-  return new TrainingLoop(run, new BatchQueue(options.data, accumulate, { batches: [first], place: start }));
-}
-
-/** A run from where a state was taken. @throws FileFormatError for a state that is not whole. */
-export async function resumedLoop(run: RunResources, state: RunCheckpoint): Promise<TrainingLoop> {
-  const { place } = state.saved;
-  const upcoming = queueFrom(run.options.data, runLength(run.options).accumulate, run, place);
-  return new TrainingLoop(run, upcoming, await positionOf(state));
-}
-
-/** How far a run was. @throws FileFormatError */
-export async function positionOf(state: RunCheckpoint): Promise<LoopPosition> {
-  const { step, hasBegun, untold } = state.saved;
-  return { step, hasBegun, history: await historyOf(state), untold: untold as unknown as readonly FreezeEvent[] };
+  if (!checkpoint) {
+    return new TrainingLoop(resources, new BatchQueue(options.data, accumulate, { batches: [first], position: start }));
+  }
+  const queue = BatchQueue.from(options.data, accumulate, resources, checkpoint.record.place);
+  return new TrainingLoop(resources, queue, await readPosition(checkpoint));
 }

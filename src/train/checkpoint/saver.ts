@@ -1,41 +1,46 @@
 import { ConfigError } from "../../base/errors";
-import type { Directory } from "../../io/directory";
-import { saveRun } from "./directory";
+import type { TrainingLoop } from "../loop/training-loop";
 import type { TrainerOptions } from "../options";
-import { identityOf } from "./identity";
-import type { Identity } from "./identity";
+import { saveCheckpoint } from "./directory";
+import { runIdentity } from "./identity";
+import type { RunIdentity } from "./identity";
 import { captureRun } from "./record";
-import type { RunMoment, RunCheckpoint } from "./record";
+import type { RunCheckpoint } from "./record";
 
-/** A run between two steps, as its trainer knows it. */
-export type Moment = Omit<RunMoment, "identity" | "extra">;
+const DEFAULT_EVERY_STEPS = 100;
+const DEFAULT_KEEP_COUNT = 2;
 
-const EVERY = 100;
-const KEPT = 2;
-
-/** Saves one trainer's run. */
+/** Captures and writes the checkpoints of one trainer. */
 export class Saver {
-  #identity: Identity | undefined;
+  #identity: RunIdentity | undefined;
 
   constructor(private readonly options: TrainerOptions) {}
 
-  /** Whether a checkpoint is wanted after so many steps, the last one being `total`. */
-  isDue(step: number, total: number): boolean {
-    const { checkpoints, checkpointEvery: every = EVERY } = this.options;
-    return checkpoints !== undefined && every > 0 && (step % every === 0 || step === total);
+  /** Whether a checkpoint is due after this many steps. */
+  isDue(step: number, totalSteps: number): boolean {
+    const { checkpoints, checkpointEvery = DEFAULT_EVERY_STEPS } = this.options;
+    if (checkpoints === undefined || checkpointEvery === 0) return false;
+    return step % checkpointEvery === 0 || step === totalSteps;
   }
 
-  /** The state as it is now; its tensors are read from the device when they are asked for. */
-  async capture(moment: Moment): Promise<RunCheckpoint> {
-    this.#identity ??= await identityOf(moment.run);
-    return captureRun({ ...moment, identity: this.#identity, extra: this.options.checkpointExtra?.() });
+  /**
+   * The current state of a loop. Tensors are read from the device when they are needed.
+   * @throws ConfigError where the last step is not complete.
+   */
+  async capture(loop: TrainingLoop): Promise<RunCheckpoint> {
+    const position = loop.position();
+    this.#identity ??= await runIdentity(loop.resources);
+    const { resources, queue } = loop;
+    return captureRun({ resources, queue, position }, this.#identity, this.options.checkpointExtra?.());
   }
 
-  /** Writes a state and gives the file's name. @throws ConfigError where no directory is named, FileFormatError. */
-  async write(state: RunCheckpoint, directory: Directory | undefined): Promise<string> {
-    const { checkpoints, keepCheckpoints = KEPT } = this.options;
-    const target = directory ?? checkpoints;
-    if (target) return saveRun(target, state, keepCheckpoints);
+  /**
+   * Writes a checkpoint and returns the file's name.
+   * @param directory default the option `checkpoints`.
+   * @throws ConfigError where there is no directory, FileFormatError where it cannot be written.
+   */
+  async write(checkpoint: RunCheckpoint, directory = this.options.checkpoints): Promise<string> {
+    if (directory) return saveCheckpoint(directory, checkpoint, this.options.keepCheckpoints ?? DEFAULT_KEEP_COUNT);
     throw new ConfigError("This run has no directory for checkpoints.", "Give one: saveCheckpoint(directory).");
   }
 }

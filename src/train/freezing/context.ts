@@ -18,8 +18,15 @@ import { scorePlan, statisticsPlan } from "../plans/statistics-plan";
 import { statisticsNames } from "../tensors/names";
 import { importance } from "./layer-importance";
 import type { PlanBook } from "../plans/plan-book";
-import type { PolicyScores } from "../loop/reports";
 import type { TrainableTensors } from "../tensors/trainable-tensors";
+
+/** Scores that a policy requested. */
+export interface PolicyScores {
+  /** Importance of each layer (1 - CKA), or sensitivity of each tensor. */
+  readonly kind: "importance" | "sensitivity";
+  /** By layer or by tensor. */
+  readonly values: Readonly<Record<string, number>>;
+}
 
 export interface FreezingParts {
   readonly loaded: LoadedModel;

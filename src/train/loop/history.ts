@@ -6,7 +6,7 @@ import type { FreezeEvent, SkippedStep, StepReport, TrainResult } from "./report
 const COUNT = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
 const NUMBER = v.number();
 const BYTES = v.strictObject({ weight: NUMBER, state: NUMBER, saved: NUMBER, scratch: NUMBER });
-/** A freeze as it was told; what more there is to tell of it stays as it is. */
+/** A freeze in a checkpoint. Further members are kept as they are. */
 export const SAVED_FREEZE = v.looseObject({
   step: COUNT,
   tensors: v.array(v.string()),
@@ -15,99 +15,103 @@ export const SAVED_FREEZE = v.looseObject({
   bytes: BYTES,
 });
 
-const SAVED_SKIP = v.strictObject({ step: COUNT, what: v.string(), value: v.string() });
+const SAVED_SKIPPED_STEP = v.strictObject({ step: COUNT, what: v.string(), value: v.string() });
 
-/** What a checkpoint holds of the past, beside the losses; plain JSON. */
+/** The past of a run in a checkpoint, apart from the losses. Plain JSON. */
 export const SAVED_HISTORY = v.strictObject({
   freezes: v.array(SAVED_FREEZE),
-  skipped: v.array(SAVED_SKIP),
+  skipped: v.array(SAVED_SKIPPED_STEP),
   flops: NUMBER,
   seconds: NUMBER,
   peak: BYTES,
   savedBytesFirst: NUMBER,
   savedBytesLast: NUMBER,
 });
-export type SavedHistory = v.InferOutput<typeof SAVED_HISTORY>;
 
-type Told = Omit<SavedHistory, "freezes"> & { readonly freezes: readonly FreezeEvent[] };
+/** Sums over the steps of a run. */
+export type HistoryTotals = Omit<v.InferOutput<typeof SAVED_HISTORY>, "freezes"> & {
+  readonly freezes: readonly FreezeEvent[];
+};
 
-/** What a run's result tells of its steps, those before a resumption included. */
+const NO_TOTALS: HistoryTotals = {
+  freezes: [],
+  skipped: [],
+  flops: 0,
+  seconds: 0,
+  peak: noBytes(),
+  savedBytesFirst: 0,
+  savedBytesLast: 0,
+};
+
+/** What a run has done so far, including the steps before a resumption. */
 export class RunHistory {
   readonly losses: number[];
-  #told: Told;
+  #totals: HistoryTotals;
 
-  constructor(losses: Iterable<number> = [], told?: Told) {
+  constructor(losses: Iterable<number> = [], totals = NO_TOTALS) {
     this.losses = [...losses];
-    this.#told = told ?? {
-      freezes: [],
-      skipped: [],
-      flops: 0,
-      seconds: 0,
-      peak: noBytes(),
-      savedBytesFirst: 0,
-      savedBytesLast: 0,
-    };
+    this.#totals = totals;
+  }
+
+  copy(): RunHistory {
+    return new RunHistory(this.losses, this.#totals);
   }
 
   get freezes(): readonly FreezeEvent[] {
-    return this.#told.freezes;
+    return this.#totals.freezes;
   }
 
-  get told(): Told {
-    return this.#told;
-  }
-
-  /** Steps that were passed over. */
   get skipped(): readonly SkippedStep[] {
-    return this.#told.skipped;
+    return this.#totals.skipped;
   }
 
   add({ loss, flops, seconds, bytes, freezes, skipped }: StepReport): void {
-    const { savedBytesFirst } = this.#told;
-    this.#told = {
-      freezes: [...this.#told.freezes, ...freezes],
-      skipped: [...this.#told.skipped, ...skipped],
-      flops: this.#told.flops + flops,
-      seconds: this.#told.seconds + seconds,
-      peak: this.#told.peak,
-      savedBytesFirst: this.losses.length === 0 ? bytes.saved : savedBytesFirst,
+    const totals = this.#totals;
+    this.#totals = {
+      freezes: [...totals.freezes, ...freezes],
+      skipped: [...totals.skipped, ...skipped],
+      flops: totals.flops + flops,
+      seconds: totals.seconds + seconds,
+      peak: totals.peak,
+      savedBytesFirst: this.losses.length === 0 ? bytes.saved : totals.savedBytesFirst,
       savedBytesLast: bytes.saved,
     };
     this.losses.push(loss);
   }
 
-  save(ledger: Ledger): Told {
-    return { ...this.#told, peak: { ...this.peak(ledger) } };
+  /** Totals for a checkpoint. */
+  save(ledger: Ledger): HistoryTotals {
+    return { ...this.#totals, peak: { ...this.peak(ledger) } };
   }
 
-  /** Most bytes that were live at once, by lifetime at that moment. */
+  /** Most bytes that were live at the same time, by lifetime at that moment. */
   peak(ledger: Ledger): Bytes {
-    return sumBytes(this.#told.peak) > ledger.peakBytes ? this.#told.peak : ledger.peak;
+    const { peak } = this.#totals;
+    return sumBytes(peak) > ledger.peakBytes ? peak : ledger.peak;
   }
 
-  /** Sums the run up. */
   result(
     { ledger, kernels }: Pick<TrainResult, "kernels"> & { readonly ledger: Ledger },
     policy: Readonly<Record<string, unknown>>,
   ): TrainResult {
     const { losses } = this;
-    const { flops, seconds, freezes, skipped, savedBytesFirst, savedBytesLast } = this.#told;
+    const { flops, seconds, freezes, skipped, savedBytesFirst, savedBytesLast } = this.#totals;
     const peak = this.peak(ledger);
     return {
       steps: losses.length,
       seconds,
-      losses: [...losses],
-      flops,
-      freezes,
-      skipped,
-      kernels,
-      policy,
       lossFirst: losses[0] ?? NaN,
       lossLast: losses.at(-1) ?? NaN,
+      losses: [...losses],
+      flops,
       peak,
       peakBytes: sumBytes(peak),
       savedBytesFirst,
       savedBytesLast,
+      freezes,
+      skipped,
+      kernels,
+      policy,
     };
   }
 }

@@ -1,57 +1,46 @@
 import { LIFETIMES, sumBytes } from "../../gpu/ledger";
 import type { Bytes } from "../../gpu/ledger";
 import type { KernelChoice } from "../../gpu/tuning/tuner";
+import type { Progress } from "../../freeze/policy";
+import type { PolicyScores } from "../freezing/context";
+import type { PrefixReport } from "../step/prefix/step-prefix";
+import type { RunResources } from "./resources";
+import type { AppliedStep } from "./training-loop";
 
-/** A freeze as it happened. */
+/** A freeze that has happened. */
 export interface FreezeEvent {
   /** Optimizer steps done when it happened. */
   readonly step: number;
+  /** Names of the frozen tensors. */
   readonly tensors: readonly string[];
-  /** Transformer layers whose adapter is wholly frozen by it. */
+  /** Transformer layers that had a live adapter before and have none now. */
   readonly layers: readonly number[];
-  /** Bytes that went back to the driver, and their lifetimes. */
+  /** Bytes that went back to the driver. */
   readonly returnedBytes: number;
+  /** The same by lifetime. */
   readonly returned: Bytes;
   /** FLOPs of an optimizer step with the largest batch, before and after. */
   readonly flops: { readonly before: number; readonly after: number };
-  /** Live bytes by lifetime after it. */
+  /** Live bytes by lifetime afterwards. */
   readonly bytes: Bytes;
 }
 
-/** A step whose loss or gradients were not finite, and that was passed over. */
+/** A step that was not applied, because its loss or gradients were not finite. */
 export interface SkippedStep {
   /** Optimizer steps done before it. */
   readonly step: number;
-  /** "loss" or "gradient norm", and what it was. */
+  /** "loss" or "gradient norm". */
   readonly what: string;
+  /** Its value: "NaN", "Infinity" or "-Infinity". */
   readonly value: string;
-}
-
-/** What a run's prefix cache did in a step. */
-export interface PrefixReport {
-  /** The layer that the step began with; 0 while the lowest one still changes. */
-  readonly layer: number;
-  /** Parts of its batches that were read rather than computed below that layer, and all. */
-  readonly hits: number;
-  readonly parts: number;
-  /** Bytes that the cache holds after it. */
-  readonly bytes: number;
-}
-
-/** What a policy looked at when it was asked. */
-export interface PolicyScores {
-  /** Importance of each layer (1 - CKA), or sensitivity of each tensor. */
-  readonly kind: "importance" | "sensitivity";
-  /** By layer or by tensor. */
-  readonly values: Readonly<Record<string, number>>;
 }
 
 /** One optimizer step. */
 export interface StepReport {
-  /** From 1. */
+  /** Number of the step, from 1. */
   readonly step: number;
   readonly totalSteps: number;
-  /** Epochs done, with fraction. */
+  /** Epochs done, with a fraction. */
   readonly epoch: number;
   readonly loss: number;
   readonly learningRate: number;
@@ -61,27 +50,28 @@ export interface StepReport {
   readonly examplesPerSecond: number;
   /** Live GPU bytes by lifetime after the step. */
   readonly bytes: Bytes;
-  /** What the plan says that they are. */
+  /** The bytes that the plan predicts. Equal to `bytes`. */
   readonly planned: Bytes;
   /** Floating-point operations of the step. */
   readonly flops: number;
-  /** Lowest transformer layer with a live adapter: below it nothing is kept; undefined when all are frozen. */
+  /** Lowest transformer layer with a live adapter, below which no activation is kept; undefined when all are frozen. */
   readonly horizon: number | undefined;
   readonly frozenTensors: number;
-  /** Rows of a batch that run at once from now on, and parts of the model that are run again rather than kept. */
+  /** Rows of a batch that run at the same time from now on. */
   readonly rowsAtOnce: number;
+  /** Number of sections of the model that are recomputed instead of kept. */
   readonly recomputed: number;
   /** Undefined without a `prefixCache`. */
   readonly prefix: PrefixReport | undefined;
-  /** What was passed over right before this step, with `onNotFinite: "skip"`. */
+  /** Steps skipped right before this one, with `onNotFinite: "skip"`. */
   readonly skipped: readonly SkippedStep[];
-  /** Scores that the policy asked for after the step. */
+  /** Scores that the policy requested after the step. */
   readonly scores: PolicyScores | undefined;
-  /** What was frozen right after this step, or since the one before it (before the first: at step 0). */
+  /** Freezes since the previous step's report: those right after this step, and those that `freeze` made before it. */
   readonly freezes: readonly FreezeEvent[];
 }
 
-/** A whole run. */
+/** A complete run. */
 export interface TrainResult {
   readonly steps: number;
   readonly seconds: number;
@@ -89,27 +79,68 @@ export interface TrainResult {
   readonly lossLast: number;
   readonly losses: readonly number[];
   readonly flops: number;
-  /** Most bytes that were live at once, by lifetime at that moment. */
+  /** Most GPU bytes that were live at the same time, by lifetime at that moment. */
   readonly peak: Bytes;
+  /** The sum of `peak`. */
   readonly peakBytes: number;
+  /** Bytes kept for the backward pass after the first step and after the last one. */
   readonly savedBytesFirst: number;
   readonly savedBytesLast: number;
   readonly freezes: readonly FreezeEvent[];
-  /** Steps that were passed over. */
   readonly skipped: readonly SkippedStep[];
-  /** How products and attention ran, where an engine tunes its kernels. */
+  /** Kernels that ran for products and attention, where the engine tunes its kernels. */
   readonly kernels: readonly KernelChoice[];
-  /** Options and findings of the policy, as the record of the run keeps them. */
+  /** Options and findings of the policy, as the run's record keeps them. */
   readonly policy: Readonly<Record<string, unknown>>;
 }
 
-/** What a freeze changed. */
-export function freezeEffect(
-  before: { readonly bytes: Bytes; readonly flops: number },
-  after: { readonly bytes: Bytes; readonly flops: number },
-): Pick<FreezeEvent, "returnedBytes" | "returned" | "flops" | "bytes"> {
+interface Cost {
+  readonly bytes: Bytes;
+  readonly flops: number;
+}
+
+/** A freeze, from the cost of the run before and after it. */
+export function freezeEvent(
+  freeze: Pick<FreezeEvent, "step" | "tensors" | "layers">,
+  before: Cost,
+  after: Cost,
+): FreezeEvent {
   const returned = { ...after.bytes };
   for (const lifetime of LIFETIMES) returned[lifetime] = before.bytes[lifetime] - after.bytes[lifetime];
-  const flops = { before: before.flops, after: after.flops };
-  return { returnedBytes: sumBytes(returned), returned, flops, bytes: after.bytes };
+  return {
+    ...freeze,
+    returnedBytes: sumBytes(returned),
+    returned,
+    flops: { before: before.flops, after: after.flops },
+    bytes: after.bytes,
+  };
+}
+
+/** The report of an applied step, with the state of the run after it. */
+export function stepReport(
+  { book, state, options }: RunResources,
+  { startTime, batches, prefix, loss, gradientNorm, learningRate, flops }: AppliedStep,
+  { step, totalSteps, stepsPerEpoch }: Progress,
+  after: Pick<StepReport, "planned" | "skipped" | "scores" | "freezes">,
+): StepReport {
+  const seconds = (performance.now() - startTime) / 1000;
+  const rows = batches.reduce((sum, batch) => sum + batch.rows, 0);
+  return {
+    step,
+    totalSteps,
+    epoch: step / stepsPerEpoch,
+    loss,
+    learningRate,
+    gradientNorm,
+    seconds,
+    examplesPerSecond: rows / seconds,
+    bytes: options.model.engine.ledger.live,
+    flops,
+    horizon: state.horizon,
+    frozenTensors: state.frozen.length,
+    rowsAtOnce: book.choice.rows,
+    recomputed: book.choice.sections.size,
+    prefix: prefix.report,
+    ...after,
+  };
 }

@@ -4,78 +4,104 @@ import { never } from "../../freeze/never";
 import { startPolicy } from "../../freeze/policy";
 import type { ActivePolicy } from "../../freeze/policy";
 import { Executor } from "../../run/executor";
-import type { FoundRun } from "../checkpoint/directory";
-import { Merging } from "../freezing/merging";
-import { adapterRun } from "../freezing/adapter-run";
-import type { TrainerOptions } from "../options";
+import type { Plan } from "../../tape/plan";
 import { withMemoryRemedy } from "../estimate/memory-remedy";
-import { runLength } from "../estimate/run-length";
 import { preflight } from "../estimate/preflight";
 import type { Preflight } from "../estimate/preflight";
-import { PrefixCache } from "../step/prefix/cache";
-import { checkRun, readKept } from "../checkpoint/record";
-import type { RunCheckpoint } from "../checkpoint/record";
-import { checkIdentity, identityOf } from "../checkpoint/identity";
-import type { IdentityParts } from "../checkpoint/identity";
-import { warnOfOtherGpu } from "../checkpoint/resume";
-import { TrainableTensors } from "../tensors/trainable-tensors";
-import type { PrefixParts } from "../step/prefix/step-prefix";
+import { runLength } from "../estimate/run-length";
+import { adapterRun } from "../freezing/adapter-run";
+import { Merging } from "../freezing/merging";
 import { withStructuralMasks } from "../freezing/structural-pruner";
+import type { TrainerOptions } from "../options";
 import { positionIn } from "../step/batch-queue";
 import type { DataPosition } from "../step/batch-queue";
 import { OptimizerPlans } from "../step/optimizer-plans";
+import { PrefixCache } from "../step/prefix/cache";
+import type { PrefixParts } from "../step/prefix/step-prefix";
+import { TrainableTensors } from "../tensors/trainable-tensors";
 
-/** What a run consists of. */
+/** What a run consists of: its options, tensors, plans, and the executor that holds the plans' buffers. */
 export interface RunResources extends PrefixParts, Pick<Preflight, "needs"> {
   readonly updates: OptimizerPlans;
   /** The policy with its state in this run. */
   readonly policy: ActivePolicy;
-  /** State of the adapter in this run, where it has any. */
+  /** State of the adapter in this run; undefined for an adapter without any. */
   readonly adapterState: AdapterState | undefined;
-  /** The data's first batch, on which policies probe, and where the data were before it. */
+  /** The first batch of the data, on which policies compute scores by default. */
   readonly first: Batch;
+  /** Position of the data before that batch. */
   readonly start: DataPosition;
 }
 
-/** What a run goes on from. */
-export interface Beginning {
-  readonly from?: FoundRun | undefined;
-  /** The data's first batch where it is known; else it is drawn. */
-  readonly known?: Pick<RunResources, "first" | "start">;
+/** State that a run continues from. Implemented by checkpoints; each method is called once, in this order. */
+export interface RunOrigin {
+  /** Position of the data before the first batch of the run. */
+  readonly start: DataPosition;
+  /** @throws ConfigError where the state belongs to a different run. */
+  check(run: Pick<RunResources, "options" | "first" | "start">): Promise<void>;
+  /** Plans for the shapes and live tensors of the state. @throws FileFormatError for tensors that this run does not train. */
+  restorePlans(preflight: Preflight, layers: number): void;
+  /** Names of tensors that still learned. */
+  readonly live: ReadonlySet<string>;
+  /** @throws FileFormatError for a missing tensor or one of another size. */
+  restoreTensors(tensors: TrainableTensors): Promise<void>;
+  /** Restores what the optimizer, the policy and the adapter have counted. @throws FileFormatError */
+  restoreCounts(run: Pick<RunResources, "updates" | "policy" | "adapterState">): void;
 }
 
-/** Plans a run, checks its budget, allocates; goes on from a state where there is one. Throws as `Trainer.create` does. */
-export async function openRun(given: TrainerOptions, { from: found, known }: Beginning = {}): Promise<RunResources> {
-  const options = withStructuralMasks(given);
-  const { model: loaded, adapter, data, seed = 0 } = options;
-  const from = found?.state;
-  const start = known?.start ?? from?.saved.start ?? positionIn(data);
-  if (!known && from && start.state !== undefined) data.resume?.(start.state);
-  const cache = PrefixCache.of(options.prefixCache, loaded.model);
-  const before = preflight(options, known?.first ?? (() => data.next()));
-  const { book, first, merges, settings, statistics, live, plannedBytes, needs } = before;
+/**
+ * Plans a run, checks its budget and allocates its memory. Where anything throws, GPU memory is as it was.
+ * @param origin the state that the run continues from; default the start.
+ * @param first the first batch and the position before it, where they were drawn already.
+ * @throws as `Trainer.create`.
+ */
+export async function openRun(
+  givenOptions: TrainerOptions,
+  origin?: RunOrigin,
+  first?: Pick<RunResources, "first" | "start">,
+): Promise<RunResources> {
+  const maskedOptions = withStructuralMasks(givenOptions);
+  const { model: loaded, adapter, data, seed = 0 } = maskedOptions;
+  const start = first?.start ?? origin?.start ?? positionIn(data);
+  if (!first && origin && start.state !== undefined) data.resume?.(start.state);
+  const cache = PrefixCache.of(maskedOptions.prefixCache, loaded.model);
+  const flight = preflight(maskedOptions, first?.first ?? (() => data.next()));
+  const { book, merges, settings, statistics, live, plannedBytes, needs } = flight;
+  const options = { ...maskedOptions, probe: maskedOptions.probe ?? flight.first };
+  if (!first) await origin?.check({ options, first: flight.first, start });
+  origin?.restorePlans(flight, loaded.model.layers);
+  const frozen = origin ? [...live.keys()].filter((name) => !origin.live.has(name)) : [];
   const remedy = { options, book, needs };
-  // Whoever scores this run finds its probe here.
-  const asked = { ...options, probe: options.probe ?? first };
-  if (found && !known) await checkOwn({ options: asked, first, start }, found);
-  if (from) resumePlans(before, from, loaded.model.layers);
-  const frozen = from && [...live.keys()].filter((name) => !from.saved.live.includes(name));
-  const learning = { live, statistics, ...(frozen && { frozen }) };
-  const state = await withMemoryRemedy(remedy, () => TrainableTensors.create(loaded, adapter, seed, learning));
+  const state = await withMemoryRemedy(remedy, () =>
+    TrainableTensors.create(loaded, adapter, seed, { live, statistics, frozen }),
+  );
   const executor = new Executor(loaded.engine.device, plannedBytes);
   const merging = merges && new Merging(merges, loaded, adapter, state);
   try {
-    if (from) await state.load(from.saved.masked, (name) => readKept(from, name, specOf(state, name)));
+    if (origin) await origin.restoreTensors(state);
     else if (options.initial) state.restore(options.initial);
     const { totalSteps, stepsPerEpoch } = runLength(options);
     const policy = startPolicy(options.policy ?? never(), { layers: loaded.model.layers, totalSteps, stepsPerEpoch });
     const adapterState = adapter.start?.(adapterRun(state, loaded.model, totalSteps));
     const updates = OptimizerPlans.of(options, state, settings, statistics, { policy, adapterState });
-    if (from) resumeFindings({ updates, policy, adapterState }, from);
+    origin?.restoreCounts({ updates, policy, adapterState });
     await merging?.follow();
-    await withMemoryRemedy(remedy, () => executor.hold([...book.plans, ...updates.plans]));
+    await withMemoryRemedy(remedy, () => executor.hold(heldPlans({ book, updates })));
     await executor.compile();
-    return { ...remedy, options: asked, state, executor, updates, policy, adapterState, first, start, cache, merging };
+    return {
+      options,
+      book,
+      needs,
+      state,
+      executor,
+      updates,
+      policy,
+      adapterState,
+      first: flight.first,
+      start,
+      cache,
+      merging,
+    };
   } catch (error) {
     merging?.dispose();
     executor.dispose();
@@ -85,31 +111,7 @@ export async function openRun(given: TrainerOptions, { from: found, known }: Beg
   }
 }
 
-/** @throws ConfigError for a checkpoint of another run, naming what differs. */
-async function checkOwn(parts: IdentityParts, found: FoundRun): Promise<void> {
-  checkIdentity(await identityOf(parts), found.state.saved.identity, found.file);
-  warnOfOtherGpu(parts.options, found);
-}
-
-const specOf = (state: TrainableTensors, name: string) => ({ shape: state.tensor(name).shape, dtype: "f32" as const });
-
-/** Plans for what is still live, with room for every shape that came. @throws FileFormatError */
-function resumePlans({ book, live, merges }: Preflight, from: RunCheckpoint, layers: number): void {
-  checkRun(from, live, layers);
-  const { shapes, variants, isMerging } = from.saved;
-  shapes.forEach((shape) => book.addShape(shape));
-  variants.forEach((dropped) => book.addVariant(dropped));
-  if (merges) merges.isOn = isMerging;
-  book.freezeTo(new Set(from.saved.live));
-}
-
-/** What updates, policy and adapter have counted and found. @throws FileFormatError */
-function resumeFindings(
-  { updates, policy, adapterState }: Pick<RunResources, "updates" | "policy" | "adapterState">,
-  { saved }: RunCheckpoint,
-): void {
-  saved.variants.forEach((dropped) => updates.addVariant(dropped));
-  updates.restore(saved.updates);
-  if (saved.policy !== undefined) policy.state.restore?.(saved.policy);
-  if (saved.adapter !== undefined) adapterState?.restore?.(saved.adapter);
+/** The plans that the executor holds between steps. */
+export function heldPlans({ book, updates }: Pick<RunResources, "book" | "updates">): Plan[] {
+  return [...book.plans, ...updates.plans];
 }

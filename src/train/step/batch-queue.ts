@@ -1,119 +1,123 @@
 import type { Batch } from "../../data/batch";
 import type { BatchSource } from "../options";
 
-/** Where a run is in its data, plain JSON. */
+/** Position of a run in its data, as plain JSON. */
 export interface DataPosition {
-  /** What `save` of the data gave, where there is such a thing. */
+  /** What `save` of the data returned; undefined for data that cannot save their position. */
   readonly state?: unknown;
-  /** Batches that steps have had. */
+  /** Batches that steps have used. */
   readonly batches: number;
 }
 
-/** Where data are now, if they can say so. */
-export const positionIn = (data: BatchSource, batches = 0): DataPosition => {
+/** The current position of the data. */
+export function positionIn(data: BatchSource, batches = 0): DataPosition {
   const state = data.resume && data.save?.();
-  return { batches, ...(state !== undefined && { state }) };
-};
+  return state === undefined ? { batches } : { batches, state };
+}
 
-/** The batches of a step at a time; the next step's may be looked at before their turn. */
+/** The batches of a run, one step's at a time. The next step's can be read before they are taken. */
 export class BatchQueue {
-  #looked: { readonly batches: readonly Batch[] } | { readonly error: unknown } | undefined;
-  /** Batches that come before what the data give next. */
+  /** The next step's batches, or the error that drawing them threw. */
+  #next: { readonly batches: readonly Batch[] } | { readonly error: unknown } | undefined;
+  /** Batches to use before those that the data give next. */
   #queue: Batch[];
-  /** Batches that were drawn since the last mark, for data that cannot go back. */
+  /** Batches drawn since the last mark, for data that cannot go back by themselves. */
   #sinceMark: Batch[] | undefined;
-  /** Where the step begins whose batches were drawn last. */
-  #before: DataPosition;
-  #taken = 0;
+  /** Position of the step whose batches were drawn last. */
+  #drawnFrom: DataPosition;
+  #taken: number;
 
   /**
-   * @param count batches of a step.
-   * @param first batches that were drawn already, and where the data were before that.
+   * @param batchesPerStep batches of one optimizer step.
+   * @param first batches that were drawn already, and the position of the data before them.
    */
   constructor(
     private readonly data: BatchSource,
-    private readonly count: number,
-    first: { readonly batches: readonly Batch[]; readonly place: DataPosition },
+    private readonly batchesPerStep: number,
+    first: { readonly batches: readonly Batch[]; readonly position: DataPosition },
   ) {
     this.#queue = [...first.batches];
-    this.#before = first.place;
-    this.#taken = first.place.batches;
+    this.#drawnFrom = first.position;
+    this.#taken = first.position.batches;
   }
 
-  /** Where the next step begins: what was only looked at is not passed. */
-  get place(): DataPosition {
-    const isPending = this.#looked !== undefined || this.#queue.length > 0;
-    return isPending && this.#before.state !== undefined ? this.#before : positionIn(this.data, this.#taken);
+  /**
+   * The batches from a position on, in data of which one batch was drawn already.
+   * @param first that batch, and the position before it.
+   */
+  static from(
+    data: BatchSource,
+    batchesPerStep: number,
+    { first, start }: { readonly first: Batch; readonly start: DataPosition },
+    position: DataPosition,
+  ): BatchQueue {
+    if (position.state !== undefined && data.resume) {
+      data.resume(position.state);
+      return new BatchQueue(data, batchesPerStep, { batches: [], position });
+    }
+    if (position.batches === 0) return new BatchQueue(data, batchesPerStep, { batches: [first], position: start });
+    for (let drawn = 1; drawn < position.batches; drawn++) data.next();
+    return new BatchQueue(data, batchesPerStep, { batches: [], position });
   }
 
-  /** The next step's batches. @throws what the data threw, though it was thrown when they were looked at. */
+  /** Position at which the next step begins, whether or not its batches were read already. */
+  get position(): DataPosition {
+    const isDrawn = this.#next !== undefined || this.#queue.length > 0;
+    return isDrawn && this.#drawnFrom.state !== undefined ? this.#drawnFrom : positionIn(this.data, this.#taken);
+  }
+
+  /** Takes the next step's batches. @throws the error of the data, even where `peek` met it first. */
   take(): readonly Batch[] {
-    const looked = this.#looked ?? { batches: this.#draw() };
-    this.#looked = undefined;
-    if ("error" in looked) throw looked.error;
-    this.#taken += looked.batches.length;
-    return looked.batches;
+    const next = this.#next ?? { batches: this.#draw() };
+    this.#next = undefined;
+    if ("error" in next) throw next.error;
+    this.#taken += next.batches.length;
+    return next.batches;
   }
 
-  /** What was taken just now is next again. */
+  /** Makes batches that were just taken the next step's again. */
   putBack(batches: readonly Batch[]): void {
-    this.#looked = { batches };
+    this.#next = { batches };
     this.#taken -= batches.length;
   }
 
-  /** The next step's batches, which stay next; undefined where there are none to be had. */
-  look(): readonly Batch[] | undefined {
+  /** The next step's batches, without taking them; undefined where drawing them failed. */
+  peek(): readonly Batch[] | undefined {
     try {
-      this.#looked ??= { batches: this.#draw() };
+      this.#next ??= { batches: this.#draw() };
     } catch (error) {
-      this.#looked = { error };
+      this.#next = { error };
     }
-    return "batches" in this.#looked ? this.#looked.batches : undefined;
+    return "batches" in this.#next ? this.#next.batches : undefined;
   }
 
-  /** From now on what is drawn can be had again by `rewind`, at the next step's batches. */
+  /** Remembers the position, so that `rewind` can return to it. */
   mark(): DataPosition {
-    const { place } = this;
-    if (place.state === undefined) {
-      const looked = this.#looked && "batches" in this.#looked ? this.#looked.batches : [];
-      this.#sinceMark = [...looked];
+    const { position } = this;
+    if (position.state === undefined) {
+      const drawn = this.#next && "batches" in this.#next ? this.#next.batches : [];
+      this.#sinceMark = [...drawn];
     }
-    return place;
+    return position;
   }
 
-  /** Goes back to the last mark, which was at this place. */
-  rewind(place: DataPosition): void {
-    const canGoBack = place.state !== undefined;
-    if (canGoBack) this.data.resume?.(place.state);
+  /** Returns to the position of the last mark. */
+  rewind(position: DataPosition): void {
+    const canGoBack = position.state !== undefined;
+    if (canGoBack) this.data.resume?.(position.state);
     this.#queue = canGoBack ? [] : [...(this.#sinceMark ?? []), ...this.#queue];
     this.#sinceMark = canGoBack ? undefined : [];
-    this.#looked = undefined;
-    this.#before = place;
-    this.#taken = place.batches;
+    this.#next = undefined;
+    this.#drawnFrom = position;
+    this.#taken = position.batches;
   }
 
   #draw(): readonly Batch[] {
-    if (this.#queue.length === 0) this.#before = positionIn(this.data, this.#taken);
-    return Array.from({ length: this.count }, () => {
+    if (this.#queue.length === 0) this.#drawnFrom = positionIn(this.data, this.#taken);
+    return Array.from({ length: this.batchesPerStep }, () => {
       const batch = this.#queue.shift() ?? this.data.next();
       this.#sinceMark?.push(batch);
       return batch;
     });
   }
-}
-
-/** What comes from a place on, where the first batch was drawn already. */
-export function queueFrom(
-  data: BatchSource,
-  count: number,
-  { first, start }: { readonly first: Batch; readonly start: DataPosition },
-  place: DataPosition,
-): BatchQueue {
-  if (place.state !== undefined && data.resume) {
-    data.resume(place.state);
-    return new BatchQueue(data, count, { batches: [], place });
-  }
-  if (place.batches === 0) return new BatchQueue(data, count, { batches: [first], place: start });
-  for (let drawn = 1; drawn < place.batches; drawn++) data.next();
-  return new BatchQueue(data, count, { batches: [], place });
 }

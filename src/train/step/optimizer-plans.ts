@@ -175,17 +175,20 @@ export class OptimizerPlans {
   }
 
   /** Loss and global gradient norm of an update that was run. */
-  finish(outputs: ReadonlyMap<string, Float32Array>, dropped: readonly number[]): { loss: number; norm: number } {
-    const { loss, norm } = this.judge(outputs);
-    if (Number.isFinite(loss) && Number.isFinite(norm)) {
+  finish(
+    outputs: ReadonlyMap<string, Float32Array>,
+    dropped: readonly number[],
+  ): { loss: number; gradientNorm: number } {
+    const { loss, gradientNorm } = this.judge(outputs);
+    if (Number.isFinite(loss) && Number.isFinite(gradientNorm)) {
       for (const group of this.#found(dropped).layers) this.#ages.set(group, this.#age(group) + 1);
     }
-    return { loss, norm };
+    return { loss, gradientNorm };
   }
 
   /** Loss and global gradient norm of a step. */
-  judge(outputs: ReadonlyMap<string, Float32Array>): { loss: number; norm: number } {
-    return { loss: outputs.get(LOSS)?.[0] ?? NaN, norm: Math.sqrt(outputs.get(SQUARE_SUM)?.[0] ?? NaN) };
+  judge(outputs: ReadonlyMap<string, Float32Array>): { loss: number; gradientNorm: number } {
+    return { loss: outputs.get(LOSS)?.[0] ?? NaN, gradientNorm: Math.sqrt(outputs.get(SQUARE_SUM)?.[0] ?? NaN) };
   }
 
   #age(group: string): number {

@@ -1,112 +1,92 @@
-import type { Batch } from "../../data/batch";
-import type { Executor, Prepared, Run } from "../../run/executor";
-import { gradientRuns } from "./gradient-runs";
-import type { GradientParts, StepPlace } from "./gradient-runs";
-import { checkFinite } from "../loop/skipped-steps";
+import { NotFiniteError } from "../../base/errors";
 import { LOSS } from "../plans/optimizer-plan";
+import { gradientRuns } from "./gradient-runs";
+import type { GradientParts } from "./gradient-runs";
+import { LookAhead } from "./look-ahead";
+import type { NextStep, StepRuns } from "./look-ahead";
 import type { OptimizerPlans } from "./optimizer-plans";
+import type { GradientStep, Step } from "./step";
+import type { Executor } from "../../run/executor";
 
-export interface StepperParts extends GradientParts {
+export interface StepRunnerParts extends GradientParts {
   readonly executor: Executor;
   readonly updates: OptimizerPlans;
 }
 
-/** What makes one optimizer step. */
-export interface Step extends StepPlace {
-  readonly batches: readonly Batch[];
-  readonly learningRate: number;
-}
-
-/** The step that will probably come next, and whether its gradients may be computed before it is asked for. */
-export interface ComingStep {
-  readonly step: Step;
-  readonly mayBegin: boolean;
-}
-
-interface Sequence {
-  readonly step: Step;
-  readonly runs: readonly Run[];
+export interface StepResult {
+  readonly loss: number;
+  /** Global norm of all gradients, before clipping. */
+  readonly gradientNorm: number;
   readonly flops: number;
-  readonly prepared?: Prepared | undefined;
 }
 
-/** Runs optimizer steps: gradients and update follow each other on the device, and the host reads both results at once. */
+/** Runs optimizer steps: gradients and update follow each other on the device, and the host reads the results of both together. */
 export class StepRunner {
-  /** The step that is made ready while another one runs. */
-  #ahead: Sequence | undefined;
+  readonly #lookAhead: LookAhead;
 
-  constructor(private readonly parts: StepperParts) {}
+  constructor(private readonly parts: StepRunnerParts) {
+    this.#lookAhead = new LookAhead(parts.executor);
+  }
 
   /**
-   * Takes a step. Where loss or gradient norm are not finite, the update itself has left everything as it was.
-   * @param meanwhile called while it runs.
-   * @throws NotFiniteError naming the step, DataError for a token id or a label that the model does not have.
+   * Computes the gradients of a step and applies the update.
+   * @param predictNext the step that will probably follow, called while this one runs.
+   * @throws NotFiniteError where the loss or the gradient norm is not finite; the update then changed nothing. DataError for
+   * a token id or a label that the model does not have.
    */
-  async take(
-    step: Step,
-    meanwhile: () => ComingStep | undefined,
-  ): Promise<{ readonly loss: number; readonly norm: number; readonly flops: number }> {
+  async run(step: Step, predictNext: () => NextStep | undefined): Promise<StepResult> {
     const { executor, updates } = this.parts;
-    if (updates.readsGradientsFirst) return this.#takeInTwo(step);
-    const { runs, flops, prepared } = this.#isReady(step) ? this.#ahead! : this.#sequence(step);
-    this.#ahead = undefined;
-    const outputs = await executor.runAll(runs, { prepared, meanwhile: () => this.#lookAhead(meanwhile) });
-    return { ...this.#finish(updates.finish(outputs, step.dropped), step), flops };
+    if (updates.readsGradientsFirst) return this.#runObserved(step);
+    const prepared = this.#lookAhead.take(step);
+    const { runs, flops } = prepared ?? this.#runsOf(step);
+    const outputs = await executor.runAll(runs, {
+      prepared: prepared?.commands,
+      meanwhile: () => this.#lookAhead.prepare(predictNext, (next) => this.#runsOf(next)),
+    });
+    return { ...checkFinite(updates.finish(outputs, step.droppedLayers), step), flops };
   }
 
-  /** Prepares the next step. What fails here fails again when that step is run, and is reported then. */
-  #lookAhead(next: () => ComingStep | undefined): void {
-    try {
-      const coming = next();
-      if (!coming) return;
-      const sequence = this.#sequence(coming.step);
-      this.#ahead = { ...sequence, prepared: this.parts.executor.prepare(sequence.runs, coming.mayBegin) };
-    } catch {
-      this.#ahead = undefined;
-    }
-  }
-
-  /** Judges loss and gradients before these are followed. */
-  async #takeInTwo(step: Step): Promise<{ loss: number; norm: number; flops: number }> {
+  /** Computes the gradients, lets their observers read them where they are finite, then applies the update. */
+  async #runObserved(step: Step): Promise<StepResult> {
     const { executor, updates, state } = this.parts;
-    const plan = updates.normOf(step.dropped)!;
-    const { runs, flops } = gradientRuns(this.parts, step.batches, step, { lossSum: updates.lossSum, update: plan });
-    const found = await executor.runAll([...runs, { plan, store: state, inputs: () => ({}) }]);
-    const { loss } = this.#finish(updates.judge(found), step);
-    await updates.collectStatistics(executor, "before_update", step.step);
-    const outputs = await executor.runAll([updates.run(step.dropped, step.learningRate, loss)]);
-    return { ...this.#finish(updates.finish(outputs, step.dropped), step), flops };
+    const norm = updates.normOf(step.droppedLayers)!;
+    const { runs, flops } = gradientRuns(this.parts, step, { lossSum: updates.lossSum, update: norm });
+    const gradients = await executor.runAll([...runs, { plan: norm, store: state, inputs: () => ({}) }]);
+    const { loss } = checkFinite(updates.judge(gradients), step);
+    await updates.collectStatistics(executor, "before_update", step.index);
+    const outputs = await executor.runAll([updates.run(step.droppedLayers, step.learningRate, loss)]);
+    return { ...checkFinite(updates.finish(outputs, step.droppedLayers), step), flops };
   }
 
-  #finish(result: { loss: number; norm: number }, { step }: Step): { loss: number; norm: number } {
-    checkFinite("loss", result.loss, step);
-    checkFinite("gradient norm", result.norm, step);
-    return result;
-  }
-
-  /** The gradients alone. @throws NotFiniteError for a loss that is not finite. */
-  async gradients({ batches, ...place }: Omit<Step, "learningRate">): Promise<{ loss: number; flops: number }> {
+  /** Computes gradients without an update. @throws NotFiniteError where the loss is not finite. */
+  async computeGradients(step: GradientStep): Promise<void> {
     const { executor, updates } = this.parts;
-    const { runs, flops } = gradientRuns(this.parts, batches, place, { lossSum: updates.lossSum });
+    const { runs } = gradientRuns(this.parts, step, { lossSum: updates.lossSum });
     const outputs = await executor.runAll(runs);
-    const loss = outputs.get(LOSS)?.[0] ?? NaN;
-    checkFinite("loss", loss, place.step);
-    return { loss, flops };
+    checkValue("loss", outputs.get(LOSS)?.[0] ?? NaN, step);
   }
 
-  #sequence(step: Step): Sequence {
+  #runsOf(step: Step): StepRuns {
     const { updates } = this.parts;
-    const update = updates.planOf(step.dropped);
-    const { runs, flops } = gradientRuns(this.parts, step.batches, step, { lossSum: updates.lossSum, update });
-    return { step, runs: [...runs, updates.run(step.dropped, step.learningRate)], flops };
+    const update = updates.planOf(step.droppedLayers);
+    const { runs, flops } = gradientRuns(this.parts, step, { lossSum: updates.lossSum, update });
+    return { runs: [...runs, updates.run(step.droppedLayers, step.learningRate)], flops };
   }
+}
 
-  /** Whether a step is the one that was made ready, with the plans that are still held. */
-  #isReady(step: Step): boolean {
-    const ahead = this.#ahead;
-    if (!ahead?.runs.every(({ plan }) => this.parts.executor.holds(plan))) return false;
-    const { batches, dropped, ...rest } = ahead.step;
-    const isSame = rest.step === step.step && rest.learningRate === step.learningRate;
-    return isSame && batches === step.batches && dropped.join() === step.dropped.join();
-  }
+/** @throws NotFiniteError naming the step. */
+function checkFinite<T extends { readonly loss: number; readonly gradientNorm: number }>(result: T, step: Step): T {
+  checkValue("loss", result.loss, step);
+  checkValue("gradient norm", result.gradientNorm, step);
+  return result;
+}
+
+function checkValue(what: string, value: number, { index }: GradientStep): void {
+  if (Number.isFinite(value)) return;
+  throw new NotFiniteError(
+    `The ${what} of step ${index} is ${value}; the adapter keeps the values of the last good step.`,
+    'Save it, then continue with a lower learning rate, clipping (maxGradNorm), or onNotFinite: "skip".',
+    index,
+    { what, value },
+  );
 }

@@ -189,6 +189,11 @@ export class TrainableTensors implements TensorStore {
     }
   }
 
+  /** Copies a tensor to the host. */
+  read(name: string): Promise<Float32Array> {
+    return this.tensor(name).read();
+  }
+
   /** A trainable tensor. */
   tensor(name: string): Tensor {
     const loaded = this.loaded.weights;

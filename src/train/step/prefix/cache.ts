@@ -9,86 +9,87 @@ import { memoryPrefixStore } from "./store";
 const DEFAULT_BYTES = 2e9;
 
 /**
- * The hidden states that enter the lowest layer which still changes, row by row. Only tokens up to a text's last one are
- * kept: what stands in padding is masked, reaches no loss and gets no gradient, so that zeros do. When it is full, rows
- * that are in stay: an epoch reads every row once, so the one that was not used for longest is needed soonest.
+ * The input of the lowest layer that still changes, row by row. Rows are stored up to their last token that is not
+ * padding: padded positions are masked, reach no loss and get no gradient, so zeros take their place. A full cache keeps
+ * the rows that it has: an epoch reads every row once, so the row unused for longest is the one needed soonest.
  */
 export class PrefixCache {
-  readonly #limit: number;
+  readonly #maxBytes: number;
   readonly #format: "f32" | "f16";
   readonly #isExact: boolean;
   readonly #store: PrefixStore;
-  #of = "";
+  /** Identifies the model below the layer; rows computed by another one are void. */
+  #version = "";
 
-  /** The cache that a trainer's option asks for. @throws ConfigError */
+  /** The cache for a trainer's `prefixCache` option; undefined where it is off. @throws ConfigError */
   static of(option: boolean | PrefixCacheOptions | undefined, { hiddenSize }: Model): PrefixCache | undefined {
     return option ? new PrefixCache(option === true ? {} : option, hiddenSize) : undefined;
   }
 
-  /** @throws ConfigError for a limit or a format that makes no sense. */
+  /** @throws ConfigError for an unknown format or an invalid number of bytes. */
   constructor(
     { bytes = DEFAULT_BYTES, format = "f32", exact = format === "f32", store }: PrefixCacheOptions,
-    private readonly width: number,
+    private readonly hiddenSize: number,
   ) {
     if (!["f32", "f16"].includes(format)) throw new ConfigError(`prefixCache.format is ${format}.`, "Give f32 or f16.");
-    this.#limit = parseBytes(bytes, "prefixCache.bytes");
+    this.#maxBytes = parseBytes(bytes, "prefixCache.bytes");
     this.#format = format;
     this.#isExact = exact;
     this.#store = store ?? memoryPrefixStore();
   }
 
-  /** Bytes that it holds. */
+  /** Bytes that the rows take. */
   get bytes(): number {
     return this.#store.bytes;
   }
 
-  /** Says what the prefix is now: rows of another one are forgotten. */
-  async follow(prefix: string): Promise<void> {
-    if (this.#of === prefix) return;
-    this.#of = prefix;
+  /** Removes all rows unless they were written under this version. */
+  async keepOnly(version: string): Promise<void> {
+    if (this.#version === version) return;
+    this.#version = version;
     await this.#store.clear();
   }
 
-  /** Hidden states [size, length, width] of a batch, where all its rows are here. */
+  /** Hidden states [size, length, hiddenSize] of a batch; undefined unless all its rows are stored. */
   async read(batch: Batch): Promise<Float32Array | undefined> {
     const keys = this.#keys(batch);
     if (!keys?.every((key) => this.#store.has(key))) return undefined;
     const rows = await Promise.all(keys.map((key) => this.#store.get(key)));
-    const perRow = batch.length * this.width;
-    const hidden = new Float32Array(batch.size * perRow);
+    const elementsPerRow = batch.length * this.hiddenSize;
+    const hiddenStates = new Float32Array(batch.size * elementsPerRow);
     for (const [i, row] of rows.entries()) {
       if (row === undefined) return undefined;
       const values = this.#decode(row);
-      hidden.set(values.subarray(0, tokensOf(batch, i) * this.width), i * perRow);
+      hiddenStates.set(values.subarray(0, tokensOf(batch, i) * this.hiddenSize), i * elementsPerRow);
     }
-    return hidden;
+    return hiddenStates;
   }
 
-  /** Keeps a batch's hidden states, as far as there is room. */
-  async write(batch: Batch, hidden: Float32Array): Promise<void> {
-    const perRow = batch.length * this.width;
+  /** Stores a batch's hidden states [size, length, hiddenSize], as far as there is room. */
+  async write(batch: Batch, hiddenStates: Float32Array): Promise<void> {
+    const elementsPerRow = batch.length * this.hiddenSize;
     for (const [i, key] of (this.#keys(batch) ?? []).entries()) {
       if (this.#store.has(key)) continue;
-      const tokens = tokensOf(batch, i) * this.width;
-      const bytes = tokens * (this.#format === "f32" ? 4 : 2);
-      if (this.#store.bytes + bytes > this.#limit) continue;
-      const row = this.#encode(hidden.slice(i * perRow, i * perRow + tokens));
+      const elements = tokensOf(batch, i) * this.hiddenSize;
+      const bytes = elements * (this.#format === "f32" ? 4 : 2);
+      if (this.#store.bytes + bytes > this.#maxBytes) continue;
+      const row = this.#encode(hiddenStates.slice(i * elementsPerRow, i * elementsPerRow + elements));
       if (row) await this.#store.set(key, row);
     }
   }
 
-  /** Keys of the rows that hold a sample; undefined where a batch does not tell which. */
+  /** Keys of the rows that hold a sample; undefined where a batch has no sample ids. */
   #keys({ ids, rows, size, length }: Batch): string[] | undefined {
     if (!ids || ids.length < rows) return undefined;
     const shape = this.#isExact ? ` in ${size} x ${length}` : "";
     return Array.from(ids.subarray(0, rows), (id) => `${id}${shape}`);
   }
 
-  /** Undefined for values that the format cannot hold: such a row is computed each time. */
+  /** Undefined where the format cannot represent a value: such a row is computed each time. */
   #encode(values: Float32Array): Uint8Array | undefined {
     if (this.#format === "f32") return new Uint8Array(values.buffer);
     const codes = encodeF16(values);
-    return codes.some((code) => (code & INFINITE) === INFINITE) ? undefined : new Uint8Array(codes.buffer);
+    return codes.some((code) => (code & F16_INFINITY) === F16_INFINITY) ? undefined : new Uint8Array(codes.buffer);
   }
 
   #decode({ buffer, byteOffset, byteLength }: Uint8Array): Float32Array {
@@ -101,10 +102,10 @@ export class PrefixCache {
   }
 }
 
-/** Exponent of f16's infinities and NaNs. */
-const INFINITE = 0x7c00;
+/** Exponent bits that are all set in f16's infinities and NaNs. */
+const F16_INFINITY = 0x7c00;
 
-/** Tokens of a row up to its last one that is not padding. */
+/** Tokens of a row up to the last one that is not padding. */
 function tokensOf({ attentionMask, length }: Batch, row: number): number {
   return attentionMask.subarray(row * length, (row + 1) * length).lastIndexOf(1) + 1;
 }

@@ -1,6 +1,6 @@
 import type { PrefixStore } from "../../options";
 
-/** Rows in the host's memory. */
+/** Stores rows in host memory. */
 export function memoryPrefixStore(): PrefixStore {
   const rows = new Map<string, Uint8Array>();
   let bytes = 0;

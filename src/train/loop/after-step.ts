@@ -1,0 +1,158 @@
+import type { Progress } from "../../freeze/policy";
+import type { Bytes } from "../../gpu/ledger";
+import { runLength } from "../estimate/run-length";
+import { withMemoryRemedy } from "../estimate/memory-remedy";
+import { checkFreeze, freezeContext } from "../freezing/context";
+import type { PolicyScores } from "../freezing/context";
+import { prune } from "../freezing/initial-masks";
+import { optimizerSettings } from "../plans/optimizer-plan";
+import { statisticsOf } from "../plans/statistics-plan";
+import { freezeEvent } from "./reports";
+import type { FreezeEvent } from "./reports";
+import { heldPlans } from "./resources";
+import type { RunResources } from "./resources";
+
+/** Live bytes of a run, and FLOPs of an optimizer step with the largest batch. */
+interface RunCost {
+  readonly bytes: Bytes;
+  readonly flops: number;
+}
+
+/**
+ * What follows an optimizer step: statistics, structural pruning, the adapter's own updates, the policy and its freezes.
+ * Where one of these fails, for example because the driver has no memory for the plans after a freeze, the next call of
+ * `run` continues with it: nothing is done twice, nothing is left out.
+ */
+export class AfterStep {
+  readonly #tasks: (() => Promise<void>)[] = [];
+  #completedTasks = 0;
+  /** Tensors that the policy has chosen to freeze, until they are frozen. */
+  #chosenTensors: readonly string[] | undefined;
+  /** The run when a freeze began, until the freeze is complete. */
+  #beforeFreeze: { readonly layers: readonly number[]; readonly cost: RunCost } | undefined;
+  #scores: PolicyScores | undefined;
+
+  /**
+   * @param progress the loop's current progress.
+   * @param unreportedFreezes freezes that no step report contains yet.
+   */
+  constructor(
+    private readonly resources: RunResources,
+    private readonly progress: () => Progress,
+    private readonly unreportedFreezes: FreezeEvent[],
+  ) {}
+
+  /** Whether some of what follows a step is done and some is not. */
+  get isPartlyDone(): boolean {
+    return this.#completedTasks > 0 && this.#tasks.length > 0;
+  }
+
+  /**
+   * Schedules what precedes the first step: initial pruning, and the policy's first decision.
+   * @param computeGradients leaves the gradients of the first batch in the tensors.
+   */
+  scheduleStart(computeGradients: () => Promise<void>, onDone: () => void): void {
+    this.#tasks.push(
+      () => this.#pruneInitially(computeGradients),
+      () => this.#consultPolicy(),
+      () => {
+        onDone();
+        return Promise.resolve();
+      },
+    );
+  }
+
+  /** Schedules what follows the step of this number, from 0. */
+  schedule(step: number): void {
+    const { updates, executor, adapterState } = this.resources;
+    this.#tasks.push(
+      () => updates.collectStatistics(executor, "after_update", step),
+      () => updates.prune(this.progress()),
+      async () => adapterState?.afterStep(this.progress().step),
+      () => this.#consultPolicy(),
+    );
+  }
+
+  /** Does what is scheduled. */
+  async run(): Promise<void> {
+    for (let task = this.#tasks[0]; task; task = this.#tasks[0]) {
+      await task();
+      this.#tasks.shift();
+      this.#completedTasks++;
+    }
+    this.#completedTasks = 0;
+  }
+
+  /** Scores and freezes since the last call. */
+  takeReport(): { readonly scores: PolicyScores | undefined; readonly freezes: readonly FreezeEvent[] } {
+    return { scores: this.#scores, freezes: this.unreportedFreezes.splice(0) };
+  }
+
+  /**
+   * Freezes tensors for good: plans again and returns to the driver the memory that only the old plans held.
+   * @throws ConfigError for a tensor that this run does not train; OutOfMemoryError where the driver has no memory for the
+   * new plans: the tensors are frozen then, and the next step, or another call, plans again.
+   */
+  async freeze(tensors: readonly string[]): Promise<FreezeEvent> {
+    const { state, book, updates, merging, executor } = this.resources;
+    checkFreeze(state, tensors);
+    // A freeze that was refused before is reported as one, together with this call.
+    this.#beforeFreeze ??= { layers: [...state.liveByLayer().keys()], cost: this.#cost() };
+    const before = this.#beforeFreeze;
+    state.freeze(tensors);
+    book.freezeTo(new Set(state.live.keys()));
+    updates.rebuild();
+    await withMemoryRemedy(this.resources, async () => {
+      await merging?.follow();
+      await executor.hold(heldPlans(this.resources));
+    });
+    this.#beforeFreeze = undefined;
+    const layers = before.layers.filter((layer) => !state.liveByLayer().has(layer));
+    const event = freezeEvent({ step: this.progress().step, tensors, layers }, before.cost, this.#cost());
+    this.unreportedFreezes.push(event);
+    return event;
+  }
+
+  async #pruneInitially(computeGradients: () => Promise<void>): Promise<void> {
+    const { policy, state, updates } = this.resources;
+    if (policy.kind !== "weight_pruning") return;
+    await prune(policy.state, { state, gradients: computeGradients });
+    updates.rebuild();
+  }
+
+  async #consultPolicy(): Promise<void> {
+    if (!this.#chosenTensors) {
+      this.#scores = undefined;
+      const { policy } = this.resources;
+      const isDue = policy.kind === "freezing" && policy.state.isDue(this.progress());
+      this.#chosenTensors = isDue ? await policy.state.decide(this.#context()) : [];
+    }
+    if (this.#chosenTensors.length > 0) await this.freeze(this.#chosenTensors);
+    this.#chosenTensors = undefined;
+  }
+
+  /** What the policy sees. */
+  #context() {
+    const { options, state, executor, book, updates, merging, first } = this.resources;
+    return freezeContext({
+      loaded: options.model,
+      adapter: options.adapter,
+      state,
+      executor,
+      probe: options.probe ?? first,
+      progress: this.progress(),
+      book,
+      merging,
+      settings: optimizerSettings(options.optimizer),
+      onScores: (scores) => void (this.#scores = scores),
+      lossSum: updates.lossSum,
+      statistics: statisticsOf(options),
+    });
+  }
+
+  #cost(): RunCost {
+    const { options, book, updates } = this.resources;
+    const { accumulate } = runLength(options);
+    return { bytes: options.model.engine.ledger.live, flops: accumulate * book.batchFlops + updates.flops };
+  }
+}

@@ -1,0 +1,39 @@
+import type { Batch } from "../../data/batch";
+import type { Executor } from "../../run/executor";
+import type { PlanBook } from "../plans/plan-book";
+import type { BatchQueue } from "./batch-queue";
+import type { OptimizerPlans } from "./optimizer-plans";
+
+export interface DrawParts {
+  readonly queue: BatchQueue;
+  readonly book: PlanBook;
+  readonly updates: OptimizerPlans;
+  readonly executor: Executor;
+}
+
+/**
+ * Takes the batches of the next step, and makes the executor hold plans for their shapes and for the layers that the step
+ * leaves out.
+ * @throws whatever the data throw; OutOfMemoryError with run and data as they were, so that the step can be tried again.
+ */
+export async function drawBatches(
+  { queue, book, updates, executor }: DrawParts,
+  droppedLayers: readonly number[],
+): Promise<readonly Batch[]> {
+  const batches = queue.take();
+  const restoreBook = book.mark();
+  const isNewVariant = book.addVariant(droppedLayers);
+  if (isNewVariant) updates.addVariant(droppedLayers);
+  for (const batch of batches) if (!book.hasShape(batch)) book.addShape(batch);
+  try {
+    const plans = [...book.plans, ...updates.plans];
+    // The executor may hold other plans where it refused an earlier change.
+    if (!plans.every((plan) => executor.holds(plan))) await executor.hold(plans);
+    return batches;
+  } catch (error) {
+    restoreBook();
+    if (isNewVariant) updates.dropVariant(droppedLayers);
+    queue.putBack(batches);
+    throw error;
+  }
+}
