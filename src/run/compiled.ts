@@ -7,7 +7,7 @@ import { packUniforms } from "../gpu/uniforms";
 import type { Uniforms } from "../gpu/uniforms";
 import { LOSS_GRADIENT } from "../tape/plan";
 import type { Plan, Port, Target } from "../tape/plan";
-import { fitInto } from "../tape/reserve";
+import { reservedRanks } from "../tape/reserve";
 import { makeBindGroup } from "./bind-group";
 import { chosenLaunches } from "./chosen";
 import type { Chosen } from "./chosen";
@@ -56,7 +56,7 @@ export class CompiledPlan {
     this.#readback = pool.lease(readbackBytes(plan), "scratch", USAGE.mapRead | USAGE.copyTarget);
     const staged = stagingBytes(plan);
     if (staged > 0) this.#staging = pool.lease(staged, "scratch", USAGE.copySource | USAGE.copyTarget);
-    this.#rank = fitInto(plan);
+    this.#rank = reservedRanks(plan);
     const targets = new Map(allTargets(plan).map((target) => [targetKey(target), target]));
     this.#places = [...targets.values()].map((target) => this.#placeOf(target));
     this.#readbackLayout = readbackLayout(plan);

@@ -1,8 +1,8 @@
-import type { GradientRule } from "../op/declaration";
+import type { Attributes, GradientRule, LaunchContext } from "../op/declaration";
 import { launchContext, specBytes } from "./emit";
-import type { Place, Emitter } from "./emit";
+import type { Emitter, Location, Locations, VirtualLocation } from "./emit";
 import { slotSpec } from "./forward";
-import type { Places } from "./forward";
+import type { Launch } from "../op/launch";
 import type { Packing } from "./packing";
 import { mainOutput } from "./reach";
 import type { Recomputer } from "./recompute";
@@ -10,26 +10,30 @@ import { forwardValue, outputGradient } from "./saves";
 import type { BackwardTask } from "./saves";
 import type { Node, Tape, Value } from "./tape";
 
-/** The gradient of one or several values: where residual paths meet, one buffer is the gradient of both for a while. */
+/** The gradient of one value, or of several: where residual paths meet, both share one buffer for a while. */
 interface Gradient {
-  readonly place: Place;
-  /** Values whose gradient this buffer holds and which have not been differentiated yet. */
+  readonly location: Location;
+  /** Ids of the values whose gradient this is and which have not been differentiated yet. */
   readonly owners: Set<number>;
 }
 
 /**
- * Emits the backward launches, output to input. Gradients that meet are added in place wherever no one else still
- * reads them; a gradient that passes through an op unchanged costs nothing.
+ * Emits the backward launches, from the loss to the inputs. Gradients of one value are added in place wherever nothing else
+ * still reads the buffer; a gradient that passes through an op unchanged costs nothing.
  */
 export class BackwardEmitter {
+  /** The gradients that exist now, by value id. */
   #gradients = new Map<number, Gradient>();
-  #temps = new Map<string, Place>();
+  /** The temps of the current node. */
+  #temps = new Map<string, Location>();
+  /** Names of parameters whose gradient this pass has written. */
   #written = new Set<string>();
 
   constructor(
     private readonly tape: Tape,
     private readonly tasks: readonly BackwardTask[],
-    private readonly places: Places,
+    private readonly locations: Locations,
+    /** Ids of the values that are read after the run. */
     private readonly outputs: ReadonlySet<number>,
     private readonly emitter: Emitter,
     private readonly addToGradients: boolean,
@@ -38,8 +42,8 @@ export class BackwardEmitter {
   ) {}
 
   /** Emits everything, starting from the gradient of the loss with respect to itself. */
-  emit(loss: Value, lossGradient: Place): void {
-    this.#gradients.set(loss.id, { place: lossGradient, owners: new Set([loss.id]) });
+  emit(loss: Value, lossGradient: Location): void {
+    this.#gradients.set(loss.id, { location: lossGradient, owners: new Set([loss.id]) });
     this.tasks.forEach((task, index) => {
       this.recomputer.before(task.node);
       for (const slot of task.reads) this.packing.before(forwardValue(task.node, slot) ?? -1, task.node);
@@ -56,21 +60,20 @@ export class BackwardEmitter {
     this.#temps.clear();
   }
 
-  #emitTemp(node: Node, temp: string): void {
-    this.#temps.set(temp, this.emitter.allocate(slotSpec(this.tape, node, temp)!));
-    const declared = node.op.temps?.[temp];
-    this.#launch(node, (context) => declared?.launches(context) ?? [], new Map());
+  #emitTemp(node: Node, name: string): void {
+    this.#temps.set(name, this.emitter.allocate(slotSpec(this.tape, node, name)!));
+    const temp = node.op.temps?.[name];
+    this.#launch(node, (context) => temp?.launches(context) ?? [], new Map());
   }
 
-  #emitRule(task: BackwardTask, rule: GradientRule<never>, index: number): void {
+  #emitRule(task: BackwardTask, rule: GradientRule<Attributes>, index: number): void {
     const { node } = task;
     const source = this.#gradients.get(mainOutput(node))!;
     if (rule.passesThrough) {
       rule.wrt.forEach((slot) => this.#pass(node, node.inputs[slot]!, source));
       return;
     }
-    const [only] = rule.wrt;
-    if (rule.wrt.length === 1 && this.#accumulateInto(task, rule, node.inputs[only!]!)) return;
+    if (this.#accumulateInto(task, rule)) return;
     const targets = new Map(
       rule.wrt.map((slot) => [`d${slot}`, this.#newTarget(task, rule, node.inputs[slot]!, index)]),
     );
@@ -79,37 +82,37 @@ export class BackwardEmitter {
     rule.wrt.forEach((slot) => this.#merge(node, node.inputs[slot]!, targets.get(`d${slot}`)!));
   }
 
-  /** Lets the rule add to a gradient that exists already, if its kernel can and nobody else reads it. */
-  #accumulateInto(task: BackwardTask, rule: GradientRule<never>, id: number): boolean {
-    if (!rule.accumulates) return false;
+  /** Lets a rule for one input add to that input's existing gradient, if its kernel can and nothing else reads it. */
+  #accumulateInto(task: BackwardTask, rule: GradientRule<Attributes>): boolean {
+    const [slot] = rule.wrt;
+    if (slot === undefined || rule.wrt.length > 1 || !rule.accumulates) return false;
+    const id = task.node.inputs[slot]!;
     const name = this.#parameterName(id);
     const existing = this.#gradients.get(id);
-    const place: Place | undefined =
+    const location: Location | undefined =
       name !== undefined
         ? { kind: "gradient", name }
         : existing && isExclusive(existing, id)
-          ? existing.place
+          ? existing.location
           : undefined;
-    if (!place) return false;
-    const [slot] = rule.wrt;
+    if (!location) return false;
     const accumulate = name === undefined || this.#mustAdd(name);
-    this.#launch(task.node, (context) => rule.launches?.(context) ?? [], new Map([[`d${slot!}`, place]]), {
-      accumulate,
-    });
+    const targets = new Map([[`d${slot}`, location]]);
+    this.#launch(task.node, (context) => rule.launches?.(context) ?? [], targets, { accumulate });
     if (name !== undefined) this.#written.add(name);
     return true;
   }
 
-  #newTarget(task: BackwardTask, rule: GradientRule<never>, id: number, index: number): Place {
+  #newTarget(task: BackwardTask, rule: GradientRule<Attributes>, id: number, index: number): Location {
     const name = this.#parameterName(id);
-    // One tensor in two slots of a rule has two contributions: neither may write where the other does.
+    // A tensor in two slots of one rule gets two contributions, which must not be written to the same memory.
     const isAlone = rule.wrt.filter((slot) => task.node.inputs[slot] === id).length === 1;
     if (name !== undefined && isAlone && !this.#mustAdd(name)) return { kind: "gradient", name };
     return this.#takeover(task, rule, id, index) ?? this.emitter.allocate(this.tape.values[id]!);
   }
 
-  /** The buffer that the gradient may take over: `dy` or a read slot that nothing else reads any more. */
-  #takeover(task: BackwardTask, rule: GradientRule<never>, id: number, index: number): Place | undefined {
+  /** The buffer that the gradient may overwrite: that of `dy` or of a slot that the rule reads, if nothing reads it later. */
+  #takeover(task: BackwardTask, rule: GradientRule<Attributes>, id: number, index: number): Location | undefined {
     const slot = rule.overwrites;
     if (slot === undefined || rule.wrt.length !== 1) return undefined;
     const later = this.tasks.slice(index + 1);
@@ -117,52 +120,52 @@ export class BackwardEmitter {
     if (specBytes(spec) !== specBytes(this.tape.values[id]!)) return undefined;
     if (slot === outputGradient(task.node)) {
       const source = this.#gradients.get(mainOutput(task.node))!;
-      const readLater = later.some((other) => other.node === task.node && other.reads.includes(slot));
-      return !readLater && isExclusive(source, mainOutput(task.node)) ? source.place : undefined;
+      const isReadLater = later.some(({ node, reads }) => node === task.node && reads.includes(slot));
+      return !isReadLater && isExclusive(source, mainOutput(task.node)) ? source.location : undefined;
     }
     const value = forwardValue(task.node, slot)!;
-    const place = this.places.get(value);
-    const readLater =
+    const location = this.locations.get(value);
+    const isReadLater =
       this.recomputer.needs(value) ||
-      later.some((other) => other.reads.some((read) => forwardValue(other.node, read) === value));
-    const free = this.tape.values[value]?.origin.kind === "node" && !this.outputs.has(value) && !readLater;
-    return free && place?.kind === "virtual" ? place : undefined;
+      later.some(({ node, reads }) => reads.some((read) => forwardValue(node, read) === value));
+    const isFree = this.tape.values[value]?.origin.kind === "node" && !this.outputs.has(value) && !isReadLater;
+    return isFree && location?.kind === "virtual" ? location : undefined;
   }
 
-  #isTakeover(task: BackwardTask, rule: GradientRule<never>, targets: ReadonlyMap<string, Place>): boolean {
-    const slot = rule.overwrites!;
+  #isTakeover(task: BackwardTask, rule: GradientRule<Attributes>, targets: ReadonlyMap<string, Location>): boolean {
     const target = targets.get(`d${rule.wrt[0]!}`);
-    return target?.kind === "virtual" && samePlace(target, this.#place(task.node, slot, new Map()));
+    return target?.kind === "virtual" && isSame(target, this.#locate(task.node, rule.overwrites!, new Map()));
   }
 
-  /** Makes a freshly written buffer part of the gradient of `id`. */
-  #merge(node: Node, id: number, fresh: Place): void {
+  /** Adds a contribution that was just written to the gradient of `id`. */
+  #merge(node: Node, id: number, fresh: Location): void {
     const name = this.#parameterName(id);
     const spec = this.tape.values[id]!;
     if (name !== undefined) {
-      if (fresh.kind !== "gradient")
+      if (fresh.kind !== "gradient") {
         this.emitter.accumulate(fresh, { kind: "gradient", name }, spec, this.#mustAdd(name), node);
+      }
       this.#written.add(name);
       return;
     }
     const existing = this.#gradients.get(id);
     if (existing && isExclusive(existing, id)) {
-      this.emitter.accumulate(fresh, existing.place, spec, true, node);
+      this.emitter.accumulate(fresh, existing.location, spec, true, node);
       return;
     }
     if (existing) {
-      this.emitter.accumulate(existing.place, fresh, spec, true, node);
+      this.emitter.accumulate(existing.location, fresh, spec, true, node);
       existing.owners.delete(id);
     }
-    this.#gradients.set(id, { place: fresh, owners: new Set([id]) });
+    this.#gradients.set(id, { location: fresh, owners: new Set([id]) });
   }
 
-  /** The gradient of `id` gains `source` unchanged. */
+  /** Adds `source`, unchanged, to the gradient of `id`. */
   #pass(node: Node, id: number, source: Gradient): void {
     const name = this.#parameterName(id);
     const spec = this.tape.values[id]!;
     if (name !== undefined) {
-      this.emitter.accumulate(source.place, { kind: "gradient", name }, spec, this.#mustAdd(name), node);
+      this.emitter.accumulate(source.location, { kind: "gradient", name }, spec, this.#mustAdd(name), node);
       this.#written.add(name);
       return;
     }
@@ -171,35 +174,35 @@ export class BackwardEmitter {
       source.owners.add(id);
       this.#gradients.set(id, source);
     } else if (isExclusive(existing, id)) {
-      this.emitter.accumulate(source.place, existing.place, spec, true, node);
+      this.emitter.accumulate(source.location, existing.location, spec, true, node);
     } else {
       const fresh = this.emitter.allocate(spec);
-      this.emitter.accumulate(existing.place, fresh, spec, false, node);
-      this.emitter.accumulate(source.place, fresh, spec, true, node);
+      this.emitter.accumulate(existing.location, fresh, spec, false, node);
+      this.emitter.accumulate(source.location, fresh, spec, true, node);
       existing.owners.delete(id);
-      this.#gradients.set(id, { place: fresh, owners: new Set([id]) });
+      this.#gradients.set(id, { location: fresh, owners: new Set([id]) });
     }
   }
 
   #launch(
     node: Node,
-    build: (context: never) => Parameters<Emitter["emit"]>[0],
-    targets: ReadonlyMap<string, Place>,
+    build: (context: LaunchContext<Attributes>) => Launch[],
+    targets: ReadonlyMap<string, Location>,
     flags: { accumulate?: boolean; inPlace?: boolean } = {},
   ): void {
     const context = launchContext(node, this.emitter.limits, (slot) => slotSpec(this.tape, node, slot), flags);
-    this.emitter.emit(build(context as never), node, "backward", (slot) => [
-      this.#place(node, slot, targets),
+    this.emitter.emit(build(context), node, "backward", (slot) => [
+      this.#locate(node, slot, targets),
       slotSpec(this.tape, node, slot)!,
     ]);
   }
 
-  #place(node: Node, slot: string, targets: ReadonlyMap<string, Place>): Place {
-    const own = slot === outputGradient(node) ? this.#gradients.get(mainOutput(node))?.place : undefined;
-    const place = targets.get(slot) ?? this.#temps.get(slot) ?? own ?? this.places.get(forwardValue(node, slot) ?? -1);
-    if (!place)
-      throw new Error(`${node.op.name} (${node.label}) binds ${slot}, which its backward pass does not have.`);
-    return place;
+  #locate(node: Node, slot: string, targets: ReadonlyMap<string, Location>): Location {
+    const dy = slot === outputGradient(node) ? this.#gradients.get(mainOutput(node))?.location : undefined;
+    const location =
+      targets.get(slot) ?? this.#temps.get(slot) ?? dy ?? this.locations.get(forwardValue(node, slot) ?? -1);
+    if (location) return location;
+    throw new Error(`${node.op.name} (${node.label}) binds ${slot}, which its backward pass does not have.`);
   }
 
   #parameterName(id: number): string | undefined {
@@ -207,13 +210,14 @@ export class BackwardEmitter {
     return origin?.kind === "parameter" ? origin.name : undefined;
   }
 
-  /** Whether a parameter's gradient already holds something of this step, or of an earlier micro-batch. */
+  /** Whether a parameter's gradient already holds a contribution of this pass, or of an earlier micro-batch. */
   #mustAdd(name: string): boolean {
     return this.addToGradients || this.#written.has(name);
   }
 }
 
-const isExclusive = (gradient: Gradient, id: number): boolean =>
-  gradient.place.kind === "virtual" && gradient.owners.size === 1 && gradient.owners.has(id);
+/** Whether the buffer holds the gradient of `id` and nothing else. */
+const isExclusive = ({ location, owners }: Gradient, id: number): boolean =>
+  location.kind === "virtual" && owners.size === 1 && owners.has(id);
 
-const samePlace = (a: Place, b: Place): boolean => a.kind === "virtual" && b.kind === "virtual" && a.id === b.id;
+const isSame = (a: VirtualLocation, b: Location): boolean => b.kind === "virtual" && a.id === b.id;

@@ -1,38 +1,50 @@
 import { accumulateLaunches } from "../op/accumulate";
 import { tensorBytes } from "../base/dtype";
 import { elements } from "../base/shape";
-import type { LaunchContext, TensorSpec } from "../op/declaration";
+import type { Attributes, LaunchContext, TensorSpec } from "../op/declaration";
 import type { Launch } from "../op/launch";
 import type { Limits } from "../op/limits";
 import type { Node } from "./tape";
 
-/** Where a launch finds a slot: a buffer of the plan (by virtual id), or memory that outlives the plan. */
-export type Place =
-  | { readonly kind: "virtual"; readonly id: number }
+/** A buffer of the plan, by its virtual id. */
+export interface VirtualLocation {
+  readonly kind: "virtual";
+  readonly id: number;
+}
+
+/** Memory that a launch binds to a slot: a buffer of the plan, or a tensor that outlives the plan. */
+export type Location =
+  | VirtualLocation
   | { readonly kind: "parameter"; readonly name: string }
   | { readonly kind: "gradient"; readonly name: string };
 
-/** A tensor of the plan before it is given a buffer: its bytes and the steps between which it must stay. */
-export interface Virtual {
+/** Location of each value of the tape that has one, by value id. */
+export type Locations = Map<number, Location>;
+
+/** A tensor of the plan before it is assigned a buffer. It must stay from its first launch to its last. */
+export interface VirtualTensor {
   readonly id: number;
   readonly bytes: number;
+  /** Index of the first launch that binds it. */
   first: number;
+  /** Index of the last launch that binds it. */
   last: number;
+  /** Whether the forward pass keeps it for a gradient. */
   saved: boolean;
 }
 
-/** One WGSL variable of a step and what it is bound to. */
+/** A WGSL variable of a launch and the memory it is bound to. */
 export interface Binding {
   readonly variable: string;
-  readonly place: Place;
+  readonly location: Location;
   readonly offset: number;
   readonly bytes: number;
 }
 
 export type Phase = "forward" | "recompute" | "backward";
 
-/** One dispatch of a plan. */
-export interface Step {
+/** A launch with its bindings, before virtual tensors are assigned buffers. */
+export interface EmittedLaunch {
   readonly launch: Launch;
   readonly bindings: readonly Binding[];
   readonly node: Node;
@@ -42,58 +54,65 @@ export interface Step {
 /** Bytes of a tensor. */
 export const specBytes = (spec: TensorSpec): number => tensorBytes(spec.dtype, spec.shape);
 
-/** Collects steps and the virtual buffers that they use. */
+/** Collects launches and the virtual tensors that they bind. */
 export class Emitter {
-  readonly steps: Step[] = [];
-  readonly virtuals: Virtual[] = [];
+  readonly launches: EmittedLaunch[] = [];
+  readonly virtuals: VirtualTensor[] = [];
 
   constructor(readonly limits: Limits) {}
 
-  /** A new buffer of the plan. */
-  allocate(spec: TensorSpec): Place & { kind: "virtual" } {
+  /** A new virtual tensor. */
+  allocate(spec: TensorSpec): VirtualLocation {
     const id = this.virtuals.length;
     this.virtuals.push({ id, bytes: specBytes(spec), first: Infinity, last: -1, saved: false });
     return { kind: "virtual", id };
   }
 
-  virtual(place: Place & { kind: "virtual" }): Virtual {
-    return this.virtuals[place.id]!;
+  /** Makes a virtual tensor exist from before the first launch (an input). Other locations always exist. */
+  keepFromStart(location: Location): void {
+    if (location.kind === "virtual") this.virtuals[location.id]!.first = 0;
   }
 
-  /** Keeps a buffer from before the first step (an input). */
-  fromStart(place: Place): void {
-    if (place.kind === "virtual") this.virtual(place).first = 0;
+  /** Makes a virtual tensor exist until after the last launch (an output). */
+  keepToEnd(location: Location): void {
+    if (location.kind === "virtual") this.virtuals[location.id]!.last = Infinity;
   }
 
-  /** Keeps a buffer beyond the last step (an output). */
-  toEnd(place: Place): void {
-    if (place.kind === "virtual") this.virtual(place).last = Infinity;
+  /** Marks a virtual tensor as one that the forward pass keeps for a gradient. */
+  markSaved(location: Location): void {
+    if (location.kind === "virtual") this.virtuals[location.id]!.saved = true;
   }
 
-  /** Emits launches whose slots are resolved by `find`. */
-  emit(launches: readonly Launch[], node: Node, phase: Phase, find: (slot: string) => [Place, TensorSpec]): void {
+  /** Appends launches. `resolve` returns where a slot lies, and its shape and type. */
+  emit(
+    launches: readonly Launch[],
+    node: Node,
+    phase: Phase,
+    resolve: (slot: string) => readonly [Location, TensorSpec],
+  ): void {
     for (const launch of launches) {
-      const bindings = Object.entries(launch.bindings).map(([variable, target]) => {
-        const range = typeof target === "string" ? undefined : target;
-        const [place, spec] = find(range ? range.slot : (target as string));
-        this.#touch(place);
-        return { variable, place, offset: range?.offset ?? 0, bytes: range?.bytes ?? specBytes(spec) };
+      const bindings = Object.entries(launch.bindings).map(([variable, bound]) => {
+        const [location, spec] = resolve(typeof bound === "string" ? bound : bound.slot);
+        this.#touch(location);
+        const range = typeof bound === "string" ? { offset: 0, bytes: specBytes(spec) } : bound;
+        return { variable, location, offset: range.offset, bytes: range.bytes };
       });
-      this.steps.push({ launch, bindings, node, phase });
+      this.launches.push({ launch, bindings, node, phase });
     }
   }
 
-  /** `target (+)= source` for two places of one shape. */
-  accumulate(source: Place, target: Place, spec: TensorSpec, add: boolean, node: Node): void {
+  /** Appends launches of `target = source`, or `target += source` if `add`, for two tensors of the same shape. */
+  accumulate(source: Location, target: Location, spec: TensorSpec, add: boolean, node: Node): void {
     const launches = accumulateLaunches("source", "target", elements(spec.shape), add, this.limits);
     this.emit(launches, node, "backward", (slot) => [slot === "source" ? source : target, spec]);
   }
 
-  #touch(place: Place): void {
-    if (place.kind !== "virtual") return;
-    const virtual = this.virtual(place);
-    virtual.first = Math.min(virtual.first, this.steps.length);
-    virtual.last = Math.max(virtual.last, this.steps.length);
+  /** Extends a virtual tensor's life to the launch that is being emitted. */
+  #touch(location: Location): void {
+    if (location.kind !== "virtual") return;
+    const virtual = this.virtuals[location.id]!;
+    virtual.first = Math.min(virtual.first, this.launches.length);
+    virtual.last = Math.max(virtual.last, this.launches.length);
   }
 }
 
@@ -101,19 +120,19 @@ export class Emitter {
 export function launchContext(
   node: Node,
   limits: Limits,
-  spec: (slot: string) => TensorSpec | undefined,
+  specOf: (slot: string) => TensorSpec | undefined,
   flags: { accumulate?: boolean; inPlace?: boolean } = {},
-): LaunchContext<never> {
+): LaunchContext<Attributes> {
   return {
-    attributes: node.attributes as never,
+    attributes: node.attributes,
     limits,
     accumulate: flags.accumulate ?? false,
     inPlace: flags.inPlace ?? false,
-    has: (slot) => spec(slot) !== undefined,
+    has: (slot) => specOf(slot) !== undefined,
     spec(slot) {
-      const found = spec(slot);
-      if (!found) throw new Error(`${node.op.name} (${node.label}) has no slot ${slot}.`);
-      return found;
+      const spec = specOf(slot);
+      if (!spec) throw new Error(`${node.op.name} (${node.label}) has no slot ${slot}.`);
+      return spec;
     },
   };
 }

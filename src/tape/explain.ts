@@ -3,29 +3,29 @@ import type { Plan, SavedValue } from "./plan";
 import type { Keeper } from "./saves";
 import type { Tape } from "./tape";
 
-/** One kept activation, in words. */
+/** An activation that is kept for the backward pass, described by names. */
 export interface KeptValue {
-  /** Where it is made, as `bert.encoder.layer.0.attention.self.query`. */
+  /** The part of the model that computes it, such as `bert.encoder.layer.0.attention.self.query`. */
   readonly label: string;
-  /** Op and output slot, as `lora_linear.z`. */
+  /** Op and output slot, such as `lora_linear.z`. */
   readonly value: string;
   readonly shape: readonly number[];
   readonly bytes: number;
-  /** The gradients that read it: parameter names, or where a gradient only passes through. */
+  /** The gradients that read it: parameter names, or the node through which a gradient passes. */
   readonly keptFor: readonly string[];
 }
 
-/** What a plan keeps from forward to backward, and why. */
+/** What a plan keeps from the forward to the backward pass, and why. */
 export interface Explanation {
   readonly kept: readonly KeptValue[];
   readonly keptBytes: number;
-  /** The lowest label whose gradient is computed: below it nothing is kept and no backward pass runs. */
+  /** Label of the lowest node that is differentiated; below it nothing is kept. Undefined without a backward pass. */
   readonly horizon: string | undefined;
-  /** A table of the above, one value a line. */
+  /** All of this as a table, one value a line. */
   toString(): string;
 }
 
-/** Explains what `plan` (made from `tape`) keeps. */
+/** Explains what a plan of `tape` keeps for its backward pass. */
 export function explain(tape: Tape, plan: Plan): Explanation {
   const kept = plan.saved.map((saved) => keptValue(tape, saved));
   const keptBytes = kept.reduce((sum, value) => sum + value.bytes, 0);

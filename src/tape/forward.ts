@@ -1,44 +1,43 @@
 import type { TensorSpec } from "../op/declaration";
 import { launchContext, specBytes } from "./emit";
-import type { Place, Emitter, Phase } from "./emit";
+import type { Emitter, Location, Locations, Phase } from "./emit";
 import { mainOutput } from "./reach";
 import { forwardValue } from "./saves";
 import type { Node, Tape } from "./tape";
 
-/** Where each forward value lies, by value id. */
-export type Places = Map<number, Place>;
-
-/** The spec of any slot of a node: inputs, outputs, temps, and gradients of inputs and of the first output. */
+/** Shape and type of any slot of a node: inputs, outputs, temps, and gradients of inputs and of the first output. */
 export function slotSpec(tape: Tape, node: Node, slot: string): TensorSpec | undefined {
   const id = forwardValue(node, slot);
   if (id !== undefined) return tape.values[id];
   const temp = node.op.temps?.[slot];
-  if (temp) return temp.spec(launchContext(node, unlimited, (other) => slotSpec(tape, node, other)));
-  if (slot.startsWith("d")) {
-    const of = forwardValue(node, slot.slice(1));
-    return of === undefined ? undefined : tape.values[of];
-  }
-  return undefined;
+  if (temp) return temp.spec(launchContext(node, UNLIMITED, (other) => slotSpec(tape, node, other)));
+  const differentiated = slot.startsWith("d") ? forwardValue(node, slot.slice(1)) : undefined;
+  return differentiated === undefined ? undefined : tape.values[differentiated];
 }
 
-const unlimited = { bindingBytes: Infinity, offsetAlignment: 1, workgroupsPerDimension: Infinity };
+const UNLIMITED = { bindingBytes: Infinity, offsetAlignment: 1, workgroupsPerDimension: Infinity };
 
-/** Emits the forward launches of `nodes`; an op that may overwrite an input does so where nothing reads it later. */
+/**
+ * Emits the forward launches of `nodes` and adds the location of every output to `locations`. An op that may overwrite an
+ * input does so if nothing reads that input later.
+ * @param kept values that must not be overwritten.
+ * @param after called when a node's launches are emitted.
+ */
 export function emitForward(
   tape: Tape,
   nodes: readonly Node[],
-  places: Places,
+  locations: Locations,
   kept: ReadonlySet<number>,
   emitter: Emitter,
   { phase = "forward", after }: { phase?: Phase; after?: (node: Node) => void } = {},
 ): void {
   const readers = countReaders(nodes);
   for (const node of nodes) {
-    const temps = new Map<string, Place>();
-    const reused = reusableInput(tape, node, readers, kept, places);
+    const temps = new Map<string, Location>();
+    const reused = reusableInput(tape, node, readers, kept, locations);
     for (const id of Object.values(node.outputs)) {
-      const place = reused !== undefined && id === mainOutput(node) ? places.get(reused) : undefined;
-      places.set(id, place ?? emitter.allocate(tape.values[id] as TensorSpec));
+      const location = reused !== undefined && id === mainOutput(node) ? locations.get(reused) : undefined;
+      locations.set(id, location ?? emitter.allocate(tape.values[id]!));
     }
     for (const temp of node.op.forwardTemps ?? []) {
       temps.set(temp, emitter.allocate(slotSpec(tape, node, temp)!));
@@ -47,7 +46,7 @@ export function emitForward(
       inPlace: reused !== undefined,
     });
     emitter.emit(node.op.forward(context), node, phase, (slot) => [
-      findPlace(node, slot, places, temps),
+      locate(node, slot, locations, temps),
       slotSpec(tape, node, slot)!,
     ]);
     after?.(node);
@@ -55,12 +54,13 @@ export function emitForward(
   }
 }
 
-function findPlace(node: Node, slot: string, places: Places, temps: ReadonlyMap<string, Place>): Place {
-  const place = temps.get(slot) ?? places.get(forwardValue(node, slot) ?? -1);
-  if (!place) throw new Error(`${node.op.name} (${node.label}) binds ${slot}, which its forward pass does not have.`);
-  return place;
+function locate(node: Node, slot: string, locations: Locations, temps: ReadonlyMap<string, Location>): Location {
+  const location = temps.get(slot) ?? locations.get(forwardValue(node, slot) ?? -1);
+  if (location) return location;
+  throw new Error(`${node.op.name} (${node.label}) binds ${slot}, which its forward pass does not have.`);
 }
 
+/** Number of slots of `nodes` to which each value is bound, by value id. */
 function countReaders(nodes: readonly Node[]): Map<number, number> {
   const readers = new Map<number, number>();
   for (const node of nodes) {
@@ -69,18 +69,18 @@ function countReaders(nodes: readonly Node[]): Map<number, number> {
   return readers;
 }
 
-/** The input that the first output may overwrite: an activation that nothing else reads, now or later. */
+/** Id of the input that the first output may overwrite: an activation that nothing else reads, now or later. */
 function reusableInput(
   tape: Tape,
   node: Node,
   readers: ReadonlyMap<number, number>,
   kept: ReadonlySet<number>,
-  places: Places,
+  locations: Locations,
 ): number | undefined {
   const id = node.op.overwrites === undefined ? undefined : node.inputs[node.op.overwrites];
   if (id === undefined || kept.has(id) || readers.get(id) !== 1) return undefined;
-  const value = tape.values[id] as TensorSpec & { origin: { kind: string } };
-  const output = tape.values[mainOutput(node)] as TensorSpec;
+  const value = tape.values[id]!;
+  const output = tape.values[mainOutput(node)]!;
   const fits = value.origin.kind === "node" && specBytes(value) === specBytes(output);
-  return fits && places.get(id)?.kind === "virtual" ? id : undefined;
+  return fits && locations.get(id)?.kind === "virtual" ? id : undefined;
 }

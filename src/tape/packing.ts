@@ -2,64 +2,64 @@ import { elements } from "../base/shape";
 import type { TensorSpec } from "../op/declaration";
 import { packLaunches } from "../op/pack";
 import type { ActivationFormat } from "../op/pack";
-import type { Emitter, Place } from "./emit";
+import type { Emitter, Location, Locations } from "./emit";
 import { mainOutput } from "./reach";
 import type { Node, Tape } from "./tape";
 
 /**
- * Keeps activations in 16 bits: what a gradient will read is packed when it has been made and widened again before the
- * first gradient that reads it. The forward pass itself sees f32. Statistics (log-sum-exps, rank-wide values) stay f32: only
- * nodes' main outputs are packed.
+ * Keeps activations in 16 bits. A value that a gradient will read is packed as soon as it is computed, and unpacked before
+ * the first gradient that reads it; the forward pass itself reads f32. Only nodes' main outputs are packed: statistics
+ * (log-sum-exps, rank-wide values) stay f32.
  */
 export class Packing {
-  readonly #packed = new Map<number, Place & { kind: "virtual" }>();
-  readonly #wide = new Set<number>();
+  readonly #packed = new Map<number, Location>();
+  readonly #unpacked = new Set<number>();
 
   constructor(
     private readonly tape: Tape,
     private readonly format: ActivationFormat,
-    /** Kept values that are to be packed. */
-    private readonly chosen: ReadonlySet<number>,
-    private readonly places: Map<number, Place>,
+    /** Ids of the saved values to pack; none where the format is f32. */
+    private readonly values: ReadonlySet<number>,
+    private readonly locations: Locations,
     private readonly emitter: Emitter,
   ) {}
 
-  /** Where a kept value lies between forward and backward. */
-  place(id: number): Place | undefined {
-    return this.#packed.get(id) ?? this.places.get(id);
+  /** Where a saved value lies between the forward and the backward pass. */
+  location(id: number): Location | undefined {
+    return this.#packed.get(id) ?? this.locations.get(id);
   }
 
-  /** Packs what a node has just made, if it is to be kept so. */
+  /** Packs the output of a node whose forward launches were just emitted, if it is one of the values to pack. */
   after(node: Node): void {
     const id = mainOutput(node);
-    const source = this.places.get(id);
-    if (this.format === "f32" || !this.chosen.has(id) || !source) return;
-    const packed = this.emitter.allocate(packedSpec(this.tape.values[id] as TensorSpec));
+    const wide = this.locations.get(id);
+    if (!this.values.has(id) || !wide) return;
+    const packed = this.emitter.allocate(packedSpec(this.tape.values[id]!));
     this.#packed.set(id, packed);
-    this.#emit("pack", id, source, packed, node);
+    this.#emit("pack", id, wide, packed, node);
   }
 
-  /** Widens a value that is about to be read. */
+  /** Unpacks a value that the next launches of `node` read. */
   before(id: number, node: Node): void {
     const packed = this.#packed.get(id);
-    if (!packed || this.#wide.has(id)) return;
-    this.#wide.add(id);
-    const wide = this.emitter.allocate(this.tape.values[id] as TensorSpec);
-    this.places.set(id, wide);
+    if (!packed || this.#unpacked.has(id)) return;
+    this.#unpacked.add(id);
+    const wide = this.emitter.allocate(this.tape.values[id]!);
+    this.locations.set(id, wide);
     this.#emit("unpack", id, wide, packed, node);
   }
 
-  #emit(entry: "pack" | "unpack", id: number, wide: Place, packed: Place, node: Node): void {
-    const spec = this.tape.values[id] as TensorSpec;
-    const format = this.format as Exclude<ActivationFormat, "f32">;
-    const launches = packLaunches(entry, elements(spec.shape), format, this.emitter.limits);
+  #emit(entry: "pack" | "unpack", id: number, wide: Location, packed: Location, node: Node): void {
+    if (this.format === "f32") return;
+    const spec = this.tape.values[id]!;
+    const launches = packLaunches(entry, elements(spec.shape), this.format, this.emitter.limits);
     this.emitter.emit(launches, node, entry === "pack" ? "forward" : "backward", (slot) =>
       slot === "x" ? [wide, spec] : [packed, packedSpec(spec)],
     );
   }
 }
 
-/** Two values a word. */
+/** Shape and type of a packed tensor: two values a word. */
 export const packedSpec = ({ shape }: TensorSpec): TensorSpec => ({
   shape: [Math.ceil(elements(shape) / 2)],
   dtype: "u32",

@@ -1,74 +1,78 @@
-import type { Emitter, Place } from "./emit";
+import type { Emitter, Locations } from "./emit";
 import { emitForward } from "./forward";
 import type { Packing } from "./packing";
 import { forwardValue } from "./saves";
 import type { BackwardTask, Keeper } from "./saves";
 import type { Node, Tape } from "./tape";
 
-/** A section of the tape that runs again in the backward pass, before its gradients. */
-export interface Remade {
-  readonly section: string;
-  /** What runs again, in order of recording. */
+/** A section of the tape that runs again in the backward pass, right before its gradients. */
+export interface RecomputedSection {
+  readonly name: string;
+  /** Nodes that run again, in the order of recording. */
   readonly nodes: readonly Node[];
-  /** Values that its gradients read. */
+  /** Ids of the recomputed values that gradients read. */
   readonly values: ReadonlySet<number>;
-  /** Kept values that it begins from. */
+  /** Ids of the values from outside that `nodes` read. */
   readonly from: ReadonlySet<number>;
 }
 
-/** What is kept, and what is made again. */
+/** Which values are kept for the backward pass, and which sections are recomputed. */
 export interface Recomputation {
+  /** Kept values by id, with the reasons to keep them. */
   readonly kept: ReadonlyMap<number, readonly Keeper[]>;
-  readonly sections: ReadonlyMap<string, Remade>;
+  readonly sections: ReadonlyMap<string, RecomputedSection>;
 }
 
-/** The outermost of a node's sections that is to run again. */
-export const sectionOf = (node: Node, chosen: ReadonlySet<string>): string | undefined =>
-  node.sections.find((section) => chosen.has(section));
+/** Name of the outermost section of a node that is recomputed. */
+const recomputedSectionOf = (node: Node, recomputed: ReadonlySet<string>): string | undefined =>
+  node.sections.find((section) => recomputed.has(section));
 
 /**
- * Keeps what enters the chosen sections in place of what their gradients read within them (Chen et al. 2016). Values that
- * others read too stay kept. Pure.
+ * Plans recomputation (Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost"): of the sections to recompute, the
+ * values that enter them are kept instead of those that only their own gradients read.
+ * @param saved every value that gradients read, from `saves`.
+ * @param recomputed names of sections.
  */
 export function recomputation(
   tape: Tape,
   tasks: readonly BackwardTask[],
   saved: ReadonlyMap<number, readonly Keeper[]>,
-  chosen: ReadonlySet<string>,
+  recomputed: ReadonlySet<string>,
 ): Recomputation {
   const producer = (id: number): Node | undefined => {
-    const origin = tape.values[id]!.origin;
+    const { origin } = tape.values[id]!;
     return origin.kind === "node" ? tape.nodes[origin.node] : undefined;
   };
-  const home = (id: number): string | undefined => {
+  const sectionOf = (id: number): string | undefined => {
     const node = producer(id);
-    return node && sectionOf(node, chosen);
+    return node && recomputedSectionOf(node, recomputed);
   };
-  const readers = new Map<number, Set<string | undefined>>();
+  const readingSections = new Map<number, Set<string | undefined>>();
   for (const { node, reads } of tasks) {
     for (const slot of reads) {
       const id = forwardValue(node, slot);
-      if (id !== undefined) readers.set(id, (readers.get(id) ?? new Set()).add(sectionOf(node, chosen)));
+      if (id === undefined) continue;
+      const sections = readingSections.get(id) ?? new Set();
+      readingSections.set(id, sections.add(recomputedSectionOf(node, recomputed)));
     }
   }
-  const isOwn = (id: number): boolean => {
-    const section = home(id);
-    return section !== undefined && [...(readers.get(id) ?? [])].every((reader) => reader === section);
+  const isReadOnlyWithin = (id: number): boolean => {
+    const section = sectionOf(id);
+    return section !== undefined && [...(readingSections.get(id) ?? [])].every((reader) => reader === section);
   };
-  const kept = new Map([...saved].filter(([id]) => !isOwn(id)));
-  // What one section begins from may lie within another: it is kept then, and that one has less to make.
+  const kept = new Map([...saved].filter(([id]) => !isReadOnlyWithin(id)));
+  // A section may start from a value within another one. That value is then kept, so the other has less to recompute.
   for (;;) {
-    const sections = remadeSections(
-      [...saved.keys()].filter((id) => !kept.has(id)),
-      { kept, home, producer, tape },
-    );
+    const values = [...saved.keys()].filter((id) => !kept.has(id));
+    const sections = recomputedSections(values, { kept, sectionOf, producer, tape });
     const missing = [...sections.values()].flatMap(({ from, nodes }) =>
       [...from].filter((id) => !kept.has(id)).map((id) => [id, nodes] as const),
     );
     if (missing.length === 0) return { kept, sections };
     for (const [id, nodes] of missing) {
-      const reader = nodes.find((node) => Object.values(node.inputs).includes(id))!;
-      kept.set(id, [...(kept.get(id) ?? []), { node: reader, slots: [], recomputes: sectionOf(reader, chosen)! }]);
+      const node = nodes.find(({ inputs }) => Object.values(inputs).includes(id))!;
+      const keeper = { node, slots: [], recomputes: recomputedSectionOf(node, recomputed)! };
+      kept.set(id, [...(kept.get(id) ?? []), keeper]);
     }
   }
 }
@@ -76,63 +80,67 @@ export function recomputation(
 interface Lookups {
   readonly tape: Tape;
   readonly kept: ReadonlyMap<number, unknown>;
-  readonly home: (id: number) => string | undefined;
+  readonly sectionOf: (id: number) => string | undefined;
   readonly producer: (id: number) => Node | undefined;
 }
 
-function remadeSections(values: readonly number[], { tape, kept, home, producer }: Lookups): Map<string, Remade> {
+/** The sections that recompute some values, by name. */
+function recomputedSections(
+  values: readonly number[],
+  { tape, kept, sectionOf, producer }: Lookups,
+): Map<string, RecomputedSection> {
   const bySection = new Map<string, Set<number>>();
   for (const id of values) {
-    const section = home(id)!;
+    const section = sectionOf(id)!;
     bySection.set(section, (bySection.get(section) ?? new Set()).add(id));
   }
   return new Map(
-    [...bySection].map(([section, wanted]) => {
-      const [again, from] = [new Set<number>(), new Set<number>()];
+    [...bySection].map(([name, wanted]) => {
+      const [nodeIds, from] = [new Set<number>(), new Set<number>()];
       const waiting = [...wanted];
       for (let id = waiting.pop(); id !== undefined; id = waiting.pop()) {
         const node = producer(id);
         if (!node) continue;
-        if (kept.has(id) || home(id) !== section) from.add(id);
-        else if (!again.has(node.id)) {
-          again.add(node.id);
+        if (kept.has(id) || sectionOf(id) !== name) from.add(id);
+        else if (!nodeIds.has(node.id)) {
+          nodeIds.add(node.id);
           waiting.push(...Object.values(node.inputs));
         }
       }
-      const nodes = tape.nodes.filter(({ id }) => again.has(id));
-      return [section, { section, nodes, values: wanted, from }] as const;
+      const nodes = tape.nodes.filter(({ id }) => nodeIds.has(id));
+      return [name, { name, nodes, values: wanted, from }] as const;
     }),
   );
 }
 
-/** Runs sections again when the backward pass comes to them. */
+/** Emits the launches of recomputed sections when the backward pass reaches them. */
 export class Recomputer {
-  readonly #waiting: Map<string, Remade>;
+  readonly #pending: Map<string, RecomputedSection>;
 
   constructor(
     private readonly tape: Tape,
-    private readonly chosen: ReadonlySet<string>,
-    private readonly plan: Recomputation,
-    private readonly places: Map<number, Place>,
+    private readonly recomputed: ReadonlySet<string>,
+    private readonly recomputation: Recomputation,
+    private readonly locations: Locations,
     private readonly emitter: Emitter,
     private readonly packing: Packing,
   ) {
-    this.#waiting = new Map(plan.sections);
+    this.#pending = new Map(recomputation.sections);
   }
 
-  /** Emits a node's section, if that is still to be done. */
+  /** Emits the section of a node that is about to be differentiated, the first time it is reached. */
   before(node: Node): void {
-    const section = sectionOf(node, this.chosen);
-    const remade = section === undefined ? undefined : this.#waiting.get(section);
-    if (!remade) return;
-    this.#waiting.delete(remade.section);
-    const needed = new Set([...this.plan.kept.keys(), ...remade.values]);
-    for (const id of remade.from) this.packing.before(id, node);
-    emitForward(this.tape, remade.nodes, this.places, needed, this.emitter, { phase: "recompute" });
+    const name = recomputedSectionOf(node, this.recomputed);
+    const section = name === undefined ? undefined : this.#pending.get(name);
+    if (!section) return;
+    this.#pending.delete(section.name);
+    const needed = new Set([...this.recomputation.kept.keys(), ...section.values]);
+    for (const id of section.from) this.packing.before(id, node);
+    emitForward(this.tape, section.nodes, this.locations, needed, this.emitter, { phase: "recompute" });
   }
 
-  /** Whether a section that is still to run begins from a value. */
+  /** Whether a section that is still to be emitted reads a value. */
   needs(id: number): boolean {
-    return [...this.#waiting.values()].some(({ from }) => from.has(id));
+    return [...this.#pending.values()].some(({ from }) => from.has(id));
   }
 }

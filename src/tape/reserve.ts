@@ -1,31 +1,31 @@
-import type { PlannedBuffer } from "./place";
+import type { PlannedBuffer } from "./buffers";
 import type { Plan } from "./plan";
 
 /**
- * The smallest set of buffers that every one of the plans can run in, one plan at a time: sorted by size, the i-th
- * buffer is as large as the largest i-th buffer of any plan. Pure, so a trainer's plans (training at several lengths,
- * evaluation, scoring) have a total that is known before anything is allocated.
+ * The smallest set of buffers in which all plans can run, one plan at a time: sorted by size, the i-th buffer is as large as
+ * the largest i-th buffer of any plan. This is a pure function, so the memory that a trainer's plans share (training at
+ * several lengths, evaluation, scoring) is known before anything is allocated.
  */
 export function reserve(plans: readonly Pick<Plan, "buffers">[]): PlannedBuffer[] {
   const shared: PlannedBuffer[] = [];
   for (const plan of plans) {
     bySize(plan.buffers).forEach((index, rank) => {
       const { bytes, saved } = plan.buffers[index]!;
-      const known = shared[rank];
-      shared[rank] = { bytes: Math.max(bytes, known?.bytes ?? 0), saved: saved || (known?.saved ?? false) };
+      const buffer = shared[rank] ?? { bytes: 0, saved: false };
+      shared[rank] = { bytes: Math.max(bytes, buffer.bytes), saved: saved || buffer.saved };
     });
   }
   return shared;
 }
 
-/** The i-th entry is the reserved buffer in which the plan's i-th buffer lives. */
-export function fitInto(plan: Pick<Plan, "buffers">): number[] {
+/** For each buffer of a plan, the index of the reserved buffer in which it lives. */
+export function reservedRanks(plan: Pick<Plan, "buffers">): number[] {
   const rankOf: number[] = [];
   bySize(plan.buffers).forEach((index, rank) => (rankOf[index] = rank));
   return rankOf;
 }
 
-/** Indices of the buffers, largest first; among equals the kept ones first. */
+/** Indices of buffers, largest first; saved ones first among buffers of one size. */
 function bySize(buffers: readonly PlannedBuffer[]): number[] {
   return buffers
     .map((_, index) => index)

@@ -1,29 +1,29 @@
-import type { GradientRule } from "../op/declaration";
+import type { Attributes, GradientRule } from "../op/declaration";
 import { ancestors, mainOutput } from "./reach";
 import type { Node, Tape, Value } from "./tape";
 
-/** One step of a node's backward work: a temp that gradients share, or a gradient rule. */
+/** A unit of a node's backward work: either a temp that several gradients read, or a gradient rule. */
 export interface BackwardTask {
   readonly node: Node;
   readonly temp?: string;
-  readonly rule?: GradientRule<never>;
+  readonly rule?: GradientRule<Attributes>;
   /** Slots that its launches read: inputs, outputs, temps, and `d` + first output. */
   readonly reads: readonly string[];
 }
 
-/** A reason to keep a forward value: the gradient that reads it. */
+/** A reason to keep a forward value: the gradients that read it. */
 export interface Keeper {
   readonly node: Node;
-  /** Input slots whose gradients read the value, as `a` of a LoRA projection. */
+  /** Input slots of `node` whose gradients read the value, such as `a` of a LoRA projection. */
   readonly slots: readonly string[];
-  /** The section that begins from the value when it runs again, where that is why. */
+  /** The section that starts from the value when it is recomputed, if that is the reason. */
   readonly recomputes?: string;
 }
 
 /** The slot that names the gradient of a node's first output. */
 export const outputGradient = (node: Node): string => `d${node.op.outputs[0]!}`;
 
-/** The backward work that the wanted gradients ask for, in the order in which it runs. */
+/** The work that computes the wanted gradients, in the order in which it runs. @param wanted value ids, from `reach`. */
 export function backwardTasks(tape: Tape, loss: Value, wanted: ReadonlySet<number>): BackwardTask[] {
   return ancestors(tape, [loss])
     .reverse()
@@ -34,51 +34,49 @@ export function backwardTasks(tape: Tape, loss: Value, wanted: ReadonlySet<numbe
 function nodeTasks(node: Node, wanted: ReadonlySet<number>): BackwardTask[] {
   const rules = chooseRules(node, wanted);
   const tasks: BackwardTask[] = [];
-  const made = new Set<string>();
-  const makeTemps = (reads: readonly string[]): void => {
+  const planned = new Set<string>();
+  const planTemps = (reads: readonly string[]): void => {
     for (const slot of reads) {
       const temp = node.op.temps?.[slot];
-      if (!temp || made.has(slot)) continue;
-      made.add(slot);
-      makeTemps(temp.reads);
+      if (!temp || planned.has(slot)) continue;
+      planned.add(slot);
+      planTemps(temp.reads);
       tasks.push({ node, temp: slot, reads: temp.reads });
     }
   };
   for (const rule of rules) {
-    const reads = rule.reads(node.attributes as never);
-    makeTemps(reads);
+    const reads = rule.reads(node.attributes);
+    planTemps(reads);
     tasks.push({ node, rule, reads: [...reads, outputGradient(node)] });
   }
   return tasks;
 }
 
-/** The declared rules that cover the wanted inputs, those that make several gradients at once first. */
-function chooseRules(node: Node, wanted: ReadonlySet<number>): GradientRule<never>[] {
-  const open = new Set(
+/** Rules that cover the wanted inputs, in the order of their declaration; one rule for several inputs wins over single ones. */
+function chooseRules(node: Node, wanted: ReadonlySet<number>): GradientRule<Attributes>[] {
+  const uncovered = new Set(
     Object.entries(node.inputs)
       .filter(([slot, id]) => node.op.inputs[slot]?.gradient && wanted.has(id))
       .map(([slot]) => slot),
   );
-  const chosen: GradientRule<never>[] = [];
+  const chosen = new Set<GradientRule<Attributes>>();
   const bySize = [...node.op.gradients].sort((a, b) => b.wrt.length - a.wrt.length);
   for (const rule of bySize) {
-    if (rule.wrt.every((slot) => open.has(slot))) {
-      chosen.push(rule);
-      rule.wrt.forEach((slot) => open.delete(slot));
+    if (rule.wrt.every((slot) => uncovered.has(slot))) {
+      chosen.add(rule);
+      rule.wrt.forEach((slot) => uncovered.delete(slot));
     }
   }
-  if (open.size > 0) throw new Error(`${node.op.name} declares no gradient for ${[...open].join(", ")}.`);
-  return chosen.sort((a, b) => order(node, a) - order(node, b));
+  if (uncovered.size > 0) throw new Error(`${node.op.name} declares no gradient for ${[...uncovered].join(", ")}.`);
+  return node.op.gradients.filter((rule) => chosen.has(rule));
 }
 
-const order = (node: Node, rule: GradientRule<never>): number => node.op.gradients.indexOf(rule);
-
-/** The forward value that a slot of `node` names, if it names one (temps and gradients do not). */
+/** Id of the value in an input or output slot of `node`; undefined for temps and gradients. */
 export const forwardValue = (node: Node, slot: string): number | undefined => node.inputs[slot] ?? node.outputs[slot];
 
 /**
- * The activations that the wanted gradients read, each with the gradients that keep it. Parameters and inputs are
- * there anyway and not listed. This is what a training step saves, and all that it saves.
+ * The activations that the wanted gradients read, by value id, each with the gradients that keep it. This is exactly what a
+ * training step saves. Parameters and inputs exist anyway and are not listed.
  */
 export function saves(tape: Tape, tasks: readonly BackwardTask[]): ReadonlyMap<number, readonly Keeper[]> {
   const kept = new Map<number, Keeper[]>();
@@ -93,7 +91,7 @@ export function saves(tape: Tape, tasks: readonly BackwardTask[]): ReadonlyMap<n
   return kept;
 }
 
-/** The gradients for whose sake a temp is made. */
+/** Input slots whose gradients read a temp, directly or through another temp. */
 function readersOf(task: BackwardTask, tasks: readonly BackwardTask[]): string[] {
   return tasks
     .filter((other) => other.node === task.node && other.reads.includes(task.temp!))

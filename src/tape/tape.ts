@@ -4,7 +4,7 @@ import { elements, formatShape } from "../base/shape";
 import type { Shape } from "../base/shape";
 import type { Attributes, InferContext, Op, TensorSpec } from "../op/declaration";
 
-/** Where a value comes from. `parameter`s live on as long as a model; `input`s are given anew for every run. */
+/** Where a value comes from: a parameter, which outlives a run, an input of each run, or an output slot of a node. */
 export type Origin =
   | { readonly kind: "parameter"; readonly name: string }
   | { readonly kind: "input"; readonly name: string }
@@ -21,22 +21,23 @@ export interface Node {
   readonly id: number;
   readonly op: Op;
   readonly attributes: Attributes;
-  /** Slot -> value id. */
+  /** Input slot -> value id. */
   readonly inputs: Readonly<Record<string, number>>;
+  /** Output slot -> value id. */
   readonly outputs: Readonly<Record<string, number>>;
-  /** Where in the model it stands, as `bert.encoder.layer.3.attention.self.query`. */
+  /** The part of the model that recorded it, such as `bert.encoder.layer.3.attention.self.query`. */
   readonly label: string;
-  /** Parts of the model that it lies in, the widest first: what can be recomputed as a whole. */
+  /** Names of the sections that it belongs to, outermost first. A section is a part that can be recomputed. */
   readonly sections: readonly string[];
 }
 
-/** A recorded computation: an immutable list of ops on symbolic values. Recording does no GPU work. */
+/** A recorded computation: a list of ops on symbolic values. Recording does no GPU work. */
 export interface Tape {
   readonly values: readonly Value[];
   readonly nodes: readonly Node[];
 }
 
-/** Records a tape. Parameters and inputs are unique by name. */
+/** Records a tape. A name of a parameter or an input always means the same value. */
 export class Recorder implements Tape {
   readonly values: Value[] = [];
   readonly nodes: Node[] = [];
@@ -45,34 +46,38 @@ export class Recorder implements Tape {
   #sections: readonly string[] = [];
   #rename = (name: string): string => name;
 
-  /** A tensor that outlives the run: a weight, an adapter's tensor, an optimizer moment. */
+  /**
+   * A tensor that outlives the run, such as a weight, an adapter's tensor or an optimizer moment.
+   * @throws ShapeError when the name is already recorded with another shape or type.
+   */
   parameter(name: string, shape: Shape, dtype: Dtype = "f32"): Value {
-    return this.#named_("parameter", this.#rename(name), shape, dtype);
+    return this.#lookUp("parameter", this.#rename(name), shape, dtype);
   }
 
-  /** A tensor that the caller gives for each run. */
+  /** A tensor that the caller provides for each run. @throws ShapeError as `parameter` does. */
   input(name: string, shape: Shape, dtype: Dtype = "f32"): Value {
-    return this.#named_("input", name, shape, dtype);
+    return this.#lookUp("input", name, shape, dtype);
   }
 
-  #named_(kind: "parameter" | "input", name: string, shape: Shape, dtype: Dtype): Value {
+  #lookUp(kind: "parameter" | "input", name: string, shape: Shape, dtype: Dtype): Value {
     const key = `${kind} ${name}`;
-    const known = this.#named.get(key);
-    if (known) {
-      if (formatShape(known.shape) !== formatShape(shape) || known.dtype !== dtype) {
-        throw new ShapeError(
-          `The ${key} is recorded as ${known.dtype} ${formatShape(known.shape)} and now asked for as ${dtype} ${formatShape(shape)}.`,
-          "Use one name for one tensor.",
-        );
-      }
-      return known;
+    const recorded = this.#named.get(key);
+    if (recorded) {
+      if (formatShape(recorded.shape) === formatShape(shape) && recorded.dtype === dtype) return recorded;
+      throw new ShapeError(
+        `The ${key} is recorded as ${recorded.dtype} ${formatShape(recorded.shape)} and requested as ${dtype} ${formatShape(shape)}.`,
+        "Use one name for one tensor.",
+      );
     }
     const value = this.#value({ shape, dtype }, { kind, name });
     this.#named.set(key, value);
     return value;
   }
 
-  /** Records an op and returns its outputs by slot. @throws ShapeError, DtypeError when the inputs do not fit. */
+  /**
+   * Records an op and returns its outputs by slot.
+   * @throws ShapeError, DtypeError or ConfigError when the inputs do not fit.
+   */
   record<A extends Attributes>(
     op: Op<A>,
     inputs: Readonly<Record<string, Value | undefined>>,
@@ -80,13 +85,12 @@ export class Recorder implements Tape {
   ): Readonly<Record<string, Value>> {
     const bound = Object.entries(inputs).filter((entry): entry is [string, Value] => entry[1] !== undefined);
     checkSlots(op, Object.fromEntries(bound));
-    const context: InferContext<A> = inferContext(op as Op, Object.fromEntries(bound), attributes);
     const id = this.nodes.length;
-    const specs = Object.entries(op.infer(context));
+    const specs = Object.entries(op.infer(inferContext(op, Object.fromEntries(bound), attributes)));
     const outputs = specs.map(([slot, spec]) => [slot, this.#value(spec, { kind: "node", node: id, slot })] as const);
     this.nodes.push({
       id,
-      op: op,
+      op,
       attributes,
       inputs: Object.fromEntries(bound.map(([slot, value]) => [slot, value.id])),
       outputs: Object.fromEntries(outputs.map(([slot, value]) => [slot, value.id])),
@@ -96,7 +100,7 @@ export class Recorder implements Tape {
     return Object.fromEntries(outputs);
   }
 
-  /** Records an op and returns its first output. */
+  /** Records an op and returns its first output. Throws as `record` does. */
   apply<A extends Attributes>(op: Op<A>, inputs: Readonly<Record<string, Value | undefined>>, attributes: A): Value {
     return this.record(op, inputs, attributes)[op.outputs[0]!]!;
   }
@@ -111,7 +115,7 @@ export class Recorder implements Tape {
     }
   }
 
-  /** Makes the nodes that `body` records a section. */
+  /** Makes the nodes that `body` records a section, which a plan can recompute. */
   section<T>(name: string, body: () => T): T {
     const outer = this.#sections;
     this.#sections = [...outer, name];
@@ -122,7 +126,7 @@ export class Recorder implements Tape {
     }
   }
 
-  /** Gives the parameters that `body` asks for other names: the same model twice on one tape, with other values. */
+  /** Renames the parameters that `body` records, so that one tape can hold a model twice, with different values. */
   renamed<T>(rename: (name: string) => string, body: () => T): T {
     const outer = this.#rename;
     this.#rename = rename;
@@ -140,37 +144,39 @@ export class Recorder implements Tape {
   }
 }
 
-function checkSlots(op: Op, inputs: Readonly<Record<string, TensorSpec>>): void {
-  for (const slot of Object.keys(inputs)) {
-    if (!op.inputs[slot]) {
-      throw new ConfigError(`${op.name} has no input ${slot}.`, `Its inputs are ${Object.keys(op.inputs).join(", ")}.`);
-    }
+function checkSlots(
+  { name, inputs: slots }: Pick<Op, "name" | "inputs">,
+  inputs: Readonly<Record<string, TensorSpec>>,
+): void {
+  const unknown = Object.keys(inputs).find((slot) => !slots[slot]);
+  if (unknown !== undefined) {
+    throw new ConfigError(`${name} has no input ${unknown}.`, `Its inputs are ${Object.keys(slots).join(", ")}.`);
   }
-  for (const [slot, { dtype = "f32", optional }] of Object.entries(op.inputs)) {
-    const given = inputs[slot];
-    if (!given) {
+  for (const [slot, { dtype = "f32", formats = [], optional }] of Object.entries(slots)) {
+    const input = inputs[slot];
+    if (!input) {
       if (optional) continue;
-      throw new ShapeError(`${op.name}: its input ${slot} is missing.`, `Bind a ${dtype} tensor to ${slot}.`);
+      throw new ShapeError(`${name}: its input ${slot} is missing.`, `Bind a ${dtype} tensor to ${slot}.`);
     }
-    const formats: readonly Dtype[] = op.inputs[slot]?.formats ?? [];
-    if (given.dtype !== dtype && !formats.includes(given.dtype)) {
+    const dtypes: readonly Dtype[] = [dtype, ...formats];
+    if (!dtypes.includes(input.dtype)) {
       throw new DtypeError(
-        `${op.name}: ${slot} is ${given.dtype} ${formatShape(given.shape)}.`,
-        `Pass it as ${[...new Set([dtype, ...formats])].join(", ")}.`,
+        `${name}: ${slot} is ${input.dtype} ${formatShape(input.shape)}.`,
+        `Pass it as ${[...new Set(dtypes)].join(", ")}.`,
       );
     }
-    if (elements(given.shape) === 0) {
+    if (elements(input.shape) === 0) {
       throw new ShapeError(
-        `${op.name}: ${slot} ${formatShape(given.shape)} has no elements.`,
-        "Leave empty tensors out; every axis must be at least 1.",
+        `${name}: ${slot} ${formatShape(input.shape)} has no elements.`,
+        "Every axis must be at least 1; leave empty tensors out.",
       );
     }
   }
 }
 
-/** What `infer` sees of a node: its inputs' specs. */
+/** The context in which a node's output shapes are inferred. @param inputs shapes and types of the bound slots. */
 export function inferContext<A extends Attributes>(
-  op: Op,
+  op: Pick<Op, "name">,
   inputs: Readonly<Record<string, TensorSpec>>,
   attributes: A,
 ): InferContext<A> {
@@ -178,9 +184,9 @@ export function inferContext<A extends Attributes>(
     attributes,
     has: (slot) => inputs[slot] !== undefined,
     spec(slot) {
-      const found = inputs[slot];
-      if (!found) throw new ShapeError(`${op.name}: its input ${slot} is missing.`, `Bind a tensor to ${slot}.`);
-      return found;
+      const spec = inputs[slot];
+      if (!spec) throw new ShapeError(`${op.name}: its input ${slot} is missing.`, `Bind a tensor to ${slot}.`);
+      return spec;
     },
   };
 }

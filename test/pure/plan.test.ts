@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import { explain } from "../../src/tape/explain";
 import { LOSS_GRADIENT, plan } from "../../src/tape/plan";
 import type { Plan } from "../../src/tape/plan";
-import { fitInto, reserve } from "../../src/tape/reserve";
+import { reservedRanks, reserve } from "../../src/tape/reserve";
 import { Recorder } from "../../src/tape/tape";
 import type { Value } from "../../src/tape/tape";
 import { dual, ENTRIES, half, MADE_UP } from "../support/made-up-ops";
@@ -50,7 +50,7 @@ function derivative(recipe: Recipe, parameter: string, element: number): number 
 
 /** Runs a plan on the CPU, in buffers full of NaN, so that whatever is read before it is written shows. */
 function run(made: Plan): Map<string, Float64Array> {
-  const rank = fitInto(made);
+  const rank = reservedRanks(made);
   const buffers = reserve([made]).map(({ bytes }) => new Float64Array(bytes / 4).fill(NaN));
   const named = new Map<string, Float64Array>();
   const vector = (key: string, fill: (i: number) => number): Float64Array => {
@@ -141,7 +141,7 @@ describe("plans of random tapes", () => {
         const plans = [planFor(first, PARAMETERS), planFor(second, PARAMETERS)];
         const shared = reserve(plans);
         for (const made of plans) {
-          const rank = fitInto(made);
+          const rank = reservedRanks(made);
           expect(new Set(rank).size, "one place for each buffer").toBe(made.buffers.length);
           made.buffers.forEach(({ bytes }, i) => expect(shared[rank[i]!]?.bytes).toBeGreaterThanOrEqual(bytes));
         }
