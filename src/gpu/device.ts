@@ -6,34 +6,34 @@ import type { Tuner, TuningOptions } from "./tuning/tuner";
 import { namedVariants, usualVariants } from "./variants";
 import type { VariantChoice, VariantName } from "./variants";
 
-/** What a report says about where it ran. */
+/** Names and features of an adapter, for reports and for the choice of kernels. */
 export interface AdapterInfo {
   readonly vendor: string;
   readonly architecture: string;
   readonly device: string;
   readonly description: string;
-  /** A software adapter such as llvmpipe or SwiftShader. */
+  /** Whether it runs on the CPU, as llvmpipe and SwiftShader do. */
   readonly isSoftware: boolean;
-  /** Invocations of a subgroup, where all have the same number. */
+  /** Subgroup size, if it is the same for all kernels. Undefined where kernels cannot use subgroups. */
   readonly subgroup?: number;
 }
 
-/** Waits for a promise of a device's, and gives what it gives. */
+/** Waits for a promise of the device, and returns its result. */
 export type Waiting = <T>(work: Promise<T>, adapter: AdapterInfo) => Promise<T>;
 
 export interface DeviceOptions {
-  /** Lowers the adapter's own. */
+  /** Limits below the adapter's own. */
   readonly limits?: Partial<Limits> | undefined;
-  /** How to wait for the device. Default: as promises do. */
+  /** How to wait for the device. Default: by awaiting its promises. */
   readonly waiting?: Waiting | undefined;
   /** Which kernels run. Default: subgroups on software adapters, tuned on others. */
   readonly variants?: VariantName | VariantChoice | undefined;
-  /** How "tuned" ones are found. */
+  /** How the "tuned" variants are found. */
   readonly tuning?: TuningOptions | undefined;
 }
 
-/** How long the news of a loss may take, in milliseconds. */
-const NEWS_MS = 200;
+/** Milliseconds that the news of a lost device may take to arrive. */
+const LOSS_NEWS_MS = 200;
 
 /** An open device with its buffers and pipelines. */
 export class Device {
@@ -41,23 +41,23 @@ export class Device {
   readonly pipelines: Pipelines;
   readonly limits: Limits;
   readonly variants: VariantChoice;
-  /** How often the host has overwritten tensors: what was computed before that may be of what they were. */
+  /** Number of times that the host has written to tensors. Results computed before a write may be outdated. */
   writes = 0;
-  /** Undefined where kernels are chosen without trying them. */
+  /** Undefined where kernels are chosen without measurements. */
   readonly tuner: Tuner | undefined;
   #lost: GPUDeviceLostInfo | undefined;
   #failure: GPUError | undefined;
   #isClosed = false;
   readonly #waiting: Waiting;
 
-  /** @param tunerOf what finds "tuned" kernels; `openDevice` loads it where it is wanted. */
+  /** @param createTuner creates what finds "tuned" kernels; `openDevice` loads it only if needed. */
   constructor(
     readonly handle: GPUDevice,
     readonly info: AdapterInfo,
     { limits = {}, waiting = (work) => work, variants }: Omit<DeviceOptions, "tuning"> = {},
-    tunerOf?: (device: Device) => Tuner,
+    createTuner?: (device: Device) => Tuner,
   ) {
-    this.tuner = tunerOf?.(this);
+    this.tuner = createTuner?.(this);
     if (this.tuner) this.variants = this.tuner.choose;
     else if (typeof variants === "function") this.variants = variants;
     else if (variants === undefined || variants === "tuned") this.variants = usualVariants(info);
@@ -94,8 +94,8 @@ export class Device {
 
   #refused({ constructor, message }: GPUError): DeviceError {
     if (constructor.name !== "GPUOutOfMemoryError") {
-      const defect = "This is a defect of safetape; please report it.";
-      return new DeviceError(`The device refused a command: ${message}`, defect);
+      const remedy = "This is a bug in safetape; please report it.";
+      return new DeviceError(`The device refused a command: ${message}`, remedy);
     }
     const { liveBytes } = this.pool.ledger;
     return new OutOfMemoryError(
@@ -105,11 +105,11 @@ export class Device {
     );
   }
 
-  /** Whether the device was lost rather than closed. To be asked where something failed: the news may come after that. */
+  /** Whether the device was lost rather than closed. Waits for a moment, since a failure may arrive before that news. */
   async isLost(): Promise<boolean> {
     if (this.#isClosed) return false;
-    const patience = new Promise((resolve) => setTimeout(resolve, NEWS_MS));
-    await Promise.race([this.handle.lost, patience]);
+    const timeout = new Promise((resolve) => setTimeout(resolve, LOSS_NEWS_MS));
+    await Promise.race([this.handle.lost, timeout]);
     return this.#lost !== undefined;
   }
 
@@ -119,17 +119,17 @@ export class Device {
     this.handle.queue.writeBuffer(buffer, offset, data as Float32Array<ArrayBuffer>);
   }
 
-  /** Waits for the device, as its options say. @throws what `work` does, as `guard`. */
+  /** Waits for the device in the way that its options say. Throws as `guard` does. */
   wait<T>(work: Promise<T>): Promise<T> {
     return this.guard(this.#waiting(work, this.info));
   }
 
-  /** Turns a rejection that a lost device causes into a DeviceError. */
+  /** Awaits `work`. @throws DeviceError when it fails because the device is lost; else whatever `work` throws. */
   async guard<T>(work: Promise<T>): Promise<T> {
     try {
       return await work;
     } catch (error) {
-      // The loss is announced by a promise of its own; let it arrive first.
+      // The device's `lost` promise may resolve after this rejection; let it arrive first.
       await new Promise((resolve) => setTimeout(resolve, 0));
       this.check();
       throw error;
@@ -145,10 +145,7 @@ export class Device {
   }
 }
 
-/**
- * Opens a device on `gpu` with the adapter's own limits.
- * @throws DeviceError when there is no adapter or it gives no device.
- */
+/** Opens a device on `gpu` with the adapter's highest limits. @throws DeviceError when there is no adapter. */
 export async function openDevice(gpu: GPU, options: DeviceOptions = {}): Promise<Device> {
   const adapter = await gpu.requestAdapter({ powerPreference: "high-performance" });
   if (!adapter) {
@@ -157,7 +154,7 @@ export async function openDevice(gpu: GPU, options: DeviceOptions = {}): Promise
       "Install a Vulkan driver (`npx safetape doctor` names the package), or use a browser with WebGPU.",
     );
   }
-  const wanted = [
+  const limitNames = [
     "maxStorageBufferBindingSize",
     "maxBufferSize",
     "maxStorageBuffersPerShaderStage",
@@ -166,7 +163,7 @@ export async function openDevice(gpu: GPU, options: DeviceOptions = {}): Promise
     "maxComputeWorkgroupSizeX",
     "minStorageBufferOffsetAlignment",
   ] as const;
-  const requiredLimits = Object.fromEntries(wanted.map((name) => [name, adapter.limits[name]]));
+  const requiredLimits = Object.fromEntries(limitNames.map((name) => [name, adapter.limits[name]]));
   const requiredFeatures = (["timestamp-query", "subgroups"] as const).filter((feature) =>
     adapter.features.has(feature),
   );
@@ -184,9 +181,9 @@ function adapterInfo({ info }: GPUAdapter): AdapterInfo {
   return { vendor, architecture, device, description, isSoftware: info.isFallbackAdapter || software };
 }
 
-/** What the kernels of subgroups need: one size of them, and pointers to tables as parameters. */
+/** The subgroup size, where kernels can use subgroups: they need a fixed size, and pointers as function parameters. */
 function subgroupOf({ wgslLanguageFeatures }: GPU, { info, features }: GPUAdapter): Pick<AdapterInfo, "subgroup"> {
   const { subgroupMinSize: least, subgroupMaxSize: most } = info;
-  const isAble = features.has("subgroups") && wgslLanguageFeatures.has("unrestricted_pointer_parameters");
-  return isAble && least !== undefined && least === most ? { subgroup: least } : {};
+  const isSupported = features.has("subgroups") && wgslLanguageFeatures.has("unrestricted_pointer_parameters");
+  return isSupported && least !== undefined && least === most ? { subgroup: least } : {};
 }

@@ -1,6 +1,6 @@
 /**
- * How long a buffer lives. `weight`: base weights; `state`: adapter tensors, gradients, optimizer moments; `saved`: kept
- * from forward to backward; `scratch`: everything else.
+ * How long a buffer lives. `weight`: base weights; `state`: adapter tensors, gradients, optimizer moments; `saved`:
+ * activations kept for the backward pass; `scratch`: everything else.
  */
 export type Lifetime = "weight" | "state" | "saved" | "scratch";
 
@@ -9,25 +9,25 @@ export const LIFETIMES: readonly Lifetime[] = ["weight", "state", "saved", "scra
 /** Bytes by lifetime. */
 export type Bytes = Readonly<Record<Lifetime, number>>;
 
-/** Sum over the lifetimes. */
+/** Sum over all lifetimes. */
 export const sumBytes = (bytes: Bytes): number => LIFETIMES.reduce((sum, lifetime) => sum + bytes[lifetime], 0);
 
-/** No bytes of any lifetime. */
+/** Zero bytes of every lifetime. */
 export const noBytes = (): Record<Lifetime, number> => ({ weight: 0, state: 0, saved: 0, scratch: 0 });
 
-/** Counts every byte of GPU memory that this library asks the driver for. */
+/** Counts every byte of GPU memory that this library allocates. */
 export class Ledger {
   #live = noBytes();
   #peak = noBytes();
   #returned = 0;
   #buffers = 0;
 
-  /** Bytes that exist now. */
+  /** Bytes that are allocated now, by lifetime. */
   get live(): Bytes {
     return { ...this.#live };
   }
 
-  /** Bytes by lifetime at the moment when most existed. */
+  /** Bytes by lifetime at the moment when most were allocated. */
   get peak(): Bytes {
     return { ...this.#peak };
   }
@@ -40,17 +40,17 @@ export class Ledger {
     return sumBytes(this.#peak);
   }
 
-  /** Bytes given back to the driver since the start. */
+  /** Bytes returned to the driver since the start. */
   get returnedBytes(): number {
     return this.#returned;
   }
 
-  /** Number of GPU buffers that exist now. */
+  /** Number of GPU buffers that are allocated now. */
   get buffers(): number {
     return this.#buffers;
   }
 
-  /** Starts a new peak from what is live now. */
+  /** Resets the peak to the bytes that are live now. */
   resetPeak(): void {
     this.#peak = { ...this.#live };
   }
@@ -67,7 +67,7 @@ export class Ledger {
     this.#buffers--;
   }
 
-  /** A buffer changes its lifetime without being made anew. */
+  /** Moves a buffer's bytes from one lifetime to another. */
   relabel(from: Lifetime, to: Lifetime, bytes: number): void {
     this.#live[from] -= bytes;
     this.#live[to] += bytes;

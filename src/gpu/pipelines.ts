@@ -2,26 +2,26 @@ import type { Launch } from "../op/launch";
 import { compileError, pipelineError } from "./compile-error";
 import { withConstants } from "./wgsl";
 
-/** A compiled module and its text. */
+/** A compiled module and its WGSL text. */
 interface Module {
   readonly module: GPUShaderModule;
   readonly code: string;
 }
 
-/** Shader modules and compute pipelines, made once per kernel, constants and entry. */
+/** Compute pipelines, each created once per kernel, constants and entry point. */
 export class Pipelines {
   #modules = new Map<string, Promise<Module>>();
   #pipelines = new Map<string, Promise<GPUComputePipeline>>();
 
   constructor(private readonly device: GPUDevice) {}
 
-  /** @throws KernelError when the kernel does not compile. */
+  /** The pipeline of a launch. @throws KernelError when the kernel does not compile. */
   get(launch: Launch): Promise<GPUComputePipeline> {
     const moduleKey = `${launch.kernel.name} ${JSON.stringify(launch.constants ?? {})}`;
-    return once(this.#pipelines, `${moduleKey} ${launch.entry}`, () => this.#make(launch, moduleKey));
+    return once(this.#pipelines, `${moduleKey} ${launch.entry}`, () => this.#create(launch, moduleKey));
   }
 
-  async #make({ kernel, constants, entry }: Launch, moduleKey: string): Promise<GPUComputePipeline> {
+  async #create({ kernel, constants, entry }: Launch, moduleKey: string): Promise<GPUComputePipeline> {
     const { module, code } = await once(this.#modules, moduleKey, () =>
       this.#compile(kernel, withConstants(kernel, constants ?? {})),
     );
@@ -32,29 +32,30 @@ export class Pipelines {
         compute: { module, entryPoint: entry },
       });
     } catch (error) {
-      throw pipelineError(kernel, code, entry, error as Error);
+      // WebGPU rejects with a GPUPipelineError; a catch clause cannot say so.
+      throw pipelineError(kernel, code, entry, error as GPUPipelineError);
     }
   }
 
   async #compile(kernel: Launch["kernel"], code: string): Promise<Module> {
     this.device.pushErrorScope("validation");
     const module = this.device.createShaderModule({ label: kernel.name, code });
-    // Popped before anything is waited for: other work must not fall into this scope.
-    const scope = this.device.popErrorScope();
+    // The scope is popped before the first await, so that it catches no errors of other work.
+    const validation = this.device.popErrorScope();
     const { messages } = await module.getCompilationInfo();
-    const refused = await scope;
+    const refusal = await validation;
     const error = messages.find(({ type }) => type === "error");
-    if (!error && !refused) return { module, code };
-    throw compileError(kernel, code, error ?? { message: refused?.message ?? "", lineNum: 0, linePos: 0 });
+    if (!error && !refusal) return { module, code };
+    throw compileError(kernel, code, error ?? { message: refusal?.message ?? "", lineNum: 0, linePos: 0 });
   }
 }
 
-/** What is made once and shared; a failure is not kept, since the next attempt may find memory. */
-function once<T>(made: Map<string, Promise<T>>, key: string, make: () => Promise<T>): Promise<T> {
-  const found = made.get(key);
-  if (found) return found;
-  const making = make();
-  made.set(key, making);
-  making.catch(() => made.delete(key));
-  return making;
+/** The cached result for `key`, created on first use. Failures are not cached, since the next attempt may find memory. */
+function once<T>(cache: Map<string, Promise<T>>, key: string, create: () => Promise<T>): Promise<T> {
+  const cached = cache.get(key);
+  if (cached) return cached;
+  const created = create();
+  cache.set(key, created);
+  created.catch(() => cache.delete(key));
+  return created;
 }

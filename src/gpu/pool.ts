@@ -2,46 +2,45 @@ import { DisposedError, LimitError, OutOfMemoryError } from "../base/errors";
 import { Ledger } from "./ledger";
 import type { Lifetime } from "./ledger";
 
-/** A GPU buffer that somebody owns. Whoever leased it returns it. */
+/** A GPU buffer with an owner. Whoever leased it returns it to the pool. */
 export interface Lease {
   readonly buffer: GPUBuffer;
   readonly bytes: number;
-  readonly lifetime: Lifetime;
 }
 
-/** A lease as the pool knows it. */
-interface Held extends Lease {
+/** What the pool records of a lease. */
+interface LeaseRecord {
   lifetime: Lifetime;
-  /** False until the driver has granted it. */
+  /** Whether the ledger counts it: only once the driver has granted it. */
   isCounted: boolean;
 }
 
-/** A buffer that was asked for, and whether the driver refused it. */
-interface Asked {
-  readonly lease: Held;
+/** A requested buffer, with the error if the driver refuses it. */
+interface Request {
+  readonly lease: Lease;
   readonly refusal: Promise<GPUError | null>;
 }
 
-/** Usage flags by name, so that nothing here needs WebGPU's globals (Node has none). */
+/** Usage flags by name. WebGPU's own globals do not exist in Node. */
 export const USAGE = { mapRead: 0x1, copySource: 0x4, copyTarget: 0x8, uniform: 0x40, storage: 0x80 } as const;
 
 const STORAGE = USAGE.storage | USAGE.copySource | USAGE.copyTarget;
 
 /**
- * The only place that makes GPU buffers. It keeps no free list: what a plan no longer needs goes back to the driver,
- * and what plans share is shared by `reserve`.
+ * Creates all GPU buffers. It keeps no free list: returned buffers go back to the driver, and `reserve` decides what plans
+ * share.
  */
 export class Pool {
   readonly ledger = new Ledger();
-  #leases = new Set<Lease>();
-  /** What `checked` is asking for right now. */
-  #asked: Asked[] | undefined;
+  #leases = new Map<Lease, LeaseRecord>();
+  /** Requests of the `checked` call that is running. */
+  #requests: Request[] | undefined;
   #isDisposed = false;
 
   constructor(private readonly device: GPUDevice) {}
 
   /**
-   * A new buffer of `bytes` (rounded up to 4). Only within `checked` is it told where the driver has no memory for it.
+   * Creates a buffer of `bytes` (rounded up to 4). Only within `checked` does a refusal by the driver become an error.
    * @throws LimitError above the device's largest buffer, DisposedError after `dispose`.
    */
   lease(bytes: number, lifetime: Lifetime, usage: number = STORAGE): Lease {
@@ -50,26 +49,34 @@ export class Pool {
     const { maxBufferSize } = this.device.limits;
     if (size > maxBufferSize) {
       throw new LimitError(
-        `A buffer of ${size} bytes is asked for; this adapter makes at most ${maxBufferSize}.`,
+        `A buffer of ${size} bytes is needed; this adapter allows at most ${maxBufferSize}.`,
         "Use a smaller batch, or an adapter with a larger maxBufferSize.",
       );
     }
-    const lease = (buffer: GPUBuffer): Held => ({ buffer, bytes: size, lifetime, isCounted: false });
-    if (!this.#asked) return this.#count(lease(this.device.createBuffer({ size, usage })));
+    if (!this.#requests) {
+      const lease = this.#record(this.device.createBuffer({ size, usage }), size, lifetime);
+      this.#count(lease);
+      return lease;
+    }
     const { buffer, refusal } = this.#create({ size, usage });
-    const asked = { lease: lease(buffer), refusal };
-    this.#asked.push(asked);
-    this.#leases.add(asked.lease);
-    return asked.lease;
+    const lease = this.#record(buffer, size, lifetime);
+    this.#requests.push({ lease, refusal });
+    return lease;
   }
 
-  /** A scope of its own for each buffer: it is pushed and popped at once, so that no other work falls into it. */
+  #record(buffer: GPUBuffer, bytes: number, lifetime: Lifetime): Lease {
+    const lease = { buffer, bytes };
+    this.#leases.set(lease, { lifetime, isCounted: false });
+    return lease;
+  }
+
+  /** Creates a buffer in an error scope that is popped before the first await, so that it catches no other errors. */
   #create(descriptor: GPUBufferDescriptor): { buffer: GPUBuffer; refusal: Promise<GPUError | null> } {
     this.device.pushErrorScope("out-of-memory");
     let refusal: Promise<GPUError | null> | undefined;
     try {
       const buffer = this.device.createBuffer(descriptor);
-      // A device that is lost answers by rejecting, and says so itself.
+      // A lost device rejects; `Device.check` reports the loss.
       refusal = this.device.popErrorScope().catch(() => null);
       return { buffer, refusal };
     } finally {
@@ -77,37 +84,42 @@ export class Pool {
     }
   }
 
-  #count(lease: Held): Held {
-    this.#leases.add(lease);
-    this.ledger.add(lease.lifetime, lease.bytes);
-    lease.isCounted = true;
-    return lease;
+  /** Counts a lease in the ledger, unless it was returned already. */
+  #count(lease: Lease): void {
+    const record = this.#leases.get(lease);
+    if (!record) return;
+    this.ledger.add(record.lifetime, lease.bytes);
+    record.isCounted = true;
   }
 
-  /** Gives a buffer back. The driver frees it once the work that uses it is done; see `flush`. */
+  /** Returns a buffer. The driver frees it once the work that uses it is done; see `flush`. */
   return(lease: Lease): void {
-    if (!this.#leases.delete(lease)) return;
+    const record = this.#leases.get(lease);
+    if (!record) return;
+    this.#leases.delete(lease);
     lease.buffer.destroy();
-    if ((lease as Held).isCounted) this.ledger.remove(lease.lifetime, lease.bytes);
+    if (record.isCounted) this.ledger.remove(record.lifetime, lease.bytes);
   }
 
-  /** Puts a buffer under another lifetime. */
+  /** Changes the lifetime under which a buffer is counted. */
   relabel(lease: Lease, lifetime: Lifetime): void {
-    if (lease.lifetime === lifetime || !this.#leases.has(lease)) return;
-    this.ledger.relabel(lease.lifetime, lifetime, lease.bytes);
-    (lease as Held).lifetime = lifetime;
+    const record = this.#leases.get(lease);
+    if (!record || record.lifetime === lifetime) return;
+    this.ledger.relabel(record.lifetime, lifetime, lease.bytes);
+    record.lifetime = lifetime;
   }
 
   /**
-   * Resolves when returned buffers have really gone back. Dawn frees a destroyed buffer when it next looks after the
-   * submit that follows the destruction has completed: the first submit here is for the one, the second for the other.
-   * Each holds a command, since Dawn hands no empty submit to the driver.
-   * @throws OutOfMemoryError when there is no memory even for that.
+   * Resolves when the driver has freed all returned buffers. Dawn frees a destroyed buffer when a later submit finds that
+   * the submit after the destruction has completed, so two submits are needed. Each holds a command, since Dawn does not
+   * pass empty submits to the driver.
+   * @throws OutOfMemoryError when the driver has no memory even for that.
    */
   async flush(): Promise<void> {
-    const { buffer, refusal } = this.#create({ size: 4, usage: USAGE.copyTarget });
-    const refused = await refusal;
-    if (refused) throw outOfMemory("a command", { refused: 4, asked: 4, live: this.ledger.liveBytes }, refused.message);
+    const bytes = 4;
+    const { buffer, refusal } = this.#create({ size: bytes, usage: USAGE.copyTarget });
+    const error = await refusal;
+    if (error) throw this.#outOfMemory("a command", bytes, bytes, error);
     for (let submits = 0; submits < 2; submits++) {
       const encoder = this.device.createCommandEncoder();
       encoder.clearBuffer(buffer);
@@ -118,52 +130,50 @@ export class Pool {
   }
 
   /**
-   * Runs `allocate`, which leases at once and does not wait, and checks that the driver had the memory; if not, all that
-   * was leased is returned. What is leased must not be used before.
-   * @throws OutOfMemoryError naming `what`; whatever `allocate` throws.
+   * Runs `allocate`, then checks that the driver granted all buffers; if not, they are all returned. `allocate` is
+   * synchronous, and its buffers must not be used before this resolves.
+   * @param purpose what the memory is for, as in "The driver has no memory for the adapter".
+   * @throws OutOfMemoryError when the driver refuses a buffer; whatever `allocate` throws.
    */
-  async checked<T>(what: string, allocate: () => T): Promise<T> {
-    const outer = this.#asked;
-    const asked: Asked[] = (this.#asked = []);
-    const giveBack = (): void => asked.forEach(({ lease }) => this.return(lease));
+  async checked<T>(purpose: string, allocate: () => T): Promise<T> {
+    const outer = this.#requests;
+    const requests: Request[] = (this.#requests = []);
+    const returnAll = (): void => requests.forEach(({ lease }) => this.return(lease));
     let result: T;
     try {
       result = allocate();
     } catch (error) {
-      giveBack();
+      returnAll();
       throw error;
     } finally {
-      this.#asked = outer;
+      this.#requests = outer;
     }
-    const refusals = await Promise.all(asked.map(({ refusal }) => refusal));
-    const refused = refusals.findIndex((refusal) => refusal !== null);
-    if (refused < 0) {
-      // What was returned while it was asked for is not counted.
-      for (const { lease } of asked) if (this.#leases.has(lease)) this.#count(lease);
+    const refusals = await Promise.all(requests.map(({ refusal }) => refusal));
+    const index = refusals.findIndex((refusal) => refusal !== null);
+    const error = refusals[index];
+    if (!error) {
+      for (const { lease } of requests) this.#count(lease);
       return result;
     }
-    giveBack();
-    const bytes = asked[refused]!.lease.bytes;
-    const wanted = asked.reduce((sum, { lease }) => sum + lease.bytes, 0);
-    throw outOfMemory(what, { refused: bytes, asked: wanted, live: this.ledger.liveBytes }, refusals[refused]?.message);
+    returnAll();
+    const requestedBytes = requests.reduce((sum, { lease }) => sum + lease.bytes, 0);
+    throw this.#outOfMemory(purpose, requests[index]!.lease.bytes, requestedBytes, error);
   }
 
+  #outOfMemory(purpose: string, refusedBytes: number, requestedBytes: number, { message }: GPUError): OutOfMemoryError {
+    const { liveBytes } = this.ledger;
+    const total = requestedBytes > refusedBytes ? `, ${requestedBytes} requested in total` : "";
+    const reason = message.split("\n", 1)[0] ?? "";
+    return new OutOfMemoryError(
+      `The driver has no memory for ${purpose}: it refused ${refusedBytes} bytes${total}, with ${liveBytes} live (${reason}).`,
+      "Use smaller batches or shorter texts, or pass memoryBudget to learn this before anything is allocated.",
+      { requestedBytes, liveBytes },
+    );
+  }
+
+  /** Returns all buffers. */
   dispose(): void {
-    for (const lease of [...this.#leases]) this.return(lease);
+    for (const lease of [...this.#leases.keys()]) this.return(lease);
     this.#isDisposed = true;
   }
-}
-
-function outOfMemory(
-  what: string,
-  { refused, asked, live }: { readonly refused: number; readonly asked: number; readonly live: number },
-  message = "",
-): OutOfMemoryError {
-  const inAll = asked > refused ? `, ${asked} asked for in all` : "";
-  const said = message.split("\n", 1)[0] ?? "";
-  return new OutOfMemoryError(
-    `The driver has no memory for ${what}: it refused ${refused} bytes${inAll}, with ${live} live (${said}).`,
-    "Use smaller batches or shorter texts, or pass memoryBudget to be told before anything is allocated.",
-    { requestedBytes: asked, liveBytes: live },
-  );
 }

@@ -2,16 +2,16 @@ import type { Device } from "./device";
 import { USAGE } from "./pool";
 import type { Lease } from "./pool";
 
-/** Part of a buffer, in bytes; both are multiples of 4. */
+/** Part of a buffer, in bytes. Both fields are multiples of 4. */
 export interface ByteRange {
   readonly offset: number;
   readonly bytes: number;
 }
 
 /**
- * Copies a buffer to the host, or parts of it, one after the other. The staging buffer is counted like any other and
- * returned at once.
- * @throws OutOfMemoryError when the driver has no memory for it.
+ * Copies some ranges of a buffer to the host, one after the other (default: the complete buffer). The ledger counts the
+ * staging buffer while it exists.
+ * @throws OutOfMemoryError when the driver has no memory for the staging buffer.
  */
 export async function readBuffer(
   device: Device,
@@ -24,13 +24,13 @@ export async function readBuffer(
   const staging = await pool.checked("a copy to the host", () => pool.lease(total, "scratch", usage));
   try {
     const encoder = device.handle.createCommandEncoder();
-    let to = 0;
+    let stagingOffset = 0;
     for (const { offset, bytes } of ranges) {
-      encoder.copyBufferToBuffer(lease.buffer, offset, staging.buffer, to, bytes);
-      to += bytes;
+      encoder.copyBufferToBuffer(lease.buffer, offset, staging.buffer, stagingOffset, bytes);
+      stagingOffset += bytes;
     }
     device.handle.queue.submit([encoder.finish()]);
-    await staging.buffer.mapAsync(1);
+    await staging.buffer.mapAsync(USAGE.mapRead);
     return staging.buffer.getMappedRange().slice(0);
   } finally {
     pool.return(staging);

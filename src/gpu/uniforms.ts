@@ -2,10 +2,10 @@ import { KernelError } from "../base/errors";
 import type { Launch } from "../op/launch";
 import { kernelInterface } from "./wgsl";
 
-/** All uniform blocks of a list of launches in one buffer; equal blocks are stored once. */
+/** The uniform blocks of some launches in one buffer. Equal blocks are stored once. */
 export interface Uniforms {
   readonly data: Uint8Array<ArrayBuffer>;
-  /** First byte of each launch's block. */
+  /** First byte of each launch's block, and its bytes. */
   readonly offsets: readonly number[];
   readonly sizes: readonly number[];
 }
@@ -13,7 +13,7 @@ export interface Uniforms {
 /** WebGPU's guaranteed `minUniformBufferOffsetAlignment`. */
 const BLOCK_ALIGNMENT = 256;
 
-/** Packs the `params` of every launch. @throws KernelError when a field of `Params` is missing or unknown. */
+/** Packs the `params` of some launches. @throws KernelError when a field of `Params` is missing or unknown. */
 export function packUniforms(launches: readonly Launch[]): Uniforms {
   const offsetOf = new Map<string, number>();
   const blocks: Uint8Array[] = [];
@@ -23,31 +23,31 @@ export function packUniforms(launches: readonly Launch[]): Uniforms {
   for (const launch of launches) {
     const block = packBlock(launch);
     const key = block.join(",");
-    const known = offsetOf.get(key);
-    offsets.push(known ?? end);
+    const existing = offsetOf.get(key);
+    offsets.push(existing ?? end);
     sizes.push(block.byteLength);
-    if (known !== undefined) continue;
+    if (existing !== undefined) continue;
     offsetOf.set(key, end);
     blocks.push(block);
     end += Math.ceil(block.byteLength / BLOCK_ALIGNMENT) * BLOCK_ALIGNMENT;
   }
   const data = new Uint8Array(Math.max(end, BLOCK_ALIGNMENT));
-  let at = 0;
+  let offset = 0;
   for (const block of blocks) {
-    data.set(block, at);
-    at += Math.ceil(block.byteLength / BLOCK_ALIGNMENT) * BLOCK_ALIGNMENT;
+    data.set(block, offset);
+    offset += Math.ceil(block.byteLength / BLOCK_ALIGNMENT) * BLOCK_ALIGNMENT;
   }
   return { data, offsets, sizes };
 }
 
 function packBlock(launch: Launch): Uint8Array {
   const { params } = kernelInterface(launch.kernel);
-  const extra = Object.keys(launch.params).find((name) => !params.some((field) => field.name === name));
+  const unknown = Object.keys(launch.params).find((name) => !params.some((field) => field.name === name));
   const missing = params.find((field) => launch.params[field.name] === undefined);
-  if (extra !== undefined || missing) {
+  if (unknown !== undefined || missing) {
     throw new KernelError(
-      `kernels/${launch.kernel.name}.wgsl (${launch.entry}): Params ${missing ? `misses ${missing.name}` : `has no ${String(extra)}`}.`,
-      "Give exactly the fields of the kernel's Params struct in the launch.",
+      `kernels/${launch.kernel.name}.wgsl (${launch.entry}): Params ${missing ? `lacks ${missing.name}` : `has no ${String(unknown)}`}.`,
+      "Let the launch give exactly the fields of the kernel's Params struct.",
     );
   }
   const view = new DataView(new ArrayBuffer(Math.ceil(Math.max(1, params.length) / 4) * 16));

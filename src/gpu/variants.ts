@@ -1,25 +1,29 @@
 import type { Launch, Variant } from "../op/launch";
 
-/** Chooses how a launch runs: one of its variants, or undefined for the launch as it is. */
+/** Chooses the variant by which a launch runs; undefined for the launch itself. */
 export type VariantChoice = (launch: Launch) => Variant | undefined;
 
 /**
- * `portable`: every launch as it is; `subgroups`: the first variant that is written for the adapter's size of subgroups;
- * `tuned`: what is fastest when tried (gpu/tuning).
+ * Which kernels run. `portable`: no variants; `subgroups`: the first variant that is written for the adapter's subgroup size;
+ * `tuned`: the fastest one by measurement (gpu/tuning).
  */
 export const VARIANT_NAMES = ["portable", "subgroups", "tuned"] as const;
 export type VariantName = (typeof VARIANT_NAMES)[number];
 
-/** Below this a launch takes microseconds either way, and its pipeline up to a second to make. */
+/**
+ * FLOPs below which no variant is used: such a launch takes microseconds in any case, and another pipeline takes up to a
+ * second to compile.
+ */
 export const LEAST_FLOPS = 1e6;
 
-/** The choice of a name that asks for no trying. */
+/** The choice for a name that needs no measurements. */
 export function namedVariants(name: "portable" | "subgroups", { subgroup }: Pick<Adapter, "subgroup">): VariantChoice {
   if (name === "portable" || subgroup === undefined) return () => undefined;
-  return ({ variants = [] }) => variants.find((one) => one.subgroup === subgroup && one.flops >= LEAST_FLOPS);
+  return ({ variants = [] }) =>
+    variants.find((variant) => variant.subgroup === subgroup && variant.flops >= LEAST_FLOPS);
 }
 
-/** What an adapter runs untuned: subgroups where it is software, which was measured; portable on GPUs, which were not. */
+/** The choice without tuning: subgroups on software adapters, where they were measured to be faster; portable on GPUs. */
 export function usualVariants(adapter: Adapter): VariantChoice {
   return namedVariants(adapter.isSoftware ? "subgroups" : "portable", adapter);
 }
@@ -29,7 +33,7 @@ interface Adapter {
   readonly isSoftware: boolean;
 }
 
-/** A launch and the next as one, where a choice has them run so. */
+/** One dispatch for a launch and the next one, if `choose` picks a variant for it. */
 export function jointLaunch(launch: Launch, next: Launch | undefined, choose: VariantChoice): Launch | undefined {
   const { joint, shape: _, ...first } = launch;
   if (!joint || !next) return undefined;
@@ -40,10 +44,10 @@ export function jointLaunch(launch: Launch, next: Launch | undefined, choose: Va
   return choose(both) && chosenLaunch(both, choose);
 }
 
-/** A launch as a choice has it run. */
+/** A launch with its chosen variant applied. */
 export function chosenLaunch(launch: Launch, choose: VariantChoice): Launch {
-  const chosen = choose(launch);
-  if (!chosen) return launch;
-  const { kernel, constants, workgroups } = chosen;
+  const variant = choose(launch);
+  if (!variant) return launch;
+  const { kernel, constants, workgroups } = variant;
   return { ...launch, kernel, constants, workgroups };
 }

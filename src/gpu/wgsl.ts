@@ -1,7 +1,7 @@
 import { KernelError } from "../base/errors";
 import type { Kernel } from "../op/kernel";
 
-/** What the loader must know of a kernel's text: binding numbers by variable, and the fields of `Params` in order. */
+/** What a kernel's text declares: binding numbers by variable, and the fields of `Params` in order. */
 export interface KernelInterface {
   readonly bindings: ReadonlyMap<string, { readonly binding: number; readonly writable: boolean }>;
   readonly params: readonly { readonly name: string; readonly type: "u32" | "i32" | "f32" }[];
@@ -13,13 +13,16 @@ const BINDING = /@group\(0\)\s*@binding\((\d+)\)\s*var<(storage|uniform)(?:,\s*(
 const PARAMS = /struct Params \{([^}]*)\}/;
 const FIELD = /(\w+)\s*:\s*(\w+)/g;
 
-const known = new Map<string, KernelInterface>();
+const cache = new Map<string, KernelInterface>();
 
-/** Reads a kernel's declarations. The files are our own and written in one style, so patterns suffice. */
+/**
+ * Reads a kernel's declarations. All kernels are written in the same style, so regular expressions suffice.
+ * @throws KernelError for a field of `Params` with another type.
+ */
 export function kernelInterface(kernel: Kernel): KernelInterface {
-  const found = known.get(kernel.code) ?? parse(kernel);
-  known.set(kernel.code, found);
-  return found;
+  const parsed = cache.get(kernel.code) ?? parse(kernel);
+  cache.set(kernel.code, parsed);
+  return parsed;
 }
 
 function parse(kernel: Kernel): KernelInterface {
@@ -39,7 +42,7 @@ function parse(kernel: Kernel): KernelInterface {
   return { bindings, params, paramsBinding };
 }
 
-/** The kernel's text with its named top-level constants replaced. @throws KernelError when one does not exist. */
+/** A kernel's text with other values of some top-level constants. @throws KernelError when one is not declared. */
 export function withConstants(kernel: Kernel, constants: Readonly<Record<string, number>>): string {
   return Object.entries(constants).reduce((code, [name, value]) => {
     const pattern = new RegExp(`^const ${name}: u32 = \\d+u;$`, "m");

@@ -3,33 +3,38 @@ import { version } from "../../../package.json";
 import { FileFormatError } from "../../base/errors";
 import type { AdapterInfo } from "../device";
 
-/** What is known of a shape class: the name of its fastest variant among those that were tried. */
+/** The result of tuning a shape class, by names of variants. */
 export interface Tuned {
+  /** The fastest one. */
   readonly chosen: string;
+  /** All that were timed. */
   readonly tried: readonly string[];
 }
 
-/** Shape class -> what is known of it. */
+/** Results of tuning, by shape class. */
 export type TuningRecord = Readonly<Record<string, Tuned>>;
 
-/** Where choices outlive an engine. */
+/** Storage in which the results of tuning outlive an engine. */
 export interface TuningCache {
-  /** What was saved under a key, undefined for nothing. What it gives is checked before it is used. */
+  /** The record that was saved under a key, or undefined. It is validated before it is used. */
   load(key: string): Promise<unknown>;
-  /** Replaces what lies under a key, and nothing else. */
+  /** Replaces the record under a key. Other keys keep theirs. */
   save(key: string, record: TuningRecord): Promise<void>;
 }
 
 const RECORD = v.record(v.string(), v.object({ chosen: v.string(), tried: v.array(v.string()) }));
 
-/** @throws FileFormatError for what no tuner wrote. */
+/** Validates a loaded record; `undefined` is an empty one. @throws FileFormatError when a tuner did not write it. */
 export function checkRecord(loaded: unknown): TuningRecord {
   const { success, output, issues } = v.safeParse(RECORD, loaded ?? {});
   if (success) return output;
-  throw new FileFormatError(`a tuning record is damaged: ${v.summarize(issues)}`, "remove it: it is made anew");
+  throw new FileFormatError(
+    `a tuning record is damaged: ${v.summarize(issues)}`,
+    "remove it; tuning creates a new one",
+  );
 }
 
-/** Timings hold for one adapter, driver and version of the kernels. */
+/** Key of a record. Timings are valid for one adapter, driver and release of the kernels. */
 export function tuningKey(info: AdapterInfo, release: string = version): string {
   const { vendor, architecture, device, description, subgroup = 0 } = info;
   return [`safetape ${release}`, vendor, architecture, device, description, `subgroups of ${subgroup}`].join(" | ");

@@ -1,18 +1,20 @@
 import type { Launch, Variant } from "../../op/launch";
 
-/** A way to run a launch: a variant, or undefined for the launch as it is. */
+/** A way to run a launch: a variant, or undefined for the launch itself. */
 export type Candidate = Variant | undefined;
 
-/** The launch as it is, among the names of variants. */
-export const PORTABLE = "portable";
+/** Name of the launch itself, among those of its variants. */
+const PORTABLE = "portable";
+
+/** Name of a candidate. */
 export const nameOf = (candidate: Candidate): string => candidate?.name ?? PORTABLE;
 
-/** Another way must take less than this share of the usual one's time: a change that noise decides is none. */
+/** A candidate replaces the usual one if it takes less than this share of its time, so that noise does not decide. */
 const GAIN = 0.97;
 
 /**
- * The class that a launch is tuned in: kernel and entry, every size rounded to a power of two (768 and 1024 are one, 512
- * another), formats and layouts. Undefined for what has no variants.
+ * The class in which a launch is tuned: kernel and entry, sizes rounded to powers of two (768 becomes 1024), formats and
+ * layouts. Undefined for a launch without variants.
  */
 export function shapeClass({ kernel, entry, shape }: Launch): string | undefined {
   if (!shape) return undefined;
@@ -23,8 +25,8 @@ export function shapeClass({ kernel, entry, shape }: Launch): string | undefined
 const rounded = (size: number): number => 2 ** Math.round(Math.log2(Math.max(1, size)));
 
 /**
- * The ways among which a tuner chooses, the usual one first.
- * @param rounding whether ones that sum in another order may be taken; without it, all give the usual one's bits.
+ * The candidates among which a tuner chooses, the usual one first.
+ * @param rounding whether to include variants that sum in another order. Without them, every candidate gives the same bits.
  */
 export function candidates(
   { variants = [] }: Launch,
@@ -32,12 +34,12 @@ export function candidates(
   { subgroup, rounding }: { readonly subgroup?: number | undefined; readonly rounding: boolean },
 ): Candidate[] {
   if (usual?.rounds && !rounding) return [usual];
-  const fitting = variants.filter((one) => one.subgroup === undefined || one.subgroup === subgroup);
-  const equal = fitting.filter(({ rounds = false }) => rounding || !rounds);
-  return [...new Set([usual, undefined, ...equal])];
+  const supported = variants.filter((variant) => variant.subgroup === undefined || variant.subgroup === subgroup);
+  const allowed = supported.filter(({ rounds = false }) => rounding || !rounds);
+  return [...new Set([usual, undefined, ...allowed])];
 }
 
-/** The name of the fastest, or the usual one where none is faster by enough. */
+/** Name of the fastest candidate, or `usual` if no other one is clearly faster. @param seconds by name. */
 export function fastest(seconds: ReadonlyMap<string, number>, usual: string): string {
   const [best = usual, least = Infinity] = [...seconds].sort(([, a], [, b]) => a - b)[0] ?? [];
   return least < GAIN * (seconds.get(usual) ?? Infinity) ? best : usual;

@@ -2,22 +2,23 @@ import type { TuningCache } from "./cache";
 
 const STORE = "tuning";
 
-/** Choices in the browser's IndexedDB; undefined where there is none. */
+/** A cache in the browser's IndexedDB; undefined where there is none. */
 export function indexedDbTuningCache(name = "safetape"): TuningCache | undefined {
+  // TypeScript declares the global of browsers, which Node does not have.
   const factory = (globalThis as { indexedDB?: IDBFactory }).indexedDB;
   if (!factory) return undefined;
-  const within = async <T>(mode: IDBTransactionMode, ask: (store: IDBObjectStore) => IDBRequest<T>): Promise<T> => {
+  const transact = async <T>(mode: IDBTransactionMode, query: (store: IDBObjectStore) => IDBRequest<T>): Promise<T> => {
     const database = await openDatabase(factory, name);
     try {
-      return await answered(ask(database.transaction(STORE, mode).objectStore(STORE)));
+      return await result(query(database.transaction(STORE, mode).objectStore(STORE)));
     } finally {
       database.close();
     }
   };
   return {
-    load: (key) => within<unknown>("readonly", (store) => store.get(key)),
+    load: (key) => transact<unknown>("readonly", (store) => store.get(key)),
     async save(key, record) {
-      await within("readwrite", (store) => store.put(record, key));
+      await transact("readwrite", (store) => store.put(record, key));
     },
   };
 }
@@ -25,12 +26,12 @@ export function indexedDbTuningCache(name = "safetape"): TuningCache | undefined
 function openDatabase(factory: IDBFactory, name: string): Promise<IDBDatabase> {
   const request = factory.open(name, 1);
   request.onupgradeneeded = () => void request.result.createObjectStore(STORE);
-  return answered(request);
+  return result(request);
 }
 
-function answered<T>(request: IDBRequest<T>): Promise<T> {
+function result<T>(request: IDBRequest<T>): Promise<T> {
   return new Promise((resolve, reject) => {
     request.onsuccess = () => resolve(request.result);
-    request.onerror = () => reject(request.error ?? new Error("IndexedDB gave no answer."));
+    request.onerror = () => reject(request.error ?? new Error("An IndexedDB request failed."));
   });
 }

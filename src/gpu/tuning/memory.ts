@@ -1,6 +1,6 @@
 import type { TuningCache, TuningRecord } from "./cache";
 
-/** A cache that lasts as long as the program. */
+/** A cache in memory. It lasts as long as the program. */
 export function memoryTuningCache(): TuningCache {
   const records = new Map<string, TuningRecord>();
   return {

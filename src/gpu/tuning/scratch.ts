@@ -6,24 +6,24 @@ import type { Lease } from "../pool";
 import { packUniforms } from "../uniforms";
 import { kernelInterface } from "../wgsl";
 
-/** A launch with the bytes that its variables are bound to: what a planned launch says of it. */
+/** A launch with the number of bytes to which each variable is bound, as in a planned launch. */
 export interface BoundLaunch {
   readonly launch: Launch;
   readonly bindings: readonly { readonly variable: string; readonly bytes: number }[];
 }
 
-const words = (bytes: number): number => Math.max(4, Math.ceil(bytes / 4) * 4);
+const roundUp = (bytes: number): number => Math.max(4, Math.ceil(bytes / 4) * 4);
 
-/** Bytes of the buffers that a launch is timed on. */
+/** Bytes of the buffers on which a launch is timed. */
 export function scratchBytes({ launch, bindings }: BoundLaunch): number {
   const uniforms = packUniforms([launch]).data.byteLength;
-  return bindings.reduce((sum, { bytes }) => sum + words(bytes), uniforms);
+  return bindings.reduce((sum, { bytes }) => sum + roundUp(bytes), uniforms);
 }
 
-/** Numbers from 1 to 2, which also do as masks, seeds and codes: none is 0, and nothing overflows. */
+/** Number of values, from 1 to 2, that fill the buffers. They also work as masks, seeds and codes. */
 const PATTERN = 1 << 16;
 
-/** Buffers of a launch's real sizes, for timing it apart from any plan. They are in the ledger while they exist. */
+/** Buffers of a launch's real sizes, on which it is timed. The ledger counts them while they exist. */
 export class Scratch {
   readonly #leases = new Map<string, Lease>();
   readonly #uniforms: Lease;
@@ -39,9 +39,9 @@ export class Scratch {
     for (const { variable, bytes } of bindings) {
       const lease = pool.lease(bytes, "scratch");
       this.#leases.set(variable, lease);
-      for (let at = 0; at < lease.bytes; at += pattern.byteLength) {
-        const size = Math.min(pattern.byteLength, lease.bytes - at);
-        handle.queue.writeBuffer(lease.buffer, at, pattern, 0, size / 4);
+      for (let offset = 0; offset < lease.bytes; offset += pattern.byteLength) {
+        const size = Math.min(pattern.byteLength, lease.bytes - offset);
+        handle.queue.writeBuffer(lease.buffer, offset, pattern, 0, size / 4);
       }
     }
     const { data, sizes } = packUniforms([launch]);
@@ -50,6 +50,7 @@ export class Scratch {
     handle.queue.writeBuffer(this.#uniforms.buffer, 0, data);
   }
 
+  /** The bind group of a launch, or of a variant of it. */
   bind({ kernel }: Launch, pipeline: GPUComputePipeline): GPUBindGroup {
     const { bindings, paramsBinding } = kernelInterface(kernel);
     const entries: GPUBindGroupEntry[] = [...this.#leases].map(([variable, { buffer }]) => ({

@@ -7,53 +7,54 @@ import type { Candidate } from "./candidates";
 import { Scratch } from "./scratch";
 import type { BoundLaunch } from "./scratch";
 
-/** Seconds by candidates' names; Infinity for one that the driver refuses. */
+/** Seconds by candidates' names; Infinity for one that the driver cannot compile. */
 export type Timings = ReadonlyMap<string, number>;
 
 export interface TimingOptions {
-  /** When to stop, as performance.now() counts. */
+  /** When to stop, by `performance.now()`. */
   readonly until: number;
 }
 
-/** Rounds in which all candidates take turns: the least of a few is close to what the device can do. */
+/** Rounds in which every candidate runs once: the minimum of a few is close to what the device can do. */
 const ROUNDS = 3;
-/** One that took so many times the best one's time is not run again; the usual one always is, lest noise replace it. */
+/** A candidate that took this many times as long as the best one is not run again. The usual one always is. */
 const HOPELESS = 3;
-/** A turn repeats a launch until it has taken so long, so that handing over commands weighs little; or so often. */
-const TURN_SECONDS = 4e-3;
-const MOST_REPEATS = 32;
-/** Pipelines made at once: drivers compile on several cores, and the budget is looked at in between. */
-const MADE_AT_ONCE = 4;
+/** A measurement repeats a launch for this long, so that the cost of a submit does not matter. */
+const MEASUREMENT_SECONDS = 4e-3;
+const MAX_REPEATS = 32;
+/** Pipelines that are compiled at the same time: drivers use several cores, and the time is checked in between. */
+const COMPILED_TOGETHER = 4;
 
-/** One candidate, ready to run. */
-interface Racer {
+/** A candidate that is ready to run. */
+interface ReadyCandidate {
   readonly name: string;
+  /** Seconds of one of `repeats` runs in a row. */
   readonly run: (repeats: number) => Promise<number>;
-  /** Seconds of a run, before rounds begin. */
+  /** Seconds of its second run. */
   readonly estimate: number;
 }
 
 /**
- * Times a launch's candidates in turns on scratch buffers, in their order until the time is up; the first is always timed.
- * Candidates that were not reached are missing.
+ * Times a launch's candidates in turns on scratch buffers, in their order, until the time is up. The first one is always
+ * timed; those that were not reached are missing from the result.
  */
 export async function timeCandidates(
   device: Device,
   bound: BoundLaunch,
-  wanted: readonly Candidate[],
+  candidates: readonly Candidate[],
   { until }: TimingOptions,
 ): Promise<Timings> {
   const scratch = await device.pool.checked("the buffers of a tuning", () => new Scratch(device, bound));
   try {
     const seconds = new Map<string, number>();
     const isOver = (): boolean => performance.now() > until;
-    const racers = await line(device, scratch, bound.launch, wanted, { seconds, isOver });
+    const ready = await prepareAll(device, scratch, bound.launch, candidates, { seconds, isOver });
     for (let round = 0; round < ROUNDS && (round === 0 || !isOver()); round++) {
-      for (const [i, { name, run, estimate }] of racers.entries()) {
-        const best = Math.min(...seconds.values(), ...racers.map((racer) => racer.estimate));
-        const known = Math.min(estimate, seconds.get(name) ?? Infinity);
-        if (i > 0 && known > HOPELESS * best) seconds.set(name, known);
-        else seconds.set(name, Math.min(await run(repeatsOf(known)), seconds.get(name) ?? Infinity));
+      for (const [i, { name, run, estimate }] of ready.entries()) {
+        const best = Math.min(...seconds.values(), ...ready.map((candidate) => candidate.estimate));
+        const least = Math.min(estimate, seconds.get(name) ?? Infinity);
+        if (i > 0 && least > HOPELESS * best) seconds.set(name, least);
+        else seconds.set(name, Math.min(await run(repeatsFor(least)), seconds.get(name) ?? Infinity));
       }
     }
     return seconds;
@@ -62,57 +63,41 @@ export async function timeCandidates(
   }
 }
 
-const repeatsOf = (seconds: number): number =>
-  Math.max(1, Math.min(MOST_REPEATS, Math.round(TURN_SECONDS / Math.max(seconds, 1e-9))));
+const repeatsFor = (seconds: number): number =>
+  Math.max(1, Math.min(MAX_REPEATS, Math.round(MEASUREMENT_SECONDS / Math.max(seconds, 1e-9))));
 
-/** Makes the candidates' pipelines and runs each twice: a first run may compile or clear memory, so the second counts. */
-async function line(
+/** Compiles candidates and runs each twice. Those that do not compile get Infinity in `seconds`. */
+async function prepareAll(
   device: Device,
   scratch: Scratch,
   launch: Launch,
-  wanted: readonly Candidate[],
+  candidates: readonly Candidate[],
   { seconds, isOver }: { readonly seconds: Map<string, number>; readonly isOver: () => boolean },
-): Promise<Racer[]> {
-  const racers: Racer[] = [];
-  for (let at = 0; at < wanted.length; at += MADE_AT_ONCE) {
-    if (at > 0 && isOver()) break;
-    const some = wanted.slice(at, at + MADE_AT_ONCE);
-    const made = await Promise.all(
-      some.map((candidate) =>
-        pipelineOf(
-          device,
-          chosenLaunch(launch, () => candidate),
-        ),
-      ),
-    );
-    for (const [i, pipeline] of made.entries()) {
-      if (racers.length > 0 && isOver()) return racers;
-      const candidate = some[i];
-      const name = nameOf(candidate);
-      if (pipeline)
-        racers.push(
-          await ready(
-            name,
-            runner(
-              device,
-              scratch,
-              chosenLaunch(launch, () => candidate),
-              pipeline,
-            ),
-          ),
-        );
+): Promise<ReadyCandidate[]> {
+  const ready: ReadyCandidate[] = [];
+  for (let first = 0; first < candidates.length; first += COMPILED_TOGETHER) {
+    if (first > 0 && isOver()) break;
+    const group = candidates.slice(first, first + COMPILED_TOGETHER).map((candidate) => {
+      return { name: nameOf(candidate), variant: chosenLaunch(launch, () => candidate) };
+    });
+    const pipelines = await Promise.all(group.map(({ variant }) => pipelineOf(device, variant)));
+    for (const [i, { name, variant }] of group.entries()) {
+      if (ready.length > 0 && isOver()) return ready;
+      const pipeline = pipelines[i];
+      if (pipeline) ready.push(await prepare(name, runner(device, scratch, variant, pipeline)));
       else seconds.set(name, Infinity);
     }
   }
-  return racers;
+  return ready;
 }
 
-async function ready(name: string, run: Racer["run"]): Promise<Racer> {
+/** The first run may compile or clear memory, so the second one is the estimate. */
+async function prepare(name: string, run: ReadyCandidate["run"]): Promise<ReadyCandidate> {
   await run(1);
   return { name, run, estimate: await run(1) };
 }
 
-/** What a driver cannot compile is no candidate; where the usual kernel is refused, whoever runs the plan is told. */
+/** Undefined where the kernel does not compile. If it is the usual one, running the plan reports the error. */
 async function pipelineOf(device: Device, launch: Launch): Promise<GPUComputePipeline | undefined> {
   try {
     return await device.pipelines.get(launch);
@@ -122,8 +107,8 @@ async function pipelineOf(device: Device, launch: Launch): Promise<GPUComputePip
   }
 }
 
-/** Seconds of one of so many runs in a row, by the host's clock: timestamps are missing or coarse on many adapters. */
-function runner(device: Device, scratch: Scratch, launch: Launch, pipeline: GPUComputePipeline): Racer["run"] {
+/** Measures a launch by the host's clock, since GPU timestamps are missing or coarse on many adapters. */
+function runner(device: Device, scratch: Scratch, launch: Launch, pipeline: GPUComputePipeline): ReadyCandidate["run"] {
   const { handle, limits } = device;
   const group = scratch.bind(launch, pipeline);
   const across = Math.min(launch.workgroups, limits.workgroupsPerDimension);

@@ -13,51 +13,55 @@ import { timeCandidates } from "./timing";
 import type { Timings } from "./timing";
 
 export interface TuningOptions {
-  /** Seconds that an engine spends on trying variants, in all. Default 2. */
+  /** Seconds that an engine spends on timing variants, in total. Default 2. */
   readonly seconds?: number;
   /** Whether variants that sum in another order may be chosen: faster attention, other bits. Default false. */
   readonly rounding?: boolean;
-  /** Where choices are kept, or false for nowhere. Default: a file in Node, IndexedDB in browsers. */
+  /** Where results are stored, or false for nowhere. Default: a file in Node, IndexedDB in browsers. */
   readonly cache?: TuningCache | false;
-  /** Told when a cache cannot be used. Default: a warning on the console. */
+  /** Called when the cache cannot be used. Default: a warning on the console. */
   readonly onWarning?: (message: string) => void;
 }
 
-/** How launches of one shape class run in an engine, and why. */
+/** How the launches of a shape class run in an engine, and why. */
 export interface KernelChoice {
   readonly shape: string;
+  /** Name of the variant, or "portable". */
   readonly chosen: string;
-  /** `usual`: what the adapter runs untuned, since the time or the memory for trying was used up. */
+  /** `usual`: the untuned choice, since the time or the memory for timing was used up. */
   readonly how: "timed" | "cached" | "usual";
-  /** What was timed, by name; Infinity for what the driver refuses. */
+  /** Seconds of every candidate that was timed, by name; Infinity for one that the driver cannot compile. */
   readonly seconds?: Readonly<Record<string, number>>;
 }
 
-/** How a launch is timed: which ways there are, and what is known already. */
-interface Open {
+/** A shape class for which nothing is chosen yet. */
+interface UndecidedClass {
   readonly shape: string;
+  /** A launch of the class, which is timed for all. */
   readonly bound: BoundLaunch;
   readonly usual: Candidate;
-  readonly all: readonly Candidate[];
+  readonly candidates: readonly Candidate[];
+  /** FLOPs of all launches of the class. */
   readonly flops: number;
 }
 
 const DEFAULT_SECONDS = 2;
 
 /**
- * Chooses how launches run by trying it. A class is chosen once per engine, before the first plan that needs it is
- * allocated, so that an engine's results repeat; what was found goes into the cache.
+ * Chooses the variants of launches by timing them. A shape class is decided once per engine, before the first plan that
+ * needs it is allocated, so that an engine's results repeat. Results are stored in the cache.
  */
 export class Tuner {
   readonly #choices = new Map<string, KernelChoice>();
   readonly #usual: VariantChoice;
   readonly #key: string;
   readonly #rounding: boolean;
-  #left: number;
-  #known: Promise<Map<string, Tuned>> | undefined;
-  #last: Promise<unknown> = Promise.resolve();
+  #secondsLeft: number;
+  /** The cache's record, loaded on first use. */
+  #record: Promise<Map<string, Tuned>> | undefined;
+  #queue: Promise<unknown> = Promise.resolve();
 
-  /** @param time how candidates are timed; tests give a stand-in. */
+  /** @param time times candidates; tests replace it. */
   constructor(
     private readonly device: Device,
     private readonly options: TuningOptions = {},
@@ -65,66 +69,71 @@ export class Tuner {
   ) {
     this.#usual = usualVariants(device.info);
     this.#rounding = options.rounding ?? false;
-    this.#left = options.seconds ?? DEFAULT_SECONDS;
+    this.#secondsLeft = options.seconds ?? DEFAULT_SECONDS;
     this.#key = tuningKey(device.info);
   }
 
-  /** What was decided so far. */
+  /** All choices so far. */
   get choices(): readonly KernelChoice[] {
     return [...this.#choices.values()];
   }
 
-  /** Of a launch that was prepared; the usual one for others. */
+  /** The variant of a launch: the chosen one if its class is decided, else the usual one. */
   readonly choose: VariantChoice = (launch) => {
     const choice = this.#choices.get(shapeClass(launch) ?? "");
     if (!choice) return this.#usual(launch);
-    const found = this.#candidates(launch).find((candidate) => nameOf(candidate) === choice.chosen);
-    return found ?? (choice.chosen === nameOf(undefined) ? undefined : this.#usual(launch));
+    const chosen = this.#candidates(launch).find((candidate) => nameOf(candidate) === choice.chosen);
+    return chosen ?? (choice.chosen === nameOf(undefined) ? undefined : this.#usual(launch));
   };
 
   /**
-   * Decides every class among the launches, the most costly first.
-   * @param mostBytes that it may hold while it tries: what the caller is about to allocate anyway.
+   * Decides the shape classes of some launches, the most expensive class first.
+   * @param maxBytes memory that it may use for timing: what the caller is about to allocate anyway.
    */
-  prepare(launches: readonly BoundLaunch[], mostBytes: number): Promise<void> {
-    const result = this.#last.then(() => this.#prepareNow(launches, mostBytes));
-    this.#last = result.catch(() => undefined);
+  prepare(launches: readonly BoundLaunch[], maxBytes: number): Promise<void> {
+    const result = this.#queue.then(() => this.#prepareNow(launches, maxBytes));
+    this.#queue = result.catch(() => undefined);
     return result;
   }
 
-  async #prepareNow(launches: readonly BoundLaunch[], mostBytes: number): Promise<void> {
-    const open = this.#open(launches);
-    if (open.length === 0) return;
-    const known = await (this.#known ??= this.#load());
+  async #prepareNow(launches: readonly BoundLaunch[], maxBytes: number): Promise<void> {
+    const undecided = this.#undecided(launches);
+    if (undecided.length === 0) return;
+    const record = await (this.#record ??= this.#load());
     let hasTimed = false;
-    for (const one of open) {
-      const choice = await this.#decide(one, known.get(one.shape), mostBytes);
-      this.#choices.set(one.shape, choice);
+    for (const entry of undecided) {
+      const tuned = record.get(entry.shape);
+      const choice = await this.#decide(entry, tuned, maxBytes);
+      this.#choices.set(entry.shape, choice);
       if (choice.how !== "timed") continue;
       hasTimed = true;
-      known.set(one.shape, tunedBy(choice, known.get(one.shape)));
+      record.set(entry.shape, addTimings(tuned, choice));
     }
     if (!hasTimed) return;
     await this.device.wait(this.device.pool.flush());
-    await this.#save(Object.fromEntries(known));
+    await this.#save(Object.fromEntries(record));
   }
 
-  /** Times all ways, those that are never chosen too, and keeps the choice in the cache: `safetape doctor --tune`. */
+  /**
+   * Times all candidates of a launch, also those that this engine may not choose, and stores the choice in the cache
+   * (`safetape doctor --tune`). Undefined for a launch without variants, or whose class is decided.
+   */
   async measure(bound: BoundLaunch): Promise<KernelChoice | undefined> {
-    const [one] = this.#open([bound]);
-    if (!one) return undefined;
-    const every = candidates(bound.launch, one.usual, { subgroup: this.device.info.subgroup, rounding: true });
-    const known = await (this.#known ??= this.#load());
-    const seconds = await this.#timed(one, every);
-    const choice = this.#choiceBy(one, seconds);
-    this.#choices.set(one.shape, choice);
-    known.set(one.shape, tunedBy(choice, undefined));
-    await this.#save(Object.fromEntries(known));
+    const [undecided] = this.#undecided([bound]);
+    if (!undecided) return undefined;
+    const { subgroup } = this.device.info;
+    const all = candidates(bound.launch, undecided.usual, { subgroup, rounding: true });
+    const record = await (this.#record ??= this.#load());
+    const choice = chooseFastest(undecided, await this.#timeAll(bound, all));
+    this.#choices.set(undecided.shape, choice);
+    record.set(undecided.shape, addTimings(undefined, choice));
+    await this.#save(Object.fromEntries(record));
     return choice;
   }
 
+  /** Seconds left for timing. */
   get secondsLeft(): number {
-    return this.#left;
+    return this.#secondsLeft;
   }
 
   #candidates(launch: Launch): Candidate[] {
@@ -132,53 +141,52 @@ export class Tuner {
     return candidates(launch, this.#usual(launch), { subgroup, rounding: this.#rounding });
   }
 
-  /** Classes without a choice, with one launch of each. */
-  #open(launches: readonly BoundLaunch[]): Open[] {
-    const open = new Map<string, Open>();
+  /** The undecided shape classes of some launches, the most expensive first. */
+  #undecided(launches: readonly BoundLaunch[]): UndecidedClass[] {
+    const undecided = new Map<string, UndecidedClass>();
     for (const bound of launches) {
       const { launch } = bound;
       const shape = shapeClass(launch);
       const flops = launch.variants?.[0]?.flops ?? 0;
       if (shape === undefined || flops < LEAST_FLOPS || this.#choices.has(shape)) continue;
-      const before = open.get(shape)?.flops ?? 0;
-      const usual = this.#usual(launch);
-      open.set(shape, { shape, bound, usual, all: this.#candidates(launch), flops: before + flops });
+      undecided.set(shape, {
+        shape,
+        bound,
+        usual: this.#usual(launch),
+        candidates: this.#candidates(launch),
+        flops: flops + (undecided.get(shape)?.flops ?? 0),
+      });
     }
-    return [...open.values()].sort((a, b) => b.flops - a.flops);
+    return [...undecided.values()].sort((a, b) => b.flops - a.flops);
   }
 
-  async #decide(one: Open, known: Tuned | undefined, mostBytes: number): Promise<KernelChoice> {
-    const { shape, usual, all, bound } = one;
-    const best = all.find((candidate) => nameOf(candidate) === known?.chosen);
+  async #decide(undecided: UndecidedClass, tuned: Tuned | undefined, maxBytes: number): Promise<KernelChoice> {
+    const { shape, usual, bound } = undecided;
+    const isCached = undecided.candidates.some((candidate) => nameOf(candidate) === tuned?.chosen);
     const fallback: KernelChoice =
-      known && all.some((candidate) => nameOf(candidate) === known.chosen)
-        ? { shape, chosen: known.chosen, how: "cached" }
+      tuned && isCached
+        ? { shape, chosen: tuned.chosen, how: "cached" }
         : { shape, chosen: nameOf(usual), how: "usual" };
-    const untried = all.filter((candidate) => !known?.tried.includes(nameOf(candidate)));
-    if (all.length < 2 || untried.length === 0) return fallback;
-    if (this.#left <= 0 || scratchBytes(bound) > mostBytes) return fallback;
+    const untried = undecided.candidates.filter((candidate) => !tuned?.tried.includes(nameOf(candidate)));
+    if (undecided.candidates.length < 2 || untried.length === 0) return fallback;
+    if (this.#secondsLeft <= 0 || scratchBytes(bound) > maxBytes) return fallback;
+    const cached = undecided.candidates.find((candidate) => nameOf(candidate) === tuned?.chosen);
     try {
-      return this.#choiceBy(one, await this.#timed(one, [...new Set([usual, best, ...untried])]));
+      return chooseFastest(undecided, await this.#timeAll(bound, [...new Set([usual, cached, ...untried])]));
     } catch (error) {
-      // Without memory for trying there is none for choosing; a lost device is told of by whoever runs a plan.
+      // Timing is optional, so a lack of memory is not an error. Running a plan reports a lost device.
       if (error instanceof SafetapeError) return fallback;
       throw error;
     }
   }
 
-  async #timed({ bound }: Open, wanted: readonly Candidate[]): Promise<Timings> {
+  async #timeAll(bound: BoundLaunch, all: readonly Candidate[]): Promise<Timings> {
     const start = performance.now();
     try {
-      return await this.device.guard(this.time(this.device, bound, wanted, { until: start + 1000 * this.#left }));
+      return await this.device.guard(this.time(this.device, bound, all, { until: start + 1000 * this.#secondsLeft }));
     } finally {
-      this.#left -= (performance.now() - start) / 1000;
+      this.#secondsLeft -= (performance.now() - start) / 1000;
     }
-  }
-
-  #choiceBy({ shape, usual, all }: Open, seconds: Timings): KernelChoice {
-    const names = new Set(all.map(nameOf));
-    const allowed = new Map([...seconds].filter(([name]) => names.has(name)));
-    return { shape, chosen: fastest(allowed, nameOf(usual)), how: "timed", seconds: Object.fromEntries(seconds) };
   }
 
   async #load(): Promise<Map<string, Tuned>> {
@@ -187,7 +195,7 @@ export class Tuner {
     try {
       return new Map(Object.entries(checkRecord(await cache.load(this.#key))));
     } catch (error) {
-      this.#warn("is not used", error);
+      this.#warn("was not used", error);
       return new Map();
     }
   }
@@ -202,15 +210,23 @@ export class Tuner {
     }
   }
 
-  #warn(what: string, error: unknown): void {
+  #warn(problem: string, error: unknown): void {
     const reason = error instanceof Error ? error.message : String(error);
-    // eslint-disable-next-line no-console -- a cache never fails a run, and somebody should know
+    // eslint-disable-next-line no-console -- a cache never fails a run, but its owner should know
     const { onWarning = (message) => console.warn(message) } = this.options;
-    onWarning(`safetape: the cache of tuned kernels ${what}: ${reason}`);
+    onWarning(`safetape: the cache of tuned kernels ${problem}: ${reason}`);
   }
 }
 
-const tunedBy = ({ chosen, seconds }: KernelChoice, known: Tuned | undefined): Tuned => ({
+/** The choice among a class's candidates by their timings, which may include candidates that must not be chosen. */
+function chooseFastest({ shape, usual, candidates: all }: UndecidedClass, seconds: Timings): KernelChoice {
+  const names = new Set(all.map(nameOf));
+  const allowed = new Map([...seconds].filter(([name]) => names.has(name)));
+  return { shape, chosen: fastest(allowed, nameOf(usual)), how: "timed", seconds: Object.fromEntries(seconds) };
+}
+
+/** The record of a class after another timing. */
+const addTimings = (tuned: Tuned | undefined, { chosen, seconds = {} }: KernelChoice): Tuned => ({
   chosen,
-  tried: [...new Set([...(known?.tried ?? []), ...Object.keys(seconds ?? {})])],
+  tried: [...new Set([...(tuned?.tried ?? []), ...Object.keys(seconds)])],
 });
