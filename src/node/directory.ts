@@ -7,10 +7,10 @@ import { FileFormatError, SafetapeError } from "../base/errors";
 import { checkFileName, checkRange, contentBytes, missingFile } from "../io/directory";
 import type { Directory, FileContent, NewFile } from "../io/directory";
 
-/** One call of read or write moves at most this much. */
+/** Most bytes of one call of read or write. */
 const CHUNK_BYTES = 1 << 30;
 
-/** Names of files that are being written: hidden from `list`, left behind only by a process that was killed. */
+/** Names of files that are being written. `list` hides them; only a process that is killed leaves them behind. */
 const PARTIAL = /^\..+\.(\d+)-[0-9a-f]+\.partial$/;
 
 function partialPath(path: string, file: string): string {
@@ -18,8 +18,9 @@ function partialPath(path: string, file: string): string {
 }
 
 /**
- * A directory on disk. Links in it are followed (the Hugging Face cache is made of them), names that lead out of it are
- * refused. Throws FileFormatError where there is none, unless `create` is set, which makes it and its parents.
+ * Opens a directory on disk. Symbolic links in it are followed, because the Hugging Face cache consists of them; file names
+ * with a path are refused. `create` makes the directory and its parents if they do not exist.
+ * @throws FileFormatError if the directory does not exist or cannot be created.
  */
 export async function openDirectory(path: string, { create = false }: { create?: boolean } = {}): Promise<Directory> {
   if (create) await explained(`cannot create the directory ${path}`, () => mkdir(path, { recursive: true }));
@@ -59,7 +60,7 @@ async function remove(path: string, file: string): Promise<void> {
 }
 
 async function read(path: string, file: string, start = 0, end?: number): Promise<Uint8Array> {
-  // Asked first: to open a pipe or a device would wait for ever.
+  // Checked first, because opening a pipe or a device could block forever.
   if ((await size(path, file)) === undefined) throw missingFile(file, path, await list(path));
   return explained(`cannot read ${file} in ${path}`, async () => {
     const handle = await open(join(path, file));
@@ -81,25 +82,26 @@ async function readRange(
   end: number,
 ): Promise<Uint8Array> {
   const bytes = new Uint8Array(end - start);
-  let at = 0;
-  while (at < bytes.length) {
-    const { bytesRead } = await handle.read(bytes, at, Math.min(CHUNK_BYTES, bytes.length - at), start + at);
-    if (bytesRead === 0) checkRange(file, path, start + at, start, end);
-    at += bytesRead;
+  let done = 0;
+  while (done < bytes.length) {
+    const { bytesRead } = await handle.read(bytes, done, Math.min(CHUNK_BYTES, bytes.length - done), start + done);
+    // The file was truncated after its size was checked: this throws.
+    if (bytesRead === 0) checkRange(file, path, start + done, start, end);
+    done += bytesRead;
   }
   return bytes;
 }
 
-/** Directory.writeTogether: every file aside and flushed, then renamed, the last one last. */
+/** Writes every file under a temporary name and flushes it; then renames them all, the last file last. */
 async function writeTogether(path: string, files: readonly NewFile[]): Promise<void> {
   for (const { file } of files) checkFileName(file, path);
-  await sweep(path);
+  await removeStale(path);
   const partials: string[] = [];
   try {
     for (const { file, content } of files) {
       const partial = partialPath(path, file);
       partials.push(partial);
-      await explained(`cannot write ${file} in ${path}`, () => writeAside(partial, content));
+      await explained(`cannot write ${file} in ${path}`, () => writePartial(partial, content));
     }
     await explained(`cannot replace files in ${path}`, () => replace(path, files, partials));
   } finally {
@@ -107,7 +109,7 @@ async function writeTogether(path: string, files: readonly NewFile[]): Promise<v
   }
 }
 
-async function writeAside(partial: string, content: FileContent): Promise<void> {
+async function writePartial(partial: string, content: FileContent): Promise<void> {
   const handle = await open(partial, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL);
   try {
     for await (const piece of content instanceof Uint8Array ? [content] : content) await writeAll(handle, piece);
@@ -118,21 +120,20 @@ async function writeAside(partial: string, content: FileContent): Promise<void> 
 }
 
 async function writeAll(handle: FileHandle, bytes: Uint8Array): Promise<void> {
-  for (let at = 0; at < bytes.length;) {
-    const { bytesWritten } = await handle.write(bytes, at, Math.min(CHUNK_BYTES, bytes.length - at));
-    at += bytesWritten;
+  for (let done = 0; done < bytes.length;) {
+    done += (await handle.write(bytes, done, Math.min(CHUNK_BYTES, bytes.length - done))).bytesWritten;
   }
 }
 
 /**
- * The last file, which makes the others valid, is taken away before they change and comes back last. Where its bytes
- * stay the same (saving one adapter again and again) it need not go, and there is a valid whole at every moment.
+ * Renames the temporary files. The last file makes the others valid: it is moved away before they change, and replaced
+ * after them. If its bytes do not change (an adapter is saved repeatedly) it stays, and the directory is always valid.
  */
 async function replace(path: string, files: readonly NewFile[], partials: readonly string[]): Promise<void> {
-  const marker = files.at(-1);
-  const target = marker && join(path, marker.file);
-  const goes = marker !== undefined && files.length > 1 && (await size(path, marker.file)) !== undefined;
-  const backup = goes && !(await holds(path, marker)) ? partialPath(path, marker.file) : undefined;
+  const last = files.at(-1);
+  const target = last && join(path, last.file);
+  const isReplaced = last !== undefined && files.length > 1 && (await size(path, last.file)) !== undefined;
+  const backup = isReplaced && !(await hasContent(path, last)) ? partialPath(path, last.file) : undefined;
   if (backup !== undefined) await rename(target!, backup);
   let renamed = 0;
   try {
@@ -146,28 +147,28 @@ async function replace(path: string, files: readonly NewFile[], partials: readon
   await flushDirectory(path);
 }
 
-async function holds(path: string, { file, content }: NewFile): Promise<boolean> {
+async function hasContent(path: string, { file, content }: NewFile): Promise<boolean> {
   if (!(content instanceof Uint8Array) || (await size(path, file)) !== content.length) return false;
   const bytes = await contentBytes(await read(path, file));
   return bytes.every((byte, index) => byte === content[index]);
 }
 
-/** Makes the renames last through a power cut, where the platform can. */
-async function flushDirectory(path: string): Promise<void> {
+/** Makes renames in a directory durable, if the platform supports it. */
+export async function flushDirectory(path: string): Promise<void> {
   const handle = await open(path).catch(() => undefined);
   await handle?.sync().catch(() => undefined);
   await handle?.close();
 }
 
-/** Removes what killed processes left behind, one that had this process's number included. */
-async function sweep(path: string): Promise<void> {
+/** Removes files that killed processes left behind, including an earlier process with the number of this one. */
+async function removeStale(path: string): Promise<void> {
   const names = await readdir(path).catch((): string[] => []);
   for (const name of names) {
     const pid = PARTIAL.exec(name)?.[1];
     if (pid === undefined) continue;
     const partial = join(path, name);
-    const dead = Number(pid) === process.pid ? await isOlderThanProcess(partial) : !isAlive(Number(pid));
-    if (dead) await rm(partial, { force: true }).catch(() => undefined);
+    const isStale = Number(pid) === process.pid ? await isOlderThanProcess(partial) : !isAlive(Number(pid));
+    if (isStale) await rm(partial, { force: true }).catch(() => undefined);
   }
 }
 
@@ -181,14 +182,19 @@ function isAlive(pid: number): boolean {
     process.kill(pid, 0);
     return true;
   } catch (error) {
-    return (error as NodeJS.ErrnoException).code !== "ESRCH";
+    return errorCode(error) !== "ESRCH";
   }
 }
 
+/** The code of an error of the operating system, such as ENOENT; undefined for other errors. */
+export function errorCode(error: unknown): string | undefined {
+  return error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : undefined;
+}
+
 const REMEDIES: Readonly<Record<string, string>> = {
-  ENOSPC: "the disk is full: free some space; what was there is unchanged",
-  EDQUOT: "the disk quota is used up: free some space; what was there is unchanged",
-  EFBIG: "the file would be larger than is allowed here: check `ulimit -f`; what was there is unchanged",
+  ENOSPC: "the disk is full: free some space; existing files are unchanged",
+  EDQUOT: "the disk quota is used up: free some space; existing files are unchanged",
+  EFBIG: "the file would exceed the size limit: check `ulimit -f`; existing files are unchanged",
   EACCES: "permission is denied: check the owner and mode of the directory",
   EPERM: "permission is denied: check the owner and mode of the directory",
   EROFS: "the file system is read-only: choose another directory",
@@ -197,13 +203,13 @@ const REMEDIES: Readonly<Record<string, string>> = {
   EMFILE: "too many files are open: close some, or raise `ulimit -n`",
 };
 
-/** Runs it; an error of the operating system becomes a FileFormatError that begins with `fact`. */
+/** Runs an action. An error of the operating system becomes a FileFormatError that begins with `fact`. */
 async function explained<T>(fact: string, action: () => Promise<T>): Promise<T> {
   try {
     return await action();
   } catch (cause) {
-    const code = (cause as NodeJS.ErrnoException).code;
-    if (cause instanceof SafetapeError || typeof code !== "string") throw cause;
+    const code = errorCode(cause);
+    if (cause instanceof SafetapeError || code === undefined) throw cause;
     const remedy = REMEDIES[code] ?? "check that the directory still exists and can be used";
     throw new FileFormatError(`${fact}: ${code}`, remedy, { cause });
   }

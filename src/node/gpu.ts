@@ -2,12 +2,12 @@ import { existsSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { DeviceError } from "../base/errors";
 
-/** Options of Dawn, as `enable-dawn-features=vulkan_enable_f16_on_nvidia`. */
 export interface NodeGpuOptions {
+  /** Options of Dawn, such as `enable-dawn-features=vulkan_enable_f16_on_nvidia`. Default: none. */
   readonly dawn?: readonly string[];
 }
 
-/** SwiftShader as browsers ship it: a last resort, since the Vulkan loader does not look there by itself. */
+/** Drivers of SwiftShader that browsers install where the Vulkan loader does not find them. */
 const SWIFTSHADER = [
   "/usr/lib/chromium/vk_swiftshader_icd.json",
   "/usr/lib/chromium-browser/vk_swiftshader_icd.json",
@@ -15,27 +15,29 @@ const SWIFTSHADER = [
   "/opt/microsoft/msedge/vk_swiftshader_icd.json",
 ];
 
-// Dawn's objects stop working when the object that made them is collected.
+/** Every GPU object that was created: Dawn's devices stop working when theirs is garbage collected. */
 const instances: GPU[] = [];
 
 /**
- * The GPU of this machine through npm `webgpu` (Dawn). `VK_DRIVER_FILES` chooses a Vulkan driver; without it the
- * system's drivers are tried, then the SwiftShader of an installed browser.
- * @throws DeviceError when `webgpu` is not installed or finds no adapter.
+ * The GPU of this machine, through the npm package `webgpu` (Dawn). The environment variable `VK_DRIVER_FILES` selects a
+ * Vulkan driver; without it the drivers of the system are tried first, then the SwiftShader of an installed browser.
+ * @throws DeviceError if `webgpu` is not installed.
  */
-export async function nodeGpu(options: NodeGpuOptions = {}): Promise<GPU> {
-  // llvmpipe complains on stderr without it.
+export async function nodeGpu({ dawn = [] }: NodeGpuOptions = {}): Promise<GPU> {
+  // Without it, llvmpipe prints a warning on stderr.
   process.env["XDG_RUNTIME_DIR"] ??= tmpdir();
   const webgpu = await loadWebgpu();
-  const first = webgpu.create([...(options.dawn ?? [])]);
-  instances.push(first);
-  if (process.env["VK_DRIVER_FILES"] || (await first.requestAdapter())) return first;
-  const software = SWIFTSHADER.find((path) => existsSync(path));
-  if (!software) return first;
-  process.env["VK_DRIVER_FILES"] = software;
-  const second = webgpu.create([...(options.dawn ?? [])]);
-  instances.push(second);
-  return second;
+  const create = (): GPU => {
+    const gpu = webgpu.create([...dawn]);
+    instances.push(gpu);
+    return gpu;
+  };
+  const gpu = create();
+  if (process.env["VK_DRIVER_FILES"] || (await gpu.requestAdapter())) return gpu;
+  const driver = SWIFTSHADER.find((path) => existsSync(path));
+  if (!driver) return gpu;
+  process.env["VK_DRIVER_FILES"] = driver;
+  return create();
 }
 
 async function loadWebgpu(): Promise<{ create(options: string[]): GPU }> {
@@ -43,7 +45,7 @@ async function loadWebgpu(): Promise<{ create(options: string[]): GPU }> {
     return await import("webgpu");
   } catch (error) {
     throw new DeviceError(
-      "The npm package `webgpu`, which brings WebGPU to Node, cannot be loaded.",
+      "The npm package `webgpu`, which provides WebGPU in Node, cannot be loaded.",
       "Run `npm install webgpu`, or pass your own GPU: createEngine({ gpu }).",
       { cause: error },
     );

@@ -11,7 +11,7 @@ import { fileTuningCache } from "./tuning-file";
 export * from "../index";
 export { openDirectory } from "./directory";
 export { downloadModel } from "./download";
-export type { Downloaded, DownloadOptions } from "./download";
+export type { Download, DownloadOptions } from "./download";
 export { nodeGpu } from "./gpu";
 export type { NodeGpuOptions } from "./gpu";
 export { napping } from "./napping";
@@ -26,15 +26,16 @@ export { versions } from "./versions";
 export { fileTuningCache, tuningPath } from "./tuning-file";
 
 /**
- * Opens a GPU through npm `webgpu`, or the one that is passed.
- * @throws DeviceError when there is no adapter.
+ * Opens an engine on `options.gpu`, by default the GPU of this machine through the npm package `webgpu`. Tuned kernels are
+ * remembered in a file of the user (`tuningPath`).
+ * @throws DeviceError if there is no adapter.
  */
 export async function createEngine(options: EngineOptions = {}): Promise<Engine> {
   const tuning = { cache: fileTuningCache(), ...options.tuning };
   return createCoreEngine({ waiting: napping, ...options, tuning, gpu: options.gpu ?? (await nodeGpu()) });
 }
 
-/** `loadModel` of a directory on disk, by its path. */
+/** Loads a model from a directory, or from the path of one on disk. */
 export async function loadModel(
   engine: Engine,
   directory: string | Directory,

@@ -1,33 +1,34 @@
 import type { AdapterInfo } from "../gpu/device";
 
 /**
- * A nap as a share of the time waited so far, which is how late the end may be noticed. A software adapter computes on
- * the core that would be asking, so that longer naps there end sooner.
+ * Length of a nap as a share of the time waited so far, and therefore how late the end of the work may be noticed. A
+ * software adapter needs the core that would poll, so that longer naps finish sooner there.
  */
 const SHARE = 1 / 64;
 const SOFTWARE_SHARE = 1 / 8;
-/** The longest nap, which is how long other callbacks may wait, and the shortest that is worth a call; milliseconds. */
+/** Longest nap in milliseconds: other callbacks wait that long. */
 const LONGEST = 1;
+/** Shortest nap in milliseconds that is worth a system call. */
 const SHORTEST = 0.05;
 
-/** Nobody changes it: a wait for that is a sleep. */
+/** Never changes: waiting for a change is a sleep. */
 const cell = new Int32Array(new SharedArrayBuffer(4));
 
-/** Waits that are under way, the last one's start, and how long a nap may be. */
+/** Waits in progress. */
 let waits = 0;
-let start = 0;
-let share = SHARE;
-let isTurning = false;
+/** When the latest of them began, and the share of a nap in it. */
+let [start, share] = [0, SHARE];
+let isScheduled = false;
 
 /**
- * Waits for work of a GPU, napping. npm `webgpu` asks the device in every turn of the event loop, without a pause, for as
- * long as anything is awaited; this thread therefore sleeps for a moment in each turn.
+ * Waits for work of a GPU with naps. While anything is awaited, the npm package `webgpu` polls the device in every turn of
+ * the event loop, without a pause; this thread therefore sleeps for a moment in each turn.
  */
 export async function napping<T>(work: Promise<T>, { isSoftware }: Pick<AdapterInfo, "isSoftware">): Promise<T> {
   [start, share] = [performance.now(), isSoftware ? SOFTWARE_SHARE : SHARE];
   waits++;
-  if (!isTurning) setImmediate(turn);
-  isTurning = true;
+  if (!isScheduled) setImmediate(nap);
+  isScheduled = true;
   try {
     return await work;
   } finally {
@@ -35,10 +36,10 @@ export async function napping<T>(work: Promise<T>, { isSoftware }: Pick<AdapterI
   }
 }
 
-function turn(): void {
-  isTurning = waits > 0;
-  if (!isTurning) return;
-  const nap = Math.min(LONGEST, share * (performance.now() - start));
-  if (nap >= SHORTEST) Atomics.wait(cell, 0, 0, nap);
-  setImmediate(turn);
+function nap(): void {
+  isScheduled = waits > 0;
+  if (!isScheduled) return;
+  const milliseconds = Math.min(LONGEST, share * (performance.now() - start));
+  if (milliseconds >= SHORTEST) Atomics.wait(cell, 0, 0, milliseconds);
+  setImmediate(nap);
 }

@@ -2,70 +2,73 @@ import { closeSync, ftruncate, openSync, read, rmSync, write } from "node:fs";
 import { promisify } from "node:util";
 import { FileFormatError } from "../base/errors";
 import type { PrefixStore } from "../train/options";
+import { errorCode } from "./directory";
 
 const [readAt, writeAt, truncate] = [promisify(read), promisify(write), promisify(ftruncate)];
 
 /**
- * A prefix cache's rows in a file of their own, one behind the other, for more of them than memory holds. The file is made
- * when the first row comes, emptied when the prefix changes, and removed at the end; what was in it is overwritten.
- * @throws FileFormatError, when the first row comes, where the file cannot be made.
+ * Stores the rows of a prefix cache in a file, for caches that do not fit into memory. The file is created with the first
+ * row, overwriting an existing one; it is emptied when the prefix changes, and removed when the store is disposed of.
+ * @throws FileFormatError with the first row, if the file cannot be created.
  */
 export function filePrefixStore(path: string): PrefixStore {
-  const rows = new Map<string, { readonly at: number; readonly bytes: number }>();
-  let file: number | undefined;
+  const rows = new Map<string, { readonly offset: number; readonly bytes: number }>();
+  let descriptor: number | undefined;
   let end = 0;
-  const opened = (): number => (file ??= openFile(path));
+  const opened = (): number => (descriptor ??= createFile(path));
   return {
     get bytes() {
       return end;
     },
     has: (key) => rows.has(key),
     async get(key) {
-      const place = rows.get(key);
-      return place && readWhole(opened(), place.at, place.bytes, path);
+      const row = rows.get(key);
+      return row && readFully(opened(), row.offset, row.bytes, path);
     },
     async set(key, row) {
-      const at = end;
+      const offset = end;
       end += row.byteLength;
-      await writeWhole(opened(), row, at);
-      rows.set(key, { at, bytes: row.byteLength });
+      await writeFully(opened(), row, offset);
+      rows.set(key, { offset, bytes: row.byteLength });
     },
     async clear() {
       rows.clear();
       end = 0;
-      if (file !== undefined) await truncate(file, 0);
+      if (descriptor !== undefined) await truncate(descriptor, 0);
     },
     dispose() {
-      if (file === undefined) return;
-      closeSync(file);
+      if (descriptor === undefined) return;
+      closeSync(descriptor);
       rmSync(path, { force: true });
-      file = undefined;
+      descriptor = undefined;
       rows.clear();
       end = 0;
     },
   };
 }
 
-function openFile(path: string): number {
+function createFile(path: string): number {
   try {
     return openSync(path, "w+");
-  } catch (error) {
-    throw new FileFormatError(`cannot make the file ${path}: ${(error as Error).message}`, "give another path");
+  } catch (cause) {
+    throw new FileFormatError(`cannot create the file ${path}: ${errorCode(cause)}`, "give another path", { cause });
   }
 }
 
-async function readWhole(file: number, at: number, bytes: number, path: string): Promise<Uint8Array> {
+async function readFully(descriptor: number, offset: number, bytes: number, path: string): Promise<Uint8Array> {
   const row = new Uint8Array(bytes);
   for (let done = 0; done < bytes;) {
-    const { bytesRead } = await readAt(file, row, done, bytes - done, at + done);
-    if (bytesRead === 0) throw new FileFormatError(`${path} was cut short`, "leave the file alone while it is in use");
+    const { bytesRead } = await readAt(descriptor, row, done, bytes - done, offset + done);
+    if (bytesRead === 0) {
+      throw new FileFormatError(`${path} was truncated`, "do not change the file while it is in use");
+    }
     done += bytesRead;
   }
   return row;
 }
 
-async function writeWhole(file: number, row: Uint8Array, at: number): Promise<void> {
+async function writeFully(descriptor: number, row: Uint8Array, offset: number): Promise<void> {
   for (let done = 0; done < row.byteLength;) {
-    done += (await writeAt(file, row, done, row.byteLength - done, at + done)).bytesWritten;
+    done += (await writeAt(descriptor, row, done, row.byteLength - done, offset + done)).bytesWritten;
   }
 }

@@ -4,9 +4,10 @@ import type { ReportOptions } from "../report/save";
 import { openDirectory } from "./directory";
 
 /**
- * Writes a run's report into a directory, which is made if need be: `report.html`, `run.json`, the numbers as CSV and, with
- * `png`, its figures. What draws is loaded here, not before.
- * @returns the files' names. @throws ConfigError when PNGs are wanted and cannot be made.
+ * Writes a run's report into a directory, which is created if necessary: `report.html`, `run.json`, the numbers as CSV and,
+ * with `png`, the figures as PNG. The libraries that draw are loaded by the first call.
+ * @returns the names of the files.
+ * @throws ConfigError if `png` is set and `@resvg/resvg-js` is not installed.
  */
 export async function saveReport(
   directory: string | Directory,

@@ -97,7 +97,7 @@ describe("downloadModel", () => {
     expect((await failure(download())).fact).toMatch(/has no file "three.safetensors"/);
   });
 
-  it("goes on where the connection was cut, in the same call", async () => {
+  it("continues where the connection was lost, in the same call", async () => {
     hub.faults.push({ file: "model.safetensors", kind: "cut", after: 100_000, times: 2 });
     const progress: number[] = [];
     await download({ onProgress: ({ done }) => void progress.push(done) });
@@ -111,28 +111,28 @@ describe("downloadModel", () => {
     expect(ofWeights.at(-1)).toBe(WEIGHTS.length);
   });
 
-  it("keeps the part of a failed call, and goes on with it in the next", async () => {
+  it("keeps the partial file of a failed call, and the next one continues it", async () => {
     hub.faults.push({ file: "model.safetensors", kind: "cut", after: 70_000, times: 1 });
     hub.faults.push({ file: "model.safetensors", kind: "cut", after: 0, times: 3 });
-    expect((await failure(download())).fact).toMatch(/cut at byte 70000 of the 240\d+ of model.safetensors/);
+    expect((await failure(download())).fact).toMatch(/lost at byte 70000 of the 240\d+ of model.safetensors/);
     expect(files()).toEqual([
       expect.stringMatching(/^\.model\.safetensors\.[0-9a-f]{16}\.part$/),
       "config.json",
       "tokenizer.json",
     ]);
-    const told = await download();
-    expect(told.fetchedBytes).toBe(WEIGHTS.length);
+    const { fetchedBytes } = await download();
+    expect(fetchedBytes).toBe(WEIGHTS.length);
     expect(files()).toEqual(["config.json", "model.safetensors", "tokenizer.json"]);
     expect(hub.seen.at(-1)?.range).toBe(`bytes=70000-${WEIGHTS.length - 1}`);
   });
 
-  it("takes up a connection that went silent", async () => {
+  it("requests the rest again after a silent connection", async () => {
     hub.faults.push({ file: "model.safetensors", kind: "silent", after: 5000, times: 1 });
     await download({ silence: 150 });
     expect(readFileSync(join(out, "model.safetensors")).equals(WEIGHTS)).toBe(true);
   });
 
-  it("begins anew where the server does not continue", async () => {
+  it("starts again if the server does not continue a file", async () => {
     hub.faults.push({ file: "model.safetensors", kind: "cut", after: 70_000, times: 1 });
     hub.faults.push({ file: "model.safetensors", kind: "no-range", times: 1 });
     await download();
@@ -154,7 +154,7 @@ describe("downloadModel", () => {
     expect(files()).not.toContain("model.safetensors");
   });
 
-  it("refuses a part that was tampered with", async () => {
+  it("refuses a partial file that was tampered with", async () => {
     hub.faults.push({ file: "model.safetensors", kind: "cut", after: 70_000, times: 1 });
     hub.faults.push({ file: "model.safetensors", kind: "cut", times: 3 });
     await failure(download());
@@ -203,9 +203,9 @@ describe("downloadModel", () => {
   });
 
   it.each([
-    ["no hash", { oid: undefined }, /tells no size and hash/],
-    ["another size", { size: 7 }, /lists config.json with 7 bytes, and has \d+/],
-    ["a size that is none", { size: 1e308 }, /tells no size and hash/],
+    ["no hash", { oid: undefined }, /lists no size and hash/],
+    ["another size", { size: 7 }, /lists config.json with 7 bytes, but has \d+/],
+    ["a size that is none", { size: 1e308 }, /lists no size and hash/],
   ])("refuses a listing with %s", async (_, told, fact) => {
     await serve(WHOLE, 1000, { "config.json": told });
     expect((await failure(download())).fact).toMatch(fact);
@@ -220,13 +220,13 @@ describe("downloadModel", () => {
   });
 
   it.each([
-    ["../model", {}, /no name of a model/],
-    ["owner/..", {}, /no name of a model/],
-    ["owner/model?x", {}, /no name of a model/],
-    ["owner/model", { revision: "../../other" }, /no revision/],
-    ["owner/model", { token: "my password" }, /token is none of the Hub's/],
+    ["../model", {}, /not the name of a model/],
+    ["owner/..", {}, /not the name of a model/],
+    ["owner/model?x", {}, /not the name of a model/],
+    ["owner/model", { revision: "../../other" }, /not a revision/],
+    ["owner/model", { token: "my password" }, /token is not one of the Hub's/],
     ["owner/model", { token: TOKEN, hubUrl: "http://example.com" }, /without encryption/],
-    ["owner/model", { hubUrl: "file:///etc" }, /no http or https address/],
+    ["owner/model", { hubUrl: "file:///etc" }, /not an http or https address/],
   ])("refuses %s with %o before it asks anyone", async (repo, options, fact) => {
     const asked = downloadModel(repo, out, { hubUrl: hub.url, ...options });
     const error: unknown = await asked.catch((thrown: unknown) => thrown);

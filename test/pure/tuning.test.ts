@@ -191,7 +191,7 @@ describe("a file of tuned kernels", () => {
     const path = join(folder, "tuning.json");
     for (const text of ["{", "[]", '{"records": 3}', ""]) {
       writeFileSync(path, text);
-      await expect(fileTuningCache(path).load("one"), text).rejects.toThrow(/no file of tuned kernels\nremove it/);
+      await expect(fileTuningCache(path).load("one"), text).rejects.toThrow(/not a file of tuned kernels\nremove it/);
     }
     await fileTuningCache(path).save("one", record);
     expect(JSON.parse(readFileSync(path, "utf8"))).toEqual({ records: { one: record } });

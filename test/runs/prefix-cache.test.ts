@@ -147,7 +147,7 @@ describe("a prefix cache", () => {
     const nowhere = filePrefixStore(join(folder, "rows"));
     const failure = await run(model, { prefixCache: { store: nowhere } }).catch((error: unknown) => error);
     expect(failure).toBeInstanceOf(FileFormatError);
-    expect((failure as Error).message).toMatch(/cannot make the file/);
+    expect((failure as Error).message).toMatch(/cannot create the file/);
   });
 
   it("begins with the head where only that learns", async () => {

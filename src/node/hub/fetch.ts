@@ -1,33 +1,36 @@
 import { setTimeout as pause } from "node:timers/promises";
 import { DownloadError, SafetapeError } from "../../base/errors";
+import { errorCode } from "../directory";
 
-/** How requests are repeated. */
-export interface Patience {
-  /** Times that a request is made in all. Default 5. */
+/** How requests are repeated. Times are in milliseconds. */
+export interface RetryOptions {
+  /** Most attempts of one request. Default 5. */
   readonly attempts?: number;
-  /** Milliseconds before the second attempt, twice as long before each further one. Default 500. */
+  /** Pause before the second attempt; it doubles before each further one. Default 500. */
   readonly pause?: number;
-  /** The longest wait that a server may ask for, in milliseconds. Default two minutes. */
+  /** Longest wait that a server may ask for. Default two minutes. */
   readonly longest?: number;
-  /** Milliseconds without an answer, or without a byte of it. Default one minute. */
+  /** Longest time without an answer, or without a byte of it. Default one minute. */
   readonly silence?: number;
 }
 
-/** The server does not continue a file: it has to be fetched from its beginning. */
+/** The server does not continue a file, which has to be fetched from its beginning. */
 export class NotContinuedError extends DownloadError {}
 
+/** Status codes of requests that may succeed later. */
 const RETRIED = [408, 425, 429, 500, 502, 503, 504];
 
 /**
- * `fetch` for the Hub's client: repeats what may succeed later, waits as long as a server asks for, and throws a DownloadError
- * for the rest. The client turns errors into text: the last one is kept for `takeFailure`.
+ * `fetch` for the Hub's client. It repeats requests that may succeed later, waits as long as the server asks, and throws a
+ * DownloadError otherwise. The client turns that error into text, so that `takeFailure` returns the original one.
  */
 export class HubFetch {
   #failure: SafetapeError | undefined;
 
   constructor(
-    private readonly what: string,
-    private readonly patience: Patience,
+    /** The repository in error messages. */
+    private readonly title: string,
+    private readonly retry: RetryOptions,
   ) {}
 
   readonly fetch: typeof globalThis.fetch = async (input, init) => {
@@ -39,6 +42,7 @@ export class HubFetch {
     }
   };
 
+  /** Returns and forgets the error of the last failed request. */
   takeFailure(): SafetapeError | undefined {
     const failure = this.#failure;
     this.#failure = undefined;
@@ -46,61 +50,64 @@ export class HubFetch {
   }
 
   async #attempt(input: Parameters<typeof fetch>[0], init: RequestInit | undefined): Promise<Response> {
-    const { attempts = 5, pause: first = 500, silence = 60_000 } = this.patience;
+    const { attempts = 5, pause: firstPause = 500, silence = 60_000 } = this.retry;
     for (let attempt = 1; ; attempt++) {
-      const given = await answered(input, init, silence);
+      const answer = await tryFetch(input, init, silence);
       const isLast = attempt >= attempts;
-      if (given instanceof Response && !(RETRIED.includes(given.status) && !isLast)) {
-        return this.#accepted(given, new Headers(init?.headers).get("range"));
+      if (answer instanceof Response && !(RETRIED.includes(answer.status) && !isLast)) {
+        return this.#accepted(answer, new Headers(init?.headers).get("range"));
       }
-      if (!(given instanceof Response) && isLast) throw this.#unreachable(given);
-      const asked = given instanceof Response ? this.#wait(given) : 0;
-      if (given instanceof Response) await given.body?.cancel();
-      await pause(Math.max(asked, first * 2 ** (attempt - 1)));
+      if (!(answer instanceof Response) && isLast) throw this.#unreachable(answer);
+      const wait = answer instanceof Response ? this.#requestedWait(answer) : 0;
+      if (answer instanceof Response) await answer.body?.cancel();
+      await pause(Math.max(wait, firstPause * 2 ** (attempt - 1)));
     }
   }
 
-  /** Milliseconds that a server asks for: seconds, or a date. @throws DownloadError where they are too many. */
-  #wait(response: Response): number {
-    const told = response.headers.get("retry-after") ?? "";
-    const asked = /^\d+$/.test(told) ? Number(told) * 1000 : Date.parse(told) - Date.now();
-    const { longest = 120_000 } = this.patience;
-    if (!(asked > longest)) return asked > 0 ? asked : 0;
+  /** Milliseconds that a server asks to wait, in seconds or as a date. @throws DownloadError if they are too many. */
+  #requestedWait(response: Response): number {
+    const header = response.headers.get("retry-after") ?? "";
+    const wait = /^\d+$/.test(header) ? Number(header) * 1000 : Date.parse(header) - Date.now();
+    const { longest = 120_000 } = this.retry;
+    if (!(wait > longest)) return wait > 0 ? wait : 0;
     throw new DownloadError(
-      `the server of ${this.what} asks to wait ${Math.ceil(asked / 1000)} seconds`,
-      "try again later; what was fetched is kept",
+      `the server of ${this.title} asks to wait ${Math.ceil(wait / 1000)} seconds`,
+      "try again later; fetched bytes are kept",
     );
   }
 
   #unreachable(code: string): DownloadError {
     return new DownloadError(
-      `the server of ${this.what} cannot be reached: ${code}`,
-      "check the network and HF_ENDPOINT, and run it again: what was fetched is kept",
+      `the server of ${this.title} cannot be reached: ${code}`,
+      "check the network and HF_ENDPOINT, then run it again; fetched bytes are kept",
     );
   }
 
   #accepted(response: Response, range: string | null): Response {
     if (!response.ok) throw this.#refused(response);
     const start = Number(/^bytes=(\d+)-/.exec(range ?? "")?.[1] ?? 0);
-    const given = /^bytes (\d+)-/.exec(response.headers.get("content-range") ?? "")?.[1];
-    if (start > 0 && (response.status !== 206 || Number(given) !== start)) {
-      throw new NotContinuedError(`the server of ${this.what} does not continue files`, "it is fetched anew");
+    const receivedStart = /^bytes (\d+)-/.exec(response.headers.get("content-range") ?? "")?.[1];
+    if (start > 0 && (response.status !== 206 || Number(receivedStart) !== start)) {
+      throw new NotContinuedError(
+        `the server of ${this.title} does not continue files`,
+        "the file is fetched from its beginning",
+      );
     }
     return response;
   }
 
-  /** No address is told: those of stored files hold signatures. */
+  /** The error of a refused request. It contains no address, because addresses of stored files contain signatures. */
   #refused({ status, headers }: Response): DownloadError {
     const code = headers.get("x-error-code") ?? "";
     if (code === "GatedRepo" || status === 403) {
       return new DownloadError(
-        `${this.what} is gated (${status})`,
-        "accept its terms on its page, then give a token of that account: HF_TOKEN or --token-file",
+        `${this.title} is gated (${status})`,
+        "accept the terms on its page, then give a token of that account: HF_TOKEN or --token-file",
       );
     }
     if (status === 401) {
       return new DownloadError(
-        `${this.what} does not exist, or needs a token (401)`,
+        `${this.title} does not exist, or needs a token (401)`,
         "check the name; for a private model give a token: HF_TOKEN or --token-file",
       );
     }
@@ -108,17 +115,17 @@ export class HubFetch {
       const missing = code === "RevisionNotFound" ? "this revision" : code === "EntryNotFound" ? "a file" : "";
       return new DownloadError(
         missing === ""
-          ? `there is no ${this.what.replace("the ", "")} (404)`
-          : `${this.what} does not have ${missing} (404)`,
+          ? `there is no ${this.title.replace("the ", "")} (404)`
+          : `${this.title} does not have ${missing} (404)`,
         "check OWNER/NAME and --revision",
       );
     }
-    return new DownloadError(`the server of ${this.what} answers ${status}`, "try again later");
+    return new DownloadError(`the server of ${this.title} answers ${status}`, "try again later");
   }
 }
 
-/** A response, or the code of what went wrong. */
-async function answered(
+/** A response, or in words why there is none. */
+async function tryFetch(
   input: Parameters<typeof fetch>[0],
   init: RequestInit | undefined,
   silence: number,
@@ -129,8 +136,7 @@ async function answered(
     return await fetch(input, { ...init, signal: abort.signal });
   } catch (error) {
     if (abort.signal.aborted) return "it does not answer";
-    const { code } = ((error as Error).cause ?? {}) as { readonly code?: unknown };
-    return typeof code === "string" ? code : "the connection failed";
+    return (error instanceof Error && errorCode(error.cause)) || "the connection failed";
   } finally {
     clearTimeout(timer);
   }
