@@ -1,32 +1,33 @@
-// The papers' analyses of the shipped model on the shipped sentences, as numbers and pictures.
-//   npm run analyses            (--out DIR; a folder where it was broken off is gone on with)
+// Runs the papers' analyses with the shipped model on the shipped sentences, and writes numbers and pictures.
+//
+//   npm run analyses [-- --out DIR]      if interrupted, run it again: it continues in the same folder
 import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
-const place = process.argv.indexOf("--out");
-const out = place > 0 ? process.argv[place + 1] : here("../analysis-output");
+const outOption = process.argv.indexOf("--out");
+const out = outOption > 0 ? process.argv[outOption + 1] : here("../analysis-output");
 
 const data = ["--model", here("model"), "--task", "sst2", "--data", here("data/sentiment"), "--max-length", "40"];
 const method = ["--rank", "4", "--alpha", "16", "--dropout", "0.1"];
 const training = ["--batch", "32", "--lr", "0.004", "--warmup-ratio", "0.05", "--seed", "1"];
 const safe = { policy: "safe", every: 10, targetFreezeFraction: 0.5, maxWarmup: 5, scores: "warmup" };
-const compared = ["--steps", "120", "--freeze", JSON.stringify(safe)];
+const landscape = ["--steps", "120", "--freeze", JSON.stringify(safe)];
 
 const start = performance.now();
 analyze("similarity", "--steps", "120");
 analyze("contribution", "--steps", "80");
-analyze("landscape", ...compared, "--points", "13");
+analyze("landscape", ...landscape, "--points", "13");
 analyze("hessian", "--saved", `${out}/lora,${out}/lora+safe`);
 schedule();
 process.stderr.write(`${((performance.now() - start) / 60_000).toFixed(1)} minutes\n`);
 
-function analyze(what, ...more) {
-  run("analyze", what, ...data, ...method, ...training, ...more, "--out", out, "--png");
+function analyze(analysis, ...options) {
+  run("analyze", analysis, ...data, ...method, ...training, ...options, "--out", out, "--png");
 }
 
-/** SAFE's schedule over twelve intervals, had the layers their scores of the end of the first analysis all along. */
+/** SAFE's schedule over twelve intervals if the layers always had their scores from the end of the first analysis. */
 function schedule() {
   const { points } = JSON.parse(readFileSync(`${out}/similarity.json`, "utf8"));
   const scores = points.at(-1).original.map((cka) => (1 - cka).toFixed(4));

@@ -1,5 +1,9 @@
-// Fine-tunes the shipped BERT on the shipped sentences twice, with plain LoRA and with LoRA under SAFE, and compares.
-//   npm run demo            (--json: one JSON object as the last line of stdout; --report-png: figures as PNG, too)
+// Fine-tunes the shipped BERT on the shipped sentences twice, with LoRA and with LoRA under SAFE, and compares the runs.
+//
+//   npm run demo [-- --json --report-png]
+//
+// --json        prints one JSON object as the last line of stdout
+// --report-png  also writes the report's figures as PNG files
 import { mkdirSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import {
@@ -37,10 +41,10 @@ say(`GPU: ${adapterName}`);
 const model = await loadModel(engine, here("model"));
 const tokenizer = await loadTokenizer(await openDirectory(here("model")));
 const [train, dev] = await Promise.all(["train.tsv", "dev.tsv"].map(read));
-say(`${train.length} sentences to learn from, ${dev.length} to be judged by\n`);
+say(`${train.length} sentences for training, ${dev.length} for evaluation\n`);
 
-const base = await judgeBase();
-say(`the model as it is: accuracy ${percent(base)}\n`);
+const base = await evaluateBase();
+say(`base model: accuracy ${percent(base)}\n`);
 const plain = await run("LoRA", never());
 const frozen = await run("LoRA + SAFE", safe({ every: 20, targetFreezeFraction: 0.5, maxWarmup: 5, scores: "warmup" }));
 table(plain, frozen);
@@ -66,7 +70,7 @@ function devBatches() {
   return new Batches(dev, { size: BATCH, maxLength: 40, shuffle: false }).restOfEpoch();
 }
 
-function trainer(policy, steps) {
+function createTrainer(policy, steps) {
   return Trainer.create({
     model,
     adapter: lora({ rank: 4, alpha: 16, dropout: 0.1 }),
@@ -79,43 +83,43 @@ function trainer(policy, steps) {
   });
 }
 
-/** A fresh LoRA changes nothing, so its accuracy is the base model's. */
-async function judgeBase() {
-  const untouched = await trainer(never(), 1);
-  const { predictions, labels } = await untouched.evaluate(devBatches());
-  untouched.dispose();
+/** The accuracy of the base model, which is that of a LoRA before its first step. */
+async function evaluateBase() {
+  const untrained = await createTrainer(never(), 1);
+  const { predictions, labels } = await untrained.evaluate(devBatches());
+  untrained.dispose();
   return accuracy(predictions, labels);
 }
 
 async function run(title, policy) {
   engine.ledger.resetPeak();
   say(title);
-  const trained = await trainer(policy, STEPS);
-  let recent = [];
+  const trainer = await createTrainer(policy, STEPS);
+  let recentLosses = [];
   const log = new RunLog();
-  const outcome = await trained.train((report) => {
+  const outcome = await trainer.train((report) => {
     log.add(report);
-    recent = [...recent.slice(-9), report.loss];
+    recentLosses = [...recentLosses.slice(-9), report.loss];
     for (const { step, layers, returnedBytes } of report.freezes) {
       if (isTerminal) process.stderr.write("\r\x1b[K");
       say(`  step ${step}: froze the adapter of layer ${layers.join(", ")}; ${bytes(returnedBytes)} returned`);
     }
-    progress(report, recent);
+    progress(report, recentLosses);
   });
-  const { predictions, labels } = await trained.evaluate(devBatches());
+  const { predictions, labels } = await trainer.evaluate(devBatches());
   const name = title === "LoRA" ? "lora" : "safe";
   const out = await openDirectory(here(`../demo-output/${name}`), { create: true });
-  await saveAdapter(out, trained);
+  await saveAdapter(out, trainer);
   const facts = { title: `${title} on the shipped sentences`, task: "sst2", command: "npm run demo" };
   const metrics = { accuracy: accuracy(predictions, labels) };
   const evaluations = [{ step: 0, metrics: { accuracy: base } }];
-  const record = log.record(trained, { ...facts, metrics, evaluations, versions: await versions() });
+  const record = log.record(trainer, { ...facts, metrics, evaluations, versions: await versions() });
   await saveReport(out, record, { png: process.argv.includes("--report-png") });
   const final = engine.ledger.live;
-  trained.dispose();
-  say(`  accuracy ${percent(accuracy(predictions, labels))}; adapter and report in demo-output/${name}/\n`);
+  trainer.dispose();
+  say(`  accuracy ${percent(metrics.accuracy)}; adapter and report in demo-output/${name}/\n`);
   return {
-    accuracy: accuracy(predictions, labels),
+    accuracy: metrics.accuracy,
     peakBytes: outcome.peakBytes,
     savedBytesFirst: outcome.savedBytesFirst,
     savedBytesLast: outcome.savedBytesLast,
@@ -129,8 +133,8 @@ async function run(title, policy) {
   };
 }
 
-function progress({ step, totalSteps, examplesPerSecond, bytes: live, horizon, frozenTensors }, recent) {
-  const loss = recent.reduce((sum, value) => sum + value, 0) / recent.length;
+function progress({ step, totalSteps, examplesPerSecond, bytes: live, horizon, frozenTensors }, recentLosses) {
+  const loss = recentLosses.reduce((sum, value) => sum + value, 0) / recentLosses.length;
   const memory = LIFETIMES.map((lifetime) => `${lifetime} ${bytes(live[lifetime])}`).join(", ");
   const line =
     `  ${step}/${totalSteps}  loss ${loss.toFixed(4)}  ${examplesPerSecond.toFixed(0)} examples/s  ` +

@@ -2,25 +2,25 @@ import { random } from "./random.mjs";
 import { ASIDES, DEGREES, DISLIKE, GENERAL, LIKE, TIMES, TOPICS } from "./words.mjs";
 
 /**
- * The little language of the demo: sentences about films, food, hotels and gadgets, each with a sentiment that follows
- * from a rule and not from the words alone.
+ * The small language of the demo: sentences about films, food, hotels and gadgets. The sentiment of a sentence follows from
+ * rules, not just from its words.
  *
- * Every phrase is `{ text, value }`: value > 0 is praise, value < 0 is blame, and its size is the strength.
+ * A phrase is `{ text, value }`. A positive value is praise, a negative one is blame, and its magnitude is the strength.
  *
  *   an adjective             good +1, superb +2, dull -1, awful -2
  *   a degree multiplies      slightly x 1/2, rather x 1, very x 2, extremely x 3
- *   a negation turns over    "not very good" = -1, "nobody called it dull" = +1      (whatever the strength, 1 is left)
+ *   a negation inverts       "not very good" = -1, "nobody called it dull" = +1      (the magnitude becomes 1)
  *   "and" adds               "good and awful" = 1 - 2 < 0, "extremely good and awful" = 3 - 2 > 0
- *   expectation is dropped   "i expected an awful film and got a good one" = +1
+ *   expectation is ignored   "i expected an awful film and got a good one" = +1
  *
- * The SOURCE domain has these, on films and food. The TARGET domain is hotels and gadgets, and adds constructions that
- * the source never shows:
+ * The SOURCE domain has these rules, with films and food. The TARGET domain has hotels and gadgets, and these additional
+ * constructions:
  *
  *   contrast and concession  "X but Y", "X , yet Y", "although X , Y", "Y even though X", "despite X , Y": Y alone counts
  *   double negation          "nobody said the room was not clean" = +1
- *   comparison               "more / less X than Z", "better / worse than Z": the thing compared counts, Z does not
+ *   comparison               "more / less X than Z", "better / worse than Z": X counts, Z does not
  *
- * Everything random is drawn from one seeded generator, so the same seed gives the same sentences everywhere.
+ * All random choices come from one seeded generator, so a seed gives the same sentences on every machine.
  */
 
 const article = (phrase) => (/^[aeiou]/.test(phrase) ? "an" : "a");
@@ -29,10 +29,10 @@ const nounPhrase = (adjective, noun) => ({
   value: adjective.value,
 });
 
-/** The sum of two values, or 0 (no sentence) where it is too close to call. */
+/** The sum of two values, or 0 if it is too small to decide; sentences with the value 0 are not used. */
 const total = (a, b) => (Math.abs(a.value + b.value) < 1 ? 0 : a.value + b.value);
 
-/** The sentences of a domain: `topics` are what it praises and blames, `kinds` its constructions by weight. */
+/** Generates the sentences of a domain. `topics` are its topics and `kinds` its constructions, both with weights. */
 export class Grammar {
   constructor(rng, { topics, kinds, bystanders = [], negators = [] }) {
     Object.assign(this, { rng, topics, kinds, bystanders, negators });
@@ -44,14 +44,14 @@ export class Grammar {
     return TOPICS[this.rng.weighted(this.topics)];
   }
 
-  /** A bare adjective for the topic; `sign` and `size` may be left to chance. */
+  /** An adjective for the topic, by default with a random sign and strength. */
   adjective(topic, sign = this.sign(), size = this.rng.chance(0.65) ? 1 : 2) {
     const value = sign * size;
     const list = this.rng.chance(0.5) ? GENERAL[value] : topic.adjectives[value];
     return { text: this.rng.pick(list), value };
   }
 
-  /** An adjective, in about half the cases with a degree before it. */
+  /** An adjective, in about half of the cases preceded by a degree. */
   graded(topic, sign = this.sign()) {
     const plain = this.adjective(topic, sign);
     if (this.rng.chance(0.45)) return plain;
@@ -65,7 +65,7 @@ export class Grammar {
 
   // ---- clauses -----------------------------------------------------------------------------------------------------
 
-  /** A clause about one thing. `sign` fixes its sentiment, `negated` how it is put. */
+  /** A clause about one thing with the sentiment `sign`, expressed by a negation if `negated`. */
   clause(
     sign = this.sign(),
     { negated = this.rng.chance(0.4), topic = this.topic(), noun = this.rng.pick(topic.nouns) } = {},
@@ -92,13 +92,13 @@ export class Grammar {
     return { text, value: sign };
   }
 
-  /** Two clauses of opposite sentiment, at most one of them negated. */
+  /** Two clauses of opposite sentiments, of which at most one is negated. */
   opposed(sign) {
     const which = this.rng.below(4);
     return [this.clause(sign, { negated: which === 0 }), this.clause(-sign, { negated: which === 1 })];
   }
 
-  /** A statement without sentiment, in which things of the other domain turn up too. */
+  /** A statement without sentiment, which may mention things of the other domain. */
   neutral() {
     const { rng } = this;
     const noun = rng.pick(this.bystanders);
@@ -111,7 +111,7 @@ export class Grammar {
     ])();
   }
 
-  /** "the awful soup" */
+  /** A noun with an adjective: "the awful soup". */
   thing(sign) {
     const topic = this.topic();
     return `the ${this.adjective(topic, sign).text} ${this.rng.pick(topic.nouns)}`;
@@ -127,7 +127,7 @@ export class Grammar {
     return this.clause(undefined, { negated: true });
   }
 
-  /** "the soup was rather good and awful": degrees have strengths, the sum decides. */
+  /** "the soup was rather good and awful": the sum of the graded adjectives decides. */
   sum() {
     const { rng } = this;
     const topic = this.topic();
@@ -142,7 +142,7 @@ export class Grammar {
     return { text: `${a.text} and ${b.text}`, value: total(a, b) };
   }
 
-  /** A clause beside a neutral one, joined by any conjunction: here the source domain learns the words of contrast. */
+  /** A clause and a neutral one with any conjunction. This introduces the words of contrast to the source domain. */
   aside() {
     const { rng } = this;
     const [c, n] = [this.clause(), this.neutral()];
@@ -159,23 +159,23 @@ export class Grammar {
     return { text, value: c.value };
   }
 
-  /** "i expected an awful film and got a good one": what was got counts. */
+  /** "i expected an awful film and got a good one": only the second part counts. */
   expectation() {
     const { rng } = this;
     const topic = this.topic();
     const noun = rng.pick(topic.nouns);
     const sign = this.sign();
-    const hoped = nounPhrase(this.graded(topic, -sign), noun);
+    const expected = nounPhrase(this.graded(topic, -sign), noun);
     const got = nounPhrase(this.graded(topic, sign), "one");
     const text = rng.pick([
-      () => `i expected ${hoped.text} and got ${got.text}`,
-      () => `we got ${got.text} and expected ${hoped.text}`,
-      () => `they promised ${hoped.text} and we got ${got.text}`,
+      () => `i expected ${expected.text} and got ${got.text}`,
+      () => `we got ${got.text} and expected ${expected.text}`,
+      () => `they promised ${expected.text} and we got ${got.text}`,
     ])();
     return { text, value: got.value };
   }
 
-  /** What was earlier, hearsay or elsewhere does not count, wherever it stands. */
+  /** A clause with one about the past, hearsay or another thing, which does not count, whatever the order. */
   change() {
     const { rng } = this;
     const sign = this.sign();
@@ -191,7 +191,7 @@ export class Grammar {
     return { text, value: main.value };
   }
 
-  /** "nobody said the soup was good": a negation from outside, of a statement that may have one of its own. */
+  /** "nobody said the soup was not good": a negation of a statement that may itself be negated. */
   denial() {
     const { rng } = this;
     const topic = this.topic();
@@ -219,7 +219,7 @@ export class Grammar {
     };
   }
 
-  /** Contrast and concession: the side clause is of the other sentiment, and does not count. */
+  /** Contrast and concession: the side clause has the opposite sentiment and does not count. */
   contrast() {
     const { rng } = this;
     const sign = this.sign();
@@ -261,7 +261,7 @@ export class Grammar {
   }
 }
 
-/** The two domains. */
+/** The options of the two domains' grammars. */
 export const DOMAINS = {
   source: {
     topics: { film: 4, food: 4, venue: 3 },
@@ -276,21 +276,21 @@ export const DOMAINS = {
 };
 
 /**
- * `counts` labelled sentences of a domain in lists without a sentence in common or twice; each list has as many of
- * either label, give or take one.
+ * Generates lists of labelled sentences of a domain, one for each of `counts`. No sentence occurs twice, and the numbers of
+ * the two labels in a list differ by at most one.
  */
 export function generate(domain, seed, counts) {
   const grammar = new Grammar(random(seed), DOMAINS[domain]);
   const seen = new Set();
   return counts.map((count) => {
     const rows = [];
-    const wanted = [count >> 1, count - (count >> 1)];
+    const remaining = [count >> 1, count - (count >> 1)];
     while (rows.length < count) {
       const { kind, text, value } = grammar.sentence();
       const label = value > 0 ? 1 : 0;
-      if (value === 0 || seen.has(text) || wanted[label] === 0) continue;
+      if (value === 0 || seen.has(text) || remaining[label] === 0) continue;
       seen.add(text);
-      wanted[label]--;
+      remaining[label]--;
       rows.push({ text, label, kind });
     }
     return rows;

@@ -1,4 +1,5 @@
-// Trains the demo's base model from scratch, by full tuning on the source domain, and writes it to examples/model.
+// Trains all weights of the demo's base model from scratch on the source domain, and writes it to examples/model.
+//
 //   npm run build && node examples/make-base.mjs [OUT]
 import {
   accuracy,

@@ -1,6 +1,7 @@
-// Writes the demo's data: two domains of a small grammar as GLUE-layout TSV, and a tokenizer that covers both.
+// Writes the demo's data: sentences of the two domains of a small grammar as TSV in GLUE's layout, and a tokenizer for both.
+// The files are always the same, since nothing depends on the machine or the time.
+//
 //   node examples/make-data.mjs [OUT]
-// The same files every time: nothing here depends on the machine or the clock.
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -9,7 +10,7 @@ import { generate } from "./grammar.mjs";
 const SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
 const MAX_LENGTH = 40;
 
-/** The files, by path below `examples/`. */
+/** Contents of the files by their path below `examples/`. */
 export function exampleFiles() {
   const [sourceTrain, sourceDev] = generate("source", 1, [8000, 600]);
   const [targetTrain, targetDev] = generate("target", 2, [3000, 600]);
@@ -38,7 +39,7 @@ const json = (value) => `${JSON.stringify(value, null, 1)}\n`;
 
 const tsv = (rows) => `sentence\tlabel\n${rows.map(({ text, label }) => `${text}\t${label}\n`).join("")}`;
 
-/** Special tokens, then every word by the alphabet, letters and their continuations for words that come later. */
+/** Special tokens, all words in alphabetical order, and then letters with their continuations, for other words. */
 function vocabulary(lists) {
   const words = new Set(lists.flat().flatMap(({ text }) => text.split(" ")));
   const letters = [..."abcdefghijklmnopqrstuvwxyz"];
@@ -50,7 +51,7 @@ function tokenizer(words) {
   const token = (id, type_id) => ({ SpecialToken: { id, type_id } });
   const text = (id, type_id) => ({ Sequence: { id, type_id } });
   const flags = { single_word: false, lstrip: false, rstrip: false, normalized: false, special: true };
-  const one = [token("[CLS]", 0), text("A", 0), token("[SEP]", 0)];
+  const single = [token("[CLS]", 0), text("A", 0), token("[SEP]", 0)];
   return {
     version: "1.0",
     truncation: null,
@@ -66,8 +67,8 @@ function tokenizer(words) {
     pre_tokenizer: { type: "BertPreTokenizer" },
     post_processor: {
       type: "TemplateProcessing",
-      single: one,
-      pair: [...one, text("B", 1), token("[SEP]", 1)],
+      single,
+      pair: [...single, text("B", 1), token("[SEP]", 1)],
       special_tokens: Object.fromEntries(
         ["[CLS]", "[SEP]"].map((id) => [id, { id, ids: [SPECIAL.indexOf(id)], tokens: [id] }]),
       ),

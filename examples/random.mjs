@@ -1,4 +1,4 @@
-/** Small seeded generator (mulberry32): integers only, the same on every machine. */
+/** A small seeded generator (mulberry32). It computes with integers, so a seed gives the same numbers on every machine. */
 export function random(seed) {
   let s = seed >>> 0;
   const next = () => {
@@ -13,11 +13,11 @@ export function random(seed) {
     below,
     chance: (p) => next() < p,
     pick: (list) => list[below(list.length)],
-    /** A key of `{ key: weight }`, drawn by weight. */
+    /** Draws a key of `{ key: weight }` with a probability proportional to its weight. */
     weighted(weights) {
       const entries = Object.entries(weights);
-      let at = next() * entries.reduce((sum, [, w]) => sum + w, 0);
-      for (const [key, w] of entries) if ((at -= w) < 0) return key;
+      let position = next() * entries.reduce((sum, [, w]) => sum + w, 0);
+      for (const [key, w] of entries) if ((position -= w) < 0) return key;
       return entries[entries.length - 1][0];
     },
     shuffle(list) {

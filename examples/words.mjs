@@ -1,8 +1,8 @@
-// The words of the demo's little language, by what they say and how strongly.
+// The words of the demo's small language, by sentiment and strength.
 
 const words = (text) => text.trim().split(/\s+/);
 
-/** Nouns by topic, and the adjectives that suit them: mild and strong praise, mild and strong blame. */
+/** Nouns by topic, and adjectives for them by value: mild and strong praise, mild and strong blame. */
 export const TOPICS = {
   film: {
     nouns: words("film plot acting script ending music story dialogue comedy scene"),
@@ -40,7 +40,7 @@ export const TOPICS = {
       "-2": words("useless"),
     },
   },
-  /** Places and things of a film night or a meal: here the source domain meets the words of hotels and gadgets. */
+  /** Places and things of a film night or a meal, which introduce the adjectives of hotels and gadgets to the source domain. */
   venue: {
     nouns: words("cinema seat waiter kitchen table projector"),
     adjectives: {

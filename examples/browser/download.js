@@ -1,4 +1,4 @@
-// Offers files as downloads: what a page can do with an adapter that saveAdapter() wrote into memoryDirectory().
+// Offers files as downloads, for example an adapter that saveAdapter() wrote into a memoryDirectory().
 
 /** @param {import("safetape").Directory} directory */
 export async function downloadFiles(directory) {
@@ -8,7 +8,7 @@ export async function downloadFiles(directory) {
     link.href = url;
     link.download = file;
     link.click();
-    // The download has begun once the click is done, and reads the blob from here on.
+    // The click starts the download, which may read the blob for a while.
     setTimeout(() => URL.revokeObjectURL(url), 60_000);
   }
 }

@@ -1,4 +1,4 @@
-// Fine-tunes the demo's model in the page, and draws loss, memory and frozen layers as they change.
+// Fine-tunes the demo's model in the page and draws loss, memory and frozen layers during the run.
 import {
   Batches,
   createEngine,
@@ -20,7 +20,7 @@ const element = (id) => document.getElementById(id);
 const say = (text) => (element("status").textContent = text);
 const form = element("options");
 
-/** What a run has told so far. */
+/** The reports of the current run. */
 let run = { steps: Number(form.steps.value), layers: 4, losses: [], bytes: [], frozen: new Map() };
 let isStopped = false;
 let trainer;
@@ -33,7 +33,7 @@ function draw() {
   drawLayers(element("layers"), layers, frozen, losses.length, steps);
 }
 
-/** The model, the sentences and a GPU: once, however often the page trains. */
+/** The model and the sentences, a promise that all runs share. */
 let prepared;
 async function prepare() {
   const engine = await createEngine();
@@ -48,7 +48,7 @@ async function prepare() {
 }
 
 async function train() {
-  say("Asking for a GPU ...");
+  say("Requesting a GPU ...");
   prepared ??= prepare();
   const { model, samples } = await prepared;
   const [steps, size, every] = [form.steps, form.batch, form.every].map(({ value }) => Number(value));
@@ -66,17 +66,17 @@ async function train() {
   run = { steps, layers: model.model.layers, losses: [], bytes: [], frozen: new Map() };
   element("save").disabled = false;
   for await (const report of trainer.steps({ ahead: true })) {
-    note(report);
+    show(report);
     if (isStopped) break;
   }
 }
 
-function note({ step, loss, bytes, freezes, examplesPerSecond, totalSteps, horizon }) {
+function show({ step, loss, bytes, freezes, examplesPerSecond, totalSteps, horizon }) {
   run.losses.push(loss);
   run.bytes.push(bytes);
-  for (const { step: at, layers } of freezes) layers.forEach((layer) => run.frozen.set(layer, at));
+  for (const freeze of freezes) freeze.layers.forEach((layer) => run.frozen.set(layer, freeze.step));
   draw();
-  const lowest = horizon === undefined ? "all adapters are frozen" : `lowest layer that learns: ${horizon}`;
+  const lowest = horizon === undefined ? "all adapters are frozen" : `lowest live layer: ${horizon}`;
   say(`Step ${step} of ${totalSteps}, loss ${loss.toFixed(4)}, ${examplesPerSecond.toFixed(0)} examples/s, ${lowest}`);
 }
 
@@ -88,7 +88,7 @@ form.addEventListener("submit", async (event) => {
   try {
     await train();
   } catch (error) {
-    // What failed may have been the device or a file: the next attempt begins anew.
+    // The device or a file may have failed, so the next attempt starts from scratch.
     prepared = trainer = undefined;
     say(error.message);
   }

@@ -12,7 +12,7 @@ import { startChromium } from "./support/chromium";
 const run = promisify(execFile);
 const NPM = ["--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"];
 
-/** One step of a tiny model, the same in all projects; tells its loss. */
+/** Source of a function that trains a tiny model for one step and returns the loss. All projects use it. */
 const STEP = `
 async function step() {
   const engine = await createEngine();
@@ -38,13 +38,13 @@ const losses = new Map<string, number>();
 beforeAll(async () => {
   publishedFolder();
   folder = mkdtempSync(join(tmpdir(), "safetape-package-"));
-  // What is packed is what was built: packing does not build again.
+  // --ignore-scripts packs the existing build instead of building again.
   await run("npm", ["pack", "--ignore-scripts", "--loglevel=error", "--pack-destination", folder]);
   tarball = join(folder, readdirSync(folder).find((name) => name.endsWith(".tgz")) ?? "");
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-/** An empty project with the package in it, installed by npm, or unpacked beside this repository's dependencies. */
+/** Makes a project with the package installed by npm or, without a network, unpacked with links to this repository's packages. */
 async function project(name: string, type: "module" | "commonjs", files: Record<string, string>): Promise<string> {
   const path = join(folder, name);
   mkdirSync(path);
@@ -65,22 +65,24 @@ async function unpack(path: string): Promise<void> {
   mkdirSync(join(modules, "@huggingface"), { recursive: true });
   await run("tar", ["-xzf", tarball, "-C", modules]);
   cpSync(join(modules, "package"), join(modules, "safetape"), { recursive: true });
+  // This repository's own package.json.
   const { dependencies } = JSON.parse(readFileSync("package.json", "utf8")) as { dependencies: object };
   for (const name of Object.keys(dependencies)) symlinkSync(resolve("node_modules", name), join(modules, name));
 }
 
-/** Node's WebGPU is an optional peer of 130 MB: this repository's own stands in. */
+/** Links this repository's copy of the optional peer `webgpu`, since installing it would take 130 MB. */
 function linkWebgpu(path: string): void {
   symlinkSync(resolve("node_modules", "webgpu"), join(path, "node_modules", "webgpu"));
 }
 
-async function inNode(path: string, file: string): Promise<number> {
+/** Runs a file that prints the loss. */
+async function runInNode(path: string, file: string): Promise<number> {
   const { stdout } = await run(process.execPath, [file], { cwd: path });
   return Number(/loss (\S+)/.exec(stdout)?.[1]);
 }
 
 describe("the packed package, installed", () => {
-  it("holds what it needs, its licence and those of others, and no sources or tests", async () => {
+  it("contains the build, its licence and those of its dependencies, but no sources or tests", async () => {
     const { stdout } = await run("tar", ["-tzf", tarball]);
     const files = stdout.trim().split("\n");
     for (const file of ["LICENSE", "THIRD-PARTY.md", "README.md", "dist/index.js", "dist/node.cjs", "dist/node.d.ts"]) {
@@ -93,7 +95,7 @@ describe("the packed package, installed", () => {
     const text = `import ${NAMES} from "safetape";${STEP}console.log("loss", await step());`;
     const path = await project("esm", "module", { "step.js": text });
     linkWebgpu(path);
-    losses.set("esm", await inNode(path, "step.js"));
+    losses.set("esm", await runInNode(path, "step.js"));
     expect(losses.get("esm")).toBeGreaterThan(0);
   });
 
@@ -101,11 +103,11 @@ describe("the packed package, installed", () => {
     const text = `const ${NAMES} = require("safetape");${STEP}step().then((loss) => console.log("loss", loss));`;
     const path = await project("cjs", "commonjs", { "step.js": text });
     linkWebgpu(path);
-    expect(await inNode(path, "step.js")).toBe(losses.get("esm"));
+    expect(await runInNode(path, "step.js")).toBe(losses.get("esm"));
   });
 
   it("trains a step in Chromium when Vite has built it, to the same loss but for rounding", async () => {
-    const text = `import ${NAMES} from "safetape";${STEP}globalThis.told = step().catch(String);`;
+    const text = `import ${NAMES} from "safetape";${STEP}globalThis.result = step().catch(String);`;
     const html = '<!doctype html><title>step</title><script type="module" src="/step.js"></script>';
     const path = await project("vite", "module", { "step.js": text, "index.html": html });
     await vite.build({ root: path, logLevel: "error" });
@@ -114,8 +116,8 @@ describe("the packed package, installed", () => {
     try {
       const page = await chromium.browser.newPage();
       await page.goto(`${server.url}/`);
-      await page.waitForFunction("globalThis.told !== undefined");
-      const loss = await page.evaluate("globalThis.told");
+      await page.waitForFunction("globalThis.result !== undefined");
+      const loss = await page.evaluate("globalThis.result");
       expect(loss).toBeCloseTo(losses.get("esm") ?? NaN, 5);
     } finally {
       await chromium.close();

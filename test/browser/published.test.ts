@@ -19,12 +19,13 @@ import type { Caller, Session } from "./support/session";
 
 const GOLDEN = readdirSync("test/golden");
 const LARGE = 100 * 2 ** 20;
-const RUN_TOLERANCE = 5;
+/** Decimals of losses and logits that must agree between Chromium and Node. */
+const RUN_DIGITS = 5;
 
 let session: Session;
 let page: Page;
 let call: Caller<PublishedPage>;
-let inNode: TinyRun;
+let nodeRun: TinyRun;
 
 beforeAll(async () => {
   publishedFolder();
@@ -40,16 +41,20 @@ beforeAll(async () => {
   page = await session.open("published");
   call = caller<PublishedPage>(page);
   using engine = new Engine(await testDevice());
-  inNode = await tinyRun(engine);
+  nodeRun = await tinyRun(engine);
 });
 afterAll(() => session.close());
 
-/** A golden case's first tensors as an adapter's directory, for the page to load. */
+/** Writes the initial tensors of a golden case as an adapter directory for the page to load. */
 async function writeStart(name: string): Promise<void> {
   const directory = await openDirectory(`test/golden/${name}`);
-  const told = await readCase(directory);
-  if (told.full) return;
-  const file = adapterFile(goldenAdapter(told), createModel(await readConfig(directory)), await readStart(directory));
+  const goldenCase = await readCase(directory);
+  if (goldenCase.full) return;
+  const file = adapterFile(
+    goldenAdapter(goldenCase),
+    createModel(await readConfig(directory)),
+    await readStart(directory),
+  );
   const target = await openDirectory(join(session.files, "adapters", name), { create: true });
   await writeAdapterDirectory(
     target,
@@ -58,14 +63,14 @@ async function writeStart(name: string): Promise<void> {
   );
 }
 
-function expectSameRun(told: TinyRun): void {
-  expect(told.freezes, "freezes").toEqual(inNode.freezes);
-  expect(told.losses).toHaveLength(inNode.losses.length);
-  told.losses.forEach((loss, i) => {
-    expect(loss, `loss of step ${i + 1}`).toBeCloseTo(inNode.losses[i]!, RUN_TOLERANCE);
+function expectSameRun(run: TinyRun): void {
+  expect(run.freezes, "freezes").toEqual(nodeRun.freezes);
+  expect(run.losses).toHaveLength(nodeRun.losses.length);
+  run.losses.forEach((loss, i) => {
+    expect(loss, `loss of step ${i + 1}`).toBeCloseTo(nodeRun.losses[i]!, RUN_DIGITS);
   });
-  expect(told.live, "ledger against plan").toEqual(told.planned);
-  expect(told.left, "bytes left in the ledger").toBe(0);
+  expect(run.live, "ledger against plan").toEqual(run.planned);
+  expect(run.left, "bytes left in the ledger").toBe(0);
 }
 
 describe("the published bundle in Chromium", () => {
@@ -77,22 +82,22 @@ describe("the published bundle in Chromium", () => {
   });
 
   it("trains with SAFE as Node does: losses, freezes, ledger as planned, nothing left", async () => {
-    expect(inNode.freezes.length, "freezes in Node").toBeGreaterThan(0);
+    expect(nodeRun.freezes.length, "freezes in Node").toBeGreaterThan(0);
     expectSameRun(await call("safeRun", []));
   });
 
   it("trains in a module worker", async () => {
     const { run, forbidden, error } = await call("inWorker", []);
     expect(error).toBeUndefined();
-    expect(forbidden, "what the policy made of eval in the worker").toBe("EvalError");
+    expect(forbidden, "outcome of eval in the worker").toBe("EvalError");
     expectSameRun(run!);
   });
 
-  it("goes on where its device is lost in mid-run", async () => {
+  it("continues after its device is lost during a run", async () => {
     expectSameRun(await call("recovered", []));
   });
 
-  it("keeps what a tuner found in IndexedDB", async () => {
+  it("keeps the results of a tuner in IndexedDB", async () => {
     expect(await call("tuning", [])).toEqual([{ class: { chosen: "portable", tried: ["portable"] } }, "nothing"]);
   });
 
@@ -121,38 +126,38 @@ describe("the published bundle in Chromium", () => {
     expect(readdirSync(folder).sort()).toEqual(["adapter_config.json", "adapter_model.safetensors"]);
     const logits = await logitsInNode(name, folder);
     expect(logits).toHaveLength(predictions.length);
-    logits.forEach((value, i) => expect(value).toBeCloseTo(predictions[i]!, RUN_TOLERANCE));
+    logits.forEach((value, i) => expect(value).toBeCloseTo(predictions[i]!, RUN_DIGITS));
   });
 
-  it("a hidden, throttled tab ends with the same losses, and no wait of it hangs on timers", async () => {
+  it("gives the same losses in a hidden, throttled tab, where no wait depends on timers", async () => {
     const tab = await session.open("published", await session.chromium.openTab());
-    const inFront = await session.chromium.openTab();
-    await inFront.bringToFront();
+    const front = await session.chromium.openTab();
+    await front.bringToFront();
     await expect.poll(() => tab.evaluate(() => document.visibilityState)).toBe("hidden");
-    const { hidden, timers, run, told } = await caller<PublishedPage>(tab)("timed", []);
+    const { hidden, timerMs, runMs, run } = await caller<PublishedPage>(tab)("timed", []);
     expect(hidden).toBe(true);
-    expect(timers, "eight timers of 20 ms, throttled").toBeGreaterThan(2_000);
-    process.stdout.write(`hidden tab: 8 timers ${Math.round(timers)} ms, a run of 8 steps ${Math.round(run)} ms\n`);
-    expectSameRun(told);
+    expect(timerMs, "eight timers of 20 ms, throttled").toBeGreaterThan(2_000);
+    process.stdout.write(`hidden tab: 8 timers ${Math.round(timerMs)} ms, a run of 8 steps ${Math.round(runMs)} ms\n`);
+    expectSameRun(run);
     await tab.close();
-    await inFront.close();
+    await front.close();
   });
 
-  it("obeys a strict Content-Security-Policy: nothing was refused, and eval would be", async () => {
+  it("obeys a strict Content-Security-Policy: nothing was refused, while eval was", async () => {
     expect(await call("policy", [])).toEqual({ forbidden: "EvalError", violations: [] });
   });
 
-  it("device.destroy() in mid-run is a DeviceError; a new engine trains as before", async () => {
+  it("rejects with DeviceError after device.destroy() during a run; a new engine trains as before", async () => {
     const { name, error, again } = await call("loss", ["destroy"]);
     expect(name).toBe("DeviceError");
     expect(error).toMatch(/lost[^]*\n.*engine/);
     expectSameRun(again);
   });
 
-  it("a driver that crashes in mid-run is a DeviceError; a new engine trains as before", async () => {
-    const own = await session.open("published");
-    await own.exposeFunction("atSecondStep", () => session.chromium.crashGpu());
-    const { name, error, again } = await caller<PublishedPage>(own)("loss", ["crash"]);
+  it("rejects with DeviceError if the driver crashes during a run; a new engine trains as before", async () => {
+    const crashing = await session.open("published");
+    await crashing.exposeFunction("atSecondStep", () => session.chromium.crashGpu());
+    const { name, error, again } = await caller<PublishedPage>(crashing)("loss", ["crash"]);
     expect(name).toBe("DeviceError");
     expect(error).toMatch(/lost/);
     expectSameRun(again);
@@ -162,11 +167,11 @@ describe("the published bundle in Chromium", () => {
 async function logitsInNode(name: string, folder: string): Promise<number[]> {
   using engine = new Engine(await testDevice());
   const directory = await openDirectory(`test/golden/${name}`);
-  const told = await readCase(directory);
+  const goldenCase = await readCase(directory);
   using model = await loadModel(engine, directory);
   const { adapter, tensors } = await loadAdapter(await openDirectory(folder), model);
-  const batches = await readBatches(directory, told, model.model.maxLength);
-  using trainer = await Trainer.create({ model, adapter, initial: tensors, ...runOptions(told, batches) });
+  const batches = await readBatches(directory, goldenCase, model.model.maxLength);
+  using trainer = await Trainer.create({ model, adapter, initial: tensors, ...runOptions(goldenCase, batches) });
   const logits: number[] = [];
   await trainer.evaluate([batches[0]!], (_batch, values) => logits.push(...values));
   return logits;

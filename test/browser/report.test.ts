@@ -35,28 +35,28 @@ afterAll(async () => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-/** Labels that stick out of their figure, and pairs of labels of one axis that touch. */
-function badLabels(): string[] {
-  const bad: string[] = [];
+/** Problems of labels: those that extend beyond their figure, and those that touch another one on the same axis. */
+function labelProblems(): string[] {
+  const problems: string[] = [];
   for (const svg of document.querySelectorAll("figure > svg")) {
     const frame = svg.getBoundingClientRect();
     for (const text of svg.querySelectorAll("text")) {
       const { left, right, top, bottom } = text.getBoundingClientRect();
       const isOut =
         left < frame.left - 1 || right > frame.right + 1 || top < frame.top - 1 || bottom > frame.bottom + 1;
-      if (isOut) bad.push(`${text.textContent} is cut`);
+      if (isOut) problems.push(`${text.textContent} is cut`);
     }
     for (const axis of svg.querySelectorAll('g[aria-label$="tick label"]')) {
-      const told = [...axis.querySelectorAll("text")].filter(({ textContent }) => textContent !== "");
-      const boxes = told.map((text) => text.getBoundingClientRect());
+      const labels = [...axis.querySelectorAll("text")].filter(({ textContent }) => textContent !== "");
+      const boxes = labels.map((text) => text.getBoundingClientRect());
       boxes.forEach((a, i) => {
         const touches = (b: DOMRect): boolean =>
           a.left < b.right && b.left < a.right && a.top + 2 < b.bottom && b.top + 2 < a.bottom;
-        if (boxes.slice(i + 1).some(touches)) bad.push(`${told[i]?.textContent} touches another label`);
+        if (boxes.slice(i + 1).some(touches)) problems.push(`${labels[i]?.textContent} touches another label`);
       });
     }
   }
-  return bad;
+  return problems;
 }
 
 const RUNS: readonly (readonly [string, RunRecord])[] = [
@@ -66,36 +66,36 @@ const RUNS: readonly (readonly [string, RunRecord])[] = [
   ["one evaluation and no scores", { ...madeUpRecord(), evaluations: [], scores: [], metrics: { accuracy: 0.753769 } }],
 ];
 
-/** Opens a page in light, dark and print: no error, no request, no label that is cut; returns its text. */
-async function look(path: string, figures: number): Promise<string> {
+/** Checks that a page has no errors, requests or bad labels in light, dark and print. Returns its text. */
+async function checkPage(path: string, figures: number): Promise<string> {
   const page = await browser.newPage({ viewport: { width: 1000, height: 800 } });
-  const troubles: string[] = [];
-  page.on("console", (message) => troubles.push(message.text()));
-  page.on("pageerror", (error) => troubles.push(error.message));
-  const asked: string[] = [];
-  page.on("request", (request) => asked.push(request.url()));
+  const errors: string[] = [];
+  page.on("console", (message) => errors.push(message.text()));
+  page.on("pageerror", (error) => errors.push(error.message));
+  const requests: string[] = [];
+  page.on("request", (request) => requests.push(request.url()));
   await page.goto(pathToFileURL(path).href);
   expect(
-    asked.filter((url) => !url.startsWith("data:")),
+    requests.filter((url) => !url.startsWith("data:")),
     "requests",
   ).toHaveLength(1);
-  const looks = [{ colorScheme: "light" }, { colorScheme: "dark" }, { media: "print" }] as const;
-  const papers: string[] = [];
-  for (const emulated of looks) {
-    await page.emulateMedia(emulated);
-    papers.push(await page.evaluate(() => getComputedStyle(document.body).backgroundColor));
-    expect(await page.evaluate(badLabels), JSON.stringify(emulated)).toEqual([]);
+  const emulations = [{ colorScheme: "light" }, { colorScheme: "dark" }, { media: "print" }] as const;
+  const backgrounds: string[] = [];
+  for (const emulation of emulations) {
+    await page.emulateMedia(emulation);
+    backgrounds.push(await page.evaluate(() => getComputedStyle(document.body).backgroundColor));
+    expect(await page.evaluate(labelProblems), JSON.stringify(emulation)).toEqual([]);
   }
-  expect(papers).toEqual(["rgb(255, 255, 255)", "rgb(21, 23, 26)", "rgb(255, 255, 255)"]);
+  expect(backgrounds).toEqual(["rgb(255, 255, 255)", "rgb(21, 23, 26)", "rgb(255, 255, 255)"]);
   expect(await page.locator("figure > svg").count()).toBe(figures);
   const text = await page.locator("main").innerText();
-  expect(troubles).toEqual([]);
+  expect(errors).toEqual([]);
   await page.close();
   return text;
 }
 
-/** Trains a small model with SAFE, and saves its report as `safetape train` does. */
-async function trained(out: string): Promise<void> {
+/** Trains a small model with SAFE and saves the report, as `safetape train` does. */
+async function trainAndReport(out: string): Promise<void> {
   using engine = new Engine(await testDevice());
   using model = await initialiseModel(engine, tiny.bert(), { seed: 3 });
   const policy = safe({ every: 2, targetFreezeFraction: 0.5, tauT: 1 });
@@ -112,14 +112,14 @@ describe("the report in Chromium", () => {
   it.each(RUNS)("of %s opens without an error or a request, in light, dark and print", async (name, record) => {
     const path = join(folder, `${name}.html`);
     writeFileSync(path, reportHtml(record));
-    await look(path, 5);
+    await checkPage(path, 5);
   });
 
   it("of a real run shows what its record holds", async () => {
     const out = join(folder, "run");
-    await trained(out);
+    await trainAndReport(out);
     const { freezes, metrics, steps, peakBytes } = await readRunRecord(await openDirectory(out));
-    const text = await look(join(out, "report.html"), 5);
+    const text = await checkPage(join(out, "report.html"), 5);
     expect(steps).toHaveLength(12);
     expect(freezes.length, "freezes").toBeGreaterThan(0);
     expect(text).toContain("A run of twelve steps");

@@ -1,4 +1,4 @@
-"""Images as Pillow decodes and resizes them: what test/pure/data-images.test.ts expects.
+"""Encodes, decodes and resizes images with Pillow, as expected by test/pure/data-images.test.ts.
 
 Usage: python test/image-data/make.py > test/image-data/pillow.json
 """
@@ -16,9 +16,9 @@ FILTERS = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3}
 
 
 def picture(width, height, mode="RGB"):
-    chance = random.Random(7)
+    generator = random.Random(7)
     smooth = [(20 * x + 5 * y) % 256 for y in range(height) for x in range(width)]
-    noise = [chance.randrange(256) for _ in smooth]
+    noise = [generator.randrange(256) for _ in smooth]
     data = bytes(v for a, b in zip(smooth, noise) for v in (a, b, (a + b) // 2))
     return Image.frombytes("RGB", (width, height), data).convert(mode)
 

@@ -1,10 +1,11 @@
-"""Adapters between this library and Python's PEFT, in both directions, with the real thing.
+"""Exchanges adapters between this library and PEFT in both directions and compares their logits.
 
-    python test/interop/check.py WORK_DIRECTORY [RESULT.json]
+Usage: python test/interop/check.py WORK_DIRECTORY [RESULT.json]
 
-needs torch, transformers, peft and safetensors; run it in the repository's root after `npm ci`. Python loads what
-`npm run interop:write` trains and writes, for every family and kind that both sides have; and `npm run interop` loads
-adapters that Python writes here with random values, of models with other heads and positions too. Logits must agree to 1e-4, and keys and shapes must be PEFT's own.
+Needs torch, transformers, peft and safetensors; run it in the repository's root after `npm ci`. Python loads the adapters
+that `npm run interop:write` trains and writes, for every family and kind that both sides have. `npm run interop` loads
+adapters with random values that Python writes, also for models with other heads and position encodings. Logits must agree
+to 1e-4, and keys and shapes must be those that PEFT writes.
 """
 import json
 import pathlib
@@ -35,7 +36,7 @@ TARGETS = {"bert": ["query", "value"], "roberta": ["query", "value"], "gpt2": ["
 
 def base(family):
     model = AUTO[family].from_pretrained(BASES / family / "base").to(torch.float64).eval()
-    # classification heads of causal families would need it; harmless elsewhere
+    # Needed by classification heads of causal families, and harmless elsewhere.
     model.config.pad_token_id = model.config.pad_token_id if getattr(model.config, "pad_token_id", None) is not None else 0
     return model
 
@@ -70,7 +71,7 @@ def kinds_of(family):
 
 
 def python_writes(work):
-    """Adapters with random values, as PEFT saves them, with the logits that it gives after loading them again."""
+    """Saves adapters with random values, and their logits after PEFT has loaded them again."""
     torch.manual_seed(3)
     for family in AUTO:
         shutil.copytree(BASES / family / "base", work / family / "base")
@@ -83,8 +84,8 @@ def python_writes(work):
             model.float().save_pretrained(folder)
             inputs = load_file(ours / family / kind / "expected.safetensors")
             inputs.pop("logits")
-            again = peft.PeftModel.from_pretrained(base(family), folder).to(torch.float64).eval()
-            save_file({**inputs, "logits": logits(again, inputs).float().contiguous()}, folder / "expected.safetensors")
+            reloaded = peft.PeftModel.from_pretrained(base(family), folder).to(torch.float64).eval()
+            save_file({**inputs, "logits": logits(reloaded, inputs).float().contiguous()}, folder / "expected.safetensors")
 
 
 SMALL = {"vocab_size": 61, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -94,7 +95,7 @@ LLAMA_3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_f
 
 
 def more_models():
-    """Heads and positions that the repository keeps no checkpoint of: name -> model, targets, task."""
+    """Models of heads and position encodings for which the repository has no checkpoint: name, model, targets, task."""
     t = transformers
     grouped = {**SMALL, "num_key_value_heads": 2}
     linear = {"rope_type": "linear", "factor": 4.0, "rope_theta": 10000.0}
@@ -115,7 +116,7 @@ def more_models():
 
 
 def python_writes_more(work):
-    """Such models with random weights, and a LoRA of each, on texts of 200 tokens."""
+    """Saves the models of `more_models` with random weights and a LoRA for each, with logits on texts of 200 tokens."""
     torch.manual_seed(4)
     for name, model, targets, task in more_models():
         for parameter in model.parameters():
@@ -130,19 +131,20 @@ def python_writes_more(work):
         inputs = {"input_ids": ids.int(), "attention_mask": torch.ones_like(ids).int()}
         with torch.no_grad():
             out = adapted.double()(input_ids=ids, attention_mask=inputs["attention_mask"])
-        found = out["logits"] if "logits" in out else torch.stack([out["start_logits"], out["end_logits"]], -1)
-        save_file({**inputs, "logits": found.float().contiguous()}, work / name / "lora" / "expected.safetensors")
+        expected = out["logits"] if "logits" in out else torch.stack([out["start_logits"], out["end_logits"]], -1)
+        save_file({**inputs, "logits": expected.float().contiguous()}, work / name / "lora" / "expected.safetensors")
 
 
 def python_loads(family, kind, folder):
+    """Loads an adapter of this library. Returns the error of its logits, and keys and shapes that differ from PEFT's."""
     expected = load_file(folder / "expected.safetensors")
     model = peft.PeftModel.from_pretrained(base(family), folder).to(torch.float64).eval()
-    own = {key: list(tensor.shape) for key, tensor in load_file(folder / "adapter_model.safetensors").items()}
-    again = folder.parent / f"{kind}-again"
-    model.float().save_pretrained(again)
-    theirs = {key: list(tensor.shape) for key, tensor in load_file(again / "adapter_model.safetensors").items()}
+    ours = {key: list(tensor.shape) for key, tensor in load_file(folder / "adapter_model.safetensors").items()}
+    saved_again = folder.parent / f"{kind}-again"
+    model.float().save_pretrained(saved_again)
+    theirs = {key: list(tensor.shape) for key, tensor in load_file(saved_again / "adapter_model.safetensors").items()}
     model = model.to(torch.float64)
-    differing = {f"{key} {shape}" for key, shape in own.items()} ^ {f"{key} {shape}" for key, shape in theirs.items()}
+    differing = {f"{key} {shape}" for key, shape in ours.items()} ^ {f"{key} {shape}" for key, shape in theirs.items()}
     return error(logits(model, expected), expected["logits"]), sorted(differing)
 
 

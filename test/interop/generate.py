@@ -1,4 +1,5 @@
-"""Continuations that transformers gives the checkpoints of test/interop-data: what test/device/generate.test.ts expects.
+"""Generates continuations with transformers for the checkpoints of test/interop-data, as expected by
+test/device/generate.test.ts.
 
 Usage: python test/interop/generate.py > test/interop/generate.json
 """
@@ -28,13 +29,13 @@ SEARCHES = {
 
 
 def ends_of(model):
-    """Tokens that likely come: the two that end greedy texts, so that some continuations end and others do not."""
-    found = []
+    """End tokens for which some continuations end and others do not: the last tokens of two greedy continuations."""
+    tokens = []
     for prompt in PROMPTS[:2]:
         ids = torch.tensor([prompt])
         out = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=9, eos_token_id=-1, pad_token_id=0)
-        found.append(int(out[0, -1]))
-    return sorted(set(found))
+        tokens.append(int(out[0, -1]))
+    return sorted(set(tokens))
 
 
 def run(model, prompt, search, ends):
@@ -66,7 +67,7 @@ def main():
             if adapter != "base":
                 model = PeftModel.from_pretrained(model, DATA / family / adapter).to(torch.float64).eval()
             for name, search in SEARCHES.items():
-                # A trained prompt stands among what transformers looks for repeated tokens in; here it has no ids.
+                # transformers counts virtual tokens when it looks for repeated tokens; in this library they have no ids.
                 if adapter == "prompt" and "no_repeat_ngram_size" in search:
                     continue
                 texts = [run(model, prompt, search, ends) for prompt in PROMPTS]

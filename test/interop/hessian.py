@@ -1,7 +1,7 @@
-"""Exact Hessian eigenvalues of LoRA in float64: what test/device/analysis.test.ts holds central differences against.
+"""Computes Hessian eigenvalues of LoRA exactly in float64, to which test/device/analysis.test.ts compares central differences.
 
-Products with it by differentiating PyTorch's gradients once more, over the LoRA tensors of a golden case as they start;
-eigenvalues by Lanczos' method until nothing is left over but float64's rounding.
+The Hessian is taken with respect to the initial LoRA tensors of a golden case. Products with it differentiate PyTorch's
+gradients a second time. Eigenvalues come from the Lanczos method, converged to float64 rounding.
 
 Usage: python test/interop/hessian.py > test/interop/hessian.json
 """
@@ -23,7 +23,7 @@ STEPS = 150
 
 
 class LowRank(torch.nn.Module):
-    """W + scale B A, with A and B as they are found in `tensors`."""
+    """W + scale B A, with A and B from `tensors`."""
 
     def __init__(self, tensors, name, scale):
         super().__init__()
@@ -34,24 +34,24 @@ class LowRank(torch.nn.Module):
 
 
 def lanczos(product, size):
-    """Ritz values and vectors after STEPS products, orthogonalised in full, from a fixed vector."""
+    """Ritz values and vectors after STEPS products from a fixed start vector, with full reorthogonalisation."""
     torch.manual_seed(0)
-    basis, diagonal, beside = [torch.nn.functional.normalize(torch.randn(size, dtype=torch.float64), dim=0)], [], []
+    basis, diagonal, off_diagonal = [torch.nn.functional.normalize(torch.randn(size, dtype=torch.float64), dim=0)], [], []
     for _ in range(STEPS):
         w = product(basis[-1])
         diagonal.append(w @ basis[-1])
-        known = torch.stack(basis)
+        previous = torch.stack(basis)
         for _ in range(2):
-            w = w - known.T @ (known @ w)
-        beside.append(w.norm())
-        basis.append(w / beside[-1])
-    off = torch.stack(beside[:-1])
+            w = w - previous.T @ (previous @ w)
+        off_diagonal.append(w.norm())
+        basis.append(w / off_diagonal[-1])
+    off = torch.stack(off_diagonal[:-1])
     values, weights = torch.linalg.eigh(torch.diag(torch.stack(diagonal)) + torch.diag(off, 1) + torch.diag(off, -1))
     return values, torch.stack(basis[:-1]).T @ weights
 
 
 def main():
-    told = json.loads((CASE / "case.json").read_text())["adapter"]
+    adapter = json.loads((CASE / "case.json").read_text())["adapter"]
     config = BertConfig(**json.loads((CASE / "config.json").read_text()), attn_implementation="eager")
     model = BertForSequenceClassification(config).double().eval().requires_grad_(False)
     start = {name: tensor.double() for name, tensor in load_file(CASE / "start.safetensors").items()}
@@ -60,7 +60,7 @@ def main():
     model.load_state_dict({name: t for name, t in start.items() if ".lora_" not in name}, strict=False)
     lora = {name: tensor.requires_grad_() for name, tensor in start.items() if ".lora_" in name}
     for name in sorted({name.rsplit(".lora_", 1)[0] for name in lora}):
-        parametrize.register_parametrization(model.get_submodule(name), "weight", LowRank(lora, name, told["lora_alpha"] / told["r"]))
+        parametrize.register_parametrization(model.get_submodule(name), "weight", LowRank(lora, name, adapter["lora_alpha"] / adapter["r"]))
 
     stacked = load_file(CASE / "batches.safetensors")
     batch = {name: tensor[:BATCHES].flatten(0, 1).long() for name, tensor in stacked.items()}
@@ -73,7 +73,7 @@ def main():
         return torch.cat([part.flatten() for part in torch.autograd.grad(gradient, parameters, v, retain_graph=True)])
 
     direction = gradient.detach()
-    along = product(direction)
+    hessian_gradient = product(direction)
     values, vectors = lanczos(product, size)
     order = values.abs().argsort(descending=True)[:COUNT]
     residuals = [(product(vectors[:, i]) - values[i] * vectors[:, i]).norm().item() for i in order]
@@ -81,8 +81,8 @@ def main():
     result = {
         **{"case": CASE.name, "batches": BATCHES, "parameters": size, "loss": loss.item()},
         "gradientNorm": gradient.norm().item(),
-        "curvatureAlongGradient": (direction @ along / (direction @ direction)).item(),
-        "stretchOfGradient": (along.norm() / direction.norm()).item(),
+        "curvatureAlongGradient": (direction @ hessian_gradient / (direction @ direction)).item(),
+        "stretchOfGradient": (hessian_gradient.norm() / direction.norm()).item(),
         **{"eigenvalues": values[order].tolist(), "residuals": residuals},
         "by": f"torch {torch.__version__.split('+')[0]}, transformers {transformers.__version__}",
     }

@@ -1,4 +1,4 @@
-"""Tokens and their places as transformers gives them: what test/pure/data-offsets.test.ts expects.
+"""Tokenizes texts with transformers, with the offsets of tokens, as expected by test/pure/data-offsets.test.ts.
 
 Usage: python test/interop/offsets.py > test/interop/offsets.json
 """
@@ -33,21 +33,21 @@ def main():
     for name in ["bert", "gpt2", "roberta"]:
         tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(DATA / name / "tokenizer.json"))
         for text in TEXTS:
-            found = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-            # Python counts code points, JavaScript UTF-16 units.
+            encoding = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+            # Python counts code points, JavaScript UTF-16 code units.
             unit = lambda i: len(text[:i].encode("utf-16-le")) // 2
-            spans = [[unit(a), unit(b)] for a, b in found["offset_mapping"]]
-            cases.append({"tokenizer": name, "text": text, "ids": found["input_ids"], "spans": spans})
+            spans = [[unit(a), unit(b)] for a, b in encoding["offset_mapping"]]
+            cases.append({"tokenizer": name, "text": text, "ids": encoding["input_ids"], "spans": spans})
     question, context = "what is never boring", "the film is never boring, and the plot is not dull " * 4
     windows = []
     for name in ["bert", "gpt2", "roberta"]:
         tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(DATA / name / "tokenizer.json"), pad_token="[PAD]")
-        # tokenizers 0.23 cuts each text to max_length before it makes windows: a longer context loses its end.
+        # tokenizers 0.23 truncates each text to max_length before it makes windows, so a longer context would lose its end.
         words = context.split()
         while len(tokenizer(" ".join(words), add_special_tokens=False)["input_ids"]) > 40:
             words.pop()
-        found = tokenizer(question, " ".join(words), truncation="only_second", max_length=40, stride=10, return_overflowing_tokens=True)
-        windows.append({"tokenizer": name, "context": " ".join(words), "ids": found["input_ids"]})
+        encoding = tokenizer(question, " ".join(words), truncation="only_second", max_length=40, stride=10, return_overflowing_tokens=True)
+        windows.append({"tokenizer": name, "context": " ".join(words), "ids": encoding["input_ids"]})
     versions = {module.__name__: module.__version__ for module in [tokenizers, transformers]}
     pair = {"question": question, "maxLength": 40, "overlap": 10, "windows": windows}
     json.dump({"versions": versions, "cases": cases, "pair": pair}, sys.stdout)

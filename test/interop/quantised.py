@@ -1,9 +1,9 @@
-"""Writes small checkpoints in bitsandbytes' formats, and the logits of the weights that they stand for.
+"""Writes small checkpoints in bitsandbytes' formats, and the logits of their dequantised weights.
 
-python test/interop/quantised.py test/interop/quantised
+Usage: python test/interop/quantised.py test/interop/quantised
 
-With torch, transformers and safetensors. bitsandbytes itself is not asked: its layout (Linear4bit's and Linear8bitLt's
-state dicts, as transformers saves them) and its arithmetic are written here a second time, in torch.
+Needs torch, transformers and safetensors, but not bitsandbytes: its layout (the state dicts of Linear4bit and Linear8bitLt
+as transformers saves them) and its arithmetic are reimplemented here in torch.
 """
 
 import copy
@@ -26,7 +26,7 @@ NF4 = torch.tensor([
 
 
 def dynamic_map():
-    """256 values for scales: decades of shrinking resolution (8-bit optimizers, Dettmers et al. 2022, section 2.1)."""
+    """256 values for scales: seven decades, the lower the fewer values (Dettmers et al. 2022, section 2.1)."""
     values = [0.0, 1.0]
     for decade in range(7):
         edges = torch.linspace(0.1, 1, 2 ** decade + 1)
@@ -50,7 +50,7 @@ def expand(scales, size, count):
 
 
 def four_bits(name, weight, double):
-    """A weight's tensors in the file, and what they stand for."""
+    """Quantises a weight to NF4. Returns the tensors for the file, and the dequantised weight."""
     scaled, scales = in_blocks(weight, BLOCK)
     count = weight.numel()
     codes = nearest(scaled, NF4)[:count]
@@ -73,6 +73,7 @@ def four_bits(name, weight, double):
 
 
 def eight_bits(name, weight):
+    """Quantises a weight to int8 by rows. Returns the tensors for the file, and the dequantised weight."""
     scales = weight.abs().amax(1)
     codes = torch.round(weight * (127.0 / scales.unsqueeze(1))).to(torch.int8)
     module = name.removesuffix(".weight")
@@ -87,12 +88,12 @@ def config_of(bits, double):
 
 
 def write(folder, model, bits, double=False):
-    """Every linear module but the head in few bits, the rest in f16, as transformers does it."""
+    """Writes a checkpoint with all linear modules except the head quantised and the rest in f16, as transformers does."""
     torch.manual_seed(5)
     for parameter in model.parameters():
         parameter.data = (parameter.data + 0.1 * torch.randn_like(parameter)).half().float()
     shutil.rmtree(folder, ignore_errors=True)
-    # A copy: half() would round the rotation's frequencies too.
+    # half() works on a copy, since it also rounds the frequencies of rotary embeddings.
     copy.deepcopy(model).half().save_pretrained(folder)
     (folder / "generation_config.json").unlink(missing_ok=True)
     tensors = load_file(folder / "model.safetensors")
@@ -101,7 +102,7 @@ def write(folder, model, bits, double=False):
         if not isinstance(module, (torch.nn.Linear, Conv1D)) or name in ("classifier", "lm_head"):
             continue
         key = f"{name}.weight"
-        # Conv1D's weight is the transpose of Linear's, and is stored as Linear's.
+        # Conv1D's weight is the transpose of Linear's, but is stored like Linear's.
         weight = module.weight.data.T if isinstance(module, Conv1D) else module.weight.data
         stored, value = four_bits(key, weight, double) if bits == 4 else eight_bits(key, weight)
         tensors |= stored
@@ -109,9 +110,9 @@ def write(folder, model, bits, double=False):
         values[key] = module.weight.data.contiguous()
     save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, folder / "model.safetensors",
               metadata={"format": "pt"})
-    told = json.loads((folder / "config.json").read_text())
-    told["quantization_config"] = config_of(bits, double)
-    (folder / "config.json").write_text(json.dumps(told, indent=1) + "\n")
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization_config"] = config_of(bits, double)
+    (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
     ids = torch.randint(3, 61, (2, 7))
     mask = torch.ones_like(ids)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-// What a page does with the published bundle. Tests call these functions by name.
+// Functions of a page that uses the published bundle. Tests call them by name.
 import {
   createEngine,
   fetchDirectory,
@@ -7,9 +7,11 @@ import {
   indexedDbTuningCache,
   loadAdapter,
   loadModel,
+  loadTokenizer,
   memoryDirectory,
+  saveAdapter,
+  Trainer,
 } from "safetape";
-import { loadTokenizer, saveAdapter, Trainer } from "safetape";
 import type { Engine, FetchProgress } from "safetape";
 import { downloadFiles } from "../../../examples/browser/download.js";
 import {
@@ -22,85 +24,85 @@ import {
   runOptions,
 } from "../../../scripts/golden-file";
 import { readFloatTensors } from "../../../src/io/safetensors";
-import { tinyRun, triedEval } from "./tiny-run";
+import { evalOutcome, tinyRun } from "./tiny-run";
 import type { TinyRun } from "./tiny-run";
 
 let opened: Promise<Engine> | undefined;
 const engine = (): Promise<Engine> => (opened ??= createEngine());
 
-// As the page loads: what a test calls is exempt from the policy.
-const forbidden = triedEval();
+// Evaluated while the page loads, since code that a test evaluates is exempt from the policy.
+const forbidden = evalOutcome();
 const violations: string[] = [];
-// The event of that attempt comes after this module.
+// The violation event of that attempt is dispatched after this module has run, and must not be recorded.
 setTimeout(() => {
   addEventListener("securitypolicyviolation", ({ violatedDirective, blockedURI }) =>
     violations.push(`${violatedDirective} ${blockedURI}`),
   );
 }, 0);
 
-/** A golden case, all of it fetched: errors of its losses and final tensors. */
+/** Fetches and runs a golden case. Returns errors of losses and final tensors, and the bytes left in the ledger. */
 async function golden(name: string): Promise<{ loss: number; final: number; left: number }> {
   const gpu = await engine();
-  const before = gpu.ledger.liveBytes;
+  const bytesBefore = gpu.ledger.liveBytes;
   let errors: { loss: number; final: number };
   {
     const directory = fetchDirectory(`/golden/${name}`);
-    const told = await readCase(directory);
+    const goldenCase = await readCase(directory);
     using model = await loadModel(gpu, directory);
-    const { adapter, tensors } = told.full
+    const { adapter, tensors } = goldenCase.full
       ? { adapter: full(), tensors: undefined }
       : await loadAdapter(fetchDirectory(`/files/adapters/${name}`), model);
-    const batches = await readBatches(directory, told, model.model.maxLength);
+    const batches = await readBatches(directory, goldenCase, model.model.maxLength);
     using trainer = await Trainer.create({
       model,
       adapter,
       ...(tensors && { initial: tensors }),
-      ...runOptions(told, batches),
-      policy: fixed(freezesOf(told)),
+      ...runOptions(goldenCase, batches),
+      policy: fixed(freezesOf(goldenCase)),
     });
     const { losses } = await trainer.train();
     const [start, actual] = [await readStart(directory), await trainer.state.snapshot()];
     const expected = await readFloatTensors(directory, "expected.safetensors");
     const finals = [...expected.keys()].filter((key) => key.startsWith("final."));
     errors = {
-      loss: Math.max(...told.losses.map((loss, i) => Math.abs(losses[i]! - loss) / Math.abs(loss))),
+      loss: Math.max(...goldenCase.losses.map((loss, i) => Math.abs(losses[i]! - loss) / Math.abs(loss))),
       final: Math.max(
         ...finals.map((key) => {
-          const own = key.replace("final.", "");
-          return movedError(key, data(actual, own), data(expected, key), data(start, own));
+          const tensor = key.replace("final.", "");
+          return movedError(key, data(actual, tensor), data(expected, key), data(start, tensor));
         }),
       ),
     };
   }
-  return { ...errors, left: gpu.ledger.liveBytes - before };
+  return { ...errors, left: gpu.ledger.liveBytes - bytesBefore };
 }
 
 async function safeRun(): Promise<TinyRun> {
   return tinyRun(await engine());
 }
 
-/** The demo's model and tokenizer, by fetch. */
+/** Fetches the demo's model and tokenizer. */
 async function load(): Promise<{ progress: FetchProgress[]; ids: number[]; layers: number }> {
   const progress: FetchProgress[] = [];
-  const directory = fetchDirectory("/examples/model/", { onProgress: (told) => progress.push(told) });
+  const directory = fetchDirectory("/examples/model/", { onProgress: (event) => progress.push(event) });
   using model = await loadModel(await engine(), directory);
   const tokenizer = await loadTokenizer(directory);
   return { progress, ids: [...tokenizer.encode("the food was good").ids], layers: model.model.layers };
 }
 
-/** A range of a file that is too large to be fetched whole. */
+/** Reads a range of a large file. */
 async function range(path: string, start: number, end: number): Promise<number[]> {
   return [...(await fetchDirectory(path).read("large.bin", start, end))];
 }
 
-/** Trains, offers the adapter as downloads, and tells what it predicts. */
+/** Trains, offers the adapter as downloads, and returns its logits. */
 async function download(name: string): Promise<{ predictions: number[]; files: string[] }> {
   const directory = fetchDirectory(`/golden/${name}`);
-  const told = await readCase(directory);
+  const goldenCase = await readCase(directory);
   using model = await loadModel(await engine(), directory);
   const { adapter, tensors } = await loadAdapter(fetchDirectory(`/files/adapters/${name}`), model);
-  const batches = await readBatches(directory, told, model.model.maxLength);
-  using trainer = await Trainer.create({ model, adapter, initial: tensors, ...runOptions(told, batches) });
+  const batches = await readBatches(directory, goldenCase, model.model.maxLength);
+  using trainer = await Trainer.create({ model, adapter, initial: tensors, ...runOptions(goldenCase, batches) });
   await trainer.train();
   const memory = memoryDirectory("adapter");
   await saveAdapter(memory, trainer);
@@ -110,33 +112,32 @@ async function download(name: string): Promise<{ predictions: number[]; files: s
   return { predictions: logits, files: await memory.list() };
 }
 
-/** Loses the device in mid-run, by the page itself or by whoever hears of the second step. */
+/** Loses the device during a run: the page destroys it, or the test crashes it by its function `atSecondStep`. */
 async function loss(how: "destroy" | "crash"): Promise<{ error: string; name: string; again: TinyRun }> {
   const lost = await createEngine();
-  const heard = globalThis as unknown as { atSecondStep?: () => Promise<void> };
+  // The test may define this function by `page.exposeFunction`.
+  const exposed = globalThis as unknown as { atSecondStep?: () => Promise<void> };
   let crash: Promise<void> | undefined;
   const onStep = ({ step }: { step: number }): void => {
     if (step !== 2) return;
     if (how === "destroy") lost.device.handle.destroy();
-    else crash = heard.atSecondStep?.();
+    else crash = exposed.atSecondStep?.();
   };
-  const outcome = await tinyRun(lost, { steps: 100_000, onStep, recover: false }).catch(
-    (error: unknown) => error as Error,
-  );
+  const outcome = await tinyRun(lost, { steps: 100_000, onStep, recover: false }).catch((error: unknown) => error);
   await crash;
-  if (!(outcome instanceof Error)) throw new Error("The run went on without its device.");
+  if (!(outcome instanceof Error)) throw new Error("The run continued without its device.");
   lost.dispose();
   opened = undefined;
   return { error: outcome.message, name: outcome.name, again: await safeRun() };
 }
 
-/** Loses the device in mid-run, and goes on on another one. */
+/** Loses the device during a run, which recovers on another one. */
 async function recovered(): Promise<TinyRun> {
-  using own = await createEngine();
+  using gpu = await createEngine();
   const onStep = ({ step }: { step: number }): void => {
-    if (step === 2) own.device.handle.destroy();
+    if (step === 2) gpu.device.handle.destroy();
   };
-  return await tinyRun(own, { onStep });
+  return await tinyRun(gpu, { onStep });
 }
 
 interface WorkerAnswer {
@@ -148,24 +149,24 @@ interface WorkerAnswer {
 async function inWorker(): Promise<WorkerAnswer> {
   const worker = new Worker("/files/pages/worker.js", { type: "module" });
   const answer = await new Promise<WorkerAnswer>((resolve) => {
-    worker.onmessage = ({ data: told }: MessageEvent<WorkerAnswer>) => resolve(told);
+    worker.onmessage = ({ data: message }: MessageEvent<WorkerAnswer>) => resolve(message);
     worker.onerror = ({ message }) => resolve({ error: message || "The worker did not start." });
   });
   worker.terminate();
   return answer;
 }
 
-/** Milliseconds of some timers in a row, to see whether they are throttled, beside those of a run. */
-async function timed(): Promise<{ hidden: boolean; timers: number; run: number; told: TinyRun }> {
+/** Milliseconds of eight consecutive timers, which are long if the tab is throttled, and of a run. */
+async function timed(): Promise<{ hidden: boolean; timerMs: number; runMs: number; run: TinyRun }> {
   const hidden = document.visibilityState === "hidden";
   const start = performance.now();
   for (let i = 0; i < 8; i++) await new Promise((resolve) => setTimeout(resolve, 20));
   const middle = performance.now();
-  const told = await safeRun();
-  return { hidden, timers: middle - start, run: performance.now() - middle, told };
+  const run = await safeRun();
+  return { hidden, timerMs: middle - start, runMs: performance.now() - middle, run };
 }
 
-/** What a second cache of tuned kernels finds of what a first one saved, and of what nobody did. */
+/** Loads from a tuning cache an entry that another cache object saved, and one that does not exist. */
 async function tuning(): Promise<readonly unknown[]> {
   await indexedDbTuningCache("test")?.save("one", { class: { chosen: "old", tried: [] } });
   await indexedDbTuningCache("test")?.save("one", { class: { chosen: "portable", tried: ["portable"] } });
@@ -173,7 +174,7 @@ async function tuning(): Promise<readonly unknown[]> {
   return [await second?.load("one"), (await second?.load("two")) ?? "nothing"];
 }
 
-/** What came of making code from a string as the page loaded, and what else the policy has had to forbid since. */
+/** The outcome of evaluating code while the page loaded, and the policy's violations since. */
 function policy(): { forbidden: string; violations: readonly string[] } {
   return { forbidden, violations };
 }

@@ -17,7 +17,7 @@ export interface TinyRun {
   readonly freezes: readonly Pick<FreezeEvent, "step" | "tensors" | "layers">[];
   readonly planned: Bytes;
   readonly live: Bytes;
-  /** Bytes that are live when all is disposed of. */
+  /** Bytes that are still live after everything was disposed of. */
   readonly left: number;
 }
 
@@ -28,13 +28,13 @@ export interface TinyOptions {
   readonly recover?: boolean;
 }
 
-/** A run of SAFE that freezes, the same in browsers, in workers and in Node. */
+/** A short run of SAFE with freezes, which is the same in browsers, workers and Node. */
 export async function tinyRun(
   engine: Engine,
   { steps = 8, onStep, recover = true }: TinyOptions = {},
 ): Promise<TinyRun> {
-  const before = engine.ledger.liveBytes;
-  let told: Omit<TinyRun, "left">;
+  const bytesBefore = engine.ledger.liveBytes;
+  let result: Omit<TinyRun, "left">;
   {
     using model = await initialiseModel(engine, CONFIG);
     const samples = Array.from({ length: 8 }, (_, i) => ({
@@ -52,23 +52,23 @@ export async function tinyRun(
       safe: { every: 2, maxWarmup: 1, rampEnd: 2, targetFreezeFraction: 0.5 },
     });
     const { losses, freezes } = await trainer.train(onStep);
-    told = {
+    result = {
       losses,
       freezes: freezes.map(({ step, tensors, layers }) => ({ step, tensors, layers })),
       planned: trainer.predictedBytes(),
       live: engine.ledger.live,
     };
   }
-  return { ...told, left: engine.ledger.liveBytes - before };
+  return { ...result, left: engine.ledger.liveBytes - bytesBefore };
 }
 
-/** Makes code from a string, and tells how that ended. */
-export function triedEval(): string {
+/** Evaluates code from a string. Returns "allowed" or the name of the error. */
+export function evalOutcome(): string {
   try {
     // eslint-disable-next-line @typescript-eslint/no-implied-eval
     new Function("return 1");
     return "allowed";
   } catch (error) {
-    return (error as Error).name;
+    return error instanceof Error ? error.name : String(error);
   }
 }

@@ -1,11 +1,12 @@
-// A module worker that trains by itself.
+// A module worker that trains.
 import { createEngine } from "safetape";
-import { tinyRun, triedEval } from "./tiny-run";
+import { evalOutcome, tinyRun } from "./tiny-run";
 
+// The compiler's library for pages does not have the worker's `postMessage`.
 const scope = globalThis as unknown as { postMessage(message: unknown): void };
 try {
   using engine = await createEngine();
-  scope.postMessage({ run: await tinyRun(engine), forbidden: triedEval() });
+  scope.postMessage({ run: await tinyRun(engine), forbidden: evalOutcome() });
 } catch (error) {
   scope.postMessage({ error: String(error) });
 }

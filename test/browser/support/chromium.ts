@@ -4,10 +4,10 @@ import type { AddressInfo } from "node:net";
 import { chromium } from "playwright-core";
 import type { Browser, Page } from "playwright-core";
 
-/** No sandbox: containers' root has none. The rest makes WebGPU work without a GPU. */
+/** Root in a container cannot use the sandbox. The other flags enable WebGPU without a GPU. */
 const FLAGS = ["--no-sandbox", "--disable-gpu-sandbox", "--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"];
-/** Playwright keeps hidden pages running at full speed; people's browsers do not. */
-const UNREAL = [
+/** Flags by which Playwright keeps hidden pages at full speed, unlike ordinary browsers. */
+const UNTHROTTLED = [
   "--disable-background-timer-throttling",
   "--disable-renderer-backgrounding",
   "--disable-backgrounding-occluded-windows",
@@ -15,22 +15,22 @@ const UNREAL = [
 
 export interface Chromium {
   readonly browser: Browser;
-  /** A page that is hidden and throttled as in a browser that nothing drives, when another page comes before it. */
+  /** Opens a page that, like one in an ordinary browser, is hidden and throttled when another page is in front of it. */
   openTab(): Promise<Page>;
-  /** Ends the process that holds all devices, as a driver that crashes does. */
+  /** Ends the process with all GPU devices, as a driver crash does. */
   crashGpu(): Promise<void>;
   close(): Promise<void>;
 }
 
-/** Starts the Chromium of this machine, headless, with WebGPU on SwiftShader. */
+/** Starts this machine's Chromium, headless, with WebGPU on SwiftShader. */
 export async function startChromium(): Promise<Chromium> {
   const port = await freePort();
   const browser = await chromium.launch({
     executablePath: chromiumPath(),
     args: [...FLAGS, `--remote-debugging-port=${port}`],
-    ignoreDefaultArgs: UNREAL,
+    ignoreDefaultArgs: UNTHROTTLED,
   });
-  // Playwright says of its own pages that they are in front; of those it only attaches to, it does not.
+  // Playwright makes Chromium treat its own pages as visible, but not the pages of a browser that it attaches to.
   const attached = await chromium.connectOverCDP(`http://127.0.0.1:${port}`, { noDefaults: true });
   return {
     browser,
@@ -52,15 +52,17 @@ export async function startChromium(): Promise<Chromium> {
 async function freePort(): Promise<number> {
   const server = createServer();
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  // A server that listens on TCP has an AddressInfo.
   const { port } = server.address() as AddressInfo;
   await new Promise((resolve) => server.close(resolve));
   return port;
 }
 
+/** The path of Chromium: CHROME_PATH, or a usual one. @throws Error if there is none. */
 export function chromiumPath(): string {
   const { CHROME_PATH } = process.env;
   const system = ["chromium", "google-chrome", "chromium-browser"].map((name) => `/usr/bin/${name}`);
-  const found = [...(CHROME_PATH ? [CHROME_PATH] : []), ...system].find((path) => existsSync(path));
-  if (found !== undefined) return found;
+  const executable = [...(CHROME_PATH ? [CHROME_PATH] : []), ...system].find((path) => existsSync(path));
+  if (executable !== undefined) return executable;
   throw new Error("No Chromium was found.\nInstall it (Debian: apt-get install chromium), or set CHROME_PATH.");
 }

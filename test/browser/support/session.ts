@@ -10,9 +10,9 @@ import type { Chromium } from "./chromium";
 
 type Plugin = NonNullable<Options["esbuildPlugins"]>[number];
 
-/** Leaves `safetape` to the server, as the file that is published. */
-const publishedAsItIs: Plugin = {
-  name: "published-as-it-is",
+/** Resolves `safetape` to the published file, which the server provides. */
+const publishedPackage: Plugin = {
+  name: "published-package",
   setup(builder) {
     builder.onResolve({ filter: /^safetape$/ }, () => ({ path: "/dist/index.js", external: true }));
   },
@@ -23,14 +23,14 @@ export interface Session {
   readonly url: string;
   /** A folder of this session, served as /files/. */
   readonly files: string;
-  /** Opens a page that runs a script of test/browser/pages, in the browser's ordinary way unless a tab is given. */
+  /** Opens a page that runs a script of test/browser/pages, in a new page or in the given tab. */
   open(script: string, tab?: Page): Promise<Page>;
   close(): Promise<void>;
 }
 
 type Intercept = NonNullable<NonNullable<Parameters<typeof serve>[1]>["intercept"]>;
 
-/** Chromium, and a server of the published files and of pages of these tests, under a strict policy. */
+/** Starts Chromium and a server of the published files and of these tests' pages, with a strict policy. */
 export async function startSession(scripts: readonly string[], intercept?: Intercept): Promise<Session> {
   const files = mkdtempSync(join(tmpdir(), "safetape-browser-"));
   const pages = join(files, "pages");
@@ -46,7 +46,7 @@ export async function startSession(scripts: readonly string[], intercept?: Inter
     noExternal: [/^(?!safetape$)/],
     splitting: false,
     dts: false,
-    esbuildPlugins: [publishedAsItIs],
+    esbuildPlugins: [publishedPackage],
   });
   for (const name of scripts) writeFileSync(join(pages, `${name}.html`), html(name));
   const mounts = { "/dist/": "dist", "/examples/": "examples", "/golden/": "test/golden", "/files/": files };
@@ -75,19 +75,25 @@ const html = (script: string): string =>
   `<!doctype html><meta charset="utf-8"><title>${script}</title><link rel="icon" href="data:,">` +
   `<script type="module" src="${script}.js"></script>`;
 
+// Functions of any parameters can be assigned to `any[]` only.
 // eslint-disable-next-line @typescript-eslint/no-explicit-any
 type Functions = Record<string, (...values: any[]) => unknown>;
 
-/** Calls what a page put into `globalThis.page`, by name. */
+/** Calls a function of the object that a page assigned to `globalThis.page`, by name. */
 export type Caller<P extends Functions> = <K extends keyof P & string>(
   name: K,
   args: Parameters<P[K]>,
 ) => Promise<Awaited<ReturnType<P[K]>>>;
 
+/** A function that calls the functions of a page. */
 export function caller<P extends Functions>(page: Page): Caller<P> {
-  const calling = ([key, given]: [string, unknown[]]): unknown =>
-    (globalThis as unknown as { page: Functions }).page[key]?.(...given);
-  const call = (name: string, args: unknown[]): Promise<unknown> =>
-    page.evaluate(calling, [name, args] as [string, unknown[]]);
+  // Runs in the page, whose script has assigned `page`.
+  const callInPage = ([name, args]: [string, unknown[]]): unknown =>
+    (globalThis as unknown as { page: Functions }).page[name]?.(...args);
+  const call = (name: string, args: unknown[]): Promise<unknown> => {
+    const argument: [string, unknown[]] = [name, args];
+    return page.evaluate(callInPage, argument);
+  };
+  // `page.evaluate` cannot relate the types of results to names of functions in the page.
   return call as Caller<P>;
 }
