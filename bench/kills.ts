@@ -49,7 +49,7 @@ async function finish(engine: Engine, folder?: string): Promise<string> {
   using model = trainer.options.model;
   await trainer.train();
   const tensors: string[] = [`weights of ${model.source}`];
-  for (const name of trainer.state.kept.keys()) {
+  for (const name of trainer.state.persistent.keys()) {
     const { buffer } = await trainer.state.tensor(name).read();
     tensors.push(`${name} ${Buffer.from(buffer).toString("base64")}`);
   }

@@ -13,40 +13,40 @@ import { trace } from "./plans/trace";
 
 export interface EvaluationParts {
   readonly loaded: LoadedModel;
-  /** Left out: the model as it was loaded. */
+  /** Undefined evaluates the model as it was loaded. */
   readonly adapter?: Adapter | undefined;
   readonly executor: Executor;
   readonly store: TensorStore;
-  /** Rows that run at once; default whole batches. */
+  /** Rows that run at the same time. Default: complete batches. */
   readonly rows?: number | undefined;
 }
 
-/** A model's answers on some batches. */
+/** A model's loss and predictions on some batches. */
 export interface Evaluation {
-  /** Mean loss over all labels that count. */
+  /** Mean loss over all labels that are not ignored. */
   readonly loss: number;
-  /** Labels that count: examples, or tokens of a language model. */
+  /** Number of labels that are not ignored: examples, or tokens of a language model. */
   readonly count: number;
-  /** The largest logit's class for each label, or the value for a regression; empty for a language model. */
+  /** For each label the class with the largest logit, or the value of a regression; empty for a language model. */
   readonly predictions: readonly number[];
   readonly labels: readonly number[];
 }
 
-/** Called with each batch's logits, where these are read: [size, classes], or [size, length, 2] for answers. */
+/** Receives each batch's logits: [size, classes], or [size, length, 2] for question answering. Not called for language models. */
 export type SeeLogits = (batch: Batch, logits: Float32Array) => void;
 
 /**
- * Calls `body` with what evaluation needs, and once more, with other parts, where the device is lost before it ends.
- * `body` calls `onProgress` whenever a batch is done.
+ * Calls `body` with what evaluation needs, and again with other parts where the device is lost before it ends. `body` calls
+ * `onProgress` after each batch.
  */
 export type WithParts = <T>(body: (parts: EvaluationParts, onProgress: () => void) => Promise<T>) => Promise<T>;
 
-/** Runs batches forward in eval mode. Logits are read back for classes and values, not for language models. */
+/** Runs batches forward without dropout. Logits are read back except for language models. */
 export async function evaluate(
   { loaded: { model }, adapter, rows }: EvaluationParts,
   withParts: WithParts,
   batches: Iterable<Batch>,
-  see?: SeeLogits,
+  seeLogits?: SeeLogits,
 ): Promise<Evaluation> {
   const virtualTokens = adapter?.virtualTokens ?? 0;
   const plans = new Map<string, Plan>();
@@ -59,8 +59,8 @@ export async function evaluate(
     const allLogits = outputs.get("logits");
     if (!allLogits) return;
     const isSpan = model.task === "question_answering";
-    const logits = isSpan ? ownTokens(allLogits, batch, virtualTokens) : allLogits;
-    see?.(batch, logits);
+    const logits = isSpan ? withoutVirtualTokens(allLogits, batch, virtualTokens) : allLogits;
+    seeLogits?.(batch, logits);
     collect(logits, model, batch, predictions, labels);
   };
   const remaining = partsOf(batches, rows);
@@ -88,7 +88,7 @@ export async function evaluate(
 }
 
 function* partsOf(batches: Iterable<Batch>, rows = Infinity): Generator<Batch, void, undefined> {
-  for (const whole of batches) for (const { batch } of splitBatch(whole, rows)) yield batch;
+  for (const batch of batches) for (const part of splitBatch(batch, rows)) yield part.batch;
 }
 
 function evaluationPlan({ loaded, adapter }: EvaluationParts, { size, length }: Batch): Plan {
@@ -98,18 +98,18 @@ function evaluationPlan({ loaded, adapter }: EvaluationParts, { size, length }: 
   return plan(tape, { outputs, limits: engine.device.limits });
 }
 
-/** Logits [size, length, 2] of the texts' own tokens, out of those with an adapter's virtual tokens before them. */
-function ownTokens(logits: Float32Array, { size, length }: Batch, virtualTokens: number): Float32Array {
+/** Logits [size, length, 2] of the texts' tokens, from those that begin with an adapter's virtual tokens. */
+function withoutVirtualTokens(logits: Float32Array, { size, length }: Batch, virtualTokens: number): Float32Array {
   if (virtualTokens === 0) return logits;
-  const own = new Float32Array(size * length * 2);
+  const textLogits = new Float32Array(size * length * 2);
   for (let row = 0; row < size; row++) {
     const end = (row + 1) * (length + virtualTokens) * 2;
-    own.set(logits.subarray(end - length * 2, end), row * length * 2);
+    textLogits.set(logits.subarray(end - length * 2, end), row * length * 2);
   }
-  return own;
+  return textLogits;
 }
 
-/** Appends each real row's prediction and label: the largest class, the value, or first and last token of an answer. */
+/** Appends prediction and label of each row that is not padding: a class, a value, or an answer's first and last token. */
 function collect(logits: Float32Array, model: Model, batch: Batch, predictions: number[], labels: number[]): void {
   const isSpan = model.task === "question_answering";
   const [perRow, stride] = isSpan ? [2, 2] : [1, 1];

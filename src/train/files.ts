@@ -11,17 +11,18 @@ import type { Trainer } from "./trainer";
 
 export interface SaveAdapterOptions {
   /**
-   * "lora" writes any adapter of low-rank updates (AFLoRA, VeRA, AdaLoRA, SoRA) as the plain LoRA that computes the same.
+   * "lora" writes an adapter of low-rank updates (AFLoRA, VeRA, AdaLoRA, SoRA) as a plain LoRA that computes the same.
    * Default "own": the adapter's own kind.
    */
   readonly as?: "own" | "lora";
-  /** Version of transformers whose module names are written; ViT's changed in 5. Default 5. Either loads here. */
+  /** Version of transformers whose module names are written; those of ViT changed in 5. Default 5. Both load here. */
   readonly transformers?: 4 | 5;
 }
 
 /**
- * Writes what a trainer has learnt as an adapter directory in PEFT's layout, both files whole or neither.
- * @throws ConfigError for full tuning, which has no adapter (use `saveModel`), or for what is no low-rank update.
+ * Writes a trainer's adapter as a directory in PEFT's layout: both files or neither.
+ * @throws ConfigError for full tuning, which has no adapter (use `saveModel`), and for `as: "lora"` where the adapter is not
+ * a low-rank update.
  */
 export async function saveAdapter(
   directory: Directory,
@@ -43,7 +44,7 @@ export async function saveAdapter(
 
 /**
  * Reads an adapter directory in PEFT's layout for a model.
- * @throws FileFormatError, ShapeError or ConfigError when it is damaged, of an unknown kind, or made for another model.
+ * @throws FileFormatError, ShapeError or ConfigError where it is damaged, of an unknown kind, or made for another model.
  */
 export async function loadAdapter(
   directory: Directory,
@@ -52,14 +53,14 @@ export async function loadAdapter(
   return adapterOfFile(await readAdapterDirectory(directory), model, directory.name);
 }
 
-/** Writes a model's weights as a Hugging Face directory: after full tuning, the tuned ones. */
+/** Writes a model's current weights as a Hugging Face directory; after full tuning these are the tuned ones. */
 export async function saveModel(directory: Directory, loaded: LoadedModel): Promise<void> {
   await writeModel(directory, loaded, (_name, value) => value);
 }
 
 /**
  * Writes the model with the adapter merged into its weights, as a Hugging Face directory that needs no adapter.
- * @throws ConfigError for an adapter that is no change of weights (bottlenecks, prompts); nothing is then written.
+ * @throws ConfigError for an adapter that does not change weights (bottlenecks, prompts); nothing is then written.
  */
 export async function saveMerged(directory: Directory, trainer: Trainer): Promise<void> {
   const { adapter, model: loaded } = trainer.options;

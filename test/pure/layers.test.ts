@@ -26,6 +26,25 @@ const LAYERS = [
   ["cli"],
 ];
 
+/**
+ * The folders and files of src/train, from the bottom up, by the same rule: each imports only from those before it, type
+ * imports included.
+ */
+const TRAIN_LAYERS = [
+  "options",
+  "tensors",
+  "plans",
+  "estimate",
+  "freezing",
+  "step",
+  "evaluate",
+  "loop",
+  "checkpoint",
+  "trainer",
+  "safe-trainer",
+  "files",
+];
+
 /** Exceptions, each with its reason. */
 const ALLOWED: Record<string, (mention: Mention) => boolean> = {
   // Node's entry is the public surface and a little more.
@@ -61,6 +80,10 @@ test("a folder imports only from folders below it", () => {
   expect(imports.filter(isRelative).map(offenceAgainstLayers).filter(Boolean)).toEqual([]);
 });
 
+test("a folder of src/train imports only from folders before it", () => {
+  expect(imports.filter(isRelative).map(offenceAgainstTrainLayers).filter(Boolean)).toEqual([]);
+});
+
 test("the core imports no module of Node, and packages are imported only where they belong", () => {
   expect(
     imports
@@ -89,6 +112,20 @@ function offenceAgainstLayers(mention: Mention): string | undefined {
     .filter((unit) => unit !== "index");
   if (below.includes(to)) return undefined;
   return `${place(mention)} imports "${mention.text}", but ${from} may import only ${below.join(", ") || "itself"}`;
+}
+
+function offenceAgainstTrainLayers(mention: Mention): string | undefined {
+  const [from, to] = [trainUnitOf(mention.file), trainUnitOf(targetOf(mention))];
+  if (from === undefined || to === undefined || from === to) return undefined;
+  if (!TRAIN_LAYERS.includes(from)) return `${mention.file} is in no layer: give "${from}" a place in TRAIN_LAYERS`;
+  const below = TRAIN_LAYERS.slice(0, TRAIN_LAYERS.indexOf(from));
+  if (below.includes(to)) return undefined;
+  return `${place(mention)} imports "${mention.text}", but train/${from} may import only ${below.join(", ")} of src/train`;
+}
+
+/** `src/train/plans/trace.ts` belongs to `plans`, `src/train/trainer.ts` to `trainer`; undefined outside src/train. */
+function trainUnitOf(file: string): string | undefined {
+  return /^src\/train\/([^/]+?)(?:\.ts)?(?:\/|$)/.exec(file)?.[1];
 }
 
 function offenceOfPackage(mention: Mention): string | undefined {

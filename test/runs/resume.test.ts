@@ -36,7 +36,7 @@ interface Outcome {
 
 async function outcome(trainer: Trainer): Promise<Outcome> {
   const tensors: Record<string, number[]> = {};
-  for (const name of trainer.state.kept.keys()) {
+  for (const name of trainer.state.persistent.keys()) {
     tensors[name] = [...(await trainer.state.tensor(name).read())];
   }
   const { losses, freezes } = trainer.history;

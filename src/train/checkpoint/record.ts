@@ -99,7 +99,7 @@ export function captureRun(
     extra: extra.record,
   };
   const tensors = new Map<string, CheckpointTensor>();
-  for (const [name, { shape }] of state.kept) tensors.set(name, { shape, read: () => state.read(name) });
+  for (const [name, { shape }] of state.persistent) tensors.set(name, { shape, read: () => state.read(name) });
   const losses = Float32Array.from(history.losses);
   tensors.set(LOSSES, { shape: [losses.length], read: () => losses });
   for (const [name, { shape, data }] of extra.tensors ?? []) {

@@ -3,9 +3,10 @@ import type { Bytes } from "../../gpu/ledger";
 import type { KernelChoice } from "../../gpu/tuning/tuner";
 import type { Progress } from "../../freeze/policy";
 import type { PolicyScores } from "../freezing/context";
-import type { PrefixReport } from "../step/prefix/step-prefix";
+import type { Batch } from "../../data/batch";
+import type { PrefixReport, StepPrefix } from "../step/prefix/step-prefix";
+import type { StepResult } from "../step/step-runner";
 import type { RunResources } from "./resources";
-import type { AppliedStep } from "./training-loop";
 
 /** A freeze that has happened. */
 export interface FreezeEvent {
@@ -114,6 +115,15 @@ export function freezeEvent(
     flops: { before: before.flops, after: after.flops },
     bytes: after.bytes,
   };
+}
+
+/** An optimizer step that was applied and not yet reported. */
+export interface AppliedStep extends StepResult {
+  /** `performance.now()` when it began. */
+  readonly startTime: number;
+  readonly learningRate: number;
+  readonly batches: readonly Batch[];
+  readonly prefix: StepPrefix;
 }
 
 /** The report of an applied step, with the state of the run after it. */

@@ -16,14 +16,12 @@ import type { BatchQueue } from "../step/batch-queue";
 import { drawBatches } from "../step/draw-batches";
 import type { NextStep } from "../step/look-ahead";
 import { stepPrefix } from "../step/prefix/step-prefix";
-import type { StepPrefix } from "../step/prefix/step-prefix";
 import { StepRunner } from "../step/step-runner";
-import type { StepResult } from "../step/step-runner";
 import { AfterStep } from "./after-step";
 import { RunHistory } from "./history";
 import { scheduleFactor } from "./learning-rate";
 import { stepReport } from "./reports";
-import type { FreezeEvent, StepReport } from "./reports";
+import type { AppliedStep, FreezeEvent, StepReport } from "./reports";
 import { heldPlans } from "./resources";
 import type { RunResources } from "./resources";
 import { SkippedSteps } from "./skipped-steps";
@@ -39,16 +37,18 @@ export interface LoopPosition {
   readonly unreportedFreezes: readonly FreezeEvent[];
 }
 
-/** An optimizer step that was applied and not yet reported. */
-export interface AppliedStep extends StepResult {
-  /** `performance.now()` when it began. */
-  readonly startTime: number;
-  readonly learningRate: number;
-  readonly batches: readonly Batch[];
-  readonly prefix: StepPrefix;
-}
-
-/** Runs one optimizer step after another, and whatever happens between two of them. */
+/**
+ * Runs one optimizer step after another, and whatever happens between two of them. A step
+ *
+ * 1. draws its batches, once the LoRAs that were frozen are merged into their weights;
+ * 2. reads or computes the input of the layer that it begins with, where a cached prefix lets it skip the layers below;
+ * 3. computes the gradients and applies the update on the device, while the host prepares the step after it;
+ * 4. is followed by statistics of the gradients, structural pruning, the adapter's own state, and the policy with its
+ *    freezes (`AfterStep`);
+ * 5. is reported.
+ *
+ * A step whose loss or gradients are not finite changes nothing; it is an error or is skipped (`SkippedSteps`).
+ */
 export class TrainingLoop {
   readonly device: Device;
   readonly #length: RunLength;
@@ -124,8 +124,8 @@ export class TrainingLoop {
     const { book, policy, updates } = this.resources;
     const index = this.#step + 1;
     // Layers are dropped when a step is requested, and a cached prefix is read then.
-    if (index >= this.#length.totalSteps || policy.kind === "layer_dropping" || book.prefixLayer() > 0)
-      return undefined;
+    const isKnown = index < this.#length.totalSteps && policy.kind !== "layer_dropping" && book.prefixLayer() === 0;
+    if (!isKnown) return undefined;
     const batches = this.queue.peek();
     if (!batches?.every((batch) => book.hasShape(batch))) return undefined;
     const isPolicyDue = policy.kind === "freezing" && policy.state.isDue({ ...this.progress, step: index });

@@ -13,41 +13,44 @@ import { companionNames, gradientName, maskName, originalName } from "./names";
 import { fixedSpecs, trainableSpecs } from "./specs";
 import type { TrainableSpec } from "./specs";
 
-export interface StateOptions {
-  /** Those that get a gradient; default all. */
+export interface TrainableTensorsOptions {
+  /** Tensors that get a gradient. Default all. */
   readonly live?: ReadonlyMap<string, TensorSpec>;
-  /** ... and do not learn any more. */
+  /** Tensors among them that are frozen. Default none. */
   readonly frozen?: readonly string[];
+  /** Statistics of gradients that the run collects. */
   readonly statistics?: Statistics | undefined;
 }
 
 /**
- * The memory of a run beside the frozen weights: trainable tensors, and a gradient and two moments for each that still
- * learns. Looks names up for plans; what it does not own is the model's.
+ * The memory of a run in addition to the model's weights: the trainable tensors, and for each that still learns a gradient,
+ * two moments, and statistics where they are collected. As a store it finds tensors for plans by name, including the
+ * model's weights.
  */
 export class TrainableTensors implements TensorStore {
   readonly #tensors = new Map<string, Tensor>();
   readonly #live: Map<string, TrainableSpec>;
   /** Every tensor that this run trains, live or frozen. */
   readonly specs: ReadonlyMap<string, TrainableSpec>;
-  /** ... and those of the adapter that never learn. */
+  /** Tensors of the adapter that never learn. */
   readonly fixed: ReadonlyMap<string, TrainableSpec>;
+  /** The model's weights under the names by which a plan finds the original of a trained copy. */
   readonly #originals: ReadonlyMap<string, Tensor>;
-
+  /** Names of tensors with a mask. */
   readonly #masked = new Set<string>();
   #overwrites = 0;
   #writes = 0;
-  /** Trained by name, but without a gradient. */
+  /** Trainable tensors that no op of the model reads, and that therefore get no gradient. */
   readonly #unreached: ReadonlySet<string>;
 
   private constructor(
     private readonly loaded: LoadedModel,
     adapter: Adapter,
     private readonly statistics: Statistics | undefined,
-    { live, frozen = [] }: Pick<StateOptions, "live" | "frozen">,
+    { live, frozen = [] }: Omit<TrainableTensorsOptions, "statistics">,
   ) {
     this.specs = trainableSpecs(loaded.model, adapter);
-    // In the order of the specs: it is that of the global norm's sum.
+    // In the order of the specs, since the global gradient norm is summed in this order.
     this.#live = new Map([...this.specs].filter(([name]) => live?.has(name) ?? true));
     this.#unreached = new Set([...this.specs.keys()].filter((name) => !this.#live.has(name)));
     for (const name of frozen) this.#live.delete(name);
@@ -56,71 +59,72 @@ export class TrainableTensors implements TensorStore {
   }
 
   /**
-   * Allocates and fills the trainable tensors, and gradients and moments of those that learn.
-   * @throws OutOfMemoryError when memory runs out; it is then as it was.
+   * Allocates and fills the trainable tensors, and allocates gradients, moments and statistics of those that learn.
+   * @throws OutOfMemoryError where memory runs out; nothing is then allocated.
    */
   static async create(
     loaded: LoadedModel,
     adapter: Adapter,
     seed: number,
-    { statistics, ...learning }: StateOptions = {},
+    { statistics, ...learning }: TrainableTensorsOptions = {},
   ): Promise<TrainableTensors> {
-    const state = new TrainableTensors(loaded, adapter, statistics, learning);
-    await state.#allocate("the adapter and its optimizer state", [...state.#wanted(adapter)]);
+    const tensors = new TrainableTensors(loaded, adapter, statistics, learning);
+    await tensors.#allocate("the adapter and its optimizer state", [...tensors.#initialShapes(adapter)]);
     try {
-      await state.#fill(adapter, seed);
-      return state;
+      await tensors.#fill(adapter, seed);
+      return tensors;
     } catch (error) {
-      state.dispose();
+      tensors.dispose();
       throw error;
     }
   }
 
-  /** Every tensor that this run owns. */
-  *#wanted(adapter: Adapter): Generator<readonly [name: string, shape: Shape]> {
+  /** Name and shape of every tensor that the run owns at its start. */
+  *#initialShapes(adapter: Adapter): Generator<readonly [name: string, shape: Shape]> {
     for (const [name, { shape }] of this.fixed) yield [name, shape];
     for (const [name, { shape }] of this.specs) {
-      const isOwn = !adapter.trainsInPlace || !this.loaded.weights.has(name);
-      if (isOwn) yield [name, shape];
-      for (const extra of this.#live.has(name) ? this.companions(name) : []) yield [extra, shape];
+      const isModelWeight = adapter.trainsInPlace && this.loaded.weights.has(name);
+      if (!isModelWeight) yield [name, shape];
+      if (this.#live.has(name)) for (const companion of this.companions(name)) yield [companion, shape];
     }
   }
 
-  /** All or none. @throws OutOfMemoryError naming `what`. */
-  async #allocate(what: string, wanted: readonly (readonly [name: string, shape: Shape])[]): Promise<void> {
+  /** Allocates all of the tensors or none. @throws OutOfMemoryError naming `what`. */
+  async #allocate(what: string, shapes: readonly (readonly [name: string, shape: Shape])[]): Promise<void> {
     const { device } = this.loaded.engine;
-    const made = await device.pool.checked(what, () =>
-      wanted.map(([name, shape]) => [name, new Tensor(device, shape, "f32", "state")] as const),
+    const tensors = await device.pool.checked(what, () =>
+      shapes.map(([name, shape]) => [name, new Tensor(device, shape, "f32", "state")] as const),
     );
-    for (const [name, tensor] of made) this.#tensors.set(name, tensor);
+    for (const [name, tensor] of tensors) this.#tensors.set(name, tensor);
   }
 
-  /** Gives tensors their first values; gradients and moments are 0 as they are made. */
+  /** Writes the initial values. New tensors are zero, which is right for gradients, moments and statistics. */
   async #fill(adapter: Adapter, seed: number): Promise<void> {
     const random = new Random(seed, 1);
-    const own = adapter.tensors(this.loaded.model);
-    for (const tensor of own) {
+    const added = adapter.tensors(this.loaded.model);
+    for (const tensor of added) {
       const { name, initialRows } = tensor;
       const table = initialRows && this.loaded.weights.get(initialRows.table);
       this.tensor(name).write(table ? await table.readRows(initialRows.rows(random)) : tensor.initial(random));
     }
-    const isFilled = new Set(own.map(({ name }) => name));
-    for (const name of adapter.trainsInPlace ? [] : this.specs.keys()) {
-      if (!isFilled.has(name)) this.tensor(name).write(await this.loaded.weights.get(name)!.read());
+    if (adapter.trainsInPlace) return;
+    const addedNames = new Set(added.map(({ name }) => name));
+    for (const name of this.specs.keys()) {
+      if (!addedNames.has(name)) this.tensor(name).write(await this.loaded.weights.get(name)!.read());
     }
   }
 
-  /** Tensors that exist beside a live one, of its shape: gradient, moments, statistics, mask. */
+  /** Names of the tensors that a live tensor has in addition, each of its shape: gradient, moments, statistics, mask. */
   companions(name: string): readonly string[] {
     return companionNames(name, { statistics: this.statistics, isMasked: this.#masked.has(name) });
   }
 
-  /** Makes elements 0 for good where a mask is 0. @throws OutOfMemoryError when memory runs out. */
+  /** Sets elements to 0 for good where a mask is 0. @throws OutOfMemoryError where memory runs out. */
   async prune(masks: ReadonlyMap<string, Float32Array>): Promise<void> {
     const values = new Map<string, Float32Array>();
     for (const name of masks.keys()) values.set(name, await this.tensor(name).read());
-    const wanted = [...masks.keys()].map((name) => [maskName(name), this.tensor(name).shape] as const);
-    await this.#allocate("the masks of pruned tensors", wanted);
+    const maskShapes = [...masks.keys()].map((name) => [maskName(name), this.tensor(name).shape] as const);
+    await this.#allocate("the masks of pruned tensors", maskShapes);
     for (const [name, mask] of masks) {
       this.#masked.add(name);
       this.tensor(maskName(name)).write(mask);
@@ -128,26 +132,29 @@ export class TrainableTensors implements TensorStore {
     }
   }
 
-  /** All that decides how training goes on: every tensor but gradients. */
-  get kept(): ReadonlyMap<string, TensorSpec> {
-    const beside = [...this.#live].flatMap(([name, spec]) =>
-      this.companions(name).flatMap((own) => (own === gradientName(name) ? [] : [[own, spec] as const])),
+  /** The tensors of a checkpoint: all but gradients, which the next step computes. */
+  get persistent(): ReadonlyMap<string, TensorSpec> {
+    const companions = [...this.#live].flatMap(([name, spec]) =>
+      this.companions(name)
+        .filter((companion) => companion !== gradientName(name))
+        .map((companion) => [companion, spec] as const),
     );
-    return new Map([...this.fixed, ...this.specs, ...beside]);
+    return new Map([...this.fixed, ...this.specs, ...companions]);
   }
 
   /**
-   * Overwrites all that is kept, as it was when these tensors had masks.
-   * @throws OutOfMemoryError when memory runs out, and whatever `read` throws.
+   * Overwrites all persistent tensors.
+   * @param masked names of the tensors that have a mask.
+   * @throws OutOfMemoryError where memory runs out, and whatever `read` throws.
    */
   async load(masked: readonly string[], read: (name: string) => Promise<Float32Array>): Promise<void> {
-    const wanted = masked.map((name) => [maskName(name), this.#live.get(name)!.shape] as const);
-    await this.#allocate("the masks of pruned tensors", wanted);
+    const maskShapes = masked.map((name) => [maskName(name), this.#live.get(name)!.shape] as const);
+    await this.#allocate("the masks of pruned tensors", maskShapes);
     for (const name of masked) this.#masked.add(name);
-    for (const name of this.kept.keys()) this.tensor(name).write(await read(name));
+    for (const name of this.persistent.keys()) this.tensor(name).write(await read(name));
   }
 
-  /** Tensors with a mask. */
+  /** Names of tensors with a mask. */
   get masked(): ReadonlySet<string> {
     return this.#masked;
   }
@@ -157,12 +164,12 @@ export class TrainableTensors implements TensorStore {
     return this.#live;
   }
 
-  /** Names of those that do not any more. */
+  /** Names of the trainable tensors that were frozen. */
   get frozen(): readonly string[] {
     return [...this.specs.keys()].filter((name) => !this.#live.has(name) && !this.#unreached.has(name));
   }
 
-  /** Live tensors of the transformer layers, by layer. */
+  /** Names of the live tensors of each transformer layer. Tensors outside the layers are not listed. */
   liveByLayer(): ReadonlyMap<number, readonly string[]> {
     const layers = new Map<number, string[]>();
     for (const [name, { layer }] of this.#live) {
@@ -177,13 +184,13 @@ export class TrainableTensors implements TensorStore {
     return layers.length > 0 ? Math.min(...layers) : undefined;
   }
 
-  /** Freezes tensors for good: their gradients and moments go back to the driver, the tensors stay. */
+  /** Freezes tensors for good: their gradients, moments and statistics go back to the driver; the tensors stay. */
   freeze(names: readonly string[]): void {
     for (const name of names) {
       if (!this.#live.delete(name)) continue;
-      for (const extra of this.companions(name)) {
-        this.#tensors.get(extra)?.dispose();
-        this.#tensors.delete(extra);
+      for (const companion of this.companions(name)) {
+        this.#tensors.get(companion)?.dispose();
+        this.#tensors.delete(companion);
       }
       this.#masked.delete(name);
     }
@@ -194,23 +201,22 @@ export class TrainableTensors implements TensorStore {
     return this.tensor(name).read();
   }
 
-  /** A trainable tensor. */
+  /** A tensor by name: trainable, a companion of one, or a weight of the model. */
   tensor(name: string): Tensor {
-    const loaded = this.loaded.weights;
-    return (this.#tensors.get(name) ?? loaded.get(name) ?? this.#originals.get(name))!;
+    return (this.#tensors.get(name) ?? this.loaded.weights.get(name) ?? this.#originals.get(name))!;
   }
 
-  /** How often a tensor that does not learn was overwritten: what depends on frozen tensors alone is void then. */
+  /** Number of host writes to frozen tensors. Whatever was computed from frozen tensors is void after each. */
   get overwrites(): number {
     return this.#overwrites;
   }
 
-  /** How often a tensor was overwritten but by training itself. */
+  /** Number of host writes to any tensor. */
   get writes(): number {
     return this.#writes;
   }
 
-  /** Overwrites a tensor. */
+  /** Overwrites a tensor from the host. */
   write(name: string, data: Float32Array): void {
     this.#writes++;
     if (!this.#live.has(name)) this.#overwrites++;
@@ -231,17 +237,18 @@ export class TrainableTensors implements TensorStore {
   }
 
   /**
-   * Overwrites tensors of the adapter and trained ones, as a saved adapter has them.
-   * @throws ConfigError for any other tensor, ShapeError for another size; nothing is then overwritten.
+   * Overwrites trainable and fixed tensors with those of a saved adapter.
+   * @throws ConfigError for a name that this run does not have, ShapeError for another size; nothing is then overwritten.
    */
   restore(tensors: ReadonlyMap<string, { readonly data: Float32Array }>): void {
     for (const [name, { data }] of tensors) {
       const spec = this.specs.get(name) ?? this.fixed.get(name);
-      if (!spec)
-        throw new ConfigError(`${name} is no tensor of this adapter.`, "Load it for the model it was trained on.");
+      if (!spec) {
+        throw new ConfigError(`${name} is not a tensor of this adapter.`, "Load it for the model it was trained on.");
+      }
       if (data.length === elements(spec.shape)) continue;
       throw new ShapeError(
-        `${name} has ${data.length} elements; this adapter makes it ${formatShape(spec.shape)}.`,
+        `${name} has ${data.length} elements; in this adapter its shape is ${formatShape(spec.shape)}.`,
         "Load the model that the adapter was trained on, with the same rank and number of labels.",
       );
     }
