@@ -41,7 +41,7 @@ export { hessianEigenvalues } from "./analysis/hessian";
 export type { HessianEigenvalue, HessianOptions, HessianSpectrum } from "./analysis/hessian";
 export { lossLandscape } from "./analysis/landscape";
 export type { Landscape, LandscapeOptions } from "./analysis/landscape";
-export type { Moved } from "./analysis/loss-surface";
+export type { LossVariables } from "./analysis/loss-surface";
 export { compareLayers, layerSimilarity } from "./analysis/similarity";
 export type { CompareOptions, LayerSimilarity, SimilarityOptions, Snapshot } from "./analysis/similarity";
 export { subjectOf } from "./analysis/subject";

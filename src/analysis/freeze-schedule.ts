@@ -2,44 +2,48 @@ import { ConfigError } from "../base/errors";
 import { startPolicy } from "../freeze/policy";
 import type { FreezeContext, Policy, Progress } from "../freeze/policy";
 
-/** A score for every layer's adapter. */
+/** Scores of the adapters, by layer. */
 export type LayerScores = readonly number[];
 
 export interface FreezeScheduleOptions {
+  /** Optimizer steps of the run. */
   readonly steps: number;
   readonly stepsPerEpoch: number;
-  /** Transformer layers, one adapter each. */
+  /** Transformer layers. Each has one LoRA. */
   readonly layers: number;
   /** Scores of all layers at a step. */
   readonly scores: (step: number) => LayerScores;
 }
 
-/** A moment at which the policy was asked. */
+/** A decision of the policy. */
 export interface ScheduleMoment {
+  /** Optimizer steps before the decision. */
   readonly step: number;
   readonly epoch: number;
-  /** What scores are held against, or the share that is to be frozen; undefined for a policy without either. */
+  /** Threshold of the scores, or share to freeze; undefined for a policy without either. */
   readonly level: number | undefined;
   readonly scores: LayerScores;
-  /** Tensors whose adapter freezes now, by layer; A and B may freeze apart. */
+  /** Names of the tensors that freeze now. The A and the B of a LoRA may freeze at different steps. */
   readonly frozen: readonly string[];
 }
 
+/** What a policy freezes, and when. */
 export interface FreezeSchedule {
   readonly moments: readonly ScheduleMoment[];
-  /** What `level` is, as the policy names it. */
+  /** The policy's name for `level`. */
   readonly levelName: string | undefined;
-  /** Step at which each layer's adapter is wholly frozen; undefined for one that never is. */
+  /** Step after which all tensors of a layer are frozen, by layer; undefined for a layer that never is. */
   readonly frozenAt: readonly (number | undefined)[];
+  /** Name, settings and final state of the policy. */
   readonly record: Readonly<Record<string, unknown>>;
 }
 
-/** Tensors of a layer's adapter, as policies that look at names know them. */
+/** Names of a layer's tensors, for policies that select tensors by name. */
 const tensorsOf = (layer: number): string[] => [`layer.${layer}.lora_A.weight`, `layer.${layer}.lora_B.weight`];
 
 /**
- * What a policy would freeze and when, if its scores were these: nothing is trained.
- * @throws ConfigError for a policy that decides by memory or gradients, or lengths that make no sense.
+ * Computes what a policy would freeze and when, given the scores of the layers. Nothing is trained.
+ * @throws ConfigError for a policy that decides by memory or gradients, or for lengths that are not whole numbers from 1.
  */
 export async function freezeSchedule(policy: Policy, options: FreezeScheduleOptions): Promise<FreezeSchedule> {
   const { steps, stepsPerEpoch, layers, scores } = options;
@@ -54,17 +58,18 @@ export async function freezeSchedule(policy: Policy, options: FreezeScheduleOpti
   for (let step = 0; step <= steps; step++) {
     const progress: Progress = { step, totalSteps: steps, stepsPerEpoch };
     if (run.kind !== "freezing" || !run.state.isDue(progress)) continue;
-    const now = checkScores(scores(step), layers);
-    const frozen = await run.state.decide(contextOf(policy, progress, layers, new Map(live), now));
+    const layerScores = checkScores(scores(step), layers);
+    const frozen = await run.state.decide(contextOf(policy, progress, layers, new Map(live), layerScores));
     for (const [layer, names] of [...live]) {
-      const left = names.filter((name) => !frozen.includes(name));
-      if (left.length > 0) live.set(layer, left);
+      const stillLive = names.filter((name) => !frozen.includes(name));
+      if (stillLive.length > 0) live.set(layer, stillLive);
       else {
         live.delete(layer);
         frozenAt[layer] = step;
       }
     }
-    moments.push({ step, epoch: step / stepsPerEpoch, level: run.state.level?.(progress).value, scores: now, frozen });
+    const level = run.state.level?.(progress).value;
+    moments.push({ step, epoch: step / stepsPerEpoch, level, scores: layerScores, frozen });
   }
   const end = { step: steps, totalSteps: steps, stepsPerEpoch };
   const levelName = run.kind === "freezing" ? run.state.level?.(end).name : undefined;
@@ -84,19 +89,19 @@ function contextOf(
   scores: LayerScores,
 ): FreezeContext {
   const byTensor = [...live].flatMap(([layer, names]) => names.map((name) => [name, scores[layer]!] as const));
-  const unknown = (): never => {
+  const unavailable = (): never => {
     throw new ConfigError(
-      `The policy ${policy.name} decides by what a model needs, which a schedule does not know.`,
-      "Draw a policy of scores, as safe or aflora.",
+      `The policy ${policy.name} decides by the memory that a model needs, which a schedule does not know.`,
+      "Use a policy that decides by scores, such as safe or aflora.",
     );
   };
   return {
     ...progress,
     layers,
     live,
-    effect: unknown,
-    explain: unknown,
-    bytesWith: unknown,
+    effect: unavailable,
+    explain: unavailable,
+    bytesWith: unavailable,
     importance: () => Promise.resolve(new Map(scores.entries())),
     sensitivity: () => Promise.resolve(new Map(byTensor)),
     elementSensitivity: () => Promise.resolve(new Map(byTensor.map(([name, score]) => [name, Float32Array.of(score)]))),

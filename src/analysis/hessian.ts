@@ -3,23 +3,23 @@ import type { Batch } from "../data/batch";
 import { lanczos } from "./lanczos";
 import type { SymmetricEigen } from "./lanczos";
 import { LossSurface } from "./loss-surface";
-import type { Moved } from "./loss-surface";
+import type { LossVariables } from "./loss-surface";
 import type { AnalysisControl, Subject } from "./subject";
 import { addScaled, norm } from "./vector";
 
-/** A gradient at a point, both [n]. */
+/** Computes the gradient at a point; both are [n]. */
 export type GradientAt = (at: Float32Array) => Promise<ArrayLike<number>>;
 
 /**
- * For gradients in f32. On a golden case three times as much is twice as exact (`npm run bench:hessian`), but after training
- * the loss bends so much that the steps' own error is what counts.
+ * Step of the finite differences for gradients in f32. A golden case is twice as accurate with three times this step
+ * (`npm run bench:hessian`), but after training the loss has larger third derivatives, whose error grows with the step.
  */
 export const DEFAULT_EPSILON = 3e-4;
 
 /**
- * The product of the Hessian with a vector, by central differences of gradients: (g(w + h v) - g(w - h v)) / 2h with
- * h = epsilon (1 + ||w||) / ||v||. The error is h^2 / 6 times the third derivative along v, and the gradient's rounding
- * over h.
+ * The product of the Hessian with a vector, by central differences of the gradient g: (g(w + h v) - g(w - h v)) / 2h with
+ * h = epsilon (1 + ||w||) / ||v||. Its error is h^2 / 6 times the third derivative along v, plus the rounding error of the
+ * gradient divided by h.
  */
 export function hessianProduct(
   gradient: GradientAt,
@@ -29,57 +29,59 @@ export function hessianProduct(
   const scale = epsilon * (1 + norm(at));
   return async (v) => {
     const h = scale / norm(v);
-    const moved = (sign: number): Float32Array => at.map((w, i) => w + sign * h * v[i]!);
-    const product = Float64Array.from(await gradient(moved(1)));
-    addScaled(product, -1, await gradient(moved(-1)));
+    const shifted = (sign: number): Float32Array => at.map((w, i) => w + sign * h * v[i]!);
+    const product = Float64Array.from(await gradient(shifted(1)));
+    addScaled(product, -1, await gradient(shifted(-1)));
     return product.map((difference) => difference / (2 * h));
   };
 }
 
 export interface HessianOptions extends AnalysisControl {
-  /** The loss is the mean over the labels of all of them, without dropout. */
+  /** Batches that define the loss: its mean over all their labels, without dropout. */
   readonly batches: Iterable<Batch>;
-  /** Eigenvalues wanted: those of largest magnitude. Default 5. */
+  /** Number of eigenvalues to compute: those of largest magnitude. Default 5. */
   readonly count?: number;
-  /** What the Hessian is over. Default "adapter": all trained tensors but the task's head, frozen or not. */
-  readonly over?: Moved;
-  /** Step of the differences, relative to 1 + ||w||. Default 3e-4. */
+  /** Tensors that the Hessian differentiates by. Default "adapter". */
+  readonly over?: LossVariables;
+  /** Step of the finite differences, relative to 1 + ||w||. Default 3e-4. */
   readonly epsilon?: number;
   /** Most Hessian-vector products of Lanczos' method. Default 60. */
   readonly maxSteps?: number;
-  /** Enough once Lanczos' residuals are below this share of the largest eigenvalue. Default 1e-4. */
+  /** Stops once the residuals of Lanczos' method are below this share of the largest eigenvalue. Default 1e-4. */
   readonly tolerance?: number;
   /** Seed of the first vector. Default 0. */
   readonly seed?: number;
 }
 
-/** One eigenvalue, and what is known of its error. */
+/** An eigenvalue, and a bound of its error. */
 export interface HessianEigenvalue {
   readonly value: number;
   /**
-   * ||H v - value v|| with H v taken anew with half the step: no further from an eigenvalue of that Hessian, and so the
-   * measure of everything that went wrong at once: convergence, rounding, and the step.
+   * ||H v - value v||, with H v computed again with half the step. An eigenvalue of H is at most this far away, so that the
+   * residual measures the errors of convergence, rounding and step together.
    */
   readonly residual: number;
 }
 
+/** The largest eigenvalues of a Hessian. */
 export interface HessianSpectrum {
-  /** By falling magnitude. */
+  /** By decreasing magnitude. */
   readonly eigenvalues: readonly HessianEigenvalue[];
-  /** Numbers that the Hessian is over. */
+  /** Parameters that the Hessian differentiates by. */
   readonly parameters: number;
-  /** Products of Lanczos' method, and gradients in all. */
+  /** Hessian-vector products of Lanczos' method. */
   readonly steps: number;
+  /** Gradients that were computed. */
   readonly gradients: number;
   readonly epsilon: number;
-  /** How far the differences were from a symmetric matrix, relative to the largest eigenvalue. */
+  /** Deviation of the finite differences from a symmetric matrix, relative to the largest eigenvalue. */
   readonly asymmetry: number;
 }
 
 /**
- * The largest eigenvalues of the loss's Hessian over an adapter's tensors: SAFE's figure 7b. Lanczos' method on central
- * differences of gradients (a tape is differentiated once). Takes two gradients of all batches a step.
- * @throws ConfigError for options that make no sense or tensors that are missing, DataError without batches.
+ * The largest eigenvalues of the Hessian of the loss (SAFE, figure 7b), by Lanczos' method on central differences of
+ * gradients. A Hessian-vector product takes two gradients of all batches.
+ * @throws ConfigError for wrong options or missing tensors, DataError without batches.
  */
 export async function hessianEigenvalues(subject: Subject, options: HessianOptions): Promise<HessianSpectrum> {
   const { batches, over = "adapter" } = options;
@@ -88,7 +90,7 @@ export async function hessianEigenvalues(subject: Subject, options: HessianOptio
   return await spectrumOf(async (at) => (await surface.gradient(at)).gradient, surface.origin, options);
 }
 
-/** The same of any gradient function at a point [n]. */
+/** The largest eigenvalues of the Hessian of a function that is given by its gradient, at a point [n]. */
 export async function spectrumOf(
   gradientAt: GradientAt,
   at: Float32Array,
@@ -102,7 +104,7 @@ export async function spectrumOf(
     return gradientAt(point);
   };
   const size = at.length;
-  const most = Math.min(maxSteps, size) + Math.min(count, size);
+  const total = Math.min(maxSteps, size) + Math.min(count, size);
   const { pairs, steps, asymmetry } = await lanczos(hessianProduct(gradient, at, epsilon), {
     size,
     count: Math.min(count, size),
@@ -110,20 +112,20 @@ export async function spectrumOf(
     tolerance,
     seed,
     eigen: await symmetricEigen(),
-    onStep: (step) => onProgress?.(step, most),
+    onStep: (step) => onProgress?.(step, total),
   });
-  const checked = hessianProduct(gradient, at, epsilon / 2);
+  const checkProduct = hessianProduct(gradient, at, epsilon / 2);
   const eigenvalues: HessianEigenvalue[] = [];
   for (const { value, vector } of pairs) {
-    const difference = await checked(vector);
+    const difference = await checkProduct(vector);
     addScaled(difference, -value, vector);
     eigenvalues.push({ value, residual: norm(difference) });
-    onProgress?.(most - pairs.length + eigenvalues.length, most);
+    onProgress?.(total - pairs.length + eigenvalues.length, total);
   }
   return { eigenvalues, parameters: size, steps, gradients, epsilon, asymmetry };
 }
 
-/** ml-matrix's decomposition, loaded when it is first needed. */
+/** The decomposition of the library ml-matrix, which is loaded when an analysis needs it. */
 async function symmetricEigen(): Promise<SymmetricEigen> {
   const { EigenvalueDecomposition } = await import("ml-matrix");
   return (matrix) => {
@@ -136,7 +138,7 @@ function checkOptions({ count = 5, epsilon = DEFAULT_EPSILON, maxSteps = 60, tol
   const isCount = [count, maxSteps].every((value) => Number.isInteger(value) && value >= 1);
   if (isCount && maxSteps >= count && epsilon > 0 && epsilon < 1 && tolerance > 0) return;
   throw new ConfigError(
-    `hessianEigenvalues: count ${count}, maxSteps ${maxSteps}, epsilon ${epsilon}, tolerance ${tolerance} make no sense.`,
-    "Give a count from 1, as many steps at least, and an epsilon and a tolerance above 0.",
+    `hessianEigenvalues: count ${count}, maxSteps ${maxSteps}, epsilon ${epsilon}, tolerance ${tolerance} is not allowed.`,
+    "Give whole numbers 1 <= count <= maxSteps, an epsilon between 0 and 1, and a tolerance above 0.",
   );
 }

@@ -3,40 +3,43 @@ import { Random } from "../base/random";
 import { columns } from "../base/shape";
 import type { Batch } from "../data/batch";
 import { LossSurface } from "./loss-surface";
-import type { Moved } from "./loss-surface";
+import type { LossVariables } from "./loss-surface";
 import type { AnalysisControl, Subject } from "./subject";
 import { dot, norm } from "./vector";
 import type { VectorLayout } from "./vector";
 
 export interface LandscapeOptions extends AnalysisControl {
-  /** The loss is the mean over the labels of all of them, without dropout. */
+  /** Batches that define the loss: its mean over all their labels, without dropout. */
   readonly batches: Iterable<Batch>;
-  /** Points along either direction; an odd number has the model itself in the middle. Default 11. */
+  /** Points along each direction. With an odd number the model itself is the middle one. Default 11. */
   readonly points?: number;
-  /** Coordinates go from -span to span. Default 1. */
+  /** Coordinates range from -span to span. Default 1. */
   readonly span?: number;
-  /** What is moved. Default "all": every trained tensor, frozen or not, so that methods compare. */
-  readonly over?: Moved;
+  /** Tensors that vary. Default "all", so that landscapes of different methods are comparable. */
+  readonly over?: LossVariables;
   /** Seed of the directions. Default 0. */
   readonly seed?: number;
 }
 
+/** Values of the loss on a plane. */
 export interface Landscape {
-  /** Of the points, along either direction, rising. */
+  /** Coordinates of the points along each direction, increasing. */
   readonly coordinates: readonly number[];
-  /** Loss at a coordinate of the second direction and one of the first: `losses[j][i]`. NaN where it is not finite. */
+  /** `losses[j][i]` is the loss at coordinate i of the first direction and j of the second; NaN if it is not finite. */
   readonly losses: readonly (readonly number[])[];
   /** Loss of the model itself. */
   readonly centre: number;
-  /** Numbers that are moved, and how long either direction is. */
+  /** Parameters that vary. */
   readonly parameters: number;
+  /** Norms of the two directions. */
   readonly lengths: readonly [number, number];
 }
 
 /**
- * The loss on a plane through a fine-tuned model (Li et al. 2018; SAFE's figure 7a): along two random directions whose rows
- * are as long as the rows of the weights they are added to, the second at right angles to the first.
- * @throws ConfigError for options that make no sense or tensors that are missing, DataError without batches.
+ * The loss on a plane through a fine-tuned model (Li et al. 2018, Visualizing the Loss Landscape of Neural Nets; SAFE, figure
+ * 7a), along two random directions. Each row of a direction has the norm of the weights' row ("filter normalisation"), and
+ * the second direction is orthogonal to the first.
+ * @throws ConfigError for wrong options or missing tensors, DataError without batches.
  */
 export async function lossLandscape(subject: Subject, options: LandscapeOptions): Promise<Landscape> {
   const { batches, over = "all", seed = 0 } = options;
@@ -47,8 +50,8 @@ export async function lossLandscape(subject: Subject, options: LandscapeOptions)
 }
 
 /**
- * Two directions for a point: normal numbers, every row as long as the point's own row (a row of zeros stays where it is,
- * and so does a tensor of one axis: biases and norms), the second then made orthogonal to the first.
+ * Two orthogonal directions at a point, from normally distributed numbers. Each row is scaled to the norm of the point's
+ * row; tensors with one axis (biases and norms) do not move.
  */
 export function randomDirections(
   layout: VectorLayout,
@@ -57,8 +60,8 @@ export function randomDirections(
 ): readonly [Float32Array, Float32Array] {
   const random = new Random(seed);
   const [first, second] = [filterNormalised(layout, at, random), filterNormalised(layout, at, random)];
-  const share = dot(first, second) / Math.max(dot(first, first), Number.MIN_VALUE);
-  return [first, second.map((x, i) => x - share * first[i]!)];
+  const projection = dot(first, second) / Math.max(dot(first, first), Number.MIN_VALUE);
+  return [first, second.map((x, i) => x - projection * first[i]!)];
 }
 
 function filterNormalised({ segments, size }: VectorLayout, at: Float32Array, random: Random): Float32Array {
@@ -78,7 +81,7 @@ function filterNormalised({ segments, size }: VectorLayout, at: Float32Array, ra
   return direction;
 }
 
-/** A function's values on the plane that two directions span. */
+/** The values of a function on the plane through `origin` that two directions span. */
 export async function lossPlane(
   lossAt: (at: Float32Array) => Promise<number>,
   origin: Float32Array,
@@ -109,7 +112,7 @@ function checkGrid({ points = 11, span = 1 }: Pick<LandscapeOptions, "points" | 
 } {
   if (Number.isInteger(points) && points >= 3 && span > 0 && Number.isFinite(span)) return { points, span };
   throw new ConfigError(
-    `lossLandscape: ${points} points from ${-span} to ${span} make no plane.`,
+    `lossLandscape: ${points} points from ${-span} to ${span} are not a grid.`,
     "Give at least 3 points, and a span above 0.",
   );
 }

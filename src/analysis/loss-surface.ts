@@ -14,93 +14,94 @@ import type { Subject } from "./subject";
 import { VectorLayout } from "./vector";
 
 /**
- * Which of a subject's tensors are moved, frozen or not: those in the transformer's layers ("adapter"), these and the
- * task's head ("all"), or those that a function chooses by name.
+ * Tensors that the loss is a function of, frozen or not: all trained tensors ("all"), these without the task's head
+ * ("adapter"), or those that a function selects by name.
  */
-export type Moved = "adapter" | "all" | ((name: string) => boolean);
+export type LossVariables = "adapter" | "all" | ((name: string) => boolean);
 
 export interface SurfaceOptions {
-  /** The loss is the mean over the labels of all of them. */
+  /** Batches that define the loss: its mean over all their labels. */
   readonly batches: Iterable<Batch>;
-  readonly over: Moved;
+  readonly over: LossVariables;
   /** Whether `gradient` will be called. */
   readonly differentiable: boolean;
 }
 
-/** A batch's turn in an evaluation. */
-interface Turn {
+/** The part of an evaluation that belongs to one batch. */
+interface BatchRun {
   readonly plan: Plan;
   readonly inputs: Inputs;
 }
 
 /**
- * The loss of a fine-tuned model as a function of its trained tensors: fixed batches, no dropout. It has tensors and
- * buffers of its own, so that a trainer beside it keeps every bit. Dispose of it when done.
+ * The loss of a fine-tuned model as a function of its trained tensors, with fixed batches and without dropout. It works on
+ * copies of the tensors and does not change the state of a trainer. Dispose of it when done.
  */
 export class LossSurface {
   private constructor(
     readonly layout: VectorLayout,
-    /** The subject's own values. */
+    /** The values of the subject, [layout.size]. */
     readonly origin: Float32Array,
-    private readonly turns: readonly Turn[],
+    private readonly runs: readonly BatchRun[],
     private readonly executor: Executor,
     private readonly state: TrainableTensors,
     private readonly subject: Subject,
   ) {}
 
   /**
-   * Plans and allocates.
-   * @throws ConfigError where tensors are missing or no tensor is moved, DataError without batches, DeviceError when
-   * memory runs out.
+   * Plans the evaluation and allocates its memory.
+   * @throws ConfigError for missing tensors or without variables, DataError without batches, DeviceError if there is not
+   * enough memory.
    */
   static async open(subject: Subject, options: SurfaceOptions): Promise<LossSurface> {
     const { model: loaded, adapter, tensors } = subject;
     const batches = [...options.batches];
-    if (batches.length === 0) throw new DataError("There are no batches to take the loss of.", "Give at least one.");
+    if (batches.length === 0) throw new DataError("There are no batches to compute the loss of.", "Give at least one.");
     checkTrainable(loaded.model, adapter);
     const specs = trainableSpecs(loaded.model, adapter);
-    const moved = new Map([...specs].filter(([name]) => isMoved(subject, options.over, name)));
-    const turns = turnsOf(subject, batches, options.differentiable ? moved : new Map());
-    const reached = options.differentiable ? turns[0]!.plan.gradients : moved;
-    const layout = new VectorLayout(new Map([...moved].filter(([name]) => reached.has(name))));
+    const variables = new Map([...specs].filter(([name]) => isVariable(subject, options.over, name)));
+    const runs = planRuns(subject, batches, options.differentiable ? variables : new Map());
+    // A tensor that does not influence the loss has no gradient.
+    const differentiated = options.differentiable ? runs[0]!.plan.gradients : variables;
+    const layout = new VectorLayout(new Map([...variables].filter(([name]) => differentiated.has(name))));
     const origin = layout.pack(tensors);
-    const live = options.differentiable ? reached : new Map<string, TensorSpec>();
+    const live = options.differentiable ? differentiated : new Map<string, TensorSpec>();
     const state = await TrainableTensors.create(loaded, adapter, 0, { live });
     const executor = new Executor(loaded.engine.device);
     try {
       state.restore(tensors);
-      await executor.hold([...new Set(turns.map((turn) => turn.plan))]);
+      await executor.hold([...new Set(runs.map((run) => run.plan))]);
       await executor.compile();
     } catch (error) {
       executor.dispose();
       state.dispose();
       throw error;
     }
-    return new LossSurface(layout, origin, turns, executor, state, subject);
+    return new LossSurface(layout, origin, runs, executor, state, subject);
   }
 
   /** The loss at a point, [layout.size]. */
   async loss(at: Float32Array): Promise<number> {
     this.state.restore(this.layout.unpack(at));
     let sum = 0;
-    for (const { plan, inputs } of this.turns) {
+    for (const { plan, inputs } of this.runs) {
       sum += (await this.executor.run(plan, this.state, inputs)).get("loss")?.[0] ?? NaN;
     }
     return sum;
   }
 
-  /** Loss and gradient at a point. */
+  /** Loss and gradient at a point; point and gradient are [layout.size]. */
   async gradient(at: Float32Array): Promise<{ readonly loss: number; readonly gradient: Float32Array }> {
     const loss = await this.loss(at);
     const gradient = new Float32Array(this.layout.size);
-    const reading = this.layout.segments.map(async ({ name, offset }) => {
+    const reads = this.layout.segments.map(async ({ name, offset }) => {
       gradient.set(await this.state.tensor(gradientName(name)).read(), offset);
     });
-    await Promise.all(reading);
+    await Promise.all(reads);
     return { loss, gradient };
   }
 
-  /** Returns the memory; a model that was tuned in place has its values back. */
+  /** Frees the memory, and restores the values of a model that was tuned in place. */
   dispose(): void {
     if (this.subject.adapter.trainsInPlace) this.state.restore(this.subject.tensors);
     this.executor.dispose();
@@ -112,16 +113,16 @@ export class LossSurface {
   }
 }
 
-function isMoved({ model: { model } }: Subject, over: Moved, name: string): boolean {
+function isVariable({ model: { model } }: Subject, over: LossVariables, name: string): boolean {
   if (typeof over === "function") return over(name);
   return over === "all" || !model.heads.some((head) => name.startsWith(`${head}.`));
 }
 
-/** A plan and inputs for every batch. With gradients, those of later batches are added to the first one's. */
-function turnsOf(subject: Subject, batches: readonly Batch[], moved: ReadonlyMap<string, TensorSpec>): Turn[] {
+/** Plan and inputs of every batch. The gradients of later batches are added to those of the first one. */
+function planRuns(subject: Subject, batches: readonly Batch[], variables: ReadonlyMap<string, TensorSpec>): BatchRun[] {
   const { model: loaded, adapter, labelSmoothing = 0 } = subject;
   const { model, fragileNorms, engine } = loaded;
-  const trainable = new Set(moved.keys());
+  const trainable = new Set(variables.keys());
   const differentiable = trainable.size > 0;
   const labels = batches.reduce((sum, batch) => sum + countedLabels(model, batch), 0);
   const plans = new Map<string, Plan>();

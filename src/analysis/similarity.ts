@@ -15,7 +15,7 @@ import { finalName } from "../train/tensors/names";
 import type { Trainer } from "../train/trainer";
 import type { AnalysisControl, NamedTensors, Subject } from "./subject";
 
-/** An adapter as it was at some step. */
+/** A copy of an adapter's tensors at some step. */
 export interface Snapshot {
   /** Optimizer steps done. */
   readonly step: number;
@@ -23,24 +23,25 @@ export interface Snapshot {
 }
 
 export interface CompareOptions extends AnalysisControl {
-  /** The texts or images whose tokens are CKA's rows; padding is left out. */
+  /** The texts or images whose tokens are the rows of CKA. Padding does not count. */
   readonly probe: Batch;
-  /** Subtract column means before CKA, as its definition has it. Default true. */
+  /** Whether to subtract column means, as the definition of CKA does. Default true. */
   readonly center?: boolean;
 }
 
-/** CKA of every layer's activation at some step, by layer. */
+/** Similarity (CKA, from 0 to 1) of the layers' outputs at some step, by layer. */
 export interface LayerSimilarity {
   readonly step: number;
-  /** ... with that of the model without the adapter. */
+  /** Similarity to the output of the model without the adapter. */
   readonly original: readonly number[];
-  /** ... with that of the last snapshot. */
+  /** Similarity to the output with the last snapshot. */
   readonly final: readonly number[];
 }
 
 /**
- * Linear CKA (Kornblith et al. 2019) of every layer's output, in eval mode, at several moments of training: with the
- * original model's and with the last moment's. SAFE's figure 3. Two times two forward passes a snapshot.
+ * Linear CKA (Kornblith et al. 2019, equation 5) of every layer's output, without dropout, for several snapshots of an
+ * adapter: with the output of the original model and with that of the last snapshot (SAFE, figure 3). Each snapshot takes
+ * four forward passes.
  * @throws ConfigError without snapshots, and for adapters that change the checkpoint in place or lengthen texts.
  */
 export async function compareLayers(
@@ -49,11 +50,11 @@ export async function compareLayers(
   { probe, center = true, onProgress, signal }: CompareOptions,
 ): Promise<LayerSimilarity[]> {
   const last = snapshots.at(-1);
-  if (!last) throw new ConfigError("There are no snapshots to compare.", "Take one before the first step at least.");
+  if (!last) throw new ConfigError("There are no snapshots to compare.", "Take at least one before the first step.");
   checkComparable(adapter);
   const { model, fragileNorms, engine } = loaded;
-  const own = new Set([...fixedSpecs(model, adapter).keys(), ...trainableSpecs(model, adapter).keys()]);
-  const rename = (name: string): string => (own.has(name) ? finalName(name) : name);
+  const adapterTensors = new Set([...fixedSpecs(model, adapter).keys(), ...trainableSpecs(model, adapter).keys()]);
+  const rename = (name: string): string => (adapterTensors.has(name) ? finalName(name) : name);
   const options = {
     model,
     adapter,
@@ -61,38 +62,38 @@ export async function compareLayers(
     isTraining: false,
     fragileNorms,
   };
-  const planned = (...reference: [{ readonly rename: typeof rename }?]): Plan => {
-    const { tape, outputs } = traceComparison(options, center, ...reference);
+  const planned = (reference?: { readonly rename: typeof rename }): Plan => {
+    const { tape, outputs } = traceComparison(options, center, reference);
     return plan(tape, { outputs, limits: engine.device.limits });
   };
-  const [toOriginal, toFinal] = [planned(), planned({ rename })];
+  const [withOriginal, withFinal] = [planned(), planned({ rename })];
   using executor = new Executor(engine.device);
-  using memory = await Pair.create({ model: loaded, adapter, tensors: last.tensors });
-  await executor.hold([toOriginal, toFinal]);
+  using store = await SnapshotPair.create({ model: loaded, adapter, tensors: last.tensors });
+  await executor.hold([withOriginal, withFinal]);
   const inputs = { ...batchInputs(model, probe), probe_mask: probe.attentionMask };
-  const ckas = async (comparison: Plan): Promise<number[]> => {
-    const sums = await executor.run(comparison, memory, inputs);
+  const compare = async (comparison: Plan): Promise<number[]> => {
+    const sums = await executor.run(comparison, store, inputs);
     return Array.from({ length: model.layers }, (_, layer) => finishCka(sums.get(comparisonOutput(layer))!));
   };
-  const found: LayerSimilarity[] = [];
+  const similarities: LayerSimilarity[] = [];
   for (const { step, tensors } of snapshots) {
     signal?.throwIfAborted();
-    memory.state.restore(tensors);
-    found.push({ step, original: await ckas(toOriginal), final: await ckas(toFinal) });
-    onProgress?.(found.length, snapshots.length);
+    store.state.restore(tensors);
+    similarities.push({ step, original: await compare(withOriginal), final: await compare(withFinal) });
+    onProgress?.(similarities.length, snapshots.length);
   }
-  return found;
+  return similarities;
 }
 
-/** Two sets of an adapter's tensors on the GPU: one that changes, and the last one under names of its own. */
-class Pair implements TensorStore {
+/** Two snapshots on the GPU: one that `state` replaces, and the last one, whose tensors have other names. */
+class SnapshotPair implements TensorStore {
   readonly #finals = new Map<string, Tensor>();
 
   private constructor(readonly state: TrainableTensors) {}
 
-  static async create({ model: loaded, adapter, tensors }: Subject): Promise<Pair> {
+  static async create({ model: loaded, adapter, tensors }: Subject): Promise<SnapshotPair> {
     const { device } = loaded.engine;
-    const pair = new Pair(await TrainableTensors.create(loaded, adapter, 0, { live: new Map() }));
+    const pair = new SnapshotPair(await TrainableTensors.create(loaded, adapter, 0, { live: new Map() }));
     return device.pool.checked("the tensors of the last snapshot", () => {
       for (const [name, { data, shape }] of tensors) {
         pair.#finals.set(finalName(name), Tensor.from(device, data, shape, "state"));
@@ -112,17 +113,19 @@ class Pair implements TensorStore {
 }
 
 export interface SimilarityOptions extends AnalysisControl {
-  /** Steps between two snapshots; default an epoch. There is one before the first step and one after the last. */
+  /** Steps between snapshots. Default: one epoch. There is also one before the first step and one after the last. */
   readonly every?: number;
-  /** Default the trainer's own probe, which is the first batch of its data unless it was given. */
+  /** The texts or images whose tokens are the rows of CKA. Default: the probe of the trainer. */
   readonly probe?: Batch;
+  /** Whether to subtract column means, as the definition of CKA does. Default true. */
   readonly center?: boolean;
 }
 
 /**
- * Trains to the end and compares every layer's activation on the way with the original model's and the final one's: SAFE's
- * figure 3. Snapshots of the adapter wait on the host.
- * @throws ConfigError as `compareLayers`, before any step is taken; what a step throws.
+ * Trains to the end, and compares the layers' outputs during training with those of the original and of the final model
+ * (SAFE, figure 3). Snapshots of the adapter are kept in host memory.
+ * @throws ConfigError for adapters that change the checkpoint in place or lengthen texts, before the first step; whatever a
+ * step throws.
  */
 export async function layerSimilarity(trainer: Trainer, options: SimilarityOptions = {}): Promise<LayerSimilarity[]> {
   const { every = trainer.progress.stepsPerEpoch, probe = trainer.options.probe, center = true } = options;
@@ -133,21 +136,21 @@ export async function layerSimilarity(trainer: Trainer, options: SimilarityOptio
   }
   const { model, adapter } = trainer.options;
   checkComparable(adapter);
-  const { step: done, totalSteps } = trainer.progress;
-  const snapshots: Snapshot[] = [{ step: done, tensors: await trainer.state.snapshot() }];
-  // A snapshot's comparison is counted as a step.
-  const work = totalSteps - done + Math.ceil((totalSteps - done) / every) + 1;
+  const { step: start, totalSteps } = trainer.progress;
+  const snapshots: Snapshot[] = [{ step: start, tensors: await trainer.state.snapshot() }];
+  // Comparing a snapshot counts as one step of work.
+  const total = totalSteps - start + Math.ceil((totalSteps - start) / every) + 1;
   for await (const { step } of trainer.steps()) {
     signal?.throwIfAborted();
     if (step % every === 0 || step === totalSteps) snapshots.push({ step, tensors: await trainer.state.snapshot() });
-    onProgress?.(step - done, work);
+    onProgress?.(step - start, total);
   }
   const compare = (): Promise<LayerSimilarity[]> =>
     compareLayers({ model, adapter }, snapshots, {
       probe,
       center,
       ...(signal && { signal }),
-      onProgress: (count) => onProgress?.(totalSteps - done + count, work),
+      onProgress: (compared) => onProgress?.(totalSteps - start + compared, total),
     });
   return trainer.merging ? trainer.merging.apart(compare) : compare();
 }

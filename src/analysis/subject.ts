@@ -4,30 +4,30 @@ import type { Shape } from "../base/shape";
 import type { LoadedModel } from "../io/load-model";
 import type { Trainer } from "../train/trainer";
 
-/** Tensors by name, with their shapes, row-major. */
+/** Tensors by name: shapes, and values in row-major order. */
 export type NamedTensors = ReadonlyMap<string, { readonly shape: Shape; readonly data: Float32Array }>;
 
-/** A fine-tuned model, as analyses look at it: they work on copies of its tensors. */
+/** A fine-tuned model to analyse. Analyses work on copies of its tensors. */
 export interface Subject {
   readonly model: LoadedModel;
   readonly adapter: Adapter;
-  /** The adapter's and all trained tensors, as `subjectOf(trainer)` or `loadAdapter` gives them. */
+  /** All trained tensors and those of the adapter, as `subjectOf(trainer)` and `loadAdapter` return them. */
   readonly tensors: NamedTensors;
-  /** As in `TrainerOptions`. Default 0. */
+  /** Label smoothing of the loss. Default 0. */
   readonly labelSmoothing?: number;
 }
 
-/** What an analysis that takes a while tells, and how it is broken off. */
+/** Progress and cancellation of an analysis. */
 export interface AnalysisControl {
   /** Called after every part of the work. */
-  readonly onProgress?: (done: number, of: number) => void;
-  /** Aborting it makes the analysis throw the signal's reason; what it had allocated is returned. */
+  readonly onProgress?: (done: number, total: number) => void;
+  /** Aborting the signal makes the analysis free its memory and throw the signal's reason. */
   readonly signal?: AbortSignal;
 }
 
 /**
- * What a trainer has learnt so far.
- * @throws ConfigError where LoRAs are merged into the model's weights: they would count twice.
+ * The current state of a trainer, as a fine-tuned model to analyse.
+ * @throws ConfigError while LoRAs are merged into the model's weights, because they would count twice.
  */
 export async function subjectOf(trainer: Trainer): Promise<Subject> {
   const { model, adapter, labelSmoothing = 0 } = trainer.options;

@@ -3,7 +3,7 @@ import { elements } from "../base/shape";
 import type { Shape } from "../base/shape";
 import type { NamedTensors } from "./subject";
 
-/** Where a tensor lies in a vector of parameters. */
+/** The place of a tensor in a vector of parameters. */
 export interface Segment {
   readonly name: string;
   readonly shape: Shape;
@@ -11,9 +11,10 @@ export interface Segment {
   readonly length: number;
 }
 
-/** Tensors laid end to end, in order. */
+/** Layout of a vector that contains tensors one after the other. */
 export class VectorLayout {
   readonly segments: readonly Segment[];
+  /** Length of the vector. */
   readonly size: number;
 
   constructor(shapes: ReadonlyMap<string, { readonly shape: Shape }>) {
@@ -26,15 +27,15 @@ export class VectorLayout {
     this.size = offset;
   }
 
-  /** @throws ConfigError for a tensor that is missing or of another size. */
+  /** Copies tensors into a vector, [size]. @throws ConfigError for a tensor that is missing or has another size. */
   pack(tensors: ReadonlyMap<string, { readonly data: Float32Array }>): Float32Array {
     const vector = new Float32Array(this.size);
     for (const { name, offset, length } of this.segments) {
       const data = tensors.get(name)?.data;
       if (data?.length !== length) {
         throw new ConfigError(
-          `${name} has ${data?.length ?? "no"} values; the adapter makes it ${length}.`,
-          "Give all tensors of the adapter that is analysed, as subjectOf(trainer) does.",
+          `${name} has ${data?.length ?? "no"} values, but the adapter needs ${length}.`,
+          "Give all tensors of the analysed adapter, as subjectOf(trainer) does.",
         );
       }
       vector.set(data, offset);
@@ -42,7 +43,7 @@ export class VectorLayout {
     return vector;
   }
 
-  /** Views on a vector's tensors. */
+  /** The tensors of a vector, [size]: views of it, not copies. */
   unpack(vector: Float32Array): NamedTensors {
     return new Map(
       this.segments.map(({ name, shape, offset, length }) => [
@@ -53,17 +54,17 @@ export class VectorLayout {
   }
 }
 
-/** Inner product, summed in float64. */
+/** Inner product of two vectors of the same length, summed in float64. */
 export function dot(a: ArrayLike<number>, b: ArrayLike<number>): number {
   let sum = 0;
   for (let i = 0; i < a.length; i++) sum += a[i]! * b[i]!;
   return sum;
 }
 
-/** Euclidean length. */
+/** Euclidean norm, summed in float64. */
 export const norm = (a: ArrayLike<number>): number => Math.sqrt(dot(a, a));
 
-/** target += factor * source. */
+/** Computes target += factor * source, elementwise. */
 export function addScaled(target: Float64Array, factor: number, source: ArrayLike<number>): void {
   for (let i = 0; i < target.length; i++) target[i]! += factor * source[i]!;
 }
