@@ -30,6 +30,8 @@ export interface LoadOptions extends HeadOptions {
 
 /** A model with its weights on the GPU. Dispose of it when done. */
 export class LoadedModel {
+  /** Whether a run has trained the weights in place: those of norms may have come close to zero since they were loaded. */
+  isTrained = false;
   #device: Device;
   #reloading: Promise<void> | undefined;
 
@@ -41,8 +43,8 @@ export class LoadedModel {
     readonly source: string,
     /** Tensors of the head that the checkpoint does not have, initialised from N(0, initializer_range). */
     readonly initialised: readonly string[],
-    /** Norms that keep their input since a weight is close to zero. */
-    readonly fragileNorms: ReadonlySet<string>,
+    /** Norms that keep their input because a weight is close to zero. */
+    public fragileNorms: ReadonlySet<string>,
     /** Tensors of the checkpoint that this model does not have and that were passed over: other heads, mask buffers. */
     readonly unused: readonly string[],
     /** Makes it once more, on the engine's device of then. */
@@ -71,6 +73,16 @@ export class LoadedModel {
       })
       .finally(() => (this.#reloading = undefined));
     await this.#reloading;
+  }
+
+  /** Finds the fragile norms again if the weights were trained in place. Reads the norms' weights. */
+  async updateFragileNorms(): Promise<void> {
+    if (!this.isTrained) return;
+    const fragile = this.model.parameters.filter(isNorm).map(async ({ name }) => {
+      const data = await this.weights.get(name)!.read();
+      return data.every((value) => Math.abs(value) >= SMALLEST_INVERTIBLE) ? [] : [normOf(name)];
+    });
+    this.fragileNorms = new Set((await Promise.all(fragile)).flat());
   }
 
   dispose(): void {
@@ -109,7 +121,7 @@ export async function loadModel(engine: Engine, directory: Directory, options: L
           ? initial(parameter, config, random)
           : (first, end) => checkpoint.read(source, { first, end });
       const { tensor, smallest } = await uploader.upload(parameter, told(read));
-      if (isNorm(parameter) && smallest < SMALLEST_INVERTIBLE) fragile.add(parameter.name.replace(/\.weight$/, ""));
+      if (isNorm(parameter) && smallest < SMALLEST_INVERTIBLE) fragile.add(normOf(parameter.name));
       weights.set(parameter.name, tensor);
     }
     const initialised = model.parameters.map(({ name }) => name).filter((name) => !sources.has(name));
@@ -225,4 +237,5 @@ function initial({ name }: ParameterSpec, config: Readonly<Record<string, unknow
 
 const ones: ElementSource = (first, end) => new Float32Array(end - first).fill(1);
 
+const normOf = (weight: string): string => weight.replace(/\.weight$/, "");
 const isNorm = ({ name, shape }: ParameterSpec): boolean => shape.length === 1 && name.endsWith(".weight");

@@ -47,8 +47,10 @@ export interface ForwardOptions {
   readonly hooks?: ForwardHooks | undefined;
   /** Whether dropout acts. */
   readonly isTraining: boolean;
-  /** Norms whose output cannot be inverted, since a weight is close to zero: they keep their input instead. */
+  /** Norms whose output cannot be inverted because a weight is close to zero: their gradients read their input. */
   readonly fragileNorms?: ReadonlySet<string> | undefined;
+  /** Parameters that the run trains: the norms among them are treated as fragile, since training may bring them there. */
+  readonly trained?: ReadonlySet<string> | undefined;
   /** Tensors to be read as they were loaded, though an adapter trains a copy of them. */
   readonly originals?: ReadonlySet<string> | undefined;
   /** Keeps keys and values for generation. */
@@ -63,6 +65,7 @@ export class Forward {
   readonly isTraining: boolean;
   readonly #hooks: ForwardHooks;
   readonly #fragile: ReadonlySet<string>;
+  readonly #trained: ReadonlySet<string>;
   readonly #originals: ReadonlySet<string>;
   readonly #cache: CacheSpec | undefined;
   readonly #once = new Map<string, Value>();
@@ -78,6 +81,7 @@ export class Forward {
     this.#hooks = options.hooks ?? {};
     this.#cache = options.cache;
     this.#fragile = options.fragileNorms ?? new Set();
+    this.#trained = options.trained ?? new Set();
     this.#originals = options.originals ?? new Set();
     this.#specs = new Map(options.model.parameters.map((spec) => [spec.name, spec]));
     this.#projections = new Map(options.model.projections.map((projection) => [projection.name, projection]));
@@ -201,15 +205,21 @@ export class Forward {
 
   layerNorm(name: string, x: Value, eps: number): Value {
     const inputs = { x, weight: this.parameter(`${name}.weight`), bias: this.parameter(`${name}.bias`) };
-    const keep = this.#fragile.has(name) ? "x" : "y";
-    return this.recorder.labelled(name, () => this.recorder.apply(layerNorm, inputs, { eps, keep }));
+    return this.recorder.labelled(name, () =>
+      this.recorder.apply(layerNorm, inputs, { eps, keep: this.#keptByNorm(name) }),
+    );
   }
 
   rmsNorm(name: string, x: Value, eps: number): Value {
-    const keep = this.#fragile.has(name) ? "x" : "y";
+    const inputs = { x, weight: this.parameter(`${name}.weight`) };
     return this.recorder.labelled(name, () =>
-      this.recorder.apply(rmsNorm, { x, weight: this.parameter(`${name}.weight`) }, { eps, keep }),
+      this.recorder.apply(rmsNorm, inputs, { eps, keep: this.#keptByNorm(name) }),
     );
+  }
+
+  /** What a norm's gradients read: its output, where they can divide by its weight, else its input. */
+  #keptByNorm(name: string): "x" | "y" {
+    return this.#fragile.has(name) || this.#trained.has(`${name}.weight`) ? "x" : "y";
   }
 
   /** Drops elements while training; the identity otherwise. */

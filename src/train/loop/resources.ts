@@ -62,6 +62,8 @@ export async function openRun(
 ): Promise<RunResources> {
   const maskedOptions = withStructuralMasks(givenOptions);
   const { model: loaded, adapter, data, seed = 0 } = maskedOptions;
+  await loaded.updateFragileNorms();
+  loaded.isTrained ||= adapter.trainsInPlace ?? false;
   const start = first?.start ?? origin?.start ?? positionIn(data);
   if (!first && origin && start.state !== undefined) data.resume?.(start.state);
   const cache = PrefixCache.of(maskedOptions.prefixCache, loaded.model);

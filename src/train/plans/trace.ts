@@ -86,9 +86,11 @@ function checkLength({ model, adapter, batch }: TraceOptions): void {
 
 export function forwardOf(recorder: Recorder, options: TraceOptions, adapter: Adapter | undefined): Forward {
   const { model, batch, isTraining, fragileNorms } = options;
-  const originals = adapter || !options.adapter ? undefined : new Set(options.adapter.baseTensors?.(model));
+  const trained = new Set(options.adapter?.baseTensors?.(model));
   const hooks = adapter && options.dropped?.length ? withoutLayers(adapter, new Set(options.dropped)) : adapter;
-  return new Forward({ recorder, model, batch, isTraining, hooks, fragileNorms, originals });
+  // A pass without the adapter reads the tensors that it trains as they were loaded.
+  const parameters = adapter ? { trained } : { originals: trained };
+  return new Forward({ recorder, model, batch, isTraining, hooks, fragileNorms, ...parameters });
 }
 
 /** An adapter's hooks that leave some layers as they are. */
