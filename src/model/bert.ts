@@ -4,7 +4,7 @@ import { addBroadcast } from "../ops/add_broadcast";
 import { embedding } from "../ops/embedding";
 import { gelu } from "../ops/gelu";
 import type { Value } from "../tape/tape";
-import { checkActivation, count, layerCount, parseConfig, probability } from "./config";
+import { activationOf, count, GELU_ACTIVATIONS, layerCount, parseConfig, probability } from "./config";
 import type { Forward } from "./forward";
 import { answerSpan, denseClassifier, pooledClassifier, taskOf } from "./heads";
 import type { Head } from "./heads";
@@ -29,14 +29,12 @@ const SCHEMA = v.object({
   pad_token_id: v.nullish(v.pipe(v.number(), v.integer(), v.minValue(0))),
 });
 
-const APPROXIMATIONS = { gelu: "none", gelu_new: "tanh", gelu_pytorch_tanh: "tanh" } as const;
-
-/** What tells BERT from RoBERTa. */
+/** How BERT and RoBERTa differ. */
 interface Encoder {
   readonly family: string;
-  /** Padding id where the configuration names none. */
+  /** Padding id if the configuration has none. */
   readonly padId: number;
-  /** Positions 0, 1, 2, ..., or counted over tokens that are not padding, from the padding id + 1. */
+  /** How positions count: 0, 1, 2, ..., or as `Forward.paddedPositions`. */
   readonly positions: "absolute" | "padded";
   classifier(config: Readonly<Record<string, unknown>>, task: Task, c: Config): Head;
 }
@@ -47,18 +45,19 @@ export function bert(config: Readonly<Record<string, unknown>>): Model {
     family: "bert",
     padId: 0,
     positions: "absolute",
-    classifier: (told, task, c) =>
-      pooledClassifier(told, { task, hidden: c.hidden_size, pooler: "bert.pooler", dropout: headDropout(c) }),
+    classifier: (configuration, task, c) =>
+      pooledClassifier(configuration, { task, hidden: c.hidden_size, pooler: "bert.pooler", dropout: headDropout(c) }),
   });
 }
 
-/** RoBERTa (Liu et al. 2019): BERT with another count of positions and another head. */
+/** RoBERTa (Liu et al. 2019): BERT with other positions and another head. */
 export function roberta(config: Readonly<Record<string, unknown>>): Model {
   return encoder(config, {
     family: "roberta",
     padId: 1,
     positions: "padded",
-    classifier: (told, task, c) => denseClassifier(told, { task, hidden: c.hidden_size, dropout: headDropout(c) }),
+    classifier: (configuration, task, c) =>
+      denseClassifier(configuration, { task, hidden: c.hidden_size, dropout: headDropout(c) }),
   });
 }
 
@@ -67,8 +66,7 @@ const headDropout = (c: Config): number => c.classifier_dropout ?? c.hidden_drop
 
 function encoder(config: Readonly<Record<string, unknown>>, kind: Encoder): Model {
   const c = parseConfig(SCHEMA, config);
-  checkActivation(c.hidden_act, Object.keys(APPROXIMATIONS));
-  const approximation = APPROXIMATIONS[c.hidden_act as keyof typeof APPROXIMATIONS];
+  const approximation = activationOf(c.hidden_act, GELU_ACTIVATIONS);
   const { family } = kind;
   const task = taskOf(config, family, TASKS, "sequence_classification");
   const head = task === "question_answering" ? answerSpan(c.hidden_size) : kind.classifier(config, task, c);
@@ -85,7 +83,7 @@ function encoder(config: Readonly<Record<string, unknown>>, kind: Encoder): Mode
     layers: c.num_hidden_layers,
     hiddenSize: c.hidden_size,
     vocabularySize: c.vocab_size,
-    // RoBERTa's positions begin behind the padding id's.
+    // RoBERTa's positions begin after that of padding.
     maxLength: c.max_position_embeddings - (kind.positions === "padded" ? padId + 1 : 0),
     padId,
     wordEmbeddings: `${family}.embeddings.word_embeddings.weight`,
@@ -118,13 +116,13 @@ function embed(forward: Forward, c: Config, { family, positions }: Encoder): Val
   const { recorder } = forward;
   const table = (name: string): Value => forward.parameter(`${family}.embeddings.${name}_embeddings.weight`);
   return recorder.labelled(`${family}.embeddings`, () => {
-    const words = forward.tokens(table("word"));
-    const kinds = recorder.apply(embedding, { table: table("token_type"), ids: forward.tokenTypeIds }, {});
-    const both = recorder.apply(add, { a: words, b: kinds }, {});
+    const words = forward.tokenEmbeddings(table("word"));
+    const types = recorder.apply(embedding, { table: table("token_type"), ids: forward.tokenTypeIds }, {});
+    const wordsAndTypes = recorder.apply(add, { a: words, b: types }, {});
     const isAbsolute = positions === "absolute";
     const ids = isAbsolute ? forward.positions : forward.paddedPositions;
-    const places = recorder.apply(embedding, { table: table("position"), ids }, {});
-    const sum = recorder.apply(isAbsolute ? addBroadcast : add, { a: both, b: places }, {});
+    const positionEmbeddings = recorder.apply(embedding, { table: table("position"), ids }, {});
+    const sum = recorder.apply(isAbsolute ? addBroadcast : add, { a: wordsAndTypes, b: positionEmbeddings }, {});
     return forward.dropout(
       forward.layerNorm(`${family}.embeddings.LayerNorm`, sum, c.layer_norm_eps),
       c.hidden_dropout_prob,
@@ -138,33 +136,33 @@ function layer(
   index: number,
   x: Value,
 ): Value {
-  const at = `${family}.encoder.layer.${index}`;
+  const path = `${family}.encoder.layer.${index}`;
   const qkv = {
-    q: forward.linear(`${at}.attention.self.query`, x),
-    k: forward.linear(`${at}.attention.self.key`, x),
-    v: forward.linear(`${at}.attention.self.value`, x),
+    q: forward.linear(`${path}.attention.self.query`, x),
+    k: forward.linear(`${path}.attention.self.key`, x),
+    v: forward.linear(`${path}.attention.self.value`, x),
   };
-  const mixed = forward.attention(`${at}.attention.self`, qkv, {
+  const mixed = forward.attention(`${path}.attention.self`, qkv, {
     heads: c.num_attention_heads,
     headSize: c.hidden_size / c.num_attention_heads,
     causal: false,
     dropout: c.attention_probs_dropout_prob,
   });
-  const attended = forward.dropout(forward.linear(`${at}.attention.output.dense`, mixed), c.hidden_dropout_prob);
+  const attended = forward.dropout(forward.linear(`${path}.attention.output.dense`, mixed), c.hidden_dropout_prob);
   const between = forward.layerNorm(
-    `${at}.attention.output.LayerNorm`,
-    forward.add(`${at}.attention`, forward.block(`${at}.attention`, index, attended), x),
+    `${path}.attention.output.LayerNorm`,
+    forward.add(`${path}.attention`, forward.block(`${path}.attention`, index, attended), x),
     c.layer_norm_eps,
   );
   const narrow = forward.feedForward(index, () => {
-    const wide = forward.linear(`${at}.intermediate.dense`, between);
-    const active = forward.recorder.labelled(`${at}.intermediate`, () =>
+    const wide = forward.linear(`${path}.intermediate.dense`, between);
+    const active = forward.recorder.labelled(`${path}.intermediate`, () =>
       forward.recorder.apply(gelu, { x: wide }, { approximation }),
     );
-    return forward.dropout(forward.linear(`${at}.output.dense`, active), c.hidden_dropout_prob);
+    return forward.dropout(forward.linear(`${path}.output.dense`, active), c.hidden_dropout_prob);
   });
-  const sum = forward.add(`${at}.output`, forward.block(`${at}.output`, index, narrow), between);
-  return forward.layerNorm(`${at}.output.LayerNorm`, sum, c.layer_norm_eps);
+  const sum = forward.add(`${path}.output`, forward.block(`${path}.output`, index, narrow), between);
+  return forward.layerNorm(`${path}.output.LayerNorm`, sum, c.layer_norm_eps);
 }
 
 function layerProjections(family: string, c: Config): Projection[] {
@@ -204,7 +202,7 @@ function encoderParameters(family: string, c: Config, projections: readonly Proj
   ];
 }
 
-/** Published BERT files write LayerNorm as gamma and beta, and bare models leave the prefix out. */
+/** Names of a tensor in published files: old ones say gamma and beta in norms, and bare models have no prefix. */
 function encoderAliases(family: string, name: string): string[] {
   const old = name.replace(/LayerNorm\.weight$/, "LayerNorm.gamma").replace(/LayerNorm\.bias$/, "LayerNorm.beta");
   const bare = (full: string): string => (full.startsWith(`${family}.`) ? full.slice(family.length + 1) : full);

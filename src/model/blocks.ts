@@ -2,20 +2,21 @@ import { Recorder } from "../tape/tape";
 import { Forward } from "./forward";
 import type { Model } from "./model";
 
-/** A sub-layer whose output an adapter may change before its residual. */
+/** A sub-layer whose output an adapter may change before its residual is added. */
 export interface Block {
+  /** Name of the sub-layer's module. */
   readonly name: string;
   readonly layer: number;
-  /** Size of its output's last axis. */
+  /** Size of the output's last axis. */
   readonly width: number;
 }
 
-const found = new WeakMap<Model, readonly Block[]>();
+const cache = new WeakMap<Model, readonly Block[]>();
 
-/** The sub-layers of a model's transformer layers, in order: what the layers themselves offer when they are traced. */
+/** Sub-layers of a model's transformer layers, in order: those at which the layers, when traced, call `Forward.block`. */
 export function blocksOf(model: Model): readonly Block[] {
-  const known = found.get(model);
-  if (known) return known;
+  const cached = cache.get(model);
+  if (cached) return cached;
   const blocks: Block[] = [];
   const recorder = new Recorder();
   const x = recorder.input("x", [1, 1, model.hiddenSize]);
@@ -34,6 +35,6 @@ export function blocksOf(model: Model): readonly Block[] {
     });
     model.layer(forward, layer, x);
   }
-  found.set(model, blocks);
+  cache.set(model, blocks);
   return blocks;
 }

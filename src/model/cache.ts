@@ -1,23 +1,25 @@
 import type { Recorder, Value } from "../tape/tape";
 
-/** Where a trace keeps keys and values of earlier tokens, for generation. */
+/** A cache of keys and values for generation, and how a trace attends over it. */
 export interface CacheSpec {
-  /** Texts that the cache has room for, and tokens of each. */
+  /** Number of texts that the cache has room for. */
   readonly rows: number;
+  /** Number of tokens of each text that the cache has room for. */
   readonly capacity: number;
-  /** Whether the batch's tokens follow others that are in the cache already, or are the texts' first. */
+  /** Whether the batch's tokens follow tokens that are already in the cache. False for the first tokens of texts. */
   readonly isContinuing: boolean;
-  /** Appends new tokens' keys and values to a module's caches, and attends over all that these hold. */
+  /** Appends the new tokens' keys and values to a module's cache, and attends over everything in it. */
   attend(recorder: Recorder, module: string, sites: CachedSites, cache: CacheSpec, shape: CachedShape): Value;
 }
 
-/** Queries, keys and values of new tokens: a value, and the first column that is meant. */
+/** Queries, keys and values of new tokens. Keys and values are columns of x that begin at `offset`. */
 export interface CachedSites {
   readonly q: Value;
   readonly k: readonly [x: Value, offset: number];
   readonly v: readonly [x: Value, offset: number];
 }
 
+/** Number and size of attention heads. */
 export interface CachedShape {
   readonly heads: number;
   readonly kvHeads?: number;

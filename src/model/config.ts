@@ -1,7 +1,7 @@
 import * as v from "valibot";
 import { ConfigError } from "../base/errors";
 
-/** Checks a family's part of config.json. @throws ConfigError naming the key, what it is and what it should be. */
+/** Checks the keys of config.json that a family reads. @throws ConfigError naming the key and what it should be. */
 export function parseConfig<const S extends v.GenericSchema>(schema: S, config: unknown): v.InferOutput<S> {
   const result = v.safeParse(schema, config);
   if (result.success) return result.output;
@@ -13,23 +13,30 @@ export function parseConfig<const S extends v.GenericSchema>(schema: S, config: 
   );
 }
 
-/** A positive whole number that 32 bits hold. */
+/** A positive integer that 32 bits hold. */
 export const count = v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(2 ** 31 - 1));
-/** A number of layers: each has names and shapes of its own, so that a file must not ask for billions. */
+/** A number of layers. It is limited, since names and shapes are made for every layer before any tensor is read. */
 export const layerCount = v.pipe(count, v.maxValue(1024));
-/** A probability, as dropouts have. */
+/** A dropout probability. */
 export const probability = v.pipe(v.number(), v.minValue(0), v.maxValue(0.999));
 
-/** Number of labels: `num_labels`, else as many as `id2label` names, else 2 as Hugging Face has it. */
+/** Number of labels: `num_labels`, else the size of `id2label`, else 2 as in Hugging Face. */
 export function labelCount(config: Readonly<Record<string, unknown>>): number {
-  const { num_labels: given, id2label } = config;
-  if (typeof given === "number" && Number.isInteger(given) && given > 0 && given < 2 ** 31) return given;
+  const { num_labels: labels, id2label } = config;
+  if (typeof labels === "number" && Number.isInteger(labels) && labels > 0 && labels < 2 ** 31) return labels;
   if (id2label && typeof id2label === "object") return Object.keys(id2label).length;
   return 2;
 }
 
-/** @throws ConfigError when an activation is not one of `known`. */
-export function checkActivation(given: string, known: readonly string[]): void {
-  if (known.includes(given)) return;
-  throw new ConfigError(`config.json: the activation ${given} is unknown here.`, `Known ones: ${known.join(", ")}.`);
+/** How GELU is computed under each of its names in config.json: exactly, or by tanh. */
+export const GELU_ACTIVATIONS = { gelu: "none", gelu_new: "tanh", gelu_pytorch_tanh: "tanh" } as const;
+
+/** The entry of an activation in a family's table. @throws ConfigError if the table does not have it. */
+export function activationOf<T>(activation: string, supported: Readonly<Record<string, T>>): T {
+  const entry = Object.hasOwn(supported, activation) ? supported[activation] : undefined;
+  if (entry !== undefined) return entry;
+  throw new ConfigError(
+    `config.json: the activation ${activation} is not supported.`,
+    `Supported activations: ${Object.keys(supported).join(", ")}.`,
+  );
 }

@@ -5,7 +5,7 @@ import { llama } from "./llama";
 import type { Model, Task } from "./model";
 import { vit } from "./vit";
 
-/** `model_type` -> how to build the model from its config.json. */
+/** The function that makes a model from its config.json, by `model_type`. */
 const FAMILIES: Readonly<Record<string, (config: Readonly<Record<string, unknown>>) => Model>> = {
   bert,
   roberta,
@@ -14,26 +14,26 @@ const FAMILIES: Readonly<Record<string, (config: Readonly<Record<string, unknown
   vit,
 };
 
-/** The families that can be loaded, by `model_type`. */
+/** Supported values of `model_type`. */
 export const MODEL_TYPES: readonly string[] = Object.keys(FAMILIES);
 
 /**
- * The model that a config.json describes, without its weights.
- * @throws ConfigError for an unknown `model_type`, activation, or a value that makes no sense.
+ * The model that a config.json describes, without weights.
+ * @throws ConfigError for an unsupported `model_type` or activation, or an invalid value.
  */
 export function createModel(config: Readonly<Record<string, unknown>>): Model {
   const type = config["model_type"];
   const build = typeof type === "string" && Object.hasOwn(FAMILIES, type) ? FAMILIES[type] : undefined;
   if (!build) {
     throw new ConfigError(
-      `config.json: model_type ${JSON.stringify(type)} is unknown.`,
+      `config.json: model_type ${JSON.stringify(type)} is not supported.`,
       `Supported families: ${MODEL_TYPES.join(", ")}.`,
     );
   }
   return build(config);
 }
 
-/** How Hugging Face's architectures begin, by `model_type`, and end, by task. */
+/** Beginnings of Hugging Face's names of architectures, by `model_type`. */
 const ARCHITECTURES: Readonly<Record<string, string>> = {
   bert: "Bert",
   roberta: "Roberta",
@@ -41,6 +41,7 @@ const ARCHITECTURES: Readonly<Record<string, string>> = {
   llama: "Llama",
   vit: "ViT",
 };
+/** Endings of Hugging Face's names of architectures, by task. */
 const ENDINGS: Readonly<Record<Task, string>> = {
   sequence_classification: "ForSequenceClassification",
   regression: "ForSequenceClassification",
@@ -49,24 +50,24 @@ const ENDINGS: Readonly<Record<Task, string>> = {
   image_classification: "ForImageClassification",
 };
 
-/** Labels of tasks that have a number of their own: a value; an answer's start and end. */
-const OWN_LABELS: Readonly<Partial<Record<Task, number>>> = { regression: 1, question_answering: 2 };
+/** Number of labels of tasks for which it is fixed: one value; the start and the end of an answer. */
+const FIXED_LABELS: Readonly<Partial<Record<Task, number>>> = { regression: 1, question_answering: 2 };
 
 export interface HeadOptions {
-  /** Another head than the one that `architectures` names. */
+  /** The head's task. Default the one that `architectures` names. */
   readonly task?: Task | undefined;
-  /** Overrides `num_labels`; makes a classifier of a model that is none. */
+  /** Number of labels, in place of `num_labels`. Without `task`, it makes the model a classifier. */
   readonly labels?: number | undefined;
 }
 
 /**
- * The configuration of the same model with another head, as Hugging Face would write it.
- * @throws ConfigError for a number of labels that makes no sense.
+ * A configuration with another head, as Hugging Face would write it.
+ * @throws ConfigError if the number of labels is not a positive integer.
  */
 export function withHead(config: Readonly<Record<string, unknown>>, options: HeadOptions): Record<string, unknown> {
   if (options.task === undefined && options.labels === undefined) return { ...config };
   const task = options.task ?? labelledTask(createModel(config).task);
-  const labels = options.labels ?? OWN_LABELS[task];
+  const labels = options.labels ?? FIXED_LABELS[task];
   const type = String(config["model_type"]);
   const isTied = type === "gpt2" && task === "causal_lm";
   const architecture = `${ARCHITECTURES[type] ?? type}${isTied ? "LMHeadModel" : ENDINGS[task]}`;
@@ -77,12 +78,12 @@ export function withHead(config: Readonly<Record<string, unknown>>, options: Hea
   return labels === undefined ? changed : withLabels(changed, labels);
 }
 
-/** The task that a number of labels is for: a model's own where it classifies. One label makes it a regression. */
+/** The task of a head with a number of labels. (`taskOf` makes it a regression if there is one label.) */
 const labelledTask = (task: Task): Task => (task === "image_classification" ? task : "sequence_classification");
 
 function withLabels(config: Readonly<Record<string, unknown>>, labels: number): Record<string, unknown> {
   if (!Number.isInteger(labels) || labels < 1) {
-    throw new ConfigError(`${labels} labels are asked for.`, "Give a whole number from 1.");
+    throw new ConfigError(`The number of labels is ${labels}.`, "Give a positive integer.");
   }
   const { id2label: _names, label2id: _ids, ...rest } = config;
   return { ...rest, num_labels: labels };

@@ -13,30 +13,34 @@ import type { Recorder, Value } from "../tape/tape";
 import type { CacheSpec, CachedSites } from "./cache";
 import type { BatchSize, ImageSpec, Model, ParameterSpec, Projection } from "./model";
 
-/** A projection about to be applied: what an adapter sees. */
+/** A projection with its operands, before it is recorded. Adapters receive it. */
 export interface LinearSite extends Projection {
+  /** Input [..., in]. */
   readonly x: Value;
+  /** The weight in the projection's layout. */
   readonly weight: Value;
+  /** The bias [out]; undefined if the projection has none. */
   readonly biasValue: Value | undefined;
 }
 
-/** A sub-layer's output before its residual: what an adapter sees. */
+/** A sub-layer's output, before its residual is added. Adapters receive it. */
 export interface BlockSite {
-  /** The sub-layer's module. */
+  /** Name of the sub-layer's module. */
   readonly name: string;
   readonly layer: number;
+  /** The output [b, t, d]. */
   readonly x: Value;
 }
 
-/** What an adapter may change while a model is traced. Each returns undefined to leave things as they are. */
+/** What an adapter may change while a model is traced. A hook that returns undefined changes nothing. */
 export interface ForwardHooks {
-  /** Virtual tokens that `embedded` puts before each text. */
+  /** Number of virtual tokens that `embedded` prepends to each text. */
   readonly virtualTokens?: number;
-  /** Acts on token embeddings [b, t, d], before positions are added: prompts. */
+  /** Changes the token embeddings [b, t, d] before positions are added (prompt tuning). */
   embedded?(forward: Forward, x: Value): Value;
-  /** Takes the place of `x W + bias`. */
+  /** Records another value [..., out] in place of x W + bias. */
   linear?(forward: Forward, site: LinearSite): Value | undefined;
-  /** Acts on a sub-layer's output, before its residual: bottleneck adapters. */
+  /** Records another value [b, t, d] in place of a sub-layer's output (bottleneck adapters). */
   block?(forward: Forward, site: BlockSite): Value | undefined;
 }
 
@@ -45,19 +49,19 @@ export interface ForwardOptions {
   readonly model: Model;
   readonly batch: BatchSize;
   readonly hooks?: ForwardHooks | undefined;
-  /** Whether dropout acts. */
+  /** Whether dropout is recorded. */
   readonly isTraining: boolean;
   /** Norms whose output cannot be inverted because a weight is close to zero: their gradients read their input. */
   readonly fragileNorms?: ReadonlySet<string> | undefined;
   /** Parameters that the run trains: the norms among them are treated as fragile, since training may bring them there. */
   readonly trained?: ReadonlySet<string> | undefined;
-  /** Tensors to be read as they were loaded, though an adapter trains a copy of them. */
+  /** Parameters to read as they were loaded, although an adapter trains copies of them. */
   readonly originals?: ReadonlySet<string> | undefined;
-  /** Keeps keys and values for generation. */
+  /** Cache of keys and values, for generation. */
   readonly cache?: CacheSpec | undefined;
 }
 
-/** One trace of a model: names parameters as the checkpoint does, and is the one place where an adapter acts. */
+/** One forward pass of a model on a tape. Families record it by these methods; adapters act in them, and nowhere else. */
 export class Forward {
   readonly recorder: Recorder;
   readonly model: Model;
@@ -87,86 +91,89 @@ export class Forward {
     this.#projections = new Map(options.model.projections.map((projection) => [projection.name, projection]));
   }
 
-  /** Tokens of a row, virtual ones included. */
+  /** Tokens of a row, virtual tokens included. */
   get length(): number {
     return this.batch.length + (this.#cache?.isContinuing ? 0 : (this.#hooks.virtualTokens ?? 0));
   }
 
-  /** Cosines and sines of positions, for rotary embeddings of `half` pairs a head. */
+  /** Cosines and sines of positions for rotary embeddings, of `half` pairs per head: [tokens, half, 2]. */
   rotation(half: number): Value {
     const rows = this.#cache ? this.batch.size * this.length : this.length;
     return this.recorder.input("rotation", [rows, half, 2]);
   }
 
-  /** A tensor of the checkpoint, by its full name. */
+  /** A tensor of the checkpoint, by its full name. @throws ConfigError if the family does not have it. */
   parameter(name: string): Value {
     const spec = this.#specs.get(name);
-    if (!spec) throw new ConfigError(`${this.model.family} has no tensor ${name}.`, "Name one of its parameters.");
+    if (!spec) throw new ConfigError(`${this.model.family} has no tensor ${name}.`, "Use a name of its parameters.");
     return this.recorder.parameter(this.#originals.has(name) ? originalName(name) : name, spec.shape, spec.dtype);
   }
 
+  /** Token ids [size, length], without virtual tokens. */
   get inputIds(): Value {
     return this.recorder.input("input_ids", [this.batch.size, this.batch.length], "i32");
   }
 
+  /** Token type ids [size, length]. */
   get tokenTypeIds(): Value {
     return this.recorder.input("token_type_ids", [this.batch.size, this.length], "i32");
   }
 
-  /** 0, 1, 2, ... along the text. */
+  /** Positions [length]: 0, 1, 2, ... */
   get positions(): Value {
     return this.recorder.input("positions", [this.length], "i32");
   }
 
-  /** RoBERTa's: counted over tokens that are not padding, from the padding id + 1. */
+  /** RoBERTa's positions [size, length]: those of tokens that are not padding count from the padding id + 1. */
   get paddedPositions(): Value {
     return this.recorder.input("padded_positions", [this.batch.size, this.length], "i32");
   }
 
-  /** Images cut into patches, each a row of channels x rows x columns: [size, patches, values]. */
+  /** Images cut into patches [size, patches, values]. A patch's values are ordered by channel, row, column. */
   patches({ size, patch, channels }: ImageSpec): Value {
     const count = (size / patch) ** 2;
     return this.recorder.input("patches", [this.batch.size, count, channels * patch * patch]);
   }
 
-  /** The row of each text's first token among all tokens of the batch. */
+  /** Index of each text's first token among all tokens of the batch [size]. */
   get firstTokens(): Value {
     return this.recorder.input("first_tokens", [this.batch.size], "i32");
   }
 
-  /** ... and that of its last token that is not padding. */
+  /** Index of each text's last token that is not padding, among all tokens of the batch [size]. */
   get lastTokens(): Value {
     return this.recorder.input("last_tokens", [this.batch.size], "i32");
   }
 
+  /** 1 for tokens that attention reads, 0 for padding [size, length]. */
   get attentionMask(): Value {
     return this.recorder.input("attention_mask", [this.batch.size, this.length], "i32");
   }
 
-  /** Two words for each text, that make its dropout masks. */
+  /** Seeds of the dropout masks: two words per text [size, 2]. */
   get seed(): Value {
     return this.recorder.input("seed", [this.batch.size, 2], "u32");
   }
 
-  /** A value that several places of a trace share: made by the first that asks. */
-  once(key: string, make: () => Value): Value {
-    const found = this.#once.get(key) ?? make();
-    this.#once.set(key, found);
-    return found;
+  /** The value of a key. The first call records it; later calls with the same key return it. */
+  once(key: string, record: () => Value): Value {
+    const value = this.#once.get(key) ?? record();
+    this.#once.set(key, value);
+    return value;
   }
 
-  /** A number that no other dropout of this trace has. */
+  /** A number by which a dropout's mask differs from those of the trace's other dropouts. */
   nextSalt(): number {
     return ++this.#salt;
   }
 
-  /** Rows of a table for the texts' tokens, as an adapter may have them: [size, length, d]. */
-  tokens(table: Value): Value {
+  /** Token embeddings from a table [vocabulary, d], changed by the adapter's `embedded`: [size, length, d]. */
+  tokenEmbeddings(table: Value): Value {
     const x = this.recorder.apply(embedding, { table, ids: this.inputIds }, {});
     return (this.#cache?.isContinuing ? undefined : this.#hooks.embedded?.(this, x)) ?? x;
   }
 
-  /** x and learnt embeddings of its positions, which a table has by row. */
+  /** x [size, length, d] plus learned position embeddings from a table [positions, d]. */
   withPositions(x: Value, table: Value): Value {
     if (!this.#cache) {
       const b = this.recorder.apply(embedding, { table, ids: this.positions }, {});
@@ -176,10 +183,11 @@ export class Forward {
     return this.recorder.apply(add, { a: x, b: this.recorder.apply(embedding, { table, ids }, {}) }, {});
   }
 
-  /** x W + bias by the projection's checkpoint name, as an adapter may have it. */
+  /** A projection x W + bias, or what the adapter's `linear` records in its place: [..., in] to [..., out]. */
   linear(name: string, x: Value): Value {
     const projection = this.#projections.get(name);
-    if (!projection) throw new ConfigError(`${this.model.family} has no projection ${name}.`, "Name one of its own.");
+    if (!projection)
+      throw new ConfigError(`${this.model.family} has no projection ${name}.`, "Use a name of its projections.");
     const site: LinearSite = {
       ...projection,
       x,
@@ -193,16 +201,17 @@ export class Forward {
     });
   }
 
-  /** A sub-layer's output, before its residual, as an adapter may have it. */
+  /** A sub-layer's output x [b, t, d] before its residual, or what the adapter's `block` records in its place. */
   block(name: string, layer: number, x: Value): Value {
     return this.recorder.labelled(name, () => this.#hooks.block?.(this, { name, layer, x }) ?? x);
   }
 
-  /** A layer's feed-forward, as a section that can be recomputed by itself. */
+  /** Records a layer's feed-forward as a section of its own, which can be recomputed separately. */
   feedForward(layer: number, body: () => Value): Value {
     return this.recorder.section(feedForwardSection(layer), body);
   }
 
+  /** Layer norm over the last axis. */
   layerNorm(name: string, x: Value, eps: number): Value {
     const inputs = { x, weight: this.parameter(`${name}.weight`), bias: this.parameter(`${name}.bias`) };
     return this.recorder.labelled(name, () =>
@@ -210,6 +219,7 @@ export class Forward {
     );
   }
 
+  /** Root-mean-square norm over the last axis. */
   rmsNorm(name: string, x: Value, eps: number): Value {
     const inputs = { x, weight: this.parameter(`${name}.weight`) };
     return this.recorder.labelled(name, () =>
@@ -222,13 +232,13 @@ export class Forward {
     return this.#fragile.has(name) || this.#trained.has(`${name}.weight`) ? "x" : "y";
   }
 
-  /** Drops elements while training; the identity otherwise. */
+  /** Dropout while training, otherwise x itself. */
   dropout(x: Value, probability: number): Value {
     if (!this.isTraining || probability === 0) return x;
     return this.recorder.apply(dropout, { x, seed: this.seed }, { probability, salt: this.nextSalt() });
   }
 
-  /** Scaled dot-product attention of separate q, k, v [b, t, heads * d]. */
+  /** Scaled dot-product attention of q [b, t, heads * headSize] on k and v [b, t, kvHeads * headSize]. */
   attention(name: string, qkv: { q: Value; k: Value; v: Value }, shape: AttentionShape): Value {
     const { q, k, v } = qkv;
     if (this.#cache) return this.#cached(name, { q, k: [k, 0], v: [v, 0] }, shape, this.#cache);
@@ -236,7 +246,7 @@ export class Forward {
     return this.recorder.labelled(name, () => this.recorder.apply(attention, inputs, this.#attributes(shape)));
   }
 
-  /** The same on one fused q | k | v projection [b, t, 3 * heads * d]. */
+  /** Scaled dot-product attention of one tensor q | k | v [b, t, 3 * heads * headSize]. */
   fusedAttention(name: string, qkv: Value, shape: AttentionShape): Value {
     const width = shape.heads * shape.headSize;
     if (this.#cache) return this.#cached(name, { q: qkv, k: [qkv, width], v: [qkv, 2 * width] }, shape, this.#cache);
@@ -244,7 +254,7 @@ export class Forward {
     return this.recorder.labelled(name, () => this.recorder.apply(fusedAttention, inputs, this.#attributes(shape)));
   }
 
-  /** a + b, both [..., d]. */
+  /** a + b, of one shape. */
   add(name: string, a: Value, b: Value): Value {
     return this.recorder.labelled(name, () => this.recorder.apply(add, { a, b }, {}));
   }
@@ -254,19 +264,22 @@ export class Forward {
   }
 
   #attributes({ heads, kvHeads = heads, headSize, causal, dropout: probability }: AttentionShape) {
-    const dropping = this.isTraining ? probability : 0;
-    const salt = dropping > 0 ? this.nextSalt() : 0;
-    return { heads, kvHeads, causal, scale: 1 / Math.sqrt(headSize), dropout: dropping, salt };
+    const dropout = this.isTraining ? probability : 0;
+    const salt = dropout > 0 ? this.nextSalt() : 0;
+    return { heads, kvHeads, causal, scale: 1 / Math.sqrt(headSize), dropout, salt };
   }
 }
 
-/** The section that a layer's feed-forward is. */
+/** Name of the section of a layer's feed-forward. */
 export const feedForwardSection = (layer: number): string => `feed-forward of layer ${layer}`;
 
+/** Sizes and kind of an attention. */
 export interface AttentionShape {
   readonly heads: number;
+  /** Heads of keys and values. Default `heads`. */
   readonly kvHeads?: number;
   readonly headSize: number;
+  /** Whether tokens attend to earlier tokens only. */
   readonly causal: boolean;
   /** Probability of dropping an attention weight while training. */
   readonly dropout: number;

@@ -1,7 +1,7 @@
 import * as v from "valibot";
 import { gelu } from "../ops/gelu";
 import type { Value } from "../tape/tape";
-import { checkActivation, count, layerCount, parseConfig, probability } from "./config";
+import { activationOf, count, GELU_ACTIVATIONS, layerCount, parseConfig, probability } from "./config";
 import type { Forward } from "./forward";
 import { answerSpan, DECODER_TASKS, languageModel, lastTokenScore, taskOf } from "./heads";
 import type { FinalNorm, Head } from "./heads";
@@ -36,16 +36,13 @@ const MODULES: LayerModules = {
 
 type Config = v.InferOutput<typeof SCHEMA>;
 
-const APPROXIMATIONS = { gelu_new: "tanh", gelu_pytorch_tanh: "tanh", gelu: "none" } as const;
-
 /**
- * GPT-2 (Radford et al. 2019), pre-norm: language model (its head tied to the token embeddings),
- * classification, question answering.
+ * GPT-2 (Radford et al. 2019), pre-norm: a language model (whose head is tied to the token embeddings), classification,
+ * question answering.
  */
 export function gpt2(config: Readonly<Record<string, unknown>>): Model {
   const c = parseConfig(SCHEMA, config);
-  checkActivation(c.activation_function, Object.keys(APPROXIMATIONS));
-  const approximation = APPROXIMATIONS[c.activation_function as keyof typeof APPROXIMATIONS];
+  const approximation = activationOf(c.activation_function, GELU_ACTIVATIONS);
   const head = gpt2Head(config, c);
   const projections = [...gpt2Projections(c), ...head.projections];
   return {
@@ -73,9 +70,9 @@ export function gpt2(config: Readonly<Record<string, unknown>>): Model {
       }),
     embed(forward) {
       return forward.recorder.labelled("transformer.wte", () => {
-        const words = forward.tokens(forward.parameter("transformer.wte.weight"));
-        const placed = forward.withPositions(words, forward.parameter("transformer.wpe.weight"));
-        return forward.dropout(placed, c.embd_pdrop);
+        const words = forward.tokenEmbeddings(forward.parameter("transformer.wte.weight"));
+        const embedded = forward.withPositions(words, forward.parameter("transformer.wpe.weight"));
+        return forward.dropout(embedded, c.embd_pdrop);
       });
     },
     layer: (forward, index, x) => layer(forward, c, approximation, index, x),
@@ -93,25 +90,25 @@ function gpt2Head(config: Readonly<Record<string, unknown>>, c: Config): Head {
 }
 
 function layer(forward: Forward, c: Config, approximation: "none" | "tanh", index: number, x: Value): Value {
-  const at = `transformer.h.${index}`;
-  const qkv = forward.linear(`${at}.attn.c_attn`, forward.layerNorm(`${at}.ln_1`, x, c.layer_norm_epsilon));
-  const mixed = forward.fusedAttention(`${at}.attn`, qkv, {
+  const path = `transformer.h.${index}`;
+  const qkv = forward.linear(`${path}.attn.c_attn`, forward.layerNorm(`${path}.ln_1`, x, c.layer_norm_epsilon));
+  const mixed = forward.fusedAttention(`${path}.attn`, qkv, {
     heads: c.n_head,
     headSize: c.n_embd / c.n_head,
     causal: true,
     dropout: c.attn_pdrop,
   });
-  const attended = forward.dropout(forward.linear(`${at}.attn.c_proj`, mixed), c.resid_pdrop);
-  const between = forward.add(`${at}.attn`, forward.block(`${at}.attn`, index, attended), x);
-  const inner = forward.layerNorm(`${at}.ln_2`, between, c.layer_norm_epsilon);
+  const attended = forward.dropout(forward.linear(`${path}.attn.c_proj`, mixed), c.resid_pdrop);
+  const between = forward.add(`${path}.attn`, forward.block(`${path}.attn`, index, attended), x);
+  const inner = forward.layerNorm(`${path}.ln_2`, between, c.layer_norm_epsilon);
   const narrow = forward.feedForward(index, () => {
-    const wide = forward.linear(`${at}.mlp.c_fc`, inner);
-    const active = forward.recorder.labelled(`${at}.mlp`, () =>
+    const wide = forward.linear(`${path}.mlp.c_fc`, inner);
+    const active = forward.recorder.labelled(`${path}.mlp`, () =>
       forward.recorder.apply(gelu, { x: wide }, { approximation }),
     );
-    return forward.dropout(forward.linear(`${at}.mlp.c_proj`, active), c.resid_pdrop);
+    return forward.dropout(forward.linear(`${path}.mlp.c_proj`, active), c.resid_pdrop);
   });
-  return forward.add(`${at}.mlp`, forward.block(`${at}.mlp`, index, narrow), between);
+  return forward.add(`${path}.mlp`, forward.block(`${path}.mlp`, index, narrow), between);
 }
 
 function gpt2Projections(c: Config): Projection[] {

@@ -7,21 +7,22 @@ import { labelCount } from "./config";
 import type { Forward } from "./forward";
 import type { Model, Projection, Task } from "./model";
 
-/** What a model's last layer feeds: its own projections, and how hidden states become logits. */
+/** A model's head: its projections, and how hidden states become logits. */
 export interface Head extends Pick<Model, "task" | "classes" | "heads"> {
   readonly projections: readonly Projection[];
   apply(forward: Forward, x: Value): Value;
   readonly output?: Model["output"];
 }
 
-/** A decoder's or ViT's last norm, of all tokens or of the few that the head reads. */
+/** Records the last norm of a pre-norm model, on all tokens or only on those that the head reads. */
 export type FinalNorm = (forward: Forward, x: Value) => Value;
 
-const asIs: FinalNorm = (_, x) => x;
+const identity: FinalNorm = (_, x) => x;
 
-/** What a decoder's hidden states can be asked for. */
+/** Tasks for which decoders have a head. */
 export const DECODER_TASKS: readonly Task[] = ["causal_lm", "sequence_classification", "question_answering"];
 
+/** Tasks by the endings of Hugging Face's names of architectures. */
 const SUFFIXES: readonly (readonly [RegExp, Task])[] = [
   [/ForSequenceClassification$/, "sequence_classification"],
   [/ForQuestionAnswering$/, "question_answering"],
@@ -30,41 +31,41 @@ const SUFFIXES: readonly (readonly [RegExp, Task])[] = [
 ];
 
 /**
- * What a configuration's `architectures` are for, as Hugging Face names them; `fallback` where they name none of these
- * (a bare or a pre-training model). One label, or `problem_type` regression, makes a classification a regression.
- * @throws ConfigError for a task that the family has no head for.
+ * The task of a configuration, by the first of its `architectures`. `fallback` is the task of a bare or a pre-training
+ * model. Sequence classification with one label, or with `problem_type` "regression", is regression.
+ * @throws ConfigError if the task is not one of `supported`.
  */
 export function taskOf(
   config: Readonly<Record<string, unknown>>,
   family: string,
-  known: readonly Task[],
+  supported: readonly Task[],
   fallback: Task,
 ): Task {
   const architectures: unknown = config["architectures"];
   const architecture: unknown = Array.isArray(architectures) ? architectures[0] : undefined;
-  const named = SUFFIXES.find(([suffix]) => typeof architecture === "string" && suffix.test(architecture))?.[1];
-  const task = named ?? fallback;
-  if (!known.includes(task)) {
+  const match = SUFFIXES.find(([suffix]) => typeof architecture === "string" && suffix.test(architecture));
+  const task = match?.[1] ?? fallback;
+  if (!supported.includes(task)) {
     throw new ConfigError(
-      `config.json: ${String(architecture)} is a head that ${family} does not have here.`,
-      `Its heads are for ${known.join(", ")}.`,
+      `config.json: the architecture ${String(architecture)} is not supported for ${family}.`,
+      `Supported tasks: ${supported.join(", ")}.`,
     );
   }
   const isRegression = config["problem_type"] === "regression" || labelCount(config) === 1;
   return task === "sequence_classification" && isRegression ? "regression" : task;
 }
 
-/** A projection outside the layers. */
+/** A projection of a head, outside the layers. */
 function projection(name: string, from: number, to: number, bias = true): Projection {
   return { name, in: from, out: to, layout: "out_in", bias, layer: undefined };
 }
 
-/** One token of each row: [b, d]. */
+/** Picks one token of each row: x [b, t, d] to [b, d]. `tokens` are rows of x as [b * t, d]. */
 function pick(forward: Forward, name: string, x: Value, tokens: Value): Value {
   return forward.recorder.labelled(name, () => forward.recorder.apply(embedding, { table: x, ids: tokens }, {}));
 }
 
-/** BERT's: tanh of a projection of the first token (the pooler, part of the checkpoint), dropout, a projection. */
+/** BERT's head: the pooler (a projection of the first token, then tanh; part of the checkpoint), dropout, a projection. */
 export function pooledClassifier(
   config: Readonly<Record<string, unknown>>,
   { task, hidden, pooler, dropout }: { task: Task; hidden: number; pooler: string; dropout: number },
@@ -85,7 +86,7 @@ export function pooledClassifier(
   };
 }
 
-/** RoBERTa's: dropout, a projection of the first token, tanh, dropout, a projection; all of it belongs to the task. */
+/** RoBERTa's head: the first token, dropout, a projection, tanh, dropout, a projection. */
 export function denseClassifier(
   config: Readonly<Record<string, unknown>>,
   { task, hidden, dropout }: { task: Task; hidden: number; dropout: number },
@@ -105,8 +106,8 @@ export function denseClassifier(
   };
 }
 
-/** Scores of every token for being an answer's start and end: [b, t, 2]. */
-export function answerSpan(hidden: number, norm = asIs): Head {
+/** Head for question answering: a projection of every token to its scores as the answer's start and end [b, t, 2]. */
+export function answerSpan(hidden: number, norm = identity): Head {
   return {
     task: "question_answering",
     classes: 2,
@@ -117,8 +118,8 @@ export function answerSpan(hidden: number, norm = asIs): Head {
 }
 
 /**
- * GPT-2's and LLaMA's classification: a projection without bias of each text's last token that is not padding. A norm
- * takes each token by itself, so that only this one is normed, and kept.
+ * GPT-2's and LLaMA's classification head: a projection without bias of each text's last token that is not padding. The
+ * norm treats tokens separately, so it is applied to this token only.
  */
 export function lastTokenScore(
   config: Readonly<Record<string, unknown>>,
@@ -134,7 +135,7 @@ export function lastTokenScore(
   };
 }
 
-/** A language model's: a projection to the vocabulary, by the token embeddings where the two are tied. */
+/** A language model's head: a projection to the vocabulary, whose weight may be that of the embeddings (`tiedTo`). */
 export function languageModel(
   vocabulary: number,
   { hidden, norm, tiedTo }: { hidden: number; norm: FinalNorm; tiedTo: string | undefined },
@@ -157,7 +158,7 @@ export function languageModel(
   };
 }
 
-/** A projection of an image's class token, the only one that is normed. */
+/** Head for image classification: a projection of the class token. The norm is applied to this token only. */
 export function imageClassifier(config: Readonly<Record<string, unknown>>, hidden: number, norm: FinalNorm): Head {
   const classes = labelCount(config);
   return {

@@ -3,7 +3,7 @@ import { ConfigError } from "../base/errors";
 import { rope } from "../ops/rope";
 import { swiglu } from "../ops/swiglu";
 import type { Value } from "../tape/tape";
-import { checkActivation, count, layerCount, parseConfig, probability } from "./config";
+import { activationOf, count, layerCount, parseConfig, probability } from "./config";
 import type { Forward } from "./forward";
 import { answerSpan, DECODER_TASKS, languageModel, lastTokenScore, taskOf } from "./heads";
 import type { FinalNorm, Head } from "./heads";
@@ -44,10 +44,10 @@ interface Sizes {
 /** LLaMA-2 and -3 (Touvron et al. 2023): pre-norm, rotary positions, grouped queries, gated feed-forward. */
 export function llama(config: Readonly<Record<string, unknown>>): Model {
   const c = parseConfig(SCHEMA, config);
-  checkActivation(c.hidden_act, ["silu"]);
+  activationOf(c.hidden_act, { silu: true });
   const sizes = sizesOf(c);
   const task = taskOf(config, "llama", DECODER_TASKS, "causal_lm");
-  // Hugging Face names the body of this one model otherwise than that of all others.
+  // Hugging Face calls the body of this one model "transformer".
   const body = task === "question_answering" ? "transformer" : "model";
   const head = llamaHead(config, c, task, body);
   const projections = [...layerProjections(sizes, body), ...head.projections];
@@ -67,16 +67,16 @@ export function llama(config: Readonly<Record<string, unknown>>): Model {
     padId: Math.max(0, c.pad_token_id ?? 0),
     wordEmbeddings: `${body}.embed_tokens.weight`,
     defaultTargets: ["q_proj", "v_proj"],
-    aliases: (name) => [name, ...["model.", "transformer.", ""].map((other) => name.replace(`${body}.`, other))],
+    aliases: (name) => [name, ...["model.", "transformer.", ""].map((prefix) => name.replace(`${body}.`, prefix))],
     ignores: (name) => /rotary_emb\.inv_freq$|^(?:lm_head|score|qa_outputs)\./.test(name),
     constants: (positions) => ({ rotation: rotationTable(frequencies, positions) }),
     structures: (index) =>
       layerStructures(index, `${body}.layers.${index}`, MODULES, { ...sizes, neurons: c.intermediate_size }),
     embed: (forward) =>
       forward.recorder.labelled(`${body}.embed_tokens`, () =>
-        forward.tokens(forward.parameter(`${body}.embed_tokens.weight`)),
+        forward.tokenEmbeddings(forward.parameter(`${body}.embed_tokens.weight`)),
       ),
-    layer: (forward, index, x) => layer(forward, sizes, { at: `${body}.layers.${index}`, index }, x),
+    layer: (forward, index, x) => layer(forward, sizes, { path: `${body}.layers.${index}`, index }, x),
     head: (forward, x) => head.apply(forward, x),
     output: head.output,
   };
@@ -106,8 +106,8 @@ function sizesOf(c: Config): Sizes {
   const headSize = c.head_dim ?? c.hidden_size / heads;
   if (!Number.isInteger(headSize) || headSize % 2 !== 0 || heads % kvHeads !== 0) {
     throw new ConfigError(
-      `config.json: ${heads} heads and ${kvHeads} key-value heads do not divide a hidden size of ${c.hidden_size} evenly.`,
-      "Heads must have an even size, and their number must be a multiple of num_key_value_heads.",
+      `config.json: a hidden size of ${c.hidden_size} cannot be split into ${heads} heads with ${kvHeads} key-value heads.`,
+      "The size of a head must be an even integer, and the number of heads a multiple of num_key_value_heads.",
     );
   }
   return { c, heads, kvHeads, headSize };
@@ -116,33 +116,33 @@ function sizesOf(c: Config): Sizes {
 function layer(
   forward: Forward,
   { c, heads, kvHeads, headSize }: Sizes,
-  { at, index }: { at: string; index: number },
+  { path, index }: { path: string; index: number },
   x: Value,
 ): Value {
   const { recorder } = forward;
-  const before = forward.rmsNorm(`${at}.input_layernorm`, x, c.rms_norm_eps);
-  const turned = (name: string, count: number): Value => {
-    const projected = forward.linear(`${at}.self_attn.${name}`, before);
+  const before = forward.rmsNorm(`${path}.input_layernorm`, x, c.rms_norm_eps);
+  const rotated = (name: string, headCount: number): Value => {
+    const projected = forward.linear(`${path}.self_attn.${name}`, before);
     const inputs = { x: projected, table: forward.rotation(headSize / 2) };
-    return recorder.labelled(`${at}.self_attn.${name}`, () => recorder.apply(rope, inputs, { heads: count }));
+    return recorder.labelled(`${path}.self_attn.${name}`, () => recorder.apply(rope, inputs, { heads: headCount }));
   };
   const qkv = {
-    q: turned("q_proj", heads),
-    k: turned("k_proj", kvHeads),
-    v: forward.linear(`${at}.self_attn.v_proj`, before),
+    q: rotated("q_proj", heads),
+    k: rotated("k_proj", kvHeads),
+    v: forward.linear(`${path}.self_attn.v_proj`, before),
   };
   const shape = { heads, kvHeads, headSize, causal: true, dropout: c.attention_dropout };
-  const mixed = forward.attention(`${at}.self_attn`, qkv, shape);
-  const attended = forward.block(`${at}.self_attn`, index, forward.linear(`${at}.self_attn.o_proj`, mixed));
-  const between = forward.add(`${at}.self_attn`, attended, x);
-  const inner = forward.rmsNorm(`${at}.post_attention_layernorm`, between, c.rms_norm_eps);
+  const mixed = forward.attention(`${path}.self_attn`, qkv, shape);
+  const attended = forward.block(`${path}.self_attn`, index, forward.linear(`${path}.self_attn.o_proj`, mixed));
+  const between = forward.add(`${path}.self_attn`, attended, x);
+  const inner = forward.rmsNorm(`${path}.post_attention_layernorm`, between, c.rms_norm_eps);
   const narrow = forward.feedForward(index, () => {
-    const gate = forward.linear(`${at}.mlp.gate_proj`, inner);
-    const up = forward.linear(`${at}.mlp.up_proj`, inner);
-    const active = recorder.labelled(`${at}.mlp`, () => recorder.apply(swiglu, { gate, up }, {}));
-    return forward.linear(`${at}.mlp.down_proj`, active);
+    const gate = forward.linear(`${path}.mlp.gate_proj`, inner);
+    const up = forward.linear(`${path}.mlp.up_proj`, inner);
+    const active = recorder.labelled(`${path}.mlp`, () => recorder.apply(swiglu, { gate, up }, {}));
+    return forward.linear(`${path}.mlp.down_proj`, active);
   });
-  return forward.add(`${at}.mlp`, forward.block(`${at}.mlp`, index, narrow), between);
+  return forward.add(`${path}.mlp`, forward.block(`${path}.mlp`, index, narrow), between);
 }
 
 function layerProjections({ c, heads, kvHeads, headSize }: Sizes, body: string): Projection[] {

@@ -14,12 +14,15 @@ export interface ParameterSpec {
   readonly dtype?: WeightFormat;
 }
 
-/** A linear projection, the place where an adapter may act. */
+/** A linear projection y = x W + bias, which an adapter may change. */
 export interface Projection {
+  /** Its module's name, without `.weight`. */
   readonly name: string;
+  /** Number of input features. */
   readonly in: number;
+  /** Number of output features. */
   readonly out: number;
-  /** `out_in` as torch.nn.Linear stores a weight, `in_out` as GPT-2's Conv1D does. */
+  /** Layout of the weight: `out_in` as torch.nn.Linear stores it, `in_out` as GPT-2's Conv1D does. */
   readonly layout: "out_in" | "in_out";
   readonly bias: boolean;
   /** Transformer layer, from 0; undefined outside the layers (a pooler, a head). */
@@ -28,66 +31,74 @@ export interface Projection {
 
 /** Shape of a batch. */
 export interface BatchSize {
+  /** Rows: texts or images. */
   readonly size: number;
+  /** Tokens of a row, padding included. */
   readonly length: number;
 }
 
-/** What a model is asked to predict. */
+/** What a model predicts. */
 export type Task =
   "sequence_classification" | "regression" | "question_answering" | "causal_lm" | "image_classification";
 
-/** An image model's input: square images, cut into square patches. Sizes in pixels. */
+/** Input of an image model: square images, cut into square patches. */
 export interface ImageSpec {
+  /** Side of an image, in pixels. */
   readonly size: number;
+  /** Side of a patch, in pixels. */
   readonly patch: number;
   readonly channels: number;
 }
 
 /**
- * A model family at one configuration: names, shapes and how it is traced. No weights and no memory, so a plan needs
- * nothing else. Layers are traced one by one, so that scores can look at (and compare) what each of them gives.
+ * A model family in one configuration: the names and shapes of its tensors, and how it is traced. It holds no weights, so
+ * that a step can be planned without a device. Layers are traced one by one, so that scores can compare their outputs.
  */
 export interface Model {
-  /** `model_type` of the configuration. */
+  /** The configuration's `model_type`. */
   readonly family: string;
   readonly task: Task;
+  /** The parsed config.json. */
   readonly config: Readonly<Record<string, unknown>>;
-  /** Every tensor of the checkpoint, in order. */
+  /** Every tensor of the checkpoint, in a fixed order. */
   readonly parameters: readonly ParameterSpec[];
   readonly projections: readonly Projection[];
+  /** Number of transformer layers. */
   readonly layers: number;
   readonly hiddenSize: number;
+  /** Number of token ids; 0 for images. */
   readonly vocabularySize: number;
-  /** Longest text, in tokens; an image model's only length. */
+  /** Longest text, in tokens. Images always have this number of tokens. */
   readonly maxLength: number;
-  /** What an image model sees; undefined for text. */
+  /** Sizes of the images; undefined for text. */
   readonly image?: ImageSpec;
-  /** Number of classes; 1 for regression, the vocabulary for a language model, 2 (start, end) for answers. */
+  /** Logits per prediction: 1 for regression, `vocabularySize` for a language model, 2 (start, end) for answers. */
   readonly classes: number;
-  /** Id that fills short rows. */
+  /** Token id that fills short rows. */
   readonly padId: number;
-  /** Modules that belong to the task, trained beside an adapter (PEFT's `modules_to_save`). */
+  /** Modules of the task's head, which are trained in addition to an adapter (PEFT's `modules_to_save`). */
   readonly heads: readonly string[];
-  /** PEFT's `target_modules` where the caller names none. */
+  /** `target_modules` of an adapter that names none, as in PEFT. */
   readonly defaultTargets: readonly string[];
-  /** Names under which published checkpoints store a parameter, the canonical one first. */
+  /** Names under which published checkpoints store a parameter; the first is `name` itself. */
   aliases(name: string): readonly string[];
-  /** A module's name in memory since transformers 5, where it differs: PEFT writes that into adapters. */
+  /** The name that transformers 5 gives to a module, where it differs: PEFT writes it into adapters. */
   renamed?(module: string): string;
-  /** Checkpoint tensors that the family does not use and that may be passed over (mask buffers, other heads). */
+  /** Whether a tensor of a checkpoint may be skipped because the family has no use for it (mask buffers, other heads). */
   ignores(name: string): boolean;
-  /** The table of token embeddings [vocabularySize, hiddenSize]; undefined for images. */
+  /** Name of the token embeddings [vocabularySize, hiddenSize]; undefined for images. */
   readonly wordEmbeddings?: string;
-  /** What can be left out of a layer, group by group. */
+  /** Attention heads and neurons of a layer, which can be pruned. */
   structures(layer: number): readonly Structure[];
-  /** Host data of inputs that only this family's traces ask for, of tokens at these positions. */
+  /** Values of the inputs that only traces of this family have, by name, for tokens at these positions. */
   constants?(positions: Int32Array): Readonly<Record<string, Float32Array>>;
-  /** Input ids (or patches) to the hidden states that enter layer 0: [size, length, hiddenSize]. */
+  /** Records the embeddings, from token ids or patches: the hidden states [size, length, hiddenSize] that enter layer 0. */
   embed(forward: Forward): Value;
+  /** Records a layer: hidden states to hidden states, both [size, length, hiddenSize]. */
   layer(forward: Forward, index: number, x: Value): Value;
-  /** Hidden states to logits: [size, classes], or [size, length, classes] for language models and answers. */
+  /** Records the head: hidden states to logits [size, classes], or [size, length, classes] for tasks on tokens. */
   head(forward: Forward, x: Value): Value;
-  /** A language model's last projection: what it reads of hidden states, and its weight [vocabularySize, hiddenSize]. */
+  /** Input [size, length, hiddenSize] and weight [vocabularySize, hiddenSize] of a language model's last projection. */
   readonly output?: ((forward: Forward, x: Value) => { readonly x: Value; readonly w: Value }) | undefined;
 }
 

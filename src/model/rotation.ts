@@ -5,12 +5,12 @@ import { parseConfig } from "./config";
 const POSITIVE = v.pipe(v.number(), v.gtValue(0));
 const SCALING = v.looseObject({
   rope_type: v.optional(v.string()),
-  /** The key's name in older files. */
+  /** Name of `rope_type` in older files. */
   type: v.optional(v.string()),
   rope_theta: v.optional(POSITIVE),
 });
 
-/** Keys of config.json that say how positions turn. transformers 5 puts all of them into `rope_parameters`. */
+/** Keys of config.json for rotary embeddings. transformers 5 puts all of them into `rope_parameters`. */
 export const ROTATION_SCHEMA = v.object({
   rope_theta: v.optional(POSITIVE, 10000),
   rope_scaling: v.nullish(SCALING),
@@ -26,9 +26,9 @@ const LLAMA3 = v.object({
 });
 
 /**
- * How far each pair of a head's elements turns from one position to the next: theta^(-2i / d) (Su et al. 2021, eq. 15),
- * stretched where the configuration says so.
- * @throws ConfigError for an unknown way of stretching, or one that lacks a number.
+ * Angle in radians by which each pair of a head's elements turns from one position to the next [headSize / 2]:
+ * theta^(-2i / headSize) (Su et al. 2021, eq. 15), scaled as the configuration says.
+ * @throws ConfigError for an unsupported `rope_type`, or one whose numbers are missing.
  */
 export function rotationFrequencies(config: v.InferOutput<typeof ROTATION_SCHEMA>, headSize: number): Float64Array {
   const scaling = config.rope_parameters ?? config.rope_scaling ?? {};
@@ -40,22 +40,22 @@ export function rotationFrequencies(config: v.InferOutput<typeof ROTATION_SCHEMA
     const { factor } = parseConfig(LINEAR, scaling);
     return plain.map((frequency) => frequency / factor);
   }
-  if (type === "llama3") return plain.map(stretchedAsLlama3(parseConfig(LLAMA3, scaling)));
-  throw new ConfigError(`config.json: rope_type ${type} is unknown here.`, "Known ones: default, linear, llama3.");
+  if (type === "llama3") return plain.map(scaledAsLlama3(parseConfig(LLAMA3, scaling)));
+  throw new ConfigError(`config.json: rope_type ${type} is not supported.`, "Supported: default, linear, llama3.");
 }
 
-/** LLaMA 3.1's: waves longer than the original context are stretched, much shorter ones stay, those between are blended. */
-function stretchedAsLlama3(c: v.InferOutput<typeof LLAMA3>): (frequency: number) => number {
+/** Scaling of LLaMA 3.1: slow turns become slower, fast ones stay, those in between are interpolated. */
+function scaledAsLlama3(c: v.InferOutput<typeof LLAMA3>): (frequency: number) => number {
   return (frequency) => {
     const turns = (c.original_max_position_embeddings * frequency) / (2 * Math.PI);
     if (turns < c.low_freq_factor) return frequency / c.factor;
     if (turns > c.high_freq_factor) return frequency;
-    const share = (turns - c.low_freq_factor) / (c.high_freq_factor - c.low_freq_factor);
-    return (1 - share) * (frequency / c.factor) + share * frequency;
+    const weight = (turns - c.low_freq_factor) / (c.high_freq_factor - c.low_freq_factor);
+    return (1 - weight) * (frequency / c.factor) + weight * frequency;
   };
 }
 
-/** Cosines and sines of every position, made in float64: [positions, frequencies, 2]. */
+/** Cosines and sines of positions times frequencies, computed in float64: [positions, frequencies, 2]. */
 export function rotationTable(frequencies: Float64Array, positions: Int32Array): Float32Array {
   const half = frequencies.length;
   return Float32Array.from({ length: positions.length * half * 2 }, (_, entry) => {

@@ -6,7 +6,7 @@ import { gelu } from "../ops/gelu";
 import { linear } from "../ops/linear";
 import { prepend } from "../ops/prepend";
 import type { Value } from "../tape/tape";
-import { checkActivation, count, layerCount, parseConfig, probability } from "./config";
+import { activationOf, count, GELU_ACTIVATIONS, layerCount, parseConfig, probability } from "./config";
 import type { Forward } from "./forward";
 import { imageClassifier, taskOf } from "./heads";
 import { normParameters, projectionParameters } from "./model";
@@ -31,10 +31,9 @@ const SCHEMA = v.object({
 
 type Config = v.InferOutput<typeof SCHEMA>;
 
-const APPROXIMATIONS = { gelu: "none", gelu_new: "tanh", gelu_pytorch_tanh: "tanh" } as const;
 const PATCHES = "vit.embeddings.patch_embeddings.projection";
 
-/** What transformers 5 calls modules of the layers. */
+/** Replacements that make the names of transformers 5 from those of checkpoints. */
 const RENAMES: readonly (readonly [RegExp, string])[] = [
   [/^vit\.encoder\.layer\./, "vit.layers."],
   [/\.attention\.attention\.(query|key|value)$/, ".attention.$1_proj"],
@@ -47,8 +46,7 @@ const RENAMES: readonly (readonly [RegExp, string])[] = [
 /** ViT (Dosovitskiy et al. 2021), pre-norm, with Hugging Face's classifier on the class token. */
 export function vit(config: Readonly<Record<string, unknown>>): Model {
   const c = parseConfig(SCHEMA, config);
-  checkActivation(c.hidden_act, Object.keys(APPROXIMATIONS));
-  const approximation = APPROXIMATIONS[c.hidden_act as keyof typeof APPROXIMATIONS];
+  const approximation = activationOf(c.hidden_act, GELU_ACTIVATIONS);
   const image = imageOf(c);
   const task = taskOf(config, "vit", ["image_classification"], "image_classification");
   const head = imageClassifier(config, c.hidden_size, (forward, x) =>
@@ -97,19 +95,19 @@ const MODULES: LayerModules = {
 
 const renamed = (module: string): string => RENAMES.reduce((name, [from, to]) => name.replace(from, to), module);
 
-/** A tensor by its name, as transformers 5 has it in memory, and either without the prefix, as bare models have it. */
+/** Names of a tensor in published files: of older versions and of transformers 5, with and without the prefix. */
 function aliases(name: string): string[] {
   const [, module = name, part = ""] = /^(.+)(\.(?:weight|bias))$/.exec(name) ?? [];
-  const both = [name, renamed(module) + part];
-  return [...new Set([...both, ...both.map((full) => full.replace(/^vit\./, ""))])];
+  const names = [name, renamed(module) + part];
+  return [...new Set([...names, ...names.map((full) => full.replace(/^vit\./, ""))])];
 }
 
 function imageOf(c: Config): ImageSpec {
   const { image_size: size, patch_size: patch, num_channels: channels } = c;
   if (size % patch === 0) return { size, patch, channels };
   throw new ConfigError(
-    `config.json: images of ${size} pixels cannot be cut into patches of ${patch}.`,
-    "image_size must be a multiple of patch_size.",
+    `config.json: image_size ${size} is not a multiple of patch_size ${patch}.`,
+    "Correct config.json: patches must cover an image.",
   );
 }
 
@@ -129,12 +127,12 @@ function embed(forward: Forward, c: Config, image: ImageSpec): Value {
 }
 
 function layer(forward: Forward, c: Config, approximation: "none" | "tanh", index: number, x: Value): Value {
-  const at = `vit.encoder.layer.${index}`;
-  const before = forward.layerNorm(`${at}.layernorm_before`, x, c.layer_norm_eps);
-  const projected = (name: string): Value => forward.linear(`${at}.attention.attention.${name}`, before);
+  const path = `vit.encoder.layer.${index}`;
+  const before = forward.layerNorm(`${path}.layernorm_before`, x, c.layer_norm_eps);
+  const project = (name: string): Value => forward.linear(`${path}.attention.attention.${name}`, before);
   const mixed = forward.attention(
-    `${at}.attention`,
-    { q: projected("query"), k: projected("key"), v: projected("value") },
+    `${path}.attention`,
+    { q: project("query"), k: project("key"), v: project("value") },
     {
       heads: c.num_attention_heads,
       headSize: c.hidden_size / c.num_attention_heads,
@@ -142,17 +140,17 @@ function layer(forward: Forward, c: Config, approximation: "none" | "tanh", inde
       dropout: c.attention_probs_dropout_prob,
     },
   );
-  const attended = forward.dropout(forward.linear(`${at}.attention.output.dense`, mixed), c.hidden_dropout_prob);
-  const between = forward.add(`${at}.attention`, forward.block(`${at}.attention`, index, attended), x);
-  const inner = forward.layerNorm(`${at}.layernorm_after`, between, c.layer_norm_eps);
+  const attended = forward.dropout(forward.linear(`${path}.attention.output.dense`, mixed), c.hidden_dropout_prob);
+  const between = forward.add(`${path}.attention`, forward.block(`${path}.attention`, index, attended), x);
+  const inner = forward.layerNorm(`${path}.layernorm_after`, between, c.layer_norm_eps);
   const narrow = forward.feedForward(index, () => {
-    const wide = forward.linear(`${at}.intermediate.dense`, inner);
-    const active = forward.recorder.labelled(`${at}.intermediate`, () =>
+    const wide = forward.linear(`${path}.intermediate.dense`, inner);
+    const active = forward.recorder.labelled(`${path}.intermediate`, () =>
       forward.recorder.apply(gelu, { x: wide }, { approximation }),
     );
-    return forward.dropout(forward.linear(`${at}.output.dense`, active), c.hidden_dropout_prob);
+    return forward.dropout(forward.linear(`${path}.output.dense`, active), c.hidden_dropout_prob);
   });
-  return forward.add(`${at}.output`, forward.block(`${at}.output`, index, narrow), between);
+  return forward.add(`${path}.output`, forward.block(`${path}.output`, index, narrow), between);
 }
 
 function layerProjections(c: Config): Projection[] {

@@ -61,8 +61,8 @@ describe("importance of groups", () => {
       kind: "heads",
       layer: 1,
       groups: 2,
-      made: [{ projection: "q", offset: 1, size: 2 }],
-      read: [{ projection: "o", offset: 0, size: 1 }],
+      outputs: [{ projection: "q", offset: 1, size: 2 }],
+      inputs: [{ projection: "o", offset: 0, size: 1 }],
     };
     const values: Record<string, Float32Array> = {
       "q out": Float32Array.of(100, 1, 2, 3, 1),
@@ -79,20 +79,20 @@ describe("importance of groups", () => {
       kind: "heads",
       layer: 3,
       groups: 2,
-      made: [
+      outputs: [
         { projection: "model.layers.3.self_attn.q_proj", offset: 0, size: 8 },
         { projection: "model.layers.3.self_attn.k_proj", offset: 0, size: 4 },
         { projection: "model.layers.3.self_attn.v_proj", offset: 0, size: 4 },
       ],
-      read: [{ projection: "model.layers.3.self_attn.o_proj", offset: 0, size: 8 }],
+      inputs: [{ projection: "model.layers.3.self_attn.o_proj", offset: 0, size: 8 }],
     });
-    expect(neurons.made.map(({ projection }) => projection.split(".").at(-1))).toEqual(["gate_proj", "up_proj"]);
+    expect(neurons.outputs.map(({ projection }) => projection.split(".").at(-1))).toEqual(["gate_proj", "up_proj"]);
   });
 
   it("finds queries, keys and values in GPT-2's fused projection", () => {
     const config = { model_type: "gpt2", vocab_size: 20, n_positions: 8, n_embd: 12, n_layer: 2, n_head: 3 };
     const [heads] = createModel(config).structures(0) as [Structure];
-    expect(heads.made.map(({ offset, size }) => [offset, size])).toEqual([
+    expect(heads.outputs.map(({ offset, size }) => [offset, size])).toEqual([
       [0, 4],
       [12, 4],
       [24, 4],

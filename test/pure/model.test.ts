@@ -72,7 +72,7 @@ describe("positions", () => {
   });
 
   it.each([
-    [{ rope_type: "yarn", factor: 2 }, /rope_type yarn is unknown here/],
+    [{ rope_type: "yarn", factor: 2 }, /rope_type yarn is not supported/],
     [{ rope_type: "linear" }, /factor is undefined/],
     [{ ...llama3, low_freq_factor: undefined }, /low_freq_factor/],
   ])("%j is refused before anything is loaded", (rope_scaling, message) => {
@@ -108,8 +108,8 @@ describe("heads", () => {
   });
 
   it("say what a family has where it is asked for another", () => {
-    expect(() => createModel(withHead(VIT, { task: "causal_lm" }))).toThrow(/Its heads are for image_classification/);
-    expect(() => withHead(BERT, { labels: 0 })).toThrow(/0 labels are asked for/);
+    expect(() => createModel(withHead(VIT, { task: "causal_lm" }))).toThrow(/Supported tasks: image_classification/);
+    expect(() => withHead(BERT, { labels: 0 })).toThrow(/number of labels is 0/);
   });
 
   it("of LLaMA's answers stand on a body named as Hugging Face names it", () => {

@@ -77,7 +77,7 @@ describe.each(Object.entries(CONFIGS))("LoRAPrune on %s", (_, config) => {
     await expect(saveAdapter(memoryDirectory("adapter"), trainer)).rejects.toThrow(/saveMerged/);
     using pruned = await loadModel(engine, folder);
     const [structure] = pruned.model.structures(1);
-    const name = structure?.made[0]?.projection ?? "";
+    const name = structure?.outputs[0]?.projection ?? "";
     const bias = await pruned.weights.get(`${name}.bias`)?.read();
     const mask = tensors.get(outputMaskName(name))?.data;
     bias?.forEach((value, i) => expect(mask?.[i] === 0 && value !== 0, `bias ${i} of a masked output`).toBe(false));

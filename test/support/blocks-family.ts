@@ -44,7 +44,7 @@ export function blocksFamily(): Model {
     aliases: (name) => [name],
     ignores: () => false,
     structures: () => [],
-    embed: (forward) => forward.tokens(forward.parameter("tokens")),
+    embed: (forward) => forward.tokenEmbeddings(forward.parameter("tokens")),
     layer(forward, index, x) {
       const at = `blocks.${index}`;
       const inner = forward.layerNorm(`${at}.norm_1`, x, 1e-5);

@@ -31,7 +31,7 @@ export function withStructuralMasks(options: TrainerOptions): TrainerOptions {
       "Use a deeper model.",
     );
   }
-  const masked = structures.flatMap(({ made }) => made.map(({ projection }) => projection));
+  const masked = structures.flatMap(({ outputs }) => outputs.map(({ projection }) => projection));
   return { ...options, adapter: withOutputMasks(adapter, masked) };
 }
 
@@ -112,7 +112,7 @@ export class StructuralPruner {
     const chosen = this.pruning.state.choose(progress, this.#judged);
     for (const [i, judged] of this.#judged.entries()) {
       judged.out = chosen[i] ?? judged.out;
-      for (const span of judged.structure.made) await this.#mask(span, judged.out);
+      for (const span of judged.structure.outputs) await this.#mask(span, judged.out);
     }
   }
 

@@ -58,8 +58,11 @@ const NONE = new Float32Array(0);
 export const importanceName = (projection: string, of: "out" | "in"): string => `importance of ${projection}, ${of}`;
 
 /** What a structure is judged by: the outputs that make its groups, and the inputs that read them. */
-function spansOf({ made, read }: Structure): { readonly of: "out" | "in"; readonly span: Span }[] {
-  return [...made.map((span) => ({ of: "out" as const, span })), ...read.map((span) => ({ of: "in" as const, span }))];
+function spansOf({ outputs, inputs }: Structure): { readonly of: "out" | "in"; readonly span: Span }[] {
+  return [
+    ...outputs.map((span) => ({ of: "out" as const, span })),
+    ...inputs.map((span) => ({ of: "in" as const, span })),
+  ];
 }
 
 /**
