@@ -1,4 +1,4 @@
-// What trains: engine, models, adapters, policies, batches, trainer. Its size in browsers is bounded by a test.
+// What training needs: engine, models, adapters, policies, batches, trainer. A test bounds its size in browsers.
 export * from "./base/errors";
 export { createEngine, Engine } from "./engine";
 export type { EngineOptions } from "./engine";
@@ -44,8 +44,6 @@ export type { LoraOptions } from "./adapter/lora";
 export { promptTuning } from "./adapter/prompt";
 export type { PromptOptions } from "./adapter/prompt";
 export type { LayerChoice, TargetOptions } from "./adapter/targets";
-export { ADAPTER_KINDS, makeAdapter } from "./adapter/make";
-export type { AdapterChoice } from "./adapter/make";
 export { sora } from "./adapter/sora";
 export type { SoraOptions } from "./adapter/sora";
 export { vera } from "./adapter/vera";
@@ -79,8 +77,6 @@ export { fixed } from "./freeze/fixed";
 export type { FixedFreeze } from "./freeze/fixed";
 export { loraPrune } from "./freeze/lora-prune";
 export type { LoraPruneOptions } from "./freeze/lora-prune";
-export { makePolicy, POLICY_NAMES } from "./freeze/make";
-export type { PolicyChoice } from "./freeze/make";
 export { memoryBudget } from "./freeze/memory-budget";
 export type { MemoryBudgetOptions } from "./freeze/memory-budget";
 export { never } from "./freeze/never";

@@ -1,6 +1,11 @@
 // All of the library that needs no Node: the core, and readers of data sets, metrics, generation and analyses.
 export * from "./core";
 
+export { ADAPTER_KINDS, makeAdapter } from "./adapter/make";
+export type { AdapterChoice } from "./adapter/make";
+export { makePolicy, POLICY_NAMES } from "./freeze/make";
+export type { PolicyChoice } from "./freeze/make";
+
 export { fetchDirectory } from "./io/fetch-directory";
 export type { FetchDirectoryOptions, FetchProgress } from "./io/fetch-directory";
 

@@ -16,7 +16,7 @@ import type { TrainerOptions } from "../options";
 import { positionIn } from "../step/batch-queue";
 import type { DataPosition } from "../step/batch-queue";
 import { OptimizerPlans } from "../step/optimizer-plans";
-import { PrefixCache } from "../step/prefix/cache";
+import type { PrefixCache } from "../step/prefix/cache";
 import type { PrefixParts } from "../step/prefix/step-prefix";
 import { TrainableTensors } from "../tensors/trainable-tensors";
 
@@ -66,7 +66,7 @@ export async function openRun(
   loaded.isTrained ||= adapter.trainsInPlace ?? false;
   const start = first?.start ?? origin?.start ?? positionIn(data);
   if (!first && origin && start.state !== undefined) data.resume?.(start.state);
-  const cache = PrefixCache.of(maskedOptions.prefixCache, loaded.model);
+  const cache = await openPrefixCache(maskedOptions);
   const flight = preflight(maskedOptions, first?.first ?? (() => data.next()));
   const { book, merges, settings, statistics, live, plannedBytes, needs } = flight;
   const options = { ...maskedOptions, probe: maskedOptions.probe ?? flight.first };
@@ -111,6 +111,13 @@ export async function openRun(
     cache?.dispose();
     throw error;
   }
+}
+
+async function openPrefixCache({ prefixCache, model }: TrainerOptions): Promise<PrefixCache | undefined> {
+  if (!prefixCache) return undefined;
+  // Loaded when it is needed: few runs cache their prefix.
+  const { PrefixCache } = await import("../step/prefix/cache");
+  return new PrefixCache(prefixCache === true ? {} : prefixCache, model.model.hiddenSize);
 }
 
 /** The plans that the executor holds between steps. */

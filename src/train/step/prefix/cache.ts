@@ -2,7 +2,6 @@ import { parseBytes } from "../../../base/bytes";
 import { ConfigError } from "../../../base/errors";
 import { decodeF16, encodeF16 } from "../../../base/float";
 import type { Batch } from "../../../data/batch";
-import type { Model } from "../../../model/model";
 import type { PrefixCacheOptions, PrefixStore } from "../../options";
 import { memoryPrefixStore } from "./store";
 
@@ -20,11 +19,6 @@ export class PrefixCache {
   readonly #store: PrefixStore;
   /** Identifies the model below the layer; rows computed by another one are void. */
   #version = "";
-
-  /** The cache for a trainer's `prefixCache` option; undefined where it is off. @throws ConfigError */
-  static of(option: boolean | PrefixCacheOptions | undefined, { hiddenSize }: Model): PrefixCache | undefined {
-    return option ? new PrefixCache(option === true ? {} : option, hiddenSize) : undefined;
-  }
 
   /** @throws ConfigError for an unknown format or an invalid number of bytes. */
   constructor(
