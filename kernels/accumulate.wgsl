@@ -1,6 +1,6 @@
-// target[i] (+)= source[i]
+// target[i] = source[i], or target[i] += source[i] if `accumulate`
 //
-// Shapes: both [count]. Threads: one invocation an element. Range: f32. Limits: count below 2^32.
+// Shapes: source, target [count]. Threads: one invocation for each element. Range: any. Limits: count below 2^32.
 
 struct Params {
   count: u32,

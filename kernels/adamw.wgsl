@@ -1,17 +1,17 @@
-// One step of AdamW (Loshchilov and Hutter 2019), as torch.optim.AdamW takes it after clip_grad_norm_:
+// One step of AdamW (Loshchilov and Hutter 2019), as in torch.optim.AdamW after clip_grad_norm_:
 //   g' = g min(1, max_norm / (sqrt(total) + 1e-6))         (max_norm 0: g' = g)
 //   p = p - lr weight_decay p
 //   m = m + (1 - beta1) (g' - m);  v = beta2 v + (1 - beta2) g'^2
 //   p = p - lr / (1 - beta1^t) m / (sqrt(v) / sqrt(1 - beta2^t) + eps)
 //
-// hyper = [lr, 1 - beta1, beta2, 1 - beta2, eps, 1 - beta1^t, 1 - beta2^t, max_norm]: the differences are taken on the
-// host in float64, since 1 - 0.999 in f32 is wrong in the fifth digit.
-// `total` is the sum of squares of all gradients, `loss` the step's loss. Where one of them is not finite nothing is
-// written: p, m and v stay those of the last good step. Both are read as bits, since WGSL may assume that no number is
-// NaN.
+// hyper = [lr, 1 - beta1, beta2, 1 - beta2, eps, 1 - beta1^t, 1 - beta2^t, max_norm]. The host computes the differences
+// in float64, since 1 - 0.999 in f32 is wrong in the fifth digit.
+// `total` is the sum of squares of all gradients, `loss` the loss of the step. If one of them is not finite, nothing is
+// written, and p, m and v keep the values of the last good step. Both are read as bits, since a WGSL compiler may
+// assume that no number is NaN.
 //
-// Shapes: p, m, v, g [count], total, loss [1], hyper [8]. Threads: one invocation handles PER_INVOCATION elements, a
-// workgroup's width apart. Range: f32 state. Limits: count below 2^31.
+// Shapes: p, m, v, g [count], total, loss [1], hyper [8]. Threads: each invocation computes PER_INVOCATION elements, a
+// workgroup's width apart. Range: v must not overflow f32. Limits: count below 2^31.
 
 const GROUP: u32 = 64u;
 const PER_INVOCATION: u32 = 4u;

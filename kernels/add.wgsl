@@ -1,6 +1,6 @@
-// y[i] = a[i] + b[i];  da = db = dy, without a launch
+// y[i] = a[i] + b[i];  da = db = dy, which needs no launch
 //
-// Shapes: a, b, y [count]. Threads: one invocation handles PER_INVOCATION elements, a workgroup's width apart.
+// Shapes: a, b, y [count]. Threads: each invocation computes PER_INVOCATION elements, a workgroup's width apart.
 // Range: any. Limits: count below 2^31.
 
 const GROUP: u32 = 64u;

@@ -1,7 +1,7 @@
-// y[i, j] = a[i, j] + b[j];  da = dy, without a launch;  db[j] = sum_i dy[i, j] (column_sum.wgsl)
+// y[i, j] = a[i, j] + b[j];  da = dy, which needs no launch;  db[j] = sum_i dy[i, j], by column_sum.wgsl
 //
-// Shapes: a, y [count] = [rows, columns], b [columns]; columns may stand for several axes (position embeddings [t, d]).
-// Threads: one invocation handles PER_INVOCATION elements, a workgroup's width apart. Range: any.
+// Shapes: a, y [count] = [rows, columns], b [columns]. A row may be several axes, such as position embeddings [t, d].
+// Threads: each invocation computes PER_INVOCATION elements, a workgroup's width apart. Range: any.
 // Limits: count below 2^31; b fits one binding.
 
 const GROUP: u32 = 64u;

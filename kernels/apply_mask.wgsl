@@ -1,7 +1,7 @@
-// x <- x mask
+// x <- x mask, in place
 //
-// Shapes: x, mask [count]. Threads: one invocation handles PER_INVOCATION elements, a workgroup's width apart. Range: any;
-// what is masked becomes 0 even where it is not finite. Limits: count below 2^31.
+// Shapes: x, mask [count]. Threads: each invocation computes PER_INVOCATION elements, a workgroup's width apart. Range:
+// any; where the mask is 0, x becomes 0 even if it is not finite. Limits: count below 2^31.
 
 const GROUP: u32 = 64u;
 const PER_INVOCATION: u32 = 4u;

@@ -1,18 +1,20 @@
-// y[i] = sum_j p[i, j] v[j],  p[i, j] = exp(scale * q[i] . k[j] - lse[i]),  per batch row and head
+// y[i] = sum_j p[i, j] v[j],  p[i, j] = exp(scale * q[i] . k[j] - lse[i]),  for each text and head
 //
-// One online softmax (Milakov and Gimelshein 2018), so a time x time matrix never exists: the forward pass keeps one
-// log-sum-exp a row, the backward passes recompute p from it (Dao et al. 2022, algorithm 4):
+// The softmax is computed online (Milakov and Gimelshein 2018), so that a time x time matrix is never stored. The
+// forward pass keeps the log-sum-exp of each row, from which the gradients recompute p (Dao et al. 2022, algorithm 4):
 //   dv[j] = sum_i p[i, j] dy[i];  ds[i, j] = p[i, j] (dy[i] . v[j] - delta[i]);  delta[i] = dy[i] . y[i]
 //   dq[i] = scale * sum_j ds[i, j] k[j];  dk[j] = scale * sum_i ds[i, j] q[i]
-// With dropout, p is dropped after the softmax: y and dv take the dropped p, ds the dropped dy . v.
+// Dropout acts on p after the softmax: y and dv use the dropped p, and ds applies the same factors to dy . v.
 //
-// Shapes: q, y [batch, time, heads * HEAD]; k, v [batch, time, kv_heads * HEAD]; each read at a row stride and an
-// offset, so that a fused q|k|v projection is read in place; mask [batch, time] (0 hides a key); lse
-// [batch, heads, time]; statistics [batch, heads, time, 4] gathers (lse, delta, seed) as bits, so that no gradient binds
-// more than eight buffers. Head h reads key-value head h * kv_heads / heads.
-// Threads: one invocation a query row (`forward`, `delta`, `grad_q`) or a key row (the others); a workgroup stays within
-// one batch row and head, so its rows of k and v, or of q and dy, are the same for all its invocations.
-// Range: a hidden key scores -3e38 and so weighs 0; a row whose keys are all hidden weighs them alike.
+// Shapes: q, y [batch, time, heads * HEAD]; k, v [batch, time, kv_heads * HEAD]; mask [batch, time];
+// lse [batch, heads, time]; statistics [batch, heads, time, 4]. q, k and v have row strides and offsets, so that they can
+// be parts of a fused q|k|v projection. A key whose mask is 0 is hidden. Head h reads key-value head
+// h * kv_heads / heads. statistics holds the bits of (lse, delta, seed), so that no gradient binds more than eight
+// buffers.
+// Threads: one invocation for each query (`forward`, `temp_statistics`, `grad_q`) or key (other entries) of each head.
+// The invocations of a workgroup share a text and a head, and so loop over the same rows.
+// Range: a hidden key has the score -3e38, and so the weight 0; if all keys of a query are hidden, their weights are
+// equal.
 // Limits: HEAD up to 256.
 
 const HEAD: u32 = 8u;
@@ -55,18 +57,18 @@ struct Params {
 
 alias Head = array<f32, HEAD>;
 
-// One row of one head: which batch row (within this launch), head and time this invocation works on.
-struct Place {
+// The text (within this launch), head and time that an invocation computes.
+struct HeadRow {
   batch: u32,
   head: u32,
   time: u32,
 }
 
-fn place(heads: u32, group: vec3u, groups: vec3u, local: vec3u) -> Place {
+fn head_row(heads: u32, group: vec3u, groups: vec3u, local: vec3u) -> HeadRow {
   let blocks = (params.time + GROUP - 1u) / GROUP;
   let index = group.y * groups.x + group.x;
   let row = index / blocks;
-  return Place(row / heads, row % heads, (index % blocks) * GROUP + local.x);
+  return HeadRow(row / heads, row % heads, (index % blocks) * GROUP + local.x);
 }
 
 fn q_index(batch: u32, head: u32, time: u32) -> u32 {
@@ -89,19 +91,19 @@ fn row_index(batch: u32, head: u32, time: u32) -> u32 {
   return (batch * params.heads + head) * params.time + time;
 }
 
-// Two words for each text of the whole batch: a text has one mask whatever batch it stands in.
+// The two seed words of a text. They do not depend on the batch that the text is in.
 fn text_seed(batch: u32) -> vec2u {
   let text = params.batch0 + batch;
   return vec2u(seed[2u * text], seed[2u * text + 1u]);
 }
 
-// pcg3d of Jarzynski and Olano (2020), first component: what is the same for all elements of a text, and the rest. The
-// element index counts [heads, time, time] of one text.
+// The first component of pcg3d (Jarzynski and Olano 2020), in two parts: `text_hash` is the same for all elements of a
+// text, `mask_factor` is the rest. An element is an index into the weights [heads, time, time] of its text.
 fn text_hash(seeds: vec2u) -> vec2u {
   return vec2u(params.salt ^ seeds.y, seeds.x) * 1664525u + 1013904223u;
 }
 
-fn kept(hash: vec2u, row: u32, key: u32) -> f32 {
+fn mask_factor(hash: vec2u, row: u32, key: u32) -> f32 {
   var r = vec3u((row * params.time + key) * 1664525u + 1013904223u, hash);
   r.x += r.y * r.z;
   r.y += r.z * r.x;
@@ -111,12 +113,12 @@ fn kept(hash: vec2u, row: u32, key: u32) -> f32 {
   return select(0.0, params.keep_scale, r.x < params.keep_threshold);
 }
 
-// What dropout makes of a weight: a factor.
-fn keep_factor(hash: vec2u, row: u32, key: u32) -> f32 {
+// The factor by which dropout multiplies a weight; 1 without dropout.
+fn dropout_factor(hash: vec2u, row: u32, key: u32) -> f32 {
   if (params.dropping == 0u) {
     return 1.0;
   }
-  return kept(hash, row, key);
+  return mask_factor(hash, row, key);
 }
 
 fn hidden(batch: u32, key: u32) -> bool {
@@ -125,16 +127,16 @@ fn hidden(batch: u32, key: u32) -> bool {
 
 @compute @workgroup_size(GROUP)
 fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
-  let at = place(params.heads, group, groups, local);
+  let at = head_row(params.heads, group, groups, local);
   if (at.batch >= params.batch || at.time >= params.time) {
     return;
   }
   let kv_head = at.head * params.kv_heads / params.heads;
-  let own = q_index(at.batch, at.head, at.time);
+  let q_start = q_index(at.batch, at.head, at.time);
   var query: Head;
   var sum_v: Head;
   for (var c = 0u; c < HEAD; c++) {
-    query[c] = q[own + c];
+    query[c] = q[q_start + c];
   }
   var largest = -3.4e38;
   var total = 0.0;
@@ -151,7 +153,7 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
     let new_largest = max(largest, score);
     let shrink = exp(largest - new_largest);
     let weight = exp(score - new_largest);
-    let dropped = weight * keep_factor(hash, at.head * params.time + at.time, j);
+    let dropped = weight * dropout_factor(hash, at.head * params.time + at.time, j);
     total = total * shrink + weight;
     for (var c = 0u; c < HEAD; c++) {
       sum_v[c] = fma(dropped, v[value + c], sum_v[c] * shrink);
@@ -167,14 +169,14 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
 
 @compute @workgroup_size(GROUP)
 fn temp_statistics(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
-  let at = place(params.heads, group, groups, local);
+  let at = head_row(params.heads, group, groups, local);
   if (at.batch >= params.batch || at.time >= params.time) {
     return;
   }
-  let own = y_index(at.batch, at.head, at.time);
+  let y_start = y_index(at.batch, at.head, at.time);
   var sum = 0.0;
   for (var c = 0u; c < HEAD; c++) {
-    sum = fma(dy[own + c], y[own + c], sum);
+    sum = fma(dy[y_start + c], y[y_start + c], sum);
   }
   let row = row_index(at.batch, at.head, at.time);
   statistics[row] = vec4u(bitcast<u32>(lse[row]), bitcast<u32>(sum), text_seed(at.batch));
@@ -182,24 +184,24 @@ fn temp_statistics(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups)
 
 @compute @workgroup_size(GROUP)
 fn grad_q(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
-  let at = place(params.heads, group, groups, local);
+  let at = head_row(params.heads, group, groups, local);
   if (at.batch >= params.batch || at.time >= params.time) {
     return;
   }
   let kv_head = at.head * params.kv_heads / params.heads;
-  let own = q_index(at.batch, at.head, at.time);
+  let q_start = q_index(at.batch, at.head, at.time);
   let out = y_index(at.batch, at.head, at.time);
-  let known = statistics[row_index(at.batch, at.head, at.time)];
-  let row_lse = bitcast<f32>(known.x);
-  let delta = bitcast<f32>(known.y);
+  let row_statistics = statistics[row_index(at.batch, at.head, at.time)];
+  let row_lse = bitcast<f32>(row_statistics.x);
+  let delta = bitcast<f32>(row_statistics.y);
   var query: Head;
   var gradient: Head;
   var sum: Head;
   for (var c = 0u; c < HEAD; c++) {
-    query[c] = q[own + c];
+    query[c] = q[q_start + c];
     gradient[c] = dy[out + c];
   }
-  let hash = text_hash(known.zw);
+  let hash = text_hash(row_statistics.zw);
   let end = select(params.time, at.time + 1u, params.causal != 0u);
   for (var j = 0u; j < end; j++) {
     let key = k_index(at.batch, kv_head, j);
@@ -211,23 +213,23 @@ fn grad_q(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: 
       dp = fma(gradient[c], v[value + c], dp);
     }
     score = select(score * params.scale, HIDDEN_SCORE, hidden(at.batch, j));
-    let ds = exp(score - row_lse) * (dp * keep_factor(hash, at.head * params.time + at.time, j) - delta);
+    let ds = exp(score - row_lse) * (dp * dropout_factor(hash, at.head * params.time + at.time, j) - delta);
     for (var c = 0u; c < HEAD; c++) {
       sum[c] = fma(ds, k[key + c], sum[c]);
     }
   }
   for (var c = 0u; c < HEAD; c++) {
-    dq[own + c] = sum[c] * params.scale;
+    dq[q_start + c] = sum[c] * params.scale;
   }
 }
 
-// The sums over queries that belong to one key row.
+// The sums over queries for one key.
 struct KeySums {
   dk: Head,
   dv: Head,
 }
 
-fn key_sums(at: Place) -> KeySums {
+fn key_sums(at: HeadRow) -> KeySums {
   let key_row = k_index(at.batch, at.head, at.time);
   let value_row = v_index(at.batch, at.head, at.time);
   var key: Head;
@@ -238,13 +240,13 @@ fn key_sums(at: Place) -> KeySums {
     value[c] = v[value_row + c];
   }
   let is_hidden = hidden(at.batch, at.time);
-  let shared_by = params.heads / params.kv_heads;
-  for (var g = 0u; g < shared_by; g++) {
-    let head = at.head * shared_by + g;
+  let heads_per_kv = params.heads / params.kv_heads;
+  for (var g = 0u; g < heads_per_kv; g++) {
+    let head = at.head * heads_per_kv + g;
     for (var i = select(0u, at.time, params.causal != 0u); i < params.time; i++) {
       let query = q_index(at.batch, head, i);
       let out = y_index(at.batch, head, i);
-      let known = statistics[row_index(at.batch, head, i)];
+      let row_statistics = statistics[row_index(at.batch, head, i)];
       var score = 0.0;
       var dp = 0.0;
       for (var c = 0u; c < HEAD; c++) {
@@ -252,10 +254,10 @@ fn key_sums(at: Place) -> KeySums {
         dp = fma(value[c], dy[out + c], dp);
       }
       score = select(score * params.scale, HIDDEN_SCORE, is_hidden);
-      let p = exp(score - bitcast<f32>(known.x));
-      let keep = keep_factor(text_hash(known.zw), head * params.time + i, at.time);
+      let p = exp(score - bitcast<f32>(row_statistics.x));
+      let keep = dropout_factor(text_hash(row_statistics.zw), head * params.time + i, at.time);
       let dropped = p * keep;
-      let ds = p * (dp * keep - bitcast<f32>(known.y));
+      let ds = p * (dp * keep - bitcast<f32>(row_statistics.y));
       for (var c = 0u; c < HEAD; c++) {
         sums.dk[c] = fma(ds, q[query + c], sums.dk[c]);
         sums.dv[c] = fma(dropped, dy[out + c], sums.dv[c]);
@@ -267,7 +269,7 @@ fn key_sums(at: Place) -> KeySums {
 
 @compute @workgroup_size(GROUP)
 fn grad_k_v(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
-  let at = place(params.kv_heads, group, groups, local);
+  let at = head_row(params.kv_heads, group, groups, local);
   if (at.batch >= params.batch || at.time >= params.time) {
     return;
   }
@@ -280,10 +282,10 @@ fn grad_k_v(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups
   }
 }
 
-// The same into one fused q|k|v gradient, which WebGPU lets us bind for writing only once.
+// As grad_k_v, but dk and dv are parts of one fused q|k|v gradient, which WebGPU lets us bind for writing only once.
 @compute @workgroup_size(GROUP)
 fn grad_k_v_fused(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
-  let at = place(params.kv_heads, group, groups, local);
+  let at = head_row(params.kv_heads, group, groups, local);
   if (at.batch >= params.batch || at.time >= params.time) {
     return;
   }
@@ -298,7 +300,7 @@ fn grad_k_v_fused(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) 
 
 @compute @workgroup_size(GROUP)
 fn grad_k(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
-  let at = place(params.kv_heads, group, groups, local);
+  let at = head_row(params.kv_heads, group, groups, local);
   if (at.batch >= params.batch || at.time >= params.time) {
     return;
   }
@@ -309,10 +311,10 @@ fn grad_k(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: 
   }
 }
 
-// dv alone reads neither v nor y: where keys are frozen and nothing lies below, they need not be kept.
+// The gradient of v alone reads neither v nor y, so that they need not be kept.
 @compute @workgroup_size(GROUP)
 fn grad_v(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
-  let at = place(params.kv_heads, group, groups, local);
+  let at = head_row(params.kv_heads, group, groups, local);
   if (at.batch >= params.batch || at.time >= params.time) {
     return;
   }
@@ -325,9 +327,9 @@ fn grad_v(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: 
   }
   let is_hidden = hidden(at.batch, at.time);
   let hash = text_hash(text_seed(at.batch));
-  let shared_by = params.heads / params.kv_heads;
-  for (var g = 0u; g < shared_by; g++) {
-    let head = at.head * shared_by + g;
+  let heads_per_kv = params.heads / params.kv_heads;
+  for (var g = 0u; g < heads_per_kv; g++) {
+    let head = at.head * heads_per_kv + g;
     for (var i = select(0u, at.time, params.causal != 0u); i < params.time; i++) {
       let query = q_index(at.batch, head, i);
       let out = y_index(at.batch, head, i);
@@ -336,7 +338,7 @@ fn grad_v(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: 
         score = fma(key[c], q[query + c], score);
       }
       score = select(score * params.scale, HIDDEN_SCORE, is_hidden);
-      let dropped = exp(score - lse[row_index(at.batch, head, i)]) * keep_factor(hash, head * params.time + i, at.time);
+      let dropped = exp(score - lse[row_index(at.batch, head, i)]) * dropout_factor(hash, head * params.time + i, at.time);
       for (var c = 0u; c < HEAD; c++) {
         sum[c] = fma(dropped, dy[out + c], sum[c]);
       }

@@ -1,16 +1,18 @@
 // The attention of attention.wgsl in tiles, for adapters whose subgroups all have SUBGROUP invocations.
 //
-// Formulas: as there; sums over keys (or queries) are taken tile by tile, so results differ by rounding. The entries that it
-// has take the place of those there, and bind the same.
-// Shapes, strides and Params: as there.
-// Threads: a workgroup is one subgroup, and works on ROWS rows of one head. A tile is its ROWS rows by SUBGROUP * COLUMNS
-// rows of the other side, of which each invocation has COLUMNS, SUBGROUP apart. Scores are a product of these two, in which
-// an invocation gets its neighbours' elements of the ROWS rows by shuffles (as in product_subgroup.wgsl); what the weights
-// are summed into is another, in which each invocation holds every SUBGROUP-th element of HEAD.
-// ROWS is a multiple of SUBGROUP. Range: as there; a key that does not exist, or lies ahead, weighs exactly 0.
-// Loads take four neighbours at once where they can: on a software adapter that is what a load costs most for. Loops over a
-// tile's rows are short, each for one thing: where one is not unrolled, llvmpipe keeps the tile in memory, lane by lane.
-// Limits: HEAD a multiple of 4 up to 128, since ROWS * HEAD / SUBGROUP sums are held in registers.
+// Shapes, formulas, strides, Params and the bindings of each entry are those of attention.wgsl. Sums over keys or
+// queries are computed tile by tile, so that results differ by rounding. `grad_q_k_v` and `grad_q_k_v_fused` compute
+// all gradients in one dispatch.
+// Threads: a workgroup is one subgroup and computes ROWS rows of one head (queries, or keys for their gradients). A
+// tile is these ROWS rows by SUBGROUP * COLUMNS rows of the other side, of which each invocation has COLUMNS, SUBGROUP
+// apart. Scores are a matrix product of the two, in which an invocation gets its neighbours' elements of the ROWS rows
+// by shuffles, as in product_subgroup.wgsl. The weighted sums are another product, in which each invocation sums every
+// SUBGROUP-th element of HEAD. Rows are loaded in vectors of four, since loads are expensive on a software adapter.
+// Loops over the rows of a tile are short and do one thing each: llvmpipe keeps a tile in memory if a loop is not
+// unrolled.
+// Range: as in attention.wgsl; a key that is past the end, or ahead of its query if causal, has the weight 0 exactly.
+// Limits: ROWS is a multiple of SUBGROUP; HEAD is a multiple of 4 up to 128, since ROWS * HEAD / SUBGROUP sums are held
+// in registers.
 
 enable subgroups;
 requires unrestricted_pointer_parameters;
@@ -22,11 +24,11 @@ const COLUMNS: u32 = 2u;
 const HIDDEN_SCORE: f32 = -3.0e38;
 const ABSENT_SCORE: f32 = -3.4e38;
 
-// Neighbouring elements of a row of one head that an invocation reads at once where it sums.
+// Neighbouring elements of HEAD that an invocation sums: its elements come in groups of this size.
 const PACK: u32 = select(1u, 4u, HEAD % (4u * SUBGROUP) == 0u);
-// Elements of a row of one head that an invocation sums, and rows of the workgroup that it reads itself.
-const OWN: u32 = (HEAD + SUBGROUP - 1u) / SUBGROUP;
-const OWN_ROWS: u32 = ROWS / SUBGROUP;
+// Elements of HEAD that an invocation sums, and rows of the workgroup that it loads.
+const LANE_COLUMNS: u32 = (HEAD + SUBGROUP - 1u) / SUBGROUP;
+const LANE_ROWS: u32 = ROWS / SUBGROUP;
 
 struct Params {
   batch: u32,
@@ -63,9 +65,9 @@ struct Params {
 @group(0) @binding(12) var<uniform> params: Params;
 
 alias Tile = array<array<f32, COLUMNS>, ROWS>;
-alias Sums = array<array<f32, OWN>, ROWS>;
+alias Sums = array<array<f32, LANE_COLUMNS>, ROWS>;
 
-// The ROWS rows of one head that this workgroup works on: which batch row (within this launch), head, and first time.
+// The text (within this launch), head and first time of the ROWS rows that a workgroup computes.
 struct Block {
   batch: u32,
   head: u32,
@@ -83,19 +85,19 @@ fn row_index(batch: u32, head: u32, time: u32) -> u32 {
   return (batch * params.heads + head) * params.time + time;
 }
 
-// Two words for each text of the whole batch: a text has one mask whatever batch it stands in.
+// The two seed words of a text. They do not depend on the batch that the text is in.
 fn text_seed(batch: u32) -> vec2u {
   let text = params.batch0 + batch;
   return vec2u(seed[2u * text], seed[2u * text + 1u]);
 }
 
-// pcg3d of Jarzynski and Olano (2020), first component: what is the same for all elements of a text, and the rest. The
-// element index counts [heads, time, time] of one text.
+// The first component of pcg3d (Jarzynski and Olano 2020), in two parts: `text_hash` is the same for all elements of a
+// text, `mask_factor` is the rest. An element is an index into the weights [heads, time, time] of its text.
 fn text_hash(seeds: vec2u) -> vec2u {
   return vec2u(params.salt ^ seeds.y, seeds.x) * 1664525u + 1013904223u;
 }
 
-fn kept(hash: vec2u, row: u32, key: u32) -> f32 {
+fn mask_factor(hash: vec2u, row: u32, key: u32) -> f32 {
   var r = vec3u((row * params.time + key) * 1664525u + 1013904223u, hash);
   r.x += r.y * r.z;
   r.y += r.z * r.x;
@@ -109,13 +111,13 @@ fn is_hidden(batch: u32, key: u32) -> bool {
   return mask[batch * params.time + min(key, params.time - 1u)] == 0;
 }
 
-// The score of a query and a key of this head.
+// The score of a query and a key, from their dot product.
 fn score_of(dot: f32, hidden: bool, query: u32, key: u32) -> f32 {
   let absent = key >= params.time || (params.causal != 0u && key > query);
   return select(select(dot * params.scale, HIDDEN_SCORE, hidden), ABSENT_SCORE, absent);
 }
 
-// Where rows of one head lie in a table: the first element of the row at time 0, and the length of a row.
+// The rows of one head in a table: the first element of the row at time 0, and the length of the table's rows.
 struct Rows {
   start: u32,
   row: u32,
@@ -137,60 +139,61 @@ fn y_rows(batch: u32, head: u32) -> Rows {
   return Rows((batch * params.time * params.heads + head) * HEAD, params.heads * HEAD);
 }
 
-// Rows past the end repeat the last one; they are never written, and their keys and queries weigh nothing.
+// Rows past the end repeat the last one. They are never written, and their weights are 0.
 fn element(rows: Rows, time: u32) -> u32 {
   return rows.start + min(time, params.time - 1u) * rows.row;
 }
 
-// The c-th element of a row of one head that an invocation sums.
+// The index in HEAD of the c-th element that an invocation sums.
 fn column_of(c: u32, lane: u32) -> u32 {
   return ((c / PACK) * SUBGROUP + lane) * PACK + c % PACK;
 }
 
-alias Table = ptr<storage, array<vec4f>, read>;
+alias Input = ptr<storage, array<vec4f>, read>;
 
 // dots[i][j] = left[first + i] . right[other + j * SUBGROUP + lane]
-fn dots(left: Table, left_rows: Rows, first: u32, right: Table, right_rows: Rows, other: u32, lane: u32) -> Tile {
-  var found = Tile();
+fn dots(left: Input, left_rows: Rows, first: u32, right: Input, right_rows: Rows, other: u32, lane: u32) -> Tile {
+  var tile = Tile();
   var column: array<u32, COLUMNS>;
   for (var j = 0u; j < COLUMNS; j++) {
     column[j] = element(right_rows, other + j * SUBGROUP + lane) / 4u;
   }
-  var row: array<u32, OWN_ROWS>;
-  for (var i = 0u; i < OWN_ROWS; i++) {
+  var row: array<u32, LANE_ROWS>;
+  for (var i = 0u; i < LANE_ROWS; i++) {
     row[i] = element(left_rows, first + i * SUBGROUP + lane) / 4u;
   }
   for (var c = 0u; c < HEAD / 4u; c++) {
-    var own: array<vec4f, OWN_ROWS>;
-    for (var i = 0u; i < OWN_ROWS; i++) {
-      own[i] = left[row[i] + c];
+    var lane_rows: array<vec4f, LANE_ROWS>;
+    for (var i = 0u; i < LANE_ROWS; i++) {
+      lane_rows[i] = left[row[i] + c];
     }
-    var theirs: array<vec4f, COLUMNS>;
+    var columns: array<vec4f, COLUMNS>;
     for (var j = 0u; j < COLUMNS; j++) {
-      theirs[j] = right[column[j] + c];
+      columns[j] = right[column[j] + c];
     }
     for (var i = 0u; i < ROWS; i++) {
-      var mine: array<f32, 4>;
+      var row_values: array<f32, 4>;
       for (var s = 0u; s < 4u; s++) {
-        mine[s] = subgroupShuffle(own[i / SUBGROUP][s], i % SUBGROUP);
+        row_values[s] = subgroupShuffle(lane_rows[i / SUBGROUP][s], i % SUBGROUP);
       }
       for (var j = 0u; j < COLUMNS; j++) {
         for (var s = 0u; s < 4u; s++) {
-          found[i][j] = fma(mine[s], theirs[j][s], found[i][j]);
+          tile[i][j] = fma(row_values[s], columns[j][s], tile[i][j]);
         }
       }
     }
   }
-  return found;
+  return tile;
 }
 
-// sums[i][c] += sum over the tile's columns of weights[i][column] table[column][c]; a column's weights lie with its lane.
-fn add_weighted(table: Table, rows: Rows, first: u32, lane: u32, weights: ptr<function, Tile>, sums: ptr<function, Sums>) {
+// sums[i][c] += sum over the columns of the tile of weights[i][column] * table[column][c]. Each lane holds the weights
+// of its columns.
+fn add_weighted(table: Input, rows: Rows, first: u32, lane: u32, weights: ptr<function, Tile>, sums: ptr<function, Sums>) {
   for (var s = 0u; s < SUBGROUP; s++) {
-    var values: array<array<f32, OWN>, COLUMNS>;
+    var values: array<array<f32, LANE_COLUMNS>, COLUMNS>;
     for (var j = 0u; j < COLUMNS; j++) {
       let at = element(rows, first + j * SUBGROUP + s);
-      for (var c = 0u; c < OWN; c += PACK) {
+      for (var c = 0u; c < LANE_COLUMNS; c += PACK) {
         let first_column = at + min(column_of(c, lane), HEAD - 1u);
         if (PACK == 4u) {
           let four = table[first_column / 4u];
@@ -208,7 +211,7 @@ fn add_weighted(table: Table, rows: Rows, first: u32, lane: u32, weights: ptr<fu
       for (var j = 0u; j < COLUMNS; j++) {
         weight[j] = subgroupShuffle((*weights)[i][j], s);
       }
-      for (var c = 0u; c < OWN; c++) {
+      for (var c = 0u; c < LANE_COLUMNS; c++) {
         var sum = (*sums)[i][c];
         for (var j = 0u; j < COLUMNS; j++) {
           sum = fma(weight[j], values[j][c], sum);
@@ -219,26 +222,26 @@ fn add_weighted(table: Table, rows: Rows, first: u32, lane: u32, weights: ptr<fu
   }
 }
 
-fn largest_of_all(own: f32) -> f32 {
-  var most = own;
+fn largest_of_all(value: f32) -> f32 {
+  var largest = value;
   for (var step = 1u; step < SUBGROUP; step *= 2u) {
-    most = max(most, subgroupShuffleXor(most, step));
+    largest = max(largest, subgroupShuffleXor(largest, step));
   }
-  return most;
+  return largest;
 }
 
-alias Written = ptr<storage, array<f32>, read_write>;
+alias Output = ptr<storage, array<f32>, read_write>;
 
-// Writes the sums of the workgroup's rows, each times a factor.
-fn write_rows(table: Written, rows: Rows, first: u32, lane: u32, factor: f32, sums: ptr<function, Sums>) {
-  // A copy, since this loop is not unrolled.
-  var written = *sums;
+// Writes factor * sums to the rows of the workgroup.
+fn write_rows(table: Output, rows: Rows, first: u32, lane: u32, factor: f32, sums: ptr<function, Sums>) {
+  // A copy, because this loop is not unrolled and would keep the sums in memory.
+  var copy = *sums;
   for (var i = 0u; i < ROWS; i++) {
     if (first + i < params.time) {
       let out = element(rows, first + i);
-      for (var c = 0u; c < OWN; c++) {
+      for (var c = 0u; c < LANE_COLUMNS; c++) {
         if (column_of(c, lane) < HEAD) {
-          table[out + column_of(c, lane)] = written[i][c] * factor;
+          table[out + column_of(c, lane)] = copy[i][c] * factor;
         }
       }
     }
@@ -268,32 +271,32 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
     for (var j = 0u; j < COLUMNS; j++) {
       hidden[j] = is_hidden(at.batch, key + j * SUBGROUP + lane);
     }
-    var most = largest;
+    var new_largest = largest;
     for (var i = 0u; i < ROWS; i++) {
       let query = min(at.first + i, params.time - 1u);
       for (var j = 0u; j < COLUMNS; j++) {
         weights[i][j] = score_of(weights[i][j], hidden[j], query, key + j * SUBGROUP + lane);
-        most[i] = max(most[i], weights[i][j]);
+        new_largest[i] = max(new_largest[i], weights[i][j]);
       }
     }
     for (var i = 0u; i < ROWS; i++) {
-      most[i] = largest_of_all(most[i]);
+      new_largest[i] = largest_of_all(new_largest[i]);
     }
     var shrink: array<f32, ROWS>;
     for (var i = 0u; i < ROWS; i++) {
-      shrink[i] = exp(largest[i] - most[i]);
-      largest[i] = most[i];
+      shrink[i] = exp(largest[i] - new_largest[i]);
+      largest[i] = new_largest[i];
     }
     for (var i = 0u; i < ROWS; i++) {
       var sum = 0.0;
       for (var j = 0u; j < COLUMNS; j++) {
-        weights[i][j] = exp(weights[i][j] - most[i]);
+        weights[i][j] = exp(weights[i][j] - new_largest[i]);
         sum += weights[i][j];
       }
       total[i] = fma(total[i], shrink[i], sum);
     }
     for (var i = 0u; i < ROWS; i++) {
-      for (var c = 0u; c < OWN; c++) {
+      for (var c = 0u; c < LANE_COLUMNS; c++) {
         sums[i][c] *= shrink[i];
       }
     }
@@ -301,19 +304,19 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
       for (var i = 0u; i < ROWS; i++) {
         let query = min(at.first + i, params.time - 1u);
         for (var j = 0u; j < COLUMNS; j++) {
-          weights[i][j] *= kept(hash, at.head * params.time + query, key + j * SUBGROUP + lane);
+          weights[i][j] *= mask_factor(hash, at.head * params.time + query, key + j * SUBGROUP + lane);
         }
       }
     }
     add_weighted(&v, v_rows(at.batch, kv_head), key, lane, &weights, &sums);
   }
   for (var i = 0u; i < ROWS; i++) {
-    let whole = subgroupAdd(total[i]);
-    for (var c = 0u; c < OWN; c++) {
-      sums[i][c] /= whole;
+    let row_total = subgroupAdd(total[i]);
+    for (var c = 0u; c < LANE_COLUMNS; c++) {
+      sums[i][c] /= row_total;
     }
     if (lane == 0u && at.first + i < params.time) {
-      lse[row_index(at.batch, at.head, at.first + i)] = largest[i] + log(whole);
+      lse[row_index(at.batch, at.head, at.first + i)] = largest[i] + log(row_total);
     }
   }
   write_rows(&y, y_rows(at.batch, at.head), at.first, lane, 1.0, &sums);
@@ -329,25 +332,26 @@ fn grad_q(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: 
   let queries = q_rows(at.batch, at.head);
   let keys = k_rows(at.batch, kv_head);
   var sums: Sums;
-  var own_lse: array<f32, OWN_ROWS>;
-  var own_delta: array<f32, OWN_ROWS>;
-  for (var i = 0u; i < OWN_ROWS; i++) {
-    let known = statistics[row_index(at.batch, at.head, min(at.first + i * SUBGROUP + lane, params.time - 1u))];
-    own_lse[i] = bitcast<f32>(known.x);
-    own_delta[i] = bitcast<f32>(known.y);
+  var lane_lse: array<f32, LANE_ROWS>;
+  var lane_delta: array<f32, LANE_ROWS>;
+  for (var i = 0u; i < LANE_ROWS; i++) {
+    let row_statistics = statistics[row_index(at.batch, at.head, min(at.first + i * SUBGROUP + lane, params.time - 1u))];
+    lane_lse[i] = bitcast<f32>(row_statistics.x);
+    lane_delta[i] = bitcast<f32>(row_statistics.y);
   }
   let hash = text_hash(statistics[row_index(at.batch, at.head, 0u)].zw);
   let end = select(params.time, min(params.time, at.first + ROWS), params.causal != 0u);
   for (var key = 0u; key < end; key += SUBGROUP * COLUMNS) {
     var weights = dots(&q, queries, at.first, &k, keys, key, lane);
-    var changes = dots(&dy, y_rows(at.batch, at.head), at.first, &v, v_rows(at.batch, kv_head), key, lane);
+    // Gradients of the weights; with them, `weights` becomes the gradients of the scores.
+    var gradients = dots(&dy, y_rows(at.batch, at.head), at.first, &v, v_rows(at.batch, kv_head), key, lane);
     var hidden: array<bool, COLUMNS>;
     for (var j = 0u; j < COLUMNS; j++) {
       hidden[j] = is_hidden(at.batch, key + j * SUBGROUP + lane);
     }
     for (var i = 0u; i < ROWS; i++) {
       let query = min(at.first + i, params.time - 1u);
-      let row_lse = subgroupShuffle(own_lse[i / SUBGROUP], i % SUBGROUP);
+      let row_lse = subgroupShuffle(lane_lse[i / SUBGROUP], i % SUBGROUP);
       for (var j = 0u; j < COLUMNS; j++) {
         weights[i][j] = exp(score_of(weights[i][j], hidden[j], query, key + j * SUBGROUP + lane) - row_lse);
       }
@@ -356,14 +360,14 @@ fn grad_q(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: 
       for (var i = 0u; i < ROWS; i++) {
         let query = min(at.first + i, params.time - 1u);
         for (var j = 0u; j < COLUMNS; j++) {
-          changes[i][j] *= kept(hash, at.head * params.time + query, key + j * SUBGROUP + lane);
+          gradients[i][j] *= mask_factor(hash, at.head * params.time + query, key + j * SUBGROUP + lane);
         }
       }
     }
     for (var i = 0u; i < ROWS; i++) {
-      let delta = subgroupShuffle(own_delta[i / SUBGROUP], i % SUBGROUP);
+      let delta = subgroupShuffle(lane_delta[i / SUBGROUP], i % SUBGROUP);
       for (var j = 0u; j < COLUMNS; j++) {
-        weights[i][j] *= changes[i][j] - delta;
+        weights[i][j] *= gradients[i][j] - delta;
       }
     }
     add_weighted(&k, keys, key, lane, &weights, &sums);
@@ -371,103 +375,104 @@ fn grad_q(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: 
   write_rows(&dq, queries, at.first, lane, params.scale, &sums);
 }
 
-// The sums over queries that belong to the workgroup's keys.
+// The sums over queries for the keys of the workgroup.
 struct KeySums {
   dk: Sums,
   dv: Sums,
 }
 
-// The same keys' share in the gradients of queries: table[query] += scale * sum over keys of changes[key][query] k[key], of
-// which an invocation has the queries of its columns.
-fn add_to_queries(table: Written, at: Block, rows: Rows, query: u32, lane: u32, changes: ptr<function, Tile>) {
+// Adds the part of these keys to the gradients of the queries: table[query] += scale * sum over keys of ds[key][query]
+// k[key]. Each invocation adds to the queries of its columns. The first block of keys overwrites.
+fn add_to_queries(table: Output, at: Block, rows: Rows, query: u32, lane: u32, ds: ptr<function, Tile>) {
   let keys = k_rows(at.batch, at.head);
-  var row: array<u32, OWN_ROWS>;
-  for (var i = 0u; i < OWN_ROWS; i++) {
+  var row: array<u32, LANE_ROWS>;
+  for (var i = 0u; i < LANE_ROWS; i++) {
     row[i] = element(keys, at.first + i * SUBGROUP + lane) / 4u;
   }
   for (var c = 0u; c < HEAD; c += 4u) {
-    var own: array<vec4f, OWN_ROWS>;
-    for (var i = 0u; i < OWN_ROWS; i++) {
-      own[i] = k[row[i] + c / 4u] * params.scale;
+    var lane_keys: array<vec4f, LANE_ROWS>;
+    for (var i = 0u; i < LANE_ROWS; i++) {
+      lane_keys[i] = k[row[i] + c / 4u] * params.scale;
     }
     var sums: array<vec4f, COLUMNS>;
     for (var j = 0u; j < COLUMNS; j++) {
-      let found = element(rows, query + j * SUBGROUP + lane) + c;
+      let index = element(rows, query + j * SUBGROUP + lane) + c;
       sums[j] = vec4f();
       if (at.first > 0u) {
-        sums[j] = vec4f(table[found], table[found + 1u], table[found + 2u], table[found + 3u]);
+        sums[j] = vec4f(table[index], table[index + 1u], table[index + 2u], table[index + 3u]);
       }
     }
     for (var s = 0u; s < 4u; s++) {
       for (var i = 0u; i < ROWS; i++) {
-        let key = subgroupShuffle(own[i / SUBGROUP][s], i % SUBGROUP);
+        let key = subgroupShuffle(lane_keys[i / SUBGROUP][s], i % SUBGROUP);
         for (var j = 0u; j < COLUMNS; j++) {
-          sums[j][s] = fma((*changes)[i][j], key, sums[j][s]);
+          sums[j][s] = fma((*ds)[i][j], key, sums[j][s]);
         }
       }
     }
     for (var j = 0u; j < COLUMNS; j++) {
       if (query + j * SUBGROUP + lane < params.time) {
-        let found = element(rows, query + j * SUBGROUP + lane) + c;
+        let index = element(rows, query + j * SUBGROUP + lane) + c;
         for (var s = 0u; s < 4u; s++) {
-          table[found + s] = sums[j][s];
+          table[index + s] = sums[j][s];
         }
       }
     }
   }
 }
 
-// With `with_queries`, also adds to the gradients of queries in `of_queries`.
-fn key_sums(at: Block, lane: u32, of_queries: Written, with_queries: bool) -> KeySums {
+// Sums for the keys of a block. If `adds_dq`, their part of the gradients of the queries is added to `dq_table`.
+fn key_sums(at: Block, lane: u32, dq_table: Output, adds_dq: bool) -> KeySums {
   var dk_sums: Sums;
   var dv_sums: Sums;
-  let shared_by = params.heads / params.kv_heads;
-  var own_hidden: array<u32, OWN_ROWS>;
-  for (var i = 0u; i < OWN_ROWS; i++) {
-    own_hidden[i] = u32(is_hidden(at.batch, at.first + i * SUBGROUP + lane));
+  let heads_per_kv = params.heads / params.kv_heads;
+  var lane_hidden: array<u32, LANE_ROWS>;
+  for (var i = 0u; i < LANE_ROWS; i++) {
+    lane_hidden[i] = u32(is_hidden(at.batch, at.first + i * SUBGROUP + lane));
   }
-  for (var g = 0u; g < shared_by; g++) {
-    let head = at.head * shared_by + g;
+  for (var g = 0u; g < heads_per_kv; g++) {
+    let head = at.head * heads_per_kv + g;
     let queries = q_rows(at.batch, head);
     let outputs = y_rows(at.batch, head);
     let hash = text_hash(statistics[row_index(at.batch, head, 0u)].zw);
     for (var query = select(0u, at.first, params.causal != 0u); query < params.time; query += SUBGROUP * COLUMNS) {
       var weights = dots(&k, k_rows(at.batch, at.head), at.first, &q, queries, query, lane);
-      var changes = dots(&v, v_rows(at.batch, at.head), at.first, &dy, outputs, query, lane);
-      var own_lse: array<f32, COLUMNS>;
-      var own_delta: array<f32, COLUMNS>;
+      // Gradients of the weights, then of the scores.
+      var gradients = dots(&v, v_rows(at.batch, at.head), at.first, &dy, outputs, query, lane);
+      var lane_lse: array<f32, COLUMNS>;
+      var lane_delta: array<f32, COLUMNS>;
       for (var j = 0u; j < COLUMNS; j++) {
-        let known = statistics[row_index(at.batch, head, min(query + j * SUBGROUP + lane, params.time - 1u))];
-        own_lse[j] = bitcast<f32>(known.x);
-        own_delta[j] = bitcast<f32>(known.y);
+        let row_statistics = statistics[row_index(at.batch, head, min(query + j * SUBGROUP + lane, params.time - 1u))];
+        lane_lse[j] = bitcast<f32>(row_statistics.x);
+        lane_delta[j] = bitcast<f32>(row_statistics.y);
       }
       for (var i = 0u; i < ROWS; i++) {
-        let hidden = subgroupShuffle(own_hidden[i / SUBGROUP], i % SUBGROUP) != 0u;
+        let hidden = subgroupShuffle(lane_hidden[i / SUBGROUP], i % SUBGROUP) != 0u;
         for (var j = 0u; j < COLUMNS; j++) {
-          let own = query + j * SUBGROUP + lane;
-          let score = select(score_of(weights[i][j], hidden, own, at.first + i), ABSENT_SCORE, own >= params.time);
-          weights[i][j] = exp(score - own_lse[j]);
+          let lane_query = query + j * SUBGROUP + lane;
+          let score = select(score_of(weights[i][j], hidden, lane_query, at.first + i), ABSENT_SCORE, lane_query >= params.time);
+          weights[i][j] = exp(score - lane_lse[j]);
         }
       }
       if (params.dropping == 0u) {
         for (var i = 0u; i < ROWS; i++) {
           for (var j = 0u; j < COLUMNS; j++) {
-            changes[i][j] = weights[i][j] * (changes[i][j] - own_delta[j]);
+            gradients[i][j] = weights[i][j] * (gradients[i][j] - lane_delta[j]);
           }
         }
       } else {
         for (var i = 0u; i < ROWS; i++) {
           for (var j = 0u; j < COLUMNS; j++) {
-            let keep = kept(hash, head * params.time + query + j * SUBGROUP + lane, at.first + i);
-            changes[i][j] = weights[i][j] * (changes[i][j] * keep - own_delta[j]);
+            let keep = mask_factor(hash, head * params.time + query + j * SUBGROUP + lane, at.first + i);
+            gradients[i][j] = weights[i][j] * (gradients[i][j] * keep - lane_delta[j]);
             weights[i][j] *= keep;
           }
         }
       }
-      if (with_queries) {
-        add_to_queries(of_queries, at, queries, query, lane, &changes);
+      if (adds_dq) {
+        add_to_queries(dq_table, at, queries, query, lane, &gradients);
       }
-      add_weighted(&q, queries, query, lane, &changes, &dk_sums);
+      add_weighted(&q, queries, query, lane, &gradients, &dk_sums);
       add_weighted(&dy, outputs, query, lane, &weights, &dv_sums);
     }
   }
@@ -485,7 +490,7 @@ fn grad_k_v(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups
   write_rows(&dv, v_rows(at.batch, at.head), at.first, lane, 1.0, &sums.dv);
 }
 
-// The same into one fused q|k|v gradient, which WebGPU lets us bind for writing only once.
+// As grad_k_v, but dk and dv are parts of one fused q|k|v gradient, which WebGPU lets us bind for writing only once.
 @compute @workgroup_size(SUBGROUP)
 fn grad_k_v_fused(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
   let at = block(params.kv_heads, group, groups);
@@ -497,14 +502,14 @@ fn grad_k_v_fused(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) 
   write_rows(&dk, v_rows(at.batch, at.head), at.first, lane, 1.0, &sums.dv);
 }
 
-// The head of keys and values that this workgroup has whole, from its first row on.
+// The key-value head of a workgroup that computes all its rows, from the first on.
 fn whole_head(group: vec3u, groups: vec3u) -> Block {
   let index = group.y * groups.x + group.x;
   return Block(index / params.kv_heads, index % params.kv_heads, 0u);
 }
 
-// All gradients of one head of keys and values, block after block of its rows: what a block adds to the queries' gradients,
-// an invocation finds again where it left it.
+// All gradients of one key-value head, one block of its keys after the other. Each block adds to the gradients of the
+// queries; an element of these is always read and written by the same invocation, so no barrier is needed.
 @compute @workgroup_size(SUBGROUP)
 fn grad_q_k_v(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
   var at = whole_head(group, groups);

@@ -1,10 +1,11 @@
-// cache[owners[b, p], p, :] = x[b, i, offset ...],  p = starts[b] + i
+// cache[owners[b, p], p, :] = x[b, i, offset .. offset + width],  p = starts[b] + i
 //
-// Shapes: x [batch, time, row], of which WIDTH columns from `offset` are taken, so that a fused q|k|v projection is read in
-// place; cache [rows, capacity, width]; owners [batch, capacity] names the cache row that holds each position of a text;
-// starts [batch] is the position of x's first token. x is bound for rows [row0, row0 + rows) of batch * time.
-// Threads: one invocation handles PER_INVOCATION elements, a workgroup's width apart. Range: any; positions from `capacity`
-// on are dropped. Limits: rows * width below 2^31.
+// Only `width` columns of x from `offset` on are copied, so x may be a fused q|k|v projection.
+// Shapes: x [batch, time, row]; cache [rows, capacity, width]; owners [batch, capacity], the cache row that holds each
+// position of each text; starts [batch], the position of the first token of x in each text. A launch binds the
+// count / width rows of x from `row0` on, of batch * time.
+// Threads: each invocation copies PER_INVOCATION elements, a workgroup's width apart. Range: any; tokens at positions
+// from `capacity` on are dropped. Limits: count below 2^31.
 
 const GROUP: u32 = 64u;
 const PER_INVOCATION: u32 = 4u;

@@ -1,16 +1,17 @@
 // y[b, i] = sum_j p[j] v[owners[b, j], j],  p = softmax over j <= starts[b] + i of scale * q[b, i] . k[owners[b, j], j]
 //
-// The newest tokens' queries over everything that a cache holds of their text, per head (grouped: head h reads key-value
-// head h * kv_heads / heads). One online softmax (Milakov and Gimelshein 2018) over tiles of GROUP keys.
-// Shapes: q [batch, time, row], its heads in the first columns; k, v [rows, capacity, kv_heads * HEAD]; owners
-// [batch, capacity] names the cache row that holds each position of a text; starts [batch] is the position of the first
-// query; y [batch, time, heads * HEAD]. q and y are bound for texts [batch0, batch0 + batch).
-// Threads: a workgroup for each query and head. A lane scores one key of a tile, then adds up columns lane, lane + GROUP, ...
-// Range: as attention. Limits: HEAD up to 256; positions below `capacity`.
+// Causal attention of new tokens to all tokens of their text in the cache, for each head. Head h reads key-value head
+// h * kv_heads / heads. The softmax is computed online (Milakov and Gimelshein 2018) over tiles of GROUP keys.
+// Shapes: q [batch, time, row], with the heads in its first columns; k, v [rows, capacity, kv_heads * HEAD]; owners
+// [batch, capacity], the cache row that holds each position of each text; starts [batch], the position of the first
+// query in each text; y [batch, time, heads * HEAD]. A launch binds q and y for the texts [batch0, batch0 + batch).
+// Threads: a workgroup for each query and head. Each lane computes the score of one key of a tile, then sums the
+// columns lane, lane + GROUP, ... of the values. Range: scores must not overflow f32. Limits: HEAD up to 256; only
+// positions below `capacity` count.
 
 const HEAD: u32 = 8u;
 const GROUP: u32 = 64u;
-// Columns that a lane adds up: HEAD / GROUP, rounded up.
+// Columns of a value that a lane sums: HEAD / GROUP, rounded up.
 const PER_INVOCATION: u32 = 1u;
 
 struct Params {
@@ -34,7 +35,7 @@ struct Params {
 
 var<workgroup> query: array<f32, HEAD>;
 var<workgroup> scores: array<f32, GROUP>;
-var<workgroup> places: array<u32, GROUP>;
+var<workgroup> offsets: array<u32, GROUP>;
 
 @compute @workgroup_size(GROUP)
 fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
@@ -46,9 +47,9 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
   let time = index / params.heads % params.time;
   let batch = index / params.heads / params.time;
   let kv_head = head * params.kv_heads / params.heads;
-  let own = (batch * params.time + time) * params.row + head * HEAD;
+  let q_start = (batch * params.time + time) * params.row + head * HEAD;
   for (var c = local.x; c < HEAD; c += GROUP) {
-    query[c] = q[own + c];
+    query[c] = q[q_start + c];
   }
   var sums: array<f32, PER_INVOCATION>;
   var largest = -3.4e38;
@@ -61,13 +62,13 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
     if (local.x < count) {
       let position = tile + local.x;
       let owner = u32(owners[text * params.capacity + position]);
-      let place = ((owner * params.capacity + position) * params.kv_heads + kv_head) * HEAD;
+      let offset = ((owner * params.capacity + position) * params.kv_heads + kv_head) * HEAD;
       var score = 0.0;
       for (var c = 0u; c < HEAD; c++) {
-        score = fma(query[c], k[place + c], score);
+        score = fma(query[c], k[offset + c], score);
       }
       scores[local.x] = score * params.scale;
-      places[local.x] = place;
+      offsets[local.x] = offset;
     }
     workgroupBarrier();
     var new_largest = largest;
@@ -85,7 +86,7 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
       for (var o = 0u; o < PER_INVOCATION; o++) {
         let c = o * GROUP + local.x;
         if (c < HEAD) {
-          sums[o] = fma(weight, v[places[j] + c], sums[o]);
+          sums[o] = fma(weight, v[offsets[j] + c], sums[o]);
         }
       }
     }

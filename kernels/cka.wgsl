@@ -1,14 +1,17 @@
-// sums[which] = parts of || L^T R ||_F^2 for (L, R) = (y, x), (x, x), (y, y), with columns centred over the rows that
-// the mask counts: what linear CKA (Kornblith et al. 2019) is made of. The host adds the parts and divides, in float64.
+// sums[s, t] = sum of the squares in tile t of L^T R, for (L, R) = (y, x), (x, x), (y, y): the parts of ||L^T R||_F^2
 //
-// No columns x columns matrix exists: a workgroup computes one square tile of L^T R in registers and writes the sum of
-// its squares alone. Of a symmetric product only the tiles on and above the diagonal are computed, those above it
-// counted twice. `temp_means` takes the mean of each column, then the mean of what that leaves, so that a large mean
-// costs no digits; values are centred as they are loaded.
+// Linear CKA (Kornblith et al. 2019) is computed from these by the host, in float64. Rows whose mask is 0 are left out,
+// and columns are centred over the others. The columns x columns matrix is never stored: a workgroup computes a square
+// tile of L^T R in registers and writes only the sum of its squares. Of a symmetric product, only the tiles on and
+// above the diagonal are computed, and those above it count twice. `temp_means` computes the mean of each column and
+// then corrects it by the mean of the differences, so that a large mean costs no digits. Values are centred when they
+// are loaded.
 //
-// Shapes: left, right (each x or y) [rows, columns], mask [rows], means [2, columns] (of x, then of y), sums [3, tiles].
-// Threads: SIDE x SIDE invocations a workgroup, each a TILE x TILE register tile, walking the rows; for `temp_means` one
-// invocation a column. Range: f32, good to 1e-6 of the sum for 4096 rows. Limits: x and y fit one binding each.
+// Shapes: left, right (each x or y) [rows, columns], mask [rows], means [2, columns] (of x, then of y), sums
+// [3, tiles].
+// Threads: a workgroup of SIDE x SIDE invocations for each tile; each invocation computes TILE x TILE elements and
+// loops over the rows. In `temp_means`, one invocation for each column. Range: f32; the relative error of a sum is
+// below 1e-6 for 4096 rows. Limits: x and y fit one binding each.
 
 const GROUP: u32 = 64u;
 const BRANCH: u32 = 8u;
@@ -36,10 +39,10 @@ struct Params {
 var<workgroup> lanes: array<f32, GROUP>;
 var<workgroup> branches: array<f32, BRANCH>;
 
-// Sums over the workgroup, in a fixed order: eight lanes at a time, then the eight sums. Two barriers, not one a
-// halving, since a barrier is dear on a CPU.
-fn group_sum(own: f32, lane: u32) -> f32 {
-  lanes[lane] = own;
+// Sum over the workgroup in a fixed order: eight lanes at a time, then the eight sums. This takes two barriers, where
+// halving would take six: barriers are expensive on a CPU.
+fn group_sum(value: f32, lane: u32) -> f32 {
+  lanes[lane] = value;
   workgroupBarrier();
   if (lane < BRANCH) {
     var branch = lanes[lane * BRANCH];
@@ -65,22 +68,22 @@ fn temp_means(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grou
   var mean = 0.0;
   if (params.centering != 0u) {
     var sum = 0.0;
-    var counted = 0.0;
+    var count = 0.0;
     for (var i = 0u; i < params.rows; i++) {
       if (mask[i] != 0) {
         sum += left[i * params.columns + column];
-        counted += 1.0;
+        count += 1.0;
       }
     }
-    counted = max(counted, 1.0);
-    mean = sum / counted;
-    var rest = 0.0;
+    count = max(count, 1.0);
+    mean = sum / count;
+    var residual = 0.0;
     for (var i = 0u; i < params.rows; i++) {
       if (mask[i] != 0) {
-        rest += left[i * params.columns + column] - mean;
+        residual += left[i * params.columns + column] - mean;
       }
     }
-    mean += rest / counted;
+    mean += residual / count;
   }
   means[params.mean0 + column] = mean;
 }
@@ -88,13 +91,13 @@ fn temp_means(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grou
 @compute @workgroup_size(GROUP)
 fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
   let width = SIDE * TILE;
-  let across = (params.columns + width - 1u) / width;
+  let per_row = (params.columns + width - 1u) / width;
   let index = group.y * groups.x + group.x;
-  if (index >= across * across) {
+  if (index >= per_row * per_row) {
     return;
   }
-  let tile_row = index / across;
-  let tile_column = index % across;
+  let tile_row = index / per_row;
+  let tile_column = index % per_row;
   if (params.symmetric != 0u && tile_row > tile_column) {
     if (local.x == 0u) {
       sums[params.sum0 + index] = 0.0;
@@ -108,7 +111,7 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
   var right_column: array<u32, TILE>;
   var left_mean: array<f32, TILE>;
   var right_mean: array<f32, TILE>;
-  // Columns past the edge repeat the last one; they are left out of the sum.
+  // Columns past the edge repeat the last one. They are left out of the sum.
   for (var i = 0u; i < TILE; i++) {
     left_column[i] = min(row0 + i, params.columns - 1u);
     right_column[i] = min(column0 + i, params.columns - 1u);
@@ -117,27 +120,27 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
   }
   for (var k = 0u; k < params.rows; k++) {
     if (mask[k] != 0) {
-      var across_k: array<f32, TILE>;
+      var right_values: array<f32, TILE>;
       for (var j = 0u; j < TILE; j++) {
-        across_k[j] = right[k * params.columns + right_column[j]] - right_mean[j];
+        right_values[j] = right[k * params.columns + right_column[j]] - right_mean[j];
       }
       for (var i = 0u; i < TILE; i++) {
-        let down = left[k * params.columns + left_column[i]] - left_mean[i];
+        let left_value = left[k * params.columns + left_column[i]] - left_mean[i];
         for (var j = 0u; j < TILE; j++) {
-          tile[i][j] = fma(down, across_k[j], tile[i][j]);
+          tile[i][j] = fma(left_value, right_values[j], tile[i][j]);
         }
       }
     }
   }
-  var own = 0.0;
+  var lane_sum = 0.0;
   for (var i = 0u; i < TILE; i++) {
     for (var j = 0u; j < TILE; j++) {
       if (row0 + i < params.columns && column0 + j < params.columns) {
-        own = fma(tile[i][j], tile[i][j], own);
+        lane_sum = fma(tile[i][j], tile[i][j], lane_sum);
       }
     }
   }
-  let sum = group_sum(own, local.x);
+  let sum = group_sum(lane_sum, local.x);
   if (local.x == 0u) {
     let twice = params.symmetric != 0u && tile_row != tile_column;
     sums[params.sum0 + index] = select(1.0, 2.0, twice) * sum;

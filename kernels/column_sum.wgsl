@@ -1,7 +1,7 @@
-// total[j] (+)= sum_i x[i, j]: the gradient of whatever is broadcast over rows (a bias).
+// total[j] (+)= sum_i x[i, j]: the gradient of a tensor that was broadcast over rows, such as a bias
 //
-// Shapes: x [rows, columns], total [columns]. Threads: one invocation a column; neighbours read neighbouring addresses.
-// Range: f32, summed in order of i. Limits: rows * columns below 2^32.
+// Shapes: x [rows, columns], total [columns]. Threads: one invocation for each column; neighbours read neighbouring
+// elements. Range: f32, summed in order of i. Limits: rows * columns below 2^32.
 
 struct Params {
   rows: u32,

@@ -1,12 +1,12 @@
-// y[i, j] = x[i, j] for i < rows, j < columns;  dx[i, j] = dy[i, j] there, 0 elsewhere
+// y[i, j] = x[i, j] for i < rows and j < columns;  dx[i, j] = dy[i, j] there, 0 elsewhere
 //
-// Shapes: x, dx [m, x_columns], y, dy [rows, columns]. Threads: one invocation handles PER_INVOCATION elements of its target, a
-// workgroup's width apart. Range: any. Limits: every tensor fits one binding, count below 2^31.
+// Shapes: x, dx [m, x_columns], y, dy [rows, columns]. Threads: each invocation computes PER_INVOCATION elements of y
+// or dx, a workgroup's width apart. Range: any. Limits: every tensor fits one binding, count below 2^31.
 
 const GROUP: u32 = 64u;
 const PER_INVOCATION: u32 = 4u;
 
-// `count` is of elements of the target: y in `forward`, dx in `grad_x`.
+// `count` is the number of elements of y in `forward`, of dx in `grad_x`.
 struct Params {
   count: u32,
   rows: u32,

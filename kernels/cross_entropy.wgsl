@@ -1,12 +1,13 @@
 // loss = normalizer * sum_i row_loss[i],  row_loss[i] = lse[i] - (1 - e) x[i, label] - e / classes * sum_j x[i, j]
 //
-// Rows whose label is `ignored` count nothing. `e` is the label smoothing of torch.nn.CrossEntropyLoss; `normalizer` is
-// 1 / (number of labels that count), given by the host so that micro-batches can share one mean.
 //   dx[i, j] = dloss * normalizer * (exp(x[i, j] - lse[i]) - (1 - e) [j = label] - e / classes)
 //
-// Shapes: x [rows, classes], labels, lse, row_loss [rows], normalizer, loss, dloss [1]. Threads: a workgroup a row for
-// `forward` (strided, then a tree in shared memory), one workgroup for `temp_total`, a row a workgroup for the gradient.
-// Range: the largest logit is taken out first. Limits: rows * classes of one launch below 2^32.
+// Rows whose label is `ignored` have loss and gradient 0. `e` is the label smoothing of torch.nn.CrossEntropyLoss. The
+// host passes `normalizer` = 1 / (number of labels that are not ignored), so that micro-batches can share one mean.
+//
+// Shapes: x [rows, classes], labels, lse, row_loss [rows], normalizer, loss, dloss [1]. Threads: a workgroup for each
+// row, in which each invocation takes every GROUP-th class; one workgroup for `temp_total`. Range: any logits, since
+// the largest of a row is subtracted before exp. Limits: rows * classes of one launch below 2^32.
 
 const GROUP: u32 = 64u;
 
@@ -29,32 +30,32 @@ struct Params {
 
 var<workgroup> partial: array<f32, GROUP>;
 
-fn group_max(own: f32, at: u32) -> f32 {
-  partial[at] = own;
+fn group_max(value: f32, lane: u32) -> f32 {
+  partial[lane] = value;
   workgroupBarrier();
   for (var half = GROUP / 2u; half > 0u; half /= 2u) {
-    if (at < half) {
-      partial[at] = max(partial[at], partial[at + half]);
+    if (lane < half) {
+      partial[lane] = max(partial[lane], partial[lane + half]);
     }
     workgroupBarrier();
   }
-  let found = partial[0];
+  let result = partial[0];
   workgroupBarrier();
-  return found;
+  return result;
 }
 
-fn group_sum(own: f32, at: u32) -> f32 {
-  partial[at] = own;
+fn group_sum(value: f32, lane: u32) -> f32 {
+  partial[lane] = value;
   workgroupBarrier();
   for (var half = GROUP / 2u; half > 0u; half /= 2u) {
-    if (at < half) {
-      partial[at] += partial[at + half];
+    if (lane < half) {
+      partial[lane] += partial[lane + half];
     }
     workgroupBarrier();
   }
-  let found = partial[0];
+  let result = partial[0];
   workgroupBarrier();
-  return found;
+  return result;
 }
 
 @compute @workgroup_size(GROUP)
@@ -64,26 +65,26 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
     return;
   }
   let first = row * params.classes;
-  var own_largest = -3.4e38;
+  var lane_largest = -3.4e38;
   for (var j = local.x; j < params.classes; j += GROUP) {
-    own_largest = max(own_largest, x[first + j]);
+    lane_largest = max(lane_largest, x[first + j]);
   }
-  let largest = group_max(own_largest, local.x);
-  var own_total = 0.0;
-  var own_plain = 0.0;
+  let largest = group_max(lane_largest, local.x);
+  var lane_total = 0.0;
+  var lane_logits = 0.0;
   for (var j = local.x; j < params.classes; j += GROUP) {
-    own_total += exp(x[first + j] - largest);
-    own_plain += x[first + j];
+    lane_total += exp(x[first + j] - largest);
+    lane_logits += x[first + j];
   }
-  let total = group_sum(own_total, local.x);
-  let plain = group_sum(own_plain, local.x);
+  let total = group_sum(lane_total, local.x);
+  let logit_sum = group_sum(lane_logits, local.x);
   if (local.x == 0u) {
     let log_sum = largest + log(total);
     let label = labels[row];
     lse[row] = log_sum;
     row_loss[row] = 0.0;
     if (label != params.ignored && label >= 0 && u32(label) < params.classes) {
-      let smoothed = params.smoothing / f32(params.classes) * plain;
+      let smoothed = params.smoothing / f32(params.classes) * logit_sum;
       row_loss[row] = log_sum - (1.0 - params.smoothing) * x[first + u32(label)] - smoothed;
     }
   }
@@ -91,27 +92,27 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
 
 @compute @workgroup_size(GROUP)
 fn temp_total(@builtin(local_invocation_id) local: vec3u) {
-  var own = 0.0;
+  var lane_sum = 0.0;
   for (var i = local.x; i < params.rows; i += GROUP) {
-    own += row_loss[i];
+    lane_sum += row_loss[i];
   }
-  let total = group_sum(own, local.x);
+  let total = group_sum(lane_sum, local.x);
   if (local.x == 0u) {
     loss[0] = total * normalizer[0];
   }
 }
 
-// The gradient for a dloss of 1.
+// Gradient of a logit if dloss is 1.
 fn slope(row: u32, column: u32, logit: f32) -> f32 {
   let label = labels[row];
   if (label == params.ignored) {
     return 0.0;
   }
-  var wanted = params.smoothing / f32(params.classes);
+  var expected = params.smoothing / f32(params.classes);
   if (u32(label) == column) {
-    wanted += 1.0 - params.smoothing;
+    expected += 1.0 - params.smoothing;
   }
-  return normalizer[0] * (exp(logit - lse[row]) - wanted);
+  return normalizer[0] * (exp(logit - lse[row]) - expected);
 }
 
 @compute @workgroup_size(GROUP)
@@ -136,7 +137,7 @@ fn grad_x_in_place(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups)
   }
 }
 
-// Logits become their slopes; for a loss whose projection wants these at once.
+// Replaces logits by their slopes, for linear_cross_entropy.
 @compute @workgroup_size(GROUP)
 fn temp_slope(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
   let row = group.y * groups.x + group.x;

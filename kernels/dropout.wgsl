@@ -1,12 +1,13 @@
-// y[i] = x[i] kept(i),  kept(i) = 1 / (1 - probability) where the random bits of (seed, salt, i) are below a threshold,
-// 0 elsewhere;  dx[i] = dy[i] kept(i)
+// y[i] = x[i] f(i),  f(i) = 1 / (1 - probability) if the random bits of (seed, salt, i) are below a threshold, else 0
+//   dx[i] = dy[i] f(i)
 //
-// No mask is stored: the gradient makes the same bits again. Each text of the batch has a seed and counts its own elements,
-// so that a text has one mask whatever batch it stands in. `first` is the index, in the whole tensor, of the first element
-// that this launch binds, so that a split tensor has the same mask.
+// The mask is not stored: the gradient computes the same bits again. Each text of the batch has a seed, and i counts
+// the elements of its text, so that the mask of a text does not depend on the batch that it is in. `first` is the index
+// in the complete tensor of the first element that a launch binds, so that a tensor that is cut has the same mask.
 //
-// Shapes: x, y, dy, dx [count], seed [texts, 2]; count is texts * per_text. Threads: one invocation handles PER_INVOCATION elements, a workgroup's width
-// apart. Range: any x; a dropped infinity or NaN is 0. Limits: element indices wrap at 2^32.
+// Shapes: x, y, dy, dx [count], seed [texts, 2], with `per_text` elements for each text. Threads: each invocation
+// computes PER_INVOCATION elements, a workgroup's width apart. Range: any; a dropped infinity or NaN becomes 0. Limits:
+// element indices wrap at 2^32.
 
 const GROUP: u32 = 64u;
 const PER_INVOCATION: u32 = 4u;
@@ -28,7 +29,7 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> dx: array<f32>;
 @group(0) @binding(5) var<uniform> params: Params;
 
-// pcg3d of Jarzynski and Olano (2020), first component.
+// The first component of pcg3d (Jarzynski and Olano 2020).
 fn random_bits(element: u32) -> u32 {
   let text = element / params.per_text;
   let index = element - text * params.per_text;

@@ -1,25 +1,26 @@
-// y[i] = table[ids[i]]: a gather of rows; an id outside the table gives a row of zeros (the host refuses such ids)
-//   dtable[r] = sum of dy[i] over the tokens i with ids[i] = r, in order of i: no atomics, so a run can be repeated
+// y[i] = table[ids[i]], or zeros if the id is outside the table (the host refuses such ids)
+//   dtable[r] = sum of dy[i] over the tokens i with ids[i] = r, in order of i
 //
-// `temp_chain` finds, for each token, the tokens before and after it that have the same id. `grad_table_zero` clears
-// dtable (unless it accumulates); in `grad_table` the first token of each id then walks its chain and adds the sum to one
-// row. A table beyond one binding is bound from `table_row0` on, `table_rows` of it at a time, and tokens likewise from
-// `token0` on: a launch handles the ids of its range alone, and a chain is walked in as many parts as dy has.
+// There are no atomics, so that every run gives the same bits. `temp_chain` finds for each token the tokens before and
+// after it that have the same id. `grad_table_zero` clears dtable, unless the gradient accumulates. In `grad_table`,
+// the first token of each id follows its chain and adds the sum to its row. A launch binds `table_rows` rows of the
+// table from `table_row0` on, and `tokens` tokens from `token0` on. It processes only the ids in its range of rows, and
+// only the links of a chain in its range of tokens.
 //
 // Shapes: table, dtable [v, columns], ids [tokens], y, dy [tokens, columns], chain [all tokens, 2].
-// Threads: a workgroup a token for `forward`; one invocation a token for `temp_chain` (tokens^2 comparisons); a workgroup
-// a token and 64 columns for `grad_table`; one invocation PER_INVOCATION elements of dtable for `grad_table_zero`.
-// Range: any. Limits: ids fit one binding in `temp_chain`; every other table is cut.
+// Threads: in `forward` a workgroup for each token; in `temp_chain` one invocation for each token, with up to `tokens`
+// comparisons; in `grad_table` a workgroup for each token and 64 columns; in `grad_table_zero` each invocation clears
+// PER_INVOCATION elements. Range: any. Limits: ids fit one binding in `temp_chain`; other tensors may be cut.
 
 const GROUP: u32 = 64u;
 const PER_INVOCATION: u32 = 4u;
 const NONE: u32 = 0xffffffffu;
-// How the table is stored: f32, f16 or bf16.
+// Storage format of the table: f32, f16 or bf16.
 const FORMAT: u32 = 0u;
 const F32: u32 = 0u;
 const F16: u32 = 1u;
 
-// `count` belongs to `grad_table_zero`; `vocabulary` is the whole table's number of rows.
+// Only `grad_table_zero` reads `count`. `vocabulary` is the number of rows of the complete table.
 struct Params {
   tokens: u32,
   token0: u32,
@@ -55,16 +56,16 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
   if (token >= params.tokens) {
     return;
   }
-  // A negative id becomes a large one.
+  // A negative id becomes a large one, which is outside the table.
   let id = u32(ids[token]);
-  let known = id < params.vocabulary;
-  let bound = known && id >= params.table_row0 && id - params.table_row0 < params.table_rows;
-  if (!bound && (known || params.table_row0 != 0u)) {
+  let is_valid = id < params.vocabulary;
+  let is_bound = is_valid && id >= params.table_row0 && id - params.table_row0 < params.table_rows;
+  if (!is_bound && (is_valid || params.table_row0 != 0u)) {
     return;
   }
   for (var j = local.x; j < params.columns; j += GROUP) {
     var value = 0.0;
-    if (bound) {
+    if (is_bound) {
       value = table_at((id - params.table_row0) * params.columns + j);
     }
     y[token * params.columns + j] = value;
@@ -109,10 +110,10 @@ fn grad_table_zero(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups)
 
 @compute @workgroup_size(GROUP)
 fn grad_table(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
-  let across = (params.columns + GROUP - 1u) / GROUP;
+  let per_row = (params.columns + GROUP - 1u) / GROUP;
   let index = group.y * groups.x + group.x;
-  let token = index / across;
-  let column = (index % across) * GROUP + local.x;
+  let token = index / per_row;
+  let column = (index % per_row) * GROUP + local.x;
   if (token >= params.tokens || column >= params.columns) {
     return;
   }
@@ -125,14 +126,14 @@ fn grad_table(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grou
     return;
   }
   var sum = 0.0;
-  var at = token;
+  var current = token;
   loop {
-    sum += dy[at * params.columns + column];
-    let after = chain[2u * at + 1u];
+    sum += dy[current * params.columns + column];
+    let after = chain[2u * current + 1u];
     if (after == NONE || after - params.token0 >= params.tokens) {
       break;
     }
-    at = after - params.token0;
+    current = after - params.token0;
   }
   dtable[(id - params.table_row0) * params.columns + column] += sum;
 }

@@ -1,13 +1,14 @@
-// y = x P(x), P the standard normal distribution (exact), or y = x / (1 + exp(-2 u)),
-// u = sqrt(2 / pi) (x + 0.044715 x^3) (the tanh approximation of GPT-2: 1 + tanh(u) = 2 / (1 + exp(-2 u)))
-//   dx = dy (P(x) + x exp(-x^2 / 2) / sqrt(2 pi)), or dy (s + 2 x s (1 - s) u') with s = 1 / (1 + exp(-2 u))
+// Exact: y = x P(x), where P is the standard normal distribution function
+//   dx = dy (P(x) + x exp(-x^2 / 2) / sqrt(2 pi))
+// tanh approximation (GPT-2): y = x s,  s = (1 + tanh u) / 2 = 1 / (1 + exp(-2 u)),  u = sqrt(2 / pi) (x + 0.044715 x^3)
+//   dx = dy (s + 2 x s (1 - s) u')
 //
 // WGSL has no erf. P(-|x|) = exp(-x^2 / 2) k (T0 + T1 k + ... + T6 k^6) with k = 1 / (1 + 0.45 |x|): the form of
-// Abramowitz and Stegun 7.1.26 with two more terms, fitted to P (minimax, 2.2e-9), so that f32 rounding is all of the
-// error: 2e-7 in P, 1e-7 in y for x < 1, an ulp of y above. exp is taken of negative numbers alone: nothing overflows,
-// and NaN stays NaN.
+// Abramowitz and Stegun 7.1.26 with two more terms, fitted to P (minimax, 2.2e-9). The remaining error is f32 rounding:
+// 2e-7 in P, 1e-7 in y for x < 1, an ulp of y above. exp is applied to negative numbers only, so nothing overflows, and
+// NaN stays NaN.
 //
-// Shapes: x, y, dy, dx [count]. Threads: one invocation handles PER_INVOCATION elements, a workgroup's width apart.
+// Shapes: x, y, dy, dx [count]. Threads: each invocation computes PER_INVOCATION elements, a workgroup's width apart.
 // Range: |x| below 1e12. Limits: count below 2^31.
 
 const GROUP: u32 = 64u;

@@ -1,7 +1,8 @@
-// y = ||x - I||, Frobenius;  dx = dy (x - I) / y, 0 where y is 0
+// y = ||x - I|| in the Frobenius norm;  dx = dy (x - I) / y, or 0 if y is 0
 //
-// Shapes: x, dx [count] = [size, size], y, dy [1]. Threads: one workgroup for `forward`, strided over elements; one
-// invocation an element for `grad_x`. Range: any whose squares do not overflow. Limits: meant for an adapter's rank.
+// Shapes: x, dx [count] = [size, size], y, dy [1]. Threads: one workgroup for `forward`, in which each invocation sums
+// every GROUP-th element; one invocation for each element in `grad_x`. Range: squares must not overflow f32. Limits:
+// meant for matrices as small as the rank of an adapter.
 
 const GROUP: u32 = 64u;
 const BRANCH: u32 = 8u;
@@ -21,9 +22,10 @@ struct Params {
 var<workgroup> lanes: array<f32, GROUP>;
 var<workgroup> branches: array<f32, BRANCH>;
 
-// Sum over the workgroup, in a fixed order: eight lanes at a time, then the eight sums.
-fn group_sum(own: f32, lane: u32) -> f32 {
-  lanes[lane] = own;
+// Sum over the workgroup in a fixed order: eight lanes at a time, then the eight sums. This takes two barriers, where
+// halving would take six: barriers are expensive on a CPU.
+fn group_sum(value: f32, lane: u32) -> f32 {
+  lanes[lane] = value;
   workgroupBarrier();
   if (lane < BRANCH) {
     var branch = lanes[lane * BRANCH];
@@ -46,12 +48,12 @@ fn difference(i: u32) -> f32 {
 
 @compute @workgroup_size(GROUP)
 fn forward(@builtin(local_invocation_id) local: vec3u) {
-  var own = 0.0;
+  var lane_sum = 0.0;
   for (var i = local.x; i < params.count; i += GROUP) {
     let d = difference(i);
-    own = fma(d, d, own);
+    lane_sum = fma(d, d, lane_sum);
   }
-  let sum = group_sum(own, local.x);
+  let sum = group_sum(lane_sum, local.x);
   if (local.x == 0u) {
     y[0] = sqrt(sum);
   }

@@ -1,16 +1,18 @@
-// y = xhat weight + bias,  xhat = (x - mean) rstd,  rstd = 1 / sqrt(variance + eps), per row; variance is the biased one,
-// of values centred before they are squared (two passes: no cancellation)
-//   g = dy weight;  dx = rstd (g - mean(g) - xhat mean(g xhat));  dweight = sum_rows dy xhat;  dbias = column_sum(dy)
+// y = xhat weight + bias,  xhat = (x - mean) rstd,  rstd = 1 / sqrt(variance + eps), for each row
+//   g = dy weight;  dx = rstd (g - mean(g) - xhat mean(g xhat));  dweight = sum over rows of dy xhat
+//   dbias = sum over rows of dy, by column_sum.wgsl
 //
-// Entries `..._from_y` recover xhat = (y - bias) / weight, so that only y is kept, which the next layer keeps anyway; they
-// need weights away from zero. Entries `..._from_x` take xhat from x and from `statistics` (mean and rstd of each row),
-// which `temp_statistics` computes again.
+// The variance is the biased one. Values are centred before they are squared, so that nothing cancels.
+// Entries `..._from_y` compute xhat = (y - bias) / weight. Then only y is kept, which the next layer keeps anyway, but
+// weights must not be near zero. Entries `..._from_x` compute xhat from x and from `statistics` (mean and rstd of each
+// row), which `temp_statistics` recomputes.
 //
 // Shapes: x, y, dy, dx [rows, columns], weight, bias [columns], rstd [rows], statistics [rows, 2],
-// partials [chunks, columns]: sums over CHUNK_ROWS rows, added up by column_sum.wgsl, both in a fixed order.
-// Threads: a workgroup a row, strided over columns; in `temp_partials...` one invocation a chunk and column.
-// Range: f32 statistics; eps may be as small as 1e-12. Limits: rows * columns of one launch below 2^31; partials fit one
-// binding.
+// partials [chunks, columns]. partials has a row of sums for each CHUNK_ROWS rows; column_sum.wgsl adds them. Both sums
+// have a fixed order.
+// Threads: a workgroup for each row, in which each invocation takes every GROUP-th column; in `temp_partials...` one
+// invocation for each chunk and column. Range: statistics in f32; eps may be as small as 1e-12.
+// Limits: rows * columns of one launch below 2^31; partials fit one binding.
 
 const GROUP: u32 = 64u;
 const BRANCH: u32 = 8u;
@@ -38,10 +40,10 @@ struct Params {
 var<workgroup> lanes: array<vec2f, GROUP>;
 var<workgroup> branches: array<vec2f, BRANCH>;
 
-// Sums over the workgroup, in a fixed order: eight lanes at a time, then the eight sums. Two barriers, not one a
-// halving, since a barrier is dear on a CPU.
-fn group_sums(own: vec2f, lane: u32) -> vec2f {
-  lanes[lane] = own;
+// Sum over the workgroup in a fixed order: eight lanes at a time, then the eight sums. This takes two barriers, where
+// halving would take six: barriers are expensive on a CPU.
+fn group_sums(values: vec2f, lane: u32) -> vec2f {
+  lanes[lane] = values;
   workgroupBarrier();
   if (lane < BRANCH) {
     var branch = lanes[lane * BRANCH];
@@ -58,8 +60,8 @@ fn group_sums(own: vec2f, lane: u32) -> vec2f {
   return sum;
 }
 
-fn group_mean(own: f32, lane: u32) -> f32 {
-  return group_sums(vec2f(own, 0.0), lane).x / f32(params.columns);
+fn group_mean(value: f32, lane: u32) -> f32 {
+  return group_sums(vec2f(value, 0.0), lane).x / f32(params.columns);
 }
 
 fn inverse_deviation(variance: f32) -> f32 {
@@ -157,12 +159,12 @@ fn grad_x_from_y(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) g
     return;
   }
   let first = row * params.columns;
-  var own = vec2f();
+  var lane_sums = vec2f();
   for (var j = local.x; j < params.columns; j += GROUP) {
     let gradient = dy[first + j];
-    own += vec2f(gradient * weight[j], gradient * (y[first + j] - bias[j]));
+    lane_sums += vec2f(gradient * weight[j], gradient * (y[first + j] - bias[j]));
   }
-  let means = group_sums(own, local.x) / f32(params.columns);
+  let means = group_sums(lane_sums, local.x) / f32(params.columns);
   for (var j = local.x; j < params.columns; j += GROUP) {
     let xhat = (y[first + j] - bias[j]) / weight[j];
     store_gradient(first + j, rstd[row] * (dy[first + j] * weight[j] - means.x - xhat * means.y));
@@ -176,12 +178,12 @@ fn grad_x_from_y_in_place(@builtin(workgroup_id) group: vec3u, @builtin(num_work
     return;
   }
   let first = row * params.columns;
-  var own = vec2f();
+  var lane_sums = vec2f();
   for (var j = local.x; j < params.columns; j += GROUP) {
     let gradient = dx[first + j];
-    own += vec2f(gradient * weight[j], gradient * (y[first + j] - bias[j]));
+    lane_sums += vec2f(gradient * weight[j], gradient * (y[first + j] - bias[j]));
   }
-  let means = group_sums(own, local.x) / f32(params.columns);
+  let means = group_sums(lane_sums, local.x) / f32(params.columns);
   for (var j = local.x; j < params.columns; j += GROUP) {
     let xhat = (y[first + j] - bias[j]) / weight[j];
     dx[first + j] = rstd[row] * (dx[first + j] * weight[j] - means.x - xhat * means.y);
@@ -197,12 +199,12 @@ fn grad_x_from_x(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) g
   let first = row * params.columns;
   let mean = statistics[2u * row];
   let inverse = statistics[2u * row + 1u];
-  var own = vec2f();
+  var lane_sums = vec2f();
   for (var j = local.x; j < params.columns; j += GROUP) {
     let gradient = dy[first + j] * weight[j];
-    own += vec2f(gradient, gradient * (x[first + j] - mean) * inverse);
+    lane_sums += vec2f(gradient, gradient * (x[first + j] - mean) * inverse);
   }
-  let means = group_sums(own, local.x) / f32(params.columns);
+  let means = group_sums(lane_sums, local.x) / f32(params.columns);
   for (var j = local.x; j < params.columns; j += GROUP) {
     let xhat = (x[first + j] - mean) * inverse;
     store_gradient(first + j, inverse * (dy[first + j] * weight[j] - means.x - xhat * means.y));
@@ -218,32 +220,32 @@ fn grad_x_from_x_in_place(@builtin(workgroup_id) group: vec3u, @builtin(num_work
   let first = row * params.columns;
   let mean = statistics[2u * row];
   let inverse = statistics[2u * row + 1u];
-  var own = vec2f();
+  var lane_sums = vec2f();
   for (var j = local.x; j < params.columns; j += GROUP) {
     let gradient = dx[first + j] * weight[j];
-    own += vec2f(gradient, gradient * (x[first + j] - mean) * inverse);
+    lane_sums += vec2f(gradient, gradient * (x[first + j] - mean) * inverse);
   }
-  let means = group_sums(own, local.x) / f32(params.columns);
+  let means = group_sums(lane_sums, local.x) / f32(params.columns);
   for (var j = local.x; j < params.columns; j += GROUP) {
     let xhat = (x[first + j] - mean) * inverse;
     dx[first + j] = inverse * (dx[first + j] * weight[j] - means.x - xhat * means.y);
   }
 }
 
-struct Place {
+struct ChunkColumn {
   chunk: u32,
   column: u32,
 }
 
-fn chunk_place(group: vec3u, groups: vec3u, local: vec3u) -> Place {
-  let across = (params.columns + GROUP - 1u) / GROUP;
+fn chunk_column(group: vec3u, groups: vec3u, local: vec3u) -> ChunkColumn {
+  let per_row = (params.columns + GROUP - 1u) / GROUP;
   let index = group.y * groups.x + group.x;
-  return Place(index / across, (index % across) * GROUP + local.x);
+  return ChunkColumn(index / per_row, (index % per_row) * GROUP + local.x);
 }
 
 @compute @workgroup_size(GROUP)
 fn temp_partials_from_y(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
-  let at = chunk_place(group, groups, local);
+  let at = chunk_column(group, groups, local);
   if (at.chunk * CHUNK_ROWS >= params.rows || at.column >= params.columns) {
     return;
   }
@@ -257,7 +259,7 @@ fn temp_partials_from_y(@builtin(workgroup_id) group: vec3u, @builtin(num_workgr
 
 @compute @workgroup_size(GROUP)
 fn temp_partials_from_x(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
-  let at = chunk_place(group, groups, local);
+  let at = chunk_column(group, groups, local);
   if (at.chunk * CHUNK_ROWS >= params.rows || at.column >= params.columns) {
     return;
   }

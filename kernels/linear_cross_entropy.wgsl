@@ -1,7 +1,10 @@
-// dx = dloss slope:  what is left of the gradient of a projection and its cross-entropy when the forward pass, which has the
-// logits, makes slope = d loss / d x as well (the products and rows are those of product.wgsl and cross_entropy.wgsl)
+// dx = dloss slope,  slope = d loss / d x
 //
-// Shapes: slope, dx [count], dloss [1]. Threads: one invocation handles PER_INVOCATION elements, a workgroup's width apart.
+// The forward pass of a projection with its cross-entropy computes `slope` while it has the logits, by product.wgsl and
+// cross_entropy.wgsl. The backward pass only multiplies it by dloss.
+//
+// Shapes: slope, dx [count], dloss [1]. Threads: each invocation computes PER_INVOCATION elements, a workgroup's width
+// apart.
 // Range: any. Limits: count below 2^31.
 
 const GROUP: u32 = 64u;

@@ -1,9 +1,11 @@
-// y[i] (+)= sum_j |g[i, j] (w + scale B A)[i, j]|,  g = dB A + B dA - dB dA, the gradient of w as LoRA's own give it
-// (LoRAPrune, Zhang et al. 2023), over the rows or over the columns of w
+// y[i] (+)= sum_j |g[i, j] (w + scale B A)[i, j]|,  g = dB A + B dA - dB dA
 //
-// Shapes: w [rows, columns] as it is stored, bound for rows [row0, row0 + count); a, da [rank, in], db, b [out, rank], where a
-// row of w is an output, or an input if `transposed`; y [rows] or, if `by_columns`, [columns].
-// Threads: a workgroup for each element of y, strided over what is summed. Range: any. Limits: a, b, da, db fit a binding.
+// g estimates the gradient of w from those of its LoRA matrices (LoRAPrune, Zhang et al. 2023). y has a sum for each
+// row of w or, if `by_columns`, for each column. A row of w is an output or, if `transposed`, an input.
+// Shapes: w [rows, columns], of which a launch binds the rows [row0, row0 + count); a, da [rank, in]; b, db
+// [out, rank]; y [rows] or [columns]. Threads: a workgroup for each element of y, in which each invocation takes every
+// GROUP-th summand.
+// Range: any. Limits: a, b, da and db fit one binding each.
 
 const GROUP: u32 = 64u;
 const BRANCH: u32 = 8u;
@@ -31,9 +33,10 @@ struct Params {
 var<workgroup> lanes: array<f32, GROUP>;
 var<workgroup> branches: array<f32, BRANCH>;
 
-// Sum over the workgroup, in a fixed order: eight lanes at a time, then the eight sums.
-fn group_sum(own: f32, lane: u32) -> f32 {
-  lanes[lane] = own;
+// Sum over the workgroup in a fixed order: eight lanes at a time, then the eight sums. This takes two barriers, where
+// halving would take six: barriers are expensive on a CPU.
+fn group_sum(value: f32, lane: u32) -> f32 {
+  lanes[lane] = value;
   workgroupBarrier();
   if (lane < BRANCH) {
     var branch = lanes[lane * BRANCH];
@@ -50,20 +53,20 @@ fn group_sum(own: f32, lane: u32) -> f32 {
   return sum;
 }
 
-fn importance(row: u32, col: u32) -> f32 {
-  let out = select(params.row0 + row, col, params.transposed != 0u);
-  let at = select(col, params.row0 + row, params.transposed != 0u);
+fn importance(row: u32, column: u32) -> f32 {
+  let output_index = select(params.row0 + row, column, params.transposed != 0u);
+  let input_index = select(column, params.row0 + row, params.transposed != 0u);
   var gradient = 0.0;
   var update = 0.0;
   for (var r = 0u; r < params.rank; r++) {
-    let own_a = a[r * params.inputs + at];
-    let own_b = b[out * params.rank + r];
-    let own_db = db[out * params.rank + r];
-    let own_da = da[r * params.inputs + at];
-    gradient += own_db * own_a + own_b * own_da - own_db * own_da;
-    update = fma(own_b, own_a, update);
+    let a_value = a[r * params.inputs + input_index];
+    let b_value = b[output_index * params.rank + r];
+    let db_value = db[output_index * params.rank + r];
+    let da_value = da[r * params.inputs + input_index];
+    gradient += db_value * a_value + b_value * da_value - db_value * da_value;
+    update = fma(b_value, a_value, update);
   }
-  return abs(gradient * fma(params.scale, update, w[row * params.columns + col]));
+  return abs(gradient * fma(params.scale, update, w[row * params.columns + column]));
 }
 
 @compute @workgroup_size(GROUP)
@@ -72,23 +75,23 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
   if (index >= select(params.count, params.columns, params.by_columns != 0u)) {
     return;
   }
-  var own = 0.0;
+  var lane_sum = 0.0;
   if (params.by_columns != 0u) {
     for (var row = local.x; row < params.count; row += GROUP) {
-      own += importance(row, index);
+      lane_sum += importance(row, index);
     }
   } else {
-    for (var col = local.x; col < params.columns; col += GROUP) {
-      own += importance(index, col);
+    for (var column = local.x; column < params.columns; column += GROUP) {
+      lane_sum += importance(index, column);
     }
   }
-  let sum = group_sum(own, local.x);
+  let sum = group_sum(lane_sum, local.x);
   if (local.x == 0u) {
-    let place = select(params.row0 + index, index, params.by_columns != 0u);
+    let y_index = select(params.row0 + index, index, params.by_columns != 0u);
     if (params.accumulate != 0u) {
-      y[place] += sum;
+      y[y_index] += sum;
     } else {
-      y[place] = sum;
+      y[y_index] = sum;
     }
   }
 }

@@ -1,7 +1,8 @@
-// y = mean |x|;  dx = dy sign(x) / count, 0 where x is 0
+// y = mean of |x|;  dx = dy sign(x) / count, which is 0 where x is 0
 //
-// Shapes: x, dx [count], y, dy [1]. Threads: one workgroup for `forward`, strided over elements; one invocation an
-// element for `grad_x`. Range: any. Limits: meant for small vectors, as an adapter's gates.
+// Shapes: x, dx [count], y, dy [1]. Threads: one workgroup for `forward`, in which each invocation sums every GROUP-th
+// element; one invocation for each element in `grad_x`. Range: any. Limits: meant for small vectors such as the gates
+// of an adapter.
 
 const GROUP: u32 = 64u;
 const BRANCH: u32 = 8u;
@@ -20,9 +21,10 @@ struct Params {
 var<workgroup> lanes: array<f32, GROUP>;
 var<workgroup> branches: array<f32, BRANCH>;
 
-// Sum over the workgroup, in a fixed order: eight lanes at a time, then the eight sums.
-fn group_sum(own: f32, lane: u32) -> f32 {
-  lanes[lane] = own;
+// Sum over the workgroup in a fixed order: eight lanes at a time, then the eight sums. This takes two barriers, where
+// halving would take six: barriers are expensive on a CPU.
+fn group_sum(value: f32, lane: u32) -> f32 {
+  lanes[lane] = value;
   workgroupBarrier();
   if (lane < BRANCH) {
     var branch = lanes[lane * BRANCH];
@@ -41,11 +43,11 @@ fn group_sum(own: f32, lane: u32) -> f32 {
 
 @compute @workgroup_size(GROUP)
 fn forward(@builtin(local_invocation_id) local: vec3u) {
-  var own = 0.0;
+  var lane_sum = 0.0;
   for (var i = local.x; i < params.count; i += GROUP) {
-    own += abs(x[i]);
+    lane_sum += abs(x[i]);
   }
-  let sum = group_sum(own, local.x);
+  let sum = group_sum(lane_sum, local.x);
   if (local.x == 0u) {
     y[0] = sum / f32(params.count);
   }

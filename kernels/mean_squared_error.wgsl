@@ -1,10 +1,10 @@
 // loss (+)= normalizer * sum over rows i with mask[i] != 0 of (prediction[i] - targets[i])^2
 //   dprediction[i] = 2 dloss normalizer (prediction[i] - targets[i]) [mask[i] != 0]
 //
-// `normalizer` is 1 / (rows that count), given by the host so that micro-batches can share one mean.
-// Shapes: prediction, targets, mask, dprediction [rows], normalizer, loss, dloss [1]. Threads: one workgroup for `forward`
-// (strided, then a tree in shared memory), one invocation PER_INVOCATION rows for the gradient. Range: f32; a padding row
-// may hold anything. Limits: rows below 2^31.
+// The host passes `normalizer` = 1 / (number of rows whose mask is not 0), so that micro-batches can share one mean.
+// Shapes: prediction, targets, mask, dprediction [count], normalizer, loss, dloss [1]. Threads: one workgroup for
+// `forward`, in which each invocation sums every GROUP-th row; in the gradient each invocation computes PER_INVOCATION
+// rows. Range: f32; rows whose mask is 0 may hold any values. Limits: count below 2^31.
 
 const GROUP: u32 = 64u;
 const BRANCH: u32 = 8u;
@@ -27,10 +27,10 @@ struct Params {
 var<workgroup> lanes: array<f32, GROUP>;
 var<workgroup> branches: array<f32, BRANCH>;
 
-// Sums over the workgroup, in a fixed order: eight lanes at a time, then the eight sums. Two barriers, not one a
-// halving, since a barrier is dear on a CPU.
-fn group_sum(own: f32, lane: u32) -> f32 {
-  lanes[lane] = own;
+// Sum over the workgroup in a fixed order: eight lanes at a time, then the eight sums. This takes two barriers, where
+// halving would take six: barriers are expensive on a CPU.
+fn group_sum(value: f32, lane: u32) -> f32 {
+  lanes[lane] = value;
   workgroupBarrier();
   if (lane < BRANCH) {
     var branch = lanes[lane * BRANCH];
@@ -49,14 +49,14 @@ fn group_sum(own: f32, lane: u32) -> f32 {
 
 @compute @workgroup_size(GROUP)
 fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
-  var own = 0.0;
+  var lane_sum = 0.0;
   for (var i = local.x; i < params.count; i += GROUP) {
     if (mask[i] != 0) {
       let difference = prediction[i] - targets[i];
-      own = fma(difference, difference, own);
+      lane_sum = fma(difference, difference, lane_sum);
     }
   }
-  var total = normalizer[0] * group_sum(own, local.x);
+  var total = normalizer[0] * group_sum(lane_sum, local.x);
   if (local.x == 0u) {
     if (params.accumulate != 0u) {
       total += loss[0];

@@ -1,6 +1,6 @@
 // y[i] = a[i] b[i];  da[i] = dy[i] b[i];  db[i] = dy[i] a[i]
 //
-// Shapes: a, b, y, dy, da, db [count]. Threads: one invocation handles PER_INVOCATION elements, a workgroup's width
+// Shapes: a, b, y, dy, da, db [count]. Threads: each invocation computes PER_INVOCATION elements, a workgroup's width
 // apart. Range: any. Limits: count below 2^31.
 
 const GROUP: u32 = 64u;

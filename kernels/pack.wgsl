@@ -1,8 +1,8 @@
-// Activations kept for gradients, two a word: words[i] = (x[2 i], x[2 i + 1]) as f16 or bf16, and back
+// words[i] = (x[2 i], x[2 i + 1]) in f16 or bf16, for activations that are kept for gradients;  `unpack` is the inverse
 //
-// Shapes: x [count], words [(count + 1) / 2]. Threads: one invocation handles PER_INVOCATION words, a workgroup's width
-// apart. Range: bf16 rounds to nearest, ties to even; f16 as the adapter's pack2x16float does, values beyond 65504 become
-// the largest that it has. Limits: count below 2^31.
+// Shapes: x [count], words [(count + 1) / 2]. Threads: each invocation converts PER_INVOCATION words, a workgroup's
+// width apart. Range: bf16 rounds to nearest, ties to even. f16 rounds like the adapter's pack2x16float; magnitudes
+// above 65504 become 65504. Limits: count below 2^31.
 
 const GROUP: u32 = 64u;
 const PER_INVOCATION: u32 = 4u;

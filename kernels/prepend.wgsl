@@ -1,13 +1,15 @@
-// y[b] = head rows, then x[b];  dhead[i] = sum_b dy[b, i], in order of b;  dx[b] = dy[b] without the head's rows
+// y[b] = the rows of head, then those of x[b]
+//   dhead[i] = sum_b dy[b, i], in order of b;  dx[b] = dy[b] without the rows of head
 //
-// Shapes: head, dhead [head_count] = [n, d], x, dx [texts, x_count] = [texts, t, d], y, dy [texts, head_count + x_count].
-// Threads: one invocation handles PER_INVOCATION elements of its target, a workgroup's width apart. Range: any. Limits:
-// count below 2^31; the head fits one binding.
+// Shapes: head, dhead [head_count] = [n, d], x, dx [texts, x_count] = [texts, t, d], y, dy
+// [texts, head_count + x_count].
+// Threads: each invocation computes PER_INVOCATION elements of y, dhead or dx, a workgroup's width apart. Range: any.
+// Limits: count below 2^31; the head fits one binding.
 
 const GROUP: u32 = 64u;
 const PER_INVOCATION: u32 = 4u;
 
-// `count` is of elements of the target, of this launch's texts: y, dx, or dhead.
+// `count` is the number of elements of y, dhead or dx that a launch writes.
 struct Params {
   count: u32,
   texts: u32,
@@ -31,15 +33,15 @@ fn first_element(group: vec3u, groups: vec3u, local: vec3u) -> u32 {
 @compute @workgroup_size(GROUP)
 fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
   let first = first_element(group, groups, local);
-  let whole = params.head_count + params.x_count;
+  let y_count = params.head_count + params.x_count;
   for (var e = 0u; e < PER_INVOCATION; e++) {
     let i = first + e * GROUP;
     if (i < params.count) {
-      let within = i % whole;
+      let within = i % y_count;
       if (within < params.head_count) {
         y[i] = head[within];
       } else {
-        y[i] = x[(i / whole) * params.x_count + within - params.head_count];
+        y[i] = x[(i / y_count) * params.x_count + within - params.head_count];
       }
     }
   }

@@ -1,24 +1,24 @@
 // c[i, j] (+)= factor * sum_k a[i, k] b[k, j]  (+ bias[j])  (+ scale * sum_r z[i, r] l[r, j])
 //
-// `factor` acts in `plain` and `dropped_b` alone, which have neither bias nor low-rank term.
-// Shapes: a [m, k], b [k, n], c [m, n], z [m, rank], l [rank, n]; a, b, z and l are read through strides, so every
-// transposition is the same kernel. b may be a weight in fewer bits (base/packed.ts); its elements are widened as they are
-// read, and sums stay f32. `bias` is indexed from `column0`, the first column of c that this launch writes.
-// The low-rank term is LoRA's (Hu et al. 2021, eq. 3): it costs `rank` more steps of the same loop.
-// `a_start` and `b_start` skip the part of a sum over k that an earlier launch took.
-// Dropout is recomputed from (seed, salt, element index): `product_dropped_a` drops elements of a, `product_dropped_b`
-// of b, `low_rank_dropped` of the low-rank term. Element indices are those of the whole, unsplit tensor.
+// Only `plain` and `dropped_b`, which have neither bias nor low-rank term, apply `factor`. The low-rank term is that of
+// LoRA (Hu et al. 2021, eq. 3). Dropout is recomputed from (seed, salt, element index) and acts on a in `dropped_a`, on
+// b in `dropped_b`, on the low-rank term in `low_rank_dropped`. Element indices are those of the complete tensor.
 //
-// Threads: each invocation holds a TILE_M x TILE_N tile of c in registers and walks k; a workgroup covers
-// GROUP_Y * TILE_M rows by GROUP_X * TILE_N columns. No shared memory: neighbouring invocations read the same rows of a
-// through the cache. Range: f32 throughout, sums in order of k. Limits: m, n, k below 2^31.
+// Shapes: a [m, k], b [k, n], c [m, n], bias [n], z [m, rank], l [rank, n]. a, b, z and l are read through strides, so
+// that this kernel handles transposed matrices as well. b may be a weight in a format of fewer bits (base/packed.ts);
+// its elements are converted to f32 when they are read. A launch writes the columns of c from `column0` on;
+// `a_start` and `b_start` are the first elements of a and b that it reads.
+//
+// Threads: each invocation computes a TILE_M x TILE_N tile of c in registers and loops over k; a workgroup covers
+// GROUP_Y * TILE_M rows and GROUP_X * TILE_N columns. There is no workgroup memory: neighbouring invocations read the
+// same rows of a through the cache. Range: f32 throughout, summed in order of k. Limits: m, n, k below 2^31.
 
 const TILE_M: u32 = 8u;
 const TILE_N: u32 = 8u;
 const GROUP_X: u32 = 8u;
 const GROUP_Y: u32 = 4u;
 
-// How b is stored.
+// Storage format of b.
 const FORMAT: u32 = 0u;
 const F32: u32 = 0u;
 const F16: u32 = 1u;
@@ -81,32 +81,32 @@ struct Origin {
 }
 
 fn origin(group: vec3u, groups: vec3u, local: vec3u) -> Origin {
-  let across = (params.n + GROUP_X * TILE_N - 1u) / (GROUP_X * TILE_N);
+  let per_row = (params.n + GROUP_X * TILE_N - 1u) / (GROUP_X * TILE_N);
   let index = group.y * groups.x + group.x;
   return Origin(
-    ((index / across) * GROUP_Y + local.y) * TILE_M,
-    ((index % across) * GROUP_X + local.x) * TILE_N,
+    ((index / per_row) * GROUP_Y + local.y) * TILE_M,
+    ((index % per_row) * GROUP_X + local.x) * TILE_N,
   );
 }
 
-// Rows and columns past the edge repeat the last one; they are never written.
+// Rows and columns past the edge repeat the last one. They are never written.
 fn clamped_rows(at: Origin) -> array<u32, TILE_M> {
-  var found: array<u32, TILE_M>;
+  var rows: array<u32, TILE_M>;
   for (var i = 0u; i < TILE_M; i++) {
-    found[i] = min(at.row + i, params.m - 1u);
+    rows[i] = min(at.row + i, params.m - 1u);
   }
-  return found;
+  return rows;
 }
 
 fn clamped_columns(at: Origin) -> array<u32, TILE_N> {
-  var found: array<u32, TILE_N>;
+  var columns: array<u32, TILE_N>;
   for (var j = 0u; j < TILE_N; j++) {
-    found[j] = min(at.column + j, params.n - 1u);
+    columns[j] = min(at.column + j, params.n - 1u);
   }
-  return found;
+  return columns;
 }
 
-// pcg3d of Jarzynski and Olano (2020), first component.
+// The first component of pcg3d (Jarzynski and Olano 2020).
 fn random_bits(text_seed: vec2u, index: u32) -> u32 {
   var v = vec3u(index, params.salt ^ text_seed.y, text_seed.x) * 1664525u + 1013904223u;
   v.x += v.y * v.z;
@@ -117,7 +117,7 @@ fn random_bits(text_seed: vec2u, index: u32) -> u32 {
   return v.x;
 }
 
-// A row of a dropped matrix: the seed of its text, and the index of its first element among that text's.
+// A row of a dropped matrix: the seed of its text, and the index of its first element within the text.
 struct DroppedRow {
   text_seed: vec2u,
   first: u32,
@@ -125,15 +125,15 @@ struct DroppedRow {
 
 fn dropped_row(row: u32, width: u32) -> DroppedRow {
   let text = (params.row0 + row) / params.text_rows;
-  let own = params.row0 + row - text * params.text_rows;
-  return DroppedRow(vec2u(seed[2u * text], seed[2u * text + 1u]), own * width);
+  let row_in_text = params.row0 + row - text * params.text_rows;
+  return DroppedRow(vec2u(seed[2u * text], seed[2u * text + 1u]), row_in_text * width);
 }
 
-fn kept(row: DroppedRow, column: u32) -> f32 {
+fn mask_factor(row: DroppedRow, column: u32) -> f32 {
   return select(0.0, params.keep_scale, random_bits(row.text_seed, row.first + column) < params.keep_threshold);
 }
 
-// b[k, column]. A quantised row is b_words long and begins with b_codes words of codes.
+// The element b[k, column]. A quantised row has b_words words, of which the first b_codes hold the codes.
 fn b_at(k: u32, column: u32) -> f32 {
   if (FORMAT < INT8) {
     let index = params.b_start + k * params.b_row + column * params.b_column;
@@ -146,19 +146,19 @@ fn b_at(k: u32, column: u32) -> f32 {
     }
     return bitcast<f32>(select(word << 16u, word & 0xffff0000u, (index & 1u) != 0u));
   }
-  let along = params.b_transposed != 0u;
-  let first = select(k, column, along) * params.b_words;
-  let at = params.b_start + select(column, k, along);
-  let block = at / BLOCK;
+  let is_transposed = params.b_transposed != 0u;
+  let row_start = select(k, column, is_transposed) * params.b_words;
+  let index_in_row = params.b_start + select(column, k, is_transposed);
+  let block = index_in_row / BLOCK;
   if (FORMAT == INT8) {
-    let code = bitcast<i32>(b[first + (at >> 2u)] << (24u - 8u * (at & 3u))) >> 24u;
-    return f32(code) * bitcast<f32>(b[first + params.b_codes + block]);
+    let code = bitcast<i32>(b[row_start + (index_in_row >> 2u)] << (24u - 8u * (index_in_row & 3u))) >> 24u;
+    return f32(code) * bitcast<f32>(b[row_start + params.b_codes + block]);
   }
-  let code = (b[first + (at >> 3u)] >> (4u * (at & 7u))) & 15u;
-  let scale = (b[first + params.b_codes + (block >> 2u)] >> (8u * (block & 3u))) & 255u;
-  let least = bitcast<f32>(b[first + params.b_words - 2u]);
-  let step = bitcast<f32>(b[first + params.b_words - 1u]);
-  return NF4[code] * (least + step * f32(scale));
+  let code = (b[row_start + (index_in_row >> 3u)] >> (4u * (index_in_row & 7u))) & 15u;
+  let scale = (b[row_start + params.b_codes + (block >> 2u)] >> (8u * (block & 3u))) & 255u;
+  let smallest = bitcast<f32>(b[row_start + params.b_words - 2u]);
+  let step = bitcast<f32>(b[row_start + params.b_words - 1u]);
+  return NF4[code] * (smallest + step * f32(scale));
 }
 
 fn product(at: Origin, tile: ptr<function, Tile>) {
@@ -191,7 +191,7 @@ fn product_with_dropped_a(at: Origin, tile: ptr<function, Tile>) {
       right[j] = b_at(k, column[j]);
     }
     for (var i = 0u; i < TILE_M; i++) {
-      let left = a[params.a_start + row[i] * params.a_row + k * params.a_column] * kept(dropped[i], k);
+      let left = a[params.a_start + row[i] * params.a_row + k * params.a_column] * mask_factor(dropped[i], k);
       for (var j = 0u; j < TILE_N; j++) {
         (*tile)[i][j] = fma(left, right[j], (*tile)[i][j]);
       }
@@ -206,7 +206,7 @@ fn product_with_dropped_b(at: Origin, tile: ptr<function, Tile>) {
     let dropped = dropped_row(k, params.n);
     var right: array<f32, TILE_N>;
     for (var j = 0u; j < TILE_N; j++) {
-      right[j] = b_at(k, column[j]) * kept(dropped, column[j]);
+      right[j] = b_at(k, column[j]) * mask_factor(dropped, column[j]);
     }
     for (var i = 0u; i < TILE_M; i++) {
       let left = a[params.a_start + row[i] * params.a_row + k * params.a_column];
@@ -239,7 +239,7 @@ fn drop_tile(at: Origin, tile: ptr<function, Tile>) {
   for (var i = 0u; i < TILE_M; i++) {
     let dropped = dropped_row(row[i], params.c_row);
     for (var j = 0u; j < TILE_N; j++) {
-      (*tile)[i][j] *= kept(dropped, params.column0 + at.column + j);
+      (*tile)[i][j] *= mask_factor(dropped, params.column0 + at.column + j);
     }
   }
 }

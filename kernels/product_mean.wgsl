@@ -1,7 +1,8 @@
 // y = mean of a b
 //
-// Shapes: a, b [count], y [1]. Threads: one workgroup, strided over elements. Range: any. Limits: a and b fit one binding
-// each; meant for tensors of an adapter.
+// Shapes: a, b [count], y [1]. Threads: one workgroup, in which each invocation sums every GROUP-th element. Range:
+// any.
+// Limits: a and b fit one binding each; meant for tensors of an adapter.
 
 const GROUP: u32 = 64u;
 const BRANCH: u32 = 8u;
@@ -18,9 +19,10 @@ struct Params {
 var<workgroup> lanes: array<f32, GROUP>;
 var<workgroup> branches: array<f32, BRANCH>;
 
-// Sum over the workgroup, in a fixed order: eight lanes at a time, then the eight sums.
-fn group_sum(own: f32, lane: u32) -> f32 {
-  lanes[lane] = own;
+// Sum over the workgroup in a fixed order: eight lanes at a time, then the eight sums. This takes two barriers, where
+// halving would take six: barriers are expensive on a CPU.
+fn group_sum(value: f32, lane: u32) -> f32 {
+  lanes[lane] = value;
   workgroupBarrier();
   if (lane < BRANCH) {
     var branch = lanes[lane * BRANCH];
@@ -39,11 +41,11 @@ fn group_sum(own: f32, lane: u32) -> f32 {
 
 @compute @workgroup_size(GROUP)
 fn forward(@builtin(local_invocation_id) local: vec3u) {
-  var own = 0.0;
+  var lane_sum = 0.0;
   for (var i = local.x; i < params.count; i += GROUP) {
-    own = fma(a[i], b[i], own);
+    lane_sum = fma(a[i], b[i], lane_sum);
   }
-  let sum = group_sum(own, local.x);
+  let sum = group_sum(lane_sum, local.x);
   if (local.x == 0u) {
     y[0] = sum / f32(params.count);
   }

@@ -1,15 +1,15 @@
-// The product of product.wgsl, to the same bits, where c has few columns, for adapters whose subgroups all have SUBGROUP
-// invocations: LoRA's x A^T, dy B and its gradient of B.
+// The product of product.wgsl, with the same bits, for a c of few columns, as in LoRA's x A^T, dy B and gradient of B,
+// and for adapters whose subgroups all have SUBGROUP invocations.
 //
 // c[i, j] (+)= factor * sum_k a[i, k] b[k, j],  n <= SUBGROUP
 //
-// Shapes, strides and dropout of a: as in product.wgsl, as are the fields of Params; b is f32.
-// Threads: a workgroup is one subgroup, and covers SUBGROUP * ROWS rows of c, all their columns. Each invocation holds ROWS
-// rows, SUBGROUP apart; for a step of k it reads one element of b, and gets the others from its neighbours by shuffles.
-// With A_ALONG_K (B_ALONG_K), neighbours in a (in b) are those along k, and loads take four of them at once: of a narrow
-// product that is most of the time.
-// Range: f32 throughout, sums in order of k. Limits: m and k below 2^31; a and b are whole multiples of 16 bytes; with either
-// of the two, so is each of that matrix' rows along k.
+// Shapes, strides, dropout of a and Params are those of product.wgsl; b is f32.
+// Threads: a workgroup is one subgroup and covers all columns of SUBGROUP * ROWS rows of c. Each invocation computes
+// ROWS rows, SUBGROUP apart. For each step of k it reads one element of b and gets the others from its neighbours by
+// shuffles. With A_ALONG_K or B_ALONG_K, a or b is contiguous along k and is loaded in vectors of four, since loads
+// take most of the time of a narrow product. Range: f32 throughout, summed in order of k.
+// Limits: m and k below 2^31; a and b have a multiple of 16 bytes; k is a multiple of 4 if A_ALONG_K or B_ALONG_K, as
+// are the starts and strides of that matrix.
 
 enable subgroups;
 
@@ -17,7 +17,7 @@ const SUBGROUP: u32 = 8u;
 const ROWS: u32 = 8u;
 const COLUMNS: u32 = 8u;
 
-// Which matrix is stored along k; k is then a multiple of 4, and is summed in steps of that many.
+// Whether a, and b, is contiguous along k. Then k is a multiple of 4, and each round sums four steps.
 const A_ALONG_K: u32 = 0u;
 const B_ALONG_K: u32 = 0u;
 const STEPS: u32 = select(1u, 4u, A_ALONG_K + B_ALONG_K > 0u);
@@ -60,7 +60,7 @@ struct Params {
 
 alias Tile = array<array<f32, COLUMNS>, ROWS>;
 
-// pcg3d of Jarzynski and Olano (2020), first component.
+// The first component of pcg3d (Jarzynski and Olano 2020).
 fn random_bits(text_seed: vec2u, index: u32) -> u32 {
   var v = vec3u(index, params.salt ^ text_seed.y, text_seed.x) * 1664525u + 1013904223u;
   v.x += v.y * v.z;
@@ -71,7 +71,7 @@ fn random_bits(text_seed: vec2u, index: u32) -> u32 {
   return v.x;
 }
 
-// A row of a dropped matrix: the seed of its text, and the index of its first element among that text's.
+// A row of a dropped matrix: the seed of its text, and the index of its first element within the text.
 struct DroppedRow {
   text_seed: vec2u,
   first: u32,
@@ -79,15 +79,15 @@ struct DroppedRow {
 
 fn dropped_row(row: u32, width: u32) -> DroppedRow {
   let text = (params.row0 + row) / params.text_rows;
-  let own = params.row0 + row - text * params.text_rows;
-  return DroppedRow(vec2u(seed[2u * text], seed[2u * text + 1u]), own * width);
+  let row_in_text = params.row0 + row - text * params.text_rows;
+  return DroppedRow(vec2u(seed[2u * text], seed[2u * text + 1u]), row_in_text * width);
 }
 
-fn kept(row: DroppedRow, column: u32) -> f32 {
+fn mask_factor(row: DroppedRow, column: u32) -> f32 {
   return select(0.0, params.keep_scale, random_bits(row.text_seed, row.first + column) < params.keep_threshold);
 }
 
-// Rows past the edge repeat the last one; they are never written.
+// Rows past the edge repeat the last one. They are never written.
 fn row_of(first: u32, i: u32) -> u32 {
   return min(first + i * SUBGROUP, params.m - 1u);
 }
@@ -96,38 +96,38 @@ fn first_row(group: vec3u, groups: vec3u, lane: u32) -> u32 {
   return (group.y * groups.x + group.x) * SUBGROUP * ROWS + lane;
 }
 
-// The next STEPS elements along k that begin at an index of a; others are 0.
+// STEPS elements of a along k, in the row that begins at `start`; the other components are 0.
 fn steps_of_a(start: u32, k: u32) -> vec4f {
   if (A_ALONG_K == 1u) {
     return a[(start + k) / 4u];
   }
-  var found = vec4f();
+  var steps = vec4f();
   for (var step = 0u; step < STEPS; step++) {
     let index = start + (k + step) * params.a_column;
-    found[step] = a[index / 4u][index % 4u];
+    steps[step] = a[index / 4u][index % 4u];
   }
-  return found;
+  return steps;
 }
 
-// The same of b, of the column of this invocation.
+// STEPS elements of b along k, in the column of this invocation; the other components are 0.
 fn steps_of_b(k: u32, lane: u32) -> vec4f {
   let start = params.b_start + min(lane, params.n - 1u) * params.b_column;
   if (B_ALONG_K == 1u) {
     return b[(start + k) / 4u];
   }
-  var found = vec4f();
+  var steps = vec4f();
   for (var step = 0u; step < STEPS; step++) {
     let index = start + (k + step) * params.b_row;
-    found[step] = b[index / 4u][index % 4u];
+    steps[step] = b[index / 4u][index % 4u];
   }
-  return found;
+  return steps;
 }
 
-// tile[i][j] += left[i] * b[column j], step by step.
-fn add_steps(left: ptr<function, array<vec4f, ROWS>>, own: vec4f, tile: ptr<function, Tile>) {
+// tile[i][j] += left[i] * right[j] for each step, where lane j holds column j.
+fn add_steps(left: ptr<function, array<vec4f, ROWS>>, lane_column: vec4f, tile: ptr<function, Tile>) {
   for (var step = 0u; step < STEPS; step++) {
     for (var j = 0u; j < COLUMNS; j++) {
-      let right = subgroupShuffle(own[step], j);
+      let right = subgroupShuffle(lane_column[step], j);
       for (var i = 0u; i < ROWS; i++) {
         (*tile)[i][j] = fma((*left)[i][step], right, (*tile)[i][j]);
       }
@@ -189,7 +189,7 @@ fn dropped_a(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) group
     for (var i = 0u; i < ROWS; i++) {
       left[i] = steps_of_a(start[i], k);
       for (var step = 0u; step < STEPS; step++) {
-        left[i][step] *= kept(dropped[i], k + step);
+        left[i][step] *= mask_factor(dropped[i], k + step);
       }
     }
     add_steps(&left, steps_of_b(k, lane), &tile);

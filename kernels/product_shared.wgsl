@@ -1,14 +1,14 @@
-// The product of product.wgsl, to the same bits, through workgroup memory: for adapters where a load that neighbours share
-// is dear and a barrier is cheap, as on GPUs.
+// The product of product.wgsl, with the same bits, through workgroup memory. It is for adapters where loads are
+// expensive and barriers are cheap, as on GPUs.
 //
 // c[i, j] (+)= factor * sum_k a[i, k] b[k, j]  (+ bias[j])  (+ scale * sum_r z[i, r] l[r, j])
 //
-// Shapes, strides, formats of b, the low-rank term and dropout: as in product.wgsl, as are the fields of Params.
-// Threads: a workgroup covers GROUP_Y * TILE_M rows by GROUP_X * TILE_N columns of c. For every DEPTH steps of k its
-// invocations fetch that block's rows of a and columns of b together, neighbours reading neighbouring elements whichever
-// way a matrix lies, and widen b once; then each adds to its TILE_M x TILE_N tile, whose columns lie GROUP_X apart.
-// Range: f32 throughout, sums in order of k. Limits: m, n, k below 2^31; DEPTH divides 32; at most 256 invocations and
-// 16 KiB of workgroup memory.
+// Shapes, strides, formats of b, low-rank term, dropout and Params are those of product.wgsl.
+// Threads: a workgroup covers GROUP_Y * TILE_M rows and GROUP_X * TILE_N columns of c. For every DEPTH steps of k, its
+// invocations load its rows of a and columns of b to workgroup memory, and convert b to f32. Neighbours read
+// neighbouring elements, whether a matrix is transposed or not. Then each invocation adds to its TILE_M x TILE_N tile,
+// whose columns are GROUP_X apart. Range: f32 throughout, summed in order of k.
+// Limits: m, n, k below 2^31; DEPTH divides 32; at most 256 invocations and 16 KiB of workgroup memory.
 
 const TILE_M: u32 = 8u;
 const TILE_N: u32 = 8u;
@@ -19,11 +19,11 @@ const DEPTH: u32 = 8u;
 const BLOCK_M = GROUP_Y * TILE_M;
 const BLOCK_N = GROUP_X * TILE_N;
 const INVOCATIONS = GROUP_X * GROUP_Y;
-// Rows are a little longer than a block, so that neighbours in k meet different banks of the memory.
+// Rows are padded, so that neighbours along k are in different memory banks.
 const LEFT_ROW = BLOCK_M + 32u / DEPTH;
 const RIGHT_ROW = BLOCK_N + 32u / DEPTH;
 
-// How b is stored.
+// Storage format of b.
 const FORMAT: u32 = 0u;
 const F32: u32 = 0u;
 const F16: u32 = 1u;
@@ -83,29 +83,29 @@ alias Tile = array<array<f32, TILE_N>, TILE_M>;
 var<workgroup> left: array<f32, DEPTH * LEFT_ROW>;
 var<workgroup> right: array<f32, DEPTH * RIGHT_ROW>;
 
-// Who this invocation is, and the first row and column of its workgroup's block.
-struct Place {
+// The first row and column of the workgroup's block, and the position of the invocation in the workgroup.
+struct Position {
   row: u32,
   column: u32,
   x: u32,
   y: u32,
 }
 
-fn place(group: vec3u, groups: vec3u, local: vec3u) -> Place {
-  let across = (params.n + BLOCK_N - 1u) / BLOCK_N;
+fn position(group: vec3u, groups: vec3u, local: vec3u) -> Position {
+  let per_row = (params.n + BLOCK_N - 1u) / BLOCK_N;
   let index = group.y * groups.x + group.x;
-  return Place((index / across) * BLOCK_M, (index % across) * BLOCK_N, local.x, local.y);
+  return Position((index / per_row) * BLOCK_M, (index % per_row) * BLOCK_N, local.x, local.y);
 }
 
-fn row_of(at: Place, i: u32) -> u32 {
+fn row_of(at: Position, i: u32) -> u32 {
   return at.row + at.y * TILE_M + i;
 }
 
-fn column_of(at: Place, j: u32) -> u32 {
+fn column_of(at: Position, j: u32) -> u32 {
   return at.column + at.x + j * GROUP_X;
 }
 
-// pcg3d of Jarzynski and Olano (2020), first component.
+// The first component of pcg3d (Jarzynski and Olano 2020).
 fn random_bits(text_seed: vec2u, index: u32) -> u32 {
   var v = vec3u(index, params.salt ^ text_seed.y, text_seed.x) * 1664525u + 1013904223u;
   v.x += v.y * v.z;
@@ -116,7 +116,7 @@ fn random_bits(text_seed: vec2u, index: u32) -> u32 {
   return v.x;
 }
 
-// A row of a dropped matrix: the seed of its text, and the index of its first element among that text's.
+// A row of a dropped matrix: the seed of its text, and the index of its first element within the text.
 struct DroppedRow {
   text_seed: vec2u,
   first: u32,
@@ -124,15 +124,15 @@ struct DroppedRow {
 
 fn dropped_row(row: u32, width: u32) -> DroppedRow {
   let text = (params.row0 + row) / params.text_rows;
-  let own = params.row0 + row - text * params.text_rows;
-  return DroppedRow(vec2u(seed[2u * text], seed[2u * text + 1u]), own * width);
+  let row_in_text = params.row0 + row - text * params.text_rows;
+  return DroppedRow(vec2u(seed[2u * text], seed[2u * text + 1u]), row_in_text * width);
 }
 
-fn kept(row: DroppedRow, column: u32) -> f32 {
+fn mask_factor(row: DroppedRow, column: u32) -> f32 {
   return select(0.0, params.keep_scale, random_bits(row.text_seed, row.first + column) < params.keep_threshold);
 }
 
-// b[k, column]. A quantised row is b_words long and begins with b_codes words of codes.
+// The element b[k, column]. A quantised row has b_words words, of which the first b_codes hold the codes.
 fn b_at(k: u32, column: u32) -> f32 {
   if (FORMAT < INT8) {
     let index = params.b_start + k * params.b_row + column * params.b_column;
@@ -145,28 +145,29 @@ fn b_at(k: u32, column: u32) -> f32 {
     }
     return bitcast<f32>(select(word << 16u, word & 0xffff0000u, (index & 1u) != 0u));
   }
-  let along = params.b_transposed != 0u;
-  let first = select(k, column, along) * params.b_words;
-  let at = params.b_start + select(column, k, along);
-  let block = at / BLOCK;
+  let is_transposed = params.b_transposed != 0u;
+  let row_start = select(k, column, is_transposed) * params.b_words;
+  let index_in_row = params.b_start + select(column, k, is_transposed);
+  let block = index_in_row / BLOCK;
   if (FORMAT == INT8) {
-    let code = bitcast<i32>(b[first + (at >> 2u)] << (24u - 8u * (at & 3u))) >> 24u;
-    return f32(code) * bitcast<f32>(b[first + params.b_codes + block]);
+    let code = bitcast<i32>(b[row_start + (index_in_row >> 2u)] << (24u - 8u * (index_in_row & 3u))) >> 24u;
+    return f32(code) * bitcast<f32>(b[row_start + params.b_codes + block]);
   }
-  let code = (b[first + (at >> 3u)] >> (4u * (at & 7u))) & 15u;
-  let scale = (b[first + params.b_codes + (block >> 2u)] >> (8u * (block & 3u))) & 255u;
-  let least = bitcast<f32>(b[first + params.b_words - 2u]);
-  let step = bitcast<f32>(b[first + params.b_words - 1u]);
-  return NF4[code] * (least + step * f32(scale));
+  let code = (b[row_start + (index_in_row >> 3u)] >> (4u * (index_in_row & 7u))) & 15u;
+  let scale = (b[row_start + params.b_codes + (block >> 2u)] >> (8u * (block & 3u))) & 255u;
+  let smallest = bitcast<f32>(b[row_start + params.b_words - 2u]);
+  let step = bitcast<f32>(b[row_start + params.b_words - 1u]);
+  return NF4[code] * (smallest + step * f32(scale));
 }
 
-// Which element of a block that is `width` wide and DEPTH deep a fetch is for: (across the block, step of k).
+// The element of a block of `width` rows or columns and DEPTH steps that load `index` fetches: (row or column, step of
+// k).
 fn element(index: u32, width: u32, along_k: bool) -> vec2u {
   return select(vec2u(index % width, index / width), vec2u(index / DEPTH, index % DEPTH), along_k);
 }
 
-// Fetches repeat the last row, column and step past the edge; what comes of them is never added or written.
-fn fetch_a(at: Place, k0: u32) {
+// Past the edge, fetches repeat the last row, column or step. What they load is never added or written.
+fn fetch_a(at: Position, k0: u32) {
   for (var i = at.y * GROUP_X + at.x; i < BLOCK_M * DEPTH; i += INVOCATIONS) {
     let e = element(i, BLOCK_M, params.a_column == 1u);
     let row = min(at.row + e.x, params.m - 1u);
@@ -175,7 +176,7 @@ fn fetch_a(at: Place, k0: u32) {
   }
 }
 
-fn fetch_b(at: Place, k0: u32) {
+fn fetch_b(at: Position, k0: u32) {
   for (var i = at.y * GROUP_X + at.x; i < BLOCK_N * DEPTH; i += INVOCATIONS) {
     let e = element(i, BLOCK_N, params.b_column == 1u && params.b_row != 1u);
     let column = min(at.column + e.x, params.n - 1u);
@@ -183,7 +184,7 @@ fn fetch_b(at: Place, k0: u32) {
   }
 }
 
-fn fetch_z(at: Place, r0: u32) {
+fn fetch_z(at: Position, r0: u32) {
   for (var i = at.y * GROUP_X + at.x; i < BLOCK_M * DEPTH; i += INVOCATIONS) {
     let e = element(i, BLOCK_M, true);
     let row = min(at.row + e.x, params.m - 1u);
@@ -191,7 +192,7 @@ fn fetch_z(at: Place, r0: u32) {
   }
 }
 
-fn fetch_l(at: Place, r0: u32) {
+fn fetch_l(at: Position, r0: u32) {
   for (var i = at.y * GROUP_X + at.x; i < BLOCK_N * DEPTH; i += INVOCATIONS) {
     let e = element(i, BLOCK_N, params.l_row == 1u);
     let column = params.column0 + min(at.column + e.x, params.n - 1u);
@@ -200,7 +201,7 @@ fn fetch_l(at: Place, r0: u32) {
   }
 }
 
-fn add_step(at: Place, k: u32, tile: ptr<function, Tile>) {
+fn add_step(at: Position, k: u32, tile: ptr<function, Tile>) {
   var column: array<f32, TILE_N>;
   for (var j = 0u; j < TILE_N; j++) {
     column[j] = right[k * RIGHT_ROW + at.x + j * GROUP_X];
@@ -213,8 +214,8 @@ fn add_step(at: Place, k: u32, tile: ptr<function, Tile>) {
   }
 }
 
-// A whole block has a constant number of steps, which a compiler unrolls.
-fn add_block(at: Place, steps: u32, tile: ptr<function, Tile>) {
+// A full block has a constant number of steps, so that compilers unroll the loop.
+fn add_block(at: Position, steps: u32, tile: ptr<function, Tile>) {
   if (steps >= DEPTH) {
     for (var k = 0u; k < DEPTH; k++) {
       add_step(at, k, tile);
@@ -226,7 +227,7 @@ fn add_block(at: Place, steps: u32, tile: ptr<function, Tile>) {
   }
 }
 
-fn product(at: Place, tile: ptr<function, Tile>) {
+fn product(at: Position, tile: ptr<function, Tile>) {
   for (var k0 = 0u; k0 < params.k; k0 += DEPTH) {
     fetch_a(at, k0);
     fetch_b(at, k0);
@@ -236,7 +237,7 @@ fn product(at: Place, tile: ptr<function, Tile>) {
   }
 }
 
-fn low_rank_term(at: Place, tile: ptr<function, Tile>) {
+fn low_rank_term(at: Position, tile: ptr<function, Tile>) {
   for (var r0 = 0u; r0 < params.rank; r0 += DEPTH) {
     fetch_z(at, r0);
     fetch_l(at, r0);
@@ -246,11 +247,11 @@ fn low_rank_term(at: Place, tile: ptr<function, Tile>) {
   }
 }
 
-fn drop_tile(at: Place, tile: ptr<function, Tile>) {
+fn drop_tile(at: Position, tile: ptr<function, Tile>) {
   for (var i = 0u; i < TILE_M; i++) {
     let dropped = dropped_row(min(row_of(at, i), params.m - 1u), params.c_row);
     for (var j = 0u; j < TILE_N; j++) {
-      (*tile)[i][j] *= kept(dropped, params.column0 + column_of(at, j));
+      (*tile)[i][j] *= mask_factor(dropped, params.column0 + column_of(at, j));
     }
   }
 }
@@ -263,7 +264,7 @@ fn multiply(factor: f32, tile: ptr<function, Tile>) {
   }
 }
 
-fn add_bias(at: Place, tile: ptr<function, Tile>) {
+fn add_bias(at: Position, tile: ptr<function, Tile>) {
   for (var j = 0u; j < TILE_N; j++) {
     let value = bias[params.column0 + min(column_of(at, j), params.n - 1u)];
     for (var i = 0u; i < TILE_M; i++) {
@@ -272,7 +273,7 @@ fn add_bias(at: Place, tile: ptr<function, Tile>) {
   }
 }
 
-fn store(at: Place, tile: ptr<function, Tile>) {
+fn store(at: Position, tile: ptr<function, Tile>) {
   for (var i = 0u; i < TILE_M; i++) {
     for (var j = 0u; j < TILE_N; j++) {
       let row = row_of(at, i);
@@ -291,7 +292,7 @@ fn store(at: Place, tile: ptr<function, Tile>) {
 
 @compute @workgroup_size(GROUP_X, GROUP_Y)
 fn plain(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
-  let at = place(group, groups, local);
+  let at = position(group, groups, local);
   var tile: Tile;
   product(at, &tile);
   multiply(params.factor, &tile);
@@ -300,7 +301,7 @@ fn plain(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: v
 
 @compute @workgroup_size(GROUP_X, GROUP_Y)
 fn with_bias(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
-  let at = place(group, groups, local);
+  let at = position(group, groups, local);
   var tile: Tile;
   product(at, &tile);
   add_bias(at, &tile);
@@ -309,7 +310,7 @@ fn with_bias(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) group
 
 @compute @workgroup_size(GROUP_X, GROUP_Y)
 fn low_rank(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
-  let at = place(group, groups, local);
+  let at = position(group, groups, local);
   var tile: Tile;
   low_rank_term(at, &tile);
   product(at, &tile);
@@ -318,7 +319,7 @@ fn low_rank(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups
 
 @compute @workgroup_size(GROUP_X, GROUP_Y)
 fn low_rank_with_bias(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
-  let at = place(group, groups, local);
+  let at = position(group, groups, local);
   var tile: Tile;
   low_rank_term(at, &tile);
   product(at, &tile);
@@ -328,7 +329,7 @@ fn low_rank_with_bias(@builtin(workgroup_id) group: vec3u, @builtin(num_workgrou
 
 @compute @workgroup_size(GROUP_X, GROUP_Y)
 fn low_rank_dropped(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
-  let at = place(group, groups, local);
+  let at = position(group, groups, local);
   var tile: Tile;
   low_rank_term(at, &tile);
   drop_tile(at, &tile);

@@ -1,13 +1,12 @@
-// The product of product.wgsl where c is small and k long, as of LoRA's gradients of A (u^T x) and of B (dy^T z).
+// The product of product.wgsl for a small c and a long k, as in the gradients of LoRA's A (u^T x) and B (dy^T z).
 //
 // c[i, j] (+)= factor * sum_k a[i, k] b[k, j]
 //
-// Shapes, strides and dropout of b: as in product.wgsl, as are the fields of Params; b is f32.
-// Threads: the SLICES invocations of one place in a workgroup share k, each summing every SLICES-th step of it for the same
-// TILE_M x TILE_N elements of c; a workgroup has GROUP_M x GROUP_N places. So a device that a few tiles would leave idle is
-// filled. Slices are then added in order through workgroup memory.
-// Range: f32 throughout; sums round otherwise than product.wgsl's, and alike in every run.
-// Limits: m, n, k below 2^31; SLICES * GROUP_M * GROUP_N at least as many as a workgroup has elements of c.
+// Shapes, strides, dropout of b and Params are those of product.wgsl; b is f32.
+// Threads: a workgroup covers GROUP_M x GROUP_N tiles of TILE_M x TILE_N elements of c. SLICES invocations share each
+// tile: each sums every SLICES-th step of k. This fills a device that a few tiles would leave idle. The slices are then
+// added in order, through workgroup memory. Range: f32 throughout; the rounding differs from product.wgsl, but is the
+// same in every run. Limits: m, n, k below 2^31; SLICES at least TILE_M * TILE_N.
 
 const TILE_M: u32 = 8u;
 const TILE_N: u32 = 1u;
@@ -16,7 +15,7 @@ const GROUP_N: u32 = 16u;
 const SLICES: u32 = 16u;
 
 const TILE: u32 = TILE_M * TILE_N;
-const PLACES: u32 = GROUP_M * GROUP_N;
+const TILES: u32 = GROUP_M * GROUP_N;
 
 struct Params {
   m: u32,
@@ -56,24 +55,24 @@ struct Params {
 
 alias Tile = array<f32, TILE>;
 
-var<workgroup> partial: array<f32, SLICES * PLACES * TILE>;
+var<workgroup> partial: array<f32, SLICES * TILES * TILE>;
 
-// The first row and column of a place's tile.
+// The first row and column of a tile.
 struct Origin {
   row: u32,
   column: u32,
 }
 
-fn origin(group: vec3u, groups: vec3u, place: u32) -> Origin {
-  let across = (params.n + GROUP_N * TILE_N - 1u) / (GROUP_N * TILE_N);
+fn origin(group: vec3u, groups: vec3u, tile_index: u32) -> Origin {
+  let per_row = (params.n + GROUP_N * TILE_N - 1u) / (GROUP_N * TILE_N);
   let index = group.y * groups.x + group.x;
   return Origin(
-    ((index / across) * GROUP_M + place / GROUP_N) * TILE_M,
-    ((index % across) * GROUP_N + place % GROUP_N) * TILE_N,
+    ((index / per_row) * GROUP_M + tile_index / GROUP_N) * TILE_M,
+    ((index % per_row) * GROUP_N + tile_index % GROUP_N) * TILE_N,
   );
 }
 
-// pcg3d of Jarzynski and Olano (2020), first component.
+// The first component of pcg3d (Jarzynski and Olano 2020).
 fn random_bits(text_seed: vec2u, index: u32) -> u32 {
   var v = vec3u(index, params.salt ^ text_seed.y, text_seed.x) * 1664525u + 1013904223u;
   v.x += v.y * v.z;
@@ -84,15 +83,15 @@ fn random_bits(text_seed: vec2u, index: u32) -> u32 {
   return v.x;
 }
 
-// b[k, column] * 0 or keep_scale: elements of a text count from its first row.
-fn kept(k: u32, column: u32) -> f32 {
+// The factor of b[k, column]: 0 or keep_scale. Element indices count from the first row of a text.
+fn mask_factor(k: u32, column: u32) -> f32 {
   let text = (params.row0 + k) / params.text_rows;
-  let own = params.row0 + k - text * params.text_rows;
-  let bits = random_bits(vec2u(seed[2u * text], seed[2u * text + 1u]), own * params.n + column);
+  let row_in_text = params.row0 + k - text * params.text_rows;
+  let bits = random_bits(vec2u(seed[2u * text], seed[2u * text + 1u]), row_in_text * params.n + column);
   return select(0.0, params.keep_scale, bits < params.keep_threshold);
 }
 
-// Rows and columns past the edge repeat the last one; they are never written.
+// Rows and columns past the edge repeat the last one. They are never written.
 fn a_at(row: u32, k: u32) -> f32 {
   return a[params.a_start + min(row, params.m - 1u) * params.a_row + k * params.a_column];
 }
@@ -110,19 +109,19 @@ fn add_step(at: Origin, k: u32, right: array<f32, TILE_N>, tile: ptr<function, T
   }
 }
 
-// Adds what the slices of this workgroup have summed, slice after slice, and writes it.
-fn add_slices(group: vec3u, groups: vec3u, place: u32, slice: u32, tile: ptr<function, Tile>) {
+// Adds the slices of the workgroup's tiles, in order, and writes c.
+fn add_slices(group: vec3u, groups: vec3u, tile_index: u32, slice: u32, tile: ptr<function, Tile>) {
   for (var e = 0u; e < TILE; e++) {
-    partial[(slice * PLACES + place) * TILE + e] = (*tile)[e];
+    partial[(slice * TILES + tile_index) * TILE + e] = (*tile)[e];
   }
   workgroupBarrier();
-  let element = slice * PLACES + place;
-  if (element >= PLACES * TILE) {
+  let element = slice * TILES + tile_index;
+  if (element >= TILES * TILE) {
     return;
   }
   var sum = 0.0;
   for (var s = 0u; s < SLICES; s++) {
-    sum += partial[s * PLACES * TILE + element];
+    sum += partial[s * TILES * TILE + element];
   }
   let at = origin(group, groups, element / TILE);
   let row = at.row + (element % TILE) / TILE_N;
@@ -133,7 +132,7 @@ fn add_slices(group: vec3u, groups: vec3u, place: u32, slice: u32, tile: ptr<fun
   }
 }
 
-@compute @workgroup_size(PLACES, SLICES)
+@compute @workgroup_size(TILES, SLICES)
 fn plain(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
   let at = origin(group, groups, local.x);
   var tile: Tile;
@@ -147,7 +146,7 @@ fn plain(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: v
   add_slices(group, groups, local.x, local.y, &tile);
 }
 
-@compute @workgroup_size(PLACES, SLICES)
+@compute @workgroup_size(TILES, SLICES)
 fn dropped_b(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
   let at = origin(group, groups, local.x);
   var tile: Tile;
@@ -155,7 +154,7 @@ fn dropped_b(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) group
     var right: array<f32, TILE_N>;
     for (var j = 0u; j < TILE_N; j++) {
       let column = min(at.column + j, params.n - 1u);
-      right[j] = b[b_index(k, column)] * kept(k, column);
+      right[j] = b[b_index(k, column)] * mask_factor(k, column);
     }
     add_step(at, k, right, &tile);
   }

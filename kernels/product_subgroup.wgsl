@@ -1,16 +1,18 @@
-// The product of product.wgsl, to the same bits, for adapters whose subgroups all have SUBGROUP invocations.
+// The product of product.wgsl, with the same bits, for adapters whose subgroups all have SUBGROUP invocations.
 //
 // c[i, j] (+)= factor * sum_k a[i, k] b[k, j]  (+ bias[j])  (+ scale * sum_r z[i, r] l[r, j])
 //
-// Shapes, strides, formats of b, the low-rank term and dropout: as in product.wgsl, as are the fields of Params.
-// Threads: a workgroup is one subgroup, and covers TILE_M rows by SUBGROUP * TILE_N columns of c. Each invocation holds the
-// columns that lie SUBGROUP apart, or groups of four of them. For a step of k it reads TILE_M / SUBGROUP elements of a, and
-// gets the others from its neighbours by shuffles: where a load is dear (every one is a gather on a software adapter), that
-// is most of the time. Four steps in a round let a sum stay in its register meanwhile. With A_ALONG_K and B_ALONG_K,
-// neighbours in a and in the stored b are those along k, and loads take four of them at once. With B_ALONG_N, neighbours in
-// the stored b are columns, and four of them are taken at once: in few bits they lie in one word of one block.
-// TILE_M is a multiple of SUBGROUP; TILE_M * TILE_N is 32, 64 or 128. Range: f32 throughout, sums in order of k. Limits: m, n,
-// k below 2^31; a and b are whole multiples of 16 bytes; along a matrix whose loads take four so is, in f32, each row.
+// Shapes, strides, formats of b, low-rank term, dropout and Params are those of product.wgsl.
+// Threads: a workgroup is one subgroup and covers TILE_M rows and SUBGROUP * TILE_N columns of c. Each invocation
+// computes all rows of TILE_N columns, SUBGROUP apart. For each step of k it reads TILE_M / SUBGROUP elements of a and
+// gets the others from its neighbours by shuffles. This saves loads, which take most of the time on a software adapter,
+// where each is a gather. With four STEPS in a round, a sum stays in its register between them. With A_ALONG_K or
+// B_ALONG_K, a or b is contiguous along k and is loaded in vectors of four. With B_ALONG_N, b is contiguous along n and
+// is loaded in vectors of four columns, which in packed formats are in one word and share a scale; an invocation then
+// computes groups of four neighbouring columns.
+// Range: f32 throughout, summed in order of k.
+// Limits: m, n, k below 2^31; TILE_M is a multiple of SUBGROUP; TILE_M * TILE_N is 32, 64 or 128; a and b have a
+// multiple of 16 bytes; starts and strides of a matrix that is loaded in vectors are multiples of four elements.
 
 enable subgroups;
 
@@ -18,18 +20,19 @@ const SUBGROUP: u32 = 8u;
 const TILE_M: u32 = 16u;
 const TILE_N: u32 = 8u;
 
-// Steps of k that are summed in one round: 1, or 4 where k is a multiple of that.
+// Steps of k that are summed in one round: 1, or 4 if k is a multiple of 4.
 const STEPS: u32 = 1u;
-// With four steps, whether loads take them at once: of an a stored by rows, of a b stored by columns.
+// Whether a, and b, is contiguous along k, and is loaded in vectors. Only with four steps.
 const A_ALONG_K: u32 = 0u;
 const B_ALONG_K: u32 = 0u;
-// Whether loads take four columns of b: it is stored by rows, n is a multiple of 4, and so is TILE_N. Not with B_ALONG_K.
+// Whether b is contiguous along n, and is loaded in vectors. Then n and TILE_N are multiples of 4. Not with B_ALONG_K.
 const B_ALONG_N: u32 = 0u;
 
-// Rows that are summed in one loop: llvmpipe unrolls only short ones, and keeps a tile in memory where one is not unrolled.
+// Rows that are summed in one loop. llvmpipe unrolls only short loops, and keeps a tile in memory if a loop is not
+// unrolled.
 const PART: u32 = 32u / TILE_N;
 
-// How b is stored.
+// Storage format of b.
 const FORMAT: u32 = 0u;
 const F32: u32 = 0u;
 const F16: u32 = 1u;
@@ -86,8 +89,8 @@ struct Params {
 
 alias Tile = array<array<f32, TILE_N>, TILE_M>;
 alias Columns = array<u32, TILE_N>;
-alias OwnRows = array<u32, TILE_M / SUBGROUP>;
-// Elements of a round: of the rows that an invocation reads itself, and of its columns.
+alias LaneRows = array<u32, TILE_M / SUBGROUP>;
+// The elements of a and b that an invocation reads in a round.
 alias Left = array<vec4f, TILE_M / SUBGROUP>;
 alias Right = array<vec4f, TILE_N>;
 
@@ -98,10 +101,10 @@ struct Origin {
 }
 
 fn origin(group: vec3u, groups: vec3u, lane: u32) -> Origin {
-  let across = (params.n + SUBGROUP * TILE_N - 1u) / (SUBGROUP * TILE_N);
+  let per_row = (params.n + SUBGROUP * TILE_N - 1u) / (SUBGROUP * TILE_N);
   let index = group.y * groups.x + group.x;
   let first = lane * select(1u, 4u, B_ALONG_N == 1u);
-  return Origin((index / across) * TILE_M, (index % across) * SUBGROUP * TILE_N + first, lane);
+  return Origin((index / per_row) * TILE_M, (index % per_row) * SUBGROUP * TILE_N + first, lane);
 }
 
 // The j-th column of an invocation.
@@ -112,20 +115,20 @@ fn column_of(at: Origin, j: u32) -> u32 {
   return at.column + j * SUBGROUP;
 }
 
-// Rows and columns past the edge repeat the last one; they are never written.
+// Rows and columns past the edge repeat the last one. They are never written.
 fn clamped_row(row: u32) -> u32 {
   return min(row, params.m - 1u);
 }
 
 fn clamped_columns(at: Origin) -> Columns {
-  var found: Columns;
+  var columns: Columns;
   for (var j = 0u; j < TILE_N; j++) {
-    found[j] = min(column_of(at, j), params.n - 1u);
+    columns[j] = min(column_of(at, j), params.n - 1u);
   }
-  return found;
+  return columns;
 }
 
-// pcg3d of Jarzynski and Olano (2020), first component.
+// The first component of pcg3d (Jarzynski and Olano 2020).
 fn random_bits(text_seed: vec2u, index: u32) -> u32 {
   var v = vec3u(index, params.salt ^ text_seed.y, text_seed.x) * 1664525u + 1013904223u;
   v.x += v.y * v.z;
@@ -136,7 +139,7 @@ fn random_bits(text_seed: vec2u, index: u32) -> u32 {
   return v.x;
 }
 
-// A row of a dropped matrix: the seed of its text, and the index of its first element among that text's.
+// A row of a dropped matrix: the seed of its text, and the index of its first element within the text.
 struct DroppedRow {
   text_seed: vec2u,
   first: u32,
@@ -144,11 +147,11 @@ struct DroppedRow {
 
 fn dropped_row(row: u32, width: u32) -> DroppedRow {
   let text = (params.row0 + row) / params.text_rows;
-  let own = params.row0 + row - text * params.text_rows;
-  return DroppedRow(vec2u(seed[2u * text], seed[2u * text + 1u]), own * width);
+  let row_in_text = params.row0 + row - text * params.text_rows;
+  return DroppedRow(vec2u(seed[2u * text], seed[2u * text + 1u]), row_in_text * width);
 }
 
-fn kept(row: DroppedRow, column: u32) -> f32 {
+fn mask_factor(row: DroppedRow, column: u32) -> f32 {
   return select(0.0, params.keep_scale, random_bits(row.text_seed, row.first + column) < params.keep_threshold);
 }
 
@@ -156,7 +159,7 @@ fn word(index: u32) -> u32 {
   return b[index / 4u][index % 4u];
 }
 
-// b[k, column]. A quantised row is b_words long and begins with b_codes words of codes.
+// The element b[k, column]. A quantised row has b_words words, of which the first b_codes hold the codes.
 fn b_at(k: u32, column: u32) -> f32 {
   if (FORMAT < INT8) {
     let index = params.b_start + k * params.b_row + column * params.b_column;
@@ -169,32 +172,32 @@ fn b_at(k: u32, column: u32) -> f32 {
     }
     return bitcast<f32>(select(pair << 16u, pair & 0xffff0000u, (index & 1u) != 0u));
   }
-  let along = params.b_transposed != 0u;
-  let first = select(k, column, along) * params.b_words;
-  let at = params.b_start + select(column, k, along);
-  let scale = scale_of(first, at / BLOCK);
+  let is_transposed = params.b_transposed != 0u;
+  let row_start = select(k, column, is_transposed) * params.b_words;
+  let index_in_row = params.b_start + select(column, k, is_transposed);
+  let scale = scale_of(row_start, index_in_row / BLOCK);
   if (FORMAT == INT8) {
-    return f32(bitcast<i32>(word(first + (at >> 2u)) << (24u - 8u * (at & 3u))) >> 24u) * scale;
+    return f32(bitcast<i32>(word(row_start + (index_in_row >> 2u)) << (24u - 8u * (index_in_row & 3u))) >> 24u) * scale;
   }
-  return NF4[(word(first + (at >> 3u)) >> (4u * (at & 7u))) & 15u] * scale;
+  return NF4[(word(row_start + (index_in_row >> 3u)) >> (4u * (index_in_row & 7u))) & 15u] * scale;
 }
 
-// The scale of a block of the quantised row that begins with word `first`.
-fn scale_of(first: u32, block: u32) -> f32 {
+// The scale of a block of the quantised row that begins at word `row_start`.
+fn scale_of(row_start: u32, block: u32) -> f32 {
   if (FORMAT == INT8) {
-    return bitcast<f32>(word(first + params.b_codes + block));
+    return bitcast<f32>(word(row_start + params.b_codes + block));
   }
-  let scale = (word(first + params.b_codes + (block >> 2u)) >> (8u * (block & 3u))) & 255u;
-  let least = bitcast<f32>(word(first + params.b_words - 2u));
-  let step = bitcast<f32>(word(first + params.b_words - 1u));
-  return least + step * f32(scale);
+  let scale = (word(row_start + params.b_codes + (block >> 2u)) >> (8u * (block & 3u))) & 255u;
+  let smallest = bitcast<f32>(word(row_start + params.b_words - 2u));
+  let step = bitcast<f32>(word(row_start + params.b_words - 1u));
+  return smallest + step * f32(scale);
 }
 
-// Four neighbours in a stored row of b, which lie side by side in one block.
-fn four_of_row(row: u32, first_element: u32) -> vec4f {
-  let at = params.b_start + first_element;
+// Four neighbouring elements of a stored row of b, all of one block.
+fn vector_of_row(row: u32, first_element: u32) -> vec4f {
+  let index_in_row = params.b_start + first_element;
   if (FORMAT < INT8) {
-    let index = at + row * select(params.b_row, params.b_column, B_ALONG_K == 1u);
+    let index = index_in_row + row * select(params.b_row, params.b_column, B_ALONG_K == 1u);
     if (FORMAT == F32) {
       return bitcast<vec4f>(b[index / 4u]);
     }
@@ -204,62 +207,62 @@ fn four_of_row(row: u32, first_element: u32) -> vec4f {
     }
     return bitcast<vec4f>(vec4u(pairs.x << 16u, pairs.x & 0xffff0000u, pairs.y << 16u, pairs.y & 0xffff0000u));
   }
-  let first = row * params.b_words;
-  let scale = scale_of(first, at / BLOCK);
+  let row_start = row * params.b_words;
+  let scale = scale_of(row_start, index_in_row / BLOCK);
   if (FORMAT == INT8) {
-    return vec4f(unpack4xI8(word(first + (at >> 2u)))) * scale;
+    return vec4f(unpack4xI8(word(row_start + (index_in_row >> 2u)))) * scale;
   }
-  let codes = (vec4u(word(first + (at >> 3u)) >> (4u * (at & 7u))) >> vec4u(0u, 4u, 8u, 12u)) & vec4u(15u);
+  let codes = (vec4u(word(row_start + (index_in_row >> 3u)) >> (4u * (index_in_row & 7u))) >> vec4u(0u, 4u, 8u, 12u)) & vec4u(15u);
   return vec4f(NF4[codes.x], NF4[codes.y], NF4[codes.z], NF4[codes.w]) * scale;
 }
 
-// The next STEPS elements along k of a row of a that begins at an index; others are 0.
+// STEPS elements of a along k, in the row that begins at `start`; the other components are 0.
 fn steps_of_a(start: u32, k: u32) -> vec4f {
   if (A_ALONG_K == 1u) {
     return a[(start + k) / 4u];
   }
-  var found = vec4f();
+  var steps = vec4f();
   for (var step = 0u; step < STEPS; step++) {
     let index = start + (k + step) * params.a_column;
-    found[step] = a[index / 4u][index % 4u];
+    steps[step] = a[index / 4u][index % 4u];
   }
-  return found;
+  return steps;
 }
 
-// The same of every column of b that an invocation has.
+// STEPS elements of b along k, in each column of this invocation; the other components are 0.
 fn steps_of_b(k: u32, column: Columns) -> Right {
-  var found: Right;
+  var steps: Right;
   if (B_ALONG_K == 1u) {
     for (var j = 0u; j < TILE_N; j++) {
-      found[j] = four_of_row(column[j], k);
+      steps[j] = vector_of_row(column[j], k);
     }
-    return found;
+    return steps;
   }
   for (var step = 0u; step < STEPS; step++) {
     if (B_ALONG_N == 1u) {
       for (var j = 0u; j + 3u < TILE_N; j += 4u) {
-        // Past the edge every column is the last one; four from there would reach beyond the row.
-        let four = four_of_row(k + step, min(column[j], params.n - 4u));
-        found[j][step] = four.x;
-        found[j + 1u][step] = four.y;
-        found[j + 2u][step] = four.z;
-        found[j + 3u][step] = four.w;
+        // Past the edge, every column is the last one, and a vector from there would exceed the row.
+        let four = vector_of_row(k + step, min(column[j], params.n - 4u));
+        steps[j][step] = four.x;
+        steps[j + 1u][step] = four.y;
+        steps[j + 2u][step] = four.z;
+        steps[j + 3u][step] = four.w;
       }
     } else {
       for (var j = 0u; j < TILE_N; j++) {
-        found[j][step] = b_at(k + step, column[j]);
+        steps[j][step] = b_at(k + step, column[j]);
       }
     }
   }
-  return found;
+  return steps;
 }
 
-// tile[i][j] += sum over steps of a[row i] b[column j], for PART rows.
-fn add_rows(first: u32, own: ptr<function, Left>, right: ptr<function, Right>, tile: ptr<function, Tile>) {
+// tile[i][j] += left[i] * right[j] for each step, for PART rows from `first` on.
+fn add_rows(first: u32, lane_rows: ptr<function, Left>, right: ptr<function, Right>, tile: ptr<function, Tile>) {
   for (var i = first; i < first + PART; i++) {
     var left: array<f32, 4>;
     for (var step = 0u; step < STEPS; step++) {
-      left[step] = subgroupShuffle((*own)[i / SUBGROUP][step], i % SUBGROUP);
+      left[step] = subgroupShuffle((*lane_rows)[i / SUBGROUP][step], i % SUBGROUP);
     }
     for (var j = 0u; j < TILE_N; j++) {
       for (var step = 0u; step < STEPS; step++) {
@@ -271,23 +274,23 @@ fn add_rows(first: u32, own: ptr<function, Left>, right: ptr<function, Right>, t
 
 fn product(at: Origin, tile: ptr<function, Tile>) {
   let column = clamped_columns(at);
-  var own_row: OwnRows;
+  var row_starts: LaneRows;
   for (var i = 0u; i < TILE_M / SUBGROUP; i++) {
-    own_row[i] = params.a_start + clamped_row(at.row + i * SUBGROUP + at.lane) * params.a_row;
+    row_starts[i] = params.a_start + clamped_row(at.row + i * SUBGROUP + at.lane) * params.a_row;
   }
   for (var k = 0u; k < params.k; k += STEPS) {
     var right = steps_of_b(k, column);
-    var own: Left;
+    var lane_rows: Left;
     for (var i = 0u; i < TILE_M / SUBGROUP; i++) {
-      own[i] = steps_of_a(own_row[i], k);
+      lane_rows[i] = steps_of_a(row_starts[i], k);
     }
-    add_rows(0u, &own, &right, tile);
+    add_rows(0u, &lane_rows, &right, tile);
     if (TILE_M > PART) {
-      add_rows(PART, &own, &right, tile);
+      add_rows(PART, &lane_rows, &right, tile);
     }
     if (TILE_M > 2u * PART) {
-      add_rows(2u * PART, &own, &right, tile);
-      add_rows(3u * PART, &own, &right, tile);
+      add_rows(2u * PART, &lane_rows, &right, tile);
+      add_rows(3u * PART, &lane_rows, &right, tile);
     }
   }
 }
@@ -309,12 +312,12 @@ fn low_rank_term(at: Origin, tile: ptr<function, Tile>) {
 }
 
 fn drop_tile(at: Origin, tile: ptr<function, Tile>) {
-  // A copy, since this loop is not unrolled.
+  // A copy, because this loop is not unrolled and would keep the tile in memory.
   var dropped_tile = *tile;
   for (var i = 0u; i < TILE_M; i++) {
     let dropped = dropped_row(clamped_row(at.row + i), params.c_row);
     for (var j = 0u; j < TILE_N; j++) {
-      dropped_tile[i][j] *= kept(dropped, params.column0 + column_of(at, j));
+      dropped_tile[i][j] *= mask_factor(dropped, params.column0 + column_of(at, j));
     }
   }
   *tile = dropped_tile;
@@ -339,17 +342,17 @@ fn add_bias(at: Origin, tile: ptr<function, Tile>) {
 }
 
 fn store(at: Origin, tile: ptr<function, Tile>) {
-  // A copy, since this loop is not unrolled.
-  var written = *tile;
+  // A copy, because this loop is not unrolled and would keep the tile in memory.
+  var copy = *tile;
   for (var i = 0u; i < TILE_M; i++) {
     for (var j = 0u; j < TILE_N; j++) {
       let column = column_of(at, j);
       if (at.row + i < params.m && column < params.n) {
         let index = (at.row + i) * params.c_row + params.column0 + column;
         if (params.accumulate != 0u) {
-          c[index] += written[i][j];
+          c[index] += copy[i][j];
         } else {
-          c[index] = written[i][j];
+          c[index] = copy[i][j];
         }
       }
     }

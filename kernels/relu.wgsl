@@ -1,7 +1,7 @@
 // y = max(x, 0);  dx = dy where y > 0, else 0
 //
-// Shapes: x, y, dy, dx [count]. Threads: one invocation handles PER_INVOCATION elements, a workgroup's width apart.
-// Range: any x; NaN stays NaN. Limits: count below 2^31.
+// Shapes: x, y, dy, dx [count]. Threads: each invocation computes PER_INVOCATION elements, a workgroup's width apart.
+// Range: any; NaN stays NaN. Limits: count below 2^31.
 
 const GROUP: u32 = 64u;
 const PER_INVOCATION: u32 = 4u;

@@ -1,13 +1,14 @@
-// y = xhat weight,  xhat = x rstd,  rstd = 1 / sqrt(mean(x^2) + eps), per row
-//   g = dy weight;  dx = rstd (g - xhat mean(g xhat));  dweight = sum_rows dy xhat
+// y = xhat weight,  xhat = x rstd,  rstd = 1 / sqrt(mean(x^2) + eps), for each row
+//   g = dy weight;  dx = rstd (g - xhat mean(g xhat));  dweight = sum over rows of dy xhat
 //
-// Entries `..._from_y` recover xhat = y / weight, so that only y is kept, which the next layer keeps anyway; they need
-// weights away from zero. Entries `..._from_x` take xhat from x and rstd.
+// Entries `..._from_y` compute xhat = y / weight. Then only y is kept, which the next layer keeps anyway, but weights
+// must not be near zero. Entries `..._from_x` compute xhat from x and rstd.
 //
-// Shapes: x, y, dy, dx [rows, columns], weight [columns], rstd [rows], partials [chunks, columns]: sums over CHUNK_ROWS
-// rows, added up by column_sum.wgsl, both in a fixed order.
-// Threads: a workgroup a row, strided over columns; in `temp_partials...` one invocation a chunk and column.
-// Range: f32 statistics. Limits: rows * columns of one launch below 2^31; partials fit one binding.
+// Shapes: x, y, dy, dx [rows, columns], weight [columns], rstd [rows], partials [chunks, columns]. partials has a row
+// of sums for each CHUNK_ROWS rows; column_sum.wgsl adds them. Both sums have a fixed order. Threads: a workgroup for
+// each row, in which each invocation takes every GROUP-th column; in `temp_partials...` one invocation for each chunk
+// and column.
+// Range: statistics in f32. Limits: rows * columns of one launch below 2^31; partials fit one binding.
 
 const GROUP: u32 = 64u;
 const BRANCH: u32 = 8u;
@@ -33,9 +34,10 @@ struct Params {
 var<workgroup> lanes: array<f32, GROUP>;
 var<workgroup> branches: array<f32, BRANCH>;
 
-// Mean over the row, in a fixed order: eight lanes at a time, then the eight sums.
-fn row_mean(own: f32, lane: u32) -> f32 {
-  lanes[lane] = own;
+// Mean over the row, summed in a fixed order: eight lanes at a time, then the eight sums. This takes two barriers,
+// where halving would take six: barriers are expensive on a CPU.
+fn row_mean(value: f32, lane: u32) -> f32 {
+  lanes[lane] = value;
   workgroupBarrier();
   if (lane < BRANCH) {
     var branch = lanes[lane * BRANCH];
@@ -107,11 +109,11 @@ fn grad_x_from_y(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) g
     return;
   }
   let first = row * params.columns;
-  var own = 0.0;
+  var lane_sum = 0.0;
   for (var j = local.x; j < params.columns; j += GROUP) {
-    own = fma(dy[first + j], y[first + j], own);
+    lane_sum = fma(dy[first + j], y[first + j], lane_sum);
   }
-  let mean = row_mean(own, local.x);
+  let mean = row_mean(lane_sum, local.x);
   let inverse = rstd[row];
   for (var j = local.x; j < params.columns; j += GROUP) {
     let xhat = y[first + j] / weight[j];
@@ -126,11 +128,11 @@ fn grad_x_from_y_in_place(@builtin(workgroup_id) group: vec3u, @builtin(num_work
     return;
   }
   let first = row * params.columns;
-  var own = 0.0;
+  var lane_sum = 0.0;
   for (var j = local.x; j < params.columns; j += GROUP) {
-    own = fma(dx[first + j], y[first + j], own);
+    lane_sum = fma(dx[first + j], y[first + j], lane_sum);
   }
-  let mean = row_mean(own, local.x);
+  let mean = row_mean(lane_sum, local.x);
   let inverse = rstd[row];
   for (var j = local.x; j < params.columns; j += GROUP) {
     let xhat = y[first + j] / weight[j];
@@ -146,11 +148,11 @@ fn grad_x_from_x(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) g
   }
   let first = row * params.columns;
   let inverse = rstd[row];
-  var own = 0.0;
+  var lane_sum = 0.0;
   for (var j = local.x; j < params.columns; j += GROUP) {
-    own = fma(dy[first + j] * weight[j], x[first + j] * inverse, own);
+    lane_sum = fma(dy[first + j] * weight[j], x[first + j] * inverse, lane_sum);
   }
-  let mean = row_mean(own, local.x);
+  let mean = row_mean(lane_sum, local.x);
   for (var j = local.x; j < params.columns; j += GROUP) {
     store_gradient(first + j, inverse * (dy[first + j] * weight[j] - x[first + j] * inverse * mean));
   }
@@ -164,30 +166,30 @@ fn grad_x_from_x_in_place(@builtin(workgroup_id) group: vec3u, @builtin(num_work
   }
   let first = row * params.columns;
   let inverse = rstd[row];
-  var own = 0.0;
+  var lane_sum = 0.0;
   for (var j = local.x; j < params.columns; j += GROUP) {
-    own = fma(dx[first + j] * weight[j], x[first + j] * inverse, own);
+    lane_sum = fma(dx[first + j] * weight[j], x[first + j] * inverse, lane_sum);
   }
-  let mean = row_mean(own, local.x);
+  let mean = row_mean(lane_sum, local.x);
   for (var j = local.x; j < params.columns; j += GROUP) {
     dx[first + j] = inverse * (dx[first + j] * weight[j] - x[first + j] * inverse * mean);
   }
 }
 
-struct Place {
+struct ChunkColumn {
   chunk: u32,
   column: u32,
 }
 
-fn chunk_place(group: vec3u, groups: vec3u, local: vec3u) -> Place {
-  let across = (params.columns + GROUP - 1u) / GROUP;
+fn chunk_column(group: vec3u, groups: vec3u, local: vec3u) -> ChunkColumn {
+  let per_row = (params.columns + GROUP - 1u) / GROUP;
   let index = group.y * groups.x + group.x;
-  return Place(index / across, (index % across) * GROUP + local.x);
+  return ChunkColumn(index / per_row, (index % per_row) * GROUP + local.x);
 }
 
 @compute @workgroup_size(GROUP)
 fn temp_partials_from_y(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
-  let at = chunk_place(group, groups, local);
+  let at = chunk_column(group, groups, local);
   if (at.chunk * CHUNK_ROWS >= params.rows || at.column >= params.columns) {
     return;
   }
@@ -201,7 +203,7 @@ fn temp_partials_from_y(@builtin(workgroup_id) group: vec3u, @builtin(num_workgr
 
 @compute @workgroup_size(GROUP)
 fn temp_partials_from_x(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
-  let at = chunk_place(group, groups, local);
+  let at = chunk_column(group, groups, local);
   if (at.chunk * CHUNK_ROWS >= params.rows || at.column >= params.columns) {
     return;
   }

@@ -1,14 +1,14 @@
-// Rotary position embedding, per head of size 2 h:  y[i] = x[i] cos - x[i + h] sin,  y[i + h] = x[i + h] cos + x[i] sin,
-// with (cos, sin) = table[position, i]; dx is dy rotated back (sin taken with the other sign), so nothing is kept.
+// y[i] = x[i] cos - x[i + h] sin,  y[i + h] = x[i + h] cos + x[i] sin,  (cos, sin) = table[row % length, i], for i < h
 //
-// Shapes: x, y, dy, dx [rows, heads * 2 h], rows in order of position; table [length, h, 2] is used over and over.
-// Threads: one invocation turns PER_INVOCATION pairs, a workgroup's width apart. Range: any. Limits: pairs of one launch
-// below 2^31; the table fits one binding.
+// Rotary position embedding (Su et al. 2021) of each head, which has 2 h elements. dx is dy rotated by the opposite
+// angle, so the gradient needs neither x nor y.
+// Shapes: x, y, dy, dx [rows, heads * 2 h], table [length, h, 2]. Threads: each invocation rotates PER_INVOCATION
+// pairs, a workgroup's width apart. Range: any. Limits: pairs of one launch below 2^31; the table fits one binding.
 
 const GROUP: u32 = 64u;
 const PER_INVOCATION: u32 = 4u;
 
-// `pairs` of this launch, `half` of a head's size, pairs of a row, rows of the table, first row of this launch.
+// `pairs` and `row0` are the pairs and the first row of a launch; `half` is h; `row_pairs` are the pairs of a row.
 struct Params {
   pairs: u32,
   half: u32,

@@ -1,6 +1,6 @@
 // y = factor x;  dx = factor dy
 //
-// Shapes: x, y, dy, dx [count]. Threads: one invocation handles PER_INVOCATION elements, a workgroup's width apart.
+// Shapes: x, y, dy, dx [count]. Threads: each invocation computes PER_INVOCATION elements, a workgroup's width apart.
 // Range: any. Limits: count below 2^31.
 
 const GROUP: u32 = 64u;

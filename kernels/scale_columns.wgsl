@@ -1,16 +1,16 @@
 // y[i, j] = a[i, j] b[j];  da[i, j] = dy[i, j] b[j];  db[j] = sum_i dy[i, j] a[i, j]
 //
-// db is summed in two stages: `temp_partials` over chunks of CHUNK_ROWS rows, then column_sum.wgsl over the chunks, both
-// in a fixed order.
-// Shapes: a, y, dy, da [count] = [rows, columns], b [columns], partials [chunks, columns].
-// Threads: one invocation handles PER_INVOCATION elements, a workgroup's width apart; in `temp_partials` one invocation a
-// chunk and column. Range: any. Limits: count below 2^31; b and partials fit one binding each.
+// db is summed in two stages, both in a fixed order: `temp_partials` sums chunks of CHUNK_ROWS rows, column_sum.wgsl
+// adds the chunks. Shapes: a, y, dy, da [count] = [rows, columns], b [columns], partials [chunks, columns].
+// Threads: each invocation computes PER_INVOCATION elements, a workgroup's width apart; in `temp_partials` one
+// invocation for each chunk and column. Range: any. Limits: count below 2^31; b and partials fit one binding each.
 
 const GROUP: u32 = 64u;
 const PER_INVOCATION: u32 = 4u;
 const CHUNK_ROWS: u32 = 32u;
 
-// `count` and `accumulate` belong to the elementwise entries; `rows` (of this launch) and `chunk0` to `temp_partials`.
+// Only the elementwise entries read `count` and `accumulate`; only `temp_partials` reads `rows` (of the launch) and
+// `chunk0`.
 struct Params {
   count: u32,
   columns: u32,
@@ -81,10 +81,10 @@ fn grad_a_in_place(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups)
 
 @compute @workgroup_size(GROUP)
 fn temp_partials(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
-  let across = (params.columns + GROUP - 1u) / GROUP;
+  let per_row = (params.columns + GROUP - 1u) / GROUP;
   let index = group.y * groups.x + group.x;
-  let chunk = index / across;
-  let column = (index % across) * GROUP + local.x;
+  let chunk = index / per_row;
+  let column = (index % per_row) * GROUP + local.x;
   if (chunk * CHUNK_ROWS >= params.rows || column >= params.columns) {
     return;
   }

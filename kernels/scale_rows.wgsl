@@ -1,13 +1,13 @@
 // y[i, j] = a[i, j] b[i];  da[i, j] = dy[i, j] b[i];  db[i] = sum_j dy[i, j] a[i, j], in order of j
 //
 // Shapes: a, y, dy, da [count] = [rows, columns], b, db [rows].
-// Threads: one invocation handles PER_INVOCATION elements, a workgroup's width apart; in `grad_b` one invocation a row,
-// since rows are short here (an adapter's rank). Range: any. Limits: count below 2^31.
+// Threads: each invocation computes PER_INVOCATION elements, a workgroup's width apart; in `grad_b` one invocation for
+// each row, since rows are as short as the rank of an adapter. Range: any. Limits: count below 2^31.
 
 const GROUP: u32 = 64u;
 const PER_INVOCATION: u32 = 4u;
 
-// `count` is of elements, of rows in `grad_b`.
+// `count` is the number of elements, in `grad_b` of rows.
 struct Params {
   count: u32,
   columns: u32,

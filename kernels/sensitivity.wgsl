@@ -1,11 +1,13 @@
-// An exponential mean of how much each weight matters, and of how much that changes:
-//   now = |g|, |p g| or |g / p| (0 where p is 0);  mean <- beta1 mean + (1 - beta1) now
-//   uncertainty <- beta2 uncertainty + (1 - beta2) |now - mean|
-// With a window, `now` (0 where p is 0) is first averaged over some steps, of which `phase` is this one's number from 0; the
-// two means then take in the average of the window before: at phase 0, before the average begins anew (AFLoRA's code).
+// s = |g|, |p g| or |g / p| (0 if p is 0);  mean <- beta1 mean + (1 - beta1) s
+//   uncertainty <- beta2 uncertainty + (1 - beta2) |s - mean|
 //
-// Shapes: p, g, mean, uncertainty, average [count], phase [1]. Threads: one invocation handles PER_INVOCATION elements, a workgroup's width
-// apart. Range: any; a gradient that is not finite counts as none. Limits: count below 2^31.
+// Moving averages of the sensitivity s of each weight and of its variation. `forward_window` first averages s (0 if p
+// is 0) over a window of steps, as AFLoRA's published code does: `phase` is the number of this step in its window, from
+// 0. At phase 0, the average of the previous window enters the two moving averages, and a new average begins.
+//
+// Shapes: p, g, mean, uncertainty, average [count], phase [1]. Threads: each invocation computes PER_INVOCATION
+// elements, a workgroup's width apart. Range: any; a gradient that is not finite has sensitivity 0. Limits: count below
+// 2^31.
 
 const GROUP: u32 = 64u;
 const PER_INVOCATION: u32 = 4u;
@@ -28,7 +30,7 @@ struct Params {
 @group(0) @binding(5) var<storage, read> phase: array<f32>;
 @group(0) @binding(6) var<uniform> params: Params;
 
-// By its bits: comparisons with NaN may be optimised away.
+// Tests the bits, since a compiler may optimise comparisons with NaN away.
 fn is_finite(v: f32) -> bool {
   return (bitcast<u32>(v) & 0x7f800000u) != 0x7f800000u;
 }
@@ -50,10 +52,10 @@ fn first_element(group: vec3u, groups: vec3u, local: vec3u) -> u32 {
   return (group.y * groups.x + group.x) * GROUP * PER_INVOCATION + local.x;
 }
 
-fn smooth_in(i: u32, now: f32) {
-  let smooth_now = params.beta1 * mean[i] + (1.0 - params.beta1) * now;
-  mean[i] = smooth_now;
-  uncertainty[i] = params.beta2 * uncertainty[i] + (1.0 - params.beta2) * abs(now - smooth_now);
+fn update_means(i: u32, current: f32) {
+  let new_mean = params.beta1 * mean[i] + (1.0 - params.beta1) * current;
+  mean[i] = new_mean;
+  uncertainty[i] = params.beta2 * uncertainty[i] + (1.0 - params.beta2) * abs(current - new_mean);
 }
 
 @compute @workgroup_size(GROUP)
@@ -62,7 +64,7 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
   for (var e = 0u; e < PER_INVOCATION; e++) {
     let i = first + e * GROUP;
     if (i < params.count) {
-      smooth_in(i, sensitivity(p[i], g[i]));
+      update_means(i, sensitivity(p[i], g[i]));
     }
   }
 }
@@ -74,11 +76,11 @@ fn forward_window(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) 
   for (var e = 0u; e < PER_INVOCATION; e++) {
     let i = first + e * GROUP;
     if (i < params.count) {
-      let now = select(sensitivity(p[i], g[i]), 0.0, p[i] == 0.0);
+      let current = select(sensitivity(p[i], g[i]), 0.0, p[i] == 0.0);
       if (step == 0.0) {
-        smooth_in(i, average[i]);
+        update_means(i, average[i]);
       }
-      average[i] = (average[i] * step + now) / (step + 1.0);
+      average[i] = (average[i] * step + current) / (step + 1.0);
     }
   }
 }

@@ -1,9 +1,9 @@
 // y = x s, s = 1 / (1 + exp(-x));  dx = dy s (1 + x (1 - s))
 //
-// s comes from exp(-|x|), which cannot overflow, and 1 - s from the same, so that neither tail loses digits.
+// s and 1 - s are both computed from exp(-|x|), which cannot overflow, so that neither tail loses digits.
 //
-// Shapes: x, y, dy, dx [count]. Threads: one invocation handles PER_INVOCATION elements, a workgroup's width apart.
-// Range: any x. Limits: count below 2^31.
+// Shapes: x, y, dy, dx [count]. Threads: each invocation computes PER_INVOCATION elements, a workgroup's width apart.
+// Range: any. Limits: count below 2^31.
 
 const GROUP: u32 = 64u;
 const PER_INVOCATION: u32 = 4u;

@@ -1,6 +1,7 @@
-// p <- sign(p) max(|p| - bound, 0), unless this step's loss or total of squared gradients is not finite
+// p <- sign(p) max(|p| - bound, 0), in place, if both the loss and the total of squared gradients are finite
 //
-// Shapes: p [count], total, loss [1]. Threads: one invocation handles PER_INVOCATION elements, a workgroup's width apart.
+// Shapes: p [count], total, loss [1]. Threads: each invocation computes PER_INVOCATION elements, a workgroup's width
+// apart.
 // Range: any. Limits: count below 2^31.
 
 const GROUP: u32 = 64u;
@@ -16,7 +17,7 @@ struct Params {
 @group(0) @binding(2) var<storage, read> loss: array<u32>;
 @group(0) @binding(3) var<uniform> params: Params;
 
-// By its bits: comparisons with NaN may be optimised away.
+// Tests the bits, since a compiler may optimise comparisons with NaN away.
 fn is_finite(bits: u32) -> bool {
   return (bits & 0x7f800000u) != 0x7f800000u;
 }

@@ -1,20 +1,21 @@
-// total = previous + sum_i x[i]^2: chained over tensors into the square of the global gradient norm
+// total = previous + sum_i x[i]^2; a chain of these over all gradients gives the square of their norm
 //
-// Two stages in a fixed order, so a run can be repeated: `forward_partials` sums segments of SEGMENT elements, `forward`
-// sums the segments; `forward_chained` adds the total of the tensors before, `previous`, to them.
+// Two stages, in a fixed order: `forward_partials` sums segments of SEGMENT elements, `forward` sums the segments, and
+// `forward_chained` adds `previous`, the total of the tensors before, to them.
 //
-// Shapes: x [count], partials [segments], previous, total [1]. Threads: a workgroup a segment (strided, then a tree in
-// shared memory), one workgroup for the second stage. Range: |x| below 1.8e19; a larger, infinite or NaN element makes
-// total not finite, which is how an optimizer step knows that it must not be taken. Limits: partials fit one binding.
+// Shapes: x [count], partials [segments], previous, total [1]. Threads: a workgroup for each segment, in which each
+// invocation sums every GROUP-th element; one workgroup for the second stage. Range: |x| below 1.8e19; a larger,
+// infinite or NaN element makes total not finite, which tells the optimizer to skip the step. Limits: partials fit one
+// binding.
 //
-// What is not finite is found by its bits and handed on as bits, from element to segment to total: WGSL may assume that no
-// number is NaN or infinite, so neither a comparison nor a sum is asked to carry it.
+// Values that are not finite are recognised by their bits and passed on as bits, from element to segment to total. A
+// WGSL compiler may assume that no number is NaN or infinite, so neither comparisons nor sums are safe for them.
 
 const GROUP: u32 = 64u;
 const BRANCH: u32 = 8u;
 const SEGMENT: u32 = 512u;
 
-// `count` and `segment0` belong to `forward_partials`, `segments` to the second stage.
+// Only `forward_partials` reads `count` and `segment0`; only the second stage reads `segments`.
 struct Params {
   count: u32,
   segment0: u32,
@@ -29,13 +30,13 @@ struct Params {
 
 var<workgroup> lanes: array<f32, GROUP>;
 var<workgroup> branches: array<f32, BRANCH>;
-// The largest magnitude, as bits, of what is not finite: infinity, or above it NaN; 0 where all is finite.
+// The largest bits, without sign, of the values that are not finite; 0 if all are finite. NaN is above infinity.
 var<workgroup> worst: atomic<u32>;
 
 const INFINITY: u32 = 0x7f800000u;
 
-// The value of some bits, and 0 for what is not finite, which is noted.
-fn finite_or_noted(bits: u32) -> f32 {
+// The value with these bits, or 0 if it is not finite; then its magnitude enters `worst`.
+fn finite_or_zero(bits: u32) -> f32 {
   let magnitude = bits & 0x7fffffffu;
   if (magnitude < INFINITY) {
     return bitcast<f32>(bits);
@@ -44,16 +45,16 @@ fn finite_or_noted(bits: u32) -> f32 {
   return 0.0;
 }
 
-// The bits of a sum, or of the worst that was noted. After a barrier.
-fn judged(sum: f32) -> u32 {
-  let noted = atomicLoad(&worst);
-  return select(bitcast<u32>(sum), noted, noted != 0u);
+// The bits of `sum`, or `worst` if a value was not finite. To be called after a barrier.
+fn result_bits(sum: f32) -> u32 {
+  let magnitude = atomicLoad(&worst);
+  return select(bitcast<u32>(sum), magnitude, magnitude != 0u);
 }
 
-// Sums over the workgroup, in a fixed order: eight lanes at a time, then the eight sums. Two barriers, not one a
-// halving, since a barrier is dear on a CPU.
-fn group_sum(own: f32, lane: u32) -> f32 {
-  lanes[lane] = own;
+// Sum over the workgroup in a fixed order: eight lanes at a time, then the eight sums. This takes two barriers, where
+// halving would take six: barriers are expensive on a CPU.
+fn group_sum(value: f32, lane: u32) -> f32 {
+  lanes[lane] = value;
   workgroupBarrier();
   if (lane < BRANCH) {
     var branch = lanes[lane * BRANCH];
@@ -76,30 +77,30 @@ fn forward_partials(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups
   if (segment * SEGMENT >= params.count) {
     return;
   }
-  var own = 0.0;
+  var lane_sum = 0.0;
   for (var i = segment * SEGMENT + local.x; i < min(params.count, (segment + 1u) * SEGMENT); i += GROUP) {
-    let value = finite_or_noted(x[i]);
-    own = fma(value, value, own);
+    let value = finite_or_zero(x[i]);
+    lane_sum = fma(value, value, lane_sum);
   }
-  let sum = group_sum(own, local.x);
+  let sum = group_sum(lane_sum, local.x);
   if (local.x == 0u) {
-    partials[params.segment0 + segment] = judged(sum);
+    partials[params.segment0 + segment] = result_bits(sum);
   }
 }
 
 fn sum_of_partials(lane: u32) -> f32 {
-  var own = 0.0;
+  var lane_sum = 0.0;
   for (var i = lane; i < params.segments; i += GROUP) {
-    own += finite_or_noted(partials[i]);
+    lane_sum += finite_or_zero(partials[i]);
   }
-  return group_sum(own, lane);
+  return group_sum(lane_sum, lane);
 }
 
 @compute @workgroup_size(GROUP)
 fn forward(@builtin(local_invocation_id) local: vec3u) {
   let sum = sum_of_partials(local.x);
   if (local.x == 0u) {
-    total[0] = judged(sum);
+    total[0] = result_bits(sum);
   }
 }
 
@@ -107,7 +108,7 @@ fn forward(@builtin(local_invocation_id) local: vec3u) {
 fn forward_chained(@builtin(local_invocation_id) local: vec3u) {
   let sum = sum_of_partials(local.x);
   if (local.x == 0u) {
-    let before = finite_or_noted(previous[0]);
-    total[0] = judged(before + sum);
+    let before = finite_or_zero(previous[0]);
+    total[0] = result_bits(before + sum);
   }
 }

@@ -1,12 +1,12 @@
-// y[b, j, i] = x[b, i, j];  dx[b, i, j] = dy[b, j, i]: one kernel, with the axes named from the source's side
+// y[b, j, i] = x[b, i, j];  dx[b, i, j] = dy[b, j, i]
 //
-// Shapes: x, dx [matrices, m, n], y, dy [matrices, n, m]. Threads: one invocation handles PER_INVOCATION elements of its
-// target, a workgroup's width apart. Range: any. Limits: count below 2^31.
+// Shapes: x, dx [matrices, m, n], y, dy [matrices, n, m]. Threads: each invocation computes PER_INVOCATION elements of
+// y or dx, a workgroup's width apart. Range: any. Limits: count below 2^31.
 
 const GROUP: u32 = 64u;
 const PER_INVOCATION: u32 = 4u;
 
-// `rows` and `columns` are those of a matrix of the target.
+// `rows` and `columns` are those of a matrix of y in `forward`, of dx in `grad_x`.
 struct Params {
   count: u32,
   rows: u32,
@@ -24,7 +24,7 @@ fn first_element(group: vec3u, groups: vec3u, local: vec3u) -> u32 {
   return (group.y * groups.x + group.x) * GROUP * PER_INVOCATION + local.x;
 }
 
-fn source(i: u32) -> u32 {
+fn source_index(i: u32) -> u32 {
   let size = params.rows * params.columns;
   let within = i % size;
   return i - within + (within % params.columns) * params.rows + within / params.columns;
@@ -36,7 +36,7 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
   for (var e = 0u; e < PER_INVOCATION; e++) {
     let i = first + e * GROUP;
     if (i < params.count) {
-      y[i] = x[source(i)];
+      y[i] = x[source_index(i)];
     }
   }
 }
@@ -47,7 +47,7 @@ fn grad_x(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: 
   for (var e = 0u; e < PER_INVOCATION; e++) {
     let i = first + e * GROUP;
     if (i < params.count) {
-      var gradient = dy[source(i)];
+      var gradient = dy[source_index(i)];
       if (params.accumulate != 0u) {
         gradient += dx[i];
       }

@@ -1,8 +1,8 @@
 // y = silu(gate) up,  silu(v) = v s(v),  s(v) = 1 / (1 + exp(-v));  dup = dy silu(gate);  dgate = dy up silu'(gate)
 //
-// s comes from exp(-|v|), which cannot overflow, and 1 - s from the same, so that neither tail loses digits.
+// s and 1 - s are both computed from exp(-|v|), which cannot overflow, so that neither tail loses digits.
 //
-// Shapes: gate, up, y, dy, dgate, dup [count]. Threads: one invocation handles PER_INVOCATION elements, a workgroup's
+// Shapes: gate, up, y, dy, dgate, dup [count]. Threads: each invocation computes PER_INVOCATION elements, a workgroup's
 // width apart. Range: any. Limits: count below 2^31.
 
 const GROUP: u32 = 64u;

@@ -1,11 +1,11 @@
 // y = tanh(x);  dx = dy (1 - y^2)
 //
-// Not WGSL's tanh: that is NaN for |x| >= 89 on some drivers, and the standard allows it an error of 1e-5. Here
-// tanh |x| = (1 - e) / (1 + e), e = exp(-2 |x|), which cannot overflow, and an odd polynomial (minimax) below 0.6, where
-// 1 - e would lose digits: 2e-7 relative. NaN stays NaN.
+// This does not use WGSL's tanh, which is NaN for |x| >= 89 on some drivers and may have an error of 1e-5. From |x| =
+// 0.6 on, tanh |x| = (1 - e) / (1 + e) with e = exp(-2 |x|), which cannot overflow. Below 0.6, where 1 - e would lose
+// digits, it is an odd polynomial (minimax). The relative error is 2e-7. NaN stays NaN.
 //
-// Shapes: x, y, dy, dx [count]. Threads: one invocation handles PER_INVOCATION elements, a workgroup's width apart.
-// Range: any x. Limits: count below 2^31.
+// Shapes: x, y, dy, dx [count]. Threads: each invocation computes PER_INVOCATION elements, a workgroup's width apart.
+// Range: any. Limits: count below 2^31.
 
 const GROUP: u32 = 64u;
 const PER_INVOCATION: u32 = 4u;

@@ -9,7 +9,7 @@ export const WEIGHT_FORMATS: readonly WeightFormat[] = ["f32", "f16", "bf16", "i
 /** Number of neighbouring elements of a row that share a scale (QLoRA, Dettmers et al. 2023, section 3). */
 export const BLOCK = 64;
 
-/** The 16 values of NormalFloat4 (QLoRA, appendix E): quantiles of the normal distribution, scaled to [-1, 1], with an exact 0. */
+/** The values of NormalFloat4 (QLoRA, appendix E): quantiles of the normal distribution in [-1, 1], with an exact 0. */
 export const NF4: readonly number[] = [
   -1, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635, -0.18477343022823334,
   -0.09105003625154495, 0, 0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224,

@@ -21,7 +21,7 @@ export function sameShape(a: Shape, b: Shape): boolean {
   return a.length === b.length && a.every((size, axis) => size === b[axis]);
 }
 
-/** Whether `b`, without its leading axes of size 1, equals the last axes of `a`: then `b` broadcasts over the others. */
+/** Whether `b` broadcasts over the leading axes of `a`: without leading sizes of 1, it equals the last axes of `a`. */
 export function isSuffix(b: Shape, a: Shape): boolean {
   const first = b.findIndex((size) => size !== 1);
   const trimmed = first < 0 ? b.slice(-1) : b.slice(first);

@@ -7,8 +7,8 @@ const kernel = { name: "accumulate", code };
 const GROUP = 64;
 
 /**
- * Launches of `target = source`, or `target += source` if `add`, for `count` f32 elements. Used to add two gradients of one
- * value when neither of their kernels can accumulate.
+ * Launches of `target = source`, or `target += source` if `add`, for `count` f32 elements. Used to add two gradients of
+ * one value when neither of their kernels can accumulate.
  */
 export function accumulateLaunches(
   source: string,

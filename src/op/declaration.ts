@@ -65,8 +65,8 @@ export interface Temp<A extends Attributes> {
 
 /**
  * How the gradient with respect to one input, or several, is computed. `reads` decides what a training step keeps: it
- * lists the forward slots and temps that these launches read. In addition they may read the gradient of the first output
- * (`dy` for output `y`).
+ * lists the forward slots and temps that these launches read. In addition they may read the gradient of the first
+ * output (`dy` for output `y`).
  */
 export interface GradientRule<A extends Attributes> {
   /** Input slots with respect to which these launches differentiate; they write `dx` for slot `x`. */

@@ -11,8 +11,8 @@ export interface SlotRange {
 }
 
 /**
- * One dispatch, as data: the kernel and its entry point, what each WGSL variable is bound to, the fields of `Params`, and
- * the number of workgroups. Nothing here touches a device.
+ * One dispatch, as data: the kernel and its entry point, what each WGSL variable is bound to, the fields of `Params`,
+ * and the number of workgroups. Nothing here touches a device.
  */
 export interface Launch {
   readonly kernel: Kernel;
@@ -73,8 +73,8 @@ export interface RowRange {
 const greatestCommonDivisor = (a: number, b: number): number => (b === 0 ? a : greatestCommonDivisor(b, a % b));
 
 /**
- * Cuts `count` rows into ranges that can be bound. `bytesPerRow` has an entry for each tensor that is cut this way: in all
- * of them, every range fits one binding and starts at an aligned byte.
+ * Cuts `count` rows into ranges that can be bound. `bytesPerRow` has an entry for each tensor that is cut this way: in
+ * all of them, every range fits one binding and starts at an aligned byte.
  *
  * @throws LimitError if not even the smallest aligned number of rows fits one binding.
  */

@@ -35,8 +35,8 @@ export function adamwHyper({ learningRate, beta1, beta2, epsilon, step, maxNorm 
 }
 
 /**
- * One step of AdamW (Loshchilov and Hutter 2019, algorithm 2) with clipping by the global norm, as in PyTorch. If loss or
- * total is not finite, p, m and v stay as they are. p, m, v, g [...] of one shape, total [1] (sum of squares of all
+ * One step of AdamW (Loshchilov and Hutter 2019, algorithm 2) with clipping by the global norm, as in PyTorch. If loss
+ * or total is not finite, p, m and v stay as they are. p, m, v, g [...] of one shape, total [1] (sum of squares of all
  * gradients), loss [1], hyper [8] by `adamwHyper`.
  */
 export const adamw = defineOp<AdamwAttributes>({

@@ -9,8 +9,8 @@ import { at, filled, input } from "./shared/reference";
 const kernel = { name: "apply_mask", code };
 
 /**
- * x <- x mask, in place, for pruned tensors and their gradients. Where the mask is 0, x becomes 0 even if it is not finite.
- * x, mask [...] of one shape.
+ * x <- x mask, in place, for pruned tensors and their gradients. Where the mask is 0, x becomes 0 even if it is not
+ * finite. x, mask [...] of one shape.
  */
 export const applyMask = defineOp<NoAttributes>({
   name: "apply_mask",

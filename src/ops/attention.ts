@@ -40,9 +40,9 @@ const base: AttentionAttributes = { heads: 2, kvHeads: 2, causal: false, scale: 
 const seeds = (texts: number) => ({ shape: [texts, 2], values: Array.from({ length: 2 * texts }, (_, i) => 3 + i) });
 
 /**
- * Attention, y = softmax(scale * q k^T) v for each head, without storing a time x time matrix (Dao et al. 2022). Keys whose
- * mask is 0 are padding and get no weight. lse holds the logarithms of the softmax's denominators, for the gradients.
- * q [b, t, heads * d], k and v [b, t, kvHeads * d], mask i32 [b, t], seed u32 [b, 2]; y [b, t, heads * d],
+ * Attention, y = softmax(scale * q k^T) v for each head, without storing a time x time matrix (Dao et al. 2022). Keys
+ * whose mask is 0 are padding and get no weight. lse holds the logarithms of the softmax's denominators, for the
+ * gradients. q [b, t, heads * d], k and v [b, t, kvHeads * d], mask i32 [b, t], seed u32 [b, 2]; y [b, t, heads * d],
  * lse [b, heads, t].
  */
 export const attention = defineOp<AttentionAttributes>({

@@ -19,9 +19,9 @@ export type CacheAppendAttributes = {
 const sizes = (context: SlotSpecs) => cacheSizes("cache_append", context, "x", "cache");
 
 /**
- * Writes the keys or values of new tokens into a cache, in place, at the next positions of their texts. Tokens beyond the
- * capacity are dropped. x [b, t, d or more], cache [rows, capacity, d], owners i32 [b, capacity] (the cache row that holds
- * each position of each text), starts i32 [b] (position of the first token of x in each text).
+ * Writes the keys or values of new tokens into a cache, in place, at the next positions of their texts. Tokens beyond
+ * the capacity are dropped. x [b, t, d or more], cache [rows, capacity, d], owners i32 [b, capacity] (the cache row
+ * that holds each position of each text), starts i32 [b] (position of the first token of x in each text).
  */
 export const cacheAppend = defineOp<CacheAppendAttributes>({
   name: "cache_append",

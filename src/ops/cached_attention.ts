@@ -23,10 +23,10 @@ const sizes = (context: SlotSpecs) => cacheSizes("cached_attention", context, "q
 const base: CachedAttentionAttributes = { heads: 2, kvHeads: 2, scale: 0.5 };
 
 /**
- * Causal attention of new tokens to a cache that holds their keys and values and those of all earlier tokens. q may have
- * more columns than heads * d; the first ones are used. q [b, t, heads * d or more], k and v [rows, capacity, kvHeads * d],
- * owners i32 [b, capacity] (the cache row that holds each position of each text), starts i32 [b] (position of the first
- * query in each text); y [b, t, heads * d].
+ * Causal attention of new tokens to a cache that holds their keys and values and those of all earlier tokens. If q has
+ * more columns than heads * d, the first ones are used. q [b, t, heads * d or more],
+ * k and v [rows, capacity, kvHeads * d], owners i32 [b, capacity] (the cache row that holds each position of each text),
+ * starts i32 [b] (position of the first query in each text); y [b, t, heads * d].
  */
 export const cachedAttention = defineOp<CachedAttentionAttributes>({
   name: "cached_attention",

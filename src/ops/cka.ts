@@ -86,7 +86,8 @@ function productLaunches(context: Context): Launch[] {
 }
 
 /**
- * Squared Frobenius norms of y^T x, x^T x and y^T y, as partial sums over tiles; `finishCka` computes linear CKA from them.
+ * Squared Frobenius norms of y^T x, x^T x and y^T y, as partial sums over tiles; `finishCka` computes linear CKA from
+ * them.
  * Rows whose mask is 0 are ignored. Columns are centred over the other rows if `center`. x, y [..., d], mask i32 [...];
  * sums [3, tiles].
  */

@@ -45,8 +45,8 @@ function launches(
 }
 
 /**
- * The first rows and columns of a matrix. VeRA cuts its shared matrices to the size of each projection. x [m, n], y [rows,
- * columns].
+ * The first rows and columns of a matrix. VeRA cuts its shared matrices to the size of each projection.
+ * x [m, n], y [rows, columns].
  */
 export const crop = defineOp<CropAttributes>({
   name: "crop",

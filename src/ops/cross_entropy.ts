@@ -19,8 +19,8 @@ function launches(entry: string, context: LaunchContext<RowLossAttributes>, slot
 }
 
 /**
- * Mean cross-entropy of the rows whose label is not ignored. lse is the log-sum-exp of each row. x [..., classes] (logits),
- * labels i32 [...], normalizer f32 [1] = 1 / (number of labels that are not ignored); loss [1], lse [rows].
+ * Mean cross-entropy of the rows whose label is not ignored. lse is the log-sum-exp of each row. x [..., classes]
+ * (logits), labels i32 [...], normalizer f32 [1] = 1 / (number of labels that are not ignored); loss [1], lse [rows].
  */
 export const crossEntropy = defineOp<RowLossAttributes>({
   name: "cross_entropy",

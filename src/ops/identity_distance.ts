@@ -27,8 +27,8 @@ function launch(
 }
 
 /**
- * y = ||x - I|| in the Frobenius norm: for a Gram matrix x = P P^T, how far the rows of P are from orthonormal (AdaLoRA,
- * Zhang et al. 2023). x [r, r], y [1].
+ * y = ||x - I|| in the Frobenius norm: for a Gram matrix x = P P^T, how far the rows of P are from orthonormal
+ * (AdaLoRA, Zhang et al. 2023). x [r, r], y [1].
  */
 export const identityDistance = defineOp<NoAttributes>({
   name: "identity_distance",

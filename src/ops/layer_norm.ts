@@ -90,8 +90,8 @@ function partialSums(context: Context, keep: "y" | "x"): Launch[] {
 }
 
 /**
- * Layer normalisation (Ba et al. 2016) over the last axis, with the biased variance. rstd is 1 / standard deviation of each
- * row. x [..., d], weight [d], bias [d]; y [..., d], rstd [rows].
+ * Layer normalisation (Ba et al. 2016) over the last axis, with the biased variance. rstd is 1 / standard deviation of
+ * each row. x [..., d], weight [d], bias [d]; y [..., d], rstd [rows].
  */
 export const layerNorm = defineOp<LayerNormAttributes>({
   name: "layer_norm",

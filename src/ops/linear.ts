@@ -61,8 +61,8 @@ export function weightGradient(context: LaunchContext<LinearAttributes>): Launch
 }
 
 /**
- * y = x W + bias. x [..., in], w [out, in] or [in, out] by `layout`, bias [out], y [..., out]. In layout `out_in`, w may
- * have more axes, which are flattened to [out, in], as the weight of a convolution over patches.
+ * y = x W + bias. x [..., in], w [out, in] or [in, out] by `layout`, bias [out], y [..., out]. In layout `out_in`, w
+ * may have more axes, which are flattened to [out, in], as the weight of a convolution over patches.
  */
 export const linear = defineOp<LinearAttributes>({
   name: "linear",

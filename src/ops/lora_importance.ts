@@ -31,8 +31,8 @@ const count = (context: Context): number => {
 };
 
 /**
- * Importance of the outputs or inputs of a frozen weight, estimated from the gradients of its LoRA (LoRAPrune, Zhang et al.
- * 2023): the sum of |(dB A + B dA - dB dA) (w + scale B A)| over the other axis. w [out, in] or [in, out], a and da
+ * Importance of the outputs or inputs of a frozen weight, estimated from the gradients of its LoRA (LoRAPrune, Zhang et
+ * al. 2023): the sum of |(dB A + B dA - dB dA) (w + scale B A)| over the other axis. w [out, in] or [in, out], a and da
  * [r, in], b and db [out, r]; y [out] or [in].
  */
 export const loraImportance = defineOp<LoraImportanceAttributes>({

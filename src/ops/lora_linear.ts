@@ -54,8 +54,8 @@ function downLaunches(context: LaunchContext<LoraLinearAttributes>) {
 
 /**
  * y = x W + bias + scale * (drop(x) A^T) B^T (LoRA, Hu et al. 2021, eq. 3), with z = drop(x) A^T, in one pass over y.
- * x [..., in], w as in `linear`, bias [out], a [r, in], b [out, r], seed u32 [texts, 2] if there is dropout; y [..., out],
- * z [rows, r].
+ * x [..., in], w as in `linear`, bias [out], a [r, in], b [out, r], seed u32 [texts, 2] if there is dropout;
+ * y [..., out], z [rows, r].
  */
 export const loraLinear = defineOp<LoraLinearAttributes>({
   name: "lora_linear",

@@ -20,8 +20,8 @@ function sizes(context: InferContext<NoAttributes>): { texts: number; head: numb
 }
 
 /**
- * Launches that bind the slots `head`, `x` and `y` to the variables of the same names. `count` is the number of elements
- * that a launch for some number of texts writes.
+ * Launches that bind the slots `head`, `x` and `y` to the variables of the same names. `count` is the number of
+ * elements that a launch for some number of texts writes.
  */
 function launches(
   entry: string,

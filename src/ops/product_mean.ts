@@ -7,7 +7,7 @@ import { at, input } from "./shared/reference";
 
 const kernel = { name: "product_mean", code };
 
-/** y = mean of a b. AFLoRA scores a tensor by its sensitivity and uncertainty this way. a, b [...] of one shape, y [1]. */
+/** y = mean of a b, as in AFLoRA's score of a tensor. a, b [...] of one shape, y [1]. */
 export const productMean = defineOp<NoAttributes>({
   name: "product_mean",
   inputs: { a: {}, b: {} },

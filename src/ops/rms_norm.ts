@@ -72,8 +72,8 @@ function partialSums(context: Context, keep: "y" | "x"): Launch[] {
 }
 
 /**
- * Root-mean-square normalisation (Zhang and Sennrich 2019) over the last axis, as in LLaMA. rstd is 1 / root mean square of
- * each row. x [..., d], weight [d]; y [..., d], rstd [rows].
+ * Root-mean-square normalisation (Zhang and Sennrich 2019) over the last axis, as in LLaMA. rstd is 1 / root mean
+ * square of each row. x [..., d], weight [d]; y [..., d], rstd [rows].
  */
 export const rmsNorm = defineOp<RmsNormAttributes>({
   name: "rms_norm",

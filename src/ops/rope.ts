@@ -42,9 +42,9 @@ function launches(entry: string, tensors: readonly string[], context: LaunchCont
 }
 
 /**
- * Rotary position embedding (Su et al. 2021, eq. 34). Element i of a head is paired with element i + d / 2, as in Hugging
- * Face's LLaMA. x [b, t, heads * d], table [t, d / 2, 2] of cosines and sines, or [b * t, d / 2, 2] if positions differ
- * between texts; y [shape of x].
+ * Rotary position embedding (Su et al. 2021, eq. 34). Element i of a head is paired with element i + d / 2, as in
+ * Hugging Face's LLaMA. x [b, t, heads * d], table [t, d / 2, 2] of cosines and sines, or [b * t, d / 2, 2] if
+ * positions differ between texts; y [shape of x].
  */
 export const rope = defineOp<RopeAttributes>({
   name: "rope",

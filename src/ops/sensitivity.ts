@@ -22,10 +22,10 @@ export type SensitivityAttributes = {
 };
 
 /**
- * Smoothed sensitivity and uncertainty of every weight (PLATON, Zhang et al. 2022; AdaLoRA, Zhang et al. 2023, eq. 9 and 10;
- * AFLoRA, Liu et al. 2024, section 3). p, g, mean, uncertainty [...] of one shape; the last two are updated in place. With `average` [...] and
- * `phase` [1], the sensitivity is first averaged over windows of steps, as in AFLoRA's published code; `phase` is the number
- * of the step in its window, from 0.
+ * Smoothed sensitivity and uncertainty of every weight (PLATON, Zhang et al. 2022; AdaLoRA, Zhang et al. 2023, eq. 9
+ * and 10; AFLoRA, Liu et al. 2024, section 3). p, g, mean, uncertainty [...] of one shape; the last two are updated in
+ * place. With `average` [...] and `phase` [1], the sensitivity is first averaged over windows of steps, as in AFLoRA's
+ * published code; `phase` is the number of the step in its window, from 0.
  */
 export const sensitivity = defineOp<SensitivityAttributes>({
   name: "sensitivity",

@@ -13,8 +13,8 @@ export type SoftThresholdAttributes = {
 };
 
 /**
- * p <- sign(p) max(|p| - bound, 0), the proximal step of an L1 penalty (SoRA, Ding et al. 2023, eq. 8). If total or loss is
- * not finite, p stays as it is. p [...], total [1] (sum of squares of all gradients), loss [1].
+ * p <- sign(p) max(|p| - bound, 0), the proximal step of an L1 penalty (SoRA, Ding et al. 2023, eq. 8). If total or
+ * loss is not finite, p stays as it is. p [...], total [1] (sum of squares of all gradients), loss [1].
  */
 export const softThreshold = defineOp<SoftThresholdAttributes>({
   name: "soft_threshold",

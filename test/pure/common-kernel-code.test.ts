@@ -20,7 +20,7 @@ function definitions(what: string, family = /./): Map<string, string[]> {
 /** Kernels are whole files, so what several need stands in each of them: in the same words. */
 describe("what kernels have in common is the same everywhere:", () => {
   const common = ["fn first_element", "fn logistic", "fn row_index", "fn text_seed", "fn multiply", "fn dropped_row"];
-  it.each([...common, "struct DroppedRow", "fn chunk_place", "fn store_gradient"])("%s", (what) => {
+  it.each([...common, "struct DroppedRow", "fn chunk_column", "fn store_gradient"])("%s", (what) => {
     const found = definitions(what);
     expect([...found.values()].flat().length, "kernels that have it").toBeGreaterThan(1);
     expect([...found.values()], "groups of kernels whose texts differ").toHaveLength(1);
@@ -33,7 +33,7 @@ describe("what kernels have in common is the same everywhere:", () => {
     ["fn random_bits", /^product/, 5],
     ["fn steps_of_a", /^product/, 2],
     ["fn text_hash", /^attention/, 2],
-    ["fn kept", /^attention/, 2],
+    ["fn mask_factor", /^attention/, 2],
   ])("%s of %s", (what, family, count) => {
     const found = [...definitions(what, family).values()];
     expect(found, "groups of kernels whose texts differ").toHaveLength(1);

@@ -42,7 +42,7 @@ const SUBGROUP_ENTRIES: ReadonlySet<string> = new Set([
 /** Maximum elements in a head for attention_subgroup.wgsl. */
 const MAX_SUBGROUP_HEAD = 128;
 
-/** Tiles of attention_subgroup.wgsl: rows, and columns of each invocation. The first for a subgroup size is the default. */
+/** Tiles of attention_subgroup.wgsl: rows, and columns of an invocation. The first of a subgroup size is the default. */
 const TILES: readonly { readonly subgroup: number; readonly rows: number; readonly columns: number }[] = [
   { subgroup: 4, rows: 8, columns: 2 },
   { subgroup: 8, rows: 16, columns: 2 },
@@ -71,8 +71,8 @@ export function attentionVariants(size: AttentionSize, portable: Kernel): Pick<L
 const MIN_JOINT_WORKGROUPS = 16;
 
 /**
- * A dispatch that computes all three gradients, and the scores once rather than twice. `size` is that of the gradients of
- * keys and values; `variables` are those that the joint entry binds.
+ * A dispatch that computes all three gradients, and the scores once rather than twice. `size` is that of the gradients
+ * of keys and values; `variables` are those that the joint entry binds.
  */
 export function jointGradients(size: AttentionSize, variables: readonly string[]): Joint | undefined {
   const workgroups = size.texts * size.heads;
@@ -92,7 +92,7 @@ const groupVariant = (size: AttentionSize, kernel: Kernel, group: number): Varia
   ...workOf(size, group),
 });
 
-/** Variants that sum over keys tile by tile, which changes the rounding. They read four elements of a head at a time. */
+/** Variants that sum over keys tile by tile, which changes the rounding. They load four elements at a time. */
 function subgroupVariants(size: AttentionSize): Variant[] {
   if (!SUBGROUP_ENTRIES.has(size.entry) || size.head > MAX_SUBGROUP_HEAD || size.head % 4 !== 0) return [];
   return TILES.map(({ subgroup, rows, columns }) => ({

@@ -5,7 +5,7 @@ import type { Limits } from "../../op/limits";
 
 const kernel = { name: "column_sum", code };
 
-/** Launches of target [columns] (+)= sum over rows of source [rows, columns]; several if the source exceeds a binding. */
+/** Launches of target [columns] (+)= sum over rows of source [rows, columns]; several if source exceeds a binding. */
 export function columnSumLaunches(
   source: string,
   target: string,

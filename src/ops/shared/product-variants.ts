@@ -45,8 +45,8 @@ interface Tile {
 }
 
 /**
- * Tiles of product.wgsl, by the form of c; the first is the default. In a matrix as narrow or short as a LoRA rank, most of
- * a square tile would idle.
+ * Tiles of product.wgsl, by the form of c; the first is the default. In a matrix as narrow or short as a LoRA rank,
+ * most of a square tile would idle.
  */
 const PORTABLE_TILES: Readonly<Record<Form, readonly [Tile, ...Tile[]]>> = {
   narrow: [

@@ -33,7 +33,7 @@ export interface ProductDropout {
   readonly textRows: number;
 }
 
-/** The product c [m, n] (+)= factor * a [m, k] b [k, n] (+ bias [n]) (+ scale * z [m, rank] l [rank, n]). */
+/** The product c [m, n] (+)= a [m, k] b [k, n] (+ bias [n]) (+ scale * z [m, rank] l [rank, n]). */
 export interface Product {
   readonly m: number;
   readonly n: number;
@@ -44,7 +44,7 @@ export interface Product {
   readonly bias?: string | undefined;
   readonly lowRank?: { readonly rank: number; readonly z: string; readonly l: Operand; readonly scale: number };
   readonly dropout?: ProductDropout | undefined;
-  /** Default 1. */
+  /** Factor of c, for a product without bias and low-rank term; default 1. */
   readonly factor?: number;
   /** Whether to add to c instead of overwriting it. */
   readonly accumulate: boolean;

@@ -12,15 +12,15 @@ export function chunkCount(rows: number): number {
 }
 
 /**
- * The first stage of a sum over rows, which writes a row of partial sums for each chunk of rows. Each invocation sums one
- * column of one chunk.
+ * The first stage of a sum over rows, which writes a row of partial sums for each chunk of rows. Each invocation sums
+ * one column of one chunk.
  */
 export interface ChunkSums {
   readonly kernel: Kernel;
   readonly entry: string;
   readonly rows: number;
   readonly columns: number;
-  /** Slot, and WGSL variable of the same name -> bytes of a row. These tensors have `rows` rows and are cut by chunks. */
+  /** Slot, and WGSL variable of the same name -> bytes of a row. These tensors have `rows` rows, cut by chunks. */
   readonly tables: Readonly<Record<string, number>>;
   /** WGSL variable -> slot that every launch binds completely. One of them is the partial sums [chunks, columns]. */
   readonly whole: Readonly<Record<string, string>>;

@@ -1,6 +1,6 @@
 import type { SensitivityKind } from "../sensitivity";
 
-/** Statistics to collect at every step: for each element of some tensors, a smoothed sensitivity and its uncertainty. */
+/** Statistics to collect at every step: a smoothed sensitivity and its uncertainty for each element of some tensors. */
 export interface Statistics {
   readonly kind: SensitivityKind;
   /** Decay of the moving average of the sensitivity. */
