@@ -3,10 +3,10 @@ import { LIFETIMES, sumBytes } from "../gpu/ledger";
 import type { Bytes } from "../gpu/ledger";
 import type { RunRecord } from "./record";
 
-/** Rows as comma-separated values, with their names in the first line. */
+/** Rows as comma-separated values, with the names of the columns in the first line. */
 export const csvText = (rows: readonly object[]): string => `${papa.unparse<object>([...rows], { newline: "\n" })}\n`;
 
-/** The run's numbers as files of comma-separated values; those that would be empty are left out. */
+/** The numbers of a run as CSV files. Files without rows are left out. */
 export function csvFiles(record: RunRecord): { readonly file: string; readonly text: string }[] {
   const { steps, freezes, scores, evaluations } = record;
   const files = {
@@ -38,6 +38,6 @@ export function csvFiles(record: RunRecord): { readonly file: string; readonly t
 }
 
 function byLifetime(name: string, bytes: Bytes): Record<string, number> {
-  const own = LIFETIMES.map((lifetime) => [`${name}_${lifetime}`, bytes[lifetime]] as const);
-  return { ...Object.fromEntries(own), [`${name}_total`]: sumBytes(bytes) };
+  const columns = LIFETIMES.map((lifetime) => [`${name}_${lifetime}`, bytes[lifetime]] as const);
+  return { ...Object.fromEntries(columns), [`${name}_total`]: sumBytes(bytes) };
 }

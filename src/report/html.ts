@@ -7,7 +7,7 @@ import { evaluationTable, factsTable, freezeTable } from "./tables";
 import { escapeText } from "./text";
 import { showBytes, showFlops, showSeconds } from "./units";
 
-/** A run's report: one page that needs nothing beside itself, neither network nor script. */
+/** The report of a run: a self-contained HTML page without scripts. */
 export function reportHtml(record: RunRecord): string {
   const drawn = figures(record);
   const hasMap = drawn.some(({ name }) => name === "adapters");
@@ -19,19 +19,19 @@ export function reportHtml(record: RunRecord): string {
     ...(hasMap ? [] : [noMap]),
     `<h2>Freezes</h2>\n${freezeTable(record)}`,
     evaluationTable(record) === "" ? "" : `<h2>Evaluations</h2>\n${evaluationTable(record)}`,
-    `<h2>To run it again</h2>\n${again(record)}`,
-    `<h2>Where it ran</h2>\n${provenance(record)}`,
+    `<h2>How to run it again</h2>\n${reproduction(record)}`,
+    `<h2>Where it ran</h2>\n${environment(record)}`,
   ]);
 }
 
-/** A page of its own around some sections. */
+/** A self-contained HTML page. */
 export function page(title: string, sections: readonly string[]): string {
   const policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:";
   return [
     `<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">`,
     `<meta name="viewport" content="width=device-width, initial-scale=1">`,
     `<meta http-equiv="Content-Security-Policy" content="${policy}">`,
-    // Browsers ask for an icon otherwise, and a page from a server would get an error for it.
+    // Without an icon, browsers request one from the server, which would answer with an error.
     `<link rel="icon" href="data:,">`,
     `<title>${escapeText(title)}</title>\n<style>${STYLE}</style>\n</head>\n<body>\n<main>`,
     ...sections.filter((section) => section !== ""),
@@ -39,11 +39,11 @@ export function page(title: string, sections: readonly string[]): string {
   ].join("\n");
 }
 
-/** A figure under its heading. */
-export function figureSection(drawn: Figure): string {
+/** A section with a figure and its caption. */
+export function figureSection(figure: Figure): string {
   return (
-    `<section>\n<h2>${escapeText(drawn.title)}</h2>\n<figure>\n${inlineSvg(drawn)}\n` +
-    `<figcaption>${escapeText(drawn.caption)}</figcaption>\n</figure>\n</section>`
+    `<section>\n<h2>${escapeText(figure.title)}</h2>\n<figure>\n${inlineSvg(figure)}\n` +
+    `<figcaption>${escapeText(figure.caption)}</figcaption>\n</figure>\n</section>`
   );
 }
 
@@ -63,22 +63,22 @@ function header({ title, created, model, gpu, metrics, peakBytes, seconds, flops
   );
 }
 
-/** Figures as tiles. */
+/** A list of names and values, as tiles. */
 export function factList(facts: readonly (readonly [string, string])[]): string {
   const tiles = facts.map(([name, value]) => `<div><dt>${escapeText(name)}</dt><dd>${escapeText(value)}</dd></div>`);
   return `<dl class="facts">\n${tiles.join("\n")}\n</dl>`;
 }
 
-function again({ command, options, settings, policy }: RunRecord): string {
+function reproduction({ command, options, settings, policy }: RunRecord): string {
   return [
     command === undefined ? "" : `<pre>${escapeText(command)}</pre>`,
-    options ? factsTable("Options as they were given", options) : "",
+    options ? factsTable("Options of the command", options) : "",
     factsTable("Settings of the trainer", settings),
-    factsTable("Freeze policy: settings and findings", policy),
+    factsTable("Freeze policy: settings and results", policy),
   ].join("\n");
 }
 
-function provenance({ gpu, versions, model, initialised, task }: RunRecord): string {
+function environment({ gpu, versions, model, initialised, task }: RunRecord): string {
   return factsTable("Adapter, driver, versions", {
     adapter: gpu.device || gpu.vendor,
     vendor: gpu.vendor,

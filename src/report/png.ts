@@ -3,14 +3,15 @@ import { ConfigError } from "../base/errors";
 type Render = (svg: string) => Uint8Array;
 
 /**
- * What turns SVG into PNG at twice its size: `@resvg/resvg-js`, a native library that is installed only by who wants it.
- * @throws ConfigError when it is not installed.
+ * A function that renders SVG as PNG at twice its size. It needs the native library `@resvg/resvg-js`, an optional
+ * dependency.
+ * @throws ConfigError if the library is not installed.
  */
 export async function pngRenderer(): Promise<Render> {
   const { Resvg } = await import("@resvg/resvg-js").catch((cause: unknown) => {
     throw new ConfigError(
-      "Figures become PNG by the npm package `@resvg/resvg-js`, which cannot be loaded.",
-      "Run `npm install @resvg/resvg-js`, or leave out --report-png: report.html holds the same figures.",
+      "The npm package `@resvg/resvg-js`, which renders figures as PNG, cannot be loaded.",
+      "Run `npm install @resvg/resvg-js`, or do without PNG files: report.html contains the same figures.",
       { cause },
     );
   });

@@ -2,8 +2,9 @@ import * as v from "valibot";
 import type { Directory } from "../io/directory";
 import { readJson } from "../io/json";
 
-/** The files of a run's record and of the page that is drawn from it. */
+/** File of a run's record. */
 export const RECORD_FILE = "run.json";
+/** File of a run's report, which is drawn from its record. */
 export const REPORT_FILE = "report.html";
 
 const COUNT = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
@@ -20,10 +21,11 @@ export const STEP = v.object({
   seconds: v.number(),
   examplesPerSecond: v.number(),
   flops: v.number(),
-  /** Live GPU bytes by lifetime after the step, and what the plan says that they are. */
+  /** Live GPU bytes by lifetime after the step. */
   bytes: BYTES,
+  /** The bytes that the plan predicts for the same moment. */
   planned: BYTES,
-  /** Lowest transformer layer with a live adapter; left out when all are frozen. */
+  /** Lowest transformer layer with a live adapter; left out if all are frozen. */
   horizon: v.optional(COUNT),
   frozenTensors: COUNT,
   rowsAtOnce: COUNT,
@@ -31,28 +33,30 @@ export const STEP = v.object({
 });
 
 export const FREEZE = v.object({
-  /** Optimizer steps done when it happened. */
+  /** Optimizer steps before the freeze. */
   step: COUNT,
   tensors: v.array(v.string()),
-  /** Transformer layers whose adapter is wholly frozen by it. */
+  /** Transformer layers whose adapter has no live tensor from now on. */
   layers: v.array(COUNT),
+  /** Bytes that were returned to the driver. */
   returnedBytes: v.number(),
+  /** Returned bytes by lifetime. */
   returned: BYTES,
-  /** Of an optimizer step with the largest batch. */
+  /** FLOPs of an optimizer step with the largest batch, before and after the freeze. */
   flops: v.object({ before: v.number(), after: v.number() }),
-  /** Live bytes after it. */
+  /** Live bytes by lifetime after the freeze. */
   bytes: BYTES,
 });
 
-/** A step that was passed over, since its loss or gradients were not finite. */
+/** A step that was skipped because its loss or gradients were not finite. */
 export const SKIPPED = v.object({
-  /** Optimizer steps done before it. */
+  /** Optimizer steps before it. */
   step: COUNT,
   what: v.string(),
   value: v.string(),
 });
 
-/** What a policy looked at after a step: importance by layer, or sensitivity by tensor. */
+/** The scores that a policy used after a step: importance by layer, or sensitivity by tensor. */
 const SCORES = v.object({
   step: COUNT,
   kind: v.picklist(["importance", "sensitivity"]),
@@ -62,50 +66,51 @@ const SCORES = v.object({
 export const RUN_RECORD = v.object({
   format: v.literal(1),
   title: v.string(),
-  /** When it ended, in ISO 8601. */
+  /** When the run ended, in ISO 8601. */
   created: v.string(),
-  /** What a shell runs to do it again. */
+  /** Shell command that runs it again. */
   command: v.optional(v.string()),
-  /** Options as the caller gave them. */
+  /** Options of that command. */
   options: v.optional(FACTS),
   task: v.optional(v.string()),
   model: v.object({ source: v.string(), family: v.string(), layers: COUNT, task: v.string() }),
-  /** Every setting of the trainer that is data. */
+  /** Settings of the trainer that JSON can represent. */
   settings: FACTS,
   gpu: v.looseObject({ vendor: v.string(), device: v.string(), description: v.string(), isSoftware: v.boolean() }),
   versions: v.record(v.string(), v.string()),
-  /** Kernels that a tuned engine chose, by shape class. */
+  /** Kernels that a tuned engine chose, by class of shapes. */
   kernels: v.optional(v.record(v.string(), v.string())),
   metrics: METRICS,
   evaluations: v.array(v.object({ step: COUNT, metrics: METRICS })),
   peakBytes: v.number(),
-  /** Bytes by lifetime when most were live. */
+  /** Bytes by lifetime at the peak. */
   peak: BYTES,
-  /** Of all steps. */
+  /** Sum over all steps. */
   seconds: v.number(),
+  /** Sum over all steps. */
   flops: v.number(),
   stepsPerEpoch: v.number(),
-  /** Every tensor that the run trains. */
+  /** Names of all trained tensors. */
   trained: v.array(v.string()),
-  /** Transformer layer of each of them; null outside the layers. */
+  /** Transformer layer of each trained tensor; null outside the layers. */
   trainedLayers: v.optional(v.array(v.nullable(COUNT))),
   steps: v.array(STEP),
   freezes: v.array(FREEZE),
   skipped: v.optional(v.array(SKIPPED)),
   scores: v.array(SCORES),
-  /** Options and findings of the policy. */
+  /** Settings and results of the policy. */
   policy: FACTS,
-  /** Tensors of the head that the checkpoint did not have. */
+  /** Tensors of the head that the checkpoint does not have. */
   initialised: v.optional(v.array(v.string())),
 });
 
-/** All that is known of a run: what its report is drawn from. Plain JSON. */
+/** The record of a run, as plain JSON. Its report is drawn from it. */
 export type RunRecord = v.InferOutput<typeof RUN_RECORD>;
 export type RunStep = RunRecord["steps"][number];
 export type RunFreeze = RunRecord["freezes"][number];
 export type RunScores = RunRecord["scores"][number];
 
-/** Reads `run.json` of a directory. @throws FileFormatError naming what is missing or wrong. */
+/** Reads `run.json` in a directory. @throws FileFormatError that names what is missing or wrong. */
 export function readRunRecord(directory: Directory): Promise<RunRecord> {
   return readJson(directory, RECORD_FILE, RUN_RECORD);
 }

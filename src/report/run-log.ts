@@ -4,7 +4,7 @@ import type { Trainer } from "../train/trainer";
 import type { RunFreeze, RunRecord, RunScores, RunStep } from "./record";
 import { settingsOf } from "./settings";
 
-/** What a trainer does not know of its run. */
+/** Facts about a run that its trainer does not know. */
 export interface RunFacts {
   readonly title: string;
   readonly task?: string;
@@ -15,36 +15,40 @@ export interface RunFacts {
   readonly versions?: Readonly<Record<string, string>>;
 }
 
-/** Decisions whose scores are kept: a policy may look at hundreds of matrices after every one of many thousand steps. */
+/** Most decisions whose scores are kept: a policy may score hundreds of matrices after each of many thousand steps. */
 const MOST_SCORES = 200;
 
-/** Gathers a run's record, step by step. */
+/** Collects the record of a run, step by step. */
 export class RunLog {
   readonly steps: RunStep[] = [];
   readonly freezes: RunFreeze[] = [];
   readonly skipped: SkippedStep[] = [];
   #scores: RunScores[] = [];
-  #scored = 0;
+  /** Decisions with scores so far, kept or not. */
+  #decisions = 0;
   #stride = 1;
 
+  /** Adds the report of a step. */
   add(report: StepReport): void {
     const { scores, freezes, skipped, prefix: _, totalSteps: _total, horizon, ...step } = report;
     this.steps.push({ ...step, ...(horizon !== undefined && { horizon }) });
-    this.freezes.push(...freezes.map((freeze) => ({ ...freeze, ...listsOf(freeze) })));
+    for (const freeze of freezes) {
+      this.freezes.push({ ...freeze, tensors: [...freeze.tensors], layers: [...freeze.layers] });
+    }
     this.skipped.push(...skipped);
-    if (scores) this.#keep({ step: report.step, kind: scores.kind, values: { ...scores.values } });
+    if (scores) this.#addScores({ step: report.step, kind: scores.kind, values: { ...scores.values } });
   }
 
-  /** Keeps every n-th decision, so that they are evenly spread and never too many. */
-  #keep(scores: RunScores): void {
-    if (this.#scored++ % this.#stride !== 0) return;
+  /** Keeps every n-th decision, with an n that doubles when there are too many. */
+  #addScores(scores: RunScores): void {
+    if (this.#decisions++ % this.#stride !== 0) return;
     this.#scores.push(scores);
     if (this.#scores.length <= MOST_SCORES) return;
     this.#scores = this.#scores.filter((_, i) => i % 2 === 0);
     this.#stride *= 2;
   }
 
-  /** The record of a trainer's run as it stands. */
+  /** The record of the run so far. */
   record(trainer: Trainer, { metrics = {}, evaluations = [], versions = {}, ...facts }: RunFacts): RunRecord {
     const { model: loaded } = trainer.options;
     const { info, kernels } = loaded.engine;
@@ -58,7 +62,7 @@ export class RunLog {
       gpu: { ...info },
       versions: { ...versions },
       metrics: { ...metrics },
-      evaluations: evaluations.map(({ step, metrics: found }) => ({ step, metrics: { ...found } })),
+      evaluations: evaluations.map((evaluation) => ({ step: evaluation.step, metrics: { ...evaluation.metrics } })),
       peakBytes: sumBytes(trainer.peak),
       peak: trainer.peak,
       stepsPerEpoch: trainer.progress.stepsPerEpoch,
@@ -76,8 +80,3 @@ export class RunLog {
     };
   }
 }
-
-const listsOf = ({ tensors, layers }: StepReport["freezes"][number]) => ({
-  tensors: [...tensors],
-  layers: [...layers],
-});

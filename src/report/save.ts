@@ -9,14 +9,15 @@ import type { RunRecord } from "./record";
 import { standaloneSvg } from "./svg";
 
 export interface ReportOptions {
-  /** Figures as PNG files, too. Needs `@resvg/resvg-js`. Default false. */
+  /** Whether to save the figures as PNG files, too. Needs `@resvg/resvg-js`. Default false. */
   readonly png?: boolean;
 }
 
 /**
- * Writes a run's record (`run.json`), its numbers as CSV, its report and, if asked, its figures as PNG. The record comes
- * first, so that nothing that happens while it is drawn loses it.
- * @returns the files' names. @throws ConfigError when PNGs are wanted and cannot be made; nothing is written then.
+ * Writes a run's record (`run.json`), its numbers as CSV, its report (`report.html`) and, with `png`, its figures as PNG.
+ * The record is written first, so that an error while drawing does not lose it.
+ * @returns the names of the files.
+ * @throws ConfigError if `png` is set and `@resvg/resvg-js` is not installed, before anything is written.
  */
 export async function saveReport(out: Directory, record: RunRecord, { png = false }: ReportOptions = {}) {
   const encoder = new TextEncoder();
@@ -26,16 +27,16 @@ export async function saveReport(out: Directory, record: RunRecord, { png = fals
     { file: RECORD_FILE, content: jsonBytes(record) },
   ];
   await out.writeTogether(data);
-  const drawn = [
+  const drawings = [
     ...(render ? pictures(record).map(({ file, svg }) => ({ file, content: render(svg) })) : []),
     { file: REPORT_FILE, content: encoder.encode(reportHtml(record)) },
   ];
-  await out.writeTogether(drawn);
-  return [...data, ...drawn].map(({ file }) => file);
+  await out.writeTogether(drawings);
+  return [...data, ...drawings].map(({ file }) => file);
 }
 
-/** A run's figures as they stand alone, by the names of their files. */
+/** The figures of a run as SVG files. `file` is the name of the PNG file that is made of it. */
 export function pictures(record: RunRecord): { readonly file: string; readonly svg: string }[] {
   const run = `${record.title}, ${record.gpu.description || record.gpu.device}`;
-  return figures(record).map((one) => ({ file: `${one.name}.png`, svg: standaloneSvg(one, run) }));
+  return figures(record).map((figure) => ({ file: `${figure.name}.png`, svg: standaloneSvg(figure, run) }));
 }

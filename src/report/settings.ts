@@ -1,11 +1,11 @@
 import { optimizerSettings } from "../train/plans/optimizer-plan";
 import type { Trainer } from "../train/trainer";
 
-/** The settings of a trainer that are data, with defaults filled in where they are plain. */
+/** The settings of a trainer that JSON can represent, with the defaults of the optimizer. */
 export function settingsOf(trainer: Trainer): Record<string, unknown> {
   const { adapter, model, optimizer, policy: _policy, data, probe: _probe, initial, ...rest } = trainer.options;
   const { noDecay, ...settings } = optimizerSettings(optimizer);
-  const plain = Object.entries(rest).filter(([, value]) => isData(value));
+  const plain = Object.entries(rest).filter(([, value]) => isJson(value));
   return {
     adapter: { kind: adapter.kind, ...adapter.peftConfig(model.model, trainer.progress.totalSteps) },
     optimizer: { ...settings, ...(noDecay && { noDecay: noDecay.source }) },
@@ -17,10 +17,10 @@ export function settingsOf(trainer: Trainer): Record<string, unknown> {
   };
 }
 
-/** Whether a value would be the same after a trip through JSON. */
-function isData(value: unknown): boolean {
+/** Whether a value is the same after it was written as JSON and read again. */
+function isJson(value: unknown): boolean {
   if (value === null || ["string", "number", "boolean"].includes(typeof value)) return true;
   if (typeof value !== "object" || ArrayBuffer.isView(value)) return false;
   const isPlain = Array.isArray(value) || Object.getPrototypeOf(value) === Object.prototype;
-  return isPlain && Object.values(value).every(isData);
+  return isPlain && Object.values(value).every(isJson);
 }

@@ -1,4 +1,4 @@
-/** The report's own style: light and dark as the reader has it, black on white in print. No fonts or images from elsewhere. */
+/** Style sheet of the report: light or dark as the reader prefers, black on white in print, without external resources. */
 export const STYLE = `
 :root { color-scheme: light dark; --ink: #1a1a1a; --quiet: #595959; --paper: #ffffff; --card: #f4f5f7; --line: #c9ccd1; }
 @media (prefers-color-scheme: dark) {

@@ -2,7 +2,7 @@ import * as Plot from "@observablehq/plot";
 import { parseHTML } from "linkedom";
 import { escapeText } from "./text";
 
-/** Okabe and Ito's colours, which people with any colour vision tell apart, and which stand out on white and on black. */
+/** Colours of Okabe and Ito: distinguishable with any colour vision, and visible on white and on black. */
 export const COLOURS = {
   blue: "#0072B2",
   vermilion: "#D55E00",
@@ -12,64 +12,65 @@ export const COLOURS = {
   sky: "#56B4E9",
 } as const;
 
-/** Width of every figure; heights are its panels' own. */
+/** Width of every figure. Its height depends on its panels. */
 export const WIDTH = 880;
 export const FONT = { family: "DejaVu Sans, Verdana, sans-serif", size: 13, small: 11 };
 export const MARGINS = { marginLeft: 68, marginRight: 24, marginTop: 30, marginBottom: 46 };
 
-/** A panel as SVG that stands at the top left. */
+/** A chart as an SVG element at the origin. */
 export interface Panel {
   readonly svg: string;
   readonly width: number;
   readonly height: number;
 }
 
-/** A figure with what is said of it. */
+/** A figure of one or more panels under a legend, with its title and caption. */
 export interface Figure {
-  /** Of its file. */
+  /** Name of its file, without an extension. */
   readonly name: string;
   readonly title: string;
-  /** What there is to see, in a sentence; for whoever hears the page too. */
+  /** Describes the content in one sentence, also for screen readers. */
   readonly caption: string;
   readonly height: number;
-  /** Legend and panels, at the top left, without the element around them. */
+  /** Legend and panels at the origin, without the enclosing element. */
   readonly body: string;
 }
 
-/** Key of a colour, a line or a mark. */
+/** An entry of a legend. */
 export interface Key {
   readonly label: string;
   readonly colour: string;
   readonly as: "area" | "line" | "dashes" | "dot" | "rule" | "cell";
 }
 
-/** Draws with Observable Plot; what its style sheet says is said by attributes, since a sheet would reach the whole page. */
+/** Draws a panel with Observable Plot. Attributes replace its style sheet, which would affect the complete page. */
 export function panel({ height, width = WIDTH, ...options }: Plot.PlotOptions & { readonly height: number }): Panel {
   const { document } = parseHTML("<!doctype html><html><body></body></html>");
   const svg = Plot.plot({ ...MARGINS, ...options, document, width, height });
   svg.querySelectorAll("style").forEach((style) => style.remove());
-  const own = { "font-family": FONT.family, "font-size": FONT.size, overflow: "visible" };
-  for (const [name, value] of Object.entries(own)) svg.setAttribute(name, String(value));
+  const attributes = { "font-family": FONT.family, "font-size": FONT.size, overflow: "visible" };
+  for (const [name, value] of Object.entries(attributes)) svg.setAttribute(name, String(value));
   for (const name of ["class", "viewBox"]) svg.removeAttribute(name);
   return { svg: svg.outerHTML, width, height };
 }
 
-/** A horizontal axis with its unit. */
+/** A horizontal axis. Its label contains the unit. */
 export const xAxis = (label: string): Plot.ScaleOptions => ({ label, labelAnchor: "center", labelArrow: "none" });
 
-/** A vertical axis from 0 with its unit. */
+/** A vertical axis with grid lines. Its label contains the unit. */
 export const yAxis = (label: string): Plot.ScaleOptions => ({ label, labelArrow: "none", grid: true });
 
-const LINE = 20;
-/** Mean width of a letter over its height. */
-const LETTER = 0.62;
+/** Height of a line of the legend. */
+const LINE_HEIGHT = 20;
+/** Mean width of a letter as a share of the font size. */
+const LETTER_WIDTH = 0.62;
 
-/** Roughly how wide a text is. */
-export const textWidth = (text: string, size = FONT.size): number => text.length * size * LETTER;
+/** Approximate width of a text. */
+export const textWidth = (text: string, size = FONT.size): number => text.length * size * LETTER_WIDTH;
 
-/** Panels one below the other, or some of them side by side, under a legend. */
+/** A figure with a legend above rows of panels. */
 export function figure(
-  what: Pick<Figure, "name" | "title" | "caption">,
+  labels: Pick<Figure, "name" | "title" | "caption">,
   keys: readonly Key[],
   rows: readonly (Panel | readonly Panel[])[],
 ): Figure {
@@ -84,24 +85,29 @@ export function figure(
     }
     y += Math.max(...panels.map(({ height }) => height));
   }
-  return { ...what, height: y + 4, body: parts.join("\n") };
+  return { ...labels, height: y + 4, body: parts.join("\n") };
+}
+
+/** Items in rows of two; the last row may have only one. */
+export function pairs<T>(items: readonly T[]): T[][] {
+  return Array.from({ length: Math.ceil(items.length / 2) }, (_, i) => items.slice(2 * i, 2 * i + 2));
 }
 
 function legend(keys: readonly Key[]): { parts: string[]; height: number } {
   const parts: string[] = [];
-  let [x, y] = [MARGINS.marginLeft, LINE];
+  let [x, y] = [MARGINS.marginLeft, LINE_HEIGHT];
   for (const key of keys) {
-    const wide = 30 + textWidth(key.label) + 20;
-    if (x + wide > WIDTH && x > MARGINS.marginLeft) [x, y] = [MARGINS.marginLeft, y + LINE];
+    const width = 30 + textWidth(key.label) + 20;
+    if (x + width > WIDTH && x > MARGINS.marginLeft) [x, y] = [MARGINS.marginLeft, y + LINE_HEIGHT];
     parts.push(symbol(key, x, y), text(key.label, x + 30, y));
-    x += wide;
+    x += width;
   }
   return { parts, height: keys.length > 0 ? y + 14 : 0 };
 }
 
 function symbol({ as, colour }: Key, x: number, y: number): string {
-  const line = (more: string): string =>
-    `<line x1="${x}" x2="${x + 22}" y1="${y - 4}" y2="${y - 4}" stroke="${colour}" ${more}/>`;
+  const line = (attributes: string): string =>
+    `<line x1="${x}" x2="${x + 22}" y1="${y - 4}" y2="${y - 4}" stroke="${colour}" ${attributes}/>`;
   if (as === "line") return line('stroke-width="3"');
   if (as === "dashes") return line('stroke-width="2" stroke-dasharray="6 4"');
   if (as === "dot") return `<circle cx="${x + 16}" cy="${y - 4}" r="5" fill="${colour}"/>`;
@@ -110,12 +116,12 @@ function symbol({ as, colour }: Key, x: number, y: number): string {
   return `<rect x="${x}" y="${y - 11}" width="22" height="13" fill="${colour}" fill-opacity="${as === "cell" ? 0.25 : 1}"/>`;
 }
 
-/** A line of text in the colour of the page's. */
-export function text(content: string, x: number, y: number, size = FONT.size, weight = "normal"): string {
+/** A line of text in the page's text colour. */
+function text(content: string, x: number, y: number, size = FONT.size, weight = "normal"): string {
   return `<text x="${x}" y="${y}" font-size="${size}" font-weight="${weight}" fill="currentColor">${escapeText(content)}</text>`;
 }
 
-/** A figure as a part of a page, which gives its colours. */
+/** A figure as a part of a page, in the page's colours. */
 export function inlineSvg({ name, title, caption, height, body }: Figure): string {
   const [titleId, captionId] = [`${name}-title`, `${name}-caption`];
   return (
@@ -126,14 +132,14 @@ export function inlineSvg({ name, title, caption, height, body }: Figure): strin
   );
 }
 
-/** A figure as a file of its own, black on white, with its title. */
-export function standaloneSvg({ title, height, body }: Figure, run: string): string {
+/** A figure as an SVG file, black on white, with its title and a subtitle. */
+export function standaloneSvg({ title, height: bodyHeight, body }: Figure, subtitle: string): string {
   const [margin, top] = [12, 64];
-  const [width, whole] = [WIDTH + 2 * margin, height + top + margin];
+  const [width, height] = [WIDTH + 2 * margin, bodyHeight + top + margin];
   return (
-    `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${whole}" viewBox="0 0 ${width} ${whole}" ` +
-    `font-family="${FONT.family}" color="#1a1a1a">\n<rect width="${width}" height="${whole}" fill="white"/>\n` +
-    `${text(title, margin, 28, 17, "bold")}\n${text(run, margin, 48, 12)}\n` +
+    `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" viewBox="0 0 ${width} ${height}" ` +
+    `font-family="${FONT.family}" color="#1a1a1a">\n<rect width="${width}" height="${height}" fill="white"/>\n` +
+    `${text(title, margin, 28, 17, "bold")}\n${text(subtitle, margin, 48, 12)}\n` +
     `<g transform="translate(${margin}, ${top})">${body}</g>\n</svg>\n`
   );
 }

@@ -6,14 +6,14 @@ const ENTITIES: Readonly<Record<string, string>> = {
   "'": "&#39;",
 };
 
-/** Text as part of HTML or SVG, in elements and in attributes. Control characters, which XML has no way to write, go. */
+/** Escapes text for elements and attributes of HTML and SVG. Control characters, which XML cannot contain, are replaced. */
 export function escapeText(text: string): string {
   return text
     .replace(/[&<>"']/g, (character) => ENTITIES[character]!)
     .replace(/[^\P{Cc}\t\n\r]|\p{Cs}|[\ufffe\uffff]/gu, "\ufffd");
 }
 
-/** Layers as ranges: 0-3, 7. */
+/** Layers as ranges: 0–3, 7. */
 export function showLayers(layers: readonly number[]): string {
   const sorted = [...layers].sort((a, b) => a - b);
   const ranges: [number, number][] = [];

@@ -4,37 +4,36 @@ export interface Sample {
   readonly value: number;
 }
 
-/** Points that a line of at most so many buckets needs: of each bucket the least and the greatest, in their order. */
+/** Points for a line without visible loss: the minimum and the maximum of each of `buckets` parts, in their order. */
 export function extremes(points: readonly Sample[], buckets = 600): Sample[] {
   if (points.length <= 2 * buckets) return [...points];
   return Array.from({ length: buckets }, (_, i) => {
-    const own = points.slice(
+    const bucket = points.slice(
       Math.floor((i * points.length) / buckets),
       Math.floor(((i + 1) * points.length) / buckets),
     );
-    const by = (isBetter: (a: number, b: number) => boolean): Sample =>
-      own.reduce((best, point) => (isBetter(point.value, best.value) ? point : best));
-    const [least, most] = [by((a, b) => a < b), by((a, b) => a > b)];
-    if (least === most) return [least];
-    return least.step < most.step ? [least, most] : [most, least];
+    const minimum = bucket.reduce((least, point) => (point.value < least.value ? point : least));
+    const maximum = bucket.reduce((most, point) => (point.value > most.value ? point : most));
+    if (minimum === maximum) return [minimum];
+    return minimum.step < maximum.step ? [minimum, maximum] : [maximum, minimum];
   }).flat();
 }
 
-/** Those before which, or at whose end, something changes: enough for a line of steps. */
+/** Points for a step line: the first, the last, and each that differs from the one before. */
 export function changes<T>(points: readonly T[], keyOf: (point: T) => string): T[] {
-  return points.filter((point, i) => i === 0 || i === points.length - 1 || keyOf(point) !== keyOf(points[i - 1] as T));
+  return points.filter((point, i) => i === 0 || i === points.length - 1 || keyOf(point) !== keyOf(points[i - 1]!));
 }
 
-/** Exponential moving average; early values are weighed as if it had always run. */
-export function smoothed(points: readonly Sample[], keeps = 0.9): Sample[] {
+/** Exponential moving average with bias correction, as in Adam. `decay` is the weight of the past. */
+export function smoothed(points: readonly Sample[], decay = 0.9): Sample[] {
   let [sum, weight] = [0, 0];
   return points.map(({ step, value }) => {
-    [sum, weight] = [keeps * sum + (1 - keeps) * value, keeps * weight + (1 - keeps)];
+    [sum, weight] = [decay * sum + (1 - decay) * value, decay * weight + (1 - decay)];
     return { step, value: sum / weight };
   });
 }
 
-/** The p-quantile, without interpolation. */
+/** The p-quantile of values, without interpolation; 0 without values. */
 export function quantileOf(values: readonly number[], p: number): number {
   const sorted = [...values].sort((a, b) => a - b);
   return sorted[Math.min(sorted.length - 1, Math.floor(p * sorted.length))] ?? 0;

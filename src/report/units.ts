@@ -1,4 +1,4 @@
-/** A unit that numbers are shown in. */
+/** A unit of displayed numbers. */
 export interface Unit {
   readonly name: string;
   readonly size: number;
@@ -16,26 +16,28 @@ const FLOP_UNITS: readonly Unit[] = [
   { name: "MFLOP", size: 1e6 },
 ];
 
-const unitOf = (units: readonly Unit[], most: number): Unit =>
-  units.find(({ size }) => Math.abs(most) >= size) ?? units.at(-1)!;
+/** The largest unit that is not larger than the value, or the smallest unit. */
+const unitOf = (units: readonly Unit[], value: number): Unit =>
+  units.find(({ size }) => Math.abs(value) >= size) ?? units.at(-1)!;
 
-/** The unit in which so many bytes are a small number. */
-export const byteUnit = (most: number): Unit => unitOf(BYTE_UNITS, most);
+/** The unit in which to display values of at most this many bytes. */
+export const byteUnit = (largest: number): Unit => unitOf(BYTE_UNITS, largest);
 
-const shown = (value: number, { name, size }: Unit): string => `${significant(value / size)} ${name}`;
+const withUnit = (value: number, { name, size }: Unit): string => `${significant(value / size)} ${name}`;
 
-/** Bytes as people read them: powers of 1000. */
-export const showBytes = (bytes: number): string => shown(bytes, unitOf(BYTE_UNITS, bytes));
-export const showFlops = (flops: number): string => shown(flops, unitOf(FLOP_UNITS, flops));
+/** Bytes with a unit (a power of 1000): 1.5 MB. */
+export const showBytes = (bytes: number): string => withUnit(bytes, unitOf(BYTE_UNITS, bytes));
+/** FLOPs with a unit: 1.5 TFLOP. */
+export const showFlops = (flops: number): string => withUnit(flops, unitOf(FLOP_UNITS, flops));
 
-/** A number to three significant digits, whole where it is large. */
+/** A number with three significant digits; from 1000 on rounded to a whole number. */
 export function significant(value: number): string {
   if (value === 0 || !Number.isFinite(value)) return String(value);
   if (Math.abs(value) >= 1000) return String(Math.round(value));
   return Math.abs(value) < 1e-3 ? Number(value.toPrecision(3)).toExponential() : String(Number(value.toPrecision(3)));
 }
 
-/** Seconds as people read them. */
+/** A duration with a unit: 20 ms, 1.5 s, 1:05 min, 2:01:05 h. */
 export function showSeconds(seconds: number): string {
   if (seconds < 1) return `${significant(seconds * 1000)} ms`;
   if (seconds < 60) return `${significant(seconds)} s`;

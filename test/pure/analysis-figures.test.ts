@@ -26,7 +26,7 @@ it("similarity has a cell for every layer, step and side", () => {
   const ramp = 64;
   expect(cells - ramp).toBe(3 * 2 * 2);
   expect(svg).toContain("optimizer step");
-  expect(svg).toMatch(/layer 1 is furthest from the original model: 0\.8/);
+  expect(svg).toMatch(/layer 1 is the least similar to the original model: 0\.8/);
 });
 
 it("contribution has a dot for every layer and line for all of them together, in a unit of bytes", () => {
@@ -36,7 +36,7 @@ it("contribution has a dot for every layer and line for all of them together, in
   };
   const svg = drawn(contributionFigure([run(undefined, 0.9), run(0, 0.7), run(1, 0.8)], "accuracy"));
   expect(count(svg, /<circle [^>]*r="6"/g)).toBe(4);
-  expect(svg).toContain("peak of GPU memory (MB)");
+  expect(svg).toContain("peak GPU memory (MB)");
   expect(svg).toContain("all layers&#39; adapters");
 });
 

@@ -9,12 +9,12 @@ interface Point {
   readonly value: number;
 }
 
-/** What single adapters reach and need, by layer; runs with all of them as a dashed line. */
+/** The metric and the peak memory of runs with a single adapter, by its layer. A dashed line shows the run with all. */
 export function contributionFigure(runs: readonly Contribution[], metric: string): Figure {
   const single = runs.filter(({ layer }) => layer !== undefined);
   const all = runs.find(({ layer }) => layer === undefined);
-  const points = (of: (run: Contribution) => number): Point[] =>
-    single.map((run) => ({ layer: run.layer!, value: of(run) }));
+  const points = (valueOf: (run: Contribution) => number): Point[] =>
+    single.map((run) => ({ layer: run.layer!, value: valueOf(run) }));
   const unit = byteUnit(Math.max(...runs.map(({ peakBytes }) => peakBytes)));
   const score = (run: Contribution): number => run.metrics[metric] ?? NaN;
   const bytes = (run: Contribution): number => run.peakBytes / unit.size;
@@ -26,19 +26,20 @@ export function contributionFigure(runs: readonly Contribution[], metric: string
     {
       name: "contribution",
       title: "What the adapter of a single layer contributes",
-      caption: "A run for every layer, with no adapter elsewhere: the layer decides what is kept for backward.",
+      caption:
+        "One run for every layer, with no other adapter. The layer determines what is saved for the backward pass.",
     },
     keys,
     [
       chart(points(score), all && score(all), metric, { zero: false, percent: metric !== "loss" }),
-      chart(points(bytes), all && bytes(all), `peak of GPU memory (${unit.name})`, { zero: true, percent: false }),
+      chart(points(bytes), all && bytes(all), `peak GPU memory (${unit.name})`, { zero: true, percent: false }),
     ],
   );
 }
 
 function chart(
   points: readonly Point[],
-  together: number | undefined,
+  allLayers: number | undefined,
   label: string,
   { zero, percent }: { readonly zero: boolean; readonly percent: boolean },
 ): Panel {
@@ -50,7 +51,7 @@ function chart(
     marks: [
       Plot.line(points, { x: "layer", y: "value", stroke: COLOURS.blue, strokeOpacity: 0.5, strokeWidth: 2 }),
       Plot.dot(points, { x: "layer", y: "value", fill: COLOURS.blue, r: 6 }),
-      Plot.ruleY(together === undefined ? [] : [together], {
+      Plot.ruleY(allLayers === undefined ? [] : [allLayers], {
         stroke: COLOURS.vermilion,
         strokeWidth: 2,
         strokeDasharray: "6 4",

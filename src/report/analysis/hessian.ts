@@ -7,7 +7,7 @@ import type { Named } from "./named";
 
 const PALETTE = [COLOURS.blue, COLOURS.vermilion, COLOURS.green, COLOURS.pink, COLOURS.orange, COLOURS.sky];
 
-/** Eigenvalues by rank, methods side by side, their residuals as bars. */
+/** Eigenvalues by rank, those of the methods side by side, with residuals as error bars. */
 export function hessianFigure(spectra: readonly Named<HessianSpectrum>[]): Figure {
   const width = 0.5 / Math.max(1, spectra.length);
   const points = spectra.flatMap(({ name, result }, method) =>
@@ -21,7 +21,8 @@ export function hessianFigure(spectra: readonly Named<HessianSpectrum>[]): Figur
   );
   const count = Math.max(...spectra.map(({ result }) => result.eigenvalues.length));
   const largest = spectra.map(({ name, result }) => `${name} ${significant(result.eigenvalues[0]?.value ?? NaN)}`);
-  const colour = (name: string): string => PALETTE[spectra.findIndex((one) => one.name === name) % PALETTE.length]!;
+  const colour = (name: string): string =>
+    PALETTE[spectra.findIndex((spectrum) => spectrum.name === name) % PALETTE.length]!;
   return figure(
     {
       name: "hessian",

@@ -1,16 +1,17 @@
 import * as Plot from "@observablehq/plot";
 import type { Landscape } from "../../analysis/landscape";
-import { COLOURS, figure, FONT, panel, WIDTH, xAxis } from "../svg";
+import { ramp, SCHEME } from "../ramp";
+import { COLOURS, figure, FONT, pairs, panel, WIDTH, xAxis } from "../svg";
 import type { Figure, Panel } from "../svg";
 import { significant } from "../units";
 import type { Named } from "./named";
-import { ramp, SCHEME } from "./ramp";
+
 import { surfacePanel } from "./surface";
 
-/** Steps between contours. */
+/** Number of contour levels. */
 const LEVELS = 14;
 
-/** The loss around each method's solution: contours above, the same as a surface below, one scale for all. */
+/** The loss around each method's solution, as contours above and as a surface below, all on one colour scale. */
 export function landscapeFigure(planes: readonly Named<Landscape>[], lossName: string): Figure {
   const values = planes.flatMap(({ result }) => result.losses.flat()).filter(Number.isFinite);
   const domain = [values.reduce((a, b) => Math.min(a, b)), values.reduce((a, b) => Math.max(a, b))] as const;
@@ -26,15 +27,11 @@ export function landscapeFigure(planes: readonly Named<Landscape>[], lossName: s
     {
       name: "landscape",
       title: "The loss around the solution",
-      caption: `Two random directions, each row as long as the weights' own. In the middle: ${centres.join(", ")}.`,
+      caption: `Two random directions; each row has the norm of the weights' row. Loss in the middle: ${centres.join(", ")}.`,
     },
     [{ label: "the solution", colour: COLOURS.vermilion, as: "dot" }],
-    [ramp(domain, lossName), ...rows],
+    [ramp({ type: "linear", domain }, lossName), ...rows],
   );
-}
-
-function pairs<T>(items: readonly T[]): T[][] {
-  return Array.from({ length: Math.ceil(items.length / 2) }, (_, i) => items.slice(2 * i, 2 * i + 2));
 }
 
 function contours(
@@ -44,7 +41,7 @@ function contours(
 ): Panel {
   const points = coordinates.length;
   const span = coordinates.at(-1)!;
-  // A grid's values belong to the middle of its cells.
+  // The values of a grid belong to the centres of its cells.
   const edge = span * (1 + 1 / (points - 1));
   const thresholds = Array.from({ length: LEVELS }, (_, i) => least + ((most - least) * i) / LEVELS);
   const grid = { width: points, height: points, x1: -edge, y1: -edge, x2: edge, y2: edge, thresholds, clip: true };

@@ -1,4 +1,4 @@
-/** A result of one of several methods that are compared. */
+/** The result of one of several methods. */
 export interface Named<T> {
   readonly name: string;
   readonly result: T;

@@ -3,17 +3,18 @@ import type { FreezeSchedule } from "../../analysis/freeze-schedule";
 import { COLOURS, figure, MARGINS, panel, xAxis, yAxis } from "../svg";
 import type { Figure, Key, Panel } from "../svg";
 
+/** A freezing schedule, and what is known about it. */
 export interface SchedulePlan {
   readonly schedule: FreezeSchedule;
   readonly epochs: number;
   readonly stepsPerEpoch: number;
-  /** Whether scores were given; without them only the level is drawn. */
+  /** Whether the schedule was computed from given scores. Without them only the level is drawn. */
   readonly hasScores: boolean;
-  /** Whether it is known which layers freeze: from scores, or by a policy that needs none. */
+  /** Whether it is known which layers freeze: from scores, or because the policy needs none. */
   readonly showsLayers: boolean;
 }
 
-/** What scores are held against over the epochs, and which layers' adapters freeze when. */
+/** The level of the policy (such as SAFE's threshold) by epoch, and when the adapter of each layer freezes. */
 export function scheduleFigure(plan: SchedulePlan): Figure {
   const { schedule, hasScores, showsLayers } = plan;
   const { levelName, frozenAt } = schedule;
@@ -32,7 +33,7 @@ export function scheduleFigure(plan: SchedulePlan): Figure {
       title: `Freezing schedule of ${String(schedule.record["name"])}`,
       caption: showsLayers
         ? `${frozen} of ${frozenAt.length} layers' adapters freeze${hasScores ? " with these scores" : ""}.`
-        : "No scores were given: only what they would be held against is drawn.",
+        : "Without scores, only the level that they would be compared with is drawn.",
     },
     keys,
     [...(levelName === undefined ? [] : [levelPanel(plan, levelName)]), ...(showsLayers ? [mapPanel(plan)] : [])],
@@ -43,8 +44,8 @@ function levelPanel({ schedule, epochs, hasScores }: SchedulePlan, name: string)
   const { moments, frozenAt } = schedule;
   const scores =
     hasScores && name === "threshold"
-      ? moments.flatMap(({ epoch, step, scores: own }) =>
-          own.map((score, layer) => ({ epoch, score, layer, isLive: step <= (frozenAt[layer] ?? Infinity) })),
+      ? moments.flatMap(({ epoch, step, scores: layerScores }) =>
+          layerScores.map((score, layer) => ({ epoch, score, layer, isLive: step <= (frozenAt[layer] ?? Infinity) })),
         )
       : [];
   return panel({

@@ -1,28 +1,28 @@
 import * as Plot from "@observablehq/plot";
 import type { LayerSimilarity } from "../../analysis/similarity";
+import { ramp, SCHEME } from "../ramp";
 import { figure, FONT, MARGINS, panel, WIDTH, xAxis } from "../svg";
 import type { Figure, Panel } from "../svg";
 import { significant } from "../units";
-import { ramp, SCHEME } from "./ramp";
 
 type Side = "original" | "final";
 
-/** Layers up, steps across, CKA as colour: with the original model on the left, with the final one on the right. */
+/** CKA by layer and step as colours: with the original model on the left, with the final model on the right. */
 export function similarityFigure(points: readonly LayerSimilarity[]): Figure {
   const values = points.flatMap(({ original, final }) => [...original, ...final]);
   const least = values.reduce((a, b) => Math.min(a, b), 1);
   const domain = [least < 1 ? least : 0, 1] as const;
   const sides = [map(points, "original", domain), map(points, "final", domain)];
-  const lowest = points.at(-1)?.original ?? [];
-  const changed = lowest.indexOf(Math.min(...lowest));
+  const atEnd = points.at(-1)?.original ?? [];
+  const changed = atEnd.indexOf(Math.min(...atEnd));
   return figure(
     {
       name: "similarity",
       title: "How layers' outputs change over training",
-      caption: `Linear CKA on one probe batch. In the end layer ${changed} is furthest from the original model: ${significant(lowest[changed] ?? NaN)}.`,
+      caption: `Linear CKA on one probe batch. At the end, layer ${changed} is the least similar to the original model: ${significant(atEnd[changed] ?? NaN)}.`,
     },
     [],
-    [ramp(domain, "CKA of a layer's output with the compared model's"), sides],
+    [ramp({ type: "linear", domain }, "CKA of a layer's output with that of the compared model"), sides],
   );
 }
 

@@ -1,7 +1,7 @@
 import type { RunRecord } from "../record";
 import type { Figure } from "../svg";
 import { adapterFigure } from "./adapters";
-import { learningRateFigure, timeFigure } from "./course";
+import { learningRateFigure, timeFigure } from "./steps";
 import { lossFigure } from "./loss";
 import { memoryFigure } from "./memory";
 
@@ -9,7 +9,10 @@ import { memoryFigure } from "./memory";
 export function figures(record: RunRecord): Figure[] {
   const map = adapterFigure(record);
   return [
-    ...[lossFigure(record), memoryFigure(record), ...(map ? [map] : [])],
-    ...[timeFigure(record), learningRateFigure(record)],
+    lossFigure(record),
+    memoryFigure(record),
+    ...(map ? [map] : []),
+    timeFigure(record),
+    learningRateFigure(record),
   ];
 }

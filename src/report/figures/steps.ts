@@ -6,16 +6,16 @@ import type { Figure } from "../svg";
 import { extremes, quantileOf } from "../thin";
 import { showSeconds, significant } from "../units";
 
-/** Learning rate over steps. */
+/** The learning rate by step. */
 export function learningRateFigure({ steps }: RunRecord): Figure {
   const total = steps.at(-1)?.step ?? 0;
   const rates = steps.map(({ step, learningRate }) => ({ step, value: learningRate }));
-  const most = Math.max(...rates.map(({ value }) => value));
+  const largest = Math.max(...rates.map(({ value }) => value));
   return figure(
     {
       name: "learning-rate",
       title: "Learning rate",
-      caption: `The optimizer's learning rate at each step; at most ${significant(most)}.`,
+      caption: `The optimizer's learning rate at each step; at most ${significant(largest)}.`,
     },
     [],
     [
@@ -38,32 +38,28 @@ export function learningRateFigure({ steps }: RunRecord): Figure {
   );
 }
 
-/** Steps that took far longer than others (pipelines are made, a policy scores) would flatten the rest. */
-const USUAL_SHARE = 0.97;
+/** Share of the steps that determines the range: the few that compile pipelines or score adapters take far longer. */
+const TYPICAL_SHARE = 0.97;
 
-/** Time of each step. */
+/** The time of each step. */
 export function timeFigure({ steps, freezes, seconds }: RunRecord): Figure {
   const total = steps.at(-1)?.step ?? 0;
   const times = steps.map((step) => ({ step: step.step, value: step.seconds }));
-  const most = Math.max(...times.map(({ value }) => value));
-  const usual =
-    1.25 *
-    quantileOf(
-      times.map(({ value }) => value),
-      USUAL_SHARE,
-    );
-  const top = most > 2 * usual ? usual : most;
-  const above = times.filter(({ value }) => value > top);
+  const values = times.map(({ value }) => value);
+  const longest = Math.max(...values);
+  const typical = 1.25 * quantileOf(values, TYPICAL_SHARE);
+  const top = longest > 2 * typical ? typical : longest;
+  const cut = values.filter((value) => value > top).length;
   const asMilliseconds = top < 1;
   const scale = asMilliseconds ? 1000 : 1;
   const points = times.map(({ step, value }) => ({ step, value: Math.min(value, top) * scale }));
-  const many = above.length === 1 ? "One longer one" : `${above.length} longer ones`;
-  const longer = `${many} (up to ${showSeconds(most)}: pipelines are made, or a policy scores) cut at the top.`;
+  const cutSteps = cut === 1 ? "One longer step is" : `${cut} longer steps are`;
+  const cutNote = `${cutSteps} cut off at the top (up to ${showSeconds(longest)}, to compile pipelines or score adapters).`;
   return figure(
     {
       name: "time",
       title: "Time per step",
-      caption: `Wall-clock time of each step, ${showSeconds(seconds)} in all.${above.length > 0 ? ` ${longer}` : ""}`,
+      caption: `Wall-clock time of each step, ${showSeconds(seconds)} in total.${cut > 0 ? ` ${cutNote}` : ""}`,
     },
     [{ label: "time of a step", colour: COLOURS.blue, as: "line" }, ...(freezes.length > 0 ? [FREEZE_KEY] : [])],
     [
