@@ -7,7 +7,7 @@ import { safe } from "../src/freeze/safe";
 import { initialiseModel } from "../src/io/load-model";
 import { Trainer } from "../src/train/trainer";
 import type { TrainerOptions } from "../src/train/options";
-import { Losses } from "../test/support/losses";
+import { DeviceLosses } from "../test/support/device-losses";
 import { main } from "./support/main";
 import { bertConfig } from "./support/model";
 import { adapterName, median, round, writeResults } from "./support/results";
@@ -30,7 +30,7 @@ interface Outcome {
 }
 
 /** Loads a model and trains it to the end. */
-async function run(watched: Losses, engine: Engine, { recover, onStart }: RunOptions): Promise<Outcome> {
+async function run(watched: DeviceLosses, engine: Engine, { recover, onStart }: RunOptions): Promise<Outcome> {
   const random = new Random(7);
   const samples = Array.from({ length: 24 }, (_, i) => ({
     ids: Int32Array.from({ length: 4 + random.below(12) }, () => 5 + random.below(900)),
@@ -63,11 +63,11 @@ async function run(watched: Losses, engine: Engine, { recover, onStart }: RunOpt
 // Destroys the device at random moments of runs, right after a call that creates or compiles something, uploads, submits or
 // waits, and checks that the recovered runs end with the same bits.
 await main("losses", async (engine) => {
-  const watched = new Losses(engine);
+  const watched = new DeviceLosses(engine);
   const reopen = engine.reopen.bind(engine);
   engine.reopen = async (lost) => {
     await reopen(lost);
-    watched.follow();
+    watched.watchDevice();
   };
   const recover = { every: EVERY };
   await run(watched, engine, { recover });
@@ -76,7 +76,10 @@ await main("losses", async (engine) => {
   const seconds: number[] = [];
   let survived = 0;
   for (let i = 0; i < LOSSES; i++) {
-    const outcome = await run(watched, engine, { recover, onStart: () => watched.arm(1 + random.below(calls)) });
+    const outcome = await run(watched, engine, {
+      recover,
+      onStart: () => watched.destroyAfter(1 + random.below(calls)),
+    });
     seconds.push(outcome.seconds);
     if (isDeepStrictEqual(outcome.end, end)) survived++;
     else console.error(`lost after ${watched.after.at(-1)}: the run ended differently`);

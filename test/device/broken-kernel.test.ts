@@ -1,22 +1,17 @@
-import { afterAll, beforeAll, expect, it } from "vitest";
+import { expect, it } from "vitest";
 import { KernelError } from "safetape";
-import type { Device } from "../../src/gpu/device";
 import { defineOp } from "../../src/op/declaration";
 import type { Op } from "../../src/op/declaration";
 import { Executor } from "../../src/run/executor";
 import { plan } from "../../src/tape/plan";
 import { Recorder } from "../../src/tape/tape";
-import { testDevice } from "../support/device";
+import { useDevice } from "../support/engine";
+import { failure } from "../support/failure";
 
-let device: Device;
-beforeAll(async () => void (device = await testDevice()));
-afterAll(() => {
-  expect(device.pool.ledger.liveBytes).toBe(0);
-  device.close();
-});
+const device = await useDevice();
 
-/** y = 2 x, by a kernel whose text is given. */
-function twice(name: string, body: string): Op {
+/** y = 2 x, by a kernel with this body. */
+function doubling(name: string, body: string): Op {
   const code = [
     "// Doubles.",
     "const GROUP: u32 = 64u;",
@@ -48,30 +43,20 @@ function twice(name: string, body: string): Op {
 async function run(op: Op): Promise<Float32Array | undefined> {
   const recorder = new Recorder();
   const y = recorder.apply(op, { x: recorder.input("x", [4]) }, {});
-  const made = plan(recorder, { outputs: { y }, limits: device.limits });
+  const planned = plan(recorder, { outputs: { y }, limits: device.limits });
   using executor = new Executor(device);
-  await executor.hold([made]);
-  const store = {
-    lease: (name: string): never => {
-      throw new Error(name);
-    },
-  };
-  return (await executor.run(made, store, { x: Float32Array.of(1, 2, 3, 4) })).get("y");
+  await executor.hold([planned]);
+  const store = { lease: (name: string) => expect.unreachable(`This plan has no tensor ${name}.`) };
+  return (await executor.run(planned, store, { x: Float32Array.of(1, 2, 3, 4) })).get("y");
 }
 
-it("names file, line, column and three lines of a kernel that does not compile, beside kernels that do", async () => {
-  const [good, bad] = [
-    twice("doubles", "  y[local.x] = 2.0 * x[local.x];"),
-    twice("doubles_wrongly", "  y[local.x] = 2.0 * z[local.x];"),
-  ];
-  // At once: neither may be judged by the other's errors.
-  const [first, failure, second] = await Promise.allSettled([run(good), run(bad), run(good)]);
-  for (const result of [first, second]) {
-    expect(result).toEqual({ status: "fulfilled", value: Float32Array.of(2, 4, 6, 8) });
-  }
-  const error = failure.status === "rejected" ? (failure.reason as KernelError) : undefined;
-  expect(error).toBeInstanceOf(KernelError);
-  const lines = error?.fact.split("\n") ?? [];
+it("a kernel that does not compile is reported with file, line, column and the lines around, and no other one is", async () => {
+  const good = doubling("doubles", "  y[local.x] = 2.0 * x[local.x];");
+  const bad = doubling("doubles_wrongly", "  y[local.x] = 2.0 * z[local.x];");
+  // At the same time: no kernel may be blamed for another one's errors.
+  const [first, error, second] = await Promise.all([run(good), failure(run(bad), KernelError), run(good)]);
+  for (const doubled of [first, second]) expect(doubled).toEqual(Float32Array.of(2, 4, 6, 8));
+  const lines = error.fact.split("\n");
   expect(lines[0]).toMatch(/^kernels\/doubles_wrongly\.wgsl:7:22: .*'?z'?/);
   expect(lines.slice(1)).toEqual([
     "6 | fn forward(@builtin(local_invocation_id) local: vec3u) {",

@@ -1,26 +1,14 @@
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import type { Device } from "../../src/gpu/device";
+import { describe, expect, it } from "vitest";
 import type { Attributes, ReferenceTensor, Op, OpCase } from "../../src/op/declaration";
 import { OPS } from "../../src/ops/index";
-import { testDevice } from "../support/device";
+import { useDevice } from "../support/engine";
 import { differentiable, forwardErrors, GRADIENT_TOLERANCE, gradientErrors, TOLERANCE } from "../support/op-checks";
 import { caseInputs, randomOutput, relativeError, runCase } from "../support/op-runs";
 import type { CaseRun } from "../support/op-runs";
 
-let device: Device;
+const device = await useDevice();
 /** Limits so small that the larger cases are split over bindings and over two grid dimensions. */
-let narrow: Device;
-
-beforeAll(async () => {
-  device = await testDevice();
-  narrow = await testDevice({ bindingBytes: 20480, workgroupsPerDimension: 3 });
-});
-afterAll(() => {
-  for (const opened of [device, narrow]) {
-    expect(opened.pool.ledger.liveBytes, "bytes left in the ledger").toBe(0);
-    opened.close();
-  }
-});
+const narrow = await useDevice({ bindingBytes: 20480, workgroupsPerDimension: 3 });
 
 function subsets(slots: readonly string[]): string[][] {
   return slots.reduce<string[][]>((all, slot) => [...all, ...all.map((set) => [...set, slot])], [[]]);
@@ -32,22 +20,22 @@ function checkForward(op: Op, test: OpCase<Attributes>, run: CaseRun, inputs: Re
   }
 }
 
-describe.each(OPS.map((op) => [op.name, op] as const))("%s", (_, op) => {
+describe.each(OPS)("$name", (op) => {
   const tests = op.cases.filter((test) => !test.bench);
 
-  it.each(tests.map((test) => [test.name, test] as const))("forward: %s", async (_name, test) => {
+  it.each(tests)("computes its reference: $name", async (test) => {
     const inputs = caseInputs(op, test);
     checkForward(op, test, await runCase(device, op, test, inputs), inputs);
   });
 
-  it.each(tests.map((test) => [test.name, test] as const))("split over bindings: %s", async (_name, test) => {
+  it.each(tests)("computes its reference when it is split over bindings: $name", async (test) => {
     const inputs = caseInputs(op, test);
     checkForward(op, test, await runCase(narrow, op, test, inputs), inputs);
   });
 
   if (op.gradients.length === 0) return;
 
-  it.each(tests.map((test) => [test.name, test] as const))("gradients: %s", async (_name, test) => {
+  it.each(tests)("computes the gradients of its reference: $name", async (test) => {
     const inputs = caseInputs(op, test);
     const slots = differentiable(op, test);
     const dy = randomOutput(op, test, inputs);
@@ -57,7 +45,7 @@ describe.each(OPS.map((op) => [op.name, op] as const))("%s", (_, op) => {
     }
   });
 
-  it.each(tests.map((test) => [test.name, test] as const))("frozen subsets: %s", async (_name, test) => {
+  it.each(tests)("computes the same gradients for every trainable subset, and no other: $name", async (test) => {
     const inputs = caseInputs(op, test);
     const slots = differentiable(op, test);
     const dy = randomOutput(op, test, inputs);
@@ -74,7 +62,7 @@ describe.each(OPS.map((op) => [op.name, op] as const))("%s", (_, op) => {
     }
   });
 
-  it.each(tests.map((test) => [test.name, test] as const))("gradients split over bindings: %s", async (_name, test) => {
+  it.each(tests)("computes the same gradients when it is split over bindings: $name", async (test) => {
     const inputs = caseInputs(op, test);
     const trainable = differentiable(op, test);
     const dy = randomOutput(op, test, inputs);

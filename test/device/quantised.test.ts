@@ -7,7 +7,10 @@ import { readBuffer } from "../../src/gpu/readback";
 import { jsonBytes } from "../../src/io/json";
 import { readSafetensors } from "../../src/io/safetensors";
 import { rawSafetensors, readRaw } from "../support/checkpoints";
+import type { RawTensor } from "../support/checkpoints";
 import { useEngine } from "../support/engine";
+import { failure } from "../support/failure";
+import { parseJson } from "../support/json";
 
 const DATA = "test/interop/quantised";
 const FIXTURES = ["bert-nf4", "bert-int8", "llama-nf4-double", "gpt2-nf4-double", "gpt2-int8"];
@@ -21,16 +24,16 @@ describe.each(FIXTURES)("%s", (fixture) => {
     const expected = await readSafetensors(directory, "expected.safetensors");
     using model = await loadModel(engine, directory);
     const { data } = await adapterLogits(model, lora({ rank: 1 }), new Map(), batchOf(expected, 16));
-    const wanted = expected.get("logits")?.data as Float32Array;
-    const largest = Math.max(...wanted.map(Math.abs));
-    expect(data).toHaveLength(wanted.length);
-    data.forEach((value, i) => expect(Math.abs(value - wanted[i]!) / largest, `logit ${i}`).toBeLessThan(5e-6));
-    expect(model.model.config["quantization_config"], "what is saved again is not quantised").toBeUndefined();
+    const { data: logits } = expected.get("logits")!;
+    const largest = Math.max(...logits.map(Math.abs));
+    expect(data).toHaveLength(logits.length);
+    data.forEach((value, i) => expect(Math.abs(value - logits[i]!) / largest, `logit ${i}`).toBeLessThan(5e-6));
+    expect(model.model.config["quantization_config"], "a saved copy is not quantised").toBeUndefined();
   });
 });
 
 describe("a file in NF4 loaded into NF4", () => {
-  /** The code of every element of a weight whose rows are whole blocks, in order. */
+  /** The code of every element of a weight, row by row; each row has to be a whole number of blocks. */
   async function codesOf(model: LoadedModel, name: string): Promise<number[]> {
     const tensor = model.weights.get(name)!;
     const [rows = 0, columns = 0] = tensor.shape;
@@ -42,7 +45,7 @@ describe("a file in NF4 loaded into NF4", () => {
     });
   }
 
-  it("has the file's own codes where blocks are whole rows", async () => {
+  it("keeps the codes of the file where a row is a whole number of blocks", async () => {
     const directory = await open("llama-nf4-double");
     const raw = await readRaw(directory, "model.safetensors");
     using model = await loadModel(engine, directory, { weights: "nf4" });
@@ -54,45 +57,43 @@ describe("a file in NF4 loaded into NF4", () => {
   });
 });
 
-describe("quantised files that cannot be used leave no memory behind", () => {
-  /** The fixture in memory, with another configuration or other tensors. */
+describe("loading a quantised file leaves no memory behind when it fails for", () => {
+  /** A copy of the fixture in memory, changed by `change`. */
   async function changed(
     fixture: string,
-    change: (config: Record<string, unknown>, tensors: Awaited<ReturnType<typeof readRaw>>) => void,
+    change: (config: Record<string, unknown>, tensors: Map<string, RawTensor>) => void,
   ): Promise<Directory> {
     const directory = await open(fixture);
-    const config = JSON.parse(new TextDecoder().decode(await directory.read("config.json"))) as Record<string, unknown>;
+    const config = parseJson<Record<string, unknown>>(new TextDecoder().decode(await directory.read("config.json")));
     const tensors = await readRaw(directory, "model.safetensors");
     change(config, tensors);
     const files = { "config.json": jsonBytes(config), "model.safetensors": rawSafetensors(tensors) };
     return memoryDirectory("changed", files);
   }
 
-  it("of another method", async () => {
+  it("another method", async () => {
     const directory = await changed("bert-nf4", (config) => (config["quantization_config"] = { quant_method: "gptq" }));
-    await expect(loadModel(engine, directory)).rejects.toThrow(ConfigError);
+    await failure(loadModel(engine, directory), ConfigError);
   });
 
-  it("of a wrong block size", async () => {
+  it("a wrong block size", async () => {
     const directory = await changed("bert-nf4", (_, tensors) => {
       const key = "bert.encoder.layer.1.output.dense.weight.quant_state.bitsandbytes__nf4";
       const { bytes } = tensors.get(key)!;
-      const told = new TextEncoder().encode(new TextDecoder().decode(bytes).replace("64", "32"));
-      tensors.set(key, { dtype: "U8", shape: [told.length], bytes: told });
+      const changedBytes = new TextEncoder().encode(new TextDecoder().decode(bytes).replace("64", "32"));
+      tensors.set(key, { dtype: "U8", shape: [changedBytes.length], bytes: changedBytes });
     });
-    const load = loadModel(engine, directory);
-    await expect(load).rejects.toThrow(FileFormatError);
-    await expect(load).rejects.toThrow(/layer\.1\.output.* scales of blocks of 32/);
+    const error = await failure(loadModel(engine, directory), FileFormatError);
+    expect(error.message).toMatch(/layer\.1\.output.* scales of blocks of 32/);
   });
 
-  it.each([Number.NaN, Infinity])("with %f for a scale, found half way", async (value) => {
+  it.each([Number.NaN, Infinity])("a scale of %f in a layer that is read late", async (value) => {
     const directory = await changed("bert-nf4", (_, tensors) => {
       const key = "bert.encoder.layer.1.output.dense.weight.absmax";
       const { bytes } = tensors.get(key)!;
       new DataView(bytes.buffer, bytes.byteOffset).setFloat32(4, value, true);
     });
-    const load = loadModel(engine, directory, { weights: "nf4" });
-    await expect(load).rejects.toThrow(FileFormatError);
-    await expect(load).rejects.toThrow(/layer\.1\.output\.dense\.weight in changed has .* as its element \d+/);
+    const error = await failure(loadModel(engine, directory, { weights: "nf4" }), FileFormatError);
+    expect(error.message).toMatch(/layer\.1\.output\.dense\.weight in changed has .* as its element \d+/);
   });
 });

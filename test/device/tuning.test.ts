@@ -1,7 +1,4 @@
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { afterAll, beforeAll, expect, it } from "vitest";
+import { expect, it, vi } from "vitest";
 import { memoryTuningCache } from "safetape";
 import { Random } from "../../src/base/random";
 import { openDevice } from "../../src/gpu/device";
@@ -15,18 +12,23 @@ import { executorBytes } from "../../src/run/footprint";
 import { plan } from "../../src/tape/plan";
 import { Recorder } from "../../src/tape/tape";
 import { runCli } from "../support/cli";
+import { useFolder } from "../support/folder";
+import { parseJson, readJson } from "../support/json";
 
-/** Just large enough to be worth a choice, and for one block of workgroup memory alone. */
+/** A product just large enough to be tuned, whose workgroup memory has one block. */
 const [ROWS, COLUMNS, INNER] = [40, 24, 600];
 
-/** The product's bits, how it ran, and what that took of time for trying and of memory. */
-async function multiply(options: DeviceOptions): Promise<{
+interface Multiplied {
   readonly y: readonly number[];
   readonly choices: readonly KernelChoice[];
+  /** What is left of the time for tuning. */
   readonly secondsLeft: number | undefined;
   readonly peakBytes: number;
   readonly plannedBytes: number;
-}> {
+}
+
+/** Multiplies on a new device with these options. */
+async function multiply(options: DeviceOptions): Promise<Multiplied> {
   const device = await openDevice(await nodeGpu(), options);
   const random = new Random(5);
   const numbers = (count: number) => Float32Array.from({ length: count }, () => random.normal());
@@ -51,13 +53,9 @@ async function multiply(options: DeviceOptions): Promise<{
   };
 }
 
-let folder: string;
-beforeAll(() => {
-  folder = mkdtempSync(join(tmpdir(), "safetape-tuning-"));
-});
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
+const path = useFolder();
 
-it("tunes once: the portable kernel's bits, no byte above the plan, and nothing timed by the next engine", async () => {
+it("tuning happens once, keeps the bits of the portable kernel and the bytes of the plan, and is cached for the next engine", async () => {
   const portable = await multiply({ variants: "portable" });
   const cache = memoryTuningCache();
   const first = await multiply({ variants: "tuned", tuning: { cache, seconds: 60 } });
@@ -74,34 +72,32 @@ it("tunes once: the portable kernel's bits, no byte above the plan, and nothing 
 
   const second = await multiply({ variants: "tuned", tuning: { cache, seconds: 60 } });
   expect(second.choices).toEqual([{ shape: choice?.shape, chosen: choice?.chosen, how: "cached" }]);
-  expect(second.secondsLeft, "time spent on trying").toBe(60);
+  expect(second.secondsLeft, "time that is left, all of it").toBe(60);
   expect(second.y, "bits").toEqual(portable.y);
 });
 
-it("a software adapter runs untuned unless told otherwise", async () => {
+it("a software adapter is not tuned by default", async () => {
   expect((await multiply({})).choices).toEqual([]);
 });
 
-it("safetape doctor --tune tells what every variant takes, and keeps the choice", async () => {
-  const before = process.env["XDG_CACHE_HOME"];
-  process.env["XDG_CACHE_HOME"] = folder;
+it("safetape doctor --tune prints the speed of every variant and stores the choice", async () => {
+  vi.stubEnv("XDG_CACHE_HOME", path());
   const { code, stdout, stderr } = await runCli(["doctor", "--tune", "--seconds", "0.5", "--json"]);
-  if (before === undefined) delete process.env["XDG_CACHE_HOME"];
-  else process.env["XDG_CACHE_HOME"] = before;
+  vi.unstubAllEnvs();
   expect(code, stderr).toBe(0);
   expect(stderr).toMatch(/^1\/\d+ {2}256 x 256 x 256, forward/);
-  const told = JSON.parse(stdout) as {
+  const { classes, left } = parseJson<{
     readonly classes: readonly { shape: string; chosen: string; variants: { name: string; gflops: number }[] }[];
     readonly left: number;
-  };
-  expect(told.left, "classes for which there was no time").toBeGreaterThan(0);
-  const [first] = told.classes;
-  expect(first?.shape).toBe("product.plain m~256 n~256 k~256 f32");
-  expect(first?.variants.find(({ name }) => name === first.chosen)?.gflops).toBeGreaterThan(0);
-  const file = JSON.parse(readFileSync(join(folder, "safetape", "tuning.json"), "utf8")) as {
+  }>(stdout);
+  expect(left, "classes for which there was no time").toBeGreaterThan(0);
+  const first = classes[0]!;
+  expect(first.shape).toBe("product.plain m~256 n~256 k~256 f32");
+  expect(first.variants.find(({ name }) => name === first.chosen)?.gflops).toBeGreaterThan(0);
+  const file = readJson<{
     readonly records: Record<string, Record<string, { chosen: string }>>;
-  };
+  }>(path("safetape", "tuning.json"));
   const [key = "", record] = Object.entries(file.records)[0] ?? [];
   expect(key.toLowerCase()).toContain(process.env["SAFETAPE_ADAPTER"]);
-  expect(record?.[first?.shape ?? ""]?.chosen).toBe(first?.chosen);
+  expect(record?.[first.shape]?.chosen).toBe(first.chosen);
 });

@@ -1,36 +1,36 @@
-import { afterAll, beforeAll, expect, it } from "vitest";
+import { afterAll, expect, it } from "vitest";
 import { Device, openDevice } from "../../src/gpu/device";
 import type { VariantChoice } from "../../src/gpu/variants";
 import type { Attributes, Op, OpCase } from "../../src/op/declaration";
 import type { Launch, Variant } from "../../src/op/launch";
 import { OPS } from "../../src/ops/index";
 import { nodeGpu } from "../../src/node/gpu";
+import { differentiable } from "../support/op-checks";
 import { caseInputs, randomOutput, relativeError, runCase } from "../support/op-runs";
 
-/** What ran: variants' names, entries and formats of each kernel. */
-const seen = new Set<string>();
-
-/** Sums of f32 in another order. */
+/** Tolerance for sums of f32 in another order. */
 const TOLERANCE = 1e-5;
 
-let plain: Device;
-let watching: Device;
-let subgroup: number | undefined;
-/** What the running case is to show, by variants' names: the entries in which they run. */
-const found = new Map<string, { readonly rounds: boolean; readonly entries: Set<string> }>();
-/** One for each variant's name, so that no pipeline is made twice. */
+const { handle, info } = await openDevice(await nodeGpu());
+const { subgroup } = info;
+const deviceWith = (variants: VariantChoice): Device => new Device(handle, info, { variants });
+
+/** Tiles, entries and formats of variants that a case has covered. */
+const coveredTraits = new Set<string>();
+/** Variants that the current case compares, by name, and the entries in which they run. */
+const chosen = new Map<string, { readonly rounds: boolean; readonly entries: Set<string> }>();
+/** One device for each variant's name, so that no pipeline is made twice. */
 const devices = new Map<string, Device>();
 
-const choosing = (variants: VariantChoice): Device => new Device(plain.handle, plain.info, { variants });
 const fits = (variant: Variant): boolean => variant.subgroup === undefined || variant.subgroup === subgroup;
 
 /**
- * The kernels that software adapters run by default are compared in every case. What other kernels and other tiles may do
- * wrong lies in a tile, an entry or a format, so each of them runs once, not each with each: a pipeline takes up to seconds.
+ * Whether a case compares a variant. The variants that software adapters run by default are compared in every case. A
+ * pipeline takes up to seconds, so the others run in the first case that has a new tile, entry or format of their kernel.
  */
-function isNew(launch: Launch, variant: Variant): boolean {
-  const usual = launch.variants?.find((one) => one.subgroup === subgroup);
-  return variant === usual || traitsOf(launch, variant).some((trait) => !seen.has(trait));
+function isCompared(launch: Launch, variant: Variant): boolean {
+  const byDefault = launch.variants?.find((candidate) => candidate.subgroup === subgroup);
+  return variant === byDefault || traitsOf(launch, variant).some((trait) => !coveredTraits.has(trait));
 }
 
 function traitsOf({ entry }: Launch, { kernel, name, constants }: Variant): string[] {
@@ -38,40 +38,35 @@ function traitsOf({ entry }: Launch, { kernel, name, constants }: Variant): stri
   return [`${kernel.name}: ${name}`, `${kernel.name}.${entry}`, `${kernel.name} of format ${FORMAT}`];
 }
 
-const watch: VariantChoice = (launch) => {
+/** Runs the portable kernels, and notes which variants the case has to compare with them. */
+const portable = deviceWith((launch) => {
   for (const variant of (launch.variants ?? []).filter(fits)) {
-    if (!isNew(launch, variant)) continue;
-    traitsOf(launch, variant).forEach((trait) => seen.add(trait));
+    if (!isCompared(launch, variant)) continue;
+    traitsOf(launch, variant).forEach((trait) => coveredTraits.add(trait));
     const { name, rounds = false } = variant;
-    const entries = found.get(name)?.entries ?? new Set();
-    found.set(name, { rounds, entries: entries.add(launch.entry) });
+    const entries = chosen.get(name)?.entries ?? new Set();
+    chosen.set(name, { rounds, entries: entries.add(launch.entry) });
   }
   return undefined;
-};
+});
 
-/** Only the variants of one name, in the entries in which they are to run. */
-const only =
+/** Chooses the variants of this name, in the entries in which the current case compares them. */
+const onlyVariant =
   (name: string): VariantChoice =>
   ({ entry, variants = [] }) =>
-    found.get(name)?.entries.has(entry) ? variants.find((one) => one.name === name) : undefined;
+    chosen.get(name)?.entries.has(entry) ? variants.find((variant) => variant.name === name) : undefined;
 
-beforeAll(async () => {
-  const { handle, info } = await openDevice(await nodeGpu());
-  subgroup = info.subgroup;
-  plain = new Device(handle, info, { variants: () => undefined });
-  watching = choosing(watch);
-});
 afterAll(() => {
-  for (const { pool } of [plain, watching, ...devices.values()]) {
-    expect(pool.ledger.liveBytes, "bytes left in the ledger").toBe(0);
+  for (const { pool } of [portable, ...devices.values()]) {
+    expect(pool.ledger.liveBytes, "live bytes after all tests").toBe(0);
   }
-  plain.close();
+  portable.close();
 });
 
-/** Everything that a case gives: outputs, every gradient, mutated inputs. */
-async function everything(device: Device, op: Op, test: OpCase<Attributes>): Promise<Record<string, number[]>> {
+/** All results of a case: outputs, every gradient, mutated inputs. */
+async function resultsOf(device: Device, op: Op, test: OpCase<Attributes>): Promise<Record<string, number[]>> {
   const inputs = caseInputs(op, test);
-  const trainable = Object.keys(test.inputs).filter((slot) => op.inputs[slot]?.gradient && !test.inputs[slot]?.format);
+  const trainable = differentiable(op, test);
   const options = op.gradients.length > 0 ? { trainable, dy: randomOutput(op, test, inputs) } : {};
   const { outputs, gradients, mutated } = await runCase(device, op, test, inputs, options);
   return Object.fromEntries(
@@ -85,25 +80,24 @@ const cases = OPS.flatMap((op) =>
   op.cases.filter(({ bench }) => !bench).map((test) => [`${op.name}: ${test.name}`, op, test] as const),
 );
 
-it.each(cases)("%s: every variant gives the same", async (_name, op, test) => {
-  found.clear();
-  const expected = await everything(watching, op, test);
-  for (const [name, { rounds }] of found) {
-    const device = devices.get(name) ?? choosing(only(name));
+it.each(cases)("%s: every variant gives the results of the portable kernel", async (_name, op, test) => {
+  chosen.clear();
+  const expected = await resultsOf(portable, op, test);
+  for (const [name, { rounds }] of chosen) {
+    const device = devices.get(name) ?? deviceWith(onlyVariant(name));
     devices.set(name, device);
-    const given = await everything(device, op, test);
-    expect(Object.keys(given), name).toEqual(Object.keys(expected));
-    for (const [what, values] of Object.entries(given)) {
-      const wanted = expected[what] ?? [];
-      if (rounds) expect(relativeError(values, wanted), `${what}, ${name}`).toBeLessThan(TOLERANCE);
-      else expect(values, `bits of ${what}, ${name}`).toEqual(wanted);
+    const results = await resultsOf(device, op, test);
+    expect(Object.keys(results), name).toEqual(Object.keys(expected));
+    for (const [slot, values] of Object.entries(results)) {
+      if (rounds) expect(relativeError(values, expected[slot]!), `${slot}, ${name}`).toBeLessThan(TOLERANCE);
+      else expect(values, `bits of ${slot}, ${name}`).toEqual(expected[slot]);
     }
   }
 });
 
-it("has variants for this adapter, of every kernel that has any", () => {
+it("the cases cover a variant of every kernel that has any", () => {
   expect(subgroup, "size of subgroups").toBeGreaterThan(1);
-  const kernels = new Set([...seen].map((trait) => /^\w+/.exec(trait)?.[0]));
+  const kernels = new Set([...coveredTraits].map((trait) => /^\w+/.exec(trait)?.[0]));
   const products = ["product", "product_narrow_subgroup", "product_shared", "product_split", "product_subgroup"];
   expect([...kernels].sort()).toEqual(["attention", "attention_subgroup", ...products]);
 });

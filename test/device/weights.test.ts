@@ -1,125 +1,100 @@
 import { describe, expect, it } from "vitest";
-import {
-  Batches,
-  full,
-  initialiseModel,
-  loadModel,
-  lora,
-  loraPrune,
-  memoryDirectory,
-  saveModel,
-  Trainer,
-} from "safetape";
-import { generate, WEIGHT_FORMATS } from "safetape";
-import type { LoadedModel, Sample, TrainerOptions, WeightFormat } from "safetape";
-import { Random } from "../../src/base/random";
+import { full, generate, initialiseModel, loadModel, lora, loraPrune, memoryDirectory, saveModel } from "safetape";
+import { Trainer, WEIGHT_FORMATS } from "safetape";
+import type { LoadedModel, TrainerOptions } from "safetape";
 import { useEngine } from "../support/engine";
+import { failure } from "../support/failure";
+import { layerCount, ODD_SIZES, tiny, tinyData } from "../support/tiny";
 
-const SIZES = { hidden_size: 24, num_hidden_layers: 2, num_attention_heads: 2, intermediate_size: 70 };
-const CONFIGS: Readonly<Record<string, Record<string, unknown>>> = {
-  bert: { ...SIZES, model_type: "bert", vocab_size: 51, max_position_embeddings: 32, num_labels: 2 },
-  gpt2: { model_type: "gpt2", vocab_size: 51, n_positions: 32, n_embd: 24, n_layer: 2, n_head: 2, n_inner: 70 },
-  llama: {
-    ...SIZES,
-    model_type: "llama",
-    vocab_size: 51,
-    num_key_value_heads: 1,
-    max_position_embeddings: 32,
-    architectures: ["LlamaForCausalLM"],
-  },
-};
+const SIZES = { ...ODD_SIZES, ...layerCount(2) };
 const PACKED = WEIGHT_FORMATS.filter((format) => format !== "f32");
 
 const engine = await useEngine();
 
-function options(model: LoadedModel, more: Partial<TrainerOptions> = {}): TrainerOptions {
-  const random = new Random(1);
-  const isText = model.model.task === "causal_lm";
-  const samples: Sample[] = Array.from({ length: 8 }, () => {
-    const ids = Int32Array.from({ length: 5 + random.below(10) }, () => 2 + random.below(48));
-    return { ids, label: isText ? ids : ids[0]! % 2 };
-  });
-  const data = new Batches(samples, { size: 4, maxLength: 16, multiple: 16, labels: isText ? "token" : "class" });
+function trainerOptions(model: LoadedModel, changes: Partial<TrainerOptions> = {}): TrainerOptions {
   const adapter = lora({ rank: 2, dropout: 0.1, targets: "all-linear" });
-  return { model, adapter, data, steps: 3, optimizer: { learningRate: 1e-2 }, seed: 4, ...more };
+  const optimizer = { learningRate: 1e-2 };
+  return { model, adapter, data: tinyData(model), steps: 3, optimizer, seed: 4, ...changes };
 }
 
-async function losses(model: LoadedModel, more: Partial<TrainerOptions> = {}): Promise<number[]> {
-  using trainer = await Trainer.create(options(model, more));
-  const found: number[] = [];
+async function train(model: LoadedModel, changes: Partial<TrainerOptions> = {}): Promise<number[]> {
+  using trainer = await Trainer.create(trainerOptions(model, changes));
+  const losses: number[] = [];
   for await (const { loss, bytes } of trainer.steps()) {
     expect(bytes, "ledger against plan").toEqual(trainer.predictedBytes());
-    found.push(loss);
+    losses.push(loss);
   }
-  return found;
+  return losses;
 }
 
-describe.each(Object.entries(CONFIGS))("%s", (_, config) => {
-  it.each(PACKED)("in %s trains as the f32 model that its weights stand for", async (weights) => {
+describe.each(["bert", "gpt2", "llama"] as const)("%s", (family) => {
+  const config = tiny[family](SIZES);
+
+  it.each(PACKED)("in %s trains as the f32 model with the values of its packed weights", async (weights) => {
     const files = memoryDirectory("model");
-    let found: number[];
-    let bytes: number;
+    let losses: number[];
+    let packedBytes: number;
     {
       using packed = await initialiseModel(engine, config, { weights });
-      bytes = engine.ledger.liveBytes;
+      packedBytes = engine.ledger.liveBytes;
       await saveModel(files, packed);
-      found = await losses(packed);
-      expect(await losses(packed, { recompute: "layers" }), "the same bits with layers run again").toEqual(found);
+      losses = await train(packed);
+      expect(await train(packed, { recompute: "layers" }), "losses with recomputation").toEqual(losses);
     }
-    using whole = await loadModel(engine, files);
-    expect(bytes, "bytes of the packed model").toBeLessThan(0.75 * engine.ledger.liveBytes);
-    const wanted = await losses(whole);
-    found.forEach((loss, i) => expect(loss, `step ${i + 1}`).toBeCloseTo(wanted[i]!, 5));
+    using unpacked = await loadModel(engine, files);
+    expect(packedBytes).toBeLessThan(0.75 * engine.ledger.liveBytes);
+    const expected = await train(unpacked);
+    losses.forEach((loss, i) => expect(loss, `loss of step ${i + 1}`).toBeCloseTo(expected[i]!, 5));
   });
 
-  it.each(PACKED)("is loaded from a checkpoint into %s", async (weights) => {
+  it.each(PACKED)("is loaded from a checkpoint into %s, except norms and biases", async (weights) => {
     const files = memoryDirectory("model");
     {
       using model = await initialiseModel(engine, config);
       await saveModel(files, model);
     }
-    using found = await loadModel(engine, files, { weights });
-    const formats = new Set([...found.weights.values()].map(({ dtype }) => dtype));
+    using loaded = await loadModel(engine, files, { weights });
+    const formats = new Set([...loaded.weights.values()].map(({ dtype }) => dtype));
     expect(formats.has(weights)).toBe(true);
     expect(formats.has("f32"), "norms and biases").toBe(true);
   });
 });
 
-it("generates from packed weights", async () => {
-  const told = async (weights: WeightFormat): Promise<readonly number[]> => {
-    using model = await initialiseModel(engine, CONFIGS["gpt2"] ?? {}, { weights });
-    const [text] = await generate(model, [[3, 4, 5]], { maxNewTokens: 6, endIds: [] });
-    return text?.ids ?? [];
-  };
-  expect(await told("bf16")).toHaveLength(6);
+it("a model with packed weights generates", async () => {
+  using model = await initialiseModel(engine, tiny.gpt2(SIZES), { weights: "bf16" });
+  const [text] = await generate(model, [[3, 4, 5]], { maxNewTokens: 6, endIds: [] });
+  expect(text?.ids).toHaveLength(6);
 });
 
-describe("what packed weights cannot do", () => {
-  it("learn", async () => {
-    using model = await initialiseModel(engine, CONFIGS["bert"] ?? {}, { weights: "int8" });
+describe("packed weights", () => {
+  it("cannot be trained, and the refusal takes no memory", async () => {
+    using model = await initialiseModel(engine, tiny.bert(SIZES), { weights: "int8" });
     const before = engine.ledger.liveBytes;
-    await expect(Trainer.create(options(model, { adapter: full() }))).rejects.toThrow(/trains .* which is stored as/);
+    const error = await failure(Trainer.create(trainerOptions(model, { adapter: full() })));
+    expect(error.fact).toMatch(/trains .* which is stored as/);
     expect(engine.ledger.liveBytes).toBe(before);
   });
 
-  it("be pruned by LoRAPrune", async () => {
-    using model = await initialiseModel(engine, CONFIGS["bert"] ?? {}, { weights: "nf4" });
-    await expect(Trainer.create(options(model, { policy: loraPrune() }))).rejects.toThrow(/reads the weights as f32/);
+  it("cannot be pruned by LoRAPrune", async () => {
+    using model = await initialiseModel(engine, tiny.bert(SIZES), { weights: "nf4" });
+    const error = await failure(Trainer.create(trainerOptions(model, { policy: loraPrune() })));
+    expect(error.fact).toMatch(/reads the weights as f32/);
   });
 });
 
-it.each([Number.NaN, Infinity])("refuses a checkpoint with %f, and takes no memory", async (value) => {
+it.each([Number.NaN, Infinity])("a checkpoint with %f in a weight is refused, and takes no memory", async (value) => {
   const files = memoryDirectory("model");
   {
-    using model = await initialiseModel(engine, CONFIGS["bert"] ?? {});
-    const name = "bert.encoder.layer.1.intermediate.dense.weight";
-    const data = await model.weights.get(name)!.read();
+    using model = await initialiseModel(engine, tiny.bert(SIZES));
+    const weight = model.weights.get("bert.encoder.layer.1.intermediate.dense.weight");
+    const data = await weight!.read();
     data[5] = value;
-    model.weights.get(name)?.write(data);
+    weight?.write(data);
     await saveModel(files, model);
   }
   for (const weights of ["f32", "nf4"] as const) {
-    await expect(loadModel(engine, files, { weights })).rejects.toThrow(/layer\.1\.intermediate.* as its element 5/);
+    const error = await failure(loadModel(engine, files, { weights }));
+    expect(error.fact).toMatch(/layer\.1\.intermediate.* as its element 5/);
     expect(engine.ledger.liveBytes).toBe(0);
   }
 });

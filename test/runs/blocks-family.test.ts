@@ -1,25 +1,14 @@
-import { afterEach, beforeEach, expect, it } from "vitest";
-import { Batches, Engine, houlsby, lora, safe, Trainer } from "safetape";
-import type { Adapter, FreezePolicy, LoadedModel, Sample, TrainerOptions } from "safetape";
-import { Random } from "../../src/base/random";
+import { expect, it } from "vitest";
+import { Batches, houlsby, lora, safe, Trainer } from "safetape";
+import type { Adapter, FreezePolicy, LoadedModel, TrainerOptions } from "safetape";
 import { blocksFamily, randomModel } from "../support/blocks-family";
-import { testDevice } from "../support/device";
+import { useEngine } from "../support/engine";
+import { tinySamples } from "../support/tiny";
 
-let engine: Engine;
-beforeEach(async () => {
-  engine = new Engine(await testDevice());
-});
-afterEach(() => {
-  expect(engine.ledger.liveBytes, "bytes left in the ledger").toBe(0);
-  engine.dispose();
-});
+const engine = await useEngine();
 
-function options(model: LoadedModel, adapter: Adapter, policy: FreezePolicy): TrainerOptions {
-  const random = new Random(1);
-  const samples: Sample[] = Array.from({ length: 24 }, () => {
-    const ids = Int32Array.from({ length: 5 + random.below(12) }, () => 2 + random.below(48));
-    return { ids, label: ids };
-  });
+function trainerOptions(model: LoadedModel, adapter: Adapter, policy: FreezePolicy): TrainerOptions {
+  const samples = tinySamples(24, { longest: 16, areTokens: true });
   const data = new Batches(samples, { size: 4, seed: 3, maxLength: 16, multiple: 16, labels: "token" });
   return { model, adapter, policy, data, steps: 12, seed: 5, optimizer: { learningRate: 1e-2 } };
 }
@@ -29,14 +18,14 @@ const layerByName = (name: string): number | undefined => {
   return layer === undefined ? undefined : Number(layer);
 };
 
-// Layers come from the family, not from names that a published family happens to have.
+// The family gives the layer of a parameter; nothing may read it from a name.
 it.each([
   ["lora", () => lora({ rank: 4, targets: "all-linear" })],
   ["houlsby", () => houlsby({ size: 4 })],
-])("SAFE freezes %s in a family whose layers are called blocks.N", async (_, make) => {
+])("SAFE freezes %s in a family whose layers are called blocks.N", async (_, makeAdapter) => {
   using model = await randomModel(engine, blocksFamily());
   const policy = safe({ every: 1, maxWarmup: 2, targetFreezeFraction: 0.75, rampEnd: 4 });
-  using trainer = await Trainer.create(options(model, make(), policy));
+  using trainer = await Trainer.create(trainerOptions(model, makeAdapter(), policy));
   const frozenLayers = new Set<number>();
   const horizons: (number | undefined)[] = [];
   for await (const { bytes, freezes, horizon } of trainer.steps()) {

@@ -1,54 +1,50 @@
 import { spawn } from "node:child_process";
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { beforeEach, describe, expect, it } from "vitest";
 import type { RunRecord } from "safetape";
 import { runCli } from "../support/cli";
+import { useFolder } from "../support/folder";
+import { readJson } from "../support/json";
+import { writeSentiment } from "../support/model-folder";
 
-let folder: string;
-beforeEach(() => {
-  folder = mkdtempSync(join(tmpdir(), "safetape-resume-"));
-  for (const file of ["train.tsv", "dev.tsv"]) {
-    const lines = readFileSync(`examples/data/sentiment/${file}`, "utf8").split("\n");
-    writeFileSync(join(folder, file), `${lines.slice(0, 25).join("\n")}\n`);
-  }
-});
-afterEach(() => rmSync(folder, { recursive: true, force: true }));
+const path = useFolder();
+beforeEach(() => void writeSentiment(path(), 24));
 
 const commandFor = (out: string): string[] => [
-  ...["train", "--model", "examples/model", "--task", "sst2", "--data", folder, "--epochs", "3", "--batch", "8"],
+  ...["train", "--model", "examples/model", "--task", "sst2", "--data", path(), "--epochs", "3", "--batch", "8"],
   ...["--max-length", "16", "--rank", "2", "--eval-every", "2", "--json", "--out", out],
   ...["--freeze", '{"policy": "fixed", "freezes": [{"beforeStep": 2, "tensors": ["layer.0."]}]}'],
 ];
 
-/** Starts the bundle that `runCli` made, and sends it a signal after so many steps. */
-function stopped(args: readonly string[], signal: NodeJS.Signals, afterSteps: number) {
+/** Starts the bundle that `runCli` built, and sends it a signal after a number of steps. */
+function runUntil(steps: number, signal: NodeJS.Signals, args: readonly string[]) {
   return new Promise<{ code: number | null; stderr: string }>((resolve) => {
     const child = spawn(process.execPath, ["node_modules/.cache/safetape/main.js", ...args]);
     let [stdout, stderr] = ["", ""];
     child.stdout.on("data", (text: Buffer) => {
       stdout += String(text);
-      if (!child.killed && stdout.includes(`{"type":"step","step":${afterSteps},`)) child.kill(signal);
+      if (!child.killed && stdout.includes(`{"type":"step","step":${steps},`)) child.kill(signal);
     });
     child.stderr.on("data", (text: Buffer) => (stderr += String(text)));
     child.on("close", (code) => resolve({ code, stderr }));
   });
 }
 
+/** The record of a run without times. */
 const recordOf = (out: string) => {
-  const record = JSON.parse(readFileSync(join(out, "run.json"), "utf8")) as RunRecord;
+  const record = readJson<RunRecord>(join(out, "run.json"));
   const { steps, freezes, evaluations, metrics, policy, peakBytes } = record;
   const timeless = steps.map(({ seconds: _, examplesPerSecond: _rate, ...step }) => step);
   return { steps: timeless, freezes, evaluations, metrics, policy, peakBytes };
 };
 
 describe("safetape train, stopped by a signal", () => {
-  it("saves itself, says how to continue, and ends as if it had not been stopped", async () => {
-    const [whole, out] = [join(folder, "whole"), join(folder, "out")];
+  it("saves a checkpoint, says how to continue, and ends with the bits of an undisturbed run", async () => {
+    const [whole, out] = [path("whole"), path("out")];
     const undisturbed = await runCli(commandFor(whole));
     expect(undisturbed.code, undisturbed.stderr).toBe(0);
-    const { code, stderr } = await stopped(commandFor(out), "SIGTERM", 3);
+    const { code, stderr } = await runUntil(3, "SIGTERM", commandFor(out));
     expect(code, stderr).toBe(143);
     expect(stderr).toMatch(/SIGTERM: finishing this step and saving the run/);
     expect(stderr).toMatch(/Stopped after step \d of 9; saved in .*checkpoints\.\n.* --resume to continue/);

@@ -1,13 +1,14 @@
 import { expect, it } from "vitest";
-import { adalora, bitfit, Engine, houlsby, initialiseModel, lora, safe, Trainer } from "safetape";
+import { adalora, bitfit, houlsby, initialiseModel, lora, safe, Trainer } from "safetape";
 import type { TrainerOptions } from "safetape";
-import { testDevice } from "../support/device";
+import { useEngine } from "../support/engine";
 import { tiny, tinyData } from "../support/tiny";
 
 const STEPS = 4;
 
-it("four trainers at once on one device, and on one model, give what each gives alone; so does a second run", async () => {
-  using engine = new Engine(await testDevice());
+const engine = await useEngine();
+
+it("four trainers at the same time on one model give the bits that each of them gives alone", async () => {
   using model = await initialiseModel(engine, tiny.bert({ num_hidden_layers: 2 }));
   const kinds: (() => Omit<TrainerOptions, "model" | "data">)[] = [
     () => ({
@@ -18,8 +19,8 @@ it("four trainers at once on one device, and on one model, give what each gives 
     () => ({ adapter: houlsby({ size: 4 }), microBatch: 2, seed: 2 }),
     () => ({ adapter: bitfit(), seed: 3 }),
   ];
-  const make = (kind: (typeof kinds)[number]): Promise<Trainer> =>
-    Trainer.create({ model, data: tinyData(model, 4), steps: STEPS, ...kind() });
+  const makeTrainer = (options: (typeof kinds)[number]): Promise<Trainer> =>
+    Trainer.create({ model, data: tinyData(model, 4), steps: STEPS, ...options() });
   const train = async (trainer: Trainer) => {
     const losses: number[] = [];
     for await (const { step, loss } of trainer.steps()) {
@@ -30,11 +31,11 @@ it("four trainers at once on one device, and on one model, give what each gives 
   };
   const before = engine.ledger.live;
   const alone = [];
-  for (const kind of kinds) {
-    using trainer = await make(kind);
+  for (const options of kinds) {
+    using trainer = await makeTrainer(options);
     alone.push(await train(trainer));
   }
-  const together = await Promise.all(kinds.map(make));
+  const together = await Promise.all(kinds.map(makeTrainer));
   expect(await Promise.all(together.map(train))).toEqual(alone);
   for (const trainer of together) trainer.dispose();
   expect(engine.ledger.live).toEqual(before);

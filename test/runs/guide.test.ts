@@ -2,12 +2,12 @@ import { mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSyn
 import { basename, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import type { Op } from "safetape";
-import { testDevice } from "../support/device";
+import { useDevice } from "../support/engine";
 import { blocksOf, syntaxErrors } from "../support/guide";
 import { forwardErrors, GRADIENT_TOLERANCE, gradientErrors, TOLERANCE } from "../support/op-checks";
 import { caseInputs, randomOutput, runCase } from "../support/op-runs";
 
-/** The guide's pages: the `js` blocks of a page are one program, run as a reader would, in a folder beside examples/. */
+/** The `js` blocks of a page of the guide are one program. It runs in a folder that has examples/, as a reader would run it. */
 const ROOT = process.cwd();
 const GUIDE = join(ROOT, "docs", "guide");
 const FOLDER = join(ROOT, "test", ".cache", `guide-${process.env["SAFETAPE_ADAPTER"] ?? "any"}`);
@@ -15,18 +15,20 @@ const pages = readdirSync(GUIDE)
   .filter((file) => file.endsWith(".md"))
   .map((file) => ({ name: basename(file, ".md"), blocks: blocksOf(readFileSync(join(GUIDE, file), "utf8")) }));
 
-/** Why blocks of other kinds are not run here. */
+/** Reasons why blocks of other kinds are not run here. */
 const UNRUN: Readonly<Record<string, string>> = {
-  "js browser": "belongs in a page: test/browser runs the published file in Chromium",
-  html: "a page: test/browser runs the published file in Chromium",
-  python: "needs torch and peft: test/interop/check.py runs the like",
-  bash: "installs packages or trains at length; its commands and options are looked up",
+  "js browser": "belongs on a web page; test/browser runs the published file in Chromium",
+  html: "a web page; test/browser runs the published file in Chromium",
+  python: "needs torch and peft; test/interop/check.py runs similar code",
+  bash: "installs packages or trains for long; its commands and options are checked",
   text: "output",
 };
 
+const device = await useDevice();
+
 const PROGRAM = readFileSync(join(ROOT, "src", "cli", "main.ts"), "utf8");
 
-/** Commands and options of safetape in shell lines that the program does not have. */
+/** Commands and options of safetape in shell lines that the command-line program does not have. */
 function unknownWords(code: string): string[] {
   const lines = code.replaceAll("\\\n", " ").split("\n");
   return lines.flatMap((line) => {
@@ -50,10 +52,10 @@ afterAll(() => {
 
 const programs = new Map<string, Promise<unknown>>();
 
-/** Runs a page's program once. */
+/** Runs the program of a page on the first call; gives its exports. */
 function run(name: string): Promise<unknown> {
-  const known = programs.get(name);
-  if (known) return known;
+  const started = programs.get(name);
+  if (started) return started;
   const { blocks } = pages.find((page) => page.name === name)!;
   const code = blocks.filter(({ language, mark }) => language === "js" && mark === "").map((block) => block.code);
   const path = join(FOLDER, `${name}.mjs`);
@@ -73,32 +75,31 @@ describe.each(pages)("the guide's page $name", ({ name, blocks }) => {
     }
   });
 
-  it("has only blocks that are run, or that say why not", () => {
+  it("has only blocks that are run, or of a kind with a reason not to be", () => {
     for (const block of blocks) {
       const kind = `${block.language} ${block.mark}`.trim();
       if (kind === "js") continue;
       expect(UNRUN[kind], `line ${block.line} of ${name}.md: a block of kind "${kind}"`).toBeDefined();
       if (["js browser", "html"].includes(kind)) expect(syntaxErrors(block), `line ${block.line}`).toEqual([]);
       if (kind === "bash") expect(unknownWords(block.code), `line ${block.line}`).toEqual([]);
-      // eslint-disable-next-line no-console -- says what is not covered
+      // eslint-disable-next-line no-console -- reports what is not covered
       console.info(`${name}.md:${block.line} is not run: ${UNRUN[kind]}`);
     }
   });
 });
 
-describe("the op that the guide writes", () => {
-  it("computes what its float64 reference does, forward and backward", async () => {
+describe("the op that a reader of the guide writes", () => {
+  it("computes its float64 reference, forward and backward", async () => {
+    // The page exports this op.
     const { softSign } = (await run("op")) as { softSign: Op };
-    const device = await testDevice();
     for (const test of softSign.cases) {
       const inputs = caseInputs(softSign, test);
       const dy = randomOutput(softSign, test, inputs);
-      const all = await runCase(device, softSign, test, inputs, { trainable: ["x"], dy });
-      for (const [, error] of forwardErrors(softSign, test, all, inputs)) expect(error).toBeLessThan(TOLERANCE);
-      const errors = gradientErrors(softSign, test, all, inputs, dy);
+      const results = await runCase(device, softSign, test, inputs, { trainable: ["x"], dy });
+      for (const [, error] of forwardErrors(softSign, test, results, inputs)) expect(error).toBeLessThan(TOLERANCE);
+      const errors = gradientErrors(softSign, test, results, inputs, dy);
       expect(errors).toHaveLength(1);
       for (const [, error] of errors) expect(error).toBeLessThan(GRADIENT_TOLERANCE);
     }
-    device.close();
   });
 });

@@ -8,7 +8,7 @@ const DATA = "test/interop-data";
 const engine = await useEngine();
 
 describe("adapters that Python PEFT wrote", () => {
-  it.each(interopCases(DATA))("$family/$kind gives Python's logits", async ({ family, kind }) => {
+  it.each(interopCases(DATA))("give the logits of Python: $family/$kind", async ({ family, kind }) => {
     const { error } = await runInterop(engine, DATA, family, kind);
     expect(error, "relative error of the logits").toBeLessThan(TOLERANCE);
   });

@@ -1,7 +1,5 @@
 import { execFile } from "node:child_process";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { rm, writeFile } from "node:fs/promises";
 import { promisify } from "node:util";
 import { describe, expect, it } from "vitest";
 import { DtypeError, FileFormatError, LimitError, loadModel, memoryDirectory, openDirectory } from "safetape";
@@ -15,28 +13,24 @@ import { Uploader, WINDOW_ELEMENTS } from "../../src/io/upload";
 import type { Tensor } from "../../src/tensor";
 import { observed, randomTensors, rawSafetensors, shardedFiles, wholeCheckpoint } from "../support/checkpoints";
 import { useEngine } from "../support/engine";
+import { failure } from "../support/failure";
+import { useFolder } from "../support/folder";
+import { parseJson } from "../support/json";
+import { layerCount, ODD_SIZES, tiny } from "../support/tiny";
 
-const BERT = {
-  model_type: "bert",
-  vocab_size: 51,
-  hidden_size: 24,
-  num_hidden_layers: 2,
-  num_attention_heads: 2,
-  intermediate_size: 70,
-  max_position_embeddings: 16,
-  num_labels: 2,
-};
+const SIZES = { ...ODD_SIZES, ...layerCount(2), max_position_embeddings: 16 };
+const BERT = tiny.bert(SIZES);
 
 const engine = await useEngine();
 
-async function stored(tensor: Tensor): Promise<Buffer> {
+async function bytesOf(tensor: Tensor): Promise<Buffer> {
   return Buffer.from(await readBuffer(engine.device, tensor.lease));
 }
 
-/** What the GPU holds of a weight that is encoded whole: its bytes, up to a whole word. */
+/** The bytes that the GPU holds of a weight that was encoded in one piece, up to a whole word. */
 function encoded(data: Float32Array, columns: number, format: WeightFormat): Buffer {
-  const whole = encodeWeight(data, columns, format);
-  return Buffer.from(whole.buffer, whole.byteOffset, whole.byteLength);
+  const words = encodeWeight(data, columns, format);
+  return Buffer.from(words.buffer, words.byteOffset, words.byteLength);
 }
 
 describe.each(WEIGHT_FORMATS)("a weight in %s", (format) => {
@@ -47,135 +41,126 @@ describe.each(WEIGHT_FORMATS)("a weight in %s", (format) => {
     [[4, 64], 1000],
     [[6, 2, 3], 7],
     [[21], 4],
-  ])("%j has the same bits in windows of %d elements as whole", async (shape, window) => {
+  ])("of shape %j has the same bits in windows of %d elements as in one piece", async (shape, window) => {
     const random = new Random(2);
     const data = Float32Array.from({ length: elements(shape) }, () => random.normal());
-    const asked: number[] = [];
+    const ranges: number[] = [];
     const source = (first: number, end: number): Float32Array => {
-      asked.push(first, end);
+      ranges.push(first, end);
       return data.slice(first, end);
     };
     const uploader = new Uploader(engine.device, "a test", window);
     const { tensor, smallest } = await uploader.upload({ name: "w", shape, dtype: format }, source);
-    const found = await stored(tensor);
+    const bytes = await bytesOf(tensor);
     tensor.dispose();
-    expect(Buffer.compare(found, encoded(data, shape.at(-1) ?? 1, format)), "bytes that differ").toBe(0);
+    expect(Buffer.compare(bytes, encoded(data, shape.at(-1) ?? 1, format)), "bytes that differ").toBe(0);
     expect(smallest).toBe(Math.min(...data.map(Math.abs)));
-    expect([asked[0], asked.at(-1)], "from the first element to the last").toEqual([0, data.length]);
-    expect(
-      asked.slice(1, -1).every((at, i, all) => i % 2 === 0 || at === all[i - 1]),
-      "in order, without gap",
-    ).toBe(true);
+    expect([ranges[0], ranges.at(-1)], "from the first element to the last").toEqual([0, data.length]);
+    const isContiguous = ranges.slice(1, -1).every((start, i, ends) => i % 2 === 0 || start === ends[i - 1]);
+    expect(isContiguous, "in order, without gap").toBe(true);
   });
 });
 
 describe("a table larger than a window", () => {
-  const config = { ...BERT, hidden_size: 64, vocab_size: 140_000 };
+  const config = tiny.bert({ ...SIZES, hidden_size: 64, vocab_size: 140_000 });
   const table = "bert.embeddings.word_embeddings.weight";
-  const whole = randomTensors(config);
+  const tensors = randomTensors(config);
 
-  it.each(["f32", "nf4"] as const)("is never whole on the host, and has the same bits in %s", async (weights) => {
-    let largest = 0;
-    const counting = observed(await wholeCheckpoint(config, whole), (file, start = 0, end = Infinity) => {
-      if (file.endsWith(".safetensors")) largest = Math.max(largest, end - start);
+  it.each(["f32", "nf4"] as const)("is read window by window, and has the same bits in %s", async (weights) => {
+    let largestRead = 0;
+    const counting = observed(await wholeCheckpoint(config, tensors), (file, start = 0, end = Infinity) => {
+      if (file.endsWith(".safetensors")) largestRead = Math.max(largestRead, end - start);
     });
-    const told: number[] = [];
-    const onProgress = (done: number, of: number): void => void told.push(done / of);
+    const progress: number[] = [];
+    const onProgress = (done: number, total: number): void => void progress.push(done / total);
     using model = await loadModel(engine, counting, { weights, onProgress });
-    expect(told, "progress, window by window").toEqual([...told].sort((a, b) => a - b));
-    expect(told.length).toBeGreaterThan(whole.length);
-    expect(told.at(-1)).toBe(1);
+    expect(progress, "progress, window by window").toEqual(progress.toSorted((a, b) => a - b));
+    expect(progress.length).toBeGreaterThan(tensors.length);
+    expect(progress.at(-1)).toBe(1);
     expect(elements([140_000, 64]), "elements of the table").toBeGreaterThan(2 * WINDOW_ELEMENTS);
-    expect(largest, "bytes of the largest read").toBeLessThanOrEqual(4 * WINDOW_ELEMENTS);
-    for (const { name, shape, data } of whole) {
+    expect(largestRead, "bytes of the largest read").toBeLessThanOrEqual(4 * WINDOW_ELEMENTS);
+    for (const { name, shape, data } of tensors) {
       const tensor = model.weights.get(name)!;
-      const wanted = encoded(data, shape.at(-1) ?? 1, tensor.dtype as WeightFormat);
-      expect(Buffer.compare(await stored(tensor), wanted), name).toBe(0);
+      // Weights have no other types.
+      const expected = encoded(data, shape.at(-1) ?? 1, tensor.dtype as WeightFormat);
+      expect(Buffer.compare(await bytesOf(tensor), expected), name).toBe(0);
     }
     expect(model.weights.get(table)?.dtype).toBe(weights === "f32" ? "f32" : "f16");
   });
 });
 
 describe("a directory that changes while it is read", () => {
-  /** Runs `change` when the first tensor of the second shard is asked for. */
-  async function changing(change: (path: string) => Promise<void>): Promise<Error> {
-    const path = await mkdtemp(join(tmpdir(), "safetape-loading-"));
-    try {
-      for (const [file, bytes] of Object.entries(await shardedFiles(BERT, randomTensors(BERT)))) {
-        await writeFile(join(path, file), bytes);
-      }
-      let heldBytes = 0;
-      const directory = observed(await openDirectory(path), async (file, start = 0) => {
-        // Bytes 0 and 8 begin the header.
-        if (file !== "second.safetensors" || start <= 8 || heldBytes > 0) return;
-        heldBytes = engine.ledger.liveBytes;
-        expect(heldBytes, "bytes held for the first shard's weights").toBeGreaterThan(10_000);
-        await change(join(path, file));
-      });
-      return await loadModel(engine, directory).then(
-        (model) => {
-          model.dispose();
-          throw new Error("nothing was thrown");
-        },
-        (error: unknown) => error as Error,
-      );
-    } finally {
-      await rm(path, { recursive: true });
+  const path = useFolder();
+
+  /** Loads a model, and runs `change` when the first tensor of the second shard is read. */
+  async function loadDuring(change: (shard: string) => Promise<void>): Promise<void> {
+    for (const [file, bytes] of Object.entries(await shardedFiles(BERT, randomTensors(BERT)))) {
+      await writeFile(path(file), bytes);
     }
+    let liveBytes = 0;
+    const directory = observed(await openDirectory(path()), async (file, start = 0) => {
+      // The reads at bytes 0 and 8 are those of the header.
+      if (file !== "second.safetensors" || start <= 8 || liveBytes > 0) return;
+      liveBytes = engine.ledger.liveBytes;
+      expect(liveBytes, "bytes of the weights in the first shard").toBeGreaterThan(10_000);
+      await change(path(file));
+    });
+    (await loadModel(engine, directory)).dispose();
   }
 
-  it("loses a shard half way: FileFormatError, and no memory is held", async () => {
-    const error = await changing((file) => rm(file));
-    expect(error).toBeInstanceOf(FileFormatError);
+  it("gives a FileFormatError and holds no memory when a shard disappears", async () => {
+    const error = await failure(
+      loadDuring((shard) => rm(shard)),
+      FileFormatError,
+    );
     expect(error.message).toMatch(/^no file second\.safetensors in .*\n.*first\.safetensors/);
   });
 
-  it("has a shard cut short half way: FileFormatError, and no memory is held", async () => {
-    const error = await changing((file) => writeFile(file, new Uint8Array(100)));
-    expect(error).toBeInstanceOf(FileFormatError);
+  it("gives a FileFormatError and holds no memory when a shard is cut short", async () => {
+    const error = await failure(
+      loadDuring((shard) => writeFile(shard, new Uint8Array(100))),
+      FileFormatError,
+    );
     expect(error.message).toMatch(/second\.safetensors in .* has 100 bytes, but bytes .* were asked for\n.*truncated/);
   });
 });
 
-describe("what cannot be loaded", () => {
-  it.each(["F8_E4M3", "F8_E5M2"])("a weight stored as %s: DtypeError", async (dtype) => {
+describe("loading fails with", () => {
+  it.each(["F8_E4M3", "F8_E5M2"])("a DtypeError for a weight stored as %s", async (dtype) => {
     const name = "bert.encoder.layer.1.output.dense.weight";
     const shape = [24, 70];
     const tensors = randomTensors(BERT).filter((tensor) => tensor.name !== name);
     const files = await shardedFiles(BERT, tensors);
-    const index = JSON.parse(new TextDecoder().decode(files["model.safetensors.index.json"])) as {
-      weight_map: Record<string, string>;
-    };
+    const indexText = new TextDecoder().decode(files["model.safetensors.index.json"]);
+    const index = parseJson<{ weight_map: Record<string, string> }>(indexText);
     index.weight_map[name] = "third.safetensors";
     const directory = memoryDirectory("eighths", {
       ...files,
       "model.safetensors.index.json": new TextEncoder().encode(JSON.stringify(index)),
       "third.safetensors": rawSafetensors(new Map([[name, { dtype, shape, bytes: new Uint8Array(24 * 70) }]])),
     });
-    const load = loadModel(engine, directory);
-    await expect(load).rejects.toThrow(DtypeError);
-    await expect(load).rejects.toThrow(`is stored as ${dtype}`);
+    const error = await failure(loadModel(engine, directory), DtypeError);
+    expect(error.message).toContain(`is stored as ${dtype}`);
   });
 
-  it("a format of weights that is none: ConfigError", async () => {
+  it("a ConfigError for an unknown format of weights", async () => {
     const directory = await wholeCheckpoint(BERT, randomTensors(BERT));
-    const load = loadModel(engine, directory, { weights: "int4" as WeightFormat });
-    await expect(load).rejects.toThrow(ConfigError);
-    await expect(load).rejects.toThrow(/"int4".*\n.*f32, f16, bf16, int8, nf4/);
+    // @ts-expect-error -- what plain JavaScript may pass
+    const error = await failure(loadModel(engine, directory, { weights: "int4" }), ConfigError);
+    expect(error.message).toMatch(/"int4".*\n.*f32, f16, bf16, int8, nf4/);
   });
 
-  it("a table larger than the adapter's buffers: LimitError", async () => {
+  it("a LimitError for a table larger than the buffers of the adapter", async () => {
     const rows = Math.ceil(engine.device.handle.limits.maxBufferSize / 4 / 64) + 1;
-    const made = initialiseModel(engine, { ...BERT, hidden_size: 64, vocab_size: rows });
-    await expect(made).rejects.toThrow(LimitError);
+    await failure(initialiseModel(engine, tiny.bert({ hidden_size: 64, vocab_size: rows })), LimitError);
   });
 });
 
-it("two processes train from the same files", async () => {
+it("two processes that train from the same files get the same bits", async () => {
   const args = ["scripts/run.mjs", "test/support/shared-files.ts", "test/interop-data/bert/base"];
   const { stdout } = await promisify(execFile)(process.execPath, args);
-  const [ours, theirs] = JSON.parse(stdout) as [number[], number[]];
-  expect(ours).toHaveLength(4);
-  expect(ours.every((loss) => loss > 0)).toBe(true);
-  expect(theirs, "the same bits").toEqual(ours);
+  const [first, second] = parseJson<[number[], number[]]>(stdout);
+  expect(first).toHaveLength(4);
+  expect(first.every((loss) => loss > 0)).toBe(true);
+  expect(second).toEqual(first);
 });

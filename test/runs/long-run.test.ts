@@ -1,22 +1,23 @@
 import { expect, it } from "vitest";
-import { Engine, memoryDirectory } from "safetape";
+import { memoryDirectory } from "safetape";
 import { longRun, trainUntil } from "../../bench/support/long-run";
 import { sumBytes } from "../../src/gpu/ledger";
-import { testDevice } from "../support/device";
+import { useEngine } from "../support/engine";
 
-// The quick form of npm run bench:soak, which also watches heap and process for 20,000 steps.
-it("a run with freezes, changing lengths, evaluation and checkpoints holds what its plan says, and resumes to the bit", async () => {
-  using engine = new Engine(await testDevice());
+const engine = await useEngine();
+
+// npm run bench:soak is the long form: 20,000 steps, with the heap and the size of the process measured as well.
+it("a run with freezes, changing lengths, evaluation and checkpoints holds the planned bytes, and resumes to the same bits", async () => {
   const long = longRun(80);
-  const seen: { readonly bytes: number; readonly planned: number; readonly buffers: number }[] = [];
+  const readings: { readonly bytes: number; readonly planned: number; readonly buffers: number }[] = [];
   const whole = await trainUntil(engine, long.steps, memoryDirectory("whole"), long, (trainer) => {
     const { liveBytes: bytes, buffers, live } = engine.ledger;
     expect(sumBytes(live), "live bytes by lifetime").toBe(bytes);
-    seen.push({ bytes, buffers, planned: sumBytes(trainer.predictedBytes()) });
+    readings.push({ bytes, buffers, planned: sumBytes(trainer.predictedBytes()) });
   });
   expect(whole).toHaveLength(long.steps);
   expect(engine.ledger.liveBytes, "bytes left after the run").toBe(0);
-  const later = seen.slice(10);
+  const later = readings.slice(10);
   expect(later.map(({ bytes }) => bytes)).toEqual(later.map(({ planned }) => planned));
   expect(new Set(later.map(({ bytes }) => bytes)).size, "bytes before and after the second freeze").toBe(2);
   const pairs = new Set(later.map(({ bytes, buffers }) => `${bytes} bytes in ${buffers} buffers`));

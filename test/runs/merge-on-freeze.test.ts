@@ -3,24 +3,24 @@ import { adapterDrop, ConfigError, fixed, initialiseModel, lora, loraPrune, memo
 import { safe, saveMerged, Trainer, vera } from "safetape";
 import type { LoadedModel, StepReport, TrainerOptions, WeightFormat } from "safetape";
 import { useEngine } from "../support/engine";
-import { FAMILIES, tiny, tinyData } from "../support/tiny";
+import { failure } from "../support/failure";
+import { trainedValues } from "../support/tensors";
+import { FAMILIES, layerNames, tiny, tinyData } from "../support/tiny";
 
 const engine = await useEngine();
 
-const layerNames = (layer: number): string[] => ["layer", "layers", "h"].map((list) => `${list}.${layer}.`);
-const FREEZES = () =>
+const freezes = () =>
   fixed([
     { beforeStep: 2, tensors: layerNames(0) },
     { beforeStep: 5, tensors: layerNames(2) },
   ]);
-const MERGES = { mergeOnFreeze: true } as const;
 
-const create = (model: LoadedModel, options: Partial<TrainerOptions> = {}): Promise<Trainer> =>
+const makeTrainer = (model: LoadedModel, options: Partial<TrainerOptions> = {}): Promise<Trainer> =>
   Trainer.create({
     model,
     adapter: lora({ rank: 2, targets: "all-linear" }),
     data: tinyData(model),
-    policy: FREEZES(),
+    policy: freezes(),
     steps: 8,
     seed: 3,
     dropout: false,
@@ -28,8 +28,8 @@ const create = (model: LoadedModel, options: Partial<TrainerOptions> = {}): Prom
     ...options,
   });
 
-/** Walks to the end, or so far. */
-async function walk(trainer: Trainer, until = Infinity): Promise<StepReport[]> {
+/** Runs steps up to this one, or all that are left. */
+async function runSteps(trainer: Trainer, until = Infinity): Promise<StepReport[]> {
   const reports: StepReport[] = [];
   for await (const report of trainer.steps()) {
     expect(report.bytes, "ledger against plan").toEqual(trainer.predictedBytes());
@@ -44,28 +44,24 @@ async function weightsOf({ weights }: LoadedModel): Promise<number[][]> {
   return Promise.all(tensors.map(async (tensor) => [...(await tensor.read())]));
 }
 
-const adapterOf = async ({ state }: Trainer): Promise<number[]> =>
-  [...(await state.snapshot()).values()].flatMap(({ data }) => [...data]);
-
 const largestDifference = (a: readonly number[], b: readonly number[]): number =>
   Math.max(...a.map((value, i) => Math.abs(value - b[i]!)));
 
 describe.each(FAMILIES)("merging on freeze in %s", (family) => {
-  it("gives the same up to rounding in fewer FLOPs, and the weights their bits back", async () => {
+  it("gives the same results up to rounding in fewer FLOPs, and restores the bits of the weights afterwards", async () => {
     using model = await initialiseModel(engine, tiny[family]());
     const before = await weightsOf(model);
-    const plain = await create(model);
-    const expected = await walk(plain);
+    const plain = await makeTrainer(model);
+    const expected = await runSteps(plain);
     const { loss } = await plain.evaluate([tinyData(model).next()]);
-    const learnt = await adapterOf(plain);
+    const trained = await trainedValues(plain);
     plain.dispose();
-    using merging = await create(model, MERGES);
-    const found = await walk(merging);
-    found.forEach((report, i) => expect(report.loss).toBeCloseTo(expected[i]?.loss ?? NaN, 4));
-    expect(largestDifference(await adapterOf(merging), learnt)).toBeLessThan(2e-3);
-    expect(found.map(({ flops }, i) => flops < (expected[i]?.flops ?? 0))).toEqual(
-      [0, 0, 1, 1, 1, 1, 1, 1].map(Boolean),
-    );
+    using merging = await makeTrainer(model, { mergeOnFreeze: true });
+    const reports = await runSteps(merging);
+    reports.forEach((report, i) => expect(report.loss).toBeCloseTo(expected[i]?.loss ?? NaN, 4));
+    expect(largestDifference(await trainedValues(merging), trained)).toBeLessThan(2e-3);
+    const steps = reports.filter(({ flops }, i) => flops < expected[i]!.flops).map(({ step }) => step);
+    expect(steps, "steps in fewer FLOPs").toEqual([3, 4, 5, 6, 7, 8]);
     expect((await merging.evaluate([tinyData(model).next()])).loss).toBeCloseTo(loss, 4);
     expect(merging.merging?.bytes).toBeGreaterThan(0);
     expect(await weightsOf(model), "weights while merged").not.toEqual(before);
@@ -79,34 +75,34 @@ describe("merging on freeze", () => {
     using model = await initialiseModel(engine, tiny.llama(), { weights });
     const before = await weightsOf(model);
     const adapter = lora({ rank: 2 });
-    const plain = await create(model, { adapter });
-    const expected = await walk(plain);
+    const plain = await makeTrainer(model, { adapter });
+    const expected = await runSteps(plain);
     plain.dispose();
-    using merging = await create(model, { adapter, ...MERGES });
-    const found = await walk(merging);
-    found.forEach(({ loss }, i) => expect(loss).toBeCloseTo(expected[i]?.loss ?? NaN, 2));
+    using merging = await makeTrainer(model, { adapter, mergeOnFreeze: true });
+    const reports = await runSteps(merging);
+    reports.forEach(({ loss }, i) => expect(loss).toBeCloseTo(expected[i]?.loss ?? NaN, 2));
     merging.dispose();
     expect(await weightsOf(model)).toEqual(before);
   });
 
-  it("can be undone in the middle of a run, which then goes on without it", async () => {
+  it("can be undone in the middle of a run, which then continues without it", async () => {
     using model = await initialiseModel(engine, tiny.bert());
     const before = await weightsOf(model);
-    const plain = await create(model);
-    const expected = await walk(plain);
+    const plain = await makeTrainer(model);
+    const expected = await runSteps(plain);
     plain.dispose();
-    using merging = await create(model, MERGES);
-    const first = await walk(merging, 4);
+    using merging = await makeTrainer(model, { mergeOnFreeze: true });
+    const first = await runSteps(merging, 4);
     await merging.unmerge();
     expect(await weightsOf(model)).toEqual(before);
     expect(merging.predictedBytes()).toEqual(engine.ledger.live);
-    const rest = await walk(merging);
+    const rest = await runSteps(merging);
     expect(rest.map(({ flops }) => flops)).toEqual(expected.slice(4).map(({ flops }) => flops));
     [...first, ...rest].forEach(({ loss }, i) => expect(loss).toBeCloseTo(expected[i]?.loss ?? NaN, 4));
     expect(await weightsOf(model)).toEqual(before);
   });
 
-  it("saves the merged model that it would save without, and merges a restored adapter anew", async () => {
+  it("does not change what saveMerged writes, and merges a restored adapter again", async () => {
     using model = await initialiseModel(engine, tiny.gpt2());
     const saved = async (trainer: Trainer): Promise<Uint8Array> => {
       const directory = memoryDirectory("merged");
@@ -115,8 +111,8 @@ describe("merging on freeze", () => {
     };
     const evaluated = async (trainer: Trainer): Promise<number> =>
       (await trainer.evaluate([tinyData(model).next()])).loss;
-    using merging = await create(model, MERGES);
-    await walk(merging);
+    using merging = await makeTrainer(model, { mergeOnFreeze: true });
+    await runSteps(merging);
     const [tensors, loss, file] = [await merging.state.snapshot(), await evaluated(merging), await saved(merging)];
     const zeros = new Map([...tensors].map(([name, { data }]) => [name, { data: data.map(() => 0) }]));
     merging.state.restore(zeros);
@@ -127,53 +123,52 @@ describe("merging on freeze", () => {
     expect(await saved(merging)).toEqual(file);
   });
 
-  it("lets SAFE score the model as it was loaded: it freezes what it would freeze without", async () => {
+  it("does not change what SAFE freezes, since SAFE scores the model as it was loaded", async () => {
     using model = await initialiseModel(engine, tiny.bert());
     const policy = () => safe({ every: 1, targetFreezeFraction: 0.6 });
     const frozen = (reports: readonly StepReport[]) =>
       reports.flatMap(({ step, freezes }) => freezes.map(({ layers }) => [step, layers]));
-    const plain = await create(model, { policy: policy() });
-    const expected = frozen(await walk(plain));
+    const plain = await makeTrainer(model, { policy: policy() });
+    const expected = frozen(await runSteps(plain));
     plain.dispose();
-    using merging = await create(model, { policy: policy(), ...MERGES });
-    expect(frozen(await walk(merging))).toEqual(expected);
+    using merging = await makeTrainer(model, { policy: policy(), mergeOnFreeze: true });
+    expect(frozen(await runSteps(merging))).toEqual(expected);
     expect(expected.length, "freezes").toBeGreaterThan(0);
     expect(merging.merging?.bytes).toBeGreaterThan(0);
   });
 
-  it("leaves a model alone that went before the trainer", async () => {
+  it("writes nothing to a model that is disposed of before the trainer", async () => {
     const model = await initialiseModel(engine, tiny.bert());
-    const trainer = await create(model, MERGES);
-    await walk(trainer, 3);
+    const trainer = await makeTrainer(model, { mergeOnFreeze: true });
+    await runSteps(trainer, 3);
     expect(trainer.merging?.bytes).toBeGreaterThan(0);
     model.dispose();
     trainer.dispose();
   });
 
-  it("goes together with a cached prefix, to the bits of merging alone", async () => {
+  it("gives the same bits with a cached prefix as without", async () => {
     using model = await initialiseModel(engine, tiny.bert());
-    using alone = await create(model, MERGES);
-    const expected = await walk(alone);
-    const weights = await adapterOf(alone);
+    using alone = await makeTrainer(model, { mergeOnFreeze: true });
+    const expected = await runSteps(alone);
+    const weights = await trainedValues(alone);
     alone.dispose();
-    using both = await create(model, { ...MERGES, prefixCache: true });
-    const found = await walk(both);
-    expect(found.map(({ loss }) => loss)).toEqual(expected.map(({ loss }) => loss));
-    expect(await adapterOf(both)).toEqual(weights);
-    expect(found.at(-1)?.prefix).toMatchObject({ layer: 1, hits: 1 });
+    using both = await makeTrainer(model, { mergeOnFreeze: true, prefixCache: true });
+    const reports = await runSteps(both);
+    expect(reports.map(({ loss }) => loss)).toEqual(expected.map(({ loss }) => loss));
+    expect(await trainedValues(both)).toEqual(weights);
+    expect(reports.at(-1)?.prefix).toMatchObject({ layer: 1, hits: 1 });
   });
 });
 
-describe("refuses to merge", () => {
+describe("merging on freeze is refused", () => {
   it.each<[string, Partial<TrainerOptions>, WeightFormat, RegExp]>([
-    ["another adapter", { adapter: vera() }, "f32", /vera is not merged/],
+    ["for another adapter", { adapter: vera() }, "f32", /vera is not merged/],
     ["into NF4", {}, "nf4", /is stored as nf4/],
-    ["beside AdapterDrop", { policy: adapterDrop() }, "f32", /leaves LoRAs out/],
-    ["beside LoRAPrune", { policy: loraPrune() }, "f32", /masks what a LoRA is merged into/],
+    ["with AdapterDrop", { policy: adapterDrop() }, "f32", /leaves LoRAs out/],
+    ["with LoRAPrune", { policy: loraPrune() }, "f32", /masks what a LoRA is merged into/],
   ])("%s", async (_, options, weights, message) => {
     using model = await initialiseModel(engine, tiny.bert(), { weights });
-    const failure = await create(model, { ...MERGES, ...options }).catch((error: unknown) => error);
-    expect(failure).toBeInstanceOf(ConfigError);
-    expect((failure as Error).message).toMatch(message);
+    const error = await failure(makeTrainer(model, { mergeOnFreeze: true, ...options }), ConfigError);
+    expect(error.message).toMatch(message);
   });
 });

@@ -2,24 +2,26 @@ import { describe, expect, it } from "vitest";
 import { adalora, ConfigError, fixed, initialiseModel, lora, MemoryBudgetError, never, sora, Trainer } from "safetape";
 import type { FreezePolicy, LoadedModel, StepReport, TrainerOptions } from "safetape";
 import { useEngine } from "../support/engine";
-import { FAMILIES, tiny, tinyData } from "../support/tiny";
+import { failure } from "../support/failure";
+import { trainedValues } from "../support/tensors";
+import { FAMILIES, layerNames, tiny, tinyData } from "../support/tiny";
 
 const engine = await useEngine();
 
-interface Run {
+interface Result {
   readonly reports: readonly StepReport[];
   readonly weights: readonly number[];
-  /** Most bytes that were live at once. */
-  readonly peak: number;
+  /** Most bytes that were live at the same time. */
+  readonly peakBytes: number;
 }
 
 const FIT = { microBatch: "fit", recompute: "none" } as const;
-const FREEZES = fixed([{ beforeStep: 2, tensors: ["layer.0.", "layers.0.", "h.0."] }]);
+const freezes = () => fixed([{ beforeStep: 2, tensors: layerNames(0) }]);
 
-/** Scores every layer after every step, as SAFE does, and freezes layer 0 after two, whatever the scores are. */
-const probing = (scores: number[]): FreezePolicy => ({
+/** Scores every layer after every step, as SAFE does, and freezes layer 0 after two steps, whatever the scores are. */
+const scoring = (scores: number[]): FreezePolicy => ({
+  name: "scoring",
   kind: "freezing",
-  name: "probing",
   start: () => ({
     isDue: ({ step }) => step > 0,
     async decide({ step, live, importance }) {
@@ -29,10 +31,10 @@ const probing = (scores: number[]): FreezePolicy => ({
   }),
 });
 
-/** Five steps with dropout over batches of 5 rows, the last one of an epoch with 3; layer 0 freezes after two. */
-async function run(model: LoadedModel, options: Partial<TrainerOptions> = {}): Promise<Run> {
+/** Five steps with dropout over batches of 5 rows, where the last batch of an epoch has 3; layer 0 freezes after two. */
+async function train(model: LoadedModel, options: Partial<TrainerOptions> = {}): Promise<Result> {
   const adapter = lora({ rank: 2, dropout: 0.2, targets: "all-linear" });
-  const settings = { model, adapter, policy: FREEZES, data: tinyData(model, 5), steps: 5, seed: 3, ...options };
+  const settings = { model, adapter, policy: freezes(), data: tinyData(model, 5), steps: 5, seed: 3, ...options };
   engine.ledger.resetPeak();
   using trainer = await Trainer.create(settings);
   const reports: StepReport[] = [];
@@ -40,72 +42,71 @@ async function run(model: LoadedModel, options: Partial<TrainerOptions> = {}): P
     expect(report.bytes, "ledger against plan").toEqual(trainer.predictedBytes());
     reports.push(report);
   }
-  const weights = [...(await trainer.state.snapshot()).values()].flatMap(({ data }) => [...data]);
-  return { reports, weights, peak: engine.ledger.peakBytes };
+  return { reports, weights: await trainedValues(trainer), peakBytes: engine.ledger.peakBytes };
 }
 
-/** Adam divides by the gradient's size, so that rounding of a tiny gradient can move a weight by more than itself. */
-function expectSame(other: Run, whole: Run): void {
-  other.reports.forEach(({ loss }, i) => expect(loss, `loss of step ${i + 1}`).toBeCloseTo(whole.reports[i]!.loss, 4));
-  const worst = Math.max(...other.weights.map((value, i) => Math.abs(value - whole.weights[i]!)));
+/** Adam divides by the size of a gradient, so the rounding of a tiny gradient can move a weight by more than itself. */
+function expectSame(split: Result, whole: Result): void {
+  split.reports.forEach(({ loss }, i) => expect(loss, `loss of step ${i + 1}`).toBeCloseTo(whole.reports[i]!.loss, 4));
+  const worst = Math.max(...split.weights.map((value, i) => Math.abs(value - whole.weights[i]!)));
   expect(worst, "difference of final weights").toBeLessThan(2e-3);
 }
 
 describe.each(FAMILIES)("splitting batches of %s", (family) => {
-  it("gives what the whole batch gives, with dropout, accumulation and a freeze, in less memory", async () => {
+  it("gives the results of the whole batch, with dropout, accumulation and a freeze, in less memory", async () => {
     using model = await initialiseModel(engine, tiny[family]());
-    const whole = await run(model, { accumulate: 2 });
-    const split = await run(model, { accumulate: 2, microBatch: 2 });
+    const whole = await train(model, { accumulate: 2 });
+    const split = await train(model, { accumulate: 2, microBatch: 2 });
     expectSame(split, whole);
     expect(split.reports[0]?.bytes.saved).toBeLessThan(0.5 * (whole.reports[0]?.bytes.saved ?? 0));
   });
 });
 
-describe("a micro-batch that fits", () => {
-  it("is small while everything learns and grows as layers freeze, within the budget, to the same losses", async () => {
+describe('microBatch: "fit"', () => {
+  it("gives few rows while all layers learn and more as layers freeze, within the budget, with the same results", async () => {
     using model = await initialiseModel(engine, tiny.bert());
     const policy = fixed([
       { beforeStep: 1, tensors: ["layer.0."] },
       { beforeStep: 3, tensors: ["layer.1."] },
     ]);
-    const whole = await run(model, { policy });
-    const row = await run(model, { policy, microBatch: 1 });
-    const memoryBudget = Math.round(row.peak + 0.4 * (whole.peak - row.peak));
-    const fitted = await run(model, { policy, memoryBudget, microBatch: "fit", recompute: "none" });
+    const whole = await train(model, { policy });
+    const rowByRow = await train(model, { policy, microBatch: 1 });
+    const memoryBudget = Math.round(rowByRow.peakBytes + 0.4 * (whole.peakBytes - rowByRow.peakBytes));
+    const fitted = await train(model, { policy, memoryBudget, microBatch: "fit", recompute: "none" });
     const rows = fitted.reports.map(({ rowsAtOnce }) => rowsAtOnce);
     expect(rows[0], "rows at once with all layers live").toBeLessThan(5);
     expect(rows.at(-1), "rows at once at the end").toBeGreaterThan(rows[0] ?? 5);
-    expect(fitted.peak, "peak of the whole run").toBeLessThanOrEqual(memoryBudget);
+    expect(fitted.peakBytes, "peak of the whole run").toBeLessThanOrEqual(memoryBudget);
     expectSame(fitted, whole);
   });
 
-  it("drops recomputation as layers freeze", async () => {
+  it("recomputes less as layers freeze", async () => {
     using model = await initialiseModel(engine, tiny.gpt2());
-    const whole = await run(model);
-    const again = await run(model, { recompute: "layers" });
-    const memoryBudget = Math.round((whole.peak + again.peak) / 2);
-    const fitted = await run(model, { memoryBudget: `${memoryBudget} B`, microBatch: "fit" });
+    const whole = await train(model);
+    const recomputing = await train(model, { recompute: "layers" });
+    const memoryBudget = Math.round((whole.peakBytes + recomputing.peakBytes) / 2);
+    const fitted = await train(model, { memoryBudget: `${memoryBudget} B`, microBatch: "fit" });
     const parts = fitted.reports.map(({ recomputed }) => recomputed);
-    expect(parts[0], "parts run again with all layers live").toBeGreaterThan(0);
-    expect(parts.at(-1), "parts run again at the end").toBeLessThan(parts[0] ?? 0);
+    expect(parts[0], "recomputed parts with all layers live").toBeGreaterThan(0);
+    expect(parts.at(-1), "recomputed parts at the end").toBeLessThan(parts[0] ?? 0);
     expect(fitted.reports.map(({ rowsAtOnce }) => rowsAtOnce)).toEqual([5, 5, 5, 5, 5]);
-    expect(fitted.peak).toBeLessThanOrEqual(memoryBudget);
+    expect(fitted.peakBytes).toBeLessThanOrEqual(memoryBudget);
     expectSame(fitted, whole);
   });
 
-  it("leaves room for SAFE's probes and for evaluation, with the scores of the whole batch", async () => {
+  it("leaves room for the scores of SAFE and for evaluation, with the scores of the whole batch", async () => {
     using model = await initialiseModel(engine, tiny.bert());
-    const scoresOf = async (options: Partial<TrainerOptions>): Promise<Run & { scores: number[] }> => {
+    const scoresOf = async (options: Partial<TrainerOptions>): Promise<Result & { scores: number[] }> => {
       const scores: number[] = [];
-      const policy = probing(scores);
-      return { ...(await run(model, { policy, ...options })), scores };
+      const policy = scoring(scores);
+      return { ...(await train(model, { policy, ...options })), scores };
     };
     const whole = await scoresOf({});
-    const row = await scoresOf({ microBatch: 1 });
-    const memoryBudget = Math.round(row.peak + 0.2 * (whole.peak - row.peak));
+    const rowByRow = await scoresOf({ microBatch: 1 });
+    const memoryBudget = Math.round(rowByRow.peakBytes + 0.2 * (whole.peakBytes - rowByRow.peakBytes));
     const fitted = await scoresOf({ memoryBudget, ...FIT });
     expect(fitted.reports[0]?.rowsAtOnce, "rows at once").toBeLessThan(5);
-    expect(fitted.peak).toBeLessThanOrEqual(memoryBudget);
+    expect(fitted.peakBytes).toBeLessThanOrEqual(memoryBudget);
     expectSame(fitted, whole);
     expect(fitted.scores).toHaveLength(whole.scores.length);
     fitted.scores.forEach((score, i) => expect(score, `score ${i}`).toBeCloseTo(whole.scores[i] ?? NaN, 4));
@@ -120,25 +121,25 @@ describe("a micro-batch that fits", () => {
 });
 
 it.each([adalora({ initialRank: 3, targetRank: 2 }), sora({ rank: 3 })])(
-  "counts the penalty of $kind once a step, however it is split",
+  "the penalty of $kind counts once in a step, however the batch is split",
   async (adapter) => {
     using model = await initialiseModel(engine, tiny.bert());
     const options = { adapter, policy: never(), dropout: false, steps: 2 };
-    const whole = await run(model, options);
-    const split = await run(model, { ...options, microBatch: 1 });
+    const whole = await train(model, options);
+    const split = await train(model, { ...options, microBatch: 1 });
     expectSame(split, whole);
   },
 );
 
-describe("refuses", () => {
-  it("a budget below a single row, naming the least, with memory as it was", async () => {
+describe("a trainer refuses", () => {
+  it("a budget below the bytes of a single row, naming those bytes, with memory as it was", async () => {
     using model = await initialiseModel(engine, tiny.bert());
     const before = engine.ledger.liveBytes;
-    const failure = await run(model, { microBatch: "fit", memoryBudget: 1000 }).catch((error: unknown) => error);
-    expect(failure).toBeInstanceOf(MemoryBudgetError);
+    const { neededBytes } = await failure(train(model, { microBatch: "fit", memoryBudget: 1000 }), MemoryBudgetError);
     expect(engine.ledger.liveBytes).toBe(before);
-    const { neededBytes } = failure as MemoryBudgetError;
-    expect((await run(model, { microBatch: "fit", memoryBudget: neededBytes })).peak).toBeLessThanOrEqual(neededBytes);
+    expect((await train(model, { microBatch: "fit", memoryBudget: neededBytes })).peakBytes).toBeLessThanOrEqual(
+      neededBytes,
+    );
   });
 
   it.each([
@@ -149,8 +150,7 @@ describe("refuses", () => {
     [{ microBatch: 1.5 }, /microBatch is 1.5/],
   ])("%o", async (options, message) => {
     using model = await initialiseModel(engine, tiny.bert());
-    const failure = await run(model, options).catch((error: unknown) => error);
-    expect(failure).toBeInstanceOf(ConfigError);
-    expect((failure as Error).message).toMatch(message);
+    const error = await failure(train(model, options), ConfigError);
+    expect(error.message).toMatch(message);
   });
 });

@@ -1,36 +1,22 @@
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { Batches, Engine, fixed, initialiseModel, lora, Trainer } from "safetape";
+import { Batches, fixed, initialiseModel, lora, Trainer } from "safetape";
 import type { Adapter, FreezePolicy, Sample } from "safetape";
-import { testDevice } from "../support/device";
+import { useEngine } from "../support/engine";
+import { tiny } from "../support/tiny";
 
-/** Code blocks of the README, run as a reader would run them. */
+/** The code blocks of the README run in this folder, as a reader would run them. */
 const FOLDER = join("test", ".cache", `readme-${process.env["SAFETAPE_ADAPTER"] ?? "any"}`);
 const blocks = [...readFileSync("README.md", "utf8").matchAll(/```js\n([\s\S]*?)```/g)].map(([, code = ""]) => code);
 
-const BERT = {
-  model_type: "bert",
-  vocab_size: 30,
-  hidden_size: 16,
-  num_hidden_layers: 3,
-  num_attention_heads: 2,
-  intermediate_size: 32,
-  max_position_embeddings: 16,
-  num_labels: 2,
-};
 const samples: Sample[] = Array.from({ length: 8 }, (_, i) => ({ ids: Int32Array.of(2, 3 + i, 4), label: i % 2 }));
 
-let engine: Engine;
-beforeAll(async () => {
-  engine = new Engine(await testDevice());
-  mkdirSync(FOLDER, { recursive: true });
-});
-afterAll(() => {
-  engine.dispose();
-  rmSync(FOLDER, { recursive: true, force: true });
-});
+const engine = await useEngine();
+beforeAll(() => void mkdirSync(FOLDER, { recursive: true }));
+afterAll(() => rmSync(FOLDER, { recursive: true, force: true }));
 
+/** Runs code as a module and gives its exports. */
 async function load<T>(name: string, code: string): Promise<T> {
   const path = join(process.cwd(), FOLDER, `${name}.mjs`);
   writeFileSync(path, code);
@@ -38,9 +24,9 @@ async function load<T>(name: string, code: string): Promise<T> {
 }
 
 function blockWith(text: string): string {
-  const found = blocks.find((block) => block.includes(text));
-  if (!found) throw new Error(`The README has no code block with ${text}.`);
-  return found;
+  const code = blocks.find((block) => block.includes(text));
+  if (code === undefined) throw new Error(`The README has no code block with ${text}.`);
+  return code;
 }
 
 describe("README", () => {
@@ -48,7 +34,7 @@ describe("README", () => {
     const code = blockWith("bottomUp");
     expect(code.split("\n").length, "lines").toBeLessThan(40);
     const { bottomUp } = await load<{ bottomUp: (every: number) => FreezePolicy }>("policy", code);
-    using model = await initialiseModel(engine, BERT);
+    using model = await initialiseModel(engine, tiny.bert());
     const data = new Batches(samples, { size: 4 });
     using trainer = await Trainer.create({ model, adapter: lora(), data, steps: 6, policy: bottomUp(2) });
     const { freezes } = await trainer.train();
@@ -62,7 +48,7 @@ describe("README", () => {
     const code = blockWith("outputScale");
     expect(code.split("\n").length, "lines").toBeLessThan(40);
     const { outputScale } = await load<{ outputScale: (...targets: string[]) => Adapter }>("adapter", code);
-    using model = await initialiseModel(engine, BERT);
+    using model = await initialiseModel(engine, tiny.bert());
     const data = new Batches(samples, { size: 8, shuffle: false });
     using trainer = await Trainer.create({
       model,
@@ -78,11 +64,13 @@ describe("README", () => {
     expect(savedBytesLast).toBeLessThan(savedBytesFirst);
   });
 
-  it("shows a whole fine-tuning in twenty lines", async () => {
+  it("shows a complete fine-tuning in twenty lines", async () => {
     const code = blockWith("SafeTrainer.create");
     const out = join(FOLDER, "adapter");
-    const short = code.replace("epochs: 2", "steps: 2").replace('openDirectory("adapter"', `openDirectory("${out}"`);
-    await load("example", short);
+    const shortened = code
+      .replace("epochs: 2", "steps: 2")
+      .replace('openDirectory("adapter"', `openDirectory("${out}"`);
+    await load("example", shortened);
     expect(existsSync(join(out, "adapter_model.safetensors")), "the saved adapter").toBe(true);
   });
 });

@@ -43,32 +43,36 @@ async function outcome(trainer: Trainer): Promise<Outcome> {
   return { losses: [...losses], freezes, tensors, policy: trainer.policyRecord() };
 }
 
-/** Everything anew, as another process makes it. */
-async function run<T>(make: () => Options, more: Partial<TrainerOptions>, body: (trainer: Trainer) => Promise<T>) {
-  const { family = "bert", ...options } = make();
+/** Loads everything from scratch, as another process does. */
+async function run<T>(
+  makeOptions: () => Options,
+  changes: Partial<TrainerOptions>,
+  body: (trainer: Trainer) => Promise<T>,
+) {
+  const { family = "bert", ...options } = makeOptions();
   using model: LoadedModel = await initialiseModel(engine, tiny[family](layerCount(2)));
   const data = tinyData(model, 3, 8);
-  using trainer = await Trainer.create({ model, data, steps: STEPS, seed: 3, ...options, ...more });
+  using trainer = await Trainer.create({ model, data, steps: STEPS, seed: 3, ...options, ...changes });
   return await body(trainer);
 }
 
-const whole = (make: () => Options): Promise<Outcome> =>
-  run(make, {}, async (trainer) => {
+const uninterrupted = (makeOptions: () => Options): Promise<Outcome> =>
+  run(makeOptions, {}, async (trainer) => {
     await trainer.train();
     return outcome(trainer);
   });
 
-/** The same with a new process after every few steps. */
-async function interrupted(make: () => Options, stops: readonly number[]): Promise<Outcome> {
+/** Stops after these steps, and resumes as a new process does. */
+async function interrupted(makeOptions: () => Options, stops: readonly number[]): Promise<Outcome> {
   const checkpoints: Directory = memoryDirectory("run");
-  const more = { checkpoints, resume: "auto", checkpointEvery: 0 } as const;
+  const changes = { checkpoints, resume: "auto", checkpointEvery: 0 } as const;
   for (const stop of stops) {
-    await run(make, more, async (trainer) => {
+    await run(makeOptions, changes, async (trainer) => {
       for await (const { step } of trainer.steps()) if (step === stop) break;
       await trainer.saveCheckpoint();
     });
   }
-  return run(make, more, async (trainer) => {
+  return run(makeOptions, changes, async (trainer) => {
     expect(trainer.resumed?.step).toBe(stops.at(-1));
     const result = await trainer.train();
     expect(result.steps).toBe(STEPS);
@@ -115,17 +119,18 @@ const CASES: Readonly<Record<string, () => Options>> = {
   "full tuning of images": () => ({ adapter: full(), family: "vit" }),
 };
 
-/** Policies that freeze here. */
+/** Policies that freeze something in these runs. */
 const FREEZING = ["safe", "aflora", "fixed"];
 
 describe("a run that is interrupted and resumed", () => {
-  it.each(Object.entries(CASES))("ends with the very bits of one that is not: %s", async (_, make) => {
-    const expected = await whole(make);
+  it.each(Object.entries(CASES))("ends with the bits of an uninterrupted run: %s", async (_, makeOptions) => {
+    const expected = await uninterrupted(makeOptions);
     expect(expected.losses).toHaveLength(STEPS);
+    // Every policy records its name.
     const { name, mode } = expected.policy as { name: string; mode?: string };
     // The published code's windows of ten steps are longer than this run.
-    const freezes = FREEZING.includes(name) && mode !== "published_code";
-    expect(expected.freezes.length > 0, "something freezes").toBe(freezes);
-    expect(await interrupted(make, [2, 5])).toEqual(expected);
+    const isFreezing = FREEZING.includes(name) && mode !== "published_code";
+    expect(expected.freezes.length > 0, "whether something freezes").toBe(isFreezing);
+    expect(await interrupted(makeOptions, [2, 5])).toEqual(expected);
   });
 });

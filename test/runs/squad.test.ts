@@ -1,17 +1,14 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { afterEach, beforeEach, expect, it } from "vitest";
-import { createEngine, initialiseModel, openDirectory, saveModel } from "safetape";
-import { runCli } from "../support/cli";
+import { writeFileSync } from "node:fs";
+import { expect, it } from "vitest";
+import { jsonLines, runCli } from "../support/cli";
+import { useFolder } from "../support/folder";
+import { readJson } from "../support/json";
+import { TOKENIZERS, writeModel } from "../support/model-folder";
+import type { Config } from "../support/tiny";
 
-let folder: string;
-beforeEach(() => {
-  folder = mkdtempSync(join(tmpdir(), "safetape-squad-"));
-});
-afterEach(() => rmSync(folder, { recursive: true, force: true }));
+const path = useFolder();
 
-/** Questions whose answer is always the word after "is": a head can learn that from positions and words. */
+/** Questions whose answer is always the word after "is", which a head can learn from positions and words. */
 function squad(count: number): string {
   const words = ["boring", "dull", "brilliant", "slow", "moving", "flat"];
   const paragraphs = Array.from({ length: count }, (_, i) => {
@@ -23,31 +20,28 @@ function squad(count: number): string {
   return JSON.stringify({ version: "1.1", data: [{ title: "films", paragraphs }] });
 }
 
-it("learns to answer, evaluates on the way, keeps the best adapter and reports exact match and F1", async () => {
-  const model = join(folder, "model");
-  {
-    using engine = await createEngine();
-    const config = JSON.parse(readFileSync("examples/model/config.json", "utf8")) as Record<string, unknown>;
-    const small = { hidden_size: 32, num_hidden_layers: 2, num_attention_heads: 2, intermediate_size: 32 };
-    using loaded = await initialiseModel(engine, { ...config, ...small, initializer_range: 0.1 }, { seed: 2 });
-    await saveModel(await openDirectory(model, { create: true }), loaded);
-  }
-  for (const file of ["tokenizer.json", "tokenizer_config.json"]) {
-    writeFileSync(join(model, file), readFileSync(`examples/model/${file}`));
-  }
-  writeFileSync(join(folder, "train-v1.1.json"), squad(24));
-  writeFileSync(join(folder, "dev-v1.1.json"), squad(6));
-  const out = join(folder, "out");
-  const args = ["--model", model, "--task", "squad", "--data", folder, "--out", out, "--adapter", "bitfit"];
+it("safetape train learns SQuAD, evaluates on the way, keeps the best adapter and reports exact match and F1", async () => {
+  const config = readJson<Config>("examples/model/config.json");
+  const sizes = { hidden_size: 32, num_hidden_layers: 2, num_attention_heads: 2, intermediate_size: 32 };
+  const model = await writeModel(
+    path("model"),
+    { ...config, ...sizes, initializer_range: 0.1 },
+    { tokenizer: TOKENIZERS.example, seed: 2 },
+  );
+  writeFileSync(path("train-v1.1.json"), squad(24));
+  writeFileSync(path("dev-v1.1.json"), squad(6));
+  const out = path("out");
+  const args = ["--model", model, "--task", "squad", "--data", path(), "--out", out, "--adapter", "bitfit"];
   const run = ["--epochs", "12", "--batch", "8", "--lr", "0.02", "--max-length", "24", "--eval-every", "15", "--json"];
   const result = await runCli(["train", ...args, ...run]);
   expect(result.code, result.stderr).toBe(0);
   expect(result.stderr.match(/^evaluated: exactMatch/gm)?.length, "evaluations on the way").toBeGreaterThanOrEqual(2);
-  const last = JSON.parse(result.stdout.trim().split("\n").at(-1)!) as { metrics: Record<string, number> };
-  const record = JSON.parse(readFileSync(join(out, "run.json"), "utf8")) as {
-    evaluations: { metrics: Record<string, number> }[];
-  };
-  const best = Math.max(...record.evaluations.map(({ metrics }) => metrics["exactMatch"]!));
-  expect(last.metrics["exactMatch"], "the best of all evaluations").toBeGreaterThanOrEqual(best);
-  expect(last.metrics["f1"], "words of the answer always follow the same three").toBeGreaterThan(50);
+  interface Evaluated {
+    readonly metrics: Readonly<Record<string, number>>;
+  }
+  const { metrics } = jsonLines<Evaluated>(result.stdout).at(-1)!;
+  const record = readJson<{ readonly evaluations: readonly Evaluated[] }>(path("out", "run.json"));
+  const best = Math.max(...record.evaluations.map((evaluation) => evaluation.metrics["exactMatch"]!));
+  expect(metrics["exactMatch"], "the best of all evaluations").toBeGreaterThanOrEqual(best);
+  expect(metrics["f1"], "F1, where an answer always follows the same three words").toBeGreaterThan(50);
 });

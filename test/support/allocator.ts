@@ -1,16 +1,14 @@
 import type { Device } from "../../src/gpu/device";
 
 /**
- * Stands before a device's own allocator and refuses as Dawn does: the buffer that is returned is an invalid one, and the
- * innermost scope for it, or else the device, is told of a GPUOutOfMemoryError.
+ * Refuses allocations of a device as Dawn does: `createBuffer` returns an invalid buffer, and the innermost error scope for
+ * "out-of-memory" receives a GPUOutOfMemoryError. An allocation outside of such a scope throws.
  */
 export class Allocator {
-  /** Buffers asked for since the last reset. */
+  /** Buffers asked for since the last call of `refuse` or `allowAll`. */
   calls = 0;
-  /** The call that is refused, from 1. */
-  refuses = Infinity;
-  /** Whether all later ones are refused too. */
-  goesOn = false;
+  #refusedCall = Infinity;
+  #refusesLater = false;
   readonly #scopes: { readonly filter: string; error: unknown }[] = [];
 
   constructor({ handle }: Device) {
@@ -29,22 +27,26 @@ export class Allocator {
     };
     handle.popErrorScope = async () => {
       const scope = this.#scopes.pop();
-      const own = await pop();
-      return (scope?.error ?? own) as GPUError | null;
+      const error = await pop();
+      // Stands for the GPUError that Dawn would give.
+      return (scope?.error ?? error) as GPUError | null;
     };
     handle.createBuffer = (descriptor) => {
       const call = ++this.calls;
-      if (call !== this.refuses && !(this.goesOn && call > this.refuses)) return createBuffer(descriptor);
+      const isRefused = call === this.#refusedCall || (this.#refusesLater && call > this.#refusedCall);
+      if (!isRefused) return createBuffer(descriptor);
       const scope = this.#scopes.findLast(({ filter }) => filter === "out-of-memory");
-      if (!scope) throw new Error(`A buffer of ${descriptor.size} bytes is made where nobody would hear of a refusal.`);
+      if (!scope) throw new Error(`A buffer of ${descriptor.size} bytes is allocated outside of an error scope.`);
       scope.error ??= new OutOfMemory(descriptor.size);
       return invalid();
     };
   }
 
-  /** From now on the n-th buffer is refused. */
-  refuse(n: number, goesOn = false): void {
-    [this.calls, this.refuses, this.goesOn] = [0, n, goesOn];
+  /** Refuses the n-th allocation from now, counted from 1, and all after it where `andLater` says so. */
+  refuse(n: number, { andLater = false } = {}): void {
+    this.calls = 0;
+    this.#refusedCall = n;
+    this.#refusesLater = andLater;
   }
 
   allowAll(): void {
@@ -52,7 +54,7 @@ export class Allocator {
   }
 }
 
-/** What Dawn's error looks like. */
+/** An error with the message of Dawn's. */
 class OutOfMemory extends Error {
   constructor(bytes: number) {
     super(

@@ -1,4 +1,5 @@
 import { execFile } from "node:child_process";
+import { parseJson } from "./json";
 
 export interface CliResult {
   readonly code: number;
@@ -6,7 +7,7 @@ export interface CliResult {
   readonly stderr: string;
 }
 
-/** Runs the command-line program as a user does, in a process of its own. Its bundle is made anew each time. */
+/** Runs the command-line program as a user does, in a separate process. Its bundle is built on each call. */
 export function runCli(args: readonly string[]): Promise<CliResult> {
   return new Promise((resolve) => {
     execFile(
@@ -14,10 +15,18 @@ export function runCli(args: readonly string[]): Promise<CliResult> {
       ["scripts/run.mjs", "src/cli/main.ts", ...args],
       { maxBuffer: 1 << 26 },
       (error, stdout, stderr) => {
-        // Dawn warns about limits of software adapters; that is no word of ours.
-        const own = stderr.split("\n").filter((line) => !/^(?:Warning: max|npm warn)/.test(line));
-        resolve({ code: error ? Number(error.code) : 0, stdout, stderr: own.join("\n").trim() });
+        // Dawn warns about limits of software adapters, and npm about its configuration.
+        const lines = stderr.split("\n").filter((line) => !/^(?:Warning: max|npm warn)/.test(line));
+        resolve({ code: error ? Number(error.code) : 0, stdout, stderr: lines.join("\n").trim() });
       },
     );
   });
+}
+
+/** The objects that a program wrote with --json, one in each line. */
+export function jsonLines<T>(stdout: string): T[] {
+  return stdout
+    .trim()
+    .split("\n")
+    .map((line) => parseJson<T>(line));
 }

@@ -5,15 +5,20 @@ import type { Ledger } from "../../src/gpu/ledger";
 import type { Limits } from "../../src/op/limits";
 import { testDevice } from "./device";
 
+interface EngineOptions {
+  /** Opens the next device when one is lost. Default: the engine cannot replace its device. */
+  readonly reopen?: () => Promise<Device>;
+}
+
 /**
  * An engine for all tests of a file, on the adapter that the test project names. The file fails where there is none. Every
  * test begins with a new peak of memory and has to leave as many live bytes as it met; after the last one none may be live.
  *
  *     const engine = await useEngine();
  */
-export async function useEngine(): Promise<Engine> {
-  const engine = new Engine(await testDevice());
-  // Asked for each time: an engine that lost its device has another ledger.
+export async function useEngine({ reopen }: EngineOptions = {}): Promise<Engine> {
+  const engine = new Engine(await testDevice(), reopen);
+  // A new device has a new ledger.
   checkLedger(() => engine.ledger);
   afterAll(() => engine.dispose());
   return engine;
