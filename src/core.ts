@@ -111,13 +111,11 @@ export type {
 export { memoryPrefixStore } from "./train/step/prefix/store";
 export { ACTIVATION_FORMATS } from "./op/pack";
 export type { ActivationFormat } from "./op/pack";
-export { describeChoice, fitBudget } from "./train/estimate/fit-budget";
-export type { BudgetChoice } from "./train/estimate/fit-budget";
 export { plan } from "./train/estimate/predict";
 export type { Prediction, PredictOptions } from "./train/estimate/predict";
 export type { Resumed } from "./train/checkpoint/resume";
 export type { PolicyScores } from "./train/freezing/context";
-export type { FreezeEvent, SkippedStep, StepReport, TrainResult } from "./train/loop/reports";
+export type { FreezeEvent, LaunchRecord, SkippedStep, StepReport, TrainResult } from "./train/loop/reports";
 export type { PrefixReport } from "./train/step/prefix/step-prefix";
 export { SafeTrainer } from "./train/safe-trainer";
 export type { SafeTrainerOptions } from "./train/safe-trainer";

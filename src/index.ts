@@ -5,6 +5,8 @@ export { ADAPTER_KINDS, makeAdapter } from "./adapter/make";
 export type { AdapterChoice } from "./adapter/make";
 export { makePolicy, POLICY_NAMES } from "./freeze/make";
 export type { PolicyChoice } from "./freeze/make";
+export { describeChoice, fitBudget } from "./train/estimate/fit-budget";
+export type { BudgetChoice } from "./train/estimate/fit-budget";
 
 export { fetchDirectory } from "./io/fetch-directory";
 export type { FetchDirectoryOptions, FetchProgress } from "./io/fetch-directory";

@@ -15,7 +15,8 @@ import { evaluate } from "./evaluate";
 import type { Evaluation, SeeLogits, WithParts } from "./evaluate";
 import type { Merging } from "./freezing/merging";
 import type { RunHistory } from "./loop/history";
-import type { FreezeEvent, StepReport, TrainResult } from "./loop/reports";
+import { launchRecords } from "./loop/reports";
+import type { FreezeEvent, LaunchRecord, StepReport, TrainResult } from "./loop/reports";
 import { openRun } from "./loop/resources";
 import type { TrainingLoop } from "./loop/training-loop";
 import type { TrainerOptions } from "./options";
@@ -97,6 +98,14 @@ export class Trainer {
     const frozen = change.frozen ?? [];
     const live = [...this.state.live.keys()].filter((name) => !frozen.some((part) => name.includes(part)));
     return this.#loop.resources.book.explain(new Set(live));
+  }
+
+  /**
+   * The launches of a step with the largest batch, in order: forward pass, backward pass, update. A micro-batch has its own
+   * forward and backward pass. A device may choose another kernel for a launch, or run two launches as one.
+   */
+  launches(): LaunchRecord[] {
+    return launchRecords(this.#loop.resources);
   }
 
   /** Runs all remaining steps. */

@@ -2,6 +2,7 @@ import { LIFETIMES, sumBytes } from "../../gpu/ledger";
 import type { Bytes } from "../../gpu/ledger";
 import type { KernelChoice } from "../../gpu/tuning/tuner";
 import type { Progress } from "../../freeze/policy";
+import type { Plan } from "../../tape/plan";
 import type { PolicyScores } from "../freezing/context";
 import type { Batch } from "../../data/batch";
 import type { PrefixReport, StepPrefix } from "../step/prefix/step-prefix";
@@ -115,6 +116,33 @@ export function freezeEvent(
     flops: { before: before.flops, after: after.flops },
     bytes: after.bytes,
   };
+}
+
+/** One launch of a kernel in a step. */
+export interface LaunchRecord {
+  readonly phase: "forward" | "recompute" | "backward" | "update";
+  /** Name of the op, for example `lora_linear`. */
+  readonly op: string;
+  /** The module or tensor that it computes, for example `bert.encoder.layer.0.attention.self.query`. */
+  readonly label: string;
+  /** File of the kernel in `kernels/`, without its extension. */
+  readonly kernel: string;
+  readonly entry: string;
+  readonly workgroups: number;
+}
+
+/** The launches of a step with the largest batch, in order. */
+export function launchRecords({ book, updates, state }: RunResources): LaunchRecord[] {
+  const record = ({ launches }: Plan, phase?: LaunchRecord["phase"]): LaunchRecord[] =>
+    launches.map(({ launch, node, ...planned }) => ({
+      phase: phase ?? planned.phase,
+      op: node.op.name,
+      label: node.label,
+      kernel: launch.kernel.name,
+      entry: launch.entry,
+      workgroups: launch.workgroups,
+    }));
+  return [...record(book.planWith(new Set(state.live.keys()))), ...record(updates.planOf([]), "update")];
 }
 
 /** An optimizer step that was applied and not yet reported. */
