@@ -37,12 +37,18 @@ export function significant(value: number): string {
   return Math.abs(value) < 1e-3 ? Number(value.toPrecision(3)).toExponential() : String(Number(value.toPrecision(3)));
 }
 
+/** Seconds as minutes and seconds, or with hours: 1:05, 2:01:05. */
+export function clock(seconds: number): string {
+  const whole = Math.max(0, Math.round(seconds));
+  const [hours, minutes] = [Math.floor(whole / 3600), Math.floor((whole % 3600) / 60)];
+  const twoDigits = (value: number): string => String(value).padStart(2, "0");
+  const tail = twoDigits(whole % 60);
+  return hours > 0 ? `${hours}:${twoDigits(minutes)}:${tail}` : `${minutes}:${tail}`;
+}
+
 /** A duration with a unit: 20 ms, 1.5 s, 1:05 min, 2:01:05 h. */
 export function showSeconds(seconds: number): string {
   if (seconds < 1) return `${significant(seconds * 1000)} ms`;
   if (seconds < 60) return `${significant(seconds)} s`;
-  const whole = Math.round(seconds);
-  const [hours, minutes] = [Math.floor(whole / 3600), Math.floor((whole % 3600) / 60)];
-  const two = (value: number): string => String(value).padStart(2, "0");
-  return hours > 0 ? `${hours}:${two(minutes)}:${two(whole % 60)} h` : `${minutes}:${two(whole % 60)} min`;
+  return `${clock(seconds)} ${Math.round(seconds) >= 3600 ? "h" : "min"}`;
 }

@@ -1,4 +1,5 @@
-import { bar, clock } from "./bars";
+import { clock } from "../../report/units";
+import { bar } from "./bars";
 import type { Emit } from "./events";
 import type { Screen } from "./screen";
 

@@ -1,9 +1,9 @@
 import { LIFETIMES, sumBytes } from "../../gpu/ledger";
 import type { Bytes } from "../../gpu/ledger";
-import { significant } from "../../report/units";
+import { clock, significant } from "../../report/units";
 import type { StepReport } from "../../train/loop/reports";
 import type { TrainableSpec } from "../../train/tensors/specs";
-import { bar, clock, layerRow, megabytes, memoryBar, memoryWords, totalMegabytes } from "./bars";
+import { bar, layerRow, megabytes, memoryBar, memoryWords, totalMegabytes } from "./bars";
 import type { Emit } from "./events";
 import type { Screen } from "./screen";
 
