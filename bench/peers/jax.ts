@@ -52,7 +52,7 @@ function prepare(jax: Jax, workload: Workload, compute: (typeof COMPUTE)[Family]
   const constants: Arrays = Object.fromEntries(arrays.filter(([name]) => !learn.includes(name)));
   const dy: Arrays = peerDy ? { dy: arrayOf(jax, peerDy) } : {};
   const result = (trained: Arrays, rest: Arrays): numpy.Array => compute(jax, { ...trained, ...rest }, attributes);
-  // The result is returned too, since compilation drops what is not.
+  // The result is returned too, since `jit` leaves out computations that no result needs.
   const gradients = (trained: Arrays, rest: Arrays, seed: Arrays): Arrays => {
     if (!seed["dy"]) {
       const [y, differentials] = valueAndGrad(result)(trained, rest);
