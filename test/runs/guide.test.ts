@@ -2,6 +2,7 @@ import { mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSyn
 import { basename, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import type { Op } from "safetape";
+import { ANALYZE, DOCTOR, DOWNLOAD, GENERATE, PLAN, REPORT, SCHEDULE, STUDY, TRAIN } from "../../src/cli/flags";
 import { useDevice } from "../support/engine";
 import { blocksOf, syntaxErrors } from "../support/guide";
 import { forwardErrors, GRADIENT_TOLERANCE, gradientErrors, TOLERANCE } from "../support/op-checks";
@@ -26,7 +27,15 @@ const UNRUN: Readonly<Record<string, string>> = {
 
 const device = await useDevice();
 
-const PROGRAM = readFileSync(join(ROOT, "src", "cli", "main.ts"), "utf8");
+/** The options of each command, for example `--model`. */
+const OPTIONS = new Map(
+  Object.entries({ ANALYZE, DOCTOR, DOWNLOAD, GENERATE, PLAN, REPORT, SCHEDULE, STUDY, TRAIN }).map(
+    ([name, options]) => [
+      name.toLowerCase(),
+      Object.values<{ readonly usage: string }>(options).map(({ usage }) => usage.split(" ", 1)[0]),
+    ],
+  ),
+);
 
 /** Commands and options of safetape in shell lines that the command-line program does not have. */
 function unknownWords(code: string): string[] {
@@ -34,8 +43,8 @@ function unknownWords(code: string): string[] {
   return lines.flatMap((line) => {
     const [, command, rest = ""] = /^npx safetape (\S+)(.*)$/.exec(line) ?? [];
     if (command === undefined) return [];
-    const words = [command, ...(rest.match(/--[\w-]+/g) ?? [])];
-    return words.filter((word) => !new RegExp(`["[ ]${word}["\\] ]`).test(PROGRAM));
+    const options = OPTIONS.get(command);
+    return options ? (rest.match(/--[\w-]+/g) ?? []).filter((word) => !options.includes(word)) : [command];
   });
 }
 

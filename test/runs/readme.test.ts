@@ -6,9 +6,10 @@ import type { Adapter, FreezePolicy, Sample } from "safetape";
 import { useEngine } from "../support/engine";
 import { tiny } from "../support/tiny";
 
-/** The code blocks of the README run in this folder, as a reader would run them. */
+/** The code blocks of the README, and the adapter of the guide, run in this folder, as a reader would run them. */
 const FOLDER = join("test", ".cache", `readme-${process.env["SAFETAPE_ADAPTER"] ?? "any"}`);
-const blocks = [...readFileSync("README.md", "utf8").matchAll(/```js\n([\s\S]*?)```/g)].map(([, code = ""]) => code);
+const pages = ["README.md", "docs/guide/methods.md"].map((page) => readFileSync(page, "utf8")).join("\n");
+const blocks = [...pages.matchAll(/```js\n([\s\S]*?)```/g)].map(([, code = ""]) => code);
 
 const samples: Sample[] = Array.from({ length: 8 }, (_, i) => ({ ids: Int32Array.of(2, 3 + i, 4), label: i % 2 }));
 
@@ -25,7 +26,7 @@ async function load<T>(name: string, code: string): Promise<T> {
 
 function blockWith(text: string): string {
   const code = blocks.find((block) => block.includes(text));
-  if (code === undefined) throw new Error(`The README has no code block with ${text}.`);
+  if (code === undefined) throw new Error(`README.md and docs/guide/methods.md have no code block with ${text}.`);
   return code;
 }
 
