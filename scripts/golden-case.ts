@@ -1,4 +1,4 @@
-import { comparisonOutput, traceComparison } from "../src/train/plans/comparison-trace";
+import { comparisonOutput, comparisonPlan } from "../src/train/plans/comparison-trace";
 import { trace } from "../src/train/plans/trace";
 import { finishCka } from "../src/ops/cka";
 import { fixed } from "../src/freeze/fixed";
@@ -110,12 +110,11 @@ async function firstForward(parts: FirstForward): Promise<number[]> {
       tensors.set(name, { shape: value.shape, data: results.get(name)! });
     }
   }
-  const compared = traceComparison({ model, adapter, batch: shape, isTraining: false, fragileNorms }, true);
-  const comparisonPlan = plan(compared.tape, { outputs: compared.outputs, limits: engine.device.limits });
-  await executor.hold([comparisonPlan]);
+  const planned = comparisonPlan({ model, fragileNorms }, adapter, shape, engine.device.limits);
+  await executor.hold([planned]);
   const probe_mask = new Int32Array(batch.size * batch.length).fill(1);
   const inputs = { ...batchInputs(model, batch, { virtualTokens: adapter.virtualTokens }), probe_mask };
-  const sums = await executor.run(comparisonPlan, trainer.state, inputs);
+  const sums = await executor.run(planned, trainer.state, inputs);
   // Where the weights themselves are trained, there are no outputs without the adapter to compare with.
   const isCompared = !adapter.trainsInPlace;
   return Array.from({ length: model.layers }, (_, i) => (isCompared ? finishCka(sums.get(comparisonOutput(i))!) : 1));

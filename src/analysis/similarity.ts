@@ -3,14 +3,12 @@ import type { Batch } from "../data/batch";
 import { finishCka } from "../ops/cka";
 import { Executor } from "../run/executor";
 import type { TensorStore } from "../run/store";
-import { plan } from "../tape/plan";
 import type { Plan } from "../tape/plan";
 import { Tensor } from "../tensor";
-import { checkComparable } from "../train/freezing/layer-importance";
 import { batchInputs } from "../train/plans/inputs";
 import { fixedSpecs, trainableSpecs } from "../train/tensors/specs";
 import { TrainableTensors } from "../train/tensors/trainable-tensors";
-import { comparisonOutput, traceComparison } from "../train/plans/comparison-trace";
+import { checkComparable, comparisonOutput, comparisonPlan } from "../train/plans/comparison-trace";
 import { finalName } from "../train/tensors/names";
 import type { Trainer } from "../train/trainer";
 import type { AnalysisControl, NamedTensors, Subject } from "./subject";
@@ -52,21 +50,12 @@ export async function compareLayers(
   const last = snapshots.at(-1);
   if (!last) throw new ConfigError("There are no snapshots to compare.", "Take at least one before the first step.");
   checkComparable(adapter);
-  const { model, fragileNorms, engine } = loaded;
+  const { model, engine } = loaded;
   const adapterTensors = new Set([...fixedSpecs(model, adapter).keys(), ...trainableSpecs(model, adapter).keys()]);
   const rename = (name: string): string => (adapterTensors.has(name) ? finalName(name) : name);
-  const options = {
-    model,
-    adapter,
-    batch: { size: probe.size, length: probe.length },
-    isTraining: false,
-    fragileNorms,
-  };
-  const planned = (reference?: { readonly rename: typeof rename }): Plan => {
-    const { tape, outputs } = traceComparison(options, center, reference);
-    return plan(tape, { outputs, limits: engine.device.limits });
-  };
-  const [withOriginal, withFinal] = [planned(), planned({ rename })];
+  const { limits } = engine.device;
+  const withOriginal = comparisonPlan(loaded, adapter, probe, limits, { center });
+  const withFinal = comparisonPlan(loaded, adapter, probe, limits, { center, rename });
   using executor = new Executor(engine.device);
   using store = await SnapshotPair.create({ model: loaded, adapter, tensors: last.tensors });
   await executor.hold([withOriginal, withFinal]);

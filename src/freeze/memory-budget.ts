@@ -25,6 +25,7 @@ export function memoryBudget({ bytes, atStep }: MemoryBudgetOptions): FreezePoli
     kind: "freezing",
     name: "memory_budget",
     settings: { bytes, atStep },
+    usesImportance: true,
     start({ stepsPerEpoch }) {
       let findings: Record<string, unknown> = {};
       return {

@@ -80,6 +80,8 @@ export interface FreezeContext extends Progress {
  */
 export interface FreezePolicy extends PolicyConfig {
   readonly kind: "freezing";
+  /** Whether `decide` calls `importance`: a memory budget must then have room for it. Default false. */
+  readonly usesImportance?: boolean;
   /** Statistics of gradients that `decide` reads, collected in every step. */
   readonly statistics?: Statistics;
   /** Begins a run. */

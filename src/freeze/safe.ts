@@ -17,6 +17,7 @@ export function safe(options: SafeOptions = {}): FreezePolicy {
     kind: "freezing",
     name: "safe",
     settings,
+    usesImportance: true,
     start({ totalSteps, stepsPerEpoch }) {
       const interval = settings.every ?? stepsPerEpoch;
       let schedule = new SafeSchedule(settings, Math.floor(totalSteps / interval));

@@ -46,10 +46,13 @@ export class Executor {
   #queue: Promise<unknown> = Promise.resolve();
   #isDisposed = false;
 
-  /** @param mostBytes that the buffers of plans may take; what is held beside a step keeps to it. */
+  /**
+   * @param mostBytes how many bytes the buffers of plans may take now. Plans that are held in addition to a step's take the
+   * step's place where both do not fit.
+   */
   constructor(
     private readonly device: Device,
-    private readonly mostBytes = Infinity,
+    private readonly mostBytes: () => number = () => Infinity,
   ) {}
 
   /**
@@ -71,16 +74,17 @@ export class Executor {
     const own = [...this.#compiled.keys()].reduce((sum, plan) => sum + ownBytes(plan), 0);
     const planned = sumBytes(executorBytes(plans)) - held - own;
     const { peakBytes, liveBytes } = pool.ledger;
+    const available = this.mostBytes() - held - own;
     await tuner.prepare(
       plans.flatMap(({ launches }) => launches),
-      Math.max(planned, peakBytes - liveBytes),
+      Math.max(planned, Math.min(peakBytes - liveBytes, available)),
     );
   }
 
   /**
    * Runs `body` with further plans held in addition to those of the last `hold`, or in their place where both do not fit
    * into the budget. Afterwards those of the last `hold` are held again, whatever happened.
-   * @param body gets a function that holds one more plan until `body` ends.
+   * @param body gets a function that holds one more plan, until `body` ends or asks for others that do not fit next to it.
    * @throws MemoryBudgetError where the further plans alone do not fit, OutOfMemoryError as `hold`: the executor then holds
    * what it held before; whatever `body` throws.
    */
@@ -91,7 +95,7 @@ export class Executor {
     try {
       return await body(async (plan) => {
         if (this.holds(plan)) return;
-        held = [...held, plan];
+        held = this.#fits([...held, plan]) ? [...held, plan] : [plan];
         await this.#holdBeside(step, held);
       });
     } finally {
@@ -101,16 +105,20 @@ export class Executor {
 
   async #holdBeside(step: readonly Plan[], plans: readonly Plan[]): Promise<void> {
     const what = "the buffers of a forward pass beside training";
-    const fits = (held: readonly Plan[]): boolean => sumBytes(executorBytes(held)) <= this.mostBytes;
-    if (fits([...step, ...plans])) return this.#change([...step, ...plans], what);
-    if (fits(plans)) return this.#change(plans, what);
+    if (this.#fits([...step, ...plans])) return this.#change([...step, ...plans], what);
+    if (this.#fits(plans)) return this.#change(plans, what);
     const needed = sumBytes(executorBytes(plans));
+    const available = this.mostBytes();
     throw new MemoryBudgetError(
-      `A forward pass beside training needs ${needed} bytes; the budget leaves ${this.mostBytes}.`,
+      `A forward pass beside training needs ${needed} bytes; the budget leaves ${available}.`,
       "Evaluate smaller batches, give the trainer a smaller `probe`, or raise memoryBudget.",
       needed,
-      this.mostBytes,
+      available,
     );
+  }
+
+  #fits(plans: readonly Plan[]): boolean {
+    return sumBytes(executorBytes(plans)) <= this.mostBytes();
   }
 
   async #change(plans: readonly Plan[], what: string): Promise<void> {

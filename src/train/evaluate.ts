@@ -6,10 +6,9 @@ import type { LoadedModel } from "../io/load-model";
 import type { Model } from "../model/model";
 import type { Executor } from "../run/executor";
 import type { TensorStore } from "../run/store";
-import { plan } from "../tape/plan";
 import type { Plan } from "../tape/plan";
+import { EVALUATION_LOSS, evaluationPlan, LOGITS } from "./plans/evaluation-plan";
 import { batchInputs, countedLabels } from "./plans/inputs";
-import { trace } from "./plans/trace";
 
 export interface EvaluationParts {
   readonly loaded: LoadedModel;
@@ -54,9 +53,9 @@ export async function evaluate(
   const labels: number[] = [];
   let [total, count] = [0, 0];
   const collectOutputs = (batch: Batch, counted: number, outputs: ReadonlyMap<string, Float32Array>): void => {
-    total += (outputs.get("loss")?.[0] ?? NaN) * counted;
+    total += (outputs.get(EVALUATION_LOSS)?.[0] ?? NaN) * counted;
     count += counted;
-    const allLogits = outputs.get("logits");
+    const allLogits = outputs.get(LOGITS);
     if (!allLogits) return;
     const isSpan = model.task === "question_answering";
     const logits = isSpan ? withoutVirtualTokens(allLogits, batch, virtualTokens) : allLogits;
@@ -71,7 +70,7 @@ export async function evaluate(
         for (; !current.done; current = remaining.next()) {
           const batch = current.value;
           const key = `${batch.size} x ${batch.length}`;
-          const plan = plans.get(key) ?? evaluationPlan(parts, batch);
+          const plan = plans.get(key) ?? evaluationPlan(parts.loaded, parts.adapter, batch, parts.loaded.engine.device.limits);
           plans.set(key, plan);
           await hold(plan);
           const counted = countedLabels(model, batch);
@@ -89,13 +88,6 @@ export async function evaluate(
 
 function* partsOf(batches: Iterable<Batch>, rows = Infinity): Generator<Batch, void, undefined> {
   for (const batch of batches) for (const part of splitBatch(batch, rows)) yield part.batch;
-}
-
-function evaluationPlan({ loaded, adapter }: EvaluationParts, { size, length }: Batch): Plan {
-  const { model, fragileNorms, engine } = loaded;
-  const { tape, loss, logits } = trace({ model, adapter, batch: { size, length }, isTraining: false, fragileNorms });
-  const outputs = model.task === "causal_lm" ? { loss } : { loss, logits };
-  return plan(tape, { outputs, limits: engine.device.limits });
 }
 
 /** Logits [size, length, 2] of the texts' tokens, from those that begin with an adapter's virtual tokens. */

@@ -29,6 +29,8 @@ const CHECKPOINT_RECORD = v.strictObject({
   step: COUNT,
   hasBegun: v.boolean(),
   live: NAMES,
+  /** Tensors whose gradients are computed, where these are more than the live ones. */
+  computed: v.optional(NAMES),
   masked: NAMES,
   isMerging: v.boolean(),
   shapes: v.array(v.strictObject({ size: SIZE, length: SIZE })),
@@ -86,6 +88,7 @@ export function captureRun(
     step,
     hasBegun,
     live: [...state.live.keys()],
+    computed: book.live.size > state.live.size ? [...book.live] : undefined,
     masked: [...state.masked],
     isMerging: merging?.choice.isOn ?? false,
     ...book.save(),
@@ -133,13 +136,13 @@ export function parseRecord(value: unknown, where: string): CheckpointRecord {
  * @throws FileFormatError
  */
 export function checkTensors(
-  { live, masked, variants }: CheckpointRecord,
+  { live, computed = live, masked, variants }: CheckpointRecord,
   trainable: ReadonlyMap<string, unknown>,
   layers: number,
 ): void {
   const isValid =
     live.length > 0 &&
-    live.every((name) => trainable.has(name)) &&
+    [...live, ...computed].every((name) => trainable.has(name)) &&
     masked.every((name) => live.includes(name)) &&
     variants.every((droppedLayers) => droppedLayers.length <= layers);
   if (isValid) return;

@@ -76,7 +76,6 @@ export function originOf({ checkpoint, file }: CheckpointFile): RunOrigin {
       await state.load(record.masked, (name) => readTensor(checkpoint, name, state.tensor(name)));
     },
     restoreCounts({ updates, policy, adapterState }) {
-      for (const droppedLayers of record.variants) updates.addVariant(droppedLayers);
       updates.restore(record.updates);
       if (record.policy !== undefined) policy.state.restore?.(record.policy);
       if (record.adapter !== undefined) adapterState?.restore?.(record.adapter);
@@ -86,10 +85,8 @@ export function originOf({ checkpoint, file }: CheckpointFile): RunOrigin {
 
 function restorePlans({ book, live, merges }: Preflight, layers: number, { record }: RunCheckpoint): void {
   checkTensors(record, live, layers);
-  for (const shape of record.shapes) book.addShape(shape);
-  for (const droppedLayers of record.variants) book.addVariant(droppedLayers);
   if (merges) merges.isOn = record.isMerging;
-  book.freezeTo(new Set(record.live));
+  book.restore(record.shapes, new Set(record.computed ?? record.live));
 }
 
 /** The loop of a run: from its first step, or from a checkpoint. @throws FileFormatError for an incomplete checkpoint. */

@@ -1,7 +1,7 @@
 import type { Adapter } from "../../adapter/adapter";
 import type { WeightFormat } from "../../base/packed";
 import type { ActivationFormat } from "../../op/pack";
-import { noBytes, sumBytes } from "../../gpu/ledger";
+import { sumBytes } from "../../gpu/ledger";
 import type { Bytes } from "../../gpu/ledger";
 import { createModel } from "../../model/families";
 import { withWeights } from "../../model/weights";
@@ -10,10 +10,11 @@ import type { Explanation } from "../../tape/explain";
 import { plan as planTape } from "../../tape/plan";
 import type { Plan } from "../../tape/plan";
 import { footprint } from "../plans/footprint";
-import { optimizerSettings, updatePlan } from "../plans/optimizer-plan";
+import { optimizerSettings } from "../plans/optimizer-plan";
 import type { Recompute } from "../options";
 import { checkRecompute, recomputedSections } from "../plans/recompute";
-import { statisticsPlan } from "../plans/statistics-plan";
+import { sidePlans } from "../plans/side-plans";
+import type { SidePlanOptions } from "../plans/side-plans";
 import { companionNames } from "../tensors/names";
 import { checkTrainable, trainableSpecs } from "../tensors/specs";
 import { trace } from "../plans/trace";
@@ -69,13 +70,20 @@ export function plan(options: PredictOptions): Prediction {
   const stepWith = (sections: ReadonlySet<string>): Plan =>
     planTape(tape, { outputs: { loss }, loss, trainable: new Set(live.keys()), recompute: sections, activations });
   const { statistics } = adapter;
-  const followed = statisticsPlan(live, statistics, DEFAULT_LIMITS);
-  const update = live.size > 0 ? [updatePlan(live, optimizerSettings(), DEFAULT_LIMITS)] : [];
-  const others = [...update, ...(followed ? [followed] : [])];
-  const companions = (name: string): number => companionNames(name, { statistics, isMasked: false }).length;
-  const bytesOf = (step: Plan): Bytes => {
-    return { ...noBytes(), ...footprint(model, adapter, live, [step, ...others], specs, companions) };
+  const side: SidePlanOptions = {
+    model,
+    adapter,
+    settings: optimizerSettings(),
+    statistics,
+    structures: [],
+    sumsLosses: false,
+    variants: undefined,
+    limits: DEFAULT_LIMITS,
   };
+  const others = live.size > 0 ? sidePlans(side, live, new Set()).all : [];
+  const companions = (name: string): number =>
+    live.has(name) ? companionNames(name, { statistics, isMasked: false }).length : 0;
+  const bytesOf = (step: Plan): Bytes => footprint(model, adapter, [step, ...others], companions);
   const needs = (sections: ReadonlySet<string>): number => sumBytes(bytesOf(stepWith(sections)));
   const sections = recomputedSections(model, recompute, needs);
   const step = stepWith(sections);

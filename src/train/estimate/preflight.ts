@@ -1,70 +1,49 @@
-import { ConfigError, MemoryBudgetError } from "../../base/errors";
+import { ConfigError } from "../../base/errors";
 import type { Batch } from "../../data/batch";
 import { sumBytes } from "../../gpu/ledger";
-import type { Bytes } from "../../gpu/ledger";
-import type { TensorSpec } from "../../op/declaration";
-import type { Statistics } from "../../ops/shared/statistics";
-import type { Plan } from "../../tape/plan";
-import { lossSumPlan, sumsLosses } from "../plans/loss-sum-plan";
-import { footprint } from "../plans/footprint";
-import { normPlan, optimizerSettings, updatePlan } from "../plans/optimizer-plan";
-import type { OptimizerSettings } from "../plans/optimizer-plan";
-import { runLength } from "./run-length";
 import type { TrainerOptions } from "../options";
+import { weightBytes } from "../plans/footprint";
+import { checkPrefixCache } from "../plans/frozen-prefix";
 import { checkMergeOnFreeze, MergeChoice } from "../plans/merge-choice";
 import { PlanBook } from "../plans/plan-book";
-import { checkPrefixCache } from "../plans/frozen-prefix";
 import { checkRecompute } from "../plans/recompute";
-import { checkTrainable, trainableSpecs } from "../tensors/specs";
+import { sidePlanOptions } from "../plans/side-plans";
+import type { SidePlanOptions } from "../plans/side-plans";
 import { budgetOf, checkMicroBatch, chooseStep } from "../plans/step-choice";
 import type { StepChoice } from "../plans/step-choice";
-import { statisticsOf, statisticsPlan } from "../plans/statistics-plan";
-import { companionNames } from "../tensors/names";
-import { importancePlan, prunableStructures } from "../plans/importance-plan";
+import { checkTrainable, trainableSpecs } from "../tensors/specs";
+import type { TrainableSpec } from "../tensors/specs";
+import { MemoryNeeds } from "./memory-needs";
+import { runLength } from "./run-length";
 
 /** What is known of a run before it has any memory. */
 export interface Preflight {
   readonly book: PlanBook;
-  readonly settings: OptimizerSettings;
-  readonly statistics: Statistics | undefined;
-  /** Tensors that get a gradient; one that no op of the model reads learns nothing, as in PyTorch. */
-  readonly live: ReadonlyMap<string, TensorSpec>;
+  /** What decides which plans it holds in addition to those of its steps. */
+  readonly side: SidePlanOptions;
+  /** Tensors that get a gradient. One that no op of the model reads learns nothing, as in PyTorch. */
+  readonly live: ReadonlyMap<string, TrainableSpec>;
+  /** The first batch of the data. */
   readonly first: Batch;
   readonly merges: MergeChoice | undefined;
-  /** Bytes of the run, as it is frozen by then, with its steps run in some way. */
+  /** Bytes of the run between two steps, with the tensors that are live by then, if its steps ran in another way. */
   readonly needs: (choice: StepChoice) => number;
-  /** What `memoryBudget` leaves for the buffers of plans. */
-  readonly plannedBytes: number;
+  /** Bytes that `memoryBudget` leaves for the run's own tensors and the buffers of plans. */
+  readonly bytesForRun: number;
 }
 
 /**
  * Plans a run and checks its budget; allocates nothing.
- * @param given the data's first batch, or how to draw it.
- * @throws MemoryBudgetError when the plan needs more than `memoryBudget`; ConfigError or DataError for wrong options.
+ * @param given the first batch of the data, or how to draw it.
+ * @throws MemoryBudgetError when the run needs more than `memoryBudget` at any time; ConfigError or DataError for wrong
+ * options.
  */
 export function preflight(options: TrainerOptions, given: Batch | (() => Batch)): Preflight {
-  const { model: loaded, adapter, data, policy, accumulate = 1, labelSmoothing = 0 } = options;
-  runLength(options);
-  checkTrainable(loaded.model, adapter);
-  const settings = optimizerSettings(options.optimizer);
-  const { limits } = loaded.engine.device;
+  const { model: loaded, adapter, data, accumulate = 1, labelSmoothing = 0 } = options;
   const { model, fragileNorms } = loaded;
-  const specs = trainableSpecs(model, adapter);
-  const isTraining = options.dropout ?? true;
-  const statistics = statisticsOf(options);
-  const structures = policy?.kind === "structure_pruning" ? prunableStructures(model, policy) : [];
-  const lossSum = sumsLosses(options) ? lossSumPlan(limits) : undefined;
-  const isMasked = (name: string): boolean => policy?.kind === "weight_pruning" && specs.get(name)?.layer !== undefined;
-  const companions = (name: string): number => companionNames(name, { statistics, isMasked: isMasked(name) }).length;
-  const bytesOf = (live: ReadonlyMap<string, TensorSpec>, steps: readonly Plan[]): Bytes => {
-    const followed = statisticsPlan(live, statistics, limits);
-    const judged = importancePlan({ model, adapter, structures }, live, limits);
-    const update = updatePlan(live, settings, limits);
-    const isFollowed = judged !== undefined || (followed !== undefined && statistics?.when === "before_update");
-    const norm = isFollowed ? normPlan(live, limits) : undefined;
-    const plans = [...steps, update, norm, followed, lossSum, judged].filter((one) => one !== undefined);
-    return footprint(model, adapter, live, plans, specs, companions);
-  };
+  runLength(options);
+  checkTrainable(model, adapter);
+  const side = sidePlanOptions(options);
   checkRecompute(options.recompute ?? "none");
   checkMicroBatch(options);
   const { onNotFinite = "stop" } = options;
@@ -74,51 +53,43 @@ export function preflight(options: TrainerOptions, given: Batch | (() => Batch))
   if (options.mergeOnFreeze) checkMergeOnFreeze(options);
   const merges = options.mergeOnFreeze ? new MergeChoice(model, adapter) : undefined;
   const budget = budgetOf(options);
-  const book = new PlanBook(
+  const specs = trainableSpecs(model, adapter);
+  const first = typeof given === "function" ? given() : given;
+  const memory = new MemoryNeeds(options, side, options.probe ?? first);
+  const book: PlanBook = new PlanBook(
     {
-      model,
-      adapter,
-      labelSmoothing,
-      fragileNorms,
-      limits,
-      isTraining,
-      accumulates: accumulate > 1,
+      traced: { model, adapter, fragileNorms, labelSmoothing, isTraining: options.dropout ?? true },
+      limits: side.limits,
       activations: options.activations,
+      accumulates: accumulate > 1,
+      variants: side.variants,
       merges,
       cachesPrefix: Boolean(options.prefixCache),
-      choose: (names, size, plansWith) => {
-        const live = new Map([...specs].filter(([name]) => names.has(name)));
-        return chooseStep(model, options, size, (choice) => sumBytes(bytesOf(live, plansWith(choice))));
-      },
+      choose: (live, largestSize) =>
+        chooseStep(model, options, largestSize, (choice) => memory.peak(live, book, choice)),
     },
     new Set(specs.keys()),
   );
-  const first = typeof given === "function" ? given() : given;
   for (const shape of [first, ...(data.shapes?.() ?? [])]) book.addShape(shape);
   if (options.prefixCache) checkPrefixCache(options, first, book.prefixLayer(new Set()));
-  const live = new Map(book.plans.flatMap(({ gradients }) => [...gradients]));
-  merges?.begin(live.keys());
-  book.freezeTo(new Set(live.keys()));
-  const bytes = bytesOf(live, book.plans);
-  checkBudget(budget, bytes);
-  const plannedBytes = budget - bytes.weight - bytes.state;
+  const { reached } = book;
+  merges?.begin(reached);
+  book.freezeTo(reached);
+  const gradients = new Set(book.plans.flatMap((plan) => [...plan.gradients.keys()]));
+  const live = new Map([...specs].filter(([name]) => gradients.has(name)));
   const needs = (choice: StepChoice): number => {
-    const still = new Map([...live].filter(([name]) => book.isLive(name)));
-    const plans = book.plansBy(choice);
-    // Fewer rows at once are several runs, whose losses are summed.
-    const isSplit = choice.rows < book.choice.rows && !lossSum;
-    return sumBytes(bytesOf(still, isSplit ? [...plans, lossSumPlan(limits)] : plans));
+    // Fewer rows at the same time are several runs, whose losses are summed.
+    const sumsLosses = side.sumsLosses || choice.rows < book.choice.rows;
+    const steps = book.plansWith(book.live, choice);
+    return sumBytes(memory.betweenSteps(book.live, steps, { ...side, sumsLosses }));
   };
-  return { needs, book, settings, statistics, live, first, merges, plannedBytes };
-}
-
-function checkBudget(budget: number, needed: Bytes): void {
-  const bytes = sumBytes(needed);
-  if (bytes <= budget) return;
-  throw new MemoryBudgetError(
-    `This run needs ${bytes} bytes (weights ${needed.weight}, state ${needed.state}, saved ${needed.saved}, scratch ${needed.scratch}); the budget is ${budget}.`,
-    'Use microBatch: "fit", recompute: "layers", shorter texts, a lower rank, or a larger memoryBudget.',
-    bytes,
-    budget,
-  );
+  return {
+    book,
+    side,
+    live,
+    first,
+    merges,
+    needs,
+    bytesForRun: budget - weightBytes(model) - memory.copyBytes,
+  };
 }

@@ -12,12 +12,11 @@ import type { Statistics } from "../../ops/shared/statistics";
 import { sumBytes } from "../../gpu/ledger";
 import { footprint } from "../plans/footprint";
 import type { Merging } from "./merging";
-import { normPlan, updatePlan } from "../plans/optimizer-plan";
-import type { OptimizerSettings } from "../plans/optimizer-plan";
-import { scorePlan, statisticsPlan } from "../plans/statistics-plan";
+import { scorePlan } from "../plans/statistics-plan";
 import { statisticsNames } from "../tensors/names";
 import { importance } from "./layer-importance";
 import type { PlanBook } from "../plans/plan-book";
+import type { TrainableSpec } from "../tensors/specs";
 import type { TrainableTensors } from "../tensors/trainable-tensors";
 
 /** Scores that a policy requested. */
@@ -38,9 +37,8 @@ export interface FreezingParts {
   readonly book: PlanBook;
   readonly merging: Merging | undefined;
   readonly statistics: Statistics | undefined;
-  readonly settings: OptimizerSettings;
-  /** Adds up the losses of a step's runs. */
-  readonly lossSum: Plan | undefined;
+  /** Every plan that the run would hold in addition to those of its steps, with only these tensors live. */
+  readonly sidePlansWith: (live: ReadonlyMap<string, TrainableSpec>) => readonly Plan[];
   /** Told of scores that the policy asks for. */
   readonly onScores?: (scores: PolicyScores) => void;
 }
@@ -124,18 +122,14 @@ async function sensitivityScores(parts: FreezingParts): Promise<ReadonlyMap<stri
   return new Map([...outputs].map(([name, [score]]) => [name, score!]));
 }
 
-function bytesWith(parts: FreezingParts, tensors: readonly string[]): number {
-  const { loaded, adapter, state, book, settings, statistics, lossSum } = parts;
-  const { limits } = loaded.engine.device;
+function bytesWith({ loaded, adapter, state, book, sidePlansWith }: FreezingParts, tensors: readonly string[]): number {
   const live = new Map([...state.live].filter(([name]) => !tensors.includes(name)));
-  const followed = statisticsPlan(live, statistics, limits);
-  const update = updatePlan(live, settings, limits, { masked: state.masked });
-  const isFollowed = followed !== undefined && statistics?.when === "before_update";
-  const norm = isFollowed ? normPlan(live, limits, { masked: state.masked }) : undefined;
-  const further = [norm, followed, lossSum].filter((plan) => plan !== undefined);
-  const plans = [...book.plansWith(new Set(live.keys())), update, ...further];
-  const companions = (name: string): number => state.companions(name).length;
-  return sumBytes(footprint(loaded.model, adapter, live, plans, state.specs, companions));
+  const after = book.after(new Set(live.keys()));
+  const companions = (name: string): number => {
+    if (live.has(name)) return state.companions(name).length;
+    return after.live.has(name) ? 1 : 0;
+  };
+  return sumBytes(footprint(loaded.model, adapter, [...after.plans, ...sidePlansWith(live)], companions));
 }
 
 function effect({ book, state }: FreezingParts, tensors: readonly string[]): FreezeEffect {

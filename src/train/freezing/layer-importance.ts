@@ -1,26 +1,7 @@
-import type { Adapter } from "../../adapter/adapter";
-import { ConfigError } from "../../base/errors";
 import { finishCka } from "../../ops/cka";
-import { plan } from "../../tape/plan";
-import type { FreezingParts } from "./context";
+import { checkComparable, comparisonOutput, comparisonPlan } from "../plans/comparison-trace";
 import { batchInputs } from "../plans/inputs";
-import { comparisonOutput, traceComparison } from "../plans/comparison-trace";
-
-/** @throws ConfigError for an adapter whose layers have no counterpart in the original model. */
-export function checkComparable(adapter: Adapter): void {
-  if (adapter.trainsInPlace) {
-    throw new ConfigError(
-      `${adapter.kind} tuning has no original model left to compare with.`,
-      "Use an adapter that leaves the checkpoint as it is, as lora().",
-    );
-  }
-  if (adapter.virtualTokens) {
-    throw new ConfigError(
-      `${adapter.kind} lengthens every text: its layers have no counterpart to compare with.`,
-      "Use an adapter of the layers, as lora().",
-    );
-  }
-}
+import type { FreezingParts } from "./context";
 
 /**
  * SAFE's importance (eq. 2 and 3) of every layer's adapter: 1 - CKA between the layer's activation with the adapter and
@@ -32,10 +13,8 @@ export async function importance(
   center: boolean,
 ): Promise<ReadonlyMap<number, number>> {
   checkComparable(adapter);
-  const { model, fragileNorms, engine } = loaded;
-  const batch = { size: probe.size, length: probe.length };
-  const { tape, outputs } = traceComparison({ model, adapter, batch, isTraining: false, fragileNorms }, center);
-  const comparison = plan(tape, { outputs, limits: engine.device.limits });
+  const { model, engine } = loaded;
+  const comparison = comparisonPlan(loaded, adapter, probe, engine.device.limits, { center });
   const inputs = { ...batchInputs(model, probe), probe_mask: probe.attentionMask };
   const sums = await executor.beside([comparison], () => executor.run(comparison, state, inputs));
   return new Map(

@@ -46,10 +46,10 @@ export class Merging {
 
   /** Merges what is frozen, anew where a frozen tensor was overwritten. */
   async follow(): Promise<void> {
-    const { overwrites, live } = this.state;
+    const { overwrites, withGradient } = this.state;
     if (this.#overwrites !== overwrites) this.#restore();
     this.#overwrites = overwrites;
-    const missing = [...this.choice.of(new Set(live.keys()))].filter((name) => !this.#originals.has(weightOf(name)));
+    const missing = [...this.choice.of(withGradient)].filter((name) => !this.#originals.has(weightOf(name)));
     if (missing.length > 0) await this.#merge(missing);
   }
 

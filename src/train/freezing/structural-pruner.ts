@@ -1,14 +1,9 @@
-import type { Adapter } from "../../adapter/adapter";
 import { outputMaskName, withOutputMasks } from "../../adapter/masked";
 import { ConfigError, FileFormatError } from "../../base/errors";
 import type { Progress, StructurePruningPolicy, StructurePruningPolicyState } from "../../freeze/policy";
-import type { Model } from "../../model/model";
 import type { Span, Structure } from "../../model/structure";
-import type { Limits } from "../../op/limits";
-import type { Executor } from "../../run/executor";
-import type { Plan } from "../../tape/plan";
 import type { TrainerOptions } from "../options";
-import { groupImportance, importanceName, importancePlan, prunableStructures } from "../plans/importance-plan";
+import { groupImportance, importanceName, prunableStructures } from "../plans/importance-plan";
 import type { TrainableTensors } from "../tensors/trainable-tensors";
 
 /**
@@ -49,7 +44,6 @@ interface Judged {
 /** What a policy of structural pruning follows in one run, and has taken out. */
 export class StructuralPruner {
   readonly #judged: readonly Judged[];
-  #plan: Plan | undefined;
 
   constructor(
     private readonly pruning: {
@@ -57,16 +51,11 @@ export class StructuralPruner {
       readonly state: StructurePruningPolicyState;
     },
     private readonly state: TrainableTensors,
-    private readonly parts: { readonly model: Model; readonly adapter: Adapter; readonly limits: Limits },
+    structures: readonly Structure[],
   ) {
-    this.#judged = prunableStructures(parts.model, pruning.policy).map((structure) => {
+    this.#judged = structures.map((structure) => {
       return { structure, scores: new Float64Array(structure.groups), out: new Set() };
     });
-    this.rebuild();
-  }
-
-  get plans(): readonly Plan[] {
-    return this.#plan ? [this.#plan] : [];
   }
 
   /** Every structure's importance and what is out of it, plain JSON; a score that is no number becomes null. */
@@ -87,19 +76,14 @@ export class StructuralPruner {
     }
   }
 
-  /** Plans for the live set as it is now. */
-  rebuild(): void {
-    const structures = this.#judged.map(({ structure }) => structure);
-    this.#plan = importancePlan({ ...this.parts, structures }, this.state.live, this.parts.limits);
-  }
-
-  /** Brings every group's importance up to date, from the gradients as they are now (LoRAPrune). */
-  async follow(executor: Executor): Promise<void> {
-    if (!this.#plan) return;
+  /**
+   * Brings every group's running importance up to date (LoRAPrune).
+   * @param outputs of the importance plan, for the gradients of the step.
+   */
+  addStep(outputs: ReadonlyMap<string, Float32Array>): void {
     const { smoothing } = this.pruning.policy;
-    const found = await executor.run(this.#plan, this.state, {});
     for (const { structure, scores } of this.#judged) {
-      const now = groupImportance(structure, (projection, of) => found.get(importanceName(projection, of)));
+      const now = groupImportance(structure, (projection, of) => outputs.get(importanceName(projection, of)));
       scores.forEach((old, group) => {
         scores[group] = smoothing * old + (1 - smoothing) * now[group]!;
       });

@@ -5,7 +5,6 @@ import { withMemoryRemedy } from "../estimate/memory-remedy";
 import { checkFreeze, freezeContext } from "../freezing/context";
 import type { PolicyScores } from "../freezing/context";
 import { prune } from "../freezing/initial-masks";
-import { optimizerSettings } from "../plans/optimizer-plan";
 import { statisticsOf } from "../plans/statistics-plan";
 import { freezeEvent } from "./reports";
 import type { FreezeEvent } from "./reports";
@@ -99,8 +98,8 @@ export class AfterStep {
     // A freeze that was refused before is reported as one, together with this call.
     this.#beforeFreeze ??= { layers: [...state.liveByLayer().keys()], cost: this.#cost() };
     const before = this.#beforeFreeze;
-    state.freeze(tensors);
-    book.freezeTo(new Set(state.live.keys()));
+    book.freezeTo(new Set([...state.live.keys()].filter((name) => !tensors.includes(name))));
+    state.freeze(tensors, book.live);
     updates.rebuild();
     await withMemoryRemedy(this.resources, async () => {
       await merging?.follow();
@@ -143,9 +142,8 @@ export class AfterStep {
       progress: this.progress(),
       book,
       merging,
-      settings: optimizerSettings(options.optimizer),
       onScores: (scores) => void (this.#scores = scores),
-      lossSum: updates.lossSum,
+      sidePlansWith: (live) => updates.plansWith(live),
       statistics: statisticsOf(options),
     });
   }

@@ -11,7 +11,7 @@ import type { Preflight } from "../estimate/preflight";
 import { runLength } from "../estimate/run-length";
 import { adapterRun } from "../freezing/adapter-run";
 import { Merging } from "../freezing/merging";
-import { withStructuralMasks } from "../freezing/structural-pruner";
+import { StructuralPruner, withStructuralMasks } from "../freezing/structural-pruner";
 import type { TrainerOptions } from "../options";
 import { positionIn } from "../step/batch-queue";
 import type { DataPosition } from "../step/batch-queue";
@@ -68,16 +68,21 @@ export async function openRun(
   if (!first && origin && start.state !== undefined) data.resume?.(start.state);
   const cache = await openPrefixCache(maskedOptions);
   const flight = preflight(maskedOptions, first?.first ?? (() => data.next()));
-  const { book, merges, settings, statistics, live, plannedBytes, needs } = flight;
+  const { book, merges, side, live, bytesForRun, needs } = flight;
   const options = { ...maskedOptions, probe: maskedOptions.probe ?? flight.first };
   if (!first) await origin?.check({ options, first: flight.first, start });
   origin?.restorePlans(flight, loaded.model.layers);
   const frozen = origin ? [...live.keys()].filter((name) => !origin.live.has(name)) : [];
   const remedy = { options, book, needs };
   const state = await withMemoryRemedy(remedy, () =>
-    TrainableTensors.create(loaded, adapter, seed, { live, statistics, frozen }),
+    TrainableTensors.create(loaded, adapter, seed, {
+      live,
+      frozen,
+      stillComputed: book.live,
+      statistics: side.statistics,
+    }),
   );
-  const executor = new Executor(loaded.engine.device, plannedBytes);
+  const executor = new Executor(loaded.engine.device, () => bytesForRun - state.bytes);
   const merging = merges && new Merging(merges, loaded, adapter, state);
   try {
     if (origin) await origin.restoreTensors(state);
@@ -85,7 +90,9 @@ export async function openRun(
     const { totalSteps, stepsPerEpoch } = runLength(options);
     const policy = startPolicy(options.policy ?? never(), { layers: loaded.model.layers, totalSteps, stepsPerEpoch });
     const adapterState = adapter.start?.(adapterRun(state, loaded.model, totalSteps));
-    const updates = OptimizerPlans.of(options, state, settings, statistics, { policy, adapterState });
+    const pruner =
+      policy.kind === "structure_pruning" ? new StructuralPruner(policy, state, side.structures) : undefined;
+    const updates = new OptimizerPlans(state, side, pruner, adapterState);
     origin?.restoreCounts({ updates, policy, adapterState });
     await merging?.follow();
     await withMemoryRemedy(remedy, () => executor.hold(heldPlans({ book, updates })));

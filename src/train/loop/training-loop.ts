@@ -200,7 +200,7 @@ export class TrainingLoop {
     const { options, state } = this.resources;
     const companions = (name: string): number => state.companions(name).length;
     const { model } = options.model;
-    return footprint(model, options.adapter, state.live, heldPlans(this.resources), state.specs, companions);
+    return footprint(model, options.adapter, heldPlans(this.resources), companions);
   }
 
   /** Freezes tensors for good. Throws as `AfterStep.freeze`. */
@@ -222,12 +222,21 @@ export class TrainingLoop {
     return { loaded, adapter: merging?.acting ?? adapter, executor, store: state, rows };
   }
 
-  /** Restores the exact weights from before merging, and merges no more. */
+  /**
+   * Restores the exact weights from before merging, and merges no more.
+   * @throws MemoryBudgetError, with everything as it was, where steps without merged weights do not fit into the budget.
+   */
   async unmerge(): Promise<void> {
-    const { merging, book, state, executor } = this.resources;
+    const { merging, book, executor } = this.resources;
     if (!merging) return;
+    merging.choice.isOn = false;
+    try {
+      book.replan();
+    } catch (error) {
+      merging.choice.isOn = true;
+      throw error;
+    }
     merging.unmerge();
-    book.freezeTo(new Set(state.live.keys()));
     await executor.hold(heldPlans(this.resources));
   }
 

@@ -1,223 +1,273 @@
-import type { Adapter } from "../../adapter/adapter";
+import { MemoryBudgetError } from "../../base/errors";
 import type { Batch } from "../../data/batch";
 import { splitBatch } from "../../data/split";
 import type { BatchPart } from "../../data/split";
-import type { BatchSize, Model } from "../../model/model";
+import type { BatchSize } from "../../model/model";
 import type { Limits } from "../../op/limits";
 import type { ActivationFormat } from "../../op/pack";
 import { explain } from "../../tape/explain";
 import type { Explanation } from "../../tape/explain";
 import { plan, totalFlops } from "../../tape/plan";
 import type { Plan } from "../../tape/plan";
-import type { StepChoice } from "./step-choice";
-import type { MergeChoice } from "./merge-choice";
+import { evaluationPlan } from "./evaluation-plan";
 import { frozenPrefix } from "./frozen-prefix";
-import { HIDDEN_STATES, trace } from "./trace";
-import type { Trace } from "./trace";
+import type { MergeChoice } from "./merge-choice";
+import type { StepChoice } from "./step-choice";
+import { HIDDEN_STATES, trace, variantKey } from "./trace";
+import type { DroppedLayers, Trace, TraceOptions } from "./trace";
 
 export interface PlanBookOptions {
-  readonly model: Model;
-  readonly adapter: Adapter;
-  readonly labelSmoothing: number;
-  readonly fragileNorms: ReadonlySet<string>;
+  /** The model and the adapter, and how their forward pass is traced. */
+  readonly traced: Pick<TraceOptions, "model" | "adapter" | "isTraining" | "labelSmoothing" | "fragileNorms">;
   readonly limits: Limits;
-  /** Whether dropout acts. */
-  readonly isTraining: boolean;
-  /** Whether later micro-batches add to the gradients of the first. */
-  readonly accumulates: boolean;
-  /** Whether steps begin at the lowest layer that changes, given what enters it. */
-  readonly cachesPrefix?: boolean;
-  /** Which LoRAs are merged into their weights, and how the adapter then acts. */
-  readonly merges?: MergeChoice | undefined;
-  /** How kept activations are stored. */
+  /** How activations are stored between forward and backward pass. Default f32. */
   readonly activations?: ActivationFormat | undefined;
+  /** Whether a step consists of several batches, so that later ones add to the gradients of the first. */
+  readonly accumulates: boolean;
+  /** Sets of layers that steps leave out, in addition to the empty set. Default none. */
+  readonly variants?: readonly DroppedLayers[] | undefined;
+  /** Which LoRAs are merged into their weights while some tensors are live. Default none. */
+  readonly merges?: MergeChoice | undefined;
+  /** Whether steps begin at the lowest layer that changes, given the hidden states that enter it. Default false. */
+  readonly cachesPrefix?: boolean;
   /**
-   * How steps run while some tensors are live, given the rows of the largest batch and the plans that a choice makes.
-   * Default: whole batches, nothing run again.
+   * How steps run while some tensors are live. Default: complete batches, nothing recomputed.
+   * @throws MemoryBudgetError where no way to run them fits into the budget.
    */
-  readonly choose?: (
-    live: ReadonlySet<string>,
-    size: number,
-    plansWith: (choice: StepChoice) => readonly Plan[],
-  ) => StepChoice;
+  readonly choose?: (live: ReadonlySet<string>, largestSize: number) => StepChoice;
 }
 
-/** Layers whose adapter is left out. */
-type Dropped = readonly number[];
-
-/** The plans of one batch shape. */
-interface Planned {
-  readonly write: Plan;
-  /** Adds to the gradients of earlier runs. */
-  readonly add: Plan | undefined;
-  /** Computes what enters the layer that both begin with. */
-  readonly prefix: Plan | undefined;
-}
-
-/** What a plan learns, and how it runs. */
-interface Wanted {
+/** What the plans of a run follow from: the tensors that get gradients, and how steps run. */
+interface Basis {
   readonly live: ReadonlySet<string>;
   readonly choice: StepChoice;
 }
 
-const NONE: Dropped = [];
-const keyOfChoice = ({ rows, sections }: StepChoice): string => `${rows}: ${[...sections].join()}`;
+/** The plans of one shape of batch, or part of a batch, in one variant. */
+interface ShapePlans {
+  /** Forward and backward pass; overwrites the gradients. */
+  readonly write: Plan;
+  /** Forward and backward pass; adds to the gradients of a step's earlier runs. */
+  readonly add: Plan | undefined;
+  /** Computes the hidden states that both begin with, where that is above the embeddings. */
+  readonly prefix: Plan | undefined;
+}
+
+const ALL_LAYERS: DroppedLayers = [];
 const shapeKey = ({ size, length }: BatchSize): string => `${size} x ${length}`;
-const keyOf = (shape: BatchSize, dropped: Dropped): string => `${shapeKey(shape)} without ${dropped.join(", ")}`;
-const allOf = ({ write, add, prefix }: Planned): Plan[] => [write, add, prefix].filter((one) => one !== undefined);
+const keyOf = (shape: BatchSize, dropped: DroppedLayers): string => `${shapeKey(shape)} without ${variantKey(dropped)}`;
+const isSameChoice = (a: StepChoice, b: StepChoice): boolean =>
+  a.rows === b.rows && [...a.sections].join() === [...b.sections].join();
+const allOf = ({ write, add, prefix }: ShapePlans): Plan[] => [write, add, prefix].filter((own) => own !== undefined);
 
 /**
- * The plans of a run: traced once per batch shape, planned once per shape and set of live tensors.
- * After a freeze only the planning is done again.
+ * The plans of a run's steps. There is one set of plans for each shape of batch and each variant, that is, each set of
+ * layers that a step leaves out. A model is traced once per shape and variant; after a freeze only the planning is done
+ * again. The choice says into how many rows a batch is split and what is recomputed.
  */
 export class PlanBook {
-  #traces = new Map<string, Trace>();
-  #plans = new Map<string, Planned>();
+  readonly #traces = new Map<string, Trace>();
+  readonly #variants: readonly DroppedLayers[];
+  #plans = new Map<string, ShapePlans>();
   #shapes = new Map<string, BatchSize>();
-  #variants = new Map<string, Dropped>([["", NONE]]);
+  #live: ReadonlySet<string>;
   #choice: StepChoice | undefined;
 
+  /** @param live the tensors that may get gradients. */
   constructor(
     private readonly options: PlanBookOptions,
-    private live: ReadonlySet<string>,
-  ) {}
-
-  /** Whether a tensor still learns. */
-  isLive(name: string): boolean {
-    return this.live.has(name);
+    live: ReadonlySet<string>,
+  ) {
+    this.#live = live;
+    this.#variants = [ALL_LAYERS, ...(options.variants ?? [])];
   }
 
-  /** Makes room for a shape. */
-  addShape(shape: BatchSize): void {
-    this.#shapes.set(shapeKey(shape), { size: shape.size, length: shape.length });
-    this.#forget();
+  /**
+   * The tensors that the steps compute gradients of. Some of them may be frozen, where a plan without their gradients does
+   * not fit into the budget.
+   */
+  get live(): ReadonlySet<string> {
+    return this.#live;
   }
 
-  /** Shapes and variants that it has room for, in the order in which they came; plain JSON. */
-  save(): { readonly shapes: readonly BatchSize[]; readonly variants: readonly Dropped[] } {
-    return { shapes: [...this.#shapes.values()], variants: [...this.#variants.values()] };
+  /** The shapes and variants that are planned, as plain JSON for checkpoints. */
+  save(): { readonly shapes: readonly BatchSize[]; readonly variants: readonly DroppedLayers[] } {
+    return { shapes: [...this.#shapes.values()], variants: this.#variants };
+  }
+
+  /** Adds a shape of batches. How steps run may change with it. @throws MemoryBudgetError where it does not fit. */
+  addShape({ size, length }: BatchSize): void {
+    this.#shapes.set(shapeKey({ size, length }), { size, length });
+    const before = this.#choice;
+    if (!before) return;
+    this.#choice = this.#choose(this.#live);
+    if (!isSameChoice(before, this.#choice)) this.#plans.clear();
   }
 
   hasShape(shape: BatchSize): boolean {
     return this.#shapes.has(shapeKey(shape));
   }
 
-  /** Makes room for steps without some layers' adapters; whether that is new. */
-  addVariant(dropped: Dropped): boolean {
-    const isNew = !this.#variants.has(dropped.join(", "));
-    this.#variants.set(dropped.join(", "), dropped);
-    if (isNew) this.#forget();
-    return isNew;
+  /** Whether steps without these layers are planned. */
+  hasVariant(dropped: DroppedLayers): boolean {
+    return this.#variants.some((variant) => variantKey(variant) === variantKey(dropped));
   }
 
-  /** Shape with the most tokens: the one that decides the peak. */
+  /** The shape with the most tokens. */
   get largest(): BatchSize {
-    const [first, ...rest] = this.#shapes.values();
-    return rest.reduce((a, b) => (b.size * b.length > a.size * a.length ? b : a), first!);
+    const [first, ...others] = this.#shapes.values();
+    return others.reduce((a, b) => (b.size * b.length > a.size * a.length ? b : a), first!);
   }
 
-  /** Every plan of the current live set. */
+  /** Remembers the shapes and their plans; the function that it returns goes back to them. */
+  mark(): () => void {
+    const [shapes, plans, choice] = [new Map(this.#shapes), new Map(this.#plans), this.#choice];
+    return () => {
+      [this.#shapes, this.#plans, this.#choice] = [shapes, plans, choice];
+    };
+  }
+
+  /**
+   * Plans again for a smaller set of live tensors. Smaller sets rarely need more memory, but it happens: buffers are then
+   * packed less well. Where the new plans do not fit into the budget, the old ones stay, and the frozen tensors keep their
+   * gradients until a later freeze.
+   */
+  freezeTo(live: ReadonlySet<string>): void {
+    const basis = this.#basisAfter(live);
+    if (basis.live !== this.#live) this.#restart(basis);
+  }
+
+  /** Plans again for the same tensors, where something else that plans follow from has changed. @throws as `choose`. */
+  replan(): void {
+    this.#restart({ live: this.#live, choice: this.#choose(this.#live) });
+  }
+
+  /**
+   * Plans for the shapes and the live tensors that a checkpoint has.
+   * @throws MemoryBudgetError where they do not fit, as they did when it was written.
+   */
+  restore(shapes: readonly BatchSize[], live: ReadonlySet<string>): void {
+    for (const shape of shapes) this.#shapes.set(shapeKey(shape), shape);
+    this.#restart({ live, choice: this.#choose(live) });
+  }
+
+  #restart({ live, choice }: Basis): void {
+    [this.#live, this.#choice] = [live, choice];
+    if (this.options.cachesPrefix || this.options.merges) this.#traces.clear();
+    this.#plans.clear();
+  }
+
+  #basisAfter(live: ReadonlySet<string>): Basis {
+    try {
+      return { live, choice: this.#choose(live) };
+    } catch (error) {
+      if (!(error instanceof MemoryBudgetError) || !this.#choice) throw error;
+      return { live: this.#live, choice: this.#choice };
+    }
+  }
+
+  /** How steps run now. */
+  get choice(): StepChoice {
+    this.#choice ??= this.#choose(this.#live);
+    return this.#choice;
+  }
+
+  #choose(live: ReadonlySet<string>): StepChoice {
+    const largestSize = Math.max(...[...this.#shapes.values()].map(({ size }) => size));
+    return this.options.choose?.(live, largestSize) ?? { rows: largestSize, sections: new Set() };
+  }
+
+  get #basis(): Basis {
+    return { live: this.#live, choice: this.choice };
+  }
+
+  /** Every plan of the run's steps. */
   get plans(): Plan[] {
-    return this.#parts(this.choice).flatMap((shape) =>
-      [...this.#variants.values()].flatMap((dropped) => allOf(this.#planned(shape, dropped))),
+    return this.#forAll(this.choice, (shape, dropped) => this.#planned(shape, dropped));
+  }
+
+  /** Every plan that the steps would have with other live tensors, or run in another way. */
+  plansWith(live: ReadonlySet<string>, choice: StepChoice): Plan[] {
+    return this.#forAll(choice, (shape, dropped) => this.#planShape(shape, { live, choice }, dropped));
+  }
+
+  #forAll(choice: StepChoice, plansOf: (shape: BatchSize, dropped: DroppedLayers) => ShapePlans): Plan[] {
+    return this.#parts(choice).flatMap((shape) =>
+      this.#variants.flatMap((dropped) => allOf(plansOf(shape, dropped))),
     );
   }
 
-  /** A batch in the parts that run at once. */
+  /** What the steps would be planned for after a freeze: these tensors, or those of now where that does not fit. */
+  after(live: ReadonlySet<string>): { readonly live: ReadonlySet<string>; readonly plans: readonly Plan[] } {
+    const basis = this.#basisAfter(live);
+    return { live: basis.live, plans: this.plansWith(basis.live, basis.choice) };
+  }
+
+  /** The evaluation plan of every shape that runs at the same time, each on its own. */
+  evaluationPlans(live: ReadonlySet<string>, choice: StepChoice): Plan[] {
+    const { model, fragileNorms = new Set() } = this.options.traced;
+    const adapter = this.#adapterWith(live);
+    return this.#parts(choice).map((shape) =>
+      evaluationPlan({ model, fragileNorms }, adapter, shape, this.options.limits),
+    );
+  }
+
+  /** Those of the live tensors that get a gradient: an adapter may have tensors that no op of the model reads. */
+  get reached(): ReadonlySet<string> {
+    const choice = { rows: this.largest.size, sections: new Set<string>() };
+    const { gradients } = this.#planStep(this.largest, { live: this.#live, choice }, false, ALL_LAYERS);
+    return new Set(gradients.keys());
+  }
+
+  /** A batch in the parts that run one after the other. */
   split(batch: Batch): BatchPart[] {
     return splitBatch(batch, this.choice.rows);
   }
 
-  /** The plan for a part of a batch; `isLater` for all but the first part of a step. */
-  planFor(part: Batch, isLater: boolean, dropped: Dropped = NONE): Plan {
+  /**
+   * The plan of a part of a batch.
+   * @param isLater whether it is not the first part of its step.
+   */
+  planFor(part: Batch, isLater: boolean, dropped: DroppedLayers = ALL_LAYERS): Plan {
     const { write, add } = this.#planned(part, dropped);
     return isLater && add ? add : write;
   }
 
   /** The plan that computes what a part's steps begin with; undefined where they begin with the embeddings. */
   prefixFor(part: Batch): Plan | undefined {
-    return this.#planned(part, NONE).prefix;
+    return this.#planned(part, ALL_LAYERS).prefix;
   }
 
-  /** FLOPs of the gradients of the largest batch as its parts run now. */
+  /** FLOPs of the gradients of the largest batch, split as it is now. */
   get batchFlops(): number {
-    const { write, add } = this.#planned(this.#largestPart(this.choice), NONE);
+    const { write, add } = this.#planned(this.#largestPart(this.choice), ALL_LAYERS);
     const parts = Math.ceil(this.largest.size / this.choice.rows);
     return totalFlops(write) + Math.max(0, parts - 1) * totalFlops(add ?? write);
   }
 
-  /** The layer that steps begin with while so much is live. */
-  prefixLayer(live: ReadonlySet<string> = this.live): number {
-    return this.options.cachesPrefix ? frozenPrefix(this.#trace(this.largest, NONE, live), live) : 0;
+  /** The layer that steps begin with while these tensors are live. */
+  prefixLayer(live: ReadonlySet<string> = this.#live): number {
+    return this.options.cachesPrefix ? frozenPrefix(this.#trace(this.largest, ALL_LAYERS, live), live) : 0;
   }
 
-  /** Shapes of what runs at once, each one once. */
+  /** The plan that the largest shape would have with only these tensors live, for as many rows as then run together. */
+  planWith(live: ReadonlySet<string>): Plan {
+    const basis = this.#basisAfter(live);
+    return this.#planStep(this.#largestPart(basis.choice), basis, false, ALL_LAYERS);
+  }
+
+  /** What the largest shape keeps with only these tensors live, and for which gradient. */
+  explain(live: ReadonlySet<string> = this.#live): Explanation {
+    const basis = this.#basisAfter(live);
+    const part = this.#largestPart(basis.choice);
+    const { tape } = this.#trace(part, ALL_LAYERS, basis.live, this.prefixLayer(basis.live));
+    return explain(tape, this.#planStep(part, basis, false, ALL_LAYERS));
+  }
+
+  /** The shapes of the parts into which batches are split, without repetition. */
   #parts({ rows }: StepChoice): BatchSize[] {
     const parts = [...this.#shapes.values()].map(({ size, length }) => ({ size: Math.min(size, rows), length }));
     return [...new Map(parts.map((part) => [shapeKey(part), part])).values()];
-  }
-
-  /** Whether later runs of a step add to the gradients of the first. */
-  #accumulates({ rows }: StepChoice): boolean {
-    return this.options.accumulates || [...this.#shapes.values()].some(({ size }) => size > rows);
-  }
-
-  /** Every plan that there would be if steps ran otherwise. */
-  plansBy(choice: StepChoice): Plan[] {
-    return this.#plansWith(this.live, choice);
-  }
-
-  /** Takes note of shapes, variants and plans; what is given back goes back to them. */
-  mark(): () => void {
-    const [shapes, variants, plans] = [new Map(this.#shapes), new Map(this.#variants), new Map(this.#plans)];
-    const choice = this.#choice;
-    return () => {
-      [this.#shapes, this.#variants, this.#plans, this.#choice] = [shapes, variants, plans, choice];
-    };
-  }
-
-  /** Plans anew for a smaller set of live tensors. */
-  freezeTo(live: ReadonlySet<string>): void {
-    this.live = live;
-    if (this.options.cachesPrefix || this.options.merges) this.#traces.clear();
-    this.#plans.clear();
-    this.#choice = undefined;
-  }
-
-  /** The choice may be another one now; if so, everything is planned anew. */
-  #forget(): void {
-    const before = this.#choice;
-    this.#choice = undefined;
-    if (before && keyOfChoice(before) !== keyOfChoice(this.choice)) this.#plans.clear();
-  }
-
-  /** How steps run now. */
-  get choice(): StepChoice {
-    this.#choice ??= this.#choose(this.live);
-    return this.#choice;
-  }
-
-  #choose(live: ReadonlySet<string>): StepChoice {
-    const size = Math.max(...[...this.#shapes.values()].map((shape) => shape.size));
-    const chosen = this.options.choose?.(live, size, (choice) => this.#plansWith(live, choice));
-    return chosen ?? { rows: size, sections: new Set() };
-  }
-
-  /** Every plan that there would be with only these tensors live. */
-  plansWith(live: ReadonlySet<string>): Plan[] {
-    return this.#plansWith(live, this.#choose(live));
-  }
-
-  #plansWith(live: ReadonlySet<string>, choice: StepChoice): Plan[] {
-    return this.#parts(choice).flatMap((shape) =>
-      [...this.#variants.values()].flatMap((dropped) => allOf(this.#makeAll(shape, { live, choice }, dropped))),
-    );
-  }
-
-  /** The plan that the largest shape would have with only these tensors live, for the rows that run at once. */
-  planWith(live: ReadonlySet<string>): Plan {
-    const choice = this.#choose(live);
-    return this.#make(this.#largestPart(choice), { live, choice }, false, NONE);
   }
 
   #largestPart({ rows }: StepChoice): BatchSize {
@@ -225,54 +275,64 @@ export class PlanBook {
     return { size: Math.min(size, rows), length };
   }
 
-  /** What the largest shape keeps with these tensors live, and for which gradient. */
-  explain(live: ReadonlySet<string> = this.live): Explanation {
-    const part = this.#largestPart(this.#choose(live));
-    return explain(this.#trace(part, NONE, live, this.prefixLayer(live)).tape, this.planWith(live));
+  /** Whether a step has several runs, the later ones of which add to the gradients of the first. */
+  #accumulates({ rows }: StepChoice): boolean {
+    return this.options.accumulates || [...this.#shapes.values()].some(({ size }) => size > rows);
   }
 
-  #planned(shape: BatchSize, dropped: Dropped): Planned {
+  #planned(shape: BatchSize, dropped: DroppedLayers): ShapePlans {
     const key = keyOf(shape, dropped);
     let planned = this.#plans.get(key);
     if (!planned) {
-      planned = this.#makeAll(shape, { live: this.live, choice: this.choice }, dropped);
+      planned = this.#planShape(shape, this.#basis, dropped);
       this.#plans.set(key, planned);
     }
     return planned;
   }
 
-  #makeAll(shape: BatchSize, wanted: Wanted, dropped: Dropped): Planned {
-    const from = this.prefixLayer(wanted.live);
+  #planShape(shape: BatchSize, basis: Basis, dropped: DroppedLayers): ShapePlans {
+    const from = this.prefixLayer(basis.live);
     return {
-      write: this.#make(shape, wanted, false, dropped),
-      add: this.#accumulates(wanted.choice) ? this.#make(shape, wanted, true, dropped) : undefined,
-      prefix: from > 0 ? this.#makePrefix(shape, wanted.live, from) : undefined,
+      write: this.#planStep(shape, basis, false, dropped),
+      add: this.#accumulates(basis.choice) ? this.#planStep(shape, basis, true, dropped) : undefined,
+      prefix: from > 0 ? this.#planPrefix(shape, basis.live, from) : undefined,
     };
   }
 
-  #makePrefix(shape: BatchSize, live: ReadonlySet<string>, layers: number): Plan {
-    const { tape, layers: values } = this.#trace(shape, NONE, live);
-    return plan(tape, { outputs: { [HIDDEN_STATES]: values[layers - 1]! }, limits: this.options.limits });
-  }
-
-  #make(shape: BatchSize, { live, choice }: Wanted, addToGradients: boolean, dropped: Dropped): Plan {
+  #planStep(shape: BatchSize, { live, choice }: Basis, addToGradients: boolean, dropped: DroppedLayers): Plan {
     const { tape, loss } = this.#trace(shape, dropped, live, this.prefixLayer(live));
     const { limits, activations = "f32" } = this.options;
-    const wanted = { outputs: { loss }, loss, trainable: live, recompute: choice.sections, activations };
-    return plan(tape, { ...wanted, addToGradients, limits });
+    return plan(tape, {
+      outputs: { loss },
+      loss,
+      trainable: live,
+      recompute: choice.sections,
+      activations,
+      addToGradients,
+      limits,
+    });
   }
 
-  #trace(shape: BatchSize, dropped: Dropped, live: ReadonlySet<string>, from = 0): Trace {
-    const { merges } = this.options;
-    const merged = merges?.of(live) ?? new Set();
-    const key = `${keyOf(shape, dropped)}, from layer ${from}, merged ${[...merged].join(", ")}`;
-    let found = this.#traces.get(key);
-    if (!found) {
-      const { size, length } = shape;
-      const adapter = merges?.adapterWith(merged) ?? this.options.adapter;
-      found = trace({ ...this.options, adapter, batch: { size, length }, dropped, from, differentiable: true });
-      this.#traces.set(key, found);
+  #planPrefix(shape: BatchSize, live: ReadonlySet<string>, layers: number): Plan {
+    const { tape, layers: hiddenStates } = this.#trace(shape, ALL_LAYERS, live);
+    return plan(tape, { outputs: { [HIDDEN_STATES]: hiddenStates[layers - 1]! }, limits: this.options.limits });
+  }
+
+  #adapterWith(live: ReadonlySet<string>) {
+    const { merges, traced } = this.options;
+    return merges ? merges.adapterWith(merges.of(live)) : traced.adapter;
+  }
+
+  #trace({ size, length }: BatchSize, dropped: DroppedLayers, live: ReadonlySet<string>, from = 0): Trace {
+    const merged = this.options.merges?.of(live) ?? new Set();
+    const key = `${keyOf({ size, length }, dropped)}, from layer ${from}, merged ${[...merged].join(", ")}`;
+    let traced = this.#traces.get(key);
+    if (!traced) {
+      const adapter = this.#adapterWith(live);
+      const options = { ...this.options.traced, adapter, batch: { size, length }, dropped, from };
+      traced = trace({ ...options, differentiable: true });
+      this.#traces.set(key, traced);
     }
-    return found;
+    return traced;
   }
 }

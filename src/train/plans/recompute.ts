@@ -28,9 +28,11 @@ export function recomputedSections(
   if (recompute === "layers") return new Set(layers.map(layerSection));
   const order = [...layers.map(feedForwardSection), ...layers.map(layerSection)];
   const first = (count: number): ReadonlySet<string> => new Set(order.slice(0, count));
-  if (needs(first(0)) <= recompute) return first(0);
-  const least = needs(first(order.length));
-  if (least > recompute) {
+  const needsNone = needs(first(0));
+  if (needsNone <= recompute) return first(0);
+  const needsAll = needs(first(order.length));
+  if (needsAll > recompute) {
+    const least = Math.min(needsNone, needsAll);
     throw new MemoryBudgetError(
       `With every layer computed twice this run still needs ${least} bytes; the budget is ${recompute}.`,
       `Give at least ${least} bytes, or use a smaller batch or shorter texts.`,

@@ -1,5 +1,7 @@
 import { parseBytes } from "../../base/bytes";
 import { ConfigError, MemoryBudgetError } from "../../base/errors";
+import { sumBytes } from "../../gpu/ledger";
+import type { Bytes } from "../../gpu/ledger";
 import type { Model } from "../../model/model";
 import type { TrainerOptions } from "../options";
 import { recomputedSections } from "./recompute";
@@ -40,26 +42,30 @@ export function halves(n: number): number[] {
  * The largest micro-batch that fits, with as little recomputation as it needs. The whole batch comes first: a device that
  * is filled runs faster, and what is run again costs less than what runs half empty.
  * @param size rows of the largest batch.
- * @param needs bytes of the run with a choice.
+ * @param needs bytes of the run with a choice, by lifetime.
  * @throws MemoryBudgetError with the smallest budget that would do.
  */
 export function chooseStep(
   model: Model,
   wanted: Wanted,
   size: number,
-  needs: (choice: StepChoice) => number,
+  needs: (choice: StepChoice) => Bytes,
 ): StepChoice {
   const { recompute, microBatch } = wanted;
   const budget = budgetOf(wanted);
   const again = recompute ?? (microBatch === "fit" ? budget : "none");
   const sectionsWith = (rows: number): ReadonlySet<string> =>
-    recomputedSections(model, again, (sections) => needs({ rows, sections }));
-  if (microBatch !== "fit") return choiceOf(microBatch ?? size, sectionsWith);
+    recomputedSections(model, again, (sections) => sumBytes(needs({ rows, sections })));
+  if (microBatch !== "fit") {
+    const choice = choiceOf(microBatch ?? size, sectionsWith);
+    if (budget < Infinity) checkBudget(budget, needs(choice));
+    return choice;
+  }
   let least = Infinity;
   for (const rows of halves(size)) {
     try {
       const choice = choiceOf(rows, sectionsWith);
-      const bytes = needs(choice);
+      const bytes = sumBytes(needs(choice));
       if (bytes <= budget) return choice;
       least = Math.min(least, bytes);
     } catch (error) {
@@ -79,3 +85,14 @@ const choiceOf = (rows: number, sectionsWith: (rows: number) => ReadonlySet<stri
   rows,
   sections: sectionsWith(rows),
 });
+
+function checkBudget(budget: number, needed: Bytes): void {
+  const bytes = sumBytes(needed);
+  if (bytes <= budget) return;
+  throw new MemoryBudgetError(
+    `This run needs ${bytes} bytes (weights ${needed.weight}, state ${needed.state}, saved ${needed.saved}, scratch ${needed.scratch}); the budget is ${budget}.`,
+    'Use microBatch: "fit", recompute: "layers", shorter texts, a lower rank, or a larger memoryBudget.',
+    bytes,
+    budget,
+  );
+}

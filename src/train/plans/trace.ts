@@ -23,11 +23,17 @@ export interface TraceOptions {
   readonly differentiable?: boolean;
   readonly labelSmoothing?: number;
   readonly fragileNorms?: ReadonlySet<string>;
-  /** Layers whose adapter is left out. */
-  readonly dropped?: readonly number[];
+  /** Layers whose adapter is left out. Default none. */
+  readonly dropped?: DroppedLayers;
   /** The layer that it begins with, given what enters that as the input `HIDDEN_STATES`. Default 0, from the embeddings. */
   readonly from?: number;
 }
+
+/** A variant of a step: the layers, from 0, whose adapters neither act nor learn in it. */
+export type DroppedLayers = readonly number[];
+
+/** The same key for the same layers in the same order. */
+export const variantKey = (dropped: DroppedLayers): string => dropped.join(", ");
 
 /** Input of a trace that begins above the embeddings: [size, length, hiddenSize]. */
 export const HIDDEN_STATES = "hidden states";

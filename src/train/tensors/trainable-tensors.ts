@@ -18,6 +18,8 @@ export interface TrainableTensorsOptions {
   readonly live?: ReadonlyMap<string, TensorSpec>;
   /** Tensors among them that are frozen. Default none. */
   readonly frozen?: readonly string[];
+  /** Frozen tensors whose gradients the plans of steps still compute. Default none. */
+  readonly stillComputed?: ReadonlySet<string>;
   /** Statistics of gradients that the run collects. */
   readonly statistics?: Statistics | undefined;
 }
@@ -42,18 +44,21 @@ export class TrainableTensors implements TensorStore {
   #writes = 0;
   /** Trainable tensors that no op of the model reads, and that therefore get no gradient. */
   readonly #unreached: ReadonlySet<string>;
+  /** Frozen tensors that have a gradient, since the plans of steps still compute it. */
+  #stillComputed: ReadonlySet<string>;
 
   private constructor(
     private readonly loaded: LoadedModel,
     adapter: Adapter,
     private readonly statistics: Statistics | undefined,
-    { live, frozen = [] }: Omit<TrainableTensorsOptions, "statistics">,
+    { live, frozen = [], stillComputed }: Omit<TrainableTensorsOptions, "statistics">,
   ) {
     this.specs = trainableSpecs(loaded.model, adapter);
     // In the order of the specs, since the global gradient norm is summed in this order.
     this.#live = new Map([...this.specs].filter(([name]) => live?.has(name) ?? true));
     this.#unreached = new Set([...this.specs.keys()].filter((name) => !this.#live.has(name)));
     for (const name of frozen) this.#live.delete(name);
+    this.#stillComputed = this.#frozenOf(stillComputed);
     this.fixed = fixedSpecs(loaded.model, adapter);
     this.#originals = new Map([...loaded.weights].map(([name, tensor]) => [originalName(name), tensor]));
   }
@@ -85,7 +90,7 @@ export class TrainableTensors implements TensorStore {
     for (const [name, { shape }] of this.specs) {
       const isModelWeight = adapter.trainsInPlace && this.loaded.weights.has(name);
       if (!isModelWeight) yield [name, shape];
-      if (this.#live.has(name)) for (const companion of this.companions(name)) yield [companion, shape];
+      for (const companion of this.companions(name)) yield [companion, shape];
     }
   }
 
@@ -114,8 +119,9 @@ export class TrainableTensors implements TensorStore {
     }
   }
 
-  /** Names of the tensors that a live tensor has in addition, each of its shape: gradient, moments, statistics, mask. */
+  /** Names of the tensors that a tensor has in addition, each of its shape: gradient, moments, statistics, mask. */
   companions(name: string): readonly string[] {
+    if (!this.#live.has(name)) return this.#stillComputed.has(name) ? [gradientName(name)] : [];
     return companionNames(name, { statistics: this.statistics, isMasked: this.#masked.has(name) });
   }
 
@@ -184,16 +190,37 @@ export class TrainableTensors implements TensorStore {
     return layers.length > 0 ? Math.min(...layers) : undefined;
   }
 
-  /** Freezes tensors for good: their gradients, moments and statistics go back to the driver; the tensors stay. */
-  freeze(names: readonly string[]): void {
+  /**
+   * Freezes tensors for good. Their gradients, moments, statistics and masks go back to the driver; the tensors stay.
+   * @param computed tensors whose gradients the plans of steps compute from now on: a frozen one of them keeps its gradient.
+   */
+  freeze(names: readonly string[], computed: ReadonlySet<string> = new Set()): void {
+    const changed = [...names, ...this.#stillComputed];
+    const before = changed.flatMap((name) => this.companions(name));
     for (const name of names) {
-      if (!this.#live.delete(name)) continue;
-      for (const companion of this.companions(name)) {
-        this.#tensors.get(companion)?.dispose();
-        this.#tensors.delete(companion);
-      }
+      this.#live.delete(name);
       this.#masked.delete(name);
     }
+    this.#stillComputed = this.#frozenOf(computed);
+    const after = new Set(changed.flatMap((name) => this.companions(name)));
+    for (const companion of before.filter((name) => !after.has(name))) {
+      this.#tensors.get(companion)?.dispose();
+      this.#tensors.delete(companion);
+    }
+  }
+
+  #frozenOf(names: Iterable<string> = []): ReadonlySet<string> {
+    return new Set([...names].filter((name) => !this.#live.has(name)));
+  }
+
+  /** Tensors that have a gradient: the live ones, and frozen ones whose gradient is still computed. */
+  get withGradient(): ReadonlySet<string> {
+    return new Set([...this.#live.keys(), ...this.#stillComputed]);
+  }
+
+  /** GPU bytes of all tensors that it owns. */
+  get bytes(): number {
+    return [...this.#tensors.values()].reduce((sum, { bytes }) => sum + bytes, 0);
   }
 
   /** Copies a tensor to the host. */

@@ -1,0 +1,113 @@
+import { loraName } from "../../adapter/lora";
+import type { Batch } from "../../data/batch";
+import { sumBytes } from "../../gpu/ledger";
+import type { Bytes } from "../../gpu/ledger";
+import { specBytes } from "../../tape/emit";
+import type { Plan } from "../../tape/plan";
+import type { TrainerOptions } from "../options";
+import { checkComparable, comparisonPlan } from "../plans/comparison-trace";
+import { footprint } from "../plans/footprint";
+import type { PlanBook } from "../plans/plan-book";
+import { sidePlans } from "../plans/side-plans";
+import type { SidePlanOptions } from "../plans/side-plans";
+import { scorePlan } from "../plans/statistics-plan";
+import type { StepChoice } from "../plans/step-choice";
+import { companionNames } from "../tensors/names";
+import { fixedSpecs, trainableSpecs } from "../tensors/specs";
+import type { TrainableSpec } from "../tensors/specs";
+
+/** What a run needs of GPU memory, known before it has any. */
+export class MemoryNeeds {
+  readonly #specs: ReadonlyMap<string, TrainableSpec>;
+  /** Tensors that a policy may mask before the first step. Which of them it masks is known only then. */
+  readonly #maskable: ReadonlySet<string>;
+  #comparison: Plan | undefined;
+  /** Bytes of the largest tensor that the run copies to the host: a copy needs a buffer of its size. */
+  readonly copyBytes: number;
+
+  /**
+   * @param probe the batch on which a policy's scores are computed.
+   * @throws ConfigError for a policy that compares layers with an original that the adapter does not leave.
+   */
+  constructor(
+    private readonly options: TrainerOptions,
+    private readonly side: SidePlanOptions,
+    private readonly probe: Batch,
+  ) {
+    const { policy, adapter, model: loaded } = options;
+    if (policy?.kind === "freezing" && policy.usesImportance) checkComparable(adapter);
+    this.#specs = trainableSpecs(loaded.model, adapter);
+    const maskable = [...this.#specs].filter(([, { layer }]) => layer !== undefined).map(([name]) => name);
+    this.#maskable = new Set(policy?.kind === "weight_pruning" ? maskable : []);
+    this.copyBytes = largestCopy(options);
+  }
+
+  /** Bytes between two steps, by lifetime. Equals the ledger, except that a policy may mask fewer tensors. */
+  betweenSteps(live: ReadonlySet<string>, steps: readonly Plan[], side: SidePlanOptions = this.side): Bytes {
+    return this.#holding([...steps, ...this.#sidePlans(live, side)], live);
+  }
+
+  /**
+   * Bytes at the run's worst moment, by lifetime, while these tensors are live. The plans of an evaluation or of scoring take
+   * the place of the steps' plans where both do not fit, so that the largest of them counts and not their sum.
+   */
+  peak(live: ReadonlySet<string>, book: PlanBook, choice: StepChoice): Bytes {
+    const steps = [...book.plansWith(live, choice), ...this.#sidePlans(live)];
+    const others = [...book.evaluationPlans(live, choice), ...this.#scoringPlans(live)];
+    const moments = [steps, ...others.map((plan) => [plan])].map((plans) => this.#holding(plans, live));
+    const largest = moments.reduce((a, b) => (sumBytes(b) > sumBytes(a) ? b : a));
+    const atStart = this.#holding([], live);
+    const free = Math.max(this.copyBytes, tableBytes(this.options) + sumBytes(atStart) - sumBytes(largest));
+    return { ...largest, scratch: largest.scratch + free };
+  }
+
+  #holding(plans: readonly Plan[], live: ReadonlySet<string>): Bytes {
+    const { model, adapter, statistics } = this.side;
+    return footprint(model, adapter, plans, (name) =>
+      live.has(name) ? companionNames(name, { statistics, isMasked: this.#maskable.has(name) }).length : 0,
+    );
+  }
+
+  #sidePlans(live: ReadonlySet<string>, side: SidePlanOptions = this.side): readonly Plan[] {
+    const masked = new Set([...this.#maskable].filter((name) => live.has(name)));
+    return sidePlans(side, this.#specsOf(live), masked).all;
+  }
+
+  #specsOf(names: ReadonlySet<string>): ReadonlyMap<string, TrainableSpec> {
+    return new Map([...this.#specs].filter(([name]) => names.has(name)));
+  }
+
+  /** The plans that the policy runs to score layers or tensors. */
+  #scoringPlans(live: ReadonlySet<string>): readonly Plan[] {
+    const { policy, model: loaded, adapter } = this.options;
+    const { limits } = this.side;
+    if (policy?.kind !== "freezing") return [];
+    const plans: Plan[] = [];
+    if (policy.usesImportance) {
+      this.#comparison ??= comparisonPlan(loaded, adapter, this.probe, limits);
+      plans.push(this.#comparison);
+    }
+    const scored = [...this.#specsOf(live)].filter(([name]) => policy.statistics?.applies(name));
+    if (scored.length > 0) plans.push(scorePlan(new Map(scored), limits));
+    return plans;
+  }
+}
+
+/** Bytes of the largest tensor that a run copies to the host. */
+function largestCopy({ model: { model }, adapter, mergeOnFreeze }: TrainerOptions): number {
+  const sizes = [...trainableSpecs(model, adapter), ...fixedSpecs(model, adapter)].map(([, spec]) => specBytes(spec));
+  const names = new Set(adapter.tensors(model).map(({ name }) => name));
+  for (const { name, shape, dtype = "f32" } of model.parameters) {
+    const isMerged = mergeOnFreeze && names.has(loraName(name.replace(/\.weight$/, ""), "A"));
+    // Vectors may be read to tell models of the same configuration apart, when a checkpoint is made.
+    if (isMerged || shape.length === 1) sizes.push(specBytes({ shape, dtype }));
+  }
+  return Math.max(0, ...sizes);
+}
+
+/** Bytes of the largest table that is copied to the host to give tensors their first values; f32 tables are read by row. */
+function tableBytes({ model: { model }, adapter }: TrainerOptions): number {
+  const tables = new Set(adapter.tensors(model).map(({ initialRows }) => initialRows?.table));
+  const packed = model.parameters.filter(({ name, dtype = "f32" }) => tables.has(name) && dtype !== "f32");
+  return Math.max(0, ...packed.map(({ shape, dtype = "f32" }) => specBytes({ shape, dtype })));
+}

@@ -1,0 +1,28 @@
+import type { LoadedModel } from "../../io/load-model";
+import type { Adapter } from "../../adapter/adapter";
+import type { BatchSize } from "../../model/model";
+import type { Limits } from "../../op/limits";
+import { plan } from "../../tape/plan";
+import type { Plan } from "../../tape/plan";
+import { trace } from "./trace";
+
+/** Outputs of an evaluation: the mean loss [1], and the logits, except of a language model. */
+export const EVALUATION_LOSS = "loss";
+export const LOGITS = "logits";
+
+/**
+ * The plan that evaluates a batch of some shape: one forward pass without dropout.
+ * @param adapter undefined for the model as it was loaded.
+ * @throws DataError for rows that are longer than the model takes.
+ */
+export function evaluationPlan(
+  { model, fragileNorms }: Pick<LoadedModel, "model" | "fragileNorms">,
+  adapter: Adapter | undefined,
+  { size, length }: BatchSize,
+  limits: Limits,
+): Plan {
+  const { tape, loss, logits } = trace({ model, adapter, batch: { size, length }, isTraining: false, fragileNorms });
+  const outputs =
+    model.task === "causal_lm" ? { [EVALUATION_LOSS]: loss } : { [EVALUATION_LOSS]: loss, [LOGITS]: logits };
+  return plan(tape, { outputs, limits });
+}

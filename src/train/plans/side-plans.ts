@@ -1,0 +1,107 @@
+import type { Adapter } from "../../adapter/adapter";
+import type { Model } from "../../model/model";
+import type { Structure } from "../../model/structure";
+import type { Limits } from "../../op/limits";
+import type { Statistics } from "../../ops/shared/statistics";
+import type { Plan } from "../../tape/plan";
+import type { TrainerOptions } from "../options";
+import { importancePlan, prunableStructures } from "./importance-plan";
+import { lossSumPlan, sumsLosses } from "./loss-sum-plan";
+import { normPlan, optimizerSettings, updatePlan } from "./optimizer-plan";
+import type { OptimizerSettings } from "./optimizer-plan";
+import type { TrainableSpec } from "../tensors/specs";
+import { statisticsOf, statisticsPlan } from "./statistics-plan";
+import { variantKey } from "./trace";
+import type { DroppedLayers } from "./trace";
+
+/** What decides, together with the live tensors, which plans a run holds in addition to those of its steps. */
+export interface SidePlanOptions {
+  readonly model: Model;
+  readonly adapter: Adapter;
+  readonly settings: OptimizerSettings;
+  readonly statistics: Statistics | undefined;
+  /** Heads and neurons whose importance is measured in every step. */
+  readonly structures: readonly Structure[];
+  /** Whether the loss of a step may be the sum of several runs' losses. */
+  readonly sumsLosses: boolean;
+  /** The sets of layers that steps leave out; undefined for a run that never leaves any out. */
+  readonly variants: readonly DroppedLayers[] | undefined;
+  readonly limits: Limits;
+}
+
+/** The plans of an optimizer update without some layers. */
+export interface UpdatePlans {
+  readonly update: Plan;
+  /** Gives loss and gradient norm ahead of the update, where something reads the gradients in between. */
+  readonly norm: Plan | undefined;
+  /** Names of the update's hyperparameter inputs. Tensors of one group have had the same number of updates. */
+  readonly groups: readonly string[];
+}
+
+/** Every plan that a run holds in addition to those of its steps. */
+export interface SidePlans {
+  /** By `variantKey` of the layers that are left out. */
+  readonly updates: ReadonlyMap<string, UpdatePlans>;
+  readonly statistics: Plan | undefined;
+  readonly importance: Plan | undefined;
+  readonly lossSum: Plan | undefined;
+  /** All of the above. */
+  readonly all: readonly Plan[];
+}
+
+/** The options of a trainer's side plans. @throws ConfigError for wrong optimizer settings or two kinds of statistics. */
+export function sidePlanOptions(options: TrainerOptions): SidePlanOptions {
+  const { model: loaded, adapter, policy } = options;
+  const { model, engine } = loaded;
+  return {
+    model,
+    adapter,
+    settings: optimizerSettings(options.optimizer),
+    statistics: statisticsOf(options),
+    structures: policy?.kind === "structure_pruning" ? prunableStructures(model, policy) : [],
+    sumsLosses: sumsLosses(options),
+    variants: policy?.kind === "layer_dropping" ? policy.variants(model.layers) : undefined,
+    limits: engine.device.limits,
+  };
+}
+
+/**
+ * Plans everything that a run holds in addition to its steps.
+ * @param live the tensors that still learn.
+ * @param masked those of them whose gradients are masked.
+ */
+export function sidePlans(
+  options: SidePlanOptions,
+  live: ReadonlyMap<string, TrainableSpec>,
+  masked: ReadonlySet<string>,
+): SidePlans {
+  const { adapter, settings, variants, limits } = options;
+  const statistics = statisticsPlan(live, options.statistics, limits);
+  const importance = importancePlan(options, live, limits);
+  const lossSum = options.sumsLosses ? lossSumPlan(limits) : undefined;
+  const readsGradientsFirst =
+    importance !== undefined || (statistics !== undefined && options.statistics?.when === "before_update");
+  const group = (name: string): string =>
+    variants ? `hyper of layer ${live.get(name)?.layer ?? "none"}` : "hyper";
+  const updatePlans = (dropped: DroppedLayers): UpdatePlans => {
+    const updated = new Map([...live].filter(([, { layer }]) => layer === undefined || !dropped.includes(layer)));
+    return {
+      update: updatePlan(updated, settings, limits, {
+        masked,
+        hyper: group,
+        proximal: (name) => adapter.proximal?.(name),
+      }),
+      norm: readsGradientsFirst ? normPlan(updated, limits, { masked }) : undefined,
+      groups: [...new Set([...updated.keys()].map(group))],
+    };
+  };
+  const updates = new Map([[], ...(variants ?? [])].map((dropped) => [variantKey(dropped), updatePlans(dropped)]));
+  const all = [...updates.values()].flatMap(({ update, norm }) => [update, norm]);
+  return {
+    updates,
+    statistics,
+    importance,
+    lossSum,
+    all: [...all, statistics, importance, lossSum].filter((plan) => plan !== undefined),
+  };
+}
