@@ -70,7 +70,8 @@ export async function evaluate(
         for (; !current.done; current = remaining.next()) {
           const batch = current.value;
           const key = `${batch.size} x ${batch.length}`;
-          const plan = plans.get(key) ?? evaluationPlan(parts.loaded, parts.adapter, batch, parts.loaded.engine.device.limits);
+          const plan =
+            plans.get(key) ?? evaluationPlan(parts.loaded, parts.adapter, batch, parts.loaded.engine.device.limits);
           plans.set(key, plan);
           await hold(plan);
           const counted = countedLabels(model, batch);

@@ -162,7 +162,7 @@ describe("safetape train", () => {
     const result = await runCli(args);
     expect(result.code, result.stderr).toBe(0);
     expect(result.stderr).toMatch(
-      new RegExp(`to fit into ${budget} bytes: weights \\w+, activations \\w+, .* run again`),
+      new RegExp(`to fit into ${budget} bytes: weights \\w+, activations \\w+, .* recomputed`),
     );
     const { steps } = await readRunRecord(await openDirectory(out));
     const mostBytes = Math.max(...steps.map(({ bytes }) => sumBytes(bytes)));

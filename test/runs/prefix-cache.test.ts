@@ -217,6 +217,6 @@ describe("a prefix cache is refused for", () => {
       return batch;
     };
     const error = await failure(train(model, { prefixCache: true, data: { perEpoch: 2, next } }), ConfigError);
-    expect(error.message).toMatch(/do not tell which samples/);
+    expect(error.message).toMatch(/do not say which samples/);
   });
 });

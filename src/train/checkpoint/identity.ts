@@ -7,7 +7,7 @@ import { runLength } from "../estimate/run-length";
 import type { RunResources } from "../loop/resources";
 import type { TrainerOptions } from "../options";
 import { optimizerSettings } from "../plans/optimizer-plan";
-import { budgetOf } from "../plans/step-choice";
+import { budgetBytes } from "../plans/step-choice";
 import { fixedSpecs, trainableSpecs } from "../tensors/specs";
 
 /** What a run is: options, model, data and adapter, by dotted names. A checkpoint is resumed only by the run it belongs to. */
@@ -29,7 +29,7 @@ export async function runIdentity({
   // AdaLoRA's total_step is written when a file is saved, and changes during a run.
   const { total_step: _, ...adapterConfig } = adapter.peftConfig(loaded.model);
   const { epoch: _epoch, position: _position, ...dataState } = stateRecord(start.state);
-  const budget = budgetOf(options);
+  const budget = budgetBytes(options);
   const specs = [...trainableSpecs(loaded.model, adapter), ...fixedSpecs(loaded.model, adapter)];
   const shapes = specs.map(([name, { shape }]) => [name, shape]);
   const identity: Record<string, unknown> = {

@@ -3,23 +3,23 @@ import type { ByteCount } from "../../base/bytes";
 import { MemoryBudgetError } from "../../base/errors";
 import type { WeightFormat } from "../../base/packed";
 import type { ActivationFormat } from "../../op/pack";
+import { halves } from "../plans/step-choice";
 import { plan } from "./predict";
 import type { Prediction, PredictOptions } from "./predict";
-import { halves } from "../plans/step-choice";
 
-/** How a run is made to fit. */
+/** A way to run a step within a budget. */
 export interface BudgetChoice {
   readonly weights: WeightFormat;
   readonly activations: ActivationFormat;
-  /** Bytes that recomputation aims at. */
+  /** The number of bytes to give as `recompute`. */
   readonly recompute: number;
-  /** Rows that run at once while everything is live: a trainer's `microBatch: "fit"` lets them grow as it freezes. */
+  /** Rows that run at the same time while everything is live. With `microBatch: "fit"` a trainer raises it as it freezes. */
   readonly microBatch: number;
   readonly prediction: Prediction;
 }
 
-/** From what changes nothing to what changes most. */
-const FORMATS: readonly { readonly weights: WeightFormat; readonly activations: ActivationFormat }[] = [
+/** In the order in which they are tried: from what changes nothing to what changes most. */
+const FORMATS: readonly Pick<BudgetChoice, "weights" | "activations">[] = [
   { weights: "f32", activations: "f32" },
   { weights: "f16", activations: "f32" },
   { weights: "f16", activations: "f16" },
@@ -27,47 +27,46 @@ const FORMATS: readonly { readonly weights: WeightFormat; readonly activations: 
   { weights: "nf4", activations: "f16" },
 ];
 
-/** Share of the budget that is left free for what a plan of one shape does not know: plans of other lengths. */
+/** Share of the budget that stays free for what the plan of one shape does not contain, such as plans of other lengths. */
 const MARGIN = 0.01;
 
 /**
- * The first way to make a step fit into so many bytes, tried in this order: formats as above; within a format the whole
- * batch at once, then half of it, and so on to single rows; within a number of rows as little recomputation as fits.
- * So results change only by rounding as long as any way of that kind fits.
- * @throws MemoryBudgetError with the smallest budget that would do, ConfigError for a budget that is not positive.
+ * The first way to make a step fit into a number of bytes. Formats of weights and activations are tried from f32 to fewer
+ * bits; for each format the complete batch, half of it, and so on to single rows; for each number of rows as little
+ * recomputation as fits. Results therefore change by rounding only, as long as any way of that kind fits.
+ * @throws MemoryBudgetError with the smallest budget that is accepted, ConfigError for a budget that is not positive.
  */
 export function fitBudget(
   options: Omit<PredictOptions, "recompute" | "weights" | "activations">,
   budget: ByteCount,
 ): BudgetChoice {
   const bytes = parseBytes(budget, "The memory budget");
-  const most = Math.floor(bytes * (1 - MARGIN));
+  const recompute = Math.floor(bytes * (1 - MARGIN));
   let least = Infinity;
   for (const formats of FORMATS) {
     for (const microBatch of halves(options.batch)) {
       try {
-        const prediction = plan({ ...options, ...formats, batch: microBatch, recompute: most });
-        return { ...formats, recompute: most, microBatch, prediction };
+        const prediction = plan({ ...options, ...formats, batch: microBatch, recompute });
+        return { ...formats, recompute, microBatch, prediction };
       } catch (error) {
         if (!(error instanceof MemoryBudgetError)) throw error;
         least = Math.min(least, error.neededBytes);
       }
     }
   }
-  const needed = Math.ceil(least / (1 - MARGIN));
+  const neededBytes = Math.ceil(least / (1 - MARGIN));
   throw new MemoryBudgetError(
-    `Whatever is stored in fewer bits, split or run again, this run needs ${needed} bytes; the budget is ${bytes}.`,
-    `Give at least ${needed} bytes, or use shorter texts or a smaller model.`,
-    needed,
+    `With weights in the fewest bits, single rows and every layer recomputed, this run needs ${neededBytes} bytes; the budget is ${bytes}.`,
+    `Give at least ${neededBytes} bytes, or use shorter texts or a smaller model.`,
+    neededBytes,
     bytes,
   );
 }
 
 /** A choice in words. */
 export function describeChoice({ weights, activations, microBatch, prediction }: BudgetChoice): string {
-  const again = prediction.recomputed.length;
+  const sections = prediction.recomputed.length;
   const layers = prediction.recomputed.filter((section) => section.startsWith("layer")).length;
-  const what =
-    layers > 0 ? `${layers} layers run again` : again > 0 ? `${again} feed-forwards run again` : "nothing run again";
-  return `weights ${weights}, activations ${activations}, ${what}, ${microBatch} rows at once: ${prediction.peakBytes} bytes planned`;
+  const recomputed = layers > 0 ? `${layers} layers` : sections > 0 ? `${sections} feed-forwards` : "nothing";
+  return `weights ${weights}, activations ${activations}, ${recomputed} recomputed, ${microBatch} rows at a time: ${prediction.peakBytes} bytes planned`;
 }

@@ -8,29 +8,27 @@ import type { StepChoice } from "../plans/step-choice";
 export interface RemedyParts {
   readonly options: Pick<TrainerOptions, "model">;
   readonly book: PlanBook;
-  /** Bytes that the run's plan needs with a choice, as it is frozen now. */
+  /** Bytes that the run's plans need with a choice, for the tensors that are live now. */
   readonly needs: (choice: StepChoice) => number;
 }
 
-/** Does some work of a run; where the driver has no memory for it, says what the plan would need otherwise. */
+/** Does some work of a run. Where the driver has no memory for it, the error says what the run needs with other options. */
 export async function withMemoryRemedy<T>(parts: RemedyParts, work: () => Promise<T>): Promise<T> {
   try {
     return await work();
   } catch (error) {
     if (!(error instanceof OutOfMemoryError) || error.plannedBytes !== undefined) throw error;
-    throw remedied(error, parts);
+    throw withAlternatives(error, parts);
   }
 }
 
-function remedied(error: OutOfMemoryError, parts: RemedyParts): OutOfMemoryError {
+function withAlternatives(error: OutOfMemoryError, parts: RemedyParts): OutOfMemoryError {
   const plannedBytes = parts.needs(parts.book.choice);
   const alternatives = alternativesOf(parts).filter(({ bytes }) => bytes < plannedBytes);
-  const told = alternatives.map(({ options, bytes }) => `with ${options} ${bytes}`);
-  const other = "Use shorter texts, a lower rank, or weights in fewer bits";
-  const remedy =
-    told.length > 0
-      ? `As it is the run's plan needs ${plannedBytes} bytes; ${told.join(", ")}.`
-      : `The run's plan needs ${plannedBytes} bytes, row by row and with every layer run twice. ${other}.`;
+  const listed = alternatives.map(({ options, bytes }) => `with ${options} ${bytes}`).join(", ");
+  const remedy = listed
+    ? `As it is the run's plan needs ${plannedBytes} bytes; ${listed}.`
+    : `The run's plan needs ${plannedBytes} bytes, row by row and with every layer recomputed. Use shorter texts, a lower rank, or weights in fewer bits.`;
   const { requestedBytes, liveBytes, fact } = error;
   return new OutOfMemoryError(
     fact,
@@ -40,7 +38,7 @@ function remedied(error: OutOfMemoryError, parts: RemedyParts): OutOfMemoryError
   );
 }
 
-/** More recomputation, fewer rows at once, and as much of both as there is. */
+/** More recomputation, fewer rows at the same time, and as much of both as possible. */
 function alternativesOf({ options, book, needs }: RemedyParts): MemoryAlternative[] {
   const { rows, sections } = book.choice;
   const layers = recomputedSections(options.model.model, "layers", () => 0);

@@ -24,38 +24,39 @@ export interface PredictOptions {
   /** A parsed config.json. */
   readonly config: Readonly<Record<string, unknown>>;
   readonly adapter: Adapter;
+  /** Rows of a batch. */
   readonly batch: number;
-  /** Tokens per row. Default 128, or as many as the model takes; an image model takes just its own number. */
+  /** Tokens per row. Default 128, or as many as the model takes; an image model takes only its own number. */
   readonly length?: number;
   /** How frozen weights are stored. Default f32. */
   readonly weights?: WeightFormat;
-  /** How activations are kept from forward to backward. Default f32. */
+  /** How activations are stored between forward and backward pass. Default f32. */
   readonly activations?: ActivationFormat;
-  /** What is computed twice rather than kept. Default "none". */
+  /** What is recomputed rather than kept. Default "none". */
   readonly recompute?: Recompute;
-  /** Adapters of layers below this are frozen. Default 0: all learn. */
+  /** Adapters of the layers below this one are frozen. Default 0: all learn. */
   readonly freezeBelow?: number;
 }
 
-/** What a training step needs, known before any weight is loaded. */
+/** What a training step needs of memory and computation. */
 export interface Prediction {
   readonly peakBytes: number;
   /** Bytes by lifetime at the peak. */
   readonly bytes: Bytes;
-  /** Op and place of the launch from which on all buffers exist. */
+  /** The launch at which the last buffer comes into use: its phase, op and label. */
   readonly peakAt: string;
   readonly parameters: number;
   readonly trainableParameters: number;
   readonly layers: number;
   readonly flops: Plan["flops"];
-  /** Parts of the model that are computed twice rather than kept. */
+  /** Sections of the model that are recomputed rather than kept. */
   readonly recomputed: readonly string[];
   readonly explanation: Explanation;
 }
 
 /**
- * Answers "will this fit?" from a configuration alone: no weights, no device.
- * @throws ConfigError, ShapeError for configurations and batches that make no sense.
+ * Predicts what a training step needs from a configuration alone, without weights and without a device.
+ * @throws ConfigError or ShapeError for an invalid configuration, DataError for rows that are longer than the model takes.
  */
 export function plan(options: PredictOptions): Prediction {
   const { config, adapter, batch: size, freezeBelow = 0, recompute = "none", activations = "f32" } = options;

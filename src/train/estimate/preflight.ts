@@ -9,7 +9,7 @@ import { PlanBook } from "../plans/plan-book";
 import { checkRecompute } from "../plans/recompute";
 import { sidePlanOptions } from "../plans/side-plans";
 import type { SidePlanOptions } from "../plans/side-plans";
-import { budgetOf, checkMicroBatch, chooseStep } from "../plans/step-choice";
+import { budgetBytes, checkMicroBatch, chooseStep } from "../plans/step-choice";
 import type { StepChoice } from "../plans/step-choice";
 import { checkTrainable, trainableSpecs } from "../tensors/specs";
 import type { TrainableSpec } from "../tensors/specs";
@@ -52,7 +52,7 @@ export function preflight(options: TrainerOptions, given: Batch | (() => Batch))
   }
   if (options.mergeOnFreeze) checkMergeOnFreeze(options);
   const merges = options.mergeOnFreeze ? new MergeChoice(model, adapter) : undefined;
-  const budget = budgetOf(options);
+  const budget = budgetBytes(options);
   const specs = trainableSpecs(model, adapter);
   const first = typeof given === "function" ? given() : given;
   const memory = new MemoryNeeds(options, side, options.probe ?? first);
@@ -66,7 +66,10 @@ export function preflight(options: TrainerOptions, given: Batch | (() => Batch))
       merges,
       cachesPrefix: Boolean(options.prefixCache),
       choose: (live, largestSize) =>
-        chooseStep(model, options, largestSize, (choice) => memory.peak(live, book, choice)),
+        chooseStep(model, options, largestSize, {
+          betweenSteps: (choice) => sumBytes(memory.betweenSteps(live, book.plansWith(live, choice))),
+          peak: (choice) => memory.peak(live, book, choice),
+        }),
     },
     new Set(specs.keys()),
   );

@@ -41,7 +41,7 @@ export class Merging {
 
   /** The adapter as it acts now. */
   get acting(): Adapter {
-    return this.choice.adapterWith(new Set([...this.#originals.keys()].map(moduleOf)));
+    return this.choice.adapterWithout(new Set([...this.#originals.keys()].map(moduleOf)));
   }
 
   /** Merges what is frozen, anew where a frozen tensor was overwritten. */
@@ -49,7 +49,7 @@ export class Merging {
     const { overwrites, withGradient } = this.state;
     if (this.#overwrites !== overwrites) this.#restore();
     this.#overwrites = overwrites;
-    const missing = [...this.choice.of(withGradient)].filter((name) => !this.#originals.has(weightOf(name)));
+    const missing = [...this.choice.mergedWith(withGradient)].filter((name) => !this.#originals.has(weightOf(name)));
     if (missing.length > 0) await this.#merge(missing);
   }
 

@@ -5,8 +5,9 @@ import type { TrainerOptions } from "../options";
 import type { Trace } from "./trace";
 
 /**
- * The first layer whose input may change from step to step for one and the same row: some tensor below it learns, or a
- * dropout acts there. What enters it can be kept; 0 where nothing can, the number of layers where only the head changes.
+ * The lowest layer whose output, for the same row, may differ from step to step, since a tensor below its output learns or
+ * dropout acts there: the number of layers below which nothing changes. 0 where already the first layer's output changes,
+ * the number of layers where only the head does.
  */
 export function frozenPrefix({ tape, layers }: Pick<Trace, "tape" | "layers">, live: ReadonlySet<string>): number {
   const changing = new Set<number>();
@@ -14,35 +15,35 @@ export function frozenPrefix({ tape, layers }: Pick<Trace, "tape" | "layers">, l
     if (origin.kind === "parameter" && live.has(origin.name)) changing.add(id);
   }
   for (const node of tape.nodes) {
-    if (!drops(node) && !Object.values(node.inputs).some((id) => changing.has(id))) continue;
-    Object.values(node.outputs).forEach((id) => changing.add(id));
+    if (!drawsDropout(node) && !Object.values(node.inputs).some((id) => changing.has(id))) continue;
+    for (const id of Object.values(node.outputs)) changing.add(id);
   }
   const first = layers.findIndex(({ id }) => changing.has(id));
   return first < 0 ? layers.length : first;
 }
 
-/** Whether a node draws a dropout mask: `seed` alone does not tell, attention binds it in any case. */
-const drops = ({ inputs, attributes }: Node): boolean =>
-  inputs["seed"] !== undefined && ["dropout", "probability"].some((name) => Number(attributes[name] ?? 0) > 0);
+/** Whether a node draws a dropout mask. The input `seed` alone does not say so: attention always has one. */
+function drawsDropout({ inputs, attributes }: Node): boolean {
+  if (inputs["seed"] === undefined) return false;
+  return ["dropout", "probability"].some((name) => Number(attributes[name] ?? 0) > 0);
+}
 
 /**
- * Refuses a run whose prefix could never be kept.
- * @param furthest layers that nothing but a live adapter changes.
+ * Refuses a run whose prefix cache could never be used.
+ * @param constantLayers layers whose output is constant once every tensor is frozen.
  * @throws ConfigError
  */
-export function checkPrefixCache({ adapter, policy }: TrainerOptions, first: Batch, furthest: number): void {
-  const refuse = (fact: string, remedy: string): never => {
+export function checkPrefixCache({ adapter, policy }: TrainerOptions, first: Batch, constantLayers: number): void {
+  const refuse = (fact: string, remedy = "Leave prefixCache out."): never => {
     throw new ConfigError(`prefixCache: ${fact}.`, remedy);
   };
-  if (policy?.kind === "structure_pruning")
-    refuse(`${policy.name} changes the base model in the course of the run`, "Leave it out.");
-  if (policy?.kind === "layer_dropping")
-    refuse(`${policy.name} leaves other layers out in every step`, "Leave it out.");
-  if (adapter.virtualTokens) refuse("the texts begin with virtual tokens that learn", "Leave it out.");
+  if (policy?.kind === "structure_pruning") refuse(`${policy.name} changes the base model in the course of the run`);
+  if (policy?.kind === "layer_dropping") refuse(`${policy.name} leaves other layers out in every step`);
+  if (adapter.virtualTokens) refuse("the texts begin with virtual tokens that learn");
   if (first.ids === undefined) {
-    refuse("the batches do not tell which samples they hold", "Give them `ids`, as Batches and ImageBatches do.");
+    refuse("the batches do not say which samples they hold", "Give them `ids`, as Batches and ImageBatches do.");
   }
-  if (furthest === 0) {
+  if (constantLayers === 0) {
     refuse(
       "dropout acts below the first layer's output",
       "Give dropout: false, or set the model's probabilities to 0.",

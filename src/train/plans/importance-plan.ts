@@ -12,70 +12,73 @@ import { Recorder } from "../../tape/tape";
 import type { Value } from "../../tape/tape";
 import { gradientName } from "../tensors/names";
 
-/** Heads and neurons that a policy may take out of a model. */
+/** Whether an importance counts the outputs or the inputs of a projection. */
+type Side = "out" | "in";
+
+/** The heads and neurons of a model that a policy may remove. */
 export function prunableStructures(model: Model, policy: StructurePruningPolicy): Structure[] {
   const all = Array.from({ length: model.layers }, (_, layer) => model.structures(layer)).flat();
   return all.filter((structure) => policy.applies(structure, model.layers));
 }
 
-/** The plan whose outputs are the importance of each judged projection's outputs or inputs; undefined where none is live. */
+/** Output of the importance plan with the importance of every output [out] or input [in] of a projection. */
+export const importanceName = (projection: string, side: Side): string => `importance of ${projection}, ${side}`;
+
+/**
+ * The plan that measures the importance of structures by the gradients of their projections' LoRAs (LoRAPrune, Zhang et al.
+ * 2023). Undefined where none of these LoRAs learns.
+ */
 export function importancePlan(
   { model, adapter, structures }: { model: Model; adapter: Adapter; structures: readonly Structure[] },
   live: ReadonlyMap<string, TensorSpec>,
   limits: Limits,
 ): Plan | undefined {
-  const told = new Map([...live].map(([name, { shape }]) => [name, { shape, data: NONE }]));
+  // The scale of an update does not depend on the values of its tensors.
+  const withoutValues = new Map([...live].map(([name, { shape }]) => [name, { shape, data: new Float32Array(0) }]));
   const recorder = new Recorder();
   const outputs: Record<string, Value> = {};
-  for (const { of, span } of structures.flatMap(spansOf)) {
-    const name = span.projection;
-    const [a, b] = (["A", "B"] as const).map((part) => live.get(loraName(name, part)));
-    const key = importanceName(name, of);
-    const projection = model.projections.find((one) => one.name === name);
-    if (!a || !b || !projection || outputs[key]) continue;
-    const scale = adapter.updates?.(model, told).get(name)?.scale ?? 1;
-    const { layout } = projection;
+  for (const { side, span } of structures.flatMap(spansOf)) {
+    const key = importanceName(span.projection, side);
+    const projection = model.projections.find(({ name }) => name === span.projection);
+    if (!projection || outputs[key]) continue;
+    const { name, layout } = projection;
+    const [nameA, nameB] = [loraName(name, "A"), loraName(name, "B")];
+    const [a, b] = [live.get(nameA), live.get(nameB)];
+    if (!a || !b) continue;
     const shape = layout === "out_in" ? [projection.out, projection.in] : [projection.in, projection.out];
-    const own = (part: "A" | "B", { shape: size }: TensorSpec) => ({
-      value: recorder.parameter(loraName(name, part), size),
-      gradient: recorder.parameter(gradientName(loraName(name, part)), size),
-    });
-    const [first, second] = [own("A", a), own("B", b)];
-    const inputs = { w: recorder.parameter(`${name}.weight`, shape), a: first.value, b: second.value };
-    outputs[key] = recorder.labelled(name, () =>
-      recorder.apply(
-        loraImportance,
-        { ...inputs, da: first.gradient, db: second.gradient },
-        { layout, scale, per: of },
-      ),
-    );
+    const inputs = {
+      w: recorder.parameter(`${name}.weight`, shape),
+      a: recorder.parameter(nameA, a.shape),
+      b: recorder.parameter(nameB, b.shape),
+      da: recorder.parameter(gradientName(nameA), a.shape),
+      db: recorder.parameter(gradientName(nameB), b.shape),
+    };
+    const scale = adapter.updates?.(model, withoutValues).get(name)?.scale ?? 1;
+    outputs[key] = recorder.labelled(name, () => recorder.apply(loraImportance, inputs, { layout, scale, per: side }));
   }
   return Object.keys(outputs).length > 0 ? plan(recorder, { outputs, limits }) : undefined;
 }
 
-const NONE = new Float32Array(0);
-/** Output of the plan that holds a projection's importance. */
-export const importanceName = (projection: string, of: "out" | "in"): string => `importance of ${projection}, ${of}`;
-
-/** What a structure is judged by: the outputs that make its groups, and the inputs that read them. */
-function spansOf({ outputs, inputs }: Structure): { readonly of: "out" | "in"; readonly span: Span }[] {
+/** The spans of a structure that are measured: the outputs that make its groups, and the inputs that read them. */
+function spansOf({ outputs, inputs }: Structure): { readonly side: Side; readonly span: Span }[] {
   return [
-    ...outputs.map((span) => ({ of: "out" as const, span })),
-    ...inputs.map((span) => ({ of: "in" as const, span })),
+    ...outputs.map((span) => ({ side: "out" as const, span })),
+    ...inputs.map((span) => ({ side: "in" as const, span })),
   ];
 }
 
 /**
- * One step's importance of each group: sums over its outputs and inputs, of length 1 over the groups for each projection,
- * then added up over the projections.
+ * The importance of each group of a structure in one step: for every span, the sums over the group's outputs or inputs,
+ * divided by their Euclidean norm over all groups; then the sum over the spans.
+ * @param find the importance of every output or input of a projection; undefined where it was not measured.
  */
 export function groupImportance(
   structure: Structure,
-  find: (projection: string, of: "out" | "in") => Float32Array | undefined,
+  find: (projection: string, side: Side) => Float32Array | undefined,
 ): Float64Array {
   const total = new Float64Array(structure.groups);
-  for (const { of, span } of spansOf(structure)) {
-    const values = find(span.projection, of);
+  for (const { side, span } of spansOf(structure)) {
+    const values = find(span.projection, side);
     if (!values) continue;
     const sums = total.map((_, group) => {
       const start = span.offset + group * span.size;

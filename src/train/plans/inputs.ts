@@ -5,34 +5,35 @@ import type { ImageSpec, Model } from "../../model/model";
 import { randomBits } from "../../ops/shared/dropout";
 import type { Inputs } from "../../run/executor";
 
-/** How many labels of a batch count in its loss. */
+/** Number of labels of a batch that count in its loss. */
 export function countedLabels(model: Model, batch: Batch): number {
   if (model.task === "regression") return batch.rows;
   return classLabels(model, batch).reduce((count, label) => count + (label === IGNORED_LABEL ? 0 : 1), 0);
 }
 
-/** A row has the same masks in whatever part of a batch it is run: they follow from these numbers and its own. */
+/** What the dropout masks of a batch follow from, so that a row has the same masks in whichever part of the batch it runs. */
 export interface MaskSeed {
-  /** The run's seed, and a number that no other batch of the run has. */
+  /** Seed of the run. */
   readonly run: number;
+  /** A number that no other batch of the run has. */
   readonly batch: number;
-  /** The first row's number in its batch; default 0. */
+  /** Number of the first row in its batch. Default 0. */
   readonly firstRow?: number;
 }
 
 export interface InputOptions {
-  /** Labels that count over the whole, accumulated batch; default 1. */
+  /** Number of labels that count in all batches of the step together. Default 1. */
   readonly labels?: number;
-  /** Runs that make the step: what an adapter adds to the loss is shared out among them; default 1. */
+  /** Number of runs in the step: an adapter's term of the loss is divided equally among them. Default 1. */
   readonly runs?: number;
-  /** What makes the rows' dropout masks; default zero. */
+  /** What dropout masks follow from. Default zeros. */
   readonly seed?: MaskSeed;
-  /** Virtual tokens that an adapter puts before each text; default 0. */
+  /** Number of virtual tokens that an adapter puts before each text. Default 0. */
   readonly virtualTokens?: number | undefined;
 }
 
 /**
- * Host data of every input that a trace may ask for.
+ * The values of every input that a trace may have, on the host.
  * @throws DataError for a token id or a label that the model does not have.
  */
 export function batchInputs(model: Model, batch: Batch, options: InputOptions = {}): Inputs {
@@ -61,10 +62,10 @@ export function batchInputs(model: Model, batch: Batch, options: InputOptions = 
   };
 }
 
-/** Two words for each row [rows, 2]. */
+/** The seeds of the rows' masks, two words each [rows, 2]. */
 function maskSeeds({ run, batch, firstRow = 0 }: MaskSeed, rows: number): Uint32Array {
-  const own = (row: number): number => randomBits(firstRow + row, 0, [run, batch]);
-  return Uint32Array.from({ length: 2 * rows }, (_, i) => (i % 2 === 0 ? run : own((i - 1) / 2)));
+  const rowSeed = (row: number): number => randomBits(firstRow + row, 0, [run, batch]);
+  return Uint32Array.from({ length: 2 * rows }, (_, i) => (i % 2 === 0 ? run : rowSeed((i - 1) / 2)));
 }
 
 function checkBatch(model: Model, { size, length, inputIds, labels, pixels }: Batch): void {
@@ -76,7 +77,7 @@ function checkBatch(model: Model, { size, length, inputIds, labels, pixels }: Ba
     );
   }
   if (model.task === "regression") return;
-  // An answer's labels are positions in its row.
+  // The labels of an answer are positions in its row.
   const classes = model.task === "question_answering" ? length : model.classes;
   const badLabel = labels.findIndex((label) => label !== IGNORED_LABEL && !(label >= 0 && label < classes));
   if (badLabel < 0) return;
@@ -96,8 +97,9 @@ function textInputs(model: Model, batch: Batch, virtualTokens: number): Inputs {
 }
 
 /**
- * Labels as the loss reads them: a language model's position predicts the next token, its last one nothing, and virtual
- * tokens nothing but the first real one. An answer's tokens lie behind the virtual ones.
+ * Labels as the loss reads them. In a language model each position predicts the next token; the last position predicts
+ * nothing, and of the virtual tokens only the last one predicts: the first token of the text. Positions of answers are
+ * shifted by the virtual tokens.
  */
 export function classLabels(model: Model, batch: Batch, virtualTokens = 0): Int32Array {
   const shift = model.task === "question_answering" ? virtualTokens : 0;
@@ -110,34 +112,35 @@ export function classLabels(model: Model, batch: Batch, virtualTokens = 0): Int3
   });
 }
 
-/** Rows [size, length] with as many entries of `value` before each as there are virtual tokens. */
+/** Rows [size, virtualTokens + length]: those of the batch, each after as many times `value` as there are virtual tokens. */
 function withPrefix(data: Int32Array, { size, length }: Batch, virtualTokens: number, value: number): Int32Array {
   if (virtualTokens === 0) return data;
-  const whole = length + virtualTokens;
-  const result = new Int32Array(size * whole).fill(value);
+  const totalLength = length + virtualTokens;
+  const result = new Int32Array(size * totalLength).fill(value);
   for (let row = 0; row < size; row++) {
-    result.set(data.subarray(row * length, (row + 1) * length), row * whole + virtualTokens);
+    result.set(data.subarray(row * length, (row + 1) * length), row * totalLength + virtualTokens);
   }
   return result;
 }
 
 /**
- * RoBERTa's positions: the padding id for padding, else counted from the id after it. Where virtual tokens take the place
- * of ids, every position counts, as Hugging Face has it for embeddings given directly.
+ * RoBERTa's positions: the padding id for padding, and numbers from the id after it for tokens. With virtual tokens, every
+ * position has a number, as in Hugging Face where embeddings are given instead of ids.
  */
 function paddedPositions({ padId }: Model, { size, length, inputIds }: Batch, virtualTokens: number): Int32Array {
-  const whole = length + virtualTokens;
-  const positions = new Int32Array(size * whole);
+  const totalLength = length + virtualTokens;
+  const positions = new Int32Array(size * totalLength);
   for (let row = 0; row < size; row++) {
-    let seen = padId;
-    for (let i = 0; i < whole; i++) {
+    let last = padId;
+    for (let i = 0; i < totalLength; i++) {
       const isPadding = virtualTokens === 0 && inputIds[row * length + i] === padId;
-      positions[row * whole + i] = isPadding ? padId : ++seen;
+      positions[row * totalLength + i] = isPadding ? padId : ++last;
     }
   }
   return positions;
 }
 
+/** Index, among all positions of the batch, of the last token of each text [size]. */
 function lastTokens({ size, length, attentionMask }: Batch, virtualTokens: number): Int32Array {
   return Int32Array.from({ length: size }, (_, row) => {
     const last = attentionMask.subarray(row * length, (row + 1) * length).lastIndexOf(1);

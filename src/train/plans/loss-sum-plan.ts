@@ -3,22 +3,23 @@ import { add } from "../../ops/add";
 import { plan } from "../../tape/plan";
 import type { Plan } from "../../tape/plan";
 import { Recorder } from "../../tape/tape";
-import { LOSS } from "./optimizer-plan";
 import type { TrainerOptions } from "../options";
+import { LOSS } from "./optimizer-plan";
 
-/** Inputs of the sum: the losses of the runs so far, and that of the run just done. */
-export const SO_FAR = "loss so far";
-export const OWN = "loss of a run";
+/** Input of the loss-sum plan: the sum of the losses of a step's earlier runs [1]. */
+export const LOSS_SO_FAR = "loss so far";
+/** Input of the loss-sum plan: the loss of the run that has just ended [1]. */
+export const LOSS_OF_RUN = "loss of a run";
 
-/** Whether steps of a run may consist of several runs, whose losses are added up. */
-export const sumsLosses = ({
-  accumulate = 1,
-  microBatch,
-}: Pick<TrainerOptions, "accumulate" | "microBatch">): boolean => accumulate > 1 || microBatch !== undefined;
+/** Whether a step may consist of several runs, whose losses are summed. */
+export function sumsLosses(options: Pick<TrainerOptions, "accumulate" | "microBatch">): boolean {
+  const { accumulate = 1, microBatch } = options;
+  return accumulate > 1 || microBatch !== undefined;
+}
 
-/** Adds a run's loss to those before it, on the device, so that the update need not wait for the host. */
+/** The plan that sums losses on the device, so that the update need not wait for the host. Its output is `LOSS`. */
 export function lossSumPlan(limits: Limits): Plan {
   const recorder = new Recorder();
-  const loss = recorder.apply(add, { a: recorder.input(SO_FAR, [1]), b: recorder.input(OWN, [1]) }, {});
+  const loss = recorder.apply(add, { a: recorder.input(LOSS_SO_FAR, [1]), b: recorder.input(LOSS_OF_RUN, [1]) }, {});
   return plan(recorder, { outputs: { [LOSS]: loss }, staged: true, limits });
 }

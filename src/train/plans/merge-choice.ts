@@ -4,20 +4,17 @@ import { ConfigError } from "../../base/errors";
 import type { Model } from "../../model/model";
 import type { TrainerOptions } from "../options";
 
-/** Formats whose values survive being read and written again. */
+/** Formats in which a weight has the same bits after it was read and written back. */
 const EXACT_FORMATS: readonly string[] = ["f32", "f16", "bf16"];
 
-/**
- * Refuses what cannot be merged in the course of a run.
- * @throws ConfigError
- */
+/** @throws ConfigError for an adapter, a policy or a weight format with which LoRAs cannot be merged during a run. */
 export function checkMergeOnFreeze({ adapter, policy, model: { model } }: TrainerOptions): void {
-  const refuse = (fact: string, remedy: string): never => {
+  const refuse = (fact: string, remedy = "Leave mergeOnFreeze out."): never => {
     throw new ConfigError(`mergeOnFreeze: ${fact}.`, remedy);
   };
-  if (adapter.kind !== "lora") refuse(`${adapter.kind} is not merged`, "Use lora(), or leave it out.");
-  if (policy?.kind === "structure_pruning") refuse(`${policy.name} masks what a LoRA is merged into`, "Leave it out.");
-  if (policy?.kind === "layer_dropping") refuse(`${policy.name} leaves LoRAs out that were merged`, "Leave it out.");
+  if (adapter.kind !== "lora") refuse(`${adapter.kind} is not merged`, "Use lora(), or leave mergeOnFreeze out.");
+  if (policy?.kind === "structure_pruning") refuse(`${policy.name} masks what a LoRA is merged into`);
+  if (policy?.kind === "layer_dropping") refuse(`${policy.name} leaves LoRAs out that were merged`);
   const names = new Set(adapter.tensors(model).map(({ name }) => name));
   const packed = model.parameters.find(
     ({ name, dtype = "f32" }) =>
@@ -28,10 +25,10 @@ export function checkMergeOnFreeze({ adapter, policy, model: { model } }: Traine
   }
 }
 
-/** Which projections have their LoRA merged while some tensors are live: those of which no tensor learns any more. */
+/** Says which LoRAs are merged into their projections: those of which both tensors have been frozen. */
 export class MergeChoice {
-  #learnt: ReadonlySet<string> = new Set();
-  /** Whether there is merging at all. */
+  #initiallyLive: ReadonlySet<string> = new Set();
+  /** Whether LoRAs are merged at all. */
   isOn = true;
 
   constructor(
@@ -39,21 +36,21 @@ export class MergeChoice {
     private readonly adapter: Adapter,
   ) {}
 
-  /** Says which tensors learn at the beginning: what never does is not merged. */
+  /** Sets which tensors learn at the start of the run: a LoRA that never learns is not merged. */
   begin(live: Iterable<string>): void {
-    this.#learnt = new Set(live);
+    this.#initiallyLive = new Set(live);
   }
 
-  /** Names of projections. */
-  of(live: ReadonlySet<string>): ReadonlySet<string> {
+  /** Names of the projections whose LoRA is merged while these tensors are live. */
+  mergedWith(live: ReadonlySet<string>): ReadonlySet<string> {
     if (!this.isOn) return new Set();
-    const isFrozen = (name: string): boolean => this.#learnt.has(name) && !live.has(name);
+    const isFrozen = (name: string): boolean => this.#initiallyLive.has(name) && !live.has(name);
     const names = this.model.projections.map(({ name }) => name);
     return new Set(names.filter((name) => isFrozen(loraName(name, "A")) && isFrozen(loraName(name, "B"))));
   }
 
-  /** The adapter as it acts beside merged weights. */
-  adapterWith(merged: ReadonlySet<string>): Adapter {
+  /** The adapter without the LoRAs of merged projections. */
+  adapterWithout(merged: ReadonlySet<string>): Adapter {
     const { adapter } = this;
     if (merged.size === 0) return adapter;
     return {

@@ -192,9 +192,7 @@ export class PlanBook {
   }
 
   #forAll(choice: StepChoice, plansOf: (shape: BatchSize, dropped: DroppedLayers) => ShapePlans): Plan[] {
-    return this.#parts(choice).flatMap((shape) =>
-      this.#variants.flatMap((dropped) => allOf(plansOf(shape, dropped))),
-    );
+    return this.#parts(choice).flatMap((shape) => this.#variants.flatMap((dropped) => allOf(plansOf(shape, dropped))));
   }
 
   /** What the steps would be planned for after a freeze: these tensors, or those of now where that does not fit. */
@@ -320,11 +318,11 @@ export class PlanBook {
 
   #adapterWith(live: ReadonlySet<string>) {
     const { merges, traced } = this.options;
-    return merges ? merges.adapterWith(merges.of(live)) : traced.adapter;
+    return merges ? merges.adapterWithout(merges.mergedWith(live)) : traced.adapter;
   }
 
   #trace({ size, length }: BatchSize, dropped: DroppedLayers, live: ReadonlySet<string>, from = 0): Trace {
-    const merged = this.options.merges?.of(live) ?? new Set();
+    const merged = this.options.merges?.mergedWith(live) ?? new Set();
     const key = `${keyOf({ size, length }, dropped)}, from layer ${from}, merged ${[...merged].join(", ")}`;
     let traced = this.#traces.get(key);
     if (!traced) {

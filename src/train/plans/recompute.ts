@@ -4,18 +4,17 @@ import type { Model } from "../../model/model";
 import type { Recompute } from "../options";
 import { layerSection } from "./trace";
 
-/** @throws ConfigError for anything else. */
+/** @throws ConfigError for a value that is not a `Recompute`. */
 export function checkRecompute(recompute: Recompute): void {
-  if (["none", "mlp", "layers"].includes(recompute as string)) return;
-  if (typeof recompute === "number" && recompute > 0) return;
-  throw new ConfigError(`recompute is ${recompute}.`, 'Give "none", "mlp", "layers", or bytes.');
+  if (recompute === "none" || recompute === "mlp" || recompute === "layers" || recompute > 0) return;
+  throw new ConfigError(`recompute is ${recompute}.`, 'Give "none", "mlp", "layers", or a positive number of bytes.');
 }
 
 /**
- * The sections to run again. For a number of bytes the cheapest that fit, feed-forwards before whole layers (they cost less
- * for each byte that they save), lower layers before upper ones (they freeze first).
- * @param needs bytes of the run with some sections run again.
- * @throws MemoryBudgetError with the smallest number that would do.
+ * The sections to recompute. For a number of bytes: the fewest that fit, feed-forwards before complete layers, since they
+ * cost less for each byte that they save, and lower layers before upper ones, since they freeze first.
+ * @param needs bytes of the run with some sections recomputed.
+ * @throws MemoryBudgetError with the smallest number of bytes that is accepted.
  */
 export function recomputedSections(
   model: Model,
@@ -28,23 +27,23 @@ export function recomputedSections(
   if (recompute === "layers") return new Set(layers.map(layerSection));
   const order = [...layers.map(feedForwardSection), ...layers.map(layerSection)];
   const first = (count: number): ReadonlySet<string> => new Set(order.slice(0, count));
-  const needsNone = needs(first(0));
-  if (needsNone <= recompute) return first(0);
-  const needsAll = needs(first(order.length));
-  if (needsAll > recompute) {
-    const least = Math.min(needsNone, needsAll);
+  const bytesWithNone = needs(first(0));
+  if (bytesWithNone <= recompute) return first(0);
+  const bytesWithAll = needs(first(order.length));
+  if (bytesWithAll > recompute) {
+    const neededBytes = Math.min(bytesWithNone, bytesWithAll);
     throw new MemoryBudgetError(
-      `With every layer computed twice this run still needs ${least} bytes; the budget is ${recompute}.`,
-      `Give at least ${least} bytes, or use a smaller batch or shorter texts.`,
-      least,
+      `With every layer recomputed this run still needs ${neededBytes} bytes; the budget is ${recompute}.`,
+      `Give at least ${neededBytes} bytes, or use a smaller batch or shorter texts.`,
+      neededBytes,
       recompute,
     );
   }
-  let [low, high] = [0, order.length];
-  while (high - low > 1) {
-    const middle = Math.floor((low + high) / 2);
-    if (needs(first(middle)) <= recompute) high = middle;
-    else low = middle;
+  let [tooFew, enough] = [0, order.length];
+  while (enough - tooFew > 1) {
+    const middle = Math.floor((tooFew + enough) / 2);
+    if (needs(first(middle)) <= recompute) enough = middle;
+    else tooFew = middle;
   }
-  return first(high);
+  return first(enough);
 }

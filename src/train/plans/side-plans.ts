@@ -81,8 +81,7 @@ export function sidePlans(
   const lossSum = options.sumsLosses ? lossSumPlan(limits) : undefined;
   const readsGradientsFirst =
     importance !== undefined || (statistics !== undefined && options.statistics?.when === "before_update");
-  const group = (name: string): string =>
-    variants ? `hyper of layer ${live.get(name)?.layer ?? "none"}` : "hyper";
+  const group = (name: string): string => (variants ? `hyper of layer ${live.get(name)?.layer ?? "none"}` : "hyper");
   const updatePlans = (dropped: DroppedLayers): UpdatePlans => {
     const updated = new Map([...live].filter(([, { layer }]) => layer === undefined || !dropped.includes(layer)));
     return {

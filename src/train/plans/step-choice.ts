@@ -6,18 +6,26 @@ import type { Model } from "../../model/model";
 import type { TrainerOptions } from "../options";
 import { recomputedSections } from "./recompute";
 
-/** How a step is run while some tensors are live. */
+/** How steps run while some tensors are live. */
 export interface StepChoice {
-  /** Rows that run at once; a batch of more is split. */
+  /** Rows that run at the same time. A batch with more rows is split. */
   readonly rows: number;
-  /** Sections that are run again rather than kept. */
+  /** Sections of the model that are recomputed rather than kept. */
   readonly sections: ReadonlySet<string>;
 }
 
-type Wanted = Pick<TrainerOptions, "recompute" | "microBatch" | "memoryBudget">;
+/** What a run needs of GPU memory when its steps run in some way. */
+export interface ChoiceNeeds {
+  /** Bytes between two steps: what a number of bytes as `recompute` is compared with. */
+  readonly betweenSteps: (choice: StepChoice) => number;
+  /** Bytes at the run's worst moment, by lifetime: what the budget is compared with. */
+  readonly peak: (choice: StepChoice) => Bytes;
+}
 
-/** @throws ConfigError for a micro-batch that is no number of rows, or that is to fit into nothing. */
-export function checkMicroBatch({ microBatch, memoryBudget }: Wanted): void {
+type ChoiceOptions = Pick<TrainerOptions, "recompute" | "microBatch" | "memoryBudget">;
+
+/** @throws ConfigError for a micro-batch that is not a number of rows, or "fit" without a budget. */
+export function checkMicroBatch({ microBatch, memoryBudget }: ChoiceOptions): void {
   if (microBatch === "fit" && memoryBudget === undefined) {
     throw new ConfigError(
       'microBatch is "fit", but there is no memoryBudget to fit into.',
@@ -28,63 +36,67 @@ export function checkMicroBatch({ microBatch, memoryBudget }: Wanted): void {
   throw new ConfigError(`microBatch is ${microBatch}.`, 'Give a number of rows from 1, or "fit".');
 }
 
-/** Bytes that a run may use. @throws ConfigError for what is no number of bytes. */
-export function budgetOf({ memoryBudget }: Pick<TrainerOptions, "memoryBudget">): number {
+/** Bytes that a run may use; Infinity without a budget. @throws ConfigError for a budget that is not a number of bytes. */
+export function budgetBytes({ memoryBudget }: Pick<TrainerOptions, "memoryBudget">): number {
   return memoryBudget === undefined ? Infinity : parseBytes(memoryBudget, "memoryBudget");
 }
 
-/** n, half of it, and so on to 1. */
+/** n, half of it rounded up, and so on to 1. */
 export function halves(n: number): number[] {
   return n > 1 ? [n, ...halves(Math.ceil(n / 2))] : [1];
 }
 
 /**
- * The largest micro-batch that fits, with as little recomputation as it needs. The whole batch comes first: a device that
- * is filled runs faster, and what is run again costs less than what runs half empty.
- * @param size rows of the largest batch.
- * @param needs bytes of the run with a choice, by lifetime.
- * @throws MemoryBudgetError with the smallest budget that would do.
+ * How steps run within the budget. "fit" takes the most rows that fit, and with so many rows the least recomputation: a GPU
+ * that is filled runs faster, and recomputation costs less than running half empty.
+ * @param largestSize rows of the largest batch.
+ * @param needs what the run needs with a choice.
+ * @throws MemoryBudgetError with the smallest budget that is accepted.
  */
-export function chooseStep(
-  model: Model,
-  wanted: Wanted,
-  size: number,
-  needs: (choice: StepChoice) => Bytes,
-): StepChoice {
-  const { recompute, microBatch } = wanted;
-  const budget = budgetOf(wanted);
-  const again = recompute ?? (microBatch === "fit" ? budget : "none");
-  const sectionsWith = (rows: number): ReadonlySet<string> =>
-    recomputedSections(model, again, (sections) => sumBytes(needs({ rows, sections })));
-  if (microBatch !== "fit") {
-    const choice = choiceOf(microBatch ?? size, sectionsWith);
-    if (budget < Infinity) checkBudget(budget, needs(choice));
-    return choice;
+export function chooseStep(model: Model, options: ChoiceOptions, largestSize: number, needs: ChoiceNeeds): StepChoice {
+  const { microBatch, recompute } = options;
+  const budget = budgetBytes(options);
+  if (microBatch === "fit") {
+    return fittingChoice(budget, halves(largestSize), needs.peak, (rows) => ({
+      rows,
+      sections:
+        recompute === undefined
+          ? recomputedSections(model, budget, (sections) => sumBytes(needs.peak({ rows, sections })))
+          : recomputedSections(model, recompute, (sections) => needs.betweenSteps({ rows, sections })),
+    }));
   }
-  let least = Infinity;
-  for (const rows of halves(size)) {
+  const rows = microBatch ?? largestSize;
+  const bytesWith = (sections: ReadonlySet<string>): number => needs.betweenSteps({ rows, sections });
+  const choice = { rows, sections: recomputedSections(model, recompute ?? "none", bytesWith) };
+  if (budget < Infinity) checkBudget(budget, needs.peak(choice));
+  return choice;
+}
+
+/** The first choice that fits. */
+function fittingChoice(
+  budget: number,
+  candidates: readonly number[],
+  peak: ChoiceNeeds["peak"],
+  choiceWith: (rows: number) => StepChoice,
+): StepChoice {
+  let neededBytes = Infinity;
+  for (const rows of candidates) {
     try {
-      const choice = choiceOf(rows, sectionsWith);
-      const bytes = sumBytes(needs(choice));
-      if (bytes <= budget) return choice;
-      least = Math.min(least, bytes);
+      const choice = choiceWith(rows);
+      checkBudget(budget, peak(choice));
+      return choice;
     } catch (error) {
       if (!(error instanceof MemoryBudgetError)) throw error;
-      least = Math.min(least, error.neededBytes);
+      neededBytes = Math.min(neededBytes, error.neededBytes);
     }
   }
   throw new MemoryBudgetError(
-    `Even row by row this run needs ${least} bytes; the budget is ${budget}.`,
-    `Give at least ${least} bytes, or store weights in fewer bits or use shorter texts.`,
-    least,
+    `Even row by row this run needs ${neededBytes} bytes; the budget is ${budget}.`,
+    `Give at least ${neededBytes} bytes, or store weights in fewer bits or use shorter texts.`,
+    neededBytes,
     budget,
   );
 }
-
-const choiceOf = (rows: number, sectionsWith: (rows: number) => ReadonlySet<string>): StepChoice => ({
-  rows,
-  sections: sectionsWith(rows),
-});
 
 function checkBudget(budget: number, needed: Bytes): void {
   const bytes = sumBytes(needed);

@@ -19,13 +19,13 @@ export interface TraceOptions {
   readonly adapter?: Adapter | undefined;
   readonly batch: BatchSize;
   readonly isTraining: boolean;
-  /** Whether the loss is to be differentiated. Default false. */
+  /** Whether the loss is differentiated. Default false. */
   readonly differentiable?: boolean;
   readonly labelSmoothing?: number;
   readonly fragileNorms?: ReadonlySet<string>;
   /** Layers whose adapter is left out. Default none. */
   readonly dropped?: DroppedLayers;
-  /** The layer that it begins with, given what enters that as the input `HIDDEN_STATES`. Default 0, from the embeddings. */
+  /** The first layer of the trace, from 0. Above 0, the input `HIDDEN_STATES` replaces all below it. Default 0. */
   readonly from?: number;
 }
 
@@ -38,17 +38,19 @@ export const variantKey = (dropped: DroppedLayers): string => dropped.join(", ")
 /** Input of a trace that begins above the embeddings: [size, length, hiddenSize]. */
 export const HIDDEN_STATES = "hidden states";
 
-/** A model on symbolic values: what it predicts, what its layers (from the first traced one) give, and the loss. */
+/** A forward pass as a tape, with the values that are of interest in it. */
 export interface Trace {
   readonly tape: Tape;
+  /** [1] */
   readonly loss: Value;
   readonly logits: Value;
+  /** Hidden states [size, length, hiddenSize] that leave each layer, from the first one that is traced. */
   readonly layers: readonly Value[];
 }
 
 /**
- * Traces a forward pass with its loss. Records ops only: no memory, no device.
- * @throws DataError for rows that are longer than the model.
+ * Traces a forward pass with its loss. Records ops only; needs no memory and no device.
+ * @throws DataError for rows that are longer than the model takes.
  */
 export function trace(options: TraceOptions): Trace {
   checkLength(options);
@@ -59,37 +61,42 @@ export function trace(options: TraceOptions): Trace {
   const { size } = options.batch;
   let x = from > 0 ? recorder.input(HIDDEN_STATES, [size, forward.length, model.hiddenSize]) : model.embed(forward);
   for (let index = from; index < model.layers; index++) {
-    const before = x;
-    x = recorder.section(layerSection(index), () => model.layer(forward, index, before));
+    const below = x;
+    x = recorder.section(layerSection(index), () => model.layer(forward, index, below));
     layers.push(x);
   }
   const logits = model.head(forward, x);
   const loss = recorder.labelled("loss", () => {
     const penalty = options.adapter?.penalty?.(forward);
-    const own = wholeLoss(forward, options, x) ?? lossOf(recorder, options, logits);
-    if (!penalty) return own;
+    const taskLoss = lossWithoutLogits(forward, options, x) ?? lossOf(recorder, options, logits);
+    if (!penalty) return taskLoss;
     const share = recorder.apply(mul, { a: penalty, b: recorder.input("penalty_share", [1]) }, {});
-    return recorder.apply(add, { a: own, b: share }, {});
+    return recorder.apply(add, { a: taskLoss, b: share }, {});
   });
   return { tape: recorder, loss, logits, layers };
 }
 
-/** The section that a layer is. */
+/** The section of a tape that a layer is. */
 export const layerSection = (layer: number): string => `layer ${layer}`;
 
 function checkLength({ model, adapter, batch }: TraceOptions): void {
   const length = batch.length + (adapter?.virtualTokens ?? 0);
   const fits = model.image ? length === model.maxLength : length <= model.maxLength;
   if (fits) return;
-  const own = adapter?.virtualTokens ? ` with ${adapter.virtualTokens} virtual tokens` : "";
+  const addition = adapter?.virtualTokens ? ` with ${adapter.virtualTokens} virtual tokens` : "";
   throw new DataError(
-    `Rows of ${batch.length} tokens${own} do not fit this ${model.family} model, which takes ${model.image ? "exactly" : "at most"} ${model.maxLength}.`,
+    `Rows of ${batch.length} tokens${addition} do not fit this ${model.family} model, which takes ${model.image ? "exactly" : "at most"} ${model.maxLength}.`,
     model.image
       ? "Give images of the size that config.json says."
       : "Truncate texts when they are encoded (maxLength).",
   );
 }
 
+/**
+ * A forward pass to record into.
+ * @param adapter undefined for the model without the adapter of the options: it then reads the tensors that the adapter trains
+ * as they were loaded.
+ */
 export function forwardOf(recorder: Recorder, options: TraceOptions, adapter: Adapter | undefined): Forward {
   const { model, batch, isTraining, fragileNorms } = options;
   const trained = new Set(options.adapter?.baseTensors?.(model));
@@ -99,7 +106,7 @@ export function forwardOf(recorder: Recorder, options: TraceOptions, adapter: Ad
   return new Forward({ recorder, model, batch, isTraining, hooks, fragileNorms, ...parameters });
 }
 
-/** An adapter's hooks that leave some layers as they are. */
+/** The hooks of an adapter that does not act in some layers. */
 function withoutLayers(adapter: Adapter, layers: ReadonlySet<number>): ForwardHooks {
   const isOut = ({ layer }: LinearSite | BlockSite): boolean => layer !== undefined && layers.has(layer);
   return {
@@ -109,25 +116,25 @@ function withoutLayers(adapter: Adapter, layers: ReadonlySet<number>): ForwardHo
   };
 }
 
-/** A language model's loss without its logits, where its last projection learns nothing. */
-function wholeLoss(forward: Forward, options: TraceOptions, hiddenStates: Value): Value | undefined {
+/** The loss of a language model without its logits in memory; undefined where its last projection is adapted or trained. */
+function lossWithoutLogits(forward: Forward, options: TraceOptions, hiddenStates: Value): Value | undefined {
   const { model, batch, adapter, labelSmoothing = 0, differentiable = false } = options;
   const inputs = model.output?.(forward, hiddenStates);
   if (!inputs || inputs.w.origin.kind !== "parameter") return undefined;
   const { name } = inputs.w.origin;
   const module = name.replace(/\.weight$/, "");
-  const learnt = [
+  const trained = [
     ...(adapter?.tensors(model).map((tensor) => tensor.name) ?? []),
     ...(adapter?.baseTensors?.(model) ?? []),
   ];
-  if (learnt.some((own) => own === name || own.startsWith(`${module}.`))) return undefined;
+  if (trained.some((tensor) => tensor === name || tensor.startsWith(`${module}.`))) return undefined;
   const { recorder } = forward;
-  const others = {
+  const targets = {
     labels: recorder.input("labels", [batch.size * forward.length], "i32"),
     normalizer: recorder.input("normalizer", [1]),
   };
   const attributes = { ignored: IGNORED_LABEL, smoothing: labelSmoothing, differentiable, logitBytes: LOGIT_BYTES };
-  return recorder.apply(linearCrossEntropy, { ...inputs, ...others }, attributes);
+  return recorder.apply(linearCrossEntropy, { ...inputs, ...targets }, attributes);
 }
 
 function lossOf(recorder: Recorder, { model, batch, labelSmoothing = 0 }: TraceOptions, logits: Value): Value {

@@ -3,7 +3,7 @@ import { totalFlops } from "../../tape/plan";
 import type { Plan } from "../../tape/plan";
 import type { TrainerOptions } from "../options";
 import { batchInputs, countedLabels } from "../plans/inputs";
-import { OWN, SO_FAR } from "../plans/loss-sum-plan";
+import { LOSS_OF_RUN, LOSS_SO_FAR } from "../plans/loss-sum-plan";
 import { LOSS } from "../plans/optimizer-plan";
 import type { PlanBook } from "../plans/plan-book";
 import type { TrainableTensors } from "../tensors/trainable-tensors";
@@ -45,9 +45,9 @@ export function gradientRuns(
     const run = { plan, store: state, inputs: () => ({ ...inputs, ...prefixInputs?.[index] }) };
     flops += totalFlops(plan);
     if (last === 0) return { runs: [{ ...run, pass: toUpdate }], flops };
-    runs.push({ ...run, pass: { output: LOSS, to: lossSum!, input: index === 0 ? SO_FAR : OWN } });
+    runs.push({ ...run, pass: { output: LOSS, to: lossSum!, input: index === 0 ? LOSS_SO_FAR : LOSS_OF_RUN } });
     if (index === 0) continue;
-    const onward = index < last ? { output: LOSS, to: lossSum!, input: SO_FAR } : toUpdate;
+    const onward = index < last ? { output: LOSS, to: lossSum!, input: LOSS_SO_FAR } : toUpdate;
     runs.push({ plan: lossSum!, store: state, inputs: () => ({}), pass: onward });
   }
   return { runs, flops };

@@ -1,0 +1,152 @@
+import { describe, expect, it } from "vitest";
+import { aflora, lora, MemoryBudgetError, sora } from "safetape";
+import type { Adapter } from "safetape";
+import { createModel } from "../../src/model/families";
+import { DEFAULT_LIMITS } from "../../src/op/limits";
+import { executorBytes } from "../../src/run/footprint";
+import { sumBytes } from "../../src/gpu/ledger";
+import { optimizerSettings } from "../../src/train/plans/optimizer-plan";
+import { PlanBook } from "../../src/train/plans/plan-book";
+import type { PlanBookOptions } from "../../src/train/plans/plan-book";
+import { recomputedSections } from "../../src/train/plans/recompute";
+import { sidePlans } from "../../src/train/plans/side-plans";
+import type { SidePlanOptions } from "../../src/train/plans/side-plans";
+import { companionNames } from "../../src/train/tensors/names";
+import { trainableSpecs } from "../../src/train/tensors/specs";
+import { failure } from "../support/failure";
+import { tiny } from "../support/tiny";
+
+const model = createModel(tiny.bert());
+const limits = DEFAULT_LIMITS;
+
+function bookOf(adapter: Adapter, options: Partial<PlanBookOptions> = {}): PlanBook {
+  const names = new Set(trainableSpecs(model, adapter).keys());
+  const book = new PlanBook(
+    { traced: { model, adapter, isTraining: true }, limits, accumulates: false, ...options },
+    names,
+  );
+  book.addShape({ size: 4, length: 16 });
+  return book;
+}
+
+describe("the plans of steps", () => {
+  const without = (live: ReadonlySet<string>, part: string): Set<string> =>
+    new Set([...live].filter((name) => !name.includes(part)));
+  const tooLarge = () => new MemoryBudgetError("This run needs 2 bytes; the budget is 1.", "Give 2.", 2, 1);
+
+  it("stay as they are after a freeze whose plans do not fit, until one fits", () => {
+    const refusedSets = new Set<ReadonlySet<string>>();
+    const book = bookOf(lora({ rank: 2 }), {
+      choose: (live, rows) => {
+        if (refusedSets.has(live)) throw tooLarge();
+        return { rows, sections: new Set() };
+      },
+    });
+    book.freezeTo(book.reached);
+    const [live, plans] = [book.live, book.plans];
+    const refused = without(live, "layer.1.");
+    refusedSets.add(refused);
+    expect(book.after(refused)).toEqual({ live, plans });
+    book.freezeTo(refused);
+    expect(book.live).toBe(live);
+    expect(book.plans.every((plan, i) => plan === plans[i])).toBe(true);
+    const smaller = without(refused, "layer.0.");
+    book.freezeTo(smaller);
+    expect(book.live).toBe(smaller);
+    expect(book.plans[0]?.gradients.size).toBe(smaller.size);
+  });
+
+  it("are refused at the start where they do not fit", async () => {
+    const book = bookOf(lora({ rank: 2 }), {
+      choose: () => {
+        throw tooLarge();
+      },
+    });
+    expect(await failure(() => book.freezeTo(book.reached), MemoryBudgetError)).toMatchObject({ neededBytes: 2 });
+  });
+
+  it("are made for every variant, and only for these", () => {
+    const book = bookOf(lora({ rank: 2 }), { variants: [[0], [0, 1]] });
+    expect(book.plans).toHaveLength(3);
+    expect([[], [0], [0, 1], [1]].map((dropped) => book.hasVariant(dropped))).toEqual([true, true, true, false]);
+    expect(book.save().variants).toEqual([[], [0], [0, 1]]);
+  });
+});
+
+describe("the plans in addition to those of steps", () => {
+  const none = new Set<string>();
+  const planned = (adapter: Adapter, options: Partial<SidePlanOptions> = {}, masked = none) => {
+    const defaults = {
+      settings: optimizerSettings(),
+      statistics: undefined,
+      structures: [],
+      sumsLosses: false,
+      limits,
+    };
+    return sidePlans(
+      { model, adapter, variants: undefined, ...defaults, ...options },
+      trainableSpecs(model, adapter),
+      masked,
+    );
+  };
+  const launches = ({ all }: ReturnType<typeof planned>): number => all.flatMap((plan) => plan.launches).length;
+
+  it("are one update where nothing else is asked for", () => {
+    const { all, updates, ...others } = planned(lora({ rank: 2 }));
+    expect(all).toEqual([updates.get("")?.update]);
+    expect(others).toEqual({ statistics: undefined, importance: undefined, lossSum: undefined });
+  });
+
+  it("have one more launch for each soft threshold and each mask", () => {
+    const adapter = sora({ rank: 2 });
+    const [plain, thresholded] = [planned({ ...adapter, proximal: () => undefined }), planned(adapter)];
+    // A query and a value in each of three layers have gates.
+    expect(launches(thresholded) - launches(plain)).toBe(6);
+    expect(sumBytes(executorBytes(thresholded.all))).toBeGreaterThan(sumBytes(executorBytes(plain.all)));
+    const masked = new Set(trainableSpecs(model, adapter).keys());
+    expect(launches(planned(adapter, {}, masked)) - launches(thresholded)).toBe(masked.size);
+  });
+
+  it("have an update for each variant, whose groups are layers", () => {
+    const { updates, all } = planned(lora({ rank: 2 }), { variants: [[0], [0, 1]], sumsLosses: true });
+    expect(all).toHaveLength(4);
+    const group = (layer: number | string): string => `hyper of layer ${layer}`;
+    expect(updates.get("0, 1")?.groups).toEqual([group(2), group("none")]);
+    expect(updates.get("")?.groups).toEqual([group(0), group(1), group(2), group("none")]);
+  });
+
+  it("have the norm where statistics are collected before the update", () => {
+    const statistics = { kind: "gradient" as const, beta1: 0.9, beta2: 0.9, applies: () => true };
+    const adapter = aflora({ rank: 2 });
+    const before = planned(adapter, { statistics: { ...statistics, when: "before_update" } });
+    expect(before.updates.get("")?.norm).toBeDefined();
+    expect(before.all).toHaveLength(3);
+    const after = planned(adapter, { statistics: { ...statistics, when: "after_update" } });
+    expect(after.updates.get("")?.norm).toBeUndefined();
+    expect(after.all).toHaveLength(2);
+  });
+
+  it("go with the companions of each tensor", () => {
+    const statistics = {
+      kind: "gradient" as const,
+      beta1: 0,
+      beta2: 0,
+      window: 2,
+      applies: (name: string) => name === "a",
+    };
+    const names = (parameter: string, isMasked = false) =>
+      companionNames(parameter, { isMasked, statistics: { ...statistics, when: "after_update" } });
+    expect(names("b")).toEqual(["gradient of b", "first moment of b", "second moment of b"]);
+    expect(names("a", true)).toHaveLength(7);
+    expect(names("a", true).at(-1)).toBe("mask of a");
+  });
+});
+
+describe("recomputation within a number of bytes", () => {
+  it("is refused below the least of what none and all of it need, and accepted there", async () => {
+    const needs = (sections: ReadonlySet<string>): number => 10 + sections.size;
+    const error = await failure(() => recomputedSections(model, 9, needs), MemoryBudgetError);
+    expect(error.neededBytes).toBe(10);
+    expect(recomputedSections(model, error.neededBytes, needs).size).toBe(0);
+  });
+});

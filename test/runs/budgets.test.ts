@@ -1,0 +1,192 @@
+import { afterAll, describe, expect, it } from "vitest";
+import {
+  ADAPTER_KINDS,
+  adapterDrop,
+  afloraFreezing,
+  bitfit,
+  ConfigError,
+  fixed,
+  initialiseModel,
+  loraPrune,
+  makeAdapter,
+  memoryDirectory,
+  memoryBudget,
+  MemoryBudgetError,
+  never,
+  POLICY_NAMES,
+  safe,
+  sparseAdapter,
+  sumBytes,
+  Trainer,
+  upperLayers,
+} from "safetape";
+import type { Policy, TrainerOptions } from "safetape";
+import { useEngine } from "../support/engine";
+import { failure } from "../support/failure";
+import { tiny, tinyData } from "../support/tiny";
+
+const engine = await useEngine();
+const model = await initialiseModel(engine, tiny.bert());
+afterAll(() => model.dispose());
+
+const STEPS = 3;
+/** Options of an adapter kind where its defaults do not fit the tiny model. */
+const ADAPTERS: Readonly<Record<string, Record<string, unknown>>> = {
+  adalora: { initialRank: 4, targetRank: 2, warmupSteps: 1, finalSteps: 1, every: 1 },
+  prompt: { tokens: 4 },
+  vera: { rank: 4 },
+};
+/** Every policy; `bytes` is what the run takes without any. */
+const POLICIES: Readonly<Record<string, (bytes: number) => Policy>> = {
+  never,
+  safe: () => safe({ every: 1, maxWarmup: 1, targetFreezeFraction: 0.6, rampEnd: 2 }),
+  aflora: () => afloraFreezing({ initialEpochs: 0, finalShare: 0.5, tensors: /layer\.\d/ }),
+  upper_layers: () => upperLayers(1),
+  adapter_drop: () => adapterDrop({ seed: 3 }),
+  sparse_adapter: () => sparseAdapter({ keep: 0.5 }),
+  lora_prune: () => loraPrune({ every: 1, warmupShare: 0, finalShare: 0 }),
+  memory_budget: (bytes) => memoryBudget({ bytes: bytes - 64, atStep: 2 }),
+  fixed: () =>
+    fixed([
+      { beforeStep: 1, tensors: ["layer.1.attention.self.query", "layer.2.output"] },
+      { beforeStep: 2, tensors: ["layer.0."] },
+      { beforeStep: 2, tensors: ["value"] },
+    ]),
+};
+type Modes = Readonly<Record<string, Partial<TrainerOptions>>>;
+const MODES: Modes = {
+  "complete batches": {},
+  "micro-batches and recomputation": { microBatch: 2, recompute: "layers" },
+  "merging on freeze": { mergeOnFreeze: true },
+};
+/** Further ways to run, tried with a few adapters only, so that the matrix takes two minutes at most. */
+const FURTHER_MODES: Modes = {
+  "accumulation and recomputed feed-forwards": { accumulate: 2, recompute: "mlp" },
+  "the micro-batch that fits": { microBatch: "fit" },
+  "a prefix cache": { prefixCache: true, dropout: false },
+};
+const WITH_FURTHER_MODES: readonly string[] = ["lora", "vera"];
+
+/** Why a trainer refuses a combination; undefined for those that run. */
+function refusal(adapter: string, policy: string, { mergeOnFreeze, prefixCache }: Partial<TrainerOptions>) {
+  const comparesLayers = policy === "safe" || policy === "memory_budget";
+  if (adapter !== "lora" && policy === "lora_prune") return /judges by LoRA's gradients/;
+  if (adapter === "adalora" && policy === "aflora") return /both collect statistics/;
+  if (mergeOnFreeze && adapter !== "lora") return /is not merged/;
+  if (mergeOnFreeze && policy === "lora_prune") return /masks what a LoRA is merged into/;
+  if (mergeOnFreeze && policy === "adapter_drop") return /that were merged/;
+  if (adapter === "full" && comparesLayers) return /no original model to compare with/;
+  if (adapter === "prompt" && comparesLayers) return /no counterpart to compare with/;
+  if (prefixCache && policy === "lora_prune") return /changes the base model/;
+  if (prefixCache && policy === "adapter_drop") return /other layers/;
+  if (prefixCache && adapter === "prompt") return /virtual tokens/;
+  return undefined;
+}
+
+function optionsOf(kind: string, policy: string, mode: Partial<TrainerOptions>): TrainerOptions {
+  const adapter = makeAdapter({ kind, ...ADAPTERS[kind] });
+  return { model, adapter, data: tinyData(model), steps: STEPS, seed: 5, ...mode, policy: POLICIES[policy]!(1e9) };
+}
+
+/** Bytes of a run that freezes nothing, between steps. */
+async function bytesOfPlainRun(options: TrainerOptions): Promise<number> {
+  const budget = options.microBatch === "fit" ? { memoryBudget: 1e9 } : {};
+  using trainer = await Trainer.create({ ...options, ...budget, policy: never() });
+  return sumBytes(trainer.predictedBytes());
+}
+
+it("covers every adapter and every policy", () => {
+  expect(Object.keys(POLICIES).sort()).toEqual([...POLICY_NAMES].sort());
+});
+
+describe.each(ADAPTER_KINDS)("%s", (kind) => {
+  describe.each(Object.keys(POLICIES))("with %s", (name) => {
+    it.each(Object.entries({ ...MODES, ...(WITH_FURTHER_MODES.includes(kind) ? FURTHER_MODES : {}) }))(
+      "and %s keeps to the budget that it asks for",
+      async (_, mode) => {
+        const reason = refusal(kind, name, mode);
+        const given = optionsOf(kind, name, mode);
+        if (reason) {
+          const error = await failure(Trainer.create({ ...given, memoryBudget: 1e9 }), ConfigError);
+          expect(error.message).toMatch(reason);
+          return;
+        }
+        const policy = POLICIES[name]!(name === "memory_budget" ? await bytesOfPlainRun(given) : 0);
+        const options = { ...given, policy };
+        // Two shapes of batches where one does not decide alone what is largest.
+        const data = () => tinyData(model, 4, mode.microBatch === undefined ? 8 : 16);
+        const create = (memoryBudget: number) => Trainer.create({ ...options, data: data(), memoryBudget });
+        const { neededBytes } = await failure(create(1), MemoryBudgetError);
+        expect((await failure(create(neededBytes - 1), MemoryBudgetError)).neededBytes).toBe(neededBytes);
+
+        engine.ledger.resetPeak();
+        using trainer = await create(neededBytes);
+        expect(engine.ledger.peakBytes, "peak of the start").toBeLessThanOrEqual(neededBytes);
+        const batches = data();
+        for await (const { step, bytes, planned } of trainer.steps()) {
+          expect(bytes, `ledger against plan after step ${step}`).toEqual(planned);
+          expect(engine.ledger.peakBytes, `peak until step ${step}`).toBeLessThanOrEqual(neededBytes);
+          if (step !== 2) continue;
+          await trainer.evaluate([batches.next(), batches.next()]);
+          expect(engine.ledger.peakBytes, "peak of an evaluation").toBeLessThanOrEqual(neededBytes);
+        }
+        await trainer.snapshot();
+        expect(engine.ledger.peakBytes, "peak of it all").toBeLessThanOrEqual(neededBytes);
+      },
+    );
+  });
+});
+
+describe("a freeze after which the steps' plans would need more memory", () => {
+  /** Fewer live biases, but buffers that are packed less well. */
+  const FROZEN = [
+    "layer.0.attention.self.key.bias",
+    "layer.0.attention.output.dense.bias",
+    "layer.0.attention.output.LayerNorm.bias",
+    "layer.0.output.dense.bias",
+    "layer.0.output.LayerNorm.bias",
+    "layer.1.attention.self.value.bias",
+    "layer.1.attention.output.dense.bias",
+    "layer.2.attention.self.query.bias",
+    "layer.2.attention.output.dense.bias",
+    "layer.2.attention.output.LayerNorm.bias",
+    "layer.2.output.LayerNorm.bias",
+  ];
+  const options = (more: Partial<TrainerOptions> = {}): TrainerOptions => {
+    const policy = fixed([{ beforeStep: 2, tensors: FROZEN }]);
+    return { model, adapter: bitfit(), data: tinyData(model), steps: 4, seed: 5, policy, ...more };
+  };
+
+  it("needs more where no budget forbids it", async () => {
+    using trainer = await Trainer.create(options());
+    const before = sumBytes(trainer.predictedBytes());
+    await trainer.train();
+    expect(sumBytes(trainer.predictedBytes())).toBeGreaterThan(before);
+  });
+
+  it("keeps the plans and the frozen tensors' gradients within a budget, also in a resumed run", async () => {
+    const { neededBytes } = await failure(Trainer.create(options({ memoryBudget: 1 })), MemoryBudgetError);
+    const checkpoints = memoryDirectory("checkpoints");
+    const memoryBudget = neededBytes;
+    engine.ledger.resetPeak();
+    using trainer = await Trainer.create(options({ memoryBudget, checkpoints, checkpointEvery: 3 }));
+    const { losses } = await trainer.train();
+    const { state } = trainer;
+    expect(state.frozen).toHaveLength(FROZEN.length);
+    expect(state.withGradient.size).toBe(state.live.size + FROZEN.length);
+    expect(engine.ledger.live).toEqual(trainer.predictedBytes());
+    expect(engine.ledger.peakBytes).toBeLessThanOrEqual(neededBytes);
+    const tensors = await trainer.snapshot();
+    trainer.dispose();
+
+    await checkpoints.remove?.("checkpoint-00000004.safetensors");
+    using resumed = await Trainer.create(options({ memoryBudget, resume: checkpoints }));
+    expect((await resumed.train()).losses).toEqual(losses);
+    expect(await resumed.snapshot()).toEqual(tensors);
+    expect(engine.ledger.peakBytes).toBeLessThanOrEqual(neededBytes);
+
+    await resumed.freeze([...resumed.state.specs].flatMap(([name, { layer }]) => (layer === undefined ? [] : [name])));
+    expect(resumed.state.withGradient.size).toBe(resumed.state.live.size);
+    expect(engine.ledger.live).toEqual(resumed.predictedBytes());
+  });
+});
