@@ -11,7 +11,7 @@ import type { Figure } from "../../src/report/svg";
 
 const count = (svg: string, pattern: RegExp): number => svg.match(pattern)?.length ?? 0;
 
-/** A figure as a file: nothing in it may be no number, and nothing may come from elsewhere. */
+/** The figure as a file, which may contain neither NaN nor a reference to another file. */
 function drawn(figure: Figure): string {
   const svg = standaloneSvg(figure, figure.caption);
   expect(svg).not.toMatch(/NaN|undefined|Infinity/);
@@ -19,7 +19,7 @@ function drawn(figure: Figure): string {
   return svg;
 }
 
-it("similarity has a cell for every layer, step and side", () => {
+it("the similarity figure has a cell for every layer, step and side", () => {
   const points = [0, 5, 10].map((step) => ({ step, original: [1, 0.9 - step / 100], final: [0.95, 0.5 + step / 20] }));
   const svg = drawn(similarityFigure(points));
   const cells = count(svg, /<rect [^>]*fill="(?:rgb|#)/g);
@@ -29,7 +29,7 @@ it("similarity has a cell for every layer, step and side", () => {
   expect(svg).toMatch(/layer 1 is the least similar to the original model: 0\.8/);
 });
 
-it("contribution has a dot for every layer and line for all of them together, in a unit of bytes", () => {
+it("the contribution figure has a dot for every layer and a line for all of them together, in MB", () => {
   const peak = { weight: 1e6, state: 2e5, saved: 3e5, scratch: 0 };
   const run = (layer: number | undefined, accuracy: number) => {
     return { layer, metrics: { accuracy, loss: 1 }, trainable: 10, lossLast: 1, peakBytes: 1.5e6, peak, seconds: 1 };
@@ -40,23 +40,23 @@ it("contribution has a dot for every layer and line for all of them together, in
   expect(svg).toContain("all layers&#39; adapters");
 });
 
-it("a landscape has contours and patches, and leaves out what is not finite", () => {
+it("the landscape figure has contours and patches, and leaves out losses that are not finite", () => {
   const coordinates = [-1, 0, 1];
   const bowl = coordinates.map((b) => coordinates.map((a) => a * a + b * b));
   const plane = { coordinates, losses: bowl, centre: 0, parameters: 4, lengths: [1, 1] as const };
   const patches = (svg: string): number => count(svg, /<path [^>]*d="M[^"]*L[^"]*L[^"]*L[^"]*Z"/g);
   const name = "loss (nats)";
-  const whole = drawn(landscapeFigure([{ name: "one", result: plane }], name));
-  expect(patches(whole)).toBeGreaterThanOrEqual(4);
-  expect(whole).toContain("along the first direction");
-  expect(whole).toContain(name);
+  const complete = drawn(landscapeFigure([{ name: "one", result: plane }], name));
+  expect(patches(complete)).toBeGreaterThanOrEqual(4);
+  expect(complete).toContain("along the first direction");
+  expect(complete).toContain(name);
   const torn = { ...plane, losses: [[NaN, 1, 2], ...bowl.slice(1)] };
   const surface = (svg: string): string => svg.slice(svg.lastIndexOf("<svg"));
-  const less = drawn(landscapeFigure([{ name: "one", result: torn }], name));
-  expect(patches(surface(whole)) - patches(surface(less))).toBe(1);
+  const incomplete = drawn(landscapeFigure([{ name: "one", result: torn }], name));
+  expect(patches(surface(complete)) - patches(surface(incomplete))).toBe(1);
 });
 
-it("eigenvalues have a dot for every rank and method, and a bar for every residual", () => {
+it("the figure of eigenvalues has a dot for every rank and method, and a bar for every residual", () => {
   const result = (sign: number) => ({
     eigenvalues: [3, -2, 1].map((value) => ({ value: sign * value, residual: 0.1 })),
     parameters: 10,
@@ -71,7 +71,7 @@ it("eigenvalues have a dot for every rank and method, and a bar for every residu
   expect(svg).toContain("rank by magnitude");
 });
 
-it("a schedule is drawn, and written as text, with what freezes when", async () => {
+it("a schedule is drawn, and written as text, with the step at which each layer freezes", async () => {
   const scores = () => [0.05, 0.5, 0.14];
   const span = { steps: 100, stepsPerEpoch: 10, layers: 3 };
   const schedule = await freezeSchedule(safe({ tauT: 0.2, maxWarmup: 2, rampEnd: 6 }), { ...span, scores });

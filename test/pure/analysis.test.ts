@@ -23,50 +23,50 @@ function symmetric(values: readonly number[]): (x: ArrayLike<number>) => Float64
 }
 
 describe("the Hessian's largest eigenvalues", () => {
-  const wanted = [-30, 20, 11, 7.5, 5];
-  const values = [...wanted, ...Array.from({ length: SIZE - wanted.length }, (_, i) => 2 * Math.sin(i))];
+  const largest = [-30, 20, 11, 7.5, 5];
+  const values = [...largest, ...Array.from({ length: SIZE - largest.length }, (_, i) => 2 * Math.sin(i))];
   const at = Float32Array.from(normals(SIZE, 5));
 
   it("are those of a quadratic, whatever their sign", async () => {
     const apply = symmetric(values);
-    const told: number[] = [];
+    const progress: number[] = [];
     const spectrum = await spectrumOf((w) => Promise.resolve(apply(w)), at, {
-      onProgress: (done, of) => told.push(done / of),
+      onProgress: (done, total) => progress.push(done / total),
     });
     spectrum.eigenvalues.forEach(({ value, residual }, i) => {
-      expect(Math.abs(value / wanted[i]! - 1)).toBeLessThan(1e-3);
-      expect(Math.abs(value - wanted[i]!)).toBeLessThanOrEqual(1.5 * residual);
+      expect(Math.abs(value / largest[i]! - 1)).toBeLessThan(1e-3);
+      expect(Math.abs(value - largest[i]!)).toBeLessThanOrEqual(1.5 * residual);
     });
     expect(spectrum).toMatchObject({ parameters: SIZE, gradients: 2 * (spectrum.steps + 5) });
     expect(spectrum.steps).toBeLessThan(SIZE);
     expect(spectrum.asymmetry).toBeLessThan(1e-3);
-    expect(told.at(-1)).toBe(1);
-    expect([...told].sort((a, b) => a - b)).toEqual(told);
+    expect(progress.at(-1)).toBe(1);
+    expect(progress.toSorted((a, b) => a - b)).toEqual(progress);
   });
 
-  it("come as often as they are, where nothing else is left", async () => {
+  it("are repeated as often as they occur, where there are no others", async () => {
     const { eigenvalues } = await spectrumOf((w) => Promise.resolve(w.map((x) => 3 * x)), at, {});
     expect(eigenvalues).toHaveLength(5);
     for (const { value } of eigenvalues) expect(value).toBeCloseTo(3, 3);
   });
 
-  it("are those of a classifier, whose Hessian is known, with an error that the residual bounds", async () => {
+  it("are those of a classifier with a known Hessian, with an error bounded by the residual", async () => {
     const { gradient, hessian, size } = softmaxRegression();
     const start = Float32Array.from(normals(size, 9));
     const exact = await spectrumOf((x) => Promise.resolve(hessian(start, x)), new Float32Array(size), {
       tolerance: 1e-9,
       maxSteps: size,
     });
-    const found = await spectrumOf((w) => Promise.resolve(gradient(w)), start, { maxSteps: size });
+    const spectrum = await spectrumOf((w) => Promise.resolve(gradient(w)), start, { maxSteps: size });
     expect(exact.eigenvalues[0]!.value).toBeGreaterThan(0.1);
-    found.eigenvalues.forEach(({ value, residual }, i) => {
+    spectrum.eigenvalues.forEach(({ value, residual }, i) => {
       const error = Math.abs(value - exact.eigenvalues[i]!.value);
       expect(error).toBeLessThan(1e-3 * exact.eigenvalues[0]!.value);
       expect(error).toBeLessThanOrEqual(residual + 1e-4);
     });
   });
 
-  it("take products whose error falls with the square of the step", async () => {
+  it("use products whose error falls with the square of the step", async () => {
     // f = sum w^4 / 4: the third derivative is 6 w, so that differences are off by h^2 v^3.
     const cubes = (w: Float32Array): Promise<Float64Array> => Promise.resolve(Float64Array.from(w, (x) => x ** 3));
     const point = Float32Array.of(1, 0.5);
@@ -77,7 +77,7 @@ describe("the Hessian's largest eigenvalues", () => {
     expect(errors[0]).toBeCloseTo((0.08 * (1 + norm(point))) ** 2, 3);
   });
 
-  it("stop being computed when that is asked for", async () => {
+  it("stop being computed when the signal aborts", async () => {
     const control = new AbortController();
     const onProgress = (done: number): void => {
       if (done === 2) control.abort(new Error("enough"));
@@ -94,8 +94,8 @@ function softmaxRegression() {
   const size = inputs * classes;
   const logits = (w: ArrayLike<number>, n: number): number[] =>
     Array.from({ length: classes }, (_, c) => dot(rowOf(w, c), rowOf(x, n)));
-  const rowOf = (all: ArrayLike<number>, row: number): number[] =>
-    Array.from({ length: inputs }, (_, i) => all[row * inputs + i]!);
+  const rowOf = (matrix: ArrayLike<number>, row: number): number[] =>
+    Array.from({ length: inputs }, (_, i) => matrix[row * inputs + i]!);
   const softmax = (z: number[]): number[] => {
     const total = z.reduce((sum, value) => sum + Math.exp(value), 0);
     return z.map((value) => Math.exp(value) / total);
@@ -132,22 +132,22 @@ describe("a loss landscape", () => {
   const at = Float32Array.from(normals(layout.size, 11));
   at.fill(0, 17, 21);
 
-  it("has directions whose rows are as long as the weights', at right angles", () => {
+  it("has orthogonal directions whose rows are as long as those of the weights", () => {
     const [first, second] = randomDirections(layout, at, 1);
     for (let row = 0; row < 3; row++) {
       const part = (vector: Float32Array): Float32Array => vector.subarray(4 * row, 4 * row + 4);
       expect(norm(part(first)) / norm(part(at))).toBeCloseTo(1, 5);
     }
     for (const direction of [first, second]) {
-      expect(norm(direction.subarray(12, 17)), "a bias stays").toBe(0);
-      expect(norm(direction.subarray(17, 21)), "a row of zeros stays").toBe(0);
+      expect(norm(direction.subarray(12, 17)), "direction of a bias").toBe(0);
+      expect(norm(direction.subarray(17, 21)), "direction of a row of zeros").toBe(0);
     }
     expect(dot(first, second) / norm(first) / norm(second)).toBeCloseTo(0, 6);
     expect(randomDirections(layout, at, 1)[1]).toEqual(second);
     expect(randomDirections(layout, at, 2)[0]).not.toEqual(first);
   });
 
-  it("of a quadratic is the quadratic on the plane", async () => {
+  it("of a quadratic is that quadratic on the plane", async () => {
     const apply = symmetric(Array.from({ length: layout.size }, (_, i) => i - 3));
     const loss = (w: ArrayLike<number>): number => dot(w, apply(w)) / 2;
     const [first, second] = randomDirections(layout, at, 1);
@@ -175,7 +175,7 @@ describe("a loss landscape", () => {
 describe("a freezing schedule", () => {
   const SPAN = { steps: 100, stepsPerEpoch: 10, layers: 4 };
 
-  it("of SAFE is its cubic threshold, and freezes what lies below it", async () => {
+  it("of SAFE follows its cubic threshold, and freezes scores below it", async () => {
     const scores = [0.12, 0.01, 0.5, 0.12];
     const policy = safe({ tauT: 0.2, maxWarmup: 2, rampEnd: 8 });
     const { moments, frozenAt, levelName } = await freezeSchedule(policy, { ...SPAN, scores: () => scores });
@@ -187,7 +187,7 @@ describe("a freezing schedule", () => {
     expect(frozenAt[1]).toBeLessThan(frozenAt[0]!);
   });
 
-  it("of AFLoRA freezes the lowest first, and everything in the end", async () => {
+  it("of AFLoRA freezes the lowest scores first, and everything at the end", async () => {
     const policy = afloraFreezing({ initialEpochs: 1, finalShare: 0.5 });
     const { moments, frozenAt } = await freezeSchedule(policy, { ...SPAN, scores: () => [4, 1, 3, 2] });
     const order = [...frozenAt.keys()].sort((a, b) => frozenAt[a]! - frozenAt[b]!);
@@ -196,7 +196,7 @@ describe("a freezing schedule", () => {
     expect([levels[0], levels.at(-1)]).toEqual([0, 1]);
   });
 
-  it("is refused where a policy looks at more than scores", async () => {
+  it("is refused for a policy that reads more than scores", async () => {
     const scores = () => [1, 1, 1, 1];
     await expect(freezeSchedule(memoryBudget({ bytes: 10 }), { ...SPAN, scores })).rejects.toThrow(/does not know/);
     await expect(freezeSchedule(safe(), { ...SPAN, scores: () => [1] })).rejects.toThrow(/1 scores for 4 layers/);

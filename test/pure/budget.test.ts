@@ -1,10 +1,11 @@
-import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { fitBudget, lora, MemoryBudgetError, plan } from "safetape";
 import { runCli } from "../support/cli";
+import { failure } from "../support/failure";
+import { readJson } from "../support/json";
+import type { Config } from "../support/tiny";
 
-const configOf = (name: string): Record<string, unknown> =>
-  JSON.parse(readFileSync(`bench/configs/${name}.json`, "utf8")) as Record<string, unknown>;
+const configOf = (name: string) => readJson<Config>(`bench/configs/${name}.json`);
 const BERT = { config: configOf("bert-large"), adapter: lora({ rank: 4 }), batch: 32, length: 128 };
 
 describe("fitting into a budget", () => {
@@ -13,60 +14,45 @@ describe("fitting into a budget", () => {
     [4.5e9, { weights: "f32", activations: "f32", microBatch: 32 }, 1],
     [2e9, { weights: "f32", activations: "f32", microBatch: 16 }, 1],
     [1e9, { weights: "f16", activations: "f32" }, 1],
-  ])("of %f bytes, BERT-large's step changes as little as it must", (bytes, wanted, recomputes) => {
+  ])("of %f bytes changes as little of a step of BERT-large as necessary", (bytes, expected, recomputes) => {
     const { prediction, ...choice } = fitBudget(BERT, bytes);
-    expect(choice).toMatchObject(wanted);
+    expect(choice).toMatchObject(expected);
     expect(Math.min(1, prediction.recomputed.length)).toBe(recomputes);
     expect(prediction.peakBytes).toBeLessThanOrEqual(bytes);
   });
 
-  it("gives LLaMA-2 7B a way onto a card of 8 GB", () => {
+  it("of 8 GB is possible for LLaMA-2 7B", () => {
     const request = { config: configOf("llama-2-7b"), adapter: lora({ rank: 4 }), batch: 2, length: 512 };
     const { weights, prediction } = fitBudget(request, "8GB");
     expect(["int8", "nf4"]).toContain(weights);
     expect(prediction.peakBytes).toBeLessThan(8e9);
   });
 
-  it("names the smallest budget that would do, and that one does", () => {
-    let needed = 0;
-    try {
-      fitBudget(BERT, 1e8);
-    } catch (error) {
-      expect(error).toBeInstanceOf(MemoryBudgetError);
-      needed = (error as MemoryBudgetError).neededBytes;
-    }
+  it("that is too small names the smallest one that is accepted, and that one is", async () => {
+    const { neededBytes: needed } = await failure(() => fitBudget(BERT, 1e8), MemoryBudgetError);
     expect(needed).toBeGreaterThan(1e8);
     expect(fitBudget(BERT, needed)).toMatchObject({ weights: "nf4", microBatch: 1 });
     expect(() => fitBudget(BERT, 0.99 * needed)).toThrow(/this run needs/);
     expect(() => fitBudget(BERT, 0)).toThrow(/budget is 0\./);
   });
 
-  it("splits a batch that does not halve", () => {
+  it("splits batches of an odd number of rows", () => {
     expect(fitBudget({ ...BERT, batch: 31 }, 8e9).microBatch).toBe(31);
     expect(fitBudget({ ...BERT, batch: 31 }, 2e9).microBatch).toBe(16);
   });
 
-  it("is what safetape plan --budget prints", async () => {
-    const args = [
-      "plan",
-      "--config",
-      "bench/configs/bert-large.json",
-      "--batch",
-      "32",
-      "--length",
-      "128",
-      "--rank",
-      "4",
-    ];
+  it("is printed by safetape plan --budget", async () => {
+    const size = ["--batch", "32", "--length", "128", "--rank", "4"];
+    const args = ["plan", "--config", "bench/configs/bert-large.json", ...size];
     const { code, stdout, stderr } = await runCli([...args, "--budget", "2GB", "--json"]);
     expect(code, stderr).toBe(0);
     expect(JSON.parse(stdout)).toMatchObject({ weights: "f32", microBatch: 16 });
-    const told = await runCli([...args, "--budget", "100MB"]);
-    expect(told.code).toBe(1);
-    expect(told.stderr).toMatch(/this run needs \d+ bytes; the budget is 100000000/);
+    const refused = await runCli([...args, "--budget", "100MB"]);
+    expect(refused.code).toBe(1);
+    expect(refused.stderr).toMatch(/this run needs \d+ bytes; the budget is 100000000/);
   });
 
-  it("is off where nothing is run again", () => {
+  it('recomputes nothing under recompute: "none"', () => {
     expect(plan({ ...BERT, recompute: "none" }).recomputed).toEqual([]);
   });
 });

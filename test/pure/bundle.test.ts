@@ -16,39 +16,41 @@ beforeAll(() => {
   folder = publishedFolder();
 });
 
-/** index.js, and all that it may load, now or later. */
+/** index.js and all files that it loads, at once or later. */
 function allFiles(): string[] {
-  const found = new Set(withStaticImports(folder, "index.js"));
-  // A set that grows while it is walked: files that load later may load others.
-  for (const name of found) {
+  const files = new Set(withStaticImports(folder, "index.js"));
+  // The set grows during the loop: files that load later may load others.
+  for (const name of files) {
     const later = readScript(join(folder, name)).lazy.map((path) => path.replace("./", ""));
-    for (const file of later.flatMap((first) => withStaticImports(folder, first))) found.add(file);
+    for (const file of later.flatMap((first) => withStaticImports(folder, first))) files.add(file);
   }
-  return [...found];
+  return [...files];
 }
 
-const zipped = (name: string): number => gzipSync(readFileSync(join(folder, name)), { level: 9 }).length;
+const zippedBytes = (name: string): number => gzipSync(readFileSync(join(folder, name)), { level: 9 }).length;
 
 describe("the published bundle for browsers", () => {
   test("its core is below 120 kB, minified and zipped", () => {
-    const sizeOf = (files: readonly string[]): number => files.reduce((sum, name) => sum + zipped(name), 0);
-    const loaded = withStaticImports(folder, "core.js");
-    const whole = withStaticImports(folder, "index.js");
-    const size = sizeOf(loaded);
-    const later = allFiles().filter((name) => !whole.includes(name));
-    const parts = later.map((name) => `${name.replace(/-[A-Z0-9]{8}\.js$/, "")} ${(zipped(name) / 1000).toFixed(1)}`);
+    const totalBytes = (files: readonly string[]): number => files.reduce((sum, name) => sum + zippedBytes(name), 0);
+    const loadedByCore = withStaticImports(folder, "core.js");
+    const loadedByIndex = withStaticImports(folder, "index.js");
+    const size = totalBytes(loadedByCore);
+    const loadedLater = allFiles().filter((name) => !loadedByIndex.includes(name));
+    const parts = loadedLater.map(
+      (name) => `${name.replace(/-[A-Z0-9]{8}\.js$/, "")} ${(zippedBytes(name) / 1000).toFixed(1)}`,
+    );
     const kilobytes = (bytes: number): string => `${(bytes / 1000).toFixed(1)} kB`;
     process.stdout.write(
-      `core ${kilobytes(size)}, with readers and analyses ${kilobytes(sizeOf(whole))}; later ${parts.join(", ")}\n`,
+      `core ${kilobytes(size)}, with readers and analyses ${kilobytes(totalBytes(loadedByIndex))}; later ${parts.join(", ")}\n`,
     );
     expect(size).toBeLessThan(CORE_LIMIT);
     expect(
-      later.some((name) => name.startsWith("tokenizer")),
+      loadedLater.some((name) => name.startsWith("tokenizer")),
       "tokenizers load later",
     ).toBe(true);
   });
 
-  test("is whole: it imports its own files and nothing else", () => {
+  test("imports its own files and no others", () => {
     const paths = allFiles().flatMap((name) => {
       const { imports, lazy } = readScript(join(folder, name));
       return [...imports, ...lazy];
@@ -58,18 +60,18 @@ describe("the published bundle for browsers", () => {
     expect(paths.filter((path) => !readdirSync(folder).includes(path.replace("./", "")))).toEqual([]);
   });
 
-  test("makes no code from strings", () => {
+  test("evaluates no strings as code", () => {
     expect(allFiles().flatMap((name) => readScript(join(folder, name)).evaluates)).toEqual([]);
   });
 
-  test("exports what the sources do, and its errors keep their names", async () => {
+  test("has the exports of the sources, and its errors keep their names", async () => {
     const load = async (file: string) =>
       (await import(pathToFileURL(join(folder, file)).href)) as Record<string, unknown>;
     const built = await load("index.js");
     expect(Object.keys(built).sort()).toEqual(Object.keys(library).sort());
     expect(Object.keys(await load("core.js")).sort()).toEqual(Object.keys(core).sort());
-    // Some are told more: what was asked for, what was not finite.
-    type Kind = new (fact: string, remedy: string, ...told: unknown[]) => Error;
+    // Some take more arguments, such as what was not finite.
+    type Kind = new (fact: string, remedy: string, ...details: unknown[]) => Error;
     const isError = (value: unknown): value is Kind => typeof value === "function" && value.prototype instanceof Error;
     const kinds = Object.entries(built).filter((entry): entry is [string, Kind] => isError(entry[1]));
     expect(kinds.length).toBeGreaterThan(8);
@@ -77,23 +79,23 @@ describe("the published bundle for browsers", () => {
   });
 });
 
-describe("what the bundle leaves out", () => {
-  /** WGSL's tokens, the longest first. */
+describe("the bundler", () => {
+  /** Tokens of WGSL; longer operators are matched first. */
   const tokens = (code: string): string[] =>
     code
       .replace(/\/\/.*$/gm, "")
       .match(/\w[\w.]*|&&|\|\||<<=|>>=|<<|>>|[-+*/%&|^=!<>]=|->|\+\+|--|\/\*|\S/g)
       ?.slice() ?? [];
 
-  test.each(KERNELS)("%s keeps its lines and tokens", (_name, code) => {
-    expect(code, "block comments are not known to compactKernel").not.toMatch(/\/\*/);
+  test.each(KERNELS)("keeps the lines and tokens of %s", (_name, code) => {
+    expect(code, "compactKernel does not know block comments").not.toMatch(/\/\*/);
     const compact = compactKernel(code);
     expect(compact.split("\n").length).toBe(code.split("\n").length);
     expect(tokens(compact)).toEqual(tokens(code));
     expect(compact.length).toBeLessThan(code.length);
   });
 
-  test("an op loses its cases and reference, and nothing else", () => {
+  test("removes the cases and the reference of an op, and nothing else", () => {
     const source =
       'const k = 1;\nexport const op = defineOp<A>({ name: "x", reference(a) { return a; }, cases: [k],\n malformed: [f(k)] });';
     expect(withoutTests(source)).toMatch(

@@ -1,7 +1,5 @@
-import { chmod, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { chmod, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { describe, expect, it } from "vitest";
 import { FileFormatError, memoryDirectory, openDirectory } from "safetape";
 import type { Directory } from "safetape";
 import { readCheckpoint, writeCheckpoint } from "../../src/train/checkpoint/file";
@@ -13,6 +11,7 @@ import {
 } from "../../src/train/checkpoint/directory";
 import { checkIdentity } from "../../src/train/checkpoint/identity";
 import type { CheckpointTensor, RunCheckpoint, CheckpointRecord } from "../../src/train/checkpoint/record";
+import { useFolder } from "../support/folder";
 import { fullAt } from "../support/full-disk";
 
 const NO_BYTES = { weight: 0, state: 0, saved: 0, scratch: 0 };
@@ -75,21 +74,20 @@ async function fileOf(state: RunCheckpoint): Promise<Uint8Array> {
 
 const silent = (): void => undefined;
 
-describe("a run's file", () => {
-  it("gives back every bit", async () => {
+describe("the file of a checkpoint", () => {
+  it("keeps every bit", async () => {
     const directory = memoryDirectory("one");
     await writeCheckpoint(directory, "run", stateOf(3));
     expect(await bytesOf(await readCheckpoint(directory, "run"))).toEqual(await bytesOf(stateOf(3)));
   });
 
-  it("is refused with any single byte changed, and at any length but its own", async () => {
+  it("is refused with any single byte changed, and with any other length", async () => {
     const whole = await fileOf(stateOf(1));
     for (let at = 0; at < whole.length; at += 1 + (at % 3)) {
       const bytes = Uint8Array.from(whole);
       bytes[at] = bytes[at]! ^ (1 << (at % 8));
-      await expect(readCheckpoint(memoryDirectory("m", { run: bytes }), "run"), `byte ${at}`).rejects.toThrow(
-        FileFormatError,
-      );
+      const read = readCheckpoint(memoryDirectory("m", { run: bytes }), "run");
+      await expect(read, `byte ${at}`).rejects.toThrow(FileFormatError);
     }
     for (let length = 0; length < whole.length; length += 7) {
       const cut = memoryDirectory("m", { run: whole.slice(0, length) });
@@ -99,7 +97,7 @@ describe("a run's file", () => {
     await expect(readCheckpoint(longer, "run")).rejects.toThrow(FileFormatError);
   });
 
-  it("is refused where it holds something else, though its checksum is right", async () => {
+  it("is refused for a wrong record, even where its checksum is right", async () => {
     for (const change of [
       { step: -1 },
       { step: 0.5 },
@@ -115,7 +113,7 @@ describe("a run's file", () => {
     }
   });
 
-  it("is refused by the version of its format where that is another one, and no older checkpoint is tried", async () => {
+  it("is refused for another version of the format, and no older checkpoint is tried", async () => {
     const directory = memoryDirectory("run");
     await writeCheckpoint(directory, checkpointName(1), stateOf(1));
     await writeCheckpoint(directory, checkpointName(2), withRecord({ version: 2 }));
@@ -124,7 +122,7 @@ describe("a run's file", () => {
     );
   });
 
-  it("is read again when a tensor is asked for: what changed meanwhile is refused", async () => {
+  it("is refused when it has changed before a tensor is read", async () => {
     const whole = await fileOf(stateOf(1));
     const directory = memoryDirectory("m", { run: whole });
     const { tensors } = await readCheckpoint(directory, "run");
@@ -136,7 +134,7 @@ describe("a run's file", () => {
 });
 
 describe("a directory of checkpoints", () => {
-  it("keeps as many as it is told, and gives the latest", async () => {
+  it("keeps the given number of checkpoints, and the latest one is found", async () => {
     const directory = memoryDirectory("run");
     expect(await latestCheckpoint(directory, silent)).toBeUndefined();
     for (const step of [1, 2, 30, 100_000]) await saveCheckpoint(directory, stateOf(step), 2);
@@ -144,14 +142,14 @@ describe("a directory of checkpoints", () => {
     expect((await latestCheckpoint(directory, silent))?.checkpoint.record.step).toBe(100_000);
   });
 
-  it("passes over damaged ones with a warning, and forgets them at the next save", async () => {
+  it("is read past damaged files with a warning, and the next save removes them", async () => {
     const directory = memoryDirectory("run");
     for (const step of [1, 2, 3]) await saveCheckpoint(directory, stateOf(step), 3);
     await directory.write(checkpointName(3), (await directory.read(checkpointName(3))).slice(0, -1));
     await directory.write(checkpointName(2), new Uint8Array(0));
     const warnings: string[] = [];
-    const found = await latestCheckpoint(directory, (message) => warnings.push(message));
-    expect(found?.checkpoint.record.step).toBe(1);
+    const latest = await latestCheckpoint(directory, (message) => warnings.push(message));
+    expect(latest?.checkpoint.record.step).toBe(1);
     expect(warnings).toHaveLength(2);
     expect(warnings[0]).toMatch(/checkpoint-00000003.safetensors .*The checkpoint before it is tried/);
     await saveCheckpoint(directory, stateOf(2), 2);
@@ -161,68 +159,66 @@ describe("a directory of checkpoints", () => {
     await expect(latestCheckpoint(directory, silent)).rejects.toThrow(/All 2 checkpoints in run are damaged/);
   });
 
-  it("names what differs from the run that it belongs to", () => {
-    const own = { seed: "1", "adapter.r": "4", "data.samples": "8" };
-    expect(() => checkIdentity(own, { ...own }, "c")).not.toThrow();
-    expect(() => checkIdentity(own, { ...own, "adapter.r": "8" }, "c")).toThrow(
+  it("is refused for another run, with the settings that differ", () => {
+    const identity = { seed: "1", "adapter.r": "4", "data.samples": "8" };
+    expect(() => checkIdentity(identity, { ...identity }, "c")).not.toThrow();
+    expect(() => checkIdentity(identity, { ...identity, "adapter.r": "8" }, "c")).toThrow(
       /c belongs to a different run: adapter.r is 4 here and 8 there/,
     );
-    expect(() => checkIdentity(own, { seed: "2" }, "c")).toThrow(
+    expect(() => checkIdentity(identity, { seed: "2" }, "c")).toThrow(
       /seed is 1 here and 2 there; adapter.r, data.samples differ/,
     );
   });
 });
 
-describe("a save that fails", () => {
-  let folder: string;
-  beforeEach(async () => (folder = await mkdtemp(join(tmpdir(), "safetape-full-"))));
-  afterEach(async () => rm(folder, { recursive: true, force: true }));
+describe("a save", () => {
+  const path = useFolder();
 
-  it("changes nothing, whatever byte the disk is full at, and works once there is room", async () => {
-    const disk = await openDirectory(folder);
+  it("that fills the disk at any byte changes nothing, and succeeds once there is room", async () => {
+    const disk = await openDirectory(path());
     const size = (await fileOf(stateOf(2))).length;
     await saveCheckpoint(disk, stateOf(1), 1);
-    const before = await readFile(join(folder, checkpointName(1)));
+    const before = await readFile(path(checkpointName(1)));
     for (let free = 0; free < size; free += 37) {
       const full: Directory = fullAt(disk, free);
       await expect(saveCheckpoint(full, stateOf(2), 1), `${free} bytes free`).rejects.toThrow(FileFormatError);
       await expect(saveCheckpoint(full, stateOf(1, 2), 1), "in place of itself").rejects.toThrow(/the disk is full/);
-      expect(await readdir(folder)).toEqual([checkpointName(1)]);
+      expect(await readdir(path())).toEqual([checkpointName(1)]);
     }
-    expect(await readFile(join(folder, checkpointName(1)))).toEqual(before);
+    expect(await readFile(path(checkpointName(1)))).toEqual(before);
     await saveCheckpoint(fullAt(disk, size), stateOf(2), 1);
-    expect(await readdir(folder)).toEqual([checkpointName(2)]);
+    expect(await readdir(path())).toEqual([checkpointName(2)]);
   });
 
-  it("in a directory that nobody may write to changes nothing", async () => {
-    const disk = await openDirectory(folder);
+  it("into a read-only directory changes nothing", async () => {
+    const disk = await openDirectory(path());
     await saveCheckpoint(disk, stateOf(1), 1);
-    await chmod(folder, 0o500);
-    // Root may write anywhere but where the kernel itself refuses it.
-    const closed = process.getuid?.() === 0 ? await openDirectory("/proc") : disk;
-    await expect(saveCheckpoint(closed, stateOf(2), 1)).rejects.toThrow(FileFormatError);
-    await chmod(folder, 0o700);
-    expect(await readdir(folder)).toEqual([checkpointName(1)]);
+    await chmod(path(), 0o500);
+    // Root may write everywhere except where the kernel refuses it.
+    const readOnly = process.getuid?.() === 0 ? await openDirectory("/proc") : disk;
+    await expect(saveCheckpoint(readOnly, stateOf(2), 1)).rejects.toThrow(FileFormatError);
+    await chmod(path(), 0o700);
+    expect(await readdir(path())).toEqual([checkpointName(1)]);
   });
 
-  it("into a directory that vanished is told as such", async () => {
-    const disk = await openDirectory(folder);
-    await rm(folder, { recursive: true });
+  it("into a directory that no longer exists gives a FileFormatError", async () => {
+    const disk = await openDirectory(path());
+    await rm(path(), { recursive: true });
     await expect(saveCheckpoint(disk, stateOf(2), 1)).rejects.toThrow(FileFormatError);
   });
 
-  it("passes over a checkpoint that vanishes while it is looked for", async () => {
-    const disk = await openDirectory(folder);
+  it("can be followed by a search during which the newest checkpoint disappears", async () => {
+    const disk = await openDirectory(path());
     for (const step of [1, 2]) await saveCheckpoint(disk, stateOf(step), 2);
     const names = await disk.list();
-    await rm(join(folder, checkpointName(2)));
-    const late: Directory = { ...disk, list: () => Promise.resolve(names) };
-    expect((await latestCheckpoint(late, silent))?.checkpoint.record.step).toBe(1);
+    await rm(path(checkpointName(2)));
+    const outdated: Directory = { ...disk, list: () => Promise.resolve(names) };
+    expect((await latestCheckpoint(outdated, silent))?.checkpoint.record.step).toBe(1);
   });
 
-  it("leaves files of others alone", async () => {
-    await writeFile(join(folder, "checkpoint-1.safetensors"), "mine");
-    await saveCheckpoint(await openDirectory(folder), stateOf(5), 1);
-    expect((await readdir(folder)).sort()).toEqual([checkpointName(5), "checkpoint-1.safetensors"]);
+  it("leaves other files alone", async () => {
+    await writeFile(path("checkpoint-1.safetensors"), "mine");
+    await saveCheckpoint(await openDirectory(path()), stateOf(5), 1);
+    expect((await readdir(path())).sort()).toEqual([checkpointName(5), "checkpoint-1.safetensors"]);
   });
 });

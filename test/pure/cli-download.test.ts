@@ -1,19 +1,18 @@
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { readdirSync, writeFileSync } from "node:fs";
 import { afterAll, beforeAll, expect, it, vi } from "vitest";
+import { jsonBytes } from "../../src/io/json";
 import { runCli } from "../support/cli";
+import { useFolder } from "../support/folder";
 import { FakeHub } from "../support/hub";
 
 const TOKEN = "hf_verySecretTokenOfAUser";
-const text = (value: unknown): Uint8Array => new TextEncoder().encode(JSON.stringify(value));
 const hub = new FakeHub(
   new Map([
-    ["config.json", text({ model_type: "bert" })],
+    ["config.json", jsonBytes({ model_type: "bert" })],
     ["model.safetensors", new Uint8Array(50_000)],
   ]),
 );
-const folder = mkdtempSync(join(tmpdir(), "safetape-cli-download-"));
+const path = useFolder();
 
 beforeAll(async () => {
   await hub.start();
@@ -23,23 +22,22 @@ beforeAll(async () => {
 afterAll(async () => {
   vi.unstubAllEnvs();
   await hub.stop();
-  rmSync(folder, { recursive: true });
 });
 
-it("safetape download: files, progress, and the token in nothing that is printed, errors with stacks included", async () => {
-  const [tokenFile, out] = [join(folder, "token"), join(folder, "model")];
+it("safetape download prints files and progress, and never the token, not even in stack traces", async () => {
+  const [tokenFile, out] = [path("token"), path("model")];
   writeFileSync(tokenFile, `${TOKEN}\n`);
   const args = ["download", "owner/model", "--out", out, "--token-file", tokenFile, "--json"];
-  const good = await runCli(args);
-  expect(good.code, good.stderr).toBe(0);
-  expect(JSON.parse(good.stdout)).toMatchObject({ out, files: ["config.json", "model.safetensors"] });
-  expect(good.stderr).toMatch(/model\.safetensors {2}0\.1\/0\.1 MB/);
+  const downloaded = await runCli(args);
+  expect(downloaded.code, downloaded.stderr).toBe(0);
+  expect(JSON.parse(downloaded.stdout)).toMatchObject({ out, files: ["config.json", "model.safetensors"] });
+  expect(downloaded.stderr).toMatch(/model\.safetensors {2}0\.1\/0\.1 MB/);
   expect(readdirSync(out).sort()).toEqual(["config.json", "model.safetensors"]);
   expect(hub.seen.some(({ token }) => token === `Bearer ${TOKEN}`)).toBe(true);
 
   hub.refuse = { status: 401, headers: { "x-error-code": "GatedRepo" }, times: 9 };
-  const bad = await runCli(args);
-  expect(bad.code).toBe(1);
-  expect(bad.stderr).toMatch(/the model owner\/model is gated \(401\)\naccept its terms/);
-  expect(`${good.stdout}${good.stderr}${bad.stdout}${bad.stderr}`).not.toContain(TOKEN);
+  const refused = await runCli(args);
+  expect(refused.code).toBe(1);
+  expect(refused.stderr).toMatch(/the model owner\/model is gated \(401\)\naccept the terms/);
+  expect(`${downloaded.stdout}${downloaded.stderr}${refused.stdout}${refused.stderr}`).not.toContain(TOKEN);
 });

@@ -6,24 +6,24 @@ const kernels = readdirSync("kernels").map((file) => {
   return { name: file.replace(".wgsl", ""), code: readFileSync(join("kernels", file), "utf8") };
 });
 
-/** A function or a struct as it stands in some kernels: its text, and the kernels' names. */
-function definitions(what: string, family = /./): Map<string, string[]> {
-  const pattern = new RegExp(`^${what}\\b.*?^\\}`, "ms");
-  const found = new Map<string, string[]>();
+/** The texts that kernels have for a function or a struct, and the kernels that have each text. */
+function definitions(declaration: string, family = /./): Map<string, string[]> {
+  const pattern = new RegExp(`^${declaration}\\b.*?^\\}`, "ms");
+  const kernelsByText = new Map<string, string[]>();
   for (const { name, code } of kernels.filter((kernel) => family.test(kernel.name))) {
     const text = pattern.exec(code)?.[0];
-    if (text !== undefined) found.set(text, [...(found.get(text) ?? []), name]);
+    if (text !== undefined) kernelsByText.set(text, [...(kernelsByText.get(text) ?? []), name]);
   }
-  return found;
+  return kernelsByText;
 }
 
-/** Kernels are whole files, so what several need stands in each of them: in the same words. */
-describe("what kernels have in common is the same everywhere:", () => {
+/** A kernel is one complete file, so code that several kernels need is repeated in each of them. */
+describe("kernels have the same text for", () => {
   const common = ["fn first_element", "fn logistic", "fn row_index", "fn text_seed", "fn multiply", "fn dropped_row"];
-  it.each([...common, "struct DroppedRow", "fn chunk_column", "fn store_gradient"])("%s", (what) => {
-    const found = definitions(what);
-    expect([...found.values()].flat().length, "kernels that have it").toBeGreaterThan(1);
-    expect([...found.values()], "groups of kernels whose texts differ").toHaveLength(1);
+  it.each([...common, "struct DroppedRow", "fn chunk_column", "fn store_gradient"])("%s", (declaration) => {
+    const groups = [...definitions(declaration).values()];
+    expect(groups.flat().length, "kernels that have it").toBeGreaterThan(1);
+    expect(groups, "groups of kernels whose texts differ").toHaveLength(1);
   });
 
   it.each([
@@ -34,9 +34,9 @@ describe("what kernels have in common is the same everywhere:", () => {
     ["fn steps_of_a", /^product/, 2],
     ["fn text_hash", /^attention/, 2],
     ["fn mask_factor", /^attention/, 2],
-  ])("%s of %s", (what, family, count) => {
-    const found = [...definitions(what, family).values()];
-    expect(found, "groups of kernels whose texts differ").toHaveLength(1);
-    expect(found.flat()).toHaveLength(count);
+  ])("%s of %s", (declaration, family, count) => {
+    const groups = [...definitions(declaration, family).values()];
+    expect(groups, "groups of kernels whose texts differ").toHaveLength(1);
+    expect(groups.flat()).toHaveLength(count);
   });
 });

@@ -1,18 +1,19 @@
-import { readdirSync, readFileSync } from "node:fs";
+import { readdirSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { createModel, lora, plan } from "../../src/index";
 import { planCommand } from "../../src/cli/plan";
+import { parseJson, readJson } from "../support/json";
+import type { Config } from "../support/tiny";
 
 const FOLDER = "bench/configs";
 
-const configOf = (name: string): Record<string, unknown> =>
-  JSON.parse(readFileSync(`${FOLDER}/${name}.json`, "utf8")) as Record<string, unknown>;
+const configOf = (name: string) => readJson<Config>(`${FOLDER}/${name}.json`);
 
-/** Numbers of parameters that Hugging Face counts, the heads of these architectures included. */
+/** Numbers of parameters as Hugging Face counts them, with the heads of these architectures. */
 const PARAMETERS: Readonly<Record<string, number>> = {
   "bert-base": 109_482_240 + 1538,
   "bert-large": 335_141_888 + 2050,
-  // The classifier's dense layer has the pooler's size.
+  // The dense layer of the classifier is as large as the pooler.
   "roberta-base": 124_645_632 + 1538,
   "roberta-large": 355_359_744 + 2050,
   gpt2: 124_439_808,
@@ -25,8 +26,9 @@ const PARAMETERS: Readonly<Record<string, number>> = {
 };
 
 /**
- * What the least that a step must keep comes to by hand, in GB, with all adapters live and with those of the lowest
- * layers frozen: six values as wide as the model a layer, and its feed-forward's (BERT, GPT-2: 1; LLaMA: 2).
+ * The fewest GB that a step must keep, calculated by hand, with all adapters live and with those of the layers below
+ * `below` frozen: in each layer six values as wide as the model, and one (BERT, GPT-2) or two (LLaMA) as wide as the
+ * feed-forward part.
  */
 const KEPT = [
   { name: "bert-large", batch: 32, length: 128, rank: 4, below: 22, all: 4.05, frozen: 0.35 },
@@ -35,36 +37,41 @@ const KEPT = [
   { name: "llama-2-7b", batch: 2, length: 512, rank: 8, below: 29, all: 6.16, frozen: 0.62 },
 ];
 
+interface PlanOutput {
+  readonly parameters: number;
+  readonly layers: number;
+  readonly afterFreezing: readonly unknown[];
+}
+
 describe("published configurations", () => {
   it("are all tested", () => {
     const names = readdirSync(FOLDER).map((file) => file.replace(".json", ""));
     expect(names.sort()).toEqual(Object.keys(PARAMETERS).sort());
   });
 
-  it.each(Object.entries(PARAMETERS))("%s has as many parameters as published", (name, parameters) => {
+  it.each(Object.entries(PARAMETERS))("have as many parameters as published: %s", (name, parameters) => {
     const counts = createModel(configOf(name)).parameters.map(({ shape }) => shape.reduce((a, b) => a * b, 1));
     expect(counts.reduce((a, b) => a + b, 0)).toBe(parameters);
   });
 
-  it.each(KEPT)("a step of $name keeps what it must and no more", (known) => {
-    const { name, batch, length, rank, below, all, frozen } = known;
+  it.each(KEPT)("a step of $name keeps no more than it must", ({ name, batch, length, rank, below, all, frozen }) => {
     const request = { config: configOf(name), adapter: lora({ rank, dropout: 0.1 }), batch, length };
     const gigabytes = (freezeBelow: number): number => plan({ ...request, freezeBelow }).bytes.saved / 1e9;
-    for (const [wanted, freezeBelow] of [
+    for (const [least, freezeBelow] of [
       [all, 0],
       [frozen, below],
     ] as const) {
-      expect(gigabytes(freezeBelow), `GB with layers below ${freezeBelow} frozen`).toBeGreaterThan(0.9 * wanted);
-      expect(gigabytes(freezeBelow), `GB with layers below ${freezeBelow} frozen`).toBeLessThan(wanted + 0.006);
+      expect(gigabytes(freezeBelow), `GB with layers below ${freezeBelow} frozen`).toBeGreaterThan(0.9 * least);
+      expect(gigabytes(freezeBelow), `GB with layers below ${freezeBelow} frozen`).toBeLessThan(least + 0.006);
     }
   });
 
-  it.each(Object.keys(PARAMETERS))("safetape plan --config takes %s", async (name) => {
+  it.each(Object.keys(PARAMETERS))("are accepted by safetape plan --config: %s", async (name) => {
     const printed: string[] = [];
     const given = { config: `${FOLDER}/${name}.json`, batch: 2, adapter: "lora", freezeBelow: 10, json: true };
     await planCommand(given, (line) => printed.push(line));
-    const told = JSON.parse(printed.join("")) as { parameters: number; layers: number; afterFreezing: unknown[] };
-    expect(told.parameters).toBe(PARAMETERS[name]);
-    expect(told.afterFreezing).toHaveLength(told.layers - 10 + 1);
+    const { parameters, layers, afterFreezing } = parseJson<PlanOutput>(printed.join(""));
+    expect(parameters).toBe(PARAMETERS[name]);
+    expect(afterFreezing).toHaveLength(layers - 10 + 1);
   });
 });

@@ -13,22 +13,23 @@ import type { Sample } from "../../src/data/sample";
 import { loadTokenizer } from "../../src/data/tokenizer";
 import { memoryDirectory } from "../../src/io/directory";
 import { openDirectory } from "../../src/node/directory";
+import { parseJson } from "../support/json";
 
 const DATA = fileURLToPath(new URL("../interop-data/tokenizers/", import.meta.url));
 const tokenizer = openDirectory(join(DATA, "bert")).then(loadTokenizer);
 
-/** Samples whose ids say which they are: sample i is i + 10, repeated. */
+/** Samples of these lengths; all ids of sample i are i + 10. */
 function samples(...lengths: number[]): Sample[] {
   return lengths.map((length, index) => ({ ids: new Int32Array(length).fill(index + 10), label: index }));
 }
 
-/** Which samples an epoch's batches hold, in order. */
-function seen(batches: Batches): number[] {
+/** The labels of the samples that are left in an epoch, in order. */
+function epochLabels(batches: Batches): number[] {
   return [...batches.restOfEpoch()].flatMap((batch) => [...batch.labels].filter((label) => label !== IGNORED_LABEL));
 }
 
 describe("makeBatch", () => {
-  test("pads on the right, with types", () => {
+  test("pads ids and types on the right", () => {
     const batch = makeBatch(
       [
         { ids: Int32Array.of(5, 6, 7), typeIds: Int32Array.of(0, 1, 1), label: 1 },
@@ -47,7 +48,7 @@ describe("makeBatch", () => {
     });
   });
 
-  test("padding rows attend to one position and are predicted by no loss", () => {
+  test("gives padding rows one position to attend to and no label that counts", () => {
     const batch = makeBatch(samples(2), { size: 3, length: 2, padId: 1, labels: "class" });
     expect(batch).toMatchObject({
       rows: 1,
@@ -57,13 +58,13 @@ describe("makeBatch", () => {
     });
   });
 
-  test("a language model's padding is predicted by no loss", () => {
+  test("gives the padding of a language model labels that do not count", () => {
     const [sample] = blockSamples([Int32Array.of(4, 5)]);
     const batch = makeBatch([sample!], { size: 2, length: 3, padId: 0, labels: "token" });
     expect([...batch.labels]).toEqual([4, 5, -100, -100, -100, -100]);
   });
 
-  test("values stay numbers", () => {
+  test("keeps values as floats", () => {
     const batch = makeBatch([{ ids: Int32Array.of(1), label: 3.25 }], {
       size: 1,
       length: 1,
@@ -73,7 +74,7 @@ describe("makeBatch", () => {
     expect(batch.labels).toEqual(Float32Array.of(3.25));
   });
 
-  test("an answer is two labels a row", () => {
+  test("gives an answer two labels in each row", () => {
     const answer = { ids: Int32Array.of(4, 5, 6), label: Int32Array.of(1, 2) };
     const none = { ids: Int32Array.of(4), label: Int32Array.of(IGNORED_LABEL, IGNORED_LABEL) };
     const batch = makeBatch([answer, none], { size: 3, length: 3, padId: 0, labels: "span" });
@@ -100,7 +101,7 @@ describe("makeBatch", () => {
     expect(make).toThrow(message);
   });
 
-  test("bucket lengths are multiples, and the maximum", () => {
+  test("rounds lengths up to multiples, and to the maximum", () => {
     expect([1, 8, 9, 16, 17].map((length) => bucketLength(length, 17, 8))).toEqual([8, 8, 16, 16, 17]);
   });
 });
@@ -108,17 +109,17 @@ describe("makeBatch", () => {
 describe("Batches", () => {
   const many = samples(...Array.from({ length: 23 }, (_, index) => 1 + ((index * 7) % 20)));
 
-  test("an epoch holds every sample once, and another order comes with each epoch and seed", () => {
-    const all = many.map((_, index) => index);
+  test("an epoch has every sample once, in an order that changes with epoch and seed", () => {
+    const labels = many.map((_, index) => index);
     const batches = new Batches(many, { size: 4, seed: 3 });
-    const [first, second] = [seen(batches), seen(batches)];
-    expect([...first].sort((a, b) => a - b)).toEqual(all);
-    expect([...second].sort((a, b) => a - b)).toEqual(all);
+    const [first, second] = [epochLabels(batches), epochLabels(batches)];
+    expect([...first].sort((a, b) => a - b)).toEqual(labels);
+    expect([...second].sort((a, b) => a - b)).toEqual(labels);
     expect(second).not.toEqual(first);
-    expect(first).not.toEqual(all);
-    expect(seen(new Batches(many, { size: 4, seed: 3 }))).toEqual(first);
-    expect(seen(new Batches(many, { size: 4, seed: 4 }))).not.toEqual(first);
-    expect(seen(new Batches(many, { size: 4, shuffle: false }))).toEqual(all);
+    expect(first).not.toEqual(labels);
+    expect(epochLabels(new Batches(many, { size: 4, seed: 3 }))).toEqual(first);
+    expect(epochLabels(new Batches(many, { size: 4, seed: 4 }))).not.toEqual(first);
+    expect(epochLabels(new Batches(many, { size: 4, shuffle: false }))).toEqual(labels);
   });
 
   test("labels stay with their tokens", () => {
@@ -128,7 +129,7 @@ describe("Batches", () => {
     }
   });
 
-  test("few shapes: multiples of 8 up to the longest, and one size", () => {
+  test("lengths are multiples of 8 up to the longest, and all batches have one size", () => {
     const batches = [...new Batches(many, { size: 4 }).restOfEpoch()];
     expect(new Set(batches.map(({ size }) => size))).toEqual(new Set([4]));
     for (const { length } of batches) expect([8, 16, 20]).toContain(length);
@@ -140,27 +141,27 @@ describe("Batches", () => {
     ["pad", [4, 4, 4, 4, 4, 4], [4, 4, 4, 4, 4, 3]],
     ["keep", [4, 4, 4, 4, 4, 3], [4, 4, 4, 4, 4, 3]],
     ["drop", [4, 4, 4, 4, 4], [4, 4, 4, 4, 4]],
-  ])("the last batch: %s", (partial, sizes, rows) => {
+  ])("the last batch of an epoch follows the option `partial`: %s", (partial, sizes, rows) => {
     const batches = new Batches(many, { size: 4, ...(partial === undefined ? {} : { partial }) });
-    const list = [...batches.restOfEpoch()];
+    const epoch = [...batches.restOfEpoch()];
     expect(batches.perEpoch).toBe(sizes.length);
-    expect(list.map((batch) => batch.size)).toEqual(sizes);
-    expect(list.map((batch) => batch.rows)).toEqual(rows);
+    expect(epoch.map((batch) => batch.size)).toEqual(sizes);
+    expect(epoch.map((batch) => batch.rows)).toEqual(rows);
   });
 
-  test("a regression's last batch is smaller, unless it is padded on purpose", () => {
+  test("the last batch of a regression is smaller, unless padding is chosen", () => {
     const size = (options: Partial<BatchOptions>): number =>
       [...new Batches(samples(1, 1, 1), { size: 2, labels: "value", ...options }).restOfEpoch()].at(-1)!.size;
     expect([size({}), size({ partial: "pad" })]).toEqual([1, 2]);
   });
 
-  test("resumes at any batch with the batches that would have come", () => {
+  test("a source resumes at any batch with the batches that would have followed", () => {
     fc.assert(
       fc.property(fc.nat(30), fc.integer(), fc.constantFrom("pad", "keep", "drop"), (steps, seed, partial) => {
         const options: BatchOptions = { size: 4, seed, partial };
         const run = new Batches(many, options);
         for (let i = 0; i < steps; i++) run.next();
-        const state = JSON.parse(JSON.stringify(run.save())) as ReturnType<Batches["save"]>;
+        const state = parseJson<ReturnType<Batches["save"]>>(JSON.stringify(run.save()));
         const resumed = new Batches(many, options);
         resumed.next();
         resumed.resume(state);
@@ -171,15 +172,15 @@ describe("Batches", () => {
     );
   });
 
-  test("an epoch that is left in the middle goes on where it was left", () => {
+  test("an epoch that was interrupted continues where it was", () => {
     const batches = new Batches(many, { size: 4 });
-    const expected = seen(new Batches(many, { size: 4 }));
+    const expected = epochLabels(new Batches(many, { size: 4 }));
     for (const batch of batches.restOfEpoch()) {
       expect(batches.position).toBe(1);
       expect([...batch.labels]).toEqual(expected.slice(0, 4));
       break;
     }
-    expect(seen(batches)).toEqual(expected.slice(4));
+    expect(epochLabels(batches)).toEqual(expected.slice(4));
     expect([batches.epoch, batches.position]).toEqual([1, 0]);
   });
 
@@ -214,7 +215,7 @@ describe("Batches", () => {
 });
 
 describe("encodeExamples", () => {
-  test("keeps order, pairs and labels, and counts what was cut", async () => {
+  test("keeps order, pairs and labels, and counts truncated examples", async () => {
     const examples = [
       { text: "never", pair: "boring", label: 1 },
       { text: "an unforgettable story of two brothers and a film", label: 0 },
@@ -228,14 +229,14 @@ describe("encodeExamples", () => {
     expect([...encoded[0]!.typeIds!]).toEqual([0, 0, 0, 1, 1]);
   });
 
-  test("test files' labels are ignored ones, values stay", async () => {
+  test("gives the labels of test files the ignored label, and keeps values", async () => {
     const label = async (value: number, classes?: number) =>
       encodeExamples([{ text: "never", label: value }], await tokenizer, classes === undefined ? {} : { classes })
         .samples[0]!.label;
     expect([await label(-1, 2), await label(3.25)]).toEqual([IGNORED_LABEL, 3.25]);
   });
 
-  test("ids and labels that the model does not have are errors with the example's number", async () => {
+  test("refuses ids and labels that the model does not have, with the number of the example", async () => {
     const loaded = await tokenizer;
     const encode = (label: number, options: object) => () =>
       encodeExamples(
@@ -254,14 +255,14 @@ describe("encodeExamples", () => {
     expect(encode(0, { maxLength: 2, tooLong: "throw" })).toThrow(/3 tokens, more than the 2 allowed/);
   });
 
-  test("an example without tokens is an error", async () => {
+  test("refuses an example without tokens", async () => {
     const gpt2 = await loadTokenizer(await openDirectory(join(DATA, "gpt2")));
     expect(() => encodeExamples([{ text: "", label: 0 }], gpt2)).toThrow(/example 1 has no tokens/);
   });
 });
 
 describe("blocks of text", () => {
-  test("lines are joined, tokenised as one text and cut; the rest is dropped", async () => {
+  test("are lines that are joined, tokenised as one text and cut, without the remainder", async () => {
     const loaded = await loadTokenizer(await openDirectory(join(DATA, "gpt2")));
     const text = "the film is boring\r\n\r\nthe acting is wooden\nnever once believable\n";
     const directory = memoryDirectory("text", { "train.txt": new TextEncoder().encode(text) });
@@ -269,13 +270,13 @@ describe("blocks of text", () => {
     const joined = "the film is boring\n\nthe acting is wooden\n\nnever once believable";
     const ids = [...loaded.encode(joined).ids];
     expect(blocks.flatMap((block) => [...block])).toEqual(ids.slice(0, ids.length - (ids.length % 4)));
-    expect(ids.length % 4, "this text should leave a rest").not.toBe(0);
+    expect(ids.length % 4, "tokens of the remainder").not.toBe(0);
     await expect(readBlocks(directory, "train.txt", loaded, { length: 1000 })).rejects.toThrow(
       /train.txt in text has \d+ tokens, fewer than one block of 1000/,
     );
   });
 
-  test("WikiText's lines are texts with their ends, blank ones empty, as Hugging Face joins them", async () => {
+  test("of WikiText keep line ends, with blank lines as empty texts, as Hugging Face joins them", async () => {
     const loaded = await loadTokenizer(await openDirectory(join(DATA, "gpt2")));
     const text = " \n = the film = \n \n never once \n";
     const directory = memoryDirectory("text", { "wiki.train.raw": new TextEncoder().encode(text) });
@@ -285,7 +286,7 @@ describe("blocks of text", () => {
     expect(blocks.flatMap((block) => [...block])).toEqual([...loaded.encode(joined).ids]);
   });
 
-  test("cutBlocks", () => {
+  test("have the length that cutBlocks is given", () => {
     expect(cutBlocks(Int32Array.of(1, 2, 3, 4, 5), 2, "x")).toEqual([Int32Array.of(1, 2), Int32Array.of(3, 4)]);
     expect(() => cutBlocks(Int32Array.of(1), 0, "x")).toThrow(DataError);
   });

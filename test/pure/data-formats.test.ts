@@ -10,6 +10,7 @@ import { memoryDirectory } from "../../src/io/directory";
 import type { Directory } from "../../src/io/directory";
 import { createModel } from "../../src/model/families";
 import { openDirectory } from "../../src/node/directory";
+import { tiny } from "../support/tiny";
 
 const tokenizer = async (name: string) => loadTokenizer(await openDirectory(`test/interop-data/tokenizers/${name}`));
 
@@ -28,7 +29,7 @@ const squad = (answers: readonly { text: string; answer_start: number }[], conte
   });
 
 describe("SQuAD", () => {
-  // Characters, as Python counts them: the smiling face is one.
+  // Python counts code points: the emoji is one of them.
   const at = (text: string): number => [...CONTEXT.slice(0, CONTEXT.indexOf(text))].length;
 
   it.each(["bert", "gpt2", "roberta"])(
@@ -43,13 +44,13 @@ describe("SQuAD", () => {
         const { sample, spans } = features[0]!;
         const [start, end] = sample.label as Int32Array;
         expect(spans[start!]?.[0], text).toBe(CONTEXT.indexOf(text));
-        const one = (index: number) => Float32Array.from(sample.ids, (_, i) => (i === index ? 1 : 0));
-        expect(decodeSpans(examples, features, [{ start: one(start!), end: one(end!) }]).get("q1")).toBe(text);
+        const oneHot = (index: number) => Float32Array.from(sample.ids, (_, i) => (i === index ? 1 : 0));
+        expect(decodeSpans(examples, features, [{ start: oneHot(start!), end: oneHot(end!) }]).get("q1")).toBe(text);
       }
     },
   );
 
-  it("cuts windows with a stride that cover the whole context, and labels those without the answer 0, 0", async () => {
+  it("cuts windows that cover the context, and labels windows without the answer 0, 0", async () => {
     const tokens = await tokenizer("bert");
     const words = Array.from({ length: 40 }, (_, i) => (i === 33 ? "boring" : "film"));
     const context = words.join(" ");
@@ -64,24 +65,24 @@ describe("SQuAD", () => {
     const inside = features.filter(({ spans }) => spans.some((span) => span?.[0] === context.indexOf("boring")));
     for (const { sample } of features) {
       const [start] = sample.label as Int32Array;
-      expect(start! > 0).toBe(inside.some((own) => own.sample === sample));
+      expect(start! > 0).toBe(inside.some((feature) => feature.sample === sample));
     }
   });
 
-  it("takes the best pair over all windows, its end not before its start", async () => {
+  it("takes the best pair of start and end in all windows, where the end is not before the start", async () => {
     const tokens = await tokenizer("bert");
     const examples = await readSquad(
       await directoryWith("d.json", squad([{ text: "1886", answer_start: at("1886") }])),
       "d.json",
     );
-    const [own] = squadFeatures(examples, tokens);
-    const first = own!.spans.findIndex(Boolean);
+    const [feature] = squadFeatures(examples, tokens);
+    const first = feature!.spans.findIndex(Boolean);
     const scores = (index: number, value: number) =>
-      Float32Array.from(own!.sample.ids, (_, i) => (i === index ? value : 0));
-    // The highest end stands before the highest start, so the pair of equal places wins.
+      Float32Array.from(feature!.sample.ids, (_, i) => (i === index ? value : 0));
+    // The highest end score is before the highest start score, so the best pair is a single token.
     const start = scores(first + 3, 5);
     const end = scores(first, 9);
-    const text = decodeSpans(examples, [own!], [{ start, end }]).get("q1")!;
+    const text = decodeSpans(examples, [feature!], [{ start, end }]).get("q1")!;
     expect(CONTEXT.startsWith(text)).toBe(true);
   });
 
@@ -107,21 +108,21 @@ describe("E2E", () => {
     ]);
   });
 
-  it("reads a test set of meanings alone, and refuses what is not UTF-8", async () => {
+  it("reads a test set of meanings alone, and refuses a file that is not UTF-8", async () => {
     const meanings = await readE2e(await directoryWith("t.csv", "mr\nname[Cocum]\n"), "t.csv");
     expect(meanings).toEqual([{ meaning: "name[Cocum]", references: [] }]);
     const broken = await directoryWith("t.csv", Uint8Array.of(0x6d, 0x72, 0x0a, 0xff));
     await expect(readE2e(broken, "t.csv")).rejects.toThrow(/line 2: not valid UTF-8/);
   });
 
-  it("has its loss on the text alone", async () => {
+  it("has its loss on the text and not on the meaning", async () => {
     const tokens = await tokenizer("gpt2");
     const examples = await readE2e(await directoryWith("t.csv", CSV), "t.csv");
     const { samples, truncated, dropped } = e2eSamples(examples, tokens);
     expect([samples.length, truncated, dropped]).toEqual([3, 0, 0]);
     const end = tokens.specialId("eos");
     const encode = (text: string): number[] => [...tokens.encode(text, undefined, { specialTokens: false }).ids];
-    // As Microsoft's LoRA encodes it: the meaning, an end token, a space and the text, an end token.
+    // As Microsoft's LoRA encodes a sample: meaning, end token, space and text, end token.
     const prompt = [...encode("name[Cocum]"), end];
     expect([...(samples[2]?.ids ?? [])]).toEqual([...prompt, ...encode(" Cocum is cheap."), end]);
     expect([...e2ePrompts(examples, tokens)].map((ids) => [...ids])[1]).toEqual(prompt);
@@ -130,11 +131,11 @@ describe("E2E", () => {
       const answer = ids.filter((_, i) => labels[i] !== IGNORED_LABEL);
       expect(tokens.decode(answer)).not.toContain("[");
       expect(answer.at(-1)).toBe(end);
-      expect(labels.filter((own, i) => own !== IGNORED_LABEL && own !== ids[i])).toHaveLength(0);
+      expect(labels.filter((tokenLabel, i) => tokenLabel !== IGNORED_LABEL && tokenLabel !== ids[i])).toHaveLength(0);
     }
   });
 
-  it("names the line of a fault behind quoted line ends", async () => {
+  it("names the line of a fault after quoted line ends", async () => {
     const content = 'mr,ref\n"a\nb\nc",d\ne,"f\ng"\n,h\n';
     await expect(readE2e(await directoryWith("t.csv", content), "t.csv")).rejects.toThrow(
       /line 7: the meaning is empty/,
@@ -169,7 +170,7 @@ describe("JSON lines", () => {
     .map((line) => JSON.stringify(line))
     .join("\n");
 
-  it("has its loss on answers alone, every turn of them", async () => {
+  it("have their loss on the answers, in all turns", async () => {
     const tokens = await tokenizer("gpt2");
     const conversations = await readConversations(await directoryWith("c.jsonl", LINES), "c.jsonl");
     const answers = conversationSamples(conversations, tokens).samples.map(({ ids, label }) =>
@@ -190,13 +191,13 @@ describe("JSON lines", () => {
     await expect(readConversations(await directoryWith("c.jsonl", content), "c.jsonl")).rejects.toThrow(fact);
   });
 
-  it("passes over blank lines, and counts them", async () => {
+  it("may have blank lines, which count in line numbers", async () => {
     const directory = await directoryWith("c.jsonl", `\n${LINES}\n  \n{"prompt": "a"}\n`);
     await expect(readConversations(directory, "c.jsonl")).rejects.toThrow(/line 6: neither/);
     expect(await readConversations(await directoryWith("c.jsonl", `\n${LINES}\n\n`), "c.jsonl")).toHaveLength(3);
   });
 
-  it("leaves out a conversation whose answer is cut off, counts it, and refuses a file of nothing else", async () => {
+  it("are left out and counted where the answer is cut off, and refused if none is left", async () => {
     const long = [
       { text: "a long question", isAnswer: false },
       { text: "answer", isAnswer: true },
@@ -238,20 +239,10 @@ describe("CIFAR", () => {
 });
 
 describe("batches of images", () => {
-  const vit = createModel({
-    model_type: "vit",
-    hidden_size: 8,
-    num_hidden_layers: 1,
-    num_attention_heads: 2,
-    intermediate_size: 8,
-    image_size: 4,
-    patch_size: 2,
-    num_channels: 1,
-    num_labels: 3,
-  });
+  const vit = createModel(tiny.vit({ image_size: 4, patch_size: 2, num_labels: 3 }));
   const sample = (value: number, label: number) => ({ pixels: new Float32Array(16).fill(value), label });
 
-  it("go round and round, the last one filled with images that do not count", () => {
+  it("start again after each epoch, and the last one is filled with images that do not count", () => {
     const batches = new ImageBatches([sample(1, 0), sample(2, 1), sample(3, 2)], vit, { size: 2, shuffle: false });
     expect(batches.perEpoch).toBe(2);
     const [first, second] = [...batches.restOfEpoch()];
@@ -266,19 +257,11 @@ describe("batches of images", () => {
       /image 1 has 9 values, not 1 x 4 x 4/,
     );
     expect(() => new ImageBatches([sample(1, 3)], vit, { size: 1 })).toThrow(/label 3; the model has 3 classes/);
-    const bert = createModel({
-      model_type: "bert",
-      vocab_size: 9,
-      hidden_size: 8,
-      num_hidden_layers: 1,
-      num_attention_heads: 2,
-      intermediate_size: 8,
-      max_position_embeddings: 8,
-    });
+    const bert = createModel(tiny.bert());
     expect(() => new ImageBatches([sample(1, 0)], bert, { size: 1 })).toThrow(/bert is a model of texts/);
   });
 
-  it("normalise by channel", () => {
+  it("are normalised by channel", () => {
     const values = normalisePixels([0, 255, 255, 0], 2, { mean: [0, 0.5], deviation: [1, 0.25] });
     expect([...values]).toEqual([0, 1, 2, -2]);
   });

@@ -16,7 +16,7 @@ const MNLI =
   "index promptID pairID genre sentence1_binary_parse sentence2_binary_parse sentence1_parse sentence2_parse sentence1 sentence2 label1 gold_label";
 const STSB = "index genre filename year old_index source1 source2 sentence1 sentence2 score";
 
-describe("the layouts of GLUE", () => {
+describe("the layout of a task of GLUE", () => {
   const pair = { text: "one", pair: "two" };
 
   test.each<[GlueTaskName, string, unknown[]]>([
@@ -59,7 +59,7 @@ describe("the layouts of GLUE", () => {
       table(["index", "sentence1", "sentence2", "label"], ["0", "one", "two", "entailment"]),
       [{ ...pair, label: 0 }],
     ],
-  ])("%s", async (task, text, examples) => {
+  ])("is read: %s", async (task, text, examples) => {
     const dataset = await read(task, text);
     expect(dataset).toEqual({ examples, labelNames: GLUE_TASKS[task].labelNames, skipped: 0 });
   });
@@ -109,19 +109,19 @@ describe("the layouts of GLUE", () => {
         ["0", "one", "two"],
       ],
     ],
-  ])("%s, test file: the same texts without labels", async (task, rows) => {
+  ])("is read without labels from a test file: %s", async (task, rows) => {
     const { examples } = await read(task, table(...rows), "test.tsv");
     const single = task === "cola" || task === "sst2";
     expect(examples).toEqual([{ text: "one", ...(single ? {} : { pair: "two" }), label: -1 }]);
   });
 
-  test("MNLI's and QNLI's labels have the ids of the Hugging Face datasets", () => {
+  test("gives the labels of MNLI and QNLI the ids of the Hugging Face data sets", () => {
     expect(GLUE_TASKS.mnli.labelNames).toEqual(["entailment", "neutral", "contradiction"]);
     expect(GLUE_TASKS.qnli.labelNames).toEqual(["entailment", "not_entailment"]);
     expect([isGlueTask("rte"), isGlueTask("toString")]).toEqual([true, false]);
   });
 
-  test("QQP's incomplete rows are skipped and counted; a wrong label is not", async () => {
+  test("lets incomplete rows of QQP be skipped and counted, but not wrong labels", async () => {
     const header = ["id", "qid1", "qid2", "question1", "question2", "is_duplicate"];
     const rows = [
       ["0", "1", "2", "one", "two", "1"],
@@ -135,8 +135,8 @@ describe("the layouts of GLUE", () => {
   });
 });
 
-describe("what editors do to files", () => {
-  test("a byte order mark, CRLF, missing last line end and empty lines at the end are tolerated", async () => {
+describe("files as editors save them", () => {
+  test("may have a byte order mark, CRLF, no line end at the end, or empty lines there", async () => {
     const { examples } = await read("sst2", "\ufeffsentence\tlabel\r\na joy\t1\r\na bore\t0\r\n\r\n\r\n");
     expect(examples.map(({ text, label }) => [text, label])).toEqual([
       ["a joy", 1],
@@ -145,13 +145,13 @@ describe("what editors do to files", () => {
     expect((await read("sst2", "sentence\tlabel\na joy\t1")).examples.length).toBe(1);
   });
 
-  test("quotes mean nothing, and other line separators are text", async () => {
+  test("have quotes and other line separators as text", async () => {
     const { examples } = await read("sst2", 'sentence\tlabel\n"a joy\t1\n"" so \u2028 \u0085 it\r goes "\t0\n');
     expect(examples.map(({ text }) => text)).toEqual(['"a joy', '"" so \u2028 \u0085 it\r goes "']);
   });
 });
 
-describe("errors name file and line", () => {
+describe("an error names file and line for", () => {
   const sst2 = (...rows: string[]): string => ["sentence\tlabel", ...rows].join("\n");
 
   test.each<[string, GlueTaskName, string, RegExp]>([

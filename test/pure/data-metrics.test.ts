@@ -10,19 +10,19 @@ function lists(tp: number, fp: number, fn: number, tn: number): [number[], numbe
 }
 
 describe("metrics", () => {
-  test("accuracy", () => {
+  test("accuracy is the share of equal labels", () => {
     expect(accuracy([0, 1, 2, 2], [0, 1, 2, 0])).toBe(0.75);
   });
 
-  test("Matthews correlation: the worked example of Wikipedia's article (TP 6, FN 2, FP 1, TN 3)", () => {
+  test("Matthews correlation gives the value of Wikipedia's worked example (TP 6, FN 2, FP 1, TN 3)", () => {
     expect(matthews(...lists(6, 1, 2, 3))).toBeCloseTo(0.478, 3);
   });
 
-  test("Matthews correlation: the example of scikit-learn's documentation, -0.33", () => {
+  test("Matthews correlation gives the value in scikit-learn's documentation, -0.33", () => {
     expect(matthews([1, 0, 1, 1], [1, 1, 1, 0])).toBeCloseTo(-1 / 3, 12);
   });
 
-  test("Matthews correlation is 1, -1 and, where a class is missing, 0", () => {
+  test("Matthews correlation is 1, -1, or 0 where a class is missing", () => {
     expect(matthews([1, 0, 1], [1, 0, 1])).toBe(1);
     expect(matthews([0, 1, 0], [1, 0, 1])).toBe(-1);
     expect(matthews([1, 1, 1], [1, 0, 1])).toBe(0);
@@ -33,7 +33,7 @@ describe("metrics", () => {
     expect(f1([0, 0], [0, 0])).toBe(0);
   });
 
-  test("Pearson and Spearman: Anscombe's first set has 0.816; IQ against hours of television has -29/165", () => {
+  test("Pearson gives 0.816 for Anscombe's first set, and Spearman -29/165 for IQ against hours of television", () => {
     const x = [10, 8, 13, 9, 11, 14, 6, 4, 12, 7, 5];
     const y = [8.04, 6.95, 7.58, 8.81, 8.33, 9.96, 7.24, 4.26, 10.84, 4.82, 5.68];
     expect(pearson(x, y)).toBeCloseTo(0.81642, 5);
@@ -51,7 +51,7 @@ describe("metrics", () => {
     expect(pearson([1e9 + 1, 1e9 + 2, 1e9 + 3], [1, 2, 3])).toBeCloseTo(1, 9);
   });
 
-  test("perplexity of a uniform guess among n is n", () => {
+  test("the perplexity of a uniform guess among n is n", () => {
     expect(perplexity(20 * Math.log(50257), 20)).toBeCloseTo(50257, 6);
   });
 

@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { Random } from "../../src/base/random";
+import { parseJson } from "../support/json";
 
 describe("Random", () => {
   test("gives the reference numbers of xoshiro128** from the state 1, 2, 3, 4", () => {
@@ -20,20 +21,20 @@ describe("Random", () => {
     expect(new Set([...seeds, ...streams]).size, "two seeds or streams give the same numbers").toBe(12);
   });
 
-  test("goes on where it was saved, in the middle of a normal pair too", () => {
+  test("continues from a saved state, even between two normal numbers of a pair", () => {
     const random = new Random(3);
     random.normal();
-    const state = JSON.parse(JSON.stringify(random.save())) as ReturnType<Random["save"]>;
+    const state = parseJson<ReturnType<Random["save"]>>(JSON.stringify(random.save()));
     const expected = [random.normal(), random.normal(), random.uniform(), random.below(10)];
-    const again = Random.restore(state);
-    expect([again.normal(), again.normal(), again.uniform(), again.below(10)]).toEqual(expected);
+    const restored = Random.restore(state);
+    expect([restored.normal(), restored.normal(), restored.uniform(), restored.below(10)]).toEqual(expected);
   });
 
   test("uniform numbers fill [0, 1) evenly", () => {
     const random = new Random(1);
     const counts = new Array<number>(10).fill(0);
     for (let i = 0; i < 100_000; i++) counts[Math.floor(random.uniform() * 10)]!++;
-    // Chi-squared with 9 degrees of freedom: 27.9 is passed once in a thousand seeds.
+    // Chi-squared with 9 degrees of freedom exceeds 27.9 for one seed in a thousand.
     const chi = counts.reduce((sum, count) => sum + (count - 10_000) ** 2 / 10_000, 0);
     expect(chi, `tenths were hit ${counts.join(", ")} times`).toBeLessThan(27.9);
   });
@@ -48,7 +49,7 @@ describe("Random", () => {
     expect(Math.abs(moment(4) - 3)).toBeLessThan(0.1);
   });
 
-  test("integers below n are even, and stay below", () => {
+  test("integers below n are uniform, and below n", () => {
     const random = new Random(5);
     const counts = [0, 0, 0];
     for (let i = 0; i < 30_000; i++) counts[random.below(3)]!++;
@@ -58,7 +59,7 @@ describe("Random", () => {
     expect(random.below(2 ** 32)).toBeLessThan(2 ** 32);
   });
 
-  test("a shuffle is a permutation, and all orders come up equally often", () => {
+  test("a shuffle is a permutation, and all orders are equally frequent", () => {
     const random = new Random(9);
     const counts = new Map<string, number>();
     for (let i = 0; i < 12_000; i++) {

@@ -25,11 +25,11 @@ const RESTAURANTS = [
 ];
 
 describe("BLEU", () => {
-  it("is sacrebleu 2's (13a, lower case, no smoothing, two references)", () => {
+  it("has the value of sacrebleu 2 (13a, lower case, no smoothing, two references)", () => {
     expect(100 * bleu(RESTAURANTS)).toBeCloseTo(70.45934179264117, 9);
   });
 
-  it("tokenises as sacrebleu's 13a does", () => {
+  it("tokenises as 13a of sacrebleu does", () => {
     expect(mtevalTokens("It is low-priced, at 3.5 out of 5.")).toEqual([
       "it",
       "is",
@@ -52,7 +52,7 @@ describe("BLEU", () => {
 });
 
 describe("NIST", () => {
-  it("weighs n-grams by what they tell: by hand", () => {
+  it("weighs n-grams by their information, as calculated by hand", () => {
     // One reference, "a b a c": 4 words, a twice. Information: a log2(4/2) = 1, b log2(4/1) = 2, "a b" log2(2/1) = 1.
     // "a b" has (1 + 2) / 2 for words and 1 / 1 for pairs; its length is half the reference's.
     const beta = Math.LN2 / Math.log(1.5) ** 2;
@@ -60,23 +60,23 @@ describe("NIST", () => {
     expect(nist([{ text: "a b", references: ["a b a c"] }])).toBeCloseTo(expected, 12);
   });
 
-  it("halves at two thirds of the length, by the choice of its constant", () => {
-    const whole = nist([{ text: "a b c", references: ["a b c"] }]);
-    // Words tell log2(3) each; so do no pairs, whose prefix occurs as often as they do.
-    expect(whole).toBeCloseTo(Math.log2(3), 12);
+  it("is half as large at two thirds of the length, which determines its constant", () => {
+    const complete = nist([{ text: "a b c", references: ["a b c"] }]);
+    // Each word has log2(3) of information, and a pair has none, since its prefix occurs as often as the pair.
+    expect(complete).toBeCloseTo(Math.log2(3), 12);
     expect(nist([{ text: "a b", references: ["a b c"] }])).toBeCloseTo(Math.log2(3) / 2, 12);
   });
 });
 
 describe("ROUGE-L", () => {
-  it("is Lin's example: police killed the gunman", () => {
+  it("has the values of Lin's example, police killed the gunman", () => {
     // Lin (2004), section 3.1: LCS 3 of 4 words, and 2 of 4.
     const references = ["police killed the gunman"];
     expect(rougeL([{ text: "police kill the gunman", references }])).toBeCloseTo(0.75, 12);
     expect(rougeL([{ text: "the gunman kill police", references }])).toBeCloseTo(0.5, 12);
   });
 
-  it("takes recall and precision from their best references, beta 1.2", () => {
+  it("takes recall and precision from the best reference of each, with beta 1.2", () => {
     // LCS with "a b c d": 2, precision 2/2, recall 2/4; with "a": 1, precision 1/2, recall 1.
     const expected = ((1 + 1.44) * 1 * 1) / (1 + 1.44 * 1);
     expect(rougeL([{ text: "a b", references: ["a b c d", "a"] }])).toBeCloseTo(expected, 12);
@@ -89,7 +89,7 @@ describe("CIDEr", () => {
     expect(cider(items)).toBeCloseTo(10, 10);
   });
 
-  it("by hand: one word in common, no longer n-gram", () => {
+  it("has the value calculated by hand for one common word and no longer n-gram", () => {
     // Two instances; every word occurs in one, so its idf is log 2 throughout. "a x" against "a y": cosine of words 1/2,
     // of pairs 0; the bigram counts are equal. (1/2 + 0 + 0 + 0) / 4 * 10, and 10 * (1 + 1) / 4 for "p q" with itself.
     const items = [
@@ -110,7 +110,7 @@ describe("the METEOR variant", () => {
     expect(await meteorVariant([{ text: "a b", references: ["c d"] }])).toBe(0);
   });
 
-  it("weighs stems, recall and fragments: by hand", async () => {
+  it("weighs stems, recall and fragments, as calculated by hand", async () => {
     // "pubs" ~ "pub" by stem (0.6), "cheap" exact (1), in the other order: two chunks of two matches.
     // P = 1.6 / 2, R = 1.6 / 3, F = P R / (0.85 P + 0.15 R), penalty 0.6 * (2 / 2)^0.2.
     const [p, r] = [0.8, 1.6 / 3];
@@ -118,7 +118,7 @@ describe("the METEOR variant", () => {
     expect(await meteorVariant([{ text: "cheap pubs", references: ["pub so cheap"] }])).toBeCloseTo(expected, 12);
   });
 
-  it("exports what the reference scorer reads", () => {
+  it("writes the files that the reference scorer reads", () => {
     const items = [
       { text: "a\nb", references: ["c", "d  e"] },
       { text: "f", references: ["g"] },
@@ -136,7 +136,7 @@ describe("SQuAD", () => {
     expect(normaliseAnswer(text)).toBe(expected);
   });
 
-  it("F1 counts words as often as both have them", () => {
+  it("F1 counts a word as often as both texts have it", () => {
     // 2 of 3 words in common with 2 of 4: precision 2/3, recall 1/2.
     expect(answerF1("denver broncos won", "denver broncos of colorado")).toBeCloseTo(4 / 7, 12);
     expect(answerF1("x x", "x")).toBeCloseTo(2 / 3, 12);
@@ -144,7 +144,7 @@ describe("SQuAD", () => {
     expect(exactMatch("The Broncos", "broncos")).toBe(1);
   });
 
-  it("takes the best answer of each question", () => {
+  it("scores each question by its best answer", () => {
     const examples = [
       { id: "1", answers: [{ text: "Denver" }, { text: "Denver Broncos" }] },
       { id: "2", answers: [{ text: "1886" }] },
@@ -160,8 +160,8 @@ describe("SQuAD", () => {
   });
 });
 
-describe("nothing to score", () => {
-  it.each([bleu, nist, rougeL, cider])("is an error", (metric) => {
+describe("a metric of no texts, or of a text without references,", () => {
+  it.each([bleu, nist, rougeL, cider])("is an error: %o", (metric) => {
     expect(() => metric([])).toThrow(/no texts are scored/);
     expect(() => metric([{ text: "a", references: [] }])).toThrow(/text 1 has no reference/);
   });

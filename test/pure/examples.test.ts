@@ -1,10 +1,9 @@
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { execFileSync } from "node:child_process";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { loadTokenizer } from "../../src/data/tokenizer";
 import { openDirectory } from "../../src/node/directory";
+import { useFolder } from "../support/folder";
 
 interface Row {
   readonly words: readonly string[];
@@ -36,25 +35,22 @@ function bagOfWords(train: readonly Row[], dev: readonly Row[]): number {
   return right.length / dev.length;
 }
 
-describe("examples", () => {
-  it("make-data.mjs writes the shipped files, byte for byte", () => {
-    const folder = mkdtempSync(join(tmpdir(), "safetape-examples-"));
-    try {
-      execFileSync(process.execPath, ["examples/make-data.mjs", folder]);
-      const names = DOMAINS.flatMap((domain) => [`data/${domain}/train.tsv`, `data/${domain}/dev.tsv`]);
-      for (const name of [...names, "model/tokenizer.json", "model/tokenizer_config.json", "model/vocab.txt"]) {
-        expect(readFileSync(join(folder, name)).equals(readFileSync(`examples/${name}`)), name).toBe(true);
-      }
-    } finally {
-      rmSync(folder, { recursive: true, force: true });
+describe("the examples", () => {
+  const path = useFolder();
+
+  it("are written byte for byte by make-data.mjs", () => {
+    execFileSync(process.execPath, ["examples/make-data.mjs", path()]);
+    const names = DOMAINS.flatMap((domain) => [`data/${domain}/train.tsv`, `data/${domain}/dev.tsv`]);
+    for (const name of [...names, "model/tokenizer.json", "model/tokenizer_config.json", "model/vocab.txt"]) {
+      expect(readFileSync(path(name)).equals(readFileSync(`examples/${name}`)), name).toBe(true);
     }
   });
 
-  it.each(DOMAINS)("%s cannot be solved by a bag of words", (domain) => {
+  it.each(DOMAINS)("of %s cannot be solved by a bag of words", (domain) => {
     expect(bagOfWords(rowsOf(domain, "train"), rowsOf(domain, "dev")), "accuracy of naive Bayes").toBeLessThan(0.72);
   });
 
-  it.each(DOMAINS)("%s has no dev sentence among its training sentences, and both labels", (domain) => {
+  it.each(DOMAINS)("of %s have no sentence in both splits, and both labels equally often", (domain) => {
     const seen = new Set(rowsOf(domain, "train").map(({ words }) => words.join(" ")));
     const dev = rowsOf(domain, "dev");
     expect(dev.filter(({ words }) => seen.has(words.join(" ")))).toEqual([]);
@@ -62,7 +58,7 @@ describe("examples", () => {
     expect(Math.abs(positive - 0.5), "share of positive sentences, from a half").toBeLessThan(0.08);
   });
 
-  it("the tokenizer knows every word", async () => {
+  it("have a tokenizer that knows every word", async () => {
     const tokenizer = await loadTokenizer(await openDirectory("examples/model"));
     const unknown = 1;
     for (const { words } of DOMAINS.flatMap((domain) => rowsOf(domain, "dev"))) {

@@ -3,6 +3,7 @@ import { basename, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import type { Op } from "safetape";
 import { ANALYZE, DOCTOR, DOWNLOAD, GENERATE, PLAN, REPORT, SCHEDULE, STUDY, TRAIN } from "../../src/cli/flags";
+import type { OptionSet } from "../../src/cli/options";
 import { useDevice } from "../support/engine";
 import { blocksOf, syntaxErrors } from "../support/guide";
 import { forwardErrors, GRADIENT_TOLERANCE, gradientErrors, TOLERANCE } from "../support/op-checks";
@@ -27,24 +28,29 @@ const UNRUN: Readonly<Record<string, string>> = {
 
 const device = await useDevice();
 
-/** The options of each command, for example `--model`. */
-const OPTIONS = new Map(
-  Object.entries({ ANALYZE, DOCTOR, DOWNLOAD, GENERATE, PLAN, REPORT, SCHEDULE, STUDY, TRAIN }).map(
-    ([name, options]) => [
-      name.toLowerCase(),
-      Object.values<{ readonly usage: string }>(options).map(({ usage }) => usage.split(" ", 1)[0]),
-    ],
-  ),
-);
+/** Options of each command of the program. */
+const OPTIONS: Readonly<Record<string, OptionSet>> = {
+  analyze: ANALYZE,
+  doctor: DOCTOR,
+  download: DOWNLOAD,
+  generate: GENERATE,
+  plan: PLAN,
+  report: REPORT,
+  schedule: SCHEDULE,
+  study: STUDY,
+  train: TRAIN,
+};
 
-/** Commands and options of safetape in shell lines that the command-line program does not have. */
+/** Commands and options in shell lines that the program does not have. */
 function unknownWords(code: string): string[] {
   const lines = code.replaceAll("\\\n", " ").split("\n");
   return lines.flatMap((line) => {
     const [, command, rest = ""] = /^npx safetape (\S+)(.*)$/.exec(line) ?? [];
     if (command === undefined) return [];
-    const options = OPTIONS.get(command);
-    return options ? (rest.match(/--[\w-]+/g) ?? []).filter((word) => !options.includes(word)) : [command];
+    const options = OPTIONS[command];
+    if (!options) return [command];
+    const flags = new Set(Object.values(options).map(({ usage }) => usage.split(" ", 1)[0]));
+    return (rest.match(/--[\w-]+/g) ?? []).filter((flag) => !flags.has(flag));
   });
 }
 
