@@ -10,24 +10,24 @@ import { Tensor } from "./tensor";
 import type { TensorData } from "./tensor";
 
 export interface EngineOptions {
-  /** Where to find an adapter: `navigator.gpu` in browsers, Dawn in Node, or your own. */
+  /** Where to find an adapter. Default: `navigator.gpu` in browsers, Dawn in Node. */
   readonly gpu?: GPU;
-  /** Lowers the adapter's limits, for trying out what a smaller one does. */
+  /** Limits below the adapter's own, to try what a smaller adapter does. */
   readonly limits?: Partial<Limits>;
-  /** Which kernels run where an op has several. Default: subgroups on software adapters, tuned on others. */
+  /** Which kernels run if an op has several. Default: "subgroups" on software adapters, "tuned" on others. */
   readonly variants?: VariantName;
-  /** How long "tuned" kernels are tried, whether they may round otherwise, and where the choice is kept. */
+  /** How the "tuned" kernels are chosen: for how long, whether they may round differently, and where results are stored. */
   readonly tuning?: TuningOptions;
-  /** How to wait for the GPU. Default: as promises do; in Node `napping`, since npm `webgpu` keeps a core busy. */
+  /** How to wait for the GPU. Default: by awaiting promises; in Node `napping`, since npm's `webgpu` keeps a core busy. */
   readonly waiting?: Waiting;
 }
 
-/** An open GPU: the owner of all memory that models and trainers use. */
+/** An open GPU, which owns all memory that models and trainers use. */
 export class Engine {
   #device: Device;
   #reopening: Promise<void> | undefined;
 
-  /** @param open opens another device like this one, should it be lost. */
+  /** @param open opens another device, for when this one is lost. */
   constructor(
     device: Device,
     private readonly open?: () => Promise<Device>,
@@ -35,19 +35,19 @@ export class Engine {
     this.#device = device;
   }
 
-  /** What it runs on now. */
+  /** The device that is open now. */
   get device(): Device {
     return this.#device;
   }
 
-  /** Whether there is a way to another device. */
+  /** Whether a lost device can be replaced. */
   get canReopen(): boolean {
     return this.open !== undefined;
   }
 
   /**
-   * Opens another device in place of one that was lost; nothing where somebody did so already. What was on the old one is
-   * gone: models come back by `reload`.
+   * Opens another device in place of a lost one, unless that was done already. The contents of the lost device are gone;
+   * `reload` loads a model again.
    * @throws DeviceError when there is no adapter.
    */
   async reopen(lost: Device): Promise<void> {
@@ -59,22 +59,22 @@ export class Engine {
     await this.#reopening;
   }
 
-  /** Which adapter it runs on. */
+  /** The adapter that it runs on. */
   get info(): AdapterInfo {
     return this.device.info;
   }
 
-  /** Every GPU byte by lifetime, live and peak. */
+  /** The bytes of GPU memory by lifetime, live and peak. */
   get ledger(): Ledger {
     return this.device.pool.ledger;
   }
 
-  /** How products and attention run so far, shape class by shape class; empty unless kernels are tuned. */
+  /** How products and attention run, by shape class, as far as that is decided. Empty unless kernels are tuned. */
   get kernels(): readonly KernelChoice[] {
     return this.device.tuner?.choices ?? [];
   }
 
-  /** A tensor with these values. The caller disposes of it. */
+  /** Creates a tensor from values in row-major order. The caller disposes of it. @throws ShapeError for another size. */
   tensor(data: TensorData, shape: Shape): Tensor {
     return Tensor.from(this.device, data, shape);
   }
@@ -89,14 +89,12 @@ export class Engine {
   }
 }
 
-/**
- * Opens a GPU.
- * @throws DeviceError when there is no adapter.
- */
+/** Opens a GPU. @throws DeviceError when there is no adapter. */
 export async function createEngine(options: EngineOptions = {}): Promise<Engine> {
+  // TypeScript declares the navigator of browsers, which other programs may not have.
   const gpu = options.gpu ?? (globalThis.navigator as Navigator | undefined)?.gpu;
-  const kept = indexedDbTuningCache();
-  const tuning = { ...(kept ? { cache: kept } : {}), ...options.tuning };
-  const open = (): Promise<Device> => openDevice(gpu!, { ...options, tuning });
+  const cache = indexedDbTuningCache();
+  const tuning = { ...(cache ? { cache } : {}), ...options.tuning };
+  const open = (): Promise<Device> => openDevice(gpu, { ...options, tuning });
   return new Engine(await open(), open);
 }

@@ -36,8 +36,7 @@ export type { SpanOptions, SpanScores, SquadExample, SquadFeature, SquadOptions 
 export * from "./data/metrics";
 
 export { generate } from "./generate/generate";
-export type { Prompt } from "./generate/generate";
-export type { Continuation, GenerateOptions } from "./generate/options";
+export type { Continuation, GenerateOptions, Prompt } from "./generate/options";
 export type { AdapterWeights } from "./generate/weights";
 
 export { adapterContribution } from "./analysis/contribution";

@@ -3,16 +3,16 @@ import { cacheAppend } from "../ops/cache_append";
 import { cachedAttention } from "../ops/cached_attention";
 import type { Recorder, Value } from "../tape/tape";
 
-/** Names of the two caches of an attention module. */
+/** Names of an attention module's caches. */
 const cacheNames = (module: string): readonly [keys: string, values: string] => [
   `keys of ${module}`,
   `values of ${module}`,
 ];
 
-/** Whether a parameter of a trace is such a cache. */
+/** Whether a parameter of a tape is a cache. */
 export const isCacheName = (name: string): boolean => /^(?:keys|values) of /.test(name);
 
-/** Appends new tokens' keys and values to a module's caches, and attends over all that these hold. */
+/** Appends keys and values of new tokens to a module's caches, then attends to everything in them. */
 export function attendCached(
   recorder: Recorder,
   module: string,
@@ -21,18 +21,18 @@ export function attendCached(
   { heads, kvHeads = heads, headSize }: CachedShape,
 ): Value {
   const size = q.shape[0]!;
-  const places = {
+  const positions = {
     owners: recorder.input("owners", [size, capacity], "i32"),
     starts: recorder.input("starts", [size], "i32"),
   };
   const caches = cacheNames(module).map((name) => recorder.parameter(name, [rows, capacity, kvHeads * headSize]));
   [k, v].forEach(([x, offset], i) => {
-    recorder.record(cacheAppend, { x, cache: caches[i], ...places }, { offset });
+    recorder.record(cacheAppend, { x, cache: caches[i], ...positions }, { offset });
   });
   const [keys, values] = caches;
   return recorder.apply(
     cachedAttention,
-    { q, k: keys, v: values, ...places },
+    { q, k: keys, v: values, ...positions },
     { heads, kvHeads, scale: 1 / Math.sqrt(headSize) },
   );
 }

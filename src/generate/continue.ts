@@ -1,16 +1,15 @@
 import { ConfigError, DataError } from "../base/errors";
 import { generateSettings } from "./options";
-import type { Continuation, GenerateOptions, GenerateSettings } from "./options";
-import { Places } from "./places";
-import type { Prompt } from "./generate";
+import type { Continuation, GenerateOptions, GenerateSettings, Prompt } from "./options";
+import { CacheRows } from "./cache-rows";
 import { Search } from "./search";
 import { GenerationSession } from "./session";
 import type { GenerationParts } from "./session";
 
-/** Prompts are padded to a multiple of this many tokens, so that few plans are made. */
+/** Prompts are padded to a multiple of this many tokens, so that fewer kernels and plans differ. */
 const LENGTH_STEP = 16;
 
-/** `generate` with an executor and tensors that are there already. */
+/** Continues prompts as `generate` does, with an executor and tensors that exist already. */
 export async function continueTexts(
   parts: GenerationParts,
   prompts: readonly Prompt[],
@@ -24,8 +23,8 @@ export async function continueTexts(
     );
   }
   const settings = generateSettings(options, model.config);
-  const room = model.maxLength - (parts.adapter?.virtualTokens ?? 0);
-  prompts.forEach((prompt, i) => checkPrompt(prompt, i, room, model.vocabularySize));
+  const maxPromptLength = model.maxLength - (parts.adapter?.virtualTokens ?? 0);
+  prompts.forEach((prompt, i) => checkPrompt(prompt, i, maxPromptLength, model.vocabularySize));
   const results: Continuation[] = [];
   for (let first = 0; first < prompts.length; first += settings.batchSize) {
     const group = prompts.slice(first, first + settings.batchSize);
@@ -35,18 +34,18 @@ export async function continueTexts(
   return results;
 }
 
-function checkPrompt(prompt: Prompt, index: number, room: number, vocabulary: number): void {
+function checkPrompt(prompt: Prompt, index: number, maxLength: number, vocabularySize: number): void {
   if (prompt.length === 0) throw new DataError(`prompt ${index + 1} is empty`, "give at least one token");
-  if (prompt.length > room) {
+  if (prompt.length > maxLength) {
     throw new DataError(
-      `prompt ${index + 1} has ${prompt.length} tokens; the model has room for ${room}`,
-      "shorten it from its start",
+      `prompt ${index + 1} has ${prompt.length} tokens; the model takes at most ${maxLength}`,
+      "drop tokens from its start",
     );
   }
-  const bad = Array.from(prompt).find((id) => !Number.isInteger(id) || id < 0 || id >= vocabulary);
+  const bad = Array.from(prompt).find((id) => !Number.isInteger(id) || id < 0 || id >= vocabularySize);
   if (bad === undefined) return;
   throw new DataError(
-    `prompt ${index + 1} has the token id ${bad}; the model knows ids below ${vocabulary}`,
+    `prompt ${index + 1} has the token id ${bad}; the model has ids below ${vocabularySize}`,
     "use the tokenizer that belongs to the model",
   );
 }
@@ -58,41 +57,41 @@ async function continueGroup(
   onToken: GenerateOptions["onToken"],
 ): Promise<Continuation[]> {
   const { model } = parts.loaded;
-  const virtual = parts.adapter?.virtualTokens ?? 0;
+  const virtualTokens = parts.adapter?.virtualTokens ?? 0;
   const { beams } = settings;
   const longest = Math.max(...prompts.map(({ length }) => length));
-  const length = Math.min(model.maxLength - virtual, Math.ceil(longest / LENGTH_STEP) * LENGTH_STEP);
-  const capacity = Math.min(model.maxLength, virtual + length + settings.maxNewTokens);
+  const length = Math.min(model.maxLength - virtualTokens, Math.ceil(longest / LENGTH_STEP) * LENGTH_STEP);
+  const capacity = Math.min(model.maxLength, virtualTokens + length + settings.maxNewTokens);
   const rows = prompts.length * beams;
   const sizes = { prompts: prompts.length, length, rows, capacity };
   return GenerationSession.run(parts, sizes, async (session) => {
     const searches = prompts.map((prompt) => {
-      // The last token that fits needs no place in the cache: nothing follows it.
-      const fits = model.maxLength - virtual - prompt.length + 1;
-      return new Search(Array.from(prompt), { ...settings, maxNewTokens: Math.min(settings.maxNewTokens, fits) });
+      // The last token need not be in the cache, since no token follows it.
+      const room = model.maxLength - virtualTokens - prompt.length + 1;
+      return new Search(Array.from(prompt), { ...settings, maxNewTokens: Math.min(settings.maxNewTokens, room) });
     });
-    const places = new Places(rows, capacity);
-    const first = await session.prompts(promptTokens(prompts, length, beams, capacity));
+    const cacheRows = new CacheRows(rows, capacity);
+    const firstLogits = await session.prompts(promptTokens(prompts, length, beams, capacity));
     const ids = new Int32Array(rows);
     searches.forEach((search, i) => {
-      places.extend(i * beams, virtual + prompts[i]!.length);
-      step(search, [first[i]!], i * beams, beams, places, ids);
+      cacheRows.extend(i * beams, virtualTokens + prompts[i]!.length);
+      advance(search, [firstLogits[i]!], i * beams, beams, cacheRows, ids);
     });
     const last = new Int32Array(rows);
-    for (let made = 1; searches.some(({ isDone }) => !isDone); made++) {
-      onToken?.(made, settings.maxNewTokens);
-      const logits = await session.next({ ids, owners: places.owners, starts: places.starts, last });
+    for (let token = 1; searches.some(({ isDone }) => !isDone); token++) {
+      onToken?.(token, settings.maxNewTokens);
+      const logits = await session.next({ ids, owners: cacheRows.owners, starts: cacheRows.starts, last });
       searches.forEach((search, i) => {
         if (search.isDone) return;
-        for (let row = i * beams; row < i * beams + search.width; row++) places.extend(row, 1);
-        step(search, logits.slice(i * beams, i * beams + search.width), i * beams, beams, places, ids);
+        for (let row = i * beams; row < i * beams + search.width; row++) cacheRows.extend(row, 1);
+        advance(search, logits.slice(i * beams, i * beams + search.width), i * beams, beams, cacheRows, ids);
       });
     }
     return searches.map(({ best }) => best);
   });
 }
 
-/** Prompts [prompts, length], padded behind; prompt i lies in the cache row of its first beam. */
+/** Prompts [prompts, length], padded on the right. Prompt i is written to the cache row of its first beam. */
 function promptTokens(prompts: readonly Prompt[], length: number, beams: number, capacity: number) {
   const ids = new Int32Array(prompts.length * length);
   prompts.forEach((prompt, i) => ids.set(Array.from(prompt), i * length));
@@ -104,19 +103,22 @@ function promptTokens(prompts: readonly Prompt[], length: number, beams: number,
   };
 }
 
-/** One step of a search: its rows from `first` on get their next tokens, rows that it does not need idle. */
-function step(
+/**
+ * Advances a search by a token: writes the next tokens of its rows, which start at `firstRow`, into `ids`. Rows that it does
+ * not need are ended.
+ */
+function advance(
   search: Search,
   logits: readonly Float32Array[],
-  first: number,
+  firstRow: number,
   beams: number,
-  places: Places,
+  cacheRows: CacheRows,
   ids: Int32Array,
 ): void {
   const { tokens, parents } = search.advance(logits);
-  places.descend(first, parents);
+  cacheRows.descend(firstRow, parents);
   for (let i = 0; i < beams; i++) {
-    ids[first + i] = tokens[i] ?? 0;
-    if (i >= tokens.length) places.end(first + i);
+    ids[firstRow + i] = tokens[i] ?? 0;
+    if (i >= tokens.length) cacheRows.end(firstRow + i);
   }
 }

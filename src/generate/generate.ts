@@ -1,18 +1,16 @@
 import type { LoadedModel } from "../io/load-model";
 import { Executor } from "../run/executor";
-import { continueTexts } from "./later";
-import type { Continuation, GenerateOptions } from "./options";
+import type { Continuation, GenerateOptions, Prompt } from "./options";
+import type { GenerationParts } from "./session";
 import { InferenceStore } from "./weights";
 import type { AdapterWeights } from "./weights";
 
-/** A prompt: token ids, without padding. */
-export type Prompt = ArrayLike<number>;
-
 /**
- * Continues prompts with a language model, in order; `weights` is an adapter that `loadAdapter` gave. Keys and values of
- * earlier tokens are kept, so each new token costs one pass of one token.
- * @throws ConfigError for a model without a language head or an option that makes no sense, DataError for an empty or too
- * long prompt or an unknown id, NotFiniteError for logits that are not finite.
+ * Continues prompts with a language model, and returns the continuations in the same order. Keys and values of earlier
+ * tokens are cached, so each new token takes a forward pass of one token.
+ * @param options.weights an adapter from `loadAdapter`. Default: the model as it was loaded.
+ * @throws ConfigError for a model without a language head and for options out of range, DataError for a prompt that is empty
+ * or too long or has an unknown id, NotFiniteError for logits that are not finite.
  */
 export async function generate(
   loaded: LoadedModel,
@@ -23,4 +21,14 @@ export async function generate(
   using store = await InferenceStore.create(loaded, weights);
   using executor = new Executor(loaded.engine.device);
   return await continueTexts({ loaded, adapter: weights?.adapter, executor, store }, prompts, rest);
+}
+
+/** `continueTexts` of `./continue`, which is loaded on first use, since most programs only train. */
+export async function continueTexts(
+  parts: GenerationParts,
+  prompts: readonly Prompt[],
+  options: GenerateOptions,
+): Promise<Continuation[]> {
+  const { continueTexts: load } = await import("./continue");
+  return load(parts, prompts, options);
 }

@@ -1,71 +1,75 @@
 import { ConfigError } from "../base/errors";
 
+/** A prompt: token ids, without padding. */
+export type Prompt = ArrayLike<number>;
+
 /** How texts are continued. */
 export interface GenerateOptions {
-  /** Most tokens that are added to a prompt. Default 64. */
+  /** Maximum number of tokens that are added to a prompt. Default 64. */
   readonly maxNewTokens?: number;
-  /** Continuations that are followed side by side; 1 (the default) takes the likeliest token each time. */
+  /** Number of beams of the beam search. 1 (the default) is greedy search: the likeliest token each time. */
   readonly beams?: number;
-  /** Scores of continuations are divided by their length to this power: above 0 favours longer ones. Default 1. */
+  /** Scores of continuations are divided by their length to this power. Above 0 it favours longer ones. Default 1. */
   readonly lengthPenalty?: number;
-  /** Ends as soon as as many continuations as beams have ended, though better ones might follow. Default false. */
+  /** Whether to stop as soon as `beams` continuations have ended, even if better ones might follow. Default false. */
   readonly earlyStopping?: boolean;
-  /** No n tokens in a row come twice; 0 (the default) for no such rule. */
+  /** Size of n-grams that must not occur twice; 0 (the default) allows all. */
   readonly noRepeatNgram?: number;
   /**
-   * Where such n tokens are looked for: prompt and answer, as in transformers (the default), or the answer alone, as in
-   * Microsoft's LoRA.
+   * The text whose n-grams `noRepeatNgram` counts: "text" is prompt and continuation, as in transformers (the default);
+   * "answer" is the continuation alone, as in Microsoft's LoRA.
    */
   readonly ngramsOf?: "text" | "answer";
-  /** Tokens that end a text. Default: the end token of config.json. */
+  /** Ids of the tokens that end a text. Default: `eos_token_id` of config.json. */
   readonly endIds?: readonly number[];
-  /** Prompts worked on at once. Default: as many as make 16 rows, beams included. */
+  /** Number of prompts in a batch. Default: as many as make 16 rows, with one row for each beam. */
   readonly batchSize?: number;
-  /** Called after each prompt that is done. */
-  readonly onDone?: (done: number, of: number) => void;
-  /** Called after each token of the prompts that are worked on, which get at most so many. */
-  readonly onToken?: (made: number, most: number) => void;
+  /** Called after each batch, with the number of prompts that are done and of all prompts. */
+  readonly onDone?: (done: number, total: number) => void;
+  /** Called after each token of a batch, with its number and `maxNewTokens`. */
+  readonly onToken?: (token: number, maxNewTokens: number) => void;
 }
 
 export type GenerateSettings = Required<Omit<GenerateOptions, "onDone" | "onToken">>;
 
-/** What a prompt is continued with. */
+/** The continuation of a prompt. */
 export interface Continuation {
-  /** Its tokens, without the prompt and the token that ended it. */
+  /** Its tokens, without the prompt and without the end token. */
   readonly ids: readonly number[];
-  /** Sum of the tokens' log-probabilities (the end's included) over their number to the length penalty. */
+  /** Sum of the tokens' log-probabilities (including the end token) / number of tokens ^ length penalty. */
   readonly score: number;
-  /** Whether an end token came before the limit. */
+  /** Whether it ended with an end token. */
   readonly hasEnded: boolean;
 }
 
+/** Rows of a batch by default. */
 const ROWS = 16;
 
-/** Options with defaults filled in. @throws ConfigError for a value that makes no sense. */
+/** Options with defaults filled in. @param config of the model. @throws ConfigError for a value out of range. */
 export function generateSettings(
   options: GenerateOptions,
   config: Readonly<Record<string, unknown>>,
 ): GenerateSettings {
   const { maxNewTokens = 64, beams = 1, lengthPenalty = 1, earlyStopping = false, noRepeatNgram = 0 } = options;
-  const { ngramsOf = "text", endIds = endsOf(config) } = options;
+  const { ngramsOf = "text", endIds = endIdsOf(config) } = options;
   const { batchSize = Math.max(1, Math.floor(ROWS / beams)) } = options;
-  count("maxNewTokens", maxNewTokens, 1);
-  count("beams", beams, 1);
-  count("noRepeatNgram", noRepeatNgram, 0);
-  count("batchSize", batchSize, 1);
+  checkCount("maxNewTokens", maxNewTokens, 1);
+  checkCount("beams", beams, 1);
+  checkCount("noRepeatNgram", noRepeatNgram, 0);
+  checkCount("batchSize", batchSize, 1);
   if (!Number.isFinite(lengthPenalty)) {
-    throw new ConfigError(`lengthPenalty is ${lengthPenalty}.`, "Give a finite number, as 0.8.");
+    throw new ConfigError(`lengthPenalty is ${lengthPenalty}.`, "Give a finite number, such as 0.8.");
   }
   return { maxNewTokens, beams, lengthPenalty, earlyStopping, noRepeatNgram, ngramsOf, endIds, batchSize };
 }
 
-function count(name: string, value: number, least: number): void {
-  if (Number.isSafeInteger(value) && value >= least) return;
-  throw new ConfigError(`${name} is ${value}.`, `Give a whole number from ${least}.`);
+function checkCount(name: string, value: number, minimum: number): void {
+  if (Number.isSafeInteger(value) && value >= minimum) return;
+  throw new ConfigError(`${name} is ${value}.`, `Give a whole number of at least ${minimum}.`);
 }
 
-/** `eos_token_id` of a configuration: one id, or several. */
-function endsOf({ eos_token_id: told }: Readonly<Record<string, unknown>>): readonly number[] {
-  const ids = Array.isArray(told) ? told : [told];
+/** `eos_token_id` of a configuration, which is one id or several. */
+function endIdsOf({ eos_token_id: value }: Readonly<Record<string, unknown>>): readonly number[] {
+  const ids = Array.isArray(value) ? value : [value];
   return ids.filter((id): id is number => Number.isSafeInteger(id));
 }

@@ -1,30 +1,30 @@
 import { NotFiniteError } from "../base/errors";
 import type { Continuation, GenerateSettings } from "./options";
-import { repeatedTokens } from "./repeats";
 
-/** A continuation that goes on: tokens so far, and the sum of their log-probabilities. */
+/** An unfinished continuation: its tokens, and the sum of their log-probabilities. */
 interface Beam {
   readonly ids: readonly number[];
   readonly sum: number;
 }
 
-/** One more token on one of the beams. */
+/** A beam extended by a token. `parent` is the beam's index. */
 interface Candidate {
   readonly parent: number;
   readonly token: number;
   readonly sum: number;
 }
 
-/** The beams after a step: each one's newest token, and which beam before it continues. */
+/** The beams after a step: the newest token of each, and the index of the beam that it continues. */
 export interface Advance {
   readonly tokens: readonly number[];
   readonly parents: readonly number[];
 }
 
 /**
- * The search for one prompt's continuation. With one beam it is greedy; with more, beam search as transformers has it: of
- * the likeliest candidates, those that end go to the finished ones if they rank among the first `beams`, the others go on,
- * and it is over when no beam's score (for its present length) beats the worst of `beams` finished ones.
+ * The search for the continuation of one prompt. With one beam it is greedy; with more, it is the beam search of
+ * transformers. Of the likeliest candidates, those that end are finished if they rank among the first `beams`, and the
+ * others continue. The search is done when no beam's score (for its current length) beats the worst of `beams` finished
+ * continuations.
  */
 export class Search {
   #beams: readonly Beam[] = [{ ids: [], sum: 0 }];
@@ -43,36 +43,37 @@ export class Search {
     return this.#isDone;
   }
 
-  /** Beams that want logits: 1 before the first step. */
+  /** Number of beams that need logits: 1 before the first step, 0 when the search is done. */
   get width(): number {
     return this.#isDone ? 0 : this.#beams.length;
   }
 
   /** The best continuation so far. */
   get best(): Continuation {
-    const [first] = this.#finished;
-    if (first) return first;
-    const [beam] = this.#beams as [Beam];
+    const [finished] = this.#finished;
+    if (finished) return finished;
+    const beam = this.#beams[0]!;
     return { ids: beam.ids, score: this.#score(beam.sum, Math.max(1, beam.ids.length)), hasEnded: false };
   }
 
   /**
-   * Takes a step. @param logits each beam's next token's, [width][vocabulary].
-   * @throws NotFiniteError where one is not a number.
+   * Extends the beams by a token.
+   * @param logits of each beam's next token, [width][vocabulary].
+   * @throws NotFiniteError for logits that are not finite.
    */
   advance(logits: readonly Float32Array[]): Advance {
     const { beams, maxNewTokens } = this.settings;
     const length = this.#beams[0]!.ids.length + 1;
-    const keep = beams === 1 ? 1 : Math.max(2, 1 + this.#ends.size) * beams;
-    const candidates = this.#candidates(logits, keep);
+    const count = beams === 1 ? 1 : Math.max(2, 1 + this.#ends.size) * beams;
+    const candidates = this.#candidates(logits, count);
     const isLast = length === maxNewTokens;
-    const going: Candidate[] = [];
+    const unfinished: Candidate[] = [];
     candidates.forEach((candidate, rank) => {
       const hasEnded = this.#ends.has(candidate.token);
-      if (!hasEnded && !isLast) going.push(candidate);
+      if (!hasEnded && !isLast) unfinished.push(candidate);
       else if (rank < beams) this.#finish(candidate, length, hasEnded);
     });
-    const next = going.slice(0, beams);
+    const next = unfinished.slice(0, beams);
     const extended = next.map(({ parent, token, sum }) => ({ ids: [...this.#idsOf(parent), token], sum }));
     if (isLast || extended.length === 0 || this.#cannotImprove(extended, length)) {
       this.#isDone = true;
@@ -105,35 +106,46 @@ export class Search {
     return this.#score(beams[0]!.sum, length) <= worst;
   }
 
-  /** The `keep` likeliest candidates of all beams, the likeliest first. */
-  #candidates(logits: readonly Float32Array[], keep: number): Candidate[] {
+  /** The `count` likeliest candidates of all beams, the likeliest first. */
+  #candidates(logits: readonly Float32Array[], count: number): Candidate[] {
     const best: Candidate[] = [];
     this.#beams.forEach(({ ids, sum }, parent) => {
       const row = logits[parent]!;
       const text = this.settings.ngramsOf === "text" ? [...this.prompt, ...ids] : ids;
       const banned = repeatedTokens(text, this.settings.noRepeatNgram);
       const offset = sum - logSumExp(row, ids.length);
-      let bar = best.length < keep ? -Infinity : best.at(-1)!.sum;
+      let threshold = best.length < count ? -Infinity : best.at(-1)!.sum;
       for (let token = 0; token < row.length; token++) {
-        const own = row[token]! + offset;
-        if (own <= bar || banned.has(token)) continue;
-        insert(best, { parent, token, sum: own }, keep);
-        if (best.length === keep) bar = best.at(-1)!.sum;
+        const extended = row[token]! + offset;
+        if (extended <= threshold || banned.has(token)) continue;
+        insert(best, { parent, token, sum: extended }, count);
+        if (best.length === count) threshold = best.at(-1)!.sum;
       }
     });
     return best;
   }
 }
 
-/** Puts a candidate into a list that is sorted by falling sums and has at most `most` entries. */
-function insert(list: Candidate[], candidate: Candidate, most: number): void {
-  let at = list.length;
-  while (at > 0 && list[at - 1]!.sum < candidate.sum) at--;
-  list.splice(at, 0, candidate);
-  if (list.length > most) list.pop();
+/** Inserts a candidate into a list of at most `maxLength` candidates in descending order of their sums. */
+function insert(list: Candidate[], candidate: Candidate, maxLength: number): void {
+  let index = list.length;
+  while (index > 0 && list[index - 1]!.sum < candidate.sum) index--;
+  list.splice(index, 0, candidate);
+  if (list.length > maxLength) list.pop();
 }
 
-/** @throws NotFiniteError where a logit is not a number, or infinite. */
+/** Tokens that would complete an n-gram of `size` tokens that a text contains already; none for a size of 0. */
+function repeatedTokens(text: readonly number[], size: number): ReadonlySet<number> {
+  const repeated = new Set<number>();
+  if (size === 0 || text.length < size) return repeated;
+  const prefix = text.slice(text.length - size + 1);
+  for (let start = 0; start + size <= text.length; start++) {
+    if (prefix.every((token, i) => token === text[start + i])) repeated.add(text[start + size - 1]!);
+  }
+  return repeated;
+}
+
+/** log(sum(exp(row))). @throws NotFiniteError for logits that are not finite. */
 function logSumExp(row: Float32Array, step: number): number {
   let largest = -Infinity;
   for (const value of row) if (value > largest) largest = value;
@@ -143,7 +155,7 @@ function logSumExp(row: Float32Array, step: number): number {
   if (Number.isFinite(result)) return result;
   throw new NotFiniteError(
     `A logit of new token ${step + 1} is not finite.`,
-    "Check the adapter's weights: the run that trained it may have diverged.",
+    "Check the adapter: the run that trained it may have diverged.",
     step,
     { what: "logit", value: result },
   );

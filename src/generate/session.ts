@@ -11,27 +11,28 @@ import { Recorder } from "../tape/tape";
 import { Tensor } from "../tensor";
 import { attendCached, isCacheName } from "./cache";
 
-/** A model with an adapter, and what runs it. */
+/** A model, an adapter and what runs them. */
 export interface GenerationParts {
   readonly loaded: LoadedModel;
-  /** Left out: the model as it was loaded. */
+  /** Default: none, so the model as it was loaded. */
   readonly adapter?: Adapter | undefined;
   readonly executor: Executor;
   readonly store: TensorStore;
 }
 
-/** Tokens of some rows, and where these stand. */
+/** New tokens of some rows, and their positions. */
 export interface NewTokens {
   /** [rows, length]. */
   readonly ids: Int32Array;
-  /** [rows, capacity] and [rows], as `Places` has them. */
+  /** [rows, capacity], as in `CacheRows`. */
   readonly owners: Int32Array;
+  /** [rows], as in `CacheRows`. */
   readonly starts: Int32Array;
-  /** The token of each row whose logits are wanted, from 0. */
+  /** [rows]: index of the token of each row whose logits are read. */
   readonly last: Int32Array;
 }
 
-/** Keys and values of texts that are being written, and the plans that add to them. */
+/** The caches of keys and values of some texts, and the plans that add tokens to them. */
 export class GenerationSession {
   readonly #caches: ReadonlyMap<string, Tensor>;
   readonly #prompt: Plan;
@@ -50,7 +51,8 @@ export class GenerationSession {
    * Plans and allocates for `prompts` prompts of `length` tokens, followed by `rows` texts that grow token by token to at
    * most `capacity` (virtual tokens included), and calls `body` with the session, which ends with it. The executor then
    * holds again what it held before.
-   * @throws DeviceError when memory runs out, LimitError when a cache cannot be bound; whatever `body` throws.
+   * @throws OutOfMemoryError when the driver has no memory, LimitError for a cache that is too large to bind; whatever `body`
+   * throws.
    */
   static async run<T>(
     parts: GenerationParts,
@@ -69,7 +71,7 @@ export class GenerationSession {
         try {
           return await body(new GenerationSession(parts, [prompt, token], caches));
         } finally {
-          // Before the step's plans are held again, which may need this memory.
+          // The executor now holds its own plans again, which may need this memory.
           disposeCaches();
         }
       });
@@ -92,10 +94,10 @@ export class GenerationSession {
     const { executor, loaded, store } = this.parts;
     const rows = starts.length;
     const length = ids.length / rows + virtualTokens;
-    const most = loaded.model.maxLength - 1;
-    // Padding may stand beyond the last position; nothing reads what it gives.
+    const lastPosition = loaded.model.maxLength - 1;
+    // Padding may lie beyond the last position. Nothing reads its results, so any position will do.
     const positions = Int32Array.from({ length: rows * length }, (_, i) =>
-      Math.min(most, starts[Math.floor(i / length)]! + (i % length)),
+      Math.min(lastPosition, starts[Math.floor(i / length)]! + (i % length)),
     );
     const inputs: Inputs = {
       input_ids: ids,
@@ -105,19 +107,15 @@ export class GenerationSession {
       ...loaded.model.constants?.(positions),
       last_tokens: last.map((token, row) => row * length + virtualTokens + token),
     };
-    const caches = this.#caches;
-    const found = await executor.run(
-      planned,
-      { lease: (name) => caches.get(name)?.lease ?? store.lease(name) },
-      inputs,
-    );
-    const logits = found.get("logits")!;
+    const tensors = { lease: (name: string) => this.#caches.get(name)?.lease ?? store.lease(name) };
+    const outputs = await executor.run(planned, tensors, inputs);
+    const logits = outputs.get("logits")!;
     const width = logits.length / rows;
     return Array.from({ length: rows }, (_, row) => logits.subarray(row * width, (row + 1) * width));
   }
 }
 
-/** New tokens through the model, into the caches; logits after one token of each row. */
+/** Plans a forward pass of new tokens, which adds them to the caches and gives the logits of one token of each row. */
 function tokenPlan(
   { loaded, adapter }: GenerationParts,
   batch: { readonly size: number; readonly length: number },

@@ -4,23 +4,23 @@ import type { Lease } from "../gpu/pool";
 import type { TensorStore } from "../run/store";
 import { Tensor } from "../tensor";
 
-/** An adapter as a directory holds it, or as a trainer's snapshot has it. */
+/** An adapter with its tensors, from a directory or from a trainer's snapshot. */
 export interface AdapterWeights {
   readonly adapter: Adapter;
   readonly tensors: Tensors;
 }
 
-/** A model's weights and an adapter's tensors, without gradients and moments: what using an adapter needs. */
+/** The tensors that inference needs: a model's weights and an adapter's, without gradients and moments. */
 export class InferenceStore implements TensorStore {
   readonly #tensors = new Map<string, Tensor>();
 
   private constructor(private readonly loaded: LoadedModel) {}
 
-  /** @throws OutOfMemoryError when memory runs out; it is then as it was. */
+  /** Uploads the adapter. @throws OutOfMemoryError when the driver has no memory; nothing stays allocated then. */
   static async create(loaded: LoadedModel, weights: AdapterWeights | undefined): Promise<InferenceStore> {
     const store = new InferenceStore(loaded);
     const { device } = loaded.engine;
-    const tensors = weights?.tensors ?? new Map<string, never>();
+    const tensors: Tensors = weights?.tensors ?? new Map();
     await device.pool.checked("the adapter", () => {
       for (const [name, { shape }] of tensors) store.#tensors.set(name, new Tensor(device, shape, "f32", "weight"));
     });
@@ -29,11 +29,12 @@ export class InferenceStore implements TensorStore {
   }
 
   lease(name: string): Lease {
-    const found = this.#tensors.get(name) ?? this.loaded.weights.get(name);
-    if (!found) throw new Error(`Neither the model nor the adapter has a tensor ${name}.`);
-    return found.lease;
+    const tensor = this.#tensors.get(name) ?? this.loaded.weights.get(name);
+    if (!tensor) throw new Error(`Neither the model nor the adapter has a tensor ${name}.`);
+    return tensor.lease;
   }
 
+  /** Returns the adapter's memory. The model stays. */
   dispose(): void {
     for (const tensor of this.#tensors.values()) tensor.dispose();
   }

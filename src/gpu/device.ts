@@ -145,10 +145,10 @@ export class Device {
   }
 }
 
-/** Opens a device on `gpu` with the adapter's highest limits. @throws DeviceError when there is no adapter. */
-export async function openDevice(gpu: GPU, options: DeviceOptions = {}): Promise<Device> {
-  const adapter = await gpu.requestAdapter({ powerPreference: "high-performance" });
-  if (!adapter) {
+/** Opens a device with the adapter's highest limits. @throws DeviceError when there is no WebGPU or no adapter. */
+export async function openDevice(gpu: GPU | undefined, options: DeviceOptions = {}): Promise<Device> {
+  const adapter = await gpu?.requestAdapter({ powerPreference: "high-performance" });
+  if (!gpu || !adapter) {
     throw new DeviceError(
       "No WebGPU adapter was found.",
       "Install a Vulkan driver (`npx safetape doctor` names the package), or use a browser with WebGPU.",

@@ -2,22 +2,23 @@ import { KernelError } from "../base/errors";
 import { kernelInterface } from "../gpu/wgsl";
 import type { PlannedLaunch, Target } from "../tape/plan";
 
-interface Bound {
+interface LaunchResources {
   readonly pipeline: GPUComputePipeline;
   /** The launch's uniform block. */
   readonly params: { readonly buffer: GPUBuffer; readonly offset: number; readonly size: number };
+  /** Returns the buffer that holds a target. */
   readonly resolve: (target: Target) => GPUBuffer;
 }
 
-/** Everything a launch is bound to. @throws KernelError for a variable that the kernel does not declare. */
-export function makeBindGroup(
+/** Creates the bind group of a launch. @throws KernelError for a variable that the kernel does not declare. */
+export function createBindGroup(
   device: GPUDevice,
-  { launch, bindings: planned, node }: PlannedLaunch,
-  { pipeline, params, resolve }: Bound,
+  { launch, bindings: plannedBindings, node }: PlannedLaunch,
+  { pipeline, params, resolve }: LaunchResources,
 ): GPUBindGroup {
   const { kernel, entry } = launch;
   const { bindings, paramsBinding } = kernelInterface(kernel);
-  const entries = planned.map(({ variable, target, offset, bytes }) => {
+  const entries = plannedBindings.map(({ variable, target, offset, bytes }) => {
     const declared = bindings.get(variable);
     if (!declared) {
       throw new KernelError(

@@ -8,41 +8,43 @@ import type { Uniforms } from "../gpu/uniforms";
 import { LOSS_GRADIENT } from "../tape/plan";
 import type { Plan, Port, Target } from "../tape/plan";
 import { reservedRanks } from "../tape/reserve";
-import { makeBindGroup } from "./bind-group";
-import { chosenLaunches } from "./chosen";
-import type { Chosen } from "./chosen";
+import { createBindGroup } from "./bind-group";
+import { deviceLaunches } from "./device-launches";
+import type { DeviceLaunch } from "./device-launches";
 import { readbackBytes, readbackLayout, stagingBytes, stagingLayout } from "./footprint";
 import type { Inputs } from "./run";
 import { gradientName } from "./store";
 
-/** A launch as a pass is told of it. */
+/** The arguments of a dispatch in a compute pass. */
 interface Dispatch {
   readonly pipeline: GPUComputePipeline;
   readonly group: GPUBindGroup;
+  /** Workgroups in x and y. */
   readonly across: number;
   readonly down: number;
 }
 
-/** Where a target's buffer is found: among the shared ones by rank, or in a store by name. */
-type Place = { readonly rank: number } | { readonly name: string };
+/** Where the buffer of a target comes from: the shared buffers, by rank, or a store, by name. */
+type Source = { readonly rank: number } | { readonly name: string };
 
-/** A plan with its uniforms, pipelines and bind groups: after the first run, a step makes no GPU object. */
+/** A plan with its uniforms, pipelines and bind groups. After the first run, running it again creates no GPU objects. */
 export class CompiledPlan {
   readonly #uniforms: Uniforms;
   readonly #uniformLease: Lease;
   readonly #readback: Lease;
   readonly #staging: Lease | undefined;
-  /** As this device runs them. */
-  readonly #launches: readonly Chosen[];
-  readonly #rank: readonly number[];
-  /** Of every target once: looked up before each run, to see whether the bind groups still hold. */
-  readonly #places: readonly Place[];
+  readonly #launches: readonly DeviceLaunch[];
+  /** For each buffer of the plan, the rank of the shared buffer in which it lives. */
+  readonly #ranks: readonly number[];
+  /** The source of every buffer that the launches bind. Each run compares their buffers with those of the bind groups. */
+  readonly #sources: readonly Source[];
   readonly #readbackLayout: ReturnType<typeof readbackLayout>;
   readonly #stagingLayout: ReturnType<typeof stagingLayout>;
   #pipelines: readonly GPUComputePipeline[] | undefined;
   #dispatches: readonly Dispatch[] = [];
-  #bound: readonly GPUBuffer[] = [];
-  /** The buffer of each of the plan's own. */
+  /** The buffers for which the bind groups were created, one for each of `#sources`. */
+  #boundBuffers: readonly GPUBuffer[] = [];
+  /** The plan's buffers. */
   #buffers: readonly GPUBuffer[] = [];
 
   constructor(
@@ -50,57 +52,59 @@ export class CompiledPlan {
     private readonly device: Device,
   ) {
     const { pool } = device;
-    this.#launches = chosenLaunches(plan, device);
+    this.#launches = deviceLaunches(plan, device);
     this.#uniforms = packUniforms(plan.launches.map(({ launch }) => launch));
     this.#uniformLease = pool.lease(this.#uniforms.data.byteLength, "scratch", USAGE.uniform | USAGE.copyTarget);
     this.#readback = pool.lease(readbackBytes(plan), "scratch", USAGE.mapRead | USAGE.copyTarget);
-    const staged = stagingBytes(plan);
-    if (staged > 0) this.#staging = pool.lease(staged, "scratch", USAGE.copySource | USAGE.copyTarget);
-    this.#rank = reservedRanks(plan);
+    const staging = stagingBytes(plan);
+    if (staging > 0) this.#staging = pool.lease(staging, "scratch", USAGE.copySource | USAGE.copyTarget);
+    this.#ranks = reservedRanks(plan);
     const targets = new Map(allTargets(plan).map((target) => [targetKey(target), target]));
-    this.#places = [...targets.values()].map((target) => this.#placeOf(target));
+    this.#sources = [...targets.values()].map((target) => this.#sourceOf(target));
     this.#readbackLayout = readbackLayout(plan);
     this.#stagingLayout = stagingLayout(plan);
   }
 
-  /** Writes what stays the same in every run, once its buffers are known to exist. */
-  fill(): void {
+  /** Writes the uniforms, which are the same in every run. The driver must have granted the buffers. */
+  writeUniforms(): void {
     this.device.handle.queue.writeBuffer(this.#uniformLease.buffer, 0, this.#uniforms.data);
   }
 
-  /** Makes the pipelines, one per launch. @throws KernelError when a kernel does not compile. */
+  /** Creates the pipelines. @throws KernelError when a kernel does not compile. */
   async compile(): Promise<void> {
     this.#pipelines ??= await Promise.all(this.#launches.map(({ launch }) => this.device.pipelines.get(launch)));
   }
 
-  get isReady(): boolean {
+  get isCompiled(): boolean {
     return this.#pipelines !== undefined;
   }
 
   /**
-   * Makes the bind groups, unless they are made for these very buffers already; `compile` comes first.
-   * @param shared the buffers of all plans, by rank.
-   * @returns whether what was encoded before still holds.
+   * Creates the bind groups, unless they exist for the same buffers. The plan must be compiled.
+   * @param shared the buffers that all plans share, by rank.
+   * @param find finds the buffer of a tensor that outlives the plan.
+   * @returns whether commands that were encoded before are still valid.
    */
   bind(shared: readonly Lease[], find: (name: string) => GPUBuffer): boolean {
-    const bufferAt = (place: Place): GPUBuffer => ("rank" in place ? shared[place.rank]!.buffer : find(place.name));
-    const isSame = this.#bound.length > 0 && this.#places.every((place, i) => bufferAt(place) === this.#bound[i]);
-    if (isSame) return true;
-    const resolve = (target: Target): GPUBuffer => bufferAt(this.#placeOf(target));
-    this.#dispatches = this.#launches.map((chosen, i) => this.#dispatch(chosen, i, resolve));
-    this.#bound = this.#places.map(bufferAt);
+    const bufferOf = (source: Source): GPUBuffer =>
+      "rank" in source ? shared[source.rank]!.buffer : find(source.name);
+    const isBound =
+      this.#boundBuffers.length > 0 && this.#sources.every((source, i) => bufferOf(source) === this.#boundBuffers[i]);
+    if (isBound) return true;
+    const resolve = (target: Target): GPUBuffer => bufferOf(this.#sourceOf(target));
+    this.#dispatches = this.#launches.map((launch, i) => this.#dispatch(launch, this.#pipelines![i]!, resolve));
+    this.#boundBuffers = this.#sources.map(bufferOf);
     this.#buffers = this.plan.buffers.map((_, index) => resolve({ kind: "buffer", index }));
     return false;
   }
 
-  #placeOf(target: Target): Place {
-    if (target.kind === "buffer") return { rank: this.#rank[target.index]! };
+  #sourceOf(target: Target): Source {
+    if (target.kind === "buffer") return { rank: this.#ranks[target.index]! };
     return { name: target.kind === "gradient" ? gradientName(target.name) : target.name };
   }
 
-  #dispatch(chosen: Chosen, place: number, resolve: (target: Target) => GPUBuffer): Dispatch {
-    const pipeline = this.#pipelines![place]!;
-    const { index, launch } = chosen;
+  #dispatch(planned: DeviceLaunch, pipeline: GPUComputePipeline, resolve: (target: Target) => GPUBuffer): Dispatch {
+    const { index, launch } = planned;
     const { workgroups } = launch;
     const across = Math.min(workgroups, this.device.limits.workgroupsPerDimension);
     const params = {
@@ -108,26 +112,27 @@ export class CompiledPlan {
       offset: this.#uniforms.offsets[index]!,
       size: this.#uniforms.sizes[index]!,
     };
-    const group = makeBindGroup(this.device.handle, chosen, { pipeline, params, resolve });
+    const group = createBindGroup(this.device.handle, planned, { pipeline, params, resolve });
     return { pipeline, group, across, down: Math.ceil(workgroups / across) };
   }
 
   /**
-   * Writes the inputs, but those that an earlier run passes: a staged plan's into its staging buffer, others' in place.
-   * @throws ShapeError for missing or ill-sized inputs; nothing is then written.
+   * Writes the inputs, into the staging buffer if the plan is staged, else in place.
+   * @param passed names of inputs to leave out, because earlier runs pass them on the device.
+   * @throws ShapeError for missing inputs and for inputs of another size; nothing is then written.
    */
-  upload(given: Inputs, passed: ReadonlySet<string>): void {
-    const inputs: Inputs = { [LOSS_GRADIENT]: Float32Array.of(1), ...given };
-    const wanted = [...this.plan.inputs].filter(([name]) => !passed.has(name));
-    for (const [name, port] of wanted) checkInput(name, port, inputs[name]);
-    for (const [name] of wanted) {
-      const { buffer, offset } = this.inputPlace(name);
+  upload(data: Inputs, passed: ReadonlySet<string>): void {
+    const inputs: Inputs = { [LOSS_GRADIENT]: Float32Array.of(1), ...data };
+    const ports = [...this.plan.inputs].filter(([name]) => !passed.has(name));
+    for (const [name, port] of ports) checkInput(name, port, inputs[name]);
+    for (const [name] of ports) {
+      const { buffer, offset } = this.inputLocation(name);
       this.device.upload(buffer, offset, inputs[name]!);
     }
   }
 
-  /** Where an input is to be written. */
-  inputPlace(name: string): { readonly buffer: GPUBuffer; readonly offset: number } {
+  /** Where an input has to be written. */
+  inputLocation(name: string): { readonly buffer: GPUBuffer; readonly offset: number } {
     const staged = this.#stagingLayout.find((entry) => entry.name === name);
     if (staged) return { buffer: this.#staging!.buffer, offset: staged.offset };
     return { buffer: this.#bufferOf(this.plan.inputs.get(name)), offset: 0 };
@@ -142,37 +147,37 @@ export class CompiledPlan {
     return this.#buffers[port!.buffer]!;
   }
 
-  /** Encodes all launches in one pass, after the copies of staged inputs. */
+  /** Encodes the copies of staged inputs, then all launches in one compute pass. */
   encode(encoder: GPUCommandEncoder): void {
     for (const { port, offset, bytes } of this.#stagingLayout) {
       encoder.copyBufferToBuffer(this.#staging!.buffer, offset, this.#bufferOf(port), 0, bytes);
     }
     const pass = encoder.beginComputePass();
-    let current: GPUComputePipeline | undefined;
+    let currentPipeline: GPUComputePipeline | undefined;
     for (const { pipeline, group, across, down } of this.#dispatches) {
-      if (pipeline !== current) pass.setPipeline(pipeline);
-      current = pipeline;
+      if (pipeline !== currentPipeline) pass.setPipeline(pipeline);
+      currentPipeline = pipeline;
       pass.setBindGroup(0, group);
       pass.dispatchWorkgroups(across, down);
     }
     pass.end();
   }
 
-  /** Encodes the copies of the outputs for `read`. */
+  /** Encodes the copies of the outputs into the buffer that `read` maps. */
   encodeReadback(encoder: GPUCommandEncoder): void {
     for (const { port, offset, bytes } of this.#readbackLayout) {
       encoder.copyBufferToBuffer(this.#bufferOf(port), 0, this.#readback.buffer, offset, bytes);
     }
   }
 
-  /** Waits for the work and reads the outputs. */
+  /** Waits for the submitted work and reads the outputs, by name. */
   async read(): Promise<ReadonlyMap<string, Float32Array>> {
     const { buffer } = this.#readback;
     if (this.plan.outputs.size === 0) {
       await this.device.handle.queue.onSubmittedWorkDone();
       return new Map();
     }
-    await buffer.mapAsync(1);
+    await buffer.mapAsync(USAGE.mapRead);
     const data = buffer.getMappedRange().slice(0);
     buffer.unmap();
     return new Map(
@@ -196,7 +201,7 @@ const targetKey = (target: Target): string =>
 function checkInput(name: string, { spec }: Port, data: Inputs[string] | undefined): void {
   if (data?.length === elements(spec.shape)) return;
   throw new ShapeError(
-    `The input ${name} ${data ? `has ${data.length} elements` : "is missing"}; the plan wants ${formatShape(spec.shape)}.`,
-    "Give every input of the plan in the shape it was traced with.",
+    `The input ${name} ${data ? `has ${data.length} elements` : "is missing"}; the plan needs ${formatShape(spec.shape)}.`,
+    "Give every input of the plan, in the shape with which it was traced.",
   );
 }

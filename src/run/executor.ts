@@ -6,8 +6,8 @@ import type { Plan } from "../tape/plan";
 import { reserve } from "../tape/reserve";
 import { sumBytes } from "../gpu/ledger";
 import { CompiledPlan } from "./compiled";
-import { executorBytes, ownBytes } from "./footprint";
-import { isOneSubmit, passedTo } from "./run";
+import { executorBytes, unsharedBytes } from "./footprint";
+import { fitsOneSubmit, passedTo } from "./run";
 import type { Inputs, Run } from "./run";
 import type { TensorStore } from "./store";
 
@@ -15,10 +15,10 @@ export type { Inputs, Pass, Run } from "./run";
 
 type Outputs = ReadonlyMap<string, Float32Array>;
 
-/** A sequence whose first inputs are uploaded and whose commands are encoded. See `Executor.prepare`. */
+/** A sequence whose first run's inputs are uploaded and whose commands are encoded, by `Executor.prepare`. */
 export interface Prepared {
   readonly runs: readonly Run[];
-  /** The commands of all runs, or of all but the first where that one was submitted already. */
+  /** The commands of all runs, or of all but the first if that one was submitted already. */
   readonly commands: GPUCommandBuffer;
   /** Whether the first run was submitted already. */
   readonly hasBegun: boolean;
@@ -29,64 +29,65 @@ export interface Prepared {
 }
 
 export interface RunAllOptions {
-  /** What `prepare` returned for these runs. It is ignored where it is no longer valid. */
+  /** The result of `prepare` for these runs. It is ignored if it is no longer valid. */
   readonly prepared?: Prepared | undefined;
   /** Called after the runs are submitted, before their outputs are waited for. */
   readonly meanwhile?: () => void;
 }
 
-/** Runs plans on a device. All plans share one set of buffers, since only one of them runs at a time. */
+/** Runs plans on a device. All plans that it holds share one set of buffers, since only one of them runs at a time. */
 export class Executor {
   #compiled = new Map<Plan, CompiledPlan>();
+  /** The buffers that all plans share, largest first. */
   #shared: Lease[] = [];
   /** The plans of the last `hold`. */
   #step: readonly Plan[] = [];
-  /** Grows with every sequence that runs and every change of plans: what was prepared before is then invalid. */
+  /** Incremented by every sequence that runs and every change of plans; a sequence prepared before is then invalid. */
   #generation = 0;
   #queue: Promise<unknown> = Promise.resolve();
   #isDisposed = false;
 
   /**
-   * @param mostBytes how many bytes the buffers of plans may take now. Plans that are held in addition to a step's take the
-   * step's place where both do not fit.
+   * @param maxBytes returns the budget in bytes for the buffers of all plans, as it is at the moment. `beside` keeps to it,
+   * and so does the tuning of kernels.
    */
   constructor(
     private readonly device: Device,
-    private readonly mostBytes: () => number = () => Infinity,
+    private readonly maxBytes: () => number = () => Infinity,
   ) {}
 
   /**
-   * Holds exactly these plans from now on. What only earlier plans needed goes back to the driver first, so the
+   * Holds exactly these plans from now on. Memory that only earlier plans needed is returned to the driver first, so the
    * change itself needs no extra memory.
-   * @throws OutOfMemoryError when the driver has no memory; the executor then holds what the last `hold` gave it, or
-   * nothing where even that is refused.
+   * @throws OutOfMemoryError when the driver has no memory. The executor then holds the plans of the last successful `hold`,
+   * or nothing if even those are refused.
    */
   async hold(plans: readonly Plan[]): Promise<void> {
     await this.#change(plans, "the buffers of a training step");
     this.#step = plans;
   }
 
-  /** Tries kernels while there is room for it: before the plans take theirs, and without a peak of its own. */
+  /** Times kernels for new plans while the memory that the plans will take is still free, so that the peak stays the same. */
   async #tune(plans: readonly Plan[]): Promise<void> {
     const { tuner, pool } = this.device;
     if (!tuner) return;
-    const held = this.#shared.reduce((sum, { bytes }) => sum + bytes, 0);
-    const own = [...this.#compiled.keys()].reduce((sum, plan) => sum + ownBytes(plan), 0);
-    const planned = sumBytes(executorBytes(plans)) - held - own;
+    const shared = this.#shared.reduce((sum, { bytes }) => sum + bytes, 0);
+    const unshared = [...this.#compiled.keys()].reduce((sum, plan) => sum + unsharedBytes(plan), 0);
+    const missingBytes = sumBytes(executorBytes(plans)) - shared - unshared;
     const { peakBytes, liveBytes } = pool.ledger;
-    const available = this.mostBytes() - held - own;
+    const available = this.maxBytes() - shared - unshared;
     await tuner.prepare(
       plans.flatMap(({ launches }) => launches),
-      Math.max(planned, Math.min(peakBytes - liveBytes, available)),
+      Math.max(missingBytes, Math.min(peakBytes - liveBytes, available)),
     );
   }
 
   /**
-   * Runs `body` with further plans held in addition to those of the last `hold`, or in their place where both do not fit
-   * into the budget. Afterwards those of the last `hold` are held again, whatever happened.
-   * @param body gets a function that holds one more plan, until `body` ends or asks for others that do not fit next to it.
-   * @throws MemoryBudgetError where the further plans alone do not fit, OutOfMemoryError as `hold`: the executor then holds
-   * what it held before; whatever `body` throws.
+   * Runs `body` while the executor holds other plans in addition to those of the last `hold`, or in their place if both do
+   * not fit into the budget. Afterwards it holds the plans of the last `hold` again, whatever happened.
+   * @param body gets a function that holds one more plan, until `body` ends or holds others that do not fit next to it.
+   * @throws MemoryBudgetError when the other plans alone exceed the budget, OutOfMemoryError when the driver has no memory
+   * for them; whatever `body` throws.
    */
   async beside<T>(plans: readonly Plan[], body: (hold: (plan: Plan) => Promise<void>) => Promise<T>): Promise<T> {
     const step = this.#step;
@@ -104,13 +105,13 @@ export class Executor {
   }
 
   async #holdBeside(step: readonly Plan[], plans: readonly Plan[]): Promise<void> {
-    const what = "the buffers of a forward pass beside training";
-    if (this.#fits([...step, ...plans])) return this.#change([...step, ...plans], what);
-    if (this.#fits(plans)) return this.#change(plans, what);
+    const purpose = "the buffers of a forward pass during training";
+    if (this.#fits([...step, ...plans])) return this.#change([...step, ...plans], purpose);
+    if (this.#fits(plans)) return this.#change(plans, purpose);
     const needed = sumBytes(executorBytes(plans));
-    const available = this.mostBytes();
+    const available = this.maxBytes();
     throw new MemoryBudgetError(
-      `A forward pass beside training needs ${needed} bytes; the budget leaves ${available}.`,
+      `A forward pass during training needs ${needed} bytes; the budget leaves ${available}.`,
       "Evaluate smaller batches, give the trainer a smaller `probe`, or raise memoryBudget.",
       needed,
       available,
@@ -118,22 +119,23 @@ export class Executor {
   }
 
   #fits(plans: readonly Plan[]): boolean {
-    return sumBytes(executorBytes(plans)) <= this.mostBytes();
+    return sumBytes(executorBytes(plans)) <= this.maxBytes();
   }
 
-  async #change(plans: readonly Plan[], what: string): Promise<void> {
+  /** @param purpose what the memory is for, for errors. */
+  async #change(plans: readonly Plan[], purpose: string): Promise<void> {
     this.device.check();
     try {
-      await this.#exchange(plans, what);
+      await this.#exchange(plans, purpose);
     } catch (error) {
       this.#release();
-      // Others may have taken the memory meanwhile; a later `hold` then begins with nothing.
-      await this.#exchange(this.#step, what).catch(() => this.#release());
+      // Other processes may have taken the memory. The executor then holds nothing until the next `hold`.
+      await this.#exchange(this.#step, purpose).catch(() => this.#release());
       throw error;
     }
   }
 
-  async #exchange(plans: readonly Plan[], what: string): Promise<void> {
+  async #exchange(plans: readonly Plan[], purpose: string): Promise<void> {
     const { pool } = this.device;
     this.#generation++;
     for (const [plan, compiled] of this.#compiled) {
@@ -142,14 +144,14 @@ export class Executor {
       this.#compiled.delete(plan);
     }
     this.#shared = rearrange(this.#shared, reserve(plans), (lease) => pool.return(lease));
-    // The driver has what was returned before it is asked for more.
+    // The driver must have freed the returned memory before more is allocated.
     await this.device.wait(pool.flush());
     await this.#tune(plans);
-    const made = await pool.checked(what, () => this.#allocate(plans));
-    for (const compiled of made) compiled.fill();
+    const added = await pool.checked(purpose, () => this.#allocate(plans));
+    for (const compiled of added) compiled.writeUniforms();
   }
 
-  /** Makes what is missing, and returns the plans that are new. */
+  /** Allocates the missing buffers, and returns the plans that are new. */
   #allocate(plans: readonly Plan[]): CompiledPlan[] {
     const { pool } = this.device;
     this.#shared = reserve(plans).map(({ bytes, saved }, i) => {
@@ -159,37 +161,37 @@ export class Executor {
       return existing ?? pool.lease(bytes, lifetime);
     });
     const missing = plans.filter((plan) => !this.#compiled.has(plan));
-    const made = missing.map((plan) => [plan, new CompiledPlan(plan, this.device)] as const);
-    for (const [plan, compiled] of made) this.#compiled.set(plan, compiled);
-    return made.map(([, compiled]) => compiled);
+    const added = missing.map((plan) => new CompiledPlan(plan, this.device));
+    for (const compiled of added) this.#compiled.set(compiled.plan, compiled);
+    return added;
   }
 
-  /** Makes the pipelines of the held plans. @throws KernelError when a kernel does not compile. */
+  /** Compiles the kernels of the held plans. Otherwise a plan's first run does. @throws KernelError when a kernel does not compile. */
   async compile(): Promise<void> {
     await Promise.all([...this.#compiled.values()].map((compiled) => this.#compile(compiled)));
   }
 
   async #compile(compiled: CompiledPlan): Promise<void> {
-    if (!compiled.isReady) await this.device.wait(compiled.compile());
+    if (!compiled.isCompiled) await this.device.wait(compiled.compile());
   }
 
-  /** Whether a plan is held now. */
+  /** Whether the executor holds a plan. */
   holds(plan: Plan): boolean {
     return this.#compiled.has(plan);
   }
 
   /**
-   * Runs a held plan and reads its outputs. Runs of one executor follow each other.
-   * @param inputs every input of the plan; the gradient of the loss is 1 unless given.
-   * @throws ShapeError for missing or ill-sized inputs, DeviceError when the device is lost.
+   * Runs a held plan and reads its outputs. Calls may overlap; their runs follow each other.
+   * @param inputs every input of the plan. The gradient of the loss is 1 by default.
+   * @throws ShapeError for missing inputs and for inputs of another size, DeviceError when the device is lost.
    */
   run(plan: Plan, store: TensorStore, inputs: Inputs): Promise<Outputs> {
     return this.runAll([{ plan, store, inputs: () => inputs }]);
   }
 
   /**
-   * Runs held plans one after the other without waiting in between, and reads the last one's outputs.
-   * @throws as `run`; whatever `meanwhile` throws.
+   * Runs held plans one after the other without waiting in between, and reads the outputs of the last one. Throws as `run`
+   * does, and whatever `meanwhile` throws.
    */
   runAll(runs: readonly Run[], options: RunAllOptions = {}): Promise<Outputs> {
     const result = this.#queue.then(() => this.#runNow(runs, options));
@@ -199,7 +201,7 @@ export class Executor {
 
   async #runNow(runs: readonly Run[], { prepared, meanwhile }: RunAllOptions): Promise<Outputs> {
     this.device.check();
-    for (const { plan } of runs) await this.#compile(this.#of(plan));
+    for (const { plan } of runs) await this.#compile(this.#held(plan));
     const isCurrent = prepared?.runs === runs && prepared.generation === this.#generation;
     this.#generation++;
     const isBound = runs.map((run) => this.#bind(run)).every(Boolean);
@@ -207,23 +209,23 @@ export class Executor {
     if (isValid) this.#submitPrepared(prepared);
     else this.#submit(runs);
     meanwhile?.();
-    const last = this.#of(runs.at(-1)!.plan);
+    const last = this.#held(runs.at(-1)!.plan);
     const outputs = await this.device.wait(last.read());
     this.device.check();
     return outputs;
   }
 
-  #of(plan: Plan): CompiledPlan {
+  #held(plan: Plan): CompiledPlan {
     const compiled = this.#compiled.get(plan);
     if (!compiled) throw new Error("The executor does not hold this plan: call hold() first.");
     return compiled;
   }
 
   #bind({ plan, store }: Run): boolean {
-    return this.#of(plan).bind(this.#shared, (name) => store.lease(name).buffer);
+    return this.#held(plan).bind(this.#shared, (name) => store.lease(name).buffer);
   }
 
-  /** A plan that is not staged takes its inputs in place, which is safe only between submits. */
+  /** Submits a sequence. Inputs of a plan that is not staged are written in place, so earlier runs must be submitted first. */
   #submit(runs: readonly Run[]): void {
     const { handle } = this.device;
     let encoder: GPUCommandEncoder | undefined;
@@ -232,26 +234,28 @@ export class Executor {
         handle.queue.submit([encoder.finish()]);
         encoder = undefined;
       }
-      this.#of(plan).upload(inputs(), passedTo(runs, i));
+      this.#held(plan).upload(inputs(), passedTo(runs, i));
       encoder ??= handle.createCommandEncoder();
       this.#encode(encoder, runs, i);
     });
     if (encoder) handle.queue.submit([encoder.finish()]);
   }
 
+  /** Submits what `prepare` left: its commands, and the inputs of all runs but the first. */
   #submitPrepared({ runs, commands }: Prepared): void {
     runs.forEach(({ plan, inputs }, i) => {
-      if (i > 0) this.#of(plan).upload(inputs(), passedTo(runs, i));
+      if (i > 0) this.#held(plan).upload(inputs(), passedTo(runs, i));
     });
     this.device.handle.queue.submit([commands]);
   }
 
+  /** Encodes one run of a sequence, the output that it passes on, and the readback if it is the last. */
   #encode(encoder: GPUCommandEncoder, runs: readonly Run[], index: number): void {
     const { plan, pass } = runs[index]!;
-    const compiled = this.#of(plan);
+    const compiled = this.#held(plan);
     compiled.encode(encoder);
     if (pass) {
-      const { buffer, offset } = this.#of(pass.to).inputPlace(pass.input);
+      const { buffer, offset } = this.#held(pass.to).inputLocation(pass.input);
       encoder.copyBufferToBuffer(
         compiled.outputBuffer(pass.output),
         0,
@@ -270,15 +274,16 @@ export class Executor {
    * The result is for a later `runAll` of the same array. It becomes invalid when anything else runs, when the held plans
    * change, and, where the first run has begun, when the host writes tensors; `runAll` then starts the sequence from scratch.
    * @param mayBegin whether the first run may be submitted now, so that the device computes while the host reads the
-   * results of the work before. Where the sequence is not run after all, that work was in vain.
-   * @returns undefined where the sequence needs more than one submit, or a plan of it is not held and compiled.
-   * @throws ShapeError for missing or ill-sized inputs of the first run.
+   * results of the work before. If the sequence is not run after all, that work is lost.
+   * @returns undefined if the sequence needs more than one submit, or a plan of it is not held and compiled.
+   * @throws ShapeError for missing inputs of the first run and for inputs of another size.
    */
   prepare(runs: readonly Run[], mayBegin: boolean): Prepared | undefined {
     const [first] = runs;
-    if (!first || !isOneSubmit(runs) || !runs.every(({ plan }) => this.#compiled.get(plan)?.isReady)) return undefined;
+    if (!first || !fitsOneSubmit(runs) || !runs.every(({ plan }) => this.#compiled.get(plan)?.isCompiled))
+      return undefined;
     for (const run of runs) this.#bind(run);
-    this.#of(first.plan).upload(first.inputs(), passedTo(runs, 0));
+    this.#held(first.plan).upload(first.inputs(), passedTo(runs, 0));
     const { handle, writes } = this.device;
     const hasBegun = mayBegin && runs.length > 1;
     let encoder = handle.createCommandEncoder();
@@ -299,6 +304,7 @@ export class Executor {
     this.#shared = [];
   }
 
+  /** Returns all memory. Further calls do nothing. */
   dispose(): void {
     if (this.#isDisposed) return;
     this.#isDisposed = true;
@@ -310,19 +316,19 @@ export class Executor {
   }
 }
 
-/** Keeps the leases whose size is still wanted at their rank, or at any other; returns the rest. */
+/** Reuses leases for buffers of the same size, and calls `giveBack` for the others. Ranks without a lease stay empty. */
 function rearrange(
   leases: readonly Lease[],
-  wanted: readonly { readonly bytes: number }[],
+  buffers: readonly { readonly bytes: number }[],
   giveBack: (lease: Lease) => void,
 ): Lease[] {
   const bySize = new Map<number, Lease[]>();
   for (const lease of leases) bySize.set(lease.bytes, [...(bySize.get(lease.bytes) ?? []), lease]);
-  const kept: Lease[] = [];
-  wanted.forEach(({ bytes }, i) => {
+  const reused: Lease[] = [];
+  buffers.forEach(({ bytes }, rank) => {
     const lease = bySize.get(bytes)?.shift();
-    if (lease) kept[i] = lease;
+    if (lease) reused[rank] = lease;
   });
-  for (const rest of bySize.values()) rest.forEach(giveBack);
-  return kept;
+  for (const unused of bySize.values()) unused.forEach(giveBack);
+  return reused;
 }

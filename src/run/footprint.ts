@@ -5,7 +5,7 @@ import { specBytes } from "../tape/emit";
 import type { Plan, Port } from "../tape/plan";
 import { reserve } from "../tape/reserve";
 
-/** Bytes of the buffer through which a plan's outputs are read back. */
+/** Bytes of the buffer through which a plan's outputs are read. */
 export function readbackBytes(plan: Plan): number {
   return Math.max(
     4,
@@ -13,7 +13,7 @@ export function readbackBytes(plan: Plan): number {
   );
 }
 
-/** Where each input of a staged plan lies in its staging buffer. */
+/** Where each input of a staged plan lies in its staging buffer; empty for other plans. */
 export function stagingLayout(plan: Plan): { name: string; port: Port; offset: number; bytes: number }[] {
   return plan.isStaged ? layout(plan.inputs) : [];
 }
@@ -29,20 +29,20 @@ export function uniformBytes(plan: Plan): number {
 }
 
 /**
- * What an executor that holds these plans occupies: the shared buffers, and for each plan its uniforms, its readback
- * buffer and, where it is staged, its staging buffer. Pure; equals the ledger to the byte.
+ * Bytes of an executor that holds some plans: the buffers that they share, and each plan's uniforms, readback buffer and
+ * staging buffer. This is a pure function, which equals the ledger to the byte.
  */
 export function executorBytes(plans: readonly Plan[]): Bytes {
   const bytes = noBytes();
   for (const buffer of reserve(plans)) bytes[buffer.saved ? "saved" : "scratch"] += buffer.bytes;
-  for (const plan of plans) bytes.scratch += ownBytes(plan);
+  for (const plan of plans) bytes.scratch += unsharedBytes(plan);
   return bytes;
 }
 
-/** Bytes of what a plan shares with no other. */
-export const ownBytes = (plan: Plan): number => uniformBytes(plan) + readbackBytes(plan) + stagingBytes(plan);
+/** Bytes of the buffers that a plan does not share. */
+export const unsharedBytes = (plan: Plan): number => uniformBytes(plan) + readbackBytes(plan) + stagingBytes(plan);
 
-/** Output ports in the order in which they lie in the readback buffer. */
+/** Where each output lies in the readback buffer. */
 export function readbackLayout(plan: Plan): { name: string; port: Port; offset: number; bytes: number }[] {
   return layout(plan.outputs);
 }

@@ -2,26 +2,27 @@ import type { ReferenceTensor } from "../op/declaration";
 import type { Tape, Value } from "../tape/tape";
 
 /**
- * Runs a tape forward in float64 on the CPU, by the ops' own references: what every adapter's numbers are held
- * against. Slow; for small shapes.
- * @param given every parameter and input, by name.
+ * Evaluates a tape forward in float64 on the CPU, by the references of its ops. Tests compare the results of every adapter
+ * with it. It is slow; use small shapes.
+ * @param externals every parameter and input, by name.
+ * @returns the tensors of `values`, in their order.
  */
 export function evaluate(
   tape: Tape,
-  given: Readonly<Record<string, ReferenceTensor>>,
-  wanted: readonly Value[],
+  externals: Readonly<Record<string, ReferenceTensor>>,
+  values: readonly Value[],
 ): ReferenceTensor[] {
-  const found = new Map<number, ReferenceTensor>();
-  const value = (id: number): ReferenceTensor => {
-    const origin = tape.values[id]!.origin;
-    const tensor = origin.kind === "node" ? found.get(id) : given[origin.name];
-    if (!tensor) throw new Error(`The reference misses ${origin.kind === "node" ? `value ${id}` : origin.name}.`);
+  const computed = new Map<number, ReferenceTensor>();
+  const tensorOf = (id: number): ReferenceTensor => {
+    const { origin } = tape.values[id]!;
+    const tensor = origin.kind === "node" ? computed.get(id) : externals[origin.name];
+    if (!tensor) throw new Error(`The reference lacks ${origin.kind === "node" ? `value ${id}` : origin.name}.`);
     return tensor;
   };
   for (const node of tape.nodes) {
-    const inputs = Object.fromEntries(Object.entries(node.inputs).map(([slot, id]) => [slot, value(id)]));
+    const inputs = Object.fromEntries(Object.entries(node.inputs).map(([slot, id]) => [slot, tensorOf(id)]));
     const outputs = node.op.reference(inputs, node.attributes);
-    for (const [slot, id] of Object.entries(node.outputs)) found.set(id, outputs[slot]!);
+    for (const [slot, id] of Object.entries(node.outputs)) computed.set(id, outputs[slot]!);
   }
-  return wanted.map(({ id }) => value(id));
+  return values.map(({ id }) => tensorOf(id));
 }

@@ -1,13 +1,13 @@
 import type { Lease } from "../gpu/pool";
 
-/** Finds the memory of parameters, and of their gradients under `gradientName(name)`. */
+/** Finds the memory of parameters by name, and of their gradients by `gradientName(name)`. */
 export interface TensorStore {
-  /** @throws when the tensor does not exist. */
+  /** The memory of a tensor. @throws Error when the tensor does not exist. */
   lease(name: string): Lease;
 }
 
-/** The name under which a store finds a tensor of the checkpoint as it was loaded, though a copy of it is trained. */
+/** The name of a parameter's values as they were loaded, in stores that train a copy of it. */
 export const originalName = (parameter: string): string => `loaded ${parameter}`;
 
-/** The name under which a store holds the gradient of a parameter. */
+/** The name of a parameter's gradient in a store. */
 export const gradientName = (parameter: string): string => `gradient of ${parameter}`;

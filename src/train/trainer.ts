@@ -1,8 +1,7 @@
 import type { AdapterState, Tensors } from "../adapter/adapter";
 import type { Batch } from "../data/batch";
 import type { Progress } from "../freeze/policy";
-import type { Prompt } from "../generate/generate";
-import type { Continuation, GenerateOptions } from "../generate/options";
+import type { Continuation, GenerateOptions, Prompt } from "../generate/options";
 import type { Bytes } from "../gpu/ledger";
 import type { Directory } from "../io/directory";
 import type { Explanation } from "../tape/explain";

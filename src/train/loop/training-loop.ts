@@ -1,8 +1,7 @@
 import type { Batch } from "../../data/batch";
 import type { Progress } from "../../freeze/policy";
-import { continueTexts } from "../../generate/later";
-import type { Continuation, GenerateOptions } from "../../generate/options";
-import type { Prompt } from "../../generate/generate";
+import { continueTexts } from "../../generate/generate";
+import type { Continuation, GenerateOptions, Prompt } from "../../generate/options";
 import type { Device } from "../../gpu/device";
 import type { Bytes } from "../../gpu/ledger";
 import { ConfigError } from "../../base/errors";
