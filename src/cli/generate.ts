@@ -2,7 +2,7 @@ import { readFile } from "node:fs/promises";
 import { basename, dirname } from "node:path";
 import { FileFormatError } from "../base/errors";
 import { readE2e } from "../data/e2e";
-import { e2eMetricsFiles } from "../data/meteor";
+import { e2eMetricsFiles } from "../data/metrics-e2e";
 import { loadTokenizer } from "../data/tokenizer";
 import type { Tokenizer } from "../data/tokenizer";
 import { generate } from "../generate/generate";

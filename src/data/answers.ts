@@ -2,35 +2,35 @@ import { DataError } from "../base/errors";
 import { IGNORED_LABEL } from "./sample";
 import type { Sample } from "./sample";
 
-/** A run of a text's tokens; the loss is on those of answers. */
-export interface Part {
+/** Consecutive tokens of a text. Only those of answers count in the loss. */
+export interface TextPart {
   readonly ids: readonly number[];
   readonly isAnswer: boolean;
 }
 
-/** Samples with their loss on answers, and what was lost of the texts. */
+/** Samples whose answers alone count in the loss, and how many texts were cut. */
 export interface AnswerSamples {
   readonly samples: readonly Sample[];
-  /** Texts that were longer than allowed and lost tokens. */
+  /** Number of texts that were too long and lost tokens. */
   readonly truncated: number;
-  /** Texts whose answers lie beyond the length, and which are left out. */
+  /** Number of texts that were left out because no answer is within the maximum length. */
   readonly dropped: number;
 }
 
 /**
- * One sample a text, its labels on answers alone. Throws DataError where no text has an answer within its first `maxLength`
- * tokens.
+ * Samples of a language model, one for each text, labelled on the tokens of answers alone.
+ * @throws DataError if no text has an answer within its first `maxLength` tokens.
  */
-export function answerSamples(texts: readonly (readonly Part[])[], maxLength: number): AnswerSamples {
+export function answerSamples(texts: readonly (readonly TextPart[])[], maxLength: number): AnswerSamples {
   const samples: Sample[] = [];
   let truncated = 0;
   for (const parts of texts) {
-    const all = parts.flatMap(({ ids }) => ids);
-    const counts = parts.flatMap(({ ids, isAnswer }) => ids.map(() => isAnswer));
-    const ids = Int32Array.from(all.slice(0, maxLength));
-    const label = ids.map((id, i) => (counts[i] ? id : IGNORED_LABEL));
-    if (label.every((own) => own === IGNORED_LABEL)) continue;
-    if (all.length > maxLength) truncated++;
+    const allIds = parts.flatMap(({ ids }) => ids);
+    const isAnswer = parts.flatMap((part) => part.ids.map(() => part.isAnswer));
+    const ids = Int32Array.from(allIds.slice(0, maxLength));
+    const label = ids.map((id, i) => (isAnswer[i] ? id : IGNORED_LABEL));
+    if (label.every((id) => id === IGNORED_LABEL)) continue;
+    if (allIds.length > maxLength) truncated++;
     samples.push({ ids, label });
   }
   if (samples.length === 0) {

@@ -4,12 +4,12 @@ import { IGNORED_LABEL } from "./sample";
 import type { Sample } from "./sample";
 
 /**
- * What the labels of a batch are: a class a row, a number a row (regression), a class a token (language model), or the
- * first and the last token of an answer a row.
+ * Kind of a batch's labels. `class`: a class for each row; `value`: a number for each row (regression); `token`: a token id
+ * for each token (language model); `span`: the first and last token of an answer for each row.
  */
 export type LabelKind = "class" | "value" | "token" | "span";
 
-/** What each task's batches are labelled with. */
+/** The kind of labels of each task. */
 export const LABEL_KINDS: Readonly<Record<Task, LabelKind>> = {
   sequence_classification: "class",
   regression: "value",
@@ -18,40 +18,43 @@ export const LABEL_KINDS: Readonly<Record<Task, LabelKind>> = {
   image_classification: "class",
 };
 
-/** Rows of one length, ready for the device. Arrays are [size x length], row-major, unless said otherwise. */
+/** Rows of equal length, ready for the device. Arrays are [size, length] in row-major order unless said otherwise. */
 export interface Batch {
-  /** Rows, padding rows included. */
+  /** Number of rows, including padding rows. */
   readonly size: number;
-  /** Tokens of a row, padding included. */
+  /** Tokens of a row, including padding. */
   readonly length: number;
-  /** Rows that hold a sample: the first ones. The others only fill the batch. */
+  /** Number of rows that hold a sample. They come first; the others are padding. */
   readonly rows: number;
   readonly inputIds: Int32Array;
   /** 1 for tokens, 0 for padding. */
   readonly attentionMask: Int32Array;
   readonly tokenTypeIds: Int32Array;
-  /** [size], [size x length] for "token", [size x 2] for "span"; Float32Array for "value". IGNORED_LABEL where nothing is to be predicted. */
+  /**
+   * [size] for "class" and "value" (a Float32Array), [size, length] for "token", [size, 2] for "span". IGNORED_LABEL marks
+   * what is not predicted.
+   */
   readonly labels: Int32Array | Float32Array;
-  /** Which sample each real row holds, [rows]: equal numbers stand for equal content throughout a run. */
+  /** [rows]: number of the sample in each row. Equal numbers mean equal content throughout a run. */
   readonly ids?: Int32Array;
-  /** Images [size, channels, rows, columns], where these are what a row holds; `inputIds` then mean nothing. */
+  /** [size, channels, rows, columns]: the images of a model of images, which ignores `inputIds`. */
   readonly pixels?: Float32Array;
 }
 
 export interface BatchShape {
   readonly size: number;
   readonly length: number;
-  /** Id of padding; any valid id does, since padding is masked. */
+  /** Token id of padding. Any valid id will do, since padding is masked. */
   readonly padId: number;
   readonly labels: LabelKind;
 }
 
 /**
- * Puts samples into one batch, padded on the right. With fewer samples than `size` the rest are padding rows: mask 0
- * except for their first position (so that no softmax is over nothing), label IGNORED_LABEL. A loss that ignores this
- * label and divides by the labels it counted (cross-entropy does) is then the mean over the real rows, and their
- * gradients are what a smaller batch would give: rows meet in no op but the loss. Throws DataError for a sample that does
- * not fit, or whose label is of the wrong kind.
+ * Makes a batch of samples, padded on the right. If there are fewer samples than `size`, the other rows are padding: their
+ * label is IGNORED_LABEL, and their mask is 0 except for the first position, since a softmax needs at least one. A loss that
+ * skips this label and divides by the number of counted labels, as cross-entropy does, is then the mean over the real rows.
+ * Gradients equal those of a smaller batch, because rows are independent of each other except in the loss.
+ * @throws DataError for a sample that does not fit, or whose label is of another kind.
  */
 export function makeBatch(samples: readonly Sample[], { size, length, padId, labels: kind }: BatchShape): Batch {
   const batch = {
@@ -64,12 +67,12 @@ export function makeBatch(samples: readonly Sample[], { size, length, padId, lab
     labels: emptyLabels(kind, size, length),
   };
   if (samples.length > size) throw new DataError(`${samples.length} samples for ${size} rows`, "make the batch larger");
-  for (const [row, sample] of samples.entries()) place(batch, row, sample, kind);
+  for (const [row, sample] of samples.entries()) fillRow(batch, row, sample, kind);
   for (let row = samples.length; row < size; row++) batch.attentionMask[row * length] = 1;
   return batch;
 }
 
-/** Smallest of the bucket lengths that holds `length`: multiples of `multiple`, and `maximum` itself as the last. */
+/** `length` rounded up to a multiple of `multiple`, but at most `maximum`. */
 export function bucketLength(length: number, maximum: number, multiple: number): number {
   return Math.min(maximum, Math.ceil(length / multiple) * multiple);
 }
@@ -80,21 +83,21 @@ function emptyLabels(kind: LabelKind, size: number, length: number): Int32Array 
   return new Int32Array(size * perRow).fill(IGNORED_LABEL);
 }
 
-function place(batch: Batch, row: number, { ids, typeIds, label }: Sample, kind: LabelKind): void {
+function fillRow(batch: Batch, row: number, { ids, typeIds, label }: Sample, kind: LabelKind): void {
   const start = row * batch.length;
   if (ids.length === 0 || ids.length > batch.length) {
     throw new DataError(
-      `a sample of ${ids.length} tokens in a batch of length ${batch.length}`,
+      `a sample has ${ids.length} tokens, but rows have 1 to ${batch.length}`,
       "truncate longer texts when they are encoded, and leave out empty ones",
     );
   }
-  const wanted = { class: undefined, value: undefined, span: 2, token: ids.length }[kind];
-  const given = typeof label === "number" ? undefined : label.length;
-  if (given !== wanted) {
-    const told = given === undefined ? "one label for the row" : `${given} labels for ${ids.length} tokens`;
-    throw new DataError(`a sample has ${told} in a batch of ${kind} labels`, `give what "${kind}" needs`);
+  const expected = { class: undefined, value: undefined, span: 2, token: ids.length }[kind];
+  const count = typeof label === "number" ? undefined : label.length;
+  if (count !== expected) {
+    const labels = count === undefined ? "one label for the row" : `${count} labels for ${ids.length} tokens`;
+    throw new DataError(`a sample has ${labels} in a batch of ${kind} labels`, `give the labels that "${kind}" needs`);
   }
-  if (kind === "span") checkSpan(label as Int32Array);
+  if (kind === "span" && typeof label !== "number") checkSpan(label);
   batch.inputIds.set(ids, start);
   batch.attentionMask.fill(1, start, start + ids.length);
   if (typeIds !== undefined) batch.tokenTypeIds.set(typeIds.subarray(0, ids.length), start);
@@ -102,11 +105,11 @@ function place(batch: Batch, row: number, { ids, typeIds, label }: Sample, kind:
   else batch.labels.set(label, kind === "span" ? 2 * row : start);
 }
 
-/** The loss is the mean over starts and ends, so an answer counts whole or not at all. */
+/** The loss is the mean over starts and ends, so both must count or neither. */
 function checkSpan([first, last]: Int32Array): void {
   if ((first === IGNORED_LABEL) === (last === IGNORED_LABEL)) return;
   throw new DataError(
-    `an answer goes from token ${first} to ${last}, one of which counts for nothing`,
+    `an answer goes from token ${first} to ${last}, one of which is not counted`,
     `give two positions, or ${IGNORED_LABEL} twice`,
   );
 }

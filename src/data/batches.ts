@@ -2,36 +2,37 @@ import { DataError } from "../base/errors";
 import { Random } from "../base/random";
 import { bucketLength, makeBatch } from "./batch";
 import type { Batch, BatchShape, LabelKind } from "./batch";
-import { checkedPlace } from "./place";
-import type { BatchState } from "./place";
+import { resumedPosition } from "./batch-state";
+import type { BatchState } from "./batch-state";
 import type { Sample } from "./sample";
 
 export interface BatchOptions {
   /** Rows of a batch. */
   readonly size: number;
-  /** Longest row. A sample that is longer is an error; the longest sample's length by default. */
+  /** Maximum length of a row. A longer sample is an error. Default: the length of the longest sample. */
   readonly maxLength?: number;
-  /** Rows are padded to a multiple of this (8 by default), at most to maxLength: fewer shapes, fewer plans. */
+  /** Rows are padded to a multiple of this, but at most to `maxLength`, so that fewer plans are needed. Default 8. */
   readonly multiple?: number;
-  /** Id of padding; 0 by default. */
+  /** Token id of padding. Default 0. */
   readonly padId?: number;
-  /** "class" by default. */
+  /** Kind of the labels. Default "class". */
   readonly labels?: LabelKind;
-  /** Another order in every epoch, from `seed`; true by default. */
+  /** Whether every epoch has another order, which `seed` decides. Default true. */
   readonly shuffle?: boolean;
-  /** Any safe integer; 0 by default. */
+  /** Any safe integer. Default 0. */
   readonly seed?: number;
   /**
-   * The last batch of an epoch, where samples are left: "pad" fills it with rows that no loss counts (one plan fewer),
-   * "keep" gives a smaller batch, "drop" leaves it out. "pad" by default, "keep" for "value" labels, whose padding rows
-   * are right only where the loss leaves out IGNORED_LABEL.
+   * What to do with the last batch of an epoch if it is not full: "pad" adds rows that the loss does not count (this needs
+   * one plan fewer), "keep" makes a smaller batch, "drop" skips it. Default "pad"; for "value" labels "keep", since not every
+   * loss of a regression skips IGNORED_LABEL.
    */
   readonly partial?: "pad" | "keep" | "drop";
 }
 
 /**
- * Endless batches over samples, epoch after epoch. The order of an epoch depends on seed and epoch alone, so two numbers
- * are enough to resume. Throws DataError for options that make no batch.
+ * Endless batches of samples, epoch after epoch. The order of an epoch depends only on the seed and the epoch's number, so
+ * two numbers are enough to resume.
+ * @throws DataError for options out of range, for samples that are empty or too long, and for too few samples.
  */
 export class Batches {
   readonly perEpoch: number;
@@ -53,52 +54,55 @@ export class Batches {
     this.#options = { shuffle, seed, partial };
     this.perEpoch = partial === "drop" ? Math.floor(samples.length / size) : Math.ceil(samples.length / size);
     if (this.perEpoch === 0) {
-      throw new DataError(`${samples.length} samples make no batch of ${size}`, "give more samples or smaller batches");
+      throw new DataError(
+        `${samples.length} samples do not make a batch of ${size}`,
+        "give more samples or smaller batches",
+      );
     }
   }
 
-  /** Epoch of the next batch, from 0. */
+  /** Epoch of the next batch, counted from 0. */
   get epoch(): number {
     return this.#epoch;
   }
 
-  /** Batches of this epoch that were handed out. */
+  /** Number of batches of this epoch before the next one. */
   get position(): number {
     return this.#position;
   }
 
-  /** The next batch; after an epoch's last one the next epoch begins. */
+  /** The next batch. After the last one of an epoch, the next epoch begins. */
   next(): Batch {
     const { size, maxLength, multiple } = this.#shape;
     const order = (this.#order ??= this.#orderOf(this.#epoch));
     const start = this.#position * size;
     const ids = Int32Array.from(order.subarray(start, start + size));
-    const chosen = Array.from(ids, (index) => this.samples[index]!);
-    const rows = this.#options.partial === "pad" ? size : chosen.length;
-    const batch = makeBatch(chosen, {
+    const samples = Array.from(ids, (index) => this.samples[index]!);
+    const batch = makeBatch(samples, {
       ...this.#shape,
-      size: rows,
-      length: bucketLength(longest(chosen), maxLength, multiple),
+      size: this.#options.partial === "pad" ? size : samples.length,
+      length: bucketLength(longest(samples), maxLength, multiple),
     });
     this.#advance();
     return { ...batch, ids };
   }
 
-  /** What is left of the current epoch. */
+  /** The batches that are left in the current epoch. */
   *restOfEpoch(): Generator<Batch, void, undefined> {
     const { epoch } = this;
     while (this.epoch === epoch) yield this.next();
   }
 
+  /** The current position, for `resume`. */
   save(): BatchState {
     const { size } = this.#shape;
     const { seed } = this.#options;
     return { epoch: this.#epoch, position: this.#position, samples: this.samples.length, size, seed };
   }
 
-  /** Goes on where `save` was called. Throws DataError where samples, batch size or seed are not the same. */
+  /** Continues where `save` was called. @throws DataError if the number of samples, the batch size or the seed differ. */
   resume(saved: unknown): void {
-    const { epoch, position } = checkedPlace(saved, this.save(), this.perEpoch);
+    const { epoch, position } = resumedPosition(saved, this.save(), this.perEpoch);
     this.#epoch = epoch;
     this.#position = position;
     this.#order = undefined;
@@ -118,13 +122,14 @@ export class Batches {
   }
 }
 
+/** Length of the longest sample. */
 function longest(samples: readonly Sample[]): number {
-  return samples.reduce((most, { ids }) => Math.max(most, ids.length), 0);
+  return samples.reduce((length, { ids }) => Math.max(length, ids.length), 0);
 }
 
 function checkCount(name: string, value: number): void {
   if (Number.isSafeInteger(value) && value >= 1) return;
-  throw new DataError(`a batch cannot have the ${name} ${value}`, `${name} is a whole number from 1 on`);
+  throw new DataError(`a batch cannot have the ${name} ${value}`, `give a whole number of at least 1`);
 }
 
 function checkSamples(samples: readonly Sample[], maxLength: number): void {

@@ -10,23 +10,24 @@ const [SIDE, CHANNELS] = [32, 3] as const;
 const PIXELS = CHANNELS * SIDE ** 2;
 
 export interface CifarOptions {
-  /** The model's images; default CIFAR's own 3 x 32 x 32. */
+  /** The images that the model takes. Default CIFAR's 3 x 32 x 32. */
   readonly spec?: Pick<ImageSpec, "size" | "channels">;
-  /** Default ViT's own. */
+  /** Default: that of ViT. */
   readonly preprocessor?: Preprocessor;
 }
 
-const OWN = { size: SIDE, channels: CHANNELS };
+const CIFAR_SPEC = { size: SIDE, channels: CHANNELS };
 
 /**
- * Reads a binary file of CIFAR-10 (a label, then 3 x 32 x 32 bytes, an image) or CIFAR-100 (a coarse and a fine label; the
- * fine one is taken). Throws DataError for a file that is no whole number of images, or a label that does not exist.
+ * Reads a binary file of CIFAR-10 or CIFAR-100. An image has one label (CIFAR-100: a coarse and a fine one, of which the fine
+ * one is used), then 3 x 32 x 32 bytes.
+ * @throws DataError for a file of another size than a multiple of an image's, and for a label that does not exist.
  */
 export async function readCifar(
   directory: Directory,
   file: string,
   classes: 10 | 100,
-  { spec = OWN, preprocessor = DEFAULT_PREPROCESSOR }: CifarOptions = {},
+  { spec = CIFAR_SPEC, preprocessor = DEFAULT_PREPROCESSOR }: CifarOptions = {},
 ): Promise<ImageSample[]> {
   const bytes = await directory.read(file);
   const labels = classes === 100 ? 2 : 1;
@@ -34,8 +35,8 @@ export async function readCifar(
   const where = `${file} in ${directory.name}`;
   if (bytes.length === 0 || bytes.length % record !== 0) {
     throw new DataError(
-      `${where} has ${bytes.length} bytes, no whole number of CIFAR-${classes} images of ${record}`,
-      "the file is truncated, or of the other data set: fetch it again",
+      `${where} has ${bytes.length} bytes, not a multiple of ${record}, the size of a CIFAR-${classes} image`,
+      "the file is truncated or belongs to the other data set; fetch it again",
     );
   }
   return Array.from({ length: bytes.length / record }, (_, i) => {
@@ -49,7 +50,7 @@ export async function readCifar(
   });
 }
 
-/** CIFAR's planes [3, 32, 32] as pixels [32, 32, 3]. */
+/** Converts CIFAR's planes [3, 32, 32] to pixels [32, 32, 3]. */
 function interleaved(planes: Uint8Array): RawImage {
   const perPlane = SIDE ** 2;
   const data = Uint8Array.from(planes, (_, i) => planes[(i % CHANNELS) * perPlane + Math.floor(i / CHANNELS)]!);

@@ -6,15 +6,16 @@ import type { AnswerSamples } from "./answers";
 import { lineError, readLines } from "./text-file";
 import type { Tokenizer } from "./tokenizer";
 
-/** A meaning representation with every text that people wrote for it. */
+/** A meaning representation, with all the texts that people wrote for it. */
 export interface E2eExample {
   readonly meaning: string;
   readonly references: readonly string[];
 }
 
 /**
- * Reads a CSV file of the E2E NLG challenge (columns mr and ref, or mr alone in its test set); consecutive rows of one
- * meaning are one example with several references. Throws DataError with the line for malformed CSV or a missing column.
+ * Reads a CSV file of the E2E NLG challenge, with the columns mr and ref (the test set has mr alone). Consecutive rows with
+ * the same meaning become one example with several references.
+ * @throws DataError with the line for malformed CSV, a missing column or an empty meaning, and for a file without rows.
  */
 export async function readE2e(directory: Directory, file: string): Promise<E2eExample[]> {
   const where = `${file} in ${directory.name}`;
@@ -22,39 +23,40 @@ export async function readE2e(directory: Directory, file: string): Promise<E2eEx
   const [header, ...rows] = await parseRows(text);
   const fields = header?.cells ?? [];
   checkHeader(fields, where);
-  const [meaningAt, referenceAt] = [fields.indexOf("mr"), fields.indexOf("ref")];
+  const [meaningColumn, referenceColumn] = [fields.indexOf("mr"), fields.indexOf("ref")];
   const examples: { meaning: string; references: string[] }[] = [];
   for (const { line, cells, fault } of rows) {
-    const uneven = cells.length === fields.length ? undefined : `${cells.length} cells, not ${fields.length}`;
-    const wrong = fault ?? uneven;
-    if (wrong !== undefined) throw lineError(where, line, wrong, "quote cells with commas, and close quotes");
-    const meaning = cells[meaningAt]!;
-    const reference = cells[referenceAt] ?? "";
+    const wrongWidth = cells.length === fields.length ? undefined : `${cells.length} cells, not ${fields.length}`;
+    const fact = fault ?? wrongWidth;
+    if (fact !== undefined) throw lineError(where, line, fact, "quote cells with commas, and close quotes");
+    const meaning = cells[meaningColumn]!;
+    const reference = cells[referenceColumn] ?? "";
     if (meaning.trim() === "") throw lineError(where, line, "the meaning is empty", "fill it, or drop the row");
     const last = examples.at(-1);
-    const own = reference === "" ? [] : [reference];
-    if (last?.meaning === meaning) last.references.push(...own);
-    else examples.push({ meaning, references: own });
+    const references = reference === "" ? [] : [reference];
+    if (last?.meaning === meaning) last.references.push(...references);
+    else examples.push({ meaning, references });
   }
   if (examples.length === 0) throw new DataError(`${where} has no rows`, "give a file with at least one");
   return examples;
 }
 
-interface Row {
-  /** Where it begins, from 1. */
+interface CsvRow {
+  /** Number of its first line, counted from 1. */
   readonly line: number;
   readonly cells: readonly string[];
+  /** Message of a syntax error in it. */
   readonly fault: string | undefined;
 }
 
-async function parseRows(text: string): Promise<Row[]> {
+async function parseRows(text: string): Promise<CsvRow[]> {
   const { default: papa } = await import("papaparse");
-  const rows: Row[] = [];
+  const rows: CsvRow[] = [];
   let [line, read] = [1, 0];
   papa.parse<string[]>(text, {
     delimiter: ",",
     step({ data, errors, meta }) {
-      // A quoted cell may hold line ends: rows are found by what was read before them.
+      // A quoted cell may contain line ends, so the line is counted from the text before the row.
       rows.push({ line, cells: data, fault: errors[0]?.message });
       line += text.slice(read, meta.cursor).split("\n").length - 1;
       read = meta.cursor;
@@ -63,7 +65,6 @@ async function parseRows(text: string): Promise<Row[]> {
   return rows;
 }
 
-/** Cells are looked up by place, so that no name in a file means anything to JavaScript. */
 function checkHeader(fields: readonly string[], where: string): void {
   const [meanings, references] = ["mr", "ref"].map((name) => fields.filter((field) => field === name).length);
   if (meanings === 1 && (references === 1 || fields.length === 1)) return;
@@ -72,8 +73,11 @@ function checkHeader(fields: readonly string[], where: string): void {
 }
 
 /**
- * Samples for a language model, one a reference, as Microsoft's LoRA encodes them: the meaning, the begin token, a space and
- * the text, the end token; the loss is on the text and its end. A vocabulary without such tokens gets `||` and nothing.
+ * Samples of a language model, one for each reference, in the format of Microsoft's LoRA: the meaning, the begin token, a
+ * space, the reference, the end token. The loss counts the reference and the end token. A vocabulary without a begin token
+ * gets `||` instead; without an end token, the sample has none.
+ * @param options.maxLength tokens at which samples are cut. Default 512.
+ * @throws DataError if no reference starts within `maxLength` tokens.
  */
 export function e2eSamples(
   examples: readonly E2eExample[],
@@ -91,7 +95,7 @@ export function e2eSamples(
   return answerSamples(texts, maxLength);
 }
 
-/** What a model is given to write each meaning's text: a sample's beginning. */
+/** The prompts after which a model writes the text for each meaning: the samples up to the begin token. */
 export function e2ePrompts(examples: readonly E2eExample[], tokenizer: Tokenizer): Int32Array[] {
   return examples.map((example) => Int32Array.from(promptIds(example, tokenizer)));
 }

@@ -1,15 +1,17 @@
-/** One text or pair of texts with its label: a class from 0, or a number where the task is a regression. */
+/** A text, or a pair of texts, with its label. */
 export interface Example {
   readonly text: string;
+  /** The second text of a pair. */
   readonly pair?: string;
-  /** -1 where the file has no labels (test sets). */
+  /** A class, counted from 0, or the number of a regression; -1 if the file has no labels, as test sets. */
   readonly label: number;
 }
 
+/** The examples of a file. */
 export interface Dataset {
   readonly examples: readonly Example[];
-  /** Names of the classes by label; undefined for a regression. */
+  /** Names of the classes, by label. Undefined for a regression. */
   readonly labelNames: readonly string[] | undefined;
-  /** Rows that the task's convention leaves out (QQP has incomplete ones). */
+  /** Number of incomplete rows that were skipped, as is the convention for QQP. */
   readonly skipped: number;
 }

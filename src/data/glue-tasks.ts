@@ -1,23 +1,25 @@
-/** Where a file of a GLUE task keeps its texts: columns from 0, and the names that its header gives them. */
+/** The columns of a file of a GLUE task that hold texts, counted from 0, and their names in the header. */
 export interface Layout {
-  /** False where the file begins with an example. */
+  /** Whether the first line is a header. */
   readonly header: boolean;
   readonly texts: readonly { readonly column: number; readonly name: string }[];
 }
 
+/** A task of GLUE. */
 export interface GlueTask {
+  /** Layout of the training and development files. */
   readonly labelled: Layout;
   readonly test: Layout;
   readonly label: { readonly column: number | "last"; readonly name: string };
-  /** The labels as files write them, in the order of their ids; undefined for a regression. */
+  /** The labels in files, in the order of their ids. Undefined for a regression. */
   readonly labels: readonly string[] | undefined;
-  /** What people call the classes, in the same order. */
+  /** Names of the classes, in the same order. */
   readonly labelNames: readonly string[] | undefined;
   /** Range of a regression's labels. */
   readonly range?: readonly [number, number];
-  /** True where rows that are short or have an empty text are skipped, as everyone does with QQP. */
+  /** Whether rows that are too short or have an empty text are skipped, as is the convention for QQP. Default false. */
   readonly skipsBroken?: boolean;
-  /** Metric names, the first is the one to select by. */
+  /** Metrics. The first one selects the best checkpoint. */
   readonly metrics: readonly ("accuracy" | "f1" | "matthews" | "pearson" | "spearman")[];
 }
 
@@ -28,9 +30,7 @@ function layout(columns: readonly number[], names: readonly string[], header = t
   return { header, texts: columns.map((column, index) => ({ column, name: names[index]! })) };
 }
 
-/**
- * The tasks of GLUE. Label ids are those of the Hugging Face datasets (MNLI: 0 entailment, 1 neutral, 2 contradiction).
- */
+/** The tasks of GLUE, with the label ids of Hugging Face's datasets (MNLI: 0 entailment, 1 neutral, 2 contradiction). */
 export const GLUE_TASKS = {
   cola: {
     labelled: layout([3], ["sentence"], false),

@@ -7,13 +7,14 @@ import { lineError } from "./text-file";
 import { readTsv } from "./tsv";
 import type { Row } from "./tsv";
 
-/** Where in its layout a file belongs: only test files have no labels. */
+/** Which layout of a task a file has. Only test files have no labels. */
 export type GlueSplit = "labelled" | "test";
 
 /**
- * Reads a file in the layout of a GLUE task. `split` is "test" for files named test*.tsv, else "labelled". Throws
- * DataError with file and line for a missing column, a label that the task does not have, an empty text or an empty file;
- * FileFormatError where the file is missing.
+ * Reads a file of a GLUE task.
+ * @param split default "test" for files named test*.tsv, "labelled" for others.
+ * @throws DataError with file and line for a missing column, a label that the task does not have, an empty text or an empty
+ * file; FileFormatError if the file is missing.
  */
 export async function readGlue(
   directory: Directory,
@@ -25,7 +26,7 @@ export async function readGlue(
   return glueDataset(rows, GLUE_TASKS[task], split, `${file} in ${directory.name}`);
 }
 
-/** As readGlue, for rows that were read already. */
+/** The examples in the rows of a file. Throws as `readGlue` does. @param where name of the file in errors. */
 export function glueDataset(rows: readonly Row[], task: GlueTask, split: GlueSplit, where: string): Dataset {
   const layout = task[split];
   const labelColumn = split === "test" ? undefined : task.label.column;
@@ -48,7 +49,7 @@ export function glueDataset(rows: readonly Row[], task: GlueTask, split: GlueSpl
 
 type LabelColumn = GlueTask["label"]["column"] | undefined;
 
-/** Columns that every row must have. The header's names are checked, so that a file without one loses no example. */
+/** Number of columns that every row must have. Checks the names in the header, since a file may lack one. */
 function checkHeader(row: Row, layout: Layout, task: GlueTask, labelColumn: LabelColumn, where: string): number {
   const width = row.cells.length;
   const expected = [...layout.texts];
@@ -57,13 +58,9 @@ function checkHeader(row: Row, layout: Layout, task: GlueTask, labelColumn: Labe
   }
   for (const { column, name } of expected) {
     if (row.cells[column]?.trim() !== name) {
-      const names = `the header has ${JSON.stringify(row.cells[column] ?? "nothing")} as column ${column + 1}`;
-      throw lineError(
-        where,
-        row.line,
-        `${names}, not ${JSON.stringify(name)}`,
-        "keep the header and the columns of GLUE",
-      );
+      const actual = JSON.stringify(row.cells[column] ?? "nothing");
+      const fact = `the header has ${actual} as column ${column + 1}, not ${JSON.stringify(name)}`;
+      throw lineError(where, row.line, fact, "keep the header and the columns of GLUE");
     }
   }
   return width;
@@ -104,10 +101,15 @@ function parseLabel(text: string, task: GlueTask, line: number, where: string): 
     if (label >= 0) return label;
     throw lineError(where, line, `the label ${shown(text)} is unknown`, `labels are ${task.labels.join(", ")}`);
   }
-  const [least, most] = task.range ?? [-Infinity, Infinity];
+  const [minimum, maximum] = task.range ?? [-Infinity, Infinity];
   const value = text.trim() === "" ? NaN : Number(text);
-  if (value >= least && value <= most) return value;
-  throw lineError(where, line, `the label ${shown(text)} is no number in range`, `labels are from ${least} to ${most}`);
+  if (value >= minimum && value <= maximum) return value;
+  throw lineError(
+    where,
+    line,
+    `the label ${shown(text)} is not a number in range`,
+    `labels are from ${minimum} to ${maximum}`,
+  );
 }
 
 function shown(text: string): string {

@@ -13,9 +13,9 @@ export interface ImageFolderOptions {
 }
 
 /**
- * Images in one folder a class, labelled by the classes' order. Each is kept as bytes of the model's size and made into
- * numbers when a batch wants it. Throws DataError for a class without images, or a file that cannot be decoded; files
- * that do not end as PNG or JPEG are passed over.
+ * Reads images from one folder for each class. Labels are the positions in `classes`. Files with other endings than those of
+ * PNG and JPEG are skipped. Images are stored as bytes, and converted to numbers whenever a batch needs them.
+ * @throws DataError for a class without images, and for a file that cannot be decoded.
  */
 export async function readImageFolder(
   classes: readonly Directory[],

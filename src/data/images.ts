@@ -2,27 +2,31 @@ import { DataError } from "../base/errors";
 import { Random } from "../base/random";
 import type { ImageSpec, Model } from "../model/model";
 import type { Batch } from "./batch";
-import { checkedPlace } from "./place";
-import type { BatchState } from "./place";
+import { resumedPosition } from "./batch-state";
+import type { BatchState } from "./batch-state";
 import { IGNORED_LABEL } from "./sample";
 
-/** An image as a model sees it: [channels, rows, columns], normalised. */
+/** An image as the input of a model, with its label. */
 export interface ImageSample {
+  /** [channels, rows, columns], normalised. */
   readonly pixels: Float32Array;
+  /** A class, counted from 0, or IGNORED_LABEL. */
   readonly label: number;
 }
 
 export interface ImageBatchOptions {
-  /** Images of a batch. */
+  /** Number of images in a batch. */
   readonly size: number;
-  /** Another order in every epoch, from `seed`; default true. */
+  /** Whether every epoch has another order, which `seed` decides. Default true. */
   readonly shuffle?: boolean;
+  /** Any safe integer. Default 0. */
   readonly seed?: number;
 }
 
 /**
- * Endless batches of images, epoch after epoch; the last one of an epoch is filled with images that no loss counts.
- * @throws DataError for a model of texts, no images, one of another size, or a label that the model does not have.
+ * Endless batches of images, epoch after epoch. The last batch of an epoch is padded with images that the loss does not count.
+ * @throws DataError for a model of texts, for no images, for images of another size, and for labels that the model does not
+ * have.
  */
 export class ImageBatches {
   readonly perEpoch: number;
@@ -36,9 +40,9 @@ export class ImageBatches {
   ) {
     const spec = imageSpec(model);
     if (samples.length === 0) throw new DataError("there are no images", "give at least one");
-    const wanted = spec.channels * spec.size ** 2;
+    const valuesPerImage = spec.channels * spec.size ** 2;
     samples.forEach(({ pixels, label }, i) => {
-      if (pixels.length !== wanted) {
+      if (pixels.length !== valuesPerImage) {
         throw new DataError(
           `image ${i + 1} has ${pixels.length} values, not ${spec.channels} x ${spec.size} x ${spec.size}`,
           "resize images to the model's image_size",
@@ -47,46 +51,47 @@ export class ImageBatches {
       if (label === IGNORED_LABEL || (Number.isInteger(label) && label >= 0 && label < model.classes)) return;
       throw new DataError(
         `image ${i + 1} has the label ${label}; the model has ${model.classes} classes`,
-        "map labels from 0",
+        "number classes from 0",
       );
     });
     this.perEpoch = Math.ceil(samples.length / options.size);
   }
 
-  /** The next batch; after an epoch's last one the next epoch begins. */
+  /** The next batch. After the last one of an epoch, the next epoch begins. */
   next(): Batch {
     const { size, shuffle = true, seed = 0 } = this.options;
     const order = Uint32Array.from(this.samples, (_, i) => i);
     if (shuffle) new Random(seed, this.#epoch).shuffle(order);
     const ids = Int32Array.from(order.subarray(this.#position * size, (this.#position + 1) * size));
     if (++this.#position === this.perEpoch) [this.#position, this.#epoch] = [0, this.#epoch + 1];
-    const chosen = Array.from(ids, (i) => this.samples[i]!);
-    return { ...imageBatch(chosen, this.model, size), ids };
+    const samples = Array.from(ids, (i) => this.samples[i]!);
+    return { ...imageBatch(samples, this.model, size), ids };
   }
 
+  /** The current position, for `resume`. */
   save(): BatchState {
     const { size, seed = 0 } = this.options;
     return { epoch: this.#epoch, position: this.#position, samples: this.samples.length, size, seed };
   }
 
-  /** Goes on where `save` was called. @throws DataError where samples, batch size or seed are not the same. */
+  /** Continues where `save` was called. @throws DataError if the number of samples, the batch size or the seed differ. */
   resume(saved: unknown): void {
-    const { epoch, position } = checkedPlace(saved, this.save(), this.perEpoch);
+    const { epoch, position } = resumedPosition(saved, this.save(), this.perEpoch);
     this.#epoch = epoch;
     this.#position = position;
   }
 
-  /** What is left of the current epoch. */
+  /** The batches that are left in the current epoch. */
   *restOfEpoch(): Generator<Batch, void, undefined> {
     const epoch = this.#epoch;
     while (this.#epoch === epoch) yield this.next();
   }
 }
 
-/** @throws DataError for a model of texts. */
+/** The images that a model takes. @throws DataError for a model of texts. */
 export function imageSpec(model: Model): ImageSpec {
   if (model.image) return model.image;
-  throw new DataError(`${model.family} is a model of texts`, "give images to a model of images, as ViT");
+  throw new DataError(`${model.family} is a model of texts`, "give images to a model of images, such as ViT");
 }
 
 function imageBatch(samples: readonly ImageSample[], model: Model, size: number): Batch {
@@ -107,16 +112,17 @@ function imageBatch(samples: readonly ImageSample[], model: Model, size: number)
   };
 }
 
-/** How raw values become a model's: (value * rescale - mean) / deviation, by channel. */
+/** Normalisation of pixels: (value * rescale - mean) / deviation. */
 export interface Normalisation {
   /** Default 1 / 255. */
   readonly rescale?: number;
-  /** By channel; default 0.5, as ViT's preprocessor_config.json has it. */
+  /** For each channel. Default 0.5, as in ViT's preprocessor_config.json. */
   readonly mean?: readonly number[];
+  /** For each channel. Default 0.5. */
   readonly deviation?: readonly number[];
 }
 
-/** Bytes [channels, rows, columns] -> normalised values of the same layout. */
+/** Normalises bytes [channels, rows, columns]. The result has the same layout. */
 export function normalisePixels(bytes: ArrayLike<number>, channels: number, options: Normalisation = {}): Float32Array {
   const { rescale = 1 / 255, mean = [], deviation = [] } = options;
   const perChannel = bytes.length / channels;

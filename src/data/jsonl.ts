@@ -10,7 +10,7 @@ const CHAT = v.object({ messages: v.pipe(v.array(MESSAGE), v.minLength(1)) });
 const INSTRUCTION = v.object({ instruction: v.string(), input: v.optional(v.string(), ""), output: v.string() });
 const COMPLETION = v.object({ prompt: v.string(), completion: v.string() });
 
-/** A part of a conversation; the loss is on parts that are answers. */
+/** A part of a conversation. Only answers count in the loss. */
 export interface Turn {
   readonly text: string;
   readonly isAnswer: boolean;
@@ -19,9 +19,9 @@ export interface Turn {
 export type Conversation = readonly Turn[];
 
 /**
- * Reads JSON lines: `{"messages": [{"role", "content"}]}`, `{"instruction", "input", "output"}` or `{"prompt",
- * "completion"}`, told apart line by line; blank lines are passed over. Throws DataError with the line for anything else,
- * or one without an answer.
+ * Reads conversations from JSON lines. Each line is `{"messages": [{"role", "content"}]}`, `{"instruction", "input",
+ * "output"}` or `{"prompt", "completion"}`. Blank lines are skipped.
+ * @throws DataError with the line for anything else, and for a conversation without an answer.
  */
 export async function readConversations(directory: Directory, file: string): Promise<Conversation[]> {
   const where = `${file} in ${directory.name}`;
@@ -32,7 +32,7 @@ export async function readConversations(directory: Directory, file: string): Pro
       const fact = "neither messages, nor instruction and output, nor prompt and completion";
       throw lineError(where, number, fact, "give one of these three forms in each line");
     }
-    if (conversation.some(({ isAnswer, text: own }) => isAnswer && own.trim() !== "")) return conversation;
+    if (conversation.some((turn) => turn.isAnswer && turn.text.trim() !== "")) return conversation;
     throw lineError(where, number, "no answer to learn from", "give an assistant's message, an output or a completion");
   });
 }
@@ -41,7 +41,8 @@ function parse(text: string, line: number, where: string): unknown {
   try {
     return JSON.parse(text);
   } catch (cause) {
-    throw lineError(where, line, `no JSON: ${(cause as Error).message}`, "write one JSON object a line");
+    // JSON.parse throws a SyntaxError; a catch clause cannot say so.
+    throw lineError(where, line, `not JSON: ${(cause as SyntaxError).message}`, "write one JSON object in each line");
   }
 }
 
@@ -56,9 +57,9 @@ function conversationOf(value: unknown): Conversation | undefined {
   const instruction = v.safeParse(INSTRUCTION, value);
   if (instruction.success) {
     const { instruction: task, input, output } = instruction.output;
-    const given = input === "" ? "" : `### Input:\n${input}\n\n`;
+    const inputSection = input === "" ? "" : `### Input:\n${input}\n\n`;
     return [
-      { text: `### Instruction:\n${task}\n\n${given}### Response:\n`, isAnswer: false },
+      { text: `### Instruction:\n${task}\n\n${inputSection}### Response:\n`, isAnswer: false },
       { text: output, isAnswer: true },
     ];
   }
@@ -71,8 +72,10 @@ function conversationOf(value: unknown): Conversation | undefined {
 }
 
 /**
- * Samples for a language model: turns one after the other, the end token after each answer, labels on answers and their
- * ends alone. Throws DataError where no conversation has an answer within its first `maxLength` tokens.
+ * Samples of a language model, one for each conversation: its turns, with the end token after each answer. The loss counts
+ * the answers and their end tokens.
+ * @param options.maxLength tokens at which samples are cut. Default 512.
+ * @throws DataError if no conversation has an answer within its first `maxLength` tokens.
  */
 export function conversationSamples(
   conversations: readonly Conversation[],
@@ -82,8 +85,8 @@ export function conversationSamples(
   const end = tokenizer.specialId("eos");
   const texts = conversations.map((turns) =>
     turns.map(({ text, isAnswer }) => {
-      const own = [...tokenizer.encode(text, undefined, { specialTokens: false }).ids];
-      return { ids: isAnswer && end !== undefined ? [...own, end] : own, isAnswer };
+      const ids = [...tokenizer.encode(text, undefined, { specialTokens: false }).ids];
+      return { ids: isAnswer && end !== undefined ? [...ids, end] : ids, isAnswer };
     }),
   );
   return answerSamples(texts, maxLength);

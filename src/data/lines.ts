@@ -5,20 +5,21 @@ import { readLines } from "./text-file";
 import type { Tokenizer } from "./tokenizer";
 
 export interface BlockOptions {
-  /** Tokens of a block. */
+  /** Number of tokens in a block. */
   readonly length: number;
-  /** What stands between two texts: two newlines by default, as in LLM pruning's and GPTQ's perplexities. */
+  /** Text between two lines. Default two newlines, as in the perplexities of GPTQ and of work on pruning. */
   readonly separator?: string;
   /**
-   * Every line, blank ones too, is a text with its line end, as Hugging Face's WikiText has them: what published
-   * perplexities join. Default false: lines that are not blank, without their ends.
+   * Whether every line, including blank ones, is a text with its line end, as in Hugging Face's WikiText, which published
+   * perplexities join. Default false: only lines that are not blank, without their ends.
    */
   readonly asWikiText?: boolean;
 }
 
 /**
- * Plain text for language modelling: lines joined by `separator`, tokenised as one text without special tokens, and cut into consecutive blocks of `length` ids; the rest that fills no block is dropped. Throws
- * DataError where there is not one block, FileFormatError where the file is missing.
+ * Reads a plain text for language modelling. Its lines are joined by `separator`, tokenised as one text without special
+ * tokens, and cut into consecutive blocks of `length` ids. A last block that is not full is dropped.
+ * @throws DataError if there are fewer tokens than a block has, FileFormatError if the file is missing.
  */
 export async function readBlocks(
   directory: Directory,
@@ -36,23 +37,27 @@ async function plainTexts(directory: Directory, file: string): Promise<string[]>
   return lines.map((line) => line.text).filter((text) => text.trim() !== "");
 }
 
-/** Blank lines are empty texts there; the others keep their line end. */
+/** In WikiText, blank lines are empty texts, and the others keep their line end. */
 async function wikiTexts(directory: Directory, file: string): Promise<string[]> {
   const text = decodeText(await directory.read(file), `${file} in ${directory.name}`);
   const lines = text.split(/(?<=\n)/);
   return lines.map((line) => (line.trim() === "" ? "" : line));
 }
 
-/** [n] ids -> floor(n / length) blocks of [length], views on the same memory. Throws DataError where that is none. */
+/**
+ * Cuts ids [n] into floor(n / length) blocks [length], which are views of the same memory.
+ * @param where name of the text in errors.
+ * @throws DataError if there is no block.
+ */
 export function cutBlocks(ids: Int32Array, length: number, where: string): Int32Array[] {
   if (!Number.isSafeInteger(length) || length < 1) {
-    throw new DataError(`a block cannot have ${length} tokens`, "give a whole number from 1 on");
+    throw new DataError(`a block cannot have ${length} tokens`, "give a whole number of at least 1");
   }
   const count = Math.floor(ids.length / length);
   if (count === 0) {
     throw new DataError(
       `${where} has ${ids.length} tokens, fewer than one block of ${length}`,
-      "give more text or a smaller block length",
+      "give more text, or a smaller block length",
     );
   }
   return Array.from({ length: count }, (_, index) => ids.subarray(index * length, (index + 1) * length));

@@ -2,7 +2,7 @@ import { meteorVariant } from "./meteor";
 import { bleu, cider, nist, rougeL } from "./metrics-text";
 import type { Generated } from "./metrics-text";
 
-/** The E2E challenge's five scores of generated texts; METEOR's is this library's variant. */
+/** The five scores of the E2E challenge. METEOR's is this library's variant. @throws DataError for nothing to score. */
 export async function e2eScores(items: readonly Generated[]): Promise<Record<string, number>> {
   return {
     bleu: bleu(items),
@@ -10,5 +10,17 @@ export async function e2eScores(items: readonly Generated[]): Promise<Record<str
     meteorVariant: await meteorVariant(items),
     rougeL: rougeL(items),
     cider: cider(items),
+  };
+}
+
+/**
+ * The two text files that the E2E challenge's scorer reads: one line for each text, and the references of each text with an
+ * empty line in between.
+ */
+export function e2eMetricsFiles(items: readonly Generated[]): { readonly system: string; readonly references: string } {
+  const line = (text: string): string => text.replace(/\s+/g, " ").trim();
+  return {
+    system: items.map(({ text }) => `${line(text)}\n`).join(""),
+    references: items.map(({ references }) => `${references.map(line).join("\n")}\n`).join("\n"),
   };
 }

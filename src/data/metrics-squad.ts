@@ -1,6 +1,6 @@
 import { DataError } from "../base/errors";
 
-/** As SQuAD's evaluation does: lower case, no ASCII punctuation, no articles, single spaces. */
+/** Normalises a text as SQuAD's evaluation does: lower case, no ASCII punctuation, no articles, single spaces. */
 export function normaliseAnswer(text: string): string {
   const plain = text.toLowerCase().replace(/[!-/:-@[-`{-~]/g, "");
   return plain
@@ -10,37 +10,41 @@ export function normaliseAnswer(text: string): string {
     .join(" ");
 }
 
-/** 1 where the normalised texts are the same, else 0. */
+/** 1 if the normalised texts are equal, else 0. */
 export function exactMatch(prediction: string, answer: string): number {
   return normaliseAnswer(prediction) === normaliseAnswer(answer) ? 1 : 0;
 }
 
-/** F1 over the words that both have, each as often as both have it. */
+/** F1 of the words of the normalised texts, as multisets. */
 export function answerF1(prediction: string, answer: string): number {
-  const [own, wanted] = [prediction, answer].map((text) => normaliseAnswer(text).split(" ").filter(Boolean));
-  const left = new Map<string, number>();
-  for (const word of wanted ?? []) left.set(word, (left.get(word) ?? 0) + 1);
+  const [predicted, expected] = [normalisedWords(prediction), normalisedWords(answer)];
+  const unmatched = new Map<string, number>();
+  for (const word of expected) unmatched.set(word, (unmatched.get(word) ?? 0) + 1);
   let common = 0;
-  for (const word of own ?? []) {
-    const count = left.get(word) ?? 0;
+  for (const word of predicted) {
+    const count = unmatched.get(word) ?? 0;
     if (count === 0) continue;
     common++;
-    left.set(word, count - 1);
+    unmatched.set(word, count - 1);
   }
   if (common === 0) return 0;
-  const [precision, recall] = [common / (own?.length ?? 1), common / (wanted?.length ?? 1)];
+  const [precision, recall] = [common / predicted.length, common / expected.length];
   return (2 * precision * recall) / (precision + recall);
 }
 
+const normalisedWords = (text: string): string[] => normaliseAnswer(text).split(" ").filter(Boolean);
+
 /**
- * SQuAD v1.1's exact match and F1 in per cent (Rajpurkar et al. 2016, section 6.1): the best over each question's answers,
- * averaged over questions. @throws DataError for no questions, or one without a prediction.
+ * Exact match and F1 of SQuAD v1.1, in per cent (Rajpurkar et al. 2016, section 6.1): the best over the answers of each
+ * question, averaged over questions.
+ * @param predictions by the question's id.
+ * @throws DataError for no questions, and for a question without a prediction.
  */
 export function squadScores(
   predictions: ReadonlyMap<string, string>,
   examples: readonly { readonly id: string; readonly answers: readonly { readonly text: string }[] }[],
 ): { readonly exactMatch: number; readonly f1: number } {
-  if (examples.length === 0) throw new DataError("SQuAD's scores over no questions", "give at least one");
+  if (examples.length === 0) throw new DataError("no questions are scored", "give at least one");
   let [exact, f1] = [0, 0];
   for (const { id, answers } of examples) {
     const prediction = predictions.get(id);

@@ -2,17 +2,20 @@ import { DataError } from "../base/errors";
 
 type Numbers = ArrayLike<number>;
 
-/** Share of predictions that equal their label. Throws DataError for lists that are empty or of different lengths. */
+/**
+ * Share of predictions that equal their label.
+ * @throws DataError for lists that are empty, of different lengths, or not finite; so do all metrics of this file.
+ */
 export function accuracy(predictions: Numbers, labels: Numbers): number {
-  const count = pairs(predictions, labels);
-  let right = 0;
-  for (let i = 0; i < count; i++) if (predictions[i] === labels[i]) right++;
-  return right / count;
+  const count = countPairs(predictions, labels);
+  let correct = 0;
+  for (let i = 0; i < count; i++) if (predictions[i] === labels[i]) correct++;
+  return correct / count;
 }
 
 /**
- * Matthews correlation of two classes (class 1 is positive):
- * (TP TN - FP FN) / sqrt((TP+FP)(TP+FN)(TN+FP)(TN+FN)), and 0 where that root is 0.
+ * Matthews correlation of two classes, of which class 1 is positive:
+ * (TP TN - FP FN) / sqrt((TP + FP)(TP + FN)(TN + FP)(TN + FN)), or 0 if the denominator is 0.
  */
 export function matthews(predictions: Numbers, labels: Numbers): number {
   const { tp, tn, fp, fn } = confusion(predictions, labels);
@@ -20,16 +23,16 @@ export function matthews(predictions: Numbers, labels: Numbers): number {
   return root === 0 ? 0 : (tp * tn - fp * fn) / root;
 }
 
-/** F1 of class 1: 2 TP / (2 TP + FP + FN), and 0 where nothing is positive. */
+/** F1 of class 1: 2 TP / (2 TP + FP + FN), or 0 if nothing is positive. */
 export function f1(predictions: Numbers, labels: Numbers): number {
   const { tp, fp, fn } = confusion(predictions, labels);
   const sum = 2 * tp + fp + fn;
   return sum === 0 ? 0 : (2 * tp) / sum;
 }
 
-/** Pearson correlation, in doubles; 0 where one of the lists is constant. */
+/** Pearson correlation in float64; 0 if one of the lists is constant. */
 export function pearson(x: Numbers, y: Numbers): number {
-  const count = pairs(x, y);
+  const count = countPairs(x, y);
   const meanX = mean(x);
   const meanY = mean(y);
   let xy = 0;
@@ -46,19 +49,19 @@ export function pearson(x: Numbers, y: Numbers): number {
   return root === 0 ? 0 : Math.max(-1, Math.min(1, xy / root));
 }
 
-/** Spearman correlation: Pearson's of the ranks, equal values sharing the mean of their ranks. */
+/** Spearman correlation: the Pearson correlation of the ranks. Equal values share the mean of their ranks. */
 export function spearman(x: Numbers, y: Numbers): number {
-  pairs(x, y);
+  countPairs(x, y);
   return pearson(ranks(x), ranks(y));
 }
 
-/** exp(summed negative log-likelihood in nats / tokens). Throws DataError where no token was counted. */
+/** Perplexity: exp(total negative log-likelihood in nats / tokens). @throws DataError for no tokens. */
 export function perplexity(totalNll: number, tokens: number): number {
   if (!(tokens > 0)) throw new DataError(`perplexity over ${tokens} tokens`, "evaluate at least one token");
   return Math.exp(totalNll / tokens);
 }
 
-/** Ranks from 1, equal values sharing the mean of theirs. */
+/** Ranks of values, counted from 1. Equal values share the mean of their ranks. */
 function ranks(values: Numbers): Float64Array {
   const order = Array.from({ length: values.length }, (_, index) => index).sort((a, b) => values[a]! - values[b]!);
   const result = new Float64Array(values.length);
@@ -73,7 +76,7 @@ function ranks(values: Numbers): Float64Array {
 
 function confusion(predictions: Numbers, labels: Numbers): { tp: number; tn: number; fp: number; fn: number } {
   const counts = { tp: 0, tn: 0, fp: 0, fn: 0 };
-  for (let i = pairs(predictions, labels) - 1; i >= 0; i--) {
+  for (let i = countPairs(predictions, labels) - 1; i >= 0; i--) {
     const right = predictions[i] === labels[i];
     counts[predictions[i] === 1 ? (right ? "tp" : "fp") : labels[i] === 1 ? "fn" : "tn"]++;
   }
@@ -86,8 +89,8 @@ function mean(values: Numbers): number {
   return sum / values.length;
 }
 
-/** The lists' common length. Throws DataError for lists that are empty, of different lengths, or not finite. */
-function pairs(a: Numbers, b: Numbers): number {
+/** The lists' common length. @throws DataError for lists that are empty, of different lengths, or not finite. */
+function countPairs(a: Numbers, b: Numbers): number {
   if (a.length === 0 || a.length !== b.length) {
     throw new DataError(
       `a metric over ${a.length} predictions and ${b.length} labels`,

@@ -1,45 +1,47 @@
 import { DataError } from "../base/errors";
 
-/** [start, end) in UTF-16 units of a text. */
+/** A range [start, end) of a text, in UTF-16 units. */
 export type Span = readonly [start: number, end: number];
 
-/** How a vocabulary spells a text, by its tokenizer.json. */
+/** How the tokens of a vocabulary spell a text. */
 export type Spelling =
-  /** GPT-2's: every character of a token is a byte. */
+  /** As in GPT-2: every character of a token stands for a byte. */
   | "bytes"
-  /** LLaMA-2's: a block for a space, `<0x0A>` for a byte. */
+  /** As in LLaMA 2: U+2581 stands for a space, `<0x0A>` for a byte. */
   | "metaspace"
-  /** BERT's: words cleaned of accents and case, `##` before what goes on. */
+  /** As in BERT: words without accents and case, with `##` before tokens that continue a word. */
   | "wordpiece";
 
 /**
- * Where in a text each of its tokens stands; a space before a word is no part of it. `unknown` is the token that stands for
- * any word. Throws DataError where tokens and text do not agree, as after a normalisation that this does not know.
+ * The span of each token in a text, without white space around it.
+ * @param unknown the token that stands for any word.
+ * @throws DataError if the tokens do not spell the text, for example after a normalisation that is not supported here.
  */
 export function tokenSpans(text: string, tokens: readonly string[], spelling: Spelling, unknown?: string): Span[] {
   return spelling === "wordpiece" ? wordpieceSpans(text, tokens, unknown) : byteSpans(text, tokens, spelling);
 }
 
 function byteSpans(text: string, tokens: readonly string[], spelling: "bytes" | "metaspace"): Span[] {
-  const wanted = new TextEncoder().encode(text);
+  const textBytes = new TextEncoder().encode(text);
   const units = unitsOfBytes(text);
   const bytesOf = spelling === "bytes" ? byteLevelBytes : metaspaceBytes;
-  let at = 0;
+  let offset = 0;
   return tokens.map((token, i) => {
     let bytes = bytesOf(token);
-    // Some vocabularies put a space before a text that has none.
-    if (i === 0 && bytes[0] === SPACE && wanted[0] !== SPACE) bytes = bytes.slice(1);
-    const start = at;
-    if (!bytes.every((byte, j) => byte === wanted[start + j])) throw astray(token, text, units[at]?.[0] ?? text.length);
-    at += bytes.length;
-    if (bytes.length === 0) return [units[at]?.[0] ?? text.length, units[at]?.[0] ?? text.length] as const;
-    return trimmed(text, [units[start]![0], units[at - 1]![1]]);
+    // Some tokenizers add a space before the text.
+    if (i === 0 && bytes[0] === SPACE && textBytes[0] !== SPACE) bytes = bytes.slice(1);
+    const start = offset;
+    const startUnit = units[start]?.[0] ?? text.length;
+    if (!bytes.every((byte, j) => byte === textBytes[start + j])) throw notFoundAt(token, text, startUnit);
+    offset += bytes.length;
+    if (bytes.length === 0) return [startUnit, startUnit] as const;
+    return trimmed(text, [startUnit, units[offset - 1]![1]]);
   });
 }
 
 const SPACE = 0x20;
 
-/** Of each UTF-8 byte of a text, the units of its character. */
+/** For each UTF-8 byte of a text, the span of its character. */
 function unitsOfBytes(text: string): Span[] {
   const units: Span[] = [];
   let unit = 0;
@@ -53,24 +55,24 @@ function unitsOfBytes(text: string): Span[] {
   return units;
 }
 
-/** Without white space around, unless there is nothing else. */
+/** A span without the white space at its ends, unless it is all white space. */
 function trimmed(text: string, [start, end]: Span): Span {
-  const own = text.slice(start, end);
-  if (own.trim() === "") return [start, end];
-  return [start + (own.length - own.trimStart().length), end - (own.length - own.trimEnd().length)];
+  const spanned = text.slice(start, end);
+  if (spanned.trim() === "") return [start, end];
+  return [start + (spanned.length - spanned.trimStart().length), end - (spanned.length - spanned.trimEnd().length)];
 }
 
-/** GPT-2's alphabet: bytes that print stand for themselves, the others for characters from U+0100 on, in order. */
+/** GPT-2's alphabet: printable bytes are their own characters; the others have the characters from U+0100 on, in order. */
 const BYTES: ReadonlyMap<string, number> = (() => {
-  const prints = (byte: number): boolean =>
+  const isPrintable = (byte: number): boolean =>
     (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte <= 0xac) || (byte >= 0xae && byte <= 0xff);
   let next = 0x100;
   return new Map(
-    Array.from({ length: 256 }, (_, byte) => [String.fromCodePoint(prints(byte) ? byte : next++), byte] as const),
+    Array.from({ length: 256 }, (_, byte) => [String.fromCodePoint(isPrintable(byte) ? byte : next++), byte] as const),
   );
 })();
 
-/** A character outside the alphabet belongs to an added token, which stands as it is. */
+/** Bytes of a token. One with a character outside the alphabet is an added token, which spells itself. */
 function byteLevelBytes(token: string): number[] {
   const bytes = [...token].map((character) => BYTES.get(character));
   return bytes.every((byte) => byte !== undefined) ? bytes : [...new TextEncoder().encode(token)];
@@ -82,63 +84,68 @@ function metaspaceBytes(token: string): number[] {
   return [...new TextEncoder().encode(token.replaceAll("\u2581", " "))];
 }
 
-/** A character as BERT's normaliser leaves it, and where it came from. */
-interface Mark {
+/** A character after BERT's normalisation. */
+interface NormalisedCharacter {
   readonly character: string;
+  /** Span of the original character. */
   readonly span: Span;
-  /** First of a word: behind white space, or punctuation, or such a character itself. */
-  readonly opens: boolean;
+  /** Whether it starts a word: it follows white space or punctuation, or is punctuation itself. */
+  readonly startsWord: boolean;
 }
 
 function wordpieceSpans(text: string, tokens: readonly string[], unknown: string | undefined): Span[] {
-  const marks = normalisedMarks(text);
-  let at = 0;
+  const characters = normalise(text);
+  let next = 0;
   return tokens.map((token) => {
-    const first = at;
+    const first = next;
     if (token === unknown) {
-      do at++;
-      while (at < marks.length && !marks[at]!.opens);
+      do next++;
+      while (next < characters.length && !characters[next]!.startsWord);
     } else {
       for (const character of fold(token.startsWith("##") ? token.slice(2) : token)) {
-        if (marks[at]?.character !== character) throw astray(token, text, marks[at]?.span[0] ?? text.length);
-        at++;
+        const actual = characters[next];
+        if (actual?.character !== character) throw notFoundAt(token, text, actual?.span[0] ?? text.length);
+        next++;
       }
     }
-    const [from, to] = [marks[first], marks[Math.min(at, marks.length) - 1]];
-    if (!from || !to) throw astray(token, text, text.length);
+    const [from, to] = [characters[first], characters[Math.min(next, characters.length) - 1]];
+    if (!from || !to) throw notFoundAt(token, text, text.length);
     return [from.span[0], to.span[1]] as const;
   });
 }
 
-/** Case and accents play no part here: a vocabulary may have them or not. */
+/** Removes case and accents, with which a vocabulary may spell words or not. */
 const fold = (text: string): string =>
   text
     .toLowerCase()
     .normalize("NFD")
     .replace(/\p{Mn}/gu, "");
 
-function normalisedMarks(text: string): Mark[] {
-  const marks: Mark[] = [];
+function normalise(text: string): NormalisedCharacter[] {
+  const characters: NormalisedCharacter[] = [];
   let unit = 0;
-  let opens = true;
+  let startsWord = true;
   for (const character of text) {
     const span = [unit, unit + character.length] as const;
     unit += character.length;
-    if (/^\s$/u.test(character)) opens = true;
+    if (/^\s$/u.test(character)) startsWord = true;
     if (/^[\s\p{Cc}\p{Cf}\p{Co}\uFFFD]$/u.test(character)) continue;
-    const alone = isPunctuation(character) || /^\p{Script=Han}$/u.test(character);
-    [...fold(character)].forEach((own, i) => marks.push({ character: own, span, opens: i === 0 && (opens || alone) }));
-    opens = alone || (opens && fold(character) === "");
+    const isWord = isPunctuation(character) || /^\p{Script=Han}$/u.test(character);
+    [...fold(character)].forEach((folded, i) => {
+      characters.push({ character: folded, span, startsWord: i === 0 && (startsWord || isWord) });
+    });
+    startsWord = isWord || (startsWord && fold(character) === "");
   }
-  return marks;
+  return characters;
 }
 
-/** BERT counts every character of ASCII that is no letter, digit or space. */
+/** BERT also counts as punctuation every ASCII character that is not a letter, a digit or a space. */
 const isPunctuation = (character: string): boolean => /^[\p{P}$+<=>^`|~]$/u.test(character);
 
-function astray(token: string, text: string, at: number): DataError {
+function notFoundAt(token: string, text: string, unit: number): DataError {
+  const excerpt = text.slice(Math.max(0, unit - 20), unit + 20);
   return new DataError(
-    `the token ${JSON.stringify(token)} is not at ${at} of ${JSON.stringify(text.slice(Math.max(0, at - 20), at + 20))}`,
-    "this tokenizer changes texts in a way that hides where its tokens stand; use another one",
+    `the token ${JSON.stringify(token)} is not at ${unit} of ${JSON.stringify(excerpt)}`,
+    "this tokenizer changes texts in a way that hides the positions of its tokens; use another one",
   );
 }

@@ -1,27 +1,28 @@
-/** Ways to match that a backtracking engine may have to try one after the other. */
+/** Upper bound for the number of ways to match that a backtracking engine may have to try. */
 interface Cost {
-  /** Logarithm to base 2 of the choices that the text does not decide at once: options, alternatives, short repeats. */
+  /** Base-2 logarithm of the number of choices: optional parts, alternatives, short repeats. */
   readonly bits: number;
-  /** Repeats without an end: the time is the text's length to this power. */
+  /** Number of unlimited repeats. The time is proportional to the text's length to this power. */
   readonly loops: number;
 }
 
-const MOST_BITS = 12;
-const MOST_LOOPS = 3;
-const MOST_DEPTH = 50;
-/** A repeat with a wider range is one without an end. */
+const MAX_BITS = 12;
+const MAX_LOOPS = 3;
+const MAX_DEPTH = 50;
+/** A repeat whose range is wider than this counts as unlimited. */
 const SHORT = 64;
 
 /**
- * What makes a regular expression from a file unusable, if anything does: JavaScript's engine tries every way to match, and
- * an expression as `(a+)+b` has exponentially many. Errs on the safe side. `source` is of a RegExp with the flag u.
+ * The reason not to run a regular expression from a file, or undefined. JavaScript's engines try every way to match, of which
+ * an expression such as `(a+)+b` has exponentially many. This may reject harmless expressions, but accepts no harmful ones.
+ * @param source of a RegExp with the flag u.
  */
 export function patternFault(source: string): string | undefined {
   try {
     const scanner = new Scanner(source);
     for (const { bits, loops } of scanner.alternatives(0)) {
-      if (bits > MOST_BITS) return "it has too many ways to match";
-      if (loops > MOST_LOOPS) return `more than ${MOST_LOOPS} of its repeats follow one another`;
+      if (bits > MAX_BITS) return "it has too many ways to match";
+      if (loops > MAX_LOOPS) return `it has more than ${MAX_LOOPS} unlimited repeats in a row`;
     }
     return undefined;
   } catch (error) {
@@ -32,13 +33,15 @@ export function patternFault(source: string): string | undefined {
 
 class Fault extends Error {}
 
+/** Computes the costs of a regular expression, character by character. */
 class Scanner {
-  #at = 0;
+  #position = 0;
 
   constructor(readonly source: string) {}
 
+  /** Costs of the alternatives up to the end of the group, or of the expression. */
   alternatives(depth: number): Cost[] {
-    if (depth > MOST_DEPTH) throw new Fault("its groups lie too deep in one another");
+    if (depth > MAX_DEPTH) throw new Fault("its groups are nested too deeply");
     const costs = [this.#sequence(depth)];
     while (this.#take("|")) costs.push(this.#sequence(depth));
     return costs;
@@ -46,7 +49,7 @@ class Scanner {
 
   #sequence(depth: number): Cost {
     let [bits, loops] = [0, 0];
-    while (this.#at < this.source.length && !this.#sees("|") && !this.#sees(")")) {
+    while (this.#position < this.source.length && !this.#isAt("|") && !this.#isAt(")")) {
       const cost = repeated(this.#atom(depth), this.#quantifier());
       bits += cost.bits;
       loops += cost.loops;
@@ -58,14 +61,15 @@ class Scanner {
     if (this.#take("(")) return this.#group(depth);
     if (this.#take("[")) this.#class();
     else if (this.#take("\\")) this.#escape();
-    else this.#at++;
+    else this.#position++;
     return { bits: 0, loops: 0 };
   }
 
   #group(depth: number): Cost {
-    // What kind of group it is does not matter; a name's characters would count as atoms, which is no harm.
-    const kind = /^\?(?:<?[=!]|:|<[^>]*>|[a-z-]*:)/.exec(this.source.slice(this.#at, this.#at + 200))?.[0] ?? "";
-    this.#at += kind.length;
+    // Skips the prefix of groups that are not plain ones. A prefix that is missed counts as atoms, which cost nothing.
+    const kind =
+      /^\?(?:<?[=!]|:|<[^>]*>|[a-z-]*:)/.exec(this.source.slice(this.#position, this.#position + 200))?.[0] ?? "";
+    this.#position += kind.length;
     const costs = this.alternatives(depth + 1);
     this.#take(")");
     const choices = costs.reduce((sum, { bits }) => sum + 2 ** bits, 0);
@@ -73,43 +77,46 @@ class Scanner {
   }
 
   #class(): void {
-    for (; this.#at < this.source.length && !this.#take("]"); this.#at++) if (this.#sees("\\")) this.#at++;
+    for (; this.#position < this.source.length && !this.#take("]"); this.#position++)
+      if (this.#isAt("\\")) this.#position++;
   }
 
   #escape(): void {
-    const letter = this.source[this.#at++] ?? "";
-    if (!"pPu".includes(letter) || !this.#sees("{")) return;
-    const end = this.source.indexOf("}", this.#at);
-    this.#at = end < 0 ? this.source.length : end + 1;
+    const letter = this.source[this.#position++] ?? "";
+    if (!"pPu".includes(letter) || !this.#isAt("{")) return;
+    const end = this.source.indexOf("}", this.#position);
+    this.#position = end < 0 ? this.source.length : end + 1;
   }
 
-  /** Least and most repeats; undefined where there is no quantifier. */
+  /** Minimum and maximum of repeats; undefined if there is no quantifier. */
   #quantifier(): readonly [number, number] | undefined {
-    const [whole, least, comma, most] =
-      /^(?:[*+?]|\{(\d+)(,?)(\d*)\})/.exec(this.source.slice(this.#at, this.#at + 40)) ?? [];
-    if (whole === undefined) return undefined;
-    this.#at += whole.length;
+    const [quantifier, minimum, comma, maximum] =
+      /^(?:[*+?]|\{(\d+)(,?)(\d*)\})/.exec(this.source.slice(this.#position, this.#position + 40)) ?? [];
+    if (quantifier === undefined) return undefined;
+    this.#position += quantifier.length;
     this.#take("?");
-    if (whole === "?") return [0, 1];
-    if (least === undefined) return [0, Infinity];
-    return [Number(least), comma === "" ? Number(least) : most === "" ? Infinity : Number(most)];
+    if (quantifier === "?") return [0, 1];
+    if (minimum === undefined) return [0, Infinity];
+    return [Number(minimum), comma === "" ? Number(minimum) : maximum === "" ? Infinity : Number(maximum)];
   }
 
-  #sees(character: string): boolean {
-    return this.source[this.#at] === character;
+  #isAt(character: string): boolean {
+    return this.source[this.#position] === character;
   }
 
   #take(character: string): boolean {
-    if (!this.#sees(character)) return false;
-    this.#at++;
+    if (!this.#isAt(character)) return false;
+    this.#position++;
     return true;
   }
 }
 
+/** Cost of a repeated part. @throws Fault for an unlimited repeat of a part that can match in several ways. */
 function repeated({ bits, loops }: Cost, range: readonly [number, number] | undefined): Cost {
   if (range === undefined) return { bits, loops };
-  const [least, most] = range;
-  if (most - least <= SHORT) return { bits: bits * most + Math.log2(most - least + 1), loops: loops * most };
-  if (bits > 0 || loops > 0) throw new Fault("it repeats, without an end, what can match in several ways");
+  const [minimum, maximum] = range;
+  const width = maximum - minimum;
+  if (width <= SHORT) return { bits: bits * maximum + Math.log2(width + 1), loops: loops * maximum };
+  if (bits > 0 || loops > 0) throw new Fault("it has an unlimited repeat of a part that can match in several ways");
   return { bits, loops: loops + 1 };
 }

@@ -2,35 +2,36 @@ import { DataError } from "../base/errors";
 import type { Example } from "./example";
 import type { EncodeOptions, Tokenizer } from "./tokenizer";
 
-/** A label that no loss counts: PyTorch's and Hugging Face's ignore index. */
+/** The label that losses skip, the same as in PyTorch and Hugging Face. */
 export const IGNORED_LABEL = -100;
 
-/** What a batch is made of: one row's tokens, and what is to be predicted. */
+/** A row of a batch: its tokens and what to predict. */
 export interface Sample {
+  /** Token ids. */
   readonly ids: Int32Array;
-  /** As long as `ids`; all 0 where left out. */
+  /** Token types, as many as `ids`. Default all 0. */
   readonly typeIds?: Int32Array;
-  /** A class or value for the row, a class for each token (as long as `ids`), or an answer's first and last token. */
+  /** A class or value of the row, a token id for each token, or the first and last token of an answer. */
   readonly label: number | Int32Array;
 }
 
 export interface SampleOptions extends Pick<EncodeOptions, "maxLength" | "tooLong"> {
-  /** Rows of the model's embedding: an id from there on is an error. */
+  /** Size of the model's vocabulary. Larger ids are errors. Default: no limit. */
   readonly vocabularySize?: number;
-  /** Classes of the model's head: a label from there on is an error. Left out for a regression. */
+  /** Number of the model's classes. Larger labels are errors. Undefined for a regression. */
   readonly classes?: number;
 }
 
 export interface Samples {
   readonly samples: readonly Sample[];
-  /** Examples that were longer than `maxLength` and lost tokens. */
+  /** Number of examples that were longer than `maxLength` and lost tokens. */
   readonly truncated: number;
 }
 
 /**
- * Tokenises examples, in order. Labels of -1 (test files have none) become IGNORED_LABEL where there are classes. Throws
- * DataError with the example's number, from 1, for an id or label that the model does not have, an example without a
- * token, and a text that is too long where `tooLong` says so.
+ * Tokenises examples, in order. If there are classes, a label of -1 (as in test files) becomes IGNORED_LABEL.
+ * @throws DataError with the example's number, counted from 1, for ids and labels that the model does not have, for an
+ * example without tokens, and for a text that is too long if `tooLong` is "throw".
  */
 export function encodeExamples(
   examples: readonly Example[],
@@ -47,7 +48,7 @@ export function encodeExamples(
   return { samples, truncated };
 }
 
-/** Blocks of ids as samples of a language model: every token is its own label, and the loss shifts by one. */
+/** Samples of a language model from blocks of ids. Labels equal the ids; the loss compares each with the token before it. */
 export function blockSamples(blocks: readonly Int32Array[]): Sample[] {
   return blocks.map((ids) => ({ ids, label: ids }));
 }
@@ -68,6 +69,6 @@ function checkLabel(label: number, classes: number | undefined, index: number): 
   if (Number.isInteger(label) && label >= 0 && label < classes) return label;
   throw new DataError(
     `example ${index + 1} has the label ${label}, but the model has ${classes} classes`,
-    `labels are integers from 0 to ${classes - 1}; num_labels of the model must fit the task`,
+    `labels are integers from 0 to ${classes - 1}; the model's num_labels must fit the task`,
   );
 }

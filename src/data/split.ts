@@ -1,16 +1,16 @@
 import type { Batch } from "./batch";
 import { IGNORED_LABEL } from "./sample";
 
-/** Some rows of a batch, as a batch of their own. */
+/** A part of a batch. */
 export interface BatchPart {
   readonly batch: Batch;
-  /** Where they begin in the whole batch. */
+  /** Index of its first row in the complete batch. */
   readonly firstRow: number;
 }
 
 /**
- * A batch in parts of `size` rows, the last one filled up with rows that no loss counts; parts without a sample are left
- * out. A batch of no more rows is its own only part.
+ * Splits a batch into parts of `size` rows. The last part is padded with rows that the loss does not count. Parts without a
+ * sample are left out. A batch of at most `size` rows is returned as it is.
  */
 export function splitBatch(batch: Batch, size: number): BatchPart[] {
   if (batch.size <= size) return [{ batch, firstRow: 0 }];
@@ -22,16 +22,18 @@ export function splitBatch(batch: Batch, size: number): BatchPart[] {
 }
 
 function partOf(batch: Batch, firstRow: number, size: number): Batch {
-  const take = <T extends Int32Array | Float32Array>(values: T, filler: number): T => {
+  const fill = <T extends Int32Array | Float32Array>(part: T, values: Int32Array | Float32Array, filler: number): T => {
     const perRow = values.length / batch.size;
-    const part = values.slice(firstRow * perRow, (firstRow + size) * perRow) as T;
-    if (part.length === size * perRow) return part;
-    const filled = new (values.constructor as new (length: number) => T)(size * perRow).fill(filler) as T;
-    filled.set(part);
-    return filled;
+    part.fill(filler).set(values.subarray(firstRow * perRow, (firstRow + size) * perRow));
+    return part;
   };
+  const take = (values: Int32Array, filler: number): Int32Array =>
+    fill(new Int32Array((values.length / batch.size) * size), values, filler);
+  const takeFloats = (values: Float32Array, filler: number): Float32Array =>
+    fill(new Float32Array((values.length / batch.size) * size), values, filler);
   const attentionMask = take(batch.attentionMask, 0);
-  // A filling row sees its first position, so that no softmax is over nothing.
+  const { labels, pixels } = batch;
+  // A padding row attends to its first position, since a softmax needs at least one.
   for (let row = batch.size - firstRow; row < size; row++) attentionMask[row * batch.length] = 1;
   return {
     size,
@@ -40,8 +42,8 @@ function partOf(batch: Batch, firstRow: number, size: number): Batch {
     attentionMask,
     inputIds: take(batch.inputIds, 0),
     tokenTypeIds: take(batch.tokenTypeIds, 0),
-    labels: take(batch.labels, IGNORED_LABEL),
+    labels: labels instanceof Int32Array ? take(labels, IGNORED_LABEL) : takeFloats(labels, IGNORED_LABEL),
     ...(batch.ids && { ids: batch.ids.slice(firstRow, Math.min(firstRow + size, batch.rows)) }),
-    ...(batch.pixels && { pixels: take(batch.pixels, 0) }),
+    ...(pixels && { pixels: takeFloats(pixels, 0) }),
   };
 }

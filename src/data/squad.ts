@@ -20,18 +20,19 @@ const SQUAD = v.object({
   ),
 });
 
-/** A question on a text, with the answers that people gave. */
+/** A question about a text, with the answers that people gave. */
 export interface SquadExample {
   readonly id: string;
   readonly question: string;
   readonly context: string;
-  /** `start` in UTF-16 units of `context`. */
+  /** Answers, each with its start in `context`, in UTF-16 units. */
   readonly answers: readonly { readonly text: string; readonly start: number }[];
 }
 
 /**
- * Reads SQuAD v1.1's JSON. Throws FileFormatError for another layout, DataError for a question without an answer, or an
- * answer that does not stand where it is said to.
+ * Reads a JSON file of SQuAD v1.1.
+ * @throws FileFormatError for another layout, DataError for a question without an answer, for an answer that is not at its
+ * start, and for a file without questions.
  */
 export async function readSquad(directory: Directory, file: string): Promise<SquadExample[]> {
   const where = `${file} in ${directory.name}`;
@@ -39,17 +40,19 @@ export async function readSquad(directory: Directory, file: string): Promise<Squ
   const examples = data.flatMap(({ paragraphs }) =>
     paragraphs.flatMap(({ context, qas }) =>
       qas.map(({ id, question, answers }) => {
-        const placed = answers.map(({ text, answer_start: at }) => ({ text, start: unitOf(context, at, text) }));
-        return { id, question, context, answers: placed };
+        const withStarts = answers.map(({ text, answer_start }) => {
+          return { text, start: startUnit(context, answer_start, text) };
+        });
+        return { id, question, context, answers: withStarts };
       }),
     ),
   );
   for (const { id, context, answers } of examples) {
     if (answers.length === 0) throw new DataError(`${where}: question ${id} has no answers`, "use SQuAD v1.1, not v2");
-    const lost = answers.find(({ text, start }) => !context.startsWith(text, start));
-    if (lost === undefined) continue;
+    const misplaced = answers.find(({ text, start }) => !context.startsWith(text, start));
+    if (misplaced === undefined) continue;
     throw new DataError(
-      `${where}: the answer ${JSON.stringify(lost.text.slice(0, 40))} of question ${id} is not at ${lost.start}`,
+      `${where}: the answer ${JSON.stringify(misplaced.text.slice(0, 40))} of question ${id} is not at ${misplaced.start}`,
       "answer_start counts characters of the context",
     );
   }
@@ -57,8 +60,8 @@ export async function readSquad(directory: Directory, file: string): Promise<Squ
   return examples;
 }
 
-/** SQuAD counts Unicode characters, JavaScript UTF-16 units. */
-function unitOf(context: string, characters: number, text: string): number {
+/** Start of an answer in UTF-16 units. SQuAD counts Unicode characters. */
+function startUnit(context: string, characters: number, text: string): number {
   if (context.startsWith(text, characters)) return characters;
   let unit = 0;
   for (let i = 0; i < characters && unit < context.length; i++) unit += context.codePointAt(unit)! > 0xffff ? 2 : 1;
@@ -66,26 +69,28 @@ function unitOf(context: string, characters: number, text: string): number {
 }
 
 export interface SquadOptions {
-  /** Tokens of a window, question and special tokens included. Default 384. */
+  /** Number of tokens of a window, including the question and special tokens. Default 384. */
   readonly maxLength?: number;
-  /** Tokens from a window's first to the next one's. Default 128. */
+  /** Number of context tokens between the starts of two windows. Default 128. */
   readonly stride?: number;
-  /** Most tokens of a question. Default 64. */
+  /** Maximum number of tokens of a question. Default 64. */
   readonly maxQuestion?: number;
 }
 
-/** One window of a context: a sample, and what is needed to find its answer in the text again. */
+/** A window of a question's context: a sample, and the positions of its tokens in the text. */
 export interface SquadFeature {
+  /** The question's id. */
   readonly id: string;
-  /** Its label is the answer's first and last token, 0 and 0 (the first special token) where it is in no window. */
+  /** The label is the answer's first and last token; 0 and 0 (the first special token) if the window lacks the answer. */
   readonly sample: Sample;
-  /** Of each token: [start, end) in the context; undefined outside it. */
+  /** Span [start, end) of each token in the context; undefined for other tokens. */
   readonly spans: readonly (readonly [number, number] | undefined)[];
 }
 
 /**
- * Windows of every question's context (Devlin et al. 2019, section 4.2). `stride` is BERT's: the step from one window to the
- * next, where transformers' is their overlap.
+ * Splits every question's context into windows (Devlin et al. 2019, section 4.2). As in BERT's code, `stride` is the step from
+ * one window to the next; in transformers it is their overlap.
+ * @throws DataError if `maxLength` has no room for a context.
  */
 export function squadFeatures(
   examples: readonly SquadExample[],
@@ -95,7 +100,7 @@ export function squadFeatures(
   return examples.flatMap((example) => {
     const question = tokenizer.encode(example.question, undefined, { specialTokens: false }).ids.slice(0, maxQuestion);
     const pieces = contextPieces(example.context, tokenizer);
-    const frame = framing(tokenizer, question);
+    const frame = frameOf(tokenizer, question);
     const room = maxLength - frame.before.length - frame.after.length;
     if (room < 1) {
       throw new DataError(`a window of ${maxLength} tokens has no room for a context`, "allow longer windows");
@@ -119,21 +124,22 @@ function contextPieces(context: string, tokenizer: Tokenizer): Piece[] {
   return ids.map((id, i) => ({ id, span: spans[i]! }));
 }
 
+/** Token ids before and after a window's context. */
 interface Frame {
   readonly before: readonly number[];
   readonly after: readonly number[];
   readonly typeOfContext: number;
 }
 
-/** What stands around the context: special tokens and the question, as the post-processor joins a pair. */
-function framing(tokenizer: Tokenizer, question: Int32Array): Frame {
+/** The question and special tokens around a context, as the post-processor joins a pair of texts. */
+function frameOf(tokenizer: Tokenizer, question: Int32Array): Frame {
   const [empty, pair] = [tokenizer.encode("", ""), tokenizer.encode("", "a")];
   const marker = pair.ids.findIndex((id, i) => id !== empty.ids[i]);
-  const specials = [...empty.ids];
-  const after = specials.slice(marker);
-  const middle = specials.slice(0, marker);
-  // The first special token opens the question, the others close it.
-  const before = [...middle.slice(0, 1), ...question, ...middle.slice(1)];
+  const specialIds = [...empty.ids];
+  const after = specialIds.slice(marker);
+  const specialsBefore = specialIds.slice(0, marker);
+  // The first special token precedes the question; the others follow it.
+  const before = [...specialsBefore.slice(0, 1), ...question, ...specialsBefore.slice(1)];
   return { before, after, typeOfContext: pair.typeIds[marker] ?? 0 };
 }
 
@@ -154,52 +160,53 @@ function feature(
   return { id, sample: { ids, typeIds, label }, spans };
 }
 
-/** Scores of a window's tokens for being an answer's start and end. */
+/** Scores of each token of a window as the start and as the end of an answer. */
 export interface SpanScores {
   readonly start: ArrayLike<number>;
   readonly end: ArrayLike<number>;
 }
 
 export interface SpanOptions {
-  /** Starts and ends that are looked at in each window. Default 20. */
+  /** Number of starts and of ends that are considered in each window. Default 20. */
   readonly best?: number;
-  /** Most tokens of an answer. Default 30. */
+  /** Maximum number of tokens of an answer. Default 30. */
   readonly maxLength?: number;
 }
 
 /**
- * The text with the highest sum of start and end scores over a question's windows, by id; an end does not come before its
- * start, and both lie in the context. An empty text where no window has such a pair. Throws DataError for a score that is
- * not finite.
+ * The answer to each question, by id: the text of the context with the highest sum of start and end scores in any window. It
+ * is empty if no window has a valid pair of start and end.
+ * @param scores for each of `features`.
+ * @throws DataError for scores that are not finite.
  */
 export function decodeSpans(
   examples: readonly SquadExample[],
   features: readonly SquadFeature[],
   scores: readonly SpanScores[],
-  { best = 20, maxLength = 30 }: SpanOptions = {},
+  { best: count = 20, maxLength = 30 }: SpanOptions = {},
 ): Map<string, string> {
-  const found = new Map<string, { readonly score: number; readonly span: readonly [number, number] }>();
+  const best = new Map<string, { readonly score: number; readonly span: readonly [number, number] }>();
   features.forEach(({ id, spans }, i) => {
     const { start, end } = scores[i]!;
     checkScores(id, start, end, spans.length);
-    for (const from of highest(start, spans, best)) {
-      for (const to of highest(end, spans, best)) {
+    for (const from of highest(start, spans, count)) {
+      for (const to of highest(end, spans, count)) {
         if (to < from || to - from >= maxLength) continue;
         const score = start[from]! + end[to]!;
         const span = [spans[from]![0], spans[to]![1]] as const;
-        if (score > (found.get(id)?.score ?? -Infinity)) found.set(id, { score, span });
+        if (score > (best.get(id)?.score ?? -Infinity)) best.set(id, { score, span });
       }
     }
   });
   return new Map(
     examples.map(({ id, context }) => {
-      const span = found.get(id)?.span;
+      const span = best.get(id)?.span;
       return [id, span ? context.slice(...span) : ""];
     }),
   );
 }
 
-/** Padding behind a window's tokens may score anything. */
+/** Checks the scores of a window's tokens. Those of padding after them do not matter. */
 function checkScores(id: string, start: ArrayLike<number>, end: ArrayLike<number>, tokens: number): void {
   for (let i = 0; i < tokens; i++) {
     if (Number.isFinite(start[i]) && Number.isFinite(end[i])) continue;
@@ -207,6 +214,7 @@ function checkScores(id: string, start: ArrayLike<number>, end: ArrayLike<number
   }
 }
 
+/** Indices of the `count` context tokens with the highest scores. */
 function highest(scores: ArrayLike<number>, spans: SquadFeature["spans"], count: number): number[] {
   const inside = spans.flatMap((span, i) => (span ? [i] : []));
   return inside.sort((a, b) => scores[b]! - scores[a]!).slice(0, count);

@@ -1,21 +1,22 @@
 import { DataError } from "../base/errors";
 import type { Directory } from "../io/directory";
 
-/** One line of a text file. Numbers start at 1. */
+/** A line of a text file. */
 export interface Line {
+  /** Counted from 1. */
   readonly number: number;
   readonly text: string;
 }
 
 /**
- * A UTF-8 file's lines, without line ends (LF or CRLF) or a byte order mark; empty lines at the end are dropped. Throws
- * DataError naming the line that is not UTF-8, and where the file is empty; FileFormatError where it is missing.
+ * Reads the lines of a UTF-8 file, without line ends (LF or CRLF) and byte order mark. Blank lines at the end are dropped.
+ * @throws DataError for an empty file, and with the line for text that is not UTF-8; FileFormatError if the file is missing.
  */
 export async function readLines(directory: Directory, file: string): Promise<Line[]> {
   return splitLines(await directory.read(file), `${file} in ${directory.name}`);
 }
 
-/** As readLines, for bytes; `where` names them in errors. */
+/** The lines of a file's bytes. Throws as `readLines` does. @param where name of the file in errors. */
 export function splitLines(bytes: Uint8Array, where: string): Line[] {
   const text = decode(bytes, where);
   const lines = text.split("\n").map((line) => (line.endsWith("\r") ? line.slice(0, -1) : line));
@@ -24,7 +25,7 @@ export function splitLines(bytes: Uint8Array, where: string): Line[] {
   return lines.map((line, index) => ({ number: index + 1, text: line }));
 }
 
-/** A DataError about one line: "FILE in DIRECTORY, line 7: FACT". */
+/** A DataError about a line: "FILE in DIRECTORY, line 7: FACT". */
 export function lineError(where: string, line: number, fact: string, remedy: string): DataError {
   return new DataError(`${where}, line ${line}: ${fact}`, remedy);
 }
@@ -41,8 +42,8 @@ function firstBadLine(bytes: Uint8Array): number {
   const decoder = new TextDecoder("utf-8", { fatal: true });
   let line = 1;
   for (let start = 0; start < bytes.length; line++) {
-    const found = bytes.indexOf(0x0a, start);
-    const end = found < 0 ? bytes.length : found + 1;
+    const lineEnd = bytes.indexOf(0x0a, start);
+    const end = lineEnd < 0 ? bytes.length : lineEnd + 1;
     try {
       decoder.decode(bytes.subarray(start, end));
     } catch {

@@ -38,21 +38,22 @@ const CONFIG = v.looseObject({
 
 export type TokenizerConfig = v.InferOutput<typeof CONFIG>;
 
+/** The content of a tokenizer's files. */
 export interface TokenizerFiles {
   readonly tokenizer: v.InferOutput<typeof TOKENIZER>;
   readonly config: TokenizerConfig;
   /** One more than the largest id. */
   readonly vocabularySize: number;
-  /** False for RoBERTa's post-processor, which gives both texts of a pair the type 0; the library gives the second 1. */
+  /** Whether the second text of a pair has the type 1. With RoBERTa's post-processor it has 0, unlike in the library. */
   readonly pairTypes: boolean;
   readonly spelling: Spelling;
-  /** The token of words that the vocabulary cannot spell. */
+  /** The token that replaces words that the vocabulary cannot spell. */
   readonly unknown: string | undefined;
 }
 
 /**
- * Reads both files and checks what the tokenizer library takes on trust: ids, and numbers that it counts by. Throws
- * FileFormatError naming the file and the key.
+ * Reads both files, and checks what the tokenizer library does not: ids, and numbers that limit its loops.
+ * @throws FileFormatError naming the file and the key.
  */
 export async function readTokenizerFiles(directory: Directory): Promise<TokenizerFiles> {
   const tokenizer = await readJson(directory, TOKENIZER_FILE, TOKENIZER);
@@ -61,14 +62,14 @@ export async function readTokenizerFiles(directory: Directory): Promise<Tokenize
   const where = `${TOKENIZER_FILE} in ${directory.name}`;
   const { normalizer, pre_tokenizer, post_processor, decoder } = tokenizer;
   const fault = stepsFault([normalizer, pre_tokenizer, post_processor]) ?? stepsFault([decoder]);
-  if (fault !== undefined) throw broken(`${where}: ${fault}`);
+  if (fault !== undefined) throw damaged(`${where}: ${fault}`);
   let largest = largestId(tokenizer.model.vocab, where);
   for (const { id } of tokenizer.added_tokens) largest = Math.max(largest, id);
   const { unk_id: unknownId } = tokenizer.model;
   if (typeof unknownId === "number" && unknownId > largest) {
-    throw broken(`${where}: unk_id is ${unknownId}, but the vocabulary ends at ${largest}`);
+    throw damaged(`${where}: unk_id is ${unknownId}, but the vocabulary ends at ${largest}`);
   }
-  if (largest < 0) throw broken(`${where} has an empty vocabulary`);
+  if (largest < 0) throw damaged(`${where} has an empty vocabulary`);
   const pairTypes = !hasStep([post_processor], "RobertaProcessing");
   const unknown = tokenizer.model.unk_token ?? undefined;
   return { tokenizer, config, vocabularySize: largest + 1, pairTypes, spelling: spellingOf(tokenizer), unknown };
@@ -83,14 +84,14 @@ function spellingOf({ model, pre_tokenizer, decoder }: v.InferOutput<typeof TOKE
 function largestId(vocabulary: unknown, where: string): number {
   if (Array.isArray(vocabulary)) {
     const bad = vocabulary.findIndex((entry) => !isScored(entry));
-    if (bad >= 0) throw broken(`${where}: entry ${bad} of the vocabulary is not a [token, score] pair`);
+    if (bad >= 0) throw damaged(`${where}: entry ${bad} of the vocabulary is not a [token, score] pair`);
     return vocabulary.length - 1;
   }
-  if (vocabulary === null || typeof vocabulary !== "object") throw broken(`${where} has no vocabulary`);
+  if (vocabulary === null || typeof vocabulary !== "object") throw damaged(`${where} has no vocabulary`);
   let largest = -1;
   for (const [token, id] of Object.entries(vocabulary)) {
     if (!v.is(ID, id))
-      throw broken(`${where}: the id of ${JSON.stringify(token.slice(0, 60))} is no integer from 0 on`);
+      throw damaged(`${where}: the id of ${JSON.stringify(token.slice(0, 60))} is not an integer of at least 0`);
     largest = Math.max(largest, id);
   }
   return largest;
@@ -100,6 +101,6 @@ function isScored(entry: unknown): boolean {
   return Array.isArray(entry) && typeof entry[0] === "string" && typeof entry[1] === "number";
 }
 
-function broken(fact: string): FileFormatError {
+function damaged(fact: string): FileFormatError {
   return new FileFormatError(fact, "save the tokenizer again with the library that made it");
 }

@@ -8,48 +8,46 @@ import type { Span } from "./offsets";
 import type { EncodeOptions, Encoded, SpecialRole, Tokenizer } from "./tokenizer";
 import { readTokenizerFiles } from "./tokenizer-file";
 import type { TokenizerFiles } from "./tokenizer-file";
-import { truncatedLengths } from "./truncate";
 
-/** `loadTokenizer`, with the library that it stands on. */
+/** Loads a tokenizer as `loadTokenizer` does. This module imports the tokenizer library. */
 export async function openTokenizer(directory: Directory): Promise<Tokenizer> {
   const files = await readTokenizerFiles(directory);
   const where = `tokenizer.json in ${directory.name}`;
   const library = guarded(where, () => {
-    // Built without words first: with them, the library runs its patterns on the words that were added.
-    checkPatterns(new Library({ ...files.tokenizer, ...NO_WORDS }, {}), where);
+    // The patterns are checked without a vocabulary first, since the library runs them on added tokens when it is created.
+    checkPatterns(new Library({ ...files.tokenizer, ...NO_VOCABULARY }, {}), where);
     return new Library(files.tokenizer, files.config);
   });
   return new LoadedTokenizer(library, files, where);
 }
 
-const NO_WORDS = { added_tokens: [], model: { type: "WordPiece", vocab: {}, unk_token: "" } };
+const NO_VOCABULARY = { added_tokens: [], model: { type: "WordPiece", vocab: {}, unk_token: "" } };
 
-/** @throws FileFormatError for a regular expression that could take for ever. */
+/** @throws FileFormatError for a regular expression that could take forever. */
 function checkPatterns({ normalizer, pre_tokenizer, decoder }: Library, where: string): void {
   for (const { source } of patternsIn([normalizer, pre_tokenizer, decoder])) {
     const fault = patternFault(source);
     if (fault === undefined) continue;
     throw new FileFormatError(
-      `${where} has the pattern ${excerpt(oneLine(source))}, which may take for ever: ${fault}`,
+      `${where} has the pattern ${excerpt(oneLine(source))}, which may take forever: ${fault}`,
       "write the pattern without repeats within repeats",
     );
   }
 }
 
-/** The regular expressions that the library made, as JavaScript runs them. Its steps are functions with properties. */
-function patternsIn(roots: readonly unknown[]): RegExp[] {
-  const [found, open, seen] = [[] as RegExp[], [...roots], new Set<unknown>()];
-  while (open.length > 0) {
-    const next = open.pop();
-    if (next === null || (typeof next !== "object" && typeof next !== "function") || seen.has(next)) continue;
-    seen.add(next);
-    if (next instanceof RegExp) found.push(next);
-    else
-      open.push(
-        ...Object.entries(next).flatMap(([key, value]: [string, unknown]) => (key === "config" ? [] : [value])),
-      );
+/** The regular expressions in the library's steps, which are functions with properties. */
+function patternsIn(steps: readonly unknown[]): RegExp[] {
+  const patterns: RegExp[] = [];
+  const visited = new Set<unknown>();
+  const waiting = [...steps];
+  while (waiting.length > 0) {
+    const value = waiting.pop();
+    if (value === null || (typeof value !== "object" && typeof value !== "function") || visited.has(value)) continue;
+    visited.add(value);
+    if (value instanceof RegExp) patterns.push(value);
+    else for (const [key, property] of Object.entries(value)) if (key !== "config") waiting.push(property);
   }
-  return found;
+  return patterns;
 }
 
 class LoadedTokenizer implements Tokenizer {
@@ -63,7 +61,7 @@ class LoadedTokenizer implements Tokenizer {
   ) {
     this.vocabularySize = files.vocabularySize;
     const limit = files.config.model_max_length;
-    // Python writes 1e30 where there is no limit.
+    // Python writes 1e30 for no limit.
     this.modelMaxLength = typeof limit === "number" && limit >= 1 && limit < 2 ** 31 ? Math.floor(limit) : undefined;
   }
 
@@ -84,9 +82,8 @@ class LoadedTokenizer implements Tokenizer {
       const second = pair === undefined ? undefined : this.#ids(pair);
       const total = first.length + (second?.length ?? 0);
       const special = specialTokens ? this.#join([], second && [], true).ids.length : 0;
-      const [keep, keepPair] = this.#lengths(first, second, special, options, text);
-      const cut = second?.slice(0, keepPair);
-      const joined = this.#join(first.slice(0, keep), cut, specialTokens);
+      const [firstLength, secondLength] = this.#lengths(first, second, special, options, text);
+      const joined = this.#join(first.slice(0, firstLength), second?.slice(0, secondLength), specialTokens);
       return { ...joined, removed: total + special - joined.ids.length };
     });
   }
@@ -108,6 +105,7 @@ class LoadedTokenizer implements Tokenizer {
     return guarded(this.where, () => this.library.decode(list, { skip_special_tokens: !keepSpecial }));
   }
 
+  /** Numbers of tokens of both texts that fit. @param special number of special tokens. */
   #lengths(
     first: readonly number[],
     second: readonly number[] | undefined,
@@ -135,7 +133,7 @@ class LoadedTokenizer implements Tokenizer {
   /** Ids of one text, without special tokens. */
   #ids(text: string): number[] {
     const { ids, tokens } = this.library.encode(text, { add_special_tokens: false });
-    const bad = ids.findIndex((id: unknown) => !Number.isSafeInteger(id) || (id as number) < 0);
+    const bad = ids.findIndex((id) => !Number.isSafeInteger(id) || id < 0);
     if (bad >= 0) {
       throw new DataError(
         `the tokenizer has no id for ${JSON.stringify(tokens[bad] ?? "a token")} in ${excerpt(text)}`,
@@ -146,8 +144,8 @@ class LoadedTokenizer implements Tokenizer {
   }
 
   /**
-   * Adds the special tokens. The post-processor only joins lists and inserts special tokens as strings, so it is given
-   * ids in place of tokens, and those that it inserts are looked up after.
+   * Joins two texts and adds the special tokens. The library's post-processor only joins lists and inserts special tokens as
+   * strings, so it gets ids instead of tokens, and the tokens that it inserts are looked up afterwards.
    */
   #join(
     first: number[],
@@ -155,12 +153,13 @@ class LoadedTokenizer implements Tokenizer {
     specialTokens: boolean,
   ): { ids: Int32Array; typeIds: Int32Array } {
     const plain = { tokens: first, tokens_pair: second, token_type_ids: undefined };
-    const post = this.library.post_processor as unknown as PostProcessor | null;
-    const done = post === null ? plain : post(first, second ?? null, specialTokens);
-    const rest = done.tokens_pair ?? [];
-    const types = [...(done.token_type_ids ?? done.tokens.map(() => 0)), ...rest.map(() => 1)];
+    // The library declares strings alone, though the post-processor takes items of any type.
+    const postProcess = this.library.post_processor as unknown as PostProcessor | null;
+    const joined = postProcess === null ? plain : postProcess(first, second ?? null, specialTokens);
+    const pair = joined.tokens_pair ?? [];
+    const types = [...(joined.token_type_ids ?? joined.tokens.map(() => 0)), ...pair.map(() => 1)];
     return {
-      ids: Int32Array.from([...done.tokens, ...rest], (token) => this.#specialId(token)),
+      ids: Int32Array.from([...joined.tokens, ...pair], (token) => this.#specialId(token)),
       typeIds: this.files.pairTypes ? Int32Array.from(types) : new Int32Array(types.length),
     };
   }
@@ -188,16 +187,24 @@ function excerpt(text: string): string {
   return JSON.stringify(text.length > 60 ? `${text.slice(0, 60)}...` : text);
 }
 
-/** The library trusts its files: what it trips over is a fault of theirs. */
+/**
+ * Numbers of tokens of two texts that are kept so that together they have at most `room`. As in Hugging Face's
+ * "longest_first", the longer text is truncated first; if both are, they end equal, or the longer has one more.
+ */
+export function truncatedLengths(first: number, second: number, room: number): readonly [number, number] {
+  if (first + second <= room) return [first, second];
+  const shorter = Math.min(first, second, Math.floor(room / 2));
+  return first <= second ? [shorter, room - shorter] : [room - shorter, shorter];
+}
+
+/** Turns errors of the library, which does not check its files, into a FileFormatError. */
 function guarded<T>(where: string, action: () => T): T {
   try {
     return action();
   } catch (cause) {
     if (cause instanceof SafetapeError) throw cause;
-    throw new FileFormatError(
-      `${where} cannot be used: ${oneLine((cause as Error).message)}`,
-      "save the tokenizer again with the library that made it",
-      { cause },
-    );
+    // The library throws Errors; a catch clause cannot say so.
+    const fact = `${where} cannot be used: ${oneLine((cause as Error).message)}`;
+    throw new FileFormatError(fact, "save the tokenizer again with the library that made it", { cause });
   }
 }

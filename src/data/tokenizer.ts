@@ -2,45 +2,55 @@ import type { Directory } from "../io/directory";
 import type { Span } from "./offsets";
 
 export interface EncodeOptions {
-  /** Most tokens of a result, special ones included. No limit by default. */
+  /** Maximum number of tokens, including special ones. Default: no limit. */
   readonly maxLength?: number;
-  /** What to do with a longer text: cut the longer of a pair first (default), or throw DataError. */
+  /** What to do with a longer text: truncate the longer text of a pair first (default), or throw a DataError. */
   readonly tooLong?: "truncate" | "throw";
-  /** Whether the tokenizer's post-processor adds its special tokens ([CLS], [SEP], ...); true by default. */
+  /** Whether to add the special tokens of the tokenizer's post-processor ([CLS], [SEP], ...). Default true. */
   readonly specialTokens?: boolean;
 }
 
+/** A tokenised text, or pair of texts. */
 export interface Encoded {
   readonly ids: Int32Array;
-  /** 0 for the first text, 1 for the second, as the post-processor says. As long as `ids`. */
+  /** Token types, as many as `ids`: 0 for the first text, 1 for the second, as the post-processor defines. */
   readonly typeIds: Int32Array;
-  /** Tokens that were cut off. */
+  /** Number of tokens that were cut off. */
   readonly removed: number;
 }
 
+/** A tokenizer with its vocabulary. */
 export interface Tokenizer {
-  /** One more than the largest id: what the model's vocabulary must hold. */
+  /** One more than the largest id. The model's vocabulary must have at least this size. */
   readonly vocabularySize: number;
-  /** The longest input that tokenizer_config.json allows, if it says. */
+  /** Maximum length of an input by tokenizer_config.json; undefined if it has no limit. */
   readonly modelMaxLength: number | undefined;
-  /** tokenizer_config.json's tokens by role ("pad", "unk", "cls", "sep", "mask", "bos", "eos"), where it has them. */
+  /** Id of the token that has a role in tokenizer_config.json; undefined if there is none. */
   specialId(role: SpecialRole): number | undefined;
-  /** Id of a token of the vocabulary, as it is written there. */
+  /** Id of a token, as the vocabulary spells it; undefined for an unknown token. */
   idOf(token: string): number | undefined;
-  /** Throws DataError for a text with a token that has no id, or one that is too long where that is an error. */
+  /**
+   * Tokenises a text, or a pair of texts.
+   * @throws DataError for a token without an id, and for a text that is too long if `tooLong` is "throw".
+   */
   encode(text: string, pair?: string, options?: EncodeOptions): Encoded;
-  /** A text's tokens without special ones, and where in it each stands. Throws DataError as `encode`, or `tokenSpans`. */
+  /** The tokens of a text, without special tokens, and the span of each in the text. Throws as `encode` and `tokenSpans`. */
   locate(text: string): { readonly ids: readonly number[]; readonly spans: readonly Span[] };
-  /** Text of ids; special tokens are left out unless `keepSpecial`. Throws DataError for an id that does not exist. */
+  /**
+   * The text of some ids.
+   * @param options.keepSpecial whether to include special tokens. Default false.
+   * @throws DataError for an id that does not exist.
+   */
   decode(ids: Iterable<number>, options?: { readonly keepSpecial?: boolean }): string;
 }
 
+/** Role of a special token. */
 export type SpecialRole = "pad" | "unk" | "cls" | "sep" | "mask" | "bos" | "eos";
 
 /**
- * Loads tokenizer.json, and tokenizer_config.json where there is one. The library, and what is built around it, is
- * imported on first use, so programs that bring their own ids need not ship it. Throws FileFormatError for files that it
- * cannot use.
+ * Loads tokenizer.json and, if it exists, tokenizer_config.json. The tokenizer library is imported on first use, so programs
+ * that have token ids already do not need it.
+ * @throws FileFormatError for files that cannot be used.
  */
 export async function loadTokenizer(directory: Directory): Promise<Tokenizer> {
   const { openTokenizer } = await import("./tokenizer-library");

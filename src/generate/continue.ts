@@ -45,7 +45,7 @@ function checkPrompt(prompt: Prompt, index: number, maxLength: number, vocabular
   const bad = Array.from(prompt).find((id) => !Number.isInteger(id) || id < 0 || id >= vocabularySize);
   if (bad === undefined) return;
   throw new DataError(
-    `prompt ${index + 1} has the token id ${bad}; the model has ids below ${vocabularySize}`,
+    `prompt ${index + 1} has the token id ${bad}; the model knows ids below ${vocabularySize}`,
     "use the tokenizer that belongs to the model",
   );
 }

@@ -82,7 +82,7 @@ describe("makeBatch", () => {
   });
 
   test.each<[string, Sample[], LabelKind, RegExp]>([
-    ["a sample that is too long", samples(4), "class", /4 tokens in a batch of length 3/],
+    ["a sample that is too long", samples(4), "class", /4 tokens, but rows have 1 to 3/],
     ["a sample without tokens", samples(0), "class", /0 tokens/],
     ["too many samples", samples(1, 1, 1), "class", /3 samples for 2 rows/],
     ["one label where each token needs one", samples(2), "token", /one label for the row in a batch of token labels/],
@@ -188,9 +188,9 @@ describe("Batches", () => {
     ["other data", { samples: 22 }, /resume with samples 23: it was 22/],
     ["another batch size", { size: 8 }, /resume with size 4: it was 8/],
     ["another seed", { seed: 1 }, /resume with seed 0: it was 1/],
-    ["a batch beyond the epoch", { position: 6 }, /epoch 0, batch 6 is no place/],
-    ["half a batch", { position: 0.5 }, /no place/],
-    ["a negative epoch", { epoch: -1 }, /no place/],
+    ["a batch beyond the epoch", { position: 6 }, /there is no batch 6 of epoch 0/],
+    ["half a batch", { position: 0.5 }, /there is no batch/],
+    ["a negative epoch", { epoch: -1 }, /there is no batch/],
   ])("refuses to resume with %s", (_, change, message) => {
     const batches = new Batches(many, { size: 4 });
     expect(() => batches.resume({ ...batches.save(), ...change })).toThrow(DataError);
@@ -206,7 +206,7 @@ describe("Batches", () => {
       "too few samples where partial batches are dropped",
       samples(1),
       { size: 4, partial: "drop" },
-      /1 samples make no batch/,
+      /1 samples do not make a batch/,
     ],
   ])("refuses %s", (_, list, options, message) => {
     expect(() => new Batches(list, options)).toThrow(DataError);

@@ -183,7 +183,7 @@ describe("JSON lines", () => {
   });
 
   it.each<[string, string, RegExp]>([
-    ["broken JSON", `${LINES}\n{"prompt": `, /line 4: no JSON/],
+    ["broken JSON", `${LINES}\n{"prompt": `, /line 4: not JSON/],
     ["another form", '{"question": "x"}', /line 1: neither messages/],
     ["no answer", '{"messages": [{"role": "user", "content": "x"}]}', /line 1: no answer to learn from/],
     ["an unknown role", '{"messages": [{"role": "robot", "content": "x"}]}', /line 1: neither messages/],
@@ -232,7 +232,7 @@ describe("CIFAR", () => {
 
   it("refuses truncated files and labels that do not exist", async () => {
     const cut = await directoryWith("b.bin", Uint8Array.from(image([7], 0).slice(1)));
-    await expect(readCifar(cut, "b.bin", 10)).rejects.toThrow(/3072 bytes, no whole number of CIFAR-10 images of 3073/);
+    await expect(readCifar(cut, "b.bin", 10)).rejects.toThrow(/3072 bytes, not a multiple of 3073/);
     const wrong = await directoryWith("b.bin", Uint8Array.from(image([10], 0)));
     await expect(readCifar(wrong, "b.bin", 10)).rejects.toThrow(/image 1 has the label 10/);
   });

@@ -179,9 +179,9 @@ describe("an error names file and line for", () => {
       "a score that is text",
       "stsb",
       table(STSB.split(" "), [..."0123456".split(""), "one", "two", "high"]),
-      /"high" is no number/,
+      /"high" is not a number/,
     ],
-    ["no score", "stsb", table(STSB.split(" "), [..."0123456".split(""), "one", "two", ""]), /"" is no number/],
+    ["no score", "stsb", table(STSB.split(" "), [..."0123456".split(""), "one", "two", ""]), /"" is not a number/],
   ])("%s", async (_, task, text, message) => {
     await expect(read(task, text)).rejects.toThrow(DataError);
     await expect(read(task, text)).rejects.toThrow(message);

@@ -121,7 +121,7 @@ describe("decodeImage", () => {
     [
       "interlaced single bits",
       pngOf({ width: 1, height: 1, bits: 1, type: 0, interlaced: true }, [0, 0x80]),
-      /interlaced, of less than 8 bits/,
+      /interlaced and has less than 8 bits/,
     ],
   ])("refuses a file of %s", async (_name, bytes, message) => {
     await expect(decodeImage(bytes, "x")).rejects.toThrow(message);
@@ -233,7 +233,7 @@ describe("preprocessor_config.json", () => {
     ['{"size": -3}', /size/],
     ['{"resample": 9}', /resample/],
     ['{"image_mean": [0.5, 0.5]}', /image_mean: expected a number, or a list of 1 or 3/],
-    ['{"image_std": [0.5, 0, 0.5]}', /image_std: .*deviations above 0/],
+    ['{"image_std": [0.5, 0, 0.5]}', /image_std: .*deviations must be above 0/],
     ["[1]", /preprocessor_config.json in model/],
     ["{", /preprocessor_config.json in model/],
   ])("refuses %s", async (text, message) => {

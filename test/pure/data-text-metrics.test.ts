@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { answerF1, exactMatch, normaliseAnswer, squadScores } from "../../src/data/metrics-squad";
-import { e2eMetricsFiles, meteorVariant } from "../../src/data/meteor";
+import { meteorVariant } from "../../src/data/meteor";
+import { e2eMetricsFiles } from "../../src/data/metrics-e2e";
 import { bleu, cider, mtevalTokens, nist, plainTokens, rougeL } from "../../src/data/metrics-text";
 
 const RESTAURANTS = [

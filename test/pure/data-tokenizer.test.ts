@@ -4,7 +4,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { DataError, FileFormatError } from "../../src/base/errors";
 import { loadTokenizer } from "../../src/data/tokenizer";
-import { truncatedLengths } from "../../src/data/truncate";
+import { truncatedLengths } from "../../src/data/tokenizer-library";
 import { memoryDirectory } from "../../src/io/directory";
 import type { Directory } from "../../src/io/directory";
 import { jsonBytes } from "../../src/io/json";
