@@ -185,7 +185,8 @@ describe("a freeze after which the steps' plans would need more memory", () => {
     expect(await resumed.snapshot()).toEqual(tensors);
     expect(engine.ledger.peakBytes).toBeLessThanOrEqual(neededBytes);
 
-    await resumed.freeze([...resumed.state.specs].flatMap(([name, { layer }]) => (layer === undefined ? [] : [name])));
+    // Nothing is left to differentiate below the head: these plans do fit.
+    await resumed.freeze([...resumed.state.specs.keys()].filter((name) => !name.includes("classifier")));
     expect(resumed.state.withGradient.size).toBe(resumed.state.live.size);
     expect(engine.ledger.live).toEqual(resumed.predictedBytes());
   });
