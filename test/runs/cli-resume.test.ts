@@ -55,7 +55,7 @@ describe("safetape train, stopped by a signal", () => {
     });
     const other = await runCli([...commandFor(out), "--resume", "--lr", "0.1"]);
     expect(other.code).toBe(1);
-    expect(other.stderr).toMatch(/is of another run: optimizer.learningRate is 0.1, there 0.001/);
+    expect(other.stderr).toMatch(/belongs to a different run: optimizer.learningRate is 0.1 here and 0.001 there/);
     const resumed = await runCli([...commandFor(out), "--resume"]);
     expect(resumed.code, resumed.stderr).toBe(0);
     expect(resumed.stderr).toMatch(/resuming after step \d/);
