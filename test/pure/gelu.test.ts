@@ -5,7 +5,7 @@ import { normalDistribution } from "../../src/ops/shared/normal";
 
 const f32 = Math.fround;
 
-/** A named constant of the kernel, as the kernel has it. */
+/** The value of a named constant of the kernel. */
 function constant(name: string): number {
   const value = new RegExp(`^const ${name}: f32 = (.*);`, "m").exec(code)?.[1];
   if (value === undefined) throw new Error(`gelu.wgsl has no constant ${name}`);
@@ -25,7 +25,7 @@ function kernelDistribution(x: number): number {
 
 const grid = (count: number): number[] => Array.from({ length: count }, (_, i) => f32(-10 + (20 * i) / (count - 1)));
 
-test("the float64 normal distribution has the values of the tables", () => {
+test("the float64 normal distribution has the tabulated values", () => {
   // Abramowitz and Stegun, table 26.1 and 26.2
   expect(normalDistribution(0)).toBe(0.5);
   expect(normalDistribution(1)).toBeCloseTo(0.841344746068543, 14);
@@ -34,7 +34,7 @@ test("the float64 normal distribution has the values of the tables", () => {
   expect(normalDistribution(-9) / 1.12858840595384e-19).toBeCloseTo(1, 12);
 });
 
-test("the kernel's coefficients give the normal distribution to 2e-7 and GELU to 1.2e-7 or half an ulp", () => {
+test("the coefficients of the kernel give the normal distribution to 2e-7 and GELU to 1.2e-7 or half an ulp", () => {
   for (const x of grid(20001)) {
     const exact = normalDistribution(x);
     expect(Math.abs(kernelDistribution(x) - exact)).toBeLessThan(2e-7);
@@ -42,7 +42,7 @@ test("the kernel's coefficients give the normal distribution to 2e-7 and GELU to
   }
 });
 
-test("random bits are pcg3d's, uniform enough for a mask", () => {
+test("random bits are uniform enough for a dropout mask", () => {
   const below = Array.from({ length: 100000 }, (_, i) => randomBits(i, 7, [1, 2])).filter((bits) => bits < 0x40000000);
   expect(Math.abs(below.length / 100000 - 0.25)).toBeLessThan(0.005);
   expect(new Set([0, 1, 2, 3].map((salt) => randomBits(5, salt, [1, 2]))).size).toBe(4);
