@@ -1,0 +1,144 @@
+import { describe, expect, it } from "vitest";
+import {
+  adalora,
+  adapterDrop,
+  aflora,
+  afloraFreezing,
+  bitfit,
+  fixed,
+  full,
+  houlsby,
+  ia3,
+  initialiseModel,
+  lora,
+  loraPrune,
+  memoryBudget,
+  memoryDirectory,
+  never,
+  pfeiffer,
+  promptTuning,
+  safe,
+  saveAdapter,
+  sora,
+  sparseAdapter,
+  Trainer,
+  upperLayers,
+  vera,
+} from "safetape";
+import type { Adapter, Policy } from "safetape";
+import { useEngine } from "../support/engine";
+import { layerCount, tiny, tinyData } from "../support/tiny";
+
+const engine = await useEngine();
+const STEPS = 8;
+
+interface Method {
+  readonly adapter: Adapter;
+  readonly policy: Policy;
+}
+
+/** Every policy and every adapter at least once, each made by its function. */
+const METHODS: Readonly<Record<string, () => Method>> = {
+  "LoRA, SAFE": () => ({
+    adapter: lora({ rank: 2 }),
+    policy: safe({ every: 1, maxWarmup: 3, targetFreezeFraction: 0.6 }),
+  }),
+  "AFLoRA with its freezing": () => ({
+    adapter: aflora({ rank: 2, trainsSquare: true }),
+    policy: afloraFreezing({ initialEpochs: 0, finalShare: 0.2 }),
+  }),
+  "AFLoRA with its freezing as published": () => ({
+    adapter: aflora({ rank: 2, trainsSquare: true }),
+    policy: afloraFreezing({ mode: "published_code", initialEpochs: 0, finalShare: 0.4, every: 2 }),
+  }),
+  "AdaLoRA, nothing frozen": () => ({
+    adapter: adalora({ initialRank: 4, targetRank: 2, finalSteps: 2 }),
+    policy: never(),
+  }),
+  "SoRA, upper layers": () => ({ adapter: sora({ rank: 3, threshold: 0.01 }), policy: upperLayers(1) }),
+  "LoRA, memory budget": () => ({ adapter: lora({ rank: 2 }), policy: memoryBudget({ bytes: 1e5, atStep: 2 }) }),
+  "LoRA, AdapterDrop": () => ({ adapter: lora({ rank: 2 }), policy: adapterDrop({ most: 1, seed: 2 }) }),
+  "Houlsby, SparseAdapter": () => ({ adapter: houlsby({ size: 4 }), policy: sparseAdapter({ keep: 0.5 }) }),
+  "LoRA, LoRAPrune": () => ({
+    adapter: lora({ rank: 2, targets: "all-linear" }),
+    policy: loraPrune({ every: 2, warmupShare: 0.2 }),
+  }),
+  "VeRA, a fixed list": () => ({
+    adapter: vera({ rank: 4 }),
+    policy: fixed([{ beforeStep: 2, tensors: ["layer.0."] }]),
+  }),
+  "(IA)3": () => ({ adapter: ia3(), policy: never() }),
+  BitFit: () => ({ adapter: bitfit(), policy: never() }),
+  Pfeiffer: () => ({ adapter: pfeiffer({ size: 4 }), policy: never() }),
+  "prompt tuning": () => ({ adapter: promptTuning({ tokens: 3 }), policy: never() }),
+  "full tuning": () => ({ adapter: full(), policy: never() }),
+};
+
+/** A run with a model of its own; bytes of a freeze are left out, since runs share the engine's ledger. */
+class Run implements Disposable {
+  private constructor(private readonly trainer: Trainer) {}
+
+  static async create(method: Method): Promise<Run> {
+    const model = await initialiseModel(engine, { ...tiny.bert(layerCount(2)), initializer_range: 0.2 });
+    const optimizer = { learningRate: 1e-2 };
+    const data = tinyData(model, 3, 8);
+    return new Run(await Trainer.create({ ...method, model, data, steps: STEPS, seed: 3, optimizer }));
+  }
+
+  async train(): Promise<void> {
+    await this.trainer.train();
+  }
+
+  get steps() {
+    return this.trainer.steps();
+  }
+
+  async outcome() {
+    const { losses, freezes } = this.trainer.history;
+    const { trainsInPlace } = this.trainer.options.adapter;
+    const directory = memoryDirectory("adapter");
+    if (!trainsInPlace) await saveAdapter(directory, this.trainer);
+    return {
+      losses: [...losses],
+      freezes: freezes.map(({ step, tensors, layers, returned }) => ({ step, tensors, layers, saved: returned.saved })),
+      tensors: await this.trainer.snapshot(),
+      policy: this.trainer.policyRecord(),
+      config: trainsInPlace ? undefined : await directory.read("adapter_config.json"),
+    };
+  }
+
+  [Symbol.dispose](): void {
+    const { model } = this.trainer.options;
+    this.trainer.dispose();
+    model.dispose();
+  }
+}
+
+type Outcome = Awaited<ReturnType<Run["outcome"]>>;
+
+async function oneAfterTheOther(methods: readonly Method[]): Promise<Outcome[]> {
+  const outcomes: Outcome[] = [];
+  for (const method of methods) {
+    using run = await Run.create(method);
+    await run.train();
+    outcomes.push(await run.outcome());
+  }
+  return outcomes;
+}
+
+async function atTheSameTime(method: Method): Promise<Outcome[]> {
+  using first = await Run.create(method);
+  using second = await Run.create(method);
+  const steps = [first.steps, second.steps];
+  for (let step = 0; step < STEPS; step++) for (const run of steps) await run.next();
+  return [await first.outcome(), await second.outcome()];
+}
+
+describe("a policy and an adapter that two runs share", () => {
+  it.each(Object.entries(METHODS))("give what fresh ones give: %s", async (_, make) => {
+    const [fresh] = await oneAfterTheOther([make()]);
+    const shared = make();
+    expect(await oneAfterTheOther([shared, shared]), "one after the other").toEqual([fresh, fresh]);
+    expect(await atTheSameTime(shared), "at the same time").toEqual([fresh, fresh]);
+  });
+});
