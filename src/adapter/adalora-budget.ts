@@ -14,42 +14,47 @@ const SAVED = v.strictObject({
   kept: v.nullable(v.array(v.strictTuple([v.string(), v.array(v.boolean())]))),
 });
 
+/** A budget of triplets, over all modules together, and the steps in which it falls. */
 export interface BudgetSettings {
-  /** Triplets of all modules together, at the start and at the end. */
+  /** Triplets at the start. */
   readonly initial: number;
+  /** Triplets at the end. */
   readonly target: number;
-  /** Steps before pruning begins, without it at the end, and between prunings. */
+  /** Steps before pruning begins. */
   readonly warmup: number;
+  /** Steps at the end without pruning. */
   readonly final: number;
+  /** Steps between prunings. */
   readonly every: number;
+  /** Steps of the complete run. */
   readonly total: number;
 }
 
-/** Names of a module's three tensors. */
+/** Names of a module's tensors: A [r, in], B [out, r] and E [r]. */
 export interface TripletNames {
   readonly a: string;
   readonly b: string;
   readonly e: string;
 }
 
-/** Triplets that may live after a step (AdaLoRA, eq. 12): the initial budget, then a cubic fall to the target. */
+/** Triplets that remain after a step: the initial budget, then a cubic fall to the target (Zhang et al. 2023, eq. 12). */
 export function tripletBudget(step: number, { initial, target, warmup, final, total }: BudgetSettings): number {
   if (step <= warmup) return initial;
   if (step > total - final) return target;
-  const left = 1 - (step - warmup) / (total - final - warmup);
-  return Math.trunc((initial - target) * left ** 3 + target);
+  const remaining = 1 - (step - warmup) / (total - final - warmup);
+  return Math.trunc((initial - target) * remaining ** 3 + target);
 }
 
 /**
- * AdaLoRA's pruning through a run, with PEFT's moments: by importance until `total - final`, then as decided there. A module
- * with a frozen tensor keeps the triplets that it has then.
+ * AdaLoRA's pruning in one run, at the steps at which PEFT prunes: by importance until step `total - final`; after that, the
+ * triplets pruned at that step stay pruned. A module with a frozen tensor keeps the triplets that it has.
  */
 export class AdaloraBudget {
   #kept: Map<string, boolean[]> | undefined;
 
   constructor(private readonly settings: BudgetSettings) {}
 
-  /** One that goes on where another was saved. @throws FileFormatError for what none saves. */
+  /** A budget that continues from what `save` returned. @throws FileFormatError for any other value. */
   static restore(value: unknown): AdaloraBudget {
     const { settings, kept } = checkSchema(SAVED, value, "AdaLoRA's budget in a checkpoint");
     const budget = new AdaloraBudget(settings);
@@ -57,12 +62,12 @@ export class AdaloraBudget {
     return budget;
   }
 
-  /** Everything that its next pruning depends on; plain JSON. */
+  /** Everything that the next pruning depends on, as plain JSON. */
   save(): v.InferOutput<typeof SAVED> {
     return { settings: this.settings, kept: this.#kept ? [...this.#kept] : null };
   }
 
-  /** Which triplets of each E live, by its name; undefined before the first pruning. */
+  /** Which triplets of each module are kept, by the name of its E; undefined before the first pruning. */
   get kept(): ReadonlyMap<string, readonly boolean[]> | undefined {
     return this.#kept;
   }
@@ -78,19 +83,22 @@ export class AdaloraBudget {
 
   async #choose(step: number, run: AdapterRun, modules: readonly TripletNames[]): Promise<Map<string, boolean[]>> {
     const scores = new Map<string, number[]>();
+    /** Triplets of modules that do not learn as a whole any more. */
     const settled = new Map<string, boolean[]>();
     for (const names of modules) {
       const { a, b, e } = names;
       if ([a, b, e].every((name) => run.isLive(name))) scores.set(e, await tripletScores(run, names));
-      else settled.set(e, this.#kept?.get(e) ?? (await run.read(e)).reduce<boolean[]>((all) => [...all, true], []));
+      else settled.set(e, this.#kept?.get(e) ?? Array.from(await run.read(e), () => true));
     }
-    const gone = [...settled.values()].flat().filter((isKept) => !isKept).length;
-    const removed = this.settings.initial - tripletBudget(step, this.settings) - gone;
+    const removedBefore = [...settled.values()].flat().filter((isKept) => !isKept).length;
+    const removed = this.settings.initial - tripletBudget(step, this.settings) - removedBefore;
     const sorted = [...scores.values()].flat().sort((a, b) => a - b);
     const threshold = removed > 0 ? (sorted[Math.min(removed, sorted.length) - 1] ?? -Infinity) : -Infinity;
-    return new Map([...settled, ...[...scores].map(([name, own]) => [name, keepOne(own, threshold)] as const)]);
+    const chosen = [...scores].map(([e, ofModule]) => [e, keepAboveThreshold(ofModule, threshold)] as const);
+    return new Map([...settled, ...chosen]);
   }
 
+  /** Sets pruned elements of every E to 0. */
   async #mask(run: AdapterRun): Promise<void> {
     for (const [name, kept] of this.#kept ?? []) {
       const values = await run.read(name);
@@ -104,26 +112,26 @@ export class AdaloraBudget {
   }
 }
 
-/** Importance of each triplet (AdaLoRA, eq. 8): that of E, and the means of its row of A and its column of B. */
+/** Importance of each triplet: that of its element of E plus the means over its row of A and its column of B (eq. 8). */
 async function tripletScores(run: AdapterRun, { a, b, e }: TripletNames): Promise<number[]> {
   const element = async (name: string): Promise<number[]> => {
     const { mean, uncertainty } = await run.statistics(name);
     return Array.from(mean, (value, i) => value * uncertainty[i]!);
   };
-  const [ofA, ofB, ofE] = [await element(a), await element(b), await element(e)];
-  const rank = ofE.length;
-  const [inner, outer] = [ofA.length / rank, ofB.length / rank];
-  return ofE.map((own, k) => {
+  const [scoresA, scoresB, scoresE] = [await element(a), await element(b), await element(e)];
+  const rank = scoresE.length;
+  const [inSize, outSize] = [scoresA.length / rank, scoresB.length / rank];
+  return scoresE.map((scoreE, k) => {
     let [row, column] = [0, 0];
-    for (let j = 0; j < inner; j++) row += ofA[k * inner + j]!;
-    for (let i = 0; i < outer; i++) column += ofB[i * rank + k]!;
-    return own + row / inner + column / outer;
+    for (let j = 0; j < inSize; j++) row += scoresA[k * inSize + j]!;
+    for (let i = 0; i < outSize; i++) column += scoresB[i * rank + k]!;
+    return scoreE + row / inSize + column / outSize;
   });
 }
 
-/** What is above the threshold; where nothing is, the best one, since a module cannot have a rank of 0. */
-function keepOne(scores: readonly number[], threshold: number): boolean[] {
+/** Keeps triplets above the threshold; where there are none, the best one, since a module cannot have rank 0. */
+function keepAboveThreshold(scores: readonly number[], threshold: number): boolean[] {
   const kept = scores.map((score) => score > threshold);
-  if (kept.every((own) => !own)) kept[scores.indexOf(Math.max(...scores))] = true;
+  if (!kept.includes(true)) kept[scores.indexOf(Math.max(...scores))] = true;
   return kept;
 }

@@ -9,41 +9,44 @@ import type { Value } from "../tape/tape";
 
 /** A tensor that an adapter adds to a model. */
 export interface AdapterTensor {
-  /** The module it belongs to and its own name: `bert.encoder.layer.0.attention.self.query.lora_A.weight`. */
+  /** The path of its module and its own name, for example `bert.encoder.layer.0.attention.self.query.lora_A.weight`. */
   readonly name: string;
   readonly shape: Shape;
   /** Transformer layer of that module, from 0; undefined outside the layers. Policies freeze and score by it. */
   readonly layer: number | undefined;
-  /** Stays as it was made: it has no gradient, but is saved with the adapter (VeRA's shared matrices). */
+  /** Whether it keeps its initial values: it has no gradient, but is saved with the adapter (VeRA's shared matrices). */
   readonly isFixed?: boolean;
   /** Values before the first step, row-major. */
   initial(random: Random): Float32Array;
-  /** Rows of a table of the checkpoint that it begins with, in place of `initial`. */
+  /** Rows of a table of the checkpoint as its initial values, instead of those of `initial`. */
   readonly initialRows?: { readonly table: string; rows(random: Random): readonly number[] };
 }
 
 /** Tensors by name. */
 export type Tensors = ReadonlyMap<string, FloatTensor>;
 
-/** An adapter as its two files hold it. */
+/** Contents of an adapter's two files. */
 export interface AdapterFile {
+  /** adapter_config.json. */
   readonly config: PeftConfig;
-  /** By the file's own keys. */
+  /** adapter_model.safetensors, by the file's own keys. */
   readonly tensors: Tensors;
 }
 
-/** An update scale * B A of one projection's weight: A [r, in], B [out, r]. */
+/** An update scale * B A of one projection's weight, with A [r, in] and B [out, r]. */
 export interface LowRankUpdate {
   readonly a: FloatTensor;
   readonly b: FloatTensor;
   readonly scale: number;
 }
 
-/** A run as an adapter that counts sees and changes it between steps. */
+/** A run, as an adapter's state reads and changes it between steps. */
 export interface AdapterRun {
   readonly model: Model;
   readonly totalSteps: number;
+  /** Copies a tensor of the adapter, or a trained one, to the host. */
   read(name: string): Promise<Float32Array>;
+  /** Overwrites such a tensor. */
   write(name: string, data: Float32Array): void;
   /** Whether a tensor still learns; a frozen one has no statistics. */
   isLive(name: string): boolean;
@@ -51,7 +54,7 @@ export interface AdapterRun {
   statistics(name: string): Promise<{ readonly mean: Float32Array; readonly uncertainty: Float32Array }>;
 }
 
-/** State of an adapter in one run, where it has any: budgets, masks. */
+/** State of an adapter in one run, for example a budget of ranks. */
 export interface AdapterState {
   /** Called after every optimizer step, with the number of steps done. */
   afterStep(step: number): Promise<void>;
@@ -59,43 +62,43 @@ export interface AdapterState {
   save?(): unknown;
   /** Continues from what `save` returned. @throws FileFormatError for a value that no such adapter saves. */
   restore?(saved: unknown): void;
-  /** The two files' contents, where they depend on this state; default those of the adapter. */
+  /** Contents of the two files, where they depend on this state. Default those of the adapter. */
   toFile?(tensors: Tensors): AdapterFile;
 }
 
 /**
- * A way to fine-tune: which tensors it adds or trains, and how they change the model while it is traced. It holds no
- * memory and knows nothing of gradients or freezing; those follow from what it records. It is configuration: what it counts
- * in a run belongs to the state that `start` returns, so that any number of runs may share one adapter.
+ * A method of fine-tuning: which tensors it adds or trains, and how they change the model while it is traced. It holds no
+ * memory and has no part in gradients or freezing, which follow from the ops that it records. It is configuration, so that
+ * any number of runs may share one: whatever changes during a run is in the state that `start` returns.
  */
 export interface Adapter extends ForwardHooks {
-  /** Short name for reports, as `lora`. */
+  /** Short name for reports, such as `lora`. */
   readonly kind: string;
-  /** Tensors that it adds. @throws ConfigError when the model has no module that it targets. */
+  /** Tensors that it adds. @throws ConfigError when the model has none of the targets. */
   tensors(model: Model): readonly AdapterTensor[];
-  /** Tensors of the checkpoint that it trains as well (a task's head, biases); the trainer works on copies of them. */
+  /** Names of tensors of the checkpoint that it trains (a task's head, biases). The trainer works on copies of them. */
   baseTensors?(model: Model): readonly string[];
-  /** Trains the checkpoint's own tensors without copying them: the loaded model changes (full tuning). */
+  /** Whether those are trained without a copy, so that the loaded model changes (full tuning). Default false. */
   readonly trainsInPlace?: boolean;
-  /** A term that is added to the loss: [1]. */
+  /** A term [1] that is added to the loss; undefined for none. */
   penalty?(forward: Forward): Value | undefined;
   /** Bound of the soft threshold that follows each update of a tensor (SoRA); undefined for none. */
   proximal?(name: string): number | undefined;
   /** Statistics of gradients that the state's `afterStep` reads, collected in every step. */
   readonly statistics?: Statistics;
-  /** Begins a run; left out by an adapter that has nothing to do between steps. */
+  /** Begins a run. Left out by adapters without a state. */
   start?(run: AdapterRun): AdapterState;
   /**
    * adapter_config.json for PEFT, or for this library alone where PEFT has no such kind.
    * @param totalSteps of the run, for kinds whose configuration says how long it is. Default unknown.
    */
   peftConfig(model: Model, totalSteps?: number): PeftConfig;
-  /** The two files' contents, where keys are not PEFT's prefix and the tensor's name. */
+  /** Contents of the two files. Default `peftConfig`, and each tensor under PEFT's prefix and its name. */
   toFile?(model: Model, tensors: Tensors): AdapterFile;
-  /** Tensors by name, out of a file's keys, where they are not that. */
+  /** The tensors of a file by their names. Default each under its key without PEFT's prefix. */
   fromFile?(stored: Tensors): Tensors;
-  /** Low-rank updates by projection, where that is what it amounts to: for merging, and for export as plain LoRA. */
+  /** Low-rank updates by projection, for merging and for export as plain LoRA; left out where it is not a sum of these. */
   updates?(model: Model, tensors: Tensors): ReadonlyMap<string, LowRankUpdate>;
-  /** A checkpoint's parameter as it is with the adapter merged in, where it is not a low-rank update. */
+  /** A parameter of the checkpoint with the adapter merged into it, for adapters that have no low-rank updates. */
   merged?(model: Model, tensors: Tensors, name: string, value: FloatTensor): FloatTensor;
 }

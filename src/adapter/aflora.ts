@@ -2,26 +2,26 @@ import * as v from "valibot";
 import { checkSchema } from "../io/json";
 import type { PeftConfig } from "../io/peft";
 import { entryOf } from "../io/safetensors";
+import type { FloatTensor } from "../io/safetensors";
 import type { Projection } from "../model/model";
 import { scaleColumns } from "../ops/scale_columns";
 import { scaleRows } from "../ops/scale_rows";
-import type { Adapter, LowRankUpdate } from "./adapter";
+import type { Adapter } from "./adapter";
 import { constant, uniform } from "./initial";
-import { scaledProduct } from "./low-rank";
-import { lowRankLinear, onProjections } from "./on-projections";
-import type { ProjectionAdapter } from "./on-projections";
+import { lowRankLinear, scaledProduct } from "./low-rank";
+import { onProjections } from "./on-projections";
 import { TARGET_KEYS, targetKeys } from "./targets";
 import type { LayerChoice, TargetOptions } from "./targets";
 
 export interface AfloraOptions extends TargetOptions {
-  /** Default 4. */
+  /** Rank r of every module. Default 4. */
   readonly rank?: number;
   /**
-   * Whether A and B of square projections learn too. Default false, as in the published code: there they stay at their
-   * random values and only d and b learn.
+   * Whether A and B of square projections learn too. Default false, as in the published code: they keep their random
+   * values, and only d and b learn.
    */
   readonly trainsSquare?: boolean;
-  /** First value of every d. Default 0.1. */
+  /** Initial value of every element of d. Default 0.1. */
   readonly initialD?: number;
 }
 
@@ -35,9 +35,9 @@ const SCHEMA = v.object({
 
 /**
  * AFLoRA's module (Liu et al. 2024, eq. 1): y = x W + bias + b * (B (d * (A x))), with A [r, in] and B [out, r]
- * Kaiming-uniform, d [r] 0.1 and b [out] zero. The vectors learn throughout; the `aflora` policy freezes A and B one by
- * one. diag(b) B diag(d) is formed first, so that every gradient but A's is made in rank-wide space.
- * @throws ConfigError for options that make no sense.
+ * Kaiming-uniform, d [r] 0.1 and b [out] zero. The vectors learn throughout; the policy `afloraFreezing` freezes A and B one
+ * by one. diag(b) B diag(d) is computed first, so that every gradient but A's is made in rank-wide space.
+ * @throws FileFormatError for options that make no sense.
  */
 export function aflora(options: AfloraOptions = {}): Adapter {
   const { rank: r = 4, trainsSquare = false, initialD = 0.1, layers } = options;
@@ -45,12 +45,12 @@ export function aflora(options: AfloraOptions = {}): Adapter {
   return afloraFromConfig({ ...keys, ...targetKeys(options) }, "the AFLoRA configuration", layers);
 }
 
-/** AFLoRA as its own adapter_config.json describes it. @throws FileFormatError for a wrong value. */
-export function afloraFromConfig(told: PeftConfig, where: string, layers?: LayerChoice): Adapter {
-  const config = checkSchema(SCHEMA, told, where);
+/** AFLoRA by its adapter_config.json. @throws FileFormatError for a wrong value. */
+export function afloraFromConfig(value: PeftConfig, where: string, layers?: LayerChoice): Adapter {
+  const config = checkSchema(SCHEMA, value, where);
   const { r } = config;
   const isFixed = (target: Projection): boolean => !config.trains_square && target.in === target.out;
-  const adapter: ProjectionAdapter = onProjections({
+  return onProjections({
     kind: "aflora",
     config,
     layers,
@@ -64,19 +64,20 @@ export function afloraFromConfig(told: PeftConfig, where: string, layers?: Layer
       constant(`${target.name}.aflora_b`, [target.out], 0),
     ],
     linear(forward, site) {
-      const own = (part: string, shape: readonly number[]) =>
-        forward.recorder.parameter(`${site.name}.aflora_${part}`, shape);
-      const inner = forward.recorder.apply(scaleColumns, { a: own("B.weight", [site.out, r]), b: own("d", [r]) }, {});
-      const b = forward.recorder.apply(scaleRows, { a: inner, b: own("b", [site.out]) }, {});
-      return lowRankLinear(forward, site, { a: own("A.weight", [r, site.in]), b, scale: 1, dropout: 0 });
+      const { recorder } = forward;
+      const tensor = (part: string, shape: readonly number[]) =>
+        recorder.parameter(`${site.name}.aflora_${part}`, shape);
+      const scaledColumns = recorder.apply(
+        scaleColumns,
+        { a: tensor("B.weight", [site.out, r]), b: tensor("d", [r]) },
+        {},
+      );
+      const b = recorder.apply(scaleRows, { a: scaledColumns, b: tensor("b", [site.out]) }, {});
+      return lowRankLinear(forward, site, { a: tensor("A.weight", [r, site.in]), b, scale: 1, dropout: 0 });
     },
-    updates: (model, tensors) =>
-      new Map(
-        adapter.choice(model).projections.map(({ name }): [string, LowRankUpdate] => {
-          const own = (part: string) => entryOf(tensors, `${name}.aflora_${part}`, "the adapter");
-          return [name, { a: own("A.weight"), b: scaledProduct(own("B.weight"), own("b"), own("d")), scale: 1 }];
-        }),
-      ),
+    update({ name }, tensors) {
+      const tensor = (part: string): FloatTensor => entryOf(tensors, `${name}.aflora_${part}`, "the adapter");
+      return { a: tensor("A.weight"), b: scaledProduct(tensor("B.weight"), tensor("b"), tensor("d")), scale: 1 };
+    },
   });
-  return adapter;
 }

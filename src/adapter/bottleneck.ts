@@ -18,11 +18,11 @@ import { chosenLayers, savedModuleTensors, taskType } from "./targets";
 import type { LayerChoice } from "./targets";
 
 export interface BottleneckOptions {
-  /** Width of the bottleneck; default the hidden size over 16, as in AdapterHub. */
+  /** Width of the bottleneck. Default the hidden size divided by 16, as in AdapterHub. */
   readonly size?: number;
-  /** Layers to adapt; default all. */
+  /** Layers to adapt. Default all. */
   readonly layers?: LayerChoice;
-  /** Whole modules to train as well; default the task's head. */
+  /** Modules of which all tensors are trained as well. Default the task's head. */
   readonly modulesToSave?: readonly string[];
 }
 
@@ -36,23 +36,27 @@ const SCHEMA = v.object({
   modules_to_save: v.optional(v.nullable(v.array(v.string())), null),
 });
 
+/** Standard deviation of initial weights. */
 const DEVIATION = 0.02;
+/** Hidden size over the default width of the bottleneck. */
 const REDUCTION = 16;
 
 /**
- * Houlsby's adapters (Houlsby et al. 2019, section 2.1): after attention and after the feed-forward sub-layer, before the
- * residual, h + U silu(D h + d) + u, with D and U from N(0, 0.02) and zero biases, as AdapterHub starts them. Norms stay
- * as they are.
+ * Houlsby's adapters (Houlsby et al. 2019, section 2.1): h + U silu(D h + d) + u after attention and after the feed-forward
+ * sub-layer, before the residual. D [size, width] and U [width, size] start from N(0, 0.02), the biases d and u from zero,
+ * as in AdapterHub. Norms are not trained.
  *
- * Keeps per adapter its input h and the bottleneck's pre-activation, while D learns.
+ * Keeps, for each adapter, its input h and the bottleneck's pre-activation, while D learns.
+ * @throws FileFormatError for a size that is not a whole number from 1.
  */
 export function houlsby(options: BottleneckOptions = {}): Adapter {
   return bottleneck("every", "silu", options);
 }
 
 /**
- * Pfeiffer's adapters (Pfeiffer et al. 2021): as `houlsby`, after the feed-forward sub-layer alone, with relu. AdapterHub
- * also feeds the layer's norm into the adapter; here it acts on the sub-layer's output, as in the reference runs.
+ * Pfeiffer's adapters (Pfeiffer et al. 2021): those of `houlsby` after the feed-forward sub-layer alone, with relu. In
+ * AdapterHub the adapter also sees the layer's norm; here it acts on the sub-layer's output, as in the golden runs.
+ * @throws FileFormatError for a size that is not a whole number from 1.
  */
 export function pfeiffer(options: BottleneckOptions = {}): Adapter {
   return bottleneck("last", "relu", options);
@@ -63,41 +67,41 @@ function bottleneck(
   activation: "relu" | "silu",
   { size, layers, modulesToSave }: BottleneckOptions,
 ): Adapter {
-  const config = {
+  const keys = {
     peft_type: "SAFETAPE_BOTTLENECK",
     placement,
     activation,
     bottleneck: size ?? null,
-    ...(modulesToSave === undefined ? {} : { modules_to_save: [...modulesToSave] }),
+    modules_to_save: modulesToSave && [...modulesToSave],
   };
-  return bottleneckFromConfig(config, "the bottleneck configuration", layers);
+  return bottleneckFromConfig(keys, "the bottleneck configuration", layers);
 }
 
-/** Bottleneck adapters as their own adapter_config.json describes them. @throws FileFormatError for a wrong value. */
-export function bottleneckFromConfig(told: PeftConfig, where: string, choice?: LayerChoice): Adapter {
-  const config = checkSchema(SCHEMA, told, where);
+/** Bottleneck adapters by their adapter_config.json. @throws FileFormatError for a wrong value. */
+export function bottleneckFromConfig(value: PeftConfig, where: string, layers?: LayerChoice): Adapter {
+  const config = checkSchema(SCHEMA, value, where);
   const sizeOf = (model: Model): number => config.bottleneck ?? Math.max(1, Math.floor(model.hiddenSize / REDUCTION));
   const layersOf = (model: Model): number[] | null =>
-    choice === undefined ? config.layers_to_transform : chosenLayers(choice, model.layers);
+    layers === undefined ? config.layers_to_transform : chosenLayers(layers, model.layers);
   const heads = (model: Model): readonly string[] => config.modules_to_save ?? model.heads;
-  const blocks = (model: Model): Block[] => {
-    const layers = layersOf(model);
-    const inLayers = blocksOf(model).filter(({ layer }) => layers === null || layers.includes(layer));
+  const adaptedBlocks = (model: Model): Block[] => {
+    const numbers = layersOf(model);
+    const inLayers = blocksOf(model).filter(({ layer }) => numbers === null || numbers.includes(layer));
     const isLast = ({ layer }: Block, i: number): boolean => inLayers[i + 1]?.layer !== layer;
-    const chosen = config.placement === "every" ? inLayers : inLayers.filter(isLast);
-    if (chosen.length > 0) return chosen;
+    const blocks = config.placement === "every" ? inLayers : inLayers.filter(isLast);
+    if (blocks.length > 0) return blocks;
     throw new ConfigError(`No layer of this ${model.family} model is adapted.`, "Name layers that it has.");
   };
-  const names = new WeakMap<Model, ReadonlySet<string>>();
+  const namesByModel = new WeakMap<Model, ReadonlySet<string>>();
   const isAdapted = (model: Model, name: string): boolean => {
-    const found = names.get(model) ?? new Set(blocks(model).map((block) => block.name));
-    names.set(model, found);
-    return found.has(name);
+    const names = namesByModel.get(model) ?? new Set(adaptedBlocks(model).map((block) => block.name));
+    namesByModel.set(model, names);
+    return names.has(name);
   };
   return {
     kind: config.placement === "every" ? "houlsby" : "pfeiffer",
     tensors: (model) =>
-      blocks(model).flatMap(({ name, layer, width }) =>
+      adaptedBlocks(model).flatMap(({ name, layer, width }) =>
         [
           normal(`${name}.adapter_down.weight`, [sizeOf(model), width], DEVIATION),
           constant(`${name}.adapter_down.bias`, [sizeOf(model)], 0),

@@ -9,8 +9,9 @@ import { adapterFromConfig } from "./kinds";
 
 /**
  * An adapter's two files, as PEFT lays them out.
- * @param transformers the version whose module names the files use: ViT's changed in 5.
- * @param state of the adapter in the run that the tensors come from. Default none: it has learned nothing yet.
+ * @param tensors those of the adapter and of saved modules, by name.
+ * @param transformers version of transformers whose module names the files use; ViT's changed in 5. Default 5.
+ * @param state of the adapter in the run that the tensors come from, for adapters with a state.
  */
 export function adapterFile(
   adapter: Adapter,
@@ -25,74 +26,80 @@ export function adapterFile(
   return transformers === 5 && model.renamed ? renamedFile(file, model) : file;
 }
 
-/** The same file with the module names of transformers 5. */
+/** Files with the module names of transformers 5. */
 function renamedFile({ config, tensors }: AdapterFile, model: Model): AdapterFile {
-  const names = new Map(model.projections.map(({ name }) => [name, model.renamed?.(name) ?? name]));
-  const { target_modules: targets } = config as { readonly target_modules?: string | readonly string[] | null };
+  const newNames = new Map(model.projections.map(({ name }) => [name, model.renamed?.(name) ?? name]));
+  const { target_modules: targets } = config;
   const isTarget = (name: string): boolean =>
-    Array.isArray(targets) && targets.some((target: string) => name === target || name.endsWith(`.${target}`));
-  const named = [...names].filter(([name]) => isTarget(name)).map(([, renamed]) => renamed.split(".").at(-1)!);
+    Array.isArray(targets) && targets.some((target) => name === target || name.endsWith(`.${String(target)}`));
+  const newTargets = [...newNames].filter(([name]) => isTarget(name)).map(([, name]) => name.split(".").at(-1)!);
   return {
     config: {
-      ...withPatterns(config, names),
-      ...(named.length > 0 ? { target_modules: [...new Set(named)] } : {}),
+      ...withRenamedPattern(config, newNames),
+      ...(newTargets.length > 0 ? { target_modules: [...new Set(newTargets)] } : {}),
     },
-    tensors: new Map([...tensors].map(([key, tensor]) => [withModule(key, names), tensor])),
+    tensors: new Map([...tensors].map(([key, tensor]) => [withRenamedModule(key, newNames), tensor])),
   };
 }
 
-/** A configuration whose patterns name modules as a map has them: AdaLoRA's ranks. */
-function withPatterns(config: PeftConfig, modules: ReadonlyMap<string, string>): PeftConfig {
+/** A configuration with other module names in its `rank_pattern` (AdaLoRA's kept triplets). */
+function withRenamedPattern(config: PeftConfig, newNames: ReadonlyMap<string, string>): PeftConfig {
   const { rank_pattern: pattern } = config;
   if (!pattern || typeof pattern !== "object") return config;
-  const entries = Object.entries(pattern).map(([key, value]) => [withModule(key, modules), value] as const);
+  const entries = Object.entries(pattern).map(([key, value]) => [withRenamedModule(key, newNames), value] as const);
   return { ...config, rank_pattern: Object.fromEntries(entries) };
 }
 
-/** A tensor's name with its module's name looked up. */
-function withModule(name: string, modules: ReadonlyMap<string, string>): string {
-  for (const [module, other] of modules) {
-    if (name.includes(`${module}.`)) return name.replace(module, other);
+/** A tensor's name, or a file's key, with another name of its module. */
+function withRenamedModule(name: string, newNames: ReadonlyMap<string, string>): string {
+  for (const [module, newName] of newNames) {
+    if (name.includes(`${module}.`)) return name.replace(module, newName);
   }
   return name;
 }
 
 /**
- * The adapter that two files hold, for a model, and its tensors by their names there. `where` names the files in errors.
+ * The adapter of two files for a model, and its tensors by the names that they have there.
+ * @param where names the files in errors.
  * @throws FileFormatError, ShapeError or ConfigError for an unknown kind, wrong values, or files of another model.
  */
 export function adapterOfFile(file: AdapterFile, model: Model, where: string): { adapter: Adapter; tensors: Tensors } {
   const canonical = new Map(model.projections.map(({ name }) => [model.renamed?.(name) ?? name, name]));
-  const adapter = adapterFromConfig(model.renamed ? withPatterns(file.config, canonical) : file.config, where);
-  const bare = (): Tensors => new Map([...file.tensors].map(([key, tensor]) => [stripPrefix(key), tensor]));
-  const named = [...(adapter.fromFile?.(file.tensors) ?? bare())];
-  const tensors = new Map(named.map(([name, tensor]) => [model.renamed ? withModule(name, canonical) : name, tensor]));
-  const own = adapter.tensors(model);
-  const trained = new Set(adapter.baseTensors?.(model) ?? []);
+  const adapter = adapterFromConfig(model.renamed ? withRenamedPattern(file.config, canonical) : file.config, where);
+  const withoutPrefix = (): Tensors => new Map([...file.tensors].map(([key, tensor]) => [stripPrefix(key), tensor]));
+  const stored = [...(adapter.fromFile?.(file.tensors) ?? withoutPrefix())];
+  const tensors = new Map(
+    stored.map(([name, tensor]) => [model.renamed ? withRenamedModule(name, canonical) : name, tensor]),
+  );
+  const adapterTensors = adapter.tensors(model);
+  const baseTensors = new Set(adapter.baseTensors?.(model) ?? []);
   const shapes = new Map<string, Shape>([
-    ...own.map(({ name, shape }) => [name, shape] as const),
-    ...model.parameters.filter(({ name }) => trained.has(name)).map(({ name, shape }) => [name, shape] as const),
+    ...adapterTensors.map(({ name, shape }) => [name, shape] as const),
+    ...model.parameters.filter(({ name }) => baseTensors.has(name)).map(({ name, shape }) => [name, shape] as const),
   ]);
-  const missing = own.find(({ name }) => !tensors.has(name));
+  const missing = adapterTensors.find(({ name }) => !tensors.has(name));
   if (missing) {
-    throw new FileFormatError(`The adapter in ${where} has no ${missing.name}.`, "Save it again, or pick its model.");
+    throw new FileFormatError(
+      `The adapter in ${where} has no ${missing.name}.`,
+      "Save it again, or load the model that it was trained on.",
+    );
   }
-  for (const [name, found] of tensors) {
+  for (const [name, tensor] of tensors) {
     const shape = shapes.get(name);
     if (!shape) {
       throw new FileFormatError(
-        `The adapter in ${where} has ${name}, which its configuration does not give this ${model.family} model.`,
+        `The adapter in ${where} has ${name}, which its configuration does not add to this ${model.family} model.`,
         "Load the model that the adapter was trained on.",
       );
     }
-    if (sameShape(withoutOnes(found.shape), withoutOnes(shape))) continue;
+    if (sameShape(withoutOnes(tensor.shape), withoutOnes(shape))) continue;
     throw new ShapeError(
-      `${name} is ${formatShape(found.shape)} in ${where}; this model makes it ${formatShape(shape)}.`,
+      `${name} is ${formatShape(tensor.shape)} in ${where}, but ${formatShape(shape)} for this model.`,
       "Load the model that the adapter was trained on, with the same rank and number of labels.",
     );
   }
   return { adapter, tensors };
 }
 
-/** PEFT stores vectors as columns or rows. */
+/** A shape without sizes of 1: PEFT stores vectors as columns or rows. */
 const withoutOnes = (shape: Shape): number[] => shape.filter((size) => size !== 1);

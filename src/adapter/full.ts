@@ -1,9 +1,6 @@
 import type { Adapter } from "./adapter";
 
-/**
- * Full tuning: every tensor of the checkpoint is trained, in place. The loaded model itself changes; save it with
- * `saveModel`.
- */
+/** Full tuning: every tensor of the checkpoint is trained in place. The loaded model changes; save it with `saveModel`. */
 export function full(): Adapter {
   return {
     kind: "full",

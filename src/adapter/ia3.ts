@@ -8,7 +8,7 @@ import type { FloatTensor } from "../io/safetensors";
 import type { Model, Projection } from "../model/model";
 import { linear } from "../ops/linear";
 import { scaleColumns } from "../ops/scale_columns";
-import type { Adapter, Tensors } from "./adapter";
+import type { Adapter } from "./adapter";
 import { constant } from "./initial";
 import { fanInFanOut, onProjections } from "./on-projections";
 import type { ProjectionAdapter } from "./on-projections";
@@ -16,7 +16,7 @@ import { TARGET_KEYS, targetKeys } from "./targets";
 import type { LayerChoice, TargetOptions } from "./targets";
 
 export interface Ia3Options extends TargetOptions {
-  /** Those of the targets whose input is scaled instead of their output. Default the family's own. */
+  /** Those of the targets whose input is scaled instead of their output. Default those of the model family. */
   readonly feedForward?: string | readonly string[];
 }
 
@@ -28,10 +28,14 @@ const SCHEMA = v.object({
   init_ia3_weights: v.optional(v.boolean(), true),
 });
 
-/** PEFT's targets by family: outputs that are scaled, and inputs of the second feed-forward projection. */
-const DEFAULTS: Readonly<
-  Record<string, { readonly targets: readonly string[]; readonly feedForward: readonly string[] }>
-> = {
+interface Defaults {
+  readonly targets: readonly string[];
+  /** Targets whose input is scaled: the second projection of the feed-forward. */
+  readonly feedForward: readonly string[];
+}
+
+/** PEFT's targets by model family. */
+const DEFAULTS: Readonly<Record<string, Defaults>> = {
   bert: { targets: ["key", "value", "output.dense"], feedForward: ["output.dense"] },
   roberta: { targets: ["key", "value", "output.dense"], feedForward: ["output.dense"] },
   gpt2: { targets: ["c_attn", "mlp.c_proj"], feedForward: ["mlp.c_proj"] },
@@ -39,22 +43,22 @@ const DEFAULTS: Readonly<
 };
 
 /**
- * (IA)^3 (Liu et al. 2022, section 3.3): y = l * (x W + bias), or (l * x) W + bias where a projection is a feed-forward
- * one; l starts at 1.
+ * (IA)^3 (Liu et al. 2022, section 3.3): y = l * (x W + bias) with l [out], or y = (l * x) W + bias with l [in] for a
+ * projection of the feed-forward; l starts at 1.
  *
- * Keeps per module the unscaled activation that l multiplies, while l learns.
- * @throws ConfigError for a family without known targets, when none are named.
+ * Keeps the unscaled activation that l multiplies, for each module whose l learns.
+ * @throws ConfigError for a model family without default targets, where none are named.
  */
 export function ia3(options: Ia3Options = {}): Adapter {
   const { feedForward, layers } = options;
   const modules = feedForward === undefined || typeof feedForward === "string" ? feedForward : [...feedForward];
-  const keys = { peft_type: "IA3", ...(modules === undefined ? {} : { feedforward_modules: modules }) };
-  return ia3FromConfig({ ...keys, ...targetKeys(options) }, "the (IA)3 configuration", layers);
+  const keys = { peft_type: "IA3", feedforward_modules: modules, ...targetKeys(options) };
+  return ia3FromConfig(keys, "the (IA)3 configuration", layers);
 }
 
-/** (IA)^3 as an adapter_config.json describes it. @throws FileFormatError for a wrong value. */
-export function ia3FromConfig(told: PeftConfig, where: string, layers?: LayerChoice): Adapter {
-  const config = checkSchema(SCHEMA, told, where);
+/** (IA)^3 by its adapter_config.json. @throws FileFormatError for a wrong value. */
+export function ia3FromConfig(value: PeftConfig, where: string, layers?: LayerChoice): Adapter {
+  const config = checkSchema(SCHEMA, value, where);
   const feedForward = (model: Model): string | readonly string[] =>
     config.feedforward_modules ?? (config.target_modules === null ? defaultsOf(model).feedForward : []);
   const scalesInput = (model: Model, name: string): boolean => {
@@ -63,19 +67,19 @@ export function ia3FromConfig(told: PeftConfig, where: string, layers?: LayerCho
       ? matchesPattern(modules, name, "whole")
       : modules.some((end) => name.endsWith(end));
   };
-  const vector = ({ name }: Projection): string => `${name}.ia3_l`;
+  const vectorName = ({ name }: Pick<Projection, "name">): string => `${name}.ia3_l`;
   const adapter: ProjectionAdapter = onProjections({
     kind: "ia3",
     config,
     layers,
     defaults: (model) => defaultsOf(model).targets,
     tensorsOf: (target, model) => [
-      constant(vector(target), [scalesInput(model, target.name) ? target.in : target.out], 1),
+      constant(vectorName(target), [scalesInput(model, target.name) ? target.in : target.out], 1),
     ],
     linear(forward, site) {
       const { recorder } = forward;
       const isInput = scalesInput(forward.model, site.name);
-      const l = recorder.parameter(vector(site), [isInput ? site.in : site.out]);
+      const l = recorder.parameter(vectorName(site), [isInput ? site.in : site.out]);
       const x = isInput ? recorder.apply(scaleColumns, { a: site.x, b: l }, {}) : site.x;
       const y = recorder.apply(linear, { x, w: site.weight, bias: site.biasValue }, { layout: site.layout });
       return isInput ? y : recorder.apply(scaleColumns, { a: y, b: l }, {});
@@ -90,39 +94,38 @@ export function ia3FromConfig(told: PeftConfig, where: string, layers?: LayerCho
       };
       return { config: adapter.peftConfig(model), tensors: new Map([...tensors].map(shaped)) };
     },
-    merged: (model, tensors, name, value) => scaled(adapter.choice(model).projections, model, tensors, name, value),
+    merged(model, tensors, name, value) {
+      const module = name.replace(/\.(?:weight|bias)$/, "");
+      const target = adapter.targets(model).projections.find((projection) => projection.name === module);
+      const l = target && tensors.get(vectorName(target));
+      if (!target || !l || module === name) return value;
+      return scaled(target, l.data, value, name.endsWith(".bias"), scalesInput(model, module));
+    },
     peft: (targets, model) => ({ fan_in_fan_out: fanInFanOut(targets), feedforward_modules: feedForward(model) }),
   });
-  /** A weight's (or bias's) elements times those of l that they meet. */
-  function scaled(
-    targets: readonly Projection[],
-    model: Model,
-    tensors: Tensors,
-    name: string,
-    value: FloatTensor,
-  ): FloatTensor {
-    const target = targets.find(
-      (candidate) => name === `${candidate.name}.weight` || name === `${candidate.name}.bias`,
-    );
-    const l = target && tensors.get(vector(target));
-    if (!target || !l) return value;
-    const isInput = scalesInput(model, target.name);
-    if (name.endsWith(".bias")) {
-      return isInput ? value : { ...value, data: value.data.map((element, i) => element * l.data[i]!) };
-    }
-    const width = value.shape[1] ?? 1;
-    const byRow = isInput === (target.layout === "in_out");
-    const index = (i: number): number => (byRow ? Math.floor(i / width) : i % width);
-    return { ...value, data: value.data.map((element, i) => element * l.data[index(i)]!) };
-  }
   return adapter;
 }
 
-function defaultsOf(model: Model) {
-  const found = DEFAULTS[model.family];
-  if (found) return found;
+/** A target's weight or bias, with every element times the element of l that scales its input or its output. */
+function scaled(
+  { layout }: Projection,
+  l: Float32Array,
+  value: FloatTensor,
+  isBias: boolean,
+  isInput: boolean,
+): FloatTensor {
+  if (isBias) return isInput ? value : { ...value, data: value.data.map((element, i) => element * l[i]!) };
+  const width = value.shape[1] ?? 1;
+  const isByRow = isInput === (layout === "in_out");
+  const index = (i: number): number => (isByRow ? Math.floor(i / width) : i % width);
+  return { ...value, data: value.data.map((element, i) => element * l[index(i)]!) };
+}
+
+function defaultsOf({ family }: Model): Defaults {
+  const defaults = DEFAULTS[family];
+  if (defaults) return defaults;
   throw new ConfigError(
-    `(IA)3 has no usual targets in ${model.family}.`,
+    `(IA)3 has no default targets in ${family}.`,
     `Name them by targets and feedForward; those of other families are ${JSON.stringify(DEFAULTS)}.`,
   );
 }

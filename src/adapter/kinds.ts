@@ -13,7 +13,7 @@ import { promptFromConfig } from "./prompt";
 import { soraFromConfig } from "./sora";
 import { veraFromConfig } from "./vera";
 
-/** Every kind of adapter that can be read, by its `peft_type`. */
+/** Every kind of adapter that can be loaded, by its `peft_type`. */
 const KINDS: Readonly<Record<string, (config: PeftConfig, where: string) => Adapter>> = {
   LORA: (config, where) => loraFromConfig(parseLoraConfig(config, where)),
   VERA: veraFromConfig,
@@ -27,7 +27,8 @@ const KINDS: Readonly<Record<string, (config: PeftConfig, where: string) => Adap
 };
 
 /**
- * The adapter that an adapter_config.json describes. `where` names the file in errors.
+ * The adapter of an adapter_config.json.
+ * @param where names the file in errors.
  * @throws ConfigError for an unknown `peft_type`, FileFormatError for a wrong value.
  */
 export function adapterFromConfig(config: PeftConfig, where: string): Adapter {

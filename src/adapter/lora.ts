@@ -2,33 +2,35 @@ import { headKey, stripPrefix } from "../io/peft-keys";
 import { loraConfig, rankOf, scaleOf } from "../io/peft-lora";
 import type { LoraConfig } from "../io/peft-lora";
 import { entryOf } from "../io/safetensors";
-import type { Adapter, AdapterFile, LowRankUpdate } from "./adapter";
+import type { Adapter } from "./adapter";
 import { constant, uniform } from "./initial";
-import { fanInFanOut, lowRankLinear, onProjections } from "./on-projections";
+import { lowRankLinear } from "./low-rank";
+import { fanInFanOut, onProjections } from "./on-projections";
 import type { ProjectionAdapter } from "./on-projections";
 import { targetKeys } from "./targets";
 import type { LayerChoice, TargetOptions } from "./targets";
 
 export interface LoraOptions extends TargetOptions {
-  /** Default 8. */
+  /** Rank r of the update. Default 8. */
   readonly rank?: number;
-  /** The update is scaled by alpha / rank. Default 8. */
+  /** Scales the update by alpha / rank. Default 8. */
   readonly alpha?: number;
-  /** Probability of dropping an element of a projection's input on its way into A. Default 0. */
+  /** Probability of dropping an element of A's input while training. Default 0. */
   readonly dropout?: number;
-  /** Scale by alpha / sqrt(rank) instead (rsLoRA, Kalajdzievski 2023). */
+  /** Whether to scale by alpha / sqrt(rank) instead (rsLoRA, Kalajdzievski 2023). Default false. */
   readonly rankStabilised?: boolean;
-  /** Other ranks and alphas for modules whose name, or its end after a dot, matches a pattern. */
+  /** Ranks of modules whose path, or its end after a dot, matches the pattern. Default none: `rank` for all. */
   readonly rankPattern?: Readonly<Record<string, number>>;
+  /** Alphas of modules whose path, or its end after a dot, matches the pattern. Default none: `alpha` for all. */
   readonly alphaPattern?: Readonly<Record<string, number>>;
   /** Biases to train as well: those of adapted projections, or all of the model's. Default "none". */
   readonly bias?: "none" | "lora_only" | "all";
 }
 
 /**
- * LoRA (Hu et al. 2021, eq. 3): y = x W + bias + scale * (drop(x) A^T) B^T for every targeted projection, with A [r, in]
- * uniform in +-1 / sqrt(in) and B [out, r] zero.
- * @throws ConfigError for a rank, scale or dropout that makes no sense.
+ * LoRA (Hu et al. 2021, eq. 3): y = x W + bias + scale * (drop(x) A^T) B^T for every target, with A [r, in] uniform in
+ * +-1 / sqrt(in) and B [out, r] zero.
+ * @throws FileFormatError for a rank, scale or dropout that makes no sense.
  */
 export function lora(options: LoraOptions = {}): Adapter {
   const config = loraConfig({
@@ -44,7 +46,7 @@ export function lora(options: LoraOptions = {}): Adapter {
   return loraFromConfig(config, options.layers);
 }
 
-/** LoRA as an adapter_config.json describes it. */
+/** LoRA by its adapter_config.json. */
 export function loraFromConfig(config: LoraConfig, layers?: LayerChoice): Adapter {
   const adapter: ProjectionAdapter = onProjections({
     kind: "lora",
@@ -66,8 +68,9 @@ export function loraFromConfig(config: LoraConfig, layers?: LayerChoice): Adapte
       return lowRankLinear(forward, site, { a, b, scale: scaleOf(config, site.name), dropout: config.lora_dropout });
     },
     peft: (targets) => ({ fan_in_fan_out: fanInFanOut(targets) }),
-    toFile(model, tensors): AdapterFile {
-      const { names } = adapter.choice(model);
+    // PEFT wraps an adapted projection: its own bias is then that of a `base_layer`.
+    toFile(model, tensors) {
+      const { names } = adapter.targets(model);
       const key = (name: string): string => {
         const module = name.replace(/\.bias$/, "");
         return headKey(module !== name && names.has(module) ? `${module}.base_layer.bias` : name);
@@ -77,17 +80,11 @@ export function loraFromConfig(config: LoraConfig, layers?: LayerChoice): Adapte
     },
     fromFile: (stored) =>
       new Map([...stored].map(([key, tensor]) => [stripPrefix(key).replace(/\.base_layer\.bias$/, ".bias"), tensor])),
-    updates: (model, tensors) =>
-      new Map(
-        adapter.choice(model).projections.map(({ name }): [string, LowRankUpdate] => [
-          name,
-          {
-            a: entryOf(tensors, loraName(name, "A"), "the adapter"),
-            b: entryOf(tensors, loraName(name, "B"), "the adapter"),
-            scale: scaleOf(config, name),
-          },
-        ]),
-      ),
+    update: ({ name }, tensors) => ({
+      a: entryOf(tensors, loraName(name, "A"), "the adapter"),
+      b: entryOf(tensors, loraName(name, "B"), "the adapter"),
+      scale: scaleOf(config, name),
+    }),
   });
   return adapter;
 }

@@ -25,12 +25,12 @@ const ADALORA = [
 ];
 
 interface Kind {
-  /** Called with exactly the options named below; each kind checks their values. */
+  /** Makes the adapter from the options that are named below; checks their values. */
   readonly make: (options: never) => Adapter;
   readonly options: readonly string[];
 }
 
-/** Every kind of adapter by the name that configurations and the command line use. */
+/** Every kind of adapter, by its name in configurations and on the command line. */
 const KINDS: Readonly<Record<string, Kind>> = {
   lora: { make: lora, options: [...LOW_RANK, "rankStabilised", "rankPattern", "alphaPattern", "bias"] },
   aflora: { make: aflora, options: ["rank", "trainsSquare", "initialD", ...TARGETS] },
@@ -45,20 +45,21 @@ const KINDS: Readonly<Record<string, Kind>> = {
   full: { make: full, options: [] },
 };
 
-/** Names of the kinds. */
+/** Names of all kinds. */
 export const ADAPTER_KINDS: readonly string[] = Object.keys(KINDS);
 
-/** An adapter as plain JSON names it: its kind, and that kind's options. */
+/** An adapter in plain JSON: its kind, and its options. */
 export type AdapterChoice = Readonly<Record<string, unknown>> & { readonly kind: string };
 
-/** @throws ConfigError for a kind or an option that does not exist, or a value that makes no sense. */
+/** Makes an adapter. @throws ConfigError for a kind or an option that does not exist, or a value that makes no sense. */
 export function makeAdapter({ kind, ...options }: AdapterChoice): Adapter {
-  const found = Object.hasOwn(KINDS, kind) ? KINDS[kind] : undefined;
-  if (!found) throw new ConfigError(`There is no adapter ${kind}.`, `The kinds are ${ADAPTER_KINDS.join(", ")}.`);
-  const unknown = Object.keys(options).find((option) => !found.options.includes(option));
-  if (unknown === undefined) return found.make(options as never);
+  const known = Object.hasOwn(KINDS, kind) ? KINDS[kind] : undefined;
+  if (!known) throw new ConfigError(`There is no adapter ${kind}.`, `The kinds are ${ADAPTER_KINDS.join(", ")}.`);
+  const unknown = Object.keys(options).find((option) => !known.options.includes(option));
+  // The options come from JSON: `make` checks their values.
+  if (unknown === undefined) return known.make(options as never);
   throw new ConfigError(
     `The adapter ${kind} has no option ${unknown}.`,
-    `Its options are ${found.options.join(", ") || "none"}.`,
+    `Its options are ${known.options.join(", ") || "none"}.`,
   );
 }

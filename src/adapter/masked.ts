@@ -9,12 +9,12 @@ import { constant } from "./initial";
 export const outputMaskName = (projection: string): string => `${projection}.output_mask`;
 
 /**
- * An adapter on a model some of whose projections have their outputs masked: 1 leaves one as it is, 0 takes it out. Masks
- * start at 1 and learn nothing; whoever prunes writes them.
- * @param masked names of the projections.
+ * An adapter that also multiplies the outputs of some projections by masks [out]: 1 keeps an output, 0 removes it. Masks
+ * begin with 1 and do not learn; the structural pruner writes them.
+ * @param projections names of the masked projections.
  */
-export function withOutputMasks(adapter: Adapter, masked: readonly string[]): Adapter {
-  const names = new Set(masked);
+export function withOutputMasks(adapter: Adapter, projections: readonly string[]): Adapter {
+  const names = new Set(projections);
   return {
     ...adapter,
     tensors: (model) => [
@@ -33,16 +33,16 @@ export function withOutputMasks(adapter: Adapter, masked: readonly string[]): Ad
     },
     toFile() {
       throw new ConfigError(
-        "Parts of the model itself are pruned; an adapter's files cannot say which.",
-        "Use saveMerged(directory, trainer): it writes the pruned model with the adapter in it.",
+        "Parts of the base model are pruned, which an adapter's files cannot express.",
+        "Use saveMerged(directory, trainer), which writes the pruned model with the adapter merged into it.",
       );
     },
   };
 }
 
-/** A weight [out, in], or [in, out] if transposed, or a bias [out], with masked outputs 0. */
-export function maskedOutputs({ shape, data }: FloatTensor, mask: FloatTensor, transposed: boolean): FloatTensor {
+/** A weight [out, in], or [in, out] if transposed, or a bias [out], times the mask [out] of the outputs. */
+export function maskedOutputs({ shape, data }: FloatTensor, mask: FloatTensor, isTransposed: boolean): FloatTensor {
   const outputs = mask.data.length;
-  const perOutput = shape.length === 1 || transposed ? 1 : data.length / outputs;
+  const perOutput = shape.length === 1 || isTransposed ? 1 : data.length / outputs;
   return { shape, data: data.map((value, i) => value * mask.data[Math.floor(i / perOutput) % outputs]!) };
 }

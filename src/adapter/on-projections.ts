@@ -1,74 +1,84 @@
 import type { PeftConfig } from "../io/peft";
 import type { Forward, LinearSite } from "../model/forward";
 import type { Model, Projection } from "../model/model";
-import { loraLinear } from "../ops/lora_linear";
 import type { Value } from "../tape/tape";
-import type { Adapter } from "./adapter";
+import type { Adapter, LowRankUpdate, Tensors } from "./adapter";
 import type { NewTensor } from "./initial";
 import { resolveTargets, savedModuleTensors, targetProjections, taskType } from "./targets";
 import type { LayerChoice, TargetConfig } from "./targets";
 
-/** What tells one adapter of projections from another. `C` is its adapter_config.json. */
-export interface OnProjections<C extends TargetConfig & PeftConfig> extends Pick<
+/** What distinguishes one kind of adapter of projections from another. `C` is its adapter_config.json. */
+export interface ProjectionAdapterParts<C extends TargetConfig & PeftConfig> extends Pick<
   Adapter,
-  "penalty" | "proximal" | "statistics" | "start" | "toFile" | "fromFile" | "merged" | "updates"
+  "proximal" | "statistics" | "start" | "toFile" | "fromFile" | "merged"
 > {
   readonly kind: string;
   readonly config: C;
-  /** Layers that the configuration cannot say by number before the model is known. */
+  /** Layers to adapt, where they have no numbers before the model is known. */
   readonly layers: LayerChoice | undefined;
-  /** `target_modules` where the configuration names none; default the family's own. */
+  /** `target_modules` where the configuration names none. Default those of the model family. */
   defaults?(model: Model): readonly string[];
-  /** Tensors that projections share. */
+  /** Tensors that the adapted projections share. */
   shared?(targets: readonly Projection[]): readonly NewTensor[];
+  /** Tensors of one adapted projection. */
   tensorsOf(target: Projection, model: Model): readonly NewTensor[];
-  /** Tensors of the checkpoint that are trained beside the saved modules. */
+  /** Tensors of the checkpoint that are trained in addition to the saved modules. */
   baseTensors?(targets: readonly Projection[], model: Model): readonly string[];
-  /** Takes the place of a targeted projection. */
+  /** Replaces an adapted projection. */
   linear(forward: Forward, site: LinearSite): Value;
-  /** Keys of adapter_config.json that depend on the model. */
+  /** A term [1] that is added to the loss. */
+  readonly penalty?: (forward: Forward, targets: readonly Projection[]) => Value | undefined;
+  /** The low-rank update of an adapted projection, for kinds that are nothing else. */
+  readonly update?: (target: Projection, tensors: Tensors) => LowRankUpdate;
+  /** Keys of adapter_config.json that depend on the model or the length of the run (0: unknown). */
   peft?(targets: readonly Projection[], model: Model, totalSteps: number): Record<string, unknown>;
 }
 
-/** The modules that an adapter acts on, on one model. */
-export interface Choice {
+/** The projections of one model that an adapter acts on. */
+export interface Targets {
   readonly config: TargetConfig;
   readonly projections: readonly Projection[];
   readonly names: ReadonlySet<string>;
 }
 
-/** An adapter that can say which projections it acts on. */
+/** An adapter of projections. */
 export interface ProjectionAdapter extends Adapter {
-  choice(model: Model): Choice;
+  /** The projections that it acts on. @throws ConfigError when the model has none of them. */
+  targets(model: Model): Targets;
 }
 
-/** An adapter that acts on chosen projections and leaves all others as they are. */
-export function onProjections<C extends TargetConfig & PeftConfig>(parts: OnProjections<C>): ProjectionAdapter {
-  const choices = new WeakMap<Model, Choice>();
-  const choice = (model: Model): Choice => {
-    let found = choices.get(model);
-    if (!found) {
+/** Makes an adapter that acts on some projections of a model and leaves all others as they are. */
+export function onProjections<C extends TargetConfig & PeftConfig>(
+  parts: ProjectionAdapterParts<C>,
+): ProjectionAdapter {
+  const targetsByModel = new WeakMap<Model, Targets>();
+  const targetsOf = (model: Model): Targets => {
+    let targets = targetsByModel.get(model);
+    if (!targets) {
       const config = resolveTargets(model, parts.config, parts.layers, parts.defaults?.(model) ?? model.defaultTargets);
       const projections = targetProjections(model, config);
-      found = { config, projections, names: new Set(projections.map(({ name }) => name)) };
-      choices.set(model, found);
+      targets = { config, projections, names: new Set(projections.map(({ name }) => name)) };
+      targetsByModel.set(model, targets);
     }
-    return found;
+    return targets;
   };
-  const { penalty, proximal, statistics, start, toFile, fromFile, merged, updates } = parts;
+  const { kind, penalty, proximal, statistics, start, toFile, fromFile, merged, update } = parts;
   return {
-    kind: parts.kind,
-    choice,
-    ...(penalty && { penalty }),
+    kind,
+    targets: targetsOf,
+    ...(penalty && { penalty: (forward: Forward) => penalty(forward, targetsOf(forward.model).projections) }),
     ...(proximal && { proximal }),
     ...(statistics && { statistics }),
     ...(start && { start }),
     ...(toFile && { toFile }),
     ...(fromFile && { fromFile }),
     ...(merged && { merged }),
-    ...(updates && { updates }),
+    ...(update && {
+      updates: (model: Model, tensors: Tensors) =>
+        new Map(targetsOf(model).projections.map((target) => [target.name, update(target, tensors)])),
+    }),
     tensors(model) {
-      const { projections } = choice(model);
+      const { projections } = targetsOf(model);
       return [
         ...(parts.shared?.(projections) ?? []).map((tensor) => ({ ...tensor, layer: undefined })),
         ...projections.flatMap((target) =>
@@ -77,44 +87,26 @@ export function onProjections<C extends TargetConfig & PeftConfig>(parts: OnProj
       ];
     },
     baseTensors(model) {
-      const { projections, config } = choice(model);
+      const { projections, config } = targetsOf(model);
       const saved = savedModuleTensors(model, config.modules_to_save ?? []);
       return [...new Set([...saved, ...(parts.baseTensors?.(projections, model) ?? [])])];
     },
-    linear: (forward, site) => (choice(forward.model).names.has(site.name) ? parts.linear(forward, site) : undefined),
+    linear: (forward, site) =>
+      targetsOf(forward.model).names.has(site.name) ? parts.linear(forward, site) : undefined,
     peftConfig(model, totalSteps = 0): PeftConfig {
-      const { config, projections } = choice(model);
-      const own = { ...parts.config, ...config, ...parts.peft?.(projections, model, totalSteps) };
-      return { ...own, peft_type: parts.config.peft_type, task_type: taskType(model), inference_mode: true };
+      const { config, projections } = targetsOf(model);
+      return {
+        ...parts.config,
+        ...config,
+        ...parts.peft?.(projections, model, totalSteps),
+        peft_type: parts.config.peft_type,
+        task_type: taskType(model),
+        inference_mode: true,
+      };
     },
   };
 }
 
-/** An update on its way into a projection: A [r, in], B [out, r]. */
-export interface LowRank {
-  readonly a: Value;
-  readonly b: Value;
-  readonly scale: number;
-  /** Probability of dropping an element of x on its way into A, while training. */
-  readonly dropout: number;
-}
-
-/** y = x W + bias + scale * (drop(x) A^T) B^T (Hu et al. 2021, eq. 3), in one pass over y. */
-export function lowRankLinear(forward: Forward, site: LinearSite, { a, b, scale, dropout }: LowRank): Value {
-  const probability = forward.isTraining ? dropout : 0;
-  const isDropping = probability > 0;
-  const inputs = {
-    x: site.x,
-    w: site.weight,
-    bias: site.biasValue,
-    a,
-    b,
-    seed: isDropping ? forward.seed : undefined,
-  };
-  const salt = isDropping ? forward.nextSalt() : 0;
-  return forward.recorder.apply(loraLinear, inputs, { layout: site.layout, scale, dropout: probability, salt });
-}
-
-/** GPT-2's Conv1D stores its weights transposed; PEFT wants to be told. */
+/** PEFT's `fan_in_fan_out`: whether weights are stored transposed, as those of GPT-2's Conv1D. */
 export const fanInFanOut = (targets: readonly Projection[]): boolean =>
   targets.some(({ layout }) => layout === "in_out");

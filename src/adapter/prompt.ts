@@ -5,19 +5,21 @@ import { checkSchema } from "../io/json";
 import type { PeftConfig } from "../io/peft";
 import type { Model } from "../model/model";
 import { prepend } from "../ops/prepend";
-import type { Adapter } from "./adapter";
+import type { Adapter, AdapterTensor } from "./adapter";
 import { normal } from "./initial";
 import { savedModuleTensors, taskType } from "./targets";
+
+type InitialPrompt = "random" | "vocabulary" | readonly number[];
 
 export interface PromptOptions {
   /** Virtual tokens before each text. Default 20. */
   readonly tokens?: number;
   /**
-   * Where the virtual tokens begin: at N(0, 1); at tokens of the vocabulary drawn at random; or at the tokens of a text,
-   * cut or repeated to as many. PEFT's RANDOM, SAMPLE_VOCAB and TEXT. Default "random".
+   * Initial embeddings: from N(0, 1); of tokens drawn from the vocabulary; or of the tokens of a text, cut or repeated to
+   * the number of virtual tokens. PEFT's RANDOM, SAMPLE_VOCAB and TEXT. Default "random".
    */
-  readonly initial?: "random" | "vocabulary" | readonly number[];
-  /** Whole modules to train as well; default the task's head. */
+  readonly initial?: InitialPrompt;
+  /** Modules of which all tensors are trained as well. Default the task's head. */
   readonly modulesToSave?: readonly string[];
 }
 
@@ -30,51 +32,52 @@ const SCHEMA = v.object({
 });
 
 const EMBEDDINGS = "prompt_embeddings";
-/** PEFT wraps the whole model here, not its modules: keys have one `model.` less. */
+/** Prefix of a file's keys: PEFT wraps the complete model here, not its modules, so that there is no second `model.`. */
 const PREFIX = "base_model.";
 
 /**
- * Prompt tuning (Lester et al. 2021): the embeddings P [n, d] of virtual tokens before each text learn, from random values or
- * those of words, and nothing else but the head. Positions count on behind them; a language model's labels leave them out.
+ * Prompt tuning (Lester et al. 2021): the embeddings P [n, d] of n virtual tokens before each text learn, and the head. The
+ * positions of the text continue behind them, and the labels of a language model leave them out.
  *
- * Keeps every layer's activations, since the gradient must reach the first layer's input: freezing cannot help.
- * @throws ConfigError for a model of images, or a text without tokens or with one that the model does not know.
+ * Keeps the activations of every layer, since the gradient must reach the first layer's input: freezing cannot help.
+ * @throws ConfigError for a model of images, for a text without tokens, and for a token that the model does not have.
  */
 export function promptTuning({ tokens = 20, initial = "random", modulesToSave }: PromptOptions = {}): Adapter {
   if (typeof initial === "string" && !["random", "vocabulary"].includes(initial)) {
-    throw new ConfigError(`A prompt is to begin ${initial as string}.`, 'Give "random", "vocabulary" or token ids.');
+    // For the compiler there is no other string, but JavaScript and JSON can contain one.
+    const unknown = initial as string;
+    throw new ConfigError(`promptTuning: initial is ${unknown}.`, 'Give "random", "vocabulary" or token ids.');
   }
-  const keys = modulesToSave === undefined ? {} : { modules_to_save: [...modulesToSave] };
-  const config = { peft_type: "PROMPT_TUNING", num_virtual_tokens: tokens, ...keys };
-  return promptFromConfig(config, "the prompt tuning configuration", initial);
+  const keys = {
+    peft_type: "PROMPT_TUNING",
+    num_virtual_tokens: tokens,
+    modules_to_save: modulesToSave && [...modulesToSave],
+  };
+  return promptFromConfig(keys, "the prompt tuning configuration", initial);
 }
 
-/** Rows of the vocabulary that a prompt begins with; undefined for random values. */
-function initialRows(model: Model, count: number, initial: Required<PromptOptions>["initial"]) {
+/** Rows of the embedding table with which a prompt begins; undefined for random values. */
+function initialRows(model: Model, count: number, initial: InitialPrompt): AdapterTensor["initialRows"] {
   const { wordEmbeddings: table, vocabularySize } = model;
   if (initial === "random" || table === undefined) return undefined;
   if (initial === "vocabulary") {
     return { table, rows: (random: Random) => Array.from({ length: count }, () => random.below(vocabularySize)) };
   }
-  const bad = initial.find((id) => !Number.isInteger(id) || id < 0 || id >= vocabularySize);
-  if (initial.length === 0 || bad !== undefined) {
+  const unknown = initial.find((id) => !Number.isInteger(id) || id < 0 || id >= vocabularySize);
+  if (initial.length === 0 || unknown !== undefined) {
     throw new ConfigError(
       initial.length === 0
-        ? "The text that the prompt is to begin with has no tokens."
-        : `The prompt is to begin with the token id ${bad}; the model knows ids below ${vocabularySize}.`,
+        ? "The initial text of the prompt has no tokens."
+        : `The initial text of the prompt has the token id ${unknown}; the model has ids below ${vocabularySize}.`,
       "Give ids of the model's own tokenizer.",
     );
   }
   return { table, rows: () => Array.from({ length: count }, (_, i) => initial[i % initial.length]!) };
 }
 
-/** Prompt tuning as an adapter_config.json describes it. @throws FileFormatError for a wrong value. */
-export function promptFromConfig(
-  told: PeftConfig,
-  where: string,
-  initial: Required<PromptOptions>["initial"] = "random",
-): Adapter {
-  const config = checkSchema(SCHEMA, told, where);
+/** Prompt tuning by its adapter_config.json. @throws FileFormatError for a wrong value. */
+export function promptFromConfig(value: PeftConfig, where: string, initial: InitialPrompt = "random"): Adapter {
+  const config = checkSchema(SCHEMA, value, where);
   const count = config.num_virtual_tokens;
   const heads = (model: Model): readonly string[] => config.modules_to_save ?? model.heads;
   const adapter: Adapter = {
@@ -84,7 +87,7 @@ export function promptFromConfig(
       if (model.image) {
         throw new ConfigError(
           `${model.family} reads images, not texts.`,
-          "Use an adapter of its projections, as lora().",
+          "Use an adapter of its projections, such as lora().",
         );
       }
       const rows = initialRows(model, count, initial);

@@ -2,28 +2,27 @@ import * as v from "valibot";
 import { checkSchema } from "../io/json";
 import type { PeftConfig } from "../io/peft";
 import { entryOf } from "../io/safetensors";
-import { add } from "../ops/add";
+import type { FloatTensor } from "../io/safetensors";
 import { meanAbsolute } from "../ops/mean_absolute";
-import { scale } from "../ops/scale";
 import { scaleColumns } from "../ops/scale_columns";
-import type { Value } from "../tape/tape";
-import type { Adapter, LowRankUpdate } from "./adapter";
+import type { Adapter } from "./adapter";
 import { constant, normal, uniform } from "./initial";
-import { scaledProduct } from "./low-rank";
-import { lowRankLinear, onProjections } from "./on-projections";
-import type { ProjectionAdapter } from "./on-projections";
+import { lowRankLinear, scaledProduct } from "./low-rank";
+import { onProjections } from "./on-projections";
+import { meanPenalty } from "./penalty";
 import { TARGET_KEYS, targetKeys } from "./targets";
 import type { LayerChoice, TargetOptions } from "./targets";
 
 export interface SoraOptions extends TargetOptions {
   /** Rank at the start; gates that reach 0 lower it. Default 8. */
   readonly rank?: number;
-  /** The update is scaled by alpha / rank. Default 8. */
+  /** Scales the update by alpha / rank. Default 8. */
   readonly alpha?: number;
+  /** Probability of dropping an element of A's input while training. Default 0. */
   readonly dropout?: number;
-  /** Taken off every gate after each update. Default 3e-4, as in the published code (not times the learning rate). */
+  /** Amount by which each update shrinks every gate. Default 3e-4, as in the published code (not times the learning rate). */
   readonly threshold?: number;
-  /** Weight of the mean |g| that is added to the loss. Default 10, as in the published code. */
+  /** Weight of the mean |g| in the loss. Default 10, as in the published code. */
   readonly penalty?: number;
 }
 
@@ -39,11 +38,11 @@ const SCHEMA = v.object({
 });
 
 /**
- * SoRA (Ding et al. 2023, eq. 4 to 8): y = x W + bias + scale * B (g * (A drop(x))), with a gate g [r] from N(0, 1) that an
- * L1 penalty and a soft threshold after each update make sparse.
+ * SoRA (Ding et al. 2023, eq. 4 to 8): y = x W + bias + scale * B (g * (A drop(x))), with A [r, in] uniform, B [out, r] zero
+ * and a gate g [r] from N(0, 1), which an L1 penalty and a soft threshold after each update make sparse.
  *
  * Keeps what LoRA keeps; closed gates stay as zeros.
- * @throws ConfigError for options that make no sense.
+ * @throws FileFormatError for options that make no sense.
  */
 export function sora(options: SoraOptions = {}): Adapter {
   const { rank: r = 8, alpha = 8, dropout = 0, threshold = 3e-4, penalty = 10, layers } = options;
@@ -51,47 +50,39 @@ export function sora(options: SoraOptions = {}): Adapter {
   return soraFromConfig({ ...keys, ...targetKeys(options) }, "the SoRA configuration", layers);
 }
 
-/** SoRA as its own adapter_config.json describes it. @throws FileFormatError for a wrong value. */
-export function soraFromConfig(told: PeftConfig, where: string, layers?: LayerChoice): Adapter {
-  const config = checkSchema(SCHEMA, told, where);
+/** SoRA by its adapter_config.json. @throws FileFormatError for a wrong value. */
+export function soraFromConfig(value: PeftConfig, where: string, layers?: LayerChoice): Adapter {
+  const config = checkSchema(SCHEMA, value, where);
   const { r } = config;
   const factor = config.lora_alpha / r;
-  const gate = (module: string): string => `${module}.sora_g`;
-  const adapter: ProjectionAdapter = onProjections({
+  const gateName = (module: string): string => `${module}.sora_g`;
+  return onProjections({
     kind: "sora",
     config,
     layers,
-    tensorsOf: ({ name, in: inner, out }) => [
-      uniform(`${name}.sora_A.weight`, [r, inner], 1 / Math.sqrt(inner)),
-      constant(`${name}.sora_B.weight`, [out, r], 0),
-      normal(gate(name), [r], 1),
+    tensorsOf: (target) => [
+      uniform(`${target.name}.sora_A.weight`, [r, target.in], 1 / Math.sqrt(target.in)),
+      constant(`${target.name}.sora_B.weight`, [target.out, r], 0),
+      normal(gateName(target.name), [r], 1),
     ],
     proximal: (name) => (name.endsWith(".sora_g") && config.threshold > 0 ? config.threshold : undefined),
-    penalty(forward) {
+    penalty({ recorder }, targets) {
       if (config.penalty === 0) return undefined;
-      const { recorder, model } = forward;
-      const { projections } = adapter.choice(model);
-      const terms = projections.map(({ name }) =>
-        recorder.apply(meanAbsolute, { x: recorder.parameter(gate(name), [r]) }, {}),
+      const terms = targets.map(({ name }) =>
+        recorder.apply(meanAbsolute, { x: recorder.parameter(gateName(name), [r]) }, {}),
       );
-      const [first, ...rest] = terms as [Value, ...Value[]];
-      const sum = rest.reduce((total, b) => recorder.apply(add, { a: total, b }, {}), first);
-      return recorder.apply(scale, { x: sum }, { factor: config.penalty / terms.length });
+      return meanPenalty(recorder, terms, config.penalty);
     },
     linear(forward, site) {
       const { recorder } = forward;
       const a = recorder.parameter(`${site.name}.sora_A.weight`, [r, site.in]);
       const b = recorder.parameter(`${site.name}.sora_B.weight`, [site.out, r]);
-      const gated = recorder.apply(scaleColumns, { a: b, b: recorder.parameter(gate(site.name), [r]) }, {});
+      const gated = recorder.apply(scaleColumns, { a: b, b: recorder.parameter(gateName(site.name), [r]) }, {});
       return lowRankLinear(forward, site, { a, b: gated, scale: factor, dropout: config.lora_dropout });
     },
-    updates: (model, tensors) =>
-      new Map(
-        adapter.choice(model).projections.map(({ name }): [string, LowRankUpdate] => {
-          const own = (part: string) => entryOf(tensors, `${name}.sora_${part}`, "the adapter");
-          return [name, { a: own("A.weight"), b: scaledProduct(own("B.weight"), undefined, own("g")), scale: factor }];
-        }),
-      ),
+    update({ name }, tensors) {
+      const tensor = (part: string): FloatTensor => entryOf(tensors, `${name}.sora_${part}`, "the adapter");
+      return { a: tensor("A.weight"), b: scaledProduct(tensor("B.weight"), undefined, tensor("g")), scale: factor };
+    },
   });
-  return adapter;
 }

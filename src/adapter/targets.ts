@@ -4,26 +4,27 @@ import { Random } from "../base/random";
 import { isTarget } from "../io/peft-match";
 import type { Model, Projection } from "../model/model";
 
-/** Layers by number, the lower or the upper half, or half of them at random, by a seed. */
+/** Layers by number from 0, the lower or the upper half of them, or a random half by a seed. */
 export type LayerChoice = readonly number[] | "early" | "later" | { readonly randomHalf: number };
 
-/** What every adapter of projections lets its user choose (the empirical study of PEFT varies both). */
+/** Options of every adapter of projections. */
 export interface TargetOptions {
   /**
-   * Names of modules (whole, or a suffix after a dot), one regular expression for the whole path, or "all-linear": every
-   * projection but the task's head and a language model's last one, as in PEFT. Default the family's own.
+   * Projections to adapt, as in PEFT: a list of module paths or of their ends after a dot; a regular expression for the
+   * complete path; or "all-linear", every projection but the task's head and the last one of a language model. Default those
+   * of the model family.
    */
   readonly targets?: string | readonly string[];
-  /** Layers to adapt; default all. */
+  /** Layers to adapt. Default all. */
   readonly layers?: LayerChoice;
-  /** Whole modules to train as well; default the task's head. */
+  /** Modules of which all tensors are trained as well. Default the task's head. */
   readonly modulesToSave?: readonly string[];
 }
 
 const NAMES = v.array(v.string());
 const LAYER = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
 
-/** The keys of adapter_config.json by which PEFT chooses modules, for the schema of a kind. */
+/** Keys of adapter_config.json that choose modules, for the schemas of all kinds. */
 export const TARGET_KEYS = {
   target_modules: v.optional(v.nullable(v.union([v.string(), NAMES])), null),
   layers_to_transform: v.optional(v.nullable(v.union([LAYER, v.array(LAYER)])), null),
@@ -34,7 +35,7 @@ export const TARGET_KEYS = {
   inference_mode: v.optional(v.boolean(), true),
 } as const;
 
-/** How an adapter_config.json chooses modules. */
+/** The part of an adapter_config.json that chooses modules. */
 export type TargetConfig = {
   readonly target_modules: string | string[] | null;
   readonly layers_to_transform: number | number[] | null;
@@ -42,16 +43,18 @@ export type TargetConfig = {
   readonly modules_to_save: string[] | null;
 };
 
-/** Target options as the keys of adapter_config.json. Choices that need the model's layers stay options. */
+const isList = (layers: LayerChoice | undefined): layers is readonly number[] => Array.isArray(layers);
+
+/** Target options as keys of adapter_config.json, but for a choice of layers that needs their number. */
 export function targetKeys({ targets, layers, modulesToSave }: TargetOptions): Record<string, unknown> {
   return {
     ...(targets === undefined ? {} : { target_modules: typeof targets === "string" ? targets : [...targets] }),
-    ...(Array.isArray(layers) ? { layers_to_transform: [...(layers as readonly number[])] } : {}),
+    ...(isList(layers) ? { layers_to_transform: [...layers] } : {}),
     ...(modulesToSave === undefined ? {} : { modules_to_save: [...modulesToSave] }),
   };
 }
 
-/** The configuration with everything filled in that the model decides. */
+/** A configuration for one model: defaults that depend on the model are filled in. */
 export function resolveTargets(
   model: Model,
   config: TargetConfig,
@@ -66,7 +69,7 @@ export function resolveTargets(
   };
 }
 
-/** The projections that a resolved configuration names. @throws ConfigError when there is none. */
+/** The projections that a resolved configuration chooses. @throws ConfigError when there are none. */
 export function targetProjections(model: Model, config: TargetConfig): Projection[] {
   const { target_modules: targets } = config;
   const isChosen =
@@ -84,7 +87,7 @@ export function targetProjections(model: Model, config: TargetConfig): Projectio
   );
 }
 
-/** Layer numbers of a choice among `count`, in order. @throws ConfigError for a layer that does not exist. */
+/** Layer numbers of a choice among `count` layers. @throws ConfigError for a layer that does not exist. */
 export function chosenLayers(choice: LayerChoice, count: number): number[] {
   const all = Array.from({ length: count }, (_, layer) => layer);
   const half = Math.floor(count / 2);
@@ -97,21 +100,21 @@ export function chosenLayers(choice: LayerChoice, count: number): number[] {
   const missing = choice.find((layer) => !all.includes(layer));
   if (missing === undefined) return [...choice];
   throw new ConfigError(
-    `Layer ${missing} is to be adapted; this model has ${count}.`,
+    `Layer ${missing} cannot be adapted: this model has ${count} layers.`,
     `Name layers 0 to ${count - 1}.`,
   );
 }
 
 /**
- * Tensors of whole modules that are trained beside an adapter (PEFT's `modules_to_save`).
+ * Names of all tensors of modules that are trained in addition to an adapter (PEFT's `modules_to_save`).
  * @throws ConfigError when none of the modules exists.
  */
 export function savedModuleTensors(model: Model, modules: readonly string[]): string[] {
   const belongs = (name: string): boolean =>
     modules.some((module) => name.startsWith(`${module}.`) || name.includes(`.${module}.`));
-  const own = model.parameters.map(({ name }) => name).filter(belongs);
-  // PEFT names both "classifier" and "score" and passes over the one that a model does not have.
-  if (own.length > 0 || modules.length === 0) return own;
+  const names = model.parameters.map(({ name }) => name).filter(belongs);
+  // PEFT names both "classifier" and "score" and ignores the one that a model does not have.
+  if (names.length > 0 || modules.length === 0) return names;
   throw new ConfigError(
     `modules_to_save names ${modules.join(", ")}, which ${model.family} does not have.`,
     `It may name ${model.heads.join(", ") || "no head"}, or any module of the model.`,
@@ -125,5 +128,5 @@ const TASK_TYPES: Readonly<Record<string, string>> = {
   question_answering: "QUESTION_ANS",
 };
 
-/** PEFT's name for what the model does; null where it has none. */
+/** PEFT's name of the model's task; null where it has none. */
 export const taskType = (model: Model): string | null => TASK_TYPES[model.task] ?? null;

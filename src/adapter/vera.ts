@@ -1,19 +1,20 @@
 import * as v from "valibot";
-import type { PeftConfig } from "../io/peft";
 import { checkSchema } from "../io/json";
+import type { PeftConfig } from "../io/peft";
 import { headKey, stripPrefix } from "../io/peft-keys";
 import { entryOf } from "../io/safetensors";
+import type { FloatTensor } from "../io/safetensors";
 import type { Forward, LinearSite } from "../model/forward";
 import type { Projection } from "../model/model";
 import { crop } from "../ops/crop";
 import { scaleColumns } from "../ops/scale_columns";
 import { scaleRows } from "../ops/scale_rows";
 import type { Value } from "../tape/tape";
-import type { Adapter, LowRankUpdate } from "./adapter";
+import type { Adapter } from "./adapter";
 import { constant, uniform } from "./initial";
 import type { NewTensor } from "./initial";
-import { scaledProduct } from "./low-rank";
-import { fanInFanOut, lowRankLinear, onProjections } from "./on-projections";
+import { lowRankLinear, scaledProduct } from "./low-rank";
+import { fanInFanOut, onProjections } from "./on-projections";
 import type { ProjectionAdapter } from "./on-projections";
 import { TARGET_KEYS, targetKeys } from "./targets";
 import type { LayerChoice, TargetOptions } from "./targets";
@@ -21,9 +22,9 @@ import type { LayerChoice, TargetOptions } from "./targets";
 export interface VeraOptions extends TargetOptions {
   /** Rank of the shared matrices. Default 256. */
   readonly rank?: number;
-  /** Probability of dropping an element of a projection's input on its way into A. Default 0. */
+  /** Probability of dropping an element of A's input while training. Default 0. */
   readonly dropout?: number;
-  /** First value of every d. Default 0.1. */
+  /** Initial value of every element of d. Default 0.1. */
   readonly initialD?: number;
 }
 
@@ -42,12 +43,11 @@ const SCHEMA = v.object({
 const [SHARED_A, SHARED_B] = ["vera_A", "vera_B"];
 
 /**
- * VeRA (Kopiczko et al. 2024, eq. 2), also known as ELoRA: y = x W + bias + b * (B (d * (A drop(x)))), with A [r, widest
- * in] and B [widest out, r] random, fixed, shared by all modules and cut to each one's size; only d [r] and b [out]
- * learn.
+ * VeRA (Kopiczko et al. 2024, eq. 2), also known as ELoRA: y = x W + bias + b * (B (d * (A drop(x)))). A [r, widest in] and
+ * B [widest out, r] are random, fixed, shared by all modules and cropped to the size of each; only d [r] and b [out] learn.
  *
- * Keeps per module: x A^T (rank-wide) while d or b learns, never x itself.
- * @throws ConfigError for options that make no sense.
+ * Keeps x A^T (rank-wide) of each module while its d or b learns, never x itself.
+ * @throws FileFormatError for options that make no sense.
  */
 export function vera(options: VeraOptions = {}): Adapter {
   const { rank = 256, dropout = 0, initialD = 0.1 } = options;
@@ -55,9 +55,9 @@ export function vera(options: VeraOptions = {}): Adapter {
   return veraFromConfig(keys, "the VeRA configuration", options.layers);
 }
 
-/** VeRA as an adapter_config.json describes it. @throws FileFormatError for a wrong value. */
-export function veraFromConfig(told: PeftConfig, where: string, layers?: LayerChoice): Adapter {
-  const config = checkSchema(SCHEMA, told, where);
+/** VeRA by its adapter_config.json. @throws FileFormatError for a wrong value. */
+export function veraFromConfig(value: PeftConfig, where: string, layers?: LayerChoice): Adapter {
+  const config = checkSchema(SCHEMA, value, where);
   const { r, d_initial: initialD, vera_dropout: dropout } = config;
   const adapter: ProjectionAdapter = onProjections({
     kind: "vera",
@@ -75,39 +75,32 @@ export function veraFromConfig(told: PeftConfig, where: string, layers?: LayerCh
       constant(`${name}.vera_lambda_b`, [out], 0),
     ],
     linear(forward, site) {
-      const { a, b } = sharedMatrices(forward, site, adapter.choice(forward.model).projections, r);
-      const d = forward.recorder.parameter(`${site.name}.vera_lambda_d`, [r]);
-      const rows = forward.recorder.parameter(`${site.name}.vera_lambda_b`, [site.out]);
-      const inner = forward.recorder.apply(scaleColumns, { a: b, b: d }, {});
-      const scaled = forward.recorder.apply(scaleRows, { a: inner, b: rows }, {});
+      const { recorder } = forward;
+      const { a, b } = sharedMatrices(forward, site, adapter.targets(forward.model).projections, r);
+      const columnScales = recorder.parameter(`${site.name}.vera_lambda_d`, [r]);
+      const rowScales = recorder.parameter(`${site.name}.vera_lambda_b`, [site.out]);
+      const scaledColumns = recorder.apply(scaleColumns, { a: b, b: columnScales }, {});
+      const scaled = recorder.apply(scaleRows, { a: scaledColumns, b: rowScales }, {});
       return lowRankLinear(forward, site, { a, b: scaled, scale: 1, dropout });
     },
     peft: (targets) => ({ fan_in_fan_out: fanInFanOut(targets) }),
+    // PEFT keeps the shared matrices on the model itself, not on its modules.
     toFile: (model, tensors) => ({
       config: adapter.peftConfig(model),
-      // PEFT keeps the shared matrices on the model itself.
       tensors: new Map(
         [...tensors].map(([name, tensor]) => [isShared(name) ? `base_model.${name}` : headKey(name), tensor]),
       ),
     }),
     fromFile: (stored) =>
       new Map([...stored].map(([key, tensor]) => [isShared(lastPart(key)) ? lastPart(key) : stripPrefix(key), tensor])),
-    updates(model, tensors) {
-      const own = (name: string) => entryOf(tensors, name, "the adapter");
-      return new Map(
-        adapter.choice(model).projections.map((target): [string, LowRankUpdate] => [
-          target.name,
-          {
-            a: cropped(own(SHARED_A), r, target.in),
-            b: scaledProduct(
-              cropped(own(SHARED_B), target.out, r),
-              own(`${target.name}.vera_lambda_b`),
-              own(`${target.name}.vera_lambda_d`),
-            ),
-            scale: 1,
-          },
-        ]),
-      );
+    update({ name, in: inSize, out }, tensors) {
+      const tensor = (key: string): FloatTensor => entryOf(tensors, key, "the adapter");
+      const b = cropped(tensor(SHARED_B), out, r);
+      return {
+        a: cropped(tensor(SHARED_A), r, inSize),
+        b: scaledProduct(b, tensor(`${name}.vera_lambda_b`), tensor(`${name}.vera_lambda_d`)),
+        scale: 1,
+      };
     },
   });
   return adapter;
@@ -123,7 +116,7 @@ function widest(targets: readonly Projection[]): { widestIn: number; widestOut: 
   };
 }
 
-/** A and B cut to a projection's size; the cuts are made once a trace and size. */
+/** A and B, cropped to a projection's size. A trace crops each once for every size. */
 function sharedMatrices(
   forward: Forward,
   site: LinearSite,
@@ -133,16 +126,17 @@ function sharedMatrices(
   const { widestIn, widestOut } = widest(targets);
   const { recorder } = forward;
   const [a, b] = [recorder.parameter(SHARED_A, [r, widestIn]), recorder.parameter(SHARED_B, [widestOut, r])];
-  const cut = (x: Value, rows: number, columns: number): Value =>
+  const cropOnce = (x: Value, rows: number, columns: number): Value =>
     forward.once(`${rows} x ${columns} of value ${x.id}`, () => recorder.apply(crop, { x }, { rows, columns }));
   return {
-    a: site.in === widestIn ? a : cut(a, r, site.in),
-    b: site.out === widestOut ? b : cut(b, site.out, r),
+    a: site.in === widestIn ? a : cropOnce(a, r, site.in),
+    b: site.out === widestOut ? b : cropOnce(b, site.out, r),
   };
 }
 
-function cropped({ shape, data }: { shape: readonly number[]; data: Float32Array }, rows: number, columns: number) {
+/** The upper left part of a matrix, on the host. */
+function cropped({ shape, data }: FloatTensor, rows: number, columns: number): FloatTensor {
   const width = shape[1] ?? 1;
-  const at = (i: number): number => data[Math.floor(i / columns) * width + (i % columns)]!;
-  return { shape: [rows, columns], data: Float32Array.from({ length: rows * columns }, (_, i) => at(i)) };
+  const element = (i: number): number => data[Math.floor(i / columns) * width + (i % columns)]!;
+  return { shape: [rows, columns], data: Float32Array.from({ length: rows * columns }, (_, i) => element(i)) };
 }

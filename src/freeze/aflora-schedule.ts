@@ -11,6 +11,7 @@ const SAVED = v.strictObject({
   history: v.array(FREEZE),
 });
 
+/** Steps between which AFLoRA's share of frozen matrices rises from 0 to 1. */
 export interface AfloraSpan {
   /** Step t_i of the first freeze. */
   readonly start: number;
@@ -18,16 +19,17 @@ export interface AfloraSpan {
   readonly end: number;
 }
 
-/** AFLoRA's schedule on a sequence of scores, apart from any training. */
+/** AFLoRA's schedule on a sequence of scores (Liu et al. 2024, eq. 5), independent of any training. */
 export class AfloraSchedule {
-  /** Projection matrices at the start; known at the first decision. */
+  /** Projection matrices that learn at the start; known at the first decision. */
   #total: number | undefined;
+  /** How many of them are frozen. */
   #frozen = 0;
-  #history: { step: number; fraction: number; frozen: string[] }[] = [];
+  #history: v.InferOutput<typeof FREEZE>[] = [];
 
   constructor(readonly span: AfloraSpan) {}
 
-  /** One that goes on where another was saved. @throws FileFormatError for what none saves. */
+  /** A schedule that continues from what `save` returned. @throws FileFormatError for any other value. */
   static restore(value: unknown): AfloraSchedule {
     const { start, end, total, frozen, history } = checkSchema(SAVED, value, "AFLoRA's schedule in a checkpoint");
     const schedule = new AfloraSchedule({ start, end });
@@ -37,12 +39,12 @@ export class AfloraSchedule {
     return schedule;
   }
 
-  /** Everything that its next decisions depend on, and what it has decided; plain JSON. */
+  /** Past decisions and everything that the next ones depend on, as plain JSON. */
   save(): v.InferOutput<typeof SAVED> {
     return { ...this.span, total: this.#total ?? null, frozen: this.#frozen, history: [...this.#history] };
   }
 
-  /** Share of the matrices that is to be frozen at a step, r(t) of eq. 5. */
+  /** Share r(t) of the matrices to be frozen at a step (eq. 5). */
   fraction(step: number): number {
     const { start, end } = this.span;
     if (step >= end) return 1;
@@ -50,16 +52,20 @@ export class AfloraSchedule {
     return 1 - (1 - (step - start) / (end - start)) ** 3;
   }
 
-  /** Takes the scores of the live matrices and says which of them freeze now: the lowest, as many as are due. */
+  /**
+   * Decides at a step.
+   * @param scores of the live matrices, by name.
+   * @returns the matrices that freeze now: those of the lowest scores, as many as are due.
+   */
   next(step: number, scores: ReadonlyMap<string, number>): string[] {
     this.#total ??= scores.size;
     const fraction = this.fraction(step);
     const due = Math.floor(this.#total * fraction) - this.#frozen;
-    const lowest = [...scores].sort(([, a], [, b]) => a - b).map(([name]) => name);
-    const chosen = lowest.slice(0, Math.max(0, due));
-    this.#frozen += chosen.length;
-    if (chosen.length > 0) this.#history.push({ step, fraction, frozen: chosen });
-    return chosen;
+    const ascending = [...scores].sort(([, a], [, b]) => a - b).map(([name]) => name);
+    const frozen = ascending.slice(0, Math.max(0, due));
+    this.#frozen += frozen.length;
+    if (frozen.length > 0) this.#history.push({ step, fraction, frozen });
+    return frozen;
   }
 
   /** Everything that was decided, for the run's record. */
@@ -68,22 +74,22 @@ export class AfloraSchedule {
   }
 }
 
-/** The published code's share of elements that the threshold is to lie above: eq. 5, but all of them only after T - t_f. */
+/** The published code's share of elements below the threshold: eq. 5, but 1 only after step T - t_f instead of at it. */
 export function publishedFraction(step: number, { start, end }: AfloraSpan): number {
   if (step <= start) return 0;
   return step > end ? 1 : 1 - (1 - (step - start) / (end - start)) ** 3;
 }
 
 /**
- * The published code's choice: tensors whose mean score lies below the floor(N fraction)-th smallest score of the N elements
- * of all of them together.
+ * Tensors that the published code freezes: those whose mean score is below the floor(N fraction)-th smallest of the N
+ * elements of all tensors together.
  */
 export function belowThreshold(scores: ReadonlyMap<string, Float32Array>, fraction: number): string[] {
   const all = new Float32Array([...scores.values()].reduce((sum, { length }) => sum + length, 0));
-  let at = 0;
+  let offset = 0;
   for (const values of scores.values()) {
-    all.set(values, at);
-    at += values.length;
+    all.set(values, offset);
+    offset += values.length;
   }
   const rank = Math.floor(all.length * fraction);
   if (rank === 0) return [];

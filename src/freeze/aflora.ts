@@ -9,34 +9,35 @@ import type { FreezePolicy, FreezePolicyState } from "./policy";
 
 export interface AfloraPolicyOptions {
   /**
-   * "paper", or "published_code": |gradient| averaged over windows of ten steps before it is smoothed, weights of 0 counted
-   * as insensitive, decisions every ten steps, and all matrices frozen whose mean lies below a threshold over the elements
-   * of all of them. Default "paper".
+   * "paper", or "published_code", which differs in four ways: |gradient| is averaged over windows of ten steps before it is
+   * smoothed, weights of 0 count as insensitive, decisions are ten steps apart, and every matrix freezes whose mean score is
+   * below a threshold over the elements of all matrices. Default "paper".
    */
   readonly mode?: "paper" | "published_code";
   /** Epochs t_i before the first freeze. Default 1. */
   readonly initialEpochs?: number;
-  /** Share of all steps, at the end, in which everything is frozen (t_f). Default 0.7. */
+  /** Share t_f of all steps, at the end, in which all matrices are frozen. Default 0.7. */
   readonly finalShare?: number;
-  /** What the score is taken from; the paper's choice is "gradient", the others are its ablation. */
+  /** Quantity that is smoothed. Default "gradient" as in the paper; the others are its ablation. */
   readonly sensitivity?: SensitivityKind;
-  /** Default 0.85 and 0.95. */
+  /** Share of the past in the smoothed sensitivity. Default 0.85. */
   readonly beta1?: number;
+  /** Share of the past in its uncertainty. Default 0.95. */
   readonly beta2?: number;
-  /** Steps between decisions. Default 1 as in the paper, 10 as in the published code. */
+  /** Steps between decisions. Default 1 as in the paper; 10 as in the published code. */
   readonly every?: number;
-  /** Tensors that may freeze, by name; default every A and B of a low-rank adapter. */
+  /** Names of the tensors that may freeze. Default every A and B of a low-rank adapter. */
   readonly tensors?: RegExp;
 }
 
 /**
- * AFLoRA's freezing (Liu et al. 2024, section 3, eq. 2 to 5): each projection matrix scores by the mean of smoothed
- * |gradient| times its uncertainty; a cubic schedule says which share of them is to be frozen, lowest scores first, A and
+ * AFLoRA's freezing (Liu et al. 2024, section 3, eq. 2 to 5): the score of a projection matrix is the mean of its smoothed
+ * |gradient| times its uncertainty. A cubic schedule says which share of the matrices to freeze, lowest scores first, A and
  * B of one module independently. The vectors learn throughout.
  *
- * Saves: gradients, moments and both statistics of what is frozen. A frozen A also frees the projection's whole input, a
- * frozen B only rank-wide values. The horizon stays where the lowest vector learns. While it runs, the statistics cost two
- * more tensors for each live matrix; the published code's window a third.
+ * Saves gradients, moments and both statistics of frozen matrices. A frozen A also frees the projection's input, a frozen B
+ * only rank-wide values. The horizon stays where the lowest vector learns. The statistics cost two more tensors for each
+ * live matrix, three with the published code's window.
  * @throws ConfigError for options that make no sense.
  */
 export function afloraFreezing(options: AfloraPolicyOptions = {}): FreezePolicy {
@@ -81,7 +82,7 @@ export function afloraFreezing(options: AfloraPolicyOptions = {}): FreezePolicy 
   };
 }
 
-/** Steps of the published code's windows. */
+/** Steps in a window of the published code. */
 const WINDOW = 10;
 
 const levelOf = (value: number) => ({ name: "share to be frozen", value });
@@ -105,15 +106,15 @@ function asInPaper(span: AfloraSpan, every: number): FreezePolicyState {
 const HISTORY = v.array(v.strictObject({ step: v.number(), frozen: v.array(v.string()) }));
 
 /**
- * The published code decides between the gradients and the update of a step, here after that update: what it freezes there
- * still takes the update, and its step is the one before ours.
+ * The published code decides between gradients and update, and what it freezes still takes that update. Here the decision
+ * follows the update, when one more step is done: its step t is our t + 1.
  */
 function asPublished(span: AfloraSpan, every: number): FreezePolicyState {
   let history: { step: number; frozen: readonly string[] }[] = [];
   return {
     isDue({ step }) {
-      const theirs = step - 1;
-      return theirs > span.start && (theirs > span.end || theirs % every === 0);
+      const published = step - 1;
+      return published > span.start && (published > span.end || published % every === 0);
     },
     async decide({ step, elementSensitivity }) {
       const frozen = belowThreshold(await elementSensitivity(), publishedFraction(step - 1, span));

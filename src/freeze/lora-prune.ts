@@ -6,37 +6,38 @@ import type { Progress, StructurePruningPolicy } from "./policy";
 const HISTORY = v.array(v.strictObject({ step: v.number(), share: v.number(), out: v.number() }));
 
 export interface LoraPruneOptions {
-  /** Share of heads and neurons that is out at the end, in every layer that may be pruned. Default 0.5. */
+  /** Share of heads and neurons that is removed by the end, in every layer that may be pruned. Default 0.5. */
   readonly ratio?: number;
   /** Steps between decisions. Default 10. */
   readonly every?: number;
-  /** Shares of all steps before the first group goes, and after the last. Default 0.1 each. */
+  /** Share of all steps before the first group is removed. Default 0.1. */
   readonly warmupShare?: number;
+  /** Share of all steps after the last group is removed. Default 0.1. */
   readonly finalShare?: number;
-  /** Share of the past that each group's importance keeps. Default 0.9. */
+  /** Share of the past in each group's running importance. Default 0.9. */
   readonly smoothing?: number;
 }
 
 /**
- * LoRAPrune (Zhang et al. 2023): attention heads and feed-forward neurons of the base model go while LoRA learns, those of
- * least importance as LoRA's gradients alone tell it, more and more of them on a cubic schedule; the first
- * tenth of the layers and the last one stay whole, and what is out stays out. Wants `lora()` on the projections that are to
- * be judged, best on "all-linear"; those without LoRA count for nothing.
+ * LoRAPrune (Zhang et al. 2023): attention heads and feed-forward neurons of the base model are removed while LoRA learns,
+ * more and more of them on a cubic schedule, in the order of their importance, which is estimated from LoRA's gradients
+ * alone. The first tenth of the layers and the last layer are not pruned, and what is removed never returns. Needs `lora()`
+ * on the projections whose importance counts, best on "all-linear"; a projection without LoRA adds nothing.
  *
- * Saves no memory while training: what is pruned is masked, not cut out, and every masked projection costs one more pass
- * over its outputs. `saveMerged` writes the pruned model; an adapter alone would not say what is out.
+ * Saves no memory while training: pruned groups are masked, not cut out, and every masked projection costs one more pass
+ * over its outputs. `saveMerged` writes the pruned model; an adapter alone could not say what is removed.
  * @throws ConfigError for options that make no sense.
  */
 export function loraPrune(options: LoraPruneOptions = {}): StructurePruningPolicy {
   const settings = { ratio: 0.5, every: 10, warmupShare: 0.1, finalShare: 0.1, smoothing: 0.9, ...options };
   const { ratio, every, warmupShare, finalShare, smoothing } = settings;
-  const isFine =
+  const isValid =
     [ratio, smoothing].every((value) => value >= 0 && value < 1) &&
     [warmupShare, finalShare].every((value) => value >= 0) &&
     warmupShare + finalShare < 1 &&
     Number.isInteger(every) &&
     every >= 1;
-  if (!isFine) {
+  if (!isValid) {
     throw new ConfigError(
       `LoRAPrune: ratio ${ratio}, every ${every}, warmupShare ${warmupShare}, finalShare ${finalShare}, smoothing ${smoothing} make no schedule.`,
       "Give shares from 0 and below 1, and a whole number of steps.",
@@ -70,14 +71,14 @@ export function loraPrune(options: LoraPruneOptions = {}): StructurePruningPolic
   };
 }
 
-/** Cubic from 0, at the end of the warm-up, to the ratio (LoRAPrune, Zhang et al. 2023). */
+/** Share of the groups that is out at a step: rises from 0 at the end of warm-up to `ratio`, as 1 - (1 - u)^3. */
 function prunedShare({ step, totalSteps }: Progress, settings: Required<LoraPruneOptions>): number {
   const { ratio, warmupShare, finalShare } = settings;
-  const done = (step / totalSteps - warmupShare) / (1 - warmupShare - finalShare);
-  return done <= 0 ? 0 : ratio * (1 - (1 - Math.min(1, done)) ** 3);
+  const u = (step / totalSteps - warmupShare) / (1 - warmupShare - finalShare);
+  return u <= 0 ? 0 : ratio * (1 - (1 - Math.min(1, u)) ** 3);
 }
 
-/** What is out already, and the least important others, `count` in all. */
+/** Groups that are out already, and the least important others, `count` in all. */
 function lowestGroups(scores: Float64Array, out: ReadonlySet<number>, count: number): ReadonlySet<number> {
   const others = Array.from(scores.keys()).filter((group) => !out.has(group));
   others.sort((a, b) => scores[a]! - scores[b]!);

@@ -13,12 +13,12 @@ import { upperLayers } from "./upper-layers";
 const SAFE = ["tauT", "targetFreezeFraction", "every", "settledBelow", "settledFor", "maxWarmup", "rampEnd"];
 
 interface Kind {
-  /** Called with exactly the options named below; each policy checks their values. */
+  /** Makes the policy from the options that are named below; checks their values. */
   readonly make: (options: never) => Policy;
   readonly options: readonly string[];
 }
 
-/** Every policy by the name that configurations and the command line use. */
+/** Every policy, by its name in configurations and on the command line. */
 const POLICIES: Readonly<Record<string, Kind>> = {
   never: { make: never, options: [] },
   safe: { make: safe, options: [...SAFE, "scores", "center", "floor"] },
@@ -34,20 +34,21 @@ const POLICIES: Readonly<Record<string, Kind>> = {
   fixed: { make: ({ freezes = [] }: { freezes?: never[] }) => fixed(freezes), options: ["freezes"] },
 };
 
-/** Names of the policies. */
+/** Names of all policies. */
 export const POLICY_NAMES: readonly string[] = Object.keys(POLICIES);
 
-/** A policy as plain JSON names it: its name, and that policy's options. */
+/** A policy in plain JSON: its name, and its options. */
 export type PolicyChoice = Readonly<Record<string, unknown>> & { readonly policy: string };
 
-/** @throws ConfigError for a policy or an option that does not exist, or a value that makes no sense. */
+/** Makes a policy. @throws ConfigError for a policy or an option that does not exist, or a value that makes no sense. */
 export function makePolicy({ policy, ...options }: PolicyChoice): Policy {
-  const found = Object.hasOwn(POLICIES, policy) ? POLICIES[policy] : undefined;
-  if (!found) throw new ConfigError(`There is no policy ${policy}.`, `The policies are ${POLICY_NAMES.join(", ")}.`);
-  const unknown = Object.keys(options).find((option) => !found.options.includes(option));
-  if (unknown === undefined) return found.make(options as never);
+  const kind = Object.hasOwn(POLICIES, policy) ? POLICIES[policy] : undefined;
+  if (!kind) throw new ConfigError(`There is no policy ${policy}.`, `The policies are ${POLICY_NAMES.join(", ")}.`);
+  const unknown = Object.keys(options).find((option) => !kind.options.includes(option));
+  // The options come from JSON: `make` checks their values.
+  if (unknown === undefined) return kind.make(options as never);
   throw new ConfigError(
     `The policy ${policy} has no option ${unknown}.`,
-    `Its options are ${found.options.join(", ") || "none"}.`,
+    `Its options are ${kind.options.join(", ") || "none"}.`,
   );
 }

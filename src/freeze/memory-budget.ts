@@ -4,20 +4,20 @@ import { checkSchema } from "../io/json";
 import type { FreezeContext, FreezePolicy } from "./policy";
 
 export interface MemoryBudgetOptions {
-  /** GPU bytes that the run is to fit from the decision on, weights included. */
+  /** Most GPU bytes that the run may occupy after the decision, weights included. */
   readonly bytes: number;
-  /** Step of the decision; default one epoch, by which scores mean something. */
+  /** Step of the decision. Default one epoch: earlier scores mean little. */
   readonly atStep?: number;
 }
 
 /**
- * Freezes, once, the least important set of adapters with which the run fits a number of bytes. Since memory follows the
- * lowest live adapter, candidates are every prefix of layers, with adapters above it added by rising importance (SAFE's
- * 1 - CKA) until it fits; the one whose importance sums to least is taken.
+ * Freezes, once, the least important set of adapters with which the run fits into a number of bytes. Memory depends on the
+ * lowest live adapter, so the candidates are all prefixes of the layers, each with adapters above it added by rising
+ * importance (SAFE's 1 - CKA) until the run fits. The candidate of the least total importance is taken.
  *
- * Saves what the budget asks for, if the head and one adapter can fit it at all; until the decision the run needs plain
- * LoRA's memory.
- * @throws ConfigError for a budget that is no positive number, and from `decide` when nothing fits.
+ * Saves what the budget requires, where the head and one adapter fit into it. Until the decision the run needs the memory of
+ * plain LoRA.
+ * @throws ConfigError for a budget that is not a positive number, and from `decide` when nothing fits.
  */
 export function memoryBudget({ bytes, atStep }: MemoryBudgetOptions): FreezePolicy {
   if (!(bytes > 0)) throw new ConfigError(`The memory budget is ${bytes} bytes.`, "Give a positive number.");
@@ -45,28 +45,35 @@ export function memoryBudget({ bytes, atStep }: MemoryBudgetOptions): FreezePoli
         record: () => findings,
         save: () => findings,
         restore(saved) {
-          findings = checkSchema(v.record(v.string(), v.unknown()), saved, "a policy's findings");
+          findings = checkSchema(
+            v.record(v.string(), v.unknown()),
+            saved,
+            "the memory budget's findings in a checkpoint",
+          );
         },
       };
     },
   };
 }
 
+/** Live tensors of some layers. */
 const tensors = ({ live }: FreezeContext, layers: readonly number[]): string[] =>
   layers.flatMap((layer) => live.get(layer) ?? []);
 
+/** The layers to freeze. @throws ConfigError where no candidate fits. */
 function cheapest(context: FreezeContext, importance: ReadonlyMap<number, number>, bytes: number): number[] {
   const layers = [...context.live.keys()].sort((a, b) => a - b);
   const score = (layer: number): number => importance.get(layer) ?? 0;
   let best: { readonly layers: number[]; readonly cost: number } | undefined;
   for (let prefix = 0; prefix < layers.length; prefix++) {
-    const chosen = layers.slice(0, prefix);
+    const candidate = layers.slice(0, prefix);
     const above = layers.slice(prefix).sort((a, b) => score(a) - score(b));
-    // One adapter stays, so that there is something to fine-tune.
-    while (context.bytesWith(tensors(context, chosen)) > bytes && above.length > 1) chosen.push(above.shift()!);
-    if (context.bytesWith(tensors(context, chosen)) > bytes) continue;
-    const cost = chosen.reduce((sum, layer) => sum + score(layer), 0);
-    if (!best || cost < best.cost) best = { layers: chosen, cost };
+    const fits = (): boolean => context.bytesWith(tensors(context, candidate)) <= bytes;
+    // One adapter stays live, so that there is something to fine-tune.
+    while (!fits() && above.length > 1) candidate.push(above.shift()!);
+    if (!fits()) continue;
+    const cost = candidate.reduce((sum, layer) => sum + score(layer), 0);
+    if (!best || cost < best.cost) best = { layers: candidate, cost };
   }
   if (best) return best.layers;
   throw new ConfigError(

@@ -2,34 +2,34 @@ import * as v from "valibot";
 import { ConfigError } from "../base/errors";
 import { checkSchema } from "../io/json";
 
-/** Options of SAFE. What the paper leaves open is an option here, and every run records the values used. */
+/** Options of SAFE. What the paper leaves open is an option here, and every run records the values that it used. */
 export interface SafeOptions {
   /**
-   * Final threshold tau_T of eq. 4. The paper gives no value: a number, or leave it out and say by
-   * `targetFreezeFraction` which share of the adapters it is to freeze.
+   * Final threshold tau_T of eq. 4, on the scale of the scores (1 - CKA). The paper gives no value. Default: the quantile
+   * that `targetFreezeFraction` names.
    */
   readonly tauT?: number;
-  /** tau_T is this quantile of the scores at the end of warm-up. Default 0.5 where no `tauT` is given. */
+  /** Without `tauT`, tau_T is this quantile of the scores at the end of warm-up. Default 0.5. */
   readonly targetFreezeFraction?: number;
-  /** Scoring interval in steps; default an epoch. The schedule's t counts these intervals. */
+  /** Steps between scorings. The schedule's t counts these intervals. Default an epoch. */
   readonly every?: number;
-  /** Warm-up ends when no score changes by more than this share. Default 0.05 (the paper's 5 %). */
+  /** Warm-up ends when every score changes by less than this share. Default 0.05 (the paper's 5 %). */
   readonly settledBelow?: number;
-  /** ... in this many intervals in a row. Default 2 ("consecutive epochs"). */
+  /** Number of consecutive intervals with such small changes. Default 2 (the paper's "consecutive epochs"). */
   readonly settledFor?: number;
-  /** Warm-up ends at this interval at the latest. Default a third of all. */
+  /** Interval at which warm-up ends at the latest. Default a third of all intervals. */
   readonly maxWarmup?: number;
-  /** Interval t_f at which the threshold has reached tau_T. Default half way from the end of warm-up to the end. */
+  /** Interval t_f at which the threshold reaches tau_T. Default halfway between the end of warm-up and the end of the run. */
   readonly rampEnd?: number;
-  /** Scores: anew at every interval for adapters that still learn, or those of the warm-up. Default "refresh". */
+  /** Scores to compare: those of the current interval ("refresh"), or those at the end of warm-up. Default "refresh". */
   readonly scores?: "refresh" | "warmup";
-  /** Subtract column means before CKA, as its definition has it. Default true. */
+  /** Whether to subtract column means before CKA, as its definition does. Default true. */
   readonly center?: boolean;
-  /** A change is measured against at least this score, since a fresh LoRA scores 0. Default 1e-4. */
+  /** Smallest score that a change is measured against, since a new LoRA scores 0. Default 1e-4. */
   readonly floor?: number;
 }
 
-/** The options with every open choice filled in. */
+/** SAFE's options with defaults filled in, but for those whose default depends on the run. */
 export type SafeSettings = Required<Omit<SafeOptions, "tauT" | "every" | "maxWarmup" | "rampEnd">> &
   Pick<SafeOptions, "tauT" | "every" | "maxWarmup" | "rampEnd">;
 
@@ -44,10 +44,10 @@ export function safeSettings(options: SafeOptions): SafeSettings {
     floor: 1e-4,
     ...options,
   };
-  const { tauT, targetFreezeFraction: share } = settings;
-  if ((tauT !== undefined && !(tauT >= 0 && tauT <= 1)) || !(share >= 0 && share <= 1)) {
+  const { tauT, targetFreezeFraction: fraction } = settings;
+  if ((tauT !== undefined && !(tauT >= 0 && tauT <= 1)) || !(fraction >= 0 && fraction <= 1)) {
     throw new ConfigError(
-      `safe: tauT ${String(tauT)} and targetFreezeFraction ${share} must lie between 0 and 1.`,
+      `safe: tauT ${String(tauT)} and targetFreezeFraction ${fraction} must lie between 0 and 1.`,
       "A score is 1 - CKA; give tauT on that scale, or a share of the adapters.",
     );
   }
@@ -60,14 +60,14 @@ export function safeSettings(options: SafeOptions): SafeSettings {
   return settings;
 }
 
-/** Threshold tau_t of SAFE, eq. 4: 0 before `start`, rising as 1 - (1 - u)^3 to `tauT` at `end`. */
+/** SAFE's threshold tau_t (Son et al. 2024, eq. 4): 0 before `start`, then rising as 1 - (1 - u)^3 to `tauT` at `end`. */
 export function cubicThreshold(t: number, start: number, end: number, tauT: number): number {
   if (t < start) return 0;
   if (t >= end) return tauT;
   return tauT - tauT * (1 - (t - start) / (end - start)) ** 3;
 }
 
-/** The p-quantile of some numbers, linear between neighbours (NumPy's default). */
+/** The p-quantile of some numbers, interpolated linearly between neighbours (NumPy's default). */
 export function quantile(values: readonly number[], p: number): number {
   const sorted = [...values].sort((a, b) => a - b);
   const position = p * (sorted.length - 1);
@@ -76,16 +76,17 @@ export function quantile(values: readonly number[], p: number): number {
   return below + (above - below) * (position - Math.floor(position));
 }
 
+/** Scores of the adapters, by layer. */
 type Scores = ReadonlyMap<number, number>;
 
 const COUNT = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
 const SCORES = v.array(v.strictTuple([COUNT, v.number()]));
-const INTERVAL = {
+const INTERVAL = v.strictObject({
   interval: COUNT,
   scores: v.record(v.string(), v.number()),
   threshold: v.number(),
   frozen: v.array(COUNT),
-};
+});
 const SAVED = v.strictObject({
   intervals: COUNT,
   interval: COUNT,
@@ -94,26 +95,30 @@ const SAVED = v.strictObject({
   tauT: v.number(),
   previous: v.nullable(SCORES),
   warmup: SCORES,
-  history: v.array(v.strictObject(INTERVAL)),
+  history: v.array(INTERVAL),
 });
 
-/** SAFE's schedule on a sequence of scores, apart from any training: warm-up, threshold, and who falls below it. */
+/** SAFE's schedule on a sequence of scores, independent of any training: warm-up, threshold, and which layers freeze. */
 export class SafeSchedule {
+  /** Intervals done. */
   #interval = 0;
+  /** Consecutive intervals in which no score changed much. */
   #settled = 0;
   #previous: Scores | undefined;
+  /** Scores at the end of warm-up. */
   #warmup: Scores = new Map();
+  /** Interval at which warm-up ended; undefined before. */
   #start: number | undefined;
   #tauT = 0;
-  #history: { interval: number; scores: Record<string, number>; threshold: number; frozen: number[] }[] = [];
+  #history: v.InferOutput<typeof INTERVAL>[] = [];
 
+  /** @param intervals of the complete run. */
   constructor(
     readonly settings: SafeSettings,
-    /** Intervals T of the whole run. */
     readonly intervals: number,
   ) {}
 
-  /** One that goes on where another was saved. @throws FileFormatError for what none saves. */
+  /** A schedule that continues from what `save` returned. @throws FileFormatError for any other value. */
   static restore(settings: SafeSettings, value: unknown): SafeSchedule {
     const saved = checkSchema(SAVED, value, "SAFE's schedule in a checkpoint");
     const schedule = new SafeSchedule(settings, saved.intervals);
@@ -127,7 +132,7 @@ export class SafeSchedule {
     return schedule;
   }
 
-  /** Everything that its next decisions depend on, and what it has decided; plain JSON. */
+  /** Past decisions and everything that the next ones depend on, as plain JSON. */
   save(): v.InferOutput<typeof SAVED> {
     return {
       intervals: this.intervals,
@@ -141,27 +146,31 @@ export class SafeSchedule {
     };
   }
 
-  /** Takes the scores of the live adapters at the next interval, from 1, and says which of them freeze. */
+  /**
+   * Completes the next interval.
+   * @param scores of the live adapters.
+   * @returns the layers whose adapters freeze now.
+   */
   next(scores: Scores): number[] {
     this.#interval++;
-    if (this.#start === undefined) this.#watch(scores);
+    if (this.#start === undefined) this.#continueWarmup(scores);
     const threshold = this.threshold;
-    const judged = this.settings.scores === "warmup" && this.#start !== undefined ? this.#warmup : scores;
-    const frozen = [...scores.keys()].filter((layer) => (judged.get(layer) ?? Infinity) < threshold);
+    const compared = this.settings.scores === "warmup" && this.#start !== undefined ? this.#warmup : scores;
+    const frozen = [...scores.keys()].filter((layer) => (compared.get(layer) ?? Infinity) < threshold);
     this.#history.push({ interval: this.#interval, scores: Object.fromEntries(scores), threshold, frozen });
     this.#previous = scores;
     return frozen;
   }
 
-  /** tau_t now. */
+  /** tau_t of the current interval. */
   get threshold(): number {
     if (this.#start === undefined) return 0;
     return cubicThreshold(this.#interval, this.#start, this.#end(this.#start), this.#tauT);
   }
 
-  #watch(scores: Scores): void {
+  #continueWarmup(scores: Scores): void {
     const { settledBelow, settledFor, targetFreezeFraction, tauT } = this.settings;
-    this.#settled = this.#change(scores) < settledBelow ? this.#settled + 1 : 0;
+    this.#settled = this.#largestChange(scores) < settledBelow ? this.#settled + 1 : 0;
     const latest = this.settings.maxWarmup ?? Math.max(1, Math.floor(this.intervals / 3));
     if (this.#settled < settledFor && this.#interval < latest) return;
     this.#start = this.#interval;
@@ -169,8 +178,8 @@ export class SafeSchedule {
     this.#tauT = tauT ?? quantile([...scores.values()], targetFreezeFraction);
   }
 
-  /** Largest relative change of any score since the last interval; infinite at the first. */
-  #change(scores: Scores): number {
+  /** Largest relative change of any score since the previous interval; infinite in the first one. */
+  #largestChange(scores: Scores): number {
     if (!this.#previous) return Infinity;
     const changes = [...scores].map(([layer, score]) => {
       const before = this.#previous?.get(layer) ?? 0;

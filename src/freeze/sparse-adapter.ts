@@ -5,24 +5,24 @@ import { checkSchema } from "../io/json";
 import type { WeightPruningContext, WeightPruningPolicy } from "./policy";
 
 export interface SparseAdapterOptions {
-  /** Share of the adapter's weights that is kept. Default 0.4. */
+  /** Share of the adapters' weights that is kept. Default 0.4. */
   readonly keep?: number;
-  /** By size, by |w g| on the first batch (SNIP), or at random. Default "snip". */
+  /** Score of a weight w of gradient dw: |w|, |w dw| on the first batch (SNIP), or a random number. Default "snip". */
   readonly by?: "magnitude" | "snip" | "random";
-  /** Seed of "random". Default 0. */
+  /** Seed of the random numbers. Default 0. */
   readonly seed?: number;
 }
 
 /**
- * SparseAdapter (He et al. 2022): before the first step, the lowest-scoring weights of all adapters together become 0 for
- * good; their gradients are masked. Tensors that start at 0 throughout are left whole.
+ * SparseAdapter (He et al. 2022, eq. 2): before the first step, the weights of the lowest scores over all adapters together
+ * become 0. They stay 0, since their gradients are masked. Tensors that are 0 throughout are not pruned.
  *
- * Saves no memory: masks multiply dense tensors, and cost one more of each.
+ * Saves no memory: masks multiply dense tensors, and cost one more tensor of each size.
  * @throws ConfigError for a share that is not above 0 and at most 1.
  */
 export function sparseAdapter({ keep = 0.4, by = "snip", seed = 0 }: SparseAdapterOptions = {}): WeightPruningPolicy {
   if (!(keep > 0 && keep <= 1)) {
-    throw new ConfigError(`SparseAdapter is to keep a share of ${keep}.`, "Give a share above 0, at most 1.");
+    throw new ConfigError(`SparseAdapter has keep ${keep}.`, "Give a share above 0, at most 1.");
   }
   return {
     kind: "weight_pruning",
@@ -46,28 +46,29 @@ export function sparseAdapter({ keep = 0.4, by = "snip", seed = 0 }: SparseAdapt
   };
 }
 
+/** Scores of the weights of every tensor that may be pruned, by its name. */
 async function scoresOf(
   { values, gradients }: WeightPruningContext,
   by: "magnitude" | "snip" | "random",
   seed: number,
 ): Promise<Map<string, Float32Array>> {
   const random = new Random(seed, 11);
-  const slopes = by === "snip" ? await gradients() : undefined;
-  // A tensor that starts at 0 (LoRA's B) has nothing to be judged by yet, and pruning all of it would kill the adapter.
-  const judged = [...values].filter(([, weights]) => by === "random" || weights.some((weight) => weight !== 0));
+  const gradientsByName = by === "snip" ? await gradients() : undefined;
+  // All scores of a tensor that begins at 0 (LoRA's B) are 0, and without any of its weights the adapter could not learn.
+  const scored = [...values].filter(([, weights]) => by === "random" || weights.some((weight) => weight !== 0));
   return new Map(
-    judged.map(([name, weights]) => {
-      const slope = slopes?.get(name);
+    scored.map(([name, weights]) => {
+      const gradient = gradientsByName?.get(name);
       const score = (weight: number, i: number): number => {
         if (by === "random") return random.normal();
-        return Math.abs(slope ? weight * (slope[i] ?? 0) : weight);
+        return Math.abs(gradient ? weight * (gradient[i] ?? 0) : weight);
       };
       return [name, weights.map(score)];
     }),
   );
 }
 
-/** 1 for the `keep` share of highest scores over all tensors, 0 for the rest (He et al. 2022, eq. 2). */
+/** Masks of 1 for the share `keep` of highest scores over all tensors together, 0 for the others (He et al. 2022, eq. 2). */
 export function sparseMasks(scores: ReadonlyMap<string, Float32Array>, keep: number): Map<string, Float32Array> {
   const all = Float32Array.from([...scores.values()].flatMap((values) => [...values])).sort();
   const removed = Math.ceil((1 - keep) * all.length);

@@ -103,13 +103,13 @@ describe("files that do not fit", () => {
   const A = "base_model.model.bert.encoder.layer.0.attention.self.query.lora_A.weight";
   test.each<[string, Change, new (...args: never[]) => Error, RegExp]>([
     ["a matrix too few", (tensors) => tensors.delete(A), FileFormatError, /has no bert\.encoder\.layer\.0.*lora_A/],
-    ["another rank", (tensors) => tensors.set(A, tensor(3, 32)), ShapeError, /is \[3, 32\] in here; this model/],
     [
-      "another rank in the configuration",
-      (_, config) => (config["r"] = 5),
+      "another rank",
+      (tensors) => tensors.set(A, tensor(3, 32)),
       ShapeError,
-      /this model makes it \[5, 32\]/,
+      /is \[3, 32\] in here, but \[4, 32\] for this model/,
     ],
+    ["another rank in the configuration", (_, config) => (config["r"] = 5), ShapeError, /but \[5, 32\] for this model/],
     ["a vector", (tensors) => tensors.set(A, tensor(32)), ShapeError, /is \[32\]/],
     [
       "a matrix too many",

@@ -227,6 +227,6 @@ describe("choices of layers", () => {
     expect(random).toHaveLength(6);
     expect(random).toEqual(chosenLayers({ randomHalf: 3 }, 12));
     expect(random).not.toEqual(chosenLayers({ randomHalf: 4 }, 12));
-    expect(() => chosenLayers([5], 5)).toThrow(/Layer 5 is to be adapted; this model has 5/);
+    expect(() => chosenLayers([5], 5)).toThrow(/Layer 5 cannot be adapted: this model has 5 layers/);
   });
 });

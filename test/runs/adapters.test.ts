@@ -172,9 +172,9 @@ describe("the initial prompt", () => {
 
   it.each([
     [[], /has no tokens/],
-    [[3, 50], /token id 50; the model knows ids below 50/],
+    [[3, 50], /token id 50; the model has ids below 50/],
     // Plain JavaScript may pass any text.
-    ["words" as "vocabulary", /begin words/],
+    ["words" as "vocabulary", /initial is words/],
   ])("%o is refused", async (initial, message) => {
     expect((await failure(initialIds("gpt2", initial))).message).toMatch(message);
   });

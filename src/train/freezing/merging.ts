@@ -1,5 +1,5 @@
 import type { Adapter } from "../../adapter/adapter";
-import { withUpdate } from "../../adapter/merge";
+import { withUpdate } from "../../adapter/low-rank";
 import { DeviceError, DisposedError } from "../../base/errors";
 import type { LoadedModel } from "../../io/load-model";
 import type { MergeChoice } from "../plans/merge-choice";
