@@ -141,5 +141,5 @@ export async function layerSimilarity(trainer: Trainer, options: SimilarityOptio
       ...(signal && { signal }),
       onProgress: (compared) => onProgress?.(totalSteps - start + compared, total),
     });
-  return trainer.merging ? trainer.merging.apart(compare) : compare();
+  return trainer.merging ? trainer.merging.unmerged(compare) : compare();
 }

@@ -1,23 +1,24 @@
-import type { Adapter } from "../../adapter/adapter";
+import type { Adapter, AdapterRun } from "../../adapter/adapter";
+import { ConfigError } from "../../base/errors";
 import type { Batch } from "../../data/batch";
-import type { FreezeContext, FreezeEffect, Progress } from "../../freeze/policy";
+import type { FreezeContext, FreezeEffect, Progress, WeightPruningContext } from "../../freeze/policy";
+import { sumBytes } from "../../gpu/ledger";
 import type { LoadedModel } from "../../io/load-model";
+import type { Model } from "../../model/model";
+import type { TensorSpec } from "../../op/declaration";
+import type { Statistics } from "../../ops/shared/statistics";
 import type { Executor } from "../../run/executor";
 import { specBytes } from "../../tape/emit";
 import { totalFlops } from "../../tape/plan";
 import type { Plan } from "../../tape/plan";
-import { ConfigError } from "../../base/errors";
-import type { TensorSpec } from "../../op/declaration";
-import type { Statistics } from "../../ops/shared/statistics";
-import { sumBytes } from "../../gpu/ledger";
 import { footprint } from "../plans/footprint";
-import type { Merging } from "./merging";
-import { scorePlan } from "../plans/statistics-plan";
-import { statisticsNames } from "../tensors/names";
-import { importance } from "./layer-importance";
 import type { PlanBook } from "../plans/plan-book";
+import { scorePlan } from "../plans/statistics-plan";
+import { gradientName, statisticsNames } from "../tensors/names";
 import type { TrainableSpec } from "../tensors/specs";
 import type { TrainableTensors } from "../tensors/trainable-tensors";
+import { importance } from "./layer-importance";
+import type { Merging } from "./merging";
 
 /** Scores that a policy requested. */
 export interface PolicyScores {
@@ -27,11 +28,13 @@ export interface PolicyScores {
   readonly values: Readonly<Record<string, number>>;
 }
 
-export interface FreezingParts {
+/** What the context of a freezing policy is computed from. */
+export interface FreezeContextParts {
   readonly loaded: LoadedModel;
   readonly adapter: Adapter;
   readonly state: TrainableTensors;
   readonly executor: Executor;
+  /** Batch on which layers are scored. */
   readonly probe: Batch;
   readonly progress: Progress;
   readonly book: PlanBook;
@@ -39,11 +42,14 @@ export interface FreezingParts {
   readonly statistics: Statistics | undefined;
   /** Every plan that the run would hold in addition to those of its steps, with only these tensors live. */
   readonly sidePlansWith: (live: ReadonlyMap<string, TrainableSpec>) => readonly Plan[];
-  /** Told of scores that the policy asks for. */
+  /** Called with scores that the policy requests. */
   readonly onScores?: (scores: PolicyScores) => void;
 }
 
-/** @throws ConfigError for a tensor that a run does not train, or where nothing would be left to train. */
+/**
+ * Throws where tensors cannot be frozen.
+ * @throws ConfigError for a tensor that the run does not train, or where nothing would be left to train.
+ */
 export function checkFreeze({ specs, live }: Pick<TrainableTensors, "specs" | "live">, names: readonly string[]): void {
   const unknown = names.find((name) => !specs.has(name));
   if (unknown !== undefined) {
@@ -53,25 +59,25 @@ export function checkFreeze({ specs, live }: Pick<TrainableTensors, "specs" | "l
   throw new ConfigError("Freezing these tensors would leave nothing to train.", "Keep the head, or stop the run.");
 }
 
-/** What a policy sees now. Scores and effects are computed only if it asks. */
-export function freezeContext(parts: FreezingParts): FreezeContext {
-  const scores = new Map<boolean, Promise<ReadonlyMap<number, number>>>();
+/** What a freezing policy sees now. Scores and effects are computed when the policy requests them. */
+export function freezeContext(parts: FreezeContextParts): FreezeContext {
+  const importances = new Map<boolean, Promise<ReadonlyMap<number, number>>>();
   return {
     ...parts.progress,
     layers: parts.loaded.model.layers,
     live: parts.state.liveByLayer(),
-    sensitivity: () => told(parts, "sensitivity", sensitivityScores(parts)),
+    sensitivity: () => recorded(parts, "sensitivity", sensitivities(parts)),
     async elementSensitivity() {
-      const scores = await elementScores(parts);
-      await told(parts, "sensitivity", new Map([...scores].map(([name, values]) => [name, mean(values)])));
-      return scores;
+      const byElement = await elementSensitivities(parts);
+      await recorded(parts, "sensitivity", new Map([...byElement].map(([name, values]) => [name, mean(values)])));
+      return byElement;
     },
     bytesWith: (tensors) => bytesWith(parts, tensors),
     importance({ center = true } = {}) {
-      const score = () => importance(parts, center);
-      const found = scores.get(center) ?? (parts.merging ? parts.merging.apart(score) : score());
-      scores.set(center, found);
-      return told(parts, "importance", found);
+      const compute = () => importance(parts, center);
+      const scores = importances.get(center) ?? (parts.merging ? parts.merging.unmerged(compute) : compute());
+      importances.set(center, scores);
+      return recorded(parts, "importance", scores);
     },
     effect: (tensors) => effect(parts, tensors),
     explain: (tensors = []) =>
@@ -79,50 +85,54 @@ export function freezeContext(parts: FreezingParts): FreezeContext {
   };
 }
 
-/** Scores, after whoever records them has seen them. */
-async function told<K extends string | number>(
-  { onScores }: FreezingParts,
+/** Scores, once they have been passed to `onScores`. */
+async function recorded<K extends string | number>(
+  { onScores }: FreezeContextParts,
   kind: PolicyScores["kind"],
-  found: ReadonlyMap<K, number> | Promise<ReadonlyMap<K, number>>,
+  pending: ReadonlyMap<K, number> | Promise<ReadonlyMap<K, number>>,
 ): Promise<ReadonlyMap<K, number>> {
-  const scores = await found;
+  const scores = await pending;
   if (scores.size > 0) onScores?.({ kind, values: Object.fromEntries(scores) });
   return scores;
 }
 
 const mean = (values: Float32Array): number => values.reduce((sum, value) => sum + value, 0) / values.length;
 
-/** The followed tensors that still learn. */
-function followedTensors({ state, statistics }: FreezingParts): ReadonlyMap<string, TensorSpec> {
+/** Live tensors whose statistics are collected. @throws ConfigError where none are collected at all. */
+function tensorsWithStatistics({ state, statistics }: FreezeContextParts): ReadonlyMap<string, TensorSpec> {
   if (!statistics) {
-    throw new ConfigError("This policy asks for sensitivity, but follows no gradients.", "Give it `statistics`.");
+    throw new ConfigError("This policy reads sensitivities, but has no statistics.", "Give the policy `statistics`.");
   }
   return new Map([...state.live].filter(([name]) => statistics.applies(name)));
 }
 
-async function elementScores(parts: FreezingParts): Promise<ReadonlyMap<string, Float32Array>> {
+async function elementSensitivities(parts: FreezeContextParts): Promise<ReadonlyMap<string, Float32Array>> {
   const scores = new Map<string, Float32Array>();
-  for (const name of followedTensors(parts).keys()) {
-    const [mean, uncertainty] = statisticsNames(name).map((own) => parts.state.tensor(own));
-    const [a, b] = [await mean!.read(), await uncertainty!.read()];
+  for (const name of tensorsWithStatistics(parts).keys()) {
+    const [meanName, uncertaintyName] = statisticsNames(name);
+    const sensitivity = await parts.state.tensor(meanName).read();
+    const uncertainty = await parts.state.tensor(uncertaintyName).read();
     scores.set(
       name,
-      a.map((value, i) => value * b[i]!),
+      sensitivity.map((value, i) => value * uncertainty[i]!),
     );
   }
   return scores;
 }
 
-async function sensitivityScores(parts: FreezingParts): Promise<ReadonlyMap<string, number>> {
+async function sensitivities(parts: FreezeContextParts): Promise<ReadonlyMap<string, number>> {
   const { state, executor, loaded } = parts;
-  const followed = followedTensors(parts);
-  if (followed.size === 0) return new Map<string, number>();
-  const scoring = scorePlan(followed, loaded.engine.device.limits);
+  const specs = tensorsWithStatistics(parts);
+  if (specs.size === 0) return new Map<string, number>();
+  const scoring = scorePlan(specs, loaded.engine.device.limits);
   const outputs = await executor.beside([scoring], () => executor.run(scoring, state, {}));
   return new Map([...outputs].map(([name, [score]]) => [name, score!]));
 }
 
-function bytesWith({ loaded, adapter, state, book, sidePlansWith }: FreezingParts, tensors: readonly string[]): number {
+function bytesWith(
+  { loaded, adapter, state, book, sidePlansWith }: FreezeContextParts,
+  tensors: readonly string[],
+): number {
   const live = new Map([...state.live].filter(([name]) => !tensors.includes(name)));
   const after = book.after(new Set(live.keys()));
   const companions = (name: string): number => {
@@ -132,18 +142,57 @@ function bytesWith({ loaded, adapter, state, book, sidePlansWith }: FreezingPart
   return sumBytes(footprint(loaded.model, adapter, [...after.plans, ...sidePlansWith(live)], companions));
 }
 
-function effect({ book, state }: FreezingParts, tensors: readonly string[]): FreezeEffect {
+function effect({ book, state }: FreezeContextParts, tensors: readonly string[]): FreezeEffect {
   const live = new Set(state.live.keys());
   const before = book.planWith(live);
   const after = book.planWith(new Set([...live].filter((name) => !tensors.includes(name))));
-  const saved = (plan: Plan): number => plan.saved.reduce((sum, value) => sum + value.bytes, 0);
-  const frozen = tensors.flatMap((name) => {
+  const savedBytes = (plan: Plan): number => plan.saved.reduce((sum, value) => sum + value.bytes, 0);
+  const stateBytes = tensors.map((name) => {
     const spec = state.live.get(name);
-    return spec ? state.companions(name).length * specBytes(spec) : [];
+    return spec ? state.companions(name).length * specBytes(spec) : 0;
   });
   return {
-    savedBytes: saved(before) - saved(after),
-    stateBytes: frozen.reduce((sum, bytes) => sum + bytes, 0),
+    savedBytes: savedBytes(before) - savedBytes(after),
+    stateBytes: stateBytes.reduce((sum, bytes) => sum + bytes, 0),
     flops: totalFlops(before) - totalFlops(after),
+  };
+}
+
+/**
+ * What a policy that prunes weights sees before the first step.
+ * @param computeGradients runs forward and backward on the first batch, and leaves the gradients in `state`.
+ */
+export async function weightPruningContext(
+  state: TrainableTensors,
+  computeGradients: () => Promise<void>,
+): Promise<WeightPruningContext> {
+  const names = [...state.live].filter(([, { layer }]) => layer !== undefined).map(([name]) => name);
+  const readAll = async (keyOf: (name: string) => string): Promise<Map<string, Float32Array>> => {
+    const values = new Map<string, Float32Array>();
+    for (const name of names) values.set(name, await state.tensor(keyOf(name)).read());
+    return values;
+  };
+  return {
+    values: await readAll((name) => name),
+    async gradients() {
+      await computeGradients();
+      return readAll(gradientName);
+    },
+  };
+}
+
+/** A run, as the state of its adapter reads and changes it between steps. */
+export function adapterRun(state: TrainableTensors, model: Model, totalSteps: number): AdapterRun {
+  const read = (name: string): Promise<Float32Array> => state.tensor(name).read();
+  return {
+    model,
+    totalSteps,
+    read,
+    isLive: (name) => state.live.has(name),
+    write: (name, data) => state.write(name, data),
+    async statistics(name) {
+      const [mean, uncertainty] = statisticsNames(name);
+      return { mean: await read(mean), uncertainty: await read(uncertainty) };
+    },
   };
 }

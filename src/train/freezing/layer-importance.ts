@@ -1,15 +1,17 @@
 import { finishCka } from "../../ops/cka";
 import { checkComparable, comparisonOutput, comparisonPlan } from "../plans/comparison-trace";
 import { batchInputs } from "../plans/inputs";
-import type { FreezingParts } from "./context";
+import type { FreezeContextParts } from "./context";
 
 /**
- * SAFE's importance (eq. 2 and 3) of every layer's adapter: 1 - CKA between the layer's activation with the adapter and
- * that of the original model on the same probe batch, both without dropout; rows are the tokens that are not padding.
- * @throws ConfigError for an adapter that trains the checkpoint in place, since there is no original to compare with.
+ * SAFE's importance of every layer's adapter, by layer (Son et al. 2024, eq. 2 and 3): 1 - CKA between the activations of
+ * the layer with the adapter and those of the original model, on the same probe batch and without dropout. Rows are the
+ * tokens that are not padding.
+ * @param center whether to subtract column means before CKA.
+ * @throws ConfigError as `checkComparable`.
  */
 export async function importance(
-  { loaded, adapter, state, executor, probe }: FreezingParts,
+  { loaded, adapter, state, executor, probe }: FreezeContextParts,
   center: boolean,
 ): Promise<ReadonlyMap<number, number>> {
   checkComparable(adapter);

@@ -6,9 +6,9 @@ import type { MergeChoice } from "../plans/merge-choice";
 import type { TrainableTensors } from "../tensors/trainable-tensors";
 
 /**
- * Adds frozen LoRAs to the weights that they belong to, so that their low-rank products need not run. The weight as it was
- * stays on the host: what is subtracted again would have other bits. The loaded model is therefore another one until
- * `unmerge`; the adapter's own tensors stay as they are.
+ * Merges frozen LoRAs into the weights of their projections, so that their low-rank products need not run. The original
+ * weights are kept in host memory, since subtracting an update would not restore their exact bits. The loaded model is
+ * therefore changed until `unmerge`; the tensors of the adapter stay as they are.
  */
 export class Merging {
   readonly #originals = new Map<string, Float32Array>();
@@ -21,17 +21,17 @@ export class Merging {
     private readonly state: TrainableTensors,
   ) {}
 
-  /** Values that merged weights had, by the weight's name. */
+  /** Original values of merged weights, by the weight's name. */
   get originals(): ReadonlyMap<string, Float32Array> {
     return this.#originals;
   }
 
-  /** Bytes of them on the host. */
+  /** Bytes of host memory that the original values take. */
   get bytes(): number {
     return [...this.#originals.values()].reduce((sum, { byteLength }) => sum + byteLength, 0);
   }
 
-  /** How many projections are merged in the layers below one. */
+  /** Number of merged projections in the layers below a layer. */
   below(layer: number): number {
     const { projections } = this.loaded.model;
     return projections.filter((projection) => {
@@ -39,13 +39,13 @@ export class Merging {
     }).length;
   }
 
-  /** The adapter as it acts now. */
-  get acting(): Adapter {
+  /** The adapter without merged LoRAs: what still has to run. */
+  get unmergedAdapter(): Adapter {
     return this.choice.adapterWithout(new Set([...this.#originals.keys()].map(moduleOf)));
   }
 
-  /** Merges what is frozen, anew where a frozen tensor was overwritten. */
-  async follow(): Promise<void> {
+  /** Merges LoRAs that are frozen and not merged yet, and all of them again where a frozen tensor was overwritten. */
+  async mergeFrozen(): Promise<void> {
     const { overwrites, withGradient } = this.state;
     if (this.#overwrites !== overwrites) this.#restore();
     this.#overwrites = overwrites;
@@ -69,7 +69,7 @@ export class Merging {
     }
   }
 
-  /** Gives every weight its very bits back, and merges no more. */
+  /** Restores the exact bits of every weight, and merges no more. */
   unmerge(): void {
     this.choice.isOn = false;
     this.#restore();
@@ -81,16 +81,16 @@ export class Merging {
   }
 
   /** Runs something on the model as it was loaded, with nothing merged. */
-  async apart<T>(body: () => Promise<T>): Promise<T> {
+  async unmerged<T>(body: () => Promise<T>): Promise<T> {
     this.#restore();
     try {
       return await body();
     } finally {
-      await this.follow();
+      await this.mergeFrozen();
     }
   }
 
-  /** The loaded model as it was, where it still exists. */
+  /** Restores the loaded model, unless it was disposed of or its device was lost. */
   dispose(): void {
     try {
       this.unmerge();

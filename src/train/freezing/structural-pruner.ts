@@ -1,20 +1,23 @@
 import { outputMaskName, withOutputMasks } from "../../adapter/masked";
 import { ConfigError, FileFormatError } from "../../base/errors";
-import type { Progress, StructurePruningPolicy, StructurePruningPolicyState } from "../../freeze/policy";
+import type { GroupScores, Progress, StructurePruningPolicy, StructurePruningPolicyState } from "../../freeze/policy";
 import type { Span, Structure } from "../../model/structure";
 import type { TrainerOptions } from "../options";
 import { groupImportance, importanceName, prunableStructures } from "../plans/importance-plan";
 import type { TrainableTensors } from "../tensors/trainable-tensors";
 
 /**
- * Options of a run whose policy prunes structures: the adapter gets masks of the projections that make them.
- * @throws ConfigError for an adapter that is no LoRA, or a model too small to prune.
+ * The options of a run, with an adapter that masks the outputs of prunable structures where the policy prunes structures.
+ * @throws ConfigError for an adapter other than LoRA, packed weights, or a model with too few layers.
  */
 export function withStructuralMasks(options: TrainerOptions): TrainerOptions {
   const { policy, adapter, model: loaded } = options;
   if (policy?.kind !== "structure_pruning") return options;
   if (adapter.kind !== "lora") {
-    throw new ConfigError(`${policy.name} judges by LoRA's gradients; this adapter is ${adapter.kind}.`, "Use lora().");
+    throw new ConfigError(
+      `${policy.name} needs the gradients of LoRA; this adapter is ${adapter.kind}.`,
+      "Use lora().",
+    );
   }
   if (loaded.model.parameters.some(({ dtype = "f32" }) => dtype !== "f32")) {
     throw new ConfigError(`${policy.name} reads the weights as f32.`, "Load the model without a weight format.");
@@ -22,28 +25,28 @@ export function withStructuralMasks(options: TrainerOptions): TrainerOptions {
   const structures = prunableStructures(loaded.model, policy);
   if (structures.length === 0) {
     throw new ConfigError(
-      `${policy.name} leaves the outer layers whole; this model has only ${loaded.model.layers}.`,
-      "Use a deeper model.",
+      `${policy.name} does not prune the outer layers; this model has only ${loaded.model.layers} layers.`,
+      "Use a model with more layers.",
     );
   }
   const masked = structures.flatMap(({ outputs }) => outputs.map(({ projection }) => projection));
   return { ...options, adapter: withOutputMasks(adapter, masked) };
 }
 
+/** Importance and removed groups of every structure, as plain JSON; a score that is not finite is null. */
 export type SavedPruner = readonly {
   readonly scores: readonly (number | null)[];
   readonly out: readonly number[];
 }[];
 
-interface Judged {
-  readonly structure: Structure;
-  readonly scores: Float64Array;
+/** A prunable structure with the running importance of its groups, and those that are removed. */
+interface ScoredStructure extends GroupScores {
   out: ReadonlySet<number>;
 }
 
-/** What a policy of structural pruning follows in one run, and has taken out. */
+/** Structural pruning in one run: the running importance of every group, and which groups are removed. */
 export class StructuralPruner {
-  readonly #judged: readonly Judged[];
+  readonly #structures: readonly ScoredStructure[];
 
   constructor(
     private readonly pruning: {
@@ -53,53 +56,56 @@ export class StructuralPruner {
     private readonly state: TrainableTensors,
     structures: readonly Structure[],
   ) {
-    this.#judged = structures.map((structure) => {
+    this.#structures = structures.map((structure) => {
       return { structure, scores: new Float64Array(structure.groups), out: new Set() };
     });
   }
 
-  /** Every structure's importance and what is out of it, plain JSON; a score that is no number becomes null. */
   save(): SavedPruner {
-    return this.#judged.map(({ scores, out }) => ({ scores: [...scores], out: [...out] }));
+    return this.#structures.map(({ scores, out }) => ({ scores: [...scores], out: [...out] }));
   }
 
-  /** Goes on where `save` was called; the masks themselves are tensors. @throws FileFormatError for another model's. */
+  /** Continues from what `save` returned; the masks themselves are tensors. @throws FileFormatError for another model. */
   restore(saved: SavedPruner): void {
-    const fits = saved.length === this.#judged.length;
-    if (!fits || !this.#judged.every(({ scores }, i) => scores.length === saved[i]?.scores.length)) {
-      throw new FileFormatError("The checkpoint's heads and neurons are not this model's.", "Resume from another one.");
+    const hasSameSize = saved.length === this.#structures.length;
+    if (!hasSameSize || !this.#structures.every(({ scores }, i) => scores.length === saved[i]?.scores.length)) {
+      throw new FileFormatError(
+        "The heads and neurons in the checkpoint are not those of this model.",
+        "Resume from another checkpoint.",
+      );
     }
-    for (const [i, judged] of this.#judged.entries()) {
+    for (const [i, structure] of this.#structures.entries()) {
       const { scores, out } = saved[i]!;
-      judged.scores.set(scores.map((score) => score ?? NaN));
-      judged.out = new Set(out);
+      structure.scores.set(scores.map((score) => score ?? NaN));
+      structure.out = new Set(out);
     }
   }
 
   /**
-   * Brings every group's running importance up to date (LoRAPrune).
-   * @param outputs of the importance plan, for the gradients of the step.
+   * Adds the importance in a step's gradients to every group's running importance.
+   * @param outputs of the importance plan.
    */
   addStep(outputs: ReadonlyMap<string, Float32Array>): void {
     const { smoothing } = this.pruning.policy;
-    for (const { structure, scores } of this.#judged) {
-      const now = groupImportance(structure, (projection, of) => outputs.get(importanceName(projection, of)));
-      scores.forEach((old, group) => {
-        scores[group] = smoothing * old + (1 - smoothing) * now[group]!;
+    for (const { structure, scores } of this.#structures) {
+      const current = groupImportance(structure, (projection, side) => outputs.get(importanceName(projection, side)));
+      scores.forEach((score, group) => {
+        scores[group] = smoothing * score + (1 - smoothing) * current[group]!;
       });
     }
   }
 
-  /** Asks the policy, where it is due, and masks what it takes out. */
+  /** Lets the policy choose, where it is due, and masks the groups that it removes. */
   async prune(progress: Progress): Promise<void> {
     if (!this.pruning.state.isDue(progress)) return;
-    const chosen = this.pruning.state.choose(progress, this.#judged);
-    for (const [i, judged] of this.#judged.entries()) {
-      judged.out = chosen[i] ?? judged.out;
-      for (const span of judged.structure.outputs) await this.#mask(span, judged.out);
+    const chosen = this.pruning.state.choose(progress, this.#structures);
+    for (const [i, structure] of this.#structures.entries()) {
+      structure.out = chosen[i] ?? structure.out;
+      for (const span of structure.structure.outputs) await this.#mask(span, structure.out);
     }
   }
 
+  /** Sets the mask of a projection's outputs to 0 for groups that are out. */
   async #mask({ projection, offset, size }: Span, out: ReadonlySet<number>): Promise<void> {
     if (out.size === 0) return;
     const mask = this.state.tensor(outputMaskName(projection));

@@ -2,9 +2,8 @@ import type { Progress } from "../../freeze/policy";
 import type { Bytes } from "../../gpu/ledger";
 import { runLength } from "../estimate/run-length";
 import { withMemoryRemedy } from "../estimate/memory-remedy";
-import { checkFreeze, freezeContext } from "../freezing/context";
+import { checkFreeze, freezeContext, weightPruningContext } from "../freezing/context";
 import type { PolicyScores } from "../freezing/context";
-import { prune } from "../freezing/initial-masks";
 import { statisticsOf } from "../plans/statistics-plan";
 import { freezeEvent } from "./reports";
 import type { FreezeEvent } from "./reports";
@@ -102,7 +101,7 @@ export class AfterStep {
     state.freeze(tensors, book.live);
     updates.rebuild();
     await withMemoryRemedy(this.resources, async () => {
-      await merging?.follow();
+      await merging?.mergeFrozen();
       await executor.hold(heldPlans(this.resources));
     });
     this.#beforeFreeze = undefined;
@@ -115,7 +114,7 @@ export class AfterStep {
   async #pruneInitially(computeGradients: () => Promise<void>): Promise<void> {
     const { policy, state, updates } = this.resources;
     if (policy.kind !== "weight_pruning") return;
-    await prune(policy.state, { state, gradients: computeGradients });
+    await state.prune(await policy.state.masks(await weightPruningContext(state, computeGradients)));
     updates.rebuild();
   }
 

@@ -9,7 +9,7 @@ import { withMemoryRemedy } from "../estimate/memory-remedy";
 import { preflight } from "../estimate/preflight";
 import type { Preflight } from "../estimate/preflight";
 import { runLength } from "../estimate/run-length";
-import { adapterRun } from "../freezing/adapter-run";
+import { adapterRun } from "../freezing/context";
 import { Merging } from "../freezing/merging";
 import { StructuralPruner, withStructuralMasks } from "../freezing/structural-pruner";
 import type { TrainerOptions } from "../options";
@@ -94,7 +94,7 @@ export async function openRun(
       policy.kind === "structure_pruning" ? new StructuralPruner(policy, state, side.structures) : undefined;
     const updates = new OptimizerPlans(state, side, pruner, adapterState);
     origin?.restoreCounts({ updates, policy, adapterState });
-    await merging?.follow();
+    await merging?.mergeFrozen();
     await withMemoryRemedy(remedy, () => executor.hold(heldPlans({ book, updates })));
     await executor.compile();
     return {

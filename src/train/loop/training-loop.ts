@@ -106,7 +106,7 @@ export class TrainingLoop {
     const { resources, queue } = this;
     const { policy } = resources;
     const droppedLayers = policy.kind === "layer_dropping" ? policy.state.dropped(this.progress) : [];
-    await resources.merging?.follow();
+    await resources.merging?.mergeFrozen();
     const batches = await drawBatches({ ...resources, queue }, droppedLayers);
     const prefix = await stepPrefix(resources, batches);
     const learningRate = this.#learningRate(this.#step);
@@ -215,10 +215,10 @@ export class TrainingLoop {
   /** What a forward pass in addition to training needs. */
   async evaluationParts(): Promise<EvaluationParts> {
     const { merging, executor, state, book } = this.resources;
-    await merging?.follow();
+    await merging?.mergeFrozen();
     const { model: loaded, adapter, memoryBudget } = this.options;
     const rows = memoryBudget === undefined ? undefined : book.choice.rows;
-    return { loaded, adapter: merging?.acting ?? adapter, executor, store: state, rows };
+    return { loaded, adapter: merging?.unmergedAdapter ?? adapter, executor, store: state, rows };
   }
 
   /**
