@@ -56,7 +56,7 @@ const METHODS: Readonly<Record<string, () => Method>> = {
     policy: never(),
   }),
   "SoRA, upper layers": () => ({ adapter: sora({ rank: 3, threshold: 0.01 }), policy: upperLayers(1) }),
-  "LoRA, memory budget": () => ({ adapter: lora({ rank: 2 }), policy: memoryBudget({ bytes: 8e4, atStep: 2 }) }),
+  "LoRA, memory budget": () => ({ adapter: lora({ rank: 2 }), policy: memoryBudget({ bytes: 1e5, atStep: 2 }) }),
   "LoRA, AdapterDrop": () => ({ adapter: lora({ rank: 2 }), policy: adapterDrop({ most: 1, seed: 2 }) }),
   "Houlsby, SparseAdapter": () => ({ adapter: houlsby({ size: 4 }), policy: sparseAdapter({ keep: 0.5 }) }),
   "LoRA, LoRAPrune": () => ({
