@@ -69,21 +69,15 @@ export type {
   WeightPruningPolicy,
   WeightPruningPolicyState,
 } from "./freeze/policy";
-export { adapterDrop } from "./freeze/adapter-drop";
-export type { AdapterDropOptions } from "./freeze/adapter-drop";
 export { afloraFreezing } from "./freeze/aflora";
 export type { AfloraPolicyOptions } from "./freeze/aflora";
 export { fixed } from "./freeze/fixed";
 export type { FixedFreeze } from "./freeze/fixed";
-export { loraPrune } from "./freeze/lora-prune";
-export type { LoraPruneOptions } from "./freeze/lora-prune";
 export { memoryBudget } from "./freeze/memory-budget";
 export type { MemoryBudgetOptions } from "./freeze/memory-budget";
 export { never } from "./freeze/never";
 export { safe } from "./freeze/safe";
 export type { SafeOptions } from "./freeze/safe-schedule";
-export { sparseAdapter } from "./freeze/sparse-adapter";
-export type { SparseAdapterOptions } from "./freeze/sparse-adapter";
 export { upperLayers } from "./freeze/upper-layers";
 
 export { Batches } from "./data/batches";

@@ -3,6 +3,13 @@ export * from "./core";
 
 export { ADAPTER_KINDS, makeAdapter } from "./adapter/make";
 export type { AdapterChoice } from "./adapter/make";
+// Baselines of studies, which the core leaves out.
+export { adapterDrop } from "./freeze/adapter-drop";
+export type { AdapterDropOptions } from "./freeze/adapter-drop";
+export { loraPrune } from "./freeze/lora-prune";
+export type { LoraPruneOptions } from "./freeze/lora-prune";
+export { sparseAdapter } from "./freeze/sparse-adapter";
+export type { SparseAdapterOptions } from "./freeze/sparse-adapter";
 export { makePolicy, POLICY_NAMES } from "./freeze/make";
 export type { PolicyChoice } from "./freeze/make";
 export { describeChoice, fitBudget } from "./train/estimate/fit-budget";
