@@ -4,14 +4,14 @@ import type { Checkpoint } from "./checkpoint";
 import { checkSchema, parseJson } from "./json";
 import type { ElementRange } from "./safetensors";
 
-/** A weight [rows, columns] as bitsandbytes stores it: codes, and what they stand for. */
+/** A weight [rows, columns] that bitsandbytes has quantised, and how to read its values. */
 export interface Codes {
   readonly dtype: "NF4" | "INT8";
   readonly rows: number;
   readonly columns: number;
-  /** The file's tensors that belong to it. */
+  /** Names of the other tensors in the file that belong to the weight. */
   readonly companions: readonly string[];
-  /** Reads what a range of elements, row-major, needs; gives the value of each of them by its index. */
+  /** Reads the codes and scales of a range of elements, row-major. The result gives the value of an element by its index. */
   open(range: ElementRange): Promise<(index: number) => number>;
 }
 
@@ -24,30 +24,33 @@ const STATE = v.looseObject({
   nested_offset: v.optional(v.number()),
 });
 
-const SAVE_AGAIN = "the file is damaged, or of another version: save it again with save_pretrained";
+const SAVE_AGAIN = "The file is damaged, or of another version: save it again with save_pretrained.";
 
 /**
- * A weight in NF4: two codes a byte, the first in its upper half, counted over the whole weight, so that a block of codes
- * with one scale may begin in the middle of a row. With double quantisation scales are codes too.
+ * Opens a weight in NF4. Each byte holds two codes, the first in its upper half. Consecutive codes of the weight, taken
+ * row-major, form blocks with one scale each, so a block may begin in the middle of a row. With double quantisation the
+ * scales are stored as codes too.
+ * @throws FileFormatError for FP4, and for codes, scales or code maps that are missing or do not fit the weight.
  */
 export async function openFourBits(checkpoint: Checkpoint, name: string, state: string, kind: string): Promise<Codes> {
   const where = checkpoint.directory.name;
   if (kind !== "nf4") {
     throw new FileFormatError(
-      `${name} in ${where} is stored as bitsandbytes' ${kind}; of its formats of four bits, only nf4 is read`,
-      `quantise the model again with bnb_4bit_quant_type="nf4"`,
+      `${name} in ${where} is stored in bitsandbytes' 4-bit format ${kind}; only nf4 is supported.`,
+      `Quantise the model again with bnb_4bit_quant_type="nf4".`,
     );
   }
-  const told = checkSchema(STATE, parseJson(await checkpoint.bytes(state), `${state} in ${where}`), state);
-  const [rows, columns] = told.shape;
+  const quantState = checkSchema(STATE, parseJson(await checkpoint.bytes(state), `${state} in ${where}`), state);
+  const { blocksize } = quantState;
+  const [rows, columns] = quantState.shape;
   const count = rows * columns;
-  const blocks = Math.ceil(count / told.blocksize);
+  const blocks = Math.ceil(count / blocksize);
   const [absmax, map] = [`${name}.absmax`, `${name}.quant_map`];
   checkCount(checkpoint, name, byteCount(checkpoint, name), Math.ceil(count / 2), `bytes for ${count} codes`);
-  checkCount(checkpoint, absmax, sizeOf(checkpoint, absmax), blocks, `scales of blocks of ${told.blocksize}`);
+  checkCount(checkpoint, absmax, sizeOf(checkpoint, absmax), blocks, `scales of blocks of ${blocksize}`);
   checkCount(checkpoint, map, sizeOf(checkpoint, map), 16, "values");
   const isNested = checkpoint.info(absmax).dtype === "U8";
-  const scales = isNested ? openNested(checkpoint, absmax, blocks, told) : plainScales(checkpoint, absmax);
+  const scales = isNested ? openNested(checkpoint, absmax, blocks, quantState) : plainScales(checkpoint, absmax);
   const nested = isNested ? nestedNames(name) : [];
   return {
     dtype: "NF4",
@@ -55,14 +58,14 @@ export async function openFourBits(checkpoint: Checkpoint, name: string, state: 
     columns,
     companions: [state, absmax, map, ...nested],
     async open({ first, end }) {
-      const [start, firstBlock] = [Math.floor(first / 2), Math.floor(first / told.blocksize)];
+      const [start, firstBlock] = [Math.floor(first / 2), Math.floor(first / blocksize)];
       const codes = await checkpoint.bytes(name, { first: start, end: Math.ceil(end / 2) });
       const values = await checkpoint.read(map);
-      const scale = await scales({ first: firstBlock, end: Math.ceil(end / told.blocksize) });
+      const scale = await scales({ first: firstBlock, end: Math.ceil(end / blocksize) });
       return (index) => {
         const byte = codes[Math.floor(index / 2) - start]!;
         const code = index % 2 === 0 ? byte >> 4 : byte & 15;
-        return values[code]! * scale[Math.floor(index / told.blocksize) - firstBlock]!;
+        return values[code]! * scale[Math.floor(index / blocksize) - firstBlock]!;
       };
     },
   };
@@ -77,7 +80,7 @@ const plainScales =
   (range) =>
     checkpoint.read(absmax, range);
 
-/** Scales that are quantised themselves: map[code] times the scale of a block of scales, and their mean added. */
+/** Opens quantised scales: each is map[code] times the scale of its block of scales, plus their mean. */
 function openNested(
   checkpoint: Checkpoint,
   absmax: string,
@@ -85,8 +88,10 @@ function openNested(
   { nested_blocksize: size, nested_offset: offset }: v.InferOutput<typeof STATE>,
 ): Scales {
   if (size === undefined || offset === undefined) {
-    const fact = `${absmax} holds codes, but the weight's quant_state has no nested_blocksize and nested_offset`;
-    throw new FileFormatError(`${fact} in ${checkpoint.directory.name}`, SAVE_AGAIN);
+    throw new FileFormatError(
+      `${absmax} in ${checkpoint.directory.name} is quantised, but the weight's quant_state lacks nested_blocksize or nested_offset.`,
+      SAVE_AGAIN,
+    );
   }
   const [outer, map] = nestedNames(absmax.replace(/\.absmax$/, ""));
   checkCount(checkpoint, outer, sizeOf(checkpoint, outer), Math.ceil(blocks / size), `scales of blocks of ${size}`);
@@ -103,7 +108,10 @@ function openNested(
   };
 }
 
-/** A weight in int8 [rows, columns]: each row with the magnitude that 127 stands for. */
+/**
+ * Opens a weight in int8 [rows, columns]. Each row has a scale: the magnitude that the code 127 stands for.
+ * @throws FileFormatError for codes or scales that do not fit the weight, and for a layout that is not row by row.
+ */
 export async function openEightBits(checkpoint: Checkpoint, name: string, scb: string): Promise<Codes> {
   const format = name.replace(/weight$/, "weight_format");
   const [rows = 0, columns = 0] = checkpoint.info(name).shape;
@@ -112,8 +120,8 @@ export async function openEightBits(checkpoint: Checkpoint, name: string, scb: s
   const hasFormat = checkpoint.has(format);
   if (hasFormat && (await checkpoint.bytes(format)).some((byte) => byte !== 0)) {
     throw new FileFormatError(
-      `${name} in ${checkpoint.directory.name} is not stored row by row, but in tiles for a kind of GPU`,
-      "save it again with a current bitsandbytes",
+      `${name} in ${checkpoint.directory.name} is stored in tiles for one kind of GPU, not row by row.`,
+      "Save it again with a current version of bitsandbytes.",
     );
   }
   return {
@@ -135,13 +143,13 @@ export async function openEightBits(checkpoint: Checkpoint, name: string, scb: s
 const sizeOf = (checkpoint: Checkpoint, name: string): number =>
   checkpoint.info(name).shape.reduce((product, size) => product * size, 1);
 
-/** Bytes of a tensor: codes may be packed into wider elements (`bnb_4bit_quant_storage`). */
+/** Size of a tensor in bytes. Codes may be packed into wider elements (`bnb_4bit_quant_storage`). */
 const byteCount = (checkpoint: Checkpoint, name: string): number => checkpoint.info(name).bytes;
 
-function checkCount(checkpoint: Checkpoint, name: string, found: number, wanted: number, what: string): void {
-  if (found === wanted) return;
+function checkCount(checkpoint: Checkpoint, name: string, actual: number, expected: number, what: string): void {
+  if (actual === expected) return;
   throw new FileFormatError(
-    `${name} in ${checkpoint.directory.name} has ${found} ${what}, where the weight's shape asks for ${wanted}`,
+    `${name} in ${checkpoint.directory.name} has ${actual} ${what}; the weight's shape requires ${expected}.`,
     SAVE_AGAIN,
   );
 }

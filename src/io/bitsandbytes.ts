@@ -5,34 +5,35 @@ import { openEightBits, openFourBits } from "./bitsandbytes-codes";
 import type { Codes } from "./bitsandbytes-codes";
 import type { ElementRange } from "./safetensors";
 
-/** `X.weight.quant_state.bitsandbytes__nf4`: what is known of a weight in four bits, beside its scales. */
+/** `X.weight.quant_state.bitsandbytes__nf4`: shape and block sizes of the 4-bit weight `X.weight`, as JSON. */
 const FOUR_BITS = /^(.+)\.quant_state\.bitsandbytes__([a-z0-9]+)$/;
-/** `X.SCB`: the scales of `X.weight` in eight bits. */
+/** `X.SCB`: the scales of the 8-bit weight `X.weight`. */
 const EIGHT_BITS = /^(.+)\.SCB$/;
 
 /**
- * A model's configuration without how its files are quantised, since what is read of them is not.
+ * A model's configuration without `quantization_config`: weights are read dequantised.
  * @throws ConfigError for a `quant_method` other than bitsandbytes.
  */
 export function unquantised(config: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> {
-  const { quantization_config: given, ...rest } = config;
-  if (given === undefined || given === null) return config;
-  const told = given as Readonly<Record<string, unknown>>;
-  const isOld = told["load_in_8bit"] === true || told["load_in_4bit"] === true;
-  const method = told["quant_method"] ?? (isOld ? "bitsandbytes" : undefined);
+  const { quantization_config: quantization, ...rest } = config;
+  if (quantization === undefined || quantization === null) return config;
+  const keys = new Map(Object.entries(quantization));
+  // Older files do not name the method.
+  const isOld = keys.get("load_in_8bit") === true || keys.get("load_in_4bit") === true;
+  const method: unknown = keys.get("quant_method") ?? (isOld ? "bitsandbytes" : undefined);
   if (method === "bitsandbytes") return rest;
-  const named = typeof method === "string" ? JSON.stringify(method) : "a method that it does not name";
+  const methodName = typeof method === "string" ? JSON.stringify(method) : "an unknown method";
   throw new ConfigError(
-    `config.json: the files are quantised by ${named}; of quantised files, only bitsandbytes' are read.`,
-    `Load the model that it was made from, with weights: "int8" or "nf4", or save it dequantised with transformers.`,
+    `config.json: the files are quantised by ${methodName}; only bitsandbytes' are supported.`,
+    `Load the original model with weights: "int8" or "nf4", or save this one dequantised with transformers.`,
   );
 }
 
 /**
- * A checkpoint whose weights in bitsandbytes' NF4 (with or without double quantisation) or int8 read as the f32 that they
- * stand for, each under its own name and in the shape of the module; any other checkpoint as it is. Where transformers
- * quantises a Conv1D it stores the transpose: names in `transposed` are given as they were.
- * @throws FileFormatError for FP4, and for scales, code maps or codes that are missing or do not fit the weight.
+ * A checkpoint that reads weights in bitsandbytes' NF4 (with or without double quantisation) and int8 as f32, under their
+ * own names and in their modules' shapes. Any other checkpoint is returned as it is.
+ * @param transposed names of weights that the file holds transposed, as transformers stores a quantised Conv1D.
+ * @throws FileFormatError for FP4, and for codes, scales or code maps that are missing or do not fit the weight.
  */
 export async function dequantised(checkpoint: Checkpoint, transposed: ReadonlySet<string>): Promise<Checkpoint> {
   const weights = new Map<string, Codes>();
@@ -51,8 +52,8 @@ export async function dequantised(checkpoint: Checkpoint, transposed: ReadonlySe
     has: (name) => checkpoint.has(name) && !companions.has(name),
     info: (name) => {
       const codes = weights.get(name);
-      const found = checkpoint.info(name);
-      return codes ? { ...found, dtype: codes.dtype, shape: shapeOf(codes, transposed.has(name)) } : found;
+      const info = checkpoint.info(name);
+      return codes ? { ...info, dtype: codes.dtype, shape: shapeOf(codes, transposed.has(name)) } : info;
     },
     read: async (name, part) => {
       const codes = weights.get(name);
@@ -64,20 +65,20 @@ export async function dequantised(checkpoint: Checkpoint, transposed: ReadonlySe
 const shapeOf = ({ rows, columns }: Codes, isTransposed: boolean): Shape =>
   isTransposed ? [columns, rows] : [rows, columns];
 
-/** Elements of a weight; of a transposed one, all codes are read for every part, four or eight bits each. */
+/** Elements of a weight. For any part of a transposed one, the codes of the complete weight are read. */
 async function readCodes(codes: Codes, isTransposed: boolean, part?: ElementRange): Promise<Float32Array> {
   const { rows, columns } = codes;
   const { first, end } = part ?? { first: 0, end: rows * columns };
   const data = new Float32Array(end - first);
   const value = await codes.open(isTransposed ? { first: 0, end: rows * columns } : { first, end });
   for (let i = 0; i < data.length; i++) {
-    const at = first + i;
-    data[i] = value(isTransposed ? (at % rows) * columns + Math.floor(at / rows) : at);
+    const index = first + i;
+    data[i] = value(isTransposed ? (index % rows) * columns + Math.floor(index / rows) : index);
   }
   return data;
 }
 
-/** @throws FileFormatError for codes that nothing tells the meaning of. */
+/** @throws FileFormatError for a quantised weight without scales. */
 function checkOrphans(checkpoint: Checkpoint, weights: ReadonlyMap<string, Codes>): void {
   const isOrphan = (name: string): boolean =>
     name.endsWith(".weight") && !weights.has(name) && ["U8", "I8"].includes(checkpoint.info(name).dtype);
@@ -86,7 +87,7 @@ function checkOrphans(checkpoint: Checkpoint, weights: ReadonlyMap<string, Codes
   const isByte = checkpoint.info(name).dtype === "U8";
   const missing = isByte ? `${name}.quant_state.bitsandbytes__nf4` : name.replace(/weight$/, "SCB");
   throw new FileFormatError(
-    `${name} in ${checkpoint.directory.name} is quantised, but ${missing} is missing`,
-    "fetch the checkpoint again, or save it again with save_pretrained",
+    `${name} in ${checkpoint.directory.name} is quantised, but ${missing} is missing.`,
+    "Download the checkpoint again, or save it again with save_pretrained.",
   );
 }

@@ -13,7 +13,7 @@ export const CONFIG_FILE = "config.json";
 export const WEIGHTS_FILE = "model.safetensors";
 export const INDEX_FILE = "model.safetensors.index.json";
 
-/** What holds for every model; each family checks its own keys. Unknown keys are kept. */
+/** Keys of every model. Each family checks its own. Unknown keys are kept. */
 const CONFIG = v.looseObject({
   model_type: v.optional(v.string()),
   architectures: v.nullish(v.array(v.string())),
@@ -23,29 +23,31 @@ const CONFIG = v.looseObject({
 
 const INDEX = v.looseObject({ weight_map: v.record(v.string(), v.string()) });
 
+/** Type and size of a tensor in a file. */
 export interface TensorInfo {
-  /** Element type as the file names it: "F32", "BF16", ... */
+  /** Element type as in the file: "F32", "BF16", ... */
   readonly dtype: string;
   readonly shape: readonly number[];
   /** Bytes in the file. */
   readonly bytes: number;
 }
 
-/** A Hugging Face model directory, opened: the configuration, and tensors to be read one at a time. */
+/** A Hugging Face model directory: its configuration, and tensors that are read one at a time. */
 export interface Checkpoint {
   readonly directory: Directory;
-  /** config.json, every key of it. Only those that every model has are checked: see `ModelConfig`. */
+  /** The parsed config.json. Only keys that every model has are checked. */
   readonly config: Readonly<Record<string, unknown>>;
+  /** Names of the tensors. */
   names(): string[];
   has(name: string): boolean;
-  /** Throws FileFormatError for unknown names. */
+  /** @throws FileFormatError for an unknown name. */
   info(name: string): TensorInfo;
   /**
-   * The tensor as f32, or a part of it. Throws FileFormatError for unknown names and for elements that it does not have,
-   * DtypeError where it does not hold floats.
+   * Elements of a tensor as f32, row-major; all of them by default.
+   * @throws FileFormatError for an unknown name or elements that do not exist, DtypeError if they are not floats.
    */
   read(name: string, part?: ElementRange): Promise<Float32Array>;
-  /** The tensor's bytes as the file has them, or a part of them. Throws FileFormatError as `read`. */
+  /** Bytes of a tensor as stored in the file, all of them by default. @throws FileFormatError as `read`. */
   bytes(name: string, part?: ElementRange): Promise<Uint8Array>;
 }
 
@@ -54,8 +56,9 @@ interface Located extends TensorEntry {
 }
 
 /**
- * Opens `config.json` and `model.safetensors`, or else the shards that `model.safetensors.index.json` lists. Reads
- * headers only. Throws FileFormatError for a missing, damaged or lying file, and for a shard name that is no file name.
+ * Opens `config.json` and `model.safetensors`, or the shards that `model.safetensors.index.json` lists. Reads only
+ * headers.
+ * @throws FileFormatError for a missing, damaged or inconsistent file, and for a shard whose name is not a file name.
  */
 export async function openCheckpoint(directory: Directory): Promise<Checkpoint> {
   const config = await readConfig(directory);
@@ -76,14 +79,14 @@ export async function openCheckpoint(directory: Directory): Promise<Checkpoint> 
     },
     bytes: async (name, part) => {
       const entry = find(name);
-      const whole = { ...entry, dtype: "U8", shape: [entry.end - entry.start] };
-      const { start, end } = part ? partOf(whole, name, part) : entry;
+      const asBytes = { ...entry, dtype: "U8", shape: [entry.end - entry.start] };
+      const { start, end } = part ? partOf(asBytes, name, part) : entry;
       return directory.read(entry.file, start, end);
     },
   };
 }
 
-/** config.json alone. Throws FileFormatError where it is missing or no JSON object. */
+/** Reads config.json. @throws FileFormatError if it is missing or not a JSON object. */
 export async function readConfig(directory: Directory): Promise<Record<string, unknown>> {
   return readJson(directory, CONFIG_FILE, CONFIG);
 }
@@ -94,10 +97,10 @@ async function locate(directory: Directory): Promise<Map<string, Located>> {
   const files = await directory.list();
   const torch = files.find((file) => file.startsWith("pytorch_model"));
   throw new FileFormatError(
-    `neither ${WEIGHTS_FILE} nor ${INDEX_FILE} in ${directory.name}`,
+    `There is neither ${WEIGHTS_FILE} nor ${INDEX_FILE} in ${directory.name}.`,
     torch === undefined
-      ? "check the path, or download the model's safetensors files"
-      : `${torch} is a pickle, which is never loaded: save the model with safe_serialization=True`,
+      ? "Check the path, or download the model's safetensors files."
+      : `${torch} is a pickle, which is never loaded: save the model with safe_serialization=True.`,
   );
 }
 
@@ -106,7 +109,7 @@ async function locateIn(directory: Directory, file: string): Promise<Map<string,
   return new Map([...header].map(([name, entry]) => [name, { ...entry, file }]));
 }
 
-/** The files that `model.safetensors.index.json` names, each once. Throws FileFormatError for one that is no file name. */
+/** Distinct shards of `model.safetensors.index.json`. @throws FileFormatError for a name that is not a file name. */
 export async function readShards(directory: Directory): Promise<string[]> {
   const shards = new Set(Object.values((await readJson(directory, INDEX_FILE, INDEX)).weight_map));
   for (const shard of shards) checkFileName(shard, directory.name);
@@ -126,8 +129,8 @@ async function locateInShards(directory: Directory): Promise<Map<string, Located
       const entry = shards.get(shard)?.get(name);
       if (entry !== undefined) return [name, entry];
       throw new FileFormatError(
-        `${INDEX_FILE} in ${directory.name} places ${JSON.stringify(name)} in ${shard}, which does not hold it`,
-        "the index and the shards are of different models: fetch both again",
+        `${INDEX_FILE} in ${directory.name} places ${JSON.stringify(name)} in ${shard}, which does not contain it.`,
+        "The index and the shards belong to different models: download both again.",
       );
     }),
   );
@@ -137,14 +140,15 @@ async function checkShard(directory: Directory, shard: string): Promise<void> {
   checkFileName(shard, directory.name);
   if ((await directory.size(shard)) !== undefined) return;
   throw new FileFormatError(
-    `the shard ${shard}, named by ${INDEX_FILE}, is missing in ${directory.name}`,
-    "download it into the same directory",
+    `The shard ${shard}, which ${INDEX_FILE} names, is missing in ${directory.name}.`,
+    "Download it into the same directory.",
   );
 }
 
 /**
- * Writes a whole model directory: model.safetensors, then config.json, both or neither. Other files (a tokenizer's) stay.
- * `tensors` may give their data one at a time. Throws FileFormatError or ShapeError, leaving the directory as it was.
+ * Writes the files of a model: model.safetensors, then config.json, both or neither. Other files (a tokenizer) stay. Tensors
+ * whose data is a function are read one at a time.
+ * @throws FileFormatError or ShapeError; the directory is then as it was.
  */
 export async function writeCheckpoint(
   directory: Directory,

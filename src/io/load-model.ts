@@ -15,60 +15,72 @@ import type { Directory } from "./directory";
 import { Uploader } from "./upload";
 import type { ElementSource } from "./upload";
 
-/** A norm's weight below this cannot be divided by: the norm then keeps its input. */
+/** Smallest magnitude of a norm's weights by which its gradients may divide. Below it, the norm keeps its input. */
 const SMALLEST_INVERTIBLE = 1e-3;
 
-/** A head that the checkpoint does not have, or has in another size, is initialised anew. */
+/** How a model is loaded. A head that the checkpoint lacks, or has in another size, is initialised randomly. */
 export interface LoadOptions extends HeadOptions {
-  /** Seed of what is initialised anew. Default 0. */
+  /** Seed of a head that is initialised. Default 0. */
   readonly seed?: number;
-  /** How frozen weights are stored (see `withWeights`). Default f32, which alone can learn. */
+  /** How weights are stored (see `withWeights`). Weights in formats other than f32 cannot be trained. Default f32. */
   readonly weights?: WeightFormat;
-  /** Told of the numbers that are read and stored, packed if need be, and of how many there are. */
+  /** Called with the number of elements that are uploaded, and of all elements of the model. */
   readonly onProgress?: (done: number, of: number) => void;
 }
 
-/** A model with its weights on the GPU. Dispose of it when done. */
+/** A model with its weights on the GPU. It must be disposed of. */
 export class LoadedModel {
   /** Whether a run has trained the weights in place: those of norms may have come close to zero since they were loaded. */
   isTrained = false;
+  readonly #weights: Map<string, Tensor>;
+  #fragileNorms: ReadonlySet<string>;
   #device: Device;
   #reloading: Promise<void> | undefined;
 
   constructor(
     readonly engine: Engine,
     readonly model: Model,
-    readonly weights: ReadonlyMap<string, Tensor>,
-    /** Where it was read from, for records. */
+    weights: Map<string, Tensor>,
+    /** Where the weights come from, for records. */
     readonly source: string,
-    /** Tensors of the head that the checkpoint does not have, initialised from N(0, initializer_range). */
+    /** Names of tensors that were initialised randomly because the checkpoint does not have them. */
     readonly initialised: readonly string[],
-    /** Norms that keep their input because a weight is close to zero. */
-    public fragileNorms: ReadonlySet<string>,
-    /** Tensors of the checkpoint that this model does not have and that were passed over: other heads, mask buffers. */
+    fragileNorms: ReadonlySet<string>,
+    /** Names of tensors of the checkpoint that the model has no use for: other heads, mask buffers. */
     readonly unused: readonly string[],
-    /** Makes it once more, on the engine's device of then. */
-    private readonly remake?: () => Promise<LoadedModel>,
+    /** Loads the model again, on the engine's current device. */
+    private readonly loadAgain?: () => Promise<LoadedModel>,
   ) {
+    this.#weights = weights;
+    this.#fragileNorms = fragileNorms;
     this.#device = engine.device;
   }
 
-  /** Whether it can be loaded again after its device was lost. */
+  /** Weights by name. */
+  get weights(): ReadonlyMap<string, Tensor> {
+    return this.#weights;
+  }
+
+  /** Names of norms that keep their input because a weight is close to zero. */
+  get fragileNorms(): ReadonlySet<string> {
+    return this.#fragileNorms;
+  }
+
+  /** Whether `reload` can load the weights again after the device was lost. */
   get canReload(): boolean {
-    return this.remake !== undefined;
+    return this.loadAgain !== undefined;
   }
 
   /**
-   * Loads the weights again where the engine has another device by now; nothing where they are there already.
+   * Loads the weights again if the engine has replaced its device since they were loaded.
    * @throws as `loadModel`.
    */
   async reload(): Promise<void> {
-    const { remake, engine } = this;
-    if (this.#device === engine.device || !remake) return;
-    this.#reloading ??= remake()
+    const { loadAgain, engine } = this;
+    if (this.#device === engine.device || !loadAgain) return;
+    this.#reloading ??= loadAgain()
       .then(({ weights }) => {
-        const own = this.weights as Map<string, Tensor>;
-        for (const [name, tensor] of weights) own.set(name, tensor);
+        for (const [name, tensor] of weights) this.#weights.set(name, tensor);
         this.#device = engine.device;
       })
       .finally(() => (this.#reloading = undefined));
@@ -82,7 +94,7 @@ export class LoadedModel {
       const data = await this.weights.get(name)!.read();
       return data.every((value) => Math.abs(value) >= SMALLEST_INVERTIBLE) ? [] : [normOf(name)];
     });
-    this.fragileNorms = new Set((await Promise.all(fragile)).flat());
+    this.#fragileNorms = new Set((await Promise.all(fragile)).flat());
   }
 
   dispose(): void {
@@ -95,22 +107,22 @@ export class LoadedModel {
 }
 
 /**
- * Reads a Hugging Face directory (`config.json`, `model.safetensors` or a sharded index; f32, f16 or bf16) onto the GPU,
- * window by window: the host never holds a whole table. Of quantised files, bitsandbytes' NF4 and int8 are read, as the
- * f32 that they stand for, and stored in the format that `weights` asks for.
- * @throws ConfigError, FileFormatError or ShapeError for anything missing, unknown or ill-shaped, OutOfMemoryError when
- * memory runs out; GPU memory is then as it was before.
+ * Loads a Hugging Face directory (`config.json`, and `model.safetensors` or shards with an index, in f32, f16 or bf16) onto
+ * the GPU. Tensors are read in windows and need not fit on the host. Weights quantised by bitsandbytes to NF4 or int8 are
+ * dequantised, and stored in the format `options.weights`.
+ * @throws ConfigError, FileFormatError or ShapeError for a missing, unknown or ill-shaped tensor or an invalid file,
+ * OutOfMemoryError. GPU memory is then as it was before.
  */
 export async function loadModel(engine: Engine, directory: Directory, options: LoadOptions = {}): Promise<LoadedModel> {
   const files = await openCheckpoint(directory);
-  // Few files are quantised: what reads them is loaded for those.
+  // Few files are quantised, so the code that reads them is loaded only when needed.
   const quantised = seemsQuantised(files) ? await import("./bitsandbytes") : undefined;
   const config = withHead(quantised?.unquantised(files.config) ?? files.config, options);
   const model = withWeights(createModel(config), options.weights ?? "f32");
   const checkpoint = (await quantised?.dequantised(files, transposedNames(model))) ?? files;
   const sources = locate(model, checkpoint);
   const random = new Random(options.seed ?? 0);
-  const told = counting(model, options.onProgress);
+  const withProgress = counting(model, options.onProgress);
   return withNewWeights(async (weights) => {
     const uploader = new Uploader(engine.device, directory.name);
     const fragile = new Set<string>();
@@ -120,21 +132,21 @@ export async function loadModel(engine: Engine, directory: Directory, options: L
         source === undefined
           ? initial(parameter, config, random)
           : (first, end) => checkpoint.read(source, { first, end });
-      const { tensor, smallest } = await uploader.upload(parameter, told(read));
+      const { tensor, smallest } = await uploader.upload(parameter, withProgress(read));
       if (isNorm(parameter) && smallest < SMALLEST_INVERTIBLE) fragile.add(normOf(parameter.name));
       weights.set(parameter.name, tensor);
     }
     const initialised = model.parameters.map(({ name }) => name).filter((name) => !sources.has(name));
     const used = new Set(sources.values());
     const unused = checkpoint.names().filter((name) => !used.has(name));
-    const again = (): Promise<LoadedModel> => loadModel(engine, directory, options);
-    return new LoadedModel(engine, model, weights, directory.name, initialised, fragile, unused, again);
+    const loadAgain = (): Promise<LoadedModel> => loadModel(engine, directory, options);
+    return new LoadedModel(engine, model, weights, directory.name, initialised, fragile, unused, loadAgain);
   });
 }
 
 /**
- * A model with random weights, to be trained from scratch: matrices from N(0, initializer_range), norms 1, biases 0.
- * @throws ConfigError for a configuration that makes no sense.
+ * A model with random weights, for training from scratch: matrices from N(0, initializer_range), norms 1, biases 0.
+ * @throws ConfigError for an invalid configuration, OutOfMemoryError.
  */
 export async function initialiseModel(
   engine: Engine,
@@ -150,62 +162,70 @@ export async function initialiseModel(
       const source = isNorm(parameter) ? ones : initial(parameter, config, random);
       weights.set(parameter.name, (await uploader.upload(parameter, source)).tensor);
     }
-    const again = (): Promise<LoadedModel> => initialiseModel(engine, config, options);
-    return new LoadedModel(engine, model, weights, "random weights", [...weights.keys()], new Set(), [], again);
+    const loadAgain = (): Promise<LoadedModel> => initialiseModel(engine, config, options);
+    return new LoadedModel(engine, model, weights, "random weights", [...weights.keys()], new Set(), [], loadAgain);
   });
 }
 
-/** Sources that tell how many of the model's numbers they have given. */
+/** Wraps sources so that they report how many of the model's elements have been read. */
 function counting(model: Model, onProgress: LoadOptions["onProgress"]): (source: ElementSource) => ElementSource {
   if (!onProgress) return (source) => source;
-  const all = model.parameters.reduce((sum, { shape }) => sum + elements(shape), 0);
+  const total = model.parameters.reduce((sum, { shape }) => sum + elements(shape), 0);
   let done = 0;
   return (source) => async (first, end) => {
     const data = await source(first, end);
-    onProgress((done += end - first), all);
+    onProgress((done += end - first), total);
     return data;
   };
 }
 
-/** Weights that are made one by one are disposed of where one of them fails. */
-async function withNewWeights<T>(make: (weights: Map<string, Tensor>) => Promise<T>): Promise<T> {
+/** Runs a function that fills a map of weights. If it throws, the weights are disposed of. */
+async function withNewWeights<T>(load: (weights: Map<string, Tensor>) => Promise<T>): Promise<T> {
   const weights = new Map<string, Tensor>();
   try {
-    return await make(weights);
+    return await load(weights);
   } catch (error) {
     for (const tensor of weights.values()) tensor.dispose();
     throw error;
   }
 }
 
-/** Whether the configuration says so, or a tensor is stored in bytes or named as scales are. */
+/** Whether a checkpoint may be quantised: by its configuration, or a tensor of bytes, or one named like scales. */
 function seemsQuantised(files: Checkpoint): boolean {
-  const isTrace = (name: string): boolean =>
+  const isQuantised = (name: string): boolean =>
     /\.SCB$|\.quant_state\./.test(name) || ["U8", "I8"].includes(files.info(name).dtype);
-  return (files.config["quantization_config"] ?? undefined) !== undefined || files.names().some(isTrace);
+  return (files.config["quantization_config"] ?? undefined) !== undefined || files.names().some(isQuantised);
 }
 
-/** Weights of GPT-2's Conv1D, which files in fewer bits hold transposed, under every name that they may have. */
+/** All names of GPT-2's Conv1D weights, which quantised files hold transposed. */
 function transposedNames(model: Model): Set<string> {
-  const flipped = model.projections.filter(({ layout }) => layout === "in_out");
-  return new Set(flipped.flatMap(({ name }) => model.aliases(`${name}.weight`)));
+  const projections = model.projections.filter(({ layout }) => layout === "in_out");
+  return new Set(projections.flatMap(({ name }) => model.aliases(`${name}.weight`)));
 }
 
-/** Parameter -> its name in the checkpoint. Only a head may be missing; nothing may be left over. */
+/**
+ * Names of the model's parameters in a checkpoint, by their own names.
+ * @throws FileFormatError if a tensor outside the head is missing or unknown, ShapeError if it has another shape.
+ */
 function locate(model: Model, checkpoint: Checkpoint): Map<string, string> {
   const sources = new Map<string, string>();
   for (const { name, shape } of model.parameters) {
-    const found = model.aliases(name).find((alias) => checkpoint.has(alias));
-    if (found === undefined) {
+    const stored = model.aliases(name).find((alias) => checkpoint.has(alias));
+    if (stored === undefined) {
       if (isHead(model, name)) continue;
       throw new FileFormatError(
         `The checkpoint ${checkpoint.directory.name} has no tensor ${name}.`,
-        `A ${model.family} model of this configuration needs it; check that config.json belongs to the weights.`,
+        `A ${model.family} model of this configuration needs it: check that config.json belongs to the weights.`,
       );
     }
-    const given = checkpoint.info(found).shape;
-    if (sameShape(given, shape)) sources.set(name, found);
-    else if (!isHead(model, name)) throw illShaped(name, given, shape);
+    const storedShape = checkpoint.info(stored).shape;
+    if (sameShape(storedShape, shape)) sources.set(name, stored);
+    else if (!isHead(model, name)) {
+      throw new ShapeError(
+        `${name} is ${formatShape(storedShape)} in the checkpoint; config.json makes it ${formatShape(shape)}.`,
+        "Check that config.json belongs to the weights.",
+      );
+    }
   }
   const used = new Set(sources.values());
   const unknown = checkpoint.names().filter((name) => !used.has(name) && !model.ignores(name) && !isHead(model, name));
@@ -220,17 +240,10 @@ function locate(model: Model, checkpoint: Checkpoint): Map<string, string> {
 
 const isHead = (model: Model, name: string): boolean => model.heads.some((head) => name.startsWith(`${head}.`));
 
-function illShaped(name: string, given: readonly number[], wanted: readonly number[]): ShapeError {
-  return new ShapeError(
-    `${name} is ${formatShape(given)} in the checkpoint; config.json makes it ${formatShape(wanted)}.`,
-    "Check that config.json belongs to the weights.",
-  );
-}
-
-/** N(0, initializer_range), biases 0. */
+/** Random elements from N(0, initializer_range); zeros for a bias. */
 function initial({ name }: ParameterSpec, config: Readonly<Record<string, unknown>>, random: Random): ElementSource {
-  const given = config["initializer_range"];
-  const deviation = typeof given === "number" ? given : 0.02;
+  const range = config["initializer_range"];
+  const deviation = typeof range === "number" ? range : 0.02;
   if (name.endsWith(".bias")) return (first, end) => new Float32Array(end - first);
   return (first, end) => Float32Array.from({ length: end - first }, () => random.normal() * deviation);
 }

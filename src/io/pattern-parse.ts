@@ -1,4 +1,4 @@
-/** A regular expression's syntax tree: what `parsePattern` gives and `compilePattern` takes. */
+/** Syntax tree of a regular expression. */
 export type PatternNode =
   | { readonly kind: "character"; readonly test: (character: string) => boolean }
   | { readonly kind: "sequence"; readonly parts: readonly PatternNode[] }
@@ -18,23 +18,24 @@ const CLASSES: Readonly<Record<string, Test>> = {
 };
 
 /**
- * Parses the part of regular expressions that Python and JavaScript share and that can be matched in linear time:
- * characters, `.`, classes, groups, `|`, `* + ? {m,n}` (greedy or lazy), `^`, `$`. Throws SyntaxError for the rest.
+ * Parses the regular expressions that mean the same in Python and JavaScript and can be matched in linear time: characters,
+ * `.`, classes, groups, `|`, `* + ? {m,n}` (greedy or lazy), `^`, `$`.
+ * @throws SyntaxError for anything else.
  */
 export function parsePattern(source: string): PatternNode {
   const parser = new Parser(Array.from(source));
   const node = parser.choice();
-  if (!parser.done) throw new SyntaxError("a ) without its (");
+  if (!parser.isDone) throw new SyntaxError("a ) has no (");
   return node;
 }
 
 class Parser {
-  #at = 0;
+  #position = 0;
 
   constructor(readonly characters: readonly string[]) {}
 
-  get done(): boolean {
-    return this.#at >= this.characters.length;
+  get isDone(): boolean {
+    return this.#position >= this.characters.length;
   }
 
   choice(): PatternNode {
@@ -45,7 +46,7 @@ class Parser {
 
   #sequence(): PatternNode {
     const parts: PatternNode[] = [];
-    while (!this.done && this.#peek() !== "|" && this.#peek() !== ")") parts.push(this.#repeated());
+    while (!this.isDone && this.#peek() !== "|" && this.#peek() !== ")") parts.push(this.#repeated());
     return { kind: "sequence", parts };
   }
 
@@ -54,7 +55,7 @@ class Parser {
     const range = this.#quantifier();
     if (range === undefined) return part;
     this.#take("?");
-    if (this.#quantifier() !== undefined) throw new SyntaxError("a repeat of a repeat");
+    if (this.#quantifier() !== undefined) throw new SyntaxError("a repetition is repeated");
     return { kind: "repeat", part, least: range[0], most: range[1] };
   }
 
@@ -62,11 +63,11 @@ class Parser {
     if (this.#take("*")) return [0, Infinity];
     if (this.#take("+")) return [1, Infinity];
     if (this.#take("?")) return [0, 1];
-    const [whole, least, comma, most] = /^\{(\d*)(,?)(\d*)\}/.exec(this.#rest(24)) ?? [];
-    if (whole === undefined || whole === "{}" || whole === "{,}") return undefined;
-    this.#at += whole.length;
-    const from = Number(least);
-    return [from, comma === "" ? from : most === "" ? Infinity : Number(most)];
+    const [match, least, comma, most] = /^\{(\d*)(,?)(\d*)\}/.exec(this.#rest(24)) ?? [];
+    if (match === undefined || match === "{}" || match === "{,}") return undefined;
+    this.#position += match.length;
+    const minimum = Number(least);
+    return [minimum, comma === "" ? minimum : most === "" ? Infinity : Number(most)];
   }
 
   #atom(): PatternNode {
@@ -77,14 +78,14 @@ class Parser {
     if (character === "^") return { kind: "begin" };
     if (character === "$") return { kind: "end" };
     if (character === "\\") return { kind: "character", test: this.#escape() };
-    if ("*+?".includes(character)) throw new SyntaxError(`nothing before ${character} to repeat`);
+    if ("*+?".includes(character)) throw new SyntaxError(`there is nothing to repeat before ${character}`);
     return { kind: "character", test: (c) => c === character };
   }
 
   #group(): PatternNode {
     if (this.#take("?") && !this.#take(":")) throw new SyntaxError("(? groups other than (?: are not supported");
     const node = this.choice();
-    if (!this.#take(")")) throw new SyntaxError("a ( without its )");
+    if (!this.#take(")")) throw new SyntaxError("a ( has no )");
     return node;
   }
 
@@ -96,37 +97,37 @@ class Parser {
   }
 
   #set(): Test {
-    const negated = this.#take("^");
+    const isNegated = this.#take("^");
     const tests: Test[] = [];
     do {
       const character = this.#next();
       if (character === "\\") tests.push(this.#escape());
-      else if (this.#peek() === "-" && this.characters[this.#at + 1] !== "]") {
-        this.#at++;
+      else if (this.#peek() === "-" && this.characters[this.#position + 1] !== "]") {
+        this.#position++;
         const last = this.#next();
         tests.push((c) => c >= character && c <= last);
       } else tests.push((c) => c === character);
     } while (!this.#take("]"));
-    return (c) => tests.some((test) => test(c)) !== negated;
+    return (c) => tests.some((test) => test(c)) !== isNegated;
   }
 
   #peek(): string | undefined {
-    return this.characters[this.#at];
+    return this.characters[this.#position];
   }
 
   #next(): string {
-    const character = this.characters[this.#at++];
+    const character = this.characters[this.#position++];
     if (character === undefined) throw new SyntaxError("it ends too early");
     return character;
   }
 
   #take(character: string): boolean {
     if (this.#peek() !== character) return false;
-    this.#at++;
+    this.#position++;
     return true;
   }
 
   #rest(length: number): string {
-    return this.characters.slice(this.#at, this.#at + length).join("");
+    return this.characters.slice(this.#position, this.#position + length).join("");
   }
 }

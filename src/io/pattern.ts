@@ -2,18 +2,25 @@ import { parsePattern } from "./pattern-parse";
 import type { PatternNode } from "./pattern-parse";
 
 /**
- * Regular expressions that come from files, matched in time linear in the text whatever the expression: an automaton that
- * is in several states at once (Thompson's construction) never goes back, so no file can make it hang.
+ * A state of an automaton. Regular expressions that come from files are matched by Thompson's construction: the automaton
+ * is in several states at the same time and never backtracks. Its time is linear in the text, so that no file can make it
+ * hang.
  */
 type Step =
   | { readonly kind: "character"; readonly test: (character: string) => boolean }
   | { readonly kind: "begin" | "end" | "match" }
-  | { kind: "fork"; targets: number[] };
+  | Fork;
+
+/** A state from which several others are reached without reading a character. */
+interface Fork {
+  readonly kind: "fork";
+  readonly targets: number[];
+}
 
 const MAXIMUM_PATTERN = 1000;
 const MAXIMUM_STEPS = 20_000;
 
-/** Tests whether the whole text matches. Throws SyntaxError for an expression that is invalid, unsupported or too large. */
+/** A test whether all of a text matches. @throws SyntaxError for an invalid, unsupported or too large expression. */
 export function compilePattern(pattern: string): (text: string) => boolean {
   if (pattern.length > MAXIMUM_PATTERN) throw new SyntaxError(`it is longer than ${MAXIMUM_PATTERN} characters`);
   const steps: Step[] = [];
@@ -27,7 +34,7 @@ function push(steps: Step[], step: Step): void {
   steps.push(step);
 }
 
-/** Appends steps that go on after the last of them once the node has matched. */
+/** Appends the steps of a node. Once it has matched, the automaton continues after the last of them. */
 function emit(node: PatternNode, steps: Step[]): void {
   if (node.kind === "sequence") for (const part of node.parts) emit(part, steps);
   else if (node.kind === "choice") emitChoice(node.parts, steps);
@@ -36,13 +43,13 @@ function emit(node: PatternNode, steps: Step[]): void {
 }
 
 function emitChoice(parts: readonly PatternNode[], steps: Step[]): void {
-  const fork = { kind: "fork" as const, targets: [] as number[] };
+  const fork: Fork = { kind: "fork", targets: [] };
   const exits: number[][] = [];
   push(steps, fork);
   for (const part of parts) {
     fork.targets.push(steps.length);
     emit(part, steps);
-    const exit = { kind: "fork" as const, targets: [] as number[] };
+    const exit: Fork = { kind: "fork", targets: [] };
     exits.push(exit.targets);
     push(steps, exit);
   }
@@ -55,7 +62,7 @@ function emitRepeat({ part, least, most }: Extract<PatternNode, { kind: "repeat"
   for (let i = 0; i < least; i++) {
     const before = steps.length;
     emit(part, steps);
-    // What matches the empty text alone need not be repeated, however often it asks for it.
+    // A part without steps matches only the empty text: repeating it changes nothing.
     if (steps.length === before) return;
   }
   const forks: number[][] = [];
@@ -84,8 +91,8 @@ function matches(steps: readonly Step[], characters: readonly string[]): boolean
   return states.has(steps.length - 1);
 }
 
-/** Every state that is reached from `from` without a character, at this place in the text. */
-function reach(steps: readonly Step[], from: readonly number[], at: number, length: number): Set<number> {
+/** States that are reached from others at a position in the text without reading a character. */
+function reach(steps: readonly Step[], from: readonly number[], position: number, length: number): Set<number> {
   const reached = new Set<number>();
   const open = [...from];
   for (let state = open.pop(); state !== undefined; state = open.pop()) {
@@ -93,7 +100,8 @@ function reach(steps: readonly Step[], from: readonly number[], at: number, leng
     reached.add(state);
     const step = steps[state]!;
     if (step.kind === "fork") open.push(...step.targets);
-    else if ((step.kind === "begin" && at === 0) || (step.kind === "end" && at === length)) open.push(state + 1);
+    else if ((step.kind === "begin" && position === 0) || (step.kind === "end" && position === length))
+      open.push(state + 1);
   }
   return reached;
 }

@@ -1,11 +1,11 @@
 const PREFIX = "base_model.model.";
 
-/** The key under which PEFT stores a tensor of a module: "classifier.weight" -> "base_model.model.classifier.weight". */
+/** Key under which PEFT stores a tensor: "base_model.model.classifier.weight" for "classifier.weight". */
 export function headKey(parameter: string): string {
   return `${PREFIX}${parameter}`;
 }
 
-/** A file's key without PEFT's prefix; some releases also keep "modules_to_save." or the adapter's name in it. */
+/** Name of a tensor from PEFT's key. Some releases also put "modules_to_save." or the adapter's name into keys. */
 export function stripPrefix(key: string): string {
   const bare = key.startsWith(PREFIX) ? key.slice(PREFIX.length) : key;
   return bare.replace(/\.modules_to_save(\.default)?\./, ".").replace(/\.(lora_[AB])\.default\./, ".$1.");

@@ -29,10 +29,10 @@ const LORA = v.object({
   inference_mode: v.optional(v.boolean(), false),
 });
 
-/** A LORA adapter_config.json, with PEFT's defaults filled in: y + scale * B A x in each target module. */
+/** An adapter_config.json of LoRA, with PEFT's defaults filled in. */
 export type LoraConfig = v.InferOutput<typeof LORA>;
 
-/** PEFT's options that change what the adapter computes and are not implemented here. */
+/** Options of PEFT that change what the adapter computes and are not implemented. */
 const UNSUPPORTED = [
   "use_dora",
   "use_qalora",
@@ -46,43 +46,43 @@ const UNSUPPORTED = [
   "velora_config",
 ] as const;
 
-/** The ways to start that leave the base weights as they are; the others change them on loading. */
-const PLAIN_STARTS: readonly unknown[] = [true, false, "gaussian", "eva", "orthogonal"];
+/** Initialisations that do not change the base weights. PEFT's others change them when the adapter is loaded. */
+const PLAIN_INITIALISATIONS: readonly unknown[] = [true, false, "gaussian", "eva", "orthogonal"];
 
 /**
- * The configuration of a LORA adapter, checked. Unknown keys are dropped. Throws FileFormatError for a wrong value,
- * ConfigError for an option that would change the result and is not implemented.
+ * Checks the configuration of a LoRA adapter. Unknown keys are dropped.
+ * @throws FileFormatError for an invalid value, ConfigError for an option that changes the result and is not implemented.
  */
 export function parseLoraConfig(config: PeftConfig, where: string): LoraConfig {
   const lora = checkSchema(LORA, config, where);
-  const set = UNSUPPORTED.find((key) => isSet(config[key]));
-  if (set !== undefined) throw unsupported(`${set}: ${JSON.stringify(config[set]).slice(0, 80)}`, where);
-  if (!PLAIN_STARTS.includes(lora.init_lora_weights)) {
+  const option = UNSUPPORTED.find((key) => isSet(config[key]));
+  if (option !== undefined) throw unsupported(`${option}: ${JSON.stringify(config[option]).slice(0, 80)}`, where);
+  if (!PLAIN_INITIALISATIONS.includes(lora.init_lora_weights)) {
     throw unsupported(`init_lora_weights: ${JSON.stringify(lora.init_lora_weights).slice(0, 80)}`, where);
   }
   return lora;
 }
 
-/** The rank of one module: that of the first pattern it matches, else `r`. */
+/** Rank of a module: that of the first pattern that it matches, else `r`. */
 export function rankOf(config: LoraConfig, module: string): number {
   return patternValue(config.rank_pattern, module) ?? config.r;
 }
 
-/** What B A x is multiplied by in one module: alpha / rank, or alpha / sqrt(rank) where rank-stabilised. */
+/** Factor of B A x in a module: alpha / rank, or alpha / sqrt(rank) if rank-stabilised. */
 export function scaleOf(config: LoraConfig, module: string): number {
   const alpha = patternValue(config.alpha_pattern, module) ?? config.lora_alpha;
   const rank = rankOf(config, module);
   return alpha / (config.use_rslora ? Math.sqrt(rank) : rank);
 }
 
-/** A configuration to be saved: PEFT's defaults, with these. PEFT fills in the keys of its own that are left out. */
+/** A LoRA configuration with PEFT's defaults for options that are left out. @throws FileFormatError for an invalid value. */
 export function loraConfig(options: Partial<Omit<LoraConfig, "peft_type">>): LoraConfig {
   return checkSchema(LORA, { inference_mode: true, ...options, peft_type: "LORA" }, "the LoRA configuration");
 }
 
 function patternValue(patterns: Readonly<Record<string, number>>, module: string): number | undefined {
-  const found = Object.entries(patterns).find(([pattern]) => matchesPattern(pattern, module, "suffix"));
-  return found?.[1];
+  const match = Object.entries(patterns).find(([pattern]) => matchesPattern(pattern, module, "suffix"));
+  return match?.[1];
 }
 
 function isSet(value: unknown): boolean {
@@ -91,5 +91,8 @@ function isSet(value: unknown): boolean {
 }
 
 function unsupported(option: string, where: string): ConfigError {
-  return new ConfigError(`${where} sets ${option}, which is not implemented`, "train the adapter without this option");
+  return new ConfigError(
+    `${where} sets ${option}, which is not implemented.`,
+    "Train the adapter without this option.",
+  );
 }

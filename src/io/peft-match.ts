@@ -6,26 +6,27 @@ import type { LoraConfig } from "./peft-lora";
 type Targets = Pick<LoraConfig, "target_modules" | "layers_to_transform" | "layers_pattern">;
 
 /**
- * True where an adapter with this configuration adapts the module (a dotted path), by PEFT's rules: a list names modules
- * exactly or by a suffix that follows a dot ("output.dense" also hits "attention.output.dense"), and may be narrowed to
- * layer numbers; a string is a regular expression for the whole path. Throws ConfigError for an unusable expression.
+ * Whether an adapter with this configuration adapts a module, by PEFT's rules. A list names modules by their path or a
+ * suffix of it after a dot ("output.dense" also matches "attention.output.dense"), and may be restricted to layers. A string
+ * is a regular expression for the complete path.
+ * @throws ConfigError for an invalid or unsupported expression.
  */
 export function isTarget(config: Targets, module: string): boolean {
   const targets = config.target_modules;
   if (targets === null) return false;
   if (typeof targets === "string") return matchesPattern(targets, module, "whole");
   if (targets.includes(module)) return true;
-  return targets.some((target) => module.endsWith(`.${target}`)) && isChosenLayer(config, module);
+  return targets.some((target) => module.endsWith(`.${target}`)) && isInLayers(config, module);
 }
 
-function isChosenLayer({ layers_to_transform: chosen, layers_pattern: names }: Targets, module: string): boolean {
-  if (chosen === null || (Array.isArray(chosen) && chosen.length === 0)) return true;
+function isInLayers({ layers_to_transform: layers, layers_pattern: names }: Targets, module: string): boolean {
+  if (layers === null || (Array.isArray(layers) && layers.length === 0)) return true;
   const layer = layerNumber(module, typeof names === "string" ? [names] : (names ?? []));
   if (layer === undefined) return false;
-  return typeof chosen === "number" ? chosen === layer : chosen.includes(layer);
+  return typeof layers === "number" ? layers === layer : layers.includes(layer);
 }
 
-/** The number after the last "NAME." in the path, NAME the first of those given that occurs, or any if none is given. */
+/** The number after the last "NAME." in a path, as PEFT finds it. NAME is the first of `names` that occurs; any if there are none. */
 function layerNumber(module: string, names: readonly string[]): number | undefined {
   const parts = module.split(".");
   for (const name of names.length === 0 ? [undefined] : names) {
@@ -39,8 +40,9 @@ function layerNumber(module: string, names: readonly string[]): number | undefin
 const compiled = new Map<string, (text: string) => boolean>();
 
 /**
- * Matches a regular expression from a configuration against the whole path, or its end after a dot ("suffix", as the keys
- * of rank_pattern and alpha_pattern are), in linear time. Throws ConfigError where it is invalid or not supported.
+ * Whether a regular expression from a configuration matches a path in linear time: all of it ("whole"), or a suffix of it
+ * after a dot ("suffix", for the keys of rank_pattern and alpha_pattern).
+ * @throws ConfigError for an invalid or unsupported expression.
  */
 export function matchesPattern(pattern: string, module: string, kind: "whole" | "suffix"): boolean {
   const source = kind === "whole" ? pattern : `(?:.*\\.)?(?:${pattern})`;
@@ -58,8 +60,8 @@ function compile(pattern: string, source: string): (text: string) => boolean {
     return compilePattern(source);
   } catch (cause) {
     throw new ConfigError(
-      `cannot use the module pattern ${JSON.stringify(pattern.slice(0, 100))}: ${oneLine((cause as Error).message)}`,
-      "name the modules in a list instead",
+      `The module pattern ${JSON.stringify(pattern.slice(0, 100))} cannot be used: ${oneLine(cause instanceof Error ? cause.message : String(cause))}.`,
+      "List the names of the modules instead.",
       { cause },
     );
   }

@@ -11,18 +11,20 @@ export const ADAPTER_WEIGHTS_FILE = "adapter_model.safetensors";
 
 const CONFIG = v.looseObject({ peft_type: v.string() });
 
-/** adapter_config.json: `peft_type` ("LORA", "IA3", ...) and whatever keys that kind has. */
+/** An adapter_config.json: `peft_type` ("LORA", "IA3", ...) and the keys of that kind. */
 export type PeftConfig = Readonly<Record<string, unknown>> & { readonly peft_type: string };
 
+/** An adapter as its files store it. */
 export interface PeftAdapter {
   readonly config: PeftConfig;
-  /** By the file's own keys ("base_model.model...."), in its order. */
+  /** By the file's keys ("base_model.model...."), in its order. */
   readonly tensors: ReadonlyMap<string, FloatTensor>;
 }
 
 /**
- * Reads an adapter that PEFT (or `writeAdapterDirectory`) saved, of any kind: each kind's own reader checks the rest.
- * Throws FileFormatError where a file is missing, damaged, or without `peft_type`.
+ * Reads an adapter of any kind that PEFT or `writeAdapterDirectory` has saved. Of its configuration only `peft_type` is
+ * checked.
+ * @throws FileFormatError if a file is missing or damaged, or has no `peft_type`.
  */
 export async function readAdapterDirectory(directory: Directory): Promise<PeftAdapter> {
   const config = await readJson(directory, ADAPTER_CONFIG_FILE, CONFIG);
@@ -30,8 +32,9 @@ export async function readAdapterDirectory(directory: Directory): Promise<PeftAd
 }
 
 /**
- * Writes an adapter as PEFT does: adapter_model.safetensors, then adapter_config.json, both whole or neither. Keys of
- * `tensors` are the file's own. Throws FileFormatError or ShapeError, leaving the directory as it was.
+ * Writes an adapter as PEFT does: adapter_model.safetensors, then adapter_config.json, both or neither.
+ * @param tensors by the file's keys.
+ * @throws FileFormatError or ShapeError; the directory is then as it was.
  */
 export async function writeAdapterDirectory(
   directory: Directory,

@@ -3,9 +3,9 @@ import { FileFormatError } from "../base/errors";
 import { checkSchema, parseJson } from "./json";
 import { storedBytes } from "./stored-dtype";
 
-/** Where a tensor lies in a safetensors file. */
+/** Type, shape and position of a tensor in a safetensors file. */
 export interface TensorEntry {
-  /** As the file names it: "F32", "BF16", ... */
+  /** Element type as in the file: "F32", "BF16", ... */
   readonly dtype: string;
   readonly shape: readonly number[];
   /** Byte range [start, end) in the file. */
@@ -13,13 +13,14 @@ export interface TensorEntry {
   readonly end: number;
 }
 
+/** Header of a safetensors file. */
 export interface SafetensorsHeader {
-  /** In the order of the file's header. A Map, so that no name means anything to JavaScript. */
+  /** By name, in the order of the header. A Map, because an object treats names such as "__proto__" specially. */
   readonly tensors: ReadonlyMap<string, TensorEntry>;
   readonly metadata: ReadonlyMap<string, string>;
 }
 
-/** Longer headers are refused, as by the reference implementation. */
+/** Longer headers are refused, as in the reference implementation. */
 export const MAXIMUM_HEADER_BYTES = 100_000_000;
 
 const SIZE = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
@@ -27,27 +28,29 @@ const ENTRY = v.object({ dtype: v.string(), shape: v.array(SIZE), data_offsets: 
 const METADATA = v.record(v.string(), v.string());
 
 /**
- * Length of the JSON header, from a file's first 8 bytes (unsigned, little-endian). Throws FileFormatError where it does
- * not fit the file, before anything of that length is read.
+ * Length of the JSON header in bytes, from the first 8 bytes of a file (unsigned, little-endian).
+ * @throws FileFormatError if the header does not fit in the file, before memory of that length is allocated.
  */
 export function headerLength(prefix: Uint8Array, fileSize: number, where: string): number {
   if (prefix.length < 8 || fileSize < 8)
-    throw damaged(`${where} has ${fileSize} bytes, too few for a safetensors file`);
+    throw damaged(`${where} has ${fileSize} bytes, too few for a safetensors file.`);
   const length = new DataView(prefix.buffer, prefix.byteOffset).getBigUint64(0, true);
   if (length > BigInt(MAXIMUM_HEADER_BYTES) || length > BigInt(fileSize - 8)) {
-    const allowed = Math.min(MAXIMUM_HEADER_BYTES, fileSize - 8);
-    throw damaged(`${where} claims a header of ${length} bytes, but at most ${allowed} are possible`);
+    const most = Math.min(MAXIMUM_HEADER_BYTES, fileSize - 8);
+    throw damaged(`${where} states a header of ${length} bytes, but at most ${most} are possible.`);
   }
   return Number(length);
 }
 
 /**
- * Parses and checks the JSON header of a file of `fileSize` bytes: known element types, whole sizes, byte ranges that
- * match shapes and cover the rest of the file without gap or overlap. Throws FileFormatError naming tensor and rule.
+ * Parses the JSON header of a file of `fileSize` bytes. It must have known element types, integer sizes, and byte ranges
+ * that match the shapes and cover the rest of the file without gap or overlap.
+ * @throws FileFormatError naming the tensor and what is wrong with it.
  */
 export function parseHeader(json: Uint8Array, fileSize: number, where: string): SafetensorsHeader {
-  if (json[0] !== 0x7b) throw damaged(`the header of ${where} does not begin with "{"`);
-  const header = parseJson(json, `the header of ${where}`) as Record<string, unknown>;
+  if (json[0] !== 0x7b) throw damaged(`The header of ${where} does not begin with "{".`);
+  // JSON that begins with "{" is an object.
+  const header = parseJson(json, `The header of ${where}`) as Record<string, unknown>;
   const dataStart = 8 + json.length;
   const tensors = new Map<string, TensorEntry>();
   let metadata = new Map<string, string>();
@@ -66,17 +69,17 @@ function parseMetadata(value: unknown, where: string): Map<string, string> {
 function parseEntry(value: unknown, what: string, dataStart: number): TensorEntry {
   const { dtype, shape, data_offsets } = checkSchema(ENTRY, value, what);
   const elementBytes = storedBytes(dtype);
-  if (elementBytes === undefined) throw damaged(`${what} has an unknown element type ${quote(dtype)}`);
+  if (elementBytes === undefined) throw damaged(`${what} has the unknown element type ${quote(dtype)}.`);
   const bytes = byteCount(shape, elementBytes);
   const [start, end] = data_offsets;
-  if (bytes === undefined) throw damaged(`${what} has more than 2^53 bytes by its shape [${brief(shape)}]`);
+  if (bytes === undefined) throw damaged(`${what} with the shape [${brief(shape)}] has more than 2^53 bytes.`);
   if (end - start !== bytes) {
-    throw damaged(`${what} is ${dtype} [${brief(shape)}], ${bytes} bytes, but its range has ${end - start}`);
+    throw damaged(`${what} is ${dtype} [${brief(shape)}], ${bytes} bytes, but its range has ${end - start}.`);
   }
   return { dtype, shape: shape.map((size) => size + 0), start: dataStart + start, end: dataStart + end };
 }
 
-/** Undefined where a partial product leaves the integers that doubles hold exactly. */
+/** Size of a tensor in bytes; undefined from 2^53 bytes on, which a double cannot count exactly. */
 function byteCount(shape: readonly number[], elementBytes: number): number | undefined {
   let bytes = elementBytes;
   for (const size of shape) {
@@ -93,26 +96,30 @@ function checkCoverage(
   where: string,
 ): void {
   const ranges = [...tensors].sort(([, a], [, b]) => a.start - b.start || a.end - b.end);
-  let at = dataStart;
+  let offset = dataStart;
   for (const [name, { start, end }] of ranges) {
-    if (start !== at) {
-      const rule = start < at ? "overlaps the one before it" : "leaves a gap before it";
-      throw damaged(`${quote(name)} in ${where} ${rule}: it starts at byte ${start}, not ${at}`);
+    if (start !== offset) {
+      const rule = start < offset ? "overlaps the tensor before it" : "leaves a gap before it";
+      throw damaged(`${quote(name)} in ${where} ${rule}: it starts at byte ${start}, not ${offset}.`);
     }
-    at = end;
+    offset = end;
   }
-  if (at !== fileSize) throw damaged(`${where} has ${fileSize} bytes, but its header describes ${at}`);
+  if (offset !== fileSize) throw damaged(`${where} has ${fileSize} bytes, but its header describes ${offset}.`);
 }
 
 function damaged(fact: string): FileFormatError {
-  return new FileFormatError(fact, "the file is damaged, truncated or no safetensors file: fetch or save it again");
+  return new FileFormatError(
+    fact,
+    "The file is damaged, truncated or not a safetensors file: download or save it again.",
+  );
 }
 
-/** A name from a file, safe to print. */
+/** A name from a file, shortened and escaped for an error message. */
 function quote(name: string): string {
   return JSON.stringify(name.length > 120 ? `${name.slice(0, 120)}...` : name);
 }
 
+/** A shape, shortened for an error message. */
 function brief(shape: readonly number[]): string {
   return shape.length > 8 ? `${shape.slice(0, 8).join(", ")}, ...` : shape.join(", ");
 }

@@ -1,27 +1,30 @@
 import { FileFormatError, ShapeError } from "../base/errors";
+import { elements } from "../base/shape";
 import type { Directory, FileContent } from "./directory";
 
 type Values = Float32Array | Int32Array;
 
-/** A tensor to be saved. Data given as a function is asked for when its turn comes, and dropped after. */
+/** A tensor to be saved. */
 export interface TensorToWrite {
   readonly name: string;
   readonly shape: readonly number[];
+  /** Elements, row-major. A function is called when the tensor is written, and its result is not kept. */
   readonly data: Values | (() => Values | Promise<Values>);
-  /** What `data` gives where it is a function; "f32" by default. */
+  /** Element type of the result if `data` is a function. Default "f32". */
   readonly dtype?: "f32" | "i32";
 }
 
+/** Options for writing a safetensors file. */
 export interface SafetensorsOptions {
-  /** Text kept in the header. {"format": "pt"} by default, which transformers insists on. */
+  /** Texts for the header. Default {"format": "pt"}, which transformers requires. */
   readonly metadata?: Readonly<Record<string, string>>;
-  /** Order of the tensors in the file: by name (default), or as given. */
+  /** Order of the tensors in the file: by name, or as they are passed. Default "name". */
   readonly order?: "name" | "given";
 }
 
 /**
- * A safetensors file's bytes in pieces: the header (padded with spaces to 8 bytes), then one tensor at a time. Throws
- * FileFormatError for a repeated or reserved name, ShapeError where data does not have its shape's size.
+ * The bytes of a safetensors file in pieces: the header, padded with spaces to a multiple of 8 bytes, then the tensors.
+ * @throws FileFormatError for a repeated or reserved name, ShapeError if data does not fit its shape.
  */
 export function safetensorsContent(
   tensors: Iterable<TensorToWrite>,
@@ -33,7 +36,7 @@ export function safetensorsContent(
   return pieces(headerBytes(list, metadata), list);
 }
 
-/** Writes a safetensors file, whole or not at all. Throws as safetensorsContent and Directory.write. */
+/** Writes a safetensors file. @throws as `safetensorsContent` and `Directory.write`; the directory is then as it was. */
 export async function writeSafetensors(
   directory: Directory,
   file: string,
@@ -52,15 +55,15 @@ async function* pieces(header: Uint8Array, tensors: readonly TensorToWrite[]): A
   }
 }
 
-/** Written by hand, since a name such as "__proto__" is no key of a JavaScript object. */
+/** The length and the JSON of the header. The JSON is assembled as text, because no object can have the key "__proto__". */
 function headerBytes(tensors: readonly TensorToWrite[], metadata: Readonly<Record<string, string>>): Uint8Array {
   const parts = Object.keys(metadata).length > 0 ? [`"__metadata__":${JSON.stringify(metadata)}`] : [];
-  let at = 0;
+  let start = 0;
   for (const tensor of tensors) {
-    const end = at + 4 * elements(tensor.shape);
-    const entry = { dtype: dtypeOf(tensor), shape: tensor.shape, data_offsets: [at, end] };
+    const end = start + 4 * elements(tensor.shape);
+    const entry = { dtype: dtypeOf(tensor), shape: tensor.shape, data_offsets: [start, end] };
     parts.push(`${JSON.stringify(tensor.name)}:${JSON.stringify(entry)}`);
-    at = end;
+    start = end;
   }
   const json = new TextEncoder().encode(`{${parts.join(",")}}`);
   const length = Math.ceil(json.length / 8) * 8;
@@ -75,13 +78,16 @@ function checkTensors(tensors: readonly TensorToWrite[]): void {
   for (const tensor of tensors) {
     if (names.has(tensor.name)) {
       throw new FileFormatError(
-        `the name ${JSON.stringify(tensor.name)} is given twice or reserved`,
-        "give each tensor in a file a name of its own",
+        `The name ${JSON.stringify(tensor.name)} is reserved, or the name of two tensors.`,
+        "Give every tensor of a file a different name.",
       );
     }
     names.add(tensor.name);
     if (!tensor.shape.every((size) => Number.isSafeInteger(size) && size >= 0)) {
-      throw new ShapeError(`${tensor.name} has the shape [${tensor.shape.join(", ")}]`, "sizes are integers from 0 on");
+      throw new ShapeError(
+        `${tensor.name} has the shape [${tensor.shape.join(", ")}].`,
+        "Sizes must be non-negative integers.",
+      );
     }
     if (typeof tensor.data !== "function") checkData(tensor, tensor.data);
   }
@@ -92,8 +98,8 @@ function checkData(tensor: TensorToWrite, data: Values): void {
   if (data.length !== expected || dtypeOf(tensor) !== (data instanceof Float32Array ? "F32" : "I32")) {
     throw new ShapeError(
       `${tensor.name} is ${dtypeOf(tensor)} [${tensor.shape.join(", ")}], ${expected} elements, but its data is a ` +
-        `${data.constructor.name} of ${data.length}`,
-      "give data of the tensor's type with one element for each place in its shape",
+        `${data.constructor.name} of ${data.length}.`,
+      "Pass data of the tensor's type with as many elements as its shape has.",
     );
   }
 }
@@ -101,8 +107,4 @@ function checkData(tensor: TensorToWrite, data: Values): void {
 function dtypeOf({ data, dtype }: TensorToWrite): "F32" | "I32" {
   if (typeof data !== "function") return data instanceof Float32Array ? "F32" : "I32";
   return dtype === "i32" ? "I32" : "F32";
-}
-
-function elements(shape: readonly number[]): number {
-  return shape.reduce((product, size) => product * size, 1);
 }

@@ -5,20 +5,21 @@ import { headerLength, parseHeader } from "./safetensors-header";
 import type { SafetensorsHeader, TensorEntry } from "./safetensors-header";
 import { decodeTensor } from "./stored-dtype";
 
-/** A tensor in host memory: `data` has the product of `shape` elements, row-major. */
+/** A tensor in host memory. `data` is row-major. */
 export interface HostTensor {
   readonly shape: readonly number[];
   readonly data: Float32Array | Int32Array;
 }
 
+/** A tensor of f32 in host memory. `data` is row-major. */
 export interface FloatTensor {
   readonly shape: readonly number[];
   readonly data: Float32Array;
 }
 
 /**
- * Reads and checks a safetensors file's header, nothing else: what tensors there are and where. Throws FileFormatError
- * for anything that does not hold; no allocation exceeds the file's size.
+ * Reads and checks the header of a safetensors file. No allocation exceeds the size of the file.
+ * @throws FileFormatError for a damaged or inconsistent header.
  */
 export async function readSafetensorsHeader(directory: Directory, file: string): Promise<SafetensorsHeader> {
   const where = `${file} in ${directory.name}`;
@@ -29,14 +30,14 @@ export async function readSafetensorsHeader(directory: Directory, file: string):
   return parseHeader(await directory.read(file, 8, 8 + length), size, where);
 }
 
-/** Name, element type, shape and byte range of every tensor in a safetensors file. Throws as readSafetensorsHeader. */
+/** Entries of all tensors in a safetensors file, by name. @throws as `readSafetensorsHeader`. */
 export async function readHeader(directory: Directory, file: string): Promise<ReadonlyMap<string, TensorEntry>> {
   return (await readSafetensorsHeader(directory, file)).tensors;
 }
 
 /**
- * One tensor's elements, read from its byte range alone: f32 for F32, F16, BF16 and F64, i32 for I32, I64, U8 and BOOL.
- * Throws DtypeError for other types and for I64 beyond 32 bits, FileFormatError where the file has changed.
+ * Elements of a tensor, as f32 for F32, F16, BF16 and F64, as i32 for I32, I64, U8 and BOOL.
+ * @throws DtypeError for other types and for an I64 beyond 32 bits, FileFormatError if the file is shorter than it was.
  */
 export async function readTensor(
   directory: Directory,
@@ -48,7 +49,7 @@ export async function readTensor(
   return decodeTensor(entry.dtype, bytes, describe(name, file, directory));
 }
 
-/** As readTensor, for a tensor that must hold floats: DtypeError otherwise. */
+/** Elements of a tensor of floats, as f32. @throws as `readTensor`, and DtypeError for integers. */
 export async function readFloats(
   directory: Directory,
   file: string,
@@ -58,8 +59,8 @@ export async function readFloats(
   const data = await readTensor(directory, file, name, entry);
   if (data instanceof Float32Array) return data;
   throw new DtypeError(
-    `${describe(name, file, directory)} is stored as ${entry.dtype}, where floats are needed`,
-    "convert it to F32, F16 or BF16",
+    `${describe(name, file, directory)} is stored as ${entry.dtype}, but must contain floats.`,
+    "Convert it to F32, F16 or BF16.",
   );
 }
 
@@ -69,13 +70,13 @@ export interface ElementRange {
   readonly end: number;
 }
 
-/** Where a part of a tensor lies, as a row of its own. Throws FileFormatError for elements that it does not have. */
+/** The entry of some elements of a tensor, with the shape [count]. @throws FileFormatError if they do not exist. */
 export function partOf(entry: TensorEntry, name: string, { first, end }: ElementRange): TensorEntry {
   const count = elements(entry.shape);
   if (!(first >= 0 && first <= end && end <= count)) {
     throw new FileFormatError(
-      `elements ${first} to ${end} of ${JSON.stringify(name.slice(0, 200))} are asked for, which has ${count}`,
-      "check that config.json belongs to the weights",
+      `Elements ${first} to ${end} of ${JSON.stringify(name.slice(0, 200))} were requested; it has ${count}.`,
+      "Check that config.json belongs to the weights.",
     );
   }
   const bytes = count === 0 ? 0 : (entry.end - entry.start) / count;
@@ -83,7 +84,7 @@ export function partOf(entry: TensorEntry, name: string, { first, end }: Element
   return { dtype: entry.dtype, shape: [end - first], start, end: start + (end - first) * bytes };
 }
 
-/** Every tensor of a file that fits in memory, by name, in the header's order. Throws as readTensor. */
+/** Reads all tensors of a file, by name, in the order of the header. @throws as `readTensor`. */
 export async function readSafetensors(directory: Directory, file: string): Promise<Map<string, HostTensor>> {
   const tensors = new Map<string, HostTensor>();
   for (const [name, entry] of await readHeader(directory, file)) {
@@ -92,7 +93,7 @@ export async function readSafetensors(directory: Directory, file: string): Promi
   return tensors;
 }
 
-/** As readSafetensors, for a file that must hold floats only. */
+/** Reads all tensors of a file of floats, by name, in the order of the header. @throws as `readFloats`. */
 export async function readFloatTensors(directory: Directory, file: string): Promise<Map<string, FloatTensor>> {
   const tensors = new Map<string, FloatTensor>();
   for (const [name, entry] of await readHeader(directory, file)) {
@@ -101,18 +102,18 @@ export async function readFloatTensors(directory: Directory, file: string): Prom
   return tensors;
 }
 
-/** The entry of a name. Throws FileFormatError that names some of those that exist. */
+/** The entry of a tensor in a map by names. @throws FileFormatError that lists some of the existing names. */
 export function entryOf<T>(tensors: ReadonlyMap<string, T>, name: string, where: string): T {
   const entry = tensors.get(name);
   if (entry !== undefined) return entry;
-  const last = name.slice(name.lastIndexOf(".") + 1);
-  const alike = [...tensors.keys()].filter((other) => other.endsWith(last));
-  const examples = (alike.length > 0 ? alike : [...tensors.keys()]).slice(0, 6);
+  const lastPart = name.slice(name.lastIndexOf(".") + 1);
+  const similar = [...tensors.keys()].filter((other) => other.endsWith(lastPart));
+  const examples = (similar.length > 0 ? similar : [...tensors.keys()]).slice(0, 6);
   throw new FileFormatError(
-    `no tensor ${JSON.stringify(name)} in ${where}`,
+    `There is no tensor ${JSON.stringify(name)} in ${where}.`,
     tensors.size === 0
-      ? "it holds no tensors"
-      : `it holds ${examples.map((other) => JSON.stringify(other)).join(", ")}`,
+      ? "It contains no tensors."
+      : `It contains ${examples.map((other) => JSON.stringify(other)).join(", ")}.`,
   );
 }
 

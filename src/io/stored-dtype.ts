@@ -1,7 +1,7 @@
 import { DtypeError } from "../base/errors";
 import { decodeBf16, decodeF16 } from "../base/float";
 
-/** Bytes of one element, for every element type that safetensors files name and that fills whole bytes. */
+/** Bytes per element of all element types of safetensors files whose elements are whole bytes. */
 const STORED_BYTES: ReadonlyMap<string, number> = new Map([
   ["BOOL", 1],
   ["U8", 1],
@@ -24,7 +24,7 @@ const STORED_BYTES: ReadonlyMap<string, number> = new Map([
 
 type Decode<T> = (bytes: Uint8Array) => T;
 
-/** Views on little-endian bytes: every machine with a GPU is little-endian. */
+/** Decoders of floats. Views have the machine's byte order: every machine with a GPU is little-endian, as the files are. */
 const FLOATS: Readonly<Record<string, Decode<Float32Array>>> = {
   F32: (bytes) => view(bytes, Float32Array),
   F16: (bytes) => decodeF16(view(bytes, Uint16Array)),
@@ -32,6 +32,7 @@ const FLOATS: Readonly<Record<string, Decode<Float32Array>>> = {
   F64: (bytes) => Float32Array.from(view(bytes, Float64Array)),
 };
 
+/** Decoders of integers. */
 const INTEGERS: Readonly<Record<string, Decode<Int32Array>>> = {
   I32: (bytes) => view(bytes, Int32Array),
   I64: (bytes) => narrow(view(bytes, BigInt64Array)),
@@ -39,17 +40,19 @@ const INTEGERS: Readonly<Record<string, Decode<Int32Array>>> = {
   BOOL: (bytes) => Int32Array.from(bytes, (byte) => (byte === 0 ? 0 : 1)),
 };
 
-/** The names that `decodeTensor` accepts. */
+/** Element types that `decodeTensor` accepts. */
 export const READABLE_DTYPES: readonly string[] = [...Object.keys(FLOATS), ...Object.keys(INTEGERS)];
 
-/** Bytes of one element of a stored type; undefined for a type that is not known. */
+/** Bytes per element of a stored type; undefined for an unknown type. */
 export function storedBytes(dtype: string): number | undefined {
   return STORED_BYTES.get(dtype);
 }
 
 /**
- * Stored bytes as f32 (from F32, F16, BF16, and F64, rounded) or i32 (from I32, I64, U8, BOOL). F32 and I32 share the
- * bytes' memory. Throws DtypeError for other types, and for an I64 that does not fit; `what` names the tensor.
+ * Decodes stored bytes as f32 (F32, F16, BF16, and F64, rounded) or i32 (I32, I64, U8, BOOL). For F32 and I32 the result
+ * shares the memory of `bytes`.
+ * @param what the tensor, for error messages.
+ * @throws DtypeError for other types, and for an I64 beyond 32 bits.
  */
 export function decodeTensor(dtype: string, bytes: Uint8Array, what: string): Float32Array | Int32Array {
   const decode = Object.hasOwn(FLOATS, dtype)
@@ -59,8 +62,8 @@ export function decodeTensor(dtype: string, bytes: Uint8Array, what: string): Fl
       : undefined;
   if (decode === undefined) {
     throw new DtypeError(
-      `${what} is stored as ${dtype}, which cannot be read`,
-      `convert it to one of ${READABLE_DTYPES.join(", ")}`,
+      `${what} is stored as ${dtype}, which is not supported.`,
+      `Convert it to one of ${READABLE_DTYPES.join(", ")}.`,
     );
   }
   try {
@@ -68,12 +71,13 @@ export function decodeTensor(dtype: string, bytes: Uint8Array, what: string): Fl
   } catch (cause) {
     if (!(cause instanceof NarrowingError)) throw cause;
     throw new DtypeError(
-      `${what} holds ${cause.value} at element ${cause.index}, beyond 32 bits`,
-      "integers are read as i32: store smaller ones",
+      `${what} has ${cause.value} as its element ${cause.index}, which does not fit in 32 bits.`,
+      "Store integers that fit in 32 bits.",
     );
   }
 }
 
+/** An integer that does not fit in 32 bits. */
 class NarrowingError extends Error {
   constructor(
     readonly value: bigint,

@@ -255,7 +255,7 @@ describe("an error", () => {
   });
 
   it("names an unknown model type or activation", () => {
-    expect(() => createModel({ model_type: "mamba" })).toThrow(/model_type "mamba" is unknown[\s\S]*bert/);
+    expect(() => createModel({ model_type: "mamba" })).toThrow(/model_type "mamba" is not supported[\s\S]*bert/);
     expect(() => createModel(tiny.bert({ hidden_act: "swish2" }))).toThrow(/swish2[\s\S]*gelu/);
   });
 

@@ -129,7 +129,7 @@ describe("a tokenizer cannot be used with", () => {
     [
       "no tokenizer.json",
       memoryDirectory("t", { "vocab.txt": new Uint8Array(1) }),
-      /no file tokenizer.json in t\n.*vocab.txt/,
+      /no file tokenizer.json in t.\n.*vocab.txt/,
     ],
     ["no model", directory({ model: undefined }), /tokenizer.json in t: .*model/],
     ["no vocabulary", directory(model({ vocab: undefined })), /model.vocab|no vocabulary/],
@@ -150,7 +150,7 @@ describe("a tokenizer cannot be used with", () => {
       directory({ pre_tokenizer: { type: "Sequence", pretokenizers: [{ type: "FixedLength", length: 0 }] } }),
       /FixedLength/,
     ],
-    ["a configuration that is not an object", directory({}, [1]), /tokenizer_config.json in t holds a list/],
+    ["a configuration that is not an object", directory({}, [1]), /tokenizer_config.json in t contains an array/],
     ["a special token that is a number", directory({}, { pad_token: 3 }), /pad_token/],
   ])("%s", async (_, files, message) => {
     expect((await failure(loadTokenizer(files), FileFormatError)).message).toMatch(message);

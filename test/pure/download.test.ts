@@ -87,7 +87,7 @@ describe("downloadModel", () => {
     expect((await download()).files).toContain("two.safetensors");
     expect((await openCheckpoint(await openDirectory(path()))).names()).toEqual(["a", "b"]);
     await serve(new Map([...sharded, ["model.safetensors.index.json", index("../two.safetensors")]]));
-    await expect(download()).rejects.toThrow(/is not the name of a file/);
+    await expect(download()).rejects.toThrow(/is not a valid name for a file/);
     await serve(new Map([...sharded, ["model.safetensors.index.json", index("three.safetensors")]]));
     expect((await downloadFailure(download())).fact).toMatch(/has no file "three.safetensors"/);
   });

@@ -111,25 +111,30 @@ describe("a quantised file is refused for", () => {
     ["no scales", "bert-nf4", without(".absmax"), /no tensor ".*\.weight\.absmax"/],
     ["no code map", "bert-nf4", without(".quant_map"), /no tensor ".*quant_map"/],
     ["no weight", "bert-nf4", without(""), /no tensor ".*\.weight"/],
-    ["too few codes", "bert-nf4", size("", 100), /has 100 bytes for 400 codes, .* asks for 200/],
-    ["a scale too few", "bert-nf4", size(".absmax", 6), /has 6 scales of blocks of 64, .* asks for 7/],
-    ["another block size", "bert-nf4", state((told) => (told["blocksize"] = 128)), /has 7 scales .* asks for 4/],
+    ["too few codes", "bert-nf4", size("", 100), /has 100 bytes for 400 codes; .* requires 200/],
+    ["a scale too few", "bert-nf4", size(".absmax", 6), /has 6 scales of blocks of 64; .* requires 7/],
+    ["another block size", "bert-nf4", state((told) => (told["blocksize"] = 128)), /has 7 scales .* requires 4/],
     ["a block size that is none", "bert-nf4", state((told) => (told["blocksize"] = 0)), /blocksize/],
     ["another shape", "bert-nf4", state((told) => (told["shape"] = [20, 21])), /has 200 bytes for 420 codes/],
-    ["a shape beyond reason", "bert-nf4", state((told) => (told["shape"] = [2 ** 50, 2 ** 50])), /asks for/],
-    ["a map of 15 values", "bert-nf4", size(".quant_map", 15), /has 15 values, .* asks for 16/],
+    ["a shape beyond reason", "bert-nf4", state((told) => (told["shape"] = [2 ** 50, 2 ** 50])), /requires/],
+    ["a map of 15 values", "bert-nf4", size(".quant_map", 15), /has 15 values; .* requires 16/],
     ["no nested scales", "llama-nf4-double", without(".nested_absmax"), /no tensor ".*nested_absmax"/],
     ["no nested map", "llama-nf4-double", without(".nested_quant_map"), /no tensor ".*nested_quant_map"/],
-    ["a nested map of 255", "llama-nf4-double", size(".nested_quant_map", 255), /has 255 values, .* asks for 256/],
-    ["nested scales too few", "llama-nf4-double", size(".nested_absmax", 1), /has 1 scales of blocks of 256, .* for 2/],
-    ["no offset", "llama-nf4-double", state((told) => delete told["nested_offset"]), /no nested_blocksize and/],
+    ["a nested map of 255", "llama-nf4-double", size(".nested_quant_map", 255), /has 255 values; .* requires 256/],
+    [
+      "nested scales too few",
+      "llama-nf4-double",
+      size(".nested_absmax", 1),
+      /has 1 scales of blocks of 256; .* requires 2/,
+    ],
+    ["no offset", "llama-nf4-double", state((told) => delete told["nested_offset"]), /lacks nested_blocksize or/],
     ["no SCB", "bert-int8", eight((tensors, at) => tensors.delete(`${at}.SCB`)), /, but .*\.SCB is missing/],
     ["an SCB too short", "bert-int8", eight((tensors, at) => size(".SCB", 3)(tensors, at)), /has 3 scales of rows/],
     [
       "tiles for a kind of GPU",
       "bert-int8",
       eight((tensors, at) => tensors.set(`${at}.weight_format`, { dtype: "U8", shape: [], bytes: Uint8Array.of(2) })),
-      /is not stored row by row/,
+      /is stored in tiles/,
     ],
     [
       "FP4",
@@ -139,7 +144,7 @@ describe("a quantised file is refused for", () => {
         tensors.set(`${key}fp4`, tensors.get(`${key}nf4`)!);
         tensors.delete(`${key}nf4`);
       },
-      /is stored as bitsandbytes' fp4.*\n.*bnb_4bit_quant_type="nf4"/,
+      /4-bit format fp4.*\n.*bnb_4bit_quant_type="nf4"/,
     ],
   ])("%s (%s)", async (_, fixture, change, message) => {
     await expect(damaged(fixture, () => undefined)).resolves.toBeUndefined();
@@ -158,11 +163,11 @@ describe("quantization_config", () => {
   it.each(["gptq", "awq", "fp8"])("of %s is refused by its name", (quant_method) => {
     const read = (): unknown => unquantised({ quantization_config: { quant_method, bits: 4 } });
     expect(read).toThrow(ConfigError);
-    expect(read).toThrow(new RegExp(`quantised by "${quant_method}".*\n.*the model that it was made from`));
+    expect(read).toThrow(new RegExp(`quantised by "${quant_method}".*\n.*the original model`));
   });
 
   it("without a method is refused", () => {
-    expect(() => unquantised({ quantization_config: {} })).toThrow(/a method that it does not name/);
+    expect(() => unquantised({ quantization_config: {} })).toThrow(/an unknown method/);
     expect(() => unquantised({ quantization_config: "gptq" })).toThrow(ConfigError);
   });
 });

@@ -63,7 +63,7 @@ describe("openCheckpoint", () => {
     "refuses the shard name %j",
     async (name) => {
       const error = await failure(openCheckpoint(await sharded({ a: name })), FileFormatError);
-      expect(error.message).toMatch(/is not the name of a file/);
+      expect(error.message).toMatch(/is not a valid name for a file/);
     },
   );
 
@@ -74,7 +74,7 @@ describe("openCheckpoint", () => {
 
   test.each([
     ["a missing config.json", { "model.safetensors": new Uint8Array(0) }, /no file config.json/],
-    ["a config.json that is a list", { "config.json": jsonBytes([]) }, /config.json in m holds a list/],
+    ["a config.json that is a list", { "config.json": jsonBytes([]) }, /config.json in m contains an array/],
     ["a config.json cut off", { "config.json": new TextEncoder().encode('{"model_type": "be') }, /not valid JSON/],
     ["a model_type that is no text", { "config.json": jsonBytes({ model_type: 3 }) }, /model_type/],
     ["no weights", { "config.json": jsonBytes({}) }, /neither model.safetensors nor/],

@@ -64,7 +64,7 @@ describe.each([
     async (file) => {
       const directory = await open();
       await expect(directory.read(file)).rejects.toThrow(FileFormatError);
-      await expect(directory.write(file, bytes("x"))).rejects.toThrow(/is not the name of a file/);
+      await expect(directory.write(file, bytes("x"))).rejects.toThrow(/is not a valid name for a file/);
       await expect(directory.writeTogether([{ file, content: bytes("x") }])).rejects.toThrow(FileFormatError);
     },
   );
@@ -72,8 +72,8 @@ describe.each([
   test("a missing file, and a range beyond the end, are named", async () => {
     const directory = await open();
     await directory.write("there", bytes("abc"));
-    await expect(directory.read("missing")).rejects.toThrow(/no file missing in .*\nthere are there/);
-    await expect(directory.read("there", 0, 4)).rejects.toThrow(/there in .* has 3 bytes, but bytes 0 to 4/);
+    await expect(directory.read("missing")).rejects.toThrow(/no file missing in .*\nIt contains there/);
+    await expect(directory.read("there", 0, 4)).rejects.toThrow(/there in .* has 3 bytes; bytes 0 to 4/);
     await expect(directory.read("there", 2, 1)).rejects.toThrow(FileFormatError);
     await expect(directory.read("there", -1)).rejects.toThrow(FileFormatError);
     await expect(directory.read("there", 0.5)).rejects.toThrow(FileFormatError);

@@ -69,13 +69,13 @@ describe("compilePattern", () => {
   });
 
   test.each([
-    ["(", /without its \)/],
-    [")", /without its \(/],
+    ["(", /has no \)/],
+    [")", /has no \(/],
     ["[a", /too early/],
     ["a\\", /too early/],
-    ["*", /nothing before \*/],
-    ["a**", /repeat of a repeat/],
-    ["a{2}{3}", /repeat of a repeat/],
+    ["*", /nothing to repeat before \*/],
+    ["a**", /repetition is repeated/],
+    ["a{2}{3}", /repetition is repeated/],
     ["(?!a)b", /not supported/],
     ["(?<name>a)", /not supported/],
     ["(a)\\1", /not supported/],

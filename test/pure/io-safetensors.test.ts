@@ -78,10 +78,10 @@ describe("reading", () => {
 
   test("integers where floats are needed, and I64 beyond 32 bits, say where", async () => {
     const integers = one("I64", [2], new Uint8Array(BigInt64Array.of(5n, 2n ** 31n).buffer));
-    await expect(readSafetensors(integers, "x.safetensors")).rejects.toThrow(/2147483648 at element 1/);
+    await expect(readSafetensors(integers, "x.safetensors")).rejects.toThrow(/2147483648 as its element 1/);
     const small = one("I64", [1], new Uint8Array(8));
     const entry = (await readHeader(small, "x.safetensors")).get("x")!;
-    await expect(readFloats(small, "x.safetensors", "x", entry)).rejects.toThrow(/I64, where floats are needed/);
+    await expect(readFloats(small, "x.safetensors", "x", entry)).rejects.toThrow(/I64, but must contain floats/);
   });
 
   test("one tensor is read without the others", async () => {
@@ -113,7 +113,7 @@ describe("hostile files", () => {
   test.each<[string, Directory, RegExp]>([
     ["no bytes", memoryDirectory("memory", { "x.safetensors": new Uint8Array(0) }), /0 bytes, too few/],
     ["seven bytes", memoryDirectory("memory", { "x.safetensors": new Uint8Array(7) }), /7 bytes, too few/],
-    ["a header longer than the file", file("{}", [], 3n), /claims a header of 3 bytes, but at most 2/],
+    ["a header longer than the file", file("{}", [], 3n), /states a header of 3 bytes, but at most 2/],
     ["a header of 2^64 - 1 bytes", file("{}", [], 2n ** 64n - 1n), /18446744073709551615 bytes/],
     ["a header that is not JSON", file("{nonsense"), /not valid JSON/],
     ["a header that is an array", file("[]"), /does not begin with/],
@@ -197,7 +197,7 @@ describe("hostile files", () => {
 
   test("a missing file names itself and what there is", async () => {
     const directory = memoryDirectory("here", { "other.safetensors": new Uint8Array(1) });
-    await expect(readHeader(directory, "x.safetensors")).rejects.toThrow(/no file x.safetensors in here\n.*other/);
+    await expect(readHeader(directory, "x.safetensors")).rejects.toThrow(/no file x.safetensors in here.\n.*other/);
   });
 
   test("deep nesting is an error or skipped, never a stack overflow", async () => {
