@@ -40,27 +40,27 @@ function planCase(op: Op, test: OpCase<Attributes>): Plan {
   return plan(tape, { outputs, effects: true, ...(op.outputs.length > 0 ? { loss, trainable } : {}) });
 }
 
-/** Module variables that an entry uses, itself or through the functions that it calls. */
+/** Module variables that an entry uses, directly or in the functions that it calls. */
 function usedVariables(code: string, entry: string, variables: readonly string[]): string[] {
   const bare = code.replace(/\/\/.*$/gm, "");
   const bodies = new Map<string, string>();
-  for (const found of bare.matchAll(/\bfn\s+(\w+)\s*\(/g)) {
-    const next = bare.slice(found.index + 2).search(/\n(@compute|fn|struct|const|alias|var)\b/);
-    bodies.set(found[1]!, bare.slice(found.index, next < 0 ? undefined : found.index + 2 + next));
+  for (const declaration of bare.matchAll(/\bfn\s+(\w+)\s*\(/g)) {
+    const next = bare.slice(declaration.index + 2).search(/\n(@compute|fn|struct|const|alias|var)\b/);
+    bodies.set(declaration[1]!, bare.slice(declaration.index, next < 0 ? undefined : declaration.index + 2 + next));
   }
-  const seen = new Set<string>();
-  const waiting = [entry];
+  const visited = new Set<string>();
+  const pending = [entry];
   const used = new Set<string>();
-  for (let name = waiting.pop(); name !== undefined; name = waiting.pop()) {
+  for (let name = pending.pop(); name !== undefined; name = pending.pop()) {
     const body = bodies.get(name);
-    if (body === undefined || seen.has(name)) continue;
-    seen.add(name);
+    if (body === undefined || visited.has(name)) continue;
+    visited.add(name);
     const inside = body.slice(body.indexOf("{"));
     const words = new Set(inside.match(/(?<![.\w])\w+/g));
     // A local of the same name hides the module's variable.
     const locals = new Set([...inside.matchAll(/\b(?:let|var|const)\s+(\w+)/g)].map(([, local]) => local));
     for (const variable of variables) if (words.has(variable) && !locals.has(variable)) used.add(variable);
-    for (const other of bodies.keys()) if (words.has(other)) waiting.push(other);
+    for (const other of bodies.keys()) if (words.has(other)) pending.push(other);
   }
   return [...used].sort();
 }
@@ -77,14 +77,14 @@ function checkLaunch({ launch, bindings }: PlannedLaunch, index: number, launche
   if (launch.joint && next) checkJoint(launch, next.launch);
 }
 
-/** What takes the place of two launches has the params of both, binds what one of them does, and writes nothing twice. */
+/** A joint launch has the params of the two that it replaces, binds the variables of both, and writes no slot twice. */
 function checkJoint(launch: Launch, next: Launch): void {
-  const both = jointLaunch(launch, next, ({ variants }) => variants?.[0])!;
+  const joint = jointLaunch(launch, next, ({ variants }) => variants?.[0])!;
   expect(next.params, `params of ${launch.entry} and ${next.entry}`).toEqual(launch.params);
-  const written = ["dq", "dk", "dv"].flatMap((variable) => both.bindings[variable] ?? []);
-  expect(new Set(written).size, `slots that ${both.entry} writes`).toBe(written.length);
-  for (const { kernel } of both.variants ?? []) {
-    checkKernel(kernel, both.entry, Object.keys(both.bindings));
+  const written = ["dq", "dk", "dv"].flatMap((variable) => joint.bindings[variable] ?? []);
+  expect(new Set(written).size, `slots that ${joint.entry} writes`).toBe(written.length);
+  for (const { kernel } of joint.variants ?? []) {
+    checkKernel(kernel, joint.entry, Object.keys(joint.bindings));
     expect(kernelInterface(kernel).params).toEqual(kernelInterface(launch.kernel).params);
   }
 }
@@ -103,7 +103,7 @@ const cases = OPS.flatMap((op) =>
 );
 
 describe("launches", () => {
-  it.each(cases)("%s bind exactly what their entries use", (_name, op, test) => {
+  it.each(cases)("bind exactly the variables that their entries use: %s", (_name, op, test) => {
     const { launches } = planCase(op, test);
     expect(launches.length).toBeGreaterThan(0);
     launches.forEach(checkLaunch);
@@ -114,7 +114,7 @@ describe("launches", () => {
 describe("gradients", () => {
   const differentiable = cases.filter(([, op]) => op.gradients.length > 0);
 
-  it.each(differentiable)("%s read what they declare, all of it and nothing else", (_name, op, test) => {
+  it.each(differentiable)("read exactly the slots that they declare: %s", (_name, op, test) => {
     const { tape, loss, trainable } = traceCase(op, test);
     const tasks = backwardTasks(tape, loss, reach(tape, loss, trainable));
     for (const { node, rule, temp, reads } of tasks) {
@@ -140,20 +140,20 @@ describe("gradients", () => {
 describe("kernel files", () => {
   const files = readdirSync("kernels");
 
-  it.each(files)("%s opens with what it computes, its shapes, threads and range", (file) => {
+  it.each(files)("begin with a description, shapes, threads and range: %s", (file) => {
     const opening = /^(?:\/\/.*\n)+/.exec(readFileSync(`kernels/${file}`, "utf8"))?.[0] ?? "";
     expect(opening).toMatch(/Shapes?/);
     expect(opening).toMatch(/Threads/);
     expect(opening).toMatch(/Range/);
   });
 
-  it("are all used", () => {
+  it("are used, all of them", () => {
     const used = cases.flatMap(([, op, test]) =>
       planCase(op, test).launches.flatMap(({ launch }) =>
         [launch, ...(launch.variants ?? [])].map(({ kernel }) => kernel.name),
       ),
     );
-    // Two gradients of one value meet in `accumulate`, and plans pack what they keep: no single op asks for either.
+    // `accumulate` adds two gradients of one value, and plans use `pack` for saved values: no single op uses either.
     expect([...new Set([...used, "accumulate", "pack"])].sort()).toEqual(
       files.map((file) => file.replace(".wgsl", "")).sort(),
     );

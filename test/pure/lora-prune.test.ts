@@ -23,7 +23,7 @@ describe("LoRAPrune's schedule", () => {
     { structure: {} as Structure, scores: Float64Array.from(scores), out: new Set(out) },
   ];
 
-  it("takes out 0.5 (1 - (1 - p)^3) of the groups, p from the tenth step of a hundred to the ninetieth", () => {
+  it("prunes 0.5 (1 - (1 - p)^3) of the groups, where p grows from step 10 to step 90 of 100", () => {
     const tenth = Array.from({ length: 1000 }, (_, i) => i);
     const sizes = [20, 50, 70, 90, 100].map((step) => started().choose(progress(step), groups(tenth))[0]?.size);
     // p = 0.125, 0.5, 0.75, 1, 1: 1000 times 0.1650390625, 0.4375, 0.4921875, 0.5, 0.5.
@@ -35,12 +35,12 @@ describe("LoRAPrune's schedule", () => {
     expect(due).toEqual([20, 30, 40, 50, 60, 70, 80, 90, 100]);
   });
 
-  it("leaves out what was out, and the least important others", () => {
+  it("prunes groups that were pruned before, and the least important others", () => {
     const [chosen] = started().choose(progress(100), groups([5, 1, 4, 2, 3, 9], [5]));
     expect([...(chosen ?? [])].sort()).toEqual([1, 3, 5]);
   });
 
-  it("leaves the first tenth of the layers and the last one whole", () => {
+  it("prunes neither the first tenth of the layers nor the last one", () => {
     const model = createModel(LLAMA);
     const layers = Array.from({ length: 12 }, (_, layer) => model.structures(layer)[0]!);
     expect(layers.map((one) => loraPrune().applies(one, 12))).toEqual([
@@ -56,7 +56,7 @@ describe("LoRAPrune's schedule", () => {
 });
 
 describe("importance of groups", () => {
-  it("has length 1 over the groups of each projection, and adds up over projections", () => {
+  it("is normalised over the groups of each projection, and summed over projections", () => {
     const structure: Structure = {
       kind: "heads",
       layer: 1,
@@ -68,12 +68,12 @@ describe("importance of groups", () => {
       "q out": Float32Array.of(100, 1, 2, 3, 1),
       "o in": Float32Array.of(6, 8),
     };
-    const found = groupImportance(structure, (projection, of) => values[`${projection} ${of}`]);
+    const importance = groupImportance(structure, (projection, of) => values[`${projection} ${of}`]);
     // q: (1 + 2, 3 + 1) / 5; o: (6, 8) / 10.
-    expect([...found]).toEqual([0.6 + 0.6, 0.8 + 0.8]);
+    expect([...importance]).toEqual([0.6 + 0.6, 0.8 + 0.8]);
   });
 
-  it("gives a key-value head all heads that read it", () => {
+  it("counts all query heads of a key-value head in its group", () => {
     const [heads, neurons] = createModel(LLAMA).structures(3) as [Structure, Structure];
     expect(heads).toEqual({
       kind: "heads",
@@ -89,7 +89,7 @@ describe("importance of groups", () => {
     expect(neurons.outputs.map(({ projection }) => projection.split(".").at(-1))).toEqual(["gate_proj", "up_proj"]);
   });
 
-  it("finds queries, keys and values in GPT-2's fused projection", () => {
+  it("covers queries, keys and values in the fused projection of GPT-2", () => {
     const config = { model_type: "gpt2", vocab_size: 20, n_positions: 8, n_embd: 12, n_layer: 2, n_head: 3 };
     const [heads] = createModel(config).structures(0) as [Structure];
     expect(heads.outputs.map(({ offset, size }) => [offset, size])).toEqual([

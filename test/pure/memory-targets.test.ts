@@ -1,7 +1,8 @@
-import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { lora, plan } from "safetape";
 import type { ActivationFormat, Recompute, WeightFormat } from "safetape";
+import { readJson } from "../support/json";
+import type { Config } from "../support/tiny";
 
 interface Target {
   readonly name: string;
@@ -20,7 +21,7 @@ const ROBERTA = { name: "roberta-large", batch: 16, length: 384, layers: 24, wei
 const GPT2 = { name: "gpt2-medium", batch: 8, length: 512, layers: 24, weights: "f32" } as const;
 const LLAMA = { name: "llama-2-7b", batch: 2, length: 512, layers: 32 } as const;
 
-/** What this project set itself: well below what PEFT keeps for the same steps. */
+/** Targets of this project, well below the memory that PEFT uses for the same steps. */
 const TARGETS: readonly Target[] = [
   { ...BERT, recompute: "none", most: [5.7, 3.6, 1.9] },
   { ...BERT, recompute: "mlp", most: [4.2, 2.9, 1.8] },
@@ -35,7 +36,7 @@ const TARGETS: readonly Target[] = [
 
 describe("planned peaks of the papers' models, LoRA of rank 4", () => {
   it.each(TARGETS)("$name, $weights weights, activations $activations, recompute $recompute", (target) => {
-    const config = JSON.parse(readFileSync(`bench/configs/${target.name}.json`, "utf8")) as Record<string, unknown>;
+    const config = readJson<Config>(`bench/configs/${target.name}.json`);
     const { batch, length, weights, activations = "f32", recompute, layers, most } = target;
     const request = { config, adapter: lora({ rank: 4 }), batch, length, weights, activations, recompute };
     const below = [0, layers / 2, layers === 24 ? 22 : 29];
@@ -43,7 +44,7 @@ describe("planned peaks of the papers' models, LoRA of rank 4", () => {
       const { peakBytes, flops } = plan({ ...request, freezeBelow });
       expect(peakBytes / 1e9, `GB with layers below ${freezeBelow} frozen`).toBeLessThanOrEqual(most[i]!);
       const share = flops.recompute / (flops.forward + flops.backward);
-      if (recompute === "mlp") expect(share, "more FLOPs").toBeLessThan(0.18);
+      if (recompute === "mlp") expect(share, "share of recomputation in the FLOPs").toBeLessThan(0.18);
     });
   });
 });

@@ -21,7 +21,7 @@ const LLAMA = { ...ENCODER, model_type: "llama", architectures: ["LlamaForCausal
 const VIT = { ...ENCODER, model_type: "vit", image_size: 8, patch_size: 4, num_labels: 3 };
 
 describe("positions", () => {
-  it("of RoBERTa count the tokens that are not padding, from the padding id + 1", () => {
+  it("of RoBERTa count tokens that are not padding, starting after the padding id", () => {
     const inputIds = Int32Array.of(0, 5, 6, 2, 1, 1, 1, 1, 0, 7, 8, 2);
     const batch = {
       size: 2,
@@ -46,7 +46,7 @@ describe("positions", () => {
     original_max_position_embeddings: 8192,
   };
 
-  it("of LLaMA 3.1 are stretched as by transformers", () => {
+  it("of LLaMA 3.1 are scaled as in transformers", () => {
     // _compute_llama3_parameters in float64: head size 128, theta 5e5.
     const known = { 0: 1, 10: 0.12868737343265052, 28: 0.0032114459947525913, 29: 0.002166570763503359 };
     const later = { 30: 0.0013718935677611381, 34: 0.00017850781276799638, 35: 9.556212353964683e-5 };
@@ -98,7 +98,7 @@ describe("heads", () => {
     expect(createModel(changed).task).toBe(task);
   });
 
-  it("of a regression or an answer become those of a classification again", () => {
+  it("of a regression or of question answering can be replaced by those of a classification", () => {
     const regression = withHead(BERT, { task: "regression" });
     expect(regression).toMatchObject({ problem_type: "regression", num_labels: 1 });
     const classes = createModel(withHead(regression, { labels: 3 }));
@@ -107,12 +107,12 @@ describe("heads", () => {
     expect(createModel(answers).classes).toBe(2);
   });
 
-  it("say what a family has where it is asked for another", () => {
+  it("are refused with the list of heads that the family has", () => {
     expect(() => createModel(withHead(VIT, { task: "causal_lm" }))).toThrow(/Supported tasks: image_classification/);
     expect(() => withHead(BERT, { labels: 0 })).toThrow(/number of labels is 0/);
   });
 
-  it("of LLaMA's answers stand on a body named as Hugging Face names it", () => {
+  it("for question answering of LLaMA rename the model as Hugging Face does", () => {
     const names = createModel(withHead(LLAMA, { task: "question_answering" })).parameters.map(({ name }) => name);
     expect(names).toContain("transformer.layers.0.self_attn.q_proj.weight");
     expect(names).toContain("transformer.norm.weight");

@@ -4,32 +4,32 @@ import { napping } from "../../src/node/napping";
 
 const SOFTWARE = { isSoftware: true };
 
-/** Milliseconds of processor time that waiting takes while something asks in every turn of the event loop, as Dawn does. */
+/** Milliseconds of processor time for waiting while something polls in every turn of the event loop, as Dawn does. */
 async function processorTime(wait: (work: Promise<void>) => Promise<void>): Promise<number> {
   let isOver = false;
-  const ask = (): unknown => isOver || setImmediate(ask);
+  const poll = (): unknown => isOver || setImmediate(poll);
   const start = process.cpuUsage();
-  setImmediate(ask);
+  setImmediate(poll);
   await wait(later(400));
   isOver = true;
   const { user, system } = process.cpuUsage(start);
   return (user + system) / 1000;
 }
 
-it("sleeps while something else keeps the event loop turning", async () => {
-  const [asking, napped] = [
+it("napping saves processor time while something polls", async () => {
+  const [polling, napped] = [
     await processorTime((work) => work),
     await processorTime((work) => napping(work, SOFTWARE)),
   ];
-  expect(napped, `processor time in ms; without naps ${asking}`).toBeLessThan(asking / 2);
+  expect(napped, `processor time in ms; without naps ${polling}`).toBeLessThan(polling / 2);
 });
 
-it("gives what the work gives, and throws what it throws", async () => {
+it("napping resolves and rejects as the work does", async () => {
   expect(await napping(Promise.resolve(3), SOFTWARE)).toBe(3);
   await expect(napping(Promise.reject(new Error("lost")), SOFTWARE)).rejects.toThrow("lost");
 });
 
-it("lets other callbacks run, and ends when the last of several waits does", async () => {
+it("napping lets other callbacks run, and each wait ends with its own work", async () => {
   let turns = 0;
   const counting = setInterval(() => turns++, 5);
   const order: string[] = [];

@@ -22,7 +22,7 @@ describe("weights in fewer bits", () => {
     expect(encodeWeight(normal(3 * 4096), 4096, format).byteLength).toBe(tensorBytes(format, [3, 4096]));
   });
 
-  it("lays rows out in whole words, blocks that are not full included", () => {
+  it("has rows of whole words, also where the last block is not full", () => {
     expect(quantisedRow("int8", 130)).toEqual({ codes: 33, total: 36 });
     expect(quantisedRow("nf4", 130)).toEqual({ codes: 17, total: 20 });
     expect(quantisedRow("nf4", 4096)).toEqual({ codes: 512, total: 530 });
@@ -40,14 +40,14 @@ describe("weights in fewer bits", () => {
 
   it("int8 is off by at most half of 1/127 of the block's largest, which is exact", () => {
     const data = normal(2 * 150);
-    const found = roundTrip(data, 150, "int8");
+    const decoded = roundTrip(data, 150, "int8");
     for (let row = 0; row < 2; row++) {
       for (let start = 0; start < 150; start += 64) {
         const at = (i: number): number => row * 150 + i;
         const block = Array.from({ length: Math.min(64, 150 - start) }, (_, i) => start + i);
         const largest = Math.max(...block.map((i) => Math.abs(data[at(i)]!)));
         for (const i of block) {
-          const error = Math.abs(found[at(i)]! - data[at(i)]!);
+          const error = Math.abs(decoded[at(i)]! - data[at(i)]!);
           expect(error).toBeLessThanOrEqual(largest / 254 + 1e-9);
           if (Math.abs(data[at(i)]!) === largest) expect(error).toBeLessThan(1e-8);
         }
@@ -55,14 +55,14 @@ describe("weights in fewer bits", () => {
     }
   });
 
-  it("nf4 gives its own sixteen values back exactly, and otherwise the nearest", () => {
+  it("nf4 keeps its sixteen values exactly, and rounds others to the nearest", () => {
     const values = Float32Array.from({ length: 64 }, (_, i) => NF4[i % 16]! * 3);
     roundTrip(values, 64, "nf4").forEach((value, i) => expect(value).toBeCloseTo(values[i]!, 6));
     const data = normal(64, 4);
     const scale = data.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
     roundTrip(data, 64, "nf4").forEach((value, i) => {
-      const nearest = NF4.reduce((best, own) =>
-        Math.abs(own * scale - data[i]!) < Math.abs(best * scale - data[i]!) ? own : best,
+      const nearest = NF4.reduce((best, value) =>
+        Math.abs(value * scale - data[i]!) < Math.abs(best * scale - data[i]!) ? value : best,
       );
       expect(value).toBeCloseTo(nearest * scale, 6);
     });
@@ -70,14 +70,14 @@ describe("weights in fewer bits", () => {
 
   it("nf4's scales are off by at most half a 255th of their spread over the row", () => {
     const data = Float32Array.from({ length: 4 * 64 }, (_, i) => (i % 64 === 0 ? 1 + Math.floor(i / 64) ** 2 : 0));
-    const found = roundTrip(data, 256, "nf4");
+    const decoded = roundTrip(data, 256, "nf4");
     for (const block of [0, 1, 2, 3]) {
-      expect(Math.abs(found[block * 64]! - data[block * 64]!)).toBeLessThanOrEqual(9 / 255 / 2 + 1e-6);
+      expect(Math.abs(decoded[block * 64]! - data[block * 64]!)).toBeLessThanOrEqual(9 / 255 / 2 + 1e-6);
     }
-    expect(found.filter((value) => value !== 0)).toHaveLength(4);
+    expect(decoded.filter((value) => value !== 0)).toHaveLength(4);
   });
 
-  it("of zeros alone is zeros", () => {
+  it("keeps zeros", () => {
     for (const format of WEIGHT_FORMATS)
       expect([...roundTrip(new Float32Array(70), 70, format)]).toEqual([...new Float32Array(70)]);
   });
