@@ -76,7 +76,7 @@ describe("a trainer that cannot be made", () => {
   it("refuses initial tensors of another adapter or of another rank", async () => {
     const other = new Map([["nowhere.lora_A.weight", { data: new Float32Array(4) }]]);
     const withOther = () => Trainer.create(trainerOptions(good, { initial: other }));
-    await expectRefusal(withOther, ConfigError, /nowhere\.lora_A\.weight is no tensor/);
+    await expectRefusal(withOther, ConfigError, /nowhere\.lora_A\.weight is not a tensor/);
     const name = "bert.encoder.layer.0.attention.self.query.lora_A.weight";
     const wide = new Map([[name, { data: new Float32Array(3 * 16) }]]);
     const withWide = () => Trainer.create(trainerOptions(good, { initial: wide }));
