@@ -66,8 +66,8 @@ export default defineConfig(
     },
   },
   {
-    // Folders whose casts all have their comment. Later also test/**/*.ts and src/**/*.ts.
-    files: ["bench/**/*.ts", "scripts/**/*.ts", "src/{analysis,cli,node,report}/**/*.ts"],
+    // Every cast says in a comment why the compiler cannot know; tests are free to cast.
+    files: ["bench/**/*.ts", "scripts/**/*.ts", "src/**/*.ts"],
     rules: { "safetape/explained-casts": "error" },
   },
   {
