@@ -113,7 +113,7 @@ describe("a directory that changes while it is read", () => {
       loadDuring((shard) => rm(shard)),
       FileFormatError,
     );
-    expect(error.message).toMatch(/^no file second\.safetensors in .*\n.*first\.safetensors/);
+    expect(error.message).toMatch(/^There is no file second\.safetensors in .*\n.*first\.safetensors/);
   });
 
   it("gives a FileFormatError and holds no memory when a shard is cut short", async () => {
@@ -121,7 +121,7 @@ describe("a directory that changes while it is read", () => {
       loadDuring((shard) => writeFile(shard, new Uint8Array(100))),
       FileFormatError,
     );
-    expect(error.message).toMatch(/second\.safetensors in .* has 100 bytes, but bytes .* were asked for\n.*truncated/);
+    expect(error.message).toMatch(/second\.safetensors in .* has 100 bytes; bytes .* were requested\.\n.*truncated/);
   });
 });
 
