@@ -48,7 +48,7 @@ describe("wrong use of the command line", () => {
     ["half a row", ["plan", "--config", CONFIG, "--batch", "1.5"], 2, /--batch is 1\.5/],
     ["an unknown adapter", ["plan", "--config", CONFIG, "--adapter", "dora"], 2, /--adapter is dora/],
     ["an option of another adapter", ["plan", "--config", CONFIG, "--tokens", "4"], 1, /lora has no option tokens/],
-    ["a layer too high", ["plan", "--config", CONFIG, "--layers", "9"], 1, /Layer 9 is to be adapted/],
+    ["a layer too high", ["plan", "--config", CONFIG, "--layers", "9"], 1, /Layer 9 cannot be adapted/],
     ["more frozen layers than there are", ["plan", "--config", CONFIG, "--freeze-below", "5"], 2, /has 4 layers/],
     ["a run without a record", ["report", "examples/model"], 1, /no file run\.json/],
     ["no task", ["train", "--model", "examples/model"], 2, /--task is missing/],
