@@ -70,7 +70,7 @@ const WITH_FURTHER_MODES: readonly string[] = ["lora", "vera"];
 /** Why a trainer refuses a combination; undefined for those that run. */
 function refusal(adapter: string, policy: string, { mergeOnFreeze, prefixCache }: Partial<TrainerOptions>) {
   const comparesLayers = policy === "safe" || policy === "memory_budget";
-  if (adapter !== "lora" && policy === "lora_prune") return /judges by LoRA's gradients/;
+  if (adapter !== "lora" && policy === "lora_prune") return /needs the gradients of LoRA/;
   if (adapter === "adalora" && policy === "aflora") return /both collect statistics/;
   if (mergeOnFreeze && adapter !== "lora") return /is not merged/;
   if (mergeOnFreeze && policy === "lora_prune") return /masks what a LoRA is merged into/;
