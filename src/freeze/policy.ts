@@ -57,6 +57,7 @@ export interface FreezeContext extends Progress {
   /**
    * Importance of each layer's adapter: 1 - CKA of the layer's activations with and without the adapter, on the probe
    * batch (SAFE, Son et al. 2024, eq. 2 and 3). Computed at the first call; costs two forward passes.
+   * @throws ConfigError for a policy without `usesImportance`.
    */
   readonly importance: (options?: { readonly center?: boolean }) => Promise<ReadonlyMap<number, number>>;
   /**

@@ -1,7 +1,7 @@
 import { afterAll, describe, expect, it } from "vitest";
 import { Batches, ConfigError, DataError, DeviceError, Engine, initialiseModel, lora } from "safetape";
 import { promptTuning, ShapeError, Trainer } from "safetape";
-import type { BatchSource, SafetapeError, TrainerOptions } from "safetape";
+import type { BatchSource, FreezePolicy, SafetapeError, TrainerOptions } from "safetape";
 import { openDevice } from "../../src/gpu/device";
 import { testDevice } from "../support/device";
 import { useEngine } from "../support/engine";
@@ -69,6 +69,23 @@ describe("data that the model has no place for", () => {
     const snapshot = await trainer.state.snapshot();
     expect((await failure(steps.next(), DataError)).fact).toMatch(/label 7/);
     expect(await trainer.state.snapshot()).toEqual(snapshot);
+  });
+});
+
+describe("a policy that reads more than it declares", () => {
+  it("is refused when it reads importance, which no budget has counted", async () => {
+    const policy: FreezePolicy = {
+      kind: "freezing",
+      name: "undeclared",
+      start: () => ({
+        isDue: () => true,
+        async decide({ importance }) {
+          await importance();
+          return [];
+        },
+      }),
+    };
+    await expectRefusal(() => train(trainerOptions(good, { policy })), ConfigError, /importance without declaring it/);
   });
 });
 

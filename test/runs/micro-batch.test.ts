@@ -22,6 +22,7 @@ const freezes = () => fixed([{ beforeStep: 2, tensors: layerNames(0) }]);
 const scoring = (scores: number[]): FreezePolicy => ({
   name: "scoring",
   kind: "freezing",
+  usesImportance: true,
   start: () => ({
     isDue: ({ step }) => step > 0,
     async decide({ step, live, importance }) {

@@ -40,6 +40,8 @@ export interface FreezeContextParts {
   readonly book: PlanBook;
   readonly merging: Merging | undefined;
   readonly statistics: Statistics | undefined;
+  /** Whether the policy declares that it reads importance, so that the budget has room for it. */
+  readonly usesImportance: boolean;
   /** Every plan that the run would hold in addition to those of its steps, with only these tensors live. */
   readonly sidePlansWith: (live: ReadonlyMap<string, TrainableSpec>) => readonly Plan[];
   /** Called with scores that the policy requests. */
@@ -73,7 +75,13 @@ export function freezeContext(parts: FreezeContextParts): FreezeContext {
       return byElement;
     },
     bytesWith: (tensors) => bytesWith(parts, tensors),
-    importance({ center = true } = {}) {
+    async importance({ center = true } = {}) {
+      if (!parts.usesImportance) {
+        throw new ConfigError(
+          "This policy reads importance without declaring it.",
+          "Give the policy `usesImportance: true`.",
+        );
+      }
       const compute = () => importance(parts, center);
       const scores = importances.get(center) ?? (parts.merging ? parts.merging.unmerged(compute) : compute());
       importances.set(center, scores);

@@ -7,7 +7,7 @@ import type { PolicyScores } from "../freezing/context";
 import { statisticsOf } from "../plans/statistics-plan";
 import { freezeEvent } from "./reports";
 import type { FreezeEvent } from "./reports";
-import { heldPlans } from "./resources";
+import { heldPlans } from "../step/optimizer-plans";
 import type { RunResources } from "./resources";
 
 /** Live bytes of a run, and FLOPs of an optimizer step with the largest batch. */
@@ -29,16 +29,24 @@ export class AfterStep {
   /** The run when a freeze began, until the freeze is complete. */
   #beforeFreeze: { readonly layers: readonly number[]; readonly cost: RunCost } | undefined;
   #scores: PolicyScores | undefined;
+  readonly #unreportedFreezes: FreezeEvent[];
 
   /**
    * @param progress the loop's current progress.
-   * @param unreportedFreezes freezes that no step report contains yet.
+   * @param unreportedFreezes freezes before a resumption that no step report contains yet.
    */
   constructor(
     private readonly resources: RunResources,
     private readonly progress: () => Progress,
-    private readonly unreportedFreezes: FreezeEvent[],
-  ) {}
+    unreportedFreezes: readonly FreezeEvent[],
+  ) {
+    this.#unreportedFreezes = [...unreportedFreezes];
+  }
+
+  /** Freezes that no step report contains yet. */
+  get unreportedFreezes(): readonly FreezeEvent[] {
+    return this.#unreportedFreezes;
+  }
 
   /** Whether some of what follows a step is done and some is not. */
   get isPartlyDone(): boolean {
@@ -83,7 +91,7 @@ export class AfterStep {
 
   /** Scores and freezes since the last call. */
   takeReport(): { readonly scores: PolicyScores | undefined; readonly freezes: readonly FreezeEvent[] } {
-    return { scores: this.#scores, freezes: this.unreportedFreezes.splice(0) };
+    return { scores: this.#scores, freezes: this.#unreportedFreezes.splice(0) };
   }
 
   /**
@@ -107,7 +115,7 @@ export class AfterStep {
     this.#beforeFreeze = undefined;
     const layers = before.layers.filter((layer) => !state.liveByLayer().has(layer));
     const event = freezeEvent({ step: this.progress().step, tensors, layers }, before.cost, this.#cost());
-    this.unreportedFreezes.push(event);
+    this.#unreportedFreezes.push(event);
     return event;
   }
 
@@ -131,7 +139,7 @@ export class AfterStep {
 
   /** What the policy sees. */
   #context() {
-    const { options, state, executor, book, updates, merging, first } = this.resources;
+    const { options, state, executor, book, updates, policy, merging, first } = this.resources;
     return freezeContext({
       loaded: options.model,
       adapter: options.adapter,
@@ -144,6 +152,7 @@ export class AfterStep {
       onScores: (scores) => void (this.#scores = scores),
       sidePlansWith: (live) => updates.plansWith(live),
       statistics: statisticsOf(options),
+      usesImportance: policy.kind === "freezing" && policy.policy.usesImportance === true,
     });
   }
 

@@ -4,7 +4,6 @@ import { never } from "../../freeze/never";
 import { startPolicy } from "../../freeze/policy";
 import type { ActivePolicy } from "../../freeze/policy";
 import { Executor } from "../../run/executor";
-import type { Plan } from "../../tape/plan";
 import { withMemoryRemedy } from "../estimate/memory-remedy";
 import { preflight } from "../estimate/preflight";
 import type { Preflight } from "../estimate/preflight";
@@ -15,7 +14,7 @@ import { StructuralPruner, withStructuralMasks } from "../freezing/structural-pr
 import type { TrainerOptions } from "../options";
 import { positionIn } from "../step/batch-queue";
 import type { DataPosition } from "../step/batch-queue";
-import { OptimizerPlans } from "../step/optimizer-plans";
+import { heldPlans, OptimizerPlans } from "../step/optimizer-plans";
 import type { PrefixCache } from "../step/prefix/cache";
 import type { PrefixParts } from "../step/prefix/step-prefix";
 import { TrainableTensors } from "../tensors/trainable-tensors";
@@ -63,7 +62,6 @@ export async function openRun(
   const maskedOptions = withStructuralMasks(givenOptions);
   const { model: loaded, adapter, data, seed = 0 } = maskedOptions;
   await loaded.updateFragileNorms();
-  loaded.isTrained ||= adapter.trainsInPlace ?? false;
   const start = first?.start ?? origin?.start ?? positionIn(data);
   if (!first && origin && start.state !== undefined) data.resume?.(start.state);
   const cache = await openPrefixCache(maskedOptions);
@@ -72,6 +70,7 @@ export async function openRun(
   const options = { ...maskedOptions, probe: maskedOptions.probe ?? flight.first };
   if (!first) await origin?.check({ options, first: flight.first, start });
   origin?.restorePlans(flight, loaded.model.layers);
+  loaded.isTrained ||= adapter.trainsInPlace ?? false;
   const frozen = origin ? [...live.keys()].filter((name) => !origin.live.has(name)) : [];
   const remedy = { options, book, needs };
   const state = await withMemoryRemedy(remedy, () =>
@@ -125,9 +124,4 @@ async function openPrefixCache({ prefixCache, model }: TrainerOptions): Promise<
   // Loaded when it is needed: few runs cache their prefix.
   const { PrefixCache } = await import("../step/prefix/cache");
   return new PrefixCache(prefixCache === true ? {} : prefixCache, model.model.hiddenSize);
-}
-
-/** The plans that the executor holds between steps. */
-export function heldPlans({ book, updates }: Pick<RunResources, "book" | "updates">): Plan[] {
-  return [...book.plans, ...updates.plans];
 }

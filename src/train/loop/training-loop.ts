@@ -13,6 +13,7 @@ import { footprint, OfPlans } from "../plans/footprint";
 import { optimizerSettings } from "../plans/optimizer-plan";
 import type { BatchQueue } from "../step/batch-queue";
 import { drawBatches } from "../step/draw-batches";
+import { heldPlans } from "../step/optimizer-plans";
 import type { NextStep } from "../step/look-ahead";
 import { stepPrefix } from "../step/prefix/step-prefix";
 import { StepRunner } from "../step/step-runner";
@@ -21,7 +22,6 @@ import { RunHistory } from "./history";
 import { scheduleFactor } from "./learning-rate";
 import { stepReport } from "./reports";
 import type { AppliedStep, FreezeEvent, StepReport } from "./reports";
-import { heldPlans } from "./resources";
 import type { RunResources } from "./resources";
 import { SkippedSteps } from "./skipped-steps";
 
@@ -55,7 +55,6 @@ export class TrainingLoop {
   readonly #afterStep: AfterStep;
   readonly #skippedSteps: SkippedSteps;
   readonly #history: RunHistory;
-  readonly #unreportedFreezes: FreezeEvent[];
   readonly #predictedBytes = new OfPlans<Bytes>();
   /** The last step, until it is reported. */
   #applied: AppliedStep | undefined;
@@ -77,8 +76,7 @@ export class TrainingLoop {
     this.#step = position.step;
     this.#hasBegun = position.hasBegun;
     this.#history = position.history.copy();
-    this.#unreportedFreezes = [...position.unreportedFreezes];
-    this.#afterStep = new AfterStep(resources, () => this.progress, this.#unreportedFreezes);
+    this.#afterStep = new AfterStep(resources, () => this.progress, position.unreportedFreezes);
     if (!this.#hasBegun) {
       const computeGradients = (): Promise<void> => this.#computeGradients([resources.first]);
       this.#afterStep.scheduleStart(computeGradients, () => (this.#hasBegun = true));
@@ -190,7 +188,7 @@ export class TrainingLoop {
         "Continue with steps(), then save.",
       );
     }
-    const unreportedFreezes = [...this.#unreportedFreezes];
+    const unreportedFreezes = [...this.#afterStep.unreportedFreezes];
     return { step: this.#step, hasBegun: this.#hasBegun, history: this.#history, unreportedFreezes };
   }
 

@@ -3,6 +3,7 @@ import type { Batch } from "../../data/batch";
 import type { Executor } from "../../run/executor";
 import type { PlanBook } from "../plans/plan-book";
 import type { BatchQueue } from "./batch-queue";
+import { heldPlans } from "./optimizer-plans";
 import type { OptimizerPlans } from "./optimizer-plans";
 
 export interface DrawParts {
@@ -33,7 +34,7 @@ export async function drawBatches(
   const restoreBook = book.mark();
   try {
     for (const batch of batches) if (!book.hasShape(batch)) book.addShape(batch);
-    const plans = [...book.plans, ...updates.plans];
+    const plans = heldPlans({ book, updates });
     // The executor may hold other plans where it refused an earlier change.
     if (!plans.every((plan) => executor.holds(plan))) await executor.hold(plans);
     return batches;

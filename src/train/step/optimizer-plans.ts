@@ -5,6 +5,7 @@ import type { Executor, Run } from "../../run/executor";
 import type { Plan } from "../../tape/plan";
 import type { SavedPruner, StructuralPruner } from "../freezing/structural-pruner";
 import { hyperParameters, LOSS, SQUARE_SUM } from "../plans/optimizer-plan";
+import type { PlanBook } from "../plans/plan-book";
 import { sidePlans } from "../plans/side-plans";
 import type { SidePlanOptions, SidePlans, UpdatePlans } from "../plans/side-plans";
 import { statisticsInputs } from "../plans/statistics-plan";
@@ -12,7 +13,7 @@ import { variantKey } from "../plans/trace";
 import type { TrainableSpec } from "../tensors/specs";
 import type { TrainableTensors } from "../tensors/trainable-tensors";
 
-/** What updates have counted and found, plain JSON. */
+/** State of the optimizer and the structural pruner in a checkpoint. Plain JSON. */
 export interface SavedOptimizer {
   readonly ages: readonly (readonly [group: string, updates: number])[];
   readonly structures?: SavedPruner | undefined;
@@ -57,7 +58,7 @@ export class OptimizerPlans {
     return { ages: [...this.#ages], structures: this.pruner?.save() };
   }
 
-  /** Goes on where `save` was called. @throws FileFormatError for what another model saved. */
+  /** Continues from what `save` returned. @throws FileFormatError for the state of another model. */
   restore({ ages, structures = [] }: SavedOptimizer): void {
     this.#ages.clear();
     for (const [group, updates] of ages) this.#ages.set(group, updates);
@@ -74,18 +75,18 @@ export class OptimizerPlans {
     this.#plans = this.#planFor(this.state.live);
   }
 
-  /** Whether something reads the gradients before the update: it must not see those of a loss that is not finite. */
+  /** Whether something reads the gradients before the update. It must not see gradients of a loss that is not finite. */
   get readsGradientsFirst(): boolean {
     return this.normOf([]) !== undefined;
   }
 
-  /** Whether something reads a step's gradients besides its update, or changes what the next ones depend on. */
+  /** Whether something other than the update reads a step's gradients, or changes what the next gradients depend on. */
   get hasObservers(): boolean {
     const { statistics, importance } = this.#plans;
     return statistics !== undefined || importance !== undefined || this.adapterState !== undefined;
   }
 
-  /** Brings the statistics up to date where this is their moment; `step` counts from 0. */
+  /** Updates the statistics that are collected at this moment. @param step number of the step, from 0. */
   async collectStatistics(executor: Executor, when: Statistics["when"], step: number): Promise<void> {
     const { statistics: settings } = this.options;
     const { statistics, importance } = this.#plans;
@@ -97,22 +98,22 @@ export class OptimizerPlans {
     }
   }
 
-  /** Takes structures out where that is due, after a step. */
+  /** Removes structures of the model after a step, where the policy is due. */
   async prune(progress: Progress): Promise<void> {
     await this.pruner?.prune(progress);
   }
 
-  /** The plan of an update of what is live and not left out; it takes the loss as an input. */
+  /** The update plan of a step without these layers. The loss is an input of it. */
   planOf(dropped: readonly number[]): Plan {
     return this.#updateOf(dropped).update;
   }
 
-  /** The plan that gives loss and norm of a step's gradients ahead of the update, where these are followed. */
+  /** The plan that computes loss and gradient norm ahead of the update; undefined where nothing reads gradients first. */
   normOf(dropped: readonly number[]): Plan | undefined {
     return this.#updateOf(dropped).norm;
   }
 
-  /** One update. Nothing moves where loss or gradient norm are not finite. */
+  /** The run of one update. It changes nothing where the loss or the gradient norm is not finite. */
   run(dropped: readonly number[], learningRate: number, loss?: number): Run {
     const { update, groups } = this.#updateOf(dropped);
     const { settings } = this.options;
@@ -124,20 +125,20 @@ export class OptimizerPlans {
     return { plan: update, store: this.state, inputs };
   }
 
-  /** Loss and global gradient norm of an update that was run. */
+  /** Loss and global gradient norm of an update that was run; counts the update where both are finite. */
   finish(
     outputs: ReadonlyMap<string, Float32Array>,
     dropped: readonly number[],
   ): { loss: number; gradientNorm: number } {
-    const { loss, gradientNorm } = this.judge(outputs);
+    const { loss, gradientNorm } = this.readResult(outputs);
     if (Number.isFinite(loss) && Number.isFinite(gradientNorm)) {
       for (const group of this.#updateOf(dropped).groups) this.#ages.set(group, this.#age(group) + 1);
     }
     return { loss, gradientNorm };
   }
 
-  /** Loss and global gradient norm of a step. */
-  judge(outputs: ReadonlyMap<string, Float32Array>): { loss: number; gradientNorm: number } {
+  /** Loss and global gradient norm, before clipping, from the outputs of an update or norm plan. */
+  readResult(outputs: ReadonlyMap<string, Float32Array>): { loss: number; gradientNorm: number } {
     return { loss: outputs.get(LOSS)?.[0] ?? NaN, gradientNorm: Math.sqrt(outputs.get(SQUARE_SUM)?.[0] ?? NaN) };
   }
 
@@ -150,4 +151,9 @@ export class OptimizerPlans {
     if (!plans) throw new Error(`The update without the layers ${dropped.join(", ")} is not planned.`);
     return plans;
   }
+}
+
+/** The plans that the executor holds between steps: those of the steps, and those in addition to them. */
+export function heldPlans({ book, updates }: { readonly book: PlanBook; readonly updates: OptimizerPlans }): Plan[] {
+  return [...book.plans, ...updates.plans];
 }

@@ -52,7 +52,7 @@ export class StepRunner {
     const norm = updates.normOf(step.droppedLayers)!;
     const { runs, flops } = gradientRuns(this.parts, step, { lossSum: updates.lossSum, update: norm });
     const gradients = await executor.runAll([...runs, { plan: norm, store: state, inputs: () => ({}) }]);
-    const { loss } = checkFinite(updates.judge(gradients), step);
+    const { loss } = checkFinite(updates.readResult(gradients), step);
     await updates.collectStatistics(executor, "before_update", step.index);
     const outputs = await executor.runAll([updates.run(step.droppedLayers, step.learningRate, loss)]);
     return { ...checkFinite(updates.finish(outputs, step.droppedLayers), step), flops };
