@@ -13,6 +13,7 @@ const engine = await useEngine();
 describe("golden runs of float64 PyTorch", () => {
   it.each(CASES)("are reproduced: %s", async (name) => {
     const { errors } = await runGolden(engine, await openDirectory(`test/golden/${name}`));
+    // Object.keys forgets the type of the keys.
     for (const key of Object.keys(GOLDEN_LIMITS) as (keyof GoldenErrors)[]) {
       expect(errors[key], `relative error of ${key} in ${name}`).toBeLessThanOrEqual(GOLDEN_LIMITS[key]);
     }

@@ -42,6 +42,7 @@ describe("SQuAD", () => {
         const features = squadFeatures(examples, tokens);
         expect(features).toHaveLength(1);
         const { sample, spans } = features[0]!;
+        // Features of SQuAD have both labels in one array.
         const [start, end] = sample.label as Int32Array;
         expect(spans[start!]?.[0], text).toBe(CONTEXT.indexOf(text));
         const oneHot = (index: number) => Float32Array.from(sample.ids, (_, i) => (i === index ? 1 : 0));
@@ -64,6 +65,7 @@ describe("SQuAD", () => {
     expect(features.every(({ sample }) => sample.ids.length <= 20)).toBe(true);
     const inside = features.filter(({ spans }) => spans.some((span) => span?.[0] === context.indexOf("boring")));
     for (const { sample } of features) {
+      // Features of SQuAD have both labels in one array.
       const [start] = sample.label as Int32Array;
       expect(start! > 0).toBe(inside.some((feature) => feature.sample === sample));
     }
@@ -127,6 +129,7 @@ describe("E2E", () => {
     expect([...(samples[2]?.ids ?? [])]).toEqual([...prompt, ...encode(" Cocum is cheap."), end]);
     expect([...e2ePrompts(examples, tokens)].map((ids) => [...ids])[1]).toEqual(prompt);
     for (const { ids, label } of samples) {
+      // Samples of a language model have one label per token.
       const labels = label as Int32Array;
       const answer = ids.filter((_, i) => labels[i] !== IGNORED_LABEL);
       expect(tokens.decode(answer)).not.toContain("[");
@@ -175,6 +178,7 @@ describe("JSON lines", () => {
     const conversations = await readConversations(await directoryWith("c.jsonl", LINES), "c.jsonl");
     const answers = conversationSamples(conversations, tokens).samples.map(({ ids, label }) =>
       tokens
+        // Samples of a language model have one label per token.
         .decode(ids.filter((_, i) => (label as Int32Array)[i] !== IGNORED_LABEL))
         .replace(/\s+/g, " ")
         .trim(),

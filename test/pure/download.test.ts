@@ -27,6 +27,7 @@ let hub: FakeHub;
 const printed: string[] = [];
 
 const serve = async (...given: ConstructorParameters<typeof FakeHub>): Promise<void> => {
+  // Undefined until the first call.
   await (hub as FakeHub | undefined)?.stop();
   hub = await new FakeHub(...given).start();
 };

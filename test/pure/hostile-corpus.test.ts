@@ -11,6 +11,7 @@ interface Committed {
   readonly readers: Readonly<Record<string, Outcomes>>;
 }
 
+// A committed file, written by write-outcomes.ts.
 const committed = JSON.parse(readFileSync("test/hostile/outcomes.json", "utf8")) as Committed;
 const watchdog = startWatchdog(READERS.map(({ name }) => name));
 afterAll(() => watchdog.stop());

@@ -89,6 +89,7 @@ const state =
   (change: (told: Record<string, unknown>) => void): Change =>
   (tensors, name) => {
     const key = `${name}.quant_state.bitsandbytes__nf4`;
+    // The fixture's own JSON is an object.
     const told = JSON.parse(new TextDecoder().decode(tensors.get(key)?.bytes)) as Record<string, unknown>;
     change(told);
     const bytes = jsonBytes(told);

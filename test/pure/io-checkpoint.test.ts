@@ -89,6 +89,7 @@ describe("openCheckpoint", () => {
       /index.json in m: .*weight_map/,
     ],
   ])("refuses %s", async (_, files, message) => {
+    // Every file of these cases is bytes.
     const directory = memoryDirectory("m", files as Record<string, Uint8Array>);
     expect((await failure(openCheckpoint(directory), FileFormatError)).message).toMatch(message);
   });
@@ -110,6 +111,7 @@ describe("openCheckpoint", () => {
     const config = await readConfig(memoryDirectory("m", { "config.json": new TextEncoder().encode(json) }));
     expect(config["model_type"]).toBe("bert");
     expect(config["polluted"]).toBeUndefined();
+    // Asks for a key that a polluted prototype would have.
     expect(({} as Record<string, unknown>)["polluted"]).toBeUndefined();
   });
 });

@@ -24,6 +24,7 @@ async function served(handler: Handler): Promise<{ url: string; asked: string[] 
     handler(request, response);
   });
   await new Promise<void>((resolve) => server?.listen(0, "127.0.0.1", resolve));
+  // A server that listens on a port has an address of this form.
   return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/model`, asked };
 }
 
@@ -48,6 +49,7 @@ const small: Handler = (request, response) => {
 const failure = (work: Promise<unknown>): Promise<Error> =>
   work.then(
     () => new Error("nothing was thrown"),
+    // Rejections here are always errors.
     (error: unknown) => error as Error,
   );
 

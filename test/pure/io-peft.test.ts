@@ -32,6 +32,7 @@ const tensor = (...shape: number[]): FloatTensor => ({
 
 const modelOf = async (base: string): Promise<Model> => {
   const bytes = await (await openDirectory(join(DATA, base))).read("config.json");
+  // config.json is an object.
   return createModel(JSON.parse(new TextDecoder().decode(bytes)) as Record<string, unknown>);
 };
 

@@ -66,6 +66,7 @@ describe("reading", () => {
       ["__proto__", 3],
       ["constructor", 4],
     ]);
+    // Asks for a key that a polluted prototype would have.
     expect(({} as Record<string, unknown>)["dtype"], "a prototype was polluted").toBeUndefined();
   });
 

@@ -20,6 +20,7 @@ const LLAMA = {
 
 describe("LoRAPrune's schedule", () => {
   const groups = (scores: number[], out: number[] = []): GroupScores[] => [
+    // The policy reads scores alone.
     { structure: {} as Structure, scores: Float64Array.from(scores), out: new Set(out) },
   ];
 
@@ -74,6 +75,7 @@ describe("importance of groups", () => {
   });
 
   it("counts all query heads of a key-value head in its group", () => {
+    // A layer of LLaMA has these two structures.
     const [heads, neurons] = createModel(LLAMA).structures(3) as [Structure, Structure];
     expect(heads).toEqual({
       kind: "heads",
@@ -91,6 +93,7 @@ describe("importance of groups", () => {
 
   it("covers queries, keys and values in the fused projection of GPT-2", () => {
     const config = { model_type: "gpt2", vocab_size: 20, n_positions: 8, n_embd: 12, n_layer: 2, n_head: 3 };
+    // A layer has attention heads first.
     const [heads] = createModel(config).structures(0) as [Structure];
     expect(heads.outputs.map(({ offset, size }) => [offset, size])).toEqual([
       [0, 4],

@@ -33,6 +33,7 @@ describe("positions", () => {
       attentionMask: inputIds.map((id) => (id === 1 ? 0 : 1)),
     };
     const { padded_positions: positions } = batchInputs(createModel(ROBERTA), batch);
+    // Positions are integers.
     expect([...(positions as Int32Array)]).toEqual([2, 3, 4, 5, 1, 1, 1, 1, 2, 3, 4, 5]);
     expect(createModel(ROBERTA).maxLength, "positions behind the padding id's").toBe(8);
   });

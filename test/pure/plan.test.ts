@@ -59,7 +59,7 @@ function run(made: Plan): Map<string, Float64Array> {
     return found;
   };
   for (const [name, { buffer }] of made.inputs) {
-    const target = buffers[rank[buffer]!] as Float64Array;
+    const target = buffers[rank[buffer]!]!;
     for (let i = 0; i < SIZE; i++) target[i] = name === LOSS_GRADIENT ? 1 : start(name, i);
   }
   for (const { launch, bindings } of made.launches) {
@@ -67,7 +67,7 @@ function run(made: Plan): Map<string, Float64Array> {
       bindings.map(({ variable, target }) => [
         variable,
         target.kind === "buffer"
-          ? (buffers[rank[target.index]!] as Float64Array)
+          ? buffers[rank[target.index]!]!
           : vector(`${target.kind} ${target.name}`, (i) => (target.kind === "gradient" ? NaN : start(target.name, i))),
       ]),
     );

@@ -36,6 +36,7 @@ test("reports come back as they were, whatever only some of them have", () => {
     reportOf(3, { horizon: undefined, prefix: { layer: 1, hits: 2, parts: 3, bytes: 4 }, loss: NaN }),
   ];
   const { table, bits } = packReports(reports);
+  // JSON keeps the shape of a table of plain values.
   const told = JSON.parse(JSON.stringify(table)) as typeof table;
   expect(unpackReports(told, bits)).toEqual(reports);
   expect(unpackReports(packReports([]).table, packReports([]).bits)).toEqual([]);

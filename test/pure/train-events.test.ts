@@ -19,6 +19,7 @@ const record = madeUpRecord();
 function screenOn(isTTY: boolean, isQuiet = false) {
   const written: string[] = [];
   const write = (text: string): boolean => written.push(text) > 0;
+  // The view uses these members alone.
   const stream = { isTTY, columns: 100, rows: 30, write, hasColors: () => false } as unknown as NodeJS.WriteStream;
   return { screen: new Screen(isQuiet, stream), text: () => written.join("") };
 }

@@ -82,6 +82,7 @@ it("the fastest is the usual one unless another gains more than noise", () => {
 
 function tunerDevice(): Device {
   const awaited = <T>(work: Promise<T>): Promise<T> => work;
+  // The tuner uses these members alone.
   return {
     info: HARDWARE,
     guard: awaited,
@@ -210,6 +211,7 @@ it("a key changes with the adapter, its driver and the version", () => {
     tuningKey(HARDWARE, "9.9.9"),
   ];
   expect(new Set(keys).size).toBe(keys.length);
+  // package.json has a version.
   expect(keys[0]).toContain((JSON.parse(readFileSync("package.json", "utf8")) as { version: string }).version);
 });
 

@@ -51,6 +51,7 @@ describe("safetape train, stopped by a signal", () => {
     expect(readdirSync(out)).toEqual(["checkpoints"]);
     expect(await runCli(commandFor(out))).toMatchObject({
       code: 2,
+      // Matchers are typed any.
       stderr: expect.stringMatching(/--resume/) as string,
     });
     const other = await runCli([...commandFor(out), "--resume", "--lr", "0.1"]);

@@ -28,6 +28,7 @@ describe("safetape doctor", () => {
     const { code, stdout } = await runCli(["doctor", "--json"]);
     expect(code).toBe(0);
     expect(stdout.toLowerCase()).toContain(process.env["SAFETAPE_ADAPTER"]);
+    // Matchers are typed any.
     expect(JSON.parse(stdout)).toMatchObject({ limits: expect.any(Object) as unknown });
   });
 });

@@ -7,11 +7,13 @@ import { useEngine } from "../support/engine";
 const engine = await useEngine();
 
 async function finish(name: string, further: Partial<safetape.TrainerOptions> = {}) {
+  // The script that made the fixtures is plain JavaScript.
   const trainer = (await trainerOf(safetape, engine, name, further)) as Trainer;
   const { model } = trainer.options;
   const { losses, freezes } = await trainer.train();
   const file = safetape.memoryDirectory("adapter");
   await safetape.saveAdapter(file, trainer);
+  // SAFE's record has a history.
   const { history = [] } = trainer.policyRecord() as { history?: readonly { readonly frozen: readonly number[] }[] };
   trainer.dispose();
   model.dispose();
@@ -20,6 +22,7 @@ async function finish(name: string, further: Partial<safetape.TrainerOptions> = 
     losses,
     freezes: freezes.map(({ step, tensors, layers }) => ({ step, tensors, layers })),
     frozenByInterval: history.map(({ frozen }) => frozen),
+    // JSON.parse is typed any.
     adapterConfig: JSON.parse(new TextDecoder().decode(await file.read("adapter_config.json"))) as unknown,
   };
 }

@@ -141,6 +141,7 @@ async function atTheSameTime(method: Method): Promise<Outcome[]> {
 describe("a policy and an adapter that two runs share", () => {
   it.each(Object.entries(METHODS))("give what fresh ones give: %s", async (_, make) => {
     const [fresh] = await oneAfterTheOther([make()]);
+    // A policy's record is plain JSON with its name.
     const { name, mode } = fresh!.policy as { name: string; mode?: string };
     // The published code's windows of ten steps are longer than these runs.
     const freezes = FREEZING.includes(name) && mode !== "published_code";

@@ -13,6 +13,7 @@ export async function goldenSubject(engine: Engine, count: number): Promise<{ su
   const stacked = await readSafetensors(directory, "batches.safetensors");
   const part = (name: string, step: number): Int32Array => {
     const { data, shape } = stacked.get(name)!;
+    // The batches of golden cases are integers.
     return (data as Int32Array).subarray((step * data.length) / shape[0]!, ((step + 1) * data.length) / shape[0]!);
   };
   const batches = Array.from({ length: count }, (_, step) => ({

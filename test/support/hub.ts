@@ -65,6 +65,7 @@ export class FakeHub {
     const server = createServer(handler);
     this.#servers.push(server);
     await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    // A server that listens on a port has an address of this form.
     return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
   }
 

@@ -98,6 +98,7 @@ export async function runCase(
   const executor = new Executor(device);
   const upload = (name: string, data: TypedArray): void => {
     const lease = device.pool.lease(data.byteLength, "state");
+    // Test data are in memory that is not shared.
     device.handle.queue.writeBuffer(lease.buffer, 0, data as Float32Array<ArrayBuffer>);
     leases.set(name, lease);
   };

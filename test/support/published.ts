@@ -32,6 +32,7 @@ export function readScript(path: string): Script {
   const [imports, lazy, evaluates]: [string[], string[], string[]] = [[], [], []];
   const visit = (node: ts.Node): void => {
     if ((ts.isImportDeclaration(node) || ts.isExportDeclaration(node)) && node.moduleSpecifier) {
+      // The specifier of an import is always a string literal.
       imports.push((node.moduleSpecifier as ts.StringLiteral).text);
     }
     if (ts.isCallExpression(node) || ts.isNewExpression(node)) {

@@ -33,6 +33,7 @@ function residentBytes(): number {
 async function settledBytes(): Promise<number> {
   const readings: number[] = [];
   for (let i = 0; i < 10; i++) {
+    // Exists under --expose-gc.
     (globalThis as { gc?: () => void }).gc?.();
     await sleep(50);
     readings.push(residentBytes());

@@ -28,6 +28,7 @@ async function losses(): Promise<number[]> {
 
 async function both(): Promise<unknown[]> {
   const children = [1, 2].map(() => run(process.execPath, [program, path, "child"]));
+  // JSON.parse is typed any.
   return (await Promise.all(children)).map(({ stdout }) => JSON.parse(stdout) as unknown);
 }
 
