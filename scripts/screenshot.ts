@@ -1,4 +1,4 @@
-// Runs examples/browser in Chromium and takes the README's picture of it: examples/browser/screenshot.png.
+// Runs examples/browser in Chromium and takes the guide's picture of it: examples/browser/screenshot.png.
 import { serve, EXAMPLE_MOUNTS } from "./serve.mjs";
 import { startChromium } from "../test/browser/support/chromium";
 
