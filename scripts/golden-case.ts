@@ -35,7 +35,7 @@ export async function runGolden(engine: Engine, directory: Directory): Promise<G
   using loaded = await loadModel(engine, directory);
   const start = await readStart(directory);
   const batches = await readBatches(directory, golden, loaded.model.maxLength);
-  const adapter = goldenAdapter(golden);
+  const adapter = await goldenAdapter(golden);
   const tensors = new Map<string, FloatTensor>();
   using trainer = await Trainer.create({
     model: loaded,
@@ -64,7 +64,7 @@ const GOLDEN_KINDS: Readonly<Record<string, readonly [string, object]>> = {
 };
 
 /** The adapter of a golden case. @throws ConfigError for an adapter kind that is not supported. */
-export function goldenAdapter({ adapter, modules_to_save, full: isFull }: Case): Adapter {
+export async function goldenAdapter({ adapter, modules_to_save, full: isFull }: Case): Promise<Adapter> {
   const { type, ...options } = adapter;
   if (isFull && type === "BITFIT") return full();
   const [peft_type, defaults] = GOLDEN_KINDS[type] ?? [type, {}];
@@ -72,7 +72,10 @@ export function goldenAdapter({ adapter, modules_to_save, full: isFull }: Case):
   const blocks = Object.keys(options["blocks"] ?? {});
   const layers = new Set(blocks.map((name) => /\.(\d+)\./.exec(name)?.[1]));
   const placement = layers.size < blocks.length ? "every" : "last";
-  const declared = adapterFromConfig({ placement, ...defaults, ...options, modules_to_save, peft_type }, "case.json");
+  const declared = await adapterFromConfig(
+    { placement, ...defaults, ...options, modules_to_save, peft_type },
+    "case.json",
+  );
   // Full tuning in addition to the adapter: copies of all weights are trained.
   return isFull ? { ...declared, baseTensors: (model) => model.parameters.map(({ name }) => name) } : declared;
 }

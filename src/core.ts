@@ -28,26 +28,14 @@ export type { Model, ParameterSpec, Projection } from "./model/model";
 export type { Forward, ForwardHooks, LinearSite } from "./model/forward";
 
 export type { Adapter, AdapterRun, AdapterState, AdapterTensor } from "./adapter/adapter";
-export { adalora } from "./adapter/adalora";
-export type { AdaloraOptions } from "./adapter/adalora";
-export { aflora } from "./adapter/aflora";
-export type { AfloraOptions } from "./adapter/aflora";
 export { bitfit } from "./adapter/bitfit";
 export type { BitFitOptions } from "./adapter/bitfit";
-export { houlsby, pfeiffer } from "./adapter/bottleneck";
-export type { BottleneckOptions } from "./adapter/bottleneck";
 export { full } from "./adapter/full";
 export { ia3 } from "./adapter/ia3";
 export type { Ia3Options } from "./adapter/ia3";
 export { lora } from "./adapter/lora";
 export type { LoraOptions } from "./adapter/lora";
-export { promptTuning } from "./adapter/prompt";
-export type { PromptOptions } from "./adapter/prompt";
 export type { LayerChoice, TargetOptions } from "./adapter/targets";
-export { sora } from "./adapter/sora";
-export type { SoraOptions } from "./adapter/sora";
-export { vera } from "./adapter/vera";
-export type { VeraOptions } from "./adapter/vera";
 
 export type {
   FreezeContext,
@@ -69,8 +57,6 @@ export type {
   WeightPruningPolicy,
   WeightPruningPolicyState,
 } from "./freeze/policy";
-export { afloraFreezing } from "./freeze/aflora";
-export type { AfloraPolicyOptions } from "./freeze/aflora";
 export { fixed } from "./freeze/fixed";
 export type { FixedFreeze } from "./freeze/fixed";
 export { memoryBudget } from "./freeze/memory-budget";

@@ -1,9 +1,23 @@
-// All of the library that needs no Node: the core, and readers of data sets, metrics, generation and analyses.
+// All of the library that needs no Node: the core, and further adapters and policies, readers of data sets, metrics, generation and analyses.
 export * from "./core";
 
 export { ADAPTER_KINDS, makeAdapter } from "./adapter/make";
 export type { AdapterChoice } from "./adapter/make";
-// Baselines of studies, which the core leaves out.
+// Adapters and policies of studies, which the core leaves out.
+export { adalora } from "./adapter/adalora";
+export type { AdaloraOptions } from "./adapter/adalora";
+export { aflora } from "./adapter/aflora";
+export type { AfloraOptions } from "./adapter/aflora";
+export { houlsby, pfeiffer } from "./adapter/bottleneck";
+export type { BottleneckOptions } from "./adapter/bottleneck";
+export { promptTuning } from "./adapter/prompt";
+export type { PromptOptions } from "./adapter/prompt";
+export { sora } from "./adapter/sora";
+export type { SoraOptions } from "./adapter/sora";
+export { vera } from "./adapter/vera";
+export type { VeraOptions } from "./adapter/vera";
+export { afloraFreezing } from "./freeze/aflora";
+export type { AfloraPolicyOptions } from "./freeze/aflora";
 export { adapterDrop } from "./freeze/adapter-drop";
 export type { AdapterDropOptions } from "./freeze/adapter-drop";
 export { loraPrune } from "./freeze/lora-prune";

@@ -63,9 +63,14 @@ function withRenamedModule(name: string, newNames: ReadonlyMap<string, string>):
  * @param where names the files in errors.
  * @throws FileFormatError, ShapeError or ConfigError for an unknown kind, wrong values, or files of another model.
  */
-export function adapterOfFile(file: AdapterFile, model: Model, where: string): { adapter: Adapter; tensors: Tensors } {
+export async function adapterOfFile(
+  file: AdapterFile,
+  model: Model,
+  where: string,
+): Promise<{ adapter: Adapter; tensors: Tensors }> {
   const canonical = new Map(model.projections.map(({ name }) => [model.renamed?.(name) ?? name, name]));
-  const adapter = adapterFromConfig(model.renamed ? withRenamedPattern(file.config, canonical) : file.config, where);
+  const config = model.renamed ? withRenamedPattern(file.config, canonical) : file.config;
+  const adapter = await adapterFromConfig(config, where);
   const withoutPrefix = (): Tensors => new Map([...file.tensors].map(([key, tensor]) => [stripPrefix(key), tensor]));
   const stored = [...(adapter.fromFile?.(file.tensors) ?? withoutPrefix())];
   const tensors = new Map(

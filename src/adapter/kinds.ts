@@ -3,27 +3,23 @@ import { oneLine } from "../io/json";
 import type { PeftConfig } from "../io/peft";
 import { parseLoraConfig } from "../io/peft-lora";
 import type { Adapter } from "./adapter";
-import { adaloraFromConfig } from "./adalora";
-import { afloraFromConfig } from "./aflora";
 import { bitfitFromConfig } from "./bitfit";
-import { bottleneckFromConfig } from "./bottleneck";
 import { ia3FromConfig } from "./ia3";
 import { loraFromConfig } from "./lora";
-import { promptFromConfig } from "./prompt";
-import { soraFromConfig } from "./sora";
-import { veraFromConfig } from "./vera";
 
-/** Every kind of adapter that can be loaded, by its `peft_type`. */
-const KINDS: Readonly<Record<string, (config: PeftConfig, where: string) => Adapter>> = {
-  LORA: (config, where) => loraFromConfig(parseLoraConfig(config, where)),
-  VERA: veraFromConfig,
-  IA3: ia3FromConfig,
-  ADALORA: adaloraFromConfig,
-  PROMPT_TUNING: promptFromConfig,
-  SAFETAPE_AFLORA: afloraFromConfig,
-  SAFETAPE_BITFIT: bitfitFromConfig,
-  SAFETAPE_BOTTLENECK: bottleneckFromConfig,
-  SAFETAPE_SORA: soraFromConfig,
+type FromConfig = (config: PeftConfig, where: string) => Adapter;
+
+/** Every kind of adapter that can be loaded, by its `peft_type`. A page loads the code of the rarer ones when it meets one. */
+const KINDS: Readonly<Record<string, () => FromConfig | Promise<FromConfig>>> = {
+  LORA: () => (config, where) => loraFromConfig(parseLoraConfig(config, where)),
+  IA3: () => ia3FromConfig,
+  SAFETAPE_BITFIT: () => bitfitFromConfig,
+  VERA: async () => (await import("./further-kinds")).veraFromConfig,
+  ADALORA: async () => (await import("./further-kinds")).adaloraFromConfig,
+  PROMPT_TUNING: async () => (await import("./further-kinds")).promptFromConfig,
+  SAFETAPE_AFLORA: async () => (await import("./further-kinds")).afloraFromConfig,
+  SAFETAPE_BOTTLENECK: async () => (await import("./further-kinds")).bottleneckFromConfig,
+  SAFETAPE_SORA: async () => (await import("./further-kinds")).soraFromConfig,
 };
 
 /**
@@ -31,9 +27,9 @@ const KINDS: Readonly<Record<string, (config: PeftConfig, where: string) => Adap
  * @param where names the file in errors.
  * @throws ConfigError for an unknown `peft_type`, FileFormatError for a wrong value.
  */
-export function adapterFromConfig(config: PeftConfig, where: string): Adapter {
+export async function adapterFromConfig(config: PeftConfig, where: string): Promise<Adapter> {
   const { peft_type: kind } = config;
-  if (Object.hasOwn(KINDS, kind)) return KINDS[kind]!(config, where);
+  if (Object.hasOwn(KINDS, kind)) return (await KINDS[kind]!())(config, where);
   throw new ConfigError(
     `The adapter in ${where} has peft_type ${oneLine(kind)}.`,
     `The kinds that can be loaded are ${Object.keys(KINDS).join(", ")}.`,

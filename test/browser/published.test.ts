@@ -51,7 +51,7 @@ async function writeStart(name: string): Promise<void> {
   const goldenCase = await readCase(directory);
   if (goldenCase.full) return;
   const file = adapterFile(
-    goldenAdapter(goldenCase),
+    await goldenAdapter(goldenCase),
     createModel(await readConfig(directory)),
     await readStart(directory),
   );

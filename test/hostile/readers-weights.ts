@@ -52,7 +52,7 @@ const adapterWeights: Reader = {
   otherFiles: { "adapter_config.json": testFile("interop-data/bert/rslora/adapter_config.json") },
   async read(directory) {
     const file = await readAdapterDirectory(directory);
-    const { tensors } = adapterOfFile(file, model, "adapter_config.json");
+    const { tensors } = await adapterOfFile(file, model, "adapter_config.json");
     for (const { shape, data } of tensors.values()) {
       must(data.length === shape.reduce((product, size) => product * size, 1), "elements of a tensor");
     }
@@ -116,7 +116,7 @@ const adapterConfig: Reader = {
         must(!Number.isNaN(scaleOf(lora, module)), "a scale");
       }
     }
-    adapterOfFile(file, model, "adapter_config.json");
+    await adapterOfFile(file, model, "adapter_config.json");
   },
 };
 
