@@ -9,9 +9,8 @@ import type { Forward } from "./forward";
 import { answerSpan, denseClassifier, pooledClassifier, taskOf } from "./heads";
 import type { Head } from "./heads";
 import { normParameters, projectionParameters } from "./model";
-import type { Model, ParameterSpec, Projection, Task } from "./model";
+import type { Model, ParameterSpec, Projection, ProjectionRole, Task } from "./model";
 import { layerStructures } from "./structure";
-import type { LayerModules } from "./structure";
 
 const SCHEMA = v.object({
   vocab_size: count,
@@ -90,7 +89,7 @@ function encoder(config: Readonly<Record<string, unknown>>, kind: Encoder): Mode
     defaultTargets: ["query", "value"],
     aliases: (name) => encoderAliases(family, name),
     ignores: (name) => /^(?:cls|lm_head|classifier|qa_outputs)\.|position_ids$|(?:^|\.)pooler\./.test(name),
-    structures: (index) => layerStructures(index, `${family}.encoder.layer.${index}`, MODULES, structureSizes(c)),
+    structures: (index) => layerStructures(index, projections, structureSizes(c)),
     embed: (forward) => embed(forward, c, kind),
     layer: (forward, index, x) => layer(forward, { family, c, approximation }, index, x),
     head: (forward, x) => head.apply(forward, x),
@@ -98,15 +97,6 @@ function encoder(config: Readonly<Record<string, unknown>>, kind: Encoder): Mode
 }
 
 type Config = v.InferOutput<typeof SCHEMA>;
-
-const MODULES: LayerModules = {
-  queries: "attention.self.query",
-  keys: "attention.self.key",
-  values: "attention.self.value",
-  mixed: "attention.output.dense",
-  wide: ["intermediate.dense"],
-  narrow: "output.dense",
-};
 
 const structureSizes = ({ num_attention_heads: heads, hidden_size: d, intermediate_size: neurons }: Config) => {
   return { heads, headSize: d / heads, neurons };
@@ -168,17 +158,17 @@ function layer(
 function layerProjections(family: string, c: Config): Projection[] {
   const { hidden_size: d, intermediate_size: wide } = c;
   return Array.from({ length: c.num_hidden_layers }, (_, layer) => {
-    const dense = (module: string, from: number, to: number): Projection => {
+    const dense = (role: ProjectionRole, module: string, from: number, to: number): Projection => {
       const name = `${family}.encoder.layer.${layer}.${module}`;
-      return { name, in: from, out: to, layout: "out_in", bias: true, layer };
+      return { name, in: from, out: to, layout: "out_in", bias: true, layer, role };
     };
     return [
-      dense("attention.self.query", d, d),
-      dense("attention.self.key", d, d),
-      dense("attention.self.value", d, d),
-      dense("attention.output.dense", d, d),
-      dense("intermediate.dense", d, wide),
-      dense("output.dense", wide, d),
+      dense("query", "attention.self.query", d, d),
+      dense("key", "attention.self.key", d, d),
+      dense("value", "attention.self.value", d, d),
+      dense("attention_output", "attention.output.dense", d, d),
+      dense("feed_forward_in", "intermediate.dense", d, wide),
+      dense("feed_forward_out", "output.dense", wide, d),
     ];
   }).flat();
 }

@@ -6,9 +6,8 @@ import type { Forward } from "./forward";
 import { answerSpan, DECODER_TASKS, languageModel, lastTokenScore, taskOf } from "./heads";
 import type { FinalNorm, Head } from "./heads";
 import { normParameters, projectionParameters } from "./model";
-import type { Model, ParameterSpec, Projection } from "./model";
+import type { Model, ParameterSpec, Projection, ProjectionRole } from "./model";
 import { layerStructures } from "./structure";
-import type { LayerModules } from "./structure";
 
 const SCHEMA = v.object({
   vocab_size: count,
@@ -24,15 +23,6 @@ const SCHEMA = v.object({
   resid_pdrop: v.optional(probability, 0.1),
   pad_token_id: v.nullish(v.pipe(v.number(), v.integer(), v.minValue(0))),
 });
-
-const MODULES: LayerModules = {
-  queries: "attn.c_attn",
-  keys: "attn.c_attn",
-  values: "attn.c_attn",
-  mixed: "attn.c_proj",
-  wide: ["mlp.c_fc"],
-  narrow: "mlp.c_proj",
-};
 
 type Config = v.InferOutput<typeof SCHEMA>;
 
@@ -63,7 +53,7 @@ export function gpt2(config: Readonly<Record<string, unknown>>): Model {
     aliases: (name) => [name, name.replace(/^transformer\./, "")],
     ignores: (name) => /\.attn\.(bias|masked_bias)$|^(lm_head|score|qa_outputs)\./.test(name),
     structures: (index) =>
-      layerStructures(index, `transformer.h.${index}`, MODULES, {
+      layerStructures(index, projections, {
         heads: c.n_head,
         headSize: c.n_embd / c.n_head,
         neurons: c.n_inner ?? 4 * c.n_embd,
@@ -115,14 +105,14 @@ function gpt2Projections(c: Config): Projection[] {
   const { n_embd: d } = c;
   const wide = c.n_inner ?? 4 * d;
   return Array.from({ length: c.n_layer }, (_, layer) => {
-    const conv = (module: string, from: number, to: number): Projection => {
-      return { name: `transformer.h.${layer}.${module}`, in: from, out: to, layout: "in_out", bias: true, layer };
+    const conv = (role: ProjectionRole, module: string, from: number, to: number): Projection => {
+      return { name: `transformer.h.${layer}.${module}`, in: from, out: to, layout: "in_out", bias: true, layer, role };
     };
     return [
-      conv("attn.c_attn", d, 3 * d),
-      conv("attn.c_proj", d, d),
-      conv("mlp.c_fc", d, wide),
-      conv("mlp.c_proj", wide, d),
+      conv("query_key_value", "attn.c_attn", d, 3 * d),
+      conv("attention_output", "attn.c_proj", d, d),
+      conv("feed_forward_in", "mlp.c_fc", d, wide),
+      conv("feed_forward_out", "mlp.c_proj", wide, d),
     ];
   }).flat();
 }

@@ -57,7 +57,7 @@ export function taskOf(
 
 /** A projection of a head, outside the layers. */
 function projection(name: string, from: number, to: number, bias = true): Projection {
-  return { name, in: from, out: to, layout: "out_in", bias, layer: undefined };
+  return { name, in: from, out: to, layout: "out_in", bias, layer: undefined, role: undefined };
 }
 
 /** Picks one token of each row: x [b, t, d] to [b, d]. `tokens` are rows of x as [b * t, d]. */

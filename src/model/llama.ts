@@ -8,9 +8,8 @@ import type { Forward } from "./forward";
 import { answerSpan, DECODER_TASKS, languageModel, lastTokenScore, taskOf } from "./heads";
 import type { FinalNorm, Head } from "./heads";
 import { projectionParameters } from "./model";
-import type { Model, ParameterSpec, Projection, Task } from "./model";
+import type { Model, ParameterSpec, Projection, ProjectionRole, Task } from "./model";
 import { layerStructures } from "./structure";
-import type { LayerModules } from "./structure";
 import { ROTATION_SCHEMA, rotationFrequencies, rotationTable } from "./rotation";
 
 const SCHEMA = v.object({
@@ -70,8 +69,7 @@ export function llama(config: Readonly<Record<string, unknown>>): Model {
     aliases: (name) => [name, ...["model.", "transformer.", ""].map((prefix) => name.replace(`${body}.`, prefix))],
     ignores: (name) => /rotary_emb\.inv_freq$|^(?:lm_head|score|qa_outputs)\./.test(name),
     constants: (positions) => ({ rotation: rotationTable(frequencies, positions) }),
-    structures: (index) =>
-      layerStructures(index, `${body}.layers.${index}`, MODULES, { ...sizes, neurons: c.intermediate_size }),
+    structures: (index) => layerStructures(index, projections, { ...sizes, neurons: c.intermediate_size }),
     embed: (forward) =>
       forward.recorder.labelled(`${body}.embed_tokens`, () =>
         forward.tokenEmbeddings(forward.parameter(`${body}.embed_tokens.weight`)),
@@ -81,15 +79,6 @@ export function llama(config: Readonly<Record<string, unknown>>): Model {
     output: head.output,
   };
 }
-
-const MODULES: LayerModules = {
-  queries: "self_attn.q_proj",
-  keys: "self_attn.k_proj",
-  values: "self_attn.v_proj",
-  mixed: "self_attn.o_proj",
-  wide: ["mlp.gate_proj", "mlp.up_proj"],
-  narrow: "mlp.down_proj",
-};
 
 function llamaHead(config: Readonly<Record<string, unknown>>, c: Config, task: Task, body: string): Head {
   const hidden = c.hidden_size;
@@ -148,17 +137,17 @@ function layer(
 function layerProjections({ c, heads, kvHeads, headSize }: Sizes, body: string): Projection[] {
   const { hidden_size: d, intermediate_size: wide, attention_bias: attention, mlp_bias: mlp } = c;
   return Array.from({ length: c.num_hidden_layers }, (_, layer) => {
-    const dense = (module: string, from: number, to: number, bias: boolean): Projection => {
-      return { name: `${body}.layers.${layer}.${module}`, in: from, out: to, layout: "out_in", bias, layer };
+    const dense = (role: ProjectionRole, module: string, from: number, to: number, bias: boolean): Projection => {
+      return { name: `${body}.layers.${layer}.${module}`, in: from, out: to, layout: "out_in", bias, layer, role };
     };
     return [
-      dense("self_attn.q_proj", d, heads * headSize, attention),
-      dense("self_attn.k_proj", d, kvHeads * headSize, attention),
-      dense("self_attn.v_proj", d, kvHeads * headSize, attention),
-      dense("self_attn.o_proj", heads * headSize, d, attention),
-      dense("mlp.gate_proj", d, wide, mlp),
-      dense("mlp.up_proj", d, wide, mlp),
-      dense("mlp.down_proj", wide, d, mlp),
+      dense("query", "self_attn.q_proj", d, heads * headSize, attention),
+      dense("key", "self_attn.k_proj", d, kvHeads * headSize, attention),
+      dense("value", "self_attn.v_proj", d, kvHeads * headSize, attention),
+      dense("attention_output", "self_attn.o_proj", heads * headSize, d, attention),
+      dense("feed_forward_in", "mlp.gate_proj", d, wide, mlp),
+      dense("feed_forward_in", "mlp.up_proj", d, wide, mlp),
+      dense("feed_forward_out", "mlp.down_proj", wide, d, mlp),
     ];
   }).flat();
 }

@@ -14,6 +14,13 @@ export interface ParameterSpec {
   readonly dtype?: WeightFormat;
 }
 
+/**
+ * What a projection of a transformer layer computes: queries, keys, values, or all three in this order; what attention gives
+ * out; the feed-forward's neurons (a gate is one of several `feed_forward_in`), or what they give out.
+ */
+export type ProjectionRole =
+  "query" | "key" | "value" | "query_key_value" | "attention_output" | "feed_forward_in" | "feed_forward_out";
+
 /** A linear projection y = x W + bias, which an adapter may change. */
 export interface Projection {
   /** Its module's name, without `.weight`. */
@@ -27,6 +34,8 @@ export interface Projection {
   readonly bias: boolean;
   /** Transformer layer, from 0; undefined outside the layers (a pooler, a head). */
   readonly layer: number | undefined;
+  /** Its part in its layer; undefined outside the layers. Methods choose modules by it, never by shape or by name. */
+  readonly role: ProjectionRole | undefined;
 }
 
 /** Shape of a batch. */

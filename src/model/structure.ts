@@ -1,3 +1,5 @@
+import type { Projection, ProjectionRole } from "./model";
+
 /** Consecutive outputs or inputs of a projection, cut into groups of equal size. */
 export interface Span {
   readonly projection: string;
@@ -21,19 +23,6 @@ export interface Structure {
   readonly inputs: readonly Span[];
 }
 
-/** Names of the projections of a layer, relative to the layer. A fused projection has several roles. */
-export interface LayerModules {
-  readonly queries: string;
-  readonly keys: string;
-  readonly values: string;
-  /** Projection of what attention gives. */
-  readonly mixed: string;
-  /** Projections into the feed-forward's neurons. */
-  readonly wide: readonly string[];
-  /** Projection out of the feed-forward's neurons. */
-  readonly narrow: string;
-}
-
 /** Sizes of a model's structures. */
 export interface StructureSizes {
   readonly heads: number;
@@ -43,36 +32,39 @@ export interface StructureSizes {
   readonly neurons: number;
 }
 
-/** Heads and neurons of a layer. `path` is the name of the layer's module. */
+/** Heads and neurons of a layer, by the roles of its projections. */
 export function layerStructures(
   layer: number,
-  path: string,
-  modules: LayerModules,
+  projections: readonly Projection[],
   { heads, kvHeads = heads, headSize, neurons }: StructureSizes,
 ): Structure[] {
   const queriesPerGroup = (heads / kvHeads) * headSize;
-  // A fused projection gives queries, keys and values one after the other.
-  const isFused = modules.queries === modules.keys;
-  const span = (module: string, size: number, offset = 0): Span => ({ projection: `${path}.${module}`, offset, size });
-  const width = heads * headSize;
+  const inLayer = projections.filter((projection) => projection.layer === layer);
+  const spans = (role: ProjectionRole, size: number, offset = 0): Span[] =>
+    inLayer.filter((projection) => projection.role === role).map(({ name }) => ({ projection: name, offset, size }));
+  const keysStart = heads * headSize;
   return [
     {
       kind: "heads",
       layer,
       groups: kvHeads,
       outputs: [
-        span(modules.queries, queriesPerGroup),
-        span(modules.keys, headSize, isFused ? width : 0),
-        span(modules.values, headSize, isFused ? 2 * width : 0),
+        ...spans("query", queriesPerGroup),
+        ...spans("key", headSize),
+        ...spans("value", headSize),
+        // A fused projection gives queries, keys and values one after the other.
+        ...spans("query_key_value", queriesPerGroup),
+        ...spans("query_key_value", headSize, keysStart),
+        ...spans("query_key_value", headSize, keysStart + kvHeads * headSize),
       ],
-      inputs: [span(modules.mixed, queriesPerGroup)],
+      inputs: spans("attention_output", queriesPerGroup),
     },
     {
       kind: "neurons",
       layer,
       groups: neurons,
-      outputs: modules.wide.map((module) => span(module, 1)),
-      inputs: [span(modules.narrow, 1)],
+      outputs: spans("feed_forward_in", 1),
+      inputs: spans("feed_forward_out", 1),
     },
   ];
 }

@@ -10,9 +10,8 @@ import { activationOf, count, GELU_ACTIVATIONS, layerCount, parseConfig, probabi
 import type { Forward } from "./forward";
 import { imageClassifier, taskOf } from "./heads";
 import { normParameters, projectionParameters } from "./model";
-import type { ImageSpec, Model, ParameterSpec, Projection } from "./model";
+import type { ImageSpec, Model, ParameterSpec, Projection, ProjectionRole } from "./model";
 import { layerStructures } from "./structure";
-import type { LayerModules } from "./structure";
 
 const SCHEMA = v.object({
   hidden_size: count,
@@ -73,7 +72,7 @@ export function vit(config: Readonly<Record<string, unknown>>): Model {
     renamed,
     ignores: (name) => /(?:^|\.)pooler\.|(?:^|\.)embeddings\.mask_token$/.test(name),
     structures: (index) =>
-      layerStructures(index, `vit.encoder.layer.${index}`, MODULES, {
+      layerStructures(index, projections, {
         heads: c.num_attention_heads,
         headSize: c.hidden_size / c.num_attention_heads,
         neurons: c.intermediate_size,
@@ -83,15 +82,6 @@ export function vit(config: Readonly<Record<string, unknown>>): Model {
     head: (forward, x) => head.apply(forward, x),
   };
 }
-
-const MODULES: LayerModules = {
-  queries: "attention.attention.query",
-  keys: "attention.attention.key",
-  values: "attention.attention.value",
-  mixed: "attention.output.dense",
-  wide: ["intermediate.dense"],
-  narrow: "output.dense",
-};
 
 const renamed = (module: string): string => RENAMES.reduce((name, [from, to]) => name.replace(from, to), module);
 
@@ -156,16 +146,16 @@ function layer(forward: Forward, c: Config, approximation: "none" | "tanh", inde
 function layerProjections(c: Config): Projection[] {
   const { hidden_size: d, intermediate_size: wide } = c;
   return Array.from({ length: c.num_hidden_layers }, (_, layer) => {
-    const dense = (module: string, from: number, to: number, bias = true): Projection => {
-      return { name: `vit.encoder.layer.${layer}.${module}`, in: from, out: to, layout: "out_in", bias, layer };
+    const dense = (role: ProjectionRole, module: string, from: number, to: number, bias = true): Projection => {
+      return { name: `vit.encoder.layer.${layer}.${module}`, in: from, out: to, layout: "out_in", bias, layer, role };
     };
     return [
-      dense("attention.attention.query", d, d, c.qkv_bias),
-      dense("attention.attention.key", d, d, c.qkv_bias),
-      dense("attention.attention.value", d, d, c.qkv_bias),
-      dense("attention.output.dense", d, d),
-      dense("intermediate.dense", d, wide),
-      dense("output.dense", wide, d),
+      dense("query", "attention.attention.query", d, d, c.qkv_bias),
+      dense("key", "attention.attention.key", d, d, c.qkv_bias),
+      dense("value", "attention.attention.value", d, d, c.qkv_bias),
+      dense("attention_output", "attention.output.dense", d, d),
+      dense("feed_forward_in", "intermediate.dense", d, wide),
+      dense("feed_forward_out", "output.dense", wide, d),
     ];
   }).flat();
 }

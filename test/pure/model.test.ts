@@ -20,6 +20,24 @@ const GPT2 = { model_type: "gpt2", vocab_size: 20, n_positions: 10, n_embd: 8, n
 const LLAMA = { ...ENCODER, model_type: "llama", architectures: ["LlamaForCausalLM"] };
 const VIT = { ...ENCODER, model_type: "vit", image_size: 8, patch_size: 4, num_labels: 3 };
 
+describe("roles of projections", () => {
+  const feedForward = ["feed_forward_in", "feed_forward_out"];
+  const separate = ["query", "key", "value", "attention_output"];
+  it.each([
+    ["bert", BERT, [...separate, ...feedForward]],
+    ["roberta", ROBERTA, [...separate, ...feedForward]],
+    ["gpt2", GPT2, ["query_key_value", "attention_output", ...feedForward]],
+    ["llama", LLAMA, [...separate, "feed_forward_in", ...feedForward]],
+    ["vit", VIT, [...separate, ...feedForward]],
+  ])("of %s are given for the projections of layers, and for no others", (_, config, roles) => {
+    const { projections } = createModel(config);
+    const inLayer = projections.filter(({ layer }) => layer === 0);
+    expect(inLayer.map(({ role }) => role)).toEqual(roles);
+    const others = projections.filter(({ layer }) => layer === undefined);
+    expect(new Set(others.map(({ role }) => role))).toEqual(new Set(others.map(() => undefined)));
+  });
+});
+
 describe("positions", () => {
   it("of RoBERTa count tokens that are not padding, starting after the padding id", () => {
     const inputIds = Int32Array.of(0, 5, 6, 2, 1, 1, 1, 1, 0, 7, 8, 2);

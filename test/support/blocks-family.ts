@@ -3,7 +3,7 @@ import { Random } from "../../src/base/random";
 import { Uploader } from "../../src/io/upload";
 import { LoadedModel } from "../../src/io/load-model";
 import { normParameters, projectionParameters } from "../../src/model/model";
-import type { Model, ParameterSpec, Projection } from "../../src/model/model";
+import type { Model, ParameterSpec, Projection, ProjectionRole } from "../../src/model/model";
 import { gelu } from "../../src/ops/gelu";
 import { linear } from "../../src/ops/linear";
 import type { Tensor } from "../../src/tensor";
@@ -13,13 +13,16 @@ const [LAYERS, WIDTH, NEURONS, TOKENS, HEADS] = [4, 32, 64, 50, 4];
 /** A small pre-norm language model of no published family: its layers are called `blocks.N.`. */
 export function blocksFamily(): Model {
   const projections = Array.from({ length: LAYERS }, (_, layer) => {
-    const dense = (module: string, from: number, to: number): Projection => {
-      return { name: `blocks.${layer}.${module}`, in: from, out: to, layout: "out_in", bias: true, layer };
+    const dense = (role: ProjectionRole, module: string, from: number, to: number): Projection => {
+      return { name: `blocks.${layer}.${module}`, in: from, out: to, layout: "out_in", bias: true, layer, role };
     };
     return [
-      ...["query", "key", "value", "mixed"].map((module) => dense(module, WIDTH, WIDTH)),
-      dense("wide", WIDTH, NEURONS),
-      dense("narrow", NEURONS, WIDTH),
+      dense("query", "query", WIDTH, WIDTH),
+      dense("key", "key", WIDTH, WIDTH),
+      dense("value", "value", WIDTH, WIDTH),
+      dense("attention_output", "mixed", WIDTH, WIDTH),
+      dense("feed_forward_in", "wide", WIDTH, NEURONS),
+      dense("feed_forward_out", "narrow", NEURONS, WIDTH),
     ];
   }).flat();
   const norms = Array.from({ length: LAYERS }, (_, layer) => [
