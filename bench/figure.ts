@@ -1,7 +1,7 @@
 import { writeFile } from "node:fs/promises";
 import { makeAdapter } from "../src/adapter/make";
-import { readStudy } from "../src/cli/study-file";
-import type { Study, StudyMethod } from "../src/cli/study-file";
+import { readStudy } from "../src/cli/study/file";
+import type { Study, StudyMethod } from "../src/cli/study/file";
 import { readTask } from "../src/cli/tasks/tasks";
 import type { TaskData } from "../src/cli/tasks/task-data";
 import { loadTokenizer } from "../src/data/tokenizer";

@@ -12,7 +12,7 @@ import type { OptionSet, RawOptions } from "./options";
 import { planCommand } from "./plan";
 import { reportCommand } from "./report";
 import { Interrupted } from "./resumable-run";
-import { studyCommand } from "./study";
+import { studyCommand } from "./study/command";
 import { trainCommand } from "./train";
 import { tuneCommand } from "./tune";
 

@@ -1,21 +1,21 @@
-import { jsonBytes } from "../io/json";
-import { createEngine, loadModel, openDirectory } from "../node/index";
-import { finishedResult } from "./finished-run";
-import { STUDY } from "./flags";
-import { readOptions, UsageError } from "./options";
-import type { Print, RawOptions } from "./options";
-import { readStudy } from "./study-file";
-import type { Study, StudyMethod, StudyTask } from "./study-file";
-import { runMethod } from "./study-run";
-import type { RunResult } from "./study-run";
-import { studyMarkdown, studyRows } from "./study-table";
-import type { StudyRun } from "./study-table";
-import { preprocessing } from "./tasks/task-data";
-import type { TaskData } from "./tasks/task-data";
-import { readTask, taskHead } from "./tasks/tasks";
-import { progressOn } from "./view/progress";
-import { metricWords } from "./view/run-view";
-import { Screen } from "./view/screen";
+import { jsonBytes } from "../../io/json";
+import { createEngine, loadModel, openDirectory } from "../../node/index";
+import { finishedResult } from "../finished-run";
+import { STUDY } from "../flags";
+import { readOptions, UsageError } from "../options";
+import type { Print, RawOptions } from "../options";
+import { readStudy } from "./file";
+import type { Study, StudyMethod, StudyTask } from "./file";
+import { runMethod } from "./run";
+import type { RunResult } from "./run";
+import { studyMarkdown, studyRows } from "./tables";
+import type { StudyRun } from "./tables";
+import { preprocessing } from "../tasks/task-data";
+import type { TaskData } from "../tasks/task-data";
+import { readTask, taskHead } from "../tasks/tasks";
+import { progressOn } from "../view/progress";
+import { metricWords } from "../view/run-view";
+import { Screen } from "../view/screen";
 
 /**
  * `safetape study`: runs methods x tasks x seeds, writes one file per run, and prints the table. A run whose file exists

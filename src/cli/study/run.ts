@@ -1,15 +1,15 @@
-import { makeAdapter } from "../adapter/make";
-import { DataError } from "../base/errors";
-import { elements } from "../base/shape";
-import { makePolicy } from "../freeze/make";
-import { sumBytes } from "../gpu/ledger";
-import type { LoadedModel } from "../io/load-model";
-import type { TrainableSpec } from "../train/tensors/specs";
-import { Trainer } from "../train/trainer";
-import type { Study, StudyMethod, StudyTask } from "./study-file";
-import { evaluateTask } from "./evaluation";
-import type { TaskData } from "./tasks/task-data";
-import type { OnProgress } from "./view/progress";
+import { makeAdapter } from "../../adapter/make";
+import { DataError } from "../../base/errors";
+import { elements } from "../../base/shape";
+import { makePolicy } from "../../freeze/make";
+import { sumBytes } from "../../gpu/ledger";
+import type { LoadedModel } from "../../io/load-model";
+import type { TrainableSpec } from "../../train/tensors/specs";
+import { Trainer } from "../../train/trainer";
+import type { Study, StudyMethod, StudyTask } from "./file";
+import { evaluateTask } from "../evaluation";
+import type { TaskData } from "../tasks/task-data";
+import type { OnProgress } from "../view/progress";
 
 /** The result of a run. Bytes are GPU bytes of all lifetimes together; averages are over steps. */
 export interface RunResult {

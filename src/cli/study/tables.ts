@@ -1,5 +1,5 @@
-import type { Study } from "./study-file";
-import type { RunResult } from "./study-run";
+import type { Study } from "./file";
+import type { RunResult } from "./run";
 
 /** One run of a study. */
 export interface StudyRun {

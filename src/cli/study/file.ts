@@ -1,12 +1,12 @@
 import { basename, dirname, isAbsolute, join } from "node:path";
 import * as v from "valibot";
-import { makeAdapter } from "../adapter/make";
-import { WEIGHT_FORMATS } from "../base/packed";
-import { ACTIVATION_FORMATS } from "../op/pack";
-import { ConfigError } from "../base/errors";
-import { makePolicy } from "../freeze/make";
-import { readJson } from "../io/json";
-import { openDirectory } from "../node/directory";
+import { makeAdapter } from "../../adapter/make";
+import { WEIGHT_FORMATS } from "../../base/packed";
+import { ACTIVATION_FORMATS } from "../../op/pack";
+import { ConfigError } from "../../base/errors";
+import { makePolicy } from "../../freeze/make";
+import { readJson } from "../../io/json";
+import { openDirectory } from "../../node/directory";
 
 const COUNT = v.pipe(v.number(), v.safeInteger(), v.minValue(1));
 const POSITIVE = v.pipe(v.number(), v.gtValue(0));
