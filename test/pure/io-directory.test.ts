@@ -35,7 +35,7 @@ describe.each([
   ["on disk", () => openDirectory(path)],
   ["in memory", () => Promise.resolve(memoryDirectory("memory"))],
 ])("a directory %s", (_, open) => {
-  test("writes, lists, sizes, reads, and replaces", async () => {
+  test("writes, replaces, lists, measures and reads files", async () => {
     const directory = await open();
     await directory.write("b.txt", bytes("first"));
     await directory.write("a.txt", bytes("x"));
@@ -48,19 +48,19 @@ describe.each([
     expect((await directory.read("b.txt", 6, 6)).length).toBe(0);
   });
 
-  test("writes content that comes in pieces, from generators of both kinds", async () => {
+  test("writes content in pieces, from an array or from an async generator", async () => {
     const directory = await open();
     await directory.write("sync", [bytes("ab"), bytes(""), bytes("c")]);
-    async function* later(): AsyncGenerator<Uint8Array> {
+    async function* pieces(): AsyncGenerator<Uint8Array> {
       yield await Promise.resolve(bytes("de"));
       yield bytes("f");
     }
-    await directory.write("async", later());
+    await directory.write("async", pieces());
     expect([await text(directory, "sync"), await text(directory, "async")]).toEqual(["abc", "def"]);
   });
 
   test.each(["", ".", "..", "../x", "/x", "x/y", "x\\y", "x\0", "x\ny", "x".repeat(256)])(
-    "refuses the name %j everywhere",
+    "refuses the file name %j in every method",
     async (file) => {
       const directory = await open();
       await expect(directory.read(file)).rejects.toThrow(FileFormatError);
@@ -69,7 +69,7 @@ describe.each([
     },
   );
 
-  test("a missing file, and a range beyond the end, are named", async () => {
+  test("names a missing file, and a range beyond the end of a file", async () => {
     const directory = await open();
     await directory.write("there", bytes("abc"));
     await expect(directory.read("missing")).rejects.toThrow(/no file missing in .*\nIt contains there/);
@@ -79,7 +79,7 @@ describe.each([
     await expect(directory.read("there", 0.5)).rejects.toThrow(FileFormatError);
   });
 
-  test("what was read may be changed", async () => {
+  test("returns bytes that the caller may change", async () => {
     const directory = await open();
     await directory.write("x", bytes("abc"));
     const read = await directory.read("x", 1);
@@ -88,21 +88,21 @@ describe.each([
     expect(await text(directory, "x")).toBe("abc");
   });
 
-  test("what was read of a Buffer may be changed, and begins its own memory", async () => {
+  test("copies the bytes of a Buffer when it stores and when it returns them", async () => {
     const directory = await open();
-    const given = Buffer.from("abcd").subarray(1);
-    await directory.write("x", given);
+    const buffer = Buffer.from("abcd").subarray(1);
+    await directory.write("x", buffer);
     const read = await directory.read("x", 1);
     read.fill(0);
     expect([read.byteOffset, read.buffer.byteLength]).toEqual([0, 2]);
-    expect([await text(directory, "x"), given.toString()]).toEqual(["bcd", "bcd"]);
+    expect([await text(directory, "x"), buffer.toString()]).toEqual(["bcd", "bcd"]);
     if (directory.name !== "memory") return;
-    const kept = memoryDirectory("kept", { x: given });
-    (await kept.read("x", 1)).fill(0);
-    expect(await text(kept, "x")).toBe("bcd");
+    const initial = memoryDirectory("initial", { x: buffer });
+    (await initial.read("x", 1)).fill(0);
+    expect(await text(initial, "x")).toBe("bcd");
   });
 
-  test("content that fails half-way leaves every file as it was", async () => {
+  test("leaves every file unchanged if the content of one of them fails", async () => {
     const directory = await open();
     await directory.writeTogether([
       { file: "weights", content: bytes("old weights") },
@@ -123,7 +123,7 @@ describe.each([
 });
 
 describe("openDirectory", () => {
-  test("refuses what is no directory, and creates one with its parents if asked", async () => {
+  test("refuses a path that is not a directory, and with `create` makes the directory and its parents", async () => {
     await expect(openDirectory(join(path, "none"))).rejects.toThrow(/no directory at/);
     writeFileSync(join(path, "file"), "");
     await expect(openDirectory(join(path, "file"))).rejects.toThrow(/is a file, not a directory/);
@@ -132,7 +132,7 @@ describe("openDirectory", () => {
     expect(readFileSync(join(path, "a", "b", "x"), "utf8")).toBe("1");
   });
 
-  test("follows links, as the Hugging Face cache has them, and passes over what is no file", async () => {
+  test("follows links, which the Hugging Face cache consists of, and ignores everything that is not a file", async () => {
     mkdirSync(join(path, "blobs"));
     mkdirSync(join(path, "snapshot"));
     writeFileSync(join(path, "blobs", "0a1b"), "weights");
@@ -148,13 +148,13 @@ describe("openDirectory", () => {
     }
   });
 
-  test("a pipe is no file: reading it does not wait for ever", async () => {
+  test("ignores a pipe, since reading it could block for ever", async () => {
     if (spawnSync("mkfifo", [join(path, "pipe")]).status !== 0) return;
     const directory = await openDirectory(path);
     await expect(directory.read("pipe")).rejects.toThrow(/no file pipe/);
   });
 
-  test("leaves nothing beside its files, and takes away what a killed process left", async () => {
+  test("leaves no partial files, and removes those of a process that was killed", async () => {
     const dead = spawnSync(process.execPath, ["-e", "0"]).pid;
     writeFileSync(join(path, `.x.${dead}-0a.partial`), "half");
     writeFileSync(join(path, `.x.${process.ppid}-0a.partial`), "still being written");
@@ -164,7 +164,7 @@ describe("openDirectory", () => {
     expect(await directory.list()).toEqual(["x"]);
   });
 
-  test("a target that cannot be replaced fails the write and keeps the other files", async () => {
+  test("keeps the other files if one of them cannot be replaced", async () => {
     const directory = await openDirectory(path);
     mkdirSync(join(path, "weights"));
     await directory.write("config", bytes("old"));
@@ -177,44 +177,44 @@ describe("openDirectory", () => {
     expect(await text(directory, "config")).toBe("old");
   });
 
-  test.skipIf(process.getuid?.() === 0)("a read-only directory is explained (root may write anyway)", async () => {
+  test.skipIf(process.getuid?.() === 0)("explains that a directory is read-only (root may write anyway)", async () => {
     const directory = await openDirectory(path);
     chmodSync(path, 0o555);
     await expect(directory.write("x", bytes("1"))).rejects.toThrow(/cannot write x in .*EACCES\n.*permission/);
     chmodSync(path, 0o755);
   });
 
-  test("a directory that is gone is explained", async () => {
+  test("explains that a directory no longer exists", async () => {
     const directory = await openDirectory(path);
     rmSync(path, { recursive: true });
     await expect(directory.write("x", bytes("1"))).rejects.toThrow(/cannot write x in .*ENOENT\n.*still exists/);
     await expect(directory.list()).rejects.toThrow(FileFormatError);
   });
 
-  test("files written together: the last one never stands beside others than its own", async () => {
+  test("never shows the last of the files that are written together beside files of another write", async () => {
     const script = join(path, "observe.mjs");
     const target = join(path, "target");
     mkdirSync(target);
-    // Watches the pair in a process of its own for as long as it is being rewritten.
+    // A separate process reads the pair while it is rewritten.
     writeFileSync(
       script,
       `import { readFileSync, existsSync } from "node:fs";
       const read = (file) => { try { return readFileSync(${JSON.stringify(target)} + "/" + file, "utf8"); } catch { return undefined; } };
       process.stdout.write("ready");
-      let seen = 0;
+      let pairs = 0;
       while (!existsSync(${JSON.stringify(path)} + "/stop")) {
-        const config = read("config"), weights = read("weights"), again = read("config");
-        if (config === undefined || config !== again) continue;
-        seen++;
+        const config = read("config"), weights = read("weights"), configAgain = read("config");
+        if (config === undefined || config !== configAgain) continue;
+        pairs++;
         if (weights !== "weights of " + config) { console.log("\\n" + config + " beside " + weights); process.exit(1); }
       }
-      console.log("\\nseen " + (seen > 0));`,
+      console.log("\\nread pairs: " + (pairs > 0));`,
     );
     const { spawn } = await import("node:child_process");
     const child = spawn(process.execPath, [script]);
     let output = "";
     child.stdout.on("data", (chunk: Buffer) => (output += chunk.toString()));
-    const ended = new Promise<number | null>((resolve) => child.on("exit", resolve));
+    const exitCode = new Promise<number | null>((resolve) => child.on("exit", resolve));
     await new Promise((resolve) => child.stdout.once("data", resolve));
     const directory = await openDirectory(target);
     for (let version = 0; version < 60; version++) {
@@ -224,10 +224,13 @@ describe("openDirectory", () => {
       ]);
     }
     writeFileSync(join(path, "stop"), "");
-    expect([await ended, output.trim().split("\n").at(-1)], "what the observer saw").toEqual([0, "seen true"]);
+    expect([await exitCode, output.trim().split("\n").at(-1)], "exit code and last line of the observer").toEqual([
+      0,
+      "read pairs: true",
+    ]);
   });
 
-  test("while the last file stays the same it never disappears", async () => {
+  test("keeps the last file in place while its content stays the same", async () => {
     const directory = await openDirectory(path);
     const write = (weights: string): Promise<void> =>
       directory.writeTogether([
@@ -236,15 +239,15 @@ describe("openDirectory", () => {
       ]);
     await write("0");
     let missing = 0;
-    const watch = { on: true };
+    const watch = { isOn: true };
     const watching = (async () => {
-      while (watch.on) {
+      while (watch.isOn) {
         if ((await directory.size("config")) === undefined) missing++;
         await new Promise((resolve) => setImmediate(resolve));
       }
     })();
     for (let i = 1; i < 50; i++) await write(String(i));
-    watch.on = false;
+    watch.isOn = false;
     await watching;
     expect([missing, await text(directory, "weights")]).toEqual([0, "49"]);
   });

@@ -8,20 +8,21 @@ import { startWatchdog } from "../hostile/watchdog";
 
 const RUNS = Number(process.env["SAFETAPE_FUZZ_RUNS"] ?? 500);
 const SEED = Number(process.env["SAFETAPE_FUZZ_SEED"] ?? 1);
-/** Seeds that shrink to something that can be read. */
-const MOST_BYTES = 6000;
+/** Larger seeds are left out, since nobody can read a counterexample of that size. */
+const MAX_BYTES = 6000;
 
 const watchdog = startWatchdog(READERS.map(({ name }) => name));
 afterAll(() => watchdog.stop());
 
-/** A seed with some edits, or, where it is JSON, with other values. */
+/** Mutations of a reader's seeds: edits of their bytes and, in JSON, odd values. */
 function hostile({ seeds, form }: Reader): fc.Arbitrary<Uint8Array> {
-  const small = [...seedsOf(seeds).values()].filter(({ length }) => length <= MOST_BYTES);
+  const small = [...seedsOf(seeds).values()].filter(({ length }) => length <= MAX_BYTES);
   const values = form === "json" ? small.flatMap(jsonOf) : [];
   const edited = fc.constantFrom(...small).chain(mutated);
   return values.length === 0 ? edited : fc.oneof(edited, fc.constantFrom(...values).chain(mutatedJson));
 }
 
+/** The value of a JSON text as a list of one; an empty list for other bytes. */
 function jsonOf(bytes: Uint8Array): unknown[] {
   try {
     return [JSON.parse(new TextDecoder().decode(bytes))];
@@ -30,7 +31,7 @@ function jsonOf(bytes: Uint8Array): unknown[] {
   }
 }
 
-describe(`${RUNS} hostile inputs each, from seed ${SEED}`, () => {
+describe(`${RUNS} hostile inputs per reader, from seed ${SEED}`, () => {
   test.each(READERS.map((reader, i) => [reader.name, i] as const))("%s", async (_name, i) => {
     const reader = READERS[i]!;
     let input = 0;

@@ -47,8 +47,10 @@ describe.each(CASES)("an adapter that PEFT wrote, $path,", ({ path, base }) => {
     for (const [key, value] of Object.entries(file.config)) {
       if (value === null || value === undefined || !(key in stored.config) || key === "base_model_name_or_path")
         continue;
-      const [ours, theirs] = [value, stored.config[key]].map((each) => (Array.isArray(each) ? each.toSorted() : each));
-      if (theirs !== null) expect(ours, key).toEqual(theirs);
+      const [actual, expected] = [value, stored.config[key]].map((each) =>
+        Array.isArray(each) ? each.toSorted() : each,
+      );
+      if (expected !== null) expect(actual, key).toEqual(expected);
     }
     const directory = memoryDirectory("copy");
     await writeAdapterDirectory(
@@ -57,9 +59,9 @@ describe.each(CASES)("an adapter that PEFT wrote, $path,", ({ path, base }) => {
       [...file.tensors].map(([name, value]) => ({ name, ...value })),
     );
     expect(await directory.list()).toEqual(["adapter_config.json", "adapter_model.safetensors"]);
-    const again = await adapterOfFile(await readAdapterDirectory(directory), model, "copy");
-    expect(again.tensors).toEqual(tensors);
-    expect(again.adapter.peftConfig(model)).toEqual(adapter.peftConfig(model));
+    const copy = await adapterOfFile(await readAdapterDirectory(directory), model, "copy");
+    expect(copy.tensors).toEqual(tensors);
+    expect(copy.adapter.peftConfig(model)).toEqual(adapter.peftConfig(model));
   });
 });
 
@@ -73,8 +75,8 @@ test("the copies of PEFT's files are complete", () => {
   }
 });
 
-describe("keys", () => {
-  test("are PEFT's", () => {
+describe("keys of adapter files", () => {
+  test("are those of PEFT", () => {
     expect(headKey("classifier.weight")).toBe("base_model.model.classifier.weight");
     expect(stripPrefix("base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight")).toBe(
       "model.layers.0.self_attn.q_proj.lora_A.weight",
@@ -84,7 +86,7 @@ describe("keys", () => {
     expect(stripPrefix("base_model.model.q.lora_A.default.weight")).toBe("q.lora_A.weight");
   });
 
-  test("biases of adapted modules are named after the layer below the adapter", async () => {
+  test("call the bias of an adapted module that of its base layer", async () => {
     const model = await modelOf("bert/base");
     const adapter = lora({ rank: 2, bias: "lora_only", layers: [1] });
     const shapes = new Map(model.parameters.map(({ name, shape }) => [name, shape]));
@@ -100,39 +102,44 @@ describe("keys", () => {
   });
 });
 
-describe("files that do not fit", () => {
+describe("adapter files that do not fit the model", () => {
   type Change = (tensors: Map<string, FloatTensor>, config: Record<string, unknown>) => void;
   const A = "base_model.model.bert.encoder.layer.0.attention.self.query.lora_A.weight";
   test.each<[string, Change, new (...args: never[]) => Error, RegExp]>([
-    ["a matrix too few", (tensors) => tensors.delete(A), FileFormatError, /has no bert\.encoder\.layer\.0.*lora_A/],
+    ["a missing matrix", (tensors) => tensors.delete(A), FileFormatError, /has no bert\.encoder\.layer\.0.*lora_A/],
     [
-      "another rank",
+      "a matrix of another rank",
       (tensors) => tensors.set(A, tensor(3, 32)),
       ShapeError,
       /is \[3, 32\] in here, but \[4, 32\] for this model/,
     ],
     ["another rank in the configuration", (_, config) => (config["r"] = 5), ShapeError, /but \[5, 32\] for this model/],
-    ["a vector", (tensors) => tensors.set(A, tensor(32)), ShapeError, /is \[32\]/],
+    ["a vector in place of a matrix", (tensors) => tensors.set(A, tensor(32)), ShapeError, /is \[32\]/],
     [
-      "a matrix too many",
+      "a matrix of no module",
       (tensors) => tensors.set("base_model.model.wte.lora_embedding_A", tensor(2, 4)),
       FileFormatError,
       /has wte/,
     ],
-    ["an unknown kind", (_, config) => (config["peft_type"] = "OFT"), ConfigError, /peft_type OFT[\s\S]*LORA/],
-    ["another kind", (_, config) => (config["peft_type"] = "IA3"), FileFormatError, /has no .*ia3_l/],
     [
-      "no targets",
+      "an unknown type of adapter",
+      (_, config) => (config["peft_type"] = "OFT"),
+      ConfigError,
+      /peft_type OFT[\s\S]*LORA/,
+    ],
+    ["another type of adapter", (_, config) => (config["peft_type"] = "IA3"), FileFormatError, /has no .*ia3_l/],
+    [
+      "targets that no module has",
       (_, config) => (config["target_modules"] = ["nothing"]),
       ConfigError,
       /No module of this bert model/,
     ],
-  ])("refuses %s", async (_, change, error, message) => {
-    const { config, tensors } = await readAdapterDirectory(await openDirectory(join(DATA, "bert/lora")));
-    const [changed, told] = [new Map(tensors), { ...config }];
-    change(changed, told);
+  ])("are refused: %s", async (_, change, error, message) => {
+    const stored = await readAdapterDirectory(await openDirectory(join(DATA, "bert/lora")));
+    const [config, tensors] = [{ ...stored.config }, new Map(stored.tensors)];
+    change(tensors, config);
     const model = await modelOf("bert/base");
-    const read = (): unknown => adapterOfFile({ config: told, tensors: changed }, model, "here");
+    const read = (): unknown => adapterOfFile({ config, tensors }, model, "here");
     await expect(read()).rejects.toThrow(error);
     await expect(read()).rejects.toThrow(message);
   });
@@ -146,17 +153,17 @@ describe("the LoRA configuration", () => {
     expect(parse({})).toMatchObject({ r: 8, lora_alpha: 8, lora_dropout: 0, bias: "none", use_rslora: false });
   });
 
-  test("ranks and scales follow the patterns; rank-stabilised divides by the root", () => {
+  test("gives ranks and scales by its patterns; rsLoRA divides by the root of the rank", () => {
     const config = parse({ r: 4, lora_alpha: 12, rank_pattern: { value: 6 }, alpha_pattern: { "0.*value": 9 } });
-    const stable = { ...config, use_rslora: true };
+    const rslora = { ...config, use_rslora: true };
     const [query, value] = ["layer.0.self.query", "layer.0.self.value"];
     expect([rankOf(config, query), scaleOf(config, query)]).toEqual([4, 3]);
     expect([rankOf(config, value), scaleOf(config, value)]).toEqual([6, 1.5]);
-    expect([scaleOf(stable, query), scaleOf(stable, value)]).toEqual([6, 9 / Math.sqrt(6)]);
-    expect(rankOf(config, "layer.0.self.my_value"), "a suffix begins after a dot").toBe(4);
+    expect([scaleOf(rslora, query), scaleOf(rslora, value)]).toEqual([6, 9 / Math.sqrt(6)]);
+    expect(rankOf(config, "layer.0.self.my_value"), "a pattern begins after a dot").toBe(4);
   });
 
-  test("round trip of what is written", () => {
+  test("reads back as it was written", () => {
     const config = loraConfig({ r: 2, lora_alpha: 4, target_modules: ["query"], task_type: "SEQ_CLS" });
     expect(config).toMatchObject({
       peft_type: "LORA",
@@ -169,7 +176,7 @@ describe("the LoRA configuration", () => {
   });
 
   test.each([
-    ["another kind", { peft_type: "IA3" }, FileFormatError, /peft_type/],
+    ["another type of adapter", { peft_type: "IA3" }, FileFormatError, /peft_type/],
     ["rank 0", { r: 0 }, FileFormatError, /adapter_config.json: r: /],
     ["a rank in quotes", { r: "8" }, FileFormatError, /r: /],
     ["a dropout of 2", { lora_dropout: 2 }, FileFormatError, /lora_dropout/],
@@ -177,7 +184,7 @@ describe("the LoRA configuration", () => {
     ["an unknown bias", { bias: "some" }, FileFormatError, /bias/],
     ["DoRA", { use_dora: true }, ConfigError, /use_dora: true, which is not implemented/],
     ["replicated layers", { layer_replication: [[0, 4]] }, ConfigError, /layer_replication/],
-    ["a start that changes the base", { init_lora_weights: "pissa" }, ConfigError, /pissa/],
+    ["an initialisation that changes the base model", { init_lora_weights: "pissa" }, ConfigError, /pissa/],
   ])("refuses %s", (_, config, error, message) => {
     expect(() => parse(config)).toThrow(error);
     expect(() => parse(config)).toThrow(message);
@@ -188,30 +195,55 @@ describe("isTarget", () => {
   const all = { target_modules: null, layers_to_transform: null, layers_pattern: null };
 
   test.each<[string, Partial<Parameters<typeof isTarget>[0]>, string, boolean]>([
-    ["a suffix", { target_modules: ["query"] }, "bert.encoder.layer.0.attention.self.query", true],
+    ["a suffix matches", { target_modules: ["query"] }, "bert.encoder.layer.0.attention.self.query", true],
     [
-      "a suffix of two parts hits both",
+      "a suffix of two parts matches both",
       { target_modules: ["output.dense"] },
       "bert.layer.0.attention.output.dense",
       true,
     ],
-    ["no suffix within a name", { target_modules: ["dense"] }, "bert.predense", false],
-    ["a whole name", { target_modules: ["classifier"] }, "classifier", true],
-    ["an expression for the whole path", { target_modules: ".*\\.[qv]_proj" }, "model.layers.0.self_attn.q_proj", true],
-    ["no expression for a part", { target_modules: "q_proj" }, "model.layers.0.self_attn.q_proj", false],
-    ["nothing", {}, "query", false],
-    ["a chosen layer", { target_modules: ["query"], layers_to_transform: [0, 2] }, "bert.layer.2.query", true],
-    ["another layer", { target_modules: ["query"], layers_to_transform: 1 }, "bert.layer.2.query", false],
-    ["no layer", { target_modules: ["query"], layers_to_transform: [0] }, "bert.query", false],
-    ["an empty choice", { target_modules: ["query"], layers_to_transform: [] }, "bert.layer.2.query", true],
+    ["a suffix does not match within a part", { target_modules: ["dense"] }, "bert.predense", false],
+    ["a whole name matches", { target_modules: ["classifier"] }, "classifier", true],
+    ["a pattern matches a whole path", { target_modules: ".*\\.[qv]_proj" }, "model.layers.0.self_attn.q_proj", true],
     [
-      "layers by name",
+      "a pattern does not match a part of a path",
+      { target_modules: "q_proj" },
+      "model.layers.0.self_attn.q_proj",
+      false,
+    ],
+    ["without targets nothing matches", {}, "query", false],
+    [
+      "a module of a chosen layer matches",
+      { target_modules: ["query"], layers_to_transform: [0, 2] },
+      "bert.layer.2.query",
+      true,
+    ],
+    [
+      "a module of another layer does not match",
+      { target_modules: ["query"], layers_to_transform: 1 },
+      "bert.layer.2.query",
+      false,
+    ],
+    [
+      "a module outside of layers does not match",
+      { target_modules: ["query"], layers_to_transform: [0] },
+      "bert.query",
+      false,
+    ],
+    [
+      "an empty list of layers stands for all layers",
+      { target_modules: ["query"], layers_to_transform: [] },
+      "bert.layer.2.query",
+      true,
+    ],
+    [
+      "layers_pattern names the list of layers",
       { target_modules: ["q"], layers_to_transform: [1], layers_pattern: "h" },
       "transformer.h.1.experts.0.q",
       true,
     ],
     [
-      "layers by names",
+      "layers_pattern may name several lists of layers",
       { target_modules: ["q"], layers_to_transform: [0], layers_pattern: ["blocks", "experts"] },
       "transformer.h.1.experts.0.q",
       true,
@@ -220,7 +252,7 @@ describe("isTarget", () => {
     expect(isTarget({ ...all, ...config }, module)).toBe(expected);
   });
 
-  test("an expression that is invalid or unsupported says so", () => {
+  test("a pattern that is invalid or unsupported is refused", () => {
     expect(() => isTarget({ ...all, target_modules: "(" }, "x")).toThrow(ConfigError);
     expect(() => isTarget({ ...all, target_modules: "(?!vision).*" }, "x")).toThrow(
       /module pattern "\(\?!vision\)\.\*"/,
@@ -234,14 +266,14 @@ describe("damaged adapter directories", () => {
   test.each<[string, Record<string, Uint8Array>, RegExp]>([
     ["no configuration", { "adapter_model.safetensors": new Uint8Array(8) }, /no file adapter_config.json/],
     ["no weights", { "adapter_config.json": config }, /no file adapter_model.safetensors/],
-    ["no kind", { "adapter_config.json": jsonBytes({ r: 8 }) }, /adapter_config.json in x: .*peft_type/],
-    ["weights cut off", { "adapter_config.json": config, "adapter_model.safetensors": new Uint8Array(4) }, /too few/],
-  ])("%s", async (_, files, message) => {
+    ["no type of adapter", { "adapter_config.json": jsonBytes({ r: 8 }) }, /adapter_config.json in x: .*peft_type/],
+    ["truncated weights", { "adapter_config.json": config, "adapter_model.safetensors": new Uint8Array(4) }, /too few/],
+  ])("are refused: %s", async (_, files, message) => {
     const error = await failure(readAdapterDirectory(memoryDirectory("x", files)), FileFormatError);
     expect(error.message).toMatch(message);
   });
 
-  test("an adapter that cannot be written leaves the one before", async () => {
+  test("do not come from a write that fails: the previous adapter stays", async () => {
     const directory = memoryDirectory("x");
     const lora: PeftConfig = loraConfig({});
     await writeAdapterDirectory(directory, lora, [{ name: "a", ...tensor(2) }]);

@@ -13,28 +13,30 @@ import { failure } from "../support/failure";
 
 const DATA = fileURLToPath(new URL("../interop-data/", import.meta.url));
 
-/** A file with this JSON text as header, the length that it claims, and data. */
-function file(header: unknown, data: ArrayLike<number> = [], claimed?: bigint): Directory {
+/** A directory with a file of this header (JSON text or its value) and data. Its header length is `statedLength` if given. */
+function file(header: unknown, data: ArrayLike<number> = [], statedLength?: bigint): Directory {
   const json = new TextEncoder().encode(typeof header === "string" ? header : JSON.stringify(header));
   const bytes = new Uint8Array(8 + json.length + data.length);
-  new DataView(bytes.buffer).setBigUint64(0, claimed ?? BigInt(json.length), true);
+  new DataView(bytes.buffer).setBigUint64(0, statedLength ?? BigInt(json.length), true);
   bytes.set(json, 8);
   bytes.set(data, 8 + json.length);
   return memoryDirectory("memory", { "x.safetensors": bytes });
 }
 
-function one(dtype: string, shape: number[], bytes: Uint8Array): Directory {
+/** A directory with a file whose only tensor is x. */
+function oneTensor(dtype: string, shape: number[], bytes: Uint8Array): Directory {
   return file({ x: { dtype, shape, data_offsets: [0, bytes.length] } }, bytes);
 }
 
+/** The elements of x. */
 async function dataOf(directory: Directory): Promise<number[]> {
   const tensors = await readSafetensors(directory, "x.safetensors");
   return [...tensors.get("x")!.data];
 }
 
 describe("reading", () => {
-  test("the layout: length, JSON, bytes", async () => {
-    const header = await readHeader(one("F32", [2, 1], new Uint8Array(8)), "x.safetensors");
+  test("gives the type, shape and byte range of a tensor", async () => {
+    const header = await readHeader(oneTensor("F32", [2, 1], new Uint8Array(8)), "x.safetensors");
     const start = 8 + JSON.stringify({ x: { dtype: "F32", shape: [2, 1], data_offsets: [0, 8] } }).length;
     expect([...header]).toEqual([["x", { dtype: "F32", shape: [2, 1], start, end: start + 8 }]]);
   });
@@ -48,17 +50,17 @@ describe("reading", () => {
     ["I64", new Uint8Array(BigInt64Array.of(1n, -100n, -(2n ** 31n)).buffer), [1, -100, -(2 ** 31)]],
     ["U8", Uint8Array.of(0, 1, 255), [0, 1, 255]],
     ["BOOL", Uint8Array.of(0, 1, 7), [0, 1, 1]],
-  ])("%s", async (dtype, bytes, expected) => {
-    expect(await dataOf(one(dtype, [3], bytes))).toEqual(expected);
+  ])("converts %s", async (dtype, bytes, expected) => {
+    expect(await dataOf(oneTensor(dtype, [3], bytes))).toEqual(expected);
   });
 
-  test("scalars, tensors without elements, and a file without tensors", async () => {
-    expect(await dataOf(one("F32", [], new Uint8Array(4)))).toEqual([0]);
-    expect(await dataOf(one("F32", [3, 0, 2], new Uint8Array(0)))).toEqual([]);
+  test("accepts scalars, tensors without elements, and a file without tensors", async () => {
+    expect(await dataOf(oneTensor("F32", [], new Uint8Array(4)))).toEqual([0]);
+    expect(await dataOf(oneTensor("F32", [3, 0, 2], new Uint8Array(0)))).toEqual([]);
     expect((await readHeader(file("{}"), "x.safetensors")).size).toBe(0);
   });
 
-  test("names that mean something to JavaScript are names like any other", async () => {
+  test("treats names of Object's properties as any other name", async () => {
     const json =
       '{"__proto__":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"constructor":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}}';
     const tensors = await readSafetensors(file(json, [3, 4]), "x.safetensors");
@@ -70,37 +72,37 @@ describe("reading", () => {
     expect(({} as Record<string, unknown>)["dtype"], "a prototype was polluted").toBeUndefined();
   });
 
-  test("a tensor of an unreadable type is refused when it is read, not when the file is opened", async () => {
-    const directory = one("F8_E4M3", [2], Uint8Array.of(1, 2));
+  test("refuses a tensor of an unsupported type when it is read, not when the file is opened", async () => {
+    const directory = oneTensor("F8_E4M3", [2], Uint8Array.of(1, 2));
     const entry = (await readHeader(directory, "x.safetensors")).get("x")!;
     const error = await failure(readTensor(directory, "x.safetensors", "x", entry), DtypeError);
     expect(error.message).toMatch(/"x" in x.safetensors.*F8_E4M3/);
   });
 
-  test("integers where floats are needed, and I64 beyond 32 bits, say where", async () => {
-    const integers = one("I64", [2], new Uint8Array(BigInt64Array.of(5n, 2n ** 31n).buffer));
+  test("refuses integers in place of floats, and names an I64 element of more than 32 bits", async () => {
+    const integers = oneTensor("I64", [2], new Uint8Array(BigInt64Array.of(5n, 2n ** 31n).buffer));
     await expect(readSafetensors(integers, "x.safetensors")).rejects.toThrow(/2147483648 as its element 1/);
-    const small = one("I64", [1], new Uint8Array(8));
+    const small = oneTensor("I64", [1], new Uint8Array(8));
     const entry = (await readHeader(small, "x.safetensors")).get("x")!;
     await expect(readFloats(small, "x.safetensors", "x", entry)).rejects.toThrow(/I64, but must contain floats/);
   });
 
-  test("one tensor is read without the others", async () => {
+  test("reads one tensor without the others", async () => {
     const ranges: number[][] = [];
     const content = safetensorsContent([
       { name: "a", shape: [1000], data: new Float32Array(1000) },
       { name: "b", shape: [3], data: Float32Array.of(1, 2, 3) },
     ]);
     const inner = memoryDirectory("memory", { "x.safetensors": await contentBytes(content) });
-    const counting: Directory = {
+    const recording: Directory = {
       ...inner,
       read: (name, start = 0, end) => {
         ranges.push([start, end ?? -1]);
         return inner.read(name, start, end);
       },
     };
-    const entry = (await readHeader(counting, "x.safetensors")).get("b")!;
-    expect([...(await readTensor(counting, "x.safetensors", "b", entry))]).toEqual([1, 2, 3]);
+    const entry = (await readHeader(recording, "x.safetensors")).get("b")!;
+    expect([...(await readTensor(recording, "x.safetensors", "b", entry))]).toEqual([1, 2, 3]);
     expect(ranges.map(([start, end]) => end! - start!)).toEqual([8, entry.start - 4000 - 8, 12]);
   });
 });
@@ -118,16 +120,20 @@ describe("hostile files", () => {
     ["a header of 2^64 - 1 bytes", file("{}", [], 2n ** 64n - 1n), /18446744073709551615 bytes/],
     ["a header that is not JSON", file("{nonsense"), /not valid JSON/],
     ["a header that is an array", file("[]"), /does not begin with/],
-    ["a header cut off", file('{"x":'), /not valid JSON/],
+    ["a truncated header", file('{"x":'), /not valid JSON/],
     ["a header that is empty", file("", [1], 0n), /does not begin with/],
     ["bytes that are not UTF-8", file("{}  ", [], 4n), /^$/],
     ["an entry that is a number", file({ x: 1 }), /"x" in x.safetensors/],
     ["an entry without a type", file({ x: { shape: [1], data_offsets: [0, 4] } }, new Uint8Array(4)), /dtype/],
     ["an unknown type", file(entry("F33", [1], [0, 4]), new Uint8Array(4)), /unknown element type "F33"/],
-    ["a type named like a prototype's key", file(entry("toString", [1], [0, 4]), new Uint8Array(4)), /unknown element/],
+    [
+      "a type named like a property of Object",
+      file(entry("toString", [1], [0, 4]), new Uint8Array(4)),
+      /unknown element/,
+    ],
     ["a negative dimension", file(entry("F32", [-1], [0, 4]), new Uint8Array(4)), /shape.0/],
     ["two negative dimensions", file(entry("F32", [-1, -1], [0, 4]), new Uint8Array(4)), /shape.0/],
-    ["half a row", file(entry("F32", [0.5, 2], [0, 4]), new Uint8Array(4)), /shape.0/],
+    ["a dimension of 0.5", file(entry("F32", [0.5, 2], [0, 4]), new Uint8Array(4)), /shape.0/],
     ["a dimension in quotes", file(entry("F32", ["1"], [0, 4]), new Uint8Array(4)), /shape.0/],
     [
       "2^60 rows",
@@ -139,7 +145,7 @@ describe("hostile files", () => {
       file(entry("F32", [2 ** 30, 2 ** 30], [0, 4]), new Uint8Array(4)),
       /more than 2\^53 bytes/,
     ],
-    ["a product that wraps to 4 bytes", file(entry("F32", [2 ** 32, 2 ** 32, 1], [0, 4]), new Uint8Array(4)), /2\^53/],
+    ["a product beyond 2^64", file(entry("F32", [2 ** 32, 2 ** 32, 1], [0, 4]), new Uint8Array(4)), /2\^53/],
     [
       "a shape that does not fit its range",
       file(entry("F32", [2], [0, 4]), new Uint8Array(4)),
@@ -165,13 +171,13 @@ describe("hostile files", () => {
       /"y".*overlaps/,
     ],
     [
-      "two tensors in one place",
+      "two tensors with one range",
       file({ x: { ...f32, data_offsets: [0, 4] }, y: { ...f32, data_offsets: [0, 4] } }, new Uint8Array(4)),
       /overlaps/,
     ],
-    ["metadata that is not text", file({ __metadata__: { step: 1 } }), /__metadata__.*step/],
-    ["metadata that is a list", file({ __metadata__: "x" }), /__metadata__/],
-  ])("%s", async (name, directory, message) => {
+    ["metadata with a number", file({ __metadata__: { step: 1 } }), /__metadata__.*step/],
+    ["metadata that is not an object", file({ __metadata__: "x" }), /__metadata__/],
+  ])("are refused: %s", async (name, directory, message) => {
     if (name === "bytes that are not UTF-8") {
       const bytes = await directory.read("x.safetensors");
       bytes[9] = 0xff;
@@ -182,7 +188,7 @@ describe("hostile files", () => {
     expect(error.message).toMatch(message);
   });
 
-  test("a header beyond 100 MB is refused before it is read, even where the file is as large", async () => {
+  test("are refused for a header of more than 100 MB before it is read, even if the file is larger", async () => {
     const sparse: Directory = {
       ...file("{}", [], 100_000_001n),
       size: () => Promise.resolve(2 ** 40),
@@ -196,12 +202,12 @@ describe("hostile files", () => {
     await expect(readHeader(sparse, "x.safetensors")).rejects.toThrow(/100000001 bytes, but at most 100000000/);
   });
 
-  test("a missing file names itself and what there is", async () => {
+  test("may be missing: the error names the file and those that exist", async () => {
     const directory = memoryDirectory("here", { "other.safetensors": new Uint8Array(1) });
     await expect(readHeader(directory, "x.safetensors")).rejects.toThrow(/no file x.safetensors in here.\n.*other/);
   });
 
-  test("deep nesting is an error or skipped, never a stack overflow", async () => {
+  test("may be nested deeply: they are refused without a stack overflow", async () => {
     const deep = "[".repeat(200_000) + "]".repeat(200_000);
     await expect(readHeader(file(`{"x":${deep}}`), "x.safetensors")).rejects.toThrow(FileFormatError);
   });
@@ -214,7 +220,7 @@ describe("writing", () => {
     { name: "__proto__", shape: [0], data: new Float32Array(0) },
   ];
 
-  test("what is written is read back, sorted by name or as given", async () => {
+  test("gives files that read back, sorted by name or in the given order", async () => {
     const directory = memoryDirectory("memory");
     await writeSafetensors(directory, "s.safetensors", tensors);
     await writeSafetensors(directory, "g.safetensors", tensors, { order: "given", metadata: {} });
@@ -225,7 +231,7 @@ describe("writing", () => {
     expect([...(await readSafetensors(directory, "g.safetensors")).keys()]).toEqual(["b", "a", "__proto__"]);
   });
 
-  test("data begins at a multiple of 8 bytes, after spaces, and metadata says who reads it", async () => {
+  test("pads the header with spaces to a multiple of 8 bytes, and states the format pt in the metadata", async () => {
     const directory = memoryDirectory("memory");
     await writeSafetensors(directory, "x.safetensors", tensors);
     const bytes = await directory.read("x.safetensors");
@@ -238,20 +244,20 @@ describe("writing", () => {
     expect([...metadata]).toEqual([["format", "pt"]]);
   });
 
-  test("data given as functions is asked for one tensor at a time", async () => {
-    const asked: string[] = [];
+  test("calls functions that return data one at a time", async () => {
+    const calls: string[] = [];
     const lazy = (name: string) => ({
       name,
       shape: [2],
-      data: () => Promise.resolve(Float32Array.of(asked.push(name), 0)),
+      data: () => Promise.resolve(Float32Array.of(calls.push(name), 0)),
     });
     const directory = memoryDirectory("memory");
     await writeSafetensors(directory, "x.safetensors", [lazy("b"), lazy("a")]);
-    expect(asked).toEqual(["a", "b"]);
+    expect(calls).toEqual(["a", "b"]);
     expect([...(await readSafetensors(directory, "x.safetensors")).get("b")!.data]).toEqual([2, 0]);
   });
 
-  test("a view into a larger buffer is written as what it shows", async () => {
+  test("writes only the elements of a view into a larger buffer", async () => {
     const directory = memoryDirectory("memory");
     const view = Float32Array.of(1, 2, 3, 4).subarray(1, 3);
     await writeSafetensors(directory, "x.safetensors", [{ name: "x", shape: [2], data: view }]);
@@ -262,12 +268,12 @@ describe("writing", () => {
     ["a repeated name", [tensors[0]!, tensors[0]!], FileFormatError],
     ["the reserved name", [{ ...tensors[0]!, name: "__metadata__" }], FileFormatError],
     ["data of another size", [{ ...tensors[0]!, shape: [5] }], ShapeError],
-    ["a size that is no integer", [{ ...tensors[0]!, shape: [0.5, 8] }], ShapeError],
+    ["a size that is not an integer", [{ ...tensors[0]!, shape: [0.5, 8] }], ShapeError],
   ])("refuses %s", (_, list, error) => {
     expect(() => safetensorsContent(list)).toThrow(error);
   });
 
-  test("late data of another size or type fails the write and leaves the file as it was", async () => {
+  test("leaves the file unchanged if a function returns data of another size or type", async () => {
     const directory = memoryDirectory("memory", { "x.safetensors": Uint8Array.of(1) });
     for (const data of [new Float32Array(3), new Int32Array(2)]) {
       const write = writeSafetensors(directory, "x.safetensors", [{ name: "x", shape: [2], data: () => data }]);
@@ -289,12 +295,12 @@ describe("files that Python wrote", () => {
     expect(tensors.size).toBeGreaterThan(0);
     const list = [...tensors].map(([key, { shape, data }]) => ({ name: key, shape, data }));
     const { metadata } = await readSafetensorsHeader(directory, name);
-    const again = await contentBytes(
+    const copy = await contentBytes(
       safetensorsContent(list, { order: "given", metadata: Object.fromEntries(metadata) }),
     );
-    expect(await readSafetensors(memoryDirectory("copy", { again }), "again")).toEqual(tensors);
+    expect(await readSafetensors(memoryDirectory("memory", { copy }), "copy")).toEqual(tensors);
     if (name !== "model.safetensors" && name !== "adapter_model.safetensors") return;
     const bytes = await directory.read(name);
-    expect(Buffer.compare(again, bytes), "transformers and PEFT write other bytes").toBe(0);
+    expect(Buffer.compare(copy, bytes), "difference from the bytes that transformers or PEFT wrote").toBe(0);
   });
 });
