@@ -86,7 +86,7 @@ function runsOf(safetape) {
     SoRA: { adapter: sora({ rank: 4 }) },
     VeRA: { adapter: vera({ rank: 8 }) },
     "AFLoRA with its freezing": {
-      adapter: aflora({ rank: 4, trainsSquare: true }),
+      adapter: aflora({ rank: 4, matrices: "both" }),
       policy: afloraFreezing({ every: 3 }),
     },
     "BitFit, SAFE": { adapter: bitfit(), policy: safe(freezing) },

@@ -2,6 +2,7 @@ import * as v from "valibot";
 import { ConfigError } from "../base/errors";
 import { Random } from "../base/random";
 import { isTarget } from "../io/peft-match";
+import { isInHead } from "../model/model";
 import type { Model, Projection } from "../model/model";
 
 /** Layers by number from 0, the lower or the upper half of them, or a random half by a seed. */
@@ -74,9 +75,7 @@ export function targetProjections(model: Model, config: TargetConfig): Projectio
   const { target_modules: targets } = config;
   const isChosen =
     targets === "all-linear"
-      ? ({ name, layer }: Projection) =>
-          !model.heads.some((head) => name === head || name.startsWith(`${head}.`)) &&
-          (layer !== undefined || model.task !== "causal_lm")
+      ? ({ name, layer }: Projection) => !isInHead(model, name) && (layer !== undefined || model.task !== "causal_lm")
       : ({ name }: Projection) => isTarget(config, name) || isTarget(config, model.renamed?.(name) ?? name);
   const chosen = model.projections.filter(isChosen);
   if (chosen.length > 0) return chosen;

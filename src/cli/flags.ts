@@ -76,6 +76,11 @@ const ADAPTER = {
   tokens: optional("--tokens <n>", "Virtual tokens of prompt tuning", counts()),
   initialRank: optional("--initial-rank <r>", "AdaLoRA's rank at the start", counts()),
   targetRank: optional("--target-rank <r>", "AdaLoRA's average rank at the end", counts()),
+  matrices: optional(
+    "--matrices <where>",
+    "Where AFLoRA's A and B learn: feed_forward (default), attention, both, none",
+    oneOf(["feed_forward", "attention", "both", "none"]),
+  ),
 };
 
 const WEIGHTS = withDefault(
@@ -325,8 +330,9 @@ export const DOWNLOAD = {
 /** The adapter that `--adapter` and its options describe. @param initial initial virtual tokens of prompt tuning. */
 export function adapterFrom(options: Values<typeof ADAPTER>, initial?: string | readonly number[]): Adapter {
   const { adapter: kind, alpha = kind === "lora" ? options.rank : undefined } = options;
-  const { rank, dropout, targets: modules, layers, size, tokens, initialRank, targetRank } = options;
-  const settings = { alpha, rank, dropout, targets: modules, layers, size, tokens, initialRank, targetRank, initial };
+  const { rank, dropout, targets: modules, layers, size, tokens, initialRank, targetRank, matrices } = options;
+  const lowRank = { alpha, rank, dropout, targets: modules, initialRank, targetRank, matrices };
+  const settings = { ...lowRank, layers, size, tokens, initial };
   return makeAdapter({
     kind,
     ...Object.fromEntries(Object.entries(settings).filter(([, value]) => value !== undefined)),

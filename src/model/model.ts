@@ -111,6 +111,10 @@ export interface Model {
   readonly output?: ((forward: Forward, x: Value) => { readonly x: Value; readonly w: Value }) | undefined;
 }
 
+/** Whether a module or a tensor, by its name, belongs to the task's head. */
+export const isInHead = ({ heads }: Pick<Model, "heads">, name: string): boolean =>
+  heads.some((head) => `${name}.`.startsWith(`${head}.`));
+
 /** Weight, in the projection's layout, and bias [out] of a projection. */
 export function projectionParameters(projection: Projection): ParameterSpec[] {
   const { name, layout, bias, layer } = projection;

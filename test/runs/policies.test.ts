@@ -33,7 +33,7 @@ const valuesOf = async (trainer: Trainer, suffix: string): Promise<number[]> =>
 describe("policies", () => {
   it("AFLoRA freezes A and B one by one, each by its own score, within its plans", async () => {
     using model = await initialiseModel(engine, BERT);
-    const adapter = aflora({ rank: 2, targets: ["query", "intermediate.dense"], trainsSquare: true });
+    const adapter = aflora({ rank: 2, targets: ["query", "intermediate.dense"], matrices: "both" });
     const policy = afloraFreezing({ initialEpochs: 0, finalShare: 0.5 });
     using trainer = await Trainer.create(trainerOptions(model, { adapter, policy, steps: 12 }));
     expect(engine.ledger.live).toEqual(trainer.predictedBytes());

@@ -92,11 +92,11 @@ const CASES: Readonly<Record<string, () => Options>> = {
     microBatch: 2,
   }),
   AFLoRA: () => ({
-    adapter: aflora({ rank: 2, trainsSquare: true }),
+    adapter: aflora({ rank: 2, matrices: "both" }),
     policy: afloraFreezing({ initialEpochs: 0, finalShare: 0.2 }),
   }),
   "AFLoRA as published": () => ({
-    adapter: aflora({ rank: 2, trainsSquare: true }),
+    adapter: aflora({ rank: 2, matrices: "both" }),
     policy: afloraFreezing({ mode: "published_code", initialEpochs: 0, finalShare: 0.4, every: 2 }),
   }),
   "AdaLoRA's budget": () => ({ adapter: adalora({ initialRank: 4, targetRank: 2, finalSteps: 2 }) }),

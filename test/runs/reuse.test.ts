@@ -44,11 +44,11 @@ const METHODS: Readonly<Record<string, () => Method>> = {
     policy: safe({ every: 1, maxWarmup: 3, targetFreezeFraction: 0.6 }),
   }),
   "AFLoRA with its freezing": () => ({
-    adapter: aflora({ rank: 2, trainsSquare: true }),
+    adapter: aflora({ rank: 2, matrices: "both" }),
     policy: afloraFreezing({ initialEpochs: 0, finalShare: 0.2 }),
   }),
   "AFLoRA with its freezing as published": () => ({
-    adapter: aflora({ rank: 2, trainsSquare: true }),
+    adapter: aflora({ rank: 2, matrices: "both" }),
     policy: afloraFreezing({ mode: "published_code", initialEpochs: 0, finalShare: 0.4, every: 2 }),
   }),
   "AdaLoRA, nothing frozen": () => ({

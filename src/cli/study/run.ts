@@ -4,6 +4,7 @@ import { elements } from "../../base/shape";
 import { makePolicy } from "../../freeze/make";
 import { sumBytes } from "../../gpu/ledger";
 import type { LoadedModel } from "../../io/load-model";
+import { isInHead } from "../../model/model";
 import type { TrainableSpec } from "../../train/tensors/specs";
 import { Trainer } from "../../train/trainer";
 import type { Study, StudyMethod, StudyTask } from "./file";
@@ -61,7 +62,7 @@ export async function runMethod(
     schedule: { type: "linear", warmupRatio: study.warmupRatio },
   });
   const outsideHead = (specs: ReadonlyMap<string, TrainableSpec>): [string, TrainableSpec][] =>
-    [...specs].filter(([name]) => !model.heads.some((head) => name.startsWith(`${head}.`)));
+    [...specs].filter(([name]) => !isInHead(model, name));
   const countParameters = (specs: ReadonlyMap<string, TrainableSpec>): number =>
     outsideHead(specs).reduce((sum, [, { shape }]) => sum + elements(shape), 0);
   const trainable: number[] = [];

@@ -3,6 +3,7 @@ import { sha256Hex } from "../../base/sha256";
 import type { Batch } from "../../data/batch";
 import { oneLine } from "../../io/json";
 import type { LoadedModel } from "../../io/load-model";
+import { isInHead } from "../../model/model";
 import { runLength } from "../estimate/run-length";
 import type { RunResources } from "../loop/resources";
 import type { TrainerOptions } from "../options";
@@ -95,8 +96,9 @@ function formatCounts({ model }: LoadedModel): Record<string, number> {
 /** Digest of some vectors (norms, biases) of the loaded model; undefined where training changes them in place. */
 async function weightsDigest({ model: loaded, adapter }: TrainerOptions): Promise<string | undefined> {
   if (adapter.trainsInPlace) return undefined;
-  const isHead = (name: string): boolean => loaded.model.heads.some((head) => name.startsWith(`${head}.`));
-  const vectors = loaded.model.parameters.filter(({ name, shape }) => shape.length === 1 && !isHead(name));
+  const vectors = loaded.model.parameters.filter(
+    ({ name, shape }) => shape.length === 1 && !isInHead(loaded.model, name),
+  );
   const interval = Math.max(1, Math.floor(vectors.length / SAMPLED_WEIGHTS));
   const lines: string[] = [];
   for (const { name } of vectors.filter((_, i) => i % interval === 0)) {

@@ -1,0 +1,92 @@
+import { describe, expect, it } from "vitest";
+import { aflora, createModel, FileFormatError, lora, vera } from "../../src/index";
+import type { Adapter, AfloraOptions } from "../../src/index";
+import { afloraFromConfig } from "../../src/adapter/aflora";
+import { elements } from "../../src/base/shape";
+import { isInHead } from "../../src/model/model";
+import { trainableSpecs } from "../../src/train/tensors/specs";
+import { readJson } from "../support/json";
+import type { Config } from "../support/tiny";
+
+const configOf = (name: string): Config => readJson<Config>(`bench/configs/${name}.json`);
+
+/** Trainable numbers of a published model outside its head, in tensors whose name matches. */
+function trainableNumbers(config: Config, adapter: Adapter, tensors = /./): number {
+  const model = createModel(config);
+  return [...trainableSpecs(model, adapter)]
+    .filter(([name]) => !isInHead(model, name) && tensors.test(name))
+    .reduce((sum, [, { shape }]) => sum + elements(shape), 0);
+}
+
+const VECTORS = /aflora_[db]$/;
+const MATRICES = /aflora_[AB]\.weight$/;
+
+describe("AFLoRA at rank 4", () => {
+  // In a layer of BERT-base: 4 (4 + 768) + (4 + 3072) + (4 + 768) = 6,936 and 2 (4 * 768 + 4 * 3072) = 30,720, times 12.
+  it.each([
+    ["bert-base", 83_232, 368_640],
+    ["roberta-base", 83_232, 368_640],
+    ["bert-large", 221_760, 983_040],
+    ["roberta-large", 221_760, 983_040],
+    ["gpt2", 83_136, 368_640],
+    ["gpt2-medium", 221_568, 983_040],
+    ["llama-2-7b", 1_360_768, 5_799_936],
+  ])("trains in %s %i numbers in vectors and %i in matrices", (name, vectors, matrices) => {
+    const config = configOf(name);
+    expect(trainableNumbers(config, aflora(), VECTORS)).toBe(vectors);
+    expect(trainableNumbers(config, aflora(), MATRICES)).toBe(matrices);
+    expect(trainableNumbers(config, aflora())).toBe(vectors + matrices);
+  });
+
+  // Tables 2 and 3 of the paper. Attention's matrices: 4 projections of 2 * 4 * 768 numbers, times 12.
+  it.each([
+    ["feed_forward", 368_640],
+    ["attention", 294_912],
+    ["both", 663_552],
+    ["none", 0],
+  ] as const)("with matrices in %s trains %i numbers in them, and the same vectors", (matrices, count) => {
+    const config = configOf("bert-base");
+    expect(trainableNumbers(config, aflora({ matrices }), MATRICES)).toBe(count);
+    expect(trainableNumbers(config, aflora({ matrices }), VECTORS)).toBe(83_232);
+  });
+
+  it("leaves the pooler alone, and chooses matrices by what a projection computes, not by its shape", () => {
+    const square = { ...configOf("bert-base"), intermediate_size: 768 };
+    const names = aflora()
+      .tensors(createModel(square))
+      .map(({ name }) => name);
+    expect(names.filter((name) => name.includes("pooler"))).toEqual([]);
+    // Two modules of A and B in each of twelve layers.
+    expect(trainableNumbers(square, aflora(), MATRICES)).toBe(12 * 2 * 2 * 4 * 768);
+    const pooler = aflora({ targets: ["pooler.dense"], matrices: "both" });
+    expect(trainableNumbers(configOf("bert-base"), pooler)).toBe(4 + 768);
+  });
+
+  it("writes the targets that the paper names", () => {
+    expect(aflora().peftConfig(createModel(configOf("bert-base")))).toMatchObject({
+      target_modules: ["query", "key", "value", "output.dense", "intermediate.dense"],
+      trained_matrices: "feed_forward",
+    });
+  });
+
+  it("is beside the counts that the paper prints for LoRA (1.33M) and ELoRA (.16M)", () => {
+    const targets = ["query", "key", "value", "output.dense", "intermediate.dense"];
+    const config = configOf("bert-base");
+    expect(trainableNumbers(config, lora({ rank: 8, targets }))).toBe(1_327_104);
+    expect(trainableNumbers(config, vera({ rank: 1024, targets }))).toBe(156_672);
+  });
+});
+
+describe("AFLoRA's options", () => {
+  it("refuses the rule by shape of early files, by its name", () => {
+    const file = { peft_type: "SAFETAPE_AFLORA", r: 4, d_initial: 0.1, trains_square: true };
+    expect(() => afloraFromConfig(file, "adapter_config.json")).toThrow(FileFormatError);
+    expect(() => afloraFromConfig(file, "adapter_config.json")).toThrow(/trains_square[^]*"trained_matrices": "both"/);
+  });
+
+  it("refuses an unknown place for matrices", () => {
+    // A program in JavaScript may pass anything.
+    const options = { matrices: "square" } as unknown as AfloraOptions;
+    expect(() => aflora(options)).toThrow(/trained_matrices/);
+  });
+});
