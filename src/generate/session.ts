@@ -2,9 +2,11 @@ import type { Adapter } from "../adapter/adapter";
 import type { LoadedModel } from "../io/load-model";
 import type { CacheSpec } from "../model/cache";
 import { Forward } from "../model/forward";
+import type { TensorSpec } from "../op/declaration";
 import { embedding } from "../ops/embedding";
 import type { Executor, Inputs } from "../run/executor";
 import type { TensorStore } from "../run/store";
+import { specBytes } from "../tape/emit";
 import { plan } from "../tape/plan";
 import type { Plan } from "../tape/plan";
 import { Recorder } from "../tape/tape";
@@ -51,7 +53,8 @@ export class GenerationSession {
    * Plans and allocates for `prompts` prompts of `length` tokens, followed by `rows` texts that grow token by token to at
    * most `capacity` (virtual tokens included), and calls `body` with the session, which ends with it. The executor then
    * holds again what it held before.
-   * @throws OutOfMemoryError when the driver has no memory, LimitError for a cache that is too large to bind; whatever `body`
+   * @throws OutOfMemoryError when the driver has no memory, MemoryBudgetError when the caches and plans do not fit into the
+   * budget of a run even without the plans of its steps, LimitError for a cache that is too large to bind; whatever `body`
    * throws.
    */
   static async run<T>(
@@ -64,20 +67,18 @@ export class GenerationSession {
     const first = { size: sizes.prompts, length: sizes.length };
     const prompt = tokenPlan(parts, first, { ...cache, isContinuing: false });
     const token = tokenPlan(parts, { size: rows, length: 1 }, { ...cache, isContinuing: true });
-    const caches = await allocate(parts.loaded, prompt);
-    const disposeCaches = (): void => caches.forEach((tensor) => tensor.dispose());
-    try {
-      return await parts.executor.beside([prompt, token], async () => {
-        try {
-          return await body(new GenerationSession(parts, [prompt, token], caches));
-        } finally {
-          // The executor now holds its own plans again, which may need this memory.
-          disposeCaches();
-        }
-      });
-    } finally {
-      disposeCaches();
-    }
+    const specs = new Map([...prompt.parameters].filter(([name]) => isCacheName(name)));
+    const cacheBytes = [...specs.values()].reduce((sum, spec) => sum + specBytes(spec), 0);
+    const generateBeside = async (): Promise<T> => {
+      const caches = await allocate(parts.loaded, specs);
+      try {
+        return await body(new GenerationSession(parts, [prompt, token], caches));
+      } finally {
+        // The executor then holds again what it held before, which may need this memory.
+        caches.forEach((tensor) => tensor.dispose());
+      }
+    };
+    return parts.executor.beside([prompt, token], generateBeside, cacheBytes);
   }
 
   /** Reads prompts [prompts, length] and returns the logits that follow each: [prompts][vocabulary]. */
@@ -133,9 +134,11 @@ function tokenPlan(
   return plan(recorder, { outputs: { logits }, effects: true, limits: engine.device.limits });
 }
 
-function allocate({ engine }: LoadedModel, planned: Plan): Promise<ReadonlyMap<string, Tensor>> {
-  const caches = [...planned.parameters].filter(([name]) => isCacheName(name));
+function allocate(
+  { engine }: LoadedModel,
+  specs: ReadonlyMap<string, TensorSpec>,
+): Promise<ReadonlyMap<string, Tensor>> {
   return engine.device.pool.checked("the keys and values of generated texts", () => {
-    return new Map(caches.map(([name, { shape }]) => [name, new Tensor(engine.device, shape, "f32", "scratch")]));
+    return new Map([...specs].map(([name, { shape }]) => [name, new Tensor(engine.device, shape, "f32", "scratch")]));
   });
 }

@@ -86,40 +86,45 @@ export class Executor {
    * Runs `body` while the executor holds other plans in addition to those of the last `hold`, or in their place if both do
    * not fit into the budget. Afterwards it holds the plans of the last `hold` again, whatever happened.
    * @param body gets a function that holds one more plan, until `body` ends or holds others that do not fit next to it.
+   * @param bodyBytes GPU bytes that `body` allocates itself. The budget must have room for them too.
    * @throws MemoryBudgetError when the other plans alone exceed the budget, OutOfMemoryError when the driver has no memory
    * for them; whatever `body` throws.
    */
-  async beside<T>(plans: readonly Plan[], body: (hold: (plan: Plan) => Promise<void>) => Promise<T>): Promise<T> {
+  async beside<T>(
+    plans: readonly Plan[],
+    body: (hold: (plan: Plan) => Promise<void>) => Promise<T>,
+    bodyBytes = 0,
+  ): Promise<T> {
     const step = this.#step;
     let held = plans;
-    if (held.length > 0) await this.#holdBeside(step, held);
+    if (held.length > 0) await this.#holdBeside(step, held, bodyBytes);
     try {
       return await body(async (plan) => {
         if (this.holds(plan)) return;
-        held = this.#fits([...held, plan]) ? [...held, plan] : [plan];
-        await this.#holdBeside(step, held);
+        held = this.#fits([...held, plan], bodyBytes) ? [...held, plan] : [plan];
+        await this.#holdBeside(step, held, bodyBytes);
       });
     } finally {
       await this.hold(step);
     }
   }
 
-  async #holdBeside(step: readonly Plan[], plans: readonly Plan[]): Promise<void> {
+  async #holdBeside(step: readonly Plan[], plans: readonly Plan[], otherBytes: number): Promise<void> {
     const purpose = "the buffers of a forward pass during training";
-    if (this.#fits([...step, ...plans])) return this.#change([...step, ...plans], purpose);
-    if (this.#fits(plans)) return this.#change(plans, purpose);
-    const needed = sumBytes(executorBytes(plans));
+    if (this.#fits([...step, ...plans], otherBytes)) return this.#change([...step, ...plans], purpose);
+    if (this.#fits(plans, otherBytes)) return this.#change(plans, purpose);
+    const needed = sumBytes(executorBytes(plans)) + otherBytes;
     const available = this.maxBytes();
     throw new MemoryBudgetError(
       `A forward pass during training needs ${needed} bytes; the budget leaves ${available}.`,
-      "Evaluate smaller batches, give the trainer a smaller `probe`, or raise memoryBudget.",
+      "Evaluate or generate in smaller batches, give the trainer a smaller `probe`, or raise memoryBudget.",
       needed,
       available,
     );
   }
 
-  #fits(plans: readonly Plan[]): boolean {
-    return sumBytes(executorBytes(plans)) <= this.maxBytes();
+  #fits(plans: readonly Plan[], otherBytes: number): boolean {
+    return sumBytes(executorBytes(plans)) + otherBytes <= this.maxBytes();
   }
 
   /** @param purpose what the memory is for, for errors. */

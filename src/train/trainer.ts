@@ -172,7 +172,7 @@ export class Trainer {
     });
   }
 
-  /** Continues prompts with the current model; throws as `generate` does. */
+  /** Continues prompts with the current model, within `memoryBudget`; throws as `generate` does. */
   async generate(prompts: readonly Prompt[], options: GenerateOptions = {}): Promise<Continuation[]> {
     return this.recovery.attempt((loop) => loop.generate(prompts, options));
   }

@@ -1,5 +1,16 @@
 import { describe, expect, it } from "vitest";
-import { ConfigError, DataError, generate, loadAdapter, loadModel, makeBatch, openDirectory, Trainer } from "safetape";
+import {
+  ConfigError,
+  DataError,
+  generate,
+  loadAdapter,
+  loadModel,
+  lora,
+  makeBatch,
+  MemoryBudgetError,
+  openDirectory,
+  Trainer,
+} from "safetape";
 import type { GenerateOptions, LoadedModel, SafetapeError } from "safetape";
 import { useEngine } from "../support/engine";
 import { failure } from "../support/failure";
@@ -94,6 +105,24 @@ it("a trainer generates with its adapter, and its memory stays as it was", async
   expect(engine.ledger.liveBytes, "bytes after generating").toBe(before);
   const result = await trainer.train();
   expect(Number.isFinite(result.lossLast)).toBe(true);
+});
+
+it("generation within a run keeps to the run's budget, caches included, or is refused", async () => {
+  using loaded = await open("gpt2");
+  const ids = Int32Array.from(prompts[2]!);
+  const batch = makeBatch([{ ids, label: ids }], { size: 1, length: ids.length, labels: "token", padId: 0 });
+  const options = { model: loaded, adapter: lora(), data: { perEpoch: 1, next: () => batch }, steps: 1 };
+  const { neededBytes } = await failure(Trainer.create({ ...options, memoryBudget: 1 }), MemoryBudgetError);
+  using trainer = await Trainer.create({ ...options, memoryBudget: neededBytes });
+  const before = engine.ledger.liveBytes;
+  engine.ledger.resetPeak();
+  await trainer.generate([[3, 4]], { maxNewTokens: 2, endIds: [] });
+  expect(engine.ledger.peakBytes).toBeLessThanOrEqual(neededBytes);
+  engine.ledger.resetPeak();
+  const many = Array.from({ length: 64 }, () => [3, 4]);
+  await failure(trainer.generate(many, { maxNewTokens: 40, batchSize: 64, endIds: [] }), MemoryBudgetError);
+  expect(engine.ledger.peakBytes, "peak of what is refused").toBe(before);
+  expect(engine.ledger.liveBytes, "bytes afterwards").toBe(before);
 });
 
 describe("generation refuses", () => {

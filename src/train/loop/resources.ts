@@ -64,7 +64,6 @@ export async function openRun(
   await loaded.updateFragileNorms();
   const start = first?.start ?? origin?.start ?? positionIn(data);
   if (!first && origin && start.state !== undefined) data.resume?.(start.state);
-  const cache = await openPrefixCache(maskedOptions);
   const flight = preflight(maskedOptions, first?.first ?? (() => data.next()));
   const { book, merges, side, live, bytesForRun, needs } = flight;
   const options = { ...maskedOptions, probe: maskedOptions.probe ?? flight.first };
@@ -83,7 +82,9 @@ export async function openRun(
   );
   const executor = new Executor(loaded.engine.device, () => bytesForRun - state.bytes);
   const merging = merges && new Merging(merges, loaded, adapter, state);
+  let cache: PrefixCache | undefined;
   try {
+    cache = await openPrefixCache(options);
     if (origin) await origin.restoreTensors(state);
     else if (options.initial) state.restore(options.initial);
     const { totalSteps, stepsPerEpoch } = runLength(options);
