@@ -16,8 +16,10 @@ import { reach } from "../../src/tape/reach";
 import { backwardTasks, outputGradient } from "../../src/tape/saves";
 import { Recorder } from "../../src/tape/tape";
 
-const MOST_BINDINGS = 8;
+/** WebGPU's default limit of storage buffers per stage. */
+const MAX_BINDINGS = 8;
 
+/** Records an op on a tape of its own. Trainable are the slots with a gradient that no weight format packs. */
 function traceCase(op: Op, test: OpCase<Attributes>) {
   const recorder = new Recorder();
   const trainable = new Set(
@@ -25,8 +27,8 @@ function traceCase(op: Op, test: OpCase<Attributes>) {
   );
   const values = Object.fromEntries(
     Object.entries(test.inputs).map(([slot, { shape, format }]) => {
-      const { dtype: usual = "f32", mutated = false } = op.inputs[slot] ?? {};
-      const dtype = format ?? usual;
+      const { dtype: defaultDtype = "f32", mutated = false } = op.inputs[slot] ?? {};
+      const dtype = format ?? defaultDtype;
       const isParameter = trainable.has(slot) || mutated;
       return [slot, isParameter ? recorder.parameter(slot, shape, dtype) : recorder.input(slot, shape, dtype)];
     }),
@@ -40,13 +42,16 @@ function planCase(op: Op, test: OpCase<Attributes>): Plan {
   return plan(tape, { outputs, effects: true, ...(op.outputs.length > 0 ? { loss, trainable } : {}) });
 }
 
-/** Module variables that an entry uses, directly or in the functions that it calls. */
+/** The module's variables that an entry point uses, directly or through the functions that it calls. */
 function usedVariables(code: string, entry: string, variables: readonly string[]): string[] {
-  const bare = code.replace(/\/\/.*$/gm, "");
+  const withoutComments = code.replace(/\/\/.*$/gm, "");
   const bodies = new Map<string, string>();
-  for (const declaration of bare.matchAll(/\bfn\s+(\w+)\s*\(/g)) {
-    const next = bare.slice(declaration.index + 2).search(/\n(@compute|fn|struct|const|alias|var)\b/);
-    bodies.set(declaration[1]!, bare.slice(declaration.index, next < 0 ? undefined : declaration.index + 2 + next));
+  for (const declaration of withoutComments.matchAll(/\bfn\s+(\w+)\s*\(/g)) {
+    const next = withoutComments.slice(declaration.index + 2).search(/\n(@compute|fn|struct|const|alias|var)\b/);
+    bodies.set(
+      declaration[1]!,
+      withoutComments.slice(declaration.index, next < 0 ? undefined : declaration.index + 2 + next),
+    );
   }
   const visited = new Set<string>();
   const pending = [entry];
@@ -72,12 +77,12 @@ function checkLaunch({ launch, bindings }: PlannedLaunch, index: number, launche
     checkKernel(kernel, launch.entry, bound);
     expect(kernelInterface(kernel).params, `Params of ${kernel.name}.wgsl`).toEqual(params);
   }
-  expect(bound.length, `storage bindings: ${launch.entry}`).toBeLessThanOrEqual(MOST_BINDINGS);
+  expect(bound.length, `storage bindings: ${launch.entry}`).toBeLessThanOrEqual(MAX_BINDINGS);
   const next = launches[index + 1];
   if (launch.joint && next) checkJoint(launch, next.launch);
 }
 
-/** A joint launch has the params of the two that it replaces, binds the variables of both, and writes no slot twice. */
+/** Checks that a joint launch has the params of the two it replaces, binds the variables of both and writes no slot twice. */
 function checkJoint(launch: Launch, next: Launch): void {
   const joint = jointLaunch(launch, next, ({ variants }) => variants?.[0])!;
   expect(next.params, `params of ${launch.entry} and ${next.entry}`).toEqual(launch.params);
@@ -90,10 +95,10 @@ function checkJoint(launch: Launch, next: Launch): void {
 }
 
 function checkKernel(kernel: Kernel, entry: string, variables: readonly string[]): void {
-  const where = `${kernel.name}.wgsl, ${entry}`;
+  const place = `${kernel.name}.wgsl, ${entry}`;
   const declared = kernelInterface(kernel).bindings;
-  expect(kernel.code, where).toMatch(new RegExp(`@compute[^{]*fn ${entry}\\(`));
-  expect([...variables].sort(), `variables bound against used: ${where}`).toEqual(
+  expect(kernel.code, place).toMatch(new RegExp(`@compute[^{]*fn ${entry}\\(`));
+  expect([...variables].sort(), `bound variables, which must be the used ones: ${place}`).toEqual(
     usedVariables(kernel.code, entry, [...declared.keys()]),
   );
 }
@@ -103,7 +108,7 @@ const cases = OPS.flatMap((op) =>
 );
 
 describe("launches", () => {
-  it.each(cases)("bind exactly the variables that their entries use: %s", (_name, op, test) => {
+  it.each(cases)("bind exactly the variables that their entry points use: %s", (_name, op, test) => {
     const { launches } = planCase(op, test);
     expect(launches.length).toBeGreaterThan(0);
     launches.forEach(checkLaunch);
@@ -126,13 +131,13 @@ describe("gradients", () => {
       const slots = new Set(bound.map((target) => (typeof target === "string" ? target : target.slot)));
       const read = [...slots].filter((slot) => !targets.includes(slot)).sort();
       const allowed = new Set([...reads, outputGradient(node)]);
-      const where = `${op.name}, ${rule ? `gradient of ${rule.wrt.join(", ")}` : `temp ${temp!}`}`;
+      const place = `${op.name}, ${rule ? `gradient of ${rule.wrt.join(", ")}` : `temp ${temp!}`}`;
       expect(
         read.filter((slot) => !allowed.has(slot)),
-        `bound but not declared as read: ${where}`,
+        `bound but not declared as read: ${place}`,
       ).toEqual([]);
       const unread = reads.filter((slot) => slot !== outputGradient(node) && !slots.has(slot));
-      expect(rule?.passesThrough ? [] : unread, `declared as read but not bound: ${where}`).toEqual([]);
+      expect(rule?.passesThrough ? [] : unread, `declared as read but not bound: ${place}`).toEqual([]);
     }
   });
 });
@@ -147,13 +152,13 @@ describe("kernel files", () => {
     expect(opening).toMatch(/Range/);
   });
 
-  it("are used, all of them", () => {
+  it("are all used by an op or by plans", () => {
     const used = cases.flatMap(([, op, test]) =>
       planCase(op, test).launches.flatMap(({ launch }) =>
         [launch, ...(launch.variants ?? [])].map(({ kernel }) => kernel.name),
       ),
     );
-    // `accumulate` adds two gradients of one value, and plans use `pack` for saved values: no single op uses either.
+    // Plans use these two: `accumulate` adds two gradients of one value, and `pack` stores saved values in fewer bits.
     expect([...new Set([...used, "accumulate", "pack"])].sort()).toEqual(
       files.map((file) => file.replace(".wgsl", "")).sort(),
     );

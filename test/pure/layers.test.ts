@@ -4,8 +4,8 @@ import { expect, test } from "vitest";
 import { importsOf, sourceFiles, stringsOf, type Mention } from "../support/sources";
 
 /**
- * From the bottom up: a unit (a folder or a file of src) imports only from units on lower lines. Nothing imports
- * src/index.ts, the public surface, but for the exception below.
+ * The units (folders and files) of src, from the bottom up: a unit imports only from units on earlier lines. No unit imports
+ * src/index.ts, the public surface, except for those in ALLOWED.
  */
 const LAYERS = [
   ["base"],
@@ -27,8 +27,8 @@ const LAYERS = [
 ];
 
 /**
- * The folders and files of src/train, from the bottom up, by the same rule: each imports only from those before it, type
- * imports included.
+ * The folders and files of src/train, from the bottom up: each imports only from those before it. This includes imports of
+ * types.
  */
 const TRAIN_LAYERS = [
   "options",
@@ -51,7 +51,7 @@ const ALLOWED: Record<string, (mention: Mention) => boolean> = {
   "node -> index": ({ file }) => file === "src/node/index.ts",
 };
 
-/** The packages that may be imported, and from where; everything else is refused. */
+/** The packages that may be imported, and the units that may import them. */
 const PACKAGES: Record<string, readonly string[]> = {
   valibot: ["gpu", "io", "model", "data", "adapter", "freeze", "train", "report", "node", "cli"],
   "@huggingface/tokenizers": ["data", "io"],
@@ -88,7 +88,7 @@ test("the core imports no module of Node, and packages are imported only where t
   expect(
     imports
       .filter((mention) => !isRelative(mention))
-      .map(offenceOfPackage)
+      .map(offenceAgainstPackages)
       .filter(Boolean),
   ).toEqual([]);
 });
@@ -128,7 +128,7 @@ function trainUnitOf(file: string): string | undefined {
   return /^src\/train\/([^/]+?)(?:\.ts)?(?:\/|$)/.exec(file)?.[1];
 }
 
-function offenceOfPackage(mention: Mention): string | undefined {
+function offenceAgainstPackages(mention: Mention): string | undefined {
   const unit = unitOf(mention.file);
   if (isBuiltin(mention.text)) {
     if (OUTSIDE_THE_CORE.includes(unit)) return undefined;

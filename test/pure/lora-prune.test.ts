@@ -5,7 +5,7 @@ import { createModel } from "../../src/model/families";
 import type { Structure } from "../../src/model/structure";
 import { groupImportance } from "../../src/train/plans/importance-plan";
 
-const started = (): StructurePruningPolicyState =>
+const startPolicy = (): StructurePruningPolicyState =>
   loraPrune().start({ layers: 12, totalSteps: 100, stepsPerEpoch: 10 });
 const progress = (step: number) => ({ step, totalSteps: 100, stepsPerEpoch: 10 });
 const LLAMA = {
@@ -24,27 +24,27 @@ describe("LoRAPrune's schedule", () => {
     { structure: {} as Structure, scores: Float64Array.from(scores), out: new Set(out) },
   ];
 
-  it("prunes 0.5 (1 - (1 - p)^3) of the groups, where p grows from step 10 to step 90 of 100", () => {
-    const tenth = Array.from({ length: 1000 }, (_, i) => i);
-    const sizes = [20, 50, 70, 90, 100].map((step) => started().choose(progress(step), groups(tenth))[0]?.size);
+  it("prunes the share 0.5 (1 - (1 - p)^3) of the groups, where p grows from 0 at step 10 to 1 at step 90 of 100", () => {
+    const scores = Array.from({ length: 1000 }, (_, i) => i);
+    const sizes = [20, 50, 70, 90, 100].map((step) => startPolicy().choose(progress(step), groups(scores))[0]?.size);
     // p = 0.125, 0.5, 0.75, 1, 1: 1000 times 0.1650390625, 0.4375, 0.4921875, 0.5, 0.5.
     expect(sizes).toEqual([165, 437, 492, 500, 500]);
   });
 
   it("is due every tenth step after the warm-up", () => {
-    const due = Array.from({ length: 101 }, (_, step) => step).filter((step) => started().isDue(progress(step)));
+    const due = Array.from({ length: 101 }, (_, step) => step).filter((step) => startPolicy().isDue(progress(step)));
     expect(due).toEqual([20, 30, 40, 50, 60, 70, 80, 90, 100]);
   });
 
-  it("prunes groups that were pruned before, and the least important others", () => {
-    const [chosen] = started().choose(progress(100), groups([5, 1, 4, 2, 3, 9], [5]));
+  it("keeps pruned groups pruned, and adds the least important others", () => {
+    const [chosen] = startPolicy().choose(progress(100), groups([5, 1, 4, 2, 3, 9], [5]));
     expect([...(chosen ?? [])].sort()).toEqual([1, 3, 5]);
   });
 
   it("prunes neither the first tenth of the layers nor the last one", () => {
     const model = createModel(LLAMA);
     const layers = Array.from({ length: 12 }, (_, layer) => model.structures(layer)[0]!);
-    expect(layers.map((one) => loraPrune().applies(one, 12))).toEqual([
+    expect(layers.map((structure) => loraPrune().applies(structure, 12))).toEqual([
       false,
       ...Array.from({ length: 10 }, () => true),
       false,
@@ -57,7 +57,7 @@ describe("LoRAPrune's schedule", () => {
 });
 
 describe("importance of groups", () => {
-  it("is normalised over the groups of each projection, and summed over projections", () => {
+  it("is divided by its norm over the groups of each projection, then summed over projections", () => {
     const structure: Structure = {
       kind: "heads",
       layer: 1,

@@ -53,7 +53,7 @@ describe("positions", () => {
     const { padded_positions: positions } = batchInputs(createModel(ROBERTA), batch);
     // Positions are integers.
     expect([...(positions as Int32Array)]).toEqual([2, 3, 4, 5, 1, 1, 1, 1, 2, 3, 4, 5]);
-    expect(createModel(ROBERTA).maxLength, "positions behind the padding id's").toBe(8);
+    expect(createModel(ROBERTA).maxLength, "positions after that of the padding id").toBe(8);
   });
 
   const plain = { rope_theta: 500000, rope_scaling: null, rope_parameters: null };
@@ -66,23 +66,30 @@ describe("positions", () => {
   };
 
   it("of LLaMA 3.1 are scaled as in transformers", () => {
-    // _compute_llama3_parameters in float64: head size 128, theta 5e5.
-    const known = { 0: 1, 10: 0.12868737343265052, 28: 0.0032114459947525913, 29: 0.002166570763503359 };
-    const later = { 30: 0.0013718935677611381, 34: 0.00017850781276799638, 35: 9.556212353964683e-5 };
-    const last = { 63: 3.068925988914511e-7 };
+    // The function _compute_llama3_parameters of transformers in float64, for head size 128 and theta 5e5.
+    const expected = {
+      0: 1,
+      10: 0.12868737343265052,
+      28: 0.0032114459947525913,
+      29: 0.002166570763503359,
+      30: 0.0013718935677611381,
+      34: 0.00017850781276799638,
+      35: 9.556212353964683e-5,
+      63: 3.068925988914511e-7,
+    };
     const frequencies = rotationFrequencies({ ...plain, rope_scaling: llama3 }, 128);
-    for (const [i, value] of Object.entries({ ...known, ...later, ...last })) {
+    for (const [i, value] of Object.entries(expected)) {
       expect(frequencies[Number(i)]! / value, `frequency ${i}`).toBeCloseTo(1, 12);
     }
   });
 
   it("are read from the keys of transformers 4 and 5", () => {
-    const four = rotationFrequencies({ ...plain, rope_scaling: { type: "linear", factor: 4 } }, 8);
+    const version4 = rotationFrequencies({ ...plain, rope_scaling: { type: "linear", factor: 4 } }, 8);
     const parameters = { rope_theta: 500000, rope_type: "linear", factor: 4 };
-    const five = rotationFrequencies({ rope_theta: 10000, rope_scaling: null, rope_parameters: parameters }, 8);
-    expect(five).toEqual(four);
-    expect(four[0]).toBe(0.25);
-    const table = rotationTable(four, Int32Array.of(0, 1, 2));
+    const version5 = rotationFrequencies({ rope_theta: 10000, rope_scaling: null, rope_parameters: parameters }, 8);
+    expect(version5).toEqual(version4);
+    expect(version4[0]).toBe(0.25);
+    const table = rotationTable(version4, Int32Array.of(0, 1, 2));
     expect([table.length, table[2 * 8], table[2 * 8 + 1]]).toEqual([
       24,
       Math.fround(Math.cos(0.5)),
@@ -117,7 +124,7 @@ describe("heads", () => {
     expect(createModel(changed).task).toBe(task);
   });
 
-  it("of a regression or of question answering can be replaced by those of a classification", () => {
+  it("of regression or question answering can be replaced by those of other tasks", () => {
     const regression = withHead(BERT, { task: "regression" });
     expect(regression).toMatchObject({ problem_type: "regression", num_labels: 1 });
     const classes = createModel(withHead(regression, { labels: 3 }));
@@ -126,12 +133,12 @@ describe("heads", () => {
     expect(createModel(answers).classes).toBe(2);
   });
 
-  it("are refused with the list of heads that the family has", () => {
+  it("of other tasks are refused with a list of those that the family has", () => {
     expect(() => createModel(withHead(VIT, { task: "causal_lm" }))).toThrow(/Supported tasks: image_classification/);
     expect(() => withHead(BERT, { labels: 0 })).toThrow(/number of labels is 0/);
   });
 
-  it("for question answering of LLaMA rename the model as Hugging Face does", () => {
+  it("of LLaMA for question answering rename the other tensors as Hugging Face does", () => {
     const names = createModel(withHead(LLAMA, { task: "question_answering" })).parameters.map(({ name }) => name);
     expect(names).toContain("transformer.layers.0.self_attn.q_proj.weight");
     expect(names).toContain("transformer.norm.weight");
@@ -142,20 +149,23 @@ describe("heads", () => {
 it.each([
   ["projections", lora({ targets: "all-linear" })],
   ["sub-layers", houlsby()],
-])("leaves the adapters of %s out by the family's layers, whatever they are called", (_, adapter) => {
+])("leaves out the adapters of %s in dropped layers, whatever a family calls its layers", (_, adapter) => {
   const model = blocksFamily();
   const { tape } = trace({ model, adapter, batch: { size: 1, length: 8 }, isTraining: true, dropped: [0, 2] });
-  const isAdapters = new Set(adapter.tensors(model).map(({ name }) => name));
+  const adapterTensors = new Set(adapter.tensors(model).map(({ name }) => name));
   const layers = tape.values.flatMap(({ origin }) =>
-    origin.kind === "parameter" && isAdapters.has(origin.name) ? origin.name.split(".")[1]! : [],
+    origin.kind === "parameter" && adapterTensors.has(origin.name) ? origin.name.split(".")[1]! : [],
   );
   expect(new Set(layers)).toEqual(new Set(["1", "3"]));
 });
 
-it.each([BERT, ROBERTA, GPT2, LLAMA, VIT])("says the layer of every parameter of $model_type", (config) => {
-  const model = createModel({ ...config, num_hidden_layers: 3, n_layer: 3 });
-  for (const { name, layer } of [...model.parameters, ...model.projections]) {
-    const [, number] = /\.(?:layer|layers|h)\.(\d+)\./.exec(name) ?? [];
-    expect(layer, name).toBe(number === undefined ? undefined : Number(number));
-  }
-});
+it.each([BERT, ROBERTA, GPT2, LLAMA, VIT])(
+  "gives the layer of every parameter and projection of $model_type",
+  (config) => {
+    const model = createModel({ ...config, num_hidden_layers: 3, n_layer: 3 });
+    for (const { name, layer } of [...model.parameters, ...model.projections]) {
+      const [, number] = /\.(?:layer|layers|h)\.(\d+)\./.exec(name) ?? [];
+      expect(layer, name).toBe(number === undefined ? undefined : Number(number));
+    }
+  },
+);
