@@ -3,7 +3,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeEach, describe, expect, it } from "vitest";
 import type { RunRecord } from "safetape";
-import { runCli } from "../support/cli";
+import { CLI_BUNDLE, runCli } from "../support/cli";
 import { useFolder } from "../support/folder";
 import { readJson } from "../support/json";
 import { writeSentiment } from "../support/model-folder";
@@ -20,7 +20,7 @@ const commandFor = (out: string): string[] => [
 /** Starts the bundle that `runCli` built, and sends it a signal after a number of steps. */
 function runUntil(steps: number, signal: NodeJS.Signals, args: readonly string[]) {
   return new Promise<{ code: number | null; stderr: string }>((resolve) => {
-    const child = spawn(process.execPath, ["node_modules/.cache/safetape/main.js", ...args]);
+    const child = spawn(process.execPath, [CLI_BUNDLE, ...args]);
     let [stdout, stderr] = ["", ""];
     child.stdout.on("data", (text: Buffer) => {
       stdout += String(text);

@@ -7,7 +7,10 @@ export interface CliResult {
   readonly stderr: string;
 }
 
-/** Runs the command-line program as a user does, in a separate process. Its bundle is built on each call. */
+/** Where `scripts/run.mjs` keeps the bundle of the command-line program. */
+export const CLI_BUNDLE = "node_modules/.cache/safetape/src-cli-main.js";
+
+/** Runs the command-line program as a user does, in a separate process. `scripts/run.mjs` bundles it when a source has changed. */
 export function runCli(args: readonly string[]): Promise<CliResult> {
   return new Promise((resolve) => {
     execFile(
