@@ -10,7 +10,7 @@ import { licenceText } from "./licence-text.mjs";
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
 const FILE = join(ROOT, "THIRD-PARTY.md");
 /** Licences that allow redistribution as part of this package. */
-const ALLOWED = ["MIT", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "0BSD"];
+const ALLOWED = ["MIT", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "0BSD", "WordNet"];
 
 /** @typedef {{ name: string, version: string, license: string, repository: string, text: string }} Package */
 
@@ -49,6 +49,14 @@ function shipped() {
   return [...packagesByVersion.values()].sort((a, b) => (`${a.name} ${a.version}` < `${b.name} ${b.version}` ? -1 : 1));
 }
 
+/** Data in the sources that have an author of their own: a file, which begins with its licence as a comment. */
+function embedded() {
+  const file = "src/data/wordnet-exceptions.ts";
+  const [comment = ""] = readFileSync(join(ROOT, file), "utf8").split("*/", 1);
+  const text = comment.replace(/^\/\*!\n|^ \* ?/gm, "").trim();
+  return { name: "WordNet's lists of irregular forms", version: "3.0", license: "WordNet", repository: file, text };
+}
+
 /** @param {string} address the repository's address in package.json */
 function webAddress(address) {
   const path = address.replace(/^git\+|\.git$/g, "").replace(/^(?:github:|git:\/\/|ssh:\/\/git@)/, "");
@@ -67,7 +75,7 @@ function markdown(packages) {
   return `# What ships with safetape\n\nWritten by \`npm run licences\`.\n\n${rows.join("\n")}\n\n${texts.join("\n")}`;
 }
 
-const packages = shipped();
+const packages = [...shipped(), embedded()];
 const unchecked = packages.filter(({ license }) => !ALLOWED.includes(license));
 const text = markdown(packages);
 const isCurrent = existsSync(FILE) && readFileSync(FILE, "utf8") === text;

@@ -41,7 +41,7 @@ export async function evaluateTask(
     ...generation,
     ...(onProgress && { onDone: onProgress }),
   });
-  return { ...(await score(continuations)), ...metrics };
+  return { ...score(continuations), ...metrics };
 }
 
 /** Yields the batches; a batch is done when the next one is requested. */

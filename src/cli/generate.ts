@@ -10,7 +10,7 @@ import type { Continuation, GenerateOptions } from "../generate/options";
 import { jsonBytes } from "../io/json";
 import { createEngine, loadModel, openDirectory } from "../node/index";
 import { loadAdapter } from "../train/files";
-import { GENERATE, generationSettings } from "./flags";
+import { GENERATE, generationSettings, wordNetFor } from "./flags";
 import { needed, readOptions, UsageError } from "./options";
 import type { Print, RawOptions, Values } from "./options";
 import { e2eGeneration } from "./tasks/text";
@@ -102,7 +102,7 @@ async function e2eJob(
   const examples = await readE2e(await openDirectory(dirname(path)), basename(path));
   const outPath = needed(options.out, "--out");
   const hasReferences = examples.every(({ references }) => references.length > 0);
-  const { prompts, score } = e2eGeneration(examples, tokenizer);
+  const { prompts, score } = e2eGeneration(examples, tokenizer, await wordNetFor(options.meteor));
   return {
     prompts,
     // A text may repeat words of its meaning, as in Microsoft's LoRA.
@@ -110,7 +110,7 @@ async function e2eJob(
     async finish(continuations, texts) {
       const items = examples.map(({ references }, i) => ({ text: texts[i]!.trim(), references }));
       const { system, references } = e2eMetricsFiles(items);
-      const scores = hasReferences ? await score(continuations) : {};
+      const scores = hasReferences ? score(continuations) : {};
       const encoder = new TextEncoder();
       const generated = items.map(({ text }, i) => ({
         meaning: examples[i]?.meaning,

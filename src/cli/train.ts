@@ -17,7 +17,7 @@ import { saveAdapter, saveMerged, saveModel } from "../train/files";
 import { Trainer } from "../train/trainer";
 import { BestEvaluation } from "./best-evaluation";
 import { evaluateTask } from "./evaluation";
-import { adapterFrom, generationSettings, TRAIN, trainerSettings } from "./flags";
+import { adapterFrom, generationSettings, TRAIN, trainerSettings, wordNetFor } from "./flags";
 import { readOptions, UsageError } from "./options";
 import type { Print, RawOptions, Values } from "./options";
 import { ResumableRun } from "./resumable-run";
@@ -36,7 +36,9 @@ export async function trainCommand(raw: RawOptions, print: Print): Promise<void>
   const options = readOptions(TRAIN, raw);
   const { task, model: modelPath, data: path, out: outPath, reportPng: png } = options;
   const settings = trainerSettings(options.freeze, options);
-  if (png) await pngRenderer(); // Throws now rather than after the training.
+  // Missing packages are reported now rather than after the training.
+  if (png) await pngRenderer();
+  const wordNet = options.generate ? await wordNetFor(options.meteor) : undefined;
   const [screen, emit] = [new Screen(options.quiet), emitter(options.json, print)];
   const progress: ProgressView = (what, work) => showProgress(screen, emit, what, work);
   using engine = await createEngine();
@@ -51,7 +53,7 @@ export async function trainCommand(raw: RawOptions, print: Print): Promise<void>
   const { model } = loaded;
   const maxLength = Math.min(model.maxLength, options.maxLength);
   const run = await ResumableRun.open(options, outPath);
-  const data = await progress("reading data", () => readTask(task, { path, model, maxLength, ...load }));
+  const data = await progress("reading data", () => readTask(task, { path, model, maxLength, wordNet, ...load }));
   if (data.truncated > 0) process.stderr.write(`${data.truncated} examples were cut to ${maxLength} tokens\n`);
   if (data.dropped) process.stderr.write(`${data.dropped} examples left out: no answer within ${maxLength} tokens\n`);
   if (loaded.unused.length > 0) process.stderr.write(`ignored tensors: ${shortList(loaded.unused)}\n`);

@@ -1,16 +1,16 @@
-import { meteorVariant } from "./meteor";
+import { meteor, meteorVariant } from "./meteor";
 import { bleu, cider, nist, rougeL } from "./metrics-text";
 import type { Generated } from "./metrics-text";
+import type { WordNet } from "./wordnet";
 
-/** The five scores of the E2E challenge. METEOR's is this library's variant. @throws DataError for nothing to score. */
-export async function e2eScores(items: readonly Generated[]): Promise<Record<string, number>> {
-  return {
-    bleu: bleu(items),
-    nist: nist(items),
-    meteorVariant: await meteorVariant(items),
-    rougeL: rougeL(items),
-    cider: cider(items),
-  };
+/**
+ * The five scores of the E2E challenge. METEOR's is NLTK's (`meteor`) with a WordNet, else this library's variant without
+ * synonyms (`meteorVariant`).
+ * @throws DataError for nothing to score.
+ */
+export function e2eScores(items: readonly Generated[], wordNet?: WordNet): Record<string, number> {
+  const meteors = wordNet ? { meteor: meteor(items, wordNet) } : { meteorVariant: meteorVariant(items) };
+  return { bleu: bleu(items), nist: nist(items), ...meteors, rougeL: rougeL(items), cider: cider(items) };
 }
 
 /**

@@ -1,4 +1,5 @@
 import { DataError } from "../base/errors";
+import { porterStem } from "./porter";
 
 /** A generated text and the references to compare it with. */
 export interface Generated {
@@ -44,7 +45,11 @@ function maxCounts(all: readonly Counts[]): Map<string, number> {
 
 const sum = (values: Iterable<number>): number => [...values].reduce((total, value) => total + value, 0);
 
-function checkItems(items: readonly Generated[]): void {
+/** The mean of a list that is not empty. */
+export const mean = (values: readonly number[]): number => sum(values) / values.length;
+
+/** @throws DataError for no texts, and for a text without references. */
+export function checkItems(items: readonly Generated[]): void {
   const bad = items.findIndex(({ references }) => references.length === 0);
   if (items.length > 0 && bad < 0) return;
   const fact = items.length === 0 ? "no texts are scored" : `text ${bad + 1} has no reference`;
@@ -156,7 +161,53 @@ export function rougeL(items: readonly Generated[]): number {
     const recall = Math.max(...common.map((length, i) => length / Math.max(1, referenceTokens[i]!.length)));
     return precision > 0 && recall > 0 ? ((1 + beta) * precision * recall) / (recall + beta * precision) : 0;
   });
-  return sum(scores) / scores.length;
+  return mean(scores);
+}
+
+/** F1 scores of ROUGE, from 0 to 1. */
+export interface Rouge {
+  readonly rouge1: number;
+  readonly rouge2: number;
+  readonly rougeL: number;
+}
+
+/**
+ * ROUGE-1, ROUGE-2 and ROUGE-L (Lin 2004) as Google's `rouge_score`, and with it Hugging Face's `evaluate`, compute them: F1 of
+ * unigrams, of bigrams and of the longest common subsequence, each with the best reference, averaged over texts. `evaluate`
+ * reports the median of resampled means, which is this mean up to the noise of its resampling.
+ * @param options.stem whether words of more than three letters are stemmed by NLTK's Porter stemmer. Default false.
+ * @throws DataError for nothing to score.
+ */
+export function rouge(items: readonly Generated[], { stem = false }: { readonly stem?: boolean } = {}): Rouge {
+  checkItems(items);
+  const tokens = (text: string): string[] => {
+    const words = text.toLowerCase().match(/[a-z0-9]+/g) ?? [];
+    return stem ? words.map((word) => (word.length > 3 ? porterStem(word) : word)) : words;
+  };
+  const tokenised = items.map(({ text, references }) => ({ text: tokens(text), references: references.map(tokens) }));
+  const score = (common: (a: readonly string[], b: readonly string[]) => number, n: number): number =>
+    mean(
+      tokenised.map(({ text, references }) =>
+        Math.max(
+          ...references.map((reference) => {
+            const size = Math.max(0, text.length - n + 1) + Math.max(0, reference.length - n + 1);
+            // 2 P R / (P + R) with P = common / size of the text, R = common / size of the reference.
+            return size > 0 ? (2 * common(text, reference)) / size : 0;
+          }),
+        ),
+      ),
+    );
+  return {
+    rouge1: score((a, b) => commonNgrams(a, b, 1), 1),
+    rouge2: score((a, b) => commonNgrams(a, b, 2), 2),
+    rougeL: score(longestCommonSubsequence, 1),
+  };
+}
+
+/** Number of n-grams that two texts have in common, each as often as both have it. */
+function commonNgrams(a: readonly string[], b: readonly string[], n: number): number {
+  const counts = ngrams(b, n);
+  return sum([...ngrams(a, n)].map(([gram, count]) => Math.min(count, counts.get(gram) ?? 0)));
 }
 
 /**
@@ -206,5 +257,5 @@ export function cider(items: readonly Generated[]): number {
     });
     return (10 * sum(perReference)) / perReference.length;
   });
-  return sum(scores) / scores.length;
+  return mean(scores);
 }

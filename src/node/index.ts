@@ -24,6 +24,7 @@ export type { ReportOptions } from "../report/save";
 export { saveReport } from "./report";
 export { versions } from "./versions";
 export { fileTuningCache, tuningPath } from "./tuning-file";
+export { loadWordNet } from "./wordnet";
 
 /**
  * Opens an engine on `options.gpu`, by default the GPU of this machine through the npm package `webgpu`. Tuned kernels are

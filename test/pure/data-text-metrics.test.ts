@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { answerF1, exactMatch, normaliseAnswer, squadScores } from "../../src/data/metrics-squad";
 import { meteorVariant } from "../../src/data/meteor";
 import { e2eMetricsFiles } from "../../src/data/metrics-e2e";
-import { bleu, cider, mtevalTokens, nist, plainTokens, rougeL } from "../../src/data/metrics-text";
+import { bleu, cider, mtevalTokens, nist, plainTokens, rouge, rougeL } from "../../src/data/metrics-text";
 
 const RESTAURANTS = [
   {
@@ -84,6 +84,42 @@ describe("ROUGE-L", () => {
   });
 });
 
+describe("ROUGE-1, -2 and -L as F1", () => {
+  it("have the values of Lin's example, calculated by hand", () => {
+    // 3 of 4 words; of the pairs, "the gunman" alone: 1 of 3; LCS 3.
+    const references = ["police killed the gunman"];
+    const scores = rouge([{ text: "police kill the gunman", references }]);
+    expect(scores).toEqual({ rouge1: 0.75, rouge2: 1 / 3, rougeL: 0.75 });
+    // "gunman the killed police" has all words and no pair; its longest common subsequence has one word.
+    expect(rouge([{ text: "gunman the killed police", references }])).toEqual({ rouge1: 1, rouge2: 0, rougeL: 0.25 });
+  });
+
+  it("count an n-gram as often as both texts have it, and weigh precision and recall alike", () => {
+    // "the" twice of three times against twice: 2 common of 3 and 4 words; "the the" once of 2 and 3 pairs.
+    const { rouge1, rouge2 } = rouge([{ text: "the the the", references: ["the the cat sat"] }]);
+    expect(rouge1).toBeCloseTo(4 / 7, 12);
+    expect(rouge2).toBeCloseTo(2 / 5, 12);
+  });
+
+  it("stem words of more than three letters if asked to", () => {
+    const items = [{ text: "Dogs running, was", references: ["dog runs is"] }];
+    expect(rouge(items).rouge1).toBe(0);
+    // "was" has three letters and keeps them; Porter would shorten it to "wa".
+    expect(rouge(items, { stem: true }).rouge1).toBeCloseTo(2 / 3, 12);
+  });
+
+  it("take the best reference for each score and the mean over texts; other letters than ASCII's separate words", () => {
+    const items = [
+      { text: "a b c", references: ["a x x x b", "b c a"] },
+      { text: "café", references: ["caf"] },
+    ];
+    // Text 1: ROUGE-1 by the second reference (3 of 3), ROUGE-2 "b c" of 2 pairs each, LCS "b c" of 3 words each.
+    expect(rouge(items).rouge1).toBeCloseTo((1 + 1) / 2, 12);
+    expect(rouge(items).rouge2).toBeCloseTo((1 / 2 + 0) / 2, 12);
+    expect(rouge(items).rougeL).toBeCloseTo((2 / 3 + 1) / 2, 12);
+  });
+});
+
 describe("CIDEr", () => {
   it("is 10 for texts that are their own references and share nothing", () => {
     const items = ["one two three four five", "six seven eight nine ten"].map((text) => ({ text, references: [text] }));
@@ -106,17 +142,17 @@ describe("CIDEr", () => {
 });
 
 describe("the METEOR variant", () => {
-  it("is 1 for its own reference, 0 for other words", async () => {
-    expect(await meteorVariant([{ text: "the cheap pub", references: ["The cheap pub."] }])).toBeCloseTo(1, 12);
-    expect(await meteorVariant([{ text: "a b", references: ["c d"] }])).toBe(0);
+  it("is 1 for its own reference, 0 for other words", () => {
+    expect(meteorVariant([{ text: "the cheap pub", references: ["The cheap pub."] }])).toBeCloseTo(1, 12);
+    expect(meteorVariant([{ text: "a b", references: ["c d"] }])).toBe(0);
   });
 
-  it("weighs stems, recall and fragments, as calculated by hand", async () => {
+  it("weighs stems, recall and fragments, as calculated by hand", () => {
     // "pubs" ~ "pub" by stem (0.6), "cheap" exact (1), in the other order: two chunks of two matches.
     // P = 1.6 / 2, R = 1.6 / 3, F = P R / (0.85 P + 0.15 R), penalty 0.6 * (2 / 2)^0.2.
     const [p, r] = [0.8, 1.6 / 3];
     const expected = ((p * r) / (0.85 * p + 0.15 * r)) * 0.4;
-    expect(await meteorVariant([{ text: "cheap pubs", references: ["pub so cheap"] }])).toBeCloseTo(expected, 12);
+    expect(meteorVariant([{ text: "cheap pubs", references: ["pub so cheap"] }])).toBeCloseTo(expected, 12);
   });
 
   it("writes the files that the reference scorer reads", () => {
@@ -162,7 +198,7 @@ describe("SQuAD", () => {
 });
 
 describe("a metric of no texts, or of a text without references,", () => {
-  it.each([bleu, nist, rougeL, cider])("is an error: %o", (metric) => {
+  it.each([bleu, nist, rouge, rougeL, cider, meteorVariant])("is an error: %o", (metric) => {
     expect(() => metric([])).toThrow(/no texts are scored/);
     expect(() => metric([{ text: "a", references: [] }])).toThrow(/text 1 has no reference/);
   });

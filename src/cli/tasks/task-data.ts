@@ -6,6 +6,7 @@ import type { Preprocessor } from "../../data/preprocessor";
 import type { Sample } from "../../data/sample";
 import { loadTokenizer } from "../../data/tokenizer";
 import type { Tokenizer } from "../../data/tokenizer";
+import type { WordNet } from "../../data/wordnet";
 import type { Continuation } from "../../generate/options";
 import type { Model } from "../../model/model";
 import { openDirectory } from "../../node/directory";
@@ -36,7 +37,7 @@ export interface TaskData {
 /** Prompts of the dev set, and the metrics of their continuations. */
 export interface GenerationData {
   readonly prompts: readonly Int32Array[];
-  readonly score: (continuations: readonly Continuation[]) => Promise<Record<string, number>>;
+  readonly score: (continuations: readonly Continuation[]) => Record<string, number>;
 }
 
 export interface TaskOptions {
@@ -48,6 +49,8 @@ export interface TaskOptions {
   readonly tokenizer: () => Promise<Tokenizer>;
   /** Loads the model's preprocessor, for tasks of images. */
   readonly preprocessor: () => Promise<Preprocessor>;
+  /** Synonyms for METEOR. Default: METEOR is the variant without synonyms. */
+  readonly wordNet?: WordNet | undefined;
 }
 
 /** Loaders of the tokenizer and the preprocessor in a model's directory. */

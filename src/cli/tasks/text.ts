@@ -14,6 +14,7 @@ import type { Sample } from "../../data/sample";
 import { decodeSpans, readSquad, squadFeatures } from "../../data/squad";
 import type { SpanScores, SquadFeature } from "../../data/squad";
 import type { Tokenizer } from "../../data/tokenizer";
+import type { WordNet } from "../../data/wordnet";
 import type { Directory } from "../../io/directory";
 import { openDirectory } from "../../node/directory";
 import { devSet, textData } from "./task-data";
@@ -65,18 +66,22 @@ export async function readSquadTask({ path, model, maxLength, ...load }: TaskOpt
 }
 
 /** Reads E2E's trainset.csv and devset.csv. The meanings of the dev set are prompts to generate from. */
-export async function readE2eTask({ path, model, maxLength, ...load }: TaskOptions): Promise<TaskData> {
+export async function readE2eTask({ path, model, maxLength, wordNet, ...load }: TaskOptions): Promise<TaskData> {
   const folder = await openDirectory(path);
   const tokenizer = await load.tokenizer();
   const train = e2eSamples(await readE2e(folder, "trainset.csv"), tokenizer, { maxLength });
   const examples = (await hasFile(folder, "devset.csv")) ? await readE2e(folder, "devset.csv") : [];
   const dev = examples.length > 0 ? e2eSamples(examples, tokenizer, { maxLength }) : undefined;
   const data = answerData(model, train, dev);
-  return examples.length > 0 ? { ...data, generation: e2eGeneration(examples, tokenizer) } : data;
+  return examples.length > 0 ? { ...data, generation: e2eGeneration(examples, tokenizer, wordNet) } : data;
 }
 
 /** Meanings to generate texts from, and the challenge's metrics of these texts. */
-export function e2eGeneration(examples: readonly E2eExample[], tokenizer: Tokenizer): GenerationData {
+export function e2eGeneration(
+  examples: readonly E2eExample[],
+  tokenizer: Tokenizer,
+  wordNet: WordNet | undefined,
+): GenerationData {
   return {
     prompts: e2ePrompts(examples, tokenizer),
     score: (continuations) =>
@@ -85,6 +90,7 @@ export function e2eGeneration(examples: readonly E2eExample[], tokenizer: Tokeni
           text: tokenizer.decode(continuations[i]?.ids ?? []).trim(),
           references,
         })),
+        wordNet,
       ),
   };
 }
