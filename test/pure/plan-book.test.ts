@@ -19,6 +19,7 @@ import { tiny } from "../support/tiny";
 const model = createModel(tiny.bert());
 const limits = DEFAULT_LIMITS;
 
+/** The plans of an adapter's steps on batches of 4 rows and 16 tokens. */
 function bookOf(adapter: Adapter, options: Partial<PlanBookOptions> = {}): PlanBook {
   const names = new Set(trainableSpecs(model, adapter).keys());
   const book = new PlanBook(
@@ -34,7 +35,7 @@ describe("the plans of steps", () => {
     new Set([...live].filter((name) => !name.includes(part)));
   const tooLarge = () => new MemoryBudgetError("This run needs 2 bytes; the budget is 1.", "Give 2.", 2, 1);
 
-  it("stay as they are after a freeze whose plans do not fit, until one fits", () => {
+  it("stay unchanged after freezes whose plans do not fit, until those of a freeze fit", () => {
     const refusedSets = new Set<ReadonlySet<string>>();
     const book = bookOf(lora({ rank: 2 }), {
       choose: (live, rows) => {
@@ -56,7 +57,7 @@ describe("the plans of steps", () => {
     expect(book.plans[0]?.gradients.size).toBe(smaller.size);
   });
 
-  it("are refused at the start where they do not fit", async () => {
+  it("are refused at the start if they do not fit", async () => {
     const book = bookOf(lora({ rank: 2 }), {
       choose: () => {
         throw tooLarge();
@@ -65,7 +66,7 @@ describe("the plans of steps", () => {
     expect(await failure(() => book.freezeTo(book.reached), MemoryBudgetError)).toMatchObject({ neededBytes: 2 });
   });
 
-  it("are made for every variant, and only for these", () => {
+  it("are made for the declared variants and no others", () => {
     const book = bookOf(lora({ rank: 2 }), { variants: [[0], [0, 1]] });
     expect(book.plans).toHaveLength(3);
     expect([[], [0], [0, 1], [1]].map((dropped) => book.hasVariant(dropped))).toEqual([true, true, true, false]);
@@ -73,9 +74,9 @@ describe("the plans of steps", () => {
   });
 });
 
-describe("the plans in addition to those of steps", () => {
+describe("side plans", () => {
   const none = new Set<string>();
-  const planned = (adapter: Adapter, options: Partial<SidePlanOptions> = {}, masked = none) => {
+  const sidePlansOf = (adapter: Adapter, options: Partial<SidePlanOptions> = {}, masked = none) => {
     const defaults = {
       settings: optimizerSettings(),
       statistics: undefined,
@@ -89,44 +90,44 @@ describe("the plans in addition to those of steps", () => {
       masked,
     );
   };
-  const launches = ({ all }: ReturnType<typeof planned>): number => all.flatMap((plan) => plan.launches).length;
+  const launches = ({ all }: ReturnType<typeof sidePlansOf>): number => all.flatMap((plan) => plan.launches).length;
 
-  it("are one update where nothing else is asked for", () => {
-    const { all, updates, ...others } = planned(lora({ rank: 2 }));
+  it("are one update by default", () => {
+    const { all, updates, ...others } = sidePlansOf(lora({ rank: 2 }));
     expect(all).toEqual([updates.get("")?.update]);
     expect(others).toEqual({ statistics: undefined, importance: undefined, lossSum: undefined });
   });
 
   it("have one more launch for each soft threshold and each mask", () => {
     const adapter = sora({ rank: 2 });
-    const [plain, thresholded] = [planned({ ...adapter, proximal: () => undefined }), planned(adapter)];
+    const [plain, thresholded] = [sidePlansOf({ ...adapter, proximal: () => undefined }), sidePlansOf(adapter)];
     // A query and a value in each of three layers have gates.
     expect(launches(thresholded) - launches(plain)).toBe(6);
     expect(sumBytes(executorBytes(thresholded.all))).toBeGreaterThan(sumBytes(executorBytes(plain.all)));
     const masked = new Set(trainableSpecs(model, adapter).keys());
-    expect(launches(planned(adapter, {}, masked)) - launches(thresholded)).toBe(masked.size);
+    expect(launches(sidePlansOf(adapter, {}, masked)) - launches(thresholded)).toBe(masked.size);
   });
 
-  it("have an update for each variant, whose groups are layers", () => {
-    const { updates, all } = planned(lora({ rank: 2 }), { variants: [[0], [0, 1]], sumsLosses: true });
+  it("have an update for each variant, whose groups are its layers", () => {
+    const { updates, all } = sidePlansOf(lora({ rank: 2 }), { variants: [[0], [0, 1]], sumsLosses: true });
     expect(all).toHaveLength(4);
     const group = (layer: number | string): string => `hyper of layer ${layer}`;
     expect(updates.get("0, 1")?.groups).toEqual([group(2), group("none")]);
     expect(updates.get("")?.groups).toEqual([group(0), group(1), group(2), group("none")]);
   });
 
-  it("have the norm where statistics are collected before the update", () => {
+  it("include the norm of the gradients if statistics are collected before the update", () => {
     const statistics = { kind: "gradient" as const, beta1: 0.9, beta2: 0.9, applies: () => true };
     const adapter = aflora({ rank: 2 });
-    const before = planned(adapter, { statistics: { ...statistics, when: "before_update" } });
+    const before = sidePlansOf(adapter, { statistics: { ...statistics, when: "before_update" } });
     expect(before.updates.get("")?.norm).toBeDefined();
     expect(before.all).toHaveLength(3);
-    const after = planned(adapter, { statistics: { ...statistics, when: "after_update" } });
+    const after = sidePlansOf(adapter, { statistics: { ...statistics, when: "after_update" } });
     expect(after.updates.get("")?.norm).toBeUndefined();
     expect(after.all).toHaveLength(2);
   });
 
-  it("go with the companions of each tensor", () => {
+  it("update the companions of each tensor: gradient, moments, statistics and mask", () => {
     const statistics = {
       kind: "gradient" as const,
       beta1: 0,
@@ -142,8 +143,8 @@ describe("the plans in addition to those of steps", () => {
   });
 });
 
-describe("recomputation within a number of bytes", () => {
-  it("is refused below the least of what none and all of it need, and accepted there", async () => {
+describe("recomputation within a budget", () => {
+  it("is refused below the smaller need of none and of all sections, and accepted at that need", async () => {
     const needs = (sections: ReadonlySet<string>): number => 10 + sections.size;
     const error = await failure(() => recomputedSections(model, 9, needs), MemoryBudgetError);
     expect(error.neededBytes).toBe(10);

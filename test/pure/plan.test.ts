@@ -37,7 +37,7 @@ function record(recipe: Recipe): { tape: Recorder; loss: Value } {
 
 const start = (name: string, i: number): number => 0.5 + 0.3 * LEAVES.indexOf(name) - 0.2 * i;
 
-/** Derivative of the sum of the loss along every element of one parameter, by dual numbers. */
+/** Derivative of the loss with respect to one element of a parameter, by dual numbers. All ops work element by element. */
 function derivative(recipe: Recipe, parameter: string, element: number): number {
   const values = LEAVES.map((name): [number, number] => [start(name, element), name === parameter ? 1 : 0]);
   for (const [index, first, second] of recipe) {
@@ -48,21 +48,21 @@ function derivative(recipe: Recipe, parameter: string, element: number): number 
   return values.at(-1)![1];
 }
 
-/** Runs a plan on the CPU, in buffers full of NaN, so that whatever is read before it is written shows. */
-function run(made: Plan): Map<string, Float64Array> {
-  const rank = reservedRanks(made);
-  const buffers = reserve([made]).map(({ bytes }) => new Float64Array(bytes / 4).fill(NaN));
+/** Runs a plan on the CPU. All buffers start as NaN, so that a value that is read before it is written shows in the results. */
+function run(planned: Plan): Map<string, Float64Array> {
+  const rank = reservedRanks(planned);
+  const buffers = reserve([planned]).map(({ bytes }) => new Float64Array(bytes / 4).fill(NaN));
   const named = new Map<string, Float64Array>();
   const vector = (key: string, fill: (i: number) => number): Float64Array => {
-    const found = named.get(key) ?? Float64Array.from({ length: SIZE }, (_, i) => fill(i));
-    named.set(key, found);
-    return found;
+    const values = named.get(key) ?? Float64Array.from({ length: SIZE }, (_, i) => fill(i));
+    named.set(key, values);
+    return values;
   };
-  for (const [name, { buffer }] of made.inputs) {
+  for (const [name, { buffer }] of planned.inputs) {
     const target = buffers[rank[buffer]!]!;
     for (let i = 0; i < SIZE; i++) target[i] = name === LOSS_GRADIENT ? 1 : start(name, i);
   }
-  for (const { launch, bindings } of made.launches) {
+  for (const { launch, bindings } of planned.launches) {
     const vectors = Object.fromEntries(
       bindings.map(({ variable, target }) => [
         variable,
@@ -84,37 +84,37 @@ const planFor = (recipe: Recipe, trainable: readonly string[]): Plan => {
   return plan(tape, { outputs: { loss }, loss, trainable: new Set(trainable) });
 };
 
-const keptBytes = (made: Plan): number => made.saved.reduce((sum, { bytes }) => sum + bytes, 0);
+const savedBytes = (planned: Plan): number => planned.saved.reduce((sum, { bytes }) => sum + bytes, 0);
 
 describe("plans of random tapes", () => {
-  it("give every wanted gradient, whatever shares a buffer", () => {
+  it("compute every gradient correctly, although values share buffers", () => {
     fc.assert(
       fc.property(NODES, SUBSET, (recipe, trainable) => {
-        const made = planFor(recipe, trainable);
-        const found = run(made);
-        for (const name of made.gradients.keys()) {
+        const planned = planFor(recipe, trainable);
+        const results = run(planned);
+        for (const name of planned.gradients.keys()) {
           expect(trainable).toContain(name);
           for (let i = 0; i < SIZE; i++) {
             const expected = derivative(recipe, name, i);
-            const actual = found.get(`gradient ${name}`)?.[i] ?? NaN;
+            const actual = results.get(`gradient ${name}`)?.[i] ?? NaN;
             const error = Math.abs(actual - expected) / Math.max(1, Math.abs(expected));
-            expect(error, `d${name}[${i}]: ${actual} against ${expected}`).toBeLessThan(1e-9);
+            expect(error, `relative error of d${name}[${i}]: ${actual}, expected ${expected}`).toBeLessThan(1e-9);
           }
         }
-        for (const name of trainable.filter((parameter) => !made.gradients.has(parameter))) {
-          expect(derivative(recipe, name, 0), `${name} reaches the loss but has no gradient`).toBe(0);
+        for (const name of trainable.filter((parameter) => !planned.gradients.has(parameter))) {
+          expect(derivative(recipe, name, 0), `derivative for ${name}, which has no gradient`).toBe(0);
         }
       }),
       { numRuns: 2000 },
     );
   });
 
-  it("keep no more for fewer trainable tensors, and nothing for none", () => {
+  it("save no more for fewer trainable tensors, and nothing for none", () => {
     fc.assert(
       fc.property(NODES, SUBSET, (recipe, trainable) => {
         const all = planFor(recipe, PARAMETERS);
         const some = planFor(recipe, trainable);
-        expect(keptBytes(some)).toBeLessThanOrEqual(keptBytes(all));
+        expect(savedBytes(some)).toBeLessThanOrEqual(savedBytes(all));
         const none = planFor(recipe, []);
         expect(none.saved).toEqual([]);
         expect(none.launches.every(({ phase }) => phase === "forward")).toBe(true);
@@ -122,7 +122,7 @@ describe("plans of random tapes", () => {
     );
   });
 
-  it("are the same every time, and name a reason for each kept value", () => {
+  it("are the same every time, and explain each kept value", () => {
     fc.assert(
       fc.property(NODES, SUBSET, (recipe, trainable) => {
         const { tape, loss } = record(recipe);
@@ -135,15 +135,15 @@ describe("plans of random tapes", () => {
     );
   });
 
-  it("share a reservation that each of them fits into", () => {
+  it("fit into one reservation that they share", () => {
     fc.assert(
       fc.property(NODES, NODES, (first, second) => {
         const plans = [planFor(first, PARAMETERS), planFor(second, PARAMETERS)];
         const shared = reserve(plans);
-        for (const made of plans) {
-          const rank = reservedRanks(made);
-          expect(new Set(rank).size, "one place for each buffer").toBe(made.buffers.length);
-          made.buffers.forEach(({ bytes }, i) => expect(shared[rank[i]!]?.bytes).toBeGreaterThanOrEqual(bytes));
+        for (const planned of plans) {
+          const rank = reservedRanks(planned);
+          expect(new Set(rank).size, "distinct places of buffers").toBe(planned.buffers.length);
+          planned.buffers.forEach(({ bytes }, i) => expect(shared[rank[i]!]?.bytes).toBeGreaterThanOrEqual(bytes));
         }
       }),
     );

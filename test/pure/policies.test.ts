@@ -10,7 +10,7 @@ import { sensitivity } from "../../src/ops/sensitivity";
 import { tripletBudget } from "../../src/adapter/adalora-budget";
 import { chosenLayers } from "../../src/adapter/targets";
 
-/** A run of some layers with one tensor each, whose memory follows the lowest live layer. */
+/** The context of a run with one tensor per layer, whose memory depends on the lowest live layer. */
 function context(layers: number, scores: readonly number[], frozen: readonly number[] = []): FreezeContext {
   const live = new Map(
     Array.from({ length: layers }, (_, layer) => [layer, [`layer.${layer}.a`]] as const).filter(
@@ -24,25 +24,25 @@ function context(layers: number, scores: readonly number[], frozen: readonly num
     layers,
     live,
     importance: () => Promise.resolve(new Map(scores.map((score, layer) => [layer, score]))),
-    sensitivity: () => Promise.reject(new Error("not asked for")),
-    elementSensitivity: () => Promise.reject(new Error("not asked for")),
+    sensitivity: () => Promise.reject(new Error("this score is not part of the test")),
+    elementSensitivity: () => Promise.reject(new Error("this score is not part of the test")),
     explain: () => {
-      throw new Error("not asked for");
+      throw new Error("this score is not part of the test");
     },
     effect: () => ({ savedBytes: 0, stateBytes: 0, flops: 0 }),
-    // 100 bytes for each layer from the lowest live one on, and 1 for each live adapter.
+    // 100 bytes for the lowest live layer and each one above it, and 1 byte for each live adapter.
     bytesWith(tensors) {
-      const left = [...live]
+      const remaining = [...live]
         .filter(([, names]) => !names.some((name) => tensors.includes(name)))
         .map(([layer]) => layer);
-      return 100 * (layers - Math.min(layers, ...left)) + left.length;
+      return 100 * (layers - Math.min(layers, ...remaining)) + remaining.length;
     },
   };
 }
 
 describe("AFLoRA's schedule (eq. 5)", () => {
   // t_i = 10 and T - t_f = 30: 1 - (1 - (t - 10) / 20)^3 by hand.
-  const schedule = (): AfloraSchedule => new AfloraSchedule({ start: 10, end: 30 });
+  const newSchedule = (): AfloraSchedule => new AfloraSchedule({ start: 10, end: 30 });
 
   it.each([
     [9, 0],
@@ -53,12 +53,12 @@ describe("AFLoRA's schedule (eq. 5)", () => {
     [29, 0.999875],
     [30, 1],
     [99, 1],
-  ])("freezes at step %i the share %f", (step, share) => {
-    expect(schedule().fraction(step)).toBeCloseTo(share, 12);
+  ])("has frozen, at step %i, the share %f", (step, share) => {
+    expect(newSchedule().fraction(step)).toBeCloseTo(share, 12);
   });
 
   it("freezes the lowest scores first, as many as are due, and everything at the end", () => {
-    const own = schedule();
+    const schedule = newSchedule();
     const scores = new Map([
       ["a", 4],
       ["b", 1],
@@ -66,29 +66,29 @@ describe("AFLoRA's schedule (eq. 5)", () => {
       ["d", 2],
     ]);
     // floor(4 * 0.578125) = 2, floor(4 * 0.875) = 3, 4.
-    expect(own.next(15, scores)).toEqual(["b", "d"]);
-    const left = new Map([
+    expect(schedule.next(15, scores)).toEqual(["b", "d"]);
+    const remaining = new Map([
       ["a", 0.5],
       ["c", 3],
     ]);
-    expect(own.next(20, left)).toEqual(["a"]);
-    expect(own.next(21, new Map([["c", 3]])), "no more is due").toEqual([]);
-    expect(own.next(30, new Map([["c", 3]]))).toEqual(["c"]);
+    expect(schedule.next(20, remaining)).toEqual(["a"]);
+    expect(schedule.next(21, new Map([["c", 3]])), "matrices due one step later").toEqual([]);
+    expect(schedule.next(30, new Map([["c", 3]]))).toEqual(["c"]);
   });
 });
 
-describe("AFLoRA's schedule as its published code has it", () => {
-  // t_i = 10, T - t_f = 30: nothing up to and at step 10, all of it only after step 30.
+describe("AFLoRA's schedule in its published code", () => {
+  // t_i = 10, T - t_f = 30: 0 up to step 10, 1 - (1 - (t - 10) / 20)^3 up to step 30.
   it.each([
     [10, 0],
     [15, 0.578125],
     [30, 1],
     [31, 1],
-  ])("has at step %i the fraction %f", (step, fraction) => {
+  ])("has, at step %i, the fraction %f", (step, fraction) => {
     expect(publishedFraction(step, { start: 10, end: 30 })).toBeCloseTo(fraction, 12);
   });
 
-  it("freezes tensors whose mean lies below a threshold over all elements", () => {
+  it("freezes tensors whose mean score is below a quantile of the scores of all elements", () => {
     const scores = new Map([
       ["wide", Float32Array.of(1, 1, 1, 9, 9, 9)],
       ["even", Float32Array.of(2, 3)],
@@ -102,7 +102,7 @@ describe("AFLoRA's schedule as its published code has it", () => {
     expect(belowThreshold(scores, 1), "threshold 9").toEqual(["wide", "even", "small"]);
   });
 
-  it("decides every tenth step after the first epoch, every step at the end, one step late by our count", () => {
+  it("decides every tenth step after the first epoch and every step at the end, where step s is s - 1 in the published code", () => {
     const policy = afloraFreezing({ mode: "published_code", finalShare: 0.5 });
     const state = policy.start({ layers: 4, totalSteps: 60, stepsPerEpoch: 15 });
     const due = Array.from({ length: 61 }, (_, step) => step).filter((step) =>
@@ -112,7 +112,7 @@ describe("AFLoRA's schedule as its published code has it", () => {
     expect(policy.statistics).toMatchObject({ window: 10, kind: "gradient" });
   });
 
-  it("smooths the average of each window of ten steps when the next one begins", () => {
+  it("smooths the average of each window of ten steps when the next window begins", () => {
     const tensor = (value: number) => ({ shape: [1], data: Float64Array.of(value) });
     let state = { mean: tensor(0), uncertainty: tensor(0), average: tensor(0) };
     for (let step = 0; step <= 20; step++) {
@@ -120,7 +120,7 @@ describe("AFLoRA's schedule as its published code has it", () => {
       const next = sensitivity.reference(inputs, { kind: "gradient", beta1: 0.85, beta2: 0.95 });
       state = { ...state, ...next };
     }
-    // Averages 4.5 and 14.5; at step 0 the empty one goes in, at 10 the first, at 20 the second.
+    // The averages are 4.5 and 14.5. The smoothing takes an empty window at step 0, the first at step 10, the second at 20.
     const first = 0.15 * 4.5;
     const second = 0.85 * first + 0.15 * 14.5;
     expect(state.mean.data[0]).toBeCloseTo(second, 12);
@@ -143,13 +143,13 @@ describe("AdaLoRA's budget (eq. 12)", () => {
     [80, 16],
     [81, 16],
     [100, 16],
-  ])("leaves at step %i %i triplets", (step, triplets) => {
+  ])("leaves, at step %i, %i triplets", (step, triplets) => {
     expect(tripletBudget(step, settings)).toBe(triplets);
   });
 });
 
 describe("SparseAdapter's masks", () => {
-  it("keep the share of highest scores over all tensors together", () => {
+  it("keep a share of the elements, those of the highest scores in all tensors together", () => {
     const scores = new Map([
       ["a", Float32Array.of(5, 1, 4)],
       ["b", Float32Array.of(2, 3)],
@@ -161,65 +161,65 @@ describe("SparseAdapter's masks", () => {
 });
 
 describe("upper layers", () => {
-  it("freezes all but the uppermost, once, before the first step", async () => {
+  it("freezes all but the upper layers, once, before the first step", async () => {
     const state = upperLayers(2).start({ layers: 5, totalSteps: 9, stepsPerEpoch: 3 });
     expect(state.isDue({ step: 0, totalSteps: 9, stepsPerEpoch: 3 })).toBe(true);
     expect(state.isDue({ step: 3, totalSteps: 9, stepsPerEpoch: 3 })).toBe(false);
     expect(await state.decide(context(5, []))).toEqual(["layer.0.a", "layer.1.a", "layer.2.a"]);
   });
 
-  it("refuses less than one", () => {
+  it("refuses fewer than one", () => {
     expect(() => upperLayers(0)).toThrow(/0 upper layers/);
   });
 });
 
 describe("AdapterDrop", () => {
-  it("drops the lowest n layers, n from 0 to the most, all of them at some step, the same for a seed", () => {
-    const drawn = (seed: number): number[] => {
+  it("drops the lowest n layers, where the seed alone decides n, from 0 to the maximum, at each step", () => {
+    const dropCounts = (seed: number): number[] => {
       const policy = adapterDrop({ most: 3, seed });
       const state = policy.start({ layers: 6, totalSteps: 200, stepsPerEpoch: 20 });
       return Array.from({ length: 200 }, (_, step) => {
         const layers = state.dropped({ step, totalSteps: 200, stepsPerEpoch: 20 });
-        expect([[], ...policy.variants(6)], "declared").toContainEqual(layers);
+        expect([[], ...policy.variants(6)], "declared variants").toContainEqual(layers);
         return layers.length;
       });
     };
     expect(adapterDrop({ most: 3 }).variants(6)).toEqual([[0], [0, 1], [0, 1, 2]]);
-    expect(new Set(drawn(1))).toEqual(new Set([0, 1, 2, 3]));
-    expect(drawn(1)).toEqual(drawn(1));
-    expect(drawn(1)).not.toEqual(drawn(2));
+    expect(new Set(dropCounts(1))).toEqual(new Set([0, 1, 2, 3]));
+    expect(dropCounts(1)).toEqual(dropCounts(1));
+    expect(dropCounts(1)).not.toEqual(dropCounts(2));
   });
 
-  it("leaves one layer at least", () => {
+  it("leaves at least one layer", () => {
     const state = adapterDrop().start({ layers: 2, totalSteps: 100, stepsPerEpoch: 10 });
-    const most = Array.from({ length: 100 }, (_, step) => state.dropped({ step, totalSteps: 100, stepsPerEpoch: 10 }));
+    const drops = Array.from({ length: 100 }, (_, step) => state.dropped({ step, totalSteps: 100, stepsPerEpoch: 10 }));
     expect(adapterDrop().variants(2)).toEqual([[0]]);
-    expect(Math.max(...most.map((layers) => layers.length))).toBe(1);
+    expect(Math.max(...drops.map((layers) => layers.length))).toBe(1);
   });
 });
 
 describe("memory budget", () => {
-  const started = (bytes: number): FreezePolicyState =>
+  const startPolicy = (bytes: number): FreezePolicyState =>
     memoryBudget({ bytes }).start({ layers: 4, totalSteps: 100, stepsPerEpoch: 10 });
 
-  it("freezes nothing where the run fits", async () => {
-    expect(await started(1000).decide(context(4, [1, 2, 3, 4]))).toEqual([]);
+  it("freezes nothing if the run fits", async () => {
+    expect(await startPolicy(1000).decide(context(4, [1, 2, 3, 4]))).toEqual([]);
   });
 
-  it("takes the least important set that fits, holes being worth little", async () => {
-    // Four layers need 404 bytes; from layer 2 on, 202: layers 0 and 1 must go, however important layer 0 is.
-    expect(await started(210).decide(context(4, [9, 1, 0.1, 0.1]))).toEqual(["layer.0.a", "layer.1.a"]);
-    // 403 bytes: one adapter anywhere is enough, the least important one of them.
-    expect(await started(403).decide(context(4, [9, 1, 0.1, 3]))).toEqual(["layer.2.a"]);
+  it("freezes the least important layers with which the run fits", async () => {
+    // Four layers need 404 bytes, layers 2 and 3 only 202: layers 0 and 1 must freeze, however important layer 0 is.
+    expect(await startPolicy(210).decide(context(4, [9, 1, 0.1, 0.1]))).toEqual(["layer.0.a", "layer.1.a"]);
+    // For 403 bytes, one frozen adapter is enough: the least important one.
+    expect(await startPolicy(403).decide(context(4, [9, 1, 0.1, 3]))).toEqual(["layer.2.a"]);
   });
 
-  it("says what would be needed where nothing fits", async () => {
-    await expect(started(50).decide(context(4, [1, 2, 3, 4]))).rejects.toThrow(/needs 101/);
+  it("throws with the least bytes that a run needs if nothing fits", async () => {
+    await expect(startPolicy(50).decide(context(4, [1, 2, 3, 4]))).rejects.toThrow(/needs 101/);
   });
 });
 
 describe("choices of layers", () => {
-  it("are halves, lists, and a random half that a seed repeats", () => {
+  it("are a half, a list, or a random half that its seed decides", () => {
     expect(chosenLayers("early", 5)).toEqual([0, 1]);
     expect(chosenLayers("later", 5)).toEqual([2, 3, 4]);
     expect(chosenLayers([3, 1], 5)).toEqual([3, 1]);

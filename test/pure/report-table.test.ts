@@ -4,7 +4,7 @@ import type { StepReport } from "../../src/train/loop/reports";
 
 const BYTES = { weight: 1, state: 2, saved: 3, scratch: 4 };
 
-const reportOf = (step: number, more: Partial<StepReport> = {}): StepReport => ({
+const reportOf = (step: number, overrides: Partial<StepReport> = {}): StepReport => ({
   step,
   totalSteps: 9,
   epoch: step / 3,
@@ -24,10 +24,10 @@ const reportOf = (step: number, more: Partial<StepReport> = {}): StepReport => (
   scores: undefined,
   freezes: [],
   skipped: [],
-  ...more,
+  ...overrides,
 });
 
-test("reports come back as they were, whatever only some of them have", () => {
+test("reports survive a round trip, including fields that only some of them have", () => {
   const scores = { kind: "importance" as const, values: { 0: 0.25, 1: 1e-9 } };
   const freeze = { step: 2, tensors: ["a"], layers: [0], returnedBytes: 8, returned: BYTES, bytes: BYTES };
   const reports = [
@@ -37,7 +37,7 @@ test("reports come back as they were, whatever only some of them have", () => {
   ];
   const { table, bits } = packReports(reports);
   // JSON keeps the shape of a table of plain values.
-  const told = JSON.parse(JSON.stringify(table)) as typeof table;
-  expect(unpackReports(told, bits)).toEqual(reports);
+  const parsed = JSON.parse(JSON.stringify(table)) as typeof table;
+  expect(unpackReports(parsed, bits)).toEqual(reports);
   expect(unpackReports(packReports([]).table, packReports([]).bits)).toEqual([]);
 });

@@ -6,19 +6,19 @@ import { adapterGroups } from "../../src/report/adapter-map";
 import { figures } from "../../src/report/figures/index";
 import { reportHtml } from "../../src/report/html";
 import { readRunRecord } from "../../src/report/record";
-import type { RunRecord } from "../../src/report/record";
 import { saveReport } from "../../src/report/save";
 import { COLOURS, standaloneSvg } from "../../src/report/svg";
 import { extremes } from "../../src/report/thin";
 import { madeUpMatrices, madeUpRecord } from "../support/run-record";
 
 const record = madeUpRecord();
-const drawn = (name: string, of: RunRecord = record) => {
-  const found = figures(of).find((one) => one.name === name);
-  if (!found) throw new Error(`There is no figure ${name}.`);
-  return parseHTML(`<!doctype html><html><body><svg>${found.body}</svg></body></html>`).document;
+/** The document of a figure of the record. */
+const documentOf = (name: string) => {
+  const figure = figures(record).find((candidate) => candidate.name === name);
+  if (!figure) throw new Error(`There is no figure ${name}.`);
+  return parseHTML(`<!doctype html><html><body><svg>${figure.body}</svg></body></html>`).document;
 };
-/** The elements of a mark, by its description. */
+/** The elements of a figure's mark, which its description names. */
 const marks = (document: Document, description: string, element: string) =>
   [...document.querySelectorAll(`g[aria-description="${description}"]`)].flatMap((group) => [
     ...group.querySelectorAll(element),
@@ -31,16 +31,16 @@ describe("figures", () => {
     ["no freezes, no scores", { ...record, freezes: [], scores: [] }],
     ["a single step", { ...madeUpRecord({ steps: 1, freezes: {} }), evaluations: [], metrics: {} }],
     ["more steps than pixels", madeUpRecord({ steps: 5000, layers: 40, every: 10 })],
-  ])("of %s hold no number that is none, and stay small", (_, of) => {
-    for (const one of figures(of)) {
-      const svg = standaloneSvg(one, of.title);
-      expect(svg, one.name).not.toMatch(/NaN|undefined|Infinity/);
-      expect(svg.length, one.name).toBeLessThan(1.5e6);
+  ])("of %s contain only finite numbers, and stay small", (_, run) => {
+    for (const figure of figures(run)) {
+      const svg = standaloneSvg(figure, run.title);
+      expect(svg, figure.name).not.toMatch(/NaN|undefined|Infinity/);
+      expect(svg.length, `length of ${figure.name}`).toBeLessThan(1.5e6);
     }
   });
 
-  it("stack memory by lifetime in four colours, under the plan's line", () => {
-    const document = drawn("memory");
+  it("stack memory by lifetime in four colours, with a line of the planned memory", () => {
+    const document = documentOf("memory");
     const areas = marks(document, "memory by lifetime", "path");
     const { blue, orange, green, pink } = COLOURS;
     expect(areas.map((area) => area.getAttribute("fill"))).toEqual([blue, orange, green, pink]);
@@ -48,42 +48,42 @@ describe("figures", () => {
     expect(document.body.textContent).toMatch(/GPU memory \(MB\)/);
   });
 
-  it("mark each step that froze something by one rule, and name what it froze", () => {
-    const document = drawn("memory");
+  it("mark each step with freezes by one line, and name the frozen layers", () => {
+    const document = documentOf("memory");
     expect(marks(document, "freezes", "line")).toHaveLength(3);
     for (const label of ["layer 0", "layers 1, 3", "layer 2"]) expect(document.body.textContent).toContain(label);
   });
 
-  it("map layers against epochs: every score until the freeze, then grey", () => {
-    const document = drawn("adapters");
-    // Scored every 10 of 120 steps: layers 4 and 5 to the end, 0, 1, 2 and 3 until steps 40, 60, 90 and 60.
+  it("map layers against epochs: scores until a layer freezes, then grey", () => {
+    const document = documentOf("adapters");
+    // Scores every 10 of 120 steps: of layers 4 and 5 to the end, of 0, 1, 2 and 3 until steps 40, 60, 90 and 60.
     expect(marks(document, "scores", "rect")).toHaveLength(12 + 12 + 4 + 6 + 9 + 6);
     expect(marks(document, "frozen", "rect")).toHaveLength(4);
     expect(marks(document, "freezing", "line")).toHaveLength(4);
     expect(document.body.textContent).toContain("importance of the adapter");
   });
 
-  it("map single matrices where those freeze, one panel for each", () => {
+  it("map single matrices if these freeze, in one panel for each kind", () => {
     const groups = adapterGroups(madeUpMatrices());
-    const places = ["query.lora_A", "query.lora_B", "value.lora_A", "value.lora_B"];
-    expect(groups.map(({ title }) => title)).toEqual(places.map((place) => `attention.self.${place}`));
+    const kinds = ["query.lora_A", "query.lora_B", "value.lora_A", "value.lora_B"];
+    expect(groups.map(({ title }) => title)).toEqual(kinds.map((kind) => `attention.self.${kind}`));
     for (const { layers, frozen } of groups) {
       expect(layers).toEqual([0, 1, 2, 3, 4, 5]);
       expect(frozen).toHaveLength(6);
     }
   });
 
-  it("show every evaluation, the end's included", () => {
-    expect(marks(drawn("loss"), "evaluations", "circle")).toHaveLength(2);
-    expect(drawn("loss").body.textContent).toContain("accuracy (higher is better)");
+  it("show every evaluation, including the final one", () => {
+    expect(marks(documentOf("loss"), "evaluations", "circle")).toHaveLength(2);
+    expect(documentOf("loss").body.textContent).toContain("accuracy (higher is better)");
   });
 
-  it("keep the least and the greatest of many points", () => {
+  it("keep the smallest and the largest of many points", () => {
     const points = Array.from({ length: 10_000 }, (_, step) => ({ step, value: step === 5001 ? 9 : Math.sin(step) }));
-    const few = extremes(points, 50);
-    expect(few.length).toBeLessThanOrEqual(100);
-    expect(few).toContainEqual({ step: 5001, value: 9 });
-    expect(few.map(({ step }) => step)).toEqual(few.map(({ step }) => step).sort((a, b) => a - b));
+    const kept = extremes(points, 50);
+    expect(kept.length).toBeLessThanOrEqual(100);
+    expect(kept).toContainEqual({ step: 5001, value: 9 });
+    expect(kept.map(({ step }) => step)).toEqual(kept.map(({ step }) => step).sort((a, b) => a - b));
   });
 });
 
@@ -91,28 +91,28 @@ describe("report.html", () => {
   const html = reportHtml(record);
   const { document } = parseHTML(html);
 
-  it("is one file: no script, nothing from elsewhere", () => {
+  it("is one file without scripts and references to other files", () => {
     expect(document.querySelectorAll("script, img, iframe, link[rel=stylesheet], image, use")).toHaveLength(0);
     const links = [...document.querySelectorAll("[href], [src]")].map((one) => one.getAttribute("href"));
     expect(links).toEqual(["data:,"]);
     expect(html).not.toMatch(/url\(|@import/);
   });
 
-  it("tells its figures to whoever cannot see them, with ids that occur once", () => {
+  it("describes its figures for screen readers, with unique ids", () => {
     const svgs = [...document.querySelectorAll("figure > svg")];
     expect(svgs).toHaveLength(5);
     const ids = [...document.querySelectorAll("[id]")].map(({ id }) => id);
     expect(new Set(ids).size).toBe(ids.length);
     for (const svg of svgs) {
       expect(svg.getAttribute("role")).toBe("img");
-      for (const which of ["aria-labelledby", "aria-describedby"]) {
-        const told = document.getElementById(svg.getAttribute(which) ?? "")?.textContent ?? "";
-        expect(told.length, which).toBeGreaterThan(5);
+      for (const attribute of ["aria-labelledby", "aria-describedby"]) {
+        const text = document.getElementById(svg.getAttribute(attribute) ?? "")?.textContent ?? "";
+        expect(text.length, `length of the text of ${attribute}`).toBeGreaterThan(5);
       }
     }
   });
 
-  it("has a table of what each freeze returned, the settings, the command and where it ran", () => {
+  it("has a table of what each freeze returned, the settings, the command and the device", () => {
     const text = document.body.textContent;
     const rows = [...document.querySelectorAll("table")][0]?.querySelectorAll("tbody tr") ?? [];
     expect([...rows].map((row) => row.textContent)).toHaveLength(3);
@@ -120,24 +120,30 @@ describe("report.html", () => {
     for (const fact of ["safetape train --freeze safe", "made up", "driver 1", "v20"]) expect(text).toContain(fact);
   });
 
-  it("shows names as they are, whatever is in them", () => {
+  it("shows names unchanged, whatever characters they contain", () => {
     const evil = `<script>alert("1")</script> & 'x' \u0000`;
-    const named = { ...record, title: evil, command: evil, model: { ...record.model, source: evil } };
-    const spoilt = { ...named, policy: { [evil]: evil }, metrics: { [evil]: 1 }, evaluations: [], freezes: [] };
-    const page = reportHtml(spoilt);
+    const withEvilNames = { ...record, title: evil, command: evil, model: { ...record.model, source: evil } };
+    const withEvilKeys = {
+      ...withEvilNames,
+      policy: { [evil]: evil },
+      metrics: { [evil]: 1 },
+      evaluations: [],
+      freezes: [],
+    };
+    const page = reportHtml(withEvilKeys);
     const parsed = parseHTML(page).document;
     expect(parsed.querySelectorAll("script")).toHaveLength(0);
     expect(parsed.querySelector("h1")?.textContent).toBe(evil.replace("\u0000", "\ufffd"));
     expect(page).not.toContain("<script");
   });
 
-  it("says so where there is no map to draw", () => {
+  it("says so if there is no map to draw", () => {
     expect(reportHtml({ ...record, freezes: [], scores: [] })).toContain("Nothing was scored or frozen");
   });
 });
 
 describe("saveReport", () => {
-  it("writes data that read back to the same record, and the same report from it", async () => {
+  it("writes data that read back as the same record and give the same report", async () => {
     const out = memoryDirectory("run");
     await saveReport(out, record);
     expect(await out.list()).toEqual([
@@ -148,9 +154,9 @@ describe("saveReport", () => {
       "scores.csv",
       "steps.csv",
     ]);
-    const back = await readRunRecord(out);
-    expect(back).toEqual(record);
-    expect(reportHtml(back)).toBe(reportHtml(record));
+    const readBack = await readRunRecord(out);
+    expect(readBack).toEqual(record);
+    expect(reportHtml(readBack)).toBe(reportHtml(record));
     const csv = new TextDecoder().decode(await out.read("steps.csv"));
     const { data } = papa.parse<Record<string, string>>(csv.trim(), { header: true });
     expect(data).toHaveLength(record.steps.length);
@@ -158,7 +164,7 @@ describe("saveReport", () => {
     expect(data.map(({ loss }) => Number(loss))).toEqual(record.steps.map(({ loss }) => loss));
   });
 
-  it("renders every figure as PNG when asked", async () => {
+  it("renders every figure as PNG if asked to", async () => {
     const out = memoryDirectory("run");
     const files = await saveReport(out, record, { png: true });
     const pictures = files.filter((file) => file.endsWith(".png"));
@@ -167,10 +173,10 @@ describe("saveReport", () => {
   });
 
   it.each([
-    ["an older record", { losses: [1, 2] }, /format/],
+    ["a record of another format", { losses: [1, 2] }, /format/],
     ["a step without its loss", { ...record, steps: [{ ...record.steps[0], loss: null }] }, /steps\.0\.loss/],
-  ])("refuses %s, and names what is wrong", async (_, told, what) => {
-    const out = memoryDirectory("run", { "run.json": new TextEncoder().encode(JSON.stringify(told)) });
-    await expect(readRunRecord(out)).rejects.toThrow(what);
+  ])("refuses %s, and names what is wrong", async (_, json, message) => {
+    const out = memoryDirectory("run", { "run.json": new TextEncoder().encode(JSON.stringify(json)) });
+    await expect(readRunRecord(out)).rejects.toThrow(message);
   });
 });

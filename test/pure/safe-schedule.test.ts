@@ -34,7 +34,7 @@ describe("linear CKA (eq. 2)", () => {
   const score = (a: ReferenceTensor, b: ReferenceTensor, center: boolean): number =>
     finishCka(cka.reference({ x: a, y: b, mask }, { center })["sums"]!.data);
 
-  it("gives the worked example's values", () => {
+  it("gives the values of a worked example", () => {
     expect(score(x, y, true)).toBeCloseTo(0.639282808627581, 12);
     expect(score(x, y, false)).toBeCloseTo(0.8025125990367244, 12);
     expect(score(x, x, true)).toBeCloseTo(1, 12);
@@ -48,7 +48,7 @@ describe("SAFE's schedule", () => {
     const schedule = new SafeSchedule(safeSettings({ tauT: 0.3, maxWarmup: 50, rampEnd: 8 }), 12);
     expect(schedule.next(scores(0.1, 0.2))).toEqual([]);
     expect(schedule.next(scores(0.2, 0.21))).toEqual([]); // layer 0 doubled
-    expect(schedule.next(scores(0.205, 0.212))).toEqual([]); // 2.5 % and 1 %: once
+    expect(schedule.next(scores(0.205, 0.212))).toEqual([]); // changes of 2.5 % and 1 %: once
     expect(schedule.next(scores(0.206, 0.213))).toEqual([]); // twice: warm-up ends at 4, the threshold starts from 0
     expect(schedule.threshold).toBe(0);
     // tau_5 = 0.3 (1 - (3/4)^3) = 0.1734, tau_6 = 0.3 (1 - (1/2)^3) = 0.2625
@@ -59,14 +59,14 @@ describe("SAFE's schedule", () => {
     expect(schedule.record()).toMatchObject({ warmupEnd: 4, rampEnd: 8, tauT: 0.3, intervals: 12 });
   });
 
-  it("reaches the quantile that freezes the wanted share, judged by the warm-up's scores if asked", () => {
+  it("reaches the quantile that freezes the target fraction, of the warm-up's scores if configured", () => {
     const options = { targetFreezeFraction: 0.5, maxWarmup: 1, rampEnd: 2, scores: "warmup" as const };
     const schedule = new SafeSchedule(safeSettings(options), 4);
     expect(schedule.next(scores(0.4, 0.1, 0.3, 0.2))).toEqual([]);
     expect(schedule.next(scores(0.9, 0.9, 0.1, 0.1))).toEqual([1, 3]);
   });
 
-  it("refuses options that make no sense", () => {
+  it("refuses options out of range", () => {
     expect(() => safeSettings({ tauT: 2 })).toThrow(/tauT 2/);
     expect(() => safeSettings({ targetFreezeFraction: -1 })).toThrow(/between 0 and 1/);
     expect(() => safeSettings({ every: 0 })).toThrow(/every is 0/);

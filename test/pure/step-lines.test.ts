@@ -17,20 +17,22 @@ const chart = (names: readonly string[]): StepChart => ({
 
 const count = (svg: string, pattern: RegExp): number => [...svg.matchAll(pattern)].length;
 
-it("draws a line for each series in each panel, in a colour of its own, under labelled axes", () => {
+it("draws one line per series and panel, in the colour of the series, with labelled axes", () => {
   const { body } = stepLines(chart(["one", "two", "three"]));
   for (const [name, colour] of Object.entries({ one: "#0072B2", two: "#D55E00", three: "#009E73" })) {
-    const lines = [...body.matchAll(/<g ([^>]*)>\s*<path/g)].filter(([, said = ""]) => said.includes(`"${name}"`));
+    const lines = [...body.matchAll(/<g ([^>]*)>\s*<path/g)].filter(([, attributes = ""]) =>
+      attributes.includes(`"${name}"`),
+    );
     expect(lines, `lines of ${name}`).toHaveLength(2);
-    expect(count(body, new RegExp(`<path [^>]*stroke="${colour}"`, "g")), `in ${colour}`).toBe(2);
+    expect(count(body, new RegExp(`<path [^>]*stroke="${colour}"`, "g")), `lines in ${colour}`).toBe(2);
   }
   for (const label of ["all (MB)", "saved (MB)", "one", "two", "three", "a freeze"]) expect(body).toContain(label);
   expect(count(body, /optimizer step/g)).toBe(2);
 });
 
-it("marks the points that say so, and no other", () => {
+it("marks the chosen points and no others", () => {
   const { body } = stepLines(chart(["one", "two", "three"]));
-  // One in each panel, and the legend's.
+  // One in each panel, and one in the legend.
   expect(count(body, /<circle [^>]*r="5"/g)).toBe(3);
 });
 

@@ -15,7 +15,7 @@ import { madeUpMatrices, madeUpRecord } from "../support/run-record";
 
 const record = madeUpRecord();
 
-/** A screen on a stream that is a terminal or not, and what was written to it. */
+/** A screen, on a terminal or not, and the text that was written to it. */
 function screenOn(isTTY: boolean, isQuiet = false) {
   const written: string[] = [];
   const write = (text: string): boolean => written.push(text) > 0;
@@ -24,30 +24,31 @@ function screenOn(isTTY: boolean, isQuiet = false) {
   return { screen: new Screen(isQuiet, stream), text: () => written.join("") };
 }
 
-/** The reports that a trainer would have given. */
+/** The reports of the trainer that a record is from. */
 function* reportsOf({ steps, freezes } = record): Generator<StepReport> {
   for (const step of steps) {
-    const own = freezes.filter((freeze) => freeze.step === step.step);
+    const freezesNow = freezes.filter((freeze) => freeze.step === step.step);
     const skipped = step.step === 5 ? [{ step: 4, what: "loss", value: "NaN" }] : [];
-    const further = { horizon: 0, prefix: undefined, scores: undefined, skipped };
-    yield { ...step, ...further, totalSteps: steps.length, freezes: own };
+    const rest = { horizon: 0, prefix: undefined, scores: undefined, skipped };
+    yield { ...step, ...rest, totalSteps: steps.length, freezes: freezesNow };
   }
 }
 
-function shown(isTTY: boolean, of = record) {
+/** Shows a whole run, and returns the text and the events. */
+function showRun(isTTY: boolean, run = record) {
   const { screen, text } = screenOn(isTTY);
   const events: TrainEvent[] = [];
-  const trained = new Map(of.trained.map((name, i) => [name, { layer: of.trainedLayers?.[i] ?? undefined }]));
+  const trained = new Map(run.trained.map((name, i) => [name, { layer: run.trainedLayers?.[i] ?? undefined }]));
   const view = new RunView(screen, (event) => events.push(event), trained);
-  for (const report of reportsOf(of)) view.show(report);
-  view.evaluated(of.steps.length, { accuracy: 0.5 });
+  for (const report of reportsOf(run)) view.show(report);
+  view.evaluated(run.steps.length, { accuracy: 0.5 });
   view.stop();
   return { text: text(), events };
 }
 
 describe("what a run shows", () => {
-  it("is at most about twenty lines outside of a terminal, without control codes", () => {
-    const { text } = shown(false);
+  it("is about twenty lines without control codes if there is no terminal", () => {
+    const { text } = showRun(false);
     const lines = text.trimEnd().split("\n");
     expect(lines.filter((line) => /^\d+\/120 /.test(line))).toHaveLength(20);
     expect(lines.filter((line) => line.includes("froze the"))).toHaveLength(3);
@@ -56,12 +57,12 @@ describe("what a run shows", () => {
     expect(text).not.toContain("\u001b");
   });
 
-  it("does not tell of every one of many single tensors", () => {
-    expect(shown(false, madeUpMatrices()).text.split("\n").length).toBeLessThan(45);
+  it("does not list each of many tensors that freeze one by one", () => {
+    expect(showRun(false, madeUpMatrices()).text.split("\n").length).toBeLessThan(45);
   });
 
-  it("is a live block in a terminal: step, loss, memory, layers", () => {
-    const { text } = shown(true);
+  it("is a block in a terminal, with step, loss, memory and layers", () => {
+    const { text } = showRun(true);
     const block = text.slice(text.lastIndexOf("step   "));
     expect(block).toMatch(/120\/120 100 % {2}0:00 left/);
     expect(block).toMatch(/loss .* examples\/s {2}0\.20 s\/step/);
@@ -69,7 +70,7 @@ describe("what a run shows", () => {
     expect(block).toMatch(/layers ████··/);
   });
 
-  it("is nothing when quiet", () => {
+  it("is nothing on a quiet screen", () => {
     const { screen, text } = screenOn(true, true);
     screen.say("a line");
     screen.show("part", ["a block"]);
@@ -77,8 +78,8 @@ describe("what a run shows", () => {
     expect(text()).toBe("");
   });
 
-  it("is, for machines, events of the published schema", () => {
-    const { events } = shown(false);
+  it("has events for programs, which match the published schema", () => {
+    const { events } = showRun(false);
     for (const event of events) expect(v.is(TRAIN_EVENT, JSON.parse(JSON.stringify(event))), event.type).toBe(true);
     const count = (type: TrainEvent["type"]) => events.filter((event) => event.type === type).length;
     expect([count("step"), count("freeze"), count("evaluation")]).toEqual([120, 3, 1]);
@@ -86,13 +87,13 @@ describe("what a run shows", () => {
 });
 
 describe("progress of other work", () => {
-  it("is silent for a second, then tells how far it is, ever less often than its ticks", async () => {
+  it("is silent for a second, then prints the share done, less often than it changes", async () => {
     vi.useFakeTimers({ toFake: ["performance", "setInterval", "clearInterval"] });
     try {
       const { screen, text } = screenOn(false);
       const events: TrainEvent[] = [];
       const emit = (event: TrainEvent): void => void events.push(event);
-      await showProgress(screen, emit, "soon over", () => Promise.resolve());
+      await showProgress(screen, emit, "short work", () => Promise.resolve());
       await showProgress(screen, emit, "loading", (onProgress) => {
         for (let done = 1; done <= 100; done++) {
           vi.advanceTimersByTime(100);
@@ -114,28 +115,29 @@ describe("progress of other work", () => {
 
 describe("bars", () => {
   const colours = screenOn(false).screen.colours;
-  it("fill by share", () => {
+  it("are filled to their share", () => {
     expect(bar(0.5, 4)).toBe("██░░");
     expect(bar(2, 4)).toBe("████");
   });
-  it("give each lifetime its width, and all of them no more than there is", () => {
+  it("give each lifetime a part of the width in proportion to its bytes", () => {
     const bytes = { weight: 50, state: 0, saved: 30, scratch: 20 };
     expect(memoryBar(bytes, 200, 20, colours)).toBe("█████▒▒▒░░          ");
   });
-  it("fill a layer as its tensors freeze; full is only what is frozen whole", () => {
+  it("fill as a layer's tensors freeze, and are full only if all of them are frozen", () => {
     const names = (layer: number) => Array.from({ length: 16 }, (_, i) => `${layer}.${i}`);
     const layers = new Map([0, 1, 2, 3].map((layer) => [layer, names(layer)] as const));
     const frozen = new Set([...names(0), ...names(1).slice(0, 15), ...names(2).slice(0, 1)]);
     expect(layerRow(layers, frozen)).toBe("█▇▁·");
   });
-  it("tell time", () => expect([clock(5), clock(65), clock(7265)]).toEqual(["0:05", "1:05", "2:01:05"]));
+  it("have durations beside them", () =>
+    expect([clock(5), clock(65), clock(7265)]).toEqual(["0:05", "1:05", "2:01:05"]));
 });
 
-it("a command line runs again as it was typed", () => {
+it("a command line in a record is quoted for the shell", () => {
   const args = ["train", "--freeze", `{"policy": "it's"}`, "--lr", "1e-3"];
   expect(commandLine(args)).toBe(`safetape train --freeze '{"policy": "it'\\''s"}' --lr 1e-3`);
 });
 
-it.each(schemaFiles())("$file is what the code checks with (npm run schema writes it)", ({ file, text }) => {
+it.each(schemaFiles())("$file is the schema that the code checks with (npm run schema writes it)", ({ file, text }) => {
   expect(JSON.parse(readFileSync(file, "utf8"))).toEqual(JSON.parse(text));
 });

@@ -25,13 +25,13 @@ const HARDWARE: AdapterInfo = {
   subgroup: 32,
 };
 
-/** The launch of a product. */
+/** The launch of a product of m x k and k x n matrices. */
 function product(m: number, n: number, k: number, transposed = false): Launch {
-  const wanted = { m, n, k, a: { slot: "x" }, b: { slot: "w", transposed }, c: "y", accumulate: false };
-  return productLaunches(wanted, DEFAULT_LIMITS)[0]!;
+  const request = { m, n, k, a: { slot: "x" }, b: { slot: "w", transposed }, c: "y", accumulate: false };
+  return productLaunches(request, DEFAULT_LIMITS)[0]!;
 }
 
-/** As a plan would hand it to a tuner: nothing looks at what is bound but the bytes. */
+/** A launch with one binding, of which a tuner reads only the bytes. */
 const bound = (launch: Launch, bytes = 4): BoundLaunch => ({ launch, bindings: [{ variable: "a", bytes }] });
 
 describe("a shape class", () => {
@@ -42,7 +42,7 @@ describe("a shape class", () => {
     expect(shapeClass(product(512, 512, 768))).not.toBe(shapeClass(product(512, 1024, 768)));
   });
 
-  it("is none without variants", () => {
+  it("is undefined for a launch without variants", () => {
     const { shape: _shape, ...rest } = product(8, 8, 8);
     expect(shapeClass(rest)).toBeUndefined();
   });
@@ -51,7 +51,7 @@ describe("a shape class", () => {
 describe("candidates", () => {
   const launch = product(512, 512, 512);
 
-  it("are those that fit the adapter, each once, the usual one first", () => {
+  it("are the variants that the adapter supports, each once, the usual one first", () => {
     const names = candidates(launch, undefined, { subgroup: 32, rounding: false }).map(nameOf);
     expect(names[0]).toBe("portable");
     expect(new Set(names).size).toBe(names.length);
@@ -60,19 +60,19 @@ describe("candidates", () => {
     expect(candidates(launch, undefined, { rounding: false }).some((one) => one?.subgroup)).toBe(false);
   });
 
-  it("keep the usual one's bits unless told otherwise", () => {
+  it("give the bits of the usual one unless rounding is allowed", () => {
     const [first, second, ...rest] = launch.variants ?? [];
     const rounding = { ...launch, variants: [{ ...first!, rounds: true }, second!, ...rest] };
     const usual = rounding.variants[0]!;
-    const names = (from: typeof usual | undefined, may: boolean) =>
-      candidates(rounding, from, { subgroup: usual.subgroup, rounding: may }).map(nameOf);
+    const names = (first: typeof usual | undefined, isAllowed: boolean) =>
+      candidates(rounding, first, { subgroup: usual.subgroup, rounding: isAllowed }).map(nameOf);
     expect(names(undefined, false)).not.toContain(usual.name);
     expect(names(usual, false)).toEqual([usual.name]);
     expect(names(undefined, true)).toContain(usual.name);
   });
 });
 
-it("the fastest is the usual one unless another gains more than noise", () => {
+it("another candidate replaces the usual one only if it is faster by more than noise", () => {
   const times = (usual: number, other: number) => fastest(new Map(Object.entries({ usual, other })), "usual");
   expect(times(1, 0.5)).toBe("other");
   expect(times(1, 0.99)).toBe("usual");
@@ -81,88 +81,88 @@ it("the fastest is the usual one unless another gains more than noise", () => {
 });
 
 function tunerDevice(): Device {
-  const awaited = <T>(work: Promise<T>): Promise<T> => work;
+  const unchanged = <T>(work: Promise<T>): Promise<T> => work;
   // The tuner uses these members alone.
   return {
     info: HARDWARE,
-    guard: awaited,
-    wait: awaited,
+    guard: unchanged,
+    wait: unchanged,
     pool: { flush: () => Promise.resolve() },
   } as unknown as Device;
 }
 
-/** A tuner whose clockwork finds one variant fastest, and that counts how often it is asked. */
-function madeTuner(options: TuningOptions, { winner = "shared memory, 64 x 64", milliseconds = 1 } = {}) {
-  const asked: string[][] = [];
-  const tuner = new Tuner(tunerDevice(), options, async (_device, _bound, wanted, { until }) => {
-    const names = wanted.map(nameOf);
-    asked.push(names);
+/** A tuner whose timing always finds `winner` fastest, and the lists of candidates that it timed. */
+function tunerWithWinner(options: TuningOptions, { winner = "shared memory, 64 x 64", milliseconds = 1 } = {}) {
+  const timed: string[][] = [];
+  const tuner = new Tuner(tunerDevice(), options, async (_device, _bound, variants, { until }) => {
+    const names = variants.map(nameOf);
+    timed.push(names);
     await new Promise((resolve) => setTimeout(resolve, milliseconds));
-    const reached = performance.now() > until ? names.slice(0, 2) : names;
-    return new Map(reached.map((name) => [name, name === winner ? 1 : 2]));
+    const finished = performance.now() > until ? names.slice(0, 2) : names;
+    return new Map(finished.map((name) => [name, name === winner ? 1 : 2]));
   });
-  return { tuner, asked };
+  return { tuner, timed };
 }
 
 describe("a tuner", () => {
   const [large, small] = [product(512, 512, 512), product(128, 128, 128)];
 
-  it("times a class once, the most costly first, and runs what was fastest", async () => {
-    const { tuner, asked } = madeTuner({});
+  it("times each class once, the most expensive first, and chooses the fastest variant", async () => {
+    const { tuner, timed } = tunerWithWinner({});
     await tuner.prepare([bound(small), bound(large), bound(product(500, 500, 500))], 1e9);
     expect(tuner.choices.map(({ shape }) => shape)).toEqual([shapeClass(large), shapeClass(small)]);
     expect(tuner.choices.map(({ how }) => how)).toEqual(["timed", "timed"]);
     await tuner.prepare([bound(large)], 1e9);
-    expect(asked).toHaveLength(2);
+    expect(timed).toHaveLength(2);
     expect(nameOf(tuner.choose(large))).toBe("shared memory, 64 x 64");
     expect(tuner.choose(product(2048, 2048, 2048)), "a class that was not prepared").toBeUndefined();
   });
 
-  it("stops when its time is up, and goes on in the next engine", async () => {
+  it("stops when its time is up, and continues in the next engine", async () => {
     const cache = memoryTuningCache();
-    const first = madeTuner({ seconds: 0.005, cache }, { milliseconds: 20 });
+    const first = tunerWithWinner({ seconds: 0.005, cache }, { milliseconds: 20 });
     await first.tuner.prepare([bound(large), bound(small)], 1e9);
     expect(first.tuner.choices.map(({ how, chosen }) => [how, chosen])).toEqual([
       ["timed", "portable"],
       ["usual", "portable"],
     ]);
-    const second = madeTuner({ cache });
+    const second = tunerWithWinner({ cache });
     await second.tuner.prepare([bound(large), bound(small)], 1e9);
-    expect(second.asked[0], "the usual one and what was not tried").toEqual(
-      first.asked[0]?.filter((name, i) => i !== 1),
+    expect(second.timed[0], "the usual candidate and those not timed before").toEqual(
+      first.timed[0]?.filter((name, i) => i !== 1),
     );
     expect(nameOf(second.tuner.choose(large))).toBe("shared memory, 64 x 64");
   });
 
-  it("takes a whole choice from the cache without timing anything", async () => {
+  it("takes a complete choice from the cache without timing", async () => {
     const cache = memoryTuningCache();
-    await madeTuner({ cache }).tuner.prepare([bound(large)], 1e9);
-    const { tuner, asked } = madeTuner({ cache }, { winner: "tiles of 4 x 4" });
+    await tunerWithWinner({ cache }).tuner.prepare([bound(large)], 1e9);
+    const { tuner, timed } = tunerWithWinner({ cache }, { winner: "tiles of 4 x 4" });
     await tuner.prepare([bound(large)], 1e9);
-    expect(asked).toEqual([]);
+    expect(timed).toEqual([]);
     expect(tuner.choices).toMatchObject([{ chosen: "shared memory, 64 x 64", how: "cached" }]);
   });
 
-  it("runs what is usual where trying fails for want of memory", async () => {
+  it("chooses the usual variant if timing fails for lack of memory", async () => {
     const failing = new Tuner(tunerDevice(), {}, () => Promise.reject(new DeviceError("no memory", "use less")));
     await failing.prepare([bound(large)], 1e9);
     expect(failing.choices).toMatchObject([{ chosen: "portable", how: "usual" }]);
   });
 
-  it("holds no more than it is allowed", async () => {
-    const { tuner, asked } = madeTuner({});
+  it("times nothing that needs more memory than it may use", async () => {
+    const { tuner, timed } = tunerWithWinner({});
     await tuner.prepare([bound(large, 4096)], 4096);
-    expect(asked).toEqual([]);
+    expect(timed).toEqual([]);
     expect(tuner.choices).toMatchObject([{ chosen: "portable", how: "usual" }]);
   });
 
   it.each<[string, TuningCache]>([
-    ["gives another thing", { ...memoryTuningCache(), load: () => Promise.resolve({ class: { chosen: 3 } }) }],
+    ["returns something else", { ...memoryTuningCache(), load: () => Promise.resolve({ class: { chosen: 3 } }) }],
     ["cannot be read", { ...memoryTuningCache(), load: () => Promise.reject(new Error("no disk")) }],
     ["cannot be written", { ...memoryTuningCache(), save: () => Promise.reject(new Error("no disk")) }],
-  ])("warns once and tunes anew where the cache %s", async (_what, cache) => {
+  ])("warns once and tunes again if the cache %s", async (_what, cache) => {
     const warnings: string[] = [];
-    const { tuner } = madeTuner({ cache, onWarning: (text) => void warnings.push(text) });
+    const { tuner } = tunerWithWinner({ cache, onWarning: (text) => void warnings.push(text) });
     await tuner.prepare([bound(large)], 1e9);
     await tuner.prepare([bound(large)], 1e9);
     expect(tuner.choices[0]?.how).toBe("timed");
@@ -178,7 +178,7 @@ describe("a file of tuned kernels", () => {
   });
   afterEach(() => rmSync(folder, { recursive: true, force: true }));
 
-  it("gives back what was saved, by key", async () => {
+  it("returns what was saved under a key", async () => {
     const path = join(folder, "deep", "tuning.json");
     await fileTuningCache(path).save("one", record);
     await fileTuningCache(path).save("two", {});
@@ -188,7 +188,7 @@ describe("a file of tuned kernels", () => {
     expect(checkRecord(await fileTuningCache(join(folder, "none.json")).load("one"))).toEqual({});
   });
 
-  it("is refused where damaged, and made anew by the next save", async () => {
+  it("is refused if damaged, and created again by the next save", async () => {
     const path = join(folder, "tuning.json");
     for (const text of ["{", "[]", '{"records": 3}', ""]) {
       writeFileSync(path, text);
@@ -198,7 +198,7 @@ describe("a file of tuned kernels", () => {
     expect(JSON.parse(readFileSync(path, "utf8"))).toEqual({ records: { one: record } });
   });
 
-  it("lies where the system keeps caches", () => {
+  it("is in the system's folder for caches", () => {
     expect(tuningPath({ XDG_CACHE_HOME: folder })).toBe(join(folder, "safetape", "tuning.json"));
   });
 });
@@ -215,7 +215,7 @@ it("a key changes with the adapter, its driver and the version", () => {
   expect(keys[0]).toContain((JSON.parse(readFileSync("package.json", "utf8")) as { version: string }).version);
 });
 
-it("the table of doctor --tune marks what is chosen, what rounds and what is refused", () => {
+it("the table of doctor --tune marks the chosen variant, those that round and those that the driver refuses", () => {
   const text = timesText({
     shape: "product.plain m~512",
     example: "512 x 512 x 512, forward",
@@ -236,7 +236,7 @@ it("the table of doctor --tune marks what is chosen, what rounds and what is ref
   ]);
 });
 
-it("doctor --tune has no time limit, or the given one", () => {
+it("doctor --tune has no time limit unless one is given", () => {
   expect(readOptions(DOCTOR, {}).seconds).toBeUndefined();
   expect(readOptions(DOCTOR, { seconds: "1.5" }).seconds).toBe(1.5);
   expect(() => readOptions(DOCTOR, { seconds: "soon" })).toThrow(/--seconds is "soon"/);
