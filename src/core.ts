@@ -25,7 +25,7 @@ export type { Directory } from "./io/directory";
 export { createModel, MODEL_TYPES } from "./model/families";
 export type { HeadOptions } from "./model/families";
 export type { Model, ParameterSpec, Projection, ProjectionRole } from "./model/model";
-export type { Forward, ForwardHooks, LinearSite } from "./model/forward";
+export type { BlockSite, Forward, ForwardHooks, LinearSite } from "./model/forward";
 
 export type { Adapter, AdapterRun, AdapterState, AdapterTensor } from "./adapter/adapter";
 export { bitfit } from "./adapter/bitfit";

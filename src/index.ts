@@ -9,7 +9,7 @@ export type { AdaloraOptions } from "./adapter/adalora";
 export { aflora } from "./adapter/aflora";
 export type { AfloraOptions, MatricesChoice } from "./adapter/aflora";
 export { houlsby, pfeiffer } from "./adapter/bottleneck";
-export type { BottleneckOptions } from "./adapter/bottleneck";
+export type { BottleneckOptions, HoulsbyOptions, PfeifferOptions, PfeifferPlacement } from "./adapter/bottleneck";
 export { promptTuning } from "./adapter/prompt";
 export type { PromptOptions } from "./adapter/prompt";
 export { sora } from "./adapter/sora";

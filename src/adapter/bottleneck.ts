@@ -4,7 +4,8 @@ import { checkSchema } from "../io/json";
 import type { PeftConfig } from "../io/peft";
 import { blocksOf } from "../model/blocks";
 import type { Block } from "../model/blocks";
-import type { Forward } from "../model/forward";
+import type { BlockSite, Forward } from "../model/forward";
+import { normTensors } from "../model/model";
 import type { Model } from "../model/model";
 import { add } from "../ops/add";
 import { gelu } from "../ops/gelu";
@@ -26,12 +27,33 @@ export interface BottleneckOptions {
   readonly modulesToSave?: readonly string[];
 }
 
+export interface HoulsbyOptions extends BottleneckOptions {
+  /**
+   * Whether norms learn as well, as in the paper: those of the adapted layers, and all of the model where no `layers` are
+   * named. Default false, as in AdapterHub.
+   */
+  readonly trainsNorms?: boolean;
+}
+
+/** Where Pfeiffer's adapters act: as AdapterHub places them, or on the sub-layer's output. */
+export type PfeifferPlacement = (typeof PFEIFFER_PLACEMENTS)[number];
+/** Every placement of Pfeiffer's adapters. */
+export const PFEIFFER_PLACEMENTS = ["adapterhub", "output"] as const;
+
+export interface PfeifferOptions extends BottleneckOptions {
+  /** Default "adapterhub". */
+  readonly placement?: PfeifferPlacement;
+}
+
 const SCHEMA = v.object({
   peft_type: v.literal("SAFETAPE_BOTTLENECK"),
   /** After every sub-layer of a transformer layer, or after the last one. */
   placement: v.picklist(["every", "last"]),
   activation: v.picklist(["relu", "silu", "gelu"]),
   bottleneck: v.nullable(v.pipe(v.number(), v.safeInteger(), v.minValue(1))),
+  /** AdapterHub's key: whether a bottleneck reads the sub-layer's output with its residual, after the norm if one follows. */
+  original_ln_before: v.optional(v.boolean(), false),
+  trains_norms: v.optional(v.boolean(), false),
   layers_to_transform: v.optional(v.nullable(v.array(v.number())), null),
   modules_to_save: v.optional(v.nullable(v.array(v.string())), null),
 });
@@ -42,39 +64,45 @@ const DEVIATION = 0.02;
 const REDUCTION = 16;
 
 /**
- * Houlsby's adapters (Houlsby et al. 2019, section 2.1): h + U silu(D h + d) + u after attention and after the feed-forward
- * sub-layer, before the residual. D [size, width] and U [width, size] start from N(0, 0.02), the biases d and u from zero,
- * as in AdapterHub. Norms are not trained.
+ * Houlsby's adapters (Houlsby et al. 2019, section 2.1): h + U silu(D h + d) + u in place of a sub-layer's output h, after
+ * attention and after the feed-forward, before the residual. D [size, width] and U [width, size] start from N(0, 0.02), the
+ * biases d and u from zero, as in AdapterHub (`double_seq_bn`). The paper trains the norms, too: `trainsNorms`.
  *
- * Keeps, for each adapter, its input h and the bottleneck's pre-activation, while D learns.
+ * Keeps, for each adapter, its input h and the bottleneck's pre-activation, while D learns; and the input of each norm that
+ * learns.
  * @throws FileFormatError for a size that is not a whole number from 1.
  */
-export function houlsby(options: BottleneckOptions = {}): Adapter {
-  return bottleneck("every", "silu", options);
+export function houlsby({ trainsNorms, ...options }: HoulsbyOptions = {}): Adapter {
+  return bottleneck({ placement: "every", activation: "silu", trains_norms: trainsNorms }, options);
 }
 
 /**
- * Pfeiffer's adapters (Pfeiffer et al. 2021): those of `houlsby` after the feed-forward sub-layer alone, with relu. In
- * AdapterHub the adapter also sees the layer's norm; here it acts on the sub-layer's output, as in the golden runs.
- * @throws FileFormatError for a size that is not a whole number from 1.
+ * Pfeiffer's adapters (Pfeiffer et al. 2021): h + U relu(D z + d) + u in place of the feed-forward's output h alone, with the
+ * start of `houlsby`. As AdapterHub places them (`seq_bn`), z is the sum of h and its residual, in post-norm models after the
+ * layer's norm, which follows the adapter once more. With `placement: "output"`, z is h.
+ *
+ * Keeps, for each adapter, z and the bottleneck's pre-activation, while D learns.
+ * @throws ConfigError for an unknown placement, FileFormatError for a size that is not a whole number from 1.
  */
-export function pfeiffer(options: BottleneckOptions = {}): Adapter {
-  return bottleneck("last", "relu", options);
+export function pfeiffer({ placement = "adapterhub", ...options }: PfeifferOptions = {}): Adapter {
+  if (!PFEIFFER_PLACEMENTS.includes(placement)) {
+    throw new ConfigError(
+      `The placement of Pfeiffer's adapters is ${JSON.stringify(placement)}.`,
+      `It may be ${PFEIFFER_PLACEMENTS.join(", ")}.`,
+    );
+  }
+  const keys = { placement: "last", activation: "relu", original_ln_before: placement === "adapterhub" };
+  return bottleneck(keys, options);
 }
 
-function bottleneck(
-  placement: "every" | "last",
-  activation: "relu" | "silu",
-  { size, layers, modulesToSave }: BottleneckOptions,
-): Adapter {
-  const keys = {
+function bottleneck(keys: Record<string, unknown>, { size, layers, modulesToSave }: BottleneckOptions): Adapter {
+  const config = {
+    ...keys,
     peft_type: "SAFETAPE_BOTTLENECK",
-    placement,
-    activation,
     bottleneck: size ?? null,
     modules_to_save: modulesToSave && [...modulesToSave],
   };
-  return bottleneckFromConfig(keys, "the bottleneck configuration", layers);
+  return bottleneckFromConfig(config, "the bottleneck configuration", layers);
 }
 
 /** Bottleneck adapters by their adapter_config.json. @throws FileFormatError for a wrong value. */
@@ -109,12 +137,17 @@ export function bottleneckFromConfig(value: PeftConfig, where: string, layers?: 
           constant(`${name}.adapter_up.bias`, [width], 0),
         ].map((tensor) => ({ ...tensor, layer })),
       ),
-    baseTensors: (model) => savedModuleTensors(model, heads(model)),
-    block(forward, { name, x }) {
+    baseTensors(model) {
+      const norms = config.trains_norms ? normTensors(model, layersOf(model) ?? undefined) : [];
+      return [...new Set([...savedModuleTensors(model, heads(model)), ...norms.map(({ name }) => name)])];
+    },
+    block(forward, site) {
+      const { name, x } = site;
       if (!isAdapted(forward.model, name)) return undefined;
       const size = sizeOf(forward.model);
       const width = x.shape.at(-1)!;
-      const down = project(forward, `${name}.adapter_down`, x, [size, width]);
+      const read = config.original_ln_before ? ended(forward, site) : x;
+      const down = project(forward, `${name}.adapter_down`, read, [size, width]);
       const active = activate(forward, config.activation, down);
       const up = project(forward, `${name}.adapter_up`, active, [width, size]);
       return forward.recorder.apply(add, { a: up, b: x }, {});
@@ -128,6 +161,12 @@ export function bottleneckFromConfig(value: PeftConfig, where: string, layers?: 
       inference_mode: true,
     }),
   };
+}
+
+/** What a sub-layer without an adapter ends with: its output plus the residual, after the norm if one follows. */
+function ended({ recorder }: Forward, { x, residual, norm }: BlockSite): Value {
+  const sum = recorder.apply(add, { a: x, b: residual }, {});
+  return norm?.(sum) ?? sum;
 }
 
 function project({ recorder }: Forward, name: string, x: Value, shape: readonly [number, number]): Value {

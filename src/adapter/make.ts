@@ -40,8 +40,8 @@ const KINDS: Readonly<Record<string, Kind>> = {
   ia3: { make: ia3, options: ["feedForward", ...TARGETS] },
   bitfit: { make: bitfit, options: ["layers", "modulesToSave"] },
   prompt: { make: promptTuning, options: ["tokens", "initial", "modulesToSave"] },
-  houlsby: { make: houlsby, options: ["size", "layers", "modulesToSave"] },
-  pfeiffer: { make: pfeiffer, options: ["size", "layers", "modulesToSave"] },
+  houlsby: { make: houlsby, options: ["size", "trainsNorms", "layers", "modulesToSave"] },
+  pfeiffer: { make: pfeiffer, options: ["size", "placement", "layers", "modulesToSave"] },
   full: { make: full, options: [] },
 };
 

@@ -1,4 +1,5 @@
 import type { Adapter } from "../adapter/adapter";
+import { PFEIFFER_PLACEMENTS } from "../adapter/bottleneck";
 import { ADAPTER_KINDS, makeAdapter } from "../adapter/make";
 import type { LayerChoice } from "../adapter/targets";
 import { WEIGHT_FORMATS } from "../base/packed";
@@ -75,6 +76,12 @@ const ADAPTER = {
   targets: optional("--targets <names>", "Modules to adapt: names with commas, all-linear, or /a pattern/", targets),
   layers: optional("--layers <layers>", "Layers to adapt: 0,1,2, early, later or random:SEED", layerChoice),
   size: optional("--size <n>", "Width of a bottleneck adapter", counts()),
+  placement: optional(
+    "--placement <where>",
+    "What Pfeiffer's adapters read: adapterhub (default) or output",
+    oneOf(PFEIFFER_PLACEMENTS),
+  ),
+  trainsNorms: toggle("--trains-norms", "Train the norms with Houlsby's adapters, as their paper does"),
   tokens: optional("--tokens <n>", "Virtual tokens of prompt tuning", counts()),
   initialRank: optional("--initial-rank <r>", "AdaLoRA's rank at the start", counts()),
   targetRank: optional("--target-rank <r>", "AdaLoRA's average rank at the end", counts()),
@@ -341,13 +348,11 @@ export const DOWNLOAD = {
 /** The adapter that `--adapter` and its options describe. @param initial initial virtual tokens of prompt tuning. */
 export function adapterFrom(options: Values<typeof ADAPTER>, initial?: string | readonly number[]): Adapter {
   const { adapter: kind, alpha = kind === "lora" ? options.rank : undefined } = options;
-  const { rank, dropout, targets: modules, layers, size, tokens, initialRank, targetRank, matrices } = options;
-  const lowRank = { alpha, rank, dropout, targets: modules, initialRank, targetRank, matrices };
-  const settings = { ...lowRank, layers, size, tokens, initial };
-  return makeAdapter({
-    kind,
-    ...Object.fromEntries(Object.entries(settings).filter(([, value]) => value !== undefined)),
-  });
+  // Options are called as those of adapters are. A toggle that is not given is false.
+  const settings = Object.entries({ ...options, alpha, initial }).filter(
+    ([name, value]) => name !== "adapter" && name in { ...ADAPTER, initial } && value !== undefined && value !== false,
+  );
+  return makeAdapter({ ...Object.fromEntries(settings), kind });
 }
 
 /** The policy that `--freeze` and the options of policies describe. */

@@ -6,6 +6,7 @@ import type { Engine } from "../engine";
 import type { Device } from "../gpu/device";
 import { createModel, withHead } from "../model/families";
 import type { HeadOptions } from "../model/families";
+import { isNormWeight } from "../model/model";
 import type { Model, ParameterSpec } from "../model/model";
 import { withWeights } from "../model/weights";
 import type { Tensor } from "../tensor";
@@ -90,7 +91,7 @@ export class LoadedModel {
   /** Finds the fragile norms again if the weights were trained in place. Reads the norms' weights. */
   async updateFragileNorms(): Promise<void> {
     if (!this.isTrained) return;
-    const fragile = this.model.parameters.filter(isNorm).map(async ({ name }) => {
+    const fragile = this.model.parameters.filter(isNormWeight).map(async ({ name }) => {
       const data = await this.weights.get(name)!.read();
       return data.every((value) => Math.abs(value) >= SMALLEST_INVERTIBLE) ? [] : [normOf(name)];
     });
@@ -133,7 +134,7 @@ export async function loadModel(engine: Engine, directory: Directory, options: L
           ? initial(parameter, config, random)
           : (first, end) => checkpoint.read(source, { first, end });
       const { tensor, smallest } = await uploader.upload(parameter, withProgress(read));
-      if (isNorm(parameter) && smallest < SMALLEST_INVERTIBLE) fragile.add(normOf(parameter.name));
+      if (isNormWeight(parameter) && smallest < SMALLEST_INVERTIBLE) fragile.add(normOf(parameter.name));
       weights.set(parameter.name, tensor);
     }
     const initialised = model.parameters.map(({ name }) => name).filter((name) => !sources.has(name));
@@ -159,7 +160,7 @@ export async function initialiseModel(
   return withNewWeights(async (weights) => {
     const uploader = new Uploader(engine.device, "random weights");
     for (const parameter of model.parameters) {
-      const source = isNorm(parameter) ? ones : initial(parameter, config, random);
+      const source = isNormWeight(parameter) ? ones : initial(parameter, config, random);
       weights.set(parameter.name, (await uploader.upload(parameter, source)).tensor);
     }
     const loadAgain = (): Promise<LoadedModel> => initialiseModel(engine, config, options);
@@ -251,4 +252,3 @@ function initial({ name }: ParameterSpec, config: Readonly<Record<string, unknow
 const ones: ElementSource = (first, end) => new Float32Array(end - first).fill(1);
 
 const normOf = (weight: string): string => weight.replace(/\.weight$/, "");
-const isNorm = ({ name, shape }: ParameterSpec): boolean => shape.length === 1 && name.endsWith(".weight");

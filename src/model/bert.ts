@@ -139,11 +139,13 @@ function layer(
     dropout: c.attention_probs_dropout_prob,
   });
   const attended = forward.dropout(forward.linear(`${path}.attention.output.dense`, mixed), c.hidden_dropout_prob);
-  const between = forward.layerNorm(
-    `${path}.attention.output.LayerNorm`,
-    forward.add(`${path}.attention`, forward.block(`${path}.attention`, index, attended), x),
-    c.layer_norm_eps,
-  );
+  const between = forward.block({
+    name: `${path}.attention`,
+    layer: index,
+    x: attended,
+    residual: x,
+    norm: (sum) => forward.layerNorm(`${path}.attention.output.LayerNorm`, sum, c.layer_norm_eps),
+  });
   const narrow = forward.feedForward(index, () => {
     const wide = forward.linear(`${path}.intermediate.dense`, between);
     const active = forward.recorder.labelled(`${path}.intermediate`, () =>
@@ -151,8 +153,13 @@ function layer(
     );
     return forward.dropout(forward.linear(`${path}.output.dense`, active), c.hidden_dropout_prob);
   });
-  const sum = forward.add(`${path}.output`, forward.block(`${path}.output`, index, narrow), between);
-  return forward.layerNorm(`${path}.output.LayerNorm`, sum, c.layer_norm_eps);
+  return forward.block({
+    name: `${path}.output`,
+    layer: index,
+    x: narrow,
+    residual: between,
+    norm: (sum) => forward.layerNorm(`${path}.output.LayerNorm`, sum, c.layer_norm_eps),
+  });
 }
 
 function layerProjections(family: string, c: Config): Projection[] {

@@ -23,13 +23,17 @@ export interface LinearSite extends Projection {
   readonly biasValue: Value | undefined;
 }
 
-/** A sub-layer's output, before its residual is added. Adapters receive it. */
+/** The end of a sub-layer: its output, and what becomes of it. Adapters receive it. */
 export interface BlockSite {
   /** Name of the sub-layer's module. */
   readonly name: string;
   readonly layer: number;
-  /** The output [b, t, d]. */
+  /** The output [b, t, d], before its residual is added. */
   readonly x: Value;
+  /** The residual [b, t, d] that is added to it. */
+  readonly residual: Value;
+  /** Records the norm of the sum, in post-norm models. */
+  readonly norm?: (sum: Value) => Value;
 }
 
 /** What an adapter may change while a model is traced. A hook that returns undefined changes nothing. */
@@ -201,9 +205,16 @@ export class Forward {
     });
   }
 
-  /** A sub-layer's output x [b, t, d] before its residual, or what the adapter's `block` records in its place. */
-  block(name: string, layer: number, x: Value): Value {
-    return this.recorder.labelled(name, () => this.#hooks.block?.(this, { name, layer, x }) ?? x);
+  /**
+   * Ends a sub-layer: its output, or what the adapter's `block` records in its place, plus the residual; in post-norm models
+   * the norm of the sum. [b, t, d].
+   */
+  block(site: BlockSite): Value {
+    const sum = this.recorder.labelled(site.name, () => {
+      const a = this.#hooks.block?.(this, site) ?? site.x;
+      return this.recorder.apply(add, { a, b: site.residual }, {});
+    });
+    return site.norm?.(sum) ?? sum;
   }
 
   /** Records a layer's feed-forward as a section of its own, which can be recomputed separately. */
@@ -252,11 +263,6 @@ export class Forward {
     if (this.#cache) return this.#cached(name, { q: qkv, k: [qkv, width], v: [qkv, 2 * width] }, shape, this.#cache);
     const inputs = { qkv, mask: this.attentionMask, seed: this.seed };
     return this.recorder.labelled(name, () => this.recorder.apply(fusedAttention, inputs, this.#attributes(shape)));
-  }
-
-  /** a + b, of one shape. */
-  add(name: string, a: Value, b: Value): Value {
-    return this.recorder.labelled(name, () => this.recorder.apply(add, { a, b }, {}));
   }
 
   #cached(name: string, sites: CachedSites, shape: AttentionShape, cache: CacheSpec): Value {

@@ -89,7 +89,7 @@ function layer(forward: Forward, c: Config, approximation: "none" | "tanh", inde
     dropout: c.attn_pdrop,
   });
   const attended = forward.dropout(forward.linear(`${path}.attn.c_proj`, mixed), c.resid_pdrop);
-  const between = forward.add(`${path}.attn`, forward.block(`${path}.attn`, index, attended), x);
+  const between = forward.block({ name: `${path}.attn`, layer: index, x: attended, residual: x });
   const inner = forward.layerNorm(`${path}.ln_2`, between, c.layer_norm_epsilon);
   const narrow = forward.feedForward(index, () => {
     const wide = forward.linear(`${path}.mlp.c_fc`, inner);
@@ -98,7 +98,7 @@ function layer(forward: Forward, c: Config, approximation: "none" | "tanh", inde
     );
     return forward.dropout(forward.linear(`${path}.mlp.c_proj`, active), c.resid_pdrop);
   });
-  return forward.add(`${path}.mlp`, forward.block(`${path}.mlp`, index, narrow), between);
+  return forward.block({ name: `${path}.mlp`, layer: index, x: narrow, residual: between });
 }
 
 function gpt2Projections(c: Config): Projection[] {

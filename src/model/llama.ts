@@ -122,8 +122,8 @@ function layer(
   };
   const shape = { heads, kvHeads, headSize, causal: true, dropout: c.attention_dropout };
   const mixed = forward.attention(`${path}.self_attn`, qkv, shape);
-  const attended = forward.block(`${path}.self_attn`, index, forward.linear(`${path}.self_attn.o_proj`, mixed));
-  const between = forward.add(`${path}.self_attn`, attended, x);
+  const attended = forward.linear(`${path}.self_attn.o_proj`, mixed);
+  const between = forward.block({ name: `${path}.self_attn`, layer: index, x: attended, residual: x });
   const inner = forward.rmsNorm(`${path}.post_attention_layernorm`, between, c.rms_norm_eps);
   const narrow = forward.feedForward(index, () => {
     const gate = forward.linear(`${path}.mlp.gate_proj`, inner);
@@ -131,7 +131,7 @@ function layer(
     const active = recorder.labelled(`${path}.mlp`, () => recorder.apply(swiglu, { gate, up }, {}));
     return forward.linear(`${path}.mlp.down_proj`, active);
   });
-  return forward.add(`${path}.mlp`, forward.block(`${path}.mlp`, index, narrow), between);
+  return forward.block({ name: `${path}.mlp`, layer: index, x: narrow, residual: between });
 }
 
 function layerProjections({ c, heads, kvHeads, headSize }: Sizes, body: string): Projection[] {

@@ -123,6 +123,18 @@ export function projectionParameters(projection: Projection): ParameterSpec[] {
   return bias ? [weight, { name: `${name}.bias`, shape: [projection.out], layer }] : [weight];
 }
 
+/** Whether a tensor is the weight of a norm. No other weight has one axis. */
+export const isNormWeight = ({ name, shape }: ParameterSpec): boolean => shape.length === 1 && name.endsWith(".weight");
+
+/** Weights and biases of a model's norms. @param layers those of these layers alone. Default all. */
+export function normTensors({ parameters }: Model, layers?: readonly number[]): ParameterSpec[] {
+  const partOf = (name: string): string => name.replace(/\.(?:weight|bias)$/, "");
+  const norms = new Set(parameters.filter(isNormWeight).map(({ name }) => partOf(name)));
+  const isChosen = ({ layer }: ParameterSpec): boolean =>
+    layers === undefined || (layer !== undefined && layers.includes(layer));
+  return parameters.filter((parameter) => norms.has(partOf(parameter.name)) && isChosen(parameter));
+}
+
 /** Weight [size] and bias [size] of a layer norm. */
 export function normParameters(name: string, size: number, layer: number | undefined): ParameterSpec[] {
   return [

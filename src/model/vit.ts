@@ -131,7 +131,7 @@ function layer(forward: Forward, c: Config, approximation: "none" | "tanh", inde
     },
   );
   const attended = forward.dropout(forward.linear(`${path}.attention.output.dense`, mixed), c.hidden_dropout_prob);
-  const between = forward.add(`${path}.attention`, forward.block(`${path}.attention`, index, attended), x);
+  const between = forward.block({ name: `${path}.attention`, layer: index, x: attended, residual: x });
   const inner = forward.layerNorm(`${path}.layernorm_after`, between, c.layer_norm_eps);
   const narrow = forward.feedForward(index, () => {
     const wide = forward.linear(`${path}.intermediate.dense`, inner);
@@ -140,7 +140,7 @@ function layer(forward: Forward, c: Config, approximation: "none" | "tanh", inde
     );
     return forward.dropout(forward.linear(`${path}.output.dense`, active), c.hidden_dropout_prob);
   });
-  return forward.add(`${path}.output`, forward.block(`${path}.output`, index, narrow), between);
+  return forward.block({ name: `${path}.output`, layer: index, x: narrow, residual: between });
 }
 
 function layerProjections(c: Config): Projection[] {

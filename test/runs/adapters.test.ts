@@ -82,6 +82,7 @@ const KINDS: readonly Kind[] = [
   { name: "ia3", make: () => ia3(), merges: true },
   { name: "bitfit", make: () => bitfit(), merges: true },
   { name: "houlsby", make: () => houlsby({ size: 4 }) },
+  { name: "houlsby with its norms", make: () => houlsby({ size: 4, trainsNorms: true }) },
   { name: "pfeiffer in the later layers", make: () => pfeiffer({ size: 4, layers: "later" }) },
   { name: "prompt", make: () => promptTuning({ tokens: 3 }) },
   { name: "prompt from words", make: () => promptTuning({ tokens: 3, initial: [7, 9] }) },

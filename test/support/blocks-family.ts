@@ -55,12 +55,12 @@ export function blocksFamily(): Model {
       const attention = { heads: HEADS, headSize: WIDTH / HEADS, causal: true, dropout: 0.1 };
       const qkv = { q: project("query"), k: project("key"), v: project("value") };
       const mixed = forward.linear(`${at}.mixed`, forward.attention(at, qkv, attention));
-      const between = forward.add(at, forward.block(`${at}.attention`, index, mixed), x);
+      const between = forward.block({ name: `${at}.attention`, layer: index, x: mixed, residual: x });
       const narrow = forward.feedForward(index, () => {
         const wide = forward.linear(`${at}.wide`, forward.layerNorm(`${at}.norm_2`, between, 1e-5));
         return forward.linear(`${at}.narrow`, forward.recorder.apply(gelu, { x: wide }, { approximation: "none" }));
       });
-      return forward.add(at, forward.block(`${at}.feed_forward`, index, narrow), between);
+      return forward.block({ name: `${at}.feed_forward`, layer: index, x: narrow, residual: between });
     },
     head: (forward, x) => forward.recorder.apply(linear, { x, w: forward.parameter("tokens") }, { layout: "out_in" }),
   };
