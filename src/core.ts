@@ -86,8 +86,11 @@ export type {
   Recompute,
   RecoverOptions,
   ScheduleOptions,
+  ThreeRateSchedule,
   TrainerOptions,
+  WarmupSchedule,
 } from "./train/options";
+export { threeRate } from "./train/loop/learning-rate";
 export { memoryPrefixStore } from "./train/step/prefix/store";
 export { ACTIVATION_FORMATS } from "./op/pack";
 export type { ActivationFormat } from "./op/pack";

@@ -28,6 +28,8 @@ export { makePolicy, POLICY_NAMES } from "./freeze/make";
 export type { PolicyChoice } from "./freeze/make";
 export { describeChoice, fitBudget } from "./train/estimate/fit-budget";
 export type { BudgetChoice } from "./train/estimate/fit-budget";
+export { EarlyStopping } from "./train/early-stopping";
+export type { EarlyStoppingOptions, JudgedStep } from "./train/early-stopping";
 
 export { fetchDirectory } from "./io/fetch-directory";
 export type { FetchDirectoryOptions, FetchProgress } from "./io/fetch-directory";

@@ -68,9 +68,8 @@ function metricsOf(task: string, { predictions, labels, loss, count }: Evaluatio
     : { perplexity: perplexity(loss * count, count), loss };
 }
 
-/** Whether `a` is better than `b` by the first metric of `a`. */
-export function isBetter(a: Metrics, b: Metrics): boolean {
-  const [name] = Object.keys(a);
-  if (name === undefined) return false;
-  return name === "perplexity" || name === "loss" ? a[name]! < b[name]! : a[name]! > b[name]!;
+/** The first metric, as a number of which less is better. */
+export function valueOf(metrics: Metrics): number {
+  const [[name, value] = ["", NaN]] = Object.entries(metrics);
+  return name === "perplexity" || name === "loss" ? value : -value;
 }

@@ -10,11 +10,12 @@ import type { WordNet } from "../data/wordnet";
 import type { GenerateOptions } from "../generate/options";
 import { loadWordNet } from "../node/wordnet";
 import { ACTIVATION_FORMATS } from "../op/pack";
-import type { Recompute } from "../train/options";
+import type { Recompute, ScheduleOptions } from "../train/options";
 import {
   bytes,
   counts,
   list,
+  needed,
   numbers,
   oneOf,
   optional,
@@ -154,10 +155,13 @@ const TRAINING = {
   lr: withDefault("--lr <x>", "Learning rate", numbers(), 0.001),
   schedule: withDefault(
     "--schedule <type>",
-    "Learning rate schedule: linear, cosine or constant",
-    oneOf(["linear", "cosine", "constant"]),
+    "Learning rate schedule: linear, cosine, constant, or three_rate (from --initial-lr to --lr to --final-lr)",
+    oneOf(["linear", "cosine", "constant", "three_rate"]),
     "linear",
   ),
+  initialLr: optional("--initial-lr <x>", "three_rate: learning rate at the start", numbers()),
+  finalLr: optional("--final-lr <x>", "three_rate: learning rate at the end", numbers()),
+  warmupSteps: optional("--warmup-steps <n>", "Steps that warm up the learning rate", counts(0)),
   warmupRatio: optional("--warmup-ratio <x>", "Share of the steps that warm up the learning rate", numbers()),
   weightDecay: optional("--weight-decay <x>", "AdamW's weight decay", numbers()),
   maxGradNorm: withDefault(
@@ -265,6 +269,11 @@ export const TRAIN = {
   evalEvery: optional(
     "--eval-every <n>",
     "Evaluate every n steps, and keep the best adapter (default: evaluate at the end)",
+    counts(),
+  ),
+  patience: optional(
+    "--patience <n>",
+    "Stop after n evaluations without a lower loss on the dev set (one an epoch, or --eval-every), and keep the best adapter",
     counts(),
   ),
   generate: toggle("--generate", "Generate the dev set's texts at the end, and score them (e2e)"),
@@ -377,7 +386,7 @@ export function trainerSettings(freeze: PolicyChoice, options: Values<typeof TRA
       weightDecay: options.weightDecay ?? 0,
       maxGradNorm: options.maxGradNorm,
     },
-    schedule: { type: options.schedule, warmupRatio: options.warmupRatio ?? 0 },
+    schedule: scheduleFrom(options),
     ...(options.withoutDropout && { dropout: false }),
   };
 }
@@ -385,6 +394,21 @@ export function trainerSettings(freeze: PolicyChoice, options: Values<typeof TRA
 /** The synonyms that `--meteor` needs. @throws ConfigError if the package is missing. */
 export async function wordNetFor(which: (typeof METEORS)[number]): Promise<WordNet | undefined> {
   return which === "wordnet" ? loadWordNet() : undefined;
+}
+
+/** The schedule that the options describe. @throws UsageError for a missing rate, and for one of another schedule. */
+function scheduleFrom(options: Values<typeof TRAINING>): ScheduleOptions {
+  const { schedule: type, lr: peak, initialLr, finalLr, warmupRatio = 0, warmupSteps } = options;
+  const warmup = warmupSteps === undefined ? { warmupRatio } : { warmupSteps };
+  if (type === "three_rate") {
+    const [initial, final] = [needed(initialLr, "--initial-lr"), needed(finalLr, "--final-lr")];
+    return { type, initial, peak, final, ...warmup };
+  }
+  if (initialLr === undefined && finalLr === undefined) return { type, ...warmup };
+  throw new UsageError(
+    `--initial-lr and --final-lr do not belong to --schedule ${type}.`,
+    "Leave them out, or give --schedule three_rate.",
+  );
 }
 
 /** The settings of beam search. */

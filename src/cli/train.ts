@@ -54,6 +54,8 @@ export async function trainCommand(raw: RawOptions, print: Print): Promise<void>
   const maxLength = Math.min(model.maxLength, options.maxLength);
   const run = await ResumableRun.open(options, outPath);
   const data = await progress("reading data", () => readTask(task, { path, model, maxLength, wordNet, ...load }));
+  const { patience } = options;
+  if (patience !== undefined && !data.dev) throw withoutDevSet("--patience", path);
   if (data.truncated > 0) process.stderr.write(`${data.truncated} examples were cut to ${maxLength} tokens\n`);
   if (data.dropped) process.stderr.write(`${data.dropped} examples left out: no answer within ${maxLength} tokens\n`);
   if (loaded.unused.length > 0) process.stderr.write(`ignored tensors: ${shortList(loaded.unused)}\n`);
@@ -73,21 +75,22 @@ export async function trainCommand(raw: RawOptions, print: Print): Promise<void>
   if (options.explain) process.stderr.write(`${trainer.explain().toString()}\n${describeKernels(engine.kernels)}`);
   const out = await openDirectory(outPath, { create: true });
   const generation = options.generate && { ...generationSettings(options), ngramsOf: "answer" as const };
-  const evaluation = new BestEvaluation(trainer, (isLast) =>
+  const evaluate = (isLast: boolean) =>
     progress("evaluating", (onProgress) =>
       evaluateTask(trainer, task, data, options.batch, { onProgress, ...(isLast && generation && { generation }) }),
-    ),
-  );
+    );
+  const evaluation = new BestEvaluation(trainer, evaluate, patience);
   const log = new RunLog();
   const view = new RunView(screen, emit, trainer.state.specs);
   emit({ type: "start", task, ...startFacts(trainer) });
   run.restore(trainer, evaluation);
   for (const report of run.reports) log.add(report);
-  await run.untilSignal(() => trainSteps(trainer, out, options.evalEvery, { run, evaluation, log, view }));
+  const { evalEvery = patience === undefined ? Infinity : trainer.progress.stepsPerEpoch } = options;
+  await run.untilSignal(() => trainSteps(trainer, out, evalEvery, { run, evaluation, log, view }));
   const metrics = await evaluation.finish();
   await save(trainer, out);
-  const { evaluations } = evaluation;
-  const record = log.record(trainer, { task, metrics, evaluations, ...(await runFacts(raw, options)) });
+  const { evaluations, bestStep } = evaluation;
+  const record = log.record(trainer, { task, metrics, evaluations, bestStep, ...(await runFacts(raw, options)) });
   await progress("drawing the report", () => saveReport(out, record, { png }));
   await run.removeCheckpoints();
   const report = join(outPath, REPORT_FILE);
@@ -145,6 +148,10 @@ async function promptIds(
   return [...(await tokenizer()).encode(promptText, undefined, { specialTokens: false }).ids];
 }
 
+/** The error of an option that needs a dev set. */
+export const withoutDevSet = (option: string, path: string): UsageError =>
+  new UsageError(`${option} needs a dev set, and ${path} has none.`, "Add its file, or leave the option out.");
+
 function startFacts(trainer: Trainer) {
   const { model: loaded, adapter, policy } = trainer.options;
   const { totalSteps, stepsPerEpoch } = trainer.progress;
@@ -177,10 +184,11 @@ interface Listeners {
 async function trainSteps(
   trainer: Trainer,
   out: Directory,
-  evalEvery: number = Infinity,
+  evalEvery: number,
   { run, evaluation, log, view }: Listeners,
 ): Promise<void> {
   try {
+    if (evaluation.isDone()) return;
     for await (const report of trainer.steps({ ahead: evalEvery === Infinity })) {
       run.reports.push(report);
       log.add(report);
@@ -188,6 +196,9 @@ async function trainSteps(
       const { step, totalSteps } = report;
       if (step % evalEvery === 0 && step < totalSteps) view.evaluated(step, await evaluation.evaluateStep(step));
       if (run.isStopping) await run.stop(trainer);
+      if (!evaluation.isDone()) continue;
+      view.stoppedEarly(step, evaluation.bestStep);
+      break;
     }
   } catch (error) {
     // The weights of the last good step are worth keeping.

@@ -82,6 +82,8 @@ export const RUN_RECORD = v.object({
   kernels: v.optional(v.record(v.string(), v.string())),
   metrics: METRICS,
   evaluations: v.array(v.object({ step: COUNT, metrics: METRICS })),
+  /** Step of the best evaluation, whose tensors were saved; left out where the run was evaluated only at its end. */
+  bestStep: v.optional(COUNT),
   peakBytes: v.number(),
   /** Bytes by lifetime at the peak. */
   peak: BYTES,

@@ -12,6 +12,8 @@ export interface RunFacts {
   readonly options?: Readonly<Record<string, unknown>>;
   readonly metrics?: Readonly<Record<string, number>>;
   readonly evaluations?: readonly { readonly step: number; readonly metrics: Readonly<Record<string, number>> }[];
+  /** Step of the best evaluation, whose tensors are saved. */
+  readonly bestStep?: number | undefined;
   readonly versions?: Readonly<Record<string, string>>;
 }
 

@@ -26,7 +26,7 @@ export interface BatchSource {
 
 /** AdamW as in PyTorch (Loshchilov and Hutter 2019): decoupled weight decay, eps outside the root. */
 export interface OptimizerOptions {
-  /** Default 1e-3. */
+  /** Default 1e-3, or the `peak` of a schedule of three rates, which it may not contradict. */
   readonly learningRate?: number;
   /** Default [0.9, 0.999]. */
   readonly betas?: readonly [number, number];
@@ -41,10 +41,25 @@ export interface OptimizerOptions {
 }
 
 /** The learning rate over the steps of a run. */
-export interface ScheduleOptions {
+export type ScheduleOptions = WarmupSchedule | ThreeRateSchedule;
+
+/** A rise from 0 to the optimizer's learning rate, and then the course of `type`. */
+export interface WarmupSchedule extends WarmupOptions {
   /** The course after warm-up. `linear` falls to 0, which is Hugging Face's default. Default `linear`. */
   readonly type?: "constant" | "linear" | "cosine";
-  /** Steps over which the learning rate rises from 0. Default 0. */
+}
+
+/** Three learning rates, and straight lines between them: from `initial` up to `peak`, then to `final` at the run's end. */
+export interface ThreeRateSchedule extends WarmupOptions {
+  readonly type: "three_rate";
+  readonly initial: number;
+  /** Takes the place of the optimizer's `learningRate`. */
+  readonly peak: number;
+  readonly final: number;
+}
+
+interface WarmupOptions {
+  /** Steps over which the learning rate rises. Default 0. */
   readonly warmupSteps?: number;
   /** The same as a share of all steps, rounded up. Ignored where `warmupSteps` is given. */
   readonly warmupRatio?: number;

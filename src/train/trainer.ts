@@ -142,6 +142,12 @@ export class Trainer {
     return this.recovery.attempt((loop) => loop.resources.state.snapshot());
   }
 
+  /** Overwrites trained tensors with those of a `snapshot`; the optimizer's moments stay. Throws as `state.restore`. */
+  async restore(tensors: Tensors): Promise<void> {
+    this.state.restore(tensors);
+    await this.#copyChange();
+  }
+
   /** Lowest transformer layer whose adapter still learns. */
   get horizon(): number | undefined {
     return this.state.horizon;

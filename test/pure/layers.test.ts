@@ -41,6 +41,7 @@ const TRAIN_LAYERS = [
   "loop",
   "checkpoint",
   "trainer",
+  "early-stopping",
   "safe-trainer",
   "files",
 ];

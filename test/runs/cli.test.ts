@@ -86,7 +86,12 @@ describe("safetape train", () => {
     const out = path("out");
     const data = ["--task", "lm", "--data", text, "--max-length", "16", "--epochs", "1", "--batch", "4"];
     const method = ["--adapter", "pfeiffer", "--size", "4"];
-    const result = await runCli(["train", "--model", model, ...data, ...method, "--out", out]);
+    const args = ["train", "--model", model, ...data, ...method, "--out", out];
+    const refused = await runCli([...args, "--patience", "1"]);
+    expect(refused).toMatchObject({ code: 2, stdout: "" });
+    expect(refused.stderr).toMatch(/--patience needs a dev set/);
+    expect(readdirSync(path())).not.toContain("out");
+    const result = await runCli(args);
     expect(result.code, result.stderr).toBe(0);
     expect(readdirSync(out)).toContain("adapter_model.safetensors");
   });
@@ -173,6 +178,25 @@ describe("safetape train", () => {
     );
     expect(without).toMatchObject({ code: 1, stdout: "" });
     expect(without.stderr).toMatch(/needs \d+ bytes .*the budget is/);
+  });
+
+  it("stops early and saves the best state", async () => {
+    const out = path("out");
+    const data = smallData(16);
+    const rates = ["--schedule", "three_rate", "--initial-lr", "0.1", "--lr", "0.4", "--final-lr", "0.2"];
+    const length = ["--epochs", "20", "--batch", "8", "--max-length", "16", "--warmup-steps", "2"];
+    const args = ["train", "--model", "examples/model", "--task", "sst2", "--data", data, "--out", out];
+    const result = await runCli([...args, ...rates, ...length, "--patience", "1"]);
+    expect(result.code, result.stderr).toBe(0);
+    const { steps, evaluations, bestStep, metrics } = await readRunRecord(await openDirectory(out));
+    expect(steps.length).toBeLessThan(40);
+    const losses = evaluations.map((evaluation) => evaluation.metrics["loss"]!);
+    expect(evaluations.map(({ step }) => step)).toEqual(losses.map((_, i) => 2 * (i + 1)));
+    expect(losses.at(-1), "the loss of the evaluation that stopped it").toBeGreaterThanOrEqual(losses.at(-2)!);
+    expect(bestStep).toBe(steps.length - 2);
+    expect(metrics["loss"]).toBeCloseTo(losses.at(-2)!, 5);
+    // From 0.1 to 0.4 in two steps, then to 0.2 over the 38 that are left.
+    expect(steps.slice(0, 2).map(({ learningRate }) => learningRate)).toEqual([0.1, 0.25]);
   });
 
   it("writes nothing when the data is bad", async () => {

@@ -84,6 +84,11 @@ export class RunView {
     );
   }
 
+  /** Says that the run ends before its last step, and which state is kept. */
+  stoppedEarly(step: number, bestStep = step): void {
+    this.screen.say(`stopped after step ${step}: the loss has not fallen since step ${bestStep}, whose state is kept`);
+  }
+
   #showFreeze(freeze: StepReport["freezes"][number], totalSteps: number): void {
     const { step, layers, tensors, returnedBytes } = freeze;
     tensors.forEach((name) => this.#frozen.add(name));

@@ -26,7 +26,7 @@ export async function runIdentity({
   const { model: loaded, adapter, policy, data, probe } = options;
   const { totalSteps, accumulate } = runLength(options);
   const { noDecay, ...optimizer } = optimizerSettings(options.optimizer);
-  const { type = "linear", warmupSteps, warmupRatio = 0 } = options.schedule ?? {};
+  const { type = "linear", warmupSteps, warmupRatio = 0, ...rates } = options.schedule ?? {};
   // AdaLoRA's total_step is written when a file is saved, and changes during a run.
   const { total_step: _, ...adapterConfig } = adapter.peftConfig(loaded.model);
   const { epoch: _epoch, position: _position, ...dataState } = stateRecord(start.state);
@@ -48,7 +48,7 @@ export async function runIdentity({
     seed: options.seed ?? 0,
     memoryBudget: Number.isFinite(budget) ? budget : undefined,
     optimizer: { ...optimizer, noDecay: noDecay?.source },
-    schedule: { type, warmup: warmupSteps ?? Math.ceil(warmupRatio * totalSteps) },
+    schedule: { type, warmup: warmupSteps ?? Math.ceil(warmupRatio * totalSteps), ...rates },
     policy: { name: policy?.name ?? "never", ...policy?.settings },
     probe: probe && (await batchDigest(probe)),
   };

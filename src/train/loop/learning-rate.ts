@@ -1,19 +1,55 @@
 import { ConfigError } from "../../base/errors";
-import type { ScheduleOptions } from "../options";
+import type { ScheduleOptions, ThreeRateSchedule, TrainerOptions } from "../options";
+
+/**
+ * A schedule of three learning rates, as the empirical study of PEFT has them (initial, after warm-up, after annealing):
+ * the rate rises from `initial` to `peak` over `warmupSteps`, and then goes to `final` along a straight line.
+ */
+export function threeRate(initial: number, peak: number, final: number, warmupSteps: number): ThreeRateSchedule {
+  return { type: "three_rate", initial, peak, final, warmupSteps };
+}
+
+/**
+ * Options in which the optimizer has the learning rate that the schedule's factors belong to.
+ * @throws ConfigError for a schedule without sense, and for a learning rate beside a schedule of three rates.
+ */
+export function withScheduledRate(options: TrainerOptions): TrainerOptions {
+  const { schedule = {}, optimizer = {} } = options;
+  const { warmupSteps = 0, warmupRatio = 0 } = schedule;
+  if (!(warmupSteps >= 0) || !(warmupRatio >= 0)) {
+    throw new ConfigError(
+      `The schedule has warmupSteps ${warmupSteps} and warmupRatio ${warmupRatio}.`,
+      "Give numbers from 0.",
+    );
+  }
+  if (schedule.type !== "three_rate") return options;
+  const { initial, peak, final } = schedule;
+  if (!(initial >= 0 && peak > 0 && final >= 0) || ![initial, peak, final].every(Number.isFinite)) {
+    throw new ConfigError(
+      `The schedule has the rates ${initial}, ${peak} and ${final}.`,
+      "Give numbers from 0, and a peak above 0.",
+    );
+  }
+  const { learningRate = peak } = optimizer;
+  if (learningRate === peak) return { ...options, optimizer: { ...optimizer, learningRate } };
+  throw new ConfigError(
+    `The optimizer has learningRate ${learningRate}, and the schedule rises to ${peak}.`,
+    "Leave learningRate out: a schedule of three rates has its own.",
+  );
+}
 
 /**
  * Factor of the learning rate at a step (from 0), as in Hugging Face's schedules: step / warm-up during warm-up, then
- * (total - step) / (total - warm-up) for `linear`, or half a cosine over the same interval.
- * @throws ConfigError for a negative number of warm-up steps.
+ * (total - step) / (total - warm-up) for `linear`, or half a cosine over the same interval. For three rates, the rate
+ * divided by `peak`.
  */
-export function scheduleFactor(step: number, totalSteps: number, options: ScheduleOptions = {}): number {
-  const { type = "linear", warmupRatio = 0 } = options;
-  const warmupSteps = options.warmupSteps ?? Math.ceil(warmupRatio * totalSteps);
-  if (!(warmupSteps >= 0)) {
-    throw new ConfigError(`The schedule has ${warmupSteps} warm-up steps.`, "Give 0 or more.");
-  }
-  if (step < warmupSteps) return step / Math.max(1, warmupSteps);
-  if (type === "constant") return 1;
+export function scheduleFactor(step: number, totalSteps: number, schedule: ScheduleOptions = {}): number {
+  const warmupSteps = schedule.warmupSteps ?? Math.ceil((schedule.warmupRatio ?? 0) * totalSteps);
+  const [first, last] =
+    schedule.type === "three_rate" ? [schedule.initial / schedule.peak, schedule.final / schedule.peak] : [0, 0];
+  if (step < warmupSteps) return first + ((1 - first) * step) / Math.max(1, warmupSteps);
+  if (schedule.type === "constant") return 1;
   const remaining = Math.max(0, totalSteps - step) / Math.max(1, totalSteps - warmupSteps);
-  return type === "linear" ? remaining : 0.5 * (1 + Math.cos(Math.PI * (1 - remaining)));
+  if (schedule.type === "cosine") return 0.5 * (1 + Math.cos(Math.PI * (1 - remaining)));
+  return last + (1 - last) * remaining;
 }

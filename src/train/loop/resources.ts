@@ -18,6 +18,7 @@ import { heldPlans, OptimizerPlans } from "../step/optimizer-plans";
 import type { PrefixCache } from "../step/prefix/cache";
 import type { PrefixParts } from "../step/prefix/step-prefix";
 import { TrainableTensors } from "../tensors/trainable-tensors";
+import { withScheduledRate } from "./learning-rate";
 
 /** What a run consists of: its options, tensors, plans, and the executor that holds the plans' buffers. */
 export interface RunResources extends PrefixParts, Pick<Preflight, "needs"> {
@@ -59,7 +60,7 @@ export async function openRun(
   origin?: RunOrigin,
   first?: Pick<RunResources, "first" | "start">,
 ): Promise<RunResources> {
-  const maskedOptions = withStructuralMasks(givenOptions);
+  const maskedOptions = withStructuralMasks(withScheduledRate(givenOptions));
   const { model: loaded, adapter, data, seed = 0 } = maskedOptions;
   await loaded.updateFragileNorms();
   const start = first?.start ?? origin?.start ?? positionIn(data);
