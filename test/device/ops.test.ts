@@ -3,7 +3,7 @@ import type { Attributes, ReferenceTensor, Op, OpCase } from "../../src/op/decla
 import { OPS } from "../../src/ops/index";
 import { useDevice } from "../support/engine";
 import { differentiable, forwardErrors, GRADIENT_TOLERANCE, gradientErrors, TOLERANCE } from "../support/op-checks";
-import { caseInputs, randomOutput, relativeError, runCase } from "../support/op-runs";
+import { caseInputs, randomOutputGradient, relativeError, runCase } from "../support/op-runs";
 import type { CaseRun } from "../support/op-runs";
 
 const device = await useDevice();
@@ -38,7 +38,7 @@ describe.each(OPS)("$name", (op) => {
   it.each(tests)("computes the gradients of its reference: $name", async (test) => {
     const inputs = caseInputs(op, test);
     const slots = differentiable(op, test);
-    const dy = randomOutput(op, test, inputs);
+    const dy = randomOutputGradient(op, test, inputs);
     const all = await runCase(device, op, test, inputs, { trainable: slots, dy });
     for (const [slot, error] of gradientErrors(op, test, all, inputs, dy)) {
       expect(error, `d${slot} of ${op.name}`).toBeLessThan(GRADIENT_TOLERANCE);
@@ -48,7 +48,7 @@ describe.each(OPS)("$name", (op) => {
   it.each(tests)("computes the same gradients for every trainable subset, and no other: $name", async (test) => {
     const inputs = caseInputs(op, test);
     const slots = differentiable(op, test);
-    const dy = randomOutput(op, test, inputs);
+    const dy = randomOutputGradient(op, test, inputs);
     const all = await runCase(device, op, test, inputs, { trainable: slots, dy });
     for (const trainable of subsets(slots)) {
       for (const throughActivations of [false, true]) {
@@ -65,7 +65,7 @@ describe.each(OPS)("$name", (op) => {
   it.each(tests)("computes the same gradients when it is split over bindings: $name", async (test) => {
     const inputs = caseInputs(op, test);
     const trainable = differentiable(op, test);
-    const dy = randomOutput(op, test, inputs);
+    const dy = randomOutputGradient(op, test, inputs);
     const whole = await runCase(device, op, test, inputs, { trainable, dy });
     const split = await runCase(narrow, op, test, inputs, { trainable, dy });
     for (const slot of trainable) {

@@ -6,7 +6,7 @@ import type { Launch, Variant } from "../../src/op/launch";
 import { OPS } from "../../src/ops/index";
 import { nodeGpu } from "../../src/node/gpu";
 import { differentiable } from "../support/op-checks";
-import { caseInputs, randomOutput, relativeError, runCase } from "../support/op-runs";
+import { caseInputs, randomOutputGradient, relativeError, runCase } from "../support/op-runs";
 
 /** Tolerance for sums of f32 in another order. */
 const TOLERANCE = 1e-5;
@@ -67,7 +67,7 @@ afterAll(() => {
 async function resultsOf(device: Device, op: Op, test: OpCase<Attributes>): Promise<Record<string, number[]>> {
   const inputs = caseInputs(op, test);
   const trainable = differentiable(op, test);
-  const options = op.gradients.length > 0 ? { trainable, dy: randomOutput(op, test, inputs) } : {};
+  const options = op.gradients.length > 0 ? { trainable, dy: randomOutputGradient(op, test, inputs) } : {};
   const { outputs, gradients, mutated } = await runCase(device, op, test, inputs, options);
   return Object.fromEntries(
     Object.entries({ outputs, gradients, mutated }).flatMap(([kind, values]) =>

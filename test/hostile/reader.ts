@@ -35,7 +35,7 @@ export function seedsOf(folder: string): ReadonlyMap<string, Uint8Array> {
   return new Map(names.map((name) => [name, testFile(`${path}/${name}`)]));
 }
 
-/** Checks a result. @throws Error, which unlike a typed error always counts as a failure, unless the condition holds. */
+/** Checks a result. @throws Error if it is wrong. Unlike a typed error, this one always counts as a failure. */
 export function must(holds: boolean, what: string): void {
   if (!holds) throw new Error(`a wrong result: ${what}`);
 }

@@ -15,7 +15,7 @@ setInterval(() => {
 `;
 
 export interface Watchdog {
-  /** Says that a reader, by its index, begins to read an input, by its index; -1 if it reads none from now on. */
+  /** Call this before a reader reads an input; both are given by index. An input of -1 means that no read is in progress. */
   begin(reader: number, input: number): void;
   stop(): Promise<void>;
 }

@@ -12,7 +12,7 @@ import {
 import { checkIdentity } from "../../src/train/checkpoint/identity";
 import type { CheckpointTensor, RunCheckpoint, CheckpointRecord } from "../../src/train/checkpoint/record";
 import { useFolder } from "../support/folder";
-import { fullAt } from "../support/full-disk";
+import { withFreeSpace } from "../support/full-disk";
 
 const NO_BYTES = { weight: 0, state: 0, saved: 0, scratch: 0 };
 
@@ -180,13 +180,13 @@ describe("a save", () => {
     await saveCheckpoint(disk, stateOf(1), 1);
     const before = await readFile(path(checkpointName(1)));
     for (let free = 0; free < size; free += 37) {
-      const full: Directory = fullAt(disk, free);
+      const full: Directory = withFreeSpace(disk, free);
       await expect(saveCheckpoint(full, stateOf(2), 1), `${free} bytes free`).rejects.toThrow(FileFormatError);
       await expect(saveCheckpoint(full, stateOf(1, 2), 1), "in place of itself").rejects.toThrow(/the disk is full/);
       expect(await readdir(path())).toEqual([checkpointName(1)]);
     }
     expect(await readFile(path(checkpointName(1)))).toEqual(before);
-    await saveCheckpoint(fullAt(disk, size), stateOf(2), 1);
+    await saveCheckpoint(withFreeSpace(disk, size), stateOf(2), 1);
     expect(await readdir(path())).toEqual([checkpointName(2)]);
   });
 

@@ -33,7 +33,7 @@ it("safetape download prints files and progress, and never the token, not even i
   expect(JSON.parse(downloaded.stdout)).toMatchObject({ out, files: ["config.json", "model.safetensors"] });
   expect(downloaded.stderr).toMatch(/model\.safetensors {2}0\.1\/0\.1 MB/);
   expect(readdirSync(out).sort()).toEqual(["config.json", "model.safetensors"]);
-  expect(hub.seen.some(({ token }) => token === `Bearer ${TOKEN}`)).toBe(true);
+  expect(hub.requests.some(({ token }) => token === `Bearer ${TOKEN}`)).toBe(true);
 
   hub.refuse = { status: 401, headers: { "x-error-code": "GatedRepo" }, times: 9 };
   const refused = await runCli(args);

@@ -26,10 +26,10 @@ const path = useFolder();
 let hub: FakeHub;
 const printed: string[] = [];
 
-const serve = async (...given: ConstructorParameters<typeof FakeHub>): Promise<void> => {
+const serve = async (...args: ConstructorParameters<typeof FakeHub>): Promise<void> => {
   // Undefined until the first call.
   await (hub as FakeHub | undefined)?.stop();
-  hub = await new FakeHub(...given).start();
+  hub = await new FakeHub(...args).start();
 };
 const download = (options: DownloadOptions = {}): ReturnType<typeof downloadModel> =>
   downloadModel("owner/model", path(), { hubUrl: hub.url, pause: 1, attempts: 3, silence: 2000, ...options });
@@ -64,8 +64,8 @@ describe("downloadModel", () => {
     expect(result.bytes).toBe(result.fetchedBytes);
     expect(files()).toEqual(["config.json", "model.safetensors", "tokenizer.json"]);
     expect(readFileSync(path("model.safetensors")).equals(WEIGHTS)).toBe(true);
-    expect(hub.seen[0]?.path).toContain("/revision/v1.0");
-    expect(hub.seen.slice(1).every(({ host, path }) => host === "store" || path.includes(COMMIT))).toBe(true);
+    expect(hub.requests[0]?.path).toContain("/revision/v1.0");
+    expect(hub.requests.slice(1).every(({ host, path }) => host === "store" || path.includes(COMMIT))).toBe(true);
   });
 
   it("fetches no file twice, except a file that has changed", async () => {
@@ -73,7 +73,7 @@ describe("downloadModel", () => {
     writeFileSync(path("tokenizer.json"), "{}");
     const second = await download();
     expect(second.fetchedBytes).toBe(MODEL_FILES.get("tokenizer.json")?.length);
-    expect(hub.seen.filter(({ host, range }) => host === "store" && range !== "bytes=0-0")).toHaveLength(1);
+    expect(hub.requests.filter(({ host, range }) => host === "store" && range !== "bytes=0-0")).toHaveLength(1);
   });
 
   it("fetches the shards of an index, and refuses one outside of the folder", async () => {
@@ -98,7 +98,7 @@ describe("downloadModel", () => {
     const progress: number[] = [];
     await download({ onProgress: ({ done }) => void progress.push(done) });
     expect(readFileSync(path("model.safetensors")).equals(WEIGHTS)).toBe(true);
-    const ranges = hub.seen
+    const ranges = hub.requests
       .filter(({ host, range }) => host === "store" && range !== "bytes=0-0")
       .map(({ range }) => range);
     expect(ranges).toEqual([undefined, `bytes=100000-${WEIGHTS.length - 1}`, `bytes=200000-${WEIGHTS.length - 1}`]);
@@ -119,7 +119,7 @@ describe("downloadModel", () => {
     const { fetchedBytes } = await download();
     expect(fetchedBytes).toBe(WEIGHTS.length);
     expect(files()).toEqual(["config.json", "model.safetensors", "tokenizer.json"]);
-    expect(hub.seen.at(-1)?.range).toBe(`bytes=70000-${WEIGHTS.length - 1}`);
+    expect(hub.requests.at(-1)?.range).toBe(`bytes=70000-${WEIGHTS.length - 1}`);
   });
 
   it("requests the rest again after a silent connection", async () => {
@@ -162,9 +162,13 @@ describe("downloadModel", () => {
 
   it("sends the token to the Hub alone", async () => {
     await download({ token: TOKEN });
-    expect(hub.seen.filter(({ host }) => host === "hub").every(({ token }) => token === `Bearer ${TOKEN}`)).toBe(true);
-    expect(hub.seen.filter(({ host }) => host === "store").map(({ token }) => token)).not.toContain(`Bearer ${TOKEN}`);
-    expect(hub.seen.some(({ path }) => path.includes(TOKEN))).toBe(false);
+    expect(hub.requests.filter(({ host }) => host === "hub").every(({ token }) => token === `Bearer ${TOKEN}`)).toBe(
+      true,
+    );
+    expect(hub.requests.filter(({ host }) => host === "store").map(({ token }) => token)).not.toContain(
+      `Bearer ${TOKEN}`,
+    );
+    expect(hub.requests.some(({ path }) => path.includes(TOKEN))).toBe(false);
   });
 
   it.each([
@@ -227,6 +231,6 @@ describe("downloadModel", () => {
     const error = await failure(downloadModel(repo, path(), { hubUrl: hub.url, ...options }));
     expect(error.message).toMatch(fact);
     expect(error.message).not.toMatch(/hf_very|password/);
-    expect(hub.seen).toEqual([]);
+    expect(hub.requests).toEqual([]);
   });
 });

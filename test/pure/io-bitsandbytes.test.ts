@@ -86,13 +86,13 @@ const size =
   };
 
 const state =
-  (change: (told: Record<string, unknown>) => void): Change =>
+  (change: (quantState: Record<string, unknown>) => void): Change =>
   (tensors, name) => {
     const key = `${name}.quant_state.bitsandbytes__nf4`;
     // The fixture's own JSON is an object.
-    const told = JSON.parse(new TextDecoder().decode(tensors.get(key)?.bytes)) as Record<string, unknown>;
-    change(told);
-    const bytes = jsonBytes(told);
+    const quantState = JSON.parse(new TextDecoder().decode(tensors.get(key)?.bytes)) as Record<string, unknown>;
+    change(quantState);
+    const bytes = jsonBytes(quantState);
     tensors.set(key, { dtype: "U8", shape: [bytes.length], bytes });
   };
 
@@ -114,10 +114,25 @@ describe("a quantised file is refused for", () => {
     ["no weight", "bert-nf4", without(""), /no tensor ".*\.weight"/],
     ["too few codes", "bert-nf4", size("", 100), /has 100 bytes for 400 codes; .* requires 200/],
     ["a scale too few", "bert-nf4", size(".absmax", 6), /has 6 scales of blocks of 64; .* requires 7/],
-    ["another block size", "bert-nf4", state((told) => (told["blocksize"] = 128)), /has 7 scales .* requires 4/],
-    ["a block size that is none", "bert-nf4", state((told) => (told["blocksize"] = 0)), /blocksize/],
-    ["another shape", "bert-nf4", state((told) => (told["shape"] = [20, 21])), /has 200 bytes for 420 codes/],
-    ["a shape beyond reason", "bert-nf4", state((told) => (told["shape"] = [2 ** 50, 2 ** 50])), /requires/],
+    [
+      "another block size",
+      "bert-nf4",
+      state((quantState) => (quantState["blocksize"] = 128)),
+      /has 7 scales .* requires 4/,
+    ],
+    ["a block size of 0", "bert-nf4", state((quantState) => (quantState["blocksize"] = 0)), /blocksize/],
+    [
+      "another shape",
+      "bert-nf4",
+      state((quantState) => (quantState["shape"] = [20, 21])),
+      /has 200 bytes for 420 codes/,
+    ],
+    [
+      "a shape of 2^100 elements",
+      "bert-nf4",
+      state((quantState) => (quantState["shape"] = [2 ** 50, 2 ** 50])),
+      /requires/,
+    ],
     ["a map of 15 values", "bert-nf4", size(".quant_map", 15), /has 15 values; .* requires 16/],
     ["no nested scales", "llama-nf4-double", without(".nested_absmax"), /no tensor ".*nested_absmax"/],
     ["no nested map", "llama-nf4-double", without(".nested_quant_map"), /no tensor ".*nested_quant_map"/],
@@ -128,7 +143,12 @@ describe("a quantised file is refused for", () => {
       size(".nested_absmax", 1),
       /has 1 scales of blocks of 256; .* requires 2/,
     ],
-    ["no offset", "llama-nf4-double", state((told) => delete told["nested_offset"]), /lacks nested_blocksize or/],
+    [
+      "no offset",
+      "llama-nf4-double",
+      state((quantState) => delete quantState["nested_offset"]),
+      /lacks nested_blocksize or/,
+    ],
     ["no SCB", "bert-int8", eight((tensors, at) => tensors.delete(`${at}.SCB`)), /, but .*\.SCB is missing/],
     ["an SCB too short", "bert-int8", eight((tensors, at) => size(".SCB", 3)(tensors, at)), /has 3 scales of rows/],
     [

@@ -6,14 +6,14 @@ import type { Plan } from "../../src/tape/plan";
 import { reservedRanks, reserve } from "../../src/tape/reserve";
 import { Recorder } from "../../src/tape/tape";
 import type { Value } from "../../src/tape/tape";
-import { dual, ENTRIES, half, MADE_UP } from "../support/made-up-ops";
+import { dual, ENTRIES, half, MADE_UP_OPS } from "../support/made-up-ops";
 
 const SIZE = 2;
 const PARAMETERS = ["p0", "p1", "p2"];
 const LEAVES = [...PARAMETERS, "x0"];
 
 /** A random tape: each node takes two earlier values. */
-const NODES = fc.array(fc.tuple(fc.nat(MADE_UP.length - 1), fc.nat(1000), fc.nat(1000)), {
+const NODES = fc.array(fc.tuple(fc.nat(MADE_UP_OPS.length - 1), fc.nat(1000), fc.nat(1000)), {
   minLength: 1,
   maxLength: 12,
 });
@@ -27,7 +27,7 @@ function record(recipe: Recipe): { tape: Recorder; loss: Value } {
     name.startsWith("p") ? tape.parameter(name, [SIZE]) : tape.input(name, [SIZE]),
   );
   for (const [index, first, second] of recipe) {
-    const op = MADE_UP[index]!;
+    const op = MADE_UP_OPS[index]!;
     const a = values[first % values.length]!;
     const b = values[second % values.length]!;
     values.push(tape.apply(op, op === half ? { a } : { a, b }, {}));
@@ -43,7 +43,7 @@ function derivative(recipe: Recipe, parameter: string, element: number): number 
   for (const [index, first, second] of recipe) {
     const a = values[first % values.length]!;
     const b = values[second % values.length]!;
-    values.push(dual(MADE_UP[index]!, a, b));
+    values.push(dual(MADE_UP_OPS[index]!, a, b));
   }
   return values.at(-1)![1];
 }

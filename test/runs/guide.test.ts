@@ -7,7 +7,7 @@ import type { OptionSet } from "../../src/cli/options";
 import { useDevice } from "../support/engine";
 import { blocksOf, syntaxErrors } from "../support/guide";
 import { forwardErrors, GRADIENT_TOLERANCE, gradientErrors, TOLERANCE } from "../support/op-checks";
-import { caseInputs, randomOutput, runCase } from "../support/op-runs";
+import { caseInputs, randomOutputGradient, runCase } from "../support/op-runs";
 
 /** The `js` blocks of a page of the guide are one program. It runs in a folder that has examples/, as a reader would run it. */
 const ROOT = process.cwd();
@@ -109,7 +109,7 @@ describe("the op that a reader of the guide writes", () => {
     const { softSign } = (await run("op")) as { softSign: Op };
     for (const test of softSign.cases) {
       const inputs = caseInputs(softSign, test);
-      const dy = randomOutput(softSign, test, inputs);
+      const dy = randomOutputGradient(softSign, test, inputs);
       const results = await runCase(device, softSign, test, inputs, { trainable: ["x"], dy });
       for (const [, error] of forwardErrors(softSign, test, results, inputs)) expect(error).toBeLessThan(TOLERANCE);
       const errors = gradientErrors(softSign, test, results, inputs, dy);

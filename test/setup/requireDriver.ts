@@ -1,7 +1,7 @@
 import { findDrivers } from "../../scripts/vulkan/drivers.mjs";
 import { probeDriver } from "../../scripts/vulkan/probe.mjs";
 
-/** Device tests never pass for want of a device: without the driver, the run fails before its first test. */
+/** @throws Error if WebGPU has no adapter on the driver, so that a run of device tests fails before its first test. */
 export async function requireDriver(name: string): Promise<void> {
   const driver = findDrivers().find((candidate) => candidate.name === name);
   if (driver && (await probeDriver(driver))) return;

@@ -1,11 +1,11 @@
 import type { Device } from "../../src/gpu/device";
 
 /**
- * Refuses allocations of a device as Dawn does: `createBuffer` returns an invalid buffer, and the innermost error scope for
- * "out-of-memory" receives a GPUOutOfMemoryError. An allocation outside of such a scope throws.
+ * Makes allocations of a device fail as they do in Dawn: `createBuffer` returns an invalid buffer, and the innermost error
+ * scope for "out-of-memory" receives a GPUOutOfMemoryError. Outside of such a scope, a refused allocation throws.
  */
 export class Allocator {
-  /** Buffers asked for since the last call of `refuse` or `allowAll`. */
+  /** Calls of `createBuffer` since the last call of `refuse` or `allowAll`. */
   calls = 0;
   #refusedCall = Infinity;
   #refusesLater = false;
@@ -28,7 +28,7 @@ export class Allocator {
     handle.popErrorScope = async () => {
       const scope = this.#scopes.pop();
       const error = await pop();
-      // Stands for the GPUError that Dawn would give.
+      // Takes the place of the GPUError that Dawn would give.
       return (scope?.error ?? error) as GPUError | null;
     };
     handle.createBuffer = (descriptor) => {
@@ -42,19 +42,20 @@ export class Allocator {
     };
   }
 
-  /** Refuses the n-th allocation from now, counted from 1, and all after it where `andLater` says so. */
+  /** Refuses the n-th allocation from now, counted from 1, and with `andLater` also all that follow. */
   refuse(n: number, { andLater = false } = {}): void {
     this.calls = 0;
     this.#refusedCall = n;
     this.#refusesLater = andLater;
   }
 
+  /** Refuses no allocation from now on. */
   allowAll(): void {
     this.refuse(Infinity);
   }
 }
 
-/** An error with the message of Dawn's. */
+/** An out-of-memory error with Dawn's message. */
 class OutOfMemory extends Error {
   constructor(bytes: number) {
     super(

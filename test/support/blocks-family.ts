@@ -10,7 +10,7 @@ import type { Tensor } from "../../src/tensor";
 
 const [LAYERS, WIDTH, NEURONS, TOKENS, HEADS] = [4, 32, 64, 50, 4];
 
-/** A small pre-norm language model of no published family: its layers are called `blocks.N.`. */
+/** A small pre-norm language model of an invented family, whose layers are called `blocks.N.`. */
 export function blocksFamily(): Model {
   const projections = Array.from({ length: LAYERS }, (_, layer) => {
     const dense = (role: ProjectionRole, module: string, from: number, to: number): Projection => {
@@ -49,18 +49,18 @@ export function blocksFamily(): Model {
     structures: () => [],
     embed: (forward) => forward.tokenEmbeddings(forward.parameter("tokens")),
     layer(forward, index, x) {
-      const at = `blocks.${index}`;
-      const inner = forward.layerNorm(`${at}.norm_1`, x, 1e-5);
-      const project = (module: string) => forward.linear(`${at}.${module}`, inner);
+      const block = `blocks.${index}`;
+      const inner = forward.layerNorm(`${block}.norm_1`, x, 1e-5);
+      const project = (module: string) => forward.linear(`${block}.${module}`, inner);
       const attention = { heads: HEADS, headSize: WIDTH / HEADS, causal: true, dropout: 0.1 };
       const qkv = { q: project("query"), k: project("key"), v: project("value") };
-      const mixed = forward.linear(`${at}.mixed`, forward.attention(at, qkv, attention));
-      const between = forward.block({ name: `${at}.attention`, layer: index, x: mixed, residual: x });
+      const mixed = forward.linear(`${block}.mixed`, forward.attention(block, qkv, attention));
+      const attended = forward.block({ name: `${block}.attention`, layer: index, x: mixed, residual: x });
       const narrow = forward.feedForward(index, () => {
-        const wide = forward.linear(`${at}.wide`, forward.layerNorm(`${at}.norm_2`, between, 1e-5));
-        return forward.linear(`${at}.narrow`, forward.recorder.apply(gelu, { x: wide }, { approximation: "none" }));
+        const wide = forward.linear(`${block}.wide`, forward.layerNorm(`${block}.norm_2`, attended, 1e-5));
+        return forward.linear(`${block}.narrow`, forward.recorder.apply(gelu, { x: wide }, { approximation: "none" }));
       });
-      return forward.block({ name: `${at}.feed_forward`, layer: index, x: narrow, residual: between });
+      return forward.block({ name: `${block}.feed_forward`, layer: index, x: narrow, residual: attended });
     },
     head: (forward, x) => forward.recorder.apply(linear, { x, w: forward.parameter("tokens") }, { layout: "out_in" }),
   };

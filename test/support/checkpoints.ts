@@ -9,7 +9,7 @@ import { createModel } from "../../src/model/families";
 import { elements } from "../../src/base/shape";
 import { Random } from "../../src/base/random";
 
-/** Random tensors for a configuration, as a checkpoint has them. */
+/** The tensors of a checkpoint with this configuration, of random values. */
 export function randomTensors(config: Readonly<Record<string, unknown>>): (TensorToWrite & { data: Float32Array })[] {
   const random = new Random(1);
   return createModel(config).parameters.map(({ name, shape }) => {
@@ -28,7 +28,7 @@ export async function wholeCheckpoint(
   return directory;
 }
 
-/** The files of a model directory whose tensors lie in two shards, the first half of them in the first. */
+/** The files of a model directory with two shards of tensors: the first half of them, and the second. */
 export async function shardedFiles(
   config: Readonly<Record<string, unknown>>,
   tensors: readonly TensorToWrite[],
@@ -36,41 +36,41 @@ export async function shardedFiles(
   const half = Math.ceil(tensors.length / 2);
   const shards = { "first.safetensors": tensors.slice(0, half), "second.safetensors": tensors.slice(half) };
   const files: Record<string, Uint8Array> = { "config.json": jsonBytes(config) };
-  const map: Record<string, string> = {};
-  for (const [file, own] of Object.entries(shards)) {
-    files[file] = await contentBytes(safetensorsContent(own));
-    for (const { name } of own) map[name] = file;
+  const weightMap: Record<string, string> = {};
+  for (const [file, shard] of Object.entries(shards)) {
+    files[file] = await contentBytes(safetensorsContent(shard));
+    for (const { name } of shard) weightMap[name] = file;
   }
-  files["model.safetensors.index.json"] = jsonBytes({ weight_map: map });
+  files["model.safetensors.index.json"] = jsonBytes({ weight_map: weightMap });
   return files;
 }
 
-/** A directory whose reads are told to `told` before they are done. */
+/** The directory, which calls and awaits `onRead` before each read. */
 export function observed(
   directory: Directory,
-  told: (file: string, start: number | undefined, end: number | undefined) => void | Promise<void>,
+  onRead: (file: string, start: number | undefined, end: number | undefined) => void | Promise<void>,
 ): Directory {
   return {
     ...directory,
     read: async (file, start, end) => {
-      await told(file, start, end);
+      await onRead(file, start, end);
       return directory.read(file, start, end);
     },
   };
 }
 
-/** A tensor of any element type, by its bytes. */
+/** A tensor of any element type, as bytes. */
 export interface RawTensor {
   readonly dtype: string;
   readonly shape: readonly number[];
   readonly bytes: Uint8Array;
 }
 
-/** A safetensors file of such tensors. */
+/** The bytes of a safetensors file with these tensors, in their order. */
 export function rawSafetensors(tensors: ReadonlyMap<string, RawTensor>): Uint8Array {
-  let at = 0;
+  let end = 0;
   const entries = [...tensors].map(([name, { dtype, shape, bytes }]) => {
-    const data_offsets = [at, (at += bytes.length)];
+    const data_offsets = [end, (end += bytes.length)];
     return [name, { dtype, shape, data_offsets }];
   });
   const header = new TextEncoder().encode(JSON.stringify(Object.fromEntries(entries)));
@@ -79,7 +79,7 @@ export function rawSafetensors(tensors: ReadonlyMap<string, RawTensor>): Uint8Ar
   return Buffer.concat([length, header, ...[...tensors.values()].map(({ bytes }) => bytes)]);
 }
 
-/** Every tensor of a safetensors file, by its bytes. */
+/** The tensors of a safetensors file by name, as bytes. */
 export async function readRaw(directory: Directory, file: string): Promise<Map<string, RawTensor>> {
   const tensors = new Map<string, RawTensor>();
   for (const [name, { dtype, shape, start, end }] of await readHeader(directory, file)) {

@@ -6,12 +6,17 @@ import type { Limits } from "../../src/op/limits";
 
 let gpu: GPU | undefined;
 
-/** A device on the adapter that this test project names. Fails, rather than skips, where there is none. */
+/**
+ * A device on the adapter that the test project names in SAFETAPE_ADAPTER.
+ * @throws Error if there is none, so that device tests fail instead of being skipped.
+ */
 export async function testDevice(limits: Partial<Limits> = {}): Promise<Device> {
   gpu ??= await nodeGpu();
   const device = await openDevice(gpu, { limits, waiting: napping });
-  const wanted = process.env["SAFETAPE_ADAPTER"];
-  const found = `${device.info.description} ${device.info.device} ${device.info.architecture}`.toLowerCase();
-  if (wanted && !found.includes(wanted)) throw new Error(`These tests want ${wanted} and got ${found}.`);
+  const required = process.env["SAFETAPE_ADAPTER"];
+  const adapter = `${device.info.description} ${device.info.device} ${device.info.architecture}`.toLowerCase();
+  if (required && !adapter.includes(required)) {
+    throw new Error(`These tests run on the adapter ${required}, but the device is on ${adapter}.`);
+  }
   return device;
 }

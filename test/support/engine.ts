@@ -11,10 +11,12 @@ interface EngineOptions {
 }
 
 /**
- * An engine for all tests of a file, on the adapter that the test project names. The file fails where there is none. Every
- * test begins with a new peak of memory and has to leave as many live bytes as it met; after the last one none may be live.
+ * An engine for all tests of a file, on the adapter that the test project names. Each test starts with a new peak of memory
+ * and must end with as many live bytes as it started with; after the last test, none may be live.
  *
  *     const engine = await useEngine();
+ *
+ * @throws Error if there is no such adapter.
  */
 export async function useEngine({ reopen }: EngineOptions = {}): Promise<Engine> {
   const engine = new Engine(await testDevice(), reopen);
@@ -41,7 +43,7 @@ function checkLedger(ledger: () => Ledger): void {
   afterEach(() => {
     expect(ledger().liveBytes, "live bytes after the test").toBe(before);
   });
-  // Hooks of one kind run in reverse order: this one runs after those that dispose of what a file's tests share.
+  // Hooks of one kind run in reverse order: this one runs after those in which a file disposes of what its tests share.
   afterAll(() => {
     expect(ledger().liveBytes, "live bytes after all tests").toBe(0);
     expect(ledger().buffers, "buffers after all tests").toBe(0);

@@ -1,12 +1,13 @@
 import { SafetapeError } from "../../src/base/errors";
 
-/** A promise, or what returns one or throws. */
+/** A promise, or a function that returns one or throws. */
 type Work = Promise<unknown> | (() => unknown);
 type ErrorClass<E extends Error> = abstract new (...args: never[]) => E;
 
 /**
- * The error that a promise rejects with, or that a function throws. Fails where there is none, where it is of another class
- * (default: SafetapeError), and where a SafetapeError has no remedy in one line.
+ * The error that a promise rejects with, or that a function throws.
+ * @param kind the class that the error must have. Default SafetapeError.
+ * @throws Error if there is no error or one of another class, or if the remedy of a SafetapeError is not one line.
  */
 export async function failure(work: Work): Promise<SafetapeError>;
 export async function failure<E extends Error>(work: Work, kind: ErrorClass<E>): Promise<E>;
@@ -14,12 +15,11 @@ export async function failure(work: Work, kind: ErrorClass<Error> = SafetapeErro
   const running = Promise.resolve().then(() => (typeof work === "function" ? work() : work));
   const error: unknown = await running.then(
     () => {
-      throw new Error(`Nothing was thrown, where a ${kind.name} was expected.`);
+      throw new Error(`Expected a ${kind.name}, but nothing was thrown.`);
     },
     (thrown: unknown) => thrown,
   );
-  if (!(error instanceof kind))
-    throw new Error(`A ${kind.name} was expected, not this: ${String(error)}`, { cause: error });
+  if (!(error instanceof kind)) throw new Error(`Expected a ${kind.name}, but got: ${String(error)}`, { cause: error });
   if (error instanceof SafetapeError && !/^.+$/.test(error.remedy)) {
     throw new Error(`The remedy is not one line: ${JSON.stringify(error.remedy)}`, { cause: error });
   }

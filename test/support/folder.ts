@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeEach } from "vitest";
 
-/** Joins names to the path of a folder. Without names it gives the path itself. */
+/** Joins names to the path of a folder. Without names, it returns that path. */
 export type PathIn = (...names: string[]) => string;
 
 const newFolder = (): string => mkdtempSync(join(tmpdir(), "safetape-test-"));
@@ -24,7 +24,7 @@ export function useFolder(): PathIn {
   return (...names) => join(folder, ...names);
 }
 
-/** One folder for all tests of a file or of a `describe`, removed after the last one. It exists at once. */
+/** One folder for all tests of a file or of a `describe`, created by this call and removed after the last test. */
 export function useSharedFolder(): PathIn {
   const folder = newFolder();
   afterAll(() => remove(folder));

@@ -2,17 +2,17 @@ import { loadModel, lora, openDirectory } from "safetape";
 import type { Batch, Engine, Subject } from "safetape";
 import { readFloatTensors, readSafetensors } from "../../src/io/safetensors";
 
-/** The golden case whose exact Hessian `test/interop/hessian.json` tells. */
+/** The golden case whose exact Hessian is in `test/interop/hessian.json`. */
 export const GOLDEN = "test/golden/bert-lora";
 
-/** That case as it starts: a LoRA whose B is not zero, and its first batches, which have padding. */
+/** The start of that case: its model, a LoRA whose B is not zero, and its first `count` batches, which have padding. */
 export async function goldenSubject(engine: Engine, count: number): Promise<{ subject: Subject; batches: Batch[] }> {
   const directory = await openDirectory(GOLDEN);
   const model = await loadModel(engine, GOLDEN);
   const tensors = await readFloatTensors(directory, "start.safetensors");
-  const stacked = await readSafetensors(directory, "batches.safetensors");
+  const batchTensors = await readSafetensors(directory, "batches.safetensors");
   const part = (name: string, step: number): Int32Array => {
-    const { data, shape } = stacked.get(name)!;
+    const { data, shape } = batchTensors.get(name)!;
     // The batches of golden cases are integers.
     return (data as Int32Array).subarray((step * data.length) / shape[0]!, ((step + 1) * data.length) / shape[0]!);
   };

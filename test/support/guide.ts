@@ -1,8 +1,9 @@
 import ts from "typescript";
 
-/** A fenced block of a page: its language, what follows that on the fence's line, and its code. */
+/** A fenced block of a page. */
 export interface Block {
   readonly language: string;
+  /** The words after the language on the line of the fence. */
   readonly mark: string;
   readonly code: string;
   /** Line of the fence, from 1. */
@@ -17,10 +18,12 @@ export function blocksOf(page: string): Block[] {
   });
 }
 
-/** What does not parse in a block's JavaScript, or in the scripts within its HTML. */
+/** The syntax errors in the JavaScript of a block, or in the scripts of its HTML. */
 export function syntaxErrors({ language, code }: Block): string[] {
   const scripts =
-    language === "html" ? [...code.matchAll(/<script[^>]*>([\s\S]*?)<\/script>/g)].map(([, own = ""]) => own) : [code];
+    language === "html"
+      ? [...code.matchAll(/<script[^>]*>([\s\S]*?)<\/script>/g)].map(([, script = ""]) => script)
+      : [code];
   return scripts.flatMap((script) => {
     const compilerOptions = { module: ts.ModuleKind.ESNext, target: ts.ScriptTarget.ESNext, allowJs: true };
     const { diagnostics = [] } = ts.transpileModule(script, {

@@ -3,17 +3,18 @@ import { createServer } from "node:http";
 import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 
-/** What a server does otherwise than it should, for a file; `times` it does so, then no more. */
+/** A fault of a server: what it does wrong with a file. */
 export interface Fault {
   readonly file: string;
   readonly kind: "cut" | "flip" | "no-range" | "too-long" | "silent";
-  /** Bytes that are sent before the connection is cut, or goes silent. */
+  /** Number of bytes that are sent before the connection is cut or goes silent. */
   readonly after?: number;
+  /** Number of requests with the fault; later ones are answered correctly. */
   times: number;
 }
 
-/** A request as the servers saw it. */
-export interface Seen {
+/** A request that a server received. */
+export interface ReceivedRequest {
   readonly host: "hub" | "store";
   readonly path: string;
   readonly token: string | undefined;
@@ -28,13 +29,13 @@ const hex = (algorithm: string, ...parts: (string | Uint8Array)[]): string => {
 };
 
 /**
- * The parts of the Hub's interface that a download uses, and behind it, as there, another server that holds large files: model
- * `owner/model`, its listing with sizes and hashes, redirects, ranges. With faults on request.
+ * A server with the parts of the Hub's interface that a download uses, for the model `owner/model`: its listing with sizes and
+ * hashes, redirects and ranges. As on the Hub, another server holds the large files. Both can be given faults.
  */
 export class FakeHub {
-  readonly seen: Seen[] = [];
+  readonly requests: ReceivedRequest[] = [];
   readonly faults: Fault[] = [];
-  /** Status, headers and body in place of every answer, so many times. */
+  /** An error that the Hub answers to the next `times` requests, whatever they ask for. */
   refuse: { readonly status: number; readonly headers?: Record<string, string>; times: number } | undefined;
   readonly #servers: Server[] = [];
   url = "";
@@ -42,15 +43,15 @@ export class FakeHub {
 
   constructor(
     private readonly files: Map<string, Uint8Array>,
-    /** Files of at least so many bytes are in LFS. */
+    /** Files of at least this many bytes are stored in LFS. */
     private readonly large = 1000,
-    /** Entries of the listing that are told otherwise. */
-    private readonly told: Readonly<Record<string, object>> = {},
+    /** Changes to entries of the listing, by path. */
+    private readonly listingChanges: Readonly<Record<string, object>> = {},
   ) {}
 
   async start(): Promise<this> {
-    this.#store = await this.#listen((request, answer) => this.#stored(request, answer));
-    this.url = await this.#listen((request, answer) => this.#answer(request, answer));
+    this.#store = await this.#listen((request, answer) => this.#answerStore(request, answer));
+    this.url = await this.#listen((request, answer) => this.#answerHub(request, answer));
     return this;
   }
 
@@ -69,13 +70,13 @@ export class FakeHub {
     return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
   }
 
-  #note(host: Seen["host"], { url = "", headers }: IncomingMessage): string {
-    this.seen.push({ host, path: url, token: headers.authorization, range: headers.range });
+  #record(host: ReceivedRequest["host"], { url = "", headers }: IncomingMessage): string {
+    this.requests.push({ host, path: url, token: headers.authorization, range: headers.range });
     return decodeURIComponent(url.split("?")[0] ?? "");
   }
 
-  #answer(request: IncomingMessage, answer: ServerResponse): void {
-    const path = this.#note("hub", request);
+  #answerHub(request: IncomingMessage, answer: ServerResponse): void {
+    const path = this.#record("hub", request);
     if (this.refuse && this.refuse.times-- > 0) {
       answer.writeHead(this.refuse.status, { "content-type": "application/json", ...this.refuse.headers });
       return void answer.end(JSON.stringify({ error: `no, ${request.headers.authorization ?? "stranger"}` }));
@@ -93,8 +94,8 @@ export class FakeHub {
     }
   }
 
-  #stored(request: IncomingMessage, answer: ServerResponse): void {
-    const file = this.#note("store", request).slice(1);
+  #answerStore(request: IncomingMessage, answer: ServerResponse): void {
+    const file = this.#record("store", request).slice(1);
     this.#send(request, answer, file, this.files.get(file)!);
   }
 
@@ -103,14 +104,21 @@ export class FakeHub {
       const oid = hex("sha1", `blob ${bytes.length}\0`, bytes);
       const lfs = { oid: hex("sha256", bytes), size: bytes.length, pointerSize: 130 };
       const isLarge = bytes.length >= this.large;
-      return { type: "file", path, size: bytes.length, oid, ...(isLarge && { oid: COMMIT, lfs }), ...this.told[path] };
+      return {
+        type: "file",
+        path,
+        size: bytes.length,
+        oid,
+        ...(isLarge && { oid: COMMIT, lfs }),
+        ...this.listingChanges[path],
+      };
     });
   }
 
   #send(request: IncomingMessage, answer: ServerResponse, file: string, whole: Uint8Array): void {
     const [, from, to] = /^bytes=(\d+)-(\d*)$/.exec(request.headers.range ?? "") ?? [];
     const isProbe = request.headers.range === "bytes=0-0";
-    const fault = isProbe ? undefined : this.faults.find((one) => one.file === file && one.times > 0);
+    const fault = isProbe ? undefined : this.faults.find((candidate) => candidate.file === file && candidate.times > 0);
     if (fault) fault.times--;
     const isRange = from !== undefined && fault?.kind !== "no-range";
     const start = isRange ? Number(from) : 0;

@@ -2,7 +2,8 @@ import { defineOp } from "../../src/op/declaration";
 import type { Op } from "../../src/op/declaration";
 import type { Launch } from "../../src/op/launch";
 
-/** Ops that exist nowhere but here, each with another feature of the contract, on vectors and on the CPU. */
+// Ops on vectors that run on the CPU. They exist for tests of plans: each uses other features of an op's declaration.
+
 type None = Record<string, never>;
 type Vectors = Readonly<Record<string, Float64Array>>;
 
@@ -12,11 +13,12 @@ function launch(entry: string, slots: Readonly<Record<string, string>>, accumula
   return { kernel, entry, bindings: slots, params: { accumulate: accumulate ? 1 : 0 }, workgroups: 1 };
 }
 
+/** Bindings in which each slot is bound to the variable of its name. */
 const same = (...slots: string[]): Record<string, string> => Object.fromEntries(slots.map((slot) => [slot, slot]));
 
 const base = { outputs: ["y"], flops: () => 1, reference: () => ({}), cases: [], malformed: [] };
 
-/** y = a b; gradients apart, both able to add, that of a in place of dy. */
+/** y = a b, with a rule for each gradient: that of a can be added to its target, that of b can take the place of dy. */
 export const times: Op = defineOp<None>({
   ...base,
   name: "times",
@@ -41,7 +43,7 @@ export const times: Op = defineOp<None>({
   ],
 });
 
-/** y = a b; one rule makes both gradients. */
+/** y = a b, with a rule for both gradients together and one for each alone. */
 export const together: Op = defineOp<None>({
   ...base,
   name: "together",
@@ -55,7 +57,7 @@ export const together: Op = defineOp<None>({
   ],
 });
 
-/** y = a + b; gradients pass through, the output may take a's place. */
+/** y = a + b. The gradients are dy itself, and y can take the place of a. */
 export const plus: Op = defineOp<None>({
   ...base,
   name: "plus",
@@ -71,7 +73,7 @@ export const plus: Op = defineOp<None>({
   ],
 });
 
-/** y = a^2 / 2 with a temp, an extra output, and a gradient that may take the place of what it reads. */
+/** y = a^2 / 2, with a second output, and a gradient that reads a temp made from it. */
 export const half: Op = defineOp<None>({
   ...base,
   name: "half square",
@@ -91,9 +93,9 @@ export const half: Op = defineOp<None>({
   ],
 });
 
-export const MADE_UP: readonly Op[] = [times, together, plus, half];
+export const MADE_UP_OPS: readonly Op[] = [times, together, plus, half];
 
-/** What each entry does to the vectors it is bound to. */
+/** The entry points as functions that compute element i of the vectors bound to them. */
 export const ENTRIES: Readonly<Record<string, (v: Vectors, i: number) => void>> = {
   times: (v, i) => set(v, "y", i, get(v, "a", i) * get(v, "b", i)),
   times_in_place: (v, i) => set(v, "y", i, get(v, "y", i) * get(v, "a", i)),
@@ -116,7 +118,7 @@ function set(v: Vectors, slot: string, i: number, value: number): void {
   v[slot]![i] = value;
 }
 
-/** y and its derivative along a direction, for an op on dual numbers. */
+/** An op on dual numbers [value, derivative]. */
 export function dual(op: Op, a: readonly [number, number], b: readonly [number, number]): [number, number] {
   if (op === plus) return [a[0] + b[0], a[1] + b[1]];
   if (op === half) return [a[0] ** 2 / 2, a[0] * a[1]];

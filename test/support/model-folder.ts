@@ -3,17 +3,17 @@ import { join } from "node:path";
 import { createEngine, initialiseModel, openDirectory, saveModel } from "safetape";
 import type { Config } from "./tiny";
 
-/** Folders with the tokenizer of a family. */
+/** Folders that contain a tokenizer. */
 export const TOKENIZERS = { example: "examples/model", gpt2: "test/interop-data/tokenizers/gpt2" } as const;
 
 interface ModelFolderOptions {
-  /** A folder whose tokenizer is copied. */
+  /** A folder whose tokenizer is copied. Default: the model has none. */
   readonly tokenizer?: string;
-  /** Seed of the weights. */
+  /** Seed of the weights. Default 0. */
   readonly seed?: number;
 }
 
-/** Writes a folder with a model of random weights, as the command-line program reads it. */
+/** Writes a model of random weights for the command-line program to read. @returns the folder. */
 export async function writeModel(folder: string, config: Config, options: ModelFolderOptions = {}): Promise<string> {
   const { tokenizer, seed = 0 } = options;
   using engine = await createEngine();
@@ -26,7 +26,7 @@ export async function writeModel(folder: string, config: Config, options: ModelF
   return folder;
 }
 
-/** Writes the first rows of the sentiment example's training and evaluation data. */
+/** Writes the first rows of the sentiment example's training and evaluation data. @returns the folder. */
 export function writeSentiment(folder: string, rows: number): string {
   for (const file of ["train.tsv", "dev.tsv"]) {
     const lines = readFileSync(`examples/data/sentiment/${file}`, "utf8").split("\n");

@@ -5,16 +5,16 @@ import type { CaseRun } from "./op-runs";
 
 export const TOLERANCE = 2e-5;
 export const GRADIENT_TOLERANCE = 1e-4;
-/** Finite differences of the float64 reference: h^2 truncation against 1e-16 / h rounding. */
+/** Step h of central differences in float64: both the truncation error, h^2, and the rounding error, 1e-16 / h, are small. */
 const STEP = 1e-5;
 
 type Inputs = Readonly<Record<string, ReferenceTensor>>;
 
-/** Slots of a case that have a gradient. */
+/** The inputs of a case that have gradients. */
 export const differentiable = (op: Op, test: OpCase<Attributes>): string[] =>
   Object.keys(test.inputs).filter((slot) => op.inputs[slot]?.gradient && !test.inputs[slot]?.format);
 
-/** What a run gave against the op's reference, by slot; infinite where it gave nothing. */
+/** Relative error of each output and mutated input against the op's reference, by slot; Infinity for a missing one. */
 export function forwardErrors(op: Op, test: OpCase<Attributes>, run: CaseRun, inputs: Inputs): [string, number][] {
   return Object.entries(op.reference(inputs, test.attributes)).map(([slot, { data }]) => {
     const actual = run.outputs.get(slot) ?? run.mutated.get(slot);
@@ -22,7 +22,10 @@ export function forwardErrors(op: Op, test: OpCase<Attributes>, run: CaseRun, in
   });
 }
 
-/** Each gradient of a run along a random direction, against the change of <dy, y> along it. */
+/**
+ * Relative error, by slot, of each gradient along a random direction, against the central difference of <dy, y> in that
+ * direction; Infinity for a missing gradient.
+ */
 export function gradientErrors(
   op: Op,
   test: OpCase<Attributes>,

@@ -17,22 +17,23 @@ import { readFloats } from "./read-floats";
 
 type TypedArray = Float32Array | Int32Array | Uint32Array;
 
-/** A case's inputs, in the precision that the device sees. */
+/** The inputs of a case, by slot, rounded to what the device stores. */
 export function caseInputs(op: Op, test: OpCase<Attributes>, seed = 1): Record<string, ReferenceTensor> {
   const random = new Random(seed);
   return Object.fromEntries(
     Object.entries(test.inputs).map(([slot, input]) => {
       const dtype = op.inputs[slot]?.dtype ?? "f32";
       const values = Float64Array.from({ length: elements(input.shape) }, (_, i) => draw(input, i, random));
-      const drawn = typed(dtype, values);
-      const seen = input.format ? asStored(Float32Array.from(values), input.shape, input.format) : drawn;
-      return [slot, { shape: input.shape, data: Float64Array.from(seen) }];
+      const data = input.format
+        ? roundTrip(Float32Array.from(values), input.shape, input.format)
+        : typed(dtype, values);
+      return [slot, { shape: input.shape, data: Float64Array.from(data) }];
     }),
   );
 }
 
-/** What is left of values that were stored in a format. */
-function asStored(values: Float32Array, shape: readonly number[], format: WeightFormat): Float32Array {
+/** The values after they were stored in a format. */
+function roundTrip(values: Float32Array, shape: readonly number[], format: WeightFormat): Float32Array {
   const columns = shape.at(-1) ?? 1;
   const encoded = encodeWeight(values, columns, format);
   const words = new Uint32Array(encoded.buffer, encoded.byteOffset, encoded.length);
@@ -51,23 +52,24 @@ function typed(dtype: Dtype, values: Float64Array): TypedArray {
   return Float32Array.from(values);
 }
 
-/** What running a case on a device gave: outputs, gradients of the trainable slots, and mutated inputs. */
+/** The results of a case on a device, by slot. */
 export interface CaseRun {
   readonly outputs: ReadonlyMap<string, Float32Array>;
+  /** Gradients of the trainable slots. */
   readonly gradients: ReadonlyMap<string, Float32Array>;
   readonly mutated: ReadonlyMap<string, Float32Array>;
 }
 
 export interface CaseOptions {
-  /** Slots whose gradient is wanted. */
+  /** Slots whose gradients are computed. Default none. */
   readonly trainable?: readonly string[];
   /** Gradient of the first output. */
   readonly dy?: Float32Array;
-  /** Puts an op before every differentiable input, so that gradients are activations of the plan (in-place paths). */
+  /** Adds zeros to every trainable input, so that gradients are activations of the plan and can be computed in place. */
   readonly throughActivations?: boolean;
 }
 
-/** Runs one case through tape, plan and executor, as a model's op would be run. */
+/** Runs a case through tape, plan and executor, as an op of a model is run. */
 export async function runCase(
   device: Device,
   op: Op,
@@ -88,8 +90,8 @@ export async function runCase(
   );
   const outputs = recorder.record(op, values, test.attributes);
   const loss = outputs[op.outputs[0]!];
-  const made = plan(recorder, {
-    outputs: outputs,
+  const planned = plan(recorder, {
+    outputs,
     ...(trainable.size > 0 && loss ? { loss, trainable } : {}),
     limits: device.limits,
     ...(op.outputs.length === 0 ? { effects: true } : {}),
@@ -98,35 +100,35 @@ export async function runCase(
   const executor = new Executor(device);
   const upload = (name: string, data: TypedArray): void => {
     const lease = device.pool.lease(data.byteLength, "state");
-    // Test data are in memory that is not shared.
+    // The memory of test data is not shared.
     device.handle.queue.writeBuffer(lease.buffer, 0, data as Float32Array<ArrayBuffer>);
     leases.set(name, lease);
   };
   try {
-    for (const [name] of made.parameters) {
+    for (const [name] of planned.parameters) {
       const { shape, data } = inputs[name]!;
       const format = formatOf(name);
       const values = Float32Array.from(data);
       upload(name, format ? encodeWeight(values, shape.at(-1) ?? 1, format) : values);
     }
-    for (const [name, spec] of made.gradients) {
+    for (const [name, spec] of planned.gradients) {
       leases.set(gradientName(name), device.pool.lease(specBytes(spec), "state"));
     }
-    await executor.hold([made]);
+    await executor.hold([planned]);
     const store = { lease: (name: string): Lease => leases.get(name)! };
-    const given = Object.fromEntries(
+    const caseData = Object.fromEntries(
       Object.entries(inputs).map(([slot, { data }]) => [slot, typed(op.inputs[slot]?.dtype ?? "f32", data)]),
     );
-    const zeroes = Object.fromEntries(
+    const zeros = Object.fromEntries(
       Object.entries(inputs).map(([slot, { data }]) => [`zero for ${slot}`, new Float32Array(data.length)]),
     );
-    const results = await executor.run(made, store, {
-      ...given,
-      ...zeroes,
+    const results = await executor.run(planned, store, {
+      ...caseData,
+      ...zeros,
       ...(options.dy ? { [LOSS_GRADIENT]: options.dy } : {}),
     });
     const gradients = new Map<string, Float32Array>();
-    for (const [name, spec] of made.gradients) {
+    for (const [name, spec] of planned.gradients) {
       const lease = leases.get(gradientName(name))!;
       gradients.set(name, await readFloats(device, lease, elements(spec.shape)));
     }
@@ -156,24 +158,28 @@ function bindSlot(
   return recorder.apply(add, { a: parameter, b: recorder.input(`zero for ${slot}`, shape) }, {});
 }
 
-/** A gradient for a case's first output, the same every time. */
-export function randomOutput(op: Op, test: OpCase<Attributes>, inputs: Record<string, ReferenceTensor>): Float32Array {
+/** A random gradient of a case's first output, the same in every call. */
+export function randomOutputGradient(
+  op: Op,
+  test: OpCase<Attributes>,
+  inputs: Record<string, ReferenceTensor>,
+): Float32Array {
   const output = op.reference(inputs, test.attributes)[op.outputs[0]!]!;
   const random = new Random(7);
   return Float32Array.from({ length: elements(output.shape) }, () => random.normal());
 }
 
-/** Worst absolute difference over the largest expected magnitude. */
+/** The largest absolute difference, divided by the largest expected magnitude. */
 export function relativeError(actual: ArrayLike<number>, expected: ArrayLike<number>): number {
-  let worst = 0;
+  let largestError = 0;
   let largest = 1e-30;
   for (let i = 0; i < expected.length; i++) {
-    const [found, wanted] = [actual[i]!, expected[i]!];
-    const isSame = found === wanted || (Number.isNaN(found) && Number.isNaN(wanted));
-    const difference = isSame ? 0 : Math.abs(found - wanted);
-    // NaN compares false with everything: it must not pass as small.
-    if (!(difference <= worst)) worst = difference;
-    if (Number.isFinite(wanted)) largest = Math.max(largest, Math.abs(wanted));
+    const [value, reference] = [actual[i]!, expected[i]!];
+    const isSame = value === reference || (Number.isNaN(value) && Number.isNaN(reference));
+    const error = isSame ? 0 : Math.abs(value - reference);
+    // Comparisons with NaN are false: negated like this, they do not let it pass as a small error.
+    if (!(error <= largestError)) largestError = error;
+    if (Number.isFinite(reference)) largest = Math.max(largest, Math.abs(reference));
   }
-  return worst / largest;
+  return largestError / largest;
 }

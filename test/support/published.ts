@@ -5,7 +5,7 @@ import ts from "typescript";
 /** Tests and benches run in the repository's root. */
 const ROOT = process.cwd();
 
-/** The folder of what is published, as `npm run build` made it from the sources as they are now. */
+/** The folder of the built package. @throws Error if `npm run build` has not built it from the current sources. */
 export function publishedFolder(): string {
   const folder = join(ROOT, "dist");
   const sources = ["src", "kernels"].flatMap((name) => filesBelow(join(ROOT, name)));
@@ -18,15 +18,17 @@ export function publishedFolder(): string {
 const filesBelow = (folder: string): string[] =>
   readdirSync(folder, { recursive: true, encoding: "utf8" }).map((name) => join(folder, name));
 
+/** What a built file imports, and whether it makes code from strings. */
 export interface Script {
-  /** Modules that load with it, and those that it may load later. */
+  /** Modules that load together with it. */
   readonly imports: readonly string[];
+  /** Modules that it may import later. */
   readonly lazy: readonly string[];
   /** Calls that a strict Content-Security-Policy forbids. */
   readonly evaluates: readonly string[];
 }
 
-/** What a built file imports and whether it makes code from strings. */
+/** Parses a built file. */
 export function readScript(path: string): Script {
   const file = ts.createSourceFile(path, readFileSync(path, "utf8"), ts.ScriptTarget.Latest, true);
   const [imports, lazy, evaluates]: [string[], string[], string[]] = [[], [], []];
@@ -47,14 +49,14 @@ export function readScript(path: string): Script {
   return { imports, lazy, evaluates };
 }
 
-/** A file of a folder, and those that load with it. */
+/** The names of a file and of all files that load together with it, directly or indirectly. */
 export function withStaticImports(folder: string, entry: string): string[] {
-  const found = new Set<string>();
+  const files = new Set<string>();
   const add = (name: string): void => {
-    if (found.has(name)) return;
-    found.add(name);
+    if (files.has(name)) return;
+    files.add(name);
     for (const path of readScript(join(folder, name)).imports) add(path.replace("./", ""));
   };
   add(entry);
-  return [...found];
+  return [...files];
 }

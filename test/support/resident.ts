@@ -1,6 +1,6 @@
-// A program of its own, so that nothing but its buffers moves its resident size: see device/memory-return.test.ts.
-// Prints one line of JSON: bytes that the ledger says a freeze returned, bytes by which this process shrank, and the
-// bytes live when all is disposed of.
+// A separate program, so that only its buffers change its resident size (device/memory-return.test.ts runs it). It prints one
+// line of JSON: the bytes that a freeze returned by the ledger, the bytes by which this process shrank, the loss of the next
+// step, and the live bytes after everything is disposed of.
 import { readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { lora } from "../../src/adapter/lora";
@@ -11,7 +11,7 @@ import { initialiseModel } from "../../src/io/load-model";
 import { Trainer } from "../../src/train/trainer";
 import { testDevice } from "./device";
 
-/** Many short rows: buffers above 4 MiB at few products, for a software adapter computes them on two cores. */
+/** Many short rows: buffers of more than 4 MiB with little arithmetic, since a software adapter computes on two cores. */
 const CONFIG = {
   model_type: "bert",
   vocab_size: 500,
@@ -24,12 +24,12 @@ const CONFIG = {
 };
 const [ROWS, LENGTH] = [1300, 16];
 
-/** Resident bytes of this process: a software adapter's device memory is part of it. */
+/** Resident bytes of this process, which include the device memory of a software adapter. */
 function residentBytes(): number {
   return Number(/VmRSS:\s+(\d+) kB/.exec(readFileSync("/proc/self/status", "utf8"))?.[1]) * 1024;
 }
 
-/** The least of several readings, since JavaScript's own heap comes and goes. */
+/** The minimum of several readings, since the size of JavaScript's heap varies. */
 async function settledBytes(): Promise<number> {
   const readings: number[] = [];
   for (let i = 0; i < 10; i++) {
@@ -52,7 +52,7 @@ const trainer = await Trainer.create({ model, adapter: lora({ rank: 4 }), data, 
 const steps = trainer.steps();
 await steps.next();
 const before = await settledBytes();
-const names = [...trainer.state.liveByLayer()].filter(([layer]) => layer < 1).flatMap(([, own]) => own);
+const names = [...trainer.state.liveByLayer()].filter(([layer]) => layer < 1).flatMap(([, tensors]) => tensors);
 const { returnedBytes } = await trainer.freeze(names);
 const shrankBytes = before - (await settledBytes());
 const loss = (await steps.next()).value?.loss ?? Number.NaN;

@@ -1,7 +1,7 @@
 import { Random } from "../../src/base/random";
 import type { RunFreeze, RunRecord, RunScores } from "../../src/report/record";
 
-interface Shape {
+interface RecordOptions {
   readonly steps: number;
   readonly layers: number;
   /** Step at which each layer's adapter freezes. */
@@ -15,17 +15,17 @@ const tensorsOf = (layer: number): string[] =>
     ["A", "B"].map((which) => `bert.encoder.layer.${layer}.attention.self.${module}.lora_${which}.weight`),
   );
 
-/** A record as SAFE would leave it, with made-up numbers: memory falls as layers freeze from below. */
-export function madeUpRecord(change: Partial<Shape> = {}): RunRecord {
-  const { steps, layers, freezes, every }: Shape = {
+/** A record of a run with SAFE, with made-up numbers: memory falls as layers freeze. */
+export function madeUpRecord(options: Partial<RecordOptions> = {}): RunRecord {
+  const { steps, layers, freezes, every }: RecordOptions = {
     steps: 120,
     layers: 6,
     freezes: { 0: 40, 1: 60, 3: 60, 2: 90 },
     every: 10,
-    ...change,
+    ...options,
   };
   const random = new Random(7);
-  const frozenAt = (step: number): number => Object.values(freezes).filter((at) => at <= step).length;
+  const frozenAt = (step: number): number => Object.values(freezes).filter((freezeStep) => freezeStep <= step).length;
   const bytesAt = (step: number) => {
     const live = layers - frozenAt(step);
     return { weight: 21e6, state: live * 4e5, saved: live * 3e6, scratch: 5e6 };
@@ -46,17 +46,17 @@ export function madeUpRecord(change: Partial<Shape> = {}): RunRecord {
     rowsAtOnce: 32,
     recomputed: 0,
   }));
-  const at = [...new Set(Object.values(freezes))].sort((a, b) => a - b);
-  const events = at.map((step): RunFreeze => {
-    const own = Object.keys(freezes)
+  const freezeSteps = [...new Set(Object.values(freezes))].sort((a, b) => a - b);
+  const events = freezeSteps.map((step): RunFreeze => {
+    const frozenLayers = Object.keys(freezes)
       .map(Number)
       .filter((layer) => freezes[layer] === step);
     const [before, after] = [bytesAt(step - 1), bytesAt(step)];
     const returned = { weight: 0, state: before.state - after.state, saved: before.saved - after.saved, scratch: 0 };
     return {
       step,
-      layers: own,
-      tensors: own.flatMap(tensorsOf),
+      layers: frozenLayers,
+      tensors: frozenLayers.flatMap(tensorsOf),
       returned,
       bytes: after,
       returnedBytes: returned.state + returned.saved,
@@ -94,18 +94,18 @@ export function madeUpRecord(change: Partial<Shape> = {}): RunRecord {
   };
 }
 
-/** The same where single matrices freeze one by one, as AFLoRA has it. */
+/** A record of a run whose matrices freeze one by one, as with AFLoRA. */
 export function madeUpMatrices(): RunRecord {
   const record = madeUpRecord({ freezes: {} });
   const frozen = record.trained.map((name, i) => ({ name, step: 20 + 3 * i }));
   const events = frozen.map(({ name, step }): RunFreeze => {
     const { bytes } = record.steps[step - 1]!;
     const returned = { weight: 0, state: 1000, saved: 0, scratch: 0 };
-    const what = { step, layers: [], tensors: [name], returned, returnedBytes: 1000, bytes };
-    return { ...what, flops: { before: 1e9, after: 9e8 } };
+    const freeze = { step, layers: [], tensors: [name], returned, returnedBytes: 1000, bytes };
+    return { ...freeze, flops: { before: 1e9, after: 9e8 } };
   });
   const scores = record.scores.map(({ step }): RunScores => {
-    const live = frozen.filter((one) => one.step >= step);
+    const live = frozen.filter((matrix) => matrix.step >= step);
     const values = live.map(({ name }, i) => [name, 1e-4 * (1 + (i % 7)) ** 3 * step] as const);
     return { step, kind: "sensitivity", values: Object.fromEntries(values) };
   });

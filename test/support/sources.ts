@@ -3,7 +3,7 @@ import { join, sep } from "node:path";
 import { fileURLToPath } from "node:url";
 import ts from "typescript";
 
-/** A piece of text in a source file: an import's path, or a string literal. */
+/** The path of an import, or a string literal, in a source file. */
 export interface Mention {
   /** Relative to the repository, with forward slashes. */
   readonly file: string;
@@ -13,7 +13,7 @@ export interface Mention {
 
 const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 
-/** The TypeScript files below a folder of the repository, ambient declarations left out. */
+/** The TypeScript files below a folder of the repository, without ambient declarations. */
 export function sourceFiles(folder: string): string[] {
   const names = readdirSync(join(ROOT, folder), { recursive: true, encoding: "utf8" });
   return names
@@ -26,6 +26,7 @@ export function readSource(file: string): string {
   return readFileSync(join(ROOT, file), "utf8");
 }
 
+/** The paths that a file imports or exports from. */
 export function importsOf(file: string): Mention[] {
   return collect(file, (node) => {
     if (ts.isImportDeclaration(node) || ts.isExportDeclaration(node)) return node.moduleSpecifier;
@@ -44,16 +45,16 @@ export function stringsOf(file: string): Mention[] {
 
 function collect(file: string, pick: (node: ts.Node) => ts.Node | undefined): Mention[] {
   const source = ts.createSourceFile(join(ROOT, file), readSource(file), ts.ScriptTarget.Latest, true);
-  const found: Mention[] = [];
+  const mentions: Mention[] = [];
   const visit = (node: ts.Node): void => {
     const text = pick(node);
     if (text && ts.isStringLiteralLike(text)) {
-      found.push({ file, line: source.getLineAndCharacterOfPosition(text.getStart()).line + 1, text: text.text });
+      mentions.push({ file, line: source.getLineAndCharacterOfPosition(text.getStart()).line + 1, text: text.text });
     }
     ts.forEachChild(node, visit);
   };
   visit(source);
-  return found;
+  return mentions;
 }
 
 function literalOf(type: ts.TypeNode): ts.Node | undefined {

@@ -2,7 +2,7 @@ import { Batches, ImageBatches } from "safetape";
 import type { LoadedModel, Sample } from "safetape";
 import { Random } from "../../src/base/random";
 
-/** Keys of a configuration, as config.json has them. */
+/** The contents of a config.json. */
 export type Config = Readonly<Record<string, unknown>>;
 
 /** Token ids of tiny models are below this. */
@@ -12,7 +12,7 @@ const SIZES = { hidden_size: 16, num_hidden_layers: 3, num_attention_heads: 2, i
 const GPT2 = { vocab_size: VOCABULARY, n_positions: 32, n_embd: 16, n_layer: 3, n_head: 2 };
 const IMAGES = { image_size: 8, patch_size: 4, num_channels: 1, num_labels: 2, hidden_dropout_prob: 0.1 };
 
-/** Configurations of models of three small layers, by family. Overrides replace or add keys. */
+/** Configurations of models with three small layers, by family. Overrides replace or add keys. */
 export const tiny = {
   bert: (overrides: Config = {}) => ({ ...TEXT, ...SIZES, model_type: "bert", ...overrides }),
   roberta: (overrides: Config = {}) => ({ ...TEXT, ...SIZES, model_type: "roberta", pad_token_id: 1, ...overrides }),
@@ -32,18 +32,18 @@ export const tiny = {
 export type Family = keyof typeof tiny;
 export const FAMILIES: readonly Family[] = ["bert", "roberta", "gpt2", "llama", "vit"];
 
-/** Overrides for any family: rows of these sizes fill no whole word or block of a packed format. */
+/** Overrides for any family, with sizes of which rows end within a word or block of packed formats. */
 export const ODD_SIZES = { vocab_size: 51, hidden_size: 24, intermediate_size: 70, n_embd: 24, n_inner: 70 } as const;
-/** Overrides for any family: so many layers. */
+/** Overrides that set the number of layers of any family. */
 export const layerCount = (layers: number): Config => ({ num_hidden_layers: layers, n_layer: layers });
 
-/** Parts of the names of a layer's tensors, one for each way in which families name their layers. */
+/** Parts of the names of these layers' tensors, for all ways in which families name layers. */
 export const layerNames = (...layers: number[]): string[] =>
   layers.flatMap((layer) => ["layer", "layers", "h"].map((list) => `${list}.${layer}.`));
 
 interface SampleOptions {
   readonly seed?: number;
-  /** Most tokens of a text; the least is 5. */
+  /** Maximum number of tokens of a text; the minimum is 5. Default 14. */
   readonly longest?: number;
   /** Whether the labels are the texts themselves. Default: the parity of the first token. */
   readonly areTokens?: boolean;

@@ -3,7 +3,7 @@ import { openDevice } from "../../../src/gpu/device";
 import type { Device } from "../../../src/gpu/device";
 import { OPS } from "../../../src/ops/index";
 import { differentiable, forwardErrors, gradientErrors } from "../../support/op-checks";
-import { caseInputs, randomOutput, runCase } from "../../support/op-runs";
+import { caseInputs, randomOutputGradient, runCase } from "../../support/op-runs";
 
 let opened: Promise<Device> | undefined;
 
@@ -25,7 +25,7 @@ async function run(opName: string, name: string): Promise<CaseErrors> {
   const inputs = caseInputs(op, test);
   const trainable = differentiable(op, test);
   const hasGradients = op.gradients.length > 0 && trainable.length > 0;
-  const dy = hasGradients ? randomOutput(op, test, inputs) : new Float32Array();
+  const dy = hasGradients ? randomOutputGradient(op, test, inputs) : new Float32Array();
   const results = await runCase(device, op, test, inputs, hasGradients ? { trainable, dy } : {});
   const forward = forwardErrors(op, test, results, inputs);
   const gradients = hasGradients ? gradientErrors(op, test, results, inputs, dy) : [];
