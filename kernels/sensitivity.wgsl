@@ -1,4 +1,4 @@
-// s = |g|, |p g| or |g / p| (0 if p is 0);  mean <- beta1 mean + (1 - beta1) s
+// s = |g|, |p g|, |g / p| (0 if p is 0) or |p|;  mean <- beta1 mean + (1 - beta1) s
 //   uncertainty <- beta2 uncertainty + (1 - beta2) |s - mean|
 //
 // Moving averages of the sensitivity s of each weight and of its variation. `forward_window` first averages s (0 if p
@@ -14,6 +14,7 @@ const PER_INVOCATION: u32 = 4u;
 
 const WEIGHT_GRADIENT: u32 = 1u;
 const GRADIENT_OVER_WEIGHT: u32 = 2u;
+const WEIGHT: u32 = 3u;
 
 struct Params {
   count: u32,
@@ -36,6 +37,9 @@ fn is_finite(v: f32) -> bool {
 }
 
 fn sensitivity(weight: f32, gradient: f32) -> f32 {
+  if (params.kind == WEIGHT) {
+    return abs(weight);
+  }
   if (!is_finite(gradient)) {
     return 0.0;
   }

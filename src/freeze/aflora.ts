@@ -1,10 +1,12 @@
 import * as v from "valibot";
 import { ConfigError } from "../base/errors";
+import { occurs, patternText } from "../base/regexp";
 import { checkSchema } from "../io/json";
+import { SENSITIVITY_KINDS } from "../ops/sensitivity";
 import type { SensitivityKind } from "../ops/sensitivity";
 import type { Statistics } from "../ops/shared/statistics";
 import { AfloraSchedule, belowThreshold, publishedFraction } from "./aflora-schedule";
-import type { AfloraSpan } from "./aflora-schedule";
+import type { AfloraSpan, UnitOf } from "./aflora-schedule";
 import type { FreezePolicy, FreezePolicyState } from "./policy";
 
 export interface AfloraPolicyOptions {
@@ -18,8 +20,16 @@ export interface AfloraPolicyOptions {
   readonly initialEpochs?: number;
   /** Share t_f of all steps, at the end, in which all matrices are frozen. Default 0.7. */
   readonly finalShare?: number;
-  /** Quantity that is smoothed. Default "gradient" as in the paper; the others are its ablation. */
+  /**
+   * What is smoothed, for a weight p with gradient g: |g|, |p g|, |g / p| (0 where p is 0), or |p|. Default "gradient" as in
+   * the paper; the next two are its ablation (figure 4), and |p| is in its published code.
+   */
   readonly sensitivity?: SensitivityKind;
+  /**
+   * Whether A and B of a module freeze together, by the mean of their two scores. Default false: each by its own. Together is
+   * the paper's ablation (table 6).
+   */
+  readonly simultaneous?: boolean;
   /** Share of the past in the smoothed sensitivity. Default 0.85. */
   readonly beta1?: number;
   /** Share of the past in its uncertainty. Default 0.95. */
@@ -30,6 +40,9 @@ export interface AfloraPolicyOptions {
   readonly tensors?: RegExp;
 }
 
+/** The end of the name of an A or a B. What is before it is the name of its module. */
+const MATRIX = /\.(?:aflora|lora)_[AB](?:\.weight)?$/;
+
 /**
  * AFLoRA's freezing (Liu et al. 2024, section 3, eq. 2 to 5): the score of a projection matrix is the mean of its smoothed
  * |gradient| times its uncertainty. A cubic schedule says which share of the matrices to freeze, lowest scores first, A and
@@ -38,23 +51,24 @@ export interface AfloraPolicyOptions {
  * Saves gradients, moments and both statistics of frozen matrices. A frozen A also frees the projection's input, a frozen B
  * only rank-wide values. The horizon stays where the lowest vector learns. The statistics cost two more tensors for each
  * live matrix, three with the published code's window.
- * @throws ConfigError for options that make no sense.
+ * @throws ConfigError for options that make no sense. A run that trains none of the tensors is refused.
  */
 export function afloraFreezing(options: AfloraPolicyOptions = {}): FreezePolicy {
   const isPublished = options.mode === "published_code";
-  const { tensors = /(?:aflora|lora)_[AB](?:\.weight)?$/, ...others } = options;
+  const { tensors = MATRIX, ...others } = options;
   const settings = {
     mode: "paper" as const,
     initialEpochs: 1,
     finalShare: 0.7,
     sensitivity: "gradient" as const,
+    simultaneous: false,
     beta1: 0.85,
     beta2: 0.95,
     every: isPublished ? WINDOW : 1,
     ...others,
-    tensors: tensors.source,
+    tensors: patternText(tensors),
   };
-  const { mode, initialEpochs, finalShare, sensitivity: kind, beta1, beta2, every } = settings;
+  const { mode, initialEpochs, finalShare, sensitivity: kind, simultaneous, beta1, beta2, every } = settings;
   const isShare = [finalShare, beta1, beta2].every((value) => value >= 0 && value <= 1);
   const isMode = ["paper", "published_code"].includes(mode);
   if (!isShare || !isMode || !(initialEpochs >= 0) || !Number.isInteger(every) || every < 1) {
@@ -63,21 +77,27 @@ export function afloraFreezing(options: AfloraPolicyOptions = {}): FreezePolicy 
       "Give paper or published_code, shares and betas from 0 to 1, epochs from 0, and a whole number of steps.",
     );
   }
+  if (!SENSITIVITY_KINDS.includes(kind)) {
+    throw new ConfigError(`aflora: the sensitivity is ${kind}.`, `It may be ${SENSITIVITY_KINDS.join(", ")}.`);
+  }
+  const applies = (name: string): boolean => occurs(tensors, name);
+  const unitOf: UnitOf = (name) => (simultaneous ? name.replace(MATRIX, "") : name);
   const statistics: Statistics = {
     kind,
     beta1,
     beta2,
     when: "before_update",
-    applies: (name) => tensors.test(name),
+    applies,
   };
   return {
     kind: "freezing",
     name: "aflora",
     settings,
+    mayFreeze: ({ name }) => applies(name),
     statistics: isPublished ? { ...statistics, window: WINDOW } : statistics,
     start({ totalSteps, stepsPerEpoch }) {
       const span = { start: initialEpochs * stepsPerEpoch, end: totalSteps * (1 - finalShare) };
-      return isPublished ? asPublished(span, every) : asInPaper(span, every);
+      return isPublished ? asPublished(span, every, unitOf) : asInPaper(span, every, unitOf);
     },
   };
 }
@@ -87,8 +107,8 @@ const WINDOW = 10;
 
 const levelOf = (value: number) => ({ name: "share to be frozen", value });
 
-function asInPaper(span: AfloraSpan, every: number): FreezePolicyState {
-  let schedule = new AfloraSchedule(span);
+function asInPaper(span: AfloraSpan, every: number, unitOf: UnitOf): FreezePolicyState {
+  let schedule = new AfloraSchedule(span, unitOf);
   return {
     isDue: ({ step }) => step > 0 && step % every === 0,
     async decide({ step, sensitivity }) {
@@ -98,7 +118,7 @@ function asInPaper(span: AfloraSpan, every: number): FreezePolicyState {
     record: () => schedule.record(),
     save: () => schedule.save(),
     restore(saved) {
-      if (saved !== null) schedule = AfloraSchedule.restore(saved);
+      if (saved !== null) schedule = AfloraSchedule.restore(saved, unitOf);
     },
   };
 }
@@ -109,7 +129,7 @@ const HISTORY = v.array(v.strictObject({ step: v.number(), frozen: v.array(v.str
  * The published code decides between gradients and update, and what it freezes still takes that update. Here the decision
  * follows the update, when one more step is done: its step t is our t + 1.
  */
-function asPublished(span: AfloraSpan, every: number): FreezePolicyState {
+function asPublished(span: AfloraSpan, every: number, unitOf: UnitOf): FreezePolicyState {
   let history: { step: number; frozen: readonly string[] }[] = [];
   return {
     isDue({ step }) {
@@ -117,7 +137,7 @@ function asPublished(span: AfloraSpan, every: number): FreezePolicyState {
       return published > span.start && (published > span.end || published % every === 0);
     },
     async decide({ step, elementSensitivity }) {
-      const frozen = belowThreshold(await elementSensitivity(), publishedFraction(step - 1, span));
+      const frozen = belowThreshold(await elementSensitivity(), publishedFraction(step - 1, span), unitOf);
       if (frozen.length > 0) history.push({ step, frozen });
       return frozen;
     },

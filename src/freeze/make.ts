@@ -24,7 +24,7 @@ const POLICIES: Readonly<Record<string, Kind>> = {
   safe: { make: safe, options: [...SAFE, "scores", "center", "floor"] },
   aflora: {
     make: afloraFreezing,
-    options: ["mode", "initialEpochs", "finalShare", "sensitivity", "beta1", "beta2", "every"],
+    options: ["mode", "initialEpochs", "finalShare", "sensitivity", "simultaneous", "beta1", "beta2", "every"],
   },
   upper_layers: { make: ({ count }: { count?: number }) => upperLayers(count), options: ["count"] },
   adapter_drop: { make: adapterDrop, options: ["most", "seed"] },

@@ -85,6 +85,11 @@ export interface FreezePolicy extends PolicyConfig {
   readonly usesImportance?: boolean;
   /** Statistics of gradients that `decide` reads, collected in every step. */
   readonly statistics?: Statistics;
+  /**
+   * Whether it may ever freeze a tensor, in a model with so many transformer layers; `layer` is undefined outside them. A run
+   * that trains no such tensor is refused. Default: it may freeze any.
+   */
+  mayFreeze?(tensor: { readonly name: string; readonly layer: number | undefined }, layers: number): boolean;
   /** Begins a run. */
   start(run: RunInfo): FreezePolicyState;
 }

@@ -6,7 +6,8 @@ import type { FreezePolicy } from "./policy";
  *
  * Saves from the first step what SAFE saves at its end: gradients, moments and all activations below the lowest live
  * adapter, and the backward pass there.
- * @throws ConfigError for a number of layers that is not a whole number from 1.
+ * @throws ConfigError for a number of layers that is not a whole number from 1. A run in which no layer lies below them is
+ * refused.
  */
 export function upperLayers(count = 6): FreezePolicy {
   if (!Number.isInteger(count) || count < 1) {
@@ -16,6 +17,7 @@ export function upperLayers(count = 6): FreezePolicy {
     kind: "freezing",
     name: "upper_layers",
     settings: { count },
+    mayFreeze: ({ layer = Infinity }, layers) => layer < layers - count,
     start: ({ layers }) => ({
       isDue: ({ step }) => step === 0,
       decide: ({ live }) =>

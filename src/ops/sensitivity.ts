@@ -8,10 +8,9 @@ import { at, filled, input } from "./shared/reference";
 
 const kernel = { name: "sensitivity", code };
 
-/** Sensitivity of a weight p with gradient g: |g|, |p g| or |g / p|. */
-export type SensitivityKind = "gradient" | "weight_gradient" | "gradient_over_weight";
-
-const KINDS: readonly SensitivityKind[] = ["gradient", "weight_gradient", "gradient_over_weight"];
+/** Sensitivities of a weight p with gradient g: |g|, |p g|, |g / p|, |p|; in the order of the kernel's numbers. */
+export const SENSITIVITY_KINDS = ["gradient", "weight_gradient", "gradient_over_weight", "weight"] as const;
+export type SensitivityKind = (typeof SENSITIVITY_KINDS)[number];
 
 export type SensitivityAttributes = {
   readonly kind: SensitivityKind;
@@ -64,7 +63,7 @@ export const sensitivity = defineOp<SensitivityAttributes>({
         count: elements(context.spec("p").shape),
         params: () => {
           const { kind, beta1, beta2 } = context.attributes;
-          return { kind: KINDS.indexOf(kind), beta1, beta2 };
+          return { kind: SENSITIVITY_KINDS.indexOf(kind), beta1, beta2 };
         },
       },
       context.limits,
@@ -75,6 +74,7 @@ export const sensitivity = defineOp<SensitivityAttributes>({
   reference(inputs, { kind, beta1, beta2 }) {
     const [p, g] = [input(inputs, "p"), input(inputs, "g")];
     const current = (i: number): number => {
+      if (kind === "weight") return Math.abs(at(p, i));
       if (!Number.isFinite(at(g, i))) return 0;
       if (kind === "weight_gradient") return Math.abs(at(p, i) * at(g, i));
       if (kind === "gradient_over_weight") return at(p, i) === 0 ? 0 : Math.abs(at(g, i) / at(p, i));
@@ -97,7 +97,7 @@ export const sensitivity = defineOp<SensitivityAttributes>({
     return { ...(phase === 0 ? smoothed((i) => at(previous, i)) : unchanged), average };
   },
   cases: [
-    ...KINDS.map((kind) => ({
+    ...SENSITIVITY_KINDS.map((kind) => ({
       name: `${kind}, odd size`,
       attributes: { kind, beta1: 0.85, beta2: 0.95 },
       inputs: {

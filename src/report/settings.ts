@@ -1,3 +1,4 @@
+import { patternText } from "../base/regexp";
 import { optimizerSettings } from "../train/plans/optimizer-plan";
 import type { Trainer } from "../train/trainer";
 
@@ -8,7 +9,7 @@ export function settingsOf(trainer: Trainer): Record<string, unknown> {
   const plain = Object.entries(rest).filter(([, value]) => isJson(value));
   return {
     adapter: { kind: adapter.kind, ...adapter.peftConfig(model.model, trainer.progress.totalSteps) },
-    optimizer: { ...settings, ...(noDecay && { noDecay: noDecay.source }) },
+    optimizer: { ...settings, ...(noDecay && { noDecay: patternText(noDecay) }) },
     totalSteps: trainer.progress.totalSteps,
     batchesPerEpoch: data.perEpoch,
     ...(data.shapes && { batchShapes: data.shapes() }),

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { afloraFreezing } from "../../src/freeze/aflora";
+import type { AfloraPolicyOptions } from "../../src/freeze/aflora";
 import { AfloraSchedule, belowThreshold, publishedFraction } from "../../src/freeze/aflora-schedule";
 import { adapterDrop } from "../../src/freeze/adapter-drop";
 import { memoryBudget } from "../../src/freeze/memory-budget";
@@ -74,6 +75,64 @@ describe("AFLoRA's schedule (eq. 5)", () => {
     expect(schedule.next(20, remaining)).toEqual(["a"]);
     expect(schedule.next(21, new Map([["c", 3]])), "matrices due one step later").toEqual([]);
     expect(schedule.next(30, new Map([["c", 3]]))).toEqual(["c"]);
+  });
+});
+
+describe("AFLoRA's simultaneous freezing (table 6)", () => {
+  const moduleOf = (name: string): string => name.slice(0, 1);
+  // Means of A and B: 5, 2, 3, 4.
+  const scores = new Map(
+    Object.entries({ "p.A": 1, "p.B": 9, "q.A": 2, "q.B": 2, "r.A": 6, "r.B": 0, "s.A": 4, "s.B": 4 }),
+  );
+
+  it("freezes both matrices of a module by the mean of their scores, as many modules as are due", () => {
+    const schedule = new AfloraSchedule({ start: 10, end: 30 }, moduleOf);
+    // floor(4 * 0.578125) = 2 modules.
+    expect(schedule.next(15, scores)).toEqual(["q.A", "q.B", "r.A", "r.B"]);
+    const left = new Map([...scores].filter(([name]) => /^[ps]/.test(name)));
+    const resumed = AfloraSchedule.restore(schedule.save(), moduleOf);
+    for (const each of [schedule, resumed]) {
+      // floor(4 * 0.875) = 3 modules.
+      expect(each.next(20, left)).toEqual(["s.A", "s.B"]);
+      expect(each.record()).toMatchObject({ units: 4 });
+    }
+  });
+
+  it("has the published code compare that mean with its threshold", () => {
+    const elements = new Map([...scores].map(([name, score]) => [name, Float32Array.of(score)]));
+    // In order: 0 1 2 2 4 4 6 9; the fifth is 4, and means 2 and 3 are below it.
+    expect(belowThreshold(elements, 5 / 8)).toEqual(["p.A", "q.A", "q.B", "r.B"]);
+    expect(belowThreshold(elements, 5 / 8, moduleOf)).toEqual(["q.A", "q.B", "r.A", "r.B"]);
+  });
+
+  it("takes modules from the names of A and B, and is recorded", async () => {
+    const policy = afloraFreezing({ simultaneous: true, initialEpochs: 0, finalShare: 0.5 });
+    expect(policy.settings).toMatchObject({ simultaneous: true, sensitivity: "gradient" });
+    expect(afloraFreezing().settings).toMatchObject({ simultaneous: false });
+    const state = policy.start({ layers: 1, totalSteps: 40, stepsPerEpoch: 10 });
+    const byName = { "x.aflora_A.weight": 1, "y.aflora_A.weight": 3, "x.aflora_B.weight": 4, "y.aflora_B.weight": 3 };
+    const sensitivities = new Map(Object.entries(byName));
+    const progress = { ...context(1, []), step: 10, totalSteps: 40, stepsPerEpoch: 10 };
+    // At half of the schedule floor(2 * 0.875) = 1 module is due: x by its mean 2.5, though an A of y is below its B.
+    const frozen = await state.decide({ ...progress, sensitivity: () => Promise.resolve(sensitivities) });
+    expect(frozen).toEqual(["x.aflora_A.weight", "x.aflora_B.weight"]);
+  });
+});
+
+describe("AFLoRA's options", () => {
+  it("keep no state in a pattern with the flag g, and record flags that decide", () => {
+    const names = ["x.aflora_A.weight", "y.aflora_A.weight", "z.aflora_A.weight"];
+    const policy = afloraFreezing({ tensors: /aflora_A/g });
+    expect(names.map((name) => policy.statistics?.applies(name))).toEqual([true, true, true]);
+    expect(names.map((name) => policy.mayFreeze?.({ name, layer: 0 }, 1))).toEqual([true, true, true]);
+    expect(policy.settings).toMatchObject({ tensors: "aflora_A" });
+    expect(afloraFreezing({ tensors: /aflora_a/gi }).settings).toMatchObject({ tensors: "/aflora_a/i" });
+  });
+
+  it("refuse a sensitivity that does not exist", () => {
+    // JSON may contain anything.
+    const options = { sensitivity: "hessian" } as unknown as AfloraPolicyOptions;
+    expect(() => afloraFreezing(options)).toThrow(/sensitivity is hessian[^]*weight_gradient/);
   });
 });
 

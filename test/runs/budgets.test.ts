@@ -77,6 +77,7 @@ function refusal(adapter: string, policy: string, { mergeOnFreeze, prefixCache }
   if (mergeOnFreeze && policy === "adapter_drop") return /that were merged/;
   if (adapter === "full" && comparesLayers) return /no original model to compare with/;
   if (adapter === "prompt" && comparesLayers) return /no counterpart to compare with/;
+  if (adapter === "prompt" && ["aflora", "fixed", "upper_layers"].includes(policy)) return /has nothing to freeze/;
   if (prefixCache && policy === "lora_prune") return /changes the base model/;
   if (prefixCache && policy === "adapter_drop") return /other layers/;
   if (prefixCache && adapter === "prompt") return /virtual tokens/;

@@ -4,6 +4,9 @@ import {
   aflora,
   afloraFreezing,
   Batches,
+  bitfit,
+  ConfigError,
+  fixed,
   houlsby,
   initialiseModel,
   lora,
@@ -72,6 +75,22 @@ describe("policies", () => {
     expect(horizon).toBe(3);
     expect(freezes).toMatchObject([{ step: 0, layers: [0, 1, 2] }]);
     expect(bytes).toEqual(trainer.predictedBytes());
+  });
+
+  it("a policy with nothing to freeze is refused, by its name", async () => {
+    using model = await initialiseModel(engine, BERT);
+    const runs = [
+      { adapter: aflora({ matrices: "none" }), policy: afloraFreezing() },
+      { adapter: bitfit(), policy: afloraFreezing({ tensors: /lora_A/g }) },
+      { policy: fixed([{ beforeStep: 1, tensors: ["layer.9."] }]) },
+      { policy: upperLayers(4) },
+    ];
+    for (const changes of runs) {
+      const error = await failure(Trainer.create(trainerOptions(model, changes)), ConfigError);
+      expect(error.message).toContain(`The policy ${changes.policy.name} has nothing to freeze`);
+    }
+    using trainer = await Trainer.create(trainerOptions(model, { policy: fixed([]), steps: 1 }));
+    expect((await trainer.train()).freezes, "an empty list of freezes").toEqual([]);
   });
 
   it("AdapterDrop does not change the adapters of dropped layers", async () => {

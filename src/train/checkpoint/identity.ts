@@ -1,4 +1,5 @@
 import { ConfigError } from "../../base/errors";
+import { patternText } from "../../base/regexp";
 import { sha256Hex } from "../../base/sha256";
 import type { Batch } from "../../data/batch";
 import { oneLine } from "../../io/json";
@@ -47,7 +48,7 @@ export async function runIdentity({
     mergeOnFreeze: options.mergeOnFreeze ?? false,
     seed: options.seed ?? 0,
     memoryBudget: Number.isFinite(budget) ? budget : undefined,
-    optimizer: { ...optimizer, noDecay: noDecay?.source },
+    optimizer: { ...optimizer, noDecay: noDecay && patternText(noDecay) },
     schedule: { type, warmup: warmupSteps ?? Math.ceil(warmupRatio * totalSteps), ...rates },
     policy: { name: policy?.name ?? "never", ...policy?.settings },
     probe: probe && (await batchDigest(probe)),

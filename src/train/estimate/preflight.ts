@@ -32,6 +32,18 @@ export interface Preflight {
   readonly bytesForRun: number;
 }
 
+/** @throws ConfigError for a policy that can freeze none of a run's tensors. */
+function checkMayFreeze({ policy, adapter, model }: TrainerOptions, live: Preflight["live"]): void {
+  if (policy?.kind !== "freezing" || !policy.mayFreeze) return;
+  const { layers } = model.model;
+  const tensors = [...live].map(([name, { layer }]) => ({ name, layer }));
+  if (tensors.some((tensor) => policy.mayFreeze?.(tensor, layers))) return;
+  throw new ConfigError(
+    `The policy ${policy.name} has nothing to freeze among the ${tensors.length} tensors that ${adapter.kind} trains.`,
+    "Use an adapter with the tensors or layers that the policy names, or another policy.",
+  );
+}
+
 /**
  * Plans a run and checks its budget; allocates nothing.
  * @param given the first batch of the data, or how to draw it.
@@ -80,6 +92,7 @@ export function preflight(options: TrainerOptions, given: Batch | (() => Batch))
   book.freezeTo(reached);
   const gradients = new Set(book.plans.flatMap((plan) => [...plan.gradients.keys()]));
   const live = new Map([...specs].filter(([name]) => gradients.has(name)));
+  checkMayFreeze(options, live);
   const needs = (choice: StepChoice): number => {
     // Fewer rows at the same time are several runs, whose losses are summed.
     const sumsLosses = side.sumsLosses || choice.rows < book.choice.rows;

@@ -1,4 +1,5 @@
 import { ConfigError } from "../../base/errors";
+import { occurs } from "../../base/regexp";
 import type { TensorSpec } from "../../op/declaration";
 import type { Limits } from "../../op/limits";
 import { ADAMW_HYPER_SIZE, adamw, adamwHyper } from "../../ops/adamw";
@@ -104,7 +105,7 @@ export function updatePlan(
       g: recorder.parameter(gradientName(name), shape),
       hyper: recorder.input(hyper(name), [ADAMW_HYPER_SIZE]),
     };
-    const weightDecay = settings.noDecay?.test(name) ? 0 : settings.weightDecay;
+    const weightDecay = settings.noDecay && occurs(settings.noDecay, name) ? 0 : settings.weightDecay;
     const bound = proximal?.(name);
     recorder.labelled(name, () => {
       recorder.record(adamw, inputs, { weightDecay });
