@@ -19,7 +19,7 @@ import { Recorder } from "../../src/tape/tape";
 /** WebGPU's default limit of storage buffers per stage. */
 const MAX_BINDINGS = 8;
 
-/** Records an op on a tape of its own. Trainable are the slots with a gradient that no weight format packs. */
+/** Records an op on a new tape. Slots with a gradient are trainable, unless they have a packed format. */
 function traceCase(op: Op, test: OpCase<Attributes>) {
   const recorder = new Recorder();
   const trainable = new Set(

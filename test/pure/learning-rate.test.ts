@@ -11,17 +11,17 @@ describe("the learning rate", () => {
     ["falls linearly to 0 by default", undefined, [1, 0.8, 0.6, 0.4, 0.2]],
     ["rises in warm-up steps", { warmupSteps: 2 }, [0, 0.5, 1, 2 / 3, 1 / 3]],
     ["rises in a share of the steps, rounded up", { warmupRatio: 0.3 }, [0, 0.5, 1, 2 / 3, 1 / 3]],
-    ["stays", { type: "constant", warmupSteps: 1 }, [0, 1, 1, 1, 1]],
+    ["stays constant after warm-up", { type: "constant", warmupSteps: 1 }, [0, 1, 1, 1, 1]],
     ["falls along half a cosine", { type: "cosine", warmupSteps: 1 }, [0, 1, (1 + Math.SQRT1_2) / 2, 0.5, 0.14645]],
     // Rates 0.1, 0.25, then from 0.4 to 0.1 over three steps, each divided by 0.4.
     ["goes through three rates", threeRate(0.1, 0.4, 0.1, 2), [0.25, 0.625, 1, 0.75, 0.5]],
-    ["goes from the peak on without warm-up", threeRate(0.1, 0.4, 0.4, 0), [1, 1, 1, 1, 1]],
+    ["starts at the peak without warm-up", threeRate(0.1, 0.4, 0.4, 0), [1, 1, 1, 1, 1]],
   ])("%s", (_, schedule, expected) => {
     const actual = factors(5, schedule);
     for (const [step, factor] of expected.entries()) expect(actual[step], `step ${step}`).toBeCloseTo(factor, 5);
   });
 
-  // What the function reads of a trainer's options.
+  // The function reads only the schedule and the optimizer.
   const resolved = (options: Partial<TrainerOptions>) => withScheduledRate(options as TrainerOptions);
 
   it("of the optimizer is the peak of three rates", () => {
@@ -32,7 +32,7 @@ describe("the learning rate", () => {
   it.each<[string, Partial<TrainerOptions>, RegExp]>([
     ["negative warm-up", { schedule: { warmupSteps: -1 } }, /warmupSteps -1/],
     ["a peak of 0", { schedule: threeRate(0, 0, 0, 1) }, /the rates 0, 0 and 0/],
-    ["a rate that is no number", { schedule: threeRate(NaN, 1, 0, 1) }, /the rates NaN, 1 and 0/],
+    ["a rate that is not a number", { schedule: threeRate(NaN, 1, 0, 1) }, /the rates NaN, 1 and 0/],
     [
       "another rate in the optimizer",
       { schedule: threeRate(0, 0.3, 0, 1), optimizer: { learningRate: 0.2 } },

@@ -103,15 +103,8 @@ export class FakeHub {
     return [...this.files].map(([path, bytes]) => {
       const oid = hex("sha1", `blob ${bytes.length}\0`, bytes);
       const lfs = { oid: hex("sha256", bytes), size: bytes.length, pointerSize: 130 };
-      const isLarge = bytes.length >= this.large;
-      return {
-        type: "file",
-        path,
-        size: bytes.length,
-        oid,
-        ...(isLarge && { oid: COMMIT, lfs }),
-        ...this.listingChanges[path],
-      };
+      const hashes = bytes.length < this.large ? { oid } : { oid: COMMIT, lfs };
+      return { type: "file", path, size: bytes.length, ...hashes, ...this.listingChanges[path] };
     });
   }
 
@@ -125,11 +118,10 @@ export class FakeHub {
     let bytes = Uint8Array.from(whole.subarray(start, isRange && to !== "" ? Number(to) + 1 : whole.length));
     if (fault?.kind === "flip") bytes[bytes.length >> 1]! ^= 1;
     if (fault?.kind === "too-long") bytes = Uint8Array.from([...bytes, 1, 2, 3]);
-    answer.writeHead(isRange ? 206 : 200, {
-      etag: '"x"',
-      ...(isRange && { "content-range": `bytes ${start}-${start + bytes.length - 1}/${whole.length}` }),
-      ...(fault ? {} : { "content-length": bytes.length }),
-    });
+    const headers: Record<string, string | number> = { etag: '"x"' };
+    if (isRange) headers["content-range"] = `bytes ${start}-${start + bytes.length - 1}/${whole.length}`;
+    if (!fault) headers["content-length"] = bytes.length;
+    answer.writeHead(isRange ? 206 : 200, headers);
     if (fault?.kind !== "cut" && fault?.kind !== "silent") return void answer.end(bytes);
     answer.write(bytes.subarray(0, fault.after ?? 0));
     if (fault.kind === "cut") setTimeout(() => answer.destroy(), 30);

@@ -10,7 +10,7 @@ import type { Value } from "../../src/tape/tape";
 import { batchInputs } from "../../src/train/plans/inputs";
 import type { Trace } from "../../src/train/plans/trace";
 
-/** Random values in float64 of every tensor of a model and an adapter: from N(0, 0.5), those of norms near 1. */
+/** Random float64 values for every tensor of a model and an adapter, of deviation 0.5 and mean 0, or 1 for weights of norms. */
 export function randomTensors(model: Model, adapter: Adapter, seed = 1): Map<string, ReferenceTensor> {
   const random = new Random(seed);
   const values = ({ name, shape }: { readonly name: string; readonly shape: Shape }): [string, ReferenceTensor] => {
@@ -21,7 +21,7 @@ export function randomTensors(model: Model, adapter: Adapter, seed = 1): Map<str
   return new Map([...model.parameters, ...adapter.tensors(model)].map(values));
 }
 
-/** Evaluates values of a trace in float64, by the references of the ops. */
+/** Computes values of a trace in float64 with the ops' references. @returns their elements, in the order of `values`. */
 export function evaluateTrace(
   { tape }: Pick<Trace, "tape">,
   model: Model,
@@ -29,10 +29,10 @@ export function evaluateTrace(
   tensors: ReadonlyMap<string, ReferenceTensor>,
   values: readonly Value[],
 ): readonly Float64Array[] {
-  const given = batchInputs(model, batch);
+  const batchData = batchInputs(model, batch);
   const inputs = tape.values.flatMap(({ shape, origin }): [string, ReferenceTensor][] => {
     if (origin.kind !== "input") return [];
-    const data = given[origin.name];
+    const data = batchData[origin.name];
     if (!data) throw new Error(`A batch has no input ${origin.name}.`);
     return [[origin.name, { shape, data: Float64Array.from(data) }]];
   });
