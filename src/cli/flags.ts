@@ -153,6 +153,7 @@ const TRAINING = {
   batch: withDefault("--batch <n>", "Rows of a batch", counts(), 8),
   maxLength: withDefault("--max-length <n>", "Longest row in tokens", counts(), 128),
   lr: withDefault("--lr <x>", "Learning rate", numbers(), 0.001),
+  headLr: optional("--head-lr <x>", "Learning rate of the task's head, on the same schedule", numbers()),
   schedule: withDefault(
     "--schedule <type>",
     "Learning rate schedule: linear, cosine, constant, or three_rate (from --initial-lr to --lr to --final-lr)",
@@ -383,6 +384,7 @@ export function trainerSettings(freeze: PolicyChoice, options: Values<typeof TRA
     policy: policyFrom(freeze, options),
     optimizer: {
       learningRate: options.lr,
+      headLearningRate: options.headLr,
       weightDecay: options.weightDecay ?? 0,
       maxGradNorm: options.maxGradNorm,
     },

@@ -28,6 +28,8 @@ export interface BatchSource {
 export interface OptimizerOptions {
   /** Default 1e-3, or the `peak` of a schedule of three rates, which it may not contradict. */
   readonly learningRate?: number;
+  /** Learning rate of the task's head, on the same schedule. Default `learningRate`. */
+  readonly headLearningRate?: number | undefined;
   /** Default [0.9, 0.999]. */
   readonly betas?: readonly [number, number];
   /** Default 1e-8. */

@@ -5,7 +5,7 @@ import { createModel } from "../../src/model/families";
 import { DEFAULT_LIMITS } from "../../src/op/limits";
 import { executorBytes } from "../../src/run/footprint";
 import { sumBytes } from "../../src/gpu/ledger";
-import { optimizerSettings } from "../../src/train/plans/optimizer-plan";
+import { optimizerSettings, parameterGroup } from "../../src/train/plans/optimizer-plan";
 import { PlanBook } from "../../src/train/plans/plan-book";
 import type { PlanBookOptions } from "../../src/train/plans/plan-book";
 import { recomputedSections } from "../../src/train/plans/recompute";
@@ -112,8 +112,28 @@ describe("side plans", () => {
     const { updates, all } = sidePlansOf(lora({ rank: 2 }), { variants: [[0], [0, 1]], sumsLosses: true });
     expect(all).toHaveLength(4);
     const group = (layer: number | string): string => `hyper of layer ${layer}`;
-    expect(updates.get("0, 1")?.groups).toEqual([group(2), group("none")]);
-    expect(updates.get("")?.groups).toEqual([group(0), group(1), group(2), group("none")]);
+    expect([...(updates.get("0, 1")?.groups.keys() ?? [])]).toEqual([group(2), group("none")]);
+    expect([...(updates.get("")?.groups.keys() ?? [])]).toEqual([group(0), group(1), group(2), group("none")]);
+  });
+
+  it("have a group for the head where it has a learning rate of its own", () => {
+    const settings = optimizerSettings({
+      learningRate: 0.1,
+      headLearningRate: 0.3,
+      weightDecay: 0.2,
+      noDecay: /bias/g,
+    });
+    const groupsOf = (options: Partial<SidePlanOptions>) => {
+      const { groups } = sidePlansOf(lora({ rank: 2 }), { settings, ...options }).updates.get("")!;
+      return [...groups].map(([input, { learningRate }]) => [input, learningRate]);
+    };
+    expect(groupsOf({})).toEqual([
+      ["hyper", 0.1],
+      ["hyper of the head", 0.3],
+    ]);
+    expect(groupsOf({ variants: [[0]] }).at(-1)).toEqual(["hyper of the head of layer none", 0.3]);
+    const decays = ["a.bias", "b.bias", "b.weight"].map((name) => parameterGroup(settings, name, false).weightDecay);
+    expect(decays, "a pattern with the flag g keeps no position").toEqual([0, 0, 0.2]);
   });
 
   it("include the norm of the gradients if statistics are collected before the update", () => {

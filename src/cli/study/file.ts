@@ -42,6 +42,8 @@ const METHOD = v.strictObject({
   adapter: v.looseObject({ kind: v.string() }),
   freeze: v.optional(v.looseObject({ policy: v.string() }), { policy: "never" }),
   learningRate: POSITIVE,
+  /** Learning rate of the task's head. Default: the same. */
+  headLearningRate: v.optional(POSITIVE),
   weightDecay: v.optional(v.pipe(v.number(), v.minValue(0)), 0),
   /** Formats and recomputation: `--weights`, `--activations` and `--recompute` of `safetape train`. */
   weights: v.optional(v.picklist(WEIGHT_FORMATS), "f32"),

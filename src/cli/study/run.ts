@@ -56,6 +56,7 @@ export async function runMethod(
     data: data.train(task.batch, seed),
     optimizer: {
       learningRate: method.learningRate,
+      headLearningRate: method.headLearningRate,
       weightDecay: method.weightDecay,
       maxGradNorm: study.maxGradNorm,
     },

@@ -2,6 +2,7 @@ import { ConfigError } from "../../base/errors";
 import type { Batch } from "../../data/batch";
 import { sumBytes } from "../../gpu/ledger";
 import type { TrainerOptions } from "../options";
+import { isInHead } from "../../model/model";
 import { weightBytes } from "../plans/footprint";
 import { checkPrefixCache } from "../plans/frozen-prefix";
 import { checkMergeOnFreeze, MergeChoice } from "../plans/merge-choice";
@@ -41,6 +42,15 @@ function checkMayFreeze({ policy, adapter, model }: TrainerOptions, live: Prefli
   throw new ConfigError(
     `The policy ${policy.name} has nothing to freeze among the ${tensors.length} tensors that ${adapter.kind} trains.`,
     "Use an adapter with the tensors or layers that the policy names, or another policy.",
+  );
+}
+
+/** @throws ConfigError for a learning rate of the head in a run that trains none. */
+function checkHeadLearns({ optimizer, model: { model } }: TrainerOptions, live: Preflight["live"]): void {
+  if (optimizer?.headLearningRate === undefined || [...live.keys()].some((name) => isInHead(model, name))) return;
+  throw new ConfigError(
+    `The optimizer has headLearningRate ${optimizer.headLearningRate}, and this run trains no head.`,
+    "Leave it out, or train the task's head (modulesToSave).",
   );
 }
 
@@ -93,6 +103,7 @@ export function preflight(options: TrainerOptions, given: Batch | (() => Batch))
   const gradients = new Set(book.plans.flatMap((plan) => [...plan.gradients.keys()]));
   const live = new Map([...specs].filter(([name]) => gradients.has(name)));
   checkMayFreeze(options, live);
+  checkHeadLearns(options, live);
   const needs = (choice: StepChoice): number => {
     // Fewer rows at the same time are several runs, whose losses are summed.
     const sumsLosses = side.sumsLosses || choice.rows < book.choice.rows;

@@ -10,7 +10,6 @@ import { withMemoryRemedy } from "../estimate/memory-remedy";
 import { runLength } from "../estimate/run-length";
 import type { RunLength } from "../estimate/run-length";
 import { footprint, OfPlans } from "../plans/footprint";
-import { optimizerSettings } from "../plans/optimizer-plan";
 import type { BatchQueue } from "../step/batch-queue";
 import { drawBatches } from "../step/draw-batches";
 import { heldPlans } from "../step/optimizer-plans";
@@ -107,10 +106,11 @@ export class TrainingLoop {
     await resources.merging?.mergeFrozen();
     const batches = await drawBatches({ ...resources, queue }, droppedLayers);
     const prefix = await stepPrefix(resources, batches);
-    const learningRate = this.#learningRate(this.#step);
-    const step = { index: this.#step, batches, droppedLayers, learningRate, prefixInputs: prefix.inputs };
+    const scheduleFactor = this.#scheduleFactor(this.#step);
+    const step = { index: this.#step, batches, droppedLayers, scheduleFactor, prefixInputs: prefix.inputs };
     const { loss, gradientNorm, flops } = await this.#runner.run(step, () => this.#nextStep(ahead));
     const allFlops = prefix.flops + flops + resources.updates.flops;
+    const learningRate = scheduleFactor * resources.updates.learningRate;
     this.#applied = { loss, gradientNorm, flops: allFlops, startTime, learningRate, batches, prefix };
     this.#step++;
     this.#afterStep.schedule(step.index);
@@ -127,7 +127,7 @@ export class TrainingLoop {
     if (!batches?.every((batch) => book.hasShape(batch))) return undefined;
     const isPolicyDue = policy.kind === "freezing" && policy.state.isDue({ ...this.progress, step: index });
     const mayBegin = ahead && !updates.hasObservers && !isPolicyDue;
-    return { step: { index, batches, droppedLayers: [], learningRate: this.#learningRate(index) }, mayBegin };
+    return { step: { index, batches, droppedLayers: [], scheduleFactor: this.#scheduleFactor(index) }, mayBegin };
   }
 
   #report(): StepReport {
@@ -144,9 +144,8 @@ export class TrainingLoop {
     return report;
   }
 
-  #learningRate(step: number): number {
-    const { learningRate } = optimizerSettings(this.options.optimizer);
-    return learningRate * scheduleFactor(step, this.#length.totalSteps, this.options.schedule);
+  #scheduleFactor(step: number): number {
+    return scheduleFactor(step, this.#length.totalSteps, this.options.schedule);
   }
 
   async #computeGradients(batches: readonly Batch[]): Promise<void> {

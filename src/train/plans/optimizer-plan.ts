@@ -15,7 +15,10 @@ import type { OptimizerOptions } from "../options";
 import { gradientName, maskName, momentNames } from "../tensors/names";
 
 /** Optimizer options with their defaults filled in. */
-export type OptimizerSettings = Required<Omit<OptimizerOptions, "noDecay">> & Pick<OptimizerOptions, "noDecay">;
+export type OptimizerSettings = Required<Omit<OptimizerOptions, OwnSettings>> & Pick<OptimizerOptions, OwnSettings>;
+
+/** Options that give some tensors settings of their own. */
+type OwnSettings = "noDecay" | "headLearningRate";
 
 /** @throws ConfigError for negative or infinite values, or betas that are not below 1. */
 export function optimizerSettings(options: OptimizerOptions = {}): OptimizerSettings {
@@ -27,15 +30,35 @@ export function optimizerSettings(options: OptimizerOptions = {}): OptimizerSett
     maxGradNorm: 0,
     ...options,
   };
-  const { learningRate, betas, eps, weightDecay, maxGradNorm } = settings;
+  const { learningRate, headLearningRate = learningRate, betas, eps, weightDecay, maxGradNorm } = settings;
   const isValid =
-    [learningRate, eps, weightDecay, maxGradNorm].every((value) => value >= 0 && Number.isFinite(value)) &&
-    betas.every((beta) => beta >= 0 && beta < 1);
+    [learningRate, headLearningRate, eps, weightDecay, maxGradNorm].every(
+      (value) => value >= 0 && Number.isFinite(value),
+    ) && betas.every((beta) => beta >= 0 && beta < 1);
   if (isValid) return settings;
   throw new ConfigError(
-    `The optimizer has learningRate ${learningRate}, betas ${betas.join(", ")}, eps ${eps}, weightDecay ${weightDecay}, maxGradNorm ${maxGradNorm}.`,
+    `The optimizer has learningRate ${learningRate}, headLearningRate ${headLearningRate}, betas ${betas.join(", ")}, eps ${eps}, weightDecay ${weightDecay}, maxGradNorm ${maxGradNorm}.`,
     "Give numbers from 0, and betas below 1.",
   );
+}
+
+/** Settings of AdamW that some tensors have in common. */
+export interface ParameterGroup {
+  /** Name of the update plan's input that holds the hyperparameters of a step. */
+  readonly input: string;
+  /** Before the schedule. */
+  readonly learningRate: number;
+  readonly weightDecay: number;
+}
+
+/** The group of a tensor. @param isHead whether it belongs to the task's head. */
+export function parameterGroup(settings: OptimizerSettings, name: string, isHead: boolean): ParameterGroup {
+  const headLearningRate = isHead ? settings.headLearningRate : undefined;
+  return {
+    input: headLearningRate === undefined ? "hyper" : "hyper of the head",
+    learningRate: headLearningRate ?? settings.learningRate,
+    weightDecay: settings.noDecay && occurs(settings.noDecay, name) ? 0 : settings.weightDecay,
+  };
 }
 
 /** Output of the update plan and the norm plan: the sum of squares of all gradients [1]. */
@@ -48,8 +71,8 @@ export interface UpdateOptions {
   readonly masked?: ReadonlySet<string>;
   /** Bound of the soft threshold that follows the update of a tensor; undefined for none. Default none. */
   readonly proximal?: (name: string) => number | undefined;
-  /** Name of the input with the hyperparameters of a tensor. Default "hyper" for all. */
-  readonly hyper?: (name: string) => string;
+  /** The group of a tensor. Default that of a tensor outside the head. */
+  readonly group?: (name: string) => ParameterGroup;
 }
 
 /** Masks gradients and sums their squares. */
@@ -88,7 +111,7 @@ export function updatePlan(
   live: ReadonlyMap<string, TensorSpec>,
   settings: OptimizerSettings,
   limits: Limits,
-  { masked, proximal, hyper = () => "hyper" }: UpdateOptions = {},
+  { masked, proximal, group = (name) => parameterGroup(settings, name, false) }: UpdateOptions = {},
 ): Plan {
   const recorder = new Recorder();
   const loss = recorder.input(LOSS, [1]);
@@ -96,6 +119,7 @@ export function updatePlan(
   for (const [name, { shape }] of live) {
     const [firstMoment, secondMoment] = momentNames(name);
     const p = recorder.parameter(name, shape);
+    const { input, weightDecay } = group(name);
     const inputs = {
       p,
       total,
@@ -103,9 +127,8 @@ export function updatePlan(
       m: recorder.parameter(firstMoment, shape),
       v: recorder.parameter(secondMoment, shape),
       g: recorder.parameter(gradientName(name), shape),
-      hyper: recorder.input(hyper(name), [ADAMW_HYPER_SIZE]),
+      hyper: recorder.input(input, [ADAMW_HYPER_SIZE]),
     };
-    const weightDecay = settings.noDecay && occurs(settings.noDecay, name) ? 0 : settings.weightDecay;
     const bound = proximal?.(name);
     recorder.labelled(name, () => {
       recorder.record(adamw, inputs, { weightDecay });
@@ -115,7 +138,7 @@ export function updatePlan(
   return plan(recorder, { outputs: { [SQUARE_SUM]: total, [LOSS]: loss }, effects: true, staged: true, limits });
 }
 
-/** The hyperparameter input of the update plan. @param step from 1. */
+/** A hyperparameter input of the update plan. @param step from 1. */
 export function hyperParameters(settings: OptimizerSettings, learningRate: number, step: number): Float32Array {
   const [beta1, beta2] = settings.betas;
   const { eps: epsilon, maxGradNorm: maxNorm } = settings;

@@ -1,4 +1,5 @@
 import type { Adapter } from "../../adapter/adapter";
+import { isInHead } from "../../model/model";
 import type { Model } from "../../model/model";
 import type { Structure } from "../../model/structure";
 import type { Limits } from "../../op/limits";
@@ -7,8 +8,8 @@ import type { Plan } from "../../tape/plan";
 import type { TrainerOptions } from "../options";
 import { importancePlan, prunableStructures } from "./importance-plan";
 import { lossSumPlan, sumsLosses } from "./loss-sum-plan";
-import { normPlan, optimizerSettings, updatePlan } from "./optimizer-plan";
-import type { OptimizerSettings } from "./optimizer-plan";
+import { normPlan, optimizerSettings, parameterGroup, updatePlan } from "./optimizer-plan";
+import type { OptimizerSettings, ParameterGroup } from "./optimizer-plan";
 import type { TrainableSpec } from "../tensors/specs";
 import { statisticsOf, statisticsPlan } from "./statistics-plan";
 import { variantKey } from "./trace";
@@ -34,8 +35,8 @@ export interface UpdatePlans {
   readonly update: Plan;
   /** Gives loss and gradient norm ahead of the update, where something reads the gradients in between. */
   readonly norm: Plan | undefined;
-  /** Names of the update's hyperparameter inputs. Tensors of one group have had the same number of updates. */
-  readonly groups: readonly string[];
+  /** Groups by the name of their input. Tensors of one group have had the same number of updates. */
+  readonly groups: ReadonlyMap<string, ParameterGroup>;
 }
 
 /** Every plan that a run holds in addition to those of its steps. */
@@ -75,23 +76,27 @@ export function sidePlans(
   live: ReadonlyMap<string, TrainableSpec>,
   masked: ReadonlySet<string>,
 ): SidePlans {
-  const { adapter, settings, variants, limits } = options;
+  const { model, adapter, settings, variants, limits } = options;
   const statistics = statisticsPlan(live, options.statistics, limits);
   const importance = importancePlan(options, live, limits);
   const lossSum = options.sumsLosses ? lossSumPlan(limits) : undefined;
   const readsGradientsFirst =
     importance !== undefined || (statistics !== undefined && options.statistics?.when === "before_update");
-  const group = (name: string): string => (variants ? `hyper of layer ${live.get(name)?.layer ?? "none"}` : "hyper");
+  const group = (name: string): ParameterGroup => {
+    const shared = parameterGroup(settings, name, isInHead(model, name));
+    if (!variants) return shared;
+    return { ...shared, input: `${shared.input} of layer ${live.get(name)?.layer ?? "none"}` };
+  };
   const updatePlans = (dropped: DroppedLayers): UpdatePlans => {
     const updated = new Map([...live].filter(([, { layer }]) => layer === undefined || !dropped.includes(layer)));
     return {
       update: updatePlan(updated, settings, limits, {
         masked,
-        hyper: group,
+        group,
         proximal: (name) => adapter.proximal?.(name),
       }),
       norm: readsGradientsFirst ? normPlan(updated, limits, { masked }) : undefined,
-      groups: [...new Set([...updated.keys()].map(group))],
+      groups: new Map([...updated.keys()].map((name) => [group(name).input, group(name)])),
     };
   };
   const updates = new Map([[], ...(variants ?? [])].map((dropped) => [variantKey(dropped), updatePlans(dropped)]));

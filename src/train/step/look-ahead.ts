@@ -48,5 +48,5 @@ export class LookAhead {
 
 function isSameStep(a: Step, b: Step): boolean {
   const hasSameBatches = a.batches === b.batches && a.droppedLayers.join() === b.droppedLayers.join();
-  return hasSameBatches && a.index === b.index && a.learningRate === b.learningRate;
+  return hasSameBatches && a.index === b.index && a.scheduleFactor === b.scheduleFactor;
 }

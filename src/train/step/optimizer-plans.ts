@@ -5,6 +5,7 @@ import type { Executor, Run } from "../../run/executor";
 import type { Plan } from "../../tape/plan";
 import type { SavedPruner, StructuralPruner } from "../freezing/structural-pruner";
 import { hyperParameters, LOSS, SQUARE_SUM } from "../plans/optimizer-plan";
+import type { ParameterGroup } from "../plans/optimizer-plan";
 import type { PlanBook } from "../plans/plan-book";
 import { sidePlans } from "../plans/side-plans";
 import type { SidePlanOptions, SidePlans, UpdatePlans } from "../plans/side-plans";
@@ -65,6 +66,11 @@ export class OptimizerPlans {
     this.pruner?.restore(structures);
   }
 
+  /** Learning rate outside the head, before the schedule. */
+  get learningRate(): number {
+    return this.options.settings.learningRate;
+  }
+
   /** FLOPs of the update of a step that leaves no layers out. */
   get flops(): number {
     return this.planOf([]).flops.forward;
@@ -113,14 +119,18 @@ export class OptimizerPlans {
     return this.#updateOf(dropped).norm;
   }
 
-  /** The run of one update. It changes nothing where the loss or the gradient norm is not finite. */
-  run(dropped: readonly number[], learningRate: number, loss?: number): Run {
+  /**
+   * The run of one update. It changes nothing where the loss or the gradient norm is not finite.
+   * @param scheduleFactor of every group's learning rate.
+   */
+  run(dropped: readonly number[], scheduleFactor: number, loss?: number): Run {
     const { update, groups } = this.#updateOf(dropped);
     const { settings } = this.options;
-    const hyper = (group: string): Float32Array => hyperParameters(settings, learningRate, this.#age(group) + 1);
+    const hyper = ({ input, learningRate }: ParameterGroup): Float32Array =>
+      hyperParameters(settings, learningRate * scheduleFactor, this.#age(input) + 1);
     const inputs = () => ({
       ...(loss !== undefined && { [LOSS]: Float32Array.of(loss) }),
-      ...Object.fromEntries(groups.map((group) => [group, hyper(group)])),
+      ...Object.fromEntries([...groups].map(([input, group]) => [input, hyper(group)])),
     });
     return { plan: update, store: this.state, inputs };
   }
@@ -132,7 +142,7 @@ export class OptimizerPlans {
   ): { loss: number; gradientNorm: number } {
     const { loss, gradientNorm } = this.readResult(outputs);
     if (Number.isFinite(loss) && Number.isFinite(gradientNorm)) {
-      for (const group of this.#updateOf(dropped).groups) this.#ages.set(group, this.#age(group) + 1);
+      for (const group of this.#updateOf(dropped).groups.keys()) this.#ages.set(group, this.#age(group) + 1);
     }
     return { loss, gradientNorm };
   }

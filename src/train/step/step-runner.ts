@@ -54,7 +54,7 @@ export class StepRunner {
     const gradients = await executor.runAll([...runs, { plan: norm, store: state, inputs: () => ({}) }]);
     const { loss } = checkFinite(updates.readResult(gradients), step);
     await updates.collectStatistics(executor, "before_update", step.index);
-    const outputs = await executor.runAll([updates.run(step.droppedLayers, step.learningRate, loss)]);
+    const outputs = await executor.runAll([updates.run(step.droppedLayers, step.scheduleFactor, loss)]);
     return { ...checkFinite(updates.finish(outputs, step.droppedLayers), step), flops };
   }
 
@@ -70,7 +70,7 @@ export class StepRunner {
     const { updates } = this.parts;
     const update = updates.planOf(step.droppedLayers);
     const { runs, flops } = gradientRuns(this.parts, step, { lossSum: updates.lossSum, update });
-    return { runs: [...runs, updates.run(step.droppedLayers, step.learningRate)], flops };
+    return { runs: [...runs, updates.run(step.droppedLayers, step.scheduleFactor)], flops };
   }
 }
 

@@ -14,5 +14,6 @@ export interface GradientStep {
 
 /** One optimizer step. */
 export interface Step extends GradientStep {
-  readonly learningRate: number;
+  /** Factor of every learning rate, by the schedule. */
+  readonly scheduleFactor: number;
 }
