@@ -17,6 +17,11 @@ export interface LandscapeOptions extends AnalysisControl {
   readonly span?: number;
   /** Tensors that vary. Default "all", so that landscapes of different methods are comparable. */
   readonly over?: LossVariables;
+  /**
+   * Tensors with one axis (biases, norms, vectors): "move" as one filter each (default), or "fixed" as in the code of Li et al.
+   * and of Park and Kim, where BitFit's and much of VeRA's landscape is flat by construction.
+   */
+  readonly vectors?: "move" | "fixed";
   /** Seed of the directions. Default 0. */
   readonly seed?: number;
 }
@@ -37,48 +42,61 @@ export interface Landscape {
 
 /**
  * The loss on a plane through a fine-tuned model (Li et al. 2018, Visualizing the Loss Landscape of Neural Nets; SAFE, figure
- * 7a), along two random directions. Each row of a direction has the norm of the weights' row ("filter normalisation"), and
- * the second direction is orthogonal to the first.
+ * 7a), along two random directions. Each row of both directions has the norm of the weights' row ("filter normalisation"), and
+ * the second direction is orthogonal to the first, as a footnote of SAFE asks.
  * @throws ConfigError for wrong options or missing tensors, DataError without batches.
  */
 export async function lossLandscape(subject: Subject, options: LandscapeOptions): Promise<Landscape> {
-  const { batches, over = "all", seed = 0 } = options;
+  const { batches, over = "all", vectors = "move", seed = 0 } = options;
   checkGrid(options);
   using surface = await LossSurface.open(subject, { batches, over, differentiable: false });
-  const directions = randomDirections(surface.layout, surface.origin, seed);
+  const directions = randomDirections(surface.layout, surface.origin, seed, vectors);
   return await lossPlane((at) => surface.loss(at), surface.origin, directions, options);
 }
 
 /**
- * Two orthogonal directions at a point, from normally distributed numbers. Each row is scaled to the norm of the point's
- * row; tensors with one axis (biases and norms) do not move.
+ * Two random directions at a point, orthogonal in every filter: both have the norm of the point's filter there. A filter is a
+ * row of a tensor; a tensor whose rows are single numbers, or that has one axis, is one filter.
+ * @param vectors whether tensors with one axis move.
  */
 export function randomDirections(
-  layout: VectorLayout,
+  { segments, size }: VectorLayout,
   at: Float32Array,
   seed: number,
+  vectors: "move" | "fixed" = "move",
 ): readonly [Float32Array, Float32Array] {
   const random = new Random(seed);
-  const [first, second] = [filterNormalised(layout, at, random), filterNormalised(layout, at, random)];
-  const projection = dot(first, second) / Math.max(dot(first, first), Number.MIN_VALUE);
-  return [first, second.map((x, i) => x - projection * first[i]!)];
-}
-
-function filterNormalised({ segments, size }: VectorLayout, at: Float32Array, random: Random): Float32Array {
-  const direction = new Float32Array(size);
+  const [first, second] = [new Float32Array(size), new Float32Array(size)];
   for (const { shape, offset, length } of segments) {
-    if (shape.length < 2) continue;
-    const width = columns(shape);
+    if (shape.length < 2 && vectors === "fixed") continue;
+    const rowWidth = shape.length < 2 ? 1 : columns(shape);
+    const width = rowWidth === 1 ? length : rowWidth;
     for (let start = offset; start < offset + length; start += width) {
-      const row = Float32Array.from({ length: width }, () => random.normal());
-      const scale = norm(at.subarray(start, start + width)) / norm(row);
-      direction.set(
-        row.map((x) => x * scale),
-        start,
-      );
+      const [a, b] = [0, 1].map(() => Float64Array.from({ length: width }, () => random.normal()));
+      const filters = filterDirections(at.subarray(start, start + width), a!, b!);
+      first.set(filters[0], start);
+      second.set(filters[1], start);
     }
   }
-  return direction;
+  return [first, second];
+}
+
+/**
+ * Directions of one filter, [width]: `a`, and what of `b` is orthogonal to it, each scaled to the norm of the weights. A filter
+ * of one number has no orthogonal direction; its second one is 0.
+ */
+export function filterDirections(
+  weights: ArrayLike<number>,
+  a: Float64Array,
+  b: Float64Array,
+): readonly [Float64Array, Float64Array] {
+  const share = dot(a, b) / dot(a, a);
+  const orthogonal = b.map((x, i) => x - share * a[i]!);
+  const scaled = (direction: Float64Array): Float64Array => {
+    const factor = norm(weights) / norm(direction);
+    return direction.map((x) => x * factor);
+  };
+  return [scaled(a), weights.length === 1 ? new Float64Array(1) : scaled(orthogonal)];
 }
 
 /** The values of a function on the plane through `origin` that two directions span. */
@@ -86,7 +104,7 @@ export async function lossPlane(
   lossAt: (at: Float32Array) => Promise<number>,
   origin: Float32Array,
   [first, second]: readonly [Float32Array, Float32Array],
-  options: Omit<LandscapeOptions, "batches" | "over" | "seed">,
+  options: Omit<LandscapeOptions, "batches" | "over" | "vectors" | "seed">,
 ): Promise<Landscape> {
   const { points, span } = checkGrid(options);
   const { onProgress, signal } = options;

@@ -207,6 +207,12 @@ export const ANALYZE = {
     oneOf(["adapter", "all"]),
   ),
   points: withDefault("--points <n>", "landscape: points along each direction", counts(3), 11),
+  vectors: withDefault(
+    "--vectors <what>",
+    "landscape: tensors with one axis, such as biases, move, or are fixed as in Li et al.",
+    oneOf(["move", "fixed"]),
+    "move",
+  ),
   span: withDefault("--span <x>", "landscape: largest coordinate along each direction", numbers(), 1),
   count: withDefault("--count <n>", "hessian: eigenvalues", counts(), 5),
   epsilon: optional("--epsilon <x>", "hessian: step of the finite differences (default 0.0003)", numbers()),

@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { adapterDrop, afloraFreezing, freezeSchedule, memoryBudget, safe } from "safetape";
 import { Random } from "../../src/base/random";
 import { hessianProduct, spectrumOf } from "../../src/analysis/hessian";
-import { lossPlane, randomDirections } from "../../src/analysis/landscape";
+import { filterDirections, lossPlane, randomDirections } from "../../src/analysis/landscape";
 import { dot, norm, VectorLayout } from "../../src/analysis/vector";
 import { cubicThreshold } from "../../src/freeze/safe-schedule";
 
@@ -132,19 +132,47 @@ describe("a loss landscape", () => {
   const at = Float32Array.from(normals(layout.size, 11));
   at.fill(0, 17, 21);
 
-  it("has orthogonal directions whose rows are as long as those of the weights", () => {
-    const [first, second] = randomDirections(layout, at, 1);
-    for (let row = 0; row < 3; row++) {
-      const part = (vector: Float32Array): Float32Array => vector.subarray(4 * row, 4 * row + 4);
-      expect(norm(part(first)) / norm(part(at))).toBeCloseTo(1, 5);
-    }
-    for (const direction of [first, second]) {
-      expect(norm(direction.subarray(12, 17)), "direction of a bias").toBe(0);
+  it("has orthogonal directions, of which every row and every vector is as long as that of the weights", () => {
+    const directions = randomDirections(layout, at, 1);
+    const filters = [0, 4, 8, 12].map((start, i) => [start, i < 3 ? start + 4 : 17] as const);
+    for (const direction of directions) {
+      for (const [start, end] of filters) {
+        expect(norm(direction.subarray(start, end)) / norm(at.subarray(start, end))).toBeCloseTo(1, 5);
+      }
       expect(norm(direction.subarray(17, 21)), "direction of a row of zeros").toBe(0);
+      expect(norm(direction) / norm(at), "the complete direction").toBeCloseTo(1, 5);
     }
-    expect(dot(first, second) / norm(first) / norm(second)).toBeCloseTo(0, 6);
+    const [first, second] = directions;
+    for (const [start, end] of filters) {
+      expect(dot(first.subarray(start, end), second.subarray(start, end)) / dot(at, at)).toBeCloseTo(0, 6);
+    }
     expect(randomDirections(layout, at, 1)[1]).toEqual(second);
     expect(randomDirections(layout, at, 2)[0]).not.toEqual(first);
+  });
+
+  it("keeps vectors fixed if asked to, as Li et al.", () => {
+    for (const direction of randomDirections(layout, at, 1, "fixed")) {
+      expect(norm(direction.subarray(12, 17)), "direction of a bias").toBe(0);
+      expect(norm(direction.subarray(0, 4)), "direction of a row").toBeGreaterThan(0);
+    }
+  });
+
+  it("takes a tensor with rows of one number as one filter", () => {
+    const column = new VectorLayout(new Map([["b", { shape: [3, 1] }]]));
+    const [first, second] = randomDirections(column, Float32Array.of(2, 3, 6), 1);
+    expect([norm(first), norm(second)].map((length) => length.toFixed(5))).toEqual(["7.00000", "7.00000"]);
+    expect(dot(first, second)).toBeCloseTo(0, 4);
+  });
+
+  it("has directions of a filter as calculated by hand", () => {
+    // |w| = 5. a = (1, 0) becomes (5, 0); of b = (2, -3), (0, -3) is orthogonal to a, and becomes (0, -5).
+    const [first, second] = filterDirections([3, 4], Float64Array.of(1, 0), Float64Array.of(2, -3));
+    expect([[...first], [...second]]).toEqual([
+      [5, 0],
+      [0, -5],
+    ]);
+    const [alone, none] = filterDirections([-2], Float64Array.of(0.5), Float64Array.of(3));
+    expect([[...alone], [...none]]).toEqual([[2], [0]]);
   });
 
   it("of a quadratic is that quadratic on the plane", async () => {

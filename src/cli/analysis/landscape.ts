@@ -14,14 +14,14 @@ import { subjects, withPolicy } from "./subjects";
 export async function landscapeCommand(rawWithoutPolicy: RawOptions, print: Print): Promise<void> {
   const raw = withPolicy(rawWithoutPolicy);
   const options = readOptions(ANALYZE, raw);
-  const { points, span, over = "all", seed } = options;
+  const { points, span, over = "all", vectors, seed } = options;
   if (span === 0) throw new UsageError("--span is 0.", "Give a number above 0.");
   using session = await AnalysisSession.open(options);
   const batches = session.firstBatches();
   const planes: Named<Landscape>[] = [];
   for (const { name, result: subject } of await subjects(session)) {
     const result = await session.progress(`landscape, ${name}`, (onProgress) =>
-      lossLandscape(subject, { batches, over, points, span, seed, onProgress }),
+      lossLandscape(subject, { batches, over, points, span, vectors, seed, onProgress }),
     );
     planes.push({ name, result });
   }
