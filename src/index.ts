@@ -36,12 +36,17 @@ export type { FetchDirectoryOptions, FetchProgress } from "./io/fetch-directory"
 
 export { isGlueTask } from "./data/glue-tasks";
 export { readGlue } from "./data/glue";
+export { AG_NEWS_CLASSES, readAgNews } from "./data/ag-news";
 export { readCifar } from "./data/cifar";
 export type { AnswerSamples } from "./data/answers";
 export { e2ePrompts, e2eSamples, readE2e } from "./data/e2e";
 export type { E2eExample } from "./data/e2e";
-export { readImageFolder } from "./data/image-folder";
-export type { ImageFolderOptions } from "./data/image-folder";
+export { FASHION_MNIST_CLASSES, readIdx } from "./data/idx";
+export type { IdxOptions } from "./data/idx";
+export { readImageFolder, readImages } from "./data/image-folder";
+export type { ImageFile, ImageFolderOptions } from "./data/image-folder";
+export { readImageList } from "./data/image-list";
+export type { ImageListKind, ListedImage } from "./data/image-list";
 export { readPreprocessor } from "./data/preprocessor";
 export type { Preprocessor } from "./data/preprocessor";
 export { ImageBatches, normalisePixels } from "./data/images";
@@ -58,6 +63,8 @@ export { nltkTokens } from "./data/nltk-tokens";
 export { porterStem } from "./data/porter";
 export { readWordNet } from "./data/wordnet";
 export type { WordNet } from "./data/wordnet";
+export { readSamsum, summaryConversations, summaryPrompt } from "./data/samsum";
+export type { DialogueSummary } from "./data/samsum";
 export { decodeSpans, readSquad, squadFeatures } from "./data/squad";
 export type { SpanOptions, SpanScores, SquadExample, SquadFeature, SquadOptions } from "./data/squad";
 export * from "./data/metrics";

@@ -183,7 +183,7 @@ const ONE_JSON_OBJECT = toggle("--json", "Print one JSON object");
 const TASK = {
   model: MODEL,
   task: required("--task <name>", TASKS.join(", "), text),
-  data: required("--data <path>", "Directory with the task's published files, or a text file for lm", text),
+  data: required("--data <path>", "Directory with the task's published files, or its training file", text),
 };
 
 export const DOCTOR = {
@@ -273,6 +273,12 @@ export const TRAIN = {
     counts(),
   ),
   labelSmoothing: optional("--label-smoothing <x>", "Label smoothing", numbers()),
+  evalData: optional(
+    "--eval-data <path>",
+    "Evaluate on this directory or file instead of the dev set of --data; classes are matched by name",
+    text,
+  ),
+  evalTask: optional("--eval-task <name>", "Task of --eval-data (default: --task)", text),
   evalEvery: optional(
     "--eval-every <n>",
     "Evaluate every n steps, and keep the best adapter (default: evaluate at the end)",
@@ -283,7 +289,7 @@ export const TRAIN = {
     "Stop after n evaluations without a lower loss on the dev set (one an epoch, or --eval-every), and keep the best adapter",
     counts(),
   ),
-  generate: toggle("--generate", "Generate the dev set's texts at the end, and score them (e2e)"),
+  generate: toggle("--generate", "Generate the dev set's texts at the end, and score them (e2e, samsum)"),
   ...GENERATION,
   ...MEMORY,
   memoryBudget: optional(

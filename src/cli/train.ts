@@ -22,7 +22,7 @@ import { readOptions, UsageError } from "./options";
 import type { Print, RawOptions, Values } from "./options";
 import { ResumableRun } from "./resumable-run";
 import { preprocessing } from "./tasks/task-data";
-import { readTask, taskHead } from "./tasks/tasks";
+import { readEvaluation, readTask, taskHead } from "./tasks/tasks";
 import { emitter } from "./view/events";
 import { showProgress } from "./view/progress";
 import type { ProgressView } from "./view/progress";
@@ -53,10 +53,19 @@ export async function trainCommand(raw: RawOptions, print: Print): Promise<void>
   const { model } = loaded;
   const maxLength = Math.min(model.maxLength, options.maxLength);
   const run = await ResumableRun.open(options, outPath);
-  const data = await progress("reading data", () => readTask(task, { path, model, maxLength, wordNet, ...load }));
+  const reading = { model, maxLength, wordNet, ...load };
+  const data = await progress("reading data", () => readTask(task, { path, ...reading }));
+  const { evalData = path, evalTask = task } = options;
+  const evaluated =
+    evalData === path && evalTask === task
+      ? data
+      : await progress("reading data to evaluate on", () =>
+          readEvaluation(evalTask, { path: evalData, ...reading }, { head, data }),
+        );
   const { patience } = options;
-  if (patience !== undefined && !data.dev) throw withoutDevSet("--patience", path);
-  if (data.truncated > 0) process.stderr.write(`${data.truncated} examples were cut to ${maxLength} tokens\n`);
+  if (patience !== undefined && !evaluated.dev) throw withoutDevSet("--patience", evalData);
+  const truncated = data.truncated + (evaluated === data ? 0 : evaluated.truncated);
+  if (truncated > 0) process.stderr.write(`${truncated} examples were cut to ${maxLength} tokens\n`);
   if (data.dropped) process.stderr.write(`${data.dropped} examples left out: no answer within ${maxLength} tokens\n`);
   if (loaded.unused.length > 0) process.stderr.write(`ignored tensors: ${shortList(loaded.unused)}\n`);
   if (loaded.initialised.length > 0) process.stderr.write(`new in this run: ${loaded.initialised.join(", ")}\n`);
@@ -77,7 +86,10 @@ export async function trainCommand(raw: RawOptions, print: Print): Promise<void>
   const generation = options.generate && { ...generationSettings(options), ngramsOf: "answer" as const };
   const evaluate = (isLast: boolean) =>
     progress("evaluating", (onProgress) =>
-      evaluateTask(trainer, task, data, options.batch, { onProgress, ...(isLast && generation && { generation }) }),
+      evaluateTask(trainer, evalTask, evaluated, options.batch, {
+        onProgress,
+        ...(isLast && generation && { generation }),
+      }),
     );
   const evaluation = new BestEvaluation(trainer, evaluate, patience);
   const log = new RunLog();

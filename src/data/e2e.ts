@@ -3,7 +3,8 @@ import type { Directory } from "../io/directory";
 import { oneLine } from "../io/json";
 import { answerSamples } from "./answers";
 import type { AnswerSamples } from "./answers";
-import { lineError, readLines } from "./text-file";
+import { readCsv } from "./csv";
+import { lineError } from "./text-file";
 import type { Tokenizer } from "./tokenizer";
 
 /** A meaning representation, with all the texts that people wrote for it. */
@@ -19,16 +20,12 @@ export interface E2eExample {
  */
 export async function readE2e(directory: Directory, file: string): Promise<E2eExample[]> {
   const where = `${file} in ${directory.name}`;
-  const text = (await readLines(directory, file)).map((line) => line.text).join("\n");
-  const [header, ...rows] = await parseRows(text);
+  const [header, ...rows] = await readCsv(directory, file);
   const fields = header?.cells ?? [];
   checkHeader(fields, where);
   const [meaningColumn, referenceColumn] = [fields.indexOf("mr"), fields.indexOf("ref")];
   const examples: { meaning: string; references: string[] }[] = [];
-  for (const { line, cells, fault } of rows) {
-    const wrongWidth = cells.length === fields.length ? undefined : `${cells.length} cells, not ${fields.length}`;
-    const fact = fault ?? wrongWidth;
-    if (fact !== undefined) throw lineError(where, line, fact, "quote cells with commas, and close quotes");
+  for (const { line, cells } of rows) {
     const meaning = cells[meaningColumn]!;
     const reference = cells[referenceColumn] ?? "";
     if (meaning.trim() === "") throw lineError(where, line, "the meaning is empty", "fill it, or drop the row");
@@ -39,30 +36,6 @@ export async function readE2e(directory: Directory, file: string): Promise<E2eEx
   }
   if (examples.length === 0) throw new DataError(`${where} has no rows`, "give a file with at least one");
   return examples;
-}
-
-interface CsvRow {
-  /** Number of its first line, counted from 1. */
-  readonly line: number;
-  readonly cells: readonly string[];
-  /** Message of a syntax error in it. */
-  readonly fault: string | undefined;
-}
-
-async function parseRows(text: string): Promise<CsvRow[]> {
-  const { default: papa } = await import("papaparse");
-  const rows: CsvRow[] = [];
-  let [line, read] = [1, 0];
-  papa.parse<string[]>(text, {
-    delimiter: ",",
-    step({ data, errors, meta }) {
-      // A quoted cell may contain line ends, so the line is counted from the text before the row.
-      rows.push({ line, cells: data, fault: errors[0]?.message });
-      line += text.slice(read, meta.cursor).split("\n").length - 1;
-      read = meta.cursor;
-    },
-  });
-  return rows;
 }
 
 function checkHeader(fields: readonly string[], where: string): void {

@@ -12,6 +12,14 @@ export interface ImageFolderOptions {
   readonly preprocessor: Preprocessor;
 }
 
+/** A file with an image of a class. */
+export interface ImageFile {
+  readonly directory: Directory;
+  readonly file: string;
+  /** The class, counted from 0. */
+  readonly label: number;
+}
+
 /**
  * Reads images from one folder for each class. Labels are the positions in `classes`. Files with other endings than those of
  * PNG and JPEG are skipped. Images are stored as bytes, and converted to numbers whenever a batch needs them.
@@ -19,19 +27,33 @@ export interface ImageFolderOptions {
  */
 export async function readImageFolder(
   classes: readonly Directory[],
-  { spec, preprocessor }: ImageFolderOptions,
+  options: ImageFolderOptions,
 ): Promise<ImageSample[]> {
   if (classes.length === 0) throw new DataError("there are no class folders", "make a folder for each class");
+  const files: ImageFile[] = [];
+  for (const [label, directory] of classes.entries()) {
+    files.push(...(await imageFiles(directory)).map((file) => ({ directory, file, label })));
+  }
+  return readImages(files, options);
+}
+
+/** Names of the images in a folder. @throws DataError if there are none. */
+export async function imageFiles(folder: Directory): Promise<string[]> {
+  const files = (await folder.list()).filter((file) => IMAGE.test(file));
+  if (files.length > 0) return files;
+  throw new DataError(`${folder.name} has no PNG or JPEG`, "add images, or remove the folder");
+}
+
+/** Reads images that are listed one by one. @throws DataError for a file that cannot be decoded. */
+export async function readImages(
+  files: readonly ImageFile[],
+  { spec, preprocessor }: ImageFolderOptions,
+): Promise<ImageSample[]> {
   const { decodeImage } = await import("./decode-image");
   const samples: ImageSample[] = [];
-  for (const [label, folder] of classes.entries()) {
-    const files = (await folder.list()).filter((file) => IMAGE.test(file));
-    if (files.length === 0)
-      throw new DataError(`${folder.name} has no PNG or JPEG`, "add images, or remove the folder");
-    for (const file of files) {
-      const image = await decodeImage(await folder.read(file), `${file} in ${folder.name}`);
-      samples.push(preparedImage(image, label, preprocessor, spec));
-    }
+  for (const { directory, file, label } of files) {
+    const image = await decodeImage(await directory.read(file), `${file} in ${directory.name}`);
+    samples.push(preparedImage(image, label, preprocessor, spec));
   }
   return samples;
 }

@@ -7,7 +7,15 @@ import type { Tokenizer } from "./tokenizer";
 
 const MESSAGE = v.object({ role: v.picklist(["system", "user", "assistant"]), content: v.string() });
 const CHAT = v.object({ messages: v.pipe(v.array(MESSAGE), v.minLength(1)) });
-const INSTRUCTION = v.object({ instruction: v.string(), input: v.optional(v.string(), ""), output: v.string() });
+const TASK = { instruction: v.string(), input: v.optional(v.string(), "") };
+const INSTRUCTION = v.union([
+  v.object({ ...TASK, output: v.string() }),
+  // LaMini's key.
+  v.pipe(
+    v.object({ ...TASK, response: v.string() }),
+    v.transform(({ instruction, input, response }) => ({ instruction, input, output: response })),
+  ),
+]);
 const COMPLETION = v.object({ prompt: v.string(), completion: v.string() });
 
 /** A part of a conversation. Only answers count in the loss. */
@@ -20,7 +28,7 @@ export type Conversation = readonly Turn[];
 
 /**
  * Reads conversations from JSON lines. Each line is `{"messages": [{"role", "content"}]}`, `{"instruction", "input",
- * "output"}` or `{"prompt", "completion"}`. Blank lines are skipped.
+ * "output"}` (or "response", as in LaMini-instruction) or `{"prompt", "completion"}`. Blank lines are skipped.
  * @throws DataError with the line for anything else, and for a conversation without an answer.
  */
 export async function readConversations(directory: Directory, file: string): Promise<Conversation[]> {
@@ -29,11 +37,16 @@ export async function readConversations(directory: Directory, file: string): Pro
   return lines.map(({ number, text }) => {
     const conversation = conversationOf(parse(text, number, where));
     if (!conversation) {
-      const fact = "neither messages, nor instruction and output, nor prompt and completion";
-      throw lineError(where, number, fact, "give one of these three forms in each line");
+      const fact = "neither messages, nor instruction and output (or response), nor prompt and completion";
+      throw lineError(where, number, fact, "give one of these forms in each line");
     }
     if (conversation.some((turn) => turn.isAnswer && turn.text.trim() !== "")) return conversation;
-    throw lineError(where, number, "no answer to learn from", "give an assistant's message, an output or a completion");
+    throw lineError(
+      where,
+      number,
+      "no answer to learn from",
+      "give an assistant's message, an output, a response or a completion",
+    );
   });
 }
 

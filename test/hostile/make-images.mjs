@@ -1,6 +1,6 @@
 // @ts-check
 // Seeds of the image readers.
-import { crc32, deflateSync } from "node:zlib";
+import { crc32, deflateSync, gzipSync } from "node:zlib";
 
 /** @param {string} type @param {Uint8Array} data */
 function chunk(type, data) {
@@ -28,6 +28,19 @@ function png([width, height, bits, type, interlaced = 0], data, chunks = []) {
   return Buffer.concat([signature, chunk("IHDR", header), ...chunks, pixels, chunk("IEND", new Uint8Array(0))]);
 }
 
+/**
+ * An IDX file.
+ * @param {readonly number[]} shape
+ * @param {Uint8Array} values
+ * @param {number} [type] 8: unsigned bytes
+ */
+function idx(shape, values, type = 8) {
+  const header = Buffer.alloc(4 + 4 * shape.length);
+  header.set([0, 0, type, shape.length]);
+  shape.forEach((length, i) => header.writeUInt32BE(length, 4 + 4 * i));
+  return Buffer.concat([header, values]);
+}
+
 /** @param {(path: string) => Buffer} valid */
 export function imageSeeds(valid) {
   const { files } = JSON.parse(String(valid("image-data/pillow.json")));
@@ -50,6 +63,23 @@ export function imageSeeds(valid) {
       hundred: Buffer.concat([Buffer.from([3, 77]), noise(3072)]),
       "label-too-large": Buffer.concat([Buffer.from([200]), noise(3072)]),
       "one-byte-short": Buffer.concat([Buffer.from([3]), noise(3071)]),
+      nothing: Buffer.alloc(0),
+    },
+    idx: {
+      plain: idx([2, 3, 3], noise(18)),
+      zipped: gzipSync(idx([2, 28, 28], noise(2 * 784))),
+      labels: idx([2], noise(2)),
+      floats: idx([2, 1, 1], noise(8), 13),
+      "cut-off": idx([2, 3, 3], noise(17)),
+      longer: idx([2, 3, 3], noise(19)),
+      "header-cut-off": idx([2, 3, 3], noise(0)).subarray(0, 9),
+      "zipped-cut-off": gzipSync(idx([2, 28, 28], noise(2 * 784))).subarray(0, -40),
+      "zipped-twice": gzipSync(gzipSync(idx([2, 3, 3], noise(18)))),
+      bomb: gzipSync(idx([2, 3, 3], new Uint8Array(2 << 20))),
+      "declares-2-63": idx([2, 2 ** 31, 2 ** 31], noise(18)),
+      "declares-8192x8192": gzipSync(idx([2, 8192, 8192], noise(18))),
+      "no-pixels": idx([2, 0, 3], noise(0)),
+      "another-count": idx([3, 3, 3], noise(27)),
       nothing: Buffer.alloc(0),
     },
     png: {

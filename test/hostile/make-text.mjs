@@ -7,7 +7,119 @@ const STSB = "index genre filename year old_index source1 source2 sentence1 sent
 
 /** @returns {Record<string, Record<string, string | Uint8Array>>} */
 export function textSeeds() {
-  return { tsv: tsv(), csv: csv(), jsonl: jsonl(), squad: squad() };
+  return {
+    tsv: tsv(),
+    csv: csv(),
+    jsonl: jsonl(),
+    squad: squad(),
+    "ag-news": agNews(),
+    samsum: samsum(),
+    "image-list": imageList(),
+    "wordnet-index": wordnetIndex(),
+    "wordnet-data": wordnetData(),
+  };
+}
+
+/** @returns {Record<string, string | Uint8Array>} */
+function agNews() {
+  const rows = '"3","Oil, and ""gas""","Prices\\rise."\n4,Chips,Faster\n';
+  return {
+    rows,
+    crlf: rows.replaceAll("\n", "\r\n"),
+    bom: `\ufeff${rows}`,
+    "class-0": "0,a,b\n",
+    "class-1e308": "1e308,a,b\n",
+    "class-of-objects": "__proto__,constructor,toString\n",
+    "two-cells": "text,label\na,1\n",
+    "open-quote": '1,"a,b\nc,d,e\n',
+    blank: "1,, \n",
+    nul: "1,a\u0000,b\n",
+    "not-utf8": Uint8Array.from([...Buffer.from(rows), 0xff]),
+    "many-quotes": `1,a,${'"'.repeat(20001)}\n`,
+    nothing: "",
+  };
+}
+
+/** @returns {Record<string, string | Uint8Array>} */
+function samsum() {
+  const item = { id: "13818513", dialogue: "Ann: Tea?\r\nBob: Yes", summary: "Bob wants tea." };
+  /** @param {Record<string, unknown>[]} changes */
+  const file = (...changes) => JSON.stringify(changes.map((change) => ({ ...item, ...change })));
+  return {
+    two: file({}, { id: "2" }),
+    "blank-dialogue": file({ dialogue: " " }, {}),
+    "blank-items": file({ summary: "" }),
+    "summary-missing": '[{"id":"1","dialogue":"a"}]',
+    "id-of-numbers": file({ id: 1 }),
+    "summary-of-objects": file({ summary: { length: 1e9 } }),
+    proto: '[{"__proto__":{"id":"1","dialogue":"a","summary":"b"}}]',
+    "lone-surrogates": '[{"id":"1","dialogue":"\\ud800","summary":"\\udfff"}]',
+    "json-lines": `${JSON.stringify(item)}\n${JSON.stringify(item)}\n`,
+    "length-lies": '{"length":1000000000}',
+    deep: deep(20000),
+    bom: `\ufeff${file({})}`,
+    list: "[]",
+    nothing: "",
+  };
+}
+
+/** @returns {Record<string, string | Uint8Array>} */
+function imageList() {
+  return {
+    csv: 'jpg/1.jpg,rose\n"a,b.jpg","lily, white"\n',
+    annotations: "val_0.JPEG\tn0344\t0\t32\t44\t62\n",
+    food: "apple_pie/100\nwaffles/7\n",
+    crlf: "a.png,x\r\nb.png,y\r\n",
+    parent: "../../etc/a.png,x\n",
+    "parent-inside": "a/../../b.png,x\n",
+    absolute: "/etc/a.png,x\n",
+    drive: "C:\\a.png,x\n",
+    stream: "a.png:b,x\n",
+    nul: "a.png\u0000,x\n",
+    "class-of-objects": "a.png,__proto__\nb.png,constructor\n",
+    "class-missing": "a.png,\n",
+    "many-slashes": `${"a/".repeat(4000)}b.png,x\n`,
+    "not-utf8": Uint8Array.of(0x61, 0xff, 0x2c, 0x78, 0x0a),
+    nothing: "",
+  };
+}
+
+/** @returns {Record<string, string | Uint8Array>} */
+function wordnetIndex() {
+  return {
+    two: "  1 the licence\ncar n 1 1 @ 1 1 00000003  \nauto n 1 0 1 0 00000003  \n",
+    "offset-inside": "car n 1 0 1 0 00000005  \n",
+    "offset-beyond": "car n 1 0 1 0 99999999  \n",
+    "offset-2-53": "car n 1 0 1 0 9007199254740993  \n",
+    "offset-negative": "car n 1 0 1 0 -3  \n",
+    "offset-hexadecimal": "car n 1 0 1 0 0x3  \n",
+    "count-lies": "car n 1000000000 0 1 0 00000003  \n",
+    "count-missing": "car\n",
+    "word-of-objects": "__proto__ n 1 0 1 0 00000003  \nconstructor n 1 0 1 0 00000003  \n",
+    "many-offsets": `car n 2000 0 1 0 ${"00000003 ".repeat(2000)}\n`,
+    "licence-only": "  1 the licence\n",
+    "not-utf8": Uint8Array.from([0xff, ...Buffer.from(" n 1 0 1 0 00000003\n")]),
+    nothing: "",
+  };
+}
+
+/** @returns {Record<string, string | Uint8Array>} */
+function wordnetData() {
+  const synset = "00000003 06 n 03 car 0 auto 0 motor_car 0 000 | a motor vehicle";
+  return {
+    synset: `  \n${synset}  \n`,
+    marked: "  \n00000003 00 s 02 galore(ip) 0 car(a) 0 000 | in abundance\n",
+    "without-end": `  \n${synset}`,
+    "count-lies": "  \n00000003 06 n ff car 0\n",
+    "count-zero": "  \n00000003 06 n 00 000 | nothing\n",
+    "count-negative": "  \n00000003 06 n -1 car 0 000\n",
+    "another-offset": "  \n00000004 06 n 01 car 0 000\n",
+    shifted: ` \n${synset}\n`,
+    "many-brackets": `  \n00000003 06 n 01 ${"(".repeat(5000)} 0 000\n`,
+    "many-words": `  \n00000003 06 n ffff ${"a 0 ".repeat(2000)}\n`,
+    "not-utf8": Uint8Array.from([...Buffer.from("  \n00000003 06 n 01 "), 0xff, ...Buffer.from(" 0 000\n")]),
+    nothing: "",
+  };
 }
 
 /** @returns {Record<string, string | Uint8Array>} */

@@ -1,4 +1,5 @@
 import { readCifar } from "../../src/data/cifar";
+import { readIdx } from "../../src/data/idx";
 import { readImageFolder } from "../../src/data/image-folder";
 import type { ImageSample } from "../../src/data/images";
 import { DEFAULT_PREPROCESSOR, readPreprocessor } from "../../src/data/preprocessor";
@@ -27,6 +28,22 @@ const cifar: Reader = {
   async read(directory) {
     const classes = ((await directory.size("batch.bin")) ?? 0) % 3074 === 0 ? 100 : 10;
     checkImages(await readCifar(directory, "batch.bin", classes), classes);
+  },
+};
+
+const idx: Reader = {
+  name: "IDX",
+  seeds: "idx",
+  file: "images",
+  form: "bytes",
+  words: ["\u0000\u0000\u0008\u0003", "\u0000\u0000\u0000\u0002", "\u001f\u008b", "\u0000"],
+  // Two images of what a byte of gzip can expand to, which are resized.
+  perByte: 1032 * 16,
+  otherFiles: { labels: Uint8Array.of(0, 0, 8, 1, 0, 0, 0, 2, 9, 0) },
+  async read(directory) {
+    const samples = await readIdx(directory, "images", "labels", { classes: 10, spec: SPEC });
+    must(samples.length === 2, "an image for each label");
+    checkImages(samples, 10);
   },
 };
 
@@ -62,6 +79,7 @@ const preprocessor: Reader = {
 
 export const IMAGE_READERS: readonly Reader[] = [
   cifar,
+  idx,
   folder("PNG", "a.png", "png", ["IHDR", "IDAT", "IEND", "PLTE", "tRNS", "iCCP", "acTL"]),
   folder("JPEG", "a.jpg", "bytes", ["\u00ff\u00d8", "\u00ff", "\u0000\u0000", "JFIF", "Adobe"]),
   preprocessor,

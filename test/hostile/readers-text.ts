@@ -1,10 +1,15 @@
+import { posix } from "node:path";
+import { AG_NEWS_CLASSES, readAgNews } from "../../src/data/ag-news";
 import { readE2e } from "../../src/data/e2e";
 import { readGlue } from "../../src/data/glue";
 import type { GlueTaskName } from "../../src/data/glue-tasks";
 import { readConversations } from "../../src/data/jsonl";
+import { readImageList } from "../../src/data/image-list";
+import { readSamsum } from "../../src/data/samsum";
 import { readSquad, squadFeatures } from "../../src/data/squad";
 import { loadTokenizer } from "../../src/data/tokenizer";
 import { readTsv } from "../../src/data/tsv";
+import { readWordNet } from "../../src/data/wordnet";
 import { memoryDirectory } from "../../src/io/directory";
 import type { Directory } from "../../src/io/directory";
 import { JSON_WORDS, must, testFile } from "./reader";
@@ -151,4 +156,89 @@ const squad: Reader = {
   },
 };
 
-export const TEXT_READERS: readonly Reader[] = [tokenizer, tokenizerConfig, tsv, csv, jsonl, squad];
+const agNews: Reader = {
+  name: "AG News",
+  seeds: "ag-news",
+  file: "train.csv",
+  form: "bytes",
+  perByte: 1024,
+  words: ['"', '""', ",", "\n", "\r\n", "1,", "4,", "5,", "\ufeff", "\u0000", "__proto__"],
+  async read(directory) {
+    for (const { text, label } of (await readAgNews(directory, "train.csv")).examples) {
+      must(text.trim() !== "", "an empty text");
+      must(AG_NEWS_CLASSES[label] !== undefined, `the label ${label}`);
+    }
+  },
+};
+
+const samsum: Reader = {
+  name: "SAMSum",
+  seeds: "samsum",
+  file: "train.json",
+  form: "json",
+  perByte: 512,
+  words: [...JSON_WORDS, '"dialogue":"a"', '"summary":""', '"id":1'],
+  async read(directory) {
+    for (const { dialogue, summary } of (await readSamsum(directory, "train.json")).examples) {
+      must(dialogue.trim() !== "" && summary.trim() !== "", "a blank text");
+    }
+  },
+};
+
+const imageList: Reader = {
+  name: "image list",
+  seeds: "image-list",
+  file: "train.csv",
+  form: "bytes",
+  perByte: 1024,
+  words: ["/", "..", "../", "\\", ",", "\t", "\n", '"', "\u0000", "C:", "__proto__"],
+  async read(directory) {
+    const text = new TextDecoder().decode(await directory.read("train.csv"));
+    const kind = text.includes("\t") ? "annotations" : text.includes(",") ? "csv" : "food";
+    for (const { path, name } of await readImageList(directory, "train.csv", kind)) {
+      must(name.trim() !== "", "an image without a class");
+      must(posix.normalize(`/data/${path}`) === `/data/${path}`, `a path out of the folder: ${path}`);
+    }
+  },
+};
+
+const WORDNET = {
+  noun: { index: "car n 1 0 1 0 00000003  \n", data: "  \n00000003 06 n 02 car 0 auto 0 000 | a motor vehicle\n" },
+  verb: { index: "be v 1 0 1 0 00000003  \n", data: "  \n00000003 42 v 02 be 0 exist 0 000 | have an existence\n" },
+};
+
+const wordNet = (what: "index" | "data"): Reader => {
+  const files = ["noun", "verb", "adj", "adv"].flatMap((part) => {
+    const { index, data } = part === "noun" ? WORDNET.noun : WORDNET.verb;
+    return [
+      [`index.${part}`, index],
+      [`data.${part}`, data],
+    ];
+  });
+  const file = `${what}.noun`;
+  const otherFiles = Object.fromEntries(
+    files.filter(([name]) => name !== file).map(([name, text]) => [name!, new TextEncoder().encode(text)]),
+  );
+  return {
+    name: `WordNet's ${what}`,
+    seeds: `wordnet-${what}`,
+    file,
+    form: "bytes",
+    perByte: 4096,
+    words: [" ", "  ", "\n", "00000003", " 0", "ff", "_", "(", ")", "-1", "1e9", "0x3", "\u0000", "__proto__"],
+    otherFiles,
+    async read(directory) {
+      const wordNet = await readWordNet(directory);
+      const words = ["car", "cars", "auto", "__proto__", "constructor", "went", "ing".repeat(500)];
+      for (const name of words.flatMap((word) => [...wordNet.synonyms(word)])) {
+        must(!name.includes("_") && !name.includes("\n"), `the synonym ${name}`);
+      }
+      must(wordNet.synonyms("was").has("exist"), "the synonyms of a verb in valid files");
+    },
+  };
+};
+
+export const TEXT_READERS: readonly Reader[] = [
+  ...[tokenizer, tokenizerConfig, tsv, csv, jsonl, squad],
+  ...[agNews, samsum, imageList, wordNet("index"), wordNet("data")],
+];

@@ -266,6 +266,8 @@ describe("image folders", () => {
     await expect(classNames(path())).rejects.toThrow(/no class folders/);
     for (const name of ["dogs", "cats"]) mkdirSync(path("train", name), { recursive: true });
     writeFileSync(path("train", "readme.txt"), "");
+    await expect(classNames(path())).rejects.toThrow(/cats has no PNG or JPEG/);
+    for (const name of ["dogs", "cats"]) writeFileSync(path("train", name, "a.png"), png);
     expect(await classNames(path())).toEqual(["cats", "dogs"]);
   });
 });

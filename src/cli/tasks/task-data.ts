@@ -1,3 +1,6 @@
+import { stat } from "node:fs/promises";
+import { basename, dirname } from "node:path";
+import { DataError } from "../../base/errors";
 import { Batches } from "../../data/batches";
 import { LABEL_KINDS } from "../../data/batch";
 import type { Batch } from "../../data/batch";
@@ -8,6 +11,7 @@ import { loadTokenizer } from "../../data/tokenizer";
 import type { Tokenizer } from "../../data/tokenizer";
 import type { WordNet } from "../../data/wordnet";
 import type { Continuation } from "../../generate/options";
+import type { Directory } from "../../io/directory";
 import type { Model } from "../../model/model";
 import { openDirectory } from "../../node/directory";
 import type { SeeLogits } from "../../train/evaluate";
@@ -24,6 +28,8 @@ export interface TaskData {
   readonly dev: DevSet | undefined;
   /** Further dev sets, by the suffix of their metrics' names. */
   readonly moreDevSets?: Readonly<Record<string, DevSet>>;
+  /** Names of the classes, by label; undefined for tasks without classes. */
+  readonly labelNames?: readonly string[] | undefined;
   /** Examples that were cut to the longest row. */
   readonly truncated: number;
   /** Examples that were left out because cutting them removed their answer. */
@@ -49,6 +55,13 @@ export interface TaskOptions {
   readonly tokenizer: () => Promise<Tokenizer>;
   /** Loads the model's preprocessor, for tasks of images. */
   readonly preprocessor: () => Promise<Preprocessor>;
+  /**
+   * Whether only the dev set is read, which then may also be the file at `path`: for evaluation on another corpus than the one
+   * trained on.
+   */
+  readonly evaluateOnly?: boolean;
+  /** The classes that labels are counted in. Default: those of the data set. */
+  readonly labelNames?: readonly string[] | undefined;
   /** Synonyms for METEOR. Default: METEOR is the variant without synonyms. */
   readonly wordNet?: WordNet | undefined;
 }
@@ -60,6 +73,57 @@ export function preprocessing(modelPath: string): Pick<TaskOptions, "tokenizer" 
     preprocessor: async () => readPreprocessor(await openDirectory(modelPath)),
   };
 }
+
+/** The files of a task. */
+export interface TaskFiles {
+  readonly folder: Directory;
+  /** Undefined if only the dev set is read. */
+  readonly train: string | undefined;
+  /** Undefined if there is none. */
+  readonly dev: string | undefined;
+}
+
+/**
+ * The first of several names that exists in the folder, for the training and for the dev set. A path of a file is that of the
+ * training set, or of the dev set with `evaluateOnly`.
+ * @throws DataError for `evaluateOnly` in a folder without a dev set.
+ */
+export async function taskFiles(
+  { path, evaluateOnly = false }: Pick<TaskOptions, "path" | "evaluateOnly">,
+  trainNames: readonly string[],
+  devNames: readonly string[],
+): Promise<TaskFiles> {
+  if ((await stat(path).catch(() => undefined))?.isFile()) {
+    const [folder, file] = [await openDirectory(dirname(path)), basename(path)];
+    return evaluateOnly ? { folder, train: undefined, dev: file } : { folder, train: file, dev: undefined };
+  }
+  const folder = await openDirectory(path);
+  const names = await folder.list();
+  const dev = devNames.find((file) => names.includes(file));
+  if (!evaluateOnly) {
+    return { folder, train: trainNames.find((file) => names.includes(file)) ?? trainNames[0], dev };
+  }
+  if (dev !== undefined) return { folder, train: undefined, dev };
+  throw new DataError(`${path} has no data to evaluate on`, `add ${devNames.join(" or ")}, or give the path of a file`);
+}
+
+/**
+ * The position of each class of a data set in the classes of a model, by name; -1 for one that the model does not have.
+ * @param names the data set's classes; undefined if it has none.
+ */
+export function labelPositions(
+  names: readonly string[] | undefined,
+  target: readonly string[] | undefined,
+): readonly number[] | undefined {
+  return target && names?.map((name) => target.indexOf(name));
+}
+
+/** The error for a class that a model was not trained on. */
+export const unknownClass = (where: string, name: string, target: readonly string[]): DataError =>
+  new DataError(
+    `${where} has the class ${name}, which the model is not trained on`,
+    `its classes are ${target.length > 12 ? `${target.slice(0, 12).join(", ")} and others` : target.join(", ")}`,
+  );
 
 /** The data of a task of texts, with labels as the model's loss needs them. */
 export function textData(model: Model, train: readonly Sample[], dev: readonly Sample[]): TaskData {

@@ -1,19 +1,42 @@
+import { AG_NEWS_CLASSES } from "../../data/ag-news";
 import { GLUE_TASKS, isGlueTask } from "../../data/glue-tasks";
+import { FASHION_MNIST_CLASSES } from "../../data/idx";
 import type { HeadOptions } from "../../model/families";
 import { UsageError } from "../options";
-import { classNames, readCifarTask, readImagesTask } from "./images";
+import { classNames, readCifarTask, readImagesTask, readMnistTask } from "./images";
 import type { TaskData, TaskOptions } from "./task-data";
-import { readChatTask, readE2eTask, readGlueTask, readSquadTask, readTextTask } from "./text";
+import { readAgNewsTask, readChatTask, readE2eTask, readGlueTask, readSamsumTask } from "./text";
+import { readSquadTask, readTextTask } from "./text";
 
-/** Readers of the tasks that are not GLUE tasks. */
-const OTHER_TASKS: Readonly<Record<string, (options: TaskOptions) => Promise<TaskData>>> = {
-  lm: readTextTask,
-  squad: readSquadTask,
-  e2e: readE2eTask,
-  chat: readChatTask,
-  cifar10: (options) => readCifarTask(10, options),
-  cifar100: (options) => readCifarTask(100, options),
-  images: readImagesTask,
+/** A task that is not one of GLUE's. */
+interface OtherTask {
+  /** The head of a model for data at a path. */
+  readonly head: (path: string) => HeadOptions | Promise<HeadOptions>;
+  readonly read: (options: TaskOptions) => Promise<TaskData>;
+}
+
+const languageModel = (): HeadOptions => ({ task: "causal_lm" });
+const images = (labels: number) => (): HeadOptions => ({ task: "image_classification", labels });
+const digits = Array.from({ length: 10 }, (_, digit) => String(digit));
+
+const OTHER_TASKS: Readonly<Record<string, OtherTask>> = {
+  agnews: {
+    head: () => ({ task: "sequence_classification", labels: AG_NEWS_CLASSES.length }),
+    read: readAgNewsTask,
+  },
+  lm: { head: languageModel, read: readTextTask },
+  squad: { head: () => ({ task: "question_answering" }), read: readSquadTask },
+  e2e: { head: languageModel, read: readE2eTask },
+  samsum: { head: languageModel, read: readSamsumTask },
+  chat: { head: languageModel, read: readChatTask },
+  cifar10: { head: images(10), read: (options) => readCifarTask(10, options) },
+  cifar100: { head: images(100), read: (options) => readCifarTask(100, options) },
+  mnist: { head: images(10), read: (options) => readMnistTask(digits, options) },
+  fashion_mnist: { head: images(10), read: (options) => readMnistTask(FASHION_MNIST_CLASSES, options) },
+  images: {
+    head: async (path) => ({ task: "image_classification", labels: (await classNames(path)).length }),
+    read: readImagesTask,
+  },
 };
 
 /** Names of all tasks. */
@@ -22,16 +45,16 @@ export const TASKS: readonly string[] = [...Object.keys(GLUE_TASKS), ...Object.k
 const unknownTask = (task: string): UsageError =>
   new UsageError(`--task is ${task}.`, `It may be ${TASKS.join(", ")}.`);
 
+const otherTask = (task: string): OtherTask | undefined =>
+  Object.hasOwn(OTHER_TASKS, task) ? OTHER_TASKS[task] : undefined;
+
 /**
  * The head of a model for a task whose data are at `path`.
- * @throws UsageError for an unknown task, DataError for images without class folders.
+ * @throws UsageError for an unknown task, DataError for images without classes.
  */
 export async function taskHead(task: string, path: string): Promise<HeadOptions> {
-  if (task === "images") return { task: "image_classification", labels: (await classNames(path)).length };
-  if (task === "cifar10") return { task: "image_classification", labels: 10 };
-  if (task === "cifar100") return { task: "image_classification", labels: 100 };
-  if (task === "squad") return { task: "question_answering" };
-  if (Object.hasOwn(OTHER_TASKS, task)) return { task: "causal_lm" };
+  const other = otherTask(task);
+  if (other) return other.head(path);
   if (!isGlueTask(task)) throw unknownTask(task);
   const labels = GLUE_TASKS[task].labels?.length;
   return labels === undefined ? { task: "regression" } : { task: "sequence_classification", labels };
@@ -39,8 +62,30 @@ export async function taskHead(task: string, path: string): Promise<HeadOptions>
 
 /** Reads the files of a task. @throws UsageError for an unknown task. */
 export async function readTask(task: string, options: TaskOptions): Promise<TaskData> {
-  const read = Object.hasOwn(OTHER_TASKS, task) ? OTHER_TASKS[task] : undefined;
-  if (read) return read(options);
+  const other = otherTask(task);
+  if (other) return other.read(options);
   if (!isGlueTask(task)) throw unknownTask(task);
   return readGlueTask(task, options);
+}
+
+/**
+ * Reads the dev set of another task or corpus, to evaluate a model that was trained on `trained`. Labels are those of the
+ * trained classes with the same names.
+ * @throws UsageError for a task with another kind of head, DataError for a class that the model does not have, and for no dev
+ * set.
+ */
+export async function readEvaluation(
+  task: string,
+  { path, ...options }: TaskOptions,
+  trained: { readonly head: HeadOptions; readonly data: TaskData },
+): Promise<TaskData> {
+  // The head of images depends on the classes of the training set, which need not be there.
+  const head = task === "images" ? { task: "image_classification" } : await taskHead(task, path);
+  if (head.task !== trained.head.task) {
+    throw new UsageError(
+      `--eval-task ${task} needs a model for ${String(head.task)}, and this one is for ${String(trained.head.task)}.`,
+      "Evaluate on data of the same kind as those that are trained on.",
+    );
+  }
+  return readTask(task, { ...options, path, evaluateOnly: true, labelNames: trained.data.labelNames });
 }

@@ -1,52 +1,84 @@
-import { stat } from "node:fs/promises";
-import { basename, dirname } from "node:path";
+import { readAgNews } from "../../data/ag-news";
 import type { AnswerSamples } from "../../data/answers";
 import { e2ePrompts, e2eSamples, readE2e } from "../../data/e2e";
 import type { E2eExample } from "../../data/e2e";
+import type { Dataset } from "../../data/example";
 import type { GlueTaskName } from "../../data/glue-tasks";
 import { readGlue } from "../../data/glue";
 import { conversationSamples, readConversations } from "../../data/jsonl";
 import { readBlocks } from "../../data/lines";
 import { e2eScores } from "../../data/metrics-e2e";
 import { squadScores } from "../../data/metrics-squad";
+import { rouge } from "../../data/metrics-text";
 import { blockSamples, encodeExamples } from "../../data/sample";
-import type { Sample } from "../../data/sample";
+import type { Sample, Samples } from "../../data/sample";
+import { readSamsum, summaryConversations, summaryPrompt } from "../../data/samsum";
+import type { DialogueSummary } from "../../data/samsum";
 import { decodeSpans, readSquad, squadFeatures } from "../../data/squad";
 import type { SpanScores, SquadFeature } from "../../data/squad";
 import type { Tokenizer } from "../../data/tokenizer";
 import type { WordNet } from "../../data/wordnet";
 import type { Directory } from "../../io/directory";
-import { openDirectory } from "../../node/directory";
-import { devSet, textData } from "./task-data";
-import type { GenerationData, TaskData, TaskOptions } from "./task-data";
+import { labelPositions, taskFiles, textData, unknownClass } from "./task-data";
+import type { GenerationData, TaskData, TaskFiles, TaskOptions } from "./task-data";
 
 /** Reads GLUE's train.tsv and dev.tsv; for MNLI also the mismatched dev set. */
 export async function readGlueTask(task: GlueTaskName, options: TaskOptions): Promise<TaskData> {
-  const { model, maxLength } = options;
-  const folder = await openDirectory(options.path);
-  const tokenizer = await options.tokenizer();
-  const read = async (file: string) => {
-    const { examples } = await readGlue(folder, file, task);
-    const classes = model.task === "regression" ? {} : { classes: model.classes };
-    return encodeExamples(examples, tokenizer, { maxLength, vocabularySize: model.vocabularySize, ...classes });
-  };
-  const [train, dev] = [await read("train.tsv"), await read(task === "mnli" ? "dev_matched.tsv" : "dev.tsv")];
-  const data = { ...textData(model, train.samples, dev.samples), truncated: train.truncated + dev.truncated };
+  const devFile = task === "mnli" ? "dev_matched.tsv" : "dev.tsv";
+  const files = await taskFiles(options, ["train.tsv"], [devFile]);
+  const data = await classifiedTexts(options, files, (file) => readGlue(files.folder, file, task));
   const mismatchedFile = "dev_mismatched.tsv";
-  if (task !== "mnli" || !(await hasFile(folder, mismatchedFile))) return data;
-  const mismatched = await read(mismatchedFile);
+  if (task !== "mnli" || files.dev !== devFile || !(await hasFile(files.folder, mismatchedFile))) return data;
+  const onlyDev = { ...files, train: undefined, dev: mismatchedFile };
+  const mismatched = await classifiedTexts(options, onlyDev, (file) => readGlue(files.folder, file, task));
   const truncated = data.truncated + mismatched.truncated;
-  return { ...data, truncated, moreDevSets: { mismatched: devSet(model, mismatched.samples) } };
+  return { ...data, truncated, moreDevSets: { mismatched: mismatched.dev! } };
+}
+
+/** Reads AG News' train.csv, and dev.csv or test.csv. */
+export async function readAgNewsTask(options: TaskOptions): Promise<TaskData> {
+  const files = await taskFiles(options, ["train.csv"], ["dev.csv", "test.csv"]);
+  return classifiedTexts(options, files, (file) => readAgNews(files.folder, file));
+}
+
+/** Texts with classes or scores. Labels are positions in `labelNames` if these are given. */
+async function classifiedTexts(
+  { model, maxLength, labelNames: target, ...load }: TaskOptions,
+  { train: trainFile, dev: devFile, folder }: TaskFiles,
+  readFile: (file: string) => Promise<Dataset>,
+): Promise<TaskData> {
+  const tokenizer = await load.tokenizer();
+  const classes = model.task === "regression" ? {} : { classes: model.classes };
+  let labelNames: readonly string[] | undefined;
+  const read = async (file: string | undefined): Promise<Samples> => {
+    if (file === undefined) return { samples: [], truncated: 0 };
+    const { examples, labelNames: names } = await readFile(file);
+    const positions = labelPositions(names, target);
+    labelNames = target ?? names;
+    const known = examples.map((example) => {
+      const label = positions?.[example.label] ?? example.label;
+      if (label >= 0 || !target || !names || example.label < 0) return { ...example, label };
+      throw unknownClass(`${file} in ${folder.name}`, names[example.label]!, target);
+    });
+    return encodeExamples(known, tokenizer, { maxLength, vocabularySize: model.vocabularySize, ...classes });
+  };
+  const [train, dev] = [await read(trainFile), await read(devFile)];
+  return {
+    ...textData(model, train.samples, dev.samples),
+    labelNames,
+    truncated: train.truncated + dev.truncated,
+  };
 }
 
 /** Reads SQuAD v1.1's train-v1.1.json and dev-v1.1.json. */
-export async function readSquadTask({ path, model, maxLength, ...load }: TaskOptions): Promise<TaskData> {
-  const folder = await openDirectory(path);
+export async function readSquadTask(taskOptions: TaskOptions): Promise<TaskData> {
+  const { model, maxLength, ...load } = taskOptions;
+  const { folder, train: trainFile, dev } = await taskFiles(taskOptions, ["train-v1.1.json"], ["dev-v1.1.json"]);
   const tokenizer = await load.tokenizer();
   const options = { maxLength, stride: Math.min(128, Math.floor(maxLength / 3)) };
-  const examples = (await hasFile(folder, "dev-v1.1.json")) ? await readSquad(folder, "dev-v1.1.json") : [];
+  const examples = dev === undefined ? [] : await readSquad(folder, dev);
   const features = squadFeatures(examples, tokenizer, options);
-  const train = squadFeatures(await readSquad(folder, "train-v1.1.json"), tokenizer, options);
+  const train = trainFile === undefined ? [] : squadFeatures(await readSquad(folder, trainFile), tokenizer, options);
   const samplesOf = (all: readonly SquadFeature[]): Sample[] => all.map(({ sample }) => sample);
   return {
     ...textData(model, samplesOf(train), samplesOf(features)),
@@ -66,14 +98,45 @@ export async function readSquadTask({ path, model, maxLength, ...load }: TaskOpt
 }
 
 /** Reads E2E's trainset.csv and devset.csv. The meanings of the dev set are prompts to generate from. */
-export async function readE2eTask({ path, model, maxLength, wordNet, ...load }: TaskOptions): Promise<TaskData> {
-  const folder = await openDirectory(path);
+export async function readE2eTask(options: TaskOptions): Promise<TaskData> {
+  const { model, maxLength, wordNet, ...load } = options;
+  const { folder, train: trainFile, dev: devFile } = await taskFiles(options, ["trainset.csv"], ["devset.csv"]);
   const tokenizer = await load.tokenizer();
-  const train = e2eSamples(await readE2e(folder, "trainset.csv"), tokenizer, { maxLength });
-  const examples = (await hasFile(folder, "devset.csv")) ? await readE2e(folder, "devset.csv") : [];
-  const dev = examples.length > 0 ? e2eSamples(examples, tokenizer, { maxLength }) : undefined;
-  const data = answerData(model, train, dev);
+  const examples = devFile === undefined ? [] : await readE2e(folder, devFile);
+  const samplesOf = (all: readonly E2eExample[]): AnswerSamples => e2eSamples(all, tokenizer, { maxLength });
+  const train = trainFile === undefined ? undefined : samplesOf(await readE2e(folder, trainFile));
+  const data = answerData(model, train, examples.length > 0 ? samplesOf(examples) : undefined);
   return examples.length > 0 ? { ...data, generation: e2eGeneration(examples, tokenizer, wordNet) } : data;
+}
+
+/** Reads SAMSum's train.json, and val.json, dev.json or test.json. Its dialogues are prompts, scored by ROUGE. */
+export async function readSamsumTask(options: TaskOptions): Promise<TaskData> {
+  const { model, maxLength, ...load } = options;
+  const files = await taskFiles(options, ["train.json"], ["val.json", "dev.json", "test.json"]);
+  const tokenizer = await load.tokenizer();
+  const read = async (file: string) => (await readSamsum(files.folder, file)).examples;
+  const samplesOf = (all: readonly DialogueSummary[]): AnswerSamples =>
+    conversationSamples(summaryConversations(all), tokenizer, { maxLength });
+  const train = files.train === undefined ? undefined : samplesOf(await read(files.train));
+  if (files.dev === undefined) return answerData(model, train, undefined);
+  const examples = await read(files.dev);
+  return {
+    ...answerData(model, train, samplesOf(examples)),
+    generation: {
+      // Of a dialogue that is too long, the end is summarised.
+      prompts: examples.map((example) =>
+        tokenizer.encode(summaryPrompt(example), undefined, { specialTokens: false }).ids.slice(-maxLength),
+      ),
+      score: (continuations) => ({
+        ...rouge(
+          examples.map(({ summary }, i) => ({
+            text: tokenizer.decode(continuations[i]?.ids ?? []).trim(),
+            references: [summary],
+          })),
+        ),
+      }),
+    },
+  };
 }
 
 /** Meanings to generate texts from, and the challenge's metrics of these texts. */
@@ -96,38 +159,44 @@ export function e2eGeneration(
 }
 
 /** Reads chats, instructions or completions from train.jsonl and dev.jsonl. */
-export async function readChatTask({ path, model, maxLength, ...load }: TaskOptions): Promise<TaskData> {
-  const folder = await openDirectory(path);
+export async function readChatTask(options: TaskOptions): Promise<TaskData> {
+  const { model, maxLength, ...load } = options;
+  const { folder, train, dev } = await taskFiles(options, ["train.jsonl"], ["dev.jsonl"]);
   const tokenizer = await load.tokenizer();
-  const read = async (file: string) =>
-    conversationSamples(await readConversations(folder, file), tokenizer, { maxLength });
-  const train = await read("train.jsonl");
-  return answerData(model, train, (await hasFile(folder, "dev.jsonl")) ? await read("dev.jsonl") : undefined);
+  const read = async (file: string | undefined) =>
+    file === undefined
+      ? undefined
+      : conversationSamples(await readConversations(folder, file), tokenizer, { maxLength });
+  return answerData(model, await read(train), await read(dev));
 }
 
-function answerData(model: TaskOptions["model"], train: AnswerSamples, dev: AnswerSamples | undefined): TaskData {
+function answerData(
+  model: TaskOptions["model"],
+  train: AnswerSamples | undefined,
+  dev: AnswerSamples | undefined,
+): TaskData {
   return {
-    ...textData(model, train.samples, dev?.samples ?? []),
-    truncated: train.truncated + (dev?.truncated ?? 0),
-    dropped: train.dropped + (dev?.dropped ?? 0),
+    ...textData(model, train?.samples ?? [], dev?.samples ?? []),
+    truncated: (train?.truncated ?? 0) + (dev?.truncated ?? 0),
+    dropped: (train?.dropped ?? 0) + (dev?.dropped ?? 0),
   };
 }
 
 /** Reads a text file, or a folder with train.txt and dev.txt or WikiText's wiki.train.raw and wiki.valid.raw (or .tokens). */
-export async function readTextTask({ path, model, maxLength: length, ...load }: TaskOptions): Promise<TaskData> {
+export async function readTextTask(options: TaskOptions): Promise<TaskData> {
+  const { model, maxLength: length, ...load } = options;
+  const { folder, train, dev } = await taskFiles(
+    options,
+    ["train.txt", "wiki.train.raw", "wiki.train.tokens"],
+    ["dev.txt", "wiki.valid.raw", "wiki.valid.tokens"],
+  );
   const tokenizer = await load.tokenizer();
-  const isFile = (await stat(path).catch(() => undefined))?.isFile() ?? false;
-  const folder = await openDirectory(isFile ? dirname(path) : path);
-  const readSamples = async (file: string) => {
+  const read = async (file: string | undefined): Promise<Sample[]> => {
+    if (file === undefined) return [];
     const asWikiText = /^wiki\..+\.(?:raw|tokens)$/.test(file);
     return blockSamples(await readBlocks(folder, file, tokenizer, { length, asWikiText }));
   };
-  if (isFile) return textData(model, await readSamples(basename(path)), []);
-  const names = await folder.list();
-  const firstOf = (...files: string[]): string | undefined => files.find((file) => names.includes(file));
-  const train = firstOf("train.txt", "wiki.train.raw", "wiki.train.tokens") ?? "train.txt";
-  const dev = firstOf("dev.txt", "wiki.valid.raw", "wiki.valid.tokens");
-  return textData(model, await readSamples(train), dev === undefined ? [] : await readSamples(dev));
+  return textData(model, await read(train), await read(dev));
 }
 
 const hasFile = async (folder: Directory, file: string): Promise<boolean> => (await folder.size(file)) !== undefined;

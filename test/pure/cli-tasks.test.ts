@@ -1,0 +1,191 @@
+import { copyFileSync, mkdirSync, writeFileSync } from "node:fs";
+import { dirname } from "node:path";
+import { describe, expect, it } from "vitest";
+import { evaluateTask } from "../../src/cli/evaluation";
+import { preprocessing } from "../../src/cli/tasks/task-data";
+import { readEvaluation, readTask, taskHead } from "../../src/cli/tasks/tasks";
+import { IGNORED_LABEL } from "../../src/data/sample";
+import { createModel, withHead } from "../../src/model/families";
+import type { Evaluation } from "../../src/train/evaluate";
+import type { Trainer } from "../../src/train/trainer";
+import { failure } from "../support/failure";
+import { useFolder } from "../support/folder";
+import { tiny } from "../support/tiny";
+
+const path = useFolder();
+
+const write = (file: string, content: string | Uint8Array): void => {
+  mkdirSync(dirname(path(file)), { recursive: true });
+  writeFileSync(path(file), content);
+};
+const image = (file: string): void => {
+  mkdirSync(dirname(path(file)), { recursive: true });
+  copyFileSync("test/hostile/seeds/png/grey", path(file));
+};
+
+/** A model of the task's head, and options to read with. */
+async function optionsFor(task: string, data: string) {
+  const isImage = /images|mnist|cifar/.test(task);
+  const head = await taskHead(task, data);
+  const vocabulary = { vocab_size: 500 };
+  const config = isImage ? tiny.vit() : head.task === "causal_lm" ? tiny.gpt2(vocabulary) : tiny.bert(vocabulary);
+  const load = preprocessing("test/interop-data/tokenizers/bert");
+  return { path: data, model: createModel(withHead(config, head)), maxLength: 24, head, ...load };
+}
+
+/** The labels of a data set of evaluation, without those of padding. */
+async function devLabels(task: string, data: string): Promise<number[]> {
+  const { dev } = await readTask(task, await optionsFor(task, data));
+  return [...dev!(2)].flatMap(({ labels }) => [...labels]).filter((label) => label !== IGNORED_LABEL);
+}
+
+describe("image data sets", () => {
+  it.each(["dev", "val", "valid", "validation", "test"])("are evaluated on %s/", async (part) => {
+    for (const name of ["train/cat/1.png", "train/dog/2.png", `${part}/dog/3.png`]) image(name);
+    expect(await devLabels("images", path())).toEqual([1]);
+  });
+
+  it("may lie below images/, and have a folder images/ in every class, as TinyImageNet", async () => {
+    for (const name of ["images/train/a/1.png", "images/train/b/2.png", "images/val/b/3.png"]) image(name);
+    expect(await devLabels("images", path())).toEqual([1]);
+    for (const name of ["tiny/train/n1/images/1.png", "tiny/train/n2/images/2.png", "tiny/val/images/v.png"])
+      image(name);
+    write("tiny/train/n1/n1_boxes.txt", "1.png\t0\t0\t1\t1\n");
+    write("tiny/val/val_annotations.txt", "v.png\tn2\t0\t0\t1\t1\n");
+    expect(await devLabels("images", path("tiny"))).toEqual([1]);
+  });
+
+  it("may be lists: train.csv, and Food-101's meta/train.txt", async () => {
+    for (const name of ["jpg/1.png", "jpg/2.png"]) image(name);
+    write("train.csv", "jpg/1.png,rose\njpg/2.png,lily\n");
+    write("dev.csv", "jpg/1.png,rose\n");
+    expect(await devLabels("images", path())).toEqual([1]);
+    for (const name of ["food/images/pie/1.jpg", "food/images/tea/2.jpg"]) image(name);
+    write("food/meta/train.txt", "pie/1\ntea/2\n");
+    write("food/meta/test.txt", "tea/2\n");
+    expect(await devLabels("images", path("food"))).toEqual([1]);
+  });
+
+  it("with MATLAB's labels are refused with the conversion", async () => {
+    write("imagelabels.mat", "MATLAB 5.0 MAT-file");
+    const error = await failure(taskHead("images", path()));
+    expect(error.fact).toMatch(/imagelabels\.mat is a MATLAB file/);
+    expect(error.remedy).toMatch(/train\.csv with scipy\.io\.loadmat/);
+  });
+
+  it("with a class that only the dev set has are refused", async () => {
+    for (const name of ["train/cat/1.png", "dev/fox/3.png"]) image(name);
+    const { head: _head, ...options } = await optionsFor("images", path());
+    expect((await failure(readTask("images", options))).fact).toMatch(
+      /the class fox, which the model is not trained on/,
+    );
+  });
+
+  it("of Fashion-MNIST have ten classes with names", async () => {
+    const header = (...axes: number[]) => [0, 0, 8, axes.length, ...axes.flatMap((n) => [0, 0, 0, n])];
+    for (const [part, label] of [
+      ["train", 3],
+      ["t10k", 9],
+    ] as const) {
+      write(`${part}-images-idx3-ubyte`, Uint8Array.from([...header(1, 2, 2), 1, 2, 3, 4]));
+      write(`${part}-labels-idx1-ubyte`, Uint8Array.from([...header(1), label]));
+    }
+    expect(await devLabels("fashion_mnist", path())).toEqual([9]);
+    const { labelNames } = await readTask("fashion_mnist", await optionsFor("fashion_mnist", path()));
+    expect(labelNames?.[9]).toBe("Ankle boot");
+  });
+});
+
+describe("tasks of texts", () => {
+  it("agnews reads train.csv and test.csv", async () => {
+    write("train.csv", '"1","a film","not boring"\n');
+    write("test.csv", '"4","the film","boring"\n"2","film","is"\n');
+    expect(await devLabels("agnews", path())).toEqual([3, 1]);
+  });
+
+  it("samsum has prompts and ROUGE of their continuations", async () => {
+    const items = [{ id: "1", dialogue: "Ann: the film\nBob: boring", summary: "the film is not boring" }];
+    for (const file of ["train.json", "val.json"]) write(file, JSON.stringify(items));
+    const options = {
+      ...(await optionsFor("samsum", path())),
+      ...preprocessing("test/interop-data/tokenizers/gpt2"),
+      maxLength: 80,
+    };
+    const { generation } = await readTask("samsum", options);
+    expect(generation!.prompts).toHaveLength(1);
+    const tokenizer = await options.tokenizer();
+    const { ids } = tokenizer.encode(" the film", undefined, { specialTokens: false });
+    const scores = generation!.score([{ ids: [...ids], score: 0, hasEnded: true }]);
+    // 2 of 2 words and 2 of 5; one pair of one and of four.
+    expect(scores["rouge1"]).toBeCloseTo(4 / 7, 12);
+    expect(scores["rouge2"]).toBeCloseTo(2 / 5, 12);
+  });
+});
+
+describe("evaluation on another corpus", () => {
+  const NLI = "index\tsentence1\tsentence2\tlabel\n0\tthe film\tis\tnot_entailment\n1\tfilm\tboring\tentailment\n";
+  const QNLI = NLI.replace("sentence1\tsentence2", "question\tsentence");
+
+  it("matches classes by name, in a folder or a file", async () => {
+    for (const name of ["a/train/cat/1.png", "a/train/dog/2.png", "a/train/fox/3.png"]) image(name);
+    for (const name of ["b/test/fox/1.png", "b/test/cat/2.png"]) image(name);
+    const { head, ...options } = await optionsFor("images", path("a"));
+    const data = await readTask("images", options);
+    const { dev } = await readEvaluation("images", { ...options, path: path("b") }, { head, data });
+    expect([...dev!(2)].flatMap(({ labels }) => [...labels])).toEqual([0, 2]);
+
+    write("train.tsv", QNLI);
+    write("other/dev.tsv", NLI);
+    const qnli = await optionsFor("qnli", path());
+    const trained = { head: qnli.head, data: await readTask("qnli", qnli) };
+    expect(trained.data.dev).toBeUndefined();
+    for (const where of [path("other"), path("other", "dev.tsv")]) {
+      const rte = await readEvaluation("rte", { ...qnli, path: where }, trained);
+      expect(
+        [...rte.dev!(2)].flatMap(({ labels }) => [...labels]),
+        where,
+      ).toEqual([1, 0]);
+    }
+  });
+
+  it("refuses classes that the model is not trained on, other heads, and a folder without a dev set", async () => {
+    const mnliHeader = "index\tb\tc\td\te\tf\tg\th\tsentence1\tsentence2\tlabel1\tgold_label";
+    write("train.tsv", `${mnliHeader}\n0\tb\tc\td\te\tf\tg\th\tthe film\tis\tx\tneutral\n`);
+    write("dev.tsv", NLI);
+    const { head, ...mnli } = await optionsFor("mnli", path());
+    const trained = { head, data: await readTask("mnli", mnli) };
+    const refused = async (task: string, where = path()) =>
+      failure(readEvaluation(task, { ...mnli, path: where }, trained));
+    expect((await refused("rte")).message).toMatch(/class not_entailment.*\n.*entailment, neutral, contradiction/);
+    expect((await refused("stsb")).fact).toMatch(/--eval-task stsb needs a model for regression/);
+    mkdirSync(path("empty"));
+    expect((await refused("rte", path("empty"))).message).toMatch(/no data to evaluate on\n.*add dev\.tsv/);
+  });
+});
+
+describe("GLUE's metrics", () => {
+  it.each(["mrpc", "qqp"])("of %s are accuracy and F1", async (task) => {
+    const result: Pick<Evaluation, "predictions" | "labels" | "loss" | "count"> = {
+      predictions: [1, 1, 1, 0],
+      labels: [1, 0, 1, 1],
+      loss: 0.5,
+      count: 4,
+    };
+    // Evaluation calls nothing else of a trainer.
+    const trainer = { evaluate: () => Promise.resolve(result) } as unknown as Trainer;
+    const data = {
+      train: () => ({
+        perEpoch: 1,
+        next: () => {
+          throw new Error();
+        },
+      }),
+      dev: () => [],
+      truncated: 0,
+    };
+    // 2 of 4 are right; 2 true positives, 1 false positive, 1 false negative.
+    const metrics = await evaluateTask(trainer, task, data, 1);
+    expect(metrics).toEqual({ accuracy: 0.5, f1: 2 / 3, loss: 0.5 });
+    expect(Object.keys(metrics)[0], "what selects the best evaluation").toBe("accuracy");
+  });
+});
