@@ -30,8 +30,8 @@ const ADAPTERS: readonly AdapterChoice[] = [
   { kind: "pfeiffer", size: 4 },
 ];
 
-/** Adapter kinds that a family does not support: LLaMA has no biases to train, and (IA)3 has no default targets in ViT. */
-const UNSUPPORTED: Readonly<Record<string, readonly string[]>> = { llama: ["bitfit"], vit: ["ia3"] };
+/** Adapter kinds that a family does not support: LLaMA has no biases to train. */
+const UNSUPPORTED: Readonly<Record<string, readonly string[]>> = { llama: ["bitfit"] };
 
 /** Compares the ledger with the plan to the byte, for random options: at the start, after a step, a freeze and a step. */
 export async function ledger(engine: Engine): Promise<void> {

@@ -12,6 +12,12 @@ import { loraFromConfig, loraName } from "./lora";
  * @throws ConfigError for an adapter that is not a sum of low-rank updates.
  */
 export function asLora(adapter: Adapter, model: Model, tensors: Tensors, transformers: 4 | 5 = 5): AdapterFile {
+  if (adapter.bias) {
+    throw new ConfigError(
+      `${adapter.kind} adds biases to projections without one, which are no low-rank updates.`,
+      "Save it as its own kind, or the merged model with saveMerged.",
+    );
+  }
   if (adapter.kind === "lora") return adapterFile(adapter, model, tensors, transformers);
   const updates = adapter.updates?.(model, tensors);
   if (!updates) {

@@ -3,6 +3,7 @@ import { formatShape, sameShape } from "../base/shape";
 import type { Shape } from "../base/shape";
 import { headKey, stripPrefix } from "../io/peft-keys";
 import type { PeftConfig } from "../io/peft";
+import { shortestSuffixes } from "../io/peft-match";
 import type { Model } from "../model/model";
 import type { Adapter, AdapterFile, AdapterState, Tensors } from "./adapter";
 import { adapterFromConfig } from "./kinds";
@@ -29,14 +30,19 @@ export function adapterFile(
 /** Files with the module names of transformers 5. */
 function renamedFile({ config, tensors }: AdapterFile, model: Model): AdapterFile {
   const newNames = new Map(model.projections.map(({ name }) => [name, model.renamed?.(name) ?? name]));
-  const { target_modules: targets } = config;
-  const isTarget = (name: string): boolean =>
-    Array.isArray(targets) && targets.some((target) => name === target || name.endsWith(`.${String(target)}`));
-  const newTargets = [...newNames].filter(([name]) => isTarget(name)).map(([, name]) => name.split(".").at(-1)!);
+  const renamedList = (key: string): Record<string, string[]> => {
+    const { [key]: listed } = config;
+    if (!Array.isArray(listed)) return {};
+    const isListed = (name: string): boolean => listed.some((end) => `.${name}`.endsWith(`.${String(end)}`));
+    const chosen = [...newNames].filter(([name]) => isListed(name)).map(([, newName]) => newName);
+    // A list that names no module by its older name has the new ones already.
+    return chosen.length === 0 ? {} : { [key]: shortestSuffixes(chosen, [...newNames.values()]) };
+  };
   return {
     config: {
       ...withRenamedPattern(config, newNames),
-      ...(newTargets.length > 0 ? { target_modules: [...new Set(newTargets)] } : {}),
+      ...renamedList("target_modules"),
+      ...renamedList("feedforward_modules"),
     },
     tensors: new Map([...tensors].map(([key, tensor]) => [withRenamedModule(key, newNames), tensor])),
   };

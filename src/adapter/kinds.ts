@@ -1,7 +1,7 @@
 import { ConfigError } from "../base/errors";
 import { oneLine } from "../io/json";
 import type { PeftConfig } from "../io/peft";
-import { parseLoraConfig } from "../io/peft-lora";
+import { LORA_WITH_BIASES, parseLoraConfig } from "../io/peft-lora";
 import type { Adapter } from "./adapter";
 import { bitfitFromConfig } from "./bitfit";
 import { ia3FromConfig } from "./ia3";
@@ -12,6 +12,7 @@ type FromConfig = (config: PeftConfig, where: string) => Adapter;
 /** Every kind of adapter that can be loaded, by its `peft_type`. A page loads the code of the rarer ones when it meets one. */
 const KINDS: Readonly<Record<string, () => FromConfig | Promise<FromConfig>>> = {
   LORA: () => (config, where) => loraFromConfig(parseLoraConfig(config, where)),
+  [LORA_WITH_BIASES]: () => (config, where) => loraFromConfig(parseLoraConfig(config, where)),
   IA3: () => ia3FromConfig,
   SAFETAPE_BITFIT: () => bitfitFromConfig,
   VERA: async () => (await import("./further-kinds")).veraFromConfig,

@@ -1,8 +1,10 @@
+import { ConfigError } from "../base/errors";
 import { headKey, stripPrefix } from "../io/peft-keys";
-import { loraConfig, rankOf, scaleOf } from "../io/peft-lora";
+import { LORA_WITH_BIASES, loraConfig, rankOf, scaleOf } from "../io/peft-lora";
 import type { LoraConfig } from "../io/peft-lora";
 import { entryOf } from "../io/safetensors";
 import type { Adapter } from "./adapter";
+import { withAddedBiases } from "./added-biases";
 import { constant, uniform } from "./initial";
 import { lowRankLinear } from "./low-rank";
 import { fanInFanOut, onProjections } from "./on-projections";
@@ -25,20 +27,30 @@ export interface LoraOptions extends TargetOptions {
   readonly alphaPattern?: Readonly<Record<string, number>>;
   /** Biases to train as well: those of adapted projections, or all of the model's. Default "none". */
   readonly bias?: "none" | "lora_only" | "all";
+  /**
+   * Whether projections without a bias get one of zeros, which learns: the adapted ones, or with `bias: "all"` all of the
+   * layers. Default false.
+   */
+  readonly addBiases?: boolean;
 }
 
 /**
  * LoRA (Hu et al. 2021, eq. 3): y = x W + bias + scale * (drop(x) A^T) B^T for every target, with A [r, in] uniform in
  * +-1 / sqrt(in) and B [out, r] zero.
- * @throws FileFormatError for a rank, scale or dropout that makes no sense.
+ * @throws FileFormatError for a rank, scale or dropout that makes no sense, ConfigError for `addBiases` where none are trained.
  */
 export function lora(options: LoraOptions = {}): Adapter {
+  const { addBiases = false, bias = "none" } = options;
+  if (addBiases && bias === "none") {
+    throw new ConfigError("LoRA adds biases, but trains none.", 'Give bias: "lora_only" or "all" with addBiases.');
+  }
   const config = loraConfig({
+    peft_type: addBiases ? LORA_WITH_BIASES : "LORA",
     r: options.rank ?? 8,
     lora_alpha: options.alpha ?? 8,
     lora_dropout: options.dropout ?? 0,
     use_rslora: options.rankStabilised ?? false,
-    bias: options.bias ?? "none",
+    bias,
     ...(options.rankPattern && { rank_pattern: { ...options.rankPattern } }),
     ...(options.alphaPattern && { alpha_pattern: { ...options.alphaPattern } }),
     ...targetKeys(options),
@@ -86,7 +98,11 @@ export function loraFromConfig(config: LoraConfig, layers?: LayerChoice): Adapte
       scale: scaleOf(config, name),
     }),
   });
-  return adapter;
+  if (config.peft_type === "LORA") return adapter;
+  return withAddedBiases(adapter, (model) => {
+    const isAll = config.bias === "all";
+    return isAll ? model.projections.filter(({ layer }) => layer !== undefined) : adapter.targets(model).projections;
+  });
 }
 
 /** Name of a module's A [r, in] or B [out, r]. */

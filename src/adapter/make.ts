@@ -32,13 +32,13 @@ interface Kind {
 
 /** Every kind of adapter, by its name in configurations and on the command line. */
 const KINDS: Readonly<Record<string, Kind>> = {
-  lora: { make: lora, options: [...LOW_RANK, "rankStabilised", "rankPattern", "alphaPattern", "bias"] },
+  lora: { make: lora, options: [...LOW_RANK, "rankStabilised", "rankPattern", "alphaPattern", "bias", "addBiases"] },
   aflora: { make: aflora, options: ["rank", "matrices", "initialD", ...TARGETS] },
   vera: { make: vera, options: ["rank", "dropout", "initialD", ...TARGETS] },
   adalora: { make: adalora, options: [...ADALORA, ...TARGETS] },
   sora: { make: sora, options: [...LOW_RANK, "threshold", "penalty"] },
   ia3: { make: ia3, options: ["feedForward", ...TARGETS] },
-  bitfit: { make: bitfit, options: ["layers", "modulesToSave"] },
+  bitfit: { make: bitfit, options: ["addBiases", "layers", "modulesToSave"] },
   prompt: { make: promptTuning, options: ["tokens", "initial", "modulesToSave"] },
   houlsby: { make: houlsby, options: ["size", "trainsNorms", "layers", "modulesToSave"] },
   pfeiffer: { make: pfeiffer, options: ["size", "placement", "layers", "modulesToSave"] },

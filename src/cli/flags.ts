@@ -38,6 +38,9 @@ const targets: Reader<string | string[]> = (value, flag) => {
   return names === "all-linear" ? names : names.split(",");
 };
 
+/** `output.dense`, `none`, or `/a regular expression/`. */
+const feedForward: Reader<string | string[]> = (value, flag) => (value === "none" ? [] : targets(value, flag));
+
 /** `0,1,2`, `early`, `later`, or `random:SEED`. */
 const layerChoice: Reader<LayerChoice> = (value, flag) => {
   const choice = text(value, flag);
@@ -76,6 +79,17 @@ const ADAPTER = {
   dropout: optional("--dropout <p>", "Dropout of the adapter", numbers()),
   targets: optional("--targets <names>", "Modules to adapt: names with commas, all-linear, or /a pattern/", targets),
   layers: optional("--layers <layers>", "Layers to adapt: 0,1,2, early, later or random:SEED", layerChoice),
+  feedForward: optional(
+    "--feed-forward <names>",
+    "(IA)3: targets whose input is scaled: names with commas, none, or /a pattern/",
+    feedForward,
+  ),
+  bias: optional(
+    "--bias <which>",
+    "LoRA: biases to train: none, lora_only or all",
+    oneOf(["none", "lora_only", "all"]),
+  ),
+  addBiases: toggle("--add-biases", "BitFit, LoRA: give projections without a bias one of zeros, which learns"),
   size: optional("--size <n>", "Width of a bottleneck adapter", counts()),
   placement: optional(
     "--placement <where>",

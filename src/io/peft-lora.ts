@@ -9,8 +9,14 @@ const RANK = v.pipe(v.number(), v.safeInteger(), v.minValue(1));
 const NAMES = v.array(v.string());
 const FINITE = v.pipe(v.number(), v.finite());
 
+/**
+ * `peft_type` of a LoRA with biases that the checkpoint does not have. PEFT would leave them out without a word, so that it
+ * has to refuse the file.
+ */
+export const LORA_WITH_BIASES = "SAFETAPE_LORA_WITH_BIASES";
+
 const LORA = v.object({
-  peft_type: v.literal("LORA"),
+  peft_type: v.picklist(["LORA", LORA_WITH_BIASES]),
   r: v.optional(RANK, 8),
   lora_alpha: v.optional(FINITE, 8),
   lora_dropout: v.optional(v.pipe(FINITE, v.minValue(0), v.maxValue(1)), 0),
@@ -76,8 +82,8 @@ export function scaleOf(config: LoraConfig, module: string): number {
 }
 
 /** A LoRA configuration with PEFT's defaults for options that are left out. @throws FileFormatError for an invalid value. */
-export function loraConfig(options: Partial<Omit<LoraConfig, "peft_type">>): LoraConfig {
-  return checkSchema(LORA, { inference_mode: true, ...options, peft_type: "LORA" }, "the LoRA configuration");
+export function loraConfig(options: Partial<LoraConfig>): LoraConfig {
+  return checkSchema(LORA, { inference_mode: true, peft_type: "LORA", ...options }, "the LoRA configuration");
 }
 
 function patternValue(patterns: Readonly<Record<string, number>>, module: string): number | undefined {

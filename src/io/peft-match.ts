@@ -19,6 +19,18 @@ export function isTarget(config: Targets, module: string): boolean {
   return targets.some((target) => module.endsWith(`.${target}`)) && isInLayers(config, module);
 }
 
+/** Ends of module paths, as short as they can be, that a list of targets needs to name some modules and no other. */
+export function shortestSuffixes(chosen: readonly string[], all: readonly string[]): string[] {
+  const names = new Set(chosen);
+  const others = all.filter((name) => !names.has(name));
+  const suffixOf = (name: string): string => {
+    const parts = name.split(".");
+    const suffixes = parts.map((_, i) => parts.slice(parts.length - 1 - i).join("."));
+    return suffixes.find((suffix) => !others.some((other) => `.${other}`.endsWith(`.${suffix}`))) ?? name;
+  };
+  return [...new Set(chosen.map(suffixOf))];
+}
+
 function isInLayers({ layers_to_transform: layers, layers_pattern: names }: Targets, module: string): boolean {
   if (layers === null || (Array.isArray(layers) && layers.length === 0)) return true;
   const layer = layerNumber(module, typeof names === "string" ? [names] : (names ?? []));

@@ -19,7 +19,7 @@ export interface LinearSite extends Projection {
   readonly x: Value;
   /** The weight in the projection's layout. */
   readonly weight: Value;
-  /** The bias [out]; undefined if the projection has none. */
+  /** The bias [out], of the checkpoint or of the adapter's `bias`; undefined if there is none. */
   readonly biasValue: Value | undefined;
 }
 
@@ -42,6 +42,8 @@ export interface ForwardHooks {
   readonly virtualTokens?: number;
   /** Changes the token embeddings [b, t, d] before positions are added (prompt tuning). */
   embedded?(forward: Forward, x: Value): Value;
+  /** A bias [out] for a projection that has none. */
+  bias?(forward: Forward, projection: Projection): Value | undefined;
   /** Records another value [..., out] in place of x W + bias. */
   linear?(forward: Forward, site: LinearSite): Value | undefined;
   /** Records another value [b, t, d] in place of a sub-layer's output (bottleneck adapters). */
@@ -187,7 +189,10 @@ export class Forward {
     return this.recorder.apply(add, { a: x, b: this.recorder.apply(embedding, { table, ids }, {}) }, {});
   }
 
-  /** A projection x W + bias, or what the adapter's `linear` records in its place: [..., in] to [..., out]. */
+  /**
+   * A projection x W + bias, or what the adapter's `linear` records in its place: [..., in] to [..., out]. Where the
+   * checkpoint has no bias, the adapter's `bias` may give one.
+   */
   linear(name: string, x: Value): Value {
     const projection = this.#projections.get(name);
     if (!projection)
@@ -196,7 +201,7 @@ export class Forward {
       ...projection,
       x,
       weight: this.parameter(`${name}.weight`),
-      biasValue: projection.bias ? this.parameter(`${name}.bias`) : undefined,
+      biasValue: projection.bias ? this.parameter(`${name}.bias`) : this.#hooks.bias?.(this, projection),
     };
     return this.recorder.labelled(name, () => {
       const adapted = this.#hooks.linear?.(this, site);

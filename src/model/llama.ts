@@ -66,6 +66,10 @@ export function llama(config: Readonly<Record<string, unknown>>): Model {
     padId: Math.max(0, c.pad_token_id ?? 0),
     wordEmbeddings: `${body}.embed_tokens.weight`,
     defaultTargets: ["q_proj", "v_proj"],
+    biasKeys: {
+      attention_bias: ["query", "key", "value", "attention_output"],
+      mlp_bias: ["feed_forward_in", "feed_forward_out"],
+    },
     aliases: (name) => [name, ...["model.", "transformer.", ""].map((prefix) => name.replace(`${body}.`, prefix))],
     ignores: (name) => /rotary_emb\.inv_freq$|^(?:lm_head|score|qa_outputs)\./.test(name),
     constants: (positions) => ({ rotation: rotationTable(frequencies, positions) }),

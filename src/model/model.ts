@@ -89,6 +89,8 @@ export interface Model {
   readonly heads: readonly string[];
   /** `target_modules` of an adapter that names none, as in PEFT. */
   readonly defaultTargets: readonly string[];
+  /** Keys of config.json that give projections a bias, with the roles of these projections. Default none. */
+  readonly biasKeys?: Readonly<Record<string, readonly ProjectionRole[]>>;
   /** Names under which published checkpoints store a parameter; the first is `name` itself. */
   aliases(name: string): readonly string[];
   /** The name that transformers 5 gives to a module, where it differs: PEFT writes it into adapters. */

@@ -68,6 +68,7 @@ export function vit(config: Readonly<Record<string, unknown>>): Model {
     maxLength: tokens,
     padId: 0,
     defaultTargets: ["query", "value"],
+    biasKeys: { qkv_bias: ["query", "key", "value"] },
     aliases,
     renamed,
     ignores: (name) => /(?:^|\.)pooler\.|(?:^|\.)embeddings\.mask_token$/.test(name),

@@ -1,12 +1,13 @@
 import type { Adapter, Tensors } from "../adapter/adapter";
 import { adapterFile, adapterOfFile } from "../adapter/file";
 import { asLora } from "../adapter/as-lora";
-import { mergedParameter } from "../adapter/merge";
+import { mergedBiases, mergedParameter } from "../adapter/merge";
 import { ConfigError } from "../base/errors";
 import { writeCheckpoint } from "../io/checkpoint";
 import type { Directory } from "../io/directory";
 import type { LoadedModel } from "../io/load-model";
 import { readAdapterDirectory, writeAdapterDirectory } from "../io/peft";
+import type { TensorToWrite } from "../io/safetensors-write";
 import type { Trainer } from "./trainer";
 
 export interface SaveAdapterOptions {
@@ -55,31 +56,39 @@ export async function loadAdapter(
 
 /** Writes a model's current weights as a Hugging Face directory; after full tuning these are the tuned ones. */
 export async function saveModel(directory: Directory, loaded: LoadedModel): Promise<void> {
-  await writeModel(directory, loaded, (_name, value) => value);
+  await writeCheckpoint(
+    directory,
+    loaded.model.config,
+    weightsOf(loaded, (_name, value) => value),
+  );
 }
 
 /**
  * Writes the model with the adapter merged into its weights, as a Hugging Face directory that needs no adapter.
- * @throws ConfigError for an adapter that does not change weights (bottlenecks, prompts); nothing is then written.
+ * @throws ConfigError for an adapter that does not change weights (bottlenecks, prompts), or adds biases that the family's
+ * config.json cannot express; nothing is then written.
  */
 export async function saveMerged(directory: Directory, trainer: Trainer): Promise<void> {
   const { adapter, model: loaded } = trainer.options;
-  const merged = mergedParameter(adapter, loaded.model, await trainer.snapshot());
+  const tensors = await trainer.snapshot();
+  const merged = mergedParameter(adapter, loaded.model, tensors);
   const originals = trainer.merging?.originals;
-  await writeModel(directory, loaded, (name, data, shape) => {
+  const weights = weightsOf(loaded, (name, data, shape) => {
     return merged(name, { shape, data: originals?.get(name) ?? data }).data;
   });
+  const { config, biases } = mergedBiases(loaded.model, tensors);
+  const added = [...biases].map(([name, bias]) => ({ name, ...merged(name, bias) }));
+  await writeCheckpoint(directory, config, [...weights, ...added]);
 }
 
-async function writeModel(
-  directory: Directory,
+/** A model's weights, each read and changed when it is written. */
+function weightsOf(
   loaded: LoadedModel,
   change: (name: string, data: Float32Array, shape: readonly number[]) => Float32Array,
-): Promise<void> {
-  const tensors = [...loaded.weights].map(([name, tensor]) => ({
+): TensorToWrite[] {
+  return [...loaded.weights].map(([name, tensor]) => ({
     name,
     shape: tensor.shape,
     data: async () => change(name, await tensor.read(), tensor.shape),
   }));
-  await writeCheckpoint(directory, loaded.model.config, tensors);
 }

@@ -38,9 +38,10 @@ const CONFIGS = {
     embd_pdrop: 0,
     attn_pdrop: 0,
   }),
+  llama: tiny.llama({ initializer_range: 0.2, architectures: ["LlamaForSequenceClassification"] }),
 };
 const FAMILIES = ["bert", "gpt2"] as const;
-type Family = (typeof FAMILIES)[number];
+type Family = keyof typeof CONFIGS;
 
 interface Kind {
   readonly name: string;
@@ -88,7 +89,20 @@ const KINDS: readonly Kind[] = [
   { name: "prompt from words", make: () => promptTuning({ tokens: 3, initial: [7, 9] }) },
 ];
 
-const RUNS = KINDS.flatMap((kind) => FAMILIES.map((family) => ({ ...kind, family })));
+/** Kinds for a model without biases. */
+const ADDED_BIASES: readonly Kind[] = [
+  { name: "bitfit with added biases", make: () => bitfit({ addBiases: true }), merges: true },
+  {
+    name: "lora with added biases",
+    make: () => lora({ rank: 2, addBiases: true, bias: "lora_only", layers: [0, 2] }),
+    merges: true,
+  },
+];
+
+const RUNS = [
+  ...KINDS.flatMap((kind) => FAMILIES.map((family) => ({ ...kind, family }))),
+  ...ADDED_BIASES.map((kind) => ({ ...kind, family: "llama" as const })),
+];
 
 const engine = await useEngine();
 

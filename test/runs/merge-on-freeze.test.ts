@@ -71,6 +71,19 @@ describe.each(FAMILIES)("merging on freeze in %s", (family) => {
 });
 
 describe("merging on freeze", () => {
+  it("leaves the biases that LoRA adds where they are", async () => {
+    using model = await initialiseModel(engine, tiny.llama());
+    const adapter = lora({ rank: 2, bias: "lora_only", addBiases: true });
+    const losses = async (options: Partial<TrainerOptions>): Promise<number[]> => {
+      using trainer = await makeTrainer(model, { adapter, ...options, optimizer: { learningRate: 5e-2 } });
+      return (await runSteps(trainer)).map(({ loss }) => loss);
+    };
+    const expected = await losses({});
+    const actual = await losses({ mergeOnFreeze: true });
+    expect(largestDifference(actual, expected)).toBeLessThan(1e-4);
+    expect(Math.abs(expected.at(-1)! - expected[0]!), "what is learned").toBeGreaterThan(1e-2);
+  });
+
   it.each<WeightFormat>(["f16", "bf16"])("works on weights in %s", async (weights) => {
     using model = await initialiseModel(engine, tiny.llama(), { weights });
     const before = await weightsOf(model);

@@ -8,8 +8,8 @@ import { meanSquaredError } from "../../ops/mean_squared_error";
 import { mul } from "../../ops/mul";
 import { swapAxes } from "../../ops/swap_axes";
 import { Forward } from "../../model/forward";
-import type { BlockSite, ForwardHooks, LinearSite } from "../../model/forward";
-import type { BatchSize, Model } from "../../model/model";
+import type { BlockSite, ForwardHooks } from "../../model/forward";
+import type { BatchSize, Model, Projection } from "../../model/model";
 import { IGNORED_LABEL } from "../../data/sample";
 import { Recorder } from "../../tape/tape";
 import type { Tape, Value } from "../../tape/tape";
@@ -108,9 +108,10 @@ export function forwardOf(recorder: Recorder, options: TraceOptions, adapter: Ad
 
 /** The hooks of an adapter that does not act in some layers. */
 function withoutLayers(adapter: Adapter, layers: ReadonlySet<number>): ForwardHooks {
-  const isOut = ({ layer }: LinearSite | BlockSite): boolean => layer !== undefined && layers.has(layer);
+  const isOut = ({ layer }: Projection | BlockSite): boolean => layer !== undefined && layers.has(layer);
   return {
     ...adapter,
+    bias: (forward, projection) => (isOut(projection) ? undefined : adapter.bias?.(forward, projection)),
     linear: (forward, site) => (isOut(site) ? undefined : adapter.linear?.(forward, site)),
     block: (forward, site) => (isOut(site) ? undefined : adapter.block?.(forward, site)),
   };

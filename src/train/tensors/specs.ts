@@ -9,11 +9,37 @@ export interface TrainableSpec extends TensorSpec {
   readonly layer: number | undefined;
 }
 
-/** Tensors that learn, by name: those that an adapter adds to a model, then those of the checkpoint that it trains. */
+/**
+ * Tensors that learn, by name: those that an adapter adds to a model, then those of the checkpoint that it trains.
+ * @throws ConfigError for a tensor that belongs to a module of a layer but does not say which.
+ */
 export function trainableSpecs(model: Model, adapter: Adapter): ReadonlyMap<string, TrainableSpec> {
   const added = adapter.tensors(model).filter(({ isFixed }) => !isFixed);
+  for (const tensor of added) checkLayer(model, adapter, tensor);
   const names = new Set(adapter.baseTensors?.(model) ?? []);
   return specsOf([...added, ...model.parameters.filter(({ name }) => names.has(name))]);
+}
+
+/** Policies freeze by layer: a tensor in a layer that does not say so would never be frozen. */
+function checkLayer(model: Model, { kind }: Adapter, { name, layer }: AdapterTensor): void {
+  const owner = layer === undefined ? layerAround(model, name) : undefined;
+  if (owner === undefined) return;
+  throw new ConfigError(
+    `The adapter ${kind} adds ${name} without a layer, although its module is in layer ${owner}.`,
+    "Give its tensors the `layer` of the projection or block that they belong to.",
+  );
+}
+
+/** The layer of the innermost module of the checkpoint that a tensor is in, by the layers of that module's parameters. */
+function layerAround({ parameters, layers }: Model, name: string): number | undefined {
+  const parts = name.split(".");
+  for (let length = parts.length - 1; length > 0; length--) {
+    const module = `${parts.slice(0, length).join(".")}.`;
+    const around = new Set(parameters.filter((parameter) => parameter.name.startsWith(module)).map((p) => p.layer));
+    // In a model of one layer, the module of all layers looks like the layer.
+    if (around.size > 0) return around.size === 1 && layers > 1 ? [...around][0] : undefined;
+  }
+  return undefined;
 }
 
 /** Tensors that an adapter adds and that never learn, by name. */
