@@ -12,6 +12,8 @@ import { createEngine, loadModel, openDirectory, RunLog, saveReport, versions } 
 import type { RunFacts } from "../node/index";
 import { pngRenderer } from "../report/png";
 import { REPORT_FILE } from "../report/record";
+import type { RunRecord } from "../report/record";
+import { showCount } from "../report/units";
 import { describeChoice, fitBudget } from "../train/estimate/fit-budget";
 import { saveAdapter, saveMerged, saveModel } from "../train/files";
 import { Trainer } from "../train/trainer";
@@ -106,9 +108,16 @@ export async function trainCommand(raw: RawOptions, print: Print): Promise<void>
   await progress("drawing the report", () => saveReport(out, record, { png }));
   await run.removeCheckpoints();
   const report = join(outPath, REPORT_FILE);
-  const { peakBytes, seconds } = record;
-  emit({ type: "end", metrics, peakBytes, seconds, out: outPath, report });
-  if (!options.json) print(`${metricWords(metrics)}  saved in ${outPath}, report in ${report}`);
+  const { parameters, peakBytes, seconds } = record;
+  emit({ type: "end", metrics, parameters, peakBytes, seconds, out: outPath, report });
+  if (!options.json)
+    print(`${metricWords(metrics)}${parameterWords(record)}  saved in ${outPath}, report in ${report}`);
+}
+
+function parameterWords({ parameters }: RunRecord): string {
+  if (!parameters) return "";
+  const { trained, averageLive } = parameters;
+  return `  ${showCount(trained)} trained parameters, ${showCount(averageLive)} on average`;
 }
 
 const CONFIG = v.record(v.string(), v.unknown());

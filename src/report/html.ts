@@ -5,7 +5,7 @@ import { inlineSvg } from "./svg";
 import type { Figure } from "./svg";
 import { evaluationTable, factsTable, freezeTable } from "./tables";
 import { escapeText } from "./text";
-import { showBytes, showFlops, showSeconds } from "./units";
+import { showBytes, showCount, showFlops, showSeconds } from "./units";
 
 /** The report of a run: a self-contained HTML page without scripts. */
 export function reportHtml(record: RunRecord): string {
@@ -47,7 +47,8 @@ export function figureSection(figure: Figure): string {
   );
 }
 
-function header({ title, created, model, gpu, metrics, peakBytes, seconds, flops, steps, freezes }: RunRecord): string {
+function header(record: RunRecord): string {
+  const { title, created, model, gpu, metrics, peakBytes, seconds, flops, steps, freezes } = record;
   const facts: [string, string][] = [
     ...Object.entries(metrics).map(([name, value]): [string, string] => [name, value.toFixed(4)]),
     ["steps", String(steps.length)],
@@ -55,12 +56,23 @@ function header({ title, created, model, gpu, metrics, peakBytes, seconds, flops
     ["time of steps", showSeconds(seconds)],
     ["work", showFlops(flops)],
     ["freezes", String(freezes.length)],
+    ...parameterFacts(record),
   ];
   const where = gpu.description || gpu.device || gpu.vendor;
   return (
     `<header>\n<h1>${escapeText(title)}</h1>\n` +
     `<p>${escapeText(`${model.source} (${model.family}, ${model.layers} layers) on ${where}, ${created}`)}</p>\n${factList(facts)}\n</header>`
   );
+}
+
+/** Trained parameters at the start, and on average over the steps. */
+function parameterFacts({ parameters }: RunRecord): [string, string][] {
+  if (!parameters) return [];
+  const { trained, averageLive } = parameters;
+  return [
+    ["trained parameters", showCount(trained)],
+    ["still learning, on average", showCount(averageLive)],
+  ];
 }
 
 /** A list of names and values, as tiles. */

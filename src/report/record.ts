@@ -28,6 +28,8 @@ export const STEP = v.object({
   /** Lowest transformer layer with a live adapter; left out if all are frozen. */
   horizon: v.optional(COUNT),
   frozenTensors: COUNT,
+  /** Parameters outside the task's head that still learn; left out by earlier versions. */
+  liveParameters: v.optional(COUNT),
   rowsAtOnce: COUNT,
   recomputed: COUNT,
 });
@@ -96,6 +98,8 @@ export const RUN_RECORD = v.object({
   trained: v.array(v.string()),
   /** Transformer layer of each trained tensor; null outside the layers. */
   trainedLayers: v.optional(v.array(v.nullable(COUNT))),
+  /** Trained parameters outside the task's head: at the start, and those that still learn, averaged over the steps. */
+  parameters: v.optional(v.object({ trained: COUNT, averageLive: v.number() })),
   steps: v.array(STEP),
   freezes: v.array(FREEZE),
   skipped: v.optional(v.array(SKIPPED)),

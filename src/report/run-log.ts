@@ -1,5 +1,6 @@
 import { sumBytes } from "../gpu/ledger";
 import type { SkippedStep, StepReport } from "../train/loop/reports";
+import { parametersOutsideHead } from "../train/tensors/specs";
 import type { Trainer } from "../train/trainer";
 import type { RunFreeze, RunRecord, RunScores, RunStep } from "./record";
 import { settingsOf } from "./settings";
@@ -50,11 +51,20 @@ export class RunLog {
     this.#stride *= 2;
   }
 
+  /** The record's `parameters`; undefined where a resumed run has steps that were not counted. */
+  #parameters({ options, state }: Trainer): RunRecord["parameters"] {
+    const counts = this.steps.flatMap(({ liveParameters = [] }) => liveParameters);
+    if (counts.length === 0 || counts.length < this.steps.length) return undefined;
+    const total = counts.reduce((sum, count) => sum + count, 0);
+    return { trained: parametersOutsideHead(options.model.model, state.specs), averageLive: total / counts.length };
+  }
+
   /** The record of the run so far. */
   record(trainer: Trainer, { metrics = {}, evaluations = [], versions = {}, ...facts }: RunFacts): RunRecord {
     const { model: loaded } = trainer.options;
     const { info, kernels } = loaded.engine;
     const { family, layers, task } = loaded.model;
+    const parameters = this.#parameters(trainer);
     return {
       format: 1,
       created: new Date().toISOString(),
@@ -72,6 +82,7 @@ export class RunLog {
       flops: this.steps.reduce((sum, { flops }) => sum + flops, 0),
       trained: [...trainer.state.specs.keys()],
       trainedLayers: [...trainer.state.specs.values()].map(({ layer }) => layer ?? null),
+      ...(parameters && { parameters }),
       steps: this.steps,
       freezes: this.freezes,
       skipped: this.skipped,

@@ -27,6 +27,8 @@ const withUnit = (value: number, { name, size }: Unit): string => `${significant
 
 /** Bytes with a unit (a power of 1000): 1.5 MB. */
 export const showBytes = (bytes: number): string => withUnit(bytes, unitOf(BYTE_UNITS, bytes));
+/** A count as a whole number with commas: 124,704. */
+export const showCount = (count: number): string => Math.round(count).toLocaleString("en-US");
 /** FLOPs with a unit: 1.5 TFLOP. */
 export const showFlops = (flops: number): string => withUnit(flops, unitOf(FLOP_UNITS, flops));
 

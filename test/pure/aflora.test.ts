@@ -1,10 +1,11 @@
 import { describe, expect, it } from "vitest";
-import { aflora, createModel, FileFormatError, lora, vera } from "../../src/index";
-import type { Adapter, AfloraOptions } from "../../src/index";
+import { aflora, afloraFreezing, createModel, FileFormatError, lora, vera } from "../../src/index";
+import type { Adapter, AfloraOptions, FreezeContext } from "../../src/index";
 import { afloraFromConfig } from "../../src/adapter/aflora";
 import { elements } from "../../src/base/shape";
+import { AfloraSchedule } from "../../src/freeze/aflora-schedule";
 import { isInHead } from "../../src/model/model";
-import { trainableSpecs } from "../../src/train/tensors/specs";
+import { parametersOutsideHead, trainableSpecs } from "../../src/train/tensors/specs";
 import { readJson } from "../support/json";
 import type { Config } from "../support/tiny";
 
@@ -74,6 +75,49 @@ describe("AFLoRA at rank 4", () => {
     const config = configOf("bert-base");
     expect(trainableNumbers(config, lora({ rank: 8, targets }))).toBe(1_327_104);
     expect(trainableNumbers(config, vera({ rank: 1024, targets }))).toBe(156_672);
+  });
+});
+
+describe("trainable numbers of AFLoRA over a run of BERT-base", () => {
+  // The ramp from t_i to T - t_f has a mean of 1/4 left: (t_i + (T - t_i - t_f) / 4) / T of the matrices.
+  it.each([
+    [20, 14, 0.1125, 124_704],
+    [10, 7, 0.15, 138_528],
+  ])(
+    "of %i epochs, the last %i of which are frozen, average to what the paper prints",
+    (epochs, frozen, share, mean) => {
+      const stepsPerEpoch = 1000;
+      const steps = epochs * stepsPerEpoch;
+      const state = new AfloraSchedule({ start: stepsPerEpoch, end: (epochs - frozen) * stepsPerEpoch });
+      const left = Array.from({ length: steps }, (_, i) => 1 - state.fraction(i + 1));
+      const average = left.reduce((sum, value) => sum + value, 0) / steps;
+      expect(average).toBeCloseTo(share, 4);
+      // Printed: .13M for 20 epochs, .13M to .18M over all tasks.
+      expect(Math.abs(83_232 + average * 368_640 - mean)).toBeLessThan(20);
+    },
+  );
+
+  it("follow from which matrices the policy freezes, one by one", async () => {
+    const model = createModel(configOf("bert-base"));
+    const live = new Map([...trainableSpecs(model, aflora())].filter(([name]) => !isInHead(model, name)));
+    const stepsPerEpoch = 20;
+    const totalSteps = 20 * stepsPerEpoch;
+    const state = afloraFreezing().start({ layers: model.layers, totalSteps, stepsPerEpoch });
+    const counts: number[] = [];
+    for (let step = 1; step <= totalSteps; step++) {
+      const matrices = [...live.keys()].filter((name) => MATRICES.test(name));
+      // Scores in no relation to the matrices' sizes.
+      const scores = new Map(matrices.map((name, i) => [name, (i * 17 + name.length) % 31]));
+      const context = { step, totalSteps, stepsPerEpoch, sensitivity: () => Promise.resolve(scores) };
+      // The policy reads nothing else.
+      for (const name of await state.decide(context as unknown as FreezeContext)) live.delete(name);
+      counts.push(parametersOutsideHead(model, live));
+    }
+    expect(counts[0]).toBe(451_872);
+    expect(counts.at(-1)).toBe(83_232);
+    const average = counts.reduce((sum, count) => sum + count, 0) / totalSteps;
+    // Whole matrices freeze, of two sizes: within 2 % of the formula.
+    expect(Math.abs(average / 124_704 - 1)).toBeLessThan(0.02);
   });
 });
 

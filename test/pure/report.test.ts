@@ -98,6 +98,13 @@ describe("report.html", () => {
     expect(html).not.toMatch(/url\(|@import/);
   });
 
+  it("counts the trained parameters, and those that still learn on average", () => {
+    const tiles = [...document.querySelectorAll(".facts div")].map(({ textContent }) => textContent);
+    expect(tiles).toEqual(expect.arrayContaining(["trained parameters6,000", "still learning, on average4,568"]));
+    const { parameters: _, ...withoutCounts } = record;
+    expect(reportHtml(withoutCounts), "of a run.json of an earlier version").not.toContain("trained parameters");
+  });
+
   it("describes its figures for screen readers, with unique ids", () => {
     const svgs = [...document.querySelectorAll("figure > svg")];
     expect(svgs).toHaveLength(5);

@@ -49,6 +49,10 @@ describe("safetape train", () => {
     const record = await readRunRecord(await openDirectory(out));
     expect(record.steps).toHaveLength(8);
     expect(record.freezes).toMatchObject([{ step: 3, layers: [0] }]);
+    // One of four equal layers froze after three of eight steps.
+    const { trained = NaN, averageLive = NaN } = record.parameters ?? {};
+    expect(averageLive / trained, "share of the parameters that learn").toBe((2 + 6 * 0.75) / 8);
+    expect(result.stdout).toContain(`${trained.toLocaleString("en-US")} trained parameters, `);
     for (const { bytes, planned } of record.steps) expect(planned, "planned bytes").toEqual(bytes);
     expect(record.command).toMatch(/^safetape train .*--freeze '/);
     expect(Object.keys(record.versions)).toEqual(["safetape", "node", "webgpu"]);

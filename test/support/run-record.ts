@@ -43,6 +43,7 @@ export function madeUpRecord(options: Partial<RecordOptions> = {}): RunRecord {
     planned: bytesAt(i + 1),
     horizon: 0,
     frozenTensors: 4 * frozenAt(i + 1),
+    liveParameters: 1000 * (layers - frozenAt(i + 1)),
     rowsAtOnce: 32,
     recomputed: 0,
   }));
@@ -87,6 +88,7 @@ export function madeUpRecord(options: Partial<RecordOptions> = {}): RunRecord {
     stepsPerEpoch: 40,
     trained: Array.from({ length: layers }, (_, layer) => tensorsOf(layer)).flat(),
     trainedLayers: Array.from({ length: layers }, (_, layer) => tensorsOf(layer).map(() => layer)).flat(),
+    parameters: { trained: 1000 * layers, averageLive: 4567.8 },
     steps: rows,
     freezes: events,
     scores,

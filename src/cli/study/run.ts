@@ -1,10 +1,10 @@
 import { makeAdapter } from "../../adapter/make";
 import { DataError } from "../../base/errors";
-import { elements } from "../../base/shape";
 import { makePolicy } from "../../freeze/make";
 import { sumBytes } from "../../gpu/ledger";
 import type { LoadedModel } from "../../io/load-model";
 import { isInHead } from "../../model/model";
+import { parametersOutsideHead } from "../../train/tensors/specs";
 import type { TrainableSpec } from "../../train/tensors/specs";
 import { Trainer } from "../../train/trainer";
 import type { Study, StudyMethod, StudyTask } from "./file";
@@ -64,12 +64,10 @@ export async function runMethod(
   });
   const outsideHead = (specs: ReadonlyMap<string, TrainableSpec>): [string, TrainableSpec][] =>
     [...specs].filter(([name]) => !isInHead(model, name));
-  const countParameters = (specs: ReadonlyMap<string, TrainableSpec>): number =>
-    outsideHead(specs).reduce((sum, [, { shape }]) => sum + elements(shape), 0);
   const trainable: number[] = [];
   const bytes: number[] = [];
   const result = await trainer.train((report) => {
-    trainable.push(countParameters(trainer.state.live));
+    trainable.push(parametersOutsideHead(model, trainer.state.live));
     bytes.push(sumBytes(report.bytes));
     onProgress?.(report.step, report.totalSteps);
   });
@@ -83,7 +81,7 @@ export async function runMethod(
     metrics,
     lossFirst: result.lossFirst,
     lossLast: result.lossLast,
-    trainable: countParameters(state.specs),
+    trainable: parametersOutsideHead(model, state.specs),
     averageTrainable: mean(trainable),
     frozenShare: inLayers.length === 0 ? 0 : frozen.length / inLayers.length,
     peakBytes: result.peakBytes,

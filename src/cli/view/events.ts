@@ -1,5 +1,5 @@
 import * as v from "valibot";
-import { FREEZE, SKIPPED, STEP } from "../../report/record";
+import { FREEZE, RUN_RECORD, SKIPPED, STEP } from "../../report/record";
 import type { Print } from "../options";
 
 const COUNT = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
@@ -43,6 +43,8 @@ export const TRAIN_EVENT = v.variant("type", [
     type: v.literal("end"),
     metrics: METRICS,
     peakBytes: COUNT,
+    /** As in run.json. */
+    parameters: RUN_RECORD.entries.parameters,
     /** Sum over all steps. */
     seconds: v.number(),
     /** Output directory. */

@@ -7,6 +7,7 @@ import type { PolicyScores } from "../freezing/context";
 import type { Batch } from "../../data/batch";
 import type { PrefixReport, StepPrefix } from "../step/prefix/step-prefix";
 import type { StepResult } from "../step/step-runner";
+import { parametersOutsideHead } from "../tensors/specs";
 import type { RunResources } from "./resources";
 
 /** A freeze that has happened. */
@@ -59,6 +60,8 @@ export interface StepReport {
   /** Lowest transformer layer with a live adapter, below which no activation is kept; undefined when all are frozen. */
   readonly horizon: number | undefined;
   readonly frozenTensors: number;
+  /** Parameters outside the task's head that still learn; left out in the checkpoints of earlier versions. */
+  readonly liveParameters?: number | undefined;
   /** Rows of a batch that run at the same time from now on. */
   readonly rowsAtOnce: number;
   /** Number of sections of the model that are recomputed instead of kept. */
@@ -176,6 +179,7 @@ export function stepReport(
     flops,
     horizon: state.horizon,
     frozenTensors: state.frozen.length,
+    liveParameters: parametersOutsideHead(options.model.model, state.live),
     rowsAtOnce: book.choice.rows,
     recomputed: book.choice.sections.size,
     prefix: prefix.report,

@@ -1,5 +1,7 @@
 import type { Adapter, AdapterTensor } from "../../adapter/adapter";
 import { ConfigError } from "../../base/errors";
+import { elements } from "../../base/shape";
+import { isInHead } from "../../model/model";
 import type { Model } from "../../model/model";
 import type { TensorSpec } from "../../op/declaration";
 
@@ -45,6 +47,12 @@ function layerAround({ parameters, layers }: Model, name: string): number | unde
 /** Tensors that an adapter adds and that never learn, by name. */
 export function fixedSpecs(model: Model, adapter: Adapter): ReadonlyMap<string, TrainableSpec> {
   return specsOf(adapter.tensors(model).filter(({ isFixed }) => isFixed));
+}
+
+/** Parameters of tensors outside the task's head, which papers leave out of their counts. */
+export function parametersOutsideHead(model: Model, specs: ReadonlyMap<string, TensorSpec>): number {
+  const counted = [...specs].filter(([name]) => !isInHead(model, name));
+  return counted.reduce((sum, [, { shape }]) => sum + elements(shape), 0);
 }
 
 function specsOf(tensors: readonly Pick<AdapterTensor, "name" | "shape" | "layer">[]): Map<string, TrainableSpec> {
