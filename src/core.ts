@@ -24,7 +24,7 @@ export { memoryDirectory } from "./io/directory";
 export type { Directory } from "./io/directory";
 export { createModel, MODEL_TYPES } from "./model/families";
 export type { HeadOptions } from "./model/families";
-export type { Model, ParameterSpec, Projection, ProjectionRole } from "./model/model";
+export type { Model, ParameterSpec, Projection, ProjectionRole, TensorPlace } from "./model/model";
 export type { BlockSite, Forward, ForwardHooks, LinearSite } from "./model/forward";
 
 export type { Adapter, AdapterRun, AdapterState, AdapterTensor } from "./adapter/adapter";
@@ -43,6 +43,7 @@ export type {
   FreezePolicy,
   FreezePolicyState,
   GroupScores,
+  ImportanceReference,
   LayerDropPolicy,
   LayerDropPolicyState,
   Policy,
@@ -63,7 +64,7 @@ export { memoryBudget } from "./freeze/memory-budget";
 export type { MemoryBudgetOptions } from "./freeze/memory-budget";
 export { never } from "./freeze/never";
 export { safe } from "./freeze/safe";
-export type { SafeOptions } from "./freeze/safe-schedule";
+export type { SafeMeasure, SafeOptions } from "./freeze/safe-schedule";
 export { upperLayers } from "./freeze/upper-layers";
 
 export { Batches } from "./data/batches";

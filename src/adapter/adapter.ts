@@ -3,7 +3,7 @@ import type { Shape } from "../base/shape";
 import type { PeftConfig } from "../io/peft";
 import type { FloatTensor } from "../io/safetensors";
 import type { Forward, ForwardHooks } from "../model/forward";
-import type { Model } from "../model/model";
+import type { Model, TensorPlace } from "../model/model";
 import type { Statistics } from "../ops/shared/statistics";
 import type { Value } from "../tape/tape";
 
@@ -12,8 +12,8 @@ export interface AdapterTensor {
   /** The path of its module and its own name, for example `bert.encoder.layer.0.attention.self.query.lora_A.weight`. */
   readonly name: string;
   readonly shape: Shape;
-  /** Transformer layer of that module, from 0; undefined outside the layers. Policies freeze and score by it. */
-  readonly layer: number | undefined;
+  /** Where that module acts. Policies freeze and score by it. */
+  readonly layer: TensorPlace;
   /** Whether it keeps its initial values: it has no gradient, but is saved with the adapter (VeRA's shared matrices). */
   readonly isFixed?: boolean;
   /** Values before the first step, row-major. */

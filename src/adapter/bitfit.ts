@@ -2,7 +2,7 @@ import * as v from "valibot";
 import { ConfigError } from "../base/errors";
 import { checkSchema } from "../io/json";
 import type { PeftConfig } from "../io/peft";
-import type { Model, ParameterSpec } from "../model/model";
+import type { Model, ParameterSpec, TensorPlace } from "../model/model";
 import type { Adapter } from "./adapter";
 import { withAddedBiases } from "./added-biases";
 import { chosenLayers, savedModuleTensors, taskType } from "./targets";
@@ -49,9 +49,9 @@ export function bitfitFromConfig(value: PeftConfig, where: string, layers?: Laye
   const layersOf = (model: Model): number[] | null =>
     layers === undefined ? config.layers_to_transform : chosenLayers(layers, model.layers);
   const heads = (model: Model): readonly string[] => config.modules_to_save ?? model.heads;
-  const isChosen = (layer: number | undefined, model: Model): boolean => {
+  const isChosen = (layer: TensorPlace, model: Model): boolean => {
     const adapted = layersOf(model);
-    return adapted === null || (layer !== undefined && adapted.includes(layer));
+    return adapted === null || (typeof layer === "number" && adapted.includes(layer));
   };
   const adapter: Adapter = {
     kind: "bitfit",
@@ -59,7 +59,7 @@ export function bitfitFromConfig(value: PeftConfig, where: string, layers?: Laye
     baseTensors(model) {
       const isBias = ({ name, layer }: ParameterSpec): boolean => name.endsWith(".bias") && isChosen(layer, model);
       const biases = model.parameters.filter(isBias);
-      if (!config.add_biases && biases.every(({ layer }) => layer === undefined)) {
+      if (!config.add_biases && biases.every(({ layer }) => typeof layer !== "number")) {
         throw new ConfigError(
           `This ${model.family} model has no biases to train.`,
           "Add some with addBiases: true, or use lora() or another adapter.",

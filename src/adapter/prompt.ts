@@ -39,7 +39,8 @@ const PREFIX = "base_model.";
  * Prompt tuning (Lester et al. 2021): the embeddings P [n, d] of n virtual tokens before each text learn, and the head. The
  * positions of the text continue behind them, and the labels of a language model leave them out.
  *
- * Keeps the activations of every layer, since the gradient must reach the first layer's input: freezing cannot help.
+ * Keeps the activations of every layer, since the gradient must reach the first layer's input. No layer has anything to freeze;
+ * only freezing the prompt itself would give back memory.
  * @throws ConfigError for a model of images, for a text without tokens, and for a token that the model does not have.
  */
 export function promptTuning({ tokens = 20, initial = "random", modulesToSave }: PromptOptions = {}): Adapter {
@@ -92,7 +93,7 @@ export function promptFromConfig(value: PeftConfig, where: string, initial: Init
       }
       const rows = initialRows(model, count, initial);
       return [
-        { ...normal(EMBEDDINGS, [count, model.hiddenSize], 1), layer: undefined, ...(rows && { initialRows: rows }) },
+        { ...normal(EMBEDDINGS, [count, model.hiddenSize], 1), layer: "below", ...(rows && { initialRows: rows }) },
       ];
     },
     baseTensors: (model) => savedModuleTensors(model, heads(model)),

@@ -84,7 +84,7 @@ async function runLayers(
   }
   const seconds = (performance.now() - start) / 1000;
   const peak = ledger.peak;
-  const inLayers = [...trainer.state.specs.values()].filter((spec) => spec.layer !== undefined);
+  const inLayers = [...trainer.state.specs.values()].filter((spec) => typeof spec.layer === "number");
   const trainable = inLayers.reduce((sum, { shape }) => sum + elements(shape), 0);
   return { layer, metrics: await evaluate(trainer), trainable, lossLast, peakBytes: sumBytes(peak), peak, seconds };
 }

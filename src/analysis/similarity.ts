@@ -1,14 +1,12 @@
 import { ConfigError } from "../base/errors";
 import type { Batch } from "../data/batch";
-import { finishCka } from "../ops/cka";
 import { Executor } from "../run/executor";
 import type { TensorStore } from "../run/store";
 import type { Plan } from "../tape/plan";
 import { Tensor } from "../tensor";
-import { batchInputs } from "../train/plans/inputs";
 import { fixedSpecs, trainableSpecs } from "../train/tensors/specs";
 import { TrainableTensors } from "../train/tensors/trainable-tensors";
-import { checkComparable, comparisonOutput, comparisonPlan } from "../train/plans/comparison-trace";
+import { checkComparable, comparisonPlans, layerSimilarities, probeBatches } from "../train/plans/comparison-trace";
 import { finalName } from "../train/tensors/names";
 import type { Trainer } from "../train/trainer";
 import type { AnalysisControl, NamedTensors, Subject } from "./subject";
@@ -21,8 +19,8 @@ export interface Snapshot {
 }
 
 export interface CompareOptions extends AnalysisControl {
-  /** The texts or images whose tokens are the rows of CKA. Padding does not count. */
-  readonly probe: Batch;
+  /** The texts or images whose tokens are the rows of CKA, in one batch or several. Padding does not count. */
+  readonly probe: Batch | readonly Batch[];
   /** Whether to subtract column means, as the definition of CKA does. Default true. */
   readonly center?: boolean;
 }
@@ -54,16 +52,14 @@ export async function compareLayers(
   const adapterTensors = new Set([...fixedSpecs(model, adapter).keys(), ...trainableSpecs(model, adapter).keys()]);
   const rename = (name: string): string => (adapterTensors.has(name) ? finalName(name) : name);
   const { limits } = engine.device;
-  const withOriginal = comparisonPlan(loaded, adapter, probe, limits, { center });
-  const withFinal = comparisonPlan(loaded, adapter, probe, limits, { center, rename });
+  const batches = probeBatches(probe);
+  const withOriginal = comparisonPlans(loaded, adapter, batches, limits, { center });
+  const withFinal = comparisonPlans(loaded, adapter, batches, limits, { center, rename });
   using executor = new Executor(engine.device);
   using store = await SnapshotPair.create({ model: loaded, adapter, tensors: last.tensors });
-  await executor.hold([withOriginal, withFinal]);
-  const inputs = { ...batchInputs(model, probe), probe_mask: probe.attentionMask };
-  const compare = async (comparison: Plan): Promise<number[]> => {
-    const sums = await executor.run(comparison, store, inputs);
-    return Array.from({ length: model.layers }, (_, layer) => finishCka(sums.get(comparisonOutput(layer))!));
-  };
+  await executor.hold([...new Set([...withOriginal.values(), ...withFinal.values()])]);
+  const compare = (plans: ReadonlyMap<Batch, Plan>): Promise<number[]> =>
+    layerSimilarities(model, batches, (batch, inputs) => executor.run(plans.get(batch)!, store, inputs));
   const similarities: LayerSimilarity[] = [];
   for (const { step, tensors } of snapshots) {
     signal?.throwIfAborted();
@@ -105,7 +101,7 @@ export interface SimilarityOptions extends AnalysisControl {
   /** Steps between snapshots. Default: one epoch. There is also one before the first step and one after the last. */
   readonly every?: number;
   /** The texts or images whose tokens are the rows of CKA. Default: the probe of the trainer. */
-  readonly probe?: Batch;
+  readonly probe?: Batch | readonly Batch[];
   /** Whether to subtract column means, as the definition of CKA does. Default true. */
   readonly center?: boolean;
 }

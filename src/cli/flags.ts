@@ -7,6 +7,7 @@ import { makePolicy, POLICY_NAMES } from "../freeze/make";
 import type { PolicyChoice } from "../freeze/make";
 import type { Policy } from "../freeze/policy";
 import type { WordNet } from "../data/wordnet";
+import { SAFE_MEASURES } from "../freeze/safe-schedule";
 import type { GenerateOptions } from "../generate/options";
 import { loadWordNet } from "../node/wordnet";
 import { ACTIVATION_FORMATS } from "../op/pack";
@@ -157,7 +158,27 @@ const POLICY_HELP = `${POLICY_NAMES.join(", ")}, or JSON with options`;
 const POLICY = {
   tauT: optional("--tau-t <x>", "SAFE's final threshold", numbers()),
   freezeShare: optional("--freeze-share <p>", "Share of the adapters that SAFE freezes (default 0.5)", numbers()),
-  every: optional("--every <n>", "Steps between a policy's decisions (SAFE: default one epoch)", counts()),
+  measure: optional(
+    "--measure <what>",
+    `SAFE's score: ${SAFE_MEASURES.join(", ")} (default cka)`,
+    oneOf(SAFE_MEASURES),
+  ),
+  reference: optional(
+    "--reference <which>",
+    "SAFE compares a layer with the original model's, or with itself without its own adapter (default original)",
+    oneOf(["original", "own"]),
+  ),
+  maxWarmup: optional("--max-warmup <n>", "Interval at which SAFE's warm-up ends at the latest", counts()),
+  freezeUntil: optional(
+    "--freeze-until <when>",
+    "SAFE freezes until the end, or until rampEnd, when its threshold is final (default end)",
+    oneOf(["end", "rampEnd"]),
+  ),
+  every: optional(
+    "--every <n>",
+    "Steps between a policy's decisions (SAFE: default an epoch, or a twentieth of fewer than ten epochs)",
+    counts(),
+  ),
 };
 
 /** How a run is trained, in `train` and in every analysis. */
@@ -280,6 +301,11 @@ export const TRAIN = {
   promptText: optional("--prompt-text <text>", "Text whose tokens initialise the virtual tokens", text),
   freeze: withDefault("--freeze <policy>", POLICY_HELP, policyChoice, "never"),
   ...TRAINING,
+  probeBatches: optional(
+    "--probe-batches <n>",
+    "Training batches on which SAFE scores the layers (default 1)",
+    counts(),
+  ),
   accumulate: withDefault("--accumulate <n>", "Batches of one optimizer step", counts(), 1),
   microBatch: optional(
     "--micro-batch <n>",
@@ -392,14 +418,15 @@ export function adapterFrom(options: Values<typeof ADAPTER>, initial?: string | 
 }
 
 /** The policy that `--freeze` and the options of policies describe. */
-export function policyFrom(freeze: PolicyChoice, { tauT, freezeShare, every }: Values<typeof POLICY>): Policy {
-  const isSafe = freeze.policy === "safe";
-  return makePolicy({
-    ...(isSafe && tauT !== undefined && { tauT }),
-    ...(isSafe && freezeShare !== undefined && { targetFreezeFraction: freezeShare }),
-    ...(every !== undefined && { every }),
-    ...freeze,
-  });
+export function policyFrom(freeze: PolicyChoice, { every, ...options }: Values<typeof POLICY>): Policy {
+  const { tauT, freezeShare: targetFreezeFraction, measure, reference, maxWarmup, freezeUntil: until } = options;
+  const ofSafe = { tauT, targetFreezeFraction, measure, reference, maxWarmup, until };
+  return makePolicy({ ...given({ every }), ...(freeze.policy === "safe" ? given(ofSafe) : {}), ...freeze });
+}
+
+/** The options that were given. */
+function given(options: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
 }
 
 /** The trainer's settings that `train` and the analyses share. */

@@ -2,6 +2,7 @@ import { join } from "node:path";
 import * as v from "valibot";
 import type { Adapter } from "../adapter/adapter";
 import { NotFiniteError } from "../base/errors";
+import type { Batch } from "../data/batch";
 import type { Tokenizer } from "../data/tokenizer";
 import type { KernelChoice } from "../gpu/tuning/tuner";
 import type { Directory } from "../io/directory";
@@ -24,6 +25,7 @@ import { readOptions, UsageError } from "./options";
 import type { Print, RawOptions, Values } from "./options";
 import { ResumableRun } from "./resumable-run";
 import { preprocessing } from "./tasks/task-data";
+import type { TaskData } from "./tasks/task-data";
 import { readEvaluation, readTask, taskHead } from "./tasks/tasks";
 import { emitter } from "./view/events";
 import { showProgress } from "./view/progress";
@@ -72,11 +74,13 @@ export async function trainCommand(raw: RawOptions, print: Print): Promise<void>
   if (loaded.unused.length > 0) process.stderr.write(`ignored tensors: ${shortList(loaded.unused)}\n`);
   if (loaded.initialised.length > 0) process.stderr.write(`new in this run: ${loaded.initialised.join(", ")}\n`);
   const batches = data.train(options.batch, settings.seed);
+  const probe = probeOf(data, options);
   using trainer = await progress("planning the run", () =>
     Trainer.create({
       model: loaded,
       adapter,
       data: batches,
+      ...(probe ? { probe } : {}),
       ...settings,
       ...lossSettings(options),
       ...memory,
@@ -147,6 +151,13 @@ async function memorySettings(options: TrainOptions, head: HeadOptions, adapter:
     accumulate,
     microBatch: "fit" as const,
   };
+}
+
+/** The first batches of the training data, for scores; undefined for the default. */
+function probeOf(data: TaskData, { batch, seed, probeBatches }: TrainOptions): Batch[] | undefined {
+  if (probeBatches === undefined) return undefined;
+  const source = data.train(batch, seed);
+  return Array.from({ length: probeBatches }, () => source.next());
 }
 
 /** Settings of the trainer that the analyses do not have. */

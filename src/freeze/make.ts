@@ -10,7 +10,8 @@ import { safe } from "./safe";
 import { sparseAdapter } from "./sparse-adapter";
 import { upperLayers } from "./upper-layers";
 
-const SAFE = ["tauT", "targetFreezeFraction", "every", "settledBelow", "settledFor", "maxWarmup", "rampEnd"];
+const SAFE_MEASURE = ["measure", "reference", "center", "scores"];
+const SAFE_SCHEDULE = ["every", "settledBelow", "settledFor", "floor", "maxWarmup", "rampEnd", "until"];
 
 interface Kind {
   /** Makes the policy from the options that are named below; checks their values. */
@@ -21,7 +22,7 @@ interface Kind {
 /** Every policy, by its name in configurations and on the command line. */
 const POLICIES: Readonly<Record<string, Kind>> = {
   never: { make: never, options: [] },
-  safe: { make: safe, options: [...SAFE, "scores", "center", "floor"] },
+  safe: { make: safe, options: ["tauT", "targetFreezeFraction", ...SAFE_MEASURE, ...SAFE_SCHEDULE] },
   aflora: {
     make: afloraFreezing,
     options: ["mode", "initialEpochs", "finalShare", "sensitivity", "simultaneous", "beta1", "beta2", "every"],

@@ -1,3 +1,4 @@
+import type { TensorPlace } from "../model/model";
 import type { Structure } from "../model/structure";
 import type { Statistics } from "../ops/shared/statistics";
 import type { Explanation } from "../tape/explain";
@@ -38,6 +39,12 @@ export interface PolicyState {
   restore?(saved: unknown): void;
 }
 
+/**
+ * What the importance of a layer compares its output with: the output of the same layer of the "original" model on the same
+ * texts, or that of the same layer without its "own" adapter, on the same input.
+ */
+export type ImportanceReference = "original" | "own";
+
 /** What a freeze would change. */
 export interface FreezeEffect {
   /** Bytes kept from forward to backward in a step, before minus after. */
@@ -52,11 +59,14 @@ export interface FreezeEffect {
 export interface FreezeContext extends Progress {
   /** Transformer layers of the model. */
   readonly layers: number;
-  /** Trainable tensors that still learn, by transformer layer. Tensors of the head are not listed. */
+  /**
+   * Trainable tensors that still learn, by transformer layer. Those below the first layer (embeddings) are listed with the
+   * lowest live layer, so that they freeze with it; tensors of the head are not listed.
+   */
   readonly live: ReadonlyMap<number, readonly string[]>;
   /**
    * Importance of each layer's adapter: 1 - CKA of the layer's activations with and without the adapter, on the probe
-   * batch (SAFE, Son et al. 2024, eq. 2 and 3). Computed at the first call; costs two forward passes.
+   * (SAFE, Son et al. 2024, eq. 2 and 3). Computed at the first call; costs two forward passes a batch.
    * @throws ConfigError for a policy without `usesImportance`.
    */
   readonly importance: (options?: { readonly center?: boolean }) => Promise<ReadonlyMap<number, number>>;
@@ -81,15 +91,18 @@ export interface FreezeContext extends Progress {
  */
 export interface FreezePolicy extends PolicyConfig {
   readonly kind: "freezing";
-  /** Whether `decide` calls `importance`: a memory budget must then have room for it. Default false. */
-  readonly usesImportance?: boolean;
+  /**
+   * Whether `decide` calls `importance`, so that a memory budget has room for it, and by which reference: true is "original".
+   * Default false.
+   */
+  readonly usesImportance?: boolean | ImportanceReference;
   /** Statistics of gradients that `decide` reads, collected in every step. */
   readonly statistics?: Statistics;
   /**
-   * Whether it may ever freeze a tensor, in a model with so many transformer layers; `layer` is undefined outside them. A run
+   * Whether it may ever freeze a tensor, in a model with so many transformer layers. A run
    * that trains no such tensor is refused. Default: it may freeze any.
    */
-  mayFreeze?(tensor: { readonly name: string; readonly layer: number | undefined }, layers: number): boolean;
+  mayFreeze?(tensor: { readonly name: string; readonly layer: TensorPlace }, layers: number): boolean;
   /** Begins a run. */
   start(run: RunInfo): FreezePolicyState;
 }
@@ -100,8 +113,17 @@ export interface FreezePolicyState extends PolicyState {
    * alone, since it is also asked ahead of a step.
    */
   isDue(progress: Progress): boolean;
-  /** Names of tensors to freeze now. */
+  /**
+   * Names of tensors to freeze now. Where these are all that still learns, the trainer keeps the uppermost group of them
+   * (the head, or else the highest layer), and says so.
+   */
   decide(context: FreezeContext): Promise<readonly string[]>;
+  /**
+   * What the user should know after the last step, for example that nothing was frozen; undefined for nothing. The trainer
+   * passes it to `warn` and adds it to the policy's record.
+   * @param live as in `FreezeContext`.
+   */
+  remark?(live: FreezeContext["live"]): string | undefined;
   /** The schedule's current value, for pictures: a threshold of scores, or the share of tensors to be frozen. */
   level?(progress: Progress): { readonly name: string; readonly value: number };
 }
@@ -173,6 +195,12 @@ export interface GroupScores {
 
 /** What a trainer takes as its policy. */
 export type Policy = FreezePolicy | LayerDropPolicy | PruningPolicy;
+
+/** What a policy's importance compares layers with; undefined for a policy that reads no importance. */
+export function importanceReference(policy: Policy | undefined): ImportanceReference | undefined {
+  if (policy?.kind !== "freezing" || !policy.usesImportance) return undefined;
+  return policy.usesImportance === true ? "original" : policy.usesImportance;
+}
 
 /** A policy with its state in one run. */
 export type ActivePolicy =

@@ -1,54 +1,123 @@
 import * as v from "valibot";
-import { ConfigError } from "../base/errors";
+import { ConfigError, FileFormatError } from "../base/errors";
 import { checkSchema } from "../io/json";
+import type { SensitivityKind } from "../ops/sensitivity";
+import type { ImportanceReference, RunInfo } from "./policy";
+
+/**
+ * What SAFE takes as the importance of a layer's adapter: 1 - CKA, or the gradient sensitivity of its tensors, of one of these
+ * kinds.
+ */
+export type SafeMeasure = "cka" | Exclude<SensitivityKind, "weight">;
+
+/** Every measure. */
+export const SAFE_MEASURES: readonly SafeMeasure[] = ["cka", "gradient", "weight_gradient", "gradient_over_weight"];
 
 /** Options of SAFE. What the paper leaves open is an option here, and every run records the values that it used. */
 export interface SafeOptions {
   /**
-   * Final threshold tau_T of eq. 4, on the scale of the scores (1 - CKA). The paper gives no value. Default: the quantile
-   * that `targetFreezeFraction` names.
+   * "cka": 1 - CKA of the layer's activations on the probe (eq. 2 and 3). The others are gradient sensitivities, which the
+   * paper's summary names: a layer's score is the mean, over its tensors and their elements, of the smoothed |g| ("gradient"),
+   * |p g| ("weight_gradient") or |g / p| ("gradient_over_weight") times its uncertainty, as AFLoRA and AdaLoRA compute it
+   * (decays 0.85 and 0.95). They need no probe and no original model, but two more tensors for each one that learns.
+   * Default "cka".
+   */
+  readonly measure?: SafeMeasure;
+  /**
+   * What CKA compares a layer's output with; the paper does not say. "original": the same layer of the model without any
+   * adapter. Changes accumulate upwards, so that lower layers score lower. "own": the same layer without its own adapter, on
+   * the input that it gets with the others, which measures each adapter by itself. Default "original".
+   */
+  readonly reference?: ImportanceReference;
+  /**
+   * Final threshold tau_T of eq. 4, on the scale of the scores. The paper gives no value. Default: the quantile that
+   * `targetFreezeFraction` names.
    */
   readonly tauT?: number;
   /** Without `tauT`, tau_T is this quantile of the scores at the end of warm-up. Default 0.5. */
   readonly targetFreezeFraction?: number;
-  /** Steps between scorings. The schedule's t counts these intervals. Default an epoch. */
+  /**
+   * Steps between scorings. The schedule's t counts these intervals. Default an epoch; where the run has fewer than ten,
+   * a twentieth of the run, since the 5 % rule cannot end a warm-up before the third interval.
+   */
   readonly every?: number;
   /** Warm-up ends when every score changes by less than this share. Default 0.05 (the paper's 5 %). */
   readonly settledBelow?: number;
   /** Number of consecutive intervals with such small changes. Default 2 (the paper's "consecutive epochs"). */
   readonly settledFor?: number;
-  /** Interval at which warm-up ends at the latest. Default a third of all intervals. */
+  /**
+   * Interval at which warm-up ends at the latest. Default a third of all intervals, or a fifth of those of a short run; but not
+   * before the 5 % rule can end it, where that leaves half of the run.
+   */
   readonly maxWarmup?: number;
-  /** Interval t_f at which the threshold reaches tau_T. Default halfway between the end of warm-up and the end of the run. */
+  /**
+   * Interval t_f at which the threshold reaches tau_T. Default halfway between the end of warm-up and the end of the run, or,
+   * in a run of fewer than ten epochs, the middle of the run.
+   */
   readonly rampEnd?: number;
+  /** When freezing ends: with the run, as in eq. 4, or once the threshold has reached tau_T, at t_f. Default "end". */
+  readonly until?: "end" | "rampEnd";
   /** Scores to compare: those of the current interval ("refresh"), or those at the end of warm-up. Default "refresh". */
   readonly scores?: "refresh" | "warmup";
   /** Whether to subtract column means before CKA, as its definition does. Default true. */
   readonly center?: boolean;
-  /** Smallest score that a change is measured against, since a new LoRA scores 0. Default 1e-4. */
+  /**
+   * Smallest score that a change is measured against, since a new LoRA scores 0. While no score is above it, no interval
+   * counts as settled. Default 1e-4, and 0 for sensitivities.
+   */
   readonly floor?: number;
 }
 
 /** SAFE's options with defaults filled in, but for those whose default depends on the run. */
-export type SafeSettings = Required<Omit<SafeOptions, "tauT" | "every" | "maxWarmup" | "rampEnd">> &
-  Pick<SafeOptions, "tauT" | "every" | "maxWarmup" | "rampEnd">;
+export type SafeSettings = Required<Omit<SafeOptions, OpenOption | "reference">> &
+  Pick<SafeOptions, OpenOption> & {
+    /** Undefined for a measure that compares nothing. */
+    readonly reference: ImportanceReference | undefined;
+  };
+type OpenOption = "tauT" | "every" | "maxWarmup" | "rampEnd";
+
+/** The values of the options that are words. */
+const WORDS = {
+  measure: SAFE_MEASURES,
+  reference: ["original", "own"],
+  scores: ["refresh", "warmup"],
+  until: ["end", "rampEnd"],
+} as const;
 
 /** @throws ConfigError for options that make no sense. */
 export function safeSettings(options: SafeOptions): SafeSettings {
+  const isCka = (options.measure ?? "cka") === "cka";
   const settings: SafeSettings = {
+    measure: "cka",
+    reference: isCka ? "original" : undefined,
     targetFreezeFraction: 0.5,
     settledBelow: 0.05,
     settledFor: 2,
     scores: "refresh",
+    until: "end",
     center: true,
-    floor: 1e-4,
+    floor: isCka ? 1e-4 : 0,
     ...options,
   };
-  const { tauT, targetFreezeFraction: fraction } = settings;
-  if ((tauT !== undefined && !(tauT >= 0 && tauT <= 1)) || !(fraction >= 0 && fraction <= 1)) {
+  for (const [key, words] of Object.entries(WORDS)) {
+    // The keys of WORDS are options whose values are strings.
+    const value = settings[key as keyof typeof WORDS];
+    if (value !== undefined && !words.some((word) => word === value)) {
+      throw new ConfigError(`safe: ${key} is ${JSON.stringify(value)}.`, `Give one of ${words.join(", ")}.`);
+    }
+  }
+  const { tauT, targetFreezeFraction: fraction, reference } = settings;
+  const mostTauT = isCka ? 1 : Infinity;
+  if ((tauT !== undefined && !(tauT >= 0 && tauT <= mostTauT)) || !(fraction >= 0 && fraction <= 1)) {
     throw new ConfigError(
       `safe: tauT ${String(tauT)} and targetFreezeFraction ${fraction} must lie between 0 and 1.`,
       "A score is 1 - CKA; give tauT on that scale, or a share of the adapters.",
+    );
+  }
+  if (!isCka && reference !== undefined) {
+    throw new ConfigError(
+      `safe: a ${settings.measure} sensitivity has no reference.`,
+      'Leave reference out, or use measure "cka".',
     );
   }
   for (const key of ["every", "settledFor", "maxWarmup", "rampEnd"] as const) {
@@ -58,6 +127,37 @@ export function safeSettings(options: SafeOptions): SafeSettings {
     }
   }
   return settings;
+}
+
+/** Runs of fewer epochs are cut into this many intervals, or into steps where they have fewer. */
+const FEW_EPOCHS = { epochs: 10, intervals: 20, warmupShare: 1 / 5 } as const;
+
+/** How a run is divided into intervals, after each of which the layers are scored. */
+export interface SafeIntervals {
+  readonly count: number;
+  /** Number of complete intervals after a step. */
+  readonly completeAfter: (step: number) => number;
+  /** Interval at which warm-up ends at the latest. */
+  readonly maxWarmup: number;
+  /** Interval at which the threshold reaches tau_T; undefined where it depends on the end of warm-up. */
+  readonly rampEnd: number | undefined;
+}
+
+/** The intervals of a run, by SAFE's settings and, where these leave it open, by the run's length. */
+export function safeIntervals(settings: SafeSettings, { totalSteps, stepsPerEpoch }: RunInfo): SafeIntervals {
+  const isShort = settings.every === undefined && totalSteps / stepsPerEpoch < FEW_EPOCHS.epochs;
+  const every = settings.every ?? stepsPerEpoch;
+  const count = isShort ? Math.min(FEW_EPOCHS.intervals, totalSteps) : Math.floor(totalSteps / every);
+  // The first change is known in the second interval.
+  const earliestBySettling = settings.settledFor + 1;
+  const share = Math.floor(count * (isShort ? FEW_EPOCHS.warmupShare : 1 / 3));
+  const least = count >= 2 * earliestBySettling ? earliestBySettling : 1;
+  return {
+    count,
+    completeAfter: (step) => (isShort ? Math.floor((step * count) / totalSteps) : Math.floor(step / every)),
+    maxWarmup: settings.maxWarmup ?? Math.max(least, share),
+    rampEnd: settings.rampEnd ?? (isShort ? Math.ceil(count / 2) : undefined),
+  };
 }
 
 /** SAFE's threshold tau_t (Son et al. 2024, eq. 4): 0 before `start`, then rising as 1 - (1 - u)^3 to `tauT` at `end`. */
@@ -112,16 +212,24 @@ export class SafeSchedule {
   #tauT = 0;
   #history: v.InferOutput<typeof INTERVAL>[] = [];
 
-  /** @param intervals of the complete run. */
   constructor(
     readonly settings: SafeSettings,
-    readonly intervals: number,
+    readonly intervals: Pick<SafeIntervals, "count" | "maxWarmup" | "rampEnd">,
   ) {}
 
-  /** A schedule that continues from what `save` returned. @throws FileFormatError for any other value. */
-  static restore(settings: SafeSettings, value: unknown): SafeSchedule {
+  /**
+   * A schedule that continues from what `save` returned.
+   * @throws FileFormatError for any other value, and for that of a run with other intervals.
+   */
+  static restore(settings: SafeSettings, intervals: SafeIntervals, value: unknown): SafeSchedule {
     const saved = checkSchema(SAVED, value, "SAFE's schedule in a checkpoint");
-    const schedule = new SafeSchedule(settings, saved.intervals);
+    if (saved.intervals !== intervals.count) {
+      throw new FileFormatError(
+        `SAFE's schedule in the checkpoint has ${saved.intervals} intervals; this run has ${intervals.count}.`,
+        "Resume with the safetape that wrote it, or begin a new run.",
+      );
+    }
+    const schedule = new SafeSchedule(settings, intervals);
     schedule.#interval = saved.interval;
     schedule.#settled = saved.settled;
     schedule.#previous = saved.previous === null ? undefined : new Map(saved.previous);
@@ -135,7 +243,7 @@ export class SafeSchedule {
   /** Past decisions and everything that the next ones depend on, as plain JSON. */
   save(): v.InferOutput<typeof SAVED> {
     return {
-      intervals: this.intervals,
+      intervals: this.intervals.count,
       interval: this.#interval,
       settled: this.#settled,
       start: this.#start ?? null,
@@ -162,6 +270,12 @@ export class SafeSchedule {
     return frozen;
   }
 
+  /** Whether nothing freezes any more, whatever the scores. */
+  get isOver(): boolean {
+    if (this.settings.until === "end" || this.#start === undefined) return false;
+    return this.#interval >= this.#end(this.#start);
+  }
+
   /** tau_t of the current interval. */
   get threshold(): number {
     if (this.#start === undefined) return 0;
@@ -169,10 +283,11 @@ export class SafeSchedule {
   }
 
   #continueWarmup(scores: Scores): void {
-    const { settledBelow, settledFor, targetFreezeFraction, tauT } = this.settings;
-    this.#settled = this.#largestChange(scores) < settledBelow ? this.#settled + 1 : 0;
-    const latest = this.settings.maxWarmup ?? Math.max(1, Math.floor(this.intervals / 3));
-    if (this.#settled < settledFor && this.#interval < latest) return;
+    const { settledBelow, settledFor, targetFreezeFraction, tauT, floor } = this.settings;
+    // Adapters that still are as new have not settled.
+    const hasBegun = [...scores.values()].some((score) => score > floor);
+    this.#settled = hasBegun && this.#largestChange(scores) < settledBelow ? this.#settled + 1 : 0;
+    if (this.#settled < settledFor && this.#interval < this.intervals.maxWarmup) return;
     this.#start = this.#interval;
     this.#warmup = scores;
     this.#tauT = tauT ?? quantile([...scores.values()], targetFreezeFraction);
@@ -189,14 +304,39 @@ export class SafeSchedule {
   }
 
   #end(start: number): number {
-    return Math.max(start + 1, this.settings.rampEnd ?? start + Math.ceil((this.intervals - start) / 2));
+    const { rampEnd, count } = this.intervals;
+    return Math.max(start + 1, rampEnd ?? start + Math.ceil((count - start) / 2));
+  }
+
+  /**
+   * What to tell the user after the run: that nothing froze, or less than asked; undefined where all is as asked.
+   * @param live number of layers whose adapters still learn.
+   */
+  remark(live: number): string | undefined {
+    const { tauT, targetFreezeFraction, until } = this.settings;
+    const [first] = this.#history;
+    if (!first) return "safe() froze nothing: no layer was scored. Use an adapter of the layers, or a smaller `every`.";
+    const scored = Object.keys(first.scores).length;
+    // As many scores lie below this quantile.
+    const asked = tauT === undefined ? Math.ceil(targetFreezeFraction * (scored - 1)) : 1;
+    const frozen = scored - live;
+    if (frozen >= asked) return undefined;
+    const share = tauT === undefined ? `${frozen || "none"} of the ${asked} layers that it was asked for` : "nothing";
+    if (this.#start === undefined || this.#start === this.#interval) {
+      return `safe() froze ${share}: warm-up took all ${this.#interval} intervals. Give a smaller maxWarmup or \`every\`.`;
+    }
+    if (tauT !== undefined)
+      return `safe() froze nothing: no score fell below tauT ${tauT}. Give a larger one, or a share.`;
+    const remedy = `scores: "warmup"${until === "end" ? "" : ', until: "end"'}, or a larger targetFreezeFraction`;
+    return `safe() froze ${share}: scores rose above the threshold after warm-up. Give ${remedy}.`;
   }
 
   /** Everything that was decided, for the run's record. */
   record(): Record<string, unknown> {
     const start = this.#start;
     return {
-      intervals: this.intervals,
+      intervals: this.intervals.count,
+      maxWarmup: this.intervals.maxWarmup,
       warmupEnd: start,
       rampEnd: start === undefined ? undefined : this.#end(start),
       tauT: start === undefined ? this.settings.tauT : this.#tauT,

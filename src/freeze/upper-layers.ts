@@ -17,7 +17,7 @@ export function upperLayers(count = 6): FreezePolicy {
     kind: "freezing",
     name: "upper_layers",
     settings: { count },
-    mayFreeze: ({ layer = Infinity }, layers) => layer < layers - count,
+    mayFreeze: ({ layer }, layers) => typeof layer === "number" && layer < layers - count,
     start: ({ layers }) => ({
       isDue: ({ step }) => step === 0,
       decide: ({ live }) =>

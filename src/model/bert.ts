@@ -183,7 +183,7 @@ function layerProjections(family: string, c: Config): Projection[] {
 function encoderParameters(family: string, c: Config, projections: readonly Projection[]): ParameterSpec[] {
   const { hidden_size: d } = c;
   const table = (name: string, rows: number): ParameterSpec => {
-    return { name: `${family}.embeddings.${name}_embeddings.weight`, shape: [rows, d], layer: undefined };
+    return { name: `${family}.embeddings.${name}_embeddings.weight`, shape: [rows, d], layer: "below" };
   };
   const layerNorms = (layer: number): ParameterSpec[] => [
     ...normParameters(`${family}.encoder.layer.${layer}.attention.output.LayerNorm`, d, layer),
@@ -193,7 +193,7 @@ function encoderParameters(family: string, c: Config, projections: readonly Proj
     table("word", c.vocab_size),
     table("position", c.max_position_embeddings),
     table("token_type", c.type_vocab_size),
-    ...normParameters(`${family}.embeddings.LayerNorm`, d, undefined),
+    ...normParameters(`${family}.embeddings.LayerNorm`, d, "below"),
     ...projections.flatMap((projection) => projectionParameters(projection)),
     ...Array.from({ length: c.num_hidden_layers }, (_, layer) => layerNorms(layer)).flat(),
   ];

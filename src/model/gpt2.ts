@@ -124,8 +124,8 @@ function gpt2Parameters(c: Config, projections: readonly Projection[]): Paramete
     ...normParameters(`transformer.h.${layer}.ln_2`, d, layer),
   ];
   return [
-    { name: "transformer.wte.weight", shape: [c.vocab_size, d], layer: undefined },
-    { name: "transformer.wpe.weight", shape: [c.n_positions, d], layer: undefined },
+    { name: "transformer.wte.weight", shape: [c.vocab_size, d], layer: "below" },
+    { name: "transformer.wpe.weight", shape: [c.n_positions, d], layer: "below" },
     ...projections.flatMap((projection) => projectionParameters(projection)),
     ...Array.from({ length: c.n_layer }, (_, layer) => layerNorms(layer)).flat(),
     ...normParameters("transformer.ln_f", d, undefined),

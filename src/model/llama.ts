@@ -165,7 +165,7 @@ function llamaParameters(c: Config, body: string, projections: readonly Projecti
     norm(`layers.${layer}.post_attention_layernorm`, layer),
   ];
   return [
-    { name: `${body}.embed_tokens.weight`, shape: [c.vocab_size, c.hidden_size], layer: undefined },
+    { name: `${body}.embed_tokens.weight`, shape: [c.vocab_size, c.hidden_size], layer: "below" },
     ...projections.flatMap((projection) => projectionParameters(projection)),
     ...Array.from({ length: c.num_hidden_layers }, (_, layer) => layerNorms(layer)).flat(),
     norm("norm", undefined),

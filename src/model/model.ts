@@ -4,12 +4,18 @@ import type { Forward } from "./forward";
 import type { Structure } from "./structure";
 import type { Value } from "../tape/tape";
 
+/**
+ * Where a tensor acts: its transformer layer, from 0; "below" for what computes the hidden states that enter the first layer
+ * (embeddings, also where a language model's last projection shares their table); undefined for what reads those that leave
+ * the last one (a head, its norm), and for what acts in several layers.
+ */
+export type TensorPlace = number | "below" | undefined;
+
 /** A tensor of a checkpoint, by its Hugging Face name. */
 export interface ParameterSpec {
   readonly name: string;
   readonly shape: Shape;
-  /** Transformer layer, from 0; undefined outside the layers (embeddings, a head). */
-  readonly layer: number | undefined;
+  readonly layer: TensorPlace;
   /** How it is stored; default f32. */
   readonly dtype?: WeightFormat;
 }
@@ -133,12 +139,12 @@ export function normTensors({ parameters }: Model, layers?: readonly number[]): 
   const partOf = (name: string): string => name.replace(/\.(?:weight|bias)$/, "");
   const norms = new Set(parameters.filter(isNormWeight).map(({ name }) => partOf(name)));
   const isChosen = ({ layer }: ParameterSpec): boolean =>
-    layers === undefined || (layer !== undefined && layers.includes(layer));
+    layers === undefined || (typeof layer === "number" && layers.includes(layer));
   return parameters.filter((parameter) => norms.has(partOf(parameter.name)) && isChosen(parameter));
 }
 
 /** Weight [size] and bias [size] of a layer norm. */
-export function normParameters(name: string, size: number, layer: number | undefined): ParameterSpec[] {
+export function normParameters(name: string, size: number, layer: TensorPlace): ParameterSpec[] {
   return [
     { name: `${name}.weight`, shape: [size], layer },
     { name: `${name}.bias`, shape: [size], layer },

@@ -169,7 +169,7 @@ function vitParameters(
 ): ParameterSpec[] {
   const { hidden_size: d } = c;
   const embedding = (name: string, shape: Shape): ParameterSpec => {
-    return { name: `vit.embeddings.${name}`, shape, layer: undefined };
+    return { name: `vit.embeddings.${name}`, shape, layer: "below" };
   };
   const layerNorms = (layer: number): ParameterSpec[] => [
     ...normParameters(`vit.encoder.layer.${layer}.layernorm_before`, d, layer),

@@ -206,13 +206,27 @@ export const cka = defineOp<CkaAttributes>({
  * @throws DataError if CKA is undefined because one side does not vary over the rows that count, or no row counts.
  */
 export function finishCka(sums: ArrayLike<number>): number {
-  const tiles = sums.length / 3;
-  const squaredNorm = (row: number): number => {
-    let total = 0;
-    for (let tile = row * tiles; tile < (row + 1) * tiles; tile++) total += sums[tile]!;
-    return total;
-  };
-  const [cross, x, y] = [squaredNorm(0), squaredNorm(1), squaredNorm(2)];
+  return minibatchCka([{ sums, rows: 1 }]);
+}
+
+/**
+ * Minibatch CKA (Nguyen, Raghu and Kornblith 2021, eq. 3) with the biased estimate of HSIC: the squared norms of eq. 5 of
+ * Kornblith et al., each divided by the square of its batch's rows, are averaged over the batches, and CKA is taken of the
+ * averages. Every batch is centred by its own column means. CKA of all rows together would need the d x d products of all
+ * batches in memory. Of one batch it is linear CKA.
+ * @param batches the `sums` [3, tiles] of each batch, and the number of its rows that count.
+ * @throws DataError as `finishCka`.
+ */
+export function minibatchCka(batches: readonly { readonly sums: ArrayLike<number>; readonly rows: number }[]): number {
+  const mean = (row: number): number =>
+    batches.reduce((total, { sums, rows: count }) => {
+      const tiles = sums.length / 3;
+      let squaredNorm = 0;
+      for (let tile = row * tiles; tile < (row + 1) * tiles; tile++) squaredNorm += sums[tile]!;
+      // Relative to the first batch, so that the sums of a single one stay as they are.
+      return total + squaredNorm * (batches[0]!.rows / count) ** 2;
+    }, 0);
+  const [cross, x, y] = [mean(0), mean(1), mean(2)];
   if (!(x > 0) || !(y > 0)) {
     throw new DataError(
       `CKA is undefined: the squared norms of the two sides are ${x} and ${y}.`,

@@ -25,7 +25,7 @@ export const STEP = v.object({
   bytes: BYTES,
   /** The bytes that the plan predicts for the same moment. */
   planned: BYTES,
-  /** Lowest transformer layer with a live adapter; left out if all are frozen. */
+  /** Lowest layer through which the backward pass runs; left out where it ends in the head. */
   horizon: v.optional(COUNT),
   frozenTensors: COUNT,
   /** Parameters outside the task's head that still learn; left out by earlier versions. */
@@ -96,7 +96,7 @@ export const RUN_RECORD = v.object({
   stepsPerEpoch: v.number(),
   /** Names of all trained tensors. */
   trained: v.array(v.string()),
-  /** Transformer layer of each trained tensor; null outside the layers. */
+  /** Transformer layer of each trained tensor; null below and above the layers. */
   trainedLayers: v.optional(v.array(v.nullable(COUNT))),
   /** Trained parameters outside the task's head: at the start, and those that still learn, averaged over the steps. */
   parameters: v.optional(v.object({ trained: COUNT, averageLive: v.number() })),

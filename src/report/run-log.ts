@@ -81,7 +81,7 @@ export class RunLog {
       seconds: this.steps.reduce((sum, { seconds }) => sum + seconds, 0),
       flops: this.steps.reduce((sum, { flops }) => sum + flops, 0),
       trained: [...trainer.state.specs.keys()],
-      trainedLayers: [...trainer.state.specs.values()].map(({ layer }) => layer ?? null),
+      trainedLayers: [...trainer.state.specs.values()].map(({ layer }) => (typeof layer === "number" ? layer : null)),
       ...(parameters && { parameters }),
       steps: this.steps,
       freezes: this.freezes,

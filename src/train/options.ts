@@ -140,8 +140,12 @@ export interface TrainerOptions {
   readonly dropout?: boolean;
   /** Default: nothing is frozen. */
   readonly policy?: Policy;
-  /** Batch on which a policy's scores are computed. Default: the first batch of the data. */
-  readonly probe?: Batch;
+  /**
+   * Batch on which a policy's importance of layers is computed, or several, which together count as more rows at the memory of
+   * the largest one: CKA is then minibatch CKA (Nguyen et al. 2021, eq. 3), in which each batch is centred by its own
+   * means. Default: the first batch of the data.
+   */
+  readonly probe?: Batch | readonly Batch[];
   /** Initial values of trainable tensors, as `loadAdapter` returns them. Default: the adapter's own. */
   readonly initial?: ReadonlyMap<string, { readonly data: Float32Array }>;
   /** What a step computes twice instead of keeping. Default "none"; with `microBatch: "fit"`, the bytes of `memoryBudget`. */

@@ -70,8 +70,8 @@ export class Trainer {
     return this.#loop.resources.merging;
   }
 
-  /** Losses, freezes and skipped steps of the run, including those before a resumption. */
-  get history(): Pick<RunHistory, "losses" | "freezes" | "skipped"> {
+  /** Losses, freezes, skipped steps and notes of the run, including those before a resumption. */
+  get history(): Pick<RunHistory, "losses" | "freezes" | "skipped" | "notes"> {
     return this.#loop.history;
   }
 
@@ -148,9 +148,12 @@ export class Trainer {
     await this.#copyChange();
   }
 
-  /** Lowest transformer layer whose adapter still learns. */
+  /**
+   * Lowest layer through which the backward pass runs: that of the lowest tensor that learns, and 0 while something below
+   * the layers does. Undefined where backward ends in the head.
+   */
   get horizon(): number | undefined {
-    return this.state.horizon;
+    return this.#loop.resources.book.horizon;
   }
 
   /**
@@ -189,10 +192,12 @@ export class Trainer {
     await this.#copyChange();
   }
 
-  /** The policy's options and findings so far. */
+  /** The policy's options and findings so far, and notes about it where there are any. */
   policyRecord(): Readonly<Record<string, unknown>> {
     const { policy, state } = this.#loop.resources.policy;
-    return { name: policy.name, ...policy.settings, ...state.record?.() };
+    const record = { name: policy.name, ...policy.settings, ...state.record?.() };
+    const { notes } = this.history;
+    return notes.length > 0 ? { ...record, notes } : record;
   }
 
   /** Returns the run's memory. The loaded model stays. */

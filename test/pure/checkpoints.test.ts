@@ -35,6 +35,7 @@ function stateOf(step: number, seed = 1): RunCheckpoint {
     history: {
       freezes: [],
       skipped: [],
+      notes: [],
       flops: 0.1,
       seconds: 1,
       peak: NO_BYTES,

@@ -3,6 +3,7 @@ import {
   ADAPTER_KINDS,
   adapterDrop,
   afloraFreezing,
+  Batches,
   bitfit,
   ConfigError,
   fixed,
@@ -23,7 +24,7 @@ import {
 import type { Policy, TrainerOptions } from "safetape";
 import { useEngine } from "../support/engine";
 import { failure } from "../support/failure";
-import { tiny, tinyData } from "../support/tiny";
+import { tiny, tinyData, tinySamples } from "../support/tiny";
 
 const engine = await useEngine();
 const model = await initialiseModel(engine, tiny.bert());
@@ -86,7 +87,18 @@ function refusal(adapter: string, policy: string, { mergeOnFreeze, prefixCache }
 
 function optionsOf(kind: string, policy: string, mode: Partial<TrainerOptions>): TrainerOptions {
   const adapter = makeAdapter({ kind, ...ADAPTERS[kind] });
-  return { model, adapter, data: tinyData(model), steps: STEPS, seed: 5, ...mode, policy: POLICIES[policy]!(1e9) };
+  // SAFE says what it did not freeze in so short a run.
+  const warn = (): void => undefined;
+  return {
+    model,
+    adapter,
+    data: tinyData(model),
+    steps: STEPS,
+    seed: 5,
+    warn,
+    ...mode,
+    policy: POLICIES[policy]!(1e9),
+  };
 }
 
 /** Bytes of a run that freezes nothing, between steps. */
@@ -113,30 +125,63 @@ describe.each(ADAPTER_KINDS)("%s", (kind) => {
           return;
         }
         const policy = POLICIES[name]!(name === "memory_budget" ? await bytesOfPlainRun(given) : 0);
-        const options = { ...given, policy };
-        // Two shapes of batches where one does not decide alone what is largest.
-        const data = () => tinyData(model, 4, mode.microBatch === undefined ? 8 : 16);
-        const create = (memoryBudget: number) => Trainer.create({ ...options, data: data(), memoryBudget });
-        const { neededBytes } = await failure(create(1), MemoryBudgetError);
-        expect((await failure(create(neededBytes - 1), MemoryBudgetError)).neededBytes).toBe(neededBytes);
-
-        engine.ledger.resetPeak();
-        using trainer = await create(neededBytes);
-        expect(engine.ledger.peakBytes, "peak of the start").toBeLessThanOrEqual(neededBytes);
-        const batches = data();
-        for await (const { step, bytes, planned } of trainer.steps()) {
-          expect(bytes, `ledger against plan after step ${step}`).toEqual(planned);
-          expect(engine.ledger.peakBytes, `peak until step ${step}`).toBeLessThanOrEqual(neededBytes);
-          if (step !== 2) continue;
-          await trainer.evaluate([batches.next(), batches.next()]);
-          expect(engine.ledger.peakBytes, "peak of an evaluation").toBeLessThanOrEqual(neededBytes);
-        }
-        await trainer.snapshot();
-        expect(engine.ledger.peakBytes, "peak of it all").toBeLessThanOrEqual(neededBytes);
+        await expectToKeepBudget({ ...given, policy });
       },
     );
   });
 });
+
+describe("SAFE's other measures keep to the budget", () => {
+  const schedule = { every: 1, maxWarmup: 1, targetFreezeFraction: 0.6, rampEnd: 2 } as const;
+  it.each<[string, string, Policy, Partial<TrainerOptions>?]>([
+    ["own", "lora", safe({ ...schedule, reference: "own" })],
+    ["own", "bitfit", safe({ ...schedule, reference: "own" })],
+    ["original, on batches of two shapes", "lora", safe(schedule), { probe: probeOfTwoShapes() }],
+    ["gradient", "lora", safe({ ...schedule, measure: "gradient" })],
+    ["gradient", "full", safe({ ...schedule, measure: "gradient" }), { microBatch: 2, recompute: "layers" }],
+  ])("%s with %s", async (_, kind, policy, more = {}) => {
+    await expectToKeepBudget({ ...optionsOf(kind, "never", more), policy });
+  });
+
+  it("and refuse adapters that they cannot score", async () => {
+    const own = { policy: safe({ reference: "own" }) };
+    const refused = (kind: string, options: Partial<TrainerOptions>) =>
+      failure(Trainer.create({ ...optionsOf(kind, "never", {}), ...options }), ConfigError);
+    expect((await refused("prompt", own)).message).toMatch(/has no adapters in the layers/);
+    expect((await refused("full", own)).message).toMatch(/no original model/);
+    expect((await refused("adalora", { policy: safe({ measure: "gradient" }) })).message).toMatch(/both collect/);
+  });
+});
+
+/** Batches of 4 x 8 and 4 x 16 tokens. */
+function probeOfTwoShapes() {
+  const samples = [...tinySamples(4, { longest: 8 }), ...tinySamples(4, { longest: 14, seed: 2 })];
+  const data = new Batches(samples, { size: 4, maxLength: 16, multiple: 8, shuffle: false });
+  return [data.next(), data.next()];
+}
+
+/** Runs with the least budget that is accepted, and evaluates; nothing may ever take more. */
+async function expectToKeepBudget(options: TrainerOptions): Promise<void> {
+  // Two shapes of batches where one does not decide alone what is largest.
+  const data = () => tinyData(model, 4, options.microBatch === undefined ? 8 : 16);
+  const create = (memoryBudget: number) => Trainer.create({ ...options, data: data(), memoryBudget });
+  const { neededBytes } = await failure(create(1), MemoryBudgetError);
+  expect((await failure(create(neededBytes - 1), MemoryBudgetError)).neededBytes).toBe(neededBytes);
+
+  engine.ledger.resetPeak();
+  using trainer = await create(neededBytes);
+  expect(engine.ledger.peakBytes, "peak of the start").toBeLessThanOrEqual(neededBytes);
+  const batches = data();
+  for await (const { step, bytes, planned } of trainer.steps()) {
+    expect(bytes, `ledger against plan after step ${step}`).toEqual(planned);
+    expect(engine.ledger.peakBytes, `peak until step ${step}`).toBeLessThanOrEqual(neededBytes);
+    if (step !== 2) continue;
+    await trainer.evaluate([batches.next(), batches.next()]);
+    expect(engine.ledger.peakBytes, "peak of an evaluation").toBeLessThanOrEqual(neededBytes);
+  }
+  await trainer.snapshot();
+  expect(engine.ledger.peakBytes, "peak of it all").toBeLessThanOrEqual(neededBytes);
+}
 
 describe("a freeze after which the steps' plans would need more memory", () => {
   /** Fewer live biases, but buffers that are packed less well. */

@@ -7,10 +7,13 @@ import {
   bitfit,
   ConfigError,
   fixed,
+  full,
   houlsby,
   initialiseModel,
   lora,
   memoryBudget,
+  memoryDirectory,
+  safe,
   sora,
   sparseAdapter,
   Trainer,
@@ -19,7 +22,7 @@ import {
 import type { Adapter, LayerDropPolicy, LoadedModel, TrainerOptions } from "safetape";
 import { useEngine } from "../support/engine";
 import { failure } from "../support/failure";
-import { tiny, tinySamples } from "../support/tiny";
+import { tiny, tinyData, tinySamples } from "../support/tiny";
 
 const BERT = tiny.bert({ hidden_size: 32, num_hidden_layers: 4, num_attention_heads: 4, intermediate_size: 64 });
 
@@ -66,6 +69,87 @@ describe("policies", () => {
     const matrices = [...trainer.state.specs.keys()].filter((name) => /aflora_[AB]/.test(name));
     expect(trainer.state.frozen, "frozen after T - t_f").toEqual(expect.arrayContaining(matrices));
     expect(trainer.state.live.size, "tensors that still learn").toBe(total - matrices.length);
+  });
+
+  it.each([
+    ["SAFE", safe({ every: 1, tauT: 1, maxWarmup: 1, rampEnd: 2 })],
+    ["a fixed list", fixed([{ beforeStep: 2, tensors: ["."] }])],
+  ])("%s that would freeze all of a language model leaves its uppermost layer, and says so once", async (_, policy) => {
+    using model = await initialiseModel(engine, tiny.gpt2());
+    const warnings: string[] = [];
+    const checkpoints = memoryDirectory("checkpoints");
+    const create = (more: Partial<TrainerOptions>) =>
+      Trainer.create({
+        ...trainerOptions(model, { adapter: lora({ rank: 2 }), data: tinyData(model), policy, steps: 4 }),
+        warn: (message) => void warnings.push(message),
+        ...more,
+      });
+    using trainer = await create({ checkpoints, checkpointEvery: 3 });
+    await trainer.train();
+    expect([...trainer.state.live.keys()].every((name) => name.includes(".h.2."))).toBe(true);
+    expect(trainer.horizon).toBe(2);
+    const kept: unknown = expect.stringMatching(/would freeze everything that still learns; layer 2 continues/);
+    expect(warnings).toEqual([kept]);
+    expect(trainer.policyRecord()["notes"]).toEqual([kept]);
+    trainer.dispose();
+
+    await checkpoints.remove?.("checkpoint-00000004.safetensors");
+    using resumed = await create({ resume: checkpoints });
+    await resumed.train();
+    expect(resumed.policyRecord()["notes"], "after a resumption").toEqual([kept]);
+    expect(warnings, "after a resumption").toHaveLength(1);
+  });
+
+  it("SAFE says at the end that it froze less than asked", async () => {
+    using model = await initialiseModel(engine, BERT);
+    const warnings: string[] = [];
+    const policy = safe({ every: 1, tauT: 0 });
+    using trainer = await Trainer.create(
+      trainerOptions(model, { policy, warn: (message) => void warnings.push(message) }),
+    );
+    await trainer.train();
+    expect(warnings).toEqual([expect.stringMatching(/froze nothing: no score fell below tauT 0/)]);
+    expect(trainer.policyRecord()["notes"]).toEqual(warnings);
+  });
+
+  it("SAFE by gradient sensitivities freezes layers of full tuning, embeddings with the lowest, within its plans", async () => {
+    using model = await initialiseModel(engine, BERT);
+    const policy = safe({ measure: "weight_gradient", every: 1, maxWarmup: 2, rampEnd: 4, scores: "warmup" });
+    using trainer = await Trainer.create(trainerOptions(model, { adapter: full(), policy }));
+    let scored = 0;
+    for await (const { bytes, scores } of trainer.steps()) {
+      expect(bytes, "ledger against plan").toEqual(trainer.predictedBytes());
+      if (scores?.kind === "sensitivity") scored = Math.max(scored, Object.keys(scores.values).length);
+    }
+    expect(scored, "tensors scored").toBe(trainer.state.specs.size);
+    const { freezes } = trainer.history;
+    expect(freezes.flatMap(({ layers }) => layers)).toHaveLength(2);
+    const embeddings = freezes.filter(({ tensors }) => tensors.some((name) => name.includes("word_embeddings")));
+    const lowest = freezes.filter(({ layers }) => layers.includes(0));
+    expect(embeddings, "embeddings freeze with layer 0 and not without it").toEqual(lowest);
+    expect(trainer.policyRecord()).toMatchObject({ measure: "weight_gradient" });
+  });
+
+  it("importance is that of the reference and of all the probe's batches", async () => {
+    using model = await initialiseModel(engine, { ...BERT, initializer_range: 0.2 });
+    const batches = new Batches(tinySamples(12, { longest: 16 }), { size: 4, seed: 9, maxLength: 16, multiple: 8 });
+    const probe = [batches.next(), batches.next(), batches.next()];
+    const firstScores = async (options: Partial<TrainerOptions>): Promise<number[]> => {
+      using trainer = await Trainer.create(trainerOptions(model, { optimizer: { learningRate: 1e-2 }, ...options }));
+      const { scores } = (await trainer.steps().next()).value!;
+      return Object.values(scores!.values);
+    };
+    const [original, own] = [safe({ every: 1 }), safe({ every: 1, reference: "own" })];
+    const single = await firstScores({ policy: original, probe: probe[0]! });
+    const ofOwn = await firstScores({ policy: own, probe: probe[0]! });
+    expect(ofOwn[0]).toBe(single[0]);
+    expect(ofOwn[3], "an own adapter changes less than all below it").toBeLessThan(single[3]!);
+    expect(await firstScores({ policy: original, probe: [probe[0]!] })).toEqual(single);
+    const several = await firstScores({ policy: original, probe });
+    expect(several[3]).toBeGreaterThan(0);
+    expect(several[3]).not.toBe(single[3]);
+    const none = Trainer.create(trainerOptions(model, { policy: original, probe: [] }));
+    expect((await failure(none)).message).toMatch(/probe has no batches/);
   });
 
   it("upperLayers freezes before the first step", async () => {

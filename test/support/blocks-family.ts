@@ -29,7 +29,7 @@ export function blocksFamily(): Model {
     ...normParameters(`blocks.${layer}.norm_1`, WIDTH, layer),
     ...normParameters(`blocks.${layer}.norm_2`, WIDTH, layer),
   ]).flat();
-  const tokens: ParameterSpec = { name: "tokens", shape: [TOKENS, WIDTH], layer: undefined };
+  const tokens: ParameterSpec = { name: "tokens", shape: [TOKENS, WIDTH], layer: "below" };
   return {
     family: "blocks",
     task: "causal_lm",

@@ -72,7 +72,7 @@ export async function runMethod(
     onProgress?.(report.step, report.totalSteps);
   });
   const { state } = trainer;
-  const inLayers = outsideHead(state.specs).filter(([, { layer }]) => layer !== undefined);
+  const inLayers = outsideHead(state.specs).filter(([, { layer }]) => typeof layer === "number");
   const frozen = inLayers.filter(([name]) => !state.live.has(name));
   const metrics = await evaluateTask(trainer, task.task, data, task.batch, {
     ...(task.generate && { generation: task.generate }),

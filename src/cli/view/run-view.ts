@@ -36,7 +36,7 @@ export class RunView {
     private readonly trained: ReadonlyMap<string, Pick<TrainableSpec, "layer">>,
   ) {
     for (const [name, { layer }] of trained) {
-      if (layer !== undefined) this.#layers.set(layer, [...(this.#layers.get(layer) ?? []), name]);
+      if (typeof layer === "number") this.#layers.set(layer, [...(this.#layers.get(layer) ?? []), name]);
     }
   }
 

@@ -8,6 +8,7 @@ import { isInHead } from "../../model/model";
 import { runLength } from "../estimate/run-length";
 import type { RunResources } from "../loop/resources";
 import type { TrainerOptions } from "../options";
+import { probeBatches } from "../plans/comparison-trace";
 import { optimizerSettings } from "../plans/optimizer-plan";
 import { budgetBytes } from "../plans/step-choice";
 import { fixedSpecs, trainableSpecs } from "../tensors/specs";
@@ -51,13 +52,22 @@ export async function runIdentity({
     optimizer: { ...optimizer, noDecay: noDecay && patternText(noDecay) },
     schedule: { type, warmup: warmupSteps ?? Math.ceil(warmupRatio * totalSteps), ...rates },
     policy: { name: policy?.name ?? "never", ...policy?.settings },
-    probe: probe && (await batchDigest(probe)),
+    probe: probe && (await probeDigest(probe)),
   };
   return Object.fromEntries(flatten(identity));
 }
 
+/** Options that are newer than some checkpoints, with the values by which runs of that time went. */
+const FORMER_VALUES: RunIdentity = {
+  "policy.measure": '"cka"',
+  "policy.reference": '"original"',
+  "policy.until": '"end"',
+};
+
 /** @throws ConfigError naming the options that differ. */
-export function checkIdentity(current: RunIdentity, saved: RunIdentity, where: string): void {
+export function checkIdentity(current: RunIdentity, given: RunIdentity, where: string): void {
+  const former = Object.entries(FORMER_VALUES).filter(([name]) => name in current);
+  const saved: RunIdentity = { ...Object.fromEntries(former), ...given };
   const names = [...new Set([...Object.keys(current), ...Object.keys(saved)])];
   const [first, ...others] = names.filter((name) => current[name] !== saved[name]);
   if (first === undefined) return;
@@ -113,6 +123,12 @@ async function batchDigest({ size, length, inputIds, labels, pixels }: Batch): P
   const arrays = [inputIds, labels, ...(pixels ? [pixels] : [])];
   const digests = await Promise.all(arrays.map((array) => sha256Hex(bytesOf(array))));
   return digest(`${size} x ${length}: ${digests.join()}`);
+}
+
+/** Of one batch it is the batch's own. */
+async function probeDigest(probe: Batch | readonly Batch[]): Promise<string> {
+  const digests = await Promise.all(probeBatches(probe).map(batchDigest));
+  return digests.length === 1 ? digests[0]! : digest(digests.join());
 }
 
 function bytesOf({ buffer, byteOffset, byteLength }: ArrayBufferView): Uint8Array {

@@ -3,6 +3,7 @@ import type { Preflight } from "../estimate/preflight";
 import { runLength } from "../estimate/run-length";
 import type { RunOrigin, RunResources } from "../loop/resources";
 import { TrainingLoop } from "../loop/training-loop";
+import { warnBy } from "../loop/warnings";
 import type { CheckpointExtra, TrainerOptions } from "../options";
 import { BatchQueue } from "../step/batch-queue";
 import { checkpointSteps, latestCheckpoint } from "./directory";
@@ -18,12 +19,6 @@ export interface Resumed {
   readonly step: number;
   /** What `checkpointExtra` returned when it was written. */
   readonly extra: CheckpointExtra;
-}
-
-/** Writes a warning to the trainer's `warn` option, or to the console. */
-export function warnBy({ warn }: Pick<TrainerOptions, "warn">): (message: string) => void {
-  // eslint-disable-next-line no-console -- the default where the program has given no other place
-  return warn ?? ((message) => console.warn(message));
 }
 
 /**

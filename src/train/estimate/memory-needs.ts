@@ -1,11 +1,13 @@
 import { loraName } from "../../adapter/lora";
 import type { Batch } from "../../data/batch";
+import { importanceReference } from "../../freeze/policy";
+import type { ImportanceReference } from "../../freeze/policy";
 import { sumBytes } from "../../gpu/ledger";
 import type { Bytes } from "../../gpu/ledger";
 import { specBytes } from "../../tape/emit";
 import type { Plan } from "../../tape/plan";
 import type { TrainerOptions } from "../options";
-import { checkComparable, comparisonPlan } from "../plans/comparison-trace";
+import { checkComparable, comparisonPlans, probeBatches } from "../plans/comparison-trace";
 import { footprint } from "../plans/footprint";
 import type { PlanBook } from "../plans/plan-book";
 import { sidePlans } from "../plans/side-plans";
@@ -21,23 +23,28 @@ export class MemoryNeeds {
   readonly #specs: ReadonlyMap<string, TrainableSpec>;
   /** Tensors that a policy may mask before the first step. Which of them it masks is known only then. */
   readonly #maskable: ReadonlySet<string>;
-  #comparison: Plan | undefined;
+  readonly #reference: ImportanceReference | undefined;
+  readonly #probe: readonly Batch[];
+  #comparisons: readonly Plan[] | undefined;
   /** Bytes of the largest tensor that the run copies to the host: a copy needs a buffer of its size. */
   readonly copyBytes: number;
 
   /**
-   * @param probe the batch on which a policy's scores are computed.
-   * @throws ConfigError for a policy that compares layers with an original that the adapter does not leave.
+   * @param probe what a policy's scores are computed on.
+   * @throws ConfigError for a policy that compares layers with a reference that the adapter does not leave, and for a probe
+   * without batches.
    */
   constructor(
     private readonly options: TrainerOptions,
     private readonly side: SidePlanOptions,
-    private readonly probe: Batch,
+    probe: Batch | readonly Batch[],
   ) {
     const { policy, adapter, model: loaded } = options;
-    if (policy?.kind === "freezing" && policy.usesImportance) checkComparable(adapter);
+    this.#reference = importanceReference(policy);
+    this.#probe = probeBatches(probe);
+    if (this.#reference) checkComparable(adapter, this.#reference);
     this.#specs = trainableSpecs(loaded.model, adapter);
-    const maskable = [...this.#specs].filter(([, { layer }]) => layer !== undefined).map(([name]) => name);
+    const maskable = [...this.#specs].filter(([, { layer }]) => typeof layer === "number").map(([name]) => name);
     this.#maskable = new Set(policy?.kind === "weight_pruning" ? maskable : []);
     this.copyBytes = largestCopy(options);
   }
@@ -79,17 +86,20 @@ export class MemoryNeeds {
 
   /** The plans that the policy runs to score layers or tensors. */
   #scoringPlans(live: ReadonlySet<string>): readonly Plan[] {
-    const { policy, model: loaded, adapter } = this.options;
+    const { policy } = this.options;
     const { limits } = this.side;
     if (policy?.kind !== "freezing") return [];
     const plans: Plan[] = [];
-    if (policy.usesImportance) {
-      this.#comparison ??= comparisonPlan(loaded, adapter, this.probe, limits);
-      plans.push(this.#comparison);
-    }
+    if (this.#reference) plans.push(...(this.#comparisons ??= this.#comparisonPlans(this.#reference)));
     const scored = [...this.#specsOf(live)].filter(([name]) => policy.statistics?.applies(name));
     if (scored.length > 0) plans.push(scorePlan(new Map(scored), limits));
     return plans;
+  }
+
+  /** The plan for each shape of the probe's batches; one of them is held at a time. */
+  #comparisonPlans(reference: ImportanceReference): Plan[] {
+    const { model: loaded, adapter } = this.options;
+    return [...new Set(comparisonPlans(loaded, adapter, this.#probe, this.side.limits, { reference }).values())];
   }
 }
 

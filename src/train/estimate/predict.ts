@@ -17,6 +17,7 @@ import { sidePlans } from "../plans/side-plans";
 import type { SidePlanOptions } from "../plans/side-plans";
 import { companionNames } from "../tensors/names";
 import { checkTrainable, trainableSpecs } from "../tensors/specs";
+import type { TrainableSpec } from "../tensors/specs";
 import { trace } from "../plans/trace";
 import { DEFAULT_LIMITS } from "../../op/limits";
 
@@ -34,7 +35,7 @@ export interface PredictOptions {
   readonly activations?: ActivationFormat;
   /** What is recomputed rather than kept. Default "none". */
   readonly recompute?: Recompute;
-  /** Adapters of the layers below this one are frozen. Default 0: all learn. */
+  /** Whatever learns below this layer is frozen, embeddings included. Default 0: all learns. */
   readonly freezeBelow?: number;
 }
 
@@ -65,7 +66,9 @@ export function plan(options: PredictOptions): Prediction {
   checkTrainable(model, adapter);
   const length = options.length ?? (model.image ? model.maxLength : Math.min(128, model.maxLength));
   const specs = trainableSpecs(model, adapter);
-  const live = new Map([...specs].filter(([, { layer = Infinity }]) => layer >= freezeBelow));
+  const isFrozen = ({ layer = Infinity }: TrainableSpec): boolean =>
+    layer === "below" ? freezeBelow > 0 : layer < freezeBelow;
+  const live = new Map([...specs].filter(([, spec]) => !isFrozen(spec)));
   const traced = trace({ model, adapter, batch: { size, length }, isTraining: true, differentiable: true });
   const { tape, loss } = traced;
   const stepWith = (sections: ReadonlySet<string>): Plan =>

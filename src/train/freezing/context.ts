@@ -1,10 +1,16 @@
 import type { Adapter, AdapterRun } from "../../adapter/adapter";
 import { ConfigError } from "../../base/errors";
 import type { Batch } from "../../data/batch";
-import type { FreezeContext, FreezeEffect, Progress, WeightPruningContext } from "../../freeze/policy";
+import type {
+  FreezeContext,
+  FreezeEffect,
+  ImportanceReference,
+  Progress,
+  WeightPruningContext,
+} from "../../freeze/policy";
 import { sumBytes } from "../../gpu/ledger";
 import type { LoadedModel } from "../../io/load-model";
-import type { Model } from "../../model/model";
+import type { Model, TensorPlace } from "../../model/model";
 import type { TensorSpec } from "../../op/declaration";
 import type { Statistics } from "../../ops/shared/statistics";
 import type { Executor } from "../../run/executor";
@@ -34,14 +40,14 @@ export interface FreezeContextParts {
   readonly adapter: Adapter;
   readonly state: TrainableTensors;
   readonly executor: Executor;
-  /** Batch on which layers are scored. */
-  readonly probe: Batch;
+  /** Batches on which layers are scored. */
+  readonly probe: readonly Batch[];
   readonly progress: Progress;
   readonly book: PlanBook;
   readonly merging: Merging | undefined;
   readonly statistics: Statistics | undefined;
-  /** Whether the policy declares that it reads importance, so that the budget has room for it. */
-  readonly usesImportance: boolean;
+  /** What importance compares layers with, by the policy's declaration; undefined for one that reads no importance. */
+  readonly reference: ImportanceReference | undefined;
   /** Every plan that the run would hold in addition to those of its steps, with only these tensors live. */
   readonly sidePlansWith: (live: ReadonlyMap<string, TrainableSpec>) => readonly Plan[];
   /** Called with scores that the policy requests. */
@@ -61,6 +67,21 @@ export function checkFreeze({ specs, live }: Pick<TrainableTensors, "specs" | "l
   throw new ConfigError("Freezing these tensors would leave nothing to train.", "Keep the head, or stop the run.");
 }
 
+/**
+ * The tensors that a policy may freeze of those that it chose: where nothing would be left to train, the uppermost of its
+ * groups stays, since backward then ends there. Groups are what lies above the layers, each layer, and what lies below.
+ * @returns the tensors to freeze, and the place of those that stay for this reason.
+ */
+export function withoutLastGroup(
+  { live }: Pick<TrainableTensors, "live">,
+  chosen: readonly string[],
+): { readonly tensors: readonly string[]; readonly kept?: { readonly place: TensorPlace } } {
+  if (chosen.length === 0 || [...live.keys()].some((name) => !chosen.includes(name))) return { tensors: chosen };
+  const height = (place: TensorPlace): number => (place === "below" ? -1 : (place ?? Infinity));
+  const [place] = [...live.values()].map(({ layer }) => layer).sort((a, b) => height(b) - height(a));
+  return { tensors: chosen.filter((name) => live.get(name)?.layer !== place), kept: { place } };
+}
+
 /** What a freezing policy sees now. Scores and effects are computed when the policy requests them. */
 export function freezeContext(parts: FreezeContextParts): FreezeContext {
   const importances = new Map<boolean, Promise<ReadonlyMap<number, number>>>();
@@ -76,7 +97,7 @@ export function freezeContext(parts: FreezeContextParts): FreezeContext {
     },
     bytesWith: (tensors) => bytesWith(parts, tensors),
     async importance({ center = true } = {}) {
-      if (!parts.usesImportance) {
+      if (!parts.reference) {
         throw new ConfigError(
           "This policy reads importance without declaring it.",
           "Give the policy `usesImportance: true`.",
@@ -174,7 +195,7 @@ export async function weightPruningContext(
   state: TrainableTensors,
   computeGradients: () => Promise<void>,
 ): Promise<WeightPruningContext> {
-  const names = [...state.live].filter(([, { layer }]) => layer !== undefined).map(([name]) => name);
+  const names = [...state.live].filter(([, { layer }]) => typeof layer === "number").map(([name]) => name);
   const readAll = async (keyOf: (name: string) => string): Promise<Map<string, Float32Array>> => {
     const values = new Map<string, Float32Array>();
     for (const name of names) values.set(name, await state.tensor(keyOf(name)).read());

@@ -1,9 +1,11 @@
+import { importanceReference } from "../../freeze/policy";
 import type { Progress } from "../../freeze/policy";
 import type { Bytes } from "../../gpu/ledger";
 import { runLength } from "../estimate/run-length";
 import { withMemoryRemedy } from "../estimate/memory-remedy";
-import { checkFreeze, freezeContext, weightPruningContext } from "../freezing/context";
+import { checkFreeze, freezeContext, weightPruningContext, withoutLastGroup } from "../freezing/context";
 import type { PolicyScores } from "../freezing/context";
+import { probeBatches } from "../plans/comparison-trace";
 import { statisticsOf } from "../plans/statistics-plan";
 import { freezeEvent } from "./reports";
 import type { FreezeEvent } from "./reports";
@@ -14,6 +16,16 @@ import type { RunResources } from "./resources";
 interface RunCost {
   readonly bytes: Bytes;
   readonly flops: number;
+}
+
+/** What it needs of the loop. */
+interface LoopAccess {
+  /** The current progress. */
+  readonly progress: () => Progress;
+  /** Receives a note about the policy, for the user and the run's record. */
+  readonly note: (text: string) => void;
+  /** Freezes before a resumption that no step report contains yet. */
+  readonly unreportedFreezes: readonly FreezeEvent[];
 }
 
 /**
@@ -31,16 +43,11 @@ export class AfterStep {
   #scores: PolicyScores | undefined;
   readonly #unreportedFreezes: FreezeEvent[];
 
-  /**
-   * @param progress the loop's current progress.
-   * @param unreportedFreezes freezes before a resumption that no step report contains yet.
-   */
   constructor(
     private readonly resources: RunResources,
-    private readonly progress: () => Progress,
-    unreportedFreezes: readonly FreezeEvent[],
+    private readonly loop: LoopAccess,
   ) {
-    this.#unreportedFreezes = [...unreportedFreezes];
+    this.#unreportedFreezes = [...loop.unreportedFreezes];
   }
 
   /** Freezes that no step report contains yet. */
@@ -73,8 +80,8 @@ export class AfterStep {
     const { updates, executor, adapterState } = this.resources;
     this.#tasks.push(
       () => updates.collectStatistics(executor, "after_update", step),
-      () => updates.prune(this.progress()),
-      async () => adapterState?.afterStep(this.progress().step),
+      () => updates.prune(this.loop.progress()),
+      async () => adapterState?.afterStep(this.loop.progress().step),
       () => this.#consultPolicy(),
     );
   }
@@ -114,7 +121,7 @@ export class AfterStep {
     });
     this.#beforeFreeze = undefined;
     const layers = before.layers.filter((layer) => !state.liveByLayer().has(layer));
-    const event = freezeEvent({ step: this.progress().step, tensors, layers }, before.cost, this.#cost());
+    const event = freezeEvent({ step: this.loop.progress().step, tensors, layers }, before.cost, this.#cost());
     this.#unreportedFreezes.push(event);
     return event;
   }
@@ -130,11 +137,35 @@ export class AfterStep {
     if (!this.#chosenTensors) {
       this.#scores = undefined;
       const { policy } = this.resources;
-      const isDue = policy.kind === "freezing" && policy.state.isDue(this.progress());
-      this.#chosenTensors = isDue ? await policy.state.decide(this.#context()) : [];
+      const isDue = policy.kind === "freezing" && policy.state.isDue(this.loop.progress());
+      this.#chosenTensors = isDue ? this.#freezable(await policy.state.decide(this.#context())) : [];
     }
     if (this.#chosenTensors.length > 0) await this.freeze(this.#chosenTensors);
     this.#chosenTensors = undefined;
+    this.#noteEnd();
+  }
+
+  /** What a policy's choice freezes: a run does not stop because all of it is to freeze, it trains its last group on. */
+  #freezable(chosen: readonly string[]): readonly string[] {
+    const { state, policy } = this.resources;
+    const { tensors, kept } = withoutLastGroup(state, chosen);
+    if (kept) {
+      const group =
+        typeof kept.place === "number" ? `layer ${kept.place}` : `what lies ${kept.place ?? "above"} the layers`;
+      this.loop.note(
+        `${policy.policy.name} would freeze everything that still learns; ${group} continues to be trained.`,
+      );
+    }
+    return tensors;
+  }
+
+  /** Passes on what the policy says of a complete run. */
+  #noteEnd(): void {
+    const { state, policy } = this.resources;
+    const { step, totalSteps } = this.loop.progress();
+    if (policy.kind !== "freezing" || step < totalSteps) return;
+    const remark = policy.state.remark?.(state.liveByLayer());
+    if (remark !== undefined) this.loop.note(remark);
   }
 
   /** What the policy sees. */
@@ -145,14 +176,14 @@ export class AfterStep {
       adapter: options.adapter,
       state,
       executor,
-      probe: options.probe ?? first,
-      progress: this.progress(),
+      probe: probeBatches(options.probe ?? first),
+      progress: this.loop.progress(),
       book,
       merging,
       onScores: (scores) => void (this.#scores = scores),
       sidePlansWith: (live) => updates.plansWith(live),
       statistics: statisticsOf(options),
-      usesImportance: policy.kind === "freezing" && policy.policy.usesImportance === true,
+      reference: importanceReference(policy.policy),
     });
   }
 

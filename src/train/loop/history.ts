@@ -21,6 +21,7 @@ const SAVED_SKIPPED_STEP = v.strictObject({ step: COUNT, what: v.string(), value
 export const SAVED_HISTORY = v.strictObject({
   freezes: v.array(SAVED_FREEZE),
   skipped: v.array(SAVED_SKIPPED_STEP),
+  notes: v.optional(v.array(v.string()), []),
   flops: NUMBER,
   seconds: NUMBER,
   peak: BYTES,
@@ -36,6 +37,7 @@ export type HistoryTotals = Omit<v.InferOutput<typeof SAVED_HISTORY>, "freezes">
 const NO_TOTALS: HistoryTotals = {
   freezes: [],
   skipped: [],
+  notes: [],
   flops: 0,
   seconds: 0,
   peak: noBytes(),
@@ -65,11 +67,24 @@ export class RunHistory {
     return this.#totals.skipped;
   }
 
+  /** What the policy left to be said about the run, each once. */
+  get notes(): readonly string[] {
+    return this.#totals.notes;
+  }
+
+  /** Adds a note. @returns whether it is new. */
+  note(note: string): boolean {
+    if (this.notes.includes(note)) return false;
+    this.#totals = { ...this.#totals, notes: [...this.notes, note] };
+    return true;
+  }
+
   add({ loss, flops, seconds, bytes, freezes, skipped }: StepReport): void {
     const totals = this.#totals;
     this.#totals = {
       freezes: [...totals.freezes, ...freezes],
       skipped: [...totals.skipped, ...skipped],
+      notes: totals.notes,
       flops: totals.flops + flops,
       seconds: totals.seconds + seconds,
       peak: totals.peak,

@@ -57,7 +57,7 @@ export interface StepReport {
   readonly planned: Bytes;
   /** Floating-point operations of the step. */
   readonly flops: number;
-  /** Lowest transformer layer with a live adapter, below which no activation is kept; undefined when all are frozen. */
+  /** Lowest layer through which the backward pass runs: below it nothing is kept. Undefined where it ends in the head. */
   readonly horizon: number | undefined;
   readonly frozenTensors: number;
   /** Parameters outside the task's head that still learn; left out in the checkpoints of earlier versions. */
@@ -177,7 +177,7 @@ export function stepReport(
     examplesPerSecond: rows / seconds,
     bytes: options.model.engine.ledger.live,
     flops,
-    horizon: state.horizon,
+    horizon: book.horizon,
     frozenTensors: state.frozen.length,
     liveParameters: parametersOutsideHead(options.model.model, state.live),
     rowsAtOnce: book.choice.rows,

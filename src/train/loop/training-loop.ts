@@ -23,6 +23,7 @@ import { stepReport } from "./reports";
 import type { AppliedStep, FreezeEvent, StepReport } from "./reports";
 import type { RunResources } from "./resources";
 import { SkippedSteps } from "./skipped-steps";
+import { warnBy } from "./warnings";
 
 /** How far a run has come. */
 export interface LoopPosition {
@@ -75,7 +76,11 @@ export class TrainingLoop {
     this.#step = position.step;
     this.#hasBegun = position.hasBegun;
     this.#history = position.history.copy();
-    this.#afterStep = new AfterStep(resources, () => this.progress, position.unreportedFreezes);
+    this.#afterStep = new AfterStep(resources, {
+      progress: () => this.progress,
+      note: (text) => this.#note(text),
+      unreportedFreezes: position.unreportedFreezes,
+    });
     if (!this.#hasBegun) {
       const computeGradients = (): Promise<void> => this.#computeGradients([resources.first]);
       this.#afterStep.scheduleStart(computeGradients, () => (this.#hasBegun = true));
@@ -151,6 +156,11 @@ export class TrainingLoop {
   async #computeGradients(batches: readonly Batch[]): Promise<void> {
     const { inputs } = await stepPrefix(this.resources, batches);
     await this.#runner.computeGradients({ index: this.#step, batches, droppedLayers: [], prefixInputs: inputs });
+  }
+
+  /** Records a note about the policy, and warns of it. */
+  #note(text: string): void {
+    if (this.#history.note(text)) warnBy(this.options)(text);
   }
 
   get options(): RunResources["options"] {

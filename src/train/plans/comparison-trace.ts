@@ -1,16 +1,26 @@
 import type { Adapter } from "../../adapter/adapter";
 import { ConfigError } from "../../base/errors";
+import type { Batch } from "../../data/batch";
+import type { ImportanceReference } from "../../freeze/policy";
 import type { LoadedModel } from "../../io/load-model";
-import type { BatchSize } from "../../model/model";
+import type { BatchSize, Model } from "../../model/model";
 import type { Limits } from "../../op/limits";
-import { cka } from "../../ops/cka";
+import { cka, minibatchCka } from "../../ops/cka";
+import type { Inputs } from "../../run/executor";
 import { plan } from "../../tape/plan";
 import type { Plan } from "../../tape/plan";
 import { Recorder } from "../../tape/tape";
 import type { Value } from "../../tape/tape";
+import { batchInputs } from "./inputs";
 import { forwardOf } from "./trace";
 
 export interface ComparisonOptions {
+  /**
+   * Which output of the model without the adapter each layer is compared with: its own on the same texts ("original"), or that
+   * on the input that the layer gets with the adapters below it ("own"). The lowest layer includes what lies below it, so
+   * that both are the same there. Default "original".
+   */
+  readonly reference?: ImportanceReference | undefined;
   /** Whether column means are subtracted before CKA. Default true. */
   readonly center?: boolean;
   /**
@@ -24,17 +34,30 @@ export interface ComparisonOptions {
 export const comparisonOutput = (layer: number): string => `cka of layer ${layer}`;
 
 /**
- * The plan of SAFE's probe: the CKA sums of every layer's activations with the adapter (X) and without it, or with another
- * state of it (Y), both without dropout. Its input `probe_mask` [size * length] is 1 for the tokens to compare. The layers
- * of both are traced alternately, so that no more than one pair of activations exists at the same time.
+ * The plan of SAFE's probe, whose outputs are the sums of `comparisonTrace`. The layers of both sides are traced alternately, so
+ * that few activations exist at the same time.
  */
 export function comparisonPlan(
+  loaded: Pick<LoadedModel, "model" | "fragileNorms">,
+  adapter: Adapter,
+  shape: BatchSize,
+  limits: Limits,
+  options: ComparisonOptions = {},
+): Plan {
+  const { recorder, outputs } = comparisonTrace(loaded, adapter, shape, options);
+  return plan(recorder, { outputs, limits });
+}
+
+/**
+ * Traces the CKA sums of every layer's activations with the adapter (X) and without it, or with another state of it (Y), both
+ * without dropout. The input `probe_mask` [size * length] is 1 for the tokens to compare.
+ */
+export function comparisonTrace(
   { model, fragileNorms }: Pick<LoadedModel, "model" | "fragileNorms">,
   adapter: Adapter,
   { size, length }: BatchSize,
-  limits: Limits,
-  { center = true, rename }: ComparisonOptions = {},
-): Plan {
+  { center = true, rename, reference: compared = "original" }: ComparisonOptions = {},
+): { readonly recorder: Recorder; readonly outputs: Readonly<Record<string, Value>> } {
   const recorder = new Recorder();
   const options = { model, adapter, batch: { size, length }, isTraining: false, fragileNorms };
   const adapted = forwardOf(recorder, options, adapter);
@@ -45,25 +68,73 @@ export function comparisonPlan(
   let x = model.embed(adapted);
   let y = renamed(() => model.embed(reference));
   for (let index = 0; index < model.layers; index++) {
-    const below = y;
+    const below = compared === "own" && index > 0 ? x : y;
     x = model.layer(adapted, index, x);
     y = renamed(() => model.layer(reference, index, below));
     outputs[comparisonOutput(index)] = recorder.apply(cka, { x, y, mask }, { center });
   }
-  return plan(recorder, { outputs, limits });
+  return { recorder, outputs };
 }
 
-/** @throws ConfigError for an adapter whose layers have no counterpart in the original model. */
-export function checkComparable(adapter: Adapter): void {
+/** The comparison plan of each batch. Batches of one shape share a plan. */
+export function comparisonPlans(
+  loaded: Pick<LoadedModel, "model" | "fragileNorms">,
+  adapter: Adapter,
+  batches: readonly Batch[],
+  limits: Limits,
+  options: ComparisonOptions,
+): ReadonlyMap<Batch, Plan> {
+  const plansByShape = new Map<string, Plan>();
+  return new Map(
+    batches.map((batch) => {
+      const shape = `${batch.size} x ${batch.length}`;
+      const shared = plansByShape.get(shape) ?? comparisonPlan(loaded, adapter, batch, limits, options);
+      plansByShape.set(shape, shared);
+      return [batch, shared];
+    }),
+  );
+}
+
+/**
+ * The similarity (CKA) of every layer over some batches, by `minibatchCka`.
+ * @param run runs the comparison plan of a batch.
+ */
+export async function layerSimilarities(
+  model: Model,
+  batches: readonly Batch[],
+  run: (batch: Batch, inputs: Inputs) => Promise<ReadonlyMap<string, Float32Array>>,
+): Promise<number[]> {
+  const results: { readonly rows: number; readonly outputs: ReadonlyMap<string, Float32Array> }[] = [];
+  for (const batch of batches) {
+    const { attentionMask } = batch;
+    const outputs = await run(batch, { ...batchInputs(model, batch), probe_mask: attentionMask });
+    results.push({ rows: attentionMask.reduce((sum, counts) => sum + counts, 0), outputs });
+  }
+  return Array.from({ length: model.layers }, (_, layer) =>
+    minibatchCka(results.map(({ rows, outputs }) => ({ rows, sums: outputs.get(comparisonOutput(layer))! }))),
+  );
+}
+
+/** The batches of a probe. @throws ConfigError where there are none. */
+export function probeBatches(probe: Batch | readonly Batch[]): readonly Batch[] {
+  const batches = "size" in probe ? [probe] : probe;
+  if (batches.length > 0) return batches;
+  throw new ConfigError("The probe has no batches.", "Give at least one, or leave `probe` out.");
+}
+
+/** @throws ConfigError for an adapter whose layers cannot be compared with their reference. */
+export function checkComparable(adapter: Adapter, reference: ImportanceReference = "original"): void {
   if (adapter.trainsInPlace) {
     throw new ConfigError(
       `${adapter.kind} tuning leaves no original model to compare with.`,
-      "Use an adapter that leaves the checkpoint as it is, for example lora().",
+      "Use an adapter that leaves the checkpoint as it is, for example lora(), or safe() with a measure of sensitivity.",
     );
   }
   if (adapter.virtualTokens) {
     throw new ConfigError(
-      `${adapter.kind} lengthens every text: its layers have no counterpart to compare with.`,
+      reference === "own"
+        ? `${adapter.kind} has no adapters in the layers: a layer without its own is the same layer.`
+        : `${adapter.kind} lengthens every text: its layers have no counterpart to compare with.`,
       "Use an adapter of the layers, for example lora().",
     );
   }

@@ -9,6 +9,7 @@ import { explain } from "../../tape/explain";
 import type { Explanation } from "../../tape/explain";
 import { plan, totalFlops } from "../../tape/plan";
 import type { Plan } from "../../tape/plan";
+import { reach } from "../../tape/reach";
 import { evaluationPlan } from "./evaluation-plan";
 import { frozenPrefix } from "./frozen-prefix";
 import type { MergeChoice } from "./merge-choice";
@@ -72,6 +73,7 @@ export class PlanBook {
   #shapes = new Map<string, BatchSize>();
   #live: ReadonlySet<string>;
   #choice: StepChoice | undefined;
+  #horizon: { readonly live: ReadonlySet<string>; readonly layer: number | undefined } | undefined;
 
   /** @param live the tensors that may get gradients. */
   constructor(
@@ -246,6 +248,23 @@ export class PlanBook {
   /** The layer that steps begin with while these tensors are live. */
   prefixLayer(live: ReadonlySet<string> = this.#live): number {
     return this.options.cachesPrefix ? frozenPrefix(this.#trace(this.largest, ALL_LAYERS, live), live) : 0;
+  }
+
+  /**
+   * The lowest layer through which the backward pass of a step runs, whatever learns in it or below it. Undefined where
+   * backward ends above the layers.
+   */
+  get horizon(): number | undefined {
+    if (this.#horizon?.live !== this.#live) this.#horizon = { live: this.#live, layer: this.#lowestDifferentiated() };
+    return this.#horizon.layer;
+  }
+
+  #lowestDifferentiated(): number | undefined {
+    const from = this.prefixLayer();
+    const { tape, loss, layers } = this.#trace(this.#largestPart(this.choice), ALL_LAYERS, this.#live, from);
+    const wanted = reach(tape, loss, this.#live);
+    const first = layers.findIndex(({ id }) => wanted.has(id));
+    return first < 0 ? undefined : from + first;
   }
 
   /** The plan that the largest shape would have with only these tensors live, for as many rows as then run together. */

@@ -84,11 +84,13 @@ export function sidePlans(
     importance !== undefined || (statistics !== undefined && options.statistics?.when === "before_update");
   const group = (name: string): ParameterGroup => {
     const shared = parameterGroup(settings, name, isInHead(model, name));
+    const layer = live.get(name)?.layer;
     if (!variants) return shared;
-    return { ...shared, input: `${shared.input} of layer ${live.get(name)?.layer ?? "none"}` };
+    return { ...shared, input: `${shared.input} of layer ${typeof layer === "number" ? layer : "none"}` };
   };
   const updatePlans = (dropped: DroppedLayers): UpdatePlans => {
-    const updated = new Map([...live].filter(([, { layer }]) => layer === undefined || !dropped.includes(layer)));
+    const isDropped = ({ layer }: TrainableSpec): boolean => typeof layer === "number" && dropped.includes(layer);
+    const updated = new Map([...live].filter(([, spec]) => !isDropped(spec)));
     return {
       update: updatePlan(updated, settings, limits, {
         masked,

@@ -2,13 +2,13 @@ import type { Adapter, AdapterTensor } from "../../adapter/adapter";
 import { ConfigError } from "../../base/errors";
 import { elements } from "../../base/shape";
 import { isInHead } from "../../model/model";
-import type { Model } from "../../model/model";
+import type { Model, TensorPlace } from "../../model/model";
 import type { TensorSpec } from "../../op/declaration";
 
 /** A tensor that a run trains, or that its adapter adds. */
 export interface TrainableSpec extends TensorSpec {
-  /** Transformer layer, from 0; undefined outside the layers (embeddings, a head). */
-  readonly layer: number | undefined;
+  /** Where it acts. */
+  readonly layer: TensorPlace;
 }
 
 /**
@@ -22,18 +22,19 @@ export function trainableSpecs(model: Model, adapter: Adapter): ReadonlyMap<stri
   return specsOf([...added, ...model.parameters.filter(({ name }) => names.has(name))]);
 }
 
-/** Policies freeze by layer: a tensor in a layer that does not say so would never be frozen. */
+/** Policies freeze by layer: a tensor in a layer, or below them, that does not say so would never be frozen. */
 function checkLayer(model: Model, { kind }: Adapter, { name, layer }: AdapterTensor): void {
-  const owner = layer === undefined ? layerAround(model, name) : undefined;
+  const owner = layer === undefined ? placeAround(model, name) : undefined;
   if (owner === undefined) return;
+  const place = owner === "below" ? "lies below the layers" : `is in layer ${owner}`;
   throw new ConfigError(
-    `The adapter ${kind} adds ${name} without a layer, although its module is in layer ${owner}.`,
+    `The adapter ${kind} adds ${name} without a layer, although its module ${place}.`,
     "Give its tensors the `layer` of the projection or block that they belong to.",
   );
 }
 
-/** The layer of the innermost module of the checkpoint that a tensor is in, by the layers of that module's parameters. */
-function layerAround({ parameters, layers }: Model, name: string): number | undefined {
+/** The place of the innermost module of the checkpoint that a tensor is in, by the places of that module's parameters. */
+function placeAround({ parameters, layers }: Model, name: string): TensorPlace {
   const parts = name.split(".");
   for (let length = parts.length - 1; length > 0; length--) {
     const module = `${parts.slice(0, length).join(".")}.`;

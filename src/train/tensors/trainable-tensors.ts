@@ -175,19 +175,20 @@ export class TrainableTensors implements TensorStore {
     return [...this.specs.keys()].filter((name) => !this.#live.has(name) && !this.#unreached.has(name));
   }
 
-  /** Names of the live tensors of each transformer layer. Tensors outside the layers are not listed. */
+  /**
+   * Names of the live tensors of each transformer layer, as policies see them. What lies below the layers belongs to the
+   * lowest live one and freezes with it, since backward would otherwise pass through every layer for it. Tensors above the
+   * layers are not listed.
+   */
   liveByLayer(): ReadonlyMap<number, readonly string[]> {
     const layers = new Map<number, string[]>();
+    const below: string[] = [];
     for (const [name, { layer }] of this.#live) {
-      if (layer !== undefined) layers.set(layer, [...(layers.get(layer) ?? []), name]);
+      if (typeof layer === "number") layers.set(layer, [...(layers.get(layer) ?? []), name]);
+      else if (layer === "below") below.push(name);
     }
+    if (layers.size > 0) layers.get(Math.min(...layers.keys()))!.unshift(...below);
     return layers;
-  }
-
-  /** Lowest transformer layer whose adapter still learns. */
-  get horizon(): number | undefined {
-    const layers = [...this.liveByLayer().keys()];
-    return layers.length > 0 ? Math.min(...layers) : undefined;
   }
 
   /**
