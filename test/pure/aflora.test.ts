@@ -1,23 +1,15 @@
 import { describe, expect, it } from "vitest";
 import { aflora, afloraFreezing, createModel, FileFormatError, lora, vera } from "../../src/index";
-import type { Adapter, AfloraOptions, FreezeContext } from "../../src/index";
+import type { AfloraOptions, FreezeContext } from "../../src/index";
 import { afloraFromConfig } from "../../src/adapter/aflora";
-import { elements } from "../../src/base/shape";
 import { AfloraSchedule } from "../../src/freeze/aflora-schedule";
 import { isInHead } from "../../src/model/model";
 import { parametersOutsideHead, trainableSpecs } from "../../src/train/tensors/specs";
 import { readJson } from "../support/json";
 import type { Config } from "../support/tiny";
+import { trainableNumbers } from "../support/trainable-numbers";
 
 const configOf = (name: string): Config => readJson<Config>(`bench/configs/${name}.json`);
-
-/** Trainable numbers of a published model outside its head, in tensors whose name matches. */
-function trainableNumbers(config: Config, adapter: Adapter, tensors = /./): number {
-  const model = createModel(config);
-  return [...trainableSpecs(model, adapter)]
-    .filter(([name]) => !isInHead(model, name) && tensors.test(name))
-    .reduce((sum, [, { shape }]) => sum + elements(shape), 0);
-}
 
 const VECTORS = /aflora_[db]$/;
 const MATRICES = /aflora_[AB]\.weight$/;
@@ -34,9 +26,9 @@ describe("AFLoRA at rank 4", () => {
     ["llama-2-7b", 1_360_768, 5_799_936],
   ])("trains in %s %i numbers in vectors and %i in matrices", (name, vectors, matrices) => {
     const config = configOf(name);
-    expect(trainableNumbers(config, aflora(), VECTORS)).toBe(vectors);
-    expect(trainableNumbers(config, aflora(), MATRICES)).toBe(matrices);
-    expect(trainableNumbers(config, aflora())).toBe(vectors + matrices);
+    expect(trainableNumbers(createModel(config), aflora(), VECTORS)).toBe(vectors);
+    expect(trainableNumbers(createModel(config), aflora(), MATRICES)).toBe(matrices);
+    expect(trainableNumbers(createModel(config), aflora())).toBe(vectors + matrices);
   });
 
   // Tables 2 and 3 of the paper. Attention's matrices: 4 projections of 2 * 4 * 768 numbers, times 12.
@@ -47,8 +39,8 @@ describe("AFLoRA at rank 4", () => {
     ["none", 0],
   ] as const)("with matrices in %s trains %i numbers in them, and the same vectors", (matrices, count) => {
     const config = configOf("bert-base");
-    expect(trainableNumbers(config, aflora({ matrices }), MATRICES)).toBe(count);
-    expect(trainableNumbers(config, aflora({ matrices }), VECTORS)).toBe(83_232);
+    expect(trainableNumbers(createModel(config), aflora({ matrices }), MATRICES)).toBe(count);
+    expect(trainableNumbers(createModel(config), aflora({ matrices }), VECTORS)).toBe(83_232);
   });
 
   it("leaves the pooler alone, and chooses matrices by what a projection computes, not by its shape", () => {
@@ -58,9 +50,9 @@ describe("AFLoRA at rank 4", () => {
       .map(({ name }) => name);
     expect(names.filter((name) => name.includes("pooler"))).toEqual([]);
     // Two modules of A and B in each of twelve layers.
-    expect(trainableNumbers(square, aflora(), MATRICES)).toBe(12 * 2 * 2 * 4 * 768);
+    expect(trainableNumbers(createModel(square), aflora(), MATRICES)).toBe(12 * 2 * 2 * 4 * 768);
     const pooler = aflora({ targets: ["pooler.dense"], matrices: "both" });
-    expect(trainableNumbers(configOf("bert-base"), pooler)).toBe(4 + 768);
+    expect(trainableNumbers(createModel(configOf("bert-base")), pooler)).toBe(4 + 768);
   });
 
   it("writes the targets that the paper names", () => {
@@ -73,8 +65,8 @@ describe("AFLoRA at rank 4", () => {
   it("is beside the counts that the paper prints for LoRA (1.33M) and ELoRA (.16M)", () => {
     const targets = ["query", "key", "value", "output.dense", "intermediate.dense"];
     const config = configOf("bert-base");
-    expect(trainableNumbers(config, lora({ rank: 8, targets }))).toBe(1_327_104);
-    expect(trainableNumbers(config, vera({ rank: 1024, targets }))).toBe(156_672);
+    expect(trainableNumbers(createModel(config), lora({ rank: 8, targets }))).toBe(1_327_104);
+    expect(trainableNumbers(createModel(config), vera({ rank: 1024, targets }))).toBe(156_672);
   });
 });
 
