@@ -82,6 +82,8 @@ export type { HessianEigenvalue, HessianOptions, HessianSpectrum } from "./analy
 export { lossLandscape } from "./analysis/landscape";
 export type { Landscape, LandscapeOptions } from "./analysis/landscape";
 export type { LossVariables } from "./analysis/loss-surface";
+export { memoryByMethod } from "./analysis/memory";
+export type { MethodMemory, MethodMemoryOptions } from "./analysis/memory";
 export { compareLayers, layerSimilarity } from "./analysis/similarity";
 export type { CompareOptions, LayerSimilarity, SimilarityOptions, Snapshot } from "./analysis/similarity";
 export { subjectOf } from "./analysis/subject";

@@ -8,6 +8,7 @@ const ANALYSES: Readonly<Record<string, () => Promise<Analysis>>> = {
   similarity: async () => (await import("./analysis/similarity")).similarityCommand,
   contribution: async () => (await import("./analysis/contribution")).contributionCommand,
   landscape: async () => (await import("./analysis/landscape")).landscapeCommand,
+  memory: async () => (await import("./analysis/memory")).memoryCommand,
   hessian: async () => (await import("./analysis/hessian")).hessianCommand,
 };
 

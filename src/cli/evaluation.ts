@@ -4,7 +4,7 @@ import { accuracy, f1, matthews, pearson, perplexity, spearman } from "../data/m
 import type { GenerateOptions } from "../generate/options";
 import type { Evaluation } from "../train/evaluate";
 import type { Trainer } from "../train/trainer";
-import type { TaskData } from "./tasks/task-data";
+import type { ScoredSet, TaskData } from "./tasks/task-data";
 import type { OnProgress } from "./view/progress";
 
 /** Metrics by name. The first one selects the best evaluation. */
@@ -28,12 +28,15 @@ export async function evaluateTask(
   { generation, onProgress }: EvaluateOptions = {},
 ): Promise<Metrics> {
   if (!data.dev) return {};
-  const scorer = data.scorer?.();
-  const evaluation = await trainer.evaluate(withProgress(data.dev(rows), onProgress), scorer?.see);
-  const metrics = scorer ? { ...scorer.metrics(), loss: evaluation.loss } : metricsOf(task, evaluation);
-  for (const [name, dev] of Object.entries(data.moreDevSets ?? {})) {
-    const more = metricsOf(task, await trainer.evaluate(withProgress(dev(rows), onProgress)));
-    for (const [metric, value] of Object.entries(more)) metrics[`${metric}_${name}`] = value;
+  const evaluateSet = async ({ batches, scorer }: ScoredSet): Promise<Metrics> => {
+    const scoring = scorer?.();
+    const evaluation = await trainer.evaluate(withProgress(batches(rows), onProgress), scoring?.see);
+    return scoring ? { ...scoring.metrics(), loss: evaluation.loss } : metricsOf(task, evaluation);
+  };
+  const { dev, scorer } = data;
+  const metrics = await evaluateSet(scorer ? { batches: dev, scorer } : { batches: dev });
+  for (const [name, set] of Object.entries(data.moreDevSets ?? {})) {
+    for (const [metric, value] of Object.entries(await evaluateSet(set))) metrics[`${metric}_${name}`] = value;
   }
   if (!generation || !data.generation) return metrics;
   const { prompts, score } = data.generation;

@@ -27,6 +27,7 @@ import {
   withDefault,
 } from "./options";
 import type { Reader, Values } from "./options";
+import { SPLITS } from "./tasks/published-split";
 import { TASKS } from "./tasks/tasks";
 
 // The options of every command, and the adapters, policies and settings that they describe.
@@ -266,6 +267,18 @@ export const ANALYZE = {
   json: ONE_JSON_OBJECT,
 };
 
+/** Options of `analyze memory`, which needs neither weights nor data. */
+export const ANALYZE_MEMORY = {
+  config: required("--config <file>", "memory: config.json of a model", text),
+  freezeBelow: optional("--freeze-below <k>", "memory: layers that SAFE has frozen (default half of them)", counts(0)),
+  out: ANALYZE.out,
+  batch: TRAINING.batch,
+  maxLength: TRAINING.maxLength,
+  rank: ADAPTER.rank,
+  png: ANALYZE.png,
+  json: ONE_JSON_OBJECT,
+};
+
 export const SCHEDULE = {
   policy: withDefault("--policy <name>", POLICY_HELP, policyChoice, "safe"),
   layers: withDefault("--layers <n>", "Layers of the model", counts(), 12),
@@ -294,6 +307,11 @@ export const PLAN = {
 };
 
 export const TRAIN = {
+  recipe: optional(
+    "--recipe <name>",
+    "Published settings, such as safe/bert-base/cola/lora (safetape recipes lists them); other options override them",
+    text,
+  ),
   ...TASK,
   out: required("--out <dir>", "Where to save the adapter, run.json and the report", text),
   ...ADAPTER,
@@ -313,6 +331,12 @@ export const TRAIN = {
     counts(),
   ),
   labelSmoothing: optional("--label-smoothing <x>", "Label smoothing", numbers()),
+  split: withDefault(
+    "--split <how>",
+    "Validation and test data: files (as they are), or kept back as papers do: half-dev, train-1000, train-tenth, mismatched",
+    oneOf(["files", ...SPLITS]),
+    "files",
+  ),
   evalData: optional(
     "--eval-data <path>",
     "Evaluate on this directory or file instead of the dev set of --data; classes are matched by name",
@@ -389,6 +413,8 @@ export const STUDY = {
   ),
   json: ONE_JSON_OBJECT,
 };
+
+export const RECIPES_OPTIONS = { json: toggle("--json", "Print one JSON list") };
 
 export const REPORT = {
   reportPng: TRAIN.reportPng,

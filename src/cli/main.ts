@@ -5,11 +5,24 @@ import { SafetapeError } from "../base/errors";
 import { analyzeCommand, ANALYSIS_NAMES } from "./analyze";
 import { doctorCommand } from "./doctor";
 import { downloadCommand } from "./download";
-import { ANALYZE, DOCTOR, DOWNLOAD, GENERATE, PLAN, REPORT, SCHEDULE, STUDY, TRAIN } from "./flags";
+import {
+  ANALYZE,
+  ANALYZE_MEMORY,
+  DOCTOR,
+  DOWNLOAD,
+  GENERATE,
+  PLAN,
+  RECIPES_OPTIONS,
+  REPORT,
+  SCHEDULE,
+  STUDY,
+  TRAIN,
+} from "./flags";
 import { generateCommand } from "./generate";
 import { addOptions, UsageError } from "./options";
 import type { OptionSet, RawOptions } from "./options";
 import { planCommand } from "./plan";
+import { recipesCommand } from "./recipes/command";
 import { reportCommand } from "./report";
 import { Interrupted } from "./resumable-run";
 import { studyCommand } from "./study/command";
@@ -25,9 +38,10 @@ const command = (usage: string, help: string, options: OptionSet): Command =>
 command("doctor", "Show the GPU, its limits and its speed", DOCTOR).action((raw: RawOptions) =>
   raw["tune"] ? tuneCommand(raw, print) : doctorCommand(raw, print),
 );
-command("analyze [what]", `The papers' analyses, as numbers and figures: ${ANALYSIS_NAMES.join(", ")}`, ANALYZE).action(
-  (what: string | undefined, raw: RawOptions) => analyzeCommand(what, raw, print),
-);
+command("analyze [what]", `The papers' analyses, as numbers and figures: ${ANALYSIS_NAMES.join(", ")}`, {
+  ...ANALYZE_MEMORY,
+  ...ANALYZE,
+}).action((what: string | undefined, raw: RawOptions) => analyzeCommand(what, raw, print));
 // Loaded only when it runs, because the library that draws figures is large.
 command("schedule", "Show what a policy would freeze and when, without training", SCHEDULE).action(
   async (raw: RawOptions) => (await import("./schedule")).scheduleCommand(raw, print),
@@ -35,8 +49,12 @@ command("schedule", "Show what a policy would freeze and when, without training"
 command("plan", "Predict what a training step needs, from a configuration alone", PLAN).action((raw: RawOptions) =>
   planCommand(raw, print),
 );
-command("train", "Fine-tune a model in a Hugging Face directory", TRAIN).action((raw: RawOptions) =>
-  trainCommand(raw, print),
+// Options that are given override those of a recipe, and those of a recipe override defaults.
+addOptions(cli.command("train", "Fine-tune a model in a Hugging Face directory"), TRAIN, { givenOnly: true }).action(
+  (given: RawOptions) => trainCommand(given, print),
+);
+command("recipes [name]", "List published settings for train --recipe, or show one", RECIPES_OPTIONS).action(
+  (name: string | undefined, raw: RawOptions) => recipesCommand(name, raw, print),
 );
 command("generate", "Continue texts with a language model and an adapter", GENERATE).action((raw: RawOptions) =>
   generateCommand(raw, print),

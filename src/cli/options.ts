@@ -63,12 +63,23 @@ export function toggle(usage: string, help: string): Option<boolean> {
   return { usage, help, fallback: undefined, read: (value) => value === true };
 }
 
-/** Adds options to a command of cac. */
-export function addOptions(command: Command, options: OptionSet): Command {
+/**
+ * Adds options to a command of cac.
+ * @param givenOnly whether cac passes on only what the command line gives, without default values.
+ */
+export function addOptions(command: Command, options: OptionSet, { givenOnly = false } = {}): Command {
   for (const { usage, help, fallback } of Object.values(options)) {
-    command.option(usage, help, fallback === undefined ? undefined : { default: fallback });
+    if (fallback === undefined) command.option(usage, help);
+    else if (givenOnly) command.option(usage, `${help} (default: ${fallback})`);
+    else command.option(usage, help, { default: fallback });
   }
   return command;
+}
+
+/** Options with the default values of those that are not given. */
+export function withFallbacks(options: OptionSet, raw: RawOptions): RawOptions {
+  const fallbacks = Object.entries(options).map(([name, { fallback }]) => [name, fallback] as const);
+  return { ...Object.fromEntries(fallbacks.filter(([, fallback]) => fallback !== undefined)), ...raw };
 }
 
 /** Reads a command's options. @throws UsageError for one that is missing or has a value that is not allowed. */

@@ -21,8 +21,9 @@ import { Trainer } from "../train/trainer";
 import { BestEvaluation } from "./best-evaluation";
 import { evaluateTask } from "./evaluation";
 import { adapterFrom, generationSettings, TRAIN, trainerSettings, wordNetFor } from "./flags";
-import { readOptions, UsageError } from "./options";
+import { readOptions, UsageError, withFallbacks } from "./options";
 import type { Print, RawOptions, Values } from "./options";
+import { withRecipe } from "./recipes";
 import { ResumableRun } from "./resumable-run";
 import { preprocessing } from "./tasks/task-data";
 import type { TaskData } from "./tasks/task-data";
@@ -36,7 +37,8 @@ import { Screen } from "./view/screen";
 type TrainOptions = Values<typeof TRAIN>;
 
 /** `safetape train`: fine-tunes a model in a Hugging Face directory, and saves the adapter and the record of the run. */
-export async function trainCommand(raw: RawOptions, print: Print): Promise<void> {
+export async function trainCommand(given: RawOptions, print: Print): Promise<void> {
+  const raw = withFallbacks(TRAIN, withRecipe(given));
   const options = readOptions(TRAIN, raw);
   const { task, model: modelPath, data: path, out: outPath, reportPng: png } = options;
   const settings = trainerSettings(options.freeze, options);
@@ -57,7 +59,8 @@ export async function trainCommand(raw: RawOptions, print: Print): Promise<void>
   const { model } = loaded;
   const maxLength = Math.min(model.maxLength, options.maxLength);
   const run = await ResumableRun.open(options, outPath);
-  const reading = { model, maxLength, wordNet, ...load };
+  const split = options.split === "files" ? undefined : options.split;
+  const reading = { model, maxLength, split, wordNet, ...load };
   const data = await progress("reading data", () => readTask(task, { path, ...reading }));
   const { evalData = path, evalTask = task } = options;
   const evaluated =

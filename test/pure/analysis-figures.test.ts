@@ -4,6 +4,7 @@ import { scheduleChart } from "../../src/cli/schedule-chart";
 import { contributionFigure } from "../../src/report/analysis/contribution";
 import { hessianFigure } from "../../src/report/analysis/hessian";
 import { landscapeFigure } from "../../src/report/analysis/landscape";
+import { methodMemoryFigure } from "../../src/report/analysis/memory";
 import { scheduleFigure } from "../../src/report/analysis/schedule";
 import { similarityFigure } from "../../src/report/analysis/similarity";
 import { standaloneSvg } from "../../src/report/svg";
@@ -54,6 +55,15 @@ it("the landscape figure has contours and patches, and leaves out losses that ar
   const surface = (svg: string): string => svg.slice(svg.lastIndexOf("<svg"));
   const incomplete = drawn(landscapeFigure([{ name: "one", result: torn }], name));
   expect(patches(surface(complete)) - patches(surface(incomplete))).toBe(1);
+});
+
+it("the memory figure has a bar for every method and lifetime, with the total behind it", () => {
+  const bytes = { weight: 1e9, state: 5e8, saved: 2e9, scratch: 1e8 };
+  const methods = ["LoRA", "BitFit"].map((name) => ({ name, bytes, peakBytes: 3.6e9, trainableParameters: 1 }));
+  const svg = drawn(methodMemoryFigure(methods, "a batch"));
+  expect(count(svg, /<rect [^>]*fill="#/g)).toBeGreaterThanOrEqual(8);
+  expect(svg).toContain("GPU memory (GB)");
+  expect(count(svg, />3\.6</g)).toBe(2);
 });
 
 it("the figure of eigenvalues has a dot for every rank and method, and a bar for every residual", () => {

@@ -122,6 +122,50 @@ describe("tasks of texts", () => {
   });
 });
 
+describe("a published split", () => {
+  const MNLI = "index\tb\tc\td\te\tf\tg\th\tsentence1\tsentence2\tlabel1\tgold_label\n";
+  const row = (label: string) => `0\tb\tc\td\te\tf\tg\th\tthe film\tis\tx\t${label}\n`;
+  const labelsOf = (batches: Iterable<{ readonly labels: ArrayLike<number> }>) =>
+    [...batches].flatMap(({ labels }) => Array.from(labels)).filter((label) => label !== IGNORED_LABEL);
+
+  it("of MNLI decides by the mismatched dev set and tests on the matched one", async () => {
+    write("train.tsv", MNLI + row("neutral"));
+    write("dev_matched.tsv", MNLI + row("entailment"));
+    write("dev_mismatched.tsv", MNLI + row("contradiction"));
+    const options = await optionsFor("mnli", path());
+    const { dev, moreDevSets } = await readTask("mnli", { ...options, split: "mismatched" });
+    expect(labelsOf(dev!(1))).toEqual([2]);
+    expect(labelsOf(moreDevSets!["test"]!.batches(1))).toEqual([0]);
+    const asPublished = await readTask("mnli", options);
+    expect(labelsOf(asPublished.dev!(1))).toEqual([0]);
+    expect(Object.keys(asPublished.moreDevSets!)).toEqual(["mismatched"]);
+  });
+
+  it("of SQuAD scores both halves of the dev set", async () => {
+    const question = (id: string) => ({ id, question: "is it", answers: [{ text: "film", answer_start: 4 }] });
+    const file = (ids: readonly string[]) =>
+      JSON.stringify({
+        version: "1.1",
+        data: [{ title: "t", paragraphs: [{ context: "the film", qas: ids.map(question) }] }],
+      });
+    write("train-v1.1.json", file(["1"]));
+    write("dev-v1.1.json", file(["2", "3", "4"]));
+    const options = await optionsFor("squad", path());
+    const { dev, scorer, moreDevSets } = await readTask("squad", { ...options, split: "half-dev" });
+    const count = (batches: Iterable<{ readonly rows: number }>) =>
+      [...batches].reduce((sum, { rows }) => sum + rows, 0);
+    expect([count(dev!(2)), count(moreDevSets!["test"]!.batches(2))]).toEqual([1, 2]);
+    expect(scorer && moreDevSets!["test"]!.scorer, "scorers of both").toBeDefined();
+  });
+
+  it("is refused for tasks that have none", async () => {
+    const options = { ...(await optionsFor("cola", path())), split: "half-dev" as const };
+    expect((await failure(readTask("lm", options))).fact).toMatch(/--split half-dev cannot be used for lm/);
+    const mismatched = { ...options, split: "mismatched" as const };
+    expect((await failure(readTask("cola", mismatched))).fact).toMatch(/--split mismatched cannot be used for cola/);
+  });
+});
+
 describe("evaluation on another corpus", () => {
   const NLI = "index\tsentence1\tsentence2\tlabel\n0\tthe film\tis\tnot_entailment\n1\tfilm\tboring\tentailment\n";
   const QNLI = NLI.replace("sentence1\tsentence2", "question\tsentence");
@@ -187,5 +231,7 @@ describe("GLUE's metrics", () => {
     const metrics = await evaluateTask(trainer, task, data, 1);
     expect(metrics).toEqual({ accuracy: 0.5, f1: 2 / 3, loss: 0.5 });
     expect(Object.keys(metrics)[0], "what selects the best evaluation").toBe("accuracy");
+    const withTest = await evaluateTask(trainer, task, { ...data, moreDevSets: { test: { batches: () => [] } } }, 1);
+    expect(withTest).toEqual({ ...metrics, accuracy_test: 0.5, f1_test: 2 / 3, loss_test: 0.5 });
   });
 });

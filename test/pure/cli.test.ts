@@ -52,6 +52,7 @@ describe("wrong use of the command line", () => {
     ["more frozen layers than there are", ["plan", "--config", CONFIG, "--freeze-below", "5"], 2, /has 4 layers/],
     ["a run without a record", ["report", "examples/model"], 1, /no file run\.json/],
     ["no task", ["train", "--model", "examples/model"], 2, /--task is missing/],
+    ["an unknown recipe", ["train", "--recipe", "safe/bert-base/cola/loora"], 2, /no recipe .*loora/],
     ["an unknown policy", [...TRAIN, "--freeze", "hard"], 1, /no policy hard/],
     ["a policy that is no JSON", [...TRAIN, "--freeze", "{safe"], 2, /--freeze is \{safe/],
   ])("gives two lines on stderr and nothing on stdout: %s", async (_, args, code, fact) => {

@@ -10,8 +10,8 @@ import type { ImageListKind, ListedImage } from "../../data/image-list";
 import { ImageBatches, imageSpec } from "../../data/images";
 import type { ImageSample } from "../../data/images";
 import type { Directory } from "../../io/directory";
-import type { Model } from "../../model/model";
 import { openDirectory } from "../../node/directory";
+import { publishedSplit } from "./published-split";
 import { labelPositions, unknownClass } from "./task-data";
 import type { TaskData, TaskOptions } from "./task-data";
 
@@ -109,7 +109,7 @@ export async function readImagesTask(options: TaskOptions): Promise<TaskData> {
     }
     return readImages(files, { spec: imageSpec(model), preprocessor });
   };
-  return imageData(model, await read(train), await read(dev ?? []), labelNames);
+  return imageData(options, await read(train), await read(dev ?? []), labelNames);
 }
 
 /** Reads CIFAR's binary files: all training files in the folder, and the test set. */
@@ -127,7 +127,7 @@ export async function readCifarTask(classes: 10 | 100, options: TaskOptions): Pr
   const hasTest = (await folder.size(testFile)) !== undefined;
   if (evaluateOnly && !hasTest) throw noDevSet(path, [testFile]);
   const test = hasTest ? await readCifar(folder, testFile, classes, settings) : [];
-  return imageData(model, train, withLabelsOf(test, labelNames, options.labelNames, path), labelNames);
+  return imageData(options, train, withLabelsOf(test, labelNames, options.labelNames, path), labelNames);
 }
 
 /** Reads the IDX files of MNIST and Fashion-MNIST: train-images-idx3-ubyte and so on, plain or with .gz. */
@@ -149,7 +149,7 @@ export async function readMnistTask(labelNames: readonly string[], options: Task
   if (evaluateOnly && !hasTest) throw noDevSet(path, ["t10k-images-idx3-ubyte"]);
   const test = hasTest ? await read("t10k") : [];
   const dev = withLabelsOf(test, labelNames, options.labelNames, path);
-  return imageData(model, evaluateOnly ? [] : await read("train"), dev, labelNames);
+  return imageData(options, evaluateOnly ? [] : await read("train"), dev, labelNames);
 }
 
 const noDevSet = (path: string, names: readonly string[]): DataError =>
@@ -177,15 +177,19 @@ function withLabelsOf(
 }
 
 function imageData(
-  model: Model,
-  train: readonly ImageSample[],
-  dev: readonly ImageSample[],
+  { model, split }: TaskOptions,
+  allTrain: readonly ImageSample[],
+  allDev: readonly ImageSample[],
   labelNames: readonly string[],
 ): TaskData {
-  return {
-    train: (size, seed) => new ImageBatches(train, model, { size, seed }),
-    dev: dev.length > 0 ? (size) => new ImageBatches(dev, model, { size, shuffle: false }).restOfEpoch() : undefined,
+  const { train, validation, test } = publishedSplit(split, allTrain, allDev);
+  const inOrder = (samples: readonly ImageSample[]) => (size: number) =>
+    new ImageBatches(samples, model, { size, shuffle: false }).restOfEpoch();
+  const data = {
+    train: (size: number, seed: number) => new ImageBatches(train, model, { size, seed }),
+    dev: validation.length > 0 ? inOrder(validation) : undefined,
     labelNames,
     truncated: 0,
   };
+  return test.length > 0 ? { ...data, moreDevSets: { test: { batches: inOrder(test) } } } : data;
 }

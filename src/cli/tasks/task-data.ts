@@ -16,9 +16,23 @@ import type { Model } from "../../model/model";
 import { openDirectory } from "../../node/directory";
 import type { SeeLogits } from "../../train/evaluate";
 import type { BatchSource } from "../../train/options";
+import { publishedSplit } from "./published-split";
+import type { Split } from "./published-split";
 
 /** A data set for evaluation: its batches of `rows`, in order. */
 export type DevSet = (rows: number) => Iterable<Batch>;
+
+/** Metrics that need the logits of a data set instead of its predictions. */
+export interface Scorer {
+  readonly see: SeeLogits;
+  metrics(): Record<string, number>;
+}
+
+/** A further data set for evaluation. */
+export interface ScoredSet {
+  readonly batches: DevSet;
+  readonly scorer?: () => Scorer;
+}
 
 /** The data of a task. */
 export interface TaskData {
@@ -27,15 +41,15 @@ export interface TaskData {
   /** The dev set; undefined if there is none. */
   readonly dev: DevSet | undefined;
   /** Further dev sets, by the suffix of their metrics' names. */
-  readonly moreDevSets?: Readonly<Record<string, DevSet>>;
+  readonly moreDevSets?: Readonly<Record<string, ScoredSet>>;
   /** Names of the classes, by label; undefined for tasks without classes. */
   readonly labelNames?: readonly string[] | undefined;
   /** Examples that were cut to the longest row. */
   readonly truncated: number;
   /** Examples that were left out because cutting them removed their answer. */
   readonly dropped?: number;
-  /** Metrics that need the logits of the dev set instead of its predictions. */
-  scorer?(): { readonly see: SeeLogits; metrics(): Record<string, number> };
+  /** Scorer of the dev set. Default: its predictions are scored. */
+  readonly scorer?: () => Scorer;
   /** Texts to generate, for tasks of generation. */
   readonly generation?: GenerationData;
 }
@@ -60,6 +74,8 @@ export interface TaskOptions {
    * trained on.
    */
   readonly evaluateOnly?: boolean;
+  /** Default: the data are split as their files are. */
+  readonly split?: Split | undefined;
   /** The classes that labels are counted in. Default: those of the data set. */
   readonly labelNames?: readonly string[] | undefined;
   /** Synonyms for METEOR. Default: METEOR is the variant without synonyms. */
@@ -126,12 +142,19 @@ export const unknownClass = (where: string, name: string, target: readonly strin
   );
 
 /** The data of a task of texts, with labels as the model's loss needs them. */
-export function textData(model: Model, train: readonly Sample[], dev: readonly Sample[]): TaskData {
-  return {
-    train: (size, seed) => new Batches(train, { ...batchOptions(model), size, seed }),
-    dev: dev.length > 0 ? devSet(model, dev) : undefined,
+export function textData(
+  model: Model,
+  allTrain: readonly Sample[],
+  allDev: readonly Sample[],
+  split?: Split,
+): TaskData {
+  const { train, validation, test } = publishedSplit(split, allTrain, allDev);
+  const data = {
+    train: (size: number, seed: number) => new Batches(train, { ...batchOptions(model), size, seed }),
+    dev: validation.length > 0 ? devSet(model, validation) : undefined,
     truncated: 0,
   };
+  return test.length > 0 ? { ...data, moreDevSets: { test: { batches: devSet(model, test) } } } : data;
 }
 
 /** Samples as a data set for evaluation. */

@@ -60,8 +60,15 @@ export async function taskHead(task: string, path: string): Promise<HeadOptions>
   return labels === undefined ? { task: "regression" } : { task: "sequence_classification", labels };
 }
 
-/** Reads the files of a task. @throws UsageError for an unknown task. */
+/** Tasks that no data are kept back for, because their texts are not counted in examples. */
+const UNDIVIDED: readonly string[] = ["lm", "chat", "e2e", "samsum"];
+
+/** Reads the files of a task. @throws UsageError for an unknown task, and for a split that the task does not have. */
 export async function readTask(task: string, options: TaskOptions): Promise<TaskData> {
+  const { split } = options;
+  if (split !== undefined && (UNDIVIDED.includes(task) || (split === "mismatched" && task !== "mnli"))) {
+    throw new UsageError(`--split ${split} cannot be used for ${task}.`, "Leave it out.");
+  }
   const other = otherTask(task);
   if (other) return other.read(options);
   if (!isGlueTask(task)) throw unknownTask(task);
@@ -87,5 +94,11 @@ export async function readEvaluation(
       "Evaluate on data of the same kind as those that are trained on.",
     );
   }
-  return readTask(task, { ...options, path, evaluateOnly: true, labelNames: trained.data.labelNames });
+  return readTask(task, {
+    ...options,
+    path,
+    evaluateOnly: true,
+    split: undefined,
+    labelNames: trained.data.labelNames,
+  });
 }

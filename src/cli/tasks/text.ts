@@ -15,14 +15,18 @@ import type { Sample, Samples } from "../../data/sample";
 import { readSamsum, summaryConversations, summaryPrompt } from "../../data/samsum";
 import type { DialogueSummary } from "../../data/samsum";
 import { decodeSpans, readSquad, squadFeatures } from "../../data/squad";
-import type { SpanScores, SquadFeature } from "../../data/squad";
+import type { SpanScores, SquadExample, SquadFeature } from "../../data/squad";
 import type { Tokenizer } from "../../data/tokenizer";
 import type { WordNet } from "../../data/wordnet";
 import type { Directory } from "../../io/directory";
-import { labelPositions, taskFiles, textData, unknownClass } from "./task-data";
-import type { GenerationData, TaskData, TaskFiles, TaskOptions } from "./task-data";
+import { publishedSplit } from "./published-split";
+import { devSet, labelPositions, taskFiles, textData, unknownClass } from "./task-data";
+import type { GenerationData, ScoredSet, Scorer, TaskData, TaskFiles, TaskOptions } from "./task-data";
 
-/** Reads GLUE's train.tsv and dev.tsv; for MNLI also the mismatched dev set. */
+/**
+ * Reads GLUE's train.tsv and dev.tsv. MNLI has two dev sets: the mismatched one is evaluated too, or, where the split says so,
+ * takes the matched one's place, which then is for tests.
+ */
 export async function readGlueTask(task: GlueTaskName, options: TaskOptions): Promise<TaskData> {
   const devFile = task === "mnli" ? "dev_matched.tsv" : "dev.tsv";
   const files = await taskFiles(options, ["train.tsv"], [devFile]);
@@ -32,7 +36,10 @@ export async function readGlueTask(task: GlueTaskName, options: TaskOptions): Pr
   const onlyDev = { ...files, train: undefined, dev: mismatchedFile };
   const mismatched = await classifiedTexts(options, onlyDev, (file) => readGlue(files.folder, file, task));
   const truncated = data.truncated + mismatched.truncated;
-  return { ...data, truncated, moreDevSets: { mismatched: mismatched.dev! } };
+  const isValidation = options.split === "mismatched";
+  const [first, second] = isValidation ? [mismatched, data] : [data, mismatched];
+  const moreDevSets = { [isValidation ? "test" : "mismatched"]: { batches: second.dev! } };
+  return { ...data, dev: first.dev, truncated, moreDevSets };
 }
 
 /** Reads AG News' train.csv, and dev.csv or test.csv. */
@@ -43,7 +50,7 @@ export async function readAgNewsTask(options: TaskOptions): Promise<TaskData> {
 
 /** Texts with classes or scores. Labels are positions in `labelNames` if these are given. */
 async function classifiedTexts(
-  { model, maxLength, labelNames: target, ...load }: TaskOptions,
+  { model, maxLength, split, labelNames: target, ...load }: TaskOptions,
   { train: trainFile, dev: devFile, folder }: TaskFiles,
   readFile: (file: string) => Promise<Dataset>,
 ): Promise<TaskData> {
@@ -64,7 +71,7 @@ async function classifiedTexts(
   };
   const [train, dev] = [await read(trainFile), await read(devFile)];
   return {
-    ...textData(model, train.samples, dev.samples),
+    ...textData(model, train.samples, dev.samples, split),
     labelNames,
     truncated: train.truncated + dev.truncated,
   };
@@ -72,28 +79,37 @@ async function classifiedTexts(
 
 /** Reads SQuAD v1.1's train-v1.1.json and dev-v1.1.json. */
 export async function readSquadTask(taskOptions: TaskOptions): Promise<TaskData> {
-  const { model, maxLength, ...load } = taskOptions;
+  const { model, maxLength, split, ...load } = taskOptions;
   const { folder, train: trainFile, dev } = await taskFiles(taskOptions, ["train-v1.1.json"], ["dev-v1.1.json"]);
   const tokenizer = await load.tokenizer();
   const options = { maxLength, stride: Math.min(128, Math.floor(maxLength / 3)) };
-  const examples = dev === undefined ? [] : await readSquad(folder, dev);
-  const features = squadFeatures(examples, tokenizer, options);
-  const train = trainFile === undefined ? [] : squadFeatures(await readSquad(folder, trainFile), tokenizer, options);
-  const samplesOf = (all: readonly SquadFeature[]): Sample[] => all.map(({ sample }) => sample);
+  const trainExamples = trainFile === undefined ? [] : await readSquad(folder, trainFile);
+  const parts = publishedSplit(split, trainExamples, dev === undefined ? [] : await readSquad(folder, dev));
+  const samplesOf = (features: readonly SquadFeature[]): Sample[] => features.map(({ sample }) => sample);
+  const scored = (examples: readonly SquadExample[]): ScoredSet => {
+    const features = squadFeatures(examples, tokenizer, options);
+    return { batches: devSet(model, samplesOf(features)), scorer: () => squadScorer(examples, features) };
+  };
+  const validation = parts.validation.length > 0 ? scored(parts.validation) : undefined;
+  const data = {
+    ...textData(model, samplesOf(squadFeatures(parts.train, tokenizer, options)), []),
+    dev: validation?.batches,
+    ...(validation && { scorer: validation.scorer }),
+  };
+  return parts.test.length > 0 ? { ...data, moreDevSets: { test: scored(parts.test) } } : data;
+}
+
+/** Finds the answers of questions in the logits of their features, and scores them. */
+function squadScorer(examples: readonly SquadExample[], features: readonly SquadFeature[]): Scorer {
+  const scores: SpanScores[] = [];
   return {
-    ...textData(model, samplesOf(train), samplesOf(features)),
-    scorer() {
-      const scores: SpanScores[] = [];
-      return {
-        see({ rows, length }, logits) {
-          // Logits are [rows, length, 2]: the scores of a span's start and end.
-          const scoresOf = (row: number, side: 0 | 1): Float32Array =>
-            Float32Array.from({ length }, (_, i) => logits[2 * (row * length + i) + side]!);
-          for (let row = 0; row < rows; row++) scores.push({ start: scoresOf(row, 0), end: scoresOf(row, 1) });
-        },
-        metrics: () => ({ ...squadScores(decodeSpans(examples, features, scores), examples) }),
-      };
+    see({ rows, length }, logits) {
+      // Logits are [rows, length, 2]: the scores of a span's start and end.
+      const scoresOf = (row: number, side: 0 | 1): Float32Array =>
+        Float32Array.from({ length }, (_, i) => logits[2 * (row * length + i) + side]!);
+      for (let row = 0; row < rows; row++) scores.push({ start: scoresOf(row, 0), end: scoresOf(row, 1) });
     },
+    metrics: () => ({ ...squadScores(decodeSpans(examples, features, scores), examples) }),
   };
 }
 

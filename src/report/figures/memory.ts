@@ -9,7 +9,7 @@ import { changes } from "../thin";
 import { byteUnit, showBytes } from "../units";
 
 /** Labels and colours of the lifetimes. */
-const LIFETIME_KEYS: Readonly<Record<Lifetime, { readonly label: string; readonly colour: string }>> = {
+export const LIFETIME_KEYS: Readonly<Record<Lifetime, { readonly label: string; readonly colour: string }>> = {
   weight: { label: "weights", colour: COLOURS.blue },
   state: { label: "adapter, gradients, moments", colour: COLOURS.orange },
   saved: { label: "saved for backward", colour: COLOURS.green },
