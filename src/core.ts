@@ -99,7 +99,15 @@ export { plan } from "./train/estimate/predict";
 export type { Prediction, PredictOptions } from "./train/estimate/predict";
 export type { Resumed } from "./train/checkpoint/resume";
 export type { PolicyScores } from "./train/freezing/context";
-export type { FreezeEvent, LaunchRecord, SkippedStep, StepReport, TrainResult } from "./train/loop/reports";
+export type { Compaction } from "./train/freezing/compaction";
+export type {
+  CompactionEvent,
+  FreezeEvent,
+  LaunchRecord,
+  SkippedStep,
+  StepReport,
+  TrainResult,
+} from "./train/loop/reports";
 export type { PrefixReport } from "./train/step/prefix/step-prefix";
 export { SafeTrainer } from "./train/safe-trainer";
 export type { SafeTrainerOptions } from "./train/safe-trainer";

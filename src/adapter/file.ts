@@ -7,6 +7,7 @@ import { shortestSuffixes } from "../io/peft-match";
 import type { Model } from "../model/model";
 import type { Adapter, AdapterFile, AdapterState, Tensors } from "./adapter";
 import { adapterFromConfig } from "./kinds";
+import { maskedProjections, withOutputMasks } from "./masked";
 
 /**
  * An adapter's two files, as PEFT lays them out.
@@ -76,12 +77,14 @@ export async function adapterOfFile(
 ): Promise<{ adapter: Adapter; tensors: Tensors }> {
   const canonical = new Map(model.projections.map(({ name }) => [model.renamed?.(name) ?? name, name]));
   const config = model.renamed ? withRenamedPattern(file.config, canonical) : file.config;
-  const adapter = await adapterFromConfig(config, where);
+  const ofConfig = await adapterFromConfig(config, where);
   const withoutPrefix = (): Tensors => new Map([...file.tensors].map(([key, tensor]) => [stripPrefix(key), tensor]));
-  const stored = [...(adapter.fromFile?.(file.tensors) ?? withoutPrefix())];
+  const stored = [...(ofConfig.fromFile?.(file.tensors) ?? withoutPrefix())];
   const tensors = new Map(
     stored.map(([name, tensor]) => [model.renamed ? withRenamedModule(name, canonical) : name, tensor]),
   );
+  const masked = maskedProjections(tensors.keys());
+  const adapter = masked.length > 0 ? withOutputMasks(ofConfig, masked) : ofConfig;
   const adapterTensors = adapter.tensors(model);
   const baseTensors = new Set(adapter.baseTensors?.(model) ?? []);
   const shapes = new Map<string, Shape>([

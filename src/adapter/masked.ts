@@ -1,16 +1,24 @@
-import { ConfigError } from "../base/errors";
+import { headKey } from "../io/peft-keys";
+import { entryOf } from "../io/safetensors";
 import type { FloatTensor } from "../io/safetensors";
 import { linear } from "../ops/linear";
 import { scaleColumns } from "../ops/scale_columns";
 import type { Adapter } from "./adapter";
 import { constant } from "./initial";
+import { loraName } from "./lora";
+
+const MASK = ".output_mask";
 
 /** Name of the mask [out] of a projection's outputs. */
-export const outputMaskName = (projection: string): string => `${projection}.output_mask`;
+export const outputMaskName = (projection: string): string => `${projection}${MASK}`;
+
+/** The projections whose masks are among tensors with these names. */
+export const maskedProjections = (names: Iterable<string>): string[] =>
+  [...names].filter((name) => name.endsWith(MASK)).map((name) => name.slice(0, -MASK.length));
 
 /**
  * An adapter that also multiplies the outputs of some projections by masks [out]: 1 keeps an output, 0 removes it. Masks
- * begin with 1 and do not learn; the structural pruner writes them.
+ * begin with 1 and do not learn; the structural pruner writes them. In files, what LoRA's B adds to a removed output is 0.
  * @param projections names of the masked projections.
  */
 export function withOutputMasks(adapter: Adapter, projections: readonly string[]): Adapter {
@@ -31,11 +39,17 @@ export function withOutputMasks(adapter: Adapter, projections: readonly string[]
       const a = adapted ?? recorder.apply(linear, inputs, { layout: site.layout });
       return recorder.apply(scaleColumns, { a, b: recorder.parameter(outputMaskName(site.name), [site.out]) }, {});
     },
-    toFile() {
-      throw new ConfigError(
-        "Parts of the base model are pruned, which an adapter's files cannot express.",
-        "Use saveMerged(directory, trainer), which writes the pruned model with the adapter merged into it.",
-      );
+    toFile(model, tensors) {
+      const withoutMasked = new Map(tensors);
+      for (const name of names) {
+        const mask = entryOf(tensors, outputMaskName(name), "the adapter");
+        for (const key of [loraName(name, "B"), `${name}.bias`]) {
+          const tensor = tensors.get(key);
+          if (tensor) withoutMasked.set(key, maskedOutputs(tensor, mask, false));
+        }
+      }
+      const keyed = () => new Map([...withoutMasked].map(([name, tensor]) => [headKey(name), tensor]));
+      return adapter.toFile?.(model, withoutMasked) ?? { config: adapter.peftConfig(model), tensors: keyed() };
     },
   };
 }

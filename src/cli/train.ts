@@ -115,8 +115,8 @@ export async function trainCommand(given: RawOptions, print: Print): Promise<voi
   await progress("drawing the report", () => saveReport(out, record, { png }));
   await run.removeCheckpoints();
   const report = join(outPath, REPORT_FILE);
-  const { parameters, peakBytes, seconds } = record;
-  emit({ type: "end", metrics, parameters, peakBytes, seconds, out: outPath, report });
+  const { parameters, peakBytes, endBytes = peakBytes, seconds } = record;
+  emit({ type: "end", metrics, parameters, peakBytes, endBytes, seconds, out: outPath, report });
   if (!options.json)
     print(`${metricWords(metrics)}${parameterWords(record)}  saved in ${outPath}, report in ${report}`);
 }
@@ -247,7 +247,7 @@ async function trainSteps(
 function save(trainer: Trainer, out: Directory): Promise<void> {
   const { adapter, model, policy } = trainer.options;
   if (adapter.trainsInPlace) return saveModel(out, model);
-  // An adapter file cannot say what was pruned.
+  // Other programs would not apply the masks of an adapter's files.
   return policy?.kind === "structure_pruning" ? saveMerged(out, trainer) : saveAdapter(out, trainer);
 }
 

@@ -30,7 +30,10 @@ const POLICIES: Readonly<Record<string, Kind>> = {
   upper_layers: { make: ({ count }: { count?: number }) => upperLayers(count), options: ["count"] },
   adapter_drop: { make: adapterDrop, options: ["most", "seed"] },
   sparse_adapter: { make: sparseAdapter, options: ["keep", "by", "seed"] },
-  lora_prune: { make: loraPrune, options: ["ratio", "every", "warmupShare", "finalShare", "smoothing"] },
+  lora_prune: {
+    make: loraPrune,
+    options: ["ratio", "every", "warmupShare", "finalShare", "smoothing", "compactions"],
+  },
   memory_budget: { make: memoryBudget, options: ["bytes", "atStep"] },
   fixed: { make: ({ freezes = [] }: { freezes?: never[] }) => fixed(freezes), options: ["freezes"] },
 };

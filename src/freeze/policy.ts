@@ -182,12 +182,18 @@ export interface StructurePruningPolicy extends PolicyConfig {
 export interface StructurePruningPolicyState extends PolicyState {
   /** Whether to call `choose` now, after a step. */
   isDue(progress: Progress): boolean;
-  /** Groups of each structure that are out from now on. */
+  /** Groups of each structure that are out from now on. Groups that are out already must be among them. */
   choose(progress: Progress, structures: readonly GroupScores[]): readonly ReadonlySet<number>[];
+  /**
+   * Whether to cut what is out of the tensors now, after a step, so that its memory is given back. What is out and not cut
+   * is multiplied by 0. Default never.
+   */
+  isCompactionDue?(progress: Progress): boolean;
 }
 
 /** The groups of a structure: each one's running importance, and those that are out. */
 export interface GroupScores {
+  /** The structure as it was loaded. */
   readonly structure: Structure;
   readonly scores: Float64Array;
   readonly out: ReadonlySet<number>;

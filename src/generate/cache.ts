@@ -18,7 +18,7 @@ export function attendCached(
   module: string,
   { q, k, v }: CachedSites,
   { rows, capacity }: CacheSpec,
-  { heads, kvHeads = heads, headSize }: CachedShape,
+  { heads, kvHeads, headSize }: CachedShape,
 ): Value {
   const size = q.shape[0]!;
   const positions = {

@@ -34,13 +34,16 @@ export class LoadedModel {
   /** Whether a run has trained the weights in place: those of norms may have come close to zero since they were loaded. */
   isTrained = false;
   readonly #weights: Map<string, Tensor>;
+  #model: Model;
   #fragileNorms: ReadonlySet<string>;
   #device: Device;
+  #isDisposed = false;
   #reloading: Promise<void> | undefined;
 
   constructor(
     readonly engine: Engine,
-    readonly model: Model,
+    /** The model as it was loaded. */
+    readonly completeModel: Model,
     weights: Map<string, Tensor>,
     /** Where the weights come from, for records. */
     readonly source: string,
@@ -52,9 +55,33 @@ export class LoadedModel {
     /** Loads the model again, on the engine's current device. */
     private readonly loadAgain?: () => Promise<LoadedModel>,
   ) {
+    this.#model = completeModel;
     this.#weights = weights;
     this.#fragileNorms = fragileNorms;
     this.#device = engine.device;
+  }
+
+  /** The model that the weights are of. While a run with `loraPrune` lasts, it has fewer heads and neurons than `completeModel`. */
+  get model(): Model {
+    return this.#model;
+  }
+
+  /** Whether a run has cut heads or neurons out of the weights, and will put them back when it ends. */
+  get isCut(): boolean {
+    return this.#model !== this.completeModel;
+  }
+
+  get isDisposed(): boolean {
+    return this.#isDisposed;
+  }
+
+  /** Puts other weights in the place of some, which it disposes of. @param model the one that the weights are then of. */
+  replace(model: Model, weights: ReadonlyMap<string, Tensor>): void {
+    this.#model = model;
+    for (const [name, tensor] of weights) {
+      this.#weights.get(name)?.dispose();
+      this.#weights.set(name, tensor);
+    }
   }
 
   /** Weights by name. */
@@ -81,6 +108,7 @@ export class LoadedModel {
     if (this.#device === engine.device || !loadAgain) return;
     this.#reloading ??= loadAgain()
       .then(({ weights }) => {
+        this.#model = this.completeModel;
         for (const [name, tensor] of weights) this.#weights.set(name, tensor);
         this.#device = engine.device;
       })
@@ -99,6 +127,7 @@ export class LoadedModel {
   }
 
   dispose(): void {
+    this.#isDisposed = true;
     for (const tensor of this.weights.values()) tensor.dispose();
   }
 

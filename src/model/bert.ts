@@ -133,7 +133,6 @@ function layer(
     v: forward.linear(`${path}.attention.self.value`, x),
   };
   const mixed = forward.attention(`${path}.attention.self`, qkv, {
-    heads: c.num_attention_heads,
     headSize: c.hidden_size / c.num_attention_heads,
     causal: false,
     dropout: c.attention_probs_dropout_prob,

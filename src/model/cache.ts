@@ -22,6 +22,6 @@ export interface CachedSites {
 /** Number and size of attention heads. */
 export interface CachedShape {
   readonly heads: number;
-  readonly kvHeads?: number;
+  readonly kvHeads: number;
   readonly headSize: number;
 }

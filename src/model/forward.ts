@@ -10,7 +10,7 @@ import { layerNorm } from "../ops/layer_norm";
 import { linear } from "../ops/linear";
 import { rmsNorm } from "../ops/rms_norm";
 import type { Recorder, Value } from "../tape/tape";
-import type { CacheSpec, CachedSites } from "./cache";
+import type { CachedShape, CacheSpec, CachedSites } from "./cache";
 import type { BatchSize, ImageSpec, Model, ParameterSpec, Projection } from "./model";
 
 /** A projection with its operands, before it is recorded. Adapters receive it. */
@@ -257,24 +257,28 @@ export class Forward {
   /** Scaled dot-product attention of q [b, t, heads * headSize] on k and v [b, t, kvHeads * headSize]. */
   attention(name: string, qkv: { q: Value; k: Value; v: Value }, shape: AttentionShape): Value {
     const { q, k, v } = qkv;
-    if (this.#cache) return this.#cached(name, { q, k: [k, 0], v: [v, 0] }, shape, this.#cache);
+    const sizes = { heads: headsIn(q, shape), kvHeads: headsIn(k, shape), headSize: shape.headSize };
+    if (this.#cache) return this.#cached(name, { q, k: [k, 0], v: [v, 0] }, sizes, this.#cache);
     const inputs = { ...qkv, mask: this.attentionMask, seed: this.seed };
-    return this.recorder.labelled(name, () => this.recorder.apply(attention, inputs, this.#attributes(shape)));
+    return this.recorder.labelled(name, () => this.recorder.apply(attention, inputs, this.#attributes(sizes, shape)));
   }
 
   /** Scaled dot-product attention of one tensor q | k | v [b, t, 3 * heads * headSize]. */
   fusedAttention(name: string, qkv: Value, shape: AttentionShape): Value {
-    const width = shape.heads * shape.headSize;
-    if (this.#cache) return this.#cached(name, { q: qkv, k: [qkv, width], v: [qkv, 2 * width] }, shape, this.#cache);
+    const heads = headsIn(qkv, { headSize: 3 * shape.headSize });
+    const width = heads * shape.headSize;
+    const sizes = { heads, kvHeads: heads, headSize: shape.headSize };
+    if (this.#cache) return this.#cached(name, { q: qkv, k: [qkv, width], v: [qkv, 2 * width] }, sizes, this.#cache);
     const inputs = { qkv, mask: this.attentionMask, seed: this.seed };
-    return this.recorder.labelled(name, () => this.recorder.apply(fusedAttention, inputs, this.#attributes(shape)));
+    const attributes = this.#attributes(sizes, shape);
+    return this.recorder.labelled(name, () => this.recorder.apply(fusedAttention, inputs, attributes));
   }
 
-  #cached(name: string, sites: CachedSites, shape: AttentionShape, cache: CacheSpec): Value {
-    return this.recorder.labelled(name, () => cache.attend(this.recorder, name, sites, cache, shape));
+  #cached(name: string, sites: CachedSites, sizes: CachedShape, cache: CacheSpec): Value {
+    return this.recorder.labelled(name, () => cache.attend(this.recorder, name, sites, cache, sizes));
   }
 
-  #attributes({ heads, kvHeads = heads, headSize, causal, dropout: probability }: AttentionShape) {
+  #attributes({ heads, kvHeads, headSize }: CachedShape, { causal, dropout: probability }: AttentionShape) {
     const dropout = this.isTraining ? probability : 0;
     const salt = dropout > 0 ? this.nextSalt() : 0;
     return { heads, kvHeads, causal, scale: 1 / Math.sqrt(headSize), dropout, salt };
@@ -284,11 +288,12 @@ export class Forward {
 /** Name of the section of a layer's feed-forward. */
 export const feedForwardSection = (layer: number): string => `feed-forward of layer ${layer}`;
 
-/** Sizes and kind of an attention. */
+/** Number of attention heads in a value [..., heads * headSize]; rounded, since a wrong config.json gives fractions. */
+export const headsIn = (x: Value, { headSize }: Pick<AttentionShape, "headSize">): number =>
+  Math.round((x.shape.at(-1) ?? 0) / headSize);
+
+/** Kind of an attention. How many heads it has follows from the widths of its inputs: pruned layers have fewer. */
 export interface AttentionShape {
-  readonly heads: number;
-  /** Heads of keys and values. Default `heads`. */
-  readonly kvHeads?: number;
   readonly headSize: number;
   /** Whether tokens attend to earlier tokens only. */
   readonly causal: boolean;

@@ -83,7 +83,6 @@ function layer(forward: Forward, c: Config, approximation: "none" | "tanh", inde
   const path = `transformer.h.${index}`;
   const qkv = forward.linear(`${path}.attn.c_attn`, forward.layerNorm(`${path}.ln_1`, x, c.layer_norm_epsilon));
   const mixed = forward.fusedAttention(`${path}.attn`, qkv, {
-    heads: c.n_head,
     headSize: c.n_embd / c.n_head,
     causal: true,
     dropout: c.attn_pdrop,

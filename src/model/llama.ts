@@ -4,6 +4,7 @@ import { rope } from "../ops/rope";
 import { swiglu } from "../ops/swiglu";
 import type { Value } from "../tape/tape";
 import { activationOf, count, layerCount, parseConfig, probability } from "./config";
+import { headsIn } from "./forward";
 import type { Forward } from "./forward";
 import { answerSpan, DECODER_TASKS, languageModel, lastTokenScore, taskOf } from "./heads";
 import type { FinalNorm, Head } from "./heads";
@@ -108,23 +109,24 @@ function sizesOf(c: Config): Sizes {
 
 function layer(
   forward: Forward,
-  { c, heads, kvHeads, headSize }: Sizes,
+  { c, headSize }: Sizes,
   { path, index }: { path: string; index: number },
   x: Value,
 ): Value {
   const { recorder } = forward;
   const before = forward.rmsNorm(`${path}.input_layernorm`, x, c.rms_norm_eps);
-  const rotated = (name: string, headCount: number): Value => {
+  const rotated = (name: string): Value => {
     const projected = forward.linear(`${path}.self_attn.${name}`, before);
     const inputs = { x: projected, table: forward.rotation(headSize / 2) };
-    return recorder.labelled(`${path}.self_attn.${name}`, () => recorder.apply(rope, inputs, { heads: headCount }));
+    const heads = headsIn(projected, { headSize });
+    return recorder.labelled(`${path}.self_attn.${name}`, () => recorder.apply(rope, inputs, { heads }));
   };
   const qkv = {
-    q: rotated("q_proj", heads),
-    k: rotated("k_proj", kvHeads),
+    q: rotated("q_proj"),
+    k: rotated("k_proj"),
     v: forward.linear(`${path}.self_attn.v_proj`, before),
   };
-  const shape = { heads, kvHeads, headSize, causal: true, dropout: c.attention_dropout };
+  const shape = { headSize, causal: true, dropout: c.attention_dropout };
   const mixed = forward.attention(`${path}.self_attn`, qkv, shape);
   const attended = forward.linear(`${path}.self_attn.o_proj`, mixed);
   const between = forward.block({ name: `${path}.self_attn`, layer: index, x: attended, residual: x });

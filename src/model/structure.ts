@@ -10,8 +10,8 @@ export interface Span {
 }
 
 /**
- * The attention heads or the neurons of a layer. They are pruned in groups, without changing the shape of any tensor. With
- * grouped queries, a group of heads is a key-value head with all its query heads.
+ * The attention heads or the neurons of a layer, which are pruned in groups. With grouped queries, a group of heads is a
+ * key-value head with all its query heads.
  */
 export interface Structure {
   readonly kind: "heads" | "neurons";

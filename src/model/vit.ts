@@ -125,7 +125,6 @@ function layer(forward: Forward, c: Config, approximation: "none" | "tanh", inde
     `${path}.attention`,
     { q: project("query"), k: project("key"), v: project("value") },
     {
-      heads: c.num_attention_heads,
       headSize: c.hidden_size / c.num_attention_heads,
       causal: false,
       dropout: c.attention_probs_dropout_prob,

@@ -8,7 +8,7 @@ export const csvText = (rows: readonly object[]): string => `${papa.unparse<obje
 
 /** The numbers of a run as CSV files. Files without rows are left out. */
 export function csvFiles(record: RunRecord): { readonly file: string; readonly text: string }[] {
-  const { steps, freezes, scores, evaluations } = record;
+  const { steps, freezes, compactions = [], scores, evaluations } = record;
   const files = {
     "steps.csv": steps.map(({ bytes, planned, horizon, ...step }) => ({
       ...step,
@@ -22,6 +22,13 @@ export function csvFiles(record: RunRecord): { readonly file: string; readonly t
       tensors: tensors.join(" "),
       returnedBytes,
       ...byLifetime("returned", returned),
+      flopsBefore: flops.before,
+      flopsAfter: flops.after,
+    })),
+    "compactions.csv": compactions.map(({ returned, flops, bytes, ...compaction }) => ({
+      ...compaction,
+      ...byLifetime("returned", returned),
+      ...byLifetime("bytes", bytes),
       flopsBefore: flops.before,
       flopsAfter: flops.after,
     })),

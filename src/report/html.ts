@@ -1,9 +1,10 @@
+import { sumBytes } from "../gpu/ledger";
 import { figures } from "./figures/index";
 import type { RunRecord } from "./record";
 import { STYLE } from "./style";
 import { inlineSvg } from "./svg";
 import type { Figure } from "./svg";
-import { evaluationTable, factsTable, freezeTable } from "./tables";
+import { compactionTable, evaluationTable, factsTable, freezeTable } from "./tables";
 import { escapeText } from "./text";
 import { showBytes, showCount, showFlops, showSeconds } from "./units";
 
@@ -18,11 +19,15 @@ export function reportHtml(record: RunRecord): string {
     ...sections,
     ...(hasMap ? [] : [noMap]),
     `<h2>Freezes</h2>\n${freezeTable(record)}`,
-    evaluationTable(record) === "" ? "" : `<h2>Evaluations</h2>\n${evaluationTable(record)}`,
+    titled("Compactions", compactionTable(record)),
+    titled("Evaluations", evaluationTable(record)),
     `<h2>How to run it again</h2>\n${reproduction(record)}`,
     `<h2>Where it ran</h2>\n${environment(record)}`,
   ]);
 }
+
+/** A table under its title; nothing without a table. */
+const titled = (title: string, content: string): string => (content === "" ? "" : `<h2>${title}</h2>\n${content}`);
 
 /** A self-contained HTML page. */
 export function page(title: string, sections: readonly string[]): string {
@@ -49,10 +54,12 @@ export function figureSection(figure: Figure): string {
 
 function header(record: RunRecord): string {
   const { title, created, model, gpu, metrics, peakBytes, seconds, flops, steps, freezes } = record;
+  const last = steps.at(-1);
   const facts: [string, string][] = [
     ...Object.entries(metrics).map(([name, value]): [string, string] => [name, value.toFixed(4)]),
     ["steps", String(steps.length)],
     ["peak GPU memory", showBytes(peakBytes)],
+    ["GPU memory at the end", showBytes(last ? sumBytes(last.bytes) : 0)],
     ["time of steps", showSeconds(seconds)],
     ["work", showFlops(flops)],
     ["freezes", String(freezes.length)],

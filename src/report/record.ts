@@ -50,6 +50,26 @@ export const FREEZE = v.object({
   bytes: BYTES,
 });
 
+/** Heads and neurons that were cut out of the tensors. */
+export const COMPACTION = v.object({
+  /** Optimizer steps before the compaction. */
+  step: COUNT,
+  /** Groups of attention heads that the tensors lack from now on, over all layers. */
+  heads: COUNT,
+  /** The same for neurons. */
+  neurons: COUNT,
+  /** Bytes that were returned to the driver. */
+  returnedBytes: v.number(),
+  /** Returned bytes by lifetime. */
+  returned: BYTES,
+  /** FLOPs of an optimizer step with the largest batch, before and after the compaction. */
+  flops: v.object({ before: v.number(), after: v.number() }),
+  /** Live bytes by lifetime after the compaction. */
+  bytes: BYTES,
+  /** Bytes of host memory in which the original weights wait for the end of the run. */
+  hostBytes: COUNT,
+});
+
 /** A step that was skipped because its loss or gradients were not finite. */
 export const SKIPPED = v.object({
   /** Optimizer steps before it. */
@@ -89,6 +109,8 @@ export const RUN_RECORD = v.object({
   peakBytes: v.number(),
   /** Bytes by lifetime at the peak. */
   peak: BYTES,
+  /** Live GPU bytes after the last step. Left out by earlier versions. */
+  endBytes: v.optional(v.number()),
   /** Sum over all steps. */
   seconds: v.number(),
   /** Sum over all steps. */
@@ -102,6 +124,8 @@ export const RUN_RECORD = v.object({
   parameters: v.optional(v.object({ trained: COUNT, averageLive: v.number() })),
   steps: v.array(STEP),
   freezes: v.array(FREEZE),
+  /** Left out by earlier versions. */
+  compactions: v.optional(v.array(COMPACTION)),
   skipped: v.optional(v.array(SKIPPED)),
   scores: v.array(SCORES),
   /** Settings and results of the policy. */
@@ -113,6 +137,7 @@ export const RUN_RECORD = v.object({
 /** The record of a run, as plain JSON. Its report is drawn from it. */
 export type RunRecord = v.InferOutput<typeof RUN_RECORD>;
 export type RunStep = RunRecord["steps"][number];
+export type RunCompaction = NonNullable<RunRecord["compactions"]>[number];
 export type RunFreeze = RunRecord["freezes"][number];
 export type RunScores = RunRecord["scores"][number];
 

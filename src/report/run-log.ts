@@ -1,8 +1,8 @@
 import { sumBytes } from "../gpu/ledger";
 import type { SkippedStep, StepReport } from "../train/loop/reports";
-import { parametersOutsideHead } from "../train/tensors/specs";
+import { parametersOutsideHead, trainableSpecs } from "../train/tensors/specs";
 import type { Trainer } from "../train/trainer";
-import type { RunFreeze, RunRecord, RunScores, RunStep } from "./record";
+import type { RunCompaction, RunFreeze, RunRecord, RunScores, RunStep } from "./record";
 import { settingsOf } from "./settings";
 
 /** Facts about a run that its trainer does not know. */
@@ -25,6 +25,7 @@ const MOST_SCORES = 200;
 export class RunLog {
   readonly steps: RunStep[] = [];
   readonly freezes: RunFreeze[] = [];
+  readonly compactions: RunCompaction[] = [];
   readonly skipped: SkippedStep[] = [];
   #scores: RunScores[] = [];
   /** Decisions with scores so far, kept or not. */
@@ -33,11 +34,12 @@ export class RunLog {
 
   /** Adds the report of a step. */
   add(report: StepReport): void {
-    const { scores, freezes, skipped, prefix: _, totalSteps: _total, horizon, ...step } = report;
+    const { scores, freezes, compaction, skipped, prefix: _, totalSteps: _total, horizon, ...step } = report;
     this.steps.push({ ...step, ...(horizon !== undefined && { horizon }) });
     for (const freeze of freezes) {
       this.freezes.push({ ...freeze, tensors: [...freeze.tensors], layers: [...freeze.layers] });
     }
+    if (compaction) this.compactions.push(compaction);
     this.skipped.push(...skipped);
     if (scores) this.#addScores({ step: report.step, kind: scores.kind, values: { ...scores.values } });
   }
@@ -52,11 +54,14 @@ export class RunLog {
   }
 
   /** The record's `parameters`; undefined where a resumed run has steps that were not counted. */
-  #parameters({ options, state }: Trainer): RunRecord["parameters"] {
+  #parameters({ options }: Trainer): RunRecord["parameters"] {
     const counts = this.steps.flatMap(({ liveParameters = [] }) => liveParameters);
     if (counts.length === 0 || counts.length < this.steps.length) return undefined;
     const total = counts.reduce((sum, count) => sum + count, 0);
-    return { trained: parametersOutsideHead(options.model.model, state.specs), averageLive: total / counts.length };
+    // Those of the beginning: a run that prunes the model has fewer in the end.
+    const { completeModel } = options.model;
+    const trained = parametersOutsideHead(completeModel, trainableSpecs(completeModel, options.adapter));
+    return { trained, averageLive: total / counts.length };
   }
 
   /** The record of the run so far. */
@@ -65,6 +70,7 @@ export class RunLog {
     const { info, kernels } = loaded.engine;
     const { family, layers, task } = loaded.model;
     const parameters = this.#parameters(trainer);
+    const last = this.steps.at(-1);
     return {
       format: 1,
       created: new Date().toISOString(),
@@ -77,6 +83,7 @@ export class RunLog {
       evaluations: evaluations.map((evaluation) => ({ step: evaluation.step, metrics: { ...evaluation.metrics } })),
       peakBytes: sumBytes(trainer.peak),
       peak: trainer.peak,
+      endBytes: last ? sumBytes(last.bytes) : 0,
       stepsPerEpoch: trainer.progress.stepsPerEpoch,
       seconds: this.steps.reduce((sum, { seconds }) => sum + seconds, 0),
       flops: this.steps.reduce((sum, { flops }) => sum + flops, 0),
@@ -85,6 +92,7 @@ export class RunLog {
       ...(parameters && { parameters }),
       steps: this.steps,
       freezes: this.freezes,
+      compactions: this.compactions,
       skipped: this.skipped,
       scores: this.#scores,
       policy: { ...trainer.policyRecord() },

@@ -1,4 +1,4 @@
-import { LIFETIMES } from "../gpu/ledger";
+import { LIFETIMES, sumBytes } from "../gpu/ledger";
 import { freezeLabel } from "./freeze-marks";
 import type { RunRecord } from "./record";
 import { escapeText } from "./text";
@@ -36,6 +36,18 @@ export function freezeTable({ freezes }: RunRecord): string {
   ]);
   const caption = "What each freeze returned to the driver, and FLOPs of a step with the largest batch";
   return table(caption, [...head, "FLOPs before", "after", "saved"], rows, [1]);
+}
+
+/** A table of the compactions: what is cut out of the tensors, and what that returned; empty without any. */
+export function compactionTable({ compactions = [] }: RunRecord): string {
+  if (compactions.length === 0) return "";
+  const head = ["step", "groups of heads", "neurons", "returned", ...LIFETIMES, "live", "FLOPs of a step"];
+  const rows = compactions.map(({ step, heads, neurons, returnedBytes, returned, bytes, flops }) => [
+    ...[step, heads, neurons].map(String),
+    ...[returnedBytes, ...LIFETIMES.map((lifetime) => returned[lifetime]), sumBytes(bytes)].map(showBytes),
+    showFlops(flops.after),
+  ]);
+  return table("Heads and neurons that the tensors lack after each compaction, and what it returned", head, rows);
 }
 
 /** A table of the metrics at each evaluation and at the end; empty without metrics. */

@@ -17,7 +17,8 @@ export interface EarlyStoppingOptions {
 
 /**
  * Early stopping: keeps the trained tensors of the best evaluation in host memory, says when the run should stop, and goes
- * back to that best state.
+ * back to that best state. Where the policy prunes the model, the last evaluation is the best: earlier ones were of a larger
+ * model.
  *
  *     const stopping = new EarlyStopping(trainer, { patience: 2 });
  *     for await (const { step } of trainer.steps()) {
@@ -64,10 +65,8 @@ export class EarlyStopping {
   async add(value: number): Promise<boolean> {
     const { step } = this.trainer.progress;
     this.#judged.push({ step, value });
-    const { value: best = NaN } = this.#best ?? {};
-    // No value is worse than NaN.
-    const isBest = !this.#best || value < best || (Number.isNaN(best) && !Number.isNaN(value));
-    if (isBest) this.#best = { step, value, tensors: await this.trainer.snapshot() };
+    if (!this.#best || this.#isBetter({ step, value }, this.#best))
+      this.#best = { step, value, tensors: await this.trainer.snapshot() };
     return this.isDone;
   }
 
@@ -85,9 +84,13 @@ export class EarlyStopping {
   /** Continues from evaluations and tensors of an interrupted run. */
   resume(judged: readonly JudgedStep[], tensors: Tensors): void {
     this.#judged.splice(0, Infinity, ...judged);
-    const isBetter = (a: JudgedStep, b: JudgedStep): boolean =>
-      a.value < b.value || (Number.isNaN(b.value) && !Number.isNaN(a.value));
-    const best = judged.reduce<JudgedStep | undefined>((a, b) => (a && !isBetter(b, a) ? a : b), undefined);
+    const best = judged.reduce<JudgedStep | undefined>((a, b) => (a && !this.#isBetter(b, a) ? a : b), undefined);
     this.#best = best && { ...best, tensors };
+  }
+
+  /** Whether a later evaluation is better than an earlier one. No value is worse than NaN. */
+  #isBetter(later: JudgedStep, earlier: JudgedStep): boolean {
+    if (this.trainer.options.policy?.kind === "structure_pruning") return true;
+    return later.value < earlier.value || (Number.isNaN(earlier.value) && !Number.isNaN(later.value));
   }
 }

@@ -6,6 +6,7 @@ import { ConfigError } from "../base/errors";
 import { writeCheckpoint } from "../io/checkpoint";
 import type { Directory } from "../io/directory";
 import type { LoadedModel } from "../io/load-model";
+import type { FloatTensor } from "../io/safetensors";
 import { readAdapterDirectory, writeAdapterDirectory } from "../io/peft";
 import type { TensorToWrite } from "../io/safetensors-write";
 import type { Trainer } from "./trainer";
@@ -22,6 +23,11 @@ export interface SaveAdapterOptions {
 
 /**
  * Writes a trainer's adapter as a directory in PEFT's layout: both files or neither.
+ *
+ * After `loraPrune`, tensors have the shapes of the complete model, with zeros for what is removed, and the file has a mask
+ * `MODULE.output_mask` [out] for every pruned projection in addition. `loadAdapter` applies the masks, so that the adapter on
+ * the complete model computes what the pruned one does. PEFT has no such masks and leaves them aside: it loads the LoRA and
+ * computes the same only on a base whose removed rows are 0. For other programs, write such a model with `saveMerged`.
  * @throws ConfigError for full tuning, which has no adapter (use `saveModel`), and for `as: "lora"` where the adapter is not
  * a low-rank update.
  */
@@ -34,11 +40,12 @@ export async function saveAdapter(
   if (adapter.trainsInPlace) {
     throw new ConfigError(`${adapter.kind} tuning has no adapter to save.`, "Use saveModel(directory, model).");
   }
-  const tensors = await trainer.snapshot();
+  const tensors = await completeTensors(trainer);
+  const { completeModel } = loaded;
   const file =
     as === "lora"
-      ? asLora(adapter, loaded.model, tensors, transformers)
-      : adapterFile(adapter, loaded.model, tensors, transformers, trainer.adapterState);
+      ? asLora(adapter, completeModel, tensors, transformers)
+      : adapterFile(adapter, completeModel, tensors, transformers, trainer.adapterState);
   const named = [...file.tensors].map(([name, tensor]) => ({ name, ...tensor }));
   await writeAdapterDirectory(directory, file.config, named);
 }
@@ -54,8 +61,23 @@ export async function loadAdapter(
   return adapterOfFile(await readAdapterDirectory(directory), model, directory.name);
 }
 
-/** Writes a model's current weights as a Hugging Face directory; after full tuning these are the tuned ones. */
+/** The trainer's tensors in the shapes of the complete model. */
+async function completeTensors(trainer: Trainer): Promise<Tensors> {
+  const tensors = await trainer.snapshot();
+  return trainer.compaction?.complete(tensors) ?? tensors;
+}
+
+/**
+ * Writes a model's current weights as a Hugging Face directory; after full tuning these are the tuned ones.
+ * @throws ConfigError while a run has cut heads or neurons out of the model.
+ */
 export async function saveModel(directory: Directory, loaded: LoadedModel): Promise<void> {
+  if (loaded.isCut) {
+    throw new ConfigError(
+      "A run has cut heads or neurons out of this model, which config.json cannot express.",
+      "Use saveMerged(directory, trainer), or dispose of the trainer first.",
+    );
+  }
   await writeCheckpoint(
     directory,
     loaded.model.config,
@@ -64,31 +86,34 @@ export async function saveModel(directory: Directory, loaded: LoadedModel): Prom
 }
 
 /**
- * Writes the model with the adapter merged into its weights, as a Hugging Face directory that needs no adapter.
+ * Writes the model with the adapter merged into its weights, as a Hugging Face directory that needs no adapter. Pruned heads
+ * and neurons are rows and columns of zeros in it, since config.json has one number of heads and neurons for all layers.
  * @throws ConfigError for an adapter that does not change weights (bottlenecks, prompts), or adds biases that the family's
  * config.json cannot express; nothing is then written.
  */
 export async function saveMerged(directory: Directory, trainer: Trainer): Promise<void> {
   const { adapter, model: loaded } = trainer.options;
-  const tensors = await trainer.snapshot();
-  const merged = mergedParameter(adapter, loaded.model, tensors);
-  const originals = trainer.merging?.originals;
-  const weights = weightsOf(loaded, (name, data, shape) => {
-    return merged(name, { shape, data: originals?.get(name) ?? data }).data;
-  });
-  const { config, biases } = mergedBiases(loaded.model, tensors);
+  const { completeModel } = loaded;
+  const tensors = await completeTensors(trainer);
+  const merged = mergedParameter(adapter, completeModel, tensors);
+  const weights = weightsOf(loaded, merged, trainer.merging?.originals ?? trainer.compaction?.originals);
+  const { config, biases } = mergedBiases(completeModel, tensors);
   const added = [...biases].map(([name, bias]) => ({ name, ...merged(name, bias) }));
   await writeCheckpoint(directory, config, [...weights, ...added]);
 }
 
-/** A model's weights, each read and changed when it is written. */
+/**
+ * The weights of a complete model, each read and changed when it is written.
+ * @param originals values as they were loaded, of weights that a run has replaced. Default none.
+ */
 function weightsOf(
-  loaded: LoadedModel,
-  change: (name: string, data: Float32Array, shape: readonly number[]) => Float32Array,
+  { completeModel, weights }: LoadedModel,
+  change: (name: string, value: FloatTensor) => FloatTensor,
+  originals?: ReadonlyMap<string, Float32Array>,
 ): TensorToWrite[] {
-  return [...loaded.weights].map(([name, tensor]) => ({
+  return completeModel.parameters.map(({ name, shape }) => ({
     name,
-    shape: tensor.shape,
-    data: async () => change(name, await tensor.read(), tensor.shape),
+    shape,
+    data: async () => change(name, { shape, data: originals?.get(name) ?? (await weights.get(name)!.read()) }).data,
   }));
 }

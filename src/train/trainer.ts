@@ -12,6 +12,7 @@ import { Saver } from "./checkpoint/saver";
 import { withMemoryRemedy } from "./estimate/memory-remedy";
 import { evaluate } from "./evaluate";
 import type { Evaluation, SeeLogits, WithParts } from "./evaluate";
+import type { Compaction } from "./freezing/compaction";
 import type { Merging } from "./freezing/merging";
 import type { RunHistory } from "./loop/history";
 import { launchRecords } from "./loop/reports";
@@ -68,6 +69,11 @@ export class Trainer {
   /** LoRAs that `mergeOnFreeze` has added to the model's weights; undefined without it. */
   get merging(): Merging | undefined {
     return this.#loop.resources.merging;
+  }
+
+  /** Heads and neurons that are cut out of the tensors; undefined without a policy that prunes them. */
+  get compaction(): Compaction | undefined {
+    return this.#loop.resources.compaction;
   }
 
   /** Losses, freezes, skipped steps and notes of the run, including those before a resumption. */

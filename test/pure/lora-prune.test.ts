@@ -31,9 +31,35 @@ describe("LoRAPrune's schedule", () => {
     expect(sizes).toEqual([165, 437, 492, 500, 500]);
   });
 
-  it("is due every tenth step after the warm-up", () => {
-    const due = Array.from({ length: 101 }, (_, step) => step).filter((step) => startPolicy().isDue(progress(step)));
-    expect(due).toEqual([20, 30, 40, 50, 60, 70, 80, 90, 100]);
+  const steps = Array.from({ length: 101 }, (_, step) => step);
+
+  it("is due every tenth step after the warm-up, until the share has reached the ratio", () => {
+    expect(steps.filter((step) => startPolicy().isDue(progress(step)))).toEqual([20, 30, 40, 50, 60, 70, 80]);
+  });
+
+  it("ends with 15 of 32 heads and 5503 of 11008 neurons, as the published code does for LLaMA 7B and a ratio of 0.5", () => {
+    const long = (step: number) => ({ step, totalSteps: 1000, stepsPerEpoch: 100 });
+    const policy = loraPrune().start({ layers: 32, totalSteps: 1000, stepsPerEpoch: 100 });
+    let structures = [...groups(Array.from({ length: 32 }, (_, i) => i)), ...groups(Array<number>(11008).fill(1))];
+    for (let step = 1; step <= 1000; step++) {
+      if (!policy.isDue(long(step))) continue;
+      const out = policy.choose(long(step), structures);
+      structures = structures.map((structure, i) => ({ ...structure, out: out[i]! }));
+    }
+    expect(structures.map(({ out }) => out.size)).toEqual([15, 5503]);
+  });
+
+  it("cuts out what is removed at most so many times, the last time after the last removal", () => {
+    const due = (compactions: number): number[] => {
+      const state = loraPrune({ compactions }).start({ layers: 12, totalSteps: 100, stepsPerEpoch: 10 });
+      return steps.filter((step) => state.isCompactionDue?.(progress(step)));
+    };
+    expect(due(0)).toEqual([]);
+    expect(due(1)).toEqual([80]);
+    // The share is 0.33, 0.58, 0.76, 0.88, 0.95, 0.98, 1.00 of the ratio after steps 20, 30, ... 80.
+    expect(due(2)).toEqual([30, 80]);
+    expect(due(4)).toEqual([20, 30, 40, 80]);
+    expect(due(100)).toEqual([20, 30, 40, 50, 60, 70, 80]);
   });
 
   it("keeps pruned groups pruned, and adds the least important others", () => {
@@ -51,9 +77,12 @@ describe("LoRAPrune's schedule", () => {
     ]);
   });
 
-  it.each([{ ratio: 1 }, { every: 0 }, { warmupShare: 0.6, finalShare: 0.4 }])("refuses %o", (options) => {
-    expect(() => loraPrune(options)).toThrow(/make no schedule/);
-  });
+  it.each([{ ratio: 1 }, { every: 0 }, { compactions: 1.5 }, { warmupShare: 0.6, finalShare: 0.4 }])(
+    "refuses %o",
+    (options) => {
+      expect(() => loraPrune(options)).toThrow(/make no schedule/);
+    },
+  );
 });
 
 describe("importance of groups", () => {
@@ -72,6 +101,12 @@ describe("importance of groups", () => {
     const importance = groupImportance(structure, (projection, of) => values[`${projection} ${of}`]);
     // q: (1 + 2, 3 + 1) / 5; o: (6, 8) / 10.
     expect([...importance]).toEqual([0.6 + 0.6, 0.8 + 0.8]);
+  });
+
+  it("is 0 for groups that are out, which then count in no norm", () => {
+    const outputs = [{ projection: "wide", offset: 0, size: 1 }];
+    const structure: Structure = { kind: "neurons", layer: 1, groups: 3, outputs, inputs: [] };
+    expect([...groupImportance(structure, () => Float32Array.of(3, 100, 4), new Set([1]))]).toEqual([0.6, 0, 0.8]);
   });
 
   it("counts all query heads of a key-value head in its group", () => {

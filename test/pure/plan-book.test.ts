@@ -23,7 +23,13 @@ const limits = DEFAULT_LIMITS;
 function bookOf(adapter: Adapter, options: Partial<PlanBookOptions> = {}): PlanBook {
   const names = new Set(trainableSpecs(model, adapter).keys());
   const book = new PlanBook(
-    { traced: { model, adapter, isTraining: true }, limits, accumulates: false, ...options },
+    {
+      planned: { model, fragileNorms: new Set() },
+      traced: { adapter, isTraining: true },
+      limits,
+      accumulates: false,
+      ...options,
+    },
     names,
   );
   book.addShape({ size: 4, length: 16 });
@@ -80,12 +86,12 @@ describe("side plans", () => {
     const defaults = {
       settings: optimizerSettings(),
       statistics: undefined,
-      structures: [],
+      pruning: undefined,
       sumsLosses: false,
       limits,
     };
     return sidePlans(
-      { model, adapter, variants: undefined, ...defaults, ...options },
+      { planned: { model }, adapter, variants: undefined, ...defaults, ...options },
       trainableSpecs(model, adapter),
       masked,
     );

@@ -23,6 +23,7 @@ const reportOf = (step: number, overrides: Partial<StepReport> = {}): StepReport
   prefix: undefined,
   scores: undefined,
   freezes: [],
+  compaction: undefined,
   skipped: [],
   ...overrides,
 });

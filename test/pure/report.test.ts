@@ -9,7 +9,7 @@ import { readRunRecord } from "../../src/report/record";
 import { saveReport } from "../../src/report/save";
 import { COLOURS, standaloneSvg } from "../../src/report/svg";
 import { extremes } from "../../src/report/thin";
-import { madeUpMatrices, madeUpRecord } from "../support/run-record";
+import { MADE_UP_COMPACTION, madeUpMatrices, madeUpRecord } from "../support/run-record";
 
 const record = madeUpRecord();
 /** The document of a figure of the record. */
@@ -125,6 +125,16 @@ describe("report.html", () => {
     expect([...rows].map((row) => row.textContent)).toHaveLength(3);
     expect(rows[0]?.textContent).toBe("40layer 03.4 MB400 kB3 MB1 GFLOP800 MFLOP20 %");
     for (const fact of ["safetape train --freeze safe", "made up", "driver 1", "v20"]) expect(text).toContain(fact);
+  });
+
+  it("has a table of what each compaction returned, if there was one, and the memory at the end beside the peak", () => {
+    const { document } = parseHTML(reportHtml({ ...record, compactions: [MADE_UP_COMPACTION] }));
+    const cells = [...document.querySelectorAll("table")][1]?.querySelectorAll("tbody td") ?? [];
+    const expected = ["60", "6", "128", "6 MB", "3 MB", "1 MB", "2 MB", "0 kB", "16 MB", "900 MFLOP"];
+    expect([...cells].map(({ textContent }) => textContent)).toEqual(expected);
+    expect(reportHtml(record)).not.toContain("Compactions");
+    const facts = [...document.querySelectorAll("dl.facts div")].map(({ textContent }) => textContent);
+    expect(facts).toContain("GPU memory at the end32.8 MB");
   });
 
   it("shows names unchanged, whatever characters they contain", () => {

@@ -11,7 +11,7 @@ import { Screen } from "../../src/cli/view/screen";
 import { showProgress } from "../../src/cli/view/progress";
 import type { StepReport } from "safetape";
 import { schemaFiles } from "../../scripts/schema-files";
-import { madeUpMatrices, madeUpRecord } from "../support/run-record";
+import { MADE_UP_COMPACTION, madeUpMatrices, madeUpRecord } from "../support/run-record";
 
 const record = madeUpRecord();
 
@@ -25,11 +25,12 @@ function screenOn(isTTY: boolean, isQuiet = false) {
 }
 
 /** The reports of the trainer that a record is from. */
-function* reportsOf({ steps, freezes } = record): Generator<StepReport> {
+function* reportsOf({ steps, freezes, compactions } = record): Generator<StepReport> {
   for (const step of steps) {
     const freezesNow = freezes.filter((freeze) => freeze.step === step.step);
     const skipped = step.step === 5 ? [{ step: 4, what: "loss", value: "NaN" }] : [];
-    const rest = { horizon: 0, prefix: undefined, scores: undefined, skipped };
+    const compaction = compactions?.find((event) => event.step === step.step);
+    const rest = { horizon: 0, prefix: undefined, scores: undefined, compaction, skipped };
     yield { ...step, ...rest, totalSteps: steps.length, freezes: freezesNow };
   }
 }
@@ -55,6 +56,14 @@ describe("what a run shows", () => {
     expect(lines.filter((line) => line.includes("skipped a batch because its loss is NaN"))).toHaveLength(1);
     expect(lines).toHaveLength(25);
     expect(text).not.toContain("\u001b");
+  });
+
+  it("has a line for each time that heads and neurons are cut out", () => {
+    const { text, events } = showRun(false, { ...record, compactions: [MADE_UP_COMPACTION] });
+    expect(text).toContain("step 60: 6 groups of heads and 128 neurons are cut out; 6.0 MB returned");
+    const told = events.filter(({ type }) => type === "compaction");
+    expect(told).toEqual([{ type: "compaction", ...MADE_UP_COMPACTION }]);
+    expect(v.is(TRAIN_EVENT, told[0])).toBe(true);
   });
 
   it("does not list each of many tensors that freeze one by one", () => {

@@ -45,7 +45,8 @@ const POLICIES: Readonly<Record<string, (bytes: number) => Policy>> = {
   upper_layers: () => upperLayers(1),
   adapter_drop: () => adapterDrop({ seed: 3 }),
   sparse_adapter: () => sparseAdapter({ keep: 0.5 }),
-  lora_prune: () => loraPrune({ every: 1, warmupShare: 0, finalShare: 0 }),
+  // Half of a layer's heads are cut out after the second step.
+  lora_prune: () => loraPrune({ every: 1, warmupShare: 0, finalShare: 0, ratio: 0.9 }),
   memory_budget: (bytes) => memoryBudget({ bytes: bytes - 64, atStep: 2 }),
   fixed: () =>
     fixed([

@@ -1,5 +1,5 @@
 import { afterAll, describe, expect, it } from "vitest";
-import { DeviceError, initialiseModel, lora, memoryDirectory, safe, Trainer } from "safetape";
+import { DeviceError, initialiseModel, lora, loraPrune, memoryDirectory, safe, Trainer } from "safetape";
 import type { Engine, TrainerOptions } from "safetape";
 import { testDevice } from "../support/device";
 import { DeviceLosses } from "../support/device-losses";
@@ -63,6 +63,19 @@ describe("a run whose device is lost", () => {
       expect(engine.device, "another device").not.toBe(device);
     }
     expect(deviceLosses.after).toHaveLength(SHARES.length);
+  });
+
+  it("ends with the same bits where heads were cut out before", async () => {
+    const policy = loraPrune({ every: 1, ratio: 0.9 });
+    const outcomes: { cut: number | undefined; losses: number[] }[] = [];
+    for (const isLost of [false, true]) {
+      using trainer = await makeTrainer({ policy });
+      for await (const { step } of trainer.steps()) if (isLost && step === 5) engine.device.handle.destroy();
+      const { losses } = trainer.history;
+      outcomes.push({ cut: trainer.compaction?.counts.heads, losses: [...losses] });
+    }
+    expect(outcomes[0]?.cut).toBe(1);
+    expect(outcomes[1]).toEqual(outcomes[0]);
   });
 
   it("stops after three losses without a step in between, and can be resumed from its checkpoint", async () => {

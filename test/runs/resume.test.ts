@@ -16,15 +16,15 @@ import {
   sparseAdapter,
   Trainer,
 } from "safetape";
-import type { Directory, FreezeEvent, LoadedModel, TrainerOptions } from "safetape";
+import type { Compaction, Directory, FreezeEvent, LoadedModel, TrainerOptions } from "safetape";
 import { useEngine } from "../support/engine";
 import { layerCount, tiny, tinyData } from "../support/tiny";
-import type { Family } from "../support/tiny";
+import type { Config, Family } from "../support/tiny";
 
 const engine = await useEngine();
 
 const STEPS = 7;
-type Options = Omit<TrainerOptions, "model" | "data"> & { readonly family?: Family };
+type Options = Omit<TrainerOptions, "model" | "data"> & { readonly family?: Family; readonly config?: Config };
 
 interface Outcome {
   readonly losses: readonly number[];
@@ -32,6 +32,8 @@ interface Outcome {
   /** Adapter, moments, statistics and masks. */
   readonly tensors: Readonly<Record<string, readonly number[]>>;
   readonly policy: unknown;
+  /** Heads and neurons that are cut out. */
+  readonly cut: Compaction["counts"] | undefined;
 }
 
 async function outcome(trainer: Trainer): Promise<Outcome> {
@@ -40,7 +42,8 @@ async function outcome(trainer: Trainer): Promise<Outcome> {
     tensors[name] = [...(await trainer.state.tensor(name).read())];
   }
   const { losses, freezes } = trainer.history;
-  return { losses: [...losses], freezes, tensors, policy: trainer.policyRecord() };
+  const { compaction } = trainer;
+  return { losses: [...losses], freezes, tensors, policy: trainer.policyRecord(), cut: compaction?.counts };
 }
 
 /** Loads everything from scratch, as another process does. */
@@ -49,8 +52,8 @@ async function run<T>(
   changes: Partial<TrainerOptions>,
   body: (trainer: Trainer) => Promise<T>,
 ) {
-  const { family = "bert", ...options } = makeOptions();
-  using model: LoadedModel = await initialiseModel(engine, tiny[family](layerCount(2)));
+  const { family = "bert", config, ...options } = makeOptions();
+  using model: LoadedModel = await initialiseModel(engine, tiny[family]({ ...layerCount(2), ...config }));
   const data = tinyData(model, 3, 8);
   using trainer = await Trainer.create({ model, data, steps: STEPS, seed: 3, ...options, ...changes });
   return await body(trainer);
@@ -108,10 +111,12 @@ const CASES: Readonly<Record<string, () => Options>> = {
     mergeOnFreeze: true,
     policy: fixed([{ beforeStep: 2, tensors: ["layer.0."] }]),
   }),
+  // Two heads and 128 neurons are cut after step 4, one and 64 more after step 6.
   "pruned structures": () => ({
     family: "gpt2",
-    adapter: lora({ rank: 2, targets: "all-linear" }),
-    policy: loraPrune({ every: 2, warmupShare: 0.2 }),
+    config: { n_head: 4, n_inner: 256 },
+    adapter: lora({ rank: 2, dropout: 0.2, targets: "all-linear" }),
+    policy: loraPrune({ every: 2, warmupShare: 0.2, ratio: 0.8 }),
   }),
   "pruned weights": () => ({ adapter: lora({ rank: 2 }), policy: sparseAdapter({ keep: 0.5 }) }),
   "dropped adapters": () => ({ adapter: lora({ rank: 2 }), policy: adapterDrop({ most: 1, seed: 2 }) }),
@@ -131,6 +136,7 @@ describe("a run that is interrupted and resumed", () => {
     // The published code's windows of ten steps are longer than this run.
     const isFreezing = FREEZING.includes(name) && mode !== "published_code";
     expect(expected.freezes.length > 0, "whether something freezes").toBe(isFreezing);
+    if (name === "lora_prune") expect(expected.cut).toMatchObject({ heads: 3, neurons: 192 });
     expect(await interrupted(makeOptions, [2, 5])).toEqual(expected);
   });
 });

@@ -61,7 +61,7 @@ const METHODS: Readonly<Record<string, () => Method>> = {
   "Houlsby, SparseAdapter": () => ({ adapter: houlsby({ size: 4 }), policy: sparseAdapter({ keep: 0.5 }) }),
   "LoRA, LoRAPrune": () => ({
     adapter: lora({ rank: 2, targets: "all-linear" }),
-    policy: loraPrune({ every: 2, warmupShare: 0.2 }),
+    policy: loraPrune({ every: 2, warmupShare: 0.2, ratio: 0.9 }),
   }),
   "VeRA, a fixed list": () => ({
     adapter: vera({ rank: 4 }),
@@ -98,8 +98,8 @@ class Run implements Disposable {
 
   async outcome() {
     const { losses, freezes } = this.trainer.history;
-    const { adapter, policy } = this.trainer.options;
-    const hasFile = !adapter.trainsInPlace && policy?.kind !== "structure_pruning";
+    const { adapter } = this.trainer.options;
+    const hasFile = !adapter.trainsInPlace;
     const directory = memoryDirectory("adapter");
     if (hasFile) await saveAdapter(directory, this.trainer);
     return {

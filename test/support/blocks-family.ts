@@ -52,7 +52,7 @@ export function blocksFamily(): Model {
       const block = `blocks.${index}`;
       const inner = forward.layerNorm(`${block}.norm_1`, x, 1e-5);
       const project = (module: string) => forward.linear(`${block}.${module}`, inner);
-      const attention = { heads: HEADS, headSize: WIDTH / HEADS, causal: true, dropout: 0.1 };
+      const attention = { headSize: WIDTH / HEADS, causal: true, dropout: 0.1 };
       const qkv = { q: project("query"), k: project("key"), v: project("value") };
       const mixed = forward.linear(`${block}.mixed`, forward.attention(block, qkv, attention));
       const attended = forward.block({ name: `${block}.attention`, layer: index, x: mixed, residual: x });

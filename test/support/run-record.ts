@@ -15,6 +15,18 @@ const tensorsOf = (layer: number): string[] =>
     ["A", "B"].map((which) => `bert.encoder.layer.${layer}.attention.self.${module}.lora_${which}.weight`),
   );
 
+/** A compaction after step 60 of a made-up record. */
+export const MADE_UP_COMPACTION = {
+  step: 60,
+  heads: 6,
+  neurons: 128,
+  returnedBytes: 6e6,
+  returned: { weight: 3e6, state: 1e6, saved: 2e6, scratch: 0 },
+  flops: { before: 1e9, after: 9e8 },
+  bytes: { weight: 10e6, state: 2e6, saved: 3e6, scratch: 1e6 },
+  hostBytes: 5e6,
+};
+
 /** A record of a run with SAFE, with made-up numbers: memory falls as layers freeze. */
 export function madeUpRecord(options: Partial<RecordOptions> = {}): RunRecord {
   const { steps, layers, freezes, every }: RecordOptions = {

@@ -62,7 +62,7 @@ export function tinySamples(
 }
 
 /** Eight samples for a tiny model, in batches of `size` rows; texts are padded to a multiple of `multiple`. */
-export function tinyData({ model }: LoadedModel, size = 4, multiple = 16): Batches | ImageBatches {
+export function tinyData({ model }: Pick<LoadedModel, "model">, size = 4, multiple = 16): Batches | ImageBatches {
   if (model.image) {
     const random = new Random(1);
     const pixels = (): Float32Array => Float32Array.from({ length: 64 }, () => random.normal());

@@ -24,6 +24,8 @@ export interface RunResult {
   /** Share of the trained tensors in the layers that are frozen at the end. */
   readonly frozenShare: number;
   readonly peakBytes: number;
+  /** After the last step. */
+  readonly endBytes: number;
   readonly averageBytes: number;
   readonly savedBytesLast: number;
   readonly flops: number;
@@ -64,6 +66,7 @@ export async function runMethod(
   });
   const outsideHead = (specs: ReadonlyMap<string, TrainableSpec>): [string, TrainableSpec][] =>
     [...specs].filter(([name]) => !isInHead(model, name));
+  const trainableAtStart = parametersOutsideHead(model, trainer.state.specs);
   const trainable: number[] = [];
   const bytes: number[] = [];
   const result = await trainer.train((report) => {
@@ -81,10 +84,11 @@ export async function runMethod(
     metrics,
     lossFirst: result.lossFirst,
     lossLast: result.lossLast,
-    trainable: parametersOutsideHead(model, state.specs),
+    trainable: trainableAtStart,
     averageTrainable: mean(trainable),
     frozenShare: inLayers.length === 0 ? 0 : frozen.length / inLayers.length,
     peakBytes: result.peakBytes,
+    endBytes: bytes.at(-1) ?? 0,
     averageBytes: mean(bytes),
     savedBytesLast: result.savedBytesLast,
     flops: result.flops,

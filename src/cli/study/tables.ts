@@ -24,6 +24,7 @@ export interface StudyRow {
   readonly averageTrainable: number;
   readonly frozenShare: number;
   readonly peakBytes: number;
+  readonly endBytes: number;
   readonly averageBytes: number;
   readonly flops: number;
   readonly seconds: number;
@@ -58,6 +59,7 @@ function rowOf(method: string, task: string, results: readonly RunResult[]): Omi
     averageTrainable: meanOf(({ averageTrainable }) => averageTrainable),
     frozenShare: meanOf(({ frozenShare }) => frozenShare),
     peakBytes: meanOf(({ peakBytes }) => peakBytes),
+    endBytes: meanOf(({ endBytes }) => endBytes),
     averageBytes: meanOf(({ averageBytes }) => averageBytes),
     flops: meanOf(({ flops }) => flops),
     seconds: meanOf(({ seconds }) => seconds),
@@ -80,6 +82,7 @@ export function studyMarkdown(rows: readonly StudyRow[]): string {
     "trainable parameters (average)",
     "frozen",
     "peak MB",
+    "MB at the end",
     "average MB",
     "TFLOP",
     "time",
@@ -91,6 +94,7 @@ export function studyMarkdown(rows: readonly StudyRow[]): string {
     `${Math.round(row.trainable)} (${Math.round(row.averageTrainable)})`,
     `${(100 * row.frozenShare).toFixed(0)} %`,
     (row.peakBytes / 1e6).toFixed(2),
+    (row.endBytes / 1e6).toFixed(2),
     (row.averageBytes / 1e6).toFixed(2),
     (row.flops / 1e12).toFixed(3),
     row.relativeTime.toFixed(2),

@@ -1,5 +1,5 @@
 import * as v from "valibot";
-import { FREEZE, RUN_RECORD, SKIPPED, STEP } from "../../report/record";
+import { COMPACTION, FREEZE, RUN_RECORD, SKIPPED, STEP } from "../../report/record";
 import type { Print } from "../options";
 
 const COUNT = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
@@ -37,6 +37,7 @@ export const TRAIN_EVENT = v.variant("type", [
     prefix: v.optional(v.object({ layer: COUNT, hits: COUNT, parts: COUNT, bytes: COUNT })),
   }),
   v.object({ type: v.literal("freeze"), ...FREEZE.entries }),
+  v.object({ type: v.literal("compaction"), ...COMPACTION.entries }),
   v.object({ type: v.literal("skip"), ...SKIPPED.entries }),
   v.object({ type: v.literal("evaluation"), step: COUNT, metrics: METRICS }),
   v.object({
@@ -45,6 +46,8 @@ export const TRAIN_EVENT = v.variant("type", [
     peakBytes: COUNT,
     /** As in run.json. */
     parameters: RUN_RECORD.entries.parameters,
+    /** Live GPU bytes after the last step. */
+    endBytes: COUNT,
     /** Sum over all steps. */
     seconds: v.number(),
     /** Output directory. */

@@ -41,7 +41,7 @@ export class RunView {
   }
 
   show(report: StepReport): void {
-    const { freezes, skipped, scores: _, horizon, prefix, ...numbers } = report;
+    const { freezes, compaction, skipped, scores: _, horizon, prefix, ...numbers } = report;
     const { step, totalSteps, loss, bytes, seconds } = numbers;
     for (const skip of skipped) this.#showSkip(skip);
     const past = this.#smoothedLoss;
@@ -51,6 +51,7 @@ export class RunView {
     if (this.#recent.length > RECENT_STEPS) this.#recent.shift();
     this.emit({ type: "step", ...numbers, ...(horizon !== undefined && { horizon }), ...(prefix && { prefix }) });
     for (const freeze of freezes) this.#showFreeze(freeze, totalSteps);
+    if (compaction) this.#showCompaction(compaction);
     this.#showExecution(report);
     if (this.screen.isLive) this.screen.show(PART, this.#block(report));
     else if (step === totalSteps || step % Math.max(1, Math.ceil(totalSteps / LINES)) === 0)
@@ -99,6 +100,14 @@ export class RunView {
     const adapters = layers.length === 1 ? "the adapter of layer" : "the adapters of layers";
     const what = layers.length > 0 ? `${adapters} ${layers.join(", ")}` : `${tensors.length} tensors`;
     this.screen.say(`step ${step}: froze ${what}; ${megabytes(returnedBytes)} returned`);
+  }
+
+  #showCompaction(compaction: NonNullable<StepReport["compaction"]>): void {
+    const { step, heads, neurons, returnedBytes } = compaction;
+    this.emit({ type: "compaction", ...compaction });
+    this.screen.say(
+      `step ${step}: ${heads} groups of heads and ${neurons} neurons are cut out; ${megabytes(returnedBytes)} returned`,
+    );
   }
 
   #showSkip(skip: StepReport["skipped"][number]): void {

@@ -19,24 +19,25 @@ export type RunIdentity = Readonly<Record<string, string>>;
 /** Number of weights whose values are compared, to tell apart models of one configuration. */
 const SAMPLED_WEIGHTS = 16;
 
+/** What the identity of a run is computed from. */
+export type IdentityParts = Pick<RunResources, "options" | "first" | "start"> &
+  Partial<Pick<RunResources, "compaction">>;
+
 /** Computes the identity of a run. Reads a few small weights from the device. */
-export async function runIdentity({
-  options,
-  first,
-  start,
-}: Pick<RunResources, "options" | "first" | "start">): Promise<RunIdentity> {
+export async function runIdentity({ options, first, start, compaction }: IdentityParts): Promise<RunIdentity> {
   const { model: loaded, adapter, policy, data, probe } = options;
   const { totalSteps, accumulate } = runLength(options);
   const { noDecay, ...optimizer } = optimizerSettings(options.optimizer);
   const { type = "linear", warmupSteps, warmupRatio = 0, ...rates } = options.schedule ?? {};
   // AdaLoRA's total_step is written when a file is saved, and changes during a run.
-  const { total_step: _, ...adapterConfig } = adapter.peftConfig(loaded.model);
+  const { total_step: _, ...adapterConfig } = adapter.peftConfig(loaded.completeModel);
   const { epoch: _epoch, position: _position, ...dataState } = stateRecord(start.state);
   const budget = budgetBytes(options);
-  const specs = [...trainableSpecs(loaded.model, adapter), ...fixedSpecs(loaded.model, adapter)];
+  const { completeModel } = loaded;
+  const specs = [...trainableSpecs(completeModel, adapter), ...fixedSpecs(completeModel, adapter)];
   const shapes = specs.map(([name, { shape }]) => [name, shape]);
   const identity: Record<string, unknown> = {
-    model: { ...loaded.model.config, formats: formatCounts(loaded), weights: await weightsDigest(options) },
+    model: { ...loaded.model.config, formats: formatCounts(loaded), weights: await weightsDigest(options, compaction) },
     adapter: { kind: adapter.kind, ...adapterConfig, tensors: await digest(JSON.stringify(shapes)) },
     data: { batches: data.perEpoch, ...dataState, shapes: data.shapes?.(), first: await batchDigest(first) },
     steps: totalSteps,
@@ -105,15 +106,18 @@ function formatCounts({ model }: LoadedModel): Record<string, number> {
 }
 
 /** Digest of some vectors (norms, biases) of the loaded model; undefined where training changes them in place. */
-async function weightsDigest({ model: loaded, adapter }: TrainerOptions): Promise<string | undefined> {
+async function weightsDigest(
+  { model: loaded, adapter }: TrainerOptions,
+  compaction: IdentityParts["compaction"],
+): Promise<string | undefined> {
   if (adapter.trainsInPlace) return undefined;
-  const vectors = loaded.model.parameters.filter(
+  const vectors = loaded.completeModel.parameters.filter(
     ({ name, shape }) => shape.length === 1 && !isInHead(loaded.model, name),
   );
   const interval = Math.max(1, Math.floor(vectors.length / SAMPLED_WEIGHTS));
   const lines: string[] = [];
   for (const { name } of vectors.filter((_, i) => i % interval === 0)) {
-    const data = await loaded.weights.get(name)?.read();
+    const data = compaction?.originals.get(name) ?? (await loaded.weights.get(name)?.read());
     if (data) lines.push(`${name} ${await sha256Hex(bytesOf(data))}`);
   }
   return digest(lines.join("\n"));

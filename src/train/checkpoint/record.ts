@@ -17,7 +17,9 @@ const COUNT = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
 const SIZE = v.pipe(v.number(), v.safeInteger(), v.minValue(1), v.maxValue(1e8));
 const NAMES = v.array(v.string());
 const POSITION = v.strictObject({ state: v.optional(v.unknown()), batches: COUNT });
-const STRUCTURES = v.array(v.strictObject({ scores: v.array(v.nullable(v.number())), out: v.array(COUNT) }));
+const STRUCTURES = v.array(
+  v.strictObject({ scores: v.array(v.nullable(v.number())), out: v.array(COUNT), cut: v.optional(v.array(COUNT), []) }),
+);
 
 /** A checkpoint without its tensors. Plain JSON. */
 const CHECKPOINT_RECORD = v.strictObject({
@@ -79,7 +81,7 @@ export function captureRun(
   identity: RunIdentity,
   extra: CheckpointExtra = {},
 ): RunCheckpoint {
-  const { state, book, updates, options, merging, policy, adapterState } = resources;
+  const { state, book, updates, pruner, options, merging, policy, adapterState } = resources;
   const { step, hasBegun, history, unreportedFreezes } = loop.position;
   const record = {
     version: FORMAT_VERSION,
@@ -92,7 +94,7 @@ export function captureRun(
     masked: [...state.masked],
     isMerging: merging?.choice.isOn ?? false,
     ...book.save(),
-    updates: updates.save(),
+    updates: { ages: updates.save(), structures: pruner?.save() },
     policy: policy.state.save?.(),
     adapter: adapterState?.save?.(),
     start: resources.start,

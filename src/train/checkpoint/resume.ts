@@ -60,6 +60,7 @@ export function originOf({ checkpoint, file }: CheckpointFile): RunOrigin {
   return {
     start: record.start,
     live: new Set(record.live),
+    structures: record.updates.structures ?? [],
     async check(run) {
       checkIdentity(await runIdentity(run), record.identity, file);
       const gpu = gpuName(run.options);
@@ -71,7 +72,7 @@ export function originOf({ checkpoint, file }: CheckpointFile): RunOrigin {
       await state.load(record.masked, (name) => readTensor(checkpoint, name, state.tensor(name)));
     },
     restoreCounts({ updates, policy, adapterState }) {
-      updates.restore(record.updates);
+      updates.restore(record.updates.ages);
       if (record.policy !== undefined) policy.state.restore?.(record.policy);
       if (record.adapter !== undefined) adapterState?.restore?.(record.adapter);
     },

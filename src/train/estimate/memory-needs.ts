@@ -2,6 +2,7 @@ import { loraName } from "../../adapter/lora";
 import type { Batch } from "../../data/batch";
 import { importanceReference } from "../../freeze/policy";
 import type { ImportanceReference } from "../../freeze/policy";
+import type { Model } from "../../model/model";
 import { sumBytes } from "../../gpu/ledger";
 import type { Bytes } from "../../gpu/ledger";
 import { specBytes } from "../../tape/emit";
@@ -9,18 +10,20 @@ import type { Plan } from "../../tape/plan";
 import type { TrainerOptions } from "../options";
 import { checkComparable, comparisonPlans, probeBatches } from "../plans/comparison-trace";
 import { footprint } from "../plans/footprint";
+import { prunableStructures } from "../plans/importance-plan";
 import type { PlanBook } from "../plans/plan-book";
 import { sidePlans } from "../plans/side-plans";
 import type { SidePlanOptions } from "../plans/side-plans";
 import { scorePlan } from "../plans/statistics-plan";
 import type { StepChoice } from "../plans/step-choice";
 import { companionNames } from "../tensors/names";
+import { structureSlices } from "../tensors/slices";
 import { fixedSpecs, trainableSpecs } from "../tensors/specs";
 import type { TrainableSpec } from "../tensors/specs";
 
 /** What a run needs of GPU memory, known before it has any. */
 export class MemoryNeeds {
-  readonly #specs: ReadonlyMap<string, TrainableSpec>;
+  readonly #specs = new WeakMap<Model, ReadonlyMap<string, TrainableSpec>>();
   /** Tensors that a policy may mask before the first step. Which of them it masks is known only then. */
   readonly #maskable: ReadonlySet<string>;
   readonly #reference: ImportanceReference | undefined;
@@ -43,8 +46,9 @@ export class MemoryNeeds {
     this.#reference = importanceReference(policy);
     this.#probe = probeBatches(probe);
     if (this.#reference) checkComparable(adapter, this.#reference);
-    this.#specs = trainableSpecs(loaded.model, adapter);
-    const maskable = [...this.#specs].filter(([, { layer }]) => typeof layer === "number").map(([name]) => name);
+    const maskable = [...trainableSpecs(loaded.model, adapter)]
+      .filter(([, { layer }]) => typeof layer === "number")
+      .map(([name]) => name);
     this.#maskable = new Set(policy?.kind === "weight_pruning" ? maskable : []);
     this.copyBytes = largestCopy(options);
   }
@@ -63,16 +67,41 @@ export class MemoryNeeds {
     const others = [...book.evaluationPlans(live, choice), ...this.#scoringPlans(live)];
     const moments = [steps, ...others.map((plan) => [plan])].map((plans) => this.#holding(plans, live));
     const largest = moments.reduce((a, b) => (sumBytes(b) > sumBytes(a) ? b : a));
-    const atStart = this.#holding([], live);
-    const free = Math.max(this.copyBytes, tableBytes(this.options) + sumBytes(atStart) - sumBytes(largest));
+    const withoutPlans = this.#holding([], live);
+    const copyWithoutPlans = Math.max(tableBytes(this.options), this.#compactionBytes(live));
+    const free = Math.max(this.copyBytes, copyWithoutPlans + sumBytes(withoutPlans) - sumBytes(largest));
     return { ...largest, scratch: largest.scratch + free };
   }
 
   #holding(plans: readonly Plan[], live: ReadonlySet<string>): Bytes {
-    const { model, adapter, statistics } = this.side;
-    return footprint(model, adapter, plans, (name) =>
-      live.has(name) ? companionNames(name, { statistics, isMasked: this.#maskable.has(name) }).length : 0,
+    const { planned, adapter } = this.side;
+    return footprint(planned.model, adapter, plans, (name) => this.#companions(live, name));
+  }
+
+  #companions(live: ReadonlySet<string>, name: string): number {
+    if (!live.has(name)) return 0;
+    return companionNames(name, { statistics: this.side.statistics, isMasked: this.#maskable.has(name) }).length;
+  }
+
+  /**
+   * Most bytes that a compaction needs in addition, while no plan is held: the smaller tensors of one structure, at most as
+   * large as the old ones, and a copy of one of these on its way to the host.
+   */
+  #compactionBytes(live: ReadonlySet<string>): number {
+    const { planned, adapter, pruning } = this.side;
+    if (!pruning) return 0;
+    const { model } = planned;
+    const weights = new Map(model.parameters.map(({ name, shape }) => [name, specBytes({ shape, dtype: "f32" })]));
+    const own = new Map(
+      [...this.#allSpecs(), ...fixedSpecs(model, adapter)].map(([name, spec]) => [name, specBytes(spec)]),
     );
+    const needs = prunableStructures(model, pruning).map((structure) => {
+      const names = [...structureSlices(model, structure, []).keys()];
+      const ownBytes = names.map((name) => (own.get(name) ?? 0) * (1 + this.#companions(live, name)));
+      const weightBytes = names.map((name) => weights.get(name) ?? 0);
+      return [...ownBytes, ...weightBytes].reduce((sum, bytes) => sum + bytes, 0) + Math.max(...weightBytes);
+    });
+    return Math.max(0, ...needs);
   }
 
   #sidePlans(live: ReadonlySet<string>, side: SidePlanOptions = this.side): readonly Plan[] {
@@ -81,7 +110,14 @@ export class MemoryNeeds {
   }
 
   #specsOf(names: ReadonlySet<string>): ReadonlyMap<string, TrainableSpec> {
-    return new Map([...this.#specs].filter(([name]) => names.has(name)));
+    return new Map([...this.#allSpecs()].filter(([name]) => names.has(name)));
+  }
+
+  #allSpecs(): ReadonlyMap<string, TrainableSpec> {
+    const { planned, adapter } = this.side;
+    const specs = this.#specs.get(planned.model) ?? trainableSpecs(planned.model, adapter);
+    this.#specs.set(planned.model, specs);
+    return specs;
   }
 
   /** The plans that the policy runs to score layers or tensors. */

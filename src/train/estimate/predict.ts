@@ -75,11 +75,11 @@ export function plan(options: PredictOptions): Prediction {
     planTape(tape, { outputs: { loss }, loss, trainable: new Set(live.keys()), recompute: sections, activations });
   const { statistics } = adapter;
   const side: SidePlanOptions = {
-    model,
+    planned: { model },
     adapter,
     settings: optimizerSettings(),
     statistics,
-    structures: [],
+    pruning: undefined,
     sumsLosses: false,
     variants: undefined,
     limits: DEFAULT_LIMITS,

@@ -7,6 +7,7 @@ import { weightBytes } from "../plans/footprint";
 import { checkPrefixCache } from "../plans/frozen-prefix";
 import { checkMergeOnFreeze, MergeChoice } from "../plans/merge-choice";
 import { PlanBook } from "../plans/plan-book";
+import type { PlannedModel } from "../plans/planned-model";
 import { checkRecompute } from "../plans/recompute";
 import { sidePlanOptions } from "../plans/side-plans";
 import type { SidePlanOptions } from "../plans/side-plans";
@@ -20,6 +21,7 @@ import { runLength } from "./run-length";
 /** What is known of a run before it has any memory. */
 export interface Preflight {
   readonly book: PlanBook;
+  readonly planned: PlannedModel;
   /** What decides which plans it holds in addition to those of its steps. */
   readonly side: SidePlanOptions;
   /** Tensors that get a gradient. One that no op of the model reads learns nothing, as in PyTorch. */
@@ -29,8 +31,8 @@ export interface Preflight {
   readonly merges: MergeChoice | undefined;
   /** Bytes of the run between two steps, with the tensors that are live by then, if its steps ran in another way. */
   readonly needs: (choice: StepChoice) => number;
-  /** Bytes that `memoryBudget` leaves for the run's own tensors and the buffers of plans. */
-  readonly bytesForRun: number;
+  /** Bytes that `memoryBudget` leaves now for the run's own tensors and the buffers of plans. */
+  readonly bytesForRun: () => number;
 }
 
 /** @throws ConfigError for a policy that can freeze none of a run's tensors. */
@@ -65,7 +67,8 @@ export function preflight(options: TrainerOptions, given: Batch | (() => Batch))
   const { model, fragileNorms } = loaded;
   runLength(options);
   checkTrainable(model, adapter);
-  const side = sidePlanOptions(options);
+  const planned: PlannedModel = { model, fragileNorms };
+  const side = sidePlanOptions(options, planned);
   checkRecompute(options.recompute ?? "none");
   checkMicroBatch(options);
   const { onNotFinite = "stop" } = options;
@@ -80,7 +83,8 @@ export function preflight(options: TrainerOptions, given: Batch | (() => Batch))
   const memory = new MemoryNeeds(options, side, options.probe ?? first);
   const book: PlanBook = new PlanBook(
     {
-      traced: { model, adapter, fragileNorms, labelSmoothing, isTraining: options.dropout ?? true },
+      planned,
+      traced: { adapter, labelSmoothing, isTraining: options.dropout ?? true },
       limits: side.limits,
       activations: options.activations,
       accumulates: accumulate > 1,
@@ -112,11 +116,12 @@ export function preflight(options: TrainerOptions, given: Batch | (() => Batch))
   };
   return {
     book,
+    planned,
     side,
     live,
     first,
     merges,
     needs,
-    bytesForRun: budget - weightBytes(model) - memory.copyBytes,
+    bytesForRun: () => budget - weightBytes(loaded.model) - memory.copyBytes,
   };
 }

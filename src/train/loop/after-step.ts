@@ -1,3 +1,4 @@
+import { MemoryBudgetError } from "../../base/errors";
 import { importanceReference } from "../../freeze/policy";
 import type { Progress } from "../../freeze/policy";
 import type { Bytes } from "../../gpu/ledger";
@@ -7,8 +8,8 @@ import { checkFreeze, freezeContext, weightPruningContext, withoutLastGroup } fr
 import type { PolicyScores } from "../freezing/context";
 import { probeBatches } from "../plans/comparison-trace";
 import { statisticsOf } from "../plans/statistics-plan";
-import { freezeEvent } from "./reports";
-import type { FreezeEvent } from "./reports";
+import { compactionEvent, freezeEvent } from "./reports";
+import type { CompactionEvent, FreezeEvent, StepReport } from "./reports";
 import { heldPlans } from "../step/optimizer-plans";
 import type { RunResources } from "./resources";
 
@@ -40,6 +41,9 @@ export class AfterStep {
   #chosenTensors: readonly string[] | undefined;
   /** The run when a freeze began, until the freeze is complete. */
   #beforeFreeze: { readonly layers: readonly number[]; readonly cost: RunCost } | undefined;
+  /** The cost of the run when a compaction began, until it is complete. */
+  #beforeCompaction: RunCost | undefined;
+  #compaction: CompactionEvent | undefined;
   #scores: PolicyScores | undefined;
   readonly #unreportedFreezes: FreezeEvent[];
 
@@ -77,10 +81,11 @@ export class AfterStep {
 
   /** Schedules what follows the step of this number, from 0. */
   schedule(step: number): void {
-    const { updates, executor, adapterState } = this.resources;
+    const { updates, executor, pruner, adapterState } = this.resources;
     this.#tasks.push(
       () => updates.collectStatistics(executor, "after_update", step),
-      () => updates.prune(this.loop.progress()),
+      async () => pruner?.prune(this.loop.progress()),
+      () => this.#compact(),
       async () => adapterState?.afterStep(this.loop.progress().step),
       () => this.#consultPolicy(),
     );
@@ -96,9 +101,11 @@ export class AfterStep {
     this.#completedTasks = 0;
   }
 
-  /** Scores and freezes since the last call. */
-  takeReport(): { readonly scores: PolicyScores | undefined; readonly freezes: readonly FreezeEvent[] } {
-    return { scores: this.#scores, freezes: this.#unreportedFreezes.splice(0) };
+  /** What happened since the last call. */
+  takeReport(): Pick<StepReport, "scores" | "freezes" | "compaction"> {
+    const compaction = this.#compaction;
+    this.#compaction = undefined;
+    return { scores: this.#scores, freezes: this.#unreportedFreezes.splice(0), compaction };
   }
 
   /**
@@ -131,6 +138,33 @@ export class AfterStep {
     if (policy.kind !== "weight_pruning") return;
     await state.prune(await policy.state.masks(await weightPruningContext(state, computeGradients)));
     updates.rebuild();
+  }
+
+  /** Cuts masked heads and neurons out of the tensors, where that is due. Plans give way meanwhile, since tensors are copied. */
+  async #compact(): Promise<void> {
+    const { pruner, compaction, updates, executor } = this.resources;
+    if (!pruner || !compaction) return;
+    if (!this.#beforeCompaction) {
+      if (!pruner.chooseCuts(this.loop.progress())) return;
+      const before = this.#cost();
+      try {
+        compaction.plan();
+      } catch (error) {
+        // Smaller buffers may be packed less well: the next compaction cuts more.
+        if (error instanceof MemoryBudgetError) return;
+        throw error;
+      }
+      this.#beforeCompaction = before;
+    }
+    await withMemoryRemedy(this.resources, async () => {
+      await executor.hold([]);
+      await compaction.run();
+      updates.rebuild();
+      await executor.hold(heldPlans(this.resources));
+    });
+    const { step } = this.loop.progress();
+    this.#compaction = compactionEvent({ step, ...compaction.counts }, this.#beforeCompaction, this.#cost());
+    this.#beforeCompaction = undefined;
   }
 
   async #consultPolicy(): Promise<void> {

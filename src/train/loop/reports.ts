@@ -28,6 +28,18 @@ export interface FreezeEvent {
   readonly bytes: Bytes;
 }
 
+/** Heads and neurons that were cut out of the tensors. */
+export interface CompactionEvent extends Pick<FreezeEvent, "returnedBytes" | "returned" | "flops" | "bytes"> {
+  /** Optimizer steps done when it happened. */
+  readonly step: number;
+  /** Groups of attention heads that the tensors lack from now on, over all layers. */
+  readonly heads: number;
+  /** The same for neurons. */
+  readonly neurons: number;
+  /** Bytes of host memory in which the original weights wait for the end of the run. */
+  readonly hostBytes: number;
+}
+
 /** A step that was not applied, because its loss or gradients were not finite. */
 export interface SkippedStep {
   /** Optimizer steps done before it. */
@@ -74,6 +86,8 @@ export interface StepReport {
   readonly scores: PolicyScores | undefined;
   /** Freezes since the previous step's report: those right after this step, and those that `freeze` made before it. */
   readonly freezes: readonly FreezeEvent[];
+  /** The compaction after this step; undefined where there was none. */
+  readonly compaction: CompactionEvent | undefined;
 }
 
 /** A complete run. */
@@ -110,15 +124,23 @@ export function freezeEvent(
   before: Cost,
   after: Cost,
 ): FreezeEvent {
+  return { ...freeze, ...difference(before, after) };
+}
+
+/** A compaction, from the cost of the run before and after it. */
+export function compactionEvent(
+  compaction: Pick<CompactionEvent, "step" | "heads" | "neurons" | "hostBytes">,
+  before: Cost,
+  after: Cost,
+): CompactionEvent {
+  return { ...compaction, ...difference(before, after) };
+}
+
+function difference(before: Cost, after: Cost): Pick<FreezeEvent, "returnedBytes" | "returned" | "flops" | "bytes"> {
   const returned = { ...after.bytes };
   for (const lifetime of LIFETIMES) returned[lifetime] = before.bytes[lifetime] - after.bytes[lifetime];
-  return {
-    ...freeze,
-    returnedBytes: sumBytes(returned),
-    returned,
-    flops: { before: before.flops, after: after.flops },
-    bytes: after.bytes,
-  };
+  const flops = { before: before.flops, after: after.flops };
+  return { returnedBytes: sumBytes(returned), returned, flops, bytes: after.bytes };
 }
 
 /** One launch of a kernel in a step. */
@@ -162,7 +184,7 @@ export function stepReport(
   { book, state, options }: RunResources,
   { startTime, batches, prefix, loss, gradientNorm, learningRate, flops }: AppliedStep,
   { step, totalSteps, stepsPerEpoch }: Progress,
-  after: Pick<StepReport, "planned" | "skipped" | "scores" | "freezes">,
+  after: Pick<StepReport, "planned" | "skipped" | "scores" | "freezes" | "compaction">,
 ): StepReport {
   const seconds = (performance.now() - startTime) / 1000;
   const rows = batches.reduce((sum, batch) => sum + batch.rows, 0);

@@ -1,4 +1,5 @@
 import type { AdapterState } from "../../adapter/adapter";
+import { ConfigError } from "../../base/errors";
 import type { Batch } from "../../data/batch";
 import { never } from "../../freeze/never";
 import { startPolicy } from "../../freeze/policy";
@@ -9,8 +10,9 @@ import { preflight } from "../estimate/preflight";
 import type { Preflight } from "../estimate/preflight";
 import { runLength } from "../estimate/run-length";
 import { adapterRun } from "../freezing/context";
+import type { Compaction, CompactionParts } from "../freezing/compaction";
 import { Merging } from "../freezing/merging";
-import { StructuralPruner, withStructuralMasks } from "../freezing/structural-pruner";
+import type { SavedPruner, StructuralPruner } from "../freezing/structural-pruner";
 import type { TrainerOptions } from "../options";
 import { positionIn } from "../step/batch-queue";
 import type { DataPosition } from "../step/batch-queue";
@@ -23,6 +25,10 @@ import { withScheduledRate } from "./learning-rate";
 /** What a run consists of: its options, tensors, plans, and the executor that holds the plans' buffers. */
 export interface RunResources extends PrefixParts, Pick<Preflight, "needs"> {
   readonly updates: OptimizerPlans;
+  /** Which heads and neurons are masked or cut; undefined for a policy that prunes none. */
+  readonly pruner: StructuralPruner | undefined;
+  /** Cuts masked heads and neurons out of the tensors; undefined as `pruner`. */
+  readonly compaction: Compaction | undefined;
   /** The policy with its state in this run. */
   readonly policy: ActivePolicy;
   /** State of the adapter in this run; undefined for an adapter without any. */
@@ -41,6 +47,8 @@ export interface RunOrigin {
   check(run: Pick<RunResources, "options" | "first" | "start">): Promise<void>;
   /** Plans for the shapes and live tensors of the state. @throws FileFormatError for tensors that this run does not train. */
   restorePlans(preflight: Preflight, layers: number): void;
+  /** Heads and neurons that were masked or cut. */
+  readonly structures: SavedPruner;
   /** Names of tensors that still learned. */
   readonly live: ReadonlySet<string>;
   /** @throws FileFormatError for a missing tensor or one of another size. */
@@ -60,13 +68,21 @@ export async function openRun(
   origin?: RunOrigin,
   first?: Pick<RunResources, "first" | "start">,
 ): Promise<RunResources> {
-  const maskedOptions = withStructuralMasks(withScheduledRate(givenOptions));
+  const scheduledOptions = withScheduledRate(givenOptions);
+  const pruning = await openPruning(scheduledOptions);
+  const maskedOptions = pruning?.options ?? scheduledOptions;
   const { model: loaded, adapter, data, seed = 0 } = maskedOptions;
+  if (loaded.isCut) {
+    throw new ConfigError(
+      `A run that is not over has cut heads or neurons out of ${loaded.source}.`,
+      "Dispose of its trainer, which puts them back, or load the model again.",
+    );
+  }
   await loaded.updateFragileNorms();
   const start = first?.start ?? origin?.start ?? positionIn(data);
   if (!first && origin && start.state !== undefined) data.resume?.(start.state);
   const flight = preflight(maskedOptions, first?.first ?? (() => data.next()));
-  const { book, merges, side, live, bytesForRun, needs } = flight;
+  const { book, planned, merges, side, live, bytesForRun, needs } = flight;
   const options = { ...maskedOptions, probe: maskedOptions.probe ?? flight.first };
   if (!first) await origin?.check({ options, first: flight.first, start });
   origin?.restorePlans(flight, loaded.model.layers);
@@ -81,18 +97,22 @@ export async function openRun(
       statistics: side.statistics,
     }),
   );
-  const executor = new Executor(loaded.engine.device, () => bytesForRun - state.bytes);
+  const executor = new Executor(loaded.engine.device, () => bytesForRun() - state.bytes);
   const merging = merges && new Merging(merges, loaded, adapter, state);
   let cache: PrefixCache | undefined;
+  const { totalSteps, stepsPerEpoch } = runLength(options);
+  const policy = startPolicy(options.policy ?? never(), { layers: loaded.model.layers, totalSteps, stepsPerEpoch });
+  const { pruner, compaction } = pruning?.start(policy, { loaded, state, planned, book }) ?? {};
   try {
     cache = await openPrefixCache(options);
+    if (origin && pruner && compaction) {
+      pruner.restore(origin.structures);
+      compaction.plan();
+      await withMemoryRemedy(remedy, () => compaction.run());
+    }
     if (origin) await origin.restoreTensors(state);
     else if (options.initial) state.restore(options.initial);
-    const { totalSteps, stepsPerEpoch } = runLength(options);
-    const policy = startPolicy(options.policy ?? never(), { layers: loaded.model.layers, totalSteps, stepsPerEpoch });
     const adapterState = adapter.start?.(adapterRun(state, loaded.model, totalSteps));
-    const pruner =
-      policy.kind === "structure_pruning" ? new StructuralPruner(policy, state, side.structures) : undefined;
     const updates = new OptimizerPlans(state, side, pruner, adapterState);
     origin?.restoreCounts({ updates, policy, adapterState });
     await merging?.mergeFrozen();
@@ -105,6 +125,8 @@ export async function openRun(
       state,
       executor,
       updates,
+      pruner,
+      compaction,
       policy,
       adapterState,
       first: flight.first,
@@ -116,9 +138,27 @@ export async function openRun(
     merging?.dispose();
     executor.dispose();
     state.dispose();
+    compaction?.restore();
     cache?.dispose();
     throw error;
   }
+}
+
+/** What a run with a policy that prunes structures has in addition. */
+async function openPruning(options: TrainerOptions) {
+  const { policy } = options;
+  if (policy?.kind !== "structure_pruning") return undefined;
+  // Loaded when it is needed: few runs prune the model.
+  const { StructuralPruner, withStructuralMasks } = await import("../freezing/structural-pruner");
+  const { Compaction } = await import("../freezing/compaction");
+  return {
+    options: withStructuralMasks(options, policy),
+    start(active: ActivePolicy, parts: Omit<CompactionParts, "pruner">) {
+      if (active.kind !== "structure_pruning") return undefined;
+      const pruner = new StructuralPruner(active, parts.loaded, parts.state);
+      return { pruner, compaction: new Compaction({ ...parts, pruner }) };
+    },
+  };
 }
 
 async function openPrefixCache({ prefixCache, model }: TrainerOptions): Promise<PrefixCache | undefined> {

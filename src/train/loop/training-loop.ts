@@ -250,10 +250,11 @@ export class TrainingLoop {
   dispose(): void {
     if (this.#isDisposed) return;
     this.#isDisposed = true;
-    const { merging, executor, state, cache } = this.resources;
+    const { merging, compaction, executor, state, cache } = this.resources;
     merging?.dispose();
     executor.dispose();
     state.dispose();
+    compaction?.restore();
     cache?.dispose();
   }
 }

@@ -11,6 +11,7 @@ import type { Plan } from "../../tape/plan";
 import { Recorder } from "../../tape/tape";
 import type { Value } from "../../tape/tape";
 import { gradientName } from "../tensors/names";
+import type { PlannedModel } from "./planned-model";
 
 /** Whether an importance counts the outputs or the inputs of a projection. */
 type Side = "out" | "in";
@@ -29,15 +30,20 @@ export const importanceName = (projection: string, side: Side): string => `impor
  * 2023). Undefined where none of these LoRAs learns.
  */
 export function importancePlan(
-  { model, adapter, structures }: { model: Model; adapter: Adapter; structures: readonly Structure[] },
+  {
+    planned: { model },
+    adapter,
+    pruning,
+  }: { planned: Pick<PlannedModel, "model">; adapter: Adapter; pruning: StructurePruningPolicy | undefined },
   live: ReadonlyMap<string, TensorSpec>,
   limits: Limits,
 ): Plan | undefined {
+  if (!pruning) return undefined;
   // The scale of an update does not depend on the values of its tensors.
   const withoutValues = new Map([...live].map(([name, { shape }]) => [name, { shape, data: new Float32Array(0) }]));
   const recorder = new Recorder();
   const outputs: Record<string, Value> = {};
-  for (const { side, span } of structures.flatMap(spansOf)) {
+  for (const { side, span } of prunableStructures(model, pruning).flatMap(spansOf)) {
     const key = importanceName(span.projection, side);
     const projection = model.projections.find(({ name }) => name === span.projection);
     if (!projection || outputs[key]) continue;
@@ -71,16 +77,19 @@ function spansOf({ outputs, inputs }: Structure): { readonly side: Side; readonl
  * The importance of each group of a structure in one step: for every span, the sums over the group's outputs or inputs,
  * divided by their Euclidean norm over all groups; then the sum over the spans.
  * @param find the importance of every output or input of a projection; undefined where it was not measured.
+ * @param out groups that are removed: their importance is 0, also in the norm.
  */
 export function groupImportance(
   structure: Structure,
   find: (projection: string, side: Side) => Float32Array | undefined,
+  out: ReadonlySet<number> = new Set(),
 ): Float64Array {
   const total = new Float64Array(structure.groups);
   for (const { side, span } of spansOf(structure)) {
     const values = find(span.projection, side);
     if (!values) continue;
     const sums = total.map((_, group) => {
+      if (out.has(group)) return 0;
       const start = span.offset + group * span.size;
       return values.subarray(start, start + span.size).reduce((sum, value) => sum + value, 0);
     });

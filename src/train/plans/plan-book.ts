@@ -2,7 +2,7 @@ import { MemoryBudgetError } from "../../base/errors";
 import type { Batch } from "../../data/batch";
 import { splitBatch } from "../../data/split";
 import type { BatchPart } from "../../data/split";
-import type { BatchSize } from "../../model/model";
+import type { BatchSize, Model } from "../../model/model";
 import type { Limits } from "../../op/limits";
 import type { ActivationFormat } from "../../op/pack";
 import { explain } from "../../tape/explain";
@@ -13,13 +13,16 @@ import { reach } from "../../tape/reach";
 import { evaluationPlan } from "./evaluation-plan";
 import { frozenPrefix } from "./frozen-prefix";
 import type { MergeChoice } from "./merge-choice";
+import type { PlannedModel } from "./planned-model";
 import type { StepChoice } from "./step-choice";
 import { HIDDEN_STATES, trace, variantKey } from "./trace";
 import type { DroppedLayers, Trace, TraceOptions } from "./trace";
 
 export interface PlanBookOptions {
-  /** The model and the adapter, and how their forward pass is traced. */
-  readonly traced: Pick<TraceOptions, "model" | "adapter" | "isTraining" | "labelSmoothing" | "fragileNorms">;
+  /** The model; plans follow from what it is when they are made. */
+  readonly planned: PlannedModel;
+  /** The adapter, and how the forward pass is traced. */
+  readonly traced: Pick<TraceOptions, "adapter" | "isTraining" | "labelSmoothing">;
   readonly limits: Limits;
   /** How activations are stored between forward and backward pass. Default f32. */
   readonly activations?: ActivationFormat | undefined;
@@ -68,6 +71,8 @@ const allOf = ({ write, add, prefix }: ShapePlans): Plan[] => [write, add, prefi
  */
 export class PlanBook {
   readonly #traces = new Map<string, Trace>();
+  /** The model of the traces. */
+  #tracedModel: Model | undefined;
   readonly #variants: readonly DroppedLayers[];
   #plans = new Map<string, ShapePlans>();
   #shapes = new Map<string, BatchSize>();
@@ -205,11 +210,9 @@ export class PlanBook {
 
   /** The evaluation plan of every shape that runs at the same time, each on its own. */
   evaluationPlans(live: ReadonlySet<string>, choice: StepChoice): Plan[] {
-    const { model, fragileNorms = new Set() } = this.options.traced;
+    const { planned, limits } = this.options;
     const adapter = this.#adapterWith(live);
-    return this.#parts(choice).map((shape) =>
-      evaluationPlan({ model, fragileNorms }, adapter, shape, this.options.limits),
-    );
+    return this.#parts(choice).map((shape) => evaluationPlan(planned, adapter, shape, limits));
   }
 
   /** Those of the live tensors that get a gradient: an adapter may have tensors that no op of the model reads. */
@@ -341,12 +344,16 @@ export class PlanBook {
   }
 
   #trace({ size, length }: BatchSize, dropped: DroppedLayers, live: ReadonlySet<string>, from = 0): Trace {
+    const { model, fragileNorms } = this.options.planned;
+    if (this.#tracedModel !== model) this.#traces.clear();
+    this.#tracedModel = model;
     const merged = this.options.merges?.mergedWith(live) ?? new Set();
     const key = `${keyOf({ size, length }, dropped)}, from layer ${from}, merged ${[...merged].join(", ")}`;
     let traced = this.#traces.get(key);
     if (!traced) {
       const adapter = this.#adapterWith(live);
-      const options = { ...this.options.traced, adapter, batch: { size, length }, dropped, from };
+      const batch = { size, length };
+      const options = { ...this.options.traced, model, fragileNorms, adapter, batch, dropped, from };
       traced = trace({ ...options, differentiable: true });
       this.#traces.set(key, traced);
     }

@@ -1,15 +1,15 @@
 import type { Adapter } from "../../adapter/adapter";
 import { isInHead } from "../../model/model";
-import type { Model } from "../../model/model";
-import type { Structure } from "../../model/structure";
 import type { Limits } from "../../op/limits";
 import type { Statistics } from "../../ops/shared/statistics";
+import type { StructurePruningPolicy } from "../../freeze/policy";
 import type { Plan } from "../../tape/plan";
 import type { TrainerOptions } from "../options";
-import { importancePlan, prunableStructures } from "./importance-plan";
+import { importancePlan } from "./importance-plan";
 import { lossSumPlan, sumsLosses } from "./loss-sum-plan";
 import { normPlan, optimizerSettings, parameterGroup, updatePlan } from "./optimizer-plan";
 import type { OptimizerSettings, ParameterGroup } from "./optimizer-plan";
+import type { PlannedModel } from "./planned-model";
 import type { TrainableSpec } from "../tensors/specs";
 import { statisticsOf, statisticsPlan } from "./statistics-plan";
 import { variantKey } from "./trace";
@@ -17,12 +17,12 @@ import type { DroppedLayers } from "./trace";
 
 /** What decides, together with the live tensors, which plans a run holds in addition to those of its steps. */
 export interface SidePlanOptions {
-  readonly model: Model;
+  readonly planned: Pick<PlannedModel, "model">;
   readonly adapter: Adapter;
   readonly settings: OptimizerSettings;
   readonly statistics: Statistics | undefined;
-  /** Heads and neurons whose importance is measured in every step. */
-  readonly structures: readonly Structure[];
+  /** The policy by whose structures importance is measured in every step; undefined for none. */
+  readonly pruning: StructurePruningPolicy | undefined;
   /** Whether the loss of a step may be the sum of several runs' losses. */
   readonly sumsLosses: boolean;
   /** The sets of layers that steps leave out; undefined for a run that never leaves any out. */
@@ -51,18 +51,17 @@ export interface SidePlans {
 }
 
 /** The options of a trainer's side plans. @throws ConfigError for wrong optimizer settings or two kinds of statistics. */
-export function sidePlanOptions(options: TrainerOptions): SidePlanOptions {
+export function sidePlanOptions(options: TrainerOptions, planned: PlannedModel): SidePlanOptions {
   const { model: loaded, adapter, policy } = options;
-  const { model, engine } = loaded;
   return {
-    model,
+    planned,
     adapter,
     settings: optimizerSettings(options.optimizer),
     statistics: statisticsOf(options),
-    structures: policy?.kind === "structure_pruning" ? prunableStructures(model, policy) : [],
+    pruning: policy?.kind === "structure_pruning" ? policy : undefined,
     sumsLosses: sumsLosses(options),
-    variants: policy?.kind === "layer_dropping" ? policy.variants(model.layers) : undefined,
-    limits: engine.device.limits,
+    variants: policy?.kind === "layer_dropping" ? policy.variants(loaded.model.layers) : undefined,
+    limits: loaded.engine.device.limits,
   };
 }
 
@@ -76,14 +75,14 @@ export function sidePlans(
   live: ReadonlyMap<string, TrainableSpec>,
   masked: ReadonlySet<string>,
 ): SidePlans {
-  const { model, adapter, settings, variants, limits } = options;
+  const { planned, adapter, settings, variants, limits } = options;
   const statistics = statisticsPlan(live, options.statistics, limits);
   const importance = importancePlan(options, live, limits);
   const lossSum = options.sumsLosses ? lossSumPlan(limits) : undefined;
   const readsGradientsFirst =
     importance !== undefined || (statistics !== undefined && options.statistics?.when === "before_update");
   const group = (name: string): ParameterGroup => {
-    const shared = parameterGroup(settings, name, isInHead(model, name));
+    const shared = parameterGroup(settings, name, isInHead(planned.model, name));
     const layer = live.get(name)?.layer;
     if (!variants) return shared;
     return { ...shared, input: `${shared.input} of layer ${typeof layer === "number" ? layer : "none"}` };

@@ -1,9 +1,8 @@
 import type { AdapterState } from "../../adapter/adapter";
-import type { Progress } from "../../freeze/policy";
 import type { Statistics } from "../../ops/shared/statistics";
 import type { Executor, Run } from "../../run/executor";
 import type { Plan } from "../../tape/plan";
-import type { SavedPruner, StructuralPruner } from "../freezing/structural-pruner";
+import type { StructuralPruner } from "../freezing/structural-pruner";
 import { hyperParameters, LOSS, SQUARE_SUM } from "../plans/optimizer-plan";
 import type { ParameterGroup } from "../plans/optimizer-plan";
 import type { PlanBook } from "../plans/plan-book";
@@ -14,12 +13,6 @@ import { variantKey } from "../plans/trace";
 import type { TrainableSpec } from "../tensors/specs";
 import type { TrainableTensors } from "../tensors/trainable-tensors";
 
-/** State of the optimizer and the structural pruner in a checkpoint. Plain JSON. */
-export interface SavedOptimizer {
-  readonly ages: readonly (readonly [group: string, updates: number])[];
-  readonly structures?: SavedPruner | undefined;
-}
-
 /** Runs what follows the backward pass of a step: statistics, masks, the global norm, AdamW. */
 export class OptimizerPlans {
   #plans: SidePlans;
@@ -29,7 +22,7 @@ export class OptimizerPlans {
   constructor(
     private readonly state: TrainableTensors,
     private readonly options: SidePlanOptions,
-    /** Prunes heads and neurons in the course of the run. */
+    /** Reads the importance of heads and neurons. */
     private readonly pruner: StructuralPruner | undefined,
     private readonly adapterState: AdapterState | undefined,
   ) {
@@ -55,15 +48,15 @@ export class OptimizerPlans {
     return this.#plans.lossSum;
   }
 
-  save(): SavedOptimizer {
-    return { ages: [...this.#ages], structures: this.pruner?.save() };
+  /** Updates that each group of tensors has had, for checkpoints. Plain JSON. */
+  save(): (readonly [group: string, updates: number])[] {
+    return [...this.#ages];
   }
 
-  /** Continues from what `save` returned. @throws FileFormatError for the state of another model. */
-  restore({ ages, structures = [] }: SavedOptimizer): void {
+  /** Continues from what `save` returned. */
+  restore(ages: ReturnType<OptimizerPlans["save"]>): void {
     this.#ages.clear();
     for (const [group, updates] of ages) this.#ages.set(group, updates);
-    this.pruner?.restore(structures);
   }
 
   /** Learning rate outside the head, before the schedule. */
@@ -76,7 +69,7 @@ export class OptimizerPlans {
     return this.planOf([]).flops.forward;
   }
 
-  /** Plans again for the tensors that are live and masked now. */
+  /** Plans again for the tensors that are live and masked now, and their sizes. */
   rebuild(): void {
     this.#plans = this.#planFor(this.state.live);
   }
@@ -102,11 +95,6 @@ export class OptimizerPlans {
     if (importance && when === "before_update") {
       this.pruner?.addStep(await executor.run(importance, this.state, {}));
     }
-  }
-
-  /** Removes structures of the model after a step, where the policy is due. */
-  async prune(progress: Progress): Promise<void> {
-    await this.pruner?.prune(progress);
   }
 
   /** The update plan of a step without these layers. The loss is an input of it. */

@@ -32,12 +32,10 @@ export interface TrainableTensorsOptions {
 export class TrainableTensors implements TensorStore {
   readonly #tensors = new Map<string, Tensor>();
   readonly #live: Map<string, TrainableSpec>;
-  /** Every tensor that this run trains, live or frozen. */
-  readonly specs: ReadonlyMap<string, TrainableSpec>;
-  /** Tensors of the adapter that never learn. */
-  readonly fixed: ReadonlyMap<string, TrainableSpec>;
-  /** The model's weights under the names by which a plan finds the original of a trained copy. */
-  readonly #originals: ReadonlyMap<string, Tensor>;
+  #specs: ReadonlyMap<string, TrainableSpec>;
+  #fixed: ReadonlyMap<string, TrainableSpec>;
+  /** Names of the model's weights by those with which a plan finds the original of a trained copy. */
+  readonly #originals: ReadonlyMap<string, string>;
   /** Names of tensors with a mask. */
   readonly #masked = new Set<string>();
   #overwrites = 0;
@@ -49,18 +47,18 @@ export class TrainableTensors implements TensorStore {
 
   private constructor(
     private readonly loaded: LoadedModel,
-    adapter: Adapter,
+    private readonly adapter: Adapter,
     private readonly statistics: Statistics | undefined,
     { live, frozen = [], stillComputed }: Omit<TrainableTensorsOptions, "statistics">,
   ) {
-    this.specs = trainableSpecs(loaded.model, adapter);
+    this.#specs = trainableSpecs(loaded.model, adapter);
     // In the order of the specs, since the global gradient norm is summed in this order.
     this.#live = new Map([...this.specs].filter(([name]) => live?.has(name) ?? true));
     this.#unreached = new Set([...this.specs.keys()].filter((name) => !this.#live.has(name)));
     for (const name of frozen) this.#live.delete(name);
     this.#stillComputed = this.#frozenOf(stillComputed);
-    this.fixed = fixedSpecs(loaded.model, adapter);
-    this.#originals = new Map([...loaded.weights].map(([name, tensor]) => [originalName(name), tensor]));
+    this.#fixed = fixedSpecs(loaded.model, adapter);
+    this.#originals = new Map([...loaded.weights.keys()].map((name) => [originalName(name), name]));
   }
 
   /**
@@ -136,6 +134,16 @@ export class TrainableTensors implements TensorStore {
       this.tensor(maskName(name)).write(mask);
       this.tensor(name).write(values.get(name)!.map((value, i) => (mask[i] === 0 ? 0 : value)));
     }
+  }
+
+  /** Every tensor that this run trains, live or frozen. */
+  get specs(): ReadonlyMap<string, TrainableSpec> {
+    return this.#specs;
+  }
+
+  /** Tensors of the adapter that never learn. */
+  get fixed(): ReadonlyMap<string, TrainableSpec> {
+    return this.#fixed;
   }
 
   /** The tensors of a checkpoint: all but gradients, which the next step computes. */
@@ -231,7 +239,29 @@ export class TrainableTensors implements TensorStore {
 
   /** A tensor by name: trainable, a companion of one, or a weight of the model. */
   tensor(name: string): Tensor {
-    return (this.#tensors.get(name) ?? this.loaded.weights.get(name) ?? this.#originals.get(name))!;
+    return (this.#tensors.get(name) ?? this.loaded.weights.get(this.#originals.get(name) ?? name))!;
+  }
+
+  /** A tensor that the run owns and its companions, by name; empty for a weight of the model that the run does not train. */
+  owned(name: string): ReadonlyMap<string, Tensor> {
+    const names = [name, ...this.companions(name)];
+    return new Map(
+      names.flatMap((own) => {
+        const tensor = this.#tensors.get(own);
+        return tensor ? [[own, tensor] as const] : [];
+      }),
+    );
+  }
+
+  /** Puts other tensors in the place of own ones, which it disposes of. Their shapes are those that the model gives them now. */
+  replace(tensors: ReadonlyMap<string, Tensor>): void {
+    for (const [name, tensor] of tensors) {
+      this.#tensors.get(name)?.dispose();
+      this.#tensors.set(name, tensor);
+    }
+    this.#specs = trainableSpecs(this.loaded.model, this.adapter);
+    this.#fixed = fixedSpecs(this.loaded.model, this.adapter);
+    for (const name of this.#live.keys()) this.#live.set(name, this.#specs.get(name)!);
   }
 
   /** Number of host writes to frozen tensors. Whatever was computed from frozen tensors is void after each. */
