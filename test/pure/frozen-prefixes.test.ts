@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { ADAPTER_KINDS, bitfit, full, lora, makeAdapter, plan } from "safetape";
+import { ADAPTER_KINDS, bitfit, full, houlsby, lora, makeAdapter, plan } from "safetape";
 import type { Adapter } from "safetape";
 import { FAMILIES, tiny } from "../support/tiny";
 import type { Config, Family } from "../support/tiny";
@@ -39,6 +39,15 @@ describe("freezing everything below a layer lowers the planned bytes, layer by l
       expectToFall(tiny[family](), lora({ rank: 2, bias: "all" }));
     },
   );
+
+  it("BitFit and LoRA with added biases", () => {
+    expectToFall(tiny.llama(), bitfit({ addBiases: true }));
+    expectToFall(tiny.llama(), lora({ rank: 2, bias: "all", addBiases: true }));
+  });
+
+  it.each(["bert", "gpt2"] as const)("Houlsby's adapters with the norms of %s, also those of embeddings", (family) => {
+    expectToFall(tiny[family](), houlsby({ size: 4, trainsNorms: true }));
+  });
 
   it.each<Family>([...FAMILIES])("full tuning of %s, embeddings included", (family) => {
     expectToFall(tiny[family](), full());

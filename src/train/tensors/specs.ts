@@ -29,7 +29,7 @@ function checkLayer(model: Model, { kind }: Adapter, { name, layer }: AdapterTen
   const place = owner === "below" ? "lies below the layers" : `is in layer ${owner}`;
   throw new ConfigError(
     `The adapter ${kind} adds ${name} without a layer, although its module ${place}.`,
-    "Give its tensors the `layer` of the projection or block that they belong to.",
+    'Give its tensors the `layer` of the projection or block that they belong to, or "below".',
   );
 }
 
