@@ -20,11 +20,20 @@ analyze("similarity", "--steps", "120");
 analyze("contribution", "--steps", "80");
 analyze("landscape", ...landscape, "--points", "13");
 analyze("hessian", "--saved", `${out}/lora,${out}/lora+safe`);
+sensitivity();
 schedule();
 process.stderr.write(`${((performance.now() - start) / 60_000).toFixed(1)} minutes\n`);
 
 function analyze(analysis, ...options) {
   run("analyze", analysis, ...data, ...method, ...training, ...options, "--out", out, "--png");
+}
+
+/** When AFLoRA's matrices freeze, at the rates with which the study trains it. */
+function sensitivity() {
+  const rates = ["--lr", "0.01", "--batch", "32", "--warmup-ratio", "0.05", "--seed", "1"];
+  const freeze = JSON.stringify({ policy: "aflora", initialEpochs: 0.1, finalShare: 0.4 });
+  const options = ["--adapter", "aflora", "--rank", "4", "--steps", "80", "--freeze", freeze];
+  run("analyze", "sensitivity", ...data, ...options, ...rates, "--out", out, "--png");
 }
 
 /** SAFE's schedule over twelve intervals if the layers always had their scores from the end of the first analysis. */

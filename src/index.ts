@@ -84,6 +84,8 @@ export type { Landscape, LandscapeOptions } from "./analysis/landscape";
 export type { LossVariables } from "./analysis/loss-surface";
 export { memoryByMethod } from "./analysis/memory";
 export type { MethodMemory, MethodMemoryOptions } from "./analysis/memory";
+export { compareSensitivities } from "./analysis/sensitivity";
+export type { FrozenMatrix, SensitivityOptions, SensitivityRun } from "./analysis/sensitivity";
 export { compareLayers, layerSimilarity } from "./analysis/similarity";
 export type { CompareOptions, LayerSimilarity, SimilarityOptions, Snapshot } from "./analysis/similarity";
 export { subjectOf } from "./analysis/subject";

@@ -7,6 +7,7 @@ type Analysis = (raw: RawOptions, print: Print) => Promise<void>;
 const ANALYSES: Readonly<Record<string, () => Promise<Analysis>>> = {
   similarity: async () => (await import("./analysis/similarity")).similarityCommand,
   contribution: async () => (await import("./analysis/contribution")).contributionCommand,
+  sensitivity: async () => (await import("./analysis/sensitivity")).sensitivityCommand,
   landscape: async () => (await import("./analysis/landscape")).landscapeCommand,
   memory: async () => (await import("./analysis/memory")).memoryCommand,
   hessian: async () => (await import("./analysis/hessian")).hessianCommand,

@@ -82,11 +82,15 @@ function tensorRows(record: RunRecord): Row[] {
   return [...new Set(names)].flatMap((key) => {
     const layer = layers.get(key);
     if (layer === undefined) return [];
-    const infix = `.${layer}.`;
-    const start = key.indexOf(infix);
-    const group = (start < 0 ? key : key.slice(start + infix.length)).replace(/\.weight$/, "");
-    return [{ group, layer, key }];
+    return [{ group: matrixName(key, layer), layer, key }];
   });
+}
+
+/** The name of a tensor within its layer. */
+export function matrixName(name: string, layer: number): string {
+  const infix = `.${layer}.`;
+  const start = name.indexOf(infix);
+  return (start < 0 ? name : name.slice(start + infix.length)).replace(/\.weight$/, "");
 }
 
 function frozenSpan({ freezes, steps, stepsPerEpoch }: RunRecord, { group, layer, key }: Row): FrozenSpan[] {

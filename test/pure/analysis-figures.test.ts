@@ -6,6 +6,7 @@ import { hessianFigure } from "../../src/report/analysis/hessian";
 import { landscapeFigure } from "../../src/report/analysis/landscape";
 import { methodMemoryFigure } from "../../src/report/analysis/memory";
 import { scheduleFigure } from "../../src/report/analysis/schedule";
+import { sensitivityFigure } from "../../src/report/analysis/sensitivity";
 import { similarityFigure } from "../../src/report/analysis/similarity";
 import { standaloneSvg } from "../../src/report/svg";
 import type { Figure } from "../../src/report/svg";
@@ -39,6 +40,24 @@ it("the contribution figure has a dot for every layer and a line for all of them
   expect(count(svg, /<circle [^>]*r="6"/g)).toBe(4);
   expect(svg).toContain("peak GPU memory (MB)");
   expect(svg).toContain("all layers&#39; adapters");
+});
+
+it("the figure of sensitivities has a cell for every matrix that froze, and names the last", () => {
+  const frozen = ["A", "B"].flatMap((part, i) =>
+    [0, 1].map((layer) => {
+      return { name: `encoder.layer.${layer}.output.dense.aflora_${part}.weight`, layer, step: 10 * i + 5 * layer };
+    }),
+  );
+  const common = { metrics: { accuracy: 0.9 }, averageLive: 12, stepsPerEpoch: 10 };
+  const svg = drawn(
+    sensitivityFigure([
+      { sensitivity: "gradient", frozen, ...common },
+      { sensitivity: "weight", frozen: frozen.slice(0, 3), ...common },
+    ]),
+  );
+  const ramp = 64;
+  expect(count(svg, /<rect [^>]*fill="(?:rgb|#)/g) - ramp).toBe(4 + 3);
+  expect(svg).toContain("By |g|, the last to freeze is output.dense.aflora_B of layer 1.");
 });
 
 it("the landscape figure has contours and patches, and leaves out losses that are not finite", () => {

@@ -180,6 +180,26 @@ describe("safetape analyze", () => {
     expect(svg).toContain("eigenvalue of the loss");
   });
 
+  it("sensitivity trains once for each sensitivity, and tells when each matrix froze", async () => {
+    interface Runs extends Config {
+      readonly runs: readonly { readonly sensitivity: string; readonly frozen: readonly { readonly step: number }[] }[];
+    }
+    const freeze = `{"policy": "aflora", "initialEpochs": 0, "finalShare": 0, "simultaneous": true}`;
+    const { runs } = await run<Runs>("sensitivity", { out: path("sensitivity"), adapter: "aflora", freeze });
+    expect(runs.map(({ sensitivity }) => sensitivity)).toEqual([
+      "gradient",
+      "weight_gradient",
+      "gradient_over_weight",
+      "weight",
+    ]);
+    // Two modules of each of two layers have matrices that learn: floor(4 * 0.875) = 3 of them freeze after the first of two
+    // steps, and the last one after the second.
+    for (const { frozen } of runs) expect(frozen.map(({ step }) => step)).toEqual([1, 1, 1, 1, 1, 1, 2, 2]);
+    expect(pictures(path("sensitivity"), "sensitivity")).toHaveLength(3);
+    const other = run("sensitivity", { out: path("sensitivity"), freeze: "safe" });
+    expect((await failure(other)).message).toMatch(/safe, which does not freeze by sensitivity/);
+  });
+
   it("refuses an unknown analysis", async () => {
     expect((await failure(run("entropy", {}))).message).toMatch(/no analysis entropy/);
   });
