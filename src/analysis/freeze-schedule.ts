@@ -34,6 +34,8 @@ export interface FreezeSchedule {
   readonly levelName: string | undefined;
   /** Step after which all tensors of a layer are frozen, by layer; undefined for a layer that never is. */
   readonly frozenAt: readonly (number | undefined)[];
+  /** What the policy says of the complete run, for example that it froze less than asked. */
+  readonly remark: string | undefined;
   /** Name, settings and final state of the policy. */
   readonly record: Readonly<Record<string, unknown>>;
 }
@@ -72,8 +74,15 @@ export async function freezeSchedule(policy: Policy, options: FreezeScheduleOpti
     moments.push({ step, epoch: step / stepsPerEpoch, level, scores: layerScores, frozen });
   }
   const end = { step: steps, totalSteps: steps, stepsPerEpoch };
-  const levelName = run.kind === "freezing" ? run.state.level?.(end).name : undefined;
-  return { moments, levelName, frozenAt, record: { name: policy.name, ...policy.settings, ...run.state.record?.() } };
+  const state = run.kind === "freezing" ? run.state : undefined;
+  const [levelName, remark] = [state?.level?.(end).name, state?.remark?.(live)];
+  return {
+    moments,
+    levelName,
+    frozenAt,
+    remark,
+    record: { name: policy.name, ...policy.settings, ...run.state.record?.() },
+  };
 }
 
 function checkScores(scores: LayerScores, layers: number): LayerScores {

@@ -43,6 +43,7 @@ export async function scheduleCommand(raw: RawOptions, print: Print): Promise<vo
     );
   } else if (json) print(JSON.stringify(record));
   if (!json) for (const line of scheduleChart(plan)) print(line);
+  if (hasScores && schedule.remark !== undefined) process.stderr.write(`${schedule.remark}\n`);
 }
 
 /** The parts of a schedule that do not depend on placeholder scores. */

@@ -107,12 +107,12 @@ export function safeSettings(options: SafeOptions): SafeSettings {
     }
   }
   const { tauT, targetFreezeFraction: fraction, reference } = settings;
-  const mostTauT = isCka ? 1 : Infinity;
-  if ((tauT !== undefined && !(tauT >= 0 && tauT <= mostTauT)) || !(fraction >= 0 && fraction <= 1)) {
-    throw new ConfigError(
-      `safe: tauT ${String(tauT)} and targetFreezeFraction ${fraction} must lie between 0 and 1.`,
-      "A score is 1 - CKA; give tauT on that scale, or a share of the adapters.",
-    );
+  if (tauT !== undefined && !(tauT >= 0 && tauT <= (isCka ? 1 : Infinity))) {
+    const scale = isCka ? "A score is 1 - CKA: give a number from 0 to 1." : "Give a number from 0.";
+    throw new ConfigError(`safe: tauT is ${tauT}.`, scale);
+  }
+  if (!(fraction >= 0 && fraction <= 1)) {
+    throw new ConfigError(`safe: targetFreezeFraction is ${fraction}.`, "Give a share of the adapters, from 0 to 1.");
   }
   if (!isCka && reference !== undefined) {
     throw new ConfigError(

@@ -24,6 +24,7 @@ export function safe(options: SafeOptions = {}): FreezePolicy {
     name: "safe",
     settings,
     usesImportance: settings.reference ?? false,
+    mayFreeze: ({ layer }) => typeof layer === "number",
     start(run) {
       const intervals = safeIntervals(settings, run);
       let schedule = new SafeSchedule(settings, intervals);

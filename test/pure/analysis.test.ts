@@ -206,13 +206,23 @@ describe("a freezing schedule", () => {
   it("of SAFE follows its cubic threshold, and freezes scores below it", async () => {
     const scores = [0.12, 0.01, 0.5, 0.12];
     const policy = safe({ tauT: 0.2, maxWarmup: 2, rampEnd: 8 });
-    const { moments, frozenAt, levelName } = await freezeSchedule(policy, { ...SPAN, scores: () => scores });
+    const { moments, frozenAt, levelName, remark } = await freezeSchedule(policy, { ...SPAN, scores: () => scores });
+    expect(remark, "more than nothing froze").toBeUndefined();
     expect(levelName).toBe("threshold");
     expect(moments.map(({ step }) => step)).toEqual([10, 20, 30, 40, 50, 60, 70, 80, 90, 100]);
     moments.forEach(({ level, epoch }) => expect(level).toBeCloseTo(cubicThreshold(epoch, 2, 8, 0.2), 12));
     const first = (score: number): number => moments.find(({ level }) => score < level!)!.step;
     expect(frozenAt).toEqual([first(0.12), first(0.01), undefined, first(0.12)]);
     expect(frozenAt[1]).toBeLessThan(frozenAt[0]!);
+  });
+
+  it("of SAFE in a short run has its twenty intervals, and says that rising scores freeze too little", async () => {
+    const rising = (step: number) => [1, 2, 3, 4].map((score) => score * step);
+    const { moments, frozenAt, remark } = await freezeSchedule(safe(), { ...SPAN, stepsPerEpoch: 50, scores: rising });
+    expect(moments.map(({ step }) => step)).toEqual(Array.from({ length: 20 }, (_, i) => 5 * (i + 1)));
+    // Warm-up ends at step 20, with the median 50. tau_6 = 50 (1 - (4/6)^3) = 35.2, and layer 0 scores 30 by then.
+    expect(frozenAt).toEqual([30, undefined, undefined, undefined]);
+    expect(remark).toMatch(/froze 1 of the 2 layers that it was asked for: scores rose/);
   });
 
   it("of AFLoRA freezes the lowest scores first, and everything at the end", async () => {

@@ -7,6 +7,9 @@ import { memoryBudget } from "../../src/freeze/memory-budget";
 import type { FreezeContext, FreezePolicyState } from "../../src/freeze/policy";
 import { sparseMasks } from "../../src/freeze/sparse-adapter";
 import { upperLayers } from "../../src/freeze/upper-layers";
+import type { TensorPlace } from "../../src/model/model";
+import { withoutLastGroup } from "../../src/train/freezing/context";
+import type { TrainableSpec } from "../../src/train/tensors/specs";
 import { sensitivity } from "../../src/ops/sensitivity";
 import { tripletBudget } from "../../src/adapter/adalora-budget";
 import { chosenLayers } from "../../src/adapter/targets";
@@ -274,6 +277,31 @@ describe("memory budget", () => {
 
   it("throws with the least bytes that a run needs if nothing fits", async () => {
     await expect(startPolicy(50).decide(context(4, [1, 2, 3, 4]))).rejects.toThrow(/needs 101/);
+  });
+});
+
+describe("a choice of everything that still learns", () => {
+  const group = (layer: TensorPlace) => ({ shape: [1], dtype: "f32" as const, layer });
+  const live = new Map([
+    ["head", group(undefined)],
+    ["table", group("below")],
+    ["layer.0", group(0)],
+    ["layer.2", group(2)],
+  ]);
+  const without = (...names: string[]) => new Map([...live].filter(([name]) => !names.includes(name)));
+
+  it.each<[string, ReadonlyMap<string, TrainableSpec>, string[], TensorPlace]>([
+    ["the head", live, ["table", "layer.0", "layer.2"], undefined],
+    ["the highest layer", without("head"), ["table", "layer.0"], 2],
+    ["a layer, but not what lies below", without("head", "layer.2"), ["table"], 0],
+    ["what lies below", without("head", "layer.0", "layer.2"), [], "below"],
+  ])("leaves %s", (_, tensors, frozen, place) => {
+    expect(withoutLastGroup({ live: tensors }, [...tensors.keys()])).toEqual({ tensors: frozen, kept: { place } });
+  });
+
+  it("is anything but a choice that leaves something", () => {
+    expect(withoutLastGroup({ live }, ["head", "layer.0"])).toEqual({ tensors: ["head", "layer.0"] });
+    expect(withoutLastGroup({ live }, [])).toEqual({ tensors: [] });
   });
 });
 

@@ -194,8 +194,8 @@ describe("SAFE's schedule", () => {
     }
     expect(() => safeSettings({ measure: "gradient", reference: "own" })).toThrow(ConfigError);
     expect(safeSettings({ measure: "gradient", tauT: 2 }), "sensitivities may be above 1").toMatchObject({ tauT: 2 });
-    expect(() => safeSettings({ tauT: 2 })).toThrow(/tauT 2/);
-    expect(() => safeSettings({ targetFreezeFraction: -1 })).toThrow(/between 0 and 1/);
+    expect(() => safeSettings({ tauT: 2 })).toThrow(/tauT is 2.*\n.*from 0 to 1/);
+    expect(() => safeSettings({ targetFreezeFraction: -1 })).toThrow(/targetFreezeFraction is -1/);
     expect(() => safeSettings({ every: 0 })).toThrow(/every is 0/);
   });
 });

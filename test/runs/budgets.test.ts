@@ -150,7 +150,9 @@ describe("SAFE's other measures keep to the budget", () => {
       failure(Trainer.create({ ...optionsOf(kind, "never", {}), ...options }), ConfigError);
     expect((await refused("prompt", own)).message).toMatch(/has no adapters in the layers/);
     expect((await refused("full", own)).message).toMatch(/no original model/);
-    expect((await refused("adalora", { policy: safe({ measure: "gradient" }) })).message).toMatch(/both collect/);
+    const sensitive = { policy: safe({ measure: "gradient" }) };
+    expect((await refused("prompt", sensitive)).message).toMatch(/nothing to freeze/);
+    expect((await refused("adalora", sensitive)).message).toMatch(/both collect/);
   });
 });
 

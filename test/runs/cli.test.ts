@@ -90,7 +90,9 @@ describe("safetape train", () => {
     const out = path("out");
     const data = ["--task", "lm", "--data", text, "--max-length", "16", "--epochs", "1", "--batch", "4"];
     const method = ["--adapter", "pfeiffer", "--size", "4"];
-    const args = ["train", "--model", model, ...data, ...method, "--out", out];
+    const schedule = ["--every", "1", "--tau-t", "1", "--max-warmup", "1", "--freeze-until", "rampEnd"];
+    const freezing = ["--freeze", "safe", "--reference", "own", "--probe-batches", "2", ...schedule];
+    const args = ["train", "--model", model, ...data, ...method, ...freezing, "--out", out];
     const refused = await runCli([...args, "--patience", "1"]);
     expect(refused).toMatchObject({ code: 2, stdout: "" });
     expect(refused.stderr).toMatch(/--patience needs a dev set/);
@@ -98,6 +100,10 @@ describe("safetape train", () => {
     const result = await runCli(args);
     expect(result.code, result.stderr).toBe(0);
     expect(readdirSync(out)).toContain("adapter_model.safetensors");
+    expect(result.stderr, "a language model has no head to train on").toMatch(/layer 1 continues to be trained/);
+    const { policy, freezes } = await readRunRecord(await openDirectory(out));
+    expect(policy).toMatchObject({ measure: "cka", reference: "own", until: "rampEnd", maxWarmup: 1, tauT: 1 });
+    expect(freezes).toMatchObject([{ layers: [0] }]);
   });
 
   it("fine-tunes a ViT on CIFAR-10's files", async () => {

@@ -78,7 +78,8 @@ export function withoutLastGroup(
 ): { readonly tensors: readonly string[]; readonly kept?: { readonly place: TensorPlace } } {
   if (chosen.length === 0 || [...live.keys()].some((name) => !chosen.includes(name))) return { tensors: chosen };
   const height = (place: TensorPlace): number => (place === "below" ? -1 : (place ?? Infinity));
-  const [place] = [...live.values()].map(({ layer }) => layer).sort((a, b) => height(b) - height(a));
+  const places = [...live.values()].map(({ layer }) => layer);
+  const place = places.reduce((a, b) => (height(b) > height(a) ? b : a));
   return { tensors: chosen.filter((name) => live.get(name)?.layer !== place), kept: { place } };
 }
 
