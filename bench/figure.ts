@@ -33,10 +33,16 @@ type Row = ReturnType<typeof rowOf>;
 export async function figure(engine: Engine): Promise<void> {
   const study = await readStudy(STUDY);
   const task = study.tasks[0]!;
-  using model = await loadModel(engine, study.model);
-  const tokenizer = async () => loadTokenizer(await openDirectory(study.model));
+  using model = await loadModel(engine, study.resolve(study.model));
+  const tokenizer = async () => loadTokenizer(await openDirectory(study.resolve(study.model)));
   const preprocessor = () => Promise.reject(new Error("A task of texts has no images."));
-  const options = { path: task.data, model: model.model, maxLength: task.maxLength, tokenizer, preprocessor };
+  const options = {
+    path: study.resolve(task.data),
+    model: model.model,
+    maxLength: task.maxLength,
+    tokenizer,
+    preprocessor,
+  };
   const data = await readTask(task.task, options);
   const rows: Row[] = [];
   for (const name of METHODS) {
@@ -67,14 +73,18 @@ export async function figure(engine: Engine): Promise<void> {
 
 async function rowsOf(model: LoadedModel, study: Study, method: StudyMethod, data: TaskData): Promise<Row[]> {
   const task = study.tasks[0]!;
+  const { learningRate } = method;
+  const { steps } = task;
+  if (typeof learningRate !== "number" || steps === undefined)
+    throw new Error(`${STUDY} is not what this bench expects.`);
   using trainer = await Trainer.create({
     model,
     adapter: makeAdapter(method.adapter),
     policy: makePolicy(method.freeze),
     seed: SEED,
     data: data.train(task.batch, SEED),
-    steps: task.steps,
-    optimizer: { learningRate: method.learningRate, maxGradNorm: study.maxGradNorm },
+    steps,
+    optimizer: { learningRate, maxGradNorm: study.maxGradNorm },
     schedule: { type: "linear", warmupRatio: study.warmupRatio },
   });
   const rows: Row[] = [];

@@ -65,6 +65,7 @@ export { readWordNet } from "./data/wordnet";
 export type { WordNet } from "./data/wordnet";
 export { readSamsum, summaryConversations, summaryPrompt } from "./data/samsum";
 export type { DialogueSummary } from "./data/samsum";
+export { stratifiedSample } from "./data/stratified";
 export { decodeSpans, readSquad, squadFeatures } from "./data/squad";
 export type { SpanOptions, SpanScores, SquadExample, SquadFeature, SquadOptions } from "./data/squad";
 export * from "./data/metrics";

@@ -408,8 +408,17 @@ export const GENERATE = {
 export const STUDY = {
   out: optional(
     "--out <dir>",
-    "Where to save runs and the table (default STUDY-output); finished runs in it are reused",
+    "Where to save runs and tables (default STUDY-output), which workers may share; finished runs in it are reused",
     text,
+  ),
+  cell: optional(
+    "--cell <i/n>",
+    "Run only part i of n (default: that of a Slurm array or an indexed Kubernetes Job; else what no other worker runs)",
+    text,
+  ),
+  collect: toggle(
+    "--collect",
+    "Run nothing: make the tables of the cells that have ended, and name those that are missing",
   ),
   json: ONE_JSON_OBJECT,
 };

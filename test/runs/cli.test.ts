@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { createEngine, loadAdapter, loadModel, lora, openDirectory, plan, readRunRecord, sumBytes } from "safetape";
 import * as v from "valibot";
+import type { RunResult } from "../../src/cli/study/run";
 import { TRAIN_EVENT } from "../../src/cli/view/events";
 import { jsonLines, runCli } from "../support/cli";
 import { useFolder } from "../support/folder";
@@ -222,60 +223,53 @@ describe("safetape train", () => {
 });
 
 describe("safetape study", () => {
-  it("runs every method with every seed, writes a table, and does not repeat finished runs", async () => {
+  it("shares its cells among workers, writes tables, names what is missing, and does not repeat finished runs", async () => {
     const study = {
       model: join(process.cwd(), "examples/model"),
-      tasks: [{ task: "sst2", name: "small", data: smallData(16), maxLength: 40, batch: 8, steps: 2 }],
-      seeds: [1, 2],
+      tasks: [{ task: "sst2", name: "small", data: smallData(16), maxLength: 40, batch: 4, accumulate: 2 }],
+      regimes: [{ name: "tiny", examples: 8, epochs: 2 }],
+      earlyStopping: {},
+      seeds: [1],
       methods: [
-        { name: "LoRA", adapter: { kind: "lora", rank: 2 }, learningRate: 1e-3 },
+        { name: "LoRA", adapter: { kind: "lora", rank: 2 }, learningRate: { initial: 0, peak: 1e-3, final: 1e-4 } },
         {
           name: "upper",
           adapter: { kind: "lora", rank: 2 },
           freeze: { policy: "upper_layers", count: 1 },
-          learningRate: 1e-3,
+          learningRate: { search: [1e-4, 3e-4, 1e-3, 3e-3, 1e-2], share: 0.5 },
         },
       ],
     };
     const file = path("small.json");
     writeFileSync(file, JSON.stringify(study));
     const out = path("out");
-    const first = await runCli(["study", file, "--out", out, "--json"]);
-    expect(first.code, first.stderr).toBe(0);
-    const { rows } = parseJson<{ rows: Config[] }>(first.stdout);
-    expect(rows.map(({ method }) => method)).toEqual(["LoRA", "upper"]);
-    expect(rows[0]).toMatchObject({ relativeTime: 1, frozenShare: 0 });
-    expect(rows[1]).toMatchObject({ frozenShare: 0.75, trainable: 4096, averageTrainable: 1024 });
-    rmSync(path("out", "small--upper--2.json"));
+    const refused = await runCli(["study", file, "--out", out, "--cell", "3/3"]);
+    expect(refused).toMatchObject({ code: 2, stdout: "" });
+    expect(refused.stderr).toMatch(/number 3 of 3, and the study has 2 cells/);
+    expect(readdirSync(path())).not.toContain("out");
+    const both = ["1/2", "2/2"].map((cell) => runCli(["study", file, "--out", out, "--cell", cell]));
+    const workers = await Promise.all(both);
+    for (const { code, stdout, stderr } of workers) {
+      expect({ code, stdout }, stderr).toEqual({ code: 0, stdout: `1 of 2 cells, in ${out}\n` });
+    }
+    const cells = ["LoRA", "upper"].map((method) => `small-tiny--${method}--1.json`);
+    expect(readdirSync(out).sort(), "no claim is left").toEqual([...cells, "study.json"]);
+    rmSync(join(out, cells[0]!));
+    const collected = await runCli(["study", file, "--out", out, "--collect", "--json"]);
+    expect(collected.code, collected.stderr).toBe(0);
+    expect(collected.stderr).toBe("missing: 1/2  small, tiny  LoRA  seed 1");
+    const { rows, missing } = parseJson<{ rows: Config[]; missing: string[] }>(collected.stdout);
+    expect(missing).toEqual(["small-tiny--LoRA--1"]);
+    expect(rows).toMatchObject([{ method: "upper", frozenShare: 0.75, trainable: 4096, averageTrainable: 1024 }]);
     const second = await runCli(["study", file, "--out", out]);
     expect(second.code, second.stderr).toBe(0);
-    expect(second.stderr.match(/ reused$/gm), "runs that were reused").toHaveLength(3);
+    expect(second.stderr.match(/ reused$/gm), "runs that were reused").toHaveLength(1);
     expect(readFileSync(join(out, "table.md"), "utf8")).toMatch(/^\| task \| method \| accuracy /);
-    expect(second.stdout).toContain("| small | upper |");
-  });
-
-  it.each<[string, object, RegExp]>([
-    ["an unknown key", { colour: "red" }, /colour/],
-    ["an unknown adapter", { methods: [{ name: "a", adapter: { kind: "dora" }, learningRate: 1 }] }, /no adapter dora/],
-    [
-      "an unknown option",
-      { methods: [{ name: "a", adapter: { kind: "ia3", rank: 2 }, learningRate: 1 }] },
-      /ia3 has no option rank/,
-    ],
-    ["a baseline that is not a method", { baseline: "b" }, /baseline b is not a method/],
-  ])("refuses %s before it runs anything", async (_, change, fact) => {
-    const study = {
-      model: "examples/model",
-      tasks: [{ task: "sst2", data: ".", steps: 1 }],
-      seeds: [1],
-      methods: [{ name: "a", adapter: { kind: "lora" }, learningRate: 1 }],
-      ...change,
-    };
-    const file = path("wrong.json");
-    writeFileSync(file, JSON.stringify(study));
-    const result = await runCli(["study", file, "--out", path("out")]);
-    expect(result).toMatchObject({ code: 1, stdout: "" });
-    expect(result.stderr).toMatch(fact);
-    expect(readdirSync(path())).not.toContain("out");
+    expect(second.stdout).toContain("| small, tiny | upper |");
+    const { result } = readJson<{ result: RunResult }>(join(out, cells[1]!));
+    expect(result.tried?.map(({ learningRate }) => learningRate)).toEqual([1e-4, 3e-4, 1e-3, 3e-3, 1e-2]);
+    expect(result.split).toEqual({ train: 8, validation: 8, test: 8 });
+    expect(result.validation!.map(({ epoch }) => epoch)).toEqual(result.validation!.map((_, i) => i));
+    expect(result.best!.loss).toBe(Math.min(...result.validation!.map(({ loss }) => loss)));
   });
 });

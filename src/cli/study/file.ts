@@ -8,10 +8,36 @@ import { makePolicy } from "../../freeze/make";
 import { readJson } from "../../io/json";
 import { openDirectory } from "../../node/directory";
 import { METEORS } from "../flags";
+import { cellFile } from "./cells";
+import { REGIME, regimeOf, SPLIT } from "./regimes";
+import type { Regime } from "./regimes";
 
 const COUNT = v.pipe(v.number(), v.safeInteger(), v.minValue(1));
-const POSITIVE = v.pipe(v.number(), v.gtValue(0));
+const POSITIVE = v.pipe(v.number(), v.finite(), v.gtValue(0));
+const FROM_0 = v.pipe(v.number(), v.finite(), v.minValue(0));
+const SHARE = v.pipe(FROM_0, v.maxValue(1));
 const NAME = v.pipe(v.string(), v.regex(/^[^/\\]+$/, "a name without path separators"));
+
+/** A rate; three of them with a warm-up; or rates to choose from. */
+const LEARNING_RATE = v.union(
+  [
+    POSITIVE,
+    v.strictObject({
+      initial: FROM_0,
+      peak: POSITIVE,
+      final: FROM_0,
+      warmupSteps: v.optional(v.pipe(v.number(), v.safeInteger(), v.minValue(0))),
+      warmupRatio: v.optional(SHARE),
+    }),
+    v.strictObject({
+      /** Each is tried in a short run of its own, and the best one is used. */
+      search: v.pipe(v.array(POSITIVE), v.minLength(5)),
+      /** Length of these runs as a share of the run. Default a tenth. */
+      share: v.optional(v.pipe(POSITIVE, v.maxValue(1)), 0.1),
+    }),
+  ],
+  "a learning rate above 0, { initial, peak, final, warmupSteps }, or { search: [at least five rates], share }",
+);
 
 const TASK = v.strictObject({
   /** A task of `safetape train --task`. */
@@ -21,8 +47,12 @@ const TASK = v.strictObject({
   data: v.string(),
   maxLength: v.optional(COUNT, 128),
   batch: v.optional(COUNT, 32),
-  /** Optimizer steps of a run. */
-  steps: COUNT,
+  /** Batches of an optimizer step. */
+  accumulate: v.optional(COUNT, 1),
+  labelSmoothing: v.optional(v.pipe(FROM_0, v.ltValue(1)), 0),
+  /** Length of a run in optimizer steps or in epochs: one of them, or none in a study with regimes. */
+  steps: v.optional(COUNT),
+  epochs: v.optional(POSITIVE),
   /** Settings of generation, for tasks whose texts are scored (e2e). Default: no texts are generated. */
   generate: v.optional(
     v.strictObject({
@@ -41,10 +71,12 @@ const METHOD = v.strictObject({
   name: NAME,
   adapter: v.looseObject({ kind: v.string() }),
   freeze: v.optional(v.looseObject({ policy: v.string() }), { policy: "never" }),
-  learningRate: POSITIVE,
+  learningRate: LEARNING_RATE,
+  /** Other learning rates for some of the tasks, by their name. */
+  learningRates: v.optional(v.record(v.string(), LEARNING_RATE), {}),
   /** Learning rate of the task's head. Default: the same. */
   headLearningRate: v.optional(POSITIVE),
-  weightDecay: v.optional(v.pipe(v.number(), v.minValue(0)), 0),
+  weightDecay: v.optional(FROM_0, 0),
   /** Formats and recomputation: `--weights`, `--activations` and `--recompute` of `safetape train`. */
   weights: v.optional(v.picklist(WEIGHT_FORMATS), "f32"),
   activations: v.optional(v.picklist(ACTIVATION_FORMATS), "f32"),
@@ -56,49 +88,117 @@ const STUDY = v.strictObject({
   tasks: v.pipe(v.array(TASK), v.minLength(1)),
   methods: v.pipe(v.array(METHOD), v.minLength(1)),
   seeds: v.pipe(v.array(v.pipe(v.number(), v.safeInteger(), v.minValue(0))), v.minLength(1)),
+  /** Amounts of data and epochs: every task is run in each of them. */
+  regimes: v.optional(v.pipe(v.array(REGIME), v.minLength(1))),
+  /** How the dev set is divided into validation and test. Default: both are the complete dev set; with regimes, the defaults. */
+  split: v.optional(SPLIT),
+  /** A run ends when its loss on the validation set no longer falls, and its best state is scored. Default: it never does. */
+  earlyStopping: v.optional(
+    v.strictObject({
+      /** Evaluations in a row without a lower loss. The empirical study does not publish its own. */
+      patience: v.optional(COUNT, 2),
+      /** Optimizer steps between evaluations. Default an epoch. */
+      every: v.optional(COUNT),
+    }),
+  ),
   /** Name of the method that times are relative to. Default: the first one. */
   baseline: v.optional(v.string()),
-  maxGradNorm: v.optional(v.pipe(v.number(), v.minValue(0)), 1),
-  warmupRatio: v.optional(v.pipe(v.number(), v.minValue(0), v.maxValue(1)), 0.05),
+  maxGradNorm: v.optional(FROM_0, 1),
+  schedule: v.optional(v.picklist(["linear", "cosine", "constant"]), "linear"),
+  warmupRatio: v.optional(SHARE, 0.05),
 });
 
-export type StudyTask = v.InferOutput<typeof TASK> & { readonly name: string };
+export type LearningRate = v.InferOutput<typeof LEARNING_RATE>;
 export type StudyMethod = v.InferOutput<typeof METHOD>;
 
-/** A study: methods x tasks x seeds. */
-export interface Study extends Omit<v.InferOutput<typeof STUDY>, "tasks" | "baseline"> {
+/** A task, in one of the study's regimes where it has any. */
+export interface StudyTask extends v.InferOutput<typeof TASK> {
+  readonly name: string;
+  readonly regime: Regime | undefined;
+}
+
+/** A study: methods x tasks x seeds. Paths are as the file has them. */
+export interface Study extends Omit<v.InferOutput<typeof STUDY>, "tasks" | "baseline" | "regimes"> {
   readonly name: string;
   readonly tasks: readonly StudyTask[];
   readonly baseline: string;
+  /** A path of the file, which is relative to the file's own folder. */
+  resolve(path: string): string;
 }
 
 /**
- * Reads a study. Relative paths in it are relative to its own folder.
+ * Reads a study.
  * @throws FileFormatError for a wrong key or value; ConfigError for an unknown adapter, policy or option, duplicate names,
- * or a baseline that is not one of the methods.
+ * a baseline that is not one of the methods, a learning rate for a task that is not there, or a run without a length.
  */
 export async function readStudy(path: string): Promise<Study> {
   const file = basename(path);
-  const study = await readJson(await openDirectory(dirname(path)), file, STUDY);
-  const resolve = (target: string): string => (isAbsolute(target) ? target : join(dirname(path), target));
+  const { regimes, ...study } = await readJson(await openDirectory(dirname(path)), file, STUDY);
   const { methods } = study;
-  const tasks = study.tasks.map((task) => ({ ...task, name: task.name ?? task.task, data: resolve(task.data) }));
+  const named = study.tasks.map((task) => ({ ...task, name: task.name ?? task.task }));
+  const tasks = regimes
+    ? named.flatMap((task) => regimes.map((regime) => inRegime(task, regime, file)))
+    : named.map(whole);
+  for (const task of tasks) checkLength(task, file);
   checkUnique(tasks, "tasks", file);
   checkUnique(methods, "methods", file);
-  for (const { adapter, freeze } of methods) {
+  for (const { name, adapter, freeze, learningRates } of methods) {
     makeAdapter(adapter);
     makePolicy(freeze);
+    const unknown = Object.keys(learningRates).find((task) => !named.some((known) => known.name === task));
+    if (unknown === undefined) continue;
+    throw new ConfigError(
+      `${file}: ${name} has a learning rate for ${unknown}, which is not a task.`,
+      `The tasks are ${named.map((task) => task.name).join(", ")}.`,
+    );
   }
   const { baseline = methods[0]!.name } = study;
   if (!methods.some(({ name }) => name === baseline)) {
     throw new ConfigError(`${file}: the baseline ${baseline} is not a method.`, "Name one of the study's methods.");
   }
-  return { ...study, name: file.replace(/\.json$/, ""), model: resolve(study.model), tasks, baseline };
+  return {
+    ...study,
+    name: file.replace(/\.json$/, ""),
+    tasks,
+    baseline,
+    split: study.split ?? (regimes ? v.parse(SPLIT, {}) : undefined),
+    resolve: (target) => (isAbsolute(target) ? target : join(dirname(path), target)),
+  };
 }
 
+type NamedTask = v.InferOutput<typeof TASK> & { readonly name: string };
+
+const whole = (task: NamedTask): StudyTask => ({ ...task, regime: undefined });
+
+function inRegime(task: NamedTask, choice: v.InferOutput<typeof REGIME>, file: string): StudyTask {
+  const regime = regimeOf(choice);
+  if (task.steps === undefined && task.epochs === undefined) {
+    return { ...task, name: `${task.name}, ${regime.name}`, epochs: regime.epochs, regime };
+  }
+  throw new ConfigError(
+    `${file}: ${task.name} has a length of its own, and the study has regimes.`,
+    "Leave out the task's steps and epochs, or the regimes.",
+  );
+}
+
+function checkLength({ name, steps, epochs }: StudyTask, file: string): void {
+  if ((steps === undefined) !== (epochs === undefined)) return;
+  throw new ConfigError(
+    `${file}: ${name} has ${steps === undefined ? "neither steps nor epochs" : "both steps and epochs"}.`,
+    "Give one of them.",
+  );
+}
+
+/** The learning rate of a method on a task. */
+export function learningRateOf(method: StudyMethod, { name, regime }: StudyTask): LearningRate {
+  const task = regime ? name.slice(0, -`, ${regime.name}`.length) : name;
+  return method.learningRates[task] ?? method.learningRate;
+}
+
+/** Names are unique where the names of their files are. */
 function checkUnique(items: readonly { readonly name: string }[], kind: string, file: string): void {
-  const names = items.map(({ name }) => name);
-  const duplicate = names.find((name, i) => names.indexOf(name) !== i);
+  const files = items.map(({ name }) => cellFile(name));
+  const duplicate = items.find(({ name }, i) => files.indexOf(cellFile(name)) !== i);
   if (duplicate === undefined) return;
-  throw new ConfigError(`${file}: two ${kind} are named ${duplicate}.`, "Give them different names.");
+  throw new ConfigError(`${file}: two ${kind} are named ${duplicate.name}.`, "Give them different names.");
 }

@@ -1,22 +1,43 @@
 import { makeAdapter } from "../../adapter/make";
-import { DataError } from "../../base/errors";
 import { makePolicy } from "../../freeze/make";
 import { sumBytes } from "../../gpu/ledger";
 import type { LoadedModel } from "../../io/load-model";
 import { isInHead } from "../../model/model";
 import { parametersOutsideHead } from "../../train/tensors/specs";
+import { EarlyStopping } from "../../train/early-stopping";
+import type { ScheduleOptions } from "../../train/options";
+import type { StepReport } from "../../train/loop/reports";
 import type { TrainableSpec } from "../../train/tensors/specs";
 import { Trainer } from "../../train/trainer";
-import type { Study, StudyMethod, StudyTask } from "./file";
 import { evaluateTask } from "../evaluation";
-import type { TaskData } from "../tasks/task-data";
+import type { Metrics } from "../evaluation";
+import { searchLearningRate } from "../learning-rate-search";
+import type { TriedRate } from "../learning-rate-search";
 import type { OnProgress } from "../view/progress";
+import type { StudyCell } from "./cells";
+import type { StudyData } from "./data";
+import { learningRateOf } from "./file";
+import type { LearningRate, Study } from "./file";
+import type { SplitCounts } from "./regimes";
+
+/** An evaluation on the validation set after one of a run's steps. */
+export interface ValidationPoint {
+  readonly step: number;
+  /** Epoch of that step, counted from 0. */
+  readonly epoch: number;
+  readonly loss: number;
+  /** Seconds of training until then; evaluations do not count. */
+  readonly seconds: number;
+}
 
 /** The result of a run. Bytes are GPU bytes of all lifetimes together; averages are over steps. */
 export interface RunResult {
-  readonly metrics: Readonly<Record<string, number>>;
+  /** On the test set, with the best state where the study stops early, otherwise with the last one. */
+  readonly metrics: Metrics;
   readonly lossFirst: number;
   readonly lossLast: number;
+  /** Optimizer steps that were run. */
+  readonly steps: number;
   /** Trainable parameters outside the head, at the start. */
   readonly trainable: number;
   /** Trainable parameters outside the head that are not frozen. */
@@ -29,72 +50,161 @@ export interface RunResult {
   readonly averageBytes: number;
   readonly savedBytesLast: number;
   readonly flops: number;
+  /** Seconds of all steps. */
   readonly seconds: number;
   readonly policy: Readonly<Record<string, unknown>>;
+  /** The rate at the end of warm-up. */
+  readonly learningRate: number;
+  /** The rates that were tried before, with the metrics of their runs on the validation set. */
+  readonly tried?: readonly TriedRate[] | undefined;
+  /** Evaluations in the course of the run, in studies that stop early. */
+  readonly validation?: readonly ValidationPoint[] | undefined;
+  /** The one with the least loss. */
+  readonly best?: ValidationPoint | undefined;
+  /** Examples of the parts of the data, in studies that split them. */
+  readonly split?: SplitCounts | undefined;
 }
 
-/** Trains one method on one task with one seed, and evaluates it on the dev set. @throws DataError without a dev set. */
-export async function runMethod(
+/** What the runs of a cell share. */
+interface CellRuns {
+  readonly study: Study;
+  readonly cell: StudyCell;
+  readonly data: StudyData;
+  /** Loads the model as its checkpoint has it; some adapters train in place. */
+  readonly load: () => Promise<LoadedModel>;
+}
+
+/** Trains one method on one task with one seed, and evaluates it. */
+export async function runCell(runs: CellRuns, onProgress?: OnProgress): Promise<RunResult> {
+  const { study, cell, data } = runs;
+  const { task } = cell;
+  const { schedule, tried } = await chooseRate(runs);
+  using loaded = await runs.load();
+  loaded.engine.ledger.resetPeak();
+  using trainer = await makeTrainer(runs, loaded, schedule);
+  const trainableAtStart = parametersOutsideHead(loaded.model, trainer.state.specs);
+  const { trainable, bytes, reports, validation } = await train(trainer, runs, onProgress);
+  const peakBytes = sumBytes(trainer.peak);
+  const { state } = trainer;
+  const inLayers = outsideHead(loaded, state.specs).filter(([, { layer }]) => typeof layer === "number");
+  const frozen = inLayers.filter(([name]) => !state.live.has(name));
+  const generation = task.generate && { generation: task.generate };
+  const metrics = await evaluateTask(trainer, task.task, data.test, task.batch, generation);
+  return {
+    metrics,
+    lossFirst: reports[0]!.loss,
+    lossLast: reports.at(-1)!.loss,
+    steps: reports.length,
+    trainable: trainableAtStart,
+    averageTrainable: mean(trainable),
+    frozenShare: inLayers.length === 0 ? 0 : frozen.length / inLayers.length,
+    peakBytes,
+    endBytes: bytes.at(-1)!,
+    averageBytes: mean(bytes),
+    savedBytesLast: reports.at(-1)!.bytes.saved,
+    flops: sum(reports.map(({ flops }) => flops)),
+    seconds: sum(reports.map(({ seconds }) => seconds)),
+    policy: trainer.policyRecord(),
+    learningRate: schedule.learningRate,
+    tried,
+    validation: study.earlyStopping && validation.points,
+    best: validation.best,
+    split: data.counts,
+  };
+}
+
+/** The course of the learning rate, and the rate that its factors belong to. */
+interface RateSchedule {
+  readonly learningRate: number;
+  readonly options: ScheduleOptions;
+}
+
+function scheduleWith(study: Study, rate: Exclude<LearningRate, { readonly search: unknown }>): RateSchedule {
+  const { schedule: type, warmupRatio } = study;
+  if (typeof rate === "number") return { learningRate: rate, options: { type, warmupRatio } };
+  const { initial, peak, final, ...warmup } = rate;
+  const steps = warmup.warmupSteps === undefined ? {} : { warmupSteps: warmup.warmupSteps };
+  const share = { warmupRatio: warmup.warmupRatio ?? warmupRatio };
+  return { learningRate: peak, options: { type: "three_rate", initial, peak, final, ...share, ...steps } };
+}
+
+/** The learning rate of a cell, found in short runs where the study says so. */
+async function chooseRate(runs: CellRuns): Promise<{ readonly schedule: RateSchedule; readonly tried?: TriedRate[] }> {
+  const { study, cell, data } = runs;
+  const { task, method } = cell;
+  const rate = learningRateOf(method, task);
+  if (typeof rate === "number" || !("search" in rate)) return { schedule: scheduleWith(study, rate) };
+  const { learningRate, tried } = await searchLearningRate(rate.search, async (candidate) => {
+    using loaded = await runs.load();
+    using trainer = await makeTrainer(runs, loaded, scheduleWith(study, candidate), rate.share);
+    await trainer.train();
+    return await evaluateTask(trainer, task.task, data.validation, task.batch);
+  });
+  return { schedule: scheduleWith(study, learningRate), tried };
+}
+
+/** @param share length of the run as a share of the cell's. */
+function makeTrainer(
+  { study, cell: { task, method, seed }, data }: CellRuns,
   loaded: LoadedModel,
-  study: Study,
-  task: StudyTask,
-  method: StudyMethod,
-  seed: number,
-  data: TaskData,
-  onProgress?: OnProgress,
-): Promise<RunResult> {
-  const { model, engine } = loaded;
-  if (!data.dev) throw new DataError(`${task.data} has no dev set`, "a study needs one to evaluate on: add its file");
-  const { ledger } = engine;
-  ledger.resetPeak();
-  using trainer = await Trainer.create({
+  { learningRate, options: schedule }: RateSchedule,
+  share = 1,
+): Promise<Trainer> {
+  const batches = data.validation.train(task.batch, seed);
+  const stepsPerEpoch = Math.ceil(batches.perEpoch / task.accumulate);
+  const steps = task.steps ?? Math.round((task.epochs ?? 1) * stepsPerEpoch);
+  return Trainer.create({
     model: loaded,
     adapter: makeAdapter(method.adapter),
     policy: makePolicy(method.freeze),
-    steps: task.steps,
+    steps: Math.max(1, Math.round(share * steps)),
+    accumulate: task.accumulate,
+    labelSmoothing: task.labelSmoothing,
     activations: method.activations,
     recompute: method.recompute,
     seed,
-    data: data.train(task.batch, seed),
+    data: batches,
     optimizer: {
-      learningRate: method.learningRate,
+      learningRate,
       headLearningRate: method.headLearningRate,
       weightDecay: method.weightDecay,
       maxGradNorm: study.maxGradNorm,
     },
-    schedule: { type: "linear", warmupRatio: study.warmupRatio },
+    schedule,
   });
-  const outsideHead = (specs: ReadonlyMap<string, TrainableSpec>): [string, TrainableSpec][] =>
-    [...specs].filter(([name]) => !isInHead(model, name));
-  const trainableAtStart = parametersOutsideHead(model, trainer.state.specs);
-  const trainable: number[] = [];
-  const bytes: number[] = [];
-  const result = await trainer.train((report) => {
-    trainable.push(parametersOutsideHead(model, trainer.state.live));
-    bytes.push(sumBytes(report.bytes));
-    onProgress?.(report.step, report.totalSteps);
-  });
-  const { state } = trainer;
-  const inLayers = outsideHead(state.specs).filter(([, { layer }]) => typeof layer === "number");
-  const frozen = inLayers.filter(([name]) => !state.live.has(name));
-  const metrics = await evaluateTask(trainer, task.task, data, task.batch, {
-    ...(task.generate && { generation: task.generate }),
-  });
-  return {
-    metrics,
-    lossFirst: result.lossFirst,
-    lossLast: result.lossLast,
-    trainable: trainableAtStart,
-    averageTrainable: mean(trainable),
-    frozenShare: inLayers.length === 0 ? 0 : frozen.length / inLayers.length,
-    peakBytes: result.peakBytes,
-    endBytes: bytes.at(-1) ?? 0,
-    averageBytes: mean(bytes),
-    savedBytesLast: result.savedBytesLast,
-    flops: result.flops,
-    seconds: result.seconds,
-    policy: trainer.policyRecord(),
-  };
 }
 
-const mean = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / values.length;
+/** Trains to the end, or until the validation loss no longer falls, and then goes back to the best state. */
+async function train(trainer: Trainer, { study, cell, data }: CellRuns, onProgress: OnProgress | undefined) {
+  const { earlyStopping } = study;
+  const { stepsPerEpoch } = trainer.progress;
+  const stopping = earlyStopping && new EarlyStopping(trainer, { patience: earlyStopping.patience });
+  const every = earlyStopping?.every ?? stepsPerEpoch;
+  const reports: StepReport[] = [];
+  const trainable: number[] = [];
+  const bytes: number[] = [];
+  const points: ValidationPoint[] = [];
+  let seconds = 0;
+  for await (const report of trainer.steps({ ahead: !stopping })) {
+    const { step, totalSteps } = report;
+    reports.push(report);
+    trainable.push(parametersOutsideHead(trainer.options.model.model, trainer.state.live));
+    bytes.push(sumBytes(report.bytes));
+    seconds += report.seconds;
+    onProgress?.(step, totalSteps);
+    if (!stopping || (step % every !== 0 && step < totalSteps)) continue;
+    const { loss } = await trainer.evaluate(data.validation.dev!(cell.task.batch));
+    points.push({ step, epoch: Math.ceil(step / stepsPerEpoch) - 1, loss, seconds });
+    if (await stopping.add(loss)) break;
+  }
+  await stopping?.restoreBest();
+  const best = points.find(({ step }) => step === stopping?.best?.step);
+  return { reports, trainable, bytes, validation: { points, best } };
+}
+
+function outsideHead({ model }: LoadedModel, specs: ReadonlyMap<string, TrainableSpec>): [string, TrainableSpec][] {
+  return [...specs].filter(([name]) => !isInHead(model, name));
+}
+
+const sum = (values: readonly number[]): number => values.reduce((total, value) => total + value, 0);
+const mean = (values: readonly number[]): number => sum(values) / values.length;

@@ -12,7 +12,7 @@ import type { ImageSample } from "../../data/images";
 import type { Directory } from "../../io/directory";
 import { openDirectory } from "../../node/directory";
 import { publishedSplit } from "./published-split";
-import { labelPositions, unknownClass } from "./task-data";
+import { chooseAll, labelPositions, unknownClass } from "./task-data";
 import type { TaskData, TaskOptions } from "./task-data";
 
 /** Names of the part of an image data set to evaluate on; the first that exists is used. */
@@ -177,12 +177,14 @@ function withLabelsOf(
 }
 
 function imageData(
-  { model, split }: TaskOptions,
+  { model, split, choose = chooseAll }: TaskOptions,
   allTrain: readonly ImageSample[],
   allDev: readonly ImageSample[],
   labelNames: readonly string[],
 ): TaskData {
-  const { train, validation, test } = publishedSplit(split, allTrain, allDev);
+  const labelOf = ({ label }: ImageSample): number => label;
+  const chosen = [choose("train", allTrain, labelOf), choose("dev", allDev, labelOf)] as const;
+  const { train, validation, test } = publishedSplit(split, ...chosen);
   const inOrder = (samples: readonly ImageSample[]) => (size: number) =>
     new ImageBatches(samples, model, { size, shuffle: false }).restOfEpoch();
   const data = {

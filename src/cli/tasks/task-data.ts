@@ -60,7 +60,19 @@ export interface GenerationData {
   readonly score: (continuations: readonly Continuation[]) => Record<string, number>;
 }
 
+/**
+ * Chooses some of the examples of a part of the data.
+ * @param labelOf the class of an example, for tasks with classes.
+ */
+export type ChooseExamples = <T>(
+  part: "train" | "dev",
+  examples: readonly T[],
+  labelOf?: (example: T) => unknown,
+) => readonly T[];
+
 export interface TaskOptions {
+  /** Default: all examples. */
+  readonly choose?: ChooseExamples;
   readonly path: string;
   readonly model: Model;
   /** Longest row in tokens. */
@@ -81,6 +93,8 @@ export interface TaskOptions {
   /** Synonyms for METEOR. Default: METEOR is the variant without synonyms. */
   readonly wordNet?: WordNet | undefined;
 }
+
+export const chooseAll: ChooseExamples = (_, examples) => examples;
 
 /** Loaders of the tokenizer and the preprocessor in a model's directory. */
 export function preprocessing(modelPath: string): Pick<TaskOptions, "tokenizer" | "preprocessor"> {

@@ -20,7 +20,7 @@ import type { Tokenizer } from "../../data/tokenizer";
 import type { WordNet } from "../../data/wordnet";
 import type { Directory } from "../../io/directory";
 import { publishedSplit } from "./published-split";
-import { devSet, labelPositions, taskFiles, textData, unknownClass } from "./task-data";
+import { chooseAll, devSet, labelPositions, taskFiles, textData, unknownClass } from "./task-data";
 import type { GenerationData, ScoredSet, Scorer, TaskData, TaskFiles, TaskOptions } from "./task-data";
 
 /**
@@ -50,16 +50,18 @@ export async function readAgNewsTask(options: TaskOptions): Promise<TaskData> {
 
 /** Texts with classes or scores. Labels are positions in `labelNames` if these are given. */
 async function classifiedTexts(
-  { model, maxLength, split, labelNames: target, ...load }: TaskOptions,
+  { model, maxLength, split, labelNames: target, choose = chooseAll, ...load }: TaskOptions,
   { train: trainFile, dev: devFile, folder }: TaskFiles,
   readFile: (file: string) => Promise<Dataset>,
 ): Promise<TaskData> {
   const tokenizer = await load.tokenizer();
-  const classes = model.task === "regression" ? {} : { classes: model.classes };
+  const isRegression = model.task === "regression";
+  const classes = isRegression ? {} : { classes: model.classes };
   let labelNames: readonly string[] | undefined;
-  const read = async (file: string | undefined): Promise<Samples> => {
+  const read = async (part: "train" | "dev", file: string | undefined): Promise<Samples> => {
     if (file === undefined) return { samples: [], truncated: 0 };
-    const { examples, labelNames: names } = await readFile(file);
+    const { examples: all, labelNames: names } = await readFile(file);
+    const examples = choose(part, all, isRegression ? undefined : ({ label }) => label);
     const positions = labelPositions(names, target);
     labelNames = target ?? names;
     const known = examples.map((example) => {
@@ -69,7 +71,7 @@ async function classifiedTexts(
     });
     return encodeExamples(known, tokenizer, { maxLength, vocabularySize: model.vocabularySize, ...classes });
   };
-  const [train, dev] = [await read(trainFile), await read(devFile)];
+  const [train, dev] = [await read("train", trainFile), await read("dev", devFile)];
   return {
     ...textData(model, train.samples, dev.samples, split),
     labelNames,
@@ -79,12 +81,13 @@ async function classifiedTexts(
 
 /** Reads SQuAD v1.1's train-v1.1.json and dev-v1.1.json. */
 export async function readSquadTask(taskOptions: TaskOptions): Promise<TaskData> {
-  const { model, maxLength, split, ...load } = taskOptions;
+  const { model, maxLength, split, choose = chooseAll, ...load } = taskOptions;
   const { folder, train: trainFile, dev } = await taskFiles(taskOptions, ["train-v1.1.json"], ["dev-v1.1.json"]);
   const tokenizer = await load.tokenizer();
   const options = { maxLength, stride: Math.min(128, Math.floor(maxLength / 3)) };
-  const trainExamples = trainFile === undefined ? [] : await readSquad(folder, trainFile);
-  const parts = publishedSplit(split, trainExamples, dev === undefined ? [] : await readSquad(folder, dev));
+  const trainExamples = trainFile === undefined ? [] : choose("train", await readSquad(folder, trainFile));
+  const devExamples = dev === undefined ? [] : choose("dev", await readSquad(folder, dev));
+  const parts = publishedSplit(split, trainExamples, devExamples);
   const samplesOf = (features: readonly SquadFeature[]): Sample[] => features.map(({ sample }) => sample);
   const scored = (examples: readonly SquadExample[]): ScoredSet => {
     const features = squadFeatures(examples, tokenizer, options);
@@ -115,27 +118,27 @@ function squadScorer(examples: readonly SquadExample[], features: readonly Squad
 
 /** Reads E2E's trainset.csv and devset.csv. The meanings of the dev set are prompts to generate from. */
 export async function readE2eTask(options: TaskOptions): Promise<TaskData> {
-  const { model, maxLength, wordNet, ...load } = options;
+  const { model, maxLength, wordNet, choose = chooseAll, ...load } = options;
   const { folder, train: trainFile, dev: devFile } = await taskFiles(options, ["trainset.csv"], ["devset.csv"]);
   const tokenizer = await load.tokenizer();
-  const examples = devFile === undefined ? [] : await readE2e(folder, devFile);
+  const examples = devFile === undefined ? [] : choose("dev", await readE2e(folder, devFile));
   const samplesOf = (all: readonly E2eExample[]): AnswerSamples => e2eSamples(all, tokenizer, { maxLength });
-  const train = trainFile === undefined ? undefined : samplesOf(await readE2e(folder, trainFile));
+  const train = trainFile === undefined ? undefined : samplesOf(choose("train", await readE2e(folder, trainFile)));
   const data = answerData(model, train, examples.length > 0 ? samplesOf(examples) : undefined);
   return examples.length > 0 ? { ...data, generation: e2eGeneration(examples, tokenizer, wordNet) } : data;
 }
 
 /** Reads SAMSum's train.json, and val.json, dev.json or test.json. Its dialogues are prompts, scored by ROUGE. */
 export async function readSamsumTask(options: TaskOptions): Promise<TaskData> {
-  const { model, maxLength, ...load } = options;
+  const { model, maxLength, choose = chooseAll, ...load } = options;
   const files = await taskFiles(options, ["train.json"], ["val.json", "dev.json", "test.json"]);
   const tokenizer = await load.tokenizer();
   const read = async (file: string) => (await readSamsum(files.folder, file)).examples;
   const samplesOf = (all: readonly DialogueSummary[]): AnswerSamples =>
     conversationSamples(summaryConversations(all), tokenizer, { maxLength });
-  const train = files.train === undefined ? undefined : samplesOf(await read(files.train));
+  const train = files.train === undefined ? undefined : samplesOf(choose("train", await read(files.train)));
   if (files.dev === undefined) return answerData(model, train, undefined);
-  const examples = await read(files.dev);
+  const examples = choose("dev", await read(files.dev));
   return {
     ...answerData(model, train, samplesOf(examples)),
     generation: {
@@ -176,14 +179,14 @@ export function e2eGeneration(
 
 /** Reads chats, instructions or completions from train.jsonl and dev.jsonl. */
 export async function readChatTask(options: TaskOptions): Promise<TaskData> {
-  const { model, maxLength, ...load } = options;
+  const { model, maxLength, choose = chooseAll, ...load } = options;
   const { folder, train, dev } = await taskFiles(options, ["train.jsonl"], ["dev.jsonl"]);
   const tokenizer = await load.tokenizer();
-  const read = async (file: string | undefined) =>
+  const read = async (part: "train" | "dev", file: string | undefined) =>
     file === undefined
       ? undefined
-      : conversationSamples(await readConversations(folder, file), tokenizer, { maxLength });
-  return answerData(model, await read(train), await read(dev));
+      : conversationSamples(choose(part, await readConversations(folder, file)), tokenizer, { maxLength });
+  return answerData(model, await read("train", train), await read("dev", dev));
 }
 
 function answerData(
@@ -200,19 +203,19 @@ function answerData(
 
 /** Reads a text file, or a folder with train.txt and dev.txt or WikiText's wiki.train.raw and wiki.valid.raw (or .tokens). */
 export async function readTextTask(options: TaskOptions): Promise<TaskData> {
-  const { model, maxLength: length, ...load } = options;
+  const { model, maxLength: length, choose = chooseAll, ...load } = options;
   const { folder, train, dev } = await taskFiles(
     options,
     ["train.txt", "wiki.train.raw", "wiki.train.tokens"],
     ["dev.txt", "wiki.valid.raw", "wiki.valid.tokens"],
   );
   const tokenizer = await load.tokenizer();
-  const read = async (file: string | undefined): Promise<Sample[]> => {
+  const read = async (part: "train" | "dev", file: string | undefined): Promise<Sample[]> => {
     if (file === undefined) return [];
     const asWikiText = /^wiki\..+\.(?:raw|tokens)$/.test(file);
-    return blockSamples(await readBlocks(folder, file, tokenizer, { length, asWikiText }));
+    return blockSamples(choose(part, await readBlocks(folder, file, tokenizer, { length, asWikiText })));
   };
-  return textData(model, await read(train), await read(dev));
+  return textData(model, await read("train", train), await read("dev", dev));
 }
 
 const hasFile = async (folder: Directory, file: string): Promise<boolean> => (await folder.size(file)) !== undefined;

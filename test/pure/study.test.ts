@@ -1,0 +1,335 @@
+import { readdirSync, utimesSync, writeFileSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import { hostname } from "node:os";
+import { describe, expect, it } from "vitest";
+import { makeBatch, openDirectory, stratifiedSample } from "safetape";
+import { searchLearningRate } from "../../src/cli/learning-rate-search";
+import { cellsOf, cellsOfShare, shareOf } from "../../src/cli/study/cells";
+import { Claims } from "../../src/cli/study/claims";
+import { learningRateOf, readStudy } from "../../src/cli/study/file";
+import type { Study } from "../../src/cli/study/file";
+import { claimDirectory } from "../../src/cli/study/record";
+import { REGIMES, splitChooser } from "../../src/cli/study/regimes";
+import { cellResult } from "../../src/cli/study/results";
+import type { RunResult } from "../../src/cli/study/run";
+import {
+  fullTuningSpeedUp,
+  scorePer100000,
+  scorePerMinute,
+  studyMarkdown,
+  studyRows,
+} from "../../src/cli/study/tables";
+import { NotFiniteError } from "../../src/base/errors";
+import { runLength } from "../../src/train/estimate/run-length";
+import { failure } from "../support/failure";
+import { useFolder } from "../support/folder";
+import { readJson } from "../support/json";
+import type { Config } from "../support/tiny";
+
+const path = useFolder();
+
+const STUDY = {
+  model: "model",
+  tasks: [{ task: "sst2", name: "small", data: "data", steps: 4 }],
+  seeds: [1, 2],
+  methods: [
+    { name: "LoRA", adapter: { kind: "lora", rank: 2 }, learningRate: 1e-3, learningRates: { small: 2e-3 } },
+    { name: "full", adapter: { kind: "full" }, learningRate: { initial: 0, peak: 1e-4, final: 0 } },
+  ],
+};
+
+function studyWith(change: Config = {}): Promise<Study> {
+  writeFileSync(path("study.json"), JSON.stringify({ ...STUDY, ...change }));
+  return readStudy(path("study.json"));
+}
+
+describe("a study's file", () => {
+  it("has cells for every task, seed and method, with learning rates by task", async () => {
+    const study = await studyWith();
+    expect(cellsOf(study).map(({ file }) => file)).toEqual([
+      "small--LoRA--1",
+      "small--full--1",
+      "small--LoRA--2",
+      "small--full--2",
+    ]);
+    expect(cellsOf(study)[1]!.title).toBe("2/4  small  full  seed 1");
+    expect(learningRateOf(study.methods[0]!, study.tasks[0]!)).toBe(2e-3);
+    expect(study.resolve("data")).toBe(path("data"));
+  });
+
+  it("runs every task in every regime, and divides the dev set then", async () => {
+    const tasks = [{ task: "sst2", name: "small", data: "data", batch: 16, accumulate: 4 }];
+    const regimes = ["low", "medium", "high", { name: "tiny", examples: 8, epochs: 2 }];
+    const study = await studyWith({ tasks, regimes });
+    expect(study.tasks.map(({ name, epochs }) => [name, epochs])).toEqual([
+      ["small, low", 10],
+      ["small, medium", 5],
+      ["small, high", 1],
+      ["small, tiny", 2],
+    ]);
+    expect(study.split).toEqual({ seed: 0, validation: 2500, test: 2500 });
+    expect(learningRateOf(study.methods[0]!, study.tasks[1]!)).toBe(2e-3);
+  });
+
+  it("gives the paper's numbers of optimizer steps", () => {
+    // Batches of 16, 4 of them a step: 2, 16 and 157 steps an epoch, 20, 80 and 157 in all.
+    const steps = Object.values(REGIMES).map(({ examples, epochs }) => {
+      const data = {
+        perEpoch: Math.ceil(examples / 16),
+        next: () => makeBatch([{ ids: Int32Array.of(1), label: 0 }], { size: 1, length: 1, padId: 0, labels: "class" }),
+      };
+      const { totalSteps, stepsPerEpoch } = runLength({ data, accumulate: 4, epochs });
+      return [stepsPerEpoch, totalSteps];
+    });
+    expect(steps).toEqual([
+      [2, 20],
+      [16, 80],
+      [157, 157],
+    ]);
+  });
+
+  it.each<[string, Config, RegExp]>([
+    ["an unknown key", { colour: "red" }, /colour/],
+    ["an unknown adapter", { methods: [{ ...STUDY.methods[0], adapter: { kind: "dora" } }] }, /no adapter dora/],
+    [
+      "an unknown option",
+      { methods: [{ ...STUDY.methods[0], adapter: { kind: "ia3", rank: 2 } }] },
+      /ia3 has no option rank/,
+    ],
+    ["a baseline that is not a method", { baseline: "b" }, /baseline b is not a method/],
+    ["a task without a length", { tasks: [{ task: "sst2", data: "." }] }, /sst2 has neither steps nor epochs/],
+    ["a task with two", { tasks: [{ task: "sst2", data: ".", steps: 1, epochs: 1 }] }, /both steps and epochs/],
+    ["a length of its own beside regimes", { regimes: ["low"] }, /length of its own, and the study has regimes/],
+    ["an unknown regime", { regimes: ["huge"] }, /low, medium, high, or/],
+    ["four rates to search", { methods: [{ ...STUDY.methods[0], learningRate: { search: [1, 2, 3, 4] } }] }, /five/],
+    ["a rate for no task", { methods: [{ ...STUDY.methods[0], learningRates: { x: 1 } }] }, /rate for x/],
+    ["a patience of 0", { earlyStopping: { patience: 0 } }, /earlyStopping.patience/],
+    [
+      "names that make one file",
+      { methods: [STUDY.methods[0], { ...STUDY.methods[0], name: "LoRA" }] },
+      /two methods are named LoRA/,
+    ],
+  ])("is refused with %s", async (_, change, fact) => {
+    expect((await failure(() => studyWith(change))).message).toMatch(fact);
+  });
+});
+
+describe("the split of a study's data", () => {
+  it("is a stratified sample: the labels' shares to the nearest whole number, the same each time", () => {
+    // 6 of a, 3 of b, 1 of c: 5 examples are 3, 1.5 and 0.5 of them; the first of the equal remainders is rounded up.
+    const labels = "a a a b a a b b c a".split(" ");
+    const chosen = stratifiedSample(labels, 5, 7);
+    expect(chosen.map((index) => labels[index]).sort()).toEqual(["a", "a", "a", "b", "b"]);
+    expect(chosen).toEqual(chosen.toSorted((a, b) => a - b));
+    expect(stratifiedSample(labels, 5, 7)).toEqual(chosen);
+    expect(new Set([1, 2, 3, 4].map((seed) => stratifiedSample(labels, 5, seed).join())).size).toBeGreaterThan(1);
+    expect(stratifiedSample(labels, 10, 1)).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    expect(() => stratifiedSample(labels, 11, 1)).toThrow(/11 examples were asked for, and the data have 10/);
+  });
+
+  it("takes validation and test from the dev set, apart, and the regime from the training set", () => {
+    const examples = Array.from({ length: 10 }, (_, id) => ({ id, label: id % 2 }));
+    const labelOf = ({ label }: { label: number }): number => label;
+    const split = { seed: 3, validation: 4, test: 5 };
+    const regime = { name: "r", examples: 6, epochs: 1 };
+    const counts = {};
+    const choose = (part: "validation" | "test") => splitChooser("t", { regime, split }, part, counts);
+    const validation = choose("validation")("dev", examples, labelOf);
+    const test = choose("test")("dev", examples, labelOf);
+    expect(validation.map(labelOf).sort()).toEqual([0, 0, 1, 1]);
+    expect(test).toHaveLength(5);
+    expect(validation.filter((example) => test.includes(example))).toEqual([]);
+    const train = choose("test")("train", examples, labelOf);
+    expect(train.map(labelOf).sort()).toEqual([0, 0, 0, 1, 1, 1]);
+    expect(choose("validation")("train", examples, labelOf)).toEqual(train);
+    expect(counts).toEqual({ train: 6, validation: 4, test: 5 });
+    const large = splitChooser("t", { regime: { ...regime, examples: 11 }, split }, "test", {});
+    expect(() => large("train", examples)).toThrow(/t takes 11 training examples, and the data have 10/);
+  });
+});
+
+describe("a worker's share of a study", () => {
+  it.each<[string, string | undefined, Record<string, string>, readonly [number, number] | undefined]>([
+    ["--cell", "2/3", { SLURM_ARRAY_TASK_ID: "0" }, [1, 3]],
+    [
+      "a Slurm array",
+      undefined,
+      { SLURM_ARRAY_TASK_ID: "9", SLURM_ARRAY_TASK_MIN: "5", SLURM_ARRAY_TASK_STEP: "2", SLURM_ARRAY_TASK_COUNT: "4" },
+      [2, 4],
+    ],
+    ["a Kubernetes Job", undefined, { JOB_COMPLETION_INDEX: "3", JOB_COMPLETION_COUNT: "4" }, [3, 4]],
+    ["nothing", undefined, {}, undefined],
+  ])("follows from %s", (_, option, environment, expected) => {
+    const share = shareOf(option, environment);
+    expect(share && [share.index, share.count]).toEqual(expected);
+  });
+
+  it("holds every cell once", async () => {
+    const cells = cellsOf(await studyWith());
+    const shares = [0, 1, 2].map((index) => cellsOfShare(cells, { index, count: 3, source: "--cell" }));
+    expect(shares.map((share) => share.length)).toEqual([2, 1, 1]);
+    expect(new Set(shares.flat())).toEqual(new Set(cells));
+    expect(() => cellsOfShare(cells, { index: 4, count: 5, source: "--cell" })).toThrow(/number 5 of 5.*has 4 cells/);
+  });
+
+  it.each<[string, string | undefined, Record<string, string>, RegExp]>([
+    ["0 of n", "0/3", {}, /--cell is 0\/3/],
+    ["more than n", "4/3", {}, /--cell is 4\/3/],
+    ["a word", "first", {}, /--cell is first/],
+    ["an array with gaps", undefined, { SLURM_ARRAY_TASK_ID: "7", SLURM_ARRAY_TASK_COUNT: "2" }, /7 of 2/],
+    ["a Job without its count", undefined, { JOB_COMPLETION_INDEX: "1" }, /JOB_COMPLETION_COUNT is not/],
+  ])("is refused with %s", (_, option, environment, fact) => {
+    expect(() => shareOf(option, environment)).toThrow(fact);
+  });
+});
+
+describe("claims of cells", () => {
+  /** Writes a claim of generation 1 by another process. */
+  const claimBy = (holder: object): void =>
+    writeFileSync(path("a.claim-1"), JSON.stringify({ heartbeat: "", token: "x", processes: "", ...holder }));
+  /** Number of a process that has ended. */
+  const deadProcess = (): number => spawnSync(process.execPath, ["-e", ""]).pid;
+  const processTable = (): string => {
+    const { stdout } = spawnSync("readlink", ["/proc/self/ns/pid"], { encoding: "utf8" });
+    return stdout.trim();
+  };
+
+  it("go to one of many who want a cell, until it gives it up", async () => {
+    const claims = Array.from({ length: 8 }, () => new Claims(path()));
+    const taken = (await Promise.all(claims.map((each) => each.take("a")))).filter((claim) => claim !== undefined);
+    expect(taken).toHaveLength(1);
+    expect(await claims[0]!.holder("a")).toBe(`process ${process.pid} on ${hostname()}`);
+    expect(await claims[0]!.holder("b")).toBeUndefined();
+    expect(await taken[0]!.isHeld()).toBe(true);
+    await taken[0]!.release();
+    expect(readdirSync(path())).toEqual([]);
+    const again = await claims[1]!.take("a");
+    await again!.release();
+  });
+
+  it("of a process that died are taken over, by one", async () => {
+    claimBy({ host: hostname(), pid: deadProcess(), processes: processTable() });
+    const claims = Array.from({ length: 8 }, () => new Claims(path()));
+    const taken = (await Promise.all(claims.map((each) => each.take("a")))).filter((claim) => claim !== undefined);
+    expect(taken).toHaveLength(1);
+    expect(readdirSync(path()).sort()).toEqual(["a.claim-1", "a.claim-2"]);
+    await taken[0]!.release();
+    expect(readdirSync(path())).toEqual([]);
+  });
+
+  it("of another host are left alone while it shows signs of life, and taken over after two minutes without", async () => {
+    claimBy({ host: "another", pid: 1 });
+    const claims = new Claims(path());
+    expect(await claims.take("a")).toBeUndefined();
+    expect(await claims.holder("a")).toBe("process 1 on another");
+    const old = Date.now() / 1000 - 121;
+    utimesSync(path("a.claim-1"), old, old);
+    const claim = await claims.take("a");
+    expect(await claim!.isHeld()).toBe(true);
+    // A third worker finds this one silent: this one notices before it writes its result.
+    writeFileSync(path("a.claim-3"), "");
+    expect(await claim!.isHeld()).toBe(false);
+    await claim!.withdraw();
+    expect(readJson<{ token: string }>(path("a.claim-1")).token, "claims of others are left alone").toBe("x");
+  });
+});
+
+describe("a directory of results", () => {
+  it("takes a study with more methods, and refuses one with other options", async () => {
+    const out = await openDirectory(path("out"), { create: true });
+    await claimDirectory(out, await studyWith());
+    await claimDirectory(out, await studyWith({ seeds: [3], methods: [STUDY.methods[0]] }));
+    const renamed = { ...STUDY.methods[0], name: "other", learningRate: 1 };
+    await claimDirectory(out, await studyWith({ methods: [renamed] }));
+    const { methods } = readJson<{ methods: object }>(path("out", "study.json"));
+    expect(Object.keys(methods)).toEqual(["LoRA", "full", "other"]);
+    for (const [change, fact] of [
+      [{ maxGradNorm: 2 }, /other options: maxGradNorm is not the same/],
+      [{ split: {} }, /other options: split is not the same/],
+      [{ methods: [{ ...STUDY.methods[0], weightDecay: 1 }] }, /other options: the method LoRA/],
+      [{ tasks: [{ ...STUDY.tasks[0], batch: 4 }] }, /other options: the task small/],
+    ] as const) {
+      const study = await studyWith(change);
+      expect((await failure(() => claimDirectory(out, study))).message).toMatch(fact);
+    }
+  });
+
+  it("refuses a result of other settings", async () => {
+    const out = await openDirectory(path("out"), { create: true });
+    const study = await studyWith();
+    const [cell] = cellsOf(study);
+    expect(await cellResult(out, study, cell!)).toBeUndefined();
+    writeFileSync(path("out", "small--LoRA--1.json"), '{"settings": {}, "result": {}}');
+    expect((await failure(() => cellResult(out, study, cell!))).message).toMatch(/other settings/);
+  });
+});
+
+describe("a search of learning rates", () => {
+  it("takes the best metric, then the least loss, and goes on after a loss that is not finite", async () => {
+    const losses = new Map([
+      [1, { accuracy: 0.7, loss: 1 }],
+      [2, { accuracy: 0.8, loss: 3 }],
+      [3, { accuracy: 0.8, loss: 2 }],
+    ]);
+    const run = (rate: number) => {
+      const metrics = losses.get(rate);
+      return metrics
+        ? Promise.resolve(metrics)
+        : Promise.reject(new NotFiniteError("The loss is NaN.", "Lower the rate.", 0, { what: "loss", value: NaN }));
+    };
+    const { learningRate, tried } = await searchLearningRate([1, 2, 3, 4], run);
+    expect(learningRate).toBe(3);
+    expect(tried.map(({ metrics }) => metrics["accuracy"])).toEqual([0.7, 0.8, 0.8, undefined]);
+    expect(await failure(() => searchLearningRate([4, 5], run))).toBeInstanceOf(NotFiniteError);
+  });
+});
+
+describe("a study's tables", () => {
+  it("have the papers' formulas", () => {
+    // Full tuning of FLAN-T5-XL: 2,849,757,184 parameters, AG News 0.8588; the paper prints 3.01e-5.
+    expect(scorePer100000(0.8588, 2_849_757_184)).toBeCloseTo(3.01e-5, 7);
+    expect(scorePerMinute(0.9, 108)).toBeCloseTo(0.5, 12);
+    // 27 s against a mean of 100 s: the paper prints such a share as 73 %.
+    expect(fullTuningSpeedUp(27, [40, 80, 120, 160])).toBeCloseTo(0.73, 12);
+  });
+
+  it("average over seeds, and compare full tuning with the others", async () => {
+    const study = await studyWith();
+    const result = (metrics: RunResult["metrics"], seconds: number, best?: RunResult["best"]): RunResult => ({
+      metrics,
+      seconds,
+      best,
+      lossFirst: 1,
+      lossLast: 1,
+      steps: 4,
+      trainable: 200_000,
+      averageTrainable: 200_000,
+      frozenShare: 0,
+      peakBytes: 2e6,
+      endBytes: 1.5e6,
+      averageBytes: 1e6,
+      savedBytesLast: 0,
+      flops: 1e12,
+      policy: {},
+      learningRate: 1e-3,
+    });
+    const best = (epoch: number, seconds: number) => ({ step: 1, epoch, loss: 1, seconds });
+    const rows = studyRows(study, [
+      { method: "LoRA", task: "small", seed: 1, result: result({ accuracy: 0.8, loss: 1 }, 40, best(0, 10)) },
+      { method: "LoRA", task: "small", seed: 2, result: result({ accuracy: 0.6, loss: 1 }, 60, best(3, 32)) },
+      { method: "full", task: "small", seed: 1, result: result({ accuracy: 0.9, loss: 1 }, 100, best(2, 84)) },
+    ]);
+    expect(rows[0]).toMatchObject({ seconds: 50, relativeTime: 1, best: { epoch: 1.5, seconds: 21 } });
+    expect(rows[0]!.scorePer100000).toBeCloseTo(0.35, 12);
+    expect(rows[0]!.scorePerMinute).toBeCloseTo(2, 12);
+    const lines = studyMarkdown(study, rows).split("\n");
+    expect(lines).toContain(
+      "| small | LoRA | 0.7000 ± 0.1414 | 200000 (200000) | 0 % | 2.00 | 1.50 | 1.00 | 1.000 | 1.00 |",
+    );
+    expect(lines).toContain("| small | LoRA | 1.5 | 21.0 | 50.0 | 0.350 | 2.00 |");
+    expect(lines.at(-1), "1 - 84 / 21").toBe("| small | 84.0 | 21.0 | -300 % |");
+    const perplexity = result({ perplexity: 12, loss: 2 }, 60);
+    const [row] = studyRows(study, [{ method: "LoRA", task: "small", seed: 1, result: perplexity }]);
+    expect([row!.scorePer100000, row!.scorePerMinute, row!.best]).toEqual([undefined, undefined, undefined]);
+  });
+});
