@@ -27,6 +27,7 @@ import {
   withDefault,
 } from "./options";
 import type { Reader, Values } from "./options";
+import { NEEDS } from "./advise/framework";
 import { SPLITS } from "./tasks/published-split";
 import { TASKS } from "./tasks/tasks";
 
@@ -424,6 +425,21 @@ export const STUDY = {
 };
 
 export const RECIPES_OPTIONS = { json: toggle("--json", "Print one JSON list") };
+
+export const ADVISE = {
+  task: TASK.task,
+  examples: required("--examples <n>", "Training examples", counts()),
+  memory: optional("--memory <bytes>", "GPU memory: 8GB (needs --model)", bytes),
+  model: optional("--model <dir>", "Directory with a config.json: recommendations come with their bytes", text),
+  priority: optional("--priority <what>", `Only one of: ${NEEDS.join(", ")}`, oneOf(NEEDS)),
+  batch: withDefault("--batch <n>", "Rows of a batch", counts(), 16),
+  length: optional(
+    "--length <n>",
+    "Tokens of a row (default 128, or the model's longest row if it is shorter)",
+    counts(),
+  ),
+  json: ONE_JSON_OBJECT,
+};
 
 export const REPORT = {
   reportPng: TRAIN.reportPng,

@@ -2,10 +2,12 @@
 import { cac } from "cac";
 import type { Command } from "cac";
 import { SafetapeError } from "../base/errors";
+import { adviseCommand } from "./advise/command";
 import { analyzeCommand, ANALYSIS_NAMES } from "./analyze";
 import { doctorCommand } from "./doctor";
 import { downloadCommand } from "./download";
 import {
+  ADVISE,
   ANALYZE,
   ANALYZE_MEMORY,
   DOCTOR,
@@ -48,6 +50,9 @@ command("schedule", "Show what a policy would freeze and when, without training"
 );
 command("plan", "Predict what a training step needs, from a configuration alone", PLAN).action((raw: RawOptions) =>
   planCommand(raw, print),
+);
+command("advise", "Say which method suits a task, an amount of data and a memory, and why", ADVISE).action(
+  (raw: RawOptions) => adviseCommand(raw, print),
 );
 // Options that are given override those of a recipe, and those of a recipe override defaults.
 addOptions(cli.command("train", "Fine-tune a model in a Hugging Face directory"), TRAIN, { givenOnly: true }).action(

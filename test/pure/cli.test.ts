@@ -1,6 +1,8 @@
 import { describe, expect, it } from "vitest";
-import { lora, plan, sumBytes } from "safetape";
+import { lora, makeAdapter, plan, sumBytes } from "safetape";
 import type { Bytes } from "safetape";
+import { adviceFor, amountOf } from "../../src/cli/advise/framework";
+import type { Advice, Amount } from "../../src/cli/advise/framework";
 import { runCli } from "../support/cli";
 import { parseJson, readJson } from "../support/json";
 import type { Config } from "../support/tiny";
@@ -12,6 +14,14 @@ interface PlanJson {
   readonly peakBytes: number;
   readonly bytes: Bytes;
   readonly afterFreezing: readonly { readonly freezeBelow: number; readonly peakBytes: number }[];
+}
+
+interface AdviceJson {
+  readonly amount: string;
+  readonly advice: readonly (Advice & { readonly source: string; readonly use: string })[];
+  readonly bytes: Readonly<
+    Record<string, { readonly peakBytes: number; readonly fits: boolean; readonly how?: string }>
+  >;
 }
 
 describe("safetape plan", () => {
@@ -36,6 +46,40 @@ describe("safetape plan", () => {
   });
 });
 
+describe("safetape advise", () => {
+  it("follows the empirical study's framework", () => {
+    // Its regimes end at 100, 1,000 and 10,000 examples.
+    expect([1, 100, 101, 1000, 1001].map(amountOf)).toEqual(["little", "little", "medium", "medium", "much"]);
+    const first = (amount: Amount) => adviceFor(amount).map(({ methods }) => methods[0]);
+    expect(first("little")).toEqual(["(IA)3", "full tuning", "BitFit", "(IA)3, later half"]);
+    expect(first("medium")).toEqual(["(IA)3", "full tuning", "(IA)3", "(IA)3, later half"]);
+    expect(first("much")).toEqual(["full tuning", "(IA)3", "(IA)3", "(IA)3, later half"]);
+  });
+
+  it("gives the plan's bytes, and what fits into a memory", async () => {
+    const config = readJson<Config>(CONFIG);
+    const sizes = { config, batch: 16, length: 40 };
+    const full = plan({ ...sizes, adapter: makeAdapter({ kind: "full" }) });
+    const bias = plan({ ...sizes, adapter: makeAdapter({ kind: "bitfit", addBiases: true }) });
+    // Between BitFit's bytes and those of full tuning, which has no format for weights that learn but f32.
+    const memory = String(bias.peakBytes + 1000);
+    const args = ["--task", "sst2", "--examples", "5000", "--model", "examples/model", "--length", "40"];
+    const { code, stdout, stderr } = await runCli(["advise", ...args, "--memory", memory, "--json"]);
+    expect(code, stderr).toBe(0);
+    const advised = parseJson<AdviceJson>(stdout);
+    expect(advised.bytes["full tuning"]).toMatchObject({ peakBytes: full.peakBytes, fits: false });
+    expect(advised.bytes["BitFit"]).toMatchObject({ peakBytes: bias.peakBytes, fits: true });
+    expect(advised.amount).toBe("much");
+    for (const { reason, source, use } of advised.advice) {
+      expect(advised.bytes[use]!.fits || advised.bytes[use]!.how).toBeTruthy();
+      expect([reason, source].every((words) => words.length > 20)).toBe(true);
+    }
+    const text = await runCli(["advise", ...args, "--memory", memory, "--priority", "memory"]);
+    expect(text.stdout).toMatch(/^5000 examples are much.*\n\nWhere memory is short: \(IA\)3\n/);
+    expect(text.stdout).toMatch(/LoRA, later half needs the fewest bytes: \d+\./);
+  });
+});
+
 describe("wrong use of the command line", () => {
   it.each<[string, string[], number, RegExp]>([
     ["no command", [], 2, /No command is given/],
@@ -50,6 +94,20 @@ describe("wrong use of the command line", () => {
     ["an option of another adapter", ["plan", "--config", CONFIG, "--tokens", "4"], 1, /lora has no option tokens/],
     ["a layer too high", ["plan", "--config", CONFIG, "--layers", "9"], 1, /Layer 9 cannot be adapted/],
     ["more frozen layers than there are", ["plan", "--config", CONFIG, "--freeze-below", "5"], 2, /has 4 layers/],
+    ["an unknown task to advise on", ["advise", "--task", "cola2", "--examples", "9"], 2, /--task is cola2/],
+    ["advice without examples", ["advise", "--task", "cola", "--examples", "0"], 2, /--examples is 0/],
+    [
+      "a memory without a model",
+      ["advise", "--task", "cola", "--examples", "9", "--memory", "8GB"],
+      2,
+      /needs --model/,
+    ],
+    [
+      "a memory into which nothing fits",
+      ["advise", "--task", "cola", "--examples", "9", "--model", "examples/model", "--memory", "1MB"],
+      1,
+      /No method of the study fits into 1000000 bytes on this model; the least is \d+/,
+    ],
     ["a run without a record", ["report", "examples/model"], 1, /no file run\.json/],
     ["no task", ["train", "--model", "examples/model"], 2, /--task is missing/],
     ["an unknown recipe", ["train", "--recipe", "safe/bert-base/cola/loora"], 2, /no recipe .*loora/],

@@ -1,6 +1,7 @@
-import { readdirSync, utimesSync, writeFileSync } from "node:fs";
+import { readdirSync, readFileSync, utimesSync, writeFileSync } from "node:fs";
 import { spawnSync } from "node:child_process";
 import { hostname } from "node:os";
+import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { makeBatch, openDirectory, stratifiedSample } from "safetape";
 import { searchLearningRate } from "../../src/cli/learning-rate-search";
@@ -23,6 +24,7 @@ import { NotFiniteError } from "../../src/base/errors";
 import { runLength } from "../../src/train/estimate/run-length";
 import { failure } from "../support/failure";
 import { useFolder } from "../support/folder";
+import { blocksOf } from "../support/guide";
 import { readJson } from "../support/json";
 import type { Config } from "../support/tiny";
 
@@ -86,6 +88,22 @@ describe("a study's file", () => {
       [16, 80],
       [157, 157],
     ]);
+  });
+
+  it.each(readdirSync("examples/studies").filter((file) => file.endsWith(".json")))(
+    "%s of the examples is read",
+    async (file) => {
+      const study = await readStudy(join("examples/studies", file));
+      expect(cellsOf(study).length).toBeGreaterThan(1);
+    },
+  );
+
+  it("is read as the guide shows it", async () => {
+    const [block] = blocksOf(readFileSync("docs/guide/studies.md", "utf8")).filter(
+      ({ language }) => language === "json",
+    );
+    writeFileSync(path("guide.json"), block!.code);
+    expect(cellsOf(await readStudy(path("guide.json")))).toHaveLength(6);
   });
 
   it.each<[string, Config, RegExp]>([

@@ -2,7 +2,7 @@ import { mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSyn
 import { basename, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import type { Op } from "safetape";
-import { ANALYZE, DOCTOR, DOWNLOAD, GENERATE, PLAN, REPORT, SCHEDULE, STUDY, TRAIN } from "../../src/cli/flags";
+import { ADVISE, ANALYZE, DOCTOR, DOWNLOAD, GENERATE, PLAN, REPORT, SCHEDULE, STUDY, TRAIN } from "../../src/cli/flags";
 import type { OptionSet } from "../../src/cli/options";
 import { useDevice } from "../support/engine";
 import { blocksOf, syntaxErrors } from "../support/guide";
@@ -23,6 +23,7 @@ const UNRUN: Readonly<Record<string, string>> = {
   html: "a web page; test/browser runs the published file in Chromium",
   python: "needs torch and peft; test/interop/check.py runs similar code",
   bash: "installs packages or trains for long; its commands and options are checked",
+  json: "a study's file; test/pure/study.test.ts reads it",
   text: "output",
 };
 
@@ -30,6 +31,7 @@ const device = await useDevice();
 
 /** Options of each command of the program. */
 const OPTIONS: Readonly<Record<string, OptionSet>> = {
+  advise: ADVISE,
   analyze: ANALYZE,
   doctor: DOCTOR,
   download: DOWNLOAD,

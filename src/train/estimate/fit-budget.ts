@@ -1,6 +1,6 @@
 import { parseBytes } from "../../base/bytes";
 import type { ByteCount } from "../../base/bytes";
-import { MemoryBudgetError } from "../../base/errors";
+import { ConfigError, MemoryBudgetError } from "../../base/errors";
 import type { WeightFormat } from "../../base/packed";
 import type { ActivationFormat } from "../../op/pack";
 import { halves } from "../plans/step-choice";
@@ -49,6 +49,8 @@ export function fitBudget(
         const prediction = plan({ ...options, ...formats, batch: microBatch, recompute });
         return { ...formats, recompute, microBatch, prediction };
       } catch (error) {
+        // A weight that learns cannot be stored in fewer bits. Anything else is wrong with f32, too, and thrown there.
+        if (error instanceof ConfigError && formats.weights !== "f32") break;
         if (!(error instanceof MemoryBudgetError)) throw error;
         least = Math.min(least, error.neededBytes);
       }
