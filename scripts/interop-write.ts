@@ -20,6 +20,7 @@ const KINDS: Readonly<Record<string, AdapterChoice>> = {
   adalora: { kind: "adalora", initialRank: 4, targetRank: 2, finalSteps: 1 },
   vera: { kind: "vera", rank: 6 },
   ia3: { kind: "ia3" },
+  "ia3-all-linear": { kind: "ia3", targets: "all-linear" },
   prompt: { kind: "prompt", tokens: 3 },
 };
 
@@ -34,8 +35,8 @@ if (directory === undefined || values.out === undefined) {
   using engine = await createEngine();
   for (const family of familiesOf(directory)) {
     for (const [kind, choice] of Object.entries(KINDS)) {
-      // For ViT, PEFT has no default targets of (IA)3, no prompts and no biases.
-      if (family === "vit" && !["lora", "vera", "adalora"].includes(kind)) continue;
+      // For ViT, PEFT has no prompts and no biases.
+      if (family === "vit" && ["prompt", "lora-biases"].includes(kind)) continue;
       using loaded = await loadModel(engine, `${directory}/${family}/base`);
       await write(loaded, choice, `${values.out}/${family}/${kind}`);
       process.stdout.write(`wrote ${family}/${kind}\n`);
