@@ -1,4 +1,4 @@
-import { readFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { memoryByMethod, plan, lora } from "safetape";
 import { memoryCommand } from "../../src/cli/analysis/memory";
@@ -6,6 +6,7 @@ import { adapterFrom, TRAIN, trainerSettings } from "../../src/cli/flags";
 import { readOptions, withFallbacks } from "../../src/cli/options";
 import { RECIPES, recipeNamed, withRecipe } from "../../src/cli/recipes";
 import { recipesCommand } from "../../src/cli/recipes/command";
+import { readStudy } from "../../src/cli/study/file";
 import { publishedSplit } from "../../src/cli/tasks/published-split";
 import { TASKS } from "../../src/cli/tasks/tasks";
 import { failure } from "../support/failure";
@@ -66,6 +67,7 @@ describe("the recipes", () => {
     });
     expect(optionsOf("empirical/flan-t5-xl/e2e-low/prompt")).toMatchObject({ tokens: 100, accumulate: 4, epochs: 10 });
     expect(optionsOf("empirical/flan-t5-xl/e2e-high/lora")).toMatchObject({ rank: 2, epochs: 1 });
+    expect(optionsOf("empirical/flan-t5-xl/cola-low/bitfit")).toMatchObject({ addBiases: true });
   });
 
   it("leave out what a paper's table leaves out", () => {
@@ -100,6 +102,50 @@ describe("the recipes", () => {
     const { fact, remedy } = await failure(() => recipeNamed("safe/bert-base/colla/lora"));
     expect(fact).toContain("safe/bert-base/colla/lora");
     expect(remedy).toMatch(/^The nearest are safe\/bert-base\/cola\/lora, /);
+  });
+});
+
+describe("a study", () => {
+  const path = useFolder();
+  const read = (method: object, task: object) => {
+    writeFileSync(
+      path("study.json"),
+      JSON.stringify({ model: "m", tasks: [{ data: "d", ...task }], methods: [{ name: "x", ...method }], seeds: [1] }),
+    );
+    return readStudy(path("study.json"));
+  };
+
+  it("takes methods and tasks from recipes, and overrides them", async () => {
+    const { methods, tasks } = await read(
+      { recipe: "safe/bert-base/cola/lora", weightDecay: 0.01 },
+      { recipe: "safe/bert-base/cola/lora", batch: 8 },
+    );
+    expect(methods[0]).toMatchObject({
+      adapter: { kind: "lora", rank: 4, alpha: 16, dropout: 0.1, targets: ["query", "value"] },
+      freeze: { policy: "safe" },
+      learningRate: 6e-4,
+      weightDecay: 0.01,
+    });
+    expect(tasks[0]).toMatchObject({ task: "cola", batch: 8, epochs: 100, maxLength: 128 });
+    const aflora = await read(
+      { recipe: "aflora/deberta-v3-base/rte/aflora" },
+      { recipe: "safe/gpt2-medium/e2e/lora", steps: 5 },
+    );
+    expect(aflora.methods[0]).toMatchObject({
+      freeze: { policy: "aflora", finalShare: 0.7 },
+      headLearningRate: 4e-2,
+      weightDecay: 0.1,
+    });
+    expect(aflora.tasks[0]).toMatchObject({ steps: 5, labelSmoothing: 0.1, generate: { beams: 10, noRepeatNgram: 4 } });
+    expect(aflora.tasks[0]).not.toHaveProperty("epochs");
+  });
+
+  it("refuses a recipe that does not exist, and a method that is still incomplete", async () => {
+    const task = { task: "cola", steps: 1 };
+    expect((await failure(read({ recipe: "safe/bert-base/cola" }, task))).fact).toMatch(
+      /no recipe safe\/bert-base\/cola/,
+    );
+    expect((await failure(read({ learningRate: 1 }, task))).fact).toMatch(/study\.json.*adapter/);
   });
 });
 

@@ -9,7 +9,7 @@ const METHODS: Readonly<Record<string, RecipeOptions>> = {
   full: { adapter: "full", lr: 1e-4 },
   lora: { adapter: "lora", rank: 2, lr: 1e-3 },
   ia3: { adapter: "ia3", lr: 3e-3 },
-  bitfit: { adapter: "bitfit", lr: 1e-3 },
+  bitfit: { adapter: "bitfit", addBiases: true, lr: 1e-3 },
   prompt: { adapter: "prompt", tokens: 100, lr: 0.3 },
 };
 
@@ -33,7 +33,7 @@ export const EMPIRICAL_RECIPES: readonly Recipe[] = TASKS.flatMap((task) =>
         generate: task === "e2e" || task === "samsum",
       },
       ours: [
-        "learning rates, warm-up and patience are unpublished",
+        "learning rates, warm-up, patience and LoRA's alpha are unpublished",
         `the training set is at most ${examples} examples: give such a file, or use the regimes of a study`,
       ],
     })),

@@ -8,6 +8,8 @@ import { makePolicy } from "../../freeze/make";
 import { readJson } from "../../io/json";
 import { openDirectory } from "../../node/directory";
 import { METEORS } from "../flags";
+import type { RawOptions } from "../options";
+import { methodOfRecipe, taskOfRecipe } from "../recipes/study";
 import { cellFile } from "./cells";
 import { REGIME, regimeOf, SPLIT } from "./regimes";
 import type { Regime } from "./regimes";
@@ -83,10 +85,14 @@ const METHOD = v.strictObject({
   recompute: v.optional(v.union([v.picklist(["none", "mlp", "layers"]), POSITIVE]), "none"),
 });
 
+/** An object whose key `recipe` may name a published setting, which is filled in. */
+const byRecipe = (fill: (value: RawOptions) => RawOptions) =>
+  v.pipe(v.record(v.string(), v.unknown()), v.transform(fill));
+
 const STUDY = v.strictObject({
   model: v.string(),
-  tasks: v.pipe(v.array(TASK), v.minLength(1)),
-  methods: v.pipe(v.array(METHOD), v.minLength(1)),
+  tasks: v.pipe(v.array(v.pipe(byRecipe(taskOfRecipe), TASK)), v.minLength(1)),
+  methods: v.pipe(v.array(v.pipe(byRecipe(methodOfRecipe), METHOD)), v.minLength(1)),
   seeds: v.pipe(v.array(v.pipe(v.number(), v.safeInteger(), v.minValue(0))), v.minLength(1)),
   /** Amounts of data and epochs: every task is run in each of them. */
   regimes: v.optional(v.pipe(v.array(REGIME), v.minLength(1))),
