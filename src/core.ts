@@ -112,7 +112,7 @@ export type { PrefixReport } from "./train/step/prefix/step-prefix";
 export { SafeTrainer } from "./train/safe-trainer";
 export type { SafeTrainerOptions } from "./train/safe-trainer";
 export { Trainer } from "./train/trainer";
-export type { Explanation, KeptValue } from "./tape/explain";
+export type { Explanation, KeptValue, Rebuilt } from "./tape/explain";
 export type { Op } from "./op/declaration";
 export { defineOp } from "./op/declaration";
 export { Recorder } from "./tape/tape";

@@ -10,6 +10,8 @@ export { aflora } from "./adapter/aflora";
 export type { AfloraOptions, MatricesChoice } from "./adapter/aflora";
 export { houlsby, pfeiffer } from "./adapter/bottleneck";
 export type { BottleneckOptions, HoulsbyOptions, PfeifferOptions, PfeifferPlacement } from "./adapter/bottleneck";
+export { meft } from "./adapter/meft";
+export type { MeftOptions } from "./adapter/meft";
 export { promptTuning } from "./adapter/prompt";
 export type { PromptOptions } from "./adapter/prompt";
 export { sora } from "./adapter/sora";
@@ -89,6 +91,7 @@ export { compareSensitivities } from "./analysis/sensitivity";
 export type { FrozenMatrix, SensitivityOptions, SensitivityRun } from "./analysis/sensitivity";
 export { compareLayers, layerSimilarity } from "./analysis/similarity";
 export type { CompareOptions, LayerSimilarity, SimilarityOptions, Snapshot } from "./analysis/similarity";
+export { startDeviation } from "./analysis/start-deviation";
 export { subjectOf } from "./analysis/subject";
 export type { AnalysisControl, NamedTensors, Subject } from "./analysis/subject";
 

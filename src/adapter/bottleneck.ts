@@ -8,13 +8,9 @@ import type { BlockSite, Forward } from "../model/forward";
 import { normTensors } from "../model/model";
 import type { Model } from "../model/model";
 import { add } from "../ops/add";
-import { gelu } from "../ops/gelu";
-import { linear } from "../ops/linear";
-import { relu } from "../ops/relu";
-import { silu } from "../ops/silu";
 import type { Value } from "../tape/tape";
 import type { Adapter } from "./adapter";
-import { constant, normal } from "./initial";
+import { bottleneckOf, bottleneckTensors } from "./bottleneck-module";
 import { chosenLayers, savedModuleTensors, taskType } from "./targets";
 import type { LayerChoice } from "./targets";
 
@@ -58,8 +54,6 @@ const SCHEMA = v.object({
   modules_to_save: v.optional(v.nullable(v.array(v.string())), null),
 });
 
-/** Standard deviation of initial weights. */
-const DEVIATION = 0.02;
 /** Hidden size over the default width of the bottleneck. */
 const REDUCTION = 16;
 
@@ -130,12 +124,10 @@ export function bottleneckFromConfig(value: PeftConfig, where: string, layers?: 
     kind: config.placement === "every" ? "houlsby" : "pfeiffer",
     tensors: (model) =>
       adaptedBlocks(model).flatMap(({ name, layer, width }) =>
-        [
-          normal(`${name}.adapter_down.weight`, [sizeOf(model), width], DEVIATION),
-          constant(`${name}.adapter_down.bias`, [sizeOf(model)], 0),
-          normal(`${name}.adapter_up.weight`, [width, sizeOf(model)], DEVIATION),
-          constant(`${name}.adapter_up.bias`, [width], 0),
-        ].map((tensor) => ({ ...tensor, layer })),
+        bottleneckTensors({ name: `${name}.adapter`, size: sizeOf(model) }, width).map((tensor) => ({
+          ...tensor,
+          layer,
+        })),
       ),
     baseTensors(model) {
       const norms = config.trains_norms ? normTensors(model, layersOf(model) ?? undefined) : [];
@@ -144,13 +136,9 @@ export function bottleneckFromConfig(value: PeftConfig, where: string, layers?: 
     block(forward, site) {
       const { name, x } = site;
       if (!isAdapted(forward.model, name)) return undefined;
-      const size = sizeOf(forward.model);
-      const width = x.shape.at(-1)!;
-      const read = config.original_ln_before ? ended(forward, site) : x;
-      const down = project(forward, `${name}.adapter_down`, read, [size, width]);
-      const active = activate(forward, config.activation, down);
-      const up = project(forward, `${name}.adapter_up`, active, [width, size]);
-      return forward.recorder.apply(add, { a: up, b: x }, {});
+      const spec = { name: `${name}.adapter`, size: sizeOf(forward.model), activation: config.activation };
+      const change = bottleneckOf(forward, spec, config.original_ln_before ? ended(forward, site) : x);
+      return forward.recorder.apply(add, { a: change, b: x }, {});
     },
     peftConfig: (model) => ({
       ...config,
@@ -167,15 +155,4 @@ export function bottleneckFromConfig(value: PeftConfig, where: string, layers?: 
 function ended({ recorder }: Forward, { x, residual, norm }: BlockSite): Value {
   const sum = recorder.apply(add, { a: x, b: residual }, {});
   return norm?.(sum) ?? sum;
-}
-
-function project({ recorder }: Forward, name: string, x: Value, shape: readonly [number, number]): Value {
-  const w = recorder.parameter(`${name}.weight`, shape);
-  const bias = recorder.parameter(`${name}.bias`, [shape[0]]);
-  return recorder.apply(linear, { x, w, bias }, { layout: "out_in" });
-}
-
-function activate({ recorder }: Forward, activation: "relu" | "silu" | "gelu", x: Value): Value {
-  if (activation === "gelu") return recorder.apply(gelu, { x }, { approximation: "none" });
-  return recorder.apply(activation === "relu" ? relu : silu, { x }, {});
 }

@@ -2,6 +2,7 @@
 export { adaloraFromConfig } from "./adalora";
 export { afloraFromConfig } from "./aflora";
 export { bottleneckFromConfig } from "./bottleneck";
+export { meftFromConfig } from "./meft";
 export { promptFromConfig } from "./prompt";
 export { soraFromConfig } from "./sora";
 export { veraFromConfig } from "./vera";

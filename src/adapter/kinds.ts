@@ -20,6 +20,7 @@ const KINDS: Readonly<Record<string, () => FromConfig | Promise<FromConfig>>> = 
   PROMPT_TUNING: async () => (await import("./further-kinds")).promptFromConfig,
   SAFETAPE_AFLORA: async () => (await import("./further-kinds")).afloraFromConfig,
   SAFETAPE_BOTTLENECK: async () => (await import("./further-kinds")).bottleneckFromConfig,
+  SAFETAPE_MEFT: async () => (await import("./further-kinds")).meftFromConfig,
   SAFETAPE_SORA: async () => (await import("./further-kinds")).soraFromConfig,
 };
 

@@ -7,6 +7,7 @@ import { houlsby, pfeiffer } from "./bottleneck";
 import { full } from "./full";
 import { ia3 } from "./ia3";
 import { lora } from "./lora";
+import { meft } from "./meft";
 import { promptTuning } from "./prompt";
 import { sora } from "./sora";
 import { vera } from "./vera";
@@ -42,6 +43,10 @@ const KINDS: Readonly<Record<string, Kind>> = {
   prompt: { make: promptTuning, options: ["tokens", "initial", "modulesToSave"] },
   houlsby: { make: houlsby, options: ["size", "trainsNorms", "layers", "modulesToSave"] },
   pfeiffer: { make: pfeiffer, options: ["size", "placement", "layers", "modulesToSave"] },
+  meft: {
+    make: meft,
+    options: ["variant", "size", "lambda", "beta", "stateEvery", "dropout", "layers", "modulesToSave"],
+  },
   full: { make: full, options: [] },
 };
 

@@ -81,7 +81,11 @@ const ADAPTER = {
   alpha: optional("--alpha <a>", "Alpha of a low-rank adapter (LoRA: default the rank)", numbers()),
   dropout: optional("--dropout <p>", "Dropout of the adapter", numbers()),
   targets: optional("--targets <names>", "Modules to adapt: names with commas, all-linear, or /a pattern/", targets),
-  layers: optional("--layers <layers>", "Layers to adapt: 0,1,2, early, later or random:SEED", layerChoice),
+  layers: optional(
+    "--layers <layers>",
+    "Layers to adapt, with MEFT to make reversible: 0,1,2, early, later or random:SEED",
+    layerChoice,
+  ),
   feedForward: optional(
     "--feed-forward <names>",
     "(IA)3: targets whose input is scaled: names with commas, none, or /a pattern/",
@@ -93,7 +97,15 @@ const ADAPTER = {
     oneOf(["none", "lora_only", "all"]),
   ),
   addBiases: toggle("--add-biases", "BitFit, LoRA: give projections without a bias one of zeros, which learns"),
-  size: optional("--size <n>", "Width of a bottleneck adapter", counts()),
+  size: optional("--size <n>", "Width of bottlenecks", counts()),
+  variant: optional("--variant <n>", "MEFT's variant: 1, 2 or 3 (default 1)", counts()),
+  lambda: optional("--lambda <x>", "MEFT's factor of the first stream", numbers()),
+  beta: optional("--beta <x>", "MEFT's factor of the second stream", numbers()),
+  stateEvery: optional(
+    "--state-every <n>",
+    "MEFT: layers between two kept states (default 4, of variant 3: 2)",
+    counts(),
+  ),
   placement: optional(
     "--placement <where>",
     "What Pfeiffer's adapters read: adapterhub (default) or output",

@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import * as v from "valibot";
 import type { Adapter } from "../adapter/adapter";
+import { startDeviation } from "../analysis/start-deviation";
 import { NotFiniteError } from "../base/errors";
 import type { Batch } from "../data/batch";
 import type { Tokenizer } from "../data/tokenizer";
@@ -76,8 +77,14 @@ export async function trainCommand(given: RawOptions, print: Print): Promise<voi
   if (data.dropped) process.stderr.write(`${data.dropped} examples left out: no answer within ${maxLength} tokens\n`);
   if (loaded.unused.length > 0) process.stderr.write(`ignored tensors: ${shortList(loaded.unused)}\n`);
   if (loaded.initialised.length > 0) process.stderr.write(`new in this run: ${loaded.initialised.join(", ")}\n`);
-  const batches = data.train(options.batch, settings.seed);
+  const { seed } = settings;
+  const batches = data.train(options.batch, seed);
   const probe = probeOf(data, options);
+  const deviation = adapter.stack
+    ? await progress("comparing the start with the model", () =>
+        startDeviation({ model: loaded, adapter, seed }, data.train(options.batch, seed).next()),
+      )
+    : undefined;
   using trainer = await progress("planning the run", () =>
     Trainer.create({
       model: loaded,
@@ -103,7 +110,8 @@ export async function trainCommand(given: RawOptions, print: Print): Promise<voi
   const evaluation = new BestEvaluation(trainer, evaluate, patience);
   const log = new RunLog();
   const view = new RunView(screen, emit, trainer.state.specs);
-  emit({ type: "start", task, ...startFacts(trainer) });
+  emit({ type: "start", task, ...startFacts(trainer), startDeviation: deviation });
+  if (deviation !== undefined) screen.say(`the start deviates from the model by ${(100 * deviation).toFixed(1)} %`);
   run.restore(trainer, evaluation);
   for (const report of run.reports) log.add(report);
   const { evalEvery = patience === undefined ? Infinity : trainer.progress.stepsPerEpoch } = options;
@@ -111,7 +119,14 @@ export async function trainCommand(given: RawOptions, print: Print): Promise<voi
   const metrics = await evaluation.finish();
   await save(trainer, out);
   const { evaluations, bestStep } = evaluation;
-  const record = log.record(trainer, { task, metrics, evaluations, bestStep, ...(await runFacts(raw, options)) });
+  const record = log.record(trainer, {
+    task,
+    metrics,
+    evaluations,
+    bestStep,
+    startDeviation: deviation,
+    ...(await runFacts(raw, options)),
+  });
   await progress("drawing the report", () => saveReport(out, record, { png }));
   await run.removeCheckpoints();
   const report = join(outPath, REPORT_FILE);

@@ -125,8 +125,9 @@ function tokenPlan(
   const { model, fragileNorms, engine } = loaded;
   const recorder = new Recorder();
   const forward = new Forward({ recorder, model, batch, hooks: adapter, isTraining: false, fragileNorms, cache });
-  let x = model.embed(forward);
-  for (let index = 0; index < model.layers; index++) x = model.layer(forward, index, x);
+  const stack = forward.stack(model.embed(forward));
+  for (let index = 0; index < model.layers; index++) stack.layer(index);
+  const x = stack.hidden();
   const last = recorder.labelled("last token", () =>
     recorder.apply(embedding, { table: x, ids: forward.lastTokens }, {}),
   );

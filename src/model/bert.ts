@@ -8,7 +8,7 @@ import { activationOf, count, GELU_ACTIVATIONS, layerCount, parseConfig, probabi
 import type { Forward } from "./forward";
 import { answerSpan, denseClassifier, pooledClassifier, taskOf } from "./heads";
 import type { Head } from "./heads";
-import { normParameters, projectionParameters } from "./model";
+import { layersOf, normParameters, projectionParameters } from "./model";
 import type { Model, ParameterSpec, Projection, ProjectionRole, Task } from "./model";
 import { layerStructures } from "./structure";
 
@@ -91,7 +91,12 @@ function encoder(config: Readonly<Record<string, unknown>>, kind: Encoder): Mode
     ignores: (name) => /^(?:cls|lm_head|classifier|qa_outputs)\.|position_ids$|(?:^|\.)pooler\./.test(name),
     structures: (index) => layerStructures(index, projections, structureSizes(c)),
     embed: (forward) => embed(forward, c, kind),
-    layer: (forward, index, x) => layer(forward, { family, c, approximation }, index, x),
+    activation: approximation === "tanh" ? "gelu_tanh" : "gelu",
+    hiddenDropout: c.hidden_dropout_prob,
+    ...layersOf({
+      attention: (forward, index, x) => attentionPart(forward, { family, c, approximation }, index, x),
+      feedForward: (forward, index, x) => feedForwardPart(forward, { family, c, approximation }, index, x),
+    }),
     head: (forward, x) => head.apply(forward, x),
   };
 }
@@ -120,12 +125,13 @@ function embed(forward: Forward, c: Config, { family, positions }: Encoder): Val
   });
 }
 
-function layer(
-  forward: Forward,
-  { family, c, approximation }: { family: string; c: Config; approximation: "none" | "tanh" },
-  index: number,
-  x: Value,
-): Value {
+interface LayerKind {
+  readonly family: string;
+  readonly c: Config;
+  readonly approximation: "none" | "tanh";
+}
+
+function attentionPart(forward: Forward, { family, c }: LayerKind, index: number, x: Value): Value {
   const path = `${family}.encoder.layer.${index}`;
   const qkv = {
     q: forward.linear(`${path}.attention.self.query`, x),
@@ -138,13 +144,23 @@ function layer(
     dropout: c.attention_probs_dropout_prob,
   });
   const attended = forward.dropout(forward.linear(`${path}.attention.output.dense`, mixed), c.hidden_dropout_prob);
-  const between = forward.block({
+  return forward.block({
     name: `${path}.attention`,
     layer: index,
     x: attended,
+    input: x,
     residual: x,
     norm: (sum) => forward.layerNorm(`${path}.attention.output.LayerNorm`, sum, c.layer_norm_eps),
   });
+}
+
+function feedForwardPart(
+  forward: Forward,
+  { family, c, approximation }: LayerKind,
+  index: number,
+  between: Value,
+): Value {
+  const path = `${family}.encoder.layer.${index}`;
   const narrow = forward.feedForward(index, () => {
     const wide = forward.linear(`${path}.intermediate.dense`, between);
     const active = forward.recorder.labelled(`${path}.intermediate`, () =>
@@ -156,6 +172,7 @@ function layer(
     name: `${path}.output`,
     layer: index,
     x: narrow,
+    input: between,
     residual: between,
     norm: (sum) => forward.layerNorm(`${path}.output.LayerNorm`, sum, c.layer_norm_eps),
   });

@@ -30,6 +30,8 @@ export interface BlockSite {
   readonly layer: number;
   /** The output [b, t, d], before its residual is added. */
   readonly x: Value;
+  /** What it was computed of [b, t, d]: the residual, behind the norm in pre-norm models. */
+  readonly input: Value;
   /** The residual [b, t, d] that is added to it. */
   readonly residual: Value;
   /** Records the norm of the sum, in post-norm models. */
@@ -48,6 +50,16 @@ export interface ForwardHooks {
   linear?(forward: Forward, site: LinearSite): Value | undefined;
   /** Records another value [b, t, d] in place of a sub-layer's output (bottleneck adapters). */
   block?(forward: Forward, site: BlockSite): Value | undefined;
+  /** Carries hidden states x [b, t, d] through the layers in its own way (reversible layers). */
+  stack?(forward: Forward, x: Value): LayerStack;
+}
+
+/** Hidden states on their way through a model's layers. */
+export interface LayerStack {
+  /** Records a layer. Layers are recorded in their order. */
+  layer(index: number): void;
+  /** Records what the head would read now [b, t, d]. */
+  hidden(): Value;
 }
 
 export interface ForwardOptions {
@@ -222,6 +234,19 @@ export class Forward {
     return site.norm?.(sum) ?? sum;
   }
 
+  /** The way of hidden states x [b, t, d] through the layers, of which `from` is the first: each is a section. */
+  stack(x: Value, from = 0): LayerStack {
+    const stack = from === 0 ? this.#hooks.stack?.(this, x) : undefined;
+    if (stack) return stack;
+    let hidden = x;
+    return {
+      layer: (index) => {
+        hidden = this.recorder.section(layerSection(index), () => this.model.layer(this, index, hidden));
+      },
+      hidden: () => hidden,
+    };
+  }
+
   /** Records a layer's feed-forward as a section of its own, which can be recomputed separately. */
   feedForward(layer: number, body: () => Value): Value {
     return this.recorder.section(feedForwardSection(layer), body);
@@ -284,6 +309,9 @@ export class Forward {
     return { heads, kvHeads, causal, scale: 1 / Math.sqrt(headSize), dropout, salt };
   }
 }
+
+/** Name of the section that a layer is. */
+export const layerSection = (layer: number): string => `layer ${layer}`;
 
 /** Name of the section of a layer's feed-forward. */
 export const feedForwardSection = (layer: number): string => `feed-forward of layer ${layer}`;

@@ -5,7 +5,7 @@ import { activationOf, count, GELU_ACTIVATIONS, layerCount, parseConfig, probabi
 import type { Forward } from "./forward";
 import { answerSpan, DECODER_TASKS, languageModel, lastTokenScore, taskOf } from "./heads";
 import type { FinalNorm, Head } from "./heads";
-import { normParameters, projectionParameters } from "./model";
+import { layersOf, normParameters, projectionParameters } from "./model";
 import type { Model, ParameterSpec, Projection, ProjectionRole } from "./model";
 import { layerStructures } from "./structure";
 
@@ -65,7 +65,12 @@ export function gpt2(config: Readonly<Record<string, unknown>>): Model {
         return forward.dropout(embedded, c.embd_pdrop);
       });
     },
-    layer: (forward, index, x) => layer(forward, c, approximation, index, x),
+    activation: approximation === "tanh" ? "gelu_tanh" : "gelu",
+    hiddenDropout: c.resid_pdrop,
+    ...layersOf({
+      attention: (forward, index, x) => attentionPart(forward, c, index, x),
+      feedForward: (forward, index, x) => feedForwardPart(forward, c, approximation, index, x),
+    }),
     head: (forward, x) => head.apply(forward, x),
     output: head.output,
   };
@@ -79,16 +84,27 @@ function gpt2Head(config: Readonly<Record<string, unknown>>, c: Config): Head {
   return languageModel(c.vocab_size, { hidden: c.n_embd, norm, tiedTo: "transformer.wte.weight" });
 }
 
-function layer(forward: Forward, c: Config, approximation: "none" | "tanh", index: number, x: Value): Value {
+function attentionPart(forward: Forward, c: Config, index: number, x: Value): Value {
   const path = `transformer.h.${index}`;
-  const qkv = forward.linear(`${path}.attn.c_attn`, forward.layerNorm(`${path}.ln_1`, x, c.layer_norm_epsilon));
+  const before = forward.layerNorm(`${path}.ln_1`, x, c.layer_norm_epsilon);
+  const qkv = forward.linear(`${path}.attn.c_attn`, before);
   const mixed = forward.fusedAttention(`${path}.attn`, qkv, {
     headSize: c.n_embd / c.n_head,
     causal: true,
     dropout: c.attn_pdrop,
   });
   const attended = forward.dropout(forward.linear(`${path}.attn.c_proj`, mixed), c.resid_pdrop);
-  const between = forward.block({ name: `${path}.attn`, layer: index, x: attended, residual: x });
+  return forward.block({ name: `${path}.attn`, layer: index, x: attended, input: before, residual: x });
+}
+
+function feedForwardPart(
+  forward: Forward,
+  c: Config,
+  approximation: "none" | "tanh",
+  index: number,
+  between: Value,
+): Value {
+  const path = `transformer.h.${index}`;
   const inner = forward.layerNorm(`${path}.ln_2`, between, c.layer_norm_epsilon);
   const narrow = forward.feedForward(index, () => {
     const wide = forward.linear(`${path}.mlp.c_fc`, inner);
@@ -97,7 +113,7 @@ function layer(forward: Forward, c: Config, approximation: "none" | "tanh", inde
     );
     return forward.dropout(forward.linear(`${path}.mlp.c_proj`, active), c.resid_pdrop);
   });
-  return forward.block({ name: `${path}.mlp`, layer: index, x: narrow, residual: between });
+  return forward.block({ name: `${path}.mlp`, layer: index, x: narrow, input: inner, residual: between });
 }
 
 function gpt2Projections(c: Config): Projection[] {

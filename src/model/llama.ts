@@ -8,7 +8,7 @@ import { headsIn } from "./forward";
 import type { Forward } from "./forward";
 import { answerSpan, DECODER_TASKS, languageModel, lastTokenScore, taskOf } from "./heads";
 import type { FinalNorm, Head } from "./heads";
-import { projectionParameters } from "./model";
+import { layersOf, projectionParameters } from "./model";
 import type { Model, ParameterSpec, Projection, ProjectionRole, Task } from "./model";
 import { layerStructures } from "./structure";
 import { ROTATION_SCHEMA, rotationFrequencies, rotationTable } from "./rotation";
@@ -79,7 +79,12 @@ export function llama(config: Readonly<Record<string, unknown>>): Model {
       forward.recorder.labelled(`${body}.embed_tokens`, () =>
         forward.tokenEmbeddings(forward.parameter(`${body}.embed_tokens.weight`)),
       ),
-    layer: (forward, index, x) => layer(forward, sizes, { path: `${body}.layers.${index}`, index }, x),
+    activation: "silu",
+    hiddenDropout: 0,
+    ...layersOf({
+      attention: (forward, index, x) => attentionPart(forward, sizes, { path: `${body}.layers.${index}`, index }, x),
+      feedForward: (forward, index, x) => feedForwardPart(forward, c, { path: `${body}.layers.${index}`, index }, x),
+    }),
     head: (forward, x) => head.apply(forward, x),
     output: head.output,
   };
@@ -107,12 +112,13 @@ function sizesOf(c: Config): Sizes {
   return { c, heads, kvHeads, headSize };
 }
 
-function layer(
-  forward: Forward,
-  { c, headSize }: Sizes,
-  { path, index }: { path: string; index: number },
-  x: Value,
-): Value {
+/** A layer by its number, and the name of its module. */
+interface LayerPath {
+  readonly path: string;
+  readonly index: number;
+}
+
+function attentionPart(forward: Forward, { c, headSize }: Sizes, { path, index }: LayerPath, x: Value): Value {
   const { recorder } = forward;
   const before = forward.rmsNorm(`${path}.input_layernorm`, x, c.rms_norm_eps);
   const rotated = (name: string): Value => {
@@ -129,7 +135,11 @@ function layer(
   const shape = { headSize, causal: true, dropout: c.attention_dropout };
   const mixed = forward.attention(`${path}.self_attn`, qkv, shape);
   const attended = forward.linear(`${path}.self_attn.o_proj`, mixed);
-  const between = forward.block({ name: `${path}.self_attn`, layer: index, x: attended, residual: x });
+  return forward.block({ name: `${path}.self_attn`, layer: index, x: attended, input: before, residual: x });
+}
+
+function feedForwardPart(forward: Forward, c: Config, { path, index }: LayerPath, between: Value): Value {
+  const { recorder } = forward;
   const inner = forward.rmsNorm(`${path}.post_attention_layernorm`, between, c.rms_norm_eps);
   const narrow = forward.feedForward(index, () => {
     const gate = forward.linear(`${path}.mlp.gate_proj`, inner);
@@ -137,7 +147,7 @@ function layer(
     const active = recorder.labelled(`${path}.mlp`, () => recorder.apply(swiglu, { gate, up }, {}));
     return forward.linear(`${path}.mlp.down_proj`, active);
   });
-  return forward.block({ name: `${path}.mlp`, layer: index, x: narrow, residual: between });
+  return forward.block({ name: `${path}.mlp`, layer: index, x: narrow, input: inner, residual: between });
 }
 
 function layerProjections({ c, heads, kvHeads, headSize }: Sizes, body: string): Projection[] {

@@ -65,6 +65,15 @@ export interface ImageSpec {
   readonly channels: number;
 }
 
+/** An activation of a feed-forward; a gate's, where there is one. */
+export type Activation = "gelu" | "gelu_tanh" | "relu" | "silu";
+
+/** The two parts of a layer: `layer` is the second of what the first gives. */
+export interface LayerParts {
+  attention(forward: Forward, index: number, x: Value): Value;
+  feedForward(forward: Forward, index: number, x: Value): Value;
+}
+
 /**
  * A model family in one configuration: the names and shapes of its tensors, and how it is traced. It holds no weights, so
  * that a step can be planned without a device. Layers are traced one by one, so that scores can compare their outputs.
@@ -91,6 +100,10 @@ export interface Model {
   readonly classes: number;
   /** Token id that fills short rows. */
   readonly padId: number;
+  /** Activation between the projections of the feed-forward. */
+  readonly activation: Activation;
+  /** Probability of dropout on a sub-layer's output. */
+  readonly hiddenDropout: number;
   /** Modules of the task's head, which are trained in addition to an adapter (PEFT's `modules_to_save`). */
   readonly heads: readonly string[];
   /** `target_modules` of an adapter that names none, as in PEFT. */
@@ -113,6 +126,8 @@ export interface Model {
   embed(forward: Forward): Value;
   /** Records a layer: hidden states to hidden states, both [size, length, hiddenSize]. */
   layer(forward: Forward, index: number, x: Value): Value;
+  /** A layer in two parts, each with its residual and its norms; undefined where a layer is not one after the other. */
+  readonly parts?: LayerParts;
   /** Records the head: hidden states to logits [size, classes], or [size, length, classes] for tasks on tokens. */
   head(forward: Forward, x: Value): Value;
   /** Input [size, length, hiddenSize] and weight [vocabularySize, hiddenSize] of a language model's last projection. */
@@ -122,6 +137,12 @@ export interface Model {
 /** Whether a module or a tensor, by its name, belongs to the task's head. */
 export const isInHead = ({ heads }: Pick<Model, "heads">, name: string): boolean =>
   heads.some((head) => `${name}.`.startsWith(`${head}.`));
+
+/** A family's `layer` and `parts`, where a layer is attention, then the feed-forward. */
+export const layersOf = (parts: LayerParts): Required<Pick<Model, "layer" | "parts">> => ({
+  layer: (forward, index, x) => parts.feedForward(forward, index, parts.attention(forward, index, x)),
+  parts,
+});
 
 /** Weight, in the projection's layout, and bias [out] of a projection. */
 export function projectionParameters(projection: Projection): ParameterSpec[] {

@@ -9,7 +9,7 @@ import type { Value } from "../tape/tape";
 import { activationOf, count, GELU_ACTIVATIONS, layerCount, parseConfig, probability } from "./config";
 import type { Forward } from "./forward";
 import { imageClassifier, taskOf } from "./heads";
-import { normParameters, projectionParameters } from "./model";
+import { layersOf, normParameters, projectionParameters } from "./model";
 import type { ImageSpec, Model, ParameterSpec, Projection, ProjectionRole } from "./model";
 import { layerStructures } from "./structure";
 
@@ -79,7 +79,12 @@ export function vit(config: Readonly<Record<string, unknown>>): Model {
         neurons: c.intermediate_size,
       }),
     embed: (forward) => embed(forward, c, image),
-    layer: (forward, index, x) => layer(forward, c, approximation, index, x),
+    activation: approximation === "tanh" ? "gelu_tanh" : "gelu",
+    hiddenDropout: c.hidden_dropout_prob,
+    ...layersOf({
+      attention: (forward, index, x) => attentionPart(forward, c, index, x),
+      feedForward: (forward, index, x) => feedForwardPart(forward, c, approximation, index, x),
+    }),
     head: (forward, x) => head.apply(forward, x),
   };
 }
@@ -117,7 +122,7 @@ function embed(forward: Forward, c: Config, image: ImageSpec): Value {
   });
 }
 
-function layer(forward: Forward, c: Config, approximation: "none" | "tanh", index: number, x: Value): Value {
+function attentionPart(forward: Forward, c: Config, index: number, x: Value): Value {
   const path = `vit.encoder.layer.${index}`;
   const before = forward.layerNorm(`${path}.layernorm_before`, x, c.layer_norm_eps);
   const project = (name: string): Value => forward.linear(`${path}.attention.attention.${name}`, before);
@@ -131,7 +136,17 @@ function layer(forward: Forward, c: Config, approximation: "none" | "tanh", inde
     },
   );
   const attended = forward.dropout(forward.linear(`${path}.attention.output.dense`, mixed), c.hidden_dropout_prob);
-  const between = forward.block({ name: `${path}.attention`, layer: index, x: attended, residual: x });
+  return forward.block({ name: `${path}.attention`, layer: index, x: attended, input: before, residual: x });
+}
+
+function feedForwardPart(
+  forward: Forward,
+  c: Config,
+  approximation: "none" | "tanh",
+  index: number,
+  between: Value,
+): Value {
+  const path = `vit.encoder.layer.${index}`;
   const inner = forward.layerNorm(`${path}.layernorm_after`, between, c.layer_norm_eps);
   const narrow = forward.feedForward(index, () => {
     const wide = forward.linear(`${path}.intermediate.dense`, inner);
@@ -140,7 +155,7 @@ function layer(forward: Forward, c: Config, approximation: "none" | "tanh", inde
     );
     return forward.dropout(forward.linear(`${path}.output.dense`, active), c.hidden_dropout_prob);
   });
-  return forward.block({ name: `${path}.output`, layer: index, x: narrow, residual: between });
+  return forward.block({ name: `${path}.output`, layer: index, x: narrow, input: inner, residual: between });
 }
 
 function layerProjections(c: Config): Projection[] {

@@ -83,6 +83,14 @@ export interface GradientRule<A extends Attributes> {
   flops?(context: InferContext<A>): number;
 }
 
+/** How an op gives back one of its inputs from its first output and its other inputs (reversible layers). */
+export interface Inverse<A extends Attributes> {
+  /** The input slot, which has the shape of the first output. */
+  readonly of: string;
+  /** Launches that write the slot; with `LaunchContext.inPlace`, into the first output's buffer. */
+  launches(context: LaunchContext<A>): Launch[];
+}
+
 /** A tensor in float64 on the host, in row-major order, for the references that tests compare with. */
 export interface ReferenceTensor {
   readonly shape: Shape;
@@ -141,6 +149,8 @@ export interface Op<A extends Attributes = Attributes> {
   /** An input whose buffer the first output may reuse if nothing reads that input later. */
   readonly overwrites?: string;
   readonly gradients: readonly GradientRule<A>[];
+  /** Left out by ops of which no input follows from the output. */
+  readonly inverse?: Inverse<A>;
   /** Floating-point operations of the forward launches. */
   flops(context: InferContext<A>): number;
   /** The forward pass in float64, in plain loops, for tests. Returns the outputs, and mutated inputs by their slots. */

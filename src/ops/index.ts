@@ -30,6 +30,7 @@ import { rope } from "./rope";
 import { scale } from "./scale";
 import { scaleColumns } from "./scale_columns";
 import { scaleRows } from "./scale_rows";
+import { scaledAdd } from "./scaled_add";
 import { sensitivity } from "./sensitivity";
 import { silu } from "./silu";
 import { softThreshold } from "./soft_threshold";
@@ -70,6 +71,7 @@ export {
   scale,
   scaleColumns,
   scaleRows,
+  scaledAdd,
   sensitivity,
   silu,
   softThreshold,
@@ -112,6 +114,7 @@ export const OPS: readonly Op[] = [
   scale,
   scaleColumns,
   scaleRows,
+  scaledAdd,
   sensitivity,
   silu,
   softThreshold,

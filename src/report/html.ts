@@ -53,7 +53,7 @@ export function figureSection(figure: Figure): string {
 }
 
 function header(record: RunRecord): string {
-  const { title, created, model, gpu, metrics, peakBytes, seconds, flops, steps, freezes } = record;
+  const { title, created, model, gpu, metrics, peakBytes, seconds, flops, steps, freezes, startDeviation } = record;
   const last = steps.at(-1);
   const facts: [string, string][] = [
     ...Object.entries(metrics).map(([name, value]): [string, string] => [name, value.toFixed(4)]),
@@ -65,6 +65,9 @@ function header(record: RunRecord): string {
     ["freezes", String(freezes.length)],
     ...parameterFacts(record),
   ];
+  if (startDeviation !== undefined) {
+    facts.push(["deviation of the start from the model", `${(100 * startDeviation).toFixed(1)} %`]);
+  }
   const where = gpu.description || gpu.device || gpu.vendor;
   return (
     `<header>\n<h1>${escapeText(title)}</h1>\n` +

@@ -130,6 +130,8 @@ export const RUN_RECORD = v.object({
   scores: v.array(SCORES),
   /** Settings and results of the policy. */
   policy: FACTS,
+  /** Relative deviation of the start from the loaded model, of adapters that do not start from it exactly. */
+  startDeviation: v.optional(v.number()),
   /** Tensors of the head that the checkpoint does not have. */
   initialised: v.optional(v.array(v.string())),
 });

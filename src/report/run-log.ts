@@ -15,6 +15,8 @@ export interface RunFacts {
   readonly evaluations?: readonly { readonly step: number; readonly metrics: Readonly<Record<string, number>> }[];
   /** Step of the best evaluation, whose tensors are saved. */
   readonly bestStep?: number | undefined;
+  /** As `startDeviation` gives it. */
+  readonly startDeviation?: number | undefined;
   readonly versions?: Readonly<Record<string, string>>;
 }
 

@@ -45,7 +45,7 @@ export class BackwardEmitter {
   emit(loss: Value, lossGradient: Location): void {
     this.#gradients.set(loss.id, { location: lossGradient, owners: new Set([loss.id]) });
     this.tasks.forEach((task, index) => {
-      this.recomputer.before(task.node);
+      this.recomputer.before(index);
       for (const slot of task.reads) this.packing.before(forwardValue(task.node, slot) ?? -1, task.node);
       if (task.temp !== undefined) this.#emitTemp(task.node, task.temp);
       else if (task.rule) this.#emitRule(task, task.rule, index);

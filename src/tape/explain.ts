@@ -1,4 +1,5 @@
 import { formatShape } from "../base/shape";
+import { specBytes } from "./emit";
 import type { Plan, SavedValue } from "./plan";
 import type { Keeper } from "./saves";
 import type { Tape } from "./tape";
@@ -15,22 +16,39 @@ export interface KeptValue {
   readonly keptFor: readonly string[];
 }
 
+/** States of reversible layers that a plan rebuilds from those that it keeps. */
+export interface Rebuilt {
+  readonly values: number;
+  readonly bytes: number;
+  /** Bytes that would be kept in all by plain recomputation of the same layers, from what enters each. */
+  readonly keptByRecomputation: number;
+}
+
 /** What a plan keeps from the forward to the backward pass, and why. */
 export interface Explanation {
   readonly kept: readonly KeptValue[];
   readonly keptBytes: number;
+  /** What reversible layers rebuild instead of keeping; undefined without any. */
+  readonly rebuilt: Rebuilt | undefined;
   /** Label of the lowest node that is differentiated; below it nothing is kept. Undefined without a backward pass. */
   readonly horizon: string | undefined;
   /** All of this as a table, one value a line. */
   toString(): string;
 }
 
-/** Explains what a plan of `tape` keeps for its backward pass. */
-export function explain(tape: Tape, plan: Plan): Explanation {
+/**
+ * Explains what a plan of `tape` keeps for its backward pass.
+ * @param plain the plan that rebuilds nothing, for plans with reversible layers.
+ */
+export function explain(tape: Tape, plan: Plan, plain: Plan = plan): Explanation {
   const kept = plan.saved.map((saved) => keptValue(tape, saved));
-  const keptBytes = kept.reduce((sum, value) => sum + value.bytes, 0);
+  const sum = (values: readonly { readonly bytes: number }[]): number =>
+    values.reduce((all, { bytes }) => all + bytes, 0);
   const horizon = plan.launches.findLast((launch) => launch.phase === "backward")?.node.label;
-  return { kept, keptBytes, horizon, toString: () => table(kept, keptBytes, horizon) };
+  const bytes = plan.rebuilt.reduce((all, value) => all + specBytes(value), 0);
+  const rebuilt = bytes > 0 ? { values: plan.rebuilt.length, bytes, keptByRecomputation: sum(plain.saved) } : undefined;
+  const explanation = { kept, keptBytes: sum(kept), rebuilt, horizon };
+  return { ...explanation, toString: () => table(explanation) };
 }
 
 function keptValue(tape: Tape, saved: SavedValue): KeptValue {
@@ -54,14 +72,21 @@ function reasons(tape: Tape, keeper: Keeper): string[] {
   });
 }
 
-function table(kept: readonly KeptValue[], keptBytes: number, horizon: string | undefined): string {
+function table({ kept, keptBytes, rebuilt, horizon }: Omit<Explanation, "toString">): string {
+  const column = (bytes: number): string => `${String(bytes).padStart(12)} B`;
   const lines = kept.map(
     (value) =>
-      `${String(value.bytes).padStart(12)} B  ${value.label}  ${value.value} ${formatShape(value.shape)}  for ${value.keptFor.join(", ")}`,
+      `${column(value.bytes)}  ${value.label}  ${value.value} ${formatShape(value.shape)}  for ${value.keptFor.join(", ")}`,
   );
   return [
     ...lines,
-    `${String(keptBytes).padStart(12)} B  kept in all, ${kept.length} values`,
+    `${column(keptBytes)}  kept in all, ${kept.length} values`,
+    ...(rebuilt
+      ? [
+          `${column(rebuilt.bytes)}  rebuilt by reversible layers from what is kept, ${rebuilt.values} values`,
+          `${column(rebuilt.keptByRecomputation)}  would be kept by plain recomputation of the same layers`,
+        ]
+      : []),
     horizon ? `The backward pass ends at ${horizon}.` : "No backward pass runs.",
   ].join("\n");
 }

@@ -3,6 +3,8 @@ import { launchContext, specBytes } from "./emit";
 import type { Emitter, Location, Locations, Phase } from "./emit";
 import { mainOutput } from "./reach";
 import { forwardValue } from "./saves";
+import { firstResult, readBy, writtenBy } from "./steps";
+import type { Step } from "./steps";
 import type { Node, Tape } from "./tape";
 
 /** Shape and type of any slot of a node: inputs, outputs, temps, and gradients of inputs and of the first output. */
@@ -18,39 +20,38 @@ export function slotSpec(tape: Tape, node: Node, slot: string): TensorSpec | und
 const UNLIMITED = { bindingBytes: Infinity, offsetAlignment: 1, workgroupsPerDimension: Infinity };
 
 /**
- * Emits the forward launches of `nodes` and adds the location of every output to `locations`. An op that may overwrite an
- * input does so if nothing reads that input later.
+ * Emits the launches of steps and adds the location of everything that they write to `locations`. An op that may overwrite an
+ * input does so if nothing reads that input later; an inverse overwrites the output that it starts from in the same way.
  * @param kept values that must not be overwritten.
  * @param after called when a node's launches are emitted.
  */
-export function emitForward(
+export function emitSteps(
   tape: Tape,
-  nodes: readonly Node[],
+  steps: readonly Step[],
   locations: Locations,
   kept: ReadonlySet<number>,
   emitter: Emitter,
   { phase = "forward", after }: { phase?: Phase; after?: (node: Node) => void } = {},
 ): void {
-  const readers = countReaders(nodes);
-  for (const node of nodes) {
+  const readers = countReaders(steps);
+  for (const step of steps) {
+    const { node, isInverse } = step;
     const temps = new Map<string, Location>();
-    const reused = reusableInput(tape, node, readers, kept, locations);
-    for (const id of Object.values(node.outputs)) {
-      const location = reused !== undefined && id === mainOutput(node) ? locations.get(reused) : undefined;
+    const reused = reusableValue(tape, step, readers, kept, locations);
+    for (const id of writtenBy(step)) {
+      const location = reused !== undefined && id === firstResult(step) ? locations.get(reused) : undefined;
       locations.set(id, location ?? emitter.allocate(tape.values[id]!));
     }
-    for (const temp of node.op.forwardTemps ?? []) {
+    for (const temp of isInverse ? [] : (node.op.forwardTemps ?? [])) {
       temps.set(temp, emitter.allocate(slotSpec(tape, node, temp)!));
     }
     const context = launchContext(node, emitter.limits, (slot) => slotSpec(tape, node, slot), {
       inPlace: reused !== undefined,
     });
-    emitter.emit(node.op.forward(context), node, phase, (slot) => [
-      locate(node, slot, locations, temps),
-      slotSpec(tape, node, slot)!,
-    ]);
+    const launches = isInverse ? node.op.inverse!.launches(context) : node.op.forward(context);
+    emitter.emit(launches, node, phase, (slot) => [locate(node, slot, locations, temps), slotSpec(tape, node, slot)!]);
     after?.(node);
-    for (const id of Object.values(node.inputs)) readers.set(id, (readers.get(id) ?? 0) - 1);
+    for (const id of readBy(step)) readers.set(id, (readers.get(id) ?? 0) - 1);
   }
 }
 
@@ -60,27 +61,27 @@ function locate(node: Node, slot: string, locations: Locations, temps: ReadonlyM
   throw new Error(`${node.op.name} (${node.label}) binds ${slot}, which its forward pass does not have.`);
 }
 
-/** Number of slots of `nodes` to which each value is bound, by value id. */
-function countReaders(nodes: readonly Node[]): Map<number, number> {
+/** Number of slots of `steps` to which each value is bound, by value id. */
+function countReaders(steps: readonly Step[]): Map<number, number> {
   const readers = new Map<number, number>();
-  for (const node of nodes) {
-    for (const id of Object.values(node.inputs)) readers.set(id, (readers.get(id) ?? 0) + 1);
-  }
+  for (const id of steps.flatMap(readBy)) readers.set(id, (readers.get(id) ?? 0) + 1);
   return readers;
 }
 
-/** Id of the input that the first output may overwrite: an activation that nothing else reads, now or later. */
-function reusableInput(
+/** Id of the value that a step's first result may overwrite: an activation that nothing else reads, now or later. */
+function reusableValue(
   tape: Tape,
-  node: Node,
+  step: Step,
   readers: ReadonlyMap<number, number>,
   kept: ReadonlySet<number>,
   locations: Locations,
 ): number | undefined {
-  const id = node.op.overwrites === undefined ? undefined : node.inputs[node.op.overwrites];
+  const { node, isInverse } = step;
+  const input = node.op.overwrites === undefined ? undefined : node.inputs[node.op.overwrites];
+  const id = isInverse ? mainOutput(node) : input;
   if (id === undefined || kept.has(id) || readers.get(id) !== 1) return undefined;
   const value = tape.values[id]!;
-  const output = tape.values[mainOutput(node)]!;
+  const output = tape.values[firstResult(step)]!;
   const fits = value.origin.kind === "node" && specBytes(value) === specBytes(output);
   return fits && locations.get(id)?.kind === "virtual" ? id : undefined;
 }

@@ -8,13 +8,14 @@ import { assignBuffers } from "./buffers";
 import type { PlannedBuffer } from "./buffers";
 import { Emitter, launchContext, specBytes } from "./emit";
 import type { Location, Locations, Phase } from "./emit";
-import { emitForward, slotSpec } from "./forward";
+import { emitSteps, slotSpec } from "./forward";
 import { Packing, packedSpec } from "./packing";
 import { ancestors, mainOutput, reach } from "./reach";
 import { recomputation, Recomputer } from "./recompute";
 import type { RecomputedSection } from "./recompute";
 import { backwardTasks, saves } from "./saves";
 import type { BackwardTask, Keeper } from "./saves";
+import { firstResult, forwardStep } from "./steps";
 import type { Node, Tape, Value } from "./tape";
 
 /** Memory that a planned launch binds: a buffer of the plan, or a tensor that outlives the plan. */
@@ -62,6 +63,8 @@ export interface Plan {
   /** The trainable parameters that get a gradient: those that influence the loss. */
   readonly gradients: ReadonlyMap<string, TensorSpec>;
   readonly saved: readonly SavedValue[];
+  /** Values that reversible sections rebuild instead of keeping. */
+  readonly rebuilt: readonly Value[];
   /** Floating-point operations of one run. */
   readonly flops: { readonly forward: number; readonly recompute: number; readonly backward: number };
   /** Index of the launch from which on all buffers exist at the same time. */
@@ -81,6 +84,8 @@ export interface PlanOptions {
   readonly addToGradients?: boolean;
   /** Names of sections to recompute in the backward pass instead of keeping their activations. Default none. */
   readonly recompute?: ReadonlySet<string>;
+  /** Whether values of `Tape.rebuilt` are rebuilt; else they are kept, as by plain recomputation. Default true. */
+  readonly rebuild?: boolean;
   /** How kept activations are stored until gradients read them. Default f32. */
   readonly activations?: ActivationFormat;
   /** Whether to run every node of the tape, including those that only change parameters in place. Default false. */
@@ -102,24 +107,35 @@ export function plan(tape: Tape, options: PlanOptions): Plan {
   const emitter = new Emitter(options.limits ?? DEFAULT_LIMITS);
   const tasks = planTasks(tape, options);
   const recomputed = options.recompute ?? new Set<string>();
-  const { kept, sections } = recomputation(tape, tasks, saves(tape, tasks), recomputed);
+  const rebuilds = (options.rebuild ?? true) ? tape.rebuilt : new Map<number, number>();
+  const { kept, sections } = recomputation(tape, tasks, saves(tape, tasks), { chosen: recomputed, rebuilds });
   const results = [...Object.values(options.outputs), ...(options.loss ? [options.loss] : [])];
   const nodes = options.effects ? tape.nodes : ancestors(tape, results);
   const locations: Locations = new Map();
   const inputs = locateExternals(tape, nodes, locations, emitter);
   const outputIds = new Set(Object.values(options.outputs).map(({ id }) => id));
   const { activations = "f32" } = options;
-  const packed = activations === "f32" ? new Set<number>() : packable(tape, kept, outputIds);
+  const unpacked = new Set([...outputIds, ...startsOfInverses(sections.values())]);
+  const packed = activations === "f32" ? new Set<number>() : packable(tape, kept, unpacked);
   const packing = new Packing(tape, activations, packed, locations, emitter);
   const notOverwritten = new Set([...[...kept.keys()].filter((id) => !packed.has(id)), ...outputIds]);
-  emitForward(tape, nodes, locations, notOverwritten, emitter, { after: (node) => packing.after(node) });
+  emitSteps(tape, nodes.map(forwardStep), locations, notOverwritten, emitter, { after: (node) => packing.after(node) });
   for (const id of outputIds) emitter.keepToEnd(locations.get(id)!);
   for (const id of kept.keys()) emitter.markSaved(packing.location(id)!);
   if (options.loss && tasks.length > 0) {
     const lossGradient = emitter.allocate(options.loss);
     emitter.keepFromStart(lossGradient);
     inputs.set(LOSS_GRADIENT, [lossGradient, options.loss]);
-    const recomputer = new Recomputer(tape, recomputed, { kept, sections }, locations, emitter, packing);
+    const recomputer = new Recomputer(
+      tape,
+      tasks,
+      recomputed,
+      { kept, sections },
+      locations,
+      outputIds,
+      emitter,
+      packing,
+    );
     const adds = options.addToGradients ?? false;
     const backward = new BackwardEmitter(tape, tasks, locations, outputIds, emitter, adds, recomputer, packing);
     backward.emit(options.loss, lossGradient);
@@ -136,6 +152,9 @@ export function plan(tape: Tape, options: PlanOptions): Plan {
     parameters: boundParameters(tape, nodes),
     gradients: parametersWithGradient(tape, tasks),
     saved: savedValues(tape, kept, packed),
+    rebuilt: [...sections.values()].flatMap(({ steps }) =>
+      steps.filter(({ isInverse }) => isInverse).map((step) => tape.values[firstResult(step)]!),
+    ),
     flops: countFlops(tape, nodes, tasks, [...sections.values()]),
     isStaged: options.staged ?? false,
   };
@@ -215,17 +234,22 @@ function parametersWithGradient(tape: Tape, tasks: readonly BackwardTask[]): Map
   return parameters;
 }
 
-/** Ids of the kept values that may be packed: nodes' first outputs in f32 that are not read after the run. */
+/** Ids of the values from which sections with inverses start: an inverse would enlarge what packing rounds away. */
+function startsOfInverses(sections: Iterable<RecomputedSection>): number[] {
+  return [...sections].filter(({ steps }) => steps.some(({ isInverse }) => isInverse)).flatMap(({ from }) => [...from]);
+}
+
+/** Ids of the kept values that may be packed: nodes' first outputs in f32, but for those that must stay as they are. */
 function packable(
   tape: Tape,
   kept: ReadonlyMap<number, readonly Keeper[]>,
-  outputs: ReadonlySet<number>,
+  unpacked: ReadonlySet<number>,
 ): ReadonlySet<number> {
   const isMainOutput = (id: number): boolean => {
     const { origin, dtype } = tape.values[id]!;
     return origin.kind === "node" && dtype === "f32" && mainOutput(tape.nodes[origin.node]!) === id;
   };
-  return new Set([...kept.keys()].filter((id) => isMainOutput(id) && !outputs.has(id)));
+  return new Set([...kept.keys()].filter((id) => isMainOutput(id) && !unpacked.has(id)));
 }
 
 function savedValues(
@@ -249,10 +273,11 @@ function countFlops(
 ): Plan["flops"] {
   const context = (node: Node) => launchContext(node, DEFAULT_LIMITS, (slot) => slotSpec(tape, node, slot));
   const sum = (values: number[]): number => values.reduce((a, b) => a + b, 0);
-  const forward = (run: readonly Node[]): number => sum(run.map((node) => node.op.flops(context(node))));
+  const forward = (node: Node): number => node.op.flops(context(node));
   return {
-    forward: forward(nodes),
-    recompute: forward(sections.flatMap((section) => section.nodes)),
+    forward: sum(nodes.map(forward)),
+    // An inverse takes as many operations as its op.
+    recompute: sum(sections.flatMap(({ steps }) => steps.map(({ node }) => forward(node)))),
     backward: sum(tasks.map(({ node, rule, temp }) => (rule ?? node.op.temps?.[temp!])?.flops?.(context(node)) ?? 0)),
   };
 }

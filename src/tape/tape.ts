@@ -35,12 +35,18 @@ export interface Node {
 export interface Tape {
   readonly values: readonly Value[];
   readonly nodes: readonly Node[];
+  /** Names of the sections that every plan recomputes: the parts of reversible layers. */
+  readonly reversible: ReadonlySet<string>;
+  /** Values that the backward pass rebuilds instead of keeping: value id -> id of the node whose inverse gives it. */
+  readonly rebuilt: ReadonlyMap<number, number>;
 }
 
 /** Records a tape. A name of a parameter or an input always means the same value. */
 export class Recorder implements Tape {
   readonly values: Value[] = [];
   readonly nodes: Node[] = [];
+  readonly reversible = new Set<string>();
+  readonly rebuilt = new Map<number, number>();
   #named = new Map<string, Value>();
   #labels: string[] = [];
   #sections: readonly string[] = [];
@@ -124,6 +130,29 @@ export class Recorder implements Tape {
     } finally {
       this.#sections = outer;
     }
+  }
+
+  /** Makes the nodes that `body` records a section that every plan recomputes. */
+  reversibleSection<T>(name: string, body: () => T): T {
+    this.reversible.add(name);
+    return this.section(name, body);
+  }
+
+  /**
+   * Says that the backward pass rebuilds a value instead of keeping it: by the inverse of the op that made `output` of it. Where
+   * a gradient reads the value before that op's section is recomputed, it is kept nevertheless.
+   * @throws ConfigError where `output` is not made of the value by an op with such an inverse.
+   */
+  rebuild(value: Value, output: Value): void {
+    const node = output.origin.kind === "node" ? this.nodes[output.origin.node] : undefined;
+    const slot = node?.op.inverse?.of;
+    if (!node || slot === undefined || node.inputs[slot] !== value.id) {
+      throw new ConfigError(
+        `${node?.op.name ?? "A parameter or an input"} does not give value ${value.id} back.`,
+        "Rebuild a value from the output of an op with an inverse, such as add.",
+      );
+    }
+    this.rebuilt.set(value.id, node.id);
   }
 
   /** Renames the parameters that `body` records, so that one tape can hold a model twice, with different values. */

@@ -116,6 +116,29 @@ describe("launches", () => {
   });
 });
 
+describe("inverses", () => {
+  const invertible = cases.filter(([, op]) => op.inverse);
+
+  it.each(invertible)(
+    "bind exactly the variables that their entries use, and write their input: %s",
+    (_name, op, test) => {
+      const { tape } = traceCase(op, test);
+      const [node] = tape.nodes;
+      for (const inPlace of [false, true]) {
+        const context = launchContext(node!, DEFAULT_LIMITS, (slot) => slotSpec(tape, node!, slot), { inPlace });
+        const launches = op.inverse!.launches(context);
+        for (const launch of launches) checkKernel(launch.kernel, launch.entry, Object.keys(launch.bindings));
+        expect(() => packUniforms(launches)).not.toThrow();
+        const slots = launches.flatMap(({ bindings }) =>
+          Object.values(bindings).map((bound) => (typeof bound === "string" ? bound : bound.slot)),
+        );
+        const start = inPlace ? [] : [op.outputs[0]!];
+        expect(new Set(slots)).toEqual(new Set([...start, ...Object.keys(test.inputs)]));
+      }
+    },
+  );
+});
+
 describe("gradients", () => {
   const differentiable = cases.filter(([, op]) => op.gradients.length > 0);
 

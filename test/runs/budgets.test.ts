@@ -69,9 +69,13 @@ const FURTHER_MODES: Modes = {
 };
 const WITH_FURTHER_MODES: readonly string[] = ["lora", "vera"];
 
+/** Kinds whose layers do not simply follow each other. */
+const TWO_STREAMS: readonly string[] = ["meft"];
+
 /** Why a trainer refuses a combination; undefined for those that run. */
 function refusal(adapter: string, policy: string, { mergeOnFreeze, prefixCache }: Partial<TrainerOptions>) {
   const comparesLayers = policy === "safe" || policy === "memory_budget";
+  if (TWO_STREAMS.includes(adapter) && policy === "adapter_drop") return /part of how layers follow/;
   if (adapter !== "lora" && policy === "lora_prune") return /needs the gradients of LoRA/;
   if (adapter === "adalora" && policy === "aflora") return /both collect statistics/;
   if (mergeOnFreeze && adapter !== "lora") return /is not merged/;

@@ -12,6 +12,7 @@ import {
   initialiseModel,
   lora,
   loraPrune,
+  meft,
   memoryBudget,
   memoryDirectory,
   never,
@@ -70,6 +71,10 @@ const METHODS: Readonly<Record<string, () => Method>> = {
   "(IA)3": () => ({ adapter: ia3(), policy: never() }),
   BitFit: () => ({ adapter: bitfit(), policy: never() }),
   Pfeiffer: () => ({ adapter: pfeiffer({ size: 4 }), policy: never() }),
+  "MEFT, SAFE": () => ({
+    adapter: meft({ size: 4 }),
+    policy: safe({ every: 1, maxWarmup: 3, targetFreezeFraction: 0.6 }),
+  }),
   "prompt tuning": () => ({ adapter: promptTuning({ tokens: 3 }), policy: never() }),
   "full tuning": () => ({ adapter: full(), policy: never() }),
 };

@@ -42,6 +42,8 @@ export function blocksFamily(): Model {
     maxLength: 64,
     classes: TOKENS,
     padId: 0,
+    activation: "gelu",
+    hiddenDropout: 0,
     heads: [],
     defaultTargets: ["query", "value"],
     aliases: (name) => [name],
@@ -55,12 +57,13 @@ export function blocksFamily(): Model {
       const attention = { headSize: WIDTH / HEADS, causal: true, dropout: 0.1 };
       const qkv = { q: project("query"), k: project("key"), v: project("value") };
       const mixed = forward.linear(`${block}.mixed`, forward.attention(block, qkv, attention));
-      const attended = forward.block({ name: `${block}.attention`, layer: index, x: mixed, residual: x });
+      const attended = forward.block({ name: `${block}.attention`, layer: index, x: mixed, input: inner, residual: x });
+      const input = forward.layerNorm(`${block}.norm_2`, attended, 1e-5);
       const narrow = forward.feedForward(index, () => {
-        const wide = forward.linear(`${block}.wide`, forward.layerNorm(`${block}.norm_2`, attended, 1e-5));
+        const wide = forward.linear(`${block}.wide`, input);
         return forward.linear(`${block}.narrow`, forward.recorder.apply(gelu, { x: wide }, { approximation: "none" }));
       });
-      return forward.block({ name: `${block}.feed_forward`, layer: index, x: narrow, residual: attended });
+      return forward.block({ name: `${block}.feed_forward`, layer: index, x: narrow, input, residual: attended });
     },
     head: (forward, x) => forward.recorder.apply(linear, { x, w: forward.parameter("tokens") }, { layout: "out_in" }),
   };

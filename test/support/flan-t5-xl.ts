@@ -23,6 +23,8 @@ export function flanT5Xl(): Model {
     maxLength: 512,
     classes: TOKENS,
     padId: 0,
+    activation: "gelu_tanh",
+    hiddenDropout: 0.1,
     heads: [],
     defaultTargets: ["q", "v"],
     aliases: (name) => [name],

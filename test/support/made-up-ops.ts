@@ -57,7 +57,7 @@ export const together: Op = defineOp<None>({
   ],
 });
 
-/** y = a + b. The gradients are dy itself, and y can take the place of a. */
+/** y = a + b. The gradients are dy itself, y can take the place of a, and a follows from y and b. */
 export const plus: Op = defineOp<None>({
   ...base,
   name: "plus",
@@ -71,6 +71,12 @@ export const plus: Op = defineOp<None>({
     { wrt: ["a"], reads: () => [], passesThrough: true },
     { wrt: ["b"], reads: () => [], passesThrough: true },
   ],
+  inverse: {
+    of: "a",
+    launches: ({ inPlace }) => [
+      inPlace ? launch("minus_in_place", { a: "b", y: "a" }) : launch("minus", { a: "y", b: "b", y: "a" }),
+    ],
+  },
 });
 
 /** y = a^2 / 2, with a second output, and a gradient that reads a temp made from it. */
@@ -101,6 +107,8 @@ export const ENTRIES: Readonly<Record<string, (v: Vectors, i: number) => void>> 
   times_in_place: (v, i) => set(v, "y", i, get(v, "y", i) * get(v, "a", i)),
   plus: (v, i) => set(v, "y", i, get(v, "a", i) + get(v, "b", i)),
   plus_in_place: (v, i) => set(v, "y", i, get(v, "y", i) + get(v, "a", i)),
+  minus: (v, i) => set(v, "y", i, get(v, "a", i) - get(v, "b", i)),
+  minus_in_place: (v, i) => set(v, "y", i, get(v, "y", i) - get(v, "a", i)),
   half: (v, i) => set(v, "y", i, get(v, "a", i) ** 2 / 2),
   copy: (v, i) => set(v, "y", i, get(v, "a", i)),
   both: (v, i) => {

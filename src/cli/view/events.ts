@@ -19,6 +19,8 @@ export const TRAIN_EVENT = v.variant("type", [
     layers: COUNT,
     totalSteps: COUNT,
     stepsPerEpoch: v.number(),
+    /** Relative deviation of the start from the loaded model; only of adapters that do not start from it exactly. */
+    startDeviation: v.optional(v.number()),
   }),
   /** Work between steps that takes more than a second: loading, evaluating, generating texts. */
   v.object({

@@ -71,8 +71,9 @@ export function plan(options: PredictOptions): Prediction {
   const live = new Map([...specs].filter(([, spec]) => !isFrozen(spec)));
   const traced = trace({ model, adapter, batch: { size, length }, isTraining: true, differentiable: true });
   const { tape, loss } = traced;
-  const stepWith = (sections: ReadonlySet<string>): Plan =>
-    planTape(tape, { outputs: { loss }, loss, trainable: new Set(live.keys()), recompute: sections, activations });
+  const trainable = new Set(live.keys());
+  const stepWith = (sections: ReadonlySet<string>, rebuild = true): Plan =>
+    planTape(tape, { outputs: { loss }, loss, trainable, recompute: sections, rebuild, activations });
   const { statistics } = adapter;
   const side: SidePlanOptions = {
     planned: { model },
@@ -104,6 +105,6 @@ export function plan(options: PredictOptions): Prediction {
     layers: model.layers,
     flops: step.flops,
     recomputed: [...sections],
-    explanation: explain(tape, step),
+    explanation: explain(tape, step, step.rebuilt.length > 0 ? stepWith(sections, false) : step),
   };
 }

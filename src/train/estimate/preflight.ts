@@ -75,6 +75,12 @@ export function preflight(options: TrainerOptions, given: Batch | (() => Batch))
   if (!["stop", "skip"].includes(onNotFinite)) {
     throw new ConfigError(`onNotFinite is ${JSON.stringify(onNotFinite)}.`, "Give stop or skip.");
   }
+  if (adapter.stack && options.policy?.kind === "layer_dropping") {
+    throw new ConfigError(
+      `${options.policy.name} leaves adapters out; in ${adapter.kind} they are part of how layers follow each other.`,
+      "Use another policy, such as upperLayers(), or another adapter.",
+    );
+  }
   if (options.mergeOnFreeze) checkMergeOnFreeze(options);
   const merges = options.mergeOnFreeze ? new MergeChoice(model, adapter) : undefined;
   const budget = budgetBytes(options);

@@ -62,15 +62,17 @@ export function comparisonTrace(
   const options = { model, adapter, batch: { size, length }, isTraining: false, fragileNorms };
   const adapted = forwardOf(recorder, options, adapter);
   const reference = forwardOf(recorder, options, rename && adapter);
-  const renamed = (record: () => Value): Value => (rename ? recorder.renamed(rename, record) : record());
+  const renamed = <T>(record: () => T): T => (rename ? recorder.renamed(rename, record) : record());
   const mask = recorder.input("probe_mask", [size * length], "i32");
   const outputs: Record<string, Value> = {};
-  let x = model.embed(adapted);
-  let y = renamed(() => model.embed(reference));
+  const first = adapted.stack(model.embed(adapted));
+  let second = renamed(() => reference.stack(model.embed(reference)));
   for (let index = 0; index < model.layers; index++) {
-    const below = compared === "own" && index > 0 ? x : y;
-    x = model.layer(adapted, index, x);
-    y = renamed(() => model.layer(reference, index, below));
+    // With "own", a layer without its adapter starts from what enters the layer with it.
+    if (compared === "own" && index > 0) second = reference.stack(first.hidden(), index);
+    first.layer(index);
+    renamed(() => second.layer(index));
+    const [x, y] = [first.hidden(), second.hidden()];
     outputs[comparisonOutput(index)] = recorder.apply(cka, { x, y, mask }, { center });
   }
   return { recorder, outputs };
@@ -128,6 +130,12 @@ export function checkComparable(adapter: Adapter, reference: ImportanceReference
     throw new ConfigError(
       `${adapter.kind} tuning leaves no original model to compare with.`,
       "Use an adapter that leaves the checkpoint as it is, for example lora(), or safe() with a measure of sensitivity.",
+    );
+  }
+  if (adapter.stack && reference === "own") {
+    throw new ConfigError(
+      `${adapter.kind} carries two streams: without its adapter, a layer does not read what it reads with it.`,
+      'Compare with the original: reference: "original".',
     );
   }
   if (adapter.virtualTokens) {

@@ -39,6 +39,7 @@ export function checkPrefixCache({ adapter, policy }: TrainerOptions, first: Bat
   };
   if (policy?.kind === "structure_pruning") refuse(`${policy.name} changes the base model in the course of the run`);
   if (policy?.kind === "layer_dropping") refuse(`${policy.name} leaves other layers out in every step`);
+  if (adapter.stack) refuse(`${adapter.kind} carries other hidden states through the layers than one per token`);
   if (adapter.virtualTokens) refuse("the texts begin with virtual tokens that learn");
   if (first.ids === undefined) {
     refuse("the batches do not say which samples they hold", "Give them `ids`, as Batches and ImageBatches do.");

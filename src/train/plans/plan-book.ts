@@ -281,7 +281,9 @@ export class PlanBook {
     const basis = this.#basisAfter(live);
     const part = this.#largestPart(basis.choice);
     const { tape } = this.#trace(part, ALL_LAYERS, basis.live, this.prefixLayer(basis.live));
-    return explain(tape, this.#planStep(part, basis, false, ALL_LAYERS));
+    const planned = this.#planStep(part, basis, false, ALL_LAYERS);
+    const isReversible = planned.rebuilt.length > 0;
+    return explain(tape, planned, isReversible ? this.#planStep(part, basis, false, ALL_LAYERS, false) : planned);
   }
 
   /** The shapes of the parts into which batches are split, without repetition. */
@@ -319,7 +321,13 @@ export class PlanBook {
     };
   }
 
-  #planStep(shape: BatchSize, { live, choice }: Basis, addToGradients: boolean, dropped: DroppedLayers): Plan {
+  #planStep(
+    shape: BatchSize,
+    { live, choice }: Basis,
+    addToGradients: boolean,
+    dropped: DroppedLayers,
+    rebuild = true,
+  ): Plan {
     const { tape, loss } = this.#trace(shape, dropped, live, this.prefixLayer(live));
     const { limits, activations = "f32" } = this.options;
     return plan(tape, {
@@ -327,6 +335,7 @@ export class PlanBook {
       loss,
       trainable: live,
       recompute: choice.sections,
+      rebuild,
       activations,
       addToGradients,
       limits,

@@ -1,8 +1,7 @@
 import { ConfigError, MemoryBudgetError } from "../../base/errors";
-import { feedForwardSection } from "../../model/forward";
+import { feedForwardSection, layerSection } from "../../model/forward";
 import type { Model } from "../../model/model";
 import type { Recompute } from "../options";
-import { layerSection } from "./trace";
 
 /** @throws ConfigError for a value that is not a `Recompute`. */
 export function checkRecompute(recompute: Recompute): void {

@@ -59,12 +59,14 @@ export function trace(options: TraceOptions): Trace {
   const { model, from = 0 } = options;
   const layers: Value[] = [];
   const { size } = options.batch;
-  let x = from > 0 ? recorder.input(HIDDEN_STATES, [size, forward.length, model.hiddenSize]) : model.embed(forward);
+  const first =
+    from > 0 ? recorder.input(HIDDEN_STATES, [size, forward.length, model.hiddenSize]) : model.embed(forward);
+  const stack = forward.stack(first, from);
   for (let index = from; index < model.layers; index++) {
-    const below = x;
-    x = recorder.section(layerSection(index), () => model.layer(forward, index, below));
-    layers.push(x);
+    stack.layer(index);
+    layers.push(stack.hidden());
   }
+  const x = layers.at(-1)!;
   const logits = model.head(forward, x);
   const loss = recorder.labelled("loss", () => {
     const penalty = options.adapter?.penalty?.(forward);
@@ -75,9 +77,6 @@ export function trace(options: TraceOptions): Trace {
   });
   return { tape: recorder, loss, logits, layers };
 }
-
-/** The section of a tape that a layer is. */
-export const layerSection = (layer: number): string => `layer ${layer}`;
 
 function checkLength({ model, adapter, batch }: TraceOptions): void {
   const length = batch.length + (adapter?.virtualTokens ?? 0);
