@@ -10,14 +10,12 @@ import type { Plan } from "../../tape/plan";
 import type { TrainerOptions } from "../options";
 import { checkComparable, comparisonPlans, probeBatches } from "../plans/comparison-trace";
 import { footprint } from "../plans/footprint";
-import { prunableStructures } from "../plans/importance-plan";
 import type { PlanBook } from "../plans/plan-book";
 import { sidePlans } from "../plans/side-plans";
 import type { SidePlanOptions } from "../plans/side-plans";
 import { scorePlan } from "../plans/statistics-plan";
 import type { StepChoice } from "../plans/step-choice";
 import { companionNames } from "../tensors/names";
-import { structureSlices } from "../tensors/slices";
 import { fixedSpecs, trainableSpecs } from "../tensors/specs";
 import type { TrainableSpec } from "../tensors/specs";
 
@@ -95,8 +93,7 @@ export class MemoryNeeds {
     const own = new Map(
       [...this.#allSpecs(), ...fixedSpecs(model, adapter)].map(([name, spec]) => [name, specBytes(spec)]),
     );
-    const needs = prunableStructures(model, pruning).map((structure) => {
-      const names = [...structureSlices(model, structure, []).keys()];
+    const needs = pruning.tensors(model).map((names) => {
       const ownBytes = names.map((name) => (own.get(name) ?? 0) * (1 + this.#companions(live, name)));
       const weightBytes = names.map((name) => weights.get(name) ?? 0);
       return [...ownBytes, ...weightBytes].reduce((sum, bytes) => sum + bytes, 0) + Math.max(...weightBytes);

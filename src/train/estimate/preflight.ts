@@ -10,7 +10,7 @@ import { PlanBook } from "../plans/plan-book";
 import type { PlannedModel } from "../plans/planned-model";
 import { checkRecompute } from "../plans/recompute";
 import { sidePlanOptions } from "../plans/side-plans";
-import type { SidePlanOptions } from "../plans/side-plans";
+import type { PruningPlans, SidePlanOptions } from "../plans/side-plans";
 import { budgetBytes, checkMicroBatch, chooseStep } from "../plans/step-choice";
 import type { StepChoice } from "../plans/step-choice";
 import { checkTrainable, trainableSpecs } from "../tensors/specs";
@@ -59,16 +59,17 @@ function checkHeadLearns({ optimizer, model: { model } }: TrainerOptions, live: 
 /**
  * Plans a run and checks its budget; allocates nothing.
  * @param given the first batch of the data, or how to draw it.
+ * @param pruning what the run plans where its policy prunes structures.
  * @throws MemoryBudgetError when the run needs more than `memoryBudget` at any time; ConfigError or DataError for wrong
  * options.
  */
-export function preflight(options: TrainerOptions, given: Batch | (() => Batch)): Preflight {
+export function preflight(options: TrainerOptions, given: Batch | (() => Batch), pruning?: PruningPlans): Preflight {
   const { model: loaded, adapter, data, accumulate = 1, labelSmoothing = 0 } = options;
   const { model, fragileNorms } = loaded;
   runLength(options);
   checkTrainable(model, adapter);
   const planned: PlannedModel = { model, fragileNorms };
-  const side = sidePlanOptions(options, planned);
+  const side = sidePlanOptions(options, planned, pruning);
   checkRecompute(options.recompute ?? "none");
   checkMicroBatch(options);
   const { onNotFinite = "stop" } = options;

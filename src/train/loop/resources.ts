@@ -81,7 +81,7 @@ export async function openRun(
   await loaded.updateFragileNorms();
   const start = first?.start ?? origin?.start ?? positionIn(data);
   if (!first && origin && start.state !== undefined) data.resume?.(start.state);
-  const flight = preflight(maskedOptions, first?.first ?? (() => data.next()));
+  const flight = preflight(maskedOptions, first?.first ?? (() => data.next()), pruning?.plans);
   const { book, planned, merges, side, live, bytesForRun, needs } = flight;
   const options = { ...maskedOptions, probe: maskedOptions.probe ?? flight.first };
   if (!first) await origin?.check({ options, first: flight.first, start });
@@ -151,8 +151,10 @@ async function openPruning(options: TrainerOptions) {
   // Loaded when it is needed: few runs prune the model.
   const { StructuralPruner, withStructuralMasks } = await import("../freezing/structural-pruner");
   const { Compaction } = await import("../freezing/compaction");
+  const { pruningPlans } = await import("../plans/importance-plan");
   return {
     options: withStructuralMasks(options, policy),
+    plans: pruningPlans(policy),
     start(active: ActivePolicy, parts: Omit<CompactionParts, "pruner">) {
       if (active.kind !== "structure_pruning") return undefined;
       const pruner = new StructuralPruner(active, parts.loaded, parts.state);

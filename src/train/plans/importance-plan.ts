@@ -1,17 +1,16 @@
-import type { Adapter } from "../../adapter/adapter";
 import { loraName } from "../../adapter/lora";
 import type { StructurePruningPolicy } from "../../freeze/policy";
 import type { Model } from "../../model/model";
 import type { Span, Structure } from "../../model/structure";
 import type { TensorSpec } from "../../op/declaration";
-import type { Limits } from "../../op/limits";
 import { loraImportance } from "../../ops/lora_importance";
 import { plan } from "../../tape/plan";
 import type { Plan } from "../../tape/plan";
 import { Recorder } from "../../tape/tape";
 import type { Value } from "../../tape/tape";
 import { gradientName } from "../tensors/names";
-import type { PlannedModel } from "./planned-model";
+import { structureSlices } from "../tensors/slices";
+import type { PruningPlans, SidePlanOptions } from "./side-plans";
 
 /** Whether an importance counts the outputs or the inputs of a projection. */
 type Side = "out" | "in";
@@ -25,25 +24,28 @@ export function prunableStructures(model: Model, policy: StructurePruningPolicy)
 /** Output of the importance plan with the importance of every output [out] or input [in] of a projection. */
 export const importanceName = (projection: string, side: Side): string => `importance of ${projection}, ${side}`;
 
+/** What a run plans in addition where a policy prunes structures. */
+export const pruningPlans = (policy: StructurePruningPolicy): PruningPlans => ({
+  importance: (side, live) => importancePlan(side, live, prunableStructures(side.planned.model, policy)),
+  tensors: (model) =>
+    prunableStructures(model, policy).map((structure) => [...structureSlices(model, structure, []).keys()]),
+});
+
 /**
  * The plan that measures the importance of structures by the gradients of their projections' LoRAs (LoRAPrune, Zhang et al.
  * 2023). Undefined where none of these LoRAs learns.
  */
-export function importancePlan(
-  {
-    planned: { model },
-    adapter,
-    pruning,
-  }: { planned: Pick<PlannedModel, "model">; adapter: Adapter; pruning: StructurePruningPolicy | undefined },
+function importancePlan(
+  { planned, adapter, limits }: Pick<SidePlanOptions, "planned" | "adapter" | "limits">,
   live: ReadonlyMap<string, TensorSpec>,
-  limits: Limits,
+  structures: readonly Structure[],
 ): Plan | undefined {
-  if (!pruning) return undefined;
+  const { model } = planned;
   // The scale of an update does not depend on the values of its tensors.
   const withoutValues = new Map([...live].map(([name, { shape }]) => [name, { shape, data: new Float32Array(0) }]));
   const recorder = new Recorder();
   const outputs: Record<string, Value> = {};
-  for (const { side, span } of prunableStructures(model, pruning).flatMap(spansOf)) {
+  for (const { side, span } of structures.flatMap(spansOf)) {
     const key = importanceName(span.projection, side);
     const projection = model.projections.find(({ name }) => name === span.projection);
     if (!projection || outputs[key]) continue;

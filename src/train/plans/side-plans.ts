@@ -1,11 +1,10 @@
 import type { Adapter } from "../../adapter/adapter";
 import { isInHead } from "../../model/model";
+import type { Model } from "../../model/model";
 import type { Limits } from "../../op/limits";
 import type { Statistics } from "../../ops/shared/statistics";
-import type { StructurePruningPolicy } from "../../freeze/policy";
 import type { Plan } from "../../tape/plan";
 import type { TrainerOptions } from "../options";
-import { importancePlan } from "./importance-plan";
 import { lossSumPlan, sumsLosses } from "./loss-sum-plan";
 import { normPlan, optimizerSettings, parameterGroup, updatePlan } from "./optimizer-plan";
 import type { OptimizerSettings, ParameterGroup } from "./optimizer-plan";
@@ -15,14 +14,25 @@ import { statisticsOf, statisticsPlan } from "./statistics-plan";
 import { variantKey } from "./trace";
 import type { DroppedLayers } from "./trace";
 
+/** What a run plans in addition where its policy prunes structures. It is loaded with such a policy: few runs have one. */
+export interface PruningPlans {
+  /** The plan that measures the importance of heads and neurons in every step; undefined where none of their LoRAs learns. */
+  importance(
+    side: Pick<SidePlanOptions, "planned" | "adapter" | "limits">,
+    live: ReadonlyMap<string, TrainableSpec>,
+  ): Plan | undefined;
+  /** Names of the tensors that shrink together when groups are cut, for each structure of a model. */
+  tensors(model: Model): readonly (readonly string[])[];
+}
+
 /** What decides, together with the live tensors, which plans a run holds in addition to those of its steps. */
 export interface SidePlanOptions {
   readonly planned: Pick<PlannedModel, "model">;
   readonly adapter: Adapter;
   readonly settings: OptimizerSettings;
   readonly statistics: Statistics | undefined;
-  /** The policy by whose structures importance is measured in every step; undefined for none. */
-  readonly pruning: StructurePruningPolicy | undefined;
+  /** Undefined for a policy that prunes no structures. */
+  readonly pruning: PruningPlans | undefined;
   /** Whether the loss of a step may be the sum of several runs' losses. */
   readonly sumsLosses: boolean;
   /** The sets of layers that steps leave out; undefined for a run that never leaves any out. */
@@ -51,14 +61,18 @@ export interface SidePlans {
 }
 
 /** The options of a trainer's side plans. @throws ConfigError for wrong optimizer settings or two kinds of statistics. */
-export function sidePlanOptions(options: TrainerOptions, planned: PlannedModel): SidePlanOptions {
+export function sidePlanOptions(
+  options: TrainerOptions,
+  planned: PlannedModel,
+  pruning: PruningPlans | undefined,
+): SidePlanOptions {
   const { model: loaded, adapter, policy } = options;
   return {
     planned,
     adapter,
     settings: optimizerSettings(options.optimizer),
     statistics: statisticsOf(options),
-    pruning: policy?.kind === "structure_pruning" ? policy : undefined,
+    pruning,
     sumsLosses: sumsLosses(options),
     variants: policy?.kind === "layer_dropping" ? policy.variants(loaded.model.layers) : undefined,
     limits: loaded.engine.device.limits,
@@ -77,7 +91,7 @@ export function sidePlans(
 ): SidePlans {
   const { planned, adapter, settings, variants, limits } = options;
   const statistics = statisticsPlan(live, options.statistics, limits);
-  const importance = importancePlan(options, live, limits);
+  const importance = options.pruning?.importance(options, live);
   const lossSum = options.sumsLosses ? lossSumPlan(limits) : undefined;
   const readsGradientsFirst =
     importance !== undefined || (statistics !== undefined && options.statistics?.when === "before_update");
