@@ -3,12 +3,15 @@ import { spawnSync } from "node:child_process";
 import { hostname } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { makeBatch, openDirectory, stratifiedSample } from "safetape";
+import { createModel, makeBatch, openDirectory, stratifiedSample } from "safetape";
 import { searchLearningRate } from "../../src/cli/learning-rate-search";
+import { makeAdapter } from "../../src/adapter/make";
 import { cellsOf, cellsOfShare, shareOf } from "../../src/cli/study/cells";
 import { Claims } from "../../src/cli/study/claims";
 import { learningRateOf, readStudy } from "../../src/cli/study/file";
 import type { Study } from "../../src/cli/study/file";
+import { withoutParts } from "../../src/cli/study/parts";
+import type { Part } from "../../src/cli/study/parts";
 import { claimDirectory } from "../../src/cli/study/record";
 import { REGIMES, splitChooser } from "../../src/cli/study/regimes";
 import { cellResult } from "../../src/cli/study/results";
@@ -23,10 +26,12 @@ import {
 import { NotFiniteError } from "../../src/base/errors";
 import { runLength } from "../../src/train/estimate/run-length";
 import { failure } from "../support/failure";
+import { flanT5Xl } from "../support/flan-t5-xl";
 import { useFolder } from "../support/folder";
 import { blocksOf } from "../support/guide";
 import { readJson } from "../support/json";
 import type { Config } from "../support/tiny";
+import { trainableNumbers } from "../support/trainable-numbers";
 
 const path = useFolder();
 
@@ -129,6 +134,39 @@ describe("a study's file", () => {
     ],
   ])("is refused with %s", async (_, change, fact) => {
     expect((await failure(() => studyWith(change))).message).toMatch(fact);
+  });
+});
+
+describe("an ablation", () => {
+  const t5 = flanT5Xl();
+  const count = (without: readonly Part[]): number => {
+    const choice = withoutParts(t5, { kind: "lora", rank: 3, targets: ["q", "k", "v", "o"] }, without);
+    return trainableNumbers(t5, makeAdapter(choice));
+  };
+
+  // The study's LoRA has rank 2 and two vectors: as many numbers as rank 3. Its numbers are printed to the last digit.
+  it("leaves the study's numbers of parameters", () => {
+    expect(count([])).toBe(3_538_944);
+    expect(count(["self_attention"])).toBe(1_179_648);
+    expect(count(["cross_attention"])).toBe(2_359_296);
+    expect(count(["query_output"])).toBe(1_769_472);
+  });
+
+  it("of a part that a family lacks, or an adapter, is refused by name", async () => {
+    const bert = createModel(readJson<Config>("examples/model/config.json"));
+    const lora = { kind: "lora", targets: ["query", "value"] };
+    const refused = async (parts: readonly Part[]) => (await failure(() => withoutParts(bert, lora, parts))).message;
+    expect(await refused(["cross_attention"])).toMatch(/leaves out cross_attention, and this bert model has none/);
+    expect(await refused(["feed_forward"])).toMatch(/leaves out feed_forward, and its adapter has nothing there/);
+    expect(await refused(["self_attention"])).toMatch(/Without self_attention .* no module left/);
+    const withoutTargets = await failure(() => withoutParts(bert, { kind: "bitfit" }, ["feed_forward"]));
+    expect(withoutTargets.message).toMatch(/the adapter bitfit has no targets/);
+    // (IA)3 has defaults of its own: keys, values, and the projection out of the feed-forward.
+    expect(withoutParts(bert, { kind: "ia3", layers: [0] }, ["self_attention"])["targets"]).toHaveLength(4);
+    const gpt2 = createModel(readJson<Config>("bench/configs/gpt2.json"));
+    expect((await failure(() => withoutParts(gpt2, { kind: "lora" }, ["query_output"]))).message).toMatch(
+      /query_output/,
+    );
   });
 });
 

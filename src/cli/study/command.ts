@@ -23,6 +23,7 @@ import { readStudyData } from "./data";
 import type { StudyData } from "./data";
 import { readStudy } from "./file";
 import type { Study, StudyTask } from "./file";
+import { withoutParts } from "./parts";
 import { claimDirectory } from "./record";
 import { cellResult, saveCell } from "./results";
 import type { CellResult } from "./results";
@@ -132,11 +133,26 @@ class Worker {
     };
     process.on("SIGINT", onSignal).on("SIGTERM", onSignal);
     try {
+      await this.#checkAblations(cells);
       for (const cell of cells) await this.#runClaimed(cell);
     } finally {
       process.off("SIGINT", onSignal).off("SIGTERM", onSignal);
       this.#screen.end();
     }
+  }
+
+  /** A part that the model does not have is refused before the first run. */
+  async #checkAblations(cells: readonly StudyCell[]): Promise<void> {
+    for (const { task, method } of cells) {
+      if (method.without.length > 0) withoutParts(await this.#modelFor(task), method.adapter, method.without);
+    }
+  }
+
+  /** The model with the head of a task, without weights. */
+  async #modelFor(task: StudyTask): Promise<Model> {
+    const directory = await openDirectory(this.study.resolve(this.study.model));
+    const head = await taskHead(task.task, this.study.resolve(task.data));
+    return createModel(withHead(await readJson(directory, "config.json", CONFIG), head));
   }
 
   async #runClaimed(cell: StudyCell): Promise<void> {
@@ -177,10 +193,7 @@ class Worker {
     const engine = (this.#engine ??= await createEngine());
     const directory = await openDirectory(study.resolve(study.model));
     const head = await taskHead(task.task, study.resolve(task.data));
-    const data = await this.#dataOf(
-      task,
-      createModel(withHead(await readJson(directory, "config.json", CONFIG), head)),
-    );
+    const data = await this.#dataOf(task);
     const load = () =>
       this.#progress("loading weights", (onProgress) =>
         loadModel(engine, directory, { ...head, weights: method.weights, onProgress }),
@@ -189,8 +202,9 @@ class Worker {
     return { gpu: engine.info, result };
   }
 
-  async #dataOf(task: StudyTask, model: Model): Promise<StudyData> {
+  async #dataOf(task: StudyTask): Promise<StudyData> {
     if (this.#data?.task !== task.name) {
+      const model = await this.#modelFor(task);
       this.#data = { task: task.name, data: await readStudyData(this.study, task, model, this.wordNet) };
     }
     return this.#data.data;

@@ -11,6 +11,7 @@ import { METEORS } from "../flags";
 import type { RawOptions } from "../options";
 import { methodOfRecipe, taskOfRecipe } from "../recipes/study";
 import { cellFile } from "./cells";
+import { PARTS } from "./parts";
 import { REGIME, regimeOf, SPLIT } from "./regimes";
 import type { Regime } from "./regimes";
 
@@ -72,6 +73,8 @@ const TASK = v.strictObject({
 const METHOD = v.strictObject({
   name: NAME,
   adapter: v.looseObject({ kind: v.string() }),
+  /** Parts of the model that get no adapter, of those that its targets name. */
+  without: v.optional(v.array(v.picklist(PARTS)), []),
   freeze: v.optional(v.looseObject({ policy: v.string() }), { policy: "never" }),
   learningRate: LEARNING_RATE,
   /** Other learning rates for some of the tasks, by their name. */

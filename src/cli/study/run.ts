@@ -18,6 +18,7 @@ import type { StudyCell } from "./cells";
 import type { StudyData } from "./data";
 import { learningRateOf } from "./file";
 import type { LearningRate, Study } from "./file";
+import { withoutParts } from "./parts";
 import type { SplitCounts } from "./regimes";
 
 /** An evaluation on the validation set after one of a run's steps. */
@@ -155,7 +156,7 @@ function makeTrainer(
   const steps = task.steps ?? Math.round((task.epochs ?? 1) * stepsPerEpoch);
   return Trainer.create({
     model: loaded,
-    adapter: makeAdapter(method.adapter),
+    adapter: makeAdapter(withoutParts(loaded.model, method.adapter, method.without)),
     policy: makePolicy(method.freeze),
     steps: Math.max(1, Math.round(share * steps)),
     accumulate: task.accumulate,
