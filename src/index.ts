@@ -7,7 +7,7 @@ export type { AdapterChoice } from "./adapter/make";
 export { adalora } from "./adapter/adalora";
 export type { AdaloraOptions } from "./adapter/adalora";
 export { aflora } from "./adapter/aflora";
-export type { AfloraOptions, MatricesChoice } from "./adapter/aflora";
+export type { AfloraOptions, MatricesChoice, RankBudget } from "./adapter/aflora";
 export { houlsby, pfeiffer } from "./adapter/bottleneck";
 export type { BottleneckOptions, HoulsbyOptions, PfeifferOptions, PfeifferPlacement } from "./adapter/bottleneck";
 export { meft } from "./adapter/meft";

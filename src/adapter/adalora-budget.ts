@@ -30,10 +30,10 @@ export interface BudgetSettings {
   readonly total: number;
 }
 
-/** Names of a module's tensors: A [r, in], B [out, r] and E [r]. */
+/** Names of a module's tensors: E [r], and A [r, in] and B [out, r] where their sensitivity counts as well. */
 export interface TripletNames {
-  readonly a: string;
-  readonly b: string;
+  readonly a?: string;
+  readonly b?: string;
   readonly e: string;
 }
 
@@ -87,7 +87,8 @@ export class AdaloraBudget {
     const settled = new Map<string, boolean[]>();
     for (const names of modules) {
       const { a, b, e } = names;
-      if ([a, b, e].every((name) => run.isLive(name))) scores.set(e, await tripletScores(run, names));
+      if ([a, b, e].every((name) => name === undefined || run.isLive(name)))
+        scores.set(e, await tripletScores(run, names));
       else settled.set(e, this.#kept?.get(e) ?? Array.from(await run.read(e), () => true));
     }
     const removedBefore = [...settled.values()].flat().filter((isKept) => !isKept).length;
@@ -114,7 +115,8 @@ export class AdaloraBudget {
 
 /** Importance of each triplet: that of its element of E plus the means over its row of A and its column of B (eq. 8). */
 async function tripletScores(run: AdapterRun, { a, b, e }: TripletNames): Promise<number[]> {
-  const element = async (name: string): Promise<number[]> => {
+  const element = async (name: string | undefined): Promise<number[]> => {
+    if (name === undefined) return [];
     const { mean, uncertainty } = await run.statistics(name);
     return Array.from(mean, (value, i) => value * uncertainty[i]!);
   };
@@ -125,7 +127,7 @@ async function tripletScores(run: AdapterRun, { a, b, e }: TripletNames): Promis
     let [row, column] = [0, 0];
     for (let j = 0; j < inSize; j++) row += scoresA[k * inSize + j]!;
     for (let i = 0; i < outSize; i++) column += scoresB[i * rank + k]!;
-    return scoreE + row / inSize + column / outSize;
+    return scoreE + (inSize && row / inSize) + (outSize && column / outSize);
   });
 }
 

@@ -181,7 +181,7 @@ function rankOf({ rank_pattern: pattern, init_r: initialRank }: Config, module: 
   return kept ? Math.max(1, kept.filter(Boolean).length) : initialRank;
 }
 
-const tripletNames = ({ name }: Pick<Projection, "name">): TripletNames => ({
+const tripletNames = ({ name }: Pick<Projection, "name">): Required<TripletNames> => ({
   a: `${name}.lora_A`,
   b: `${name}.lora_B`,
   e: `${name}.lora_E`,

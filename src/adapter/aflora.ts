@@ -1,16 +1,20 @@
 import * as v from "valibot";
-import { FileFormatError } from "../base/errors";
+import { ConfigError, FileFormatError } from "../base/errors";
 import { checkSchema } from "../io/json";
 import type { PeftConfig } from "../io/peft";
+import { headKey } from "../io/peft-keys";
 import { entryOf } from "../io/safetensors";
 import type { FloatTensor } from "../io/safetensors";
 import type { Model, Projection, ProjectionRole } from "../model/model";
 import { scaleColumns } from "../ops/scale_columns";
 import { scaleRows } from "../ops/scale_rows";
-import type { Adapter } from "./adapter";
+import type { Statistics } from "../ops/shared/statistics";
+import type { Adapter, AdapterRun, AdapterState } from "./adapter";
+import { AdaloraBudget } from "./adalora-budget";
 import { constant, uniform } from "./initial";
 import { lowRankLinear, scaledProduct } from "./low-rank";
 import { onProjections } from "./on-projections";
+import type { ProjectionAdapter } from "./on-projections";
 import { TARGET_KEYS, targetKeys } from "./targets";
 import type { LayerChoice, TargetOptions } from "./targets";
 
@@ -28,14 +32,37 @@ export interface AfloraOptions extends TargetOptions {
   readonly matrices?: MatricesChoice;
   /** Initial value of every element of d. Default 0.1. */
   readonly initialD?: number;
+  /** A budget of ranks, as AdaLoRA has it. Default none, as in the paper, which leaves it to future work. */
+  readonly rankBudget?: RankBudget;
 }
 
+/** How many components of all modules together remain, and when the others are removed. */
+export interface RankBudget {
+  /** Average rank at the end; a module that would lose its last component keeps it beyond the budget. */
+  readonly targetRank: number;
+  /** Share of all steps before the first removal. Default 0.1. */
+  readonly warmupShare?: number;
+  /** Share of all steps, at the end, without another removal. Default 0.3. */
+  readonly finalShare?: number;
+  /** Steps between removals. Default 1. */
+  readonly every?: number;
+}
+
+const SHARE = v.pipe(v.number(), v.minValue(0), v.maxValue(1));
 const SCHEMA = v.object({
   ...TARGET_KEYS,
   peft_type: v.literal("SAFETAPE_AFLORA"),
   r: v.pipe(v.number(), v.safeInteger(), v.minValue(1)),
   d_initial: v.pipe(v.number(), v.finite()),
   trained_matrices: v.picklist(["feed_forward", "attention", "both", "none"]),
+  rank_budget: v.optional(
+    v.strictObject({
+      target_r: v.pipe(v.number(), v.safeInteger(), v.minValue(1)),
+      warmup_share: SHARE,
+      final_share: SHARE,
+      every: v.pipe(v.number(), v.safeInteger(), v.minValue(1)),
+    }),
+  ),
 });
 
 const FEED_FORWARD: readonly ProjectionRole[] = ["feed_forward_in", "feed_forward_out"];
@@ -46,11 +73,22 @@ const FEED_FORWARD: readonly ProjectionRole[] = ["feed_forward_in", "feed_forwar
  * learn in the feed-forward alone, until the policy `afloraFreezing` freezes them one by one. In BERT-base that is 83,232
  * numbers in vectors and 368,640 in matrices at rank 4. diag(b) B diag(d) is computed first, so that every gradient but A's
  * is made in rank-wide space.
- * @throws FileFormatError for options that make no sense.
+ *
+ * `rankBudget` is ours: it removes components (their element of d becomes 0) in the order of AdaLoRA's importance (Zhang et
+ * al. 2023, eq. 9 to 12) of d alone. That loses nothing: scaling row i of A, element i of d or column i of B by one factor
+ * changes the same product, so the sums of weight times gradient over the row and over the column equal that of d's element.
+ * And d learns to the end, while A and B freeze.
+ * @throws ConfigError or FileFormatError for options that make no sense.
  */
 export function aflora(options: AfloraOptions = {}): Adapter {
-  const { rank: r = 4, matrices = "feed_forward", initialD = 0.1, layers } = options;
-  const keys = { peft_type: "SAFETAPE_AFLORA", r, d_initial: initialD, trained_matrices: matrices };
+  const { rank: r = 4, matrices = "feed_forward", initialD = 0.1, rankBudget, layers } = options;
+  const rank_budget = rankBudget && {
+    target_r: rankBudget.targetRank,
+    warmup_share: rankBudget.warmupShare ?? 0.1,
+    final_share: rankBudget.finalShare ?? 0.3,
+    every: rankBudget.every ?? 1,
+  };
+  const keys = { peft_type: "SAFETAPE_AFLORA", r, d_initial: initialD, trained_matrices: matrices, rank_budget };
   return afloraFromConfig({ ...keys, ...targetKeys(options) }, "the AFLoRA configuration", layers);
 }
 
@@ -71,11 +109,19 @@ export function afloraFromConfig(value: PeftConfig, where: string, layers?: Laye
     if (role === undefined || matrices === "none") return true;
     return matrices !== "both" && FEED_FORWARD.includes(role) !== (matrices === "feed_forward");
   };
-  return onProjections({
+  const { rank_budget: budget } = config;
+  if (budget && (budget.target_r > r || budget.warmup_share + budget.final_share >= 1)) {
+    throw new ConfigError(
+      `AFLoRA's rank budget has targetRank ${budget.target_r} of ${r}, warmupShare ${budget.warmup_share}, finalShare ${budget.final_share}.`,
+      "Give a rank that is not above that of every module, and shares that leave steps between them.",
+    );
+  }
+  const adapter: ProjectionAdapter = onProjections({
     kind: "aflora",
     config,
     layers,
     defaults: layerModules,
+    ...(budget && { statistics: BUDGET_STATISTICS, start: (run: AdapterRun) => startBudget(run, budget) }),
     tensorsOf: (target) => [
       {
         ...uniform(`${target.name}.aflora_A.weight`, [r, target.in], Math.sqrt(6 / target.in)),
@@ -102,7 +148,43 @@ export function afloraFromConfig(value: PeftConfig, where: string, layers?: Laye
       return { a: tensor("A.weight"), b: scaledProduct(tensor("B.weight"), tensor("b"), tensor("d")), scale: 1 };
     },
   });
+  return adapter;
+
+  function startBudget(run: AdapterRun, settings: NonNullable<typeof budget>): AdapterState {
+    const { projections } = adapter.targets(run.model);
+    let ranks = new AdaloraBudget({
+      initial: r * projections.length,
+      target: settings.target_r * projections.length,
+      // At the first step b is 0, and with it every sensitivity of d.
+      warmup: Math.max(1, Math.round(settings.warmup_share * run.totalSteps)),
+      final: Math.round(settings.final_share * run.totalSteps),
+      every: settings.every,
+      total: run.totalSteps,
+    });
+    const modules = projections.map(({ name }) => ({ e: `${name}.aflora_d` }));
+    return {
+      afterStep: (step) => ranks.afterStep(step, run, modules),
+      save: () => ranks.save(),
+      restore(saved) {
+        if (saved !== null) ranks = AdaloraBudget.restore(saved);
+      },
+      // A saved adapter has its final ranks: the elements of d that are 0.
+      toFile(tensors) {
+        const { rank_budget: _, ...file } = adapter.peftConfig(run.model, run.totalSteps);
+        return { config: file, tensors: new Map([...tensors].map(([name, tensor]) => [headKey(name), tensor])) };
+      },
+    };
+  }
 }
+
+/** AdaLoRA's statistics, of d alone. */
+const BUDGET_STATISTICS: Statistics = {
+  kind: "weight_gradient",
+  beta1: 0.85,
+  beta2: 0.85,
+  when: "after_update",
+  applies: (name) => name.endsWith(".aflora_d"),
+};
 
 /** Ends of names that choose every projection of the layers and no other one, the shortest that do. */
 function layerModules(model: Model): readonly string[] {

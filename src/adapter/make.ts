@@ -34,7 +34,7 @@ interface Kind {
 /** Every kind of adapter, by its name in configurations and on the command line. */
 const KINDS: Readonly<Record<string, Kind>> = {
   lora: { make: lora, options: [...LOW_RANK, "rankStabilised", "rankPattern", "alphaPattern", "bias", "addBiases"] },
-  aflora: { make: aflora, options: ["rank", "matrices", "initialD", ...TARGETS] },
+  aflora: { make: aflora, options: ["rank", "matrices", "initialD", "rankBudget", ...TARGETS] },
   vera: { make: vera, options: ["rank", "dropout", "initialD", ...TARGETS] },
   adalora: { make: adalora, options: [...ADALORA, ...TARGETS] },
   sora: { make: sora, options: [...LOW_RANK, "threshold", "penalty"] },

@@ -85,7 +85,7 @@ describe("side plans", () => {
   const sidePlansOf = (adapter: Adapter, options: Partial<SidePlanOptions> = {}, masked = none) => {
     const defaults = {
       settings: optimizerSettings(),
-      statistics: undefined,
+      statistics: [],
       pruning: undefined,
       sumsLosses: false,
       limits,
@@ -101,7 +101,7 @@ describe("side plans", () => {
   it("are one update by default", () => {
     const { all, updates, ...others } = sidePlansOf(lora({ rank: 2 }));
     expect(all).toEqual([updates.get("")?.update]);
-    expect(others).toEqual({ statistics: undefined, importance: undefined, lossSum: undefined });
+    expect(others).toEqual({ statistics: [], importance: undefined, lossSum: undefined });
   });
 
   it("have one more launch for each soft threshold and each mask", () => {
@@ -145,10 +145,10 @@ describe("side plans", () => {
   it("include the norm of the gradients if statistics are collected before the update", () => {
     const statistics = { kind: "gradient" as const, beta1: 0.9, beta2: 0.9, applies: () => true };
     const adapter = aflora({ rank: 2 });
-    const before = sidePlansOf(adapter, { statistics: { ...statistics, when: "before_update" } });
+    const before = sidePlansOf(adapter, { statistics: [{ ...statistics, when: "before_update" }] });
     expect(before.updates.get("")?.norm).toBeDefined();
     expect(before.all).toHaveLength(3);
-    const after = sidePlansOf(adapter, { statistics: { ...statistics, when: "after_update" } });
+    const after = sidePlansOf(adapter, { statistics: [{ ...statistics, when: "after_update" }] });
     expect(after.updates.get("")?.norm).toBeUndefined();
     expect(after.all).toHaveLength(2);
   });
@@ -162,7 +162,7 @@ describe("side plans", () => {
       applies: (name: string) => name === "a",
     };
     const names = (parameter: string, isMasked = false) =>
-      companionNames(parameter, { isMasked, statistics: { ...statistics, when: "after_update" } });
+      companionNames(parameter, { isMasked, statistics: [{ ...statistics, when: "after_update" }] });
     expect(names("b")).toEqual(["gradient of b", "first moment of b", "second moment of b"]);
     expect(names("a", true)).toHaveLength(7);
     expect(names("a", true).at(-1)).toBe("mask of a");

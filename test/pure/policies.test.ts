@@ -11,7 +11,9 @@ import type { TensorPlace } from "../../src/model/model";
 import { withoutLastGroup } from "../../src/train/freezing/context";
 import type { TrainableSpec } from "../../src/train/tensors/specs";
 import { sensitivity } from "../../src/ops/sensitivity";
-import { tripletBudget } from "../../src/adapter/adalora-budget";
+import { AdaloraBudget, tripletBudget } from "../../src/adapter/adalora-budget";
+import type { AdapterRun } from "../../src/adapter/adapter";
+import { aflora } from "../../src/adapter/aflora";
 import { chosenLayers } from "../../src/adapter/targets";
 
 /** The context of a run with one tensor per layer, whose memory depends on the lowest live layer. */
@@ -207,6 +209,39 @@ describe("AdaLoRA's budget (eq. 12)", () => {
     [100, 16],
   ])("leaves, at step %i, %i triplets", (step, triplets) => {
     expect(tripletBudget(step, settings)).toBe(triplets);
+  });
+});
+
+describe("AFLoRA's rank budget", () => {
+  it("removes the components of d with the least sensitivity times uncertainty, and leaves every module one", async () => {
+    // Sensitivity times uncertainty: 1, 2, 3 and 4, 5, 6.
+    const statistics = new Map([
+      ["x.aflora_d", { mean: Float32Array.of(1, 1, 6), uncertainty: Float32Array.of(1, 2, 0.5) }],
+      ["y.aflora_d", { mean: Float32Array.of(2, 5, 3), uncertainty: Float32Array.of(2, 1, 2) }],
+    ]);
+    const values = new Map<string, Float32Array>();
+    for (const name of statistics.keys()) values.set(name, Float32Array.of(0.1, 0.1, 0.1));
+    const run = {
+      read: (name: string) => Promise.resolve(values.get(name)!),
+      write: (name: string, data: Float32Array) => void values.set(name, data),
+      isLive: () => true,
+      statistics: (name: string) => Promise.resolve(statistics.get(name)!),
+    };
+    const settings = { initial: 6, target: 2, warmup: 1, final: 1, every: 1, total: 4 };
+    const budget = new AdaloraBudget(settings);
+    const modules = [...statistics.keys()].map((e) => ({ e }));
+    // The budget reads nothing else of a run. At step 2 it is 2 + 4 (1 / 2)^3 = 2: the four lowest of six would go.
+    await budget.afterStep(2, run as unknown as AdapterRun, modules);
+    expect([...values.values()].map((d) => [...d].map((value) => value !== 0))).toEqual([
+      [false, false, true],
+      [false, true, true],
+    ]);
+  });
+
+  it("is refused above the rank, or without steps between its shares", () => {
+    expect(() => aflora({ rank: 2, rankBudget: { targetRank: 3 } })).toThrow(/targetRank 3 of 2/);
+    const rankBudget = { targetRank: 1, warmupShare: 0.5, finalShare: 0.5 };
+    expect(() => aflora({ rank: 2, rankBudget })).toThrow(/warmupShare 0.5, finalShare 0.5/);
   });
 });
 

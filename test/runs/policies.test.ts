@@ -10,17 +10,20 @@ import {
   full,
   houlsby,
   initialiseModel,
+  loadAdapter,
   lora,
   memoryBudget,
   memoryDirectory,
   safe,
   sora,
+  saveAdapter,
   sparseAdapter,
   Trainer,
   upperLayers,
 } from "safetape";
 import type { Adapter, LayerDropPolicy, LoadedModel, TrainerOptions } from "safetape";
 import { useEngine } from "../support/engine";
+import { gradientName } from "../../src/run/store";
 import { failure } from "../support/failure";
 import { tiny, tinyData, tinySamples } from "../support/tiny";
 
@@ -35,6 +38,26 @@ function trainerOptions(model: LoadedModel, changes: Partial<TrainerOptions> = {
 
 const valuesOf = async (trainer: Trainer, suffix: string): Promise<number[]> =>
   [...(await trainer.state.snapshot())].filter(([name]) => name.endsWith(suffix)).flatMap(([, { data }]) => [...data]);
+
+/**
+ * Row i of A, element i of d and column i of B have one sum of weight times gradient: a factor on any of them is the same
+ * factor on the product. So AFLoRA's rank budget may read d alone.
+ */
+async function expectSharedSensitivity(trainer: Trainer, before: ReadonlyMap<string, { data: Float32Array }>) {
+  const module = "bert.encoder.layer.1.output.dense.aflora";
+  const products = async (part: string): Promise<Float32Array> => {
+    const gradient = await trainer.state.tensor(gradientName(`${module}_${part}`)).read();
+    return before.get(`${module}_${part}`)!.data.map((value, i) => value * gradient[i]!);
+  };
+  const [a, b, d] = [await products("A.weight"), await products("B.weight"), await products("d")];
+  const [inSize, rank] = [a.length / d.length, d.length];
+  d.forEach((ofComponent, k) => {
+    const row = a.subarray(k * inSize, (k + 1) * inSize).reduce((sum, value) => sum + value, 0);
+    const column = b.filter((_, i) => i % rank === k).reduce((sum, value) => sum + value, 0);
+    expect(row / ofComponent, `row ${k} of A`).toBeCloseTo(1, 3);
+    expect(column / ofComponent, `column ${k} of B`).toBeCloseTo(1, 3);
+  });
+}
 
 describe("policies", () => {
   it("AFLoRA freezes A and B one by one, each by its own score, within its plans", async () => {
@@ -54,6 +77,35 @@ describe("policies", () => {
     expect(frozen.filter((name) => /aflora_[AB]/.test(name))).toHaveLength(16);
     const vectors = frozen.filter((name) => /aflora_[db]$/.test(name));
     expect(vectors, "frozen vectors").toEqual([]);
+  });
+
+  it("AFLoRA's rank budget leaves so many components, while A and B freeze, within its plans", async () => {
+    using model = await initialiseModel(engine, BERT);
+    const adapter = aflora({ rank: 4, rankBudget: { targetRank: 2, finalShare: 0.25 } });
+    const policy = afloraFreezing({ initialEpochs: 0.5, finalShare: 0.5 });
+    using trainer = await Trainer.create(trainerOptions(model, { adapter, policy, steps: 12 }));
+    let before = await trainer.snapshot();
+    for await (const { step, bytes } of trainer.steps()) {
+      expect(bytes, "ledger against plan").toEqual(trainer.predictedBytes());
+      if (step === 2) await expectSharedSensitivity(trainer, before);
+      before = await trainer.snapshot();
+    }
+    const vectors = [...before].filter(([name]) => name.endsWith(".aflora_d"));
+    const ranks = vectors.map(([, { data }]) => data.filter((value) => value !== 0).length);
+    // Six modules in each of four layers: 4 components each at first, 2 on average at the end. Those that would have none
+    // keep one beyond the budget.
+    expect(ranks).toHaveLength(24);
+    expect(Math.min(...ranks), "components of a module").toBeGreaterThanOrEqual(1);
+    const remaining = ranks.reduce((sum, rank) => sum + rank, 0);
+    expect(remaining).toBeGreaterThanOrEqual(2 * 24);
+    expect(remaining).toBeLessThanOrEqual(2 * 24 + ranks.filter((rank) => rank === 1).length);
+    const matrices = trainer.state.frozen.filter((name) => /aflora_[AB]/.test(name));
+    expect(matrices, "frozen A and B").toHaveLength(4 * 2 * 2);
+    const file = memoryDirectory("adapter");
+    await saveAdapter(file, trainer);
+    const { adapter: loaded, tensors } = await loadAdapter(file, model);
+    expect("start" in loaded, "a saved adapter has its final ranks").toBe(false);
+    for (const [name, { data }] of tensors) expect(data, name).toEqual(before.get(name)!.data);
   });
 
   it("the schedule of AFLoRA's published code waits for its first windows, then freezes all matrices within its plans", async () => {

@@ -102,6 +102,10 @@ const CASES: Readonly<Record<string, () => Options>> = {
     adapter: aflora({ rank: 2, matrices: "both" }),
     policy: afloraFreezing({ mode: "published_code", initialEpochs: 0, finalShare: 0.4, every: 2 }),
   }),
+  "AFLoRA with a rank budget": () => ({
+    adapter: aflora({ rank: 3, rankBudget: { targetRank: 2 } }),
+    policy: afloraFreezing({ initialEpochs: 0, finalShare: 0.2 }),
+  }),
   "AdaLoRA's budget": () => ({ adapter: adalora({ initialRank: 4, targetRank: 2, finalSteps: 2 }) }),
   "SoRA's gates": () => ({ adapter: sora({ rank: 3, threshold: 0.001 }) }),
   "merging, and a kept prefix": () => ({

@@ -10,7 +10,7 @@ export interface Statistics {
   /** Number of steps over which the sensitivity is averaged before it enters the moving average; default 1. */
   readonly window?: number;
   /** Whether to collect statistics of the tensor with this name. */
-  applies(name: string): boolean;
+  readonly applies: (name: string) => boolean;
   /** Whether they use the weights before or after the update of the step. */
   readonly when: "before_update" | "after_update";
 }

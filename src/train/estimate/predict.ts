@@ -74,7 +74,7 @@ export function plan(options: PredictOptions): Prediction {
   const trainable = new Set(live.keys());
   const stepWith = (sections: ReadonlySet<string>, rebuild = true): Plan =>
     planTape(tape, { outputs: { loss }, loss, trainable, recompute: sections, rebuild, activations });
-  const { statistics } = adapter;
+  const statistics = adapter.statistics ? [adapter.statistics] : [];
   const side: SidePlanOptions = {
     planned: { model },
     adapter,

@@ -7,7 +7,7 @@ import { withMemoryRemedy } from "../estimate/memory-remedy";
 import { checkFreeze, freezeContext, weightPruningContext, withoutLastGroup } from "../freezing/context";
 import type { PolicyScores } from "../freezing/context";
 import { probeBatches } from "../plans/comparison-trace";
-import { statisticsOf } from "../plans/statistics-plan";
+import { policyStatistics } from "../plans/statistics-plan";
 import { compactionEvent, freezeEvent } from "./reports";
 import type { CompactionEvent, FreezeEvent, StepReport } from "./reports";
 import { heldPlans } from "../step/optimizer-plans";
@@ -216,7 +216,7 @@ export class AfterStep {
       merging,
       onScores: (scores) => void (this.#scores = scores),
       sidePlansWith: (live) => updates.plansWith(live),
-      statistics: statisticsOf(options),
+      statistics: policyStatistics(options.policy),
       reference: importanceReference(policy.policy),
     });
   }

@@ -30,7 +30,7 @@ export interface SidePlanOptions {
   readonly planned: Pick<PlannedModel, "model">;
   readonly adapter: Adapter;
   readonly settings: OptimizerSettings;
-  readonly statistics: Statistics | undefined;
+  readonly statistics: readonly Statistics[];
   /** Undefined for a policy that prunes no structures. */
   readonly pruning: PruningPlans | undefined;
   /** Whether the loss of a step may be the sum of several runs' losses. */
@@ -49,18 +49,24 @@ export interface UpdatePlans {
   readonly groups: ReadonlyMap<string, ParameterGroup>;
 }
 
+/** A plan that collects statistics of gradients. */
+export interface StatisticsPlan {
+  readonly statistics: Statistics;
+  readonly plan: Plan;
+}
+
 /** Every plan that a run holds in addition to those of its steps. */
 export interface SidePlans {
   /** By `variantKey` of the layers that are left out. */
   readonly updates: ReadonlyMap<string, UpdatePlans>;
-  readonly statistics: Plan | undefined;
+  readonly statistics: readonly StatisticsPlan[];
   readonly importance: Plan | undefined;
   readonly lossSum: Plan | undefined;
   /** All of the above. */
   readonly all: readonly Plan[];
 }
 
-/** The options of a trainer's side plans. @throws ConfigError for wrong optimizer settings or two kinds of statistics. */
+/** The options of a trainer's side plans. @throws ConfigError for wrong optimizer settings or two statistics of one tensor. */
 export function sidePlanOptions(
   options: TrainerOptions,
   planned: PlannedModel,
@@ -90,11 +96,14 @@ export function sidePlans(
   masked: ReadonlySet<string>,
 ): SidePlans {
   const { planned, adapter, settings, variants, limits } = options;
-  const statistics = statisticsPlan(live, options.statistics, limits);
+  const statistics = options.statistics.flatMap((each) => {
+    const plan = statisticsPlan(live, each, limits);
+    return plan ? [{ statistics: each, plan }] : [];
+  });
   const importance = options.pruning?.importance(options, live);
   const lossSum = options.sumsLosses ? lossSumPlan(limits) : undefined;
   const readsGradientsFirst =
-    importance !== undefined || (statistics !== undefined && options.statistics?.when === "before_update");
+    importance !== undefined || statistics.some((each) => each.statistics.when === "before_update");
   const group = (name: string): ParameterGroup => {
     const shared = parameterGroup(settings, name, isInHead(planned.model, name));
     const layer = live.get(name)?.layer;
@@ -121,6 +130,6 @@ export function sidePlans(
     statistics,
     importance,
     lossSum,
-    all: [...all, statistics, importance, lossSum].filter((plan) => plan !== undefined),
+    all: [...all, ...statistics.map(({ plan }) => plan), importance, lossSum].filter((plan) => plan !== undefined),
   };
 }

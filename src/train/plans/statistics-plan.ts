@@ -10,36 +10,42 @@ import type { Plan } from "../../tape/plan";
 import { Recorder } from "../../tape/tape";
 import type { TrainerOptions } from "../options";
 import { gradientName, statisticsNames, windowAverageName } from "../tensors/names";
+import { trainableSpecs } from "../tensors/specs";
 
 /** Inputs of the statistics plan in a step, counted from 0. */
 export function statisticsInputs({ window }: Statistics, step: number): Inputs {
   return window ? { phase: Float32Array.of(step % window) } : {};
 }
 
+/** The statistics of gradients that a policy reads; undefined for one that reads none. */
+export const policyStatistics = (policy: TrainerOptions["policy"]): Statistics | undefined =>
+  policy?.kind === "freezing" ? policy.statistics : undefined;
+
 /**
- * The statistics of gradients that a run collects, for its adapter or its policy; undefined where neither needs any.
- * @throws ConfigError where both need some.
+ * The statistics of gradients that a run collects, for its adapter and its policy.
+ * @throws ConfigError where both need some of the same tensor.
  */
-export function statisticsOf({ adapter, policy }: Pick<TrainerOptions, "adapter" | "policy">): Statistics | undefined {
-  const policyStatistics = policy?.kind === "freezing" ? policy.statistics : undefined;
-  if (adapter.statistics && policy && policyStatistics) {
+export function statisticsOf({ adapter, policy, model }: TrainerOptions): readonly Statistics[] {
+  const ofPolicy = policyStatistics(policy);
+  const all = [adapter.statistics, ofPolicy].filter((statistics) => statistics !== undefined);
+  const names = [...trainableSpecs(model.model, adapter).keys()];
+  if (policy && names.some((name) => all.filter(({ applies }) => applies(name)).length > 1)) {
     throw new ConfigError(
       `The adapter ${adapter.kind} and the policy ${policy.name} both collect statistics of gradients.`,
       "Use the adapter with another policy, for example never() or safe().",
     );
   }
-  return adapter.statistics ?? policyStatistics;
+  return all;
 }
 
-/** The plan that updates the statistics of live tensors from their gradients; undefined where there are none. */
+/** The plan that updates statistics of live tensors from their gradients; undefined where there are no such tensors. */
 export function statisticsPlan(
   live: ReadonlyMap<string, TensorSpec>,
-  statistics: Statistics | undefined,
+  { kind, beta1, beta2, window, applies }: Statistics,
   limits: Limits,
 ): Plan | undefined {
-  const tensors = [...live].filter(([name]) => statistics?.applies(name));
-  if (!statistics || tensors.length === 0) return undefined;
-  const { kind, beta1, beta2, window } = statistics;
+  const tensors = [...live].filter(([name]) => applies(name));
+  if (tensors.length === 0) return undefined;
   const recorder = new Recorder();
   for (const [name, { shape }] of tensors) {
     const [mean, uncertainty] = statisticsNames(name);

@@ -82,15 +82,14 @@ export class OptimizerPlans {
   /** Whether something other than the update reads a step's gradients, or changes what the next gradients depend on. */
   get hasObservers(): boolean {
     const { statistics, importance } = this.#plans;
-    return statistics !== undefined || importance !== undefined || this.adapterState !== undefined;
+    return statistics.length > 0 || importance !== undefined || this.adapterState !== undefined;
   }
 
   /** Updates the statistics that are collected at this moment. @param step number of the step, from 0. */
   async collectStatistics(executor: Executor, when: Statistics["when"], step: number): Promise<void> {
-    const { statistics: settings } = this.options;
     const { statistics, importance } = this.#plans;
-    if (statistics && settings?.when === when) {
-      await executor.run(statistics, this.state, statisticsInputs(settings, step));
+    for (const { statistics: collected, plan } of statistics) {
+      if (collected.when === when) await executor.run(plan, this.state, statisticsInputs(collected, step));
     }
     if (importance && when === "before_update") {
       this.pruner?.addStep(await executor.run(importance, this.state, {}));

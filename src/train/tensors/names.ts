@@ -32,13 +32,12 @@ export const finalName = (parameter: string): string => `final ${parameter}`;
 /** Keys of the tensors that a live parameter has in addition, each of its shape: gradient, moments, statistics, mask. */
 export function companionNames(
   parameter: string,
-  { statistics, isMasked }: { readonly statistics: Statistics | undefined; readonly isMasked: boolean },
+  { statistics, isMasked }: { readonly statistics: readonly Statistics[]; readonly isMasked: boolean },
 ): readonly string[] {
   const names = [gradientName(parameter), ...momentNames(parameter)];
-  if (statistics?.applies(parameter)) {
-    names.push(...statisticsNames(parameter));
-    if (statistics.window) names.push(windowAverageName(parameter));
-  }
+  const collected = statistics.find(({ applies }) => applies(parameter));
+  if (collected) names.push(...statisticsNames(parameter));
+  if (collected?.window) names.push(windowAverageName(parameter));
   if (isMasked) names.push(maskName(parameter));
   return names;
 }

@@ -21,7 +21,7 @@ export interface TrainableTensorsOptions {
   /** Frozen tensors whose gradients the plans of steps still compute. Default none. */
   readonly stillComputed?: ReadonlySet<string>;
   /** Statistics of gradients that the run collects. */
-  readonly statistics?: Statistics | undefined;
+  readonly statistics?: readonly Statistics[];
 }
 
 /**
@@ -48,7 +48,7 @@ export class TrainableTensors implements TensorStore {
   private constructor(
     private readonly loaded: LoadedModel,
     private readonly adapter: Adapter,
-    private readonly statistics: Statistics | undefined,
+    private readonly statistics: readonly Statistics[],
     { live, frozen = [], stillComputed }: Omit<TrainableTensorsOptions, "statistics">,
   ) {
     this.#specs = trainableSpecs(loaded.model, adapter);
@@ -69,7 +69,7 @@ export class TrainableTensors implements TensorStore {
     loaded: LoadedModel,
     adapter: Adapter,
     seed: number,
-    { statistics, ...learning }: TrainableTensorsOptions = {},
+    { statistics = [], ...learning }: TrainableTensorsOptions = {},
   ): Promise<TrainableTensors> {
     const tensors = new TrainableTensors(loaded, adapter, statistics, learning);
     await tensors.#allocate("the adapter and its optimizer state", [...tensors.#initialShapes(adapter)]);
