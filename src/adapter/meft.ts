@@ -77,6 +77,7 @@ const ALLOWED_ERROR = 1e-3;
  * the original model at the start, but not equal to it (`startDeviation`).
  *
  * Keeps two hidden states for every `stateEvery` layers; all else of reversible layers is computed again.
+ * Freezing lower layers returns their gradients and moments at once, and kept states in groups of `stateEvery` layers.
  * @throws FileFormatError for a variant other than 1 to 3, a factor outside (0, 1] or a count that is not a whole number from 1.
  */
 export function meft(options: MeftOptions = {}): Adapter {

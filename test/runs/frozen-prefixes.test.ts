@@ -11,6 +11,8 @@ const LAYERS = 3;
 /** Options of an adapter kind where its defaults do not fit the tiny model. */
 const OPTIONS: Readonly<Record<string, object>> = {
   adalora: { initialRank: 4, targetRank: 2, warmupSteps: 1, finalSteps: 1, every: 1 },
+  // Else the three layers share one kept state, which they return together.
+  meft: { stateEvery: 1 },
   prompt: { tokens: 4 },
   vera: { rank: 4 },
 };

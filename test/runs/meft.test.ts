@@ -139,12 +139,15 @@ describe.each(FAMILIES)("MEFT on %s", (family) => {
     using trainer = await Trainer.create({ ...options(), checkpoints, checkpointEvery: 3 });
     const losses: number[] = [];
     const state: number[] = [];
-    for await (const { loss, bytes, planned } of trainer.steps()) {
+    const horizons: (number | undefined)[] = [];
+    for await (const { loss, bytes, planned, horizon } of trainer.steps()) {
       losses.push(loss);
+      horizons.push(horizon);
       state.push(bytes.state);
       expect(bytes, "ledger against plan").toEqual(planned);
     }
     expect(state.at(-1), "bytes of gradients and moments after the freeze").toBeLessThan(state[0]!);
+    expect([horizons[0], horizons.at(-1)]).toEqual([0, 1]);
     const batch = tinyData(model).next();
     const { loss } = await trainer.evaluate([batch]);
     const tensors = await trainer.snapshot();

@@ -2,6 +2,7 @@ import { MemoryBudgetError } from "../../base/errors";
 import type { Batch } from "../../data/batch";
 import { splitBatch } from "../../data/split";
 import type { BatchPart } from "../../data/split";
+import { layerSection } from "../../model/forward";
 import type { BatchSize, Model } from "../../model/model";
 import type { Limits } from "../../op/limits";
 import type { ActivationFormat } from "../../op/pack";
@@ -9,7 +10,7 @@ import { explain } from "../../tape/explain";
 import type { Explanation } from "../../tape/explain";
 import { plan, totalFlops } from "../../tape/plan";
 import type { Plan } from "../../tape/plan";
-import { reach } from "../../tape/reach";
+import { mainOutput, reach } from "../../tape/reach";
 import { evaluationPlan } from "./evaluation-plan";
 import { frozenPrefix } from "./frozen-prefix";
 import type { MergeChoice } from "./merge-choice";
@@ -266,7 +267,9 @@ export class PlanBook {
     const from = this.prefixLayer();
     const { tape, loss, layers } = this.#trace(this.#largestPart(this.choice), ALL_LAYERS, this.#live, from);
     const wanted = reach(tape, loss, this.#live);
-    const first = layers.findIndex(({ id }) => wanted.has(id));
+    const differentiated = tape.nodes.filter((node) => wanted.has(mainOutput(node)));
+    const sections = new Set(differentiated.flatMap((node) => node.sections));
+    const first = layers.findIndex((_, index) => sections.has(layerSection(from + index)));
     return first < 0 ? undefined : from + first;
   }
 
