@@ -6,7 +6,12 @@ import type { Config, Family } from "../support/tiny";
 
 const LAYERS = 3;
 /** Options of an adapter kind where its defaults do not fit the tiny model. */
-const OPTIONS: Readonly<Record<string, object>> = { prompt: { tokens: 4 }, vera: { rank: 4 } };
+const OPTIONS: Readonly<Record<string, object>> = {
+  // Else the three layers share one kept state, which they return together.
+  meft: { stateEvery: 1 },
+  prompt: { tokens: 4 },
+  vera: { rank: 4 },
+};
 /** Families whose checkpoints have biases. */
 const WITH_BIASES = FAMILIES.filter((family) => family !== "llama");
 
