@@ -1,5 +1,5 @@
 import { defineConfig, type Options } from "tsup";
-import { compactKernels, opsWithoutTests } from "./scripts/bundle-plugins.mjs";
+import { compactKernels, coreInOneFile, opsWithoutTests } from "./scripts/bundle-plugins.mjs";
 import { bundledLicences } from "./scripts/bundled-licences.mjs";
 
 const common: Options = {
@@ -41,7 +41,7 @@ export default defineConfig([
     minify: true,
     platform: "browser",
     noExternal: [/.*/],
-    esbuildPlugins: [compactKernels, opsWithoutTests],
+    esbuildPlugins: [compactKernels, opsWithoutTests, coreInOneFile],
   },
   {
     ...common,

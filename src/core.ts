@@ -28,11 +28,7 @@ export type { Model, ParameterSpec, Projection, ProjectionRole, TensorPlace } fr
 export type { BlockSite, Forward, ForwardHooks, LinearSite } from "./model/forward";
 
 export type { Adapter, AdapterRun, AdapterState, AdapterTensor } from "./adapter/adapter";
-export { bitfit } from "./adapter/bitfit";
-export type { BitFitOptions } from "./adapter/bitfit";
 export { full } from "./adapter/full";
-export { ia3 } from "./adapter/ia3";
-export type { Ia3Options } from "./adapter/ia3";
 export { lora } from "./adapter/lora";
 export type { LoraOptions } from "./adapter/lora";
 export type { LayerChoice, TargetOptions } from "./adapter/targets";

@@ -1,7 +1,9 @@
 // Kinds of adapters whose code loads when a file of their kind is met: one chunk for all, since each is small.
 export { adaloraFromConfig } from "./adalora";
 export { afloraFromConfig } from "./aflora";
+export { bitfitFromConfig } from "./bitfit";
 export { bottleneckFromConfig } from "./bottleneck";
+export { ia3FromConfig } from "./ia3";
 export { meftFromConfig } from "./meft";
 export { promptFromConfig } from "./prompt";
 export { soraFromConfig } from "./sora";

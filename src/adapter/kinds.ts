@@ -3,8 +3,6 @@ import { oneLine } from "../io/json";
 import type { PeftConfig } from "../io/peft";
 import { LORA_WITH_BIASES, parseLoraConfig } from "../io/peft-lora";
 import type { Adapter } from "./adapter";
-import { bitfitFromConfig } from "./bitfit";
-import { ia3FromConfig } from "./ia3";
 import { loraFromConfig } from "./lora";
 
 type FromConfig = (config: PeftConfig, where: string) => Adapter;
@@ -13,8 +11,8 @@ type FromConfig = (config: PeftConfig, where: string) => Adapter;
 const KINDS: Readonly<Record<string, () => FromConfig | Promise<FromConfig>>> = {
   LORA: () => (config, where) => loraFromConfig(parseLoraConfig(config, where)),
   [LORA_WITH_BIASES]: () => (config, where) => loraFromConfig(parseLoraConfig(config, where)),
-  IA3: () => ia3FromConfig,
-  SAFETAPE_BITFIT: () => bitfitFromConfig,
+  IA3: async () => (await import("./further-kinds")).ia3FromConfig,
+  SAFETAPE_BITFIT: async () => (await import("./further-kinds")).bitfitFromConfig,
   VERA: async () => (await import("./further-kinds")).veraFromConfig,
   ADALORA: async () => (await import("./further-kinds")).adaloraFromConfig,
   PROMPT_TUNING: async () => (await import("./further-kinds")).promptFromConfig,

@@ -5,8 +5,8 @@ import type { Continuation, GenerateOptions, Prompt } from "../generate/options"
 import type { Bytes } from "../gpu/ledger";
 import type { Directory } from "../io/directory";
 import type { Explanation } from "../tape/explain";
+import { openLoop, resumptionOf } from "./checkpoint/open-loop";
 import { Recovery } from "./checkpoint/recovery";
-import { checkpointToResume, openLoop, originOf, resumedFrom } from "./checkpoint/resume";
 import type { Resumed } from "./checkpoint/resume";
 import { Saver } from "./checkpoint/saver";
 import { withMemoryRemedy } from "./estimate/memory-remedy";
@@ -40,12 +40,12 @@ export class Trainer {
    * DataError, FileFormatError or DeviceError with GPU memory as it was.
    */
   static async create(options: TrainerOptions): Promise<Trainer> {
-    const file = await checkpointToResume(options);
-    const resources = await openRun(options, file && originOf(file));
+    const resumption = await resumptionOf(options);
+    const resources = await openRun(options, resumption?.origin);
     const saver = new Saver(resources.options);
-    const loop = await openLoop(resources, file?.checkpoint);
-    const recovery = new Recovery(options, saver, loop, file?.checkpoint);
-    return new Trainer(recovery, saver, file && (await resumedFrom(file)));
+    const loop = await openLoop(resources, resumption?.checkpoint);
+    const recovery = new Recovery(options, saver, loop, resumption?.checkpoint);
+    return new Trainer(recovery, saver, resumption?.resumed);
   }
 
   get #loop(): TrainingLoop {

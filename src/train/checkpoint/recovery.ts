@@ -2,12 +2,11 @@ import { DeviceError } from "../../base/errors";
 import type { Device } from "../../gpu/device";
 import type { Directory } from "../../io/directory";
 import { openRun } from "../loop/resources";
-import { TrainingLoop } from "../loop/training-loop";
+import type { TrainingLoop } from "../loop/training-loop";
 import type { TrainerOptions } from "../options";
 import type { DataPosition } from "../step/batch-queue";
-import { copyToHost, readPosition } from "./record";
+import { reopenLoop } from "./open-loop";
 import type { RunCheckpoint } from "./record";
-import { originOf } from "./resume";
 import type { Saver } from "./saver";
 
 const DEFAULT_EVERY_STEPS = 50;
@@ -87,6 +86,7 @@ export class Recovery {
   /** Copies the run to host memory. */
   async copy(): Promise<RunCheckpoint> {
     return this.attempt(async (loop) => {
+      const { copyToHost } = await import("./stored");
       const copy = await copyToHost(await this.saver.capture(loop));
       this.#copyPosition = loop.queue.mark();
       this.#copy = copy;
@@ -124,10 +124,10 @@ export class Recovery {
     this.#loop.dispose();
     await model.engine.reopen(lost);
     await model.reload();
-    const origin = copy && originOf({ checkpoint: copy, file: "the copy in host memory" });
+    const origin = copy && (await import("./stored")).originOf({ checkpoint: copy, file: "the copy in host memory" });
     const reopened = await openRun(this.options, origin, resources);
     queue.rewind(this.#copyPosition);
-    this.#loop = new TrainingLoop(reopened, queue, copy && (await readPosition(copy)));
+    this.#loop = await reopenLoop(reopened, queue, copy);
     while (this.#loop.progress.step < this.#deliveredSteps) await this.#loop.step(false);
   }
 

@@ -1,15 +1,12 @@
 import { ConfigError, FileFormatError } from "../../base/errors";
 import type { Preflight } from "../estimate/preflight";
-import { runLength } from "../estimate/run-length";
-import type { RunOrigin, RunResources } from "../loop/resources";
-import { TrainingLoop } from "../loop/training-loop";
+import type { RunOrigin } from "../loop/resources";
 import { warnBy } from "../loop/warnings";
 import type { CheckpointExtra, TrainerOptions } from "../options";
-import { BatchQueue } from "../step/batch-queue";
 import { checkpointSteps, latestCheckpoint } from "./directory";
 import type { CheckpointFile } from "./directory";
 import { checkIdentity, runIdentity } from "./identity";
-import { checkTensors, gpuName, readExtra, readPosition, readTensor } from "./record";
+import { checkTensors, gpuName, readExtra, readTensor } from "./record";
 import type { RunCheckpoint } from "./record";
 
 /** The checkpoint that a trainer resumed from. */
@@ -21,12 +18,32 @@ export interface Resumed {
   readonly extra: CheckpointExtra;
 }
 
+/** What a run resumes from. */
+export interface Resumption {
+  readonly checkpoint: RunCheckpoint;
+  readonly origin: RunOrigin;
+  readonly resumed: Resumed;
+}
+
+/**
+ * What the options ask to resume from; undefined for a new run.
+ * @throws ConfigError where a new run would mix its checkpoints with an old one's, FileFormatError where `resume` names a
+ * directory without checkpoints, or for a damaged file.
+ */
+export async function resumption(options: TrainerOptions): Promise<Resumption | undefined> {
+  const file = await checkpointToResume(options);
+  if (!file) return undefined;
+  const { checkpoint } = file;
+  const resumed = { file: file.file, step: checkpoint.record.step, extra: await readExtra(checkpoint) };
+  return { checkpoint, origin: originOf(file), resumed };
+}
+
 /**
  * The checkpoint that the options ask to resume from; undefined for a new run.
  * @throws ConfigError where a new run would mix its checkpoints with an old one's, FileFormatError where `resume` names a
  * directory without checkpoints.
  */
-export async function checkpointToResume(options: TrainerOptions): Promise<CheckpointFile | undefined> {
+async function checkpointToResume(options: TrainerOptions): Promise<CheckpointFile | undefined> {
   const { checkpoints, resume, checkpointEvery = 1, keepCheckpoints = 1 } = options;
   for (const [name, value] of Object.entries({ checkpointEvery, keepCheckpoints })) {
     const least = name === "keepCheckpoints" ? 1 : 0;
@@ -48,10 +65,6 @@ export async function checkpointToResume(options: TrainerOptions): Promise<Check
   const latest = await latestCheckpoint(directory, warnBy(options));
   if (latest || resume === "auto") return latest;
   throw new FileFormatError(`There is no checkpoint in ${directory.name}.`, "Check the path, or begin a new run.");
-}
-
-export async function resumedFrom({ file, checkpoint }: CheckpointFile): Promise<Resumed> {
-  return { file, step: checkpoint.record.step, extra: await readExtra(checkpoint) };
 }
 
 /** A checkpoint as what a run continues from. @param file its name, for messages. */
@@ -83,15 +96,4 @@ function restorePlans({ book, live, merges }: Preflight, layers: number, { recor
   checkTensors(record, live, layers);
   if (merges) merges.isOn = record.isMerging;
   book.restore(record.shapes, new Set(record.computed ?? record.live));
-}
-
-/** The loop of a run: from its first step, or from a checkpoint. @throws FileFormatError for an incomplete checkpoint. */
-export async function openLoop(resources: RunResources, checkpoint?: RunCheckpoint): Promise<TrainingLoop> {
-  const { options, first, start } = resources;
-  const { accumulate } = runLength(options);
-  if (!checkpoint) {
-    return new TrainingLoop(resources, new BatchQueue(options.data, accumulate, { batches: [first], position: start }));
-  }
-  const queue = BatchQueue.from(options.data, accumulate, resources, checkpoint.record.place);
-  return new TrainingLoop(resources, queue, await readPosition(checkpoint));
 }

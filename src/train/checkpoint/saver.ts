@@ -1,10 +1,7 @@
 import { ConfigError } from "../../base/errors";
 import type { TrainingLoop } from "../loop/training-loop";
 import type { TrainerOptions } from "../options";
-import { saveCheckpoint } from "./directory";
-import { runIdentity } from "./identity";
 import type { RunIdentity } from "./identity";
-import { captureRun } from "./record";
 import type { RunCheckpoint } from "./record";
 
 const DEFAULT_EVERY_STEPS = 100;
@@ -29,6 +26,7 @@ export class Saver {
    */
   async capture(loop: TrainingLoop): Promise<RunCheckpoint> {
     const position = loop.position();
+    const { captureRun, runIdentity } = await import("./stored");
     this.#identity ??= await runIdentity(loop.resources);
     const { resources, queue } = loop;
     return captureRun({ resources, queue, position }, this.#identity, this.options.checkpointExtra?.());
@@ -40,7 +38,10 @@ export class Saver {
    * @throws ConfigError where there is no directory, FileFormatError where it cannot be written.
    */
   async write(checkpoint: RunCheckpoint, directory = this.options.checkpoints): Promise<string> {
-    if (directory) return saveCheckpoint(directory, checkpoint, this.options.keepCheckpoints ?? DEFAULT_KEEP_COUNT);
-    throw new ConfigError("This run has no directory for checkpoints.", "Give one: saveCheckpoint(directory).");
+    if (!directory) {
+      throw new ConfigError("This run has no directory for checkpoints.", "Give one: saveCheckpoint(directory).");
+    }
+    const { saveCheckpoint } = await import("./stored");
+    return saveCheckpoint(directory, checkpoint, this.options.keepCheckpoints ?? DEFAULT_KEEP_COUNT);
   }
 }

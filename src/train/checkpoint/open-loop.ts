@@ -1,0 +1,35 @@
+import { runLength } from "../estimate/run-length";
+import type { RunResources } from "../loop/resources";
+import { TrainingLoop } from "../loop/training-loop";
+import type { TrainerOptions } from "../options";
+import { BatchQueue } from "../step/batch-queue";
+import type { RunCheckpoint } from "./record";
+import type { Resumption } from "./resume";
+
+/** What the options ask to resume from; undefined for a new run. Throws as `resumption`. */
+export async function resumptionOf(options: TrainerOptions): Promise<Resumption | undefined> {
+  const { checkpoints, resume, checkpointEvery, keepCheckpoints } = options;
+  const hasCheckpoints = [checkpoints, resume, checkpointEvery, keepCheckpoints].some((option) => option !== undefined);
+  return hasCheckpoints ? (await import("./stored")).resumption(options) : undefined;
+}
+
+/** The loop of a run: from its first step, or from a checkpoint. @throws FileFormatError for an incomplete checkpoint. */
+export async function openLoop(resources: RunResources, checkpoint?: RunCheckpoint): Promise<TrainingLoop> {
+  const { options, first, start } = resources;
+  const { accumulate } = runLength(options);
+  const queue = checkpoint
+    ? BatchQueue.from(options.data, accumulate, resources, checkpoint.record.place)
+    : new BatchQueue(options.data, accumulate, { batches: [first], position: start });
+  return reopenLoop(resources, queue, checkpoint);
+}
+
+/** The loop of a run with the batches of a queue: from its first step, or from a checkpoint. Throws as `openLoop`. */
+export async function reopenLoop(
+  resources: RunResources,
+  queue: BatchQueue,
+  checkpoint: RunCheckpoint | undefined,
+): Promise<TrainingLoop> {
+  if (!checkpoint) return new TrainingLoop(resources, queue);
+  const { readPosition } = await import("./stored");
+  return new TrainingLoop(resources, queue, await readPosition(checkpoint));
+}
