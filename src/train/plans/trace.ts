@@ -66,7 +66,8 @@ export function trace(options: TraceOptions): Trace {
     stack.layer(index);
     layers.push(stack.hidden());
   }
-  const x = layers.at(-1)!;
+  // A trace from above the last layer has none: the head reads its input.
+  const x = layers.at(-1) ?? first;
   const logits = model.head(forward, x);
   const loss = recorder.labelled("loss", () => {
     const penalty = options.adapter?.penalty?.(forward);
