@@ -3,7 +3,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeEach, describe, expect, it } from "vitest";
 import type { RunRecord } from "safetape";
-import { CLI_BUNDLE, runCli } from "../support/cli";
+import { cliProgram, runCli } from "../support/cli";
 import { useFolder } from "../support/folder";
 import { readJson } from "../support/json";
 import { writeSentiment } from "../support/model-folder";
@@ -17,10 +17,11 @@ const commandFor = (out: string): string[] => [
   ...["--freeze", '{"policy": "fixed", "freezes": [{"beforeStep": 2, "tensors": ["layer.0."]}]}'],
 ];
 
-/** Starts the bundle that `runCli` built, and sends it a signal after a number of steps. */
-function runUntil(steps: number, signal: NodeJS.Signals, args: readonly string[]) {
+/** Starts the program, and sends it a signal after a number of steps. */
+async function runUntil(steps: number, signal: NodeJS.Signals, args: readonly string[]) {
+  const program = await cliProgram();
   return new Promise<{ code: number | null; stderr: string }>((resolve) => {
-    const child = spawn(process.execPath, [CLI_BUNDLE, ...args]);
+    const child = spawn(process.execPath, [program, ...args]);
     let [stdout, stderr] = ["", ""];
     child.stdout.on("data", (text: Buffer) => {
       stdout += String(text);

@@ -1,4 +1,5 @@
 import { execFile } from "node:child_process";
+import { bundleProgram } from "../../scripts/bundle-program.mjs";
 import { parseJson } from "./json";
 
 export interface CliResult {
@@ -7,15 +8,16 @@ export interface CliResult {
   readonly stderr: string;
 }
 
-/** Where `scripts/run.mjs` keeps the bundle of the command-line program. */
-export const CLI_BUNDLE = "node_modules/.cache/safetape/src-cli-main.js";
+/** Bundles the command-line program if a source has changed, and returns the bundle's path. */
+export const cliProgram = (): Promise<string> => bundleProgram("src/cli/main.ts");
 
-/** Runs the command-line program as a user does, in a separate process. `scripts/run.mjs` bundles it when a source has changed. */
-export function runCli(args: readonly string[]): Promise<CliResult> {
+/** Runs the command-line program as a user does, in a separate process. */
+export async function runCli(args: readonly string[]): Promise<CliResult> {
+  const program = await cliProgram();
   return new Promise((resolve) => {
     execFile(
       process.execPath,
-      ["scripts/run.mjs", "src/cli/main.ts", ...args],
+      ["--enable-source-maps", program, ...args],
       { maxBuffer: 1 << 26 },
       (error, stdout, stderr) => {
         // Dawn warns about limits of software adapters, and npm about its configuration.

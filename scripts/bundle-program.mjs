@@ -1,0 +1,52 @@
+// @ts-check
+// Bundles a TypeScript program of this repository like the library, with kernels as text.
+import { existsSync, readdirSync, renameSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const ROOT = fileURLToPath(new URL("..", import.meta.url));
+const CACHE = join(ROOT, "node_modules", ".cache", "safetape");
+
+/** Folders with everything that a program may import, apart from packages. */
+const SOURCES = ["src", "kernels", "bench", "scripts", "test"];
+
+/** Time of the last change to any source. */
+function lastChange() {
+  const files = SOURCES.flatMap((folder) =>
+    readdirSync(join(ROOT, folder), { recursive: true, encoding: "utf8" })
+      .filter((name) => /\.(?:ts|mjs|wgsl)$/.test(name))
+      .map((name) => join(ROOT, folder, name)),
+  );
+  return Math.max(...files.map((file) => statSync(file).mtimeMs));
+}
+
+/**
+ * Bundles a program, unless its last bundle is newer than every source.
+ * @param {string} file
+ * @returns {Promise<string>} the path of the bundle
+ */
+export async function bundleProgram(file) {
+  const name = file.replace(/\.ts$/, "").replaceAll(/[\\/]/g, "-");
+  const path = join(CACHE, `${name}.js`);
+  if (existsSync(path) && statSync(path).mtimeMs > lastChange()) return path;
+  // Another process may be reading the last bundle: the new one takes its place in one step.
+  const unfinished = `${name}.${process.pid}`;
+  const { build } = await import("tsup");
+  await build({
+    config: false,
+    entry: { [unfinished]: file },
+    outDir: CACHE,
+    format: "esm",
+    platform: "node",
+    target: "node20",
+    loader: { ".wgsl": "text" },
+    skipNodeModulesBundle: true,
+    // This module of TensorFlow.js has imports that Node cannot resolve by itself.
+    noExternal: [/^@tensorflow\/tfjs-core\/dist\/register_all_gradients$/],
+    splitting: false,
+    sourcemap: "inline",
+    silent: true,
+  });
+  renameSync(join(CACHE, `${unfinished}.js`), path);
+  return path;
+}
