@@ -63,7 +63,7 @@ export interface ThreeRateSchedule extends WarmupOptions {
 interface WarmupOptions {
   /** Steps over which the learning rate rises. Default 0. */
   readonly warmupSteps?: number;
-  /** The same as a share of all steps, rounded up. Ignored where `warmupSteps` is given. */
+  /** Share of all steps, rounded up, over which the learning rate rises. Ignored where `warmupSteps` is given. */
   readonly warmupRatio?: number;
 }
 

@@ -20,7 +20,7 @@ export interface FreezeEvent {
   readonly layers: readonly number[];
   /** Bytes that went back to the driver. */
   readonly returnedBytes: number;
-  /** The same by lifetime. */
+  /** Bytes that went back to the driver, by lifetime. */
   readonly returned: Bytes;
   /** FLOPs of an optimizer step with the largest batch, before and after. */
   readonly flops: { readonly before: number; readonly after: number };

@@ -32,7 +32,7 @@ export interface TraceOptions {
 /** A variant of a step: the layers, from 0, whose adapters neither act nor learn in it. */
 export type DroppedLayers = readonly number[];
 
-/** The same key for the same layers in the same order. */
+/** A key that is equal for equal layers in the same order. */
 export const variantKey = (dropped: DroppedLayers): string => dropped.join(", ");
 
 /** Input of a trace that begins above the embeddings: [size, length, hiddenSize]. */
