@@ -124,13 +124,13 @@ function baseForms(word: string, { offsets, exceptions, substitutions }: PartOfS
       ),
     );
   let forms = shorten([word]);
-  let found = known([word, ...forms]);
+  let bases = known([word, ...forms]);
   // Every substitution makes a word shorter but "es" to "e" and the like, which can be repeated a few times at most.
-  while (found.length === 0 && forms.length > 0) {
+  while (bases.length === 0 && forms.length > 0) {
     forms = [...new Set(shorten(forms))];
-    found = known(forms);
+    bases = known(forms);
   }
-  return found;
+  return bases;
 }
 
 /** Reads `form base base, form base`. */

@@ -2,7 +2,7 @@ import { projectionParameters } from "./model";
 import type { Model, Projection } from "./model";
 import type { Span, Structure } from "./structure";
 
-/** The same key for the same structure of a model, whatever its number of groups. */
+/** A key of a structure that does not change with its number of groups. */
 export const structureKey = ({ kind, layer }: Pick<Structure, "kind" | "layer">): string => `${kind} of layer ${layer}`;
 
 /**

@@ -51,17 +51,17 @@ export function recomputation(
 ): Recomputation {
   const sources = new Sources(tape, tasks, choice);
   const kept = new Map(saved);
-  const wanted = new Set<number>();
+  const recomputed = new Set<number>();
   for (const [id, keepers] of saved) {
     if (!keepers.every(({ node }) => sources.isThereFor(node, id))) continue;
     kept.delete(id);
-    wanted.add(id);
+    recomputed.add(id);
   }
   // A section may start from a value of another one. Where that one rebuilds the value and runs first, it is one more value to
   // rebuild; else it is kept, so the other section has less to recompute.
   for (;;) {
     const sections = recomputedSections(
-      [...wanted].filter((id) => !kept.has(id)),
+      [...recomputed].filter((id) => !kept.has(id)),
       kept,
       sources,
     );
@@ -71,8 +71,8 @@ export function recomputation(
       const { node } = sections.get(name)!.steps.find((step) => readBy(step).includes(id))!;
       kept.set(id, [...(kept.get(id) ?? []), { node, slots: [], recomputes: name }]);
     }
-    const rebuilt = entering.filter(({ id }) => !kept.has(id) && !wanted.has(id));
-    for (const { id } of rebuilt) wanted.add(id);
+    const rebuilt = entering.filter(({ id }) => !kept.has(id) && !recomputed.has(id));
+    for (const { id } of rebuilt) recomputed.add(id);
     if (missing.length === 0 && rebuilt.length === 0) return { kept, sections };
   }
 }
@@ -139,9 +139,9 @@ function recomputedSections(
     bySection.set(section, (bySection.get(section) ?? new Set()).add(id));
   }
   return new Map(
-    [...bySection].map(([name, wanted]) => {
+    [...bySection].map(([name, recomputed]) => {
       const [steps, from] = [new Map<string, Step>(), new Set<number>()];
-      const waiting = [...wanted];
+      const waiting = [...recomputed];
       for (let id = waiting.pop(); id !== undefined; id = waiting.pop()) {
         const step = sources.stepFor(id);
         if (!step) continue;
@@ -153,7 +153,7 @@ function recomputedSections(
           waiting.push(...readBy(step).filter((read) => !from.has(read)));
         }
       }
-      return [name, { name, steps: inOrder([...steps.values()]), values: wanted, from }] as const;
+      return [name, { name, steps: inOrder([...steps.values()]), values: recomputed, from }] as const;
     }),
   );
 }

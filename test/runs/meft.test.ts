@@ -83,15 +83,15 @@ describe("MEFT against PyTorch, which keeps every activation", () => {
         ];
       }),
     );
-    const wanted = expected.variants[variant];
+    const reference = expected.variants[variant];
     const deviation = await startDeviation({ model: loaded, adapter, initial }, data.next());
-    expect(deviation / wanted.startDeviation).toBeCloseTo(1, 4);
+    expect(deviation / reference.startDeviation).toBeCloseTo(1, 4);
 
     const batches = new Batches(samples, { size: 2, shuffle: false });
     const { loss, gradients } = await firstStep({ model: loaded, adapter, data: batches, initial, dropout: false });
-    expect(loss).toBeCloseTo(wanted.loss, 5);
-    expect([...gradients.keys()].sort()).toEqual(Object.keys(wanted.gradients).sort());
-    for (const [name, [length, projection]] of Object.entries(wanted.gradients)) {
+    expect(loss).toBeCloseTo(reference.loss, 5);
+    expect([...gradients.keys()].sort()).toEqual(Object.keys(reference.gradients).sort());
+    for (const [name, [length, projection]] of Object.entries(reference.gradients)) {
       const gradient = gradients.get(name)!;
       const pattern = sines(`${name}.pattern`, gradient.length);
       expect(Math.abs(norm(gradient) / length! - 1), `norm of d${name}`).toBeLessThan(1e-3);
@@ -106,10 +106,10 @@ describe("gradients through twelve rebuilt layers, with dropout", () => {
   /** The smallest cosine of an adapter tensor's gradient to that of `exact`. */
   async function worstCosine(exact: Adapter, adapter: Adapter): Promise<number> {
     using model = await initialiseModel(engine, { ...tiny.bert(layerCount(12)), initializer_range: 0.2 });
-    const wanted = await firstStep({ model, adapter: exact, data: tinyData(model), seed: 3 });
-    const found = await firstStep({ model, adapter, data: tinyData(model), seed: 3 });
-    expect(found.loss, "the same forward pass").toBe(wanted.loss);
-    return Math.min(...[...wanted.gradients].map(([name, exact]) => cosine(exact, found.gradients.get(name)!)));
+    const stored = await firstStep({ model, adapter: exact, data: tinyData(model), seed: 3 });
+    const rebuilt = await firstStep({ model, adapter, data: tinyData(model), seed: 3 });
+    expect(rebuilt.loss, "the same forward pass").toBe(stored.loss);
+    return Math.min(...[...stored.gradients].map(([name, exact]) => cosine(exact, rebuilt.gradients.get(name)!)));
   }
 
   it.each(VARIANTS)("are exact with the default number of kept states: variant %i", async (variant) => {

@@ -1,5 +1,5 @@
 import { afterAll, expect, it } from "vitest";
-import { adapterDrop, aflora, ConfigError, initialiseModel, lora, Trainer } from "safetape";
+import { adapterDrop, aflora, ConfigError, initialiseModel, lora, plan, Trainer } from "safetape";
 import type { TrainerOptions } from "safetape";
 import { useEngine } from "../support/engine";
 import { failure } from "../support/failure";
@@ -55,6 +55,14 @@ it.each([
 ] as const)("the plan holds what the second rate needs: %s", async (_, changes) => {
   using trainer = await Trainer.create(options({ ...changes, optimizer: RATES, steps: 2 }));
   for await (const { bytes, planned } of trainer.steps()) expect(bytes).toEqual(planned);
+});
+
+it("a plan from the configuration alone has the bytes of the run, with a second rate too", async () => {
+  for (const optimizer of [{}, RATES]) {
+    using trainer = await Trainer.create(options({ optimizer }));
+    const { bytes } = plan({ config: tiny.bert(), adapter: lora({ rank: 2 }), batch: 4, length: 16, optimizer });
+    expect(bytes).toEqual(trainer.predictedBytes());
+  }
 });
 
 it("a rate of the head is refused where no head learns", async () => {

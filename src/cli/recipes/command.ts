@@ -9,15 +9,15 @@ import type { Print, RawOptions } from "../options";
  */
 export function recipesCommand(name: string | undefined, raw: RawOptions, print: Print): void {
   const { json } = readOptions(RECIPES_OPTIONS, raw);
-  const found = name === undefined ? RECIPES : findRecipes(name.split("/"));
+  const matching = name === undefined ? RECIPES : findRecipes(name.split("/"));
   if (json) {
     // A name that no recipe has is an error with the nearest ones.
-    print(JSON.stringify(found.length > 0 ? found : [recipeNamed(name ?? "")]));
+    print(JSON.stringify(matching.length > 0 ? matching : [recipeNamed(name ?? "")]));
     return;
   }
-  const [only] = found.length === 1 ? found : found.filter((recipe) => recipe.name === name);
-  if (!only && found.length > 0) {
-    for (const recipe of found) print(`${recipe.name}  ${recipe.model}`);
+  const [only] = matching.length === 1 ? matching : matching.filter((recipe) => recipe.name === name);
+  if (!only && matching.length > 0) {
+    for (const recipe of matching) print(`${recipe.name}  ${recipe.model}`);
     return;
   }
   const { name: full, source, model, options, ours } = only ?? recipeNamed(name ?? "");

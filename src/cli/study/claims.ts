@@ -131,8 +131,9 @@ export class Claim {
   async release(): Promise<void> {
     clearInterval(this.#timer);
     await this.handle.close();
-    const own = (await generationsOf(this.path, this.cell)).filter((generation) => generation <= this.generation);
-    for (const generation of own.sort((a, b) => a - b)) {
+    const generations = await generationsOf(this.path, this.cell);
+    const upToThis = generations.filter((generation) => generation <= this.generation);
+    for (const generation of upToThis.sort((a, b) => a - b)) {
       await rm(join(this.path, claimFile(this.cell, generation)), { force: true });
     }
   }

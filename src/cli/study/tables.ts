@@ -175,10 +175,11 @@ function speedTable({ tasks, methods }: Study, rows: readonly StudyRow[]): strin
     const times = rows
       .filter(({ task }) => task === name)
       .map(({ method, best, seconds }) => ({ method, seconds: best?.seconds ?? seconds }));
-    const own = times.find(({ method }) => method === full);
+    const fullTuning = times.find(({ method }) => method === full);
     const others = times.filter(({ method }) => method !== full).map(({ seconds }) => seconds);
-    if (!own || others.length === 0) return [];
-    return [[name, own.seconds.toFixed(1), meanOf(others).toFixed(1), percent(fullTuningSpeedUp(own.seconds, others))]];
+    if (!fullTuning || others.length === 0) return [];
+    const { seconds } = fullTuning;
+    return [[name, seconds.toFixed(1), meanOf(others).toFixed(1), percent(fullTuningSpeedUp(seconds, others))]];
   });
   const head = ["task", "seconds of full tuning", "mean seconds of the others", "time saved by full tuning"];
   return lines.length > 0 ? markdown(head, lines) : undefined;

@@ -90,13 +90,13 @@ export class MemoryNeeds {
     if (!pruning) return 0;
     const { model } = planned;
     const weights = new Map(model.parameters.map(({ name, shape }) => [name, specBytes({ shape, dtype: "f32" })]));
-    const own = new Map(
+    const tensorBytes = new Map(
       [...this.#allSpecs(), ...fixedSpecs(model, adapter)].map(([name, spec]) => [name, specBytes(spec)]),
     );
     const needs = pruning.tensors(model).map((names) => {
-      const ownBytes = names.map((name) => (own.get(name) ?? 0) * (1 + this.#companions(live, name)));
+      const runBytes = names.map((name) => (tensorBytes.get(name) ?? 0) * (1 + this.#companions(live, name)));
       const weightBytes = names.map((name) => weights.get(name) ?? 0);
-      return [...ownBytes, ...weightBytes].reduce((sum, bytes) => sum + bytes, 0) + Math.max(...weightBytes);
+      return [...runBytes, ...weightBytes].reduce((sum, bytes) => sum + bytes, 0) + Math.max(...weightBytes);
     });
     return Math.max(0, ...needs);
   }

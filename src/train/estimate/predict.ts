@@ -11,7 +11,7 @@ import { plan as planTape } from "../../tape/plan";
 import type { Plan } from "../../tape/plan";
 import { footprint } from "../plans/footprint";
 import { optimizerSettings } from "../plans/optimizer-plan";
-import type { Recompute } from "../options";
+import type { OptimizerOptions, Recompute } from "../options";
 import { checkRecompute, recomputedSections } from "../plans/recompute";
 import { sidePlans } from "../plans/side-plans";
 import type { SidePlanOptions } from "../plans/side-plans";
@@ -35,6 +35,8 @@ export interface PredictOptions {
   readonly activations?: ActivationFormat;
   /** What is recomputed rather than kept. Default "none". */
   readonly recompute?: Recompute;
+  /** The run's optimizer: a learning rate of the head's own is one more input of the update. Default AdamW's defaults. */
+  readonly optimizer?: OptimizerOptions;
   /** Whatever learns below this layer is frozen, embeddings included. Default 0: all learns. */
   readonly freezeBelow?: number;
 }
@@ -78,7 +80,7 @@ export function plan(options: PredictOptions): Prediction {
   const side: SidePlanOptions = {
     planned: { model },
     adapter,
-    settings: optimizerSettings(),
+    settings: optimizerSettings(options.optimizer),
     statistics,
     pruning: undefined,
     sumsLosses: false,

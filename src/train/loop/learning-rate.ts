@@ -11,7 +11,7 @@ export function threeRate(initial: number, peak: number, final: number, warmupSt
 
 /**
  * Options in which the optimizer has the learning rate that the schedule's factors belong to.
- * @throws ConfigError for a schedule without sense, and for a learning rate beside a schedule of three rates.
+ * @throws ConfigError for numbers that are negative or not finite, and for a learning rate beside a schedule of three rates.
  */
 export function withScheduledRate(options: TrainerOptions): TrainerOptions {
   const { schedule = {}, optimizer = {} } = options;

@@ -266,8 +266,8 @@ export class PlanBook {
   #lowestDifferentiated(): number | undefined {
     const from = this.prefixLayer();
     const { tape, loss, layers } = this.#trace(this.#largestPart(this.choice), ALL_LAYERS, this.#live, from);
-    const wanted = reach(tape, loss, this.#live);
-    const differentiated = tape.nodes.filter((node) => wanted.has(mainOutput(node)));
+    const withGradient = reach(tape, loss, this.#live);
+    const differentiated = tape.nodes.filter((node) => withGradient.has(mainOutput(node)));
     const sections = new Set(differentiated.flatMap((node) => node.sections));
     const first = layers.findIndex((_, index) => sections.has(layerSection(from + index)));
     return first < 0 ? undefined : from + first;

@@ -27,9 +27,8 @@ export function structureSlices(
   const kept = new Set(keptGroups);
   const cut = Array.from({ length: groups }, (_, group) => group).filter((group) => !kept.has(group));
   const keptOf = (name: string, spans: readonly Span[], size: number): number[] => {
-    const own = spans.filter(({ projection }) => projection === name);
     const isKept = new Uint8Array(size).fill(1);
-    for (const span of own) {
+    for (const span of spans.filter(({ projection }) => projection === name)) {
       for (const group of cut) isKept.fill(0, span.offset + group * span.size, span.offset + (group + 1) * span.size);
     }
     return [...isKept.keys()].filter((i) => isKept[i] === 1);
