@@ -4,7 +4,7 @@ import type { Engine } from "../../src/engine";
 import { provenance } from "../../scripts/provenance.mjs";
 
 /** A short name of the adapter for file names, such as "llvmpipe"; "gpu" if it is not a known one. */
-export function adapterName({ info }: Engine): string {
+export function adapterName({ info }: Pick<Engine, "info">): string {
   const text = `${info.description} ${info.device} ${info.architecture}`.toLowerCase();
   return /llvmpipe|swiftshader|nvidia|amd|intel|apple/.exec(text)?.[0] ?? "gpu";
 }
@@ -17,7 +17,7 @@ export async function report(engine: Engine, name: string, rows: readonly Record
 }
 
 /** Writes `bench/results/NAME-ADAPTER.json` with the provenance of the figures. */
-export async function writeResults(engine: Engine, name: string, results: unknown): Promise<void> {
+export async function writeResults(engine: Pick<Engine, "info">, name: string, results: unknown): Promise<void> {
   const folder = join(process.cwd(), "bench", "results");
   await mkdir(folder, { recursive: true });
   const file = join(folder, `${name}-${adapterName(engine)}.json`);
