@@ -1,0 +1,88 @@
+import type { Use } from "./entry";
+import { heavyBlocks, hottest, streamingBlocks } from "./machine-code";
+import type { Block, MachineCode } from "./machine-code";
+
+/** What an entry's machine code has to keep on RDNA2 and RDNA3. */
+export interface Bound {
+  readonly name: string;
+  /** NaN where the code has nothing of the kind, and for a family without a disassembler. */
+  readonly measure: (code: MachineCode, use: Use) => number;
+  /** The least or the largest value for a use; undefined where the bound is not for it. */
+  readonly least?: (use: Use) => number | undefined;
+  readonly most?: (use: Use) => number | undefined;
+}
+
+const isReal = ({ origin }: Use): boolean => origin !== "case";
+const formatOf = ({ traits }: Use): string => traits[0] ?? "f32";
+const headOf = ({ traits }: Use): number => Number(/head (\d+)/.exec(traits.join())?.[1] ?? NaN);
+const fmaShare = ({ fma, valu }: Block): number => fma / valu;
+const ldsPerFma = ({ fma, ldsBytes }: Block): number => ldsBytes / fma;
+const hotBlocks = (code: MachineCode, { kind }: Use): Block[] => {
+  const hot = hottest(code);
+  if (kind === "attention") return heavyBlocks(code);
+  return hot ? [hot] : [];
+};
+
+/** The bounds of issue 17. */
+export const BOUNDS: readonly Bound[] = [
+  { name: "spilled registers", measure: ({ spilled }) => spilled, most: () => 0 },
+  { name: "scratch bytes", measure: ({ scratchBytes }) => scratchBytes, most: () => 0 },
+  { name: "waves per SIMD", measure: ({ waves }) => waves, least: ({ kind }) => (kind.includes("product") ? 8 : 6) },
+  {
+    name: "registers",
+    measure: ({ registers }) => registers,
+    most: (use) => {
+      if (use.kind !== "attention" || headOf(use) > 128) return undefined;
+      return headOf(use) > 64 ? 192 : 128;
+    },
+  },
+  {
+    name: "multiply-adds per vector instruction",
+    measure: (code, use) => least(hotBlocks(code, use).map(fmaShare)),
+    least: (use) => {
+      if (use.kind === "product") return formatOf(use) === "f32" ? 0.92 : 0.88;
+      return { "narrow product": 0.7, attention: 0.8, memory: undefined, small: undefined }[use.kind];
+    },
+  },
+  {
+    name: "bytes of workgroup memory per multiply-add",
+    measure: (code, use) => -least(hotBlocks(code, use).map((block) => -ldsPerFma(block))),
+    most: ({ kind }) =>
+      ({ product: 1, attention: 2.25, "narrow product": undefined, memory: undefined, small: undefined })[kind],
+  },
+  {
+    name: "narrowest global read in loops, bytes",
+    measure: (code) => least(streamingBlocks(code).flatMap(({ reads }) => reads)),
+    least: (use) => (use.kind === "narrow product" && isReal(use) ? 8 : undefined),
+  },
+  {
+    name: "share of global bytes in accesses of 16",
+    measure: (code) => wideShare(streamingBlocks(code)),
+    least: (use) => (use.kind === "memory" && isReal(use) ? 0.8 : undefined),
+  },
+];
+
+const least = (values: readonly number[]): number => (values.length > 0 ? Math.min(...values) : NaN);
+
+function wideShare(blocks: readonly Block[]): number {
+  const bytes = blocks.flatMap(({ reads, writes }) => [...reads, ...writes]);
+  const sum = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0);
+  return sum(bytes.filter((width) => width === 16)) / sum(bytes);
+}
+
+/** A bound that an entry does not keep. */
+export interface Miss {
+  readonly bound: string;
+  readonly value: number;
+  readonly limit: number;
+}
+
+/** The bounds that a use of an entry misses. Code without a block of the kind that a bound is about keeps that bound. */
+export function misses(code: MachineCode, use: Use): Miss[] {
+  return BOUNDS.flatMap(({ name, measure, least: atLeast, most: atMost }) => {
+    const value = measure(code, use);
+    const [low, high] = [atLeast?.(use), atMost?.(use)];
+    const limit = low !== undefined && value < low ? low : high !== undefined && value > high ? high : undefined;
+    return limit === undefined ? [] : [{ bound: name, value, limit }];
+  });
+}

@@ -1,0 +1,112 @@
+import { lora } from "../../src/adapter/lora";
+import type { Adapter } from "../../src/adapter/adapter";
+import { WEIGHT_FORMATS } from "../../src/base/packed";
+import type { WeightFormat } from "../../src/base/packed";
+import { createModel } from "../../src/model/families";
+import { withWeights } from "../../src/model/weights";
+import type { Limits } from "../../src/op/limits";
+import type { ActivationFormat } from "../../src/op/pack";
+import type { Plan } from "../../src/tape/plan";
+import { evaluationPlan } from "../../src/train/plans/evaluation-plan";
+import { optimizerSettings } from "../../src/train/plans/optimizer-plan";
+import { PlanBook } from "../../src/train/plans/plan-book";
+import { sidePlans } from "../../src/train/plans/side-plans";
+import { trainableSpecs } from "../../src/train/tensors/specs";
+import { readConfig } from "../support/model";
+
+/** A training step whose kernels are compiled. */
+interface Step {
+  readonly name: string;
+  readonly config: Readonly<Record<string, unknown>>;
+  readonly batch: number;
+  readonly length: number;
+  readonly adapter: Adapter;
+  readonly weights: WeightFormat;
+  readonly activations?: ActivationFormat;
+}
+
+/** Every layer of a model has the same launches, so one is enough. */
+const ONE_LAYER = { num_hidden_layers: 1, n_layer: 1 };
+
+/** LLaMA 3.2 1B (meta-llama/Llama-3.2-1B): heads of 64, eight for keys and values. */
+const LLAMA_1B = {
+  architectures: ["LlamaForCausalLM"],
+  model_type: "llama",
+  vocab_size: 128256,
+  hidden_size: 2048,
+  intermediate_size: 8192,
+  num_attention_heads: 32,
+  num_key_value_heads: 8,
+  max_position_embeddings: 131072,
+  rms_norm_eps: 1e-5,
+  rope_theta: 500000,
+  tie_word_embeddings: true,
+};
+
+/** Head sizes of published models: MiniLM, LLaMA 3.2 1B, Phi-2, Phi-3 mini, LLaMA 2, Gemma. */
+const HEADS = [32, 64, 80, 96, 128, 256] as const;
+
+const NO_DROPOUT = {
+  hidden_dropout_prob: 0,
+  attention_probs_dropout_prob: 0,
+  embd_pdrop: 0,
+  attn_pdrop: 0,
+  resid_pdrop: 0,
+};
+
+/** The steps: BERT-base, GPT-2 and a LLaMA of 1B with LoRA, every format of weights, every head size. */
+export async function steps(): Promise<Step[]> {
+  const [bert, gpt2] = [await readConfig("bench/configs/bert-base.json"), await readConfig("bench/configs/gpt2.json")];
+  const queryValue = lora({ rank: 8 });
+  const all = lora({ rank: 16, dropout: 0.1, targets: "all-linear" });
+  const models = [
+    { name: "BERT-base", config: { ...bert, ...ONE_LAYER }, batch: 32, length: 128 },
+    { name: "GPT-2", config: { ...gpt2, ...ONE_LAYER }, batch: 8, length: 512 },
+    { name: "LLaMA 1B", config: { ...LLAMA_1B, ...ONE_LAYER }, batch: 2, length: 512 },
+  ];
+  const formats = models.flatMap(({ name, ...model }) =>
+    WEIGHT_FORMATS.flatMap((weights) => [
+      { ...model, name: `${name}, ${weights}, LoRA 8`, adapter: queryValue, weights },
+      { ...model, name: `${name}, ${weights}, LoRA 16 on all`, adapter: all, weights, activations: "bf16" as const },
+    ]),
+  );
+  const heads = HEADS.flatMap((head) => {
+    const [width, weights] = [8 * head, "f32" as const];
+    const text = { hidden_size: width, intermediate_size: 4 * width, num_attention_heads: 8 };
+    const encoder = { ...bert, ...ONE_LAYER, ...text };
+    const decoder = { ...LLAMA_1B, ...ONE_LAYER, ...text, num_key_value_heads: 2 };
+    const shape = { batch: 8, length: 256, adapter: queryValue, weights };
+    return [
+      { ...shape, name: `BERT with heads of ${head}`, config: encoder },
+      { ...shape, name: `BERT with heads of ${head}, no dropout`, config: { ...encoder, ...NO_DROPOUT } },
+      { ...shape, name: `LLaMA with heads of ${head}`, config: decoder },
+    ];
+  });
+  return [...formats, ...heads];
+}
+
+/** Every plan that a run of a step holds, and its evaluation. */
+export function plansOf(step: Step, limits: Limits): Plan[] {
+  const { adapter, batch: size, length, activations } = step;
+  const model = withWeights(createModel(step.config), step.weights);
+  const planned = { model, fragileNorms: new Set<string>() };
+  const specs = trainableSpecs(model, adapter);
+  const traced = { adapter, labelSmoothing: 0, isTraining: true };
+  const book = new PlanBook({ planned, traced, limits, activations, accumulates: true }, new Set(specs.keys()));
+  book.addShape({ size, length });
+  const side = sidePlans(
+    {
+      planned,
+      adapter,
+      settings: optimizerSettings({ weightDecay: 0.01, maxGradNorm: 1 }),
+      statistics: [],
+      pruning: undefined,
+      sumsLosses: true,
+      variants: undefined,
+      limits,
+    },
+    specs,
+    new Set(),
+  );
+  return [...book.plans, ...side.all, evaluationPlan(planned, adapter, { size, length }, limits)];
+}
