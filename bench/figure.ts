@@ -21,7 +21,7 @@ import { stepLines } from "./support/step-lines";
 import type { StepPoint } from "./support/step-lines";
 
 const STUDY = "examples/studies/methods.json";
-const METHODS = ["LoRA", "LoRA + SAFE", "AFLoRA"];
+const METHODS = ["LoRA", "LoRA + SAFE", "LoRA + SAFE, scores of warm-up", "AFLoRA"];
 const SEED = 1;
 const FILE = "bench/results/memory-over-steps";
 const MEGA = 1e6;
