@@ -93,9 +93,14 @@ export class AdaloraBudget {
     }
     const removedBefore = [...settled.values()].flat().filter((isKept) => !isKept).length;
     const removed = this.settings.initial - tripletBudget(step, this.settings) - removedBefore;
-    const sorted = [...scores.values()].flat().sort((a, b) => a - b);
+    // A module keeps its best triplet, since it cannot have rank 0.
+    const bests = new Map([...scores].map(([e, ofModule]) => [e, ofModule.indexOf(Math.max(...ofModule))]));
+    const others = [...scores].flatMap(([e, ofModule]) => ofModule.filter((_, k) => k !== bests.get(e)));
+    const sorted = others.sort((a, b) => a - b);
     const threshold = removed > 0 ? (sorted[Math.min(removed, sorted.length) - 1] ?? -Infinity) : -Infinity;
-    const chosen = [...scores].map(([e, ofModule]) => [e, keepAboveThreshold(ofModule, threshold)] as const);
+    const chosen = [...scores].map(([e, ofModule]) => {
+      return [e, ofModule.map((score, k) => score > threshold || k === bests.get(e))] as const;
+    });
     return new Map([...settled, ...chosen]);
   }
 
@@ -129,11 +134,4 @@ async function tripletScores(run: AdapterRun, { a, b, e }: TripletNames): Promis
     for (let i = 0; i < outSize; i++) column += scoresB[i * rank + k]!;
     return scoreE + (inSize && row / inSize) + (outSize && column / outSize);
   });
-}
-
-/** Keeps triplets above the threshold; where there are none, the best one, since a module cannot have rank 0. */
-function keepAboveThreshold(scores: readonly number[], threshold: number): boolean[] {
-  const kept = scores.map((score) => score > threshold);
-  if (!kept.includes(true)) kept[scores.indexOf(Math.max(...scores))] = true;
-  return kept;
 }
