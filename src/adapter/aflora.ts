@@ -38,7 +38,7 @@ export interface AfloraOptions extends TargetOptions {
 
 /** How many components of all modules together remain, and when the others are removed. */
 export interface RankBudget {
-  /** Average rank at the end; a module that would lose its last component keeps it beyond the budget. */
+  /** Average rank at the end; every module keeps one component at least. */
   readonly targetRank: number;
   /** Share of all steps before the first removal. Default 0.1. */
   readonly warmupShare?: number;
@@ -48,19 +48,27 @@ export interface RankBudget {
   readonly every?: number;
 }
 
+const COUNT = v.pipe(v.number(), v.safeInteger(), v.minValue(1));
 const SHARE = v.pipe(v.number(), v.minValue(0), v.maxValue(1));
+/** `RankBudget` with its defaults. */
+const RANK_BUDGET = v.strictObject({
+  targetRank: COUNT,
+  warmupShare: v.optional(SHARE, 0.1),
+  finalShare: v.optional(SHARE, 0.3),
+  every: v.optional(COUNT, 1),
+});
 const SCHEMA = v.object({
   ...TARGET_KEYS,
   peft_type: v.literal("SAFETAPE_AFLORA"),
-  r: v.pipe(v.number(), v.safeInteger(), v.minValue(1)),
+  r: COUNT,
   d_initial: v.pipe(v.number(), v.finite()),
   trained_matrices: v.picklist(["feed_forward", "attention", "both", "none"]),
   rank_budget: v.optional(
     v.strictObject({
-      target_r: v.pipe(v.number(), v.safeInteger(), v.minValue(1)),
+      target_r: COUNT,
       warmup_share: SHARE,
       final_share: SHARE,
-      every: v.pipe(v.number(), v.safeInteger(), v.minValue(1)),
+      every: COUNT,
     }),
   ),
 });
@@ -81,12 +89,14 @@ const FEED_FORWARD: readonly ProjectionRole[] = ["feed_forward_in", "feed_forwar
  * @throws ConfigError or FileFormatError for options that make no sense.
  */
 export function aflora(options: AfloraOptions = {}): Adapter {
-  const { rank: r = 4, matrices = "feed_forward", initialD = 0.1, rankBudget, layers } = options;
+  const { rank: r = 4, matrices = "feed_forward", initialD = 0.1, layers } = options;
+  const rankBudget =
+    options.rankBudget && checkSchema(RANK_BUDGET, options.rankBudget, "the AFLoRA configuration: rankBudget");
   const rank_budget = rankBudget && {
     target_r: rankBudget.targetRank,
-    warmup_share: rankBudget.warmupShare ?? 0.1,
-    final_share: rankBudget.finalShare ?? 0.3,
-    every: rankBudget.every ?? 1,
+    warmup_share: rankBudget.warmupShare,
+    final_share: rankBudget.finalShare,
+    every: rankBudget.every,
   };
   const keys = { peft_type: "SAFETAPE_AFLORA", r, d_initial: initialD, trained_matrices: matrices, rank_budget };
   return afloraFromConfig({ ...keys, ...targetKeys(options) }, "the AFLoRA configuration", layers);

@@ -11,7 +11,8 @@ const METRIC = v.pipe(
   v.nullable(v.number()),
   v.transform((value) => value ?? NaN),
 );
-const METRICS = v.record(v.string(), METRIC);
+/** Metrics in JSON. */
+export const METRICS = v.record(v.string(), METRIC);
 const RECORD = v.object({ evaluations: v.array(v.strictObject({ step: v.number(), metrics: METRICS })) });
 
 /** Evaluates a run on the way and at its end, and keeps the trained tensors of the best evaluation. */

@@ -1,4 +1,5 @@
 import type { Adapter } from "../adapter/adapter";
+import type { RankBudget } from "../adapter/aflora";
 import { PFEIFFER_PLACEMENTS } from "../adapter/bottleneck";
 import { ADAPTER_KINDS, makeAdapter } from "../adapter/make";
 import type { LayerChoice } from "../adapter/targets";
@@ -27,6 +28,7 @@ import {
   withDefault,
 } from "./options";
 import type { Reader, Values } from "./options";
+import { LEAST_RATES } from "./learning-rate-search";
 import { NEEDS } from "./advise/framework";
 import { SPLITS } from "./tasks/published-split";
 import { TASKS } from "./tasks/tasks";
@@ -58,6 +60,19 @@ const layerChoice: Reader<LayerChoice> = (value, flag) => {
 /** `none`, `mlp`, `layers`, or a budget in bytes. */
 const recompute: Reader<Recompute> = (value, flag) =>
   (["none", "mlp", "layers"] as const).find((word) => word === value) ?? bytes(value, flag);
+
+/** The rank of AFLoRA's budget, whose other settings are defaults. */
+const rankBudget: Reader<RankBudget> = (value, flag) => ({ targetRank: counts()(value, flag) });
+
+/** `1e-4,3e-4,...`: enough of them. */
+const searchedRates: Reader<number[]> = (value, flag) => {
+  const rates = list(value, flag).map(Number);
+  if (rates.length >= LEAST_RATES && rates.every((rate) => rate > 0 && Number.isFinite(rate))) return rates;
+  throw new UsageError(
+    `${flag} is ${String(value)}.`,
+    `Give at least ${LEAST_RATES} learning rates with commas: 1e-4,3e-4,1e-3,3e-3,1e-2.`,
+  );
+};
 
 /** The name of a policy, or JSON with its options. */
 const policyChoice: Reader<PolicyChoice> = (value, flag) => {
@@ -115,6 +130,11 @@ const ADAPTER = {
   tokens: optional("--tokens <n>", "Virtual tokens of prompt tuning", counts()),
   initialRank: optional("--initial-rank <r>", "AdaLoRA's rank at the start", counts()),
   targetRank: optional("--target-rank <r>", "AdaLoRA's average rank at the end", counts()),
+  rankBudget: optional(
+    "--rank-budget <r>",
+    "AFLoRA: average rank at the end, in AdaLoRA's manner (default: every module keeps --rank)",
+    rankBudget,
+  ),
   matrices: optional(
     "--matrices <where>",
     "Where AFLoRA's A and B learn: feed_forward (default), attention, both, none",
@@ -219,6 +239,11 @@ const TRAINING = {
     "Largest norm of the gradient; larger ones are clipped",
     numbers(),
     1,
+  ),
+  probeBatches: optional(
+    "--probe-batches <n>",
+    "Training batches on which layers are scored and compared (default 1)",
+    counts(),
   ),
   withoutDropout: toggle("--without-dropout", "Turn off the dropout of the model and of the adapter"),
   seed: withDefault("--seed <n>", "Random seed", counts(0), 0),
@@ -332,9 +357,14 @@ export const TRAIN = {
   promptText: optional("--prompt-text <text>", "Text whose tokens initialise the virtual tokens", text),
   freeze: withDefault("--freeze <policy>", POLICY_HELP, policyChoice, "never"),
   ...TRAINING,
-  probeBatches: optional(
-    "--probe-batches <n>",
-    "Training batches on which SAFE scores the layers (default 1)",
+  lrSearch: optional(
+    "--lr-search <rates>",
+    "Instead of --lr: try each of at least five rates for a tenth of the epochs, and take the best on the dev set",
+    searchedRates,
+  ),
+  examples: optional(
+    "--examples <n>",
+    "Train on a stratified sample of n examples, the same for every method and seed (default: all)",
     counts(),
   ),
   accumulate: withDefault("--accumulate <n>", "Batches of one optimizer step", counts(), 1),

@@ -1,11 +1,29 @@
+import { stat } from "node:fs/promises";
+import * as v from "valibot";
 import { NotFiniteError } from "../base/errors";
+import { jsonBytes, readJson } from "../io/json";
+import { openDirectory } from "../node/directory";
+import { runLength } from "../train/estimate/run-length";
+import type { TrainerOptions } from "../train/options";
+import { METRICS } from "./best-evaluation";
 import { valueOf } from "./evaluation";
 import type { Metrics } from "./evaluation";
+import { UsageError } from "./options";
+
+/** SAFE's appendix: at least so many rates, each in runs of this share of the epochs. */
+export const LEAST_RATES = 5;
+export const SEARCH_SHARE = 0.1;
 
 /** A learning rate that was tried, and the metrics of its short run; none where the run's loss was not finite. */
 export interface TriedRate {
   readonly learningRate: number;
   readonly metrics: Metrics;
+}
+
+/** The rates that were tried, and the best one. */
+export interface RateSearch {
+  readonly learningRate: number;
+  readonly tried: readonly TriedRate[];
 }
 
 /**
@@ -16,7 +34,7 @@ export interface TriedRate {
 export async function searchLearningRate(
   rates: readonly number[],
   shortRun: (learningRate: number) => Promise<Metrics>,
-): Promise<{ readonly learningRate: number; readonly tried: TriedRate[] }> {
+): Promise<RateSearch> {
   const tried: TriedRate[] = [];
   let failure: NotFiniteError | undefined;
   for (const learningRate of rates) {
@@ -37,3 +55,46 @@ export async function searchLearningRate(
 }
 
 const orWorst = (value = NaN): number => (Number.isNaN(value) ? Infinity : value);
+
+/** Options of a run of a share of the steps, with its complete schedule in them. */
+export function shortened<
+  Options extends Pick<TrainerOptions, "data" | "accumulate" | "epochs" | "steps" | "schedule">,
+>(options: Options, share = SEARCH_SHARE): Options & { readonly steps: number } {
+  const { schedule = {} } = options;
+  const { warmupSteps } = schedule;
+  return {
+    ...options,
+    steps: Math.max(1, Math.round(share * runLength(options).totalSteps)),
+    schedule: warmupSteps === undefined ? schedule : { ...schedule, warmupSteps: Math.round(share * warmupSteps) },
+  };
+}
+
+const FILE = "learning-rates.json";
+const SEARCH = v.strictObject({
+  learningRate: v.number(),
+  tried: v.array(v.strictObject({ learningRate: v.number(), metrics: METRICS })),
+});
+
+/**
+ * The search of a run whose results are saved at a path: a resumed run takes the rate that it began with.
+ * @throws UsageError for a resumed run with other rates, NotFiniteError where no rate gave a finite loss.
+ */
+export async function searchOnce(
+  rates: readonly number[],
+  { path, resume }: { readonly path: string; readonly resume: boolean },
+  shortRun: (learningRate: number) => Promise<Metrics>,
+): Promise<RateSearch> {
+  const out = (await stat(path).catch(() => undefined)) && (await openDirectory(path));
+  if (!resume || !out || (await out.size(FILE)) === undefined) {
+    const search = await searchLearningRate(rates, shortRun);
+    await (out ?? (await openDirectory(path, { create: true }))).write(FILE, jsonBytes(search));
+    return search;
+  }
+  const saved = await readJson(out, FILE, SEARCH);
+  const tried = saved.tried.map(({ learningRate }) => learningRate).join();
+  if (tried === rates.join()) return saved;
+  throw new UsageError(
+    `${FILE} in ${path} has the rates ${tried}.`,
+    "Resume with these in --lr-search, or begin a run in another --out.",
+  );
+}

@@ -1,15 +1,13 @@
 import { join } from "node:path";
 import * as v from "valibot";
-import type { Adapter } from "../adapter/adapter";
 import { startDeviation } from "../analysis/start-deviation";
 import { NotFiniteError } from "../base/errors";
-import type { Batch } from "../data/batch";
 import type { Tokenizer } from "../data/tokenizer";
 import type { KernelChoice } from "../gpu/tuning/tuner";
 import type { Directory } from "../io/directory";
+import type { LoadedModel } from "../io/load-model";
 import { readJson } from "../io/json";
 import { createModel, withHead } from "../model/families";
-import type { HeadOptions } from "../model/families";
 import { createEngine, loadModel, openDirectory, RunLog, saveReport, versions } from "../node/index";
 import type { RunFacts } from "../node/index";
 import { pngRenderer } from "../report/png";
@@ -17,17 +15,21 @@ import { REPORT_FILE } from "../report/record";
 import type { RunRecord } from "../report/record";
 import { showCount } from "../report/units";
 import { describeChoice, fitBudget } from "../train/estimate/fit-budget";
+import type { PredictOptions } from "../train/estimate/predict";
 import { saveAdapter, saveMerged, saveModel } from "../train/files";
 import { Trainer } from "../train/trainer";
 import { BestEvaluation } from "./best-evaluation";
 import { evaluateTask } from "./evaluation";
+import type { Metrics } from "./evaluation";
 import { adapterFrom, generationSettings, TRAIN, trainerSettings, wordNetFor } from "./flags";
+import { searchOnce, shortened } from "./learning-rate-search";
 import { readOptions, UsageError, withFallbacks } from "./options";
 import type { Print, RawOptions, Values } from "./options";
 import { withRecipe } from "./recipes";
 import { ResumableRun } from "./resumable-run";
-import { preprocessing } from "./tasks/task-data";
-import type { TaskData } from "./tasks/task-data";
+import { drawExamples } from "./tasks/draw-examples";
+import { preprocessing, probeOf } from "./tasks/task-data";
+import type { ChooseExamples } from "./tasks/task-data";
 import { readEvaluation, readTask, taskHead } from "./tasks/tasks";
 import { emitter } from "./view/events";
 import { showProgress } from "./view/progress";
@@ -41,8 +43,11 @@ type TrainOptions = Values<typeof TRAIN>;
 export async function trainCommand(given: RawOptions, print: Print): Promise<void> {
   const raw = withFallbacks(TRAIN, withRecipe(given));
   const options = readOptions(TRAIN, raw);
-  const { task, model: modelPath, data: path, out: outPath, reportPng: png } = options;
-  const settings = trainerSettings(options.freeze, options);
+  const { task, model: modelPath, data: path, out: outPath, reportPng: png, patience, lrSearch } = options;
+  if (lrSearch && given["lr"] !== undefined) {
+    throw new UsageError("--lr and --lr-search exclude each other.", "Leave one of them out.");
+  }
+  trainerSettings(options.freeze, options); // Throws for wrong options before anything is loaded.
   // Missing packages are reported now rather than after the training.
   if (png) await pngRenderer();
   const wordNet = options.generate ? await wordNetFor(options.meteor) : undefined;
@@ -52,16 +57,14 @@ export async function trainCommand(given: RawOptions, print: Print): Promise<voi
   const load = preprocessing(modelPath);
   const head = await taskHead(task, path);
   const adapter = adapterFrom(options, (await promptIds(options, load.tokenizer)) ?? options.promptInit);
-  const { weights, ...memory } = await memorySettings(options, head, adapter);
-  const loading = weights === "f32" ? "loading weights" : `loading weights and storing them as ${weights}`;
-  using loaded = await progress(loading, (onProgress) =>
-    loadModel(engine, modelPath, { ...head, weights, onProgress }),
-  );
-  const { model } = loaded;
+  const config = withHead(await readJson(await openDirectory(modelPath), "config.json", CONFIG), head);
+  const model = createModel(config);
   const maxLength = Math.min(model.maxLength, options.maxLength);
+  const length = model.image ? {} : { length: maxLength };
+  const { weights, ...memory } = memorySettings(options, { config, adapter, ...length });
   const run = await ResumableRun.open(options, outPath);
   const split = options.split === "files" ? undefined : options.split;
-  const reading = { model, maxLength, split, wordNet, ...load };
+  const reading = { model, maxLength, split, wordNet, choose: trainingChooser(options), ...load };
   const data = await progress("reading data", () => readTask(task, { path, ...reading }));
   const { evalData = path, evalTask = task } = options;
   const evaluated =
@@ -70,32 +73,45 @@ export async function trainCommand(given: RawOptions, print: Print): Promise<voi
       : await progress("reading data to evaluate on", () =>
           readEvaluation(evalTask, { path: evalData, ...reading }, { head, data }),
         );
-  const { patience } = options;
-  if (patience !== undefined && !evaluated.dev) throw withoutDevSet("--patience", evalData);
+  const needsDevSet = patience === undefined ? lrSearch && "--lr-search" : "--patience";
+  if (needsDevSet !== undefined && !evaluated.dev) throw withoutDevSet(needsDevSet, evalData);
   const truncated = data.truncated + (evaluated === data ? 0 : evaluated.truncated);
   if (truncated > 0) process.stderr.write(`${truncated} examples were cut to ${maxLength} tokens\n`);
   if (data.dropped) process.stderr.write(`${data.dropped} examples left out: no answer within ${maxLength} tokens\n`);
+  const loading = weights === "f32" ? "loading weights" : `loading weights and storing them as ${weights}`;
+  const loadWeights = (): Promise<LoadedModel> =>
+    progress(loading, (onProgress) => loadModel(engine, modelPath, { ...head, weights, onProgress }));
+  const probe = probeOf(data, options);
+  const optionsAt = (lr: number) => ({
+    adapter,
+    data: data.train(options.batch, options.seed),
+    ...probe,
+    ...trainerSettings(options.freeze, { ...options, lr }),
+    ...lossSettings(options),
+    ...memory,
+  });
+  const tryRate = async (rate: number): Promise<Metrics> => {
+    using loaded = await loadWeights();
+    using trainer = await Trainer.create({ ...shortened(optionsAt(rate)), model: loaded });
+    await trainer.train();
+    const metrics = await evaluateTask(trainer, evalTask, evaluated, options.batch);
+    screen.say(`learning rate ${rate}  ${metricWords(metrics)}`);
+    return metrics;
+  };
+  const { learningRate, tried } = lrSearch
+    ? await searchOnce(lrSearch, { path: outPath, resume: options.resume }, tryRate)
+    : { learningRate: options.lr };
+  using loaded = await loadWeights();
   if (loaded.unused.length > 0) process.stderr.write(`ignored tensors: ${shortList(loaded.unused)}\n`);
   if (loaded.initialised.length > 0) process.stderr.write(`new in this run: ${loaded.initialised.join(", ")}\n`);
-  const { seed } = settings;
-  const batches = data.train(options.batch, seed);
-  const probe = probeOf(data, options);
+  const { seed } = options;
   const deviation = adapter.stack
     ? await progress("comparing the start with the model", () =>
         startDeviation({ model: loaded, adapter, seed }, data.train(options.batch, seed).next()),
       )
     : undefined;
   using trainer = await progress("planning the run", () =>
-    Trainer.create({
-      model: loaded,
-      adapter,
-      data: batches,
-      ...(probe ? { probe } : {}),
-      ...settings,
-      ...lossSettings(options),
-      ...memory,
-      ...run.trainerOptions,
-    }),
+    Trainer.create({ ...optionsAt(learningRate), model: loaded, ...run.trainerOptions }),
   );
   if (options.explain) process.stderr.write(`${trainer.explain().toString()}\n${describeKernels(engine.kernels)}`);
   const out = await openDirectory(outPath, { create: true });
@@ -125,6 +141,7 @@ export async function trainCommand(given: RawOptions, print: Print): Promise<voi
     evaluations,
     bestStep,
     startDeviation: deviation,
+    triedRates: tried,
     ...(await runFacts(raw, options)),
   });
   await progress("drawing the report", () => saveReport(out, record, { png }));
@@ -149,7 +166,7 @@ const CONFIG = v.record(v.string(), v.unknown());
  * `--memory-budget`. That choice is printed on stderr.
  * @throws UsageError for `--fit` without a budget, MemoryBudgetError with the smallest budget that suffices.
  */
-async function memorySettings(options: TrainOptions, head: HeadOptions, adapter: Adapter) {
+function memorySettings(options: TrainOptions, planned: Pick<PredictOptions, "config" | "adapter" | "length">) {
   const { weights, activations, recompute, batch, accumulate, microBatch, memoryBudget } = options;
   if (!options.fit) {
     return { weights, activations, recompute, accumulate, ...(microBatch !== undefined && { microBatch }) };
@@ -157,10 +174,7 @@ async function memorySettings(options: TrainOptions, head: HeadOptions, adapter:
   if (memoryBudget === undefined) {
     throw new UsageError("--fit has no budget.", "Give one with --memory-budget, for example 8GB.");
   }
-  const config = withHead(await readJson(await openDirectory(options.model), "config.json", CONFIG), head);
-  const model = createModel(config);
-  const length = model.image ? {} : { length: Math.min(model.maxLength, options.maxLength) };
-  const choice = fitBudget({ config, adapter, batch, ...length }, memoryBudget);
+  const choice = fitBudget({ ...planned, batch }, memoryBudget);
   if (!options.quiet) process.stderr.write(`to fit into ${memoryBudget} bytes: ${describeChoice(choice)}\n`);
   return {
     weights: choice.weights,
@@ -171,11 +185,13 @@ async function memorySettings(options: TrainOptions, head: HeadOptions, adapter:
   };
 }
 
-/** The first batches of the training data, for scores; undefined for the default. */
-function probeOf(data: TaskData, { batch, seed, probeBatches }: TrainOptions): Batch[] | undefined {
-  if (probeBatches === undefined) return undefined;
-  const source = data.train(batch, seed);
-  return Array.from({ length: probeBatches }, () => source.next());
+/** Chooses as many training examples as the options say. */
+function trainingChooser({ task, examples: count }: TrainOptions): ChooseExamples {
+  return (part, examples, labelOf = () => undefined) => {
+    if (part !== "train" || count === undefined) return examples;
+    const remedy = "give a smaller --examples, or leave it out";
+    return drawExamples(task, { examples, labels: examples.map(labelOf) }, { count, remedy });
+  };
 }
 
 /** Settings of the trainer that the analyses do not have. */

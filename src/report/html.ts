@@ -4,7 +4,7 @@ import type { RunRecord } from "./record";
 import { STYLE } from "./style";
 import { inlineSvg } from "./svg";
 import type { Figure } from "./svg";
-import { compactionTable, evaluationTable, factsTable, freezeTable } from "./tables";
+import { compactionTable, evaluationTable, factsTable, freezeTable, triedRatesTable } from "./tables";
 import { escapeText } from "./text";
 import { showBytes, showCount, showFlops, showSeconds } from "./units";
 
@@ -20,6 +20,7 @@ export function reportHtml(record: RunRecord): string {
     ...(hasMap ? [] : [noMap]),
     `<h2>Freezes</h2>\n${freezeTable(record)}`,
     titled("Compactions", compactionTable(record)),
+    titled("Learning rates", triedRatesTable(record)),
     titled("Evaluations", evaluationTable(record)),
     `<h2>How to run it again</h2>\n${reproduction(record)}`,
     `<h2>Where it ran</h2>\n${environment(record)}`,

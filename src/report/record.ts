@@ -130,6 +130,8 @@ export const RUN_RECORD = v.object({
   scores: v.array(SCORES),
   /** Settings and results of the policy. */
   policy: FACTS,
+  /** Learning rates that were tried before the run, with the metrics of their short runs: none of a run that failed. */
+  triedRates: v.optional(v.array(v.object({ learningRate: v.number(), metrics: METRICS }))),
   /** Relative deviation of the start from the loaded model, of adapters that do not start from it exactly. */
   startDeviation: v.optional(v.number()),
   /** Tensors of the head that the checkpoint does not have. */
@@ -141,6 +143,7 @@ export type RunRecord = v.InferOutput<typeof RUN_RECORD>;
 export type RunStep = RunRecord["steps"][number];
 export type RunCompaction = NonNullable<RunRecord["compactions"]>[number];
 export type RunFreeze = RunRecord["freezes"][number];
+export type RunTriedRate = NonNullable<RunRecord["triedRates"]>[number];
 export type RunScores = RunRecord["scores"][number];
 
 /** Reads `run.json` in a directory. @throws FileFormatError that names what is missing or wrong. */

@@ -2,7 +2,7 @@ import { sumBytes } from "../gpu/ledger";
 import type { SkippedStep, StepReport } from "../train/loop/reports";
 import { parametersOutsideHead, trainableSpecs } from "../train/tensors/specs";
 import type { Trainer } from "../train/trainer";
-import type { RunCompaction, RunFreeze, RunRecord, RunScores, RunStep } from "./record";
+import type { RunCompaction, RunFreeze, RunRecord, RunScores, RunStep, RunTriedRate } from "./record";
 import { settingsOf } from "./settings";
 
 /** Facts about a run that its trainer does not know. */
@@ -15,6 +15,8 @@ export interface RunFacts {
   readonly evaluations?: readonly { readonly step: number; readonly metrics: Readonly<Record<string, number>> }[];
   /** Step of the best evaluation, whose tensors are saved. */
   readonly bestStep?: number | undefined;
+  /** Learning rates that were tried before the run, with the metrics of their short runs. */
+  readonly triedRates?: readonly RunTriedRate[] | undefined;
   /** As `startDeviation` gives it. */
   readonly startDeviation?: number | undefined;
   readonly versions?: Readonly<Record<string, string>>;
@@ -67,7 +69,10 @@ export class RunLog {
   }
 
   /** The record of the run so far. */
-  record(trainer: Trainer, { metrics = {}, evaluations = [], versions = {}, ...facts }: RunFacts): RunRecord {
+  record(
+    trainer: Trainer,
+    { metrics = {}, evaluations = [], versions = {}, triedRates, ...facts }: RunFacts,
+  ): RunRecord {
     const { model: loaded } = trainer.options;
     const { info, kernels } = loaded.engine;
     const { family, layers, task } = loaded.model;
@@ -77,6 +82,7 @@ export class RunLog {
       format: 1,
       created: new Date().toISOString(),
       ...facts,
+      ...(triedRates && { triedRates: [...triedRates] }),
       model: { source: loaded.source, family, layers, task },
       settings: settingsOf(trainer),
       gpu: { ...info },

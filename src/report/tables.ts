@@ -52,15 +52,26 @@ export function compactionTable({ compactions = [] }: RunRecord): string {
 
 /** A table of the metrics at each evaluation and at the end; empty without metrics. */
 export function evaluationTable({ evaluations, metrics, steps }: RunRecord): string {
-  const last = { step: `end (${steps.at(-1)?.step ?? 0})`, metrics };
-  const all = [...evaluations, last];
-  const names = [...new Set([last, ...evaluations].flatMap((evaluation) => Object.keys(evaluation.metrics)))];
+  const last = { first: `end (${steps.at(-1)?.step ?? 0})`, metrics };
+  const all = [...evaluations.map(({ step, ...evaluation }) => ({ first: String(step), ...evaluation })), last];
+  return metricsTable("Evaluations on the dev set", "step", all);
+}
+
+/** A table of the learning rates that were tried in short runs before this one; empty without any. */
+export function triedRatesTable({ triedRates = [] }: RunRecord): string {
+  const rows = triedRates.map(({ learningRate, metrics }) => ({ first: String(learningRate), metrics }));
+  return metricsTable("Learning rates that were tried, on the dev set", "learning rate", rows);
+}
+
+function metricsTable(
+  caption: string,
+  firstColumn: string,
+  all: readonly { readonly first: string; readonly metrics: RunRecord["metrics"] }[],
+): string {
+  const names = [...new Set(all.toReversed().flatMap(({ metrics }) => Object.keys(metrics)))];
   if (names.length === 0) return "";
-  const rows = all.map((evaluation) => [
-    String(evaluation.step),
-    ...names.map((name) => evaluation.metrics[name]?.toFixed(4) ?? ""),
-  ]);
-  return table("Evaluations on the dev set", ["step", ...names], rows);
+  const rows = all.map(({ first, metrics }) => [first, ...names.map((name) => metrics[name]?.toFixed(4) ?? "")]);
+  return table(caption, [firstColumn, ...names], rows);
 }
 
 /** A table of names and values; values that are not texts are shown as JSON. */

@@ -1,7 +1,9 @@
 import { describe, expect, it } from "vitest";
-import { aflora, afloraFreezing, createModel, FileFormatError, lora, vera } from "../../src/index";
+import { aflora, afloraFreezing, createModel, FileFormatError, lora, makeAdapter, vera } from "../../src/index";
 import type { AfloraOptions, FreezeContext } from "../../src/index";
 import { afloraFromConfig } from "../../src/adapter/aflora";
+import { adapterFrom, PLAN } from "../../src/cli/flags";
+import { readOptions } from "../../src/cli/options";
 import { AfloraSchedule } from "../../src/freeze/aflora-schedule";
 import { isInHead } from "../../src/model/model";
 import { parametersOutsideHead, trainableSpecs } from "../../src/train/tensors/specs";
@@ -124,5 +126,19 @@ describe("AFLoRA's options", () => {
     // A program in JavaScript may pass anything.
     const options = { matrices: "square" } as unknown as AfloraOptions;
     expect(() => aflora(options)).toThrow(/trained_matrices/);
+  });
+
+  it("have a rank budget on the command line and in study files", () => {
+    const model = createModel(configOf("bert-base"));
+    const config = aflora({ rank: 8, rankBudget: { targetRank: 4 } }).peftConfig(model);
+    const flags = { config: "config.json", adapter: "aflora", rank: "8", rankBudget: "4" };
+    expect(adapterFrom(readOptions(PLAN, flags)).peftConfig(model)).toEqual(config);
+    expect(makeAdapter({ kind: "aflora", rank: 8, rankBudget: { targetRank: 4 } }).peftConfig(model)).toEqual(config);
+    expect(() => adapterFrom(readOptions(PLAN, { ...flags, adapter: "lora" }))).toThrow(
+      /lora has no option rankBudget/,
+    );
+    expect(() => readOptions(PLAN, { ...flags, rankBudget: "0" })).toThrow(/--rank-budget is "0"/);
+    expect(() => makeAdapter({ kind: "aflora", rankBudget: 4 })).toThrow(/rankBudget/);
+    expect(() => makeAdapter({ kind: "aflora", rankBudget: { targetRank: 2, to: 1 } })).toThrow(/rankBudget.*to/);
   });
 });

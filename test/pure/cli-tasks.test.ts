@@ -3,6 +3,7 @@ import { dirname } from "node:path";
 import { describe, expect, it } from "vitest";
 import { evaluateTask } from "../../src/cli/evaluation";
 import { preprocessing } from "../../src/cli/tasks/task-data";
+import type { ChooseExamples } from "../../src/cli/tasks/task-data";
 import { readEvaluation, readTask, taskHead } from "../../src/cli/tasks/tasks";
 import { IGNORED_LABEL } from "../../src/data/sample";
 import { createModel, withHead } from "../../src/model/families";
@@ -119,6 +120,81 @@ describe("tasks of texts", () => {
     // 2 of 2 words and 2 of 5; one pair of one and of four.
     expect(scores["rouge1"]).toBeCloseTo(4 / 7, 12);
     expect(scores["rouge2"]).toBeCloseTo(2 / 5, 12);
+  });
+});
+
+describe("a test file of the data's own", () => {
+  const jsonl = (word: string) => `${JSON.stringify({ prompt: "the", completion: word })}\n`;
+  const samsum = (id: string) => JSON.stringify([{ id, dialogue: "Ann: the film", summary: "boring" }]);
+  const e2e = (word: string) => `mr,ref\nname[${word}],the film\nname[${word}],boring\n`;
+  /** A block of 24 tokens, and fewer than another. */
+  const TEXT = "the film ".repeat(9);
+  const GLUE = "sentence\tlabel\nthe film\t1\n";
+
+  // Sizes of the training set, of the validation set, and of what is scored; and what these two are.
+  it.each<[string, string, Record<string, string>, string]>([
+    [
+      "agnews",
+      "bert",
+      { "train.csv": '"1","a","b"\n', "dev.csv": '"2","a","b"\n', "test.csv": '"3","a","b"\n"4","a","b"\n' },
+      "1 validation 1, test 2",
+    ],
+    ["agnews", "bert", { "train.csv": '"1","a","b"\n', "test.csv": '"3","a","b"\n"4","a","b"\n' }, "1 dev 2, dev 2"],
+    [
+      "samsum",
+      "gpt2",
+      { "train.json": samsum("1"), "val.json": samsum("2"), "test.json": samsum("3") },
+      "1 validation 1, test 1",
+    ],
+    [
+      "e2e",
+      "gpt2",
+      { "trainset.csv": e2e("a"), "devset.csv": e2e("b"), "testset_w_refs.csv": e2e("c") },
+      "2 validation 1, test 1",
+    ],
+    [
+      "chat",
+      "gpt2",
+      { "train.jsonl": jsonl("a"), "dev.jsonl": jsonl("b"), "test.jsonl": jsonl("c").repeat(3) },
+      "1 validation 1, test 3",
+    ],
+    ["lm", "gpt2", { "train.txt": TEXT, "dev.txt": TEXT, "test.txt": TEXT }, "1 validation 1, test 1"],
+    // GLUE's test labels are hidden.
+    ["sst2", "bert", { "train.tsv": GLUE, "dev.tsv": GLUE, "test.tsv": GLUE }, "1 dev 1, dev 1"],
+  ])("is scored by studies where %s has one, read with a tokenizer of %s", async (task, tokenizer, files, expected) => {
+    for (const [file, content] of Object.entries(files)) write(file, content);
+    const { head: _head, ...options } = await optionsFor(task, path());
+    const sizes: string[] = [];
+    const choose: ChooseExamples = (part, examples) => {
+      sizes.push(part === "train" ? String(examples.length) : `${part} ${examples.length}`);
+      return examples;
+    };
+    const reading = { ...options, ...preprocessing(`test/interop-data/tokenizers/${tokenizer}`), choose };
+    await readTask(task, reading);
+    await readTask(task, { ...reading, evaluateOnly: true, evaluateOn: "test" });
+    const [devSize, ...others] = sizes.filter((size) => size.includes(" "));
+    const trainSize = sizes.filter((size) => !size.includes(" "));
+    expect(`${trainSize.join()} ${devSize}, ${others.join()}`).toBe(expected);
+  });
+
+  it("may be a folder of images, unless they have no classes", async () => {
+    for (const name of ["train/cat/1.png", "train/dog/2.png", "val/cat/3.png", "test/dog/4.png"]) image(name);
+    const evaluateOn = "test";
+    const labelNames = ["cat", "dog"];
+    const labelsOf = async (data: string) => {
+      const { dev } = await readTask("images", {
+        ...(await optionsFor("images", data)),
+        evaluateOnly: true,
+        labelNames,
+        evaluateOn,
+      });
+      return [...dev!(1)].flatMap(({ labels }) => [...labels]);
+    };
+    expect(await labelsOf(path())).toEqual([1]);
+    expect(await devLabels("images", path())).toEqual([0]);
+    for (const name of ["tiny/train/cat/1.png", "tiny/train/dog/2.png", "tiny/val/cat/3.png", "tiny/test/images/4.png"])
+      image(name);
+    expect(await labelsOf(path("tiny"))).toEqual([0]);
   });
 });
 

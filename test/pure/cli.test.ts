@@ -110,6 +110,8 @@ describe("wrong use of the command line", () => {
     ],
     ["a run without a record", ["report", "examples/model"], 1, /no file run\.json/],
     ["no task", ["train", "--model", "examples/model"], 2, /--task is missing/],
+    ["too few rates", [...TRAIN, "--lr-search", "1e-3,1e-2"], 2, /--lr-search is 1e-3,1e-2/],
+    ["a rate and rates", [...TRAIN, "--lr", "1", "--lr-search", "1,2,3,4,5"], 2, /exclude each other/],
     ["an unknown recipe", ["train", "--recipe", "safe/bert-base/cola/loora"], 2, /no recipe .*loora/],
     ["an unknown policy", [...TRAIN, "--freeze", "hard"], 1, /no policy hard/],
     ["a policy that is no JSON", [...TRAIN, "--freeze", "{safe"], 2, /--freeze is \{safe/],

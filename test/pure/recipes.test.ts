@@ -66,7 +66,9 @@ describe("the recipes", () => {
       beta2: 0.95,
     });
     expect(optionsOf("empirical/flan-t5-xl/e2e-low/prompt")).toMatchObject({ tokens: 100, accumulate: 4, epochs: 10 });
-    expect(optionsOf("empirical/flan-t5-xl/e2e-high/lora")).toMatchObject({ rank: 2, epochs: 1 });
+    expect(optionsOf("empirical/flan-t5-xl/e2e-high/lora")).toMatchObject({ rank: 2, epochs: 1, examples: 10_000 });
+    expect(optionsOf("empirical/flan-t5-xl/cola-medium/lora")).toMatchObject({ examples: 1000 });
+    expect(optionsOf("empirical/flan-t5-xl/cola-high/lora"), "CoLA has 8,551").not.toHaveProperty("examples");
     expect(optionsOf("empirical/flan-t5-xl/cola-low/bitfit")).toMatchObject({ addBiases: true });
   });
 
@@ -138,6 +140,8 @@ describe("a study", () => {
     });
     expect(aflora.tasks[0]).toMatchObject({ steps: 5, labelSmoothing: 0.1, generate: { beams: 10, noRepeatNgram: 4 } });
     expect(aflora.tasks[0]).not.toHaveProperty("epochs");
+    const low = await read({ recipe: "safe/bert-base/cola/lora" }, { recipe: "empirical/flan-t5-xl/cola-low/lora" });
+    expect(low.tasks[0]).toMatchObject({ examples: 100, epochs: 10 });
   });
 
   it("refuses a recipe that does not exist, and a method that is still incomplete", async () => {

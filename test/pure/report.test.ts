@@ -137,6 +137,21 @@ describe("report.html", () => {
     expect(facts).toContain("GPU memory at the end32.8 MB");
   });
 
+  it("has a table of the learning rates that were tried, if any were", () => {
+    const triedRates = [
+      { learningRate: 1e-3, metrics: { accuracy: 0.75, loss: 0.5 } },
+      { learningRate: 1, metrics: {} },
+    ];
+    const { document } = parseHTML(reportHtml({ ...record, triedRates }));
+    const rows = [...document.querySelectorAll("table")][1]?.querySelectorAll("tr") ?? [];
+    expect([...rows].map(({ textContent }) => textContent)).toEqual([
+      "learning rateaccuracyloss",
+      "0.0010.75000.5000",
+      "1",
+    ]);
+    expect(reportHtml(record)).not.toContain("Learning rates");
+  });
+
   it("shows names unchanged, whatever characters they contain", () => {
     const evil = `<script>alert("1")</script> & 'x' \u0000`;
     const withEvilNames = { ...record, title: evil, command: evil, model: { ...record.model, source: evil } };

@@ -4,7 +4,7 @@ import { hostname } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { createModel, makeBatch, openDirectory, stratifiedSample } from "safetape";
-import { searchLearningRate } from "../../src/cli/learning-rate-search";
+import { searchLearningRate, searchOnce, shortened } from "../../src/cli/learning-rate-search";
 import { makeAdapter } from "../../src/adapter/make";
 import { cellsOf, cellsOfShare, shareOf } from "../../src/cli/study/cells";
 import { Claims } from "../../src/cli/study/claims";
@@ -13,8 +13,11 @@ import type { Study } from "../../src/cli/study/file";
 import { withoutParts } from "../../src/cli/study/parts";
 import type { Part } from "../../src/cli/study/parts";
 import { claimDirectory } from "../../src/cli/study/record";
-import { REGIMES, splitChooser } from "../../src/cli/study/regimes";
+import { REGIMES, exampleChooser } from "../../src/cli/study/regimes";
 import { cellResult } from "../../src/cli/study/results";
+import { trainerOptions } from "../../src/cli/study/run";
+import type { StudyData } from "../../src/cli/study/data";
+import type { TaskData } from "../../src/cli/tasks/task-data";
 import type { RunResult } from "../../src/cli/study/run";
 import {
   fullTuningSpeedUp,
@@ -44,6 +47,8 @@ const STUDY = {
     { name: "full", adapter: { kind: "full" }, learningRate: { initial: 0, peak: 1e-4, final: 0 } },
   ],
 };
+
+const BATCH = makeBatch([{ ids: Int32Array.of(1), label: 0 }], { size: 1, length: 1, padId: 0, labels: "class" });
 
 function studyWith(change: Config = {}): Promise<Study> {
   writeFileSync(path("study.json"), JSON.stringify({ ...STUDY, ...change }));
@@ -83,7 +88,7 @@ describe("a study's file", () => {
     const steps = Object.values(REGIMES).map(({ examples, epochs }) => {
       const data = {
         perEpoch: Math.ceil(examples / 16),
-        next: () => makeBatch([{ ids: Int32Array.of(1), label: 0 }], { size: 1, length: 1, padId: 0, labels: "class" }),
+        next: () => BATCH,
       };
       const { totalSteps, stepsPerEpoch } = runLength({ data, accumulate: 4, epochs });
       return [stepsPerEpoch, totalSteps];
@@ -126,6 +131,12 @@ describe("a study's file", () => {
     ["an unknown regime", { regimes: ["huge"] }, /low, medium, high, or/],
     ["four rates to search", { methods: [{ ...STUDY.methods[0], learningRate: { search: [1, 2, 3, 4] } }] }, /five/],
     ["a rate for no task", { methods: [{ ...STUDY.methods[0], learningRates: { x: 1 } }] }, /rate for x/],
+    [
+      "a task with its own examples beside regimes",
+      { tasks: [{ task: "sst2", data: ".", examples: 1 }], regimes: ["low"] },
+      /length of its own/,
+    ],
+    ["no batch to probe", { methods: [{ ...STUDY.methods[0], probeBatches: 0 }] }, /probeBatches/],
     ["a patience of 0", { earlyStopping: { patience: 0 } }, /earlyStopping.patience/],
     [
       "names that make one file",
@@ -183,13 +194,14 @@ describe("the split of a study's data", () => {
     expect(() => stratifiedSample(labels, 11, 1)).toThrow(/11 examples were asked for, and the data have 10/);
   });
 
+  const examples = Array.from({ length: 10 }, (_, id) => ({ id, label: id % 2 }));
+  const labelOf = ({ label }: { label: number }): number => label;
+  const split = { seed: 3, validation: 4, test: 5 };
+  const amount = { name: "t", examples: 6 };
+
   it("takes validation and test from the dev set, apart, and the regime from the training set", () => {
-    const examples = Array.from({ length: 10 }, (_, id) => ({ id, label: id % 2 }));
-    const labelOf = ({ label }: { label: number }): number => label;
-    const split = { seed: 3, validation: 4, test: 5 };
-    const regime = { name: "r", examples: 6, epochs: 1 };
     const counts = {};
-    const choose = (part: "validation" | "test") => splitChooser("t", { regime, split }, part, counts);
+    const choose = (scored: "validation" | "test") => exampleChooser(amount, split, scored, counts);
     const validation = choose("validation")("dev", examples, labelOf);
     const test = choose("test")("dev", examples, labelOf);
     expect(validation.map(labelOf).sort()).toEqual([0, 0, 1, 1]);
@@ -199,8 +211,20 @@ describe("the split of a study's data", () => {
     expect(train.map(labelOf).sort()).toEqual([0, 0, 0, 1, 1, 1]);
     expect(choose("validation")("train", examples, labelOf)).toEqual(train);
     expect(counts).toEqual({ train: 6, validation: 4, test: 5 });
-    const large = splitChooser("t", { regime: { ...regime, examples: 11 }, split }, "test", {});
+    const large = exampleChooser({ name: "t", examples: 11 }, split, "test", {});
     expect(() => large("train", examples)).toThrow(/t takes 11 training examples, and the data have 10/);
+    expect(() => choose("test")("dev", [1])).toThrow(/one example/);
+  });
+
+  it("keeps a test file for tests: only the sizes are capped", () => {
+    const counts = {};
+    const of = (scored: "validation" | "test", most: number) =>
+      exampleChooser(amount, { seed: 3, validation: most, test: most }, scored, counts)(scored, examples, labelOf);
+    expect(of("validation", 20), "not halved").toEqual(examples);
+    expect(of("test", 6).map(labelOf).sort()).toEqual([0, 0, 0, 1, 1, 1]);
+    expect(counts).toEqual({ validation: 10, test: 6 });
+    const complete = exampleChooser({ name: "t" }, undefined, "test", {});
+    for (const part of ["train", "dev", "test"] as const) expect(complete(part, examples)).toEqual(examples);
   });
 });
 
@@ -337,6 +361,61 @@ describe("a search of learning rates", () => {
     expect(learningRate).toBe(3);
     expect(tried.map(({ metrics }) => metrics["accuracy"])).toEqual([0.7, 0.8, 0.8, undefined]);
     expect(await failure(() => searchLearningRate([4, 5], run))).toBeInstanceOf(NotFiniteError);
+  });
+
+  it("shortens a run with its complete schedule", () => {
+    const data = { perEpoch: 10, next: () => BATCH };
+    const schedule = { type: "cosine", warmupSteps: 20 } as const;
+    expect(shortened({ data, epochs: 12, accumulate: 2, schedule })).toMatchObject({
+      steps: 6,
+      schedule: { type: "cosine", warmupSteps: 2 },
+    });
+    expect(shortened({ data, steps: 8, schedule: { warmupRatio: 0.5 } }, 0.5)).toMatchObject({
+      steps: 4,
+      schedule: { warmupRatio: 0.5 },
+    });
+    expect(shortened({ data, steps: 1 }).steps).toBe(1);
+  });
+
+  it("is made once for a run that is resumed, with the same rates", async () => {
+    const out = path("run");
+    const tried: number[] = [];
+    const shortRun = (rate: number) => {
+      tried.push(rate);
+      return Promise.resolve({ accuracy: rate, loss: NaN });
+    };
+    const search = (rates: readonly number[], resume: boolean) => searchOnce(rates, { path: out, resume }, shortRun);
+    const first = await search([1, 3, 2], true);
+    expect(first.learningRate).toBe(3);
+    expect(await search([1, 3, 2], true)).toEqual(first);
+    expect(tried).toEqual([1, 3, 2]);
+    expect((await failure(() => search([1, 3], true))).message).toMatch(/has the rates 1,3,2/);
+    await search([5], false);
+    expect(tried, "a run from its start searches").toEqual([1, 3, 2, 5]);
+  });
+});
+
+describe("a cell of a study", () => {
+  it("scores layers on as many of its first batches as the method says", async () => {
+    const batches = Array.from({ length: 3 }, () => ({ ...BATCH }));
+    const data = (): StudyData => {
+      const validation: TaskData = {
+        train: () => {
+          const left = [...batches];
+          return { perEpoch: 3, next: () => left.shift()! };
+        },
+        dev: undefined,
+        truncated: 0,
+      };
+      return { validation, test: validation, counts: {} };
+    };
+    const model = createModel(readJson<Config>("examples/model/config.json"));
+    const probeOf = async (method: object) => {
+      const study = await studyWith({ methods: [{ ...STUDY.methods[0], ...method }] });
+      return trainerOptions({ study, cell: cellsOf(study)[0]!, data: data() }, model, { learningRate: 1, options: {} });
+    };
+    expect((await probeOf({ probeBatches: 2 })).probe).toEqual(batches.slice(0, 2));
+    expect(await probeOf({})).not.toHaveProperty("probe");
   });
 });
 

@@ -4,7 +4,10 @@ import * as safetape from "safetape";
 import { hessianEigenvalues, hessianProduct } from "../../src/analysis/hessian";
 import { LossSurface } from "../../src/analysis/loss-surface";
 import { dot, norm } from "../../src/analysis/vector";
+import { AnalysisSession } from "../../src/cli/analysis/session";
 import { analyzeCommand } from "../../src/cli/analyze";
+import { ANALYZE } from "../../src/cli/flags";
+import { readOptions } from "../../src/cli/options";
 import { readFloatTensors } from "../../src/io/safetensors";
 import exact from "../interop/hessian.json";
 import { useEngine } from "../support/engine";
@@ -198,6 +201,13 @@ describe("safetape analyze", () => {
     expect(pictures(path("sensitivity"), "sensitivity")).toHaveLength(3);
     const other = run("sensitivity", { out: path("sensitivity"), freeze: "safe" });
     expect((await failure(other)).message).toMatch(/safe, which does not freeze by sensitivity/);
+  });
+
+  it("scores layers on as many training batches as --probe-batches says", async () => {
+    const flags = { model: path("model"), data: path(), task: "sst2", out: path("probe"), batch: 4, maxLength: 16 };
+    using session = await AnalysisSession.open(readOptions(ANALYZE, { ...flags, quiet: true, probeBatches: 2 }));
+    const source = session.trainingData();
+    expect(session.training.probe).toEqual([source.next(), source.next()]);
   });
 
   it("refuses an unknown analysis", async () => {

@@ -13,7 +13,7 @@ import type { Metrics } from "../evaluation";
 import { adapterFrom, trainerSettings } from "../flags";
 import type { ANALYZE } from "../flags";
 import type { Values } from "../options";
-import { preprocessing } from "../tasks/task-data";
+import { firstBatches, preprocessing, probeOf } from "../tasks/task-data";
 import type { TaskData } from "../tasks/task-data";
 import { readTask, taskHead } from "../tasks/tasks";
 import { progressOn } from "../view/progress";
@@ -44,7 +44,6 @@ export class AnalysisSession {
   static async open(options: AnalyzeOptions): Promise<AnalysisSession> {
     const { task, data: path, steps } = options;
     const settings = trainerSettings(options.freeze ?? NEVER, options);
-    const training = { ...settings, ...(steps !== undefined && { steps }) };
     adapterFrom(options); // Throws for wrong options before anything is loaded.
     const head = await taskHead(task, path);
     const screen = new Screen(options.quiet);
@@ -55,6 +54,7 @@ export class AnalysisSession {
       );
       const maxLength = Math.min(model.model.maxLength, options.maxLength);
       const data = await readTask(task, { path, model: model.model, maxLength, ...preprocessing(options.model) });
+      const training = { ...settings, ...(steps !== undefined && { steps }), ...probeOf(data, options) };
       const out = await openDirectory(options.out, { create: true });
       return new AnalysisSession(options, engine, model, data, training, out, screen);
     } catch (error) {
@@ -74,8 +74,7 @@ export class AnalysisSession {
 
   /** The first batches of the training data: `--batches` of them, always the same. */
   firstBatches(): Batch[] {
-    const source = this.trainingData();
-    return Array.from({ length: this.options.batches }, () => source.next());
+    return firstBatches(this.trainingData(), this.options.batches);
   }
 
   evaluate(trainer: Trainer): Promise<Metrics> {

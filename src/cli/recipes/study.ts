@@ -22,7 +22,7 @@ export function taskOfRecipe({ recipe, ...given }: RawOptions): RawOptions {
   const { options } = recipeNamed(recipe);
   const { generate, maxNewTokens, beams, lengthPenalty, uniqueNgram: noRepeatNgram } = options;
   const texts = generate === true ? defined({ maxNewTokens, beams, lengthPenalty, noRepeatNgram }) : undefined;
-  const taken = pick(options, ["task", "maxLength", "batch", "accumulate", "labelSmoothing", "epochs"]);
+  const taken = pick(options, ["task", "maxLength", "batch", "accumulate", "labelSmoothing", "examples", "epochs"]);
   // A length of the study's own takes the place of the recipe's.
   const { epochs, ...rest } = taken;
   const length = "steps" in given ? {} : { epochs };

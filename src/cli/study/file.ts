@@ -8,6 +8,7 @@ import { makePolicy } from "../../freeze/make";
 import { readJson } from "../../io/json";
 import { openDirectory } from "../../node/directory";
 import { METEORS } from "../flags";
+import { LEAST_RATES, SEARCH_SHARE } from "../learning-rate-search";
 import type { RawOptions } from "../options";
 import { methodOfRecipe, taskOfRecipe } from "../recipes/study";
 import { cellFile } from "./cells";
@@ -34,9 +35,9 @@ const LEARNING_RATE = v.union(
     }),
     v.strictObject({
       /** Each is tried in a short run of its own, and the best one is used. */
-      search: v.pipe(v.array(POSITIVE), v.minLength(5)),
+      search: v.pipe(v.array(POSITIVE), v.minLength(LEAST_RATES)),
       /** Length of these runs as a share of the run. Default a tenth. */
-      share: v.optional(v.pipe(POSITIVE, v.maxValue(1)), 0.1),
+      share: v.optional(v.pipe(POSITIVE, v.maxValue(1)), SEARCH_SHARE),
     }),
   ],
   "a learning rate above 0, { initial, peak, final, warmupSteps }, or { search: [at least five rates], share }",
@@ -53,6 +54,8 @@ const TASK = v.strictObject({
   /** Batches of an optimizer step. */
   accumulate: v.optional(COUNT, 1),
   labelSmoothing: v.optional(v.pipe(FROM_0, v.ltValue(1)), 0),
+  /** Training examples: a stratified sample. Default all; a study with regimes has them there. */
+  examples: v.optional(COUNT),
   /** Length of a run in optimizer steps or in epochs: one of them, or none in a study with regimes. */
   steps: v.optional(COUNT),
   epochs: v.optional(POSITIVE),
@@ -76,6 +79,8 @@ const METHOD = v.strictObject({
   /** Parts of the model that get no adapter, of those that its targets name. */
   without: v.optional(v.array(v.picklist(PARTS)), []),
   freeze: v.optional(v.looseObject({ policy: v.string() }), { policy: "never" }),
+  /** Training batches on which SAFE scores the layers. Default 1. */
+  probeBatches: v.optional(COUNT),
   learningRate: LEARNING_RATE,
   /** Other learning rates for some of the tasks, by their name. */
   learningRates: v.optional(v.record(v.string(), LEARNING_RATE), {}),
@@ -99,7 +104,10 @@ const STUDY = v.strictObject({
   seeds: v.pipe(v.array(v.pipe(v.number(), v.safeInteger(), v.minValue(0))), v.minLength(1)),
   /** Amounts of data and epochs: every task is run in each of them. */
   regimes: v.optional(v.pipe(v.array(REGIME), v.minLength(1))),
-  /** How the dev set is divided into validation and test. Default: both are the complete dev set; with regimes, the defaults. */
+  /**
+   * Sizes and seed of the validation and the test set. Default: complete files, and both the dev set where there is no test
+   * file; with regimes, the defaults of its own.
+   */
   split: v.optional(SPLIT),
   /** A run ends when its loss on the validation set no longer falls, and its best state is scored. Default: it never does. */
   earlyStopping: v.optional(
@@ -181,12 +189,12 @@ const whole = (task: NamedTask): StudyTask => ({ ...task, regime: undefined });
 
 function inRegime(task: NamedTask, choice: v.InferOutput<typeof REGIME>, file: string): StudyTask {
   const regime = regimeOf(choice);
-  if (task.steps === undefined && task.epochs === undefined) {
+  if ([task.steps, task.epochs, task.examples].every((size) => size === undefined)) {
     return { ...task, name: `${task.name}, ${regime.name}`, epochs: regime.epochs, regime };
   }
   throw new ConfigError(
     `${file}: ${task.name} has a length of its own, and the study has regimes.`,
-    "Leave out the task's steps and epochs, or the regimes.",
+    "Leave out the task's steps, epochs and examples, or the regimes.",
   );
 }
 

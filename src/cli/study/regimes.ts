@@ -1,7 +1,8 @@
 import * as v from "valibot";
-import { ConfigError, DataError } from "../../base/errors";
+import { DataError } from "../../base/errors";
 import { stratifiedSample } from "../../data/stratified";
-import type { ChooseExamples } from "../tasks/task-data";
+import { DATA_SEED, drawExamples } from "../tasks/draw-examples";
+import type { ChooseExamples, EvaluationPart } from "../tasks/task-data";
 
 const COUNT = v.pipe(v.number(), v.safeInteger(), v.minValue(1));
 
@@ -38,13 +39,13 @@ export const REGIME = v.union(
 export const regimeOf = (choice: v.InferOutput<typeof REGIME>): Regime =>
   typeof choice === "string" ? { name: choice, ...REGIMES[choice] } : choice;
 
-/** How a dev set is divided, the same for all methods and seeds. */
+/** How the data are divided, the same for all methods and seeds. */
 export const SPLIT = v.strictObject({
   /** Seed of the samples of all parts. */
-  seed: v.optional(v.pipe(v.number(), v.safeInteger(), v.minValue(0)), 0),
-  /** Most examples to decide by: when to stop, and which learning rate is best. At most half of the dev set. */
+  seed: v.optional(v.pipe(v.number(), v.safeInteger(), v.minValue(0)), DATA_SEED),
+  /** Most examples to decide by: when to stop, and which learning rate is best. Without a test file, at most half of the dev set. */
   validation: v.optional(COUNT, 2500),
-  /** Most examples to score: those of the dev set that are not in the validation set. */
+  /** Most examples to score: of the test file, or those of the dev set that are not in the validation set. */
   test: v.optional(COUNT, 2500),
 });
 
@@ -53,56 +54,61 @@ export type Split = v.InferOutput<typeof SPLIT>;
 /** Examples of each part of a task's data. */
 export type SplitCounts = Partial<Record<"train" | "validation" | "test", number>>;
 
+/** What of a task says which examples it takes. */
+interface Amount {
+  readonly name: string;
+  /** Training examples. Undefined for all. */
+  readonly examples?: number | undefined;
+}
+
 /**
- * Chooses the examples of a split: stratified samples where the examples have classes.
- * @param part what takes the place of the dev set.
+ * Chooses the examples of a study's task: stratified samples where the examples have classes. Data with a test file of their own
+ * keep it for tests; a dev set alone is divided into two parts that have no example in common.
+ * @param split undefined to evaluate on complete files, both times on the dev set where there is no test file.
+ * @param scored what takes the place of the dev set.
  * @param counts receives the size of each part.
- * @throws DataError for a regime that is larger than the training set, and for a dev set that is too small to divide.
+ * @throws DataError for a task that takes more than the training set has, and for a dev set that is too small to divide.
  */
-export function splitChooser(
-  task: string,
-  { regime, split }: { readonly regime: Regime | undefined; readonly split: Split },
-  part: "validation" | "test",
+export function exampleChooser(
+  { name, examples: count }: Amount,
+  split: Split | undefined,
+  scored: "validation" | "test",
   counts: SplitCounts,
 ): ChooseExamples {
-  return (of, examples, labelOf = () => undefined) => {
+  const { seed = DATA_SEED } = split ?? {};
+  return (part, examples, labelOf = () => undefined) => {
     const labels = examples.map(labelOf);
-    const pick = (indices: readonly number[]) => indices.map((index) => examples[index]!);
-    if (of === "train") {
-      const size = regime?.examples ?? examples.length;
-      if (size > examples.length) {
-        throw new DataError(
-          `${task} takes ${size} training examples, and the data have ${examples.length}`,
-          "name a smaller regime, or give sizes of your own: { name, examples, epochs }",
-        );
-      }
-      counts.train = size;
-      return pick(stratifiedSample(labels, size, split.seed));
+    if (part === "train") {
+      const remedy = "name a smaller regime, or give sizes of your own: { name, examples, epochs }";
+      const drawn = count === undefined ? examples : drawExamples(name, { examples, labels }, { count, seed, remedy });
+      counts.train = drawn.length;
+      return drawn;
     }
-    if (examples.length === 0) return [];
-    const validation = stratifiedSample(
-      labels,
-      Math.min(split.validation, Math.floor(examples.length / 2)),
-      split.seed,
-    );
-    const taken = new Set(validation);
-    const rest = examples.map((_, index) => index).filter((index) => !taken.has(index));
-    const restLabels = rest.map((index) => labels[index]);
-    const test = stratifiedSample(restLabels, Math.min(split.test, rest.length), split.seed).map((i) => rest[i]!);
-    if (validation.length === 0) {
-      throw new DataError(`the dev set of ${task} has one example`, "a split needs two at least");
-    }
-    counts.validation = validation.length;
-    counts.test = test.length;
-    return pick(part === "validation" ? validation : test);
+    const chosen = split ? evaluatedExamples(name, { part, labels }, split, scored) : [...examples.keys()];
+    counts[scored] = chosen.length;
+    return chosen.map((index) => examples[index]!);
   };
 }
 
-/** @throws ConfigError for a task whose reader does not choose its examples. */
-export function checkWasSplit(task: string, { train }: SplitCounts): void {
-  if (train !== undefined) return;
-  throw new ConfigError(
-    `The data of ${task} cannot be split.`,
-    "Leave regimes and split out of a study with this task.",
+/** Indices of the examples of a file to evaluate on. */
+function evaluatedExamples(
+  task: string,
+  { part, labels }: { readonly part: EvaluationPart; readonly labels: readonly unknown[] },
+  split: Split,
+  scored: "validation" | "test",
+): number[] {
+  const sample = (indices: readonly number[], most: number): number[] => {
+    const labelsOfThem = indices.map((index) => labels[index]);
+    return stratifiedSample(labelsOfThem, Math.min(most, indices.length), split.seed).map((i) => indices[i]!);
+  };
+  const all = [...labels.keys()];
+  if (part !== "dev") return sample(all, split[scored]);
+  if (all.length === 1) throw new DataError(`the dev set of ${task} has one example`, "a split needs two at least");
+  const validation = sample(all, Math.min(split.validation, Math.floor(all.length / 2)));
+  if (scored === "validation") return validation;
+  const taken = new Set(validation);
+  return sample(
+    all.filter((index) => !taken.has(index)),
+    split.test,
   );
 }

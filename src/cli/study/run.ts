@@ -3,16 +3,18 @@ import { makePolicy } from "../../freeze/make";
 import { sumBytes } from "../../gpu/ledger";
 import type { LoadedModel } from "../../io/load-model";
 import { isInHead } from "../../model/model";
+import type { Model } from "../../model/model";
 import { parametersOutsideHead } from "../../train/tensors/specs";
 import { EarlyStopping } from "../../train/early-stopping";
-import type { ScheduleOptions } from "../../train/options";
+import type { ScheduleOptions, TrainerOptions } from "../../train/options";
 import type { StepReport } from "../../train/loop/reports";
 import type { TrainableSpec } from "../../train/tensors/specs";
 import { Trainer } from "../../train/trainer";
 import { evaluateTask } from "../evaluation";
 import type { Metrics } from "../evaluation";
-import { searchLearningRate } from "../learning-rate-search";
+import { searchLearningRate, shortened } from "../learning-rate-search";
 import type { TriedRate } from "../learning-rate-search";
+import { probeOf } from "../tasks/task-data";
 import type { OnProgress } from "../view/progress";
 import type { StudyCell } from "./cells";
 import type { StudyData } from "./data";
@@ -62,7 +64,7 @@ export interface RunResult {
   readonly validation?: readonly ValidationPoint[] | undefined;
   /** The one with the least loss. */
   readonly best?: ValidationPoint | undefined;
-  /** Examples of the parts of the data, in studies that split them. */
+  /** Examples of the parts of the data. */
   readonly split?: SplitCounts | undefined;
 }
 
@@ -82,7 +84,7 @@ export async function runCell(runs: CellRuns, onProgress?: OnProgress): Promise<
   const { schedule, tried } = await chooseRate(runs);
   using loaded = await runs.load();
   loaded.engine.ledger.resetPeak();
-  using trainer = await makeTrainer(runs, loaded, schedule);
+  using trainer = await Trainer.create({ ...trainerOptions(runs, loaded.model, schedule), model: loaded });
   const trainableAtStart = parametersOutsideHead(loaded.model, trainer.state.specs);
   const { trainable, bytes, reports, validation } = await train(trainer, runs, onProgress);
   const peakBytes = sumBytes(trainer.peak);
@@ -130,41 +132,40 @@ function scheduleWith(study: Study, rate: Exclude<LearningRate, { readonly searc
 }
 
 /** The learning rate of a cell, found in short runs where the study says so. */
-async function chooseRate(runs: CellRuns): Promise<{ readonly schedule: RateSchedule; readonly tried?: TriedRate[] }> {
+async function chooseRate(
+  runs: CellRuns,
+): Promise<{ readonly schedule: RateSchedule; readonly tried?: readonly TriedRate[] }> {
   const { study, cell, data } = runs;
   const { task, method } = cell;
   const rate = learningRateOf(method, task);
   if (typeof rate === "number" || !("search" in rate)) return { schedule: scheduleWith(study, rate) };
   const { learningRate, tried } = await searchLearningRate(rate.search, async (candidate) => {
     using loaded = await runs.load();
-    using trainer = await makeTrainer(runs, loaded, scheduleWith(study, candidate), rate.share);
+    const options = trainerOptions(runs, loaded.model, scheduleWith(study, candidate));
+    using trainer = await Trainer.create({ ...shortened(options, rate.share), model: loaded });
     await trainer.train();
     return await evaluateTask(trainer, task.task, data.validation, task.batch);
   });
   return { schedule: scheduleWith(study, learningRate), tried };
 }
 
-/** @param share length of the run as a share of the cell's. */
-function makeTrainer(
-  { study, cell: { task, method, seed }, data }: CellRuns,
-  loaded: LoadedModel,
+/** How a cell is trained, but for its loaded model. */
+export function trainerOptions(
+  { study, cell: { task, method, seed }, data }: Omit<CellRuns, "load">,
+  model: Model,
   { learningRate, options: schedule }: RateSchedule,
-  share = 1,
-): Promise<Trainer> {
-  const batches = data.validation.train(task.batch, seed);
-  const stepsPerEpoch = Math.ceil(batches.perEpoch / task.accumulate);
-  const steps = task.steps ?? Math.round((task.epochs ?? 1) * stepsPerEpoch);
-  return Trainer.create({
-    model: loaded,
-    adapter: makeAdapter(withoutParts(loaded.model, method.adapter, method.without)),
+): Omit<TrainerOptions, "model"> {
+  return {
+    adapter: makeAdapter(withoutParts(model, method.adapter, method.without)),
     policy: makePolicy(method.freeze),
-    steps: Math.max(1, Math.round(share * steps)),
+    ...(task.steps === undefined ? { epochs: task.epochs! } : { steps: task.steps }),
     accumulate: task.accumulate,
     labelSmoothing: task.labelSmoothing,
     activations: method.activations,
     recompute: method.recompute,
     seed,
-    data: batches,
+    data: data.validation.train(task.batch, seed),
+    ...probeOf(data.validation, { batch: task.batch, seed, probeBatches: method.probeBatches }),
     optimizer: {
       learningRate,
       headLearningRate: method.headLearningRate,
@@ -172,7 +173,7 @@ function makeTrainer(
       maxGradNorm: study.maxGradNorm,
     },
     schedule,
-  });
+  };
 }
 
 /** Trains to the end, or until the validation loss no longer falls, and then goes back to the best state. */

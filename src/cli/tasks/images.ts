@@ -13,10 +13,11 @@ import type { Directory } from "../../io/directory";
 import { openDirectory } from "../../node/directory";
 import { publishedSplit } from "./published-split";
 import { chooseAll, labelPositions, unknownClass } from "./task-data";
-import type { TaskData, TaskOptions } from "./task-data";
+import type { EvaluationPart, TaskData, TaskOptions } from "./task-data";
 
-/** Names of the part of an image data set to evaluate on; the first that exists is used. */
-const DEV_PARTS = ["dev", "val", "valid", "validation", "test"];
+const TEST_PART = "test";
+/** Names of the part of an image data set to evaluate on; the first that exists is used. Beside another, the last is a test set. */
+const DEV_PARTS = ["dev", "val", "valid", "validation", TEST_PART];
 
 const CIFAR_10_CLASSES = [
   ...["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"],
@@ -52,7 +53,8 @@ async function listPart(path: string, part: string): Promise<ListedImage[] | und
   }
   for (const folder of [part, posix.join("images", part)]) {
     const classes = await subfolders(join(path, folder));
-    if (classes.length === 0) continue;
+    // TinyImageNet's test images have no classes: they lie in one folder.
+    if (classes.length === 0 || classes.join() === "images") continue;
     const listed = classes.map(async (name): Promise<ListedImage[]> => {
       const isNested = (await subfolders(join(path, folder, name))).includes("images");
       const inside = posix.join(folder, name, isNested ? "images" : "");
@@ -87,13 +89,27 @@ export async function classNames(path: string): Promise<string[]> {
   return [...new Set((await listTrain(path)).map(({ name }) => name))].sort();
 }
 
+/** The images to evaluate on. */
+async function listEvaluation({
+  path,
+  evaluateOn = "validation",
+}: TaskOptions): Promise<{ readonly dev: ListedImage[] | undefined; readonly part: EvaluationPart }> {
+  const listed: ListedImage[][] = [];
+  for (const name of DEV_PARTS) {
+    const images = listed.length === 0 || name === TEST_PART ? await listPart(path, name) : undefined;
+    if (images) listed.push(images);
+  }
+  const [dev, test] = listed;
+  if (!test) return { dev, part: "dev" };
+  return { dev: evaluateOn === "test" ? test : dev, part: evaluateOn };
+}
+
 /** Reads images in class folders, as torchvision and Hugging Face do, or in the layouts of `listPart`. */
 export async function readImagesTask(options: TaskOptions): Promise<TaskData> {
   const { path, model, evaluateOnly = false } = options;
   const train = evaluateOnly ? [] : await listTrain(path);
   const labelNames = options.labelNames ?? [...new Set(train.map(({ name }) => name))].sort();
-  let dev: ListedImage[] | undefined;
-  for (const part of DEV_PARTS) dev ??= await listPart(path, part);
+  const { dev, part } = await listEvaluation(options);
   if (evaluateOnly && !dev) throw noDevSet(path, DEV_PARTS);
   const preprocessor = await options.preprocessor();
   const folders = new Map<string, Directory>();
@@ -109,7 +125,7 @@ export async function readImagesTask(options: TaskOptions): Promise<TaskData> {
     }
     return readImages(files, { spec: imageSpec(model), preprocessor });
   };
-  return imageData(options, await read(train), await read(dev ?? []), labelNames);
+  return imageData(options, await read(train), await read(dev ?? []), labelNames, part);
 }
 
 /** Reads CIFAR's binary files: all training files in the folder, and the test set. */
@@ -181,9 +197,10 @@ function imageData(
   allTrain: readonly ImageSample[],
   allDev: readonly ImageSample[],
   labelNames: readonly string[],
+  part: EvaluationPart = "dev",
 ): TaskData {
   const labelOf = ({ label }: ImageSample): number => label;
-  const chosen = [choose("train", allTrain, labelOf), choose("dev", allDev, labelOf)] as const;
+  const chosen = [choose("train", allTrain, labelOf), choose(part, allDev, labelOf)] as const;
   const { train, validation, test } = publishedSplit(split, ...chosen);
   const inOrder = (samples: readonly ImageSample[]) => (size: number) =>
     new ImageBatches(samples, model, { size, shuffle: false }).restOfEpoch();

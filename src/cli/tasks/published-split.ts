@@ -1,5 +1,6 @@
 import { DataError } from "../../base/errors";
 import { Random } from "../../base/random";
+import { DATA_SEED } from "./draw-examples";
 
 /**
  * How papers make validation and test data of published data, whose test labels are hidden: halves of the dev set
@@ -18,9 +19,6 @@ export interface Parts<T> {
   /** Empty without a split. */
   readonly test: readonly T[];
 }
-
-/** Papers do not publish theirs. A run's own seed does not change its data. */
-const SEED = 0;
 
 /**
  * Splits published data. Without a split, the dev set is the validation set.
@@ -43,7 +41,7 @@ function drawn<T>(all: readonly T[], count: number, what: string): { readonly ch
     const fact = `${what} has ${all.length} examples, of which ${count} cannot be kept back`;
     throw new DataError(fact, "leave out --split (--split files with a recipe), or give more data");
   }
-  const order = new Random(SEED).shuffle(Uint32Array.from(all, (_, i) => i));
+  const order = new Random(DATA_SEED).shuffle(Uint32Array.from(all, (_, i) => i));
   const isChosen = new Set(order.subarray(0, count));
   return { chosen: all.filter((_, i) => isChosen.has(i)), rest: all.filter((_, i) => !isChosen.has(i)) };
 }

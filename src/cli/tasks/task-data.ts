@@ -61,11 +61,17 @@ export interface GenerationData {
 }
 
 /**
+ * What a data set is evaluated on: its only examples for that ("dev"), or those of one of its two files where it has a test
+ * file beside the dev set.
+ */
+export type EvaluationPart = "dev" | "validation" | "test";
+
+/**
  * Chooses some of the examples of a part of the data.
  * @param labelOf the class of an example, for tasks with classes.
  */
 export type ChooseExamples = <T>(
-  part: "train" | "dev",
+  part: "train" | EvaluationPart,
   examples: readonly T[],
   labelOf?: (example: T) => unknown,
 ) => readonly T[];
@@ -86,6 +92,8 @@ export interface TaskOptions {
    * trained on.
    */
   readonly evaluateOnly?: boolean;
+  /** Which file takes the place of the dev set in data with a test file of their own. Default "validation": the dev set's. */
+  readonly evaluateOn?: "validation" | "test";
   /** Default: the data are split as their files are. */
   readonly split?: Split | undefined;
   /** The classes that labels are counted in. Default: those of the data set. */
@@ -109,31 +117,46 @@ export interface TaskFiles {
   readonly folder: Directory;
   /** Undefined if only the dev set is read. */
   readonly train: string | undefined;
-  /** Undefined if there is none. */
+  /** The file to evaluate on; undefined if there is none. */
   readonly dev: string | undefined;
+  /** What that file is. */
+  readonly part: EvaluationPart;
+}
+
+/** Names that the files of a task may have; of each, the first that exists is used. */
+export interface TaskFileNames {
+  readonly train: readonly string[];
+  readonly dev: readonly string[];
+  /** Test files with answers. Default none. */
+  readonly test?: readonly string[];
 }
 
 /**
- * The first of several names that exists in the folder, for the training and for the dev set. A path of a file is that of the
- * training set, or of the dev set with `evaluateOnly`.
+ * Finds the files of a task in a folder. A path of a file is that of the training set, or of the dev set with `evaluateOnly`.
  * @throws DataError for `evaluateOnly` in a folder without a dev set.
  */
 export async function taskFiles(
-  { path, evaluateOnly = false }: Pick<TaskOptions, "path" | "evaluateOnly">,
-  trainNames: readonly string[],
-  devNames: readonly string[],
+  { path, evaluateOnly = false, evaluateOn = "validation" }: Pick<TaskOptions, "path" | "evaluateOnly" | "evaluateOn">,
+  { train: trainNames, dev: devNames, test: testNames = [] }: TaskFileNames,
 ): Promise<TaskFiles> {
   if ((await stat(path).catch(() => undefined))?.isFile()) {
     const [folder, file] = [await openDirectory(dirname(path)), basename(path)];
-    return evaluateOnly ? { folder, train: undefined, dev: file } : { folder, train: file, dev: undefined };
+    return {
+      folder,
+      part: "dev",
+      ...(evaluateOnly ? { train: undefined, dev: file } : { train: file, dev: undefined }),
+    };
   }
   const folder = await openDirectory(path);
   const names = await folder.list();
-  const dev = devNames.find((file) => names.includes(file));
-  if (!evaluateOnly) {
-    return { folder, train: trainNames.find((file) => names.includes(file)) ?? trainNames[0], dev };
-  }
-  if (dev !== undefined) return { folder, train: undefined, dev };
+  const [train, devFile, testFile] = [trainNames, devNames, testNames].map((candidates) =>
+    candidates.find((file) => names.includes(file)),
+  );
+  const hasOwnTest = devFile !== undefined && testFile !== undefined && testFile !== devFile;
+  const dev = hasOwnTest && evaluateOn === "test" ? testFile : devFile;
+  const part = hasOwnTest ? evaluateOn : "dev";
+  if (!evaluateOnly) return { folder, train: train ?? trainNames[0], dev, part };
+  if (dev !== undefined) return { folder, train: undefined, dev, part };
   throw new DataError(`${path} has no data to evaluate on`, `add ${devNames.join(" or ")}, or give the path of a file`);
 }
 
@@ -177,3 +200,18 @@ export function devSet(model: Model, samples: readonly Sample[]): DevSet {
 }
 
 const batchOptions = (model: Model) => ({ padId: model.padId, labels: LABEL_KINDS[model.task] });
+
+/** The first batches of the training data, on which a policy scores the layers; nothing for the trainer's default. */
+export function probeOf(
+  data: TaskData,
+  {
+    batch,
+    seed,
+    probeBatches,
+  }: { readonly batch: number; readonly seed: number; readonly probeBatches: number | undefined },
+): { readonly probe?: Batch[] } {
+  return probeBatches === undefined ? {} : { probe: firstBatches(data.train(batch, seed), probeBatches) };
+}
+
+export const firstBatches = (source: BatchSource, count: number): Batch[] =>
+  Array.from({ length: count }, () => source.next());

@@ -21,7 +21,7 @@ import type { WordNet } from "../../data/wordnet";
 import type { Directory } from "../../io/directory";
 import { publishedSplit } from "./published-split";
 import { chooseAll, devSet, labelPositions, taskFiles, textData, unknownClass } from "./task-data";
-import type { GenerationData, ScoredSet, Scorer, TaskData, TaskFiles, TaskOptions } from "./task-data";
+import type { EvaluationPart, GenerationData, ScoredSet, Scorer, TaskData, TaskFiles, TaskOptions } from "./task-data";
 
 /**
  * Reads GLUE's train.tsv and dev.tsv. MNLI has two dev sets: the mismatched one is evaluated too, or, where the split says so,
@@ -29,7 +29,7 @@ import type { GenerationData, ScoredSet, Scorer, TaskData, TaskFiles, TaskOption
  */
 export async function readGlueTask(task: GlueTaskName, options: TaskOptions): Promise<TaskData> {
   const devFile = task === "mnli" ? "dev_matched.tsv" : "dev.tsv";
-  const files = await taskFiles(options, ["train.tsv"], [devFile]);
+  const files = await taskFiles(options, { train: ["train.tsv"], dev: [devFile] });
   const data = await classifiedTexts(options, files, (file) => readGlue(files.folder, file, task));
   const mismatchedFile = "dev_mismatched.tsv";
   if (task !== "mnli" || files.dev !== devFile || !(await hasFile(files.folder, mismatchedFile))) return data;
@@ -42,23 +42,23 @@ export async function readGlueTask(task: GlueTaskName, options: TaskOptions): Pr
   return { ...data, dev: first.dev, truncated, moreDevSets };
 }
 
-/** Reads AG News' train.csv, and dev.csv or test.csv. */
+/** Reads AG News' train.csv, and dev.csv or test.csv. Where both are there, the latter is a test set. */
 export async function readAgNewsTask(options: TaskOptions): Promise<TaskData> {
-  const files = await taskFiles(options, ["train.csv"], ["dev.csv", "test.csv"]);
+  const files = await taskFiles(options, { train: ["train.csv"], dev: ["dev.csv", "test.csv"], test: ["test.csv"] });
   return classifiedTexts(options, files, (file) => readAgNews(files.folder, file));
 }
 
 /** Texts with classes or scores. Labels are positions in `labelNames` if these are given. */
 async function classifiedTexts(
   { model, maxLength, split, labelNames: target, choose = chooseAll, ...load }: TaskOptions,
-  { train: trainFile, dev: devFile, folder }: TaskFiles,
+  { train: trainFile, dev: devFile, part: devPart, folder }: TaskFiles,
   readFile: (file: string) => Promise<Dataset>,
 ): Promise<TaskData> {
   const tokenizer = await load.tokenizer();
   const isRegression = model.task === "regression";
   const classes = isRegression ? {} : { classes: model.classes };
   let labelNames: readonly string[] | undefined;
-  const read = async (part: "train" | "dev", file: string | undefined): Promise<Samples> => {
+  const read = async (part: "train" | EvaluationPart, file: string | undefined): Promise<Samples> => {
     if (file === undefined) return { samples: [], truncated: 0 };
     const { examples: all, labelNames: names } = await readFile(file);
     const examples = choose(part, all, isRegression ? undefined : ({ label }) => label);
@@ -71,7 +71,7 @@ async function classifiedTexts(
     });
     return encodeExamples(known, tokenizer, { maxLength, vocabularySize: model.vocabularySize, ...classes });
   };
-  const [train, dev] = [await read("train", trainFile), await read("dev", devFile)];
+  const [train, dev] = [await read("train", trainFile), await read(devPart, devFile)];
   return {
     ...textData(model, train.samples, dev.samples, split),
     labelNames,
@@ -82,7 +82,8 @@ async function classifiedTexts(
 /** Reads SQuAD v1.1's train-v1.1.json and dev-v1.1.json. */
 export async function readSquadTask(taskOptions: TaskOptions): Promise<TaskData> {
   const { model, maxLength, split, choose = chooseAll, ...load } = taskOptions;
-  const { folder, train: trainFile, dev } = await taskFiles(taskOptions, ["train-v1.1.json"], ["dev-v1.1.json"]);
+  const names = { train: ["train-v1.1.json"], dev: ["dev-v1.1.json"] };
+  const { folder, train: trainFile, dev } = await taskFiles(taskOptions, names);
   const tokenizer = await load.tokenizer();
   const options = { maxLength, stride: Math.min(128, Math.floor(maxLength / 3)) };
   const trainExamples = trainFile === undefined ? [] : choose("train", await readSquad(folder, trainFile));
@@ -116,29 +117,42 @@ function squadScorer(examples: readonly SquadExample[], features: readonly Squad
   };
 }
 
-/** Reads E2E's trainset.csv and devset.csv. The meanings of the dev set are prompts to generate from. */
+/**
+ * Reads E2E's trainset.csv, devset.csv and testset_w_refs.csv. A training example is a meaning with one of its texts. The
+ * meanings of the dev set are prompts to generate from.
+ */
 export async function readE2eTask(options: TaskOptions): Promise<TaskData> {
   const { model, maxLength, wordNet, choose = chooseAll, ...load } = options;
-  const { folder, train: trainFile, dev: devFile } = await taskFiles(options, ["trainset.csv"], ["devset.csv"]);
+  const names = { train: ["trainset.csv"], dev: ["devset.csv"], test: ["testset_w_refs.csv"] };
+  const { folder, train: trainFile, dev: devFile, part } = await taskFiles(options, names);
   const tokenizer = await load.tokenizer();
-  const examples = devFile === undefined ? [] : choose("dev", await readE2e(folder, devFile));
+  const examples = devFile === undefined ? [] : choose(part, await readE2e(folder, devFile));
   const samplesOf = (all: readonly E2eExample[]): AnswerSamples => e2eSamples(all, tokenizer, { maxLength });
-  const train = trainFile === undefined ? undefined : samplesOf(choose("train", await readE2e(folder, trainFile)));
+  const texts = trainFile === undefined ? undefined : (await readE2e(folder, trainFile)).flatMap(oneByOne);
+  const train = texts && samplesOf(choose("train", texts));
   const data = answerData(model, train, examples.length > 0 ? samplesOf(examples) : undefined);
   return examples.length > 0 ? { ...data, generation: e2eGeneration(examples, tokenizer, wordNet) } : data;
 }
 
-/** Reads SAMSum's train.json, and val.json, dev.json or test.json. Its dialogues are prompts, scored by ROUGE. */
+/** A meaning with each of its texts alone. */
+const oneByOne = ({ meaning, references }: E2eExample): E2eExample[] =>
+  references.map((reference) => ({ meaning, references: [reference] }));
+
+/**
+ * Reads SAMSum's train.json, and val.json, dev.json or test.json; where there are two, the last one is a test set. Its
+ * dialogues are prompts, scored by ROUGE.
+ */
 export async function readSamsumTask(options: TaskOptions): Promise<TaskData> {
   const { model, maxLength, choose = chooseAll, ...load } = options;
-  const files = await taskFiles(options, ["train.json"], ["val.json", "dev.json", "test.json"]);
+  const dev = ["val.json", "dev.json", "test.json"];
+  const files = await taskFiles(options, { train: ["train.json"], dev, test: ["test.json"] });
   const tokenizer = await load.tokenizer();
   const read = async (file: string) => (await readSamsum(files.folder, file)).examples;
   const samplesOf = (all: readonly DialogueSummary[]): AnswerSamples =>
     conversationSamples(summaryConversations(all), tokenizer, { maxLength });
   const train = files.train === undefined ? undefined : samplesOf(choose("train", await read(files.train)));
   if (files.dev === undefined) return answerData(model, train, undefined);
-  const examples = choose("dev", await read(files.dev));
+  const examples = choose(files.part, await read(files.dev));
   return {
     ...answerData(model, train, samplesOf(examples)),
     generation: {
@@ -177,16 +191,17 @@ export function e2eGeneration(
   };
 }
 
-/** Reads chats, instructions or completions from train.jsonl and dev.jsonl. */
+/** Reads chats, instructions or completions from train.jsonl, dev.jsonl and test.jsonl. */
 export async function readChatTask(options: TaskOptions): Promise<TaskData> {
   const { model, maxLength, choose = chooseAll, ...load } = options;
-  const { folder, train, dev } = await taskFiles(options, ["train.jsonl"], ["dev.jsonl"]);
+  const names = { train: ["train.jsonl"], dev: ["dev.jsonl"], test: ["test.jsonl"] };
+  const { folder, train, dev, part: devPart } = await taskFiles(options, names);
   const tokenizer = await load.tokenizer();
-  const read = async (part: "train" | "dev", file: string | undefined) =>
+  const read = async (part: "train" | EvaluationPart, file: string | undefined) =>
     file === undefined
       ? undefined
       : conversationSamples(choose(part, await readConversations(folder, file)), tokenizer, { maxLength });
-  return answerData(model, await read("train", train), await read("dev", dev));
+  return answerData(model, await read("train", train), await read(devPart, dev));
 }
 
 function answerData(
@@ -201,21 +216,24 @@ function answerData(
   };
 }
 
-/** Reads a text file, or a folder with train.txt and dev.txt or WikiText's wiki.train.raw and wiki.valid.raw (or .tokens). */
+/**
+ * Reads a text file, or a folder with train.txt, dev.txt and test.txt or WikiText's wiki.train.raw, wiki.valid.raw and
+ * wiki.test.raw (or .tokens).
+ */
 export async function readTextTask(options: TaskOptions): Promise<TaskData> {
   const { model, maxLength: length, choose = chooseAll, ...load } = options;
-  const { folder, train, dev } = await taskFiles(
-    options,
-    ["train.txt", "wiki.train.raw", "wiki.train.tokens"],
-    ["dev.txt", "wiki.valid.raw", "wiki.valid.tokens"],
-  );
+  const { folder, train, dev, ...files } = await taskFiles(options, {
+    train: ["train.txt", "wiki.train.raw", "wiki.train.tokens"],
+    dev: ["dev.txt", "wiki.valid.raw", "wiki.valid.tokens"],
+    test: ["test.txt", "wiki.test.raw", "wiki.test.tokens"],
+  });
   const tokenizer = await load.tokenizer();
-  const read = async (part: "train" | "dev", file: string | undefined): Promise<Sample[]> => {
+  const read = async (part: "train" | EvaluationPart, file: string | undefined): Promise<Sample[]> => {
     if (file === undefined) return [];
     const asWikiText = /^wiki\..+\.(?:raw|tokens)$/.test(file);
     return blockSamples(choose(part, await readBlocks(folder, file, tokenizer, { length, asWikiText })));
   };
-  return textData(model, await read("train", train), await read("dev", dev));
+  return textData(model, await read("train", train), await read(files.part, dev));
 }
 
 const hasFile = async (folder: Directory, file: string): Promise<boolean> => (await folder.size(file)) !== undefined;
