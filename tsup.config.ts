@@ -1,13 +1,13 @@
 import { defineConfig, type Options } from "tsup";
-import { compactKernels, coreInOneFile, opsWithoutTests } from "./scripts/bundle-plugins.mjs";
+import { coreInOneFile, opsWithoutTests } from "./scripts/bundle-plugins.mjs";
 import { bundledLicences } from "./scripts/bundled-licences.mjs";
+import { wgslModules } from "./scripts/wgsl-modules.mjs";
 
 const common: Options = {
   target: "es2022",
   // Only src/node and src/cli import Node's modules, and those stay imports.
   platform: "neutral",
   external: [/^node:/, "webgpu"],
-  loader: { ".wgsl": "text" },
   sourcemap: true,
 };
 
@@ -26,7 +26,7 @@ export default defineConfig([
     clean: true,
     dts: { entry: library },
     // What is bundled (devDependencies: what draws reports and the terminal) has its authors' licences beside it.
-    esbuildPlugins: [bundledLicences("THIRD-PARTY-LICENCES.txt")],
+    esbuildPlugins: [wgslModules(), bundledLicences("THIRD-PARTY-LICENCES.txt")],
     esbuildOptions: (options) => {
       options.mainFields = ["module", "main"];
     },
@@ -41,7 +41,7 @@ export default defineConfig([
     minify: true,
     platform: "browser",
     noExternal: [/.*/],
-    esbuildPlugins: [compactKernels, opsWithoutTests, coreInOneFile],
+    esbuildPlugins: [wgslModules({ compact: true }), opsWithoutTests, coreInOneFile],
   },
   {
     ...common,
@@ -50,6 +50,7 @@ export default defineConfig([
     splitting: false,
     dts: { entry: library },
     esbuildPlugins: [
+      wgslModules(),
       {
         name: "report-apart",
         setup(build) {

@@ -1,19 +1,19 @@
 import { fileURLToPath } from "node:url";
 import { defineConfig, type Plugin, type TestProjectConfiguration } from "vitest/config";
+import { wgslModule } from "./scripts/wgsl-modules.mjs";
 import { driverEnvironment, findDrivers } from "./scripts/vulkan/drivers.mjs";
 
 const TWO_MINUTES = 120_000;
 
-/** Hands kernels over as text, as the bundler does. */
-const wgslAsText: Plugin = {
-  name: "wgsl-as-text",
+/** Makes modules of kernels, as the bundler does. */
+const kernelModules: Plugin = {
+  name: "wgsl-modules",
   enforce: "pre",
-  transform: (code, id) =>
-    id.endsWith(".wgsl") ? { code: `export default ${JSON.stringify(code)};`, map: null } : null,
+  transform: (code, id) => (id.endsWith(".wgsl") ? { code: wgslModule(id, code), map: null } : null),
 };
 
 const shared = {
-  plugins: [wgslAsText],
+  plugins: [kernelModules],
   resolve: { alias: { safetape: fileURLToPath(new URL("src/node/index.ts", import.meta.url)) } },
 };
 

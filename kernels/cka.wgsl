@@ -13,8 +13,9 @@
 // loops over the rows. In `temp_means`, one invocation for each column. Range: f32; the relative error of a sum is
 // below 1e-6 for 4096 rows. Limits: x and y fit one binding each.
 
+#import lib/group_sum
+
 const GROUP: u32 = 64u;
-const BRANCH: u32 = 8u;
 const SIDE: u32 = 8u;
 const TILE: u32 = 8u;
 
@@ -35,29 +36,6 @@ struct Params {
 @group(0) @binding(3) var<storage, read_write> means: array<f32>;
 @group(0) @binding(4) var<storage, read_write> sums: array<f32>;
 @group(0) @binding(5) var<uniform> params: Params;
-
-var<workgroup> lanes: array<f32, GROUP>;
-var<workgroup> branches: array<f32, BRANCH>;
-
-// Sum over the workgroup in a fixed order: eight lanes at a time, then the eight sums. This takes two barriers, where
-// halving would take six: barriers are expensive on a CPU.
-fn group_sum(value: f32, lane: u32) -> f32 {
-  lanes[lane] = value;
-  workgroupBarrier();
-  if (lane < BRANCH) {
-    var branch = lanes[lane * BRANCH];
-    for (var i = 1u; i < BRANCH; i++) {
-      branch += lanes[lane * BRANCH + i];
-    }
-    branches[lane] = branch;
-  }
-  workgroupBarrier();
-  var sum = branches[0];
-  for (var i = 1u; i < BRANCH; i++) {
-    sum += branches[i];
-  }
-  return sum;
-}
 
 @compute @workgroup_size(GROUP)
 fn temp_means(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {

@@ -3,6 +3,8 @@
 // Shapes: x, dx [m, x_columns], y, dy [rows, columns]. Threads: each invocation computes PER_INVOCATION elements of y
 // or dx, a workgroup's width apart. Range: any. Limits: every tensor fits one binding, count below 2^31.
 
+#import lib/elementwise
+
 const GROUP: u32 = 64u;
 const PER_INVOCATION: u32 = 4u;
 
@@ -20,10 +22,6 @@ struct Params {
 @group(0) @binding(2) var<storage, read> dy: array<f32>;
 @group(0) @binding(3) var<storage, read_write> dx: array<f32>;
 @group(0) @binding(4) var<uniform> params: Params;
-
-fn first_element(group: vec3u, groups: vec3u, local: vec3u) -> u32 {
-  return (group.y * groups.x + group.x) * GROUP * PER_INVOCATION + local.x;
-}
 
 @compute @workgroup_size(GROUP)
 fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {

@@ -9,6 +9,8 @@
 // computes PER_INVOCATION elements, a workgroup's width apart. Range: any; a dropped infinity or NaN becomes 0. Limits:
 // element indices wrap at 2^32.
 
+#import lib/elementwise
+
 const GROUP: u32 = 64u;
 const PER_INVOCATION: u32 = 4u;
 
@@ -44,10 +46,6 @@ fn random_bits(element: u32) -> u32 {
 
 fn dropped(value: f32, i: u32) -> f32 {
   return select(0.0, value * params.keep_scale, random_bits(params.first + i) < params.keep_threshold);
-}
-
-fn first_element(group: vec3u, groups: vec3u, local: vec3u) -> u32 {
-  return (group.y * groups.x + group.x) * GROUP * PER_INVOCATION + local.x;
 }
 
 @compute @workgroup_size(GROUP)

@@ -11,6 +11,9 @@
 // Shapes: x, y, dy, dx [count]. Threads: each invocation computes PER_INVOCATION elements, a workgroup's width apart.
 // Range: |x| below 1e12. Limits: count below 2^31.
 
+#import lib/elementwise
+#import lib/logistic
+
 const GROUP: u32 = 64u;
 const PER_INVOCATION: u32 = 4u;
 
@@ -50,12 +53,6 @@ fn normal_distribution(v: f32) -> f32 {
   return select(1.0 - tail, tail, v < 0.0);
 }
 
-// 1 / (1 + exp(-v))
-fn logistic(v: f32) -> f32 {
-  let small = exp(-abs(v));
-  return select(1.0, small, v < 0.0) / (1.0 + small);
-}
-
 fn gelu(v: f32) -> f32 {
   if (params.by_tanh != 0u) {
     return v * logistic(TWICE_SQRT_TWO_OVER_PI * v * fma(CUBIC * v, v, 1.0));
@@ -71,10 +68,6 @@ fn slope(v: f32) -> f32 {
     return logistic(twice_u) + v * twice_du * small / ((1.0 + small) * (1.0 + small));
   }
   return normal_distribution(v) + v * INVERSE_SQRT_TWO_PI * exp(-0.5 * v * v);
-}
-
-fn first_element(group: vec3u, groups: vec3u, local: vec3u) -> u32 {
-  return (group.y * groups.x + group.x) * GROUP * PER_INVOCATION + local.x;
 }
 
 @compute @workgroup_size(GROUP)

@@ -4,8 +4,9 @@
 // every GROUP-th element; one invocation for each element in `grad_x`. Range: squares must not overflow f32. Limits:
 // meant for matrices as small as the rank of an adapter.
 
+#import lib/group_sum
+
 const GROUP: u32 = 64u;
-const BRANCH: u32 = 8u;
 
 struct Params {
   count: u32,
@@ -18,29 +19,6 @@ struct Params {
 @group(0) @binding(2) var<storage, read> dy: array<f32>;
 @group(0) @binding(3) var<storage, read_write> dx: array<f32>;
 @group(0) @binding(4) var<uniform> params: Params;
-
-var<workgroup> lanes: array<f32, GROUP>;
-var<workgroup> branches: array<f32, BRANCH>;
-
-// Sum over the workgroup in a fixed order: eight lanes at a time, then the eight sums. This takes two barriers, where
-// halving would take six: barriers are expensive on a CPU.
-fn group_sum(value: f32, lane: u32) -> f32 {
-  lanes[lane] = value;
-  workgroupBarrier();
-  if (lane < BRANCH) {
-    var branch = lanes[lane * BRANCH];
-    for (var i = 1u; i < BRANCH; i++) {
-      branch += lanes[lane * BRANCH + i];
-    }
-    branches[lane] = branch;
-  }
-  workgroupBarrier();
-  var sum = branches[0];
-  for (var i = 1u; i < BRANCH; i++) {
-    sum += branches[i];
-  }
-  return sum;
-}
 
 fn difference(i: u32) -> f32 {
   return x[i] - select(0.0, 1.0, i / params.size == i % params.size);

@@ -6,8 +6,9 @@
 // `forward`, in which each invocation sums every GROUP-th row; in the gradient each invocation computes PER_INVOCATION
 // rows. Range: f32; rows whose mask is 0 may hold any values. Limits: count below 2^31.
 
+#import lib/group_sum
+
 const GROUP: u32 = 64u;
-const BRANCH: u32 = 8u;
 const PER_INVOCATION: u32 = 4u;
 
 struct Params {
@@ -23,29 +24,6 @@ struct Params {
 @group(0) @binding(5) var<storage, read> dloss: array<f32>;
 @group(0) @binding(6) var<storage, read_write> dprediction: array<f32>;
 @group(0) @binding(7) var<uniform> params: Params;
-
-var<workgroup> lanes: array<f32, GROUP>;
-var<workgroup> branches: array<f32, BRANCH>;
-
-// Sum over the workgroup in a fixed order: eight lanes at a time, then the eight sums. This takes two barriers, where
-// halving would take six: barriers are expensive on a CPU.
-fn group_sum(value: f32, lane: u32) -> f32 {
-  lanes[lane] = value;
-  workgroupBarrier();
-  if (lane < BRANCH) {
-    var branch = lanes[lane * BRANCH];
-    for (var i = 1u; i < BRANCH; i++) {
-      branch += lanes[lane * BRANCH + i];
-    }
-    branches[lane] = branch;
-  }
-  workgroupBarrier();
-  var sum = branches[0];
-  for (var i = 1u; i < BRANCH; i++) {
-    sum += branches[i];
-  }
-  return sum;
-}
 
 @compute @workgroup_size(GROUP)
 fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {

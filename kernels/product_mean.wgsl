@@ -4,8 +4,9 @@
 // any.
 // Limits: a and b fit one binding each; meant for tensors of an adapter.
 
+#import lib/group_sum
+
 const GROUP: u32 = 64u;
-const BRANCH: u32 = 8u;
 
 struct Params {
   count: u32,
@@ -15,29 +16,6 @@ struct Params {
 @group(0) @binding(1) var<storage, read> b: array<f32>;
 @group(0) @binding(2) var<storage, read_write> y: array<f32>;
 @group(0) @binding(3) var<uniform> params: Params;
-
-var<workgroup> lanes: array<f32, GROUP>;
-var<workgroup> branches: array<f32, BRANCH>;
-
-// Sum over the workgroup in a fixed order: eight lanes at a time, then the eight sums. This takes two barriers, where
-// halving would take six: barriers are expensive on a CPU.
-fn group_sum(value: f32, lane: u32) -> f32 {
-  lanes[lane] = value;
-  workgroupBarrier();
-  if (lane < BRANCH) {
-    var branch = lanes[lane * BRANCH];
-    for (var i = 1u; i < BRANCH; i++) {
-      branch += lanes[lane * BRANCH + i];
-    }
-    branches[lane] = branch;
-  }
-  workgroupBarrier();
-  var sum = branches[0];
-  for (var i = 1u; i < BRANCH; i++) {
-    sum += branches[i];
-  }
-  return sum;
-}
 
 @compute @workgroup_size(GROUP)
 fn forward(@builtin(local_invocation_id) local: vec3u) {

@@ -3,6 +3,8 @@
 // Shapes: x, y, dy, dx [count]. Threads: each invocation computes PER_INVOCATION elements, a workgroup's width apart.
 // Range: any; NaN stays NaN. Limits: count below 2^31.
 
+#import lib/elementwise
+
 const GROUP: u32 = 64u;
 const PER_INVOCATION: u32 = 4u;
 
@@ -19,10 +21,6 @@ struct Params {
 
 fn rectified(v: f32) -> f32 {
   return select(v, 0.0, v < 0.0);
-}
-
-fn first_element(group: vec3u, groups: vec3u, local: vec3u) -> u32 {
-  return (group.y * groups.x + group.x) * GROUP * PER_INVOCATION + local.x;
 }
 
 @compute @workgroup_size(GROUP)

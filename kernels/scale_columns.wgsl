@@ -5,6 +5,8 @@
 // Threads: each invocation computes PER_INVOCATION elements, a workgroup's width apart; in `temp_partials` one
 // invocation for each chunk and column. Range: any. Limits: count below 2^31; b and partials fit one binding each.
 
+#import lib/elementwise
+
 const GROUP: u32 = 64u;
 const PER_INVOCATION: u32 = 4u;
 const CHUNK_ROWS: u32 = 32u;
@@ -26,10 +28,6 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> da: array<f32>;
 @group(0) @binding(5) var<storage, read_write> partials: array<f32>;
 @group(0) @binding(6) var<uniform> params: Params;
-
-fn first_element(group: vec3u, groups: vec3u, local: vec3u) -> u32 {
-  return (group.y * groups.x + group.x) * GROUP * PER_INVOCATION + local.x;
-}
 
 @compute @workgroup_size(GROUP)
 fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {

@@ -9,6 +9,8 @@
 // elements, a workgroup's width apart. Range: any; a gradient that is not finite has sensitivity 0. Limits: count below
 // 2^31.
 
+#import lib/elementwise
+
 const GROUP: u32 = 64u;
 const PER_INVOCATION: u32 = 4u;
 
@@ -50,10 +52,6 @@ fn sensitivity(weight: f32, gradient: f32) -> f32 {
     return select(abs(gradient / weight), 0.0, weight == 0.0);
   }
   return abs(gradient);
-}
-
-fn first_element(group: vec3u, groups: vec3u, local: vec3u) -> u32 {
-  return (group.y * groups.x + group.x) * GROUP * PER_INVOCATION + local.x;
 }
 
 fn update_means(i: u32, current: f32) {

@@ -4,6 +4,8 @@
 // apart.
 // Range: any. Limits: count below 2^31.
 
+#import lib/elementwise
+
 const GROUP: u32 = 64u;
 const PER_INVOCATION: u32 = 4u;
 
@@ -20,10 +22,6 @@ struct Params {
 // Tests the bits, since a compiler may optimise comparisons with NaN away.
 fn is_finite(bits: u32) -> bool {
   return (bits & 0x7f800000u) != 0x7f800000u;
-}
-
-fn first_element(group: vec3u, groups: vec3u, local: vec3u) -> u32 {
-  return (group.y * groups.x + group.x) * GROUP * PER_INVOCATION + local.x;
 }
 
 @compute @workgroup_size(GROUP)

@@ -11,8 +11,9 @@
 // Values that are not finite are recognised by their bits and passed on as bits, from element to segment to total. A
 // WGSL compiler may assume that no number is NaN or infinite, so neither comparisons nor sums are safe for them.
 
+#import lib/group_sum
+
 const GROUP: u32 = 64u;
-const BRANCH: u32 = 8u;
 const SEGMENT: u32 = 512u;
 
 // Only `forward_partials` reads `count` and `segment0`; only the second stage reads `segments`.
@@ -28,8 +29,6 @@ struct Params {
 @group(0) @binding(3) var<storage, read_write> total: array<u32>;
 @group(0) @binding(4) var<uniform> params: Params;
 
-var<workgroup> lanes: array<f32, GROUP>;
-var<workgroup> branches: array<f32, BRANCH>;
 // The largest bits, without sign, of the values that are not finite; 0 if all are finite. NaN is above infinity.
 var<workgroup> worst: atomic<u32>;
 
@@ -49,26 +48,6 @@ fn finite_or_zero(bits: u32) -> f32 {
 fn result_bits(sum: f32) -> u32 {
   let magnitude = atomicLoad(&worst);
   return select(bitcast<u32>(sum), magnitude, magnitude != 0u);
-}
-
-// Sum over the workgroup in a fixed order: eight lanes at a time, then the eight sums. This takes two barriers, where
-// halving would take six: barriers are expensive on a CPU.
-fn group_sum(value: f32, lane: u32) -> f32 {
-  lanes[lane] = value;
-  workgroupBarrier();
-  if (lane < BRANCH) {
-    var branch = lanes[lane * BRANCH];
-    for (var i = 1u; i < BRANCH; i++) {
-      branch += lanes[lane * BRANCH + i];
-    }
-    branches[lane] = branch;
-  }
-  workgroupBarrier();
-  var sum = branches[0];
-  for (var i = 1u; i < BRANCH; i++) {
-    sum += branches[i];
-  }
-  return sum;
 }
 
 @compute @workgroup_size(GROUP)

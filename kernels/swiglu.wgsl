@@ -5,6 +5,9 @@
 // Shapes: gate, up, y, dy, dgate, dup [count]. Threads: each invocation computes PER_INVOCATION elements, a workgroup's
 // width apart. Range: any. Limits: count below 2^31.
 
+#import lib/elementwise
+#import lib/logistic
+
 const GROUP: u32 = 64u;
 const PER_INVOCATION: u32 = 4u;
 
@@ -21,17 +24,8 @@ struct Params {
 @group(0) @binding(5) var<storage, read_write> dup: array<f32>;
 @group(0) @binding(6) var<uniform> params: Params;
 
-fn logistic(v: f32) -> f32 {
-  let small = exp(-abs(v));
-  return select(1.0, small, v < 0.0) / (1.0 + small);
-}
-
 fn slope(v: f32) -> f32 {
   return logistic(v) * fma(v, logistic(-v), 1.0);
-}
-
-fn first_element(group: vec3u, groups: vec3u, local: vec3u) -> u32 {
-  return (group.y * groups.x + group.x) * GROUP * PER_INVOCATION + local.x;
 }
 
 @compute @workgroup_size(GROUP)

@@ -7,6 +7,8 @@
 // Shapes: x, y, dy, dx [count]. Threads: each invocation computes PER_INVOCATION elements, a workgroup's width apart.
 // Range: any. Limits: count below 2^31.
 
+#import lib/elementwise
+
 const GROUP: u32 = 64u;
 const PER_INVOCATION: u32 = 4u;
 
@@ -38,10 +40,6 @@ fn hyperbolic_tangent(v: f32) -> f32 {
   let small = exp(-2.0 * abs(v));
   let size = (1.0 - small) / (1.0 + small);
   return select(select(size, -size, v < 0.0), near_zero, abs(v) < POLYNOMIAL_BELOW);
-}
-
-fn first_element(group: vec3u, groups: vec3u, local: vec3u) -> u32 {
-  return (group.y * groups.x + group.x) * GROUP * PER_INVOCATION + local.x;
 }
 
 @compute @workgroup_size(GROUP)

@@ -1,5 +1,5 @@
 // @ts-check
-// Plugins of esbuild that shrink the browser's bundle: comments and spaces of kernels and the test data of ops are left out.
+// Plugins of esbuild that shrink the browser's bundle: the test data of ops are left out, and the core is one file.
 import { readFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import ts from "typescript";
@@ -12,20 +12,6 @@ const TEST_PROPERTIES = new Map([
   ["malformed", "malformed: []"],
   ["reference", 'reference() { throw new Error("This bundle has no references of ops; they are in the sources."); }'],
 ]);
-
-/** Declarations that the engine parses, and whose spelling is kept for that reason. */
-const DECLARATION = /^(?:@group|struct|const|enable|diagnostic)\b/;
-
-/**
- * Removes comments and insignificant spaces from a kernel but keeps its lines, so that the compiler's errors name lines of the
- * file. WGSL has no strings, so `//` always starts a comment. Kernels have no block comments, as a test checks.
- * @param {string} code
- */
-export function compactKernel(code) {
-  const lines = code.split("\n").map((line) => line.replace(/\/\/.*$/, "").trim());
-  const withoutSpaces = (/** @type {string} */ line) => line.replace(/ ?([-+*/=<>(){},;:&|!?%^]) ?/g, "$1");
-  return lines.map((line) => (DECLARATION.test(line) ? line : withoutSpaces(line))).join("\n");
-}
 
 /**
  * Removes from an op's source the properties that only tests read. The bundler then drops what only they used.
@@ -51,17 +37,6 @@ export function withoutTests(source) {
     source,
   );
 }
-
-/** @type {Plugin} */
-export const compactKernels = {
-  name: "compact-kernels",
-  setup(build) {
-    build.onLoad({ filter: /\.wgsl$/ }, async ({ path }) => ({
-      contents: compactKernel(await readFile(path, "utf8")),
-      loader: "text",
-    }));
-  },
-};
 
 /** @type {Plugin} */
 export const opsWithoutTests = {

@@ -1,8 +1,9 @@
 // @ts-check
-// Bundles a TypeScript program of this repository like the library, with kernels as text.
+// Bundles a TypeScript program of this repository like the library.
 import { existsSync, readdirSync, renameSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { wgslModules } from "./wgsl-modules.mjs";
 
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
 const CACHE = join(ROOT, "node_modules", ".cache", "safetape");
@@ -39,7 +40,7 @@ export async function bundleProgram(file) {
     format: "esm",
     platform: "node",
     target: "node20",
-    loader: { ".wgsl": "text" },
+    esbuildPlugins: [wgslModules()],
     skipNodeModulesBundle: true,
     // This module of TensorFlow.js has imports that Node cannot resolve by itself.
     noExternal: [/^@tensorflow\/tfjs-core\/dist\/register_all_gradients$/],

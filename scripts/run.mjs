@@ -1,5 +1,5 @@
 // @ts-check
-// Runs a TypeScript program of this repository, such as a bench: bundles it like the library, with kernels as text, and starts
+// Runs a TypeScript program of this repository, such as a bench: bundles it like the library, and starts
 // it in the repository's root. Only the program writes to stdout; everything else goes to stderr.
 //
 //   node scripts/run.mjs FILE.ts [ARGUMENTS OF THE PROGRAM]

@@ -1,5 +1,5 @@
-// Kernels are plain .wgsl files; the bundler and the test runner hand them over as text.
+// Kernels are plain .wgsl files; the bundler and the test runner make modules of them (scripts/wgsl-modules.mjs).
 declare module "*.wgsl" {
-  const code: string;
-  export default code;
+  const kernel: import("./op/kernel").Kernel;
+  export default kernel;
 }

@@ -1,5 +1,5 @@
-import copyCode from "../kernels/copy.wgsl";
-import fma from "../kernels/fma.wgsl";
+import copyKernel from "../kernels/copy.wgsl";
+import fmaKernel from "../kernels/fma.wgsl";
 import type { Engine } from "../../src/engine";
 import { defineOp } from "../../src/op/declaration";
 import type { NoAttributes } from "../../src/op/declaration";
@@ -18,7 +18,7 @@ const fmaLoop = defineOp<NoAttributes>({
   infer: () => ({ y: { shape: [INVOCATIONS], dtype: "f32" } }),
   forward: () => [
     {
-      kernel: { name: "bench fma", code: fma },
+      kernel: fmaKernel,
       entry: "forward",
       bindings: { y: "y" },
       params: { unused: 0 },
@@ -43,7 +43,7 @@ const copy = defineOp<NoAttributes>({
     const vectors = (context.spec("x").shape[0] ?? 0) / 4;
     return [
       {
-        kernel: { name: "bench copy", code: copyCode },
+        kernel: copyKernel,
         entry: "forward",
         bindings: { source: "x", target_: "y" },
         params: { vectors },

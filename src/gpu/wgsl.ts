@@ -1,5 +1,6 @@
 import { KernelError } from "../base/errors";
 import type { Kernel } from "../op/kernel";
+import { composeKernel, withoutComments } from "./compose";
 
 /** What a kernel's text declares: binding numbers by variable, and the fields of `Params` in order. */
 export interface KernelInterface {
@@ -13,26 +14,27 @@ const BINDING = /@group\(0\)\s*@binding\((\d+)\)\s*var<(storage|uniform)(?:,\s*(
 const PARAMS = /struct Params \{([^}]*)\}/;
 const FIELD = /(\w+)\s*:\s*(\w+)/g;
 
-const cache = new Map<string, KernelInterface>();
+const cache = new WeakMap<Kernel, KernelInterface>();
 
 /**
  * Reads a kernel's declarations. All kernels are written in the same style, so regular expressions suffice.
  * @throws KernelError for a field of `Params` with another type.
  */
 export function kernelInterface(kernel: Kernel): KernelInterface {
-  const parsed = cache.get(kernel.code) ?? parse(kernel);
-  cache.set(kernel.code, parsed);
+  const parsed = cache.get(kernel) ?? parse(kernel);
+  cache.set(kernel, parsed);
   return parsed;
 }
 
 function parse(kernel: Kernel): KernelInterface {
+  const code = withoutComments(composeKernel(kernel).code);
   const bindings = new Map<string, { binding: number; writable: boolean }>();
   let paramsBinding: number | undefined;
-  for (const [, number = "", space, access, name = ""] of kernel.code.matchAll(BINDING)) {
+  for (const [, number = "", space, access, name = ""] of code.matchAll(BINDING)) {
     if (space === "uniform") paramsBinding = Number(number);
     else bindings.set(name, { binding: Number(number), writable: access === "read_write" });
   }
-  const body = PARAMS.exec(kernel.code)?.[1] ?? "";
+  const body = PARAMS.exec(code)?.[1] ?? "";
   const params = [...body.matchAll(FIELD)].map(([, name = "", type = ""]) => {
     if (type !== "u32" && type !== "i32" && type !== "f32") {
       throw new KernelError(`kernels/${kernel.name}.wgsl: Params.${name} is ${type}.`, "Use u32, i32 or f32.");
@@ -42,16 +44,20 @@ function parse(kernel: Kernel): KernelInterface {
   return { bindings, params, paramsBinding };
 }
 
-/** A kernel's text with other values of some top-level constants. @throws KernelError when one is not declared. */
+/**
+ * The text that is compiled for a kernel, with other values of some top-level constants. Its lines are those of the
+ * composed kernel. @throws KernelError when a constant is not declared.
+ */
 export function withConstants(kernel: Kernel, constants: Readonly<Record<string, number>>): string {
   return Object.entries(constants).reduce((code, [name, value]) => {
-    const pattern = new RegExp(`^const ${name}: u32 = \\d+u;$`, "m");
-    if (!pattern.test(code)) {
+    const declaration = new RegExp(`^const ${name}: u32 = \\d+u;`, "m").exec(withoutComments(code));
+    if (!declaration) {
       throw new KernelError(
         `kernels/${kernel.name}.wgsl has no line "const ${name}: u32 = ...u;".`,
-        "Declare the constant at the top level of the kernel, or leave it out of the launch.",
+        "Declare the constant at the top level of the kernel or of a part, or leave it out of the launch.",
       );
     }
-    return code.replace(pattern, `const ${name}: u32 = ${value}u;`);
-  }, kernel.code);
+    const end = declaration.index + declaration[0].length;
+    return `${code.slice(0, declaration.index)}const ${name}: u32 = ${value}u;${code.slice(end)}`;
+  }, composeKernel(kernel).code);
 }

@@ -1,9 +1,8 @@
-import code from "../../kernels/accumulate.wgsl";
+import kernel from "../../kernels/accumulate.wgsl";
 import { bindRows, rowRanges } from "./launch";
 import type { Launch } from "./launch";
 import type { Limits } from "./limits";
 
-const kernel = { name: "accumulate", code };
 const GROUP = 64;
 
 /**

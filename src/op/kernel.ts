@@ -1,5 +1,9 @@
-/** A WGSL module: the base name of its file under `kernels/`, and its source text. */
+/**
+ * A WGSL module: the name of its file under `kernels/` without `.wgsl`, its text, and the parts that it imports. A line
+ * `#import lib/NAME` of the text stands for the part of that name. An import of a `.wgsl` file gives such an object.
+ */
 export interface Kernel {
   readonly name: string;
   readonly code: string;
+  readonly imports?: readonly Kernel[];
 }

@@ -1,9 +1,8 @@
-import code from "../../kernels/pack.wgsl";
+import kernel from "../../kernels/pack.wgsl";
 import { bindRows, rowRanges } from "./launch";
 import type { Launch } from "./launch";
 import type { Limits } from "./limits";
 
-const kernel = { name: "pack", code };
 const GROUP = 64;
 const PER_INVOCATION = 4;
 

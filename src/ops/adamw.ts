@@ -1,12 +1,10 @@
-import code from "../../kernels/adamw.wgsl";
+import kernel from "../../kernels/adamw.wgsl";
 import { ShapeError } from "../base/errors";
 import { elements, formatShape, sameShape } from "../base/shape";
 import { defineOp } from "../op/declaration";
 import type { CaseInput, ReferenceTensor } from "../op/declaration";
 import { elementwiseLaunches } from "./shared/elementwise";
 import { at, input } from "./shared/reference";
-
-const kernel = { name: "adamw", code };
 
 export type AdamwAttributes = {
   /** Decoupled weight decay: each step multiplies the parameter by 1 - learningRate * weightDecay. */

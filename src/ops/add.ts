@@ -1,12 +1,10 @@
-import code from "../../kernels/add.wgsl";
+import kernel from "../../kernels/add.wgsl";
 import { ShapeError } from "../base/errors";
 import { elements, formatShape, sameShape } from "../base/shape";
 import { defineOp } from "../op/declaration";
 import type { NoAttributes } from "../op/declaration";
 import { elementwiseLaunches } from "./shared/elementwise";
 import { at, filled, input } from "./shared/reference";
-
-const kernel = { name: "add", code };
 
 /** y = a + b, elementwise. a, b, y [...] of one shape. */
 export const add = defineOp<NoAttributes>({

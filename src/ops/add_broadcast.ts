@@ -1,4 +1,4 @@
-import code from "../../kernels/add_broadcast.wgsl";
+import kernel from "../../kernels/add_broadcast.wgsl";
 import { ShapeError } from "../base/errors";
 import { elements, formatShape, isSuffix } from "../base/shape";
 import { defineOp } from "../op/declaration";
@@ -6,8 +6,6 @@ import type { InferContext, NoAttributes } from "../op/declaration";
 import { columnSumLaunches } from "./shared/column-sum";
 import { elementwiseLaunches } from "./shared/elementwise";
 import { at, filled, input } from "./shared/reference";
-
-const kernel = { name: "add_broadcast", code };
 
 /** Sizes of a as a matrix, with as many columns as b has elements. */
 function sizes(context: InferContext<NoAttributes>): { count: number; rows: number; columns: number } {

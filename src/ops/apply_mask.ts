@@ -1,12 +1,10 @@
-import code from "../../kernels/apply_mask.wgsl";
+import kernel from "../../kernels/apply_mask.wgsl";
 import { ShapeError } from "../base/errors";
 import { elements, formatShape, sameShape } from "../base/shape";
 import { defineOp } from "../op/declaration";
 import type { NoAttributes } from "../op/declaration";
 import { elementwiseLaunches } from "./shared/elementwise";
 import { at, filled, input } from "./shared/reference";
-
-const kernel = { name: "apply_mask", code };
 
 /**
  * x <- x mask, in place, for pruned tensors and their gradients. Where the mask is 0, x becomes 0 even if it is not

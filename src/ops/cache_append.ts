@@ -1,4 +1,4 @@
-import code from "../../kernels/cache_append.wgsl";
+import kernel from "../../kernels/cache_append.wgsl";
 import { ShapeError } from "../base/errors";
 import { columns, formatShape, rows } from "../base/shape";
 import { defineOp } from "../op/declaration";
@@ -7,7 +7,6 @@ import { bindRows, rowRanges } from "../op/launch";
 import { cacheSizes, checkCacheBinding } from "./shared/cache";
 import { at, input } from "./shared/reference";
 
-const kernel = { name: "cache_append", code };
 const GROUP = 64;
 const PER_INVOCATION = 4;
 

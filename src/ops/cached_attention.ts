@@ -1,4 +1,4 @@
-import code from "../../kernels/cached_attention.wgsl";
+import kernel from "../../kernels/cached_attention.wgsl";
 import { ShapeError } from "../base/errors";
 import { columns, formatShape, sameShape } from "../base/shape";
 import { defineOp } from "../op/declaration";
@@ -7,7 +7,6 @@ import { bindRows, rowRanges } from "../op/launch";
 import { cacheSizes, checkCacheBinding } from "./shared/cache";
 import { at, input } from "./shared/reference";
 
-const kernel = { name: "cached_attention", code };
 const GROUP = 64;
 
 export type CachedAttentionAttributes = {

@@ -1,4 +1,4 @@
-import code from "../../kernels/cka.wgsl";
+import kernel from "../../kernels/cka.wgsl";
 import { DataError, LimitError, ShapeError } from "../base/errors";
 import { columns, elements, formatShape, rows, sameShape } from "../base/shape";
 import { defineOp } from "../op/declaration";
@@ -6,7 +6,6 @@ import type { ReferenceTensor, InferContext, LaunchContext } from "../op/declara
 import type { Launch } from "../op/launch";
 import { at, filled, input } from "./shared/reference";
 
-const kernel = { name: "cka", code };
 const GROUP = 64;
 const TILE = 8;
 /** Rows, and columns, of the tile of x^T y that a workgroup computes. */

@@ -1,4 +1,4 @@
-import code from "../../kernels/crop.wgsl";
+import kernel from "../../kernels/crop.wgsl";
 import { ShapeError } from "../base/errors";
 import { columns, elements, formatShape, rows } from "../base/shape";
 import { defineOp } from "../op/declaration";
@@ -6,7 +6,6 @@ import type { LaunchContext } from "../op/declaration";
 import type { Launch } from "../op/launch";
 import { at, filled, input } from "./shared/reference";
 
-const kernel = { name: "crop", code };
 const GROUP = 64;
 const PER_INVOCATION = 4;
 

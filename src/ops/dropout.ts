@@ -1,4 +1,4 @@
-import code from "../../kernels/dropout.wgsl";
+import kernel from "../../kernels/dropout.wgsl";
 import { ConfigError } from "../base/errors";
 import { elements } from "../base/shape";
 import { defineOp } from "../op/declaration";
@@ -8,8 +8,6 @@ import { droppedElement, rowsPerText } from "./shared/dropout";
 import { accumulateParam, elementwiseLaunches } from "./shared/elementwise";
 import { dropoutParams } from "./shared/product";
 import { at, filled, input } from "./shared/reference";
-
-const kernel = { name: "dropout", code };
 
 export type DropoutAttributes = {
   /** Probability that an element is dropped: at least 0, below 1. */

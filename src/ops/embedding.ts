@@ -1,4 +1,4 @@
-import code from "../../kernels/embedding.wgsl";
+import kernel from "../../kernels/embedding.wgsl";
 import { ShapeError } from "../base/errors";
 import { rowBytes } from "../base/packed";
 import type { WeightFormat } from "../base/packed";
@@ -10,7 +10,6 @@ import type { Launch, RowRange } from "../op/launch";
 import { elementwiseLaunches } from "./shared/elementwise";
 import { at, filled, input } from "./shared/reference";
 
-const kernel = { name: "embedding", code };
 const GROUP = 64;
 
 /** Formats of a table. An index into this list is the kernel's `FORMAT`. */

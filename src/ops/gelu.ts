@@ -1,4 +1,4 @@
-import code from "../../kernels/gelu.wgsl";
+import kernel from "../../kernels/gelu.wgsl";
 import { elements } from "../base/shape";
 import { defineOp } from "../op/declaration";
 import type { LaunchContext } from "../op/declaration";
@@ -6,8 +6,6 @@ import type { Launch } from "../op/launch";
 import { accumulateParam, elementwiseLaunches } from "./shared/elementwise";
 import { normalDistribution } from "./shared/normal";
 import { at, filled, input } from "./shared/reference";
-
-const kernel = { name: "gelu", code };
 
 export type GeluAttributes = {
   /** `none` is exact (BERT's "gelu"); `tanh` is the approximation of GPT-2 ("gelu_new"). */

@@ -1,4 +1,4 @@
-import code from "../../kernels/identity_distance.wgsl";
+import kernel from "../../kernels/identity_distance.wgsl";
 import { ShapeError } from "../base/errors";
 import { elements, formatShape } from "../base/shape";
 import { defineOp } from "../op/declaration";
@@ -7,7 +7,6 @@ import type { Launch } from "../op/launch";
 import { accumulateParam } from "./shared/elementwise";
 import { at, input } from "./shared/reference";
 
-const kernel = { name: "identity_distance", code };
 const GROUP = 64;
 
 function launch(

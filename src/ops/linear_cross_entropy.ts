@@ -1,4 +1,4 @@
-import code from "../../kernels/linear_cross_entropy.wgsl";
+import kernel from "../../kernels/linear_cross_entropy.wgsl";
 import { ShapeError } from "../base/errors";
 import { WEIGHT_FORMATS } from "../base/packed";
 import { columns, elements, formatShape, rows } from "../base/shape";
@@ -10,8 +10,6 @@ import { productFlops, productLaunches } from "./shared/product";
 import { at, input, matrixProduct } from "./shared/reference";
 import { rowLossLaunches, rowLossReference, totalLaunch } from "./shared/row-loss";
 import type { RowLossAttributes } from "./shared/row-loss";
-
-const kernel = { name: "linear_cross_entropy", code };
 
 /** Chunks have multiples of 64 rows, so that every binding is aligned. */
 const ROW_STEP = 64;

@@ -1,12 +1,10 @@
-import code from "../../kernels/lora_importance.wgsl";
+import kernel from "../../kernels/lora_importance.wgsl";
 import { ShapeError } from "../base/errors";
 import { elements, formatShape, sameShape } from "../base/shape";
 import { defineOp } from "../op/declaration";
 import type { InferContext } from "../op/declaration";
 import { bindRows, rowRanges } from "../op/launch";
 import { at, filled, input } from "./shared/reference";
-
-const kernel = { name: "lora_importance", code };
 
 export type LoraImportanceAttributes = {
   /** How w is stored: [out, in] or [in, out]. */

@@ -1,4 +1,4 @@
-import code from "../../kernels/mean_absolute.wgsl";
+import kernel from "../../kernels/mean_absolute.wgsl";
 import { elements } from "../base/shape";
 import { defineOp } from "../op/declaration";
 import type { LaunchContext, NoAttributes } from "../op/declaration";
@@ -6,7 +6,6 @@ import type { Launch } from "../op/launch";
 import { accumulateParam } from "./shared/elementwise";
 import { input } from "./shared/reference";
 
-const kernel = { name: "mean_absolute", code };
 const GROUP = 64;
 
 function launch(

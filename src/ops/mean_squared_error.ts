@@ -1,4 +1,4 @@
-import code from "../../kernels/mean_squared_error.wgsl";
+import kernel from "../../kernels/mean_squared_error.wgsl";
 import { ShapeError } from "../base/errors";
 import { elements, formatShape, sameShape } from "../base/shape";
 import { defineOp } from "../op/declaration";
@@ -7,7 +7,6 @@ import type { Launch } from "../op/launch";
 import { accumulateParam, elementwiseLaunches } from "./shared/elementwise";
 import { at, input } from "./shared/reference";
 
-const kernel = { name: "mean_squared_error", code };
 const TENSORS = ["prediction", "targets", "mask"];
 
 type Context = LaunchContext<NoAttributes>;

@@ -1,4 +1,4 @@
-import code from "../../kernels/mul.wgsl";
+import kernel from "../../kernels/mul.wgsl";
 import { ShapeError } from "../base/errors";
 import { elements, formatShape, sameShape } from "../base/shape";
 import { defineOp } from "../op/declaration";
@@ -6,8 +6,6 @@ import type { LaunchContext, NoAttributes } from "../op/declaration";
 import type { Launch } from "../op/launch";
 import { accumulateParam, elementwiseLaunches } from "./shared/elementwise";
 import { at, filled, input } from "./shared/reference";
-
-const kernel = { name: "mul", code };
 
 function launches(entry: string, tensors: readonly string[], context: LaunchContext<NoAttributes>): Launch[] {
   const count = elements(context.spec("a").shape);

@@ -1,4 +1,4 @@
-import code from "../../kernels/prepend.wgsl";
+import kernel from "../../kernels/prepend.wgsl";
 import { ShapeError } from "../base/errors";
 import { columns, elements, formatShape } from "../base/shape";
 import { defineOp } from "../op/declaration";
@@ -7,7 +7,6 @@ import { bindRows, rowRanges } from "../op/launch";
 import type { Launch } from "../op/launch";
 import { at, filled, input } from "./shared/reference";
 
-const kernel = { name: "prepend", code };
 const GROUP = 64;
 const PER_INVOCATION = 4;
 

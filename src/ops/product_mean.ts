@@ -1,11 +1,9 @@
-import code from "../../kernels/product_mean.wgsl";
+import kernel from "../../kernels/product_mean.wgsl";
 import { ShapeError } from "../base/errors";
 import { elements, formatShape, sameShape } from "../base/shape";
 import { defineOp } from "../op/declaration";
 import type { NoAttributes } from "../op/declaration";
 import { at, input } from "./shared/reference";
-
-const kernel = { name: "product_mean", code };
 
 /** y = mean of a b, as in AFLoRA's score of a tensor. a, b [...] of one shape, y [1]. */
 export const productMean = defineOp<NoAttributes>({

@@ -1,9 +1,9 @@
-import code from "../../kernels/relu.wgsl";
+import kernel from "../../kernels/relu.wgsl";
 import { unaryOp } from "./shared/unary";
 
 /** Rectified linear unit, y = max(0, x), elementwise. x [...], y [...]. */
 export const relu = unaryOp({
-  kernel: { name: "relu", code },
+  kernel,
   keeps: "y",
   reference: (x) => Math.max(0, x),
   flops: { forward: 1, gradient: 1 },

@@ -1,4 +1,4 @@
-import code from "../../kernels/rms_norm.wgsl";
+import kernel from "../../kernels/rms_norm.wgsl";
 import { ConfigError, ShapeError } from "../base/errors";
 import { columns, elements, formatShape, rows, sameShape } from "../base/shape";
 import { defineOp } from "../op/declaration";
@@ -9,8 +9,6 @@ import { columnSumLaunches } from "./shared/column-sum";
 import { accumulateParam } from "./shared/elementwise";
 import { at, filled, input } from "./shared/reference";
 import { chunkCount, chunkSumLaunches } from "./shared/row-chunks";
-
-const kernel = { name: "rms_norm", code };
 
 export type RmsNormAttributes = {
   /** Added to the mean square. */

@@ -1,12 +1,10 @@
-import code from "../../kernels/scale.wgsl";
+import kernel from "../../kernels/scale.wgsl";
 import { elements } from "../base/shape";
 import { defineOp } from "../op/declaration";
 import type { LaunchContext } from "../op/declaration";
 import type { Launch } from "../op/launch";
 import { accumulateParam, elementwiseLaunches } from "./shared/elementwise";
 import { at, filled, input } from "./shared/reference";
-
-const kernel = { name: "scale", code };
 
 export type ScaleAttributes = {
   readonly factor: number;

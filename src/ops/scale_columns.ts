@@ -1,4 +1,4 @@
-import code from "../../kernels/scale_columns.wgsl";
+import kernel from "../../kernels/scale_columns.wgsl";
 import { ShapeError } from "../base/errors";
 import { columns, elements, formatShape, rows, sameShape } from "../base/shape";
 import { defineOp } from "../op/declaration";
@@ -8,8 +8,6 @@ import { columnSumLaunches } from "./shared/column-sum";
 import { accumulateParam, elementwiseLaunches } from "./shared/elementwise";
 import { at, filled, input } from "./shared/reference";
 import { chunkCount, chunkSumLaunches } from "./shared/row-chunks";
-
-const kernel = { name: "scale_columns", code };
 
 type Context = LaunchContext<NoAttributes>;
 

@@ -1,4 +1,4 @@
-import code from "../../kernels/scale_rows.wgsl";
+import kernel from "../../kernels/scale_rows.wgsl";
 import { ShapeError } from "../base/errors";
 import { columns, elements, formatShape, rows, sameShape } from "../base/shape";
 import { defineOp } from "../op/declaration";
@@ -8,7 +8,6 @@ import type { Launch, RowRange } from "../op/launch";
 import { accumulateParam } from "./shared/elementwise";
 import { at, filled, input } from "./shared/reference";
 
-const kernel = { name: "scale_rows", code };
 const GROUP = 64;
 const PER_INVOCATION = 4;
 

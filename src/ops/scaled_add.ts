@@ -1,4 +1,4 @@
-import code from "../../kernels/scaled_add.wgsl";
+import kernel from "../../kernels/scaled_add.wgsl";
 import { ShapeError } from "../base/errors";
 import { elements, formatShape, sameShape } from "../base/shape";
 import { defineOp } from "../op/declaration";
@@ -6,8 +6,6 @@ import type { LaunchContext } from "../op/declaration";
 import type { Launch } from "../op/launch";
 import { accumulateParam, elementwiseLaunches } from "./shared/elementwise";
 import { at, filled, input } from "./shared/reference";
-
-const kernel = { name: "scaled_add", code };
 
 export type ScaledAddAttributes = {
   /** Not 0, so that a follows from y and b. */

@@ -1,12 +1,10 @@
-import code from "../../kernels/sensitivity.wgsl";
+import kernel from "../../kernels/sensitivity.wgsl";
 import { ShapeError } from "../base/errors";
 import { elements, formatShape, sameShape } from "../base/shape";
 import { defineOp } from "../op/declaration";
 import type { ReferenceTensor } from "../op/declaration";
 import { elementwiseLaunches } from "./shared/elementwise";
 import { at, filled, input } from "./shared/reference";
-
-const kernel = { name: "sensitivity", code };
 
 /** Sensitivities of a weight p with gradient g: |g|, |p g|, |g / p|, |p|; in the order of the kernel's numbers. */
 export const SENSITIVITY_KINDS = ["gradient", "weight_gradient", "gradient_over_weight", "weight"] as const;

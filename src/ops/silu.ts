@@ -1,9 +1,9 @@
-import code from "../../kernels/silu.wgsl";
+import kernel from "../../kernels/silu.wgsl";
 import { unaryOp } from "./shared/unary";
 
 /** Sigmoid linear unit, y = x / (1 + exp(-x)) (Elfwing et al. 2018), elementwise. x [...], y [...]. */
 export const silu = unaryOp({
-  kernel: { name: "silu", code },
+  kernel,
   keeps: "x",
   reference: (x) => x / (1 + Math.exp(-x)),
   flops: { forward: 6, gradient: 9 },

@@ -1,11 +1,9 @@
-import code from "../../kernels/soft_threshold.wgsl";
+import kernel from "../../kernels/soft_threshold.wgsl";
 import { ShapeError } from "../base/errors";
 import { elements, formatShape } from "../base/shape";
 import { defineOp } from "../op/declaration";
 import { elementwiseLaunches } from "./shared/elementwise";
 import { at, filled, input } from "./shared/reference";
-
-const kernel = { name: "soft_threshold", code };
 
 export type SoftThresholdAttributes = {
   /** Subtracted from the magnitude of each element. Smaller elements become 0. */

@@ -1,4 +1,4 @@
-import code from "../../kernels/square_sum.wgsl";
+import kernel from "../../kernels/square_sum.wgsl";
 import { ShapeError } from "../base/errors";
 import { elements, formatShape } from "../base/shape";
 import { defineOp } from "../op/declaration";
@@ -7,7 +7,6 @@ import { rowRanges } from "../op/launch";
 import type { Launch } from "../op/launch";
 import { at, input } from "./shared/reference";
 
-const kernel = { name: "square_sum", code };
 const SEGMENT = 512;
 
 const count = (context: InferContext<NoAttributes>): number => elements(context.spec("x").shape);

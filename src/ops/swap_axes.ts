@@ -1,4 +1,4 @@
-import code from "../../kernels/swap_axes.wgsl";
+import kernel from "../../kernels/swap_axes.wgsl";
 import { ShapeError } from "../base/errors";
 import { formatShape } from "../base/shape";
 import type { Shape } from "../base/shape";
@@ -7,8 +7,6 @@ import type { LaunchContext, NoAttributes } from "../op/declaration";
 import type { Launch } from "../op/launch";
 import { accumulateParam, elementwiseLaunches } from "./shared/elementwise";
 import { at, filled, input } from "./shared/reference";
-
-const kernel = { name: "swap_axes", code };
 
 type Context = LaunchContext<NoAttributes>;
 

@@ -1,4 +1,4 @@
-import code from "../../kernels/swiglu.wgsl";
+import kernel from "../../kernels/swiglu.wgsl";
 import { ShapeError } from "../base/errors";
 import { elements, formatShape, sameShape } from "../base/shape";
 import { defineOp } from "../op/declaration";
@@ -6,8 +6,6 @@ import type { LaunchContext, NoAttributes } from "../op/declaration";
 import type { Launch } from "../op/launch";
 import { accumulateParam, elementwiseLaunches } from "./shared/elementwise";
 import { at, filled, input } from "./shared/reference";
-
-const kernel = { name: "swiglu", code };
 
 function launches(entry: string, tensors: readonly string[], context: LaunchContext<NoAttributes>): Launch[] {
   const count = elements(context.spec("gate").shape);

@@ -1,9 +1,9 @@
-import code from "../../kernels/tanh.wgsl";
+import kernel from "../../kernels/tanh.wgsl";
 import { unaryOp } from "./shared/unary";
 
 /** Hyperbolic tangent, elementwise. x [...], y [...]. */
 export const tanh = unaryOp({
-  kernel: { name: "tanh", code },
+  kernel,
   keeps: "y",
   reference: Math.tanh,
   flops: { forward: 15, gradient: 3 },

@@ -3,13 +3,16 @@ import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { gzipSync } from "node:zlib";
 import { beforeAll, describe, expect, test } from "vitest";
-import { compactKernel, withoutTests } from "../../scripts/bundle-plugins.mjs";
+import { withoutTests } from "../../scripts/bundle-plugins.mjs";
+import { compactKernel } from "../../scripts/wgsl-modules.mjs";
 import * as core from "../../src/core";
 import * as library from "../../src/index";
 import { publishedFolder, readScript, withStaticImports } from "../support/published";
 
 const CORE_LIMIT = 120_000;
-const KERNELS = readdirSync("kernels").map((name) => [name, readFileSync(join("kernels", name), "utf8")] as const);
+const KERNELS = readdirSync("kernels", { recursive: true, encoding: "utf8" })
+  .filter((name) => name.endsWith(".wgsl"))
+  .map((name) => [name, readFileSync(join("kernels", name), "utf8")] as const);
 
 let folder: string;
 beforeAll(() => {

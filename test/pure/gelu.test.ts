@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import code from "../../kernels/gelu.wgsl";
+import kernel from "../../kernels/gelu.wgsl";
 import { randomBits } from "../../src/ops/shared/dropout";
 import { normalDistribution } from "../../src/ops/shared/normal";
 
@@ -7,7 +7,7 @@ const f32 = Math.fround;
 
 /** The value of a named constant of the kernel. */
 function constant(name: string): number {
-  const value = new RegExp(`^const ${name}: f32 = (.*);`, "m").exec(code)?.[1];
+  const value = new RegExp(`^const ${name}: f32 = (.*);`, "m").exec(kernel.code)?.[1];
   if (value === undefined) throw new Error(`gelu.wgsl has no constant ${name}`);
   return f32(Number(value));
 }

@@ -1,5 +1,6 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
+import { composeKernel, withoutComments } from "../../src/gpu/compose";
 import { kernelInterface } from "../../src/gpu/wgsl";
 import { packUniforms } from "../../src/gpu/uniforms";
 import { jointLaunch } from "../../src/gpu/variants";
@@ -42,16 +43,12 @@ function planCase(op: Op, test: OpCase<Attributes>): Plan {
   return plan(tape, { outputs, effects: true, ...(op.outputs.length > 0 ? { loss, trainable } : {}) });
 }
 
-/** The module's variables that an entry point uses, directly or through the functions that it calls. */
+/** The module's variables that an entry point uses, directly or through the functions that it calls. The code has no comments. */
 function usedVariables(code: string, entry: string, variables: readonly string[]): string[] {
-  const withoutComments = code.replace(/\/\/.*$/gm, "");
   const bodies = new Map<string, string>();
-  for (const declaration of withoutComments.matchAll(/\bfn\s+(\w+)\s*\(/g)) {
-    const next = withoutComments.slice(declaration.index + 2).search(/\n(@compute|fn|struct|const|alias|var)\b/);
-    bodies.set(
-      declaration[1]!,
-      withoutComments.slice(declaration.index, next < 0 ? undefined : declaration.index + 2 + next),
-    );
+  for (const declaration of code.matchAll(/\bfn\s+(\w+)\s*\(/g)) {
+    const next = code.slice(declaration.index + 2).search(/\n(@compute|fn|struct|const|alias|var)\b/);
+    bodies.set(declaration[1]!, code.slice(declaration.index, next < 0 ? undefined : declaration.index + 2 + next));
   }
   const visited = new Set<string>();
   const pending = [entry];
@@ -96,10 +93,11 @@ function checkJoint(launch: Launch, next: Launch): void {
 
 function checkKernel(kernel: Kernel, entry: string, variables: readonly string[]): void {
   const place = `${kernel.name}.wgsl, ${entry}`;
+  const code = withoutComments(composeKernel(kernel).code);
   const declared = kernelInterface(kernel).bindings;
-  expect(kernel.code, place).toMatch(new RegExp(`@compute[^{]*fn ${entry}\\(`));
+  expect(code, place).toMatch(new RegExp(`@compute[^{]*fn ${entry}\\(`));
   expect([...variables].sort(), `bound variables, which must be the used ones: ${place}`).toEqual(
-    usedVariables(kernel.code, entry, [...declared.keys()]),
+    usedVariables(code, entry, [...declared.keys()]),
   );
 }
 
@@ -166,7 +164,7 @@ describe("gradients", () => {
 });
 
 describe("kernel files", () => {
-  const files = readdirSync("kernels");
+  const files = readdirSync("kernels").filter((file) => file.endsWith(".wgsl"));
 
   it.each(files)("begin with a description, shapes, threads and range: %s", (file) => {
     const opening = /^(?:\/\/.*\n)+/.exec(readFileSync(`kernels/${file}`, "utf8"))?.[0] ?? "";
@@ -175,15 +173,17 @@ describe("kernel files", () => {
     expect(opening).toMatch(/Range/);
   });
 
-  it("are all used by an op or by plans", () => {
+  it("are all used by an op or by plans, and all parts by a kernel", () => {
     const used = cases.flatMap(([, op, test]) =>
       planCase(op, test).launches.flatMap(({ launch }) =>
-        [launch, ...(launch.variants ?? [])].map(({ kernel }) => kernel.name),
+        [launch, ...(launch.variants ?? [])].map(({ kernel }) => kernel),
       ),
     );
-    // Plans use these two: `accumulate` adds two gradients of one value, and `pack` stores saved values in fewer bits.
-    expect([...new Set([...used, "accumulate", "pack"])].sort()).toEqual(
-      files.map((file) => file.replace(".wgsl", "")).sort(),
+    const origins = new Set(
+      [...new Set(used)].flatMap((kernel) => composeKernel(kernel).origins.map(({ file }) => file)),
     );
+    // Plans use these two: `accumulate` adds two gradients of one value, and `pack` stores saved values in fewer bits.
+    const all = new Set([...origins, "accumulate.wgsl", "pack.wgsl"]);
+    expect([...all].sort()).toEqual([...files, ...readdirSync("kernels/lib").map((file) => `lib/${file}`)].sort());
   });
 });

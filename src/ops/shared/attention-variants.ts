@@ -1,4 +1,4 @@
-import subgroupCode from "../../../kernels/attention_subgroup.wgsl";
+import subgroupKernel from "../../../kernels/attention_subgroup.wgsl";
 import type { Kernel } from "../../op/kernel";
 import type { Joint, Launch, Variant } from "../../op/launch";
 
@@ -97,7 +97,7 @@ function subgroupVariants(size: AttentionSize): Variant[] {
   if (!SUBGROUP_ENTRIES.has(size.entry) || size.head > MAX_SUBGROUP_HEAD || size.head % 4 !== 0) return [];
   return TILES.map(({ subgroup, rows, columns }) => ({
     name: `subgroups of ${subgroup}, ${rows} x ${subgroup * columns}`,
-    kernel: { name: "attention_subgroup", code: subgroupCode },
+    kernel: subgroupKernel,
     constants: { HEAD: size.head, SUBGROUP: subgroup, ROWS: rows, COLUMNS: columns },
     ...workOf(size, rows),
     subgroup,

@@ -1,4 +1,4 @@
-import code from "../../../kernels/attention.wgsl";
+import kernel from "../../../kernels/attention.wgsl";
 import { ShapeError } from "../../base/errors";
 import { formatShape, sameShape } from "../../base/shape";
 import type { ReferenceTensor, LaunchContext } from "../../op/declaration";
@@ -8,8 +8,6 @@ import { attentionVariants, DEFAULT_GROUP, jointGradients } from "./attention-va
 import { droppedElement } from "./dropout";
 import { dropoutParams } from "./product";
 import { at } from "./reference";
-
-const kernel = { name: "attention", code };
 
 export type AttentionAttributes = {
   readonly heads: number;

@@ -1,9 +1,7 @@
-import code from "../../../kernels/column_sum.wgsl";
+import kernel from "../../../kernels/column_sum.wgsl";
 import { bindRows, rowRanges } from "../../op/launch";
 import type { Launch } from "../../op/launch";
 import type { Limits } from "../../op/limits";
-
-const kernel = { name: "column_sum", code };
 
 /** Launches of target [columns] (+)= sum over rows of source [rows, columns]; several if source exceeds a binding. */
 export function columnSumLaunches(

@@ -1,7 +1,7 @@
-import narrowCode from "../../../kernels/product_narrow_subgroup.wgsl";
-import splitCode from "../../../kernels/product_split.wgsl";
-import sharedCode from "../../../kernels/product_shared.wgsl";
-import subgroupCode from "../../../kernels/product_subgroup.wgsl";
+import narrowKernel from "../../../kernels/product_narrow_subgroup.wgsl";
+import splitKernel from "../../../kernels/product_split.wgsl";
+import sharedKernel from "../../../kernels/product_shared.wgsl";
+import subgroupKernel from "../../../kernels/product_subgroup.wgsl";
 import { WEIGHT_FORMATS } from "../../base/packed";
 import type { WeightFormat } from "../../base/packed";
 import type { Kernel } from "../../op/kernel";
@@ -170,7 +170,7 @@ function sharedVariants(launch: ProductLaunch): Variant[] {
     const { constants, workgroups } = tiled(size, tile);
     return {
       name: `shared memory, ${rows} x ${columns}`,
-      kernel: { name: "product_shared", code: sharedCode },
+      kernel: sharedKernel,
       constants: { FORMAT: formatCode(launch), ...constants, DEPTH: tile.depth },
       workgroups,
       flops: flopsOf(size),
@@ -203,7 +203,7 @@ function wideVariant(launch: ProductLaunch, tile: (typeof SUBGROUP_TILES)[number
   const isAlongN = format === "nf4" && steps === 1 && n % VECTOR === 0 && isVectorAlongN(launch);
   return {
     name: `subgroups of ${subgroup}, ${tile.m} x ${n}`,
-    kernel: { name: "product_subgroup", code: subgroupCode },
+    kernel: subgroupKernel,
     constants: {
       FORMAT: formatCode(launch),
       STEPS: steps,
@@ -224,7 +224,7 @@ function narrowVariant(launch: ProductLaunch, subgroup: number): Variant {
   const { size, a, b } = launch;
   return {
     name: `narrow, subgroups of ${subgroup}`,
-    kernel: { name: "product_narrow_subgroup", code: narrowCode },
+    kernel: narrowKernel,
     constants: {
       A_ALONG_K: Number(isVectorAlongK(launch, a)),
       B_ALONG_K: Number(isVectorAlongK(launch, b)),
@@ -247,7 +247,7 @@ function splitVariants({ size, entry, format }: ProductLaunch): Variant[] {
   return [
     {
       name: `sums in ${SPLIT_SLICES} slices`,
-      kernel: { name: "product_split", code: splitCode },
+      kernel: splitKernel,
       constants: { TILE_M: tile.m, TILE_N: tile.n, GROUP_M: tile.groupY, GROUP_N: tile.groupX, SLICES: SPLIT_SLICES },
       workgroups,
       flops: flopsOf(size),

@@ -1,4 +1,4 @@
-import code from "../../../kernels/product.wgsl";
+import kernel from "../../../kernels/product.wgsl";
 import type { Dtype } from "../../base/dtype";
 import { quantisedRow, rowBytes as storedRowBytes, WEIGHT_FORMATS } from "../../base/packed";
 import type { WeightFormat } from "../../base/packed";
@@ -10,7 +10,6 @@ import type { OperandLayout, ProductEntry } from "./product-variants";
 
 export { productFlops } from "./product-variants";
 
-const kernel = { name: "product", code };
 const FLOAT_BYTES = 4;
 
 /** A matrix operand. */

@@ -1,11 +1,9 @@
-import code from "../../../kernels/cross_entropy.wgsl";
+import kernel from "../../../kernels/cross_entropy.wgsl";
 import { bindRows, rowRanges } from "../../op/launch";
 import type { Launch } from "../../op/launch";
 import type { Limits } from "../../op/limits";
 import { at } from "./reference";
 import type { ReferenceTensor } from "../../op/declaration";
-
-const kernel = { name: "cross_entropy", code };
 
 export type RowLossAttributes = {
   /** Rows with this label do not contribute to the loss. Hugging Face uses -100. */

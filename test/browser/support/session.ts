@@ -5,6 +5,7 @@ import type { Page } from "playwright-core";
 import { build } from "tsup";
 import type { Options } from "tsup";
 import { serve } from "../../../scripts/serve.mjs";
+import { wgslModules } from "../../../scripts/wgsl-modules.mjs";
 import { startChromium } from "./chromium";
 import type { Chromium } from "./chromium";
 
@@ -42,11 +43,10 @@ export async function startSession(scripts: readonly string[], intercept?: Inter
     target: "es2022",
     silent: true,
     entry: Object.fromEntries(scripts.map((name) => [name, `test/browser/pages/${name}.ts`])),
-    loader: { ".wgsl": "text" },
     noExternal: [/^(?!safetape$)/],
     splitting: false,
     dts: false,
-    esbuildPlugins: [publishedPackage],
+    esbuildPlugins: [publishedPackage, wgslModules()],
   });
   for (const name of scripts) writeFileSync(join(pages, `${name}.html`), html(name));
   const mounts = { "/dist/": "dist", "/examples/": "examples", "/golden/": "test/golden", "/files/": files };

@@ -1,0 +1,68 @@
+// @ts-check
+// Makes modules of kernels: an import of a .wgsl file gives an object with its name, its text and the parts that it imports
+// (src/op/kernel.ts), for the bundler and for the test runner.
+import { readFile } from "node:fs/promises";
+import { basename, dirname, relative, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+
+/** @typedef {NonNullable<import("tsup").Options["esbuildPlugins"]>[number]} Plugin */
+
+const KERNELS = fileURLToPath(new URL("../kernels/", import.meta.url));
+const IMPORT = /^#import (\S+)$/gm;
+
+/** Declarations that the engine parses, and whose spelling is kept for that reason. */
+const DECLARATION = /^(?:@group|struct|const|enable|diagnostic|#import)\b/;
+
+/**
+ * The name of a kernel's file: its path under `kernels/`, or the file's name where it is elsewhere.
+ * @param {string} path
+ */
+function nameOf(path) {
+  const inside = relative(KERNELS, path).replaceAll("\\", "/");
+  return (inside.startsWith("..") ? basename(path) : inside).replace(/\.wgsl$/, "");
+}
+
+/**
+ * The JavaScript module of a kernel.
+ * @param {string} path
+ * @param {string} code
+ */
+export function wgslModule(path, code) {
+  const names = [...new Set([...code.matchAll(IMPORT)].map(([, name = ""]) => name))];
+  const specifiers = names.map((name) => {
+    const file = relative(dirname(path), resolve(KERNELS, `${name}.wgsl`)).replaceAll("\\", "/");
+    return file.startsWith(".") ? file : `./${file}`;
+  });
+  return [
+    ...specifiers.map((specifier, i) => `import part${i} from ${JSON.stringify(specifier)};`),
+    `export default { name: ${JSON.stringify(nameOf(path))}, code: ${JSON.stringify(code)}, imports: [${names.map((_, i) => `part${i}`).join(", ")}] };`,
+  ].join("\n");
+}
+
+/**
+ * Removes comments and insignificant spaces from a kernel but keeps its lines, so that the compiler's errors name lines of the
+ * file. WGSL has no strings, so `//` always starts a comment. Kernels have no block comments, as a test checks.
+ * @param {string} code
+ */
+export function compactKernel(code) {
+  const lines = code.split("\n").map((line) => line.replace(/\/\/.*$/, "").trim());
+  const withoutSpaces = (/** @type {string} */ line) => line.replace(/ ?([-+*/=<>(){},;:&|!?%^]) ?/g, "$1");
+  return lines.map((line) => (DECLARATION.test(line) ? line : withoutSpaces(line))).join("\n");
+}
+
+/**
+ * A plugin of esbuild.
+ * @param {{ compact?: boolean }} [options]
+ * @returns {Plugin}
+ */
+export function wgslModules({ compact = false } = {}) {
+  return {
+    name: "wgsl-modules",
+    setup(build) {
+      build.onLoad({ filter: /\.wgsl$/ }, async ({ path }) => {
+        const code = await readFile(path, "utf8");
+        return { contents: wgslModule(path, compact ? compactKernel(code) : code), loader: "js" };
+      });
+    },
+  };
+}
