@@ -3,6 +3,7 @@
 import { existsSync, readdirSync, renameSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { programName } from "./program-name.mjs";
 import { wgslModules } from "./wgsl-modules.mjs";
 
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
@@ -22,16 +23,21 @@ function lastChange() {
 }
 
 /**
+ * Path of the bundle of a program.
+ * @param {string} file
+ */
+export const bundlePath = (file) => join(CACHE, `${programName(file)}.js`);
+
+/**
  * Bundles a program, unless its last bundle is newer than every source.
  * @param {string} file
  * @returns {Promise<string>} the path of the bundle
  */
 export async function bundleProgram(file) {
-  const name = file.replace(/\.ts$/, "").replaceAll(/[\\/]/g, "-");
-  const path = join(CACHE, `${name}.js`);
+  const path = bundlePath(file);
   if (existsSync(path) && statSync(path).mtimeMs > lastChange()) return path;
   // Another process may be reading the last bundle: the new one takes its place in one step.
-  const unfinished = `${name}.${process.pid}`;
+  const unfinished = `${programName(file)}.${process.pid}`;
   const { build } = await import("tsup");
   await build({
     config: false,
