@@ -13,8 +13,8 @@
 // Shapes: p, m, v, g [count], total, loss [1], hyper [8]. Threads: each invocation computes PER_INVOCATION elements, a
 // workgroup's width apart. Range: v must not overflow f32. Limits: count below 2^31.
 
-const GROUP: u32 = 64u;
-const PER_INVOCATION: u32 = 4u;
+#import lib/elementwise
+#import lib/is_finite
 
 struct Params {
   count: u32,
@@ -30,10 +30,6 @@ struct Params {
 @group(0) @binding(6) var<storage, read> hyper: array<f32>;
 @group(0) @binding(7) var<uniform> params: Params;
 
-fn is_finite(bits: u32) -> bool {
-  return (bits & 0x7fffffffu) < 0x7f800000u;
-}
-
 @compute @workgroup_size(GROUP)
 fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
   if (!is_finite(total[0]) || !is_finite(loss[0])) {
@@ -47,7 +43,7 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
   }
   let step_size = lr / hyper[5];
   let inverse_correction = 1.0 / sqrt(hyper[6]);
-  let first = (group.y * groups.x + group.x) * GROUP * PER_INVOCATION + local.x;
+  let first = first_element(group, groups, local);
   for (var e = 0u; e < PER_INVOCATION; e++) {
     let i = first + e * GROUP;
     if (i < params.count) {

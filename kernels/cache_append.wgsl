@@ -7,8 +7,7 @@
 // Threads: each invocation copies PER_INVOCATION elements, a workgroup's width apart. Range: any; tokens at positions
 // from `capacity` on are dropped. Limits: count below 2^31.
 
-const GROUP: u32 = 64u;
-const PER_INVOCATION: u32 = 4u;
+#import lib/elementwise
 
 struct Params {
   count: u32,
@@ -28,7 +27,7 @@ struct Params {
 
 @compute @workgroup_size(GROUP)
 fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
-  let first = (group.y * groups.x + group.x) * GROUP * PER_INVOCATION + local.x;
+  let first = first_element(group, groups, local);
   for (var e = 0u; e < PER_INVOCATION; e++) {
     let i = first + e * GROUP;
     if (i >= params.count) {

@@ -15,7 +15,6 @@
 
 #import lib/group_sum
 
-const GROUP: u32 = 64u;
 const SIDE: u32 = 8u;
 const TILE: u32 = 8u;
 

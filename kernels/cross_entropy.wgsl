@@ -9,7 +9,7 @@
 // row, in which each invocation takes every GROUP-th class; one workgroup for `temp_total`. Range: any logits, since
 // the largest of a row is subtracted before exp. Limits: rows * classes of one launch below 2^32.
 
-const GROUP: u32 = 64u;
+#import lib/group
 
 struct Params {
   rows: u32,

@@ -10,9 +10,7 @@
 // element indices wrap at 2^32.
 
 #import lib/elementwise
-
-const GROUP: u32 = 64u;
-const PER_INVOCATION: u32 = 4u;
+#import lib/random_bits
 
 struct Params {
   count: u32,
@@ -31,21 +29,11 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> dx: array<f32>;
 @group(0) @binding(5) var<uniform> params: Params;
 
-// The first component of pcg3d (Jarzynski and Olano 2020).
-fn random_bits(element: u32) -> u32 {
-  let text = element / params.per_text;
-  let index = element - text * params.per_text;
-  var v = vec3u(index, params.salt ^ seed[2u * text + 1u], seed[2u * text]) * 1664525u + 1013904223u;
-  v.x += v.y * v.z;
-  v.y += v.z * v.x;
-  v.z += v.x * v.y;
-  v ^= v >> vec3u(16u);
-  v.x += v.y * v.z;
-  return v.x;
-}
-
 fn dropped(value: f32, i: u32) -> f32 {
-  return select(0.0, value * params.keep_scale, random_bits(params.first + i) < params.keep_threshold);
+  let element = params.first + i;
+  let text = element / params.per_text;
+  let bits = random_bits(vec2u(seed[2u * text], seed[2u * text + 1u]), element - text * params.per_text);
+  return select(0.0, value * params.keep_scale, bits < params.keep_threshold);
 }
 
 @compute @workgroup_size(GROUP)

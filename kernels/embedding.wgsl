@@ -12,8 +12,8 @@
 // comparisons; in `grad_table` a workgroup for each token and 64 columns; in `grad_table_zero` each invocation clears
 // PER_INVOCATION elements. Range: any. Limits: ids fit one binding in `temp_chain`; other tensors may be cut.
 
-const GROUP: u32 = 64u;
-const PER_INVOCATION: u32 = 4u;
+#import lib/elementwise
+
 const NONE: u32 = 0xffffffffu;
 // Storage format of the table: f32, f16 or bf16.
 const FORMAT: u32 = 0u;
@@ -99,7 +99,7 @@ fn temp_chain(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grou
 
 @compute @workgroup_size(GROUP)
 fn grad_table_zero(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
-  let first = (group.y * groups.x + group.x) * GROUP * PER_INVOCATION + local.x;
+  let first = first_element(group, groups, local);
   for (var e = 0u; e < PER_INVOCATION; e++) {
     let i = first + e * GROUP;
     if (i < params.count) {

@@ -14,9 +14,6 @@
 #import lib/elementwise
 #import lib/logistic
 
-const GROUP: u32 = 64u;
-const PER_INVOCATION: u32 = 4u;
-
 const TAIL_SLOPE: f32 = 0.45;
 const TAIL_0: f32 = 0.1772716;
 const TAIL_1: f32 = 0.20540091;

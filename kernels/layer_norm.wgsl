@@ -14,17 +14,7 @@
 // invocation for each chunk and column. Range: statistics in f32; eps may be as small as 1e-12.
 // Limits: rows * columns of one launch below 2^31; partials fit one binding.
 
-const GROUP: u32 = 64u;
-const BRANCH: u32 = 8u;
-const CHUNK_ROWS: u32 = 32u;
-
-struct Params {
-  rows: u32,
-  columns: u32,
-  eps: f32,
-  accumulate: u32,
-  chunk0: u32,
-}
+#import lib/norm
 
 @group(0) @binding(0) var<storage, read> x: array<f32>;
 @group(0) @binding(1) var<storage, read> weight: array<f32>;
@@ -36,33 +26,6 @@ struct Params {
 @group(0) @binding(7) var<storage, read_write> dx: array<f32>;
 @group(0) @binding(8) var<storage, read_write> partials: array<f32>;
 @group(0) @binding(9) var<uniform> params: Params;
-
-var<workgroup> lanes: array<vec2f, GROUP>;
-var<workgroup> branches: array<vec2f, BRANCH>;
-
-// Sum over the workgroup in a fixed order: eight lanes at a time, then the eight sums. This takes two barriers, where
-// halving would take six: barriers are expensive on a CPU.
-fn group_sums(values: vec2f, lane: u32) -> vec2f {
-  lanes[lane] = values;
-  workgroupBarrier();
-  if (lane < BRANCH) {
-    var branch = lanes[lane * BRANCH];
-    for (var i = 1u; i < BRANCH; i++) {
-      branch += lanes[lane * BRANCH + i];
-    }
-    branches[lane] = branch;
-  }
-  workgroupBarrier();
-  var sum = branches[0];
-  for (var i = 1u; i < BRANCH; i++) {
-    sum += branches[i];
-  }
-  return sum;
-}
-
-fn group_mean(value: f32, lane: u32) -> f32 {
-  return group_sums(vec2f(value, 0.0), lane).x / f32(params.columns);
-}
 
 fn inverse_deviation(variance: f32) -> f32 {
   return 1.0 / sqrt(variance + params.eps);
@@ -79,13 +42,13 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
   for (var j = local.x; j < params.columns; j += GROUP) {
     sum += x[first + j];
   }
-  let mean = group_mean(sum, local.x);
+  let mean = group_sum(sum, local.x) / f32(params.columns);
   var squares = 0.0;
   for (var j = local.x; j < params.columns; j += GROUP) {
     let centred = x[first + j] - mean;
     squares = fma(centred, centred, squares);
   }
-  let inverse = inverse_deviation(group_mean(squares, local.x));
+  let inverse = inverse_deviation(group_sum(squares, local.x) / f32(params.columns));
   for (var j = local.x; j < params.columns; j += GROUP) {
     y[first + j] = fma((x[first + j] - mean) * inverse, weight[j], bias[j]);
   }
@@ -105,13 +68,13 @@ fn forward_in_place(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups
   for (var j = local.x; j < params.columns; j += GROUP) {
     sum += y[first + j];
   }
-  let mean = group_mean(sum, local.x);
+  let mean = group_sum(sum, local.x) / f32(params.columns);
   var squares = 0.0;
   for (var j = local.x; j < params.columns; j += GROUP) {
     let centred = y[first + j] - mean;
     squares = fma(centred, centred, squares);
   }
-  let inverse = inverse_deviation(group_mean(squares, local.x));
+  let inverse = inverse_deviation(group_sum(squares, local.x) / f32(params.columns));
   for (var j = local.x; j < params.columns; j += GROUP) {
     y[first + j] = fma((y[first + j] - mean) * inverse, weight[j], bias[j]);
   }
@@ -131,24 +94,16 @@ fn temp_statistics(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups)
   for (var j = local.x; j < params.columns; j += GROUP) {
     sum += x[first + j];
   }
-  let mean = group_mean(sum, local.x);
+  let mean = group_sum(sum, local.x) / f32(params.columns);
   var squares = 0.0;
   for (var j = local.x; j < params.columns; j += GROUP) {
     let centred = x[first + j] - mean;
     squares = fma(centred, centred, squares);
   }
-  let inverse = inverse_deviation(group_mean(squares, local.x));
+  let inverse = inverse_deviation(group_sum(squares, local.x) / f32(params.columns));
   if (local.x == 0u) {
     statistics[2u * row] = mean;
     statistics[2u * row + 1u] = inverse;
-  }
-}
-
-fn store_gradient(index: u32, gradient: f32) {
-  if (params.accumulate != 0u) {
-    dx[index] += gradient;
-  } else {
-    dx[index] = gradient;
   }
 }
 
@@ -230,17 +185,6 @@ fn grad_x_from_x_in_place(@builtin(workgroup_id) group: vec3u, @builtin(num_work
     let xhat = (x[first + j] - mean) * inverse;
     dx[first + j] = inverse * (dx[first + j] * weight[j] - means.x - xhat * means.y);
   }
-}
-
-struct ChunkColumn {
-  chunk: u32,
-  column: u32,
-}
-
-fn chunk_column(group: vec3u, groups: vec3u, local: vec3u) -> ChunkColumn {
-  let per_row = (params.columns + GROUP - 1u) / GROUP;
-  let index = group.y * groups.x + group.x;
-  return ChunkColumn(index / per_row, (index % per_row) * GROUP + local.x);
 }
 
 @compute @workgroup_size(GROUP)

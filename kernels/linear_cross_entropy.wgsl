@@ -9,9 +9,6 @@
 
 #import lib/elementwise
 
-const GROUP: u32 = 64u;
-const PER_INVOCATION: u32 = 4u;
-
 struct Params {
   count: u32,
   accumulate: u32,

@@ -9,8 +9,6 @@
 
 #import lib/group_sum
 
-const GROUP: u32 = 64u;
-
 struct Params {
   count: u32,
   row0: u32,

@@ -6,10 +6,8 @@
 // `forward`, in which each invocation sums every GROUP-th row; in the gradient each invocation computes PER_INVOCATION
 // rows. Range: f32; rows whose mask is 0 may hold any values. Limits: count below 2^31.
 
+#import lib/elementwise
 #import lib/group_sum
-
-const GROUP: u32 = 64u;
-const PER_INVOCATION: u32 = 4u;
 
 struct Params {
   count: u32,
@@ -45,7 +43,7 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
 
 @compute @workgroup_size(GROUP)
 fn grad_prediction(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
-  let first = (group.y * groups.x + group.x) * GROUP * PER_INVOCATION + local.x;
+  let first = first_element(group, groups, local);
   for (var e = 0u; e < PER_INVOCATION; e++) {
     let i = first + e * GROUP;
     if (i < params.count) {

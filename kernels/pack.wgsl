@@ -4,8 +4,8 @@
 // width apart. Range: bf16 rounds to nearest, ties to even. f16 rounds like the adapter's pack2x16float; magnitudes
 // above 65504 become 65504. Limits: count below 2^31.
 
-const GROUP: u32 = 64u;
-const PER_INVOCATION: u32 = 4u;
+#import lib/elementwise
+
 const FORMAT: u32 = 1u;
 const F16: u32 = 1u;
 const LARGEST: f32 = 65504.0;
@@ -18,10 +18,6 @@ struct Params {
 @group(0) @binding(1) var<storage, read_write> words: array<u32>;
 @group(0) @binding(2) var<uniform> params: Params;
 
-fn first_word(group: vec3u, groups: vec3u, local: vec3u) -> u32 {
-  return (group.y * groups.x + group.x) * GROUP * PER_INVOCATION + local.x;
-}
-
 fn bf16_bits(value: f32) -> u32 {
   let bits = bitcast<u32>(value);
   return (bits + 0x7fffu + ((bits >> 16u) & 1u)) >> 16u;
@@ -29,7 +25,7 @@ fn bf16_bits(value: f32) -> u32 {
 
 @compute @workgroup_size(GROUP)
 fn pack(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
-  let first = first_word(group, groups, local);
+  let first = first_element(group, groups, local);
   for (var e = 0u; e < PER_INVOCATION; e++) {
     let i = first + e * GROUP;
     if (2u * i < params.count) {
@@ -49,7 +45,7 @@ fn pack(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
 
 @compute @workgroup_size(GROUP)
 fn unpack(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
-  let first = first_word(group, groups, local);
+  let first = first_element(group, groups, local);
   for (var e = 0u; e < PER_INVOCATION; e++) {
     let i = first + e * GROUP;
     if (2u * i < params.count) {

@@ -8,9 +8,6 @@
 
 #import lib/elementwise
 
-const GROUP: u32 = 64u;
-const PER_INVOCATION: u32 = 4u;
-
 // `count` is the number of elements of y, dhead or dx that a launch writes.
 struct Params {
   count: u32,

@@ -6,8 +6,6 @@
 
 #import lib/group_sum
 
-const GROUP: u32 = 64u;
-
 struct Params {
   count: u32,
 }

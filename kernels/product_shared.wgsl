@@ -105,16 +105,7 @@ fn column_of(at: Position, j: u32) -> u32 {
   return at.column + at.x + j * GROUP_X;
 }
 
-// The first component of pcg3d (Jarzynski and Olano 2020).
-fn random_bits(text_seed: vec2u, index: u32) -> u32 {
-  var v = vec3u(index, params.salt ^ text_seed.y, text_seed.x) * 1664525u + 1013904223u;
-  v.x += v.y * v.z;
-  v.y += v.z * v.x;
-  v.z += v.x * v.y;
-  v ^= v >> vec3u(16u);
-  v.x += v.y * v.z;
-  return v.x;
-}
+#import lib/random_bits
 
 // A row of a dropped matrix: the seed of its text, and the index of its first element within the text.
 struct DroppedRow {

@@ -72,16 +72,7 @@ fn origin(group: vec3u, groups: vec3u, tile_index: u32) -> Origin {
   );
 }
 
-// The first component of pcg3d (Jarzynski and Olano 2020).
-fn random_bits(text_seed: vec2u, index: u32) -> u32 {
-  var v = vec3u(index, params.salt ^ text_seed.y, text_seed.x) * 1664525u + 1013904223u;
-  v.x += v.y * v.z;
-  v.y += v.z * v.x;
-  v.z += v.x * v.y;
-  v ^= v >> vec3u(16u);
-  v.x += v.y * v.z;
-  return v.x;
-}
+#import lib/random_bits
 
 // The factor of b[k, column]: 0 or keep_scale. Element indices count from the first row of a text.
 fn mask_factor(k: u32, column: u32) -> f32 {

@@ -10,17 +10,7 @@
 // and column.
 // Range: statistics in f32. Limits: rows * columns of one launch below 2^31; partials fit one binding.
 
-const GROUP: u32 = 64u;
-const BRANCH: u32 = 8u;
-const CHUNK_ROWS: u32 = 32u;
-
-struct Params {
-  rows: u32,
-  columns: u32,
-  eps: f32,
-  accumulate: u32,
-  chunk0: u32,
-}
+#import lib/norm
 
 @group(0) @binding(0) var<storage, read> x: array<f32>;
 @group(0) @binding(1) var<storage, read> weight: array<f32>;
@@ -30,29 +20,6 @@ struct Params {
 @group(0) @binding(5) var<storage, read_write> dx: array<f32>;
 @group(0) @binding(6) var<storage, read_write> partials: array<f32>;
 @group(0) @binding(7) var<uniform> params: Params;
-
-var<workgroup> lanes: array<f32, GROUP>;
-var<workgroup> branches: array<f32, BRANCH>;
-
-// Mean over the row, summed in a fixed order: eight lanes at a time, then the eight sums. This takes two barriers,
-// where halving would take six: barriers are expensive on a CPU.
-fn row_mean(value: f32, lane: u32) -> f32 {
-  lanes[lane] = value;
-  workgroupBarrier();
-  if (lane < BRANCH) {
-    var branch = lanes[lane * BRANCH];
-    for (var i = 1u; i < BRANCH; i++) {
-      branch += lanes[lane * BRANCH + i];
-    }
-    branches[lane] = branch;
-  }
-  workgroupBarrier();
-  var sum = branches[0];
-  for (var i = 1u; i < BRANCH; i++) {
-    sum += branches[i];
-  }
-  return sum / f32(params.columns);
-}
 
 @compute @workgroup_size(GROUP)
 fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
@@ -65,7 +32,7 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
   for (var j = local.x; j < params.columns; j += GROUP) {
     squares = fma(x[first + j], x[first + j], squares);
   }
-  let inverse = 1.0 / sqrt(row_mean(squares, local.x) + params.eps);
+  let inverse = 1.0 / sqrt(group_sum(squares, local.x) / f32(params.columns) + params.eps);
   for (var j = local.x; j < params.columns; j += GROUP) {
     y[first + j] = x[first + j] * inverse * weight[j];
   }
@@ -85,20 +52,12 @@ fn forward_in_place(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups
   for (var j = local.x; j < params.columns; j += GROUP) {
     squares = fma(y[first + j], y[first + j], squares);
   }
-  let inverse = 1.0 / sqrt(row_mean(squares, local.x) + params.eps);
+  let inverse = 1.0 / sqrt(group_sum(squares, local.x) / f32(params.columns) + params.eps);
   for (var j = local.x; j < params.columns; j += GROUP) {
     y[first + j] = y[first + j] * inverse * weight[j];
   }
   if (local.x == 0u) {
     rstd[row] = inverse;
-  }
-}
-
-fn store_gradient(index: u32, gradient: f32) {
-  if (params.accumulate != 0u) {
-    dx[index] += gradient;
-  } else {
-    dx[index] = gradient;
   }
 }
 
@@ -113,7 +72,7 @@ fn grad_x_from_y(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) g
   for (var j = local.x; j < params.columns; j += GROUP) {
     lane_sum = fma(dy[first + j], y[first + j], lane_sum);
   }
-  let mean = row_mean(lane_sum, local.x);
+  let mean = group_sum(lane_sum, local.x) / f32(params.columns);
   let inverse = rstd[row];
   for (var j = local.x; j < params.columns; j += GROUP) {
     let xhat = y[first + j] / weight[j];
@@ -132,7 +91,7 @@ fn grad_x_from_y_in_place(@builtin(workgroup_id) group: vec3u, @builtin(num_work
   for (var j = local.x; j < params.columns; j += GROUP) {
     lane_sum = fma(dx[first + j], y[first + j], lane_sum);
   }
-  let mean = row_mean(lane_sum, local.x);
+  let mean = group_sum(lane_sum, local.x) / f32(params.columns);
   let inverse = rstd[row];
   for (var j = local.x; j < params.columns; j += GROUP) {
     let xhat = y[first + j] / weight[j];
@@ -152,7 +111,7 @@ fn grad_x_from_x(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) g
   for (var j = local.x; j < params.columns; j += GROUP) {
     lane_sum = fma(dy[first + j] * weight[j], x[first + j] * inverse, lane_sum);
   }
-  let mean = row_mean(lane_sum, local.x);
+  let mean = group_sum(lane_sum, local.x) / f32(params.columns);
   for (var j = local.x; j < params.columns; j += GROUP) {
     store_gradient(first + j, inverse * (dy[first + j] * weight[j] - x[first + j] * inverse * mean));
   }
@@ -170,21 +129,10 @@ fn grad_x_from_x_in_place(@builtin(workgroup_id) group: vec3u, @builtin(num_work
   for (var j = local.x; j < params.columns; j += GROUP) {
     lane_sum = fma(dx[first + j] * weight[j], x[first + j] * inverse, lane_sum);
   }
-  let mean = row_mean(lane_sum, local.x);
+  let mean = group_sum(lane_sum, local.x) / f32(params.columns);
   for (var j = local.x; j < params.columns; j += GROUP) {
     dx[first + j] = inverse * (dx[first + j] * weight[j] - x[first + j] * inverse * mean);
   }
-}
-
-struct ChunkColumn {
-  chunk: u32,
-  column: u32,
-}
-
-fn chunk_column(group: vec3u, groups: vec3u, local: vec3u) -> ChunkColumn {
-  let per_row = (params.columns + GROUP - 1u) / GROUP;
-  let index = group.y * groups.x + group.x;
-  return ChunkColumn(index / per_row, (index % per_row) * GROUP + local.x);
 }
 
 @compute @workgroup_size(GROUP)

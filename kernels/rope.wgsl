@@ -5,8 +5,7 @@
 // Shapes: x, y, dy, dx [rows, heads * 2 h], table [length, h, 2]. Threads: each invocation rotates PER_INVOCATION
 // pairs, a workgroup's width apart. Range: any. Limits: pairs of one launch below 2^31; the table fits one binding.
 
-const GROUP: u32 = 64u;
-const PER_INVOCATION: u32 = 4u;
+#import lib/elementwise
 
 // `pairs` and `row0` are the pairs and the first row of a launch; `half` is h; `row_pairs` are the pairs of a row.
 struct Params {
@@ -41,13 +40,9 @@ fn pair_at(index: u32) -> Pair {
   return Pair(first, first + params.half, table[entry], table[entry + 1u]);
 }
 
-fn first_pair(group: vec3u, groups: vec3u, local: vec3u) -> u32 {
-  return (group.y * groups.x + group.x) * GROUP * PER_INVOCATION + local.x;
-}
-
 @compute @workgroup_size(GROUP)
 fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
-  let first = first_pair(group, groups, local);
+  let first = first_element(group, groups, local);
   for (var e = 0u; e < PER_INVOCATION; e++) {
     let index = first + e * GROUP;
     if (index < params.pairs) {
@@ -62,7 +57,7 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
 
 @compute @workgroup_size(GROUP)
 fn forward_in_place(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
-  let first = first_pair(group, groups, local);
+  let first = first_element(group, groups, local);
   for (var e = 0u; e < PER_INVOCATION; e++) {
     let index = first + e * GROUP;
     if (index < params.pairs) {
@@ -77,7 +72,7 @@ fn forward_in_place(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups
 
 @compute @workgroup_size(GROUP)
 fn grad_x(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
-  let first = first_pair(group, groups, local);
+  let first = first_element(group, groups, local);
   for (var e = 0u; e < PER_INVOCATION; e++) {
     let index = first + e * GROUP;
     if (index < params.pairs) {
@@ -98,7 +93,7 @@ fn grad_x(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: 
 
 @compute @workgroup_size(GROUP)
 fn grad_x_in_place(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
-  let first = first_pair(group, groups, local);
+  let first = first_element(group, groups, local);
   for (var e = 0u; e < PER_INVOCATION; e++) {
     let index = first + e * GROUP;
     if (index < params.pairs) {

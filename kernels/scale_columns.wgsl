@@ -5,11 +5,8 @@
 // Threads: each invocation computes PER_INVOCATION elements, a workgroup's width apart; in `temp_partials` one
 // invocation for each chunk and column. Range: any. Limits: count below 2^31; b and partials fit one binding each.
 
+#import lib/chunk_sums
 #import lib/elementwise
-
-const GROUP: u32 = 64u;
-const PER_INVOCATION: u32 = 4u;
-const CHUNK_ROWS: u32 = 32u;
 
 // Only the elementwise entries read `count` and `accumulate`; only `temp_partials` reads `rows` (of the launch) and
 // `chunk0`.
@@ -79,16 +76,13 @@ fn grad_a_in_place(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups)
 
 @compute @workgroup_size(GROUP)
 fn temp_partials(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
-  let per_row = (params.columns + GROUP - 1u) / GROUP;
-  let index = group.y * groups.x + group.x;
-  let chunk = index / per_row;
-  let column = (index % per_row) * GROUP + local.x;
-  if (chunk * CHUNK_ROWS >= params.rows || column >= params.columns) {
+  let at = chunk_column(group, groups, local);
+  if (at.chunk * CHUNK_ROWS >= params.rows || at.column >= params.columns) {
     return;
   }
   var sum = 0.0;
-  for (var i = chunk * CHUNK_ROWS; i < min(params.rows, (chunk + 1u) * CHUNK_ROWS); i++) {
-    sum = fma(dy[i * params.columns + column], a[i * params.columns + column], sum);
+  for (var i = at.chunk * CHUNK_ROWS; i < min(params.rows, (at.chunk + 1u) * CHUNK_ROWS); i++) {
+    sum = fma(dy[i * params.columns + at.column], a[i * params.columns + at.column], sum);
   }
-  partials[(params.chunk0 + chunk) * params.columns + column] = sum;
+  partials[(params.chunk0 + at.chunk) * params.columns + at.column] = sum;
 }

@@ -6,9 +6,6 @@
 
 #import lib/elementwise
 
-const GROUP: u32 = 64u;
-const PER_INVOCATION: u32 = 4u;
-
 // `count` is the number of elements, in `grad_b` of rows.
 struct Params {
   count: u32,

@@ -5,9 +5,6 @@
 
 #import lib/elementwise
 
-const GROUP: u32 = 64u;
-const PER_INVOCATION: u32 = 4u;
-
 struct Params {
   count: u32,
   factor: f32,

@@ -10,9 +10,7 @@
 // 2^31.
 
 #import lib/elementwise
-
-const GROUP: u32 = 64u;
-const PER_INVOCATION: u32 = 4u;
+#import lib/is_finite
 
 const WEIGHT_GRADIENT: u32 = 1u;
 const GRADIENT_OVER_WEIGHT: u32 = 2u;
@@ -33,16 +31,11 @@ struct Params {
 @group(0) @binding(5) var<storage, read> phase: array<f32>;
 @group(0) @binding(6) var<uniform> params: Params;
 
-// Tests the bits, since a compiler may optimise comparisons with NaN away.
-fn is_finite(v: f32) -> bool {
-  return (bitcast<u32>(v) & 0x7f800000u) != 0x7f800000u;
-}
-
 fn sensitivity(weight: f32, gradient: f32) -> f32 {
   if (params.kind == WEIGHT) {
     return abs(weight);
   }
-  if (!is_finite(gradient)) {
+  if (!is_finite(bitcast<u32>(gradient))) {
     return 0.0;
   }
   if (params.kind == WEIGHT_GRADIENT) {

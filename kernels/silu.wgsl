@@ -8,9 +8,6 @@
 #import lib/elementwise
 #import lib/logistic
 
-const GROUP: u32 = 64u;
-const PER_INVOCATION: u32 = 4u;
-
 struct Params {
   count: u32,
   accumulate: u32,

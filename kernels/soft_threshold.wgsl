@@ -5,9 +5,7 @@
 // Range: any. Limits: count below 2^31.
 
 #import lib/elementwise
-
-const GROUP: u32 = 64u;
-const PER_INVOCATION: u32 = 4u;
+#import lib/is_finite
 
 struct Params {
   count: u32,
@@ -18,11 +16,6 @@ struct Params {
 @group(0) @binding(1) var<storage, read> total: array<u32>;
 @group(0) @binding(2) var<storage, read> loss: array<u32>;
 @group(0) @binding(3) var<uniform> params: Params;
-
-// Tests the bits, since a compiler may optimise comparisons with NaN away.
-fn is_finite(bits: u32) -> bool {
-  return (bits & 0x7f800000u) != 0x7f800000u;
-}
 
 @compute @workgroup_size(GROUP)
 fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {

@@ -13,7 +13,6 @@
 
 #import lib/group_sum
 
-const GROUP: u32 = 64u;
 const SEGMENT: u32 = 512u;
 
 // Only `forward_partials` reads `count` and `segment0`; only the second stage reads `segments`.

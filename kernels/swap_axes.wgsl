@@ -5,9 +5,6 @@
 
 #import lib/elementwise
 
-const GROUP: u32 = 64u;
-const PER_INVOCATION: u32 = 4u;
-
 // `rows` and `columns` are those of a matrix of y in `forward`, of dx in `grad_x`.
 struct Params {
   count: u32,

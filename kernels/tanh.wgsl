@@ -9,9 +9,6 @@
 
 #import lib/elementwise
 
-const GROUP: u32 = 64u;
-const PER_INVOCATION: u32 = 4u;
-
 const POLYNOMIAL_BELOW: f32 = 0.6;
 const ODD_3: f32 = -0.333333;
 const ODD_5: f32 = 0.13331959;

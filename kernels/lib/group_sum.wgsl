@@ -1,14 +1,16 @@
-// The sum of a value over a workgroup of GROUP = 64 invocations, in a fixed order. The kernel declares GROUP.
+// Sums over a workgroup, in a fixed order: eight lanes at a time, then the eight sums. This takes two barriers, where halving
+// would take six: barriers are expensive on a CPU.
+
+#import lib/group
 
 const BRANCH: u32 = 8u;
 
-var<workgroup> lanes: array<f32, GROUP>;
-var<workgroup> branches: array<f32, BRANCH>;
+var<workgroup> lanes: array<vec2f, GROUP>;
+var<workgroup> branches: array<vec2f, BRANCH>;
 
-// Eight lanes at a time, then the eight sums. This takes two barriers, where
-// halving would take six: barriers are expensive on a CPU.
-fn group_sum(value: f32, lane: u32) -> f32 {
-  lanes[lane] = value;
+// Two sums at once.
+fn group_sums(values: vec2f, lane: u32) -> vec2f {
+  lanes[lane] = values;
   workgroupBarrier();
   if (lane < BRANCH) {
     var branch = lanes[lane * BRANCH];
@@ -23,4 +25,8 @@ fn group_sum(value: f32, lane: u32) -> f32 {
     sum += branches[i];
   }
   return sum;
+}
+
+fn group_sum(value: f32, lane: u32) -> f32 {
+  return group_sums(vec2f(value, 0.0), lane).x;
 }

@@ -47,7 +47,7 @@ function planCase(op: Op, test: OpCase<Attributes>): Plan {
 function usedVariables(code: string, entry: string, variables: readonly string[]): string[] {
   const bodies = new Map<string, string>();
   for (const declaration of code.matchAll(/\bfn\s+(\w+)\s*\(/g)) {
-    const next = code.slice(declaration.index + 2).search(/\n(@compute|fn|struct|const|alias|var)\b/);
+    const next = code.slice(declaration.index + 2).search(/\n(@|(?:fn|struct|const|alias|var)\b)/);
     bodies.set(declaration[1]!, code.slice(declaration.index, next < 0 ? undefined : declaration.index + 2 + next));
   }
   const visited = new Set<string>();

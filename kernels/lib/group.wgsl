@@ -1,0 +1,3 @@
+// The invocations of a workgroup.
+
+const GROUP: u32 = 64u;
