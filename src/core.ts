@@ -10,6 +10,7 @@ export { indexedDbTuningCache } from "./gpu/tuning/indexed-db";
 export type { KernelChoice, TuningOptions } from "./gpu/tuning/tuner";
 export { Tensor } from "./tensor";
 export type { AdapterInfo } from "./gpu/device";
+export type { KernelFeature } from "./op/launch";
 export { LIFETIMES, sumBytes } from "./gpu/ledger";
 export type { Bytes, Ledger, Lifetime } from "./gpu/ledger";
 export type { ByteCount } from "./base/bytes";

@@ -14,7 +14,10 @@ export interface EngineOptions {
   readonly gpu?: GPU;
   /** Limits below the adapter's own, to try what a smaller adapter does. */
   readonly limits?: Partial<Limits>;
-  /** Which kernels run if an op has several. Default: "subgroups" on software adapters, "tuned" on others. */
+  /**
+   * Which kernels run if an op has several. Default: by a table, the same for everyone with this adapter: "subgroups" on
+   * software adapters, "gpu" on others. "gpu" may round differently from "portable". "tuned" measures when a plan begins.
+   */
   readonly variants?: VariantName;
   /** How the "tuned" kernels are chosen: for how long, whether they may round differently, and where results are stored. */
   readonly tuning?: TuningOptions;

@@ -1,4 +1,5 @@
 import type { Device } from "../../src/gpu/device";
+import { canRun } from "../../src/gpu/variants";
 import type { Attributes, Op, OpCase } from "../../src/op/declaration";
 import type { Launch, Variant } from "../../src/op/launch";
 import type { Limits } from "../../src/op/limits";
@@ -67,7 +68,9 @@ export async function entries(device: Device, filter?: Filter): Promise<Compiled
   if (!filter) return [...all.values()];
   for (const [{ launches }, , of] of plans) {
     for (const { launch } of launches) {
-      const variants = (launch.variants ?? []).filter(({ subgroup = 32 }) => AMD_SUBGROUPS.includes(subgroup));
+      const variants = (launch.variants ?? []).filter((variant) =>
+        AMD_SUBGROUPS.some((subgroup) => canRun(variant, { ...device.info, subgroup })),
+      );
       for (const variant of variants) add(withVariant(launch, variant), "variant", of);
     }
   }

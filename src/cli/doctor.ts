@@ -46,9 +46,9 @@ export async function doctorCommand(raw: RawOptions, print: Print): Promise<void
 /** GFLOP/s of a square product by choice of kernels. */
 async function variantRates(): Promise<Record<string, number>> {
   const rates: Record<string, number> = {};
-  for (const variants of ["portable", "subgroups"] as const) {
+  for (const variants of ["portable", "subgroups", "gpu"] as const) {
     using engine = await createEngine({ variants });
-    if (variants === "portable" || engine.info.subgroup !== undefined) rates[variants] = await matmulRate(engine);
+    if (variants !== "subgroups" || engine.info.subgroup !== undefined) rates[variants] = await matmulRate(engine);
   }
   return rates;
 }

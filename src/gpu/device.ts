@@ -1,4 +1,5 @@
 import { DeviceError, OutOfMemoryError } from "../base/errors";
+import type { KernelFeature } from "../op/launch";
 import type { Limits } from "../op/limits";
 import { Pipelines } from "./pipelines";
 import { Pool } from "./pool";
@@ -14,8 +15,10 @@ export interface AdapterInfo {
   readonly description: string;
   /** Whether it runs on the CPU, as llvmpipe and SwiftShader do. */
   readonly isSoftware: boolean;
-  /** Subgroup size, if it is the same for all kernels. Undefined where kernels cannot use subgroups. */
+  /** Subgroup size, if it is the same for all kernels. Undefined where it varies or kernels cannot use subgroups. */
   readonly subgroup?: number;
+  /** Optional features that kernels may use. */
+  readonly features?: readonly KernelFeature[];
 }
 
 /** Waits for a promise of the device, and returns its result. */
@@ -26,7 +29,7 @@ export interface DeviceOptions {
   readonly limits?: Partial<Limits> | undefined;
   /** How to wait for the device. Default: by awaiting its promises. */
   readonly waiting?: Waiting | undefined;
-  /** Which kernels run. Default: subgroups on software adapters, tuned on others. */
+  /** Which kernels run. Default: by a table, the same for everyone with this adapter. */
   readonly variants?: VariantName | VariantChoice | undefined;
   /** How the "tuned" variants are found. */
   readonly tuning?: TuningOptions | undefined;
@@ -145,6 +148,8 @@ export class Device {
   }
 }
 
+const KERNEL_FEATURES: readonly KernelFeature[] = ["shader-f16"];
+
 /** Opens a device with the adapter's highest limits. @throws DeviceError when there is no WebGPU or no adapter. */
 export async function openDevice(gpu: GPU | undefined, options: DeviceOptions = {}): Promise<Device> {
   const adapter = await gpu?.requestAdapter({ powerPreference: "high-performance" });
@@ -164,21 +169,28 @@ export async function openDevice(gpu: GPU | undefined, options: DeviceOptions = 
     "minStorageBufferOffsetAlignment",
   ] as const;
   const requiredLimits = Object.fromEntries(limitNames.map((name) => [name, adapter.limits[name]]));
-  const requiredFeatures = (["timestamp-query", "subgroups"] as const).filter((feature) =>
-    adapter.features.has(feature),
-  );
+  const optionalFeatures = ["timestamp-query", "subgroups", ...KERNEL_FEATURES] as const;
+  const requiredFeatures = optionalFeatures.filter((feature) => adapter.features.has(feature));
   const handle = await adapter.requestDevice({ requiredLimits, requiredFeatures });
   const info = { ...adapterInfo(adapter), ...subgroupOf(gpu, adapter) };
-  const { tuning, variants = info.isSoftware ? "subgroups" : "tuned", ...rest } = options;
-  if (variants !== "tuned") return new Device(handle, info, { ...rest, variants });
+  const { tuning, ...rest } = options;
+  if (rest.variants !== "tuned") return new Device(handle, info, rest);
   const { Tuner } = await import("./tuning/tuner");
   return new Device(handle, info, rest, (device) => new Tuner(device, tuning));
 }
 
-function adapterInfo({ info }: GPUAdapter): AdapterInfo {
+function adapterInfo({ info, features }: GPUAdapter): AdapterInfo {
   const { vendor, architecture, device, description } = info;
   const software = /llvmpipe|swiftshader|lavapipe|software/i.test(`${description} ${device} ${architecture}`);
-  return { vendor, architecture, device, description, isSoftware: info.isFallbackAdapter || software };
+  const isSoftware = info.isFallbackAdapter || software;
+  return {
+    vendor,
+    architecture,
+    device,
+    description,
+    isSoftware,
+    features: KERNEL_FEATURES.filter((name) => features.has(name)),
+  };
 }
 
 /** The subgroup size, where kernels can use subgroups: they need a fixed size, and pointers as function parameters. */

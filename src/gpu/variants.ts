@@ -1,14 +1,26 @@
-import type { Launch, Variant } from "../op/launch";
+import type { KernelFeature, Launch, Variant } from "../op/launch";
 
 /** Chooses the variant by which a launch runs; undefined for the launch itself. */
 export type VariantChoice = (launch: Launch) => Variant | undefined;
 
 /**
  * Which kernels run. `portable`: no variants; `subgroups`: the first variant that is written for the adapter's subgroup size;
- * `tuned`: the fastest one by measurement (gpu/tuning).
+ * `gpu`: the first one that is marked for GPUs and that the adapter can run; `tuned`: the fastest one by measurement
+ * (gpu/tuning).
  */
-export const VARIANT_NAMES = ["portable", "subgroups", "tuned"] as const;
+export const VARIANT_NAMES = ["portable", "subgroups", "gpu", "tuned"] as const;
 export type VariantName = (typeof VARIANT_NAMES)[number];
+
+/** A name that needs no measurements. */
+export type FixedVariantName = Exclude<VariantName, "tuned">;
+
+/** What the choice of kernels depends on; the part of `AdapterInfo` that it reads. */
+export interface KernelAdapter {
+  readonly vendor: string;
+  readonly isSoftware: boolean;
+  readonly subgroup?: number | undefined;
+  readonly features?: readonly KernelFeature[];
+}
 
 /**
  * FLOPs below which no variant is used: such a launch takes microseconds in any case, and another pipeline takes up to a
@@ -16,21 +28,46 @@ export type VariantName = (typeof VARIANT_NAMES)[number];
  */
 export const LEAST_FLOPS = 1e6;
 
+/**
+ * What runs by default: the first row that applies to an adapter. Nothing is measured on the adapter, so that everyone who has
+ * it gets the same bits.
+ */
+const DEFAULTS: readonly (Partial<Pick<KernelAdapter, "vendor" | "isSoftware">> & {
+  readonly variants: FixedVariantName;
+})[] = [
+  // Measured on llvmpipe and SwiftShader (bench/results).
+  { isSoftware: true, variants: "subgroups" },
+  // Arm's GPUs keep workgroup memory in main memory, so that copying tiles there costs what it should save (Arm Mali GPU OpenCL
+  // Developer Guide, "The Mali GPU OpenCL memory model"). The portable kernels do without.
+  { vendor: "arm", variants: "portable" },
+  // Marks follow from what a GPU's compiler makes of a kernel (bench:isa).
+  { variants: "gpu" },
+];
+
+/** Whether an adapter has what a variant needs. */
+export function canRun(
+  { subgroup, needs = [] }: Variant,
+  adapter: Omit<KernelAdapter, "vendor" | "isSoftware">,
+): boolean {
+  const fits = subgroup === undefined || subgroup === adapter.subgroup;
+  return fits && needs.every((feature) => adapter.features?.includes(feature));
+}
+
 /** The choice for a name that needs no measurements. */
-export function namedVariants(name: "portable" | "subgroups", { subgroup }: Pick<Adapter, "subgroup">): VariantChoice {
-  if (name === "portable" || subgroup === undefined) return () => undefined;
+export function namedVariants(name: FixedVariantName, adapter: KernelAdapter): VariantChoice {
+  if (name === "portable") return () => undefined;
+  const isMeant = ({ subgroup, gpu = false }: Variant): boolean => (name === "gpu" ? gpu : subgroup !== undefined);
   return ({ variants = [] }) =>
-    variants.find((variant) => variant.subgroup === subgroup && variant.flops >= LEAST_FLOPS);
+    variants.find((variant) => isMeant(variant) && canRun(variant, adapter) && variant.flops >= LEAST_FLOPS);
 }
 
-/** The choice without tuning: subgroups on software adapters, where they were measured to be faster; portable on GPUs. */
-export function usualVariants(adapter: Adapter): VariantChoice {
-  return namedVariants(adapter.isSoftware ? "subgroups" : "portable", adapter);
-}
-
-interface Adapter {
-  readonly subgroup?: number | undefined;
-  readonly isSoftware: boolean;
+/** The choice without tuning, by a table: the same for everyone with this adapter. */
+export function usualVariants(adapter: KernelAdapter): VariantChoice {
+  const row = DEFAULTS.find(
+    ({ vendor = adapter.vendor, isSoftware = adapter.isSoftware }) =>
+      vendor === adapter.vendor && isSoftware === adapter.isSoftware,
+  );
+  return namedVariants(row?.variants ?? "portable", adapter);
 }
 
 /** One dispatch for a launch and the next one, if `choose` picks a variant for it. */

@@ -50,14 +50,21 @@ export interface LaunchShape {
   readonly traits: readonly string[];
 }
 
+/** An optional feature of WebGPU that a kernel may need. */
+export type KernelFeature = "shader-f16";
+
 /** Another way to run a launch, with the same entry, bindings and params. It gives the same bits unless it `rounds`. */
 export interface Variant {
   readonly name: string;
   readonly kernel: Kernel;
   readonly constants: Readonly<Record<string, number>>;
   readonly workgroups: number;
-  /** Subgroup size that the adapter must have; any if undefined. */
+  /** Subgroup size that the adapter must have, the same in all kernels; any if undefined. */
   readonly subgroup?: number;
+  /** Optional features that the adapter must have; none if undefined. */
+  readonly needs?: readonly KernelFeature[];
+  /** Whether GPUs run it by default: the first variant of a launch that says so and that the adapter can run. */
+  readonly gpu?: boolean;
   /** Floating-point operations. A launch with few is not worth compiling another pipeline. */
   readonly flops: number;
   /** Whether it sums in another order, so that results may differ in their last bits. */

@@ -1,5 +1,6 @@
 import { afterAll, expect, it } from "vitest";
 import { Device, openDevice } from "../../src/gpu/device";
+import { canRun } from "../../src/gpu/variants";
 import type { VariantChoice } from "../../src/gpu/variants";
 import type { Attributes, Op, OpCase } from "../../src/op/declaration";
 import type { Launch, Variant } from "../../src/op/launch";
@@ -22,7 +23,7 @@ const chosen = new Map<string, { readonly rounds: boolean; readonly entries: Set
 /** One device for each variant's name, so that no pipeline is made twice. */
 const devices = new Map<string, Device>();
 
-const fits = (variant: Variant): boolean => variant.subgroup === undefined || variant.subgroup === subgroup;
+const fits = (variant: Variant): boolean => canRun(variant, info);
 
 /** Whether each packed format is a trait of its own, as in `npm run test:variants`, or all of them are one. */
 const isLong = process.env["SAFETAPE_ALL_FORMATS"] !== undefined;

@@ -1,4 +1,6 @@
 import type { Launch, Variant } from "../../op/launch";
+import { canRun } from "../variants";
+import type { KernelAdapter } from "../variants";
 
 /** A way to run a launch: a variant, or undefined for the launch itself. */
 export type Candidate = Variant | undefined;
@@ -26,15 +28,16 @@ const rounded = (size: number): number => 2 ** Math.round(Math.log2(Math.max(1, 
 
 /**
  * The candidates among which a tuner chooses, the usual one first.
- * @param rounding whether to include variants that sum in another order. Without them, every candidate gives the same bits.
+ * @param rounding whether to include variants that sum in another order. Without them, every candidate gives the bits of the
+ * usual one.
  */
 export function candidates(
   { variants = [] }: Launch,
   usual: Candidate,
-  { subgroup, rounding }: { readonly subgroup?: number | undefined; readonly rounding: boolean },
+  { adapter, rounding }: { readonly adapter: KernelAdapter; readonly rounding: boolean },
 ): Candidate[] {
   if (usual?.rounds && !rounding) return [usual];
-  const supported = variants.filter((variant) => variant.subgroup === undefined || variant.subgroup === subgroup);
+  const supported = variants.filter((variant) => canRun(variant, adapter));
   const allowed = supported.filter(({ rounds = false }) => rounding || !rounds);
   return [...new Set([usual, undefined, ...allowed])];
 }

@@ -15,7 +15,7 @@ import type { Timings } from "./timing";
 export interface TuningOptions {
   /** Seconds that an engine spends on timing variants, in total. Default 2. */
   readonly seconds?: number;
-  /** Whether variants that sum in another order may be chosen: faster attention, other bits. Default false. */
+  /** Whether variants may be chosen that sum in another order than the default: faster, other bits. Default false. */
   readonly rounding?: boolean;
   /** Where results are stored, or false for nowhere. Default: a file in Node, IndexedDB in browsers. */
   readonly cache?: TuningCache | false;
@@ -121,8 +121,7 @@ export class Tuner {
   async measure(bound: BoundLaunch): Promise<KernelChoice | undefined> {
     const [undecided] = this.#undecided([bound]);
     if (!undecided) return undefined;
-    const { subgroup } = this.device.info;
-    const all = candidates(bound.launch, undecided.usual, { subgroup, rounding: true });
+    const all = candidates(bound.launch, undecided.usual, { adapter: this.device.info, rounding: true });
     const record = await (this.#record ??= this.#load());
     const choice = chooseFastest(undecided, await this.#timeAll(bound, all));
     this.#choices.set(undecided.shape, choice);
@@ -137,8 +136,8 @@ export class Tuner {
   }
 
   #candidates(launch: Launch): Candidate[] {
-    const { subgroup } = this.device.info;
-    return candidates(launch, this.#usual(launch), { subgroup, rounding: this.#rounding });
+    const { info: adapter } = this.device;
+    return candidates(launch, this.#usual(launch), { adapter, rounding: this.#rounding });
   }
 
   /** The undecided shape classes of some launches, the most expensive first. */
