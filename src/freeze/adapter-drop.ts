@@ -1,5 +1,5 @@
-import { ConfigError } from "../base/errors";
 import { Random } from "../base/random";
+import { checkOptions, WHOLE_FROM_0 } from "./check-options";
 import type { LayerDropPolicy } from "./policy";
 
 export interface AdapterDropOptions {
@@ -14,12 +14,10 @@ export interface AdapterDropOptions {
  * drawn uniformly from 0 to `most`.
  *
  * Saves time, since backward ends at layer n, but no memory: the plan without drops still needs its buffers.
- * @throws ConfigError for a number of layers that is not a whole number from 0.
+ * @throws ConfigError for a number that is not a whole number from 0.
  */
 export function adapterDrop({ most = 10, seed = 0 }: AdapterDropOptions = {}): LayerDropPolicy {
-  if (!Number.isInteger(most) || most < 0) {
-    throw new ConfigError(`AdapterDrop may drop ${most} layers.`, "Give a whole number from 0.");
-  }
+  checkOptions("adapter_drop", { most, seed }, { most: WHOLE_FROM_0, seed: WHOLE_FROM_0 });
   const lowest = (count: number): number[] => Array.from({ length: count }, (_, layer) => layer);
   const limit = (layers: number): number => Math.min(most, layers - 1);
   return {

@@ -1,5 +1,4 @@
 import * as v from "valibot";
-import { ConfigError } from "../base/errors";
 import { occurs, patternText } from "../base/regexp";
 import { checkSchema } from "../io/json";
 import { SENSITIVITY_KINDS } from "../ops/sensitivity";
@@ -7,6 +6,7 @@ import type { SensitivityKind } from "../ops/sensitivity";
 import type { Statistics } from "../ops/shared/statistics";
 import { AfloraSchedule, belowThreshold, publishedFraction } from "./aflora-schedule";
 import type { AfloraSpan, UnitOf } from "./aflora-schedule";
+import { checkOptions, WHOLE_FROM_1, FLAG, FROM_0, oneOf, SHARE } from "./check-options";
 import type { FreezePolicy, FreezePolicyState } from "./policy";
 
 export interface AfloraPolicyOptions {
@@ -40,6 +40,17 @@ export interface AfloraPolicyOptions {
   readonly tensors?: RegExp;
 }
 
+const ALLOWED = {
+  mode: oneOf(["paper", "published_code"]),
+  initialEpochs: FROM_0,
+  finalShare: SHARE,
+  sensitivity: oneOf(SENSITIVITY_KINDS),
+  simultaneous: FLAG,
+  beta1: SHARE,
+  beta2: SHARE,
+  every: WHOLE_FROM_1,
+};
+
 /** The end of the name of an A or a B. What is before it is the name of its module. */
 const MATRIX = /\.(?:aflora|lora)_[AB](?:\.weight)?$/;
 
@@ -56,6 +67,7 @@ const MATRIX = /\.(?:aflora|lora)_[AB](?:\.weight)?$/;
 export function afloraFreezing(options: AfloraPolicyOptions = {}): FreezePolicy {
   const isPublished = options.mode === "published_code";
   const { tensors = MATRIX, ...others } = options;
+  checkOptions("aflora", others, ALLOWED);
   const settings = {
     mode: "paper" as const,
     initialEpochs: 1,
@@ -68,18 +80,7 @@ export function afloraFreezing(options: AfloraPolicyOptions = {}): FreezePolicy 
     ...others,
     tensors: patternText(tensors),
   };
-  const { mode, initialEpochs, finalShare, sensitivity: kind, simultaneous, beta1, beta2, every } = settings;
-  const isShare = [finalShare, beta1, beta2].every((value) => value >= 0 && value <= 1);
-  const isMode = ["paper", "published_code"].includes(mode);
-  if (!isShare || !isMode || !(initialEpochs >= 0) || !Number.isInteger(every) || every < 1) {
-    throw new ConfigError(
-      `aflora: mode ${mode}, initialEpochs ${initialEpochs}, finalShare ${finalShare}, beta1 ${beta1}, beta2 ${beta2}, every ${every} make no schedule.`,
-      "Give paper or published_code, shares and betas from 0 to 1, epochs from 0, and a whole number of steps.",
-    );
-  }
-  if (!SENSITIVITY_KINDS.includes(kind)) {
-    throw new ConfigError(`aflora: the sensitivity is ${kind}.`, `It may be ${SENSITIVITY_KINDS.join(", ")}.`);
-  }
+  const { initialEpochs, finalShare, sensitivity: kind, simultaneous, beta1, beta2, every } = settings;
   const applies = (name: string): boolean => occurs(tensors, name);
   const unitOf: UnitOf = (name) => (simultaneous ? name.replace(MATRIX, "") : name);
   const statistics: Statistics = {

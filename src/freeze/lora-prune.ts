@@ -1,6 +1,7 @@
 import * as v from "valibot";
 import { ConfigError } from "../base/errors";
 import { checkSchema } from "../io/json";
+import { checkOptions, WHOLE_FROM_1, WHOLE_FROM_0, numbers, SHARE } from "./check-options";
 import type { Progress, StructurePruningPolicy } from "./policy";
 
 const HISTORY = v.array(v.strictObject({ step: v.number(), share: v.number(), out: v.number() }));
@@ -22,6 +23,17 @@ export interface LoraPruneOptions {
    */
   readonly compactions?: number;
 }
+
+/** A share of 1 would leave nothing of a layer, or of a group's importance in a step. */
+const BELOW_1 = numbers((value) => value >= 0 && value < 1, "a share from 0 and below 1");
+const ALLOWED = {
+  ratio: BELOW_1,
+  every: WHOLE_FROM_1,
+  warmupShare: SHARE,
+  finalShare: SHARE,
+  smoothing: BELOW_1,
+  compactions: WHOLE_FROM_0,
+};
 
 /**
  * LoRAPrune (Zhang et al. 2023): attention heads and feed-forward neurons of the base model are removed while LoRA learns,
@@ -47,19 +59,12 @@ export function loraPrune(options: LoraPruneOptions = {}): StructurePruningPolic
     compactions: 8,
     ...options,
   };
+  checkOptions("lora_prune", settings, ALLOWED);
   const { ratio, every, warmupShare, finalShare, smoothing, compactions } = settings;
-  const isValid =
-    [ratio, smoothing].every((value) => value >= 0 && value < 1) &&
-    [warmupShare, finalShare].every((value) => value >= 0) &&
-    warmupShare + finalShare < 1 &&
-    Number.isInteger(every) &&
-    every >= 1 &&
-    Number.isInteger(compactions) &&
-    compactions >= 0;
-  if (!isValid) {
+  if (warmupShare + finalShare >= 1) {
     throw new ConfigError(
-      `LoRAPrune: ratio ${ratio}, every ${every}, warmupShare ${warmupShare}, finalShare ${finalShare}, smoothing ${smoothing}, compactions ${compactions} make no schedule.`,
-      "Give shares from 0 and below 1, and whole numbers of steps and compactions.",
+      `lora_prune: warmupShare ${warmupShare} and finalShare ${finalShare} leave no step between them.`,
+      "Give shares whose sum is below 1.",
     );
   }
   /** Whether groups are removed after a step. As in the published code, not once the share has reached the ratio. */

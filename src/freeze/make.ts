@@ -1,4 +1,6 @@
+import * as v from "valibot";
 import { ConfigError } from "../base/errors";
+import { checkSchema } from "../io/json";
 import { adapterDrop } from "./adapter-drop";
 import { afloraFreezing } from "./aflora";
 import { fixed } from "./fixed";
@@ -12,6 +14,10 @@ import { upperLayers } from "./upper-layers";
 
 const SAFE_MEASURE = ["measure", "reference", "center", "scores"];
 const SAFE_SCHEDULE = ["every", "settledBelow", "settledFor", "floor", "maxWarmup", "rampEnd", "until"];
+
+const FREEZES = v.array(
+  v.strictObject({ beforeStep: v.pipe(v.number(), v.safeInteger(), v.minValue(0)), tensors: v.array(v.string()) }),
+);
 
 interface Kind {
   /** Makes the policy from the options that are named below; checks their values. */
@@ -35,7 +41,10 @@ const POLICIES: Readonly<Record<string, Kind>> = {
     options: ["ratio", "every", "warmupShare", "finalShare", "smoothing", "compactions"],
   },
   memory_budget: { make: memoryBudget, options: ["bytes", "atStep"] },
-  fixed: { make: ({ freezes = [] }: { freezes?: never[] }) => fixed(freezes), options: ["freezes"] },
+  fixed: {
+    make: ({ freezes = [] }: { freezes?: unknown }) => fixed(checkSchema(FREEZES, freezes, "fixed: freezes")),
+    options: ["freezes"],
+  },
 };
 
 /** Names of all policies. */

@@ -1,6 +1,7 @@
 import * as v from "valibot";
 import { ConfigError } from "../base/errors";
 import { checkSchema } from "../io/json";
+import { checkOptions, WHOLE_FROM_0 } from "./check-options";
 import type { FreezeContext, FreezePolicy } from "./policy";
 
 export interface MemoryBudgetOptions {
@@ -21,6 +22,7 @@ export interface MemoryBudgetOptions {
  */
 export function memoryBudget({ bytes, atStep }: MemoryBudgetOptions): FreezePolicy {
   if (!(bytes > 0)) throw new ConfigError(`The memory budget is ${bytes} bytes.`, "Give a positive number.");
+  checkOptions("memory_budget", { atStep }, { atStep: WHOLE_FROM_0 });
   return {
     kind: "freezing",
     name: "memory_budget",

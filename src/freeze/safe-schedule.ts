@@ -2,6 +2,7 @@ import * as v from "valibot";
 import { ConfigError, FileFormatError } from "../base/errors";
 import { checkSchema } from "../io/json";
 import type { SensitivityKind } from "../ops/sensitivity";
+import { checkOptions, FLAG, FROM_0, oneOf, SHARE, WHOLE_FROM_1 } from "./check-options";
 import type { ImportanceReference, RunInfo } from "./policy";
 
 /**
@@ -76,13 +77,21 @@ export type SafeSettings = Required<Omit<SafeOptions, OpenOption | "reference">>
   };
 type OpenOption = "tauT" | "every" | "maxWarmup" | "rampEnd";
 
-/** The values of the options that are words. */
-const WORDS = {
-  measure: SAFE_MEASURES,
-  reference: ["original", "own"],
-  scores: ["refresh", "warmup"],
-  until: ["end", "rampEnd"],
-} as const;
+const ALLOWED = {
+  measure: oneOf(SAFE_MEASURES),
+  reference: oneOf(["original", "own"]),
+  tauT: FROM_0,
+  targetFreezeFraction: SHARE,
+  every: WHOLE_FROM_1,
+  settledBelow: FROM_0,
+  settledFor: WHOLE_FROM_1,
+  maxWarmup: WHOLE_FROM_1,
+  rampEnd: WHOLE_FROM_1,
+  until: oneOf(["end", "rampEnd"]),
+  scores: oneOf(["refresh", "warmup"]),
+  center: FLAG,
+  floor: FROM_0,
+};
 
 /** @throws ConfigError for options that make no sense. */
 export function safeSettings(options: SafeOptions): SafeSettings {
@@ -99,32 +108,16 @@ export function safeSettings(options: SafeOptions): SafeSettings {
     floor: isCka ? 1e-4 : 0,
     ...options,
   };
-  for (const [key, words] of Object.entries(WORDS)) {
-    // The keys of WORDS are options whose values are strings.
-    const value = settings[key as keyof typeof WORDS];
-    if (value !== undefined && !words.some((word) => word === value)) {
-      throw new ConfigError(`safe: ${key} is ${JSON.stringify(value)}.`, `Give one of ${words.join(", ")}.`);
-    }
-  }
-  const { tauT, targetFreezeFraction: fraction, reference } = settings;
-  if (tauT !== undefined && !(tauT >= 0 && tauT <= (isCka ? 1 : Infinity))) {
-    const scale = isCka ? "A score is 1 - CKA: give a number from 0 to 1." : "Give a number from 0.";
-    throw new ConfigError(`safe: tauT is ${tauT}.`, scale);
-  }
-  if (!(fraction >= 0 && fraction <= 1)) {
-    throw new ConfigError(`safe: targetFreezeFraction is ${fraction}.`, "Give a share of the adapters, from 0 to 1.");
+  checkOptions("safe", settings, ALLOWED);
+  const { tauT = 0, reference } = settings;
+  if (isCka && tauT > 1) {
+    throw new ConfigError(`safe: tauT is ${tauT}.`, "A score is 1 - CKA: give a number from 0 to 1.");
   }
   if (!isCka && reference !== undefined) {
     throw new ConfigError(
       `safe: a ${settings.measure} sensitivity has no reference.`,
       'Leave reference out, or use measure "cka".',
     );
-  }
-  for (const key of ["every", "settledFor", "maxWarmup", "rampEnd"] as const) {
-    const value = settings[key];
-    if (value !== undefined && !(Number.isInteger(value) && value >= 1)) {
-      throw new ConfigError(`safe: ${key} is ${value}.`, "Give a whole number from 1.");
-    }
   }
   return settings;
 }

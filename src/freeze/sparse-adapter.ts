@@ -1,7 +1,7 @@
 import * as v from "valibot";
-import { ConfigError } from "../base/errors";
 import { Random } from "../base/random";
 import { checkSchema } from "../io/json";
+import { checkOptions, WHOLE_FROM_0, numbers, oneOf } from "./check-options";
 import type { WeightPruningContext, WeightPruningPolicy } from "./policy";
 
 export interface SparseAdapterOptions {
@@ -13,17 +13,21 @@ export interface SparseAdapterOptions {
   readonly seed?: number;
 }
 
+const ALLOWED = {
+  keep: numbers((value) => value > 0 && value <= 1, "a share above 0, at most 1"),
+  by: oneOf(["magnitude", "snip", "random"]),
+  seed: WHOLE_FROM_0,
+};
+
 /**
  * SparseAdapter (He et al. 2022, eq. 2): before the first step, the weights of the lowest scores over all adapters together
  * become 0. They stay 0, since their gradients are masked. Tensors that are 0 throughout are not pruned.
  *
  * Saves no memory: masks multiply dense tensors, and cost one more tensor of each size.
- * @throws ConfigError for a share that is not above 0 and at most 1.
+ * @throws ConfigError for options that make no sense.
  */
 export function sparseAdapter({ keep = 0.4, by = "snip", seed = 0 }: SparseAdapterOptions = {}): WeightPruningPolicy {
-  if (!(keep > 0 && keep <= 1)) {
-    throw new ConfigError(`SparseAdapter has keep ${keep}.`, "Give a share above 0, at most 1.");
-  }
+  checkOptions("sparse_adapter", { keep, by, seed }, ALLOWED);
   return {
     kind: "weight_pruning",
     name: "sparse_adapter",

@@ -1,8 +1,8 @@
 import { describe, expect, it } from "vitest";
 import { afloraFreezing } from "../../src/freeze/aflora";
-import type { AfloraPolicyOptions } from "../../src/freeze/aflora";
 import { AfloraSchedule, belowThreshold, publishedFraction } from "../../src/freeze/aflora-schedule";
 import { adapterDrop } from "../../src/freeze/adapter-drop";
+import { makePolicy } from "../../src/freeze/make";
 import { memoryBudget } from "../../src/freeze/memory-budget";
 import type { FreezeContext, FreezePolicyState } from "../../src/freeze/policy";
 import { sparseMasks } from "../../src/freeze/sparse-adapter";
@@ -15,6 +15,7 @@ import { AdaloraBudget, tripletBudget } from "../../src/adapter/adalora-budget";
 import type { AdapterRun } from "../../src/adapter/adapter";
 import { aflora } from "../../src/adapter/aflora";
 import { chosenLayers } from "../../src/adapter/targets";
+import { failure } from "../support/failure";
 
 /** The context of a run with one tensor per layer, whose memory depends on the lowest live layer. */
 function context(layers: number, scores: readonly number[], frozen: readonly number[] = []): FreezeContext {
@@ -133,11 +134,40 @@ describe("AFLoRA's options", () => {
     expect(policy.settings).toMatchObject({ tensors: "aflora_A" });
     expect(afloraFreezing({ tensors: /aflora_a/gi }).settings).toMatchObject({ tensors: "/aflora_a/i" });
   });
+});
 
-  it("refuse a sensitivity that does not exist", () => {
-    // JSON may contain anything.
-    const options = { sensitivity: "hessian" } as unknown as AfloraPolicyOptions;
-    expect(() => afloraFreezing(options)).toThrow(/sensitivity is hessian[^]*weight_gradient/);
+describe("a policy's options", () => {
+  it.each([
+    ["safe", { settledBelow: -1 }, "settledBelow is -1", "a number from 0"],
+    ["safe", { floor: "low" }, 'floor is "low"', "a number from 0"],
+    ["safe", { center: 1 }, "center is 1", "true or false"],
+    ["aflora", { mode: "code" }, 'mode is "code"', "one of paper, published_code"],
+    ["aflora", { initialEpochs: -1 }, "initialEpochs is -1", "a number from 0"],
+    ["aflora", { finalShare: 1.5 }, "finalShare is 1.5", "a share from 0 to 1"],
+    ["aflora", { beta1: 2 }, "beta1 is 2", "a share from 0 to 1"],
+    ["aflora", { beta2: null }, "beta2 is null", "a share from 0 to 1"],
+    ["aflora", { every: 0 }, "every is 0", "a whole number from 1"],
+    ["aflora", { simultaneous: "yes" }, 'simultaneous is "yes"', "true or false"],
+    ["aflora", { sensitivity: "hessian" }, 'sensitivity is "hessian"', "one of gradient, weight_gradient,"],
+    ["lora_prune", { ratio: 1 }, "ratio is 1", "a share from 0 and below 1"],
+    ["lora_prune", { every: 2.5 }, "every is 2.5", "a whole number from 1"],
+    ["lora_prune", { smoothing: 1 }, "smoothing is 1", "below 1"],
+    ["lora_prune", { compactions: 1.5 }, "compactions is 1.5", "a whole number from 0"],
+    [
+      "lora_prune",
+      { warmupShare: 0.6, finalShare: 0.4 },
+      "warmupShare 0.6 and finalShare 0.4 leave no step",
+      "below 1",
+    ],
+    ["sparse_adapter", { keep: 0 }, "keep is 0", "above 0, at most 1"],
+    ["sparse_adapter", { by: "size" }, 'by is "size"', "one of magnitude, snip, random"],
+    ["adapter_drop", { most: -1 }, "most is -1", "a whole number from 0"],
+    ["memory_budget", { bytes: 1, atStep: -1 }, "atStep is -1", "a whole number from 0"],
+    ["fixed", { freezes: [{ beforeStep: 1, tensors: "a" }] }, "freezes: 0.tensors", ""],
+  ])("of %s are refused by name, with what they may be: %o", async (policy, options, fact, remedy) => {
+    const error = await failure(() => makePolicy({ policy, ...options }));
+    expect(error.fact).toContain(fact);
+    expect(error.remedy).toContain(remedy);
   });
 });
 
