@@ -22,6 +22,7 @@ const RUN = {
   updates: { ages: [["hyper", 2]] },
   start: { batches: 0 },
   place: { batches: 2 },
+  // What earlier versions call unreportedFreezes: it must be read as well.
   untold: [],
   policy: { averages: [0.5] },
   extra: { epoch: 1 },

@@ -10,6 +10,7 @@ import {
   saveCheckpoint,
 } from "../../src/train/checkpoint/directory";
 import { checkIdentity } from "../../src/train/checkpoint/identity";
+import { parseRecord } from "../../src/train/checkpoint/record";
 import type { CheckpointTensor, RunCheckpoint, CheckpointRecord } from "../../src/train/checkpoint/record";
 import { useFolder } from "../support/folder";
 import { withFreeSpace } from "../support/full-disk";
@@ -31,7 +32,7 @@ function stateOf(step: number, seed = 1): RunCheckpoint {
     updates: { ages: [["hyper", step]] },
     start: { batches: 0 },
     place: { batches: step },
-    untold: [],
+    unreportedFreezes: [],
     history: {
       freezes: [],
       skipped: [],
@@ -82,6 +83,13 @@ describe("the file of a checkpoint", () => {
     expect(await bytesOf(await readCheckpoint(directory, "run"))).toEqual(await bytesOf(stateOf(3)));
   });
 
+  it("of an earlier version has another name for the freezes that no report contains", async () => {
+    const unreportedFreezes = [{ step: 1, tensors: ["a"], layers: [0], returnedBytes: 8, bytes: NO_BYTES }];
+    const { record } = withRecord({ unreportedFreezes });
+    const { unreportedFreezes: _, ...others } = record;
+    expect(parseRecord({ ...others, untold: unreportedFreezes }, "a file")).toEqual(record);
+  });
+
   it("is refused with any single byte changed, and with any other length", async () => {
     const whole = await fileOf(stateOf(1));
     for (let at = 0; at < whole.length; at += 1 + (at % 3)) {
@@ -105,7 +113,7 @@ describe("the file of a checkpoint", () => {
       { live: "all" },
       { shapes: [{ size: 1e9, length: 1 }] },
       { further: 1 },
-      { untold: [{ step: 1 }] },
+      { unreportedFreezes: [{ step: 1 }] },
       { place: {} },
     ]) {
       const directory = memoryDirectory("one");

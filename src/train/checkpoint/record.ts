@@ -51,7 +51,7 @@ const CHECKPOINT_RECORD = v.strictObject({
   place: POSITION,
   history: SAVED_HISTORY,
   /** Freezes that no step report contains yet. */
-  untold: v.array(SAVED_FREEZE),
+  unreportedFreezes: v.array(SAVED_FREEZE),
   /** The program's own data. */
   extra: v.optional(v.unknown()),
 });
@@ -100,7 +100,7 @@ export function captureRun(
     start: resources.start,
     place: queue.position,
     history: history.save(options.model.engine.device.pool.ledger),
-    untold: unreportedFreezes,
+    unreportedFreezes,
     extra: extra.record,
   };
   const tensors = new Map<string, CheckpointTensor>();
@@ -130,7 +130,14 @@ export function parseRecord(value: unknown, where: string): CheckpointRecord {
       "Resume with the safetape that wrote it, or begin a new run.",
     );
   }
-  return checkSchema(CHECKPOINT_RECORD, value, where);
+  return checkSchema(CHECKPOINT_RECORD, withPresentNames(value), where);
+}
+
+/** Earlier files of the same version call the freezes that no report contains `untold`. */
+function withPresentNames(value: unknown): unknown {
+  if (typeof value !== "object" || value === null || !("untold" in value)) return value;
+  const { untold, ...others } = value;
+  return { unreportedFreezes: untold, ...others };
 }
 
 /**
@@ -173,7 +180,7 @@ export async function readTensor(
 
 /** How far the run had come. @throws FileFormatError where the losses are missing. */
 export async function readPosition(checkpoint: RunCheckpoint): Promise<LoopPosition> {
-  const { step, hasBegun, history, untold } = checkpoint.record;
+  const { step, hasBegun, history, unreportedFreezes } = checkpoint.record;
   // A step that failed after its update has no loss.
   const lossCount = Math.min(step, checkpoint.tensors.get(LOSSES)?.shape[0] ?? 0);
   const losses = await readTensor(checkpoint, LOSSES, { shape: [lossCount] });
@@ -182,7 +189,7 @@ export async function readPosition(checkpoint: RunCheckpoint): Promise<LoopPosit
     step,
     hasBegun,
     history: new RunHistory(losses, history as unknown as HistoryTotals),
-    unreportedFreezes: untold as unknown as readonly FreezeEvent[],
+    unreportedFreezes: unreportedFreezes as unknown as readonly FreezeEvent[],
   };
 }
 
