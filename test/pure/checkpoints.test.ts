@@ -83,7 +83,7 @@ describe("the file of a checkpoint", () => {
     expect(await bytesOf(await readCheckpoint(directory, "run"))).toEqual(await bytesOf(stateOf(3)));
   });
 
-  it("of an earlier version has another name for the freezes that no report contains", async () => {
+  it("of an earlier version has another name for the freezes that no report contains", () => {
     const unreportedFreezes = [{ step: 1, tensors: ["a"], layers: [0], returnedBytes: 8, bytes: NO_BYTES }];
     const { record } = withRecord({ unreportedFreezes });
     const { unreportedFreezes: _, ...others } = record;

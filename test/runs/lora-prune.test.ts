@@ -22,6 +22,7 @@ const CONFIGS = {
 /** Groups of heads in one of the two pruned layers, and those that are out in the end: 0.75 of them, rounded down. */
 const GROUPS = { bert: [4, 2], gpt2: [4, 2], llama: [2, 1] } as const;
 const SAMPLES = tinySamples(16);
+const ADAPTER = { rank: 2, alpha: 4, targets: "all-linear", bias: "lora_only" } as const;
 const STEPS = 5;
 /** Groups are removed after every step but the last one. */
 const LAST_REMOVAL = 4;
@@ -30,7 +31,7 @@ const engine = await useEngine();
 
 function trainerOptions(model: LoadedModel, changes: Partial<TrainerOptions> = {}): TrainerOptions {
   const data = new Batches(SAMPLES, { size: 4, seed: 3, maxLength: 16, multiple: 16 });
-  const adapter = lora({ rank: 2, alpha: 4, targets: "all-linear", bias: "lora_only" });
+  const adapter = lora(ADAPTER);
   const policy = loraPrune({ every: 1, ratio: 0.75 });
   const optimizer = { learningRate: 1e-2 };
   return { model, adapter, policy, data, steps: STEPS, dropout: false, optimizer, seed: 5, ...changes };
@@ -64,14 +65,22 @@ async function untilStep(trainer: Trainer, last: number): Promise<StepReport[]> 
 const compactionsOf = (reports: readonly StepReport[]): CompactionEvent[] =>
   reports.flatMap(({ compaction }) => compaction ?? []);
 
-describe.each(["bert", "gpt2", "llama"] as const)("LoRAPrune on %s", (family) => {
+describe.each([
+  ["bert", {}],
+  ["gpt2", {}],
+  ["llama", {}],
+  // LLaMA's projections have no bias: each of them gets one that learns.
+  ["llama", { addBiases: true }],
+] as const)("LoRAPrune on %s %o", (family, adapterOptions) => {
+  const adapter = lora({ ...ADAPTER, ...adapterOptions });
+
   it("cuts heads and neurons out, with the logits of the model that only masks them, and gives their memory back", async () => {
     const [groups, out] = GROUPS[family];
     let expected: number[];
     let maskedBytes: number;
     {
       using model = await initialiseModel(engine, CONFIGS[family]);
-      using trainer = await Trainer.create(trainerOptions(model, { policy: pruning(0) }));
+      using trainer = await Trainer.create(trainerOptions(model, { adapter, policy: pruning(0) }));
       expect(compactionsOf(await untilStep(trainer, LAST_REMOVAL))).toEqual([]);
       expected = await logitsOf(trainer);
       maskedBytes = engine.ledger.liveBytes;
@@ -80,7 +89,7 @@ describe.each(["bert", "gpt2", "llama"] as const)("LoRAPrune on %s", (family) =>
     const loaded = new Map<string, Float32Array>();
     for (const [name, tensor] of model.weights) loaded.set(name, await tensor.read());
     {
-      using trainer = await Trainer.create(trainerOptions(model, { policy: pruning(1) }));
+      using trainer = await Trainer.create(trainerOptions(model, { adapter, policy: pruning(1) }));
       const [event] = compactionsOf(await untilStep(trainer, LAST_REMOVAL));
       // 0.75 (1 - 0.125^3) of 192 neurons are out in each of two layers; 64 at a time are cut.
       expect(event).toMatchObject({ step: LAST_REMOVAL, heads: 2 * out, neurons: 2 * 128 });
