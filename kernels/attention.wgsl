@@ -17,43 +17,19 @@
 // equal.
 // Limits: HEAD up to 256.
 
+#import lib/attention
+
 const HEAD: u32 = 8u;
 const GROUP: u32 = 32u;
-const HIDDEN_SCORE: f32 = -3.0e38;
-
-struct Params {
-  batch: u32,
-  batch0: u32,
-  time: u32,
-  heads: u32,
-  kv_heads: u32,
-  q_row: u32,
-  q_offset: u32,
-  k_row: u32,
-  k_offset: u32,
-  v_row: u32,
-  v_offset: u32,
-  causal: u32,
-  scale: f32,
-  salt: u32,
-  keep_threshold: u32,
-  keep_scale: f32,
-  dropping: u32,
-}
 
 @group(0) @binding(0) var<storage, read> q: array<f32>;
 @group(0) @binding(1) var<storage, read> k: array<f32>;
 @group(0) @binding(2) var<storage, read> v: array<f32>;
-@group(0) @binding(3) var<storage, read> mask: array<i32>;
-@group(0) @binding(4) var<storage, read> seed: array<u32>;
 @group(0) @binding(5) var<storage, read_write> y: array<f32>;
-@group(0) @binding(6) var<storage, read_write> lse: array<f32>;
 @group(0) @binding(7) var<storage, read> dy: array<f32>;
-@group(0) @binding(8) var<storage, read_write> statistics: array<vec4u>;
 @group(0) @binding(9) var<storage, read_write> dq: array<f32>;
 @group(0) @binding(10) var<storage, read_write> dk: array<f32>;
 @group(0) @binding(11) var<storage, read_write> dv: array<f32>;
-@group(0) @binding(12) var<uniform> params: Params;
 
 alias Head = array<f32, HEAD>;
 
@@ -85,32 +61,6 @@ fn v_index(batch: u32, head: u32, time: u32) -> u32 {
 
 fn y_index(batch: u32, head: u32, time: u32) -> u32 {
   return ((batch * params.time + time) * params.heads + head) * HEAD;
-}
-
-fn row_index(batch: u32, head: u32, time: u32) -> u32 {
-  return (batch * params.heads + head) * params.time + time;
-}
-
-// The two seed words of a text. They do not depend on the batch that the text is in.
-fn text_seed(batch: u32) -> vec2u {
-  let text = params.batch0 + batch;
-  return vec2u(seed[2u * text], seed[2u * text + 1u]);
-}
-
-// The first component of pcg3d (Jarzynski and Olano 2020), in two parts: `text_hash` is the same for all elements of a
-// text, `mask_factor` is the rest. An element is an index into the weights [heads, time, time] of its text.
-fn text_hash(seeds: vec2u) -> vec2u {
-  return vec2u(params.salt ^ seeds.y, seeds.x) * 1664525u + 1013904223u;
-}
-
-fn mask_factor(hash: vec2u, row: u32, key: u32) -> f32 {
-  var r = vec3u((row * params.time + key) * 1664525u + 1013904223u, hash);
-  r.x += r.y * r.z;
-  r.y += r.z * r.x;
-  r.z += r.x * r.y;
-  r ^= r >> vec3u(16u);
-  r.x += r.y * r.z;
-  return select(0.0, params.keep_scale, r.x < params.keep_threshold);
 }
 
 // The factor by which dropout multiplies a weight; 1 without dropout.

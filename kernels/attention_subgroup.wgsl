@@ -17,11 +17,12 @@
 enable subgroups;
 requires unrestricted_pointer_parameters;
 
+#import lib/attention
+
 const HEAD: u32 = 8u;
 const SUBGROUP: u32 = 8u;
 const ROWS: u32 = 16u;
 const COLUMNS: u32 = 2u;
-const HIDDEN_SCORE: f32 = -3.0e38;
 const ABSENT_SCORE: f32 = -3.4e38;
 
 // Neighbouring elements of HEAD that an invocation sums: its elements come in groups of this size.
@@ -30,39 +31,14 @@ const PACK: u32 = select(1u, 4u, HEAD % (4u * SUBGROUP) == 0u);
 const LANE_COLUMNS: u32 = (HEAD + SUBGROUP - 1u) / SUBGROUP;
 const LANE_ROWS: u32 = ROWS / SUBGROUP;
 
-struct Params {
-  batch: u32,
-  batch0: u32,
-  time: u32,
-  heads: u32,
-  kv_heads: u32,
-  q_row: u32,
-  q_offset: u32,
-  k_row: u32,
-  k_offset: u32,
-  v_row: u32,
-  v_offset: u32,
-  causal: u32,
-  scale: f32,
-  salt: u32,
-  keep_threshold: u32,
-  keep_scale: f32,
-  dropping: u32,
-}
-
 @group(0) @binding(0) var<storage, read> q: array<vec4f>;
 @group(0) @binding(1) var<storage, read> k: array<vec4f>;
 @group(0) @binding(2) var<storage, read> v: array<vec4f>;
-@group(0) @binding(3) var<storage, read> mask: array<i32>;
-@group(0) @binding(4) var<storage, read> seed: array<u32>;
 @group(0) @binding(5) var<storage, read_write> y: array<f32>;
-@group(0) @binding(6) var<storage, read_write> lse: array<f32>;
 @group(0) @binding(7) var<storage, read> dy: array<vec4f>;
-@group(0) @binding(8) var<storage, read_write> statistics: array<vec4u>;
 @group(0) @binding(9) var<storage, read_write> dq: array<f32>;
 @group(0) @binding(10) var<storage, read_write> dk: array<f32>;
 @group(0) @binding(11) var<storage, read_write> dv: array<f32>;
-@group(0) @binding(12) var<uniform> params: Params;
 
 alias Tile = array<array<f32, COLUMNS>, ROWS>;
 alias Sums = array<array<f32, LANE_COLUMNS>, ROWS>;
@@ -79,32 +55,6 @@ fn block(heads: u32, group: vec3u, groups: vec3u) -> Block {
   let index = group.y * groups.x + group.x;
   let row = index / blocks;
   return Block(row / heads, row % heads, (index % blocks) * ROWS);
-}
-
-fn row_index(batch: u32, head: u32, time: u32) -> u32 {
-  return (batch * params.heads + head) * params.time + time;
-}
-
-// The two seed words of a text. They do not depend on the batch that the text is in.
-fn text_seed(batch: u32) -> vec2u {
-  let text = params.batch0 + batch;
-  return vec2u(seed[2u * text], seed[2u * text + 1u]);
-}
-
-// The first component of pcg3d (Jarzynski and Olano 2020), in two parts: `text_hash` is the same for all elements of a
-// text, `mask_factor` is the rest. An element is an index into the weights [heads, time, time] of its text.
-fn text_hash(seeds: vec2u) -> vec2u {
-  return vec2u(params.salt ^ seeds.y, seeds.x) * 1664525u + 1013904223u;
-}
-
-fn mask_factor(hash: vec2u, row: u32, key: u32) -> f32 {
-  var r = vec3u((row * params.time + key) * 1664525u + 1013904223u, hash);
-  r.x += r.y * r.z;
-  r.y += r.z * r.x;
-  r.z += r.x * r.y;
-  r ^= r >> vec3u(16u);
-  r.x += r.y * r.z;
-  return select(0.0, params.keep_scale, r.x < params.keep_threshold);
 }
 
 fn is_hidden(batch: u32, key: u32) -> bool {

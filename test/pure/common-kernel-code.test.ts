@@ -20,7 +20,7 @@ function definitions(declaration: string, family = /./): Map<string, string[]> {
 
 /** What is not yet a part of kernels/lib is repeated in each of the kernels that need it. */
 describe("kernels have the same text for", () => {
-  const common = ["fn row_index", "fn text_seed", "fn multiply", "fn dropped_row"];
+  const common = ["fn multiply", "fn dropped_row"];
   it.each([...common, "struct DroppedRow"])("%s", (declaration) => {
     const groups = [...definitions(declaration).values()];
     expect(groups.flat().length, "kernels that have it").toBeGreaterThan(1);
@@ -29,10 +29,7 @@ describe("kernels have the same text for", () => {
 
   it.each([
     ["struct Params", /^product(?!_mean)/, 5],
-    ["struct Params", /^attention/, 2],
     ["fn steps_of_a", /^product/, 2],
-    ["fn text_hash", /^attention/, 2],
-    ["fn mask_factor", /^attention/, 2],
   ])("%s of %s", (declaration, family, count) => {
     const groups = [...definitions(declaration, family).values()];
     expect(groups, "groups of kernels whose texts differ").toHaveLength(1);
