@@ -55,9 +55,13 @@ const browser: TestProjectConfiguration = {
   test: { ...swiftshader.test, name: "browser", include: ["test/browser/**/*.test.ts"] },
 };
 
+/** The tests in test/deno: wgpu with naga, Deno's WebGPU, on llvmpipe. */
+const llvmpipe = onDevice("llvmpipe", ["deno"]);
+const deno: TestProjectConfiguration = { ...llvmpipe, test: { ...llvmpipe.test, name: "deno" } };
+
 export default defineConfig({
   test: {
-    projects: [pure, onDevice("llvmpipe", ["device", "runs"]), swiftshader, browser],
+    projects: [pure, onDevice("llvmpipe", ["device", "runs"]), swiftshader, browser, deno],
     pool: "forks",
     // A software adapter computes on the processor's cores itself: more processes would only slow each other down.
     maxWorkers: 2,

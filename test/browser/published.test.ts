@@ -3,13 +3,9 @@ import { join } from "node:path";
 import type { Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { Engine, loadAdapter, loadModel, openDirectory, Trainer } from "safetape";
-import { goldenAdapter } from "../../scripts/golden-case";
-import { GOLDEN_LIMITS, readBatches, readCase, readStart, runOptions } from "../../scripts/golden-file";
-import { adapterFile } from "../../src/adapter/file";
-import { readConfig } from "../../src/io/checkpoint";
-import { writeAdapterDirectory } from "../../src/io/peft";
-import { createModel } from "../../src/model/families";
+import { GOLDEN_LIMITS, readBatches, readCase, runOptions } from "../../scripts/golden-file";
 import { testDevice } from "../support/device";
+import { writeGoldenStart } from "../support/golden-start";
 import { publishedFolder } from "../support/published";
 import type { PublishedPage } from "./pages/published";
 import { tinyRun } from "./pages/tiny-run";
@@ -37,31 +33,13 @@ beforeAll(async () => {
     response.end(isHead ? undefined : Buffer.alloc(Number(to) - Number(from) + 1, Number(from) % 251));
     return true;
   });
-  for (const name of GOLDEN) await writeStart(name);
+  for (const name of GOLDEN) await writeGoldenStart(name, session.files);
   page = await session.open("published");
   call = caller<PublishedPage>(page);
   using engine = new Engine(await testDevice());
   nodeRun = await tinyRun(engine);
 });
 afterAll(() => session.close());
-
-/** Writes the initial tensors of a golden case as an adapter directory for the page to load. */
-async function writeStart(name: string): Promise<void> {
-  const directory = await openDirectory(`test/golden/${name}`);
-  const goldenCase = await readCase(directory);
-  if (goldenCase.full) return;
-  const file = adapterFile(
-    await goldenAdapter(goldenCase),
-    createModel(await readConfig(directory)),
-    await readStart(directory),
-  );
-  const target = await openDirectory(join(session.files, "adapters", name), { create: true });
-  await writeAdapterDirectory(
-    target,
-    file.config,
-    [...file.tensors].map(([key, tensor]) => ({ name: key, ...tensor })),
-  );
-}
 
 function expectSameRun(run: TinyRun): void {
   expect(run.freezes, "freezes").toEqual(nodeRun.freezes);

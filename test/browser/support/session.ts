@@ -19,20 +19,18 @@ const publishedPackage: Plugin = {
   },
 };
 
-export interface Session {
-  readonly chromium: Chromium;
+type Intercept = NonNullable<NonNullable<Parameters<typeof serve>[1]>["intercept"]>;
+
+/** A server of the published files and of these tests' pages, with a strict policy. */
+export interface PageServer {
   readonly url: string;
-  /** A folder of this session, served as /files/. */
+  /** A folder of this server, served as /files/. */
   readonly files: string;
-  /** Opens a page that runs a script of test/browser/pages, in a new page or in the given tab. */
-  open(script: string, tab?: Page): Promise<Page>;
   close(): Promise<void>;
 }
 
-type Intercept = NonNullable<NonNullable<Parameters<typeof serve>[1]>["intercept"]>;
-
-/** Starts Chromium and a server of the published files and of these tests' pages, with a strict policy. */
-export async function startSession(scripts: readonly string[], intercept?: Intercept): Promise<Session> {
+/** Bundles scripts of test/browser/pages and serves a page for each at /files/pages/NAME.html. */
+export async function servePages(scripts: readonly string[], intercept?: Intercept): Promise<PageServer> {
   const files = mkdtempSync(join(tmpdir(), "safetape-browser-"));
   const pages = join(files, "pages");
   await build({
@@ -51,11 +49,29 @@ export async function startSession(scripts: readonly string[], intercept?: Inter
   for (const name of scripts) writeFileSync(join(pages, `${name}.html`), html(name));
   const mounts = { "/dist/": "dist", "/examples/": "examples", "/golden/": "test/golden", "/files/": files };
   const server = await serve(mounts, intercept ? { intercept } : {});
-  const chromium = await startChromium();
   return {
-    chromium,
     files,
     url: server.url,
+    close: async () => {
+      await server.close();
+      rmSync(files, { recursive: true, force: true });
+    },
+  };
+}
+
+export interface Session extends PageServer {
+  readonly chromium: Chromium;
+  /** Opens a page that runs a script of test/browser/pages, in a new page or in the given tab. */
+  open(script: string, tab?: Page): Promise<Page>;
+}
+
+/** Starts Chromium beside a server of pages. */
+export async function startSession(scripts: readonly string[], intercept?: Intercept): Promise<Session> {
+  const server = await servePages(scripts, intercept);
+  const chromium = await startChromium();
+  return {
+    ...server,
+    chromium,
     open: async (script, tab) => {
       const page = tab ?? (await chromium.browser.newPage());
       page.on("pageerror", (error) => process.stderr.write(`${script}: ${String(error)}\n`));
@@ -66,7 +82,6 @@ export async function startSession(scripts: readonly string[], intercept?: Inter
     close: async () => {
       await chromium.close();
       await server.close();
-      rmSync(files, { recursive: true, force: true });
     },
   };
 }
@@ -77,7 +92,7 @@ const html = (script: string): string =>
 
 // Functions of any parameters can be assigned to `any[]` only.
 // eslint-disable-next-line @typescript-eslint/no-explicit-any
-type Functions = Record<string, (...values: any[]) => unknown>;
+export type Functions = Record<string, (...values: any[]) => unknown>;
 
 /** Calls a function of the object that a page assigned to `globalThis.page`, by name. */
 export type Caller<P extends Functions> = <K extends keyof P & string>(
