@@ -1,80 +1,80 @@
-import { mkdir, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { compileKernels, compilePeerShaders, COMPILE_ENTRIES, COMPILE_PEERS } from "./isa/compile-all";
 import { compileEntries } from "./isa/compile";
-import type { Entry } from "./isa/entry";
-import { readMachineCode } from "./isa/machine-code";
-import { rowsOf } from "./isa/rows";
-import type { Compiled, Row } from "./isa/rows";
-import { missingTool, runOnFamily } from "./isa/toolchain";
+import { constantsOf } from "./isa/entry";
+import { differences, missedBy, readMissed, writeMissed } from "./isa/missed";
+import { writeIsa } from "./isa/results";
+import { BOUNDED, formatWidths, rowsOf } from "./isa/rows";
+import type { Row } from "./isa/rows";
+import { FAMILIES, missingTool } from "./isa/toolchain";
 import type { Family } from "./isa/toolchain";
 
-/** Where machine code is kept, if it is. */
-const codeFolder = process.env["SAFETAPE_ISA_CODE"];
+const USAGE = `npm run bench:isa                          all kernels and peers' shaders; writes bench/results/isa.{json,md,svg}
+npm run bench:isa -- --accept              writes the bounds that are missed now to bench/isa/missed.json
+npm run bench:isa -- KERNEL [WORD ...]     the entries of one kernel, also those that are not chosen; words select by entry,
+                                           kind of work, format, layout or constant (product_shared plain f32 b^T TILE_M=8)
+SAFETAPE_ISA_CODE=FOLDER keeps the machine code.`;
 
-async function compileAll(families: readonly Family[], filter: readonly string[]): Promise<Compiled[]> {
-  const compiled: Compiled[] = [];
-  const [, program = ""] = process.argv;
-  if (codeFolder !== undefined) await mkdir(codeFolder, { recursive: true });
-  await Promise.all(
-    families.map((family) =>
-      runOnFamily(family, program, ["--compile", ...filter], (description, text) => {
-        // Printed by `compileEntries`.
-        const entry = JSON.parse(description) as Entry;
-        compiled.push({ family, entry, code: readMachineCode(text) });
-        if (codeFolder !== undefined) void writeFile(join(codeFolder, `${fileName(entry)}-${family}.txt`), text);
-      }),
-    ),
-  );
-  return compiled;
+const [, program = "", first, ...rest] = process.argv;
+
+/** What this program does when started as `runOnFamily` starts it, or by a person. */
+async function main(): Promise<void> {
+  if (first === COMPILE_ENTRIES) {
+    const [kernel, ...words] = rest;
+    return compileEntries(kernel === undefined ? undefined : { kernel, words });
+  }
+  // What peers need loads only where they run.
+  if (first === COMPILE_PEERS) return (await import("./isa/peers")).compilePeers();
+  const missing = missingTool();
+  if (missing !== undefined) throw new Error(`Kernels cannot be compiled for AMD's GPUs here: ${missing}.`);
+  if (first === undefined) return all();
+  if (first === "--accept") return accept();
+  if (!first.startsWith("-")) return printKernel([first, ...rest]);
+  console.log(USAGE);
 }
 
-const constantsOf = ({ constants }: Pick<Entry, "constants">): string =>
-  Object.entries(constants)
-    .map((pair) => pair.join("="))
-    .join(" ");
+async function accept(): Promise<void> {
+  const { compiled } = await compileKernels({ program, families: BOUNDED });
+  const missed = missedBy(rowsOf(compiled));
+  for (const line of differences(missed, await readMissed())) console.log(line);
+  await writeMissed(missed);
+}
 
-const fileName = (entry: Entry): string =>
-  [entry.kernel, entry.entry, constantsOf(entry).replaceAll(" ", "-")].filter((part) => part !== "").join("-");
+async function all(): Promise<void> {
+  const families = Object.keys(FAMILIES) as Family[]; // the keys of an object of this type
+  const kernels = await compileKernels({ program, families });
+  const peers = await compilePeerShaders({ program, families: BOUNDED });
+  await writeIsa(kernels, peers);
+  const missed = Object.keys(missedBy(rowsOf(kernels.compiled)));
+  console.log(`bench/results/isa.md: ${missed.length} rows miss bounds on ${kernels.drivers.join(", ")}`);
+}
 
 /** Prints a line for each entry and family, with the bounds that any of its uses misses. */
-function printRows(rows: readonly Row[]): void {
+async function printKernel(filter: readonly string[]): Promise<void> {
+  const { compiled } = await compileKernels({ program, families: BOUNDED }, filter, process.env["SAFETAPE_ISA_CODE"]);
+  if (compiled.length === 0)
+    console.log(`No plan and no case of an op has an entry of "${filter.join(" ")}".\n${USAGE}`);
   const groups = new Map<string, Row[]>();
-  for (const row of rows) {
-    const name = `${row.entry} ${constantsOf(row)}  ${row.family}`;
+  for (const row of rowsOf(compiled)) {
+    const name = `${row.entry.kernel}.${row.entry.entry} ${constantsOf(row.entry)} on ${row.family}`;
     groups.set(name, [...(groups.get(name) ?? []), row]);
   }
-  for (const [name, uses] of [...groups].sort(([a], [b]) => a.localeCompare(b))) {
-    const [{ figures }] = uses as [Row, ...Row[]]; // no group is empty
-    const { registers, spilled, scratchBytes, waves, ldsBytes, instructions, hot, reads, writes } = figures;
-    const of = uses.map(({ use }) => [use.kind, ...use.traits, `(${use.origin})`].join(" "));
-    const parts = [
-      `${registers} registers, ${spilled} spilled, ${scratchBytes} B scratch, ${waves} waves, ${ldsBytes} B LDS, ${instructions} instructions`,
-      hot && `hot: ${hot.fma} fma / ${hot.valu} valu = ${hot.fmaPerValu}, ${hot.ldsBytesPerFma} B LDS per fma`,
-      `bytes read: ${widths(reads)}; written: ${widths(writes)}`,
-      `for ${[...new Set(of)].join("; ")}`,
-    ];
-    console.log(`${name}\n  ${parts.filter((part) => part !== undefined).join("\n  ")}`);
-    const missed = uses.flatMap(({ misses }) =>
-      misses.map(({ bound, value, limit }) => `  MISSED ${bound}: ${Number(value.toFixed(3))}, bound ${limit}`),
+  for (const [name, rows] of [...groups].sort(([a], [b]) => a.localeCompare(b))) {
+    const { registers, spilled, scratchBytes, waves, ldsBytes, instructions, hot, reads, writes } = rows[0]!.figures;
+    const uses = rows.map(({ use }) => [use.kind, ...use.traits, `(${use.origin})`].join(" "));
+    const missed = rows.flatMap(({ misses }) =>
+      misses.map(({ bound, value, limit }) => `MISSED ${bound}: ${Number(value.toFixed(3))}, bound ${limit}`),
     );
-    for (const line of new Set(missed)) console.log(line);
+    const lines = [
+      `${registers} registers, ${spilled} spilled, ${scratchBytes} B scratch, ${waves} waves, ${ldsBytes} B LDS, ${instructions} instructions`,
+      ...(hot
+        ? [`hot: ${hot.fma} fma / ${hot.valu} valu = ${hot.fmaPerValu}, ${hot.ldsBytesPerFma} B LDS per fma`]
+        : []),
+      `bytes read: ${formatWidths(reads)}; written: ${formatWidths(writes)}`,
+      `for ${[...new Set(uses)].join("; ")}`,
+      ...new Set(missed),
+    ];
+    console.log([name, ...lines].join("\n  "));
   }
 }
 
-/** Number of accesses by bytes, such as "4 of 16". */
-const widths = (counts: Readonly<Record<string, number>>): string =>
-  Object.entries(counts)
-    .map(([width, count]) => `${count} of ${width}`)
-    .join(", ") || "none";
-
-const missing = missingTool();
-const [first, ...rest] = process.argv.slice(2);
-if (first === "--compile") {
-  const [kernel, ...words] = rest;
-  await compileEntries(kernel === undefined ? undefined : { kernel, words });
-} else if (missing !== undefined) {
-  console.error(`Kernels cannot be compiled for AMD's GPUs here: ${missing}.`);
-  process.exitCode = 1;
-} else {
-  printRows(rowsOf(await compileAll(["RDNA2", "RDNA3"], process.argv.slice(2))));
-}
+await main();

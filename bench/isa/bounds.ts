@@ -15,9 +15,17 @@ export interface Bound {
 const isReal = ({ origin }: Use): boolean => origin !== "case";
 const formatOf = ({ traits }: Use): string => traits[0] ?? "f32";
 const headOf = ({ traits }: Use): number => Number(/head (\d+)/.exec(traits.join())?.[1] ?? NaN);
-const fmaShare = ({ fma, valu }: Block): number => fma / valu;
-const ldsPerFma = ({ fma, ldsBytes }: Block): number => ldsBytes / fma;
-const hotBlocks = (code: MachineCode, { kind }: Use): Block[] => {
+const least = (values: readonly number[]): number => (values.length > 0 ? Math.min(...values) : NaN);
+const most = (values: readonly number[]): number => (values.length > 0 ? Math.max(...values) : NaN);
+
+/** The least share of multiply-adds among the vector instructions of some blocks. */
+export const fmaShare = (blocks: readonly Block[]): number => least(blocks.map(({ fma, valu }) => fma / valu));
+
+/** The most bytes of workgroup memory that any of the blocks reads for a multiply-add. */
+export const ldsPerFma = (blocks: readonly Block[]): number => most(blocks.map(({ fma, ldsBytes }) => ldsBytes / fma));
+
+/** The blocks whose shares count: of attention, the inner loops of all its products. */
+export const hotBlocks = (code: MachineCode, { kind }: Pick<Use, "kind">): Block[] => {
   const hot = hottest(code);
   if (kind === "attention") return heavyBlocks(code);
   return hot ? [hot] : [];
@@ -38,7 +46,7 @@ export const BOUNDS: readonly Bound[] = [
   },
   {
     name: "multiply-adds per vector instruction",
-    measure: (code, use) => least(hotBlocks(code, use).map(fmaShare)),
+    measure: (code, use) => fmaShare(hotBlocks(code, use)),
     least: (use) => {
       if (use.kind === "product") return formatOf(use) === "f32" ? 0.92 : 0.88;
       return { "narrow product": 0.7, attention: 0.8, memory: undefined, small: undefined }[use.kind];
@@ -46,7 +54,7 @@ export const BOUNDS: readonly Bound[] = [
   },
   {
     name: "bytes of workgroup memory per multiply-add",
-    measure: (code, use) => -least(hotBlocks(code, use).map((block) => -ldsPerFma(block))),
+    measure: (code, use) => ldsPerFma(hotBlocks(code, use)),
     most: ({ kind }) =>
       ({ product: 1, attention: 2.25, "narrow product": undefined, memory: undefined, small: undefined })[kind],
   },
@@ -61,8 +69,6 @@ export const BOUNDS: readonly Bound[] = [
     least: (use) => (use.kind === "memory" && isReal(use) ? 0.8 : undefined),
   },
 ];
-
-const least = (values: readonly number[]): number => (values.length > 0 ? Math.min(...values) : NaN);
 
 function wideShare(blocks: readonly Block[]): number {
   const bytes = blocks.flatMap(({ reads, writes }) => [...reads, ...writes]);
@@ -86,3 +92,6 @@ export function misses(code: MachineCode, use: Use): Miss[] {
     return limit === undefined ? [] : [{ bound: name, value, limit }];
   });
 }
+
+/** Why an entry cannot meet a bound, as its machine code shows. */
+export const REASONS: readonly { readonly entry: RegExp; readonly bound: string; readonly reason: string }[] = [];

@@ -25,3 +25,9 @@ export interface Entry {
   readonly constants: Readonly<Record<string, number>>;
   readonly uses: readonly Use[];
 }
+
+/** The constants in one line, such as "TILE_M=8 TILE_N=8". */
+export const constantsOf = ({ constants }: Pick<Entry, "constants">): string =>
+  Object.entries(constants)
+    .map((pair) => pair.join("="))
+    .join(" ");

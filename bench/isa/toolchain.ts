@@ -64,26 +64,24 @@ function buildLayer(): void {
 /** Lines around what RADV prints of one pipeline, on stderr. The first goes on with the pipeline's description. */
 const BEGIN = "@safetape begin ";
 const END = "@safetape end";
-/** The last line of a program that compiled all that it meant to. */
-const DONE = "@safetape done";
+/** Begins the last line of a program that compiled all that it meant to; it goes on with the driver's name. */
+const DONE = "@safetape done ";
 const STDERR = 2;
 
-/** Compiles a pipeline, in a program that `runOnFamily` started; no other must be compiled at the same time. */
-export async function compileMarked(description: string, compile: () => Promise<unknown>): Promise<void> {
-  writeSync(STDERR, `${BEGIN}${description}\n`);
-  await compile();
-  writeSync(STDERR, `${END}\n`);
-}
+/** Says that a pipeline is compiled next, in a program that `runOnFamily` started; until `endPipeline`, no other one may be. */
+export const beginPipeline = (description: string): void => void writeSync(STDERR, `${BEGIN}${description}\n`);
+export const endPipeline = (): void => void writeSync(STDERR, `${END}\n`);
 
 /** Ends a program that `runOnFamily` started: the driver would wait for ever for commands that never reached it. */
-export function endCompilation(): void {
-  writeSync(STDERR, `${DONE}\n`);
+export function endCompilation(driver: string): void {
+  writeSync(STDERR, `${DONE}${driver}\n`);
   process.kill(process.pid, "SIGKILL");
 }
 
 /**
  * Runs a bundled program whose Vulkan device is an AMD GPU of this family that compiles and does nothing else.
  * @param onPipeline gets a pipeline's description, as the program printed it between the markers, and RADV's text.
+ * @returns the driver's name and version.
  * @throws Error with the program's last lines if it fails.
  */
 export function runOnFamily(
@@ -91,7 +89,7 @@ export function runOnFamily(
   program: string,
   args: readonly string[],
   onPipeline: (description: string, text: string) => void,
-): Promise<void> {
+): Promise<string> {
   buildLayer();
   const env = {
     ...process.env,
@@ -118,7 +116,8 @@ export function runOnFamily(
   });
   return new Promise((resolve, reject) => {
     child.on("error", reject).on("close", () => {
-      if (text.endsWith(`${DONE}\n`)) resolve();
+      const done = text.lastIndexOf(DONE);
+      if (done >= 0) resolve(text.slice(done + DONE.length).trim());
       else reject(new Error(`${program} failed for ${family}:\n${text.split("\n").slice(-20).join("\n")}`));
     });
   });
