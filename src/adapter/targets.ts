@@ -16,7 +16,7 @@ export interface TargetOptions {
    * of the model family.
    */
   readonly targets?: string | readonly string[];
-  /** Layers to adapt. Default all. */
+  /** Layers to adapt, whatever names the targets. Default all. */
   readonly layers?: LayerChoice;
   /** Modules of which all tensors are trained as well. Default the task's head. */
   readonly modulesToSave?: readonly string[];
@@ -55,20 +55,48 @@ export function targetKeys({ targets, layers, modulesToSave }: TargetOptions): R
   };
 }
 
-/** A configuration for one model: defaults that depend on the model are filled in. */
+/**
+ * A configuration for one model: defaults that depend on the model are filled in.
+ * @throws ConfigError for a choice of layers without any of the targets, and for layers beside a pattern in a file.
+ */
 export function resolveTargets(
   model: Model,
   config: TargetConfig,
   layers: LayerChoice | undefined,
   defaults: readonly string[],
 ): TargetConfig {
-  return {
+  const resolved = {
     target_modules: config.target_modules ?? [...defaults],
     layers_to_transform: layers === undefined ? config.layers_to_transform : chosenLayers(layers, model.layers),
     layers_pattern: config.layers_pattern,
     modules_to_save: config.modules_to_save ?? [...model.heads],
   };
+  const { target_modules: targets, layers_to_transform: chosen } = resolved;
+  // PEFT's choice of layers limits ends of module paths alone.
+  const areEnds =
+    typeof targets !== "string" && !model.projections.some((projection) => isListed(model, projection, targets));
+  if (chosen === null || areEnds) return resolved;
+  if (layers === undefined) {
+    if (typeof targets !== "string") return resolved;
+    throw new ConfigError(
+      `The adapter has layers_to_transform beside the target_modules ${JSON.stringify(targets)}.`,
+      "As PEFT has it, they limit lists alone: list the modules, or remove the layers.",
+    );
+  }
+  const numbers = chosenLayers(layers, model.layers);
+  const names = targetProjections(model, { ...resolved, layers_to_transform: null })
+    .filter(({ layer }) => layer !== undefined && numbers.includes(layer))
+    .map(({ name }) => name);
+  if (names.length > 0) return { ...resolved, target_modules: names, layers_to_transform: null };
+  throw new ConfigError(
+    `The adapter's targets ${JSON.stringify(targets)} have no module in the layers ${numbers.join(", ")}.`,
+    "Choose other layers or targets.",
+  );
 }
+
+/** Whether a list of targets has the complete path of a projection. */
+const isListed = (model: Model, { name }: Projection, targets: readonly string[]): boolean =>
+  targets.includes(name) || targets.includes(model.renamed?.(name) ?? name);
 
 /** The projections that a resolved configuration chooses. @throws ConfigError when there are none. */
 export function targetProjections(model: Model, config: TargetConfig): Projection[] {
