@@ -8,23 +8,29 @@ import type { Shape } from "./base/shape";
 import type { Device } from "./gpu/device";
 import type { Lifetime } from "./gpu/ledger";
 import { readBuffer } from "./gpu/readback";
-import type { Lease } from "./gpu/pool";
+import type { Lease, Memory } from "./gpu/pool";
 
 /** Host data that a tensor can be filled with. */
 export type TensorData = Float32Array | Int32Array | Uint32Array;
 
 /** A tensor in GPU memory. Whoever creates one disposes of it (`using` does); any use after that throws. */
 export class Tensor {
-  #lease: Lease | undefined;
+  readonly #lease: Lease | undefined;
+  #memory: Memory | undefined;
 
-  /** Allocates memory; its contents are zero. */
+  /**
+   * Allocates memory; its contents are zero.
+   * @param place the lifetime of that memory, or other memory for the tensor to lie in, which it does not return.
+   */
   constructor(
     private readonly device: Device,
     readonly shape: Shape,
     readonly dtype: Dtype,
-    lifetime: Lifetime,
+    place: Lifetime | Memory,
   ) {
-    this.#lease = device.pool.lease(tensorBytes(dtype, shape), lifetime);
+    const isMemory = typeof place === "object";
+    this.#lease = isMemory ? undefined : device.pool.lease(tensorBytes(dtype, shape), place);
+    this.#memory = isMemory ? place : this.#lease;
   }
 
   /**
@@ -40,8 +46,8 @@ export class Tensor {
   }
 
   /** The tensor's memory. @throws DisposedError after `dispose`. */
-  get lease(): Lease {
-    if (this.#lease) return this.#lease;
+  get lease(): Memory {
+    if (this.#memory) return this.#memory;
     throw new DisposedError(
       `A tensor ${formatShape(this.shape)} is used after it was disposed of.`,
       "Read its values before dispose(), or end the `using` block later.",
@@ -91,7 +97,8 @@ export class Tensor {
   #upload(offset: number, data: TensorData): void {
     this.device.check();
     this.device.writes++;
-    this.device.upload(this.lease.buffer, offset, data);
+    const memory = this.lease;
+    this.device.upload(memory.buffer, memory.offset + offset, data);
   }
 
   #weightFormat(use: string): WeightFormat {
@@ -132,7 +139,7 @@ export class Tensor {
   /** Returns the memory. Further calls do nothing. */
   dispose(): void {
     if (this.#lease) this.device.pool.return(this.#lease);
-    this.#lease = undefined;
+    this.#memory = undefined;
   }
 
   [Symbol.dispose](): void {

@@ -1,6 +1,6 @@
 import type { Adapter, Tensors } from "../adapter/adapter";
 import type { LoadedModel } from "../io/load-model";
-import type { Lease } from "../gpu/pool";
+import type { Memory } from "../gpu/pool";
 import type { TensorStore } from "../run/store";
 import { Tensor } from "../tensor";
 
@@ -28,7 +28,7 @@ export class InferenceStore implements TensorStore {
     return store;
   }
 
-  lease(name: string): Lease {
+  lease(name: string): Memory {
     const tensor = this.#tensors.get(name) ?? this.loaded.weights.get(name);
     if (!tensor) throw new Error(`Neither the model nor the adapter has a tensor ${name}.`);
     return tensor.lease;

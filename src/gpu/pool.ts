@@ -2,10 +2,17 @@ import { DisposedError, LimitError, OutOfMemoryError } from "../base/errors";
 import { Ledger } from "./ledger";
 import type { Lifetime } from "./ledger";
 
-/** A GPU buffer with an owner. Whoever leased it returns it to the pool. */
-export interface Lease {
+/** A GPU buffer, or a part of one. */
+export interface Memory {
   readonly buffer: GPUBuffer;
+  /** First byte. */
+  readonly offset: number;
   readonly bytes: number;
+}
+
+/** A GPU buffer with an owner. Whoever leased it returns it to the pool. */
+export interface Lease extends Memory {
+  readonly offset: 0;
 }
 
 /** What the pool records of a lease. */
@@ -65,7 +72,7 @@ export class Pool {
   }
 
   #record(buffer: GPUBuffer, bytes: number, lifetime: Lifetime): Lease {
-    const lease = { buffer, bytes };
+    const lease = { buffer, offset: 0, bytes } as const;
     this.#leases.set(lease, { lifetime, isCounted: false });
     return lease;
   }

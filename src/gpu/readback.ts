@@ -1,22 +1,22 @@
 import type { Device } from "./device";
 import { USAGE } from "./pool";
-import type { Lease } from "./pool";
+import type { Memory } from "./pool";
 
-/** Part of a buffer, in bytes. Both fields are multiples of 4. */
+/** Part of a tensor's memory, in bytes. Both fields are multiples of 4. */
 export interface ByteRange {
   readonly offset: number;
   readonly bytes: number;
 }
 
 /**
- * Copies some ranges of a buffer to the host, one after the other (default: the complete buffer). The ledger counts the
+ * Copies some ranges of a tensor's memory to the host, one after the other (default: all of it). The ledger counts the
  * staging buffer while it exists.
  * @throws OutOfMemoryError when the driver has no memory for the staging buffer.
  */
 export async function readBuffer(
   device: Device,
-  lease: Lease,
-  ranges: readonly ByteRange[] = [{ offset: 0, bytes: lease.bytes }],
+  memory: Memory,
+  ranges: readonly ByteRange[] = [{ offset: 0, bytes: memory.bytes }],
 ): Promise<ArrayBuffer> {
   const total = ranges.reduce((sum, { bytes }) => sum + bytes, 0);
   const { pool } = device;
@@ -26,7 +26,7 @@ export async function readBuffer(
     const encoder = device.handle.createCommandEncoder();
     let stagingOffset = 0;
     for (const { offset, bytes } of ranges) {
-      encoder.copyBufferToBuffer(lease.buffer, offset, staging.buffer, stagingOffset, bytes);
+      encoder.copyBufferToBuffer(memory.buffer, memory.offset + offset, staging.buffer, stagingOffset, bytes);
       stagingOffset += bytes;
     }
     device.handle.queue.submit([encoder.finish()]);

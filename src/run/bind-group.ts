@@ -1,13 +1,14 @@
 import { KernelError } from "../base/errors";
 import { kernelInterface } from "../gpu/wgsl";
+import type { Memory } from "../gpu/pool";
 import type { PlannedLaunch, Target } from "../tape/plan";
 
 interface LaunchResources {
   readonly pipeline: GPUComputePipeline;
   /** The launch's uniform block. */
   readonly params: { readonly buffer: GPUBuffer; readonly offset: number; readonly size: number };
-  /** Returns the buffer that holds a target. */
-  readonly resolve: (target: Target) => GPUBuffer;
+  /** Returns the memory of a target. */
+  readonly resolve: (target: Target) => Memory;
 }
 
 /** Creates the bind group of a launch. @throws KernelError for a variable that the kernel does not declare. */
@@ -26,7 +27,9 @@ export function createBindGroup(
         `It declares ${[...bindings.keys()].join(", ")}.`,
       );
     }
-    return { binding: declared.binding, resource: { buffer: resolve(target), offset, size: roundUp(bytes) } };
+    const memory = resolve(target);
+    const resource = { buffer: memory.buffer, offset: memory.offset + offset, size: roundUp(bytes) };
+    return { binding: declared.binding, resource };
   });
   if (paramsBinding !== undefined) entries.push({ binding: paramsBinding, resource: params });
   const label = `${kernel.name}.${entry} ${node.label}`;

@@ -2,7 +2,7 @@ import { ShapeError } from "../base/errors";
 import { elements, formatShape } from "../base/shape";
 import type { Device } from "../gpu/device";
 import { USAGE } from "../gpu/pool";
-import type { Lease } from "../gpu/pool";
+import type { Lease, Memory } from "../gpu/pool";
 import { packUniforms } from "../gpu/uniforms";
 import type { Uniforms } from "../gpu/uniforms";
 import { LOSS_GRADIENT } from "../tape/plan";
@@ -42,8 +42,8 @@ export class CompiledPlan {
   readonly #stagingLayout: ReturnType<typeof stagingLayout>;
   #pipelines: readonly GPUComputePipeline[] | undefined;
   #dispatches: readonly Dispatch[] = [];
-  /** The buffers for which the bind groups were created, one for each of `#sources`. */
-  #boundBuffers: readonly GPUBuffer[] = [];
+  /** The memory for which the bind groups were created, one for each of `#sources`. */
+  #bound: readonly Memory[] = [];
   /** The plan's buffers. */
   #buffers: readonly GPUBuffer[] = [];
 
@@ -82,19 +82,18 @@ export class CompiledPlan {
   /**
    * Creates the bind groups, unless they exist for the same buffers. The plan must be compiled.
    * @param shared the buffers that all plans share, by rank.
-   * @param find finds the buffer of a tensor that outlives the plan.
+   * @param find finds the memory of a tensor that outlives the plan.
    * @returns whether commands that were encoded before are still valid.
    */
-  bind(shared: readonly Lease[], find: (name: string) => GPUBuffer): boolean {
-    const bufferOf = (source: Source): GPUBuffer =>
-      "rank" in source ? shared[source.rank]!.buffer : find(source.name);
+  bind(shared: readonly Lease[], find: (name: string) => Memory): boolean {
+    const memoryOf = (source: Source): Memory => ("rank" in source ? shared[source.rank]! : find(source.name));
     const isBound =
-      this.#boundBuffers.length > 0 && this.#sources.every((source, i) => bufferOf(source) === this.#boundBuffers[i]);
+      this.#bound.length > 0 && this.#sources.every((source, i) => isSame(memoryOf(source), this.#bound[i]!));
     if (isBound) return true;
-    const resolve = (target: Target): GPUBuffer => bufferOf(this.#sourceOf(target));
+    const resolve = (target: Target): Memory => memoryOf(this.#sourceOf(target));
     this.#dispatches = this.#launches.map((launch, i) => this.#dispatch(launch, this.#pipelines![i]!, resolve));
-    this.#boundBuffers = this.#sources.map(bufferOf);
-    this.#buffers = this.plan.buffers.map((_, index) => resolve({ kind: "buffer", index }));
+    this.#bound = this.#sources.map(memoryOf);
+    this.#buffers = this.plan.buffers.map((_, index) => resolve({ kind: "buffer", index }).buffer);
     return false;
   }
 
@@ -103,7 +102,7 @@ export class CompiledPlan {
     return { name: target.kind === "gradient" ? gradientName(target.name) : target.name };
   }
 
-  #dispatch(planned: DeviceLaunch, pipeline: GPUComputePipeline, resolve: (target: Target) => GPUBuffer): Dispatch {
+  #dispatch(planned: DeviceLaunch, pipeline: GPUComputePipeline, resolve: (target: Target) => Memory): Dispatch {
     const { index, launch } = planned;
     const { workgroups } = launch;
     const across = Math.min(workgroups, this.device.limits.workgroupsPerDimension);
@@ -191,6 +190,8 @@ export class CompiledPlan {
     if (this.#staging) this.device.pool.return(this.#staging);
   }
 }
+
+const isSame = (a: Memory, b: Memory): boolean => a.buffer === b.buffer && a.offset === b.offset;
 
 const allTargets = (plan: Plan): Target[] =>
   plan.launches.flatMap(({ bindings }) => bindings.map(({ target }) => target));

@@ -227,7 +227,7 @@ export class Executor {
   }
 
   #bind({ plan, store }: Run): boolean {
-    return this.#held(plan).bind(this.#shared, (name) => store.lease(name).buffer);
+    return this.#held(plan).bind(this.#shared, (name) => store.lease(name));
   }
 
   /** Submits a sequence. Inputs of a plan that is not staged are written in place, so earlier runs must be submitted first. */

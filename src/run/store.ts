@@ -1,9 +1,9 @@
-import type { Lease } from "../gpu/pool";
+import type { Memory } from "../gpu/pool";
 
 /** Finds the memory of parameters by name, and of their gradients by `gradientName(name)`. */
 export interface TensorStore {
   /** The memory of a tensor. @throws Error when the tensor does not exist. */
-  lease(name: string): Lease;
+  lease(name: string): Memory;
 }
 
 /** The name of a parameter's values as they were loaded, in stores that train a copy of it. */

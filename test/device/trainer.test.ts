@@ -87,6 +87,24 @@ describe("memory", () => {
     expect(sumBytes(engine.ledger.peak), "peak").toBe(engine.ledger.peakBytes);
   });
 
+  it("of a tensor that freezes alone in its layer is returned, and its neighbours keep every bit", async () => {
+    using model = await initialiseModel(engine, BERT);
+    using trainer = await Trainer.create(trainerOptions(model, { steps: 2 }));
+    await trainer.train();
+    const { state } = trainer;
+    const [frozen = "", ...others] = [...state.live.keys()].filter((name) => name.includes("layer.1."));
+    const companions = state.companions(frozen);
+    const keys = [frozen, ...others.flatMap((name) => [name, ...state.companions(name)])];
+    const read = async (): Promise<Float32Array[]> => Promise.all(keys.map((key) => state.read(key)));
+    const [values, { bytes }, before] = [await read(), state.tensor(frozen), engine.ledger.live];
+    const { returned } = await trainer.freeze([frozen]);
+    expect(companions).toHaveLength(3);
+    expect(returned.state).toBe(companions.length * bytes);
+    expect(engine.ledger.live.state).toBe(before.state - returned.state);
+    expect(engine.ledger.live).toEqual(trainer.predictedBytes());
+    expect(await read()).toEqual(values);
+  });
+
   it("holds nothing below the horizon, and `explain` names the gradients that need what is kept", async () => {
     using model = await initialiseModel(engine, BERT);
     using trainer = await Trainer.create(trainerOptions(model));

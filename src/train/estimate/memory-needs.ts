@@ -15,6 +15,7 @@ import { sidePlans } from "../plans/side-plans";
 import type { SidePlanOptions } from "../plans/side-plans";
 import { scorePlan } from "../plans/statistics-plan";
 import type { StepChoice } from "../plans/step-choice";
+import { stateBuffers } from "../tensors/arenas";
 import { companionNames } from "../tensors/names";
 import { fixedSpecs, trainableSpecs } from "../tensors/specs";
 import type { TrainableSpec } from "../tensors/specs";
@@ -66,7 +67,7 @@ export class MemoryNeeds {
     const moments = [steps, ...others.map((plan) => [plan])].map((plans) => this.#holding(plans, live));
     const largest = moments.reduce((a, b) => (sumBytes(b) > sumBytes(a) ? b : a));
     const withoutPlans = this.#holding([], live);
-    const copyWithoutPlans = Math.max(tableBytes(this.options), this.#compactionBytes(live));
+    const copyWithoutPlans = Math.max(tableBytes(this.options), this.#compactionBytes(live), this.#moveBytes(live));
     const free = Math.max(this.copyBytes, copyWithoutPlans + sumBytes(withoutPlans) - sumBytes(largest));
     return { ...largest, scratch: largest.scratch + free };
   }
@@ -76,9 +77,16 @@ export class MemoryNeeds {
     return footprint(planned.model, adapter, plans, (name) => this.#companions(live, name));
   }
 
-  #companions(live: ReadonlySet<string>, name: string): number {
-    if (!live.has(name)) return 0;
-    return companionNames(name, { statistics: this.side.statistics, isMasked: this.#maskable.has(name) }).length;
+  #companions(live: ReadonlySet<string>, name: string): readonly string[] {
+    if (!live.has(name)) return [];
+    return companionNames(name, { statistics: this.side.statistics, isMasked: this.#maskable.has(name) });
+  }
+
+  /** Bytes of the largest buffer of several tensors: where some of them are frozen, the others move while no plan is held. */
+  #moveBytes(live: ReadonlySet<string>): number {
+    const { planned, adapter } = this.side;
+    const buffers = [...stateBuffers(planned.model, adapter, (name) => this.#companions(live, name)).values()];
+    return Math.max(0, ...buffers.filter(({ tensors }) => tensors.size > 1).map(({ bytes }) => bytes));
   }
 
   /**
@@ -94,7 +102,7 @@ export class MemoryNeeds {
       [...this.#allSpecs(), ...fixedSpecs(model, adapter)].map(([name, spec]) => [name, specBytes(spec)]),
     );
     const needs = pruning.tensors(model).map((names) => {
-      const runBytes = names.map((name) => (tensorBytes.get(name) ?? 0) * (1 + this.#companions(live, name)));
+      const runBytes = names.map((name) => (tensorBytes.get(name) ?? 0) * (1 + this.#companions(live, name).length));
       const weightBytes = names.map((name) => weights.get(name) ?? 0);
       return [...runBytes, ...weightBytes].reduce((sum, bytes) => sum + bytes, 0) + Math.max(...weightBytes);
     });

@@ -88,8 +88,8 @@ export function plan(options: PredictOptions): Prediction {
     limits: DEFAULT_LIMITS,
   };
   const others = live.size > 0 ? sidePlans(side, live, new Set()).all : [];
-  const companions = (name: string): number =>
-    live.has(name) ? companionNames(name, { statistics, isMasked: false }).length : 0;
+  const companions = (name: string): readonly string[] =>
+    live.has(name) ? companionNames(name, { statistics, isMasked: false }) : [];
   const bytesOf = (step: Plan): Bytes => footprint(model, adapter, [step, ...others], companions);
   const needs = (sections: ReadonlySet<string>): number => sumBytes(bytesOf(stepWith(sections)));
   const sections = recomputedSections(model, recompute, needs);

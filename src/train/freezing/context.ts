@@ -165,9 +165,9 @@ function bytesWith(
 ): number {
   const live = new Map([...state.live].filter(([name]) => !tensors.includes(name)));
   const after = book.after(new Set(live.keys()));
-  const companions = (name: string): number => {
-    if (live.has(name)) return state.companions(name).length;
-    return after.live.has(name) ? 1 : 0;
+  const companions = (name: string): readonly string[] => {
+    if (live.has(name)) return state.companions(name);
+    return after.live.has(name) ? [gradientName(name)] : [];
   };
   return sumBytes(footprint(loaded.model, adapter, [...after.plans, ...sidePlansWith(live)], companions));
 }

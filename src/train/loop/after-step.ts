@@ -10,7 +10,7 @@ import { probeBatches } from "../plans/comparison-trace";
 import { policyStatistics } from "../plans/statistics-plan";
 import { compactionEvent, freezeEvent } from "./reports";
 import type { CompactionEvent, FreezeEvent, StepReport } from "./reports";
-import { heldPlans } from "../step/optimizer-plans";
+import { holdPlans } from "../step/optimizer-plans";
 import type { RunResources } from "./resources";
 
 /** Live bytes of a run, and FLOPs of an optimizer step with the largest batch. */
@@ -114,7 +114,7 @@ export class AfterStep {
    * new plans: the tensors are frozen then, and the next step, or another call, plans again.
    */
   async freeze(tensors: readonly string[]): Promise<FreezeEvent> {
-    const { state, book, updates, merging, executor } = this.resources;
+    const { state, book, updates, merging } = this.resources;
     checkFreeze(state, tensors);
     // A freeze that was refused before is reported as one, together with this call.
     this.#beforeFreeze ??= { layers: [...state.liveByLayer().keys()], cost: this.#cost() };
@@ -124,7 +124,7 @@ export class AfterStep {
     updates.rebuild();
     await withMemoryRemedy(this.resources, async () => {
       await merging?.mergeFrozen();
-      await executor.hold(heldPlans(this.resources));
+      await holdPlans(this.resources);
     });
     this.#beforeFreeze = undefined;
     const layers = before.layers.filter((layer) => !state.liveByLayer().has(layer));
@@ -160,7 +160,7 @@ export class AfterStep {
       await executor.hold([]);
       await compaction.run();
       updates.rebuild();
-      await executor.hold(heldPlans(this.resources));
+      await holdPlans(this.resources);
     });
     const { step } = this.loop.progress();
     this.#compaction = compactionEvent({ step, ...compaction.counts }, this.#beforeCompaction, this.#cost());

@@ -12,7 +12,7 @@ import type { RunLength } from "../estimate/run-length";
 import { footprint, OfPlans } from "../plans/footprint";
 import type { BatchQueue } from "../step/batch-queue";
 import { drawBatches } from "../step/draw-batches";
-import { heldPlans } from "../step/optimizer-plans";
+import { heldPlans, holdPlans } from "../step/optimizer-plans";
 import type { NextStep } from "../step/look-ahead";
 import { stepPrefix } from "../step/prefix/step-prefix";
 import { StepRunner } from "../step/step-runner";
@@ -204,9 +204,8 @@ export class TrainingLoop {
   /** GPU bytes that the run occupies between steps by its plans, by lifetime. Equals the ledger. */
   predictedBytes(): Bytes {
     const { options, state } = this.resources;
-    const companions = (name: string): number => state.companions(name).length;
     const { model } = options.model;
-    return footprint(model, options.adapter, heldPlans(this.resources), companions);
+    return footprint(model, options.adapter, heldPlans(this.resources), (name) => state.companions(name));
   }
 
   /** Freezes tensors for good. Throws as `AfterStep.freeze`. */
@@ -233,7 +232,7 @@ export class TrainingLoop {
    * @throws MemoryBudgetError, with everything as it was, where steps without merged weights do not fit into the budget.
    */
   async unmerge(): Promise<void> {
-    const { merging, book, executor } = this.resources;
+    const { merging, book } = this.resources;
     if (!merging) return;
     merging.choice.isOn = false;
     try {
@@ -243,7 +242,7 @@ export class TrainingLoop {
       throw error;
     }
     merging.unmerge();
-    await executor.hold(heldPlans(this.resources));
+    await holdPlans(this.resources);
   }
 
   /** Returns the run's memory. The loaded model stays. */

@@ -11,8 +11,12 @@ import { plan } from "../../tape/plan";
 import type { Plan } from "../../tape/plan";
 import { Recorder } from "../../tape/tape";
 import type { Value } from "../../tape/tape";
+import { elements } from "../../base/shape";
+import type { Shape } from "../../base/shape";
 import type { OptimizerOptions } from "../options";
-import { gradientName, maskName, momentNames } from "../tensors/names";
+import { aligned } from "../tensors/arenas";
+import type { Arenas } from "../tensors/arenas";
+import { gradientName, maskName, momentNames, spanName } from "../tensors/names";
 
 /** Optimizer options with their defaults filled in. */
 export type OptimizerSettings = Required<Omit<OptimizerOptions, OwnSettings>> & Pick<OptimizerOptions, OwnSettings>;
@@ -73,19 +77,63 @@ export interface UpdateOptions {
   readonly proximal?: (name: string) => number | undefined;
   /** The group of a tensor. Default that of a tensor outside the head. */
   readonly group?: (name: string) => ParameterGroup;
+  /** Where tensors lie side by side. Default nowhere. */
+  readonly arenas?: Arenas;
 }
 
-/** Masks gradients and sums their squares. */
+/** Live tensors that lie side by side and have the same settings: one launch reads or updates all of them. */
+interface Span {
+  readonly first: string;
+  readonly group: ParameterGroup;
+  /** Shape of the tensor, or [n] of several with the zeros between them. */
+  readonly shape: Shape;
+  /** Key of each of the tensors' values, gradients and moments in the store, given that of the first tensor. */
+  readonly key: (first: string) => string;
+}
+
+/** The live tensors in their order, joined where they lie side by side. */
+function spansOf(
+  live: ReadonlyMap<string, TensorSpec>,
+  group: (name: string) => ParameterGroup,
+  arenas: Arenas = new Map(),
+): Span[] {
+  const spans: Span[] = [];
+  let previousName = "";
+  for (const [name, spec] of live) {
+    const [last, place, previous] = [spans.at(-1), arenas.get(name), arenas.get(previousName)];
+    const settings = group(name);
+    const isNext =
+      place !== undefined &&
+      place.arena === previous?.arena &&
+      place.index === previous.index + 1 &&
+      settings.input === last?.group.input &&
+      settings.weightDecay === last.group.weightDecay;
+    if (last && isNext) {
+      const shape = [aligned(4 * elements(last.shape)) / 4 + elements(spec.shape)];
+      spans[spans.length - 1] = { ...last, shape, key: spanName };
+    } else {
+      spans.push({ first: name, group: settings, shape: spec.shape, key: (first) => first });
+    }
+    previousName = name;
+  }
+  return spans;
+}
+
+/** Masks gradients and sums their squares, span by span. */
 function recordNorm(
   recorder: Recorder,
   live: ReadonlyMap<string, TensorSpec>,
-  masked: ReadonlySet<string> | undefined,
+  spans: readonly Span[],
+  masked: ReadonlySet<string> = new Set(),
 ): Value {
-  let total: Value | undefined;
   for (const [name, { shape }] of live) {
+    if (!masked.has(name)) continue;
     const x = recorder.parameter(gradientName(name), shape);
-    if (masked?.has(name)) recorder.record(applyMask, { x, mask: recorder.parameter(maskName(name), shape) }, {});
-    total = recorder.apply(squareSum, { x, previous: total }, {});
+    recorder.record(applyMask, { x, mask: recorder.parameter(maskName(name), shape) }, {});
+  }
+  let total: Value | undefined;
+  for (const { first, shape, key } of spans) {
+    total = recorder.apply(squareSum, { x: recorder.parameter(key(gradientName(first)), shape), previous: total }, {});
   }
   return total!;
 }
@@ -96,44 +144,50 @@ function recordNorm(
  */
 export function normPlan(
   live: ReadonlyMap<string, TensorSpec>,
+  settings: OptimizerSettings,
   limits: Limits,
-  { masked }: Pick<UpdateOptions, "masked"> = {},
+  { masked, arenas, group = defaultGroup(settings) }: Pick<UpdateOptions, "masked" | "arenas" | "group"> = {},
 ): Plan {
   const recorder = new Recorder();
   // A plan has no inputs that no op reads: the loss passes through an op that keeps its bits.
   const loss = recorder.apply(scale, { x: recorder.input(LOSS, [1]) }, { factor: 1 });
-  const total = recordNorm(recorder, live, masked);
+  const total = recordNorm(recorder, live, spansOf(live, group, arenas), masked);
   return plan(recorder, { outputs: { [SQUARE_SUM]: total, [LOSS]: loss }, effects: true, staged: true, limits });
 }
 
-/** The plan of one optimizer step over the live tensors: masks, the global norm, then AdamW on each tensor. */
+const defaultGroup =
+  (settings: OptimizerSettings) =>
+  (name: string): ParameterGroup =>
+    parameterGroup(settings, name, false);
+
+/** The plan of one optimizer step over the live tensors: masks, the global norm, AdamW on each span, soft thresholds. */
 export function updatePlan(
   live: ReadonlyMap<string, TensorSpec>,
   settings: OptimizerSettings,
   limits: Limits,
-  { masked, proximal, group = (name) => parameterGroup(settings, name, false) }: UpdateOptions = {},
+  { masked, proximal, arenas, group = defaultGroup(settings) }: UpdateOptions = {},
 ): Plan {
   const recorder = new Recorder();
   const loss = recorder.input(LOSS, [1]);
-  const total = recordNorm(recorder, live, masked);
+  const spans = spansOf(live, group, arenas);
+  const total = recordNorm(recorder, live, spans, masked);
+  for (const {
+    first,
+    shape,
+    key,
+    group: { input, weightDecay },
+  } of spans) {
+    const [p, m, v, g] = [first, ...momentNames(first), gradientName(first)].map((name) =>
+      recorder.parameter(key(name), shape),
+    );
+    const inputs = { p, m, v, g, total, loss, hyper: recorder.input(input, [ADAMW_HYPER_SIZE]) };
+    recorder.labelled(key(first), () => recorder.record(adamw, inputs, { weightDecay }));
+  }
   for (const [name, { shape }] of live) {
-    const [firstMoment, secondMoment] = momentNames(name);
-    const p = recorder.parameter(name, shape);
-    const { input, weightDecay } = group(name);
-    const inputs = {
-      p,
-      total,
-      loss,
-      m: recorder.parameter(firstMoment, shape),
-      v: recorder.parameter(secondMoment, shape),
-      g: recorder.parameter(gradientName(name), shape),
-      hyper: recorder.input(input, [ADAMW_HYPER_SIZE]),
-    };
     const bound = proximal?.(name);
-    recorder.labelled(name, () => {
-      recorder.record(adamw, inputs, { weightDecay });
-      if (bound !== undefined) recorder.record(softThreshold, { p, total, loss }, { bound });
-    });
+    if (bound === undefined) continue;
+    const p = recorder.parameter(name, shape);
+    recorder.labelled(name, () => recorder.record(softThreshold, { p, total, loss }, { bound }));
   }
   return plan(recorder, { outputs: { [SQUARE_SUM]: total, [LOSS]: loss }, effects: true, staged: true, limits });
 }

@@ -9,6 +9,7 @@ import { lossSumPlan, sumsLosses } from "./loss-sum-plan";
 import { normPlan, optimizerSettings, parameterGroup, updatePlan } from "./optimizer-plan";
 import type { OptimizerSettings, ParameterGroup } from "./optimizer-plan";
 import type { PlannedModel } from "./planned-model";
+import { arenasOf } from "../tensors/arenas";
 import type { TrainableSpec } from "../tensors/specs";
 import { statisticsOf, statisticsPlan } from "./statistics-plan";
 import { variantKey } from "./trace";
@@ -110,6 +111,7 @@ export function sidePlans(
     if (!variants) return shared;
     return { ...shared, input: `${shared.input} of layer ${typeof layer === "number" ? layer : "none"}` };
   };
+  const arenas = arenasOf(planned.model, adapter);
   const updatePlans = (dropped: DroppedLayers): UpdatePlans => {
     const isDropped = ({ layer }: TrainableSpec): boolean => typeof layer === "number" && dropped.includes(layer);
     const updated = new Map([...live].filter(([, spec]) => !isDropped(spec)));
@@ -117,9 +119,10 @@ export function sidePlans(
       update: updatePlan(updated, settings, limits, {
         masked,
         group,
+        arenas,
         proximal: (name) => adapter.proximal?.(name),
       }),
-      norm: readsGradientsFirst ? normPlan(updated, limits, { masked }) : undefined,
+      norm: readsGradientsFirst ? normPlan(updated, settings, limits, { masked, group, arenas }) : undefined,
       groups: new Map([...updated.keys()].map((name) => [group(name).input, group(name)])),
     };
   };

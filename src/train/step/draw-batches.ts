@@ -1,16 +1,11 @@
 import { ConfigError } from "../../base/errors";
 import type { Batch } from "../../data/batch";
-import type { Executor } from "../../run/executor";
-import type { PlanBook } from "../plans/plan-book";
 import type { BatchQueue } from "./batch-queue";
-import { heldPlans } from "./optimizer-plans";
-import type { OptimizerPlans } from "./optimizer-plans";
+import { heldPlans, holdPlans } from "./optimizer-plans";
+import type { HoldParts } from "./optimizer-plans";
 
-export interface DrawParts {
+export interface DrawParts extends HoldParts {
   readonly queue: BatchQueue;
-  readonly book: PlanBook;
-  readonly updates: OptimizerPlans;
-  readonly executor: Executor;
 }
 
 /**
@@ -20,10 +15,8 @@ export interface DrawParts {
  * was not known before and does not fit into the budget, and OutOfMemoryError, both with run and data as they were, so that
  * the step can be tried again.
  */
-export async function drawBatches(
-  { queue, book, updates, executor }: DrawParts,
-  droppedLayers: readonly number[],
-): Promise<readonly Batch[]> {
+export async function drawBatches(parts: DrawParts, droppedLayers: readonly number[]): Promise<readonly Batch[]> {
+  const { queue, book, executor } = parts;
   if (!book.hasVariant(droppedLayers)) {
     throw new ConfigError(
       `The policy leaves out the layers ${droppedLayers.join(", ")}, which are not among its variants.`,
@@ -34,9 +27,8 @@ export async function drawBatches(
   const restoreBook = book.mark();
   try {
     for (const batch of batches) if (!book.hasShape(batch)) book.addShape(batch);
-    const plans = heldPlans({ book, updates });
     // The executor may hold other plans where it refused an earlier change.
-    if (!plans.every((plan) => executor.holds(plan))) await executor.hold(plans);
+    if (!heldPlans(parts).every((plan) => executor.holds(plan))) await holdPlans(parts);
     return batches;
   } catch (error) {
     restoreBook();

@@ -150,7 +150,32 @@ export class OptimizerPlans {
   }
 }
 
+interface HeldParts {
+  readonly book: PlanBook;
+  readonly updates: OptimizerPlans;
+}
+
 /** The plans that the executor holds between steps: those of the steps, and those in addition to them. */
-export function heldPlans({ book, updates }: { readonly book: PlanBook; readonly updates: OptimizerPlans }): Plan[] {
+export function heldPlans({ book, updates }: HeldParts): Plan[] {
   return [...book.plans, ...updates.plans];
+}
+
+/** What holds the plans of steps. */
+export interface HoldParts extends HeldParts {
+  readonly executor: Executor;
+  readonly state: TrainableTensors;
+}
+
+/**
+ * Makes the executor hold the plans of steps. Updates take the tensors of a layer to lie side by side, so what was frozen
+ * between them leaves first. The plans give way meanwhile, since what moves needs memory of its own for a moment.
+ * @throws OutOfMemoryError where memory runs out; another call continues there.
+ */
+export async function holdPlans(parts: HoldParts): Promise<void> {
+  const { executor, state } = parts;
+  if (state.hasGaps) {
+    await executor.hold([]);
+    await state.closeGaps();
+  }
+  await executor.hold(heldPlans(parts));
 }

@@ -26,10 +26,18 @@ export const statisticsNames = (parameter: string): readonly [sensitivity: strin
 /** Key of the average of a parameter's sensitivity over a window of steps. */
 export const windowAverageName = (parameter: string): string => `window's sensitivity of ${parameter}`;
 
+const SPAN = "from ";
+
+/** Key under which plans bind a tensor together with those that follow it in its arena. */
+export const spanName = (first: string): string => `${SPAN}${first}`;
+
+/** The key of the tensor at which a key's memory begins. */
+export const firstOfSpan = (key: string): string => (key.startsWith(SPAN) ? key.slice(SPAN.length) : key);
+
 /** Key of the last snapshot's copy of a tensor, next to which the analysis holds another snapshot. */
 export const finalName = (parameter: string): string => `final ${parameter}`;
 
-/** Keys of the tensors that a live parameter has in addition, each of its shape: gradient, moments, statistics, mask. */
+/** Keys of the tensors that a live parameter has in addition, each of its shape, in this order: gradient, moments, statistics, mask. */
 export function companionNames(
   parameter: string,
   { statistics, isMasked }: { readonly statistics: readonly Statistics[]; readonly isMasked: boolean },

@@ -2,14 +2,15 @@ import type { Adapter } from "../../adapter/adapter";
 import { ConfigError, ShapeError } from "../../base/errors";
 import { Random } from "../../base/random";
 import { elements, formatShape } from "../../base/shape";
-import type { Shape } from "../../base/shape";
 import type { LoadedModel } from "../../io/load-model";
 import type { TensorSpec } from "../../op/declaration";
-import type { Lease } from "../../gpu/pool";
+import type { Lease, Memory } from "../../gpu/pool";
 import type { TensorStore } from "../../run/store";
 import type { Statistics } from "../../ops/shared/statistics";
 import { Tensor } from "../../tensor";
-import { companionNames, gradientName, maskName, originalName } from "./names";
+import { stateBuffers } from "./arenas";
+import type { StateBuffer } from "./arenas";
+import { companionNames, firstOfSpan, gradientName, maskName, originalName } from "./names";
 import { fixedSpecs, trainableSpecs } from "./specs";
 import type { TrainableSpec } from "./specs";
 
@@ -31,6 +32,8 @@ export interface TrainableTensorsOptions {
  */
 export class TrainableTensors implements TensorStore {
   readonly #tensors = new Map<string, Tensor>();
+  /** The buffers that it holds, by identifier. Tensors that were replaced have buffers of their own. */
+  readonly #buffers = new Map<string, { readonly buffer: StateBuffer; readonly lease: Lease }>();
   readonly #live: Map<string, TrainableSpec>;
   #specs: ReadonlyMap<string, TrainableSpec>;
   #fixed: ReadonlyMap<string, TrainableSpec>;
@@ -72,7 +75,7 @@ export class TrainableTensors implements TensorStore {
     { statistics = [], ...learning }: TrainableTensorsOptions = {},
   ): Promise<TrainableTensors> {
     const tensors = new TrainableTensors(loaded, adapter, statistics, learning);
-    await tensors.#allocate("the adapter and its optimizer state", [...tensors.#initialShapes(adapter)]);
+    await tensors.#allocate("the adapter and its optimizer state");
     try {
       await tensors.#fill(adapter, seed);
       return tensors;
@@ -82,23 +85,28 @@ export class TrainableTensors implements TensorStore {
     }
   }
 
-  /** Name and shape of every tensor that the run owns at its start. */
-  *#initialShapes(adapter: Adapter): Generator<readonly [name: string, shape: Shape]> {
-    for (const [name, { shape }] of this.fixed) yield [name, shape];
-    for (const [name, { shape }] of this.specs) {
-      const isModelWeight = adapter.trainsInPlace && this.loaded.weights.has(name);
-      if (!isModelWeight) yield [name, shape];
-      for (const companion of this.companions(name)) yield [companion, shape];
-    }
+  /** The buffers for the tensors that the run owns now. */
+  #layout(): ReadonlyMap<string, StateBuffer> {
+    return stateBuffers(this.loaded.model, this.adapter, (name) => this.companions(name));
   }
 
-  /** Allocates all of the tensors or none. @throws OutOfMemoryError naming `what`. */
-  async #allocate(what: string, shapes: readonly (readonly [name: string, shape: Shape])[]): Promise<void> {
-    const { device } = this.loaded.engine;
-    const tensors = await device.pool.checked(what, () =>
-      shapes.map(([name, shape]) => [name, new Tensor(device, shape, "f32", "state")] as const),
+  /** Allocates the tensors that the run lacks, all of them or none. @throws OutOfMemoryError naming `what`. */
+  async #allocate(what: string): Promise<void> {
+    const missing = [...this.#layout()].filter(
+      ([, { tensors }]) => ![...tensors.keys()].every((key) => this.#tensors.has(key)),
     );
-    for (const [name, tensor] of tensors) this.#tensors.set(name, tensor);
+    const { pool } = this.loaded.engine.device;
+    const leases = await pool.checked(what, () => missing.map(([, { bytes }]) => pool.lease(bytes, "state")));
+    missing.forEach(([id, buffer], i) => this.#hold(id, buffer, leases[i]!));
+  }
+
+  /** Lets the tensors of a buffer lie in it. */
+  #hold(id: string, buffer: StateBuffer, lease: Lease): void {
+    this.#buffers.set(id, { buffer, lease });
+    for (const [key, { shape, offset, bytes }] of buffer.tensors) {
+      const memory = { buffer: lease.buffer, offset, bytes };
+      this.#tensors.set(key, new Tensor(this.loaded.engine.device, shape, "f32", memory));
+    }
   }
 
   /** Writes the initial values. New tensors are zero, which is right for gradients, moments and statistics. */
@@ -127,12 +135,22 @@ export class TrainableTensors implements TensorStore {
   async prune(masks: ReadonlyMap<string, Float32Array>): Promise<void> {
     const values = new Map<string, Float32Array>();
     for (const name of masks.keys()) values.set(name, await this.tensor(name).read());
-    const maskShapes = [...masks.keys()].map((name) => [maskName(name), this.tensor(name).shape] as const);
-    await this.#allocate("the masks of pruned tensors", maskShapes);
+    await this.#allocateMasks([...masks.keys()]);
     for (const [name, mask] of masks) {
-      this.#masked.add(name);
       this.tensor(maskName(name)).write(mask);
       this.tensor(name).write(values.get(name)!.map((value, i) => (mask[i] === 0 ? 0 : value)));
+    }
+  }
+
+  /** @throws OutOfMemoryError where memory runs out; no tensor then has a mask that it did not have. */
+  async #allocateMasks(names: readonly string[]): Promise<void> {
+    const before = new Set(this.#masked);
+    for (const name of names) this.#masked.add(name);
+    try {
+      await this.#allocate("the masks of pruned tensors");
+    } catch (error) {
+      for (const name of names) if (!before.has(name)) this.#masked.delete(name);
+      throw error;
     }
   }
 
@@ -162,9 +180,7 @@ export class TrainableTensors implements TensorStore {
    * @throws OutOfMemoryError where memory runs out, and whatever `read` throws.
    */
   async load(masked: readonly string[], read: (name: string) => Promise<Float32Array>): Promise<void> {
-    const maskShapes = masked.map((name) => [maskName(name), this.#live.get(name)!.shape] as const);
-    await this.#allocate("the masks of pruned tensors", maskShapes);
-    for (const name of masked) this.#masked.add(name);
+    await this.#allocateMasks(masked);
     for (const name of this.persistent.keys()) this.tensor(name).write(await read(name));
   }
 
@@ -200,21 +216,63 @@ export class TrainableTensors implements TensorStore {
   }
 
   /**
-   * Freezes tensors for good. Their gradients, moments, statistics and masks go back to the driver; the tensors stay.
+   * Freezes tensors for good. Their gradients, moments, statistics and masks go back to the driver; the tensors stay. Where
+   * others lie in the same buffers, that memory is returned by `closeGaps`.
    * @param computed tensors whose gradients the plans of steps compute from now on: a frozen one of them keeps its gradient.
    */
   freeze(names: readonly string[], computed: ReadonlySet<string> = new Set()): void {
-    const changed = [...names, ...this.#stillComputed];
-    const before = changed.flatMap((name) => this.companions(name));
     for (const name of names) {
       this.#live.delete(name);
       this.#masked.delete(name);
     }
     this.#stillComputed = this.#frozenOf(computed);
-    const after = new Set(changed.flatMap((name) => this.companions(name)));
-    for (const companion of before.filter((name) => !after.has(name))) {
-      this.#tensors.get(companion)?.dispose();
-      this.#tensors.delete(companion);
+    const layout = this.#layout();
+    const keys = new Set([...layout.values()].flatMap(({ tensors }) => [...tensors.keys()]));
+    for (const [key, tensor] of this.#tensors) {
+      if (keys.has(key)) continue;
+      tensor.dispose();
+      this.#tensors.delete(key);
+    }
+    for (const id of this.#buffers.keys()) if (!layout.has(id)) this.#return(id);
+  }
+
+  #return(id: string): void {
+    const held = this.#buffers.get(id);
+    if (held) this.loaded.engine.device.pool.return(held.lease);
+    this.#buffers.delete(id);
+  }
+
+  /** The buffers with room for tensors that were frozen, as they are without it. */
+  #withGaps(): [id: string, buffer: StateBuffer][] {
+    return [...this.#layout()].filter(([id, { bytes }]) => bytes < (this.#buffers.get(id)?.buffer.bytes ?? 0));
+  }
+
+  /** Whether tensors were frozen whose memory is part of a buffer that others need. */
+  get hasGaps(): boolean {
+    return this.#withGaps().length > 0;
+  }
+
+  /**
+   * Moves tensors that lie beside frozen ones into smaller buffers, one buffer after the other, and returns the old ones.
+   * @throws OutOfMemoryError where the driver has no memory for the next one; a later call continues there.
+   */
+  async closeGaps(): Promise<void> {
+    const { device } = this.loaded.engine;
+    const { pool, handle } = device;
+    for (const [id, buffer] of this.#withGaps()) {
+      const { buffer: old, lease: oldLease } = this.#buffers.get(id)!;
+      const lease = await pool.checked("the state of the tensors that still learn", () =>
+        pool.lease(buffer.bytes, "state"),
+      );
+      const encoder = handle.createCommandEncoder();
+      for (const [key, { offset, bytes }] of buffer.tensors) {
+        encoder.copyBufferToBuffer(oldLease.buffer, old.tensors.get(key)!.offset, lease.buffer, offset, bytes);
+      }
+      handle.queue.submit([encoder.finish()]);
+      pool.return(oldLease);
+      this.#hold(id, buffer, lease);
+      // The driver must have freed the old buffer before it is asked for more.
+      await device.wait(pool.flush());
     }
   }
 
@@ -229,7 +287,8 @@ export class TrainableTensors implements TensorStore {
 
   /** GPU bytes of all tensors that it owns. */
   get bytes(): number {
-    return [...this.#tensors.values()].reduce((sum, { bytes }) => sum + bytes, 0);
+    const buffers = new Set([...this.#tensors.values()].map(({ lease }) => lease.buffer));
+    return [...buffers].reduce((sum, { size }) => sum + size, 0);
   }
 
   /** Copies a tensor to the host. */
@@ -253,10 +312,14 @@ export class TrainableTensors implements TensorStore {
     );
   }
 
-  /** Puts other tensors in the place of own ones, which it disposes of. Their shapes are those that the model gives them now. */
+  /**
+   * Puts other tensors in the place of own ones that lie in no arena, which it disposes of. Their shapes are those that the
+   * model gives them now.
+   */
   replace(tensors: ReadonlyMap<string, Tensor>): void {
     for (const [name, tensor] of tensors) {
       this.#tensors.get(name)?.dispose();
+      this.#return(name);
       this.#tensors.set(name, tensor);
     }
     this.#specs = trainableSpecs(this.loaded.model, this.adapter);
@@ -281,8 +344,8 @@ export class TrainableTensors implements TensorStore {
     this.tensor(name).write(data);
   }
 
-  lease(name: string): Lease {
-    return this.tensor(name).lease;
+  lease(name: string): Memory {
+    return this.tensor(firstOfSpan(name)).lease;
   }
 
   /** Copies the adapter's and all trained tensors to the host, by name. */
@@ -315,6 +378,7 @@ export class TrainableTensors implements TensorStore {
 
   dispose(): void {
     for (const tensor of this.#tensors.values()) tensor.dispose();
+    for (const id of this.#buffers.keys()) this.#return(id);
     this.#tensors.clear();
   }
 }
