@@ -1,5 +1,5 @@
 import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import * as safetape from "safetape";
 import { hessianEigenvalues, hessianProduct } from "../../src/analysis/hessian";
 import { LossSurface } from "../../src/analysis/loss-surface";
@@ -138,6 +138,15 @@ describe("safetape analyze", () => {
   };
   const pictures = (out: string, name: string): string[] =>
     readdirSync(out).filter((file) => file.startsWith(`${name}.`));
+
+  it("says that the package for pictures is missing before it trains", async () => {
+    vi.doMock("@resvg/resvg-js", () => {
+      throw new Error("Cannot find package '@resvg/resvg-js'");
+    });
+    const error = await failure(run("similarity", { out: path("pictures"), model: path("nowhere"), png: true }));
+    vi.doUnmock("@resvg/resvg-js");
+    expect(error.message).toMatch(/@resvg\/resvg-js.*\n.*npm install/);
+  });
 
   it("contribution trains single layers, and after an interruption only those that are missing", async () => {
     const out = path("contribution");

@@ -273,6 +273,14 @@ describe("safetape study", () => {
     const refused = await runCli(["study", file, "--out", out, "--cell", "3/3"]);
     expect(refused).toMatchObject({ code: 2, stdout: "" });
     expect(refused.stderr).toMatch(/number 3 of 3, and the study has 2 cells/);
+    const tooLarge = path("large.json");
+    const regimes = [...study.regimes, { name: "large", examples: 17, epochs: 1 }];
+    writeFileSync(tooLarge, JSON.stringify({ ...study, regimes }));
+    const early = await runCli(["study", tooLarge, "--out", out]);
+    expect(early).toMatchObject({ code: 1, stdout: "" });
+    expect(early.stderr, "before the first cell").toMatch(
+      /^small, large takes 17 training examples, and the data have 16/,
+    );
     expect(readdirSync(path())).not.toContain("out");
     const both = ["1/2", "2/2"].map((cell) => runCli(["study", file, "--out", out, "--cell", cell]));
     const workers = await Promise.all(both);

@@ -6,6 +6,7 @@ import type { PolicyChoice } from "../../freeze/make";
 import type { Directory } from "../../io/directory";
 import type { LoadedModel } from "../../io/load-model";
 import { createEngine, loadModel, openDirectory } from "../../node/index";
+import { pngRenderer } from "../../report/png";
 import type { BatchSource, TrainerOptions } from "../../train/options";
 import type { Trainer } from "../../train/trainer";
 import { evaluateTask } from "../evaluation";
@@ -44,7 +45,9 @@ export class AnalysisSession {
   static async open(options: AnalyzeOptions): Promise<AnalysisSession> {
     const { task, data: path, steps } = options;
     const settings = trainerSettings(options.freeze ?? NEVER, options);
-    adapterFrom(options); // Throws for wrong options before anything is loaded.
+    // Wrong options and missing packages are reported before anything is loaded.
+    adapterFrom(options);
+    if (options.png) await pngRenderer();
     const head = await taskHead(task, path);
     const screen = new Screen(options.quiet);
     const engine = await createEngine();

@@ -19,7 +19,7 @@ import { cellsOf, cellsOfShare, shareOf } from "./cells";
 import type { StudyCell } from "./cells";
 import { Claims } from "./claims";
 import type { Claim } from "./claims";
-import { readStudyData } from "./data";
+import { readStudyData, trainingExamples } from "./data";
 import type { StudyData } from "./data";
 import { readStudy } from "./file";
 import type { Study, StudyTask } from "./file";
@@ -51,9 +51,11 @@ export async function studyCommand(path: string | undefined, raw: RawOptions, pr
   // A missing package is reported before the first run.
   const needsWordNet = study.tasks.some(({ generate }) => generate?.meteor === "wordnet");
   const wordNet = await wordNetFor(needsWordNet && !collect ? "wordnet" : "variant");
+  const sources = new StudySources(study, wordNet);
+  await sources.check(mine);
   const out = await openDirectory(outPath, { create: !collect });
   await claimDirectory(out, study);
-  using worker = new Worker(study, out, wordNet);
+  using worker = new Worker(study, out, sources);
   await worker.run(mine);
   if (share) {
     print(
@@ -105,6 +107,42 @@ async function writeTables(
 
 const CONFIG = v.record(v.string(), v.unknown());
 
+/** The model and the data of a study. */
+class StudySources {
+  /** Data of the task that was read last. */
+  #data: { readonly task: string; readonly data: StudyData } | undefined;
+
+  constructor(
+    private readonly study: Study,
+    private readonly wordNet: WordNet | undefined,
+  ) {}
+
+  /** Refuses what would end the study at a later cell: parts that a model lacks, and more examples than the data have. */
+  async check(cells: readonly StudyCell[]): Promise<void> {
+    for (const { task, method } of cells) {
+      if (method.without.length > 0) withoutParts(await this.#modelFor(task), method.adapter, method.without);
+    }
+    for (const task of new Set(cells.map((cell) => cell.task))) {
+      if (trainingExamples(task) !== undefined) await this.dataOf(task);
+    }
+  }
+
+  async dataOf(task: StudyTask): Promise<StudyData> {
+    if (this.#data?.task !== task.name) {
+      const model = await this.#modelFor(task);
+      this.#data = { task: task.name, data: await readStudyData(this.study, task, model, this.wordNet) };
+    }
+    return this.#data.data;
+  }
+
+  /** The model with the head of a task, without weights. */
+  async #modelFor(task: StudyTask): Promise<Model> {
+    const directory = await openDirectory(this.study.resolve(this.study.model));
+    const head = await taskHead(task.task, this.study.resolve(task.data));
+    return createModel(withHead(await readJson(directory, "config.json", CONFIG), head));
+  }
+}
+
 type Signal = "SIGINT" | "SIGTERM";
 
 /** Runs cells one after another, each under a claim. */
@@ -113,14 +151,12 @@ class Worker {
   readonly #progress = progressOn(this.#screen);
   readonly #claims: Claims;
   #engine: Engine | undefined;
-  /** Data of the task of the last cell. */
-  #data: { readonly task: string; readonly data: StudyData } | undefined;
   #claim: Claim | undefined;
 
   constructor(
     private readonly study: Study,
     private readonly out: Directory,
-    private readonly wordNet: WordNet | undefined,
+    private readonly sources: StudySources,
   ) {
     this.#claims = new Claims(out.name);
   }
@@ -133,26 +169,11 @@ class Worker {
     };
     process.on("SIGINT", onSignal).on("SIGTERM", onSignal);
     try {
-      await this.#checkAblations(cells);
       for (const cell of cells) await this.#runClaimed(cell);
     } finally {
       process.off("SIGINT", onSignal).off("SIGTERM", onSignal);
       this.#screen.end();
     }
-  }
-
-  /** A part that the model does not have is refused before the first run. */
-  async #checkAblations(cells: readonly StudyCell[]): Promise<void> {
-    for (const { task, method } of cells) {
-      if (method.without.length > 0) withoutParts(await this.#modelFor(task), method.adapter, method.without);
-    }
-  }
-
-  /** The model with the head of a task, without weights. */
-  async #modelFor(task: StudyTask): Promise<Model> {
-    const directory = await openDirectory(this.study.resolve(this.study.model));
-    const head = await taskHead(task.task, this.study.resolve(task.data));
-    return createModel(withHead(await readJson(directory, "config.json", CONFIG), head));
   }
 
   async #runClaimed(cell: StudyCell): Promise<void> {
@@ -193,21 +214,13 @@ class Worker {
     const engine = (this.#engine ??= await createEngine());
     const directory = await openDirectory(study.resolve(study.model));
     const head = await taskHead(task.task, study.resolve(task.data));
-    const data = await this.#dataOf(task);
+    const data = await this.sources.dataOf(task);
     const load = () =>
       this.#progress("loading weights", (onProgress) =>
         loadModel(engine, directory, { ...head, weights: method.weights, onProgress }),
       );
     const result = await this.#progress(title, (onProgress) => runCell({ study, cell, data, load }, onProgress));
     return { gpu: engine.info, result };
-  }
-
-  async #dataOf(task: StudyTask): Promise<StudyData> {
-    if (this.#data?.task !== task.name) {
-      const model = await this.#modelFor(task);
-      this.#data = { task: task.name, data: await readStudyData(this.study, task, model, this.wordNet) };
-    }
-    return this.#data.data;
   }
 
   [Symbol.dispose](): void {

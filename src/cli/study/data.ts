@@ -15,6 +15,9 @@ export interface StudyData {
   readonly counts: SplitCounts;
 }
 
+/** Training examples that a task takes; undefined for all. */
+export const trainingExamples = ({ regime, examples }: StudyTask): number | undefined => regime?.examples ?? examples;
+
 /** Reads the data of a task. @throws DataError without a dev set, or where there are too few examples. */
 export async function readStudyData(
   study: Study,
@@ -30,7 +33,7 @@ export async function readStudyData(
     ...preprocessing(study.resolve(study.model)),
   };
   const { split } = study;
-  const amount = { name: task.name, examples: task.regime?.examples ?? task.examples };
+  const amount = { name: task.name, examples: trainingExamples(task) };
   const counts: SplitCounts = {};
   const validation = await readTask(task.task, {
     ...options,
