@@ -22,5 +22,6 @@ const table = parseJson(await (await openDirectory(folder)).read("table.json"), 
   readonly rows: readonly StudyRow[];
 };
 const [info] = table.gpus;
-if (!info || table.gpus.length > 1) throw new Error(`${folder} has runs of ${table.gpus.length} adapters.`);
+const adapters = new Set(table.gpus.map(({ description }) => description));
+if (!info || adapters.size > 1) throw new Error(`${folder} has runs of ${[...adapters].join(" and ")}.`);
 await writeResults({ info }, `study-${study.name}`, { study: table.study, rows: table.rows });
