@@ -11,7 +11,7 @@ import type { Family } from "./isa/toolchain";
 const USAGE = `npm run bench:isa                          all kernels and peers' shaders; writes bench/results/isa.{json,md,svg}
 npm run bench:isa -- --accept              writes the bounds that are missed now to bench/isa/missed.json
 npm run bench:isa -- KERNEL [WORD ...]     the entries of one kernel, also those that are not chosen; words select by entry,
-                                           kind of work, format, layout or constant (product_shared plain f32 b^T TILE_M=8)
+                                           kind of work, format, layout or constant (product_tiled plain f32 b^T GROUP_X=16)
 SAFETAPE_ISA_CODE=FOLDER keeps the machine code.`;
 
 const [, program = "", first, ...rest] = process.argv;

@@ -13,70 +13,23 @@
 
 enable subgroups;
 
+#import lib/product_params
+#import lib/product_dropout
+#import lib/product_steps
+
 const SUBGROUP: u32 = 8u;
 const ROWS: u32 = 8u;
 const COLUMNS: u32 = 8u;
 
-// Whether a, and b, is contiguous along k. Then k is a multiple of 4, and each round sums four steps.
-const A_ALONG_K: u32 = 0u;
+// Whether b is contiguous along k, as A_ALONG_K says of a. Then k is a multiple of 4, and each round sums four steps.
 const B_ALONG_K: u32 = 0u;
 const STEPS: u32 = select(1u, 4u, A_ALONG_K + B_ALONG_K > 0u);
-
-struct Params {
-  m: u32,
-  n: u32,
-  k: u32,
-  a_start: u32,
-  a_row: u32,
-  a_column: u32,
-  b_start: u32,
-  b_row: u32,
-  b_column: u32,
-  b_transposed: u32,
-  b_words: u32,
-  b_codes: u32,
-  c_row: u32,
-  column0: u32,
-  accumulate: u32,
-  rank: u32,
-  z_row: u32,
-  z_column: u32,
-  l_row: u32,
-  l_column: u32,
-  scale: f32,
-  factor: f32,
-  salt: u32,
-  keep_threshold: u32,
-  keep_scale: f32,
-  row0: u32,
-  text_rows: u32,
-}
 
 @group(0) @binding(0) var<storage, read> a: array<vec4f>;
 @group(0) @binding(1) var<storage, read> b: array<vec4f>;
 @group(0) @binding(2) var<storage, read_write> c: array<f32>;
-@group(0) @binding(6) var<storage, read> seed: array<u32>;
-@group(0) @binding(7) var<uniform> params: Params;
 
 alias Tile = array<array<f32, COLUMNS>, ROWS>;
-
-#import lib/random_bits
-
-// A row of a dropped matrix: the seed of its text, and the index of its first element within the text.
-struct DroppedRow {
-  text_seed: vec2u,
-  first: u32,
-}
-
-fn dropped_row(row: u32, width: u32) -> DroppedRow {
-  let text = (params.row0 + row) / params.text_rows;
-  let row_in_text = params.row0 + row - text * params.text_rows;
-  return DroppedRow(vec2u(seed[2u * text], seed[2u * text + 1u]), row_in_text * width);
-}
-
-fn mask_factor(row: DroppedRow, column: u32) -> f32 {
-  return select(0.0, params.keep_scale, random_bits(row.text_seed, row.first + column) < params.keep_threshold);
-}
 
 // Rows past the edge repeat the last one. They are never written.
 fn row_of(first: u32, i: u32) -> u32 {
@@ -85,19 +38,6 @@ fn row_of(first: u32, i: u32) -> u32 {
 
 fn first_row(group: vec3u, groups: vec3u, lane: u32) -> u32 {
   return (group.y * groups.x + group.x) * SUBGROUP * ROWS + lane;
-}
-
-// STEPS elements of a along k, in the row that begins at `start`; the other components are 0.
-fn steps_of_a(start: u32, k: u32) -> vec4f {
-  if (A_ALONG_K == 1u) {
-    return a[(start + k) / 4u];
-  }
-  var steps = vec4f();
-  for (var step = 0u; step < STEPS; step++) {
-    let index = start + (k + step) * params.a_column;
-    steps[step] = a[index / 4u][index % 4u];
-  }
-  return steps;
 }
 
 // STEPS elements of b along k, in the column of this invocation; the other components are 0.

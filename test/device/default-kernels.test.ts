@@ -53,8 +53,8 @@ it("a GPU runs the first variant that is marked for it, without a tuner; another
   const { device, chosen } = await opened(GPU);
   expect(device.info.isSoftware).toBe(false);
   expect(device.tuner, "tuner").toBeUndefined();
-  const marked = (variant: Variant): Variant => ({ ...variant, gpu: variant.name.startsWith("shared memory") });
-  expect(chosen(marked)?.name).toMatch(/^shared memory/);
+  const marked = (variant: Variant): Variant => ({ ...variant, gpu: variant.name.startsWith("workgroup memory") });
+  expect(chosen(marked)?.name).toMatch(/^workgroup memory/);
   expect(chosen((variant) => ({ ...variant, gpu: false }))).toBeUndefined();
   const arm = await opened({ info: { ...GPU.info, vendor: "arm" } });
   expect(arm.chosen(marked)).toBeUndefined();

@@ -1,7 +1,7 @@
 import narrowKernel from "../../../kernels/product_narrow_subgroup.wgsl";
-import splitKernel from "../../../kernels/product_split.wgsl";
-import sharedKernel from "../../../kernels/product_shared.wgsl";
 import subgroupKernel from "../../../kernels/product_subgroup.wgsl";
+import tiledKernel from "../../../kernels/product_tiled.wgsl";
+import tiledOddKernel from "../../../kernels/product_tiled_odd.wgsl";
 import { WEIGHT_FORMATS } from "../../base/packed";
 import type { WeightFormat } from "../../base/packed";
 import type { Kernel } from "../../op/kernel";
@@ -28,6 +28,8 @@ export interface ProductLaunch {
   readonly entry: ProductEntry;
   readonly a: OperandLayout;
   readonly b: OperandLayout;
+  /** First column of c that the launch writes, and the elements of a row of c. */
+  readonly c: { readonly start: number; readonly row: number };
   /** Storage format of b. */
   readonly format: WeightFormat;
 }
@@ -66,16 +68,37 @@ const PORTABLE_TILES: Readonly<Record<Form, readonly [Tile, ...Tile[]]>> = {
   ],
 };
 
-/** Tiles of product_shared.wgsl, with the number of steps of k that it loads at a time. */
-const SHARED_TILES: Readonly<Record<Form, readonly (Tile & { readonly depth: number })[]>> = {
-  narrow: [{ m: 2, n: 1, groupX: 8, groupY: 16, depth: 32 }],
-  short: [{ m: 2, n: 1, groupX: 64, groupY: 4, depth: 16 }],
-  wide: [
-    { m: 4, n: 4, groupX: 8, groupY: 8, depth: 16 },
-    { m: 8, n: 4, groupX: 16, groupY: 8, depth: 16 },
-    { m: 8, n: 8, groupX: 16, groupY: 16, depth: 8 },
-  ],
-};
+/**
+ * How a workgroup of product_tiled.wgsl is laid out: the squares of 4 x 4 elements of c that an invocation computes, the
+ * invocations (`slices` of groupY rows of groupX), and the steps of k that are copied at a time.
+ */
+interface SquareTile {
+  /** Squares along each axis; default 1. */
+  readonly squares?: number;
+  readonly groupY: number;
+  readonly groupX: number;
+  readonly slices: number;
+  readonly depth: number;
+}
+
+/** Tiles of product_tiled.wgsl for a c whose sides are both above 64. */
+const LARGE_SIDE = 128;
+const LARGE_TILE: SquareTile = { squares: 2, groupY: 16, groupX: 16, slices: 1, depth: 16 };
+const MEDIUM_TILE: SquareTile = { squares: 2, groupY: 8, groupX: 8, slices: 1, depth: 8 };
+
+/** Workgroups with `LARGE_TILE` from which they fill a GPU: the largest have some 140 compute units. */
+const ENOUGH_WORKGROUPS = 128;
+
+/**
+ * Tiles of product_tiled.wgsl for a c that is as narrow as a LoRA rank, by the largest number of columns. Invocations share
+ * sums, since there are few elements of c and many steps. For a short c, rows and columns change places.
+ */
+const NARROW_TILES: readonly (SquareTile & { readonly columns: number })[] = [
+  { columns: 8, groupY: 4, groupX: 2, slices: 32, depth: 128 },
+  { columns: 16, groupY: 4, groupX: 4, slices: 16, depth: 64 },
+  { columns: 32, groupY: 4, groupX: 8, slices: 8, depth: 64 },
+  { columns: 64, groupY: 4, groupX: 16, slices: 4, depth: 32 },
+];
 
 /** Tiles of product_subgroup.wgsl, for each subgroup size. */
 const SUBGROUP_TILES: readonly { readonly subgroup: number; readonly m: number; readonly n: number }[] = [
@@ -86,16 +109,11 @@ const SUBGROUP_TILES: readonly { readonly subgroup: number; readonly m: number; 
   { subgroup: 64, m: 64, n: 2 },
 ];
 
-/** Invocations that share a sum in product_split.wgsl. */
-const SPLIT_SLICES = 16;
-/** Maximum of the smaller side of c for product_split.wgsl. */
-const SPLIT_MAX_SIDE = 64;
-
 /** Rows of c that an invocation of product_narrow_subgroup.wgsl computes. */
 const NARROW_ROWS = 4;
 
-/** Entries of product_shared.wgsl and product_subgroup.wgsl, then of the other two. */
-const SHARED_ENTRIES: ReadonlySet<ProductEntry> = new Set([
+/** Entries of product_subgroup.wgsl and of product_narrow_subgroup.wgsl. */
+const SUBGROUP_ENTRIES: ReadonlySet<ProductEntry> = new Set([
   "plain",
   "with_bias",
   "low_rank",
@@ -103,7 +121,6 @@ const SHARED_ENTRIES: ReadonlySet<ProductEntry> = new Set([
   "low_rank_dropped",
 ]);
 const NARROW_ENTRIES: ReadonlySet<ProductEntry> = new Set(["plain", "dropped_a"]);
-const SPLIT_ENTRIES: ReadonlySet<ProductEntry> = new Set(["plain", "dropped_b"]);
 
 type Form = "narrow" | "short" | "wide";
 
@@ -124,19 +141,14 @@ function tiled({ m, n }: ProductSize, tile: Tile): Pick<Variant, "constants" | "
   };
 }
 
-/** The variants of a product. All give the same bits, except product_split.wgsl. `portable` is product.wgsl. */
+/** The variants of a product. All give the same bits, except those with slices. `portable` is product.wgsl. */
 export function productVariants(launch: ProductLaunch, portable: Kernel): Variant[] {
-  return [
-    ...subgroupVariants(launch),
-    ...sharedVariants(launch),
-    ...tileVariants(launch, portable),
-    ...splitVariants(launch),
-  ];
+  return [...subgroupVariants(launch), ...tiledVariants(launch), ...tileVariants(launch, portable)];
 }
 
 const formatCode = ({ format }: ProductLaunch): number => WEIGHT_FORMATS.indexOf(format);
 
-/** Elements that the subgroup kernels read at a time, as a vec4. */
+/** Elements that kernels read at a time, as a vec4. */
 const VECTOR = 4;
 const VECTOR_BYTES = 16;
 
@@ -144,9 +156,12 @@ const VECTOR_BYTES = 16;
 const isVectorAlongK = ({ size }: ProductLaunch, { start, alongK, acrossK }: OperandLayout): boolean =>
   alongK === 1 && [size.k, start, acrossK].every((count) => count % VECTOR === 0);
 
-/** Whether b can be read as aligned vectors along n. */
-const isVectorAlongN = ({ size, b }: ProductLaunch): boolean =>
-  b.acrossK === 1 && [size.n, b.start, b.alongK].every((count) => count % VECTOR === 0);
+/** Whether an operand can be read as aligned vectors along its other axis, which has `length` elements. */
+const isVectorAcrossK = ({ start, alongK, acrossK }: OperandLayout, length: number): boolean =>
+  acrossK === 1 && [length, start, alongK].every((count) => count % VECTOR === 0);
+
+/** Whether the bindings of a and b are whole vectors. */
+const canBindVectors = ({ a, b }: ProductLaunch): boolean => [a, b].every(({ bytes }) => bytes % VECTOR_BYTES === 0);
 
 /** Other register tiles of product.wgsl. */
 function tileVariants(launch: ProductLaunch, kernel: Kernel): Variant[] {
@@ -159,34 +174,62 @@ function tileVariants(launch: ProductLaunch, kernel: Kernel): Variant[] {
   });
 }
 
-/** Variants that load tiles to workgroup memory, if c fills more than half of a workgroup's tile. */
-function sharedVariants(launch: ProductLaunch): Variant[] {
-  const { size, entry } = launch;
-  if (!SHARED_ENTRIES.has(entry)) return [];
-  const form = formOf(size);
-  return SHARED_TILES[form].flatMap((tile) => {
-    const [rows, columns] = [tile.m * tile.groupY, tile.n * tile.groupX];
-    if ((form !== "short" && 2 * size.m <= rows) || (form !== "narrow" && 2 * size.n <= columns)) return [];
-    const { constants, workgroups } = tiled(size, tile);
+/** How product_tiled.wgsl reads an operand: in vectors along k, in vectors along its other axis, or one by one. */
+function readOf(launch: ProductLaunch, operand: OperandLayout, length: number): number {
+  if (isVectorAlongK(launch, operand)) return 0;
+  return isVectorAcrossK(operand, length) ? 1 : 2;
+}
+
+/** Variants that copy tiles to workgroup memory. The first is what GPUs run. */
+function tiledVariants(launch: ProductLaunch): Variant[] {
+  const { size, a, b, c } = launch;
+  if (!canBindVectors(launch)) return [];
+  const isWholeVectors = [size.n, c.start, c.row].every((count) => count % VECTOR === 0);
+  return squareTiles(size).map((tile, i) => {
+    const { squares = 1, groupY, groupX, slices, depth } = tile;
+    const [rows, columns] = [VECTOR * squares * groupY, VECTOR * squares * groupX];
     return {
-      name: `shared memory, ${rows} x ${columns}`,
-      kernel: sharedKernel,
-      constants: { FORMAT: formatCode(launch), ...constants, DEPTH: tile.depth },
-      workgroups,
+      name: `workgroup memory, ${rows} x ${columns}`,
+      kernel: isWholeVectors ? tiledKernel : tiledOddKernel,
+      constants: {
+        FORMAT: formatCode(launch),
+        A_READ: readOf(launch, a, size.m),
+        B_READ: readOf(launch, b, size.n),
+        GROUP_X: groupX,
+        GROUP_Y: groupY,
+        SQUARES: squares,
+        DEPTH: depth,
+        SLICES: slices,
+      },
+      workgroups: Math.ceil(size.m / rows) * Math.ceil(size.n / columns),
       flops: flopsOf(size),
+      gpu: i === 0,
+      rounds: slices > 1,
     };
   });
 }
 
+/** Tiles of product_tiled.wgsl for a size, the best for GPUs first. */
+function squareTiles({ m, n }: ProductSize): readonly SquareTile[] {
+  const side = Math.min(m, n);
+  const narrow = NARROW_TILES.find(({ columns }) => side <= columns);
+  if (narrow) {
+    const { groupY, groupX } = narrow;
+    return [n <= m ? narrow : { ...narrow, groupY: groupX, groupX: groupY }];
+  }
+  const isLarge = Math.ceil(m / LARGE_SIDE) * Math.ceil(n / LARGE_SIDE) >= ENOUGH_WORKGROUPS;
+  return isLarge ? [LARGE_TILE, MEDIUM_TILE] : [MEDIUM_TILE, LARGE_TILE];
+}
+
 /** Variants whose subgroups share what they load, if c fills their tiles and operands can be bound as vectors. */
 function subgroupVariants(launch: ProductLaunch): Variant[] {
-  const { size, entry, a, b, format } = launch;
-  if ([a, b].some(({ bytes }) => bytes % VECTOR_BYTES > 0)) return [];
+  const { size, entry, format } = launch;
+  if (!canBindVectors(launch)) return [];
   const hasNarrowKernel = format === "f32" && NARROW_ENTRIES.has(entry);
   return SUBGROUP_TILES.flatMap(({ subgroup, ...tile }) => {
     if (size.n <= subgroup) return hasNarrowKernel && size.m > subgroup ? [narrowVariant(launch, subgroup)] : [];
     const m = size.m <= 8 && subgroup <= 8 ? 8 : tile.m;
-    const isWide = SHARED_ENTRIES.has(entry) && size.m >= m / 2;
+    const isWide = SUBGROUP_ENTRIES.has(entry) && size.m >= m / 2;
     return isWide ? [wideVariant(launch, { subgroup, m, n: tile.n })] : [];
   });
 }
@@ -200,7 +243,7 @@ function wideVariant(launch: ProductLaunch, tile: (typeof SUBGROUP_TILES)[number
   // With four steps, a tile of half the width is as fast and compiles sooner.
   const n = steps === VECTOR ? Math.min(tile.n, 4) : tile.n;
   // Reading vectors along n made only nf4 faster.
-  const isAlongN = format === "nf4" && steps === 1 && n % VECTOR === 0 && isVectorAlongN(launch);
+  const isAlongN = format === "nf4" && steps === 1 && n % VECTOR === 0 && isVectorAcrossK(b, size.n);
   return {
     name: `subgroups of ${subgroup}, ${tile.m} x ${n}`,
     kernel: subgroupKernel,
@@ -236,24 +279,6 @@ function narrowVariant(launch: ProductLaunch, subgroup: number): Variant {
     subgroup,
     flops: flopsOf(size),
   };
-}
-
-/** The variant in which several invocations share a sum over k, if c is too small for its tiles to fill a device. */
-function splitVariants({ size, entry, format }: ProductLaunch): Variant[] {
-  const isSmall = Math.min(size.m, size.n) <= SPLIT_MAX_SIDE && size.k >= 4 * SPLIT_SLICES;
-  if (!isSmall || !SPLIT_ENTRIES.has(entry) || format !== "f32") return [];
-  const tile: Tile = size.m <= size.n ? { m: 8, n: 1, groupX: 16, groupY: 1 } : { m: 1, n: 8, groupX: 1, groupY: 16 };
-  const { workgroups } = tiled(size, tile);
-  return [
-    {
-      name: `sums in ${SPLIT_SLICES} slices`,
-      kernel: splitKernel,
-      constants: { TILE_M: tile.m, TILE_N: tile.n, GROUP_M: tile.groupY, GROUP_N: tile.groupX, SLICES: SPLIT_SLICES },
-      workgroups,
-      flops: flopsOf(size),
-      rounds: true,
-    },
-  ];
 }
 
 /** Floating-point operations of a product [m, k] [k, n]. */

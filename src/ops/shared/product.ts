@@ -137,7 +137,10 @@ function productLaunch(
     },
     constants: { FORMAT: WEIGHT_FORMATS.indexOf(format), ...tile.constants },
     workgroups: tile.workgroups,
-    variants: productVariants({ size, entry, a: aLayout, b: bLayout, format }, kernel),
+    variants: productVariants(
+      { size, entry, a: aLayout, b: bLayout, c: { start: columns.start, row: n }, format },
+      kernel,
+    ),
     shape: {
       sizes: size,
       traits: [format, ...(a.transposed ? ["a^T"] : []), ...(b.transposed ? ["b^T"] : [])],
