@@ -25,8 +25,8 @@ interface Step {
   readonly activations?: ActivationFormat;
 }
 
-/** Every layer of a model has the same launches, so one is enough. */
-const ONE_LAYER = { num_hidden_layers: 1, n_layer: 1 };
+/** All layers of a model have the same launches, but for the lowest, whose input needs no gradient. */
+const TWO_LAYERS = { num_hidden_layers: 2, n_layer: 2 };
 
 /** LLaMA 3.2 1B (meta-llama/Llama-3.2-1B): heads of 64, eight for keys and values. */
 const LLAMA_1B = {
@@ -60,9 +60,9 @@ export async function steps(): Promise<Step[]> {
   const queryValue = lora({ rank: 8 });
   const all = lora({ rank: 16, dropout: 0.1, targets: "all-linear" });
   const models = [
-    { name: "BERT-base", config: { ...bert, ...ONE_LAYER }, batch: 32, length: 128 },
-    { name: "GPT-2", config: { ...gpt2, ...ONE_LAYER }, batch: 8, length: 512 },
-    { name: "LLaMA 1B", config: { ...LLAMA_1B, ...ONE_LAYER }, batch: 2, length: 512 },
+    { name: "BERT-base", config: { ...bert, ...TWO_LAYERS }, batch: 32, length: 128 },
+    { name: "GPT-2", config: { ...gpt2, ...TWO_LAYERS }, batch: 8, length: 512 },
+    { name: "LLaMA 1B", config: { ...LLAMA_1B, ...TWO_LAYERS }, batch: 2, length: 512 },
   ];
   const formats = models.flatMap(({ name, ...model }) =>
     WEIGHT_FORMATS.flatMap((weights) => [
@@ -73,8 +73,8 @@ export async function steps(): Promise<Step[]> {
   const heads = HEADS.flatMap((head) => {
     const [width, weights] = [8 * head, "f32" as const];
     const text = { hidden_size: width, intermediate_size: 4 * width, num_attention_heads: 8 };
-    const encoder = { ...bert, ...ONE_LAYER, ...text };
-    const decoder = { ...LLAMA_1B, ...ONE_LAYER, ...text, num_key_value_heads: 2 };
+    const encoder = { ...bert, ...TWO_LAYERS, ...text };
+    const decoder = { ...LLAMA_1B, ...TWO_LAYERS, ...text, num_key_value_heads: 2 };
     const shape = { batch: 8, length: 256, adapter: queryValue, weights };
     return [
       { ...shape, name: `BERT with heads of ${head}`, config: encoder },

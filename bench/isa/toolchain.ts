@@ -68,6 +68,9 @@ const END = "@safetape end";
 const DONE = "@safetape done ";
 const STDERR = 2;
 
+/** All kernels and peers take minutes on a busy machine of two cores. */
+const TIMEOUT_MILLISECONDS = 900_000;
+
 /** Says that a pipeline is compiled next, in a program that `runOnFamily` started; until `endPipeline`, no other one may be. */
 export const beginPipeline = (description: string): void => void writeSync(STDERR, `${BEGIN}${description}\n`);
 export const endPipeline = (): void => void writeSync(STDERR, `${END}\n`);
@@ -103,18 +106,25 @@ export function runOnFamily(
   const child = spawn(process.execPath, ["--enable-source-maps", program, ...args], {
     env,
     stdio: ["ignore", "inherit", "pipe"],
+    timeout: TIMEOUT_MILLISECONDS,
+    killSignal: "SIGKILL",
   });
   let text = "";
-  child.stderr.setEncoding("utf8").on("data", (chunk: string) => {
-    text += chunk;
-    for (let end = text.indexOf(END); end >= 0; end = text.indexOf(END)) {
-      const block = text.slice(text.indexOf(BEGIN) + BEGIN.length, end);
-      text = text.slice(end + END.length);
-      const line = block.indexOf("\n");
-      onPipeline(block.slice(0, line), block.slice(line + 1));
-    }
-  });
   return new Promise((resolve, reject) => {
+    child.stderr.setEncoding("utf8").on("data", (chunk: string) => {
+      text += chunk;
+      for (let end = text.indexOf(END); end >= 0; end = text.indexOf(END)) {
+        const block = text.slice(text.indexOf(BEGIN) + BEGIN.length, end);
+        text = text.slice(end + END.length);
+        const line = block.indexOf("\n");
+        try {
+          onPipeline(block.slice(0, line), block.slice(line + 1));
+        } catch (error) {
+          child.kill("SIGKILL");
+          reject(error instanceof Error ? error : new Error(String(error)));
+        }
+      }
+    });
     child.on("error", reject).on("close", () => {
       const done = text.lastIndexOf(DONE);
       if (done >= 0) resolve(text.slice(done + DONE.length).trim());
