@@ -10,10 +10,9 @@
 // written, and p, m and v keep the values of the last good step. Both are read as bits, since a WGSL compiler may
 // assume that no number is NaN.
 //
-// Shapes: p, m, v, g [count], total, loss [1], hyper [8]. Threads: each invocation computes PER_INVOCATION elements, a
-// workgroup's width apart. Range: v must not overflow f32. Limits: count below 2^31.
+// Shapes: p, m, v, g [count], total, loss [1], hyper [8]. Threads: one invocation for each element. Range: v must not
+// overflow f32. Limits: count below 2^31.
 
-#import lib/elementwise
 #import lib/is_finite
 
 struct Params {
@@ -21,10 +20,10 @@ struct Params {
   weight_decay: f32,
 }
 
-@group(0) @binding(0) var<storage, read_write> p: array<f32>;
-@group(0) @binding(1) var<storage, read_write> m: array<f32>;
-@group(0) @binding(2) var<storage, read_write> v: array<f32>;
-@group(0) @binding(3) var<storage, read> g: array<f32>;
+@group(0) @binding(0) var<storage, read_write> p: array<Element>;
+@group(0) @binding(1) var<storage, read_write> m: array<Element>;
+@group(0) @binding(2) var<storage, read_write> v: array<Element>;
+@group(0) @binding(3) var<storage, read> g: array<Element>;
 @group(0) @binding(4) var<storage, read> total: array<u32>;
 @group(0) @binding(5) var<storage, read> loss: array<u32>;
 @group(0) @binding(6) var<storage, read> hyper: array<f32>;
@@ -32,7 +31,7 @@ struct Params {
 
 @compute @workgroup_size(GROUP)
 fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
-  if (!is_finite(total[0]) || !is_finite(loss[0])) {
+  if (!all(is_finite(Index(total[0]))) || !all(is_finite(Index(loss[0])))) {
     return;
   }
   let lr = hyper[0];
@@ -43,17 +42,14 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
   }
   let step_size = lr / hyper[5];
   let inverse_correction = 1.0 / sqrt(hyper[6]);
-  let first = first_element(group, groups, local);
-  for (var e = 0u; e < PER_INVOCATION; e++) {
-    let i = first + e * GROUP;
-    if (i < params.count) {
-      let gradient = g[i] * clip;
-      let first_moment = fma(hyper[1], gradient - m[i], m[i]);
-      let second_moment = fma(hyper[2], v[i], hyper[3] * gradient * gradient);
-      let decayed = p[i] * (1.0 - lr * params.weight_decay);
-      m[i] = first_moment;
-      v[i] = second_moment;
-      p[i] = decayed - step_size * first_moment / fma(sqrt(second_moment), inverse_correction, hyper[4]);
-    }
+  let i = element_index(group, groups, local);
+  if (i * WIDTH < params.count) {
+    let gradient = g[i] * clip;
+    let first_moment = fma(Element(hyper[1]), gradient - m[i], m[i]);
+    let second_moment = fma(Element(hyper[2]), v[i], hyper[3] * gradient * gradient);
+    let decayed = p[i] * (1.0 - lr * params.weight_decay);
+    m[i] = first_moment;
+    v[i] = second_moment;
+    p[i] = decayed - step_size * first_moment / fma(sqrt(second_moment), Element(inverse_correction), Element(hyper[4]));
   }
 }

@@ -9,7 +9,7 @@
 // row, in which each invocation takes every GROUP-th class; one workgroup for `temp_total`. Range: any logits, since
 // the largest of a row is subtracted before exp. Limits: rows * classes of one launch below 2^32.
 
-#import lib/group
+#import lib/element
 
 struct Params {
   rows: u32,
@@ -18,14 +18,14 @@ struct Params {
   smoothing: f32,
 }
 
-@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(0) var<storage, read> x: array<Element>;
 @group(0) @binding(1) var<storage, read> labels: array<i32>;
 @group(0) @binding(2) var<storage, read> normalizer: array<f32>;
 @group(0) @binding(3) var<storage, read_write> lse: array<f32>;
 @group(0) @binding(4) var<storage, read_write> row_loss: array<f32>;
 @group(0) @binding(5) var<storage, read_write> loss: array<f32>;
 @group(0) @binding(6) var<storage, read> dloss: array<f32>;
-@group(0) @binding(7) var<storage, read_write> dx: array<f32>;
+@group(0) @binding(7) var<storage, read_write> dx: array<Element>;
 @group(0) @binding(8) var<uniform> params: Params;
 
 var<workgroup> partial: array<f32, GROUP>;
@@ -64,28 +64,29 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
   if (row >= params.rows) {
     return;
   }
-  let first = row * params.classes;
-  var lane_largest = -3.4e38;
-  for (var j = local.x; j < params.classes; j += GROUP) {
+  let elements = params.classes / WIDTH;
+  let first = row * elements;
+  var lane_largest = Element(-3.4e38);
+  for (var j = local.x; j < elements; j += GROUP) {
     lane_largest = max(lane_largest, x[first + j]);
   }
-  let largest = group_max(lane_largest, local.x);
-  var lane_total = 0.0;
-  var lane_logits = 0.0;
-  for (var j = local.x; j < params.classes; j += GROUP) {
+  let largest = group_max(largest_number(lane_largest), local.x);
+  var lane_total = Element();
+  var lane_logits = Element();
+  for (var j = local.x; j < elements; j += GROUP) {
     lane_total += exp(x[first + j] - largest);
     lane_logits += x[first + j];
   }
-  let total = group_sum(lane_total, local.x);
-  let logit_sum = group_sum(lane_logits, local.x);
+  let total_exp = group_sum(number_sum(lane_total), local.x);
+  let logit_sum = group_sum(number_sum(lane_logits), local.x);
   if (local.x == 0u) {
-    let log_sum = largest + log(total);
+    let log_sum = largest + log(total_exp);
     let label = labels[row];
     lse[row] = log_sum;
     row_loss[row] = 0.0;
     if (label != params.ignored && label >= 0 && u32(label) < params.classes) {
       let smoothed = params.smoothing / f32(params.classes) * logit_sum;
-      row_loss[row] = log_sum - (1.0 - params.smoothing) * x[first + u32(label)] - smoothed;
+      row_loss[row] = log_sum - (1.0 - params.smoothing) * number(x[first + u32(label) / WIDTH], u32(label) % WIDTH) - smoothed;
     }
   }
 }
@@ -96,23 +97,24 @@ fn temp_total(@builtin(local_invocation_id) local: vec3u) {
   for (var i = local.x; i < params.rows; i += GROUP) {
     lane_sum += row_loss[i];
   }
-  let total = group_sum(lane_sum, local.x);
+  let sum = group_sum(lane_sum, local.x);
   if (local.x == 0u) {
-    loss[0] = total * normalizer[0];
+    loss[0] = sum * normalizer[0];
   }
 }
 
-// Gradient of a logit if dloss is 1.
-fn slope(row: u32, column: u32, logit: f32) -> f32 {
+// Gradients of element j of a row's logits if dloss is 1.
+fn slope(row: u32, j: u32, logits: Element) -> Element {
   let label = labels[row];
   if (label == params.ignored) {
-    return 0.0;
+    return Element();
   }
-  var expected = params.smoothing / f32(params.classes);
-  if (u32(label) == column) {
-    expected += 1.0 - params.smoothing;
+  let smoothed = params.smoothing / f32(params.classes);
+  var expected = Element(smoothed);
+  if (u32(label) / WIDTH == j) {
+    set_number(&expected, u32(label) % WIDTH, smoothed + (1.0 - params.smoothing));
   }
-  return normalizer[0] * (exp(logit - lse[row]) - expected);
+  return normalizer[0] * (exp(logits - lse[row]) - expected);
 }
 
 @compute @workgroup_size(GROUP)
@@ -121,8 +123,9 @@ fn grad_x(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: 
   if (row >= params.rows) {
     return;
   }
-  for (var j = local.x; j < params.classes; j += GROUP) {
-    dx[row * params.classes + j] = dloss[0] * slope(row, j, x[row * params.classes + j]);
+  let elements = params.classes / WIDTH;
+  for (var j = local.x; j < elements; j += GROUP) {
+    dx[row * elements + j] = dloss[0] * slope(row, j, x[row * elements + j]);
   }
 }
 
@@ -132,8 +135,9 @@ fn grad_x_in_place(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups)
   if (row >= params.rows) {
     return;
   }
-  for (var j = local.x; j < params.classes; j += GROUP) {
-    dx[row * params.classes + j] = dloss[0] * slope(row, j, dx[row * params.classes + j]);
+  let elements = params.classes / WIDTH;
+  for (var j = local.x; j < elements; j += GROUP) {
+    dx[row * elements + j] = dloss[0] * slope(row, j, dx[row * elements + j]);
   }
 }
 
@@ -144,7 +148,8 @@ fn temp_slope(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grou
   if (row >= params.rows) {
     return;
   }
-  for (var j = local.x; j < params.classes; j += GROUP) {
-    dx[row * params.classes + j] = slope(row, j, dx[row * params.classes + j]);
+  let elements = params.classes / WIDTH;
+  for (var j = local.x; j < elements; j += GROUP) {
+    dx[row * elements + j] = slope(row, j, dx[row * elements + j]);
   }
 }

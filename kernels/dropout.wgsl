@@ -5,11 +5,10 @@
 // the elements of its text, so that the mask of a text does not depend on the batch that it is in. `first` is the index
 // in the complete tensor of the first element that a launch binds, so that a tensor that is cut has the same mask.
 //
-// Shapes: x, y, dy, dx [count], seed [texts, 2], with `per_text` elements for each text. Threads: each invocation
-// computes PER_INVOCATION elements, a workgroup's width apart. Range: any; a dropped infinity or NaN becomes 0. Limits:
-// element indices wrap at 2^32.
+// Shapes: x, y, dy, dx [count], seed [texts, 2], with `per_text` elements for each text. Threads: one invocation for
+// each element. Range: any; a dropped infinity or NaN becomes 0. Limits: element indices wrap at 2^32.
 
-#import lib/elementwise
+#import lib/element
 #import lib/random_bits
 
 struct Params {
@@ -22,64 +21,58 @@ struct Params {
   accumulate: u32,
 }
 
-@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(0) var<storage, read> x: array<Element>;
 @group(0) @binding(1) var<storage, read> seed: array<u32>;
-@group(0) @binding(2) var<storage, read_write> y: array<f32>;
-@group(0) @binding(3) var<storage, read> dy: array<f32>;
-@group(0) @binding(4) var<storage, read_write> dx: array<f32>;
+@group(0) @binding(2) var<storage, read_write> y: array<Element>;
+@group(0) @binding(3) var<storage, read> dy: array<Element>;
+@group(0) @binding(4) var<storage, read_write> dx: array<Element>;
 @group(0) @binding(5) var<uniform> params: Params;
 
-fn dropped(value: f32, i: u32) -> f32 {
-  let element = params.first + i;
-  let text = element / params.per_text;
-  let bits = random_bits(vec2u(seed[2u * text], seed[2u * text + 1u]), element - text * params.per_text);
-  return select(0.0, value * params.keep_scale, bits < params.keep_threshold);
+fn dropped(value: Element, i: u32) -> Element {
+  let first = params.first + i * WIDTH;
+  let text = first / params.per_text;
+  let text_seed = vec2u(seed[2u * text], seed[2u * text + 1u]);
+  var scaled = value * params.keep_scale;
+  for (var e = 0u; e < WIDTH; e++) {
+    if (random_bits(text_seed, first + e - text * params.per_text) >= params.keep_threshold) {
+      set_number(&scaled, e, 0.0);
+    }
+  }
+  return scaled;
 }
 
 @compute @workgroup_size(GROUP)
 fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
-  let first = first_element(group, groups, local);
-  for (var e = 0u; e < PER_INVOCATION; e++) {
-    let i = first + e * GROUP;
-    if (i < params.count) {
-      y[i] = dropped(x[i], i);
-    }
+  let i = element_index(group, groups, local);
+  if (i * WIDTH < params.count) {
+    y[i] = dropped(x[i], i);
   }
 }
 
 @compute @workgroup_size(GROUP)
 fn forward_in_place(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
-  let first = first_element(group, groups, local);
-  for (var e = 0u; e < PER_INVOCATION; e++) {
-    let i = first + e * GROUP;
-    if (i < params.count) {
-      y[i] = dropped(y[i], i);
-    }
+  let i = element_index(group, groups, local);
+  if (i * WIDTH < params.count) {
+    y[i] = dropped(y[i], i);
   }
 }
 
 @compute @workgroup_size(GROUP)
 fn grad_x(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
-  let first = first_element(group, groups, local);
-  for (var e = 0u; e < PER_INVOCATION; e++) {
-    let i = first + e * GROUP;
-    if (i < params.count) {
-      var gradient = dropped(dy[i], i);
-      if (params.accumulate != 0u) {
-        gradient += dx[i];
-      }
-      dx[i] = gradient;
+  let i = element_index(group, groups, local);
+  if (i * WIDTH < params.count) {
+    var gradient = dropped(dy[i], i);
+    if (params.accumulate != 0u) {
+      gradient += dx[i];
     }
+    dx[i] = gradient;
   }
 }
 
 @compute @workgroup_size(GROUP)
 fn grad_x_in_place(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
-  let first = first_element(group, groups, local);
-  for (var e = 0u; e < PER_INVOCATION; e++) {
-    let i = first + e * GROUP;
-    if (i < params.count) {
-      dx[i] = dropped(dx[i], i);
-    }
+  let i = element_index(group, groups, local);
+  if (i * WIDTH < params.count) {
+    dx[i] = dropped(dx[i], i);
   }
 }

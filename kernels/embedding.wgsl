@@ -7,12 +7,12 @@
 // table from `table_row0` on, and `tokens` tokens from `token0` on. It processes only the ids in its range of rows, and
 // only the links of a chain in its range of tokens.
 //
-// Shapes: table, dtable [v, columns], ids [tokens], y, dy [tokens, columns], chain [all tokens, 2].
-// Threads: in `forward` a workgroup for each token; in `temp_chain` one invocation for each token, with up to `tokens`
-// comparisons; in `grad_table` a workgroup for each token and 64 columns; in `grad_table_zero` each invocation clears
-// PER_INVOCATION elements. Range: any. Limits: ids fit one binding in `temp_chain`; other tensors may be cut.
+// Shapes: table, dtable [v, columns], ids [tokens], y, dy [tokens, columns], chain [all tokens, 2]. Threads: in
+// `forward` a workgroup for each token; in `temp_chain` one invocation for each token, with up to `tokens` comparisons;
+// in `grad_table` a workgroup for each token and 64 columns; in `grad_table_zero` one invocation for each element.
+// Range: any. Limits: ids fit one binding in `temp_chain`; other tensors may be cut.
 
-#import lib/elementwise
+#import lib/element
 
 const NONE: u32 = 0xffffffffu;
 // Storage format of the table: f32, f16 or bf16.
@@ -99,12 +99,9 @@ fn temp_chain(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grou
 
 @compute @workgroup_size(GROUP)
 fn grad_table_zero(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
-  let first = first_element(group, groups, local);
-  for (var e = 0u; e < PER_INVOCATION; e++) {
-    let i = first + e * GROUP;
-    if (i < params.count) {
-      dtable[i] = 0.0;
-    }
+  let i = element_index(group, groups, local);
+  if (i < params.count) {
+    dtable[i] = 0.0;
   }
 }
 

@@ -8,10 +8,10 @@
 // 2e-7 in P, 1e-7 in y for x < 1, an ulp of y above. exp is applied to negative numbers only, so nothing overflows, and
 // NaN stays NaN.
 //
-// Shapes: x, y, dy, dx [count]. Threads: each invocation computes PER_INVOCATION elements, a workgroup's width apart.
+// Shapes: x, y, dy, dx [count]. Threads: one invocation for each element.
 // Range: |x| below 1e12. Limits: count below 2^31.
 
-#import lib/elementwise
+#import lib/element
 #import lib/logistic
 
 const TAIL_SLOPE: f32 = 0.45;
@@ -32,36 +32,36 @@ struct Params {
   accumulate: u32,
 }
 
-@group(0) @binding(0) var<storage, read> x: array<f32>;
-@group(0) @binding(1) var<storage, read_write> y: array<f32>;
-@group(0) @binding(2) var<storage, read> dy: array<f32>;
-@group(0) @binding(3) var<storage, read_write> dx: array<f32>;
+@group(0) @binding(0) var<storage, read> x: array<Element>;
+@group(0) @binding(1) var<storage, read_write> y: array<Element>;
+@group(0) @binding(2) var<storage, read> dy: array<Element>;
+@group(0) @binding(3) var<storage, read_write> dx: array<Element>;
 @group(0) @binding(4) var<uniform> params: Params;
 
-fn normal_distribution(v: f32) -> f32 {
-  let k = 1.0 / fma(TAIL_SLOPE, abs(v), 1.0);
-  var tail = fma(TAIL_6, k, TAIL_5);
-  tail = fma(tail, k, TAIL_4);
-  tail = fma(tail, k, TAIL_3);
-  tail = fma(tail, k, TAIL_2);
-  tail = fma(tail, k, TAIL_1);
-  tail = fma(tail, k, TAIL_0);
+fn normal_distribution(v: Element) -> Element {
+  let k = 1.0 / fma(Element(TAIL_SLOPE), abs(v), Element(1.0));
+  var tail = fma(Element(TAIL_6), k, Element(TAIL_5));
+  tail = fma(tail, k, Element(TAIL_4));
+  tail = fma(tail, k, Element(TAIL_3));
+  tail = fma(tail, k, Element(TAIL_2));
+  tail = fma(tail, k, Element(TAIL_1));
+  tail = fma(tail, k, Element(TAIL_0));
   tail *= k * exp(-0.5 * v * v);
-  return select(1.0 - tail, tail, v < 0.0);
+  return select(1.0 - tail, tail, v < Element());
 }
 
-fn gelu(v: f32) -> f32 {
+fn gelu(v: Element) -> Element {
   if (params.by_tanh != 0u) {
-    return v * logistic(TWICE_SQRT_TWO_OVER_PI * v * fma(CUBIC * v, v, 1.0));
+    return v * logistic(TWICE_SQRT_TWO_OVER_PI * v * fma(CUBIC * v, v, Element(1.0)));
   }
   return v * normal_distribution(v);
 }
 
-fn slope(v: f32) -> f32 {
+fn slope(v: Element) -> Element {
   if (params.by_tanh != 0u) {
-    let twice_u = TWICE_SQRT_TWO_OVER_PI * v * fma(CUBIC * v, v, 1.0);
+    let twice_u = TWICE_SQRT_TWO_OVER_PI * v * fma(CUBIC * v, v, Element(1.0));
     let small = exp(-abs(twice_u));
-    let twice_du = TWICE_SQRT_TWO_OVER_PI * fma(3.0 * CUBIC * v, v, 1.0);
+    let twice_du = TWICE_SQRT_TWO_OVER_PI * fma(3.0 * CUBIC * v, v, Element(1.0));
     return logistic(twice_u) + v * twice_du * small / ((1.0 + small) * (1.0 + small));
   }
   return normal_distribution(v) + v * INVERSE_SQRT_TWO_PI * exp(-0.5 * v * v);
@@ -69,48 +69,36 @@ fn slope(v: f32) -> f32 {
 
 @compute @workgroup_size(GROUP)
 fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
-  let first = first_element(group, groups, local);
-  for (var e = 0u; e < PER_INVOCATION; e++) {
-    let i = first + e * GROUP;
-    if (i < params.count) {
-      y[i] = gelu(x[i]);
-    }
+  let i = element_index(group, groups, local);
+  if (i * WIDTH < params.count) {
+    y[i] = gelu(x[i]);
   }
 }
 
 @compute @workgroup_size(GROUP)
 fn forward_in_place(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
-  let first = first_element(group, groups, local);
-  for (var e = 0u; e < PER_INVOCATION; e++) {
-    let i = first + e * GROUP;
-    if (i < params.count) {
-      y[i] = gelu(y[i]);
-    }
+  let i = element_index(group, groups, local);
+  if (i * WIDTH < params.count) {
+    y[i] = gelu(y[i]);
   }
 }
 
 @compute @workgroup_size(GROUP)
 fn grad_x(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
-  let first = first_element(group, groups, local);
-  for (var e = 0u; e < PER_INVOCATION; e++) {
-    let i = first + e * GROUP;
-    if (i < params.count) {
-      var gradient = dy[i] * slope(x[i]);
-      if (params.accumulate != 0u) {
-        gradient += dx[i];
-      }
-      dx[i] = gradient;
+  let i = element_index(group, groups, local);
+  if (i * WIDTH < params.count) {
+    var gradient = dy[i] * slope(x[i]);
+    if (params.accumulate != 0u) {
+      gradient += dx[i];
     }
+    dx[i] = gradient;
   }
 }
 
 @compute @workgroup_size(GROUP)
 fn grad_x_in_place(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
-  let first = first_element(group, groups, local);
-  for (var e = 0u; e < PER_INVOCATION; e++) {
-    let i = first + e * GROUP;
-    if (i < params.count) {
-      dx[i] *= slope(x[i]);
-    }
+  let i = element_index(group, groups, local);
+  if (i * WIDTH < params.count) {
+    dx[i] *= slope(x[i]);
   }
 }

@@ -7,7 +7,9 @@
 // weights must not be near zero. Entries `..._from_x` compute xhat from x and from `statistics` (mean and rstd of each
 // row), which `temp_statistics` recomputes.
 //
-// Shapes: x, y, dy, dx [rows, columns], weight, bias [columns], rstd [rows], statistics [rows, 2],
+// Entries `add_...` add `residual` to their input first, in place: they run in place of add.wgsl and the norm after it.
+//
+// Shapes: x, y, residual, dy, dx [rows, columns], weight, bias [columns], rstd [rows], statistics [rows, 2],
 // partials [chunks, columns]. partials has a row of sums for each CHUNK_ROWS rows; column_sum.wgsl adds them. Both sums
 // have a fixed order.
 // Threads: a workgroup for each row, in which each invocation takes every GROUP-th column; in `temp_partials...` one
@@ -16,19 +18,43 @@
 
 #import lib/norm
 
-@group(0) @binding(0) var<storage, read> x: array<f32>;
-@group(0) @binding(1) var<storage, read> weight: array<f32>;
-@group(0) @binding(2) var<storage, read> bias: array<f32>;
-@group(0) @binding(3) var<storage, read_write> y: array<f32>;
+@group(0) @binding(0) var<storage, read_write> x: array<Element>;
+@group(0) @binding(1) var<storage, read> weight: array<Element>;
+@group(0) @binding(2) var<storage, read> bias: array<Element>;
+@group(0) @binding(3) var<storage, read_write> y: array<Element>;
 @group(0) @binding(4) var<storage, read_write> rstd: array<f32>;
 @group(0) @binding(5) var<storage, read_write> statistics: array<f32>;
-@group(0) @binding(6) var<storage, read> dy: array<f32>;
-@group(0) @binding(7) var<storage, read_write> dx: array<f32>;
-@group(0) @binding(8) var<storage, read_write> partials: array<f32>;
-@group(0) @binding(9) var<uniform> params: Params;
+@group(0) @binding(6) var<storage, read> dy: array<Element>;
+@group(0) @binding(7) var<storage, read_write> dx: array<Element>;
+@group(0) @binding(8) var<storage, read_write> partials: array<Element>;
+@group(0) @binding(9) var<storage, read> residual: array<Element>;
+@group(0) @binding(10) var<uniform> params: Params;
 
 fn inverse_deviation(variance: f32) -> f32 {
   return 1.0 / sqrt(variance + params.eps);
+}
+
+// The norm of a row of x.
+fn row_norm(row: u32, lane: u32) {
+  let columns = params.columns / WIDTH;
+  let first = row * columns;
+  var sum = Element();
+  for (var j = lane; j < columns; j += GROUP) {
+    sum += x[first + j];
+  }
+  let mean = group_sum(number_sum(sum), lane) / f32(params.columns);
+  var squares = Element();
+  for (var j = lane; j < columns; j += GROUP) {
+    let centred = x[first + j] - mean;
+    squares = fma(centred, centred, squares);
+  }
+  let inverse = inverse_deviation(group_sum(number_sum(squares), lane) / f32(params.columns));
+  for (var j = lane; j < columns; j += GROUP) {
+    y[first + j] = fma((x[first + j] - mean) * inverse, weight[j], bias[j]);
+  }
+  if (lane == 0u) {
+    rstd[row] = inverse;
+  }
 }
 
 @compute @workgroup_size(GROUP)
@@ -37,22 +63,41 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
   if (row >= params.rows) {
     return;
   }
-  let first = row * params.columns;
-  var sum = 0.0;
-  for (var j = local.x; j < params.columns; j += GROUP) {
-    sum += x[first + j];
+  row_norm(row, local.x);
+}
+
+@compute @workgroup_size(GROUP)
+fn add_forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  let row = group.y * groups.x + group.x;
+  if (row >= params.rows) {
+    return;
   }
-  let mean = group_sum(sum, local.x) / f32(params.columns);
-  var squares = 0.0;
-  for (var j = local.x; j < params.columns; j += GROUP) {
-    let centred = x[first + j] - mean;
+  let columns = params.columns / WIDTH;
+  for (var j = local.x; j < columns; j += GROUP) {
+    x[row * columns + j] += residual[row * columns + j];
+  }
+  row_norm(row, local.x);
+}
+
+// The norm of a row of y, which holds the input.
+fn row_norm_in_place(row: u32, lane: u32) {
+  let columns = params.columns / WIDTH;
+  let first = row * columns;
+  var sum = Element();
+  for (var j = lane; j < columns; j += GROUP) {
+    sum += y[first + j];
+  }
+  let mean = group_sum(number_sum(sum), lane) / f32(params.columns);
+  var squares = Element();
+  for (var j = lane; j < columns; j += GROUP) {
+    let centred = y[first + j] - mean;
     squares = fma(centred, centred, squares);
   }
-  let inverse = inverse_deviation(group_sum(squares, local.x) / f32(params.columns));
-  for (var j = local.x; j < params.columns; j += GROUP) {
-    y[first + j] = fma((x[first + j] - mean) * inverse, weight[j], bias[j]);
+  let inverse = inverse_deviation(group_sum(number_sum(squares), lane) / f32(params.columns));
+  for (var j = lane; j < columns; j += GROUP) {
+    y[first + j] = fma((y[first + j] - mean) * inverse, weight[j], bias[j]);
   }
-  if (local.x == 0u) {
+  if (lane == 0u) {
     rstd[row] = inverse;
   }
 }
@@ -63,24 +108,20 @@ fn forward_in_place(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups
   if (row >= params.rows) {
     return;
   }
-  let first = row * params.columns;
-  var sum = 0.0;
-  for (var j = local.x; j < params.columns; j += GROUP) {
-    sum += y[first + j];
+  row_norm_in_place(row, local.x);
+}
+
+@compute @workgroup_size(GROUP)
+fn add_forward_in_place(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  let row = group.y * groups.x + group.x;
+  if (row >= params.rows) {
+    return;
   }
-  let mean = group_sum(sum, local.x) / f32(params.columns);
-  var squares = 0.0;
-  for (var j = local.x; j < params.columns; j += GROUP) {
-    let centred = y[first + j] - mean;
-    squares = fma(centred, centred, squares);
+  let columns = params.columns / WIDTH;
+  for (var j = local.x; j < columns; j += GROUP) {
+    y[row * columns + j] += residual[row * columns + j];
   }
-  let inverse = inverse_deviation(group_sum(squares, local.x) / f32(params.columns));
-  for (var j = local.x; j < params.columns; j += GROUP) {
-    y[first + j] = fma((y[first + j] - mean) * inverse, weight[j], bias[j]);
-  }
-  if (local.x == 0u) {
-    rstd[row] = inverse;
-  }
+  row_norm_in_place(row, local.x);
 }
 
 @compute @workgroup_size(GROUP)
@@ -89,18 +130,19 @@ fn temp_statistics(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups)
   if (row >= params.rows) {
     return;
   }
-  let first = row * params.columns;
-  var sum = 0.0;
-  for (var j = local.x; j < params.columns; j += GROUP) {
+  let columns = params.columns / WIDTH;
+  let first = row * columns;
+  var sum = Element();
+  for (var j = local.x; j < columns; j += GROUP) {
     sum += x[first + j];
   }
-  let mean = group_sum(sum, local.x) / f32(params.columns);
-  var squares = 0.0;
-  for (var j = local.x; j < params.columns; j += GROUP) {
+  let mean = group_sum(number_sum(sum), local.x) / f32(params.columns);
+  var squares = Element();
+  for (var j = local.x; j < columns; j += GROUP) {
     let centred = x[first + j] - mean;
     squares = fma(centred, centred, squares);
   }
-  let inverse = inverse_deviation(group_sum(squares, local.x) / f32(params.columns));
+  let inverse = inverse_deviation(group_sum(number_sum(squares), local.x) / f32(params.columns));
   if (local.x == 0u) {
     statistics[2u * row] = mean;
     statistics[2u * row + 1u] = inverse;
@@ -113,14 +155,17 @@ fn grad_x_from_y(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) g
   if (row >= params.rows) {
     return;
   }
-  let first = row * params.columns;
-  var lane_sums = vec2f();
-  for (var j = local.x; j < params.columns; j += GROUP) {
+  let columns = params.columns / WIDTH;
+  let first = row * columns;
+  var gradients = Element();
+  var products = Element();
+  for (var j = local.x; j < columns; j += GROUP) {
     let gradient = dy[first + j];
-    lane_sums += vec2f(gradient * weight[j], gradient * (y[first + j] - bias[j]));
+    gradients += gradient * weight[j];
+    products += gradient * (y[first + j] - bias[j]);
   }
-  let means = group_sums(lane_sums, local.x) / f32(params.columns);
-  for (var j = local.x; j < params.columns; j += GROUP) {
+  let means = group_sums(vec2f(number_sum(gradients), number_sum(products)), local.x) / f32(params.columns);
+  for (var j = local.x; j < columns; j += GROUP) {
     let xhat = (y[first + j] - bias[j]) / weight[j];
     store_gradient(first + j, rstd[row] * (dy[first + j] * weight[j] - means.x - xhat * means.y));
   }
@@ -132,14 +177,17 @@ fn grad_x_from_y_in_place(@builtin(workgroup_id) group: vec3u, @builtin(num_work
   if (row >= params.rows) {
     return;
   }
-  let first = row * params.columns;
-  var lane_sums = vec2f();
-  for (var j = local.x; j < params.columns; j += GROUP) {
+  let columns = params.columns / WIDTH;
+  let first = row * columns;
+  var gradients = Element();
+  var products = Element();
+  for (var j = local.x; j < columns; j += GROUP) {
     let gradient = dx[first + j];
-    lane_sums += vec2f(gradient * weight[j], gradient * (y[first + j] - bias[j]));
+    gradients += gradient * weight[j];
+    products += gradient * (y[first + j] - bias[j]);
   }
-  let means = group_sums(lane_sums, local.x) / f32(params.columns);
-  for (var j = local.x; j < params.columns; j += GROUP) {
+  let means = group_sums(vec2f(number_sum(gradients), number_sum(products)), local.x) / f32(params.columns);
+  for (var j = local.x; j < columns; j += GROUP) {
     let xhat = (y[first + j] - bias[j]) / weight[j];
     dx[first + j] = rstd[row] * (dx[first + j] * weight[j] - means.x - xhat * means.y);
   }
@@ -151,16 +199,19 @@ fn grad_x_from_x(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) g
   if (row >= params.rows) {
     return;
   }
-  let first = row * params.columns;
+  let columns = params.columns / WIDTH;
+  let first = row * columns;
   let mean = statistics[2u * row];
   let inverse = statistics[2u * row + 1u];
-  var lane_sums = vec2f();
-  for (var j = local.x; j < params.columns; j += GROUP) {
+  var gradients = Element();
+  var products = Element();
+  for (var j = local.x; j < columns; j += GROUP) {
     let gradient = dy[first + j] * weight[j];
-    lane_sums += vec2f(gradient, gradient * (x[first + j] - mean) * inverse);
+    gradients += gradient;
+    products += gradient * (x[first + j] - mean) * inverse;
   }
-  let means = group_sums(lane_sums, local.x) / f32(params.columns);
-  for (var j = local.x; j < params.columns; j += GROUP) {
+  let means = group_sums(vec2f(number_sum(gradients), number_sum(products)), local.x) / f32(params.columns);
+  for (var j = local.x; j < columns; j += GROUP) {
     let xhat = (x[first + j] - mean) * inverse;
     store_gradient(first + j, inverse * (dy[first + j] * weight[j] - means.x - xhat * means.y));
   }
@@ -172,16 +223,19 @@ fn grad_x_from_x_in_place(@builtin(workgroup_id) group: vec3u, @builtin(num_work
   if (row >= params.rows) {
     return;
   }
-  let first = row * params.columns;
+  let columns = params.columns / WIDTH;
+  let first = row * columns;
   let mean = statistics[2u * row];
   let inverse = statistics[2u * row + 1u];
-  var lane_sums = vec2f();
-  for (var j = local.x; j < params.columns; j += GROUP) {
+  var gradients = Element();
+  var products = Element();
+  for (var j = local.x; j < columns; j += GROUP) {
     let gradient = dx[first + j] * weight[j];
-    lane_sums += vec2f(gradient, gradient * (x[first + j] - mean) * inverse);
+    gradients += gradient;
+    products += gradient * (x[first + j] - mean) * inverse;
   }
-  let means = group_sums(lane_sums, local.x) / f32(params.columns);
-  for (var j = local.x; j < params.columns; j += GROUP) {
+  let means = group_sums(vec2f(number_sum(gradients), number_sum(products)), local.x) / f32(params.columns);
+  for (var j = local.x; j < columns; j += GROUP) {
     let xhat = (x[first + j] - mean) * inverse;
     dx[first + j] = inverse * (dx[first + j] * weight[j] - means.x - xhat * means.y);
   }
@@ -189,28 +243,30 @@ fn grad_x_from_x_in_place(@builtin(workgroup_id) group: vec3u, @builtin(num_work
 
 @compute @workgroup_size(GROUP)
 fn temp_partials_from_y(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  let columns = params.columns / WIDTH;
   let at = chunk_column(group, groups, local);
-  if (at.chunk * CHUNK_ROWS >= params.rows || at.column >= params.columns) {
+  if (at.chunk * CHUNK_ROWS >= params.rows || at.column >= columns) {
     return;
   }
-  var sum = 0.0;
+  var sum = Element();
   for (var i = at.chunk * CHUNK_ROWS; i < min(params.rows, (at.chunk + 1u) * CHUNK_ROWS); i++) {
-    let index = i * params.columns + at.column;
+    let index = i * columns + at.column;
     sum = fma(dy[index], y[index] - bias[at.column], sum);
   }
-  partials[(params.chunk0 + at.chunk) * params.columns + at.column] = sum / weight[at.column];
+  partials[(params.chunk0 + at.chunk) * columns + at.column] = sum / weight[at.column];
 }
 
 @compute @workgroup_size(GROUP)
 fn temp_partials_from_x(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  let columns = params.columns / WIDTH;
   let at = chunk_column(group, groups, local);
-  if (at.chunk * CHUNK_ROWS >= params.rows || at.column >= params.columns) {
+  if (at.chunk * CHUNK_ROWS >= params.rows || at.column >= columns) {
     return;
   }
-  var sum = 0.0;
+  var sum = Element();
   for (var i = at.chunk * CHUNK_ROWS; i < min(params.rows, (at.chunk + 1u) * CHUNK_ROWS); i++) {
-    let index = i * params.columns + at.column;
+    let index = i * columns + at.column;
     sum = fma(dy[index], (x[index] - statistics[2u * i]) * statistics[2u * i + 1u], sum);
   }
-  partials[(params.chunk0 + at.chunk) * params.columns + at.column] = sum;
+  partials[(params.chunk0 + at.chunk) * columns + at.column] = sum;
 }

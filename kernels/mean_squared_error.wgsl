@@ -3,10 +3,10 @@
 //
 // The host passes `normalizer` = 1 / (number of rows whose mask is not 0), so that micro-batches can share one mean.
 // Shapes: prediction, targets, mask, dprediction [count], normalizer, loss, dloss [1]. Threads: one workgroup for
-// `forward`, in which each invocation sums every GROUP-th row; in the gradient each invocation computes PER_INVOCATION
-// rows. Range: f32; rows whose mask is 0 may hold any values. Limits: count below 2^31.
+// `forward`, in which each invocation sums every GROUP-th row; in the gradient one invocation for each row. Range: f32;
+// rows whose mask is 0 may hold any values. Limits: count below 2^31.
 
-#import lib/elementwise
+#import lib/element
 #import lib/group_sum
 
 struct Params {
@@ -43,18 +43,15 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
 
 @compute @workgroup_size(GROUP)
 fn grad_prediction(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
-  let first = first_element(group, groups, local);
-  for (var e = 0u; e < PER_INVOCATION; e++) {
-    let i = first + e * GROUP;
-    if (i < params.count) {
-      var gradient = 0.0;
-      if (mask[i] != 0) {
-        gradient = 2.0 * dloss[0] * normalizer[0] * (prediction[i] - targets[i]);
-      }
-      if (params.accumulate != 0u) {
-        gradient += dprediction[i];
-      }
-      dprediction[i] = gradient;
+  let i = element_index(group, groups, local);
+  if (i < params.count) {
+    var gradient = 0.0;
+    if (mask[i] != 0) {
+      gradient = 2.0 * dloss[0] * normalizer[0] * (prediction[i] - targets[i]);
     }
+    if (params.accumulate != 0u) {
+      gradient += dprediction[i];
+    }
+    dprediction[i] = gradient;
   }
 }

@@ -4,8 +4,9 @@
 // width apart. Range: bf16 rounds to nearest, ties to even. f16 rounds like the adapter's pack2x16float; magnitudes
 // above 65504 become 65504. Limits: count below 2^31.
 
-#import lib/elementwise
+#import lib/group
 
+const PER_INVOCATION: u32 = 4u;
 const FORMAT: u32 = 1u;
 const F16: u32 = 1u;
 const LARGEST: f32 = 65504.0;
@@ -25,7 +26,7 @@ fn bf16_bits(value: f32) -> u32 {
 
 @compute @workgroup_size(GROUP)
 fn pack(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
-  let first = first_element(group, groups, local);
+  let first = (group.y * groups.x + group.x) * GROUP * PER_INVOCATION + local.x;
   for (var e = 0u; e < PER_INVOCATION; e++) {
     let i = first + e * GROUP;
     if (2u * i < params.count) {
@@ -45,7 +46,7 @@ fn pack(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
 
 @compute @workgroup_size(GROUP)
 fn unpack(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
-  let first = first_element(group, groups, local);
+  let first = (group.y * groups.x + group.x) * GROUP * PER_INVOCATION + local.x;
   for (var e = 0u; e < PER_INVOCATION; e++) {
     let i = first + e * GROUP;
     if (2u * i < params.count) {

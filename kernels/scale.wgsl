@@ -1,9 +1,9 @@
 // y = factor x;  dx = factor dy
 //
-// Shapes: x, y, dy, dx [count]. Threads: each invocation computes PER_INVOCATION elements, a workgroup's width apart.
+// Shapes: x, y, dy, dx [count]. Threads: one invocation for each element.
 // Range: any. Limits: count below 2^31.
 
-#import lib/elementwise
+#import lib/element
 
 struct Params {
   count: u32,
@@ -11,56 +11,44 @@ struct Params {
   accumulate: u32,
 }
 
-@group(0) @binding(0) var<storage, read> x: array<f32>;
-@group(0) @binding(1) var<storage, read_write> y: array<f32>;
-@group(0) @binding(2) var<storage, read> dy: array<f32>;
-@group(0) @binding(3) var<storage, read_write> dx: array<f32>;
+@group(0) @binding(0) var<storage, read> x: array<Element>;
+@group(0) @binding(1) var<storage, read_write> y: array<Element>;
+@group(0) @binding(2) var<storage, read> dy: array<Element>;
+@group(0) @binding(3) var<storage, read_write> dx: array<Element>;
 @group(0) @binding(4) var<uniform> params: Params;
 
 @compute @workgroup_size(GROUP)
 fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
-  let first = first_element(group, groups, local);
-  for (var e = 0u; e < PER_INVOCATION; e++) {
-    let i = first + e * GROUP;
-    if (i < params.count) {
-      y[i] = params.factor * x[i];
-    }
+  let i = element_index(group, groups, local);
+  if (i * WIDTH < params.count) {
+    y[i] = params.factor * x[i];
   }
 }
 
 @compute @workgroup_size(GROUP)
 fn forward_in_place(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
-  let first = first_element(group, groups, local);
-  for (var e = 0u; e < PER_INVOCATION; e++) {
-    let i = first + e * GROUP;
-    if (i < params.count) {
-      y[i] *= params.factor;
-    }
+  let i = element_index(group, groups, local);
+  if (i * WIDTH < params.count) {
+    y[i] *= params.factor;
   }
 }
 
 @compute @workgroup_size(GROUP)
 fn grad_x(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
-  let first = first_element(group, groups, local);
-  for (var e = 0u; e < PER_INVOCATION; e++) {
-    let i = first + e * GROUP;
-    if (i < params.count) {
-      var gradient = params.factor * dy[i];
-      if (params.accumulate != 0u) {
-        gradient += dx[i];
-      }
-      dx[i] = gradient;
+  let i = element_index(group, groups, local);
+  if (i * WIDTH < params.count) {
+    var gradient = params.factor * dy[i];
+    if (params.accumulate != 0u) {
+      gradient += dx[i];
     }
+    dx[i] = gradient;
   }
 }
 
 @compute @workgroup_size(GROUP)
 fn grad_x_in_place(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
-  let first = first_element(group, groups, local);
-  for (var e = 0u; e < PER_INVOCATION; e++) {
-    let i = first + e * GROUP;
-    if (i < params.count) {
-      dx[i] *= params.factor;
-    }
+  let i = element_index(group, groups, local);
+  if (i * WIDTH < params.count) {
+    dx[i] *= params.factor;
   }
 }

@@ -1,9 +1,9 @@
 // y[b, j, i] = x[b, i, j];  dx[b, i, j] = dy[b, j, i]
 //
-// Shapes: x, dx [matrices, m, n], y, dy [matrices, n, m]. Threads: each invocation computes PER_INVOCATION elements of
-// y or dx, a workgroup's width apart. Range: any. Limits: count below 2^31.
+// Shapes: x, dx [matrices, m, n], y, dy [matrices, n, m]. Threads: one invocation for each element of y or dx. Range:
+// any. Limits: count below 2^31.
 
-#import lib/elementwise
+#import lib/element
 
 // `rows` and `columns` are those of a matrix of y in `forward`, of dx in `grad_x`.
 struct Params {
@@ -27,26 +27,20 @@ fn source_index(i: u32) -> u32 {
 
 @compute @workgroup_size(GROUP)
 fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
-  let first = first_element(group, groups, local);
-  for (var e = 0u; e < PER_INVOCATION; e++) {
-    let i = first + e * GROUP;
-    if (i < params.count) {
-      y[i] = x[source_index(i)];
-    }
+  let i = element_index(group, groups, local);
+  if (i < params.count) {
+    y[i] = x[source_index(i)];
   }
 }
 
 @compute @workgroup_size(GROUP)
 fn grad_x(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
-  let first = first_element(group, groups, local);
-  for (var e = 0u; e < PER_INVOCATION; e++) {
-    let i = first + e * GROUP;
-    if (i < params.count) {
-      var gradient = dy[source_index(i)];
-      if (params.accumulate != 0u) {
-        gradient += dx[i];
-      }
-      dx[i] = gradient;
+  let i = element_index(group, groups, local);
+  if (i < params.count) {
+    var gradient = dy[source_index(i)];
+    if (params.accumulate != 0u) {
+      gradient += dx[i];
     }
+    dx[i] = gradient;
   }
 }

@@ -2,10 +2,10 @@
 //
 // s and 1 - s are both computed from exp(-|v|), which cannot overflow, so that neither tail loses digits.
 //
-// Shapes: gate, up, y, dy, dgate, dup [count]. Threads: each invocation computes PER_INVOCATION elements, a workgroup's
-// width apart. Range: any. Limits: count below 2^31.
+// Shapes: gate, up, y, dy, dgate, dup [count]. Threads: one invocation for each element. Range: any. Limits: count
+// below 2^31.
 
-#import lib/elementwise
+#import lib/element
 #import lib/logistic
 
 struct Params {
@@ -13,77 +13,62 @@ struct Params {
   accumulate: u32,
 }
 
-@group(0) @binding(0) var<storage, read> gate: array<f32>;
-@group(0) @binding(1) var<storage, read> up: array<f32>;
-@group(0) @binding(2) var<storage, read_write> y: array<f32>;
-@group(0) @binding(3) var<storage, read> dy: array<f32>;
-@group(0) @binding(4) var<storage, read_write> dgate: array<f32>;
-@group(0) @binding(5) var<storage, read_write> dup: array<f32>;
+@group(0) @binding(0) var<storage, read> gate: array<Element>;
+@group(0) @binding(1) var<storage, read> up: array<Element>;
+@group(0) @binding(2) var<storage, read_write> y: array<Element>;
+@group(0) @binding(3) var<storage, read> dy: array<Element>;
+@group(0) @binding(4) var<storage, read_write> dgate: array<Element>;
+@group(0) @binding(5) var<storage, read_write> dup: array<Element>;
 @group(0) @binding(6) var<uniform> params: Params;
 
-fn slope(v: f32) -> f32 {
-  return logistic(v) * fma(v, logistic(-v), 1.0);
+fn slope(v: Element) -> Element {
+  return logistic(v) * fma(v, logistic(-v), Element(1.0));
 }
 
 @compute @workgroup_size(GROUP)
 fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
-  let first = first_element(group, groups, local);
-  for (var e = 0u; e < PER_INVOCATION; e++) {
-    let i = first + e * GROUP;
-    if (i < params.count) {
-      y[i] = gate[i] * logistic(gate[i]) * up[i];
-    }
+  let i = element_index(group, groups, local);
+  if (i * WIDTH < params.count) {
+    y[i] = gate[i] * logistic(gate[i]) * up[i];
   }
 }
 
 @compute @workgroup_size(GROUP)
 fn forward_in_place(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
-  let first = first_element(group, groups, local);
-  for (var e = 0u; e < PER_INVOCATION; e++) {
-    let i = first + e * GROUP;
-    if (i < params.count) {
-      y[i] = y[i] * logistic(y[i]) * up[i];
-    }
+  let i = element_index(group, groups, local);
+  if (i * WIDTH < params.count) {
+    y[i] = y[i] * logistic(y[i]) * up[i];
   }
 }
 
 @compute @workgroup_size(GROUP)
 fn grad_gate(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
-  let first = first_element(group, groups, local);
-  for (var e = 0u; e < PER_INVOCATION; e++) {
-    let i = first + e * GROUP;
-    if (i < params.count) {
-      var gradient = dy[i] * up[i] * slope(gate[i]);
-      if (params.accumulate != 0u) {
-        gradient += dgate[i];
-      }
-      dgate[i] = gradient;
+  let i = element_index(group, groups, local);
+  if (i * WIDTH < params.count) {
+    var gradient = dy[i] * up[i] * slope(gate[i]);
+    if (params.accumulate != 0u) {
+      gradient += dgate[i];
     }
+    dgate[i] = gradient;
   }
 }
 
 @compute @workgroup_size(GROUP)
 fn grad_up(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
-  let first = first_element(group, groups, local);
-  for (var e = 0u; e < PER_INVOCATION; e++) {
-    let i = first + e * GROUP;
-    if (i < params.count) {
-      var gradient = dy[i] * gate[i] * logistic(gate[i]);
-      if (params.accumulate != 0u) {
-        gradient += dup[i];
-      }
-      dup[i] = gradient;
+  let i = element_index(group, groups, local);
+  if (i * WIDTH < params.count) {
+    var gradient = dy[i] * gate[i] * logistic(gate[i]);
+    if (params.accumulate != 0u) {
+      gradient += dup[i];
     }
+    dup[i] = gradient;
   }
 }
 
 @compute @workgroup_size(GROUP)
 fn grad_up_in_place(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
-  let first = first_element(group, groups, local);
-  for (var e = 0u; e < PER_INVOCATION; e++) {
-    let i = first + e * GROUP;
-    if (i < params.count) {
-      dup[i] *= gate[i] * logistic(gate[i]);
-    }
+  let i = element_index(group, groups, local);
+  if (i * WIDTH < params.count) {
+    dup[i] *= gate[i] * logistic(gate[i]);
   }
 }

@@ -1,7 +1,7 @@
-// The first of two stages of a sum over rows: an invocation sums one column of one chunk of CHUNK_ROWS rows, of
-// `params.columns` columns. column_sum.wgsl adds the chunks. Both stages have a fixed order.
+// The first of two stages of a sum over rows: an invocation sums one element of a row over a chunk of CHUNK_ROWS rows, of
+// `params.columns` numbers each. column_sum.wgsl adds the chunks. Both stages have a fixed order.
 
-#import lib/group
+#import lib/element
 
 const CHUNK_ROWS: u32 = 32u;
 
@@ -11,7 +11,7 @@ struct ChunkColumn {
 }
 
 fn chunk_column(group: vec3u, groups: vec3u, local: vec3u) -> ChunkColumn {
-  let per_row = (params.columns + GROUP - 1u) / GROUP;
+  let per_row = (params.columns / WIDTH + GROUP - 1u) / GROUP;
   let index = group.y * groups.x + group.x;
   return ChunkColumn(index / per_row, (index % per_row) * GROUP + local.x);
 }

@@ -1,5 +1,8 @@
-// Whether a number is finite. It tests the bits, since a WGSL compiler may assume that no number is infinite or NaN.
+// Whether the numbers of an element are finite. It tests their bits, since a WGSL compiler may assume that no number is infinite
+// or NaN.
 
-fn is_finite(bits: u32) -> bool {
-  return (bits & 0x7fffffffu) < 0x7f800000u;
+#import lib/element
+
+fn is_finite(bits: Index) -> Truth {
+  return (bits & Index(0x7fffffffu)) < Index(0x7f800000u);
 }

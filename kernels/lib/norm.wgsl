@@ -1,6 +1,7 @@
 // What the kernels of norms share.
 
 #import lib/chunk_sums
+#import lib/element
 #import lib/group_sum
 
 struct Params {
@@ -11,7 +12,7 @@ struct Params {
   chunk0: u32,
 }
 
-fn store_gradient(index: u32, gradient: f32) {
+fn store_gradient(index: u32, gradient: Element) {
   if (params.accumulate != 0u) {
     dx[index] += gradient;
   } else {

@@ -34,7 +34,6 @@ function join(kernel: Kernel): ComposedKernel {
   const origins: Origin[] = [];
   const inserted = new Set<string>();
   const insert = ({ name, code, imports = [] }: Kernel): void => {
-    inserted.add(name);
     const file = `${name}.wgsl`;
     for (const [index, text] of code.split("\n").entries()) {
       const imported = IMPORT.exec(text)?.[1];
@@ -43,14 +42,16 @@ function join(kernel: Kernel): ComposedKernel {
         origins.push({ file, line: index + 1 });
         continue;
       }
-      const part = imports.find((candidate) => candidate.name === imported);
+      const part = kernel.substitutes?.[imported] ?? imports.find((candidate) => candidate.name === imported);
       if (!part) {
         throw new KernelError(
           `kernels/${file}:${index + 1}: there is no part ${imported}.`,
           "Import a file of kernels/lib, or give the kernel's `imports` a part of this name.",
         );
       }
-      if (!inserted.has(imported)) insert(part);
+      if (inserted.has(imported)) continue;
+      inserted.add(imported);
+      insert(part);
     }
   };
   insert(kernel);

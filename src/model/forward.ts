@@ -114,10 +114,10 @@ export class Forward {
     return this.batch.length + (this.#cache?.isContinuing ? 0 : (this.#hooks.virtualTokens ?? 0));
   }
 
-  /** Cosines and sines of positions for rotary embeddings, of `half` pairs per head: [tokens, half, 2]. */
+  /** Cosines and sines of positions for rotary embeddings, of `half` pairs per head: [tokens, 2, half]. */
   rotation(half: number): Value {
     const rows = this.#cache ? this.batch.size * this.length : this.length;
-    return this.recorder.input("rotation", [rows, half, 2]);
+    return this.recorder.input("rotation", [rows, 2, half]);
   }
 
   /** A tensor of the checkpoint, by its full name. @throws ConfigError if the family does not have it. */

@@ -55,11 +55,11 @@ function scaledAsLlama3(c: v.InferOutput<typeof LLAMA3>): (frequency: number) =>
   };
 }
 
-/** Cosines and sines of positions times frequencies, computed in float64: [positions, frequencies, 2]. */
+/** Cosines and sines of positions times frequencies, computed in float64: [positions, 2, frequencies]. */
 export function rotationTable(frequencies: Float64Array, positions: Int32Array): Float32Array {
   const half = frequencies.length;
   return Float32Array.from({ length: positions.length * half * 2 }, (_, entry) => {
-    const angle = positions[Math.floor(entry / (2 * half))]! * frequencies[(entry >> 1) % half]!;
-    return entry % 2 === 0 ? Math.cos(angle) : Math.sin(angle);
+    const angle = positions[Math.floor(entry / (2 * half))]! * frequencies[entry % half]!;
+    return entry % (2 * half) < half ? Math.cos(angle) : Math.sin(angle);
   });
 }

@@ -1,9 +1,8 @@
 import kernel from "../../kernels/accumulate.wgsl";
+import { elementKernel, elementWorkgroups } from "./element";
 import { bindRows, rowRanges } from "./launch";
 import type { Launch } from "./launch";
 import type { Limits } from "./limits";
-
-const GROUP = 64;
 
 /**
  * Launches of `target = source`, or `target += source` if `add`, for `count` f32 elements. Used to add two gradients of
@@ -16,11 +15,12 @@ export function accumulateLaunches(
   add: boolean,
   limits: Limits,
 ): Launch[] {
+  const element = elementKernel(kernel, [count]);
   return rowRanges(count, [4], limits).map((range) => ({
-    kernel,
+    ...element,
     entry: "forward",
     bindings: { source: bindRows(source, range, 4), target_: bindRows(target, range, 4) },
     params: { count: range.count, accumulate: add ? 1 : 0 },
-    workgroups: Math.ceil(range.count / GROUP),
+    workgroups: elementWorkgroups(range.count, element),
   }));
 }

@@ -6,4 +6,6 @@ export interface Kernel {
   readonly name: string;
   readonly code: string;
   readonly imports?: readonly Kernel[];
+  /** Parts that are inserted for others, by the names of the others. */
+  readonly substitutes?: Readonly<Record<string, Kernel>>;
 }

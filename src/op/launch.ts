@@ -29,6 +29,8 @@ export interface Launch {
   readonly variants?: readonly Variant[];
   /** One dispatch that can replace this launch and the next one. */
   readonly joint?: Joint;
+  /** The launch that this one can do the work of if it comes just before. */
+  readonly absorbs?: Absorption | undefined;
   /** Decides which launches a tuner treats as equal: it times only one of them. */
   readonly shape?: LaunchShape;
 }
@@ -40,6 +42,20 @@ export interface Joint {
   readonly variables: readonly string[];
   /** The ways to run it. If none is chosen, the two launches run. */
   readonly variants: readonly Variant[];
+}
+
+/**
+ * How a launch takes over the one before it: by another entry of its own kernel and variants, with its own params. Where both
+ * bind a variable, they must bind the same bytes.
+ */
+export interface Absorption {
+  /** Kernel and entry of the other launch. */
+  readonly kernel: string;
+  readonly entry: string;
+  /** The entry that does both. */
+  readonly by: string;
+  /** Variable of the other launch -> variable of that entry. */
+  readonly variables: Readonly<Record<string, string>>;
 }
 
 /** What decides, for a given entry, which variant is fastest. */

@@ -3,12 +3,10 @@ import { ShapeError } from "../base/errors";
 import { columns, formatShape, rows } from "../base/shape";
 import { defineOp } from "../op/declaration";
 import type { SlotSpecs } from "../op/declaration";
+import { elementKernel, elementWorkgroups } from "../op/element";
 import { bindRows, rowRanges } from "../op/launch";
 import { cacheSizes, checkCacheBinding } from "./shared/cache";
 import { at, input } from "./shared/reference";
-
-const GROUP = 64;
-const PER_INVOCATION = 4;
 
 export type CacheAppendAttributes = {
   /** First column of x that is copied. The width of the cache decides how many are. */
@@ -40,21 +38,23 @@ export const cacheAppend = defineOp<CacheAppendAttributes>({
     const { capacity, width } = sizes(context);
     const { shape } = context.spec("x");
     const row = columns(shape);
+    const { offset } = context.attributes;
+    const element = elementKernel(kernel, [width, row, offset]);
+    const { WIDTH } = element.constants;
     return rowRanges(rows(shape), [row * 4], context.limits).map((range) => ({
-      kernel,
+      ...element,
       entry: "forward",
       bindings: { x: bindRows("x", range, row * 4), cache: "cache", owners: "owners", starts: "starts" },
       params: {
-        count: range.count * width,
+        count: (range.count * width) / WIDTH,
         row0: range.start,
-        row,
-        offset: context.attributes.offset,
-        width,
+        row: row / WIDTH,
+        offset: offset / WIDTH,
+        width: width / WIDTH,
         time: shape[1]!,
         capacity,
       },
-      constants: { PER_INVOCATION },
-      workgroups: Math.ceil((range.count * width) / (GROUP * PER_INVOCATION)),
+      workgroups: elementWorkgroups(range.count * width, element),
     }));
   },
   gradients: [],

@@ -3,11 +3,9 @@ import { ShapeError } from "../base/errors";
 import { columns, elements, formatShape, rows } from "../base/shape";
 import { defineOp } from "../op/declaration";
 import type { LaunchContext } from "../op/declaration";
+import { elementKernel, elementWorkgroups } from "../op/element";
 import type { Launch } from "../op/launch";
 import { at, filled, input } from "./shared/reference";
-
-const GROUP = 64;
-const PER_INVOCATION = 4;
 
 export type CropAttributes = {
   /** Rows of y. */
@@ -25,20 +23,22 @@ function launches(
 ): Launch[] {
   const { rows: height, columns: width } = context.attributes;
   const count = elements(context.spec(target).shape);
+  const xWidth = columns(context.spec("x").shape);
+  const element = elementKernel(kernel, [width, xWidth]);
+  const { WIDTH } = element.constants;
   return [
     {
-      kernel,
+      ...element,
       entry,
       bindings: { [from]: from, [to]: to },
       params: {
-        count,
+        count: count / WIDTH,
         rows: height,
-        columns: width,
-        x_columns: columns(context.spec("x").shape),
+        columns: width / WIDTH,
+        x_columns: xWidth / WIDTH,
         accumulate: context.accumulate ? 1 : 0,
       },
-      constants: { PER_INVOCATION },
-      workgroups: Math.ceil(count / (GROUP * PER_INVOCATION)),
+      workgroups: elementWorkgroups(count, element),
     },
   ];
 }

@@ -29,6 +29,7 @@ function launches(entry: string, tensors: readonly string[], context: LaunchCont
       tensors,
       whole: ["seed"],
       count: elements(context.spec("x").shape),
+      period: perText(context),
       params: (range) => ({
         first: range.start,
         per_text: perText(context),

@@ -80,7 +80,7 @@ function zeroLaunches(context: Context): Launch[] {
   const { vocabulary, columns: width } = sizes(context);
   const none = { start: 0, count: 0 };
   return elementwiseLaunches(
-    { kernel, entry: "grad_table_zero", tensors: ["dtable"], count: vocabulary * width, columns: width },
+    { kernel, entry: "grad_table_zero", tensors: ["dtable"], count: vocabulary * width, columns: width, period: 1 },
     context.limits,
   ).map((launch) => ({ ...launch, params: { ...paramsOf(context, none, none), ...launch.params } }));
 }

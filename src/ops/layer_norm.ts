@@ -3,11 +3,13 @@ import { ConfigError, ShapeError } from "../base/errors";
 import { columns, elements, formatShape, rows, sameShape } from "../base/shape";
 import { defineOp } from "../op/declaration";
 import type { InferContext, LaunchContext, OpCase, TensorSpec } from "../op/declaration";
+import { vectorVariants } from "../op/element";
 import { bindRows, rowRanges } from "../op/launch";
 import type { Launch } from "../op/launch";
 import { columnSumLaunches } from "./shared/column-sum";
 import { accumulateParam } from "./shared/elementwise";
 import { at, filled, input } from "./shared/reference";
+import { ABSORBED_SUMS } from "./shared/residual";
 import { chunkCount, chunkSumLaunches } from "./shared/row-chunks";
 
 export type LayerNormAttributes = {
@@ -57,6 +59,8 @@ function rowLaunches(
       chunk0: 0,
     },
     workgroups: range.count,
+    absorbs: ABSORBED_SUMS[entry],
+    variants: vectorVariants(kernel, [width], { workgroups: range.count, flops: 8 * range.count * width }),
   }));
 }
 

@@ -3,12 +3,10 @@ import { ShapeError } from "../base/errors";
 import { columns, elements, formatShape } from "../base/shape";
 import { defineOp } from "../op/declaration";
 import type { InferContext, LaunchContext, NoAttributes } from "../op/declaration";
+import { elementKernel, elementWorkgroups } from "../op/element";
 import { bindRows, rowRanges } from "../op/launch";
 import type { Launch } from "../op/launch";
 import { at, filled, input } from "./shared/reference";
-
-const GROUP = 64;
-const PER_INVOCATION = 4;
 
 type Context = LaunchContext<NoAttributes>;
 
@@ -29,8 +27,10 @@ function launches(
   context: Context,
 ): Launch[] {
   const { texts, head, x } = sizes(context);
+  const element = elementKernel(kernel, [head, x]);
+  const { WIDTH } = element.constants;
   return rowRanges(texts, [x * 4, (head + x) * 4], context.limits).map((range) => ({
-    kernel,
+    ...element,
     entry,
     bindings: {
       ...(slots.head ? { [slots.head]: slots.head } : {}),
@@ -38,14 +38,13 @@ function launches(
       [slots.y]: bindRows(slots.y, range, (head + x) * 4),
     },
     params: {
-      count: count(range.count),
+      count: count(range.count) / WIDTH,
       texts: range.count,
-      head_count: head,
-      x_count: x,
+      head_count: head / WIDTH,
+      x_count: x / WIDTH,
       accumulate: context.accumulate || (slots.head === "dhead" && range.start > 0) ? 1 : 0,
     },
-    constants: { PER_INVOCATION },
-    workgroups: Math.ceil(count(range.count) / (GROUP * PER_INVOCATION)),
+    workgroups: elementWorkgroups(count(range.count), element),
   }));
 }
 

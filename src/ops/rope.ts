@@ -3,13 +3,11 @@ import { ShapeError } from "../base/errors";
 import { columns, elements, formatShape, rows, sameShape } from "../base/shape";
 import { defineOp } from "../op/declaration";
 import type { InferContext, LaunchContext } from "../op/declaration";
+import { elementKernel, elementWorkgroups } from "../op/element";
 import { bindRows, rowRanges } from "../op/launch";
 import type { Launch } from "../op/launch";
 import { accumulateParam } from "./shared/elementwise";
 import { at, filled, input } from "./shared/reference";
-
-const GROUP = 64;
-const PER_INVOCATION = 4;
 
 export type RopeAttributes = {
   readonly heads: number;
@@ -24,25 +22,33 @@ function sizes(context: InferContext<RopeAttributes>): { length: number; half: n
 
 function launches(entry: string, tensors: readonly string[], context: LaunchContext<RopeAttributes>): Launch[] {
   const { length, half, width, rows: rowCount } = sizes(context);
+  const element = elementKernel(kernel, [half]);
+  const { WIDTH } = element.constants;
   return rowRanges(rowCount, [width * 4], context.limits).map((range) => {
     const pairs = (range.count * width) / 2;
     return {
-      kernel,
+      ...element,
       entry,
       bindings: {
         ...Object.fromEntries(tensors.map((slot) => [slot, bindRows(slot, range, width * 4)])),
         table: "table",
       },
-      params: { pairs, half, row_pairs: width / 2, length, row0: range.start, ...accumulateParam(context) },
-      constants: { PER_INVOCATION },
-      workgroups: Math.ceil(pairs / (GROUP * PER_INVOCATION)),
+      params: {
+        pairs: pairs / WIDTH,
+        half: half / WIDTH,
+        row_pairs: width / 2 / WIDTH,
+        length,
+        row0: range.start,
+        ...accumulateParam(context),
+      },
+      workgroups: elementWorkgroups(pairs, element),
     };
   });
 }
 
 /**
  * Rotary position embedding (Su et al. 2021, eq. 34). Element i of a head is paired with element i + d / 2, as in
- * Hugging Face's LLaMA. x [b, t, heads * d], table [t, d / 2, 2] of cosines and sines, or [b * t, d / 2, 2] if
+ * Hugging Face's LLaMA. x [b, t, heads * d], table [t, 2, d / 2] of cosines and sines, or [b * t, 2, d / 2] if
  * positions differ between texts; y [shape of x].
  */
 export const rope = defineOp<RopeAttributes>({
@@ -53,11 +59,11 @@ export const rope = defineOp<RopeAttributes>({
     const { shape } = context.spec("x");
     const table = context.spec("table").shape;
     const { half, length, rows: rowCount } = sizes(context);
-    const fits = sameShape(table, [length, half, 2]) && (length === shape[1] || length === rowCount);
+    const fits = sameShape(table, [length, 2, half]) && (length === shape[1] || length === rowCount);
     if (shape.length !== 3 || !Number.isInteger(half) || half < 1 || !fits) {
       throw new ShapeError(
         `rope: the table ${formatShape(table)} does not fit ${context.attributes.heads} heads of x ${formatShape(shape)}.`,
-        "Pass x [b, t, heads * d] with an even d, and a table [t, d / 2, 2].",
+        "Pass x [b, t, heads * d] with an even d, and a table [t, 2, d / 2].",
       );
     }
     return { y: { shape, dtype: "f32" } };
@@ -86,8 +92,8 @@ export const rope = defineOp<RopeAttributes>({
       y: filled(x.shape, (index) => {
         const within = index % (2 * half);
         const position = Math.floor(index / width) % length;
-        const entry = 2 * (position * half + (within % half));
-        const [cosine, sine] = [at(table, entry), at(table, entry + 1)];
+        const entry = 2 * position * half + (within % half);
+        const [cosine, sine] = [at(table, entry), at(table, entry + half)];
         const partner = within < half ? -at(x, index + half) : at(x, index - half);
         return at(x, index) * cosine + partner * sine;
       }),
@@ -104,16 +110,16 @@ export const rope = defineOp<RopeAttributes>({
       attributes: { heads: 2 },
       inputs: { x: { shape: [3, 2, 8] }, table: { shape: [6, 2, 2] } },
     },
-    { name: "one pair", attributes: { heads: 1 }, inputs: { x: { shape: [1, 1, 2] }, table: { shape: [1, 1, 2] } } },
+    { name: "one pair", attributes: { heads: 1 }, inputs: { x: { shape: [1, 1, 2] }, table: { shape: [1, 2, 1] } } },
     {
       name: "rows that can be split over bindings",
       attributes: { heads: 2 },
-      inputs: { x: { shape: [4, 64, 8] }, table: { shape: [64, 2, 2] } },
+      inputs: { x: { shape: [4, 64, 16] }, table: { shape: [64, 2, 4] } },
     },
     {
       name: "queries of LLaMA-2 7B, 128 tokens",
       attributes: { heads: 32 },
-      inputs: { x: { shape: [1, 128, 4096] }, table: { shape: [128, 64, 2] } },
+      inputs: { x: { shape: [1, 128, 4096] }, table: { shape: [128, 2, 64] } },
       bench: true,
     },
   ],

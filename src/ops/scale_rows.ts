@@ -3,13 +3,14 @@ import { ShapeError } from "../base/errors";
 import { columns, elements, formatShape, rows, sameShape } from "../base/shape";
 import { defineOp } from "../op/declaration";
 import type { LaunchContext, NoAttributes } from "../op/declaration";
+import { elementKernel, elementWorkgroups } from "../op/element";
+import type { ElementKernel } from "../op/element";
 import { bindRows, rowRanges } from "../op/launch";
 import type { Launch, RowRange } from "../op/launch";
 import { accumulateParam } from "./shared/elementwise";
 import { at, filled, input } from "./shared/reference";
 
 const GROUP = 64;
-const PER_INVOCATION = 4;
 
 type Context = LaunchContext<NoAttributes>;
 
@@ -19,14 +20,19 @@ function launches(
   tables: readonly string[],
   vectors: readonly string[],
   context: Context,
-  size: (range: RowRange, width: number) => { readonly count: number; readonly workgroups: number },
+  size: (
+    range: RowRange,
+    width: number,
+    element: ElementKernel,
+  ) => { readonly count: number; readonly workgroups: number },
 ): Launch[] {
   const { shape } = context.spec("a");
   const width = columns(shape);
+  const element = elementKernel(kernel, [width]);
   return rowRanges(rows(shape), [width * 4, 4], context.limits).map((range) => {
-    const { count, workgroups } = size(range, width);
+    const { count, workgroups } = size(range, width, element);
     return {
-      kernel,
+      ...element,
       entry,
       workgroups,
       bindings: {
@@ -34,15 +40,14 @@ function launches(
         ...Object.fromEntries(vectors.map((slot) => [slot, bindRows(slot, range, 4)])),
       },
       params: { count, columns: width, ...accumulateParam(context) },
-      constants: { PER_INVOCATION },
     };
   });
 }
 
 function elementLaunches(entry: string, tables: readonly string[], context: Context): Launch[] {
-  return launches(entry, tables, ["b"], context, (range, width) => {
+  return launches(entry, tables, ["b"], context, (range, width, element) => {
     const count = range.count * width;
-    return { count, workgroups: Math.ceil(count / (GROUP * PER_INVOCATION)) };
+    return { count, workgroups: elementWorkgroups(count, element) };
   });
 }
 

@@ -25,7 +25,10 @@ function launches(
 ): Launch[] {
   const count = sizes(context.spec("x").shape)[0] * rows * columns;
   const params = (): Record<string, number> => ({ rows, columns, ...accumulateParam(context) });
-  return elementwiseLaunches({ kernel, entry, tensors, count, columns: rows * columns, params }, context.limits);
+  return elementwiseLaunches(
+    { kernel, entry, tensors, count, columns: rows * columns, period: 1, params },
+    context.limits,
+  );
 }
 
 /** The transpose of each matrix. x [b, m, n] or [m, n], y [b, n, m] or [n, m]. */

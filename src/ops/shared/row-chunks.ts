@@ -1,9 +1,9 @@
 import type { Kernel } from "../../op/kernel";
+import { elementKernel, elementWorkgroups } from "../../op/element";
 import { bindRows, rowRanges } from "../../op/launch";
 import type { Launch, RowRange } from "../../op/launch";
 import type { Limits } from "../../op/limits";
 
-const GROUP = 64;
 const CHUNK_ROWS = 32;
 
 /** Number of chunks into which the sum over `rows` rows is split. */
@@ -13,7 +13,7 @@ export function chunkCount(rows: number): number {
 
 /**
  * The first stage of a sum over rows, which writes a row of partial sums for each chunk of rows. Each invocation sums
- * one column of one chunk.
+ * one element of a row over one chunk.
  */
 export interface ChunkSums {
   readonly kernel: Kernel;
@@ -30,19 +30,20 @@ export interface ChunkSums {
 
 /** Launches of the first stage. The second is `columnSumLaunches` over the partial sums. */
 export function chunkSumLaunches(sums: ChunkSums, limits: Limits): Launch[] {
+  const element = elementKernel(sums.kernel, [sums.columns]);
   return chunkRanges(sums, limits).map((chunks) => {
     const start = chunks.start * CHUNK_ROWS;
     const range = { start, count: Math.min(chunks.count * CHUNK_ROWS, sums.rows - start) };
     return {
-      kernel: sums.kernel,
+      kernel: element.kernel,
       entry: sums.entry,
       bindings: {
         ...Object.fromEntries(Object.entries(sums.tables).map(([slot, bytes]) => [slot, bindRows(slot, range, bytes)])),
         ...sums.whole,
       },
       params: { ...sums.params, rows: range.count, columns: sums.columns, chunk0: chunks.start },
-      constants: { CHUNK_ROWS },
-      workgroups: chunks.count * Math.ceil(sums.columns / GROUP),
+      constants: { ...element.constants, CHUNK_ROWS },
+      workgroups: chunks.count * elementWorkgroups(sums.columns, element),
     };
   });
 }

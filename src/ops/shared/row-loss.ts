@@ -1,4 +1,5 @@
 import kernel from "../../../kernels/cross_entropy.wgsl";
+import { elementKernel, vectorVariants } from "../../op/element";
 import { bindRows, rowRanges } from "../../op/launch";
 import type { Launch } from "../../op/launch";
 import type { Limits } from "../../op/limits";
@@ -27,8 +28,10 @@ export function rowLossLaunches(
   attributes: RowLossAttributes,
   limits: Limits,
 ): Launch[] {
+  const sums = entry === "forward";
+  const element = sums ? { kernel } : elementKernel(kernel, [classes]);
   return rowRanges(count, [classes * 4, 4], limits).map((range) => ({
-    kernel,
+    ...element,
     entry,
     bindings: {
       ...Object.fromEntries(tables.map(([name, slot]) => [name, bindRows(slot, range, classes * 4)])),
@@ -37,6 +40,9 @@ export function rowLossLaunches(
     },
     params: { rows: range.count, classes, ignored: attributes.ignored, smoothing: attributes.smoothing },
     workgroups: range.count,
+    ...(sums && {
+      variants: vectorVariants(kernel, [classes], { workgroups: range.count, flops: 5 * range.count * classes }),
+    }),
   }));
 }
 
