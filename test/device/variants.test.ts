@@ -38,12 +38,13 @@ function isCompared(launch: Launch, variant: Variant): boolean {
 }
 
 function traitsOf({ entry }: Launch, { kernel, name, constants }: Variant): string[] {
-  const { FORMAT = 0, A_READ, B_READ } = constants;
+  const { FORMAT = 0, HEAD = 0, A_READ, B_READ } = constants;
   const format = isLong ? FORMAT : Math.min(FORMAT, 1);
+  const head = isLong ? ` of heads of ${HEAD}` : "";
   // product_tiled_odd.wgsl writes in another way, and is the same otherwise.
   const base = kernel.name.replace(/_odd$/, "");
   const reads = A_READ === undefined ? [] : [`${base} reads a ${A_READ}`, `${base} reads b ${B_READ}`];
-  return [kernel.name, `${base}: ${name}`, `${base}.${entry}`, `${base} of format ${format}`, ...reads];
+  return [kernel.name, `${base}: ${name}`, `${base}.${entry}${head}`, `${base} of format ${format}`, ...reads];
 }
 
 /** Runs the portable kernels, and notes which variants the case has to compare with them. */
@@ -84,8 +85,26 @@ async function resultsOf(device: Device, op: Op, test: OpCase<Attributes>): Prom
   );
 }
 
+/** Attention with heads of published models, longer than a tile. Its kernels are compiled for each size, which takes minutes. */
+const headCases = [32, 64, 80, 96, 128, 256].map((head): OpCase<Attributes> => {
+  const [batch, time, heads, kvHeads] = [1, 70, 2, 1];
+  return {
+    name: `heads of ${head}`,
+    attributes: { heads, kvHeads, causal: true, scale: 0.1, dropout: 0.2, salt: 7 },
+    inputs: {
+      q: { shape: [batch, time, heads * head] },
+      k: { shape: [batch, time, kvHeads * head] },
+      v: { shape: [batch, time, kvHeads * head] },
+      mask: { shape: [batch, time], values: Array.from({ length: time }, (_, i) => (i < time - 3 ? 1 : 0)) },
+      seed: { shape: [batch, 2], values: [3, 4] },
+    },
+  };
+});
+
 const cases = OPS.flatMap((op) =>
-  op.cases.filter(({ bench }) => !bench).map((test) => [`${op.name}: ${test.name}`, op, test] as const),
+  [...op.cases.filter(({ bench }) => !bench), ...(isLong && op.name === "attention" ? headCases : [])].map(
+    (test) => [`${op.name}: ${test.name}`, op, test] as const,
+  ),
 );
 
 it.each(cases)("%s: every variant gives the results of the portable kernel", async (_name, op, test) => {
@@ -107,5 +126,5 @@ it("the cases cover a variant of every kernel that has any", () => {
   expect(subgroup, "size of subgroups").toBeGreaterThan(1);
   const kernels = new Set([...coveredTraits].map((trait) => /^\w+/.exec(trait)?.[0]));
   const products = ["product", "product_narrow_subgroup", "product_subgroup", "product_tiled", "product_tiled_odd"];
-  expect([...kernels].sort()).toEqual(["attention", "attention_subgroup", ...products]);
+  expect([...kernels].sort()).toEqual(["attention", "attention_subgroup", "attention_tiled", ...products]);
 });

@@ -1,4 +1,5 @@
 import subgroupKernel from "../../../kernels/attention_subgroup.wgsl";
+import tiledKernel from "../../../kernels/attention_tiled.wgsl";
 import type { Kernel } from "../../op/kernel";
 import type { Joint, Launch, Variant } from "../../op/launch";
 
@@ -42,6 +43,9 @@ const SUBGROUP_ENTRIES: ReadonlySet<string> = new Set([
 /** Maximum elements in a head for attention_subgroup.wgsl. */
 const MAX_SUBGROUP_HEAD = 128;
 
+/** Maximum elements in a head for attention_tiled.wgsl. */
+const MAX_TILED_HEAD = 256;
+
 /** Tiles of attention_subgroup.wgsl: rows, and columns of an invocation. The first of a subgroup size is the default. */
 const TILES: readonly { readonly subgroup: number; readonly rows: number; readonly columns: number }[] = [
   { subgroup: 4, rows: 8, columns: 2 },
@@ -59,10 +63,15 @@ const OTHER_GROUPS: readonly number[] = [64, 128];
 /** The variants of an attention launch, and the launch's shape for tuning. `portable` is attention.wgsl. */
 export function attentionVariants(size: AttentionSize, portable: Kernel): Pick<Launch, "variants" | "shape"> {
   const { entry, texts, heads, time, head, causal, dropping } = size;
-  if (PRODUCTS[entry] === undefined) return {};
+  // Nothing is multiplied by time, so that a tuner need not try it.
+  if (entry === "temp_statistics") return { variants: tiledVariants(size) };
   const traits = [`head ${head}`, ...(causal ? ["causal"] : []), ...(dropping ? ["dropout"] : [])];
   return {
-    variants: [...subgroupVariants(size), ...OTHER_GROUPS.map((group) => groupVariant(size, portable, group))],
+    variants: [
+      ...subgroupVariants(size),
+      ...tiledVariants(size),
+      ...OTHER_GROUPS.map((group) => groupVariant(size, portable, group)),
+    ],
     shape: { sizes: { heads: texts * heads, time }, traits },
   };
 }
@@ -105,11 +114,38 @@ function subgroupVariants(size: AttentionSize): Variant[] {
   }));
 }
 
+/** Invocations of a workgroup of attention_tiled.wgsl, each with four rows. */
+const TILED_LANES = 128;
+
+/**
+ * Tiles in workgroup memory, which sum in another order. An invocation sums at most four vectors of a head for each of its rows, two
+ * each for keys and values, so that a GPU's registers hold them: with wider heads, more invocations share a row.
+ */
+function tiledVariants(size: AttentionSize): Variant[] {
+  const { entry, head } = size;
+  if (head > MAX_TILED_HEAD || head % 4 !== 0) return [];
+  const columnLanes = entry.startsWith("grad_k_v") ? (head <= 32 ? 8 : head <= 128 ? 16 : 32) : head <= 128 ? 8 : 16;
+  const rows = 4 * (TILED_LANES / columnLanes);
+  return [
+    {
+      name: `tiles of ${rows} x ${4 * columnLanes}`,
+      kernel: tiledKernel,
+      constants: { HEAD: head, COLUMN_LANES: columnLanes },
+      ...workOf(size, rows),
+      rounds: true,
+      gpu: true,
+    },
+  ];
+}
+
 /** Workgroups of `rows` rows each, and floating-point operations. */
 function workOf(
   { entry, texts, heads, time, head }: AttentionSize,
   rows: number,
 ): Pick<Variant, "workgroups" | "flops"> {
-  const flops = 2 * (PRODUCTS[entry] ?? 0) * texts * heads * time ** 2 * head;
+  const products = PRODUCTS[entry];
+  // What is not a product with a time x time matrix is one dot product a row.
+  const perRow = products === undefined ? 1 : products * time;
+  const flops = 2 * perRow * texts * heads * time * head;
   return { workgroups: texts * heads * Math.ceil(time / rows), flops };
 }
