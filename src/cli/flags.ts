@@ -263,6 +263,12 @@ const TASK = {
 export const DOCTOR = {
   tune: toggle("--tune", "Time every variant of the kernels on this adapter, and remember the fastest"),
   seconds: optional("--seconds <s>", "Time limit of --tune in seconds (default: none)", numbers()),
+  kernel: optional(
+    "--kernel <name>",
+    "Print the WGSL text that is compiled for a kernel; NAME=VALUE sets constants",
+    text,
+  ),
+  entry: optional("--entry <name>", "--kernel: leave the kernel's other entries out", text),
   json: ONE_JSON_OBJECT,
 };
 

@@ -4,7 +4,7 @@ import type { Command } from "cac";
 import { SafetapeError } from "../base/errors";
 import { adviseCommand } from "./advise/command";
 import { analyzeCommand, ANALYSIS_NAMES } from "./analyze";
-import { doctorCommand } from "./doctor";
+import { doctorCommand } from "./doctor/command";
 import { downloadCommand } from "./download";
 import {
   ADVISE,
@@ -29,7 +29,6 @@ import { reportCommand } from "./report";
 import { Interrupted } from "./resumable-run";
 import { studyCommand } from "./study/command";
 import { trainCommand } from "./train";
-import { tuneCommand } from "./tune";
 
 const cli = cac("safetape");
 const print = (line: string): void => void process.stdout.write(`${line}\n`);
@@ -37,8 +36,8 @@ const print = (line: string): void => void process.stdout.write(`${line}\n`);
 const command = (usage: string, help: string, options: OptionSet): Command =>
   addOptions(cli.command(usage, help), options);
 
-command("doctor", "Show the GPU, its limits and its speed", DOCTOR).action((raw: RawOptions) =>
-  raw["tune"] ? tuneCommand(raw, print) : doctorCommand(raw, print),
+command("doctor [...constants]", "Show the GPU, its limits and its speed", DOCTOR).action(
+  (constants: readonly string[], raw: RawOptions) => doctorCommand(constants, raw, print),
 );
 command("analyze [what]", `The papers' analyses, as numbers and figures: ${ANALYSIS_NAMES.join(", ")}`, {
   ...ANALYZE_MEMORY,

@@ -5,43 +5,18 @@ import { kernelInterface } from "../../src/gpu/wgsl";
 import { packUniforms } from "../../src/gpu/uniforms";
 import { jointLaunch } from "../../src/gpu/variants";
 import { OPS } from "../../src/ops/index";
-import type { Attributes, Op, OpCase } from "../../src/op/declaration";
 import type { Kernel } from "../../src/op/kernel";
 import type { Launch } from "../../src/op/launch";
 import { DEFAULT_LIMITS } from "../../src/op/limits";
+import { planCase, traceCase } from "../../src/run/cases/case-plan";
 import { launchContext } from "../../src/tape/emit";
 import { slotSpec } from "../../src/tape/forward";
-import { plan } from "../../src/tape/plan";
-import type { Plan, PlannedLaunch } from "../../src/tape/plan";
+import type { PlannedLaunch } from "../../src/tape/plan";
 import { reach } from "../../src/tape/reach";
 import { backwardTasks, outputGradient } from "../../src/tape/saves";
-import { Recorder } from "../../src/tape/tape";
 
 /** WebGPU's default limit of storage buffers per stage. */
 const MAX_BINDINGS = 8;
-
-/** Records an op on a new tape. Slots with a gradient are trainable, unless they have a packed format. */
-function traceCase(op: Op, test: OpCase<Attributes>) {
-  const recorder = new Recorder();
-  const trainable = new Set(
-    Object.keys(test.inputs).filter((slot) => op.inputs[slot]?.gradient && !test.inputs[slot]?.format),
-  );
-  const values = Object.fromEntries(
-    Object.entries(test.inputs).map(([slot, { shape, format }]) => {
-      const { dtype: defaultDtype = "f32", mutated = false } = op.inputs[slot] ?? {};
-      const dtype = format ?? defaultDtype;
-      const isParameter = trainable.has(slot) || mutated;
-      return [slot, isParameter ? recorder.parameter(slot, shape, dtype) : recorder.input(slot, shape, dtype)];
-    }),
-  );
-  const outputs = recorder.record(op, values, test.attributes);
-  return { tape: recorder, outputs, loss: outputs[op.outputs[0] ?? ""]!, trainable };
-}
-
-function planCase(op: Op, test: OpCase<Attributes>): Plan {
-  const { tape, outputs, loss, trainable } = traceCase(op, test);
-  return plan(tape, { outputs, effects: true, ...(op.outputs.length > 0 ? { loss, trainable } : {}) });
-}
 
 /** The module's variables that an entry point uses, directly or through the functions that it calls. The code has no comments. */
 function usedVariables(code: string, entry: string, variables: readonly string[]): string[] {
@@ -142,7 +117,7 @@ describe("gradients", () => {
 
   it.each(differentiable)("read exactly the slots that they declare: %s", (_name, op, test) => {
     const { tape, loss, trainable } = traceCase(op, test);
-    const tasks = backwardTasks(tape, loss, reach(tape, loss, trainable));
+    const tasks = backwardTasks(tape, loss!, reach(tape, loss!, trainable));
     for (const { node, rule, temp, reads } of tasks) {
       const context = launchContext(node, DEFAULT_LIMITS, (slot) => slotSpec(tape, node, slot));
       const declared = temp === undefined ? undefined : node.op.temps?.[temp];

@@ -10,7 +10,7 @@ import type { BoundLaunch } from "../../src/gpu/tuning/scratch";
 import { Tuner } from "../../src/gpu/tuning/tuner";
 import { DOCTOR } from "../../src/cli/flags";
 import { readOptions } from "../../src/cli/options";
-import { timesText } from "../../src/cli/tune";
+import { timesText } from "../../src/cli/doctor/tune";
 import type { Device } from "../../src/gpu/device";
 import type { Launch } from "../../src/op/launch";
 import { DEFAULT_LIMITS } from "../../src/op/limits";

@@ -1,16 +1,16 @@
-import { createEngine } from "../node/index";
-import type { Engine } from "../engine";
-import { add } from "../ops/add";
-import { linear } from "../ops/linear";
-import { Executor } from "../run/executor";
-import { plan } from "../tape/plan";
-import { Recorder } from "../tape/tape";
-import type { Value } from "../tape/tape";
-import { DOCTOR } from "./flags";
-import { readOptions } from "./options";
-import type { Print, RawOptions } from "./options";
-import { progressOn } from "./view/progress";
-import { Screen } from "./view/screen";
+import { createEngine } from "../../node/index";
+import type { Engine } from "../../engine";
+import { add } from "../../ops/add";
+import { linear } from "../../ops/linear";
+import { Executor } from "../../run/executor";
+import { plan } from "../../tape/plan";
+import { Recorder } from "../../tape/tape";
+import type { Value } from "../../tape/tape";
+import { DOCTOR } from "../flags";
+import { readOptions } from "../options";
+import type { Print, RawOptions } from "../options";
+import { progressOn } from "../view/progress";
+import { Screen } from "../view/screen";
 
 const LIMITS = [
   "maxBufferSize",
@@ -20,8 +20,8 @@ const LIMITS = [
   "maxComputeWorkgroupsPerDimension",
 ] as const;
 
-/** `safetape doctor`: shows the adapter, its limits, and how fast it multiplies and copies. */
-export async function doctorCommand(raw: RawOptions, print: Print): Promise<void> {
+/** `safetape doctor` without other options: shows the adapter, its limits, and how fast it multiplies and copies. */
+export async function showCommand(raw: RawOptions, print: Print): Promise<void> {
   const { json } = readOptions(DOCTOR, raw);
   const screen = new Screen(false);
   const progress = progressOn(screen);

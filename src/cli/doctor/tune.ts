@@ -1,17 +1,17 @@
-import { nameOf } from "../gpu/tuning/candidates";
-import type { BoundLaunch } from "../gpu/tuning/scratch";
-import type { KernelChoice, Tuner } from "../gpu/tuning/tuner";
-import { createEngine, tuningPath } from "../node/index";
-import type { Limits } from "../op/limits";
-import { fusedAttention } from "../ops/fused_attention";
-import { linear } from "../ops/linear";
-import { loraLinear } from "../ops/lora_linear";
-import { plan } from "../tape/plan";
-import { Recorder } from "../tape/tape";
-import type { Value } from "../tape/tape";
-import { DOCTOR } from "./flags";
-import { readOptions } from "./options";
-import type { Print, RawOptions } from "./options";
+import { nameOf } from "../../gpu/tuning/candidates";
+import type { BoundLaunch } from "../../gpu/tuning/scratch";
+import type { KernelChoice, Tuner } from "../../gpu/tuning/tuner";
+import { createEngine, tuningPath } from "../../node/index";
+import type { Limits } from "../../op/limits";
+import { fusedAttention } from "../../ops/fused_attention";
+import { linear } from "../../ops/linear";
+import { loraLinear } from "../../ops/lora_linear";
+import { plan } from "../../tape/plan";
+import { Recorder } from "../../tape/tape";
+import type { Value } from "../../tape/tape";
+import { DOCTOR } from "../flags";
+import { readOptions } from "../options";
+import type { Print, RawOptions } from "../options";
 
 /** The time of one kernel variant. */
 interface VariantTime {
