@@ -263,6 +263,8 @@ const TASK = {
 export const DOCTOR = {
   tune: toggle("--tune", "Time every variant of the kernels on this adapter, and remember the fastest"),
   seconds: optional("--seconds <s>", "Time limit of --tune in seconds (default: none)", numbers()),
+  check: toggle("--check", "Compare every op, by every kernel that this adapter can run, with float64"),
+  ops: optional("--ops <names>", "--check: these ops alone, with commas", list),
   kernel: optional(
     "--kernel <name>",
     "Print the WGSL text that is compiled for a kernel; NAME=VALUE sets constants",

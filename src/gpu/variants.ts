@@ -53,12 +53,19 @@ export function canRun(
   return fits && needs.every((feature) => adapter.features?.includes(feature));
 }
 
-/** The choice for a name that needs no measurements. */
-export function namedVariants(name: FixedVariantName, adapter: KernelAdapter): VariantChoice {
+/**
+ * The choice for a name that needs no measurements.
+ * @param leastFlops FLOPs below which no variant is used.
+ */
+export function namedVariants(
+  name: FixedVariantName,
+  adapter: KernelAdapter,
+  leastFlops: number = LEAST_FLOPS,
+): VariantChoice {
   if (name === "portable") return () => undefined;
   const isMeant = ({ subgroup, gpu = false }: Variant): boolean => (name === "gpu" ? gpu : subgroup !== undefined);
   return ({ variants = [] }) =>
-    variants.find((variant) => isMeant(variant) && canRun(variant, adapter) && variant.flops >= LEAST_FLOPS);
+    variants.find((variant) => isMeant(variant) && canRun(variant, adapter) && variant.flops >= leastFlops);
 }
 
 /** The choice without tuning, by a table: the same for everyone with this adapter. */

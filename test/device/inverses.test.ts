@@ -3,7 +3,7 @@ import { defineOp } from "../../src/op/declaration";
 import type { Attributes, Op } from "../../src/op/declaration";
 import { OPS } from "../../src/ops/index";
 import { useEngine } from "../support/engine";
-import { caseInputs, relativeError, runCase } from "../support/op-runs";
+import { caseInputs, relativeError, runCase } from "../../src/cli/doctor/cases/run-case";
 
 const { device } = await useEngine();
 

@@ -1,10 +1,10 @@
 import { describe, expect, it } from "vitest";
-import type { Attributes, ReferenceTensor, Op, OpCase } from "../../src/op/declaration";
+import type { Attributes, Op, OpCase } from "../../src/op/declaration";
 import { OPS } from "../../src/ops/index";
+import { CaseReference, GRADIENT_TOLERANCE, TOLERANCE } from "../../src/cli/doctor/cases/case-reference";
+import { relativeError, runCase } from "../../src/cli/doctor/cases/run-case";
+import type { CaseRun } from "../../src/cli/doctor/cases/run-case";
 import { useDevice } from "../support/engine";
-import { differentiable, forwardErrors, GRADIENT_TOLERANCE, gradientErrors, TOLERANCE } from "../support/op-checks";
-import { caseInputs, randomOutputGradient, relativeError, runCase } from "../support/op-runs";
-import type { CaseRun } from "../support/op-runs";
 
 const device = await useDevice();
 /** Limits so small that the larger cases are split over bindings and over two grid dimensions. */
@@ -14,8 +14,8 @@ function subsets(slots: readonly string[]): string[][] {
   return slots.reduce<string[][]>((all, slot) => [...all, ...all.map((set) => [...set, slot])], [[]]);
 }
 
-function checkForward(op: Op, test: OpCase<Attributes>, run: CaseRun, inputs: Record<string, ReferenceTensor>): void {
-  for (const [slot, error] of forwardErrors(op, test, run, inputs)) {
+function checkForward(op: Op, test: OpCase<Attributes>, run: CaseRun, reference: CaseReference): void {
+  for (const [slot, error] of reference.forwardErrors(run)) {
     expect(error, `${slot} of ${op.name}`).toBeLessThan(test.tolerance ?? TOLERANCE);
   }
 }
@@ -24,31 +24,27 @@ describe.each(OPS)("$name", (op) => {
   const tests = op.cases.filter((test) => !test.bench);
 
   it.each(tests)("computes its reference: $name", async (test) => {
-    const inputs = caseInputs(op, test);
-    checkForward(op, test, await runCase(device, op, test, inputs), inputs);
+    const reference = new CaseReference(op, test);
+    checkForward(op, test, await runCase(device, op, test, reference.inputs), reference);
   });
 
   it.each(tests)("computes its reference when it is split over bindings: $name", async (test) => {
-    const inputs = caseInputs(op, test);
-    checkForward(op, test, await runCase(narrow, op, test, inputs), inputs);
+    const reference = new CaseReference(op, test);
+    checkForward(op, test, await runCase(narrow, op, test, reference.inputs), reference);
   });
 
   if (op.gradients.length === 0) return;
 
   it.each(tests)("computes the gradients of its reference: $name", async (test) => {
-    const inputs = caseInputs(op, test);
-    const slots = differentiable(op, test);
-    const dy = randomOutputGradient(op, test, inputs);
-    const all = await runCase(device, op, test, inputs, { trainable: slots, dy });
-    for (const [slot, error] of gradientErrors(op, test, all, inputs, dy)) {
+    const reference = new CaseReference(op, test);
+    const all = await runCase(device, op, test, reference.inputs, reference.differentiation);
+    for (const [slot, error] of reference.gradientErrors(all)) {
       expect(error, `d${slot} of ${op.name}`).toBeLessThan(GRADIENT_TOLERANCE);
     }
   });
 
   it.each(tests)("computes the same gradients for every trainable subset, and no other: $name", async (test) => {
-    const inputs = caseInputs(op, test);
-    const slots = differentiable(op, test);
-    const dy = randomOutputGradient(op, test, inputs);
+    const { inputs, trainable: slots, dy } = new CaseReference(op, test);
     const all = await runCase(device, op, test, inputs, { trainable: slots, dy });
     for (const trainable of subsets(slots)) {
       for (const throughActivations of [false, true]) {
@@ -63,9 +59,7 @@ describe.each(OPS)("$name", (op) => {
   });
 
   it.each(tests)("computes the same gradients when it is split over bindings: $name", async (test) => {
-    const inputs = caseInputs(op, test);
-    const trainable = differentiable(op, test);
-    const dy = randomOutputGradient(op, test, inputs);
+    const { inputs, trainable, dy } = new CaseReference(op, test);
     const whole = await runCase(device, op, test, inputs, { trainable, dy });
     const split = await runCase(narrow, op, test, inputs, { trainable, dy });
     for (const slot of trainable) {

@@ -8,7 +8,7 @@ import { OPS } from "../../src/ops/index";
 import type { Kernel } from "../../src/op/kernel";
 import type { Launch } from "../../src/op/launch";
 import { DEFAULT_LIMITS } from "../../src/op/limits";
-import { planCase, traceCase } from "../../src/run/cases/case-plan";
+import { planCase, traceCase } from "../../src/cli/doctor/cases/case-plan";
 import { launchContext } from "../../src/tape/emit";
 import { slotSpec } from "../../src/tape/forward";
 import type { PlannedLaunch } from "../../src/tape/plan";

@@ -6,8 +6,8 @@ import { ADVISE, ANALYZE, DOCTOR, DOWNLOAD, GENERATE, PLAN, REPORT, SCHEDULE, ST
 import type { OptionSet } from "../../src/cli/options";
 import { useDevice } from "../support/engine";
 import { blocksOf, syntaxErrors } from "../support/guide";
-import { forwardErrors, GRADIENT_TOLERANCE, gradientErrors, TOLERANCE } from "../support/op-checks";
-import { caseInputs, randomOutputGradient, runCase } from "../support/op-runs";
+import { CaseReference, GRADIENT_TOLERANCE, TOLERANCE } from "../../src/cli/doctor/cases/case-reference";
+import { runCase } from "../../src/cli/doctor/cases/run-case";
 
 /** The `js` blocks of a page of the guide are one program. It runs in a folder that has examples/, as a reader would run it. */
 const ROOT = process.cwd();
@@ -110,11 +110,10 @@ describe("the op that a reader of the guide writes", () => {
     // The page exports this op.
     const { softSign } = (await run("op")) as { softSign: Op };
     for (const test of softSign.cases) {
-      const inputs = caseInputs(softSign, test);
-      const dy = randomOutputGradient(softSign, test, inputs);
-      const results = await runCase(device, softSign, test, inputs, { trainable: ["x"], dy });
-      for (const [, error] of forwardErrors(softSign, test, results, inputs)) expect(error).toBeLessThan(TOLERANCE);
-      const errors = gradientErrors(softSign, test, results, inputs, dy);
+      const reference = new CaseReference(softSign, test);
+      const results = await runCase(device, softSign, test, reference.inputs, reference.differentiation);
+      for (const [, error] of reference.forwardErrors(results)) expect(error).toBeLessThan(TOLERANCE);
+      const errors = reference.gradientErrors(results);
       expect(errors).toHaveLength(1);
       for (const [, error] of errors) expect(error).toBeLessThan(GRADIENT_TOLERANCE);
     }

@@ -1,5 +1,6 @@
 import { UsageError } from "../options";
 import type { Print, RawOptions } from "../options";
+import { checkCommand } from "./check";
 import { kernelCommand } from "./kernel";
 import { showCommand } from "./show";
 import { tuneCommand } from "./tune";
@@ -17,6 +18,7 @@ export async function doctorCommand(constants: readonly string[], raw: RawOption
     );
   }
   if (raw["kernel"] !== undefined) kernelCommand(constants, raw, print);
+  else if (raw["check"]) await checkCommand(raw, print);
   else if (raw["tune"]) await tuneCommand(raw, print);
   else await showCommand(raw, print);
 }

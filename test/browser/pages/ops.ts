@@ -3,8 +3,8 @@ import { Device, openDevice } from "../../../src/gpu/device";
 import type { VariantChoice } from "../../../src/gpu/variants";
 import type { Variant } from "../../../src/op/launch";
 import { OPS } from "../../../src/ops/index";
-import { differentiable, forwardErrors, gradientErrors } from "../../support/op-checks";
-import { caseInputs, randomOutputGradient, runCase } from "../../support/op-runs";
+import { CaseReference } from "../../../src/cli/doctor/cases/case-reference";
+import { runCase } from "../../../src/cli/doctor/cases/run-case";
 
 let opened: Promise<Device> | undefined;
 /** Devices that force a variant, by its name. All are the same device of WebGPU. */
@@ -49,14 +49,10 @@ async function run(opName: string, name: string, variant?: string): Promise<Case
   const op = OPS.find((candidate) => candidate.name === opName);
   const test = op?.cases.find((candidate) => candidate.name === name);
   if (!op || !test) throw new Error(`The op ${opName} has no case ${name}.`);
-  const inputs = caseInputs(op, test);
-  const trainable = differentiable(op, test);
-  const hasGradients = op.gradients.length > 0 && trainable.length > 0;
-  const dy = hasGradients ? randomOutputGradient(op, test, inputs) : new Float32Array();
-  const results = await runCase(device, op, test, inputs, hasGradients ? { trainable, dy } : {});
-  const forward = forwardErrors(op, test, results, inputs);
-  const gradients = hasGradients ? gradientErrors(op, test, results, inputs, dy) : [];
-  return { op: opName, name, tolerance: test.tolerance, forward, gradients };
+  const reference = new CaseReference(op, test);
+  const results = await runCase(device, op, test, reference.inputs, reference.differentiation);
+  const forward = reference.forwardErrors(results);
+  return { op: opName, name, tolerance: test.tolerance, forward, gradients: reference.gradientErrors(results) };
 }
 
 /**

@@ -1,19 +1,20 @@
-import { add } from "../../src/ops/add";
-import type { Dtype } from "../../src/base/dtype";
-import { decodeWeight, encodeWeight } from "../../src/base/packed";
-import type { WeightFormat } from "../../src/base/packed";
-import { Random } from "../../src/base/random";
-import { elements } from "../../src/base/shape";
-import type { Device } from "../../src/gpu/device";
-import type { Lease } from "../../src/gpu/pool";
-import type { Attributes, CaseInput, ReferenceTensor, Op, OpCase } from "../../src/op/declaration";
-import { Executor } from "../../src/run/executor";
-import { gradientName } from "../../src/run/store";
-import { specBytes } from "../../src/tape/emit";
-import { LOSS_GRADIENT, plan } from "../../src/tape/plan";
-import { Recorder } from "../../src/tape/tape";
-import type { Value } from "../../src/tape/tape";
-import { readFloats } from "./read-floats";
+import { add } from "../../../ops/add";
+import type { Dtype } from "../../../base/dtype";
+import { decodeWeight, encodeWeight } from "../../../base/packed";
+import type { WeightFormat } from "../../../base/packed";
+import { Random } from "../../../base/random";
+import { elements } from "../../../base/shape";
+import type { Device } from "../../../gpu/device";
+import type { Lease } from "../../../gpu/pool";
+import { readBuffer } from "../../../gpu/readback";
+import type { Attributes, CaseInput, ReferenceTensor, Op, OpCase } from "../../../op/declaration";
+import { Executor } from "../../../run/executor";
+import { gradientName } from "../../../run/store";
+import { specBytes } from "../../../tape/emit";
+import { LOSS_GRADIENT, plan } from "../../../tape/plan";
+import type { Plan } from "../../../tape/plan";
+import { Recorder } from "../../../tape/tape";
+import type { Value } from "../../../tape/tape";
 
 type TypedArray = Float32Array | Int32Array | Uint32Array;
 
@@ -58,6 +59,8 @@ export interface CaseRun {
   /** Gradients of the trainable slots. */
   readonly gradients: ReadonlyMap<string, Float32Array>;
   readonly mutated: ReadonlyMap<string, Float32Array>;
+  /** What ran. */
+  readonly plan: Plan;
 }
 
 export interface CaseOptions {
@@ -137,7 +140,7 @@ export async function runCase(
       const size = elements(inputs[slot]!.shape);
       mutated.set(slot, await readFloats(device, leases.get(slot)!, size));
     }
-    return { outputs: results, gradients, mutated };
+    return { outputs: results, gradients, mutated, plan: planned };
   } finally {
     executor.dispose();
     for (const lease of leases.values()) device.pool.return(lease);
@@ -158,17 +161,6 @@ function bindSlot(
   return recorder.apply(add, { a: parameter, b: recorder.input(`zero for ${slot}`, shape) }, {});
 }
 
-/** A random gradient of a case's first output, the same in every call. */
-export function randomOutputGradient(
-  op: Op,
-  test: OpCase<Attributes>,
-  inputs: Record<string, ReferenceTensor>,
-): Float32Array {
-  const output = op.reference(inputs, test.attributes)[op.outputs[0]!]!;
-  const random = new Random(7);
-  return Float32Array.from({ length: elements(output.shape) }, () => random.normal());
-}
-
 /** The largest absolute difference, divided by the largest expected magnitude. */
 export function relativeError(actual: ArrayLike<number>, expected: ArrayLike<number>): number {
   let largestError = 0;
@@ -182,4 +174,9 @@ export function relativeError(actual: ArrayLike<number>, expected: ArrayLike<num
     if (Number.isFinite(reference)) largest = Math.max(largest, Math.abs(reference));
   }
   return largestError / largest;
+}
+
+/** The first `count` floats of a buffer. */
+async function readFloats(device: Device, lease: Lease, count: number): Promise<Float32Array> {
+  return new Float32Array(await readBuffer(device, lease), 0, count);
 }

@@ -1,0 +1,146 @@
+import { KernelError } from "../../../base/errors";
+import { Device } from "../../../gpu/device";
+import { kernelInterface } from "../../../gpu/wgsl";
+import type { Attributes, Op, OpCase } from "../../../op/declaration";
+import type { Launch } from "../../../op/launch";
+import type { Plan, Target } from "../../../tape/plan";
+import { planCase } from "./case-plan";
+import { CaseReference, GRADIENT_TOLERANCE, TOLERANCE } from "./case-reference";
+import { runCase } from "./run-case";
+import type { CaseRun } from "./run-case";
+import { VariantWalk } from "./variant-walk";
+
+/** A result of an op's case that is not what its reference says. */
+export interface WrongResult {
+  readonly op: string;
+  readonly case: string;
+  /** Name of the variant, or "portable". */
+  readonly variant: string;
+  /** The entries that may be at fault: for a variant those in which it ran, else those that the result depends on. */
+  readonly entries: readonly string[];
+  /** An output, a changed input, or the gradient `dx` of input `x`. Undefined where a kernel did not compile. */
+  readonly result?: string;
+  /** Relative error, and the largest that is allowed. */
+  readonly error?: number;
+  readonly allowed?: number;
+  /** Why a kernel did not compile. */
+  readonly refusal?: string;
+}
+
+/** What a check found on an adapter. */
+export interface CheckResult {
+  readonly cases: number;
+  /** Entries that ran, behind their kernels' names. */
+  readonly entries: readonly string[];
+  /** Variants that ran in addition to the portable kernels, each as "kernel: name". */
+  readonly variants: readonly string[];
+  readonly wrong: readonly WrongResult[];
+}
+
+export interface CheckOptions {
+  /** Whether each packed format is checked in every variant on its own. Default true. */
+  readonly everyFormat?: boolean;
+  readonly onProgress?: (done: number, total: number) => void;
+}
+
+/**
+ * Runs the cases of ops on a device's adapter, forward and all gradients, with the portable kernels and with every variant that
+ * the adapter can run, and compares all results with the float64 references.
+ * @throws DeviceError when the device is lost.
+ */
+export async function checkOps(
+  { handle, info }: Pick<Device, "handle" | "info">,
+  ops: readonly Op[],
+  { everyFormat = true, onProgress }: CheckOptions = {},
+): Promise<CheckResult> {
+  const walk = new VariantWalk(info, everyFormat);
+  // The caller closes the GPU's device, so this second view of it is not closed.
+  const device = new Device(handle, info, { variants: walk.choose });
+  const cases = ops.flatMap((op) => op.cases.filter(({ bench }) => !bench).map((test) => [op, test] as const));
+  const entries = new Set<string>();
+  const variants = new Set<string>();
+  const wrong: WrongResult[] = [];
+  for (const [i, [op, test]] of cases.entries()) {
+    onProgress?.(i, cases.length);
+    const reference = new CaseReference(op, test);
+    const check = async (variant: string, places?: ReadonlySet<string>): Promise<void> => {
+      const found = await wrongResults(device, op, test, reference, (run) => {
+        for (const { launch } of run.plan.launches) entries.add(placeOf(launch));
+      });
+      for (const result of found) {
+        wrong.push({
+          op: op.name,
+          case: test.name,
+          variant,
+          ...result,
+          ...(places && { entries: [...places].sort() }),
+        });
+      }
+    };
+    await walk.run(
+      () => check("portable"),
+      async (name, { places }) => {
+        for (const place of places) {
+          entries.add(place);
+          variants.add(`${place.split(".")[0]}: ${name}`);
+        }
+        await check(name, places);
+      },
+    );
+  }
+  return { cases: cases.length, entries: [...entries].sort(), variants: [...variants].sort(), wrong };
+}
+
+/** An entry behind its kernel's name. */
+const placeOf = ({ kernel, entry }: Launch): string => `${kernel.name}.${entry}`;
+
+type Fault = Omit<WrongResult, "op" | "case" | "variant">;
+
+async function wrongResults(
+  device: Device,
+  op: Op,
+  test: OpCase<Attributes>,
+  reference: CaseReference,
+  onRun: (run: CaseRun) => void,
+): Promise<Fault[]> {
+  try {
+    const run = await runCase(device, op, test, reference.inputs, reference.differentiation);
+    onRun(run);
+    const { tolerance = TOLERANCE } = test;
+    const results = [
+      ...reference.forwardErrors(run).map(([slot, error]) => ({ result: slot, error, allowed: tolerance })),
+      ...reference
+        .gradientErrors(run)
+        .map(([slot, error]) => ({ result: `d${slot}`, error, allowed: GRADIENT_TOLERANCE })),
+    ];
+    // A comparison with NaN is false.
+    const wrong = results.filter(({ error, allowed }) => !(error < allowed));
+    return wrong.map((fault) => ({ ...fault, entries: entriesBehind(run.plan, fault.result) }));
+  } catch (error) {
+    if (!(error instanceof KernelError)) throw error;
+    return [
+      { entries: [...new Set(planCase(op, test).launches.map(({ launch }) => placeOf(launch)))], refusal: error.fact },
+    ];
+  }
+}
+
+/** The entries that a result of a plan depends on, in the order in which they ran. */
+function entriesBehind({ launches, outputs }: Plan, result: string): string[] {
+  const output = outputs.get(result);
+  const isResult = (target: Target): boolean => {
+    if (target.kind === "gradient") return `d${target.name}` === result;
+    return target.kind === "parameter" ? target.name === result : target.index === output?.buffer;
+  };
+  const keyOf = (target: Target): string | number =>
+    target.kind === "buffer" ? target.index : `${target.kind} ${target.name}`;
+  const needed = new Set<string | number>();
+  const entries = new Set<string>();
+  for (const { launch, bindings } of [...launches].reverse()) {
+    const { bindings: declared } = kernelInterface(launch.kernel);
+    const written = bindings.filter(({ variable }) => declared.get(variable)?.writable);
+    if (!written.some(({ target }) => isResult(target) || needed.has(keyOf(target)))) continue;
+    entries.add(placeOf(launch));
+    for (const { target } of bindings) needed.add(keyOf(target));
+  }
+  return [...entries].reverse();
+}

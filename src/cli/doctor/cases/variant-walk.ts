@@ -1,0 +1,85 @@
+import { canRun, namedVariants } from "../../../gpu/variants";
+import type { KernelAdapter, VariantChoice } from "../../../gpu/variants";
+import type { Launch, Variant } from "../../../op/launch";
+
+/** A variant that a case compares. */
+export interface NotedVariant {
+  readonly rounds: boolean;
+  /** Entries in which it runs. */
+  readonly entries: ReadonlySet<string>;
+  /** The same, each behind the name of its kernel. */
+  readonly places: ReadonlySet<string>;
+}
+
+/**
+ * Chooses kernels for cases that run first with the portable kernels and then with one variant after the other, on a device
+ * that is opened with `choose`. A pipeline takes up to seconds, so a case compares a variant only if it has a new tile, entry or
+ * format of its kernel; what the adapter runs by default is compared in every case.
+ */
+export class VariantWalk {
+  /** Tiles, entries and formats that earlier cases compared. */
+  readonly covered = new Set<string>();
+  readonly #noted = new Map<string, { rounds: boolean; entries: Set<string>; places: Set<string> }>();
+  /** What the adapter runs by default, for launches of any size. */
+  readonly #usual: VariantChoice;
+  #only: string | undefined;
+
+  /**
+   * @param everyFormat whether each packed format and size of heads is compared on its own, or one of them for all.
+   */
+  constructor(
+    private readonly adapter: KernelAdapter,
+    private readonly everyFormat: boolean,
+  ) {
+    this.#usual = namedVariants(adapter.isSoftware ? "subgroups" : "gpu", adapter, 0);
+  }
+
+  /** Runs a case with the portable kernels, and then `compare` with each variant that it has to compare. */
+  async run(body: () => Promise<void>, compare: (name: string, variant: NotedVariant) => Promise<void>): Promise<void> {
+    this.#noted.clear();
+    await body();
+    try {
+      for (const [name, variant] of this.#noted) {
+        this.#only = name;
+        await compare(name, variant);
+      }
+    } finally {
+      this.#only = undefined;
+    }
+  }
+
+  readonly choose: VariantChoice = (launch) => {
+    const { entry, variants = [] } = launch;
+    if (this.#only === undefined) {
+      this.#note(launch);
+      return undefined;
+    }
+    const isCompared = this.#noted.get(this.#only)?.entries.has(entry);
+    return isCompared ? variants.find(({ name }) => name === this.#only) : undefined;
+  };
+
+  #note(launch: Launch): void {
+    const { entry, variants = [] } = launch;
+    const usual = this.#usual(launch);
+    for (const variant of variants.filter((candidate) => canRun(candidate, this.adapter))) {
+      const traits = this.#traits(launch, variant);
+      if (variant !== usual && traits.every((trait) => this.covered.has(trait))) continue;
+      traits.forEach((trait) => this.covered.add(trait));
+      const { name, rounds = false, kernel } = variant;
+      const noted = this.#noted.get(name) ?? { rounds, entries: new Set(), places: new Set() };
+      noted.entries.add(entry);
+      noted.places.add(`${kernel.name}.${entry}`);
+      this.#noted.set(name, noted);
+    }
+  }
+
+  #traits({ entry }: Launch, { kernel, name, constants }: Variant): string[] {
+    const { FORMAT = 0, HEAD = 0, A_READ, B_READ } = constants;
+    const format = this.everyFormat ? FORMAT : Math.min(FORMAT, 1);
+    const head = this.everyFormat ? ` of heads of ${HEAD}` : "";
+    // product_tiled_odd.wgsl writes in another way, and is the same otherwise.
+    const base = kernel.name.replace(/_odd$/, "");
+    const reads = A_READ === undefined ? [] : [`${base} reads a ${A_READ}`, `${base} reads b ${B_READ}`];
+    return [kernel.name, `${base}: ${name}`, `${base}.${entry}${head}`, `${base} of format ${format}`, ...reads];
+  }
+}

@@ -1,0 +1,70 @@
+import { KernelError } from "../../base/errors";
+import { createEngine } from "../../node/index";
+import { OPS } from "../../ops/index";
+import type { Op } from "../../op/declaration";
+import { checkOps } from "./cases/check";
+import type { CheckResult, WrongResult } from "./cases/check";
+import { DOCTOR } from "../flags";
+import { nearestNames } from "../nearest";
+import { readOptions, UsageError } from "../options";
+import type { Print, RawOptions } from "../options";
+import { progressOn } from "../view/progress";
+import { Screen } from "../view/screen";
+
+/**
+ * `safetape doctor --check`: compares every op, forward and backward, by every kernel that this adapter can run, with float64.
+ * @throws KernelError if a result is wrong.
+ */
+export async function checkCommand(raw: RawOptions, print: Print): Promise<void> {
+  const { ops: names, json } = readOptions(DOCTOR, raw);
+  const ops = names?.map(opNamed) ?? OPS;
+  const screen = new Screen(false);
+  const start = performance.now();
+  using engine = await createEngine({ variants: "portable" });
+  let result: CheckResult;
+  try {
+    result = await progressOn(screen)("checking kernels", (onProgress) => checkOps(engine.device, ops, { onProgress }));
+  } finally {
+    screen.end();
+  }
+  const seconds = (performance.now() - start) / 1000;
+  const { device, vendor, description } = engine.info;
+  if (json) print(JSON.stringify({ adapter: engine.info, seconds, ...result }));
+  else {
+    const { cases, entries, variants, wrong } = result;
+    print(`adapter   ${device || vendor}`);
+    print(`driver    ${description}`);
+    print(
+      `checked   ${entries.length} entries of kernels and ${variants.length} variants in ${cases} cases, ${seconds.toFixed(0)} s`,
+    );
+    for (const fault of wrong) print(faultText(fault));
+  }
+  refuseWrong(result);
+}
+
+/** @throws KernelError if a result is wrong. */
+export function refuseWrong({ wrong }: CheckResult): void {
+  if (wrong.length === 0) return;
+  const entries = new Set(wrong.flatMap((fault) => fault.entries));
+  throw new KernelError(
+    `${wrong.length} results are wrong on this adapter, by ${[...entries].join(", ")}.`,
+    'Update the driver, or use another one; createEngine({ variants: "portable" }) leaves variants out. Please report it.',
+  );
+}
+
+/** @throws UsageError for a name that no op has, with the nearest names. */
+function opNamed(name: string): Op {
+  const op = OPS.find((candidate) => candidate.name === name);
+  if (op) return op;
+  const nearest = nearestNames(
+    name,
+    OPS.map((candidate) => candidate.name),
+  );
+  throw new UsageError(`There is no op ${name.slice(0, 200)}.`, `The nearest are ${nearest.join(", ")}.`);
+}
+
+/** A wrong result as text. */
+export function faultText({ op, case: name, variant, entries, result, error, allowed, refusal }: WrongResult): string {
+  const what = refusal ?? `${result} has the error ${error?.toExponential(1)}, allowed ${allowed?.toExponential(1)}`;
+  return `wrong     ${entries.join(", ")} (${variant}), ${op}, "${name}": ${what}`;
+}
