@@ -26,10 +26,12 @@ export class VariantWalk {
 
   /**
    * @param everyFormat whether each packed format and size of heads is compared on its own, or one of them for all.
+   * @param leftOut names of kernels whose variants are not compared.
    */
   constructor(
     private readonly adapter: KernelAdapter,
     private readonly everyFormat: boolean,
+    private readonly leftOut: ReadonlySet<string> = new Set(),
   ) {
     this.#usual = namedVariants(adapter.isSoftware ? "subgroups" : "gpu", adapter, 0);
   }
@@ -58,10 +60,15 @@ export class VariantWalk {
     return isCompared ? variants.find(({ name }) => name === this.#only) : undefined;
   };
 
+  /** Whether a variant can run on the adapter and is not left out. */
+  compares(variant: Variant): boolean {
+    return canRun(variant, this.adapter) && !this.leftOut.has(variant.kernel.name);
+  }
+
   #note(launch: Launch): void {
     const { entry, variants = [] } = launch;
     const usual = this.#usual(launch);
-    for (const variant of variants.filter((candidate) => canRun(candidate, this.adapter))) {
+    for (const variant of variants.filter((candidate) => this.compares(candidate))) {
       const traits = this.#traits(launch, variant);
       if (variant !== usual && traits.every((trait) => this.covered.has(trait))) continue;
       traits.forEach((trait) => this.covered.add(trait));
