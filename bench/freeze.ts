@@ -6,6 +6,7 @@ import { initialiseModel } from "../src/io/load-model";
 import type { LoadedModel } from "../src/io/load-model";
 import { Trainer } from "../src/train/trainer";
 import type { StepReport } from "../src/train/loop/reports";
+import { hasTimeFor } from "./support/deadline";
 import { main } from "./support/main";
 import { readConfig, tensorsBelow } from "./support/model";
 import { median, report, round } from "./support/results";
@@ -42,6 +43,7 @@ export async function freeze(engine: Engine): Promise<void> {
     ["demo", 4, [2, 3], 21],
     ["demo's width, 12 layers", 12, [6, 11], 9],
   ] as const) {
+    if (!hasTimeFor(`freezing, ${name}`)) continue;
     // All settings share the model. Merging in one of them changes the losses of the others, but not their work.
     using model = await initialiseModel(engine, { ...demo, num_hidden_layers: layers });
     const settings = [

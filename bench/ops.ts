@@ -9,6 +9,7 @@ import type { Plan } from "../src/tape/plan";
 import { Recorder } from "../src/tape/tape";
 import { measureCeiling } from "./support/ceiling";
 import type { Ceiling } from "./support/ceiling";
+import { hasTimeFor } from "./support/deadline";
 import { main } from "./support/main";
 import { report, round } from "./support/results";
 import { timePlan } from "./support/timing";
@@ -19,6 +20,7 @@ export async function ops(engine: Engine): Promise<void> {
   const rows: Record<string, unknown>[] = [];
   for (const op of OPS) {
     for (const test of op.cases.filter(({ bench }) => bench)) {
+      if (!hasTimeFor(`${op.name}: ${test.name}`)) continue;
       rows.push(await measure(engine, ceiling, op, test, false));
       if (op.gradients.length > 0) rows.push(await measure(engine, ceiling, op, test, true));
     }

@@ -10,6 +10,7 @@ import { rowWorkloads } from "./peers/rows";
 import { safetape } from "./peers/safetape";
 import { stepWorkloads } from "./peers/step";
 import { tfjs } from "./peers/tfjs";
+import { hasTimeFor } from "./support/deadline";
 import { main } from "./support/main";
 import { round, writeResults } from "./support/results";
 
@@ -28,6 +29,7 @@ export async function peers(engine: Engine): Promise<void> {
   for (const make of workloads) {
     const workload = make();
     if (nameParts.length > 0 && !nameParts.some((part) => workload.name.includes(part))) continue;
+    if (!hasTimeFor(workload.name)) continue;
     const figures = await measure(engines, workload, (work) => napping(work, engine.info));
     const verdict = compareWithTarget(figures, workload.target);
     results.push({ workload: workload.name, flops: workload.flops, engines: figures, ...verdict });

@@ -12,8 +12,13 @@ export function provenance(info) {
   };
 }
 
+/** Set to the commit where results are made away from the checkout. */
+export const COMMIT_VARIABLE = "SAFETAPE_COMMIT";
+
 /** The commit, with the suffix "-dirty" if tracked files other than results differ from it; "unknown" outside a checkout. */
-function commit() {
+export function commit() {
+  const known = process.env[COMMIT_VARIABLE];
+  if (known) return known;
   /** @param {string[]} args */
   const git = (...args) => spawnSync("git", args, { encoding: "utf8" });
   const head = git("rev-parse", "--short", "HEAD");

@@ -12,5 +12,5 @@ export async function main(name: string, run: (engine: Engine) => Promise<void>)
 
 /** Whether the program being run is the bundle of `bench/NAME.ts`. */
 export function isProgram(name: string): boolean {
-  return basename(process.argv[1] ?? "", ".js") === programName(`bench/${name}.ts`);
+  return basename(process.argv[1] ?? "").replace(/\.m?js$/, "") === programName(`bench/${name}.ts`);
 }

@@ -1,6 +1,7 @@
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Engine } from "../../src/engine";
+import { leftOut } from "./deadline";
 import { provenance } from "../../scripts/provenance.mjs";
 
 /** A short name of the adapter for file names, such as "llvmpipe"; "gpu" if it is not a known one. */
@@ -21,7 +22,8 @@ export async function writeResults(engine: Pick<Engine, "info">, name: string, r
   const folder = join(process.cwd(), "bench", "results");
   await mkdir(folder, { recursive: true });
   const file = join(folder, `${name}-${adapterName(engine)}.json`);
-  await writeFile(file, `${JSON.stringify({ ...provenance(engine.info), results }, null, 1)}\n`);
+  const unmeasured = leftOut.length > 0 ? { "left out for want of time": leftOut } : {};
+  await writeFile(file, `${JSON.stringify({ ...provenance(engine.info), ...unmeasured, results }, null, 1)}\n`);
 }
 
 /** Rounds to three significant digits. */

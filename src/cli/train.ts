@@ -189,7 +189,7 @@ function memorySettings(options: TrainOptions, planned: Pick<PredictOptions, "co
 function trainingChooser({ task, examples: count }: TrainOptions): ChooseExamples {
   return (part, examples, labelOf = () => undefined) => {
     if (part !== "train" || count === undefined) return examples;
-    const remedy = "give a smaller --examples, or leave it out";
+    const remedy = "Give a smaller --examples, or leave it out.";
     return drawExamples(task, { examples, labels: examples.map(labelOf) }, { count, remedy });
   };
 }

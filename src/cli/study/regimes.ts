@@ -79,7 +79,7 @@ export function exampleChooser(
   return (part, examples, labelOf = () => undefined) => {
     const labels = examples.map(labelOf);
     if (part === "train") {
-      const remedy = "name a smaller regime, or give sizes of your own: { name, examples, epochs }";
+      const remedy = "Name a smaller regime, or give sizes of your own: { name, examples, epochs }.";
       const drawn = count === undefined ? examples : drawExamples(name, { examples, labels }, { count, seed, remedy });
       counts.train = drawn.length;
       return drawn;

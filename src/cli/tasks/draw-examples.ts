@@ -15,7 +15,7 @@ export function drawExamples<T>(
   { count, seed = DATA_SEED, remedy }: { readonly count: number; readonly seed?: number; readonly remedy: string },
 ): readonly T[] {
   if (count > examples.length) {
-    throw new DataError(`${task} takes ${count} training examples, and the data have ${examples.length}`, remedy);
+    throw new DataError(`${task} takes ${count} training examples, and the data have ${examples.length}.`, remedy);
   }
   return stratifiedSample(labels, count, seed).map((index) => examples[index]!);
 }
