@@ -13,10 +13,18 @@ import type { TinyRun } from "./pages/tiny-run";
 import { caller, startSession } from "./support/session";
 import type { Caller, Session } from "./support/session";
 
-const GOLDEN = readdirSync("test/golden");
+/** One golden run of each family, or all in `npm run bench:browser`: Node runs all of them on the same driver. */
+const ALL = process.env["SAFETAPE_BROWSER_CASES"] === "all";
+const GOLDEN = readdirSync("test/golden").filter(
+  (name, i, names) => ALL || names.findIndex((other) => familyOf(other) === familyOf(name)) === i,
+);
 const LARGE = 100 * 2 ** 20;
 /** Decimals of losses and logits that must agree between Chromium and Node. */
 const RUN_DIGITS = 5;
+
+function familyOf(name: string): string | undefined {
+  return name.split("-")[0];
+}
 
 let session: Session;
 let page: Page;
