@@ -43,7 +43,7 @@ async function gpu(engine: Engine): Promise<void> {
     outcomes[name] = await runPart(name, seconds, engine.info.isSoftware);
     console.log(`${name}: ${outcomes[name]}`);
   }
-  const targets = await compareWithTargets(engine);
+  const targets = await compareWithTargets(engine, outcomes);
   console.table(targets);
   await writeResults(engine, "gpu", { parts: outcomes, targets });
   if (Object.values(outcomes).some((outcome) => outcome !== "done")) process.exitCode = 1;
@@ -78,9 +78,13 @@ interface Target {
   readonly met: boolean;
 }
 
-/** The least favourable figure of each target, from the results that the parts have written. */
-async function compareWithTargets(engine: Engine): Promise<Target[]> {
-  const read = async <T>(name: string): Promise<T | undefined> => {
+/**
+ * The least favourable figure of each target, from the results that the parts have written. A part that was not done has
+ * left the results of an earlier run, which do not count.
+ */
+async function compareWithTargets(engine: Engine, outcomes: Readonly<Record<string, string>>): Promise<Target[]> {
+  const read = async <T>(name: keyof typeof PARTS): Promise<T | undefined> => {
+    if (outcomes[name] !== "done") return undefined;
     const file = join("bench", "results", `${name}-${adapterName(engine)}.json`);
     // These files are written by the parts.
     return (JSON.parse(await readFile(file, "utf8").catch(() => "{}")) as { results?: T }).results;

@@ -165,7 +165,8 @@ fn add_products(lane: Lane, scores: ptr<function, Scores>) {
   }
 }
 
-// Dot products of rows and columns, for each pair of tables.
+// Dot products of rows and columns, in a function for each pair of tables: a function can be given a storage buffer only where
+// WGSL's unrestricted pointer parameters are supported.
 fn q_k_products(at: Block, lane: Lane, rows: Rows, columns: Rows, first_column: u32) -> Scores {
   let places = block_places(at, lane, rows, columns, first_column);
   var scores = Scores();

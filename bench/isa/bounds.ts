@@ -31,7 +31,7 @@ export const hotBlocks = (code: MachineCode, { kind }: Pick<Use, "kind">): Block
   return hot ? [hot] : [];
 };
 
-/** The bounds of issue 17. */
+/** What every kernel is held to on RDNA2 and RDNA3, by what it does. */
 export const BOUNDS: readonly Bound[] = [
   { name: "spilled registers", measure: ({ spilled }) => spilled, most: () => 0 },
   { name: "scratch bytes", measure: ({ scratchBytes }) => scratchBytes, most: () => 0 },

@@ -64,15 +64,15 @@ export async function checkOps(
     onProgress?.(i, cases.length);
     const reference = new CaseReference(op, test);
     const check = async (variant: string, places?: ReadonlySet<string>): Promise<void> => {
-      const found = await wrongResults(device, op, test, reference, (run) => {
+      const faults = await wrongResults(device, op, test, reference, (run) => {
         for (const { launch } of run.plan.launches) entries.add(placeOf(launch));
       });
-      for (const result of found) {
+      for (const fault of faults) {
         wrong.push({
           op: op.name,
           case: test.name,
           variant,
-          ...result,
+          ...fault,
           ...(places && { entries: [...places].sort() }),
         });
       }
