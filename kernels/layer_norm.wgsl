@@ -7,7 +7,8 @@
 // weights must not be near zero. Entries `..._from_x` compute xhat from x and from `statistics` (mean and rstd of each
 // row), which `temp_statistics` recomputes.
 //
-// Entries `add_...` add `residual` to their input first, in place: they run in place of add.wgsl and the norm after it.
+// Entries `add_...` add `residual` to their input first, in place: they run in place of add.wgsl and the norm after it. In
+// `add_y_forward` the residual lies in y, which the norm overwrites.
 //
 // Shapes: x, y, residual, dy, dx [rows, columns], weight, bias [columns], rstd [rows], statistics [rows, 2],
 // partials [chunks, columns]. partials has a row of sums for each CHUNK_ROWS rows; column_sum.wgsl adds them. Both sums
@@ -75,6 +76,19 @@ fn add_forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) gro
   let columns = params.columns / WIDTH;
   for (var j = local.x; j < columns; j += GROUP) {
     x[row * columns + j] += residual[row * columns + j];
+  }
+  row_norm(row, local.x);
+}
+
+@compute @workgroup_size(GROUP)
+fn add_y_forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  let row = group.y * groups.x + group.x;
+  if (row >= params.rows) {
+    return;
+  }
+  let columns = params.columns / WIDTH;
+  for (var j = local.x; j < columns; j += GROUP) {
+    x[row * columns + j] += y[row * columns + j];
   }
   row_norm(row, local.x);
 }

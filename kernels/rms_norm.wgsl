@@ -4,7 +4,8 @@
 // Entries `..._from_y` compute xhat = y / weight. Then only y is kept, which the next layer keeps anyway, but weights
 // must not be near zero. Entries `..._from_x` compute xhat from x and rstd.
 //
-// Entries `add_...` add `residual` to their input first, in place: they run in place of add.wgsl and the norm after it.
+// Entries `add_...` add `residual` to their input first, in place: they run in place of add.wgsl and the norm after it. In
+// `add_y_forward` the residual lies in y, which the norm overwrites.
 //
 // Shapes: x, y, residual, dy, dx [rows, columns], weight [columns], rstd [rows], partials [chunks, columns]. partials has a row
 // of sums for each CHUNK_ROWS rows; column_sum.wgsl adds them. Both sums have a fixed order. Threads: a workgroup for
@@ -59,6 +60,19 @@ fn add_forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) gro
   let columns = params.columns / WIDTH;
   for (var j = local.x; j < columns; j += GROUP) {
     x[row * columns + j] += residual[row * columns + j];
+  }
+  row_norm(row, local.x);
+}
+
+@compute @workgroup_size(GROUP)
+fn add_y_forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  let row = group.y * groups.x + group.x;
+  if (row >= params.rows) {
+    return;
+  }
+  let columns = params.columns / WIDTH;
+  for (var j = local.x; j < columns; j += GROUP) {
+    x[row * columns + j] += y[row * columns + j];
   }
   row_norm(row, local.x);
 }

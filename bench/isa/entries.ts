@@ -77,16 +77,17 @@ export async function entries(device: Device, filter?: Filter): Promise<Compiled
 
 const entryPoint = ({ kernel, entry }: Launch): string => `${kernel.name}.${entry}`;
 
-/** A launch by each of its variants, and by those of the dispatch that can replace it and the next one. */
+/** A launch by each of its variants, and by those of the dispatches that can replace it and its neighbours. */
 function alternatives(launch: Launch, { info }: Device): Launch[] {
   const fits = (variant: Variant): boolean => AMD_SUBGROUPS.some((subgroup) => canRun(variant, { ...info, subgroup }));
-  const { joint, variants = [] } = launch;
-  return [
-    ...variants.filter(fits).map((variant) => withVariant(launch, variant)),
-    ...(joint?.variants ?? [])
-      .filter(fits)
-      .map((variant) => ({ ...withVariant(launch, variant), entry: joint!.entry })),
+  const { absorbs = [], variants = [] } = launch;
+  const ways = [
+    { entry: launch.entry, variants },
+    ...absorbs.map(({ by, ...way }) => ({ entry: by, variants, ...way })),
   ];
+  return ways.flatMap((way) =>
+    way.variants.filter(fits).map((variant) => ({ ...withVariant(launch, variant), entry: way.entry })),
+  );
 }
 
 const withVariant = (launch: Launch, { kernel, constants, workgroups }: Variant): Launch => ({

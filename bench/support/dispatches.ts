@@ -2,7 +2,10 @@ import type { Adapter } from "../../src/adapter/adapter";
 import type { WeightFormat } from "../../src/base/packed";
 import { createModel } from "../../src/model/families";
 import { withWeights } from "../../src/model/weights";
+import { usualVariants } from "../../src/gpu/variants";
 import { DEFAULT_LIMITS } from "../../src/op/limits";
+import { deviceLaunches } from "../../src/run/device-launches";
+import type { LaunchingDevice } from "../../src/run/device-launches";
 import { plan } from "../../src/tape/plan";
 import type { PlannedLaunch } from "../../src/tape/plan";
 import { optimizerSettings } from "../../src/train/plans/optimizer-plan";
@@ -27,7 +30,13 @@ export interface Dispatches {
   readonly entries: Readonly<Record<string, number>>;
 }
 
-/** Counts the dispatches of a step from its plans. Devices may join some of them. */
+/** A GPU with WebGPU's guaranteed limits, of no vendor with kernels of its own. */
+const GPU: LaunchingDevice = {
+  variants: usualVariants({ vendor: "", isSoftware: false }),
+  handle: { limits: { maxStorageBuffersPerShaderStage: 8 } },
+};
+
+/** Counts the dispatches of a step on a GPU from its plans. */
 export function dispatches({ config, adapter, batch: size, length, weights }: CountedStep): Dispatches {
   const model = withWeights(createModel(config), weights);
   const { tape, loss } = trace({ model, adapter, batch: { size, length }, isTraining: true, differentiable: true });
@@ -43,9 +52,9 @@ export function dispatches({ config, adapter, batch: size, length, weights }: Co
     variants: undefined,
     limits: DEFAULT_LIMITS,
   };
-  const updates = sidePlans(side, live, new Set()).all.flatMap(({ launches }) => launches);
+  const updates = sidePlans(side, live, new Set()).all.flatMap((updating) => deviceLaunches(updating, GPU));
   const launches: (readonly [phase: string, planned: PlannedLaunch])[] = [
-    ...step.launches.map((planned) => [planned.phase, planned] as const),
+    ...deviceLaunches(step, GPU).map((planned) => [planned.phase, planned] as const),
     ...updates.map((planned) => [planned.launch.kernel.name === "square_sum" ? "norm" : "update", planned] as const),
   ];
   return {

@@ -77,17 +77,6 @@ export function usualVariants(adapter: KernelAdapter): VariantChoice {
   return namedVariants(row?.variants ?? "portable", adapter);
 }
 
-/** One dispatch for a launch and the next one, if `choose` picks a variant for it. */
-export function jointLaunch(launch: Launch, next: Launch | undefined, choose: VariantChoice): Launch | undefined {
-  const { joint, shape: _, ...first } = launch;
-  if (!joint || !next) return undefined;
-  const { entry, variables, variants } = joint;
-  const bound = Object.entries({ ...next.bindings, ...first.bindings });
-  const bindings = Object.fromEntries(bound.filter(([variable]) => variables.includes(variable)));
-  const both = { ...first, entry, bindings, variants };
-  return choose(both) && chosenLaunch(both, choose);
-}
-
 /** A launch with its chosen variant applied. */
 export function chosenLaunch(launch: Launch, choose: VariantChoice): Launch {
   const variant = choose(launch);

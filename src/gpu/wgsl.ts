@@ -2,23 +2,23 @@ import { KernelError } from "../base/errors";
 import type { Kernel } from "../op/kernel";
 import { composeKernel, withoutComments } from "./compose";
 
-/** What a kernel's text declares: binding numbers by variable, and the fields of `Params` in order. */
+/** What a kernel's text declares: binding numbers by variable, and the fields of its `params` in order. */
 export interface KernelInterface {
   readonly bindings: ReadonlyMap<string, { readonly binding: number; readonly writable: boolean }>;
   readonly params: readonly { readonly name: string; readonly type: "u32" | "i32" | "f32" }[];
-  /** Binding of the uniform block, if there is one. */
-  readonly paramsBinding: number | undefined;
+  /** Bindings of uniform blocks: of `params`, if there is one, and of those of launches that an entry absorbs. */
+  readonly uniforms: ReadonlyMap<string, number>;
 }
 
 const BINDING = /@group\(0\)\s*@binding\((\d+)\)\s*var<(storage|uniform)(?:,\s*(read_write|read))?>\s*(\w+)/g;
-const PARAMS = /struct Params \{([^}]*)\}/;
+const PARAMS = /var<uniform> params: (\w+);/;
 const FIELD = /(\w+)\s*:\s*(\w+)/g;
 
 const cache = new WeakMap<Kernel, KernelInterface>();
 
 /**
  * Reads a kernel's declarations. All kernels are written in the same style, so regular expressions suffice.
- * @throws KernelError for a field of `Params` with another type.
+ * @throws KernelError for a field of its params with another type.
  */
 export function kernelInterface(kernel: Kernel): KernelInterface {
   const parsed = cache.get(kernel) ?? parse(kernel);
@@ -29,19 +29,20 @@ export function kernelInterface(kernel: Kernel): KernelInterface {
 function parse(kernel: Kernel): KernelInterface {
   const code = withoutComments(composeKernel(kernel).code);
   const bindings = new Map<string, { binding: number; writable: boolean }>();
-  let paramsBinding: number | undefined;
+  const uniforms = new Map<string, number>();
   for (const [, number = "", space, access, name = ""] of code.matchAll(BINDING)) {
-    if (space === "uniform") paramsBinding = Number(number);
+    if (space === "uniform") uniforms.set(name, Number(number));
     else bindings.set(name, { binding: Number(number), writable: access === "read_write" });
   }
-  const body = PARAMS.exec(code)?.[1] ?? "";
+  const struct = PARAMS.exec(code)?.[1] ?? "";
+  const body = new RegExp(`struct ${struct} \\{([^}]*)\\}`).exec(code)?.[1] ?? "";
   const params = [...body.matchAll(FIELD)].map(([, name = "", type = ""]) => {
     if (type !== "u32" && type !== "i32" && type !== "f32") {
-      throw new KernelError(`kernels/${kernel.name}.wgsl: Params.${name} is ${type}.`, "Use u32, i32 or f32.");
+      throw new KernelError(`kernels/${kernel.name}.wgsl: ${struct}.${name} is ${type}.`, "Use u32, i32 or f32.");
     }
     return { name, type } as const;
   });
-  return { bindings, params, paramsBinding };
+  return { bindings, params, uniforms };
 }
 
 /**

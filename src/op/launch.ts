@@ -27,35 +27,32 @@ export interface Launch {
   readonly workgroups: number;
   /** Other ways to run this launch. */
   readonly variants?: readonly Variant[];
-  /** One dispatch that can replace this launch and the next one. */
-  readonly joint?: Joint;
-  /** The launch that this one can do the work of if it comes just before. */
-  readonly absorbs?: Absorption | undefined;
+  /** Neighbours that this launch can do the work of, the best choice first. */
+  readonly absorbs?: readonly Absorption[];
   /** Decides which launches a tuner treats as equal: it times only one of them. */
   readonly shape?: LaunchShape;
 }
 
-/** One dispatch that does the work of a launch and the one after it, with the params of the first. */
-export interface Joint {
-  readonly entry: string;
-  /** WGSL variables that it binds. Each is bound as in one of the two launches. */
-  readonly variables: readonly string[];
-  /** The ways to run it. If none is chosen, the two launches run. */
-  readonly variants: readonly Variant[];
-}
-
-/**
- * How a launch takes over the one before it: by another entry of its own kernel and variants, with its own params. Where both
- * bind a variable, they must bind the same bytes.
- */
-export interface Absorption {
-  /** Kernel and entry of the other launch. */
+/** A launch whose work another one does, where it comes right before or after that one. */
+export interface AbsorbedLaunch {
+  /** Name of its kernel, and its entry. */
   readonly kernel: string;
   readonly entry: string;
-  /** The entry that does both. */
-  readonly by: string;
-  /** Variable of the other launch -> variable of that entry. */
+  /** Variable -> variable of the entry that does its work. Where another launch binds that one, both must bind the same bytes. */
   readonly variables: Readonly<Record<string, string>>;
+  /** The uniform variable that gets its params; none if they are not needed. */
+  readonly params?: string;
+}
+
+/** How a launch does the work of its neighbours, by another entry and with its own params and bindings. */
+export interface Absorption {
+  /** The launches just before it, and just after it, in their order. Default none. */
+  readonly before?: readonly AbsorbedLaunch[];
+  readonly after?: readonly AbsorbedLaunch[];
+  /** The entry that does all. */
+  readonly by: string;
+  /** The ways to run it, of which one must be chosen. Default the launch's own kernel and variants. */
+  readonly variants?: readonly Variant[];
 }
 
 /** What decides, for a given entry, which variant is fastest. */

@@ -59,7 +59,7 @@ function rowLaunches(
       chunk0: 0,
     },
     workgroups: range.count,
-    absorbs: ABSORBED_SUMS[entry],
+    absorbs: ABSORBED_SUMS[entry] ?? [],
     variants: vectorVariants(kernel, [width], { workgroups: range.count, flops: 8 * range.count * width }),
   }));
 }

@@ -40,7 +40,7 @@ function rowLaunches(entry: string, tables: readonly string[], context: Context)
     kernel,
     entry,
     workgroups: range.count,
-    absorbs: ABSORBED_SUMS[entry],
+    absorbs: ABSORBED_SUMS[entry] ?? [],
     variants: vectorVariants(kernel, [width], { workgroups: range.count, flops: 8 * range.count * width }),
     bindings: {
       ...Object.fromEntries(tables.map((slot) => [slot, bindRows(slot, range, width * 4)])),

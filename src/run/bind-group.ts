@@ -5,8 +5,8 @@ import type { PlannedLaunch, Target } from "../tape/plan";
 
 interface LaunchResources {
   readonly pipeline: GPUComputePipeline;
-  /** The launch's uniform block. */
-  readonly params: { readonly buffer: GPUBuffer; readonly offset: number; readonly size: number };
+  /** Uniform blocks by variable: the launch's `params`, and those of what it absorbs. */
+  readonly uniforms: ReadonlyMap<string, GPUBufferBinding>;
   /** Returns the memory of a target. */
   readonly resolve: (target: Target) => Memory;
 }
@@ -15,11 +15,11 @@ interface LaunchResources {
 export function createBindGroup(
   device: GPUDevice,
   { launch, bindings: plannedBindings, node }: PlannedLaunch,
-  { pipeline, params, resolve }: LaunchResources,
+  { pipeline, uniforms, resolve }: LaunchResources,
 ): GPUBindGroup {
   const { kernel, entry } = launch;
-  const { bindings, paramsBinding } = kernelInterface(kernel);
-  const entries = plannedBindings.map(({ variable, target, offset, bytes }) => {
+  const { bindings, uniforms: declaredUniforms } = kernelInterface(kernel);
+  const entries: GPUBindGroupEntry[] = plannedBindings.map(({ variable, target, offset, bytes }) => {
     const declared = bindings.get(variable);
     if (!declared) {
       throw new KernelError(
@@ -31,7 +31,10 @@ export function createBindGroup(
     const resource = { buffer: memory.buffer, offset: memory.offset + offset, size: roundUp(bytes) };
     return { binding: declared.binding, resource };
   });
-  if (paramsBinding !== undefined) entries.push({ binding: paramsBinding, resource: params });
+  for (const [variable, resource] of uniforms) {
+    const binding = declaredUniforms.get(variable);
+    if (binding !== undefined) entries.push({ binding, resource });
+  }
   const label = `${kernel.name}.${entry} ${node.label}`;
   return device.createBindGroup({ label, layout: pipeline.getBindGroupLayout(0), entries });
 }

@@ -103,15 +103,16 @@ export class CompiledPlan {
   }
 
   #dispatch(planned: DeviceLaunch, pipeline: GPUComputePipeline, resolve: (target: Target) => Memory): Dispatch {
-    const { index, launch } = planned;
+    const { index, launch, absorbed } = planned;
     const { workgroups } = launch;
     const across = Math.min(workgroups, this.device.limits.workgroupsPerDimension);
-    const params = {
+    const block = (of: number): GPUBufferBinding => ({
       buffer: this.#uniformLease.buffer,
-      offset: this.#uniforms.offsets[index]!,
-      size: this.#uniforms.sizes[index]!,
-    };
-    const group = createBindGroup(this.device.handle, planned, { pipeline, params, resolve });
+      offset: this.#uniforms.offsets[of]!,
+      size: this.#uniforms.sizes[of]!,
+    });
+    const uniforms = new Map([...new Map([["params", index], ...absorbed])].map(([name, of]) => [name, block(of)]));
+    const group = createBindGroup(this.device.handle, planned, { pipeline, uniforms, resolve });
     return { pipeline, group, across, down: Math.ceil(workgroups / across) };
   }
 

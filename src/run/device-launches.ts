@@ -1,62 +1,84 @@
 import type { Device } from "../gpu/device";
-import { chosenLaunch, jointLaunch } from "../gpu/variants";
+import { chosenLaunch } from "../gpu/variants";
+import type { AbsorbedLaunch, Absorption } from "../op/launch";
 import type { Plan, PlannedLaunch, Target } from "../tape/plan";
 
-/** A dispatch as a device runs it: a planned launch, possibly by a variant or joined with the next launch. */
+/** A dispatch as a device runs it: a planned launch, possibly by a variant or with the work of its neighbours. */
 export interface DeviceLaunch extends PlannedLaunch {
   /** Index of the planned launch whose params it uses. */
   readonly index: number;
+  /** Uniform variable -> index of the planned launch whose params it holds, for what it absorbs. */
+  readonly absorbed: ReadonlyMap<string, number>;
 }
 
+/** What the dispatches of a plan depend on; the part of a device that is read here. */
+export type LaunchingDevice = Pick<Device, "variants"> & {
+  readonly handle: { readonly limits: Pick<GPUSupportedLimits, "maxStorageBuffersPerShaderStage"> };
+};
+
 /** The dispatches of a plan, with the kernels that a device chooses. */
-export function deviceLaunches({ launches }: Plan, device: Device): DeviceLaunch[] {
+export function deviceLaunches({ launches }: Pick<Plan, "launches">, device: LaunchingDevice): DeviceLaunch[] {
   const result: DeviceLaunch[] = [];
   for (let index = 0; index < launches.length; index++) {
-    const planned = launches[index]!;
-    const next = launches[index + 1];
-    const joint = jointDeviceLaunch(planned, next, device);
-    const both = joint ? undefined : absorbing(planned, next);
-    const { launch, ...rest } = both ?? planned;
-    if (both) index++;
-    result.push(joint ? { ...joint, index } : { ...rest, launch: chosenLaunch(launch, device.variants), index });
-    if (joint) index++;
+    const { launch: joined, count } = joinedLaunch(launches, index, device) ?? { count: 1 };
+    const { launch, ...rest } = launches[index]!;
+    result.push(joined ?? { ...rest, launch: chosenLaunch(launch, device.variants), index, absorbed: new Map() });
+    index += count - 1;
   }
   return result;
 }
 
-/**
- * One dispatch for a launch and the next one, if the device chooses it and can bind that many buffers. Only software
- * adapters do: on GPUs, a joint dispatch has too few workgroups.
- */
-function jointDeviceLaunch(
-  planned: PlannedLaunch,
-  next: PlannedLaunch | undefined,
-  device: Device,
-): PlannedLaunch | undefined {
-  const launch = device.info.isSoftware ? jointLaunch(planned.launch, next?.launch, device.variants) : undefined;
-  if (!launch || !next) return undefined;
-  const variables = Object.keys(launch.bindings);
-  if (variables.length > device.handle.limits.maxStorageBuffersPerShaderStage) return undefined;
-  const bindings = new Map([...next.bindings, ...planned.bindings].map((binding) => [binding.variable, binding]));
-  return { ...planned, launch, bindings: variables.flatMap((variable) => bindings.get(variable) ?? []) };
+/** One dispatch for the launches from `start` on, of which one can absorb the others, and their number. */
+function joinedLaunch(
+  launches: readonly PlannedLaunch[],
+  start: number,
+  device: LaunchingDevice,
+): { readonly launch: DeviceLaunch; readonly count: number } | undefined {
+  // The longest sequence of launches before another one comes first.
+  for (const index of [start + 2, start + 1, start]) {
+    for (const absorption of launches[index]?.launch.absorbs ?? []) {
+      const { before = [], after = [] } = absorption;
+      if (before.length !== index - start) continue;
+      const launch = absorbing(launches, index, absorption, device);
+      if (launch) return { launch, count: before.length + 1 + after.length };
+    }
+  }
+  return undefined;
 }
 
-/** The next launch with the work of this one, if it can absorb it. */
-function absorbing(planned: PlannedLaunch, next: PlannedLaunch | undefined): PlannedLaunch | undefined {
-  const absorption = next?.launch.absorbs;
-  if (absorption?.kernel !== planned.launch.kernel.name || absorption.entry !== planned.launch.entry) return undefined;
-  const bindings = new Map(next!.bindings.map((binding) => [binding.variable, binding]));
-  for (const binding of planned.bindings) {
-    const variable = absorption.variables[binding.variable]!;
-    const other = bindings.get(variable);
-    if (other && !bindsSame(binding, other)) return undefined;
-    bindings.set(variable, { ...binding, variable });
+/** A launch with the work of its neighbours, if they are those of the absorption and all can be bound at once. */
+function absorbing(
+  launches: readonly PlannedLaunch[],
+  index: number,
+  { before = [], after = [], by, variants }: Absorption,
+  device: LaunchingDevice,
+): DeviceLaunch | undefined {
+  const planned = launches[index]!;
+  const bindings = new Map(planned.bindings.map((binding) => [binding.variable, binding]));
+  const params = new Map<string, number>();
+  const places = [...before.map((_, i) => index - before.length + i), ...after.map((_, i) => index + 1 + i)];
+  for (const [i, absorbed] of [...before, ...after].entries()) {
+    const other = launches[places[i]!];
+    if (!other || !isLaunch(other, absorbed)) return undefined;
+    for (const binding of other.bindings) {
+      const variable = absorbed.variables[binding.variable]!;
+      const bound = bindings.get(variable);
+      if (bound && !bindsSame(binding, bound)) return undefined;
+      bindings.set(variable, { ...binding, variable });
+    }
+    if (absorbed.params !== undefined) params.set(absorbed.params, places[i]!);
   }
   const all = [...bindings.values()];
-  // What the first launch only reads may have been free for the results of the second.
+  if (all.length > device.handle.limits.maxStorageBuffersPerShaderStage) return undefined;
+  // What a launch only reads may have been free for the results of a later one.
   if (all.some((one, i) => all.some((other, j) => i < j && isSameTarget(one.target, other.target)))) return undefined;
-  return { ...next!, launch: { ...next!.launch, entry: absorption.by }, bindings: all };
+  const launch = { ...planned.launch, entry: by, variants: variants ?? planned.launch.variants ?? [] };
+  if (variants && !device.variants(launch)) return undefined;
+  return { ...planned, launch: chosenLaunch(launch, device.variants), bindings: all, index, absorbed: params };
 }
+
+const isLaunch = ({ launch }: PlannedLaunch, { kernel, entry }: AbsorbedLaunch): boolean =>
+  launch.kernel.name === kernel && launch.entry === entry;
 
 type Binding = PlannedLaunch["bindings"][number];
 

@@ -34,10 +34,14 @@ async function run(planned: Plan, inputs: Inputs): Promise<ReadonlyMap<string, F
   }
 }
 
-/** What is read after the norm, and the entries that run. Where the residual is not, its buffer is free for the norm's output. */
+/**
+ * What is read after the norm, and the entries that run. Where the residual is not read, its buffer is free for the norm's output, or
+ * for its statistics where that of x is free too; no entry expects them there.
+ */
 const READS: readonly { readonly later: readonly string[]; readonly entries: readonly string[] }[] = [
   { later: [], entries: ["forward", "add_forward_in_place"] },
   { later: ["sum", "residual"], entries: ["forward", "add_forward"] },
+  { later: ["sum", "x"], entries: ["forward", "add_y_forward"] },
   { later: ["sum"], entries: ["forward", "forward_in_place", "forward"] },
 ];
 
@@ -59,11 +63,12 @@ it.each(cases)("$name absorbs the sum before it, with its bits: $columns columns
   };
 
   const together = new Recorder();
-  const a = together.apply(scale, { x: together.input("x", shape) }, { factor: 3 });
+  const x = together.input("x", shape);
+  const a = together.apply(scale, { x }, { factor: 3 });
   const residual = together.input("residual", shape);
   const sum = together.apply(add, { a, b: residual }, {});
   const y = norm(together, sum, columns);
-  const read = Object.entries({ sum, residual }).filter(([value]) => later.includes(value));
+  const read = Object.entries({ sum, residual, x }).filter(([value]) => later.includes(value));
   const planned = plan(together, { outputs: { y, ...Object.fromEntries(read) }, limits: device.limits });
   expect(deviceLaunches(planned, device).map(({ launch }) => launch.entry)).toEqual(entries);
   const results = await run(planned, inputs);

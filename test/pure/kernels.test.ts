@@ -3,15 +3,15 @@ import { describe, expect, it } from "vitest";
 import { composeKernel, withoutComments } from "../../src/gpu/compose";
 import { kernelInterface } from "../../src/gpu/wgsl";
 import { packUniforms } from "../../src/gpu/uniforms";
-import { jointLaunch } from "../../src/gpu/variants";
 import { OPS } from "../../src/ops/index";
 import type { Kernel } from "../../src/op/kernel";
-import type { Launch } from "../../src/op/launch";
+import type { AbsorbedLaunch } from "../../src/op/launch";
 import { DEFAULT_LIMITS } from "../../src/op/limits";
 import { planCase, traceCase } from "../../src/cli/doctor/cases/case-plan";
+import { deviceLaunches } from "../../src/run/device-launches";
 import { launchContext } from "../../src/tape/emit";
 import { slotSpec } from "../../src/tape/forward";
-import type { PlannedLaunch } from "../../src/tape/plan";
+import type { Plan, PlannedLaunch } from "../../src/tape/plan";
 import { reach } from "../../src/tape/reach";
 import { backwardTasks, outputGradient } from "../../src/tape/saves";
 
@@ -42,7 +42,7 @@ function usedVariables(code: string, entry: string, variables: readonly string[]
   return [...used].sort();
 }
 
-function checkLaunch({ launch, bindings }: PlannedLaunch, index: number, launches: readonly PlannedLaunch[]): void {
+function checkLaunch({ launch, bindings }: PlannedLaunch): void {
   const { params } = kernelInterface(launch.kernel);
   const bound = bindings.map(({ variable }) => variable);
   for (const { kernel } of [launch, ...(launch.variants ?? [])]) {
@@ -50,21 +50,36 @@ function checkLaunch({ launch, bindings }: PlannedLaunch, index: number, launche
     expect(kernelInterface(kernel).params, `Params of ${kernel.name}.wgsl`).toEqual(params);
   }
   expect(bound.length, `storage bindings: ${launch.entry}`).toBeLessThanOrEqual(MAX_BINDINGS);
-  const next = launches[index + 1];
-  if (launch.joint && next) checkJoint(launch, next.launch);
 }
 
-/** Checks that a joint launch has the params of the two it replaces, binds the variables of both and writes no slot twice. */
-function checkJoint(launch: Launch, next: Launch): void {
-  const joint = jointLaunch(launch, next, ({ variants }) => variants?.[0])!;
-  expect(next.params, `params of ${launch.entry} and ${next.entry}`).toEqual(launch.params);
-  const written = ["dq", "dk", "dv"].flatMap((variable) => joint.bindings[variable] ?? []);
-  expect(new Set(written).size, `slots that ${joint.entry} writes`).toBe(written.length);
-  for (const { kernel } of joint.variants ?? []) {
-    checkKernel(kernel, joint.entry, Object.keys(joint.bindings));
-    expect(kernelInterface(kernel).params).toEqual(kernelInterface(launch.kernel).params);
+/** Checks the dispatches that do the work of several launches: what they bind, and the params that they read. */
+function checkAbsorptions({ launches }: Plan): void {
+  const handle = { limits: { maxStorageBuffersPerShaderStage: Infinity } };
+  const dispatches = deviceLaunches({ launches }, { variants: ({ variants }) => variants?.[0], handle });
+  for (const { launch, bindings, index, absorbed } of dispatches) {
+    const { kernel, params } = launches[index]!.launch;
+    if (launch.entry === launches[index]!.launch.entry) continue;
+    checkKernel(
+      launch.kernel,
+      launch.entry,
+      bindings.map(({ variable }) => variable),
+    );
+    const { uniforms, params: fields } = kernelInterface(launch.kernel);
+    expect(fields).toEqual(kernelInterface(kernel).params);
+    expect([...uniforms.keys()]).toEqual(expect.arrayContaining([...absorbed.keys()]));
+    for (const { kernel: other, entry, params: variable } of absorptionsBy(launches[index]!, launch.entry)) {
+      if (variable !== undefined || other !== kernel.name) continue;
+      // Without params of its own, what is absorbed has those of the launch.
+      const same = launches.find((each) => each.launch.kernel.name === other && each.launch.entry === entry);
+      expect(same?.launch.params, `params of ${entry}`).toEqual(params);
+    }
   }
 }
+
+const absorptionsBy = ({ launch }: PlannedLaunch, entry: string): AbsorbedLaunch[] =>
+  (launch.absorbs ?? [])
+    .filter(({ by }) => by === entry)
+    .flatMap(({ before = [], after = [] }) => [...before, ...after]);
 
 function checkKernel(kernel: Kernel, entry: string, variables: readonly string[]): void {
   const place = `${kernel.name}.wgsl, ${entry}`;
@@ -82,9 +97,11 @@ const cases = OPS.flatMap((op) =>
 
 describe("launches", () => {
   it.each(cases)("bind exactly the variables that their entry points use: %s", (_name, op, test) => {
-    const { launches } = planCase(op, test);
+    const planned = planCase(op, test);
+    const { launches } = planned;
     expect(launches.length).toBeGreaterThan(0);
     launches.forEach(checkLaunch);
+    checkAbsorptions(planned);
     expect(() => packUniforms(launches.map(({ launch }) => launch))).not.toThrow();
   });
 });
@@ -151,7 +168,9 @@ describe("kernel files", () => {
   it("are all used by an op or by plans, and all parts by a kernel", () => {
     const used = cases.flatMap(([, op, test]) =>
       planCase(op, test).launches.flatMap(({ launch }) =>
-        [launch, ...(launch.variants ?? [])].map(({ kernel }) => kernel),
+        [launch, ...(launch.variants ?? []), ...(launch.absorbs ?? []).flatMap(({ variants = [] }) => variants)].map(
+          ({ kernel }) => kernel,
+        ),
       ),
     );
     const origins = new Set(

@@ -27,8 +27,8 @@ export function allKernels(): ReadonlyMap<string, Kernel> {
     ...accumulateLaunches("source", "target", 1, false, DEFAULT_LIMITS),
     ...packLaunches("pack", 1, "f16", DEFAULT_LIMITS),
   ];
-  const kernels = launches.flatMap(({ kernel, variants = [], joint }) =>
-    [{ kernel }, ...variants, ...(joint?.variants ?? [])].map((run) => run.kernel),
+  const kernels = launches.flatMap(({ kernel, variants = [], absorbs = [] }) =>
+    [{ kernel }, ...variants, ...absorbs.flatMap((each) => each.variants ?? [])].map((run) => run.kernel),
   );
   return new Map(kernels.map((kernel) => [kernel.name, kernel]));
 }

@@ -52,13 +52,14 @@ export class Scratch {
 
   /** The bind group of a launch, or of a variant of it. */
   bind({ kernel }: Launch, pipeline: GPUComputePipeline): GPUBindGroup {
-    const { bindings, paramsBinding } = kernelInterface(kernel);
+    const { bindings, uniforms } = kernelInterface(kernel);
     const entries: GPUBindGroupEntry[] = [...this.#leases].map(([variable, { buffer }]) => ({
       binding: bindings.get(variable)!.binding,
       resource: { buffer },
     }));
     const resource = { buffer: this.#uniforms.buffer, size: this.#uniformSize };
-    if (paramsBinding !== undefined) entries.push({ binding: paramsBinding, resource });
+    const params = uniforms.get("params");
+    if (params !== undefined) entries.push({ binding: params, resource });
     return this.device.handle.createBindGroup({ layout: pipeline.getBindGroupLayout(0), entries });
   }
 

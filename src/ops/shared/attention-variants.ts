@@ -1,7 +1,7 @@
 import subgroupKernel from "../../../kernels/attention_subgroup.wgsl";
 import tiledKernel from "../../../kernels/attention_tiled.wgsl";
 import type { Kernel } from "../../op/kernel";
-import type { Joint, Launch, Variant } from "../../op/launch";
+import type { AbsorbedLaunch, Absorption, Launch, Variant } from "../../op/launch";
 
 /** The sizes and options that the variants of an attention launch depend on. */
 export interface AttentionSize {
@@ -76,21 +76,21 @@ export function attentionVariants(size: AttentionSize, portable: Kernel): Pick<L
   };
 }
 
-/** A joint launch has one workgroup for each head. With fewer than this, cores would idle. */
-const MIN_JOINT_WORKGROUPS = 16;
+/** A dispatch of all gradients has one workgroup for each head. With fewer than this, cores would idle. */
+const MIN_JOINED_WORKGROUPS = 16;
 
 /**
- * A dispatch that computes all three gradients, and the scores once rather than twice. `size` is that of the gradients
- * of keys and values; `variables` are those that the joint entry binds.
+ * How the gradients of keys and values absorb those of queries, so that the scores are computed once rather than twice. No variant
+ * of it is meant for GPUs, where it has too few workgroups. `size` is that of the gradients of keys and values.
  */
-export function jointGradients(size: AttentionSize, variables: readonly string[]): Joint | undefined {
+export function joinedGradients(size: AttentionSize, queries: AbsorbedLaunch): Absorption[] {
   const workgroups = size.texts * size.heads;
-  if (workgroups < MIN_JOINT_WORKGROUPS) return undefined;
-  const entry = size.entry.replace("grad_k_v", "grad_q_k_v");
-  const variants = subgroupVariants({ ...size, entry })
+  if (workgroups < MIN_JOINED_WORKGROUPS) return [];
+  const by = size.entry.replace("grad_k_v", "grad_q_k_v");
+  const variants = subgroupVariants({ ...size, entry: by })
     .filter(({ subgroup }, i, all) => subgroup !== all[i - 1]?.subgroup)
     .map((variant) => ({ ...variant, name: `joint, ${variant.name}`, workgroups }));
-  return { entry, variables, variants };
+  return [{ before: [queries], by, variants }];
 }
 
 /** A variant with other workgroups. Each row is computed by one invocation, so the bits are the same. */

@@ -4,7 +4,7 @@ import { formatShape, sameShape } from "../../base/shape";
 import type { ReferenceTensor, LaunchContext } from "../../op/declaration";
 import { bindRows, rowRanges } from "../../op/launch";
 import type { Launch } from "../../op/launch";
-import { attentionVariants, DEFAULT_GROUP, jointGradients } from "./attention-variants";
+import { attentionVariants, DEFAULT_GROUP, joinedGradients } from "./attention-variants";
 import { droppedElement } from "./dropout";
 import { dropoutParams } from "./product";
 import { at } from "./reference";
@@ -147,7 +147,7 @@ export function attentionGradient(
   return attentionLaunches(entry, [...sources, ...targets], layout, context, isOnlyV);
 }
 
-/** Launches of all three gradients: two that a joint one can replace. `entry` is that of keys and values. */
+/** Launches of all three gradients: two that one dispatch can replace. `entry` is that of keys and values. */
 export function attentionGradients(
   entry: "grad_k_v" | "grad_k_v_fused",
   [dq, dkv]: readonly [Table, readonly Table[]],
@@ -164,8 +164,10 @@ export function attentionGradients(
   const size = { entry, texts: batch, heads: kvHeads, time, head, causal, dropping: dropout > 0 };
   // In one dispatch, WebGPU lets a buffer be bound only once for writing.
   const isShared = dkv.some(([, slot]) => slot === dq[1]);
-  const joint = jointGradients(size, [...Object.keys(kv.bindings), ...(isShared ? [] : [dq[0]])]);
-  return [{ ...q, ...(joint && { joint }) }, kv];
+  const variables = Object.fromEntries(Object.keys(q.bindings).map((variable) => [variable, variable]));
+  const shared = isShared ? { [dq[0]]: dkv[0]![0] } : {};
+  const absorbed = { kernel: q.kernel.name, entry: q.entry, variables: { ...variables, ...shared } };
+  return [q, { ...kv, absorbs: joinedGradients(size, absorbed) }];
 }
 
 /** Floating-point operations of `products` matrix products with a time x time matrix for each head. */
