@@ -33,7 +33,5 @@ struct Params {
 }
 
 @group(0) @binding(3) var<storage, read> bias: array<f32>;
-@group(0) @binding(4) var<storage, read> z: array<f32>;
-@group(0) @binding(5) var<storage, read> l: array<f32>;
 @group(0) @binding(6) var<storage, read> seed: array<vec2u>;
 @group(0) @binding(7) var<uniform> params: Params;

@@ -3,6 +3,9 @@
 
 #import lib/product_params
 
+@group(0) @binding(4) var<storage, read> z: array<f32>;
+@group(0) @binding(5) var<storage, read> l: array<f32>;
+
 alias Tile = array<array<f32, TILE_N>, TILE_M>;
 alias Columns = array<u32, TILE_N>;
 

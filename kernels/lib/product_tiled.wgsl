@@ -6,7 +6,7 @@
 // each invocation adds to its SQUARES x SQUARES squares of 4 x 4 elements of c, which are GROUP_Y and GROUP_X squares apart.
 // With SLICES, as many invocations share each square: each sums every SLICES-th block of four steps, and their sums are then
 // added in a fixed order. This fills a GPU that a small c would leave idle.
-// Limits: a and b have a multiple of 16 bytes; starts, strides and lengths of a matrix that is read in vectors are multiples
+// Limits: a, b, z and l have a multiple of 16 bytes; starts, strides and lengths of a matrix that is read in vectors are multiples
 // of four elements; DEPTH is a multiple of 4 * SLICES; SLICES is a power of two, and with more than one, an invocation has one
 // square, and 2 * SLICES * GROUP_X * GROUP_Y vectors fit the tiles; at most 256 invocations and 16 KiB.
 
@@ -21,9 +21,11 @@ const SQUARES: u32 = 2u;
 const DEPTH: u32 = 16u;
 const SLICES: u32 = 1u;
 
-// How a and b are read: in vectors along k, in vectors across k, or one by one.
+// How a, b, z and l are read: in vectors along k (of z and l: along the rank), in vectors across it, or one by one.
 const A_READ: u32 = 0u;
 const B_READ: u32 = 1u;
+const Z_READ: u32 = 0u;
+const L_READ: u32 = 0u;
 const ALONG_K: u32 = 0u;
 const ACROSS_K: u32 = 1u;
 
@@ -36,6 +38,8 @@ const STEP_BLOCKS: u32 = DEPTH / 4u;
 
 @group(0) @binding(0) var<storage, read> a: array<vec4f>;
 @group(0) @binding(1) var<storage, read> b: array<vec4u>;
+@group(0) @binding(4) var<storage, read> z: array<vec4f>;
+@group(0) @binding(5) var<storage, read> l: array<vec4f>;
 
 // For each step, four rows of a in a vector, then four columns of b. The index of a step within its block is a constant when loops
 // are unrolled, and so is its distance in memory.
@@ -116,10 +120,17 @@ fn b_block(column: u32, k: u32) -> mat4x4f {
 // Four rows and four steps of z, and four columns of scale * l.
 fn z_block(row: u32, r: u32) -> mat4x4f {
   var block = mat4x4f();
+  if (Z_READ == ALONG_K) {
+    for (var i = 0u; i < 4u; i++) {
+      block[i] = z[(min(row + i, params.m - 1u) * params.z_row + min(r, params.rank - 4u)) / 4u];
+    }
+    return until(params.rank, r, transpose(block));
+  }
   for (var step = 0u; step < 4u; step++) {
     let start = min(r + step, params.rank - 1u) * params.z_column;
     for (var i = 0u; i < 4u; i++) {
-      block[step][i] = z[start + min(row + i, params.m - 1u) * params.z_row];
+      let index = start + min(row + i, params.m - 1u) * params.z_row;
+      block[step][i] = z[index / 4u][index % 4u];
     }
   }
   return until(params.rank, r, block);
@@ -127,13 +138,25 @@ fn z_block(row: u32, r: u32) -> mat4x4f {
 
 fn l_block(column: u32, r: u32) -> mat4x4f {
   var block = mat4x4f();
-  for (var step = 0u; step < 4u; step++) {
-    let start = min(r + step, params.rank - 1u) * params.l_row;
+  if (L_READ == ALONG_K) {
     for (var j = 0u; j < 4u; j++) {
-      block[step][j] = params.scale * l[start + (params.column0 + min(column + j, params.n - 1u)) * params.l_column];
+      let start = (params.column0 + min(column + j, params.n - 1u)) * params.l_column;
+      block[j] = l[(start + min(r, params.rank - 4u)) / 4u];
+    }
+    return until(params.rank, r, params.scale * transpose(block));
+  }
+  for (var step = 0u; step < 4u; step++) {
+    let start = min(r + step, params.rank - 1u) * params.l_row + params.column0;
+    if (L_READ == ACROSS_K) {
+      block[step] = l[(start + min(column, params.n - 4u)) / 4u];
+    } else {
+      for (var j = 0u; j < 4u; j++) {
+        let index = start + min(column + j, params.n - 1u) * params.l_column;
+        block[step][j] = l[index / 4u][index % 4u];
+      }
     }
   }
-  return until(params.rank, r, block);
+  return until(params.rank, r, params.scale * block);
 }
 
 // A block whose steps from `end` on are 0.
@@ -265,7 +288,7 @@ fn product_with_dropped_b(at: Origin, tile: ptr<function, Tile>) {
 fn low_rank_term(at: Origin, tile: ptr<function, Tile>) {
   for (var r0 = 0u; r0 < params.rank; r0 += DEPTH) {
     for (var round = 0u; round < ROUNDS; round++) {
-      let place = copied(at, round, true, params.l_row == 1u);
+      let place = copied(at, round, true, L_READ == ALONG_K);
       let r = r0 + 4u * place.step_block;
       if (place.is_a) {
         put(place, z_block(at.row + 4u * place.block, r));

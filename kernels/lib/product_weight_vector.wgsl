@@ -15,7 +15,9 @@ fn b_vector(row: u32, first_element: u32, stride: u32) -> vec4f {
     if (FORMAT == F32) {
       return bitcast<vec4f>(b[index / 4u]);
     }
-    let pairs = vec2u(b_word(index >> 1u), b_word((index >> 1u) + 1u));
+    // Written so that a compiler sees that the two words lie in one half of a vector, and reads them at once.
+    let first = 2u * (index / 4u % 2u);
+    let pairs = vec2u(b[index / 8u][first], b[index / 8u][first + 1u]);
     if (FORMAT == F16) {
       return vec4f(unpack2x16float(pairs.x), unpack2x16float(pairs.y));
     }

@@ -22,6 +22,15 @@ export interface OperandLayout {
   readonly bytes: number;
 }
 
+/** The matrices of a low-rank term, z [m, rank], in rows of `rank` elements, and l [rank, n]. */
+export interface LowRankLayout {
+  readonly rank: number;
+  readonly zBytes: number;
+  /** Whether the transpose of l is stored. */
+  readonly isTransposed: boolean;
+  readonly lBytes: number;
+}
+
 /** One launch of a product. */
 export interface ProductLaunch {
   readonly size: ProductSize;
@@ -30,6 +39,7 @@ export interface ProductLaunch {
   readonly b: OperandLayout;
   /** First column of c that the launch writes, and the elements of a row of c. */
   readonly c: { readonly start: number; readonly row: number };
+  readonly lowRank?: LowRankLayout | undefined;
   /** Storage format of b. */
   readonly format: WeightFormat;
 }
@@ -180,10 +190,19 @@ function readOf(launch: ProductLaunch, operand: OperandLayout, length: number): 
   return isVectorAcrossK(operand, length) ? 1 : 2;
 }
 
+/** How product_tiled.wgsl reads z and l, in the same way. l is as wide as c. */
+function lowRankReads({ size, c, lowRank }: ProductLaunch): Record<string, number> {
+  if (!lowRank) return {};
+  const isAlong = lowRank.rank % VECTOR === 0;
+  const isAcross = [size.n, c.start, c.row].every((count) => count % VECTOR === 0);
+  return { Z_READ: isAlong ? 0 : 2, L_READ: lowRank.isTransposed ? (isAlong ? 0 : 2) : isAcross ? 1 : 2 };
+}
+
 /** Variants that copy tiles to workgroup memory. The first is what GPUs run. */
 function tiledVariants(launch: ProductLaunch): Variant[] {
-  const { size, a, b, c } = launch;
-  if (!canBindVectors(launch)) return [];
+  const { size, a, b, c, lowRank } = launch;
+  const isBindable = [lowRank?.zBytes ?? 0, lowRank?.lBytes ?? 0].every((bytes) => bytes % VECTOR_BYTES === 0);
+  if (!canBindVectors(launch) || !isBindable) return [];
   const isWholeVectors = [size.n, c.start, c.row].every((count) => count % VECTOR === 0);
   return squareTiles(size).map((tile, i) => {
     const { squares = 1, groupY, groupX, slices, depth } = tile;
@@ -195,6 +214,7 @@ function tiledVariants(launch: ProductLaunch): Variant[] {
         FORMAT: formatCode(launch),
         A_READ: readOf(launch, a, size.m),
         B_READ: readOf(launch, b, size.n),
+        ...lowRankReads(launch),
         GROUP_X: groupX,
         GROUP_Y: groupY,
         SQUARES: squares,

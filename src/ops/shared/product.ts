@@ -138,7 +138,20 @@ function productLaunch(
     constants: { FORMAT: WEIGHT_FORMATS.indexOf(format), ...tile.constants },
     workgroups: tile.workgroups,
     variants: productVariants(
-      { size, entry, a: aLayout, b: bLayout, c: { start: columns.start, row: n }, format },
+      {
+        size,
+        entry,
+        a: aLayout,
+        b: bLayout,
+        c: { start: columns.start, row: n },
+        lowRank: withLowRank && {
+          rank: withLowRank.rank,
+          zBytes: rows.count * rowBytes.z,
+          isTransposed: withLowRank.l.transposed ?? false,
+          lBytes: withLowRank.rank * n * FLOAT_BYTES,
+        },
+        format,
+      },
       kernel,
     ),
     shape: {

@@ -81,12 +81,14 @@ export class VariantWalk {
   }
 
   #traits({ entry }: Launch, { kernel, name, constants }: Variant): string[] {
-    const { FORMAT = 0, HEAD = 0, A_READ, B_READ } = constants;
+    const { FORMAT = 0, HEAD = 0 } = constants;
     const format = this.everyFormat ? FORMAT : Math.min(FORMAT, 1);
     const head = this.everyFormat ? ` of heads of ${HEAD}` : "";
     // product_tiled_odd.wgsl writes in another way, and is the same otherwise.
     const base = kernel.name.replace(/_odd$/, "");
-    const reads = A_READ === undefined ? [] : [`${base} reads a ${A_READ}`, `${base} reads b ${B_READ}`];
+    const reads = Object.entries(constants)
+      .filter(([constant]) => constant.endsWith("_READ"))
+      .map((pair) => `${base}: ${pair.join("=")}`);
     return [kernel.name, `${base}: ${name}`, `${base}.${entry}${head}`, `${base} of format ${format}`, ...reads];
   }
 }
