@@ -102,6 +102,8 @@ export async function trainCommand(given: RawOptions, print: Print): Promise<voi
     ? await searchOnce(lrSearch, { path: outPath, resume: options.resume }, tryRate)
     : { learningRate: options.lr };
   using loaded = await loadWeights();
+  const { removedFromNames: removed } = loaded;
+  if (removed.length > 0) process.stderr.write(`left out of the names of tensors: ${removed.join(", ")}\n`);
   if (loaded.unused.length > 0) process.stderr.write(`ignored tensors: ${shortList(loaded.unused)}\n`);
   if (loaded.initialised.length > 0) process.stderr.write(`new in this run: ${loaded.initialised.join(", ")}\n`);
   const { seed } = options;

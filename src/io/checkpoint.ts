@@ -8,6 +8,7 @@ import type { ElementRange } from "./safetensors";
 import { safetensorsContent } from "./safetensors-write";
 import type { TensorToWrite } from "./safetensors-write";
 import type { TensorEntry } from "./safetensors-header";
+import { unwrapped } from "./wrappers";
 
 export const CONFIG_FILE = "config.json";
 export const WEIGHTS_FILE = "model.safetensors";
@@ -37,6 +38,8 @@ export interface Checkpoint {
   readonly directory: Directory;
   /** The parsed config.json. Only keys that every model has are checked. */
   readonly config: Readonly<Record<string, unknown>>;
+  /** What wrappers had put into the tensors' names and was taken off: "_orig_mod.", "module."; usually empty. */
+  readonly removed: readonly string[];
   /** Names of the tensors. */
   names(): string[];
   has(name: string): boolean;
@@ -53,6 +56,8 @@ export interface Checkpoint {
 
 interface Located extends TensorEntry {
   readonly file: string;
+  /** Its name there. */
+  readonly name: string;
 }
 
 /**
@@ -62,11 +67,12 @@ interface Located extends TensorEntry {
  */
 export async function openCheckpoint(directory: Directory): Promise<Checkpoint> {
   const config = await readConfig(directory);
-  const tensors = await locate(directory);
+  const { tensors, removed } = unwrapped(await locate(directory));
   const find = (name: string): Located => entryOf(tensors, name, `the checkpoint ${directory.name}`);
   return {
     directory,
     config,
+    removed,
     names: () => [...tensors.keys()],
     has: (name) => tensors.has(name),
     info: (name) => {
@@ -75,7 +81,7 @@ export async function openCheckpoint(directory: Directory): Promise<Checkpoint> 
     },
     read: async (name, part) => {
       const entry = find(name);
-      return readFloats(directory, entry.file, name, part ? partOf(entry, name, part) : entry);
+      return readFloats(directory, entry.file, entry.name, part ? partOf(entry, name, part) : entry);
     },
     bytes: async (name, part) => {
       const entry = find(name);
@@ -106,7 +112,7 @@ async function locate(directory: Directory): Promise<Map<string, Located>> {
 
 async function locateIn(directory: Directory, file: string): Promise<Map<string, Located>> {
   const header = await readHeader(directory, file);
-  return new Map([...header].map(([name, entry]) => [name, { ...entry, file }]));
+  return new Map([...header].map(([name, entry]) => [name, { ...entry, file, name }]));
 }
 
 /** Distinct shards of `model.safetensors.index.json`. @throws FileFormatError for a name that is not a file name. */

@@ -19,7 +19,10 @@ import type { ElementSource } from "./upload";
 /** Smallest magnitude of a norm's weights by which its gradients may divide. Below it, the norm keeps its input. */
 const SMALLEST_INVERTIBLE = 1e-3;
 
-/** How a model is loaded. A head that the checkpoint lacks, or has in another size, is initialised randomly. */
+/**
+ * How a model is loaded. What the checkpoint lacks of a head (a pooler, a projection to the vocabulary) is initialised randomly,
+ * and so is a head that has another size.
+ */
 export interface LoadOptions extends HeadOptions {
   /** Seed of a head that is initialised. Default 0. */
   readonly seed?: number;
@@ -52,6 +55,8 @@ export class LoadedModel {
     fragileNorms: ReadonlySet<string>,
     /** Names of tensors of the checkpoint that the model has no use for: other heads, mask buffers. */
     readonly unused: readonly string[],
+    /** What wrappers had put into the names of the checkpoint's tensors: "_orig_mod.", "module."; usually empty. */
+    readonly removedFromNames: readonly string[] = [],
     /** Loads the model again, on the engine's current device. */
     private readonly loadAgain?: () => Promise<LoadedModel>,
   ) {
@@ -170,7 +175,17 @@ export async function loadModel(engine: Engine, directory: Directory, options: L
     const used = new Set(sources.values());
     const unused = checkpoint.names().filter((name) => !used.has(name));
     const loadAgain = (): Promise<LoadedModel> => loadModel(engine, directory, options);
-    return new LoadedModel(engine, model, weights, directory.name, initialised, fragile, unused, loadAgain);
+    return new LoadedModel(
+      engine,
+      model,
+      weights,
+      directory.name,
+      initialised,
+      fragile,
+      unused,
+      checkpoint.removed,
+      loadAgain,
+    );
   });
 }
 
@@ -193,7 +208,7 @@ export async function initialiseModel(
       weights.set(parameter.name, (await uploader.upload(parameter, source)).tensor);
     }
     const loadAgain = (): Promise<LoadedModel> => initialiseModel(engine, config, options);
-    return new LoadedModel(engine, model, weights, "random weights", [...weights.keys()], new Set(), [], loadAgain);
+    return new LoadedModel(engine, model, weights, "random weights", [...weights.keys()], new Set(), [], [], loadAgain);
   });
 }
 
@@ -242,7 +257,7 @@ function locate(model: Model, checkpoint: Checkpoint): Map<string, string> {
   for (const { name, shape } of model.parameters) {
     const stored = model.aliases(name).find((alias) => checkpoint.has(alias));
     if (stored === undefined) {
-      if (isHead(model, name)) continue;
+      if (isHead(model, name) || isAboveLayers(model, name)) continue;
       throw new FileFormatError(
         `The checkpoint ${checkpoint.directory.name} has no tensor ${name}.`,
         `A ${model.family} model of this configuration needs it: check that config.json belongs to the weights.`,
@@ -269,6 +284,10 @@ function locate(model: Model, checkpoint: Checkpoint): Map<string, string> {
 }
 
 const isHead = (model: Model, name: string): boolean => model.heads.some((head) => name.startsWith(`${head}.`));
+
+/** Whether a tensor is of a projection behind the layers: BERT's pooler, an untied projection to the vocabulary. */
+const isAboveLayers = (model: Model, name: string): boolean =>
+  model.projections.some(({ name: module, layer }) => layer === undefined && name.startsWith(`${module}.`));
 
 /** Random elements from N(0, initializer_range); zeros for a bias. */
 function initial({ name }: ParameterSpec, config: Readonly<Record<string, unknown>>, random: Random): ElementSource {

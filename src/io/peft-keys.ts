@@ -1,3 +1,5 @@
+import { bareName } from "./wrappers";
+
 const PREFIX = "base_model.model.";
 
 /** Key under which PEFT stores a tensor: "base_model.model.classifier.weight" for "classifier.weight". */
@@ -5,8 +7,9 @@ export function headKey(parameter: string): string {
   return `${PREFIX}${parameter}`;
 }
 
-/** Name of a tensor from PEFT's key. Some releases also put "modules_to_save." or the adapter's name into keys. */
+/** Name of a tensor from PEFT's key, without what wrappers of the model add. Some releases also put "modules_to_save." or the adapter's name into keys. */
 export function stripPrefix(key: string): string {
-  const bare = key.startsWith(PREFIX) ? key.slice(PREFIX.length) : key;
-  return bare.replace(/\.modules_to_save(\.default)?\./, ".").replace(/\.(lora_[AB])\.default\./, ".$1.");
+  return bareName(key)
+    .replace(/\.modules_to_save(\.default)?\./, ".")
+    .replace(/\.(lora_[AB])\.default\./, ".$1.");
 }

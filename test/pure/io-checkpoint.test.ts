@@ -54,6 +54,25 @@ describe("openCheckpoint", () => {
     expect([...(await checkpoint.read("a")), ...(await checkpoint.read("b"))]).toEqual([1, 2]);
   });
 
+  test.each([
+    [
+      "torch.compile and DataParallel",
+      ["module._orig_mod.a.weight", "module._orig_mod.b._orig_mod.weight"],
+      ["module.", "_orig_mod."],
+    ],
+    ["PEFT", ["base_model.model.a.weight", "base_model.model.b.weight"], ["base_model.model."]],
+    ["no wrapper", ["a.weight", "b.module.weight"], []],
+    ["two tensors that would become one", ["module.a.weight", "a.weight"], []],
+  ])("takes off the names what wrappers put there: %s", async (_, names, removed) => {
+    const tensors = names.map((name, i) => ({ name, shape: [1], data: Float32Array.of(i) }));
+    const weights = await contentBytes(safetensorsContent(tensors));
+    const files = { "config.json": jsonBytes({ model_type: "bert" }), "model.safetensors": weights };
+    const checkpoint = await openCheckpoint(memoryDirectory("wrapped", Object.entries(files)));
+    const expected = removed.length > 0 ? ["a.weight", "b.weight"] : names;
+    expect([checkpoint.names().sort(), [...checkpoint.removed].sort()]).toEqual([expected.sort(), removed.sort()]);
+    expect(await Promise.all(expected.map((name) => checkpoint.read(name)))).toHaveLength(2);
+  });
+
   test("names the shard that is missing", async () => {
     const directory = await sharded(MAP, "model-00002-of-00002.safetensors");
     await expect(openCheckpoint(directory)).rejects.toThrow(/shard model-00002-of-00002.safetensors.*is missing/);
