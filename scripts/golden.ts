@@ -1,16 +1,23 @@
-// Runs golden cases and writes their results:  npm run golden -- DIR... --out OUT
+// Runs golden cases by the adapter's kernels or a GPU's, and writes their results if there is an OUT.
 import { mkdir, writeFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { parseArgs } from "node:util";
 import { createEngine, openDirectory } from "../src/node/index";
 import { writeSafetensors } from "../src/io/safetensors-write";
+import { nodeGpu } from "../src/node/gpu";
+import { engineWithGpuKernels } from "./gpu-kernels";
 import { runGolden } from "./golden-case";
 import type { GoldenRun } from "./golden-case";
 import { GOLDEN_LIMITS } from "./golden-file";
 import type { GoldenErrors } from "./golden-file";
 import { provenance } from "./provenance.mjs";
 
-const { values, positionals } = parseArgs({ allowPositionals: true, options: { out: { type: "string" } } });
+const USAGE = "Usage: npm run golden -- DIR... [--kernels gpu] [--out OUT]";
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: { out: { type: "string" }, kernels: { type: "string" } },
+});
 
 async function write(run: GoldenRun, folder: string): Promise<void> {
   await mkdir(folder, { recursive: true });
@@ -20,11 +27,12 @@ async function write(run: GoldenRun, folder: string): Promise<void> {
   await writeFile(join(folder, "actual.json"), `${JSON.stringify({ losses, cka, errors }, null, 1)}\n`);
 }
 
-if (positionals.length === 0) {
-  console.error("No case is given.\nUsage: npm run golden -- DIR... --out OUT");
+const isKnown = values.kernels === undefined || values.kernels === "gpu";
+if (positionals.length === 0 || !isKnown) {
+  console.error(`${isKnown ? "No case is given." : `There are no kernels "${values.kernels}".`}\n${USAGE}`);
   process.exitCode = 2;
 } else {
-  using engine = await createEngine();
+  using engine = values.kernels ? await engineWithGpuKernels(await nodeGpu()) : await createEngine();
   console.log(`on ${engine.info.description || engine.info.device}`);
   const results: Record<string, GoldenErrors> = {};
   for (const path of positionals) {
@@ -44,7 +52,7 @@ if (positionals.length === 0) {
     }
   }
   if (values.out) {
-    const contents = { ...provenance(engine.info), limits: GOLDEN_LIMITS, results };
+    const contents = { ...provenance(engine.info), kernels: values.kernels ?? "usual", limits: GOLDEN_LIMITS, results };
     await writeFile(join(values.out, "golden.json"), `${JSON.stringify(contents, null, 1)}\n`);
   }
 }
