@@ -2,7 +2,8 @@
 //
 // Rotary position embedding (Su et al. 2021) of each head, which has 2 h elements. dx is dy rotated by the opposite
 // angle, so the gradient needs neither x nor y. Shapes: x, y, dy, dx [rows, heads * 2 h], table [length, 2, h].
-// Threads: one invocation for each element of pairs. Range: any. Limits: pairs of one launch below 2^31; the table fits
+// Entries `..._both_in_place` also rotate `other`, by the same table, in place of another launch: queries and keys in one.
+// Threads: one invocation for each element of pairs; those of `other` are shared out among the same invocations. Range: any. Limits: pairs of one launch below 2^31; the table fits
 // one binding.
 
 #import lib/element
@@ -24,6 +25,8 @@ struct Params {
 @group(0) @binding(3) var<storage, read> dy: array<Element>;
 @group(0) @binding(4) var<storage, read_write> dx: array<Element>;
 @group(0) @binding(5) var<uniform> params: Params;
+@group(0) @binding(6) var<storage, read_write> other: array<Element>;
+@group(0) @binding(7) var<uniform> other_params: Params;
 
 struct Pair {
   first: u32,
@@ -32,20 +35,36 @@ struct Pair {
   sine: Element,
 }
 
-fn pair_at(index: u32) -> Pair {
-  let row = index / params.row_pairs;
-  let within = index % params.row_pairs;
-  let i = within % params.half;
-  let first = row * 2u * params.row_pairs + (within / params.half) * 2u * params.half + i;
-  let entry = 2u * ((params.row0 + row) % params.length) * params.half + i;
-  return Pair(first, first + params.half, table[entry], table[entry + params.half]);
+fn pair_at(index: u32, launch: Params) -> Pair {
+  let row = index / launch.row_pairs;
+  let within = index % launch.row_pairs;
+  let i = within % launch.half;
+  let first = row * 2u * launch.row_pairs + (within / launch.half) * 2u * launch.half + i;
+  let entry = 2u * ((launch.row0 + row) % launch.length) * launch.half + i;
+  return Pair(first, first + launch.half, table[entry], table[entry + launch.half]);
+}
+
+fn rotate_in_place(index: u32) {
+  let p = pair_at(index, params);
+  let a = y[p.first];
+  let b = y[p.second];
+  y[p.first] = fma(a, p.cosine, -b * p.sine);
+  y[p.second] = fma(b, p.cosine, a * p.sine);
+}
+
+fn rotate_back_in_place(index: u32) {
+  let p = pair_at(index, params);
+  let a = dx[p.first];
+  let b = dx[p.second];
+  dx[p.first] = fma(a, p.cosine, b * p.sine);
+  dx[p.second] = fma(b, p.cosine, -a * p.sine);
 }
 
 @compute @workgroup_size(GROUP)
 fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
   let index = element_index(group, groups, local);
   if (index < params.pairs) {
-    let p = pair_at(index);
+    let p = pair_at(index, params);
     let a = x[p.first];
     let b = x[p.second];
     y[p.first] = fma(a, p.cosine, -b * p.sine);
@@ -57,11 +76,22 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
 fn forward_in_place(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
   let index = element_index(group, groups, local);
   if (index < params.pairs) {
-    let p = pair_at(index);
-    let a = y[p.first];
-    let b = y[p.second];
-    y[p.first] = fma(a, p.cosine, -b * p.sine);
-    y[p.second] = fma(b, p.cosine, a * p.sine);
+    rotate_in_place(index);
+  }
+}
+
+@compute @workgroup_size(GROUP)
+fn forward_both_in_place(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  let index = element_index(group, groups, local);
+  if (index < params.pairs) {
+    rotate_in_place(index);
+  }
+  for (var i = index; i < other_params.pairs; i += groups.x * groups.y * GROUP) {
+    let p = pair_at(i, other_params);
+    let a = other[p.first];
+    let b = other[p.second];
+    other[p.first] = fma(a, p.cosine, -b * p.sine);
+    other[p.second] = fma(b, p.cosine, a * p.sine);
   }
 }
 
@@ -69,7 +99,7 @@ fn forward_in_place(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups
 fn grad_x(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
   let index = element_index(group, groups, local);
   if (index < params.pairs) {
-    let p = pair_at(index);
+    let p = pair_at(index, params);
     let a = dy[p.first];
     let b = dy[p.second];
     var da = fma(a, p.cosine, b * p.sine);
@@ -87,10 +117,21 @@ fn grad_x(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: 
 fn grad_x_in_place(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
   let index = element_index(group, groups, local);
   if (index < params.pairs) {
-    let p = pair_at(index);
-    let a = dx[p.first];
-    let b = dx[p.second];
-    dx[p.first] = fma(a, p.cosine, b * p.sine);
-    dx[p.second] = fma(b, p.cosine, -a * p.sine);
+    rotate_back_in_place(index);
+  }
+}
+
+@compute @workgroup_size(GROUP)
+fn grad_x_both_in_place(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  let index = element_index(group, groups, local);
+  if (index < params.pairs) {
+    rotate_back_in_place(index);
+  }
+  for (var i = index; i < other_params.pairs; i += groups.x * groups.y * GROUP) {
+    let p = pair_at(i, other_params);
+    let a = other[p.first];
+    let b = other[p.second];
+    other[p.first] = fma(a, p.cosine, b * p.sine);
+    other[p.second] = fma(b, p.cosine, -a * p.sine);
   }
 }

@@ -2,6 +2,8 @@
 //
 // s and 1 - s are both computed from exp(-|v|), which cannot overflow, so that neither tail loses digits.
 //
+// `grad_gate_up_in_place` runs in place of `grad_gate`, whose params are `gate_params`, and the `grad_up_in_place` after it.
+//
 // Shapes: gate, up, y, dy, dgate, dup [count]. Threads: one invocation for each element. Range: any. Limits: count
 // below 2^31.
 
@@ -20,6 +22,7 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> dgate: array<Element>;
 @group(0) @binding(5) var<storage, read_write> dup: array<Element>;
 @group(0) @binding(6) var<uniform> params: Params;
+@group(0) @binding(7) var<uniform> gate_params: Params;
 
 fn slope(v: Element) -> Element {
   return logistic(v) * fma(v, logistic(-v), Element(1.0));
@@ -41,15 +44,19 @@ fn forward_in_place(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups
   }
 }
 
+fn store_gate_gradient(i: u32, gradient_of_y: Element, accumulate: u32) {
+  var gradient = gradient_of_y * up[i] * slope(gate[i]);
+  if (accumulate != 0u) {
+    gradient += dgate[i];
+  }
+  dgate[i] = gradient;
+}
+
 @compute @workgroup_size(GROUP)
 fn grad_gate(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
   let i = element_index(group, groups, local);
   if (i * WIDTH < params.count) {
-    var gradient = dy[i] * up[i] * slope(gate[i]);
-    if (params.accumulate != 0u) {
-      gradient += dgate[i];
-    }
-    dgate[i] = gradient;
+    store_gate_gradient(i, dy[i], params.accumulate);
   }
 }
 
@@ -69,6 +76,15 @@ fn grad_up(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
 fn grad_up_in_place(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
   let i = element_index(group, groups, local);
   if (i * WIDTH < params.count) {
+    dup[i] *= gate[i] * logistic(gate[i]);
+  }
+}
+
+@compute @workgroup_size(GROUP)
+fn grad_gate_up_in_place(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  let i = element_index(group, groups, local);
+  if (i * WIDTH < params.count) {
+    store_gate_gradient(i, dup[i], gate_params.accumulate);
     dup[i] *= gate[i] * logistic(gate[i]);
   }
 }

@@ -121,17 +121,15 @@ interface LayerPath {
 function attentionPart(forward: Forward, { c, headSize }: Sizes, { path, index }: LayerPath, x: Value): Value {
   const { recorder } = forward;
   const before = forward.rmsNorm(`${path}.input_layernorm`, x, c.rms_norm_eps);
-  const rotated = (name: string): Value => {
-    const projected = forward.linear(`${path}.self_attn.${name}`, before);
+  const project = (name: string): Value => forward.linear(`${path}.self_attn.${name}`, before);
+  const rotated = (name: string, projected: Value): Value => {
     const inputs = { x: projected, table: forward.rotation(headSize / 2) };
     const heads = headsIn(projected, { headSize });
     return recorder.labelled(`${path}.self_attn.${name}`, () => recorder.apply(rope, inputs, { heads }));
   };
-  const qkv = {
-    q: rotated("q_proj"),
-    k: rotated("k_proj"),
-    v: forward.linear(`${path}.self_attn.v_proj`, before),
-  };
+  // Both rotations follow both projections, so that a device can join them.
+  const [q, k] = [project("q_proj"), project("k_proj")];
+  const qkv = { q: rotated("q_proj", q), k: rotated("k_proj", k), v: project("v_proj") };
   const shape = { headSize, causal: true, dropout: c.attention_dropout };
   const mixed = forward.attention(`${path}.self_attn`, qkv, shape);
   const attended = forward.linear(`${path}.self_attn.o_proj`, mixed);

@@ -5,7 +5,7 @@ import { defineOp } from "../op/declaration";
 import type { InferContext, LaunchContext } from "../op/declaration";
 import { elementKernel, elementWorkgroups } from "../op/element";
 import { bindRows, rowRanges } from "../op/launch";
-import type { Launch } from "../op/launch";
+import type { Absorption, Launch } from "../op/launch";
 import { accumulateParam } from "./shared/elementwise";
 import { at, filled, input } from "./shared/reference";
 
@@ -18,6 +18,17 @@ function sizes(context: InferContext<RopeAttributes>): { length: number; half: n
   const width = columns(shape);
   const [length = 0] = context.spec("table").shape;
   return { length, half: width / context.attributes.heads / 2, width, rows: rows(shape) };
+}
+
+/** A rotation in place by the same table just before, by entry: of queries before that of keys, or the other way round. */
+const OTHER_ROTATION: Readonly<Record<string, Absorption>> = {
+  forward_in_place: rotation("forward_in_place", "y", "forward_both_in_place"),
+  grad_x_in_place: rotation("grad_x_in_place", "dx", "grad_x_both_in_place"),
+};
+
+function rotation(entry: string, variable: string, by: string): Absorption {
+  const variables = { [variable]: "other", table: "table" };
+  return { before: [{ kernel: kernel.name, entry, variables, params: "other_params" }], by };
 }
 
 function launches(entry: string, tensors: readonly string[], context: LaunchContext<RopeAttributes>): Launch[] {
@@ -42,6 +53,7 @@ function launches(entry: string, tensors: readonly string[], context: LaunchCont
         ...accumulateParam(context),
       },
       workgroups: elementWorkgroups(pairs, element),
+      absorbs: OTHER_ROTATION[entry] ? [OTHER_ROTATION[entry]] : [],
     };
   });
 }

@@ -3,7 +3,7 @@ import { ShapeError } from "../base/errors";
 import { elements, formatShape, sameShape } from "../base/shape";
 import { defineOp } from "../op/declaration";
 import type { LaunchContext, NoAttributes } from "../op/declaration";
-import type { Launch } from "../op/launch";
+import type { Absorption, Launch } from "../op/launch";
 import { accumulateParam, elementwiseLaunches } from "./shared/elementwise";
 import { at, filled, input } from "./shared/reference";
 
@@ -11,6 +11,19 @@ function launches(entry: string, tensors: readonly string[], context: LaunchCont
   const count = elements(context.spec("gate").shape);
   return elementwiseLaunches({ kernel, entry, tensors, count, params: () => accumulateParam(context) }, context.limits);
 }
+
+/** The gradient of `gate` just before that of `up`, which overwrites dy. */
+const GATE_GRADIENT: Absorption = {
+  before: [
+    {
+      kernel: kernel.name,
+      entry: "grad_gate",
+      variables: { gate: "gate", up: "up", dy: "dup", dgate: "dgate" },
+      params: "gate_params",
+    },
+  ],
+  by: "grad_gate_up_in_place",
+};
 
 /** y = silu(gate) * up, the gated unit of LLaMA (Shazeer 2020, eq. 6). gate, up, y [...] of one shape. */
 export const swiglu = defineOp<NoAttributes>({
@@ -47,7 +60,10 @@ export const swiglu = defineOp<NoAttributes>({
       overwrites: "dy",
       launches: (context) =>
         context.inPlace
-          ? launches("grad_up_in_place", ["gate", "dup"], context)
+          ? launches("grad_up_in_place", ["gate", "dup"], context).map((launch) => ({
+              ...launch,
+              absorbs: [GATE_GRADIENT],
+            }))
           : launches("grad_up", ["gate", "dy", "dup"], context),
       flops: (context) => 7 * elements(context.spec("gate").shape),
     },

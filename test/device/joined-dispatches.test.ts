@@ -1,0 +1,115 @@
+import { expect, it } from "vitest";
+import { readBuffer } from "../../src/gpu/readback";
+import { attention } from "../../src/ops/attention";
+import { rope } from "../../src/ops/rope";
+import { scale } from "../../src/ops/scale";
+import { swiglu } from "../../src/ops/swiglu";
+import { deviceLaunches } from "../../src/run/device-launches";
+import { Executor } from "../../src/run/executor";
+import type { Inputs } from "../../src/run/executor";
+import { gradientName } from "../../src/run/store";
+import { specBytes } from "../../src/tape/emit";
+import { LOSS_GRADIENT, plan } from "../../src/tape/plan";
+import type { Plan } from "../../src/tape/plan";
+import { elements } from "../../src/base/shape";
+import { Recorder } from "../../src/tape/tape";
+import type { Value } from "../../src/tape/tape";
+import { useEngine } from "../support/engine";
+
+const { device } = await useEngine();
+
+/** An activation [shape] that a parameter gives, so that its gradient is one too. */
+const activation = (recorder: Recorder, name: string, shape: readonly number[]): Value =>
+  recorder.apply(scale, { x: recorder.parameter(name, shape) }, { factor: 0.5 });
+
+interface Joined {
+  readonly name: string;
+  /** Entries of dispatches that do the work of several launches. */
+  readonly entries: readonly string[];
+  readonly record: (recorder: Recorder) => Value;
+}
+
+const JOINED: readonly Joined[] = [
+  ...[
+    { heads: 2, kvHeads: 2, head: 8 },
+    { heads: 4, kvHeads: 2, head: 6 },
+  ].map(({ heads, kvHeads, head }): Joined => ({
+    name: `rotations of queries and keys, ${heads} heads of ${head} over ${kvHeads}`,
+    entries: ["forward_both_in_place", "grad_x_both_in_place"],
+    record: (recorder) => {
+      const [batch, time] = [2, 37];
+      const table = recorder.input("table", [time, 2, head / 2]);
+      const projected = [heads, kvHeads].map((count, i) => activation(recorder, `p${i}`, [batch, time, count * head]));
+      const [q, k] = projected.map((x, i) => recorder.apply(rope, { x, table }, { heads: [heads, kvHeads][i]! }));
+      const v = activation(recorder, "v", [batch, time, kvHeads * head]);
+      const mask = recorder.input("mask", [batch, time], "i32");
+      const seed = recorder.input("seed", [batch, 2], "u32");
+      const attributes = { heads, kvHeads, causal: true, scale: 0.3, dropout: 0, salt: 0 };
+      return recorder.apply(attention, { q, k, v, mask, seed }, attributes);
+    },
+  })),
+  ...[64, 63].map((columns): Joined => ({
+    name: `both gradients of a gated unit of ${columns} columns`,
+    entries: ["grad_gate_up_in_place"],
+    record: (recorder) => {
+      const [gate, up] = ["gate", "up"].map((name) => activation(recorder, name, [3, columns]));
+      const y = recorder.apply(swiglu, { gate, up }, {});
+      return recorder.apply(scale, { x: y }, { factor: 2 });
+    },
+  })),
+];
+
+/** A plan whose launches absorb nothing. */
+const alone = (planned: Plan): Plan => ({
+  ...planned,
+  launches: planned.launches.map((each) => ({ ...each, launch: { ...each.launch, absorbs: [] } })),
+});
+
+const values = (count: number, phase: number): Float32Array =>
+  Float32Array.from({ length: count }, (_, i) => Math.sin(1 + phase + i * 0.7));
+
+/** Runs a plan and returns its output and the gradients of its parameters. */
+async function run(planned: Plan): Promise<Record<string, Float32Array>> {
+  const executor = new Executor(device);
+  const tensors = [
+    ...planned.parameters,
+    ...[...planned.gradients].map(([name, spec]) => [gradientName(name), spec] as const),
+  ];
+  const leases = new Map(tensors.map(([name, spec]) => [name, device.pool.lease(specBytes(spec), "state")]));
+  try {
+    for (const [i, [name, spec]] of [...planned.parameters].entries()) {
+      device.upload(leases.get(name)!.buffer, 0, values(elements(spec.shape), i));
+    }
+    await executor.hold([planned]);
+    const inputs = [...planned.inputs].map(([name, { spec }]): [string, Inputs[string]] => {
+      const count = elements(spec.shape);
+      if (spec.dtype === "u32") return [name, Uint32Array.from({ length: count }, (_, i) => 5 + i)];
+      return [name, spec.dtype === "i32" ? new Int32Array(count).fill(1) : values(count, 9)];
+    });
+    const { y } = Object.fromEntries(
+      await executor.run(planned, { lease: (name) => leases.get(name)! }, Object.fromEntries(inputs)),
+    );
+    const results: Record<string, Float32Array> = { y: y! };
+    for (const name of planned.gradients.keys()) {
+      results[name] = new Float32Array(await readBuffer(device, leases.get(gradientName(name))!));
+    }
+    return results;
+  } finally {
+    executor.dispose();
+    for (const lease of leases.values()) device.pool.return(lease);
+  }
+}
+
+it.each(JOINED)("$name: one dispatch with the bits of two", async ({ entries, record }) => {
+  const recorder = new Recorder();
+  const y = record(recorder);
+  const trainable = new Set(
+    recorder.values.flatMap(({ origin }) => (origin.kind === "parameter" ? [origin.name] : [])),
+  );
+  const planned = plan(recorder, { outputs: { y }, loss: y, trainable, limits: device.limits });
+  expect(planned.inputs.has(LOSS_GRADIENT)).toBe(true);
+  expect(deviceLaunches(planned, device).map(({ launch }) => launch.entry)).toEqual(
+    expect.arrayContaining([...entries]),
+  );
+  expect(await run(planned)).toEqual(await run(alone(planned)));
+});
