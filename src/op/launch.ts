@@ -38,6 +38,8 @@ export interface AbsorbedLaunch {
   /** Name of its kernel, and its entry. */
   readonly kernel: string;
   readonly entry: string;
+  /** Whether it must belong to the same node; default false. */
+  readonly isOfSameNode?: boolean;
   /** Variable -> variable of the entry that does its work. Where another launch binds that one, both must bind the same bytes. */
   readonly variables: Readonly<Record<string, string>>;
   /** The uniform variable that gets its params; none if they are not needed. */

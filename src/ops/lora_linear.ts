@@ -7,6 +7,7 @@ import { checkLinear, linear, linearSizes, weightGradient } from "./linear";
 import type { LinearAttributes } from "./linear";
 import { columnSumLaunches } from "./shared/column-sum";
 import { droppedElement, rowsPerText } from "./shared/dropout";
+import { joinedLoraGradients } from "./shared/lora-gradients";
 import { productFlops, productLaunches } from "./shared/product";
 import type { ProductDropout } from "./shared/product";
 import { input, matrixProduct } from "./shared/reference";
@@ -174,7 +175,7 @@ export const loraLinear = defineOp<LoraLinearAttributes>({
       accumulates: true,
       launches(context) {
         const size = linearSizes(context);
-        return productLaunches(
+        const launches = productLaunches(
           {
             m: rank(context),
             n: size.in,
@@ -188,6 +189,10 @@ export const loraLinear = defineOp<LoraLinearAttributes>({
           },
           context.limits,
         );
+        // With dropout, the bits of its mask would take most of the joined loop.
+        if (context.attributes.dropout > 0) return launches;
+        const absorbs = joinedLoraGradients({ ...size, rank: rank(context) }, context.limits);
+        return launches.map((launch) => ({ ...launch, absorbs }));
       },
       flops: (context) => productFlops(rank(context), linearSizes(context).in, linearSizes(context).rows),
     },

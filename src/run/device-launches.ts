@@ -39,7 +39,7 @@ function joinedLaunch(
     for (const absorption of launches[index]?.launch.absorbs ?? []) {
       const { before = [], after = [] } = absorption;
       if (before.length !== index - start) continue;
-      const launch = absorbing(launches, index, absorption, device);
+      const launch = withNeighbours(launches, index, absorption, device);
       if (launch) return { launch, count: before.length + 1 + after.length };
     }
   }
@@ -47,7 +47,7 @@ function joinedLaunch(
 }
 
 /** A launch with the work of its neighbours, if they are those of the absorption and all can be bound at once. */
-function absorbing(
+function withNeighbours(
   launches: readonly PlannedLaunch[],
   index: number,
   { before = [], after = [], by, variants }: Absorption,
@@ -59,7 +59,7 @@ function absorbing(
   const places = [...before.map((_, i) => index - before.length + i), ...after.map((_, i) => index + 1 + i)];
   for (const [i, absorbed] of [...before, ...after].entries()) {
     const other = launches[places[i]!];
-    if (!other || !isLaunch(other, absorbed)) return undefined;
+    if (!other || !isMeant(absorbed, other, planned)) return undefined;
     for (const binding of other.bindings) {
       const variable = absorbed.variables[binding.variable]!;
       const bound = bindings.get(variable);
@@ -77,8 +77,14 @@ function absorbing(
   return { ...planned, launch: chosenLaunch(launch, device.variants), bindings: all, index, absorbed: params };
 }
 
-const isLaunch = ({ launch }: PlannedLaunch, { kernel, entry }: AbsorbedLaunch): boolean =>
-  launch.kernel.name === kernel && launch.entry === entry;
+/** Whether a neighbour of a launch is the one that it can absorb. */
+function isMeant(
+  { kernel, entry, isOfSameNode = false }: AbsorbedLaunch,
+  { launch, node }: PlannedLaunch,
+  absorbing: PlannedLaunch,
+): boolean {
+  return launch.kernel.name === kernel && launch.entry === entry && (!isOfSameNode || node === absorbing.node);
+}
 
 type Binding = PlannedLaunch["bindings"][number];
 

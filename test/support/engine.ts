@@ -2,6 +2,7 @@ import { afterAll, afterEach, beforeEach, expect } from "vitest";
 import { Engine } from "../../src/engine";
 import type { Device } from "../../src/gpu/device";
 import type { Ledger } from "../../src/gpu/ledger";
+import type { VariantChoice } from "../../src/gpu/variants";
 import type { Limits } from "../../src/op/limits";
 import { testDevice } from "./device";
 
@@ -26,9 +27,12 @@ export async function useEngine({ reopen }: EngineOptions = {}): Promise<Engine>
   return engine;
 }
 
-/** A device for all tests of a file, under the rules of `useEngine`; `limits` lowers those of the adapter. */
-export async function useDevice(limits: Partial<Limits> = {}): Promise<Device> {
-  const device = await testDevice(limits);
+/**
+ * A device for all tests of a file, under the rules of `useEngine`; `limits` lowers those of the adapter, `variants` chooses
+ * kernels.
+ */
+export async function useDevice(limits: Partial<Limits> = {}, variants?: VariantChoice): Promise<Device> {
+  const device = await testDevice(limits, variants);
   checkLedger(() => device.pool.ledger);
   afterAll(() => device.close());
   return device;
