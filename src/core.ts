@@ -5,7 +5,7 @@ export type { EngineOptions } from "./engine";
 export { VARIANT_NAMES } from "./gpu/variants";
 export type { VariantName } from "./gpu/variants";
 export { memoryTuningCache } from "./gpu/tuning/memory";
-export type { Tuned, TuningCache, TuningRecord } from "./gpu/tuning/cache";
+export type { Tuned, TuningCache, TuningRecord, Verdict, VerdictRecord } from "./gpu/tuning/cache";
 export { indexedDbTuningCache } from "./gpu/tuning/indexed-db";
 export type { KernelChoice, TuningOptions } from "./gpu/tuning/tuner";
 export { Tensor } from "./tensor";

@@ -21,6 +21,11 @@ export interface EngineOptions {
   readonly variants?: VariantName;
   /** How the "tuned" kernels are chosen: for how long, whether they may round differently, and where results are stored. */
   readonly tuning?: TuningOptions;
+  /**
+   * Whether a variant is compared with the portable kernel before it runs for the first time on an adapter, driver and
+   * version, and left out if it is wrong (`tuning.onWarning` is told). Results are kept in `tuning.cache`. Default true.
+   */
+  readonly checkKernels?: boolean;
   /** How to wait for the GPU. Default: by awaiting promises; in Node `napping`, since npm's `webgpu` keeps a core busy. */
   readonly waiting?: Waiting;
 }
@@ -98,6 +103,6 @@ export async function createEngine(options: EngineOptions = {}): Promise<Engine>
   const gpu = options.gpu ?? (globalThis.navigator as Navigator | undefined)?.gpu;
   const cache = indexedDbTuningCache();
   const tuning = { ...(cache ? { cache } : {}), ...options.tuning };
-  const open = (): Promise<Device> => openDevice(gpu, { ...options, tuning });
+  const open = (): Promise<Device> => openDevice(gpu, { checkKernels: true, ...options, tuning });
   return new Engine(await open(), open);
 }

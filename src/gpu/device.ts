@@ -1,8 +1,9 @@
 import { DeviceError, OutOfMemoryError } from "../base/errors";
-import type { KernelFeature } from "../op/launch";
+import type { KernelFeature, Launch } from "../op/launch";
 import type { Limits } from "../op/limits";
-import { Pipelines } from "./pipelines";
+import { pipelineKey, Pipelines } from "./pipelines";
 import { Pool } from "./pool";
+import type { KernelChecker } from "./tuning/checker";
 import type { Tuner, TuningOptions } from "./tuning/tuner";
 import { namedVariants, usualVariants } from "./variants";
 import type { VariantChoice, VariantName } from "./variants";
@@ -33,6 +34,8 @@ export interface DeviceOptions {
   readonly variants?: VariantName | VariantChoice | undefined;
   /** How the "tuned" variants are found. */
   readonly tuning?: TuningOptions | undefined;
+  /** Whether variants are compared with the portable kernels before they run for the first time. Default false. */
+  readonly checkKernels?: boolean | undefined;
 }
 
 /** Milliseconds that the news of a lost device may take to arrive. */
@@ -48,23 +51,28 @@ export class Device {
   writes = 0;
   /** Undefined where kernels are chosen without measurements. */
   readonly tuner: Tuner | undefined;
+  /** Pipelines of variants that are not used, by `pipelineKey`. */
+  readonly leftOut = new Set<string>();
+  #checker: Promise<KernelChecker> | undefined;
   #lost: GPUDeviceLostInfo | undefined;
   #failure: GPUError | undefined;
   #isClosed = false;
   readonly #waiting: Waiting;
 
-  /** @param createTuner creates what finds "tuned" kernels; `openDevice` loads it only if needed. */
+  /**
+   * @param createTuner creates what finds "tuned" kernels; `openDevice` loads it only if needed.
+   * @param createChecker loads and creates what compares variants; none are compared without it.
+   */
   constructor(
     readonly handle: GPUDevice,
     readonly info: AdapterInfo,
-    { limits = {}, waiting = (work) => work, variants }: Omit<DeviceOptions, "tuning"> = {},
+    { limits = {}, waiting = (work) => work, variants }: Omit<DeviceOptions, "tuning" | "checkKernels"> = {},
     createTuner?: (device: Device) => Tuner,
+    private readonly createChecker?: (device: Device) => Promise<KernelChecker>,
   ) {
     this.tuner = createTuner?.(this);
-    if (this.tuner) this.variants = this.tuner.choose;
-    else if (typeof variants === "function") this.variants = variants;
-    else if (variants === undefined || variants === "tuned") this.variants = usualVariants(info);
-    else this.variants = namedVariants(variants, info);
+    const choose = this.tuner?.choose ?? variantChoice(variants, info);
+    this.variants = (launch) => choose(this.leftOut.size > 0 ? this.#without(launch) : launch);
     this.pool = new Pool(handle);
     this.#waiting = waiting;
     this.pipelines = new Pipelines(handle);
@@ -79,6 +87,17 @@ export class Device {
       event.preventDefault();
       this.#failure ??= event.error;
     };
+  }
+
+  /** A launch without the variants that are left out. */
+  #without(launch: Launch): Launch {
+    const { entry, variants = [] } = launch;
+    return { ...launch, variants: variants.filter((variant) => !this.leftOut.has(pipelineKey({ ...variant, entry }))) };
+  }
+
+  /** What compares variants with the portable kernels, loaded on first use; undefined where that is turned off. */
+  get checker(): Promise<KernelChecker> | undefined {
+    return (this.#checker ??= this.createChecker?.(this));
   }
 
   /** @throws DeviceError when the device is lost, closed, or has refused a command. */
@@ -148,6 +167,11 @@ export class Device {
   }
 }
 
+function variantChoice(variants: DeviceOptions["variants"], info: AdapterInfo): VariantChoice {
+  if (typeof variants === "function") return variants;
+  return variants === undefined || variants === "tuned" ? usualVariants(info) : namedVariants(variants, info);
+}
+
 const KERNEL_FEATURES: readonly KernelFeature[] = ["shader-f16"];
 
 /** Opens a device with the adapter's highest limits. @throws DeviceError when there is no WebGPU or no adapter. */
@@ -173,10 +197,19 @@ export async function openDevice(gpu: GPU | undefined, options: DeviceOptions = 
   const requiredFeatures = optionalFeatures.filter((feature) => adapter.features.has(feature));
   const handle = await adapter.requestDevice({ requiredLimits, requiredFeatures });
   const info = { ...adapterInfo(adapter), ...subgroupOf(gpu, adapter) };
-  const { tuning, ...rest } = options;
-  if (rest.variants !== "tuned") return new Device(handle, info, rest);
-  const { Tuner } = await import("./tuning/tuner");
-  return new Device(handle, info, rest, (device) => new Tuner(device, tuning));
+  const { tuning, checkKernels = false, ...rest } = options;
+  const { Tuner } = rest.variants === "tuned" ? await import("./tuning/tuner") : {};
+  const createChecker = async (device: Device): Promise<KernelChecker> => {
+    const { KernelChecker } = await import("./tuning/checker");
+    return new KernelChecker(device, tuning);
+  };
+  return new Device(
+    handle,
+    info,
+    rest,
+    Tuner && ((device) => new Tuner(device, tuning)),
+    checkKernels ? createChecker : undefined,
+  );
 }
 
 function adapterInfo({ info, features }: GPUAdapter): AdapterInfo {

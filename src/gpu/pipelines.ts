@@ -17,12 +17,12 @@ export class Pipelines {
 
   /** The pipeline of a launch. @throws KernelError when the kernel does not compile. */
   get(launch: Launch): Promise<GPUComputePipeline> {
-    const moduleKey = `${launch.kernel.name} ${JSON.stringify(launch.constants ?? {})}`;
-    return once(this.#pipelines, `${moduleKey} ${launch.entry}`, () => this.#create(launch, moduleKey));
+    return once(this.#pipelines, pipelineKey(launch), () => this.#create(launch));
   }
 
-  async #create({ kernel, constants, entry }: Launch, moduleKey: string): Promise<GPUComputePipeline> {
-    const { module, code } = await once(this.#modules, moduleKey, () =>
+  async #create(launch: Launch): Promise<GPUComputePipeline> {
+    const { kernel, constants, entry } = launch;
+    const { module, code } = await once(this.#modules, moduleKey(launch), () =>
       this.#compile(kernel, withConstants(kernel, constants ?? {})),
     );
     try {
@@ -49,6 +49,13 @@ export class Pipelines {
     throw compileError(kernel, code, error ?? { message: refusal?.message ?? "", lineNum: 0, linePos: 0 });
   }
 }
+
+const moduleKey = ({ kernel, constants = {} }: Pick<Launch, "kernel" | "constants">): string =>
+  `${kernel.name} ${JSON.stringify(constants)}`;
+
+/** What tells one pipeline from others: the kernel, its constants and the entry. */
+export const pipelineKey = (launch: Pick<Launch, "kernel" | "constants" | "entry">): string =>
+  `${moduleKey(launch)} ${launch.entry}`;
 
 /** The cached result for `key`, created on first use. Failures are not cached, since the next attempt may find memory. */
 function once<T>(cache: Map<string, Promise<T>>, key: string, create: () => Promise<T>): Promise<T> {

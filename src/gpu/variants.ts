@@ -84,3 +84,8 @@ export function chosenLaunch(launch: Launch, choose: VariantChoice): Launch {
   const { kernel, constants, workgroups } = variant;
   return { ...launch, kernel, constants, workgroups };
 }
+
+/** The variant that was applied to a launch; undefined for the launch itself. */
+export function appliedVariant({ kernel, constants, variants = [] }: Launch): Variant | undefined {
+  return variants.find((variant) => variant.kernel === kernel && variant.constants === constants);
+}

@@ -2,15 +2,24 @@ import { KernelError } from "../base/errors";
 import type { Kernel } from "../op/kernel";
 import { composeKernel, withoutComments } from "./compose";
 
+/** A storage variable. */
+export interface StorageBinding {
+  readonly binding: number;
+  readonly writable: boolean;
+  /** The type of its elements, as the text has it. */
+  readonly element: string;
+}
+
 /** What a kernel's text declares: binding numbers by variable, and the fields of its `params` in order. */
 export interface KernelInterface {
-  readonly bindings: ReadonlyMap<string, { readonly binding: number; readonly writable: boolean }>;
+  readonly bindings: ReadonlyMap<string, StorageBinding>;
   readonly params: readonly { readonly name: string; readonly type: "u32" | "i32" | "f32" }[];
   /** Bindings of uniform blocks: of `params`, if there is one, and of those of launches that an entry absorbs. */
   readonly uniforms: ReadonlyMap<string, number>;
 }
 
-const BINDING = /@group\(0\)\s*@binding\((\d+)\)\s*var<(storage|uniform)(?:,\s*(read_write|read))?>\s*(\w+)/g;
+const BINDING =
+  /@group\(0\)\s*@binding\((\d+)\)\s*var<(storage|uniform)(?:,\s*(read_write|read))?>\s*(\w+)(?:\s*:\s*array<(\w+))?/g;
 const PARAMS = /var<uniform> params: (\w+);/;
 const FIELD = /(\w+)\s*:\s*(\w+)/g;
 
@@ -28,11 +37,11 @@ export function kernelInterface(kernel: Kernel): KernelInterface {
 
 function parse(kernel: Kernel): KernelInterface {
   const code = withoutComments(composeKernel(kernel).code);
-  const bindings = new Map<string, { binding: number; writable: boolean }>();
+  const bindings = new Map<string, StorageBinding>();
   const uniforms = new Map<string, number>();
-  for (const [, number = "", space, access, name = ""] of code.matchAll(BINDING)) {
+  for (const [, number = "", space, access, name = "", element = ""] of code.matchAll(BINDING)) {
     if (space === "uniform") uniforms.set(name, Number(number));
-    else bindings.set(name, { binding: Number(number), writable: access === "read_write" });
+    else bindings.set(name, { binding: Number(number), writable: access === "read_write", element });
   }
   const struct = PARAMS.exec(code)?.[1] ?? "";
   const body = new RegExp(`struct ${struct} \\{([^}]*)\\}`).exec(code)?.[1] ?? "";

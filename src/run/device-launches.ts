@@ -1,5 +1,7 @@
 import type { Device } from "../gpu/device";
-import { chosenLaunch } from "../gpu/variants";
+import type { VariantLaunch } from "../gpu/tuning/checker";
+import type { BoundLaunch } from "../gpu/tuning/scratch";
+import { appliedVariant, chosenLaunch } from "../gpu/variants";
 import type { AbsorbedLaunch, Absorption } from "../op/launch";
 import type { Plan, PlannedLaunch, Target } from "../tape/plan";
 
@@ -9,6 +11,8 @@ export interface DeviceLaunch extends PlannedLaunch {
   readonly index: number;
   /** Uniform variable -> index of the planned launch whose params it holds, for what it absorbs. */
   readonly absorbed: ReadonlyMap<string, number>;
+  /** What does the same by portable kernels, where those have no such entry. */
+  readonly parts?: readonly [BoundLaunch, ...BoundLaunch[]];
 }
 
 /** What the dispatches of a plan depend on; the part of a device that is read here. */
@@ -74,7 +78,35 @@ function withNeighbours(
   if (all.some((one, i) => all.some((other, j) => i < j && isSameTarget(one.target, other.target)))) return undefined;
   const launch = { ...planned.launch, entry: by, variants: variants ?? planned.launch.variants ?? [] };
   if (variants && !device.variants(launch)) return undefined;
-  return { ...planned, launch: chosenLaunch(launch, device.variants), bindings: all, index, absorbed: params };
+  const dispatch = {
+    ...planned,
+    launch: chosenLaunch(launch, device.variants),
+    bindings: all,
+    index,
+    absorbed: params,
+  };
+  if (!variants) return dispatch;
+  const partsOf = (all: readonly AbsorbedLaunch[], from: number): BoundLaunch[] =>
+    all.map(({ variables }, i) => renamed(launches[places[from + i]!]!, variables));
+  const [first = planned, ...rest] = [...partsOf(before, 0), planned, ...partsOf(after, before.length)];
+  return { ...dispatch, parts: [first, ...rest] };
+}
+
+/** A launch on the buffers of the one that absorbs it. */
+const renamed = ({ launch, bindings }: PlannedLaunch, variables: AbsorbedLaunch["variables"]): BoundLaunch => ({
+  launch,
+  bindings: bindings.map(({ variable, bytes }) => ({ variable, bytes, buffer: variables[variable]! })),
+});
+
+/** The dispatches of a plan that run by variants, and what does the same by portable kernels. */
+export function variantLaunches({ launches }: Plan, device: LaunchingDevice): VariantLaunch[] {
+  const dispatches = deviceLaunches({ launches }, device).filter(({ launch }) => appliedVariant(launch));
+  return dispatches.map(({ launch, bindings, index, absorbed, parts }) => {
+    const absorbedLaunches = new Map([...absorbed].map(([variable, at]) => [variable, launches[at]!.launch]));
+    const run = { launch, bindings, absorbed: absorbedLaunches };
+    const portable = { ...launches[index]!.launch, entry: launch.entry };
+    return { ...run, portable: parts ?? [{ ...run, launch: portable }] };
+  });
 }
 
 /** Whether a neighbour of a launch is the one that it can absorb. */

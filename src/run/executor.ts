@@ -6,6 +6,7 @@ import type { Plan } from "../tape/plan";
 import { reserve } from "../tape/reserve";
 import { sumBytes } from "../gpu/ledger";
 import { CompiledPlan } from "./compiled";
+import { variantLaunches } from "./device-launches";
 import { executorBytes, unsharedBytes } from "./footprint";
 import { fitsOneSubmit, passedTo } from "./run";
 import type { Inputs, Run } from "./run";
@@ -67,19 +68,39 @@ export class Executor {
     this.#step = plans;
   }
 
-  /** Times kernels for new plans while the memory that the plans will take is still free, so that the peak stays the same. */
-  async #tune(plans: readonly Plan[]): Promise<void> {
-    const { tuner, pool } = this.device;
-    if (!tuner) return;
+  /**
+   * Times and compares kernels for new plans while the memory that the plans will take is still free, so that the peak stays
+   * the same.
+   */
+  async #try(plans: readonly Plan[]): Promise<void> {
+    const { tuner } = this.device;
+    const bytes = this.#freeBytes(plans);
+    await tuner?.prepare(
+      plans.flatMap(({ launches }) => launches),
+      bytes,
+    );
+    const added = plans.filter((plan) => !this.#compiled.has(plan));
+    // What takes the place of a wrong variant may be one that has not run either.
+    while (await this.#check(added, bytes));
+  }
+
+  /** Compares variants that run for the first time. Resolves with whether one of them was left out. */
+  async #check(plans: readonly Plan[], maxBytes: number): Promise<boolean> {
+    const { device } = this;
+    const launches = plans.flatMap((plan) => variantLaunches(plan, device));
+    if (launches.length === 0) return false;
+    return (await (await device.checker)?.check(launches, maxBytes)) ?? false;
+  }
+
+  /** Bytes that may be used, before the plans are allocated, without a higher peak. */
+  #freeBytes(plans: readonly Plan[]): number {
+    const { pool } = this.device;
     const shared = this.#shared.reduce((sum, { bytes }) => sum + bytes, 0);
     const unshared = [...this.#compiled.keys()].reduce((sum, plan) => sum + unsharedBytes(plan), 0);
     const missingBytes = sumBytes(executorBytes(plans)) - shared - unshared;
     const { peakBytes, liveBytes } = pool.ledger;
     const available = this.maxBytes() - shared - unshared;
-    await tuner.prepare(
-      plans.flatMap(({ launches }) => launches),
-      Math.max(missingBytes, Math.min(peakBytes - liveBytes, available)),
-    );
+    return Math.max(missingBytes, Math.min(peakBytes - liveBytes, available));
   }
 
   /**
@@ -151,7 +172,7 @@ export class Executor {
     this.#shared = rearrange(this.#shared, reserve(plans), (lease) => pool.return(lease));
     // The driver must have freed the returned memory before more is allocated.
     await this.device.wait(pool.flush());
-    await this.#tune(plans);
+    await this.#try(plans);
     const added = await pool.checked(purpose, () => this.#allocate(plans));
     for (const compiled of added) compiled.writeUniforms();
   }

@@ -3,7 +3,8 @@ import { defineOp } from "../../src/op/declaration";
 import type { Attributes, Op } from "../../src/op/declaration";
 import { OPS } from "../../src/ops/index";
 import { useEngine } from "../support/engine";
-import { caseInputs, relativeError, runCase } from "../../src/cli/doctor/cases/run-case";
+import { relativeError } from "../../src/base/relative-error";
+import { caseInputs, runCase } from "../../src/cli/doctor/cases/run-case";
 
 const { device } = await useEngine();
 

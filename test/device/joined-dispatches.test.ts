@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { relativeError } from "../../src/cli/doctor/cases/run-case";
+import { relativeError } from "../../src/base/relative-error";
 import { readBuffer } from "../../src/gpu/readback";
 import { attention } from "../../src/ops/attention";
 import { loraLinear } from "../../src/ops/lora_linear";

@@ -2,7 +2,8 @@ import { describe, expect, it } from "vitest";
 import type { Attributes, Op, OpCase } from "../../src/op/declaration";
 import { OPS } from "../../src/ops/index";
 import { CaseReference, GRADIENT_TOLERANCE, TOLERANCE } from "../../src/cli/doctor/cases/case-reference";
-import { relativeError, runCase } from "../../src/cli/doctor/cases/run-case";
+import { relativeError } from "../../src/base/relative-error";
+import { runCase } from "../../src/cli/doctor/cases/run-case";
 import type { CaseRun } from "../../src/cli/doctor/cases/run-case";
 import { useDevice } from "../support/engine";
 

@@ -5,7 +5,8 @@ import type { Attributes, Op, OpCase } from "../../src/op/declaration";
 import { OPS } from "../../src/ops/index";
 import { planCase } from "../../src/cli/doctor/cases/case-plan";
 import { CaseReference } from "../../src/cli/doctor/cases/case-reference";
-import { relativeError, runCase } from "../../src/cli/doctor/cases/run-case";
+import { relativeError } from "../../src/base/relative-error";
+import { runCase } from "../../src/cli/doctor/cases/run-case";
 import { VariantWalk } from "../../src/cli/doctor/cases/variant-walk";
 
 /** Tolerance for sums of f32 in another order. */

@@ -23,7 +23,7 @@ import type { Adapter } from "safetape";
 import { adapterLogits } from "../../scripts/interop-case";
 import { useEngine } from "../support/engine";
 import { failure } from "../support/failure";
-import { relativeError } from "../../src/cli/doctor/cases/run-case";
+import { relativeError } from "../../src/base/relative-error";
 import { tiny, tinySamples } from "../support/tiny";
 
 /** No dropout, and weights large enough for a visible effect of small changes. */

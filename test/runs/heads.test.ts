@@ -21,7 +21,7 @@ import { safetensorsContent } from "../../src/io/safetensors-write";
 import { useEngine } from "../support/engine";
 import { failure } from "../support/failure";
 import { parseJson } from "../support/json";
-import { relativeError } from "../../src/cli/doctor/cases/run-case";
+import { relativeError } from "../../src/base/relative-error";
 import type { Config } from "../support/tiny";
 
 const TEXT_FAMILIES = ["bert", "roberta", "gpt2", "llama"] as const;

@@ -26,7 +26,8 @@ fn grad_x(@builtin(global_invocation_id) id: vec3u) {
 `;
 
 const kernel: Kernel = { name: "double", code };
-const COUNT = 100;
+/** Elements of x. */
+export const COUNT = 100;
 
 /** A variant of both entries by these factors, on GPUs the usual one. */
 export const doubleVariant = (name: string, constants: Readonly<Record<string, number>>, text = code): Variant => ({

@@ -44,11 +44,15 @@ export async function timeCandidates(
   candidates: readonly Candidate[],
   { until }: TimingOptions,
 ): Promise<Timings> {
-  const scratch = await device.pool.checked("the buffers of a tuning", () => new Scratch(device, bound));
+  const scratch = await device.pool.checked(
+    "the buffers of a tuning",
+    () => new Scratch(device, bound.bindings, [bound.launch]),
+  );
   try {
+    scratch.write();
     const seconds = new Map<string, number>();
     const isOver = (): boolean => performance.now() > until;
-    const ready = await prepareAll(device, scratch, bound.launch, candidates, { seconds, isOver });
+    const ready = await prepareAll(device, scratch, bound, candidates, { seconds, isOver });
     for (let round = 0; round < ROUNDS && (round === 0 || !isOver()); round++) {
       for (const [i, { name, run, estimate }] of ready.entries()) {
         const best = Math.min(...seconds.values(), ...ready.map((candidate) => candidate.estimate));
@@ -70,7 +74,7 @@ const repeatsFor = (seconds: number): number =>
 async function prepareAll(
   device: Device,
   scratch: Scratch,
-  launch: Launch,
+  { launch, bindings }: BoundLaunch,
   candidates: readonly Candidate[],
   { seconds, isOver }: { readonly seconds: Map<string, number>; readonly isOver: () => boolean },
 ): Promise<ReadyCandidate[]> {
@@ -84,7 +88,7 @@ async function prepareAll(
     for (const [i, { name, variant }] of group.entries()) {
       if (ready.length > 0 && isOver()) return ready;
       const pipeline = pipelines[i];
-      if (pipeline) ready.push(await prepare(name, runner(device, scratch, variant, pipeline)));
+      if (pipeline) ready.push(await prepare(name, runner(device, scratch, { launch: variant, bindings }, pipeline)));
       else seconds.set(name, Infinity);
     }
   }
@@ -108,16 +112,16 @@ async function pipelineOf(device: Device, launch: Launch): Promise<GPUComputePip
 }
 
 /** Measures a launch by the host's clock, since GPU timestamps are missing or coarse on many adapters. */
-function runner(device: Device, scratch: Scratch, launch: Launch, pipeline: GPUComputePipeline): ReadyCandidate["run"] {
-  const { handle, limits } = device;
-  const group = scratch.bind(launch, pipeline);
-  const across = Math.min(launch.workgroups, limits.workgroupsPerDimension);
+function runner(
+  { handle }: Device,
+  scratch: Scratch,
+  bound: BoundLaunch,
+  pipeline: GPUComputePipeline,
+): ReadyCandidate["run"] {
   return async (repeats) => {
     const encoder = handle.createCommandEncoder();
     const pass = encoder.beginComputePass();
-    pass.setPipeline(pipeline);
-    pass.setBindGroup(0, group);
-    for (let i = 0; i < repeats; i++) pass.dispatchWorkgroups(across, Math.ceil(launch.workgroups / across));
+    scratch.encode(pass, bound, pipeline, repeats);
     pass.end();
     const commands = encoder.finish();
     const start = performance.now();

@@ -3,8 +3,8 @@ import type { Launch } from "../../op/launch";
 import type { Device } from "../device";
 import { LEAST_FLOPS, usualVariants } from "../variants";
 import type { VariantChoice } from "../variants";
-import { checkRecord, tuningKey } from "./cache";
-import type { Tuned, TuningCache, TuningRecord } from "./cache";
+import { CachedRecord, checkRecord, tuningKey } from "./cache";
+import type { Tuned, TuningCache } from "./cache";
 import { candidates, fastest, nameOf, shapeClass } from "./candidates";
 import type { Candidate } from "./candidates";
 import { scratchBytes } from "./scratch";
@@ -17,9 +17,12 @@ export interface TuningOptions {
   readonly seconds?: number;
   /** Whether variants may be chosen that sum in another order than the default: faster, other bits. Default false. */
   readonly rounding?: boolean;
-  /** Where results are stored, or false for nowhere. Default: a file in Node, IndexedDB in browsers. */
+  /**
+   * Where results are stored, and what the first run of kernels gave (`checkKernels`), or false for nowhere. Default: a file
+   * in Node, IndexedDB in browsers.
+   */
   readonly cache?: TuningCache | false;
-  /** Called when the cache cannot be used. Default: a warning on the console. */
+  /** Called when the cache cannot be used, and once for each kernel that is found wrong. Default: a warning on the console. */
   readonly onWarning?: (message: string) => void;
 }
 
@@ -54,7 +57,7 @@ const DEFAULT_SECONDS = 2;
 export class Tuner {
   readonly #choices = new Map<string, KernelChoice>();
   readonly #usual: VariantChoice;
-  readonly #key: string;
+  readonly #stored: CachedRecord<Tuned>;
   readonly #rounding: boolean;
   #secondsLeft: number;
   /** The cache's record, loaded on first use. */
@@ -64,13 +67,13 @@ export class Tuner {
   /** @param time times candidates; tests replace it. */
   constructor(
     private readonly device: Device,
-    private readonly options: TuningOptions = {},
+    options: TuningOptions = {},
     private readonly time: typeof timeCandidates = timeCandidates,
   ) {
     this.#usual = usualVariants(device.info);
     this.#rounding = options.rounding ?? false;
     this.#secondsLeft = options.seconds ?? DEFAULT_SECONDS;
-    this.#key = tuningKey(device.info);
+    this.#stored = new CachedRecord(tuningKey(device.info), checkRecord, options);
   }
 
   /** All choices so far. */
@@ -99,7 +102,7 @@ export class Tuner {
   async #prepareNow(launches: readonly BoundLaunch[], maxBytes: number): Promise<void> {
     const undecided = this.#undecided(launches);
     if (undecided.length === 0) return;
-    const record = await (this.#record ??= this.#load());
+    const record = await (this.#record ??= this.#stored.load());
     let hasTimed = false;
     for (const entry of undecided) {
       const tuned = record.get(entry.shape);
@@ -111,7 +114,7 @@ export class Tuner {
     }
     if (!hasTimed) return;
     await this.device.wait(this.device.pool.flush());
-    await this.#save(Object.fromEntries(record));
+    await this.#stored.save(record);
   }
 
   /**
@@ -122,11 +125,11 @@ export class Tuner {
     const [undecided] = this.#undecided([bound]);
     if (!undecided) return undefined;
     const all = candidates(bound.launch, undecided.usual, { adapter: this.device.info, rounding: true });
-    const record = await (this.#record ??= this.#load());
+    const record = await (this.#record ??= this.#stored.load());
     const choice = chooseFastest(undecided, await this.#timeAll(bound, all));
     this.#choices.set(undecided.shape, choice);
     record.set(undecided.shape, addTimings(undefined, choice));
-    await this.#save(Object.fromEntries(record));
+    await this.#stored.save(record);
     return choice;
   }
 
@@ -168,7 +171,7 @@ export class Tuner {
         : { shape, chosen: nameOf(usual), how: "usual" };
     const untried = undecided.candidates.filter((candidate) => !tuned?.tried.includes(nameOf(candidate)));
     if (undecided.candidates.length < 2 || untried.length === 0) return fallback;
-    if (this.#secondsLeft <= 0 || scratchBytes(bound) > maxBytes) return fallback;
+    if (this.#secondsLeft <= 0 || scratchBytes(bound.bindings, [bound.launch]) > maxBytes) return fallback;
     const cached = undecided.candidates.find((candidate) => nameOf(candidate) === tuned?.chosen);
     try {
       return chooseFastest(undecided, await this.#timeAll(bound, [...new Set([usual, cached, ...untried])]));
@@ -186,34 +189,6 @@ export class Tuner {
     } finally {
       this.#secondsLeft -= (performance.now() - start) / 1000;
     }
-  }
-
-  async #load(): Promise<Map<string, Tuned>> {
-    const { cache } = this.options;
-    if (!cache) return new Map();
-    try {
-      return new Map(Object.entries(checkRecord(await cache.load(this.#key))));
-    } catch (error) {
-      this.#warn("was not used", error);
-      return new Map();
-    }
-  }
-
-  async #save(record: TuningRecord): Promise<void> {
-    const { cache } = this.options;
-    if (!cache) return;
-    try {
-      await cache.save(this.#key, record);
-    } catch (error) {
-      this.#warn("was not written", error);
-    }
-  }
-
-  #warn(problem: string, error: unknown): void {
-    const reason = error instanceof Error ? error.message : String(error);
-    // eslint-disable-next-line no-console -- a cache never fails a run, but its owner should know
-    const { onWarning = (message) => console.warn(message) } = this.options;
-    onWarning(`safetape: the cache of tuned kernels ${problem}: ${reason}`);
   }
 }
 

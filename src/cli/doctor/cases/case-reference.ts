@@ -1,8 +1,9 @@
 import { Random } from "../../../base/random";
+import { relativeError } from "../../../base/relative-error";
 import { elements } from "../../../base/shape";
 import type { Attributes, ReferenceTensor, Op, OpCase } from "../../../op/declaration";
 import { differentiable } from "./case-plan";
-import { caseInputs, relativeError } from "./run-case";
+import { caseInputs } from "./run-case";
 import type { CaseOptions, CaseRun } from "./run-case";
 
 /** Maximum error of an output, relative to its largest expected value, where a case has no tolerance of its own. */
