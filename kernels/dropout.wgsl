@@ -8,44 +8,20 @@
 // Shapes: x, y, dy, dx [count], seed [texts, 2], with `per_text` elements for each text. Threads: one invocation for
 // each element. Range: any; a dropped infinity or NaN becomes 0. Limits: element indices wrap at 2^32.
 
-#import lib/element
-#import lib/random_bits
-
-struct Params {
-  count: u32,
-  first: u32,
-  per_text: u32,
-  salt: u32,
-  keep_threshold: u32,
-  keep_scale: f32,
-  accumulate: u32,
-}
+#import lib/dropout
 
 @group(0) @binding(0) var<storage, read> x: array<Element>;
 @group(0) @binding(1) var<storage, read> seed: array<u32>;
 @group(0) @binding(2) var<storage, read_write> y: array<Element>;
 @group(0) @binding(3) var<storage, read> dy: array<Element>;
 @group(0) @binding(4) var<storage, read_write> dx: array<Element>;
-@group(0) @binding(5) var<uniform> params: Params;
-
-fn dropped(value: Element, i: u32) -> Element {
-  let first = params.first + i * WIDTH;
-  let text = first / params.per_text;
-  let text_seed = vec2u(seed[2u * text], seed[2u * text + 1u]);
-  var scaled = value * params.keep_scale;
-  for (var e = 0u; e < WIDTH; e++) {
-    if (random_bits(text_seed, first + e - text * params.per_text) >= params.keep_threshold) {
-      set_number(&scaled, e, 0.0);
-    }
-  }
-  return scaled;
-}
+@group(0) @binding(5) var<uniform> params: DropoutParams;
 
 @compute @workgroup_size(GROUP)
 fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
   let i = element_index(group, groups, local);
   if (i * WIDTH < params.count) {
-    y[i] = dropped(x[i], i);
+    y[i] = dropped(x[i], i, params);
   }
 }
 
@@ -53,7 +29,7 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
 fn forward_in_place(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
   let i = element_index(group, groups, local);
   if (i * WIDTH < params.count) {
-    y[i] = dropped(y[i], i);
+    y[i] = dropped(y[i], i, params);
   }
 }
 
@@ -61,7 +37,7 @@ fn forward_in_place(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups
 fn grad_x(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
   let i = element_index(group, groups, local);
   if (i * WIDTH < params.count) {
-    var gradient = dropped(dy[i], i);
+    var gradient = dropped(dy[i], i, params);
     if (params.accumulate != 0u) {
       gradient += dx[i];
     }
@@ -73,6 +49,6 @@ fn grad_x(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: 
 fn grad_x_in_place(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
   let i = element_index(group, groups, local);
   if (i * WIDTH < params.count) {
-    dx[i] = dropped(dx[i], i);
+    dx[i] = dropped(dx[i], i, params);
   }
 }

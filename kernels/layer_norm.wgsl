@@ -8,15 +8,17 @@
 // row), which `temp_statistics` recomputes.
 //
 // Entries `add_...` add `residual` to their input first, in place: they run in place of add.wgsl and the norm after it. In
-// `add_y_forward` the residual lies in y, which the norm overwrites.
+// `add_y_forward` the residual lies in y, which the norm overwrites. Entries with `dropped` also run in place of dropout.wgsl: of the
+// input before the sum, and of the gradient after the norm's, with `seed` [texts, 2].
 //
-// Shapes: x, y, residual, dy, dx [rows, columns], weight, bias [columns], rstd [rows], statistics [rows, 2],
+// Shapes: x, y, residual, dy, dx, dropped_dx [rows, columns], weight, bias [columns], rstd [rows], statistics [rows, 2],
 // partials [chunks, columns]. partials has a row of sums for each CHUNK_ROWS rows; column_sum.wgsl adds them. Both sums
 // have a fixed order.
 // Threads: a workgroup for each row, in which each invocation takes every GROUP-th column; in `temp_partials...` one
 // invocation for each chunk and column. Range: statistics in f32; eps may be as small as 1e-12.
 // Limits: rows * columns of one launch below 2^31; partials fit one binding.
 
+#import lib/dropout
 #import lib/norm
 
 @group(0) @binding(0) var<storage, read_write> x: array<Element>;
@@ -30,6 +32,9 @@
 @group(0) @binding(8) var<storage, read_write> partials: array<Element>;
 @group(0) @binding(9) var<storage, read> residual: array<Element>;
 @group(0) @binding(10) var<uniform> params: Params;
+@group(0) @binding(11) var<storage, read> seed: array<u32>;
+@group(0) @binding(12) var<storage, read_write> dropped_dx: array<Element>;
+@group(0) @binding(13) var<uniform> dropout_params: DropoutParams;
 
 fn inverse_deviation(variance: f32) -> f32 {
   return 1.0 / sqrt(variance + params.eps);
@@ -138,6 +143,21 @@ fn add_forward_in_place(@builtin(workgroup_id) group: vec3u, @builtin(num_workgr
   row_norm_in_place(row, local.x);
 }
 
+// A dropout, the sum and the norm.
+@compute @workgroup_size(GROUP)
+fn add_dropped_forward_in_place(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  let row = group.y * groups.x + group.x;
+  if (row >= params.rows) {
+    return;
+  }
+  let columns = params.columns / WIDTH;
+  for (var j = local.x; j < columns; j += GROUP) {
+    let i = row * columns + j;
+    y[i] = dropped(y[i], i, dropout_params) + residual[i];
+  }
+  row_norm_in_place(row, local.x);
+}
+
 @compute @workgroup_size(GROUP)
 fn temp_statistics(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
   let row = group.y * groups.x + group.x;
@@ -185,25 +205,49 @@ fn grad_x_from_y(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) g
   }
 }
 
+// The gradient of a row of x, where dx holds dy.
+fn row_gradient_in_place(row: u32, lane: u32) {
+  let columns = params.columns / WIDTH;
+  let first = row * columns;
+  var gradients = Element();
+  var products = Element();
+  for (var j = lane; j < columns; j += GROUP) {
+    let gradient = dx[first + j];
+    gradients += gradient * weight[j];
+    products += gradient * (y[first + j] - bias[j]);
+  }
+  let means = group_sums(vec2f(number_sum(gradients), number_sum(products)), lane) / f32(params.columns);
+  for (var j = lane; j < columns; j += GROUP) {
+    let xhat = (y[first + j] - bias[j]) / weight[j];
+    dx[first + j] = rstd[row] * (dx[first + j] * weight[j] - means.x - xhat * means.y);
+  }
+}
+
 @compute @workgroup_size(GROUP)
 fn grad_x_from_y_in_place(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
   let row = group.y * groups.x + group.x;
   if (row >= params.rows) {
     return;
   }
-  let columns = params.columns / WIDTH;
-  let first = row * columns;
-  var gradients = Element();
-  var products = Element();
-  for (var j = local.x; j < columns; j += GROUP) {
-    let gradient = dx[first + j];
-    gradients += gradient * weight[j];
-    products += gradient * (y[first + j] - bias[j]);
+  row_gradient_in_place(row, local.x);
+}
+
+// The norm's gradient, and that of the dropout before its sum.
+@compute @workgroup_size(GROUP)
+fn grad_x_from_y_in_place_dropped(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  let row = group.y * groups.x + group.x;
+  if (row >= params.rows) {
+    return;
   }
-  let means = group_sums(vec2f(number_sum(gradients), number_sum(products)), local.x) / f32(params.columns);
+  row_gradient_in_place(row, local.x);
+  let columns = params.columns / WIDTH;
   for (var j = local.x; j < columns; j += GROUP) {
-    let xhat = (y[first + j] - bias[j]) / weight[j];
-    dx[first + j] = rstd[row] * (dx[first + j] * weight[j] - means.x - xhat * means.y);
+    let i = row * columns + j;
+    var gradient = dropped(dx[i], i, dropout_params);
+    if (dropout_params.accumulate != 0u) {
+      gradient += dropped_dx[i];
+    }
+    dropped_dx[i] = gradient;
   }
 }
 

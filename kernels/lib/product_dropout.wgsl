@@ -18,5 +18,5 @@ fn dropped_row(row: u32, width: u32) -> DroppedRow {
 
 // The factor of an element: 0 or keep_scale.
 fn mask_factor(row: DroppedRow, column: u32) -> f32 {
-  return select(0.0, params.keep_scale, random_bits(row.text_seed, row.first + column) < params.keep_threshold);
+  return select(0.0, params.keep_scale, random_bits(row.text_seed, params.salt, row.first + column) < params.keep_threshold);
 }

@@ -9,7 +9,7 @@ import type { Launch } from "../op/launch";
 import { columnSumLaunches } from "./shared/column-sum";
 import { accumulateParam } from "./shared/elementwise";
 import { at, filled, input } from "./shared/reference";
-import { ABSORBED_SUMS } from "./shared/residual";
+import { ABSORBED_DROPOUTS, ABSORBED_SUMS } from "./shared/residual";
 import { chunkCount, chunkSumLaunches } from "./shared/row-chunks";
 
 export type LayerNormAttributes = {
@@ -59,7 +59,7 @@ function rowLaunches(
       chunk0: 0,
     },
     workgroups: range.count,
-    absorbs: ABSORBED_SUMS[entry] ?? [],
+    absorbs: [...(ABSORBED_DROPOUTS[entry] ?? []), ...(ABSORBED_SUMS[entry] ?? [])],
     variants: vectorVariants(kernel, [width], { workgroups: range.count, flops: 8 * range.count * width }),
   }));
 }

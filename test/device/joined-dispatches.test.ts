@@ -1,7 +1,10 @@
 import { expect, it } from "vitest";
 import { relativeError } from "../../src/base/relative-error";
 import { readBuffer } from "../../src/gpu/readback";
+import { add } from "../../src/ops/add";
 import { attention } from "../../src/ops/attention";
+import { dropout } from "../../src/ops/dropout";
+import { layerNorm } from "../../src/ops/layer_norm";
 import { loraLinear } from "../../src/ops/lora_linear";
 import { rope } from "../../src/ops/rope";
 import { scale } from "../../src/ops/scale";
@@ -60,6 +63,19 @@ const JOINED: readonly Joined[] = [
       const [gate, up] = ["gate", "up"].map((name) => activation(recorder, name, [3, columns]));
       const y = recorder.apply(swiglu, { gate, up }, {});
       return recorder.apply(scale, { x: y }, { factor: 2 });
+    },
+  })),
+  ...[64, 63].map((columns): Joined => ({
+    name: `dropout, sum and layer norm of ${columns} columns, and their gradients`,
+    entries: ["add_dropped_forward_in_place", "grad_x_from_y_in_place_dropped"],
+    record: (recorder) => {
+      const seed = recorder.input("seed", [2, 2], "u32");
+      const [x, b] = ["x", "residual"].map((name) => activation(recorder, name, [2, 5, columns]));
+      const a = recorder.apply(dropout, { x, seed }, { probability: 0.3, salt: 4 });
+      const sum = recorder.apply(add, { a, b }, {});
+      const weight = recorder.input("weight", [columns]);
+      const norm = { x: sum, weight, bias: recorder.input("bias", [columns]) };
+      return recorder.apply(layerNorm, norm, { eps: 1e-5, keep: "y" });
     },
   })),
   {
