@@ -1,95 +1,185 @@
-import copyKernel from "../kernels/copy.wgsl";
-import fmaKernel from "../kernels/fma.wgsl";
 import type { Engine } from "../../src/engine";
 import { defineOp } from "../../src/op/declaration";
-import type { NoAttributes } from "../../src/op/declaration";
+import type { NoAttributes, Op } from "../../src/op/declaration";
+import type { Kernel } from "../../src/op/kernel";
 import { plan } from "../../src/tape/plan";
 import { Recorder } from "../../src/tape/tape";
-import { timePlan } from "./timing";
-
-const ROUNDS = 4096;
-const INVOCATIONS = 64 * 64;
-
-/** An op that is a loop of fused multiply-adds. */
-const fmaLoop = defineOp<NoAttributes>({
-  name: "fma loop",
-  inputs: { x: {} },
-  outputs: ["y"],
-  infer: () => ({ y: { shape: [INVOCATIONS], dtype: "f32" } }),
-  forward: () => [
-    {
-      kernel: fmaKernel,
-      entry: "forward",
-      bindings: { y: "y" },
-      params: { unused: 0 },
-      constants: { ROUNDS },
-      workgroups: INVOCATIONS / 64,
-    },
-  ],
-  gradients: [],
-  flops: () => 2 * 16 * ROUNDS * INVOCATIONS,
-  reference: () => ({}),
-  cases: [],
-  malformed: [],
-});
-
-/** An op that copies its input: it reads and writes each element once. */
-const copy = defineOp<NoAttributes>({
-  name: "copy",
-  inputs: { x: {} },
-  outputs: ["y"],
-  infer: (context) => ({ y: context.spec("x") }),
-  forward: (context) => {
-    const vectors = (context.spec("x").shape[0] ?? 0) / 4;
-    return [
-      {
-        kernel: copyKernel,
-        entry: "forward",
-        bindings: { source: "x", target_: "y" },
-        params: { vectors },
-        workgroups: Math.ceil(vectors / 64),
-      },
-    ];
-  },
-  gradients: [],
-  flops: () => 0,
-  reference: () => ({}),
-  cases: [],
-  malformed: [],
-});
+import { preparePlan, time } from "./timing";
 
 /** The highest rates that simple kernels reach on an adapter; the op benches report their kernels as shares of them. */
 export interface Ceiling {
   readonly gflops: number;
   readonly gigabytesPerSecond: number;
+  /** The rates of all shapes that were tried, by name, the fastest first. */
+  readonly fma: Rates;
+  readonly copy: Rates;
 }
 
-const ATTEMPTS = 5;
+/** GFLOP/s or GB/s by shape. */
+export type Rates = ReadonlyMap<string, number>;
 
-/** Measures several times and keeps the highest rates, since other programs can only lower a measurement. */
+/** A kernel in one shape, as an op whose output has its input's size, so that it can follow itself. */
+interface Probe {
+  readonly name: string;
+  readonly op: Op<NoAttributes>;
+  /** Elements of the input. */
+  readonly elements: number;
+  /** FLOPs or bytes of one run. */
+  readonly work: number;
+}
+
+/** An op y = f(x) of one dispatch. */
+function probeOp(kernel: Kernel, params: Readonly<Record<string, number>>, workgroups: number): Op<NoAttributes> {
+  return defineOp<NoAttributes>({
+    name: kernel.name,
+    inputs: { x: {} },
+    outputs: ["y"],
+    infer: (context) => ({ y: context.spec("x") }),
+    forward: () => [{ kernel, entry: "forward", bindings: { x: "x", y: "y" }, params, workgroups }],
+    gradients: [],
+    flops: () => 0,
+    reference: () => ({}),
+    cases: [],
+    malformed: [],
+  });
+}
+
+/** The opening lines of a probe's WGSL text, with the linear index of the workgroup. */
+const opening = (element: string, param: string, group: number): string => `
+struct Params {
+  ${param},
+}
+@group(0) @binding(0) var<storage, read> x: array<${element}>;
+@group(0) @binding(1) var<storage, read_write> y: array<${element}>;
+@group(0) @binding(2) var<uniform> params: Params;
+@compute @workgroup_size(${group})
+fn forward(@builtin(workgroup_id) id: vec3u, @builtin(num_workgroups) ids: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  let workgroup = id.y * ids.x + id.x;`;
+
+const repeat = (count: number, line: (index: number) => string): string =>
+  Array.from({ length: count }, (_, i) => line(i)).join("\n");
+
+/** Fused multiply-adds in independent chains, which hide their latency. */
+interface FmaShape {
+  readonly chains: number;
+  readonly type: "f32" | "vec4f";
+  /** Steps of every chain in a round of the loop. */
+  readonly unrolled: number;
+  readonly group: number;
+}
+
+/**
+ * y = the sum of chains c_i = fma(c_i, factor, x + i). Start and summand come from the input, the factor from a uniform, and the
+ * sum is stored, so that no compiler can leave anything out.
+ */
+function fmaProbe({ chains, type, unrolled, group }: FmaShape, isSoftware: boolean): Probe {
+  const [invocations, work] = isSoftware ? [1 << 12, 2 ** 28] : [1 << 18, 2 ** 34];
+  const width = type === "vec4f" ? 4 : 1;
+  const rounds = Math.ceil(work / (2 * chains * width * unrolled * invocations));
+  const name = `${chains} chains of ${type}, ${unrolled} times, workgroups of ${group}`;
+  const sum = Array.from({ length: chains }, (_, i) => `c${i}`).join(" + ");
+  const code = `${opening("f32", "factor: f32", group)}
+  let i = workgroup * ${group}u + local.x;
+  let factor = ${type}(params.factor);
+${repeat(chains, (c) => `  let s${c} = ${type}(x[i] + ${c}.0);\n  var c${c} = s${c};`)}
+  for (var round = 0u; round < ${rounds}u; round++) {
+${repeat(unrolled, () => repeat(chains, (c) => `    c${c} = fma(c${c}, factor, s${c});`))}
+  }
+  let sum = ${sum};
+  y[i] = ${width === 4 ? "dot(sum, vec4f(1.0))" : "sum"};
+}
+`;
+  const op = probeOp({ name: `fma: ${name}`, code }, { factor: 0.5 }, invocations / group);
+  return { name, op, elements: invocations, work: 2 * chains * width * unrolled * rounds * invocations };
+}
+
+/** Copying, in which an invocation moves some elements that lie a workgroup apart. */
+interface CopyShape {
+  readonly type: "f32" | "vec4f";
+  readonly each: number;
+  readonly group: number;
+}
+
+/** y = x: every element is read and written once. */
+function copyProbe({ type, each, group }: CopyShape, isSoftware: boolean): Probe {
+  const elements = isSoftware ? 1 << 20 : 1 << 24;
+  const count = elements / (type === "vec4f" ? 4 : 1);
+  const name = `${each} ${type} an invocation, workgroups of ${group}`;
+  const code = `${opening(type, "count: u32", group)}
+  let first = workgroup * ${each * group}u + local.x;
+${repeat(each, (i) => `  if (first + ${i * group}u < params.count) { y[first + ${i * group}u] = x[first + ${i * group}u]; }`)}
+}
+`;
+  const op = probeOp({ name: `copy: ${name}`, code }, { count }, Math.ceil(count / (each * group)));
+  return { name, op, elements, work: 8 * elements };
+}
+
+/** The shapes that are tried. Which one is fastest depends on registers, latency and what the compiler does to loops. */
+const FMA_SHAPES: readonly Omit<FmaShape, "group">[] = [
+  ...[4, 8, 12, 16].map((chains) => ({ chains, type: "f32" as const })),
+  ...[1, 2, 3, 4].map((chains) => ({ chains, type: "vec4f" as const })),
+].flatMap((shape) => [1, 8, 32].map((unrolled) => ({ ...shape, unrolled })));
+const COPY_SHAPES: readonly Omit<CopyShape, "group">[] = [
+  { type: "f32", each: 1 },
+  { type: "f32", each: 4 },
+  { type: "vec4f", each: 1 },
+  { type: "vec4f", each: 4 },
+];
+/** Workgroups of the first attempt, and others that are tried with the shapes that were fastest. */
+const GROUP = 64;
+const OTHER_GROUPS: readonly number[] = [32, 128, 256];
+/** Shapes that are measured again, in turns. */
+const FINALISTS = 3;
+const ROUNDS = 4;
+
+/** Tries many shapes and keeps the highest rates: no shape, and no other program, makes one higher than what the adapter can do. */
 export async function measureCeiling(engine: Engine): Promise<Ceiling> {
-  const attempts: Ceiling[] = [];
-  for (let i = 0; i < ATTEMPTS; i++) attempts.push(await measureOnce(engine));
-  return {
-    gflops: Math.max(...attempts.map(({ gflops }) => gflops)),
-    gigabytesPerSecond: Math.max(...attempts.map(({ gigabytesPerSecond }) => gigabytesPerSecond)),
-  };
+  const { isSoftware } = engine.info;
+  const fma = await ratesOf(engine, FMA_SHAPES, (shape) => fmaProbe(shape, isSoftware));
+  const copy = await ratesOf(engine, COPY_SHAPES, (shape) => copyProbe(shape, isSoftware));
+  return { gflops: Math.max(...fma.values()), gigabytesPerSecond: Math.max(...copy.values()), fma, copy };
 }
 
-/** Measures both rates as the difference between a long and a short chain of ops, in which the transfers cancel. */
-async function measureOnce(engine: Engine): Promise<Ceiling> {
-  const size = engine.info.isSoftware ? 1 << 20 : 1 << 24;
-  const timeChain = async (op: typeof copy, length: number, elements: number): Promise<number> => {
-    const recorder = new Recorder();
-    let x = recorder.input("x", [elements]);
-    for (let i = 0; i < length; i++) x = recorder.apply(op, { x }, {});
-    const chain = plan(recorder, { outputs: { x }, limits: engine.device.limits });
-    return (await timePlan(engine, chain, { x: new Float32Array(elements) })).fastest;
+/** The rates of shapes in 1e9 units a second: all in one size of workgroups, then the fastest in others, and those again. */
+async function ratesOf<Shape>(
+  engine: Engine,
+  shapes: readonly Shape[],
+  probeOf: (shape: Shape & { readonly group: number }) => Probe,
+): Promise<Rates> {
+  const rates = new Map<Probe, number>();
+  const fastest = (): Probe[] => [...rates].sort(([, a], [, b]) => b - a).map(([probe]) => probe);
+  const measure = async (probe: Probe): Promise<void> => {
+    const rate = probe.work / (await secondsOf(engine, probe)) / 1e9;
+    rates.set(probe, Math.max(rate, rates.get(probe) ?? 0));
   };
-  const fmaTime = (await timeChain(fmaLoop, 4, INVOCATIONS)) - (await timeChain(fmaLoop, 1, INVOCATIONS));
-  const copyTime = (await timeChain(copy, 17, size)) - (await timeChain(copy, 1, size));
-  return {
-    gflops: (3 * 2 * 16 * ROUNDS * INVOCATIONS) / fmaTime / 1e6,
-    gigabytesPerSecond: (16 * 8 * size) / copyTime / 1e6,
+  const shapeOf = new Map<Probe, Shape>();
+  const add = async (shape: Shape, group: number): Promise<void> => {
+    const probe = probeOf({ ...shape, group });
+    shapeOf.set(probe, shape);
+    await measure(probe);
   };
+  for (const shape of shapes) await add(shape, GROUP);
+  for (const probe of fastest().slice(0, FINALISTS)) {
+    for (const group of OTHER_GROUPS) await add(shapeOf.get(probe)!, group);
+  }
+  for (let round = 0; round < ROUNDS; round++) {
+    for (const probe of fastest().slice(0, FINALISTS)) await measure(probe);
+  }
+  return new Map(fastest().map((probe) => [probe.name, rates.get(probe)!]));
+}
+
+/** Runs of a probe within one submit, so that the cost of a submit hardly counts. */
+const CHAINED = 16;
+/** Milliseconds for which the submit is repeated, and its most runs. */
+const SUBMITS_MS = 100;
+const MOST_SUBMITS = 6;
+
+/** Seconds of one run of a probe, with its share of a submit: never fewer than it takes. Nothing is uploaded or read back. */
+async function secondsOf(engine: Engine, { op, elements }: Probe): Promise<number> {
+  const recorder = new Recorder();
+  let x = recorder.parameter("x", [elements]);
+  for (let i = 0; i < CHAINED; i++) x = recorder.apply(op, { x }, {});
+  const chain = plan(recorder, { outputs: {}, effects: true, limits: engine.device.limits });
+  using prepared = await preparePlan(engine, chain, {});
+  return (await time(prepared.run, SUBMITS_MS, MOST_SUBMITS)).fastest / 1000 / CHAINED;
 }
