@@ -10,7 +10,8 @@
 // SUBGROUP-th element of HEAD. Rows are loaded in vectors of four, since loads are expensive on a software adapter.
 // Loops over the rows of a tile are short and do one thing each: llvmpipe keeps a tile in memory if a loop is not
 // unrolled.
-// Range: as in attention.wgsl; a key that is past the end, or ahead of its query if causal, has the weight 0 exactly.
+// Range: as in attention.wgsl; a key that is past the end, or that its query does not see, has the weight 0 exactly. Tiles of
+// which no query sees a key are skipped.
 // Limits: ROWS is a multiple of SUBGROUP; HEAD is a multiple of 4 up to 128, since ROWS * HEAD / SUBGROUP sums are held
 // in registers.
 
@@ -40,63 +41,71 @@ const LANE_ROWS: u32 = ROWS / SUBGROUP;
 @group(0) @binding(10) var<storage, read_write> dk: array<f32>;
 @group(0) @binding(11) var<storage, read_write> dv: array<f32>;
 
+alias Element = f32;
+alias Masks = i32;
+alias Places = u32;
 alias Tile = array<array<f32, COLUMNS>, ROWS>;
 alias Sums = array<array<f32, LANE_COLUMNS>, ROWS>;
 
-// The text (within this launch), head and first time of the ROWS rows that a workgroup computes.
+// The text (within this launch), head and first of the ROWS rows that a workgroup computes.
 struct Block {
   batch: u32,
   head: u32,
   first: u32,
 }
 
-fn block(heads: u32, group: vec3u, groups: vec3u) -> Block {
-  let blocks = (params.time + ROWS - 1u) / ROWS;
+fn block(heads: u32, rows: u32, group: vec3u, groups: vec3u) -> Block {
+  let blocks = (rows + ROWS - 1u) / ROWS;
   let index = group.y * groups.x + group.x;
   let row = index / blocks;
   return Block(row / heads, row % heads, (index % blocks) * ROWS);
 }
 
-fn is_hidden(batch: u32, key: u32) -> bool {
-  return mask[batch * params.time + min(key, params.time - 1u)] == 0;
+fn relatives(index: u32) -> f32 {
+  return relative_at(index);
 }
 
-// The score of a query and a key, from their dot product.
-fn score_of(dot: f32, hidden: bool, query: u32, key: u32) -> f32 {
-  let absent = key >= params.time || (params.causal != 0u && key > query);
-  return select(select(dot * params.scale, HIDDEN_SCORE, hidden), ABSENT_SCORE, absent);
+// The score of a query and a key, unless it does not see the key.
+fn seen(score: f32, query: u32, key: u32) -> f32 {
+  return select(score, ABSENT_SCORE, key >= params.keys || key > query + params.after || key < first_key(query));
 }
 
-// The rows of one head in a table: the first element of the row at time 0, and the length of the table's rows.
+// The rows of one head in a table: the first element of the first row, the length of the table's rows, and the last row.
 struct Rows {
   start: u32,
   row: u32,
+  last: u32,
 }
 
 fn q_rows(batch: u32, head: u32) -> Rows {
-  return Rows(batch * params.time * params.q_row + params.q_offset + head * HEAD, params.q_row);
+  return Rows(batch * params.time * params.q_row + params.q_offset + head * HEAD, params.q_row, params.time - 1u);
 }
 
 fn k_rows(batch: u32, head: u32) -> Rows {
-  return Rows(batch * params.time * params.k_row + params.k_offset + head * HEAD, params.k_row);
+  return Rows(batch * params.keys * params.k_row + params.k_offset + head * HEAD, params.k_row, params.keys - 1u);
 }
 
 fn v_rows(batch: u32, head: u32) -> Rows {
-  return Rows(batch * params.time * params.v_row + params.v_offset + head * HEAD, params.v_row);
+  return Rows(batch * params.keys * params.v_row + params.v_offset + head * HEAD, params.v_row, params.keys - 1u);
 }
 
 fn y_rows(batch: u32, head: u32) -> Rows {
-  return Rows((batch * params.time * params.heads + head) * HEAD, params.heads * HEAD);
+  return Rows((batch * params.time * params.heads + head) * HEAD, params.heads * HEAD, params.time - 1u);
 }
 
 // Rows past the end repeat the last one. They are never written, and their weights are 0.
-fn element(rows: Rows, time: u32) -> u32 {
-  return rows.start + min(time, params.time - 1u) * rows.row;
+fn element(rows: Rows, row: u32) -> u32 {
+  return rows.start + min(row, rows.last) * rows.row;
 }
 
 // The index in HEAD of the c-th element that an invocation sums.
 fn column_of(c: u32, lane: u32) -> u32 {
   return ((c / PACK) * SUBGROUP + lane) * PACK + c % PACK;
+}
+
+// The first of a tile's rows among which a row is; an invocation has the same rows in all tiles.
+fn first_tile(row: u32) -> u32 {
+  return row / SUBGROUP * SUBGROUP;
 }
 
 alias Input = ptr<storage, array<vec4f>, read>;
@@ -187,7 +196,7 @@ fn write_rows(table: Output, rows: Rows, first: u32, lane: u32, factor: f32, sum
   // A copy, because this loop is not unrolled and would keep the sums in memory.
   var copy = *sums;
   for (var i = 0u; i < ROWS; i++) {
-    if (first + i < params.time) {
+    if (first + i <= rows.last) {
       let out = element(rows, first + i);
       for (var c = 0u; c < LANE_COLUMNS; c++) {
         if (column_of(c, lane) < HEAD) {
@@ -200,7 +209,7 @@ fn write_rows(table: Output, rows: Rows, first: u32, lane: u32, factor: f32, sum
 
 @compute @workgroup_size(SUBGROUP)
 fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
-  let at = block(params.heads, group, groups);
+  let at = block(params.heads, params.time, group, groups);
   if (at.batch >= params.batch) {
     return;
   }
@@ -214,18 +223,22 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
   for (var i = 0u; i < ROWS; i++) {
     largest[i] = ABSENT_SCORE;
   }
-  let end = select(params.time, min(params.time, at.first + ROWS), params.causal != 0u);
-  for (var key = 0u; key < end; key += SUBGROUP * COLUMNS) {
+  let end = end_of_keys(at.first + ROWS - 1u);
+  for (var key = first_tile(first_key(at.first)); key < end; key += SUBGROUP * COLUMNS) {
     var weights = dots(&q, queries, at.first, &k, keys, key, lane);
-    var hidden: array<bool, COLUMNS>;
+    var key_masks: array<i32, COLUMNS>;
+    var key_places: array<u32, COLUMNS>;
     for (var j = 0u; j < COLUMNS; j++) {
-      hidden[j] = is_hidden(at.batch, key + j * SUBGROUP + lane);
+      key_places[j] = place_of(key + j * SUBGROUP + lane);
+      key_masks[j] = mask_of_key(at.batch, key + j * SUBGROUP + lane);
     }
     var new_largest = largest;
     for (var i = 0u; i < ROWS; i++) {
       let query = min(at.first + i, params.time - 1u);
       for (var j = 0u; j < COLUMNS; j++) {
-        weights[i][j] = score_of(weights[i][j], hidden[j], query, key + j * SUBGROUP + lane);
+        let pair = table_index(at.head, place_of(query), key_places[j]);
+        let score = masked(biased(score_of(weights[i][j]), pair), mask_of_query(at.batch, query), key_masks[j]);
+        weights[i][j] = seen(score, query, key + j * SUBGROUP + lane);
         new_largest[i] = max(new_largest[i], weights[i][j]);
       }
     }
@@ -274,7 +287,7 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
 
 @compute @workgroup_size(SUBGROUP)
 fn grad_q(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
-  let at = block(params.heads, group, groups);
+  let at = block(params.heads, params.time, group, groups);
   if (at.batch >= params.batch) {
     return;
   }
@@ -290,20 +303,26 @@ fn grad_q(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: 
     lane_delta[i] = bitcast<f32>(row_statistics.y);
   }
   let hash = text_hash(statistics[row_index(at.batch, at.head, 0u)].zw);
-  let end = select(params.time, min(params.time, at.first + ROWS), params.causal != 0u);
-  for (var key = 0u; key < end; key += SUBGROUP * COLUMNS) {
+  let end = end_of_keys(at.first + ROWS - 1u);
+  for (var key = first_tile(first_key(at.first)); key < end; key += SUBGROUP * COLUMNS) {
     var weights = dots(&q, queries, at.first, &k, keys, key, lane);
+    var scores = Tile();
     // Gradients of the weights; with them, `weights` becomes the gradients of the scores.
     var gradients = dots(&dy, y_rows(at.batch, at.head), at.first, &v, v_rows(at.batch, kv_head), key, lane);
-    var hidden: array<bool, COLUMNS>;
+    var key_masks: array<i32, COLUMNS>;
+    var key_places: array<u32, COLUMNS>;
     for (var j = 0u; j < COLUMNS; j++) {
-      hidden[j] = is_hidden(at.batch, key + j * SUBGROUP + lane);
+      key_places[j] = place_of(key + j * SUBGROUP + lane);
+      key_masks[j] = mask_of_key(at.batch, key + j * SUBGROUP + lane);
     }
     for (var i = 0u; i < ROWS; i++) {
       let query = min(at.first + i, params.time - 1u);
       let row_lse = subgroupShuffle(lane_lse[i / SUBGROUP], i % SUBGROUP);
       for (var j = 0u; j < COLUMNS; j++) {
-        weights[i][j] = exp(score_of(weights[i][j], hidden[j], query, key + j * SUBGROUP + lane) - row_lse);
+        scores[i][j] = score_of(weights[i][j]);
+        let pair = table_index(at.head, place_of(query), key_places[j]);
+        let score = masked(biased(scores[i][j], pair), mask_of_query(at.batch, query), key_masks[j]);
+        weights[i][j] = exp(seen(score, query, key + j * SUBGROUP + lane) - row_lse);
       }
     }
     if (params.dropping != 0u) {
@@ -317,7 +336,7 @@ fn grad_q(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: 
     for (var i = 0u; i < ROWS; i++) {
       let delta = subgroupShuffle(lane_delta[i / SUBGROUP], i % SUBGROUP);
       for (var j = 0u; j < COLUMNS; j++) {
-        weights[i][j] *= gradients[i][j] - delta;
+        weights[i][j] = before_cap(weights[i][j] * (gradients[i][j] - delta), scores[i][j]);
       }
     }
     add_weighted(&k, keys, key, lane, &weights, &sums);
@@ -332,7 +351,8 @@ struct KeySums {
 }
 
 // Adds the part of these keys to the gradients of the queries: table[query] += scale * sum over keys of ds[key][query]
-// k[key]. Each invocation adds to the queries of its columns. The first block of keys overwrites.
+// k[key]. Each invocation adds to the queries of its columns. The first block of keys overwrites, unless windows leave queries
+// out.
 fn add_to_queries(table: Output, at: Block, rows: Rows, query: u32, lane: u32, ds: ptr<function, Tile>) {
   let keys = k_rows(at.batch, at.head);
   var row: array<u32, LANE_ROWS>;
@@ -348,7 +368,7 @@ fn add_to_queries(table: Output, at: Block, rows: Rows, query: u32, lane: u32, d
     for (var j = 0u; j < COLUMNS; j++) {
       let index = element(rows, query + j * SUBGROUP + lane) + c;
       sums[j] = vec4f();
-      if (at.first > 0u) {
+      if (WINDOWED != 0u || at.first > 0u) {
         sums[j] = vec4f(table[index], table[index + 1u], table[index + 2u], table[index + 3u]);
       }
     }
@@ -361,7 +381,7 @@ fn add_to_queries(table: Output, at: Block, rows: Rows, query: u32, lane: u32, d
       }
     }
     for (var j = 0u; j < COLUMNS; j++) {
-      if (query + j * SUBGROUP + lane < params.time) {
+      if (query + j * SUBGROUP + lane <= rows.last) {
         let index = element(rows, query + j * SUBGROUP + lane) + c;
         for (var s = 0u; s < 4u; s++) {
           table[index + s] = sums[j][s];
@@ -371,22 +391,37 @@ fn add_to_queries(table: Output, at: Block, rows: Rows, query: u32, lane: u32, d
   }
 }
 
+// The score of a query of a lane and a key of the block, which may not see each other.
+fn score_in_tile(at: Block, head: u32, score: f32, query: u32, key: u32, key_mask: i32) -> f32 {
+  let pair = table_index(head, place_of(query), place_of(key));
+  let known = seen(masked(biased(score, pair), mask_of_query(at.batch, query), key_mask), query, key);
+  return select(known, ABSENT_SCORE, query >= params.time);
+}
+
+// What the mask holds for the keys of a block; each invocation has every SUBGROUP-th.
+fn block_masks(at: Block, lane: u32) -> array<i32, LANE_ROWS> {
+  var masks: array<i32, LANE_ROWS>;
+  for (var i = 0u; i < LANE_ROWS; i++) {
+    masks[i] = mask_of_key(at.batch, at.first + i * SUBGROUP + lane);
+  }
+  return masks;
+}
+
 // Sums for the keys of a block. If `adds_dq`, their part of the gradients of the queries is added to `dq_table`.
 fn key_sums(at: Block, lane: u32, dq_table: Output, adds_dq: bool) -> KeySums {
   var dk_sums: Sums;
   var dv_sums: Sums;
   let heads_per_kv = params.heads / params.kv_heads;
-  var lane_hidden: array<u32, LANE_ROWS>;
-  for (var i = 0u; i < LANE_ROWS; i++) {
-    lane_hidden[i] = u32(is_hidden(at.batch, at.first + i * SUBGROUP + lane));
-  }
+  let lane_masks = block_masks(at, lane);
+  let end = end_of_queries(at.first + ROWS - 1u);
   for (var g = 0u; g < heads_per_kv; g++) {
     let head = at.head * heads_per_kv + g;
     let queries = q_rows(at.batch, head);
     let outputs = y_rows(at.batch, head);
     let hash = text_hash(statistics[row_index(at.batch, head, 0u)].zw);
-    for (var query = select(0u, at.first, params.causal != 0u); query < params.time; query += SUBGROUP * COLUMNS) {
+    for (var query = first_tile(first_query(at.first)); query < end; query += SUBGROUP * COLUMNS) {
       var weights = dots(&k, k_rows(at.batch, at.head), at.first, &q, queries, query, lane);
+      var scores = Tile();
       // Gradients of the weights, then of the scores.
       var gradients = dots(&v, v_rows(at.batch, at.head), at.first, &dy, outputs, query, lane);
       var lane_lse: array<f32, COLUMNS>;
@@ -397,24 +432,25 @@ fn key_sums(at: Block, lane: u32, dq_table: Output, adds_dq: bool) -> KeySums {
         lane_delta[j] = bitcast<f32>(row_statistics.y);
       }
       for (var i = 0u; i < ROWS; i++) {
-        let hidden = subgroupShuffle(lane_hidden[i / SUBGROUP], i % SUBGROUP) != 0u;
+        let key_mask = subgroupShuffle(lane_masks[i / SUBGROUP], i % SUBGROUP);
         for (var j = 0u; j < COLUMNS; j++) {
           let lane_query = query + j * SUBGROUP + lane;
-          let score = select(score_of(weights[i][j], hidden, lane_query, at.first + i), ABSENT_SCORE, lane_query >= params.time);
+          scores[i][j] = score_of(weights[i][j]);
+          let score = score_in_tile(at, head, scores[i][j], lane_query, at.first + i, key_mask);
           weights[i][j] = exp(score - lane_lse[j]);
         }
       }
       if (params.dropping == 0u) {
         for (var i = 0u; i < ROWS; i++) {
           for (var j = 0u; j < COLUMNS; j++) {
-            gradients[i][j] = weights[i][j] * (gradients[i][j] - lane_delta[j]);
+            gradients[i][j] = before_cap(weights[i][j] * (gradients[i][j] - lane_delta[j]), scores[i][j]);
           }
         }
       } else {
         for (var i = 0u; i < ROWS; i++) {
           for (var j = 0u; j < COLUMNS; j++) {
             let keep = mask_factor(hash, head * params.time + query + j * SUBGROUP + lane, at.first + i);
-            gradients[i][j] = weights[i][j] * (gradients[i][j] * keep - lane_delta[j]);
+            gradients[i][j] = before_cap(weights[i][j] * (gradients[i][j] * keep - lane_delta[j]), scores[i][j]);
             weights[i][j] *= keep;
           }
         }
@@ -431,7 +467,7 @@ fn key_sums(at: Block, lane: u32, dq_table: Output, adds_dq: bool) -> KeySums {
 
 @compute @workgroup_size(SUBGROUP)
 fn grad_k_v(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
-  let at = block(params.kv_heads, group, groups);
+  let at = block(params.kv_heads, params.keys, group, groups);
   if (at.batch >= params.batch) {
     return;
   }
@@ -440,10 +476,60 @@ fn grad_k_v(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups
   write_rows(&dv, v_rows(at.batch, at.head), at.first, lane, 1.0, &sums.dv);
 }
 
+@compute @workgroup_size(SUBGROUP)
+fn grad_k(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
+  let at = block(params.kv_heads, params.keys, group, groups);
+  if (at.batch >= params.batch) {
+    return;
+  }
+  var sums = key_sums(at, lane, &dk, false);
+  write_rows(&dk, k_rows(at.batch, at.head), at.first, lane, params.scale, &sums.dk);
+}
+
+// The gradient of v alone reads neither v nor y, so that they need not be kept.
+@compute @workgroup_size(SUBGROUP)
+fn grad_v(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
+  let at = block(params.kv_heads, params.keys, group, groups);
+  if (at.batch >= params.batch) {
+    return;
+  }
+  var sums: Sums;
+  let hash = text_hash(text_seed(at.batch));
+  let heads_per_kv = params.heads / params.kv_heads;
+  let lane_masks = block_masks(at, lane);
+  let end = end_of_queries(at.first + ROWS - 1u);
+  for (var g = 0u; g < heads_per_kv; g++) {
+    let head = at.head * heads_per_kv + g;
+    for (var query = first_tile(first_query(at.first)); query < end; query += SUBGROUP * COLUMNS) {
+      var weights = dots(&k, k_rows(at.batch, at.head), at.first, &q, q_rows(at.batch, head), query, lane);
+      var lane_lse: array<f32, COLUMNS>;
+      for (var j = 0u; j < COLUMNS; j++) {
+        lane_lse[j] = lse[row_index(at.batch, head, min(query + j * SUBGROUP + lane, params.time - 1u))];
+      }
+      for (var i = 0u; i < ROWS; i++) {
+        let key_mask = subgroupShuffle(lane_masks[i / SUBGROUP], i % SUBGROUP);
+        for (var j = 0u; j < COLUMNS; j++) {
+          let score = score_in_tile(at, head, score_of(weights[i][j]), query + j * SUBGROUP + lane, at.first + i, key_mask);
+          weights[i][j] = exp(score - lane_lse[j]);
+        }
+      }
+      if (params.dropping != 0u) {
+        for (var i = 0u; i < ROWS; i++) {
+          for (var j = 0u; j < COLUMNS; j++) {
+            weights[i][j] *= mask_factor(hash, head * params.time + query + j * SUBGROUP + lane, at.first + i);
+          }
+        }
+      }
+      add_weighted(&dy, y_rows(at.batch, head), query, lane, &weights, &sums);
+    }
+  }
+  write_rows(&dv, v_rows(at.batch, at.head), at.first, lane, 1.0, &sums);
+}
+
 // As grad_k_v, but dk and dv are parts of one fused q|k|v gradient, which WebGPU lets us bind for writing only once.
 @compute @workgroup_size(SUBGROUP)
 fn grad_k_v_fused(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
-  let at = block(params.kv_heads, group, groups);
+  let at = block(params.kv_heads, params.keys, group, groups);
   if (at.batch >= params.batch) {
     return;
   }
@@ -458,6 +544,22 @@ fn whole_head(group: vec3u, groups: vec3u) -> Block {
   return Block(index / params.kv_heads, index % params.kv_heads, 0u);
 }
 
+// If windows leave queries out, writes 0 to the gradients to which blocks of keys then add.
+fn start_queries(table: Output, at: Block, lane: u32) {
+  if (WINDOWED == 0u) {
+    return;
+  }
+  let heads_per_kv = params.heads / params.kv_heads;
+  for (var g = 0u; g < heads_per_kv; g++) {
+    let rows = q_rows(at.batch, at.head * heads_per_kv + g);
+    for (var query = lane; query < params.time; query += SUBGROUP) {
+      for (var c = 0u; c < HEAD; c++) {
+        table[element(rows, query) + c] = 0.0;
+      }
+    }
+  }
+}
+
 // All gradients of one key-value head, one block of its keys after the other. Each block adds to the gradients of the
 // queries; an element of these is always read and written by the same invocation, so no barrier is needed.
 @compute @workgroup_size(SUBGROUP)
@@ -466,7 +568,8 @@ fn grad_q_k_v(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grou
   if (at.batch >= params.batch) {
     return;
   }
-  for (; at.first < params.time; at.first += ROWS) {
+  start_queries(&dq, at, lane);
+  for (; at.first < params.keys; at.first += ROWS) {
     var sums = key_sums(at, lane, &dq, true);
     write_rows(&dk, k_rows(at.batch, at.head), at.first, lane, params.scale, &sums.dk);
     write_rows(&dv, v_rows(at.batch, at.head), at.first, lane, 1.0, &sums.dv);
@@ -479,7 +582,8 @@ fn grad_q_k_v_fused(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups
   if (at.batch >= params.batch) {
     return;
   }
-  for (; at.first < params.time; at.first += ROWS) {
+  start_queries(&dk, at, lane);
+  for (; at.first < params.keys; at.first += ROWS) {
     var sums = key_sums(at, lane, &dk, true);
     write_rows(&dk, k_rows(at.batch, at.head), at.first, lane, params.scale, &sums.dk);
     write_rows(&dk, v_rows(at.batch, at.head), at.first, lane, 1.0, &sums.dv);

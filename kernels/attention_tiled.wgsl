@@ -8,7 +8,8 @@
 // scores goes through workgroup memory into a second product, with a table of the columns' side, in which an invocation
 // has its four rows and every COLUMN_LANES-th vector of the head. Rows are read 16 bytes at a time, and turned in registers,
 // since a store to one component of a vector may touch the others. No lane depends on the size of subgroups.
-// Range: as in attention.wgsl; a key that is past the end, or ahead of its query if causal, has the weight 0 exactly.
+// Range: as in attention.wgsl; a key that is past the end, or that its query does not see, has the weight 0 exactly. Tiles of
+// which no query sees a key are skipped.
 // Limits: HEAD is a multiple of 4 up to 16 COLUMN_LANES; COLUMN_LANES is 8, 16 or 32; 16 KiB of workgroup memory.
 
 #import lib/attention
@@ -50,12 +51,15 @@ var<workgroup> tile: array<array<vec4f, WIDTH>, STEP>;
 // Weights of the second product: [column][vector of rows].
 var<workgroup> weights: array<array<vec4f, ROW_LANES + 1u>, COLUMNS>;
 
+alias Element = vec4f;
+alias Masks = vec4i;
+alias Places = vec4u;
 // Scores of an invocation: one vector of four rows for each of its columns.
 alias Scores = array<vec4f, 4>;
 // Sums of an invocation: its vectors of the head for each of its rows.
 alias Sums = array<array<vec4f, LANE_VECTORS>, 4>;
 
-// The text (within this launch), head and first time of the rows that a workgroup computes.
+// The text (within this launch), head and first of the rows that a workgroup computes.
 struct Block {
   batch: u32,
   head: u32,
@@ -73,8 +77,8 @@ fn lane_of(local: vec3u) -> Lane {
   return Lane(local.y * COLUMN_LANES + local.x, local.y, local.x);
 }
 
-fn block(heads: u32, group: vec3u, groups: vec3u) -> Block {
-  let blocks = (params.time + ROWS - 1u) / ROWS;
+fn block(heads: u32, rows: u32, group: vec3u, groups: vec3u) -> Block {
+  let blocks = (rows + ROWS - 1u) / ROWS;
   let index = group.y * groups.x + group.x;
   let row = index / blocks;
   return Block(row / heads, row % heads, (index % blocks) * ROWS);
@@ -89,34 +93,35 @@ fn columns_of(lane: Lane, first: u32) -> vec4u {
   return first + lane.column + vec4u(0u, 1u, 2u, 3u) * COLUMN_LANES;
 }
 
-// The rows of one head in a table, in vectors: the first one at time 0, and the length of the table's rows.
+// The rows of one head in a table: the first vector of the first row, the vectors of the table's rows, and the last row.
 struct Rows {
   start: u32,
   row: u32,
+  last: u32,
 }
 
 fn q_rows(batch: u32, head: u32) -> Rows {
   let row = params.q_row / 4u;
-  return Rows(batch * params.time * row + params.q_offset / 4u + head * VECTORS, row);
+  return Rows(batch * params.time * row + params.q_offset / 4u + head * VECTORS, row, params.time - 1u);
 }
 
 fn k_rows(batch: u32, head: u32) -> Rows {
   let row = params.k_row / 4u;
-  return Rows(batch * params.time * row + params.k_offset / 4u + head * VECTORS, row);
+  return Rows(batch * params.keys * row + params.k_offset / 4u + head * VECTORS, row, params.keys - 1u);
 }
 
 fn v_rows(batch: u32, head: u32) -> Rows {
   let row = params.v_row / 4u;
-  return Rows(batch * params.time * row + params.v_offset / 4u + head * VECTORS, row);
+  return Rows(batch * params.keys * row + params.v_offset / 4u + head * VECTORS, row, params.keys - 1u);
 }
 
 fn y_rows(batch: u32, head: u32) -> Rows {
-  return Rows((batch * params.time * params.heads + head) * VECTORS, params.heads * VECTORS);
+  return Rows((batch * params.time * params.heads + head) * VECTORS, params.heads * VECTORS, params.time - 1u);
 }
 
 // Rows past the end repeat the last one. They are never written, and their weights are 0.
-fn place(rows: Rows, time: u32) -> u32 {
-  return rows.start + min(time, params.time - 1u) * rows.row;
+fn place(rows: Rows, row: u32) -> u32 {
+  return rows.start + min(row, rows.last) * rows.row;
 }
 
 // Where an invocation reads its block of 4 x 4 elements, for the first elements of the head: lanes up to ROW_BLOCKS from the
@@ -309,26 +314,49 @@ fn add_weighted_q(lane: Lane, rows: Rows, first: u32, vector: u32, sums: ptr<fun
   }
 }
 
-// Number of keys that a query sees, from the first one on; a query past the end sees none.
-fn keys_seen(query: u32) -> u32 {
-  return select(select(params.time, query + 1u, params.causal != 0u), 0u, query >= params.time);
+fn relatives(indices: vec4u) -> vec4f {
+  return vec4f(relative_at(indices.x), relative_at(indices.y), relative_at(indices.z), relative_at(indices.w));
 }
 
-fn keys_seen_by(queries: vec4u) -> vec4u {
-  return vec4u(keys_seen(queries.x), keys_seen(queries.y), keys_seen(queries.z), keys_seen(queries.w));
+// The first of a tile's columns among which a column is.
+fn first_tile(column: u32) -> u32 {
+  return column / COLUMNS * COLUMNS;
 }
 
-// The end of the keys that any query of a workgroup sees.
-fn end_of_keys(at: Block) -> u32 {
-  return select(params.time, min(params.time, at.first + ROWS), params.causal != 0u);
+// The end of the keys that a query sees; a query past the end sees none.
+fn end_of_seen(query: u32) -> u32 {
+  return select(end_of_keys(query), 0u, query >= params.time);
 }
 
-fn score_of(dots: vec4f, keys: vec4u, seen: vec4u, hidden: vec4<bool>) -> vec4f {
-  return select(select(dots * params.scale, vec4f(HIDDEN_SCORE), hidden), vec4f(ABSENT_SCORE), keys >= seen);
+fn ends_of_seen(queries: vec4u) -> vec4u {
+  return vec4u(end_of_seen(queries.x), end_of_seen(queries.y), end_of_seen(queries.z), end_of_seen(queries.w));
 }
 
-fn is_hidden(batch: u32, key: u32) -> bool {
-  return mask[batch * params.time + min(key, params.time - 1u)] == 0;
+// The scores of queries and keys, unless they do not see the keys. `ends` are those of the queries.
+fn seen(scores: vec4f, queries: vec4u, keys: vec4u, ends: vec4u) -> vec4f {
+  let known = select(scores, vec4f(ABSENT_SCORE), keys >= ends);
+  if (WINDOWED == 0u) {
+    return known;
+  }
+  return select(known, vec4f(ABSENT_SCORE), keys + params.before < queries);
+}
+
+fn masks_of_keys(batch: u32, keys: vec4u) -> vec4i {
+  return vec4i(
+    mask_of_key(batch, keys.x),
+    mask_of_key(batch, keys.y),
+    mask_of_key(batch, keys.z),
+    mask_of_key(batch, keys.w),
+  );
+}
+
+fn masks_of_queries(batch: u32, queries: vec4u) -> vec4i {
+  return vec4i(
+    mask_of_query(batch, queries.x),
+    mask_of_query(batch, queries.y),
+    mask_of_query(batch, queries.z),
+    mask_of_query(batch, queries.w),
+  );
 }
 
 // Which weights dropout keeps, as bits: bit 4 j + i is that of row i and column j; all without dropout. `elements` are those of
@@ -372,25 +400,30 @@ fn sum_of_lanes(lane: Lane, value: vec4f) -> vec4f {
 
 @compute @workgroup_size(COLUMN_LANES, ROW_LANES)
 fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
-  let at = block(params.heads, group, groups);
+  let at = block(params.heads, params.time, group, groups);
   let lane = lane_of(local);
   if (at.batch >= params.batch) {
     return;
   }
   let kv_head = at.head * params.kv_heads / params.heads;
   let queries = rows_of(at, lane);
-  let seen = keys_seen_by(queries);
+  let query_places = place_of(queries);
+  let ends = ends_of_seen(queries);
+  let query_masks = masks_of_queries(at.batch, queries);
   let hash = text_hash(text_seed(at.batch));
   var sums = Sums();
   var largest = vec4f(ABSENT_SCORE);
   // Each invocation sums the weights of its own columns until the end.
   var total = vec4f();
-  for (var first = 0u; first < end_of_keys(at); first += COLUMNS) {
+  for (var first = first_tile(first_key(at.first)); first < end_of_keys(at.first + ROWS - 1u); first += COLUMNS) {
     var scores = q_k_products(at, lane, q_rows(at.batch, at.head), k_rows(at.batch, kv_head), first);
     let keys = columns_of(lane, first);
+    let key_places = place_of(keys);
     var tops = vec4f(ABSENT_SCORE);
     for (var j = 0u; j < 4u; j++) {
-      scores[j] = score_of(scores[j], vec4u(keys[j]), seen, vec4<bool>(is_hidden(at.batch, keys[j])));
+      let pairs = table_index(at.head, query_places, vec4u(key_places[j]));
+      let score = masked(biased(score_of(scores[j]), pairs), query_masks, vec4i(mask_of_key(at.batch, keys[j])));
+      scores[j] = seen(score, queries, vec4u(keys[j]), ends);
       tops = max(tops, scores[j]);
     }
     weights[lane.column][lane.row] = tops;
@@ -408,7 +441,7 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
       total += scores[j];
     }
     if (params.dropping != 0u) {
-      let elements = (at.head * params.time + queries) * params.time + keys.x;
+      let elements = (at.head * params.time + queries) * params.keys + keys.x;
       let kept = kept_weights(hash, elements, COLUMN_LANES);
       for (var j = 0u; j < 4u; j++) {
         scores[j] *= mask_factors(kept, j);
@@ -444,7 +477,7 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
 
 @compute @workgroup_size(COLUMN_LANES, ROW_LANES)
 fn temp_statistics(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
-  let at = block(params.heads, group, groups);
+  let at = block(params.heads, params.time, group, groups);
   let lane = lane_of(local);
   if (at.batch >= params.batch) {
     return;
@@ -471,7 +504,7 @@ fn temp_statistics(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups)
 
 @compute @workgroup_size(COLUMN_LANES, ROW_LANES)
 fn grad_q(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
-  let at = block(params.heads, group, groups);
+  let at = block(params.heads, params.time, group, groups);
   let lane = lane_of(local);
   if (at.batch >= params.batch) {
     return;
@@ -487,16 +520,20 @@ fn grad_q(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: 
     delta[i] = bitcast<f32>(row_statistics.y);
   }
   var sums = Sums();
-  for (var first = 0u; first < end_of_keys(at); first += COLUMNS) {
+  for (var first = first_tile(first_key(at.first)); first < end_of_keys(at.first + ROWS - 1u); first += COLUMNS) {
     var scores = q_k_products(at, lane, q_rows(at.batch, at.head), k_rows(at.batch, kv_head), first);
     let keys = columns_of(lane, first);
-    let seen = keys_seen_by(queries);
+    let key_places = place_of(keys);
+    let ends = ends_of_seen(queries);
+    let query_masks = masks_of_queries(at.batch, queries);
     for (var j = 0u; j < 4u; j++) {
-      let hidden = vec4<bool>(is_hidden(at.batch, keys[j]));
-      scores[j] = exp(score_of(scores[j], vec4u(keys[j]), seen, hidden) - row_lse);
+      let score = score_of(scores[j]);
+      let pairs = table_index(at.head, place_of(queries), vec4u(key_places[j]));
+      let shown = masked(biased(score, pairs), query_masks, vec4i(mask_of_key(at.batch, keys[j])));
+      scores[j] = before_cap(exp(seen(shown, queries, vec4u(keys[j]), ends) - row_lse), score);
     }
     let gradients = dy_v_products(at, lane, y_rows(at.batch, at.head), v_rows(at.batch, kv_head), first);
-    let kept = kept_weights(hash, (at.head * params.time + queries) * params.time + keys.x, COLUMN_LANES);
+    let kept = kept_weights(hash, (at.head * params.time + queries) * params.keys + keys.x, COLUMN_LANES);
     for (var j = 0u; j < 4u; j++) {
       scores[j] *= gradients[j] * mask_factors(kept, j) - delta;
     }
@@ -519,20 +556,6 @@ fn grad_q(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: 
   }
 }
 
-fn hidden_keys(at: Block, keys: vec4u) -> vec4<bool> {
-  return vec4<bool>(
-    is_hidden(at.batch, keys.x),
-    is_hidden(at.batch, keys.y),
-    is_hidden(at.batch, keys.z),
-    is_hidden(at.batch, keys.w),
-  );
-}
-
-// The first queries of a tile that see the keys of a workgroup.
-fn first_queries(at: Block) -> u32 {
-  return select(0u, at.first / COLUMNS * COLUMNS, params.causal != 0u);
-}
-
 // The sums over queries for the keys of an invocation.
 struct KeySums {
   dk: Sums,
@@ -541,26 +564,32 @@ struct KeySums {
 
 fn key_sums(at: Block, lane: Lane, sums_dv: bool) -> KeySums {
   let keys = rows_of(at, lane);
-  let hidden = hidden_keys(at, keys);
+  let key_masks = masks_of_keys(at.batch, keys);
+  let end = end_of_queries(at.first + ROWS - 1u);
   var dk_sums = Sums();
   var dv_sums = Sums();
   let heads_per_kv = params.heads / params.kv_heads;
   for (var g = 0u; g < heads_per_kv; g++) {
     let head = at.head * heads_per_kv + g;
     let hash = text_hash(statistics[row_index(at.batch, head, 0u)].zw);
-    for (var first = first_queries(at); first < params.time; first += COLUMNS) {
+    for (var first = first_tile(first_query(at.first)); first < end; first += COLUMNS) {
       var scores = k_q_products(at, lane, k_rows(at.batch, at.head), q_rows(at.batch, head), first);
       let queries = columns_of(lane, first);
+      let query_places = place_of(queries);
+      var capped = Scores();
       for (var j = 0u; j < 4u; j++) {
         let row_lse = bitcast<f32>(statistics[row_index(at.batch, head, min(queries[j], params.time - 1u))].x);
-        scores[j] = exp(score_of(scores[j], keys, vec4u(keys_seen(queries[j])), hidden) - row_lse);
+        capped[j] = score_of(scores[j]);
+        let pairs = table_index(head, vec4u(query_places[j]), place_of(keys));
+        let score = masked(biased(capped[j], pairs), vec4i(mask_of_query(at.batch, queries[j])), key_masks);
+        scores[j] = exp(seen(score, vec4u(queries[j]), keys, vec4u(end_of_seen(queries[j]))) - row_lse);
       }
       var gradients = v_dy_products(at, lane, v_rows(at.batch, at.head), y_rows(at.batch, head), first);
-      let kept = kept_weights(hash, (head * params.time + queries.x) * params.time + keys, COLUMN_LANES * params.time);
+      let kept = kept_weights(hash, (head * params.time + queries.x) * params.keys + keys, COLUMN_LANES * params.keys);
       for (var j = 0u; j < 4u; j++) {
         let delta = bitcast<f32>(statistics[row_index(at.batch, head, min(queries[j], params.time - 1u))].y);
         let factors = mask_factors(kept, j);
-        gradients[j] = scores[j] * (gradients[j] * factors - delta);
+        gradients[j] = before_cap(scores[j] * (gradients[j] * factors - delta), capped[j]);
         scores[j] *= factors;
       }
       if (sums_dv) {
@@ -583,7 +612,7 @@ fn key_sums(at: Block, lane: Lane, sums_dv: bool) -> KeySums {
 
 fn write_dk(lane: Lane, rows: Rows, keys: vec4u, factor: f32, sums: ptr<function, Sums>) {
   for (var i = 0u; i < 4u; i++) {
-    if (keys[i] < params.time) {
+    if (keys[i] <= rows.last) {
       for (var o = 0u; o < LANE_VECTORS; o++) {
         let vector = o * COLUMN_LANES + lane.column;
         if (vector < VECTORS) {
@@ -596,7 +625,7 @@ fn write_dk(lane: Lane, rows: Rows, keys: vec4u, factor: f32, sums: ptr<function
 
 fn write_dv(lane: Lane, rows: Rows, keys: vec4u, sums: ptr<function, Sums>) {
   for (var i = 0u; i < 4u; i++) {
-    if (keys[i] < params.time) {
+    if (keys[i] <= rows.last) {
       for (var o = 0u; o < LANE_VECTORS; o++) {
         let vector = o * COLUMN_LANES + lane.column;
         if (vector < VECTORS) {
@@ -609,7 +638,7 @@ fn write_dv(lane: Lane, rows: Rows, keys: vec4u, sums: ptr<function, Sums>) {
 
 @compute @workgroup_size(COLUMN_LANES, ROW_LANES)
 fn grad_k_v(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
-  let at = block(params.kv_heads, group, groups);
+  let at = block(params.kv_heads, params.keys, group, groups);
   let lane = lane_of(local);
   if (at.batch >= params.batch) {
     return;
@@ -624,7 +653,7 @@ fn grad_k_v(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups
 // As grad_k_v, but dk and dv are parts of one fused q|k|v gradient, which WebGPU lets us bind for writing only once.
 @compute @workgroup_size(COLUMN_LANES, ROW_LANES)
 fn grad_k_v_fused(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
-  let at = block(params.kv_heads, group, groups);
+  let at = block(params.kv_heads, params.keys, group, groups);
   let lane = lane_of(local);
   if (at.batch >= params.batch) {
     return;
@@ -638,7 +667,7 @@ fn grad_k_v_fused(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) 
 
 @compute @workgroup_size(COLUMN_LANES, ROW_LANES)
 fn grad_k(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
-  let at = block(params.kv_heads, group, groups);
+  let at = block(params.kv_heads, params.keys, group, groups);
   let lane = lane_of(local);
   if (at.batch >= params.batch) {
     return;
@@ -650,26 +679,30 @@ fn grad_k(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: 
 // The gradient of v alone reads neither v nor y, so that they need not be kept.
 @compute @workgroup_size(COLUMN_LANES, ROW_LANES)
 fn grad_v(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
-  let at = block(params.kv_heads, group, groups);
+  let at = block(params.kv_heads, params.keys, group, groups);
   let lane = lane_of(local);
   if (at.batch >= params.batch) {
     return;
   }
   let keys = rows_of(at, lane);
-  let hidden = hidden_keys(at, keys);
+  let key_masks = masks_of_keys(at.batch, keys);
+  let end = end_of_queries(at.first + ROWS - 1u);
   let hash = text_hash(text_seed(at.batch));
   var sums = Sums();
   let heads_per_kv = params.heads / params.kv_heads;
   for (var g = 0u; g < heads_per_kv; g++) {
     let head = at.head * heads_per_kv + g;
-    for (var first = first_queries(at); first < params.time; first += COLUMNS) {
+    for (var first = first_tile(first_query(at.first)); first < end; first += COLUMNS) {
       var scores = k_q_products(at, lane, k_rows(at.batch, at.head), q_rows(at.batch, head), first);
       let queries = columns_of(lane, first);
-      let kept = kept_weights(hash, (head * params.time + queries.x) * params.time + keys, COLUMN_LANES * params.time);
+      let query_places = place_of(queries);
+      let kept = kept_weights(hash, (head * params.time + queries.x) * params.keys + keys, COLUMN_LANES * params.keys);
       for (var j = 0u; j < 4u; j++) {
         let row_lse = lse[row_index(at.batch, head, min(queries[j], params.time - 1u))];
-        let score = score_of(scores[j], keys, vec4u(keys_seen(queries[j])), hidden);
-        scores[j] = exp(score - row_lse) * mask_factors(kept, j);
+        let pairs = table_index(head, vec4u(query_places[j]), place_of(keys));
+        let score = masked(biased(score_of(scores[j]), pairs), vec4i(mask_of_query(at.batch, queries[j])), key_masks);
+        let shown = seen(score, vec4u(queries[j]), keys, vec4u(end_of_seen(queries[j])));
+        scores[j] = exp(shown - row_lse) * mask_factors(kept, j);
       }
       store_weights(lane, scores);
       add_weighted_dy(lane, y_rows(at.batch, head), first, 0u, &sums);

@@ -1,7 +1,7 @@
-// cache[owners[b, p], p, :] = x[b, i, offset .. offset + width],  p = starts[b] + i
+// cache[owners[b, p], p % ring, :] = x[b, i, offset .. offset + width],  p = starts[b] + i
 //
 // Only `width` columns of x from `offset` on are copied, so x may be a fused q|k|v projection. Shapes: x [batch, time,
-// row]; cache [rows, capacity, width]; owners [batch, capacity], the cache row that holds each position of each text;
+// row]; cache [rows, ring, width]; owners [batch, capacity], the cache row that holds each position of each text, -1 for none;
 // starts [batch], the position of the first token of x in each text. A launch binds the count / width rows of x from
 // `row0` on, of batch * time. Threads: one invocation for each element. Range: any; tokens at positions from `capacity`
 // on are dropped. Limits: count below 2^31.
@@ -17,6 +17,7 @@ struct Params {
   width: u32,
   time: u32,
   capacity: u32,
+  ring: u32,
 }
 
 @group(0) @binding(0) var<storage, read> x: array<Element>;
@@ -34,9 +35,12 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
   let row = params.row0 + i / params.width;
   let batch = row / params.time;
   let position = u32(starts[batch]) + row % params.time;
-  if (position < params.capacity) {
-    let owner = u32(owners[batch * params.capacity + position]);
-    let target_row = owner * params.capacity + position;
+  if (position >= params.capacity) {
+    return;
+  }
+  let owner = owners[batch * params.capacity + position];
+  if (owner >= 0) {
+    let target_row = u32(owner) * params.ring + position % params.ring;
     cache[target_row * params.width + i % params.width] = x[(i / params.width) * params.row + params.offset + i % params.width];
   }
 }

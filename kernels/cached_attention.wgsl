@@ -1,28 +1,42 @@
 // y[b, i] = sum_j p[j] v[owners[b, j], j],  p = softmax over j <= starts[b] + i of scale * q[b, i] . k[owners[b, j], j]
 //
-// Causal attention of new tokens to all tokens of their text in the cache, for each head. Head h reads key-value head
-// h * kv_heads / heads. The softmax is computed online (Milakov and Gimelshein 2018) over tiles of GROUP keys.
-// Shapes: q [batch, time, row], with the heads in its first columns; k, v [rows, capacity, kv_heads * HEAD]; owners
-// [batch, capacity], the cache row that holds each position of each text; starts [batch], the position of the first
-// query in each text; y [batch, time, heads * HEAD]. A launch binds q and y for the texts [batch0, batch0 + batch).
+// Attention of new tokens to the tokens of their text in the cache, for each head: causal, from position starts[b] + i - before
+// on, or, unless `causal`, to all. Caps and the table `relative` [entries, heads] are those of attention.wgsl. Head h reads
+// key-value head h * kv_heads / heads. The softmax is computed online (Milakov and Gimelshein 2018) over tiles of GROUP keys.
+// Shapes: q [batch, time, row], with the heads in its first columns; k, v [rows, ring, kv_heads * HEAD], where position p
+// is in p % ring; owners [batch, capacity], the cache row that holds each position of each text, -1 for one that is hidden;
+// starts [batch], the position of the first query in each text; y [batch, time, heads * HEAD]. A launch binds q and y for the
+// texts [batch0, batch0 + batch).
 // Threads: a workgroup for each query and head. Each lane computes the score of one key of a tile, then sums the
 // columns lane, lane + GROUP, ... of the values. Range: scores must not overflow f32. Limits: HEAD up to 256; only
-// positions below `capacity` count.
+// positions below `capacity` count, and a query must not read positions that later ones replaced in the ring.
 
+#import lib/hyperbolic_tangent
+#import lib/relative
+
+const RELATIVE: u32 = 0u;
 const HEAD: u32 = 8u;
 const GROUP: u32 = 64u;
 // Columns of a value that a lane sums: HEAD / GROUP, rounded up.
 const PER_INVOCATION: u32 = 1u;
+
+// The score of a key that is hidden.
+const HIDDEN_SCORE: f32 = -3.0e38;
 
 struct Params {
   batch: u32,
   batch0: u32,
   time: u32,
   capacity: u32,
+  ring: u32,
   heads: u32,
   kv_heads: u32,
   row: u32,
+  causal: u32,
+  before: u32,
+  center: u32,
   scale: f32,
+  cap: f32,
 }
 
 @group(0) @binding(0) var<storage, read> q: array<f32>;
@@ -32,6 +46,8 @@ struct Params {
 @group(0) @binding(4) var<storage, read> starts: array<i32>;
 @group(0) @binding(5) var<storage, read_write> y: array<f32>;
 @group(0) @binding(6) var<uniform> params: Params;
+
+alias Element = f32;
 
 var<workgroup> query: array<f32, HEAD>;
 var<workgroup> scores: array<f32, GROUP>;
@@ -55,19 +71,29 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
   var largest = -3.4e38;
   var total = 0.0;
   let text = params.batch0 + batch;
-  let end = min(u32(starts[text]) + time + 1u, params.capacity);
-  for (var tile = 0u; tile < end; tile += GROUP) {
+  let query_position = u32(starts[text]) + time;
+  let end = select(params.capacity, min(query_position + 1u, params.capacity), params.causal != 0u);
+  let first = select(0u, query_position - min(query_position, params.before), params.causal != 0u);
+  for (var tile = first; tile < end; tile += GROUP) {
     let count = min(GROUP, end - tile);
     workgroupBarrier();
     if (local.x < count) {
       let position = tile + local.x;
-      let owner = u32(owners[text * params.capacity + position]);
-      let offset = ((owner * params.capacity + position) * params.kv_heads + kv_head) * HEAD;
+      let owner = owners[text * params.capacity + position];
+      let cache_row = u32(max(owner, 0)) * params.ring + position % params.ring;
+      let offset = (cache_row * params.kv_heads + kv_head) * HEAD;
       var score = 0.0;
       for (var c = 0u; c < HEAD; c++) {
         score = fma(query[c], k[offset + c], score);
       }
-      scores[local.x] = score * params.scale;
+      score *= params.scale;
+      if (params.cap > 0.0) {
+        score = params.cap * hyperbolic_tangent(score / params.cap);
+      }
+      if (RELATIVE != 0u) {
+        score += relative_at((query_position + params.center - position) * params.heads + head);
+      }
+      scores[local.x] = select(score, HIDDEN_SCORE, owner < 0);
       offsets[local.x] = offset;
     }
     workgroupBarrier();

@@ -24,7 +24,7 @@ const RECORD: Record<Family, (recorder: Recorder, values: Values, attributes: At
   lora: (recorder, { x, w, a, b }, { scale = 1 }) =>
     recorder.apply(loraLinear, { x, w, a, b }, { layout: "in_out", scale, dropout: 0, salt: 0 }),
   attention: (recorder, { q, k, v, mask, seed }, { heads = 1, scale = 1 }) => {
-    const options = { heads, kvHeads: heads, causal: false, scale, dropout: 0, salt: 0 };
+    const options = { heads, kvHeads: heads, scale, dropout: 0, salt: 0 };
     return recorder.apply(attention, { q, k, v, mask, seed }, options);
   },
   layer_norm: (recorder, { x, weight, bias }, { eps = 0 }) =>

@@ -63,7 +63,8 @@ export class GenerationSession {
     body: (session: GenerationSession) => Promise<T>,
   ): Promise<T> {
     const { rows, capacity } = sizes;
-    const cache = { rows, capacity, attend: attendCached };
+    const longestAddition = sizes.length + (parts.adapter?.virtualTokens ?? 0);
+    const cache = { rows, capacity, longestAddition, attend: attendCached };
     const first = { size: sizes.prompts, length: sizes.length };
     const prompt = tokenPlan(parts, first, { ...cache, isContinuing: false });
     const token = tokenPlan(parts, { size: rows, length: 1 }, { ...cache, isContinuing: true });

@@ -4,24 +4,33 @@ import type { Recorder, Value } from "../tape/tape";
 export interface CacheSpec {
   /** Number of texts that the cache has room for. */
   readonly rows: number;
-  /** Number of tokens of each text that the cache has room for. */
+  /** Number of tokens that a text may have. */
   readonly capacity: number;
+  /** Most tokens of a text that are added at once. */
+  readonly longestAddition: number;
   /** Whether the batch's tokens follow tokens that are already in the cache. False for the first tokens of texts. */
   readonly isContinuing: boolean;
   /** Appends the new tokens' keys and values to a module's cache, and attends over everything in it. */
   attend(recorder: Recorder, module: string, sites: CachedSites, cache: CacheSpec, shape: CachedShape): Value;
 }
 
-/** Queries, keys and values of new tokens. Keys and values are columns of x that begin at `offset`. */
+/**
+ * Queries, keys and values of new tokens. Keys and values are columns of x that begin at `offset`. `relative` has numbers
+ * [entries, heads] for the differences of up to `capacity` positions.
+ */
 export interface CachedSites {
   readonly q: Value;
   readonly k: readonly [x: Value, offset: number];
   readonly v: readonly [x: Value, offset: number];
+  readonly relative?: Value | undefined;
 }
 
-/** Number and size of attention heads. */
+/** Number and size of attention heads, and what scores are, as in `AttentionShape`. */
 export interface CachedShape {
   readonly heads: number;
   readonly kvHeads: number;
   readonly headSize: number;
+  readonly scale?: number | undefined;
+  readonly cap?: number | undefined;
+  readonly window?: number | undefined;
 }

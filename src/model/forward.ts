@@ -3,6 +3,8 @@ import { originalName } from "../run/store";
 import { add } from "../ops/add";
 import { addBroadcast } from "../ops/add_broadcast";
 import { attention } from "../ops/attention";
+import type { relativeAttention } from "../ops/relative_attention";
+import type { AttentionAttributes } from "../ops/shared/attention";
 import { dropout } from "../ops/dropout";
 import { embedding } from "../ops/embedding";
 import { fusedAttention } from "../ops/fused_attention";
@@ -279,20 +281,37 @@ export class Forward {
     return this.recorder.apply(dropout, { x, seed: this.seed }, { probability, salt: this.nextSalt() });
   }
 
-  /** Scaled dot-product attention of q [b, t, heads * headSize] on k and v [b, t, kvHeads * headSize]. */
-  attention(name: string, qkv: { q: Value; k: Value; v: Value }, shape: AttentionShape): Value {
-    const { q, k, v } = qkv;
-    const sizes = { heads: headsIn(q, shape), kvHeads: headsIn(k, shape), headSize: shape.headSize };
-    if (this.#cache) return this.#cached(name, { q, k: [k, 0], v: [v, 0] }, sizes, this.#cache);
-    const inputs = { ...qkv, mask: this.attentionMask, seed: this.seed };
-    return this.recorder.labelled(name, () => this.recorder.apply(attention, inputs, this.#attributes(sizes, shape)));
+  /**
+   * Scaled dot-product attention of q [b, t, heads * headSize] on k and v [b, s, kvHeads * headSize]. `mask` i32 [b, s] says
+   * which keys count; default `attentionMask`, with s = t.
+   */
+  attention(name: string, inputs: AttentionInputs, shape: AttentionShape): Value {
+    const { q, k, v, mask = this.attentionMask, relative } = inputs;
+    const sizes = { ...shape, heads: headsIn(q, shape), kvHeads: headsIn(k, shape) };
+    if (this.#cache && inputs.mask) {
+      throw new ConfigError(
+        `${name}: generation has caches of a text's own keys alone.`,
+        "Leave out mask, or record cached_attention with causal: false.",
+      );
+    }
+    if (this.#cache)
+      return this.#cached(name, { q, k: [k, 0], v: [v, 0], relative: relative?.table }, sizes, this.#cache);
+    const attributes = this.#attributes(sizes, shape);
+    const values = { q, k, v, mask, seed: this.seed };
+    return this.recorder.labelled(name, () => {
+      if (!relative) return this.recorder.apply(attention, values, attributes);
+      const { op, table, columns } = relative;
+      const form = table.shape.length === 2 ? "numbers" : "rows";
+      const all = { ...attributes, form, ...(columns !== undefined && { columns }) } as const;
+      return this.recorder.apply(op, { ...values, relative: table }, all);
+    });
   }
 
   /** Scaled dot-product attention of one tensor q | k | v [b, t, 3 * heads * headSize]. */
   fusedAttention(name: string, qkv: Value, shape: AttentionShape): Value {
     const heads = headsIn(qkv, { headSize: 3 * shape.headSize });
     const width = heads * shape.headSize;
-    const sizes = { heads, kvHeads: heads, headSize: shape.headSize };
+    const sizes = { ...shape, heads, kvHeads: heads };
     if (this.#cache) return this.#cached(name, { q: qkv, k: [qkv, width], v: [qkv, 2 * width] }, sizes, this.#cache);
     const inputs = { qkv, mask: this.attentionMask, seed: this.seed };
     const attributes = this.#attributes(sizes, shape);
@@ -303,10 +322,21 @@ export class Forward {
     return this.recorder.labelled(name, () => cache.attend(this.recorder, name, sites, cache, sizes));
   }
 
-  #attributes({ heads, kvHeads, headSize }: CachedShape, { causal, dropout: probability }: AttentionShape) {
-    const dropout = this.isTraining ? probability : 0;
+  #attributes({ heads, kvHeads, headSize }: CachedShape, shape: AttentionShape): AttentionAttributes {
+    const { causal, window, cap, segments, scale = 1 / Math.sqrt(headSize) } = shape;
+    const dropout = this.isTraining ? shape.dropout : 0;
     const salt = dropout > 0 ? this.nextSalt() : 0;
-    return { heads, kvHeads, causal, scale: 1 / Math.sqrt(headSize), dropout, salt };
+    return {
+      heads,
+      kvHeads,
+      scale,
+      dropout,
+      salt,
+      ...(window !== undefined && { before: window, after: window }),
+      ...(causal && { after: 0 }),
+      ...(cap !== undefined && { cap }),
+      ...(segments && { segments }),
+    };
   }
 }
 
@@ -320,11 +350,41 @@ export const feedForwardSection = (layer: number): string => `feed-forward of la
 export const headsIn = (x: Value, { headSize }: Pick<AttentionShape, "headSize">): number =>
   Math.round((x.shape.at(-1) ?? 0) / headSize);
 
+/** What an attention reads; see `Forward.attention`. */
+export interface AttentionInputs {
+  readonly q: Value;
+  readonly k: Value;
+  readonly v: Value;
+  readonly mask?: Value | undefined;
+  readonly relative?: RelativePositions | undefined;
+}
+
+/** How scores depend on differences of positions. */
+export interface RelativePositions {
+  /** The op, which only families that have such positions load. */
+  readonly op: typeof relativeAttention;
+  /** Numbers [entries, heads] or rows [entries, 2, heads * headSize], as the op reads them. */
+  readonly table: Value;
+  /** Columns of the grid on which tokens lie, row by row; default one row of all tokens. */
+  readonly columns?: number | undefined;
+}
+
 /** Kind of an attention. How many heads it has follows from the widths of its inputs: pruned layers have fewer. */
 export interface AttentionShape {
   readonly headSize: number;
   /** Whether tokens attend to earlier tokens only. */
   readonly causal: boolean;
+  /**
+   * Number of tokens before its own that a token attends to, and after it unless causal; all if absent. Hugging Face's
+   * `sliding_window` of causal models counts the token itself and is one more.
+   */
+  readonly window?: number | undefined;
+  /** Factor of the scores; default 1 / sqrt(headSize). */
+  readonly scale?: number | undefined;
+  /** Soft cap of the scores, cap * tanh(score / cap); none if absent. */
+  readonly cap?: number | undefined;
+  /** Whether tokens attend only to those of the same number in the mask; default false. */
+  readonly segments?: boolean | undefined;
   /** Probability of dropping an attention weight while training. */
   readonly dropout: number;
 }

@@ -1,27 +1,33 @@
 import { ShapeError } from "../base/errors";
 import { formatShape, sameShape } from "../base/shape";
 import { defineOp } from "../op/declaration";
-import type { InferContext } from "../op/declaration";
+import type { InferContext, ReferenceTensor, TensorSpec } from "../op/declaration";
 import {
   attentionStatistics,
   checkSeeds,
+  checkSpan,
   attentionFlops,
   attentionForward,
   attentionGradient,
   attentionGradients,
   attentionReference,
 } from "./shared/attention";
-import type { AttentionAttributes, AttentionLayout } from "./shared/attention";
+import type { AttentionAttributes, AttentionLayout, ReferenceTable, Table } from "./shared/attention";
 import { at, input } from "./shared/reference";
 
 type Context = InferContext<AttentionAttributes>;
 
-function layoutOf(q: readonly number[], { heads, kvHeads }: AttentionAttributes): AttentionLayout {
+function layoutOf(
+  q: readonly number[],
+  [, keys = 0]: readonly number[],
+  { heads, kvHeads }: AttentionAttributes,
+): AttentionLayout {
   const [batch = 0, time = 0, width = 0] = q;
   const head = width / heads;
   return {
     batch,
     time,
+    keys,
     head,
     q: { slot: "q", row: width, offset: 0 },
     k: { slot: "k", row: kvHeads * head, offset: 0 },
@@ -29,21 +35,63 @@ function layoutOf(q: readonly number[], { heads, kvHeads }: AttentionAttributes)
   };
 }
 
-const layout = (context: Context): AttentionLayout => layoutOf(context.spec("q").shape, context.attributes);
-const kvRow = (context: Context): number => layout(context).k.row;
-const time = (context: Context): number => layout(context).time;
-const flops = (context: Context, products: number): number =>
-  attentionFlops(layout(context), context.attributes.heads, products);
+/** Where q, k and v lie that are tensors of their own. */
+export const separateLayout = (context: Context): AttentionLayout =>
+  layoutOf(context.spec("q").shape, context.spec("k").shape, context.attributes);
 
-const base: AttentionAttributes = { heads: 2, kvHeads: 2, causal: false, scale: 0.5, dropout: 0, salt: 0 };
+const layout = separateLayout;
+const flops = (context: Context, products: number): number =>
+  attentionFlops(layout(context), context.attributes, products);
+
+/** The gradient of q, k or v as a table. */
+export function gradientTable(context: Context, slot: "q" | "k" | "v"): Table {
+  const at = layout(context);
+  return [`d${slot}`, `d${slot}`, at[slot].row, slot === "q" ? at.time : at.keys];
+}
+
+/** Shapes of y and lse. @throws ShapeError or ConfigError for inputs that do not fit each other or the attributes. */
+export function inferAttention(op: string, context: Context): Readonly<Record<"y" | "lse", TensorSpec>> {
+  const { heads, kvHeads } = context.attributes;
+  const [q, k, v] = [context.spec("q").shape, context.spec("k").shape, context.spec("v").shape];
+  const [batch = 0, length = 0, width = 0] = q;
+  const fits = q.length === 3 && k.length === 3 && width % heads === 0 && heads % kvHeads === 0;
+  if (!fits || !sameShape(k, [batch, k[1]!, (width / heads) * kvHeads]) || !sameShape(v, k)) {
+    throw new ShapeError(
+      `${op}: q ${formatShape(q)}, k ${formatShape(k)}, v ${formatShape(v)} do not fit ${heads} heads over ${kvHeads}.`,
+      "Pass q [b, t, heads * d] and k, v [b, s, kvHeads * d], with heads a multiple of kvHeads.",
+    );
+  }
+  checkSpan(op, layout(context), context.attributes, context.spec("mask").shape);
+  checkSeeds(op, context.spec("seed").shape, batch);
+  return { y: { shape: q, dtype: "f32" }, lse: { shape: [batch, heads, length], dtype: "f32" } };
+}
+
+/** The reference of attention whose q, k and v are tensors of their own. */
+export function separateReference(
+  inputs: Readonly<Record<string, ReferenceTensor>>,
+  attributes: AttentionAttributes,
+  relative?: ReferenceTable,
+): Readonly<Record<"y" | "lse", ReferenceTensor>> {
+  const tensors = { q: input(inputs, "q"), k: input(inputs, "k"), v: input(inputs, "v") };
+  const shape = layoutOf(tensors.q.shape, tensors.k.shape, attributes);
+  const read = (operand: "q" | "k" | "v", batch: number, row: number, head: number, column: number): number => {
+    const rows = operand === "q" ? shape.time : shape.keys;
+    return at(tensors[operand], (batch * rows + row) * shape[operand].row + head * shape.head + column);
+  };
+  return attentionReference(shape, attributes, read, input(inputs, "mask"), input(inputs, "seed"), relative);
+}
+
+const base: AttentionAttributes = { heads: 2, kvHeads: 2, scale: 0.5, dropout: 0, salt: 0 };
 /** Seeds of `texts` texts. */
 const seeds = (texts: number) => ({ shape: [texts, 2], values: Array.from({ length: 2 * texts }, (_, i) => 3 + i) });
 
 /**
- * Attention, y = softmax(scale * q k^T) v for each head, without storing a time x time matrix (Dao et al. 2022). Keys
- * whose mask is 0 are padding and get no weight. lse holds the logarithms of the softmax's denominators, for the
- * gradients. q [b, t, heads * d], k and v [b, t, kvHeads * d], mask i32 [b, t], seed u32 [b, 2]; y [b, t, heads * d],
- * lse [b, heads, t].
+ * Attention, y = softmax(scale * q k^T) v for each head, without storing a matrix of queries and keys (Dao et al. 2022). With
+ * `before` and `after`, a query sees only keys near it; with `cap`, scores are capped; keys that the mask hides get no weight:
+ * those for which it holds 0, or, with `segments`, another number than for the query. lse holds the logarithms of the
+ * softmax's denominators, for the gradients.
+ * q [b, t, heads * d], k and v [b, s, kvHeads * d] with s = t or, in
+ * cross-attention, any s, mask i32 [b, s], seed u32 [b, 2]; y [b, t, heads * d], lse [b, heads, t].
  */
 export const attention = defineOp<AttentionAttributes>({
   name: "attention",
@@ -55,26 +103,7 @@ export const attention = defineOp<AttentionAttributes>({
     seed: { dtype: "u32" },
   },
   outputs: ["y", "lse"],
-  infer(context) {
-    const { heads, kvHeads } = context.attributes;
-    const [q, k, v] = [context.spec("q").shape, context.spec("k").shape, context.spec("v").shape];
-    const [batch = 0, length = 0, width = 0] = q;
-    const fits = q.length === 3 && width % heads === 0 && heads % kvHeads === 0;
-    if (!fits || !sameShape(k, [batch, length, (width / heads) * kvHeads]) || !sameShape(v, k)) {
-      throw new ShapeError(
-        `attention: q ${formatShape(q)}, k ${formatShape(k)}, v ${formatShape(v)} do not fit ${heads} heads over ${kvHeads}.`,
-        "Pass q [b, t, heads * d] and k, v [b, t, kvHeads * d], with heads a multiple of kvHeads.",
-      );
-    }
-    if (!sameShape(context.spec("mask").shape, [batch, length])) {
-      throw new ShapeError(
-        `attention: mask ${formatShape(context.spec("mask").shape)} does not fit q ${formatShape(q)}.`,
-        `Pass a mask of shape [${batch}, ${length}].`,
-      );
-    }
-    checkSeeds("attention", context.spec("seed").shape, batch);
-    return { y: { shape: q, dtype: "f32" }, lse: { shape: [batch, heads, length], dtype: "f32" } };
-  },
+  infer: (context) => inferAttention("attention", context),
   temps: {
     statistics: {
       reads: ["dy", "y", "lse", "seed"],
@@ -88,17 +117,15 @@ export const attention = defineOp<AttentionAttributes>({
       wrt: ["q", "k", "v"],
       reads: () => ["q", "k", "v", "mask", "statistics"],
       launches(context) {
-        const [at, kv] = [layout(context), kvRow(context)];
-        const dkv = ["dk", "dv"].map((slot) => [slot, slot, kv, at.time] as const);
-        return attentionGradients("grad_k_v", [["dq", "dq", at.q.row, at.time], dkv], at, context);
+        const dkv = [gradientTable(context, "k"), gradientTable(context, "v")];
+        return attentionGradients("grad_k_v", [gradientTable(context, "q"), dkv], layout(context), context);
       },
       flops: (context) => flops(context, 7),
     },
     {
       wrt: ["q"],
       reads: () => ["q", "k", "v", "mask", "statistics"],
-      launches: (context) =>
-        attentionGradient("grad_q", [["dq", "dq", layout(context).q.row, time(context)]], layout(context), context),
+      launches: (context) => attentionGradient("grad_q", [gradientTable(context, "q")], layout(context), context),
       flops: (context) => flops(context, 3),
     },
     {
@@ -107,10 +134,7 @@ export const attention = defineOp<AttentionAttributes>({
       launches: (context) =>
         attentionGradient(
           "grad_k_v",
-          [
-            ["dk", "dk", kvRow(context), time(context)],
-            ["dv", "dv", kvRow(context), time(context)],
-          ],
+          [gradientTable(context, "k"), gradientTable(context, "v")],
           layout(context),
           context,
         ),
@@ -119,27 +143,18 @@ export const attention = defineOp<AttentionAttributes>({
     {
       wrt: ["k"],
       reads: () => ["q", "k", "v", "mask", "statistics"],
-      launches: (context) =>
-        attentionGradient("grad_k", [["dk", "dk", kvRow(context), time(context)]], layout(context), context),
+      launches: (context) => attentionGradient("grad_k", [gradientTable(context, "k")], layout(context), context),
       flops: (context) => flops(context, 3),
     },
     {
       wrt: ["v"],
       reads: () => ["q", "k", "mask", "seed", "lse"],
-      launches: (context) =>
-        attentionGradient("grad_v", [["dv", "dv", kvRow(context), time(context)]], layout(context), context),
+      launches: (context) => attentionGradient("grad_v", [gradientTable(context, "v")], layout(context), context),
       flops: (context) => flops(context, 2),
     },
   ],
   flops: (context) => flops(context, 2),
-  reference(inputs, attributes) {
-    const q = input(inputs, "q");
-    const shape = layoutOf(q.shape, attributes);
-    const tensors = { q, k: input(inputs, "k"), v: input(inputs, "v") };
-    const read = (operand: "q" | "k" | "v", batch: number, row: number, head: number, column: number): number =>
-      at(tensors[operand], (batch * shape.time + row) * shape[operand].row + head * shape.head + column);
-    return attentionReference(shape, attributes, read, input(inputs, "mask"), input(inputs, "seed"));
-  },
+  reference: (inputs, attributes) => separateReference(inputs, attributes),
   cases: [
     {
       name: "two heads with padding",
@@ -154,7 +169,7 @@ export const attention = defineOp<AttentionAttributes>({
     },
     {
       name: "causal, grouped queries, longer than a workgroup",
-      attributes: { ...base, heads: 4, kvHeads: 2, causal: true },
+      attributes: { ...base, heads: 4, kvHeads: 2, after: 0 },
       inputs: {
         q: { shape: [1, 37, 48] },
         k: { shape: [1, 37, 24] },
@@ -165,7 +180,7 @@ export const attention = defineOp<AttentionAttributes>({
     },
     {
       name: "causal, grouped queries, enough texts for a joint launch of all gradients",
-      attributes: { ...base, heads: 4, kvHeads: 2, causal: true },
+      attributes: { ...base, heads: 4, kvHeads: 2, after: 0 },
       inputs: {
         q: { shape: [8, 40, 16] },
         k: { shape: [8, 40, 8] },
@@ -183,6 +198,64 @@ export const attention = defineOp<AttentionAttributes>({
         v: { shape: [2, 6, 8] },
         seed: seeds(2),
         mask: { shape: [2, 6], values: Array.from({ length: 12 }, () => 1) },
+      },
+    },
+    {
+      name: "sliding window longer than a tile, capped, grouped queries, dropout",
+      attributes: { ...base, heads: 4, kvHeads: 2, before: 44, after: 0, cap: 1.5, dropout: 0.2, salt: 3 },
+      inputs: {
+        q: { shape: [1, 150, 32] },
+        k: { shape: [1, 150, 16] },
+        v: { shape: [1, 150, 16] },
+        seed: seeds(1),
+        mask: { shape: [1, 150], values: Array.from({ length: 150 }, (_, i) => (i % 40 === 7 ? 0 : 1)) },
+      },
+    },
+    {
+      name: "window on both sides, odd head size",
+      attributes: { ...base, before: 5, after: 5 },
+      inputs: {
+        q: { shape: [2, 37, 10] },
+        k: { shape: [2, 37, 10] },
+        v: { shape: [2, 37, 10] },
+        seed: seeds(2),
+        mask: { shape: [2, 37], values: Array.from({ length: 74 }, (_, i) => (i < 70 ? 1 : 0)) },
+      },
+    },
+    {
+      name: "more keys than queries, with padding and dropout",
+      attributes: { ...base, dropout: 0.1, salt: 8 },
+      inputs: {
+        q: { shape: [2, 9, 16] },
+        k: { shape: [2, 70, 16] },
+        v: { shape: [2, 70, 16] },
+        seed: seeds(2),
+        mask: { shape: [2, 70], values: Array.from({ length: 140 }, (_, i) => (i < 130 ? 1 : 0)) },
+      },
+    },
+    {
+      name: "fewer keys than queries, enough texts for a joint launch of all gradients",
+      attributes: { ...base, heads: 4, kvHeads: 2 },
+      inputs: {
+        q: { shape: [8, 45, 16] },
+        k: { shape: [8, 19, 8] },
+        v: { shape: [8, 19, 8] },
+        seed: seeds(8),
+        mask: { shape: [8, 19], values: Array.from({ length: 152 }, (_, i) => (i % 19 < 17 ? 1 : 0)) },
+      },
+    },
+    {
+      name: "segments with padding between them, causal",
+      attributes: { ...base, after: 0, segments: true },
+      inputs: {
+        q: { shape: [2, 40, 8] },
+        k: { shape: [2, 40, 8] },
+        v: { shape: [2, 40, 8] },
+        seed: seeds(2),
+        mask: {
+          shape: [2, 40],
+          values: Array.from({ length: 80 }, (_, i) => [1, 1, 0, 2, 3][Math.floor((i % 40) / 8)]!),
+        },
       },
     },
     {
@@ -219,6 +292,18 @@ export const attention = defineOp<AttentionAttributes>({
       },
       bench: true,
     },
+    {
+      name: "Gemma 2's window and cap, packed texts, 1 x 512",
+      attributes: { ...base, heads: 8, kvHeads: 4, before: 255, after: 0, cap: 50, segments: true, scale: 0.125 },
+      inputs: {
+        q: { shape: [1, 512, 512] },
+        k: { shape: [1, 512, 256] },
+        v: { shape: [1, 512, 256] },
+        seed: seeds(1),
+        mask: { shape: [1, 512], values: Array.from({ length: 512 }, (_, i) => 1 + Math.floor(i / 200)) },
+      },
+      bench: true,
+    },
   ],
   malformed: [
     {
@@ -244,6 +329,30 @@ export const attention = defineOp<AttentionAttributes>({
         seed: { shape: [2, 2], dtype: "u32" },
       },
       message: /mask \[2, 4\] does not fit/,
+    },
+    {
+      name: "a window across sequences of two lengths",
+      attributes: { ...base, before: 2 },
+      inputs: {
+        q: { shape: [2, 3, 8], dtype: "f32" },
+        k: { shape: [2, 4, 8], dtype: "f32" },
+        v: { shape: [2, 4, 8], dtype: "f32" },
+        mask: { shape: [2, 4], dtype: "i32" },
+        seed: { shape: [2, 2], dtype: "u32" },
+      },
+      message: /3 queries of 4 keys have no span/,
+    },
+    {
+      name: "a cap of zero",
+      attributes: { ...base, cap: 0 },
+      inputs: {
+        q: { shape: [2, 3, 8], dtype: "f32" },
+        k: { shape: [2, 3, 8], dtype: "f32" },
+        v: { shape: [2, 3, 8], dtype: "f32" },
+        mask: { shape: [2, 3], dtype: "i32" },
+        seed: { shape: [2, 2], dtype: "u32" },
+      },
+      message: /cap 0/,
     },
   ],
 });

@@ -16,9 +16,10 @@ export type CacheAppendAttributes = {
 const sizes = (context: SlotSpecs) => cacheSizes("cache_append", context, "x", "cache");
 
 /**
- * Writes the keys or values of new tokens into a cache, in place, at the next positions of their texts. Tokens beyond
- * the capacity are dropped. x [b, t, d or more], cache [rows, capacity, d], owners i32 [b, capacity] (the cache row
- * that holds each position of each text), starts i32 [b] (position of the first token of x in each text).
+ * Writes the keys or values of new tokens into a cache, in place, at the next positions of their texts: position p in
+ * p % ring. Tokens beyond the capacity are dropped. x [b, t, d or more], cache [rows, ring, d], owners i32 [b, capacity] (the
+ * cache row that holds each position of each text, -1 for a token that is dropped), starts i32 [b] (position of the first
+ * token of x in each text).
  */
 export const cacheAppend = defineOp<CacheAppendAttributes>({
   name: "cache_append",
@@ -35,7 +36,7 @@ export const cacheAppend = defineOp<CacheAppendAttributes>({
   },
   forward(context) {
     checkCacheBinding("cache_append", context, "cache");
-    const { capacity, width } = sizes(context);
+    const { capacity, ring, width } = sizes(context);
     const { shape } = context.spec("x");
     const row = columns(shape);
     const { offset } = context.attributes;
@@ -53,6 +54,7 @@ export const cacheAppend = defineOp<CacheAppendAttributes>({
         width: width / WIDTH,
         time: shape[1]!,
         capacity,
+        ring,
       },
       workgroups: elementWorkgroups(range.count * width, element),
     }));
@@ -62,15 +64,17 @@ export const cacheAppend = defineOp<CacheAppendAttributes>({
   reference(inputs, { offset }) {
     const [x, { shape, data }] = [input(inputs, "x"), input(inputs, "cache")];
     const [batch = 0, time = 0, row = 0] = x.shape;
-    const [, capacity = 0, width = 0] = shape;
+    const [, ring = 0, width = 0] = shape;
+    const [, capacity = 0] = input(inputs, "owners").shape;
     const cache = { shape, data: data.slice() };
     for (let b = 0; b < batch; b++) {
       for (let i = 0; i < time; i++) {
         const position = at(input(inputs, "starts"), b) + i;
         if (position >= capacity) continue;
         const owner = at(input(inputs, "owners"), b * capacity + position);
+        if (owner < 0) continue;
         for (let c = 0; c < width; c++) {
-          cache.data[(owner * capacity + position) * width + c] = at(x, (b * time + i) * row + offset + c);
+          cache.data[(owner * ring + (position % ring)) * width + c] = at(x, (b * time + i) * row + offset + c);
         }
       }
     }
@@ -83,8 +87,18 @@ export const cacheAppend = defineOp<CacheAppendAttributes>({
       inputs: {
         x: { shape: [3, 2, 9] },
         cache: { shape: [5, 4, 3] },
-        owners: { shape: [3, 4], values: [0, 0, 4, 4, 2, 1, 2, 2, 3, 3, 3, 3] },
+        owners: { shape: [3, 4], values: [0, 0, 4, 4, 2, -1, 2, 2, 3, 3, 3, 3] },
         starts: { shape: [3], values: [2, 0, 3] },
+      },
+    },
+    {
+      name: "a ring that is shorter than the texts",
+      attributes: { offset: 0 },
+      inputs: {
+        x: { shape: [2, 3, 4] },
+        cache: { shape: [2, 5, 4] },
+        owners: { shape: [2, 12], values: Array.from({ length: 24 }, (_, i) => (i < 12 ? 1 : 0)) },
+        starts: { shape: [2], values: [3, 9] },
       },
     },
     {
@@ -127,10 +141,10 @@ export const cacheAppend = defineOp<CacheAppendAttributes>({
       inputs: {
         x: { shape: [2, 1, 8], dtype: "f32" },
         cache: { shape: [2, 4, 8], dtype: "f32" },
-        owners: { shape: [2, 5], dtype: "i32" },
+        owners: { shape: [2, 3], dtype: "i32" },
         starts: { shape: [2], dtype: "i32" },
       },
-      message: /owners \[2, 5\].*do not fit/,
+      message: /owners \[2, 3\].*do not fit/,
     },
   ],
 });

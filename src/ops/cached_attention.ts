@@ -1,13 +1,18 @@
 import kernel from "../../kernels/cached_attention.wgsl";
+import tablePart from "../../kernels/lib/relative_table.wgsl";
 import { ShapeError } from "../base/errors";
 import { columns, formatShape, sameShape } from "../base/shape";
 import { defineOp } from "../op/declaration";
 import type { SlotSpecs } from "../op/declaration";
+import type { Kernel } from "../op/kernel";
 import { bindRows, rowRanges } from "../op/launch";
 import { cacheSizes, checkCacheBinding } from "./shared/cache";
 import { at, input } from "./shared/reference";
 
 const GROUP = 64;
+
+/** The kernel for attention with a table. */
+const kernelWithTable: Kernel = { ...kernel, substitutes: { "lib/relative": tablePart } };
 
 export type CachedAttentionAttributes = {
   readonly heads: number;
@@ -15,6 +20,12 @@ export type CachedAttentionAttributes = {
   readonly kvHeads: number;
   /** Factor of the scores, usually 1 / sqrt(head size). */
   readonly scale: number;
+  /** Whether a query sees keys of its own position and earlier ones, or all; default true. */
+  readonly causal?: boolean;
+  /** Number of keys before its own position that a causal query sees; all if absent. */
+  readonly before?: number;
+  /** Soft cap of the scores: cap * tanh(score / cap); none if absent. */
+  readonly cap?: number;
 };
 
 const sizes = (context: SlotSpecs) => cacheSizes("cached_attention", context, "q", "k");
@@ -22,14 +33,17 @@ const sizes = (context: SlotSpecs) => cacheSizes("cached_attention", context, "q
 const base: CachedAttentionAttributes = { heads: 2, kvHeads: 2, scale: 0.5 };
 
 /**
- * Causal attention of new tokens to a cache that holds their keys and values and those of all earlier tokens. If q has
- * more columns than heads * d, the first ones are used. q [b, t, heads * d or more],
- * k and v [rows, capacity, kvHeads * d], owners i32 [b, capacity] (the cache row that holds each position of each text),
- * starts i32 [b] (position of the first query in each text); y [b, t, heads * d].
+ * Attention of new tokens to a cache that holds their keys and values and those of earlier tokens, or, in cross-attention
+ * (not `causal`), those of another sequence. If q has more columns than heads * d, the first ones are used.
+ * q [b, t, heads * d or more], k and v [rows, ring, kvHeads * d] (position p in p % ring; a ring shorter than the texts needs
+ * room for `before` and all tokens that are appended at once), owners i32 [b, capacity] (the cache row that holds each position
+ * of each text, -1 for a position that is hidden), starts i32 [b] (position of the first query in each text), relative
+ * [entries, heads] (numbers that are added to the capped scores, as in `attention`: entry i - j + (entries - 1) / 2 is that of
+ * positions i and j); y [b, t, heads * d].
  */
 export const cachedAttention = defineOp<CachedAttentionAttributes>({
   name: "cached_attention",
-  inputs: { q: {}, k: {}, v: {}, owners: { dtype: "i32" }, starts: { dtype: "i32" } },
+  inputs: { q: {}, k: {}, v: {}, owners: { dtype: "i32" }, starts: { dtype: "i32" }, relative: { optional: true } },
   outputs: ["y"],
   infer(context) {
     const { heads, kvHeads } = context.attributes;
@@ -42,17 +56,27 @@ export const cachedAttention = defineOp<CachedAttentionAttributes>({
         "Pass q [b, t, heads * d], k and v [rows, capacity, kvHeads * d], with heads a multiple of kvHeads.",
       );
     }
+    const table = context.has("relative") ? context.spec("relative").shape : undefined;
+    const { capacity } = sizes(context);
+    if (table && !(sameShape(table, [table[0]!, heads]) && table[0]! % 2 === 1 && table[0]! >= 2 * capacity - 1)) {
+      throw new ShapeError(
+        `cached_attention: the table ${formatShape(table)} does not fit ${capacity} positions and ${heads} heads.`,
+        "Pass numbers [entries, heads] with an odd number of entries, at least 2 * capacity - 1.",
+      );
+    }
     return { y: { shape: [q[0]!, q[1]!, queryWidth], dtype: "f32" } };
   },
   forward(context) {
     checkCacheBinding("cached_attention", context, "k");
-    const { heads, kvHeads, scale } = context.attributes;
-    const { capacity, width } = sizes(context);
+    const { heads, kvHeads, scale, causal = true, cap = 0 } = context.attributes;
+    const { capacity, ring, width } = sizes(context);
+    const before = Math.min(context.attributes.before ?? capacity, capacity);
+    const entries = context.has("relative") ? context.spec("relative").shape[0]! : 0;
     const head = width / kvHeads;
     const [batch = 0, time = 0, row = 0] = context.spec("q").shape;
     const [queryBytes, outputBytes] = [time * row * 4, time * heads * head * 4];
     return rowRanges(batch, [queryBytes, outputBytes], context.limits).map((range) => ({
-      kernel,
+      kernel: entries > 0 ? kernelWithTable : kernel,
       entry: "forward",
       bindings: {
         q: bindRows("q", range, queryBytes),
@@ -61,18 +85,29 @@ export const cachedAttention = defineOp<CachedAttentionAttributes>({
         v: "v",
         owners: "owners",
         starts: "starts",
+        ...(entries > 0 && { relative: "relative" }),
       },
       params: {
         batch: range.count,
         batch0: range.start,
         time,
         capacity,
+        ring,
         heads,
         kv_heads: kvHeads,
         row,
+        causal: causal ? 1 : 0,
+        before,
+        center: Math.max(0, entries - 1) / 2,
         scale,
+        cap,
       },
-      constants: { HEAD: head, GROUP, PER_INVOCATION: Math.ceil(head / GROUP) },
+      constants: {
+        HEAD: head,
+        GROUP,
+        PER_INVOCATION: Math.ceil(head / GROUP),
+        ...(entries > 0 && { RELATIVE: 1 }),
+      },
       workgroups: range.count * time * heads,
     }));
   },
@@ -84,25 +119,34 @@ export const cachedAttention = defineOp<CachedAttentionAttributes>({
     const { heads, kvHeads } = context.attributes;
     return (4 * batch * time * heads * capacity * width) / kvHeads;
   },
-  reference(inputs, { heads, kvHeads, scale }) {
+  reference(inputs, { heads, kvHeads, scale, causal = true, before = Infinity, cap }) {
     const [q, k, v] = [input(inputs, "q"), input(inputs, "k"), input(inputs, "v")];
     const [batch = 0, time = 0, row = 0] = q.shape;
-    const [, capacity = 0, width = 0] = k.shape;
+    const [, ring = 0, width = 0] = k.shape;
+    const [, capacity = 0] = input(inputs, "owners").shape;
+    const table = inputs["relative"];
     const head = width / kvHeads;
     const y = new Float64Array(batch * time * heads * head);
     for (let b = 0; b < batch; b++) {
       for (let i = 0; i < time; i++) {
-        const end = Math.min(capacity, at(input(inputs, "starts"), b) + i + 1);
-        const tokenOffsets = Array.from(
-          { length: end },
-          (_, j) => (at(input(inputs, "owners"), b * capacity + j) * capacity + j) * width,
+        const position = at(input(inputs, "starts"), b) + i;
+        const first = causal ? Math.max(0, position - before) : 0;
+        const end = causal ? Math.min(capacity, position + 1) : capacity;
+        const keys = Array.from({ length: end - first }, (_, n) => first + n).filter(
+          (j) => at(input(inputs, "owners"), b * capacity + j) >= 0,
+        );
+        const tokenOffsets = keys.map(
+          (j) => (at(input(inputs, "owners"), b * capacity + j) * ring + (j % ring)) * width,
         );
         for (let h = 0; h < heads; h++) {
           const kv = Math.floor((h * kvHeads) / heads) * head;
-          const scores = tokenOffsets.map((offset) => {
+          const scores = tokenOffsets.map((offset, n) => {
             let score = 0;
             for (let c = 0; c < head; c++) score += at(q, (b * time + i) * row + h * head + c) * at(k, offset + kv + c);
-            return score * scale;
+            score *= scale;
+            if (cap !== undefined) score = cap * Math.tanh(score / cap);
+            if (!table) return score;
+            return score + at(table, ((table.shape[0]! - 1) / 2 + position - keys[n]!) * heads + h);
           });
           const largest = Math.max(...scores);
           const weights = scores.map((score) => Math.exp(score - largest));
@@ -148,6 +192,43 @@ export const cachedAttention = defineOp<CachedAttentionAttributes>({
         v: { shape: [1, 3, 80] },
         owners: { shape: [1, 3], values: [0, 0, 0] },
         starts: { shape: [1], values: [1] },
+      },
+    },
+    {
+      name: "a window in a ring, capped, grouped queries",
+      attributes: { heads: 4, kvHeads: 2, scale: 0.4, before: 70, cap: 1.5 },
+      inputs: {
+        q: { shape: [2, 3, 32] },
+        k: { shape: [2, 75, 16] },
+        v: { shape: [2, 75, 16] },
+        owners: { shape: [2, 200], values: Array.from({ length: 400 }, (_, i) => (i < 200 ? 1 : 0)) },
+        starts: { shape: [2], values: [150, 20] },
+      },
+    },
+    {
+      name: "a number for each distance",
+      attributes: base,
+      inputs: {
+        q: { shape: [2, 3, 12] },
+        k: { shape: [2, 20, 12] },
+        v: { shape: [2, 20, 12] },
+        relative: { shape: [39, 2] },
+        owners: { shape: [2, 20], below: 2 },
+        starts: { shape: [2], values: [4, 17] },
+      },
+    },
+    {
+      name: "cross-attention of two beams of a text, with padding",
+      attributes: { ...base, causal: false },
+      inputs: {
+        q: { shape: [4, 2, 12] },
+        k: { shape: [2, 70, 12] },
+        v: { shape: [2, 70, 12] },
+        owners: {
+          shape: [4, 70],
+          values: Array.from({ length: 280 }, (_, i) => (i % 70 < 66 ? Math.floor(i / 140) : -1)),
+        },
+        starts: { shape: [4], values: [5, 5, 0, 1] },
       },
     },
     {

@@ -1,10 +1,11 @@
 import { ShapeError } from "../base/errors";
-import { formatShape, sameShape } from "../base/shape";
+import { formatShape } from "../base/shape";
 import { defineOp } from "../op/declaration";
 import type { InferContext } from "../op/declaration";
 import {
   attentionStatistics,
   checkSeeds,
+  checkSpan,
   attentionFlops,
   attentionForward,
   attentionGradients,
@@ -19,6 +20,7 @@ function layoutOf(qkv: readonly number[], { heads }: AttentionAttributes): Atten
   return {
     batch,
     time,
+    keys: time,
     head: width / heads,
     q: { slot: "qkv", row, offset: 0 },
     k: { slot: "qkv", row, offset: width },
@@ -29,7 +31,8 @@ function layoutOf(qkv: readonly number[], { heads }: AttentionAttributes): Atten
 const layout = (context: InferContext<AttentionAttributes>): AttentionLayout =>
   layoutOf(context.spec("qkv").shape, context.attributes);
 
-const base: AttentionAttributes = { heads: 2, kvHeads: 2, causal: true, scale: 0.5, dropout: 0, salt: 0 };
+const both: AttentionAttributes = { heads: 2, kvHeads: 2, scale: 0.5, dropout: 0, salt: 0 };
+const base: AttentionAttributes = { ...both, after: 0 };
 /** Seeds of `texts` texts. */
 const seeds = (texts: number) => ({ shape: [texts, 2], values: Array.from({ length: 2 * texts }, (_, i) => 3 + i) });
 
@@ -52,12 +55,7 @@ export const fusedAttention = defineOp<AttentionAttributes>({
         "Pass qkv [b, t, 3 * heads * d], with as many key-value heads as heads.",
       );
     }
-    if (!sameShape(context.spec("mask").shape, [batch, time])) {
-      throw new ShapeError(
-        `fused_attention: mask ${formatShape(context.spec("mask").shape)} does not fit qkv ${formatShape(qkv)}.`,
-        `Pass a mask of shape [${batch}, ${time}].`,
-      );
-    }
+    checkSpan("fused_attention", layout(context), context.attributes, context.spec("mask").shape);
     checkSeeds("fused_attention", context.spec("seed").shape, batch);
     return {
       y: { shape: [batch, time, row / 3], dtype: "f32" },
@@ -81,10 +79,10 @@ export const fusedAttention = defineOp<AttentionAttributes>({
         const table = (variable: string) => [variable, "dqkv", at.q.row, at.time] as const;
         return attentionGradients("grad_k_v_fused", [table("dq"), [table("dk")]], at, context);
       },
-      flops: (context) => attentionFlops(layout(context), context.attributes.heads, 7),
+      flops: (context) => attentionFlops(layout(context), context.attributes, 7),
     },
   ],
-  flops: (context) => attentionFlops(layout(context), context.attributes.heads, 2),
+  flops: (context) => attentionFlops(layout(context), context.attributes, 2),
   reference(inputs, attributes) {
     const qkv = input(inputs, "qkv");
     const shape = layoutOf(qkv.shape, attributes);
@@ -104,7 +102,7 @@ export const fusedAttention = defineOp<AttentionAttributes>({
     },
     {
       name: "both directions, dropout",
-      attributes: { ...base, causal: false, dropout: 0.2, salt: 4 },
+      attributes: { ...both, dropout: 0.2, salt: 4 },
       inputs: {
         qkv: { shape: [1, 33, 24] },
         seed: seeds(1),
@@ -113,11 +111,20 @@ export const fusedAttention = defineOp<AttentionAttributes>({
     },
     {
       name: "dropout, enough texts for a joint launch of all gradients",
-      attributes: { ...base, heads: 1, kvHeads: 1, causal: false, dropout: 0.2, salt: 6 },
+      attributes: { ...both, heads: 1, kvHeads: 1, dropout: 0.2, salt: 6 },
       inputs: {
         qkv: { shape: [16, 40, 12] },
         seed: seeds(16),
         mask: { shape: [16, 40], values: Array.from({ length: 640 }, (_, i) => (i % 40 < 38 ? 1 : 0)) },
+      },
+    },
+    {
+      name: "window on both sides, enough texts for a joint launch of all gradients",
+      attributes: { ...both, heads: 2, kvHeads: 2, before: 9, after: 6 },
+      inputs: {
+        qkv: { shape: [8, 50, 24] },
+        seed: seeds(8),
+        mask: { shape: [8, 50], values: Array.from({ length: 400 }, (_, i) => (i % 50 < 47 ? 1 : 0)) },
       },
     },
     {

@@ -24,6 +24,7 @@ import { meanSquaredError } from "./mean_squared_error";
 import { mul } from "./mul";
 import { prepend } from "./prepend";
 import { productMean } from "./product_mean";
+import { relativeAttention } from "./relative_attention";
 import { relu } from "./relu";
 import { rmsNorm } from "./rms_norm";
 import { rope } from "./rope";
@@ -65,6 +66,7 @@ export {
   mul,
   prepend,
   productMean,
+  relativeAttention,
   relu,
   rmsNorm,
   rope,
@@ -108,6 +110,7 @@ export const OPS: readonly Op[] = [
   mul,
   prepend,
   productMean,
+  relativeAttention,
   relu,
   rmsNorm,
   rope,

@@ -52,7 +52,7 @@ const headCases = [32, 64, 80, 96, 128, 256].map((head): OpCase<Attributes> => {
   const [batch, time, heads, kvHeads] = [1, 70, 2, 1];
   return {
     name: `heads of ${head}`,
-    attributes: { heads, kvHeads, causal: true, scale: 0.1, dropout: 0.2, salt: 7 },
+    attributes: { heads, kvHeads, after: 0, scale: 0.1, dropout: 0.2, salt: 7 },
     inputs: {
       q: { shape: [batch, time, heads * head] },
       k: { shape: [batch, time, kvHeads * head] },

@@ -159,6 +159,6 @@ function attention(recorder: Recorder): Recorded {
     seed: recorder.input("seed", [1, 2], "u32"),
   };
   const scale = 1 / Math.sqrt(WIDTH / HEADS);
-  const attributes = { heads: HEADS, kvHeads: HEADS, causal: false, scale, dropout: 0, salt: 0 };
+  const attributes = { heads: HEADS, kvHeads: HEADS, scale, dropout: 0, salt: 0 };
   return { y: recorder.apply(fusedAttention, values, attributes), trainable: ["qkv"] };
 }

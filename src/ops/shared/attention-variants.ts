@@ -10,12 +10,36 @@ export interface AttentionSize {
   readonly texts: number;
   /** Heads of the output: the key-value heads for gradients of keys and values, else the query heads. */
   readonly heads: number;
-  /** Tokens in a text. */
+  /** Queries of a text. */
   readonly time: number;
+  /** Keys of a text. */
+  readonly keys: number;
   /** Elements in a head. */
   readonly head: number;
+  /** Whether keys before a query's own are out of its sight. */
+  readonly windowed: boolean;
   readonly causal: boolean;
+  readonly capped: boolean;
+  readonly segmented: boolean;
+  /** The table by which attention depends on positions, if there is one, and whether these are those of a grid. */
+  readonly relative: RelativeKernels | undefined;
+  readonly grid: boolean;
   readonly dropping: boolean;
+}
+
+/**
+ * What attention by differences of positions has for each of them: a number a head, which is added to scores, or rows of a key
+ * and a query a head, with which queries and keys are multiplied.
+ */
+type RelativeForm = "numbers" | "rows";
+
+/** What kernels of attention are made of where scores depend on the difference of positions by a table. */
+export interface RelativeKernels {
+  readonly form: RelativeForm;
+  /** Number of differences, for which the table has entries. */
+  readonly entries: number;
+  /** Parts that take the place of lib/relative: in attention.wgsl, and in its variants if they are written for the form. */
+  readonly parts: { readonly portable: Kernel; readonly variants?: Kernel };
 }
 
 /** Number of matrix products with a time x time matrix that an entry computes. */
@@ -28,12 +52,16 @@ const PRODUCTS: Readonly<Record<string, number>> = {
   grad_k_v_fused: 4,
   grad_q_k_v: 5,
   grad_q_k_v_fused: 5,
+  grad_relative: 2,
+  grad_relative_rows: 6,
 };
 
 /** Entries of attention_subgroup.wgsl. */
 const SUBGROUP_ENTRIES: ReadonlySet<string> = new Set([
   "forward",
   "grad_q",
+  "grad_k",
+  "grad_v",
   "grad_k_v",
   "grad_k_v_fused",
   "grad_q_k_v",
@@ -56,23 +84,66 @@ const TILES: readonly { readonly subgroup: number; readonly rows: number; readon
   { subgroup: 32, rows: 32, columns: 2 },
 ];
 
-/** Default number of rows, and invocations, of a workgroup of attention.wgsl. */
-export const DEFAULT_GROUP = 32;
-const OTHER_GROUPS: readonly number[] = [64, 128];
+/** Numbers of rows, and invocations, of a workgroup of attention.wgsl; the first is the default. */
+const GROUPS = [32, 64, 128] as const;
 
-/** The variants of an attention launch, and the launch's shape for tuning. `portable` is attention.wgsl. */
-export function attentionVariants(size: AttentionSize, portable: Kernel): Pick<Launch, "variants" | "shape"> {
-  const { entry, texts, heads, time, head, causal, dropping } = size;
-  // Nothing is multiplied by time, so that a tuner need not try it.
-  if (entry === "temp_statistics") return { variants: tiledVariants(size) };
-  const traits = [`head ${head}`, ...(causal ? ["causal"] : []), ...(dropping ? ["dropout"] : [])];
+/** Whether an entry computes something of each key rather than of each query. */
+export const isOfKeys = (entry: string): boolean => entry.startsWith("grad_k") || entry.startsWith("grad_v");
+
+/** Whether an entry computes the gradient of a table by differences of positions. */
+export const isOfTable = (entry: string): boolean => entry.startsWith("grad_relative");
+
+/** Whether there are other kernels than attention.wgsl. */
+const hasVariants = ({ relative }: AttentionSize): boolean => !relative || relative.parts.variants !== undefined;
+
+/** The constants of all kernels of attention that decide what a score is. */
+const scoreConstants = (size: AttentionSize): Record<string, number> => {
+  const { head, windowed, capped, segmented, relative, grid } = size;
   return {
+    HEAD: head,
+    ...(windowed && { WINDOWED: 1 }),
+    ...(capped && { CAPPED: 1 }),
+    ...(segmented && { SEGMENTED: 1 }),
+    ...(relative && { RELATIVE: relative.form === "numbers" ? 1 : 2 }),
+    ...(grid && { GRID: 1 }),
+  };
+};
+
+const withPart = new Map<Kernel, Kernel>();
+
+/** A kernel as it runs where a part of it reads a table. */
+function kernelFor(kernel: Kernel, part: Kernel | undefined): Kernel {
+  if (!part) return kernel;
+  const reading = withPart.get(kernel) ?? { ...kernel, substitutes: { "lib/relative": part } };
+  withPart.set(kernel, reading);
+  return reading;
+}
+
+/** How an attention launch runs by `portable`, which is attention.wgsl, its variants, and its shape for tuning. */
+export function attentionKernels(
+  size: AttentionSize,
+  portable: Kernel,
+): Pick<Launch, "kernel" | "constants" | "workgroups" | "variants" | "shape"> {
+  const { entry, texts, heads, time, keys, head, windowed, causal, capped, segmented, dropping } = size;
+  const { kernel, constants, workgroups } = groupVariant(size, portable, GROUPS[0]);
+  // Nothing is multiplied by keys, so that a tuner need not try it.
+  if (entry === "temp_statistics") return { kernel, constants, workgroups, variants: tiledVariants(size) };
+  const options = { causal, window: windowed, cap: capped, segments: segmented, dropout: dropping };
+  const traits = [
+    `head ${head}`,
+    ...Object.entries(options).flatMap(([name, is]) => (is ? [name] : [])),
+    ...(size.relative ? [`relative ${size.relative.form}`] : []),
+  ];
+  return {
+    kernel,
+    constants,
+    workgroups,
     variants: [
       ...subgroupVariants(size),
       ...tiledVariants(size),
-      ...OTHER_GROUPS.map((group) => groupVariant(size, portable, group)),
+      ...GROUPS.slice(1).map((group) => groupVariant(size, portable, group)),
     ],
-    shape: { sizes: { heads: texts * heads, time }, traits },
+    shape: { sizes: { heads: texts * heads, time, ...(keys !== time && { keys }) }, traits },
   };
 }
 
@@ -96,18 +167,19 @@ export function joinedGradients(size: AttentionSize, queries: AbsorbedLaunch): A
 /** A variant with other workgroups. Each row is computed by one invocation, so the bits are the same. */
 const groupVariant = (size: AttentionSize, kernel: Kernel, group: number): Variant => ({
   name: `groups of ${group}`,
-  kernel,
-  constants: { HEAD: size.head, GROUP: group },
+  kernel: kernelFor(kernel, size.relative?.parts.portable),
+  constants: { ...scoreConstants(size), GROUP: group },
   ...workOf(size, group),
 });
 
 /** Variants that sum over keys tile by tile, which changes the rounding. They load four elements at a time. */
 function subgroupVariants(size: AttentionSize): Variant[] {
-  if (!SUBGROUP_ENTRIES.has(size.entry) || size.head > MAX_SUBGROUP_HEAD || size.head % 4 !== 0) return [];
+  if (!SUBGROUP_ENTRIES.has(size.entry) || !hasVariants(size) || size.head > MAX_SUBGROUP_HEAD || size.head % 4 !== 0)
+    return [];
   return TILES.map(({ subgroup, rows, columns }) => ({
     name: `subgroups of ${subgroup}, ${rows} x ${subgroup * columns}`,
-    kernel: subgroupKernel,
-    constants: { HEAD: size.head, SUBGROUP: subgroup, ROWS: rows, COLUMNS: columns },
+    kernel: kernelFor(subgroupKernel, size.relative?.parts.variants),
+    constants: { ...scoreConstants(size), SUBGROUP: subgroup, ROWS: rows, COLUMNS: columns },
     ...workOf(size, rows),
     subgroup,
     rounds: true,
@@ -122,15 +194,15 @@ const TILED_LANES = 128;
  * each for keys and values, so that a GPU's registers hold them: with wider heads, more invocations share a row.
  */
 function tiledVariants(size: AttentionSize): Variant[] {
-  const { entry, head } = size;
-  if (head > MAX_TILED_HEAD || head % 4 !== 0) return [];
+  const { entry, head, relative } = size;
+  if (isOfTable(entry) || !hasVariants(size) || head > MAX_TILED_HEAD || head % 4 !== 0) return [];
   const columnLanes = entry.startsWith("grad_k_v") ? (head <= 32 ? 8 : head <= 128 ? 16 : 32) : head <= 128 ? 8 : 16;
   const rows = 4 * (TILED_LANES / columnLanes);
   return [
     {
       name: `tiles of ${rows} x ${4 * columnLanes}`,
-      kernel: tiledKernel,
-      constants: { HEAD: head, COLUMN_LANES: columnLanes },
+      kernel: kernelFor(tiledKernel, relative?.parts.variants),
+      constants: { ...scoreConstants(size), COLUMN_LANES: columnLanes },
       ...workOf(size, rows),
       rounds: true,
       gpu: true,
@@ -138,14 +210,16 @@ function tiledVariants(size: AttentionSize): Variant[] {
   ];
 }
 
-/** Workgroups of `rows` rows each, and floating-point operations. */
+/** Workgroups of so many rows each, and floating-point operations. */
 function workOf(
-  { entry, texts, heads, time, head }: AttentionSize,
-  rows: number,
+  { entry, texts, heads, time, keys, head, relative }: AttentionSize,
+  rowsPerGroup: number,
 ): Pick<Variant, "workgroups" | "flops"> {
   const products = PRODUCTS[entry];
   // What is not a product with a time x time matrix is one dot product a row.
-  const perRow = products === undefined ? 1 : products * time;
-  const flops = 2 * perRow * texts * heads * time * head;
-  return { workgroups: texts * heads * Math.ceil(time / rows), flops };
+  const [rows, columns] = isOfKeys(entry) ? [keys, time] : [time, keys];
+  const perRow = products === undefined ? 1 : products * columns;
+  const flops = 2 * perRow * texts * heads * rows * head;
+  const groupsPerHead = relative && isOfTable(entry) ? relative.entries : texts * Math.ceil(rows / rowsPerGroup);
+  return { workgroups: groupsPerHead * heads, flops };
 }

@@ -1,10 +1,11 @@
 import kernel from "../../../kernels/attention.wgsl";
-import { ShapeError } from "../../base/errors";
+import { ConfigError, ShapeError } from "../../base/errors";
 import { formatShape, sameShape } from "../../base/shape";
 import type { ReferenceTensor, LaunchContext } from "../../op/declaration";
 import { bindRows, rowRanges } from "../../op/launch";
 import type { Launch } from "../../op/launch";
-import { attentionVariants, DEFAULT_GROUP, joinedGradients } from "./attention-variants";
+import { attentionKernels, isOfKeys, isOfTable, joinedGradients } from "./attention-variants";
+import type { AttentionSize, RelativeKernels } from "./attention-variants";
 import { droppedElement } from "./dropout";
 import { dropoutParams } from "./product";
 import { at } from "./reference";
@@ -13,10 +14,16 @@ export type AttentionAttributes = {
   readonly heads: number;
   /** Key-value heads; fewer than `heads` for grouped-query attention. */
   readonly kvHeads: number;
-  /** Whether a token attends only to itself and earlier ones. */
-  readonly causal: boolean;
+  /** Number of keys before its own position that a query sees; all if absent. */
+  readonly before?: number;
+  /** Number of keys after its own position that a query sees; all if absent. Causal attention has 0. */
+  readonly after?: number;
   /** Factor of the scores, usually 1 / sqrt(head size). */
   readonly scale: number;
+  /** Soft cap of the scores: cap * tanh(score / cap); none if absent. */
+  readonly cap?: number;
+  /** Whether a query sees only keys for which the mask holds the same number; default false. */
+  readonly segments?: boolean;
   /** Probability that an attention weight is dropped; 0 for no dropout. */
   readonly dropout: number;
   /** Number of this node among those with dropout, so that each has a mask of its own. */
@@ -35,17 +42,27 @@ export interface Stripe {
 /** Sizes of one attention node, and the locations of q, k and v. */
 export interface AttentionLayout {
   readonly batch: number;
-  /** Tokens in a text. */
+  /** Queries of a text. */
   readonly time: number;
+  /** Keys of a text. */
+  readonly keys: number;
   /** Elements in a head. */
   readonly head: number;
   readonly q: Stripe;
   readonly k: Stripe;
   readonly v: Stripe;
+  /** The table in the slot `relative`, if there is one. */
+  readonly relative?: RelativeTable;
+}
+
+/** A table with an entry for each difference of the positions of a query and a key. */
+export interface RelativeTable extends RelativeKernels {
+  /** Columns of the grid on which tokens lie, row by row. */
+  readonly columns: number;
 }
 
 /** A WGSL variable and its slot, with the length of a row in elements and the number of rows for each text. */
-type Table = readonly [variable: string, slot: string, row: number, rowsPerText: number];
+export type Table = readonly [variable: string, slot: string, row: number, rowsPerText: number];
 
 /** The launches of one entry; several, each for some texts, if a table exceeds a binding. */
 export function attentionLaunches(
@@ -55,22 +72,24 @@ export function attentionLaunches(
   context: LaunchContext<AttentionAttributes>,
   seeded: boolean,
 ): Launch[] {
-  const { heads, kvHeads, causal, scale, dropout, salt } = context.attributes;
-  const { batch, time, head, q, k, v } = layout;
+  const { heads, kvHeads, scale, cap, dropout, salt } = context.attributes;
+  const { batch, time, keys, q, k, v, relative } = layout;
+  const { before, after } = spanOf(layout, context.attributes);
   const bytesPerText = tables.map(([, , row, rowsPerText]) => row * rowsPerText * 4);
-  const outputHeads = entry.startsWith("grad_k") || entry.startsWith("grad_v") ? kvHeads : heads;
-  const size = { entry, heads: outputHeads, time, head, causal, dropping: dropout > 0 };
+  const size = sizeOf(entry, layout, context.attributes);
   return rowRanges(batch, bytesPerText, context.limits).map((range) => ({
-    kernel,
     entry,
     bindings: {
       ...Object.fromEntries(tables.map(([variable, slot], i) => [variable, bindRows(slot, range, bytesPerText[i]!)])),
       ...(seeded ? { seed: "seed" } : {}),
+      ...(relative && entry !== "temp_statistics" ? { relative: "relative" } : {}),
+      ...(isOfTable(entry) ? { drelative: "drelative" } : {}),
     },
     params: {
       batch: range.count,
       batch0: range.start,
       time,
+      keys,
       heads,
       kv_heads: kvHeads,
       q_row: q.row,
@@ -79,21 +98,52 @@ export function attentionLaunches(
       k_offset: k.offset,
       v_row: v.row,
       v_offset: v.offset,
-      causal: causal ? 1 : 0,
+      before,
+      after,
       scale,
+      cap: cap ?? 0,
       ...dropoutParams(dropout, salt),
       dropping: dropout > 0 ? 1 : 0,
+      columns: relative?.columns ?? time,
+      center: relative ? (relative.entries - 1) / 2 : 0,
+      accumulate: isOfTable(entry) && (context.accumulate || range.start > 0) ? 1 : 0,
     },
-    constants: { HEAD: head, GROUP: DEFAULT_GROUP },
-    workgroups: range.count * outputHeads * Math.ceil(time / DEFAULT_GROUP),
-    ...attentionVariants({ ...size, texts: range.count }, kernel),
+    ...attentionKernels({ ...size, texts: range.count }, kernel),
   }));
 }
 
-const stripes = ({ q, k, v, time }: AttentionLayout): Table[] => [
+/** Number of keys before and after its own position that a query sees. */
+function spanOf({ time, keys }: AttentionLayout, { before = time, after = keys }: AttentionAttributes) {
+  return { before: Math.min(before, time), after: Math.min(after, keys) };
+}
+
+/** The size of an entry's launch for all texts. */
+function sizeOf(entry: string, layout: AttentionLayout, attributes: AttentionAttributes): AttentionSize {
+  const { batch, time, keys, head, relative } = layout;
+  const { heads, kvHeads, cap, segments = false, dropout } = attributes;
+  const { before, after } = spanOf(layout, attributes);
+  return {
+    entry,
+    texts: batch,
+    heads: isOfKeys(entry) ? kvHeads : heads,
+    time,
+    keys,
+    head,
+    // A window that is as long as the text hides nothing.
+    windowed: before < time - 1,
+    causal: after === 0,
+    capped: cap !== undefined,
+    segmented: segments,
+    relative: entry === "temp_statistics" ? undefined : relative,
+    grid: relative !== undefined && relative.columns < time,
+    dropping: dropout > 0,
+  };
+}
+
+const stripes = ({ q, k, v, time, keys }: AttentionLayout): Table[] => [
   ["q", q.slot, q.row, time],
-  ["k", k.slot, k.row, time],
-  ["v", v.slot, v.row, time],
+  ["k", k.slot, k.row, keys],
+  ["v", v.slot, v.row, keys],
 ];
 
 const rowStatistics = (layout: AttentionLayout, heads: number, ...slots: string[]): Table[] =>
@@ -102,7 +152,7 @@ const rowStatistics = (layout: AttentionLayout, heads: number, ...slots: string[
 const outputs = (layout: AttentionLayout, heads: number, ...slots: string[]): Table[] =>
   slots.map((slot) => [slot, slot, heads * layout.head, layout.time]);
 
-const maskTable = (layout: AttentionLayout): Table => ["mask", "mask", layout.time, 1];
+const maskTable = (layout: AttentionLayout): Table => ["mask", "mask", layout.keys, 1];
 
 const statisticsTable = (layout: AttentionLayout, heads: number): Table => [
   "statistics",
@@ -131,7 +181,7 @@ export function attentionStatistics(layout: AttentionLayout, context: LaunchCont
 
 /** Launches of one gradient entry, which writes `targets`. */
 export function attentionGradient(
-  entry: "grad_q" | "grad_k" | "grad_v" | "grad_k_v" | "grad_k_v_fused",
+  entry: "grad_q" | "grad_k" | "grad_v" | "grad_k_v" | "grad_k_v_fused" | "grad_relative" | "grad_relative_rows",
   targets: readonly Table[],
   layout: AttentionLayout,
   context: LaunchContext<AttentionAttributes>,
@@ -159,9 +209,7 @@ export function attentionGradients(
   const [q, kv] = [qLaunches[0]!, kvLaunches[0]!];
   // If the batch is cut, the two launches for one part of it are not neighbours, and cannot be joined.
   if (qLaunches.length + kvLaunches.length > 2) return [...qLaunches, ...kvLaunches];
-  const { kvHeads, causal, dropout } = context.attributes;
-  const { batch, time, head } = layout;
-  const size = { entry, texts: batch, heads: kvHeads, time, head, causal, dropping: dropout > 0 };
+  const size = sizeOf(entry, layout, context.attributes);
   // In one dispatch, WebGPU lets a buffer be bound only once for writing.
   const isShared = dkv.some(([, slot]) => slot === dq[1]);
   const variables = Object.fromEntries(Object.keys(q.bindings).map((variable) => [variable, variable]));
@@ -170,9 +218,43 @@ export function attentionGradients(
   return [q, { ...kv, absorbs: joinedGradients(size, absorbed) }];
 }
 
-/** Floating-point operations of `products` matrix products with a time x time matrix for each head. */
-export function attentionFlops(layout: AttentionLayout, heads: number, products: number): number {
-  return 2 * products * layout.batch * heads * layout.time * layout.time * layout.head;
+/** Floating-point operations of `products` matrix products with a matrix of all queries and the keys that they see, for each head. */
+export function attentionFlops(layout: AttentionLayout, attributes: AttentionAttributes, products: number): number {
+  const { batch, time, keys, head } = layout;
+  const { before, after } = spanOf(layout, attributes);
+  const pairs = batch * attributes.heads * time * Math.min(keys, before + 1 + after);
+  return 2 * products * pairs * head;
+}
+
+/**
+ * @throws ShapeError unless the mask is [b, keys], and there are as many queries as keys where their positions are compared.
+ * @throws ConfigError for a span or a cap that is negative.
+ */
+export function checkSpan(
+  op: string,
+  { batch, time, keys }: AttentionLayout,
+  { before, after, cap = 1, segments = false }: AttentionAttributes,
+  mask: readonly number[],
+): void {
+  if (!sameShape(mask, [batch, keys])) {
+    throw new ShapeError(
+      `${op}: mask ${formatShape(mask)} does not fit ${keys} keys in each of ${batch} texts.`,
+      `Pass a mask of shape [${batch}, ${keys}].`,
+    );
+  }
+  const compares = before !== undefined || after !== undefined || segments;
+  if (compares && time !== keys) {
+    throw new ShapeError(
+      `${op}: ${time} queries of ${keys} keys have no span and no segments.`,
+      "Leave out before, after and segments, or pass as many queries as keys.",
+    );
+  }
+  if (!([before ?? 0, after ?? 0].every((count) => count >= 0) && cap > 0)) {
+    throw new ConfigError(
+      `${op}: before ${before}, after ${after}, cap ${cap}.`,
+      "Pass numbers of keys from 0 on, and a cap above 0, or leave them out.",
+    );
+  }
 }
 
 /** @throws ShapeError unless there are two seed words for each text. */
@@ -184,34 +266,64 @@ export function checkSeeds(op: string, seed: readonly number[], batch: number): 
   );
 }
 
+/** A table of `relative_attention`, with the attributes that say how it is read. */
+export interface ReferenceTable {
+  readonly form: "numbers" | "rows";
+  readonly columns: number;
+  readonly table: ReferenceTensor;
+}
+
 /** Attention in plain loops, in float64. `read` returns an element of q, k or v. */
 export function attentionReference(
   layout: AttentionLayout,
   attributes: AttentionAttributes,
-  read: (operand: "q" | "k" | "v", batch: number, time: number, head: number, column: number) => number,
+  read: (operand: "q" | "k" | "v", batch: number, row: number, head: number, column: number) => number,
   mask: ReferenceTensor,
   seed: ReferenceTensor,
+  relative?: ReferenceTable,
 ): { y: ReferenceTensor; lse: ReferenceTensor } {
-  const { batch, time, head } = layout;
-  const { heads, kvHeads, causal, scale, dropout, salt } = attributes;
-  const dropped = { probability: dropout, salt, seed, perText: heads * time * time };
+  const { batch, time, keys, head } = layout;
+  const { heads, kvHeads, scale, cap, segments, dropout, salt } = attributes;
+  const { before, after } = spanOf(layout, attributes);
+  const dropped = { probability: dropout, salt, seed, perText: heads * time * keys };
+  /** A number of the table, or an element of its rows, by its index within the entry of two positions. */
+  const ofTable = (i: number, j: number, index: number): number => {
+    const { columns, table } = relative!;
+    const place = (position: number): number => position + Math.floor(position / columns) * (columns - 1);
+    const [entries = 0] = table.shape;
+    return at(table, ((entries - 1) / 2 + place(i) - place(j)) * (table.data.length / entries) + index);
+  };
+  const isHidden = (b: number, i: number, j: number): boolean => {
+    const key = at(mask, b * keys + j);
+    return segments ? key !== at(mask, b * keys + i) : key === 0;
+  };
   const y = new Float64Array(batch * time * heads * head);
   const lse = new Float64Array(batch * heads * time);
   for (let b = 0; b < batch; b++) {
     for (let h = 0; h < heads; h++) {
       const kv = Math.floor((h * kvHeads) / heads);
       for (let i = 0; i < time; i++) {
+        const first = Math.max(0, i - before);
         const scores: number[] = [];
-        for (let j = 0; j < (causal ? i + 1 : time); j++) {
+        for (let j = first; j < Math.min(keys, i + after + 1); j++) {
           let score = 0;
-          for (let c = 0; c < head; c++) score += read("q", b, i, h, c) * read("k", b, j, kv, c);
-          scores.push(at(mask, b * time + j) === 0 ? -3e38 : score * scale);
+          for (let c = 0; c < head; c++) {
+            const [query, key] = [read("q", b, i, h, c), read("k", b, j, kv, c)];
+            score += scale * query * key;
+            if (relative?.form !== "rows") continue;
+            score += scale * query * ofTable(i, j, h * head + c);
+            score += scale * key * ofTable(i, j, (heads + h) * head + c);
+          }
+          if (cap !== undefined) score = cap * Math.tanh(score / cap);
+          if (relative?.form === "numbers") score += ofTable(i, j, h);
+          scores.push(isHidden(b, i, j) ? -3e38 : score);
         }
         const largest = Math.max(...scores);
         const total = scores.reduce((sum, score) => sum + Math.exp(score - largest), 0);
         lse[(b * heads + h) * time + i] = largest + Math.log(total);
-        scores.forEach((score, j) => {
-          const index = ((b * heads + h) * time + i) * time + j;
+        scores.forEach((score, offset) => {
+          const j = first + offset;
+          const index = ((b * heads + h) * time + i) * keys + j;
           const weight = droppedElement(Math.exp(score - largest) / total, index, dropped);
           for (let c = 0; c < head; c++) {
             const out = ((b * time + i) * heads + h) * head + c;

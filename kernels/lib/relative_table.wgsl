@@ -1,0 +1,7 @@
+// The table by which attention depends on positions, in place of relative.wgsl.
+
+@group(0) @binding(13) var<storage, read> relative: array<f32>;
+
+fn relative_at(index: u32) -> f32 {
+  return relative[index];
+}
