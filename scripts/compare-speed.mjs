@@ -1,8 +1,9 @@
 // @ts-check
 // Compares the speed of two checkouts of this engine at the workloads of `bench:peers`, in alternating turns on one adapter.
 //
-//   node scripts/compare-speed.mjs BEFORE OUT.json [PART OF A WORKLOAD'S NAME ...]     BEFORE has node_modules
+//   node scripts/compare-speed.mjs BEFORE OUT.json [FIRST [LAST]]     BEFORE has node_modules; workloads by their numbers, from 0
 //
+// By the clock where the machine is idle; the time of all cores is that of a software adapter, also where others use the machine.
 // Rows that OUT.json has of the same two commits stay, so that a comparison can be made in parts.
 import { execFileSync, spawn } from "node:child_process";
 import { copyFileSync, existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -31,9 +32,13 @@ function side(root) {
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
   return {
     commit,
-    /** @param {string} name of a workload, or nothing */
-    ask: async (name) => {
-      child.stdin.write(`${name}\n`);
+    /**
+     * One turn.
+     * @param {number} workload
+     * @returns {Promise<{ name: string, ms: number, cpuMs: number } | null>} null if there are not so many workloads
+     */
+    turn: async (workload) => {
+      child.stdin.write(`${workload}\n`);
       const { value, done } = await lines.next();
       if (done) throw new Error(`The program ended in ${root}.`);
       return JSON.parse(value);
@@ -51,57 +56,48 @@ const median = (values) => [...values].sort((a, b) => a - b)[Math.floor(values.l
 const round = (value) => Number(value.toPrecision(3));
 
 /**
- * Times a workload on both sides in turn.
+ * Times a workload on both sides in turn; undefined if there are not so many.
  * @param {ReturnType<typeof side>} before
  * @param {ReturnType<typeof side>} after
- * @param {string} name
+ * @param {number} workload
  */
-async function compare(before, after, name) {
+async function compare(before, after, workload) {
   // The first turn of each makes it ready.
-  await before.ask(name);
-  await after.ask(name);
-  /** @type {{ before: number[], after: number[] }} */
-  const times = { before: [], after: [] };
+  const [first, second] = [await before.turn(workload), await after.turn(workload)];
+  if (!first || !second) return undefined;
+  if (first.name !== second.name) throw new Error(`Workload ${workload} is "${first.name}" and "${second.name}".`);
+  /** @type {{ before: { ms: number, cpuMs: number }, after: { ms: number, cpuMs: number } }[]} */
+  const turns = [];
   const start = performance.now();
-  while (
-    times.after.length < FEWEST_TURNS ||
-    (times.after.length < MOST_TURNS && performance.now() - start < BUDGET_MS)
-  ) {
-    times.before.push(await before.ask(name));
-    times.after.push(await after.ask(name));
+  while (turns.length < FEWEST_TURNS || (turns.length < MOST_TURNS && performance.now() - start < BUDGET_MS)) {
+    const pair = { before: await before.turn(workload), after: await after.turn(workload) };
+    if (pair.before && pair.after) turns.push({ before: pair.before, after: pair.after });
   }
-  const ratio = median(times.before.map((ms, turn) => ms / (times.after[turn] ?? NaN)));
-  return {
-    workload: name,
-    turns: times.after.length,
-    "before, ms": round(median(times.before)),
-    "after, ms": round(median(times.after)),
-    "fastest before, ms": round(Math.min(...times.before)),
-    "fastest after, ms": round(Math.min(...times.after)),
-    "before / after, median of turns": round(ratio),
-  };
+  /** @param {"ms" | "cpuMs"} time */
+  const figures = (time) => ({
+    before: round(median(turns.map((turn) => turn.before[time]))),
+    after: round(median(turns.map((turn) => turn.after[time]))),
+    "before / after": round(median(turns.map((turn) => turn.before[time] / turn.after[time]))),
+  });
+  return { workload: first.name, turns: turns.length, ms: figures("ms"), "ms of all cores": figures("cpuMs") };
 }
 
-const [beforeRoot, out, ...parts] = process.argv.slice(2);
+const [beforeRoot, out, from = "0", to = "Infinity"] = process.argv.slice(2);
 if (!beforeRoot || !out) {
-  console.error("Usage: node scripts/compare-speed.mjs BEFORE OUT.json [PART OF A NAME ...]");
+  console.error("Usage: node scripts/compare-speed.mjs BEFORE OUT.json [FIRST [LAST]]");
   process.exit(2);
 }
 const [before, after] = [side(resolve(beforeRoot)), side(ROOT)];
 try {
-  /** @type {string[]} */
-  const all = await before.ask("");
-  const names = new Set(await after.ask(""));
   const stored = existsSync(out) ? JSON.parse(readFileSync(out, "utf8")) : {};
   const isSame = stored.before === before.commit && stored.after === after.commit;
-  /** @type {Awaited<ReturnType<typeof compare>>[]} */
-  const rows = isSame ? stored.rows : [];
-  for (const name of all) {
-    if (!names.has(name) || (parts.length > 0 && !parts.some((part) => name.includes(part)))) continue;
-    const row = await compare(before, after, name);
-    console.log(row);
-    const place = rows.findIndex(({ workload }) => workload === name);
-    rows.splice(place < 0 ? rows.length : place, place < 0 ? 0 : 1, row);
+  /** @type {NonNullable<Awaited<ReturnType<typeof compare>>>[]} */
+  let rows = isSame ? stored.rows : [];
+  for (let workload = Number(from); workload <= Number(to); workload++) {
+    const row = await compare(before, after, workload);
+    if (!row) break;
+    console.log(workload, JSON.stringify(row));
+    rows = [...rows.filter((other) => other.workload !== row.workload), row];
     const date = new Date().toISOString().slice(0, 10);
     const contents = { before: before.commit, after: after.commit, node: process.version, date, rows };
     writeFileSync(out, `${JSON.stringify(contents, null, 1)}\n`);
