@@ -13,6 +13,17 @@ const common: Options = {
 
 const library = { index: "src/index.ts", core: "src/core.ts", node: "src/node/index.ts" };
 
+/** Kernels that run on some adapters only: on GPUs, or where subgroups have one size. A page loads those of its adapter. */
+const KERNELS_OF_SOME_ADAPTERS = [
+  "attention_subgroup",
+  "attention_tiled",
+  "lora_gradients",
+  "product_narrow_subgroup",
+  "product_subgroup",
+  "product_tiled",
+  "product_tiled_odd",
+];
+
 /** The drawing of reports is an ES module of its own, loaded by who draws one; CommonJS loads the very same. */
 const REPORT = { entry: "src/report/save.ts", file: "./report.js" };
 
@@ -41,7 +52,7 @@ export default defineConfig([
     minify: true,
     platform: "browser",
     noExternal: [/.*/],
-    esbuildPlugins: [wgslModules({ compact: true }), opsWithoutTests, coreInOneFile],
+    esbuildPlugins: [wgslModules({ compact: true, later: KERNELS_OF_SOME_ADAPTERS }), opsWithoutTests, coreInOneFile],
   },
   {
     ...common,

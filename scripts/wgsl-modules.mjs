@@ -50,18 +50,53 @@ export function compactKernel(code) {
   return lines.map((line) => (DECLARATION.test(line) ? line : withoutSpaces(line))).join("\n");
 }
 
+/** Suffix of the import by which a kernel whose text loads later finds it. */
+const TEXT = "?text";
+
+/**
+ * The module of a kernel whose text is a file of its own.
+ * @param {string} path
+ */
+function laterModule(path) {
+  return [
+    `const kernel = { name: ${JSON.stringify(nameOf(path))}, code: "", imports: [], load: async () => {`,
+    `  const { default: text } = await import(${JSON.stringify(`./${basename(path)}${TEXT}`)});`,
+    "  Object.assign(kernel, text, { load: undefined });",
+    "} };",
+    "export default kernel;",
+  ].join("\n");
+}
+
 /**
  * A plugin of esbuild.
- * @param {{ compact?: boolean }} [options]
+ * @param {{ compact?: boolean, later?: readonly string[] }} [options] `later`: kernels whose texts are files of their own, with
+ * the parts that they import.
  * @returns {Plugin}
  */
-export function wgslModules({ compact = false } = {}) {
+export function wgslModules({ compact = false, later = [] } = {}) {
+  const read = async (/** @type {string} */ path) => {
+    const code = await readFile(path, "utf8");
+    return compact ? compactKernel(code) : code;
+  };
+  /**
+   * A kernel as an expression, parts included.
+   * @param {string} path
+   * @returns {Promise<string>}
+   */
+  const whole = async (path) => {
+    const code = await read(path);
+    const names = [...new Set([...code.matchAll(IMPORT)].map(([, name = ""]) => name))];
+    const parts = await Promise.all(names.map((name) => whole(resolve(KERNELS, `${name}.wgsl`))));
+    return `{ name: ${JSON.stringify(nameOf(path))}, code: ${JSON.stringify(code)}, imports: [${parts.join(", ")}] }`;
+  };
   return {
     name: "wgsl-modules",
     setup(build) {
-      build.onLoad({ filter: /\.wgsl$/ }, async ({ path }) => {
-        const code = await readFile(path, "utf8");
-        return { contents: wgslModule(path, compact ? compactKernel(code) : code), loader: "js" };
+      build.onLoad({ filter: /\.wgsl$/ }, async ({ path, suffix }) => {
+        if (suffix === TEXT) return { contents: `export default ${await whole(path)};`, loader: "js" };
+        if (later.includes(nameOf(path)))
+          return { contents: laterModule(path), loader: "js", resolveDir: dirname(path) };
+        return { contents: wgslModule(path, await read(path)), loader: "js" };
       });
     },
   };

@@ -21,7 +21,7 @@ const cache = new WeakMap<Kernel, ComposedKernel>();
 /**
  * Replaces every `#import` of a kernel by the part that it names. A part that several files import is inserted once, at
  * its first import.
- * @throws KernelError for an import of a part that the kernel does not come with.
+ * @throws KernelError for an import of a part that the kernel does not come with, or if the kernel's text is not loaded.
  */
 export function composeKernel(kernel: Kernel): ComposedKernel {
   const composed = cache.get(kernel) ?? join(kernel);
@@ -30,6 +30,9 @@ export function composeKernel(kernel: Kernel): ComposedKernel {
 }
 
 function join(kernel: Kernel): ComposedKernel {
+  if (kernel.load) {
+    throw new KernelError(`The text of kernels/${kernel.name}.wgsl is not loaded.`, "Await the kernel's `load` first.");
+  }
   const lines: string[] = [];
   const origins: Origin[] = [];
   const inserted = new Set<string>();

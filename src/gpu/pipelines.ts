@@ -22,6 +22,7 @@ export class Pipelines {
 
   async #create(launch: Launch): Promise<GPUComputePipeline> {
     const { kernel, constants, entry } = launch;
+    await kernel.load?.();
     const { module, code } = await once(this.#modules, moduleKey(launch), () =>
       this.#compile(kernel, withConstants(kernel, constants ?? {})),
     );

@@ -188,7 +188,9 @@ function neededBytes(run: VariantLaunch): number {
 /** A pipeline by its kernel's name and a digest of the texts that are compared. */
 async function textKey({ key, run }: Unseen): Promise<string> {
   const textOf = ({ kernel, constants = {}, entry }: Launch): string => `${entry}\n${withConstants(kernel, constants)}`;
-  const texts = [run.launch, ...portableLaunches(run)].map(textOf).join("\n");
+  const launches = [run.launch, ...portableLaunches(run)];
+  await Promise.all(launches.map(({ kernel }) => kernel.load?.()));
+  const texts = launches.map(textOf).join("\n");
   return `${key} ${await sha256Hex(new TextEncoder().encode(texts))}`;
 }
 
