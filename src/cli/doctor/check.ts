@@ -2,8 +2,9 @@ import { KernelError } from "../../base/errors";
 import { createEngine } from "../../node/index";
 import { OPS } from "../../ops/index";
 import type { Op } from "../../op/declaration";
+import type { AdapterInfo } from "../../gpu/device";
 import { checkOps } from "./cases/check";
-import type { CheckResult, WrongResult } from "./cases/check";
+import type { CheckOptions, CheckResult, WrongResult } from "./cases/check";
 import { DOCTOR } from "../flags";
 import { nearestNames } from "../nearest";
 import { readOptions, UsageError } from "../options";
@@ -12,7 +13,8 @@ import { progressOn } from "../view/progress";
 import { Screen } from "../view/screen";
 
 /**
- * `safetape doctor --check`: compares every op, forward and backward, by every kernel that this adapter can run, with float64.
+ * `safetape doctor --check`: compares every op, forward and backward, with float64: on a GPU by every kernel that it can run, on a
+ * software adapter by those that it runs by default.
  * @throws KernelError if a result is wrong.
  */
 export async function checkCommand(raw: RawOptions, print: Print): Promise<void> {
@@ -23,7 +25,9 @@ export async function checkCommand(raw: RawOptions, print: Print): Promise<void>
   using engine = await createEngine({ variants: "portable" });
   let result: CheckResult;
   try {
-    result = await progressOn(screen)("checking kernels", (onProgress) => checkOps(engine.device, ops, { onProgress }));
+    result = await progressOn(screen)("checking kernels", (onProgress) =>
+      checkOps(engine.device, ops, { onProgress, ...extent(engine.info) }),
+    );
   } finally {
     screen.end();
   }
@@ -41,6 +45,9 @@ export async function checkCommand(raw: RawOptions, print: Print): Promise<void>
   }
   refuseWrong(result);
 }
+
+/** A software adapter takes seconds to compile a kernel that is written for GPUs, and would never run it. */
+const extent = ({ isSoftware }: AdapterInfo): CheckOptions => ({ everyFormat: !isSoftware, usualOnly: isSoftware });
 
 /** @throws KernelError if a result is wrong. */
 export function refuseWrong({ wrong }: CheckResult): void {

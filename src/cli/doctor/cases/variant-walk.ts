@@ -27,11 +27,13 @@ export class VariantWalk {
   /**
    * @param everyFormat whether each packed format and size of heads is compared on its own, or one of them for all.
    * @param leftOut names of kernels whose variants are not compared.
+   * @param usualOnly whether only variants that the adapter runs by default are compared.
    */
   constructor(
     private readonly adapter: KernelAdapter,
     private readonly everyFormat: boolean,
     private readonly leftOut: ReadonlySet<string> = new Set(),
+    private readonly usualOnly = false,
   ) {
     this.#usual = namedVariants(adapter.isSoftware ? "subgroups" : "gpu", adapter, 0);
   }
@@ -69,8 +71,9 @@ export class VariantWalk {
     const { entry, variants = [] } = launch;
     const usual = this.#usual(launch);
     for (const variant of variants.filter((candidate) => this.compares(candidate))) {
+      if (this.usualOnly && variant !== usual) continue;
       const traits = this.#traits(launch, variant);
-      if (variant !== usual && traits.every((trait) => this.covered.has(trait))) continue;
+      if ((variant !== usual || this.usualOnly) && traits.every((trait) => this.covered.has(trait))) continue;
       traits.forEach((trait) => this.covered.add(trait));
       const { name, rounds = false, kernel } = variant;
       const noted = this.#noted.get(name) ?? { rounds, entries: new Set(), places: new Set() };
