@@ -198,11 +198,11 @@ const BUDGET_STATISTICS: Statistics = {
 
 /** Ends of names that choose every projection of the layers and no other one, the shortest that do. */
 function layerModules(model: Model): readonly string[] {
-  const outside = model.projections.filter(({ layer }) => layer === undefined);
+  const outside = model.projections.filter(({ role }) => role === undefined);
   const endOf = (name: string): string => {
     const parts = name.split(".");
     const ends = parts.map((_, i) => parts.slice(parts.length - 1 - i).join("."));
     return ends.find((end) => !outside.some((other) => `.${other.name}`.endsWith(`.${end}`))) ?? name;
   };
-  return [...new Set(model.projections.filter(({ layer }) => layer !== undefined).map(({ name }) => endOf(name)))];
+  return [...new Set(model.projections.filter(({ role }) => role !== undefined).map(({ name }) => endOf(name)))];
 }

@@ -79,6 +79,6 @@ export function bitfitFromConfig(value: PeftConfig, where: string, layers?: Laye
   };
   if (!config.add_biases) return adapter;
   return withAddedBiases(adapter, (model) =>
-    model.projections.filter(({ layer }) => layer !== undefined && isChosen(layer, model)),
+    model.projections.filter(({ layer, role }) => role !== undefined && isChosen(layer, model)),
   );
 }

@@ -108,8 +108,11 @@ export function bottleneckFromConfig(value: PeftConfig, where: string, layers?: 
   const heads = (model: Model): readonly string[] => config.modules_to_save ?? model.heads;
   const adaptedBlocks = (model: Model): Block[] => {
     const numbers = layersOf(model);
-    const inLayers = blocksOf(model).filter(({ layer }) => numbers === null || numbers.includes(layer));
-    const isLast = ({ layer }: Block, i: number): boolean => inLayers[i + 1]?.layer !== layer;
+    const inLayers = blocksOf(model).filter(
+      ({ layer }) => numbers === null || (layer !== undefined && numbers.includes(layer)),
+    );
+    const isLast = ({ layer }: Block, i: number): boolean =>
+      i + 1 === inLayers.length || inLayers[i + 1]?.layer !== layer;
     const blocks = config.placement === "every" ? inLayers : inLayers.filter(isLast);
     if (blocks.length > 0) return blocks;
     throw new ConfigError(`No layer of this ${model.family} model is adapted.`, "Name layers that it has.");

@@ -101,7 +101,7 @@ export function loraFromConfig(config: LoraConfig, layers?: LayerChoice): Adapte
   if (config.peft_type === "LORA") return adapter;
   return withAddedBiases(adapter, (model) => {
     const isAll = config.bias === "all";
-    return isAll ? model.projections.filter(({ layer }) => layer !== undefined) : adapter.targets(model).projections;
+    return isAll ? model.projections.filter(({ role }) => role !== undefined) : adapter.targets(model).projections;
   });
 }
 

@@ -150,7 +150,11 @@ const inside = ({ name }: Pick<Block, "name">): string => `${name}.adapter`;
 const between = ({ name }: Pick<Block, "name">): string => `${name}.stream_adapter`;
 
 /** Attention and feed-forward of a layer. @throws ConfigError for a family whose layers are not one after the other. */
-function subLayersOf(model: Model, layer: number, { variant }: MeftConfig): { attention: Block; feedForward: Block } {
+function subLayersOf(
+  model: Model,
+  layer: number | undefined,
+  { variant }: MeftConfig,
+): { attention: Block; feedForward: Block } {
   const [attention, feedForward] = blocksOf(model).filter((block) => block.layer === layer);
   if (attention && feedForward && (variant !== 3 || model.parts)) return { attention, feedForward };
   throw new ConfigError(

@@ -85,7 +85,7 @@ export function resolveTargets(
   }
   const numbers = chosenLayers(layers, model.layers);
   const names = targetProjections(model, { ...resolved, layers_to_transform: null })
-    .filter(({ layer }) => layer !== undefined && numbers.includes(layer))
+    .filter(({ layer }) => typeof layer === "number" && numbers.includes(layer))
     .map(({ name }) => name);
   if (names.length > 0) return { ...resolved, target_modules: names, layers_to_transform: null };
   throw new ConfigError(
@@ -137,8 +137,8 @@ export function chosenLayers(choice: LayerChoice, count: number): number[] {
  * @throws ConfigError when none of the modules exists.
  */
 export function savedModuleTensors(model: Model, modules: readonly string[]): string[] {
-  const belongs = (name: string): boolean =>
-    modules.some((module) => name.startsWith(`${module}.`) || name.includes(`.${module}.`));
+  // As in PEFT, a name is the end of a module's path, also within a part of it: DistilBERT's pre_classifier is a classifier.
+  const belongs = (name: string): boolean => modules.some((module) => name.includes(`${module}.`));
   const names = model.parameters.map(({ name }) => name).filter(belongs);
   // PEFT names both "classifier" and "score" and ignores the one that a model does not have.
   if (names.length > 0 || modules.length === 0) return names;

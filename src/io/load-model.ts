@@ -287,7 +287,9 @@ const isHead = (model: Model, name: string): boolean => model.heads.some((head) 
 
 /** Whether a tensor is of a projection behind the layers: BERT's pooler, an untied projection to the vocabulary. */
 const isAboveLayers = (model: Model, name: string): boolean =>
-  model.projections.some(({ name: module, layer }) => layer === undefined && name.startsWith(`${module}.`));
+  model.projections.some(
+    ({ name: module, layer, role }) => layer === undefined && role === undefined && name.startsWith(`${module}.`),
+  );
 
 /** Random elements from N(0, initializer_range); zeros for a bias. */
 function initial({ name }: ParameterSpec, config: Readonly<Record<string, unknown>>, random: Random): ElementSource {

@@ -6,14 +6,18 @@ import type { Model } from "./model";
 export interface Block {
   /** Name of the sub-layer's module. */
   readonly name: string;
-  readonly layer: number;
+  /** Undefined for a sub-layer of which all layers are made. */
+  readonly layer: number | undefined;
   /** Size of the output's last axis. */
   readonly width: number;
 }
 
 const cache = new WeakMap<Model, readonly Block[]>();
 
-/** Sub-layers of a model's transformer layers, in order: those at which the layers, when traced, call `Forward.block`. */
+/**
+ * Sub-layers of a model's transformer layers, in order: those at which the layers, when traced, call `Forward.block`. What
+ * several layers share is there once.
+ */
 export function blocksOf(model: Model): readonly Block[] {
   const cached = cache.get(model);
   if (cached) return cached;
@@ -28,7 +32,8 @@ export function blocksOf(model: Model): readonly Block[] {
       isTraining: false,
       hooks: {
         block(_forward, site) {
-          blocks.push({ name: site.name, layer: site.layer, width: site.x.shape.at(-1)! });
+          const { name, layer } = site;
+          if (blocks.every((block) => block.name !== name)) blocks.push({ name, layer, width: site.x.shape.at(-1)! });
           return undefined;
         },
       },

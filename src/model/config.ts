@@ -17,6 +17,8 @@ export function parseConfig<const S extends v.GenericSchema>(schema: S, config: 
 export const count = v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(2 ** 31 - 1));
 /** A number of layers. It is limited, since names and shapes are made for every layer before any tensor is read. */
 export const layerCount = v.pipe(count, v.maxValue(1024));
+/** A key that changes the result, and of which only this value is supported. */
+export const only = <const T extends string | number | boolean>(value: T) => v.nullish(v.literal(value), value);
 /** A dropout probability. */
 export const probability = v.pipe(v.number(), v.minValue(0), v.maxValue(0.999));
 

@@ -1,5 +1,7 @@
 import { ConfigError } from "../base/errors";
-import { bert, roberta } from "./bert";
+import { albert } from "./albert";
+import { bert, electra, roberta, xlmRoberta } from "./bert";
+import { distilbert } from "./distilbert";
 import { gpt2 } from "./gpt2";
 import { llama } from "./llama";
 import type { Model, Task } from "./model";
@@ -9,6 +11,10 @@ import { vit } from "./vit";
 const FAMILIES: Readonly<Record<string, (config: Readonly<Record<string, unknown>>) => Model>> = {
   bert,
   roberta,
+  "xlm-roberta": xlmRoberta,
+  distilbert,
+  electra,
+  albert,
   gpt2,
   llama,
   vit,
@@ -37,6 +43,10 @@ export function createModel(config: Readonly<Record<string, unknown>>): Model {
 const ARCHITECTURES: Readonly<Record<string, string>> = {
   bert: "Bert",
   roberta: "Roberta",
+  "xlm-roberta": "XLMRoberta",
+  distilbert: "DistilBert",
+  electra: "Electra",
+  albert: "Albert",
   gpt2: "GPT2",
   llama: "Llama",
   vit: "ViT",

@@ -29,7 +29,8 @@ export interface LinearSite extends Projection {
 export interface BlockSite {
   /** Name of the sub-layer's module. */
   readonly name: string;
-  readonly layer: number;
+  /** Undefined where all layers are one. */
+  readonly layer: number | undefined;
   /** The output [b, t, d], before its residual is added. */
   readonly x: Value;
   /** What it was computed of [b, t, d]: the residual, behind the norm in pre-norm models. */

@@ -1,8 +1,10 @@
 import { ConfigError } from "../base/errors";
 import { embedding } from "../ops/embedding";
+import { gelu } from "../ops/gelu";
 import { linear } from "../ops/linear";
+import { relu } from "../ops/relu";
 import { tanh } from "../ops/tanh";
-import type { Value } from "../tape/tape";
+import type { Recorder, Value } from "../tape/tape";
 import { labelCount } from "./config";
 import type { Forward } from "./forward";
 import type { Model, Projection, Task } from "./model";
@@ -65,46 +67,63 @@ function pick(forward: Forward, name: string, x: Value, tokens: Value): Value {
   return forward.recorder.labelled(name, () => forward.recorder.apply(embedding, { table: x, ids: tokens }, {}));
 }
 
-/** BERT's head: the pooler (a projection of the first token, then tanh; part of the checkpoint), dropout, a projection. */
-export function pooledClassifier(
+/** Activations of heads. */
+const ACTIVATIONS = {
+  tanh: (recorder: Recorder, x: Value) => recorder.apply(tanh, { x }, {}),
+  relu: (recorder: Recorder, x: Value) => recorder.apply(relu, { x }, {}),
+  gelu: (recorder: Recorder, x: Value) => recorder.apply(gelu, { x }, { approximation: "none" }),
+} as const;
+
+/** A classifier of a text's first token: a projection, an activation, dropout, and a projection to the classes. */
+export interface FirstTokenClassifier {
+  readonly task: Task;
+  readonly hidden: number;
+  /** The first projection. BERT's, the pooler, is a part of the checkpoint; others belong to the head. */
+  readonly dense: string;
+  readonly activation: keyof typeof ACTIVATIONS;
+  /** The second projection. Default `classifier`. */
+  readonly out?: string;
+  readonly dropout: number;
+  /** Whether dropout acts before the first projection as well. Default false. */
+  readonly dropsInput?: boolean;
+  /** Modules of the head. Default `classifier`. */
+  readonly heads?: readonly string[];
+}
+
+/** The head of `FirstTokenClassifier`. */
+export function firstTokenClassifier(
   config: Readonly<Record<string, unknown>>,
-  { task, hidden, pooler, dropout }: { task: Task; hidden: number; pooler: string; dropout: number },
+  { task, hidden, dense, activation, dropout, ...options }: FirstTokenClassifier,
 ): Head {
+  const { out = "classifier", heads = ["classifier"], dropsInput = false } = options;
   const classes = labelCount(config);
   return {
     task,
     classes,
-    heads: ["classifier"],
-    projections: [projection(`${pooler}.dense`, hidden, hidden), projection("classifier", hidden, classes)],
+    heads,
+    projections: [projection(dense, hidden, hidden), projection(out, hidden, classes)],
     apply(forward, x) {
-      const first = pick(forward, pooler, x, forward.firstTokens);
-      const pooled = forward.recorder.labelled(pooler, () =>
-        forward.recorder.apply(tanh, { x: forward.linear(`${pooler}.dense`, first) }, {}),
-      );
-      return forward.linear("classifier", forward.dropout(pooled, dropout));
+      const { recorder } = forward;
+      const first = pick(forward, dense, x, forward.firstTokens);
+      const inner = forward.linear(dense, dropsInput ? forward.dropout(first, dropout) : first);
+      const active = recorder.labelled(dense, () => ACTIVATIONS[activation](recorder, inner));
+      return forward.linear(out, forward.dropout(active, dropout));
     },
   };
 }
 
-/** RoBERTa's head: the first token, dropout, a projection, tanh, dropout, a projection. */
-export function denseClassifier(
+/** RoBERTa's head, which belongs to it completely: dropout, a projection, tanh, dropout, a projection. */
+export const denseClassifier = (
   config: Readonly<Record<string, unknown>>,
-  { task, hidden, dropout }: { task: Task; hidden: number; dropout: number },
-): Head {
-  const classes = labelCount(config);
-  return {
-    task,
-    classes,
-    heads: ["classifier"],
-    projections: [projection("classifier.dense", hidden, hidden), projection("classifier.out_proj", hidden, classes)],
-    apply(forward, x) {
-      const first = forward.dropout(pick(forward, "classifier", x, forward.firstTokens), dropout);
-      const inner = forward.linear("classifier.dense", first);
-      const active = forward.recorder.labelled("classifier", () => forward.recorder.apply(tanh, { x: inner }, {}));
-      return forward.linear("classifier.out_proj", forward.dropout(active, dropout));
-    },
-  };
-}
+  head: Pick<FirstTokenClassifier, "task" | "hidden" | "dropout"> & Partial<Pick<FirstTokenClassifier, "activation">>,
+): Head =>
+  firstTokenClassifier(config, {
+    activation: "tanh",
+    ...head,
+    dense: "classifier.dense",
+    out: "classifier.out_proj",
+    dropsInput: true,
+  });
 
 /** Head for question answering: a projection of every token to its scores as the answer's start and end [b, t, 2]. */
 export function answerSpan(hidden: number, norm = identity): Head {

@@ -38,8 +38,8 @@ export interface Projection {
   /** Layout of the weight: `out_in` as torch.nn.Linear stores it, `in_out` as GPT-2's Conv1D does. */
   readonly layout: "out_in" | "in_out";
   readonly bias: boolean;
-  /** Transformer layer, from 0; undefined outside the layers (a pooler, a head). */
-  readonly layer: number | undefined;
+  /** Where it acts: its layer, below the layers, or undefined for a pooler, a head, and what several layers share. */
+  readonly layer: TensorPlace;
   /** Its part in its layer; undefined outside the layers. Methods choose modules by it, never by shape or by name. */
   readonly role: ProjectionRole | undefined;
 }

@@ -17,7 +17,7 @@ export function withWeights(model: Model, format: WeightFormat): Model {
     );
   }
   if (format === "f32") return model;
-  const inLayers = model.projections.filter(({ layer }) => layer !== undefined).map(({ name }) => `${name}.weight`);
+  const inLayers = model.projections.filter(({ role }) => role !== undefined).map(({ name }) => `${name}.weight`);
   const [packed, tables] = [new Set(inLayers), new Set([model.wordEmbeddings, "lm_head.weight"])];
   const tableFormat = format === "bf16" ? "bf16" : "f16";
   return {

@@ -10,12 +10,29 @@ const VOCABULARY = 50;
 const TEXT = { vocab_size: VOCABULARY, max_position_embeddings: 32, num_labels: 2, pad_token_id: 0 };
 const SIZES = { hidden_size: 16, num_hidden_layers: 3, num_attention_heads: 2, intermediate_size: 48 };
 const GPT2 = { vocab_size: VOCABULARY, n_positions: 32, n_embd: 16, n_layer: 3, n_head: 2 };
+const DISTILBERT = { dim: 16, n_layers: 3, n_heads: 2, hidden_dim: 48 };
 const IMAGES = { image_size: 8, patch_size: 4, num_channels: 1, num_labels: 2, hidden_dropout_prob: 0.1 };
 
 /** Configurations of models with three small layers, by family. Overrides replace or add keys. */
 export const tiny = {
   bert: (overrides: Config = {}) => ({ ...TEXT, ...SIZES, model_type: "bert", ...overrides }),
   roberta: (overrides: Config = {}) => ({ ...TEXT, ...SIZES, model_type: "roberta", pad_token_id: 1, ...overrides }),
+  "xlm-roberta": (overrides: Config = {}) => ({
+    ...TEXT,
+    ...SIZES,
+    model_type: "xlm-roberta",
+    pad_token_id: 1,
+    ...overrides,
+  }),
+  electra: (overrides: Config = {}) => ({
+    ...TEXT,
+    ...SIZES,
+    model_type: "electra",
+    embedding_size: 12,
+    ...overrides,
+  }),
+  albert: (overrides: Config = {}) => ({ ...TEXT, ...SIZES, model_type: "albert", embedding_size: 12, ...overrides }),
+  distilbert: (overrides: Config = {}) => ({ ...TEXT, ...DISTILBERT, model_type: "distilbert", ...overrides }),
   gpt2: (overrides: Config = {}) => ({ ...GPT2, model_type: "gpt2", ...overrides }),
   /** Two heads of queries share one head of keys and values. */
   llama: (overrides: Config = {}) => ({
@@ -30,7 +47,10 @@ export const tiny = {
 } satisfies Record<string, (overrides?: Config) => Config>;
 
 export type Family = keyof typeof tiny;
+/** The families whose layers differ most. */
 export const FAMILIES: readonly Family[] = ["bert", "roberta", "gpt2", "llama", "vit"];
+/** Families on the blocks of `src/model/encoder-layer.ts`, but BERT, RoBERTa and ViT. */
+export const ENCODERS: readonly Family[] = ["xlm-roberta", "electra", "albert", "distilbert"];
 
 /** Overrides for any family, with sizes of which rows end within a word or block of packed formats. */
 export const ODD_SIZES = { vocab_size: 51, hidden_size: 24, intermediate_size: 70, n_embd: 24, n_inner: 70 } as const;

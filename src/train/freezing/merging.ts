@@ -35,7 +35,8 @@ export class Merging {
   below(layer: number): number {
     const { projections } = this.loaded.model;
     return projections.filter((projection) => {
-      return (projection.layer ?? Infinity) < layer && this.#originals.has(weightOf(projection.name));
+      const isBelow = typeof projection.layer === "number" && projection.layer < layer;
+      return isBelow && this.#originals.has(weightOf(projection.name));
     }).length;
   }
 

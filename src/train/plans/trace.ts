@@ -108,7 +108,7 @@ export function forwardOf(recorder: Recorder, options: TraceOptions, adapter: Ad
 
 /** The hooks of an adapter that does not act in some layers. */
 function withoutLayers(adapter: Adapter, layers: ReadonlySet<number>): ForwardHooks {
-  const isOut = ({ layer }: Projection | BlockSite): boolean => layer !== undefined && layers.has(layer);
+  const isOut = ({ layer }: Projection | BlockSite): boolean => typeof layer === "number" && layers.has(layer);
   return {
     ...adapter,
     bias: (forward, projection) => (isOut(projection) ? undefined : adapter.bias?.(forward, projection)),

@@ -1,0 +1,172 @@
+import { gelu } from "../ops/gelu";
+import { scaleColumns } from "../ops/scale_columns";
+import type { Value } from "../tape/tape";
+import type { Forward } from "./forward";
+import { layersOf, normParameters } from "./model";
+import type { Model, ParameterSpec, Projection, ProjectionRole } from "./model";
+import { layerStructures } from "./structure";
+
+/** Names of a layer's modules, behind the layer's own path. */
+export interface LayerModules {
+  readonly query: string;
+  readonly key: string;
+  readonly value: string;
+  readonly attentionOutput: string;
+  readonly attentionNorm: string;
+  readonly feedForwardIn: string;
+  readonly feedForwardOut: string;
+  readonly feedForwardNorm: string;
+  /** The two sub-layers: bottleneck adapters are named by them. */
+  readonly attention: string;
+  readonly feedForward: string;
+  /** Tensors [hidden] by which the sub-layers' outputs are multiplied (layer scale). Default none. */
+  readonly attentionScale?: string;
+  readonly feedForwardScale?: string;
+}
+
+/** The layers of an encoder: attention that is not causal, then a feed-forward with GELU. */
+export interface EncoderLayers {
+  readonly count: number;
+  /** Path of a layer by its number. */
+  readonly path: (index: number) => string;
+  readonly modules: LayerModules;
+  /** Whether norms act on what enters a sub-layer, or on the sum that leaves it. */
+  readonly norms: "before" | "after";
+  readonly hidden: number;
+  readonly heads: number;
+  readonly neurons: number;
+  readonly eps: number;
+  readonly approximation: "none" | "tanh";
+  /** Whether queries, keys and values have biases. Default true. */
+  readonly queryKeyValueBias?: boolean;
+  /** Dropout of attention weights, and of the outputs of the two sub-layers. */
+  readonly dropout: { readonly weights: number; readonly attention: number; readonly feedForward: number };
+  /** Whether all layers are the same modules, at the path of layer 0. Default false. */
+  readonly isShared?: boolean;
+}
+
+/** What a model has of its layers. */
+type LayersOfModel = Pick<
+  Model,
+  "layers" | "hiddenSize" | "activation" | "hiddenDropout" | "structures" | "layer" | "parts"
+>;
+
+/** The layers' part of a model, their projections, and their other parameters. */
+export function encoderLayers(layers: EncoderLayers): {
+  readonly model: LayersOfModel;
+  readonly projections: readonly Projection[];
+  readonly parameters: readonly ParameterSpec[];
+} {
+  const { count, hidden, heads, neurons, isShared = false } = layers;
+  const places = isShared ? [undefined] : Array.from({ length: count }, (_, layer) => layer);
+  const projections = places.flatMap((place) => layerProjections(layers, place));
+  const sizes = { heads, headSize: hidden / heads, neurons };
+  const { layer, parts } = layersOf({
+    attention: (forward, index, x) => attentionPart(forward, layers, index, x),
+    feedForward: (forward, index, x) => feedForwardPart(forward, layers, index, x),
+  });
+  return {
+    model: {
+      layers: count,
+      hiddenSize: hidden,
+      activation: layers.approximation === "tanh" ? "gelu_tanh" : "gelu",
+      hiddenDropout: layers.dropout.feedForward,
+      layer,
+      // What is shared can neither be pruned layer by layer nor have an adapter in each layer's streams.
+      ...(isShared ? {} : { parts }),
+      structures: (index) => (isShared ? [] : layerStructures(index, projections, sizes)),
+    },
+    projections,
+    parameters: places.flatMap((place) => layerParameters(layers, place)),
+  };
+}
+
+function attentionPart(forward: Forward, layers: EncoderLayers, index: number, x: Value): Value {
+  const { modules, norms, dropout } = layers;
+  const path = pathOf(layers, index);
+  const input = norms === "before" ? forward.layerNorm(`${path}.${modules.attentionNorm}`, x, layers.eps) : x;
+  const mixed = forward.attention(
+    `${path}.${parentOf(modules.query)}`,
+    {
+      q: forward.linear(`${path}.${modules.query}`, input),
+      k: forward.linear(`${path}.${modules.key}`, input),
+      v: forward.linear(`${path}.${modules.value}`, input),
+    },
+    { headSize: layers.hidden / layers.heads, causal: false, dropout: dropout.weights },
+  );
+  const attended = forward.dropout(forward.linear(`${path}.${modules.attentionOutput}`, mixed), dropout.attention);
+  const block = { name: modules.attention, norm: modules.attentionNorm, scale: modules.attentionScale };
+  return ended(forward, layers, index, block, { x: attended, input, residual: x });
+}
+
+function feedForwardPart(forward: Forward, layers: EncoderLayers, index: number, between: Value): Value {
+  const { modules, norms } = layers;
+  const path = pathOf(layers, index);
+  const input =
+    norms === "before" ? forward.layerNorm(`${path}.${modules.feedForwardNorm}`, between, layers.eps) : between;
+  const narrow = forward.feedForward(index, () => {
+    const wide = forward.linear(`${path}.${modules.feedForwardIn}`, input);
+    const active = forward.recorder.labelled(`${path}.${parentOf(modules.feedForwardIn)}`, () =>
+      forward.recorder.apply(gelu, { x: wide }, { approximation: layers.approximation }),
+    );
+    return forward.dropout(forward.linear(`${path}.${modules.feedForwardOut}`, active), layers.dropout.feedForward);
+  });
+  const block = { name: modules.feedForward, norm: modules.feedForwardNorm, scale: modules.feedForwardScale };
+  return ended(forward, layers, index, block, { x: narrow, input, residual: between });
+}
+
+/** Ends a sub-layer: layer scale, the residual, and the norm that follows it. */
+function ended(
+  forward: Forward,
+  layers: EncoderLayers,
+  index: number,
+  block: { readonly name: string; readonly norm: string; readonly scale: string | undefined },
+  values: { readonly x: Value; readonly input: Value; readonly residual: Value },
+): Value {
+  const path = pathOf(layers, index);
+  const name = `${path}.${block.name}`;
+  const scaled = (a: Value, scale: string): Value =>
+    forward.recorder.labelled(name, () =>
+      forward.recorder.apply(scaleColumns, { a, b: forward.parameter(`${path}.${scale}`) }, {}),
+    );
+  return forward.block({
+    ...values,
+    name,
+    layer: layers.isShared ? undefined : index,
+    x: block.scale === undefined ? values.x : scaled(values.x, block.scale),
+    ...(layers.norms === "after" && {
+      norm: (sum: Value) => forward.layerNorm(`${path}.${block.norm}`, sum, layers.eps),
+    }),
+  });
+}
+
+const pathOf = ({ path, isShared = false }: EncoderLayers, index: number): string => path(isShared ? 0 : index);
+
+/** The module around a module, or itself where it stands in its layer directly. */
+const parentOf = (module: string): string => module.replace(/\.[^.]+$/, "");
+
+function layerProjections(layers: EncoderLayers, layer: number | undefined): Projection[] {
+  const { modules, hidden: d, neurons: wide, queryKeyValueBias = true } = layers;
+  const dense = (role: ProjectionRole, module: string, from: number, to: number, bias = true): Projection => {
+    return { name: `${layers.path(layer ?? 0)}.${module}`, in: from, out: to, layout: "out_in", bias, layer, role };
+  };
+  return [
+    dense("query", modules.query, d, d, queryKeyValueBias),
+    dense("key", modules.key, d, d, queryKeyValueBias),
+    dense("value", modules.value, d, d, queryKeyValueBias),
+    dense("attention_output", modules.attentionOutput, d, d),
+    dense("feed_forward_in", modules.feedForwardIn, d, wide),
+    dense("feed_forward_out", modules.feedForwardOut, wide, d),
+  ];
+}
+
+/** Norms and layer scales. */
+function layerParameters({ modules, hidden, path }: EncoderLayers, layer: number | undefined): ParameterSpec[] {
+  const full = (name: string): string => `${path(layer ?? 0)}.${name}`;
+  const scales = [modules.attentionScale, modules.feedForwardScale].filter((scale) => scale !== undefined);
+  return [
+    ...normParameters(full(modules.attentionNorm), hidden, layer),
+    ...normParameters(full(modules.feedForwardNorm), hidden, layer),
+    ...scales.map((scale) => ({ name: full(scale), shape: [hidden], layer })),
+  ];
+}

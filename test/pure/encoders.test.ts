@@ -1,0 +1,80 @@
+import { describe, expect, it } from "vitest";
+import { ConfigError, createModel } from "../../src/index";
+import { blocksOf } from "../../src/model/blocks";
+import { tiny } from "../support/tiny";
+import type { Config } from "../support/tiny";
+
+const base = { hidden_size: 768, num_hidden_layers: 12, num_attention_heads: 12, intermediate_size: 3072 };
+const large = { hidden_size: 1024, num_hidden_layers: 24, num_attention_heads: 16, intermediate_size: 4096 };
+const xlmRoberta = { model_type: "xlm-roberta", vocab_size: 250_002, max_position_embeddings: 514, type_vocab_size: 1 };
+const electra = { model_type: "electra", vocab_size: 30_522, max_position_embeddings: 512 };
+const albert = { model_type: "albert" };
+
+/** Sizes of published models, and their parameters as transformers 5.18 counts them, without a head but with its pooler. */
+const PUBLISHED: readonly (readonly [string, Config, number])[] = [
+  ["XLM-RoBERTa-base", { ...xlmRoberta, ...base }, 278_043_648],
+  ["XLM-RoBERTa-large", { ...xlmRoberta, ...large }, 559_890_432],
+  ["DistilBERT-base", { model_type: "distilbert" }, 66_362_880],
+  ["ELECTRA-base", { ...electra, ...base, embedding_size: 768 }, 108_891_648],
+  ["ALBERT-base", { ...albert, ...base }, 11_683_584],
+  ["ALBERT-large", { ...albert, ...large }, 17_683_968],
+  ["ALBERT-xlarge", { ...albert, ...large, hidden_size: 2048, intermediate_size: 8192 }, 58_724_864],
+  ["ALBERT-xxlarge", { ...albert, ...base, hidden_size: 4096, intermediate_size: 16_384 }, 222_595_584],
+];
+
+it.each(PUBLISHED)("%s has as many parameters as in transformers", (_, config, parameters) => {
+  const model = createModel(config);
+  const count = (isCounted: (name: string) => boolean): number =>
+    model.parameters
+      .filter(({ name }) => isCounted(name))
+      .map(({ shape }) => shape.reduce((a, b) => a * b, 1))
+      .reduce((a, b) => a + b, 0);
+  // RoBERTa's models without a head have a pooler, as large as the first projection of the head.
+  const isPooler = (name: string): boolean => model.family === "xlm-roberta" && name.startsWith("classifier.dense.");
+  expect(count((name) => isPooler(name) || !/^(?:pre_)?classifier\./.test(name))).toBe(parameters);
+});
+
+it.each([
+  ["xlm-roberta", ["query", "value"]],
+  ["electra", ["query", "value"]],
+  // PEFT has no default of its own for these.
+  ["albert", ["query", "value"]],
+  ["distilbert", ["q_lin", "v_lin"]],
+] as const)("%s is adapted at %j by default", (family, targets) => {
+  expect(createModel(tiny[family]()).defaultTargets).toEqual(targets);
+});
+
+describe("keys that would change the result are refused by name", () => {
+  it.each([
+    ["bert", { is_decoder: true }, /is_decoder is true/],
+    ["roberta", { position_embedding_type: "relative_key" }, /position_embedding_type is "relative_key"/],
+    ["electra", { position_embedding_type: "relative_key_query" }, /position_embedding_type/],
+    ["xlm-roberta", { is_decoder: true }, /is_decoder/],
+    ["albert", { num_hidden_groups: 2 }, /num_hidden_groups is 2/],
+    ["albert", { inner_group_num: 2 }, /inner_group_num is 2/],
+    ["distilbert", { activation: "relu2" }, /relu2/],
+    ["distilbert", { dim: 0 }, /dim is 0/],
+  ] as const)("%s with %j", (family, overrides, message) => {
+    const build = () => createModel(tiny[family](overrides));
+    expect(build).toThrow(ConfigError);
+    expect(build).toThrow(message);
+  });
+});
+
+describe("ALBERT's layer", () => {
+  const model = createModel(tiny.albert());
+
+  it("is traced as often as there are layers, with one set of tensors that are in no single layer", () => {
+    expect(model.layers).toBe(3);
+    expect(model.projections.filter(({ role }) => role === "query")).toHaveLength(1);
+    const inLayers = [...model.parameters, ...model.projections].filter(({ layer }) => typeof layer === "number");
+    expect(inLayers).toEqual([]);
+  });
+
+  it("has two sub-layers, which bottleneck adapters change in every use", () => {
+    expect(blocksOf(model).map(({ name, layer }) => [name.split(".").at(-1), layer])).toEqual([
+      ["attention", undefined],
+      ["ffn_output", undefined],
+    ]);
+  });
+});
