@@ -11,8 +11,8 @@
 // columns lane, lane + GROUP, ... of the values. Range: scores must not overflow f32. Limits: HEAD up to 256; only
 // positions below `capacity` count, and a query must not read positions that later ones replaced in the ring.
 
-#import lib/hyperbolic_tangent
 #import lib/relative
+#import lib/soft_cap
 
 const RELATIVE: u32 = 0u;
 const HEAD: u32 = 8u;
@@ -88,7 +88,7 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
       }
       score *= params.scale;
       if (params.cap > 0.0) {
-        score = params.cap * hyperbolic_tangent(score / params.cap);
+        score = soft_cap(score, params.cap);
       }
       if (RELATIVE != 0u) {
         score += relative_at((query_position + params.center - position) * params.heads + head);

@@ -2,8 +2,8 @@
 // the gradients, at the bindings that are left, and what it computes at once: Element is f32 or vec4f, Masks i32 or vec4i,
 // Places u32 or vec4u; `relatives` reads entries of the table at Places.
 
-#import lib/hyperbolic_tangent
 #import lib/relative
+#import lib/soft_cap
 
 // Whether `before` limits the keys that a query sees, whether scores are capped, and whether the mask holds segments.
 const WINDOWED: u32 = 0u;
@@ -89,7 +89,7 @@ fn score_of(dots: Element) -> Element {
   if (CAPPED == 0u) {
     return dots * params.scale;
   }
-  return params.cap * hyperbolic_tangent(dots * params.scale / params.cap);
+  return soft_cap(dots * params.scale, params.cap);
 }
 
 // What the difference of two positions follows from: entry place(i) - place(j) + center of the table belongs to positions i and j.

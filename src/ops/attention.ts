@@ -294,11 +294,11 @@ export const attention = defineOp<AttentionAttributes>({
     },
     {
       name: "Gemma 2's window and cap, packed texts, 1 x 512",
-      attributes: { ...base, heads: 8, kvHeads: 4, before: 255, after: 0, cap: 50, segments: true, scale: 0.125 },
+      attributes: { ...base, heads: 4, kvHeads: 2, before: 255, after: 0, cap: 50, segments: true, scale: 0.0625 },
       inputs: {
-        q: { shape: [1, 512, 512] },
-        k: { shape: [1, 512, 256] },
-        v: { shape: [1, 512, 256] },
+        q: { shape: [1, 512, 1024] },
+        k: { shape: [1, 512, 512] },
+        v: { shape: [1, 512, 512] },
         seed: seeds(1),
         mask: { shape: [1, 512], values: Array.from({ length: 512 }, (_, i) => 1 + Math.floor(i / 200)) },
       },
