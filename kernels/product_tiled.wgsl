@@ -6,15 +6,6 @@
 // Range: f32 throughout. Without slices it is summed in order of k, with the bits of product.wgsl.
 // Limits: m, n, k below 2^31; n, c_row and column0 are multiples of four, and so is the number of elements of c.
 
+#import lib/product_sums
 #import lib/product_tiled
-
-@group(0) @binding(2) var<storage, read_write> c: array<vec4f>;
-
-// Adds to or writes the four elements of c from `index` on.
-fn store_vector(index: u32, left_in_row: u32, value: vec4f) {
-  var sum = value;
-  if (params.accumulate != 0u) {
-    sum += c[index / 4u];
-  }
-  c[index / 4u] = sum;
-}
+#import lib/product_store

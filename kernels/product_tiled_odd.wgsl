@@ -6,6 +6,7 @@
 // Range: f32 throughout. Without slices it is summed in order of k, with the bits of product.wgsl.
 // Limits: m, n, k below 2^31.
 
+#import lib/product_sums
 #import lib/product_tiled
 
 @group(0) @binding(2) var<storage, read_write> c: array<f32>;

@@ -1,22 +1,27 @@
-// Runs golden cases by the adapter's kernels or a GPU's, and writes their results if there is an OUT.
+// Runs golden cases by the adapter's kernels or a GPU's, and writes their results if there is an OUT. With --half-products, products
+// of any number of FLOPs run in 16 bits where they can, and errors have no limits.
 import { mkdir, writeFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { parseArgs } from "node:util";
 import { createEngine, openDirectory } from "../src/node/index";
 import { writeSafetensors } from "../src/io/safetensors-write";
 import { nodeGpu } from "../src/node/gpu";
-import { engineWithGpuKernels } from "./gpu-kernels";
+import { engineWithGpuKernels, engineWithHalfProducts } from "./gpu-kernels";
 import { runGolden } from "./golden-case";
 import type { GoldenRun } from "./golden-case";
 import { GOLDEN_LIMITS } from "./golden-file";
 import type { GoldenErrors } from "./golden-file";
 import { provenance } from "./provenance.mjs";
 
-const USAGE = "Usage: npm run golden -- DIR... [--kernels gpu] [--out OUT]";
+const USAGE = "Usage: npm run golden -- DIR... [--kernels gpu] [--half-products] [--out OUT]";
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { out: { type: "string" }, kernels: { type: "string" } },
+  options: {
+    out: { type: "string" },
+    kernels: { type: "string" },
+    "half-products": { type: "boolean", default: false },
+  },
 });
 
 async function write(run: GoldenRun, folder: string): Promise<void> {
@@ -27,12 +32,18 @@ async function write(run: GoldenRun, folder: string): Promise<void> {
   await writeFile(join(folder, "actual.json"), `${JSON.stringify({ losses, cka, errors }, null, 1)}\n`);
 }
 
+const isHalf = values["half-products"];
 const isKnown = values.kernels === undefined || values.kernels === "gpu";
 if (positionals.length === 0 || !isKnown) {
   console.error(`${isKnown ? "No case is given." : `There are no kernels "${values.kernels}".`}\n${USAGE}`);
   process.exitCode = 2;
 } else {
-  using engine = values.kernels ? await engineWithGpuKernels(await nodeGpu()) : await createEngine();
+  const gpu = await nodeGpu();
+  using engine = values.kernels
+    ? await engineWithGpuKernels(gpu)
+    : isHalf
+      ? await engineWithHalfProducts(gpu)
+      : await createEngine();
   console.log(`on ${engine.info.description || engine.info.device}`);
   const results: Record<string, GoldenErrors> = {};
   for (const path of positionals) {
@@ -42,7 +53,7 @@ if (positionals.length === 0 || !isKnown) {
       if (values.out) await write(run, join(values.out, basename(path)));
       // `Object.keys` has the type string[], since an object may have more keys than its type.
       const keys = Object.keys(GOLDEN_LIMITS) as (keyof GoldenErrors)[];
-      const passed = keys.every((key) => run.errors[key] <= GOLDEN_LIMITS[key]);
+      const passed = isHalf || keys.every((key) => run.errors[key] <= GOLDEN_LIMITS[key]);
       const figures = keys.map((key) => `${key} ${run.errors[key].toExponential(1)}`).join("  ");
       console.log(`${passed ? "ok  " : "FAIL"} ${run.name.padEnd(20)} ${figures}`);
       if (!passed) process.exitCode = 1;
@@ -52,7 +63,9 @@ if (positionals.length === 0 || !isKnown) {
     }
   }
   if (values.out) {
-    const contents = { ...provenance(engine.info), kernels: values.kernels ?? "usual", limits: GOLDEN_LIMITS, results };
+    const kernels = values.kernels ?? (isHalf ? "products in 16 bits" : "usual");
+    const limits = isHalf ? {} : { limits: GOLDEN_LIMITS };
+    const contents = { ...provenance(engine.info), kernels, ...limits, results };
     await writeFile(join(values.out, "golden.json"), `${JSON.stringify(contents, null, 1)}\n`);
   }
 }

@@ -1,6 +1,6 @@
 import { Engine } from "../src/engine";
 import { Device, openDevice } from "../src/gpu/device";
-import { namedVariants } from "../src/gpu/variants";
+import { namedVariants, usualVariants, withHalfProducts } from "../src/gpu/variants";
 import type { VariantChoice } from "../src/gpu/variants";
 import { napping } from "../src/node/napping";
 
@@ -19,4 +19,14 @@ export async function engineWithGpuKernels(gpu: GPU, onChoice?: (kernel: string)
     return variant;
   };
   return new Engine(new Device(handle, claimed, { variants, waiting: napping }));
+}
+
+/**
+ * An engine whose products run in 16 bits where they can, however few FLOPs they have.
+ * @throws DeviceError when there is no adapter, or one without shader-f16.
+ */
+export async function engineWithHalfProducts(gpu: GPU): Promise<Engine> {
+  const { handle, info } = await openDevice(gpu, { halfProducts: true });
+  const variants = withHalfProducts(usualVariants(info), info, 0);
+  return new Engine(new Device(handle, info, { variants, waiting: napping }));
 }

@@ -19,6 +19,11 @@ export interface EngineOptions {
    * software adapters, "gpu" on others. "gpu" may round differently from "portable". "tuned" measures when a plan begins.
    */
   readonly variants?: VariantName;
+  /**
+   * Whether products of matrices from 64 x 64 on round their elements to f16 and sum up to 16 products in f16, before they add these
+   * sums in f32. Losses then have about three right digits. Needs shader-f16. Default false.
+   */
+  readonly halfProducts?: boolean;
   /** How the "tuned" kernels are chosen: for how long, whether they may round differently, and where results are stored. */
   readonly tuning?: TuningOptions;
   /**

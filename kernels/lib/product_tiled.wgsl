@@ -1,4 +1,5 @@
-// The product of product.wgsl through workgroup memory, for a kernel that declares c and store_vector.
+// The product of product.wgsl through workgroup memory, for a kernel that declares c and store_vector, and imports
+// lib/product_sums or another part that says in what is summed.
 //
 // Threads: a workgroup covers 4 * SQUARES * GROUP_Y rows and 4 * SQUARES * GROUP_X columns of c. For every DEPTH steps of k, its
 // invocations copy its rows of a and columns of b to workgroup memory, where they are converted to f32 and dropped. They do
@@ -43,12 +44,13 @@ const STEP_BLOCKS: u32 = DEPTH / 4u;
 
 // For each step, four rows of a in a vector, then four columns of b. The index of a step within its block is a constant when loops
 // are unrolled, and so is its distance in memory.
-var<workgroup> tiles: array<array<array<vec4f, BLOCKS>, 4>, STEP_BLOCKS>;
+var<workgroup> tiles: array<array<array<TileVector, BLOCKS>, 4>, STEP_BLOCKS>;
 
 // Rows of the squares of an invocation, four to a square and a vector to a row.
 const TILE_M: u32 = 4u * SQUARES;
 const TILE_N: u32 = SQUARES;
 alias Tile = array<array<vec4f, TILE_N>, TILE_M>;
+alias Sums = array<array<TileVector, TILE_N>, TILE_M>;
 
 struct Origin {
   // First row and column of the workgroup.
@@ -191,10 +193,14 @@ fn copied(at: Origin, round: u32, a_along_k: bool, b_along_k: bool) -> Copied {
 
 const ROUNDS: u32 = (BLOCKS * STEP_BLOCKS + INVOCATIONS - 1u) / INVOCATIONS;
 
+// All invocations call it at the same time, also those that have no block to copy.
 fn put(place: Copied, block: mat4x4f) {
-  let column = select(ROW_BLOCKS, 0u, place.is_a) + place.block;
-  for (var step = 0u; step < 4u; step++) {
-    tiles[place.step_block][step][column] = block[step];
+  let kept = fitted(place, block);
+  if (place.is_a || place.is_b) {
+    let column = select(ROW_BLOCKS, 0u, place.is_a) + place.block;
+    for (var step = 0u; step < 4u; step++) {
+      tiles[place.step_block][step][column] = TileVector(kept[step]);
+    }
   }
 }
 
@@ -202,9 +208,10 @@ fn put(place: Copied, block: mat4x4f) {
 fn add_tiles(at: Origin, steps: u32, tile: ptr<function, Tile>) {
   workgroupBarrier();
   let step_blocks = min(DEPTH, steps + 3u) / 4u;
+  var sums = begin_sums(tile);
   for (var q = at.local.z; q < step_blocks; q += SLICES) {
     for (var step = 0u; step < 4u; step++) {
-      var right: array<vec4f, TILE_N>;
+      var right: array<TileVector, TILE_N>;
       for (var j = 0u; j < TILE_N; j++) {
         right[j] = tiles[q][step][ROW_BLOCKS + at.local.x + j * GROUP_X];
       }
@@ -212,12 +219,13 @@ fn add_tiles(at: Origin, steps: u32, tile: ptr<function, Tile>) {
         let left = tiles[q][step][at.local.y + i * GROUP_Y];
         for (var row = 0u; row < 4u; row++) {
           for (var j = 0u; j < TILE_N; j++) {
-            (*tile)[4u * i + row][j] = fma(vec4f(left[row]), right[j], (*tile)[4u * i + row][j]);
+            sums[4u * i + row][j] = fma(TileVector(left[row]), right[j], sums[4u * i + row][j]);
           }
         }
       }
     }
   }
+  end_sums(&sums, tile);
   workgroupBarrier();
 }
 
@@ -226,11 +234,13 @@ fn product(at: Origin, tile: ptr<function, Tile>) {
     for (var round = 0u; round < ROUNDS; round++) {
       let place = copied(at, round, A_READ == ALONG_K, B_READ == ALONG_K);
       let k = k0 + 4u * place.step_block;
+      var block = mat4x4f();
       if (place.is_a) {
-        put(place, a_block(at.row + 4u * place.block, k));
+        block = a_block(at.row + 4u * place.block, k);
       } else if (place.is_b) {
-        put(place, b_block(at.column + 4u * place.block, k));
+        block = b_block(at.column + 4u * place.block, k);
       }
+      put(place, block);
     }
     add_tiles(at, params.k - k0, tile);
   }
@@ -242,19 +252,20 @@ fn product_with_dropped_a(at: Origin, tile: ptr<function, Tile>) {
     for (var round = 0u; round < ROUNDS; round++) {
       let place = copied(at, round, A_READ == ALONG_K, B_READ == ALONG_K);
       let k = k0 + 4u * place.step_block;
+      var block = mat4x4f();
       if (place.is_a) {
         let row = at.row + 4u * place.block;
-        var block = a_block(row, k);
+        block = a_block(row, k);
         for (var i = 0u; i < 4u; i++) {
           let dropped = dropped_row(min(row + i, params.m - 1u), params.k);
           for (var step = 0u; step < 4u; step++) {
             block[step][i] *= mask_factor(dropped, k + step);
           }
         }
-        put(place, block);
       } else if (place.is_b) {
-        put(place, b_block(at.column + 4u * place.block, k));
+        block = b_block(at.column + 4u * place.block, k);
       }
+      put(place, block);
     }
     add_tiles(at, params.k - k0, tile);
   }
@@ -266,19 +277,20 @@ fn product_with_dropped_b(at: Origin, tile: ptr<function, Tile>) {
     for (var round = 0u; round < ROUNDS; round++) {
       let place = copied(at, round, A_READ == ALONG_K, B_READ == ALONG_K);
       let k = k0 + 4u * place.step_block;
+      var block = mat4x4f();
       if (place.is_a) {
-        put(place, a_block(at.row + 4u * place.block, k));
+        block = a_block(at.row + 4u * place.block, k);
       } else if (place.is_b) {
         let column = at.column + 4u * place.block;
-        var block = b_block(column, k);
+        block = b_block(column, k);
         for (var step = 0u; step < 4u; step++) {
           let dropped = dropped_row(min(k + step, params.k - 1u), params.n);
           for (var j = 0u; j < 4u; j++) {
             block[step][j] *= mask_factor(dropped, column + j);
           }
         }
-        put(place, block);
       }
+      put(place, block);
     }
     add_tiles(at, params.k - k0, tile);
   }
@@ -290,11 +302,13 @@ fn low_rank_term(at: Origin, tile: ptr<function, Tile>) {
     for (var round = 0u; round < ROUNDS; round++) {
       let place = copied(at, round, true, L_READ == ALONG_K);
       let r = r0 + 4u * place.step_block;
+      var block = mat4x4f();
       if (place.is_a) {
-        put(place, z_block(at.row + 4u * place.block, r));
+        block = z_block(at.row + 4u * place.block, r);
       } else if (place.is_b) {
-        put(place, l_block(at.column + 4u * place.block, r));
+        block = l_block(at.column + 4u * place.block, r);
       }
+      put(place, block);
     }
     add_tiles(at, params.rank - r0, tile);
   }
@@ -318,14 +332,14 @@ fn join_slices(at: Origin, tile: ptr<function, Tile>) {
     for (var row = 0u; row < 4u; row++) {
       let index = ((at.local.z % half) * 4u + row) * GROUP_X * GROUP_Y + square;
       if (at.local.z >= half && at.local.z < 2u * half) {
-        tiles[index / (4u * BLOCKS)][index / BLOCKS % 4u][index % BLOCKS] = (*tile)[row][0];
+        tiles[index / (4u * BLOCKS)][index / BLOCKS % 4u][index % BLOCKS] = TileVector((*tile)[row][0]);
       }
     }
     workgroupBarrier();
     for (var row = 0u; row < 4u; row++) {
       let index = (at.local.z * 4u + row) * GROUP_X * GROUP_Y + square;
       if (at.local.z < half) {
-        (*tile)[row][0] += tiles[index / (4u * BLOCKS)][index / BLOCKS % 4u][index % BLOCKS];
+        (*tile)[row][0] += vec4f(tiles[index / (4u * BLOCKS)][index / BLOCKS % 4u][index % BLOCKS]);
       }
     }
     workgroupBarrier();

@@ -12,3 +12,6 @@ export function relativeError(actual: ArrayLike<number>, expected: ArrayLike<num
   }
   return largestError / largest;
 }
+
+/** Largest relative error of a result whose kernel multiplies and sums in f16: its numbers have 11 bits. */
+export const HALF_TOLERANCE = 5e-3;

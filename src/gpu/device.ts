@@ -5,7 +5,7 @@ import { pipelineKey, Pipelines } from "./pipelines";
 import { Pool } from "./pool";
 import type { KernelChecker } from "./tuning/checker";
 import type { Tuner, TuningOptions } from "./tuning/tuner";
-import { namedVariants, usualVariants } from "./variants";
+import { namedVariants, usualVariants, withHalfProducts } from "./variants";
 import type { VariantChoice, VariantName } from "./variants";
 
 /** Names and features of an adapter, for reports and for the choice of kernels. */
@@ -32,6 +32,8 @@ export interface DeviceOptions {
   readonly waiting?: Waiting | undefined;
   /** Which kernels run. Default: by a table, the same for everyone with this adapter. */
   readonly variants?: VariantName | VariantChoice | undefined;
+  /** Whether products multiply and sum in f16 where that is possible. Default false. */
+  readonly halfProducts?: boolean | undefined;
   /** How the "tuned" variants are found. */
   readonly tuning?: TuningOptions | undefined;
   /** Whether variants are compared with the portable kernels before they run for the first time. Default false. */
@@ -66,12 +68,18 @@ export class Device {
   constructor(
     readonly handle: GPUDevice,
     readonly info: AdapterInfo,
-    { limits = {}, waiting = (work) => work, variants }: Omit<DeviceOptions, "tuning" | "checkKernels"> = {},
+    {
+      limits = {},
+      waiting = (work) => work,
+      variants,
+      halfProducts = false,
+    }: Omit<DeviceOptions, "tuning" | "checkKernels"> = {},
     createTuner?: (device: Device) => Tuner,
     private readonly createChecker?: (device: Device) => Promise<KernelChecker>,
   ) {
     this.tuner = createTuner?.(this);
-    const choose = this.tuner?.choose ?? variantChoice(variants, info);
+    const usual = this.tuner?.choose ?? variantChoice(variants, info);
+    const choose = halfProducts ? withHalfProducts(usual, info) : usual;
     this.variants = (launch) => choose(this.leftOut.size > 0 ? this.#without(launch) : launch);
     this.pool = new Pool(handle);
     this.#waiting = waiting;
@@ -174,13 +182,22 @@ function variantChoice(variants: DeviceOptions["variants"], info: AdapterInfo): 
 
 const KERNEL_FEATURES: readonly KernelFeature[] = ["shader-f16"];
 
-/** Opens a device with the adapter's highest limits. @throws DeviceError when there is no WebGPU or no adapter. */
+/**
+ * Opens a device with the adapter's highest limits.
+ * @throws DeviceError when there is no WebGPU or no adapter, or when it lacks the feature that `halfProducts` needs.
+ */
 export async function openDevice(gpu: GPU | undefined, options: DeviceOptions = {}): Promise<Device> {
   const adapter = await gpu?.requestAdapter({ powerPreference: "high-performance" });
   if (!gpu || !adapter) {
     throw new DeviceError(
       "No WebGPU adapter was found.",
       "Install a Vulkan driver (`npx safetape doctor` names the package), or use a browser with WebGPU.",
+    );
+  }
+  if (options.halfProducts && !adapter.features.has("shader-f16")) {
+    throw new DeviceError(
+      `This adapter has no shader-f16, which halfProducts needs: ${adapter.info.description || adapter.info.device}`,
+      "Leave halfProducts out, or use another adapter or driver.",
     );
   }
   const limitNames = [

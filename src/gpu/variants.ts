@@ -77,6 +77,20 @@ export function usualVariants(adapter: KernelAdapter): VariantChoice {
   return namedVariants(row?.variants ?? "portable", adapter);
 }
 
+/**
+ * A choice that takes products in 16 bits where a launch has them and the adapter can run them, and else what `choose` takes.
+ * @param leastFlops FLOPs below which they are not used.
+ */
+export function withHalfProducts(
+  choose: VariantChoice,
+  adapter: KernelAdapter,
+  leastFlops: number = LEAST_FLOPS,
+): VariantChoice {
+  const isMeant = (variant: Variant): boolean =>
+    variant.half === true && canRun(variant, adapter) && variant.flops >= leastFlops;
+  return (launch) => launch.variants?.find(isMeant) ?? choose(launch);
+}
+
 /** A launch with its chosen variant applied. */
 export function chosenLaunch(launch: Launch, choose: VariantChoice): Launch {
   const variant = choose(launch);

@@ -84,6 +84,8 @@ export interface Variant {
   readonly flops: number;
   /** Whether it sums in another order, so that results may differ in their last bits. */
   readonly rounds?: boolean;
+  /** Whether it multiplies and sums in f16, so that three digits are right. It runs only where the user asks for it. */
+  readonly half?: boolean;
 }
 
 /** A contiguous range of rows of a tensor. */

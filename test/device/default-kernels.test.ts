@@ -73,3 +73,14 @@ it("shader-f16 is requested where the adapter has it, and what needs it is chose
   expect(without.device.handle.features.has("shader-f16")).toBe(false);
   expect(without.chosen(needing)).toBeUndefined();
 });
+
+it("products run in 16 bits where a user asks for that alone, and an adapter without shader-f16 refuses", async () => {
+  const asked = { halfProducts: true };
+  const without = opened({ ...GPU, hidden: ["shader-f16"] }, asked);
+  await expect(without).rejects.toThrow(/^This adapter has no shader-f16, which halfProducts needs: a GPU/);
+  if (!actual?.features.has("shader-f16")) return;
+  expect((await opened(GPU)).chosen()?.half).toBeUndefined();
+  const { chosen } = await opened(GPU, asked);
+  expect(chosen()?.half).toBe(true);
+  expect(chosen((variant) => ({ ...variant, flops: 1 }))).toBeUndefined();
+});

@@ -5,7 +5,7 @@ import type { Attributes, Op, OpCase } from "../../src/op/declaration";
 import { OPS } from "../../src/ops/index";
 import { planCase } from "../../src/cli/doctor/cases/case-plan";
 import { CaseReference } from "../../src/cli/doctor/cases/case-reference";
-import { relativeError } from "../../src/base/relative-error";
+import { HALF_TOLERANCE, relativeError } from "../../src/base/relative-error";
 import { runCase } from "../../src/cli/doctor/cases/run-case";
 import { VariantWalk } from "../../src/cli/doctor/cases/variant-walk";
 
@@ -79,11 +79,12 @@ it.each(cases)("%s: every variant gives the results of the portable kernel", asy
   let expected: Record<string, number[]> = {};
   await walk.run(
     async () => void (expected = await resultsOf(op, test, reference)),
-    async (name, { rounds }) => {
+    async (name, { rounds, half }) => {
+      const tolerance = half ? HALF_TOLERANCE : TOLERANCE;
       const results = await resultsOf(op, test, reference);
       expect(Object.keys(results), name).toEqual(Object.keys(expected));
       for (const [slot, values] of Object.entries(results)) {
-        if (rounds) expect(relativeError(values, expected[slot]!), `${slot}, ${name}`).toBeLessThan(TOLERANCE);
+        if (rounds) expect(relativeError(values, expected[slot]!), `${slot}, ${name}`).toBeLessThan(tolerance);
         else expect(values, `bits of ${slot}, ${name}`).toEqual(expected[slot]);
       }
     },

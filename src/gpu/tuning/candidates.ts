@@ -37,7 +37,7 @@ export function candidates(
   { adapter, rounding }: { readonly adapter: KernelAdapter; readonly rounding: boolean },
 ): Candidate[] {
   if (usual?.rounds && !rounding) return [usual];
-  const supported = variants.filter((variant) => canRun(variant, adapter));
+  const supported = variants.filter((variant) => !variant.half && canRun(variant, adapter));
   const allowed = supported.filter(({ rounds = false }) => rounding || !rounds);
   return [...new Set([usual, undefined, ...allowed])];
 }

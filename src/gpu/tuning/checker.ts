@@ -1,5 +1,5 @@
 import { KernelError, OutOfMemoryError } from "../../base/errors";
-import { relativeError } from "../../base/relative-error";
+import { HALF_TOLERANCE, relativeError } from "../../base/relative-error";
 import { sha256Hex } from "../../base/sha256";
 import type { Launch, Variant } from "../../op/launch";
 import type { Device } from "../device";
@@ -121,16 +121,16 @@ export class KernelChecker {
   }
 
   /** Undefined where there was no memory for it, or the portable kernel does not compile, which running the plan reports. */
-  async #compare({ run }: Unseen): Promise<Finding | undefined> {
+  async #compare({ run, variant }: Unseen): Promise<Finding | undefined> {
     try {
-      return await this.device.guard(this.#compareNow(run));
+      return await this.device.guard(this.#compareNow(run, variant.half ? HALF_TOLERANCE : ROUNDING));
     } catch (error) {
       if (error instanceof KernelError || error instanceof OutOfMemoryError) return undefined;
       throw error;
     }
   }
 
-  async #compareNow(run: VariantLaunch): Promise<Finding> {
+  async #compareNow(run: VariantLaunch, tolerance: number): Promise<Finding> {
     const { pipelines, pool } = this.device;
     const [pipeline, ...portable] = await Promise.all([
       pipelines.get(run.launch).catch(kernelError),
@@ -145,7 +145,7 @@ export class KernelChecker {
       scratch.write();
       const expected = await this.#results(scratch, run.portable, portable);
       scratch.fill(scratch.written);
-      return compared(await this.#results(scratch, [run], [pipeline]), expected);
+      return compared(await this.#results(scratch, [run], [pipeline]), expected, tolerance);
     } finally {
       scratch.dispose();
     }
@@ -201,13 +201,13 @@ function kernelError(error: unknown): KernelError {
 }
 
 /** Compares two lists of results, which are f32 where they differ. */
-function compared(actual: readonly ArrayBuffer[], expected: readonly ArrayBuffer[]): Finding {
+function compared(actual: readonly ArrayBuffer[], expected: readonly ArrayBuffer[], tolerance: number): Finding {
   const pairs = actual.map((data, i) => [data, expected[i]!] as const);
   if (pairs.every(([a, b]) => hasSameBits(a, b))) return { verdict: "equal" };
   const errors = pairs.map(([a, b]) => relativeError(new Float32Array(a), new Float32Array(b)));
   const error = Math.max(...errors);
   // A comparison with NaN is false.
-  if (error <= ROUNDING) return { verdict: "rounded" };
+  if (error <= tolerance) return { verdict: "rounded" };
   return { verdict: "wrong", fault: `is wrong by ${error.toPrecision(2)} of its largest result` };
 }
 

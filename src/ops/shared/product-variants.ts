@@ -1,6 +1,7 @@
 import narrowKernel from "../../../kernels/product_narrow_subgroup.wgsl";
 import subgroupKernel from "../../../kernels/product_subgroup.wgsl";
 import tiledKernel from "../../../kernels/product_tiled.wgsl";
+import tiledHalfKernel from "../../../kernels/product_tiled_half.wgsl";
 import tiledOddKernel from "../../../kernels/product_tiled_odd.wgsl";
 import { WEIGHT_FORMATS } from "../../base/packed";
 import type { WeightFormat } from "../../base/packed";
@@ -95,6 +96,9 @@ interface SquareTile {
 const LARGE_SIDE = 128;
 const LARGE_TILE: SquareTile = { squares: 2, groupY: 16, groupX: 16, slices: 1, depth: 16 };
 const MEDIUM_TILE: SquareTile = { squares: 2, groupY: 8, groupX: 8, slices: 1, depth: 8 };
+
+/** The smaller side of c from which it fills tiles of product_tiled_half.wgsl, which has no slices. */
+const HALF_SIDE = 64;
 
 /** Workgroups with `LARGE_TILE` from which they fill a GPU: the largest have some 140 compute units. */
 const ENOUGH_WORKGROUPS = 128;
@@ -198,18 +202,18 @@ function lowRankReads({ size, c, lowRank }: ProductLaunch): Record<string, numbe
   return { Z_READ: isAlong ? 0 : 2, L_READ: lowRank.isTransposed ? (isAlong ? 0 : 2) : isAcross ? 1 : 2 };
 }
 
-/** Variants that copy tiles to workgroup memory. The first is what GPUs run. */
+/** Variants that copy tiles to workgroup memory. The first is what GPUs run, the last may be one in 16 bits. */
 function tiledVariants(launch: ProductLaunch): Variant[] {
   const { size, a, b, c, lowRank } = launch;
   const isBindable = [lowRank?.zBytes ?? 0, lowRank?.lBytes ?? 0].every((bytes) => bytes % VECTOR_BYTES === 0);
   if (!canBindVectors(launch) || !isBindable) return [];
   const isWholeVectors = [size.n, c.start, c.row].every((count) => count % VECTOR === 0);
-  return squareTiles(size).map((tile, i) => {
+  const variant = (kernel: Kernel, tile: SquareTile): Variant => {
     const { squares = 1, groupY, groupX, slices, depth } = tile;
     const [rows, columns] = [VECTOR * squares * groupY, VECTOR * squares * groupX];
     return {
       name: `workgroup memory, ${rows} x ${columns}`,
-      kernel: isWholeVectors ? tiledKernel : tiledOddKernel,
+      kernel,
       constants: {
         FORMAT: formatCode(launch),
         A_READ: readOf(launch, a, size.m),
@@ -223,20 +227,40 @@ function tiledVariants(launch: ProductLaunch): Variant[] {
       },
       workgroups: Math.ceil(size.m / rows) * Math.ceil(size.n / columns),
       flops: flopsOf(size),
-      gpu: i === 0,
       rounds: slices > 1,
     };
-  });
+  };
+  const kernel = isWholeVectors ? tiledKernel : tiledOddKernel;
+  const [first, ...others] = squareTiles(size);
+  return [
+    { ...variant(kernel, first), gpu: true },
+    ...others.map((tile) => variant(kernel, tile)),
+    ...(isWholeVectors && Math.min(size.m, size.n) >= HALF_SIDE
+      ? [halved(variant(tiledHalfKernel, wideTiles(size)[0]))]
+      : []),
+  ];
 }
 
+const halved = (variant: Variant): Variant => ({
+  ...variant,
+  name: `16 bits, ${variant.name}`,
+  needs: ["shader-f16"],
+  rounds: true,
+  half: true,
+});
+
 /** Tiles of product_tiled.wgsl for a size, the best for GPUs first. */
-function squareTiles({ m, n }: ProductSize): readonly SquareTile[] {
+function squareTiles({ m, n }: ProductSize): readonly [SquareTile, ...SquareTile[]] {
   const side = Math.min(m, n);
   const narrow = NARROW_TILES.find(({ columns }) => side <= columns);
   if (narrow) {
     const { groupY, groupX } = narrow;
     return [n <= m ? narrow : { ...narrow, groupY: groupX, groupX: groupY }];
   }
+  return wideTiles({ m, n });
+}
+
+function wideTiles({ m, n }: Pick<ProductSize, "m" | "n">): readonly [SquareTile, SquareTile] {
   const isLarge = Math.ceil(m / LARGE_SIDE) * Math.ceil(n / LARGE_SIDE) >= ENOUGH_WORKGROUPS;
   return isLarge ? [LARGE_TILE, MEDIUM_TILE] : [MEDIUM_TILE, LARGE_TILE];
 }

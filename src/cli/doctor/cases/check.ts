@@ -1,4 +1,5 @@
 import { KernelError } from "../../../base/errors";
+import { HALF_TOLERANCE } from "../../../base/relative-error";
 import { Device } from "../../../gpu/device";
 import { kernelInterface } from "../../../gpu/wgsl";
 import type { Attributes, Op, OpCase } from "../../../op/declaration";
@@ -9,6 +10,7 @@ import { CaseReference, GRADIENT_TOLERANCE, TOLERANCE } from "./case-reference";
 import { runCase } from "./run-case";
 import type { CaseRun } from "./run-case";
 import { VariantWalk } from "./variant-walk";
+import type { NotedVariant } from "./variant-walk";
 
 /** A result of an op's case that is not what its reference says. */
 export interface WrongResult {
@@ -68,8 +70,9 @@ export async function checkOps(
   for (const [i, [op, test]] of cases.entries()) {
     onProgress?.(i, cases.length);
     const reference = new CaseReference(op, test);
-    const check = async (variant: string, places?: ReadonlySet<string>): Promise<void> => {
-      const faults = await wrongResults(device, op, test, reference, (run) => {
+    const check = async (variant: string, { half = false, places }: Partial<NotedVariant> = {}): Promise<void> => {
+      const least = half ? HALF_TOLERANCE : 0;
+      const faults = await wrongResults(device, op, test, reference, least, (run) => {
         for (const { launch } of run.plan.launches) entries.add(placeOf(launch));
       });
       for (const fault of faults) {
@@ -84,12 +87,12 @@ export async function checkOps(
     };
     await walk.run(
       () => check("portable"),
-      async (name, { places }) => {
-        for (const place of places) {
+      async (name, noted) => {
+        for (const place of noted.places) {
           entries.add(place);
           variants.add(`${place.split(".")[0]}: ${name}`);
         }
-        await check(name, places);
+        await check(name, noted);
       },
     );
   }
@@ -106,6 +109,7 @@ async function wrongResults(
   op: Op,
   test: OpCase<Attributes>,
   reference: CaseReference,
+  leastTolerance: number,
   onRun: (run: CaseRun) => void,
 ): Promise<Fault[]> {
   try {
@@ -113,10 +117,12 @@ async function wrongResults(
     onRun(run);
     const { tolerance = TOLERANCE } = test;
     const results = [
-      ...reference.forwardErrors(run).map(([slot, error]) => ({ result: slot, error, allowed: tolerance })),
+      ...reference
+        .forwardErrors(run)
+        .map(([slot, error]) => ({ result: slot, error, allowed: Math.max(tolerance, leastTolerance) })),
       ...reference
         .gradientErrors(run)
-        .map(([slot, error]) => ({ result: `d${slot}`, error, allowed: GRADIENT_TOLERANCE })),
+        .map(([slot, error]) => ({ result: `d${slot}`, error, allowed: Math.max(GRADIENT_TOLERANCE, leastTolerance) })),
     ];
     // A comparison with NaN is false.
     const wrong = results.filter(({ error, allowed }) => !(error < allowed));

@@ -5,6 +5,7 @@ import type { Launch, Variant } from "../../../op/launch";
 /** A variant that a case compares. */
 export interface NotedVariant {
   readonly rounds: boolean;
+  readonly half: boolean;
   /** Entries in which it runs. */
   readonly entries: ReadonlySet<string>;
   /** The same, each behind the name of its kernel. */
@@ -19,7 +20,7 @@ export interface NotedVariant {
 export class VariantWalk {
   /** Tiles, entries and formats that earlier cases compared. */
   readonly covered = new Set<string>();
-  readonly #noted = new Map<string, { rounds: boolean; entries: Set<string>; places: Set<string> }>();
+  readonly #noted = new Map<string, NotedVariant & { entries: Set<string>; places: Set<string> }>();
   /** What the adapter runs by default, for launches of any size. */
   readonly #usual: VariantChoice;
   #only: string | undefined;
@@ -75,8 +76,8 @@ export class VariantWalk {
       const traits = this.#traits(launch, variant);
       if ((variant !== usual || this.usualOnly) && traits.every((trait) => this.covered.has(trait))) continue;
       traits.forEach((trait) => this.covered.add(trait));
-      const { name, rounds = false, kernel } = variant;
-      const noted = this.#noted.get(name) ?? { rounds, entries: new Set(), places: new Set() };
+      const { name, rounds = false, half = false, kernel } = variant;
+      const noted = this.#noted.get(name) ?? { rounds, half, entries: new Set(), places: new Set() };
       noted.entries.add(entry);
       noted.places.add(`${kernel.name}.${entry}`);
       this.#noted.set(name, noted);
