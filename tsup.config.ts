@@ -21,6 +21,7 @@ const KERNELS_OF_SOME_ADAPTERS = [
   "product_narrow_subgroup",
   "product_subgroup",
   "product_tiled",
+  "product_tiled_half",
   "product_tiled_odd",
 ];
 
