@@ -204,7 +204,7 @@ export async function initialiseModel(
   return withNewWeights(async (weights) => {
     const uploader = new Uploader(engine.device, "random weights");
     for (const parameter of model.parameters) {
-      const source = isNormWeight(parameter) ? ones : initial(parameter, config, random);
+      const source = isScale(parameter) ? ones : initial(parameter, config, random);
       weights.set(parameter.name, (await uploader.upload(parameter, source)).tensor);
     }
     const loadAgain = (): Promise<LoadedModel> => initialiseModel(engine, config, options);
@@ -298,6 +298,9 @@ function initial({ name }: ParameterSpec, config: Readonly<Record<string, unknow
   if (name.endsWith(".bias")) return (first, end) => new Float32Array(end - first);
   return (first, end) => Float32Array.from({ length: end - first }, () => random.normal() * deviation);
 }
+
+/** Whether a tensor begins as ones: the weight of a norm, or a layer scale. */
+const isScale = ({ name, shape }: ParameterSpec): boolean => shape.length === 1 && !name.endsWith(".bias");
 
 const ones: ElementSource = (first, end) => new Float32Array(end - first).fill(1);
 

@@ -1,11 +1,12 @@
 import { ConfigError } from "../base/errors";
 import { albert } from "./albert";
 import { bert, electra, roberta, xlmRoberta } from "./bert";
+import { dinov2 } from "./dinov2";
 import { distilbert } from "./distilbert";
 import { gpt2 } from "./gpt2";
 import { llama } from "./llama";
 import type { Model, Task } from "./model";
-import { vit } from "./vit";
+import { deit, vit } from "./vit";
 
 /** The function that makes a model from its config.json, by `model_type`. */
 const FAMILIES: Readonly<Record<string, (config: Readonly<Record<string, unknown>>) => Model>> = {
@@ -18,6 +19,8 @@ const FAMILIES: Readonly<Record<string, (config: Readonly<Record<string, unknown
   gpt2,
   llama,
   vit,
+  deit,
+  dinov2,
 };
 
 /** Supported values of `model_type`. */
@@ -50,6 +53,8 @@ const ARCHITECTURES: Readonly<Record<string, string>> = {
   gpt2: "GPT2",
   llama: "Llama",
   vit: "ViT",
+  deit: "DeiT",
+  dinov2: "Dinov2",
 };
 /** Endings of Hugging Face's names of architectures, by task. */
 const ENDINGS: Readonly<Record<Task, string>> = {

@@ -2,6 +2,7 @@ import { ConfigError } from "../base/errors";
 import { embedding } from "../ops/embedding";
 import { gelu } from "../ops/gelu";
 import { linear } from "../ops/linear";
+import { poolTokens } from "../ops/pool_tokens";
 import { relu } from "../ops/relu";
 import { tanh } from "../ops/tanh";
 import type { Recorder, Value } from "../tape/tape";
@@ -189,3 +190,36 @@ export function imageClassifier(config: Readonly<Record<string, unknown>>, hidde
       forward.linear("classifier", norm(forward, pick(forward, "classifier", x, forward.firstTokens))),
   };
 }
+
+/**
+ * DINOv2's head: a projection of the class token beside the mean of the other tokens, all after the norm. The trace reads
+ * `classAndMeanWeights` as its input `class_and_mean`.
+ */
+export function classAndMeanClassifier(
+  config: Readonly<Record<string, unknown>>,
+  hidden: number,
+  norm: FinalNorm,
+): Head {
+  const classes = labelCount(config);
+  return {
+    task: "image_classification",
+    classes,
+    heads: ["classifier"],
+    projections: [projection("classifier", 2 * hidden, classes)],
+    apply(forward, x) {
+      const { recorder } = forward;
+      const weights = recorder.input("class_and_mean", [2, forward.length]);
+      const normed = norm(forward, x);
+      const pooled = recorder.labelled("classifier", () => recorder.apply(poolTokens, { x: normed, weights }, {}));
+      return forward.linear("classifier", pooled);
+    },
+  };
+}
+
+/** The weights of `pool_tokens` [2, tokens] that choose the first token, and the mean of the others. */
+export const classAndMeanWeights = (tokens: number): Float32Array =>
+  Float32Array.from({ length: 2 * tokens }, (_, i) => {
+    const isFirst = i % tokens === 0;
+    if (i < tokens) return isFirst ? 1 : 0;
+    return isFirst ? 0 : 1 / (tokens - 1);
+  });

@@ -22,6 +22,7 @@ import { loraLinear } from "./lora_linear";
 import { meanAbsolute } from "./mean_absolute";
 import { meanSquaredError } from "./mean_squared_error";
 import { mul } from "./mul";
+import { poolTokens } from "./pool_tokens";
 import { prepend } from "./prepend";
 import { productMean } from "./product_mean";
 import { relativeAttention } from "./relative_attention";
@@ -64,6 +65,7 @@ export {
   meanAbsolute,
   meanSquaredError,
   mul,
+  poolTokens,
   prepend,
   productMean,
   relativeAttention,
@@ -108,6 +110,7 @@ export const OPS: readonly Op[] = [
   meanAbsolute,
   meanSquaredError,
   mul,
+  poolTokens,
   prepend,
   productMean,
   relativeAttention,

@@ -9,6 +9,7 @@ const large = { hidden_size: 1024, num_hidden_layers: 24, num_attention_heads: 1
 const xlmRoberta = { model_type: "xlm-roberta", vocab_size: 250_002, max_position_embeddings: 514, type_vocab_size: 1 };
 const electra = { model_type: "electra", vocab_size: 30_522, max_position_embeddings: 512 };
 const albert = { model_type: "albert" };
+const dinov2 = { model_type: "dinov2", image_size: 518 };
 
 /** Sizes of published models, and their parameters as transformers 5.18 counts them, without a head but with its pooler. */
 const PUBLISHED: readonly (readonly [string, Config, number])[] = [
@@ -20,6 +21,10 @@ const PUBLISHED: readonly (readonly [string, Config, number])[] = [
   ["ALBERT-large", { ...albert, ...large }, 17_683_968],
   ["ALBERT-xlarge", { ...albert, ...large, hidden_size: 2048, intermediate_size: 8192 }, 58_724_864],
   ["ALBERT-xxlarge", { ...albert, ...base, hidden_size: 4096, intermediate_size: 16_384 }, 222_595_584],
+  ["DeiT-base, distilled", { model_type: "deit", ...base }, 85_800_192],
+  // Without the token that stands for masked patches in pre-training.
+  ["DINOv2-base", { ...dinov2, ...base }, 86_580_480 - 768],
+  ["DINOv2-large", { ...dinov2, ...large }, 304_368_640 - 1024],
 ];
 
 it.each(PUBLISHED)("%s has as many parameters as in transformers", (_, config, parameters) => {
@@ -39,6 +44,8 @@ it.each([
   ["electra", ["query", "value"]],
   // PEFT has no default of its own for these.
   ["albert", ["query", "value"]],
+  ["deit", ["query", "value"]],
+  ["dinov2", ["query", "value"]],
   ["distilbert", ["q_lin", "v_lin"]],
 ] as const)("%s is adapted at %j by default", (family, targets) => {
   expect(createModel(tiny[family]()).defaultTargets).toEqual(targets);
@@ -54,6 +61,9 @@ describe("keys that would change the result are refused by name", () => {
     ["albert", { inner_group_num: 2 }, /inner_group_num is 2/],
     ["distilbert", { activation: "relu2" }, /relu2/],
     ["distilbert", { dim: 0 }, /dim is 0/],
+    ["deit", { patch_size: 3 }, /not a multiple of patch_size 3/],
+    ["dinov2", { use_swiglu_ffn: true }, /use_swiglu_ffn is true/],
+    ["dinov2", { drop_path_rate: 0.1 }, /drop_path_rate is 0.1/],
   ] as const)("%s with %j", (family, overrides, message) => {
     const build = () => createModel(tiny[family](overrides));
     expect(build).toThrow(ConfigError);

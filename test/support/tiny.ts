@@ -44,13 +44,15 @@ export const tiny = {
     ...overrides,
   }),
   vit: (overrides: Config = {}) => ({ ...SIZES, ...IMAGES, model_type: "vit", ...overrides }),
+  deit: (overrides: Config = {}) => ({ ...SIZES, ...IMAGES, model_type: "deit", ...overrides }),
+  dinov2: (overrides: Config = {}) => ({ ...SIZES, ...IMAGES, model_type: "dinov2", mlp_ratio: 3, ...overrides }),
 } satisfies Record<string, (overrides?: Config) => Config>;
 
 export type Family = keyof typeof tiny;
 /** The families whose layers differ most. */
 export const FAMILIES: readonly Family[] = ["bert", "roberta", "gpt2", "llama", "vit"];
 /** Families on the blocks of `src/model/encoder-layer.ts`, but BERT, RoBERTa and ViT. */
-export const ENCODERS: readonly Family[] = ["xlm-roberta", "electra", "albert", "distilbert"];
+export const ENCODERS: readonly Family[] = ["xlm-roberta", "electra", "albert", "distilbert", "deit", "dinov2"];
 
 /** Overrides for any family, with sizes of which rows end within a word or block of packed formats. */
 export const ODD_SIZES = { vocab_size: 51, hidden_size: 24, intermediate_size: 70, n_embd: 24, n_inner: 70 } as const;

@@ -1,0 +1,158 @@
+import * as v from "valibot";
+import { ConfigError } from "../base/errors";
+import type { Shape } from "../base/shape";
+import { addBroadcast } from "../ops/add_broadcast";
+import { linear } from "../ops/linear";
+import { prepend } from "../ops/prepend";
+import type { Value } from "../tape/tape";
+import { activationOf, count, GELU_ACTIVATIONS, layerCount, probability } from "./config";
+import { encoderLayers } from "./encoder-layer";
+import type { EncoderLayers, LayerModules } from "./encoder-layer";
+import type { Forward } from "./forward";
+import { taskOf } from "./heads";
+import type { FinalNorm, Head } from "./heads";
+import { normParameters, projectionParameters } from "./model";
+import type { ImageSpec, Model, ParameterSpec } from "./model";
+
+/** Keys that the configurations of all encoders of images have. */
+export const VISION_KEYS = {
+  hidden_size: count,
+  num_hidden_layers: layerCount,
+  num_attention_heads: count,
+  image_size: v.optional(count, 224),
+  num_channels: v.optional(count, 3),
+  qkv_bias: v.optional(v.boolean(), true),
+  hidden_act: v.optional(v.string(), "gelu"),
+  hidden_dropout_prob: v.optional(probability, 0),
+  attention_probs_dropout_prob: v.optional(probability, 0),
+} as const;
+
+/** A configuration of an encoder of images. */
+type VisionConfig = { readonly [key in keyof typeof VISION_KEYS]: v.InferOutput<(typeof VISION_KEYS)[key]> } & {
+  readonly patch_size: number;
+  readonly layer_norm_eps: number;
+};
+
+/** Replacements that make the names of transformers 5 from those of checkpoints. */
+export type Renames = readonly (readonly [RegExp, string])[];
+
+export const RENAMED_ATTENTION: Renames = [
+  [/\.attention\.attention\.(query|key|value)$/, ".attention.$1_proj"],
+  [/\.(q|k|v)(?:uery|ey|alue)_proj$/, ".$1_proj"],
+  [/\.attention\.output\.dense$/, ".attention.o_proj"],
+];
+
+/** An encoder of images as ViT: patches behind tokens that learn, learned positions, pre-norm layers, and a last norm. */
+export interface VisionEncoder {
+  /** The configuration's `model_type`, and the first part of the names of its tensors. */
+  readonly family: string;
+  readonly config: Readonly<Record<string, unknown>>;
+  readonly c: VisionConfig;
+  readonly neurons: number;
+  readonly modules: LayerModules;
+  /** Tokens in front of the patches, by their names among the embeddings. */
+  readonly tokens: readonly string[];
+  readonly renames: Renames;
+  /** Inputs of its traces by name, for a number of tokens. Default none. */
+  readonly constants?: (tokens: number) => Readonly<Record<string, Float32Array>>;
+  head(norm: FinalNorm): Head;
+}
+
+/** The model of an encoder of images. */
+export function visionEncoder(encoder: VisionEncoder): Model {
+  const { family, config, c, constants } = encoder;
+  const image = imageOf(c);
+  const task = taskOf(config, family, ["image_classification"], "image_classification");
+  const head = encoder.head((forward, x) => forward.layerNorm(`${family}.layernorm`, x, c.layer_norm_eps));
+  const layers = encoderLayers(layersOfImages(encoder));
+  const projections = [...layers.projections, ...head.projections];
+  const tokens = (image.size / image.patch) ** 2 + encoder.tokens.length;
+  const renamed = (module: string): string =>
+    encoder.renames.reduce((name, [from, to]) => name.replace(from, to), module);
+  return {
+    ...layers.model,
+    family,
+    config,
+    projections,
+    task,
+    classes: head.classes,
+    heads: head.heads,
+    image,
+    parameters: [
+      ...embeddingParameters(encoder, image, tokens),
+      ...projections.flatMap((projection) => projectionParameters(projection)),
+      ...layers.parameters,
+      ...normParameters(`${family}.layernorm`, c.hidden_size, undefined),
+    ],
+    vocabularySize: 0,
+    maxLength: tokens,
+    padId: 0,
+    defaultTargets: ["query", "value"],
+    biasKeys: { qkv_bias: ["query", "key", "value"] },
+    // Files are of older versions or of transformers 5, with and without the prefix.
+    aliases(name) {
+      const [, module = name, part = ""] = /^(.+)(\.(?:weight|bias))$/.exec(name) ?? [];
+      const names = [name, renamed(module) + part];
+      const bare = (full: string): string => (full.startsWith(`${family}.`) ? full.slice(family.length + 1) : full);
+      return [...new Set([...names, ...names.map(bare)])];
+    },
+    renamed,
+    ignores: (name) => /(?:^|\.)pooler\.|(?:^|\.)embeddings\.mask_token$|^(?:cls|distillation)_classifier\./.test(name),
+    ...(constants && { constants: (positions: Int32Array) => constants(positions.length) }),
+    embed: (forward) => embed(forward, encoder, image),
+    head: (forward, x) => head.apply(forward, x),
+  };
+}
+
+function layersOfImages({ family, c, neurons, modules }: VisionEncoder): EncoderLayers {
+  const dropout = c.hidden_dropout_prob;
+  return {
+    count: c.num_hidden_layers,
+    path: (index) => `${family}.encoder.layer.${index}`,
+    modules,
+    norms: "before",
+    hidden: c.hidden_size,
+    heads: c.num_attention_heads,
+    neurons,
+    eps: c.layer_norm_eps,
+    approximation: activationOf(c.hidden_act, GELU_ACTIVATIONS),
+    queryKeyValueBias: c.qkv_bias,
+    dropout: { weights: c.attention_probs_dropout_prob, attention: dropout, feedForward: dropout },
+  };
+}
+
+function imageOf(c: VisionConfig): ImageSpec {
+  const { image_size: size, patch_size: patch, num_channels: channels } = c;
+  if (size % patch === 0) return { size, patch, channels };
+  throw new ConfigError(
+    `config.json: image_size ${size} is not a multiple of patch_size ${patch}.`,
+    "Correct config.json: patches must cover an image.",
+  );
+}
+
+function embed(forward: Forward, { family, c, tokens }: VisionEncoder, image: ImageSpec): Value {
+  const { recorder } = forward;
+  const parameter = (name: string): Value => forward.parameter(`${family}.embeddings.${name}`);
+  return recorder.labelled(`${family}.embeddings`, () => {
+    const projection = "patch_embeddings.projection";
+    const weights = { w: parameter(`${projection}.weight`), bias: parameter(`${projection}.bias`) };
+    const patches = recorder.apply(linear, { x: forward.patches(image), ...weights }, { layout: "out_in" });
+    const a = tokens.reduceRight((x, token) => recorder.apply(prepend, { head: parameter(token), x }, {}), patches);
+    const b = parameter("position_embeddings");
+    return forward.dropout(recorder.apply(addBroadcast, { a, b }, {}), c.hidden_dropout_prob);
+  });
+}
+
+function embeddingParameters(encoder: VisionEncoder, image: ImageSpec, tokens: number): ParameterSpec[] {
+  const { family, c } = encoder;
+  const d = c.hidden_size;
+  const embedding = (name: string, shape: Shape): ParameterSpec => {
+    return { name: `${family}.embeddings.${name}`, shape, layer: "below" };
+  };
+  return [
+    ...encoder.tokens.map((token) => embedding(token, [1, 1, d])),
+    embedding("position_embeddings", [1, tokens, d]),
+    embedding("patch_embeddings.projection.weight", [d, image.channels, image.patch, image.patch]),
+    embedding("patch_embeddings.projection.bias", [d]),
+  ];
+}
