@@ -1,7 +1,7 @@
 import { gelu } from "../ops/gelu";
 import { scaleColumns } from "../ops/scale_columns";
 import type { Value } from "../tape/tape";
-import type { Forward } from "./forward";
+import type { Forward, RelativePositions } from "./forward";
 import { layersOf, normParameters } from "./model";
 import type { Model, ParameterSpec, Projection, ProjectionRole } from "./model";
 import { layerStructures } from "./structure";
@@ -41,6 +41,8 @@ export interface EncoderLayers {
   readonly queryKeyValueBias?: boolean;
   /** Dropout of attention weights, and of the outputs of the two sub-layers. */
   readonly dropout: { readonly weights: number; readonly attention: number; readonly feedForward: number };
+  /** How scores depend on differences of positions. Default not at all. */
+  readonly relative?: (forward: Forward) => RelativePositions;
   /** Whether all layers are the same modules, at the path of layer 0. Default false. */
   readonly isShared?: boolean;
 }
@@ -74,7 +76,11 @@ export function encoderLayers(layers: EncoderLayers): {
       layer,
       // What is shared can neither be pruned layer by layer nor have an adapter in each layer's streams.
       ...(isShared ? {} : { parts }),
-      structures: (index) => (isShared ? [] : layerStructures(index, projections, sizes)),
+      structures(index) {
+        const all = isShared ? [] : layerStructures(index, projections, sizes);
+        // A table of relative positions has a column for each head of every layer.
+        return layers.relative ? all.filter(({ kind }) => kind !== "heads") : all;
+      },
     },
     projections,
     parameters: places.flatMap((place) => layerParameters(layers, place)),
@@ -91,6 +97,7 @@ function attentionPart(forward: Forward, layers: EncoderLayers, index: number, x
       q: forward.linear(`${path}.${modules.query}`, input),
       k: forward.linear(`${path}.${modules.key}`, input),
       v: forward.linear(`${path}.${modules.value}`, input),
+      relative: layers.relative?.(forward),
     },
     { headSize: layers.hidden / layers.heads, causal: false, dropout: dropout.weights },
   );

@@ -6,6 +6,7 @@ import { distilbert } from "./distilbert";
 import { gpt2 } from "./gpt2";
 import { llama } from "./llama";
 import type { Model, Task } from "./model";
+import { mpnet } from "./mpnet";
 import { deit, vit } from "./vit";
 
 /** The function that makes a model from its config.json, by `model_type`. */
@@ -16,6 +17,7 @@ const FAMILIES: Readonly<Record<string, (config: Readonly<Record<string, unknown
   distilbert,
   electra,
   albert,
+  mpnet,
   gpt2,
   llama,
   vit,
@@ -50,6 +52,7 @@ const ARCHITECTURES: Readonly<Record<string, string>> = {
   distilbert: "DistilBert",
   electra: "Electra",
   albert: "Albert",
+  mpnet: "MPNet",
   gpt2: "GPT2",
   llama: "Llama",
   vit: "ViT",

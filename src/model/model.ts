@@ -121,7 +121,7 @@ export interface Model {
   /** Attention heads and neurons of a layer, which can be pruned. */
   structures(layer: number): readonly Structure[];
   /** Values of the inputs that only traces of this family have, by name, for tokens at these positions. */
-  constants?(positions: Int32Array): Readonly<Record<string, Float32Array>>;
+  constants?(positions: Int32Array): Readonly<Record<string, Float32Array | Int32Array>>;
   /** Records the embeddings, from token ids or patches: the hidden states [size, length, hiddenSize] that enter layer 0. */
   embed(forward: Forward): Value;
   /** Records a layer: hidden states to hidden states, both [size, length, hiddenSize]. */

@@ -48,11 +48,15 @@ export interface TextEncoder {
   /** Embeddings of another width than the layers, and the module that projects them. Default none. */
   readonly projected?: { readonly module: string; readonly width: number } | undefined;
   readonly defaultTargets: readonly string[];
+  /** Further tensors. Default none. */
+  readonly parameters?: readonly ParameterSpec[];
+  /** See `Model`. */
+  readonly constants?: Model["constants"];
 }
 
 /** The model of an encoder of texts. */
 export function textEncoder(encoder: TextEncoder): Model {
-  const { family, prefix, config, head, positions, padId, projected } = encoder;
+  const { family, prefix, config, head, positions, padId, projected, constants } = encoder;
   const layers = encoderLayers(encoder.layers);
   const projection: readonly Projection[] = projected
     ? [
@@ -81,6 +85,7 @@ export function textEncoder(encoder: TextEncoder): Model {
       ...embeddingParameters(encoder),
       ...projections.flatMap((each) => projectionParameters(each)),
       ...layers.parameters,
+      ...(encoder.parameters ?? []),
     ],
     vocabularySize: encoder.vocabulary,
     // Positions that skip padding begin after that of padding.
@@ -90,6 +95,7 @@ export function textEncoder(encoder: TextEncoder): Model {
     defaultTargets: encoder.defaultTargets,
     aliases: (name) => aliases(prefix, name),
     ignores: (name) => isOther.test(name) || /position_ids$|(?:^|\.)pooler\./.test(name),
+    ...(constants && { constants }),
     embed: (forward) => embed(forward, encoder),
     head: (forward, x) => head.apply(forward, x),
   };

@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { ConfigError, createModel } from "../../src/index";
 import { blocksOf } from "../../src/model/blocks";
+import { relativeBucket } from "../../src/model/relative-buckets";
 import { tiny } from "../support/tiny";
 import type { Config } from "../support/tiny";
 
@@ -21,6 +22,7 @@ const PUBLISHED: readonly (readonly [string, Config, number])[] = [
   ["ALBERT-large", { ...albert, ...large }, 17_683_968],
   ["ALBERT-xlarge", { ...albert, ...large, hidden_size: 2048, intermediate_size: 8192 }, 58_724_864],
   ["ALBERT-xxlarge", { ...albert, ...base, hidden_size: 4096, intermediate_size: 16_384 }, 222_595_584],
+  ["MPNet-base", { model_type: "mpnet", ...base, max_position_embeddings: 514 }, 109_486_464],
   ["DeiT-base, distilled", { model_type: "deit", ...base }, 85_800_192],
   // Without the token that stands for masked patches in pre-training.
   ["DINOv2-base", { ...dinov2, ...base }, 86_580_480 - 768],
@@ -34,8 +36,9 @@ it.each(PUBLISHED)("%s has as many parameters as in transformers", (_, config, p
       .filter(({ name }) => isCounted(name))
       .map(({ shape }) => shape.reduce((a, b) => a * b, 1))
       .reduce((a, b) => a + b, 0);
-  // RoBERTa's models without a head have a pooler, as large as the first projection of the head.
-  const isPooler = (name: string): boolean => model.family === "xlm-roberta" && name.startsWith("classifier.dense.");
+  // RoBERTa's and MPNet's models without a head have a pooler, as large as the first projection of the head.
+  const isPooler = (name: string): boolean =>
+    ["xlm-roberta", "mpnet"].includes(model.family) && name.startsWith("classifier.dense.");
   expect(count((name) => isPooler(name) || !/^(?:pre_)?classifier\./.test(name))).toBe(parameters);
 });
 
@@ -44,6 +47,7 @@ it.each([
   ["electra", ["query", "value"]],
   // PEFT has no default of its own for these.
   ["albert", ["query", "value"]],
+  ["mpnet", ["q", "v"]],
   ["deit", ["query", "value"]],
   ["dinov2", ["query", "value"]],
   ["distilbert", ["q_lin", "v_lin"]],
@@ -69,6 +73,14 @@ describe("keys that would change the result are refused by name", () => {
     expect(build).toThrow(ConfigError);
     expect(build).toThrow(message);
   });
+});
+
+it("buckets of relative positions are those of transformers", () => {
+  const sizes = { relative_attention_num_buckets: 32, relative_attention_max_distance: 128 };
+  const both = [-64, -16, 0, 1, 8, 64, 128].map((distance) => relativeBucket(distance, true, sizes));
+  expect(both).toEqual([14, 10, 0, 17, 24, 30, 31]);
+  const causal = [5, -16, -32, -64, -91, -128].map((distance) => relativeBucket(distance, false, sizes));
+  expect(causal).toEqual([0, 16, 21, 26, 29, 31]);
 });
 
 describe("ALBERT's layer", () => {

@@ -32,6 +32,7 @@ export const tiny = {
     ...overrides,
   }),
   albert: (overrides: Config = {}) => ({ ...TEXT, ...SIZES, model_type: "albert", embedding_size: 12, ...overrides }),
+  mpnet: (overrides: Config = {}) => ({ ...TEXT, ...SIZES, model_type: "mpnet", pad_token_id: 1, ...overrides }),
   distilbert: (overrides: Config = {}) => ({ ...TEXT, ...DISTILBERT, model_type: "distilbert", ...overrides }),
   gpt2: (overrides: Config = {}) => ({ ...GPT2, model_type: "gpt2", ...overrides }),
   /** Two heads of queries share one head of keys and values. */
@@ -52,7 +53,15 @@ export type Family = keyof typeof tiny;
 /** The families whose layers differ most. */
 export const FAMILIES: readonly Family[] = ["bert", "roberta", "gpt2", "llama", "vit"];
 /** Families on the blocks of `src/model/encoder-layer.ts`, but BERT, RoBERTa and ViT. */
-export const ENCODERS: readonly Family[] = ["xlm-roberta", "electra", "albert", "distilbert", "deit", "dinov2"];
+export const ENCODERS: readonly Family[] = [
+  "xlm-roberta",
+  "electra",
+  "albert",
+  "distilbert",
+  "mpnet",
+  "deit",
+  "dinov2",
+];
 
 /** Overrides for any family, with sizes of which rows end within a word or block of packed formats. */
 export const ODD_SIZES = { vocab_size: 51, hidden_size: 24, intermediate_size: 70, n_embd: 24, n_inner: 70 } as const;
