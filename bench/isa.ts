@@ -60,7 +60,7 @@ async function printKernel(filter: readonly string[]): Promise<void> {
   }
   for (const [name, rows] of [...groups].sort(([a], [b]) => a.localeCompare(b))) {
     const { registers, spilled, scratchBytes, waves, ldsBytes, instructions, hot, reads, writes } = rows[0]!.figures;
-    const uses = rows.map(({ use }) => [use.kind, ...use.traits, `(${use.origin})`].join(" "));
+    const uses = rows.map(({ use }) => [use.kind, ...use.traits, `(${use.origin}: ${use.of})`].join(" "));
     const missed = rows.flatMap(({ misses }) =>
       misses.map(({ bound, value, limit }) => `MISSED ${bound}: ${Number(value.toFixed(3))}, bound ${limit}`),
     );

@@ -5,11 +5,14 @@
 // Rows whose label is `ignored` have loss and gradient 0. `e` is the label smoothing of torch.nn.CrossEntropyLoss. The
 // host passes `normalizer` = 1 / (number of labels that are not ignored), so that micro-batches can share one mean.
 //
-// Shapes: x [rows, classes], labels, lse, row_loss [rows], normalizer, loss, dloss [1]. Threads: a workgroup for each
-// row, in which each invocation takes every GROUP-th class; one workgroup for `temp_total`. Range: any logits, since
+// Shapes: x [rows, classes] (in `temp_total`: the losses of the rows), labels, lse, row_loss [rows], normalizer, loss,
+// dloss [1]. Threads: a workgroup for each row, in which each invocation takes every GROUP-th element; one workgroup for
+// `temp_total`. Rows may begin within an element: `forward` leaves numbers of other rows out, and the gradient of an
+// element is written by the row in which it begins. Range: any logits, since
 // the largest of a row is subtracted before exp. Limits: rows * classes of one launch below 2^32.
 
 #import lib/element
+#import lib/lane_numbers
 
 struct Params {
   rows: u32,
@@ -64,18 +67,20 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
   if (row >= params.rows) {
     return;
   }
-  let elements = params.classes / WIDTH;
-  let first = row * elements;
+  let start = row * params.classes;
+  let first = start / WIDTH + local.x;
+  let last = (start + params.classes - 1u) / WIDTH;
   var lane_largest = Element(-3.4e38);
-  for (var j = local.x; j < elements; j += GROUP) {
-    lane_largest = max(lane_largest, x[first + j]);
+  for (var i = first; i <= last; i += GROUP) {
+    lane_largest = max(lane_largest, select(Element(-3.4e38), x[i], is_in_span(i, start, params.classes)));
   }
   let largest = group_max(largest_number(lane_largest), local.x);
   var lane_total = Element();
   var lane_logits = Element();
-  for (var j = local.x; j < elements; j += GROUP) {
-    lane_total += exp(x[first + j] - largest);
-    lane_logits += x[first + j];
+  for (var i = first; i <= last; i += GROUP) {
+    let is_own = is_in_span(i, start, params.classes);
+    lane_total += select(Element(), exp(x[i] - largest), is_own);
+    lane_logits += select(Element(), x[i], is_own);
   }
   let total_exp = group_sum(number_sum(lane_total), local.x);
   let logit_sum = group_sum(number_sum(lane_logits), local.x);
@@ -86,7 +91,8 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
     row_loss[row] = 0.0;
     if (label != params.ignored && label >= 0 && u32(label) < params.classes) {
       let smoothed = params.smoothing / f32(params.classes) * logit_sum;
-      row_loss[row] = log_sum - (1.0 - params.smoothing) * number(x[first + u32(label) / WIDTH], u32(label) % WIDTH) - smoothed;
+      let index = start + u32(label);
+      row_loss[row] = log_sum - (1.0 - params.smoothing) * number(x[index / WIDTH], index % WIDTH) - smoothed;
     }
   }
 }
@@ -94,8 +100,15 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
 @compute @workgroup_size(GROUP)
 fn temp_total(@builtin(local_invocation_id) local: vec3u) {
   var lane_sum = 0.0;
-  for (var i = local.x; i < params.rows; i += GROUP) {
-    lane_sum += row_loss[i];
+  for (var i = 0u; i * WIDTH < params.rows; i += GROUP) {
+    var losses = Element();
+    if ((i + local.x) * WIDTH < params.rows) {
+      losses = x[i + local.x];
+    }
+    let numbers = lane_numbers(losses, local.x);
+    for (var e = 0u; e < WIDTH; e++) {
+      lane_sum += number(numbers, e);
+    }
   }
   let sum = group_sum(lane_sum, local.x);
   if (local.x == 0u) {
@@ -103,18 +116,43 @@ fn temp_total(@builtin(local_invocation_id) local: vec3u) {
   }
 }
 
-// Gradients of element j of a row's logits if dloss is 1.
-fn slope(row: u32, j: u32, logits: Element) -> Element {
+// Gradients of element i of x if dloss is 1 and all its numbers lie in this row.
+fn row_slope(row: u32, i: u32, logits: Element) -> Element {
   let label = labels[row];
   if (label == params.ignored) {
     return Element();
   }
   let smoothed = params.smoothing / f32(params.classes);
   var expected = Element(smoothed);
-  if (u32(label) / WIDTH == j) {
-    set_number(&expected, u32(label) % WIDTH, smoothed + (1.0 - params.smoothing));
+  let index = row * params.classes + u32(label);
+  if (index / WIDTH == i) {
+    set_number(&expected, index % WIDTH, smoothed + (1.0 - params.smoothing));
   }
   return normalizer[0] * (exp(logits - lse[row]) - expected);
+}
+
+// Gradients of element i of x if dloss is 1, for numbers of several rows.
+fn slope(i: u32, logits: Element) -> Element {
+  var slopes = Element();
+  for (var e = 0u; e < WIDTH; e++) {
+    set_number(&slopes, e, number(row_slope((i * WIDTH + e) / params.classes, i, logits), e));
+  }
+  return slopes;
+}
+
+struct RowElements {
+  // First element that lies in the row.
+  first: u32,
+  // First element that does not end in the row.
+  end: u32,
+  // Whether element `end` begins in the row.
+  is_cut: bool,
+}
+
+fn row_elements(row: u32) -> RowElements {
+  let start = row * params.classes;
+  let end = (start + params.classes) / WIDTH;
+  return RowElements((start + WIDTH - 1u) / WIDTH, end, end * WIDTH >= start && end * WIDTH < start + params.classes);
 }
 
 @compute @workgroup_size(GROUP)
@@ -123,9 +161,12 @@ fn grad_x(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: 
   if (row >= params.rows) {
     return;
   }
-  let elements = params.classes / WIDTH;
-  for (var j = local.x; j < elements; j += GROUP) {
-    dx[row * elements + j] = dloss[0] * slope(row, j, x[row * elements + j]);
+  let elements = row_elements(row);
+  for (var i = elements.first + local.x; i < elements.end; i += GROUP) {
+    dx[i] = dloss[0] * row_slope(row, i, x[i]);
+  }
+  if (elements.is_cut && local.x == 0u) {
+    dx[elements.end] = dloss[0] * slope(elements.end, x[elements.end]);
   }
 }
 
@@ -135,9 +176,12 @@ fn grad_x_in_place(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups)
   if (row >= params.rows) {
     return;
   }
-  let elements = params.classes / WIDTH;
-  for (var j = local.x; j < elements; j += GROUP) {
-    dx[row * elements + j] = dloss[0] * slope(row, j, dx[row * elements + j]);
+  let elements = row_elements(row);
+  for (var i = elements.first + local.x; i < elements.end; i += GROUP) {
+    dx[i] = dloss[0] * row_slope(row, i, dx[i]);
+  }
+  if (elements.is_cut && local.x == 0u) {
+    dx[elements.end] = dloss[0] * slope(elements.end, dx[elements.end]);
   }
 }
 
@@ -148,8 +192,11 @@ fn temp_slope(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grou
   if (row >= params.rows) {
     return;
   }
-  let elements = params.classes / WIDTH;
-  for (var j = local.x; j < elements; j += GROUP) {
-    dx[row * elements + j] = slope(row, j, dx[row * elements + j]);
+  let elements = row_elements(row);
+  for (var i = elements.first + local.x; i < elements.end; i += GROUP) {
+    dx[i] = row_slope(row, i, dx[i]);
+  }
+  if (elements.is_cut && local.x == 0u) {
+    dx[elements.end] = slope(elements.end, dx[elements.end]);
   }
 }

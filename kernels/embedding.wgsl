@@ -9,16 +9,15 @@
 //
 // Shapes: table, dtable [v, columns], ids [tokens], y, dy [tokens, columns], chain [all tokens, 2]. Threads: in
 // `forward` a workgroup for each token; in `temp_chain` one invocation for each token, with up to `tokens` comparisons;
-// in `grad_table` a workgroup for each token and 64 columns; in `grad_table_zero` one invocation for each element.
+// in `grad_table` a workgroup for each token and 64 elements of a row; in `grad_table_zero` one invocation for each element.
 // Range: any. Limits: ids fit one binding in `temp_chain`; other tensors may be cut.
 
-#import lib/element
+#import lib/half_numbers
 
 const NONE: u32 = 0xffffffffu;
 // Storage format of the table: f32, f16 or bf16.
 const FORMAT: u32 = 0u;
 const F32: u32 = 0u;
-const F16: u32 = 1u;
 
 // Only `grad_table_zero` reads `count`. `vocabulary` is the number of rows of the complete table.
 struct Params {
@@ -31,23 +30,21 @@ struct Params {
   count: u32,
 }
 
-@group(0) @binding(0) var<storage, read> table: array<u32>;
+@group(0) @binding(0) var<storage, read> table: array<Index>;
 @group(0) @binding(1) var<storage, read> ids: array<i32>;
-@group(0) @binding(2) var<storage, read_write> y: array<f32>;
+@group(0) @binding(2) var<storage, read_write> y: array<Element>;
 @group(0) @binding(3) var<storage, read_write> chain: array<u32>;
-@group(0) @binding(4) var<storage, read> dy: array<f32>;
-@group(0) @binding(5) var<storage, read_write> dtable: array<f32>;
+@group(0) @binding(4) var<storage, read> dy: array<Element>;
+@group(0) @binding(5) var<storage, read_write> dtable: array<Element>;
 @group(0) @binding(6) var<uniform> params: Params;
+// The ids of all tokens, in `temp_chain`.
+@group(0) @binding(7) var<storage, read> all_ids: array<Index>;
 
-fn table_at(index: u32) -> f32 {
+fn table_element(i: u32) -> Element {
   if (FORMAT == F32) {
-    return bitcast<f32>(table[index]);
+    return bitcast<Element>(table[i]);
   }
-  let word = table[index >> 1u];
-  if (FORMAT == F16) {
-    return unpack2x16float(word)[index & 1u];
-  }
-  return bitcast<f32>(select(word << 16u, word & 0xffff0000u, (index & 1u) != 0u));
+  return widened(table[i / 2u], i % 2u);
 }
 
 @compute @workgroup_size(GROUP)
@@ -63,12 +60,13 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
   if (!is_bound && (is_valid || params.table_row0 != 0u)) {
     return;
   }
-  for (var j = local.x; j < params.columns; j += GROUP) {
-    var value = 0.0;
+  let columns = params.columns / WIDTH;
+  for (var j = local.x; j < columns; j += GROUP) {
+    var value = Element();
     if (is_bound) {
-      value = table_at((id - params.table_row0) * params.columns + j);
+      value = table_element((id - params.table_row0) * columns + j);
     }
-    y[token * params.columns + j] = value;
+    y[token * columns + j] = value;
   }
 }
 
@@ -78,18 +76,23 @@ fn temp_chain(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grou
   if (token >= params.tokens) {
     return;
   }
-  let id = ids[token];
+  let id = Index(word(all_ids[token / WIDTH], token % WIDTH));
   var before = NONE;
-  for (var i = token; i > 0u; i--) {
-    if (ids[i - 1u] == id) {
-      before = i - 1u;
+  for (var i = token / WIDTH + 1u; i > 0u; i--) {
+    let tokens = number_indices(i - 1u);
+    let is_same = (all_ids[i - 1u] == id) & (tokens < Index(token));
+    if (any(is_same)) {
+      before = largest_index(select(Index(), tokens, is_same));
       break;
     }
   }
   var after = NONE;
-  for (var i = token + 1u; i < params.tokens; i++) {
-    if (ids[i] == id) {
-      after = i;
+  for (var i = token / WIDTH; i * WIDTH < params.tokens; i++) {
+    let tokens = number_indices(i);
+    let is_same = (all_ids[i] == id) & (tokens > Index(token));
+    if (any(is_same)) {
+      // The smallest.
+      after = ~largest_index(select(Index(), ~tokens, is_same));
       break;
     }
   }
@@ -100,18 +103,19 @@ fn temp_chain(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grou
 @compute @workgroup_size(GROUP)
 fn grad_table_zero(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
   let i = element_index(group, groups, local);
-  if (i < params.count) {
-    dtable[i] = 0.0;
+  if (i * WIDTH < params.count) {
+    dtable[i] = Element();
   }
 }
 
 @compute @workgroup_size(GROUP)
 fn grad_table(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
-  let per_row = (params.columns + GROUP - 1u) / GROUP;
+  let columns = params.columns / WIDTH;
+  let per_row = (columns + GROUP - 1u) / GROUP;
   let index = group.y * groups.x + group.x;
   let token = index / per_row;
   let column = (index % per_row) * GROUP + local.x;
-  if (token >= params.tokens || column >= params.columns) {
+  if (token >= params.tokens || column >= columns) {
     return;
   }
   let id = u32(ids[token]);
@@ -122,15 +126,15 @@ fn grad_table(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grou
   if (before != NONE && before >= params.token0) {
     return;
   }
-  var sum = 0.0;
+  var sum = Element();
   var current = token;
   loop {
-    sum += dy[current * params.columns + column];
+    sum += dy[current * columns + column];
     let after = chain[2u * current + 1u];
     if (after == NONE || after - params.token0 >= params.tokens) {
       break;
     }
     current = after - params.token0;
   }
-  dtable[(id - params.table_row0) * params.columns + column] += sum;
+  dtable[(id - params.table_row0) * columns + column] += sum;
 }

@@ -14,25 +14,28 @@ struct Params {
   accumulate: u32,
 }
 
-@group(0) @binding(0) var<storage, read> prediction: array<f32>;
-@group(0) @binding(1) var<storage, read> targets: array<f32>;
-@group(0) @binding(2) var<storage, read> mask: array<i32>;
+@group(0) @binding(0) var<storage, read> prediction: array<Element>;
+@group(0) @binding(1) var<storage, read> targets: array<Element>;
+@group(0) @binding(2) var<storage, read> mask: array<Index>;
 @group(0) @binding(3) var<storage, read> normalizer: array<f32>;
 @group(0) @binding(4) var<storage, read_write> loss: array<f32>;
 @group(0) @binding(5) var<storage, read> dloss: array<f32>;
-@group(0) @binding(6) var<storage, read_write> dprediction: array<f32>;
+@group(0) @binding(6) var<storage, read_write> dprediction: array<Element>;
 @group(0) @binding(7) var<uniform> params: Params;
+
+// prediction - targets, or 0 where the mask is 0.
+fn difference(i: u32) -> Element {
+  return select(prediction[i] - targets[i], Element(), mask[i] == Index());
+}
 
 @compute @workgroup_size(GROUP)
 fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
-  var lane_sum = 0.0;
-  for (var i = local.x; i < params.count; i += GROUP) {
-    if (mask[i] != 0) {
-      let difference = prediction[i] - targets[i];
-      lane_sum = fma(difference, difference, lane_sum);
-    }
+  var lane_sum = Element();
+  for (var i = local.x; i * WIDTH < params.count; i += GROUP) {
+    let d = difference(i);
+    lane_sum = fma(d, d, lane_sum);
   }
-  var total = normalizer[0] * group_sum(lane_sum, local.x);
+  var total = normalizer[0] * group_sum(number_sum(lane_sum), local.x);
   if (local.x == 0u) {
     if (params.accumulate != 0u) {
       total += loss[0];
@@ -44,11 +47,8 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
 @compute @workgroup_size(GROUP)
 fn grad_prediction(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
   let i = element_index(group, groups, local);
-  if (i < params.count) {
-    var gradient = 0.0;
-    if (mask[i] != 0) {
-      gradient = 2.0 * dloss[0] * normalizer[0] * (prediction[i] - targets[i]);
-    }
+  if (i * WIDTH < params.count) {
+    var gradient = 2.0 * dloss[0] * normalizer[0] * difference(i);
     if (params.accumulate != 0u) {
       gradient += dprediction[i];
     }

@@ -100,4 +100,16 @@ export const REASONS: readonly { readonly entry: RegExp; readonly bound: string;
     bound: "narrowest global read in loops, bytes",
     reason: "a row of 50,257 logits does not begin at a multiple of 8 bytes, so a is read one by one",
   },
+  {
+    entry: /, single numbers$/,
+    bound: "share of global bytes in accesses of 16",
+    reason:
+      "rows or tensors that are no multiple of four numbers, such as one loss or two classes, do not fill 16 bytes",
+  },
+  {
+    entry: /^attention\.grad_k(_v)?, small, head 32$/,
+    bound: "waves per SIMD",
+    reason:
+      "an invocation keeps its rows of k, v, dk and dv in registers; from 1e6 FLOPs on, attention_tiled runs instead",
+  },
 ];

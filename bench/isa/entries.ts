@@ -12,7 +12,7 @@ import { Recorder } from "../../src/tape/tape";
 import type { Entry, Use } from "./entry";
 import { plansOf, steps } from "./steps";
 
-/** FLOPs below which a product or an attention is too small for its inner loop to matter. */
+/** FLOPs below which a launch that has variants is too small for its inner loop to matter. */
 const SMALL_FLOPS = 1e6;
 
 /** Least rows and columns of a product whose tile is square. */
@@ -20,6 +20,9 @@ const WIDE = 128;
 
 /** Elements of the activations of BERT-base, 32 x 128. */
 const ACCUMULATED = 32 * 128 * 768;
+
+/** Trait of a memory launch whose sizes are no multiples of four, so that it reads and writes numbers one by one. */
+const SINGLE_NUMBERS = "single numbers";
 
 /** Lanes of a wave on RDNA, by the driver's choice. */
 const AMD_SUBGROUPS: readonly number[] = [32, 64];
@@ -98,10 +101,15 @@ const withVariant = (launch: Launch, { kernel, constants, workgroups }: Variant)
 });
 
 /** What bounds a launch has to keep, and the formats and layouts that its constants follow from. */
-function workOf({ shape, variants = [] }: Launch): Pick<Use, "kind" | "traits"> {
-  if (!shape) return { kind: "memory", traits: [] };
+function workOf({ constants, shape, variants = [] }: Launch): Pick<Use, "kind" | "traits"> {
+  const isSmall = (variants[0]?.flops ?? 0) < SMALL_FLOPS;
+  if (!shape) {
+    // What has variants runs by the portable kernel where it is too small for them.
+    if (variants.length > 0 && isSmall) return { kind: "small", traits: [] };
+    return { kind: "memory", traits: constants?.["WIDTH"] === 1 ? [SINGLE_NUMBERS] : [] };
+  }
   const { sizes, traits } = shape;
-  if ((variants[0]?.flops ?? 0) < SMALL_FLOPS) return { kind: "small", traits };
+  if (isSmall) return { kind: "small", traits };
   const [m, n] = [sizes["m"], sizes["n"]];
   if (m === undefined || n === undefined) return { kind: "attention", traits };
   return { kind: Math.min(m, n) >= WIDE ? "product" : "narrow product", traits };

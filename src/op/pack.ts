@@ -1,10 +1,11 @@
 import kernel from "../../kernels/pack.wgsl";
+import { elementKernel, elementWorkgroups } from "./element";
 import { bindRows, rowRanges } from "./launch";
 import type { Launch } from "./launch";
 import type { Limits } from "./limits";
 
-const GROUP = 64;
-const PER_INVOCATION = 4;
+/** Words of an invocation. */
+const WORDS = 4;
 
 /** Format in which activations are kept from the forward to the backward pass. */
 export type ActivationFormat = "f32" | "f16" | "bf16";
@@ -20,18 +21,20 @@ export function packLaunches(
   limits: Limits,
 ): Launch[] {
   const words = Math.ceil(count / 2);
+  const element = elementKernel(kernel, [count / 2]);
+  const perInvocation = WORDS / element.constants.WIDTH;
   return rowRanges(words, [8, 4], limits).map((range) => {
     const values = Math.min(range.count * 2, count - range.start * 2);
     return {
-      kernel,
+      kernel: element.kernel,
       entry,
-      constants: { PER_INVOCATION, FORMAT: ACTIVATION_FORMATS.indexOf(format) },
+      constants: { ...element.constants, PER_INVOCATION: perInvocation, FORMAT: ACTIVATION_FORMATS.indexOf(format) },
       bindings: {
         x: { slot: "x", offset: range.start * 8, bytes: values * 4 },
         words: bindRows("packed", range, 4),
       },
       params: { count: values },
-      workgroups: Math.ceil(range.count / (GROUP * PER_INVOCATION)),
+      workgroups: Math.ceil(elementWorkgroups(range.count, element) / perInvocation),
     };
   });
 }

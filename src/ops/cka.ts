@@ -3,6 +3,8 @@ import { DataError, LimitError, ShapeError } from "../base/errors";
 import { columns, elements, formatShape, rows, sameShape } from "../base/shape";
 import { defineOp } from "../op/declaration";
 import type { ReferenceTensor, InferContext, LaunchContext } from "../op/declaration";
+import { elementKernel, elementWorkgroups } from "../op/element";
+import type { ElementKernel } from "../op/element";
 import type { Launch } from "../op/launch";
 import { at, filled, input } from "./shared/reference";
 
@@ -33,11 +35,13 @@ function sizes(context: InferContext<CkaAttributes>): { rows: number; columns: n
 function launch(
   entry: string,
   context: Context,
-  { bindings, params, workgroups }: Pick<Launch, "bindings" | "params" | "workgroups">,
+  { bindings, params }: Pick<Launch, "bindings" | "params">,
+  workgroups: (element: ElementKernel) => number,
 ): Launch {
   const size = sizes(context);
+  const element = elementKernel(kernel, [size.columns]);
   return {
-    kernel,
+    ...element,
     entry,
     bindings,
     params: {
@@ -51,19 +55,20 @@ function launch(
       sum0: 0,
       ...params,
     },
-    constants: { TILE },
-    workgroups,
+    constants: { ...element.constants, TILE },
+    workgroups: workgroups(element),
   };
 }
 
 function meanLaunches(context: Context): Launch[] {
   const { columns: width } = sizes(context);
   return (["x", "y"] as const).map((slot) =>
-    launch("temp_means", context, {
-      bindings: { left: slot, mask: "mask", means: "means" },
-      params: { mean0: slot === "x" ? 0 : width },
-      workgroups: Math.ceil(width / GROUP),
-    }),
+    launch(
+      "temp_means",
+      context,
+      { bindings: { left: slot, mask: "mask", means: "means" }, params: { mean0: slot === "x" ? 0 : width } },
+      (element) => elementWorkgroups(width, element),
+    ),
   );
 }
 
@@ -71,16 +76,20 @@ function productLaunches(context: Context): Launch[] {
   const { columns: width, tiles } = sizes(context);
   const mean0 = { x: 0, y: width };
   return PRODUCTS.map(([left, right], row) =>
-    launch("forward", context, {
-      bindings: { left, right, mask: "mask", means: "means", sums: "sums" },
-      params: {
-        left_mean0: mean0[left],
-        right_mean0: mean0[right],
-        symmetric: left === right ? 1 : 0,
-        sum0: row * tiles,
+    launch(
+      "forward",
+      context,
+      {
+        bindings: { left, right, mask: "mask", means: "means", sums: "sums" },
+        params: {
+          left_mean0: mean0[left],
+          right_mean0: mean0[right],
+          symmetric: left === right ? 1 : 0,
+          sum0: row * tiles,
+        },
       },
-      workgroups: tiles,
-    }),
+      () => tiles,
+    ),
   );
 }
 

@@ -109,6 +109,15 @@ export const crossEntropy = defineOp<RowLossAttributes>({
       },
     },
     {
+      name: "odd rows that begin within a vector",
+      attributes: { ignored: -100, smoothing: 0.1 },
+      inputs: {
+        x: { shape: [8, 67], scale: 3 },
+        labels: { shape: [8], values: [0, 66, -100, 1, 3, 64, 65, 66] },
+        normalizer: { shape: [1], values: [1 / 7] },
+      },
+    },
+    {
       name: "GPT-2's vocabulary, 64 tokens",
       attributes: { ignored: -100, smoothing: 0 },
       inputs: {

@@ -5,6 +5,7 @@ import type { WeightFormat } from "../base/packed";
 import { columns, elements, formatShape, rows } from "../base/shape";
 import { defineOp } from "../op/declaration";
 import type { InferContext, LaunchContext, NoAttributes } from "../op/declaration";
+import { elementKernel, elementWorkgroups } from "../op/element";
 import { bindRows, rowRanges } from "../op/launch";
 import type { Launch, RowRange } from "../op/launch";
 import { elementwiseLaunches } from "./shared/elementwise";
@@ -42,9 +43,11 @@ function gatherLaunches(context: Context): Launch[] {
   const { dtype } = context.spec("table");
   const formatIndex = FORMATS.findIndex((format) => format === dtype);
   const tableRowBytes = rowBytes(FORMATS[formatIndex]!, width);
+  // A vector of words of the table may hold numbers of two rows.
+  const element = elementKernel(kernel, [width, (vocabulary * tableRowBytes) / 4]);
   return rowRanges(tokenCount, [width * 4, 4], context.limits).flatMap((tokens) =>
     rowRanges(vocabulary, [tableRowBytes], context.limits).map((table) => ({
-      kernel,
+      kernel: element.kernel,
       entry: "forward",
       bindings: {
         ids: bindRows("ids", tokens, 4),
@@ -52,7 +55,7 @@ function gatherLaunches(context: Context): Launch[] {
         y: bindRows("y", tokens, width * 4),
       },
       params: paramsOf(context, tokens, table),
-      constants: { FORMAT: formatIndex },
+      constants: { ...element.constants, FORMAT: formatIndex },
       workgroups: tokens.count,
     })),
   );
@@ -60,9 +63,10 @@ function gatherLaunches(context: Context): Launch[] {
 
 function scatterLaunches(context: Context): Launch[] {
   const { vocabulary, columns: width, tokens: tokenCount } = sizes(context);
+  const element = elementKernel(kernel, [width]);
   return rowRanges(tokenCount, [width * 4, 8, 4], context.limits).flatMap((tokens) =>
     rowRanges(vocabulary, [width * 4], context.limits).map((table) => ({
-      kernel,
+      ...element,
       entry: "grad_table",
       bindings: {
         ids: bindRows("ids", tokens, 4),
@@ -71,7 +75,7 @@ function scatterLaunches(context: Context): Launch[] {
         dtable: bindRows("dtable", table, width * 4),
       },
       params: paramsOf(context, tokens, table),
-      workgroups: tokens.count * Math.ceil(width / GROUP),
+      workgroups: tokens.count * elementWorkgroups(width, element),
     })),
   );
 }
@@ -80,7 +84,7 @@ function zeroLaunches(context: Context): Launch[] {
   const { vocabulary, columns: width } = sizes(context);
   const none = { start: 0, count: 0 };
   return elementwiseLaunches(
-    { kernel, entry: "grad_table_zero", tensors: ["dtable"], count: vocabulary * width, columns: width, period: 1 },
+    { kernel, entry: "grad_table_zero", tensors: ["dtable"], count: vocabulary * width, columns: width },
     context.limits,
   ).map((launch) => ({ ...launch, params: { ...paramsOf(context, none, none), ...launch.params } }));
 }
@@ -111,9 +115,9 @@ export const embedding = defineOp<NoAttributes>({
         const all = { start: 0, count: sizes(context).tokens };
         return [
           {
-            kernel,
+            ...elementKernel(kernel, [all.count]),
             entry: "temp_chain",
-            bindings: { ids: "ids", chain: "chain" },
+            bindings: { all_ids: "ids", chain: "chain" },
             params: paramsOf(context, all, { start: 0, count: 0 }),
             workgroups: Math.ceil(all.count / GROUP),
           },
@@ -148,6 +152,11 @@ export const embedding = defineOp<NoAttributes>({
       attributes: {},
       inputs: { table: { shape: [21, 7], format }, ids: { shape: [3, 5], below: 21 } },
     })),
+    {
+      name: "table in bf16, vectors of two rows",
+      attributes: {},
+      inputs: { table: { shape: [6, 12], format: "bf16" }, ids: { shape: [2, 4], below: 6 } },
+    },
     {
       name: "repeated ids, odd sizes",
       attributes: {},

@@ -3,25 +3,21 @@ import { ShapeError } from "../base/errors";
 import { elements, formatShape } from "../base/shape";
 import { defineOp } from "../op/declaration";
 import type { LaunchContext, NoAttributes } from "../op/declaration";
+import { elementKernel, elementWorkgroups } from "../op/element";
 import type { Launch } from "../op/launch";
 import { accumulateParam } from "./shared/elementwise";
 import { at, input } from "./shared/reference";
 
-const GROUP = 64;
-
-function launch(
-  entry: string,
-  slots: readonly string[],
-  workgroups: number,
-  context: LaunchContext<NoAttributes>,
-): Launch {
+function launch(entry: "forward" | "grad_x", slots: readonly string[], context: LaunchContext<NoAttributes>): Launch {
   const { shape } = context.spec("x");
+  const count = elements(shape);
+  const element = elementKernel(kernel, [count]);
   return {
-    kernel,
+    ...element,
     entry,
-    workgroups,
+    workgroups: entry === "forward" ? 1 : elementWorkgroups(count, element),
     bindings: Object.fromEntries(slots.map((slot) => [slot, slot])),
-    params: { count: elements(shape), size: shape[0] ?? 0, ...accumulateParam(context) },
+    params: { count, size: shape[0] ?? 0, ...accumulateParam(context) },
   };
 }
 
@@ -40,16 +36,13 @@ export const identityDistance = defineOp<NoAttributes>({
     }
     return { y: { shape: [1], dtype: "f32" } };
   },
-  forward: (context) => [launch("forward", ["x", "y"], 1, context)],
+  forward: (context) => [launch("forward", ["x", "y"], context)],
   gradients: [
     {
       wrt: ["x"],
       reads: () => ["x", "y"],
       accumulates: true,
-      launches: (context) => {
-        const workgroups = Math.ceil(elements(context.spec("x").shape) / GROUP);
-        return [launch("grad_x", ["x", "y", "dy", "dx"], workgroups, context)];
-      },
+      launches: (context) => [launch("grad_x", ["x", "y", "dy", "dx"], context)],
       flops: (context) => 3 * elements(context.spec("x").shape),
     },
   ],

@@ -3,6 +3,7 @@ import { ShapeError } from "../base/errors";
 import { elements, formatShape, sameShape } from "../base/shape";
 import { defineOp } from "../op/declaration";
 import type { InferContext } from "../op/declaration";
+import { vectorVariants } from "../op/element";
 import { bindRows, rowRanges } from "../op/launch";
 import { at, filled, input } from "./shared/reference";
 
@@ -71,6 +72,12 @@ export const loraImportance = defineOp<LoraImportanceAttributes>({
         accumulate: byColumns && range.start > 0 ? 1 : 0,
       },
       workgroups: byColumns ? columns : range.count,
+      variants: isTransposed
+        ? []
+        : vectorVariants(kernel, [columns], {
+            workgroups: byColumns ? columns / 4 : range.count,
+            flops: (8 * rank + 4) * range.count * columns,
+          }),
     }));
   },
   gradients: [],

@@ -2,24 +2,20 @@ import kernel from "../../kernels/mean_absolute.wgsl";
 import { elements } from "../base/shape";
 import { defineOp } from "../op/declaration";
 import type { LaunchContext, NoAttributes } from "../op/declaration";
+import { elementKernel, elementWorkgroups } from "../op/element";
 import type { Launch } from "../op/launch";
 import { accumulateParam } from "./shared/elementwise";
 import { input } from "./shared/reference";
 
-const GROUP = 64;
-
-function launch(
-  entry: string,
-  slots: readonly string[],
-  workgroups: number,
-  context: LaunchContext<NoAttributes>,
-): Launch {
+function launch(entry: "forward" | "grad_x", slots: readonly string[], context: LaunchContext<NoAttributes>): Launch {
+  const count = elements(context.spec("x").shape);
+  const element = elementKernel(kernel, [count]);
   return {
-    kernel,
+    ...element,
     entry,
-    workgroups,
+    workgroups: entry === "forward" ? 1 : elementWorkgroups(count, element),
     bindings: Object.fromEntries(slots.map((slot) => [slot, slot])),
-    params: { count: elements(context.spec("x").shape), ...accumulateParam(context) },
+    params: { count, ...accumulateParam(context) },
   };
 }
 
@@ -29,16 +25,13 @@ export const meanAbsolute = defineOp<NoAttributes>({
   inputs: { x: { gradient: true } },
   outputs: ["y"],
   infer: () => ({ y: { shape: [1], dtype: "f32" } }),
-  forward: (context) => [launch("forward", ["x", "y"], 1, context)],
+  forward: (context) => [launch("forward", ["x", "y"], context)],
   gradients: [
     {
       wrt: ["x"],
       reads: () => ["x"],
       accumulates: true,
-      launches: (context) => {
-        const workgroups = Math.ceil(elements(context.spec("x").shape) / GROUP);
-        return [launch("grad_x", ["x", "dy", "dx"], workgroups, context)];
-      },
+      launches: (context) => [launch("grad_x", ["x", "dy", "dx"], context)],
       flops: (context) => 2 * elements(context.spec("x").shape),
     },
   ],

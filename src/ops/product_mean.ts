@@ -3,6 +3,7 @@ import { ShapeError } from "../base/errors";
 import { elements, formatShape, sameShape } from "../base/shape";
 import { defineOp } from "../op/declaration";
 import type { NoAttributes } from "../op/declaration";
+import { elementKernel } from "../op/element";
 import { at, input } from "./shared/reference";
 
 /** y = mean of a b, as in AFLoRA's score of a tensor. a, b [...] of one shape, y [1]. */
@@ -20,15 +21,11 @@ export const productMean = defineOp<NoAttributes>({
     }
     return { y: { shape: [1], dtype: "f32" } };
   },
-  forward: (context) => [
-    {
-      kernel,
-      entry: "forward",
-      bindings: { a: "a", b: "b", y: "y" },
-      workgroups: 1,
-      params: { count: elements(context.spec("a").shape) },
-    },
-  ],
+  forward(context) {
+    const count = elements(context.spec("a").shape);
+    const bindings = { a: "a", b: "b", y: "y" };
+    return [{ ...elementKernel(kernel, [count]), entry: "forward", bindings, workgroups: 1, params: { count } }];
+  },
   gradients: [],
   flops: (context) => 2 * elements(context.spec("a").shape),
   reference(inputs) {

@@ -3,6 +3,7 @@ import { ShapeError } from "../base/errors";
 import { elements, formatShape } from "../base/shape";
 import { defineOp } from "../op/declaration";
 import type { InferContext, LaunchContext, NoAttributes } from "../op/declaration";
+import { elementKernel } from "../op/element";
 import { rowRanges } from "../op/launch";
 import type { Launch } from "../op/launch";
 import { at, input } from "./shared/reference";
@@ -13,15 +14,16 @@ const count = (context: InferContext<NoAttributes>): number => elements(context.
 const segments = (context: InferContext<NoAttributes>): number => Math.ceil(count(context) / SEGMENT);
 
 function segmentLaunches(context: LaunchContext<NoAttributes>): Launch[] {
+  const element = elementKernel(kernel, [count(context)]);
   return rowRanges(segments(context), [SEGMENT * 4], context.limits).map((range) => {
     const first = range.start * SEGMENT;
     const rangeCount = Math.min(range.count * SEGMENT, count(context) - first);
     return {
-      kernel,
+      kernel: element.kernel,
       entry: "forward_partials",
       bindings: { x: { slot: "x", offset: first * 4, bytes: rangeCount * 4 }, partials: "partials" },
       params: { count: rangeCount, segment0: range.start, segments: 0 },
-      constants: { SEGMENT },
+      constants: { ...element.constants, SEGMENT },
       workgroups: range.count,
     };
   });
@@ -51,18 +53,14 @@ export const squareSum = defineOp<NoAttributes>({
   },
   forwardTemps: ["partials"],
   forward(context) {
+    const isChained = context.has("previous");
     return [
       ...segmentLaunches(context),
       {
-        ...(context.has("previous")
-          ? {
-              kernel,
-              entry: "forward_chained",
-              bindings: { partials: "partials", previous: "previous", total: "total" },
-            }
-          : { kernel, entry: "forward", bindings: { partials: "partials", total: "total" } }),
+        ...elementKernel(kernel, [segments(context)]),
+        entry: isChained ? "forward_chained" : "forward",
+        bindings: { x: "partials", total: "total", ...(isChained && { previous: "previous" }) },
         params: { count: 0, segment0: 0, segments: segments(context) },
-        constants: { SEGMENT },
         workgroups: 1,
       },
     ];
@@ -90,7 +88,7 @@ export const squareSum = defineOp<NoAttributes>({
     {
       name: "an infinite element in a later segment",
       attributes: {},
-      inputs: { x: { shape: [600], values: Array.from({ length: 600 }, (_, i) => (i === 577 ? -Infinity : 1)) } },
+      inputs: { x: { shape: [1600], values: Array.from({ length: 1600 }, (_, i) => (i === 577 ? -Infinity : 1)) } },
     },
     {
       name: "a NaN and an infinite element",

@@ -25,10 +25,12 @@ function launches(
 ): Launch[] {
   const count = sizes(context.spec("x").shape)[0] * rows * columns;
   const params = (): Record<string, number> => ({ rows, columns, ...accumulateParam(context) });
+  // Vectors need rows of whole vectors on both sides.
+  const period = rows % 4 === 0 ? columns : rows;
   return elementwiseLaunches(
-    { kernel, entry, tensors, count, columns: rows * columns, period: 1, params },
+    { kernel, entry, tensors, count, columns: rows * columns, period, params },
     context.limits,
-  );
+  ).map((launch) => ({ ...launch, workgroups: Math.ceil(launch.workgroups / (launch.constants?.["WIDTH"] ?? 1)) }));
 }
 
 /** The transpose of each matrix. x [b, m, n] or [m, n], y [b, n, m] or [n, m]. */
@@ -74,7 +76,9 @@ export const swapAxes = defineOp<NoAttributes>({
     { name: "two columns", attributes: {}, inputs: { x: { shape: [2, 19, 2] } } },
     { name: "one element", attributes: {}, inputs: { x: { shape: [1, 1, 1] } } },
     { name: "matrices that can be split over bindings", attributes: {}, inputs: { x: { shape: [64, 32, 2] } } },
+    { name: "blocks of four by four", attributes: {}, inputs: { x: { shape: [3, 8, 12] } } },
     { name: "SQuAD's scores, 32 x 384", attributes: {}, inputs: { x: { shape: [32, 384, 2] } }, bench: true },
+    { name: "AdaLoRA's B of BERT-base, rank 8", attributes: {}, inputs: { x: { shape: [768, 8] } }, bench: true },
   ],
   malformed: [
     {

@@ -29,7 +29,7 @@ export function rowLossLaunches(
   limits: Limits,
 ): Launch[] {
   const sums = entry === "forward";
-  const element = sums ? { kernel } : elementKernel(kernel, [classes]);
+  const element = sums ? { kernel } : elementKernel(kernel, [count * classes]);
   return rowRanges(count, [classes * 4, 4], limits).map((range) => ({
     ...element,
     entry,
@@ -41,7 +41,10 @@ export function rowLossLaunches(
     params: { rows: range.count, classes, ignored: attributes.ignored, smoothing: attributes.smoothing },
     workgroups: range.count,
     ...(sums && {
-      variants: vectorVariants(kernel, [classes], { workgroups: range.count, flops: 5 * range.count * classes }),
+      variants: vectorVariants(kernel, [count * classes], {
+        workgroups: range.count,
+        flops: 5 * range.count * classes,
+      }),
     }),
   }));
 }
@@ -49,9 +52,9 @@ export function rowLossLaunches(
 /** The launch that sums the losses of the rows. */
 export function totalLaunch(rows: number, { ignored, smoothing }: RowLossAttributes): Launch {
   return {
-    kernel,
+    ...elementKernel(kernel, [rows]),
     entry: "temp_total",
-    bindings: { row_loss: "row_loss", normalizer: "normalizer", loss: "loss" },
+    bindings: { x: "row_loss", normalizer: "normalizer", loss: "loss" },
     params: { rows, classes: 0, ignored, smoothing },
     workgroups: 1,
   };
