@@ -1,6 +1,7 @@
 // Reads the files of a golden case, in Node and in a browser's page.
 import * as v from "valibot";
 import type { Batch } from "../src/data/batch";
+import { IGNORED_LABEL } from "../src/data/sample";
 import type { Directory } from "../src/io/directory";
 import { readJson } from "../src/io/json";
 import { readFloatTensors, readSafetensors } from "../src/io/safetensors";
@@ -23,7 +24,13 @@ const CASE = v.object({
   }),
   freeze: v.optional(v.array(v.object({ before_step: v.number(), tensors: v.array(v.string()) })), []),
   losses: NUMBERS,
-  cka: NUMBERS,
+  cka: v.optional(NUMBERS, []),
+  /** Says that what was computed at padded positions is stored as zeros. */
+  counted_positions: v.optional(v.unknown()),
+  /** Number of layers of an encoder-decoder's encoder. */
+  encoder_layers: v.optional(v.number(), Infinity),
+  /** Tensors whose gradient is only rounding. */
+  noise: v.optional(v.array(v.string()), []),
 });
 
 export type Case = v.InferOutput<typeof CASE> & { readonly labelSmoothing: number };
@@ -87,14 +94,24 @@ export const freezesOf = ({ freeze }: Case): { readonly beforeStep: number; read
   freeze.map(({ before_step: beforeStep, tensors }) => ({ beforeStep, tensors }));
 
 /** Reads the batch of each step. `tokens` is the sequence length for models of images. */
-export async function readBatches(directory: Directory, { steps }: Case, tokens: number): Promise<Batch[]> {
-  return goldenBatches(await readSafetensors(directory, "batches.safetensors"), steps, tokens);
+export async function readBatches(
+  directory: Directory,
+  { steps, encoder_layers }: Case,
+  tokens: number,
+): Promise<Batch[]> {
+  const stacked = await readSafetensors(directory, "batches.safetensors");
+  return goldenBatches(stacked, steps, { tokens, isSeq2seq: encoder_layers < Infinity });
 }
 
 /** Splits tensors whose first axis is the step into the batch of each step. */
-function goldenBatches(stacked: ReadonlyMap<string, HostTensor>, count: number, tokens: number): Batch[] {
+function goldenBatches(
+  stacked: ReadonlyMap<string, HostTensor>,
+  count: number,
+  { tokens, isSeq2seq }: { readonly tokens: number; readonly isSeq2seq: boolean },
+): Batch[] {
   const [, size = 0, width = 0] = (stacked.get("input_ids") ?? stacked.get("pixel_values"))?.shape ?? [];
   const length = stacked.has("input_ids") ? width : tokens;
+  const hasTarget = isSeq2seq && { targetLength: stacked.get("labels")?.shape[2] };
   const part = (name: string, step: number): Int32Array | Float32Array | undefined => {
     const data = stacked.get(name)?.data;
     return data?.subarray((step * data.length) / count, ((step + 1) * data.length) / count);
@@ -106,6 +123,7 @@ function goldenBatches(stacked: ReadonlyMap<string, HostTensor>, count: number, 
     return {
       size,
       length,
+      ...hasTarget,
       rows: size,
       inputIds: integers("input_ids", step) ?? new Int32Array(size * length),
       attentionMask: integers("attention_mask", step) ?? new Int32Array(size * length).fill(1),
@@ -116,6 +134,15 @@ function goldenBatches(stacked: ReadonlyMap<string, HostTensor>, count: number, 
   });
 }
 
+/** The elements of a layer's output, or of logits, at counted positions of a batch; the others are zeros. */
+export function countedElements(golden: Case, layer: number, batch: Batch, elements: Float32Array): Float32Array {
+  if (golden.counted_positions === undefined) return elements;
+  const isDecoder = layer >= golden.encoder_layers;
+  const counts = isDecoder ? Array.from(batch.labels, (label) => label !== IGNORED_LABEL) : batch.attentionMask;
+  const width = elements.length / counts.length;
+  return elements.map((element, i) => (counts[Math.floor(i / width)] ? element : 0));
+}
+
 /** The data of a tensor. @throws Error if the run has no tensor of this name. */
 export const data = (tensors: ReadonlyMap<string, FloatTensor>, name: string): Float32Array => {
   const tensor = tensors.get(name);
@@ -124,7 +151,8 @@ export const data = (tensors: ReadonlyMap<string, FloatTensor>, name: string): F
 };
 
 /** Whether a tensor is the bias of a key. Softmax is invariant to it, so its gradient is only rounding noise. */
-export const isNoise = (name: string): boolean => /\.(?:key|k_proj)\.bias$/.test(name);
+export const isNoise = (name: string, { noise }: Pick<Case, "noise">): boolean =>
+  /\.(?:key|k_proj)\.bias$/.test(name) || noise.some((tensor) => name.endsWith(tensor));
 /** Whether a tensor is a fused bias q | k | v, whose middle third is the key's. */
 const isFusedBias = (name: string): boolean => /c_attn\.bias$/.test(name);
 
@@ -141,7 +169,6 @@ export function relativeError(actual: Float32Array, expected: Float32Array): num
 
 /** Norm of a final tensor's error over the distance that it moved in training, without parts that are only noise. */
 export function movedError(name: string, actual: Float32Array, expected: Float32Array, start: Float32Array): number {
-  if (isNoise(name)) return 0;
   const isFused = isFusedBias(name);
   let error = 0;
   let moved = 0;

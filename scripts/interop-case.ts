@@ -6,6 +6,7 @@ import type { Engine } from "../src/engine";
 import { loadModel } from "../src/node/index";
 import type { LoadedModel } from "../src/io/load-model";
 import { readSafetensors } from "../src/io/safetensors";
+import { shapeOf } from "../src/model/model";
 import type { FloatTensor, HostTensor } from "../src/io/safetensors";
 import { openDirectory } from "../src/node/directory";
 import { InferenceStore } from "../src/generate/weights";
@@ -68,8 +69,7 @@ export async function adapterLogits(
   batch: Batch,
 ): Promise<FloatTensor> {
   const { model, fragileNorms, engine } = loaded;
-  const { size, length } = batch;
-  const traced = trace({ model, adapter, batch: { size, length }, isTraining: false, fragileNorms });
+  const traced = trace({ model, adapter, batch: shapeOf(batch), isTraining: false, fragileNorms });
   const logitsPlan = plan(traced.tape, { outputs: { logits: traced.logits }, limits: engine.device.limits });
   const random = new Random(0, 1);
   const initial = adapter.tensors(model).map((tensor) => {
@@ -90,16 +90,25 @@ export function batchOf(expected: ReadonlyMap<string, HostTensor>, tokens: numbe
   const pixels = expected.get("pixel_values")?.data as Float32Array | undefined; // f32 in the files
   const [size = 0, width = 0] = (expected.get("input_ids") ?? expected.get("pixel_values"))?.shape ?? [];
   const length = pixels ? tokens : width;
+  const decoderIds = expected.get("decoder_input_ids");
   return {
     size,
     length,
     rows: size,
-    labels: new Int32Array(size),
+    ...(decoderIds ? targetOf(integers("decoder_input_ids")!, size) : { labels: new Int32Array(size) }),
     tokenTypeIds: new Int32Array(size * length),
     inputIds: integers("input_ids") ?? new Int32Array(size * length),
     attentionMask: integers("attention_mask") ?? new Int32Array(size * length).fill(1),
     ...(pixels && { pixels }),
   };
+}
+
+/** Labels that a decoder reads as these ids, after the id with which it begins. */
+function targetOf(decoderIds: Int32Array, size: number): Pick<Batch, "labels" | "targetLength"> {
+  const targetLength = decoderIds.length / size;
+  // The last label of a row is not read.
+  const labels = decoderIds.map((_, i) => ((i + 1) % targetLength === 0 ? 0 : decoderIds[i + 1]!));
+  return { labels, targetLength };
 }
 
 /** Largest difference over the largest expected magnitude; NaN if an element is NaN, Infinity if the lengths differ. */

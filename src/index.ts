@@ -69,6 +69,8 @@ export { nltkTokens } from "./data/nltk-tokens";
 export { porterStem } from "./data/porter";
 export { readWordNet } from "./data/wordnet";
 export type { WordNet } from "./data/wordnet";
+export { answerPairs, pairSamples, readPairs } from "./data/pairs";
+export type { TextPair } from "./data/pairs";
 export { readSamsum, summaryConversations, summaryPrompt } from "./data/samsum";
 export type { DialogueSummary } from "./data/samsum";
 export { stratifiedSample } from "./data/stratified";

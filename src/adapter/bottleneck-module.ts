@@ -1,9 +1,7 @@
+import { activate } from "../model/activation";
 import type { Activation } from "../model/model";
 import type { Forward } from "../model/forward";
-import { gelu } from "../ops/gelu";
 import { linear } from "../ops/linear";
-import { relu } from "../ops/relu";
-import { silu } from "../ops/silu";
 import type { Value } from "../tape/tape";
 import { constant, normal } from "./initial";
 import type { NewTensor } from "./initial";
@@ -39,7 +37,7 @@ export function bottleneckOf(
 ): Value {
   const width = x.shape.at(-1)!;
   const down = project(forward, `${name}_down`, x, [size, width]);
-  const active = forward.dropout(activate(forward, activation, down), dropout);
+  const active = forward.dropout(activate(forward.recorder, activation, down), dropout);
   return project(forward, `${name}_up`, active, [width, size]);
 }
 
@@ -47,11 +45,4 @@ function project({ recorder }: Forward, name: string, x: Value, shape: readonly 
   const w = recorder.parameter(`${name}.weight`, shape);
   const bias = recorder.parameter(`${name}.bias`, [shape[0]]);
   return recorder.apply(linear, { x, w, bias }, { layout: "out_in" });
-}
-
-function activate({ recorder }: Forward, activation: Activation, x: Value): Value {
-  if (activation === "relu" || activation === "silu") {
-    return recorder.apply(activation === "relu" ? relu : silu, { x }, {});
-  }
-  return recorder.apply(gelu, { x }, { approximation: activation === "gelu" ? "none" : "tanh" });
 }

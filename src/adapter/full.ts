@@ -6,7 +6,7 @@ export function full(): Adapter {
     kind: "full",
     trainsInPlace: true,
     tensors: () => [],
-    baseTensors: (model) => model.parameters.map(({ name }) => name),
+    baseTensors: (model) => model.parameters.filter(({ isBuffer }) => !isBuffer).map(({ name }) => name),
     peftConfig: () => ({ peft_type: "SAFETAPE_FULL" }),
   };
 }

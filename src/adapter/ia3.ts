@@ -43,6 +43,8 @@ const DEFAULTS: Readonly<Record<string, Defaults>> = {
   roberta: { targets: ["key", "value", "output.dense"], feedForward: ["output.dense"] },
   gpt2: { targets: ["c_attn", "mlp.c_proj"], feedForward: ["mlp.c_proj"] },
   llama: { targets: ["k_proj", "v_proj", "down_proj"], feedForward: ["down_proj"] },
+  t5: { targets: ["k", "v", "wo"], feedForward: ["wo"] },
+  bart: { targets: ["k_proj", "v_proj", "fc2"], feedForward: ["fc2"] },
 };
 
 /** Roles of the targets in families for which PEFT has no defaults. A fused projection's outputs are queries as well. */

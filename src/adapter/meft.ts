@@ -156,7 +156,8 @@ function subLayersOf(
   { variant }: MeftConfig,
 ): { attention: Block; feedForward: Block } {
   const [attention, feedForward] = blocksOf(model).filter((block) => block.layer === layer);
-  if (attention && feedForward && (variant !== 3 || model.parts)) return { attention, feedForward };
+  if (attention && feedForward && !model.encoderDecoder && (variant !== 3 || model.parts))
+    return { attention, feedForward };
   throw new ConfigError(
     `The layers of this ${model.family} model are not attention followed by a feed-forward.`,
     'Use a method that leaves the layers as they are, such as lora() with recompute: "layers".',

@@ -85,9 +85,11 @@ export function promptFromConfig(value: PeftConfig, where: string, initial: Init
     kind: "prompt",
     virtualTokens: count,
     tensors(model) {
-      if (model.image) {
+      if (model.image ?? model.encoderDecoder) {
         throw new ConfigError(
-          `${model.family} reads images, not texts.`,
+          model.image
+            ? `${model.family} reads images, not texts.`
+            : `${model.family} is an encoder-decoder, for which prompt tuning is not there.`,
           "Use an adapter of its projections, such as lora().",
         );
       }

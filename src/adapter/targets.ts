@@ -103,7 +103,7 @@ export function targetProjections(model: Model, config: TargetConfig): Projectio
   const { target_modules: targets } = config;
   const isChosen =
     targets === "all-linear"
-      ? ({ name, layer }: Projection) => !isInHead(model, name) && (layer !== undefined || model.task !== "causal_lm")
+      ? ({ name, layer }: Projection) => !isInHead(model, name) && (layer !== undefined || !model.output)
       : ({ name }: Projection) => isTarget(config, name) || isTarget(config, model.renamed?.(name) ?? name);
   const chosen = model.projections.filter(isChosen);
   if (chosen.length > 0) return chosen;
@@ -152,6 +152,7 @@ const TASK_TYPES: Readonly<Record<string, string>> = {
   sequence_classification: "SEQ_CLS",
   regression: "SEQ_CLS",
   causal_lm: "CAUSAL_LM",
+  seq2seq: "SEQ_2_SEQ_LM",
   question_answering: "QUESTION_ANS",
 };
 

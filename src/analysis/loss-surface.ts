@@ -1,5 +1,6 @@
 import { DataError } from "../base/errors";
 import type { Batch } from "../data/batch";
+import { shapeKey, shapeOf } from "../model/model";
 import type { TensorSpec } from "../op/declaration";
 import { Executor } from "../run/executor";
 import type { Inputs } from "../run/executor";
@@ -127,11 +128,10 @@ function planRuns(subject: Subject, batches: readonly Batch[], variables: Readon
   const labels = batches.reduce((sum, batch) => sum + countedLabels(model, batch), 0);
   const plans = new Map<string, Plan>();
   return batches.map((batch, index) => {
-    const { size, length } = batch;
     const addToGradients = differentiable && index > 0;
-    const key = `${size} x ${length} ${addToGradients}`;
+    const key = `${shapeKey(batch)} ${addToGradients}`;
     if (!plans.has(key)) {
-      const options = { model, adapter, batch: { size, length }, isTraining: false, fragileNorms, labelSmoothing };
+      const options = { model, adapter, batch: shapeOf(batch), isTraining: false, fragileNorms, labelSmoothing };
       const { tape, loss } = trace({ ...options, differentiable });
       const gradients = differentiable ? { loss, trainable, addToGradients } : {};
       plans.set(key, plan(tape, { outputs: { loss }, ...gradients, limits: engine.device.limits }));

@@ -5,6 +5,7 @@ import { plan } from "../tape/plan";
 import type { Plan } from "../tape/plan";
 import { Recorder } from "../tape/tape";
 import type { LayerStack } from "../model/forward";
+import { shapeOf } from "../model/model";
 import type { BatchSize } from "../model/model";
 import type { TrainerOptions } from "../train/options";
 import { checkComparable } from "../train/plans/comparison-trace";
@@ -28,7 +29,7 @@ export async function startDeviation(
 ): Promise<number> {
   checkComparable(adapter);
   const { model, engine } = loaded;
-  const planned = bothOutputs({ model: loaded, adapter }, { size: 1, length: batch.length });
+  const planned = bothOutputs({ model: loaded, adapter }, shapeOf({ ...batch, size: 1 }));
   const tensors = await TrainableTensors.create(loaded, adapter, seed, { live: new Map() });
   try {
     if (initial) tensors.restore(initial);

@@ -345,6 +345,11 @@ export const PLAN = {
     "Tokens of a row (default 128, or the model's longest row if it is shorter)",
     counts(),
   ),
+  targetLength: optional(
+    "--target-length <n>",
+    "Tokens of a text that an encoder-decoder writes (default --length)",
+    counts(),
+  ),
   freezeBelow: withDefault("--freeze-below <k>", "Freeze the adapters of layers below k", numbers(), 0),
   budget: optional("--budget <bytes>", "Find formats, recomputation and a micro-batch that fit into this: 8GB", bytes),
   ...ADAPTER,

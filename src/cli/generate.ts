@@ -1,5 +1,6 @@
 import { readFile } from "node:fs/promises";
 import { basename, dirname } from "node:path";
+import * as v from "valibot";
 import { FileFormatError } from "../base/errors";
 import { readE2e } from "../data/e2e";
 import { e2eMetricsFiles } from "../data/metrics-e2e";
@@ -7,7 +8,9 @@ import { loadTokenizer } from "../data/tokenizer";
 import type { Tokenizer } from "../data/tokenizer";
 import { generate } from "../generate/generate";
 import type { Continuation, GenerateOptions } from "../generate/options";
-import { jsonBytes } from "../io/json";
+import { jsonBytes, readJson } from "../io/json";
+import { createModel, withHead } from "../model/families";
+import type { Model } from "../model/model";
 import { createEngine, loadModel, openDirectory } from "../node/index";
 import { loadAdapter } from "../train/files";
 import { GENERATE, generationSettings, wordNetFor } from "./flags";
@@ -25,20 +28,30 @@ interface Job {
   finish(continuations: readonly Continuation[], texts: readonly string[]): Promise<void>;
 }
 
+/** What writes texts, before its weights are loaded. */
+interface Writer {
+  readonly model: Model;
+  readonly tokenizer: Tokenizer;
+}
+
+const CONFIG = v.record(v.string(), v.unknown());
+
 /** `safetape generate`: continues prompts, or generates E2E's texts and scores them. */
 export async function generateCommand(raw: RawOptions, print: Print): Promise<void> {
   const options = readOptions(GENERATE, raw);
   const { model: modelPath, adapter: adapterPath, weights: format } = options;
-  const tokenizer = await loadTokenizer(await openDirectory(modelPath));
+  const directory = await openDirectory(modelPath);
+  const tokenizer = await loadTokenizer(directory);
+  const model = createModel(withHead(await readJson(directory, "config.json", CONFIG), { task: "generation" }));
   const job =
     options.e2e === undefined
-      ? await promptJob(options, tokenizer, print)
-      : await e2eJob(options.e2e, options, raw, tokenizer, print);
+      ? await promptJob(options, { model, tokenizer }, print)
+      : await e2eJob(options.e2e, options, raw, { model, tokenizer }, print);
   const screen = new Screen(options.quiet);
   const progress = progressOn(screen);
   using engine = await createEngine();
   using loaded = await progress("loading weights", (onProgress) =>
-    loadModel(engine, modelPath, { task: "causal_lm", weights: format, onProgress }),
+    loadModel(engine, modelPath, { task: "generation", weights: format, onProgress }),
   );
   const weights = adapterPath === undefined ? undefined : await loadAdapter(await openDirectory(adapterPath), loaded);
   const continuations = await progress("generating", (onProgress) => {
@@ -66,7 +79,7 @@ export async function generateCommand(raw: RawOptions, print: Print): Promise<vo
 /** `--prompt TEXT`, or `--prompts FILE` with one prompt per line. */
 async function promptJob(
   { prompt, prompts: path, json }: Values<typeof GENERATE>,
-  tokenizer: Tokenizer,
+  { model, tokenizer }: Writer,
   print: Print,
 ): Promise<Job> {
   const prompts = path === undefined ? [needed(prompt, "--prompt")] : await readLines(path);
@@ -75,7 +88,9 @@ async function promptJob(
     finish(continuations, texts) {
       texts.forEach((text, i) => {
         const { score, hasEnded } = continuations[i]!;
-        print(json ? JSON.stringify({ prompt: prompts[i], text, score, hasEnded }) : `${prompts[i]}${text}`);
+        // A decoder beside an encoder does not continue the prompt.
+        const line = model.encoderDecoder ? text : `${prompts[i]}${text}`;
+        print(json ? JSON.stringify({ prompt: prompts[i], text, score, hasEnded }) : line);
       });
       return Promise.resolve();
     },
@@ -96,13 +111,13 @@ async function e2eJob(
   path: string,
   options: Values<typeof GENERATE>,
   raw: RawOptions,
-  tokenizer: Tokenizer,
+  { model, tokenizer }: Writer,
   print: Print,
 ): Promise<Job> {
   const examples = await readE2e(await openDirectory(dirname(path)), basename(path));
   const outPath = needed(options.out, "--out");
   const hasReferences = examples.every(({ references }) => references.length > 0);
-  const { prompts, score } = e2eGeneration(examples, tokenizer, await wordNetFor(options.meteor));
+  const { prompts, score } = e2eGeneration(model, examples, tokenizer, await wordNetFor(options.meteor));
   return {
     prompts,
     // A text may repeat words of its meaning, as in Microsoft's LoRA.

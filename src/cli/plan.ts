@@ -13,12 +13,13 @@ import type { Print, RawOptions } from "./options";
 /** `safetape plan`: predicts what a training step needs, from a config.json alone. */
 export async function planCommand(raw: RawOptions, print: Print): Promise<void> {
   const options = readOptions(PLAN, raw);
-  const { batch, length, budget, freezeBelow, recompute, weights, activations, json } = options;
+  const { batch, length, targetLength, budget, freezeBelow, recompute, weights, activations, json } = options;
   const workload = {
     config: await readJson(await openDirectory(dirname(options.config)), basename(options.config), CONFIG),
     adapter: adapterFrom(options),
     batch,
     ...(length !== undefined && { length }),
+    ...(targetLength !== undefined && { targetLength }),
   };
   if (budget !== undefined) {
     const choice = fitBudget(workload, budget);

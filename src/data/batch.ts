@@ -1,13 +1,15 @@
 import { DataError } from "../base/errors";
-import type { Task } from "../model/model";
+import { shapeOf } from "../model/model";
+import type { BatchSize, Task } from "../model/model";
 import { IGNORED_LABEL } from "./sample";
 import type { Sample } from "./sample";
 
 /**
  * Kind of a batch's labels. `class`: a class for each row; `value`: a number for each row (regression); `token`: a token id
- * for each token (language model); `span`: the first and last token of an answer for each row.
+ * for each token (language model); `span`: the first and last token of an answer for each row; `target`: the token ids of
+ * another text for each row (encoder-decoder).
  */
-export type LabelKind = "class" | "value" | "token" | "span";
+export type LabelKind = "class" | "value" | "token" | "span" | "target";
 
 /** The kind of labels of each task. */
 export const LABEL_KINDS: Readonly<Record<Task, LabelKind>> = {
@@ -15,15 +17,12 @@ export const LABEL_KINDS: Readonly<Record<Task, LabelKind>> = {
   regression: "value",
   question_answering: "span",
   causal_lm: "token",
+  seq2seq: "target",
   image_classification: "class",
 };
 
 /** Rows of equal length, ready for the device. Arrays are [size, length] in row-major order unless said otherwise. */
-export interface Batch {
-  /** Number of rows, including padding rows. */
-  readonly size: number;
-  /** Tokens of a row, including padding. */
-  readonly length: number;
+export interface Batch extends BatchSize {
   /** Number of rows that hold a sample. They come first; the others are padding. */
   readonly rows: number;
   readonly inputIds: Int32Array;
@@ -31,8 +30,8 @@ export interface Batch {
   readonly attentionMask: Int32Array;
   readonly tokenTypeIds: Int32Array;
   /**
-   * [size] for "class" and "value" (a Float32Array), [size, length] for "token", [size, 2] for "span". IGNORED_LABEL marks
-   * what is not predicted.
+   * [size] for "class" and "value" (a Float32Array), [size, length] for "token", [size, 2] for "span", [size, targetLength]
+   * for "target". IGNORED_LABEL marks what is not predicted. An encoder-decoder's decoder reads them shifted right.
    */
   readonly labels: Int32Array | Float32Array;
   /** [rows]: number of the sample in each row. Equal numbers mean equal content throughout a run. */
@@ -41,9 +40,7 @@ export interface Batch {
   readonly pixels?: Float32Array;
 }
 
-export interface BatchShape {
-  readonly size: number;
-  readonly length: number;
+export interface BatchShape extends BatchSize {
   /** Token id of padding. Any valid id will do, since padding is masked. */
   readonly padId: number;
   readonly labels: LabelKind;
@@ -56,15 +53,15 @@ export interface BatchShape {
  * Gradients equal those of a smaller batch, because rows are independent of each other except in the loss.
  * @throws DataError for a sample that does not fit, or whose label is of another kind.
  */
-export function makeBatch(samples: readonly Sample[], { size, length, padId, labels: kind }: BatchShape): Batch {
+export function makeBatch(samples: readonly Sample[], { padId, labels: kind, ...shape }: BatchShape): Batch {
+  const { size, length, targetLength = 0 } = shape;
   const batch = {
-    size,
-    length,
+    ...shapeOf(shape),
     rows: samples.length,
     inputIds: new Int32Array(size * length).fill(padId),
     attentionMask: new Int32Array(size * length),
     tokenTypeIds: new Int32Array(size * length),
-    labels: emptyLabels(kind, size, length),
+    labels: emptyLabels(kind, size, { token: length, target: targetLength }),
   };
   if (samples.length > size) throw new DataError(`${samples.length} samples for ${size} rows`, "make the batch larger");
   for (const [row, sample] of samples.entries()) fillRow(batch, row, sample, kind);
@@ -77,9 +74,13 @@ export function bucketLength(length: number, maximum: number, multiple: number):
   return Math.min(maximum, Math.ceil(length / multiple) * multiple);
 }
 
-function emptyLabels(kind: LabelKind, size: number, length: number): Int32Array | Float32Array {
+function emptyLabels(
+  kind: LabelKind,
+  size: number,
+  lengths: Readonly<Record<"token" | "target", number>>,
+): Int32Array | Float32Array {
   if (kind === "value") return new Float32Array(size).fill(IGNORED_LABEL);
-  const perRow = { class: 1, span: 2, token: length }[kind];
+  const perRow = { class: 1, span: 2, ...lengths }[kind];
   return new Int32Array(size * perRow).fill(IGNORED_LABEL);
 }
 
@@ -91,8 +92,15 @@ function fillRow(batch: Batch, row: number, { ids, typeIds, label }: Sample, kin
       "truncate longer texts when they are encoded, and leave out empty ones",
     );
   }
-  const expected = { class: undefined, value: undefined, span: 2, token: ids.length }[kind];
   const count = typeof label === "number" ? undefined : label.length;
+  const fits = count !== undefined && count > 0 && count <= (batch.targetLength ?? 0);
+  if (kind === "target" && !fits) {
+    throw new DataError(
+      `a sample has ${count ?? "no"} tokens to write, but rows have 1 to ${batch.targetLength ?? 0}`,
+      "truncate longer texts when they are encoded, and leave out empty ones",
+    );
+  }
+  const expected = { class: undefined, value: undefined, span: 2, token: ids.length, target: count }[kind];
   if (count !== expected) {
     const labels = count === undefined ? "one label for the row" : `${count} labels for ${ids.length} tokens`;
     throw new DataError(`a sample has ${labels} in a batch of ${kind} labels`, `give the labels that "${kind}" needs`);
@@ -102,7 +110,7 @@ function fillRow(batch: Batch, row: number, { ids, typeIds, label }: Sample, kin
   batch.attentionMask.fill(1, start, start + ids.length);
   if (typeIds !== undefined) batch.tokenTypeIds.set(typeIds.subarray(0, ids.length), start);
   if (typeof label === "number") batch.labels[row] = label;
-  else batch.labels.set(label, kind === "span" ? 2 * row : start);
+  else batch.labels.set(label, (row * batch.labels.length) / batch.size);
 }
 
 /** The loss is the mean over starts and ends, so both must count or neither. */

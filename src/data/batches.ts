@@ -36,7 +36,12 @@ export interface BatchOptions {
  */
 export class Batches {
   readonly perEpoch: number;
-  readonly #shape: Omit<BatchShape, "length"> & { readonly maxLength: number; readonly multiple: number };
+  readonly #shape: Pick<BatchShape, "size" | "padId" | "labels"> & {
+    readonly maxLength: number;
+    readonly multiple: number;
+    /** Length of the longest text to write; undefined for other labels. */
+    readonly longestTarget: number | undefined;
+  };
   readonly #options: Required<Pick<BatchOptions, "shuffle" | "seed" | "partial">>;
   #epoch = 0;
   #position = 0;
@@ -47,10 +52,11 @@ export class Batches {
     options: BatchOptions,
   ) {
     const { size, multiple = 8, padId = 0, labels = "class", shuffle = true, seed = 0 } = options;
-    const { partial = labels === "value" ? "keep" : "pad", maxLength = longest(samples) } = options;
+    const { partial = labels === "value" ? "keep" : "pad", maxLength = longestOf(samples, lengthOf) } = options;
     for (const [name, value] of Object.entries({ size, multiple, maxLength })) checkCount(name, value);
     checkSamples(samples, maxLength);
-    this.#shape = { size, padId, labels, maxLength, multiple };
+    const longestTarget = labels === "target" ? longestOf(samples, targetLength) : undefined;
+    this.#shape = { size, padId, labels, maxLength, multiple, longestTarget };
     this.#options = { shuffle, seed, partial };
     this.perEpoch = partial === "drop" ? Math.floor(samples.length / size) : Math.ceil(samples.length / size);
     if (this.perEpoch === 0) {
@@ -73,7 +79,7 @@ export class Batches {
 
   /** The next batch. After the last one of an epoch, the next epoch begins. */
   next(): Batch {
-    const { size, maxLength, multiple } = this.#shape;
+    const { size, maxLength, multiple, longestTarget } = this.#shape;
     const order = (this.#order ??= this.#orderOf(this.#epoch));
     const start = this.#position * size;
     const ids = Int32Array.from(order.subarray(start, start + size));
@@ -81,7 +87,8 @@ export class Batches {
     const batch = makeBatch(samples, {
       ...this.#shape,
       size: this.#options.partial === "pad" ? size : samples.length,
-      length: bucketLength(longest(samples), maxLength, multiple),
+      length: bucketLength(longestOf(samples, lengthOf), maxLength, multiple),
+      targetLength: longestTarget && bucketLength(longestOf(samples, targetLength), longestTarget, multiple),
     });
     this.#advance();
     return { ...batch, ids };
@@ -122,9 +129,12 @@ export class Batches {
   }
 }
 
-/** Length of the longest sample. */
-function longest(samples: readonly Sample[]): number {
-  return samples.reduce((length, { ids }) => Math.max(length, ids.length), 0);
+const lengthOf = ({ ids }: Sample): number => ids.length;
+const targetLength = ({ label }: Sample): number => (typeof label === "number" ? 0 : label.length);
+
+/** The largest of the samples' lengths. */
+function longestOf(samples: readonly Sample[], length: (sample: Sample) => number): number {
+  return samples.reduce((longest, sample) => Math.max(longest, length(sample)), 0);
 }
 
 function checkCount(name: string, value: number): void {

@@ -16,7 +16,13 @@ const INSTRUCTION = v.union([
     v.transform(({ instruction, input, response }) => ({ instruction, input, output: response })),
   ),
 ]);
-const COMPLETION = v.object({ prompt: v.string(), completion: v.string() });
+const COMPLETION = v.union([
+  v.object({ prompt: v.string(), completion: v.string() }),
+  v.pipe(
+    v.object({ source: v.string(), target: v.string() }),
+    v.transform(({ source, target }) => ({ prompt: source, completion: target })),
+  ),
+]);
 
 /** A part of a conversation. Only answers count in the loss. */
 export interface Turn {
@@ -28,7 +34,8 @@ export type Conversation = readonly Turn[];
 
 /**
  * Reads conversations from JSON lines. Each line is `{"messages": [{"role", "content"}]}`, `{"instruction", "input",
- * "output"}` (or "response", as in LaMini-instruction) or `{"prompt", "completion"}`. Blank lines are skipped.
+ * "output"}` (or "response", as in LaMini-instruction), `{"prompt", "completion"}` or `{"source", "target"}`. Blank lines are
+ * skipped.
  * @throws DataError with the line for anything else, and for a conversation without an answer.
  */
 export async function readConversations(directory: Directory, file: string): Promise<Conversation[]> {
@@ -37,7 +44,8 @@ export async function readConversations(directory: Directory, file: string): Pro
   return lines.map(({ number, text }) => {
     const conversation = conversationOf(parse(text, number, where));
     if (!conversation) {
-      const fact = "neither messages, nor instruction and output (or response), nor prompt and completion";
+      const fact =
+        "neither messages, nor instruction and output (or response), nor prompt and completion (or source and target)";
       throw lineError(where, number, fact, "give one of these forms in each line");
     }
     if (conversation.some((turn) => turn.isAnswer && turn.text.trim() !== "")) return conversation;

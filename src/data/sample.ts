@@ -11,7 +11,10 @@ export interface Sample {
   readonly ids: Int32Array;
   /** Token types, as many as `ids`. Default all 0. */
   readonly typeIds?: Int32Array;
-  /** A class or value of the row, a token id for each token, or the first and last token of an answer. */
+  /**
+   * A class or value of the row, a token id for each token, the first and last token of an answer, or the tokens of the text to
+   * write.
+   */
   readonly label: number | Int32Array;
 }
 

@@ -1,3 +1,4 @@
+import { shapeOf } from "../model/model";
 import type { Batch } from "./batch";
 import { IGNORED_LABEL } from "./sample";
 
@@ -36,8 +37,7 @@ function partOf(batch: Batch, firstRow: number, size: number): Batch {
   // A padding row attends to its first position, since a softmax needs at least one.
   for (let row = batch.size - firstRow; row < size; row++) attentionMask[row * batch.length] = 1;
   return {
-    size,
-    length: batch.length,
+    ...shapeOf({ ...batch, size }),
     rows: Math.min(size, batch.rows - firstRow),
     attentionMask,
     inputIds: take(batch.inputIds, 0),

@@ -1,4 +1,4 @@
-import type { CachedShape, CachedSites, CacheSpec } from "../model/cache";
+import type { CachedShape, CachedSites, CacheSpec, EncodedSites } from "../model/cache";
 import { cacheAppend } from "../ops/cache_append";
 import { cachedAttention } from "../ops/cached_attention";
 import type { Recorder, Value } from "../tape/tape";
@@ -38,5 +38,33 @@ export function attendCached(
     cachedAttention,
     { q, k: keys, v: values, relative, ...positions },
     { heads, kvHeads, scale, before: window, ...(cap !== undefined && { cap }) },
+  );
+}
+
+/** Attends to an encoder's output, of which a module's caches hold the keys and values. */
+export function attendEncoded(
+  recorder: Recorder,
+  module: string,
+  { q, encoded }: EncodedSites,
+  { encoded: room }: CacheSpec,
+  { heads, kvHeads, headSize, scale = 1 / Math.sqrt(headSize) }: CachedShape,
+): Value {
+  const { rows, capacity } = room ?? { rows: 0, capacity: 0 };
+  const size = q.shape[0]!;
+  const positions = {
+    owners: recorder.input("encoded_owners", [size, capacity], "i32"),
+    starts: recorder.input("encoded_starts", [size], "i32"),
+  };
+  const [keys, values] = cacheNames(module).map((name) =>
+    recorder.parameter(name, [rows, capacity, kvHeads * headSize]),
+  );
+  if (encoded) {
+    recorder.record(cacheAppend, { x: encoded.k, cache: keys, ...positions }, { offset: 0 });
+    recorder.record(cacheAppend, { x: encoded.v, cache: values, ...positions }, { offset: 0 });
+  }
+  return recorder.apply(
+    cachedAttention,
+    { q, k: keys, v: values, ...positions },
+    { heads, kvHeads, scale, causal: false },
   );
 }

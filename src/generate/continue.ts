@@ -3,6 +3,7 @@ import { generateSettings } from "./options";
 import type { Continuation, GenerateOptions, GenerateSettings, Prompt } from "./options";
 import { CacheRows } from "./cache-rows";
 import { Search } from "./search";
+import type { Inputs } from "../run/executor";
 import { GenerationSession } from "./session";
 import type { GenerationParts } from "./session";
 
@@ -16,7 +17,7 @@ export async function continueTexts(
   options: GenerateOptions,
 ): Promise<Continuation[]> {
   const { model } = parts.loaded;
-  if (model.task !== "causal_lm") {
+  if (!model.output) {
     throw new ConfigError(
       `This ${model.family} model has a head for ${model.task}.`,
       'Load it with { task: "causal_lm" }.',
@@ -52,18 +53,25 @@ function checkPrompt(prompt: Prompt, index: number, maxLength: number, vocabular
 
 async function continueGroup(
   parts: GenerationParts,
-  prompts: readonly Prompt[],
+  allPrompts: readonly Prompt[],
   settings: GenerateSettings,
   onToken: GenerateOptions["onToken"],
 ): Promise<Continuation[]> {
   const { model } = parts.loaded;
   const virtualTokens = parts.adapter?.virtualTokens ?? 0;
   const { beams } = settings;
-  const longest = Math.max(...prompts.map(({ length }) => length));
-  const length = Math.min(model.maxLength - virtualTokens, Math.ceil(longest / LENGTH_STEP) * LENGTH_STEP);
+  const padded = (texts: readonly Prompt[]): number => {
+    const longest = Math.max(...texts.map(({ length }) => length));
+    return Math.min(model.maxLength - virtualTokens, Math.ceil(longest / LENGTH_STEP) * LENGTH_STEP);
+  };
+  const startId = model.encoderDecoder?.startId;
+  // An encoder reads the prompts; what the decoder continues is its start id.
+  const sources = startId === undefined ? undefined : { texts: allPrompts, length: padded(allPrompts) };
+  const prompts = startId === undefined ? allPrompts : allPrompts.map(() => [startId]);
+  const length = sources ? 1 : padded(prompts);
   const capacity = Math.min(model.maxLength, virtualTokens + length + settings.maxNewTokens);
   const rows = prompts.length * beams;
-  const sizes = { prompts: prompts.length, length, rows, capacity };
+  const sizes = { prompts: prompts.length, length, rows, capacity, sourceLength: sources?.length };
   return GenerationSession.run(parts, sizes, async (session) => {
     const searches = prompts.map((prompt) => {
       // The last token need not be in the cache, since no token follows it.
@@ -71,7 +79,12 @@ async function continueGroup(
       return new Search(Array.from(prompt), { ...settings, maxNewTokens: Math.min(settings.maxNewTokens, room) });
     });
     const cacheRows = new CacheRows(rows, capacity);
-    const firstLogits = await session.prompts(promptTokens(prompts, length, beams, capacity));
+    const read = sources && encodedInputs(sources, model.firstPosition);
+    const firstLogits = await session.prompts({
+      ...promptTokens(prompts, length, beams, capacity),
+      ...(read && { encoded: read.prompts }),
+    });
+    const encoded = read?.rows(beams);
     const ids = new Int32Array(rows);
     searches.forEach((search, i) => {
       cacheRows.extend(i * beams, virtualTokens + prompts[i]!.length);
@@ -80,7 +93,13 @@ async function continueGroup(
     const last = new Int32Array(rows);
     for (let token = 1; searches.some(({ isDone }) => !isDone); token++) {
       onToken?.(token, settings.maxNewTokens);
-      const logits = await session.next({ ids, owners: cacheRows.owners, starts: cacheRows.starts, last });
+      const logits = await session.next({
+        ids,
+        owners: cacheRows.owners,
+        starts: cacheRows.starts,
+        last,
+        ...(encoded && { encoded }),
+      });
       searches.forEach((search, i) => {
         if (search.isDone) return;
         for (let row = i * beams; row < i * beams + search.width; row++) cacheRows.extend(row, 1);
@@ -100,6 +119,35 @@ function promptTokens(prompts: readonly Prompt[], length: number, beams: number,
     owners: Int32Array.from({ length: prompts.length * capacity }, (_, i) => Math.floor(i / capacity) * beams),
     starts: new Int32Array(prompts.length),
     last: Int32Array.from(prompts, (prompt) => prompt.length - 1),
+  };
+}
+
+/** What an encoder reads, texts padded on the right to `length` tokens, and where their rows are in the caches of its output. */
+function encodedInputs(
+  { texts, length }: { readonly texts: readonly Prompt[]; readonly length: number },
+  firstPosition = 0,
+): { readonly prompts: Inputs; rows(beams: number): Inputs } {
+  const ids = new Int32Array(texts.length * length);
+  texts.forEach((text, i) => ids.set(Array.from(text), i * length));
+  const whereOf = (beams: number): Inputs => {
+    const rows = texts.length * beams;
+    const ownerOf = (text: number, position: number): number => (position < texts[text]!.length ? text : -1);
+    return {
+      encoded_owners: Int32Array.from({ length: rows * length }, (_, i) =>
+        ownerOf(Math.floor(i / length / beams), i % length),
+      ),
+      encoded_starts: new Int32Array(rows),
+    };
+  };
+  return {
+    prompts: {
+      ...whereOf(1),
+      seed: new Uint32Array(2 * texts.length),
+      input_ids: ids,
+      positions: Int32Array.from({ length }, (_, i) => firstPosition + i),
+      attention_mask: Int32Array.from(ids, (_, i) => Number(i % length < texts[Math.floor(i / length)]!.length)),
+    },
+    rows: whereOf,
   };
 }
 

@@ -30,7 +30,10 @@ export interface GenerateOptions {
   readonly onToken?: (token: number, maxNewTokens: number) => void;
 }
 
-export type GenerateSettings = Required<Omit<GenerateOptions, "onDone" | "onToken">>;
+export type GenerateSettings = Required<Omit<GenerateOptions, "onDone" | "onToken">> & {
+  /** Tokens that a configuration demands at the first and at the last place of every text (BART). */
+  readonly forced: { readonly first?: number | undefined; readonly last?: number | undefined };
+};
 
 /** The continuation of a prompt. */
 export interface Continuation {
@@ -51,7 +54,7 @@ export function generateSettings(
   config: Readonly<Record<string, unknown>>,
 ): GenerateSettings {
   const { maxNewTokens = 64, beams = 1, lengthPenalty = 1, earlyStopping = false, noRepeatNgram = 0 } = options;
-  const { ngramsOf = "text", endIds = endIdsOf(config) } = options;
+  const { ngramsOf = "text", endIds = idsOf(config["eos_token_id"]) } = options;
   const { batchSize = Math.max(1, Math.floor(ROWS / beams)) } = options;
   checkCount("maxNewTokens", maxNewTokens, 1);
   checkCount("beams", beams, 1);
@@ -60,7 +63,10 @@ export function generateSettings(
   if (!Number.isFinite(lengthPenalty)) {
     throw new ConfigError(`lengthPenalty is ${lengthPenalty}.`, "Give a finite number, such as 0.8.");
   }
-  return { maxNewTokens, beams, lengthPenalty, earlyStopping, noRepeatNgram, ngramsOf, endIds, batchSize };
+  const [first] = idsOf(config["forced_bos_token_id"]);
+  const [last] = idsOf(config["forced_eos_token_id"]);
+  const search = { maxNewTokens, beams, lengthPenalty, earlyStopping, noRepeatNgram, ngramsOf, endIds, batchSize };
+  return { ...search, forced: { first, last } };
 }
 
 function checkCount(name: string, value: number, minimum: number): void {
@@ -68,8 +74,8 @@ function checkCount(name: string, value: number, minimum: number): void {
   throw new ConfigError(`${name} is ${value}.`, `Give a whole number of at least ${minimum}.`);
 }
 
-/** `eos_token_id` of a configuration, which is one id or several. */
-function endIdsOf({ eos_token_id: value }: Readonly<Record<string, unknown>>): readonly number[] {
+/** A key of a configuration that is one token id or several. */
+function idsOf(value: unknown): readonly number[] {
   const ids = Array.isArray(value) ? value : [value];
   return ids.filter((id): id is number => Number.isSafeInteger(id));
 }

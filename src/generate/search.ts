@@ -62,11 +62,11 @@ export class Search {
    * @throws NotFiniteError for logits that are not finite.
    */
   advance(logits: readonly Float32Array[]): Advance {
-    const { beams, maxNewTokens } = this.settings;
+    const { beams, maxNewTokens, forced } = this.settings;
     const length = this.#beams[0]!.ids.length + 1;
     const count = beams === 1 ? 1 : Math.max(2, 1 + this.#ends.size) * beams;
-    const candidates = this.#candidates(logits, count);
     const isLast = length === maxNewTokens;
+    const candidates = this.#candidates(logits, count, isLast ? forced.last : length === 1 ? forced.first : undefined);
     const unfinished: Candidate[] = [];
     candidates.forEach((candidate, rank) => {
       const hasEnded = this.#ends.has(candidate.token);
@@ -106,10 +106,14 @@ export class Search {
     return this.#score(beams[0]!.sum, length) <= worst;
   }
 
-  /** The `count` likeliest candidates of all beams, the likeliest first. */
-  #candidates(logits: readonly Float32Array[], count: number): Candidate[] {
+  /** The `count` likeliest candidates of all beams, the likeliest first. A forced token has the probability 1. */
+  #candidates(logits: readonly Float32Array[], count: number, forced: number | undefined): Candidate[] {
     const best: Candidate[] = [];
     this.#beams.forEach(({ ids, sum }, parent) => {
+      if (forced !== undefined) {
+        insert(best, { parent, token: forced, sum }, count);
+        return;
+      }
       const row = logits[parent]!;
       const text = this.settings.ngramsOf === "text" ? [...this.prompt, ...ids] : ids;
       const banned = repeatedTokens(text, this.settings.noRepeatNgram);

@@ -2,6 +2,7 @@ import type { Adapter } from "../adapter/adapter";
 import type { LoadedModel } from "../io/load-model";
 import type { CacheSpec } from "../model/cache";
 import { Forward } from "../model/forward";
+import type { BatchSize } from "../model/model";
 import type { TensorSpec } from "../op/declaration";
 import { embedding } from "../ops/embedding";
 import type { Executor, Inputs } from "../run/executor";
@@ -11,7 +12,7 @@ import { plan } from "../tape/plan";
 import type { Plan } from "../tape/plan";
 import { Recorder } from "../tape/tape";
 import { Tensor } from "../tensor";
-import { attendCached, isCacheName } from "./cache";
+import { attendCached, attendEncoded, isCacheName } from "./cache";
 
 /** A model, an adapter and what runs them. */
 export interface GenerationParts {
@@ -20,6 +21,19 @@ export interface GenerationParts {
   readonly adapter?: Adapter | undefined;
   readonly executor: Executor;
   readonly store: TensorStore;
+}
+
+/** Sizes of a session. */
+export interface SessionSizes {
+  readonly prompts: number;
+  /** Tokens of a prompt, padding included; of a decoder's, which is its start id, beside an encoder. */
+  readonly length: number;
+  /** Texts that grow from the prompts. */
+  readonly rows: number;
+  /** Most tokens of a text, virtual tokens included. */
+  readonly capacity: number;
+  /** Tokens of a text that an encoder reads, padding included; undefined without an encoder. */
+  readonly sourceLength?: number | undefined;
 }
 
 /** New tokens of some rows, and their positions. */
@@ -32,6 +46,8 @@ export interface NewTokens {
   readonly starts: Int32Array;
   /** [rows]: index of the token of each row whose logits are read. */
   readonly last: Int32Array;
+  /** Further inputs: what an encoder reads, and where its output is in the caches. */
+  readonly encoded?: Inputs;
 }
 
 /** The caches of keys and values of some texts, and the plans that add tokens to them. */
@@ -42,6 +58,7 @@ export class GenerationSession {
 
   private constructor(
     private readonly parts: GenerationParts,
+    private readonly sizes: SessionSizes,
     plans: readonly [prompt: Plan, token: Plan],
     caches: ReadonlyMap<string, Tensor>,
   ) {
@@ -50,30 +67,31 @@ export class GenerationSession {
   }
 
   /**
-   * Plans and allocates for `prompts` prompts of `length` tokens, followed by `rows` texts that grow token by token to at
-   * most `capacity` (virtual tokens included), and calls `body` with the session, which ends with it. The executor then
-   * holds again what it held before.
+   * Plans and allocates for prompts, followed by texts that grow token by token, and calls `body` with the session, which ends
+   * with it. The executor then holds again what it held before.
    * @throws OutOfMemoryError when the driver has no memory, MemoryBudgetError when the caches and plans do not fit into the
    * budget of a run even without the plans of its steps, LimitError for a cache that is too large to bind; whatever `body`
    * throws.
    */
   static async run<T>(
     parts: GenerationParts,
-    sizes: { readonly prompts: number; readonly length: number; readonly rows: number; readonly capacity: number },
+    sizes: SessionSizes,
     body: (session: GenerationSession) => Promise<T>,
   ): Promise<T> {
-    const { rows, capacity } = sizes;
-    const longestAddition = sizes.length + (parts.adapter?.virtualTokens ?? 0);
-    const cache = { rows, capacity, longestAddition, attend: attendCached };
-    const first = { size: sizes.prompts, length: sizes.length };
-    const prompt = tokenPlan(parts, first, { ...cache, isContinuing: false });
-    const token = tokenPlan(parts, { size: rows, length: 1 }, { ...cache, isContinuing: true });
+    const { prompts, length, rows, capacity, sourceLength } = sizes;
+    const encoded = sourceLength === undefined ? undefined : { rows: prompts, capacity: sourceLength };
+    const longestAddition = length + (parts.adapter?.virtualTokens ?? 0);
+    const cache = { rows, capacity, longestAddition, encoded, attend: attendCached, attendEncoded };
+    const batch = (size: number, tokens: number): BatchSize =>
+      sourceLength === undefined ? { size, length: tokens } : { size, length: sourceLength, targetLength: tokens };
+    const prompt = tokenPlan(parts, batch(prompts, length), { ...cache, isContinuing: false });
+    const token = tokenPlan(parts, batch(rows, 1), { ...cache, isContinuing: true });
     const specs = new Map([...prompt.parameters].filter(([name]) => isCacheName(name)));
     const cacheBytes = [...specs.values()].reduce((sum, spec) => sum + specBytes(spec), 0);
     const generateBeside = async (): Promise<T> => {
       const caches = await allocate(parts.loaded, specs);
       try {
-        return await body(new GenerationSession(parts, [prompt, token], caches));
+        return await body(new GenerationSession(parts, sizes, [prompt, token], caches));
       } finally {
         // The executor then holds again what it held before, which may need this memory.
         caches.forEach((tensor) => tensor.dispose());
@@ -92,21 +110,29 @@ export class GenerationSession {
     return this.#run(this.#token, tokens, 0);
   }
 
-  async #run(planned: Plan, { ids, owners, starts, last }: NewTokens, virtualTokens: number): Promise<Float32Array[]> {
+  async #run(
+    planned: Plan,
+    { ids, owners, starts, last, encoded }: NewTokens,
+    virtualTokens: number,
+  ): Promise<Float32Array[]> {
     const { executor, loaded, store } = this.parts;
+    const { model } = loaded;
+    const { firstPosition = 0 } = model;
+    const { capacity, sourceLength } = this.sizes;
     const rows = starts.length;
     const length = ids.length / rows + virtualTokens;
-    const lastPosition = loaded.model.maxLength - 1;
+    const lastPosition = model.maxLength - 1;
     // Padding may lie beyond the last position. Nothing reads its results, so any position will do.
     const positions = Int32Array.from({ length: rows * length }, (_, i) =>
       Math.min(lastPosition, starts[Math.floor(i / length)]! + (i % length)),
     );
     const inputs: Inputs = {
-      input_ids: ids,
+      [sourceLength === undefined ? "input_ids" : "decoder_input_ids"]: ids,
       owners,
       starts,
-      text_positions: positions,
-      ...loaded.model.constants?.(positions),
+      text_positions: positions.map((position) => firstPosition + position),
+      ...model.constants?.(positions, { size: rows, length: sourceLength ?? length, targetLength: capacity }),
+      ...encoded,
       last_tokens: last.map((token, row) => row * length + virtualTokens + token),
     };
     const tensors = { lease: (name: string) => this.#caches.get(name)?.lease ?? store.lease(name) };
@@ -118,16 +144,14 @@ export class GenerationSession {
 }
 
 /** Plans a forward pass of new tokens, which adds them to the caches and gives the logits of one token of each row. */
-function tokenPlan(
-  { loaded, adapter }: GenerationParts,
-  batch: { readonly size: number; readonly length: number },
-  cache: CacheSpec,
-): Plan {
+function tokenPlan({ loaded, adapter }: GenerationParts, batch: BatchSize, cache: CacheSpec): Plan {
   const { model, fragileNorms, engine } = loaded;
   const recorder = new Recorder();
   const forward = new Forward({ recorder, model, batch, hooks: adapter, isTraining: false, fragileNorms, cache });
-  const stack = forward.stack(model.embed(forward));
-  for (let index = 0; index < model.layers; index++) stack.layer(index);
+  const decoder = cache.isContinuing ? model.encoderDecoder : undefined;
+  const from = decoder?.encoderLayers ?? 0;
+  const stack = forward.stack((decoder ?? model).embed(forward), from);
+  for (let index = from; index < model.layers; index++) stack.layer(index);
   const x = stack.hidden();
   const last = recorder.labelled("last token", () =>
     recorder.apply(embedding, { table: x, ids: forward.lastTokens }, {}),

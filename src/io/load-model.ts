@@ -153,7 +153,7 @@ export async function loadModel(engine: Engine, directory: Directory, options: L
   // Few files are quantised, so the code that reads them is loaded only when needed.
   const quantised = seemsQuantised(files) ? await import("./bitsandbytes") : undefined;
   const config = withHead(quantised?.unquantised(files.config) ?? files.config, options);
-  const model = withWeights(createModel(config), options.weights ?? "f32");
+  const model = withWeights(createModel(config, files), options.weights ?? "f32");
   const checkpoint = (await quantised?.dequantised(files, transposedNames(model))) ?? files;
   const sources = locate(model, checkpoint);
   const random = new Random(options.seed ?? 0);
@@ -171,7 +171,9 @@ export async function loadModel(engine: Engine, directory: Directory, options: L
       if (isNormWeight(parameter) && smallest < SMALLEST_INVERTIBLE) fragile.add(normOf(parameter.name));
       weights.set(parameter.name, tensor);
     }
-    const initialised = model.parameters.map(({ name }) => name).filter((name) => !sources.has(name));
+    const initialised = model.parameters
+      .filter(({ name, isBuffer }) => !isBuffer && !sources.has(name))
+      .map(({ name }) => name);
     const used = new Set(sources.values());
     const unused = checkpoint.names().filter((name) => !used.has(name));
     const loadAgain = (): Promise<LoadedModel> => loadModel(engine, directory, options);
@@ -254,10 +256,10 @@ function transposedNames(model: Model): Set<string> {
  */
 function locate(model: Model, checkpoint: Checkpoint): Map<string, string> {
   const sources = new Map<string, string>();
-  for (const { name, shape } of model.parameters) {
+  for (const { name, shape, isBuffer } of model.parameters) {
     const stored = model.aliases(name).find((alias) => checkpoint.has(alias));
     if (stored === undefined) {
-      if (isHead(model, name) || isAboveLayers(model, name)) continue;
+      if (isBuffer || isHead(model, name) || isAboveLayers(model, name)) continue;
       throw new FileFormatError(
         `The checkpoint ${checkpoint.directory.name} has no tensor ${name}.`,
         `A ${model.family} model of this configuration needs it: check that config.json belongs to the weights.`,
@@ -291,11 +293,15 @@ const isAboveLayers = (model: Model, name: string): boolean =>
     ({ name: module, layer, role }) => layer === undefined && role === undefined && name.startsWith(`${module}.`),
   );
 
-/** Random elements from N(0, initializer_range); zeros for a bias. */
-function initial({ name }: ParameterSpec, config: Readonly<Record<string, unknown>>, random: Random): ElementSource {
+/** Random elements from N(0, initializer_range); zeros for a bias and for a constant. */
+function initial(
+  { name, isBuffer }: ParameterSpec,
+  config: Readonly<Record<string, unknown>>,
+  random: Random,
+): ElementSource {
   const range = config["initializer_range"];
   const deviation = typeof range === "number" ? range : 0.02;
-  if (name.endsWith(".bias")) return (first, end) => new Float32Array(end - first);
+  if (isBuffer || name.endsWith(".bias")) return (first, end) => new Float32Array(end - first);
   return (first, end) => Float32Array.from({ length: end - first }, () => random.normal() * deviation);
 }
 

@@ -23,23 +23,21 @@ export function blocksOf(model: Model): readonly Block[] {
   if (cached) return cached;
   const blocks: Block[] = [];
   const recorder = new Recorder();
-  const x = recorder.input("x", [1, 1, model.hiddenSize]);
-  for (let layer = 0; layer < model.layers; layer++) {
-    const forward = new Forward({
-      recorder,
-      model,
-      batch: { size: 1, length: 1 },
-      isTraining: false,
-      hooks: {
-        block(_forward, site) {
-          const { name, layer } = site;
-          if (blocks.every((block) => block.name !== name)) blocks.push({ name, layer, width: site.x.shape.at(-1)! });
-          return undefined;
-        },
+  const forward = new Forward({
+    recorder,
+    model,
+    batch: { size: 1, length: 1, targetLength: 1 },
+    isTraining: false,
+    hooks: {
+      block(_forward, site) {
+        const { name, layer } = site;
+        if (blocks.every((block) => block.name !== name)) blocks.push({ name, layer, width: site.x.shape.at(-1)! });
+        return undefined;
       },
-    });
-    model.layer(forward, layer, x);
-  }
+    },
+  });
+  const stack = forward.stack(recorder.input("x", [1, 1, model.hiddenSize]));
+  for (let layer = 0; layer < model.layers; layer++) stack.layer(layer);
   cache.set(model, blocks);
   return blocks;
 }

@@ -10,8 +10,12 @@ export interface CacheSpec {
   readonly longestAddition: number;
   /** Whether the batch's tokens follow tokens that are already in the cache. False for the first tokens of texts. */
   readonly isContinuing: boolean;
+  /** Room for the keys and values of an encoder's output: texts, and tokens of each. Undefined without an encoder. */
+  readonly encoded?: { readonly rows: number; readonly capacity: number } | undefined;
   /** Appends the new tokens' keys and values to a module's cache, and attends over everything in it. */
   attend(recorder: Recorder, module: string, sites: CachedSites, cache: CacheSpec, shape: CachedShape): Value;
+  /** Attends over an encoder's output. Its keys and values are put into a module's cache where they are given. */
+  attendEncoded(recorder: Recorder, module: string, sites: EncodedSites, cache: CacheSpec, shape: CachedShape): Value;
 }
 
 /**
@@ -23,6 +27,12 @@ export interface CachedSites {
   readonly k: readonly [x: Value, offset: number];
   readonly v: readonly [x: Value, offset: number];
   readonly relative?: Value | undefined;
+}
+
+/** Queries of new tokens, and the keys and values of an encoder's output, unless they are in the cache already. */
+export interface EncodedSites {
+  readonly q: Value;
+  readonly encoded: { readonly k: Value; readonly v: Value } | undefined;
 }
 
 /** Number and size of attention heads, and what scores are, as in `AttentionShape`. */

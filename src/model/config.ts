@@ -13,6 +13,11 @@ export function parseConfig<const S extends v.GenericSchema>(schema: S, config: 
   );
 }
 
+/** Which tensors a checkpoint has: where files of one configuration differ, they decide. */
+export interface StoredNames {
+  has(name: string): boolean;
+}
+
 /** A positive integer that 32 bits hold. */
 export const count = v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(2 ** 31 - 1));
 /** A number of layers. It is limited, since names and shapes are made for every layer before any tensor is read. */

@@ -1,16 +1,20 @@
 import { ConfigError } from "../base/errors";
 import { albert } from "./albert";
+import { bart } from "./bart";
 import { bert, electra, roberta, xlmRoberta } from "./bert";
+import type { StoredNames } from "./config";
 import { dinov2 } from "./dinov2";
 import { distilbert } from "./distilbert";
 import { gpt2 } from "./gpt2";
 import { llama } from "./llama";
 import type { Model, Task } from "./model";
 import { mpnet } from "./mpnet";
+import { t5 } from "./t5";
 import { deit, vit } from "./vit";
 
 /** The function that makes a model from its config.json, by `model_type`. */
-const FAMILIES: Readonly<Record<string, (config: Readonly<Record<string, unknown>>) => Model>> = {
+const FAMILIES: Readonly<Record<string, (config: Readonly<Record<string, unknown>>, stored?: StoredNames) => Model>> = {
+  bart,
   bert,
   roberta,
   "xlm-roberta": xlmRoberta,
@@ -20,6 +24,7 @@ const FAMILIES: Readonly<Record<string, (config: Readonly<Record<string, unknown
   mpnet,
   gpt2,
   llama,
+  t5,
   vit,
   deit,
   dinov2,
@@ -30,9 +35,10 @@ export const MODEL_TYPES: readonly string[] = Object.keys(FAMILIES);
 
 /**
  * The model that a config.json describes, without weights.
+ * @param stored the checkpoint whose weights it will have, where there is one.
  * @throws ConfigError for an unsupported `model_type` or activation, or an invalid value.
  */
-export function createModel(config: Readonly<Record<string, unknown>>): Model {
+export function createModel(config: Readonly<Record<string, unknown>>, stored?: StoredNames): Model {
   const type = config["model_type"];
   const build = typeof type === "string" && Object.hasOwn(FAMILIES, type) ? FAMILIES[type] : undefined;
   if (!build) {
@@ -41,11 +47,12 @@ export function createModel(config: Readonly<Record<string, unknown>>): Model {
       `Supported families: ${MODEL_TYPES.join(", ")}.`,
     );
   }
-  return build(config);
+  return build(config, stored);
 }
 
 /** Beginnings of Hugging Face's names of architectures, by `model_type`. */
 const ARCHITECTURES: Readonly<Record<string, string>> = {
+  bart: "Bart",
   bert: "Bert",
   roberta: "Roberta",
   "xlm-roberta": "XLMRoberta",
@@ -55,16 +62,21 @@ const ARCHITECTURES: Readonly<Record<string, string>> = {
   mpnet: "MPNet",
   gpt2: "GPT2",
   llama: "Llama",
+  t5: "T5",
   vit: "ViT",
   deit: "DeiT",
   dinov2: "Dinov2",
 };
+/** Families whose decoder reads the output of an encoder. */
+const ENCODER_DECODERS: readonly string[] = ["bart", "t5"];
+
 /** Endings of Hugging Face's names of architectures, by task. */
 const ENDINGS: Readonly<Record<Task, string>> = {
   sequence_classification: "ForSequenceClassification",
   regression: "ForSequenceClassification",
   question_answering: "ForQuestionAnswering",
   causal_lm: "ForCausalLM",
+  seq2seq: "ForConditionalGeneration",
   image_classification: "ForImageClassification",
 };
 
@@ -72,8 +84,8 @@ const ENDINGS: Readonly<Record<Task, string>> = {
 const FIXED_LABELS: Readonly<Partial<Record<Task, number>>> = { regression: 1, question_answering: 2 };
 
 export interface HeadOptions {
-  /** The head's task. Default the one that `architectures` names. */
-  readonly task?: Task | undefined;
+  /** The head's task; "generation" is that of a model that writes texts. Default the one that `architectures` names. */
+  readonly task?: Task | "generation" | undefined;
   /** Number of labels, in place of `num_labels`. Without `task`, it makes the model a classifier. */
   readonly labels?: number | undefined;
 }
@@ -84,9 +96,10 @@ export interface HeadOptions {
  */
 export function withHead(config: Readonly<Record<string, unknown>>, options: HeadOptions): Record<string, unknown> {
   if (options.task === undefined && options.labels === undefined) return { ...config };
-  const task = options.task ?? labelledTask(createModel(config).task);
-  const labels = options.labels ?? FIXED_LABELS[task];
   const type = String(config["model_type"]);
+  const writing = ENCODER_DECODERS.includes(type) ? "seq2seq" : "causal_lm";
+  const task = options.task === "generation" ? writing : (options.task ?? labelledTask(createModel(config).task));
+  const labels = options.labels ?? FIXED_LABELS[task];
   const isTied = type === "gpt2" && task === "causal_lm";
   const architecture = `${ARCHITECTURES[type] ?? type}${isTied ? "LMHeadModel" : ENDINGS[task]}`;
   const { problem_type: problem, ...rest } = config;

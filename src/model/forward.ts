@@ -94,6 +94,7 @@ export class Forward {
   readonly #originals: ReadonlySet<string>;
   readonly #cache: CacheSpec | undefined;
   readonly #once = new Map<string, Value>();
+  #encoded: Value | undefined;
   readonly #specs: ReadonlyMap<string, ParameterSpec>;
   readonly #projections: ReadonlyMap<string, Projection>;
   #salt = 0;
@@ -145,6 +146,21 @@ export class Forward {
     return this.recorder.input("positions", [this.length], "i32");
   }
 
+  /** Tokens of a row of the decoder of an encoder-decoder. */
+  get #decoderLength(): number {
+    return this.batch.targetLength ?? 0;
+  }
+
+  /** Most tokens that lie between a query and a key of the decoder, plus one. */
+  get decoderCapacity(): number {
+    return this.#cache?.capacity ?? this.#decoderLength;
+  }
+
+  /** 1 for every token of the decoder [size, targetLength]: causal attention does not reach the padding behind a text. */
+  get decoderMask(): Value {
+    return this.recorder.input("decoder_mask", [this.batch.size, this.#decoderLength], "i32");
+  }
+
   /** RoBERTa's positions [size, length]: those of tokens that are not padding count from the padding id + 1. */
   get paddedPositions(): Value {
     return this.recorder.input("padded_positions", [this.batch.size, this.length], "i32");
@@ -194,13 +210,24 @@ export class Forward {
     return (this.#cache?.isContinuing ? undefined : this.#hooks.embedded?.(this, x)) ?? x;
   }
 
-  /** x [size, length, d] plus learned position embeddings from a table [positions, d]. */
-  withPositions(x: Value, table: Value): Value {
-    if (!this.#cache) {
-      const b = this.recorder.apply(embedding, { table, ids: this.positions }, {});
+  /** Embeddings of what the decoder reads, the labels shifted right, from a table [vocabulary, d]: [size, targetLength, d]. */
+  decoderEmbeddings(table: Value): Value {
+    const ids = this.recorder.input("decoder_input_ids", [this.batch.size, this.#decoderLength], "i32");
+    return this.recorder.apply(embedding, { table, ids }, {});
+  }
+
+  /**
+   * x [size, length, d], in a decoder beside an encoder [size, targetLength, d], plus learned position embeddings from a table
+   * [positions, d].
+   */
+  withPositions(x: Value, table: Value, stack?: "encoder" | "decoder"): Value {
+    const length = x.shape[1]!;
+    if (!this.#cache || stack === "encoder") {
+      const ids = this.recorder.input(stack === "decoder" ? "decoder_positions" : "positions", [length], "i32");
+      const b = this.recorder.apply(embedding, { table, ids }, {});
       return this.recorder.apply(addBroadcast, { a: x, b }, {});
     }
-    const ids = this.recorder.input("text_positions", [this.batch.size, this.length], "i32");
+    const ids = this.recorder.input("text_positions", [this.batch.size, length], "i32");
     return this.recorder.apply(add, { a: x, b: this.recorder.apply(embedding, { table, ids }, {}) }, {});
   }
 
@@ -244,10 +271,27 @@ export class Forward {
     let hidden = x;
     return {
       layer: (index) => {
-        hidden = this.recorder.section(layerSection(index), () => this.model.layer(this, index, hidden));
+        hidden = this.recorder.section(layerSection(index), () =>
+          this.model.layer(this, index, this.#entering(index, hidden)),
+        );
       },
       hidden: () => hidden,
     };
+  }
+
+  /** What enters a layer: hidden states, but the first layer of a decoder is entered by the decoder's own embeddings. */
+  #entering(index: number, hidden: Value): Value {
+    const { encoderDecoder } = this.model;
+    // With keys and values of the encoder's output in a cache, a trace begins with the decoder.
+    if (index !== encoderDecoder?.encoderLayers || this.#cache?.isContinuing) return hidden;
+    this.#encoded = encoderDecoder.encoded(this, hidden);
+    return encoderDecoder.embed(this);
+  }
+
+  /** What a decoder attends to [size, length, hiddenSize]: the encoder's output. */
+  get encoded(): Value {
+    if (this.#encoded) return this.#encoded;
+    throw new Error("The decoder is traced before the encoder's output is there.");
   }
 
   /** Records a layer's feed-forward as a section of its own, which can be recomputed separately. */
@@ -284,19 +328,22 @@ export class Forward {
 
   /**
    * Scaled dot-product attention of q [b, t, heads * headSize] on k and v [b, s, kvHeads * headSize]. `mask` i32 [b, s] says
-   * which keys count; default `attentionMask`, with s = t.
+   * which keys count; default `attentionMask`, with s = t. Causal attention beside an encoder is the decoder's.
    */
   attention(name: string, inputs: AttentionInputs, shape: AttentionShape): Value {
-    const { q, k, v, mask = this.attentionMask, relative } = inputs;
+    const { encoderDecoder } = this.model;
+    const isDecoder = encoderDecoder !== undefined && shape.causal;
+    const { q, k, v, mask = isDecoder ? this.decoderMask : this.attentionMask, relative } = inputs;
     const sizes = { ...shape, heads: headsIn(q, shape), kvHeads: headsIn(k, shape) };
-    if (this.#cache && inputs.mask) {
+    // An encoder reads complete texts.
+    const cache = encoderDecoder && !shape.causal ? undefined : this.#cache;
+    if (cache && inputs.mask) {
       throw new ConfigError(
         `${name}: generation has caches of a text's own keys alone.`,
         "Leave out mask, or record cached_attention with causal: false.",
       );
     }
-    if (this.#cache)
-      return this.#cached(name, { q, k: [k, 0], v: [v, 0], relative: relative?.table }, sizes, this.#cache);
+    if (cache) return this.#cached(name, { q, k: [k, 0], v: [v, 0], relative: relative?.table }, sizes, cache);
     const attributes = this.#attributes(sizes, shape);
     const values = { q, k, v, mask, seed: this.seed };
     return this.recorder.labelled(name, () => {
@@ -317,6 +364,25 @@ export class Forward {
     const inputs = { qkv, mask: this.attentionMask, seed: this.seed };
     const attributes = this.#attributes(sizes, shape);
     return this.recorder.labelled(name, () => this.recorder.apply(fusedAttention, inputs, attributes));
+  }
+
+  /**
+   * Attention of a decoder's q [b, t, heads * headSize] to the encoder's output, of which `project` makes keys and values, each
+   * [b, s, heads * headSize].
+   */
+  crossAttention(
+    name: string,
+    q: Value,
+    project: (encoded: Value) => { readonly k: Value; readonly v: Value },
+    shape: Omit<AttentionShape, "causal">,
+  ): Value {
+    const cache = this.#cache;
+    if (!cache) return this.attention(name, { q, ...project(this.encoded) }, { ...shape, causal: false });
+    const heads = headsIn(q, shape);
+    const encoded = cache.isContinuing ? undefined : project(this.encoded);
+    return this.recorder.labelled(name, () =>
+      cache.attendEncoded(this.recorder, name, { q, encoded }, cache, { ...shape, heads, kvHeads: heads }),
+    );
   }
 
   #cached(name: string, sites: CachedSites, sizes: CachedShape, cache: CacheSpec): Value {

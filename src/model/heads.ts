@@ -30,6 +30,7 @@ const SUFFIXES: readonly (readonly [RegExp, Task])[] = [
   [/ForSequenceClassification$/, "sequence_classification"],
   [/ForQuestionAnswering$/, "question_answering"],
   [/ForImageClassification$/, "image_classification"],
+  [/(?:ForConditionalGeneration|WithLMHeadModel)$/, "seq2seq"],
   [/(?:ForCausalLM|LMHeadModel)$/, "causal_lm"],
 ];
 
@@ -155,24 +156,33 @@ export function lastTokenScore(
   };
 }
 
-/** A language model's head: a projection to the vocabulary, whose weight may be that of the embeddings (`tiedTo`). */
+/**
+ * A language model's head: a projection to the vocabulary. Its weight may be that of the embeddings (`tiedTo`). With a tensor
+ * `bias` that is added, it is no projection that adapters can change.
+ */
 export function languageModel(
   vocabulary: number,
-  { hidden, norm, tiedTo }: { hidden: number; norm: FinalNorm; tiedTo: string | undefined },
+  {
+    hidden,
+    norm = identity,
+    tiedTo,
+    bias,
+  }: { hidden: number; norm?: FinalNorm; tiedTo: string | undefined; bias?: string },
 ): Head {
-  const output = (forward: Forward, hiddenStates: Value): { x: Value; w: Value } => ({
+  const output: Head["output"] = (forward, hiddenStates) => ({
     x: forward.once(`norm of value ${hiddenStates.id}`, () => norm(forward, hiddenStates)),
     w: forward.parameter(tiedTo ?? "lm_head.weight"),
+    bias: bias === undefined ? undefined : forward.parameter(bias),
   });
   return {
     task: "causal_lm",
     classes: vocabulary,
     heads: [],
     output,
-    projections: tiedTo === undefined ? [projection("lm_head", hidden, vocabulary, false)] : [],
+    projections: tiedTo === undefined && bias === undefined ? [projection("lm_head", hidden, vocabulary, false)] : [],
     apply(forward, hiddenStates) {
       const inputs = output(forward, hiddenStates);
-      if (tiedTo === undefined) return forward.linear("lm_head", inputs.x);
+      if (tiedTo === undefined && bias === undefined) return forward.linear("lm_head", inputs.x);
       return forward.recorder.labelled("lm_head", () => forward.recorder.apply(linear, inputs, { layout: "out_in" }));
     },
   };

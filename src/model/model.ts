@@ -18,6 +18,8 @@ export interface ParameterSpec {
   readonly layer: TensorPlace;
   /** How it is stored; default f32. */
   readonly dtype?: WeightFormat;
+  /** Whether it is a constant of the checkpoint, which is never trained, and zeros where a file lacks it. Default false. */
+  readonly isBuffer?: boolean;
 }
 
 /**
@@ -48,13 +50,35 @@ export interface Projection {
 export interface BatchSize {
   /** Rows: texts or images. */
   readonly size: number;
-  /** Tokens of a row, padding included. */
+  /** Tokens of a row, padding included; of an encoder-decoder's encoder. */
   readonly length: number;
+  /** Tokens of a row of an encoder-decoder's decoder, padding included; undefined for other models. */
+  readonly targetLength?: number | undefined;
 }
+
+/** The shape of a batch without what else is in it. */
+export const shapeOf = ({ size, length, targetLength }: BatchSize): BatchSize =>
+  targetLength === undefined ? { size, length } : { size, length, targetLength };
+
+/** A key that is equal for equal shapes. */
+export const shapeKey = ({ size, length, targetLength }: BatchSize): string =>
+  `${size} x ${length}${targetLength === undefined ? "" : ` to ${targetLength}`}`;
 
 /** What a model predicts. */
 export type Task =
-  "sequence_classification" | "regression" | "question_answering" | "causal_lm" | "image_classification";
+  "sequence_classification" | "regression" | "question_answering" | "causal_lm" | "seq2seq" | "image_classification";
+
+/** What lies between the encoder and the decoder of an encoder-decoder. */
+export interface EncoderDecoder {
+  /** Number of layers of the encoder, which come first among the model's. */
+  readonly encoderLayers: number;
+  /** Token id with which the decoder begins. */
+  readonly startId: number;
+  /** Records what the decoder attends to: hidden states that leave the encoder to the same, both [size, length, hiddenSize]. */
+  encoded(forward: Forward, x: Value): Value;
+  /** Records the embeddings [size, targetLength, hiddenSize] that enter the decoder's first layer. */
+  embed(forward: Forward): Value;
+}
 
 /** Input of an image model: square images, cut into square patches. */
 export interface ImageSpec {
@@ -87,13 +111,17 @@ export interface Model {
   /** Every tensor of the checkpoint, in a fixed order. */
   readonly parameters: readonly ParameterSpec[];
   readonly projections: readonly Projection[];
-  /** Number of transformer layers. */
+  /** Number of transformer layers; in an encoder-decoder the encoder's, then the decoder's. */
   readonly layers: number;
+  /** The seam of an encoder-decoder; undefined for other models. */
+  readonly encoderDecoder?: EncoderDecoder;
   readonly hiddenSize: number;
   /** Number of token ids; 0 for images. */
   readonly vocabularySize: number;
-  /** Longest text, in tokens. Images always have this number of tokens. */
+  /** Longest text, in tokens; Infinity where nothing limits it. Images always have this number of tokens. */
   readonly maxLength: number;
+  /** Row of a table of positions that is a text's first token's. Default 0. */
+  readonly firstPosition?: number;
   /** Sizes of the images; undefined for text. */
   readonly image?: ImageSpec;
   /** Logits per prediction: 1 for regression, `vocabularySize` for a language model, 2 (start, end) for answers. */
@@ -120,19 +148,28 @@ export interface Model {
   readonly wordEmbeddings?: string;
   /** Attention heads and neurons of a layer, which can be pruned. */
   structures(layer: number): readonly Structure[];
-  /** Values of the inputs that only traces of this family have, by name, for tokens at these positions. */
-  constants?(positions: Int32Array): Readonly<Record<string, Float32Array | Int32Array>>;
+  /**
+   * Values of the inputs that only traces of this family have, by name, for tokens at these positions in batches of this shape.
+   */
+  constants?(positions: Int32Array, shape: BatchSize): Readonly<Record<string, Float32Array | Int32Array>>;
   /** Records the embeddings, from token ids or patches: the hidden states [size, length, hiddenSize] that enter layer 0. */
   embed(forward: Forward): Value;
-  /** Records a layer: hidden states to hidden states, both [size, length, hiddenSize]. */
+  /** Records a layer: hidden states to hidden states, both [size, length, hiddenSize], or [size, targetLength, hiddenSize]. */
   layer(forward: Forward, index: number, x: Value): Value;
   /** A layer in two parts, each with its residual and its norms; undefined where a layer is not one after the other. */
   readonly parts?: LayerParts;
-  /** Records the head: hidden states to logits [size, classes], or [size, length, classes] for tasks on tokens. */
+  /** Records the head: hidden states to logits [size, classes], or [size, tokens, classes] for tasks on tokens. */
   head(forward: Forward, x: Value): Value;
-  /** Input [size, length, hiddenSize] and weight [vocabularySize, hiddenSize] of a language model's last projection. */
-  readonly output?: ((forward: Forward, x: Value) => { readonly x: Value; readonly w: Value }) | undefined;
+  /** Input [size, tokens, hiddenSize], weight [vocabularySize, hiddenSize] and bias of a language model's last projection. */
+  readonly output?: ((forward: Forward, x: Value) => LanguageModelOutput) | undefined;
 }
+
+/** What a language model's logits are made of: x w^T + bias. */
+export type LanguageModelOutput = {
+  readonly x: Value;
+  readonly w: Value;
+  readonly bias: Value | undefined;
+};
 
 /** Whether a module or a tensor, by its name, belongs to the task's head. */
 export const isInHead = ({ heads }: Pick<Model, "heads">, name: string): boolean =>

@@ -65,6 +65,7 @@ function chunkLaunches(context: LaunchContext<LinearCrossEntropyAttributes>, fir
       accumulate: false,
       a: { slot: "x" },
       b: { slot: "w", transposed: true, format },
+      bias: context.has("bias") ? "bias" : undefined,
     },
     limits,
   );
@@ -106,14 +107,20 @@ function chunkLaunches(context: LaunchContext<LinearCrossEntropyAttributes>, fir
 }
 
 /**
- * Mean cross-entropy of the logits x w^T, for a frozen w. Logits exist for a chunk of rows at a time. The forward pass
- * computes the gradient of x from them at once, so that neither the logits nor x are kept. x [..., d], w [classes, d],
+ * Mean cross-entropy of the logits x w^T + bias, for a frozen w and a frozen bias. Logits exist for a chunk of rows at a time. The forward pass
+ * computes the gradient of x from them at once, so that neither the logits nor x are kept. x [..., d], w [classes, d], bias [..., classes],
  * labels i32 [...], normalizer f32 [1] = 1 / (number of labels that are not ignored); loss [1], slope [..., d] (the
  * derivative of loss by x).
  */
 export const linearCrossEntropy = defineOp<LinearCrossEntropyAttributes>({
   name: "linear_cross_entropy",
-  inputs: { x: { gradient: true }, w: { formats: WEIGHT_FORMATS }, labels: { dtype: "i32" }, normalizer: {} },
+  inputs: {
+    x: { gradient: true },
+    w: { formats: WEIGHT_FORMATS },
+    bias: { optional: true },
+    labels: { dtype: "i32" },
+    normalizer: {},
+  },
   outputs: ["loss", "slope"],
   infer(context) {
     const [x, w] = [context.spec("x").shape, context.spec("w").shape];
@@ -122,6 +129,12 @@ export const linearCrossEntropy = defineOp<LinearCrossEntropyAttributes>({
       throw new ShapeError(
         `linear_cross_entropy: x ${formatShape(x)}, w ${formatShape(w)} and labels ${formatShape(labels)} do not fit.`,
         "Pass x [..., d], w [classes, d] and one label for each row of x.",
+      );
+    }
+    if (context.has("bias") && elements(context.spec("bias").shape) !== w[0]) {
+      throw new ShapeError(
+        `linear_cross_entropy: bias ${formatShape(context.spec("bias").shape)} does not fit ${w[0]} classes.`,
+        `Pass a bias of ${w[0]} elements.`,
       );
     }
     const loss = { shape: [1], dtype: "f32" as const };
@@ -176,7 +189,10 @@ export const linearCrossEntropy = defineOp<LinearCrossEntropyAttributes>({
     const [classes = 0, width = 0] = w.shape;
     const count = rows(x.shape);
     const normalizer = at(input(inputs, "normalizer"), 0);
-    const logits = { shape: [count, classes], data: matrixProduct(x, w, count, classes, width, { b: true }) };
+    const products = matrixProduct(x, w, count, classes, width, { b: true });
+    const { bias } = inputs;
+    const data = bias ? products.map((value, i) => value + at(bias, i % classes)) : products;
+    const logits = { shape: [count, classes], data };
     const { loss, slopes } = rowLossReference(logits, input(inputs, "labels"), normalizer, attributes);
     const slope = matrixProduct({ shape: logits.shape, data: slopes }, w, count, width, classes);
     return {
@@ -195,6 +211,17 @@ export const linearCrossEntropy = defineOp<LinearCrossEntropyAttributes>({
         normalizer: { shape: [1], values: [1 / 70] },
       },
     })),
+    {
+      name: "with a bias, logits in chunks",
+      attributes: { ignored: -100, smoothing: 0.1, differentiable: true, logitBytes: 100 },
+      inputs: {
+        x: { shape: [70, 6] },
+        w: { shape: [13, 6] },
+        bias: { shape: [1, 13] },
+        labels: { shape: [70], below: 13 },
+        normalizer: { shape: [1], values: [1 / 70] },
+      },
+    },
     {
       name: "five classes, a row ignored",
       attributes: { ignored: -100, smoothing: 0, differentiable: true, logitBytes: LOGIT_BYTES },

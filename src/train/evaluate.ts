@@ -3,6 +3,7 @@ import type { Batch } from "../data/batch";
 import { splitBatch } from "../data/split";
 import { IGNORED_LABEL } from "../data/sample";
 import type { LoadedModel } from "../io/load-model";
+import { shapeKey } from "../model/model";
 import type { Model } from "../model/model";
 import type { Executor } from "../run/executor";
 import type { TensorStore } from "../run/store";
@@ -24,14 +25,14 @@ export interface EvaluationParts {
 export interface Evaluation {
   /** Mean loss over all labels that are not ignored. */
   readonly loss: number;
-  /** Number of labels that are not ignored: examples, or tokens of a language model. */
+  /** Number of labels that are not ignored: examples, or tokens of models that write texts. */
   readonly count: number;
-  /** For each label the class with the largest logit, or the value of a regression; empty for a language model. */
+  /** For each label the class with the largest logit, or the value of a regression; empty for models that write texts. */
   readonly predictions: readonly number[];
   readonly labels: readonly number[];
 }
 
-/** Receives each batch's logits: [size, classes], or [size, length, 2] for question answering. Not called for language models. */
+/** Receives each batch's logits: [size, classes], or [size, length, 2] for question answering. Not called for models that write texts. */
 export type SeeLogits = (batch: Batch, logits: Float32Array) => void;
 
 /**
@@ -40,7 +41,7 @@ export type SeeLogits = (batch: Batch, logits: Float32Array) => void;
  */
 export type WithParts = <T>(body: (parts: EvaluationParts, onProgress: () => void) => Promise<T>) => Promise<T>;
 
-/** Runs batches forward without dropout. Logits are read back except for language models. */
+/** Runs batches forward without dropout. Logits are read back except for models that write texts. */
 export async function evaluate(
   { loaded: { model }, adapter, rows }: EvaluationParts,
   withParts: WithParts,
@@ -69,7 +70,7 @@ export async function evaluate(
       parts.executor.beside([], async (hold) => {
         for (; !current.done; current = remaining.next()) {
           const batch = current.value;
-          const key = `${batch.size} x ${batch.length}`;
+          const key = shapeKey(batch);
           const plan =
             plans.get(key) ?? evaluationPlan(parts.loaded, parts.adapter, batch, parts.loaded.engine.device.limits);
           plans.set(key, plan);

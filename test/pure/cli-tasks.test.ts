@@ -29,7 +29,7 @@ async function optionsFor(task: string, data: string) {
   const isImage = /images|mnist|cifar/.test(task);
   const head = await taskHead(task, data);
   const vocabulary = { vocab_size: 500 };
-  const config = isImage ? tiny.vit() : head.task === "causal_lm" ? tiny.gpt2(vocabulary) : tiny.bert(vocabulary);
+  const config = isImage ? tiny.vit() : head.task === "generation" ? tiny.gpt2(vocabulary) : tiny.bert(vocabulary);
   const load = preprocessing("test/interop-data/tokenizers/bert");
   return { path: data, model: createModel(withHead(config, head)), maxLength: 24, head, ...load };
 }

@@ -21,6 +21,10 @@ const PARAMETERS: Readonly<Record<string, number>> = {
   "gpt2-large": 774_030_080,
   "llama-2-7b": 6_738_415_616,
   "llama-3-8b": 8_030_261_248,
+  // With the output projection of the published checkpoint.
+  "flan-t5-base": 247_577_856,
+  "flan-t5-xl": 2_849_757_184,
+  "t5-small": 60_492_800,
   "vit-base": 86_567_656,
   "vit-large": 304_326_632,
 };

@@ -1,5 +1,6 @@
 import { Batches, ImageBatches } from "safetape";
 import type { LoadedModel, Sample } from "safetape";
+import { LABEL_KINDS } from "../../src/data/batch";
 import { Random } from "../../src/base/random";
 
 /** The contents of a config.json. */
@@ -11,6 +12,36 @@ const TEXT = { vocab_size: VOCABULARY, max_position_embeddings: 32, num_labels: 
 const SIZES = { hidden_size: 16, num_hidden_layers: 3, num_attention_heads: 2, intermediate_size: 48 };
 const GPT2 = { vocab_size: VOCABULARY, n_positions: 32, n_embd: 16, n_layer: 3, n_head: 2 };
 const DISTILBERT = { dim: 16, n_layers: 3, n_heads: 2, hidden_dim: 48 };
+const T5 = {
+  model_type: "t5",
+  vocab_size: VOCABULARY,
+  d_model: 16,
+  d_kv: 6,
+  d_ff: 40,
+  num_heads: 2,
+  num_layers: 2,
+  num_decoder_layers: 2,
+  feed_forward_proj: "gated-gelu",
+  tie_word_embeddings: false,
+  relative_attention_num_buckets: 8,
+  relative_attention_max_distance: 12,
+  eos_token_id: 1,
+};
+const BART = {
+  model_type: "bart",
+  vocab_size: VOCABULARY,
+  d_model: 16,
+  encoder_layers: 2,
+  encoder_attention_heads: 2,
+  encoder_ffn_dim: 40,
+  decoder_layers: 2,
+  decoder_attention_heads: 4,
+  decoder_ffn_dim: 48,
+  max_position_embeddings: 32,
+  attention_dropout: 0.1,
+  activation_dropout: 0.1,
+  eos_token_id: 2,
+};
 const IMAGES = { image_size: 8, patch_size: 4, num_channels: 1, num_labels: 2, hidden_dropout_prob: 0.1 };
 
 /** Configurations of models with three small layers, by family. Overrides replace or add keys. */
@@ -47,9 +78,15 @@ export const tiny = {
   vit: (overrides: Config = {}) => ({ ...SIZES, ...IMAGES, model_type: "vit", ...overrides }),
   deit: (overrides: Config = {}) => ({ ...SIZES, ...IMAGES, model_type: "deit", ...overrides }),
   dinov2: (overrides: Config = {}) => ({ ...SIZES, ...IMAGES, model_type: "dinov2", mlp_ratio: 3, ...overrides }),
+  /** Two layers of an encoder, then two of a decoder; feed-forwards as in FLAN-T5. */
+  t5: (overrides: Config = {}) => ({ ...T5, ...overrides }),
+  bart: (overrides: Config = {}) => ({ ...BART, ...overrides }),
 } satisfies Record<string, (overrides?: Config) => Config>;
 
-export type Family = keyof typeof tiny;
+export type Family = Exclude<keyof typeof tiny, Seq2seqFamily>;
+export type Seq2seqFamily = (typeof SEQ2SEQ_FAMILIES)[number];
+/** Encoder-decoders. */
+export const SEQ2SEQ_FAMILIES = ["t5", "bart"] as const;
 /** The families whose layers differ most. */
 export const FAMILIES: readonly Family[] = ["bert", "roberta", "gpt2", "llama", "vit"];
 /** Families on the blocks of `src/model/encoder-layer.ts`, but BERT, RoBERTa and ViT. */
@@ -78,16 +115,19 @@ interface SampleOptions {
   readonly longest?: number;
   /** Whether the labels are the texts themselves. Default: the parity of the first token. */
   readonly areTokens?: boolean;
+  /** Whether the labels are the texts backwards, without their first tokens. Default false. */
+  readonly areTargets?: boolean;
 }
 
 /** Texts of random length and content. */
 export function tinySamples(
   count: number,
-  { seed = 1, longest = 14, areTokens = false }: SampleOptions = {},
+  { seed = 1, longest = 14, areTokens = false, areTargets = false }: SampleOptions = {},
 ): Sample[] {
   const random = new Random(seed);
   return Array.from({ length: count }, () => {
     const ids = Int32Array.from({ length: 5 + random.below(longest - 4) }, () => 2 + random.below(VOCABULARY - 2));
+    if (areTargets) return { ids, label: ids.slice(2).reverse() };
     return { ids, label: areTokens ? ids : ids[0]! % 2 };
   });
 }
@@ -100,7 +140,7 @@ export function tinyData({ model }: Pick<LoadedModel, "model">, size = 4, multip
     const samples = Array.from({ length: 8 }, (_, i) => ({ pixels: pixels(), label: i % 2 }));
     return new ImageBatches(samples, model, { size });
   }
-  const areTokens = model.task === "causal_lm";
-  const labels = areTokens ? ("token" as const) : ("class" as const);
-  return new Batches(tinySamples(8, { areTokens }), { size, maxLength: 16, multiple, labels });
+  const labels = LABEL_KINDS[model.task];
+  const samples = tinySamples(8, { areTokens: labels === "token", areTargets: labels === "target" });
+  return new Batches(samples, { size, maxLength: 16, multiple, labels, padId: model.padId });
 }

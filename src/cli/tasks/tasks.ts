@@ -5,7 +5,7 @@ import type { HeadOptions } from "../../model/families";
 import { UsageError } from "../options";
 import { classNames, readCifarTask, readImagesTask, readMnistTask } from "./images";
 import type { TaskData, TaskOptions } from "./task-data";
-import { readAgNewsTask, readChatTask, readE2eTask, readGlueTask, readSamsumTask } from "./text";
+import { readAgNewsTask, readChatTask, readE2eTask, readGlueTask, readPairsTask, readSamsumTask } from "./text";
 import { readSquadTask, readTextTask } from "./text";
 
 /** A task that is not one of GLUE's. */
@@ -15,7 +15,7 @@ interface OtherTask {
   readonly read: (options: TaskOptions) => Promise<TaskData>;
 }
 
-const languageModel = (): HeadOptions => ({ task: "causal_lm" });
+const writer = (): HeadOptions => ({ task: "generation" });
 const images = (labels: number) => (): HeadOptions => ({ task: "image_classification", labels });
 const digits = Array.from({ length: 10 }, (_, digit) => String(digit));
 
@@ -24,11 +24,12 @@ const OTHER_TASKS: Readonly<Record<string, OtherTask>> = {
     head: () => ({ task: "sequence_classification", labels: AG_NEWS_CLASSES.length }),
     read: readAgNewsTask,
   },
-  lm: { head: languageModel, read: readTextTask },
+  lm: { head: writer, read: readTextTask },
   squad: { head: () => ({ task: "question_answering" }), read: readSquadTask },
-  e2e: { head: languageModel, read: readE2eTask },
-  samsum: { head: languageModel, read: readSamsumTask },
-  chat: { head: languageModel, read: readChatTask },
+  e2e: { head: writer, read: readE2eTask },
+  samsum: { head: writer, read: readSamsumTask },
+  chat: { head: writer, read: readChatTask },
+  pairs: { head: writer, read: readPairsTask },
   cifar10: { head: images(10), read: (options) => readCifarTask(10, options) },
   cifar100: { head: images(100), read: (options) => readCifarTask(100, options) },
   mnist: { head: images(10), read: (options) => readMnistTask(digits, options) },
@@ -61,7 +62,7 @@ export async function taskHead(task: string, path: string): Promise<HeadOptions>
 }
 
 /** Tasks that no data are kept back for, because their texts are not counted in examples. */
-const UNDIVIDED: readonly string[] = ["lm", "chat", "e2e", "samsum"];
+const UNDIVIDED: readonly string[] = ["lm", "chat", "pairs", "e2e", "samsum"];
 
 /** Reads the files of a task. @throws UsageError for an unknown task, and for a split that the task does not have. */
 export async function readTask(task: string, options: TaskOptions): Promise<TaskData> {

@@ -1,3 +1,4 @@
+import * as v from "valibot";
 import { readAgNews } from "../../data/ag-news";
 import type { AnswerSamples } from "../../data/answers";
 import { e2ePrompts, e2eSamples, readE2e } from "../../data/e2e";
@@ -6,10 +7,14 @@ import type { Dataset } from "../../data/example";
 import type { GlueTaskName } from "../../data/glue-tasks";
 import { readGlue } from "../../data/glue";
 import { conversationSamples, readConversations } from "../../data/jsonl";
+import type { Conversation } from "../../data/jsonl";
 import { readBlocks } from "../../data/lines";
 import { e2eScores } from "../../data/metrics-e2e";
 import { squadScores } from "../../data/metrics-squad";
-import { rouge } from "../../data/metrics-text";
+import { bleu, rouge } from "../../data/metrics-text";
+import type { Generated } from "../../data/metrics-text";
+import { answerPairs, pairSamples, readPairs } from "../../data/pairs";
+import type { TextPair } from "../../data/pairs";
 import { blockSamples, encodeExamples } from "../../data/sample";
 import type { Sample, Samples } from "../../data/sample";
 import { readSamsum, summaryConversations, summaryPrompt } from "../../data/samsum";
@@ -18,7 +23,10 @@ import { decodeSpans, readSquad, squadFeatures } from "../../data/squad";
 import type { SpanScores, SquadExample, SquadFeature } from "../../data/squad";
 import type { Tokenizer } from "../../data/tokenizer";
 import type { WordNet } from "../../data/wordnet";
+import type { Continuation } from "../../generate/options";
 import type { Directory } from "../../io/directory";
+import type { Model } from "../../model/model";
+import { UsageError } from "../options";
 import { publishedSplit } from "./published-split";
 import { chooseAll, devSet, labelPositions, taskFiles, textData, unknownClass } from "./task-data";
 import type { EvaluationPart, GenerationData, ScoredSet, Scorer, TaskData, TaskFiles, TaskOptions } from "./task-data";
@@ -127,12 +135,19 @@ export async function readE2eTask(options: TaskOptions): Promise<TaskData> {
   const { folder, train: trainFile, dev: devFile, part } = await taskFiles(options, names);
   const tokenizer = await load.tokenizer();
   const examples = devFile === undefined ? [] : choose(part, await readE2e(folder, devFile));
-  const samplesOf = (all: readonly E2eExample[]): AnswerSamples => e2eSamples(all, tokenizer, { maxLength });
+  const samplesOf = (all: readonly E2eExample[]): AnswerSamples =>
+    model.encoderDecoder
+      ? pairSamples(all.flatMap(e2ePairs), tokenizer, { maxLength })
+      : e2eSamples(all, tokenizer, { maxLength });
   const texts = trainFile === undefined ? undefined : (await readE2e(folder, trainFile)).flatMap(oneByOne);
   const train = texts && samplesOf(choose("train", texts));
   const data = answerData(model, train, examples.length > 0 ? samplesOf(examples) : undefined);
-  return examples.length > 0 ? { ...data, generation: e2eGeneration(examples, tokenizer, wordNet) } : data;
+  return examples.length > 0 ? { ...data, generation: e2eGeneration(model, examples, tokenizer, wordNet) } : data;
 }
+
+/** What an encoder reads and a decoder writes for a meaning. */
+const e2ePairs = ({ meaning, references }: E2eExample): TextPair[] =>
+  references.map((target) => ({ source: meaning, target }));
 
 /** A meaning with each of its texts alone. */
 const oneByOne = ({ meaning, references }: E2eExample): E2eExample[] =>
@@ -148,8 +163,13 @@ export async function readSamsumTask(options: TaskOptions): Promise<TaskData> {
   const files = await taskFiles(options, { train: ["train.json"], dev, test: ["test.json"] });
   const tokenizer = await load.tokenizer();
   const read = async (file: string) => (await readSamsum(files.folder, file)).examples;
-  const samplesOf = (all: readonly DialogueSummary[]): AnswerSamples =>
-    conversationSamples(summaryConversations(all), tokenizer, { maxLength });
+  const sourceOf = ({ dialogue }: DialogueSummary): string => `${summaryPrefix(model)}${dialogue}`;
+  const samplesOf = (all: readonly DialogueSummary[]): AnswerSamples => {
+    const pairs = all.map((example) => ({ source: sourceOf(example), target: example.summary }));
+    return model.encoderDecoder
+      ? pairSamples(pairs, tokenizer, { maxLength })
+      : conversationSamples(summaryConversations(all), tokenizer, { maxLength });
+  };
   const train = files.train === undefined ? undefined : samplesOf(choose("train", await read(files.train)));
   if (files.dev === undefined) return answerData(model, train, undefined);
   const examples = choose(files.part, await read(files.dev));
@@ -158,36 +178,52 @@ export async function readSamsumTask(options: TaskOptions): Promise<TaskData> {
     generation: {
       // Of a dialogue that is too long, the end is summarised.
       prompts: examples.map((example) =>
-        tokenizer.encode(summaryPrompt(example), undefined, { specialTokens: false }).ids.slice(-maxLength),
+        model.encoderDecoder
+          ? tokenizer.encode(sourceOf(example), undefined, { maxLength }).ids
+          : tokenizer.encode(summaryPrompt(example), undefined, { specialTokens: false }).ids.slice(-maxLength),
       ),
-      score: (continuations) => ({
-        ...rouge(
-          examples.map(({ summary }, i) => ({
-            text: tokenizer.decode(continuations[i]?.ids ?? []).trim(),
-            references: [summary],
-          })),
-        ),
-      }),
+      score: (continuations) => {
+        const references = examples.map(({ summary }) => [summary]);
+        return { ...rouge(generatedTexts(continuations, references, tokenizer)) };
+      },
     },
   };
 }
 
+/** What T5's pre-training puts before a text to summarise; nothing for models whose configuration has no such prefix. */
+function summaryPrefix({ config }: Model): string {
+  const params = v.object({ summarization: v.object({ prefix: v.string() }) });
+  const { success, output } = v.safeParse(v.object({ task_specific_params: params }), config);
+  return success ? output.task_specific_params.summarization.prefix : "";
+}
+
+/** Continuations as texts, with the references of each. */
+function generatedTexts(
+  continuations: readonly Continuation[],
+  references: readonly (readonly string[])[],
+  tokenizer: Tokenizer,
+): Generated[] {
+  return references.map((own, i) => ({
+    text: tokenizer.decode(continuations[i]?.ids ?? []).trim(),
+    references: own,
+  }));
+}
+
 /** Meanings to generate texts from, and the challenge's metrics of these texts. */
 export function e2eGeneration(
+  { encoderDecoder }: Pick<Model, "encoderDecoder">,
   examples: readonly E2eExample[],
   tokenizer: Tokenizer,
   wordNet: WordNet | undefined,
 ): GenerationData {
   return {
-    prompts: e2ePrompts(examples, tokenizer),
-    score: (continuations) =>
-      e2eScores(
-        examples.map(({ references }, i) => ({
-          text: tokenizer.decode(continuations[i]?.ids ?? []).trim(),
-          references,
-        })),
-        wordNet,
-      ),
+    prompts: encoderDecoder
+      ? examples.map(({ meaning }) => tokenizer.encode(meaning).ids)
+      : e2ePrompts(examples, tokenizer),
+    score: (continuations) => {
+      const references = examples.map((example) => example.references);
+      return e2eScores(generatedTexts(continuations, references, tokenizer), wordNet);
+    },
   };
 }
 
@@ -200,9 +236,50 @@ export async function readChatTask(options: TaskOptions): Promise<TaskData> {
   const read = async (part: "train" | EvaluationPart, file: string | undefined) =>
     file === undefined
       ? undefined
-      : conversationSamples(choose(part, await readConversations(folder, file)), tokenizer, { maxLength });
+      : writtenSamples(model, choose(part, await readConversations(folder, file)), tokenizer, maxLength);
   return answerData(model, await read("train", train), await read(devPart, dev));
 }
+
+/**
+ * Reads pairs of a text to read and one to write from train, dev and test, each .jsonl or .tsv. The sources of the dev set are
+ * prompts, scored by BLEU and ROUGE.
+ */
+export async function readPairsTask(options: TaskOptions): Promise<TaskData> {
+  const { model, maxLength, choose = chooseAll, ...load } = options;
+  const either = (part: string): string[] => [`${part}.jsonl`, `${part}.tsv`];
+  const names = { train: either("train"), dev: either("dev"), test: either("test") };
+  const files = await taskFiles(options, names);
+  const tokenizer = await load.tokenizer();
+  const read = async (part: "train" | EvaluationPart, file: string | undefined) =>
+    file === undefined ? [] : choose(part, await readPairs(files.folder, file));
+  const samplesOf = (all: readonly Conversation[]): AnswerSamples | undefined =>
+    all.length > 0 ? writtenSamples(model, all, tokenizer, maxLength) : undefined;
+  const [train, dev] = [await read("train", files.train), await read(files.part, files.dev)];
+  const data = answerData(model, samplesOf(train), samplesOf(dev));
+  if (dev.length === 0) return data;
+  const pairs = answerPairs(dev);
+  const specials = model.encoderDecoder ? {} : { specialTokens: false };
+  const generation: GenerationData = {
+    prompts: pairs.map(({ source }) => tokenizer.encode(source, undefined, { ...specials, maxLength }).ids),
+    score(continuations) {
+      const references = pairs.map(({ target }) => [target]);
+      const items = generatedTexts(continuations, references, tokenizer);
+      return { bleu: bleu(items), ...rouge(items) };
+    },
+  };
+  return { ...data, generation };
+}
+
+/** Samples of the answers of conversations: for an encoder-decoder each after what precedes it, else all in one row. */
+const writtenSamples = (
+  { encoderDecoder }: Model,
+  conversations: readonly Conversation[],
+  tokenizer: Tokenizer,
+  maxLength: number,
+): AnswerSamples =>
+  encoderDecoder
+    ? pairSamples(answerPairs(conversations), tokenizer, { maxLength })
+    : conversationSamples(conversations, tokenizer, { maxLength });
 
 function answerData(
   model: TaskOptions["model"],
@@ -222,6 +299,12 @@ function answerData(
  */
 export async function readTextTask(options: TaskOptions): Promise<TaskData> {
   const { model, maxLength: length, choose = chooseAll, ...load } = options;
+  if (model.encoderDecoder) {
+    throw new UsageError(
+      `--task lm has no texts to write for the decoder of ${model.family}.`,
+      "Give it pairs of texts, with --task pairs, or use a causal model.",
+    );
+  }
   const { folder, train, dev, ...files } = await taskFiles(options, {
     train: ["train.txt", "wiki.train.raw", "wiki.train.tokens"],
     dev: ["dev.txt", "wiki.valid.raw", "wiki.valid.tokens"],

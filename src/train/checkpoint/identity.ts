@@ -4,7 +4,7 @@ import { sha256Hex } from "../../base/sha256";
 import type { Batch } from "../../data/batch";
 import { oneLine } from "../../io/json";
 import type { LoadedModel } from "../../io/load-model";
-import { isInHead } from "../../model/model";
+import { isInHead, shapeKey } from "../../model/model";
 import { runLength } from "../estimate/run-length";
 import type { RunResources } from "../loop/resources";
 import type { TrainerOptions } from "../options";
@@ -123,10 +123,10 @@ async function weightsDigest(
   return digest(lines.join("\n"));
 }
 
-async function batchDigest({ size, length, inputIds, labels, pixels }: Batch): Promise<string> {
+async function batchDigest({ inputIds, labels, pixels, ...shape }: Batch): Promise<string> {
   const arrays = [inputIds, labels, ...(pixels ? [pixels] : [])];
   const digests = await Promise.all(arrays.map((array) => sha256Hex(bytesOf(array))));
-  return digest(`${size} x ${length}: ${digests.join()}`);
+  return digest(`${shapeKey(shape)}: ${digests.join()}`);
 }
 
 /** Of one batch it is the batch's own. */

@@ -29,6 +29,8 @@ export interface PredictOptions {
   readonly batch: number;
   /** Tokens per row. Default 128, or as many as the model takes; an image model takes only its own number. */
   readonly length?: number;
+  /** Tokens per row of an encoder-decoder's decoder. Default as many as its encoder's. */
+  readonly targetLength?: number;
   /** How frozen weights are stored. Default f32. */
   readonly weights?: WeightFormat;
   /** How activations are stored between forward and backward pass. Default f32. */
@@ -71,7 +73,14 @@ export function plan(options: PredictOptions): Prediction {
   const isFrozen = ({ layer = Infinity }: TrainableSpec): boolean =>
     layer === "below" ? freezeBelow > 0 : layer < freezeBelow;
   const live = new Map([...specs].filter(([, spec]) => !isFrozen(spec)));
-  const traced = trace({ model, adapter, batch: { size, length }, isTraining: true, differentiable: true });
+  const targetLength = model.encoderDecoder && (options.targetLength ?? length);
+  const traced = trace({
+    model,
+    adapter,
+    batch: { size, length, targetLength },
+    isTraining: true,
+    differentiable: true,
+  });
   const { tape, loss } = traced;
   const trainable = new Set(live.keys());
   const stepWith = (sections: ReadonlySet<string>, rebuild = true): Plan =>
@@ -102,7 +111,7 @@ export function plan(options: PredictOptions): Prediction {
     peakBytes: sumBytes(bytes),
     bytes,
     peakAt: peak ? `${peak.phase} of ${peak.node.op.name} at ${peak.node.label}` : "the first launch",
-    parameters: count(model.parameters),
+    parameters: count(model.parameters.filter(({ isBuffer }) => !isBuffer)),
     trainableParameters: count(live.values()),
     layers: model.layers,
     flops: step.flops,

@@ -1,8 +1,10 @@
 import type { Adapter } from "../../adapter/adapter";
 import { ConfigError } from "../../base/errors";
 import type { Batch } from "../../data/batch";
+import { IGNORED_LABEL } from "../../data/sample";
 import type { ImportanceReference } from "../../freeze/policy";
 import type { LoadedModel } from "../../io/load-model";
+import { shapeKey, shapeOf } from "../../model/model";
 import type { BatchSize, Model } from "../../model/model";
 import type { Limits } from "../../op/limits";
 import { cka, minibatchCka } from "../../ops/cka";
@@ -50,20 +52,25 @@ export function comparisonPlan(
 
 /**
  * Traces the CKA sums of every layer's activations with the adapter (X) and without it, or with another state of it (Y), both
- * without dropout. The input `probe_mask` [size * length] is 1 for the tokens to compare.
+ * without dropout. The input `probe_mask` [size * length] is 1 for the tokens to compare, `decoder_probe_mask`
+ * [size * targetLength] in a decoder's layers.
  */
 export function comparisonTrace(
   { model, fragileNorms }: Pick<LoadedModel, "model" | "fragileNorms">,
   adapter: Adapter,
-  { size, length }: BatchSize,
+  batch: BatchSize,
   { center = true, rename, reference: compared = "original" }: ComparisonOptions = {},
 ): { readonly recorder: Recorder; readonly outputs: Readonly<Record<string, Value>> } {
   const recorder = new Recorder();
-  const options = { model, adapter, batch: { size, length }, isTraining: false, fragileNorms };
+  const options = { model, adapter, batch: shapeOf(batch), isTraining: false, fragileNorms };
   const adapted = forwardOf(recorder, options, adapter);
   const reference = forwardOf(recorder, options, rename && adapter);
   const renamed = <T>(record: () => T): T => (rename ? recorder.renamed(rename, record) : record());
-  const mask = recorder.input("probe_mask", [size * length], "i32");
+  const { size, length, targetLength = 0 } = batch;
+  const maskOf = (layer: number): Value =>
+    isInDecoder(model, layer)
+      ? recorder.input("decoder_probe_mask", [size * targetLength], "i32")
+      : recorder.input("probe_mask", [size * length], "i32");
   const outputs: Record<string, Value> = {};
   const first = adapted.stack(model.embed(adapted));
   let second = renamed(() => reference.stack(model.embed(reference)));
@@ -73,7 +80,7 @@ export function comparisonTrace(
     first.layer(index);
     renamed(() => second.layer(index));
     const [x, y] = [first.hidden(), second.hidden()];
-    outputs[comparisonOutput(index)] = recorder.apply(cka, { x, y, mask }, { center });
+    outputs[comparisonOutput(index)] = recorder.apply(cka, { x, y, mask: maskOf(index) }, { center });
   }
   return { recorder, outputs };
 }
@@ -89,7 +96,7 @@ export function comparisonPlans(
   const plansByShape = new Map<string, Plan>();
   return new Map(
     batches.map((batch) => {
-      const shape = `${batch.size} x ${batch.length}`;
+      const shape = shapeKey(batch);
       const shared = plansByShape.get(shape) ?? comparisonPlan(loaded, adapter, batch, limits, options);
       plansByShape.set(shape, shared);
       return [batch, shared];
@@ -106,16 +113,32 @@ export async function layerSimilarities(
   batches: readonly Batch[],
   run: (batch: Batch, inputs: Inputs) => Promise<ReadonlyMap<string, Float32Array>>,
 ): Promise<number[]> {
-  const results: { readonly rows: number; readonly outputs: ReadonlyMap<string, Float32Array> }[] = [];
+  const results: { readonly masks: ProbeMasks; readonly outputs: ReadonlyMap<string, Float32Array> }[] = [];
   for (const batch of batches) {
-    const { attentionMask } = batch;
-    const outputs = await run(batch, { ...batchInputs(model, batch), probe_mask: attentionMask });
-    results.push({ rows: attentionMask.reduce((sum, counts) => sum + counts, 0), outputs });
+    const masks = probeMasks(model, batch);
+    results.push({ masks, outputs: await run(batch, { ...batchInputs(model, batch), ...masks }) });
   }
   return Array.from({ length: model.layers }, (_, layer) =>
-    minibatchCka(results.map(({ rows, outputs }) => ({ rows, sums: outputs.get(comparisonOutput(layer))! }))),
+    minibatchCka(
+      results.map(({ masks: { probe_mask, decoder_probe_mask = probe_mask }, outputs }) => {
+        const mask = isInDecoder(model, layer) ? decoder_probe_mask : probe_mask;
+        return { rows: mask.reduce((sum, counts) => sum + counts, 0), sums: outputs.get(comparisonOutput(layer))! };
+      }),
+    ),
   );
 }
+
+type ProbeMasks = { readonly probe_mask: Int32Array; readonly decoder_probe_mask?: Int32Array };
+
+/** The tokens of a batch that are compared: those that are not padding. */
+export function probeMasks({ encoderDecoder }: Model, { attentionMask, labels }: Batch): ProbeMasks {
+  if (!encoderDecoder) return { probe_mask: attentionMask };
+  const decoder_probe_mask = Int32Array.from(labels, (label) => (label === IGNORED_LABEL ? 0 : 1));
+  return { probe_mask: attentionMask, decoder_probe_mask };
+}
+
+const isInDecoder = ({ encoderDecoder }: Model, layer: number): boolean =>
+  encoderDecoder !== undefined && layer >= encoderDecoder.encoderLayers;
 
 /** The batches of a probe. @throws ConfigError where there are none. */
 export function probeBatches(probe: Batch | readonly Batch[]): readonly Batch[] {

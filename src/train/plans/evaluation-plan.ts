@@ -1,5 +1,6 @@
 import type { LoadedModel } from "../../io/load-model";
 import type { Adapter } from "../../adapter/adapter";
+import { shapeOf } from "../../model/model";
 import type { BatchSize } from "../../model/model";
 import type { Limits } from "../../op/limits";
 import { plan } from "../../tape/plan";
@@ -18,11 +19,10 @@ export const LOGITS = "logits";
 export function evaluationPlan(
   { model, fragileNorms }: Pick<LoadedModel, "model" | "fragileNorms">,
   adapter: Adapter | undefined,
-  { size, length }: BatchSize,
+  batch: BatchSize,
   limits: Limits,
 ): Plan {
-  const { tape, loss, logits } = trace({ model, adapter, batch: { size, length }, isTraining: false, fragileNorms });
-  const outputs =
-    model.task === "causal_lm" ? { [EVALUATION_LOSS]: loss } : { [EVALUATION_LOSS]: loss, [LOGITS]: logits };
+  const { tape, loss, logits } = trace({ model, adapter, batch: shapeOf(batch), isTraining: false, fragileNorms });
+  const outputs = model.output ? { [EVALUATION_LOSS]: loss } : { [EVALUATION_LOSS]: loss, [LOGITS]: logits };
   return plan(tape, { outputs, limits });
 }

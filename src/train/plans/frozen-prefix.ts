@@ -1,5 +1,6 @@
 import { ConfigError } from "../../base/errors";
 import type { Batch } from "../../data/batch";
+import type { Model } from "../../model/model";
 import type { Node } from "../../tape/tape";
 import type { TrainerOptions } from "../options";
 import type { Trace } from "./trace";
@@ -7,9 +8,14 @@ import type { Trace } from "./trace";
 /**
  * The lowest layer whose output, for the same row, may differ from step to step, since a tensor below its output learns or
  * dropout acts there: the number of layers below which nothing changes. 0 where already the first layer's output changes,
- * the number of layers where only the head does.
+ * the number of layers where only the head does. It ends with the encoder of an encoder-decoder, since all layers of the
+ * decoder read the encoder's output.
  */
-export function frozenPrefix({ tape, layers }: Pick<Trace, "tape" | "layers">, live: ReadonlySet<string>): number {
+export function frozenPrefix(
+  { tape, layers }: Pick<Trace, "tape" | "layers">,
+  live: ReadonlySet<string>,
+  { encoderDecoder }: Pick<Model, "encoderDecoder">,
+): number {
   const changing = new Set<number>();
   for (const { id, origin } of tape.values) {
     if (origin.kind === "parameter" && live.has(origin.name)) changing.add(id);
@@ -19,7 +25,7 @@ export function frozenPrefix({ tape, layers }: Pick<Trace, "tape" | "layers">, l
     for (const id of Object.values(node.outputs)) changing.add(id);
   }
   const first = layers.findIndex(({ id }) => changing.has(id));
-  return first < 0 ? layers.length : first;
+  return Math.min(first < 0 ? layers.length : first, encoderDecoder?.encoderLayers ?? Infinity);
 }
 
 /** Whether a node draws a dropout mask. The input `seed` alone does not say so: attention always has one. */

@@ -1,7 +1,7 @@
 import { DataError } from "../../base/errors";
 import type { Batch } from "../../data/batch";
 import { IGNORED_LABEL } from "../../data/sample";
-import type { ImageSpec, Model } from "../../model/model";
+import type { EncoderDecoder, ImageSpec, Model } from "../../model/model";
 import { randomBits } from "../../ops/shared/dropout";
 import type { Inputs } from "../../run/executor";
 
@@ -41,12 +41,14 @@ export function batchInputs(model: Model, batch: Batch, options: InputOptions = 
   const { labels = 1, runs = 1, seed = { run: 0, batch: 0 }, virtualTokens = 0 } = options;
   const { size, rows } = batch;
   const length = batch.length + virtualTokens;
-  const positions = Int32Array.from({ length }, (_, i) => i);
+  const { firstPosition = 0 } = model;
+  const positions = Int32Array.from({ length }, (_, i) => firstPosition + i);
   return {
     ...(batch.pixels && model.image
       ? { patches: patchesOf(batch.pixels, size, model.image) }
       : textInputs(model, batch, virtualTokens)),
-    ...model.constants?.(positions),
+    ...(model.encoderDecoder && decoderInputs(model, model.encoderDecoder, batch)),
+    ...model.constants?.(positions, batch),
     attention_mask: withPrefix(batch.attentionMask, batch, virtualTokens, 1),
     positions,
     first_tokens: Int32Array.from({ length: size }, (_, row) => row * length),
@@ -121,6 +123,24 @@ function withPrefix(data: Int32Array, { size, length }: Batch, virtualTokens: nu
     result.set(data.subarray(row * length, (row + 1) * length), row * totalLength + virtualTokens);
   }
   return result;
+}
+
+/** Inputs of a decoder [size, targetLength]: labels shifted right, after the start id. Padding lies behind what causal attention reads. */
+function decoderInputs(
+  { padId, firstPosition = 0 }: Model,
+  { startId }: EncoderDecoder,
+  { labels, size, targetLength = 0 }: Batch,
+): Inputs {
+  const shifted = (i: number): number => {
+    if (i % targetLength === 0) return startId;
+    const before = labels[i - 1]!;
+    return before === IGNORED_LABEL ? padId : before;
+  };
+  return {
+    decoder_input_ids: Int32Array.from({ length: size * targetLength }, (_, i) => shifted(i)),
+    decoder_positions: Int32Array.from({ length: targetLength }, (_, i) => firstPosition + i),
+    decoder_mask: new Int32Array(size * targetLength).fill(1),
+  };
 }
 
 /**

@@ -3,6 +3,7 @@ import type { Batch } from "../../data/batch";
 import { splitBatch } from "../../data/split";
 import type { BatchPart } from "../../data/split";
 import { layerSection } from "../../model/forward";
+import { shapeKey, shapeOf } from "../../model/model";
 import type { BatchSize, Model } from "../../model/model";
 import type { Limits } from "../../op/limits";
 import type { ActivationFormat } from "../../op/pack";
@@ -59,7 +60,6 @@ interface ShapePlans {
 }
 
 const ALL_LAYERS: DroppedLayers = [];
-const shapeKey = ({ size, length }: BatchSize): string => `${size} x ${length}`;
 const keyOf = (shape: BatchSize, dropped: DroppedLayers): string => `${shapeKey(shape)} without ${variantKey(dropped)}`;
 const isSameChoice = (a: StepChoice, b: StepChoice): boolean =>
   a.rows === b.rows && [...a.sections].join() === [...b.sections].join();
@@ -104,8 +104,8 @@ export class PlanBook {
   }
 
   /** Adds a shape of batches. How steps run may change with it. @throws MemoryBudgetError where it does not fit. */
-  addShape({ size, length }: BatchSize): void {
-    this.#shapes.set(shapeKey({ size, length }), { size, length });
+  addShape(shape: BatchSize): void {
+    this.#shapes.set(shapeKey(shape), shapeOf(shape));
     const before = this.#choice;
     if (!before) return;
     this.#choice = this.#choose(this.#live);
@@ -124,7 +124,8 @@ export class PlanBook {
   /** The shape with the most tokens. */
   get largest(): BatchSize {
     const [first, ...others] = this.#shapes.values();
-    return others.reduce((a, b) => (b.size * b.length > a.size * a.length ? b : a), first!);
+    const tokens = ({ size, length, targetLength = 0 }: BatchSize): number => size * (length + targetLength);
+    return others.reduce((a, b) => (tokens(b) > tokens(a) ? b : a), first!);
   }
 
   /** Remembers the shapes and their plans; the function that it returns goes back to them. */
@@ -251,7 +252,9 @@ export class PlanBook {
 
   /** The layer that steps begin with while these tensors are live. */
   prefixLayer(live: ReadonlySet<string> = this.#live): number {
-    return this.options.cachesPrefix ? frozenPrefix(this.#trace(this.largest, ALL_LAYERS, live), live) : 0;
+    return this.options.cachesPrefix
+      ? frozenPrefix(this.#trace(this.largest, ALL_LAYERS, live), live, this.options.planned.model)
+      : 0;
   }
 
   /**
@@ -291,13 +294,13 @@ export class PlanBook {
 
   /** The shapes of the parts into which batches are split, without repetition. */
   #parts({ rows }: StepChoice): BatchSize[] {
-    const parts = [...this.#shapes.values()].map(({ size, length }) => ({ size: Math.min(size, rows), length }));
+    const parts = [...this.#shapes.values()].map((shape) => ({ ...shape, size: Math.min(shape.size, rows) }));
     return [...new Map(parts.map((part) => [shapeKey(part), part])).values()];
   }
 
   #largestPart({ rows }: StepChoice): BatchSize {
-    const { size, length } = this.largest;
-    return { size: Math.min(size, rows), length };
+    const { largest } = this;
+    return { ...largest, size: Math.min(largest.size, rows) };
   }
 
   /** Whether a step has several runs, the later ones of which add to the gradients of the first. */
@@ -355,16 +358,16 @@ export class PlanBook {
     return merges ? merges.adapterWithout(merges.mergedWith(live)) : traced.adapter;
   }
 
-  #trace({ size, length }: BatchSize, dropped: DroppedLayers, live: ReadonlySet<string>, from = 0): Trace {
+  #trace(shape: BatchSize, dropped: DroppedLayers, live: ReadonlySet<string>, from = 0): Trace {
     const { model, fragileNorms } = this.options.planned;
     if (this.#tracedModel !== model) this.#traces.clear();
     this.#tracedModel = model;
     const merged = this.options.merges?.mergedWith(live) ?? new Set();
-    const key = `${keyOf({ size, length }, dropped)}, from layer ${from}, merged ${[...merged].join(", ")}`;
+    const key = `${keyOf(shape, dropped)}, from layer ${from}, merged ${[...merged].join(", ")}`;
     let traced = this.#traces.get(key);
     if (!traced) {
       const adapter = this.#adapterWith(live);
-      const batch = { size, length };
+      const batch = shapeOf(shape);
       const options = { ...this.options.traced, model, fragileNorms, adapter, batch, dropped, from };
       traced = trace({ ...options, differentiable: true });
       this.#traces.set(key, traced);

@@ -44,7 +44,7 @@ export interface Trace {
   /** [1] */
   readonly loss: Value;
   readonly logits: Value;
-  /** Hidden states [size, length, hiddenSize] that leave each layer, from the first one that is traced. */
+  /** Hidden states that leave each layer, from the first one that is traced: [size, length, hiddenSize], a decoder's [size, targetLength, hiddenSize]. */
   readonly layers: readonly Value[];
 }
 
@@ -80,12 +80,19 @@ export function trace(options: TraceOptions): Trace {
 }
 
 function checkLength({ model, adapter, batch }: TraceOptions): void {
-  const length = batch.length + (adapter?.virtualTokens ?? 0);
+  const isSeq2seq = model.encoderDecoder !== undefined;
+  if (isSeq2seq !== (batch.targetLength !== undefined)) {
+    throw new DataError(
+      `A batch ${isSeq2seq ? "without texts to write does" : "with texts to write does"} not fit this ${model.family} model.`,
+      `Make batches with ${isSeq2seq ? 'labels: "target"' : "the labels of the model's task"}.`,
+    );
+  }
+  const length = Math.max(batch.length + (adapter?.virtualTokens ?? 0), batch.targetLength ?? 0);
   const fits = model.image ? length === model.maxLength : length <= model.maxLength;
   if (fits) return;
   const addition = adapter?.virtualTokens ? ` with ${adapter.virtualTokens} virtual tokens` : "";
   throw new DataError(
-    `Rows of ${batch.length} tokens${addition} do not fit this ${model.family} model, which takes ${model.image ? "exactly" : "at most"} ${model.maxLength}.`,
+    `Rows of ${Math.max(batch.length, batch.targetLength ?? 0)} tokens${addition} do not fit this ${model.family} model, which takes ${model.image ? "exactly" : "at most"} ${model.maxLength}.`,
     model.image
       ? "Give images of the size that config.json says."
       : "Truncate texts when they are encoded (maxLength).",
@@ -119,7 +126,7 @@ function withoutLayers(adapter: Adapter, layers: ReadonlySet<number>): ForwardHo
 
 /** The loss of a language model without its logits in memory; undefined where its last projection is adapted or trained. */
 function lossWithoutLogits(forward: Forward, options: TraceOptions, hiddenStates: Value): Value | undefined {
-  const { model, batch, adapter, labelSmoothing = 0, differentiable = false } = options;
+  const { model, adapter, labelSmoothing = 0, differentiable = false } = options;
   const inputs = model.output?.(forward, hiddenStates);
   if (!inputs || inputs.w.origin.kind !== "parameter") return undefined;
   const { name } = inputs.w.origin;
@@ -131,7 +138,7 @@ function lossWithoutLogits(forward: Forward, options: TraceOptions, hiddenStates
   if (trained.some((tensor) => tensor === name || tensor.startsWith(`${module}.`))) return undefined;
   const { recorder } = forward;
   const targets = {
-    labels: recorder.input("labels", [batch.size * forward.length], "i32"),
+    labels: recorder.input("labels", [rows(inputs.x.shape)], "i32"),
     normalizer: recorder.input("normalizer", [1]),
   };
   const attributes = { ignored: IGNORED_LABEL, smoothing: labelSmoothing, differentiable, logitBytes: LOGIT_BYTES };

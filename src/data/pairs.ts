@@ -1,0 +1,73 @@
+import { DataError } from "../base/errors";
+import type { Directory } from "../io/directory";
+import type { AnswerSamples } from "./answers";
+import { readConversations } from "./jsonl";
+import type { Conversation } from "./jsonl";
+import type { Sample } from "./sample";
+import { lineError } from "./text-file";
+import type { Tokenizer } from "./tokenizer";
+import { readTsv } from "./tsv";
+
+/** A text to read, and one to write. */
+export interface TextPair {
+  readonly source: string;
+  readonly target: string;
+}
+
+/**
+ * Reads conversations of a text to read and one to write from a tab-separated file with the header `source`, `target`, or else
+ * from JSON lines (`readConversations`).
+ * @throws DataError with the line for another header, another number of columns or an empty text.
+ */
+export async function readPairs(directory: Directory, file: string): Promise<Conversation[]> {
+  if (!file.endsWith(".tsv")) return readConversations(directory, file);
+  const where = `${file} in ${directory.name}`;
+  const [header, ...rows] = await readTsv(directory, file);
+  if (header?.cells.join() !== "source,target") {
+    throw lineError(where, 1, "the header is not source and target", "begin the file with source, a tab, target");
+  }
+  if (rows.length === 0) throw new DataError(`${where} has no rows`, "give a file with at least one");
+  return rows.map(({ line, cells }) => {
+    const [source = "", target = ""] = cells;
+    if (cells.length !== 2 || source.trim() === "" || target.trim() === "") {
+      throw lineError(where, line, "not two texts with a tab between them", "write both, without further tabs");
+    }
+    return [
+      { text: source, isAnswer: false },
+      { text: target, isAnswer: true },
+    ];
+  });
+}
+
+/** Every answer of conversations, as the text to write after all that precedes it. */
+export function answerPairs(conversations: readonly Conversation[]): TextPair[] {
+  return conversations.flatMap((turns) =>
+    turns.flatMap(({ text, isAnswer }, i) => {
+      const source = turns.slice(0, i).map((turn) => turn.text);
+      return isAnswer ? [{ source: source.join(""), target: text }] : [];
+    }),
+  );
+}
+
+/**
+ * Samples of an encoder-decoder: the tokens of a source, and as labels those of its target, each with the special tokens that
+ * the tokenizer adds.
+ * @param options.maxLength tokens at which both are cut. Default 512.
+ * @throws DataError if no pair has tokens on both sides.
+ */
+export function pairSamples(
+  pairs: readonly TextPair[],
+  tokenizer: Tokenizer,
+  { maxLength = 512 }: { readonly maxLength?: number } = {},
+): AnswerSamples {
+  const samples: Sample[] = [];
+  let truncated = 0;
+  for (const { source, target } of pairs) {
+    const [read, written] = [source, target].map((text) => tokenizer.encode(text, undefined, { maxLength }));
+    if (!read?.ids.length || !written?.ids.length) continue;
+    if (read.removed + written.removed > 0) truncated++;
+    samples.push({ ids: read.ids, label: written.ids });
+  }
+  if (samples.length === 0) throw new DataError("no pair has a text on both sides", "give at least one");
+  return { samples, truncated, dropped: pairs.length - samples.length };
+}
