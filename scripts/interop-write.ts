@@ -7,6 +7,7 @@ import type { AdapterChoice } from "../src/adapter/make";
 import { Random } from "../src/base/random";
 import type { Batch } from "../src/data/batch";
 import type { LoadedModel } from "../src/io/load-model";
+import type { Model } from "../src/model/model";
 import { writeSafetensors } from "../src/io/safetensors-write";
 import { createEngine, loadModel, openDirectory } from "../src/node/index";
 import { saveAdapter } from "../src/train/files";
@@ -35,13 +36,20 @@ if (directory === undefined || values.out === undefined) {
   using engine = await createEngine();
   for (const family of familiesOf(directory)) {
     for (const [kind, choice] of Object.entries(KINDS)) {
-      // For ViT, PEFT has no prompts and no biases.
-      if (family === "vit" && ["prompt", "lora-biases"].includes(kind)) continue;
       using loaded = await loadModel(engine, `${directory}/${family}/base`);
+      if (!isPossible(loaded.model, kind)) continue;
       await write(loaded, choice, `${values.out}/${family}/${kind}`);
       process.stdout.write(`wrote ${family}/${kind}\n`);
     }
   }
+}
+
+/** Whether PEFT has a kind for a model: neither prompts nor biases for images. */
+function isPossible(model: Model, kind: string): boolean {
+  const embeddings = model.parameters.find(({ name }) => name === model.wordEmbeddings);
+  // Prompts are as wide as the layers, unlike ELECTRA's and ALBERT's embeddings; ALBERT's layers have no numbers.
+  if (kind === "prompt") return embeddings?.shape[1] === model.hiddenSize;
+  return kind !== "lora-biases" || (!model.image && model.projections.some(({ layer }) => layer === 1));
 }
 
 async function write(loaded: LoadedModel, choice: AdapterChoice, folder: string): Promise<void> {

@@ -22,16 +22,21 @@ from transformers import AutoModelForCausalLM, AutoModelForImageClassification, 
 LIMIT = 1e-4
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BASES = ROOT / "interop-data"
+CLASSIFIERS = ["bert", "roberta", "xlm-roberta", "distilbert", "electra", "albert", "mpnet"]
+IMAGES = ["vit", "deit", "dinov2"]
 AUTO = {
-    "bert": AutoModelForSequenceClassification,
-    "roberta": AutoModelForSequenceClassification,
+    **{family: AutoModelForSequenceClassification for family in CLASSIFIERS},
     "gpt2": AutoModelForCausalLM,
     "llama": AutoModelForCausalLM,
-    "vit": AutoModelForImageClassification,
+    **{family: AutoModelForImageClassification for family in IMAGES},
 }
-TASK = {"bert": "SEQ_CLS", "roberta": "SEQ_CLS", "gpt2": "CAUSAL_LM", "llama": "CAUSAL_LM", "vit": None}
-TARGETS = {"bert": ["query", "value"], "roberta": ["query", "value"], "gpt2": ["c_attn"],
-           "llama": ["q_proj", "v_proj"], "vit": ["q_proj", "v_proj"]}
+TASK = {**{family: "SEQ_CLS" for family in CLASSIFIERS}, "gpt2": "CAUSAL_LM", "llama": "CAUSAL_LM",
+        **{family: None for family in IMAGES}}
+TARGETS = {**{family: ["query", "value"] for family in CLASSIFIERS}, "distilbert": ["q_lin", "v_lin"], "mpnet": ["q", "v"],
+           "gpt2": ["c_attn"], "llama": ["q_proj", "v_proj"],
+           **{family: ["q_proj", "v_proj"] for family in IMAGES}}
+# Families whose modules PEFT chooses itself for (IA)3.
+IA3 = ["bert", "roberta", "gpt2", "llama"]
 
 
 def base(family):
@@ -67,7 +72,7 @@ def config_of(family, kind):
 
 
 def kinds_of(family):
-    return ["lora", "adalora", "vera"] + ([] if family == "vit" else ["ia3", "prompt"])
+    return ["lora", "adalora", "vera"] + (["ia3", "prompt"] if family in IA3 else [])
 
 
 def python_writes(work):

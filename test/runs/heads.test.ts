@@ -25,12 +25,16 @@ import { relativeError } from "../../src/base/relative-error";
 import type { Config } from "../support/tiny";
 
 const TEXT_FAMILIES = ["bert", "roberta", "gpt2", "llama"] as const;
+const ENCODERS = ["distilbert", "electra", "albert"] as const;
 /** Modules of the checkpoints' heads, which question answering does not use; the head of GPT-2 is its embeddings. */
 const STORED_HEADS = {
   bert: ["bert.pooler.dense", "classifier"],
   roberta: ["classifier.dense", "classifier.out_proj"],
   gpt2: [],
   llama: ["lm_head"],
+  distilbert: ["classifier", "pre_classifier"],
+  electra: ["classifier.dense", "classifier.out_proj"],
+  albert: ["albert.pooler", "classifier"],
 };
 const DECODERS = ["gpt2", "llama"] as const;
 const LENGTH = 12;
@@ -63,28 +67,31 @@ function crossEntropy(scores: readonly number[], label: number): number {
 }
 
 describe("question answering", () => {
-  it.each(TEXT_FAMILIES)("%s gets a new head, and its loss is the mean of two cross-entropies", async (family) => {
-    using loaded = await loadBase(family, { task: "question_answering" });
-    expect(loaded.initialised).toEqual(["qa_outputs.weight", "qa_outputs.bias"]);
-    const modules = new Set(loaded.unused.map((name) => name.replace(/\.(weight|bias)$/, "")));
-    expect([...modules], "the head of the checkpoint").toEqual(STORED_HEADS[family]);
-    const samples = texts(3, (row) => Int32Array.of(row, row + 2));
-    const batch = makeBatch(samples, { size: 4, length: LENGTH, padId: loaded.model.padId, labels: "span" });
-    const logits = await logitsOf(loaded, batch);
-    expect(logits.length).toBe(4 * LENGTH * 2);
-    const scores = (row: number, end: 0 | 1): number[] =>
-      Array.from({ length: LENGTH }, (_, token) => logits[(row * LENGTH + token) * 2 + end]!);
-    const losses = [0, 1, 2].map(
-      (row) => (crossEntropy(scores(row, 0), row) + crossEntropy(scores(row, 1), row + 2)) / 2,
-    );
-    const data = { perEpoch: 1, next: () => batch };
-    using trainer = await Trainer.create({ model: loaded, adapter: plain, data, steps: 1, dropout: false });
-    const { loss, count, predictions, labels } = await trainer.evaluate([batch]);
-    expect(loss).toBeCloseTo(losses.reduce((sum, rowLoss) => sum + rowLoss, 0) / 3, 5);
-    expect([count, labels]).toEqual([6, [0, 2, 1, 3, 2, 4]]);
-    const largest = (values: readonly number[]): number => values.indexOf(Math.max(...values));
-    expect(predictions).toEqual([0, 1, 2].flatMap((row) => [largest(scores(row, 0)), largest(scores(row, 1))]));
-  });
+  it.each([...TEXT_FAMILIES, ...ENCODERS])(
+    "%s gets a new head, and its loss is the mean of two cross-entropies",
+    async (family) => {
+      using loaded = await loadBase(family, { task: "question_answering" });
+      expect(loaded.initialised).toEqual(["qa_outputs.weight", "qa_outputs.bias"]);
+      const modules = new Set(loaded.unused.map((name) => name.replace(/\.(weight|bias)$/, "")));
+      expect([...modules], "the head of the checkpoint").toEqual(STORED_HEADS[family]);
+      const samples = texts(3, (row) => Int32Array.of(row, row + 2));
+      const batch = makeBatch(samples, { size: 4, length: LENGTH, padId: loaded.model.padId, labels: "span" });
+      const logits = await logitsOf(loaded, batch);
+      expect(logits.length).toBe(4 * LENGTH * 2);
+      const scores = (row: number, end: 0 | 1): number[] =>
+        Array.from({ length: LENGTH }, (_, token) => logits[(row * LENGTH + token) * 2 + end]!);
+      const losses = [0, 1, 2].map(
+        (row) => (crossEntropy(scores(row, 0), row) + crossEntropy(scores(row, 1), row + 2)) / 2,
+      );
+      const data = { perEpoch: 1, next: () => batch };
+      using trainer = await Trainer.create({ model: loaded, adapter: plain, data, steps: 1, dropout: false });
+      const { loss, count, predictions, labels } = await trainer.evaluate([batch]);
+      expect(loss).toBeCloseTo(losses.reduce((sum, rowLoss) => sum + rowLoss, 0) / 3, 5);
+      expect([count, labels]).toEqual([6, [0, 2, 1, 3, 2, 4]]);
+      const largest = (values: readonly number[]): number => values.indexOf(Math.max(...values));
+      expect(predictions).toEqual([0, 1, 2].flatMap((row) => [largest(scores(row, 0)), largest(scores(row, 1))]));
+    },
+  );
 
   it.each(["roberta", "llama"])(
     "%s learns to find a token, and its adapter is saved for QUESTION_ANS",
