@@ -2,6 +2,8 @@
 //
 //   dx[i, j] = dloss * normalizer * (exp(x[i, j] - lse[i]) - (1 - e) [j = label] - e / classes)
 //
+// If `cap` is not 0, x stands for cap tanh(x / cap), and dx is the gradient of what is in memory (Gemma 2).
+//
 // Rows whose label is `ignored` have loss and gradient 0. `e` is the label smoothing of torch.nn.CrossEntropyLoss. The
 // host passes `normalizer` = 1 / (number of labels that are not ignored), so that micro-batches can share one mean.
 //
@@ -13,12 +15,14 @@
 
 #import lib/element
 #import lib/lane_numbers
+#import lib/soft_cap
 
 struct Params {
   rows: u32,
   classes: u32,
   ignored: i32,
   smoothing: f32,
+  cap: f32,
 }
 
 @group(0) @binding(0) var<storage, read> x: array<Element>;
@@ -61,6 +65,13 @@ fn group_sum(value: f32, lane: u32) -> f32 {
   return result;
 }
 
+fn capped(logits: Element) -> Element {
+  if (params.cap == 0.0) {
+    return logits;
+  }
+  return soft_cap(logits, params.cap);
+}
+
 @compute @workgroup_size(GROUP)
 fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
   let row = group.y * groups.x + group.x;
@@ -72,15 +83,16 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
   let last = (start + params.classes - 1u) / WIDTH;
   var lane_largest = Element(-3.4e38);
   for (var i = first; i <= last; i += GROUP) {
-    lane_largest = max(lane_largest, select(Element(-3.4e38), x[i], is_in_span(i, start, params.classes)));
+    lane_largest = max(lane_largest, select(Element(-3.4e38), capped(x[i]), is_in_span(i, start, params.classes)));
   }
   let largest = group_max(largest_number(lane_largest), local.x);
   var lane_total = Element();
   var lane_logits = Element();
   for (var i = first; i <= last; i += GROUP) {
     let is_own = is_in_span(i, start, params.classes);
-    lane_total += select(Element(), exp(x[i] - largest), is_own);
-    lane_logits += select(Element(), x[i], is_own);
+    let logits = capped(x[i]);
+    lane_total += select(Element(), exp(logits - largest), is_own);
+    lane_logits += select(Element(), logits, is_own);
   }
   let total_exp = group_sum(number_sum(lane_total), local.x);
   let logit_sum = group_sum(number_sum(lane_logits), local.x);
@@ -92,7 +104,7 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
     if (label != params.ignored && label >= 0 && u32(label) < params.classes) {
       let smoothed = params.smoothing / f32(params.classes) * logit_sum;
       let index = start + u32(label);
-      row_loss[row] = log_sum - (1.0 - params.smoothing) * number(x[index / WIDTH], index % WIDTH) - smoothed;
+      row_loss[row] = log_sum - (1.0 - params.smoothing) * number(capped(x[index / WIDTH]), index % WIDTH) - smoothed;
     }
   }
 }
@@ -128,7 +140,13 @@ fn row_slope(row: u32, i: u32, logits: Element) -> Element {
   if (index / WIDTH == i) {
     set_number(&expected, index % WIDTH, smoothed + (1.0 - params.smoothing));
   }
-  return normalizer[0] * (exp(logits - lse[row]) - expected);
+  let shown = capped(logits);
+  let gradient = normalizer[0] * (exp(shown - lse[row]) - expected);
+  if (params.cap == 0.0) {
+    return gradient;
+  }
+  let ratio = shown / params.cap;
+  return gradient * fma(-ratio, ratio, Element(1.0));
 }
 
 // Gradients of element i of x if dloss is 1, for numbers of several rows.

@@ -1,8 +1,8 @@
-// y = xhat weight,  xhat = x rstd,  rstd = 1 / sqrt(mean(x^2) + eps), for each row
-//   g = dy weight;  dx = rstd (g - xhat mean(g xhat));  dweight = sum over rows of dy xhat
+// y = xhat w,  w = OFFSET + weight,  xhat = x rstd,  rstd = 1 / sqrt(mean(x^2) + eps), for each row
+//   g = dy w;  dx = rstd (g - xhat mean(g xhat));  dweight = sum over rows of dy xhat
 //
-// Entries `..._from_y` compute xhat = y / weight. Then only y is kept, which the next layer keeps anyway, but weights
-// must not be near zero. Entries `..._from_x` compute xhat from x and rstd.
+// Entries `..._from_y` compute xhat = y / w. Then only y is kept, which the next layer keeps anyway, but w must not be
+// near zero. Entries `..._from_x` compute xhat from x and rstd.
 //
 // Entries `add_...` add `residual` to their input first, in place: they run in place of add.wgsl and the norm after it. In
 // `add_y_forward` the residual lies in y, which the norm overwrites.
@@ -15,6 +15,9 @@
 
 #import lib/norm
 
+// Gemma's norms store w - 1.
+const OFFSET: u32 = 0u;
+
 @group(0) @binding(0) var<storage, read_write> x: array<Element>;
 @group(0) @binding(1) var<storage, read> weight: array<Element>;
 @group(0) @binding(2) var<storage, read_write> y: array<Element>;
@@ -24,6 +27,10 @@
 @group(0) @binding(6) var<storage, read_write> partials: array<Element>;
 @group(0) @binding(7) var<storage, read> residual: array<Element>;
 @group(0) @binding(8) var<uniform> params: Params;
+
+fn scale_at(column: u32) -> Element {
+  return weight[column] + f32(OFFSET);
+}
 
 // The norm of a row of x.
 fn row_norm(row: u32, lane: u32) {
@@ -35,7 +42,7 @@ fn row_norm(row: u32, lane: u32) {
   }
   let inverse = 1.0 / sqrt(group_sum(number_sum(squares), lane) / f32(params.columns) + params.eps);
   for (var j = lane; j < columns; j += GROUP) {
-    y[first + j] = x[first + j] * inverse * weight[j];
+    y[first + j] = x[first + j] * inverse * scale_at(j);
   }
   if (lane == 0u) {
     rstd[row] = inverse;
@@ -87,7 +94,7 @@ fn row_norm_in_place(row: u32, lane: u32) {
   }
   let inverse = 1.0 / sqrt(group_sum(number_sum(squares), lane) / f32(params.columns) + params.eps);
   for (var j = lane; j < columns; j += GROUP) {
-    y[first + j] = y[first + j] * inverse * weight[j];
+    y[first + j] = y[first + j] * inverse * scale_at(j);
   }
   if (lane == 0u) {
     rstd[row] = inverse;
@@ -131,8 +138,8 @@ fn grad_x_from_y(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) g
   let mean = group_sum(number_sum(lane_sum), local.x) / f32(params.columns);
   let inverse = rstd[row];
   for (var j = local.x; j < columns; j += GROUP) {
-    let xhat = y[first + j] / weight[j];
-    store_gradient(first + j, inverse * (dy[first + j] * weight[j] - xhat * mean));
+    let xhat = y[first + j] / scale_at(j);
+    store_gradient(first + j, inverse * (dy[first + j] * scale_at(j) - xhat * mean));
   }
 }
 
@@ -151,8 +158,8 @@ fn grad_x_from_y_in_place(@builtin(workgroup_id) group: vec3u, @builtin(num_work
   let mean = group_sum(number_sum(lane_sum), local.x) / f32(params.columns);
   let inverse = rstd[row];
   for (var j = local.x; j < columns; j += GROUP) {
-    let xhat = y[first + j] / weight[j];
-    dx[first + j] = inverse * (dx[first + j] * weight[j] - xhat * mean);
+    let xhat = y[first + j] / scale_at(j);
+    dx[first + j] = inverse * (dx[first + j] * scale_at(j) - xhat * mean);
   }
 }
 
@@ -167,11 +174,11 @@ fn grad_x_from_x(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) g
   let inverse = rstd[row];
   var lane_sum = Element();
   for (var j = local.x; j < columns; j += GROUP) {
-    lane_sum = fma(dy[first + j] * weight[j], x[first + j] * inverse, lane_sum);
+    lane_sum = fma(dy[first + j] * scale_at(j), x[first + j] * inverse, lane_sum);
   }
   let mean = group_sum(number_sum(lane_sum), local.x) / f32(params.columns);
   for (var j = local.x; j < columns; j += GROUP) {
-    store_gradient(first + j, inverse * (dy[first + j] * weight[j] - x[first + j] * inverse * mean));
+    store_gradient(first + j, inverse * (dy[first + j] * scale_at(j) - x[first + j] * inverse * mean));
   }
 }
 
@@ -186,11 +193,11 @@ fn grad_x_from_x_in_place(@builtin(workgroup_id) group: vec3u, @builtin(num_work
   let inverse = rstd[row];
   var lane_sum = Element();
   for (var j = local.x; j < columns; j += GROUP) {
-    lane_sum = fma(dx[first + j] * weight[j], x[first + j] * inverse, lane_sum);
+    lane_sum = fma(dx[first + j] * scale_at(j), x[first + j] * inverse, lane_sum);
   }
   let mean = group_sum(number_sum(lane_sum), local.x) / f32(params.columns);
   for (var j = local.x; j < columns; j += GROUP) {
-    dx[first + j] = inverse * (dx[first + j] * weight[j] - x[first + j] * inverse * mean);
+    dx[first + j] = inverse * (dx[first + j] * scale_at(j) - x[first + j] * inverse * mean);
   }
 }
 
@@ -206,7 +213,7 @@ fn temp_partials_from_y(@builtin(workgroup_id) group: vec3u, @builtin(num_workgr
     let index = i * columns + at.column;
     sum = fma(dy[index], y[index], sum);
   }
-  partials[(params.chunk0 + at.chunk) * columns + at.column] = sum / weight[at.column];
+  partials[(params.chunk0 + at.chunk) * columns + at.column] = sum / scale_at(at.column);
 }
 
 @compute @workgroup_size(GROUP)

@@ -1,19 +1,23 @@
 // y[i] = x[i] cos - x[i + h] sin,  y[i + h] = x[i + h] cos + x[i] sin,  cos, sin = table[row % length, 0 and 1, i], for i < h
+// y[i] = x[i]  for i >= 2 h
 //
-// Rotary position embedding (Su et al. 2021) of each head, which has 2 h elements. dx is dy rotated by the opposite
-// angle, so the gradient needs neither x nor y. Shapes: x, y, dy, dx [rows, heads * 2 h], table [length, 2, h].
+// Rotary position embedding (Su et al. 2021) of the first 2 h of each head's d elements. dx is dy rotated by the opposite
+// angle, so the gradient needs neither x nor y. Shapes: x, y, dy, dx [rows, heads * d], table [length, 2, h].
 // Entries `..._both_in_place` also rotate `other`, by the same table, in place of another launch: queries and keys in one.
-// Threads: one invocation for each element of pairs; those of `other` are shared out among the same invocations. Range: any. Limits: pairs of one launch below 2^31; the table fits
-// one binding.
+// Threads: one invocation for each element of pairs, and, where the result has a buffer of its own, for each element that
+// stays; the pairs of `other` are shared out among the same invocations. Range: any. Limits: units of one launch below
+// 2^31; the table fits one binding.
 
 #import lib/element
 
-// `pairs` and `row0` are the pairs and the first row of a launch; `half` is h; `row_pairs` are the pairs of a row. Pairs are of
-// elements.
+// `units` and `row0` are the invocations and the first row of a launch; `half` is h; `head` are the elements of a head, and
+// `head_units` its invocations: the first `half` have a pair each.
 struct Params {
-  pairs: u32,
+  units: u32,
   half: u32,
-  row_pairs: u32,
+  head: u32,
+  head_units: u32,
+  heads: u32,
   length: u32,
   row0: u32,
   accumulate: u32,
@@ -29,6 +33,8 @@ struct Params {
 @group(0) @binding(7) var<uniform> other_params: Params;
 
 struct Pair {
+  // Whether the invocation has the element at `second` alone, which stays as it is.
+  is_single: bool,
   first: u32,
   second: u32,
   cosine: Element,
@@ -36,12 +42,14 @@ struct Pair {
 }
 
 fn pair_at(index: u32, launch: Params) -> Pair {
-  let row = index / launch.row_pairs;
-  let within = index % launch.row_pairs;
-  let i = within % launch.half;
-  let first = row * 2u * launch.row_pairs + (within / launch.half) * 2u * launch.half + i;
-  let entry = 2u * ((launch.row0 + row) % launch.length) * launch.half + i;
-  return Pair(first, first + launch.half, table[entry], table[entry + launch.half]);
+  let i = index % launch.head_units;
+  let head = index / launch.head_units;
+  let first = head * launch.head + i;
+  if (i >= launch.half) {
+    return Pair(true, first, first + launch.half, Element(), Element());
+  }
+  let entry = 2u * ((launch.row0 + head / launch.heads) % launch.length) * launch.half + i;
+  return Pair(false, first, first + launch.half, table[entry], table[entry + launch.half]);
 }
 
 fn rotate_in_place(index: u32) {
@@ -63,8 +71,12 @@ fn rotate_back_in_place(index: u32) {
 @compute @workgroup_size(GROUP)
 fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
   let index = element_index(group, groups, local);
-  if (index < params.pairs) {
+  if (index < params.units) {
     let p = pair_at(index, params);
+    if (p.is_single) {
+      y[p.second] = x[p.second];
+      return;
+    }
     let a = x[p.first];
     let b = x[p.second];
     y[p.first] = fma(a, p.cosine, -b * p.sine);
@@ -75,7 +87,7 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
 @compute @workgroup_size(GROUP)
 fn forward_in_place(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
   let index = element_index(group, groups, local);
-  if (index < params.pairs) {
+  if (index < params.units) {
     rotate_in_place(index);
   }
 }
@@ -83,10 +95,10 @@ fn forward_in_place(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups
 @compute @workgroup_size(GROUP)
 fn forward_both_in_place(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
   let index = element_index(group, groups, local);
-  if (index < params.pairs) {
+  if (index < params.units) {
     rotate_in_place(index);
   }
-  for (var i = index; i < other_params.pairs; i += groups.x * groups.y * GROUP) {
+  for (var i = index; i < other_params.units; i += groups.x * groups.y * GROUP) {
     let p = pair_at(i, other_params);
     let a = other[p.first];
     let b = other[p.second];
@@ -98,8 +110,16 @@ fn forward_both_in_place(@builtin(workgroup_id) group: vec3u, @builtin(num_workg
 @compute @workgroup_size(GROUP)
 fn grad_x(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
   let index = element_index(group, groups, local);
-  if (index < params.pairs) {
+  if (index < params.units) {
     let p = pair_at(index, params);
+    if (p.is_single) {
+      if (params.accumulate != 0u) {
+        dx[p.second] += dy[p.second];
+      } else {
+        dx[p.second] = dy[p.second];
+      }
+      return;
+    }
     let a = dy[p.first];
     let b = dy[p.second];
     var da = fma(a, p.cosine, b * p.sine);
@@ -116,7 +136,7 @@ fn grad_x(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: 
 @compute @workgroup_size(GROUP)
 fn grad_x_in_place(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
   let index = element_index(group, groups, local);
-  if (index < params.pairs) {
+  if (index < params.units) {
     rotate_back_in_place(index);
   }
 }
@@ -124,10 +144,10 @@ fn grad_x_in_place(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups)
 @compute @workgroup_size(GROUP)
 fn grad_x_both_in_place(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
   let index = element_index(group, groups, local);
-  if (index < params.pairs) {
+  if (index < params.units) {
     rotate_back_in_place(index);
   }
-  for (var i = index; i < other_params.pairs; i += groups.x * groups.y * GROUP) {
+  for (var i = index; i < other_params.units; i += groups.x * groups.y * GROUP) {
     let p = pair_at(i, other_params);
     let a = other[p.first];
     let b = other[p.second];

@@ -45,6 +45,12 @@ const DEFAULTS: Readonly<Record<string, Defaults>> = {
   llama: { targets: ["k_proj", "v_proj", "down_proj"], feedForward: ["down_proj"] },
   t5: { targets: ["k", "v", "wo"], feedForward: ["wo"] },
   bart: { targets: ["k_proj", "v_proj", "fc2"], feedForward: ["fc2"] },
+  qwen2: { targets: ["q_proj", "v_proj", "down_proj"], feedForward: ["down_proj"] },
+  qwen3: { targets: ["q_proj", "v_proj", "down_proj"], feedForward: ["down_proj"] },
+  mistral: { targets: ["k_proj", "v_proj", "down_proj"], feedForward: ["down_proj"] },
+  gemma2: { targets: ["q_proj", "v_proj", "down_proj"], feedForward: ["down_proj"] },
+  gemma3_text: { targets: ["q_proj", "v_proj", "down_proj"], feedForward: ["down_proj"] },
+  gpt_neox: { targets: ["query_key_value", "dense_4h_to_h"], feedForward: ["dense_4h_to_h"] },
 };
 
 /** Roles of the targets in families for which PEFT has no defaults. A fused projection's outputs are queries as well. */

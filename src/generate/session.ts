@@ -1,6 +1,7 @@
 import type { Adapter } from "../adapter/adapter";
 import type { LoadedModel } from "../io/load-model";
 import type { CacheSpec } from "../model/cache";
+import { ConfigError } from "../base/errors";
 import { Forward } from "../model/forward";
 import type { BatchSize } from "../model/model";
 import type { TensorSpec } from "../op/declaration";
@@ -55,6 +56,8 @@ export class GenerationSession {
   readonly #caches: ReadonlyMap<string, Tensor>;
   readonly #prompt: Plan;
   readonly #token: Plan;
+  /** Tokens of the longest text so far. */
+  #longest = 0;
 
   private constructor(
     private readonly parts: GenerationParts,
@@ -126,12 +129,21 @@ export class GenerationSession {
     const positions = Int32Array.from({ length: rows * length }, (_, i) =>
       Math.min(lastPosition, starts[Math.floor(i / length)]! + (i % length)),
     );
+    const longest = starts.reduce((most, start, row) => Math.max(most, start + virtualTokens + last[row]! + 1), 0);
+    const { constantsChangeAbove: limit = Infinity } = model;
+    if (this.#longest > 0 && this.#longest <= limit && longest > limit) {
+      throw new ConfigError(
+        `This model rotates its keys otherwise in texts of more than ${limit} tokens, and a text has grown past them.`,
+        "Generate fewer tokens, or give prompts that are longer than that.",
+      );
+    }
+    this.#longest = longest;
     const inputs: Inputs = {
       [sourceLength === undefined ? "input_ids" : "decoder_input_ids"]: ids,
       owners,
       starts,
       text_positions: positions.map((position) => firstPosition + position),
-      ...model.constants?.(positions, { size: rows, length: sourceLength ?? length, targetLength: capacity }),
+      ...model.constants?.(positions, { size: rows, length: sourceLength ?? longest, targetLength: capacity }),
       ...encoded,
       last_tokens: last.map((token, row) => row * length + virtualTokens + token),
     };

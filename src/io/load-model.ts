@@ -124,9 +124,9 @@ export class LoadedModel {
   /** Finds the fragile norms again if the weights were trained in place. Reads the norms' weights. */
   async updateFragileNorms(): Promise<void> {
     if (!this.isTrained) return;
-    const fragile = this.model.parameters.filter(isNormWeight).map(async ({ name }) => {
+    const fragile = this.model.parameters.filter(isNormWeight).map(async ({ name, offset = 0 }) => {
       const data = await this.weights.get(name)!.read();
-      return data.every((value) => Math.abs(value) >= SMALLEST_INVERTIBLE) ? [] : [normOf(name)];
+      return data.every((value) => Math.abs(value + offset) >= SMALLEST_INVERTIBLE) ? [] : [normOf(name)];
     });
     this.#fragileNorms = new Set((await Promise.all(fragile)).flat());
   }
@@ -206,7 +206,7 @@ export async function initialiseModel(
   return withNewWeights(async (weights) => {
     const uploader = new Uploader(engine.device, "random weights");
     for (const parameter of model.parameters) {
-      const source = isScale(parameter) ? ones : initial(parameter, config, random);
+      const source = isScale(parameter) ? ones(parameter) : initial(parameter, config, random);
       weights.set(parameter.name, (await uploader.upload(parameter, source)).tensor);
     }
     const loadAgain = (): Promise<LoadedModel> => initialiseModel(engine, config, options);
@@ -308,6 +308,10 @@ function initial(
 /** Whether a tensor begins as ones: the weight of a norm, or a layer scale. */
 const isScale = ({ name, shape }: ParameterSpec): boolean => shape.length === 1 && !name.endsWith(".bias");
 
-const ones: ElementSource = (first, end) => new Float32Array(end - first).fill(1);
+/** Ones, less what is added to them. */
+const ones =
+  ({ offset = 0 }: ParameterSpec): ElementSource =>
+  (first, end) =>
+    new Float32Array(end - first).fill(1 - offset);
 
 const normOf = (weight: string): string => weight.replace(/\.weight$/, "");

@@ -14,7 +14,7 @@ export type ElementSource = (first: number, end: number) => Float32Array | Promi
 /** The driver keeps a copy of written data until it has transferred it. The total size of these copies stays below this. */
 const IN_FLIGHT_BYTES = 1 << 26;
 
-/** A weight on the GPU, and the smallest magnitude of its elements. */
+/** A weight on the GPU, and the smallest magnitude of its elements with what is added to them. */
 export interface Uploaded {
   readonly tensor: Tensor;
   readonly smallest: number;
@@ -35,14 +35,15 @@ export class Uploader {
    * Uploads a weight. The caller owns the tensor.
    * @throws FileFormatError for a value that is not finite, OutOfMemoryError, and what `source` throws.
    */
-  async upload({ name, shape, dtype = "f32" }: Omit<ParameterSpec, "layer">, source: ElementSource): Promise<Uploaded> {
+  async upload(spec: Omit<ParameterSpec, "layer">, source: ElementSource): Promise<Uploaded> {
+    const { name, shape, dtype = "f32", offset = 0 } = spec;
     const make = (): Tensor => new Tensor(this.device, shape, dtype, "weight");
     const tensor = await this.device.pool.checked(`${name} of ${this.where}`, make);
     let smallest = Infinity;
     try {
       for (const [first, end] of windows(shape, this.window)) {
         const data = await source(first, end);
-        smallest = Math.min(smallest, checkedSmallest(data, first, `${name} in ${this.where}`));
+        smallest = Math.min(smallest, checkedSmallest(data, first, offset, `${name} in ${this.where}`));
         await this.#throttle(tensor.fillRows(first / columns(shape), data));
       }
     } catch (failure) {
@@ -68,11 +69,11 @@ function* windows(shape: Shape, window: number): Generator<readonly [number, num
   for (let first = 0; first < count; first += step) yield [first, Math.min(count, first + step)];
 }
 
-/** The smallest magnitude. @throws FileFormatError for a value that is not finite. */
-function checkedSmallest(data: Float32Array, first: number, what: string): number {
+/** The smallest magnitude after `offset` is added. @throws FileFormatError for a value that is not finite. */
+function checkedSmallest(data: Float32Array, first: number, offset: number, what: string): number {
   let smallest = Infinity;
   for (let i = 0; i < data.length; i++) {
-    const magnitude = Math.abs(data[i]!);
+    const magnitude = Math.abs(data[i]! + offset);
     if (magnitude < smallest) smallest = magnitude;
     if (magnitude < Infinity) continue;
     throw new FileFormatError(

@@ -36,7 +36,12 @@ export function labelCount(config: Readonly<Record<string, unknown>>): number {
 }
 
 /** How GELU is computed under each of its names in config.json: exactly, or by tanh. */
-export const GELU_ACTIVATIONS = { gelu: "none", gelu_new: "tanh", gelu_pytorch_tanh: "tanh" } as const;
+export const GELU_ACTIVATIONS = {
+  gelu: "none",
+  gelu_new: "tanh",
+  gelu_fast: "tanh",
+  gelu_pytorch_tanh: "tanh",
+} as const;
 
 /** The entry of an activation in a family's table. @throws ConfigError if the table does not have it. */
 export function activationOf<T>(activation: string, supported: Readonly<Record<string, T>>): T {

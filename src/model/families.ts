@@ -5,10 +5,17 @@ import { bert, electra, roberta, xlmRoberta } from "./bert";
 import type { StoredNames } from "./config";
 import { dinov2 } from "./dinov2";
 import { distilbert } from "./distilbert";
+import { gemma2, gemma3 } from "./gemma";
+import { gptNeoX } from "./gpt-neox";
 import { gpt2 } from "./gpt2";
 import { llama } from "./llama";
+import { mistral } from "./mistral";
 import type { Model, Task } from "./model";
 import { mpnet } from "./mpnet";
+import { olmo2 } from "./olmo2";
+import { phi3 } from "./phi3";
+import { qwen2, qwen3 } from "./qwen";
+import { smollm3 } from "./smollm3";
 import { t5 } from "./t5";
 import { deit, vit } from "./vit";
 
@@ -24,6 +31,15 @@ const FAMILIES: Readonly<Record<string, (config: Readonly<Record<string, unknown
   mpnet,
   gpt2,
   llama,
+  qwen2,
+  qwen3,
+  mistral,
+  phi3,
+  gemma2,
+  gemma3_text: gemma3,
+  olmo2,
+  smollm3,
+  gpt_neox: gptNeoX,
   t5,
   vit,
   deit,
@@ -62,6 +78,15 @@ const ARCHITECTURES: Readonly<Record<string, string>> = {
   mpnet: "MPNet",
   gpt2: "GPT2",
   llama: "Llama",
+  qwen2: "Qwen2",
+  qwen3: "Qwen3",
+  mistral: "Mistral",
+  phi3: "Phi3",
+  gemma2: "Gemma2",
+  gemma3_text: "Gemma3Text",
+  olmo2: "Olmo2",
+  smollm3: "SmolLM3",
+  gpt_neox: "GPTNeoX",
   t5: "T5",
   vit: "ViT",
   deit: "DeiT",
@@ -79,6 +104,9 @@ const ENDINGS: Readonly<Record<Task, string>> = {
   seq2seq: "ForConditionalGeneration",
   image_classification: "ForImageClassification",
 };
+
+/** Names of language models that are not put together in this way, by `model_type`. */
+const LANGUAGE_MODELS: Readonly<Record<string, string>> = { gpt2: "GPT2LMHeadModel", gemma3_text: "Gemma3ForCausalLM" };
 
 /** Number of labels of tasks for which it is fixed: one value; the start and the end of an answer. */
 const FIXED_LABELS: Readonly<Partial<Record<Task, number>>> = { regression: 1, question_answering: 2 };
@@ -100,8 +128,8 @@ export function withHead(config: Readonly<Record<string, unknown>>, options: Hea
   const writing = ENCODER_DECODERS.includes(type) ? "seq2seq" : "causal_lm";
   const task = options.task === "generation" ? writing : (options.task ?? labelledTask(createModel(config).task));
   const labels = options.labels ?? FIXED_LABELS[task];
-  const isTied = type === "gpt2" && task === "causal_lm";
-  const architecture = `${ARCHITECTURES[type] ?? type}${isTied ? "LMHeadModel" : ENDINGS[task]}`;
+  const irregular = task === "causal_lm" ? LANGUAGE_MODELS[type] : undefined;
+  const architecture = irregular ?? `${ARCHITECTURES[type] ?? type}${ENDINGS[task]}`;
   const { problem_type: problem, ...rest } = config;
   const keepsProblem = problem !== undefined && problem !== "regression" && task === "sequence_classification";
   const kind = task === "regression" ? { problem_type: "regression" } : keepsProblem ? { problem_type: problem } : {};

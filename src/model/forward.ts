@@ -11,6 +11,7 @@ import { fusedAttention } from "../ops/fused_attention";
 import { layerNorm } from "../ops/layer_norm";
 import { linear } from "../ops/linear";
 import { rmsNorm } from "../ops/rms_norm";
+import { scale } from "../ops/scale";
 import type { Recorder, Value } from "../tape/tape";
 import type { CachedShape, CacheSpec, CachedSites } from "./cache";
 import type { BatchSize, ImageSpec, Model, ParameterSpec, Projection } from "./model";
@@ -118,10 +119,10 @@ export class Forward {
     return this.batch.length + (this.#cache?.isContinuing ? 0 : (this.#hooks.virtualTokens ?? 0));
   }
 
-  /** Cosines and sines of positions for rotary embeddings, of `half` pairs per head: [tokens, 2, half]. */
-  rotation(half: number): Value {
+  /** Cosines and sines of positions for rotary embeddings, of the first `half` pairs of each head: [tokens, 2, half]. */
+  rotation(name: string, half: number): Value {
     const rows = this.#cache ? this.batch.size * this.length : this.length;
-    return this.recorder.input("rotation", [rows, 2, half]);
+    return this.recorder.input(name, [rows, 2, half]);
   }
 
   /** A tensor of the checkpoint, by its full name. @throws ConfigError if the family does not have it. */
@@ -204,9 +205,10 @@ export class Forward {
     return ++this.#salt;
   }
 
-  /** Token embeddings from a table [vocabulary, d], changed by the adapter's `embedded`: [size, length, d]. */
-  tokenEmbeddings(table: Value): Value {
-    const x = this.recorder.apply(embedding, { table, ids: this.inputIds }, {});
+  /** Token embeddings from a table [vocabulary, d] times a factor, changed by the adapter's `embedded`: [size, length, d]. */
+  tokenEmbeddings(table: Value, factor = 1): Value {
+    const embedded = this.recorder.apply(embedding, { table, ids: this.inputIds }, {});
+    const x = factor === 1 ? embedded : this.recorder.apply(scale, { x: embedded }, { factor });
     return (this.#cache?.isContinuing ? undefined : this.#hooks.embedded?.(this, x)) ?? x;
   }
 
@@ -307,11 +309,12 @@ export class Forward {
     );
   }
 
-  /** Root-mean-square norm over the last axis. */
+  /** Root-mean-square norm over the last axis, or over each of its parts of the weight's size. */
   rmsNorm(name: string, x: Value, eps: number): Value {
     const inputs = { x, weight: this.parameter(`${name}.weight`) };
+    const offset = this.#specs.get(`${name}.weight`)?.offset ?? 0;
     return this.recorder.labelled(name, () =>
-      this.recorder.apply(rmsNorm, inputs, { eps, keep: this.#keptByNorm(name) }),
+      this.recorder.apply(rmsNorm, inputs, { eps, offset, keep: this.#keptByNorm(name) }),
     );
   }
 

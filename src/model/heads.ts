@@ -4,6 +4,7 @@ import { gelu } from "../ops/gelu";
 import { linear } from "../ops/linear";
 import { poolTokens } from "../ops/pool_tokens";
 import { relu } from "../ops/relu";
+import { scale } from "../ops/scale";
 import { tanh } from "../ops/tanh";
 import type { Recorder, Value } from "../tape/tape";
 import { labelCount } from "./config";
@@ -156,34 +157,51 @@ export function lastTokenScore(
   };
 }
 
-/**
- * A language model's head: a projection to the vocabulary. Its weight may be that of the embeddings (`tiedTo`). With a tensor
- * `bias` that is added, it is no projection that adapters can change.
- */
+export interface LanguageModelHead {
+  readonly hidden: number;
+  /** Default none. */
+  readonly norm?: FinalNorm;
+  /** The embeddings whose weight the projection has; undefined where it has one of its own. */
+  readonly tiedTo: string | undefined;
+  /** A tensor that is added to the logits. The projection is then none that adapters can change. */
+  readonly bias?: string;
+  /** Name of the projection. Default lm_head. */
+  readonly name?: string;
+  /** Soft cap c of the logits, c tanh(logit / c). Default none. */
+  readonly cap?: number | undefined;
+}
+
+/** A language model's head: a projection to the vocabulary. */
 export function languageModel(
   vocabulary: number,
-  {
-    hidden,
-    norm = identity,
-    tiedTo,
-    bias,
-  }: { hidden: number; norm?: FinalNorm; tiedTo: string | undefined; bias?: string },
+  { hidden, norm = identity, tiedTo, bias, name = "lm_head", cap }: LanguageModelHead,
 ): Head {
-  const output: Head["output"] = (forward, hiddenStates) => ({
+  const output: NonNullable<Head["output"]> = (forward, hiddenStates) => ({
     x: forward.once(`norm of value ${hiddenStates.id}`, () => norm(forward, hiddenStates)),
-    w: forward.parameter(tiedTo ?? "lm_head.weight"),
+    w: forward.parameter(tiedTo ?? `${name}.weight`),
     bias: bias === undefined ? undefined : forward.parameter(bias),
+    cap,
   });
+  const isProjection = tiedTo === undefined && bias === undefined;
+  const capped = ({ recorder }: Forward, x: Value): Value => {
+    if (cap === undefined) return x;
+    const narrowed = recorder.apply(tanh, { x: recorder.apply(scale, { x }, { factor: 1 / cap }) }, {});
+    return recorder.apply(scale, { x: narrowed }, { factor: cap });
+  };
   return {
     task: "causal_lm",
     classes: vocabulary,
     heads: [],
     output,
-    projections: tiedTo === undefined && bias === undefined ? [projection("lm_head", hidden, vocabulary, false)] : [],
+    projections: isProjection ? [projection(name, hidden, vocabulary, false)] : [],
     apply(forward, hiddenStates) {
-      const inputs = output(forward, hiddenStates);
-      if (tiedTo === undefined && bias === undefined) return forward.linear("lm_head", inputs.x);
-      return forward.recorder.labelled("lm_head", () => forward.recorder.apply(linear, inputs, { layout: "out_in" }));
+      const { cap: _, ...inputs } = output(forward, hiddenStates);
+      return forward.recorder.labelled(name, () => {
+        const logits = isProjection
+          ? forward.linear(name, inputs.x)
+          : forward.recorder.apply(linear, inputs, { layout: "out_in" });
+        return capped(forward, logits);
+      });
     },
   };
 }

@@ -16,6 +16,8 @@ export interface ParameterSpec {
   readonly name: string;
   readonly shape: Shape;
   readonly layer: TensorPlace;
+  /** What is added to it where it is used: 1 for Gemma's norms. Default 0. */
+  readonly offset?: number;
   /** How it is stored; default f32. */
   readonly dtype?: WeightFormat;
   /** Whether it is a constant of the checkpoint, which is never trained, and zeros where a file lacks it. Default false. */
@@ -152,6 +154,8 @@ export interface Model {
    * Values of the inputs that only traces of this family have, by name, for tokens at these positions in batches of this shape.
    */
   constants?(positions: Int32Array, shape: BatchSize): Readonly<Record<string, Float32Array | Int32Array>>;
+  /** Tokens of a batch's longest row above which `constants` are others, so that no text may grow past it. Default none. */
+  readonly constantsChangeAbove?: number | undefined;
   /** Records the embeddings, from token ids or patches: the hidden states [size, length, hiddenSize] that enter layer 0. */
   embed(forward: Forward): Value;
   /** Records a layer: hidden states to hidden states, both [size, length, hiddenSize], or [size, targetLength, hiddenSize]. */
@@ -164,11 +168,12 @@ export interface Model {
   readonly output?: ((forward: Forward, x: Value) => LanguageModelOutput) | undefined;
 }
 
-/** What a language model's logits are made of: x w^T + bias. */
+/** What a language model's logits are made of: x w^T + bias, or c tanh((x w^T + bias) / c) with a soft cap c. */
 export type LanguageModelOutput = {
   readonly x: Value;
   readonly w: Value;
   readonly bias: Value | undefined;
+  readonly cap?: number | undefined;
 };
 
 /** Whether a module or a tensor, by its name, belongs to the task's head. */

@@ -30,13 +30,17 @@ export interface StructureSizes {
   readonly kvHeads?: number;
   readonly headSize: number;
   readonly neurons: number;
+  /** Whether a projection of queries, keys and values gives those of one head side by side. Default false. */
+  readonly isInterleaved?: boolean;
+  /** Whether one projection gives the gates of all neurons, then what they multiply. Default false. */
+  readonly isGateFused?: boolean;
 }
 
 /** Heads and neurons of a layer, by the roles of its projections. */
 export function layerStructures(
   layer: number,
   projections: readonly Projection[],
-  { heads, kvHeads = heads, headSize, neurons }: StructureSizes,
+  { heads, kvHeads = heads, headSize, neurons, isInterleaved = false, isGateFused = false }: StructureSizes,
 ): Structure[] {
   const queriesPerGroup = (heads / kvHeads) * headSize;
   const inLayer = projections.filter((projection) => projection.layer === layer);
@@ -52,10 +56,14 @@ export function layerStructures(
         ...spans("query", queriesPerGroup),
         ...spans("key", headSize),
         ...spans("value", headSize),
-        // A fused projection gives queries, keys and values one after the other.
-        ...spans("query_key_value", queriesPerGroup),
-        ...spans("query_key_value", headSize, keysStart),
-        ...spans("query_key_value", headSize, keysStart + kvHeads * headSize),
+        ...(isInterleaved
+          ? spans("query_key_value", 3 * headSize)
+          : [
+              // A fused projection gives queries, keys and values one after the other.
+              ...spans("query_key_value", queriesPerGroup),
+              ...spans("query_key_value", headSize, keysStart),
+              ...spans("query_key_value", headSize, keysStart + kvHeads * headSize),
+            ]),
       ],
       inputs: spans("attention_output", queriesPerGroup),
     },
@@ -63,7 +71,7 @@ export function layerStructures(
       kind: "neurons",
       layer,
       groups: neurons,
-      outputs: spans("feed_forward_in", 1),
+      outputs: [...spans("feed_forward_in", 1), ...(isGateFused ? spans("feed_forward_in", 1, neurons) : [])],
       inputs: spans("feed_forward_out", 1),
     },
   ];

@@ -12,9 +12,19 @@ export type GeluAttributes = {
   readonly approximation: "none" | "tanh";
 };
 
+/** The field of `Params` that kernels with lib/gelu read. */
+export const geluParams = ({ approximation }: GeluAttributes): { by_tanh: number } => ({
+  by_tanh: approximation === "tanh" ? 1 : 0,
+});
+
+/** GELU of a number in float64. */
+export function geluReference(v: number, { approximation }: GeluAttributes): number {
+  if (approximation === "none") return v * normalDistribution(v);
+  return 0.5 * v * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (v + 0.044715 * v ** 3)));
+}
+
 function launches(entry: string, tensors: readonly string[], context: LaunchContext<GeluAttributes>): Launch[] {
-  const isTanh = context.attributes.approximation === "tanh";
-  const params = (): Record<string, number> => ({ by_tanh: isTanh ? 1 : 0, ...accumulateParam(context) });
+  const params = () => ({ ...geluParams(context.attributes), ...accumulateParam(context) });
   return elementwiseLaunches(
     { kernel, entry, tensors, count: elements(context.spec("x").shape), params },
     context.limits,
@@ -44,15 +54,9 @@ export const gelu = defineOp<GeluAttributes>({
     },
   ],
   flops: (context) => 20 * elements(context.spec("x").shape),
-  reference(inputs, { approximation }) {
+  reference(inputs, attributes) {
     const x = input(inputs, "x");
-    return {
-      y: filled(x.shape, (index) => {
-        const v = at(x, index);
-        if (approximation === "none") return v * normalDistribution(v);
-        return 0.5 * v * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (v + 0.044715 * v ** 3)));
-      }),
-    };
+    return { y: filled(x.shape, (index) => geluReference(at(x, index), attributes)) };
   },
   cases: [
     { name: "exact, odd size", attributes: { approximation: "none" }, inputs: { x: { shape: [3, 7], scale: 2 } } },

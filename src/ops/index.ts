@@ -12,6 +12,7 @@ import { crossEntropy } from "./cross_entropy";
 import { dropout } from "./dropout";
 import { embedding } from "./embedding";
 import { fusedAttention } from "./fused_attention";
+import { geglu } from "./geglu";
 import { gelu } from "./gelu";
 import { identityDistance } from "./identity_distance";
 import { layerNorm } from "./layer_norm";
@@ -39,6 +40,7 @@ import { softThreshold } from "./soft_threshold";
 import { squareSum } from "./square_sum";
 import { swapAxes } from "./swap_axes";
 import { swiglu } from "./swiglu";
+import { takeColumns } from "./take_columns";
 import { tanh } from "./tanh";
 
 export {
@@ -55,6 +57,7 @@ export {
   dropout,
   embedding,
   fusedAttention,
+  geglu,
   gelu,
   identityDistance,
   layerNorm,
@@ -82,6 +85,7 @@ export {
   squareSum,
   swapAxes,
   swiglu,
+  takeColumns,
   tanh,
 };
 
@@ -100,6 +104,7 @@ export const OPS: readonly Op[] = [
   dropout,
   embedding,
   fusedAttention,
+  geglu,
   gelu,
   identityDistance,
   layerNorm,
@@ -127,5 +132,6 @@ export const OPS: readonly Op[] = [
   squareSum,
   swapAxes,
   swiglu,
+  takeColumns,
   tanh,
 ];

@@ -243,6 +243,22 @@ export const linearCrossEntropy = defineOp<LinearCrossEntropyAttributes>({
       },
     },
     {
+      name: "logits near a soft cap, label smoothing",
+      attributes: {
+        ignored: -100,
+        smoothing: 0.1,
+        cap: 3,
+        differentiable: true,
+        logitBytes: LOGIT_BYTES,
+      },
+      inputs: {
+        x: { shape: [6, 7] },
+        w: { shape: [12, 7] },
+        labels: { shape: [6], below: 12 },
+        normalizer: { shape: [1], values: [1 / 6] },
+      },
+    },
+    {
       name: "rows and weights that can be split over bindings",
       attributes: { ignored: -100, smoothing: 0, differentiable: true, logitBytes: LOGIT_BYTES },
       inputs: {

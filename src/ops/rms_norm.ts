@@ -1,6 +1,6 @@
 import kernel from "../../kernels/rms_norm.wgsl";
 import { ConfigError, ShapeError } from "../base/errors";
-import { columns, elements, formatShape, rows, sameShape } from "../base/shape";
+import { columns, elements, formatShape } from "../base/shape";
 import { defineOp } from "../op/declaration";
 import type { InferContext, LaunchContext, OpCase, TensorSpec } from "../op/declaration";
 import { vectorVariants } from "../op/element";
@@ -15,6 +15,8 @@ import { chunkCount, chunkSumLaunches } from "./shared/row-chunks";
 export type RmsNormAttributes = {
   /** Added to the mean square. */
   readonly eps: number;
+  /** An integer that is added to the weight. Gemma's norms multiply by 1 + weight. */
+  readonly offset: number;
   /** Whether gradients are computed from the output y, which divides by the weight, or from the input x. */
   readonly keep: "y" | "x";
 };
@@ -22,8 +24,8 @@ export type RmsNormAttributes = {
 type Context = LaunchContext<RmsNormAttributes>;
 
 const size = (context: InferContext<RmsNormAttributes>): { rows: number; columns: number } => {
-  const { shape } = context.spec("x");
-  return { rows: rows(shape), columns: columns(shape) };
+  const width = columns(context.spec("weight").shape);
+  return { rows: count(context) / width, columns: width };
 };
 
 const count = (context: InferContext<RmsNormAttributes>): number => elements(context.spec("x").shape);
@@ -33,6 +35,9 @@ const partialsSpec = (context: InferContext<RmsNormAttributes>): TensorSpec => (
   dtype: "f32",
 });
 
+const constantsOf = ({ attributes: { offset } }: Context): Record<string, number> =>
+  offset === 0 ? {} : { OFFSET: offset };
+
 /** Launches with a workgroup for each row. */
 function rowLaunches(entry: string, tables: readonly string[], context: Context): Launch[] {
   const { rows: rowCount, columns: width } = size(context);
@@ -40,8 +45,11 @@ function rowLaunches(entry: string, tables: readonly string[], context: Context)
     kernel,
     entry,
     workgroups: range.count,
+    constants: constantsOf(context),
     absorbs: ABSORBED_SUMS[entry] ?? [],
-    variants: vectorVariants(kernel, [width], { workgroups: range.count, flops: 8 * range.count * width }),
+    variants: vectorVariants(kernel, [width], { workgroups: range.count, flops: 8 * range.count * width }).map(
+      (variant) => ({ ...variant, constants: { ...variant.constants, ...constantsOf(context) } }),
+    ),
     bindings: {
       ...Object.fromEntries(tables.map((slot) => [slot, bindRows(slot, range, width * 4)])),
       rstd: bindRows("rstd", range, 4),
@@ -70,12 +78,13 @@ function partialSums(context: Context, keep: "y" | "x"): Launch[] {
       params: { eps: context.attributes.eps, accumulate: 0 },
     },
     context.limits,
-  );
+  ).map((launch) => ({ ...launch, constants: { ...launch.constants, ...constantsOf(context) } }));
 }
 
 /**
- * Root-mean-square normalisation (Zhang and Sennrich 2019) over the last axis, as in LLaMA. rstd is 1 / root mean
- * square of each row. x [..., d], weight [d]; y [..., d], rstd [rows].
+ * Root-mean-square normalisation (Zhang and Sennrich 2019) over the last axis, as in LLaMA, or over each of its `groups`
+ * parts of the weight's size (queries and keys of a head, as in Qwen 3). rstd is 1 / root mean square of each row, or part
+ * of a row. x [..., groups * d], weight [d]; y [shape of x], rstd [rows * groups].
  */
 export const rmsNorm = defineOp<RmsNormAttributes>({
   name: "rms_norm",
@@ -83,16 +92,16 @@ export const rmsNorm = defineOp<RmsNormAttributes>({
   outputs: ["y", "rstd"],
   infer(context) {
     const [x, weight] = [context.spec("x").shape, context.spec("weight").shape];
-    if (x.length === 0 || !sameShape(weight, [columns(x)])) {
+    if (x.length === 0 || weight.length !== 1 || columns(x) % columns(weight) !== 0) {
       throw new ShapeError(
         `rms_norm: weight ${formatShape(weight)} does not fit x ${formatShape(x)}.`,
-        `Pass it with the shape [${columns(x)}].`,
+        `Pass it with the shape [${columns(x)}], or of a part of it.`,
       );
     }
     if (!(context.attributes.eps >= 0)) {
       throw new ConfigError(`rms_norm: eps is ${context.attributes.eps}.`, "Pass a small positive number.");
     }
-    return { y: { shape: x, dtype: "f32" }, rstd: { shape: [rows(x)], dtype: "f32" } };
+    return { y: { shape: x, dtype: "f32" }, rstd: { shape: [size(context).rows], dtype: "f32" } };
   },
   temps: {
     partials_from_y: {
@@ -136,14 +145,14 @@ export const rmsNorm = defineOp<RmsNormAttributes>({
     },
   ],
   flops: (context) => 4 * count(context),
-  reference(inputs, { eps }) {
+  reference(inputs, { eps, offset }) {
     const [x, weight] = [input(inputs, "x"), input(inputs, "weight")];
-    const width = columns(x.shape);
-    const rstd = filled([rows(x.shape)], (i) => {
+    const width = columns(weight.shape);
+    const rstd = filled([elements(x.shape) / width], (i) => {
       const squares = x.data.subarray(i * width, (i + 1) * width).reduce((sum, v) => sum + v * v, 0);
       return 1 / Math.sqrt(squares / width + eps);
     });
-    const y = filled(x.shape, (i) => at(x, i) * at(rstd, Math.floor(i / width)) * at(weight, i % width));
+    const y = filled(x.shape, (i) => at(x, i) * at(rstd, Math.floor(i / width)) * (offset + at(weight, i % width)));
     return { y, rstd };
   },
   cases: [
@@ -154,6 +163,11 @@ export const rmsNorm = defineOp<RmsNormAttributes>({
     caseOf("several chunks of rows", [2, 40, 5], "y"),
     caseOf("several chunks of rows, keeps x", [2, 40, 5], "x"),
     caseOf("one row", [1, 2], "x"),
+    ...(["y", "x"] as const).map((keep) => ({
+      name: `parts of rows, weights near 0 with an offset of 1, keeps ${keep}`,
+      attributes: { eps: 1e-6, offset: 1, keep },
+      inputs: { x: { shape: [2, 19, 12], scale: 2 }, weight: { shape: [4], scale: 0.1 } },
+    })),
     caseOf("rows that can be split over bindings", [256, 8], "y"),
     caseOf("rows that can be split over bindings, keeps x", [256, 8], "x"),
     caseOf("LLaMA-2 7B, 128 tokens", [128, 4096], "y", true),
@@ -161,13 +175,13 @@ export const rmsNorm = defineOp<RmsNormAttributes>({
   malformed: [
     {
       name: "weight of another size",
-      attributes: { eps: 1e-5, keep: "y" },
+      attributes: { eps: 1e-5, offset: 0, keep: "y" },
       inputs: { x: { shape: [2, 3], dtype: "f32" }, weight: { shape: [2], dtype: "f32" } },
       message: /weight \[2\] does not fit x \[2, 3\]/,
     },
     {
       name: "negative eps",
-      attributes: { eps: -1, keep: "y" },
+      attributes: { eps: -1, offset: 0, keep: "y" },
       inputs: { x: { shape: [2, 3], dtype: "f32" }, weight: { shape: [3], dtype: "f32" } },
       message: /eps is -1/,
     },
@@ -177,5 +191,10 @@ export const rmsNorm = defineOp<RmsNormAttributes>({
 /** A case whose weights are near 1, as in a trained model. */
 function caseOf(name: string, shape: readonly number[], keep: "y" | "x", bench = false): OpCase<RmsNormAttributes> {
   const weight = { shape: [columns(shape)], scale: 0.1, offset: 1 };
-  return { name, attributes: { eps: 1e-5, keep }, inputs: { x: { shape, scale: 2 }, weight }, ...(bench && { bench }) };
+  return {
+    name,
+    attributes: { eps: 1e-5, offset: 0, keep },
+    inputs: { x: { shape, scale: 2 }, weight },
+    ...(bench && { bench }),
+  };
 }

@@ -13,11 +13,11 @@ export type RopeAttributes = {
   readonly heads: number;
 };
 
-function sizes(context: InferContext<RopeAttributes>): { length: number; half: number; width: number; rows: number } {
+function sizes(context: InferContext<RopeAttributes>) {
   const { shape } = context.spec("x");
   const width = columns(shape);
-  const [length = 0] = context.spec("table").shape;
-  return { length, half: width / context.attributes.heads / 2, width, rows: rows(shape) };
+  const [length = 0, , half = 0] = context.spec("table").shape;
+  return { length, half, width, head: width / context.attributes.heads, rows: rows(shape) };
 }
 
 /** A rotation in place by the same table just before, by entry: of queries before that of keys, or the other way round. */
@@ -32,11 +32,14 @@ function rotation(entry: string, variable: string, by: string): Absorption {
 }
 
 function launches(entry: string, tensors: readonly string[], context: LaunchContext<RopeAttributes>): Launch[] {
-  const { length, half, width, rows: rowCount } = sizes(context);
-  const element = elementKernel(kernel, [half]);
+  const { heads } = context.attributes;
+  const { length, half, head, width, rows: rowCount } = sizes(context);
+  const element = elementKernel(kernel, [half, head]);
   const { WIDTH } = element.constants;
+  // In place, elements that are not rotated need no invocation.
+  const headUnits = context.inPlace ? half : head - half;
   return rowRanges(rowCount, [width * 4], context.limits).map((range) => {
-    const pairs = (range.count * width) / 2;
+    const units = range.count * heads * headUnits;
     return {
       ...element,
       entry,
@@ -45,23 +48,25 @@ function launches(entry: string, tensors: readonly string[], context: LaunchCont
         table: "table",
       },
       params: {
-        pairs: pairs / WIDTH,
+        units: units / WIDTH,
         half: half / WIDTH,
-        row_pairs: width / 2 / WIDTH,
+        head: head / WIDTH,
+        head_units: headUnits / WIDTH,
+        heads,
         length,
         row0: range.start,
         ...accumulateParam(context),
       },
-      workgroups: elementWorkgroups(pairs, element),
+      workgroups: elementWorkgroups(units, element),
       absorbs: OTHER_ROTATION[entry] ? [OTHER_ROTATION[entry]] : [],
     };
   });
 }
 
 /**
- * Rotary position embedding (Su et al. 2021, eq. 34). Element i of a head is paired with element i + d / 2, as in
- * Hugging Face's LLaMA. x [b, t, heads * d], table [t, 2, d / 2] of cosines and sines, or [b * t, 2, d / 2] if
- * positions differ between texts; y [shape of x].
+ * Rotary position embedding (Su et al. 2021, eq. 34). Element i < h of a head is paired with element i + h, as in Hugging
+ * Face's LLaMA; elements from 2 h on stay as they are. x [b, t, heads * d], table [t, 2, h] of cosines and sines, or
+ * [b * t, 2, h] if positions differ between texts, with 2 h <= d; y [shape of x].
  */
 export const rope = defineOp<RopeAttributes>({
   name: "rope",
@@ -70,12 +75,12 @@ export const rope = defineOp<RopeAttributes>({
   infer(context) {
     const { shape } = context.spec("x");
     const table = context.spec("table").shape;
-    const { half, length, rows: rowCount } = sizes(context);
+    const { half, head, length, rows: rowCount } = sizes(context);
     const fits = sameShape(table, [length, 2, half]) && (length === shape[1] || length === rowCount);
-    if (shape.length !== 3 || !Number.isInteger(half) || half < 1 || !fits) {
+    if (shape.length !== 3 || !Number.isInteger(head) || half < 1 || 2 * half > head || !fits) {
       throw new ShapeError(
         `rope: the table ${formatShape(table)} does not fit ${context.attributes.heads} heads of x ${formatShape(shape)}.`,
-        "Pass x [b, t, heads * d] with an even d, and a table [t, 2, d / 2].",
+        "Pass x [b, t, heads * d], and a table [t, 2, h] with 2 h of at most d.",
       );
     }
     return { y: { shape, dtype: "f32" } };
@@ -98,11 +103,12 @@ export const rope = defineOp<RopeAttributes>({
   reference(inputs, { heads }) {
     const [x, table] = [input(inputs, "x"), input(inputs, "table")];
     const width = columns(x.shape);
-    const half = width / heads / 2;
-    const [length = 0] = table.shape;
+    const head = width / heads;
+    const [length = 0, , half = 0] = table.shape;
     return {
       y: filled(x.shape, (index) => {
-        const within = index % (2 * half);
+        const within = index % head;
+        if (within >= 2 * half) return at(x, index);
         const position = Math.floor(index / width) % length;
         const entry = 2 * position * half + (within % half);
         const [cosine, sine] = [at(table, entry), at(table, entry + half)];
@@ -121,6 +127,16 @@ export const rope = defineOp<RopeAttributes>({
       name: "positions that differ between texts",
       attributes: { heads: 2 },
       inputs: { x: { shape: [3, 2, 8] }, table: { shape: [6, 2, 2] } },
+    },
+    ...[8, 10].map((head) => ({
+      name: `the first ${head - 4} of ${head} elements, the rest as they are`,
+      attributes: { heads: 3 },
+      inputs: { x: { shape: [2, 5, 3 * head] }, table: { shape: [5, 2, (head - 4) / 2] } },
+    })),
+    {
+      name: "the first half of a head of vectors",
+      attributes: { heads: 2 },
+      inputs: { x: { shape: [2, 70, 32] }, table: { shape: [70, 2, 4] } },
     },
     { name: "one pair", attributes: { heads: 1 }, inputs: { x: { shape: [1, 1, 2] }, table: { shape: [1, 2, 1] } } },
     {

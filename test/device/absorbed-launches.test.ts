@@ -20,7 +20,7 @@ const NORMS: Readonly<Record<string, (recorder: Recorder, x: Value, columns: num
     return recorder.apply(layerNorm, { x, weight, bias }, { eps: 1e-5, keep: "y" });
   },
   rms_norm: (recorder, x, columns) =>
-    recorder.apply(rmsNorm, { x, weight: recorder.input("weight", [columns]) }, { eps: 1e-5, keep: "y" }),
+    recorder.apply(rmsNorm, { x, weight: recorder.input("weight", [columns]) }, { eps: 1e-5, offset: 0, keep: "y" }),
 };
 
 async function run(planned: Plan, inputs: Inputs): Promise<ReadonlyMap<string, Float32Array>> {

@@ -6,13 +6,18 @@ import type { GoldenErrors } from "../../scripts/golden-file";
 import { openDirectory } from "../../src/node/directory";
 import { useEngine } from "../support/engine";
 
-const CASES = readdirSync("test/golden");
+const FAMILIES = "test/golden-families";
+const CASES = [
+  ...readdirSync("test/golden").map((name) => `test/golden/${name}`),
+  // The others take longer: npm run golden.
+  ...readdirSync(FAMILIES).flatMap((name) => (name.endsWith("-left") ? [`${FAMILIES}/${name}`] : [])),
+];
 
 const engine = await useEngine();
 
 describe("golden runs of float64 PyTorch", () => {
   it.each(CASES)("are reproduced: %s", async (name) => {
-    const { errors } = await runGolden(engine, await openDirectory(`test/golden/${name}`));
+    const { errors } = await runGolden(engine, await openDirectory(name));
     // Object.keys forgets the type of the keys.
     for (const key of Object.keys(GOLDEN_LIMITS) as (keyof GoldenErrors)[]) {
       expect(errors[key], `relative error of ${key} in ${name}`).toBeLessThanOrEqual(GOLDEN_LIMITS[key]);

@@ -63,7 +63,11 @@ const CASES: readonly (readonly [Family, Ia3Options, Record<string, string>])[] 
     },
   ],
   ["llama", { targets: ["down_proj"], layers: "later" }, { "mlp.down_proj": "input 48" }],
-  // PEFT has no defaults for ViT: these are by role.
+  ["qwen3", {}, { "self_attn.q_proj": "output 24", "self_attn.v_proj": "output 12", "mlp.down_proj": "input 48" }],
+  ["gemma2", {}, { "self_attn.q_proj": "output 24", "self_attn.v_proj": "output 12", "mlp.down_proj": "input 48" }],
+  ["gpt_neox", {}, { "attention.query_key_value": "output 48", "mlp.dense_4h_to_h": "input 48" }],
+  // PEFT has no defaults for OLMo 2 and ViT: these are by role.
+  ["olmo2", {}, { "self_attn.k_proj": "output 8", "self_attn.v_proj": "output 8", "mlp.down_proj": "input 48" }],
   [
     "vit",
     {},

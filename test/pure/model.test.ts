@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { ConfigError, createModel, houlsby, lora } from "../../src/index";
 import { withHead } from "../../src/model/families";
-import { rotationFrequencies, rotationTable } from "../../src/model/rotation";
+import { rotationOf, rotationTable } from "../../src/model/rotation";
 import { batchInputs } from "../../src/train/plans/inputs";
 import { trace } from "../../src/train/plans/trace";
 import { blocksFamily } from "../support/blocks-family";
@@ -57,6 +57,7 @@ describe("positions", () => {
   });
 
   const plain = { rope_theta: 500000, rope_scaling: null, rope_parameters: null };
+  const sizes = { headSize: 8, maxLength: 131072 };
   const llama3 = {
     rope_type: "llama3",
     factor: 8,
@@ -77,19 +78,19 @@ describe("positions", () => {
       35: 9.556212353964683e-5,
       63: 3.068925988914511e-7,
     };
-    const frequencies = rotationFrequencies({ ...plain, rope_scaling: llama3 }, 128);
+    const { frequencies } = rotationOf({ ...plain, rope_scaling: llama3 }, { ...sizes, headSize: 128 });
     for (const [i, value] of Object.entries(expected)) {
       expect(frequencies[Number(i)]! / value, `frequency ${i}`).toBeCloseTo(1, 12);
     }
   });
 
   it("are read from the keys of transformers 4 and 5", () => {
-    const version4 = rotationFrequencies({ ...plain, rope_scaling: { type: "linear", factor: 4 } }, 8);
+    const version4 = rotationOf({ ...plain, rope_scaling: { type: "linear", factor: 4 } }, sizes);
     const parameters = { rope_theta: 500000, rope_type: "linear", factor: 4 };
-    const version5 = rotationFrequencies({ rope_theta: 10000, rope_scaling: null, rope_parameters: parameters }, 8);
+    const version5 = rotationOf({ rope_theta: 10000, rope_scaling: null, rope_parameters: parameters }, sizes);
     expect(version5).toEqual(version4);
-    expect(version4[0]).toBe(0.25);
-    const table = rotationTable(version4, Int32Array.of(0, 1, 2));
+    expect(version4.frequencies[0]).toBe(0.25);
+    const table = rotationTable(version4, Int32Array.of(0, 1, 2), 3);
     expect([table.length, table[2 * 8], table[2 * 8 + 4]]).toEqual([
       24,
       Math.fround(Math.cos(0.5)),
@@ -98,7 +99,11 @@ describe("positions", () => {
   });
 
   it.each([
-    [{ rope_type: "yarn", factor: 2 }, /rope_type yarn is not supported/],
+    [{ rope_type: "dynamic", factor: 2 }, /rope_type dynamic is not supported/],
+    [
+      { rope_type: "longrope", short_factor: [1], long_factor: [1, 2] },
+      /short_factor has 1 numbers, and a head 2 pairs/,
+    ],
     [{ rope_type: "linear" }, /factor is undefined/],
     [{ ...llama3, low_freq_factor: undefined }, /low_freq_factor/],
   ])("%j is refused before anything is loaded", (rope_scaling, message) => {

@@ -44,6 +44,16 @@ const BART = {
 };
 const IMAGES = { image_size: 8, patch_size: 4, num_channels: 1, num_labels: 2, hidden_dropout_prob: 0.1 };
 
+/** A language model in which two heads of queries share one head of keys and values. */
+const causal = (model_type: string, architecture: string, overrides: Config) => ({
+  ...TEXT,
+  ...SIZES,
+  model_type,
+  num_key_value_heads: 1,
+  architectures: [`${architecture}ForCausalLM`],
+  ...overrides,
+});
+
 /** Configurations of models with three small layers, by family. Overrides replace or add keys. */
 export const tiny = {
   bert: (overrides: Config = {}) => ({ ...TEXT, ...SIZES, model_type: "bert", ...overrides }),
@@ -66,14 +76,24 @@ export const tiny = {
   mpnet: (overrides: Config = {}) => ({ ...TEXT, ...SIZES, model_type: "mpnet", pad_token_id: 1, ...overrides }),
   distilbert: (overrides: Config = {}) => ({ ...TEXT, ...DISTILBERT, model_type: "distilbert", ...overrides }),
   gpt2: (overrides: Config = {}) => ({ ...GPT2, model_type: "gpt2", ...overrides }),
-  /** Two heads of queries share one head of keys and values. */
-  llama: (overrides: Config = {}) => ({
+  llama: (overrides: Config = {}) => causal("llama", "Llama", overrides),
+  qwen2: (overrides: Config = {}) => causal("qwen2", "Qwen2", overrides),
+  qwen3: (overrides: Config = {}) => causal("qwen3", "Qwen3", { head_dim: 12, ...overrides }),
+  mistral: (overrides: Config = {}) => causal("mistral", "Mistral", { sliding_window: 4, ...overrides }),
+  phi3: (overrides: Config = {}) => causal("phi3", "Phi3", { sliding_window: 4, ...overrides }),
+  gemma2: (overrides: Config = {}) => causal("gemma2", "Gemma2", { head_dim: 12, sliding_window: 4, ...overrides }),
+  gemma3_text: (overrides: Config = {}) =>
+    causal("gemma3_text", "Gemma3", { head_dim: 12, sliding_window: 4, sliding_window_pattern: 2, ...overrides }),
+  olmo2: (overrides: Config = {}) => causal("olmo2", "Olmo2", overrides),
+  smollm3: (overrides: Config = {}) => causal("smollm3", "SmolLM3", { no_rope_layer_interval: 2, ...overrides }),
+  gpt_neox: (overrides: Config = {}) => ({
     ...TEXT,
     ...SIZES,
-    model_type: "llama",
-    num_key_value_heads: 1,
-    architectures: ["LlamaForCausalLM"],
+    model_type: "gpt_neox",
+    architectures: ["GPTNeoXForCausalLM"],
+    rotary_pct: 0.5,
     ...overrides,
+    num_key_value_heads: null,
   }),
   vit: (overrides: Config = {}) => ({ ...SIZES, ...IMAGES, model_type: "vit", ...overrides }),
   deit: (overrides: Config = {}) => ({ ...SIZES, ...IMAGES, model_type: "deit", ...overrides }),
@@ -98,6 +118,18 @@ export const ENCODERS: readonly Family[] = [
   "mpnet",
   "deit",
   "dinov2",
+];
+/** Families on the blocks of `src/model/decoder.ts`, but LLaMA. */
+export const DECODERS: readonly Family[] = [
+  "qwen2",
+  "qwen3",
+  "mistral",
+  "phi3",
+  "gemma2",
+  "gemma3_text",
+  "olmo2",
+  "smollm3",
+  "gpt_neox",
 ];
 
 /** Overrides for any family, with sizes of which rows end within a word or block of packed formats. */

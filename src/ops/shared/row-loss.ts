@@ -11,6 +11,8 @@ export type RowLossAttributes = {
   readonly ignored: number;
   /** Label smoothing, as in torch.nn.CrossEntropyLoss; 0 for none. */
   readonly smoothing: number;
+  /** Soft cap c of the logits, c tanh(logit / c); none if absent. */
+  readonly cap?: number;
 };
 
 /** Slots of an entry: tables [rows, classes], vectors [rows] and scalars [1]. */
@@ -19,6 +21,8 @@ export interface RowSlots {
   readonly vectors: readonly string[];
   readonly scalars: readonly string[];
 }
+
+const lossParams = ({ ignored, smoothing, cap = 0 }: RowLossAttributes) => ({ ignored, smoothing, cap });
 
 /** Launches of an entry that processes each row of logits independently. */
 export function rowLossLaunches(
@@ -38,7 +42,7 @@ export function rowLossLaunches(
       ...Object.fromEntries(vectors.map((slot) => [slot, bindRows(slot, range, 4)])),
       ...Object.fromEntries(scalars.map((slot) => [slot, slot])),
     },
-    params: { rows: range.count, classes, ignored: attributes.ignored, smoothing: attributes.smoothing },
+    params: { rows: range.count, classes, ...lossParams(attributes) },
     workgroups: range.count,
     ...(sums && {
       variants: vectorVariants(kernel, [count * classes], {
@@ -50,12 +54,12 @@ export function rowLossLaunches(
 }
 
 /** The launch that sums the losses of the rows. */
-export function totalLaunch(rows: number, { ignored, smoothing }: RowLossAttributes): Launch {
+export function totalLaunch(rows: number, attributes: RowLossAttributes): Launch {
   return {
     ...elementKernel(kernel, [rows]),
     entry: "temp_total",
     bindings: { x: "row_loss", normalizer: "normalizer", loss: "loss" },
-    params: { rows, classes: 0, ignored, smoothing },
+    params: { rows, classes: 0, ...lossParams(attributes) },
     workgroups: 1,
   };
 }
@@ -68,14 +72,15 @@ export function rowLossReference(
   logits: ReferenceTensor,
   labels: ReferenceTensor,
   normalizer: number,
-  { ignored, smoothing }: RowLossAttributes,
+  { ignored, smoothing, cap }: RowLossAttributes,
 ): { loss: number; lse: Float64Array; slopes: Float64Array } {
   const classes = logits.shape.at(-1)!;
   const rows = logits.data.length / classes;
   const [lse, slopes] = [new Float64Array(rows), new Float64Array(logits.data.length)];
   let total = 0;
   for (let row = 0; row < rows; row++) {
-    const rowLogits = logits.data.subarray(row * classes, (row + 1) * classes);
+    const stored = logits.data.subarray(row * classes, (row + 1) * classes);
+    const rowLogits = cap === undefined ? stored : stored.map((logit) => cap * Math.tanh(logit / cap));
     const largest = rowLogits.reduce((a, b) => Math.max(a, b), -Infinity);
     const logSumExp = largest + Math.log(rowLogits.reduce((sum, logit) => sum + Math.exp(logit - largest), 0));
     lse[row] = logSumExp;
@@ -85,7 +90,8 @@ export function rowLossReference(
     total += logSumExp - (1 - smoothing) * rowLogits[label]! - (smoothing / classes) * logitSum;
     rowLogits.forEach((logit, j) => {
       const target = smoothing / classes + (j === label ? 1 - smoothing : 0);
-      slopes[row * classes + j] = normalizer * (Math.exp(logit - logSumExp) - target);
+      const capSlope = cap === undefined ? 1 : 1 - (logit / cap) ** 2;
+      slopes[row * classes + j] = normalizer * (Math.exp(logit - logSumExp) - target) * capSlope;
     });
   }
   return { loss: total * normalizer, lse, slopes };

@@ -48,7 +48,7 @@ export function batchInputs(model: Model, batch: Batch, options: InputOptions = 
       ? { patches: patchesOf(batch.pixels, size, model.image) }
       : textInputs(model, batch, virtualTokens)),
     ...(model.encoderDecoder && decoderInputs(model, model.encoderDecoder, batch)),
-    ...model.constants?.(positions, batch),
+    ...model.constants?.(positions, model.encoderDecoder ? batch : { ...batch, length }),
     attention_mask: withPrefix(batch.attentionMask, batch, virtualTokens, 1),
     positions,
     first_tokens: Int32Array.from({ length: size }, (_, row) => row * length),

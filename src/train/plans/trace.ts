@@ -141,8 +141,10 @@ function lossWithoutLogits(forward: Forward, options: TraceOptions, hiddenStates
     labels: recorder.input("labels", [rows(inputs.x.shape)], "i32"),
     normalizer: recorder.input("normalizer", [1]),
   };
-  const attributes = { ignored: IGNORED_LABEL, smoothing: labelSmoothing, differentiable, logitBytes: LOGIT_BYTES };
-  return recorder.apply(linearCrossEntropy, { ...inputs, ...targets }, attributes);
+  const { cap, ...logits } = inputs;
+  const loss = { ignored: IGNORED_LABEL, smoothing: labelSmoothing, ...(cap !== undefined && { cap }) };
+  const attributes = { ...loss, differentiable, logitBytes: LOGIT_BYTES };
+  return recorder.apply(linearCrossEntropy, { ...logits, ...targets }, attributes);
 }
 
 function lossOf(recorder: Recorder, { model, batch, labelSmoothing = 0 }: TraceOptions, logits: Value): Value {

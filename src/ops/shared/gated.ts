@@ -1,0 +1,100 @@
+import { ShapeError } from "../../base/errors";
+import { elements, formatShape, sameShape } from "../../base/shape";
+import { defineOp } from "../../op/declaration";
+import type { Attributes, LaunchContext, Op, OpCase, SlotSpecs } from "../../op/declaration";
+import type { Kernel } from "../../op/kernel";
+import type { Absorption, Launch } from "../../op/launch";
+import { accumulateParam, elementwiseLaunches } from "./elementwise";
+import { at, filled, input } from "./reference";
+
+/** A gated unit, y = activation(gate) * up (Shazeer 2020). */
+export interface GatedUnit<A extends Attributes> {
+  /** Has the entries `forward`, `forward_in_place`, `grad_gate`, `grad_up`, `grad_up_in_place` and `grad_gate_up_in_place`. */
+  readonly kernel: Kernel;
+  /** Fields of `Params` other than `count` and `accumulate`. */
+  params?(attributes: A): Record<string, number>;
+  activation(v: number, attributes: A): number;
+  /** Floating-point operations for each element: forward, of the gradient of the gate, of that of `up`. */
+  readonly flops: readonly [forward: number, gate: number, up: number];
+  readonly cases: readonly OpCase<A>[];
+  /** Attributes with which malformed inputs are tried. */
+  readonly attributes: A;
+}
+
+/** The gradient of `gate` just before that of `up`, which overwrites dy. */
+const gateGradient = ({ name }: Kernel): Absorption => ({
+  before: [
+    {
+      kernel: name,
+      entry: "grad_gate",
+      variables: { gate: "gate", up: "up", dy: "dup", dgate: "dgate" },
+      params: "gate_params",
+    },
+  ],
+  by: "grad_gate_up_in_place",
+});
+
+/** An op that multiplies a value by an activation of a gate. gate, up, y [...] of one shape. */
+export function gatedOp<A extends Attributes>(unit: GatedUnit<A>): Op<A> {
+  const { kernel, flops, cases } = unit;
+  const absorbs = [gateGradient(kernel)];
+  const count = (context: SlotSpecs): number => elements(context.spec("gate").shape);
+  const launches = (entry: string, tensors: readonly string[], context: LaunchContext<A>): Launch[] => {
+    const params = () => ({ ...unit.params?.(context.attributes), ...accumulateParam(context) });
+    return elementwiseLaunches({ kernel, entry, tensors, count: count(context), params }, context.limits);
+  };
+  return defineOp<A>({
+    name: kernel.name,
+    inputs: { gate: { gradient: true }, up: { gradient: true } },
+    outputs: ["y"],
+    infer(context) {
+      const [gate, up] = [context.spec("gate").shape, context.spec("up").shape];
+      if (!sameShape(gate, up)) {
+        throw new ShapeError(
+          `${kernel.name}: gate ${formatShape(gate)} and up ${formatShape(up)} differ.`,
+          "Pass two projections of the same shape.",
+        );
+      }
+      return { y: { shape: gate, dtype: "f32" } };
+    },
+    forward: (context) =>
+      context.inPlace
+        ? launches("forward_in_place", ["up", "y"], context)
+        : launches("forward", ["gate", "up", "y"], context),
+    overwrites: "gate",
+    gradients: [
+      {
+        wrt: ["gate"],
+        reads: () => ["gate", "up"],
+        accumulates: true,
+        launches: (context) => launches("grad_gate", ["gate", "up", "dy", "dgate"], context),
+        flops: (context) => flops[1] * count(context),
+      },
+      {
+        wrt: ["up"],
+        reads: () => ["gate"],
+        accumulates: true,
+        overwrites: "dy",
+        launches: (context) =>
+          context.inPlace
+            ? launches("grad_up_in_place", ["gate", "dup"], context).map((launch) => ({ ...launch, absorbs }))
+            : launches("grad_up", ["gate", "dy", "dup"], context),
+        flops: (context) => flops[2] * count(context),
+      },
+    ],
+    flops: (context) => flops[0] * count(context),
+    reference(inputs, attributes) {
+      const [gate, up] = [input(inputs, "gate"), input(inputs, "up")];
+      return { y: filled(gate.shape, (i) => unit.activation(at(gate, i), attributes) * at(up, i)) };
+    },
+    cases,
+    malformed: [
+      {
+        name: "shapes that differ",
+        attributes: unit.attributes,
+        inputs: { gate: { shape: [2, 3], dtype: "f32" }, up: { shape: [3, 2], dtype: "f32" } },
+        message: /gate \[2, 3\] and up \[3, 2\] differ/,
+      },
+    ],
+  });
+}

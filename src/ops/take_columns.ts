@@ -1,0 +1,130 @@
+import kernel from "../../kernels/take_columns.wgsl";
+import { ShapeError } from "../base/errors";
+import { columns, formatShape, rows } from "../base/shape";
+import { defineOp } from "../op/declaration";
+import type { LaunchContext } from "../op/declaration";
+import { elementKernel, elementWorkgroups } from "../op/element";
+import { bindRows, rowRanges } from "../op/launch";
+import type { Launch } from "../op/launch";
+import { accumulateParam } from "./shared/elementwise";
+import { at, filled, input } from "./shared/reference";
+
+export type TakeColumnsAttributes = {
+  /** First column of the first group. */
+  readonly offset: number;
+  /** Columns of a group. */
+  readonly size: number;
+  /** Number of groups. */
+  readonly groups: number;
+  /** Columns of x from the beginning of one group to that of the next. */
+  readonly stride: number;
+};
+
+function launches(
+  entry: string,
+  [from, to]: readonly [string, string],
+  context: LaunchContext<TakeColumnsAttributes>,
+): Launch[] {
+  const { offset, size, groups, stride } = context.attributes;
+  const x = context.spec("x").shape;
+  const widths: Readonly<Record<string, number>> = {
+    x: columns(x),
+    dx: columns(x),
+    y: groups * size,
+    dy: groups * size,
+  };
+  const element = elementKernel(kernel, [columns(x), offset, size, stride]);
+  const { WIDTH } = element.constants;
+  return rowRanges(rows(x), [columns(x) * 4, groups * size * 4], context.limits).map((range) => {
+    const count = range.count * widths[to]!;
+    return {
+      ...element,
+      entry,
+      bindings: Object.fromEntries([from, to].map((slot) => [slot, bindRows(slot, range, widths[slot]! * 4)])),
+      params: {
+        count: count / WIDTH,
+        offset: offset / WIDTH,
+        size: size / WIDTH,
+        stride: stride / WIDTH,
+        columns: (groups * size) / WIDTH,
+        x_columns: columns(x) / WIDTH,
+        ...accumulateParam(context),
+      },
+      workgroups: elementWorkgroups(count, element),
+    };
+  });
+}
+
+/**
+ * Groups of neighbouring columns, side by side: queries, keys or values of a projection that gives all of them.
+ * x [..., n], y [..., groups * size] with y[..., g * size + j] = x[..., offset + g * stride + j].
+ */
+export const takeColumns = defineOp<TakeColumnsAttributes>({
+  name: "take_columns",
+  inputs: { x: { gradient: true } },
+  outputs: ["y"],
+  infer(context) {
+    const { shape } = context.spec("x");
+    const { offset, size, groups, stride } = context.attributes;
+    const isValid = [offset, size - 1, groups - 1, stride - size].every((n) => Number.isInteger(n) && n >= 0);
+    if (!isValid || offset + (groups - 1) * stride + size > columns(shape)) {
+      throw new ShapeError(
+        `take_columns: ${groups} groups of ${size} columns, ${stride} apart from ${offset} on, are not in x ${formatShape(shape)}.`,
+        "Pass groups that do not overlap and end where x ends.",
+      );
+    }
+    return { y: { shape: [...shape.slice(0, -1), groups * size], dtype: "f32" } };
+  },
+  forward: (context) => launches("forward", ["x", "y"], context),
+  gradients: [
+    {
+      wrt: ["x"],
+      reads: () => [],
+      accumulates: true,
+      launches: (context) => launches("grad_x", ["dy", "dx"], context),
+    },
+  ],
+  flops: () => 0,
+  reference(inputs, { offset, size, groups, stride }) {
+    const x = input(inputs, "x");
+    const width = groups * size;
+    const column = (j: number): number => offset + Math.floor(j / size) * stride + (j % size);
+    return {
+      y: filled([...x.shape.slice(0, -1), width], (i) => {
+        return at(x, Math.floor(i / width) * columns(x.shape) + column(i % width));
+      }),
+    };
+  },
+  cases: [
+    {
+      name: "every third group",
+      attributes: { offset: 4, size: 4, groups: 2, stride: 12 },
+      inputs: { x: { shape: [2, 3, 24] } },
+    },
+    {
+      name: "odd columns in the middle",
+      attributes: { offset: 3, size: 5, groups: 1, stride: 5 },
+      inputs: { x: { shape: [7, 11] } },
+    },
+    { name: "one element", attributes: { offset: 0, size: 1, groups: 1, stride: 1 }, inputs: { x: { shape: [1, 1] } } },
+    {
+      name: "rows that can be split over bindings",
+      attributes: { offset: 32, size: 32, groups: 1, stride: 32 },
+      inputs: { x: { shape: [80, 64] } },
+    },
+    {
+      name: "queries of Phi-3 mini, 128 tokens",
+      attributes: { offset: 0, size: 3072, groups: 1, stride: 3072 },
+      inputs: { x: { shape: [128, 9216] } },
+      bench: true,
+    },
+  ],
+  malformed: [
+    {
+      name: "a group beyond the last column",
+      attributes: { offset: 2, size: 2, groups: 1, stride: 2 },
+      inputs: { x: { shape: [2, 3], dtype: "f32" } },
+      message: /1 groups of 2 columns, 2 apart from 2 on, are not in x \[2, 3\]/,
+    },
+  ],
+});

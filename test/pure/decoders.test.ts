@@ -1,0 +1,87 @@
+import { existsSync, readdirSync } from "node:fs";
+import { describe, expect, it } from "vitest";
+import { ConfigError, createModel } from "../../src/index";
+import type { Model } from "../../src/index";
+import { trace } from "../../src/train/plans/trace";
+import { readJson } from "../support/json";
+import { DECODERS, tiny } from "../support/tiny";
+import type { Config } from "../support/tiny";
+
+const CASES = "test/golden-families";
+const published = readdirSync(CASES).filter((name) => existsSync(`${CASES}/${name}/config_published.json`));
+
+/** Everything that a model computes, as data. */
+function contents(model: Model): unknown {
+  const { parameters, projections, maxLength, padId, heads, classes } = model;
+  const { tape } = trace({ model, batch: { size: 2, length: 8 }, isTraining: true });
+  const nodes = tape.nodes.map(({ op, attributes, inputs }) => ({ op: op.name, attributes, inputs }));
+  const constants = [8, 20].map((length) => model.constants?.(Int32Array.of(0, 1, 7), { size: 2, length }));
+  return { parameters, projections, maxLength, padId, heads, classes, nodes, values: tape.values, constants };
+}
+
+describe("a configuration as it was published before transformers 5", () => {
+  it("is there for some cases", () => expect(published.length).toBeGreaterThan(5));
+
+  it.each(published)("makes the same model: %s", (name) => {
+    const models = ["config", "config_published"].map((file) =>
+      createModel(readJson<Config>(`${CASES}/${name}/${file}.json`)),
+    );
+    expect(contents(models[1]!)).toEqual(contents(models[0]!));
+  });
+});
+
+/** Sizes of published models, and their parameters as transformers 5.18 counts them. */
+const PUBLISHED = readJson<Readonly<Record<string, { readonly parameters: number; readonly config: Config }>>>(
+  "test/pure/published-decoders.json",
+);
+
+it.each(Object.entries(PUBLISHED))("%s has as many parameters as in transformers", (_, { parameters, config }) => {
+  const counts = createModel(config).parameters.map(({ shape }) => shape.reduce((a, b) => a * b, 1));
+  expect(counts.reduce((a, b) => a + b, 0)).toBe(parameters);
+});
+
+// PEFT 0.21, and where it has no default the same modules under the family's names.
+it.each([
+  ["qwen2", ["q_proj", "v_proj"]],
+  ["qwen3", ["q_proj", "v_proj"]],
+  ["mistral", ["q_proj", "v_proj"]],
+  ["phi3", ["qkv_proj", "o_proj"]],
+  ["gemma2", ["q_proj", "v_proj"]],
+  ["gemma3_text", ["q_proj", "v_proj"]],
+  ["olmo2", ["q_proj", "v_proj"]],
+  ["smollm3", ["q_proj", "v_proj"]],
+  ["gpt_neox", ["query_key_value"]],
+] as const)("%s is adapted at %j by default", (family, targets) => {
+  expect(createModel(tiny[family]()).defaultTargets).toEqual(targets);
+});
+
+describe("keys that would change the result are refused by name", () => {
+  it.each([
+    ["llama", { partial_rotary_factor: 0.5 }, /partial_rotary_factor/],
+    ["llama", { hidden_act: "relu2" }, /relu2[\s\S]*silu/],
+    ["smollm3", { no_rope_layers: [1, 0] }, /no_rope_layers has 2 entries for 3 layers/],
+    ["smollm3", { no_rope_layers: [1, 0, 2] }, /no_rope_layers\.2/],
+    ["gemma2", { use_bidirectional_attention: true }, /use_bidirectional_attention/],
+    ["gemma3_text", { layer_types: ["full_attention"] }, /layer_types has 1 entries for 3 layers/],
+    ["gemma3_text", { attn_logit_softcapping: -1 }, /attn_logit_softcapping/],
+    ["qwen2", { layer_types: Array(3).fill("sliding_attention") }, /no sliding_window in use/],
+    ["qwen3", { layer_types: Array(3).fill("chunked_attention") }, /layer_types\.0/],
+    ["mistral", { sliding_window: 0 }, /sliding_window/],
+    ["gpt_neox", { rotary_pct: 2 }, /rotary_pct/],
+    ["gpt_neox", { rotary_pct: 0.4 }, /partial_rotary_factor 0\.4 makes 3 of 8 elements/],
+    ["qwen2", { rope_scaling: { rope_type: "yarn", factor: -4 } }, /factor/],
+  ] as const)("%s with %j", (family, overrides, message) => {
+    const build = () => createModel(tiny[family](overrides));
+    expect(build).toThrow(ConfigError);
+    expect(build).toThrow(message);
+  });
+});
+
+it.each(DECODERS)("%s says the place of every parameter and projection", (family) => {
+  const model = createModel(tiny[family]());
+  for (const { name, layer } of [...model.parameters, ...model.projections]) {
+    const [, number] = /\.layers\.(\d+)\./.exec(name) ?? [];
+    const outside = /embed_(?:tokens|in)/.test(name) ? "below" : undefined;
+    expect(layer, name).toBe(number === undefined ? outside : Number(number));
+  }
+});
