@@ -11,6 +11,7 @@ import { gpt2 } from "./gpt2";
 import { llama } from "./llama";
 import { mistral } from "./mistral";
 import type { Model, Task } from "./model";
+import { modernbert } from "./modernbert";
 import { mpnet } from "./mpnet";
 import { olmo2 } from "./olmo2";
 import { phi3 } from "./phi3";
@@ -29,6 +30,7 @@ const FAMILIES: Readonly<Record<string, (config: Readonly<Record<string, unknown
   electra,
   albert,
   mpnet,
+  modernbert,
   gpt2,
   llama,
   qwen2,
@@ -76,6 +78,7 @@ const ARCHITECTURES: Readonly<Record<string, string>> = {
   electra: "Electra",
   albert: "Albert",
   mpnet: "MPNet",
+  modernbert: "ModernBert",
   gpt2: "GPT2",
   llama: "Llama",
   qwen2: "Qwen2",

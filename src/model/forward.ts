@@ -183,6 +183,11 @@ export class Forward {
     return this.recorder.input("last_tokens", [this.batch.size], "i32");
   }
 
+  /** Weights of the mean of each text's tokens that are not padding [size, 1, length]. */
+  get meanWeights(): Value {
+    return this.recorder.input("mean_weights", [this.batch.size, 1, this.length]);
+  }
+
   /** 1 for tokens that attention reads, 0 for padding [size, length]. */
   get attentionMask(): Value {
     return this.recorder.input("attention_mask", [this.batch.size, this.length], "i32");
@@ -301,9 +306,12 @@ export class Forward {
     return this.recorder.section(feedForwardSection(layer), body);
   }
 
-  /** Layer norm over the last axis. */
+  /** Layer norm over the last axis. Where the checkpoint has no bias, it is the input `zeros` of the family's constants. */
   layerNorm(name: string, x: Value, eps: number): Value {
-    const inputs = { x, weight: this.parameter(`${name}.weight`), bias: this.parameter(`${name}.bias`) };
+    const bias = this.#specs.has(`${name}.bias`)
+      ? this.parameter(`${name}.bias`)
+      : this.recorder.input("zeros", [x.shape.at(-1)!]);
+    const inputs = { x, weight: this.parameter(`${name}.weight`), bias };
     return this.recorder.labelled(name, () =>
       this.recorder.apply(layerNorm, inputs, { eps, keep: this.#keptByNorm(name) }),
     );

@@ -251,3 +251,42 @@ export const classAndMeanWeights = (tokens: number): Float32Array =>
     if (i < tokens) return isFirst ? 1 : 0;
     return isFirst ? 0 : 1 / (tokens - 1);
   });
+
+/** ModernBERT's head: a projection, GELU, a norm, dropout, and a projection to the classes. */
+export interface PredictionClassifier {
+  readonly task: Task;
+  readonly hidden: number;
+  /** What it reads: a text's first token, the mean of those that are not padding, or every token, to find an answer. */
+  readonly pooling: "cls" | "mean" | "none";
+  /** Whether the first projection has a bias. */
+  readonly bias: boolean;
+  readonly dropout: number;
+  /** The model's last norm, and the head's own. */
+  readonly norm: FinalNorm;
+  readonly innerNorm: FinalNorm;
+}
+
+/** The head of `PredictionClassifier`. The first projection is a part of the checkpoint. */
+export function predictionClassifier(
+  config: Readonly<Record<string, unknown>>,
+  { task, hidden, pooling, bias, dropout, norm, innerNorm }: PredictionClassifier,
+): Head {
+  const classes = pooling === "none" ? 2 : labelCount(config);
+  const pooled = (forward: Forward, x: Value): Value => {
+    if (pooling === "none") return norm(forward, x);
+    if (pooling === "cls") return norm(forward, pick(forward, "head", x, forward.firstTokens));
+    const inputs = { x: norm(forward, x), weights: forward.meanWeights };
+    return forward.recorder.labelled("head", () => forward.recorder.apply(poolTokens, inputs, {}));
+  };
+  return {
+    task,
+    classes,
+    heads: ["classifier"],
+    projections: [projection("head.dense", hidden, hidden, bias), projection("classifier", hidden, classes)],
+    apply(forward, x) {
+      const inner = forward.linear("head.dense", pooled(forward, x));
+      const active = forward.recorder.labelled("head", () => ACTIVATIONS.gelu(forward.recorder, inner));
+      return forward.linear("classifier", forward.dropout(innerNorm(forward, active), dropout));
+    },
+  };
+}

@@ -10,6 +10,7 @@ const large = { hidden_size: 1024, num_hidden_layers: 24, num_attention_heads: 1
 const xlmRoberta = { model_type: "xlm-roberta", vocab_size: 250_002, max_position_embeddings: 514, type_vocab_size: 1 };
 const electra = { model_type: "electra", vocab_size: 30_522, max_position_embeddings: 512 };
 const albert = { model_type: "albert" };
+const modernbert = { model_type: "modernbert", num_attention_heads: 16 };
 const dinov2 = { model_type: "dinov2", image_size: 518 };
 
 /** Sizes of published models, and their parameters as transformers 5.18 counts them, without a head but with its pooler. */
@@ -23,6 +24,12 @@ const PUBLISHED: readonly (readonly [string, Config, number])[] = [
   ["ALBERT-xlarge", { ...albert, ...large, hidden_size: 2048, intermediate_size: 8192 }, 58_724_864],
   ["ALBERT-xxlarge", { ...albert, ...base, hidden_size: 4096, intermediate_size: 16_384 }, 222_595_584],
   ["MPNet-base", { model_type: "mpnet", ...base, max_position_embeddings: 514 }, 109_486_464],
+  ["ModernBERT-base", { ...modernbert, hidden_size: 768, num_hidden_layers: 22, intermediate_size: 1152 }, 149_014_272],
+  [
+    "ModernBERT-large",
+    { ...modernbert, hidden_size: 1024, num_hidden_layers: 28, intermediate_size: 2624 },
+    394_781_696,
+  ],
   ["DeiT-base, distilled", { model_type: "deit", ...base }, 85_800_192],
   // Without the token that stands for masked patches in pre-training.
   ["DINOv2-base", { ...dinov2, ...base }, 86_580_480 - 768],
@@ -39,7 +46,7 @@ it.each(PUBLISHED)("%s has as many parameters as in transformers", (_, config, p
   // RoBERTa's and MPNet's models without a head have a pooler, as large as the first projection of the head.
   const isPooler = (name: string): boolean =>
     ["xlm-roberta", "mpnet"].includes(model.family) && name.startsWith("classifier.dense.");
-  expect(count((name) => isPooler(name) || !/^(?:pre_)?classifier\./.test(name))).toBe(parameters);
+  expect(count((name) => isPooler(name) || !/^(?:head|(?:pre_)?classifier)\./.test(name))).toBe(parameters);
 });
 
 it.each([
@@ -48,6 +55,7 @@ it.each([
   // PEFT has no default of its own for these.
   ["albert", ["query", "value"]],
   ["mpnet", ["q", "v"]],
+  ["modernbert", ["Wqkv"]],
   ["deit", ["query", "value"]],
   ["dinov2", ["query", "value"]],
   ["distilbert", ["q_lin", "v_lin"]],
@@ -65,6 +73,9 @@ describe("keys that would change the result are refused by name", () => {
     ["albert", { inner_group_num: 2 }, /inner_group_num is 2/],
     ["distilbert", { activation: "relu2" }, /relu2/],
     ["distilbert", { dim: 0 }, /dim is 0/],
+    ["modernbert", { classifier_activation: "relu" }, /classifier_activation is "relu"/],
+    ["modernbert", { layer_types: ["full_attention"] }, /layer_types has 1 entries for 3 layers/],
+    ["modernbert", { classifier_pooling: "max" }, /classifier_pooling is "max"/],
     ["deit", { patch_size: 3 }, /not a multiple of patch_size 3/],
     ["dinov2", { use_swiglu_ffn: true }, /use_swiglu_ffn is true/],
     ["dinov2", { drop_path_rate: 0.1 }, /drop_path_rate is 0.1/],

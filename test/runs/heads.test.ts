@@ -25,7 +25,7 @@ import { relativeError } from "../../src/base/relative-error";
 import type { Config } from "../support/tiny";
 
 const TEXT_FAMILIES = ["bert", "roberta", "gpt2", "llama"] as const;
-const ENCODERS = ["distilbert", "electra", "albert"] as const;
+const ENCODERS = ["distilbert", "electra", "albert", "modernbert"] as const;
 /** Modules of the checkpoints' heads, which question answering does not use; the head of GPT-2 is its embeddings. */
 const STORED_HEADS = {
   bert: ["bert.pooler.dense", "classifier"],
@@ -35,6 +35,8 @@ const STORED_HEADS = {
   distilbert: ["classifier", "pre_classifier"],
   electra: ["classifier.dense", "classifier.out_proj"],
   albert: ["albert.pooler", "classifier"],
+  // It finds answers by a projection of the same name, but for the number of labels.
+  modernbert: ["classifier"],
 };
 const DECODERS = ["gpt2", "llama"] as const;
 const LENGTH = 12;
@@ -71,7 +73,8 @@ describe("question answering", () => {
     "%s gets a new head, and its loss is the mean of two cross-entropies",
     async (family) => {
       using loaded = await loadBase(family, { task: "question_answering" });
-      expect(loaded.initialised).toEqual(["qa_outputs.weight", "qa_outputs.bias"]);
+      const head = family === "modernbert" ? "classifier" : "qa_outputs";
+      expect(loaded.initialised).toEqual([`${head}.weight`, `${head}.bias`]);
       const modules = new Set(loaded.unused.map((name) => name.replace(/\.(weight|bias)$/, "")));
       expect([...modules], "the head of the checkpoint").toEqual(STORED_HEADS[family]);
       const samples = texts(3, (row) => Int32Array.of(row, row + 2));

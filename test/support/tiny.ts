@@ -73,6 +73,14 @@ export const tiny = {
     ...overrides,
   }),
   albert: (overrides: Config = {}) => ({ ...TEXT, ...SIZES, model_type: "albert", embedding_size: 12, ...overrides }),
+  modernbert: (overrides: Config = {}) => ({
+    ...TEXT,
+    ...SIZES,
+    model_type: "modernbert",
+    local_attention: 4,
+    classifier_pooling: "mean",
+    ...overrides,
+  }),
   mpnet: (overrides: Config = {}) => ({ ...TEXT, ...SIZES, model_type: "mpnet", pad_token_id: 1, ...overrides }),
   distilbert: (overrides: Config = {}) => ({ ...TEXT, ...DISTILBERT, model_type: "distilbert", ...overrides }),
   gpt2: (overrides: Config = {}) => ({ ...GPT2, model_type: "gpt2", ...overrides }),
@@ -116,6 +124,7 @@ export const ENCODERS: readonly Family[] = [
   "albert",
   "distilbert",
   "mpnet",
+  "modernbert",
   "deit",
   "dinov2",
 ];

@@ -95,6 +95,7 @@ function textInputs(model: Model, batch: Batch, virtualTokens: number): Inputs {
     token_type_ids: withPrefix(batch.tokenTypeIds, batch, virtualTokens, 0),
     padded_positions: paddedPositions(model, batch, virtualTokens),
     last_tokens: lastTokens(batch, virtualTokens),
+    mean_weights: meanWeights(batch, virtualTokens),
   };
 }
 
@@ -166,6 +167,19 @@ function lastTokens({ size, length, attentionMask }: Batch, virtualTokens: numbe
     const last = attentionMask.subarray(row * length, (row + 1) * length).lastIndexOf(1);
     return row * (length + virtualTokens) + virtualTokens + Math.max(0, last);
   });
+}
+
+/** One over the number of a text's tokens for each of them, 0 for padding [size, length]. */
+function meanWeights(batch: Batch, virtualTokens: number): Float32Array {
+  const mask = withPrefix(batch.attentionMask, batch, virtualTokens, 1);
+  const length = batch.length + virtualTokens;
+  const weights = new Float32Array(mask.length);
+  for (let start = 0; start < mask.length; start += length) {
+    const row = mask.subarray(start, start + length).map((token) => (token === 0 ? 0 : 1));
+    const tokens = row.reduce((sum, counts) => sum + counts, 0);
+    row.forEach((counts, i) => (weights[start + i] = counts / Math.max(1, tokens)));
+  }
+  return weights;
 }
 
 /** Images [size, channels, rows, columns] as patches [size, patches, channels * rows * columns of a patch]. */
