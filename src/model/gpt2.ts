@@ -1,7 +1,7 @@
 import * as v from "valibot";
 import { gelu } from "../ops/gelu";
 import type { Value } from "../tape/tape";
-import { activationOf, count, GELU_ACTIVATIONS, layerCount, parseConfig, probability } from "./config";
+import { activationOf, count, GELU_ACTIVATIONS, layerCount, only, parseConfig, probability } from "./config";
 import type { Forward } from "./forward";
 import { answerSpan, DECODER_TASKS, languageModel, lastTokenScore, taskOf } from "./heads";
 import type { FinalNorm, Head } from "./heads";
@@ -22,12 +22,18 @@ const SCHEMA = v.object({
   attn_pdrop: v.optional(probability, 0.1),
   resid_pdrop: v.optional(probability, 0.1),
   pad_token_id: v.nullish(v.pipe(v.number(), v.integer(), v.minValue(0))),
+  tie_word_embeddings: v.optional(v.boolean(), true),
+  scale_attn_weights: v.optional(v.boolean(), true),
+  /** Whether scores are divided by the number of the layer, from 1, as well. */
+  scale_attn_by_inverse_layer_idx: v.optional(v.boolean(), false),
+  add_cross_attention: only(false),
+  pruned_heads: v.optional(v.strictObject({})),
 });
 
 type Config = v.InferOutput<typeof SCHEMA>;
 
 /**
- * GPT-2 (Radford et al. 2019), pre-norm: a language model (whose head is tied to the token embeddings), classification,
+ * GPT-2 (Radford et al. 2019), pre-norm: a language model (whose head is mostly tied to the token embeddings), classification,
  * question answering.
  */
 export function gpt2(config: Readonly<Record<string, unknown>>): Model {
@@ -81,7 +87,17 @@ function gpt2Head(config: Readonly<Record<string, unknown>>, c: Config): Head {
   const task = taskOf(config, "gpt2", DECODER_TASKS, "causal_lm");
   if (task === "question_answering") return answerSpan(c.n_embd, norm);
   if (task !== "causal_lm") return lastTokenScore(config, { task, hidden: c.n_embd, norm });
-  return languageModel(c.vocab_size, { hidden: c.n_embd, norm, tiedTo: "transformer.wte.weight" });
+  return languageModel(c.vocab_size, {
+    hidden: c.n_embd,
+    norm,
+    tiedTo: c.tie_word_embeddings ? "transformer.wte.weight" : undefined,
+  });
+}
+
+/** Factor of a layer's scores. */
+function scoreScale(c: Config, layer: number): number {
+  const bySize = c.scale_attn_weights ? 1 / Math.sqrt(c.n_embd / c.n_head) : 1;
+  return c.scale_attn_by_inverse_layer_idx ? bySize / (layer + 1) : bySize;
 }
 
 function attentionPart(forward: Forward, c: Config, index: number, x: Value): Value {
@@ -92,6 +108,7 @@ function attentionPart(forward: Forward, c: Config, index: number, x: Value): Va
     headSize: c.n_embd / c.n_head,
     causal: true,
     dropout: c.attn_pdrop,
+    scale: scoreScale(c, index),
   });
   const attended = forward.dropout(forward.linear(`${path}.attn.c_proj`, mixed), c.resid_pdrop);
   return forward.block({ name: `${path}.attn`, layer: index, x: attended, input: before, residual: x });

@@ -57,6 +57,8 @@ it.each([
 
 describe("keys that would change the result are refused by name", () => {
   it.each([
+    ["gpt2", { add_cross_attention: true }, /add_cross_attention/],
+    ["gpt2", { pruned_heads: { 0: [1] } }, /pruned_heads/],
     ["llama", { partial_rotary_factor: 0.5 }, /partial_rotary_factor/],
     ["llama", { hidden_act: "relu2" }, /relu2[\s\S]*silu/],
     ["smollm3", { no_rope_layers: [1, 0] }, /no_rope_layers has 2 entries for 3 layers/],
@@ -74,6 +76,28 @@ describe("keys that would change the result are refused by name", () => {
     const build = () => createModel(tiny[family](overrides));
     expect(build).toThrow(ConfigError);
     expect(build).toThrow(message);
+  });
+});
+
+describe("GPT-2", () => {
+  const factors = (overrides: Config): unknown[] => {
+    const model = createModel(tiny.gpt2(overrides));
+    const { tape } = trace({ model, batch: { size: 1, length: 4 }, isTraining: false });
+    return tape.nodes.flatMap(({ attributes }) => ("kvHeads" in attributes ? [attributes["scale"]] : []));
+  };
+
+  it.each([
+    [{}, [8 ** -0.5, 8 ** -0.5, 8 ** -0.5]],
+    [{ scale_attn_weights: false }, [1, 1, 1]],
+    [{ scale_attn_by_inverse_layer_idx: true }, [8 ** -0.5, 8 ** -0.5 / 2, 8 ** -0.5 / 3]],
+  ])("with %j multiplies scores by %j", (overrides, expected) => {
+    factors(overrides).forEach((factor, layer) => expect(factor).toBeCloseTo(expected[layer]!, 12));
+    expect(factors(overrides)).toHaveLength(3);
+  });
+
+  it("has a last projection of its own where it is not tied to the embeddings", () => {
+    const untied = createModel(tiny.gpt2({ tie_word_embeddings: false }));
+    expect(untied.parameters.map(({ name }) => name)).toContain("lm_head.weight");
   });
 });
 
