@@ -1,5 +1,5 @@
 import { defineConfig, type Options } from "tsup";
-import { coreInOneFile, opsWithoutTests } from "./scripts/bundle-plugins.mjs";
+import { coreInOneFile, familiesLater, opsWithoutTests } from "./scripts/bundle-plugins.mjs";
 import { bundledLicences } from "./scripts/bundled-licences.mjs";
 import { wgslModules } from "./scripts/wgsl-modules.mjs";
 
@@ -53,7 +53,12 @@ export default defineConfig([
     minify: true,
     platform: "browser",
     noExternal: [/.*/],
-    esbuildPlugins: [wgslModules({ compact: true, later: KERNELS_OF_SOME_ADAPTERS }), opsWithoutTests, coreInOneFile],
+    esbuildPlugins: [
+      wgslModules({ compact: true, later: KERNELS_OF_SOME_ADAPTERS }),
+      opsWithoutTests,
+      familiesLater,
+      coreInOneFile,
+    ],
   },
   {
     ...common,

@@ -49,6 +49,19 @@ export const opsWithoutTests = {
   },
 };
 
+/**
+ * Lets families that few runs need load later (src/model/further-families-later.ts).
+ * @type {Plugin}
+ */
+export const familiesLater = {
+  name: "families-later",
+  setup(build) {
+    build.onResolve({ filter: /\/further-families$/ }, ({ path, resolveDir, kind }) =>
+      build.resolve(`${path}-later`, { resolveDir, kind }),
+    );
+  },
+};
+
 const CORE = fileURLToPath(new URL("../src/core.ts", import.meta.url));
 
 /**

@@ -23,7 +23,7 @@ export type { WeightFormat } from "./base/packed";
 export type { LoadOptions } from "./io/load-model";
 export { memoryDirectory } from "./io/directory";
 export type { Directory } from "./io/directory";
-export { createModel, MODEL_TYPES } from "./model/families";
+export { createModel, loadFamily, MODEL_TYPES } from "./model/families";
 export type { HeadOptions } from "./model/families";
 export type { Model, ParameterSpec, Projection, ProjectionRole, TensorPlace } from "./model/model";
 export type { BlockSite, Forward, ForwardHooks, LinearSite } from "./model/forward";

@@ -4,7 +4,7 @@ import type { WeightFormat } from "../base/packed";
 import { elements, formatShape, sameShape } from "../base/shape";
 import type { Engine } from "../engine";
 import type { Device } from "../gpu/device";
-import { createModel, withHead } from "../model/families";
+import { createModel, loadFamily, withHead } from "../model/families";
 import type { HeadOptions } from "../model/families";
 import { isNormWeight } from "../model/model";
 import type { Model, ParameterSpec } from "../model/model";
@@ -152,6 +152,7 @@ export async function loadModel(engine: Engine, directory: Directory, options: L
   const files = await openCheckpoint(directory);
   // Few files are quantised, so the code that reads them is loaded only when needed.
   const quantised = seemsQuantised(files) ? await import("./bitsandbytes") : undefined;
+  await loadFamily(files.config);
   const config = withHead(quantised?.unquantised(files.config) ?? files.config, options);
   const model = withWeights(createModel(config, files), options.weights ?? "f32");
   const checkpoint = (await quantised?.dequantised(files, transposedNames(model))) ?? files;
@@ -201,6 +202,7 @@ export async function initialiseModel(
   options: { readonly seed?: number; readonly weights?: WeightFormat } = {},
 ): Promise<LoadedModel> {
   const { seed = 0, weights: format = "f32" } = options;
+  await loadFamily(config);
   const model = withWeights(createModel(config), format);
   const random = new Random(seed);
   return withNewWeights(async (weights) => {

@@ -1,71 +1,49 @@
 import { ConfigError } from "../base/errors";
-import { albert } from "./albert";
-import { bart } from "./bart";
 import { bert, electra, roberta, xlmRoberta } from "./bert";
 import type { StoredNames } from "./config";
-import { dinov2 } from "./dinov2";
-import { distilbert } from "./distilbert";
-import { gemma2, gemma3 } from "./gemma";
-import { gptNeoX } from "./gpt-neox";
-import { gpt2 } from "./gpt2";
-import { llama } from "./llama";
-import { mistral } from "./mistral";
-import type { Model, Task } from "./model";
-import { modernbert } from "./modernbert";
-import { mpnet } from "./mpnet";
-import { olmo2 } from "./olmo2";
-import { phi3 } from "./phi3";
-import { qwen2, qwen3 } from "./qwen";
-import { smollm3 } from "./smollm3";
-import { t5 } from "./t5";
-import { deit, vit } from "./vit";
+import { FURTHER_FAMILIES, FURTHER_TYPES, loadFurther } from "./further-families";
+import type { Family, Model, Task } from "./model";
 
 /** The function that makes a model from its config.json, by `model_type`. */
-const FAMILIES: Readonly<Record<string, (config: Readonly<Record<string, unknown>>, stored?: StoredNames) => Model>> = {
-  bart,
+const FAMILIES: Readonly<Record<string, Family>> = {
   bert,
   roberta,
   "xlm-roberta": xlmRoberta,
-  distilbert,
   electra,
-  albert,
-  mpnet,
-  modernbert,
-  gpt2,
-  llama,
-  qwen2,
-  qwen3,
-  mistral,
-  phi3,
-  gemma2,
-  gemma3_text: gemma3,
-  olmo2,
-  smollm3,
-  gpt_neox: gptNeoX,
-  t5,
-  vit,
-  deit,
-  dinov2,
 };
 
 /** Supported values of `model_type`. */
-export const MODEL_TYPES: readonly string[] = Object.keys(FAMILIES);
+export const MODEL_TYPES: readonly string[] = [...Object.keys(FAMILIES), ...FURTHER_TYPES];
+
+/**
+ * Makes a configuration's family ready for `createModel` and `plan`. Only pages need it, where few families are there from the
+ * start; what loads a model does it by itself. An unsupported `model_type` is left to `createModel`.
+ */
+export async function loadFamily(config: Readonly<Record<string, unknown>>): Promise<void> {
+  const type = config["model_type"];
+  if (typeof type === "string" && FURTHER_TYPES.includes(type)) await loadFurther(type);
+}
+
+function familyOf(type: unknown): Family {
+  const families = { ...FAMILIES, ...FURTHER_FAMILIES };
+  const family = typeof type === "string" && Object.hasOwn(families, type) ? families[type] : undefined;
+  if (family) return family;
+  if (MODEL_TYPES.includes(String(type))) {
+    throw new ConfigError(`The family ${String(type)} is not loaded.`, "Call `await loadFamily(config)` first.");
+  }
+  throw new ConfigError(
+    `config.json: model_type ${JSON.stringify(type)} is not supported.`,
+    `Supported families: ${MODEL_TYPES.join(", ")}.`,
+  );
+}
 
 /**
  * The model that a config.json describes, without weights.
  * @param stored the checkpoint whose weights it will have, where there is one.
- * @throws ConfigError for an unsupported `model_type` or activation, or an invalid value.
+ * @throws ConfigError for an unsupported `model_type` or activation, an invalid value, or, in a page, a family that is not loaded.
  */
 export function createModel(config: Readonly<Record<string, unknown>>, stored?: StoredNames): Model {
-  const type = config["model_type"];
-  const build = typeof type === "string" && Object.hasOwn(FAMILIES, type) ? FAMILIES[type] : undefined;
-  if (!build) {
-    throw new ConfigError(
-      `config.json: model_type ${JSON.stringify(type)} is not supported.`,
-      `Supported families: ${MODEL_TYPES.join(", ")}.`,
-    );
-  }
-  return build(config, stored);
+  return familyOf(config["model_type"])(config, stored);
 }
 
 /** Beginnings of Hugging Face's names of architectures, by `model_type`. */

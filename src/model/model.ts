@@ -1,5 +1,6 @@
 import type { WeightFormat } from "../base/packed";
 import type { Shape } from "../base/shape";
+import type { StoredNames } from "./config";
 import type { Forward } from "./forward";
 import type { Structure } from "./structure";
 import type { Value } from "../tape/tape";
@@ -175,6 +176,13 @@ export type LanguageModelOutput = {
   readonly bias: Value | undefined;
   readonly cap?: number | undefined;
 };
+
+/**
+ * Makes a family's model of a configuration.
+ * @param stored the checkpoint whose weights it will have, where there is one.
+ * @throws ConfigError for a value that the family does not support.
+ */
+export type Family = (config: Readonly<Record<string, unknown>>, stored?: StoredNames) => Model;
 
 /** Whether a module or a tensor, by its name, belongs to the task's head. */
 export const isInHead = ({ heads }: Pick<Model, "heads">, name: string): boolean =>

@@ -1,6 +1,8 @@
 import { describe, expect, it } from "vitest";
 import { ConfigError, createModel, houlsby, lora } from "../../src/index";
 import { withHead } from "../../src/model/families";
+import * as atOnce from "../../src/model/further-families";
+import * as later from "../../src/model/further-families-later";
 import { rotationOf, rotationTable } from "../../src/model/rotation";
 import { batchInputs } from "../../src/train/plans/inputs";
 import { trace } from "../../src/train/plans/trace";
@@ -19,6 +21,15 @@ const ROBERTA = { ...ENCODER, model_type: "roberta", architectures: ["RobertaFor
 const GPT2 = { model_type: "gpt2", vocab_size: 20, n_positions: 10, n_embd: 8, n_layer: 1, n_head: 2 };
 const LLAMA = { ...ENCODER, model_type: "llama", architectures: ["LlamaForCausalLM"] };
 const VIT = { ...ENCODER, model_type: "vit", image_size: 8, patch_size: 4, num_labels: 3 };
+
+describe("families that pages load later", () => {
+  it("are the same as elsewhere", async () => {
+    expect([...later.FURTHER_TYPES].sort()).toEqual([...atOnce.FURTHER_TYPES].sort());
+    expect(later.FURTHER_FAMILIES).toEqual({});
+    for (const type of later.FURTHER_TYPES) await later.loadFurther(type);
+    expect(later.FURTHER_FAMILIES).toEqual(atOnce.FURTHER_FAMILIES);
+  });
+});
 
 describe("roles of projections", () => {
   const feedForward = ["feed_forward_in", "feed_forward_out"];

@@ -189,7 +189,7 @@ function neededBytes(run: VariantLaunch): number {
 async function textKey({ key, run }: Unseen): Promise<string> {
   const textOf = ({ kernel, constants = {}, entry }: Launch): string => `${entry}\n${withConstants(kernel, constants)}`;
   const launches = [run.launch, ...portableLaunches(run)];
-  await Promise.all(launches.map(({ kernel }) => kernel.load?.()));
+  for (const { kernel } of launches) await kernel.load?.();
   const texts = launches.map(textOf).join("\n");
   return `${key} ${await sha256Hex(new TextEncoder().encode(texts))}`;
 }

@@ -60,7 +60,7 @@ export interface Prediction {
 }
 
 /**
- * Predicts what a training step needs from a configuration alone, without weights and without a device.
+ * Predicts what a training step needs from a configuration alone, without weights and without a device. In a page, `await loadFamily(config)` first.
  * @throws ConfigError or ShapeError for an invalid configuration, DataError for rows that are longer than the model takes.
  */
 export function plan(options: PredictOptions): Prediction {
