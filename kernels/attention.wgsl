@@ -184,7 +184,7 @@ fn grad_q(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: 
     query[c] = q[q_start + c];
     gradient[c] = dy[out + c];
   }
-  let hash = text_hash(row_statistics.zw);
+  let hash = text_hash(statistics[row_index(at.batch, at.head, 0u)].zw);
   let query_mask = mask_of_query(at.batch, at.row);
   let end = end_of_keys(at.row);
   for (var j = first_key(at.row); j < end; j++) {
@@ -230,6 +230,7 @@ fn key_sums(at: HeadRow) -> KeySums {
   let heads_per_kv = params.heads / params.kv_heads;
   for (var g = 0u; g < heads_per_kv; g++) {
     let head = at.head * heads_per_kv + g;
+    let hash = text_hash(statistics[row_index(at.batch, head, 0u)].zw);
     for (var i = first_query(at.row); i < end; i++) {
       let query = q_index(at.batch, head, i);
       let out = y_index(at.batch, head, i);
@@ -243,7 +244,7 @@ fn key_sums(at: HeadRow) -> KeySums {
       }
       score = score_of(score);
       let p = exp(masked(biased(score, pair), mask_of_query(at.batch, i), key_mask) - bitcast<f32>(row_statistics.x));
-      let keep = dropout_factor(text_hash(row_statistics.zw), head * params.time + i, at.row);
+      let keep = dropout_factor(hash, head * params.time + i, at.row);
       let dropped = p * keep;
       let ds = before_cap(p * (dp * keep - bitcast<f32>(row_statistics.y)), score);
       for (var c = 0u; c < HEAD; c++) {

@@ -36,7 +36,8 @@ fn score_gradient(batch: u32, head: u32, query: u32, key: u32) -> f32 {
   let row_statistics = statistics[row_index(batch, head, query)];
   let shown = masked(biased(score, pair), mask_of_query(batch, query), mask_of_key(batch, key));
   let p = exp(shown - bitcast<f32>(row_statistics.x));
-  let keep = dropout_factor(text_hash(row_statistics.zw), head * params.time + query, key);
+  let hash = text_hash(statistics[row_index(batch, head, 0u)].zw);
+  let keep = dropout_factor(hash, head * params.time + query, key);
   let gradient = p * (dp * keep - bitcast<f32>(row_statistics.y));
   if (RELATIVE == NUMBERS) {
     return gradient;

@@ -1,4 +1,5 @@
 import vec4 from "../../kernels/lib/element_vec4.wgsl";
+import { substituting } from "./kernel";
 import type { Kernel } from "./kernel";
 import type { Variant } from "./launch";
 
@@ -16,7 +17,7 @@ export interface ElementKernel {
 /** The form of a kernel that imports lib/element for tensors of these sizes: vectors where all are multiples of four. */
 export function elementKernel(kernel: Kernel, sizes: readonly number[]): ElementKernel {
   if (sizes.some((size) => size % 4 !== 0)) return { kernel, constants: { WIDTH: 1 } };
-  const vectors = onVectors.get(kernel) ?? { ...kernel, substitutes: { "lib/element": vec4 } };
+  const vectors = onVectors.get(kernel) ?? substituting(kernel, { "lib/element": vec4 });
   onVectors.set(kernel, vectors);
   return { kernel: vectors, constants: { WIDTH: 4 } };
 }

@@ -11,3 +11,8 @@ export interface Kernel {
   /** Loads `code` and `imports` where the bundler made a file of their own of them. Undefined once they are there. */
   readonly load?: (() => Promise<void>) | undefined;
 }
+
+/** A kernel with other parts in place of some. It has the original's text, also when that is loaded later. */
+export function substituting(kernel: Kernel, substitutes: NonNullable<Kernel["substitutes"]>): Kernel {
+  return Object.assign(Object.create(kernel) as Kernel, { substitutes });
+}

@@ -115,7 +115,7 @@ it("kernels of products and attention are right here, and comparing them takes n
     seed: recorder.input("seed", [4, 2], "u32"),
   };
   // With 16 heads, one dispatch replaces two where attention runs by subgroups.
-  const attributes = { heads: 4, kvHeads: 4, scale: 0.25, causal: true, dropout: 0, salt: 0 };
+  const attributes = { heads: 4, kvHeads: 4, scale: 0.25, after: 0, dropout: 0.25, salt: 3 };
   // The product takes more memory than the comparison of the gradients, whose buffers are not all the plan's.
   const x = recorder.apply(attention, heads, attributes);
   const loss = recorder.apply(linear, { x, w: recorder.parameter("w", [WIDE, 64]) }, { layout: "out_in" });

@@ -1,5 +1,6 @@
 import subgroupKernel from "../../../kernels/attention_subgroup.wgsl";
 import tiledKernel from "../../../kernels/attention_tiled.wgsl";
+import { substituting } from "../../op/kernel";
 import type { Kernel } from "../../op/kernel";
 import type { AbsorbedLaunch, Absorption, Launch, Variant } from "../../op/launch";
 
@@ -114,7 +115,7 @@ const withPart = new Map<Kernel, Kernel>();
 /** A kernel as it runs where a part of it reads a table. */
 function kernelFor(kernel: Kernel, part: Kernel | undefined): Kernel {
   if (!part) return kernel;
-  const reading = withPart.get(kernel) ?? { ...kernel, substitutes: { "lib/relative": part } };
+  const reading = withPart.get(kernel) ?? substituting(kernel, { "lib/relative": part });
   withPart.set(kernel, reading);
   return reading;
 }
@@ -164,9 +165,10 @@ export function joinedGradients(size: AttentionSize, queries: AbsorbedLaunch): A
   return [{ before: [queries], by, variants }];
 }
 
-/** A variant with other workgroups. Each row is computed by one invocation, so the bits are the same. */
+/** A variant with other workgroups. One invocation computes a row, so the bits are the same; an entry of a table is summed by all. */
 const groupVariant = (size: AttentionSize, kernel: Kernel, group: number): Variant => ({
   name: `groups of ${group}`,
+  rounds: isOfTable(size.entry),
   kernel: kernelFor(kernel, size.relative?.parts.portable),
   constants: { ...scoreConstants(size), GROUP: group },
   ...workOf(size, group),
