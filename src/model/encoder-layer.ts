@@ -41,8 +41,12 @@ export interface EncoderLayers {
   readonly queryKeyValueBias?: boolean;
   /** Dropout of attention weights, and of the outputs of the two sub-layers. */
   readonly dropout: { readonly weights: number; readonly attention: number; readonly feedForward: number };
-  /** How scores depend on differences of positions. Default not at all. */
-  readonly relative?: (forward: Forward) => RelativePositions;
+  /** How scores of the layer at a path depend on differences of positions. Default not at all. */
+  readonly relative?: (forward: Forward, path: string) => RelativePositions;
+  /** Whether layers share a table with a column for each head, so that no layer's heads can be pruned. Default false. */
+  readonly isHeadTableShared?: boolean;
+  /** Factor of the scores. Default 1 / sqrt(hidden / heads). */
+  readonly scoreScale?: number;
   /** Whether all layers are the same modules, at the path of layer 0. Default false. */
   readonly isShared?: boolean;
 }
@@ -78,8 +82,7 @@ export function encoderLayers(layers: EncoderLayers): {
       ...(isShared ? {} : { parts }),
       structures(index) {
         const all = isShared ? [] : layerStructures(index, projections, sizes);
-        // A table of relative positions has a column for each head of every layer.
-        return layers.relative ? all.filter(({ kind }) => kind !== "heads") : all;
+        return layers.isHeadTableShared ? all.filter(({ kind }) => kind !== "heads") : all;
       },
     },
     projections,
@@ -97,9 +100,14 @@ function attentionPart(forward: Forward, layers: EncoderLayers, index: number, x
       q: forward.linear(`${path}.${modules.query}`, input),
       k: forward.linear(`${path}.${modules.key}`, input),
       v: forward.linear(`${path}.${modules.value}`, input),
-      relative: layers.relative?.(forward),
+      relative: layers.relative?.(forward, path),
     },
-    { headSize: layers.hidden / layers.heads, causal: false, dropout: dropout.weights },
+    {
+      headSize: layers.hidden / layers.heads,
+      causal: false,
+      dropout: dropout.weights,
+      scale: layers.scoreScale,
+    },
   );
   const attended = forward.dropout(forward.linear(`${path}.${modules.attentionOutput}`, mixed), dropout.attention);
   const block = { name: modules.attention, norm: modules.attentionNorm, scale: modules.attentionScale };

@@ -57,6 +57,7 @@ const ARCHITECTURES: Readonly<Record<string, string>> = {
   albert: "Albert",
   mpnet: "MPNet",
   modernbert: "ModernBert",
+  "deberta-v2": "DebertaV2",
   gpt2: "GPT2",
   llama: "Llama",
   qwen2: "Qwen2",

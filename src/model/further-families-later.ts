@@ -9,6 +9,7 @@ const LOADERS: Readonly<Record<string, () => Promise<Family>>> = {
   albert: async () => (await import("./albert")).albert,
   mpnet: async () => (await import("./mpnet")).mpnet,
   modernbert: async () => (await import("./modernbert")).modernbert,
+  "deberta-v2": async () => (await import("./deberta")).deberta,
   qwen2: async () => (await import("./qwen")).qwen2,
   qwen3: async () => (await import("./qwen")).qwen3,
   mistral: async () => (await import("./mistral")).mistral,

@@ -1,5 +1,6 @@
 import { albert } from "./albert";
 import { bart } from "./bart";
+import { deberta } from "./deberta";
 import { dinov2 } from "./dinov2";
 import { distilbert } from "./distilbert";
 import { gemma2, gemma3 } from "./gemma";
@@ -26,6 +27,7 @@ export const FURTHER_FAMILIES: Readonly<Record<string, Family>> = {
   albert,
   mpnet,
   modernbert,
+  "deberta-v2": deberta,
   qwen2,
   qwen3,
   mistral,

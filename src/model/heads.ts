@@ -87,8 +87,8 @@ export interface FirstTokenClassifier {
   /** The second projection. Default `classifier`. */
   readonly out?: string;
   readonly dropout: number;
-  /** Whether dropout acts before the first projection as well. Default false. */
-  readonly dropsInput?: boolean;
+  /** Dropout before the first projection. Default 0. */
+  readonly inputDropout?: number;
   /** Modules of the head. Default `classifier`. */
   readonly heads?: readonly string[];
 }
@@ -98,7 +98,7 @@ export function firstTokenClassifier(
   config: Readonly<Record<string, unknown>>,
   { task, hidden, dense, activation, dropout, ...options }: FirstTokenClassifier,
 ): Head {
-  const { out = "classifier", heads = ["classifier"], dropsInput = false } = options;
+  const { out = "classifier", heads = ["classifier"], inputDropout = 0 } = options;
   const classes = labelCount(config);
   return {
     task,
@@ -108,7 +108,7 @@ export function firstTokenClassifier(
     apply(forward, x) {
       const { recorder } = forward;
       const first = pick(forward, dense, x, forward.firstTokens);
-      const inner = forward.linear(dense, dropsInput ? forward.dropout(first, dropout) : first);
+      const inner = forward.linear(dense, forward.dropout(first, inputDropout));
       const active = recorder.labelled(dense, () => ACTIVATIONS[activation](recorder, inner));
       return forward.linear(out, forward.dropout(active, dropout));
     },
@@ -125,7 +125,7 @@ export const denseClassifier = (
     ...head,
     dense: "classifier.dense",
     out: "classifier.out_proj",
-    dropsInput: true,
+    inputDropout: head.dropout,
   });
 
 /** Head for question answering: a projection of every token to its scores as the answer's start and end [b, t, 2]. */

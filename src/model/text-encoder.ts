@@ -39,8 +39,8 @@ export interface TextEncoder {
   readonly layers: EncoderLayers;
   readonly vocabulary: number;
   readonly padId: number;
-  /** Rows of the table of positions, and how they count: 0, 1, 2, ..., or as `Forward.paddedPositions`. */
-  readonly positions: { readonly rows: number; readonly kind: "absolute" | "padded" };
+  /** Rows of the table of positions, and how they count: 0, 1, 2, ..., or as `Forward.paddedPositions`. Default no table. */
+  readonly positions?: { readonly rows: number; readonly kind: "absolute" | "padded" } | undefined;
   /** Number of token types; 0 for none. */
   readonly tokenTypes: number;
   /** Dropout of the embeddings. */
@@ -89,7 +89,7 @@ export function textEncoder(encoder: TextEncoder): Model {
     ],
     vocabularySize: encoder.vocabulary,
     // Positions that skip padding begin after that of padding.
-    maxLength: positions.rows - (positions.kind === "padded" ? padId + 1 : 0),
+    maxLength: positions ? positions.rows - (positions.kind === "padded" ? padId + 1 : 0) : Infinity,
     padId,
     wordEmbeddings: `${prefix}.embeddings.word_embeddings.weight`,
     defaultTargets: encoder.defaultTargets,
@@ -111,10 +111,13 @@ function embed(forward: Forward, { prefix, positions, tokenTypes, layers, dropou
       return recorder.apply(add, { a, b }, {});
     };
     const typed = tokenTypes > 0 ? typesOf(words) : words;
-    const isAbsolute = positions.kind === "absolute";
-    const ids = isAbsolute ? forward.positions : forward.paddedPositions;
-    const b = recorder.apply(embedding, { table: table("position"), ids }, {});
-    const sum = recorder.apply(isAbsolute ? addBroadcast : add, { a: typed, b }, {});
+    const placed = (a: Value): Value => {
+      const isAbsolute = positions?.kind === "absolute";
+      const ids = isAbsolute ? forward.positions : forward.paddedPositions;
+      const b = recorder.apply(embedding, { table: table("position"), ids }, {});
+      return recorder.apply(isAbsolute ? addBroadcast : add, { a, b }, {});
+    };
+    const sum = positions ? placed(typed) : typed;
     return forward.dropout(forward.layerNorm(`${prefix}.embeddings.LayerNorm`, sum, layers.eps), dropout);
   });
   return projected ? forward.linear(`${prefix}.${projected.module}`, embeddings) : embeddings;
@@ -128,7 +131,7 @@ function embeddingParameters(encoder: TextEncoder): ParameterSpec[] {
   };
   return [
     table("word", encoder.vocabulary),
-    table("position", positions.rows),
+    ...(positions ? [table("position", positions.rows)] : []),
     ...(tokenTypes > 0 ? [table("token_type", tokenTypes)] : []),
     ...normParameters(`${prefix}.embeddings.LayerNorm`, width, "below"),
   ];

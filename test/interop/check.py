@@ -22,7 +22,8 @@ from transformers import AutoModelForCausalLM, AutoModelForImageClassification, 
 LIMIT = 1e-4
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BASES = ROOT / "interop-data"
-CLASSIFIERS = ["bert", "roberta", "xlm-roberta", "distilbert", "electra", "albert", "mpnet", "modernbert"]
+CLASSIFIERS = ["bert", "roberta", "xlm-roberta", "distilbert", "electra", "albert", "mpnet", "modernbert",
+               "deberta-v3"]
 IMAGES = ["vit", "deit", "dinov2"]
 AUTO = {
     **{family: AutoModelForSequenceClassification for family in CLASSIFIERS},
@@ -33,7 +34,7 @@ AUTO = {
 TASK = {**{family: "SEQ_CLS" for family in CLASSIFIERS}, "gpt2": "CAUSAL_LM", "llama": "CAUSAL_LM",
         **{family: None for family in IMAGES}}
 TARGETS = {**{family: ["query", "value"] for family in CLASSIFIERS}, "distilbert": ["q_lin", "v_lin"], "mpnet": ["q", "v"],
-           "modernbert": ["Wqkv"], "gpt2": ["c_attn"], "llama": ["q_proj", "v_proj"],
+           "modernbert": ["Wqkv"], "deberta-v3": ["query_proj", "value_proj"], "gpt2": ["c_attn"], "llama": ["q_proj", "v_proj"],
            **{family: ["q_proj", "v_proj"] for family in IMAGES}}
 # Families whose modules PEFT chooses itself for (IA)3.
 IA3 = ["bert", "roberta", "gpt2", "llama"]

@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { ConfigError, createModel } from "../../src/index";
 import { blocksOf } from "../../src/model/blocks";
+import { distanceRow } from "../../src/model/deberta";
 import { relativeBucket } from "../../src/model/relative-buckets";
 import { tiny } from "../support/tiny";
 import type { Config } from "../support/tiny";
@@ -11,6 +12,7 @@ const xlmRoberta = { model_type: "xlm-roberta", vocab_size: 250_002, max_positio
 const electra = { model_type: "electra", vocab_size: 30_522, max_position_embeddings: 512 };
 const albert = { model_type: "albert" };
 const modernbert = { model_type: "modernbert", num_attention_heads: 16 };
+const deberta = { ...tiny["deberta-v2"](), vocab_size: 128_100, position_buckets: 256 };
 const dinov2 = { model_type: "dinov2", image_size: 518 };
 
 /** Sizes of published models, and their parameters as transformers 5.18 counts them, without a head but with its pooler. */
@@ -30,6 +32,9 @@ const PUBLISHED: readonly (readonly [string, Config, number])[] = [
     { ...modernbert, hidden_size: 1024, num_hidden_layers: 28, intermediate_size: 2624 },
     394_781_696,
   ],
+  ["DeBERTaV3-small", { ...deberta, ...base, num_hidden_layers: 6 }, 141_304_320],
+  ["DeBERTaV3-base", { ...deberta, ...base }, 183_831_552],
+  ["DeBERTaV3-large", { ...deberta, ...large }, 434_012_160],
   ["DeiT-base, distilled", { model_type: "deit", ...base }, 85_800_192],
   // Without the token that stands for masked patches in pre-training.
   ["DINOv2-base", { ...dinov2, ...base }, 86_580_480 - 768],
@@ -46,7 +51,7 @@ it.each(PUBLISHED)("%s has as many parameters as in transformers", (_, config, p
   // RoBERTa's and MPNet's models without a head have a pooler, as large as the first projection of the head.
   const isPooler = (name: string): boolean =>
     ["xlm-roberta", "mpnet"].includes(model.family) && name.startsWith("classifier.dense.");
-  expect(count((name) => isPooler(name) || !/^(?:head|(?:pre_)?classifier)\./.test(name))).toBe(parameters);
+  expect(count((name) => isPooler(name) || !/^(?:head|(?:pre_)?classifier|pooler)\./.test(name))).toBe(parameters);
 });
 
 it.each([
@@ -56,6 +61,7 @@ it.each([
   ["albert", ["query", "value"]],
   ["mpnet", ["q", "v"]],
   ["modernbert", ["Wqkv"]],
+  ["deberta-v2", ["query_proj", "value_proj"]],
   ["deit", ["query", "value"]],
   ["dinov2", ["query", "value"]],
   ["distilbert", ["q_lin", "v_lin"]],
@@ -76,6 +82,14 @@ describe("keys that would change the result are refused by name", () => {
     ["modernbert", { classifier_activation: "relu" }, /classifier_activation is "relu"/],
     ["modernbert", { layer_types: ["full_attention"] }, /layer_types has 1 entries for 3 layers/],
     ["modernbert", { classifier_pooling: "max" }, /classifier_pooling is "max"/],
+    ["deberta-v2", { relative_attention: false }, /relative_attention is false; expected true/],
+    ["deberta-v2", { share_att_key: undefined }, /share_att_key is undefined/],
+    ["deberta-v2", { pos_att_type: "c2p" }, /pos_att_type is "c2p"/],
+    ["deberta-v2", { norm_rel_ebd: "none" }, /norm_rel_ebd is "none"/],
+    ["deberta-v2", { position_buckets: -1 }, /position_buckets is -1/],
+    ["deberta-v2", { conv_kernel_size: 3 }, /conv_kernel_size is 3/],
+    ["deberta-v2", { embedding_size: 12 }, /embedding_size is 12; expected 16/],
+    ["deberta-v2", { pooler_hidden_act: "tanh" }, /pooler_hidden_act is "tanh"/],
     ["deit", { patch_size: 3 }, /not a multiple of patch_size 3/],
     ["dinov2", { use_swiglu_ffn: true }, /use_swiglu_ffn is true/],
     ["dinov2", { drop_path_rate: 0.1 }, /drop_path_rate is 0.1/],
@@ -92,6 +106,13 @@ it("buckets of relative positions are those of transformers", () => {
   expect(both).toEqual([14, 10, 0, 17, 24, 30, 31]);
   const causal = [5, -16, -32, -64, -91, -128].map((distance) => relativeBucket(distance, false, sizes));
   expect(causal).toEqual([0, 16, 21, 26, 29, 31]);
+});
+
+it("DeBERTa's rows of distances are those of transformers", () => {
+  const sizes = { position_buckets: 256, max_relative_positions: -1, max_position_embeddings: 512 };
+  const distances = [-900, -130, -128, -1, 0, 1, 128, 130, 200, 255, 383, 511, 900];
+  const buckets = distances.map((distance) => distanceRow(distance, sizes) - 256);
+  expect(buckets).toEqual([-256, -130, -128, -1, 0, 1, 128, 130, 169, 192, 229, 255, 255]);
 });
 
 describe("ALBERT's layer", () => {

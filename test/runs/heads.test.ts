@@ -25,7 +25,7 @@ import { relativeError } from "../../src/base/relative-error";
 import type { Config } from "../support/tiny";
 
 const TEXT_FAMILIES = ["bert", "roberta", "gpt2", "llama"] as const;
-const ENCODERS = ["distilbert", "electra", "albert", "modernbert"] as const;
+const ENCODERS = ["distilbert", "electra", "albert", "modernbert", "deberta-v3"] as const;
 /** Modules of the checkpoints' heads, which question answering does not use; the head of GPT-2 is its embeddings. */
 const STORED_HEADS = {
   bert: ["bert.pooler.dense", "classifier"],
@@ -37,6 +37,7 @@ const STORED_HEADS = {
   albert: ["albert.pooler", "classifier"],
   // It finds answers by a projection of the same name, but for the number of labels.
   modernbert: ["classifier"],
+  "deberta-v3": ["classifier", "pooler.dense"],
 };
 const DECODERS = ["gpt2", "llama"] as const;
 const LENGTH = 12;

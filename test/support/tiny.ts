@@ -10,6 +10,15 @@ export type Config = Readonly<Record<string, unknown>>;
 const VOCABULARY = 50;
 const TEXT = { vocab_size: VOCABULARY, max_position_embeddings: 32, num_labels: 2, pad_token_id: 0 };
 const SIZES = { hidden_size: 16, num_hidden_layers: 3, num_attention_heads: 2, intermediate_size: 48 };
+const DEBERTA = {
+  model_type: "deberta-v2",
+  relative_attention: true,
+  share_att_key: true,
+  norm_rel_ebd: "layer_norm",
+  pos_att_type: ["p2c", "c2p"],
+  position_buckets: 4,
+  position_biased_input: false,
+};
 const GPT2 = { vocab_size: VOCABULARY, n_positions: 32, n_embd: 16, n_layer: 3, n_head: 2 };
 const DISTILBERT = { dim: 16, n_layers: 3, n_heads: 2, hidden_dim: 48 };
 const T5 = {
@@ -81,6 +90,7 @@ export const tiny = {
     classifier_pooling: "mean",
     ...overrides,
   }),
+  "deberta-v2": (overrides: Config = {}) => ({ ...TEXT, ...SIZES, ...DEBERTA, ...overrides }),
   mpnet: (overrides: Config = {}) => ({ ...TEXT, ...SIZES, model_type: "mpnet", pad_token_id: 1, ...overrides }),
   distilbert: (overrides: Config = {}) => ({ ...TEXT, ...DISTILBERT, model_type: "distilbert", ...overrides }),
   gpt2: (overrides: Config = {}) => ({ ...GPT2, model_type: "gpt2", ...overrides }),
@@ -125,6 +135,7 @@ export const ENCODERS: readonly Family[] = [
   "distilbert",
   "mpnet",
   "modernbert",
+  "deberta-v2",
   "deit",
   "dinov2",
 ];
