@@ -86,6 +86,8 @@ describe("comments", () => {
     "// struct Params { nor_this: u32 }",
     "struct Params { count: u32 } // */",
     "@group(0) @binding(1) var<storage, read_write> y: array<f32>;",
+    "// @group(0) @binding(2) var<uniform> params: Never;",
+    "@group(0) @binding(2) var<uniform> params: Params;",
     "const GROUP: u32 = 64u; // the real one",
   ].join("\n");
 
