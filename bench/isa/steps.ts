@@ -43,6 +43,18 @@ const LLAMA_1B = {
   tie_word_embeddings: true,
 };
 
+/** What makes a narrow Gemma 3 of `LLAMA_1B`. */
+const GEMMA = {
+  architectures: ["Gemma3ForCausalLM"],
+  model_type: "gemma3_text",
+  vocab_size: 256,
+  hidden_size: 64,
+  intermediate_size: 128,
+  num_attention_heads: 4,
+  num_key_value_heads: 2,
+  head_dim: 16,
+};
+
 /** Head sizes of published models: MiniLM, LLaMA 3.2 1B, Phi-2, Phi-3 mini, LLaMA 2, Gemma. */
 const HEADS = [32, 64, 80, 96, 128, 256] as const;
 
@@ -82,7 +94,13 @@ export async function steps(): Promise<Step[]> {
       { ...shape, name: `LLaMA with heads of ${head}`, config: decoder },
     ];
   });
-  return [...formats, ...heads];
+  // Its gated unit by GELU is the one part that the models above do not have.
+  const gemma = { ...LLAMA_1B, ...TWO_LAYERS, ...GEMMA };
+  return [
+    ...formats,
+    ...heads,
+    { name: "Gemma 3, narrow", config: gemma, batch: 1, length: 8, adapter: all, weights: "f32" },
+  ];
 }
 
 /** Every plan that a run of a step holds, and its evaluation. */

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import kernel from "../../kernels/gelu.wgsl";
+import part from "../../kernels/lib/gelu.wgsl";
 import { randomBits } from "../../src/ops/shared/dropout";
 import { normalDistribution } from "../../src/ops/shared/normal";
 
@@ -7,8 +7,8 @@ const f32 = Math.fround;
 
 /** The value of a named constant of the kernel. */
 function constant(name: string): number {
-  const value = new RegExp(`^const ${name}: f32 = (.*);`, "m").exec(kernel.code)?.[1];
-  if (value === undefined) throw new Error(`gelu.wgsl has no constant ${name}`);
+  const value = new RegExp(`^const ${name}: f32 = (.*);`, "m").exec(part.code)?.[1];
+  if (value === undefined) throw new Error(`lib/gelu.wgsl has no constant ${name}`);
   return f32(Number(value));
 }
 
