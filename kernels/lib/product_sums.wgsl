@@ -1,6 +1,7 @@
 // What product_tiled.wgsl keeps in workgroup memory and sums in: f32.
 
 alias TileVector = vec4f;
+alias Sums = Tile;
 
 // A block as it is kept.
 fn fitted(place: Copied, block: mat4x4f) -> mat4x4f {

@@ -7,6 +7,7 @@
 enable f16;
 
 alias TileVector = vec4h;
+alias Sums = array<array<TileVector, TILE_N>, TILE_M>;
 
 // Bits of the largest magnitudes of a and b among the copied steps. Positive floats have the order of their bits.
 var<workgroup> largest: array<atomic<u32>, 2>;

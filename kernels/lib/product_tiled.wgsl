@@ -50,7 +50,6 @@ var<workgroup> tiles: array<array<array<TileVector, BLOCKS>, 4>, STEP_BLOCKS>;
 const TILE_M: u32 = 4u * SQUARES;
 const TILE_N: u32 = SQUARES;
 alias Tile = array<array<vec4f, TILE_N>, TILE_M>;
-alias Sums = array<array<TileVector, TILE_N>, TILE_M>;
 
 struct Origin {
   // First row and column of the workgroup.
