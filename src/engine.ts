@@ -28,7 +28,8 @@ export interface EngineOptions {
   readonly tuning?: TuningOptions;
   /**
    * Whether a variant is compared with the portable kernel before it runs for the first time on an adapter, driver and
-   * version, and left out if it is wrong (`tuning.onWarning` is told). Results are kept in `tuning.cache`. Default true.
+   * version, and left out if it is wrong (`tuning.onWarning` is told). Results are kept in `tuning.cache`. Default: on GPUs. Software
+   * adapters compile for seconds what the project's tests compare on them.
    */
   readonly checkKernels?: boolean;
   /** How to wait for the GPU. Default: by awaiting promises; in Node `napping`, since npm's `webgpu` keeps a core busy. */
@@ -108,6 +109,7 @@ export async function createEngine(options: EngineOptions = {}): Promise<Engine>
   const gpu = options.gpu ?? (globalThis.navigator as Navigator | undefined)?.gpu;
   const cache = indexedDbTuningCache();
   const tuning = { ...(cache ? { cache } : {}), ...options.tuning };
-  const open = (): Promise<Device> => openDevice(gpu, { checkKernels: true, ...options, tuning });
+  const open = (): Promise<Device> =>
+    openDevice(gpu, { ...options, checkKernels: options.checkKernels ?? "gpus", tuning });
   return new Engine(await open(), open);
 }

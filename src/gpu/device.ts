@@ -36,8 +36,8 @@ export interface DeviceOptions {
   readonly halfProducts?: boolean | undefined;
   /** How the "tuned" variants are found. */
   readonly tuning?: TuningOptions | undefined;
-  /** Whether variants are compared with the portable kernels before they run for the first time. Default false. */
-  readonly checkKernels?: boolean | undefined;
+  /** Whether variants are compared with the portable kernels before they run for the first time, or only on GPUs. Default false. */
+  readonly checkKernels?: boolean | "gpus" | undefined;
 }
 
 /** Milliseconds that the news of a lost device may take to arrive. */
@@ -225,7 +225,7 @@ export async function openDevice(gpu: GPU | undefined, options: DeviceOptions = 
     info,
     rest,
     Tuner && ((device) => new Tuner(device, tuning)),
-    checkKernels ? createChecker : undefined,
+    checkKernels === true || (checkKernels === "gpus" && !info.isSoftware) ? createChecker : undefined,
   );
 }
 

@@ -2,6 +2,9 @@ import { canRun, namedVariants } from "../../../gpu/variants";
 import type { KernelAdapter, VariantChoice } from "../../../gpu/variants";
 import type { Launch, Variant } from "../../../op/launch";
 
+/** Constants of kernels that choose how operands are read, or what an attention's score is. */
+const OPTION = /_READ$|^(?:WINDOWED|CAPPED|SEGMENTED|RELATIVE|GRID)$/;
+
 /** A variant that a case compares. */
 export interface NotedVariant {
   readonly rounds: boolean;
@@ -14,8 +17,8 @@ export interface NotedVariant {
 
 /**
  * Chooses kernels for cases that run first with the portable kernels and then with one variant after the other, on a device
- * that is opened with `choose`. A pipeline takes up to seconds, so a case compares a variant only if it has a new tile, entry or
- * format of its kernel; what the adapter runs by default is compared in every case.
+ * that is opened with `choose`. A pipeline takes up to seconds, so a case compares a variant only if it has a new tile, entry, option or
+ * format of its kernel; in the long form, what the adapter runs by default is compared in every case.
  */
 export class VariantWalk {
   /** Tiles, entries and formats that earlier cases compared. */
@@ -26,13 +29,13 @@ export class VariantWalk {
   #only: string | undefined;
 
   /**
-   * @param everyFormat whether each packed format and size of heads is compared on its own, or one of them for all.
+   * @param isLong whether each packed format and size of heads is compared on its own, or one of them for all.
    * @param leftOut names of kernels whose variants are not compared.
    * @param usualOnly whether only variants that the adapter runs by default are compared.
    */
   constructor(
     private readonly adapter: KernelAdapter,
-    private readonly everyFormat: boolean,
+    private readonly isLong: boolean,
     private readonly leftOut: ReadonlySet<string> = new Set(),
     private readonly usualOnly = false,
   ) {
@@ -74,25 +77,27 @@ export class VariantWalk {
     for (const variant of variants.filter((candidate) => this.compares(candidate))) {
       if (this.usualOnly && variant !== usual) continue;
       const traits = this.#traits(launch, variant);
-      if ((variant !== usual || this.usualOnly) && traits.every((trait) => this.covered.has(trait))) continue;
+      if ((variant !== usual || !this.isLong) && traits.every((trait) => this.covered.has(trait))) continue;
       traits.forEach((trait) => this.covered.add(trait));
       const { name, rounds = false, half = false, kernel } = variant;
       const noted = this.#noted.get(name) ?? { rounds, half, entries: new Set(), places: new Set() };
       noted.entries.add(entry);
       noted.places.add(`${kernel.name}.${entry}`);
-      this.#noted.set(name, noted);
+      // A case is compared as a whole, so that one entry that rounds decides.
+      this.#noted.set(name, { ...noted, rounds: noted.rounds || rounds });
     }
   }
 
   #traits({ entry }: Launch, { kernel, name, constants }: Variant): string[] {
     const { FORMAT = 0, HEAD = 0 } = constants;
-    const format = this.everyFormat ? FORMAT : Math.min(FORMAT, 1);
-    const head = this.everyFormat ? ` of heads of ${HEAD}` : "";
+    const format = this.isLong ? FORMAT : Math.min(FORMAT, 1);
+    const head = this.isLong ? ` of heads of ${HEAD}` : "";
     // product_tiled_odd.wgsl writes in another way, and is the same otherwise.
     const base = kernel.name.replace(/_odd$/, "");
-    const reads = Object.entries(constants)
-      .filter(([constant]) => constant.endsWith("_READ"))
-      .map((pair) => `${base}: ${pair.join("=")}`);
-    return [kernel.name, `${base}: ${name}`, `${base}.${entry}${head}`, `${base} of format ${format}`, ...reads];
+    const direction = entry.startsWith("grad") ? "gradients" : "forward";
+    const options = Object.entries(constants)
+      .filter(([constant]) => OPTION.test(constant))
+      .map((pair) => `${base}, ${direction}: ${pair.join("=")}`);
+    return [kernel.name, `${base}: ${name}`, `${base}.${entry}${head}`, `${base} of format ${format}`, ...options];
   }
 }
