@@ -14,5 +14,6 @@ export interface Kernel {
 
 /** A kernel with other parts in place of some. It has the original's text, also when that is loaded later. */
 export function substituting(kernel: Kernel, substitutes: NonNullable<Kernel["substitutes"]>): Kernel {
+  // TypeScript does not follow prototypes.
   return Object.assign(Object.create(kernel) as Kernel, { substitutes });
 }
