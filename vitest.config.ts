@@ -33,12 +33,15 @@ const pure: TestProjectConfiguration = {
  * does with them are tested; what whole runs do beyond that does not depend on the adapter, and test/runs is run by one.
  */
 function onDevice(name: "llvmpipe" | "swiftshader", folders: readonly string[]) {
+  // Kernels for GPUs take minutes to compile here; npm run test:variants has them.
+  const exclude = process.env["SAFETAPE_ALL_FORMATS"] === undefined ? ["test/runs/gpu-kernels.test.ts"] : [];
   const driver = findDrivers().find((candidate) => candidate.name === name);
   return {
     ...shared,
     test: {
       name,
       include: folders.map((folder) => `test/${folder}/**/*.test.ts`),
+      exclude,
       env: { SAFETAPE_ADAPTER: name, ...(driver ? driverEnvironment(driver) : {}) },
       globalSetup: `test/setup/${name}.ts`,
       testTimeout: TWO_MINUTES,

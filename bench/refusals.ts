@@ -13,7 +13,7 @@ interface RefusalCounts {
 
 const folder = mkdtempSync(join(tmpdir(), "safetape-refusals-"));
 const file = join(folder, "refusals.json");
-const args = ["vitest", "run", "--project", "llvmpipe", "test/device/out-of-memory.test.ts"];
+const args = ["vitest", "run", "--project", "llvmpipe", "test/runs/out-of-memory.test.ts"];
 const { status } = spawnSync("npx", args, { stdio: "inherit", env: { ...process.env, SAFETAPE_REFUSALS: file } });
 if (status !== 0) process.exit(status ?? 1);
 // Written by the test.

@@ -28,8 +28,16 @@ export interface Script {
   readonly evaluates: readonly string[];
 }
 
-/** Parses a built file. */
+const scripts = new Map<string, Script>();
+
+/** What a built file says, which does not change while tests run. */
 export function readScript(path: string): Script {
+  const script = scripts.get(path) ?? parsed(path);
+  scripts.set(path, script);
+  return script;
+}
+
+function parsed(path: string): Script {
   const file = ts.createSourceFile(path, readFileSync(path, "utf8"), ts.ScriptTarget.Latest, true);
   const [imports, lazy, evaluates]: [string[], string[], string[]] = [[], [], []];
   const visit = (node: ts.Node): void => {
