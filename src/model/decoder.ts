@@ -321,8 +321,8 @@ function feedForwardPart(forward: Forward, d: Complete, index: number, residual:
   const narrow = forward.feedForward(index, () =>
     forward.dropout(forward.linear(`${name}.${names.down}`, neurons(forward, d, name, input)), d.dropout?.hidden ?? 0),
   );
-  const given = maybeNormalised(forward, d, layer, norms.feedForward.after, narrow);
-  return forward.block({ name, layer: index, x: given, input, residual });
+  const normed = maybeNormalised(forward, d, layer, norms.feedForward.after, narrow);
+  return forward.block({ name, layer: index, x: normed, input, residual });
 }
 
 /** The activated neurons of a feed-forward. */

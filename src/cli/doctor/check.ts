@@ -47,7 +47,7 @@ export async function checkCommand(raw: RawOptions, print: Print): Promise<void>
 }
 
 /** A software adapter takes seconds to compile a kernel that is written for GPUs, and would never run it. */
-const extent = ({ isSoftware }: AdapterInfo): CheckOptions => ({ everyFormat: !isSoftware, usualOnly: isSoftware });
+const extent = ({ isSoftware }: AdapterInfo): CheckOptions => ({ usualOnly: isSoftware });
 
 /** @throws KernelError if a result is wrong. */
 export function refuseWrong({ wrong }: CheckResult): void {

@@ -40,11 +40,9 @@ export interface CheckResult {
 }
 
 export interface CheckOptions {
-  /** Whether each packed format is checked in every variant on its own. Default true. */
-  readonly everyFormat?: boolean;
   /**
-   * Whether only variants that the adapter runs by default are compared, and those only in the first case with a new tile, entry
-   * or format. Default false.
+   * Whether only variants that the adapter runs by default are compared, and those only in the first case with a new tile, entry,
+   * option or format. Default false.
    */
   readonly usualOnly?: boolean;
   readonly onProgress?: (done: number, total: number) => void;
@@ -58,9 +56,9 @@ export interface CheckOptions {
 export async function checkOps(
   { handle, info }: Pick<Device, "handle" | "info">,
   ops: readonly Op[],
-  { everyFormat = true, usualOnly = false, onProgress }: CheckOptions = {},
+  { usualOnly = false, onProgress }: CheckOptions = {},
 ): Promise<CheckResult> {
-  const walk = new VariantWalk(info, everyFormat, new Set(), usualOnly);
+  const walk = new VariantWalk(info, !usualOnly, new Set(), usualOnly);
   // The caller closes the GPU's device, so this second view of it is not closed.
   const device = new Device(handle, info, { variants: walk.choose });
   const cases = ops.flatMap((op) => op.cases.filter(({ bench }) => !bench).map((test) => [op, test] as const));
