@@ -111,7 +111,8 @@ export function rowRanges(count: number, bytesPerRow: readonly number[], limits:
   const size = Math.floor(Math.floor(limits.bindingBytes / widest) / step) * step;
   if (size === 0) {
     throw new LimitError(
-      `A row of ${widest} bytes cannot be bound: this adapter binds at most ${limits.bindingBytes} bytes at once.`,
+      `The fewest rows that a binding can start after, ${step} of ${widest} bytes, cannot be bound: ` +
+        `this adapter binds at most ${limits.bindingBytes} bytes at once.`,
       "Use an adapter with a larger maxStorageBufferBindingSize, or a narrower tensor.",
     );
   }

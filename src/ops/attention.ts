@@ -237,7 +237,7 @@ export const attention = defineOp<AttentionAttributes>({
       name: "fewer keys than queries, enough texts for a joint launch of all gradients",
       attributes: { ...base, heads: 4, kvHeads: 2 },
       inputs: {
-        q: { shape: [8, 45, 16] },
+        q: { shape: [8, 39, 16] },
         k: { shape: [8, 19, 8] },
         v: { shape: [8, 19, 8] },
         seed: seeds(8),

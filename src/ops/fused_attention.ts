@@ -122,9 +122,9 @@ export const fusedAttention = defineOp<AttentionAttributes>({
       name: "window on both sides, enough texts for a joint launch of all gradients",
       attributes: { ...both, heads: 2, kvHeads: 2, before: 9, after: 6 },
       inputs: {
-        qkv: { shape: [8, 42, 24] },
+        qkv: { shape: [8, 48, 24] },
         seed: seeds(8),
-        mask: { shape: [8, 42], values: Array.from({ length: 336 }, (_, i) => (i % 42 < 39 ? 1 : 0)) },
+        mask: { shape: [8, 48], values: Array.from({ length: 384 }, (_, i) => (i % 48 < 43 ? 1 : 0)) },
       },
     },
     {

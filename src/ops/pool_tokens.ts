@@ -100,7 +100,7 @@ export const poolTokens = defineOp<NoAttributes>({
     {
       name: "texts that can be split over bindings",
       attributes: {},
-      inputs: { x: { shape: [16, 9, 64] }, weights: { shape: [16, 1, 9] } },
+      inputs: { x: { shape: [16, 16, 64] }, weights: { shape: [16, 1, 16] } },
     },
     {
       name: "DINOv2-base, 8 images of 257 tokens",

@@ -157,12 +157,12 @@ export const relativeAttention = defineOp<RelativeAttentionAttributes>({
       name: "a number for each distance, batch that can be split over bindings",
       attributes: { ...base, form: "numbers" },
       inputs: {
-        q: { shape: [64, 3, 64] },
-        k: { shape: [64, 3, 64] },
-        v: { shape: [64, 3, 64] },
-        relative: { shape: [5, 2] },
+        q: { shape: [64, 4, 64] },
+        k: { shape: [64, 4, 64] },
+        v: { shape: [64, 4, 64] },
+        relative: { shape: [7, 2] },
         seed: seeds(64),
-        mask: { shape: [64, 3], values: Array.from({ length: 192 }, (_, i) => (i % 3 === 2 ? 0 : 1)) },
+        mask: { shape: [64, 4], values: Array.from({ length: 256 }, (_, i) => (i % 4 === 3 ? 0 : 1)) },
       },
     },
     {
