@@ -41,6 +41,9 @@ export interface Tape {
   readonly rebuilt: ReadonlyMap<number, number>;
 }
 
+/** The recorder of each value, so that functions of values need not be given it. */
+const recorders = new WeakMap<Value, Recorder>();
+
 /** Records a tape. A name of a parameter or an input always means the same value. */
 export class Recorder implements Tape {
   readonly values: Value[] = [];
@@ -169,8 +172,23 @@ export class Recorder implements Tape {
   #value(spec: TensorSpec, origin: Origin): Value {
     const value: Value = { id: this.values.length, shape: spec.shape, dtype: spec.dtype, origin };
     this.values.push(value);
+    recorders.set(value, this);
     return value;
   }
+}
+
+/**
+ * The recorder on whose tape some values are; undefined values, as of slots that are left out, do not count.
+ * @throws ConfigError where they are values of two recorders, or of none.
+ */
+export function recorderOf(...values: readonly (Value | undefined)[]): Recorder {
+  const found = new Set(values.filter((value) => value !== undefined).map((value) => recorders.get(value)));
+  const [recorder] = found;
+  if (recorder && found.size === 1) return recorder;
+  throw new ConfigError(
+    found.size > 1 ? "The values are on the tapes of different recorders." : "There is no value of a recorder.",
+    "Pass values that one recorder has made: its parameters, its inputs, and what ops made of them.",
+  );
 }
 
 function checkSlots(
