@@ -88,6 +88,9 @@ export type {
   TrainerOptions,
   WarmupSchedule,
 } from "./train/options";
+export { adamW } from "./optimizer/adamw";
+export type { Optimizer, UpdatedTensor, UpdateMoment, UpdateTensors } from "./optimizer/optimizer";
+export type { CommonOptions, CommonSettings, ParameterGroup } from "./optimizer/settings";
 export { threeRate } from "./train/loop/learning-rate";
 export { memoryPrefixStore } from "./train/step/prefix/store";
 export { ACTIVATION_FORMATS } from "./op/pack";

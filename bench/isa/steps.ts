@@ -6,9 +6,9 @@ import { createModel } from "../../src/model/families";
 import { withWeights } from "../../src/model/weights";
 import type { Limits } from "../../src/op/limits";
 import type { ActivationFormat } from "../../src/op/pack";
+import { adamW } from "../../src/optimizer/adamw";
 import type { Plan } from "../../src/tape/plan";
 import { evaluationPlan } from "../../src/train/plans/evaluation-plan";
-import { optimizerSettings } from "../../src/train/plans/optimizer-plan";
 import { PlanBook } from "../../src/train/plans/plan-book";
 import { sidePlans } from "../../src/train/plans/side-plans";
 import { trainableSpecs } from "../../src/train/tensors/specs";
@@ -116,7 +116,7 @@ export function plansOf(step: Step, limits: Limits): Plan[] {
     {
       planned,
       adapter,
-      settings: optimizerSettings({ weightDecay: 0.01, maxGradNorm: 1 }),
+      optimizer: adamW({ weightDecay: 0.01, maxGradNorm: 1 }),
       statistics: [],
       pruning: undefined,
       sumsLosses: true,

@@ -4,18 +4,21 @@ import { loraLinear } from "../../src/ops/lora_linear";
 import { meanSquaredError } from "../../src/ops/mean_squared_error";
 import { relu } from "../../src/ops/relu";
 import { Executor } from "../../src/run/executor";
-import { gradientName, momentNames } from "../../src/train/tensors/names";
+import { gradientName } from "../../src/run/store";
 import { plan } from "../../src/tape/plan";
 import type { Plan } from "../../src/tape/plan";
 import { Recorder } from "../../src/tape/tape";
 import type { Value } from "../../src/tape/tape";
 import type { Tensor } from "../../src/tensor";
-import { hyperParameters, optimizerSettings, updatePlan } from "../../src/train/plans/optimizer-plan";
+import { adamW } from "../../src/optimizer/adamw";
+import { stateName } from "../../src/optimizer/names";
+import { UpdateCounts } from "../../src/optimizer/update-counts";
+import { updatePlan } from "../../src/train/plans/optimizer-plan";
 import { actAsBrowser } from "../support/browser";
 import { ADAM, LAYERS, RANK, ROWS, transposed, values, WIDTH } from "./stack";
 import type { Stack } from "./stack";
 
-const SETTINGS = optimizerSettings({ ...ADAM, betas: [ADAM.beta1, ADAM.beta2], eps: ADAM.epsilon });
+const OPTIMIZER = adamW({ learningRate: ADAM.learningRate, betas: [ADAM.beta1, ADAM.beta2], eps: ADAM.epsilon });
 
 const liveNames = (live: number): string[] =>
   Array.from({ length: live }, (_, i) => LAYERS - live + i).flatMap((layer) => [`a ${layer}`, `b ${layer}`]);
@@ -32,10 +35,11 @@ export async function safetapeStack(live: number): Promise<Stack> {
     store.set(`b ${i}`, engine.tensor(transposed(b, RANK, WIDTH), [WIDTH, RANK]));
   }
   const step = stepPlan(new Set(liveNames(live)), limits);
-  const update = updatePlan(step.gradients, SETTINGS, limits);
+  const { update, groups } = updatePlan(step.gradients, OPTIMIZER, limits);
   for (const [name, { shape }] of step.gradients) {
-    for (const stateName of [gradientName(name), ...momentNames(name)]) {
-      store.set(stateName, engine.tensor(new Float32Array(RANK * WIDTH), shape));
+    const state = Object.keys(OPTIMIZER.state(shape, name)).map((slot) => stateName(slot, name));
+    for (const key of [gradientName(name), ...state]) {
+      store.set(key, engine.tensor(new Float32Array(RANK * WIDTH), shape));
     }
   }
   const executor = new Executor(engine.device);
@@ -44,12 +48,12 @@ export async function safetapeStack(live: number): Promise<Stack> {
   const ones = { mask: new Int32Array(ROWS).fill(1), normalizer: Float32Array.of(1 / ROWS) };
   const inputs = { x: initial.x, targets: initial.targets, ...ones };
   const runStepPlan = async (): Promise<Float32Array> => (await executor.run(step, leases, inputs)).get("loss")!;
-  let steps = 0;
+  const counts = new UpdateCounts();
   return {
     async step() {
       const loss = await runStepPlan();
-      steps++;
-      await executor.run(update, leases, { loss, hyper: hyperParameters(SETTINGS, SETTINGS.learningRate, steps) });
+      await executor.run(update, leases, { loss, ...counts.inputs(OPTIMIZER, groups) });
+      counts.count(groups);
       return loss[0]!;
     },
     async gradients() {

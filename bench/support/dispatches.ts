@@ -8,7 +8,7 @@ import { deviceLaunches } from "../../src/run/device-launches";
 import type { LaunchingDevice } from "../../src/run/device-launches";
 import { plan } from "../../src/tape/plan";
 import type { PlannedLaunch } from "../../src/tape/plan";
-import { optimizerSettings } from "../../src/train/plans/optimizer-plan";
+import { adamW } from "../../src/optimizer/adamw";
 import { sidePlans } from "../../src/train/plans/side-plans";
 import { trace } from "../../src/train/plans/trace";
 import { trainableSpecs } from "../../src/train/tensors/specs";
@@ -45,7 +45,7 @@ export function dispatches({ config, adapter, batch: size, length, weights }: Co
   const side = {
     planned: { model },
     adapter,
-    settings: optimizerSettings({ maxGradNorm: 1 }),
+    optimizer: adamW({ maxGradNorm: 1 }),
     statistics: [],
     pruning: undefined,
     sumsLosses: false,

@@ -1,15 +1,14 @@
-import { patternText } from "../base/regexp";
-import { optimizerSettings } from "../train/plans/optimizer-plan";
+import { optimizerOf } from "../optimizer/adamw";
+import { optimizerRecord } from "../optimizer/settings";
 import type { Trainer } from "../train/trainer";
 
 /** The settings of a trainer that JSON can represent, with the defaults of the optimizer. */
 export function settingsOf(trainer: Trainer): Record<string, unknown> {
   const { adapter, model, optimizer, policy: _policy, data, probe: _probe, initial, ...rest } = trainer.options;
-  const { noDecay, ...settings } = optimizerSettings(optimizer);
   const plain = Object.entries(rest).filter(([, value]) => isJson(value));
   return {
     adapter: { kind: adapter.kind, ...adapter.peftConfig(model.model, trainer.progress.totalSteps) },
-    optimizer: { ...settings, ...(noDecay && { noDecay: patternText(noDecay) }) },
+    optimizer: optimizerRecord(optimizerOf(optimizer)),
     totalSteps: trainer.progress.totalSteps,
     batchesPerEpoch: data.perEpoch,
     ...(data.shapes && { batchShapes: data.shapes() }),

@@ -6,6 +6,8 @@ import type { Directory } from "../io/directory";
 import type { LoadedModel } from "../io/load-model";
 import type { HostTensor } from "../io/safetensors";
 import type { ActivationFormat } from "../op/pack";
+import type { OptimizerOptions } from "../optimizer/adamw";
+import type { Optimizer } from "../optimizer/optimizer";
 
 /** Where a trainer's batches come from. `Batches` and `ImageBatches` are batch sources. */
 export interface BatchSource {
@@ -24,23 +26,7 @@ export interface BatchSource {
   shapes?(): readonly { readonly size: number; readonly length: number }[];
 }
 
-/** AdamW as in PyTorch (Loshchilov and Hutter 2019): decoupled weight decay, eps outside the root. */
-export interface OptimizerOptions {
-  /** Default 1e-3, or the `peak` of a schedule of three rates, which it may not contradict. */
-  readonly learningRate?: number;
-  /** Learning rate of the task's head, on the same schedule. Default `learningRate`. */
-  readonly headLearningRate?: number | undefined;
-  /** Default [0.9, 0.999]. */
-  readonly betas?: readonly [number, number];
-  /** Default 1e-8. */
-  readonly eps?: number;
-  /** Default 0. */
-  readonly weightDecay?: number;
-  /** Tensors whose name matches get no weight decay. Default: all get it, as in PyTorch. Hugging Face excludes biases and norms. */
-  readonly noDecay?: RegExp;
-  /** Gradients are scaled down when their global norm exceeds this; 0 turns clipping off. Default 0. */
-  readonly maxGradNorm?: number;
-}
+export type { OptimizerOptions } from "../optimizer/adamw";
 
 /** The learning rate over the steps of a run. */
 export type ScheduleOptions = WarmupSchedule | ThreeRateSchedule;
@@ -132,7 +118,8 @@ export interface TrainerOptions {
    * defaults to as little as fits. Default: complete batches.
    */
   readonly microBatch?: number | "fit";
-  readonly optimizer?: OptimizerOptions;
+  /** An optimizer, such as `sgd({ learningRate: 0.1 })`, or options of AdamW. Default AdamW. */
+  readonly optimizer?: Optimizer | OptimizerOptions;
   readonly schedule?: ScheduleOptions;
   /** As in torch.nn.CrossEntropyLoss. Default 0. */
   readonly labelSmoothing?: number;

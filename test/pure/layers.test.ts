@@ -12,7 +12,7 @@ const LAYERS = [
   ["op"],
   ["ops", "tape", "gpu"],
   ["run"],
-  ["tensor"],
+  ["optimizer", "tensor"],
   ["engine"],
   ["model"],
   ["io"],

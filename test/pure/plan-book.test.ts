@@ -5,13 +5,14 @@ import { createModel } from "../../src/model/families";
 import { DEFAULT_LIMITS } from "../../src/op/limits";
 import { executorBytes } from "../../src/run/footprint";
 import { sumBytes } from "../../src/gpu/ledger";
-import { optimizerSettings, parameterGroup } from "../../src/train/plans/optimizer-plan";
+import { adamW } from "../../src/optimizer/adamw";
+import { groupOf } from "../../src/optimizer/settings";
 import { PlanBook } from "../../src/train/plans/plan-book";
 import type { PlanBookOptions } from "../../src/train/plans/plan-book";
 import { recomputedSections } from "../../src/train/plans/recompute";
 import { sidePlans } from "../../src/train/plans/side-plans";
 import type { SidePlanOptions } from "../../src/train/plans/side-plans";
-import { companionNames } from "../../src/train/tensors/names";
+import { companionsOf } from "../../src/train/tensors/names";
 import { trainableSpecs } from "../../src/train/tensors/specs";
 import { failure } from "../support/failure";
 import { tiny } from "../support/tiny";
@@ -84,7 +85,7 @@ describe("side plans", () => {
   const none = new Set<string>();
   const sidePlansOf = (adapter: Adapter, options: Partial<SidePlanOptions> = {}, masked = none) => {
     const defaults = {
-      settings: optimizerSettings(),
+      optimizer: adamW(),
       statistics: [],
       pruning: undefined,
       sumsLosses: false,
@@ -123,14 +124,14 @@ describe("side plans", () => {
   });
 
   it("have a group for the head where it has a learning rate of its own", () => {
-    const settings = optimizerSettings({
+    const optimizer = adamW({
       learningRate: 0.1,
       headLearningRate: 0.3,
       weightDecay: 0.2,
       noDecay: /bias/g,
     });
     const groupsOf = (options: Partial<SidePlanOptions>) => {
-      const { groups } = sidePlansOf(lora({ rank: 2 }), { settings, ...options }).updates.get("")!;
+      const { groups } = sidePlansOf(lora({ rank: 2 }), { optimizer, ...options }).updates.get("")!;
       return [...groups].map(([input, { learningRate }]) => [input, learningRate]);
     };
     expect(groupsOf({})).toEqual([
@@ -138,8 +139,28 @@ describe("side plans", () => {
       ["hyper of the head", 0.3],
     ]);
     expect(groupsOf({ variants: [[0]] }).at(-1)).toEqual(["hyper of the head of layer none", 0.3]);
-    const decays = ["a.bias", "b.bias", "b.weight"].map((name) => parameterGroup(settings, name, false).weightDecay);
+    const decays = ["a.bias", "b.bias", "b.weight"].map((name) => groupOf(optimizer.settings, name).weightDecay);
     expect(decays, "a pattern with the flag g keeps no position").toEqual([0, 0, 0.2]);
+  });
+
+  it("have an input for each learning rate of a group, and a setting is that of the first group that gives it", () => {
+    const optimizer = adamW({
+      learningRate: 0.1,
+      headLearningRate: 0.3,
+      weightDecay: 0.2,
+      noDecay: /bias/,
+      groups: [
+        { match: /b\.bias/, weightDecay: 0.5 },
+        { match: /^b/, learningRate: 0.4 },
+        { match: "head", weightDecay: 0.6 },
+      ],
+    });
+    const of = (name: string, isHead = false) => groupOf(optimizer.settings, name, isHead);
+    expect(of("a.weight")).toEqual({ input: "hyper", learningRate: 0.1, weightDecay: 0.2 });
+    expect(of("a.bias")).toEqual({ input: "hyper", learningRate: 0.1, weightDecay: 0 });
+    expect(of("b.bias")).toEqual({ input: "hyper of group 1", learningRate: 0.4, weightDecay: 0.5 });
+    expect(of("b.weight", true)).toEqual({ input: "hyper of group 1", learningRate: 0.4, weightDecay: 0.6 });
+    expect(of("a.weight", true)).toEqual({ input: "hyper of the head", learningRate: 0.3, weightDecay: 0.6 });
   });
 
   it("include the norm of the gradients if statistics are collected before the update", () => {
@@ -162,7 +183,11 @@ describe("side plans", () => {
       applies: (name: string) => name === "a",
     };
     const names = (parameter: string, isMasked = false) =>
-      companionNames(parameter, { isMasked, statistics: [{ ...statistics, when: "after_update" }] });
+      companionsOf(parameter, [3], {
+        optimizer: adamW(),
+        isMasked,
+        statistics: [{ ...statistics, when: "after_update" }],
+      }).map(({ key }) => key);
     expect(names("b")).toEqual(["gradient of b", "first moment of b", "second moment of b"]);
     expect(names("a", true)).toHaveLength(7);
     expect(names("a", true).at(-1)).toBe("mask of a");

@@ -94,7 +94,7 @@ describe("memory", () => {
     const { state } = trainer;
     const [frozen = "", ...others] = [...state.live.keys()].filter((name) => name.includes("layer.1."));
     const companions = state.companions(frozen);
-    const keys = [frozen, ...others.flatMap((name) => [name, ...state.companions(name)])];
+    const keys = [frozen, ...others.flatMap((name) => [name, ...state.companions(name).map(({ key }) => key)])];
     const read = async (): Promise<Float32Array[]> => Promise.all(keys.map((key) => state.read(key)));
     const [values, { bytes }, before] = [await read(), state.tensor(frozen), engine.ledger.live];
     const { returned } = await trainer.freeze([frozen]);

@@ -1,15 +1,15 @@
 import { ConfigError } from "../../base/errors";
-import { patternText } from "../../base/regexp";
 import { sha256Hex } from "../../base/sha256";
 import type { Batch } from "../../data/batch";
 import { oneLine } from "../../io/json";
 import type { LoadedModel } from "../../io/load-model";
 import { isInHead, shapeKey } from "../../model/model";
+import { optimizerOf } from "../../optimizer/adamw";
+import { optimizerRecord } from "../../optimizer/settings";
 import { runLength } from "../estimate/run-length";
 import type { RunResources } from "../loop/resources";
 import type { TrainerOptions } from "../options";
 import { probeBatches } from "../plans/comparison-trace";
-import { optimizerSettings } from "../plans/optimizer-plan";
 import { budgetBytes } from "../plans/step-choice";
 import { fixedSpecs, trainableSpecs } from "../tensors/specs";
 
@@ -27,7 +27,6 @@ export type IdentityParts = Pick<RunResources, "options" | "first" | "start"> &
 export async function runIdentity({ options, first, start, compaction }: IdentityParts): Promise<RunIdentity> {
   const { model: loaded, adapter, policy, data, probe } = options;
   const { totalSteps, accumulate } = runLength(options);
-  const { noDecay, ...optimizer } = optimizerSettings(options.optimizer);
   const { type = "linear", warmupSteps, warmupRatio = 0, ...rates } = options.schedule ?? {};
   // AdaLoRA's total_step is written when a file is saved, and changes during a run.
   const { total_step: _, ...adapterConfig } = adapter.peftConfig(loaded.completeModel);
@@ -50,7 +49,7 @@ export async function runIdentity({ options, first, start, compaction }: Identit
     mergeOnFreeze: options.mergeOnFreeze ?? false,
     seed: options.seed ?? 0,
     memoryBudget: Number.isFinite(budget) ? budget : undefined,
-    optimizer: { ...optimizer, noDecay: noDecay && patternText(noDecay) },
+    optimizer: optimizerRecord(optimizerOf(options.optimizer)),
     schedule: { type, warmup: warmupSteps ?? Math.ceil(warmupRatio * totalSteps), ...rates },
     policy: { name: policy?.name ?? "never", ...policy?.settings },
     probe: probe && (await probeDigest(probe)),
@@ -60,6 +59,7 @@ export async function runIdentity({ options, first, start, compaction }: Identit
 
 /** Options that are newer than some checkpoints, with the values by which runs of that time went. */
 const FORMER_VALUES: RunIdentity = {
+  "optimizer.name": '"adamw"',
   "policy.measure": '"cka"',
   "policy.reference": '"original"',
   "policy.until": '"end"',

@@ -1,4 +1,5 @@
 import { loraName } from "../../adapter/lora";
+import type { Shape } from "../../base/shape";
 import type { Batch } from "../../data/batch";
 import { importanceReference } from "../../freeze/policy";
 import type { ImportanceReference } from "../../freeze/policy";
@@ -16,7 +17,8 @@ import type { SidePlanOptions } from "../plans/side-plans";
 import { scorePlan } from "../plans/statistics-plan";
 import type { StepChoice } from "../plans/step-choice";
 import { stateBuffers } from "../tensors/arenas";
-import { companionNames } from "../tensors/names";
+import { companionsOf } from "../tensors/names";
+import type { Companion } from "../tensors/names";
 import { fixedSpecs, trainableSpecs } from "../tensors/specs";
 import type { TrainableSpec } from "../tensors/specs";
 
@@ -74,18 +76,20 @@ export class MemoryNeeds {
 
   #holding(plans: readonly Plan[], live: ReadonlySet<string>): Bytes {
     const { planned, adapter } = this.side;
-    return footprint(planned.model, adapter, plans, (name) => this.#companions(live, name));
+    return footprint(planned.model, adapter, plans, (name, shape) => this.#companions(live, name, shape));
   }
 
-  #companions(live: ReadonlySet<string>, name: string): readonly string[] {
+  #companions(live: ReadonlySet<string>, name: string, shape: Shape): readonly Companion[] {
     if (!live.has(name)) return [];
-    return companionNames(name, { statistics: this.side.statistics, isMasked: this.#maskable.has(name) });
+    const { optimizer, statistics } = this.side;
+    return companionsOf(name, shape, { optimizer, statistics, isMasked: this.#maskable.has(name) });
   }
 
   /** Bytes of the largest buffer of several tensors: where some of them are frozen, the others move while no plan is held. */
   #moveBytes(live: ReadonlySet<string>): number {
     const { planned, adapter } = this.side;
-    const buffers = [...stateBuffers(planned.model, adapter, (name) => this.#companions(live, name)).values()];
+    const companions = (name: string, shape: Shape): readonly Companion[] => this.#companions(live, name, shape);
+    const buffers = [...stateBuffers(planned.model, adapter, companions).values()];
     return Math.max(0, ...buffers.filter(({ tensors }) => tensors.size > 1).map(({ bytes }) => bytes));
   }
 
@@ -98,11 +102,13 @@ export class MemoryNeeds {
     if (!pruning) return 0;
     const { model } = planned;
     const weights = new Map(model.parameters.map(({ name, shape }) => [name, specBytes({ shape, dtype: "f32" })]));
-    const tensorBytes = new Map(
-      [...this.#allSpecs(), ...fixedSpecs(model, adapter)].map(([name, spec]) => [name, specBytes(spec)]),
-    );
+    const specs = new Map([...this.#allSpecs(), ...fixedSpecs(model, adapter)]);
     const needs = pruning.tensors(model).map((names) => {
-      const runBytes = names.map((name) => (tensorBytes.get(name) ?? 0) * (1 + this.#companions(live, name).length));
+      const runBytes = names.flatMap((name) => {
+        const spec = specs.get(name);
+        const all = spec ? [spec, ...this.#companions(live, name, spec.shape)] : [];
+        return all.map(({ shape }) => specBytes({ shape, dtype: "f32" }));
+      });
       const weightBytes = names.map((name) => weights.get(name) ?? 0);
       return [...runBytes, ...weightBytes].reduce((sum, bytes) => sum + bytes, 0) + Math.max(...weightBytes);
     });

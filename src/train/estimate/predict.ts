@@ -3,19 +3,22 @@ import type { WeightFormat } from "../../base/packed";
 import type { ActivationFormat } from "../../op/pack";
 import { sumBytes } from "../../gpu/ledger";
 import type { Bytes } from "../../gpu/ledger";
+import type { Shape } from "../../base/shape";
 import { createModel } from "../../model/families";
 import { withWeights } from "../../model/weights";
+import { optimizerOf } from "../../optimizer/adamw";
+import type { Optimizer } from "../../optimizer/optimizer";
 import { explain } from "../../tape/explain";
 import type { Explanation } from "../../tape/explain";
 import { plan as planTape } from "../../tape/plan";
 import type { Plan } from "../../tape/plan";
 import { footprint } from "../plans/footprint";
-import { optimizerSettings } from "../plans/optimizer-plan";
 import type { OptimizerOptions, Recompute } from "../options";
 import { checkRecompute, recomputedSections } from "../plans/recompute";
 import { sidePlans } from "../plans/side-plans";
 import type { SidePlanOptions } from "../plans/side-plans";
-import { companionNames } from "../tensors/names";
+import { companionsOf } from "../tensors/names";
+import type { Companion } from "../tensors/names";
 import { checkTrainable, trainableSpecs } from "../tensors/specs";
 import type { TrainableSpec } from "../tensors/specs";
 import { trace } from "../plans/trace";
@@ -37,8 +40,8 @@ export interface PredictOptions {
   readonly activations?: ActivationFormat;
   /** What is recomputed rather than kept. Default "none". */
   readonly recompute?: Recompute;
-  /** The run's optimizer: a learning rate of the head's own is one more input of the update. Default AdamW's defaults. */
-  readonly optimizer?: OptimizerOptions;
+  /** The run's optimizer: its state counts, and each learning rate is an input of the update. Default AdamW's defaults. */
+  readonly optimizer?: Optimizer | OptimizerOptions;
   /** Whatever learns below this layer is frozen, embeddings included. Default 0: all learns. */
   readonly freezeBelow?: number;
 }
@@ -89,7 +92,7 @@ export function plan(options: PredictOptions): Prediction {
   const side: SidePlanOptions = {
     planned: { model },
     adapter,
-    settings: optimizerSettings(options.optimizer),
+    optimizer: optimizerOf(options.optimizer),
     statistics,
     pruning: undefined,
     sumsLosses: false,
@@ -97,8 +100,9 @@ export function plan(options: PredictOptions): Prediction {
     limits: DEFAULT_LIMITS,
   };
   const others = live.size > 0 ? sidePlans(side, live, new Set()).all : [];
-  const companions = (name: string): readonly string[] =>
-    live.has(name) ? companionNames(name, { statistics, isMasked: false }) : [];
+  const { optimizer } = side;
+  const companions = (name: string, shape: Shape): readonly Companion[] =>
+    live.has(name) ? companionsOf(name, shape, { optimizer, statistics, isMasked: false }) : [];
   const bytesOf = (step: Plan): Bytes => footprint(model, adapter, [step, ...others], companions);
   const needs = (sections: ReadonlySet<string>): number => sumBytes(bytesOf(stepWith(sections)));
   const sections = recomputedSections(model, recompute, needs);

@@ -1,8 +1,12 @@
 import { ConfigError } from "../../base/errors";
+import { sameShape } from "../../base/shape";
 import type { Batch } from "../../data/batch";
 import { sumBytes } from "../../gpu/ledger";
 import type { TrainerOptions } from "../options";
 import { isInHead } from "../../model/model";
+import type { Optimizer } from "../../optimizer/optimizer";
+import { belongsTo, groupText } from "../../optimizer/settings";
+import type { ParameterGroup } from "../../optimizer/settings";
 import { weightBytes } from "../plans/footprint";
 import { checkPrefixCache } from "../plans/frozen-prefix";
 import { checkMergeOnFreeze, MergeChoice } from "../plans/merge-choice";
@@ -47,13 +51,40 @@ function checkMayFreeze({ policy, adapter, model }: TrainerOptions, live: Prefli
   );
 }
 
-/** @throws ConfigError for a learning rate of the head in a run that trains none. */
-function checkHeadLearns({ optimizer, model: { model } }: TrainerOptions, live: Preflight["live"]): void {
-  if (optimizer?.headLearningRate === undefined || [...live.keys()].some((name) => isInHead(model, name))) return;
-  throw new ConfigError(
-    `The optimizer has headLearningRate ${optimizer.headLearningRate}, and this run trains no head.`,
-    "Leave it out, or train the task's head (modulesToSave).",
-  );
+/** @throws ConfigError for a learning rate of the head in a run that trains none, and for a group without tensors. */
+function checkGroupsLearn(
+  { settings: { headLearningRate, groups = [] } }: Optimizer,
+  { adapter: { kind }, model: { model } }: TrainerOptions,
+  live: Preflight["live"],
+): void {
+  const trains = (group: Pick<ParameterGroup, "match">): boolean =>
+    [...live.keys()].some((name) => belongsTo(group, name, isInHead(model, name)));
+  if (headLearningRate !== undefined && !trains({ match: "head" })) {
+    throw new ConfigError(
+      `The optimizer has headLearningRate ${headLearningRate}, and this run trains no head.`,
+      "Leave it out, or train the task's head (modulesToSave).",
+    );
+  }
+  const empty = groups.find((group) => !trains(group));
+  if (empty) {
+    throw new ConfigError(
+      `The optimizer's group ${groupText(empty)} matches none of the ${live.size} tensors that ${kind} trains.`,
+      "Leave it out, or give a pattern that occurs in the tensors' names.",
+    );
+  }
+}
+
+/** @throws ConfigError for an optimizer whose state cannot be cut together with heads and neurons. */
+function checkMayCut(optimizer: Optimizer, pruning: PruningPlans | undefined, live: Preflight["live"]): void {
+  if (!pruning) return;
+  for (const [name, { shape }] of live) {
+    const other = Object.entries(optimizer.state(shape, name)).find(([, stateShape]) => !sameShape(stateShape, shape));
+    if (!other) continue;
+    throw new ConfigError(
+      `The policy cuts heads and neurons out of ${name}, and the ${other[0]} of ${optimizer.name} has another shape.`,
+      "Use an optimizer whose state has the shapes of the tensors, such as AdamW.",
+    );
+  }
 }
 
 /**
@@ -114,7 +145,8 @@ export function preflight(options: TrainerOptions, given: Batch | (() => Batch),
   const gradients = new Set(book.plans.flatMap((plan) => [...plan.gradients.keys()]));
   const live = new Map([...specs].filter(([name]) => gradients.has(name)));
   checkMayFreeze(options, live);
-  checkHeadLearns(options, live);
+  checkGroupsLearn(side.optimizer, options, live);
+  checkMayCut(side.optimizer, pruning, live);
   const needs = (choice: StepChoice): number => {
     // Fewer rows at the same time are several runs, whose losses are summed.
     const sumsLosses = side.sumsLosses || choice.rows < book.choice.rows;

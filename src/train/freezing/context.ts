@@ -1,5 +1,6 @@
 import type { Adapter, AdapterRun } from "../../adapter/adapter";
 import { ConfigError } from "../../base/errors";
+import type { Shape } from "../../base/shape";
 import type { Batch } from "../../data/batch";
 import type {
   FreezeContext,
@@ -20,7 +21,8 @@ import type { Plan } from "../../tape/plan";
 import { footprint } from "../plans/footprint";
 import type { PlanBook } from "../plans/plan-book";
 import { scorePlan } from "../plans/statistics-plan";
-import { gradientName, statisticsNames } from "../tensors/names";
+import { gradientName, gradientOf, statisticsNames } from "../tensors/names";
+import type { Companion } from "../tensors/names";
 import type { TrainableSpec } from "../tensors/specs";
 import type { TrainableTensors } from "../tensors/trainable-tensors";
 import { importance } from "./layer-importance";
@@ -165,9 +167,9 @@ function bytesWith(
 ): number {
   const live = new Map([...state.live].filter(([name]) => !tensors.includes(name)));
   const after = book.after(new Set(live.keys()));
-  const companions = (name: string): readonly string[] => {
+  const companions = (name: string, shape: Shape): readonly Companion[] => {
     if (live.has(name)) return state.companions(name);
-    return after.live.has(name) ? [gradientName(name)] : [];
+    return after.live.has(name) ? [gradientOf(name, shape)] : [];
   };
   return sumBytes(footprint(loaded.model, adapter, [...after.plans, ...sidePlansWith(live)], companions));
 }
@@ -177,10 +179,9 @@ function effect({ book, state }: FreezeContextParts, tensors: readonly string[])
   const before = book.planWith(live);
   const after = book.planWith(new Set([...live].filter((name) => !tensors.includes(name))));
   const savedBytes = (plan: Plan): number => plan.saved.reduce((sum, value) => sum + value.bytes, 0);
-  const stateBytes = tensors.map((name) => {
-    const spec = state.live.get(name);
-    return spec ? state.companions(name).length * specBytes(spec) : 0;
-  });
+  const stateBytes = tensors
+    .filter((name) => state.live.has(name))
+    .flatMap((name) => state.companions(name).map(({ shape }) => specBytes({ shape, dtype: "f32" })));
   return {
     savedBytes: savedBytes(before) - savedBytes(after),
     stateBytes: stateBytes.reduce((sum, bytes) => sum + bytes, 0),

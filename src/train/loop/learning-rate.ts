@@ -1,4 +1,5 @@
 import { ConfigError } from "../../base/errors";
+import { isOptimizer } from "../../optimizer/adamw";
 import type { ScheduleOptions, ThreeRateSchedule, TrainerOptions } from "../options";
 
 /**
@@ -30,11 +31,15 @@ export function withScheduledRate(options: TrainerOptions): TrainerOptions {
       "Give numbers from 0, and a peak above 0.",
     );
   }
-  const { learningRate = peak } = optimizer;
-  if (learningRate === peak) return { ...options, optimizer: { ...optimizer, learningRate } };
+  const { learningRate = peak } = isOptimizer(optimizer) ? optimizer.settings : optimizer;
+  if (learningRate === peak) {
+    return isOptimizer(optimizer) ? options : { ...options, optimizer: { ...optimizer, learningRate } };
+  }
   throw new ConfigError(
     `The optimizer has learningRate ${learningRate}, and the schedule rises to ${peak}.`,
-    "Leave learningRate out: a schedule of three rates has its own.",
+    isOptimizer(optimizer)
+      ? "Give the optimizer the schedule's peak as its learningRate."
+      : "Leave learningRate out: a schedule of three rates has its own.",
   );
 }
 

@@ -95,6 +95,7 @@ export async function openRun(
       frozen,
       stillComputed: book.live,
       statistics: side.statistics,
+      optimizer: side.optimizer,
     }),
   );
   const executor = new Executor(loaded.engine.device, () => bytesForRun() - state.bytes);

@@ -1,4 +1,5 @@
 import type { Adapter } from "../../adapter/adapter";
+import type { Shape } from "../../base/shape";
 import { noBytes } from "../../gpu/ledger";
 import type { Bytes } from "../../gpu/ledger";
 import type { Model } from "../../model/model";
@@ -6,18 +7,18 @@ import { executorBytes } from "../../run/footprint";
 import { specBytes } from "../../tape/emit";
 import type { Plan } from "../../tape/plan";
 import { stateBuffers } from "../tensors/arenas";
+import type { Companion } from "../tensors/names";
 
 /**
  * GPU bytes of a run that holds some plans, by lifetime: the checkpoint's weights, the adapter's and all trained tensors
  * with their companions, and the plans' buffers. Pure; equals the ledger to the byte.
- * @param companions names of the tensors of its shape that a trainable tensor has in addition: gradient, moments, statistics,
- * mask.
+ * @param companions the tensors that a trainable tensor has in addition: gradient, optimizer's state, statistics, mask.
  */
 export function footprint(
   model: Model,
   adapter: Adapter,
   plans: readonly Plan[],
-  companions: (name: string) => readonly string[],
+  companions: (name: string, shape: Shape) => readonly Companion[],
 ): Bytes {
   const { saved, scratch } = executorBytes(plans);
   return { ...noBytes(), weight: weightBytes(model), state: stateBytes(model, adapter, companions), saved, scratch };

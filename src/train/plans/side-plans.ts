@@ -3,11 +3,14 @@ import { isInHead } from "../../model/model";
 import type { Model } from "../../model/model";
 import type { Limits } from "../../op/limits";
 import type { Statistics } from "../../ops/shared/statistics";
+import { optimizerOf } from "../../optimizer/adamw";
+import type { Optimizer } from "../../optimizer/optimizer";
+import { groupOf } from "../../optimizer/settings";
+import type { TensorGroup } from "../../optimizer/settings";
 import type { Plan } from "../../tape/plan";
 import type { TrainerOptions } from "../options";
 import { lossSumPlan, sumsLosses } from "./loss-sum-plan";
-import { normPlan, optimizerSettings, parameterGroup, updatePlan } from "./optimizer-plan";
-import type { OptimizerSettings, ParameterGroup } from "./optimizer-plan";
+import { normPlan, updatePlan } from "./optimizer-plan";
 import type { PlannedModel } from "./planned-model";
 import { arenasOf } from "../tensors/arenas";
 import type { TrainableSpec } from "../tensors/specs";
@@ -30,7 +33,7 @@ export interface PruningPlans {
 export interface SidePlanOptions {
   readonly planned: Pick<PlannedModel, "model">;
   readonly adapter: Adapter;
-  readonly settings: OptimizerSettings;
+  readonly optimizer: Optimizer;
   readonly statistics: readonly Statistics[];
   /** Undefined for a policy that prunes no structures. */
   readonly pruning: PruningPlans | undefined;
@@ -47,7 +50,7 @@ export interface UpdatePlans {
   /** Gives loss and gradient norm ahead of the update, where something reads the gradients in between. */
   readonly norm: Plan | undefined;
   /** Groups by the name of their input. Tensors of one group have had the same number of updates. */
-  readonly groups: ReadonlyMap<string, ParameterGroup>;
+  readonly groups: ReadonlyMap<string, TensorGroup>;
 }
 
 /** A plan that collects statistics of gradients. */
@@ -77,7 +80,7 @@ export function sidePlanOptions(
   return {
     planned,
     adapter,
-    settings: optimizerSettings(options.optimizer),
+    optimizer: optimizerOf(options.optimizer),
     statistics: statisticsOf(options),
     pruning,
     sumsLosses: sumsLosses(options),
@@ -96,7 +99,7 @@ export function sidePlans(
   live: ReadonlyMap<string, TrainableSpec>,
   masked: ReadonlySet<string>,
 ): SidePlans {
-  const { planned, adapter, settings, variants, limits } = options;
+  const { planned, adapter, optimizer, variants, limits } = options;
   const statistics = options.statistics.flatMap((each) => {
     const plan = statisticsPlan(live, each, limits);
     return plan ? [{ statistics: each, plan }] : [];
@@ -105,8 +108,8 @@ export function sidePlans(
   const lossSum = options.sumsLosses ? lossSumPlan(limits) : undefined;
   const readsGradientsFirst =
     importance !== undefined || statistics.some((each) => each.statistics.when === "before_update");
-  const group = (name: string): ParameterGroup => {
-    const shared = parameterGroup(settings, name, isInHead(planned.model, name));
+  const group = (name: string): TensorGroup => {
+    const shared = groupOf(optimizer.settings, name, isInHead(planned.model, name));
     const layer = live.get(name)?.layer;
     if (!variants) return shared;
     return { ...shared, input: `${shared.input} of layer ${typeof layer === "number" ? layer : "none"}` };
@@ -116,14 +119,13 @@ export function sidePlans(
     const isDropped = ({ layer }: TrainableSpec): boolean => typeof layer === "number" && dropped.includes(layer);
     const updated = new Map([...live].filter(([, spec]) => !isDropped(spec)));
     return {
-      update: updatePlan(updated, settings, limits, {
+      ...updatePlan(updated, optimizer, limits, {
         masked,
         group,
         arenas,
         proximal: (name) => adapter.proximal?.(name),
       }),
-      norm: readsGradientsFirst ? normPlan(updated, settings, limits, { masked, group, arenas }) : undefined,
-      groups: new Map([...updated.keys()].map((name) => [group(name).input, group(name)])),
+      norm: readsGradientsFirst ? normPlan(updated, optimizer, limits, { masked, group, arenas }) : undefined,
     };
   };
   const updates = new Map([[], ...(variants ?? [])].map((dropped) => [variantKey(dropped), updatePlans(dropped)]));

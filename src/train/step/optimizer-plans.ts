@@ -1,10 +1,10 @@
 import type { AdapterState } from "../../adapter/adapter";
 import type { Statistics } from "../../ops/shared/statistics";
+import { UpdateCounts } from "../../optimizer/update-counts";
 import type { Executor, Run } from "../../run/executor";
 import type { Plan } from "../../tape/plan";
 import type { StructuralPruner } from "../freezing/structural-pruner";
-import { hyperParameters, LOSS, SQUARE_SUM } from "../plans/optimizer-plan";
-import type { ParameterGroup } from "../plans/optimizer-plan";
+import { LOSS, SQUARE_SUM } from "../plans/optimizer-plan";
 import type { PlanBook } from "../plans/plan-book";
 import { sidePlans } from "../plans/side-plans";
 import type { SidePlanOptions, SidePlans, UpdatePlans } from "../plans/side-plans";
@@ -13,11 +13,10 @@ import { variantKey } from "../plans/trace";
 import type { TrainableSpec } from "../tensors/specs";
 import type { TrainableTensors } from "../tensors/trainable-tensors";
 
-/** Runs what follows the backward pass of a step: statistics, masks, the global norm, AdamW. */
+/** Runs what follows the backward pass of a step: statistics, masks, the global norm, the optimizer. */
 export class OptimizerPlans {
   #plans: SidePlans;
-  /** Updates that each group of tensors has had: AdamW's t. */
-  readonly #ages = new Map<string, number>();
+  readonly #counts = new UpdateCounts();
 
   constructor(
     private readonly state: TrainableTensors,
@@ -49,19 +48,18 @@ export class OptimizerPlans {
   }
 
   /** Updates that each group of tensors has had, for checkpoints. Plain JSON. */
-  save(): (readonly [group: string, updates: number])[] {
-    return [...this.#ages];
+  save(): ReturnType<UpdateCounts["save"]> {
+    return this.#counts.save();
   }
 
   /** Continues from what `save` returned. */
-  restore(ages: ReturnType<OptimizerPlans["save"]>): void {
-    this.#ages.clear();
-    for (const [group, updates] of ages) this.#ages.set(group, updates);
+  restore(counts: ReturnType<OptimizerPlans["save"]>): void {
+    this.#counts.restore(counts);
   }
 
   /** Learning rate outside the head, before the schedule. */
   get learningRate(): number {
-    return this.options.settings.learningRate;
+    return this.options.optimizer.settings.learningRate;
   }
 
   /** FLOPs of the update of a step that leaves no layers out. */
@@ -112,12 +110,9 @@ export class OptimizerPlans {
    */
   run(dropped: readonly number[], scheduleFactor: number, loss?: number): Run {
     const { update, groups } = this.#updateOf(dropped);
-    const { settings } = this.options;
-    const hyper = ({ input, learningRate }: ParameterGroup): Float32Array =>
-      hyperParameters(settings, learningRate * scheduleFactor, this.#age(input) + 1);
     const inputs = () => ({
       ...(loss !== undefined && { [LOSS]: Float32Array.of(loss) }),
-      ...Object.fromEntries([...groups].map(([input, group]) => [input, hyper(group)])),
+      ...this.#counts.inputs(this.options.optimizer, groups, scheduleFactor),
     });
     return { plan: update, store: this.state, inputs };
   }
@@ -129,7 +124,7 @@ export class OptimizerPlans {
   ): { loss: number; gradientNorm: number } {
     const { loss, gradientNorm } = this.readResult(outputs);
     if (Number.isFinite(loss) && Number.isFinite(gradientNorm)) {
-      for (const group of this.#updateOf(dropped).groups.keys()) this.#ages.set(group, this.#age(group) + 1);
+      this.#counts.count(this.#updateOf(dropped).groups);
     }
     return { loss, gradientNorm };
   }
@@ -137,10 +132,6 @@ export class OptimizerPlans {
   /** Loss and global gradient norm, before clipping, from the outputs of an update or norm plan. */
   readResult(outputs: ReadonlyMap<string, Float32Array>): { loss: number; gradientNorm: number } {
     return { loss: outputs.get(LOSS)?.[0] ?? NaN, gradientNorm: Math.sqrt(outputs.get(SQUARE_SUM)?.[0] ?? NaN) };
-  }
-
-  #age(group: string): number {
-    return this.#ages.get(group) ?? 0;
   }
 
   #updateOf(dropped: readonly number[]): UpdatePlans {

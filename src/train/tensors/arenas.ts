@@ -1,22 +1,15 @@
 import type { Adapter } from "../../adapter/adapter";
 import { maskedProjections } from "../../adapter/masked";
+import { elements } from "../../base/shape";
 import type { Shape } from "../../base/shape";
 import type { Model, TensorPlace } from "../../model/model";
 import type { TensorSpec } from "../../op/declaration";
 import { DEFAULT_LIMITS } from "../../op/limits";
+import { aligned } from "../../optimizer/record-update";
+import type { ArenaPlace, Arenas } from "../../optimizer/record-update";
 import { specBytes } from "../../tape/emit";
+import type { Companion } from "./names";
 import { fixedSpecs, trainableSpecs } from "./specs";
-
-/** Where a tensor lies in its arena. */
-interface ArenaPlace {
-  /** Number of the arena, from 0. */
-  readonly arena: number;
-  /** Number of the tensor in the arena, from 0. */
-  readonly index: number;
-}
-
-/** Arenas by the names of the tensors in them, in the order in which they lie there. */
-export type Arenas = ReadonlyMap<string, ArenaPlace>;
 
 /** A buffer of a run's state. */
 export interface StateBuffer {
@@ -32,16 +25,10 @@ interface PlacedTensor {
   readonly bytes: number;
 }
 
-/** The first companions of a tensor, by their order; those of an arena's tensors lie side by side. */
-const ARENA_COMPANIONS = ["gradients", "first moments", "second moments"];
-
-const { offsetAlignment, bindingBytes } = DEFAULT_LIMITS;
-
-/** Bytes after which the next tensor in a buffer begins. */
-export const aligned = (bytes: number): number => Math.ceil(bytes / offsetAlignment) * offsetAlignment;
+const { bindingBytes } = DEFAULT_LIMITS;
 
 /**
- * The tensors whose values lie side by side, and so do their gradients, first and second moments, so that one launch updates
+ * The tensors whose values lie side by side, and so do their gradients and the optimizer's state, so that one launch updates
  * them all. An arena holds tensors of one place (a layer, or what lies below or above the layers), since these are frozen
  * together, and at most as many bytes as can be bound. Weights that are trained in place stay where the model has them, and
  * tensors that a pruner cuts stand alone, since it replaces them one structure at a time.
@@ -75,12 +62,12 @@ function ownsValues(model: Model, adapter: Adapter): (name: string) => boolean {
 /**
  * The buffers of a run's state by an identifier that stays when tensors are frozen: the adapter's and all trained tensors with
  * their companions. A buffer that loses a tensor is smaller from then on.
- * @param companions names of the tensors of its shape that a trainable tensor has in addition, in the order of `companionNames`.
+ * @param companions the tensors that a trainable tensor has in addition.
  */
 export function stateBuffers(
   model: Model,
   adapter: Adapter,
-  companions: (name: string) => readonly string[],
+  companions: (name: string, shape: Shape) => readonly Companion[],
 ): ReadonlyMap<string, StateBuffer> {
   const buffers = new Map<string, { bytes: number; tensors: Map<string, PlacedTensor> }>();
   const put = (id: string, key: string, spec: TensorSpec): void => {
@@ -96,10 +83,11 @@ export function stateBuffers(
   for (const [name, spec] of trainableSpecs(model, adapter)) {
     const arena = arenas.get(name)?.arena;
     if (isOwn(name)) put(arena === undefined ? name : `values of arena ${arena}`, name, spec);
-    companions(name).forEach((key, i) => {
-      const kind = ARENA_COMPANIONS[i];
-      put(arena === undefined || kind === undefined ? key : `${kind} of arena ${arena}`, key, spec);
-    });
+    for (const { key, shape, kind } of companions(name, spec.shape)) {
+      // An arena's values fit into a binding; what is larger than its tensor stands alone.
+      const isBeside = arena !== undefined && kind !== undefined && elements(shape) <= elements(spec.shape);
+      put(isBeside ? `${kind} of arena ${arena}` : key, key, { shape, dtype: "f32" });
+    }
   }
   return buffers;
 }

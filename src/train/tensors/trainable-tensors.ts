@@ -7,10 +7,13 @@ import type { TensorSpec } from "../../op/declaration";
 import type { Lease, Memory } from "../../gpu/pool";
 import type { TensorStore } from "../../run/store";
 import type { Statistics } from "../../ops/shared/statistics";
+import { adamW } from "../../optimizer/adamw";
+import type { Optimizer } from "../../optimizer/optimizer";
 import { Tensor } from "../../tensor";
 import { stateBuffers } from "./arenas";
 import type { StateBuffer } from "./arenas";
-import { companionNames, firstOfSpan, gradientName, maskName, originalName } from "./names";
+import { companionsOf, firstOfSpan, gradientName, gradientOf, maskName, originalName } from "./names";
+import type { Companion } from "./names";
 import { fixedSpecs, trainableSpecs } from "./specs";
 import type { TrainableSpec } from "./specs";
 
@@ -23,11 +26,13 @@ export interface TrainableTensorsOptions {
   readonly stillComputed?: ReadonlySet<string>;
   /** Statistics of gradients that the run collects. */
   readonly statistics?: readonly Statistics[];
+  /** Decides what state they have in addition to gradients. Default AdamW. */
+  readonly optimizer?: Optimizer;
 }
 
 /**
  * The memory of a run in addition to the model's weights: the trainable tensors, and for each that still learns a gradient,
- * two moments, and statistics where they are collected. As a store it finds tensors for plans by name, including the
+ * the optimizer's state, and statistics where they are collected. As a store it finds tensors for plans by name, including the
  * model's weights.
  */
 export class TrainableTensors implements TensorStore {
@@ -52,7 +57,8 @@ export class TrainableTensors implements TensorStore {
     private readonly loaded: LoadedModel,
     private readonly adapter: Adapter,
     private readonly statistics: readonly Statistics[],
-    { live, frozen = [], stillComputed }: Omit<TrainableTensorsOptions, "statistics">,
+    private readonly optimizer: Optimizer,
+    { live, frozen = [], stillComputed }: Omit<TrainableTensorsOptions, "statistics" | "optimizer">,
   ) {
     this.#specs = trainableSpecs(loaded.model, adapter);
     // In the order of the specs, since the global gradient norm is summed in this order.
@@ -72,9 +78,9 @@ export class TrainableTensors implements TensorStore {
     loaded: LoadedModel,
     adapter: Adapter,
     seed: number,
-    { statistics = [], ...learning }: TrainableTensorsOptions = {},
+    { statistics = [], optimizer = adamW(), ...learning }: TrainableTensorsOptions = {},
   ): Promise<TrainableTensors> {
-    const tensors = new TrainableTensors(loaded, adapter, statistics, learning);
+    const tensors = new TrainableTensors(loaded, adapter, statistics, optimizer, learning);
     await tensors.#allocate("the adapter and its optimizer state");
     try {
       await tensors.#fill(adapter, seed);
@@ -125,10 +131,13 @@ export class TrainableTensors implements TensorStore {
     }
   }
 
-  /** Names of the tensors that a tensor has in addition, each of its shape: gradient, moments, statistics, mask. */
-  companions(name: string): readonly string[] {
-    if (!this.#live.has(name)) return this.#stillComputed.has(name) ? [gradientName(name)] : [];
-    return companionNames(name, { statistics: this.statistics, isMasked: this.#masked.has(name) });
+  /** The tensors that a trainable tensor has in addition: gradient, optimizer's state, statistics, mask. */
+  companions(name: string): readonly Companion[] {
+    const spec = this.specs.get(name);
+    if (!spec) return [];
+    if (!this.#live.has(name)) return this.#stillComputed.has(name) ? [gradientOf(name, spec.shape)] : [];
+    const { statistics, optimizer } = this;
+    return companionsOf(name, spec.shape, { optimizer, statistics, isMasked: this.#masked.has(name) });
   }
 
   /** Sets elements to 0 for good where a mask is 0. @throws OutOfMemoryError where memory runs out. */
@@ -166,10 +175,10 @@ export class TrainableTensors implements TensorStore {
 
   /** The tensors of a checkpoint: all but gradients, which the next step computes. */
   get persistent(): ReadonlyMap<string, TensorSpec> {
-    const companions = [...this.#live].flatMap(([name, spec]) =>
+    const companions = [...this.#live.keys()].flatMap((name) =>
       this.companions(name)
-        .filter((companion) => companion !== gradientName(name))
-        .map((companion) => [companion, spec] as const),
+        .filter(({ key }) => key !== gradientName(name))
+        .map(({ key, shape }): [string, TensorSpec] => [key, { shape, dtype: "f32" }]),
     );
     return new Map([...this.fixed, ...this.specs, ...companions]);
   }
@@ -303,7 +312,7 @@ export class TrainableTensors implements TensorStore {
 
   /** A tensor that the run owns and its companions, by name; empty for a weight of the model that the run does not train. */
   owned(name: string): ReadonlyMap<string, Tensor> {
-    const names = [name, ...this.companions(name)];
+    const names = [name, ...this.companions(name).map(({ key }) => key)];
     return new Map(
       names.flatMap((own) => {
         const tensor = this.#tensors.get(own);
