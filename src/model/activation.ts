@@ -1,6 +1,9 @@
+import { geglu } from "../ops/geglu";
 import { gelu } from "../ops/gelu";
+import { mul } from "../ops/mul";
 import { relu } from "../ops/relu";
 import { silu } from "../ops/silu";
+import { swiglu } from "../ops/swiglu";
 import type { Recorder, Value } from "../tape/tape";
 import type { Activation } from "./model";
 
@@ -19,5 +22,19 @@ export function activate(recorder: Recorder, activation: Activation, x: Value): 
   if (activation === "relu" || activation === "silu") {
     return recorder.apply(activation === "relu" ? relu : silu, { x }, {});
   }
-  return recorder.apply(gelu, { x }, { approximation: activation === "gelu" ? "none" : "tanh" });
+  return recorder.apply(gelu, { x }, { approximation: approximationOf(activation) });
 }
+
+/** Records a gated unit (Shazeer 2020): activation(gate) * up, all [...] of one shape. It is one op where there is one. */
+export function activateGate(
+  recorder: Recorder,
+  activation: Activation,
+  inputs: { readonly gate: Value; readonly up: Value },
+): Value {
+  if (activation === "silu") return recorder.apply(swiglu, inputs, {});
+  if (activation !== "relu") return recorder.apply(geglu, inputs, { approximation: approximationOf(activation) });
+  return recorder.apply(mul, { a: activate(recorder, activation, inputs.gate), b: inputs.up }, {});
+}
+
+const approximationOf = (activation: "gelu" | "gelu_tanh"): "none" | "tanh" =>
+  activation === "gelu" ? "none" : "tanh";

@@ -1,11 +1,9 @@
 import * as v from "valibot";
 import { ConfigError } from "../base/errors";
-import { geglu } from "../ops/geglu";
-import { gelu } from "../ops/gelu";
 import { rope } from "../ops/rope";
-import { swiglu } from "../ops/swiglu";
 import { takeColumns } from "../ops/take_columns";
 import type { Value } from "../tape/tape";
+import { activate, activateGate } from "./activation";
 import { count, layerCount, probability } from "./config";
 import { headsIn } from "./forward";
 import type { AttentionShape, Forward } from "./forward";
@@ -333,14 +331,10 @@ function neurons(
   x: Value,
 ) {
   const { recorder } = forward;
-  const approximation = activation === "gelu" ? "none" : "tanh";
   return recorder.labelled(path, () => {
-    if (gate === "none")
-      return recorder.apply(gelu, { x: forward.linear(`${path}.${names.up}`, x) }, { approximation });
+    if (gate === "none") return activate(recorder, activation, forward.linear(`${path}.${names.up}`, x));
     const inputs = gate === "fused" ? halves(forward, `${path}.${names.gateAndUp}`, x) : separate();
-    return activation === "silu"
-      ? recorder.apply(swiglu, inputs, {})
-      : recorder.apply(geglu, inputs, { approximation });
+    return activateGate(recorder, activation, inputs);
   });
 
   function separate() {

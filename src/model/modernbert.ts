@@ -1,9 +1,9 @@
 import * as v from "valibot";
 import { ConfigError } from "../base/errors";
-import { geglu } from "../ops/geglu";
 import { rope } from "../ops/rope";
 import { takeColumns } from "../ops/take_columns";
 import type { Value } from "../tape/tape";
+import { activateGate } from "./activation";
 import { activationOf, count, GELU_ACTIVATIONS, layerCount, only, parseConfig, probability } from "./config";
 import { headsIn } from "./forward";
 import type { Forward } from "./forward";
@@ -51,7 +51,7 @@ type Config = v.InferOutput<typeof SCHEMA>;
 interface Sizes {
   readonly c: Config;
   readonly headSize: number;
-  readonly approximation: "none" | "tanh";
+  readonly activation: "gelu" | "gelu_tanh";
   /** Names of the layers' rotations: of all tokens, or of a window. */
   readonly rotations: Readonly<Record<"rotation" | "local_rotation", Rotation>>;
 }
@@ -109,7 +109,7 @@ export function modernbert(config: Readonly<Record<string, unknown>>): Model {
         const x = forward.tokenEmbeddings(forward.parameter(`${EMBEDDINGS}.weight`));
         return forward.dropout(forward.layerNorm("model.embeddings.norm", x, c.norm_eps), c.embedding_dropout);
       }),
-    activation: s.approximation === "tanh" ? "gelu_tanh" : "gelu",
+    activation: s.activation,
     hiddenDropout: c.attention_dropout,
     ...layersOf({
       attention: (forward, index, x) => attentionPart(forward, s, index, x),
@@ -138,7 +138,7 @@ function sizesOf(c: Config): Sizes {
   return {
     c,
     headSize,
-    approximation: activationOf(c.hidden_activation, GELU_ACTIVATIONS),
+    activation: activationOf(c.hidden_activation, GELU_ACTIVATIONS) === "tanh" ? "gelu_tanh" : "gelu",
     rotations: {
       rotation: rotation("full_attention", theta),
       local_rotation: rotation("sliding_attention", c.local_rope_theta ?? 10_000),
@@ -176,16 +176,14 @@ function attentionPart(forward: Forward, { c, headSize, rotations }: Sizes, inde
   return forward.block({ name: `${path}.attn`, layer: index, x: attended, input, residual: x });
 }
 
-function feedForwardPart(forward: Forward, { c, approximation }: Sizes, index: number, between: Value): Value {
+function feedForwardPart(forward: Forward, { c, activation }: Sizes, index: number, between: Value): Value {
   const { recorder } = forward;
   const path = `model.layers.${index}`;
   const input = forward.layerNorm(`${path}.mlp_norm`, between, c.norm_eps);
   const narrow = forward.feedForward(index, () => {
     const both = forward.linear(`${path}.mlp.Wi`, input);
     const [gate, up] = columnParts(forward, `${path}.mlp`, both, 2);
-    const active = recorder.labelled(`${path}.mlp`, () =>
-      recorder.apply(geglu, { gate: gate!, up: up! }, { approximation }),
-    );
+    const active = recorder.labelled(`${path}.mlp`, () => activateGate(recorder, activation, { gate: gate!, up: up! }));
     return forward.linear(`${path}.mlp.Wo`, forward.dropout(active, c.mlp_dropout));
   });
   return forward.block({ name: `${path}.mlp`, layer: index, x: narrow, input, residual: between });

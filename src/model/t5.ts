@@ -1,10 +1,8 @@
 import * as v from "valibot";
 import { ConfigError } from "../base/errors";
-import { mul } from "../ops/mul";
 import { scale } from "../ops/scale";
-import { swiglu } from "../ops/swiglu";
 import type { Value } from "../tape/tape";
-import { activate, ACTIVATIONS } from "./activation";
+import { activate, activateGate, ACTIVATIONS } from "./activation";
 import { activationOf, count, layerCount, parseConfig, probability } from "./config";
 import type { StoredNames } from "./config";
 import type { Forward, RelativePositions } from "./forward";
@@ -224,16 +222,12 @@ function feedForwardPart(
     const project = (module: string, from: Value): Value => forward.linear(`${name}.DenseReluDense.${module}`, from);
     const gate = project(isGated ? "wi_0" : "wi", input);
     const up = isGated ? project("wi_1", input) : undefined;
-    const active = recorder.labelled(name, () => gated(forward, activation, gate, up));
+    const active = recorder.labelled(name, () =>
+      up ? activateGate(recorder, activation, { gate, up }) : activate(recorder, activation, gate),
+    );
     return project("wo", forward.dropout(active, c.dropout_rate));
   });
   return forward.block({ name, layer: block.layer, x: forward.dropout(narrow, c.dropout_rate), input, residual: x });
-}
-
-function gated({ recorder }: Forward, activation: Activation, gate: Value, up: Value | undefined): Value {
-  if (up && activation === "silu") return recorder.apply(swiglu, { gate, up }, {});
-  const active = activate(recorder, activation, gate);
-  return up ? recorder.apply(mul, { a: active, b: up }, {}) : active;
 }
 
 /** Bias of every distance, which all layers of a stack add to their scores. */

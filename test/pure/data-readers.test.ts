@@ -2,12 +2,14 @@ import { gzipSync } from "node:zlib";
 import { describe, expect, it } from "vitest";
 import {
   AG_NEWS_CLASSES,
+  answerPairs,
   conversationSamples,
   memoryDirectory,
   readAgNews,
   readConversations,
   readIdx,
   readImageList,
+  readPairs,
   readSamsum,
   summaryConversations,
 } from "safetape";
@@ -85,6 +87,59 @@ describe("LaMini's keys", () => {
     const lamini = await read({ instruction: "Add 1 and 2", response: "3", instruction_source: "x" });
     expect(lamini).toEqual(await read({ instruction: "Add 1 and 2", output: "3" }));
     expect(lamini[0]!.at(-1)).toEqual({ text: "3", isAnswer: true });
+  });
+});
+
+describe("pairs of texts", () => {
+  const read = async (file: string, content: string | Uint8Array) =>
+    answerPairs(await readPairs(folder({ [file]: content }), file));
+
+  it("have no quoting in tab-separated files, and may end lines as Windows does", async () => {
+    const rows = 'source\ttarget\r\n"a, ""b"""\tc"d\r\n\\n e \t f\r\n\r\n';
+    expect(await read("t.tsv", rows)).toEqual([
+      { source: '"a, ""b"""', target: 'c"d' },
+      { source: "\\n e ", target: " f" },
+    ]);
+  });
+
+  it("have JSON's quoting in JSON lines, under both names, with other keys and blank lines", async () => {
+    const lines = [
+      { source: 'say "a"\tand\nb', target: "é😀", id: 3 },
+      { prompt: "c", completion: "d" },
+    ].map((line) => JSON.stringify(line));
+    expect(await read("t.jsonl", `\uFEFF${lines.join("\r\n\n")}\n`)).toEqual([
+      { source: 'say "a"\tand\nb', target: "é😀" },
+      { source: "c", target: "d" },
+    ]);
+  });
+
+  it("are every answer of a conversation after all that precedes it", async () => {
+    const messages = ["user a", "assistant b", "user c", "assistant d"].map((turn) => {
+      const [role, content] = turn.split(" ");
+      return { role, content };
+    });
+    const pairs = await read("t.jsonl", JSON.stringify({ messages }));
+    expect(pairs.map(({ target }) => target)).toEqual(["b\n", "d\n"]);
+    expect(pairs[1]!.source).toBe(`${pairs[0]!.source}b\n<|user|>\nc\n<|assistant|>\n`);
+  });
+
+  it.each<[string, string, string | Uint8Array, RegExp]>([
+    ["a table without a header", "t.tsv", "a\tb\n", /t\.tsv in data, line 1: the header is not source and target/],
+    ["a header in another order", "t.tsv", "target\tsource\na\tb\n", /line 1: the header is not/],
+    ["a header with nothing below", "t.tsv", "source\ttarget\n\n", /t\.tsv in data has no rows/],
+    ["one column", "t.tsv", "source\ttarget\na\tb\nc\n", /line 3: not two texts with a tab/],
+    ["three columns", "t.tsv", "source\ttarget\na\tb\tc\n", /line 2: not two texts/],
+    ["an empty target", "t.tsv", "source\ttarget\na\t \n", /line 2: not two texts/],
+    ["a blank row between rows", "t.tsv", "source\ttarget\na\tb\n\nc\td\n", /line 3: not two texts/],
+    ["an empty table", "t.tsv", "\n", /t\.tsv in data is empty/],
+    ["bytes that are not UTF-8", "t.tsv", Uint8Array.of(97, 9, 98, 10, 255, 10), /line 2: not valid UTF-8/],
+    ["a source without a target", "t.jsonl", '\n{"source": "a"}\n', /t\.jsonl in data, line 2: neither messages/],
+    ["a target that is no text", "t.jsonl", '{"source": "a", "target": 1}\n', /line 1: neither messages/],
+    ["a target of spaces", "t.jsonl", '{"source": "a", "target": " "}\n', /line 1: no answer to learn from/],
+    ["a line cut short", "t.jsonl", '{"source": "a", "target": "b"}\n{"source": "a', /line 2: not JSON/],
+    ["a list over several lines", "t.json", '[\n{"source": "a", "target": "b"}\n]', /line 1: not JSON/],
+  ])("are refused with %s", async (_, file, content, fact) => {
+    expect((await failure(read(file, content))).fact).toMatch(fact);
   });
 });
 
