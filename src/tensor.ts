@@ -1,6 +1,6 @@
 import { DisposedError, DtypeError, ShapeError } from "./base/errors";
 import { tensorBytes } from "./base/dtype";
-import type { Dtype } from "./base/dtype";
+import type { Dtype, TensorData } from "./base/dtype";
 import { decodeWeight, encodeWeight, rowBytes } from "./base/packed";
 import type { WeightFormat } from "./base/packed";
 import { columns, elements, formatShape } from "./base/shape";
@@ -10,8 +10,7 @@ import type { Lifetime } from "./gpu/ledger";
 import { readBuffer } from "./gpu/readback";
 import type { Lease, Memory } from "./gpu/pool";
 
-/** Host data that a tensor can be filled with. */
-export type TensorData = Float32Array | Int32Array | Uint32Array;
+export type { TensorData } from "./base/dtype";
 
 /** A tensor in GPU memory. Whoever creates one disposes of it (`using` does); any use after that throws. */
 export class Tensor {

@@ -9,6 +9,9 @@ import type { Shape } from "./shape";
  */
 export type Dtype = WeightFormat | "i32" | "u32";
 
+/** Host data that a tensor can be filled with. */
+export type TensorData = Float32Array | Int32Array | Uint32Array;
+
 /** Bytes that a tensor takes on the device. Each row of a quantised tensor is stored with its scales. */
 export function tensorBytes(dtype: Dtype, shape: Shape): number {
   const count = elements(shape);

@@ -122,7 +122,7 @@ export class CompiledPlan {
    * @throws ShapeError for missing inputs and for inputs of another size; nothing is then written.
    */
   upload(data: Inputs, passed: ReadonlySet<string>): void {
-    const inputs: Inputs = { [LOSS_GRADIENT]: Float32Array.of(1), ...data };
+    const inputs: Inputs = { [LOSS_GRADIENT]: Float32Array.of(1), ...this.plan.constants, ...data };
     const ports = [...this.plan.inputs].filter(([name]) => !passed.has(name));
     for (const [name, port] of ports) checkInput(name, port, inputs[name]);
     for (const [name] of ports) {

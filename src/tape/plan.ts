@@ -1,3 +1,4 @@
+import type { TensorData } from "../base/dtype";
 import type { TensorSpec } from "../op/declaration";
 import type { Launch } from "../op/launch";
 import type { Limits } from "../op/limits";
@@ -57,6 +58,8 @@ export interface Plan {
   readonly launches: readonly PlannedLaunch[];
   readonly buffers: readonly PlannedBuffer[];
   readonly inputs: ReadonlyMap<string, Port>;
+  /** Data of the inputs that are the same in every run, by name. */
+  readonly constants: Readonly<Record<string, TensorData>>;
   readonly outputs: ReadonlyMap<string, Port>;
   /** The parameters that the plan binds. */
   readonly parameters: ReadonlyMap<string, TensorSpec>;
@@ -146,6 +149,7 @@ export function plan(tape: Tape, options: PlanOptions): Plan {
     buffers,
     peakLaunch,
     inputs: new Map([...inputs].map(([name, [location, spec]]) => [name, toPort(location, spec)])),
+    constants: Object.fromEntries([...tape.constants].filter(([name]) => inputs.has(name))),
     outputs: new Map(
       Object.entries(options.outputs).map(([name, value]) => [name, toPort(locations.get(value.id)!, value)]),
     ),

@@ -1,5 +1,5 @@
 import { ConfigError, DtypeError, ShapeError } from "../base/errors";
-import type { Dtype } from "../base/dtype";
+import type { Dtype, TensorData } from "../base/dtype";
 import { elements, formatShape } from "../base/shape";
 import type { Shape } from "../base/shape";
 import type { Attributes, InferContext, Op, TensorSpec } from "../op/declaration";
@@ -35,6 +35,8 @@ export interface Node {
 export interface Tape {
   readonly values: readonly Value[];
   readonly nodes: readonly Node[];
+  /** Data of inputs that are the same in every run, by name. */
+  readonly constants: ReadonlyMap<string, TensorData>;
   /** Names of the sections that every plan recomputes: the parts of reversible layers. */
   readonly reversible: ReadonlySet<string>;
   /** Values that the backward pass rebuilds instead of keeping: value id -> id of the node whose inverse gives it. */
@@ -48,6 +50,7 @@ const recorders = new WeakMap<Value, Recorder>();
 export class Recorder implements Tape {
   readonly values: Value[] = [];
   readonly nodes: Node[] = [];
+  readonly constants = new Map<string, TensorData>();
   readonly reversible = new Set<string>();
   readonly rebuilt = new Map<number, number>();
   #named = new Map<string, Value>();
@@ -66,6 +69,19 @@ export class Recorder implements Tape {
   /** A tensor that the caller provides for each run. @throws ShapeError as `parameter` does. */
   input(name: string, shape: Shape, dtype: Dtype = "f32"): Value {
     return this.#lookUp("input", name, shape, dtype);
+  }
+
+  /** A tensor whose values are the same in every run, in row-major order. @throws ShapeError for another number of values. */
+  constant(data: TensorData, shape: Shape): Value {
+    if (data.length !== elements(shape)) {
+      throw new ShapeError(
+        `${data.length} values do not fill a constant ${formatShape(shape)}.`,
+        `Give ${elements(shape)} values in row-major order.`,
+      );
+    }
+    const name = `constant ${this.constants.size}`;
+    this.constants.set(name, data);
+    return this.input(name, shape, data instanceof Float32Array ? "f32" : data instanceof Int32Array ? "i32" : "u32");
   }
 
   #lookUp(kind: "parameter" | "input", name: string, shape: Shape, dtype: Dtype): Value {

@@ -14,6 +14,7 @@ const LAYERS = [
   ["run"],
   ["optimizer", "tensor"],
   ["engine"],
+  ["function"],
   ["model"],
   ["io"],
   ["adapter", "freeze", "data"],

@@ -1,0 +1,149 @@
+import { ConfigError } from "../base/errors";
+import { tensorBytes } from "../base/dtype";
+import type { Engine } from "../engine";
+import type { Memory } from "../gpu/pool";
+import { gradientName } from "../run/store";
+import type { TensorStore } from "../run/store";
+import { Tensor } from "../tensor";
+import { flatten, initialValues } from "./parameters";
+import type { ParameterDeclaration, ParameterTree } from "./parameters";
+
+/** Parameters and gradients of a function, in GPU memory from the first call on. */
+export class FunctionTensors implements TensorStore {
+  readonly #declarations: ReadonlyMap<string, ParameterDeclaration | Tensor>;
+  readonly #live: Set<string>;
+  /** Parameters by name, and gradients by `gradientName`. */
+  readonly #tensors = new Map<string, Tensor>();
+
+  constructor(
+    private readonly engine: Engine,
+    tree: ParameterTree,
+    private readonly seed: number,
+  ) {
+    this.#declarations = flatten(tree);
+    this.#live = new Set(
+      [...this.#declarations].filter(([, each]) => canLearn(each) && !each.isFrozen).map(([name]) => name),
+    );
+  }
+
+  /** Names of the parameters that learn. */
+  get live(): ReadonlySet<string> {
+    return this.#live;
+  }
+
+  get states(): ReadonlyMap<string, "live" | "frozen"> {
+    return new Map([...this.#declarations.keys()].map((name) => [name, this.#live.has(name) ? "live" : "frozen"]));
+  }
+
+  /**
+   * The parameters of a state that have one of the names, or lie below one of the paths.
+   * @throws ConfigError for a name that fits no parameter.
+   */
+  matching(names: readonly string[], state: "live" | "frozen"): string[] {
+    const all = [...this.states];
+    const fits = (name: string, path: string): boolean => name === path || name.startsWith(`${path}.`);
+    const unknown = names.find((path) => !all.some(([name]) => fits(name, path)));
+    if (unknown !== undefined) {
+      const known = [...this.#declarations.keys()];
+      const list = known.slice(0, 8).join(", ") + (known.length > 8 ? `, and ${known.length - 8} more` : "");
+      throw new ConfigError(`The function has no parameter ${unknown}.`, `It has ${list}.`);
+    }
+    return all
+      .filter(([name, current]) => current === state && names.some((path) => fits(name, path)))
+      .map(([name]) => name);
+  }
+
+  /** Freezes parameters, or lets them learn. Their gradients are returned, or made by the next `open`. */
+  set(names: readonly string[], state: "live" | "frozen"): void {
+    const fixed = names.find((name) => !canLearn(this.#declarations.get(name)!));
+    if (state === "live" && fixed !== undefined) {
+      throw new ConfigError(
+        `The parameter ${fixed} cannot learn: it is packed, or a tensor that the caller owns.`,
+        "Declare it with values in f32.",
+      );
+    }
+    for (const name of names) {
+      if (state === "live") {
+        this.#live.add(name);
+        continue;
+      }
+      this.#live.delete(name);
+      this.#tensors.get(gradientName(name))?.dispose();
+      this.#tensors.delete(gradientName(name));
+    }
+  }
+
+  /** Bytes by lifetime once it is opened, without tensors of the caller. */
+  bytes(withGradients: boolean): { readonly weight: number; readonly state: number } {
+    const bytes = { weight: 0, state: 0 };
+    for (const [name, declaration] of this.#declarations) {
+      if (declaration instanceof Tensor) continue;
+      const size = bufferBytes(declaration);
+      bytes[lifetimeOf(declaration)] += size;
+      if (withGradients && this.#live.has(name)) bytes.state += size;
+    }
+    return bytes;
+  }
+
+  /**
+   * Allocates what is missing: all parameters, and gradients if they are wanted.
+   * @throws OutOfMemoryError if the driver has no memory; nothing is then allocated.
+   */
+  async open(withGradients: boolean): Promise<void> {
+    const { device } = this.engine;
+    const missing = [...this.#declarations].flatMap(([name, declaration], position) =>
+      declaration instanceof Tensor || this.#tensors.has(name) ? [] : [{ name, declaration, position }],
+    );
+    const gradients = withGradients ? [...this.#live].filter((name) => !this.#tensors.has(gradientName(name))) : [];
+    if (missing.length + gradients.length === 0) return;
+    const allocated = await device.pool.checked("the parameters of a function", () => ({
+      tensors: missing.map(({ declaration }) => {
+        const { shape, format = "f32" } = declaration;
+        return new Tensor(device, shape, format, lifetimeOf(declaration));
+      }),
+      gradients: gradients.map((name) => new Tensor(device, this.#declarations.get(name)!.shape, "f32", "state")),
+    }));
+    missing.forEach(({ name, declaration, position }, i) => {
+      const tensor = allocated.tensors[i]!;
+      tensor.fillRows(0, initialValues(declaration, this.seed, position));
+      this.#tensors.set(name, tensor);
+    });
+    gradients.forEach((name, i) => this.#tensors.set(gradientName(name), allocated.gradients[i]!));
+  }
+
+  /** A parameter's tensor, with memory. @throws ConfigError for a name that no parameter has. */
+  async opened(name: string): Promise<Tensor> {
+    if (!this.#declarations.has(name)) this.matching([name], "live");
+    await this.open(false);
+    return this.#tensor(name);
+  }
+
+  #tensor(key: string): Tensor {
+    const declared = this.#declarations.get(key);
+    return declared instanceof Tensor ? declared : this.#tensors.get(key)!;
+  }
+
+  /** The gradient of a live parameter. */
+  gradient(name: string): Tensor {
+    return this.#tensor(gradientName(name));
+  }
+
+  lease(key: string): Memory {
+    return this.#tensor(key).lease;
+  }
+
+  dispose(): void {
+    for (const tensor of this.#tensors.values()) tensor.dispose();
+    this.#tensors.clear();
+  }
+}
+
+/** Gradients exist in f32, for tensors that the function may change. */
+const canLearn = (parameter: ParameterDeclaration | Tensor): parameter is ParameterDeclaration =>
+  !(parameter instanceof Tensor) && (parameter.format ?? "f32") === "f32";
+
+const lifetimeOf = ({ isFrozen }: ParameterDeclaration): "weight" | "state" => (isFrozen ? "weight" : "state");
+
+/** Bytes of the buffer of a tensor: a whole number of words. */
+const bufferBytes = ({ shape, format = "f32" }: ParameterDeclaration): number =>
+  Math.max(4, Math.ceil(tensorBytes(format, shape) / 4) * 4);
