@@ -1,24 +1,32 @@
 import { ConfigError } from "../base/errors";
 import { tensorBytes } from "../base/dtype";
+import type { Shape } from "../base/shape";
 import type { Engine } from "../engine";
 import type { Memory } from "../gpu/pool";
+import { stateName } from "../optimizer/names";
+import type { Optimizer } from "../optimizer/optimizer";
+import { stateShapes } from "../optimizer/record-update";
 import { gradientName } from "../run/store";
 import type { TensorStore } from "../run/store";
 import { Tensor } from "../tensor";
 import { flatten, initialValues } from "./parameters";
 import type { ParameterDeclaration, ParameterTree } from "./parameters";
 
-/** Parameters and gradients of a function, in GPU memory from the first call on. */
+/** What live parameters have besides their values. */
+export type Companions = "nothing" | "gradients" | "gradients and state";
+
+/** Parameters, gradients and optimizer state of a function, in GPU memory from the first call on. */
 export class FunctionTensors implements TensorStore {
   readonly #declarations: ReadonlyMap<string, ParameterDeclaration | Tensor>;
   readonly #live: Set<string>;
-  /** Parameters by name, and gradients by `gradientName`. */
+  /** Parameters by name, gradients by `gradientName`, state by `stateName`. */
   readonly #tensors = new Map<string, Tensor>();
 
   constructor(
     private readonly engine: Engine,
     tree: ParameterTree,
     private readonly seed: number,
+    private readonly optimizer: Optimizer,
   ) {
     this.#declarations = flatten(tree);
     this.#live = new Set(
@@ -67,54 +75,67 @@ export class FunctionTensors implements TensorStore {
         this.#live.add(name);
         continue;
       }
+      for (const key of this.#companions(name, "gradients and state").keys()) {
+        this.#tensors.get(key)?.dispose();
+        this.#tensors.delete(key);
+      }
       this.#live.delete(name);
-      this.#tensors.get(gradientName(name))?.dispose();
-      this.#tensors.delete(gradientName(name));
     }
   }
 
   /** Bytes by lifetime once it is opened, without tensors of the caller. */
-  bytes(withGradients: boolean): { readonly weight: number; readonly state: number } {
+  bytes(companions: Companions): { readonly weight: number; readonly state: number } {
     const bytes = { weight: 0, state: 0 };
     for (const [name, declaration] of this.#declarations) {
       if (declaration instanceof Tensor) continue;
       const size = bufferBytes(declaration);
       bytes[lifetimeOf(declaration)] += size;
-      if (withGradients && this.#live.has(name)) bytes.state += size;
+      for (const shape of this.#companions(name, companions).values()) bytes.state += bufferBytes({ shape });
     }
     return bytes;
   }
 
+  /** Shapes of what a parameter has besides its values, by their keys; nothing for a frozen one. */
+  #companions(name: string, companions: Companions): ReadonlyMap<string, Shape> {
+    const { shape } = this.#declarations.get(name)!;
+    if (companions === "nothing" || !this.#live.has(name)) return new Map();
+    const state = companions === "gradients" ? {} : stateShapes(this.optimizer, shape, name);
+    const ofState = Object.entries(state).map(([slot, slotShape]) => [stateName(slot, name), slotShape] as const);
+    return new Map([[gradientName(name), shape], ...ofState]);
+  }
+
   /**
-   * Allocates what is missing: all parameters, and gradients if they are wanted.
+   * Allocates what is missing: all parameters, and what the live ones have besides.
    * @throws OutOfMemoryError if the driver has no memory; nothing is then allocated.
    */
-  async open(withGradients: boolean): Promise<void> {
+  async open(companions: Companions): Promise<void> {
     const { device } = this.engine;
     const missing = [...this.#declarations].flatMap(([name, declaration], position) =>
       declaration instanceof Tensor || this.#tensors.has(name) ? [] : [{ name, declaration, position }],
     );
-    const gradients = withGradients ? [...this.#live].filter((name) => !this.#tensors.has(gradientName(name))) : [];
-    if (missing.length + gradients.length === 0) return;
+    const zeros = [...this.#live]
+      .flatMap((name) => [...this.#companions(name, companions)])
+      .filter(([key]) => !this.#tensors.has(key));
+    if (missing.length + zeros.length === 0) return;
     const allocated = await device.pool.checked("the parameters of a function", () => ({
       tensors: missing.map(({ declaration }) => {
         const { shape, format = "f32" } = declaration;
         return new Tensor(device, shape, format, lifetimeOf(declaration));
       }),
-      gradients: gradients.map((name) => new Tensor(device, this.#declarations.get(name)!.shape, "f32", "state")),
+      zeros: zeros.map(([, shape]) => new Tensor(device, shape, "f32", "state")),
     }));
     missing.forEach(({ name, declaration, position }, i) => {
       const tensor = allocated.tensors[i]!;
       tensor.fillRows(0, initialValues(declaration, this.seed, position));
       this.#tensors.set(name, tensor);
     });
-    gradients.forEach((name, i) => this.#tensors.set(gradientName(name), allocated.gradients[i]!));
+    zeros.forEach(([key], i) => this.#tensors.set(key, allocated.zeros[i]!));
   }
 
   /** A parameter's tensor, with memory. @throws ConfigError for a name that no parameter has. */
   async opened(name: string): Promise<Tensor> {
     if (!this.#declarations.has(name)) this.matching([name], "live");
-    await this.open(false);
+    await this.open("nothing");
     return this.#tensor(name);
   }
 
@@ -145,5 +166,5 @@ const canLearn = (parameter: ParameterDeclaration | Tensor): parameter is Parame
 const lifetimeOf = ({ isFrozen }: ParameterDeclaration): "weight" | "state" => (isFrozen ? "weight" : "state");
 
 /** Bytes of the buffer of a tensor: a whole number of words. */
-const bufferBytes = ({ shape, format = "f32" }: ParameterDeclaration): number =>
+const bufferBytes = ({ shape, format = "f32" }: Pick<ParameterDeclaration, "shape" | "format">): number =>
   Math.max(4, Math.ceil(tensorBytes(format, shape) / 4) * 4);

@@ -5,6 +5,12 @@ import { noBytes } from "../gpu/ledger";
 import type { Bytes } from "../gpu/ledger";
 import type { TensorSpec } from "../op/declaration";
 import type { ActivationFormat } from "../op/pack";
+import { optimizerOf } from "../optimizer/adamw";
+import type { OptimizerOptions } from "../optimizer/adamw";
+import type { Optimizer } from "../optimizer/optimizer";
+import { recordUpdate } from "../optimizer/record-update";
+import type { TensorGroup } from "../optimizer/settings";
+import { UpdateCounts } from "../optimizer/update-counts";
 import { Executor } from "../run/executor";
 import { executorBytes } from "../run/footprint";
 import { explain } from "../tape/explain";
@@ -12,16 +18,20 @@ import type { Explanation } from "../tape/explain";
 import { plan, totalFlops } from "../tape/plan";
 import type { Plan } from "../tape/plan";
 import { reach } from "../tape/reach";
+import { Recorder } from "../tape/tape";
 import type { Tape, Value } from "../tape/tape";
 import type { Tensor, TensorData } from "../tensor";
 import { asTyped, closedInputs, solveDimensions } from "./dimensions";
 import type { Dimensions, InputData, InputDeclaration } from "./dimensions";
 import { FunctionTensors } from "./function-tensors";
+import type { Companions } from "./function-tensors";
 import type { ParameterTree } from "./parameters";
 import { trace } from "./trace";
 import type { Body, BodyResult, OutputName } from "./trace";
 
 export interface FunctionOptions {
+  /** How `step` changes the parameters: an optimizer, or options of AdamW. Default AdamW. */
+  readonly optimizer?: Optimizer | OptimizerOptions;
   /** Seed of the first values of all parameters. Default 0. */
   readonly seed?: number;
   /** Sections of the body that the backward pass recomputes instead of keeping: names, or all of them. Default none. */
@@ -44,9 +54,25 @@ export interface GradientOptions<Name extends string = string> extends CallOptio
   readonly accumulate?: boolean;
 }
 
+export interface StepOptions<Name extends string = string> extends Omit<GradientOptions<Name>, "outputs"> {
+  /** Factor of all learning rates, for a schedule. Default 1. */
+  readonly scheduleFactor?: number;
+}
+
+/** What a step did. */
+export interface StepResult {
+  readonly loss: number;
+  /** Norm of all gradients together, before clipping. */
+  readonly gradientNorm: number;
+  /** Whether the parameters changed: they do not where the loss or a gradient is not finite. */
+  readonly isApplied: boolean;
+}
+
 /** A call whose memory or plan is asked for, before it is made or afterwards. */
 export type Call<Name extends string = string> =
-  ({ readonly kind: "run" } & CallOptions<Name>) | ({ readonly kind: "valueAndGrad" } & GradientOptions<Name>);
+  | ({ readonly kind: "run" } & CallOptions<Name>)
+  | ({ readonly kind: "valueAndGrad" } & GradientOptions<Name>)
+  | ({ readonly kind: "step" } & StepOptions<Name>);
 
 export interface ValueAndGrad<Name extends string = string> {
   readonly loss: number;
@@ -74,7 +100,14 @@ interface Program {
   /** Name of the output that is differentiated; undefined for a forward pass. */
   readonly loss: string | undefined;
   readonly plan: Plan;
+  /** The update that follows in a step. */
+  readonly update: { readonly plan: Plan; readonly groups: ReadonlyMap<string, TensorGroup> } | undefined;
 }
+
+const plansOf = ({ plan, update }: Program): Plan[] => (update ? [plan, update.plan] : [plan]);
+
+/** Names of what a step's update reads and gives. */
+const [LOSS, SQUARE_SUM] = ["loss", "square sum"] as const;
 
 /**
  * A function of tensors with parameters of its own: it is traced once for each shape of its inputs, planned, and run. It keeps
@@ -90,6 +123,8 @@ export class TensorFunction<
   readonly #executor: Executor;
   /** The calls made so far, by what decides their plans. */
   #programs = new Map<string, Program>();
+  readonly #optimizer: Optimizer;
+  readonly #updates = new UpdateCounts();
   #queue: Promise<unknown> = Promise.resolve();
   #isDisposed = false;
 
@@ -100,7 +135,8 @@ export class TensorFunction<
     private readonly body: Body<I, P, R>,
     private readonly options: FunctionOptions,
   ) {
-    this.#tensors = new FunctionTensors(engine, parameterTree, options.seed ?? 0);
+    this.#optimizer = optimizerOf(options.optimizer);
+    this.#tensors = new FunctionTensors(engine, parameterTree, options.seed ?? 0, this.#optimizer);
     this.#executor = new Executor(engine.device);
   }
 
@@ -119,9 +155,9 @@ export class TensorFunction<
     options: CallOptions<OutputName<R>> = {},
   ): Promise<Readonly<Record<OutputName<R>, TensorData>>> {
     return this.#serially(async () => {
-      const program = this.#program({ kind: "run", ...options }, inputs);
+      const outputs: object = await this.#runProgram(this.#program({ kind: "run", ...options }, inputs), inputs);
       // Every output that was asked for is read.
-      return (await this.#runProgram(program, inputs));
+      return outputs as Readonly<Record<OutputName<R>, TensorData>>;
     });
   }
 
@@ -148,6 +184,31 @@ export class TensorFunction<
   }
 
   /**
+   * One step of the optimizer: forward, backward and update in one submission.
+   * @throws ConfigError where no parameter is live; as `valueAndGrad`.
+   */
+  step(
+    inputs: Readonly<Record<keyof I, InputData>>,
+    { scheduleFactor, ...call }: StepOptions<OutputName<R>> = {},
+  ): Promise<StepResult> {
+    return this.#serially(async () => {
+      const program = this.#program({ kind: "step", ...call }, inputs);
+      await this.#holdAlso(program);
+      const store = this.#tensors;
+      const { plan: update, groups } = program.update!;
+      const pass = { output: program.loss!, to: update, input: LOSS };
+      const outputs = await this.#executor.runAll([
+        { plan: program.plan, store, inputs: () => this.#typed(program, inputs), pass },
+        { plan: update, store, inputs: () => this.#updates.inputs(this.#optimizer, groups, scheduleFactor) },
+      ]);
+      const [loss, squareSum] = [outputs.get(LOSS)![0]!, outputs.get(SQUARE_SUM)![0]!];
+      const isApplied = Number.isFinite(loss) && Number.isFinite(squareSum);
+      if (isApplied) this.#updates.count(groups);
+      return { loss, gradientNorm: Math.sqrt(squareSum), isApplied };
+    });
+  }
+
+  /**
    * GPU bytes by lifetime that this function occupies after a call, in addition to the calls made so far: exact, and known
    * before anything is allocated. Without a call: what it occupies now, which equals its share of the ledger.
    */
@@ -155,8 +216,8 @@ export class TensorFunction<
     const asked = call ? [this.#programOf(call, call.dimensions ?? {})] : [];
     const programs = new Map([...this.#programs, ...asked.map((program) => [program.key, program] as const)]);
     if (programs.size === 0) return noBytes();
-    const plans = executorBytes([...programs.values()].map((program) => program.plan));
-    const tensors = this.#tensors.bytes([...programs.values()].some(({ loss }) => loss !== undefined));
+    const plans = executorBytes([...programs.values()].flatMap(plansOf));
+    const tensors = this.#tensors.bytes(companionsOf([...programs.values()]));
     return { ...plans, weight: tensors.weight, state: tensors.state };
   }
 
@@ -194,7 +255,10 @@ export class TensorFunction<
     const { ledger } = this.engine;
     const before = ledger.liveBytes;
     this.#tensors.set(parameters, state);
-    const calls = [...this.#programs.values()];
+    // A step that has nothing left to learn is no longer held.
+    const learns = ({ update, plan }: Program): boolean =>
+      !update || [...plan.gradients.keys()].some((name) => this.#tensors.live.has(name));
+    const calls = [...this.#programs.values()].filter(learns);
     this.#programs.clear();
     const programs = calls.map(({ call, dimensions }) => this.#programOf(call, dimensions));
     this.#programs = new Map(programs.map((program) => [program.key, program]));
@@ -242,12 +306,13 @@ export class TensorFunction<
   }
 
   #programOf(call: Call, dimensions: Dimensions): Program {
-    const isGradient = call.kind === "valueAndGrad";
-    const adds = call.kind === "valueAndGrad" && (call.accumulate ?? false);
+    const isGradient = call.kind !== "run";
+    const adds = isGradient && (call.accumulate ?? false);
+    const asked = call.kind === "step" ? [] : call.outputs;
     const key = JSON.stringify([
       call.kind,
       Object.entries(dimensions).sort(([a], [b]) => (a < b ? -1 : 1)),
-      call.outputs,
+      asked,
       isGradient && call.loss,
       adds,
     ]);
@@ -256,7 +321,7 @@ export class TensorFunction<
     const specs = closedInputs(this.inputs, dimensions);
     const traced = trace(specs, this.parameterTree, this.body, isGradient);
     const loss = isGradient ? lossOf(traced.outputs, call.loss) : undefined;
-    const outputs = chosenOutputs(traced.outputs, call.outputs, loss);
+    const outputs = chosenOutputs(traced.outputs, asked, loss);
     const live = this.#tensors.live;
     const { recorder } = traced;
     if (loss !== undefined) checkReach(recorder, traced.outputs, live);
@@ -272,27 +337,45 @@ export class TensorFunction<
       }),
       limits: this.engine.device.limits,
     });
-    return { key, call, dimensions, tape: recorder, outputs, loss, plan: planned };
+    if (call.kind === "step") checkLearns(planned);
+    const update = call.kind === "step" ? this.#updateOf(planned) : undefined;
+    return { key, call, dimensions, tape: recorder, outputs, loss, plan: planned, update };
+  }
+
+  #updateOf({ gradients }: Plan): Program["update"] {
+    const recorder = new Recorder();
+    const loss = recorder.input(LOSS, [1]);
+    const { total, groups } = recordUpdate(recorder, gradients, this.#optimizer, loss);
+    const outputs = { [LOSS]: loss, [SQUARE_SUM]: total };
+    const { limits } = this.engine.device;
+    return { plan: plan(recorder, { outputs, effects: true, staged: true, limits }), groups };
   }
 
   async #hold(programs: ReadonlyMap<string, Program>): Promise<void> {
-    await this.#tensors.open([...programs.values()].some(({ loss }) => loss !== undefined));
-    await this.#executor.hold([...programs.values()].map((program) => program.plan));
+    await this.#tensors.open(companionsOf([...programs.values()]));
+    await this.#executor.hold([...programs.values()].flatMap(plansOf));
+  }
+
+  async #holdAlso(program: Program): Promise<void> {
+    if (plansOf(program).every((held) => this.#executor.holds(held))) return;
+    const programs = new Map([...this.#programs, [program.key, program]]);
+    await this.#hold(programs);
+    this.#programs = programs;
+  }
+
+  #typed(program: Program, inputs: Readonly<Record<string, InputData>>): Record<string, TensorData> {
+    const data = [...closedInputs(this.inputs, program.dimensions)].map(([name, { dtype }]) => {
+      return [name, asTyped(name, inputs[name]!, dtype)] as const;
+    });
+    return Object.fromEntries(data);
   }
 
   async #runProgram(
     program: Program,
     inputs: Readonly<Record<string, InputData>>,
   ): Promise<Record<string, TensorData>> {
-    if (!this.#executor.holds(program.plan)) {
-      const programs = new Map([...this.#programs, [program.key, program]]);
-      await this.#hold(programs);
-      this.#programs = programs;
-    }
-    const data = [...closedInputs(this.inputs, program.dimensions)].map(([name, { dtype }]) => {
-      return [name, asTyped(name, inputs[name]!, dtype)] as const;
-    });
-    const results = await this.#executor.run(program.plan, this.#tensors, Object.fromEntries(data));
+    await this.#holdAlso(program);
+    const results = await this.#executor.run(program.plan, this.#tensors, this.#typed(program, inputs));
     return Object.fromEntries(
       [...program.outputs].map(([name, { dtype }]) => [name, reinterpreted(results.get(name)!, dtype)]),
     );
@@ -319,6 +402,12 @@ export function tensorFunction<
   options: FunctionOptions = {},
 ): TensorFunction<I, P, R> {
   return new TensorFunction(engine, inputs, parameters, body, options);
+}
+
+/** What live parameters have besides their values where these calls are held. */
+function companionsOf(programs: readonly Program[]): Companions {
+  if (programs.some(({ update }) => update)) return "gradients and state";
+  return programs.some(({ loss }) => loss !== undefined) ? "gradients" : "nothing";
 }
 
 function lossOf(outputs: ReadonlyMap<string, Value>, asked: string | undefined): string {
@@ -366,6 +455,15 @@ function checkReach(tape: Tape, outputs: ReadonlyMap<string, Value>, live: Reado
   throw new ConfigError(
     `No gradient reaches ${unreached.join(", ")}: no loss depends on ${unreached.length > 1 ? "them" : "it"}.`,
     "Use every parameter in the body, through ops with gradients, or freeze it.",
+  );
+}
+
+/** @throws ConfigError for a step without a gradient. */
+function checkLearns({ gradients }: Plan): void {
+  if (gradients.size > 0) return;
+  throw new ConfigError(
+    "A step of the function changes nothing: all parameters on which the loss depends are frozen.",
+    "Call run() or valueAndGrad(), or thaw() some of them.",
   );
 }
 

@@ -165,6 +165,48 @@ describe("a function of tensors", () => {
     expect(Math.max(...(await gradients.get("lora.b")!.read()).map(Math.abs))).toBeGreaterThan(0);
   });
 
+  it("learns by its optimizer, freezes half of itself and returns the bytes", async () => {
+    const others = engine.ledger.liveBytes;
+    using net = tensorFunction(
+      engine,
+      { x: ["batch", 2], labels: i32("batch") },
+      { first: { w: normal([16, 2]), bias: zeros([16]) }, second: { w: normal([2, 16]) } },
+      ({ x, labels }, { first, second }) =>
+        crossEntropy(linear(tanh(linear(x, first.w, first.bias)), second.w), labels),
+      { optimizer: { learningRate: 0.05, groups: [{ match: /bias$/, learningRate: 0 }] } },
+    );
+    const data = { x: [1, 0, 2, 1, -1, 0, -2, 1], labels: [0, 0, 1, 1] };
+    const predicted = net.predictedBytes({ kind: "step", dimensions: { batch: 4 } });
+    const first = await net.step(data);
+    expect(first.isApplied).toBe(true);
+    expect(engine.ledger.live).toEqual(predicted);
+    const gradient = await net.valueAndGrad(data);
+    const squares = await Promise.all(
+      [...gradient.gradients.values()].map(async (each) => (await each.read()).map((value) => value * value)),
+    );
+    const norm = Math.sqrt(squares.flatMap((each) => [...each]).reduce((sum, square) => sum + square, 0));
+    const second = await net.step(data);
+    expect(second.loss).toBeCloseTo(gradient.loss, 6);
+    expect(second.gradientNorm).toBeCloseTo(norm, 5);
+    for (let i = 0; i < 20; i++) await net.step(data);
+    expect([...(await net.read("first.bias"))]).toEqual(new Array(16).fill(0));
+    const weights = await net.read("first.w");
+    const { returnedBytes } = await net.freeze(["first"]);
+    // Gradient and two moments of 48 numbers, and what the first layer kept.
+    expect(returnedBytes).toBeGreaterThanOrEqual(3 * 4 * 48);
+    expect(engine.ledger.live).toEqual(net.predictedBytes());
+    let last = await net.step(data);
+    for (let i = 0; i < 10; i++) last = await net.step(data, { scheduleFactor: 0.5 });
+    expect(last.loss).toBeLessThan(first.loss / 4);
+    expect(await net.read("first.w")).toEqual(weights);
+    await net.write("second.w", new Float32Array(32).fill(NaN));
+    expect(await net.step(data)).toMatchObject({ loss: NaN, isApplied: false });
+    await net.freeze(["second"]);
+    expect((await failure(net.step(data))).message).toMatch(/A step of the function changes nothing/);
+    net.dispose();
+    expect(engine.ledger.liveBytes).toBe(others);
+  });
+
   it("computes tensors once", async () => {
     using a = engine.tensor(Float32Array.of(1, 2, 3, 4), [2, 2]);
     using b = engine.tensor(Float32Array.of(1, 1, 1, 1), [2, 2]);
