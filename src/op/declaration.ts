@@ -11,7 +11,7 @@ export interface TensorSpec {
 }
 
 /** Parameters of an op other than its input tensors. */
-export type Attributes = Readonly<Record<string, number | string | boolean>>;
+export type Attributes = Readonly<Record<string, number | string | boolean | readonly number[]>>;
 
 /** The attributes of an op that has none. */
 export type NoAttributes = Readonly<Record<string, never>>;

@@ -4,13 +4,16 @@ import { add } from "./add";
 import { addBroadcast } from "./add_broadcast";
 import { applyMask } from "./apply_mask";
 import { attention } from "./attention";
+import { binary } from "./binary";
 import { cacheAppend } from "./cache_append";
 import { cachedAttention } from "./cached_attention";
 import { cka } from "./cka";
+import { compare } from "./compare";
 import { crop } from "./crop";
 import { crossEntropy } from "./cross_entropy";
 import { dropout } from "./dropout";
 import { embedding } from "./embedding";
+import { fill } from "./fill";
 import { fusedAttention } from "./fused_attention";
 import { geglu } from "./geglu";
 import { gelu } from "./gelu";
@@ -20,6 +23,7 @@ import { linear } from "./linear";
 import { linearCrossEntropy } from "./linear_cross_entropy";
 import { loraImportance } from "./lora_importance";
 import { loraLinear } from "./lora_linear";
+import { max } from "./max";
 import { meanAbsolute } from "./mean_absolute";
 import { meanSquaredError } from "./mean_squared_error";
 import { mul } from "./mul";
@@ -37,11 +41,15 @@ import { scaledAdd } from "./scaled_add";
 import { sensitivity } from "./sensitivity";
 import { silu } from "./silu";
 import { softThreshold } from "./soft_threshold";
+import { softmax } from "./softmax";
 import { squareSum } from "./square_sum";
+import { sum } from "./sum";
 import { swapAxes } from "./swap_axes";
 import { swiglu } from "./swiglu";
 import { takeColumns } from "./take_columns";
 import { tanh } from "./tanh";
+import { unary } from "./unary";
+import { where } from "./where";
 
 export {
   adamw,
@@ -49,13 +57,16 @@ export {
   addBroadcast,
   applyMask,
   attention,
+  binary,
   cacheAppend,
   cachedAttention,
   cka,
+  compare,
   crop,
   crossEntropy,
   dropout,
   embedding,
+  fill,
   fusedAttention,
   geglu,
   gelu,
@@ -65,6 +76,7 @@ export {
   linearCrossEntropy,
   loraImportance,
   loraLinear,
+  max,
   meanAbsolute,
   meanSquaredError,
   mul,
@@ -82,11 +94,15 @@ export {
   sensitivity,
   silu,
   softThreshold,
+  softmax,
   squareSum,
+  sum,
   swapAxes,
   swiglu,
   takeColumns,
   tanh,
+  unary,
+  where,
 };
 
 /** Every op. Tests and benchmarks run over this list. */
@@ -96,13 +112,16 @@ export const OPS: readonly Op[] = [
   addBroadcast,
   applyMask,
   attention,
+  binary,
   cacheAppend,
   cachedAttention,
   cka,
+  compare,
   crop,
   crossEntropy,
   dropout,
   embedding,
+  fill,
   fusedAttention,
   geglu,
   gelu,
@@ -112,6 +131,7 @@ export const OPS: readonly Op[] = [
   linearCrossEntropy,
   loraImportance,
   loraLinear,
+  max,
   meanAbsolute,
   meanSquaredError,
   mul,
@@ -129,9 +149,13 @@ export const OPS: readonly Op[] = [
   sensitivity,
   silu,
   softThreshold,
+  softmax,
   squareSum,
+  sum,
   swapAxes,
   swiglu,
   takeColumns,
   tanh,
+  unary,
+  where,
 ];

@@ -140,7 +140,10 @@ export async function runCase(
       const size = elements(inputs[slot]!.shape);
       mutated.set(slot, await readFloats(device, leases.get(slot)!, size));
     }
-    return { outputs: results, gradients, mutated, plan: planned };
+    const decoded = [...results].map(
+      ([slot, data]) => [slot, outputs[slot]?.dtype === "i32" ? whole(data) : data] as const,
+    );
+    return { outputs: new Map(decoded), gradients, mutated, plan: planned };
   } finally {
     executor.dispose();
     for (const lease of leases.values()) device.pool.return(lease);
@@ -159,6 +162,11 @@ function bindSlot(
   const parameter = recorder.parameter(slot, shape, dtype);
   if (!options.throughActivations || !options.trainable?.includes(slot)) return parameter;
   return recorder.apply(add, { a: parameter, b: recorder.input(`zero for ${slot}`, shape) }, {});
+}
+
+/** The numbers of an i32 tensor, whose bits were read as those of floats. */
+function whole({ buffer, byteOffset, length }: Float32Array): Float32Array {
+  return Float32Array.from(new Int32Array(buffer, byteOffset, length));
 }
 
 /** The first `count` floats of a buffer. */

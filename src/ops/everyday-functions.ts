@@ -1,0 +1,244 @@
+import { ShapeError } from "../base/errors";
+import { formatShape, isSuffix, sameShape } from "../base/shape";
+import type { Shape } from "../base/shape";
+import { recorderOf } from "../tape/tape";
+import type { Value } from "../tape/tape";
+import { add as addOp } from "./add";
+import { addBroadcast } from "./add_broadcast";
+import { binary } from "./binary";
+import type { BinaryAttributes } from "./binary";
+import { compare } from "./compare";
+import type { CompareAttributes } from "./compare";
+import { fill } from "./fill";
+import { max as maxOp } from "./max";
+import { mul as mulOp } from "./mul";
+import { scale } from "./scale";
+import { scaleColumns } from "./scale_columns";
+import { softmax as softmaxOp } from "./softmax";
+import { sum as sumOp } from "./sum";
+import { unary } from "./unary";
+import type { UnaryKind } from "./unary";
+import { where as whereOp } from "./where";
+
+/** A value of a tape, or a number. */
+export type Operand = Value | number;
+
+/** Over which axes is reduced. */
+export interface ReductionOptions {
+  /** Axes, counted from 0, or from the last one backwards if negative. Default all. */
+  readonly axes?: readonly number[];
+  /** Whether the output keeps them, with size 1. Default false. */
+  readonly keepDims?: boolean;
+}
+
+/** The largest finite number of f32. */
+const LARGEST = 3.4028234663852886e38;
+
+const isNumber = (operand: Operand): operand is number => typeof operand === "number";
+
+/** The operands that are values. */
+const valuesOf = (...operands: readonly Operand[]): Value[] =>
+  operands.filter((each): each is Value => !isNumber(each));
+
+function applyUnary(x: Value, kind: UnaryKind, ...numbers: readonly number[]): Value {
+  return recorderOf(x).apply(unary, { x }, { kind, numbers });
+}
+
+/** A number as a scalar on the tape of other operands. */
+function asValue(operand: Operand, ...others: readonly Operand[]): Value {
+  if (!isNumber(operand)) return operand;
+  return recorderOf(...valuesOf(...others)).apply(fill, {}, { shape: [], value: operand });
+}
+
+function applyBinary(kind: BinaryAttributes["kind"], a: Operand, b: Operand): Value {
+  const recorder = recorderOf(...valuesOf(a, b));
+  return recorder.apply(binary, { a: asValue(a, b), b: asValue(b, a) }, { kind });
+}
+
+/** The number of an axis from 0. @throws ShapeError for one that the shape does not have. */
+function axisOf(name: string, axis: number, shape: Shape): number {
+  const counted = axis < 0 ? axis + shape.length : axis;
+  if (Number.isInteger(axis) && counted >= 0 && counted < shape.length) return counted;
+  throw new ShapeError(
+    `${name}: ${formatShape(shape)} has no axis ${axis}.`,
+    "Count axes from 0, or backwards from -1, the last one.",
+  );
+}
+
+/** a + b. Operands are values, repeated as in NumPy, or one of them is a number. @throws ShapeError if they do not broadcast. */
+export function add(a: Operand, b: Operand): Value {
+  if (isNumber(b) && !isNumber(a)) return applyUnary(a, "add", b);
+  if (isNumber(a) && !isNumber(b)) return applyUnary(b, "add", a);
+  if (isNumber(a) || isNumber(b)) return applyBinary("add", a, b);
+  const recorder = recorderOf(a, b);
+  if (sameShape(a.shape, b.shape)) return recorder.apply(addOp, { a, b }, {});
+  if (isSuffix(b.shape, a.shape)) return recorder.apply(addBroadcast, { a, b }, {});
+  if (isSuffix(a.shape, b.shape)) return recorder.apply(addBroadcast, { a: b, b: a }, {});
+  return applyBinary("add", a, b);
+}
+
+/** a - b, as `add`. */
+export function sub(a: Operand, b: Operand): Value {
+  if (isNumber(b) && !isNumber(a)) return applyUnary(a, "add", -b);
+  if (isNumber(a) && !isNumber(b)) return applyUnary(b, "subtract_from", a);
+  return applyBinary("sub", a, b);
+}
+
+/** Whether a vector has a number for each column of a tensor. */
+const isRow = (vector: Shape, shape: Shape): boolean => vector.length === 1 && shape.at(-1) === vector[0];
+
+/** a b, elementwise, as `add`. */
+export function mul(a: Operand, b: Operand): Value {
+  if (isNumber(b) && !isNumber(a)) return recorderOf(a).apply(scale, { x: a }, { factor: b });
+  if (isNumber(a) && !isNumber(b)) return recorderOf(b).apply(scale, { x: b }, { factor: a });
+  if (isNumber(a) || isNumber(b)) return applyBinary("mul", a, b);
+  const recorder = recorderOf(a, b);
+  if (sameShape(a.shape, b.shape)) return recorder.apply(mulOp, { a, b }, {});
+  if (isRow(b.shape, a.shape)) return recorder.apply(scaleColumns, { a, b }, {});
+  if (isRow(a.shape, b.shape)) return recorder.apply(scaleColumns, { a: b, b: a }, {});
+  return applyBinary("mul", a, b);
+}
+
+/** a / b, elementwise, as `add`. */
+export function div(a: Operand, b: Operand): Value {
+  if (isNumber(b) && !isNumber(a)) return recorderOf(a).apply(scale, { x: a }, { factor: 1 / b });
+  if (isNumber(a) && !isNumber(b)) return applyUnary(b, "divide", a);
+  return applyBinary("div", a, b);
+}
+
+/** a to the power of b, elementwise, as `add`. A negative a has whole powers only, and no gradient with respect to b. */
+export function pow(a: Operand, b: Operand): Value {
+  if (isNumber(b) && !isNumber(a)) return applyUnary(a, "power", b);
+  if (isNumber(a) && !isNumber(b)) return applyUnary(b, "exponential", a);
+  return applyBinary("pow", a, b);
+}
+
+/** The larger of a and b, elementwise, as `add`. Where two values are equal, each gets half the gradient. */
+export function maximum(a: Operand, b: Operand): Value {
+  if (isNumber(b) && !isNumber(a)) return applyUnary(a, "clamp", b, LARGEST);
+  if (isNumber(a) && !isNumber(b)) return applyUnary(b, "clamp", a, LARGEST);
+  return applyBinary("maximum", a, b);
+}
+
+/** The smaller of a and b, elementwise, as `maximum`. */
+export function minimum(a: Operand, b: Operand): Value {
+  if (isNumber(b) && !isNumber(a)) return applyUnary(a, "clamp", -LARGEST, b);
+  if (isNumber(a) && !isNumber(b)) return applyUnary(b, "clamp", -LARGEST, a);
+  return applyBinary("minimum", a, b);
+}
+
+/** -x. */
+export const neg = (x: Value): Value => mul(x, -1);
+
+/** e^x. */
+export const exp = (x: Value): Value => applyUnary(x, "exp");
+
+/** The natural logarithm of x. */
+export const log = (x: Value): Value => applyUnary(x, "log");
+
+/** The square root of x. */
+export const sqrt = (x: Value): Value => applyUnary(x, "sqrt");
+
+/** |x|, whose gradient at 0 is 0. */
+export const abs = (x: Value): Value => applyUnary(x, "abs");
+
+/** The sine of x. */
+export const sin = (x: Value): Value => applyUnary(x, "sin");
+
+/** The cosine of x. */
+export const cos = (x: Value): Value => applyUnary(x, "cos");
+
+/** 1 / (1 + e^-x). */
+export const sigmoid = (x: Value): Value => applyUnary(x, "sigmoid");
+
+/** log(1 + e^x), without overflow. */
+export const softplus = (x: Value): Value => applyUnary(x, "softplus");
+
+/** x within [min, max]; an end that is left out does not bound it. @throws ConfigError if min is larger than max. */
+export function clamp(x: Value, { min = -LARGEST, max: most = LARGEST }: { min?: number; max?: number }): Value {
+  return applyUnary(x, "clamp", Math.max(min, -LARGEST), Math.min(most, LARGEST));
+}
+
+function compared(kind: CompareAttributes["kind"]): (a: Operand, b: Operand) => Value {
+  return (a, b) => recorderOf(...valuesOf(a, b)).apply(compare, { a: asValue(a, b), b: asValue(b, a) }, { kind });
+}
+
+/** 1 where a > b, else 0, as i32; operands as those of `add`. Comparisons have no gradients. */
+export const greater = compared("greater");
+
+/** 1 where a >= b, as `greater`. */
+export const greaterEqual = compared("greater_equal");
+
+/** 1 where a < b, as `greater`. */
+export const less = compared("less");
+
+/** 1 where a <= b, as `greater`. */
+export const lessEqual = compared("less_equal");
+
+/** 1 where a = b, as `greater`. */
+export const equal = compared("equal");
+
+/** 1 where a and b differ, as `greater`. */
+export const notEqual = compared("not_equal");
+
+/** a where condition (i32) is not 0, else b; values are repeated as in NumPy. @throws ShapeError if they do not broadcast. */
+export function where(condition: Value, a: Operand, b: Operand): Value {
+  const recorder = recorderOf(condition, ...valuesOf(a, b));
+  return recorder.apply(whereOp, { condition, a: asValue(a, condition), b: asValue(b, condition) }, {});
+}
+
+function reduction(name: string, x: Value, { axes, keepDims = false }: ReductionOptions) {
+  const all = axes?.map((axis) => axisOf(name, axis, x.shape)) ?? x.shape.map((_, axis) => axis);
+  return { axes: all, keepDims };
+}
+
+/** The sum of x over axes. x [...] gives [x without the axes]. @throws ShapeError for an axis that x does not have. */
+export function sum(x: Value, options: ReductionOptions = {}): Value {
+  return recorderOf(x).apply(sumOp, { x }, { ...reduction("sum", x, options), mean: false });
+}
+
+/** The mean of x over axes, as `sum`. */
+export function mean(x: Value, options: ReductionOptions = {}): Value {
+  return recorderOf(x).apply(sumOp, { x }, { ...reduction("mean", x, options), mean: true });
+}
+
+/**
+ * The mean of squared differences from the mean of x, over axes, as `sum`.
+ * @param options `correction` is subtracted from the number of elements; 1 makes the estimate unbiased. Default 0.
+ */
+export function variance(x: Value, options: ReductionOptions & { readonly correction?: number } = {}): Value {
+  const { axes, keepDims } = reduction("variance", x, options);
+  const count = axes.reduce((product, axis) => product * x.shape[axis]!, 1);
+  const squares = pow(sub(x, mean(x, { axes, keepDims: true })), 2);
+  return div(sum(squares, { axes, keepDims }), count - (options.correction ?? 0));
+}
+
+/** The maximum of x over axes, as `sum`. The first of several equal ones gets the gradient. */
+export function max(x: Value, options: ReductionOptions = {}): Value {
+  return recorderOf(x).apply(maxOp, { x }, reduction("max", x, options));
+}
+
+/** The minimum of x over axes, as `max`. */
+export const min = (x: Value, options: ReductionOptions = {}): Value => neg(max(neg(x), options));
+
+/** Where x is largest along an axis (default the last), as i32 [x without the axis]; the first of several. No gradient. */
+export function argmax(x: Value, { axis = -1, keepDims = false }: { axis?: number; keepDims?: boolean } = {}): Value {
+  return recorderOf(x).record(maxOp, { x }, reduction("argmax", x, { axes: [axis], keepDims }))["index"]!;
+}
+
+/** Softmax over the last axis. x [..., n] gives [..., n]. */
+export const softmax = (x: Value): Value => recorderOf(x).apply(softmaxOp, { x }, { logarithm: false });
+
+/** The logarithm of the softmax over the last axis, without the loss of digits of log(softmax(x)). */
+export const logSoftmax = (x: Value): Value => recorderOf(x).apply(softmaxOp, { x }, { logarithm: true });
+
+/** The mean of (prediction - target)^2 over all elements, a scalar []. Shapes broadcast. */
+export const mse = (prediction: Value, target: Operand): Value => mean(pow(sub(prediction, target), 2));
+
+/**
+ * Binary cross-entropy, the mean over all elements of -t log(sigmoid(x)) - (1 - t) log(1 - sigmoid(x)), a scalar []. logits x
+ * and targets t (in [0, 1]) broadcast. It is computed as softplus(x) - t x, which does not overflow.
+ */
+export function binaryCrossEntropy(logits: Value, targets: Operand): Value {
+  return mean(sub(softplus(logits), mul(logits, targets)));
+}
