@@ -60,6 +60,8 @@ export type { ImageBatchOptions, ImageSample, Normalisation } from "./data/image
 export { conversationSamples, readConversations } from "./data/jsonl";
 export type { Conversation, Turn } from "./data/jsonl";
 export { readBlocks } from "./data/lines";
+export { entitiesOf, entityScores } from "./data/metrics-entities";
+export type { Entity, EntityScore, EntityScores } from "./data/metrics-entities";
 export { answerF1, exactMatch, normaliseAnswer, squadScores } from "./data/metrics-squad";
 export { meteor, meteorOfTokens, meteorVariant } from "./data/meteor";
 export { e2eMetricsFiles, e2eScores } from "./data/metrics-e2e";
@@ -76,6 +78,14 @@ export type { DialogueSummary } from "./data/samsum";
 export { stratifiedSample } from "./data/stratified";
 export { decodeSpans, readSquad, squadFeatures } from "./data/squad";
 export type { SpanOptions, SpanScores, SquadExample, SquadFeature, SquadOptions } from "./data/squad";
+export { readTagged, readTagNames, taggedSamples, tagNames } from "./data/tagged-words";
+export type {
+  TaggedFile,
+  TaggedOptions,
+  TaggedSampleOptions,
+  TaggedSamples,
+  TaggedSentence,
+} from "./data/tagged-words";
 export * from "./data/metrics";
 
 export { generate } from "./generate/generate";

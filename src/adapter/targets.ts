@@ -153,6 +153,7 @@ const TASK_TYPES: Readonly<Record<string, string>> = {
   regression: "SEQ_CLS",
   causal_lm: "CAUSAL_LM",
   seq2seq: "SEQ_2_SEQ_LM",
+  token_classification: "TOKEN_CLS",
   question_answering: "QUESTION_ANS",
 };
 

@@ -31,7 +31,7 @@ export async function evaluateTask(
   const evaluateSet = async ({ batches, scorer }: ScoredSet): Promise<Metrics> => {
     const scoring = scorer?.();
     const evaluation = await trainer.evaluate(withProgress(batches(rows), onProgress), scoring?.see);
-    return scoring ? { ...scoring.metrics(), loss: evaluation.loss } : metricsOf(task, evaluation);
+    return scoring ? { ...scoring.metrics(evaluation), loss: evaluation.loss } : metricsOf(task, evaluation);
   };
   const { dev, scorer } = data;
   const metrics = await evaluateSet(scorer ? { batches: dev, scorer } : { batches: dev });

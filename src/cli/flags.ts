@@ -31,6 +31,7 @@ import type { Reader, Values } from "./options";
 import { LEAST_RATES } from "./learning-rate-search";
 import { NEEDS } from "./advise/framework";
 import { SPLITS } from "./tasks/published-split";
+import type { Tagging } from "./tasks/task-data";
 import { TASKS } from "./tasks/tasks";
 
 // The options of every command, and the adapters, policies and settings that they describe.
@@ -258,6 +259,16 @@ const TASK = {
   model: MODEL,
   task: required("--task <name>", TASKS.join(", "), text),
   data: required("--data <path>", "Directory with the task's published files, or its training file", text),
+  tagColumn: optional(
+    "--tag-column <which>",
+    "ner: the tags' column, by number from 1 or by name (default: the last; of JSON lines, ner_tags or tags)",
+    text,
+  ),
+  longSentences: optional(
+    "--long-sentences <how>",
+    "ner: cut sentences that are longer than a row, or divide them into windows (default cut)",
+    oneOf(["cut", "window"]),
+  ),
 };
 
 export const DOCTOR = {
@@ -549,6 +560,17 @@ export function trainerSettings(freeze: PolicyChoice, options: Values<typeof TRA
     },
     schedule: scheduleFrom(options),
     ...(options.withoutDropout && { dropout: false }),
+  };
+}
+
+/** How words with tags are read. */
+export function taggingFrom({
+  tagColumn,
+  longSentences,
+}: Values<Pick<typeof TASK, "tagColumn" | "longSentences">>): Tagging {
+  return {
+    ...(tagColumn !== undefined && { tagColumn }),
+    ...(longSentences !== undefined && { tooLong: longSentences }),
   };
 }
 

@@ -21,7 +21,7 @@ import { Trainer } from "../train/trainer";
 import { BestEvaluation } from "./best-evaluation";
 import { evaluateTask } from "./evaluation";
 import type { Metrics } from "./evaluation";
-import { adapterFrom, generationSettings, TRAIN, trainerSettings, wordNetFor } from "./flags";
+import { adapterFrom, generationSettings, taggingFrom, TRAIN, trainerSettings, wordNetFor } from "./flags";
 import { searchOnce, shortened } from "./learning-rate-search";
 import { readOptions, UsageError, withFallbacks } from "./options";
 import type { Print, RawOptions, Values } from "./options";
@@ -55,7 +55,8 @@ export async function trainCommand(given: RawOptions, print: Print): Promise<voi
   const progress: ProgressView = (what, work) => showProgress(screen, emit, what, work);
   using engine = await createEngine();
   const load = preprocessing(modelPath);
-  const head = await taskHead(task, path);
+  const tagging = taggingFrom(options);
+  const head = await taskHead(task, path, tagging);
   const adapter = adapterFrom(options, (await promptIds(options, load.tokenizer)) ?? options.promptInit);
   const config = withHead(await readJson(await openDirectory(modelPath), "config.json", CONFIG), head);
   const model = createModel(config);
@@ -64,7 +65,7 @@ export async function trainCommand(given: RawOptions, print: Print): Promise<voi
   const { weights, ...memory } = memorySettings(options, { config, adapter, ...length });
   const run = await ResumableRun.open(options, outPath);
   const split = options.split === "files" ? undefined : options.split;
-  const reading = { model, maxLength, split, wordNet, choose: trainingChooser(options), ...load };
+  const reading = { model, maxLength, split, wordNet, tagging, choose: trainingChooser(options), ...load };
   const data = await progress("reading data", () => readTask(task, { path, ...reading }));
   const { evalData = path, evalTask = task } = options;
   const evaluated =

@@ -6,7 +6,7 @@ import type { Sample } from "./sample";
 
 /**
  * Kind of a batch's labels. `class`: a class for each row; `value`: a number for each row (regression); `token`: a token id
- * for each token (language model); `span`: the first and last token of an answer for each row; `target`: the token ids of
+ * (language model) or a class for each token; `span`: the first and last token of an answer for each row; `target`: the token ids of
  * another text for each row (encoder-decoder).
  */
 export type LabelKind = "class" | "value" | "token" | "span" | "target";
@@ -15,6 +15,7 @@ export type LabelKind = "class" | "value" | "token" | "span" | "target";
 export const LABEL_KINDS: Readonly<Record<Task, LabelKind>> = {
   sequence_classification: "class",
   regression: "value",
+  token_classification: "token",
   question_answering: "span",
   causal_lm: "token",
   seq2seq: "target",

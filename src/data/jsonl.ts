@@ -3,6 +3,7 @@ import type { Directory } from "../io/directory";
 import { answerSamples } from "./answers";
 import type { AnswerSamples } from "./answers";
 import { lineError, readLines } from "./text-file";
+import type { Line } from "./text-file";
 import type { Tokenizer } from "./tokenizer";
 
 const MESSAGE = v.object({ role: v.picklist(["system", "user", "assistant"]), content: v.string() });
@@ -41,8 +42,9 @@ export type Conversation = readonly Turn[];
 export async function readConversations(directory: Directory, file: string): Promise<Conversation[]> {
   const where = `${file} in ${directory.name}`;
   const lines = (await readLines(directory, file)).filter(({ text }) => text.trim() !== "");
-  return lines.map(({ number, text }) => {
-    const conversation = conversationOf(parse(text, number, where));
+  return lines.map((line) => {
+    const { number } = line;
+    const conversation = conversationOf(parseJsonLine(line, where));
     if (!conversation) {
       const fact =
         "neither messages, nor instruction and output (or response), nor prompt and completion (or source and target)";
@@ -58,7 +60,8 @@ export async function readConversations(directory: Directory, file: string): Pro
   });
 }
 
-function parse(text: string, line: number, where: string): unknown {
+/** The value of a line of JSON lines. @param where name of the file in errors. @throws DataError for a line that is not JSON. */
+export function parseJsonLine({ number: line, text }: Line, where: string): unknown {
   try {
     return JSON.parse(text);
   } catch (cause) {

@@ -12,7 +12,7 @@ export interface Sample {
   /** Token types, as many as `ids`. Default all 0. */
   readonly typeIds?: Int32Array;
   /**
-   * A class or value of the row, a token id for each token, the first and last token of an answer, or the tokens of the text to
+   * A class or value of the row, a token id or a class for each token, the first and last token of an answer, or the tokens of the text to
    * write.
    */
   readonly label: number | Int32Array;

@@ -53,6 +53,8 @@ function patternsIn(steps: readonly unknown[]): RegExp[] {
 class LoadedTokenizer implements Tokenizer {
   readonly modelMaxLength: number | undefined;
   readonly vocabularySize: number;
+  /** Ids of words: few of a language's words are most of a text. */
+  readonly #words = new Map<string, readonly number[]>();
 
   constructor(
     private readonly library: Library,
@@ -93,6 +95,15 @@ class LoadedTokenizer implements Tokenizer {
     const ids = guarded(this.where, () => this.#ids(text));
     const { spelling, unknown } = this.files;
     return { ids, spans: tokenSpans(text, tokens, spelling, unknown) };
+  }
+
+  wordIds(word: string): readonly number[] {
+    const cached = this.#words.get(word);
+    if (cached) return cached;
+    const needsSpace = this.files.spelling === "bytes" && !word.startsWith(" ");
+    const ids = guarded(this.where, () => this.#ids(needsSpace ? ` ${word}` : word));
+    this.#words.set(word, ids);
+    return ids;
   }
 
   decode(ids: Iterable<number>, { keepSpecial = false }: { readonly keepSpecial?: boolean } = {}): string {

@@ -37,6 +37,12 @@ export interface Tokenizer {
   /** The tokens of a text, without special tokens, and the span of each in the text. Throws as `encode` and `tokenSpans`. */
   locate(text: string): { readonly ids: readonly number[]; readonly spans: readonly Span[] };
   /**
+   * The tokens of a word of a text that is given as words, without special tokens: what transformers' `is_split_into_words` makes
+   * of it. Before a word of byte-level BPE there is a space (`add_prefix_space`), which RoBERTa's tokenizer demands. Throws as
+   * `encode`.
+   */
+  wordIds(word: string): readonly number[];
+  /**
    * The text of some ids.
    * @param options.keepSpecial whether to include special tokens. Default false.
    * @throws DataError for an id that does not exist.

@@ -1,9 +1,9 @@
 import * as v from "valibot";
 import { activationOf, count, GELU_ACTIVATIONS, layerCount, only, parseConfig, probability } from "./config";
 import type { LayerModules } from "./encoder-layer";
-import { answerSpan, firstTokenClassifier, taskOf } from "./heads";
+import { firstTokenClassifier, taskOf } from "./heads";
 import type { Model } from "./model";
-import { ENCODER_TASKS, textEncoder } from "./text-encoder";
+import { ENCODER_TASKS, encoderHead, textEncoder } from "./text-encoder";
 
 const SCHEMA = v.object({
   vocab_size: v.optional(count, 30000),
@@ -50,16 +50,19 @@ export function albert(config: Readonly<Record<string, unknown>>): Model {
     family: "albert",
     prefix: "albert",
     config,
-    head:
-      task === "question_answering"
-        ? answerSpan(c.hidden_size)
-        : firstTokenClassifier(config, {
-            task,
-            hidden: c.hidden_size,
-            dense: "albert.pooler",
-            activation: "tanh",
-            dropout,
-          }),
+    head: encoderHead(config, {
+      task,
+      hidden: c.hidden_size,
+      tokenDropout: dropout,
+      classifier: () =>
+        firstTokenClassifier(config, {
+          task,
+          hidden: c.hidden_size,
+          dense: "albert.pooler",
+          activation: "tanh",
+          dropout,
+        }),
+    }),
     otherHeads: ["predictions", "sop_classifier"],
     layers: {
       count: c.num_hidden_layers,

@@ -1,9 +1,9 @@
 import * as v from "valibot";
 import { activationOf, count, GELU_ACTIVATIONS, layerCount, only, parseConfig, probability } from "./config";
-import { answerSpan, denseClassifier, firstTokenClassifier, taskOf } from "./heads";
+import { denseClassifier, firstTokenClassifier, taskOf } from "./heads";
 import type { Head } from "./heads";
 import type { Model, Task } from "./model";
-import { BERT_MODULES, ENCODER_TASKS, textEncoder } from "./text-encoder";
+import { BERT_MODULES, ENCODER_TASKS, encoderHead, textEncoder } from "./text-encoder";
 
 const SCHEMA = v.object({
   vocab_size: count,
@@ -41,7 +41,7 @@ interface Kind {
   classifier(config: Readonly<Record<string, unknown>>, task: Task, c: Config): Head;
 }
 
-/** BERT (Devlin et al. 2019), post-norm; sequence classification, regression and question answering. */
+/** BERT (Devlin et al. 2019), post-norm; sequence and token classification, regression and question answering. */
 export const bert = (config: Readonly<Record<string, unknown>>): Model =>
   encoder(config, {
     family: "bert",
@@ -95,7 +95,12 @@ function encoder(config: Readonly<Record<string, unknown>>, kind: Kind): Model {
   return textEncoder({
     ...kind,
     config,
-    head: task === "question_answering" ? answerSpan(c.hidden_size) : kind.classifier(config, task, c),
+    head: encoderHead(config, {
+      task,
+      hidden: c.hidden_size,
+      tokenDropout: headOf(task, c).dropout,
+      classifier: () => kind.classifier(config, task, c),
+    }),
     layers: {
       count: c.num_hidden_layers,
       path: (index) => `${prefix}.encoder.layer.${index}`,

@@ -35,6 +35,16 @@ export function labelCount(config: Readonly<Record<string, unknown>>): number {
   return 2;
 }
 
+/** Names of the labels, by label: `id2label`; undefined without it, and where it only has Hugging Face's LABEL_0 and so on. */
+export function labelNamesOf({ id2label }: Readonly<Record<string, unknown>>): readonly string[] | undefined {
+  const names = v.safeParse(v.record(v.string(), v.string()), id2label);
+  if (!names.success) return undefined;
+  const list = Object.keys(names.output).map((_, label) => names.output[label]);
+  const named = list.filter((name) => name !== undefined);
+  if (named.length < list.length || named.every((name) => /^LABEL_\d+$/.test(name))) return undefined;
+  return named;
+}
+
 /** How GELU is computed under each of its names in config.json: exactly, or by tanh. */
 export const GELU_ACTIVATIONS = {
   gelu: "none",

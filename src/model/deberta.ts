@@ -5,10 +5,10 @@ import { relativeAttention } from "../ops/relative_attention";
 import { activationOf, count, GELU_ACTIVATIONS, layerCount, only, parseConfig, probability } from "./config";
 import type { LayerModules } from "./encoder-layer";
 import type { Forward, RelativePositions } from "./forward";
-import { answerSpan, firstTokenClassifier, taskOf } from "./heads";
+import { firstTokenClassifier, taskOf } from "./heads";
 import { normParameters } from "./model";
 import type { Model } from "./model";
-import { BERT_MODULES, ENCODER_TASKS, textEncoder } from "./text-encoder";
+import { BERT_MODULES, ENCODER_TASKS, encoderHead, textEncoder } from "./text-encoder";
 
 const SCHEMA = v.object({
   vocab_size: v.optional(count, 128_100),
@@ -66,17 +66,20 @@ export function deberta(config: Readonly<Record<string, unknown>>): Model {
     family: "deberta-v2",
     prefix: "deberta",
     config,
-    head:
-      task === "question_answering"
-        ? answerSpan(hidden)
-        : firstTokenClassifier(config, {
-            task,
-            hidden,
-            dense: "pooler.dense",
-            activation: "gelu",
-            inputDropout: c.pooler_dropout,
-            dropout: c.cls_dropout ?? dropout,
-          }),
+    head: encoderHead(config, {
+      task,
+      hidden,
+      tokenDropout: dropout,
+      classifier: () =>
+        firstTokenClassifier(config, {
+          task,
+          hidden,
+          dense: "pooler.dense",
+          activation: "gelu",
+          inputDropout: c.pooler_dropout,
+          dropout: c.cls_dropout ?? dropout,
+        }),
+    }),
     // Files have embeddings of positions that transformers does not read either.
     otherHeads: [
       "cls",

@@ -1,9 +1,9 @@
 import * as v from "valibot";
 import { activationOf, count, GELU_ACTIVATIONS, layerCount, parseConfig, probability } from "./config";
 import type { LayerModules } from "./encoder-layer";
-import { answerSpan, firstTokenClassifier, taskOf } from "./heads";
+import { firstTokenClassifier, taskOf } from "./heads";
 import type { Model } from "./model";
-import { ENCODER_TASKS, textEncoder } from "./text-encoder";
+import { ENCODER_TASKS, encoderHead, textEncoder } from "./text-encoder";
 
 const SCHEMA = v.object({
   vocab_size: v.optional(count, 30522),
@@ -41,17 +41,21 @@ export function distilbert(config: Readonly<Record<string, unknown>>): Model {
     family: "distilbert",
     prefix: "distilbert",
     config,
-    head:
-      task === "question_answering"
-        ? answerSpan(c.dim, (forward, x) => forward.dropout(x, c.qa_dropout))
-        : firstTokenClassifier(config, {
-            task,
-            hidden: c.dim,
-            dense: "pre_classifier",
-            activation: "relu",
-            dropout: c.seq_classif_dropout,
-            heads: ["pre_classifier", "classifier"],
-          }),
+    head: encoderHead(config, {
+      task,
+      hidden: c.dim,
+      tokenDropout: c.dropout,
+      beforeAnswer: (forward, x) => forward.dropout(x, c.qa_dropout),
+      classifier: () =>
+        firstTokenClassifier(config, {
+          task,
+          hidden: c.dim,
+          dense: "pre_classifier",
+          activation: "relu",
+          dropout: c.seq_classif_dropout,
+          heads: ["pre_classifier", "classifier"],
+        }),
+    }),
     otherHeads: ["pre_classifier", "vocab_transform", "vocab_layer_norm", "vocab_projector"],
     layers: {
       count: c.n_layers,

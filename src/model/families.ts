@@ -1,5 +1,6 @@
 import { ConfigError } from "../base/errors";
 import { bert, electra, roberta, xlmRoberta } from "./bert";
+import { labelNamesOf } from "./config";
 import type { StoredNames } from "./config";
 import { FURTHER_FAMILIES, FURTHER_TYPES, loadFurther } from "./further-families";
 import type { Family, Model, Task } from "./model";
@@ -81,6 +82,7 @@ const ENCODER_DECODERS: readonly string[] = ["bart", "t5"];
 const ENDINGS: Readonly<Record<Task, string>> = {
   sequence_classification: "ForSequenceClassification",
   regression: "ForSequenceClassification",
+  token_classification: "ForTokenClassification",
   question_answering: "ForQuestionAnswering",
   causal_lm: "ForCausalLM",
   seq2seq: "ForConditionalGeneration",
@@ -98,14 +100,20 @@ export interface HeadOptions {
   readonly task?: Task | "generation" | undefined;
   /** Number of labels, in place of `num_labels`. Without `task`, it makes the model a classifier. */
   readonly labels?: number | undefined;
+  /**
+   * Names of the labels, in place of `id2label`. A configuration of the same head that has all of them keeps its own names, in
+   * its order.
+   */
+  readonly labelNames?: readonly string[] | undefined;
 }
 
 /**
  * A configuration with another head, as Hugging Face would write it.
- * @throws ConfigError if the number of labels is not a positive integer.
+ * @throws ConfigError if the number of labels is not a positive integer, and for names that the same head does not have.
  */
 export function withHead(config: Readonly<Record<string, unknown>>, options: HeadOptions): Record<string, unknown> {
-  if (options.task === undefined && options.labels === undefined) return { ...config };
+  const { labelNames } = options;
+  if ((options.task ?? options.labels ?? labelNames) === undefined) return { ...config };
   const type = String(config["model_type"]);
   const writing = ENCODER_DECODERS.includes(type) ? "seq2seq" : "causal_lm";
   const task = options.task === "generation" ? writing : (options.task ?? labelledTask(createModel(config).task));
@@ -116,11 +124,40 @@ export function withHead(config: Readonly<Record<string, unknown>>, options: Hea
   const keepsProblem = problem !== undefined && problem !== "regression" && task === "sequence_classification";
   const kind = task === "regression" ? { problem_type: "regression" } : keepsProblem ? { problem_type: problem } : {};
   const changed = { ...rest, ...kind, architectures: [architecture] };
+  if (labelNames) return withLabelNames(changed, keptNames(config, architecture, labelNames));
   return labels === undefined ? changed : withLabels(changed, labels);
 }
 
+/** The names of a configuration's own labels if its head is the same, else `names`. */
+function keptNames(
+  config: Readonly<Record<string, unknown>>,
+  architecture: string,
+  names: readonly string[],
+): readonly string[] {
+  const { architectures } = config;
+  const isSame = Array.isArray(architectures) && architectures[0] === architecture;
+  const own = isSame ? labelNamesOf(config) : undefined;
+  if (!own) return names;
+  const missing = names.find((name) => !own.includes(name));
+  if (missing === undefined) return own;
+  throw new ConfigError(
+    `config.json: id2label does not have the label ${missing} of the data; it has ${own.join(", ")}.`,
+    "Leave id2label and label2id out of config.json to train a new head, or correct the data.",
+  );
+}
+
+function withLabelNames(config: Readonly<Record<string, unknown>>, names: readonly string[]): Record<string, unknown> {
+  const { num_labels: _count, ...rest } = config;
+  return {
+    ...rest,
+    id2label: Object.fromEntries(names.map((name, label) => [String(label), name])),
+    label2id: Object.fromEntries(names.map((name, label) => [name, label])),
+  };
+}
+
 /** The task of a head with a number of labels. (`taskOf` makes it a regression if there is one label.) */
-const labelledTask = (task: Task): Task => (task === "image_classification" ? task : "sequence_classification");
+const labelledTask = (task: Task): Task =>
+  task === "image_classification" || task === "token_classification" ? task : "sequence_classification";
 
 function withLabels(config: Readonly<Record<string, unknown>>, labels: number): Record<string, unknown> {
   if (!Number.isInteger(labels) || labels < 1) {

@@ -29,6 +29,7 @@ export const DECODER_TASKS: readonly Task[] = ["causal_lm", "sequence_classifica
 /** Tasks by the endings of Hugging Face's names of architectures. */
 const SUFFIXES: readonly (readonly [RegExp, Task])[] = [
   [/ForSequenceClassification$/, "sequence_classification"],
+  [/ForTokenClassification$/, "token_classification"],
   [/ForQuestionAnswering$/, "question_answering"],
   [/ForImageClassification$/, "image_classification"],
   [/(?:ForConditionalGeneration|WithLMHeadModel)$/, "seq2seq"],
@@ -136,6 +137,21 @@ export function answerSpan(hidden: number, norm = identity): Head {
     heads: ["qa_outputs"],
     projections: [projection("qa_outputs", hidden, 2)],
     apply: (forward, x) => forward.linear("qa_outputs", norm(forward, x)),
+  };
+}
+
+/** Head for token classification: dropout, and a projection of every token to the classes [b, t, classes]. */
+export function tokenClassifier(
+  config: Readonly<Record<string, unknown>>,
+  { hidden, dropout }: { readonly hidden: number; readonly dropout: number },
+): Head {
+  const classes = labelCount(config);
+  return {
+    task: "token_classification",
+    classes,
+    heads: ["classifier"],
+    projections: [projection("classifier", hidden, classes)],
+    apply: (forward, x) => forward.linear("classifier", forward.dropout(x, dropout)),
   };
 }
 
@@ -256,7 +272,7 @@ export const classAndMeanWeights = (tokens: number): Float32Array =>
 export interface PredictionClassifier {
   readonly task: Task;
   readonly hidden: number;
-  /** What it reads: a text's first token, the mean of those that are not padding, or every token, to find an answer. */
+  /** What it reads: a text's first token, the mean of those that are not padding, or every token, to tag it or find an answer. */
   readonly pooling: "cls" | "mean" | "none";
   /** Whether the first projection has a bias. */
   readonly bias: boolean;
@@ -271,7 +287,7 @@ export function predictionClassifier(
   config: Readonly<Record<string, unknown>>,
   { task, hidden, pooling, bias, dropout, norm, innerNorm }: PredictionClassifier,
 ): Head {
-  const classes = pooling === "none" ? 2 : labelCount(config);
+  const classes = task === "question_answering" ? 2 : labelCount(config);
   const pooled = (forward: Forward, x: Value): Value => {
     if (pooling === "none") return norm(forward, x);
     if (pooling === "cls") return norm(forward, pick(forward, "head", x, forward.firstTokens));

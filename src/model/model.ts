@@ -69,7 +69,13 @@ export const shapeKey = ({ size, length, targetLength }: BatchSize): string =>
 
 /** What a model predicts. */
 export type Task =
-  "sequence_classification" | "regression" | "question_answering" | "causal_lm" | "seq2seq" | "image_classification";
+  | "sequence_classification"
+  | "regression"
+  | "token_classification"
+  | "question_answering"
+  | "causal_lm"
+  | "seq2seq"
+  | "image_classification";
 
 /** What lies between the encoder and the decoder of an encoder-decoder. */
 export interface EncoderDecoder {

@@ -68,7 +68,7 @@ export function modernbert(config: Readonly<Record<string, unknown>>): Model {
   const head = predictionClassifier(config, {
     task,
     hidden: d,
-    pooling: task === "question_answering" ? "none" : c.classifier_pooling,
+    pooling: task === "sequence_classification" || task === "regression" ? c.classifier_pooling : "none",
     bias: c.classifier_bias,
     dropout: c.classifier_dropout,
     norm: (forward, x) => forward.layerNorm("model.final_norm", x, c.norm_eps),

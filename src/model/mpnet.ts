@@ -1,10 +1,10 @@
 import * as v from "valibot";
 import { activationOf, count, GELU_ACTIVATIONS, layerCount, parseConfig, probability } from "./config";
 import type { LayerModules } from "./encoder-layer";
-import { answerSpan, denseClassifier, taskOf } from "./heads";
+import { denseClassifier, taskOf } from "./heads";
 import type { Model } from "./model";
 import { relativeBias, relativeBuckets } from "./relative-buckets";
-import { BERT_MODULES, ENCODER_TASKS, textEncoder } from "./text-encoder";
+import { BERT_MODULES, ENCODER_TASKS, encoderHead, textEncoder } from "./text-encoder";
 
 const SCHEMA = v.object({
   vocab_size: v.optional(count, 30527),
@@ -44,10 +44,12 @@ export function mpnet(config: Readonly<Record<string, unknown>>): Model {
     family: "mpnet",
     prefix: "mpnet",
     config,
-    head:
-      task === "question_answering"
-        ? answerSpan(c.hidden_size)
-        : denseClassifier(config, { task, hidden: c.hidden_size, dropout }),
+    head: encoderHead(config, {
+      task,
+      hidden: c.hidden_size,
+      tokenDropout: dropout,
+      classifier: () => denseClassifier(config, { task, hidden: c.hidden_size, dropout }),
+    }),
     otherHeads: ["lm_head"],
     layers: {
       count: c.num_hidden_layers,

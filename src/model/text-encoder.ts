@@ -5,12 +5,35 @@ import type { Value } from "../tape/tape";
 import { encoderLayers } from "./encoder-layer";
 import type { EncoderLayers, LayerModules } from "./encoder-layer";
 import type { Forward } from "./forward";
-import type { Head } from "./heads";
+import { answerSpan, tokenClassifier } from "./heads";
+import type { FinalNorm, Head } from "./heads";
 import { normParameters, projectionParameters } from "./model";
 import type { Model, ParameterSpec, Projection, Task } from "./model";
 
 /** Tasks for which encoders of texts have a head. */
-export const ENCODER_TASKS: readonly Task[] = ["sequence_classification", "question_answering"];
+export const ENCODER_TASKS: readonly Task[] = ["sequence_classification", "token_classification", "question_answering"];
+
+/** What the heads of an encoder need. */
+export interface EncoderHeads {
+  readonly task: Task;
+  readonly hidden: number;
+  /** Dropout before the head for token classification. */
+  readonly tokenDropout: number;
+  /** What precedes the projection that finds answers. Default nothing. */
+  readonly beforeAnswer?: FinalNorm;
+  /** The head for sequence classification and regression. */
+  readonly classifier: () => Head;
+}
+
+/** The head for a task of `ENCODER_TASKS`. */
+export function encoderHead(
+  config: Readonly<Record<string, unknown>>,
+  { task, hidden, tokenDropout, beforeAnswer, classifier }: EncoderHeads,
+): Head {
+  if (task === "question_answering") return answerSpan(hidden, beforeAnswer);
+  if (task === "token_classification") return tokenClassifier(config, { hidden, dropout: tokenDropout });
+  return classifier();
+}
 
 /** Modules of a layer of BERT. */
 export const BERT_MODULES: LayerModules = {

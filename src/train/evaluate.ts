@@ -25,14 +25,17 @@ export interface EvaluationParts {
 export interface Evaluation {
   /** Mean loss over all labels that are not ignored. */
   readonly loss: number;
-  /** Number of labels that are not ignored: examples, or tokens of models that write texts. */
+  /** Number of labels that are not ignored: examples, or tokens that are classified or written. */
   readonly count: number;
   /** For each label the class with the largest logit, or the value of a regression; empty for models that write texts. */
   readonly predictions: readonly number[];
   readonly labels: readonly number[];
 }
 
-/** Receives each batch's logits: [size, classes], or [size, length, 2] for question answering. Not called for models that write texts. */
+/**
+ * Receives each batch's logits: [size, classes], [size, length, classes] for token classification, or [size, length, 2] for
+ * question answering. Not called for models that write texts.
+ */
 export type SeeLogits = (batch: Batch, logits: Float32Array) => void;
 
 /**
@@ -58,8 +61,8 @@ export async function evaluate(
     count += counted;
     const allLogits = outputs.get(LOGITS);
     if (!allLogits) return;
-    const isSpan = model.task === "question_answering";
-    const logits = isSpan ? withoutVirtualTokens(allLogits, batch, virtualTokens) : allLogits;
+    const isOfTokens = ["question_answering", "token_classification"].includes(model.task);
+    const logits = isOfTokens ? withoutVirtualTokens(allLogits, batch, virtualTokens, model.classes) : allLogits;
     seeLogits?.(batch, logits);
     collect(logits, model, batch, predictions, labels);
   };
@@ -92,21 +95,30 @@ function* partsOf(batches: Iterable<Batch>, rows = Infinity): Generator<Batch, v
   for (const batch of batches) for (const part of splitBatch(batch, rows)) yield part.batch;
 }
 
-/** Logits [size, length, 2] of the texts' tokens, from those that begin with an adapter's virtual tokens. */
-function withoutVirtualTokens(logits: Float32Array, { size, length }: Batch, virtualTokens: number): Float32Array {
+/** Logits [size, length, classes] of the texts' tokens, from those that begin with an adapter's virtual tokens. */
+function withoutVirtualTokens(
+  logits: Float32Array,
+  { size, length }: Batch,
+  virtualTokens: number,
+  classes: number,
+): Float32Array {
   if (virtualTokens === 0) return logits;
-  const textLogits = new Float32Array(size * length * 2);
+  const textLogits = new Float32Array(size * length * classes);
   for (let row = 0; row < size; row++) {
-    const end = (row + 1) * (length + virtualTokens) * 2;
-    textLogits.set(logits.subarray(end - length * 2, end), row * length * 2);
+    const end = (row + 1) * (length + virtualTokens) * classes;
+    textLogits.set(logits.subarray(end - length * classes, end), row * length * classes);
   }
   return textLogits;
 }
 
-/** Appends prediction and label of each row that is not padding: a class, a value, or an answer's first and last token. */
+/**
+ * Appends prediction and label of each row that is not padding: a class, a value, an answer's first and last token, or the
+ * classes of those tokens that have one.
+ */
 function collect(logits: Float32Array, model: Model, batch: Batch, predictions: number[], labels: number[]): void {
   const isSpan = model.task === "question_answering";
-  const [perRow, stride] = isSpan ? [2, 2] : [1, 1];
+  const perRow = batch.labels.length / batch.size;
+  const stride = isSpan ? 2 : 1;
   const width = logits.length / batch.size / perRow;
   for (let i = 0; i < batch.rows * perRow; i++) {
     const label = batch.labels[i]!;

@@ -12,11 +12,61 @@ export function textSeeds() {
     csv: csv(),
     jsonl: jsonl(),
     squad: squad(),
+    conll: conll(),
+    tags: tags(),
     "ag-news": agNews(),
     samsum: samsum(),
     "image-list": imageList(),
     "wordnet-index": wordnetIndex(),
     "wordnet-data": wordnetData(),
+  };
+}
+
+/** @returns {Record<string, string | Uint8Array>} */
+function conll() {
+  const rows = "-DOCSTART- -X- O\n\nEU NNP B-ORG\n# SYM O\n\nPeter NNP I-PER\n";
+  return {
+    rows,
+    crlf: rows.replaceAll("\n", "\r\n"),
+    bom: `\ufeff${rows}`,
+    tabs: rows.replaceAll(" ", "\t"),
+    columns: "# global.columns = ID FORM NER\n# x\n1\tnew york\tB-LOC\n2\tis\tO\n",
+    "columns-without-form": "# global.columns = NER\nO\n",
+    "columns-of-objects": "# global.columns = __proto__ constructor\na\tO\n",
+    "tag-missing": "EU NNP B-ORG\nPeter NNP\n",
+    "type-of-objects": "a B-__proto__\nb I-constructor\n",
+    "place-unknown": "a X-LOC\n",
+    "word-alone": "a\n",
+    blank: " \n\t\n",
+    nul: "a\u0000 O\n",
+    "not-utf8": Uint8Array.from([...Buffer.from(rows), 0xff]),
+    "many-columns": `a ${"b ".repeat(20000)}O\n`,
+    "long-type": `a B-${"x".repeat(20000)}\n`,
+    nothing: "",
+  };
+}
+
+/** @returns {Record<string, string | Uint8Array>} */
+function tags() {
+  const names = '{"tokens":["EU","#"],"ner_tags":["B-ORG","O"]}';
+  return {
+    forms: `${names}\n\n{"id":"1","tokens":["a"],"tags":[3]}\n`,
+    crlf: `${names}\r\n${names}\r\n`,
+    bom: `\ufeff${names}\n`,
+    "lengths-differ": '{"tokens":["a"],"tags":[0,1]}\n',
+    "no-tokens": '{"tokens":[],"tags":[]}\n',
+    "empty-token": '{"tokens":[""],"tags":["O"]}\n',
+    "tags-negative": '{"tokens":["a"],"tags":[-1]}\n',
+    "tags-1e308": '{"tokens":["a"],"tags":[1e308]}\n',
+    "tags-mixed": '{"tokens":["a","b"],"tags":[0,"O"]}\n',
+    "tag-unknown": '{"tokens":["a"],"tags":["LOC"]}\n',
+    proto: '{"__proto__":{"tokens":["a"],"tags":["O"]}}\n',
+    "length-lies": '{"tokens":{"length":1000000000},"tags":{"length":1000000000}}\n',
+    "lone-surrogate": '{"tokens":["\\ud800"],"tags":["O"]}\n',
+    deep: `{"tokens":${deep(20000)},"tags":["O"]}\n`,
+    "not-utf8": Uint8Array.from([...Buffer.from(names), 0x0a, 0xf5, 0x0a]),
+    list: "[]\n",
+    nothing: "",
   };
 }
 

@@ -7,6 +7,7 @@ import { readConversations } from "../../src/data/jsonl";
 import { readImageList } from "../../src/data/image-list";
 import { readSamsum } from "../../src/data/samsum";
 import { readSquad, squadFeatures } from "../../src/data/squad";
+import { readTagged, taggedSamples, tagNames } from "../../src/data/tagged-words";
 import { loadTokenizer } from "../../src/data/tokenizer";
 import { readTsv } from "../../src/data/tsv";
 import { readWordNet } from "../../src/data/wordnet";
@@ -130,6 +131,38 @@ const jsonl: Reader = {
   },
 };
 
+/** A reader of words with tags, in columns or in JSON lines. */
+const tagged = (name: string, seeds: string, file: string, words: readonly string[]): Reader => ({
+  name,
+  seeds,
+  file,
+  form: "bytes",
+  perByte: 2048,
+  words,
+  async read(directory) {
+    const tags = await readTagged(directory, file);
+    for (const sentence of tags.sentences) {
+      must(sentence.words.length === sentence.tags.length && sentence.words.length > 0, "a tag for each word");
+      must(sentence.line >= 1, `the line ${sentence.line}`);
+    }
+    const labelNames = tagNames(tags.sentences) ?? ["O", "B-X"];
+    const { samples } = taggedSamples(tags, bert, { labelNames, maxLength: 9, tooLong: "window" });
+    must(
+      samples.every(({ ids, label }) => ids.length <= 9 && typeof label !== "number" && label.length === ids.length),
+      "a label for each token",
+    );
+  },
+});
+
+const conll = tagged("CoNLL", "conll", "train.txt", [...LINES, "-DOCSTART-", "B-", "I-LOC", "# global.columns = "]);
+const tags = tagged("tags in JSON lines", "tags", "train.jsonl", [
+  ...JSON_WORDS,
+  "\n",
+  '"tokens":[',
+  '"tags":[0]',
+  '"B-X"',
+]);
+
 const squad: Reader = {
   name: "SQuAD",
   seeds: "squad",
@@ -239,6 +272,6 @@ const wordNet = (what: "index" | "data"): Reader => {
 };
 
 export const TEXT_READERS: readonly Reader[] = [
-  ...[tokenizer, tokenizerConfig, tsv, csv, jsonl, squad],
+  ...[tokenizer, tokenizerConfig, tsv, csv, jsonl, squad, conll, tags],
   ...[agNews, samsum, imageList, wordNet("index"), wordNet("data")],
 ];

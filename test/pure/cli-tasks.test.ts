@@ -123,6 +123,75 @@ describe("tasks of texts", () => {
   });
 });
 
+describe("words with tags", () => {
+  const CONLL = "the O\nfilm B-X\n\nis O\n";
+  const numbers = (...tags: readonly number[]) => `${JSON.stringify({ tokens: tags.map(() => "film"), tags })}\n`;
+  const evaluation = (predictions: readonly number[], labels: readonly number[]): Evaluation => {
+    return { loss: 1, count: labels.length, predictions, labels };
+  };
+
+  it("are labelled by their names, sorted, and scored by sentence", async () => {
+    write("eng.train", CONLL);
+    write("eng.testa", `${CONLL}\nfilm B-X\n`);
+    expect(await devLabels("ner", path())).toEqual([1, 0, 1, 0]);
+    const { labelNames, scorer } = await readTask("ner", await optionsFor("ner", path()));
+    expect(labelNames).toEqual(["B-X", "O"]);
+    const { f1_X: f1, ...scores } = scorer!().metrics(evaluation([1, 0, 0, 0], [1, 0, 1, 0]));
+    // The third word is its sentence's only one; 2 of 3 entities are right, and both are found.
+    expect(scores).toMatchObject({ precision: 2 / 3, recall: 1, accuracy: 3 / 4 });
+    expect(f1).toBeCloseTo(0.8, 12);
+  });
+
+  it("may be numbers in a list of names, beside the data or in the model's configuration", async () => {
+    write("train.jsonl", numbers(2, 0, 1));
+    write("dev.jsonl", numbers(2, 1));
+    const { head: _head, ...unnamed } = await optionsFor("ner", path());
+    expect((await failure(readTask("ner", unnamed))).message).toMatch(
+      /tags .* are numbers, and nothing says which\nadd labels\.txt/,
+    );
+    const config = withHead(tiny.bert(), { task: "token_classification", labelNames: ["I-X", "B-X", "O"] });
+    const named = { ...unnamed, model: createModel(withHead(config, await taskHead("ner", path()))) };
+    expect((await readTask("ner", named)).labelNames).toEqual(["I-X", "B-X", "O"]);
+    write("labels.txt", "B-X\nI-X\nO\n");
+    const { labelNames, dev } = await readTask("ner", await optionsFor("ner", path()));
+    expect(labelNames).toEqual(["B-X", "I-X", "O"]);
+    expect([...dev!(1)].flatMap(({ labels }) => [...labels]).filter((label) => label >= 0)).toEqual([2, 1]);
+  });
+
+  it("that the model is not trained on are refused with file and line, also in another corpus", async () => {
+    write("train.txt", CONLL);
+    write("other/valid.txt", "the O\n\nfilm B-Y\n");
+    const { head, ...options } = await optionsFor("ner", path());
+    const data = await readTask("ner", options);
+    const other = readEvaluation("ner", { ...options, path: path("other") }, { head, data });
+    expect((await failure(other)).message).toMatch(/valid\.txt in .*, line 3: .* the tag B-Y, .*\nits tags are B-X, O/);
+    write("labels.txt", "O\n");
+    const short = { ...options, labelNames: ["O"] };
+    expect((await failure(readTask("ner", short))).fact).toMatch(/train\.txt in .*, line 1: .* the tag B-X/);
+  });
+
+  it("are kept back by a split, with scores of both parts", async () => {
+    write("train.txt", CONLL.repeat(2).replace("is O\n", "is O\n\n"));
+    write("dev.txt", "film B-X\n\nis O\n\nthe O\n");
+    const { dev, scorer, moreDevSets } = await readTask("ner", {
+      ...(await optionsFor("ner", path())),
+      split: "half-dev",
+    });
+    const rows = (batches: Iterable<{ readonly rows: number }>) =>
+      [...batches].reduce((sum, batch) => sum + batch.rows, 0);
+    expect([rows(dev!(2)), rows(moreDevSets!["test"]!.batches(2))]).toEqual([1, 2]);
+    expect(scorer && moreDevSets!["test"]!.scorer, "scorers of both").toBeDefined();
+  });
+
+  it("have options that other tasks refuse", async () => {
+    expect((await failure(taskHead("sst2", path(), { tagColumn: "2" }))).fact).toMatch(
+      /--task sst2 has no tags of words/,
+    );
+    write("train.txt", "the O X\nfilm B-X X\n");
+    expect(await taskHead("ner", path(), { tagColumn: "2" })).toMatchObject({ labelNames: ["B-X", "O"] });
+  });
+});
+
 describe("a test file of the data's own", () => {
   const jsonl = (word: string) => `${JSON.stringify({ prompt: "the", completion: word })}\n`;
   const samsum = (id: string) => JSON.stringify([{ id, dialogue: "Ann: the film", summary: "boring" }]);

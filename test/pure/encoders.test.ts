@@ -1,5 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { ConfigError, createModel } from "../../src/index";
+import { withHead } from "../../src/model/families";
+import { trace } from "../../src/train/plans/trace";
 import { blocksOf } from "../../src/model/blocks";
 import { distanceRow } from "../../src/model/deberta";
 import { relativeBucket } from "../../src/model/relative-buckets";
@@ -40,6 +42,39 @@ const PUBLISHED: readonly (readonly [string, Config, number])[] = [
   ["DINOv2-base", { ...dinov2, ...base }, 86_580_480 - 768],
   ["DINOv2-large", { ...dinov2, ...large }, 304_368_640 - 1024],
 ];
+
+/** The dropout before each `*ForTokenClassification`'s classifier in transformers, where all dropouts differ. */
+it.each([
+  ["bert", 0.31],
+  ["roberta", 0.31],
+  ["xlm-roberta", 0.31],
+  ["electra", 0.31],
+  ["albert", 0.32],
+  ["distilbert", 0.33],
+  ["mpnet", 0.34],
+  ["deberta-v2", 0.34],
+  ["modernbert", 0.31],
+] as const)("%s classifies tokens behind a dropout of %s", (family, probability) => {
+  const dropouts = {
+    classifier_dropout: 0.31,
+    classifier_dropout_prob: 0.32,
+    dropout: 0.33,
+    hidden_dropout_prob: 0.34,
+    seq_classif_dropout: 0.35,
+    cls_dropout: 0.36,
+    pooler_dropout: 0.37,
+    qa_dropout: 0.38,
+  };
+  const model = createModel(withHead({ ...tiny[family](), ...dropouts }, { task: "token_classification", labels: 3 }));
+  const { tape } = trace({ model, batch: { size: 2, length: 4 }, isTraining: true });
+  const last = tape.nodes.findLast(({ op }) => op.name === "dropout");
+  expect(last?.attributes).toMatchObject({ probability });
+  const classifier = model.parameters.filter(({ name }) => /^(?:pre_)?classifier\./.test(name));
+  expect(classifier.map(({ name, shape }) => [name, shape])).toEqual([
+    ["classifier.weight", [3, model.hiddenSize]],
+    ["classifier.bias", [3]],
+  ]);
+});
 
 it.each(PUBLISHED)("%s has as many parameters as in transformers", (_, config, parameters) => {
   const model = createModel(config);

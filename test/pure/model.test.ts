@@ -129,6 +129,7 @@ describe("heads", () => {
     [BERT, { labels: 3 }, "BertForSequenceClassification", "sequence_classification"],
     [BERT, { labels: 1 }, "BertForSequenceClassification", "regression"],
     [ROBERTA, { task: "question_answering" }, "RobertaForQuestionAnswering", "question_answering"],
+    [BERT, { labelNames: ["O"], task: "token_classification" }, "BertForTokenClassification", "token_classification"],
     [GPT2, { labels: 2 }, "GPT2ForSequenceClassification", "sequence_classification"],
     [GPT2, { task: "causal_lm" }, "GPT2LMHeadModel", "causal_lm"],
     [LLAMA, { task: "regression" }, "LlamaForSequenceClassification", "regression"],
@@ -147,6 +148,22 @@ describe("heads", () => {
     expect([classes.task, classes.classes]).toEqual(["sequence_classification", 3]);
     const answers = withHead({ ...BERT, id2label: { 0: "a", 1: "b", 2: "c" } }, { task: "question_answering" });
     expect(createModel(answers).classes).toBe(2);
+  });
+
+  it("with named labels keep the names and the order of the same head, which must have them", () => {
+    const named = (config: Readonly<Record<string, unknown>>, ...labelNames: string[]) =>
+      withHead(config, { task: "token_classification", labelNames });
+    const tagger = named({ ...BERT, num_labels: 7 }, "O", "B-X", "I-X");
+    expect(tagger).toMatchObject({ id2label: { 0: "O", 1: "B-X", 2: "I-X" }, label2id: { O: 0, "B-X": 1, "I-X": 2 } });
+    expect([tagger["num_labels"], createModel(tagger).classes]).toEqual([undefined, 3]);
+    expect(named(tagger, "B-X", "O")["id2label"]).toEqual(tagger["id2label"]);
+    expect(() => named(tagger, "O", "B-Y")).toThrow(
+      /id2label does not have the label B-Y of the data; it has O, B-X, I-X/,
+    );
+    const classifier = { ...tagger, architectures: ["BertForSequenceClassification"] };
+    expect(createModel(named(classifier, "O", "B-Y")).classes).toBe(2);
+    const unnamed = { ...tagger, id2label: { 0: "LABEL_0", 1: "LABEL_1" } };
+    expect(named(unnamed, "O", "B-Y")["id2label"]).toEqual({ 0: "O", 1: "B-Y" });
   });
 
   it("of other tasks are refused with a list of those that the family has", () => {

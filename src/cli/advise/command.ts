@@ -10,7 +10,7 @@ import type { PredictOptions } from "../../train/estimate/predict";
 import { ADVISE } from "../flags";
 import { readOptions, UsageError } from "../options";
 import type { Print, RawOptions, Values } from "../options";
-import { taskHead, TASKS } from "../tasks/tasks";
+import { bareHead, TASKS } from "../tasks/tasks";
 import { adviceFor, amountOf, METHODS, notesFor, SOURCE } from "./framework";
 import type { Advice, MethodName, Need } from "./framework";
 
@@ -77,9 +77,7 @@ const CONFIG = v.record(v.string(), v.unknown());
 
 async function workloadOf(path: string, { task, batch, length }: Values<typeof ADVISE>): Promise<Workload> {
   const config = await readJson(await openDirectory(path), "config.json", CONFIG);
-  // The number of classes of images is not known without the data.
-  const head = task === "images" ? ({ task: "image_classification" } as const) : await taskHead(task, path);
-  const withTask = withHead(config, head);
+  const withTask = withHead(config, await bareHead(task));
   createModel(withTask); // Throws where the model cannot have such a head.
   return length === undefined ? { config: withTask, batch } : { config: withTask, batch, length };
 }

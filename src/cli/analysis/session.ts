@@ -11,7 +11,7 @@ import type { BatchSource, TrainerOptions } from "../../train/options";
 import type { Trainer } from "../../train/trainer";
 import { evaluateTask } from "../evaluation";
 import type { Metrics } from "../evaluation";
-import { adapterFrom, trainerSettings } from "../flags";
+import { adapterFrom, taggingFrom, trainerSettings } from "../flags";
 import type { ANALYZE } from "../flags";
 import type { Values } from "../options";
 import { firstBatches, preprocessing, probeOf } from "../tasks/task-data";
@@ -48,7 +48,8 @@ export class AnalysisSession {
     // Wrong options and missing packages are reported before anything is loaded.
     adapterFrom(options);
     if (options.png) await pngRenderer();
-    const head = await taskHead(task, path);
+    const tagging = taggingFrom(options);
+    const head = await taskHead(task, path, tagging);
     const screen = new Screen(options.quiet);
     const engine = await createEngine();
     try {
@@ -56,7 +57,8 @@ export class AnalysisSession {
         loadModel(engine, options.model, { ...head, onProgress }),
       );
       const maxLength = Math.min(model.model.maxLength, options.maxLength);
-      const data = await readTask(task, { path, model: model.model, maxLength, ...preprocessing(options.model) });
+      const reading = { path, model: model.model, maxLength, tagging, ...preprocessing(options.model) };
+      const data = await readTask(task, reading);
       const training = { ...settings, ...(steps !== undefined && { steps }), ...probeOf(data, options) };
       const out = await openDirectory(options.out, { create: true });
       return new AnalysisSession(options, engine, model, data, training, out, screen);

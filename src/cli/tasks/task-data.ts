@@ -7,6 +7,7 @@ import type { Batch } from "../../data/batch";
 import { readPreprocessor } from "../../data/preprocessor";
 import type { Preprocessor } from "../../data/preprocessor";
 import type { Sample } from "../../data/sample";
+import type { TaggedOptions, TaggedSampleOptions } from "../../data/tagged-words";
 import { loadTokenizer } from "../../data/tokenizer";
 import type { Tokenizer } from "../../data/tokenizer";
 import type { WordNet } from "../../data/wordnet";
@@ -14,7 +15,7 @@ import type { Continuation } from "../../generate/options";
 import type { Directory } from "../../io/directory";
 import type { Model } from "../../model/model";
 import { openDirectory } from "../../node/directory";
-import type { SeeLogits } from "../../train/evaluate";
+import type { Evaluation, SeeLogits } from "../../train/evaluate";
 import type { BatchSource } from "../../train/options";
 import { publishedSplit } from "./published-split";
 import type { Split } from "./published-split";
@@ -22,10 +23,11 @@ import type { Split } from "./published-split";
 /** A data set for evaluation: its batches of `rows`, in order. */
 export type DevSet = (rows: number) => Iterable<Batch>;
 
-/** Metrics that need the logits of a data set instead of its predictions. */
+/** Metrics that need more than predictions and labels. */
 export interface Scorer {
-  readonly see: SeeLogits;
-  metrics(): Record<string, number>;
+  /** Receives the logits, where they are needed. */
+  readonly see?: SeeLogits;
+  metrics(evaluation: Evaluation): Record<string, number>;
 }
 
 /** A further data set for evaluation. */
@@ -98,9 +100,14 @@ export interface TaskOptions {
   readonly split?: Split | undefined;
   /** The classes that labels are counted in. Default: those of the data set. */
   readonly labelNames?: readonly string[] | undefined;
+  /** How sentences with a tag for each word are read. */
+  readonly tagging?: Tagging;
   /** Synonyms for METEOR. Default: METEOR is the variant without synonyms. */
   readonly wordNet?: WordNet | undefined;
 }
+
+/** How sentences with a tag for each word are read: see `TaggedOptions` and `TaggedSampleOptions`. */
+export type Tagging = TaggedOptions & Pick<TaggedSampleOptions, "tooLong">;
 
 export const chooseAll: ChooseExamples = (_, examples) => examples;
 

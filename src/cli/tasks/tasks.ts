@@ -2,16 +2,20 @@ import { AG_NEWS_CLASSES } from "../../data/ag-news";
 import { GLUE_TASKS, isGlueTask } from "../../data/glue-tasks";
 import { FASHION_MNIST_CLASSES } from "../../data/idx";
 import type { HeadOptions } from "../../model/families";
+import type { Task } from "../../model/model";
 import { UsageError } from "../options";
 import { classNames, readCifarTask, readImagesTask, readMnistTask } from "./images";
-import type { TaskData, TaskOptions } from "./task-data";
+import type { Tagging, TaskData, TaskOptions } from "./task-data";
 import { readAgNewsTask, readChatTask, readE2eTask, readGlueTask, readPairsTask, readSamsumTask } from "./text";
 import { readSquadTask, readTextTask } from "./text";
+import { namesOfTags, readNerTask } from "./words";
 
 /** A task that is not one of GLUE's. */
 interface OtherTask {
   /** The head of a model for data at a path. */
-  readonly head: (path: string) => HeadOptions | Promise<HeadOptions>;
+  readonly head: (path: string, tagging: Tagging) => HeadOptions | Promise<HeadOptions>;
+  /** The head's task, where the training data decide its labels. */
+  readonly labelledByData?: Task;
   readonly read: (options: TaskOptions) => Promise<TaskData>;
 }
 
@@ -26,6 +30,14 @@ const OTHER_TASKS: Readonly<Record<string, OtherTask>> = {
   },
   lm: { head: writer, read: readTextTask },
   squad: { head: () => ({ task: "question_answering" }), read: readSquadTask },
+  ner: {
+    head: async (path, tagging) => ({
+      task: "token_classification",
+      labelNames: await namesOfTags({ path, tagging }),
+    }),
+    labelledByData: "token_classification",
+    read: readNerTask,
+  },
   e2e: { head: writer, read: readE2eTask },
   samsum: { head: writer, read: readSamsumTask },
   chat: { head: writer, read: readChatTask },
@@ -36,6 +48,7 @@ const OTHER_TASKS: Readonly<Record<string, OtherTask>> = {
   fashion_mnist: { head: images(10), read: (options) => readMnistTask(FASHION_MNIST_CLASSES, options) },
   images: {
     head: async (path) => ({ task: "image_classification", labels: (await classNames(path)).length }),
+    labelledByData: "image_classification",
     read: readImagesTask,
   },
 };
@@ -51,14 +64,25 @@ const otherTask = (task: string): OtherTask | undefined =>
 
 /**
  * The head of a model for a task whose data are at `path`.
- * @throws UsageError for an unknown task, DataError for images without classes.
+ * @throws UsageError for an unknown task and for options that the task does not have, DataError for images without classes and
+ * for what `readTagged` refuses.
  */
-export async function taskHead(task: string, path: string): Promise<HeadOptions> {
+export async function taskHead(task: string, path: string, tagging: Tagging = {}): Promise<HeadOptions> {
   const other = otherTask(task);
-  if (other) return other.head(path);
+  const isTagging = tagging.tagColumn !== undefined || tagging.tooLong !== undefined;
+  if (isTagging && other?.labelledByData !== "token_classification") {
+    throw new UsageError(`--task ${task} has no tags of words.`, "Leave out --tag-column and --long-sentences.");
+  }
+  if (other) return other.head(path, tagging);
   if (!isGlueTask(task)) throw unknownTask(task);
   const labels = GLUE_TASKS[task].labels?.length;
   return labels === undefined ? { task: "regression" } : { task: "sequence_classification", labels };
+}
+
+/** The head of a model for a task, without the number of its labels where only the training data tell it. Throws as `taskHead`. */
+export async function bareHead(task: string): Promise<HeadOptions> {
+  const labelled = otherTask(task)?.labelledByData;
+  return labelled === undefined ? taskHead(task, "") : { task: labelled };
 }
 
 /** Tasks that no data are kept back for, because their texts are not counted in examples. */
@@ -84,11 +108,10 @@ export async function readTask(task: string, options: TaskOptions): Promise<Task
  */
 export async function readEvaluation(
   task: string,
-  { path, ...options }: TaskOptions,
+  options: TaskOptions,
   trained: { readonly head: HeadOptions; readonly data: TaskData },
 ): Promise<TaskData> {
-  // The head of images depends on the classes of the training set, which need not be there.
-  const head = task === "images" ? { task: "image_classification" } : await taskHead(task, path);
+  const head = await bareHead(task);
   if (head.task !== trained.head.task) {
     throw new UsageError(
       `--eval-task ${task} needs a model for ${String(head.task)}, and this one is for ${String(trained.head.task)}.`,
@@ -97,7 +120,6 @@ export async function readEvaluation(
   }
   return readTask(task, {
     ...options,
-    path,
     evaluateOnly: true,
     split: undefined,
     labelNames: trained.data.labelNames,

@@ -102,9 +102,12 @@ function textInputs(model: Model, batch: Batch, virtualTokens: number): Inputs {
 /**
  * Labels as the loss reads them. In a language model each position predicts the next token; the last position predicts
  * nothing, and of the virtual tokens only the last one predicts: the first token of the text. Positions of answers are
- * shifted by the virtual tokens.
+ * shifted by the virtual tokens, which have no classes of their own.
  */
 export function classLabels(model: Model, batch: Batch, virtualTokens = 0): Int32Array {
+  if (model.task === "token_classification") {
+    return withPrefix(Int32Array.from(batch.labels), batch, virtualTokens, IGNORED_LABEL);
+  }
   const shift = model.task === "question_answering" ? virtualTokens : 0;
   if (model.task !== "causal_lm") return Int32Array.from(batch.labels, (l) => (l === IGNORED_LABEL ? l : l + shift));
   const length = batch.length + virtualTokens;
