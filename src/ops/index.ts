@@ -5,10 +5,12 @@ import { addBroadcast } from "./add_broadcast";
 import { applyMask } from "./apply_mask";
 import { attention } from "./attention";
 import { binary } from "./binary";
+import { broadcastTo } from "./broadcast_to";
 import { cacheAppend } from "./cache_append";
 import { cachedAttention } from "./cached_attention";
 import { cka } from "./cka";
 import { compare } from "./compare";
+import { concat } from "./concat";
 import { crop } from "./crop";
 import { crossEntropy } from "./cross_entropy";
 import { dropout } from "./dropout";
@@ -32,6 +34,7 @@ import { prepend } from "./prepend";
 import { productMean } from "./product_mean";
 import { relativeAttention } from "./relative_attention";
 import { relu } from "./relu";
+import { reshape } from "./reshape";
 import { rmsNorm } from "./rms_norm";
 import { rope } from "./rope";
 import { scale } from "./scale";
@@ -40,6 +43,7 @@ import { scaleRows } from "./scale_rows";
 import { scaledAdd } from "./scaled_add";
 import { sensitivity } from "./sensitivity";
 import { silu } from "./silu";
+import { slice } from "./slice";
 import { softThreshold } from "./soft_threshold";
 import { softmax } from "./softmax";
 import { squareSum } from "./square_sum";
@@ -48,6 +52,7 @@ import { swapAxes } from "./swap_axes";
 import { swiglu } from "./swiglu";
 import { takeColumns } from "./take_columns";
 import { tanh } from "./tanh";
+import { transpose } from "./transpose";
 import { unary } from "./unary";
 import { where } from "./where";
 
@@ -58,10 +63,12 @@ export {
   applyMask,
   attention,
   binary,
+  broadcastTo,
   cacheAppend,
   cachedAttention,
   cka,
   compare,
+  concat,
   crop,
   crossEntropy,
   dropout,
@@ -85,6 +92,7 @@ export {
   productMean,
   relativeAttention,
   relu,
+  reshape,
   rmsNorm,
   rope,
   scale,
@@ -93,6 +101,7 @@ export {
   scaledAdd,
   sensitivity,
   silu,
+  slice,
   softThreshold,
   softmax,
   squareSum,
@@ -101,6 +110,7 @@ export {
   swiglu,
   takeColumns,
   tanh,
+  transpose,
   unary,
   where,
 };
@@ -113,10 +123,12 @@ export const OPS: readonly Op[] = [
   applyMask,
   attention,
   binary,
+  broadcastTo,
   cacheAppend,
   cachedAttention,
   cka,
   compare,
+  concat,
   crop,
   crossEntropy,
   dropout,
@@ -140,6 +152,7 @@ export const OPS: readonly Op[] = [
   productMean,
   relativeAttention,
   relu,
+  reshape,
   rmsNorm,
   rope,
   scale,
@@ -148,6 +161,7 @@ export const OPS: readonly Op[] = [
   scaledAdd,
   sensitivity,
   silu,
+  slice,
   softThreshold,
   softmax,
   squareSum,
@@ -156,6 +170,7 @@ export const OPS: readonly Op[] = [
   swiglu,
   takeColumns,
   tanh,
+  transpose,
   unary,
   where,
 ];

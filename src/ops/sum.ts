@@ -1,4 +1,3 @@
-import kernel from "../../kernels/view.wgsl";
 import { elements } from "../base/shape";
 import { defineOp } from "../op/declaration";
 import type { InferContext, OpCase } from "../op/declaration";
@@ -6,8 +5,8 @@ import { checkAxes, keptShape, reducedShape, reductionReference } from "./shared
 import type { AxesAttributes } from "./shared/axes";
 import { broadcastAxes } from "./shared/broadcast";
 import { input } from "./shared/reference";
-import { stridedLaunches } from "./shared/strided";
 import { sumLaunches } from "./shared/sum";
+import { gatherLaunches } from "./shared/view";
 
 export type SumAttributes = AxesAttributes & {
   /** Whether sums are divided by the number of elements that each of them has. */
@@ -44,18 +43,8 @@ export const sum = defineOp<SumAttributes>({
       launches(context) {
         const { shape } = context.spec("x");
         const kept = keptShape(shape, context.attributes);
-        return stridedLaunches(
-          {
-            kernel,
-            entry: "gather",
-            axes: broadcastAxes(shape, [kept]),
-            operands: [{ variable: "strided_in", slot: "dy", count: elements(kept) }],
-            targets: { packed_out: "dx" },
-            factor: factorOf(context),
-            accumulate: context.accumulate,
-          },
-          context.limits,
-        );
+        const view = { packed: "dx", viewed: "dy", count: elements(kept), axes: broadcastAxes(shape, [kept]) };
+        return gatherLaunches({ ...view, factor: factorOf(context) }, context);
       },
       flops: (context) => elements(context.spec("x").shape),
     },

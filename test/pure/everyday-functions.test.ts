@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { ConfigError, ShapeError } from "../../src/base/errors";
 import { add } from "../../src/ops/add";
-import * as ops from "../../src/ops/everyday-functions";
+import * as ops from "../../src/function/everyday-ops";
 import { evaluate } from "../../src/run/reference";
 import { Recorder, recorderOf } from "../../src/tape/tape";
 import type { Value } from "../../src/tape/tape";
@@ -91,11 +91,33 @@ describe("functions of values", () => {
     expected.forEach((value, i) => expect(result.data[i]).toBeCloseTo(value, 12));
   });
 
+  it.each<[string, (a: Value, b: Value) => Value, Numbers, Numbers]>([
+    ["reshape", (a) => ops.reshape(a, [3, -1]), [3, 2], [...A]],
+    ["transpose", (a) => ops.transpose(a), [3, 2], [0.5, 1.5, 2, 0.25, 3, 4]],
+    ["transpose by axes from the end", (a) => ops.transpose(a, [-1, -2]), [3, 2], [0.5, 1.5, 2, 0.25, 3, 4]],
+    ["broadcastTo", (_, b) => ops.broadcastTo(b, [2, 3]), [2, 3], [...B, ...B]],
+    ["x[:, 1:]", (a) => ops.slice(a, [undefined, { start: 1 }]), [2, 2], [2, 3, 0.25, 4]],
+    ["x[-1:, ::-2]", (a) => ops.slice(a, [{ start: -1 }, { step: -2 }]), [1, 2], [4, 1.5]],
+    ["x[:1, 0:100:2]", (a) => ops.slice(a, [{ stop: 1 }, { start: 0, stop: 100, step: 2 }]), [1, 2], [0.5, 3]],
+    ["x[:, 2:0:-1]", (a) => ops.slice(a, [{}, { start: 2, stop: 0, step: -1 }]), [2, 2], [3, 2, 4, 0.25]],
+    ["concat", (a) => ops.concat([a, a], -1), [2, 6], [0.5, 2, 3, 0.5, 2, 3, 1.5, 0.25, 4, 1.5, 0.25, 4]],
+    ["concat of 20", (_, b) => ops.concat(Array.from({ length: 20 }, () => b)), [60], [...B, ...B, ...B]],
+    ["gather", (a) => ops.gather(a, ops.argmax(a)), [2, 3], [0, 0, 0, 0, 0, 0]],
+    ["gather of numbers", (a, b) => ops.gather(b, ops.argmax(a, { axis: 0 })), [3], [0.5, 2, 0.5]],
+  ])("move elements: %s", (_name, body, shape, expected) => {
+    const result = valuesOf(body);
+    expect(result.shape).toEqual(shape);
+    expect(result.data.slice(0, expected.length)).toEqual(expected);
+  });
+
   it("name both shapes where they do not broadcast, and axes that are not there", async () => {
     const recorder = new Recorder();
     const [a, b] = [recorder.input("a", [2, 3]), recorder.input("b", [2])];
     expect((await failure(() => ops.div(a, b), ShapeError)).fact).toBe("div: a [2, 3] and b [2] do not broadcast.");
     expect((await failure(() => ops.sum(a, { axes: [2] }), ShapeError)).fact).toBe("sum: [2, 3] has no axis 2.");
+    const empty = [{ start: 1, stop: 1 }];
+    expect((await failure(() => ops.slice(a, empty), ShapeError)).fact).toMatch(/^slice: \[0, 3\] elements/);
+    expect((await failure(() => ops.concat([]), ShapeError)).fact).toBe("concat: there are no values.");
     expect((await failure(() => ops.add(1, 2), ConfigError)).fact).toMatch(/no value of a recorder/);
     expect(recorder.nodes).toEqual([]);
   });

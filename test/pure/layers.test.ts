@@ -51,8 +51,6 @@ const TRAIN_LAYERS = [
 const ALLOWED: Record<string, (mention: Mention) => boolean> = {
   // Node's entry is the public surface and a little more.
   "node -> index": ({ file }) => file === "src/node/index.ts",
-  // Functions of values find the recorder of a value. No op imports them.
-  "ops -> tape": ({ file }) => /^src\/ops\/(everyday-)?functions\.ts$/.test(file),
 };
 
 /** The packages that may be imported, and the units that may import them. */

@@ -1,24 +1,30 @@
 import { ShapeError } from "../base/errors";
-import { formatShape, isSuffix, sameShape } from "../base/shape";
+import { elements, formatShape, isSuffix, sameShape } from "../base/shape";
 import type { Shape } from "../base/shape";
 import { recorderOf } from "../tape/tape";
 import type { Value } from "../tape/tape";
-import { add as addOp } from "./add";
-import { addBroadcast } from "./add_broadcast";
-import { binary } from "./binary";
-import type { BinaryAttributes } from "./binary";
-import { compare } from "./compare";
-import type { CompareAttributes } from "./compare";
-import { fill } from "./fill";
-import { max as maxOp } from "./max";
-import { mul as mulOp } from "./mul";
-import { scale } from "./scale";
-import { scaleColumns } from "./scale_columns";
-import { softmax as softmaxOp } from "./softmax";
-import { sum as sumOp } from "./sum";
-import { unary } from "./unary";
-import type { UnaryKind } from "./unary";
-import { where as whereOp } from "./where";
+import { add as addOp } from "../ops/add";
+import { addBroadcast } from "../ops/add_broadcast";
+import { binary } from "../ops/binary";
+import type { BinaryAttributes } from "../ops/binary";
+import { broadcastTo as broadcastToOp } from "../ops/broadcast_to";
+import { compare } from "../ops/compare";
+import type { CompareAttributes } from "../ops/compare";
+import { concat as concatOp, CONCAT_SLOTS } from "../ops/concat";
+import { embedding } from "../ops/embedding";
+import { fill } from "../ops/fill";
+import { max as maxOp } from "../ops/max";
+import { mul as mulOp } from "../ops/mul";
+import { reshape as reshapeOp } from "../ops/reshape";
+import { scale } from "../ops/scale";
+import { scaleColumns } from "../ops/scale_columns";
+import { slice as sliceOp } from "../ops/slice";
+import { softmax as softmaxOp } from "../ops/softmax";
+import { sum as sumOp } from "../ops/sum";
+import { transpose as transposeOp } from "../ops/transpose";
+import { unary } from "../ops/unary";
+import type { UnaryKind } from "../ops/unary";
+import { where as whereOp } from "../ops/where";
 
 /** A value of a tape, or a number. */
 export type Operand = Value | number;
@@ -241,4 +247,80 @@ export const mse = (prediction: Value, target: Operand): Value => mean(pow(sub(p
  */
 export function binaryCrossEntropy(logits: Value, targets: Operand): Value {
   return mean(sub(softplus(logits), mul(logits, targets)));
+}
+
+/** x in another shape with as many elements; one size may be -1, which is what the others leave. */
+export function reshape(x: Value, shape: Shape): Value {
+  const others = elements(shape.filter((size) => size !== -1));
+  const whole = shape.map((size) => (size === -1 ? elements(x.shape) / others : size));
+  return recorderOf(x).apply(reshapeOp, { x }, { shape: whole });
+}
+
+/** x with permuted axes: axis i of the result is axis axes[i] of x. Default: all in reverse order. */
+export function transpose(x: Value, axes?: readonly number[]): Value {
+  const order = axes?.map((axis) => axisOf("transpose", axis, x.shape)) ?? x.shape.map((_, axis) => axis).reverse();
+  return recorderOf(x).apply(transposeOp, { x }, { axes: order });
+}
+
+/** x repeated as in NumPy until it has a shape. */
+export const broadcastTo = (x: Value, shape: Shape): Value => recorderOf(x).apply(broadcastToOp, { x }, { shape });
+
+/** Which elements along an axis are taken, as start:stop:step in Python: negative indices count from the end. Default all. */
+export interface SliceRange {
+  readonly start?: number;
+  /** The first index that is not taken. */
+  readonly stop?: number;
+  readonly step?: number;
+}
+
+/** Elements of x by a range for each of its first axes, all along the others. @throws ShapeError where nothing is left. */
+export function slice(x: Value, ranges: readonly (SliceRange | undefined)[]): Value {
+  if (ranges.length > x.shape.length) {
+    throw new ShapeError(
+      `slice: ${ranges.length} ranges for x ${formatShape(x.shape)}.`,
+      "Pass at most a range for each axis.",
+    );
+  }
+  const taken = x.shape.map((size, axis) => indicesOf(size, ranges[axis]));
+  return recorderOf(x).apply(
+    sliceOp,
+    { x },
+    {
+      starts: taken.map(({ start }) => start),
+      sizes: taken.map(({ count }) => count),
+      steps: taken.map(({ step }) => step),
+    },
+  );
+}
+
+/** The indices of a range of an axis, by the rules of Python. */
+function indicesOf(size: number, range: SliceRange = {}): { start: number; count: number; step: number } {
+  const { step = 1 } = range;
+  const [low, high] = step < 0 ? [-1, size - 1] : [0, size];
+  const clamped = (index: number): number => Math.min(Math.max(index < 0 ? index + size : index, low), high);
+  const start = range.start === undefined ? (step < 0 ? high : low) : clamped(range.start);
+  const stop = range.stop === undefined ? (step < 0 ? low : high) : clamped(range.stop);
+  return { start, count: Math.max(0, Math.ceil((stop - start) / step)), step };
+}
+
+/** Values one after the other along an axis (default the first). @throws ShapeError where their other sizes differ, or for none. */
+export function concat(values: readonly Value[], axis = 0): Value {
+  const [first] = values;
+  if (!first) throw new ShapeError("concat: there are no values.", "Pass at least one value.");
+  if (values.length > CONCAT_SLOTS.length) {
+    // One op has a fixed number of slots.
+    const head = concat(values.slice(0, CONCAT_SLOTS.length), axis);
+    return concat([head, ...values.slice(CONCAT_SLOTS.length)], axis);
+  }
+  const inputs = Object.fromEntries(values.map((value, i) => [CONCAT_SLOTS[i]!, value]));
+  return recorderOf(...values).apply(concatOp, inputs, { axis: axisOf("concat", axis, first.shape) });
+}
+
+/** x[ids] along the first axis; zeros for an index outside x. x [n, ...], ids i32 [...], result [ids, ... of x]. */
+export function gather(x: Value, ids: Value): Value {
+  const recorder = recorderOf(x, ids);
+  const [first = 1, ...rest] = x.shape;
+  if (rest.length === 1) return recorder.apply(embedding, { table: x, ids }, {});
+  const rows = recorder.apply(embedding, { table: reshape(x, [first, elements(rest)]), ids }, {});
+  return reshape(rows, [...ids.shape, ...rest]);
 }

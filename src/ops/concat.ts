@@ -1,0 +1,147 @@
+import { ShapeError } from "../base/errors";
+import { elements, formatShape, sameShape } from "../base/shape";
+import type { Shape } from "../base/shape";
+import { defineOp } from "../op/declaration";
+import type { InferContext, InputSlot, OpCase } from "../op/declaration";
+import { input } from "./shared/reference";
+import { checkRank, stridesOf } from "./shared/strided";
+import { gatherLaunches, scatterLaunches } from "./shared/view";
+import type { View } from "./shared/view";
+
+export type ConcatAttributes = {
+  readonly axis: number;
+};
+
+/** The slots, x0 to x15; those behind the last tensor stay unbound. */
+export const CONCAT_SLOTS: readonly string[] = Array.from({ length: 16 }, (_, i) => `x${i}`);
+
+type Context = InferContext<ConcatAttributes>;
+
+const bound = (context: Context): string[] => CONCAT_SLOTS.filter((slot) => context.has(slot));
+
+function outputShape(context: Context): Shape {
+  const { axis } = context.attributes;
+  const shapes = bound(context).map((slot) => context.spec(slot).shape);
+  return shapes[0]!.map((size, k) => (k === axis ? shapes.reduce((sum, shape) => sum + shape[k]!, 0) : size));
+}
+
+/** The places of an input in y. */
+function viewOf(context: Context, slot: string): Pick<View, "count" | "axes" | "start"> {
+  const { axis } = context.attributes;
+  const [shape, strides] = [outputShape(context), stridesOf(outputShape(context))];
+  const before = bound(context)
+    .slice(0, bound(context).indexOf(slot))
+    .reduce((sum, other) => sum + context.spec(other).shape[axis]!, 0);
+  return {
+    count: elements(shape),
+    axes: context.spec(slot).shape.map((size, k) => ({ size, strides: [strides[k]!] })),
+    start: before * strides[axis]!,
+  };
+}
+
+const slots: Record<string, InputSlot> = Object.fromEntries(
+  CONCAT_SLOTS.map((slot, i) => [slot, { gradient: true, optional: i > 0 }]),
+);
+
+/** Tensors one after the other along an axis. x0, x1, ... [..., n, ...], y [..., sum of n, ...]. */
+export const concat = defineOp<ConcatAttributes>({
+  name: "concat",
+  inputs: slots,
+  outputs: ["y"],
+  infer(context) {
+    const { axis } = context.attributes;
+    const shapes = bound(context).map((slot) => context.spec(slot).shape);
+    const [first] = shapes;
+    checkRank("concat", first!);
+    const others = (shape: Shape): Shape => shape.filter((_, k) => k !== axis);
+    const isAxis = Number.isInteger(axis) && axis >= 0 && axis < first!.length;
+    const isFitting = shapes.every(
+      (shape) => shape.length === first!.length && sameShape(others(shape), others(first!)),
+    );
+    if (!isAxis || !isFitting) {
+      throw new ShapeError(
+        `concat: ${shapes.map(formatShape).join(", ")} cannot follow each other along axis ${axis}.`,
+        "All axes but that one must have equal sizes.",
+      );
+    }
+    return { y: { shape: outputShape(context), dtype: "f32" } };
+  },
+  forward: (context) =>
+    bound(context).flatMap((slot) => scatterLaunches({ packed: slot, viewed: "y", ...viewOf(context, slot) }, context)),
+  gradients: CONCAT_SLOTS.map((slot) => ({
+    wrt: [slot],
+    reads: () => [],
+    accumulates: true,
+    launches: (context) => gatherLaunches({ packed: `d${slot}`, viewed: "dy", ...viewOf(context, slot) }, context),
+  })),
+  flops: () => 0,
+  reference(inputs, { axis }) {
+    const tensors = CONCAT_SLOTS.filter((slot) => inputs[slot]).map((slot) => input(inputs, slot));
+    const { shape } = input(inputs, "x0");
+    const outer = elements(shape.slice(0, axis));
+    const data = Array.from({ length: outer }, (_, row) =>
+      tensors.flatMap((tensor) => {
+        const length = tensor.data.length / outer;
+        return [...tensor.data.subarray(row * length, (row + 1) * length)];
+      }),
+    );
+    const size = tensors.reduce((sum, tensor) => sum + tensor.shape[axis]!, 0);
+    return { y: { shape: shape.map((each, k) => (k === axis ? size : each)), data: Float64Array.from(data.flat()) } };
+  },
+  cases: [
+    ...[
+      {
+        name: "along the middle axis",
+        axis: 1,
+        shapes: [
+          [2, 3, 2],
+          [2, 1, 2],
+          [2, 4, 2],
+        ],
+      },
+      {
+        name: "along the last axis, vectors of four",
+        axis: 1,
+        shapes: [
+          [3, 4],
+          [3, 8],
+        ],
+      },
+      { name: "one element", axis: 0, shapes: [[1]] },
+      {
+        name: "that can be split over bindings",
+        axis: 0,
+        shapes: [
+          [41, 136],
+          [3, 136],
+        ],
+      },
+      {
+        name: "rows that can be split over bindings",
+        axis: 1,
+        shapes: [
+          [50, 101],
+          [50, 3],
+        ],
+      },
+    ].map(({ name, axis, shapes }): OpCase<ConcatAttributes> => ({
+      name,
+      attributes: { axis },
+      inputs: Object.fromEntries(shapes.map((shape, i) => [`x${i}`, { shape }])),
+    })),
+  ],
+  malformed: [
+    {
+      name: "other sizes that differ",
+      attributes: { axis: 1 },
+      inputs: { x0: { shape: [2, 3], dtype: "f32" }, x1: { shape: [3, 3], dtype: "f32" } },
+      message: /concat: \[2, 3\], \[3, 3\] cannot follow each other along axis 1/,
+    },
+    {
+      name: "an axis that is not there",
+      attributes: { axis: 2 },
+      inputs: { x0: { shape: [2, 3], dtype: "f32" } },
+      message: /cannot follow each other along axis 2/,
+    },
+  ],
+});
