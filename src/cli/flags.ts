@@ -450,6 +450,10 @@ export const TRAIN = {
   keepCheckpoints: withDefault("--keep-checkpoints <n>", "Checkpoints to keep until the run ends", counts(), 2),
   resume: toggle("--resume", "Continue from the latest checkpoint in --out, if there is one"),
   explain: toggle("--explain", "Print what a step keeps in memory, and why"),
+  trace: toggle(
+    "--trace",
+    "Time every dispatch of the second step: a table on stderr, and trace.json for Perfetto in --out",
+  ),
   reportPng: toggle("--report-png", "Save the report's figures as PNG files, too (needs @resvg/resvg-js)"),
   quiet: QUIET,
   json: toggle("--json", "Print one JSON object per line, as described in docs/train-events.schema.json"),

@@ -14,10 +14,12 @@ import { pngRenderer } from "../report/png";
 import { REPORT_FILE } from "../report/record";
 import type { RunRecord } from "../report/record";
 import { showCount } from "../report/units";
+import type { Trace } from "../run/trace";
 import { describeChoice, fitBudget } from "../train/estimate/fit-budget";
 import type { PredictOptions } from "../train/estimate/predict";
 import { saveAdapter, saveMerged, saveModel } from "../train/files";
 import { Trainer } from "../train/trainer";
+import type { StepsOptions } from "../train/trainer";
 import { BestEvaluation } from "./best-evaluation";
 import { evaluateTask } from "./evaluation";
 import type { Metrics } from "./evaluation";
@@ -134,7 +136,9 @@ export async function trainCommand(given: RawOptions, print: Print): Promise<voi
   run.restore(trainer, evaluation);
   for (const report of run.reports) log.add(report);
   const { evalEvery = patience === undefined ? Infinity : trainer.progress.stepsPerEpoch } = options;
-  await run.untilSignal(() => trainSteps(trainer, out, evalEvery, { run, evaluation, log, view }));
+  const tracedStep = Math.max(TRACED_STEP, trainer.progress.step + 1);
+  const traced = options.trace ? { step: tracedStep, see: (trace: Trace) => saveTrace(out, trace, screen) } : undefined;
+  await run.untilSignal(() => trainSteps(trainer, out, { evalEvery, traced }, { run, evaluation, log, view }));
   const metrics = await evaluation.finish();
   await save(trainer, out);
   const { evaluations, bestStep } = evaluation;
@@ -253,12 +257,12 @@ interface Listeners {
 async function trainSteps(
   trainer: Trainer,
   out: Directory,
-  evalEvery: number,
+  { evalEvery, traced }: { readonly evalEvery: number } & Pick<StepsOptions, "traced">,
   { run, evaluation, log, view }: Listeners,
 ): Promise<void> {
   try {
     if (evaluation.isDone()) return;
-    for await (const report of trainer.steps({ ahead: evalEvery === Infinity })) {
+    for await (const report of trainer.steps({ ahead: evalEvery === Infinity, traced })) {
       run.reports.push(report);
       log.add(report);
       view.show(report);
@@ -276,6 +280,14 @@ async function trainSteps(
   } finally {
     view.stop();
   }
+}
+
+/** The step that `--trace` times, unless the run goes on behind it: before the first, buffers are untouched. */
+const TRACED_STEP = 2;
+
+async function saveTrace(out: Directory, trace: Trace, screen: Screen): Promise<void> {
+  screen.say(String(trace));
+  await out.write("trace.json", new TextEncoder().encode(JSON.stringify(trace.toChromeTrace())));
 }
 
 function save(trainer: Trainer, out: Directory): Promise<void> {

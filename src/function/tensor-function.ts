@@ -12,6 +12,7 @@ import { recordUpdate } from "../optimizer/record-update";
 import type { TensorGroup } from "../optimizer/settings";
 import { UpdateCounts } from "../optimizer/update-counts";
 import { Executor } from "../run/executor";
+import type { Trace } from "../run/trace";
 import { executorBytes } from "../run/footprint";
 import { explain } from "../tape/explain";
 import type { Explanation } from "../tape/explain";
@@ -199,7 +200,12 @@ export class TensorFunction<
       const pass = { output: program.loss!, to: update, input: LOSS };
       const outputs = await this.#executor.runAll([
         { plan: program.plan, store, inputs: () => this.#typed(program, inputs), pass },
-        { plan: update, store, inputs: () => this.#updates.inputs(this.#optimizer, groups, scheduleFactor) },
+        {
+          plan: update,
+          store,
+          inputs: () => this.#updates.inputs(this.#optimizer, groups, scheduleFactor),
+          isUpdate: true,
+        },
       ]);
       const [loss, squareSum] = [outputs.get(LOSS)![0]!, outputs.get(SQUARE_SUM)![0]!];
       const isApplied = Number.isFinite(loss) && Number.isFinite(squareSum);
@@ -264,6 +270,20 @@ export class TensorFunction<
     this.#programs = new Map(programs.map((program) => [program.key, program]));
     await this.#hold(this.#programs);
     return { parameters, returnedBytes: before - ledger.liveBytes };
+  }
+
+  /**
+   * Runs a call, dispatch by dispatch, with the time of each: `String(trace)` is a table.
+   * @param call what to run, and with which options.
+   */
+  async trace(call: Call<OutputName<R>>, inputs: Readonly<Record<keyof I, InputData>>): Promise<Trace> {
+    const { kind, ...options } = call;
+    const { trace } = await this.#executor.trace(async () => {
+      if (kind === "run") await this.run(inputs, options);
+      else if (kind === "step") await this.step(inputs, options);
+      else await this.valueAndGrad(inputs, options);
+    });
+    return trace;
   }
 
   /** Copies a parameter to the host. @throws ConfigError for a name that no parameter has. */

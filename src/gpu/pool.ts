@@ -29,7 +29,14 @@ interface Request {
 }
 
 /** Usage flags by name. WebGPU's own globals do not exist in Node. */
-export const USAGE = { mapRead: 0x1, copySource: 0x4, copyTarget: 0x8, uniform: 0x40, storage: 0x80 } as const;
+export const USAGE = {
+  mapRead: 0x1,
+  copySource: 0x4,
+  copyTarget: 0x8,
+  uniform: 0x40,
+  storage: 0x80,
+  queryResolve: 0x200,
+} as const;
 
 const STORAGE = USAGE.storage | USAGE.copySource | USAGE.copyTarget;
 

@@ -7,6 +7,9 @@ export interface NodeGpuOptions {
   readonly dawn?: readonly string[];
 }
 
+/** Dawn rounds timestamps to a tenth of a millisecond, so that web pages cannot spy by them: too coarse for one dispatch. */
+const DAWN = ["disable-dawn-features=timestamp_quantization"];
+
 /** Drivers of SwiftShader that browsers install where the Vulkan loader does not find them. */
 const SWIFTSHADER = [
   "/usr/lib/chromium/vk_swiftshader_icd.json",
@@ -28,7 +31,7 @@ export async function nodeGpu({ dawn = [] }: NodeGpuOptions = {}): Promise<GPU> 
   process.env["XDG_RUNTIME_DIR"] ??= tmpdir();
   const webgpu = await loadWebgpu();
   const create = (): GPU => {
-    const gpu = webgpu.create([...dawn]);
+    const gpu = webgpu.create([...DAWN, ...dawn]);
     instances.push(gpu);
     return gpu;
   };

@@ -147,11 +147,31 @@ export class CompiledPlan {
     return this.#buffers[port!.buffer]!;
   }
 
-  /** Encodes the copies of staged inputs, then all launches in one compute pass. */
-  encode(encoder: GPUCommandEncoder): void {
+  /** The dispatches in their order, and what encodes each in a compute pass. The plan must be bound. */
+  get dispatches(): readonly {
+    readonly launch: DeviceLaunch;
+    readonly encode: (pass: GPUComputePassEncoder) => void;
+  }[] {
+    return this.#dispatches.map((dispatch, i) => ({
+      launch: this.#launches[i]!,
+      encode: (pass) => {
+        pass.setPipeline(dispatch.pipeline);
+        pass.setBindGroup(0, dispatch.group);
+        pass.dispatchWorkgroups(dispatch.across, dispatch.down);
+      },
+    }));
+  }
+
+  /** Encodes the copies of staged inputs. */
+  encodeInputs(encoder: GPUCommandEncoder): void {
     for (const { port, offset, bytes } of this.#stagingLayout) {
       encoder.copyBufferToBuffer(this.#staging!.buffer, offset, this.#bufferOf(port), 0, bytes);
     }
+  }
+
+  /** Encodes the copies of staged inputs, then all launches in one compute pass. */
+  encode(encoder: GPUCommandEncoder): void {
+    this.encodeInputs(encoder);
     const pass = encoder.beginComputePass();
     let currentPipeline: GPUComputePipeline | undefined;
     for (const { pipeline, group, across, down } of this.#dispatches) {

@@ -9,6 +9,8 @@ import type { Plan, PlannedLaunch, Target } from "../tape/plan";
 export interface DeviceLaunch extends PlannedLaunch {
   /** Index of the planned launch whose params it uses. */
   readonly index: number;
+  /** Planned launches whose work it does. */
+  readonly count: number;
   /** Uniform variable -> index of the planned launch whose params it holds, for what it absorbs. */
   readonly absorbed: ReadonlyMap<string, number>;
   /** What does the same by portable kernels, where those have no such entry. */
@@ -26,7 +28,8 @@ export function deviceLaunches({ launches }: Pick<Plan, "launches">, device: Lau
   for (let index = 0; index < launches.length; index++) {
     const { launch: joined, count } = joinedLaunch(launches, index, device) ?? { count: 1 };
     const { launch, ...rest } = launches[index]!;
-    result.push(joined ?? { ...rest, launch: chosenLaunch(launch, device.variants), index, absorbed: new Map() });
+    const alone = { ...rest, index, count, absorbed: new Map<string, number>() };
+    result.push(joined ?? { ...alone, launch: chosenLaunch(launch, device.variants) });
     index += count - 1;
   }
   return result;
@@ -82,7 +85,9 @@ function withNeighbours(
     ...planned,
     launch: chosenLaunch(launch, device.variants),
     bindings: all,
+    flops: [index, ...places].reduce((sum, place) => sum + launches[place]!.flops, 0),
     index,
+    count: 1 + places.length,
     absorbed: params,
   };
   if (!variants) return dispatch;

@@ -11,6 +11,8 @@ import { executorBytes, unsharedBytes } from "./footprint";
 import { fitsOneSubmit, passedTo } from "./run";
 import type { Inputs, Run } from "./run";
 import type { TensorStore } from "./store";
+import type { DispatchClock } from "./timed";
+import type { Trace } from "./trace";
 
 export type { Inputs, Pass, Run } from "./run";
 
@@ -47,6 +49,8 @@ export class Executor {
   #generation = 0;
   #queue: Promise<unknown> = Promise.resolve();
   #isDisposed = false;
+  /** Times the dispatches of a trace. */
+  #clock: DispatchClock | undefined;
 
   /**
    * @param maxBytes returns the budget in bytes for the buffers of all plans, as it is at the moment. `beside` keeps to it,
@@ -225,9 +229,40 @@ export class Executor {
     return result;
   }
 
+  /**
+   * Runs `body`; what it runs on this executor is dispatched one by one and timed. That takes longer than without, and is for one
+   * step or a few.
+   */
+  async trace<T>(body: () => Promise<T>): Promise<{ readonly result: T; readonly trace: Trace }> {
+    const [{ DispatchClock }, { traceOf }] = await Promise.all([import("./timed"), import("./trace")]);
+    const clock = (this.#clock = new DispatchClock(this.device));
+    try {
+      return { result: await body(), trace: traceOf(clock.dispatches, clock.clock) };
+    } finally {
+      this.#clock = undefined;
+    }
+  }
+
+  async #runTimed(clock: DispatchClock, runs: readonly Run[]): Promise<Outputs> {
+    for (const [i, run] of runs.entries()) {
+      const compiled = this.#held(run.plan);
+      compiled.upload(run.inputs(), passedTo(runs, i));
+      await clock.run(compiled, run.isUpdate ? "update" : undefined);
+      const encoder = this.device.handle.createCommandEncoder();
+      this.#encodeCopies(encoder, runs, i);
+      this.device.handle.queue.submit([encoder.finish()]);
+    }
+    return this.device.wait(this.#held(runs.at(-1)!.plan).read());
+  }
+
   async #runNow(runs: readonly Run[], { prepared, meanwhile }: RunAllOptions): Promise<Outputs> {
     this.device.check();
     for (const { plan } of runs) await this.#compile(this.#held(plan));
+    if (this.#clock) {
+      this.#generation++;
+      for (const run of runs) this.#bind(run);
+      return this.#runTimed(this.#clock, runs);
+    }
     const isCurrent = prepared?.runs === runs && prepared.generation === this.#generation;
     this.#generation++;
     const isBound = runs.map((run) => this.#bind(run)).every(Boolean);
@@ -277,9 +312,13 @@ export class Executor {
 
   /** Encodes one run of a sequence, the output that it passes on, and the readback if it is the last. */
   #encode(encoder: GPUCommandEncoder, runs: readonly Run[], index: number): void {
+    this.#held(runs[index]!.plan).encode(encoder);
+    this.#encodeCopies(encoder, runs, index);
+  }
+
+  #encodeCopies(encoder: GPUCommandEncoder, runs: readonly Run[], index: number): void {
     const { plan, pass } = runs[index]!;
     const compiled = this.#held(plan);
-    compiled.encode(encoder);
     if (pass) {
       const { buffer, offset } = this.#held(pass.to).inputLocation(pass.input);
       encoder.copyBufferToBuffer(

@@ -18,6 +18,8 @@ export interface Run {
   /** Returns every input that no earlier run passes. Called right before they are written. */
   readonly inputs: () => Inputs;
   readonly pass?: Pass | undefined;
+  /** Whether it updates parameters, for traces. Default false. */
+  readonly isUpdate?: boolean;
 }
 
 /** Names of the inputs that earlier runs of the sequence pass to a run. */

@@ -1,8 +1,7 @@
-import type { Attributes, GradientRule, LaunchContext } from "../op/declaration";
+import type { Attributes, GradientRule } from "../op/declaration";
 import { launchContext, specBytes } from "./emit";
 import type { Emitter, Location, Locations, VirtualLocation } from "./emit";
 import { slotSpec } from "./forward";
-import type { Launch } from "../op/launch";
 import type { Packing } from "./packing";
 import { mainOutput } from "./reach";
 import type { Recomputer } from "./recompute";
@@ -63,7 +62,7 @@ export class BackwardEmitter {
   #emitTemp(node: Node, name: string): void {
     this.#temps.set(name, this.emitter.allocate(slotSpec(this.tape, node, name)!));
     const temp = node.op.temps?.[name];
-    this.#launch(node, (context) => temp?.launches(context) ?? [], new Map());
+    this.#launch(node, temp, new Map());
   }
 
   #emitRule(task: BackwardTask, rule: GradientRule<Attributes>, index: number): void {
@@ -78,7 +77,7 @@ export class BackwardEmitter {
       rule.wrt.map((slot) => [`d${slot}`, this.#newTarget(task, rule, node.inputs[slot]!, index)]),
     );
     const inPlace = rule.overwrites !== undefined && this.#isTakeover(task, rule, targets);
-    this.#launch(node, (context) => rule.launches?.(context) ?? [], targets, { inPlace });
+    this.#launch(node, rule, targets, { inPlace });
     rule.wrt.forEach((slot) => this.#merge(node, node.inputs[slot]!, targets.get(`d${slot}`)!));
   }
 
@@ -98,7 +97,7 @@ export class BackwardEmitter {
     if (!location) return false;
     const accumulate = name === undefined || this.#mustAdd(name);
     const targets = new Map([[`d${slot}`, location]]);
-    this.#launch(task.node, (context) => rule.launches?.(context) ?? [], targets, { accumulate });
+    this.#launch(task.node, rule, targets, { accumulate });
     if (name !== undefined) this.#written.add(name);
     return true;
   }
@@ -186,15 +185,13 @@ export class BackwardEmitter {
 
   #launch(
     node: Node,
-    build: (context: LaunchContext<Attributes>) => Launch[],
+    work: Pick<GradientRule<Attributes>, "launches" | "flops"> | undefined,
     targets: ReadonlyMap<string, Location>,
     flags: { accumulate?: boolean; inPlace?: boolean } = {},
   ): void {
     const context = launchContext(node, this.emitter.limits, (slot) => slotSpec(this.tape, node, slot), flags);
-    this.emitter.emit(build(context), node, "backward", (slot) => [
-      this.#locate(node, slot, targets),
-      slotSpec(this.tape, node, slot)!,
-    ]);
+    const resolve = (slot: string) => [this.#locate(node, slot, targets), slotSpec(this.tape, node, slot)!] as const;
+    this.emitter.emit(work?.launches?.(context) ?? [], node, "backward", resolve, work?.flops?.(context));
   }
 
   #locate(node: Node, slot: string, targets: ReadonlyMap<string, Location>): Location {

@@ -49,6 +49,8 @@ export interface EmittedLaunch {
   readonly bindings: readonly Binding[];
   readonly node: Node;
   readonly phase: Phase;
+  /** Floating-point operations: as the launch states them, else its share of those of the node's launches. */
+  readonly flops: number;
 }
 
 /** Bytes of a tensor. */
@@ -83,21 +85,29 @@ export class Emitter {
     if (location.kind === "virtual") this.virtuals[location.id]!.saved = true;
   }
 
-  /** Appends launches. `resolve` returns where a slot lies, and its shape and type. */
+  /**
+   * Appends launches.
+   * @param resolve returns where a slot lies, and its shape and type.
+   * @param flops floating-point operations of all of them.
+   */
   emit(
     launches: readonly Launch[],
     node: Node,
     phase: Phase,
     resolve: (slot: string) => readonly [Location, TensorSpec],
+    flops = 0,
   ): void {
-    for (const launch of launches) {
+    const stated = launches.map(({ variants = [] }) => variants[0]?.flops);
+    const rest = stated.reduce<number>((left, each = 0) => left - each, flops);
+    const share = Math.max(0, rest) / stated.filter((each) => each === undefined).length;
+    for (const [index, launch] of launches.entries()) {
       const bindings = Object.entries(launch.bindings).map(([variable, bound]) => {
         const [location, spec] = resolve(typeof bound === "string" ? bound : bound.slot);
         this.#touch(location);
         const range = typeof bound === "string" ? { offset: 0, bytes: specBytes(spec) } : bound;
         return { variable, location, offset: range.offset, bytes: range.bytes };
       });
-      this.launches.push({ launch, bindings, node, phase });
+      this.launches.push({ launch, bindings, node, phase, flops: stated[index] ?? share });
     }
   }
 

@@ -49,7 +49,8 @@ export function emitSteps(
       inPlace: reused !== undefined,
     });
     const launches = isInverse ? node.op.inverse!.launches(context) : node.op.forward(context);
-    emitter.emit(launches, node, phase, (slot) => [locate(node, slot, locations, temps), slotSpec(tape, node, slot)!]);
+    const resolve = (slot: string) => [locate(node, slot, locations, temps), slotSpec(tape, node, slot)!] as const;
+    emitter.emit(launches, node, phase, resolve, node.op.flops(context));
     after?.(node);
     for (const id of readBy(step)) readers.set(id, (readers.get(id) ?? 0) - 1);
   }

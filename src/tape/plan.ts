@@ -1,4 +1,5 @@
 import type { TensorData } from "../base/dtype";
+import type { Shape } from "../base/shape";
 import type { TensorSpec } from "../op/declaration";
 import type { Launch } from "../op/launch";
 import type { Limits } from "../op/limits";
@@ -36,6 +37,10 @@ export interface PlannedLaunch {
   }[];
   readonly node: Node;
   readonly phase: Phase;
+  /** Shape of the node's first output, or of what it changes in place. */
+  readonly shape: Shape;
+  /** Floating-point operations: as the launch states them, else its share of those of the node's launches. */
+  readonly flops: number;
 }
 
 /** An input or output of a plan. */
@@ -143,7 +148,7 @@ export function plan(tape: Tape, options: PlanOptions): Plan {
     const backward = new BackwardEmitter(tape, tasks, locations, outputIds, emitter, adds, recomputer, packing);
     backward.emit(options.loss, lossGradient);
   }
-  const { toPort, launches, buffers, peakLaunch } = assemble(emitter);
+  const { toPort, launches, buffers, peakLaunch } = assemble(tape, emitter);
   return {
     launches,
     buffers,
@@ -192,7 +197,10 @@ function locateExternals(
 }
 
 /** Assigns buffers to everything that was emitted. */
-function assemble(emitter: Emitter): Pick<Plan, "launches" | "buffers" | "peakLaunch"> & {
+function assemble(
+  tape: Tape,
+  emitter: Emitter,
+): Pick<Plan, "launches" | "buffers" | "peakLaunch"> & {
   readonly toPort: (location: Location, spec: TensorSpec) => Port;
 } {
   const count = Math.max(1, emitter.launches.length);
@@ -204,8 +212,10 @@ function assemble(emitter: Emitter): Pick<Plan, "launches" | "buffers" | "peakLa
   const { buffers, bufferOf, peakLaunch } = assignBuffers(bound, emitter.virtuals.length, count);
   const target = (location: Location): Target =>
     location.kind === "virtual" ? { kind: "buffer", index: bufferOf[location.id]! } : location;
-  const launches = emitter.launches.map(({ launch, node, phase, bindings }) => ({
+  const launches = emitter.launches.map(({ launch, node, phase, flops, bindings }) => ({
     launch,
+    flops,
+    shape: shapeOf(tape, node),
     node,
     phase,
     bindings: bindings.map(({ variable, location, offset, bytes }) => {
@@ -216,6 +226,13 @@ function assemble(emitter: Emitter): Pick<Plan, "launches" | "buffers" | "peakLa
     return { spec, buffer: location.kind === "virtual" ? bufferOf[location.id]! : -1 };
   };
   return { launches, buffers, peakLaunch, toPort };
+}
+
+/** The shape of a node's first output, or of the first input that it changes in place. */
+function shapeOf(tape: Tape, { op, inputs, outputs }: Node): Shape {
+  const mutated = Object.keys(op.inputs).find((slot) => op.inputs[slot]?.mutated && inputs[slot] !== undefined);
+  const id = op.outputs[0] === undefined ? inputs[mutated ?? ""] : outputs[op.outputs[0]];
+  return id === undefined ? [] : tape.values[id]!.shape;
 }
 
 function boundParameters(tape: Tape, nodes: readonly Node[]): Map<string, TensorSpec> {

@@ -1,9 +1,11 @@
+import { ConfigError } from "../base/errors";
 import type { AdapterState, Tensors } from "../adapter/adapter";
 import type { Batch } from "../data/batch";
 import type { Progress } from "../freeze/policy";
 import type { Continuation, GenerateOptions, Prompt } from "../generate/options";
 import type { Bytes } from "../gpu/ledger";
 import type { Directory } from "../io/directory";
+import type { Trace } from "../run/trace";
 import type { Explanation } from "../tape/explain";
 import { openLoop, resumptionOf } from "./checkpoint/open-loop";
 import { Recovery } from "./checkpoint/recovery";
@@ -21,6 +23,11 @@ import { openRun } from "./loop/resources";
 import type { TrainingLoop } from "./loop/training-loop";
 import type { TrainerOptions } from "./options";
 import type { TrainableTensors } from "./tensors/trainable-tensors";
+
+export interface StepsOptions {
+  readonly ahead?: boolean;
+  readonly traced?: { readonly step: number; readonly see: (trace: Trace) => unknown } | undefined;
+}
 
 /**
  * Fine-tunes a model with an adapter, and gives memory back as a policy freezes the adapter. Make one with
@@ -123,15 +130,37 @@ export class Trainer {
    * Runs one optimizer step after another. A loop over it may be left at any step; the trainer stays usable.
    * @param options.ahead whether the device may begin the next step's gradients before this step's report is delivered, so
    * that it does not wait for the caller. The gradients in `state` are then not those of the reported step. Default false.
+   * @param options.traced number of a step to run dispatch by dispatch, and what receives their times.
    */
-  async *steps({ ahead = false }: { readonly ahead?: boolean } = {}): AsyncGenerator<StepReport, void, undefined> {
+  async *steps({ ahead = false, traced }: StepsOptions = {}): AsyncGenerator<StepReport, void, undefined> {
     while (this.#loop.isUnfinished) {
       await this.recovery.copyIfDue();
-      yield await this.recovery.attempt((loop) => loop.step(ahead));
+      const isTraced = traced?.step === this.progress.step + 1;
+      yield await (isTraced ? this.#traced(traced.see) : this.recovery.attempt((loop) => loop.step(ahead)));
       // After the caller has seen the step, so that the program's own data in the checkpoint are of the same moment.
       const { step, totalSteps } = this.progress;
       if (this.saver.isDue(step, totalSteps)) await this.saveCheckpoint();
     }
+  }
+
+  async #traced(see: (trace: Trace) => unknown): Promise<StepReport> {
+    return this.recovery.attempt(async (loop) => {
+      const { result, trace } = await loop.resources.executor.trace(() => loop.step(false));
+      await see(trace);
+      return result;
+    });
+  }
+
+  /**
+   * Runs the next step dispatch by dispatch, and returns what it dispatched, with the time of each: `String(trace)` is a table.
+   * @throws ConfigError after the last step.
+   */
+  async trace(): Promise<Trace> {
+    let found: Trace | undefined;
+    const traced = { step: this.progress.step + 1, see: (trace: Trace) => void (found = trace) };
+    for await (const { step } of this.steps({ traced })) if (step >= traced.step) break;
+    if (found) return found;
+    throw new ConfigError("There is no step left to trace.", "Trace one before train() ends, or give more steps.");
   }
 
   /**

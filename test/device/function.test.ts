@@ -282,3 +282,36 @@ function sumOf(column: Value): Value {
   const ones = recorder.constant(new Float32Array(count).fill(1), [1, count]);
   return linear(ones, column, undefined, { layout: "in_out" });
 }
+
+describe("a trace", () => {
+  it("has every dispatch of a step with its time, and totals", async () => {
+    using net = perceptron();
+    const trace = await net.trace({ kind: "step", scheduleFactor: 0.5 }, POINTS);
+    expect(trace.clock).toBe("device");
+    const { dispatches } = trace;
+    expect(new Set(dispatches.map(({ phase }) => phase))).toEqual(new Set(["forward", "backward", "update"]));
+    expect(dispatches.map(({ op }) => op)).toEqual(
+      expect.arrayContaining(["linear", "tanh", "cross_entropy", "adamw"]),
+    );
+    const product = dispatches.find(({ op, phase }) => op === "linear" && phase === "forward")!;
+    // x [4, 2] times w [5, 2], and the bias: 4 * 5 * 2 * 2 operations, x, w and bias read, y [4, 5] written.
+    expect(product).toMatchObject({ shape: [4, 5], flops: 80, bytesRead: 4 * (8 + 10 + 5), bytesWritten: 4 * 20 });
+    expect(trace.ms).toBeGreaterThan(0);
+    for (const { ms, startMs } of dispatches) expect(Math.min(ms, startMs)).toBeGreaterThanOrEqual(0);
+    const text = String(trace).split("\n");
+    expect(text.filter((line) => line.includes("forward linear."))).toHaveLength(2);
+    expect(text.at(-1)).toMatch(new RegExp(`in all, ${dispatches.length} dispatches, by timestamps of the device`));
+    const { traceEvents } = trace.toChromeTrace();
+    expect(traceEvents).toHaveLength(dispatches.length);
+    for (const [i, { ph, ts, dur }] of traceEvents.entries()) {
+      expect(ph).toBe("X");
+      const end = i > 0 ? traceEvents[i - 1]!.ts + traceEvents[i - 1]!.dur : 0;
+      expect(ts).toBeGreaterThanOrEqual(end);
+      expect(dur).toBeGreaterThanOrEqual(0);
+    }
+    // A traced step is a step like any other.
+    using other = perceptron();
+    await other.step(POINTS, { scheduleFactor: 0.5 });
+    expect(await net.read("second.w")).toEqual(await other.read("second.w"));
+  });
+});

@@ -114,7 +114,7 @@ export class OptimizerPlans {
       ...(loss !== undefined && { [LOSS]: Float32Array.of(loss) }),
       ...this.#counts.inputs(this.options.optimizer, groups, scheduleFactor),
     });
-    return { plan: update, store: this.state, inputs };
+    return { plan: update, store: this.state, inputs, isUpdate: true };
   }
 
   /** Loss and global gradient norm of an update that was run; counts the update where both are finite. */
