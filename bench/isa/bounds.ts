@@ -1,6 +1,7 @@
 import type { Use } from "./entry";
 import { heavyBlocks, hottest, streamingBlocks } from "./machine-code";
 import type { Block, MachineCode } from "./machine-code";
+import type { PeerWork } from "./quoted";
 
 /** What an entry's machine code has to keep on RDNA2 and RDNA3. */
 export interface Bound {
@@ -113,3 +114,14 @@ export const REASONS: readonly { readonly entry: RegExp; readonly bound: string;
       "an invocation keeps its rows of k, v, dk and dv in registers; from 1e6 FLOPs on, attention_tiled runs instead",
   },
 ];
+
+/** Why a peer's inner loop has a larger share of multiply-adds than ours, as the machine code shows. */
+export const BEHIND: Readonly<Record<PeerWork | "narrow product", string>> = {
+  product:
+    "For four steps, 256 multiply-adds share 11 instructions that make addresses; a peer's loop over a complete tile is unrolled to constant ones. It reads twice the bytes from workgroup memory, since an invocation has 4 x 4 sums and not 8 x 8.",
+  "narrow product":
+    "A c of few columns has few sums, so that slices share them: for every tile that is copied a slice adds four steps, 64 multiply-adds, and makes its addresses once: three clamps (WGSL's bounds checks), a product, and additions. A peer unrolls all steps of a tile in one invocation.",
+  "attention forward":
+    "The loops have an end that the compiler does not know, since unrolled ones would not fit the instruction cache; so every step's row is clamped (WGSL's bounds checks, by scalar instructions) and each of its 8 to 12 reads adds the row to a lane's offset: 13 to 16 instructions with 64 to 128 multiply-adds. A peer that reads twice the bytes has one row of scores a lane, and constant addresses.",
+  "attention gradients": "As forward.",
+};

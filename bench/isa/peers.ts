@@ -5,6 +5,7 @@ import { rowWorkloads } from "../peers/rows";
 import { tfjs } from "../peers/tfjs";
 import type { Workload } from "../peers/workload";
 import { actAsBrowser } from "../support/browser";
+import { onnxruntime } from "./onnxruntime";
 import { beginPipeline, endCompilation, endPipeline } from "./toolchain";
 
 /** A shader as a peer hands it to WebGPU. */
@@ -25,24 +26,24 @@ interface CaughtShader {
 }
 
 /**
- * Compiles the shaders of TensorFlow.js and jax-js for the workloads of `bench:peers`, in a program that `runOnFamily`
- * started: what they choose for this machine's adapter.
+ * Compiles the shaders of TensorFlow.js, jax-js and, where it is installed, onnxruntime-web for the workloads of `bench:peers`,
+ * in a program that `runOnFamily` started: what they choose for this machine's adapter.
  */
 export async function compilePeers(): Promise<void> {
   const gpu = actAsBrowser();
-  const shaders = await catchShaders();
   const adapter = await gpu.requestAdapter();
   if (!adapter) throw new Error("The driver gives WebGPU no adapter.");
   const { maxComputeInvocationsPerWorkgroup, maxComputeWorkgroupSizeX, maxComputeWorkgroupStorageSize } =
     adapter.limits;
   const device = await adapter.requestDevice({
+    requiredFeatures: (["shader-f16", "subgroups"] as const).filter((feature) => adapter.features.has(feature)),
     requiredLimits: { maxComputeInvocationsPerWorkgroup, maxComputeWorkgroupSizeX, maxComputeWorkgroupStorageSize },
   });
-  for (const { shader, code, entryPoint } of shaders) {
+  for (const { shader, code, entryPoint } of await catchShaders()) {
     const module = device.createShaderModule({ code });
     const compute = { module, ...(entryPoint !== undefined && { entryPoint }) };
     beginPipeline(JSON.stringify(shader));
-    await device.createComputePipelineAsync({ layout: "auto", compute });
+    device.createComputePipeline({ layout: "auto", compute });
     endPipeline();
   }
   endCompilation(adapter.info.description);
@@ -58,9 +59,13 @@ async function catchShaders(): Promise<readonly CaughtShader[]> {
     const key = [current.peer, entryPoint, code].join("\n");
     if (!shaders.has(key)) shaders.set(key, { shader: { ...current, label }, code, entryPoint });
   });
-  for (const engine of [await tfjs(), await jax()]) {
-    for (const make of [...productWorkloads(), ...attentionWorkloads(), ...rowWorkloads()]) {
+  const workloads = [...productWorkloads(), ...attentionWorkloads(), ...rowWorkloads()];
+  const onnx = await onnxruntime();
+  for (const engine of [await tfjs(), await jax(), ...(onnx ? [onnx] : [])]) {
+    for (const make of workloads) {
       const workload = make();
+      // It has no gradients.
+      if (engine === onnx && workload.learn.length > 0) continue;
       current = { peer: engine.name, workload: workload.name, family: workload.family };
       const runner = await engine.prepare(workload);
       await runner.run();
@@ -71,8 +76,10 @@ async function catchShaders(): Promise<readonly CaughtShader[]> {
   return [...shaders.values()];
 }
 
-/** Lets buffers map at once, to zeros. */
+/** Lets buffers map at once, to zeros, and nothing wait for commands, which the driver may never call done. */
 function ignoreResults(): void {
+  GPUQueue.prototype.onSubmittedWorkDone = () => Promise.resolve(undefined);
+  GPUDevice.prototype.popErrorScope = () => Promise.resolve(null);
   GPUBuffer.prototype.mapAsync = () => Promise.resolve(undefined);
   GPUBuffer.prototype.getMappedRange = function (this: GPUBuffer, offset = 0, size = this.size - offset) {
     return new ArrayBuffer(size);
@@ -85,12 +92,14 @@ function watchPipelines(onPipeline: (label: string, code: string, entryPoint: st
   /* eslint-disable @typescript-eslint/unbound-method -- the functions below call them on their own device */
   const { createShaderModule, createComputePipeline, createComputePipelineAsync } = prototype;
   /* eslint-enable @typescript-eslint/unbound-method */
-  const codes = new WeakMap<GPUShaderModule, string>();
-  const note = ({ label = "", compute: { module, entryPoint } }: GPUComputePipelineDescriptor): void =>
-    onPipeline(label, codes.get(module) ?? "", entryPoint);
+  const modules = new WeakMap<GPUShaderModule, GPUShaderModuleDescriptor>();
+  const note = ({ label = "", compute: { module, entryPoint } }: GPUComputePipelineDescriptor): void => {
+    const { code = "", label: moduleLabel = "" } = modules.get(module) ?? {};
+    onPipeline(label || moduleLabel, code, entryPoint);
+  };
   prototype.createShaderModule = function (descriptor: GPUShaderModuleDescriptor) {
     const module = createShaderModule.call(this, descriptor);
-    codes.set(module, descriptor.code);
+    modules.set(module, descriptor);
     return module;
   };
   prototype.createComputePipeline = function (descriptor: GPUComputePipelineDescriptor) {
@@ -99,7 +108,7 @@ function watchPipelines(onPipeline: (label: string, code: string, entryPoint: st
   };
   prototype.createComputePipelineAsync = function (descriptor: GPUComputePipelineDescriptor) {
     note(descriptor);
-    return createComputePipelineAsync.call(this, descriptor);
+    return Promise.resolve(createComputePipeline.call(this, descriptor));
   };
   return () => Object.assign(prototype, { createShaderModule, createComputePipeline, createComputePipelineAsync });
 }

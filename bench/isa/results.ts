@@ -2,13 +2,14 @@ import { writeFile } from "node:fs/promises";
 import { provenance } from "../../scripts/provenance.mjs";
 import { standaloneSvg } from "../../src/report/svg";
 import { dotRows } from "../support/dot-rows";
-import { REASONS } from "./bounds";
+import { BEHIND, REASONS } from "./bounds";
 import type { Compiled, CompiledAll } from "./compile-all";
 import type { Entry } from "./entry";
 import { missedBy } from "./missed";
 import type { Missed } from "./missed";
 import type { PeerShader } from "./peers";
 import { QUOTED, QUOTED_ORIGIN } from "./quoted";
+import type { PeerWork, QuotedFigures } from "./quoted";
 import { BOUNDED, figuresOf, formatWidths, rowsOf } from "./rows";
 import type { Figures, Row } from "./rows";
 import type { Family } from "./toolchain";
@@ -70,7 +71,7 @@ function entriesOf(compiled: readonly Compiled<Entry>[]): object[] {
 function peerRowsOf(compiled: readonly Compiled<PeerShader>[]): PeerRow[] {
   const rows = new Map<string, PeerRow>();
   for (const { of: shader, family, code } of compiled) {
-    const figures = figuresOf(code, { kind: "product" });
+    const figures = figuresOf(code, { kind: shader.family === "attention" ? "attention" : "product" });
     if ((figures.hot?.fma ?? 0) < LEAST_FMA) continue;
     const { peer, label, workload } = shader;
     const key = JSON.stringify([peer, label, shader.family, family]);
@@ -158,9 +159,24 @@ function page(
       range(shaders.flatMap(({ hot }) => hot?.fmaPerValu ?? [])),
       range(shaders.flatMap(({ hot }) => hot?.ldsBytesPerFma ?? [])),
     ]);
-  const quoted = QUOTED.map(({ shader, registers, waves, fmaPerValu, ldsBytesPerFma }) => {
-    return [`${shader} *`, registers, "0", waves, fmaPerValu, ldsBytesPerFma];
-  });
+  const quotedTable = quotedBeside(peers).map(
+    ({ peer, shader, registers, waves, fmaPerValu, ldsBytesPerFma, reason }) => {
+      return [
+        `${peer}, ${shader} * (${reason})`,
+        String(registers),
+        "0",
+        waves,
+        String(fmaPerValu),
+        String(ldsBytesPerFma),
+      ];
+    },
+  );
+  const behindTable = behind(rows, peers).map(({ work, ours, best }) => [
+    work,
+    `${ours.share}; ${ours.bytes}`,
+    `${best.peer}: ${best.share}; ${best.bytes}`,
+    BEHIND[work],
+  ]);
   const figures = ["registers", "spilled", "waves", "fma / valu", "bytes / fma"];
   return `${heading(origin, all.filter(([key]) => !key.endsWith("not chosen")).length, Object.keys(missed).length)}
 ## Products and attention
@@ -176,13 +192,75 @@ ${table(["entry", "registers", "waves", "reads", "writes", "bounds"], streams)}
 
 ## Shaders of other libraries, RDNA3
 
-Caught as TensorFlow.js 4.22 and jax-js 0.1.25 hand them to WebGPU for the workloads of \`bench:peers\`; those without an
-inner loop of multiply-adds are left out. In brackets: the number of shaders. A shader belongs to the first workload that needs it.
+Caught as ${[...new Set(peers.map(({ peer }) => peer))].join(", ")} hand them to WebGPU for the workloads of \`bench:peers\`;
+those without an inner loop of multiply-adds are left out. In brackets: the number of shaders. A shader belongs to the first workload
+that needs it.
 
-${table(["shader", ...figures], [...peerTable, ...quoted])}
+${table(["shader", ...figures], [...peerTable, ...quotedTable])}
 
-\\* ${QUOTED_ORIGIN}.
+\\* Not caught here, for the reason in brackets; ${QUOTED_ORIGIN}.
+
+## Where a peer's loop has a larger share, RDNA3
+
+The least of ours and the best of all peers' shaders for work of the same kind: multiply-adds among vector instructions, and bytes of
+workgroup memory read per multiply-add. A peer's shader for a wide product is compared with narrow ones too, which it also computes.
+
+${table(["work", "ours: fma / valu; bytes / fma", "best peer", "the machine code's reason"], behindTable)}
 `;
+}
+
+/** The quoted figures of peers that were not caught. */
+const quotedBeside = (peers: readonly PeerRow[]): QuotedFigures[] =>
+  QUOTED.filter(({ peer: quoted }) => !peers.some(({ peer }) => peer.startsWith(quoted)));
+
+interface Loop {
+  readonly share: number;
+  readonly bytes: number;
+}
+
+interface BehindRow {
+  readonly work: keyof typeof BEHIND;
+  readonly ours: Loop;
+  readonly best: Loop & { readonly peer: string };
+}
+
+/** Kinds of work in which the least of our shares on RDNA3 is below the best of a peer. */
+function behind(rows: readonly Row[], peers: readonly PeerRow[]): BehindRow[] {
+  const quoted = quotedBeside(peers).map(({ peer, work, fmaPerValu, ldsBytesPerFma }) => {
+    return { peer, work, share: fmaPerValu, bytes: ldsBytesPerFma };
+  });
+  const caught = peers.flatMap(({ peer, work: family, family: gpu, workloads, shaders }) => {
+    const work = gpu === "RDNA3" ? peerWork(family, workloads) : undefined;
+    if (!work) return [];
+    return shaders.flatMap(({ hot }) =>
+      hot ? [{ peer, work, share: hot.fmaPerValu, bytes: hot.ldsBytesPerFma }] : [],
+    );
+  });
+  // The keys of an object of this type.
+  const works = Object.keys(BEHIND) as (keyof typeof BEHIND)[];
+  return works.flatMap((work) => {
+    const ours = rows
+      .filter((row) => row.family === "RDNA3" && row.use.origin === "step" && ourWork(row) === work)
+      .flatMap(({ figures: { hot } }) => (hot ? [{ share: hot.fmaPerValu, bytes: hot.ldsBytesPerFma }] : []))
+      .sort((a, b) => a.share - b.share)[0];
+    const best = [...caught, ...quoted]
+      .filter((loop) => loop.work === (work === "narrow product" ? "product" : work))
+      .sort((a, b) => b.share - a.share)[0];
+    return ours && best && ours.share < best.share ? [{ work, ours, best }] : [];
+  });
+}
+
+function ourWork({ entry, use: { kind } }: Row): keyof typeof BEHIND | undefined {
+  if (kind === "product" || kind === "narrow product") return kind;
+  if (kind !== "attention") return undefined;
+  return entry.entry === "forward" ? "attention forward" : "attention gradients";
+}
+
+/** What a caught shader computes. Those that only a backward pass needs are first needed by a workload that has one. */
+function peerWork(family: PeerShader["family"], workloads: readonly string[]): PeerWork | undefined {
+  if (family === "product" || family === "lora") return "product";
+  if (family !== "attention") return undefined;
+  return workloads.every((name) => name.includes("backward")) ? "attention gradients" : "attention forward";
 }
 
 function reasonOf(key: string, bound: string): string {
