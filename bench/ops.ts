@@ -11,19 +11,20 @@ import { measureCeiling } from "./support/ceiling";
 import type { Ceiling } from "./support/ceiling";
 import { hasTimeFor } from "./support/deadline";
 import { main } from "./support/main";
-import { report, round } from "./support/results";
+import { report, round, writeResults } from "./support/results";
 import { timePlan } from "./support/timing";
 
 /** Times the bench cases of all ops: forward, then forward and backward together. */
 export async function ops(engine: Engine): Promise<void> {
   const ceiling = await measureCeiling(engine);
   const rows: Record<string, unknown>[] = [];
-  for (const op of OPS) {
-    for (const test of op.cases.filter(({ bench }) => bench)) {
-      if (!hasTimeFor(`${op.name}: ${test.name}`)) continue;
-      rows.push(await measure(engine, ceiling, op, test, false));
-      if (op.gradients.length > 0) rows.push(await measure(engine, ceiling, op, test, true));
-    }
+  const cases = OPS.flatMap((op) => op.cases.filter(({ bench }) => bench).map((test) => ({ op, test })));
+  const names = cases.map(({ op, test }) => `${op.name}: ${test.name}`);
+  for (const [i, { op, test }] of cases.entries()) {
+    if (!hasTimeFor(names[i]!)) continue;
+    await writeResults(engine, "ops", rows, names.slice(i));
+    rows.push(await measure(engine, ceiling, op, test, false));
+    if (op.gradients.length > 0) rows.push(await measure(engine, ceiling, op, test, true));
   }
   await report(engine, "ops", rows);
 }

@@ -17,19 +17,23 @@ import { round, writeResults } from "./support/results";
 /**
  * Compares this engine with TensorFlow.js, jax-js and gpu.js in alternating runs, in one process on one adapter. Operands
  * are on the GPU before a run, and results stay there. A run ends when the engine's own queue is empty. All engines wait for
- * that as this one does, with naps: polling would take a core from a software adapter. The program's arguments select the
- * workloads whose names contain one of them.
+ * that as this one does, with naps: polling would take a core from a software adapter.
+ * @param nameParts select the workloads whose names contain one of them. Default: all workloads, whose figures are written.
  */
-export async function peers(engine: Engine): Promise<void> {
+export async function peers(engine: Engine, nameParts: readonly string[] = []): Promise<void> {
   const engines = [safetape(engine), await tfjs(), await jax(), await gpujs("webgpu"), await gpujs("cpu")];
   const workloads = [productWorkloads(), attentionWorkloads(), rowWorkloads(), await stepWorkloads(engine)].flat();
-  const nameParts = process.argv.slice(2);
   const results: Record<string, unknown>[] = [];
   const table: Record<string, unknown>[] = [];
-  for (const make of workloads) {
+  const isComplete = nameParts.length === 0;
+  const sync = Object.fromEntries(engines.map(({ name, sync: method }) => [name, method]));
+  for (const [i, make] of workloads.entries()) {
     const workload = make();
     if (nameParts.length > 0 && !nameParts.some((part) => workload.name.includes(part))) continue;
     if (!hasTimeFor(workload.name)) continue;
+    const rest = workloads.length - i - 1;
+    const notReached = [workload.name, ...(rest > 0 ? [`${rest} workloads after it`] : [])];
+    if (isComplete) await writeResults(engine, "peers", { sync, workloads: results }, notReached);
     const figures = await measure(engines, workload, (work) => napping(work, engine.info));
     const verdict = compareWithTarget(figures, workload.target);
     results.push({ workload: workload.name, flops: workload.flops, engines: figures, ...verdict });
@@ -38,9 +42,8 @@ export async function peers(engine: Engine): Promise<void> {
   }
   console.log(`\npeers on ${engine.info.description || engine.info.device}, milliseconds`);
   console.table(table);
-  const sync = Object.fromEntries(engines.map(({ name, sync: method }) => [name, method]));
   console.log("How each engine waits for the end of a run:", sync, "In the training step every engine reads its loss.");
-  if (nameParts.length === 0) await writeResults(engine, "peers", { sync, workloads: results });
+  if (isComplete) await writeResults(engine, "peers", { sync, workloads: results });
 }
 
 type Figures = Readonly<Record<string, Figure>>;
@@ -64,4 +67,4 @@ const describe = (figures: Figures): string =>
     )
     .join("; ");
 
-await main("peers", peers);
+await main("peers", (engine) => peers(engine, process.argv.slice(2)));

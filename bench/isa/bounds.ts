@@ -118,7 +118,7 @@ export const REASONS: readonly { readonly entry: RegExp; readonly bound: string;
 /** Why a peer's inner loop has a larger share of multiply-adds than ours, as the machine code shows. */
 export const BEHIND: Readonly<Record<PeerWork | "narrow product", string>> = {
   product:
-    "For four steps, 256 multiply-adds share 11 instructions that make addresses; a peer's loop over a complete tile is unrolled to constant ones. It reads twice the bytes from workgroup memory, since an invocation has 4 x 4 sums and not 8 x 8.",
+    "For four steps, 256 multiply-adds share 11 instructions that make addresses: four clamps (WGSL's bounds checks) and seven additions. A peer's loop over all steps of a tile is unrolled, so that addresses are constants, but reads twice the bytes from workgroup memory: an invocation has fewer sums for each vector that it reads.",
   "narrow product":
     "A c of few columns has few sums, so that slices share them: for every tile that is copied a slice adds four steps, 64 multiply-adds, and makes its addresses once: three clamps (WGSL's bounds checks), a product, and additions. A peer unrolls all steps of a tile in one invocation.",
   "attention forward":

@@ -85,7 +85,9 @@ async function prepare(ort: OnnxRuntime, { family, inputs, learn, attributes, na
   const session = await ort.InferenceSession.create(model, { executionProviders: ["webgpu"] });
   const tensors = operands.map(([slot, shape, data]) => [slot, new ort.Tensor("float32", data, shape)] as const);
   return {
-    run: async () => void (await session.run(Object.fromEntries(tensors))),
+    run: async () => {
+      await session.run(Object.fromEntries(tensors));
+    },
     outputs: () => Promise.reject(new Error(`Results of ${ONNXRUNTIME} are not read.`)),
     // A session that is released waits for a device that never ran anything.
     dispose: () => undefined,
@@ -99,6 +101,6 @@ function copySharedMemory(): void {
   const { writeBuffer } = prototype;
   prototype.writeBuffer = function (buffer, offset, data, start, size) {
     const copied = data instanceof Uint8Array && data.buffer instanceof SharedArrayBuffer ? data.slice() : data;
-    return writeBuffer.call(this, buffer, offset, copied, start, size);
+    writeBuffer.call(this, buffer, offset, copied, start, size);
   };
 }

@@ -4,6 +4,7 @@ import type { NoAttributes, Op } from "../../src/op/declaration";
 import type { Kernel } from "../../src/op/kernel";
 import { plan } from "../../src/tape/plan";
 import { Recorder } from "../../src/tape/tape";
+import { hasTimeFor } from "./deadline";
 import { preparePlan, time } from "./timing";
 
 /** The highest rates that simple kernels reach on an adapter; the op benches report their kernels as shares of them. */
@@ -132,11 +133,29 @@ const OTHER_GROUPS: readonly number[] = [32, 128, 256];
 const FINALISTS = 3;
 const ROUNDS = 4;
 
-/** Tries many shapes and keeps the highest rates: no shape, and no other program, makes one higher than what the adapter can do. */
-export async function measureCeiling(engine: Engine): Promise<Ceiling> {
+/**
+ * Tries many shapes and keeps the highest rates: no shape, and no other program, makes one higher than what the adapter can do.
+ * Past the bench's deadline, at least one shape of each is tried.
+ * @param onRates gets the rates so far after every shape.
+ */
+export async function measureCeiling(
+  engine: Engine,
+  onRates: (rates: Pick<Ceiling, "fma" | "copy">) => Promise<void> = () => Promise.resolve(),
+): Promise<Ceiling> {
   const { isSoftware } = engine.info;
-  const fma = await ratesOf(engine, FMA_SHAPES, (shape) => fmaProbe(shape, isSoftware));
-  const copy = await ratesOf(engine, COPY_SHAPES, (shape) => copyProbe(shape, isSoftware));
+  const none: Rates = new Map();
+  const copy = await ratesOf(
+    engine,
+    COPY_SHAPES,
+    (shape) => copyProbe(shape, isSoftware),
+    (rates) => onRates({ fma: none, copy: rates }),
+  );
+  const fma = await ratesOf(
+    engine,
+    FMA_SHAPES,
+    (shape) => fmaProbe(shape, isSoftware),
+    (rates) => onRates({ fma: rates, copy }),
+  );
   return { gflops: Math.max(...fma.values()), gigabytesPerSecond: Math.max(...copy.values()), fma, copy };
 }
 
@@ -145,12 +164,16 @@ async function ratesOf<Shape>(
   engine: Engine,
   shapes: readonly Shape[],
   probeOf: (shape: Shape & { readonly group: number }) => Probe,
+  onRates: (rates: Rates) => Promise<void>,
 ): Promise<Rates> {
   const rates = new Map<Probe, number>();
   const fastest = (): Probe[] => [...rates].sort(([, a], [, b]) => b - a).map(([probe]) => probe);
+  const sorted = (): Rates => new Map(fastest().map((probe) => [probe.name, rates.get(probe)!]));
   const measure = async (probe: Probe): Promise<void> => {
+    if (rates.size > 0 && !hasTimeFor(probe.name)) return;
     const rate = probe.work / (await secondsOf(engine, probe)) / 1e9;
     rates.set(probe, Math.max(rate, rates.get(probe) ?? 0));
+    await onRates(sorted());
   };
   const shapeOf = new Map<Probe, Shape>();
   const add = async (shape: Shape, group: number): Promise<void> => {
@@ -165,7 +188,7 @@ async function ratesOf<Shape>(
   for (let round = 0; round < ROUNDS; round++) {
     for (const probe of fastest().slice(0, FINALISTS)) await measure(probe);
   }
-  return new Map(fastest().map((probe) => [probe.name, rates.get(probe)!]));
+  return sorted();
 }
 
 /** Runs of a probe within one submit, so that the cost of a submit hardly counts. */

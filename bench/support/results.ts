@@ -1,4 +1,4 @@
-import { mkdir, writeFile } from "node:fs/promises";
+import { mkdir, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Engine } from "../../src/engine";
 import { leftOut } from "./deadline";
@@ -17,13 +17,30 @@ export async function report(engine: Engine, name: string, rows: readonly Record
   await writeResults(engine, name, rows);
 }
 
-/** Writes `bench/results/NAME-ADAPTER.json` with the provenance of the figures. */
-export async function writeResults(engine: Pick<Engine, "info">, name: string, results: unknown): Promise<void> {
+/**
+ * Writes `bench/results/NAME-ADAPTER.json` with the provenance of the figures. A bench that may be stopped calls it after every
+ * measurement, so that the file has what was measured until then.
+ * @param notReached the measurements that are still to come.
+ */
+export async function writeResults(
+  engine: Pick<Engine, "info">,
+  name: string,
+  results: unknown,
+  notReached: readonly string[] = [],
+): Promise<void> {
   const folder = join(process.cwd(), "bench", "results");
   await mkdir(folder, { recursive: true });
   const file = join(folder, `${name}-${adapterName(engine)}.json`);
-  const unmeasured = leftOut.length > 0 ? { "left out for want of time": leftOut } : {};
-  await writeFile(file, `${JSON.stringify({ ...provenance(engine.info), ...unmeasured, results }, null, 1)}\n`);
+  const unmeasured = {
+    ...(leftOut.length > 0 && { "left out for want of time": leftOut }),
+    ...(notReached.length > 0 && { "not reached": notReached }),
+  };
+  // What a process that is stopped while it writes leaves behind is not this file.
+  await writeFile(
+    `${file}.part`,
+    `${JSON.stringify({ ...provenance(engine.info), ...unmeasured, results }, null, 1)}\n`,
+  );
+  await rename(`${file}.part`, file);
 }
 
 /** Rounds to three significant digits. */

@@ -26,9 +26,21 @@ it("a check finds a wrong variant, one that does not compile, and a wrong gradie
   expect(refused?.entries).toEqual(["double_broken.forward"]);
   expect(refused?.refusal).toMatch(/double_broken/);
   expect(faultText(wrong[0]!)).toMatch(/^wrong {5}double\.grad_x \(portable\), double, "a vector": dx has the error/);
-  const result: CheckResult = { cases, entries, variants: [], wrong };
+  const result: CheckResult = { cases, entries, variants: [], wrong, leftOut: [] };
   expect(() => refuseWrong(result)).toThrow(KernelError);
   expect(() => refuseWrong({ ...result, wrong: [] })).not.toThrow();
+});
+
+it("a check leaves out the variants of a case that has taken too long, names them, and says before a case what is to come", async () => {
+  const toCome: (readonly string[])[] = [];
+  const { wrong, leftOut, variants } = await checkOps(device, [doubleOp([doubleVariant("wrong", { FACTOR: 3 })], 5)], {
+    caseMilliseconds: -1,
+    beforeCase: (_, cases) => Promise.resolve(void toCome.push(cases)),
+  });
+  expect(variants).toEqual([]);
+  expect(leftOut).toEqual(["double, a vector: wrong"]);
+  expect(wrong.every(({ variant }) => variant === "portable")).toBe(true);
+  expect(toCome).toEqual([["double, a vector"]]);
 });
 
 it("safetape doctor --check compares the ops that it is given, and says that they are right", async () => {

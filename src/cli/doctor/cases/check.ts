@@ -37,6 +37,8 @@ export interface CheckResult {
   /** Variants that ran in addition to the portable kernels, each as "kernel: name". */
   readonly variants: readonly string[];
   readonly wrong: readonly WrongResult[];
+  /** What was left out since its case had taken too long, each as "op, case: variant". */
+  readonly leftOut: readonly string[];
 }
 
 export interface CheckOptions {
@@ -46,6 +48,10 @@ export interface CheckOptions {
    */
   readonly usualOnly?: boolean;
   readonly onProgress?: (done: number, total: number) => void;
+  /** Milliseconds after which a case begins no further variant. Default: no limit. */
+  readonly caseMilliseconds?: number;
+  /** Gets what was found before each case, and the cases that are still to come. The check waits for it. */
+  readonly beforeCase?: (soFar: CheckResult, cases: readonly string[]) => Promise<void>;
 }
 
 /**
@@ -56,7 +62,7 @@ export interface CheckOptions {
 export async function checkOps(
   { handle, info }: Pick<Device, "handle" | "info">,
   ops: readonly Op[],
-  { usualOnly = false, onProgress }: CheckOptions = {},
+  { usualOnly = false, onProgress, caseMilliseconds = Infinity, beforeCase }: CheckOptions = {},
 ): Promise<CheckResult> {
   const walk = new VariantWalk(info, !usualOnly, new Set(), usualOnly);
   // The caller closes the GPU's device, so this second view of it is not closed.
@@ -65,8 +71,17 @@ export async function checkOps(
   const entries = new Set<string>();
   const variants = new Set<string>();
   const wrong: WrongResult[] = [];
+  const leftOut: string[] = [];
+  const soFar = (): CheckResult => {
+    return { cases: cases.length, entries: [...entries].sort(), variants: [...variants].sort(), wrong, leftOut };
+  };
   for (const [i, [op, test]] of cases.entries()) {
     onProgress?.(i, cases.length);
+    await beforeCase?.(
+      soFar(),
+      cases.slice(i).map(([{ name }, { name: of }]) => `${name}, ${of}`),
+    );
+    const start = performance.now();
     const reference = new CaseReference(op, test);
     const check = async (variant: string, { half = false, places }: Partial<NotedVariant> = {}): Promise<void> => {
       const least = half ? HALF_TOLERANCE : 0;
@@ -86,6 +101,10 @@ export async function checkOps(
     await walk.run(
       () => check("portable"),
       async (name, noted) => {
+        if (performance.now() - start > caseMilliseconds) {
+          leftOut.push(`${op.name}, ${test.name}: ${name}`);
+          return;
+        }
         for (const place of noted.places) {
           entries.add(place);
           variants.add(`${place.split(".")[0]}: ${name}`);
@@ -94,7 +113,7 @@ export async function checkOps(
       },
     );
   }
-  return { cases: cases.length, entries: [...entries].sort(), variants: [...variants].sort(), wrong };
+  return soFar();
 }
 
 /** An entry behind its kernel's name. */
