@@ -4,8 +4,8 @@
 //   node scripts/compare-speed.mjs BEFORE OUT.json [FIRST [LAST]]     BEFORE has node_modules; workloads by their numbers, from 0
 //
 // By the clock where the machine is idle; the time of all cores is that of a software adapter, also where others use the machine.
-// Both sides start anew a few times: where the pages of a process lie decides up to a third of the time of products whose rows
-// are 8 kB apart. The same code took 195 to 330 ms of all cores in one process and the next, so the fastest turns say most.
+// Both sides start anew a few times: on shared cores, one process of the same code took 195 ms of all cores for a LoRA layer of
+// 2048 x 2048 and the next one 330 ms, with little spread within each. So the fastest turns say most.
 // Rows that OUT.json has of the same two commits stay, so that a comparison can be made in parts.
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
