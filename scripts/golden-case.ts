@@ -1,4 +1,4 @@
-import { comparisonOutput, comparisonPlan } from "../src/train/plans/comparison-trace";
+import { comparisonOutput, comparisonPlan, probeMasks } from "../src/train/plans/comparison-trace";
 import { trace } from "../src/train/plans/trace";
 import { finishCka } from "../src/ops/cka";
 import { fixed } from "../src/freeze/fixed";
@@ -124,6 +124,7 @@ async function firstForward(parts: FirstForward): Promise<number[]> {
   const ones = (tokens: number): Int32Array => new Int32Array(batch.size * tokens).fill(1);
   const inputs = {
     ...batchInputs(model, batch, { virtualTokens: adapter.virtualTokens }),
+    ...probeMasks(model, batch),
     probe_mask: ones(batch.length),
     decoder_probe_mask: ones(batch.targetLength ?? 0),
   };

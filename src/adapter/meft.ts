@@ -149,17 +149,17 @@ const inside = ({ name }: Pick<Block, "name">): string => `${name}.adapter`;
 /** Name of the bottleneck that is a function of its own between the streams. */
 const between = ({ name }: Pick<Block, "name">): string => `${name}.stream_adapter`;
 
-/** Attention and feed-forward of a layer. @throws ConfigError for a family whose layers are not one after the other. */
+/** Attention and feed-forward of a layer. @throws ConfigError where layers are not one after the other, or not equally wide. */
 function subLayersOf(
   model: Model,
   layer: number | undefined,
   { variant }: MeftConfig,
 ): { attention: Block; feedForward: Block } {
   const [attention, feedForward] = blocksOf(model).filter((block) => block.layer === layer);
-  if (attention && feedForward && !model.encoderDecoder && (variant !== 3 || model.parts))
-    return { attention, feedForward };
+  const isRow = !model.encoderDecoder && !model.states;
+  if (attention && feedForward && isRow && (variant !== 3 || model.parts)) return { attention, feedForward };
   throw new ConfigError(
-    `The layers of this ${model.family} model are not attention followed by a feed-forward.`,
+    `The layers of this ${model.family} model are not attention followed by a feed-forward of one width.`,
     'Use a method that leaves the layers as they are, such as lora() with recompute: "layers".',
   );
 }

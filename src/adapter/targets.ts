@@ -72,9 +72,11 @@ export function resolveTargets(
     modules_to_save: config.modules_to_save ?? [...model.heads],
   };
   const { target_modules: targets, layers_to_transform: chosen } = resolved;
-  // PEFT's choice of layers limits ends of module paths alone.
+  // PEFT's choice of layers limits ends of module paths alone, and by numbers in paths, which count within a stage of Swin.
   const areEnds =
-    typeof targets !== "string" && !model.projections.some((projection) => isListed(model, projection, targets));
+    typeof targets !== "string" &&
+    !model.projections.some((projection) => isListed(model, projection, targets)) &&
+    (layers === undefined || !model.states);
   if (chosen === null || areEnds) return resolved;
   if (layers === undefined) {
     if (typeof targets !== "string") return resolved;

@@ -295,15 +295,15 @@ const isAboveLayers = (model: Model, name: string): boolean =>
     ({ name: module, layer, role }) => layer === undefined && role === undefined && name.startsWith(`${module}.`),
   );
 
-/** Random elements from N(0, initializer_range); zeros for a bias and for a constant. */
+/** Random elements from N(0, initializer_range); zeros for a bias and for a constant, and what a family says. */
 function initial(
-  { name, isBuffer }: ParameterSpec,
+  { name, isBuffer, initial: value = isBuffer || name.endsWith(".bias") ? 0 : undefined }: ParameterSpec,
   config: Readonly<Record<string, unknown>>,
   random: Random,
 ): ElementSource {
   const range = config["initializer_range"];
   const deviation = typeof range === "number" ? range : 0.02;
-  if (isBuffer || name.endsWith(".bias")) return (first, end) => new Float32Array(end - first);
+  if (value !== undefined) return (first, end) => new Float32Array(end - first).fill(value);
   return (first, end) => Float32Array.from({ length: end - first }, () => random.normal() * deviation);
 }
 

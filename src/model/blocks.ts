@@ -1,6 +1,7 @@
 import { Recorder } from "../tape/tape";
 import { Forward } from "./forward";
-import type { Model } from "./model";
+import { statesShape } from "./model";
+import type { BatchSize, Model } from "./model";
 
 /** A sub-layer whose output an adapter may change before its residual is added. */
 export interface Block {
@@ -23,10 +24,11 @@ export function blocksOf(model: Model): readonly Block[] {
   if (cached) return cached;
   const blocks: Block[] = [];
   const recorder = new Recorder();
+  const batch: BatchSize = { size: 1, length: 1, targetLength: 1 };
   const forward = new Forward({
     recorder,
     model,
-    batch: { size: 1, length: 1, targetLength: 1 },
+    batch,
     isTraining: false,
     hooks: {
       block(_forward, site) {
@@ -36,7 +38,7 @@ export function blocksOf(model: Model): readonly Block[] {
       },
     },
   });
-  const stack = forward.stack(recorder.input("x", [1, 1, model.hiddenSize]));
+  const stack = forward.stack(recorder.input("x", statesShape(model, 0, batch)));
   for (let layer = 0; layer < model.layers; layer++) stack.layer(layer);
   cache.set(model, blocks);
   return blocks;

@@ -1,7 +1,7 @@
 import * as v from "valibot";
 import { count, only, parseConfig } from "./config";
 import type { LayerModules } from "./encoder-layer";
-import { classAndMeanClassifier, classAndMeanWeights } from "./heads";
+import { classAndMeanWeights, pooledClassifier } from "./heads";
 import type { Model } from "./model";
 import { RENAMED_ATTENTION, VISION_KEYS, visionEncoder } from "./vision-encoder";
 
@@ -44,6 +44,6 @@ export function dinov2(config: Readonly<Record<string, unknown>>): Model {
     tokens: ["cls_token"],
     renames: RENAMED_ATTENTION,
     constants: (tokens) => ({ class_and_mean: classAndMeanWeights(tokens) }),
-    head: (norm) => classAndMeanClassifier(config, c.hidden_size, norm),
+    head: (norm) => pooledClassifier(config, { hidden: c.hidden_size, norm, weights: "class_and_mean", sums: 2 }),
   });
 }

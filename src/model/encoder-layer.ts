@@ -1,9 +1,9 @@
 import { gelu } from "../ops/gelu";
 import { scaleColumns } from "../ops/scale_columns";
 import type { Value } from "../tape/tape";
-import type { Forward, RelativePositions } from "./forward";
+import type { BlockSite, Forward, RelativePositions } from "./forward";
 import { layersOf, normParameters } from "./model";
-import type { Model, ParameterSpec, Projection, ProjectionRole } from "./model";
+import type { LayerParts, Model, ParameterSpec, Projection, ProjectionRole } from "./model";
 import { layerStructures } from "./structure";
 
 /** Names of a layer's modules, behind the layer's own path. */
@@ -27,11 +27,13 @@ export interface LayerModules {
 /** The layers of an encoder: attention that is not causal, then a feed-forward with GELU. */
 export interface EncoderLayers {
   readonly count: number;
+  /** Number of the first of them in the model. Default 0. */
+  readonly first?: number;
   /** Path of a layer by its number. */
   readonly path: (index: number) => string;
   readonly modules: LayerModules;
-  /** Whether norms act on what enters a sub-layer, or on the sum that leaves it. */
-  readonly norms: "before" | "after";
+  /** Whether norms act on what enters a sub-layer, on its output, or on the sum that leaves it. */
+  readonly norms: "before" | "output" | "after";
   readonly hidden: number;
   readonly heads: number;
   readonly neurons: number;
@@ -39,17 +41,29 @@ export interface EncoderLayers {
   readonly approximation: "none" | "tanh";
   /** Whether queries, keys and values have biases. Default true. */
   readonly queryKeyValueBias?: boolean;
+  /** Whether keys have one. Default `queryKeyValueBias`. */
+  readonly keyBias?: boolean;
   /** Dropout of attention weights, and of the outputs of the two sub-layers. */
   readonly dropout: { readonly weights: number; readonly attention: number; readonly feedForward: number };
   /** How scores of the layer at a path depend on differences of positions. Default not at all. */
   readonly relative?: (forward: Forward, path: string) => RelativePositions;
-  /** Whether layers share a table with a column for each head, so that no layer's heads can be pruned. Default false. */
-  readonly isHeadTableShared?: boolean;
+  /**
+   * Records the attention of the layer at a path in a family's own way: x [b, t, d] to the output of the last projection. `norm`
+   * is that of what enters a sub-layer. The sub-layer's input is then x for adapters, too.
+   */
+  readonly attention?: (forward: Forward, index: number, x: Value, norm: (x: Value) => Value) => Value;
+  /** Records what becomes of a sub-layer's output before its residual is added; see `BlockSite`. Default nothing. */
+  readonly passing?: Readonly<Partial<Record<keyof LayerParts, Passing>>>;
+  /** Whether a table has a column for each head, so that no layer's heads can be pruned. Default false. */
+  readonly hasHeadTable?: boolean;
   /** Factor of the scores. Default 1 / sqrt(hidden / heads). */
   readonly scoreScale?: number;
   /** Whether all layers are the same modules, at the path of layer 0. Default false. */
   readonly isShared?: boolean;
 }
+
+/** A function of a layer's number and the output of one of its sub-layers [b, t, d], which it returns changed. */
+type Passing = (forward: Forward, index: number, x: Value) => Value;
 
 /** What a model has of its layers. */
 type LayersOfModel = Pick<
@@ -63,8 +77,8 @@ export function encoderLayers(layers: EncoderLayers): {
   readonly projections: readonly Projection[];
   readonly parameters: readonly ParameterSpec[];
 } {
-  const { count, hidden, heads, neurons, isShared = false } = layers;
-  const places = isShared ? [undefined] : Array.from({ length: count }, (_, layer) => layer);
+  const { count, first = 0, hidden, heads, neurons, isShared = false } = layers;
+  const places = isShared ? [undefined] : Array.from({ length: count }, (_, i) => first + i);
   const projections = places.flatMap((place) => layerProjections(layers, place));
   const sizes = { heads, headSize: hidden / heads, neurons };
   const { layer, parts } = layersOf({
@@ -82,7 +96,7 @@ export function encoderLayers(layers: EncoderLayers): {
       ...(isShared ? {} : { parts }),
       structures(index) {
         const all = isShared ? [] : layerStructures(index, projections, sizes);
-        return layers.isHeadTableShared ? all.filter(({ kind }) => kind !== "heads") : all;
+        return layers.hasHeadTable ? all.filter(({ kind }) => kind !== "heads") : all;
       },
     },
     projections,
@@ -91,9 +105,20 @@ export function encoderLayers(layers: EncoderLayers): {
 }
 
 function attentionPart(forward: Forward, layers: EncoderLayers, index: number, x: Value): Value {
-  const { modules, norms, dropout } = layers;
+  const { modules, norms, dropout, attention } = layers;
+  const name = `${pathOf(layers, index)}.${modules.attentionNorm}`;
+  const norm = (value: Value): Value => (norms === "before" ? forward.layerNorm(name, value, layers.eps) : value);
+  const input = attention ? x : norm(x);
+  const output = attention?.(forward, index, x, norm) ?? attentionOf(forward, layers, index, input);
+  const attended = forward.dropout(output, dropout.attention);
+  const block = { name: modules.attention, norm: modules.attentionNorm, scale: modules.attentionScale };
+  return ended(forward, layers, index, block, { x: attended, input, residual: x, passing: layers.passing?.attention });
+}
+
+/** Attention of all tokens of a text, and the projection of its output. */
+function attentionOf(forward: Forward, layers: EncoderLayers, index: number, input: Value): Value {
+  const { modules } = layers;
   const path = pathOf(layers, index);
-  const input = norms === "before" ? forward.layerNorm(`${path}.${modules.attentionNorm}`, x, layers.eps) : x;
   const mixed = forward.attention(
     `${path}.${parentOf(modules.query)}`,
     {
@@ -105,13 +130,11 @@ function attentionPart(forward: Forward, layers: EncoderLayers, index: number, x
     {
       headSize: layers.hidden / layers.heads,
       causal: false,
-      dropout: dropout.weights,
+      dropout: layers.dropout.weights,
       scale: layers.scoreScale,
     },
   );
-  const attended = forward.dropout(forward.linear(`${path}.${modules.attentionOutput}`, mixed), dropout.attention);
-  const block = { name: modules.attention, norm: modules.attentionNorm, scale: modules.attentionScale };
-  return ended(forward, layers, index, block, { x: attended, input, residual: x });
+  return forward.linear(`${path}.${modules.attentionOutput}`, mixed);
 }
 
 function feedForwardPart(forward: Forward, layers: EncoderLayers, index: number, between: Value): Value {
@@ -127,31 +150,34 @@ function feedForwardPart(forward: Forward, layers: EncoderLayers, index: number,
     return forward.dropout(forward.linear(`${path}.${modules.feedForwardOut}`, active), layers.dropout.feedForward);
   });
   const block = { name: modules.feedForward, norm: modules.feedForwardNorm, scale: modules.feedForwardScale };
-  return ended(forward, layers, index, block, { x: narrow, input, residual: between });
+  const { passing } = layers;
+  return ended(forward, layers, index, block, { x: narrow, input, residual: between, passing: passing?.feedForward });
 }
 
-/** Ends a sub-layer: layer scale, the residual, and the norm that follows it. */
+/** Ends a sub-layer: layer scale, a norm of its output, the residual, and the norm that follows it. */
 function ended(
   forward: Forward,
   layers: EncoderLayers,
   index: number,
   block: { readonly name: string; readonly norm: string; readonly scale: string | undefined },
-  values: { readonly x: Value; readonly input: Value; readonly residual: Value },
+  { x, input, residual, passing }: Pick<BlockSite, "x" | "input" | "residual"> & { passing: Passing | undefined },
 ): Value {
   const path = pathOf(layers, index);
   const name = `${path}.${block.name}`;
+  const normed = (value: Value): Value => forward.layerNorm(`${path}.${block.norm}`, value, layers.eps);
   const scaled = (a: Value, scale: string): Value =>
     forward.recorder.labelled(name, () =>
       forward.recorder.apply(scaleColumns, { a, b: forward.parameter(`${path}.${scale}`) }, {}),
     );
+  const output = block.scale === undefined ? x : scaled(x, block.scale);
   return forward.block({
-    ...values,
     name,
     layer: layers.isShared ? undefined : index,
-    x: block.scale === undefined ? values.x : scaled(values.x, block.scale),
-    ...(layers.norms === "after" && {
-      norm: (sum: Value) => forward.layerNorm(`${path}.${block.norm}`, sum, layers.eps),
-    }),
+    x: layers.norms === "output" ? normed(output) : output,
+    input,
+    residual,
+    ...(passing && { passing: (value: Value) => passing(forward, index, value) }),
+    ...(layers.norms === "after" && { norm: normed }),
   });
 }
 
@@ -161,13 +187,13 @@ const pathOf = ({ path, isShared = false }: EncoderLayers, index: number): strin
 const parentOf = (module: string): string => module.replace(/\.[^.]+$/, "");
 
 function layerProjections(layers: EncoderLayers, layer: number | undefined): Projection[] {
-  const { modules, hidden: d, neurons: wide, queryKeyValueBias = true } = layers;
+  const { modules, hidden: d, neurons: wide, queryKeyValueBias = true, keyBias = queryKeyValueBias } = layers;
   const dense = (role: ProjectionRole, module: string, from: number, to: number, bias = true): Projection => {
     return { name: `${layers.path(layer ?? 0)}.${module}`, in: from, out: to, layout: "out_in", bias, layer, role };
   };
   return [
     dense("query", modules.query, d, d, queryKeyValueBias),
-    dense("key", modules.key, d, d, queryKeyValueBias),
+    dense("key", modules.key, d, d, keyBias),
     dense("value", modules.value, d, d, queryKeyValueBias),
     dense("attention_output", modules.attentionOutput, d, d),
     dense("feed_forward_in", modules.feedForwardIn, d, wide),

@@ -74,6 +74,8 @@ const ARCHITECTURES: Readonly<Record<string, string>> = {
   vit: "ViT",
   deit: "DeiT",
   dinov2: "Dinov2",
+  swin: "Swin",
+  swinv2: "Swinv2",
 };
 /** Families whose decoder reads the output of an encoder. */
 const ENCODER_DECODERS: readonly string[] = ["bart", "t5"];

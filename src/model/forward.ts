@@ -38,6 +38,8 @@ export interface BlockSite {
   readonly input: Value;
   /** The residual [b, t, d] that is added to it. */
   readonly residual: Value;
+  /** Records what becomes of the output, an adapter's change included, before the residual is added (stochastic depth). */
+  readonly passing?: (x: Value) => Value;
   /** Records the norm of the sum, in post-norm models. */
   readonly norm?: (sum: Value) => Value;
 }
@@ -265,7 +267,8 @@ export class Forward {
    */
   block(site: BlockSite): Value {
     const sum = this.recorder.labelled(site.name, () => {
-      const a = this.#hooks.block?.(this, site) ?? site.x;
+      const x = this.#hooks.block?.(this, site) ?? site.x;
+      const a = site.passing?.(x) ?? x;
       return this.recorder.apply(add, { a, b: site.residual }, {});
     });
     return site.norm?.(sum) ?? sum;
@@ -339,12 +342,13 @@ export class Forward {
 
   /**
    * Scaled dot-product attention of q [b, t, heads * headSize] on k and v [b, s, kvHeads * headSize]. `mask` i32 [b, s] says
-   * which keys count; default `attentionMask`, with s = t. Causal attention beside an encoder is the decoder's.
+   * which keys count; default `attentionMask`, with s = t. `seed` u32 [b, 2] is that of dropout, where rows are not texts. Causal attention beside an encoder is the decoder's.
    */
   attention(name: string, inputs: AttentionInputs, shape: AttentionShape): Value {
     const { encoderDecoder } = this.model;
     const isDecoder = encoderDecoder !== undefined && shape.causal;
-    const { q, k, v, mask = isDecoder ? this.decoderMask : this.attentionMask, relative } = inputs;
+    const { q, k, v, seed = this.seed, relative } = inputs;
+    const mask = inputs.mask ?? (isDecoder ? this.decoderMask : this.attentionMask);
     const sizes = { ...shape, heads: headsIn(q, shape), kvHeads: headsIn(k, shape) };
     // An encoder reads complete texts.
     const cache = encoderDecoder && !shape.causal ? undefined : this.#cache;
@@ -356,7 +360,7 @@ export class Forward {
     }
     if (cache) return this.#cached(name, { q, k: [k, 0], v: [v, 0], relative: relative?.table }, sizes, cache);
     const attributes = this.#attributes(sizes, shape);
-    const values = { q, k, v, mask, seed: this.seed };
+    const values = { q, k, v, mask, seed };
     return this.recorder.labelled(name, () => {
       if (!relative) return this.recorder.apply(attention, values, attributes);
       const { op, table, columns } = relative;
@@ -434,6 +438,7 @@ export interface AttentionInputs {
   readonly k: Value;
   readonly v: Value;
   readonly mask?: Value | undefined;
+  readonly seed?: Value | undefined;
   readonly relative?: RelativePositions | undefined;
 }
 

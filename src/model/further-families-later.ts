@@ -23,6 +23,8 @@ const LOADERS: Readonly<Record<string, () => Promise<Family>>> = {
   vit: async () => (await import("./vit")).vit,
   deit: async () => (await import("./vit")).deit,
   dinov2: async () => (await import("./dinov2")).dinov2,
+  swin: async () => (await import("./swin")).swin,
+  swinv2: async () => (await import("./swin")).swinv2,
 };
 
 /** As in further-families.ts; those that were loaded. */

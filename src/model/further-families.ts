@@ -15,6 +15,7 @@ import { olmo2 } from "./olmo2";
 import { phi3 } from "./phi3";
 import { qwen2, qwen3 } from "./qwen";
 import { smollm3 } from "./smollm3";
+import { swin, swinv2 } from "./swin";
 import { t5 } from "./t5";
 import { deit, vit } from "./vit";
 
@@ -41,6 +42,8 @@ export const FURTHER_FAMILIES: Readonly<Record<string, Family>> = {
   vit,
   deit,
   dinov2,
+  swin,
+  swinv2,
 };
 
 export const FURTHER_TYPES: readonly string[] = Object.keys(FURTHER_FAMILIES);

@@ -235,24 +235,29 @@ export function imageClassifier(config: Readonly<Record<string, unknown>>, hidde
   };
 }
 
-/**
- * DINOv2's head: a projection of the class token beside the mean of the other tokens, all after the norm. The trace reads
- * `classAndMeanWeights` as its input `class_and_mean`.
- */
-export function classAndMeanClassifier(
+/** A classifier of sums of an image's tokens. */
+export interface PooledClassifier {
+  readonly hidden: number;
+  readonly norm: FinalNorm;
+  /** The trace's input that has the weights of the sums [sums, tokens]. */
+  readonly weights: string;
+  readonly sums: number;
+}
+
+/** Head for image classification: a projection of weighted sums of the tokens after the norm, side by side. */
+export function pooledClassifier(
   config: Readonly<Record<string, unknown>>,
-  hidden: number,
-  norm: FinalNorm,
+  { hidden, norm, weights: name, sums }: PooledClassifier,
 ): Head {
   const classes = labelCount(config);
   return {
     task: "image_classification",
     classes,
     heads: ["classifier"],
-    projections: [projection("classifier", 2 * hidden, classes)],
+    projections: [projection("classifier", sums * hidden, classes)],
     apply(forward, x) {
       const { recorder } = forward;
-      const weights = recorder.input("class_and_mean", [2, forward.length]);
+      const weights = recorder.input(name, [sums, x.shape[1]!]);
       const normed = norm(forward, x);
       const pooled = recorder.labelled("classifier", () => recorder.apply(poolTokens, { x: normed, weights }, {}));
       return forward.linear("classifier", pooled);

@@ -21,16 +21,26 @@ export interface ParameterSpec {
   readonly offset?: number;
   /** How it is stored; default f32. */
   readonly dtype?: WeightFormat;
+  /** All its elements in a model of random weights. Default random numbers, ones for norms, zeros for biases. */
+  readonly initial?: number;
   /** Whether it is a constant of the checkpoint, which is never trained, and zeros where a file lacks it. Default false. */
   readonly isBuffer?: boolean;
 }
 
 /**
  * What a projection of a transformer layer computes: queries, keys, values, or all three in this order; what attention gives
- * out; the feed-forward's neurons (a gate is one of several `feed_forward_in`), or what they give out.
+ * out; the feed-forward's neurons (a gate is one of several `feed_forward_in`), or what they give out; one token of several
+ * (Swin).
  */
 export type ProjectionRole =
-  "query" | "key" | "value" | "query_key_value" | "attention_output" | "feed_forward_in" | "feed_forward_out";
+  | "query"
+  | "key"
+  | "value"
+  | "query_key_value"
+  | "attention_output"
+  | "feed_forward_in"
+  | "feed_forward_out"
+  | "token_merging";
 
 /** A linear projection y = x W + bias, which an adapter may change. */
 export interface Projection {
@@ -89,6 +99,18 @@ export interface EncoderDecoder {
   embed(forward: Forward): Value;
 }
 
+/** Sizes of the hidden states between two layers. */
+export interface HiddenStates {
+  readonly tokens: number;
+  readonly width: number;
+}
+
+/** The shape of a batch's hidden states above some number of layers: [size, tokens, width]. */
+export function statesShape(model: Model, layers: number, { size, length }: BatchSize): Shape {
+  const { tokens, width } = model.states?.(layers) ?? { tokens: length, width: model.hiddenSize };
+  return [size, tokens, width];
+}
+
 /** Input of an image model: square images, cut into square patches. */
 export interface ImageSpec {
   /** Side of an image, in pixels. */
@@ -124,7 +146,13 @@ export interface Model {
   readonly layers: number;
   /** The seam of an encoder-decoder; undefined for other models. */
   readonly encoderDecoder?: EncoderDecoder;
+  /** Width of the hidden states that the head reads, and that enter every layer unless there are `states`. */
   readonly hiddenSize: number;
+  /**
+   * Tokens and width of the hidden states above some number of layers, of a model that takes fewer and wider tokens from layer
+   * to layer (Swin). Default those of the batch, of width `hiddenSize`.
+   */
+  states?(layers: number): HiddenStates;
   /** Number of token ids; 0 for images. */
   readonly vocabularySize: number;
   /** Longest text, in tokens; Infinity where nothing limits it. Images always have this number of tokens. */
@@ -159,8 +187,13 @@ export interface Model {
   structures(layer: number): readonly Structure[];
   /**
    * Values of the inputs that only traces of this family have, by name, for tokens at these positions in batches of this shape.
+   * @param seeds seeds of dropout masks, two words each, where every row has so many parts with masks of their own. Default zeros.
    */
-  constants?(positions: Int32Array, shape: BatchSize): Readonly<Record<string, Float32Array | Int32Array>>;
+  constants?(
+    positions: Int32Array,
+    shape: BatchSize,
+    seeds?: (parts: number) => Uint32Array,
+  ): Readonly<Record<string, Float32Array | Int32Array | Uint32Array>>;
   /** Tokens of a batch's longest row above which `constants` are others, so that no text may grow past it. Default none. */
   readonly constantsChangeAbove?: number | undefined;
   /** Records the embeddings, from token ids or patches: the hidden states [size, length, hiddenSize] that enter layer 0. */

@@ -63,7 +63,7 @@ export function mpnet(config: Readonly<Record<string, unknown>>): Model {
       approximation: activationOf(c.hidden_act, GELU_ACTIVATIONS),
       dropout: { weights: c.attention_probs_dropout_prob, attention: dropout, feedForward: dropout },
       relative: (forward) => relativeBias(forward, { table: TABLE, buckets: BUCKETS_INPUT, tokens: forward.length }),
-      isHeadTableShared: true,
+      hasHeadTable: true,
     },
     vocabulary: c.vocab_size,
     padId: c.pad_token_id,

@@ -37,7 +37,7 @@ type VisionConfig = { readonly [key in keyof typeof VISION_KEYS]: v.InferOutput<
 export type Renames = readonly (readonly [RegExp, string])[];
 
 export const RENAMED_ATTENTION: Renames = [
-  [/\.attention\.attention\.(query|key|value)$/, ".attention.$1_proj"],
+  [/\.attention\.(?:attention|self)\.(query|key|value)$/, ".attention.$1_proj"],
   [/\.(q|k|v)(?:uery|ey|alue)_proj$/, ".$1_proj"],
   [/\.attention\.output\.dense$/, ".attention.o_proj"],
 ];
@@ -67,8 +67,7 @@ export function visionEncoder(encoder: VisionEncoder): Model {
   const layers = encoderLayers(layersOfImages(encoder));
   const projections = [...layers.projections, ...head.projections];
   const tokens = (image.size / image.patch) ** 2 + encoder.tokens.length;
-  const renamed = (module: string): string =>
-    encoder.renames.reduce((name, [from, to]) => name.replace(from, to), module);
+  const renamed = renamedBy(encoder.renames);
   return {
     ...layers.model,
     family,
@@ -89,19 +88,27 @@ export function visionEncoder(encoder: VisionEncoder): Model {
     padId: 0,
     defaultTargets: ["query", "value"],
     biasKeys: { qkv_bias: ["query", "key", "value"] },
-    // Files are of older versions or of transformers 5, with and without the prefix.
-    aliases(name) {
-      const [, module = name, part = ""] = /^(.+)(\.(?:weight|bias))$/.exec(name) ?? [];
-      const names = [name, renamed(module) + part];
-      const bare = (full: string): string => (full.startsWith(`${family}.`) ? full.slice(family.length + 1) : full);
-      return [...new Set([...names, ...names.map(bare)])];
-    },
+    aliases: (name) => aliasesOf(name, family, renamed),
     renamed,
     ignores: (name) => /(?:^|\.)pooler\.|(?:^|\.)embeddings\.mask_token$|^(?:cls|distillation)_classifier\./.test(name),
     ...(constants && { constants: (positions: Int32Array) => constants(positions.length) }),
     embed: (forward) => embed(forward, encoder, image),
     head: (forward, x) => head.apply(forward, x),
   };
+}
+
+/** A module's name after replacements. */
+export const renamedBy =
+  (renames: Renames) =>
+  (module: string): string =>
+    renames.reduce((name, [from, to]) => name.replace(from, to), module);
+
+/** Names of a tensor in files of older versions and of transformers 5, with and without the family's prefix. */
+export function aliasesOf(name: string, family: string, renamed: (module: string) => string): string[] {
+  const [, module = name, part = ""] = /^(.+)(\.(?:weight|bias))$/.exec(name) ?? [];
+  const names = [name, renamed(module) + part];
+  const bare = (full: string): string => (full.startsWith(`${family}.`) ? full.slice(family.length + 1) : full);
+  return [...new Set([...names, ...names.map(bare)])];
 }
 
 function layersOfImages({ family, c, neurons, modules }: VisionEncoder): EncoderLayers {
@@ -121,7 +128,8 @@ function layersOfImages({ family, c, neurons, modules }: VisionEncoder): Encoder
   };
 }
 
-function imageOf(c: VisionConfig): ImageSpec {
+/** The images of a configuration. @throws ConfigError for images that are not covered by patches. */
+export function imageOf(c: Pick<VisionConfig, "image_size" | "patch_size" | "num_channels">): ImageSpec {
   const { image_size: size, patch_size: patch, num_channels: channels } = c;
   if (size % patch === 0) return { size, patch, channels };
   throw new ConfigError(
@@ -134,13 +142,27 @@ function embed(forward: Forward, { family, c, tokens }: VisionEncoder, image: Im
   const { recorder } = forward;
   const parameter = (name: string): Value => forward.parameter(`${family}.embeddings.${name}`);
   return recorder.labelled(`${family}.embeddings`, () => {
-    const projection = "patch_embeddings.projection";
-    const weights = { w: parameter(`${projection}.weight`), bias: parameter(`${projection}.bias`) };
-    const patches = recorder.apply(linear, { x: forward.patches(image), ...weights }, { layout: "out_in" });
+    const patches = projectedPatches(forward, family, image);
     const a = tokens.reduceRight((x, token) => recorder.apply(prepend, { head: parameter(token), x }, {}), patches);
     const b = parameter("position_embeddings");
     return forward.dropout(recorder.apply(addBroadcast, { a, b }, {}), c.hidden_dropout_prob);
   });
+}
+
+/** Patches of the images, each projected to the model's width [size, patches, width]. */
+export function projectedPatches(forward: Forward, family: string, image: ImageSpec): Value {
+  const projection = `${family}.embeddings.patch_embeddings.projection`;
+  const [w, bias] = [forward.parameter(`${projection}.weight`), forward.parameter(`${projection}.bias`)];
+  return forward.recorder.apply(linear, { x: forward.patches(image), w, bias }, { layout: "out_in" });
+}
+
+/** The tensors of `projectedPatches`. */
+export function patchParameters(family: string, { patch, channels }: ImageSpec, width: number): ParameterSpec[] {
+  const projection = `${family}.embeddings.patch_embeddings.projection`;
+  return [
+    { name: `${projection}.weight`, shape: [width, channels, patch, patch], layer: "below" },
+    { name: `${projection}.bias`, shape: [width], layer: "below" },
+  ];
 }
 
 function embeddingParameters(encoder: VisionEncoder, image: ImageSpec, tokens: number): ParameterSpec[] {
@@ -152,7 +174,6 @@ function embeddingParameters(encoder: VisionEncoder, image: ImageSpec, tokens: n
   return [
     ...encoder.tokens.map((token) => embedding(token, [1, 1, d])),
     embedding("position_embeddings", [1, tokens, d]),
-    embedding("patch_embeddings.projection.weight", [d, image.channels, image.patch, image.patch]),
-    embedding("patch_embeddings.projection.bias", [d]),
+    ...patchParameters(family, image, d),
   ];
 }

@@ -3,6 +3,7 @@ import { adamw } from "./adamw";
 import { add } from "./add";
 import { addBroadcast } from "./add_broadcast";
 import { applyMask } from "./apply_mask";
+import { arrangeRows } from "./arrange_rows";
 import { attention } from "./attention";
 import { binary } from "./binary";
 import { broadcastTo } from "./broadcast_to";
@@ -61,6 +62,7 @@ export {
   add,
   addBroadcast,
   applyMask,
+  arrangeRows,
   attention,
   binary,
   broadcastTo,
@@ -121,6 +123,7 @@ export const OPS: readonly Op[] = [
   add,
   addBroadcast,
   applyMask,
+  arrangeRows,
   attention,
   binary,
   broadcastTo,

@@ -1,6 +1,6 @@
 import kernel from "../../kernels/scale_columns.wgsl";
 import { ShapeError } from "../base/errors";
-import { columns, elements, formatShape, rows, sameShape } from "../base/shape";
+import { columns, elements, formatShape, rows } from "../base/shape";
 import { defineOp } from "../op/declaration";
 import type { LaunchContext, NoAttributes } from "../op/declaration";
 import type { Launch } from "../op/launch";
@@ -28,17 +28,17 @@ function launches(entry: string, tensors: readonly string[], context: Context): 
   );
 }
 
-/** y = a b, with one factor for each column, as in (IA)^3 and VeRA. a [..., d], b [d], y [..., d]. */
+/** y = a b, with one factor for each column, as in (IA)^3 and VeRA. a [..., d], b [d] or any shape of d elements, y [..., d]. */
 export const scaleColumns = defineOp<NoAttributes>({
   name: "scale_columns",
   inputs: { a: { gradient: true }, b: { gradient: true } },
   outputs: ["y"],
   infer(context) {
     const [a, b] = [context.spec("a").shape, context.spec("b").shape];
-    if (a.length === 0 || !sameShape(b, [columns(a)])) {
+    if (a.length === 0 || elements(b) !== columns(a)) {
       throw new ShapeError(
         `scale_columns: b ${formatShape(b)} does not fit a ${formatShape(a)}.`,
-        `Pass one factor for each column: b of shape [${columns(a)}].`,
+        `Pass one factor for each column: b of ${columns(a)} elements.`,
       );
     }
     return { y: { shape: a, dtype: "f32" } };
@@ -101,6 +101,7 @@ export const scaleColumns = defineOp<NoAttributes>({
     { name: "odd size", attributes: {}, inputs: { a: { shape: [2, 3, 5] }, b: { shape: [5] } } },
     { name: "more columns than a workgroup", attributes: {}, inputs: { a: { shape: [3, 70] }, b: { shape: [70] } } },
     { name: "several chunks of rows", attributes: {}, inputs: { a: { shape: [3, 23, 5] }, b: { shape: [5] } } },
+    { name: "factors in a column", attributes: {}, inputs: { a: { shape: [6, 5] }, b: { shape: [5, 1] } } },
     { name: "one element", attributes: {}, inputs: { a: { shape: [1] }, b: { shape: [1] } } },
     {
       name: "rows that can be split over bindings",

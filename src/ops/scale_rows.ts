@@ -1,6 +1,6 @@
 import kernel from "../../kernels/scale_rows.wgsl";
 import { ShapeError } from "../base/errors";
-import { columns, elements, formatShape, rows, sameShape } from "../base/shape";
+import { columns, elements, formatShape, rows } from "../base/shape";
 import { defineOp } from "../op/declaration";
 import type { LaunchContext, NoAttributes } from "../op/declaration";
 import { elementKernel, elementWorkgroups } from "../op/element";
@@ -51,17 +51,20 @@ function elementLaunches(entry: string, tables: readonly string[], context: Cont
   });
 }
 
-/** y = a b, with one factor for each row, as in VeRA and AFLoRA. a [..., d], b [rows of a], y [..., d]. */
+/**
+ * y = a b, with one factor for each row, as in VeRA and AFLoRA. a [..., d], b [rows of a] or any shape of
+ * as many elements, y [..., d].
+ */
 export const scaleRows = defineOp<NoAttributes>({
   name: "scale_rows",
   inputs: { a: { gradient: true }, b: { gradient: true } },
   outputs: ["y"],
   infer(context) {
     const [a, b] = [context.spec("a").shape, context.spec("b").shape];
-    if (a.length === 0 || !sameShape(b, [rows(a)])) {
+    if (a.length === 0 || elements(b) !== rows(a)) {
       throw new ShapeError(
         `scale_rows: b ${formatShape(b)} does not fit a ${formatShape(a)}.`,
-        `Pass one factor for each row: b of shape [${rows(a)}].`,
+        `Pass one factor for each row: b of ${rows(a)} elements.`,
       );
     }
     return { y: { shape: a, dtype: "f32" } };
@@ -104,6 +107,7 @@ export const scaleRows = defineOp<NoAttributes>({
   cases: [
     { name: "odd size", attributes: {}, inputs: { a: { shape: [7, 5] }, b: { shape: [7] } } },
     { name: "more rows than a workgroup", attributes: {}, inputs: { a: { shape: [70, 3] }, b: { shape: [70] } } },
+    { name: "factors in a column", attributes: {}, inputs: { a: { shape: [2, 3, 5] }, b: { shape: [6, 1] } } },
     { name: "one element", attributes: {}, inputs: { a: { shape: [1, 1] }, b: { shape: [1] } } },
     {
       name: "rows that can be split over bindings",

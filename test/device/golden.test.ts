@@ -11,7 +11,7 @@ const CASES = [
   ...readdirSync("test/golden").map((name) => `test/golden/${name}`),
   // Of the others one of each family, on the adapter that compiles sooner; npm run golden has all.
   ...(process.env["SAFETAPE_ADAPTER"] === "swiftshader" ? [] : readdirSync(FAMILIES)).flatMap((name) =>
-    /-left$|^deberta-v3-lora$/.test(name) ? [`${FAMILIES}/${name}`] : [],
+    /-left$|^deberta-v3-lora$|^swin/.test(name) ? [`${FAMILIES}/${name}`] : [],
   ),
 ];
 

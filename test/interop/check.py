@@ -24,7 +24,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 BASES = ROOT / "interop-data"
 CLASSIFIERS = ["bert", "roberta", "xlm-roberta", "distilbert", "electra", "albert", "mpnet", "modernbert",
                "deberta-v3"]
-IMAGES = ["vit", "deit", "dinov2"]
+IMAGES = ["vit", "deit", "dinov2", "swin", "swinv2"]
 AUTO = {
     **{family: AutoModelForSequenceClassification for family in CLASSIFIERS},
     "gpt2": AutoModelForCausalLM,
@@ -35,7 +35,7 @@ TASK = {**{family: "SEQ_CLS" for family in CLASSIFIERS}, "gpt2": "CAUSAL_LM", "l
         **{family: None for family in IMAGES}}
 TARGETS = {**{family: ["query", "value"] for family in CLASSIFIERS}, "distilbert": ["q_lin", "v_lin"], "mpnet": ["q", "v"],
            "modernbert": ["Wqkv"], "deberta-v3": ["query_proj", "value_proj"], "gpt2": ["c_attn"], "llama": ["q_proj", "v_proj"],
-           **{family: ["q_proj", "v_proj"] for family in IMAGES}}
+           **{family: ["q_proj", "v_proj"] for family in IMAGES}, "swinv2": ["query", "value"]}
 # Families whose modules PEFT chooses itself for (IA)3.
 IA3 = ["bert", "roberta", "gpt2", "llama"]
 

@@ -25,6 +25,7 @@ const PARAMETERS: Readonly<Record<string, number>> = {
   "flan-t5-base": 247_577_856,
   "flan-t5-xl": 2_849_757_184,
   "t5-small": 60_492_800,
+  "swin-base": 87_768_224,
   "vit-base": 86_567_656,
   "vit-large": 304_326_632,
 };

@@ -5,6 +5,7 @@ import { trace } from "../../src/train/plans/trace";
 import { blocksOf } from "../../src/model/blocks";
 import { distanceRow } from "../../src/model/deberta";
 import { relativeBucket } from "../../src/model/relative-buckets";
+import { windowRegions, windowTokens } from "../../src/model/windows";
 import { tiny } from "../support/tiny";
 import type { Config } from "../support/tiny";
 
@@ -16,6 +17,10 @@ const albert = { model_type: "albert" };
 const modernbert = { model_type: "modernbert", num_attention_heads: 16 };
 const deberta = { ...tiny["deberta-v2"](), vocab_size: 128_100, position_buckets: 256 };
 const dinov2 = { model_type: "dinov2", image_size: 518 };
+
+const swinBase = { model_type: "swin", embed_dim: 128, depths: [2, 2, 18, 2], num_heads: [4, 8, 16, 32] };
+const swinLarge = { ...swinBase, embed_dim: 192, num_heads: [6, 12, 24, 48] };
+const swinTiny = { depths: [2, 2, 6, 2], num_heads: [3, 6, 12, 24] };
 
 /** Sizes of published models, and their parameters as transformers 5.18 counts them, without a head but with its pooler. */
 const PUBLISHED: readonly (readonly [string, Config, number])[] = [
@@ -41,6 +46,13 @@ const PUBLISHED: readonly (readonly [string, Config, number])[] = [
   // Without the token that stands for masked patches in pre-training.
   ["DINOv2-base", { ...dinov2, ...base }, 86_580_480 - 768],
   ["DINOv2-large", { ...dinov2, ...large }, 304_368_640 - 1024],
+  // Less their heads of 1000 labels, and of 6.
+  ["Swin-tiny", { model_type: "swin", ...swinTiny }, 28_288_354 - 769_000],
+  ["Swin-base", swinBase, 87_768_224 - 1_025_000],
+  ["Swin-large", swinLarge, 196_532_476 - 1_537_000],
+  ["Swin-large, 384 pixels", { ...swinLarge, image_size: 384, window_size: 12 }, 195_207_738 - 9_222],
+  ["Swin v2-tiny", { model_type: "swinv2", ...swinTiny, image_size: 256, window_size: 8 }, 27_578_154],
+  ["Swin v2-base", { ...swinBase, model_type: "swinv2", image_size: 256, window_size: 16 }, 86_893_816],
 ];
 
 /** The dropout before each `*ForTokenClassification`'s classifier in transformers, where all dropouts differ. */
@@ -99,6 +111,8 @@ it.each([
   ["deberta-v2", ["query_proj", "value_proj"]],
   ["deit", ["query", "value"]],
   ["dinov2", ["query", "value"]],
+  ["swin", ["query", "value"]],
+  ["swinv2", ["query", "value"]],
   ["distilbert", ["q_lin", "v_lin"]],
 ] as const)("%s is adapted at %j by default", (family, targets) => {
   expect(createModel(tiny[family]()).defaultTargets).toEqual(targets);
@@ -128,11 +142,53 @@ describe("keys that would change the result are refused by name", () => {
     ["deit", { patch_size: 3 }, /not a multiple of patch_size 3/],
     ["dinov2", { use_swiglu_ffn: true }, /use_swiglu_ffn is true/],
     ["dinov2", { drop_path_rate: 0.1 }, /drop_path_rate is 0.1/],
+    ["swin", { use_absolute_embeddings: true }, /use_absolute_embeddings is true/],
+    ["swin", { window_size: 5 }, /window_size 5 exceeds the 4 x 4 tokens of stage 2/],
+    ["swin", { num_heads: [1] }, /num_heads has 1 entries for 2 stages/],
+    ["swin", { num_heads: [1, 3] }, /width 16 of stage 2 cannot be split into 3 heads/],
+    ["swin", { depths: [] }, /depths/],
+    ["swin", { depths: [1024, 1] }, /depths is 1025/],
+    ["swin", { hidden_act: "relu" }, /relu/],
+    ["swin", { patch_size: 3 }, /not a multiple of patch_size 3/],
+    ["swinv2", { pretrained_window_sizes: [8] }, /pretrained_window_sizes has 1 entries for 2 stages/],
+    ["swinv2", { pretrained_window_sizes: [8, 1] }, /pretrained_window_sizes/],
+    ["swinv2", { use_absolute_embeddings: true }, /use_absolute_embeddings is true/],
   ] as const)("%s with %j", (family, overrides, message) => {
     const build = () => createModel(tiny[family](overrides));
     expect(build).toThrow(ConfigError);
     expect(build).toThrow(message);
   });
+});
+
+describe("Swin's stochastic depth", () => {
+  const factors = (family: "swin" | "swinv2", isTraining: boolean) => {
+    const model = createModel(tiny[family]({ hidden_dropout_prob: 0 }));
+    const { tape } = trace({ model, batch: { size: 2, length: model.maxLength }, isTraining });
+    return tape.nodes.flatMap(({ op, attributes }) => (op.name === "dropout" ? [attributes["probability"]] : []));
+  };
+
+  it("drops attention alone, and in Swin v2 both sub-layers, with a probability that grows to drop_path_rate", () => {
+    expect(factors("swin", true)).toEqual([0.05, 0.1]);
+    expect(factors("swinv2", true)).toEqual([0.05, 0.05, 0.1, 0.1]);
+  });
+
+  it("is none outside training", () => expect(factors("swin", false)).toEqual([]));
+});
+
+it("windows hold every token once, and shifted ones see no token of another part of the image", () => {
+  for (const windows of [8, 9, 5].flatMap((side) => [0, 1, 2].map((shift) => ({ side, window: 4, shift })))) {
+    const tokens = windowTokens(windows);
+    const sorted = [...tokens].filter((token) => token >= 0).sort((a, b) => a - b);
+    expect(sorted).toEqual(Array.from({ length: windows.side ** 2 }, (_, i) => i));
+    const regions = windowRegions(windows);
+    const span = windows.window * windows.side;
+    for (let start = 0; start < tokens.length; start += 16) {
+      for (let region = 0; region < 9; region++) {
+        const seen = [...tokens.subarray(start, start + 16)].filter((t, i) => t >= 0 && regions[start + i] === region);
+        expect(Math.max(0, ...seen) - Math.min(Infinity, ...seen), JSON.stringify(windows)).toBeLessThan(span);
+      }
+    }
+  }
 });
 
 it("buckets of relative positions are those of transformers", () => {

@@ -53,6 +53,18 @@ const BART = {
 };
 const IMAGES = { image_size: 8, patch_size: 4, num_channels: 1, num_labels: 2, hidden_dropout_prob: 0.1 };
 
+/** Two blocks with windows on a padded map of 8 x 8 tokens, and one of twice the width on 4 x 4. */
+const SWIN = {
+  ...IMAGES,
+  patch_size: 1,
+  embed_dim: 8,
+  depths: [2, 1],
+  num_heads: [1, 2],
+  window_size: 3,
+  mlp_ratio: 3,
+  drop_path_rate: 0.1,
+};
+
 /** A language model in which two heads of queries share one head of keys and values. */
 const causal = (model_type: string, architecture: string, overrides: Config) => ({
   ...TEXT,
@@ -116,6 +128,8 @@ export const tiny = {
   vit: (overrides: Config = {}) => ({ ...SIZES, ...IMAGES, model_type: "vit", ...overrides }),
   deit: (overrides: Config = {}) => ({ ...SIZES, ...IMAGES, model_type: "deit", ...overrides }),
   dinov2: (overrides: Config = {}) => ({ ...SIZES, ...IMAGES, model_type: "dinov2", mlp_ratio: 3, ...overrides }),
+  swin: (overrides: Config = {}) => ({ ...SWIN, model_type: "swin", ...overrides }),
+  swinv2: (overrides: Config = {}) => ({ ...SWIN, model_type: "swinv2", window_size: 4, ...overrides }),
   /** Two layers of an encoder, then two of a decoder; feed-forwards as in FLAN-T5. */
   t5: (overrides: Config = {}) => ({ ...T5, ...overrides }),
   bart: (overrides: Config = {}) => ({ ...BART, ...overrides }),
@@ -138,6 +152,8 @@ export const ENCODERS: readonly Family[] = [
   "deberta-v2",
   "deit",
   "dinov2",
+  "swin",
+  "swinv2",
 ];
 /** Families on the blocks of `src/model/decoder.ts`, but LLaMA. */
 export const DECODERS: readonly Family[] = [

@@ -168,5 +168,5 @@ async function openPrefixCache({ prefixCache, model }: TrainerOptions): Promise<
   if (!prefixCache) return undefined;
   // Loaded when it is needed: few runs cache their prefix.
   const { PrefixCache } = await import("../step/prefix/cache");
-  return new PrefixCache(prefixCache === true ? {} : prefixCache, model.model.hiddenSize);
+  return new PrefixCache(prefixCache === true ? {} : prefixCache, model.model);
 }

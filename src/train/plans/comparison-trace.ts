@@ -1,5 +1,6 @@
 import type { Adapter } from "../../adapter/adapter";
 import { ConfigError } from "../../base/errors";
+import { rows } from "../../base/shape";
 import type { Batch } from "../../data/batch";
 import { IGNORED_LABEL } from "../../data/sample";
 import type { ImportanceReference } from "../../freeze/policy";
@@ -52,8 +53,7 @@ export function comparisonPlan(
 
 /**
  * Traces the CKA sums of every layer's activations with the adapter (X) and without it, or with another state of it (Y), both
- * without dropout. The input `probe_mask` [size * length] is 1 for the tokens to compare, `decoder_probe_mask`
- * [size * targetLength] in a decoder's layers.
+ * without dropout. The inputs of `probeMasks` are 1 for the tokens to compare.
  */
 export function comparisonTrace(
   { model, fragileNorms }: Pick<LoadedModel, "model" | "fragileNorms">,
@@ -66,11 +66,6 @@ export function comparisonTrace(
   const adapted = forwardOf(recorder, options, adapter);
   const reference = forwardOf(recorder, options, rename && adapter);
   const renamed = <T>(record: () => T): T => (rename ? recorder.renamed(rename, record) : record());
-  const { size, length, targetLength = 0 } = batch;
-  const maskOf = (layer: number): Value =>
-    isInDecoder(model, layer)
-      ? recorder.input("decoder_probe_mask", [size * targetLength], "i32")
-      : recorder.input("probe_mask", [size * length], "i32");
   const outputs: Record<string, Value> = {};
   const first = adapted.stack(model.embed(adapted));
   let second = renamed(() => reference.stack(model.embed(reference)));
@@ -80,7 +75,8 @@ export function comparisonTrace(
     first.layer(index);
     renamed(() => second.layer(index));
     const [x, y] = [first.hidden(), second.hidden()];
-    outputs[comparisonOutput(index)] = recorder.apply(cka, { x, y, mask: maskOf(index) }, { center });
+    const mask = recorder.input(maskName(model, index), [rows(x.shape)], "i32");
+    outputs[comparisonOutput(index)] = recorder.apply(cka, { x, y, mask }, { center });
   }
   return { recorder, outputs };
 }
@@ -120,25 +116,38 @@ export async function layerSimilarities(
   }
   return Array.from({ length: model.layers }, (_, layer) =>
     minibatchCka(
-      results.map(({ masks: { probe_mask, decoder_probe_mask = probe_mask }, outputs }) => {
-        const mask = isInDecoder(model, layer) ? decoder_probe_mask : probe_mask;
-        return { rows: mask.reduce((sum, counts) => sum + counts, 0), sums: outputs.get(comparisonOutput(layer))! };
-      }),
+      results.map(({ masks, outputs }) => ({
+        rows: masks[maskName(model, layer)]!.reduce((sum, counts) => sum + counts, 0),
+        sums: outputs.get(comparisonOutput(layer))!,
+      })),
     ),
   );
 }
 
-type ProbeMasks = { readonly probe_mask: Int32Array; readonly decoder_probe_mask?: Int32Array };
+type ProbeMasks = Readonly<Record<string, Int32Array>>;
 
-/** The tokens of a batch that are compared: those that are not padding. */
-export function probeMasks({ encoderDecoder }: Model, { attentionMask, labels }: Batch): ProbeMasks {
-  if (!encoderDecoder) return { probe_mask: attentionMask };
-  const decoder_probe_mask = Int32Array.from(labels, (label) => (label === IGNORED_LABEL ? 0 : 1));
-  return { probe_mask: attentionMask, decoder_probe_mask };
+/** The tokens of a batch that are compared: those that are not padding, [size * tokens] for each number of tokens. */
+export function probeMasks(model: Model, { attentionMask, labels, size }: Batch): ProbeMasks {
+  const { encoderDecoder, layers } = model;
+  // Images have no padding.
+  const images = Array.from({ length: model.states ? layers : 0 }, (_, layer) => {
+    return [maskName(model, layer), new Int32Array(size * model.states!(layer + 1).tokens).fill(1)] as const;
+  });
+  return {
+    probe_mask: attentionMask,
+    ...Object.fromEntries(images),
+    ...(encoderDecoder && {
+      decoder_probe_mask: Int32Array.from(labels, (label) => (label === IGNORED_LABEL ? 0 : 1)),
+    }),
+  };
 }
 
-const isInDecoder = ({ encoderDecoder }: Model, layer: number): boolean =>
-  encoderDecoder !== undefined && layer >= encoderDecoder.encoderLayers;
+/** The input that says which tokens of a layer are compared. */
+function maskName(model: Model, layer: number): string {
+  const { encoderDecoder } = model;
+  if (model.states) return `probe_mask of ${model.states(layer + 1).tokens} tokens`;
+  return encoderDecoder && layer >= encoderDecoder.encoderLayers ? "decoder_probe_mask" : "probe_mask";
+}
 
 /** The batches of a probe. @throws ConfigError where there are none. */
 export function probeBatches(probe: Batch | readonly Batch[]): readonly Batch[] {

@@ -48,7 +48,9 @@ export function batchInputs(model: Model, batch: Batch, options: InputOptions = 
       ? { patches: patchesOf(batch.pixels, size, model.image) }
       : textInputs(model, batch, virtualTokens)),
     ...(model.encoderDecoder && decoderInputs(model, model.encoderDecoder, batch)),
-    ...model.constants?.(positions, model.encoderDecoder ? batch : { ...batch, length }),
+    ...model.constants?.(positions, model.encoderDecoder ? batch : { ...batch, length }, (parts) =>
+      maskSeeds(seed, size, parts),
+    ),
     attention_mask: withPrefix(batch.attentionMask, batch, virtualTokens, 1),
     positions,
     first_tokens: Int32Array.from({ length: size }, (_, row) => row * length),
@@ -64,10 +66,12 @@ export function batchInputs(model: Model, batch: Batch, options: InputOptions = 
   };
 }
 
-/** The seeds of the rows' masks, two words each [rows, 2]. */
-function maskSeeds({ run, batch, firstRow = 0 }: MaskSeed, rows: number): Uint32Array {
+/** The seeds of the masks of the rows, or of each of their parts, two words each [rows * parts, 2]. */
+function maskSeeds({ run, batch, firstRow = 0 }: MaskSeed, rows: number, parts = 1): Uint32Array {
   const rowSeed = (row: number): number => randomBits(firstRow + row, 0, [run, batch]);
-  return Uint32Array.from({ length: 2 * rows }, (_, i) => (i % 2 === 0 ? run : rowSeed((i - 1) / 2)));
+  const seedOf = (part: number): number =>
+    parts === 1 ? rowSeed(part) : randomBits(part % parts, 0, [run, rowSeed(Math.floor(part / parts))]);
+  return Uint32Array.from({ length: 2 * rows * parts }, (_, i) => (i % 2 === 0 ? run : seedOf((i - 1) / 2)));
 }
 
 function checkBatch(model: Model, { size, length, inputIds, labels, pixels }: Batch): void {

@@ -9,6 +9,7 @@ import { mul } from "../../ops/mul";
 import { swapAxes } from "../../ops/swap_axes";
 import { Forward } from "../../model/forward";
 import type { BlockSite, ForwardHooks } from "../../model/forward";
+import { statesShape } from "../../model/model";
 import type { BatchSize, Model, Projection } from "../../model/model";
 import { IGNORED_LABEL } from "../../data/sample";
 import { Recorder } from "../../tape/tape";
@@ -35,7 +36,7 @@ export type DroppedLayers = readonly number[];
 /** A key that is equal for equal layers in the same order. */
 export const variantKey = (dropped: DroppedLayers): string => dropped.join(", ");
 
-/** Input of a trace that begins above the embeddings: [size, length, hiddenSize]. */
+/** Input of a trace that begins above the embeddings, of `statesShape`. */
 export const HIDDEN_STATES = "hidden states";
 
 /** A forward pass as a tape, with the values that are of interest in it. */
@@ -44,7 +45,7 @@ export interface Trace {
   /** [1] */
   readonly loss: Value;
   readonly logits: Value;
-  /** Hidden states that leave each layer, from the first one that is traced: [size, length, hiddenSize], a decoder's [size, targetLength, hiddenSize]. */
+  /** Hidden states that leave each layer, from the first one that is traced, of `statesShape`; a decoder's [size, targetLength, hiddenSize]. */
   readonly layers: readonly Value[];
 }
 
@@ -58,9 +59,8 @@ export function trace(options: TraceOptions): Trace {
   const forward = forwardOf(recorder, options, options.adapter);
   const { model, from = 0 } = options;
   const layers: Value[] = [];
-  const { size } = options.batch;
-  const first =
-    from > 0 ? recorder.input(HIDDEN_STATES, [size, forward.length, model.hiddenSize]) : model.embed(forward);
+  const shape = { ...options.batch, length: forward.length };
+  const first = from > 0 ? recorder.input(HIDDEN_STATES, statesShape(model, from, shape)) : model.embed(forward);
   const stack = forward.stack(first, from);
   for (let index = from; index < model.layers; index++) {
     stack.layer(index);

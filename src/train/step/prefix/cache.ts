@@ -2,6 +2,7 @@ import { parseBytes } from "../../../base/bytes";
 import { ConfigError } from "../../../base/errors";
 import { decodeF16, encodeF16 } from "../../../base/float";
 import type { Batch } from "../../../data/batch";
+import type { Model } from "../../../model/model";
 import type { PrefixCacheOptions, PrefixStore } from "../../options";
 import { memoryPrefixStore } from "./store";
 
@@ -23,7 +24,7 @@ export class PrefixCache {
   /** @throws ConfigError for an unknown format or an invalid number of bytes. */
   constructor(
     { bytes = DEFAULT_BYTES, format = "f32", exact = format === "f32", store }: PrefixCacheOptions,
-    private readonly hiddenSize: number,
+    private readonly model: Pick<Model, "hiddenSize" | "states">,
   ) {
     if (!["f32", "f16"].includes(format)) throw new ConfigError(`prefixCache.format is ${format}.`, "Give f32 or f16.");
     this.#maxBytes = parseBytes(bytes, "prefixCache.bytes");
@@ -44,32 +45,43 @@ export class PrefixCache {
     await this.#store.clear();
   }
 
-  /** Hidden states [size, length, hiddenSize] of a batch; undefined unless all its rows are stored. */
-  async read(batch: Batch): Promise<Float32Array | undefined> {
+  /** Hidden states of a batch above so many layers, of `statesShape`; undefined unless all its rows are stored. */
+  async read(batch: Batch, layers: number): Promise<Float32Array | undefined> {
     const keys = this.#keys(batch);
     if (!keys?.every((key) => this.#store.has(key))) return undefined;
     const rows = await Promise.all(keys.map((key) => this.#store.get(key)));
-    const elementsPerRow = batch.length * this.hiddenSize;
+    const { elementsPerRow, elementsOf } = this.#sizes(batch, layers);
     const hiddenStates = new Float32Array(batch.size * elementsPerRow);
     for (const [i, row] of rows.entries()) {
       if (row === undefined) return undefined;
       const values = this.#decode(row);
-      hiddenStates.set(values.subarray(0, tokensOf(batch, i) * this.hiddenSize), i * elementsPerRow);
+      hiddenStates.set(values.subarray(0, elementsOf(i)), i * elementsPerRow);
     }
     return hiddenStates;
   }
 
-  /** Stores a batch's hidden states [size, length, hiddenSize], as far as there is room. */
-  async write(batch: Batch, hiddenStates: Float32Array): Promise<void> {
-    const elementsPerRow = batch.length * this.hiddenSize;
+  /** Stores a batch's hidden states above so many layers, as far as there is room. */
+  async write(batch: Batch, layers: number, hiddenStates: Float32Array): Promise<void> {
+    const { elementsPerRow, elementsOf } = this.#sizes(batch, layers);
     for (const [i, key] of (this.#keys(batch) ?? []).entries()) {
       if (this.#store.has(key)) continue;
-      const elements = tokensOf(batch, i) * this.hiddenSize;
+      const elements = elementsOf(i);
       const bytes = elements * (this.#format === "f32" ? 4 : 2);
       if (this.#store.bytes + bytes > this.#maxBytes) continue;
       const row = this.#encode(hiddenStates.slice(i * elementsPerRow, i * elementsPerRow + elements));
       if (row) await this.#store.set(key, row);
     }
+  }
+
+  /** Elements of a row, and of what is stored of each. */
+  #sizes(batch: Batch, layers: number) {
+    const { hiddenSize: width } = this.model;
+    const states = this.model.states?.(layers) ?? { tokens: batch.length, width };
+    return {
+      elementsPerRow: states.tokens * states.width,
+      // Images, whose tokens may be fewer than those of the batch, have no padding.
+      elementsOf: (row: number) => Math.min(states.tokens, tokensOf(batch, row)) * states.width,
+    };
   }
 
   /** Keys of the rows that hold a sample; undefined where a batch has no sample ids. */

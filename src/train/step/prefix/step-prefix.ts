@@ -57,11 +57,11 @@ async function partPrefix(
 ): Promise<{ readonly inputs: Inputs; readonly flops: number; readonly isHit: boolean }> {
   const plan = book.prefixFor(part);
   if (!plan) return { inputs: {}, flops: 0, isHit: false };
-  const cached = await cache?.read(part);
+  const cached = await cache?.read(part, book.prefixLayer());
   if (cached) return { inputs: { [HIDDEN_STATES]: cached }, flops: 0, isHit: true };
   const { virtualTokens } = options.adapter;
   const outputs = await executor.run(plan, state, batchInputs(options.model.model, part, { virtualTokens }));
   const hiddenStates = outputs.get(HIDDEN_STATES)!;
-  await cache?.write(part, hiddenStates);
+  await cache?.write(part, book.prefixLayer(), hiddenStates);
   return { inputs: { [HIDDEN_STATES]: hiddenStates }, flops: totalFlops(plan), isHit: false };
 }
