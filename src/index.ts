@@ -34,6 +34,16 @@ export { makePolicy, POLICY_NAMES } from "./freeze/make";
 export type { PolicyChoice } from "./freeze/make";
 export { describeChoice, fitBudget } from "./train/estimate/fit-budget";
 export type { BudgetChoice } from "./train/estimate/fit-budget";
+export { adafactor } from "./optimizer/adafactor";
+export type { AdafactorOptions } from "./optimizer/adafactor";
+export { adam } from "./optimizer/adam";
+export { lion } from "./optimizer/lion";
+export type { LionOptions } from "./optimizer/lion";
+export { makeOptimizer, OPTIMIZER_NAMES } from "./optimizer/make";
+export { muon } from "./optimizer/muon";
+export type { MuonOptions } from "./optimizer/muon";
+export { sgd } from "./optimizer/sgd";
+export type { SgdOptions } from "./optimizer/sgd";
 export { EarlyStopping } from "./train/early-stopping";
 export type { EarlyStoppingOptions, JudgedStep } from "./train/early-stopping";
 

@@ -12,6 +12,9 @@ import { SAFE_MEASURES } from "../freeze/safe-schedule";
 import type { GenerateOptions } from "../generate/options";
 import { loadWordNet } from "../node/wordnet";
 import { ACTIVATION_FORMATS } from "../op/pack";
+import { makeOptimizer, OPTIMIZER_NAMES } from "../optimizer/make";
+import type { Optimizer } from "../optimizer/optimizer";
+import type { CommonOptions } from "../optimizer/settings";
 import type { Recompute, ScheduleOptions } from "../train/options";
 import {
   bytes,
@@ -216,9 +219,15 @@ const POLICY = {
   ),
 };
 
+const OPTIMIZER = {
+  optimizer: withDefault("--optimizer <name>", OPTIMIZER_NAMES.join(", "), oneOf(OPTIMIZER_NAMES), "adamw"),
+  momentum: optional("--momentum <x>", "sgd, muon: share of the velocity that stays (default 0, 0.95)", numbers()),
+};
+
 /** How a run is trained, in `train` and in every analysis. */
 const TRAINING = {
   ...POLICY,
+  ...OPTIMIZER,
   epochs: withDefault("--epochs <n>", "Epochs", numbers(), 3),
   batch: withDefault("--batch <n>", "Rows of a batch", counts(), 8),
   maxLength: withDefault("--max-length <n>", "Longest row in tokens", counts(), 128),
@@ -234,7 +243,7 @@ const TRAINING = {
   finalLr: optional("--final-lr <x>", "three_rate: learning rate at the end", numbers()),
   warmupSteps: optional("--warmup-steps <n>", "Steps that warm up the learning rate", counts(0)),
   warmupRatio: optional("--warmup-ratio <x>", "Share of the steps that warm up the learning rate", numbers()),
-  weightDecay: optional("--weight-decay <x>", "AdamW's weight decay", numbers()),
+  weightDecay: optional("--weight-decay <x>", "Weight decay: decoupled, but an L2 penalty of adam and sgd", numbers()),
   maxGradNorm: withDefault(
     "--max-grad-norm <x>",
     "Largest norm of the gradient; larger ones are clipped",
@@ -365,6 +374,7 @@ export const PLAN = {
   budget: optional("--budget <bytes>", "Find formats, recomputation and a micro-batch that fit into this: 8GB", bytes),
   ...ADAPTER,
   ...MEMORY,
+  ...OPTIMIZER,
   json: ONE_JSON_OBJECT,
 };
 
@@ -550,18 +560,28 @@ function given(options: Readonly<Record<string, unknown>>): Record<string, unkno
   return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
 }
 
+/** The optimizer that the options name. @throws UsageError for momentum of an optimizer without that option. */
+export function optimizerFrom(
+  { optimizer, momentum }: Values<typeof OPTIMIZER>,
+  common: CommonOptions = {},
+): Optimizer {
+  if (momentum === undefined) return makeOptimizer(optimizer, common);
+  if (optimizer === "sgd" || optimizer === "muon") return makeOptimizer(optimizer, { ...common, momentum });
+  throw new UsageError(`--momentum does not belong to --optimizer ${optimizer}.`, "Leave it out, or give sgd or muon.");
+}
+
 /** The trainer's settings that `train` and the analyses share. */
 export function trainerSettings(freeze: PolicyChoice, options: Values<typeof TRAINING>) {
   return {
     epochs: options.epochs,
     seed: options.seed,
     policy: policyFrom(freeze, options),
-    optimizer: {
+    optimizer: optimizerFrom(options, {
       learningRate: options.lr,
       headLearningRate: options.headLr,
       weightDecay: options.weightDecay ?? 0,
       maxGradNorm: options.maxGradNorm,
-    },
+    }),
     schedule: scheduleFrom(options),
     ...(options.withoutDropout && { dropout: false }),
   };

@@ -6,7 +6,7 @@ import { openDirectory } from "../node/directory";
 import { describeChoice, fitBudget } from "../train/estimate/fit-budget";
 import { plan } from "../train/estimate/predict";
 import type { Prediction } from "../train/estimate/predict";
-import { adapterFrom, PLAN } from "./flags";
+import { adapterFrom, optimizerFrom, PLAN } from "./flags";
 import { readOptions, UsageError } from "./options";
 import type { Print, RawOptions } from "./options";
 
@@ -17,6 +17,7 @@ export async function planCommand(raw: RawOptions, print: Print): Promise<void> 
   const workload = {
     config: await readJson(await openDirectory(dirname(options.config)), basename(options.config), CONFIG),
     adapter: adapterFrom(options),
+    optimizer: optimizerFrom(options),
     batch,
     ...(length !== undefined && { length }),
     ...(targetLength !== undefined && { targetLength }),

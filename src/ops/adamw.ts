@@ -1,10 +1,12 @@
 import kernel from "../../kernels/adamw.wgsl";
-import { ShapeError } from "../base/errors";
-import { elements, formatShape, sameShape } from "../base/shape";
+import { elements } from "../base/shape";
 import { defineOp } from "../op/declaration";
-import type { CaseInput, ReferenceTensor } from "../op/declaration";
+import type { CaseInput, LaunchContext } from "../op/declaration";
+import type { Launch } from "../op/launch";
 import { elementwiseLaunches } from "./shared/elementwise";
 import { at, input } from "./shared/reference";
+import { checkUpdate, clippedGradient, copied, judgedStep, updateInputs, updateSpecs } from "./shared/update";
+import type { TotalAndLoss } from "./shared/update";
 
 export type AdamwAttributes = {
   /** Decoupled weight decay: each step multiplies the parameter by 1 - learningRate * weightDecay. */
@@ -32,6 +34,21 @@ export function adamwHyper({ learningRate, beta1, beta2, epsilon, step, maxNorm 
   return Float32Array.of(learningRate, 1 - beta1, beta2, 1 - beta2, epsilon, ...corrections, maxNorm);
 }
 
+/** The launches of AdamW, or of Adam, whose decay is coupled: a part of the gradient. */
+export const adamLaunches = (context: LaunchContext<AdamwAttributes>, isCoupled: boolean): Launch[] =>
+  elementwiseLaunches(
+    {
+      kernel,
+      entry: "forward",
+      tensors: ["p", "m", "v", "g"],
+      whole: ["total", "loss", "hyper"],
+      count: elements(context.spec("p").shape),
+      constants: { COUPLED: isCoupled ? 1 : 0 },
+      params: () => ({ weight_decay: context.attributes.weightDecay }),
+    },
+    context.limits,
+  );
+
 /**
  * One step of AdamW (Loshchilov and Hutter 2019, algorithm 2) with clipping by the global norm, as in PyTorch. If loss
  * or total is not finite, p, m and v stay as they are. p, m, v, g [...] of one shape, total [1] (sum of squares of all
@@ -49,49 +66,19 @@ export const adamw = defineOp<AdamwAttributes>({
     hyper: {},
   },
   outputs: [],
-  infer(context) {
-    const p = context.spec("p").shape;
-    for (const slot of ["m", "v", "g"]) {
-      const { shape } = context.spec(slot);
-      if (!sameShape(shape, p)) {
-        throw new ShapeError(
-          `adamw: ${slot} ${formatShape(shape)} differs from p ${formatShape(p)}.`,
-          "Pass moments and gradient with the parameter's shape.",
-        );
-      }
-    }
-    for (const [slot, size] of Object.entries({ total: 1, loss: 1, hyper: ADAMW_HYPER_SIZE })) {
-      const { shape } = context.spec(slot);
-      if (elements(shape) !== size) {
-        throw new ShapeError(`adamw: ${slot} is ${formatShape(shape)}.`, `Pass it with the shape [${size}].`);
-      }
-    }
-    return {};
-  },
-  forward: (context) =>
-    elementwiseLaunches(
-      {
-        kernel,
-        entry: "forward",
-        tensors: ["p", "m", "v", "g"],
-        whole: ["total", "loss", "hyper"],
-        count: elements(context.spec("p").shape),
-        params: () => ({ weight_decay: context.attributes.weightDecay }),
-      },
-      context.limits,
-    ),
+  infer: (context) => checkUpdate(context, "adamw", ["m", "v"], ADAMW_HYPER_SIZE),
+  forward: (context) => adamLaunches(context, false),
   gradients: [],
   flops: (context) => 15 * elements(context.spec("p").shape),
   reference(inputs, { weightDecay }) {
     const hyper = input(inputs, "hyper");
     const [learningRate, rate1, beta2, rate2] = [at(hyper, 0), at(hyper, 1), at(hyper, 2), at(hyper, 3)];
     const [epsilon, correction1, correction2, maxNorm] = [at(hyper, 4), at(hyper, 5), at(hyper, 6), at(hyper, 7)];
-    const [total, loss, g] = [at(input(inputs, "total"), 0), at(input(inputs, "loss"), 0), input(inputs, "g")];
-    const [p, m, v] = [copy(input(inputs, "p")), copy(input(inputs, "m")), copy(input(inputs, "v"))];
-    if (!Number.isFinite(total) || !Number.isFinite(loss)) return { p, m, v };
-    const clip = maxNorm > 0 ? Math.min(1, maxNorm / (Math.sqrt(total) + 1e-6)) : 1;
+    const [p, m, v] = [copied(inputs, "p"), copied(inputs, "m"), copied(inputs, "v")];
+    const g = clippedGradient(inputs, maxNorm);
+    if (!g) return { p, m, v };
     for (let i = 0; i < p.data.length; i++) {
-      const gradient = at(g, i) * clip;
+      const gradient = g(i);
       m.data[i] = at(m, i) + rate1 * (gradient - at(m, i));
       v.data[i] = beta2 * at(v, i) + rate2 * gradient * gradient;
       const denominator = Math.sqrt(at(v, i)) / Math.sqrt(correction2) + epsilon;
@@ -148,53 +135,25 @@ export const adamw = defineOp<AdamwAttributes>({
     {
       name: "moment of another shape",
       attributes: { weightDecay: 0 },
-      inputs: {
-        p: { shape: [4], dtype: "f32" },
-        m: { shape: [3], dtype: "f32" },
-        v: { shape: [4], dtype: "f32" },
-        g: { shape: [4], dtype: "f32" },
-        total: { shape: [1], dtype: "f32" },
-        loss: { shape: [1], dtype: "f32" },
-        hyper: { shape: [8], dtype: "f32" },
-      },
+      inputs: updateSpecs(["m", "v"], ADAMW_HYPER_SIZE, { m: [3] }),
       message: /m \[3\] differs from p \[4\]/,
     },
     {
       name: "hyper of six numbers",
       attributes: { weightDecay: 0 },
-      inputs: {
-        p: { shape: [4], dtype: "f32" },
-        m: { shape: [4], dtype: "f32" },
-        v: { shape: [4], dtype: "f32" },
-        g: { shape: [4], dtype: "f32" },
-        total: { shape: [1], dtype: "f32" },
-        loss: { shape: [1], dtype: "f32" },
-        hyper: { shape: [6], dtype: "f32" },
-      },
+      inputs: updateSpecs(["m", "v"], ADAMW_HYPER_SIZE, { hyper: [6] }),
       message: /hyper is \[6\]/,
     },
   ],
 });
 
-function copy({ shape, data }: ReferenceTensor): ReferenceTensor {
-  return { shape, data: data.slice() };
-}
-
 /** Parameter, moments and gradient of a case. The second moments are well above zero. */
-function stateInputs(shape: readonly number[]): Record<string, CaseInput> {
-  return { p: { shape }, m: { shape, scale: 0.1 }, v: { shape, scale: 0.02, offset: 0.2 }, g: { shape } };
+export function stateInputs(shape: readonly number[]): Record<string, CaseInput> {
+  return { ...updateInputs(shape, ["m"]), v: { shape, scale: 0.02, offset: 0.2 } };
 }
 
 /** Hyperparameters, total and loss of a case. */
-function stepInputs({
-  total = 1,
-  loss = 0.7,
-  ...step
-}: Partial<AdamwStep> & { readonly total?: number; readonly loss?: number }): Record<string, CaseInput> {
+export function stepInputs({ total, loss, ...step }: Partial<AdamwStep> & TotalAndLoss): Record<string, CaseInput> {
   const defaults = { learningRate: 1e-3, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, step: 1, maxNorm: 0 };
-  return {
-    total: { shape: [1], values: [total] },
-    loss: { shape: [1], values: [loss] },
-    hyper: { shape: [ADAMW_HYPER_SIZE], values: [...adamwHyper({ ...defaults, ...step })] },
-  };
+  return judgedStep(adamwHyper({ ...defaults, ...step }), { total, loss });
 }

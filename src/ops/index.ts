@@ -1,4 +1,7 @@
 import type { Op } from "../op/declaration";
+import { adafactor } from "./adafactor";
+import { adafactorVector } from "./adafactor_vector";
+import { adam } from "./adam";
 import { adamw } from "./adamw";
 import { add } from "./add";
 import { addBroadcast } from "./add_broadcast";
@@ -24,12 +27,16 @@ import { identityDistance } from "./identity_distance";
 import { layerNorm } from "./layer_norm";
 import { linear } from "./linear";
 import { linearCrossEntropy } from "./linear_cross_entropy";
+import { lion } from "./lion";
 import { loraImportance } from "./lora_importance";
 import { loraLinear } from "./lora_linear";
 import { max } from "./max";
 import { meanAbsolute } from "./mean_absolute";
 import { meanSquaredError } from "./mean_squared_error";
 import { mul } from "./mul";
+import { muon } from "./muon";
+import { muonMomentum } from "./muon_momentum";
+import { newtonSchulz } from "./newton_schulz";
 import { poolTokens } from "./pool_tokens";
 import { prepend } from "./prepend";
 import { productMean } from "./product_mean";
@@ -43,6 +50,7 @@ import { scaleColumns } from "./scale_columns";
 import { scaleRows } from "./scale_rows";
 import { scaledAdd } from "./scaled_add";
 import { sensitivity } from "./sensitivity";
+import { sgd } from "./sgd";
 import { silu } from "./silu";
 import { slice } from "./slice";
 import { softThreshold } from "./soft_threshold";
@@ -58,6 +66,9 @@ import { unary } from "./unary";
 import { where } from "./where";
 
 export {
+  adafactor,
+  adafactorVector,
+  adam,
   adamw,
   add,
   addBroadcast,
@@ -83,12 +94,16 @@ export {
   layerNorm,
   linear,
   linearCrossEntropy,
+  lion,
   loraImportance,
   loraLinear,
   max,
   meanAbsolute,
   meanSquaredError,
   mul,
+  muon,
+  muonMomentum,
+  newtonSchulz,
   poolTokens,
   prepend,
   productMean,
@@ -102,6 +117,7 @@ export {
   scaleRows,
   scaledAdd,
   sensitivity,
+  sgd,
   silu,
   slice,
   softThreshold,
@@ -119,6 +135,9 @@ export {
 
 /** Every op. Tests and benchmarks run over this list. */
 export const OPS: readonly Op[] = [
+  adafactor,
+  adafactorVector,
+  adam,
   adamw,
   add,
   addBroadcast,
@@ -144,12 +163,16 @@ export const OPS: readonly Op[] = [
   layerNorm,
   linear,
   linearCrossEntropy,
+  lion,
   loraImportance,
   loraLinear,
   max,
   meanAbsolute,
   meanSquaredError,
   mul,
+  muon,
+  muonMomentum,
+  newtonSchulz,
   poolTokens,
   prepend,
   productMean,
@@ -163,6 +186,7 @@ export const OPS: readonly Op[] = [
   scaleRows,
   scaledAdd,
   sensitivity,
+  sgd,
   silu,
   slice,
   softThreshold,

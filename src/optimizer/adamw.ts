@@ -1,3 +1,4 @@
+import { ConfigError } from "../base/errors";
 import { ADAMW_HYPER_SIZE, adamw, adamwHyper } from "../ops/adamw";
 import type { Optimizer } from "./optimizer";
 import { checkSettings, commonSettings } from "./settings";
@@ -30,8 +31,15 @@ export function adamW({ betas = [0.9, 0.999], eps = 1e-8, ...common }: Optimizer
   };
 }
 
-/** An optimizer, or AdamW with some options. */
+/** An optimizer, or AdamW with some options. @throws ConfigError for anything else, and as `adamW`. */
 export function optimizerOf(given: Optimizer | OptimizerOptions = {}): Optimizer {
+  const value: unknown = given;
+  if (typeof value !== "object" || value === null) {
+    throw new ConfigError(
+      `The optimizer is ${JSON.stringify(value)}.`,
+      "Give an optimizer, such as sgd(), or options of AdamW.",
+    );
+  }
   return isOptimizer(given) ? given : adamW(given);
 }
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { lora, makeAdapter, plan, sumBytes } from "safetape";
+import { adafactor, lora, makeAdapter, plan, sgd, sumBytes } from "safetape";
 import type { Bytes } from "safetape";
 import { adviceFor, amountOf } from "../../src/cli/advise/framework";
 import type { Advice, Amount } from "../../src/cli/advise/framework";
@@ -25,6 +25,19 @@ interface AdviceJson {
 }
 
 describe("safetape plan", () => {
+  it("counts the state of an optimizer by name", async () => {
+    const read = async (...options: string[]): Promise<Bytes> => {
+      const sizes = ["--batch", "2", "--rank", "4"];
+      const { stdout } = await runCli(["plan", "--config", CONFIG, ...sizes, "--json", ...options]);
+      return parseJson<PlanJson>(stdout).bytes;
+    };
+    const sizes = { config: readJson<Config>(CONFIG), adapter: lora({ rank: 4 }), batch: 2 };
+    expect(await read("--optimizer", "adafactor")).toEqual(plan({ ...sizes, optimizer: adafactor() }).bytes);
+    expect(await read("--optimizer", "sgd", "--momentum", "0.9")).toEqual(
+      plan({ ...sizes, optimizer: sgd({ momentum: 0.9 }) }).bytes,
+    );
+  });
+
   it("prints the plan of the API and of every further freeze as one JSON object", async () => {
     const sizes = ["--batch", "8", "--length", "32", "--rank", "4", "--freeze-below", "2"];
     const { code, stdout } = await runCli(["plan", "--config", CONFIG, ...sizes, "--json"]);
@@ -92,6 +105,13 @@ describe("wrong use of the command line", () => {
     ["half a row", ["plan", "--config", CONFIG, "--batch", "1.5"], 2, /--batch is 1\.5/],
     ["an unknown adapter", ["plan", "--config", CONFIG, "--adapter", "dora"], 2, /--adapter is dora/],
     ["an option of another adapter", ["plan", "--config", CONFIG, "--tokens", "4"], 1, /lora has no option tokens/],
+    ["an unknown optimizer", ["plan", "--config", CONFIG, "--optimizer", "adagrad"], 2, /--optimizer is adagrad/],
+    [
+      "momentum of lion",
+      ["plan", "--config", CONFIG, "--optimizer", "lion", "--momentum", "0.9"],
+      2,
+      /--momentum does not/,
+    ],
     ["a layer too high", ["plan", "--config", CONFIG, "--layers", "9"], 1, /Layer 9 cannot be adapted/],
     ["more frozen layers than there are", ["plan", "--config", CONFIG, "--freeze-below", "5"], 2, /has 4 layers/],
     ["an unknown task to advise on", ["advise", "--task", "cola2", "--examples", "9"], 2, /--task is cola2/],

@@ -90,7 +90,7 @@ describe("the recipes", () => {
     const options = readOptions(TRAIN, raw);
     expect(TASKS).toContain(options.task);
     expect(adapterFrom(options).kind).toBe(options.adapter);
-    expect(trainerSettings(options.freeze, options).optimizer.learningRate).toBe(recipe.options.lr);
+    expect(trainerSettings(options.freeze, options).optimizer.settings.learningRate).toBe(recipe.options.lr);
     expect(recipe.ours.length + recipe.source.length, "what is ours, and the source").toBeGreaterThan(0);
   });
 

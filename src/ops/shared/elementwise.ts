@@ -18,6 +18,8 @@ export interface Elementwise {
   readonly columns?: number;
   /** The elements of a vector lie within a period of this many; default `columns`. */
   readonly period?: number;
+  /** Values of the kernel's constants. */
+  readonly constants?: Readonly<Record<string, number>>;
   /** Fields of `Params` other than `count`, for a range of rows. */
   params?(range: RowRange): Record<string, number>;
 }
@@ -28,6 +30,7 @@ export function elementwiseLaunches(entry: Elementwise, limits: Limits): Launch[
   const element = elementKernel(entry.kernel, [count, entry.period ?? entry.columns ?? count]);
   return rowRanges(count / width, [width * 4], limits).map((range) => ({
     ...element,
+    constants: { ...element.constants, ...entry.constants },
     entry: entry.entry,
     bindings: {
       ...Object.fromEntries(entry.tensors.map((slot) => [slot, bindRows(slot, range, width * 4)])),
