@@ -10,7 +10,7 @@ import type { Limits } from "../op/limits";
 import { ADAFACTOR_HYPER_SIZE, adafactorLaunch, applyChanges, forwardTemp, stepSizeLaunch } from "./shared/adafactor";
 import type { AdafactorAttributes } from "./shared/adafactor";
 import { at, input } from "./shared/reference";
-import { checkUpdate, clippedGradient, copied, judgedStep, updateInputs, updateSpecs } from "./shared/update";
+import { checkUpdate, clippedGradient, copied, judgedStep, updateInputs, updateSpecs } from "./shared/parameter-update";
 
 type Context = InferContext<AdafactorAttributes>;
 

@@ -5,7 +5,7 @@ import { rowRanges } from "../op/launch";
 import { ADAFACTOR_HYPER_SIZE, adafactorLaunch, applyChanges, forwardTemp, stepSizeLaunch } from "./shared/adafactor";
 import type { AdafactorAttributes } from "./shared/adafactor";
 import { at, input } from "./shared/reference";
-import { checkUpdate, clippedGradient, copied, judgedStep, updateInputs, updateSpecs } from "./shared/update";
+import { checkUpdate, clippedGradient, copied, judgedStep, updateInputs, updateSpecs } from "./shared/parameter-update";
 
 /** Elements of a workgroup: SEGMENT of the kernel. */
 const SEGMENT = 512;

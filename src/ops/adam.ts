@@ -3,7 +3,7 @@ import { defineOp } from "../op/declaration";
 import { ADAMW_HYPER_SIZE, adamLaunches, stateInputs, stepInputs } from "./adamw";
 import type { AdamwAttributes } from "./adamw";
 import { at, input } from "./shared/reference";
-import { checkUpdate, clippedGradient, copied, updateSpecs } from "./shared/update";
+import { checkUpdate, clippedGradient, copied, updateSpecs } from "./shared/parameter-update";
 
 /**
  * One step of Adam (Kingma and Ba 2015, algorithm 1) with clipping by the global norm and L2 decay, which is added to the clipped

@@ -5,8 +5,8 @@ import type { CaseInput, LaunchContext } from "../op/declaration";
 import type { Launch } from "../op/launch";
 import { elementwiseLaunches } from "./shared/elementwise";
 import { at, input } from "./shared/reference";
-import { checkUpdate, clippedGradient, copied, judgedStep, updateInputs, updateSpecs } from "./shared/update";
-import type { TotalAndLoss } from "./shared/update";
+import { checkUpdate, clippedGradient, copied, judgedStep, updateInputs, updateSpecs } from "./shared/parameter-update";
+import type { TotalAndLoss } from "./shared/parameter-update";
 
 export type AdamwAttributes = {
   /** Decoupled weight decay: each step multiplies the parameter by 1 - learningRate * weightDecay. */

@@ -3,7 +3,7 @@ import { defineOp } from "../op/declaration";
 import { ADAMW_HYPER_SIZE } from "./adamw";
 import { muonLaunches } from "./shared/muon";
 import { at, input } from "./shared/reference";
-import { checkUpdate, clippedGradient, copied, judgedStep, updateInputs, updateSpecs } from "./shared/update";
+import { checkUpdate, clippedGradient, copied, judgedStep, updateInputs, updateSpecs } from "./shared/parameter-update";
 
 export type MuonAttributes = {
   /** Decoupled weight decay: each step multiplies the parameter by 1 - learningRate * weightDecay. */

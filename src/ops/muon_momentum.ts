@@ -4,7 +4,7 @@ import { defineOp } from "../op/declaration";
 import { ADAMW_HYPER_SIZE } from "./adamw";
 import { muonLaunches } from "./shared/muon";
 import { at, filled, input, zeros } from "./shared/reference";
-import { checkJudged, clippedGradient, copied, judgedStep, updateSpecs } from "./shared/update";
+import { checkJudged, clippedGradient, copied, judgedStep, updateSpecs } from "./shared/parameter-update";
 
 export type MuonMomentumAttributes = {
   /** Share of the last mean that stays. */

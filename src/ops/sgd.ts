@@ -3,7 +3,7 @@ import { elements } from "../base/shape";
 import { defineOp } from "../op/declaration";
 import { elementwiseLaunches } from "./shared/elementwise";
 import { at, input } from "./shared/reference";
-import { checkUpdate, clippedGradient, copied, judgedStep, updateInputs, updateSpecs } from "./shared/update";
+import { checkUpdate, clippedGradient, copied, judgedStep, updateInputs, updateSpecs } from "./shared/parameter-update";
 
 export type SgdAttributes = {
   /** Coupled decay: this times the parameter is added to the clipped gradient. */
