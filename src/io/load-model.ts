@@ -156,7 +156,7 @@ export async function loadModel(engine: Engine, directory: Directory, options: L
   const config = withHead(quantised?.unquantised(files.config) ?? files.config, options);
   const model = withWeights(createModel(config, files), options.weights ?? "f32");
   const checkpoint = (await quantised?.dequantised(files, transposedNames(model))) ?? files;
-  const sources = locate(model, checkpoint);
+  const sources = await locateOrCompare(model, checkpoint);
   const random = new Random(options.seed ?? 0);
   const withProgress = counting(model, options.onProgress);
   return withNewWeights(async (weights) => {
@@ -208,8 +208,7 @@ export async function initialiseModel(
   return withNewWeights(async (weights) => {
     const uploader = new Uploader(engine.device, "random weights");
     for (const parameter of model.parameters) {
-      const source = isScale(parameter) ? ones(parameter) : initial(parameter, config, random);
-      weights.set(parameter.name, (await uploader.upload(parameter, source)).tensor);
+      weights.set(parameter.name, (await uploader.upload(parameter, initial(parameter, config, random))).tensor);
     }
     const loadAgain = (): Promise<LoadedModel> => initialiseModel(engine, config, options);
     return new LoadedModel(engine, model, weights, "random weights", [...weights.keys()], new Set(), [], [], loadAgain);
@@ -253,6 +252,27 @@ function transposedNames(model: Model): Set<string> {
 }
 
 /**
+ * As `locate`, but where the names do not fit, the error says which family they look like.
+ * @throws as `locate`.
+ */
+async function locateOrCompare(model: Model, checkpoint: Checkpoint): Promise<Map<string, string>> {
+  try {
+    return locate(model, checkpoint);
+  } catch (error) {
+    if (!(error instanceof FileFormatError)) throw error;
+    // It makes a model of every family.
+    const { lookAlikes } = await import("./look-alike");
+    const families = await lookAlikes(model, checkpoint.names());
+    if (families.length === 0) throw error;
+    throw new FileFormatError(
+      `The tensors of the checkpoint ${checkpoint.directory.name} look like those of ${families.join(" or ")}, but its config.json says ${model.family}.`,
+      "Give the config.json that was published with these weights.",
+      { cause: error },
+    );
+  }
+}
+
+/**
  * Names of the model's parameters in a checkpoint, by their own names.
  * @throws FileFormatError if a tensor outside the head is missing or unknown, ShapeError if it has another shape.
  */
@@ -289,18 +309,20 @@ function locate(model: Model, checkpoint: Checkpoint): Map<string, string> {
 
 const isHead = (model: Model, name: string): boolean => model.heads.some((head) => name.startsWith(`${head}.`));
 
-/** Whether a tensor is of a projection behind the layers: BERT's pooler, an untied projection to the vocabulary. */
+/** Whether a tensor is of a projection behind the layers (BERT's pooler, an untied projection to the vocabulary), or its norm. */
 const isAboveLayers = (model: Model, name: string): boolean =>
+  model.normsOfHead?.some((norm) => name.startsWith(`${norm}.`)) ||
   model.projections.some(
     ({ name: module, layer, role }) => layer === undefined && role === undefined && name.startsWith(`${module}.`),
   );
 
-/** Random elements from N(0, initializer_range); zeros for a bias and for a constant, and what a family says. */
-function initial(
-  { name, isBuffer, initial: value = isBuffer || name.endsWith(".bias") ? 0 : undefined }: ParameterSpec,
-  config: Readonly<Record<string, unknown>>,
-  random: Random,
-): ElementSource {
+/**
+ * Random elements from N(0, initializer_range); ones for the weight of a norm, zeros for a bias and for a constant, and what a
+ * family says.
+ */
+function initial(parameter: ParameterSpec, config: Readonly<Record<string, unknown>>, random: Random): ElementSource {
+  const { name, isBuffer, initial: value = isBuffer || name.endsWith(".bias") ? 0 : undefined } = parameter;
+  if (value === undefined && isScale(parameter)) return ones(parameter);
   const range = config["initializer_range"];
   const deviation = typeof range === "number" ? range : 0.02;
   if (value !== undefined) return (first, end) => new Float32Array(end - first).fill(value);

@@ -2,7 +2,7 @@ import * as v from "valibot";
 import { scale } from "../ops/scale";
 import type { Value } from "../tape/tape";
 import { activate, ACTIVATIONS } from "./activation";
-import { activationOf, count, layerCount, parseConfig, probability } from "./config";
+import { activationOf, count, layerCount, parseConfig, probability, withOwnNames } from "./config";
 import type { StoredNames } from "./config";
 import type { AttentionShape, BlockSite, Forward } from "./forward";
 import { languageModel, taskOf } from "./heads";
@@ -44,6 +44,9 @@ const SCHEMA = v.object({
 
 type Config = v.InferOutput<typeof SCHEMA>;
 
+/** Not num_hidden_layers: files of DistilBART have the decoder's number under it. */
+const OWN_NAMES = { hidden_size: "d_model", num_attention_heads: "encoder_attention_heads" };
+
 /** Rows of a table of positions before that of a text's first token. */
 const FIRST_POSITION = 2;
 /** Epsilon of all norms. */
@@ -67,7 +70,7 @@ interface Place {
  * @param stored tells whether the checkpoint has an output projection of its own. Default: by the configuration.
  */
 export function bart(config: Readonly<Record<string, unknown>>, stored?: StoredNames): Model {
-  const c = parseConfig(SCHEMA, config);
+  const c = parseConfig(SCHEMA, withOwnNames(config, OWN_NAMES));
   const activation = activationOf(c.activation_function, ACTIVATIONS);
   taskOf(config, "bart", ["seq2seq"], "seq2seq");
   const isTied = stored ? !stored.has("lm_head.weight") : c.tie_word_embeddings;

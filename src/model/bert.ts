@@ -22,6 +22,7 @@ const SCHEMA = v.object({
   classifier_dropout: v.nullish(probability),
   pad_token_id: v.nullish(v.pipe(v.number(), v.integer(), v.minValue(0))),
   is_decoder: only(false),
+  add_cross_attention: only(false),
   position_embedding_type: only("absolute"),
 });
 

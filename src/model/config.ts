@@ -27,12 +27,39 @@ export const only = <const T extends string | number | boolean>(value: T) => v.n
 /** A dropout probability. */
 export const probability = v.pipe(v.number(), v.minValue(0), v.maxValue(0.999));
 
-/** Number of labels: `num_labels`, else the size of `id2label`, else 2 as in Hugging Face. */
+/**
+ * A configuration under the family's own names of keys: transformers reads these under the names that most families have, too.
+ * @param names own names by the common ones.
+ * @throws ConfigError where a file has both, and they differ.
+ */
+export function withOwnNames(
+  config: Readonly<Record<string, unknown>>,
+  names: Readonly<Record<string, string>>,
+): Readonly<Record<string, unknown>> {
+  const given = Object.entries(names).filter(([common]) => (config[common] ?? undefined) !== undefined);
+  for (const [common, own] of given) {
+    if ((config[own] ?? config[common]) === config[common]) continue;
+    throw new ConfigError(
+      `config.json: ${common} is ${JSON.stringify(config[common])}, but ${own} is ${JSON.stringify(config[own])}.`,
+      "They are two names of one key: correct or remove one of them.",
+    );
+  }
+  return { ...config, ...Object.fromEntries(given.map(([common, own]) => [own, config[common]])) };
+}
+
+/**
+ * Number of labels: `num_labels`, else the size of `id2label`, else 2 as in Hugging Face.
+ * @throws ConfigError where they differ.
+ */
 export function labelCount(config: Readonly<Record<string, unknown>>): number {
   const { num_labels: labels, id2label } = config;
-  if (typeof labels === "number" && Number.isInteger(labels) && labels > 0 && labels < 2 ** 31) return labels;
-  if (id2label && typeof id2label === "object") return Object.keys(id2label).length;
-  return 2;
+  const named = id2label && typeof id2label === "object" ? Object.keys(id2label).length : undefined;
+  if (typeof labels !== "number" || !Number.isInteger(labels) || labels <= 0 || labels >= 2 ** 31) return named ?? 2;
+  if (named === undefined || named === labels) return labels;
+  throw new ConfigError(
+    `config.json: num_labels is ${labels}, but id2label has ${named} names.`,
+    "Correct one of them: transformers counts the names.",
+  );
 }
 
 /** Names of the labels, by label: `id2label`; undefined without it, and where it only has Hugging Face's LABEL_0 and so on. */

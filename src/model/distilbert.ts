@@ -1,5 +1,5 @@
 import * as v from "valibot";
-import { activationOf, count, GELU_ACTIVATIONS, layerCount, parseConfig, probability } from "./config";
+import { activationOf, count, GELU_ACTIVATIONS, layerCount, parseConfig, probability, withOwnNames } from "./config";
 import type { LayerModules } from "./encoder-layer";
 import { firstTokenClassifier, taskOf } from "./heads";
 import type { Model } from "./model";
@@ -20,6 +20,8 @@ const SCHEMA = v.object({
   pad_token_id: v.nullish(v.pipe(v.number(), v.integer(), v.minValue(0)), 0),
 });
 
+const OWN_NAMES = { hidden_size: "dim", num_attention_heads: "n_heads", num_hidden_layers: "n_layers" };
+
 const MODULES: LayerModules = {
   query: "attention.q_lin",
   key: "attention.k_lin",
@@ -35,7 +37,7 @@ const MODULES: LayerModules = {
 
 /** DistilBERT (Sanh et al. 2019): BERT's layers without token types, pooler and the dropout behind attention. */
 export function distilbert(config: Readonly<Record<string, unknown>>): Model {
-  const c = parseConfig(SCHEMA, config);
+  const c = parseConfig(SCHEMA, withOwnNames(config, OWN_NAMES));
   const task = taskOf(config, "distilbert", ENCODER_TASKS, "sequence_classification");
   return textEncoder({
     family: "distilbert",

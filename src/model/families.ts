@@ -123,7 +123,8 @@ export function withHead(config: Readonly<Record<string, unknown>>, options: Hea
   const irregular = task === "causal_lm" ? LANGUAGE_MODELS[type] : undefined;
   const architecture = irregular ?? `${ARCHITECTURES[type] ?? type}${ENDINGS[task]}`;
   const { problem_type: problem, ...rest } = config;
-  const keepsProblem = problem !== undefined && problem !== "regression" && task === "sequence_classification";
+  const keepsProblem =
+    problem !== undefined && problem !== "regression" && task === "sequence_classification" && labels !== 1;
   const kind = task === "regression" ? { problem_type: "regression" } : keepsProblem ? { problem_type: problem } : {};
   const changed = { ...rest, ...kind, architectures: [architecture] };
   if (labelNames) return withLabelNames(changed, keptNames(config, architecture, labelNames));

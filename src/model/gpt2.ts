@@ -1,7 +1,16 @@
 import * as v from "valibot";
 import { gelu } from "../ops/gelu";
 import type { Value } from "../tape/tape";
-import { activationOf, count, GELU_ACTIVATIONS, layerCount, only, parseConfig, probability } from "./config";
+import {
+  activationOf,
+  count,
+  GELU_ACTIVATIONS,
+  layerCount,
+  only,
+  parseConfig,
+  probability,
+  withOwnNames,
+} from "./config";
 import type { Forward } from "./forward";
 import { answerSpan, DECODER_TASKS, languageModel, lastTokenScore, taskOf } from "./heads";
 import type { FinalNorm, Head } from "./heads";
@@ -32,12 +41,19 @@ const SCHEMA = v.object({
 
 type Config = v.InferOutput<typeof SCHEMA>;
 
+const OWN_NAMES = {
+  hidden_size: "n_embd",
+  max_position_embeddings: "n_positions",
+  num_attention_heads: "n_head",
+  num_hidden_layers: "n_layer",
+};
+
 /**
  * GPT-2 (Radford et al. 2019), pre-norm: a language model (whose head is mostly tied to the token embeddings), classification,
  * question answering.
  */
 export function gpt2(config: Readonly<Record<string, unknown>>): Model {
-  const c = parseConfig(SCHEMA, config);
+  const c = parseConfig(SCHEMA, withOwnNames(config, OWN_NAMES));
   const approximation = activationOf(c.activation_function, GELU_ACTIVATIONS);
   const head = gpt2Head(config, c);
   const projections = [...gpt2Projections(c), ...head.projections];

@@ -38,8 +38,8 @@ const SUFFIXES: readonly (readonly [RegExp, Task])[] = [
 
 /**
  * The task of a configuration, by the first of its `architectures`. `fallback` is the task of a bare or a pre-training
- * model. Sequence classification with one label, or with `problem_type` "regression", is regression.
- * @throws ConfigError if the task is not one of `supported`.
+ * model. Sequence classification with one label is regression.
+ * @throws ConfigError if the task is not one of `supported`, or `problem_type` not one that its labels can have.
  */
 export function taskOf(
   config: Readonly<Record<string, unknown>>,
@@ -57,8 +57,19 @@ export function taskOf(
       `Supported tasks: ${supported.join(", ")}.`,
     );
   }
-  const isRegression = config["problem_type"] === "regression" || labelCount(config) === 1;
-  return task === "sequence_classification" && isRegression ? "regression" : task;
+  return task === "sequence_classification" || task === "image_classification" ? labelledTask(config, task) : task;
+}
+
+/** The task of a head with labels. transformers takes `problem_type` from the number of labels where there is none. */
+function labelledTask(config: Readonly<Record<string, unknown>>, task: Task): Task {
+  const labels = labelCount(config);
+  const problem = config["problem_type"] ?? (labels === 1 ? "regression" : "single_label_classification");
+  if (problem === "single_label_classification" && labels > 1) return task;
+  if (problem === "regression" && labels === 1 && task === "sequence_classification") return "regression";
+  throw new ConfigError(
+    `config.json: problem_type ${JSON.stringify(problem)} with ${labels} label${labels === 1 ? "" : "s"} is not supported for ${task}.`,
+    `Supported: "single_label_classification" with several labels${task === "image_classification" ? "." : ', "regression" with one.'}`,
+  );
 }
 
 /** A projection of a head, outside the layers. */

@@ -171,6 +171,8 @@ export interface Model {
   readonly hiddenDropout: number;
   /** Modules of the task's head, which are trained in addition to an adapter (PEFT's `modules_to_save`). */
   readonly heads: readonly string[];
+  /** Norms that only the task's head reads, but that belong to the checkpoint as a pooler does. Default none. */
+  readonly normsOfHead?: readonly string[];
   /** `target_modules` of an adapter that names none, as in PEFT. */
   readonly defaultTargets: readonly string[];
   /** Keys of config.json that give projections a bias, with the roles of these projections. Default none. */

@@ -64,6 +64,9 @@ export function modernbert(config: Readonly<Record<string, unknown>>): Model {
   const c = parseConfig(SCHEMA, config);
   const task = taskOf(config, "modernbert", ENCODER_TASKS, "sequence_classification");
   const s = sizesOf(c);
+  // Other names of what other keys say.
+  const derived = { head_dim: only(s.headSize), sliding_window: only(Math.floor(c.local_attention / 2)) };
+  parseConfig(v.object(derived), config);
   const { hidden_size: d, num_hidden_layers: layers } = c;
   const head = predictionClassifier(config, {
     task,
@@ -82,6 +85,7 @@ export function modernbert(config: Readonly<Record<string, unknown>>): Model {
     task,
     classes: head.classes,
     heads: head.heads,
+    normsOfHead: ["head.norm"],
     parameters: parametersOf(c, projections),
     layers,
     hiddenSize: d,

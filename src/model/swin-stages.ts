@@ -53,6 +53,15 @@ export interface Swin {
 /** @throws ConfigError for a value that is not supported, and for sizes that do not fit each other. */
 export function swinOf(family: Swin["family"], config: Readonly<Record<string, unknown>>): Swin {
   const c = parseConfig(SCHEMA, config);
+  // Other names of what other keys say.
+  const stages = c.depths.length;
+  const derived = {
+    hidden_size: only(c.embed_dim * 2 ** (stages - 1)),
+    num_layers: only(stages),
+    num_hidden_layers: only(stages),
+    num_attention_heads: v.nullish(v.strictTuple(c.num_heads.map((heads) => v.literal(heads)))),
+  };
+  parseConfig(v.object(derived), config);
   const image = imageOf(c);
   const sizes = { num_heads: c.num_heads, ...(family === "swinv2" && pretrainedSizes(c)) };
   for (const [key, { length }] of Object.entries(sizes)) {

@@ -3,7 +3,7 @@ import { ConfigError } from "../base/errors";
 import { scale } from "../ops/scale";
 import type { Value } from "../tape/tape";
 import { activate, activateGate, ACTIVATIONS } from "./activation";
-import { activationOf, count, layerCount, parseConfig, probability } from "./config";
+import { activationOf, count, layerCount, parseConfig, probability, withOwnNames } from "./config";
 import type { StoredNames } from "./config";
 import type { Forward, RelativePositions } from "./forward";
 import { languageModel, taskOf } from "./heads";
@@ -39,6 +39,13 @@ const SCHEMA = v.object({
 
 type Config = v.InferOutput<typeof SCHEMA>;
 
+const OWN_NAMES = {
+  hidden_size: "d_model",
+  num_attention_heads: "num_heads",
+  num_hidden_layers: "num_layers",
+  head_dim: "d_kv",
+};
+
 type StackName = "encoder" | "decoder";
 
 interface FeedForwardKind {
@@ -60,7 +67,7 @@ interface Block {
  * @param stored tells whether the checkpoint has an output projection of its own. Default: by the configuration.
  */
 export function t5(config: Readonly<Record<string, unknown>>, stored?: StoredNames): Model {
-  const c = parseConfig(SCHEMA, config);
+  const c = parseConfig(SCHEMA, withOwnNames(config, OWN_NAMES));
   const feedForward = feedForwardKind(c);
   taskOf(config, "t5", ["seq2seq"], "seq2seq");
   const [encoderLayers, decoderLayers] = [c.num_layers, c.num_decoder_layers ?? c.num_layers];

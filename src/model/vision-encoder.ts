@@ -5,7 +5,7 @@ import { addBroadcast } from "../ops/add_broadcast";
 import { linear } from "../ops/linear";
 import { prepend } from "../ops/prepend";
 import type { Value } from "../tape/tape";
-import { activationOf, count, GELU_ACTIVATIONS, layerCount, probability } from "./config";
+import { activationOf, count, GELU_ACTIVATIONS, layerCount, only, parseConfig, probability } from "./config";
 import { encoderLayers } from "./encoder-layer";
 import type { EncoderLayers, LayerModules } from "./encoder-layer";
 import type { Forward } from "./forward";
@@ -61,6 +61,7 @@ export interface VisionEncoder {
 /** The model of an encoder of images. */
 export function visionEncoder(encoder: VisionEncoder): Model {
   const { family, config, c, constants } = encoder;
+  parseConfig(v.object({ head_dim: only(c.hidden_size / c.num_attention_heads) }), config);
   const image = imageOf(c);
   const task = taskOf(config, family, ["image_classification"], "image_classification");
   const head = encoder.head((forward, x) => forward.layerNorm(`${family}.layernorm`, x, c.layer_norm_eps));

@@ -1,23 +1,14 @@
 import { existsSync, readdirSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { ConfigError, createModel } from "../../src/index";
-import type { Model } from "../../src/index";
 import { trace } from "../../src/train/plans/trace";
 import { readJson } from "../support/json";
+import { modelContents } from "../support/model-contents";
 import { DECODERS, tiny } from "../support/tiny";
 import type { Config } from "../support/tiny";
 
 const CASES = "test/golden-families";
 const published = readdirSync(CASES).filter((name) => existsSync(`${CASES}/${name}/config_published.json`));
-
-/** Everything that a model computes, as data. */
-function contents(model: Model): unknown {
-  const { parameters, projections, maxLength, padId, heads, classes } = model;
-  const { tape } = trace({ model, batch: { size: 2, length: 8 }, isTraining: true });
-  const nodes = tape.nodes.map(({ op, attributes, inputs }) => ({ op: op.name, attributes, inputs }));
-  const constants = [8, 20].map((length) => model.constants?.(Int32Array.of(0, 1, 7), { size: 2, length }));
-  return { parameters, projections, maxLength, padId, heads, classes, nodes, values: tape.values, constants };
-}
 
 describe("a configuration as it was published before transformers 5", () => {
   it("is there for some cases", () => expect(published.length).toBeGreaterThan(5));
@@ -26,7 +17,7 @@ describe("a configuration as it was published before transformers 5", () => {
     const models = ["config", "config_published"].map((file) =>
       createModel(readJson<Config>(`${CASES}/${name}/${file}.json`)),
     );
-    expect(contents(models[1]!)).toEqual(contents(models[0]!));
+    expect(modelContents(models[1]!)).toEqual(modelContents(models[0]!));
   });
 });
 

@@ -121,6 +121,7 @@ it.each([
 describe("keys that would change the result are refused by name", () => {
   it.each([
     ["bert", { is_decoder: true }, /is_decoder is true/],
+    ["bert", { add_cross_attention: true }, /add_cross_attention is true/],
     ["roberta", { position_embedding_type: "relative_key" }, /position_embedding_type is "relative_key"/],
     ["electra", { position_embedding_type: "relative_key_query" }, /position_embedding_type/],
     ["xlm-roberta", { is_decoder: true }, /is_decoder/],
@@ -128,6 +129,8 @@ describe("keys that would change the result are refused by name", () => {
     ["albert", { inner_group_num: 2 }, /inner_group_num is 2/],
     ["distilbert", { activation: "relu2" }, /relu2/],
     ["distilbert", { dim: 0 }, /dim is 0/],
+    ["distilbert", { hidden_size: 8 }, /hidden_size is 8, but dim is 16/],
+    ["modernbert", { head_dim: 4 }, /head_dim is 4; expected 8/],
     ["modernbert", { classifier_activation: "relu" }, /classifier_activation is "relu"/],
     ["modernbert", { layer_types: ["full_attention"] }, /layer_types has 1 entries for 3 layers/],
     ["modernbert", { classifier_pooling: "max" }, /classifier_pooling is "max"/],

@@ -20,6 +20,7 @@ const BERT = { ...ENCODER, model_type: "bert", architectures: ["BertForMaskedLM"
 const ROBERTA = { ...ENCODER, model_type: "roberta", architectures: ["RobertaForMaskedLM"] };
 const GPT2 = { model_type: "gpt2", vocab_size: 20, n_positions: 10, n_embd: 8, n_layer: 1, n_head: 2 };
 const LLAMA = { ...ENCODER, model_type: "llama", architectures: ["LlamaForCausalLM"] };
+const LLAMA_CLASSES = { ...LLAMA, architectures: ["LlamaForSequenceClassification"] };
 const VIT = { ...ENCODER, model_type: "vit", image_size: 8, patch_size: 4, num_labels: 3 };
 
 describe("families that pages load later", () => {
@@ -139,6 +140,25 @@ describe("heads", () => {
     const changed = withHead(config, options);
     if (Object.keys(options).length > 0) expect(changed["architectures"]).toEqual([architecture]);
     expect(createModel(changed).task).toBe(task);
+  });
+
+  it.each([
+    [BERT, { problem_type: "multi_label_classification" }, /problem_type "multi_label_classification" with 2 labels/],
+    [BERT, { problem_type: "regression", num_labels: 3 }, /problem_type "regression" with 3 labels/],
+    [LLAMA_CLASSES, { problem_type: "single_label_classification", num_labels: 1 }, /with 1 label is/],
+    [BERT, { problem_type: "ranking" }, /problem_type "ranking"/],
+    [BERT, { id2label: {} }, /with 0 labels/],
+    [BERT, { id2label: { 0: "a", 1: "b", 2: "c" }, num_labels: 2 }, /num_labels is 2, but id2label has 3 names/],
+    [VIT, { num_labels: 1 }, /problem_type "regression" with 1 label is not supported for image_classification/],
+    [VIT, { problem_type: "multi_label_classification" }, /problem_type/],
+  ])("of %o with %j are refused", (config, overrides, message) => {
+    expect(() => createModel({ ...config, ...overrides })).toThrow(ConfigError);
+    expect(() => createModel({ ...config, ...overrides })).toThrow(message);
+  });
+
+  it("of one label in place of several are of regression, whatever the problem was", () => {
+    const classes = { ...BERT, problem_type: "single_label_classification" };
+    expect(createModel(withHead(classes, { labels: 1 })).task).toBe("regression");
   });
 
   it("of regression or question answering can be replaced by those of other tasks", () => {

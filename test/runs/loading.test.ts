@@ -150,10 +150,33 @@ describe("loading fails with", () => {
     expect(error.message).toMatch(/"int4".*\n.*f32, f16, bf16, int8, nf4/);
   });
 
+  it("a FileFormatError that says which family the weights are of", async () => {
+    const wrapped = randomTensors(tiny.gpt2()).map((tensor) => ({ ...tensor, name: `module.${tensor.name}` }));
+    const error = await failure(loadModel(engine, await wholeCheckpoint(BERT, wrapped)), FileFormatError);
+    expect(error.message).toMatch(/^The tensors .* look like those of gpt2, but its config\.json says bert\.\n[^\n]+$/);
+    expect(engine.ledger.liveBytes).toBe(0);
+  });
+
   it("a LimitError for a table larger than the buffers of the adapter", async () => {
     const rows = Math.ceil(engine.device.handle.limits.maxBufferSize / 4 / 64) + 1;
     await failure(initialiseModel(engine, tiny.bert({ hidden_size: 64, vocab_size: rows })), LimitError);
   });
+});
+
+it("a masked language model of ModernBERT without a norm of its head has ones there, and says so", async () => {
+  const config = tiny.modernbert({ norm_bias: true, classifier_bias: true, architectures: ["ModernBertForMaskedLM"] });
+  const isLeft = ({ name }: { name: string }): boolean => !/^classifier\.|^head\.norm|^head\.dense\.bias/.test(name);
+  const tensors = randomTensors(config).filter(isLeft);
+  using model = await loadModel(engine, await wholeCheckpoint(config, tensors));
+  expect([...model.initialised].sort()).toEqual([
+    "classifier.bias",
+    "classifier.weight",
+    "head.dense.bias",
+    "head.norm.bias",
+    "head.norm.weight",
+  ]);
+  expect(new Set(await model.weights.get("head.norm.weight")!.read())).toEqual(new Set([1]));
+  expect(new Set(await model.weights.get("head.norm.bias")!.read())).toEqual(new Set([0]));
 });
 
 it("two processes that train from the same files get the same bits", async () => {
