@@ -13,6 +13,8 @@ import type { CompareAttributes } from "../ops/compare";
 import { concat as concatOp, CONCAT_SLOTS } from "../ops/concat";
 import { embedding } from "../ops/embedding";
 import { fill } from "../ops/fill";
+import { matmul as matmulOp } from "../ops/matmul";
+import type { MatmulAttributes } from "../ops/matmul";
 import { max as maxOp } from "../ops/max";
 import { mul as mulOp } from "../ops/mul";
 import { reshape as reshapeOp } from "../ops/reshape";
@@ -24,6 +26,8 @@ import { sum as sumOp } from "../ops/sum";
 import { transpose as transposeOp } from "../ops/transpose";
 import { unary } from "../ops/unary";
 import type { UnaryKind } from "../ops/unary";
+import { positions, unfold } from "../ops/unfold";
+import type { UnfoldAttributes } from "../ops/unfold";
 import { where as whereOp } from "../ops/where";
 
 /** A value of a tape, or a number. */
@@ -324,3 +328,75 @@ export function gather(x: Value, ids: Value): Value {
   const rows = recorder.apply(embedding, { table: reshape(x, [first, elements(rest)]), ids }, {});
   return reshape(rows, [...ids.shape, ...rest]);
 }
+
+/** Products of matrices. a [..., m, k], b [..., k, n], result [..., m, n]; the axes before the matrices are repeated as in NumPy. */
+export function matmul(a: Value, b: Value, options: Partial<MatmulAttributes> = {}): Value {
+  const { transposeA = false, transposeB = false } = options;
+  return recorderOf(a, b).apply(matmulOp, { a, b }, { transposeA, transposeB });
+}
+
+/** How a kernel moves over images: a number for both axes, or one for rows and one for columns. */
+export interface WindowOptions {
+  /** Default 1; of pooling, the size of the window. */
+  readonly stride?: number | readonly [number, number];
+  /** Rows and columns that are added at each edge. Default 0. */
+  readonly padding?: number | readonly [number, number];
+  /** Distance between the elements that it reads. Default 1. */
+  readonly dilation?: number | readonly [number, number];
+}
+
+const pair = (value: number | readonly [number, number]): readonly number[] =>
+  typeof value === "number" ? [value, value] : value;
+
+function windowOf(size: readonly number[], options: WindowOptions, outside = 0): UnfoldAttributes {
+  const { stride = 1, padding = 0, dilation = 1 } = options;
+  return { kernel: size, stride: pair(stride), padding: pair(padding), dilation: pair(dilation), outside };
+}
+
+/**
+ * Convolution of images, as torch.nn.functional.conv2d: the products of a weight with the patches at its positions.
+ * x [n, c, h, w], weight [out, c / groups, rows, columns], bias [out], result [n, out, ...]. The patches are as many numbers as there
+ * are in x, times those of the kernel, and are kept where the weight learns.
+ * @throws ShapeError where channels, groups and sizes do not fit.
+ */
+export function conv2d(
+  x: Value,
+  weight: Value,
+  bias?: Value,
+  options: WindowOptions & { readonly groups?: number } = {},
+): Value {
+  const { groups = 1 } = options;
+  const [n = 1, channels = 1, ...image] = x.shape;
+  const [out = 1, perGroup = 1, ...size] = weight.shape;
+  const isFitting = x.shape.length === 4 && weight.shape.length === 4 && channels === groups * perGroup;
+  if (!isFitting || !Number.isInteger(out / groups) || (bias && !sameShape(bias.shape, [out]))) {
+    const given = bias ? `, bias ${formatShape(bias.shape)}` : "";
+    throw new ShapeError(
+      `conv2d: x ${formatShape(x.shape)}, weight ${formatShape(weight.shape)}${given} and ${groups} groups do not fit.`,
+      "Pass x [n, c, h, w], weight [out, c / groups, rows, columns] and bias [out], with groups that divide c and out.",
+    );
+  }
+  const window = windowOf(size, options);
+  const patches = recorderOf(x, weight, bias).apply(unfold, { x }, window);
+  const [rows = 1, columns = 1] = positions(image, window);
+  const taps = perGroup * elements(size);
+  const kernels = reshape(weight, [groups, out / groups, taps]);
+  const products = matmul(kernels, reshape(patches, [n, groups, taps, rows * columns]));
+  const y = reshape(products, [n, out, rows, columns]);
+  return bias ? add(y, reshape(bias, [out, 1, 1])) : y;
+}
+
+/** The positions of a window, each with the numbers that it sees: [n, c, numbers, rows, columns]. */
+function pooled(x: Value, size: number | readonly [number, number], options: WindowOptions, outside: number): Value {
+  const window = windowOf(pair(size), { stride: size, ...options }, outside);
+  const patches = recorderOf(x).apply(unfold, { x }, window);
+  return reshape(patches, [...patches.shape.slice(0, 3), ...positions(x.shape.slice(2), window)]);
+}
+
+/** The largest number in each window. x [n, c, h, w]; size and stride as those of torch.nn.MaxPool2d. */
+export const maxPool2d = (x: Value, size: number | readonly [number, number], options: WindowOptions = {}): Value =>
+  max(pooled(x, size, options, -LARGEST), { axes: [2] });
+
+/** The mean of each window, where padding counts as zeros. x [n, c, h, w]; size and stride as those of torch.nn.AvgPool2d. */
+export const avgPool2d = (x: Value, size: number | readonly [number, number], options: WindowOptions = {}): Value =>
+  mean(pooled(x, size, options, 0), { axes: [2] });

@@ -30,6 +30,7 @@ import { linearCrossEntropy } from "./linear_cross_entropy";
 import { lion } from "./lion";
 import { loraImportance } from "./lora_importance";
 import { loraLinear } from "./lora_linear";
+import { matmul } from "./matmul";
 import { max } from "./max";
 import { meanAbsolute } from "./mean_absolute";
 import { meanSquaredError } from "./mean_squared_error";
@@ -63,6 +64,7 @@ import { takeColumns } from "./take_columns";
 import { tanh } from "./tanh";
 import { transpose } from "./transpose";
 import { unary } from "./unary";
+import { unfold } from "./unfold";
 import { where } from "./where";
 
 export {
@@ -97,6 +99,7 @@ export {
   lion,
   loraImportance,
   loraLinear,
+  matmul,
   max,
   meanAbsolute,
   meanSquaredError,
@@ -130,6 +133,7 @@ export {
   tanh,
   transpose,
   unary,
+  unfold,
   where,
 };
 
@@ -166,6 +170,7 @@ export const OPS: readonly Op[] = [
   lion,
   loraImportance,
   loraLinear,
+  matmul,
   max,
   meanAbsolute,
   meanSquaredError,
@@ -199,5 +204,6 @@ export const OPS: readonly Op[] = [
   tanh,
   transpose,
   unary,
+  unfold,
   where,
 ];

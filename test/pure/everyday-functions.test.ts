@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { ConfigError, ShapeError } from "../../src/base/errors";
 import { add } from "../../src/ops/add";
+import type { ReferenceTensor } from "../../src/op/declaration";
 import * as ops from "../../src/function/everyday-ops";
 import { evaluate } from "../../src/run/reference";
 import { Recorder, recorderOf } from "../../src/tape/tape";
@@ -120,5 +121,86 @@ describe("functions of values", () => {
     expect((await failure(() => ops.concat([]), ShapeError)).fact).toBe("concat: there are no values.");
     expect((await failure(() => ops.add(1, 2), ConfigError)).fact).toMatch(/no value of a recorder/);
     expect(recorder.nodes).toEqual([]);
+  });
+});
+
+/** A convolution in plain loops. x [n, c, h, w], w [out, c / groups, kh, kw]. */
+function convolved(x: ReferenceTensor, w: ReferenceTensor, bias: Numbers, stride: number, padding: number): Numbers {
+  const [n = 1, c = 1, height = 1, width = 1] = x.shape;
+  const [out = 1, perGroup = 1, kernelHeight = 1, kernelWidth = 1] = w.shape;
+  const perGroupOut = out / (c / perGroup);
+  const [rows, columns] = [
+    Math.floor((height + 2 * padding - kernelHeight) / stride) + 1,
+    Math.floor((width + 2 * padding - kernelWidth) / stride) + 1,
+  ];
+  return Array.from({ length: n * out * rows * columns }, (_, index) => {
+    const [q, p] = [index % columns, Math.floor(index / columns) % rows];
+    const [o, image] = [Math.floor(index / (rows * columns)) % out, Math.floor(index / (rows * columns * out))];
+    let sum = bias[o]!;
+    for (let k = 0; k < perGroup * kernelHeight * kernelWidth; k++) {
+      const [j, i] = [k % kernelWidth, Math.floor(k / kernelWidth) % kernelHeight];
+      const channel = Math.floor(o / perGroupOut) * perGroup + Math.floor(k / (kernelHeight * kernelWidth));
+      const [row, column] = [p * stride + i - padding, q * stride + j - padding];
+      const isInside = row >= 0 && row < height && column >= 0 && column < width;
+      const at = ((image * c + channel) * height + row) * width + column;
+      if (isInside) sum += x.data[at]! * w.data[o * perGroup * kernelHeight * kernelWidth + k]!;
+    }
+    return sum;
+  });
+}
+
+describe("functions of images", () => {
+  const numbers = (shape: Numbers, step: number): ReferenceTensor => {
+    const count = shape.reduce((product, size) => product * size, 1);
+    return { shape, data: Float64Array.from({ length: count }, (_, i) => Math.sin(step * i)) };
+  };
+
+  it.each([1, 2])("conv2d is a convolution, with %i groups", (groups) => {
+    const [x, w, bias] = [numbers([2, 4, 5, 4], 1.3), numbers([6, 4 / groups, 3, 2], 0.7), numbers([6], 2.1)];
+    const recorder = new Recorder();
+    const values = { x, w, bias };
+    const [a, b, c] = Object.entries(values).map(([name, { shape }]) => recorder.input(name, shape));
+    const y = ops.conv2d(a!, b!, c, { stride: 2, padding: 1, groups });
+    const [result] = evaluate(recorder, values, [y]);
+    const expected = convolved(x, w, [...bias.data], 2, 1);
+    expect(result!.shape).toEqual([2, 6, 3, 3]);
+    expected.forEach((value, i) => expect(result!.data[i]).toBeCloseTo(value, 12));
+  });
+
+  it("pools by maxima and means, and refuses channels that do not fit", async () => {
+    const recorder = new Recorder();
+    const x = recorder.input("x", [1, 1, 2, 4]);
+    const data = Float64Array.of(1, 2, -3, -4, 5, 6, -7, -8);
+    const pools = [ops.maxPool2d(x, 2), ops.avgPool2d(x, 2), ops.maxPool2d(x, 3, { padding: 1 })];
+    const results = evaluate(recorder, { x: { shape: [1, 1, 2, 4], data } }, pools);
+    expect(results.map(({ shape, data: values }) => [shape, [...values]])).toEqual([
+      [
+        [1, 1, 1, 2],
+        [6, -3],
+      ],
+      [
+        [1, 1, 1, 2],
+        [3.5, -5.5],
+      ],
+      [
+        [1, 1, 1, 2],
+        [6, -3],
+      ],
+    ]);
+    const w = recorder.input("w", [3, 2, 1, 1]);
+    expect((await failure(() => ops.conv2d(x, w), ShapeError)).fact).toMatch(
+      /weight \[3, 2, 1, 1\] and 1 groups do not/,
+    );
+  });
+
+  it("matmul has batches and transposes", () => {
+    const recorder = new Recorder();
+    const values = { a: numbers([2, 3, 4], 1.1), b: numbers([5, 3], 0.3) };
+    const [a, b] = Object.entries(values).map(([name, { shape }]) => recorder.input(name, shape));
+    const y = ops.matmul(a!, b!, { transposeA: true, transposeB: true });
+    const [result] = evaluate(recorder, values, [y]);
+    expect(result!.shape).toEqual([2, 4, 5]);
+    const sum = [0, 1, 2].reduce((total, k) => total + values.a.data[12 + 4 * k + 2]! * values.b.data[3 * 3 + k]!, 0);
+    expect(result!.data[20 + 2 * 5 + 3]).toBeCloseTo(sum, 12);
   });
 });

@@ -19,6 +19,8 @@ export interface Operand {
   readonly transposed?: boolean;
   /** Storage format, a weight format; default f32. Only b may have another. */
   readonly format?: Dtype;
+  /** The element of the slot at which the matrix begins; default 0. Only in f32. */
+  readonly first?: number;
 }
 
 /** Dropout of one matrix of a product. */
@@ -40,6 +42,8 @@ export interface Product {
   readonly a: Operand;
   readonly b: Operand;
   readonly c: string;
+  /** The element of c's slot at which it begins, for a product without bias and low-rank term; default 0. */
+  readonly cFirst?: number;
   readonly bias?: string | undefined;
   readonly lowRank?: { readonly rank: number; readonly z: string; readonly l: Operand; readonly scale: number };
   readonly dropout?: ProductDropout | undefined;
@@ -50,7 +54,7 @@ export interface Product {
 }
 
 /** The launches of a product; several if an operand exceeds a binding. */
-export function productLaunches(product: Product, limits: Limits): Launch[] {
+export function productLaunches(product: Product, given: Limits): Launch[] {
   const { m, n, k, a, b } = product;
   const rowBytes = {
     a: (a.transposed ? m : k) * FLOAT_BYTES,
@@ -61,14 +65,25 @@ export function productLaunches(product: Product, limits: Limits): Launch[] {
   const mBytes = [rowBytes.c, ...(a.transposed ? [] : [rowBytes.a]), ...(product.lowRank ? [rowBytes.z] : [])];
   const kBytes = [...(a.transposed ? [rowBytes.a] : []), ...(b.transposed ? [] : [rowBytes.b])];
   const launches: Launch[] = [];
+  // A matrix that begins between two places where a binding may start is bound from the one before it.
+  const isWithin = [a.first, b.first, product.cFirst].some((first) => first !== undefined);
+  const limits = isWithin ? { ...given, bindingBytes: given.bindingBytes - given.offsetAlignment } : given;
   for (const rows of rowRanges(m, mBytes, limits)) {
     for (const columns of b.transposed ? rowRanges(n, [rowBytes.b], limits) : [{ start: 0, count: n }]) {
       for (const inner of kBytes.length ? rowRanges(k, kBytes, limits) : [{ start: 0, count: k }]) {
-        launches.push(productLaunch(product, rowBytes, rows, columns, inner));
+        launches.push(productLaunch(product, rowBytes, rows, columns, inner, limits.offsetAlignment));
       }
     }
   }
   return launches;
+}
+
+/** Rows of a matrix that begins at an element of a slot: what is bound, and the element of it at which the rows begin. */
+function matrixRows(slot: string, rows: RowRange, rowBytes: number, first = 0, alignment: number) {
+  const { offset, bytes } = bindRows(slot, rows, rowBytes);
+  const start = first % (alignment / FLOAT_BYTES);
+  const range = { slot, offset: offset + (first - start) * FLOAT_BYTES, bytes: bytes + start * FLOAT_BYTES };
+  return { range, start };
 }
 
 function productLaunch(
@@ -77,16 +92,22 @@ function productLaunch(
   rows: RowRange,
   columns: RowRange,
   inner: RowRange,
+  alignment: number,
 ): Launch {
   const { m, n, k, a, b, lowRank, dropout } = product;
   // The bias and the low-rank term are added once, with the first part of the sum over k.
   const isFirst = inner.start === 0;
   const withLowRank = isFirst ? lowRank : undefined;
   const withBias = isFirst ? product.bias : undefined;
+  const places = {
+    a: matrixRows(a.slot, a.transposed ? inner : rows, rowBytes.a, a.first, alignment),
+    b: matrixRows(b.slot, b.transposed ? columns : inner, rowBytes.b, b.first, alignment),
+    c: matrixRows(product.c, rows, rowBytes.c, product.cFirst, alignment),
+  };
   const bindings: Record<string, string | SlotRange> = {
-    a: bindRows(a.slot, a.transposed ? inner : rows, rowBytes.a),
-    b: bindRows(b.slot, b.transposed ? columns : inner, rowBytes.b),
-    c: bindRows(product.c, rows, rowBytes.c),
+    a: places.a.range,
+    b: places.b.range,
+    c: places.c.range,
     ...(withBias ? { bias: withBias } : {}),
     ...(withLowRank ? { z: bindRows(withLowRank.z, rows, rowBytes.z), l: withLowRank.l.slot } : {}),
     ...(dropout && (dropout.on !== "lowRank" || withLowRank) ? { seed: "seed" } : {}),
@@ -96,14 +117,14 @@ function productLaunch(
   const format = formatOf(b);
   const tile = portableTile(size);
   const aLayout: OperandLayout = {
-    start: a.transposed ? rows.start : inner.start,
+    start: places.a.start + (a.transposed ? rows.start : inner.start),
     ...(a.transposed ? { alongK: m, acrossK: 1 } : { alongK: 1, acrossK: k }),
-    bytes: (a.transposed ? inner : rows).count * rowBytes.a,
+    bytes: places.a.range.bytes,
   };
   const bLayout: OperandLayout = {
-    start: b.transposed ? inner.start : columns.start,
+    start: places.b.start + (b.transposed ? inner.start : columns.start),
     ...(b.transposed ? { alongK: 1, acrossK: k } : { alongK: n, acrossK: 1 }),
-    bytes: (b.transposed ? columns : inner).count * rowBytes.b,
+    bytes: places.b.range.bytes,
   };
   const row0 = dropout?.on === "b" ? inner.start : rows.start;
   return {
@@ -122,7 +143,7 @@ function productLaunch(
       b_column: bLayout.acrossK,
       ...storedRow(b, b.transposed ? k : n),
       c_row: n,
-      column0: columns.start,
+      column0: places.c.start + columns.start,
       accumulate: product.accumulate || !isFirst ? 1 : 0,
       rank: withLowRank?.rank ?? 0,
       z_row: withLowRank?.rank ?? 0,
@@ -143,7 +164,7 @@ function productLaunch(
         entry,
         a: aLayout,
         b: bLayout,
-        c: { start: columns.start, row: n },
+        c: { start: places.c.start + columns.start, row: n },
         lowRank: withLowRank && {
           rank: withLowRank.rank,
           zBytes: rows.count * rowBytes.z,
