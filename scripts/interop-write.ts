@@ -11,6 +11,7 @@ import type { Model } from "../src/model/model";
 import { writeSafetensors } from "../src/io/safetensors-write";
 import { createEngine, loadModel, openDirectory } from "../src/node/index";
 import { saveAdapter } from "../src/train/files";
+import { batchInputs } from "../src/train/plans/inputs";
 import { Trainer } from "../src/train/trainer";
 import { adapterLogits, familiesOf } from "./interop-case";
 
@@ -18,6 +19,7 @@ import { adapterLogits, familiesOf } from "./interop-case";
 const KINDS: Readonly<Record<string, AdapterChoice>> = {
   lora: { kind: "lora", rank: 3, alpha: 6 },
   "lora-biases": { kind: "lora", rank: 2, alpha: 5, bias: "lora_only", layers: [1], rankStabilised: true },
+  dora: { kind: "dora", rank: 3, alpha: 6 },
   adalora: { kind: "adalora", initialRank: 4, targetRank: 2, finalSteps: 1 },
   vera: { kind: "vera", rank: 6 },
   ia3: { kind: "ia3" },
@@ -44,8 +46,9 @@ if (directory === undefined || values.out === undefined) {
   }
 }
 
-/** Whether PEFT has a kind for a model: neither prompts nor biases for images. */
+/** Whether PEFT has a kind for a model: neither prompts nor biases for images, and other prompts for encoder-decoders. */
 function isPossible(model: Model, kind: string): boolean {
+  if (model.encoderDecoder) return kind !== "prompt" && kind !== "lora-biases";
   const embeddings = model.parameters.find(({ name }) => name === model.wordEmbeddings);
   // Prompts are as wide as the layers, unlike ELECTRA's and ALBERT's embeddings; ALBERT's layers have no numbers.
   if (kind === "prompt") return embeddings?.shape[1] === model.hiddenSize;
@@ -73,8 +76,15 @@ async function write(loaded: LoadedModel, choice: AdapterChoice, folder: string)
     : [
         { name: "input_ids", shape: [SIZE, LENGTH], data: batch.inputIds },
         { name: "attention_mask", shape: [SIZE, LENGTH], data: batch.attentionMask },
+        ...decoderInputs(loaded.model, batch),
       ];
   await writeSafetensors(out, "expected.safetensors", [...inputs, { name: "logits", ...logits }]);
+}
+
+/** What the decoder of an encoder-decoder reads. */
+function decoderInputs(model: Model, batch: Batch): { name: string; shape: number[]; data: Int32Array }[] {
+  const { decoder_input_ids: data } = batchInputs(model, batch);
+  return data instanceof Int32Array ? [{ name: "decoder_input_ids", shape: [SIZE, LENGTH], data }] : [];
 }
 
 function imageShape({ model }: LoadedModel): number[] {
@@ -92,8 +102,8 @@ function batchOf({ model }: LoadedModel): Batch {
   );
   const ids = mask.map((isToken) => (isToken ? 3 + random.below(Math.max(1, model.vocabularySize - 3)) : model.padId));
   const labels =
-    model.task === "causal_lm"
-      ? ids.map((id, i) => (mask[i] ? id : -100))
+    model.task === "causal_lm" || model.encoderDecoder
+      ? ids.map((id, i) => (mask[i] ? id : model.encoderDecoder ? 3 : -100))
       : Int32Array.from({ length: SIZE }, (_, i) => i % model.classes);
   const pixels = image && Float32Array.from({ length: SIZE * image.channels * image.size ** 2 }, () => random.normal());
   return {
@@ -104,6 +114,7 @@ function batchOf({ model }: LoadedModel): Batch {
     attentionMask: mask,
     tokenTypeIds: new Int32Array(SIZE * length),
     labels,
+    ...(model.encoderDecoder && { targetLength: LENGTH }),
     ...(pixels && { pixels }),
   };
 }

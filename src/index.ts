@@ -10,6 +10,7 @@ export { aflora } from "./adapter/aflora";
 export type { AfloraOptions, MatricesChoice, RankBudget } from "./adapter/aflora";
 export { bitfit } from "./adapter/bitfit";
 export type { BitFitOptions } from "./adapter/bitfit";
+export { dora } from "./adapter/dora";
 export { houlsby, pfeiffer } from "./adapter/bottleneck";
 export type { BottleneckOptions, HoulsbyOptions, PfeifferOptions, PfeifferPlacement } from "./adapter/bottleneck";
 export { meft } from "./adapter/meft";

@@ -1,3 +1,4 @@
+import { dora } from "../../src/adapter/dora";
 import { lora } from "../../src/adapter/lora";
 import type { Adapter } from "../../src/adapter/adapter";
 import { WEIGHT_FORMATS } from "../../src/base/packed";
@@ -66,7 +67,7 @@ const NO_DROPOUT = {
   resid_pdrop: 0,
 };
 
-/** The steps: BERT-base, GPT-2 and a LLaMA of 1B with LoRA, every format of weights, every head size. */
+/** The steps: BERT-base, GPT-2 and a LLaMA of 1B with LoRA, every format of weights, every head size; some with DoRA. */
 export async function steps(): Promise<Step[]> {
   const [bert, gpt2] = [await readConfig("bench/configs/bert-base.json"), await readConfig("bench/configs/gpt2.json")];
   const queryValue = lora({ rank: 8 });
@@ -82,6 +83,12 @@ export async function steps(): Promise<Step[]> {
       { ...model, name: `${name}, ${weights}, LoRA 16 on all`, adapter: all, weights, activations: "bf16" as const },
     ]),
   );
+  const normed = (["f32", "nf4"] as const).map((weights) => ({
+    ...models[2]!,
+    name: `LLaMA 1B, ${weights}, DoRA 8`,
+    adapter: dora({ rank: 8, dropout: 0.1 }),
+    weights,
+  }));
   const heads = HEADS.flatMap((head) => {
     const [width, weights] = [8 * head, "f32" as const];
     const text = { hidden_size: width, intermediate_size: 4 * width, num_attention_heads: 8 };
@@ -98,6 +105,7 @@ export async function steps(): Promise<Step[]> {
   const gemma = { ...LLAMA_1B, ...TWO_LAYERS, ...GEMMA };
   return [
     ...formats,
+    ...normed,
     ...heads,
     { name: "Gemma 3, narrow", config: gemma, batch: 1, length: 8, adapter: all, weights: "f32" },
   ];

@@ -1,7 +1,5 @@
 // Elements of b, a weight in one of the formats of base/packed.ts, converted to f32. The kernel declares b_word, which
-// gives a word of b.
-
-#import lib/product_params
+// gives a word of b, and the params b_start, b_row, b_column, b_transposed, b_words and b_codes of product_params.wgsl.
 
 // Storage format of b.
 const FORMAT: u32 = 0u;

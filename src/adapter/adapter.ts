@@ -3,7 +3,7 @@ import type { Shape } from "../base/shape";
 import type { PeftConfig } from "../io/peft";
 import type { FloatTensor } from "../io/safetensors";
 import type { Forward, ForwardHooks } from "../model/forward";
-import type { Model, TensorPlace } from "../model/model";
+import type { Model, Projection, TensorPlace } from "../model/model";
 import type { Statistics } from "../ops/shared/statistics";
 import type { Value } from "../tape/tape";
 
@@ -20,6 +20,8 @@ export interface AdapterTensor {
   initial(random: Random): Float32Array;
   /** Rows of a table of the checkpoint as its initial values, instead of those of `initial`. */
   readonly initialRows?: { readonly table: string; rows(random: Random): readonly number[] };
+  /** The norms of each output's weights in a projection of the checkpoint as its initial values, instead of those of `initial`. */
+  readonly initialNorms?: { readonly weight: string; readonly layout: Projection["layout"] };
 }
 
 /** Tensors by name. */

@@ -3,6 +3,7 @@ export { adaloraFromConfig } from "./adalora";
 export { afloraFromConfig } from "./aflora";
 export { bitfitFromConfig } from "./bitfit";
 export { bottleneckFromConfig } from "./bottleneck";
+export { doraFromConfig } from "./dora";
 export { ia3FromConfig } from "./ia3";
 export { meftFromConfig } from "./meft";
 export { promptFromConfig } from "./prompt";

@@ -3,10 +3,15 @@ import { headKey, stripPrefix } from "../io/peft-keys";
 import { LORA_WITH_BIASES, loraConfig, rankOf, scaleOf } from "../io/peft-lora";
 import type { LoraConfig } from "../io/peft-lora";
 import { entryOf } from "../io/safetensors";
-import type { Adapter } from "./adapter";
+import type { Forward, LinearSite } from "../model/forward";
+import type { Projection } from "../model/model";
+import type { Value } from "../tape/tape";
+import type { Adapter, LowRankUpdate, Tensors } from "./adapter";
 import { withAddedBiases } from "./added-biases";
 import { constant, uniform } from "./initial";
+import type { NewTensor } from "./initial";
 import { lowRankLinear } from "./low-rank";
+import type { TracedUpdate } from "./low-rank";
 import { fanInFanOut, onProjections } from "./on-projections";
 import type { ProjectionAdapter } from "./on-projections";
 import { targetKeys } from "./targets";
@@ -40,11 +45,16 @@ export interface LoraOptions extends TargetOptions {
  * @throws FileFormatError for a rank, scale or dropout that makes no sense, ConfigError for `addBiases` where none are trained.
  */
 export function lora(options: LoraOptions = {}): Adapter {
+  return loraFromConfig(configOf(options), options.layers);
+}
+
+/** Options as adapter_config.json. @throws as `lora` does. */
+export function configOf(options: LoraOptions): LoraConfig {
   const { addBiases = false, bias = "none" } = options;
   if (addBiases && bias === "none") {
     throw new ConfigError("LoRA adds biases, but trains none.", 'Give bias: "lora_only" or "all" with addBiases.');
   }
-  const config = loraConfig({
+  return loraConfig({
     peft_type: addBiases ? LORA_WITH_BIASES : "LORA",
     r: options.rank ?? 8,
     lora_alpha: options.alpha ?? 8,
@@ -55,18 +65,32 @@ export function lora(options: LoraOptions = {}): Adapter {
     ...(options.alphaPattern && { alpha_pattern: { ...options.alphaPattern } }),
     ...targetKeys(options),
   });
-  return loraFromConfig(config, options.layers);
 }
 
-/** LoRA by its adapter_config.json. */
-export function loraFromConfig(config: LoraConfig, layers?: LayerChoice): Adapter {
+/** What one form of LoRA computes with A and B. */
+export interface LoraForm {
+  readonly kind: string;
+  /** Tensors of an adapted projection beside A and B. */
+  tensorsOf(target: Projection): readonly NewTensor[];
+  /** Replaces an adapted projection. */
+  linear(forward: Forward, site: LinearSite, update: TracedUpdate): Value;
+  /** How it is merged; left out where W + scale B A is all. */
+  readonly merged?: NonNullable<Adapter["merged"]>;
+}
+
+const PLAIN: LoraForm = { kind: "lora", tensorsOf: () => [], linear: lowRankLinear };
+
+/** LoRA by its adapter_config.json, in its plain form or another one. */
+export function loraFromConfig(config: LoraConfig, layers?: LayerChoice, form: LoraForm = PLAIN): Adapter {
+  const { kind, merged } = form;
   const adapter: ProjectionAdapter = onProjections({
-    kind: "lora",
+    kind,
     config,
     layers,
     tensorsOf: (target) => [
       uniform(loraName(target.name, "A"), [rankOf(config, target.name), target.in], 1 / Math.sqrt(target.in)),
       constant(loraName(target.name, "B"), [target.out, rankOf(config, target.name)], 0),
+      ...form.tensorsOf(target),
     ],
     baseTensors(targets, model) {
       if (config.bias === "none") return [];
@@ -77,7 +101,7 @@ export function loraFromConfig(config: LoraConfig, layers?: LayerChoice): Adapte
       const rank = rankOf(config, site.name);
       const a = forward.recorder.parameter(loraName(site.name, "A"), [rank, site.in]);
       const b = forward.recorder.parameter(loraName(site.name, "B"), [site.out, rank]);
-      return lowRankLinear(forward, site, { a, b, scale: scaleOf(config, site.name), dropout: config.lora_dropout });
+      return form.linear(forward, site, { a, b, scale: scaleOf(config, site.name), dropout: config.lora_dropout });
     },
     peft: (targets) => ({ fan_in_fan_out: fanInFanOut(targets) }),
     // PEFT wraps an adapted projection: its own bias is then that of a `base_layer`.
@@ -92,11 +116,7 @@ export function loraFromConfig(config: LoraConfig, layers?: LayerChoice): Adapte
     },
     fromFile: (stored) =>
       new Map([...stored].map(([key, tensor]) => [stripPrefix(key).replace(/\.base_layer\.bias$/, ".bias"), tensor])),
-    update: ({ name }, tensors) => ({
-      a: entryOf(tensors, loraName(name, "A"), "the adapter"),
-      b: entryOf(tensors, loraName(name, "B"), "the adapter"),
-      scale: scaleOf(config, name),
-    }),
+    ...(merged ? { merged } : { update: ({ name }, tensors) => updateOf(config, name, tensors) }),
   });
   if (config.peft_type === "LORA") return adapter;
   return withAddedBiases(adapter, (model) => {
@@ -104,6 +124,13 @@ export function loraFromConfig(config: LoraConfig, layers?: LayerChoice): Adapte
     return isAll ? model.projections.filter(({ role }) => role !== undefined) : adapter.targets(model).projections;
   });
 }
+
+/** The update scale B A of a module. */
+export const updateOf = (config: LoraConfig, module: string, tensors: Tensors): LowRankUpdate => ({
+  a: entryOf(tensors, loraName(module, "A"), "the adapter"),
+  b: entryOf(tensors, loraName(module, "B"), "the adapter"),
+  scale: scaleOf(config, module),
+});
 
 /** Name of a module's A [r, in] or B [out, r]. */
 export const loraName = (module: string, part: "A" | "B"): string => `${module}.lora_${part}.weight`;

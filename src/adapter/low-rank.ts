@@ -49,3 +49,14 @@ export function withUpdate(weight: FloatTensor, { a, b, scale }: LowRankUpdate, 
   });
   return { shape: weight.shape, data };
 }
+
+/** The norms [out] of each output's weights on the host, of W [out, in], or [in, out] if transposed. */
+export function outputNorms({ shape, data }: FloatTensor, isTransposed: boolean): Float32Array {
+  const width = (isTransposed ? shape.at(-1) : data.length / (shape[0] ?? 1)) ?? 1;
+  const squares = new Float64Array(isTransposed ? width : data.length / width);
+  data.forEach((value, i) => {
+    const output = isTransposed ? i % width : Math.floor(i / width);
+    squares[output] = squares[output]! + value ** 2;
+  });
+  return Float32Array.from(squares, Math.sqrt);
+}

@@ -4,6 +4,7 @@ import type { Adapter } from "./adapter";
 import { aflora } from "./aflora";
 import { bitfit } from "./bitfit";
 import { houlsby, pfeiffer } from "./bottleneck";
+import { dora } from "./dora";
 import { full } from "./full";
 import { ia3 } from "./ia3";
 import { lora } from "./lora";
@@ -14,6 +15,7 @@ import { vera } from "./vera";
 
 const TARGETS = ["targets", "layers", "modulesToSave"];
 const LOW_RANK = ["rank", "alpha", "dropout", ...TARGETS];
+const LORA = [...LOW_RANK, "rankStabilised", "rankPattern", "alphaPattern", "bias", "addBiases"];
 const ADALORA = [
   "initialRank",
   "targetRank",
@@ -33,7 +35,8 @@ interface Kind {
 
 /** Every kind of adapter, by its name in configurations and on the command line. */
 const KINDS: Readonly<Record<string, Kind>> = {
-  lora: { make: lora, options: [...LOW_RANK, "rankStabilised", "rankPattern", "alphaPattern", "bias", "addBiases"] },
+  lora: { make: lora, options: LORA },
+  dora: { make: dora, options: LORA },
   aflora: { make: aflora, options: ["rank", "matrices", "initialD", "rankBudget", ...TARGETS] },
   vera: { make: vera, options: ["rank", "dropout", "initialD", ...TARGETS] },
   adalora: { make: adalora, options: [...ADALORA, ...TARGETS] },

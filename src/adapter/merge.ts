@@ -43,8 +43,8 @@ export function mergedBiases({ projections, config, family, biasKeys = {} }: Mod
 
 /**
  * A function that gives each parameter of a checkpoint, by name and value, with an adapter merged into it:
- * W' = W + scale * B A for low-rank updates (transposed where W is stored [in, out]), trained copies instead of their
- * originals, and 0 for masked outputs.
+ * W' = W + scale * B A for low-rank updates (transposed where W is stored [in, out]), what `Adapter.merged` makes of it for
+ * others, trained copies instead of their originals, and 0 for masked outputs.
  * @throws ConfigError for an adapter that cannot be expressed as a change of weights.
  */
 export function mergedParameter(
@@ -61,10 +61,11 @@ export function mergedParameter(
   }
   const transposed = new Set(model.projections.filter(({ layout }) => layout === "in_out").map(({ name }) => name));
   return (name, value) => {
-    const trained = tensors.get(name) ?? adapter.merged?.(model, tensors, name, value) ?? value;
+    const trained = tensors.get(name) ?? value;
+    const changed = adapter.merged?.(model, tensors, name, trained) ?? trained;
     const module = name.replace(/\.weight$/, "");
     const update = module === name ? undefined : updates?.get(module);
-    const updated = update ? withUpdate(trained, update, transposed.has(module)) : trained;
+    const updated = update ? withUpdate(changed, update, transposed.has(module)) : changed;
     const projection = name.replace(/\.(?:weight|bias)$/, "");
     const mask = tensors.get(outputMaskName(projection));
     return mask ? maskedOutputs(updated, mask, transposed.has(projection)) : updated;

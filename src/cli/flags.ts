@@ -97,7 +97,7 @@ const isPolicyChoice = (value: unknown): value is PolicyChoice =>
 const ADAPTER = {
   adapter: withDefault("--adapter <kind>", ADAPTER_KINDS.join(", "), oneOf(ADAPTER_KINDS), "lora"),
   rank: optional("--rank <r>", "Rank of a low-rank adapter", counts()),
-  alpha: optional("--alpha <a>", "Alpha of a low-rank adapter (LoRA: default the rank)", numbers()),
+  alpha: optional("--alpha <a>", "Alpha of a low-rank adapter (LoRA, DoRA: default the rank)", numbers()),
   dropout: optional("--dropout <p>", "Dropout of the adapter", numbers()),
   targets: optional("--targets <names>", "Modules to adapt: names with commas, all-linear, or /a pattern/", targets),
   layers: optional(
@@ -112,10 +112,10 @@ const ADAPTER = {
   ),
   bias: optional(
     "--bias <which>",
-    "LoRA: biases to train: none, lora_only or all",
+    "LoRA, DoRA: biases to train: none, lora_only or all",
     oneOf(["none", "lora_only", "all"]),
   ),
-  addBiases: toggle("--add-biases", "BitFit, LoRA: give projections without a bias one of zeros, which learns"),
+  addBiases: toggle("--add-biases", "BitFit, LoRA, DoRA: give projections without a bias one of zeros, which learns"),
   size: optional("--size <n>", "Width of bottlenecks", counts()),
   variant: optional("--variant <n>", "MEFT's variant: 1, 2 or 3 (default 1)", counts()),
   lambda: optional("--lambda <x>", "MEFT's factor of the first stream", numbers()),
@@ -540,7 +540,7 @@ export const DOWNLOAD = {
 
 /** The adapter that `--adapter` and its options describe. @param initial initial virtual tokens of prompt tuning. */
 export function adapterFrom(options: Values<typeof ADAPTER>, initial?: string | readonly number[]): Adapter {
-  const { adapter: kind, alpha = kind === "lora" ? options.rank : undefined } = options;
+  const { adapter: kind, alpha = ["lora", "dora"].includes(kind) ? options.rank : undefined } = options;
   // Options are called as those of adapters are. A toggle that is not given is false.
   const settings = Object.entries({ ...options, alpha, initial }).filter(
     ([name, value]) => name !== "adapter" && name in { ...ADAPTER, initial } && value !== undefined && value !== false,

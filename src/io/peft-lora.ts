@@ -24,6 +24,7 @@ const LORA = v.object({
   bias: v.optional(v.picklist(["none", "all", "lora_only"]), "none"),
   fan_in_fan_out: v.optional(v.boolean(), false),
   use_rslora: v.optional(v.boolean(), false),
+  use_dora: v.optional(v.boolean(), false),
   init_lora_weights: v.optional(v.union([v.boolean(), v.string()]), true),
   layers_to_transform: v.optional(v.nullable(v.union([COUNT, v.array(COUNT)])), null),
   layers_pattern: v.optional(v.nullable(v.union([v.string(), NAMES])), null),
@@ -40,7 +41,6 @@ export type LoraConfig = v.InferOutput<typeof LORA>;
 
 /** Options of PEFT that change what the adapter computes and are not implemented. */
 const UNSUPPORTED = [
-  "use_dora",
   "use_qalora",
   "use_bdlora",
   "lora_bias",
@@ -91,7 +91,8 @@ function patternValue(patterns: Readonly<Record<string, number>>, module: string
   return match?.[1];
 }
 
-function isSet(value: unknown): boolean {
+/** Whether a key changes what an adapter computes. */
+export function isSet(value: unknown): boolean {
   if (value === null || value === undefined || value === false) return false;
   return typeof value !== "object" || Object.keys(value).length > 0;
 }

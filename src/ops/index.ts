@@ -24,6 +24,7 @@ import { fusedAttention } from "./fused_attention";
 import { geglu } from "./geglu";
 import { gelu } from "./gelu";
 import { identityDistance } from "./identity_distance";
+import { inverseNorms } from "./inverse_norms";
 import { layerNorm } from "./layer_norm";
 import { linear } from "./linear";
 import { linearCrossEntropy } from "./linear_cross_entropy";
@@ -93,6 +94,7 @@ export {
   geglu,
   gelu,
   identityDistance,
+  inverseNorms,
   layerNorm,
   linear,
   linearCrossEntropy,
@@ -164,6 +166,7 @@ export const OPS: readonly Op[] = [
   geglu,
   gelu,
   identityDistance,
+  inverseNorms,
   layerNorm,
   linear,
   linearCrossEntropy,

@@ -9,9 +9,9 @@ import { useEngine } from "../support/engine";
 const FAMILIES = "test/golden-families";
 const CASES = [
   ...readdirSync("test/golden").map((name) => `test/golden/${name}`),
-  // Of the others one of each family, on the adapter that compiles sooner; npm run golden has all.
+  // Of the others one of each family and DoRA, on the adapter that compiles sooner; npm run golden has all.
   ...(process.env["SAFETAPE_ADAPTER"] === "swiftshader" ? [] : readdirSync(FAMILIES)).flatMap((name) =>
-    /-left$|^deberta-v3-lora$|^swin/.test(name) ? [`${FAMILIES}/${name}`] : [],
+    /-left$|^deberta-v3-lora$|^qwen2-dora$|^swin/.test(name) ? [`${FAMILIES}/${name}`] : [],
   ),
 ];
 

@@ -17,7 +17,8 @@ import peft
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoModelForImageClassification, AutoModelForSequenceClassification
+from transformers import (AutoModelForCausalLM, AutoModelForImageClassification, AutoModelForSeq2SeqLM,
+                          AutoModelForSequenceClassification)
 
 LIMIT = 1e-4
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -25,16 +26,19 @@ BASES = ROOT / "interop-data"
 CLASSIFIERS = ["bert", "roberta", "xlm-roberta", "distilbert", "electra", "albert", "mpnet", "modernbert",
                "deberta-v3"]
 IMAGES = ["vit", "deit", "dinov2", "swin", "swinv2"]
+DECODERS = ["gpt2", "llama", "qwen2"]
+ENCODER_DECODERS = ["t5", "bart"]
 AUTO = {
     **{family: AutoModelForSequenceClassification for family in CLASSIFIERS},
-    "gpt2": AutoModelForCausalLM,
-    "llama": AutoModelForCausalLM,
+    **{family: AutoModelForCausalLM for family in DECODERS},
+    **{family: AutoModelForSeq2SeqLM for family in ENCODER_DECODERS},
     **{family: AutoModelForImageClassification for family in IMAGES},
 }
-TASK = {**{family: "SEQ_CLS" for family in CLASSIFIERS}, "gpt2": "CAUSAL_LM", "llama": "CAUSAL_LM",
-        **{family: None for family in IMAGES}}
+TASK = {**{family: "SEQ_CLS" for family in CLASSIFIERS}, **{family: "CAUSAL_LM" for family in DECODERS},
+        **{family: "SEQ_2_SEQ_LM" for family in ENCODER_DECODERS}, **{family: None for family in IMAGES}}
 TARGETS = {**{family: ["query", "value"] for family in CLASSIFIERS}, "distilbert": ["q_lin", "v_lin"], "mpnet": ["q", "v"],
-           "modernbert": ["Wqkv"], "deberta-v3": ["query_proj", "value_proj"], "gpt2": ["c_attn"], "llama": ["q_proj", "v_proj"],
+           "modernbert": ["Wqkv"], "deberta-v3": ["query_proj", "value_proj"], "gpt2": ["c_attn"], "t5": ["q", "v"],
+           **{family: ["q_proj", "v_proj"] for family in ["llama", "qwen2", "bart"]},
            **{family: ["q_proj", "v_proj"] for family in IMAGES}, "swinv2": ["query", "value"]}
 # Families whose modules PEFT chooses itself for (IA)3.
 IA3 = ["bert", "roberta", "gpt2", "llama"]
@@ -42,6 +46,9 @@ IA3 = ["bert", "roberta", "gpt2", "llama"]
 
 def base(family):
     model = AUTO[family].from_pretrained(BASES / family / "base").to(torch.float64).eval()
+    if family in ENCODER_DECODERS:
+        # PEFT asks for this method of generation, which transformers 5 renamed and nothing here calls.
+        model._prepare_encoder_decoder_kwargs_for_generation = None
     # Needed by classification heads of causal families, and harmless elsewhere.
     model.config.pad_token_id = model.config.pad_token_id if getattr(model.config, "pad_token_id", None) is not None else 0
     return model
@@ -50,6 +57,8 @@ def base(family):
 def logits(model, inputs):
     kwargs = {"pixel_values": inputs["pixel_values"].double()} if "pixel_values" in inputs else {
         "input_ids": inputs["input_ids"].long(), "attention_mask": inputs["attention_mask"].long()}
+    if "decoder_input_ids" in inputs:
+        kwargs["decoder_input_ids"] = inputs["decoder_input_ids"].long()
     with torch.no_grad():
         return model(**kwargs).logits
 
@@ -61,8 +70,8 @@ def error(actual, expected):
 def config_of(family, kind):
     common = {"task_type": TASK[family]}
     heads = {} if TASK[family] else {"modules_to_save": ["classifier"]}
-    if kind == "lora":
-        return peft.LoraConfig(r=5, lora_alpha=7, target_modules=TARGETS[family], **common, **heads)
+    if kind in ("lora", "dora"):
+        return peft.LoraConfig(r=5, lora_alpha=7, use_dora=kind == "dora", target_modules=TARGETS[family], **common, **heads)
     if kind == "adalora":
         return peft.AdaLoraConfig(init_r=4, target_r=2, total_step=10, target_modules=TARGETS[family], **common, **heads)
     if kind == "vera":
@@ -73,7 +82,7 @@ def config_of(family, kind):
 
 
 def kinds_of(family):
-    return ["lora", "adalora", "vera"] + (["ia3", "prompt"] if family in IA3 else [])
+    return ["lora", "dora", "adalora", "vera"] + (["ia3", "prompt"] if family in IA3 else [])
 
 
 def python_writes(work):

@@ -9,7 +9,7 @@ import { layerCount, tiny } from "../support/tiny";
 import type { Family } from "../support/tiny";
 
 const FAMILIES: readonly Family[] = ["bert", "gpt2", "llama", "vit"];
-const KINDS = ["lora", "aflora", "vera", "adalora", "sora", "ia3"];
+const KINDS = ["lora", "dora", "aflora", "vera", "adalora", "sora", "ia3"];
 const CHOICES: readonly (readonly [LayerChoice, readonly number[]])[] = [
   ["early", [0, 1]],
   ["later", [2, 3]],

@@ -182,7 +182,7 @@ describe("the LoRA configuration", () => {
     ["a dropout of 2", { lora_dropout: 2 }, FileFormatError, /lora_dropout/],
     ["a rank pattern of 0", { rank_pattern: { query: 0 } }, FileFormatError, /rank_pattern.query/],
     ["an unknown bias", { bias: "some" }, FileFormatError, /bias/],
-    ["DoRA", { use_dora: true }, ConfigError, /use_dora: true, which is not implemented/],
+    ["DoRA in quotes", { use_dora: "true" }, FileFormatError, /use_dora/],
     ["replicated layers", { layer_replication: [[0, 4]] }, ConfigError, /layer_replication/],
     ["an initialisation that changes the base model", { init_lora_weights: "pissa" }, ConfigError, /pissa/],
   ])("refuses %s", (_, config, error, message) => {

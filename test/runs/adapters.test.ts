@@ -4,6 +4,7 @@ import {
   aflora,
   Batches,
   bitfit,
+  dora,
   houlsby,
   ia3,
   initialiseModel,
@@ -60,6 +61,11 @@ const KINDS: readonly Kind[] = [
     isLowRank: true,
     make: () =>
       lora({ rank: 3, targets: "all-linear", bias: "lora_only", rankStabilised: true, rankPattern: { "0.*": 2 } }),
+  },
+  {
+    name: "dora with biases, all linear, dropout",
+    merges: true,
+    make: () => dora({ rank: 3, targets: "all-linear", bias: "lora_only", rankStabilised: true, dropout: 0.1 }),
   },
   {
     name: "vera",

@@ -4,6 +4,7 @@ import {
   adapterDrop,
   aflora,
   afloraFreezing,
+  dora,
   fixed,
   full,
   initialiseModel,
@@ -88,6 +89,10 @@ const CASES: Readonly<Record<string, () => Options>> = {
     adapter: lora({ rank: 2, dropout: 0.2 }),
     accumulate: 2,
     schedule: { type: "cosine", warmupSteps: 2 },
+  }),
+  "DoRA with dropout, of which a layer freezes": () => ({
+    adapter: dora({ rank: 2, dropout: 0.2 }),
+    policy: fixed([{ beforeStep: 4, tensors: ["layer.0."] }]),
   }),
   "SAFE and batches in parts": () => ({
     adapter: lora({ rank: 2 }),

@@ -5,6 +5,7 @@ import {
   aflora,
   afloraFreezing,
   bitfit,
+  dora,
   fixed,
   full,
   houlsby,
@@ -66,6 +67,10 @@ const METHODS: Readonly<Record<string, () => Method>> = {
   }),
   "VeRA, a fixed list": () => ({
     adapter: vera({ rank: 4 }),
+    policy: fixed([{ beforeStep: 2, tensors: ["layer.0."] }]),
+  }),
+  "DoRA, a fixed list": () => ({
+    adapter: dora({ rank: 2 }),
     policy: fixed([{ beforeStep: 2, tensors: ["layer.0."] }]),
   }),
   "(IA)3": () => ({ adapter: ia3(), policy: never() }),

@@ -182,11 +182,13 @@ function productLaunch(
   };
 }
 
-// An op that passes a dtype as `format` has checked that it is one of its slot's `formats`.
-const formatOf = ({ format = "f32" }: Operand): WeightFormat => format as WeightFormat;
+/** The format of a weight, of which the tape has checked that it is one of its slot's `formats`. */
+export const weightFormat = (dtype: Dtype): WeightFormat => dtype as WeightFormat;
+
+const formatOf = ({ format = "f32" }: Operand): WeightFormat => weightFormat(format);
 
 /** Params that say where codes and scales are in the rows of a quantised b. */
-function storedRow(b: Operand, columns: number): Record<string, number> {
+export function storedRow(b: Operand, columns: number): Record<string, number> {
   const format = formatOf(b);
   const words = format === "int8" || format === "nf4" ? quantisedRow(format, columns) : { codes: 0, total: 0 };
   return { b_transposed: b.transposed ? 1 : 0, b_words: words.total, b_codes: words.codes };

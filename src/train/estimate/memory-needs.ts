@@ -162,9 +162,13 @@ function largestCopy({ model: { model }, adapter, mergeOnFreeze }: TrainerOption
   return Math.max(0, ...sizes);
 }
 
-/** Bytes of the largest table that is copied to the host to give tensors their first values; f32 tables are read by row. */
+/** Bytes of the largest table that is copied to the host to give tensors their first values; rows of f32 tables are read alone. */
 function tableBytes({ model: { model }, adapter }: TrainerOptions): number {
-  const tables = new Set(adapter.tensors(model).map(({ initialRows }) => initialRows?.table));
-  const packed = model.parameters.filter(({ name, dtype = "f32" }) => tables.has(name) && dtype !== "f32");
-  return Math.max(0, ...packed.map(({ shape, dtype = "f32" }) => specBytes({ shape, dtype })));
+  const tensors = adapter.tensors(model);
+  const tables = new Set(tensors.map(({ initialRows }) => initialRows?.table));
+  const weights = new Set(tensors.map(({ initialNorms }) => initialNorms?.weight));
+  const copied = model.parameters.filter(
+    ({ name, dtype = "f32" }) => weights.has(name) || (tables.has(name) && dtype !== "f32"),
+  );
+  return Math.max(0, ...copied.map(({ shape, dtype = "f32" }) => specBytes({ shape, dtype })));
 }

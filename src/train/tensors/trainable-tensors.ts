@@ -1,4 +1,5 @@
-import type { Adapter } from "../../adapter/adapter";
+import type { Adapter, AdapterTensor } from "../../adapter/adapter";
+import { outputNorms } from "../../adapter/low-rank";
 import { ConfigError, ShapeError } from "../../base/errors";
 import { Random } from "../../base/random";
 import { elements, formatShape } from "../../base/shape";
@@ -120,15 +121,23 @@ export class TrainableTensors implements TensorStore {
     const random = new Random(seed, 1);
     const added = adapter.tensors(this.loaded.model);
     for (const tensor of added) {
-      const { name, initialRows } = tensor;
-      const table = initialRows && this.loaded.weights.get(initialRows.table);
-      this.tensor(name).write(table ? await table.readRows(initialRows.rows(random)) : tensor.initial(random));
+      this.tensor(tensor.name).write(await this.#initial(tensor, random));
     }
     if (adapter.trainsInPlace) return;
     const addedNames = new Set(added.map(({ name }) => name));
     for (const name of this.specs.keys()) {
       if (!addedNames.has(name)) this.tensor(name).write(await this.loaded.weights.get(name)!.read());
     }
+  }
+
+  async #initial(tensor: AdapterTensor, random: Random): Promise<Float32Array> {
+    const { initialRows: rows, initialNorms: norms } = tensor;
+    if (norms) {
+      const weight = this.loaded.weights.get(norms.weight)!;
+      return outputNorms({ shape: weight.shape, data: await weight.read() }, norms.layout === "in_out");
+    }
+    const table = rows && this.loaded.weights.get(rows.table);
+    return table ? table.readRows(rows.rows(random)) : tensor.initial(random);
   }
 
   /** The tensors that a trainable tensor has in addition: gradient, optimizer's state, statistics, mask. */
