@@ -1,6 +1,7 @@
 import { defineConfig, type Options } from "tsup";
-import { coreInOneFile, familiesLater, opsWithoutTests } from "./scripts/bundle-plugins.mjs";
+import { commonJsEntries, coreInFewFiles, familiesLater, opsWithoutTests } from "./scripts/bundle-plugins.mjs";
 import { bundledLicences } from "./scripts/bundled-licences.mjs";
+import { ENTRIES, nodeFileOf, nodeSourceOf, sourceOf } from "./scripts/subpaths.mjs";
 import { wgslModules } from "./scripts/wgsl-modules.mjs";
 
 const common: Options = {
@@ -11,7 +12,8 @@ const common: Options = {
   sourcemap: true,
 };
 
-const library = { index: "src/index.ts", core: "src/core.ts", node: "src/node/index.ts" };
+const library = Object.fromEntries(ENTRIES.map((name) => [name, sourceOf(name)]));
+const nodeLibrary = Object.fromEntries(ENTRIES.map((name) => [nodeFileOf(name), nodeSourceOf(name)]));
 
 /** Kernels that run on some adapters only: on GPUs, or where subgroups have one size. A page loads those of its adapter. */
 const KERNELS_OF_SOME_ADAPTERS = [
@@ -32,11 +34,11 @@ export default defineConfig([
   // Node's entries share chunks, so that a class is the same class whichever entry it came from.
   {
     ...common,
-    entry: { node: library.node, cli: "src/cli/main.ts", report: REPORT.entry },
+    entry: { ...nodeLibrary, cli: "src/cli/main.ts", report: REPORT.entry },
     format: "esm",
     splitting: true,
     clean: true,
-    dts: { entry: library },
+    dts: { entry: { ...library, ...nodeLibrary } },
     // What is bundled (devDependencies: what draws reports and the terminal) has its authors' licences beside it.
     esbuildPlugins: [wgslModules(), bundledLicences("THIRD-PARTY-LICENCES.txt")],
     esbuildOptions: (options) => {
@@ -47,7 +49,7 @@ export default defineConfig([
   // What few runs need (tokenizers, generation, decoders of CSV, PNG and JPEG) are chunks that load on first use.
   {
     ...common,
-    entry: { index: library.index, core: library.core },
+    entry: library,
     format: "esm",
     splitting: true,
     minify: true,
@@ -57,16 +59,21 @@ export default defineConfig([
       wgslModules({ compact: true, later: KERNELS_OF_SOME_ADAPTERS }),
       opsWithoutTests,
       familiesLater,
-      coreInOneFile,
+      coreInFewFiles,
     ],
   },
+  // CommonJS does not share chunks: everything is in one file, so that a class is the same class there too.
   {
     ...common,
-    entry: { index: library.index, node: library.node },
+    entry: { all: "src/entry/all.ts", "node-all": "src/node/entry/all.ts" },
     format: "cjs",
     splitting: false,
-    dts: { entry: library },
+    dts: { entry: { ...library, ...nodeLibrary } },
     esbuildPlugins: [
+      commonJsEntries("dist", {
+        ...Object.fromEntries(ENTRIES.map((name) => [name, ["all", name]])),
+        ...Object.fromEntries(ENTRIES.map((name) => [nodeFileOf(name), ["node-all", name]])),
+      }),
       wgslModules(),
       {
         name: "report-apart",

@@ -12,9 +12,16 @@ const kernelModules: Plugin = {
   transform: (code, id) => (id.endsWith(".wgsl") ? { code: wgslModule(id, code), map: null } : null),
 };
 
+const sourcePath = (file: string): string => fileURLToPath(new URL(file, import.meta.url));
+
 const shared = {
   plugins: [kernelModules],
-  resolve: { alias: { safetape: fileURLToPath(new URL("src/node/index.ts", import.meta.url)) } },
+  resolve: {
+    alias: [
+      { find: /^safetape$/, replacement: sourcePath("src/node/index.ts") },
+      { find: /^safetape\/(\w+)$/, replacement: sourcePath("src/node/entry/$1.ts") },
+    ],
+  },
 };
 
 /** Tests that need no device; they run first, so that a broken plan is not reported as a broken kernel. */

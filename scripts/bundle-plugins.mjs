@@ -1,6 +1,7 @@
 // @ts-check
-// Plugins of esbuild that shrink the browser's bundle: the test data of ops are left out, and the core is one file.
-import { readFile } from "node:fs/promises";
+// Plugins of esbuild. Those for browsers shrink the bundle: the test data of ops are left out, and the core is few files.
+import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import ts from "typescript";
 
@@ -65,13 +66,13 @@ export const familiesLater = {
 const CORE = fileURLToPath(new URL("../src/core.ts", import.meta.url));
 
 /**
- * Puts everything that the core needs into one file. The bundler gives a file to every set of modules that the same entries
- * reach, and each module that loads later is an entry: some twenty small files, which compress 8 kB worse than one. What loads
- * later never loads without the core, so an import of the whole core is added to it, and all entries reach all of the core.
+ * Puts what the core needs into few files. The bundler gives a file to every set of modules that the same entries reach, and
+ * each module that loads later is an entry: some twenty small files, which compress 8 kB worse. What loads later hardly ever
+ * loads without the core, so an import of the whole core is added to it. What is left are parts that other subpaths share.
  * @type {Plugin}
  */
-export const coreInOneFile = {
-  name: "core-in-one-file",
+export const coreInFewFiles = {
+  name: "core-in-few-files",
   setup(build) {
     /** @type {Set<string>} */
     const later = new Set();
@@ -88,3 +89,24 @@ export const coreInOneFile = {
     });
   },
 };
+
+/**
+ * Writes the entries of CommonJS, which cannot share chunks: a bundle has a namespace for each entry, and an entry is that
+ * namespace. So a class is the same class whichever entry it came from.
+ * @param {string} folder
+ * @param {Readonly<Record<string, readonly [bundle: string, namespace: string]>>} entries by the names of their files
+ * @returns {Plugin}
+ */
+export function commonJsEntries(folder, entries) {
+  return {
+    name: "common-js-entries",
+    setup(build) {
+      build.onEnd(async () => {
+        await mkdir(folder, { recursive: true });
+        for (const [name, [bundle, namespace]] of Object.entries(entries)) {
+          await writeFile(join(folder, `${name}.cjs`), `module.exports = require("./${bundle}.cjs").${namespace};\n`);
+        }
+      });
+    },
+  };
+}

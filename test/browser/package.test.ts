@@ -6,6 +6,7 @@ import { promisify } from "node:util";
 import * as vite from "vite";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { serve } from "../../scripts/serve.mjs";
+import { ENTRIES, nodeSourceOf } from "../../scripts/subpaths.mjs";
 import { publishedFolder } from "../support/published";
 import { startChromium } from "./support/chromium";
 
@@ -30,6 +31,45 @@ async function step() {
 }
 `;
 const NAMES = "{ Batches, createEngine, initialiseModel, lora, Trainer }";
+
+/** Source of a function of all entries' exports: the names of each, and what is wrong with their classes. */
+const SURFACE = `
+async function surface(entries) {
+  const [faults, classes] = [[], new Map()];
+  for (const [entry, values] of Object.entries(entries)) {
+    for (const [name, value] of Object.entries(values)) {
+      if (typeof value !== "function" || !String(value).startsWith("class")) continue;
+      if ((classes.get(name) ?? value) !== value) faults.push(name + " of " + entry + " is another class");
+      classes.set(name, value);
+    }
+  }
+  const engine = await entries.engine.createEngine();
+  if (!(engine instanceof entries.index.Engine)) faults.push("the engine of safetape/engine is not one of safetape's");
+  engine.dispose();
+  const names = Object.fromEntries(Object.entries(entries).map(([entry, values]) => [entry, Object.keys(values).sort()]));
+  return JSON.stringify({ names, faults, classes: classes.size });
+}
+`;
+const pathOf = (entry: string): string => (entry === "index" ? "safetape" : `safetape/${entry}`);
+const IMPORTS = ENTRIES.map((entry) => `import * as ${entry} from "${pathOf(entry)}";`).join("\n");
+const ENTRY_OBJECT = `{ ${ENTRIES.join(", ")} }`;
+
+interface Surface {
+  readonly names: Readonly<Record<string, readonly string[]>>;
+  readonly faults: readonly string[];
+  readonly classes: number;
+}
+
+/** Compares what the entries export in Node with their sources. */
+async function expectSurfaceOfNode({ faults, classes, names }: Surface): Promise<void> {
+  expect(faults).toEqual([]);
+  expect(classes, "classes").toBeGreaterThan(15);
+  for (const entry of ENTRIES) {
+    // The compiler cannot know what a computed path has.
+    const source = (await import(resolve(nodeSourceOf(entry)))) as object;
+    expect(names[entry], entry).toEqual(Object.keys(source).sort());
+  }
+}
 
 let folder: string;
 let tarball: string;
@@ -75,6 +115,13 @@ function linkWebgpu(path: string): void {
   symlinkSync(resolve("node_modules", "webgpu"), join(path, "node_modules", "webgpu"));
 }
 
+/** Runs a file that prints its surface. */
+async function surfaceOf(path: string, file: string): Promise<Surface> {
+  const { stdout } = await run(process.execPath, [file], { cwd: path });
+  // The program prints the result of SURFACE.
+  return JSON.parse(stdout) as Surface;
+}
+
 /** Runs a file that prints the loss. */
 async function runInNode(path: string, file: string): Promise<number> {
   const { stdout } = await run(process.execPath, [file], { cwd: path });
@@ -91,23 +138,30 @@ describe("the packed package, installed", () => {
     expect(files.filter((file) => /^package\/(?:src|test|bench|examples|scripts)\//.test(file))).toEqual([]);
   });
 
-  it("trains a step in an ES module", async () => {
+  it("trains a step in an ES module, where all subpaths have the same classes", async () => {
     const text = `import ${NAMES} from "safetape";${STEP}console.log("loss", await step());`;
-    const path = await project("esm", "module", { "step.js": text });
+    const surface = `${IMPORTS}${SURFACE}console.log(await surface(${ENTRY_OBJECT}));`;
+    const path = await project("esm", "module", { "step.js": text, "surface.js": surface });
     linkWebgpu(path);
     losses.set("esm", await runInNode(path, "step.js"));
     expect(losses.get("esm")).toBeGreaterThan(0);
+    await expectSurfaceOfNode(await surfaceOf(path, "surface.js"));
   });
 
-  it("trains a step in CommonJS, to the same loss", async () => {
+  it("trains a step in CommonJS, to the same loss, where all subpaths have the same classes", async () => {
     const text = `const ${NAMES} = require("safetape");${STEP}step().then((loss) => console.log("loss", loss));`;
-    const path = await project("cjs", "commonjs", { "step.js": text });
+    const required = ENTRIES.map((entry) => `${entry}: require("${pathOf(entry)}")`).join(", ");
+    const surface = `${SURFACE}surface({ ${required} }).then(console.log);`;
+    const path = await project("cjs", "commonjs", { "step.js": text, "surface.js": surface });
     linkWebgpu(path);
     expect(await runInNode(path, "step.js")).toBe(losses.get("esm"));
+    await expectSurfaceOfNode(await surfaceOf(path, "surface.js"));
   });
 
   it("trains a step in Chromium when Vite has built it, to the same loss but for rounding", async () => {
-    const text = `import ${NAMES} from "safetape";${STEP}globalThis.result = step().catch(String);`;
+    const text = `import ${NAMES} from "safetape";${IMPORTS}${STEP}${SURFACE}
+      globalThis.result = step().catch(String);
+      globalThis.surface = globalThis.result.then(() => surface(${ENTRY_OBJECT}));`;
     const html = '<!doctype html><title>step</title><script type="module" src="/step.js"></script>';
     const path = await project("vite", "module", { "step.js": text, "index.html": html });
     await vite.build({ root: path, logLevel: "error" });
@@ -119,6 +173,9 @@ describe("the packed package, installed", () => {
       await page.waitForFunction("globalThis.result !== undefined");
       const loss = await page.evaluate("globalThis.result");
       expect(loss).toBeCloseTo(losses.get("esm") ?? NaN, 5);
+      // The page's script gives the result of SURFACE.
+      const found = JSON.parse(await page.evaluate("globalThis.surface")) as Surface;
+      expect(found.faults).toEqual([]);
     } finally {
       await chromium.close();
       await server.close();

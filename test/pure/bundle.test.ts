@@ -1,12 +1,12 @@
 import { readdirSync, readFileSync } from "node:fs";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { gzipSync } from "node:zlib";
 import { beforeAll, describe, expect, test } from "vitest";
 import { withoutTests } from "../../scripts/bundle-plugins.mjs";
 import { compactKernel } from "../../scripts/wgsl-modules.mjs";
-import * as core from "../../src/core";
-import * as library from "../../src/index";
+import { build } from "esbuild";
+import { ENTRIES, nodeFileOf, sourceOf, SUBPATHS } from "../../scripts/subpaths.mjs";
 import { publishedFolder, readScript, withStaticImports } from "../support/published";
 
 const CORE_LIMIT = 120_000;
@@ -19,9 +19,9 @@ beforeAll(() => {
   folder = publishedFolder();
 });
 
-/** index.js and all files that it loads, at once or later. */
+/** The entries and all files that they load, at once or later. */
 function allFiles(): string[] {
-  const files = new Set(withStaticImports(folder, "index.js"));
+  const files = new Set(ENTRIES.flatMap((name) => withStaticImports(folder, `${name}.js`)));
   // The set grows during the loop: files that load later may load others.
   for (const name of files) {
     const later = readScript(join(folder, name)).lazy.map((path) => path.replace("./", ""));
@@ -36,16 +36,15 @@ describe("the published bundle for browsers", () => {
   test("its core is below 120 kB, minified and zipped", () => {
     const totalBytes = (files: readonly string[]): number => files.reduce((sum, name) => sum + zippedBytes(name), 0);
     const loadedByCore = withStaticImports(folder, "core.js");
-    const loadedByIndex = withStaticImports(folder, "index.js");
+    const loadedByEntries = ENTRIES.map((entry) => withStaticImports(folder, `${entry}.js`));
     const size = totalBytes(loadedByCore);
-    const loadedLater = allFiles().filter((name) => !loadedByIndex.includes(name));
+    const loadedLater = allFiles().filter((name) => !loadedByEntries.flat().includes(name));
     const parts = loadedLater.map(
       (name) => `${name.replace(/-[A-Z0-9]{8}\.js$/, "")} ${(zippedBytes(name) / 1000).toFixed(1)}`,
     );
     const kilobytes = (bytes: number): string => `${(bytes / 1000).toFixed(1)} kB`;
-    process.stdout.write(
-      `core ${kilobytes(size)}, with readers and analyses ${kilobytes(totalBytes(loadedByIndex))}; later ${parts.join(", ")}\n`,
-    );
+    const entries = ENTRIES.map((entry, i) => `${entry} ${kilobytes(totalBytes(loadedByEntries[i]!))}`);
+    process.stdout.write(`${entries.join(", ")}; later ${parts.join(", ")}\n`);
     expect(size).toBeLessThan(CORE_LIMIT);
     expect(
       loadedLater.some((name) => name.startsWith("tokenizer")),
@@ -69,17 +68,56 @@ describe("the published bundle for browsers", () => {
 
   test("has the exports of the sources, and its errors keep their names", async () => {
     const load = async (file: string) =>
-      // The compiler cannot know what a built file exports.
-      (await import(pathToFileURL(join(folder, file)).href)) as Record<string, unknown>;
-    const built = await load("index.js");
-    expect(Object.keys(built).sort()).toEqual(Object.keys(library).sort());
-    expect(Object.keys(await load("core.js")).sort()).toEqual(Object.keys(core).sort());
+      // The compiler cannot know what a computed path exports.
+      (await import(pathToFileURL(file).href)) as Record<string, unknown>;
+    for (const entry of ENTRIES) {
+      const source = await load(resolve(sourceOf(entry)));
+      expect(Object.keys(await load(join(folder, `${entry}.js`))).sort(), entry).toEqual(Object.keys(source).sort());
+    }
+    const built = await load(join(folder, "engine.js"));
     // Some take more arguments, such as what was not finite.
     type Kind = new (fact: string, remedy: string, ...details: unknown[]) => Error;
     const isError = (value: unknown): value is Kind => typeof value === "function" && value.prototype instanceof Error;
     const kinds = Object.entries(built).filter((entry): entry is [string, Kind] => isError(entry[1]));
     expect(kinds.length).toBeGreaterThan(8);
     for (const [name, Kind] of kinds) expect(new Kind("fact", "remedy", {}, {}).name).toBe(name);
+  });
+});
+
+describe("a subpath", () => {
+  /** What a bundler takes of a page's script, minified. */
+  async function bundled(code: string): Promise<string> {
+    const stdin = { contents: code, resolveDir: process.cwd() };
+    const options = { bundle: true, minify: true, write: false, format: "esm", logLevel: "error" } as const;
+    const { outputFiles } = await build({ stdin, ...options });
+    return outputFiles[0]!.text;
+  }
+
+  test.each([
+    ["metrics", "bleu", 3_000],
+    ["ops", "relu", 30_000],
+    ["engine", "tensorFunction", 150_000],
+  ])("safetape/%s leaves out what is not used beside %s", async (subpath, name, limit) => {
+    const code = await bundled(`import { ${name} } from "${folder}/${subpath}.js"; globalThis.used = ${name};`);
+    expect(code.length, `bytes of ${name}`).toBeLessThan(limit);
+    expect(code.length).toBeGreaterThan(100);
+  });
+
+  test("is in package.json for Node and browsers, ES modules and CommonJS, with types", () => {
+    const files = (file: string, form: "js" | "cjs") => ({
+      types: `./dist/${file}.d.${form === "js" ? "ts" : "cts"}`,
+      default: `./dist/${file}.${form}`,
+    });
+    const pair = (file: string) => ({ import: files(file, "js"), require: files(file, "cjs") });
+    const expected = ENTRIES.map((name) => [
+      name === "index" ? "." : `./${name}`,
+      { node: pair(nodeFileOf(name)), ...pair(name) },
+    ]);
+    // This repository's own package.json.
+    const { exports, typesVersions } = JSON.parse(readFileSync("package.json", "utf8")) as Record<string, unknown>;
+    expect(exports).toEqual({ ...Object.fromEntries(expected), "./package.json": "./package.json" });
+    const types = SUBPATHS.map((name) => [name, [`./dist/${name}.d.ts`]]);
+    expect(typesVersions).toEqual({ "*": Object.fromEntries(types) });
   });
 });
 

@@ -11,11 +11,14 @@ import type { Chromium } from "./chromium";
 
 type Plugin = NonNullable<Options["esbuildPlugins"]>[number];
 
-/** Resolves `safetape` to the published file, which the server provides. */
+/** Resolves `safetape` and its subpaths to the published files, which the server provides. */
 const publishedPackage: Plugin = {
   name: "published-package",
   setup(builder) {
-    builder.onResolve({ filter: /^safetape$/ }, () => ({ path: "/dist/index.js", external: true }));
+    builder.onResolve({ filter: /^safetape(?:\/\w+)?$/ }, ({ path }) => ({
+      path: `/dist/${path.split("/")[1] ?? "index"}.js`,
+      external: true,
+    }));
   },
 };
 
@@ -41,7 +44,7 @@ export async function servePages(scripts: readonly string[], intercept?: Interce
     target: "es2022",
     silent: true,
     entry: Object.fromEntries(scripts.map((name) => [name, `test/browser/pages/${name}.ts`])),
-    noExternal: [/^(?!safetape$)/],
+    noExternal: [/^(?!safetape(?:\/\w+)?$)/],
     splitting: false,
     dts: false,
     esbuildPlugins: [publishedPackage, wgslModules()],

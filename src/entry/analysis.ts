@@ -1,0 +1,19 @@
+// What a trained adapter does, and which method suits a run: similarity, landscapes, curvature, schedules, memory by method.
+export { adapterContribution } from "../analysis/contribution";
+export type { Contribution, ContributionOptions } from "../analysis/contribution";
+export { freezeSchedule } from "../analysis/freeze-schedule";
+export type { FreezeSchedule, FreezeScheduleOptions, ScheduleMoment } from "../analysis/freeze-schedule";
+export { hessianEigenvalues } from "../analysis/hessian";
+export type { HessianEigenvalue, HessianOptions, HessianSpectrum } from "../analysis/hessian";
+export { lossLandscape } from "../analysis/landscape";
+export type { Landscape, LandscapeOptions } from "../analysis/landscape";
+export type { LossVariables } from "../analysis/loss-surface";
+export { memoryByMethod } from "../analysis/memory";
+export type { MethodMemory, MethodMemoryOptions } from "../analysis/memory";
+export { compareSensitivities } from "../analysis/sensitivity";
+export type { FrozenMatrix, SensitivityOptions, SensitivityRun } from "../analysis/sensitivity";
+export { compareLayers, layerSimilarity } from "../analysis/similarity";
+export type { CompareOptions, LayerSimilarity, SimilarityOptions, Snapshot } from "../analysis/similarity";
+export { startDeviation } from "../analysis/start-deviation";
+export { subjectOf } from "../analysis/subject";
+export type { AnalysisControl, NamedTensors, Subject } from "../analysis/subject";

@@ -1,0 +1,8 @@
+// All entries in Node, for CommonJS: an entry is one of these namespaces.
+export * as analysis from "./analysis";
+export * as core from "./core";
+export * as data from "./data";
+export * as engine from "./engine";
+export * as index from "../index";
+export * as metrics from "./metrics";
+export * as ops from "./ops";

@@ -1,0 +1,4 @@
+// What training needs, in Node.
+export * from "../../core";
+export { createEngine } from "../engine";
+export { loadModel } from "../load-model";

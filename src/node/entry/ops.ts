@@ -1,0 +1,2 @@
+// Ops, in Node.
+export * from "../../entry/ops";
