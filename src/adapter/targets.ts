@@ -1,7 +1,7 @@
 import * as v from "valibot";
 import { ConfigError } from "../base/errors";
 import { Random } from "../base/random";
-import { isTarget } from "../io/peft-match";
+import { isTarget, layerNumber } from "../io/peft-match";
 import { isInHead } from "../model/model";
 import type { Model, Projection } from "../model/model";
 
@@ -72,11 +72,11 @@ export function resolveTargets(
     modules_to_save: config.modules_to_save ?? [...model.heads],
   };
   const { target_modules: targets, layers_to_transform: chosen } = resolved;
-  // PEFT's choice of layers limits ends of module paths alone, and by numbers in paths, which count within a stage of Swin.
+  // PEFT's choice of layers limits ends of module paths alone, and by numbers in paths.
   const areEnds =
     typeof targets !== "string" &&
     !model.projections.some((projection) => isListed(model, projection, targets)) &&
-    (layers === undefined || !model.states);
+    (layers === undefined || areInPaths(model));
   if (chosen === null || areEnds) return resolved;
   if (layers === undefined) {
     if (typeof targets !== "string") return resolved;
@@ -95,6 +95,10 @@ export function resolveTargets(
     "Choose other layers or targets.",
   );
 }
+
+/** Whether paths have the numbers of layers. Swin's count within a stage, an encoder-decoder's within encoder or decoder. */
+const areInPaths = ({ projections }: Model): boolean =>
+  projections.every(({ name, layer }) => typeof layer !== "number" || layerNumber(name) === layer);
 
 /** Whether a list of targets has the complete path of a projection. */
 const isListed = (model: Model, { name }: Projection, targets: readonly string[]): boolean =>

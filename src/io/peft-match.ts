@@ -38,15 +38,20 @@ function isInLayers({ layers_to_transform: layers, layers_pattern: names }: Targ
   return typeof layers === "number" ? layers === layer : layers.includes(layer);
 }
 
-/** The number after the last "NAME." in a path, as PEFT finds it. NAME is the first of `names` that occurs; any if there are none. */
-function layerNumber(module: string, names: readonly string[]): number | undefined {
+/**
+ * The number after the first "NAME." in a path, as PEFT (since 0.21) finds it. NAME is the first of `names` that occurs; any
+ * but the path's first part if there are none.
+ */
+export function layerNumber(module: string, names: readonly string[] = []): number | undefined {
   const parts = module.split(".");
-  for (const name of names.length === 0 ? [undefined] : names) {
-    for (let i = parts.length - 2; i >= 2; i--) {
-      if ((name === undefined || name === parts[i - 1]) && /^\d+$/.test(parts[i]!)) return Number(parts[i]);
-    }
-  }
-  return undefined;
+  const isNumber = (i: number): boolean => i < parts.length - 1 && /^\d+$/.test(parts[i]!);
+  const found =
+    names.length === 0
+      ? parts.findIndex((_, i) => i >= 2 && isNumber(i))
+      : names
+          .map((name) => parts.findIndex((_, i) => i >= 1 && parts[i - 1] === name && isNumber(i)))
+          .find((i) => i >= 0);
+  return found === undefined || found < 0 ? undefined : Number(parts[found]);
 }
 
 const compiled = new Map<string, (text: string) => boolean>();

@@ -5,10 +5,9 @@ import { createModel } from "../../src/index";
 import type { Adapter, LayerChoice, Model } from "../../src/index";
 import { withoutParts } from "../../src/cli/study/parts";
 import { failure } from "../support/failure";
-import { layerCount, tiny } from "../support/tiny";
-import type { Family } from "../support/tiny";
+import { SEQ2SEQ_FAMILIES, layerCount, tiny } from "../support/tiny";
 
-const FAMILIES: readonly Family[] = ["bert", "gpt2", "llama", "vit"];
+const FAMILIES = ["bert", "gpt2", "llama", "vit", ...SEQ2SEQ_FAMILIES] as const;
 const KINDS = ["lora", "dora", "aflora", "vera", "adalora", "sora", "ia3"];
 const CHOICES: readonly (readonly [LayerChoice, readonly number[]])[] = [
   ["early", [0, 1]],
@@ -24,7 +23,7 @@ const layersOf = (adapter: Adapter, model: Model): unknown[] =>
   [...new Set(adapter.tensors(model).flatMap(({ layer }) => (typeof layer === "number" ? [layer] : [])))].sort();
 
 describe.each(FAMILIES)("a choice of layers on %s", (family) => {
-  const model = createModel(tiny[family](layerCount(4)));
+  const model = createModel(tiny[family](layerCount(4))); // T5 and BART: two in either part
   const inLayers = model.projections.filter(({ layer }) => layer !== undefined).map(({ name }) => name);
   const [first = ""] = inLayers;
   const TARGETS = {

@@ -243,6 +243,12 @@ describe("isTarget", () => {
       true,
     ],
     [
+      "the first number is the layer's",
+      { target_modules: ["q"], layers_to_transform: [1] },
+      "decoder.block.1.layer.0.SelfAttention.q",
+      true,
+    ],
+    [
       "layers_pattern may name several lists of layers",
       { target_modules: ["q"], layers_to_transform: [0], layers_pattern: ["blocks", "experts"] },
       "transformer.h.1.experts.0.q",
