@@ -128,6 +128,6 @@ export const BEHIND: Readonly<Record<PeerWork | "narrow product", string>> = {
   "narrow product":
     "A c of few columns has few sums, so that slices share them: for every tile that is copied a slice adds four steps, 64 multiply-adds, and makes its addresses once: three clamps (WGSL's bounds checks), a product, and additions. A peer unrolls all steps of a tile in one invocation.",
   "attention forward":
-    "The loops have an end that the compiler does not know, since unrolled ones would not fit the instruction cache; so every step's row is clamped (WGSL's bounds checks, by scalar instructions) and each of its 8 to 12 reads adds the row to a lane's offset: 13 to 16 instructions with 64 to 128 multiply-adds. A peer that reads twice the bytes has one row of scores a lane, and constant addresses.",
+    "The loops have an end that the compiler does not know, since unrolled ones would not fit the instruction cache; so every step's row is clamped (WGSL's bounds checks, by scalar instructions) and each of its 8 to 12 reads adds the row to a lane's offset: 13 to 16 instructions with 64 to 128 multiply-adds. torchlette, which spreads a row over four lanes and reads twice the bytes, has constant addresses.",
   "attention gradients": "As forward.",
 };
