@@ -38,7 +38,12 @@ export type {
 } from "../function/tensor-function";
 export type { Body, BodyResult, OutputName, Scope } from "../function/trace";
 
+export { adafactor } from "../optimizer/adafactor";
+export { adam } from "../optimizer/adam";
 export { adamW } from "../optimizer/adamw";
+export { lion } from "../optimizer/lion";
+export { muon } from "../optimizer/muon";
+export { sgd } from "../optimizer/sgd";
 export type { OptimizerOptions } from "../optimizer/adamw";
 export type { Optimizer, UpdatedTensor, UpdateMoment, UpdateTensors } from "../optimizer/optimizer";
 export type { CommonOptions, CommonSettings, ParameterGroup } from "../optimizer/settings";
@@ -50,9 +55,10 @@ export type { AbsorbedLaunch, Absorption, KernelFeature, Launch, LaunchShape, Sl
 export type { Limits } from "../op/limits";
 export { ACTIVATION_FORMATS } from "../op/pack";
 export type { ActivationFormat } from "../op/pack";
+export type { ChromeTrace, Dispatch, Trace } from "../run/trace";
 export { explain } from "../tape/explain";
 export type { Explanation, KeptValue, Rebuilt } from "../tape/explain";
 export { plan as planTape } from "../tape/plan";
 export type { Plan, PlannedLaunch, PlanOptions, Port, SavedValue, Target } from "../tape/plan";
-export { Recorder } from "../tape/tape";
+export { Recorder, recorderOf } from "../tape/tape";
 export type { Node, Origin, Tape, Value } from "../tape/tape";

@@ -22,8 +22,11 @@ export interface ParameterDeclaration {
  * any depth. A parameter's name is its path, such as `blocks.0.w`.
  */
 export interface ParameterTree {
-  readonly [name: string]: ParameterDeclaration | Tensor | ParameterTree | readonly ParameterTree[];
+  readonly [name: string]: ParameterNode;
 }
+
+/** A parameter, or several in a record or an array. */
+export type ParameterNode = ParameterDeclaration | Tensor | ParameterTree | readonly ParameterNode[];
 
 /** The symbolic values of a tree of parameters. */
 export type ParameterValues<P> = P extends ParameterDeclaration | Tensor
