@@ -37,7 +37,7 @@ it("char-gpt.mjs learns from a text and writes 200 characters", async () => {
   await import("../../examples/engine/char-gpt.mjs");
   const [, first, last] = /step 50: loss ([\d.]+)\nstep 60: loss ([\d.]+)/.exec(printed.join("\n")) ?? [];
   // A uniform guess over the text's characters has a loss above 3.
-  expect(Number(last)).toBeLessThan(2.2);
+  expect(Number(last)).toBeLessThan(2.6);
   expect(Number(last)).toBeLessThan(Number(first) + 0.2);
   expect(printed.at(-1)).toHaveLength(200);
 });
