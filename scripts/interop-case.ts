@@ -61,17 +61,21 @@ export async function runInterop(
   const expectedLogits = expected.get("logits");
   if (expectedLogits === undefined) return { logits, error: undefined };
   // Logits of padding mean nothing.
-  if (loaded.model.task === "causal_lm") clearPadding([logits, expectedLogits], batch);
+  if (logits.shape.length === 3 && !loaded.model.encoderDecoder) clearPadding([logits, expectedLogits], batch);
   return { logits, error: relativeError(logits.data, expectedLogits.data) };
 }
 
-/** Sets logits [size, length, vocabulary] of padding to 0. */
-function clearPadding(logits: readonly Pick<HostTensor, "shape" | "data">[], { attentionMask }: Batch): void {
+/** Sets logits [size, tokens, classes] of padding to 0. Of the tokens, those before the batch's are virtual. */
+function clearPadding(
+  logits: readonly Pick<HostTensor, "shape" | "data">[],
+  { attentionMask, length, size }: Batch,
+): void {
   for (const { shape, data } of logits) {
-    const width = shape.at(-1)!;
-    attentionMask.forEach((counts, token) => {
-      if (counts === 0) data.fill(0, token * width, (token + 1) * width);
-    });
+    const [, tokens = 0, width = 0] = shape;
+    for (let i = 0; i < size * length; i++) {
+      const token = Math.floor(i / length) * tokens + (tokens - length) + (i % length);
+      if (attentionMask[i] === 0) data.fill(0, token * width, (token + 1) * width);
+    }
   }
 }
 

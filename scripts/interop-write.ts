@@ -1,14 +1,21 @@
 // Trains adapters and writes them for Python to load:  npm run interop:write -- DIR --out OUT
-// DIR/FAMILY/base are checkpoints. OUT/FAMILY/KIND gets PEFT's two files, and the inputs and the logits of this library.
+// DIR/FAMILY/base are checkpoints, with --all at least one of every family, and DIR/FAMILY-HEAD/base those with a further
+// head, which get LoRA alone. OUT/FAMILY/KIND gets PEFT's two files, and the inputs and the logits of this library.
 import { mkdir } from "node:fs/promises";
 import { parseArgs } from "node:util";
+import * as v from "valibot";
 import { makeAdapter } from "../src/adapter/make";
 import type { AdapterChoice } from "../src/adapter/make";
 import { Random } from "../src/base/random";
+import { LABEL_KINDS } from "../src/data/batch";
 import type { Batch } from "../src/data/batch";
+import { IGNORED_LABEL } from "../src/data/sample";
+import { readJson } from "../src/io/json";
 import type { LoadedModel } from "../src/io/load-model";
+import { MODEL_TYPES } from "../src/model/families";
 import type { Model } from "../src/model/model";
 import { writeSafetensors } from "../src/io/safetensors-write";
+import type { TensorToWrite } from "../src/io/safetensors-write";
 import { createEngine, loadModel, openDirectory } from "../src/node/index";
 import { saveAdapter } from "../src/train/files";
 import { batchInputs } from "../src/train/plans/inputs";
@@ -27,31 +34,56 @@ const KINDS: Readonly<Record<string, AdapterChoice>> = {
   prompt: { kind: "prompt", tokens: 3 },
 };
 
-const [SIZE, LENGTH, STEPS] = [3, 9, 6];
+const FURTHER_HEADS = /-(?:tokens|answers|classes)$/;
 
-const { values, positionals } = parseArgs({ options: { out: { type: "string" } }, allowPositionals: true });
+/** Texts are longer than the checkpoints' windows, and than the lengths from which they stretch rotations. */
+const [SIZE, LENGTH, TARGET_LENGTH, STEPS] = [3, 18, 7, 6];
+
+const { values, positionals } = parseArgs({
+  options: { out: { type: "string" }, all: { type: "boolean", default: false } },
+  allowPositionals: true,
+});
 const [directory] = positionals;
 if (directory === undefined || values.out === undefined) {
-  process.stderr.write("Usage: npm run interop:write -- DIR --out OUT   (DIR/FAMILY/base are checkpoints)\n");
+  process.stderr.write("Usage: npm run interop:write -- DIR --out OUT [--all]   (DIR/FAMILY/base are checkpoints)\n");
   process.exitCode = 2;
 } else {
+  const missing = values.all ? await missingFamilies(directory) : [];
+  if (missing.length > 0) {
+    process.stderr.write(`${directory} has no checkpoint of ${missing.join(", ")}. Add FAMILY/base for each.\n`);
+    process.exit(1);
+  }
   using engine = await createEngine();
   for (const family of familiesOf(directory)) {
     for (const [kind, choice] of Object.entries(KINDS)) {
       using loaded = await loadModel(engine, `${directory}/${family}/base`);
-      if (!isPossible(loaded.model, kind)) continue;
+      if (!isPossible(loaded.model, kind) || (kind !== "lora" && FURTHER_HEADS.test(family))) continue;
       await write(loaded, choice, `${values.out}/${family}/${kind}`);
       process.stdout.write(`wrote ${family}/${kind}\n`);
     }
   }
 }
 
-/** Whether PEFT has a kind for a model: neither prompts nor biases for images, and other prompts for encoder-decoders. */
+/** Families of the library that no checkpoint below a directory is of. */
+async function missingFamilies(below: string): Promise<string[]> {
+  const present = familiesOf(below).map(async (family) => {
+    const { model_type: type } = await readJson(
+      await openDirectory(`${below}/${family}/base`),
+      "config.json",
+      v.looseObject({ model_type: v.string() }),
+    );
+    return type;
+  });
+  const types = await Promise.all(present);
+  return MODEL_TYPES.filter((type) => !types.includes(type));
+}
+
+/** Whether PEFT has a kind for a model: neither prompts nor biases for images. */
 function isPossible(model: Model, kind: string): boolean {
-  if (model.encoderDecoder) return kind !== "prompt" && kind !== "lora-biases";
   const embeddings = model.parameters.find(({ name }) => name === model.wordEmbeddings);
-  // Prompts are as wide as the layers, unlike ELECTRA's and ALBERT's embeddings; ALBERT's layers have no numbers.
-  if (kind === "prompt") return embeddings?.shape[1] === model.hiddenSize;
+  // Prompts are as wide as the layers, unlike ELECTRA's and ALBERT's embeddings; PEFT has none for encoder-decoders with
+  // transformers 5. ALBERT's layers have no numbers.
+  if (kind === "prompt") return !model.encoderDecoder && embeddings?.shape[1] === model.hiddenSize;
   return kind !== "lora-biases" || (!model.image && model.projections.some(({ layer }) => layer === 1));
 }
 
@@ -76,15 +108,15 @@ async function write(loaded: LoadedModel, choice: AdapterChoice, folder: string)
     : [
         { name: "input_ids", shape: [SIZE, LENGTH], data: batch.inputIds },
         { name: "attention_mask", shape: [SIZE, LENGTH], data: batch.attentionMask },
-        ...decoderInputs(loaded.model, batch),
+        ...decoderIds(loaded.model, batch),
       ];
   await writeSafetensors(out, "expected.safetensors", [...inputs, { name: "logits", ...logits }]);
 }
 
 /** What the decoder of an encoder-decoder reads. */
-function decoderInputs(model: Model, batch: Batch): { name: string; shape: number[]; data: Int32Array }[] {
-  const { decoder_input_ids: data } = batchInputs(model, batch);
-  return data instanceof Int32Array ? [{ name: "decoder_input_ids", shape: [SIZE, LENGTH], data }] : [];
+function decoderIds(model: Model, batch: Batch): TensorToWrite[] {
+  const ids = batchInputs(model, batch)["decoder_input_ids"];
+  return ids instanceof Int32Array ? [{ name: "decoder_input_ids", shape: [SIZE, TARGET_LENGTH], data: ids }] : [];
 }
 
 function imageShape({ model }: LoadedModel): number[] {
@@ -100,11 +132,8 @@ function batchOf({ model }: LoadedModel): Batch {
   const mask = Int32Array.from({ length: SIZE * length }, (_, i) =>
     image || i % length < LENGTH - (Math.floor(i / length) % 3) ? 1 : 0,
   );
-  const ids = mask.map((isToken) => (isToken ? 3 + random.below(Math.max(1, model.vocabularySize - 3)) : model.padId));
-  const labels =
-    model.task === "causal_lm" || model.encoderDecoder
-      ? ids.map((id, i) => (mask[i] ? id : model.encoderDecoder ? 3 : -100))
-      : Int32Array.from({ length: SIZE }, (_, i) => i % model.classes);
+  const id = (): number => 3 + random.below(Math.max(1, model.vocabularySize - 3));
+  const ids = mask.map((isToken) => (isToken ? id() : model.padId));
   const pixels = image && Float32Array.from({ length: SIZE * image.channels * image.size ** 2 }, () => random.normal());
   return {
     size: SIZE,
@@ -113,8 +142,22 @@ function batchOf({ model }: LoadedModel): Batch {
     inputIds: ids,
     attentionMask: mask,
     tokenTypeIds: new Int32Array(SIZE * length),
-    labels,
-    ...(model.encoderDecoder && { targetLength: LENGTH }),
+    labels: labelsOf(model, ids, mask, id),
+    ...(model.encoderDecoder && { targetLength: TARGET_LENGTH }),
     ...(pixels && { pixels }),
   };
+}
+
+/** Labels of random texts [SIZE, LENGTH], or of images. `id` draws a token. */
+function labelsOf(model: Model, ids: Int32Array, mask: Int32Array, id: () => number): Int32Array {
+  switch (LABEL_KINDS[model.task]) {
+    case "token":
+      return ids.map((token, i) => (!mask[i] ? IGNORED_LABEL : model.task === "causal_lm" ? token : i % model.classes));
+    case "span":
+      return Int32Array.from({ length: SIZE * 2 }, (_, i) => 1 + i);
+    case "target":
+      return Int32Array.from({ length: SIZE * TARGET_LENGTH }, id);
+    default:
+      return Int32Array.from({ length: SIZE }, (_, i) => i % model.classes);
+  }
 }

@@ -109,6 +109,8 @@ export function promptFromConfig(value: PeftConfig, where: string, initial: Init
       modules_to_save: [...heads(model)],
       num_layers: model.layers,
       token_dim: model.hiddenSize,
+      // PEFT demands it, and does not find it in DistilBERT's configuration.
+      num_attention_heads: model.config["num_attention_heads"] ?? model.config["n_heads"] ?? model.config["n_head"],
       prompt_tuning_init: "RANDOM",
       task_type: taskType(model),
       inference_mode: true,

@@ -147,7 +147,9 @@ export function savedModuleTensors(model: Model, modules: readonly string[]): st
   const belongs = (name: string): boolean => modules.some((module) => name.includes(`${module}.`));
   const names = model.parameters.map(({ name }) => name).filter(belongs);
   // PEFT names both "classifier" and "score" and ignores the one that a model does not have.
-  if (names.length > 0 || modules.length === 0) return names;
+  // For answers PEFT always names "qa_outputs", and saves no head where a family, such as ModernBERT, calls it otherwise.
+  const isPefts = model.task === "question_answering" && modules.every((module) => module === "qa_outputs");
+  if (names.length > 0 || modules.length === 0 || isPefts) return names;
   throw new ConfigError(
     `modules_to_save names ${modules.join(", ")}, which ${model.family} does not have.`,
     `It may name ${model.heads.join(", ") || "no head"}, or any module of the model.`,
