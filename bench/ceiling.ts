@@ -1,14 +1,18 @@
 import type { Engine } from "../src/engine";
+import { hasTimeFor } from "./support/deadline";
 import { main } from "./support/main";
-import { measureCeiling } from "./support/ceiling";
-import type { Ceiling, Rates } from "./support/ceiling";
+import { measureCeiling } from "../src/testing/ceiling";
+import type { Ceiling, Rates } from "../src/testing/ceiling";
 import { round, writeResults } from "./support/results";
 
 /** Measures the adapter's rates of fused multiply-adds and of copying, in many shapes of kernels. */
 export async function ceiling(engine: Engine): Promise<void> {
   const write = (rates: Pick<Ceiling, "fma" | "copy">, notReached?: readonly string[]): Promise<void> =>
     writeResults(engine, "ceiling", [rowOf(rates)], notReached);
-  const measured = await measureCeiling(engine, (rates) => write(rates, ["further shapes"]));
+  const measured = await measureCeiling(engine, {
+    onRates: (rates) => write(rates, ["further shapes"]),
+    hasTimeFor,
+  });
   console.table(rounded(measured.fma));
   console.table(rounded(measured.copy));
   await write(measured);

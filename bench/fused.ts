@@ -18,7 +18,8 @@ import { Trainer } from "../src/train/trainer";
 import { main } from "./support/main";
 import { bertConfig } from "./support/model";
 import { median, report, round } from "./support/results";
-import { preparePlan, timeAlternately } from "./support/timing";
+import { preparePlan } from "../src/testing/timing";
+import { timeAlternately } from "./support/timing";
 import type { RunTimes } from "./support/timing";
 
 const [TOKENS, RANK, SCALE] = [512, 8, 2];
@@ -72,8 +73,8 @@ async function compareProjection(
   };
   const inputs = isTrained ? { [LOSS_GRADIENT]: new Float32Array(TOKENS * to).fill(1) } : {};
   const plans = { fused: planOf(FORMS.fused), unfused: planOf(FORMS.unfused) };
-  using fusedPlan = await preparePlan(engine, plans.fused, inputs);
-  using unfusedPlan = await preparePlan(engine, plans.unfused, inputs);
+  using fusedPlan = await preparePlan(engine.device, plans.fused, inputs);
+  using unfusedPlan = await preparePlan(engine.device, plans.unfused, inputs);
   const times = await timeAlternately([fusedPlan.run, unfusedPlan.run], 15);
   const bytes = [plans.fused, plans.unfused].map(({ buffers }) =>
     buffers.reduce((sum, buffer) => sum + buffer.bytes, 0),

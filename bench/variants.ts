@@ -1,5 +1,5 @@
-import { checkOps } from "../src/cli/doctor/cases/check";
-import type { CheckResult } from "../src/cli/doctor/cases/check";
+import { checkOps } from "../src/testing/check-variants";
+import type { CheckResult } from "../src/testing/check-variants";
 import { faultText } from "../src/cli/doctor/check";
 import type { Engine } from "../src/engine";
 import { OPS } from "../src/ops/index";

@@ -113,7 +113,7 @@ export { SafeTrainer } from "./train/safe-trainer";
 export type { SafeTrainerOptions } from "./train/safe-trainer";
 export { Trainer } from "./train/trainer";
 export type { Explanation, KeptValue, Rebuilt } from "./tape/explain";
-export type { Op } from "./op/declaration";
+export type { Op, TestedOp } from "./op/declaration";
 export { defineOp } from "./op/declaration";
 export { Recorder } from "./tape/tape";
 export type { Value } from "./tape/tape";

@@ -294,6 +294,17 @@ export const DOCTOR = {
   json: ONE_JSON_OBJECT,
 };
 
+export const BENCH = {
+  shapes: optional(
+    "--shapes <list>",
+    "Time one op on these shapes: x=512x768,w=3072x768; a semicolon begins another list",
+    text,
+  ),
+  variants: toggle("--variants", "Time the portable kernels and each variant that this adapter can run"),
+  compare: optional("--compare <file>", "Print ratios to a file that --json wrote", text),
+  json: ONE_JSON_OBJECT,
+};
+
 export const ANALYZE = {
   ...TASK,
   out: required("--out <dir>", "Where to save results; finished runs of single layers in it are reused", text),

@@ -4,12 +4,14 @@ import type { Command } from "cac";
 import { SafetapeError } from "../base/errors";
 import { adviseCommand } from "./advise/command";
 import { analyzeCommand, ANALYSIS_NAMES } from "./analyze";
+import { benchCommand } from "./bench/command";
 import { doctorCommand } from "./doctor/command";
 import { downloadCommand } from "./download";
 import {
   ADVISE,
   ANALYZE,
   ANALYZE_MEMORY,
+  BENCH,
   DOCTOR,
   DOWNLOAD,
   GENERATE,
@@ -39,6 +41,11 @@ const command = (usage: string, help: string, options: OptionSet): Command =>
 command("doctor [...constants]", "Show the GPU, its limits and its speed", DOCTOR).action(
   (constants: readonly string[], raw: RawOptions) => doctorCommand(constants, raw, print),
 );
+command(
+  "bench [op]",
+  "Time an op, those of a module (FILE.mjs), or all, against this adapter's own rates",
+  BENCH,
+).action((what: string | undefined, raw: RawOptions) => benchCommand(what, raw, print));
 command("analyze [what]", `The papers' analyses, as numbers and figures: ${ANALYSIS_NAMES.join(", ")}`, {
   ...ANALYZE_MEMORY,
   ...ANALYZE,

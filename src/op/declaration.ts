@@ -154,15 +154,21 @@ export interface Op<A extends Attributes = Attributes> {
   /** Floating-point operations of the forward launches. */
   flops(context: InferContext<A>): number;
   /** The forward pass in float64, in plain loops, for tests. Returns the outputs, and mutated inputs by their slots. */
-  reference(
+  reference?(
     inputs: Readonly<Record<string, ReferenceTensor>>,
     attributes: A,
   ): Readonly<Record<string, ReferenceTensor>>;
-  readonly cases: readonly OpCase<A>[];
-  readonly malformed: readonly MalformedCase<A>[];
+  readonly cases?: readonly OpCase<A>[];
+  readonly malformed?: readonly MalformedCase<A>[];
 }
 
-/** Returns `op`, typed by its attributes. */
+/** An op with all that tests and benches read, as every op of this library is. */
+export type TestedOp<A extends Attributes = Attributes> = Op<A> &
+  Required<Pick<Op<A>, "reference" | "cases" | "malformed">>;
+
+/** Returns `op`, typed by its attributes. What only tests read (`reference`, `cases`, `malformed`) may be left out. */
+export function defineOp<A extends Attributes>(op: TestedOp<A>): TestedOp<A>;
+export function defineOp<A extends Attributes>(op: Op<A>): Op<A>;
 export function defineOp<A extends Attributes>(op: Op<A>): Op<A> {
   return op;
 }

@@ -1,4 +1,4 @@
-import type { Op } from "../op/declaration";
+import type { TestedOp } from "../op/declaration";
 import { adafactor } from "./adafactor";
 import { adafactorVector } from "./adafactor_vector";
 import { adam } from "./adam";
@@ -140,7 +140,7 @@ export {
 };
 
 /** Every op. Tests and benchmarks run over this list. */
-export const OPS: readonly Op[] = [
+export const OPS: readonly TestedOp[] = [
   adafactor,
   adafactorVector,
   adam,

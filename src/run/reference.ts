@@ -21,7 +21,8 @@ export function evaluate(
   };
   for (const node of tape.nodes) {
     const inputs = Object.fromEntries(Object.entries(node.inputs).map(([slot, id]) => [slot, tensorOf(id)]));
-    const outputs = node.op.reference(inputs, node.attributes);
+    const outputs = node.op.reference?.(inputs, node.attributes);
+    if (!outputs) throw new Error(`The op ${node.op.name} has no reference.`);
     for (const [slot, id] of Object.entries(node.outputs)) computed.set(id, outputs[slot]!);
   }
   return values.map(({ id }) => tensorOf(id));

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { OPS } from "../../src/ops/index";
-import { GRADIENT_TOLERANCE, TOLERANCE } from "../../src/cli/doctor/cases/case-reference";
+import { GRADIENT_TOLERANCE, TOLERANCE } from "../../src/testing/case-reference";
 import type { OpsPage } from "./pages/ops";
 import { caller, startSession } from "./support/session";
 import type { Caller, Session } from "./support/session";

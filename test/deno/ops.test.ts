@@ -3,7 +3,7 @@ import { OPS } from "../../src/ops/index";
 import type { CaseErrors, OpsPage } from "../browser/pages/ops";
 import { servePages } from "../browser/support/session";
 import type { PageServer } from "../browser/support/session";
-import { GRADIENT_TOLERANCE, TOLERANCE } from "../../src/cli/doctor/cases/case-reference";
+import { GRADIENT_TOLERANCE, TOLERANCE } from "../../src/testing/case-reference";
 import { openInDeno } from "./deno";
 import type { DenoPage } from "./deno";
 

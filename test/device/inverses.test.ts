@@ -1,15 +1,15 @@
 import { expect, it } from "vitest";
 import { defineOp } from "../../src/op/declaration";
-import type { Attributes, Op } from "../../src/op/declaration";
+import type { Attributes, Op, TestedOp } from "../../src/op/declaration";
 import { OPS } from "../../src/ops/index";
 import { useEngine } from "../support/engine";
 import { relativeError } from "../../src/base/relative-error";
-import { caseInputs, runCase } from "../../src/cli/doctor/cases/run-case";
+import { caseInputs, runCase } from "../../src/testing/run-case";
 
 const { device } = await useEngine();
 
 /** An op whose forward pass is the inverse of another op: from its first output and its other inputs. */
-function inverseOf(op: Op): Op {
+function inverseOf(op: TestedOp): Op {
   const inverse = op.inverse!;
   const { of } = inverse;
   const [output = ""] = op.outputs;
@@ -22,9 +22,6 @@ function inverseOf(op: Op): Op {
     forward: (context) => inverse.launches(context),
     gradients: [],
     flops: (context) => op.flops(context),
-    reference: (inputs, attributes) => op.reference(inputs, attributes),
-    cases: [],
-    malformed: [],
   });
 }
 

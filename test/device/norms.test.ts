@@ -25,7 +25,7 @@ function referenceValue({ nodes, values }: Tape, wanted: Value, find: (value: Va
   const tensor = (id: number): ReferenceTensor => found.get(id) ?? find(values[id]!);
   for (const { op, inputs, outputs, attributes } of nodes) {
     const slots = Object.entries(inputs).map(([slot, id]) => [slot, tensor(id)] as const);
-    const results = op.reference(Object.fromEntries(slots), attributes);
+    const results = op.reference!(Object.fromEntries(slots), attributes);
     for (const [slot, id] of Object.entries(outputs)) found.set(id, results[slot]!);
   }
   return tensor(wanted.id).data[0]!;

@@ -3,11 +3,11 @@ import { Device, openDevice } from "../../src/gpu/device";
 import { nodeGpu } from "../../src/node/gpu";
 import type { Attributes, Op, OpCase } from "../../src/op/declaration";
 import { OPS } from "../../src/ops/index";
-import { planCase } from "../../src/cli/doctor/cases/case-plan";
-import { CaseReference } from "../../src/cli/doctor/cases/case-reference";
+import { planCase } from "../../src/testing/case-plan";
+import { CaseReference } from "../../src/testing/case-reference";
 import { HALF_TOLERANCE, relativeError } from "../../src/base/relative-error";
-import { runCase } from "../../src/cli/doctor/cases/run-case";
-import { VariantWalk } from "../../src/cli/doctor/cases/variant-walk";
+import { runCase } from "../../src/testing/run-case";
+import { VariantWalk } from "../../src/testing/variant-walk";
 
 /** Tolerance for sums of f32 in another order. */
 const TOLERANCE = 1e-5;

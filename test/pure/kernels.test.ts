@@ -7,7 +7,7 @@ import { OPS } from "../../src/ops/index";
 import type { Kernel } from "../../src/op/kernel";
 import type { AbsorbedLaunch } from "../../src/op/launch";
 import { DEFAULT_LIMITS } from "../../src/op/limits";
-import { planCase, traceCase } from "../../src/cli/doctor/cases/case-plan";
+import { planCase, traceCase } from "../../src/testing/case-plan";
 import { deviceLaunches } from "../../src/run/device-launches";
 import { launchContext } from "../../src/tape/emit";
 import { slotSpec } from "../../src/tape/forward";

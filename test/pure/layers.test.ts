@@ -14,7 +14,7 @@ const LAYERS = [
   ["run"],
   ["optimizer", "tensor"],
   ["engine"],
-  ["function"],
+  ["function", "testing"],
   ["model"],
   ["io"],
   ["adapter", "freeze", "data"],

@@ -1,8 +1,8 @@
 import { expect, it } from "vitest";
 import { KernelError } from "safetape";
 import { faultText, refuseWrong } from "../../src/cli/doctor/check";
-import { checkOps } from "../../src/cli/doctor/cases/check";
-import type { CheckResult } from "../../src/cli/doctor/cases/check";
+import { checkOps } from "../../src/testing/check-variants";
+import type { CheckResult } from "../../src/testing/check-variants";
 import { runCli } from "../support/cli";
 import { useDevice } from "../support/engine";
 import { doubleOp, doubleVariant } from "../support/faulty-op";

@@ -1,13 +1,25 @@
 import { mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
+import { Engine } from "safetape";
 import type { Op } from "safetape";
-import { ADVISE, ANALYZE, DOCTOR, DOWNLOAD, GENERATE, PLAN, REPORT, SCHEDULE, STUDY, TRAIN } from "../../src/cli/flags";
+import {
+  ADVISE,
+  ANALYZE,
+  BENCH,
+  DOCTOR,
+  DOWNLOAD,
+  GENERATE,
+  PLAN,
+  REPORT,
+  SCHEDULE,
+  STUDY,
+  TRAIN,
+} from "../../src/cli/flags";
 import type { OptionSet } from "../../src/cli/options";
 import { useDevice } from "../support/engine";
 import { blocksOf, syntaxErrors } from "../support/guide";
-import { CaseReference, GRADIENT_TOLERANCE, TOLERANCE } from "../../src/cli/doctor/cases/case-reference";
-import { runCase } from "../../src/cli/doctor/cases/run-case";
+import { checkOp } from "../../src/testing/check-op";
 
 /** The `js` blocks of a page of the guide are one program. It runs in a folder that has examples/, as a reader would run it. */
 const ROOT = process.cwd();
@@ -33,6 +45,7 @@ const device = await useDevice();
 const OPTIONS: Readonly<Record<string, OptionSet>> = {
   advise: ADVISE,
   analyze: ANALYZE,
+  bench: BENCH,
   doctor: DOCTOR,
   download: DOWNLOAD,
   generate: GENERATE,
@@ -109,13 +122,6 @@ describe("the op that a reader of the guide writes", () => {
   it("computes its float64 reference, forward and backward", async () => {
     // The page exports this op.
     const { softSign } = (await run("op")) as { softSign: Op };
-    for (const test of softSign.cases) {
-      const reference = new CaseReference(softSign, test);
-      const results = await runCase(device, softSign, test, reference.inputs, reference.differentiation);
-      for (const [, error] of reference.forwardErrors(results)) expect(error).toBeLessThan(TOLERANCE);
-      const errors = reference.gradientErrors(results);
-      expect(errors).toHaveLength(1);
-      for (const [, error] of errors) expect(error).toBeLessThan(GRADIENT_TOLERANCE);
-    }
+    expect(await checkOp(new Engine(device), softSign)).toEqual([]);
   });
 });

@@ -1,5 +1,5 @@
 import { defineOp } from "../../src/op/declaration";
-import type { NoAttributes, Op } from "../../src/op/declaration";
+import type { NoAttributes, TestedOp } from "../../src/op/declaration";
 import type { Kernel } from "../../src/op/kernel";
 import type { Variant } from "../../src/op/launch";
 
@@ -40,7 +40,7 @@ export const doubleVariant = (name: string, constants: Readonly<Record<string, n
 });
 
 /** An op y = 2 x whose portable gradient multiplies by `gradient`, and that has these variants. */
-export const doubleOp = (variants: readonly Variant[], gradient = 2): Op<NoAttributes> =>
+export const doubleOp = (variants: readonly Variant[], gradient = 2): TestedOp<NoAttributes> =>
   defineOp<NoAttributes>({
     name: "double",
     inputs: { x: { gradient: true } },

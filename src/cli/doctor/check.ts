@@ -1,13 +1,12 @@
 import { KernelError } from "../../base/errors";
 import { createEngine } from "../../node/index";
 import { OPS } from "../../ops/index";
-import type { Op } from "../../op/declaration";
 import type { AdapterInfo } from "../../gpu/device";
-import { checkOps } from "./cases/check";
-import type { CheckOptions, CheckResult, WrongResult } from "./cases/check";
+import { checkOps } from "../../testing/check-variants";
+import type { CheckOptions, CheckResult, WrongResult } from "../../testing/check-variants";
+import { shippedOp } from "../bench/subject";
 import { DOCTOR } from "../flags";
-import { nearestNames } from "../nearest";
-import { readOptions, UsageError } from "../options";
+import { readOptions } from "../options";
 import type { Print, RawOptions } from "../options";
 import { progressOn } from "../view/progress";
 import { Screen } from "../view/screen";
@@ -19,7 +18,7 @@ import { Screen } from "../view/screen";
  */
 export async function checkCommand(raw: RawOptions, print: Print): Promise<void> {
   const { ops: names, json } = readOptions(DOCTOR, raw);
-  const ops = names?.map(opNamed) ?? OPS;
+  const ops = names?.map(shippedOp) ?? OPS;
   const screen = new Screen(false);
   const start = performance.now();
   using engine = await createEngine({ variants: "portable" });
@@ -57,17 +56,6 @@ export function refuseWrong({ wrong }: CheckResult): void {
     `${wrong.length} results are wrong on this adapter, by ${[...entries].join(", ")}.`,
     'Update the driver, or use another one; createEngine({ variants: "portable" }) leaves variants out. Please report it.',
   );
-}
-
-/** @throws UsageError for a name that no op has, with the nearest names. */
-function opNamed(name: string): Op {
-  const op = OPS.find((candidate) => candidate.name === name);
-  if (op) return op;
-  const nearest = nearestNames(
-    name,
-    OPS.map((candidate) => candidate.name),
-  );
-  throw new UsageError(`There is no op ${name.slice(0, 200)}.`, `The nearest are ${nearest.join(", ")}.`);
 }
 
 /** A wrong result as text. */

@@ -5,7 +5,7 @@ import type { Kernel } from "../../op/kernel";
 import { DEFAULT_LIMITS } from "../../op/limits";
 import { packLaunches } from "../../op/pack";
 import { OPS } from "../../ops/index";
-import { planCase } from "./cases/case-plan";
+import { planCase } from "../../testing/case-plan";
 import { DOCTOR } from "../flags";
 import { nearestNames } from "../nearest";
 import { needed, readOptions, UsageError } from "../options";

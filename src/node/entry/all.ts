@@ -6,3 +6,4 @@ export * as engine from "./engine";
 export * as index from "../index";
 export * as metrics from "./metrics";
 export * as ops from "./ops";
+export * as testing from "./testing";

@@ -1,7 +1,7 @@
 import { ShapeError } from "../../base/errors";
 import { elements, formatShape, sameShape } from "../../base/shape";
 import { defineOp } from "../../op/declaration";
-import type { Attributes, LaunchContext, Op, OpCase, SlotSpecs } from "../../op/declaration";
+import type { Attributes, LaunchContext, OpCase, SlotSpecs, TestedOp } from "../../op/declaration";
 import type { Kernel } from "../../op/kernel";
 import type { Absorption, Launch } from "../../op/launch";
 import { accumulateParam, elementwiseLaunches } from "./elementwise";
@@ -35,7 +35,7 @@ const gateGradient = ({ name }: Kernel): Absorption => ({
 });
 
 /** An op that multiplies a value by an activation of a gate. gate, up, y [...] of one shape. */
-export function gatedOp<A extends Attributes>(unit: GatedUnit<A>): Op<A> {
+export function gatedOp<A extends Attributes>(unit: GatedUnit<A>): TestedOp<A> {
   const { kernel, flops, cases } = unit;
   const absorbs = [gateGradient(kernel)];
   const count = (context: SlotSpecs): number => elements(context.spec("gate").shape);

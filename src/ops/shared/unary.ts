@@ -1,6 +1,6 @@
 import { elements } from "../../base/shape";
 import { defineOp } from "../../op/declaration";
-import type { LaunchContext, NoAttributes, Op, OpCase, SlotSpecs } from "../../op/declaration";
+import type { LaunchContext, NoAttributes, OpCase, SlotSpecs, TestedOp } from "../../op/declaration";
 import type { Kernel } from "../../op/kernel";
 import type { Launch } from "../../op/launch";
 import { accumulateParam, elementwiseLaunches } from "./elementwise";
@@ -19,7 +19,7 @@ export interface Unary {
 }
 
 /** An op that applies a function to every element: x [...], y [...]. */
-export function unaryOp({ kernel, keeps, reference, flops, cases }: Unary): Op<NoAttributes> {
+export function unaryOp({ kernel, keeps, reference, flops, cases }: Unary): TestedOp<NoAttributes> {
   const count = (context: SlotSpecs): number => elements(context.spec("x").shape);
   const launches = (entry: string, tensors: readonly string[], context: LaunchContext<NoAttributes>): Launch[] =>
     elementwiseLaunches(

@@ -3,8 +3,8 @@ import { Device, openDevice } from "../../../src/gpu/device";
 import type { VariantChoice } from "../../../src/gpu/variants";
 import type { Variant } from "../../../src/op/launch";
 import { OPS } from "../../../src/ops/index";
-import { CaseReference } from "../../../src/cli/doctor/cases/case-reference";
-import { runCase } from "../../../src/cli/doctor/cases/run-case";
+import { CaseReference } from "../../../src/testing/case-reference";
+import { runCase } from "../../../src/testing/run-case";
 
 let opened: Promise<Device> | undefined;
 /** Devices that force a variant, by its name. All are the same device of WebGPU. */

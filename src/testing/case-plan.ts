@@ -1,9 +1,9 @@
-import type { Attributes, Op, OpCase } from "../../../op/declaration";
-import type { Limits } from "../../../op/limits";
-import { plan } from "../../../tape/plan";
-import type { Plan } from "../../../tape/plan";
-import { Recorder } from "../../../tape/tape";
-import type { Value } from "../../../tape/tape";
+import type { Attributes, Op, OpCase } from "../op/declaration";
+import type { Limits } from "../op/limits";
+import { plan } from "../tape/plan";
+import type { Plan } from "../tape/plan";
+import { Recorder } from "../tape/tape";
+import type { Value } from "../tape/tape";
 
 /** A tape with the op of a case. */
 export interface TracedCase {

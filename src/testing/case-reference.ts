@@ -1,7 +1,7 @@
-import { Random } from "../../../base/random";
-import { relativeError } from "../../../base/relative-error";
-import { elements } from "../../../base/shape";
-import type { Attributes, ReferenceTensor, Op, OpCase } from "../../../op/declaration";
+import { Random } from "../base/random";
+import { relativeError } from "../base/relative-error";
+import { elements } from "../base/shape";
+import type { Attributes, OpCase, ReferenceTensor, TestedOp } from "../op/declaration";
 import { differentiable } from "./case-plan";
 import { caseInputs } from "./run-case";
 import type { CaseOptions, CaseRun } from "./run-case";
@@ -28,7 +28,7 @@ export class CaseReference {
 
   /** @param seed of the random inputs. */
   constructor(
-    private readonly op: Op,
+    private readonly op: TestedOp,
     private readonly test: OpCase<Attributes>,
     seed = 1,
   ) {
@@ -54,11 +54,11 @@ export class CaseReference {
     return trainable.length > 0 ? { trainable, dy } : {};
   }
 
-  /** Relative error of each output and mutated input, by slot; Infinity for a missing one. */
+  /** Relative error of each output and mutated input, by slot; Infinity for a missing one, or one of another size. */
   forwardErrors(run: CaseRun): [string, number][] {
     return Object.entries(this.#outputs).map(([slot, { data }]) => {
       const actual = run.outputs.get(slot) ?? run.mutated.get(slot);
-      return [slot, actual ? relativeError(actual, data) : Infinity];
+      return [slot, actual?.length === data.length ? relativeError(actual, data) : Infinity];
     });
   }
 

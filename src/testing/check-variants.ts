@@ -1,10 +1,10 @@
-import { KernelError } from "../../../base/errors";
-import { HALF_TOLERANCE } from "../../../base/relative-error";
-import { Device } from "../../../gpu/device";
-import { kernelInterface } from "../../../gpu/wgsl";
-import type { Attributes, Op, OpCase } from "../../../op/declaration";
-import type { Launch } from "../../../op/launch";
-import type { Plan, Target } from "../../../tape/plan";
+import { KernelError } from "../base/errors";
+import { HALF_TOLERANCE } from "../base/relative-error";
+import { Device } from "../gpu/device";
+import { kernelInterface } from "../gpu/wgsl";
+import type { Attributes, OpCase, TestedOp } from "../op/declaration";
+import type { Launch } from "../op/launch";
+import type { Plan, Target } from "../tape/plan";
 import { planCase } from "./case-plan";
 import { CaseReference, GRADIENT_TOLERANCE, TOLERANCE } from "./case-reference";
 import { runCase } from "./run-case";
@@ -61,7 +61,7 @@ export interface CheckOptions {
  */
 export async function checkOps(
   { handle, info }: Pick<Device, "handle" | "info">,
-  ops: readonly Op[],
+  ops: readonly TestedOp[],
   { usualOnly = false, onProgress, caseMilliseconds = Infinity, beforeCase }: CheckOptions = {},
 ): Promise<CheckResult> {
   const walk = new VariantWalk(info, !usualOnly, new Set(), usualOnly);
@@ -123,7 +123,7 @@ type Fault = Omit<WrongResult, "op" | "case" | "variant">;
 
 async function wrongResults(
   device: Device,
-  op: Op,
+  op: TestedOp,
   test: OpCase<Attributes>,
   reference: CaseReference,
   leastTolerance: number,

@@ -1,6 +1,6 @@
-import { canRun, namedVariants } from "../../../gpu/variants";
-import type { KernelAdapter, VariantChoice } from "../../../gpu/variants";
-import type { Launch, Variant } from "../../../op/launch";
+import { canRun, namedVariants } from "../gpu/variants";
+import type { KernelAdapter, VariantChoice } from "../gpu/variants";
+import type { Launch, Variant } from "../op/launch";
 
 /** Constants of kernels that choose how operands are read, or what an attention's score is. */
 const OPTION = /_READ$|^(?:WINDOWED|CAPPED|SEGMENTED|RELATIVE|GRID)$/;

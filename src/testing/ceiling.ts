@@ -1,10 +1,10 @@
-import type { Engine } from "../../src/engine";
-import { defineOp } from "../../src/op/declaration";
-import type { NoAttributes, Op } from "../../src/op/declaration";
-import type { Kernel } from "../../src/op/kernel";
-import { plan } from "../../src/tape/plan";
-import { Recorder } from "../../src/tape/tape";
-import { hasTimeFor } from "./deadline";
+import type { Engine } from "../engine";
+import type { Device } from "../gpu/device";
+import { defineOp } from "../op/declaration";
+import type { NoAttributes, Op } from "../op/declaration";
+import type { Kernel } from "../op/kernel";
+import { plan } from "../tape/plan";
+import { Recorder } from "../tape/tape";
 import { preparePlan, time } from "./timing";
 
 /** The highest rates that simple kernels reach on an adapter; the op benches report their kernels as shares of them. */
@@ -39,9 +39,6 @@ function probeOp(kernel: Kernel, params: Readonly<Record<string, number>>, workg
     forward: () => [{ kernel, entry: "forward", bindings: { x: "x", y: "y" }, params, workgroups }],
     gradients: [],
     flops: () => 0,
-    reference: () => ({}),
-    cases: [],
-    malformed: [],
   });
 }
 
@@ -133,14 +130,63 @@ const OTHER_GROUPS: readonly number[] = [32, 128, 256];
 const FINALISTS = 3;
 const ROUNDS = 4;
 
+/** The shapes of the quick form: those that were fastest on some adapter. */
+const QUICK_FMA_SHAPES: readonly Omit<FmaShape, "group">[] = [
+  { chains: 8, type: "f32", unrolled: 8 },
+  { chains: 2, type: "vec4f", unrolled: 8 },
+  { chains: 4, type: "vec4f", unrolled: 8 },
+];
+const QUICK_COPY_SHAPES: readonly Omit<CopyShape, "group">[] = [
+  { type: "f32", each: 1 },
+  { type: "vec4f", each: 1 },
+];
+
+/** How the ceiling is measured. */
+export interface CeilingOptions {
+  /** Gets the rates so far after every shape. */
+  readonly onRates?: (rates: Pick<Ceiling, "fma" | "copy">) => Promise<void>;
+  /** Whether there is time for another shape; asked after the first. Default always. */
+  readonly hasTimeFor?: (shape: string) => boolean;
+}
+
+const ceilings = new WeakMap<Device, Promise<Ceiling>>();
+
+/** The ceiling by a few shapes in one size of workgroups, measured once for a device: some per cent below that of many shapes. */
+export function quickCeiling(engine: Engine): Promise<Ceiling> {
+  const { device } = engine;
+  const measured = ceilings.get(device) ?? measureQuickly(engine);
+  ceilings.set(device, measured);
+  // A measurement that failed is made again.
+  measured.catch(() => ceilings.delete(device));
+  return measured;
+}
+
+async function measureQuickly(engine: Engine): Promise<Ceiling> {
+  const { isSoftware } = engine.info;
+  const rates = async (probes: readonly Probe[]): Promise<Rates> => {
+    const all: [string, number][] = [];
+    for (const probe of probes) all.push([probe.name, await rateOf(engine, probe)]);
+    return new Map(all.sort(([, a], [, b]) => b - a));
+  };
+  const copy = await rates(QUICK_COPY_SHAPES.map((shape) => copyProbe({ ...shape, group: GROUP }, isSoftware)));
+  const fma = await rates(QUICK_FMA_SHAPES.map((shape) => fmaProbe({ ...shape, group: GROUP }, isSoftware)));
+  return ceilingOf(fma, copy);
+}
+
+const ceilingOf = (fma: Rates, copy: Rates): Ceiling => ({
+  gflops: Math.max(...fma.values()),
+  gigabytesPerSecond: Math.max(...copy.values()),
+  fma,
+  copy,
+});
+
 /**
  * Tries many shapes and keeps the highest rates: no shape, and no other program, makes one higher than what the adapter can do.
- * Past the bench's deadline, at least one shape of each is tried.
- * @param onRates gets the rates so far after every shape.
+ * At least one shape of each is tried.
  */
 export async function measureCeiling(
   engine: Engine,
-  onRates: (rates: Pick<Ceiling, "fma" | "copy">) => Promise<void> = () => Promise.resolve(),
+  { onRates = () => Promise.resolve(), hasTimeFor = () => true }: CeilingOptions = {},
 ): Promise<Ceiling> {
   const { isSoftware } = engine.info;
   const none: Rates = new Map();
@@ -149,14 +195,16 @@ export async function measureCeiling(
     COPY_SHAPES,
     (shape) => copyProbe(shape, isSoftware),
     (rates) => onRates({ fma: none, copy: rates }),
+    hasTimeFor,
   );
   const fma = await ratesOf(
     engine,
     FMA_SHAPES,
     (shape) => fmaProbe(shape, isSoftware),
     (rates) => onRates({ fma: rates, copy }),
+    hasTimeFor,
   );
-  return { gflops: Math.max(...fma.values()), gigabytesPerSecond: Math.max(...copy.values()), fma, copy };
+  return ceilingOf(fma, copy);
 }
 
 /** The rates of shapes in 1e9 units a second: all in one size of workgroups, then the fastest in others, and those again. */
@@ -165,13 +213,14 @@ async function ratesOf<Shape>(
   shapes: readonly Shape[],
   probeOf: (shape: Shape & { readonly group: number }) => Probe,
   onRates: (rates: Rates) => Promise<void>,
+  hasTimeFor: (shape: string) => boolean,
 ): Promise<Rates> {
   const rates = new Map<Probe, number>();
   const fastest = (): Probe[] => [...rates].sort(([, a], [, b]) => b - a).map(([probe]) => probe);
   const sorted = (): Rates => new Map(fastest().map((probe) => [probe.name, rates.get(probe)!]));
   const measure = async (probe: Probe): Promise<void> => {
     if (rates.size > 0 && !hasTimeFor(probe.name)) return;
-    const rate = probe.work / (await secondsOf(engine, probe)) / 1e9;
+    const rate = await rateOf(engine, probe);
     rates.set(probe, Math.max(rate, rates.get(probe) ?? 0));
     await onRates(sorted());
   };
@@ -197,12 +246,16 @@ const CHAINED = 16;
 const SUBMITS_MS = 100;
 const MOST_SUBMITS = 6;
 
+/** 1e9 units a second of a probe. */
+const rateOf = async (engine: Engine, probe: Probe): Promise<number> =>
+  probe.work / (await secondsOf(engine, probe)) / 1e9;
+
 /** Seconds of one run of a probe, with its share of a submit: never fewer than it takes. Nothing is uploaded or read back. */
 async function secondsOf(engine: Engine, { op, elements }: Probe): Promise<number> {
   const recorder = new Recorder();
   let x = recorder.parameter("x", [elements]);
   for (let i = 0; i < CHAINED; i++) x = recorder.apply(op, { x }, {});
   const chain = plan(recorder, { outputs: {}, effects: true, limits: engine.device.limits });
-  using prepared = await preparePlan(engine, chain, {});
+  using prepared = await preparePlan(engine.device, chain, {});
   return (await time(prepared.run, SUBMITS_MS, MOST_SUBMITS)).fastest / 1000 / CHAINED;
 }

@@ -1,20 +1,20 @@
-import { add } from "../../../ops/add";
-import type { Dtype } from "../../../base/dtype";
-import { decodeWeight, encodeWeight } from "../../../base/packed";
-import type { WeightFormat } from "../../../base/packed";
-import { Random } from "../../../base/random";
-import { elements } from "../../../base/shape";
-import type { Device } from "../../../gpu/device";
-import type { Lease } from "../../../gpu/pool";
-import { readBuffer } from "../../../gpu/readback";
-import type { Attributes, CaseInput, ReferenceTensor, Op, OpCase } from "../../../op/declaration";
-import { Executor } from "../../../run/executor";
-import { gradientName } from "../../../run/store";
-import { specBytes } from "../../../tape/emit";
-import { LOSS_GRADIENT, plan } from "../../../tape/plan";
-import type { Plan } from "../../../tape/plan";
-import { Recorder } from "../../../tape/tape";
-import type { Value } from "../../../tape/tape";
+import { add } from "../ops/add";
+import type { Dtype } from "../base/dtype";
+import { decodeWeight, encodeWeight } from "../base/packed";
+import type { WeightFormat } from "../base/packed";
+import { Random } from "../base/random";
+import { elements } from "../base/shape";
+import type { Device } from "../gpu/device";
+import type { Lease } from "../gpu/pool";
+import { readBuffer } from "../gpu/readback";
+import type { Attributes, CaseInput, ReferenceTensor, Op, OpCase } from "../op/declaration";
+import { Executor } from "../run/executor";
+import { gradientName } from "../run/store";
+import { specBytes } from "../tape/emit";
+import { LOSS_GRADIENT, plan } from "../tape/plan";
+import type { Plan } from "../tape/plan";
+import { Recorder } from "../tape/tape";
+import type { Value } from "../tape/tape";
 
 type TypedArray = Float32Array | Int32Array | Uint32Array;
 

@@ -1,0 +1,7 @@
+// Checking and timing an op of one's own.
+export { benchOp, casesToTime } from "../testing/bench-op";
+export type { BenchOptions, OpTiming } from "../testing/bench-op";
+export { measureCeiling, quickCeiling } from "../testing/ceiling";
+export type { Ceiling, CeilingOptions, Rates } from "../testing/ceiling";
+export { checkOp, NARROW_LIMITS } from "../testing/check-op";
+export type { OpProblem } from "../testing/check-op";

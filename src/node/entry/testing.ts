@@ -1,0 +1,2 @@
+// Checking and timing an op of one's own, in Node.
+export * from "../../entry/testing";
