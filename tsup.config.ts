@@ -1,5 +1,11 @@
 import { defineConfig, type Options } from "tsup";
-import { commonJsEntries, coreInFewFiles, familiesLater, opsWithoutTests } from "./scripts/bundle-plugins.mjs";
+import {
+  commonJsEntries,
+  coreInFewFiles,
+  familiesLater,
+  opsWithoutTests,
+  pureConstants,
+} from "./scripts/bundle-plugins.mjs";
 import { bundledLicences } from "./scripts/bundled-licences.mjs";
 import { ENTRIES, nodeFileOf, nodeSourceOf, sourceOf } from "./scripts/subpaths.mjs";
 import { wgslModules } from "./scripts/wgsl-modules.mjs";
@@ -40,7 +46,7 @@ export default defineConfig([
     clean: true,
     dts: { entry: { ...library, ...nodeLibrary } },
     // What is bundled (devDependencies: what draws reports and the terminal) has its authors' licences beside it.
-    esbuildPlugins: [wgslModules(), bundledLicences("THIRD-PARTY-LICENCES.txt")],
+    esbuildPlugins: [wgslModules(), bundledLicences("THIRD-PARTY-LICENCES.txt"), pureConstants],
     esbuildOptions: (options) => {
       options.mainFields = ["module", "main"];
     },
@@ -49,7 +55,8 @@ export default defineConfig([
   // What few runs need (tokenizers, generation, decoders of CSV, PNG and JPEG) are chunks that load on first use.
   {
     ...common,
-    entry: library,
+    // The declarations of ops are a namespace, which bundlers keep whole: in a file of its own they leave it out.
+    entry: { ...library, "op-declarations": "src/ops/index.ts" },
     format: "esm",
     splitting: true,
     minify: true,
@@ -60,6 +67,7 @@ export default defineConfig([
       opsWithoutTests,
       familiesLater,
       coreInFewFiles,
+      pureConstants,
     ],
   },
   // CommonJS does not share chunks: everything is in one file, so that a class is the same class there too.

@@ -6,25 +6,11 @@
 // --report-png  also writes the report's figures as PNG files
 import { mkdirSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import {
-  accuracy,
-  Batches,
-  createEngine,
-  encodeExamples,
-  loadModel,
-  loadTokenizer,
-  LIFETIMES,
-  lora,
-  never,
-  openDirectory,
-  readGlue,
-  RunLog,
-  safe,
-  saveAdapter,
-  saveReport,
-  Trainer,
-  versions,
-} from "safetape";
+import { createEngine, loadModel, lora, never, openDirectory, safe, saveAdapter, Trainer } from "safetape";
+import { LIFETIMES, versions } from "safetape/engine";
+import { Batches, encodeExamples, loadTokenizer, readGlue } from "safetape/data";
+import { accuracy } from "safetape/metrics";
+import { RunLog, saveReport } from "safetape/analysis";
 import { provenance } from "../scripts/provenance.mjs";
 
 const json = process.argv.includes("--json");

@@ -1,19 +1,9 @@
 // Trains all weights of the demo's base model from scratch on the source domain, and writes it to examples/model.
 //
 //   npm run build && node examples/make-base.mjs [OUT]
-import {
-  accuracy,
-  Batches,
-  createEngine,
-  encodeExamples,
-  full,
-  initialiseModel,
-  loadTokenizer,
-  openDirectory,
-  readGlue,
-  saveModel,
-  Trainer,
-} from "safetape";
+import { createEngine, full, initialiseModel, openDirectory, saveModel, Trainer } from "safetape";
+import { Batches, encodeExamples, loadTokenizer, readGlue } from "safetape/data";
+import { accuracy } from "safetape/metrics";
 import { fileURLToPath } from "node:url";
 
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));

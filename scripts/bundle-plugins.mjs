@@ -44,7 +44,50 @@ export const opsWithoutTests = {
   name: "ops-without-tests",
   setup(build) {
     build.onLoad({ filter: /[\\/]src[\\/]ops[\\/]\w+\.ts$/ }, async ({ path }) => ({
-      contents: withoutTests(await readFile(path, "utf8")),
+      contents: withPureConstants(withoutTests(await readFile(path, "utf8"))),
+      loader: "ts",
+    }));
+  },
+};
+
+/**
+ * Marks what computes a module's constants (`defineOp`, schemas, spreads) as pure, so that bundlers leave out constants that
+ * nothing uses. Importing has no side effect here, so that all of it is pure; bundlers cannot know.
+ * @param {string} source
+ */
+export function withPureConstants(source) {
+  const file = ts.createSourceFile("module.ts", source, ts.ScriptTarget.Latest, true);
+  /** @type {(node: ts.Node) => boolean} */
+  const computes = (node) =>
+    COMPUTING.has(node.kind) || (!ts.isFunctionLike(node) && ts.forEachChild(node, computes) === true);
+  const constants = file.statements
+    .filter((statement) => ts.isVariableStatement(statement))
+    .flatMap(({ declarationList }) => declarationList.declarations)
+    .flatMap(({ initializer }) => (initializer && computes(initializer) ? [initializer] : []));
+  return constants.reduceRight(
+    (text, node) =>
+      `${text.slice(0, node.getStart())}/* @__PURE__ */ (() => (${node.getText()}))()${text.slice(node.end)}`,
+    source,
+  );
+}
+
+/** Expressions that may run code of others, as far as bundlers know. */
+const COMPUTING = new Set([
+  ts.SyntaxKind.CallExpression,
+  ts.SyntaxKind.NewExpression,
+  ts.SyntaxKind.SpreadElement,
+  ts.SyntaxKind.SpreadAssignment,
+  ts.SyntaxKind.TemplateExpression,
+  ts.SyntaxKind.PropertyAccessExpression,
+  ts.SyntaxKind.ElementAccessExpression,
+]);
+
+/** @type {Plugin} */
+export const pureConstants = {
+  name: "pure-constants",
+  setup(build) {
+    build.onLoad({ filter: /[\\/]src[\\/].*\.ts$/ }, async ({ path }) => ({
+      contents: withPureConstants(await readFile(path, "utf8")),
       loader: "ts",
     }));
   },
@@ -64,11 +107,16 @@ export const familiesLater = {
 };
 
 const CORE = fileURLToPath(new URL("../src/core.ts", import.meta.url));
+/** Entries that hardly ever load without the core. */
+const WITH_CORE = new Set(
+  ["index", "entry/analysis", "entry/data"].map((name) => fileURLToPath(new URL(`../src/${name}.ts`, import.meta.url))),
+);
 
 /**
  * Puts what the core needs into few files. The bundler gives a file to every set of modules that the same entries reach, and
- * each module that loads later is an entry: some twenty small files, which compress 8 kB worse. What loads later hardly ever
- * loads without the core, so an import of the whole core is added to it. What is left are parts that other subpaths share.
+ * each module that loads later is an entry: some twenty small files, which compress 8 kB worse. What loads later, and most
+ * subpaths, hardly ever load without the core, so an import of the whole core is added to them. What is left are parts that the
+ * engine, ops and metrics share with it.
  * @type {Plugin}
  */
 export const coreInFewFiles = {
@@ -84,8 +132,9 @@ export const coreInFewFiles = {
       return resolved;
     });
     build.onLoad({ filter: /[\\/]src[\\/].*\.ts$/ }, async ({ path }) => {
-      if (!later.has(path)) return undefined;
-      return { contents: `${await readFile(path, "utf8")}\nimport ${JSON.stringify(CORE)};\n`, loader: "ts" };
+      if (!later.has(path) && !WITH_CORE.has(path)) return undefined;
+      const contents = withPureConstants(await readFile(path, "utf8"));
+      return { contents: `${contents}\nimport ${JSON.stringify(CORE)};\n`, loader: "ts" };
     });
   },
 };

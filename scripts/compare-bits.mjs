@@ -9,7 +9,8 @@ import { createHash } from "node:crypto";
 import { mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
-import { fileURLToPath, pathToFileURL } from "node:url";
+import { fileURLToPath } from "node:url";
+import { builtLibrary } from "./built-library.mjs";
 
 const THIS_FILE = fileURLToPath(import.meta.url);
 const STEPS = 12;
@@ -101,8 +102,7 @@ function runsOf(safetape) {
  * @param {string} root
  */
 async function digestRuns(root) {
-  /** @type {any} */
-  const safetape = await import(pathToFileURL(join(root, "dist/node.js")).href);
+  const safetape = await builtLibrary(root);
   const { Batches, createEngine, loadModel, openDirectory, Trainer } = safetape;
   const samples = Array.from({ length: 32 }, (_, row) => ({
     ids: Int32Array.from({ length: 4 + (row % 9) }, (_, i) => 5 + ((row * 7 + i * 3) % 80)),

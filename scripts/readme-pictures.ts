@@ -1,7 +1,8 @@
 // Draws the README's pictures from the record of the demo's run with SAFE.
 //
 //   npm run demo && npm run readme:pictures
-import { openDirectory, readRunRecord } from "../src/node/index";
+import { openDirectory } from "../src/node/index";
+import { readRunRecord } from "../src/node/entry/analysis";
 import { pngRenderer } from "../src/report/png";
 import { pictures } from "../src/report/save";
 

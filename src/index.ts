@@ -1,8 +1,28 @@
-// All of the library that needs no Node: the core, and further adapters and policies, readers of data sets, metrics, generation and analyses.
-export * from "./core";
+// The package itself: trainers, adapters, policies. A test bounds the number of values; the subpaths have the others.
+export {
+  createEngine,
+  createModel,
+  Engine,
+  fixed,
+  full,
+  initialiseModel,
+  loadAdapter,
+  loadFamily,
+  loadModel,
+  lora,
+  memoryBudget,
+  never,
+  plan,
+  safe,
+  SafeTrainer,
+  saveAdapter,
+  saveMerged,
+  saveModel,
+  Trainer,
+  upperLayers,
+} from "./core";
+export type * from "./core";
 
-export { ADAPTER_KINDS, makeAdapter } from "./adapter/make";
-export type { AdapterChoice } from "./adapter/make";
 // Adapters and policies of studies, which the core leaves out.
 export { adalora } from "./adapter/adalora";
 export type { AdaloraOptions } from "./adapter/adalora";
@@ -31,95 +51,11 @@ export { loraPrune } from "./freeze/lora-prune";
 export type { LoraPruneOptions } from "./freeze/lora-prune";
 export { sparseAdapter } from "./freeze/sparse-adapter";
 export type { SparseAdapterOptions } from "./freeze/sparse-adapter";
-export { makePolicy, POLICY_NAMES } from "./freeze/make";
-export type { PolicyChoice } from "./freeze/make";
-export { describeChoice, fitBudget } from "./train/estimate/fit-budget";
+export { fitBudget } from "./train/estimate/fit-budget";
 export type { BudgetChoice } from "./train/estimate/fit-budget";
-export { adafactor } from "./optimizer/adafactor";
-export type { AdafactorOptions } from "./optimizer/adafactor";
-export { adam } from "./optimizer/adam";
-export { lion } from "./optimizer/lion";
-export type { LionOptions } from "./optimizer/lion";
-export { makeOptimizer, OPTIMIZER_NAMES } from "./optimizer/make";
-export { muon } from "./optimizer/muon";
-export type { MuonOptions } from "./optimizer/muon";
-export { sgd } from "./optimizer/sgd";
-export type { SgdOptions } from "./optimizer/sgd";
 export { EarlyStopping } from "./train/early-stopping";
 export type { EarlyStoppingOptions, JudgedStep } from "./train/early-stopping";
-
-export { fetchDirectory } from "./io/fetch-directory";
-export type { FetchDirectoryOptions, FetchProgress } from "./io/fetch-directory";
-
-export { isGlueTask } from "./data/glue-tasks";
-export { readGlue } from "./data/glue";
-export { AG_NEWS_CLASSES, readAgNews } from "./data/ag-news";
-export { readCifar } from "./data/cifar";
-export type { AnswerSamples } from "./data/answers";
-export { e2ePrompts, e2eSamples, readE2e } from "./data/e2e";
-export type { E2eExample } from "./data/e2e";
-export { FASHION_MNIST_CLASSES, readIdx } from "./data/idx";
-export type { IdxOptions } from "./data/idx";
-export { readImageFolder, readImages } from "./data/image-folder";
-export type { ImageFile, ImageFolderOptions } from "./data/image-folder";
-export { readImageList } from "./data/image-list";
-export type { ImageListKind, ListedImage } from "./data/image-list";
-export { readPreprocessor } from "./data/preprocessor";
-export type { Preprocessor } from "./data/preprocessor";
-export { ImageBatches, normalisePixels } from "./data/images";
-export type { ImageBatchOptions, ImageSample, Normalisation } from "./data/images";
-export { conversationSamples, readConversations } from "./data/jsonl";
-export type { Conversation, Turn } from "./data/jsonl";
-export { readBlocks } from "./data/lines";
-export { entitiesOf, entityScores } from "./data/metrics-entities";
-export type { Entity, EntityScore, EntityScores } from "./data/metrics-entities";
-export { answerF1, exactMatch, normaliseAnswer, squadScores } from "./data/metrics-squad";
-export { meteor, meteorOfTokens, meteorVariant } from "./data/meteor";
-export { e2eMetricsFiles, e2eScores } from "./data/metrics-e2e";
-export { bleu, cider, nist, rouge, rougeL } from "./data/metrics-text";
-export type { Generated, Rouge } from "./data/metrics-text";
-export { nltkTokens } from "./data/nltk-tokens";
-export { porterStem } from "./data/porter";
-export { readWordNet } from "./data/wordnet";
-export type { WordNet } from "./data/wordnet";
-export { answerPairs, pairSamples, readPairs } from "./data/pairs";
-export type { TextPair } from "./data/pairs";
-export { readSamsum, summaryConversations, summaryPrompt } from "./data/samsum";
-export type { DialogueSummary } from "./data/samsum";
-export { stratifiedSample } from "./data/stratified";
-export { decodeSpans, readSquad, squadFeatures } from "./data/squad";
-export type { SpanOptions, SpanScores, SquadExample, SquadFeature, SquadOptions } from "./data/squad";
-export { readTagged, readTagNames, taggedSamples, tagNames } from "./data/tagged-words";
-export type {
-  TaggedFile,
-  TaggedOptions,
-  TaggedSampleOptions,
-  TaggedSamples,
-  TaggedSentence,
-} from "./data/tagged-words";
-export * from "./data/metrics";
 
 export { generate } from "./generate/generate";
 export type { Continuation, GenerateOptions, Prompt } from "./generate/options";
 export type { AdapterWeights } from "./generate/weights";
-
-export { adapterContribution } from "./analysis/contribution";
-export type { Contribution, ContributionOptions } from "./analysis/contribution";
-export { freezeSchedule } from "./analysis/freeze-schedule";
-export type { FreezeSchedule, FreezeScheduleOptions, ScheduleMoment } from "./analysis/freeze-schedule";
-export { hessianEigenvalues } from "./analysis/hessian";
-export type { HessianEigenvalue, HessianOptions, HessianSpectrum } from "./analysis/hessian";
-export { lossLandscape } from "./analysis/landscape";
-export type { Landscape, LandscapeOptions } from "./analysis/landscape";
-export type { LossVariables } from "./analysis/loss-surface";
-export { memoryByMethod } from "./analysis/memory";
-export type { MethodMemory, MethodMemoryOptions } from "./analysis/memory";
-export { compareSensitivities } from "./analysis/sensitivity";
-export type { FrozenMatrix, SensitivityOptions, SensitivityRun } from "./analysis/sensitivity";
-export { compareLayers, layerSimilarity } from "./analysis/similarity";
-export type { CompareOptions, LayerSimilarity, SimilarityOptions, Snapshot } from "./analysis/similarity";
-export { startDeviation } from "./analysis/start-deviation";
-export { subjectOf } from "./analysis/subject";
-export type { AnalysisControl, NamedTensors, Subject } from "./analysis/subject";
-
-export * as ops from "./ops/index";

@@ -1,18 +1,7 @@
 // Fine-tunes the demo's model in the page and draws loss, memory and frozen layers during the run.
-import {
-  Batches,
-  createEngine,
-  encodeExamples,
-  fetchDirectory,
-  LIFETIMES,
-  loadModel,
-  loadTokenizer,
-  lora,
-  memoryDirectory,
-  readGlue,
-  SafeTrainer,
-  saveAdapter,
-} from "../../dist/index.js";
+import { createEngine, loadModel, lora, SafeTrainer, saveAdapter } from "../../dist/index.js";
+import { LIFETIMES } from "../../dist/engine.js";
+import { Batches, encodeExamples, fetchDirectory, loadTokenizer, memoryDirectory, readGlue } from "../../dist/data.js";
 import { drawLayers, drawLoss, drawMemory } from "./charts.js";
 import { downloadFiles } from "./download.js";
 

@@ -1,6 +1,6 @@
 import { readFile } from "node:fs/promises";
 import { basename } from "node:path";
-import { downloadModel } from "../node/index";
+import { downloadModel } from "../node/download";
 import { DOWNLOAD } from "./flags";
 import { readOptions, UsageError } from "./options";
 import type { Print, RawOptions } from "./options";

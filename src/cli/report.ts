@@ -1,5 +1,7 @@
 import { join } from "node:path";
-import { openDirectory, readRunRecord, saveReport } from "../node/index";
+import { openDirectory } from "../node/directory";
+import { saveReport } from "../node/report";
+import { readRunRecord } from "../report/record";
 import { REPORT_FILE } from "../report/record";
 import { REPORT } from "./flags";
 import { readOptions } from "./options";

@@ -17,3 +17,12 @@ export type { CompareOptions, LayerSimilarity, SimilarityOptions, Snapshot } fro
 export { startDeviation } from "../analysis/start-deviation";
 export { subjectOf } from "../analysis/subject";
 export type { AnalysisControl, NamedTensors, Subject } from "../analysis/subject";
+
+// Adapters, optimizers and policies by name, to go through them.
+export { ADAPTER_KINDS, makeAdapter } from "../adapter/make";
+export type { AdapterChoice } from "../adapter/make";
+export { makePolicy, POLICY_NAMES } from "../freeze/make";
+export type { PolicyChoice } from "../freeze/make";
+export { makeOptimizer, OPTIMIZER_NAMES } from "../optimizer/make";
+export { describeChoice } from "../train/estimate/fit-budget";
+export type { BudgetChoice } from "../train/estimate/fit-budget";

@@ -18,6 +18,9 @@ export { stratifiedSample } from "../data/stratified";
 export { loadTokenizer } from "../data/tokenizer";
 export type { Tokenizer } from "../data/tokenizer";
 
+export { memoryPrefixStore } from "../train/step/prefix/store";
+export type { PrefixStore } from "../train/options";
+
 export { AG_NEWS_CLASSES, readAgNews } from "../data/ag-news";
 export type { AnswerSamples } from "../data/answers";
 export { readCifar } from "../data/cifar";
@@ -40,3 +43,11 @@ export { readSamsum, summaryConversations, summaryPrompt } from "../data/samsum"
 export type { DialogueSummary } from "../data/samsum";
 export { decodeSpans, readSquad, squadFeatures } from "../data/squad";
 export type { SpanOptions, SpanScores, SquadExample, SquadFeature, SquadOptions } from "../data/squad";
+export { readTagged, readTagNames, taggedSamples, tagNames } from "../data/tagged-words";
+export type {
+  TaggedFile,
+  TaggedOptions,
+  TaggedSampleOptions,
+  TaggedSamples,
+  TaggedSentence,
+} from "../data/tagged-words";

@@ -39,14 +39,21 @@ export type {
 export type { Body, BodyResult, OutputName, Scope } from "../function/trace";
 
 export { adafactor } from "../optimizer/adafactor";
+export type { AdafactorOptions } from "../optimizer/adafactor";
 export { adam } from "../optimizer/adam";
-export { adamW } from "../optimizer/adamw";
 export { lion } from "../optimizer/lion";
+export type { LionOptions } from "../optimizer/lion";
 export { muon } from "../optimizer/muon";
+export type { MuonOptions } from "../optimizer/muon";
 export { sgd } from "../optimizer/sgd";
+export type { SgdOptions } from "../optimizer/sgd";
+export { adamW } from "../optimizer/adamw";
 export type { OptimizerOptions } from "../optimizer/adamw";
 export type { Optimizer, UpdatedTensor, UpdateMoment, UpdateTensors } from "../optimizer/optimizer";
 export type { CommonOptions, CommonSettings, ParameterGroup } from "../optimizer/settings";
+
+export { threeRate } from "../train/loop/learning-rate";
+export type { ScheduleOptions, ThreeRateSchedule, WarmupSchedule } from "../train/options";
 
 export { defineOp } from "../op/declaration";
 export type * from "../op/declaration";

@@ -1,20 +1,5 @@
-// The public surface in Node.
+// The package itself in Node: engines find Dawn, and models are loaded from paths.
 export * from "../index";
+export { openDirectory } from "./directory";
 export { createEngine } from "./engine";
 export { loadModel } from "./load-model";
-export { openDirectory } from "./directory";
-export { downloadModel } from "./download";
-export type { Download, DownloadOptions } from "./download";
-export { nodeGpu } from "./gpu";
-export type { NodeGpuOptions } from "./gpu";
-export { napping } from "./napping";
-export { filePrefixStore } from "./prefix-file";
-export { RunLog } from "../report/run-log";
-export type { RunFacts } from "../report/run-log";
-export { readRunRecord } from "../report/record";
-export type { RunFreeze, RunRecord, RunScores, RunStep } from "../report/record";
-export type { ReportOptions } from "../report/save";
-export { saveReport } from "./report";
-export { versions } from "./versions";
-export { fileTuningCache, tuningPath } from "./tuning-file";
-export { loadWordNet } from "./wordnet";

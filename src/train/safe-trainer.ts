@@ -8,10 +8,10 @@ export interface SafeTrainerOptions extends Omit<TrainerOptions, "policy"> {
   readonly safe?: SafeOptions;
 }
 
-/** Makes trainers whose policy is SAFE. */
-export const SafeTrainer = {
+/** A trainer whose policy is SAFE (Selective Adapter Freezing, arXiv 2412.03587). */
+export class SafeTrainer extends Trainer {
   /** A trainer with the policy `safe(options.safe)`. Throws as `Trainer.create`. */
-  create({ safe: safeOptions, ...options }: SafeTrainerOptions): Promise<Trainer> {
-    return Trainer.create({ ...options, policy: safe(safeOptions) });
-  },
-};
+  static override async create({ safe: safeOptions, ...options }: SafeTrainerOptions): Promise<SafeTrainer> {
+    return new SafeTrainer(await Trainer.open({ ...options, policy: safe(safeOptions) }));
+  }
+}

@@ -29,17 +29,28 @@ export interface StepsOptions {
   readonly traced?: { readonly step: number; readonly see: (trace: Trace) => unknown } | undefined;
 }
 
+/** What a trainer is made from. */
+interface OpenedRun {
+  readonly recovery: Recovery;
+  readonly saver: Saver;
+  readonly resumed: Resumed | undefined;
+}
+
 /**
  * Fine-tunes a model with an adapter, and gives memory back as a policy freezes the adapter. Make one with
  * `Trainer.create`, then call `train()`, or iterate over `steps()`.
  */
 export class Trainer {
-  private constructor(
-    private readonly recovery: Recovery,
-    private readonly saver: Saver,
-    /** The checkpoint that this run resumed from. */
-    readonly resumed: Resumed | undefined,
-  ) {}
+  private readonly recovery: Recovery;
+  private readonly saver: Saver;
+  /** The checkpoint that this run resumed from. */
+  readonly resumed: Resumed | undefined;
+
+  protected constructor({ recovery, saver, resumed }: OpenedRun) {
+    this.recovery = recovery;
+    this.saver = saver;
+    this.resumed = resumed;
+  }
 
   /**
    * Plans the run, checks its budget and allocates its memory; resumes from a checkpoint where `resume` says so.
@@ -47,12 +58,16 @@ export class Trainer {
    * DataError, FileFormatError or DeviceError with GPU memory as it was.
    */
   static async create(options: TrainerOptions): Promise<Trainer> {
+    return new Trainer(await Trainer.open(options));
+  }
+
+  protected static async open(options: TrainerOptions): Promise<OpenedRun> {
     const resumption = await resumptionOf(options);
     const resources = await openRun(options, resumption?.origin);
     const saver = new Saver(resources.options);
     const loop = await openLoop(resources, resumption?.checkpoint);
     const recovery = new Recovery(options, saver, loop, resumption?.checkpoint);
-    return new Trainer(recovery, saver, resumption?.resumed);
+    return { recovery, saver, resumed: resumption?.resumed };
   }
 
   get #loop(): TrainingLoop {

@@ -4,17 +4,8 @@ import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { chromium } from "playwright-core";
 import type { Browser } from "playwright-core";
-import {
-  Engine,
-  initialiseModel,
-  lora,
-  openDirectory,
-  readRunRecord,
-  RunLog,
-  safe,
-  saveReport,
-  Trainer,
-} from "safetape";
+import { Engine, initialiseModel, lora, openDirectory, safe, Trainer } from "safetape";
+import { readRunRecord, RunLog, saveReport } from "safetape/analysis";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { reportHtml } from "../../src/report/html";
 import type { RunRecord } from "../../src/report/record";

@@ -1,5 +1,6 @@
 import { afterAll, describe, expect, it } from "vitest";
-import { adalora, aflora, afloraFreezing, ConfigError, initialiseModel, lora, NotFiniteError, Trainer } from "safetape";
+import { adalora, aflora, afloraFreezing, initialiseModel, lora, Trainer } from "safetape";
+import { ConfigError, NotFiniteError } from "safetape/engine";
 import type { Batch, TrainerOptions } from "safetape";
 import { useEngine } from "../support/engine";
 import { failure } from "../support/failure";

@@ -1,5 +1,7 @@
 import { describe, expect, it } from "vitest";
-import { ConfigError, FileFormatError, loadModel, lora, memoryDirectory, openDirectory } from "safetape";
+import { loadModel, lora, openDirectory } from "safetape";
+import { ConfigError, FileFormatError } from "safetape/engine";
+import { memoryDirectory } from "safetape/data";
 import type { Directory, LoadedModel } from "safetape";
 import { adapterLogits, batchOf } from "../../scripts/interop-case";
 import { quantisedRow } from "../../src/base/packed";

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { fixed, initialiseModel, lora, never, NotFiniteError, Trainer } from "safetape";
+import { fixed, initialiseModel, lora, never, Trainer } from "safetape";
+import { NotFiniteError } from "safetape/engine";
 import type { Batch, BatchSource, FreezePolicy, LoadedModel, TrainerOptions } from "safetape";
 import { Watch } from "../../bench/support/watch";
 import { useEngine } from "../support/engine";

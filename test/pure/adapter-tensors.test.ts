@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { ConfigError, createModel, vera } from "../../src/index";
+import { createModel, vera } from "../../src/index";
+import { ConfigError } from "../../src/entry/engine";
 import type { Adapter } from "../../src/index";
 import { trainableSpecs } from "../../src/train/tensors/specs";
 import { failure } from "../support/failure";

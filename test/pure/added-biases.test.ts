@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { bitfit, ConfigError, createModel, lora } from "../../src/index";
+import { bitfit, createModel, lora } from "../../src/index";
+import { ConfigError } from "../../src/entry/engine";
 import type { Adapter } from "../../src/index";
 import { asLora } from "../../src/adapter/as-lora";
 import { adapterFile, adapterOfFile } from "../../src/adapter/file";

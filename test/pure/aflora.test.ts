@@ -1,5 +1,7 @@
 import { describe, expect, it } from "vitest";
-import { aflora, afloraFreezing, createModel, FileFormatError, lora, makeAdapter, vera } from "../../src/index";
+import { aflora, afloraFreezing, createModel, lora, vera } from "../../src/index";
+import { FileFormatError } from "../../src/entry/engine";
+import { makeAdapter } from "../../src/entry/analysis";
 import type { AfloraOptions, FreezeContext } from "../../src/index";
 import { afloraFromConfig } from "../../src/adapter/aflora";
 import { adapterFrom, PLAN } from "../../src/cli/flags";

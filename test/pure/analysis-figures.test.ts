@@ -1,5 +1,6 @@
 import { expect, it } from "vitest";
-import { freezeSchedule, safe } from "safetape";
+import { safe } from "safetape";
+import { freezeSchedule } from "safetape/analysis";
 import { scheduleChart } from "../../src/cli/schedule-chart";
 import { contributionFigure } from "../../src/report/analysis/contribution";
 import { hessianFigure } from "../../src/report/analysis/hessian";

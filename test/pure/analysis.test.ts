@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { adapterDrop, afloraFreezing, freezeSchedule, memoryBudget, safe } from "safetape";
+import { adapterDrop, afloraFreezing, memoryBudget, safe } from "safetape";
+import { freezeSchedule } from "safetape/analysis";
 import { Random } from "../../src/base/random";
 import { hessianProduct, spectrumOf } from "../../src/analysis/hessian";
 import { filterDirections, lossPlane, randomDirections } from "../../src/analysis/landscape";

@@ -1,5 +1,7 @@
 import { describe, expect, it } from "vitest";
-import { ConfigError, createModel, FileFormatError, houlsby, makeBatch, pfeiffer } from "../../src/index";
+import { createModel, houlsby, pfeiffer } from "../../src/index";
+import { ConfigError, FileFormatError } from "../../src/entry/engine";
+import { makeBatch } from "../../src/entry/data";
 import type { Adapter, BlockSite } from "../../src/index";
 import { adapterFromConfig } from "../../src/adapter/kinds";
 import type { ReferenceTensor } from "../../src/op/declaration";

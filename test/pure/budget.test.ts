@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { fitBudget, lora, MemoryBudgetError, plan } from "safetape";
+import { fitBudget, lora, plan } from "safetape";
+import { MemoryBudgetError } from "safetape/engine";
 import { runCli } from "../support/cli";
 import { failure } from "../support/failure";
 import { readJson } from "../support/json";

@@ -3,7 +3,7 @@ import { join, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { gzipSync } from "node:zlib";
 import { beforeAll, describe, expect, test } from "vitest";
-import { withoutTests } from "../../scripts/bundle-plugins.mjs";
+import { withoutTests, withPureConstants } from "../../scripts/bundle-plugins.mjs";
 import { compactKernel } from "../../scripts/wgsl-modules.mjs";
 import { build } from "esbuild";
 import { ENTRIES, nodeFileOf, sourceOf, SUBPATHS } from "../../scripts/subpaths.mjs";
@@ -95,12 +95,19 @@ describe("a subpath", () => {
 
   test.each([
     ["metrics", "bleu", 3_000],
-    ["ops", "relu", 30_000],
-    ["engine", "tensorFunction", 150_000],
+    ["data", "stratifiedSample", 20_000],
+    ["ops", "relu", 20_000],
+    ["engine", "createEngine", 60_000],
+    ["engine", "tensorFunction", 120_000],
   ])("safetape/%s leaves out what is not used beside %s", async (subpath, name, limit) => {
     const code = await bundled(`import { ${name} } from "${folder}/${subpath}.js"; globalThis.used = ${name};`);
     expect(code.length, `bytes of ${name}`).toBeLessThan(limit);
     expect(code.length).toBeGreaterThan(100);
+  });
+
+  test("has what the package itself leaves out: that has at most 40 values", async () => {
+    const entry = await import("../../src/node/index");
+    expect(Object.keys(entry).length, Object.keys(entry).join(" ")).toBeLessThanOrEqual(40);
   });
 
   test("is in package.json for Node and browsers, ES modules and CommonJS, with types", () => {
@@ -109,15 +116,15 @@ describe("a subpath", () => {
       default: `./dist/${file}.${form}`,
     });
     const pair = (file: string) => ({ import: files(file, "js"), require: files(file, "cjs") });
-    const expected = ENTRIES.map((name) => [
+    const expected = ENTRIES.map((name): [string, unknown] => [
       name === "index" ? "." : `./${name}`,
       { node: pair(nodeFileOf(name)), ...pair(name) },
     ]);
     // This repository's own package.json.
-    const { exports, typesVersions } = JSON.parse(readFileSync("package.json", "utf8")) as Record<string, unknown>;
-    expect(exports).toEqual({ ...Object.fromEntries(expected), "./package.json": "./package.json" });
-    const types = SUBPATHS.map((name) => [name, [`./dist/${name}.d.ts`]]);
-    expect(typesVersions).toEqual({ "*": Object.fromEntries(types) });
+    const manifest = JSON.parse(readFileSync("package.json", "utf8")) as Record<string, unknown>;
+    expect(manifest["exports"]).toEqual({ ...Object.fromEntries(expected), "./package.json": "./package.json" });
+    const types = SUBPATHS.map((name): [string, string[]] => [name, [`./dist/${name}.d.ts`]]);
+    expect(manifest["typesVersions"]).toEqual({ "*": Object.fromEntries(types) });
   });
 });
 
@@ -135,6 +142,11 @@ describe("the bundler", () => {
     expect(compact.split("\n").length).toBe(code.split("\n").length);
     expect(tokens(compact)).toEqual(tokens(code));
     expect(compact.length).toBeLessThan(code.length);
+  });
+
+  test("marks what computes constants as pure, and nothing else", () => {
+    const source = "export const a: A = f([g()]), b = () => h(), c = [1];\nk();\nfunction n() { const d = m(); }";
+    expect(withPureConstants(source)).toBe(source.replace("f([g()])", "/* @__PURE__ */ (() => (f([g()])))()"));
   });
 
   test("removes the cases and the reference of an op, and nothing else", () => {

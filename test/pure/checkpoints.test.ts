@@ -1,6 +1,8 @@
 import { chmod, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { describe, expect, it } from "vitest";
-import { FileFormatError, memoryDirectory, openDirectory } from "safetape";
+import { openDirectory } from "safetape";
+import { FileFormatError } from "safetape/engine";
+import { memoryDirectory } from "safetape/data";
 import type { Directory } from "safetape";
 import { readCheckpoint, writeCheckpoint } from "../../src/train/checkpoint/file";
 import {

@@ -1,5 +1,7 @@
 import { describe, expect, it } from "vitest";
-import { adafactor, lora, makeAdapter, plan, sgd, sumBytes } from "safetape";
+import { lora, plan } from "safetape";
+import { adafactor, sgd, sumBytes } from "safetape/engine";
+import { makeAdapter } from "safetape/analysis";
 import type { Bytes } from "safetape";
 import { adviceFor, amountOf } from "../../src/cli/advise/framework";
 import type { Advice, Amount } from "../../src/cli/advise/framework";

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { KernelError } from "safetape";
+import { KernelError } from "safetape/engine";
 import { compileError, pipelineError } from "../../src/gpu/compile-error";
 import { composeKernel } from "../../src/gpu/compose";
 import { kernelInterface, withConstants } from "../../src/gpu/wgsl";

@@ -1,6 +1,7 @@
 import { isDeepStrictEqual } from "node:util";
 import { describe, expect, it } from "vitest";
-import { ConfigError, createModel } from "../../src/index";
+import { createModel } from "../../src/index";
+import { ConfigError } from "../../src/entry/engine";
 import type { Model } from "../../src/index";
 import { withHead } from "../../src/model/families";
 import { DECODER_TASKS } from "../../src/model/heads";

@@ -1,7 +1,8 @@
 import { join } from "node:path";
 import { beforeAll, describe, expect, it, vi } from "vitest";
-import { loadWordNet, memoryDirectory, meteor, meteorOfTokens, nltkTokens, porterStem, readWordNet } from "safetape";
-import type { WordNet } from "safetape";
+import { memoryDirectory } from "safetape/data";
+import { loadWordNet, meteor, meteorOfTokens, nltkTokens, porterStem, readWordNet } from "safetape/metrics";
+import type { WordNet } from "safetape/metrics";
 import { failure } from "../support/failure";
 import { readJson } from "../support/json";
 

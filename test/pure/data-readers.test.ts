@@ -12,7 +12,7 @@ import {
   readPairs,
   readSamsum,
   summaryConversations,
-} from "safetape";
+} from "safetape/data";
 import type { Directory } from "safetape";
 import { loadTokenizer } from "../../src/data/tokenizer";
 import { openDirectory } from "../../src/node/directory";

@@ -1,6 +1,7 @@
 import { existsSync, readdirSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import { ConfigError, createModel } from "../../src/index";
+import { createModel } from "../../src/index";
+import { ConfigError } from "../../src/entry/engine";
 import { trace } from "../../src/train/plans/trace";
 import { readJson } from "../support/json";
 import { modelContents } from "../support/model-contents";

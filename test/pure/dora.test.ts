@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { ConfigError, createModel, dora, lora } from "../../src/index";
+import { createModel, dora, lora } from "../../src/index";
+import { ConfigError } from "../../src/entry/engine";
 import type { Adapter } from "../../src/index";
 import { adapterFile } from "../../src/adapter/file";
 import { adapterFromConfig } from "../../src/adapter/kinds";

@@ -1,7 +1,9 @@
 import { readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { DownloadError, downloadModel, openDirectory } from "safetape";
-import type { DownloadOptions } from "safetape";
+import { openDirectory } from "safetape";
+import { DownloadError } from "safetape/engine";
+import { downloadModel } from "safetape/data";
+import type { DownloadOptions } from "safetape/data";
 import { openCheckpoint } from "../../src/io/checkpoint";
 import { contentBytes } from "../../src/io/directory";
 import { jsonBytes } from "../../src/io/json";

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { ConfigError, createModel } from "../../src/index";
+import { createModel } from "../../src/index";
+import { ConfigError } from "../../src/entry/engine";
 import { withHead } from "../../src/model/families";
 import { trace } from "../../src/train/plans/trace";
 import { blocksOf } from "../../src/model/blocks";

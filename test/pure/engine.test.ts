@@ -1,5 +1,6 @@
 import { afterEach, expect, it, vi } from "vitest";
-import { createEngine, DeviceError } from "../../src/index";
+import { createEngine } from "../../src/index";
+import { DeviceError } from "../../src/entry/engine";
 import { failure } from "../support/failure";
 
 afterEach(() => vi.unstubAllGlobals());

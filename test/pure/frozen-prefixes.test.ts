@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { ADAPTER_KINDS, bitfit, full, houlsby, lora, makeAdapter, plan } from "safetape";
+import { bitfit, full, houlsby, lora, plan } from "safetape";
+import { ADAPTER_KINDS, makeAdapter } from "safetape/analysis";
 import type { Adapter } from "safetape";
 import { FAMILIES, tiny } from "../support/tiny";
 import type { Config, Family } from "../support/tiny";

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { ConfigError, createModel, ia3 } from "../../src/index";
+import { createModel, ia3 } from "../../src/index";
+import { ConfigError } from "../../src/entry/engine";
 import type { Adapter, Ia3Options, Model } from "../../src/index";
 import { adapterFile, adapterOfFile } from "../../src/adapter/file";
 import { adapterFromConfig } from "../../src/adapter/kinds";

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { threeRate } from "safetape";
+import { threeRate } from "safetape/engine";
 import type { ScheduleOptions, TrainerOptions } from "safetape";
 import { scheduleFactor, withScheduledRate } from "../../src/train/loop/learning-rate";
 

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { ConfigError, createModel, FileFormatError, lora, meft, plan } from "safetape";
+import { createModel, lora, meft, plan } from "safetape";
+import { ConfigError, FileFormatError } from "safetape/engine";
 import type { MeftOptions, Prediction, PredictOptions } from "safetape";
 import { adapterFromConfig } from "../../src/adapter/kinds";
 import bertBase from "../../bench/configs/bert-base.json";

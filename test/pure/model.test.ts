@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { ConfigError, createModel, houlsby, lora } from "../../src/index";
+import { createModel, houlsby, lora } from "../../src/index";
+import { ConfigError } from "../../src/entry/engine";
 import { withHead } from "../../src/model/families";
 import * as atOnce from "../../src/model/further-families";
 import * as later from "../../src/model/further-families-later";

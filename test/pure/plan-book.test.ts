@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { aflora, lora, MemoryBudgetError, sora } from "safetape";
+import { aflora, lora, sora } from "safetape";
+import { MemoryBudgetError } from "safetape/engine";
 import type { Adapter } from "safetape";
 import { createModel } from "../../src/model/families";
 import { DEFAULT_LIMITS } from "../../src/op/limits";

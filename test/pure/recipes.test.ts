@@ -1,6 +1,7 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import { memoryByMethod, plan, lora } from "safetape";
+import { plan, lora } from "safetape";
+import { memoryByMethod } from "safetape/analysis";
 import { memoryCommand } from "../../src/cli/analysis/memory";
 import { adapterFrom, TRAIN, trainerSettings } from "../../src/cli/flags";
 import { readOptions, withFallbacks } from "../../src/cli/options";

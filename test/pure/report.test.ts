@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { parseHTML } from "linkedom";
 import papa from "papaparse";
-import { memoryDirectory } from "safetape";
+import { memoryDirectory } from "safetape/data";
 import { adapterGroups } from "../../src/report/adapter-map";
 import { figures } from "../../src/report/figures/index";
 import { reportHtml } from "../../src/report/html";

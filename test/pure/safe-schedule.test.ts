@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { bitfit, ConfigError, lora, safe } from "safetape";
+import { bitfit, lora, safe } from "safetape";
+import { ConfigError } from "safetape/engine";
 import type { Adapter, FreezePolicy } from "safetape";
 import { Random } from "../../src/base/random";
 import { elements } from "../../src/base/shape";

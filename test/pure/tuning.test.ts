@@ -2,7 +2,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { DeviceError, fileTuningCache, memoryTuningCache, tuningPath } from "safetape";
+import { DeviceError, fileTuningCache, memoryTuningCache, tuningPath } from "safetape/engine";
 import type { AdapterInfo, TuningCache, TuningOptions } from "safetape";
 import { candidates, fastest, nameOf, shapeClass } from "../../src/gpu/tuning/candidates";
 import { checkRecord, tuningKey } from "../../src/gpu/tuning/cache";

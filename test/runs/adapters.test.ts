@@ -2,7 +2,6 @@ import { describe, expect, it } from "vitest";
 import {
   adalora,
   aflora,
-  Batches,
   bitfit,
   dora,
   houlsby,
@@ -11,7 +10,6 @@ import {
   loadAdapter,
   loadModel,
   lora,
-  memoryDirectory,
   pfeiffer,
   promptTuning,
   saveAdapter,
@@ -20,6 +18,7 @@ import {
   Trainer,
   vera,
 } from "safetape";
+import { Batches, memoryDirectory } from "safetape/data";
 import type { Adapter } from "safetape";
 import { adapterLogits } from "../../scripts/interop-case";
 import { useEngine } from "../support/engine";

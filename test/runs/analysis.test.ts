@@ -1,6 +1,7 @@
 import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
-import * as safetape from "safetape";
+import { fixed, openDirectory, Trainer } from "safetape";
+import { compareLayers, layerSimilarity, lossLandscape, subjectOf } from "safetape/analysis";
 import { hessianEigenvalues, hessianProduct } from "../../src/analysis/hessian";
 import { LossSurface } from "../../src/analysis/loss-surface";
 import { dot, norm } from "../../src/analysis/vector";
@@ -64,7 +65,7 @@ describe("analyses of a golden case", () => {
   });
 
   it("compare layers with those of the original model and of the last snapshot", async () => {
-    const expected = await readFloatTensors(await safetape.openDirectory(GOLDEN), "expected.safetensors");
+    const expected = await readFloatTensors(await openDirectory(GOLDEN), "expected.safetensors");
     const probe = batches[0]!;
     const withoutB = new Map(
       [...subject.tensors].map(([name, tensor]) => [
@@ -76,7 +77,7 @@ describe("analyses of a golden case", () => {
       { step: 0, tensors: subject.tensors },
       { step: 7, tensors: withoutB },
     ];
-    const [start, end] = await safetape.compareLayers(subject, snapshots, { probe });
+    const [start, end] = await compareLayers(subject, snapshots, { probe });
     const layers = [0, 1, 2, 3];
     const similarity = layers.map((layer) =>
       cka(expected.get(`layer.${layer}`)!.data, expected.get(`origin.${layer}`)!.data, probe.attentionMask),
@@ -94,22 +95,22 @@ describe("analyses of a golden case", () => {
 
   it("leave a trainer unchanged, frozen tensors included", async () => {
     let next = 0;
-    using trainer = await safetape.Trainer.create({
+    using trainer = await Trainer.create({
       model,
       adapter: subject.adapter,
       steps: 2,
       initial: subject.tensors,
       dropout: false,
       data: { perEpoch: 2, next: () => batches[next++ % batches.length]! },
-      policy: safetape.fixed([{ beforeStep: 1, tensors: ["layer.0."] }]),
+      policy: fixed([{ beforeStep: 1, tensors: ["layer.0."] }]),
     });
-    const similarity = await safetape.layerSimilarity(trainer, { every: 1 });
+    const similarity = await layerSimilarity(trainer, { every: 1 });
     expect(similarity.map(({ step }) => step)).toEqual([0, 1, 2]);
     expect(similarity[0]!.final[3]).toBeLessThan(similarity[1]!.final[3]!);
     const before = await trainer.state.snapshot();
     const live = engine.ledger.liveBytes;
-    const trained = await safetape.subjectOf(trainer);
-    const plane = await safetape.lossLandscape(trained, { batches, points: 3, span: 0.5 });
+    const trained = await subjectOf(trainer);
+    const plane = await lossLandscape(trained, { batches, points: 3, span: 0.5 });
     const spectrum = await hessianEigenvalues(trained, { batches, count: 1, maxSteps: 2 });
     expect(spectrum.parameters, "frozen tensors count").toBe(exact.parameters);
     expect(engine.ledger.liveBytes).toBe(live);

@@ -1,6 +1,7 @@
 import { afterAll, describe, expect, it } from "vitest";
-import { Batches, ConfigError, DataError, DeviceError, Engine, initialiseModel, lora } from "safetape";
-import { promptTuning, ShapeError, Trainer } from "safetape";
+import { Engine, initialiseModel, lora, promptTuning, Trainer } from "safetape";
+import { ConfigError, DataError, DeviceError, ShapeError } from "safetape/engine";
+import { Batches } from "safetape/data";
 import type { BatchSource, FreezePolicy, SafetapeError, TrainerOptions } from "safetape";
 import { openDevice } from "../../src/gpu/device";
 import { testDevice } from "../support/device";

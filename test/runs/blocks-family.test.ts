@@ -1,5 +1,6 @@
 import { expect, it } from "vitest";
-import { Batches, houlsby, lora, safe, Trainer } from "safetape";
+import { houlsby, lora, safe, Trainer } from "safetape";
+import { Batches } from "safetape/data";
 import type { Adapter, FreezePolicy, LoadedModel, TrainerOptions } from "safetape";
 import { blocksFamily, randomModel } from "../support/blocks-family";
 import { useEngine } from "../support/engine";

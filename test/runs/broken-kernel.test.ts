@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { KernelError } from "safetape";
+import { KernelError } from "safetape/engine";
 import { defineOp } from "../../src/op/declaration";
 import type { Op } from "../../src/op/declaration";
 import { Executor } from "../../src/run/executor";

@@ -1,26 +1,21 @@
 import { afterAll, describe, expect, it } from "vitest";
 import {
-  ADAPTER_KINDS,
   adapterDrop,
   afloraFreezing,
-  Batches,
   bitfit,
-  ConfigError,
   fixed,
   initialiseModel,
   loraPrune,
-  makeAdapter,
-  memoryDirectory,
   memoryBudget,
-  MemoryBudgetError,
   never,
-  POLICY_NAMES,
   safe,
   sparseAdapter,
-  sumBytes,
   Trainer,
   upperLayers,
 } from "safetape";
+import { ConfigError, MemoryBudgetError, sumBytes } from "safetape/engine";
+import { Batches, memoryDirectory } from "safetape/data";
+import { ADAPTER_KINDS, makeAdapter, POLICY_NAMES } from "safetape/analysis";
 import type { Policy, TrainerOptions } from "safetape";
 import { useEngine } from "../support/engine";
 import { failure } from "../support/failure";

@@ -2,7 +2,7 @@ import { spawn } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeEach, describe, expect, it } from "vitest";
-import type { RunRecord } from "safetape";
+import type { RunRecord } from "safetape/analysis";
 import { cliProgram, runCli } from "../support/cli";
 import { useFolder } from "../support/folder";
 import { readJson } from "../support/json";

@@ -1,7 +1,9 @@
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { createEngine, loadAdapter, loadModel, lora, openDirectory, plan, readRunRecord, sumBytes } from "safetape";
+import { createEngine, loadAdapter, loadModel, lora, openDirectory, plan } from "safetape";
+import { sumBytes } from "safetape/engine";
+import { readRunRecord } from "safetape/analysis";
 import * as v from "valibot";
 import type { RunResult } from "../../src/cli/study/run";
 import { TRAIN_EVENT } from "../../src/cli/view/events";

@@ -1,16 +1,6 @@
 import { expect, it } from "vitest";
-import {
-  generate,
-  initialiseModel,
-  loadAdapter,
-  loadModel,
-  lora,
-  makeBatch,
-  memoryDirectory,
-  saveAdapter,
-  saveMerged,
-  Trainer,
-} from "safetape";
+import { generate, initialiseModel, loadAdapter, loadModel, lora, saveAdapter, saveMerged, Trainer } from "safetape";
+import { makeBatch, memoryDirectory } from "safetape/data";
 import { adapterLogits } from "../../scripts/interop-case";
 import { relativeError } from "../../src/base/relative-error";
 import { useEngine } from "../support/engine";

@@ -1,5 +1,7 @@
 import { afterAll, describe, expect, it } from "vitest";
-import { DeviceError, initialiseModel, lora, loraPrune, memoryDirectory, safe, Trainer } from "safetape";
+import { initialiseModel, lora, loraPrune, safe, Trainer } from "safetape";
+import { DeviceError } from "safetape/engine";
+import { memoryDirectory } from "safetape/data";
 import type { Engine, TrainerOptions } from "safetape";
 import { testDevice } from "../support/device";
 import { DeviceLosses } from "../support/device-losses";

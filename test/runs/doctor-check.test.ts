@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { KernelError } from "safetape";
+import { KernelError } from "safetape/engine";
 import { faultText, refuseWrong } from "../../src/cli/doctor/check";
 import { checkOps } from "../../src/testing/check-variants";
 import type { CheckResult } from "../../src/testing/check-variants";

@@ -1,5 +1,6 @@
 import { expect, it } from "vitest";
-import { ConfigError, EarlyStopping, fixed, initialiseModel, lora, threeRate, Trainer } from "safetape";
+import { EarlyStopping, fixed, initialiseModel, lora, Trainer } from "safetape";
+import { ConfigError, threeRate } from "safetape/engine";
 import type { LoadedModel } from "safetape";
 import { useEngine } from "../support/engine";
 import { trainedValues } from "../support/tensors";

@@ -1,16 +1,6 @@
 import { describe, expect, it } from "vitest";
-import {
-  fixed,
-  houlsby,
-  initialiseModel,
-  loadAdapter,
-  lora,
-  meft,
-  memoryDirectory,
-  safe,
-  saveAdapter,
-  Trainer,
-} from "safetape";
+import { fixed, houlsby, initialiseModel, loadAdapter, lora, meft, safe, saveAdapter, Trainer } from "safetape";
+import { memoryDirectory } from "safetape/data";
 import type { TrainerOptions } from "safetape";
 import { adapterLogits } from "../../scripts/interop-case";
 import { useEngine } from "../support/engine";

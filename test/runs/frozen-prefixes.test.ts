@@ -1,5 +1,7 @@
 import { afterAll, describe, expect, it } from "vitest";
-import { ADAPTER_KINDS, initialiseModel, makeAdapter, sumBytes, Trainer } from "safetape";
+import { initialiseModel, Trainer } from "safetape";
+import { sumBytes } from "safetape/engine";
+import { ADAPTER_KINDS, makeAdapter } from "safetape/analysis";
 import { useEngine } from "../support/engine";
 import { tiny, tinyData } from "../support/tiny";
 

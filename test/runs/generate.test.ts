@@ -1,16 +1,7 @@
 import { describe, expect, it } from "vitest";
-import {
-  ConfigError,
-  DataError,
-  generate,
-  loadAdapter,
-  loadModel,
-  lora,
-  makeBatch,
-  MemoryBudgetError,
-  openDirectory,
-  Trainer,
-} from "safetape";
+import { generate, loadAdapter, loadModel, lora, openDirectory, Trainer } from "safetape";
+import { ConfigError, DataError, MemoryBudgetError } from "safetape/engine";
+import { makeBatch } from "safetape/data";
 import type { GenerateOptions, LoadedModel, SafetapeError } from "safetape";
 import { useEngine } from "../support/engine";
 import { failure } from "../support/failure";

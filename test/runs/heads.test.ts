@@ -1,18 +1,6 @@
 import { describe, expect, it } from "vitest";
-import {
-  Batches,
-  ImageBatches,
-  loadAdapter,
-  loadModel,
-  lora,
-  makeBatch,
-  memoryDirectory,
-  openDirectory,
-  promptTuning,
-  saveAdapter,
-  saveModel,
-  Trainer,
-} from "safetape";
+import { loadAdapter, loadModel, lora, openDirectory, promptTuning, saveAdapter, saveModel, Trainer } from "safetape";
+import { Batches, ImageBatches, makeBatch, memoryDirectory } from "safetape/data";
 import type { Batch, Directory, HeadOptions, LoadedModel, Sample } from "safetape";
 import { adapterLogits } from "../../scripts/interop-case";
 import { Random } from "../../src/base/random";

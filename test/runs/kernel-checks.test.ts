@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { memoryTuningCache } from "safetape";
+import { memoryTuningCache } from "safetape/engine";
 import type { TuningCache } from "safetape";
 import { openDevice } from "../../src/gpu/device";
 import type { DeviceOptions } from "../../src/gpu/device";

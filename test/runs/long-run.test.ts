@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { memoryDirectory } from "safetape";
+import { memoryDirectory } from "safetape/data";
 import { longRun, trainUntil } from "../../bench/support/long-run";
 import { sumBytes } from "../../src/gpu/ledger";
 import { useEngine } from "../support/engine";

@@ -1,6 +1,19 @@
 import { describe, expect, it } from "vitest";
-import { Batches, initialiseModel, loadAdapter, loadModel, lora, loraPrune, memoryDirectory } from "safetape";
-import { never, saveAdapter, saveMerged, saveModel, sora, sumBytes, Trainer } from "safetape";
+import {
+  initialiseModel,
+  loadAdapter,
+  loadModel,
+  lora,
+  loraPrune,
+  never,
+  saveAdapter,
+  saveMerged,
+  saveModel,
+  sora,
+  Trainer,
+} from "safetape";
+import { Batches, memoryDirectory } from "safetape/data";
+import { sumBytes } from "safetape/engine";
 import type { CompactionEvent, LoadedModel, StepReport, TrainerOptions } from "safetape";
 import { useEngine } from "../support/engine";
 import { failure } from "../support/failure";

@@ -1,20 +1,19 @@
 import { describe, expect, it } from "vitest";
 import {
   adapterDrop,
-  Batches,
-  ConfigError,
   fixed,
   initialiseModel,
   loadAdapter,
   lora,
   meft,
-  memoryDirectory,
   safe,
   saveAdapter,
   saveMerged,
-  startDeviation,
   Trainer,
 } from "safetape";
+import { ConfigError } from "safetape/engine";
+import { Batches, memoryDirectory } from "safetape/data";
+import { startDeviation } from "safetape/analysis";
 import type { Adapter, LoadedModel, TrainerOptions } from "safetape";
 import { gradientName } from "../../src/train/tensors/names";
 import expected from "../interop/meft.json";

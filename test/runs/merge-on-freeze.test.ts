@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
-import { adapterDrop, ConfigError, fixed, initialiseModel, lora, loraPrune, memoryDirectory } from "safetape";
-import { safe, saveMerged, Trainer, vera } from "safetape";
+import { adapterDrop, fixed, initialiseModel, lora, loraPrune, safe, saveMerged, Trainer, vera } from "safetape";
+import { ConfigError } from "safetape/engine";
+import { memoryDirectory } from "safetape/data";
 import type { LoadedModel, StepReport, TrainerOptions, WeightFormat } from "safetape";
 import { useEngine } from "../support/engine";
 import { failure } from "../support/failure";

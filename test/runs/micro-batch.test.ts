@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { adalora, ConfigError, fixed, initialiseModel, lora, MemoryBudgetError, never, sora, Trainer } from "safetape";
+import { adalora, fixed, initialiseModel, lora, never, sora, Trainer } from "safetape";
+import { ConfigError, MemoryBudgetError } from "safetape/engine";
 import type { FreezePolicy, LoadedModel, StepReport, TrainerOptions } from "safetape";
 import { useEngine } from "../support/engine";
 import { failure } from "../support/failure";

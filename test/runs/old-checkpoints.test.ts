@@ -1,12 +1,14 @@
 import { describe, expect, it } from "vitest";
-import * as safetape from "safetape";
-import type { Trainer } from "safetape";
+import * as library from "safetape";
+import type { Trainer, TrainerOptions } from "safetape";
+import * as core from "safetape/core";
 import { RUNS, SAVED_AFTER, STEPS, trainerOf } from "../fixtures/checkpoints/runs.mjs";
 import { useEngine } from "../support/engine";
 
 const engine = await useEngine();
+const safetape = { ...core, ...library };
 
-async function finish(name: string, further: Partial<safetape.TrainerOptions> = {}) {
+async function finish(name: string, further: Partial<TrainerOptions> = {}) {
   // The script that made the fixtures is plain JavaScript.
   const trainer = (await trainerOf(safetape, engine, name, further)) as Trainer;
   const { model } = trainer.options;

@@ -1,6 +1,6 @@
 import { writeFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import { ConfigError } from "safetape";
+import { ConfigError } from "safetape/engine";
 import { readBenchResult } from "../../src/cli/bench/result";
 import type { BenchResult } from "../../src/cli/bench/result";
 import type { Op } from "../../src/op/declaration";

@@ -1,23 +1,9 @@
 import { readFileSync } from "node:fs";
 import { afterAll, describe, expect, it } from "vitest";
-import {
-  adafactor,
-  adamW,
-  ConfigError,
-  fixed,
-  initialiseModel,
-  lion,
-  lora,
-  loraPrune,
-  makeOptimizer,
-  memoryDirectory,
-  muon,
-  OPTIMIZER_NAMES,
-  plan as planRun,
-  sgd,
-  sparseAdapter,
-  Trainer,
-} from "safetape";
+import { fixed, initialiseModel, lora, loraPrune, plan as planRun, sparseAdapter, Trainer } from "safetape";
+import { adafactor, adamW, ConfigError, lion, muon, sgd } from "safetape/engine";
+import { memoryDirectory } from "safetape/data";
+import { makeOptimizer, OPTIMIZER_NAMES } from "safetape/analysis";
 import type { Optimizer, TrainerOptions } from "safetape";
 import { relativeError } from "../../src/base/relative-error";
 import { stateName } from "../../src/optimizer/names";

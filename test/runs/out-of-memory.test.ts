@@ -1,6 +1,7 @@
 import { writeFileSync } from "node:fs";
 import { afterAll, describe, expect, it } from "vitest";
-import { generate, initialiseModel, lora, OutOfMemoryError, safe, sparseAdapter, Trainer } from "safetape";
+import { generate, initialiseModel, lora, safe, sparseAdapter, Trainer } from "safetape";
+import { OutOfMemoryError } from "safetape/engine";
 import type { Batch, TrainerOptions } from "safetape";
 import { Random } from "../../src/base/random";
 import { makeBatch } from "../../src/data/batch";

@@ -1,5 +1,6 @@
 import { afterAll, expect, it } from "vitest";
-import { adapterDrop, aflora, ConfigError, initialiseModel, lora, plan, Trainer } from "safetape";
+import { adapterDrop, aflora, initialiseModel, lora, plan, Trainer } from "safetape";
+import { ConfigError } from "safetape/engine";
 import type { TrainerOptions } from "safetape";
 import { useEngine } from "../support/engine";
 import { failure } from "../support/failure";

@@ -3,9 +3,7 @@ import {
   adalora,
   aflora,
   afloraFreezing,
-  Batches,
   bitfit,
-  ConfigError,
   fixed,
   full,
   houlsby,
@@ -13,7 +11,6 @@ import {
   loadAdapter,
   lora,
   memoryBudget,
-  memoryDirectory,
   safe,
   sora,
   saveAdapter,
@@ -21,6 +18,8 @@ import {
   Trainer,
   upperLayers,
 } from "safetape";
+import { ConfigError } from "safetape/engine";
+import { Batches, memoryDirectory } from "safetape/data";
 import type { Adapter, LayerDropPolicy, LoadedModel, TrainerOptions } from "safetape";
 import { useEngine } from "../support/engine";
 import { gradientName } from "../../src/run/store";

@@ -3,16 +3,17 @@ import { describe, expect, it } from "vitest";
 import {
   adapterDrop,
   bitfit,
-  ConfigError,
-  FileFormatError,
-  filePrefixStore,
   fixed,
   full,
   initialiseModel,
   lora,
   loraPrune,
+  never,
+  promptTuning,
+  Trainer,
 } from "safetape";
-import { memoryPrefixStore, never, promptTuning, Trainer } from "safetape";
+import { ConfigError, FileFormatError } from "safetape/engine";
+import { filePrefixStore, memoryPrefixStore } from "safetape/data";
 import type { Batch, LoadedModel, PrefixReport, StepReport, TrainerOptions } from "safetape";
 import { useEngine } from "../support/engine";
 import { failure } from "../support/failure";

@@ -1,7 +1,8 @@
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { Batches, fixed, initialiseModel, lora, Trainer } from "safetape";
+import { fixed, initialiseModel, lora, Trainer } from "safetape";
+import { Batches } from "safetape/data";
 import type { Adapter, FreezePolicy, Sample } from "safetape";
 import { useEngine } from "../support/engine";
 import { tiny } from "../support/tiny";

@@ -1,6 +1,7 @@
 import { copyFileSync, mkdirSync } from "node:fs";
 import { expect, it } from "vitest";
-import { openDirectory, readRunRecord } from "safetape";
+import { openDirectory } from "safetape";
+import { readRunRecord } from "safetape/analysis";
 import { runCli } from "../support/cli";
 import { useFolder } from "../support/folder";
 import { writeSentiment } from "../support/model-folder";

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { fixed, initialiseModel, lora, MemoryBudgetError, sumBytes, Trainer } from "safetape";
+import { fixed, initialiseModel, lora, Trainer } from "safetape";
+import { MemoryBudgetError, sumBytes } from "safetape/engine";
 import type { LoadedModel, Recompute, StepReport } from "safetape";
 import { useEngine } from "../support/engine";
 import { failure } from "../support/failure";

@@ -10,13 +10,13 @@ import {
   initialiseModel,
   lora,
   loraPrune,
-  memoryDirectory,
   promptTuning,
   safe,
   sora,
   sparseAdapter,
   Trainer,
 } from "safetape";
+import { memoryDirectory } from "safetape/data";
 import type { Compaction, Directory, FreezeEvent, LoadedModel, TrainerOptions } from "safetape";
 import { useEngine } from "../support/engine";
 import { layerCount, tiny, tinyData } from "../support/tiny";

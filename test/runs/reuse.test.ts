@@ -15,7 +15,6 @@ import {
   loraPrune,
   meft,
   memoryBudget,
-  memoryDirectory,
   never,
   pfeiffer,
   promptTuning,
@@ -27,6 +26,7 @@ import {
   upperLayers,
   vera,
 } from "safetape";
+import { memoryDirectory } from "safetape/data";
 import type { Adapter, Policy } from "safetape";
 import { useEngine } from "../support/engine";
 import { layerCount, tiny, tinyData } from "../support/tiny";

@@ -2,15 +2,12 @@ import { describe, expect, it } from "vitest";
 import {
   aflora,
   afloraFreezing,
-  ConfigError,
   fixed,
   generate,
   ia3,
   initialiseModel,
   loadAdapter,
   lora,
-  makeAdapter,
-  memoryDirectory,
   openDirectory,
   loadModel,
   safe,
@@ -18,6 +15,9 @@ import {
   saveMerged,
   Trainer,
 } from "safetape";
+import { ConfigError } from "safetape/engine";
+import { memoryDirectory } from "safetape/data";
+import { makeAdapter } from "safetape/analysis";
 import type { LoadedModel, StepReport, TrainerOptions } from "safetape";
 import { useEngine } from "../support/engine";
 import { failure } from "../support/failure";

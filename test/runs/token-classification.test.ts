@@ -1,17 +1,7 @@
 import { writeFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import {
-  Batches,
-  loadAdapter,
-  loadModel,
-  lora,
-  memoryDirectory,
-  openDirectory,
-  promptTuning,
-  saveAdapter,
-  saveModel,
-  Trainer,
-} from "safetape";
+import { loadAdapter, loadModel, lora, openDirectory, promptTuning, saveAdapter, saveModel, Trainer } from "safetape";
+import { Batches, memoryDirectory } from "safetape/data";
 import type { Batch, LoadedModel, Sample } from "safetape";
 import { data, readBatches, readCase } from "../../scripts/golden-file";
 import { adapterLogits } from "../../scripts/interop-case";

@@ -1,25 +1,19 @@
 import { describe, expect, it } from "vitest";
 import {
-  Batches,
-  blockSamples,
   createModel,
-  DataError,
   fixed,
   initialiseModel,
-  LIFETIMES,
   loadAdapter,
   loadModel,
   lora,
-  memoryDirectory,
-  MemoryBudgetError,
   never,
-  NotFiniteError,
   safe,
   saveAdapter,
   saveModel,
-  sumBytes,
   Trainer,
 } from "safetape";
+import { DataError, LIFETIMES, MemoryBudgetError, NotFiniteError, sumBytes } from "safetape/engine";
+import { Batches, blockSamples, memoryDirectory } from "safetape/data";
 import type { Adapter, FreezePolicy, LoadedModel, TrainerOptions } from "safetape";
 import { Random } from "../../src/base/random";
 import { jsonBytes } from "../../src/io/json";

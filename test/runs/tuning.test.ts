@@ -1,5 +1,5 @@
 import { expect, it, vi } from "vitest";
-import { memoryTuningCache } from "safetape";
+import { memoryTuningCache } from "safetape/engine";
 import { Random } from "../../src/base/random";
 import { openDevice } from "../../src/gpu/device";
 import type { DeviceOptions } from "../../src/gpu/device";

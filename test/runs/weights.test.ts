@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
-import { full, generate, initialiseModel, loadModel, lora, loraPrune, memoryDirectory, saveModel } from "safetape";
-import { Trainer, WEIGHT_FORMATS } from "safetape";
+import { full, generate, initialiseModel, loadModel, lora, loraPrune, saveModel, Trainer } from "safetape";
+import { memoryDirectory } from "safetape/data";
+import { WEIGHT_FORMATS } from "safetape/engine";
 import type { LoadedModel, TrainerOptions } from "safetape";
 import { useEngine } from "../support/engine";
 import { failure } from "../support/failure";

@@ -1,5 +1,6 @@
 import { loadModel, lora, openDirectory } from "safetape";
-import type { Batch, Engine, Subject } from "safetape";
+import type { Batch, Engine } from "safetape";
+import type { Subject } from "safetape/analysis";
 import { readFloatTensors, readSafetensors } from "../../src/io/safetensors";
 
 /** The golden case whose exact Hessian is in `test/interop/hessian.json`. */

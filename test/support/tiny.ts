@@ -1,4 +1,4 @@
-import { Batches, ImageBatches } from "safetape";
+import { Batches, ImageBatches } from "safetape/data";
 import type { LoadedModel, Sample } from "safetape";
 import { LABEL_KINDS } from "../../src/data/batch";
 import { Random } from "../../src/base/random";

@@ -1,7 +1,8 @@
 import { nameOf } from "../../gpu/tuning/candidates";
 import type { BoundLaunch } from "../../gpu/tuning/scratch";
 import type { KernelChoice, Tuner } from "../../gpu/tuning/tuner";
-import { createEngine, tuningPath } from "../../node/index";
+import { createEngine } from "../../node/engine";
+import { tuningPath } from "../../node/tuning-file";
 import type { Limits } from "../../op/limits";
 import { fusedAttention } from "../../ops/fused_attention";
 import { linear } from "../../ops/linear";

@@ -1,18 +1,9 @@
 // Functions of a page that uses the published bundle. Tests call them by name.
-import {
-  createEngine,
-  fetchDirectory,
-  fixed,
-  full,
-  indexedDbTuningCache,
-  loadAdapter,
-  loadModel,
-  loadTokenizer,
-  memoryDirectory,
-  saveAdapter,
-  Trainer,
-} from "safetape";
-import type { Engine, FetchProgress } from "safetape";
+import { createEngine, fixed, full, loadAdapter, loadModel, saveAdapter, Trainer } from "safetape";
+import { indexedDbTuningCache } from "safetape/engine";
+import { fetchDirectory, loadTokenizer, memoryDirectory } from "safetape/data";
+import type { Engine } from "safetape";
+import type { FetchProgress } from "safetape/data";
 import { downloadFiles } from "../../../examples/browser/download.js";
 import {
   data,

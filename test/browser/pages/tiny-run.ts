@@ -1,4 +1,5 @@
-import { Batches, initialiseModel, lora, SafeTrainer } from "safetape";
+import { initialiseModel, lora, SafeTrainer } from "safetape";
+import { Batches } from "safetape/data";
 import type { Bytes, Engine, FreezeEvent, StepReport } from "safetape";
 
 const CONFIG = {
