@@ -55,8 +55,7 @@ export default defineConfig([
   // What few runs need (tokenizers, generation, decoders of CSV, PNG and JPEG) are chunks that load on first use.
   {
     ...common,
-    // The declarations of ops are a namespace, which bundlers keep whole: in a file of its own they leave it out.
-    entry: { ...library, "op-declarations": "src/ops/index.ts" },
+    entry: library,
     format: "esm",
     splitting: true,
     minify: true,

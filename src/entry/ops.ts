@@ -1,6 +1,6 @@
 // Ops: as functions of symbolic values, for the bodies of functions of tensors, and as declarations, for recorders.
 export * from "../function/everyday-ops";
 export * from "../function/ops";
-export * as ops from "../ops/index";
+export { ops } from "../ops/index";
 export { defineOp } from "../op/declaration";
 export type * from "../op/declaration";

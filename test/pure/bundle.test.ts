@@ -96,7 +96,7 @@ describe("a subpath", () => {
   test.each([
     ["metrics", "bleu", 3_000],
     ["data", "stratifiedSample", 20_000],
-    ["ops", "relu", 20_000],
+    ["ops", "relu", 40_000],
     ["engine", "createEngine", 60_000],
     ["engine", "tensorFunction", 120_000],
   ])("safetape/%s leaves out what is not used beside %s", async (subpath, name, limit) => {
