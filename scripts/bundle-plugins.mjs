@@ -52,7 +52,8 @@ export const opsWithoutTests = {
 
 /**
  * Marks what computes a module's constants (`defineOp`, schemas, spreads) as pure, so that bundlers leave out constants that
- * nothing uses. Importing has no side effect here, so that all of it is pure; bundlers cannot know.
+ * nothing uses. Importing has no side effect here, so that all of it is pure; bundlers cannot know. Where esbuild minifies, it
+ * uses the marks for its own files and leaves them out of what it writes.
  * @param {string} source
  */
 export function withPureConstants(source) {
