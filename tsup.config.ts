@@ -69,13 +69,13 @@ export default defineConfig([
       pureConstants,
     ],
   },
-  // CommonJS does not share chunks: everything is in one file, so that a class is the same class there too.
+  // CommonJS does not share chunks: everything is in one file, so that a class is the same class there too. Its declarations are
+  // made of those of the first (scripts/commonjs-types.mjs).
   {
     ...common,
     entry: { all: "src/entry/all.ts", "node-all": "src/node/entry/all.ts" },
     format: "cjs",
     splitting: false,
-    dts: { entry: { ...library, ...nodeLibrary } },
     esbuildPlugins: [
       commonJsEntries("dist", {
         ...Object.fromEntries(ENTRIES.map((name) => [name, ["all", name]])),

@@ -26,7 +26,7 @@ const LANES = [
     { name: "lint", command: ["eslint", ".", "--max-warnings", "0"] },
   ],
   [
-    { name: "build", command: ["tsup", "--silent"] },
+    { name: "build", command: ["npm", "run", "--silent", "build"] },
     { name: "package", command: ["publint", "--strict"] },
     { name: "licences of what ships", command: ["node", "scripts/licences.mjs", "--check"] },
     {
