@@ -171,7 +171,11 @@ export const DECODERS: readonly Family[] = [
 /** Overrides for any family, with sizes of which rows end within a word or block of packed formats. */
 export const ODD_SIZES = { vocab_size: 51, hidden_size: 24, intermediate_size: 70, n_embd: 24, n_inner: 70 } as const;
 /** Overrides that set the number of layers of any family. */
-export const layerCount = (layers: number): Config => ({ num_hidden_layers: layers, n_layer: layers });
+export const layerCount = (layers: number): Config => ({
+  num_hidden_layers: layers,
+  n_layer: layers,
+  n_layers: layers,
+});
 
 /** Parts of the names of these layers' tensors, for all ways in which families name layers. */
 export const layerNames = (...layers: number[]): string[] =>
