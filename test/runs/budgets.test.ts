@@ -64,7 +64,7 @@ const FURTHER_MODES: Modes = {
   "the micro-batch that fits": { microBatch: "fit" },
   "a prefix cache": { prefixCache: true, dropout: false },
 };
-const WITH_FURTHER_MODES: readonly string[] = ["lora", "vera"];
+const WITH_FURTHER_MODES: readonly string[] = isLong ? ["lora", "vera"] : ["lora"];
 
 /** The ways in which an adapter is tried. */
 function modesOf(kind: string): Modes {
