@@ -287,7 +287,7 @@ async function trainSteps(
   }
 }
 
-/** The step that `--trace` times, unless the run goes on behind it: before the first, buffers are untouched. */
+/** The step that `--trace` times; that of a run that is continued after it is its first. In step 1, drivers also set up new memory. */
 const TRACED_STEP = 2;
 
 async function saveTrace(out: Directory, trace: Trace, screen: Screen): Promise<void> {

@@ -12,8 +12,9 @@ import { Tensor } from "../tensor";
 import { flatten, initialValues } from "./parameters";
 import type { ParameterDeclaration, ParameterTree } from "./parameters";
 
-/** What live parameters have besides their values. */
-export type Companions = "nothing" | "gradients" | "gradients and state";
+/** What live parameters may have besides their values: each includes those before it. */
+const COMPANIONS = ["nothing", "gradients", "gradients and state"] as const;
+export type Companions = (typeof COMPANIONS)[number];
 
 /** Parameters, gradients and optimizer state of a function, in GPU memory from the first call on. */
 export class FunctionTensors implements TensorStore {
@@ -21,6 +22,8 @@ export class FunctionTensors implements TensorStore {
   readonly #live: Set<string>;
   /** Parameters by name, gradients by `gradientName`, state by `stateName`. */
   readonly #tensors = new Map<string, Tensor>();
+  /** What live parameters have now; undefined before anything is allocated. */
+  #held: Companions | undefined;
 
   constructor(
     private readonly engine: Engine,
@@ -83,9 +86,11 @@ export class FunctionTensors implements TensorStore {
     }
   }
 
-  /** Bytes by lifetime once it is opened, without tensors of the caller. */
-  bytes(companions: Companions): { readonly weight: number; readonly state: number } {
+  /** Bytes by lifetime once it is opened, or as they are now; without tensors of the caller. */
+  bytes(asked?: Companions): { readonly weight: number; readonly state: number } {
     const bytes = { weight: 0, state: 0 };
+    const companions = largest(this.#held, asked);
+    if (companions === undefined) return bytes;
     for (const [name, declaration] of this.#declarations) {
       if (declaration instanceof Tensor) continue;
       const size = bufferBytes(declaration);
@@ -105,10 +110,11 @@ export class FunctionTensors implements TensorStore {
   }
 
   /**
-   * Allocates what is missing: all parameters, and what the live ones have besides.
+   * Allocates what is missing: all parameters, and what the live ones have besides, now or from earlier calls.
    * @throws OutOfMemoryError if the driver has no memory; nothing is then allocated.
    */
-  async open(companions: Companions): Promise<void> {
+  async open(asked: Companions): Promise<void> {
+    const companions = largest(this.#held, asked)!;
     const { device } = this.engine;
     const missing = [...this.#declarations].flatMap(([name, declaration], position) =>
       declaration instanceof Tensor || this.#tensors.has(name) ? [] : [{ name, declaration, position }],
@@ -116,7 +122,6 @@ export class FunctionTensors implements TensorStore {
     const zeros = [...this.#live]
       .flatMap((name) => [...this.#companions(name, companions)])
       .filter(([key]) => !this.#tensors.has(key));
-    if (missing.length + zeros.length === 0) return;
     const allocated = await device.pool.checked("the parameters of a function", () => ({
       tensors: missing.map(({ declaration }) => {
         const { shape, format = "f32" } = declaration;
@@ -130,6 +135,7 @@ export class FunctionTensors implements TensorStore {
       this.#tensors.set(name, tensor);
     });
     zeros.forEach(([key], i) => this.#tensors.set(key, allocated.zeros[i]!));
+    this.#held = companions;
   }
 
   /** A parameter's tensor, with memory. @throws ConfigError for a name that no parameter has. */
@@ -156,8 +162,13 @@ export class FunctionTensors implements TensorStore {
   dispose(): void {
     for (const tensor of this.#tensors.values()) tensor.dispose();
     this.#tensors.clear();
+    this.#held = undefined;
   }
 }
+
+/** The larger of two extents; undefined if neither is given. */
+const largest = (a: Companions | undefined, b: Companions | undefined): Companions | undefined =>
+  COMPANIONS.findLast((each) => each === a || each === b);
 
 /** Gradients exist in f32, for tensors that the function may change. */
 const canLearn = (parameter: ParameterDeclaration | Tensor): parameter is ParameterDeclaration =>

@@ -1,7 +1,6 @@
 import { ConfigError, DisposedError, ShapeError } from "../base/errors";
 import { elements, formatShape } from "../base/shape";
 import type { Engine } from "../engine";
-import { noBytes } from "../gpu/ledger";
 import type { Bytes } from "../gpu/ledger";
 import type { TensorSpec } from "../op/declaration";
 import type { ActivationFormat } from "../op/pack";
@@ -155,11 +154,16 @@ export class TensorFunction<
     inputs: Readonly<Record<keyof I, InputData>>,
     options: CallOptions<OutputName<R>> = {},
   ): Promise<Readonly<Record<OutputName<R>, TensorData>>> {
-    return this.#serially(async () => {
-      const outputs: object = await this.#runProgram(this.#program({ kind: "run", ...options }, inputs), inputs);
-      // Every output that was asked for is read.
-      return outputs as Readonly<Record<OutputName<R>, TensorData>>;
-    });
+    return this.#serially(() => this.#run(inputs, options));
+  }
+
+  async #run(
+    inputs: Readonly<Record<keyof I, InputData>>,
+    options: CallOptions<OutputName<R>>,
+  ): Promise<Readonly<Record<OutputName<R>, TensorData>>> {
+    const outputs: object = await this.#runProgram(this.#program({ kind: "run", ...options }, inputs), inputs);
+    // Every output that was asked for is read.
+    return outputs as Readonly<Record<OutputName<R>, TensorData>>;
   }
 
   /**
@@ -171,47 +175,50 @@ export class TensorFunction<
     inputs: Readonly<Record<keyof I, InputData>>,
     options: GradientOptions<OutputName<R>> = {},
   ): Promise<ValueAndGrad<OutputName<R>>> {
-    return this.#serially(async () => {
-      const program = this.#program({ kind: "valueAndGrad", ...options }, inputs);
-      const outputs = await this.#runProgram(program, inputs);
-      const gradients = new Map([...program.plan.gradients.keys()].map((name) => [name, this.#tensors.gradient(name)]));
-      // The outputs that were asked for, which all have names of the body.
-      return {
-        loss: outputs[program.loss!]![0]!,
-        outputs: outputs as ValueAndGrad<OutputName<R>>["outputs"],
-        gradients,
-      };
-    });
+    return this.#serially(() => this.#valueAndGrad(inputs, options));
+  }
+
+  async #valueAndGrad(
+    inputs: Readonly<Record<keyof I, InputData>>,
+    options: GradientOptions<OutputName<R>>,
+  ): Promise<ValueAndGrad<OutputName<R>>> {
+    const program = this.#program({ kind: "valueAndGrad", ...options }, inputs);
+    const outputs = await this.#runProgram(program, inputs);
+    const gradients = new Map([...program.plan.gradients.keys()].map((name) => [name, this.#tensors.gradient(name)]));
+    // The outputs that were asked for, which all have names of the body.
+    return {
+      loss: outputs[program.loss!]![0]!,
+      outputs: outputs as ValueAndGrad<OutputName<R>>["outputs"],
+      gradients,
+    };
   }
 
   /**
    * One step of the optimizer: forward, backward and update in one submission.
    * @throws ConfigError where no parameter is live; as `valueAndGrad`.
    */
-  step(
+  step(inputs: Readonly<Record<keyof I, InputData>>, options: StepOptions<OutputName<R>> = {}): Promise<StepResult> {
+    return this.#serially(() => this.#step(inputs, options));
+  }
+
+  async #step(
     inputs: Readonly<Record<keyof I, InputData>>,
-    { scheduleFactor, ...call }: StepOptions<OutputName<R>> = {},
+    { scheduleFactor, ...call }: StepOptions<OutputName<R>>,
   ): Promise<StepResult> {
-    return this.#serially(async () => {
-      const program = this.#program({ kind: "step", ...call }, inputs);
-      await this.#holdAlso(program);
-      const store = this.#tensors;
-      const { plan: update, groups } = program.update!;
-      const pass = { output: program.loss!, to: update, input: LOSS };
-      const outputs = await this.#executor.runAll([
-        { plan: program.plan, store, inputs: () => this.#typed(program, inputs), pass },
-        {
-          plan: update,
-          store,
-          inputs: () => this.#updates.inputs(this.#optimizer, groups, scheduleFactor),
-          isUpdate: true,
-        },
-      ]);
-      const [loss, squareSum] = [outputs.get(LOSS)![0]!, outputs.get(SQUARE_SUM)![0]!];
-      const isApplied = Number.isFinite(loss) && Number.isFinite(squareSum);
-      if (isApplied) this.#updates.count(groups);
-      return { loss, gradientNorm: Math.sqrt(squareSum), isApplied };
-    });
+    const program = this.#program({ kind: "step", ...call }, inputs);
+    await this.#holdAlso(program);
+    const store = this.#tensors;
+    const { plan: update, groups } = program.update!;
+    const pass = { output: program.loss!, to: update, input: LOSS };
+    const updateInputs = () => this.#updates.inputs(this.#optimizer, groups, scheduleFactor);
+    const outputs = await this.#executor.runAll([
+      { plan: program.plan, store, inputs: () => this.#typed(program, inputs), pass },
+      { plan: update, store, inputs: updateInputs, isUpdate: true },
+    ]);
+    const [loss, squareSum] = [outputs.get(LOSS)![0]!, outputs.get(SQUARE_SUM)![0]!];
+    const isApplied = Number.isFinite(loss) && Number.isFinite(squareSum);
+    if (isApplied) this.#updates.count(groups);
+    return { loss, gradientNorm: Math.sqrt(squareSum), isApplied };
   }
 
   /**
@@ -221,10 +228,8 @@ export class TensorFunction<
   predictedBytes(call?: Call<OutputName<R>>): Bytes {
     const asked = call ? [this.#programOf(call, call.dimensions ?? {})] : [];
     const programs = new Map([...this.#programs, ...asked.map((program) => [program.key, program] as const)]);
-    if (programs.size === 0) return noBytes();
     const plans = executorBytes([...programs.values()].flatMap(plansOf));
-    const tensors = this.#tensors.bytes(companionsOf([...programs.values()]));
-    return { ...plans, weight: tensors.weight, state: tensors.state };
+    return { ...plans, ...this.#tensors.bytes(call && companionsOf([...programs.values()])) };
   }
 
   /** What a call keeps from the forward to the backward pass, and for which gradient. */
@@ -260,14 +265,22 @@ export class TensorFunction<
   async #change(parameters: readonly string[], state: "live" | "frozen"): Promise<LiveChange> {
     const { ledger } = this.engine;
     const before = ledger.liveBytes;
+    const earlier = this.#programs;
     this.#tensors.set(parameters, state);
     // A step that has nothing left to learn is no longer held.
     const learns = ({ update, plan }: Program): boolean =>
       !update || [...plan.gradients.keys()].some((name) => this.#tensors.live.has(name));
     const calls = [...this.#programs.values()].filter(learns);
-    this.#programs.clear();
-    const programs = calls.map(({ call, dimensions }) => this.#programOf(call, dimensions));
-    this.#programs = new Map(programs.map((program) => [program.key, program]));
+    this.#programs = new Map();
+    try {
+      const programs = calls.map(({ call, dimensions }) => this.#programOf(call, dimensions));
+      this.#programs = new Map(programs.map((program) => [program.key, program]));
+    } catch (error) {
+      // Only what learns again may be refused, if no loss depends on it: nothing has changed then.
+      this.#tensors.set(parameters, "frozen");
+      this.#programs = earlier;
+      throw error;
+    }
     await this.#hold(this.#programs);
     return { parameters, returnedBytes: before - ledger.liveBytes };
   }
@@ -276,14 +289,15 @@ export class TensorFunction<
    * Runs a call, dispatch by dispatch, with the time of each: `String(trace)` is a table.
    * @param call what to run, and with which options.
    */
-  async trace(call: Call<OutputName<R>>, inputs: Readonly<Record<keyof I, InputData>>): Promise<Trace> {
-    const { kind, ...options } = call;
-    const { trace } = await this.#executor.trace(async () => {
-      if (kind === "run") await this.run(inputs, options);
-      else if (kind === "step") await this.step(inputs, options);
-      else await this.valueAndGrad(inputs, options);
+  trace(call: Call<OutputName<R>>, inputs: Readonly<Record<keyof I, InputData>>): Promise<Trace> {
+    return this.#serially(async () => {
+      const { trace } = await this.#executor.trace(async () => {
+        if (call.kind === "run") await this.#run(inputs, call);
+        else if (call.kind === "step") await this.#step(inputs, call);
+        else await this.#valueAndGrad(inputs, call);
+      });
+      return trace;
     });
-    return trace;
   }
 
   /** Copies a parameter to the host. @throws ConfigError for a name that no parameter has. */
@@ -296,7 +310,7 @@ export class TensorFunction<
     return this.#serially(async () => (await this.#tensors.opened(name)).write(data));
   }
 
-  /** Returns all memory, but for tensors that the caller passed as parameters. Further calls do nothing. */
+  /** Returns all memory, but for tensors that the caller passed as parameters. Await running calls first. Further calls do nothing. */
   dispose(): void {
     this.#isDisposed = true;
     this.#programs.clear();

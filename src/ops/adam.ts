@@ -1,6 +1,6 @@
 import { elements } from "../base/shape";
 import { defineOp } from "../op/declaration";
-import { ADAMW_HYPER_SIZE, adamLaunches, stateInputs, stepInputs } from "./adamw";
+import { ADAMW_HYPER_SIZE, adamLaunches, adamw, stateInputs, stepInputs } from "./adamw";
 import type { AdamwAttributes } from "./adamw";
 import { at, input } from "./shared/reference";
 import { checkUpdate, clippedGradient, copied, updateSpecs } from "./shared/parameter-update";
@@ -11,15 +11,7 @@ import { checkUpdate, clippedGradient, copied, updateSpecs } from "./shared/para
  */
 export const adam = defineOp<AdamwAttributes>({
   name: "adam",
-  inputs: {
-    p: { mutated: true },
-    m: { mutated: true },
-    v: { mutated: true },
-    g: {},
-    total: {},
-    loss: {},
-    hyper: {},
-  },
+  inputs: adamw.inputs,
   outputs: [],
   infer: (context) => checkUpdate(context, "adam", ["m", "v"], ADAMW_HYPER_SIZE),
   forward: (context) => adamLaunches(context, true),

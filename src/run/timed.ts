@@ -9,8 +9,8 @@ import type { Dispatch, Trace } from "./trace";
 /** How many dispatches are timed by one query set: WebGPU allows 4096 queries, two of a dispatch. */
 const DISPATCHES_A_SET = 2048;
 
-/** A dispatch that waits to be timed. */
-interface Waiting {
+/** A dispatch that is to be timed. */
+interface UntimedDispatch {
   readonly launch: DeviceLaunch;
   readonly encode: (pass: GPUComputePassEncoder) => void;
 }
@@ -31,16 +31,16 @@ export class DispatchClock {
     compiled.encodeInputs(encoder);
     queue.submit([encoder.finish()]);
     await queue.onSubmittedWorkDone();
-    const waiting = compiled.dispatches;
-    for (let start = 0; start < waiting.length; start += DISPATCHES_A_SET) {
-      const part = waiting.slice(start, start + DISPATCHES_A_SET);
+    const { dispatches } = compiled;
+    for (let start = 0; start < dispatches.length; start += DISPATCHES_A_SET) {
+      const part = dispatches.slice(start, start + DISPATCHES_A_SET);
       const times = await (this.clock === "device" ? this.#onDevice(part) : this.#onHost(part));
       part.forEach(({ launch }, i) => this.dispatches.push(dispatchOf(launch, times[i]!, phase)));
     }
   }
 
-  /** Milliseconds from the beginning of the run's first dispatch, for each dispatch: a compute pass of its own with two timestamps. */
-  async #onDevice(part: readonly Waiting[]): Promise<Interval[]> {
+  /** Milliseconds of each dispatch, by the device: each is a compute pass of its own with two timestamps. */
+  async #onDevice(part: readonly UntimedDispatch[]): Promise<number[]> {
     const { handle, pool } = this.device;
     const count = 2 * part.length;
     const querySet = handle.createQuerySet({ type: "timestamp", count });
@@ -60,8 +60,7 @@ export class DispatchClock {
       await this.device.wait(readable.buffer.mapAsync(USAGE.mapRead));
       const nanoseconds = new BigUint64Array(readable.buffer.getMappedRange().slice(0));
       readable.buffer.unmap();
-      const ms = (index: number): number => Number(nanoseconds[index]! - nanoseconds[0]!) / 1e6;
-      return part.map((_, i) => ({ startMs: ms(2 * i), ms: ms(2 * i + 1) - ms(2 * i) }));
+      return part.map((_, i) => Number(nanoseconds[2 * i + 1]! - nanoseconds[2 * i]!) / 1e6);
     } finally {
       querySet.destroy();
       pool.return(resolved);
@@ -69,11 +68,10 @@ export class DispatchClock {
     }
   }
 
-  /** The same by the host's clock: each dispatch is submitted alone and waited for, which adds the time of a submission. */
-  async #onHost(part: readonly Waiting[]): Promise<Interval[]> {
+  /** Milliseconds of each dispatch, by the host's clock: each is submitted alone and waited for, which adds the time of a submission. */
+  async #onHost(part: readonly UntimedDispatch[]): Promise<number[]> {
     const { handle } = this.device;
-    const origin = performance.now();
-    const intervals: Interval[] = [];
+    const times: number[] = [];
     for (const { encode } of part) {
       const encoder = handle.createCommandEncoder();
       const pass = encoder.beginComputePass();
@@ -83,20 +81,15 @@ export class DispatchClock {
       handle.queue.submit([encoder.finish()]);
       // The device's own waiting may sleep, which is too coarse for one dispatch.
       await handle.queue.onSubmittedWorkDone();
-      intervals.push({ startMs: start - origin, ms: performance.now() - start });
+      times.push(performance.now() - start);
     }
-    return intervals;
+    return times;
   }
-}
-
-interface Interval {
-  readonly startMs: number;
-  readonly ms: number;
 }
 
 function dispatchOf(
   { launch, node, count, bindings, flops, phase, shape }: DeviceLaunch,
-  interval: Interval,
+  ms: number,
   asked: Dispatch["phase"] | undefined,
 ): Dispatch {
   const declared = kernelInterface(launch.kernel).bindings;
@@ -115,6 +108,6 @@ function dispatchOf(
     flops,
     bytesRead: bytes(false),
     bytesWritten: bytes(true),
-    ...interval,
+    ms,
   };
 }

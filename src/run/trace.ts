@@ -20,8 +20,6 @@ export interface Dispatch {
   readonly bytesRead: number;
   /** Bytes that are bound for writing, of which kernels that add to them read as many. */
   readonly bytesWritten: number;
-  /** Milliseconds from the beginning of its plan. */
-  readonly startMs: number;
   readonly ms: number;
 }
 
@@ -73,7 +71,7 @@ const sumOf = (dispatches: readonly Dispatch[], value: (dispatch: Dispatch) => n
 /** One event after the other: gaps between plans, in which the host works, are left out. */
 function eventsOf(dispatches: readonly Dispatch[]): ChromeEvent[] {
   let now = 0;
-  return dispatches.map(({ op, label, phase, ms, startMs: _, ...args }) => {
+  return dispatches.map(({ op, label, phase, ms, ...args }) => {
     const ts = now;
     now += ms * 1000;
     const tid = 1 + PHASES.indexOf(phase);
