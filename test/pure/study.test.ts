@@ -30,7 +30,6 @@ import {
 import { NotFiniteError } from "../../src/base/errors";
 import { runLength } from "../../src/train/estimate/run-length";
 import { failure } from "../support/failure";
-import { flanT5Xl } from "../support/flan-t5-xl";
 import { useFolder } from "../support/folder";
 import { blocksOf } from "../support/guide";
 import { readJson } from "../support/json";
@@ -150,7 +149,7 @@ describe("a study's file", () => {
 });
 
 describe("an ablation", () => {
-  const t5 = flanT5Xl();
+  const t5 = createModel(readJson<Config>("bench/configs/flan-t5-xl.json"));
   const count = (without: readonly Part[]): number => {
     const choice = withoutParts(t5, { kind: "lora", rank: 3, targets: ["q", "k", "v", "o"] }, without);
     return trainableNumbers(t5, makeAdapter(choice));
