@@ -125,17 +125,24 @@ fn drop_tile(at: Origin, tile: ptr<function, Tile>) {
   }
 }
 
+// The code has one store, to which two loops come back: LLVM, by which software adapters compile, takes ten times as long
+// for the 64 stores of unrolled loops. The next element is moved to the tile's corner each time, since an index that is
+// not constant would keep the tile out of registers.
 fn store(at: Origin, tile: ptr<function, Tile>) {
-  for (var i = 0u; i < TILE_M; i++) {
-    for (var j = 0u; j < TILE_N; j++) {
-      if (at.row + i < params.m && at.column + j < params.n) {
-        let index = (at.row + i) * params.c_row + params.column0 + at.column + j;
-        if (params.accumulate != 0u) {
-          c[index] += (*tile)[i][j];
-        } else {
-          c[index] = (*tile)[i][j];
-        }
+  for (var row = at.row; row < min(at.row + TILE_M, params.m); row++) {
+    for (var column = at.column; column < min(at.column + TILE_N, params.n); column++) {
+      let index = row * params.c_row + params.column0 + column;
+      if (params.accumulate != 0u) {
+        c[index] += (*tile)[0][0];
+      } else {
+        c[index] = (*tile)[0][0];
       }
+      for (var j = 1u; j < TILE_N; j++) {
+        (*tile)[0][j - 1u] = (*tile)[0][j];
+      }
+    }
+    for (var i = 1u; i < TILE_M; i++) {
+      (*tile)[i - 1u] = (*tile)[i];
     }
   }
 }

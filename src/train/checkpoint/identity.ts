@@ -59,6 +59,7 @@ export async function runIdentity({ options, first, start, compaction }: Identit
 
 /** Options that are newer than some checkpoints, with the values by which runs of that time went. */
 const FORMER_VALUES: RunIdentity = {
+  "adapter.use_dora": "false",
   "optimizer.name": '"adamw"',
   "policy.measure": '"cka"',
   "policy.reference": '"original"',
