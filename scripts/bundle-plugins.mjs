@@ -110,7 +110,9 @@ export const familiesLater = {
 const CORE = fileURLToPath(new URL("../src/core.ts", import.meta.url));
 /** Entries that hardly ever load without the core. */
 const WITH_CORE = new Set(
-  ["index", "entry/analysis", "entry/data"].map((name) => fileURLToPath(new URL(`../src/${name}.ts`, import.meta.url))),
+  ["index", "entry/analysis", "entry/data", "entry/models"].map((name) =>
+    fileURLToPath(new URL(`../src/${name}.ts`, import.meta.url)),
+  ),
 );
 
 /**

@@ -121,7 +121,7 @@ function isVariable({ model: { model } }: Subject, over: LossVariables, name: st
 
 /** Plan and inputs of every batch. The gradients of later batches are added to those of the first one. */
 function planRuns(subject: Subject, batches: readonly Batch[], variables: ReadonlyMap<string, TensorSpec>): BatchRun[] {
-  const { model: loaded, adapter, labelSmoothing = 0 } = subject;
+  const { model: loaded, adapter, labelSmoothing = 0, loss: ownLoss } = subject;
   const { model, fragileNorms, engine } = loaded;
   const trainable = new Set(variables.keys());
   const differentiable = trainable.size > 0;
@@ -131,13 +131,14 @@ function planRuns(subject: Subject, batches: readonly Batch[], variables: Readon
     const addToGradients = differentiable && index > 0;
     const key = `${shapeKey(batch)} ${addToGradients}`;
     if (!plans.has(key)) {
-      const options = { model, adapter, batch: shapeOf(batch), isTraining: false, fragileNorms, labelSmoothing };
-      const { tape, loss } = trace({ ...options, differentiable });
+      const traced = { model, adapter, batch: shapeOf(batch), isTraining: false, fragileNorms, labelSmoothing };
+      const { tape, loss } = trace({ ...traced, differentiable, loss: ownLoss });
       const gradients = differentiable ? { loss, trainable, addToGradients } : {};
       plans.set(key, plan(tape, { outputs: { loss }, ...gradients, limits: engine.device.limits }));
     }
     const { virtualTokens } = adapter;
-    const inputs = batchInputs(model, batch, { labels, runs: batches.length, virtualTokens });
+    const weighsLabels = ownLoss !== undefined;
+    const inputs = batchInputs(model, batch, { labels, runs: batches.length, virtualTokens, weighsLabels });
     return { plan: plans.get(key)!, inputs };
   });
 }

@@ -2,6 +2,7 @@ import type { Adapter } from "../adapter/adapter";
 import { ConfigError } from "../base/errors";
 import type { Shape } from "../base/shape";
 import type { LoadedModel } from "../io/load-model";
+import type { Loss } from "../train/options";
 import type { Trainer } from "../train/trainer";
 
 /** Tensors by name: shapes, and values in row-major order. */
@@ -15,6 +16,8 @@ export interface Subject {
   readonly tensors: NamedTensors;
   /** Label smoothing of the loss. Default 0. */
   readonly labelSmoothing?: number;
+  /** A loss of one's own. Default: the task's. */
+  readonly loss?: Loss | undefined;
 }
 
 /** Progress and cancellation of an analysis. */
@@ -30,9 +33,9 @@ export interface AnalysisControl {
  * @throws ConfigError while LoRAs are merged into the model's weights, because they would count twice.
  */
 export async function subjectOf(trainer: Trainer): Promise<Subject> {
-  const { model, adapter, labelSmoothing = 0 } = trainer.options;
+  const { model, adapter, labelSmoothing = 0, loss } = trainer.options;
   if (trainer.merging && trainer.merging.originals.size > 0) {
     throw new ConfigError("LoRAs of this run are merged into the model's weights.", "Call trainer.unmerge() first.");
   }
-  return { model, adapter, labelSmoothing, tensors: await trainer.state.snapshot() };
+  return { model, adapter, labelSmoothing, loss, tensors: await trainer.state.snapshot() };
 }

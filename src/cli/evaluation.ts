@@ -1,3 +1,4 @@
+import { ConfigError } from "../base/errors";
 import type { Batch } from "../data/batch";
 import { GLUE_TASKS, isGlueTask } from "../data/glue-tasks";
 import { accuracy, f1, matthews, pearson, perplexity, spearman } from "../data/metrics";
@@ -5,6 +6,8 @@ import type { GenerateOptions } from "../generate/options";
 import type { Evaluation } from "../train/evaluate";
 import type { Trainer } from "../train/trainer";
 import type { ScoredSet, TaskData } from "./tasks/task-data";
+import { ADDED } from "./plugin/registries";
+import type { Metric } from "./plugin/registries";
 import type { OnProgress } from "./view/progress";
 
 /** Metrics by name. The first one selects the best evaluation. */
@@ -12,9 +15,24 @@ export type Metrics = Record<string, number>;
 
 const METRICS = { accuracy, f1, matthews, pearson, spearman };
 
+/** Names of the metrics of predictions that come with the package. */
+export const METRIC_NAMES: readonly string[] = Object.keys(METRICS);
+
+/** A metric by name, of the package or of a plugin. */
+function metricOf(name: string): Metric {
+  const shipped = Object.entries(METRICS).find(([known]) => known === name)?.[1];
+  const metric = shipped
+    ? ({ predictions, labels }: Evaluation) => shipped(predictions, labels)
+    : ADDED.metrics.get(name);
+  if (metric) return metric;
+  throw new ConfigError(`There is no metric ${name}.`, `Give ${[...METRIC_NAMES, ...ADDED.metrics.names].join(", ")}.`);
+}
+
 export interface EvaluateOptions {
   /** Beam search's settings. Default: tasks of generation are evaluated without generating texts. */
   readonly generation?: GenerateOptions;
+  /** Name of a metric in addition to the task's, which then comes first. */
+  readonly metric?: string | undefined;
   /** Called after every batch, and then after every text. */
   readonly onProgress?: OnProgress;
 }
@@ -25,13 +43,14 @@ export async function evaluateTask(
   task: string,
   data: TaskData,
   rows: number,
-  { generation, onProgress }: EvaluateOptions = {},
+  { generation, metric, onProgress }: EvaluateOptions = {},
 ): Promise<Metrics> {
   if (!data.dev) return {};
   const evaluateSet = async ({ batches, scorer }: ScoredSet): Promise<Metrics> => {
     const scoring = scorer?.();
     const evaluation = await trainer.evaluate(withProgress(batches(rows), onProgress), scoring?.see);
-    return scoring ? { ...scoring.metrics(evaluation), loss: evaluation.loss } : metricsOf(task, evaluation);
+    const metrics = scoring ? { ...scoring.metrics(evaluation), loss: evaluation.loss } : metricsOf(task, evaluation);
+    return metric === undefined ? metrics : { [metric]: valueOfMetric(metric, evaluation), ...metrics };
   };
   const { dev, scorer } = data;
   const metrics = await evaluateSet(scorer ? { batches: dev, scorer } : { batches: dev });
@@ -45,6 +64,13 @@ export async function evaluateTask(
     ...(onProgress && { onDone: onProgress }),
   });
   return { ...score(continuations), ...metrics };
+}
+
+/** @throws ConfigError for a metric that does not exist, or gives no number. */
+function valueOfMetric(name: string, evaluation: Evaluation): number {
+  const value: unknown = metricOf(name)(evaluation);
+  if (typeof value === "number") return value;
+  throw new ConfigError(`The metric ${name} gives ${String(value)}.`, "Return a number.");
 }
 
 /** Yields the batches; a batch is done when the next one is requested. */

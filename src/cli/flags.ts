@@ -3,7 +3,9 @@ import type { RankBudget } from "../adapter/aflora";
 import { PFEIFFER_PLACEMENTS } from "../adapter/bottleneck";
 import { ADAPTER_KINDS, makeAdapter } from "../adapter/make";
 import type { LayerChoice } from "../adapter/targets";
+import { ConfigError } from "../base/errors";
 import { WEIGHT_FORMATS } from "../base/packed";
+import type { Registry } from "../base/registry";
 import { makePolicy, POLICY_NAMES } from "../freeze/make";
 import type { PolicyChoice } from "../freeze/make";
 import type { Policy } from "../freeze/policy";
@@ -12,10 +14,12 @@ import { SAFE_MEASURES } from "../freeze/safe-schedule";
 import type { GenerateOptions } from "../generate/options";
 import { loadWordNet } from "../node/wordnet";
 import { ACTIVATION_FORMATS } from "../op/pack";
+import { isOptimizer } from "../optimizer/adamw";
 import { makeOptimizer, OPTIMIZER_NAMES } from "../optimizer/make";
+import type { NamedOptimizerOptions } from "../optimizer/make";
 import type { Optimizer } from "../optimizer/optimizer";
 import type { CommonOptions } from "../optimizer/settings";
-import type { Recompute, ScheduleOptions } from "../train/options";
+import type { Loss, Recompute, Schedule, ScheduleOptions } from "../train/options";
 import {
   bytes,
   counts,
@@ -31,6 +35,9 @@ import {
   withDefault,
 } from "./options";
 import type { Reader, Values } from "./options";
+import { METRIC_NAMES } from "./evaluation";
+import { ADDED } from "./plugin/registries";
+import type { OptimizerMaker } from "./plugin/registries";
 import { LEAST_RATES } from "./learning-rate-search";
 import { NEEDS } from "./advise/framework";
 import { SPLITS } from "./tasks/published-split";
@@ -93,6 +100,35 @@ const policyChoice: Reader<PolicyChoice> = (value, flag) => {
 
 const isPolicyChoice = (value: unknown): value is PolicyChoice =>
   typeof value === "object" && value !== null && "policy" in value && typeof value.policy === "string";
+
+/** A name of the package's, or of a plugin's, which are known when options are read. */
+const known =
+  (shipped: readonly string[], added: Registry<unknown>): Reader<string> =>
+  (value, flag) =>
+    oneOf([...shipped, ...added.names])(value, flag);
+
+/** A loss of a plugin's. */
+const loss: Reader<Loss> = (value, flag) => {
+  const name = text(value, flag);
+  const found = ADDED.losses.get(name);
+  if (found) return found;
+  const { names } = ADDED.losses;
+  throw new UsageError(
+    `${flag} is ${name}.`,
+    names.length > 0
+      ? `It may be ${names.join(", ")}.`
+      : "Give the --plugin that exports it: export const losses = { ... }.",
+  );
+};
+
+/** Files, of an option that may be repeated. */
+const files: Reader<string[]> = (value, flag) => [value].flat().map((file) => text(file, flag));
+
+export const PLUGIN = optional(
+  "--plugin <file>",
+  "Module with model families, losses, optimizers, schedules, metrics or tasks of your own; may be repeated",
+  files,
+);
 
 const ADAPTER = {
   adapter: withDefault("--adapter <kind>", ADAPTER_KINDS.join(", "), oneOf(ADAPTER_KINDS), "lora"),
@@ -219,8 +255,18 @@ const POLICY = {
   ),
 };
 
+/** Schedules that come with the package. */
+export const SCHEDULE_TYPES = ["linear", "cosine", "constant", "three_rate"] as const;
+
+const LOSS = optional("--loss <name>", "A plugin's loss, instead of the task's", loss);
+
 const OPTIMIZER = {
-  optimizer: withDefault("--optimizer <name>", OPTIMIZER_NAMES.join(", "), oneOf(OPTIMIZER_NAMES), "adamw"),
+  optimizer: withDefault(
+    "--optimizer <name>",
+    `${OPTIMIZER_NAMES.join(", ")}, or a plugin's`,
+    known(OPTIMIZER_NAMES, ADDED.optimizers),
+    "adamw",
+  ),
   momentum: optional("--momentum <x>", "sgd, muon: share of the velocity that stays (default 0, 0.95)", numbers()),
 };
 
@@ -228,6 +274,7 @@ const OPTIMIZER = {
 const TRAINING = {
   ...POLICY,
   ...OPTIMIZER,
+  loss: LOSS,
   epochs: withDefault("--epochs <n>", "Epochs", numbers(), 3),
   batch: withDefault("--batch <n>", "Rows of a batch", counts(), 8),
   maxLength: withDefault("--max-length <n>", "Longest row in tokens", counts(), 128),
@@ -235,8 +282,8 @@ const TRAINING = {
   headLr: optional("--head-lr <x>", "Learning rate of the task's head, on the same schedule", numbers()),
   schedule: withDefault(
     "--schedule <type>",
-    "Learning rate schedule: linear, cosine, constant, or three_rate (from --initial-lr to --lr to --final-lr)",
-    oneOf(["linear", "cosine", "constant", "three_rate"]),
+    "Learning rate schedule: linear, cosine, constant, three_rate (from --initial-lr to --lr to --final-lr), or a plugin's",
+    known(SCHEDULE_TYPES, ADDED.schedules),
     "linear",
   ),
   initialLr: optional("--initial-lr <x>", "three_rate: learning rate at the start", numbers()),
@@ -266,6 +313,7 @@ const ONE_JSON_OBJECT = toggle("--json", "Print one JSON object");
 /** A model, a task and its data. */
 const TASK = {
   model: MODEL,
+  plugin: PLUGIN,
   task: required("--task <name>", TASKS.join(", "), text),
   data: required("--data <path>", "Directory with the task's published files, or its training file", text),
   tagColumn: optional(
@@ -346,6 +394,7 @@ export const ANALYZE = {
 
 /** Options of `analyze memory`, which needs neither weights nor data. */
 export const ANALYZE_MEMORY = {
+  plugin: PLUGIN,
   config: required("--config <file>", "memory: config.json of a model", text),
   freezeBelow: optional("--freeze-below <k>", "memory: layers that SAFE has frozen (default half of them)", counts(0)),
   out: ANALYZE.out,
@@ -369,6 +418,7 @@ export const SCHEDULE = {
 };
 
 export const PLAN = {
+  plugin: PLUGIN,
   config: required("--config <file>", "config.json of a model", text),
   batch: TRAINING.batch,
   length: optional(
@@ -386,6 +436,7 @@ export const PLAN = {
   ...ADAPTER,
   ...MEMORY,
   ...OPTIMIZER,
+  loss: LOSS,
   json: ONE_JSON_OBJECT,
 };
 
@@ -429,6 +480,11 @@ export const TRAIN = {
     "--eval-data <path>",
     "Evaluate on this directory or file instead of the dev set of --data; classes are matched by name",
     text,
+  ),
+  metric: optional(
+    "--metric <name>",
+    `Metric in addition to the task's, which then selects the best evaluation: ${METRIC_NAMES.join(", ")}, or a plugin's`,
+    known(METRIC_NAMES, ADDED.metrics),
   ),
   evalTask: optional("--eval-task <name>", "Task of --eval-data (default: --task)", text),
   evalEvery: optional(
@@ -482,6 +538,7 @@ export const TRAIN = {
 
 export const GENERATE = {
   model: MODEL,
+  plugin: PLUGIN,
   adapter: optional("--adapter <dir>", "Adapter directory (default: the model without an adapter)", text),
   weights: WEIGHTS,
   prompt: optional("--prompt <text>", "Text to continue", text),
@@ -498,6 +555,7 @@ export const GENERATE = {
 };
 
 export const STUDY = {
+  plugin: PLUGIN,
   out: optional(
     "--out <dir>",
     "Where to save runs and tables (default STUDY-output), which workers may share; finished runs in it are reused",
@@ -519,6 +577,7 @@ export const RECIPES_OPTIONS = { json: toggle("--json", "Print one JSON list") }
 
 export const ADVISE = {
   task: TASK.task,
+  plugin: PLUGIN,
   examples: required("--examples <n>", "Training examples", counts()),
   memory: optional("--memory <bytes>", "GPU memory: 8GB (needs --model)", bytes),
   model: optional("--model <dir>", "Directory with a config.json: recommendations come with their bytes", text),
@@ -576,9 +635,22 @@ export function optimizerFrom(
   { optimizer, momentum }: Values<typeof OPTIMIZER>,
   common: CommonOptions = {},
 ): Optimizer {
+  const make = ADDED.optimizers.get(optimizer);
+  if (make) return madeBy(make, optimizer, { ...common, ...given({ momentum }) });
   if (momentum === undefined) return makeOptimizer(optimizer, common);
   if (optimizer === "sgd" || optimizer === "muon") return makeOptimizer(optimizer, { ...common, momentum });
   throw new UsageError(`--momentum does not belong to --optimizer ${optimizer}.`, "Leave it out, or give sgd or muon.");
+}
+
+/** @throws ConfigError where a plugin's function makes no optimizer. */
+function madeBy(make: OptimizerMaker, name: string, options: NamedOptimizerOptions): Optimizer {
+  const optimizer: unknown = make(options);
+  const isMade = typeof optimizer === "object" && optimizer !== null && isOptimizer(optimizer);
+  if (isMade) return optimizer;
+  throw new ConfigError(
+    `The optimizer ${name} of a plugin is ${String(optimizer)}.`,
+    "Return an Optimizer: an object with name, settings, state, hyper and update.",
+  );
 }
 
 /** The trainer's settings that `train` and the analyses share. */
@@ -594,6 +666,7 @@ export function trainerSettings(freeze: PolicyChoice, options: Values<typeof TRA
       maxGradNorm: options.maxGradNorm,
     }),
     schedule: scheduleFrom(options),
+    loss: options.loss,
     ...(options.withoutDropout && { dropout: false }),
   };
 }
@@ -615,8 +688,18 @@ export async function wordNetFor(which: (typeof METEORS)[number]): Promise<WordN
 }
 
 /** The schedule that the options describe. @throws UsageError for a missing rate, and for one of another schedule. */
-function scheduleFrom(options: Values<typeof TRAINING>): ScheduleOptions {
-  const { schedule: type, lr: peak, initialLr, finalLr, warmupRatio = 0, warmupSteps } = options;
+function scheduleFrom(options: Values<typeof TRAINING>): ScheduleOptions | Schedule {
+  const { schedule: name, lr: peak, initialLr, finalLr, warmupRatio = 0, warmupSteps } = options;
+  const added = ADDED.schedules.get(name);
+  const own = Object.entries({ initialLr, finalLr, warmupRatio: options.warmupRatio, warmupSteps }).find(
+    ([, value]) => value !== undefined,
+  );
+  if (added && !own) return added;
+  const type = SCHEDULE_TYPES.find((shipped) => shipped === name);
+  if (type === undefined) {
+    const flag = own?.[0].replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+    throw new UsageError(`--${flag} does not belong to the plugin's --schedule ${name}.`, "Leave it out.");
+  }
   const warmup = warmupSteps === undefined ? { warmupRatio } : { warmupSteps };
   if (type === "three_rate") {
     const [initial, final] = [needed(initialLr, "--initial-lr"), needed(finalLr, "--final-lr")];

@@ -61,12 +61,10 @@ export function shortened<
   Options extends Pick<TrainerOptions, "data" | "accumulate" | "epochs" | "steps" | "schedule">,
 >(options: Options, share = SEARCH_SHARE): Options & { readonly steps: number } {
   const { schedule = {} } = options;
-  const { warmupSteps } = schedule;
-  return {
-    ...options,
-    steps: Math.max(1, Math.round(share * runLength(options).totalSteps)),
-    schedule: warmupSteps === undefined ? schedule : { ...schedule, warmupSteps: Math.round(share * warmupSteps) },
-  };
+  const steps = Math.max(1, Math.round(share * runLength(options).totalSteps));
+  // A function is told the number of steps.
+  if (typeof schedule === "function" || schedule.warmupSteps === undefined) return { ...options, steps };
+  return { ...options, steps, schedule: { ...schedule, warmupSteps: Math.round(share * schedule.warmupSteps) } };
 }
 
 const FILE = "learning-rates.json";

@@ -16,6 +16,7 @@ import {
   DOWNLOAD,
   GENERATE,
   PLAN,
+  PLUGIN,
   RECIPES_OPTIONS,
   REPORT,
   SCHEDULE,
@@ -28,6 +29,7 @@ import type { OptionSet, RawOptions } from "./options";
 import { planCommand } from "./plan";
 import { recipesCommand } from "./recipes/command";
 import { reportCommand } from "./report";
+import { loadPlugins } from "./plugin/load";
 import { Interrupted } from "./resumable-run";
 import { studyCommand } from "./study/command";
 import { trainCommand } from "./train";
@@ -95,6 +97,9 @@ async function main(): Promise<number> {
         `Commands: ${cli.commands.map(({ name }) => name).join(", ")}; safetape --help lists their options.`,
       );
     }
+    const { plugin } = cli.options;
+    if (plugin !== undefined && cli.matchedCommand.hasOption("plugin"))
+      await loadPlugins(PLUGIN.read(plugin, "--plugin") ?? []);
     await cli.runMatchedCommand();
     return 0;
   } catch (error) {

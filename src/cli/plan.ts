@@ -18,6 +18,7 @@ export async function planCommand(raw: RawOptions, print: Print): Promise<void> 
     config: await readJson(await openDirectory(dirname(options.config)), basename(options.config), CONFIG),
     adapter: adapterFrom(options),
     optimizer: optimizerFrom(options),
+    loss: options.loss,
     batch,
     ...(length !== undefined && { length }),
     ...(targetLength !== undefined && { targetLength }),

@@ -69,7 +69,7 @@ export async function trainCommand(given: RawOptions, print: Print): Promise<voi
   const model = createModel(config);
   const maxLength = Math.min(model.maxLength, options.maxLength);
   const length = model.image ? {} : { length: maxLength };
-  const { weights, ...memory } = memorySettings(options, { config, adapter, ...length });
+  const { weights, ...memory } = memorySettings(options, { config, adapter, loss: options.loss, ...length });
   const run = await ResumableRun.open(options, outPath);
   const split = options.split === "files" ? undefined : options.split;
   const reading = { model, maxLength, split, wordNet, tagging, choose: trainingChooser(options), ...load };
@@ -102,7 +102,7 @@ export async function trainCommand(given: RawOptions, print: Print): Promise<voi
     using loaded = await loadWeights();
     using trainer = await Trainer.create({ ...shortened(optionsAt(rate)), model: loaded });
     await trainer.train();
-    const metrics = await evaluateTask(trainer, evalTask, evaluated, options.batch);
+    const metrics = await evaluateTask(trainer, evalTask, evaluated, options.batch, { metric: options.metric });
     screen.say(`learning rate ${rate}  ${metricWords(metrics)}`);
     return metrics;
   };
@@ -130,6 +130,7 @@ export async function trainCommand(given: RawOptions, print: Print): Promise<voi
     progress("evaluating", (onProgress) =>
       evaluateTask(trainer, evalTask, evaluated, options.batch, {
         onProgress,
+        metric: options.metric,
         ...(isLast && generation && { generation }),
       }),
     );
@@ -178,7 +179,10 @@ const CONFIG = v.record(v.string(), v.unknown());
  * `--memory-budget`. That choice is printed on stderr.
  * @throws UsageError for `--fit` without a budget, MemoryBudgetError with the smallest budget that suffices.
  */
-function memorySettings(options: TrainOptions, planned: Pick<PredictOptions, "config" | "adapter" | "length">) {
+function memorySettings(
+  options: TrainOptions,
+  planned: Pick<PredictOptions, "config" | "adapter" | "length" | "loss">,
+) {
   const { weights, activations, recompute, batch, accumulate, microBatch, memoryBudget } = options;
   if (!options.fit) {
     return { weights, activations, recompute, accumulate, ...(microBatch !== undefined && { microBatch }) };

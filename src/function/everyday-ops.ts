@@ -400,3 +400,12 @@ export const maxPool2d = (x: Value, size: number | readonly [number, number], op
 /** The mean of each window, where padding counts as zeros. x [n, c, h, w]; size and stride as those of torch.nn.AvgPool2d. */
 export const avgPool2d = (x: Value, size: number | readonly [number, number], options: WindowOptions = {}): Value =>
   mean(pooled(x, size, options, 0), { axes: [2] });
+
+/**
+ * 1 at the place of each id, else 0: ids i32 [...] gives f32 [..., classes]; zeros for an id outside. It reads a table
+ * [classes, classes], so it is for classes and not for vocabularies. Ids have no gradient.
+ */
+export function oneHot(ids: Value, classes: number): Value {
+  const diagonal = Float32Array.from({ length: classes * classes }, (_, i) => Number(i % (classes + 1) === 0));
+  return gather(recorderOf(ids).constant(diagonal, [classes, classes]), ids);
+}

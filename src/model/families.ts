@@ -1,4 +1,5 @@
 import { ConfigError } from "../base/errors";
+import { Registry } from "../base/registry";
 import { bert, electra, roberta, xlmRoberta } from "./bert";
 import { labelNamesOf } from "./config";
 import type { StoredNames } from "./config";
@@ -13,7 +14,19 @@ const FAMILIES: Readonly<Record<string, Family>> = {
   electra,
 };
 
-/** Supported values of `model_type`. */
+/** A family of a program's own. */
+export interface AddedFamily {
+  readonly family: Family;
+  /** Beginning of its names of architectures. */
+  readonly architecture: string;
+  /** Whether its decoder reads the output of an encoder. */
+  readonly isEncoderDecoder: boolean;
+}
+
+/** Families of a program's own, by `model_type`; see `registerFamily`. */
+export const ADDED_FAMILIES = new Registry<AddedFamily>("model family");
+
+/** Values of `model_type` that come with the package. */
 export const MODEL_TYPES: readonly string[] = [...Object.keys(FAMILIES), ...FURTHER_TYPES];
 
 /**
@@ -27,14 +40,15 @@ export async function loadFamily(config: Readonly<Record<string, unknown>>): Pro
 
 function familyOf(type: unknown): Family {
   const families = { ...FAMILIES, ...FURTHER_FAMILIES };
-  const family = typeof type === "string" && Object.hasOwn(families, type) ? families[type] : undefined;
+  const shipped = typeof type === "string" && Object.hasOwn(families, type) ? families[type] : undefined;
+  const family = shipped ?? ADDED_FAMILIES.get(String(type))?.family;
   if (family) return family;
   if (MODEL_TYPES.includes(String(type))) {
     throw new ConfigError(`The family ${String(type)} is not loaded.`, "Call `await loadFamily(config)` first.");
   }
   throw new ConfigError(
     `config.json: model_type ${JSON.stringify(type)} is not supported.`,
-    `Supported families: ${MODEL_TYPES.join(", ")}.`,
+    `Supported families: ${[...MODEL_TYPES, ...ADDED_FAMILIES.names].join(", ")}.`,
   );
 }
 
@@ -117,11 +131,12 @@ export function withHead(config: Readonly<Record<string, unknown>>, options: Hea
   const { labelNames } = options;
   if ((options.task ?? options.labels ?? labelNames) === undefined) return { ...config };
   const type = String(config["model_type"]);
-  const writing = ENCODER_DECODERS.includes(type) ? "seq2seq" : "causal_lm";
+  const added = ADDED_FAMILIES.get(type);
+  const writing = ENCODER_DECODERS.includes(type) || added?.isEncoderDecoder ? "seq2seq" : "causal_lm";
   const task = options.task === "generation" ? writing : (options.task ?? labelledTask(createModel(config).task));
   const labels = options.labels ?? FIXED_LABELS[task];
   const irregular = task === "causal_lm" ? LANGUAGE_MODELS[type] : undefined;
-  const architecture = irregular ?? `${ARCHITECTURES[type] ?? type}${ENDINGS[task]}`;
+  const architecture = irregular ?? `${ARCHITECTURES[type] ?? added?.architecture ?? type}${ENDINGS[task]}`;
   const { problem_type: problem, ...rest } = config;
   const keepsProblem =
     problem !== undefined && problem !== "regression" && task === "sequence_classification" && labels !== 1;

@@ -4,7 +4,7 @@ import type { Tape, Value } from "../tape/tape";
 /**
  * Evaluates a tape forward in float64 on the CPU, by the references of its ops. Tests compare the results of every adapter
  * with it. It is slow; use small shapes.
- * @param externals every parameter and input, by name.
+ * @param externals every parameter and input that is no constant, by name.
  * @returns the tensors of `values`, in their order.
  */
 export function evaluate(
@@ -14,7 +14,9 @@ export function evaluate(
 ): ReferenceTensor[] {
   const computed = new Map<number, ReferenceTensor>();
   const tensorOf = (id: number): ReferenceTensor => {
-    const { origin } = tape.values[id]!;
+    const { origin, shape } = tape.values[id]!;
+    const constant = origin.kind === "input" ? tape.constants.get(origin.name) : undefined;
+    if (constant) return { shape, data: Float64Array.from(constant) };
     const tensor = origin.kind === "node" ? computed.get(id) : externals[origin.name];
     if (!tensor) throw new Error(`The reference lacks ${origin.kind === "node" ? `value ${id}` : origin.name}.`);
     return tensor;

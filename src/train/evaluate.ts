@@ -8,6 +8,7 @@ import type { Model } from "../model/model";
 import type { Executor } from "../run/executor";
 import type { TensorStore } from "../run/store";
 import type { Plan } from "../tape/plan";
+import type { Loss } from "./options";
 import { EVALUATION_LOSS, evaluationPlan, LOGITS } from "./plans/evaluation-plan";
 import { batchInputs, countedLabels } from "./plans/inputs";
 
@@ -19,6 +20,8 @@ export interface EvaluationParts {
   readonly store: TensorStore;
   /** Rows that run at the same time. Default: complete batches. */
   readonly rows?: number | undefined;
+  /** Default: the task's. */
+  readonly loss?: Loss | undefined;
 }
 
 /** A model's loss and predictions on some batches. */
@@ -46,7 +49,7 @@ export type WithParts = <T>(body: (parts: EvaluationParts, onProgress: () => voi
 
 /** Runs batches forward without dropout. Logits are read back except for models that write texts. */
 export async function evaluate(
-  { loaded: { model }, adapter, rows }: EvaluationParts,
+  { loaded: { model }, adapter, rows, loss }: EvaluationParts,
   withParts: WithParts,
   batches: Iterable<Batch>,
   seeLogits?: SeeLogits,
@@ -74,12 +77,13 @@ export async function evaluate(
         for (; !current.done; current = remaining.next()) {
           const batch = current.value;
           const key = shapeKey(batch);
-          const plan =
-            plans.get(key) ?? evaluationPlan(parts.loaded, parts.adapter, batch, parts.loaded.engine.device.limits);
+          const { limits } = parts.loaded.engine.device;
+          const plan = plans.get(key) ?? evaluationPlan(parts.loaded, parts.adapter, batch, limits, loss);
           plans.set(key, plan);
           await hold(plan);
           const counted = countedLabels(model, batch);
-          const inputs = batchInputs(model, batch, { labels: counted, virtualTokens });
+          const weighsLabels = loss !== undefined;
+          const inputs = batchInputs(model, batch, { labels: counted, virtualTokens, weighsLabels });
           collectOutputs(batch, counted, await parts.executor.run(plan, parts.store, inputs));
           onProgress();
         }

@@ -5,9 +5,12 @@ import type { Policy } from "../freeze/policy";
 import type { Directory } from "../io/directory";
 import type { LoadedModel } from "../io/load-model";
 import type { HostTensor } from "../io/safetensors";
+import type { Forward } from "../model/forward";
+import type { BatchSize } from "../model/model";
 import type { ActivationFormat } from "../op/pack";
 import type { OptimizerOptions } from "../optimizer/adamw";
 import type { Optimizer } from "../optimizer/optimizer";
+import type { Value } from "../tape/tape";
 
 /** Where a trainer's batches come from. `Batches` and `ImageBatches` are batch sources. */
 export interface BatchSource {
@@ -27,6 +30,30 @@ export interface BatchSource {
 }
 
 export type { OptimizerOptions } from "../optimizer/adamw";
+
+/** What a loss of one's own reads of a batch, as values of the tape. A value that it does not read costs nothing. */
+export interface LossBatch extends BatchSize {
+  /**
+   * Classes, i32, of the logits' shape without its last axis, and -100 where nothing is predicted; of a language model, those of the next
+   * tokens. Positions [size, 2] for question answering, f32 [size] for regression.
+   */
+  readonly labels: Value;
+  /** f32 of the labels' shape: 1 / (labels that count in the step) for each label that counts, 0 for others and for padding. */
+  readonly weights: Value;
+  /** f32 [1]: 1 / (labels that count in the step). */
+  readonly normalizer: Value;
+}
+
+/**
+ * Records a loss of one's own, one f32 number. The sum of the labels' losses times `weights` is their mean over the whole step, in
+ * however many parts it runs. Checkpoints know it by its name.
+ * @param forward the forward pass, for tensors and dropout.
+ * @param logits [size, classes], or [size, tokens, classes] for tasks on tokens.
+ */
+export type Loss = (forward: Forward, logits: Value, batch: LossBatch) => Value;
+
+/** The factor of every learning rate at a step, from 0, of so many in all. It must depend on these alone. Checkpoints know it by its name. */
+export type Schedule = (step: number, totalSteps: number) => number;
 
 /** The learning rate over the steps of a run. */
 export type ScheduleOptions = WarmupSchedule | ThreeRateSchedule;
@@ -120,7 +147,9 @@ export interface TrainerOptions {
   readonly microBatch?: number | "fit";
   /** An optimizer, such as `sgd({ learningRate: 0.1 })`, or options of AdamW. Default AdamW. */
   readonly optimizer?: Optimizer | OptimizerOptions;
-  readonly schedule?: ScheduleOptions;
+  readonly schedule?: ScheduleOptions | Schedule;
+  /** Takes the place of the task's loss, in evaluation too. A language model's logits are then complete in memory. */
+  readonly loss?: Loss | undefined;
   /** As in torch.nn.CrossEntropyLoss. Default 0. */
   readonly labelSmoothing?: number;
   /** Whether the dropout of the model and of the adapter is active. Default true. */

@@ -104,6 +104,8 @@ describe("functions of values", () => {
     ["concat", (a) => ops.concat([a, a], -1), [2, 6], [0.5, 2, 3, 0.5, 2, 3, 1.5, 0.25, 4, 1.5, 0.25, 4]],
     ["concat of 20", (_, b) => ops.concat(Array.from({ length: 20 }, () => b)), [60], [...B, ...B, ...B]],
     ["gather", (a) => ops.gather(a, ops.argmax(a)), [2, 3], [0, 0, 0, 0, 0, 0]],
+    ["oneHot", (a) => ops.oneHot(ops.argmax(a), 3), [2, 3], [0, 0, 1, 0, 0, 1]],
+    ["oneHot of ids outside", (a) => ops.oneHot(ops.argmax(a), 2), [2, 2], [0, 0, 0, 0]],
     ["gather of numbers", (a, b) => ops.gather(b, ops.argmax(a, { axis: 0 })), [3], [0.5, 2, 0.5]],
   ])("move elements: %s", (_name, body, shape, expected) => {
     const result = valuesOf(body);

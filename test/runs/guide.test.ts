@@ -17,6 +17,9 @@ import {
   TRAIN,
 } from "../../src/cli/flags";
 import type { OptionSet } from "../../src/cli/options";
+import { loadPlugins } from "../../src/cli/plugin/load";
+import { trainCommand } from "../../src/cli/train";
+import { parseJson } from "../support/json";
 import { useDevice } from "../support/engine";
 import { blocksOf, syntaxErrors } from "../support/guide";
 import { checkOp } from "../../src/testing/check-op";
@@ -123,5 +126,29 @@ describe("the op that a reader of the guide writes", () => {
     // The page exports this op.
     const { softSign } = (await run("op")) as { softSign: Op };
     expect(await checkOp(new Engine(device), softSign)).toEqual([]);
+  });
+});
+
+describe("the plugin that a reader of the guide writes", () => {
+  it("is chosen by name on the command line: a task, a loss, an optimizer, a schedule and a metric", async () => {
+    await run("plugin");
+    const lines = Array.from({ length: 40 }, (_, i) => `${i % 2} the film is ${i % 2 ? "good" : "bad"}`);
+    writeFileSync("lines.txt", `${lines.join("\n")}\n`);
+    const named = { task: "lines", loss: "robust", optimizer: "heavy", schedule: "trapezoid", metric: "worstClass" };
+    const given = { ...named, model: "examples/model", data: "lines.txt", out: "plugged", epochs: 1, json: true };
+    const forget = await loadPlugins(["plugin.mjs"]);
+    const printed: string[] = [];
+    try {
+      await trainCommand({ ...given, quiet: true }, (line) => void printed.push(line));
+    } finally {
+      forget();
+    }
+    const { metrics } = parseJson<{ metrics: Record<string, number> }>(printed.at(-1)!);
+    expect(Object.keys(metrics)).toEqual(["worstClass", "accuracy", "loss"]);
+    expect(metrics["worstClass"]).toBeLessThanOrEqual(metrics["accuracy"]!);
+    // The distance of probabilities of two classes is at most 2.
+    expect(metrics["loss"]).toBeLessThan(2);
+    const { options } = parseJson<{ options: object }>(readFileSync("plugged/run.json", "utf8"));
+    expect(options).toMatchObject(named);
   });
 });

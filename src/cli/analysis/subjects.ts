@@ -30,7 +30,7 @@ export async function subjects(session: AnalysisSession): Promise<Named<Subject>
     }
     const loaded = options.saved.map(async (path) => {
       const { adapter, tensors } = await loadAdapter(await openDirectory(path), model);
-      return { name: basename(path), result: { model, adapter, tensors } };
+      return { name: basename(path), result: { model, adapter, tensors, loss: training.loss } };
     });
     return Promise.all(loaded);
   }

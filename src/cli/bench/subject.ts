@@ -1,11 +1,10 @@
-import { resolve } from "node:path";
-import { pathToFileURL } from "node:url";
 import { SafetapeError } from "../../base/errors";
 import type { Attributes, Op, OpCase } from "../../op/declaration";
 import { OPS } from "../../ops/index";
 import { Recorder } from "../../tape/tape";
 import { nearestNames } from "../nearest";
 import { UsageError } from "../options";
+import { exportsOf } from "../plugin/module";
 
 /** Shapes of inputs, by slot. */
 export type Shapes = Readonly<Record<string, readonly number[]>>;
@@ -29,18 +28,9 @@ export function shippedOp(name: string): (typeof OPS)[number] {
 }
 
 async function opsOfModule(file: string): Promise<readonly Op[]> {
-  let exported: unknown;
-  try {
-    exported = await import(pathToFileURL(resolve(file)).href);
-  } catch (error) {
-    const message = error instanceof Error ? error.message : String(error);
-    throw new UsageError(
-      `${file} cannot be loaded: ${message.split("\n", 1)[0]}`,
-      "Give a module that exports ops made by defineOp; run it with node to see where it throws.",
-    );
-  }
+  const exported = await exportsOf(file, "a module that exports ops made by defineOp");
   // An op may be exported by its name and as the default.
-  const ops = [...new Set(Object.values(exported as Readonly<Record<string, unknown>>))].filter(isOp);
+  const ops = [...new Set(Object.values(exported))].filter(isOp);
   if (ops.length > 0) return ops;
   throw new UsageError(
     `${file} exports no op.`,

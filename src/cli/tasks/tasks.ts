@@ -4,6 +4,7 @@ import { FASHION_MNIST_CLASSES } from "../../data/idx";
 import type { HeadOptions } from "../../model/families";
 import type { Task } from "../../model/model";
 import { UsageError } from "../options";
+import { ADDED } from "../plugin/registries";
 import { classNames, readCifarTask, readImagesTask, readMnistTask } from "./images";
 import type { Tagging, TaskData, TaskOptions } from "./task-data";
 import { readAgNewsTask, readChatTask, readE2eTask, readGlueTask, readPairsTask, readSamsumTask } from "./text";
@@ -53,14 +54,17 @@ const OTHER_TASKS: Readonly<Record<string, OtherTask>> = {
   },
 };
 
-/** Names of all tasks. */
+/** Names of all tasks that come with the package. */
 export const TASKS: readonly string[] = [...Object.keys(GLUE_TASKS), ...Object.keys(OTHER_TASKS)];
 
 const unknownTask = (task: string): UsageError =>
-  new UsageError(`--task is ${task}.`, `It may be ${TASKS.join(", ")}.`);
+  new UsageError(`--task is ${task}.`, `It may be ${[...TASKS, ...ADDED.tasks.names].join(", ")}.`);
 
-const otherTask = (task: string): OtherTask | undefined =>
-  Object.hasOwn(OTHER_TASKS, task) ? OTHER_TASKS[task] : undefined;
+function otherTask(task: string): OtherTask | undefined {
+  const added = ADDED.tasks.get(task);
+  if (added) return { head: () => added.head, read: async (options) => added.read(options) };
+  return Object.hasOwn(OTHER_TASKS, task) ? OTHER_TASKS[task] : undefined;
+}
 
 /**
  * The head of a model for a task whose data are at `path`.
@@ -91,7 +95,10 @@ const UNDIVIDED: readonly string[] = ["lm", "chat", "pairs", "e2e", "samsum"];
 /** Reads the files of a task. @throws UsageError for an unknown task, and for a split that the task does not have. */
 export async function readTask(task: string, options: TaskOptions): Promise<TaskData> {
   const { split } = options;
-  if (split !== undefined && (UNDIVIDED.includes(task) || (split === "mismatched" && task !== "mnli"))) {
+  if (
+    split !== undefined &&
+    (UNDIVIDED.includes(task) || ADDED.tasks.get(task) || (split === "mismatched" && task !== "mnli"))
+  ) {
     throw new UsageError(`--split ${split} cannot be used for ${task}.`, "Leave it out.");
   }
   const other = otherTask(task);

@@ -8,7 +8,7 @@ import { optimizerOf } from "../../optimizer/adamw";
 import { optimizerRecord } from "../../optimizer/settings";
 import { runLength } from "../estimate/run-length";
 import type { RunResources } from "../loop/resources";
-import type { TrainerOptions } from "../options";
+import type { ScheduleOptions, TrainerOptions } from "../options";
 import { probeBatches } from "../plans/comparison-trace";
 import { budgetBytes } from "../plans/step-choice";
 import { fixedSpecs, trainableSpecs } from "../tensors/specs";
@@ -27,7 +27,7 @@ export type IdentityParts = Pick<RunResources, "options" | "first" | "start"> &
 export async function runIdentity({ options, first, start, compaction }: IdentityParts): Promise<RunIdentity> {
   const { model: loaded, adapter, policy, data, probe } = options;
   const { totalSteps, accumulate } = runLength(options);
-  const { type = "linear", warmupSteps, warmupRatio = 0, ...rates } = options.schedule ?? {};
+  const { schedule = {} } = options;
   // AdaLoRA's total_step is written when a file is saved, and changes during a run.
   const { total_step: _, ...adapterConfig } = adapter.peftConfig(loaded.completeModel);
   const { epoch: _epoch, position: _position, ...dataState } = stateRecord(start.state);
@@ -50,11 +50,18 @@ export async function runIdentity({ options, first, start, compaction }: Identit
     seed: options.seed ?? 0,
     memoryBudget: Number.isFinite(budget) ? budget : undefined,
     optimizer: optimizerRecord(optimizerOf(options.optimizer)),
-    schedule: { type, warmup: warmupSteps ?? Math.ceil(warmupRatio * totalSteps), ...rates },
+    schedule: typeof schedule === "function" ? { type: schedule.name } : scheduleRecord(schedule, totalSteps),
+    loss: options.loss?.name,
     policy: { name: policy?.name ?? "never", ...policy?.settings },
     probe: probe && (await probeDigest(probe)),
   };
   return Object.fromEntries(flatten(identity));
+}
+
+/** A schedule with its defaults, and its warm-up in steps. */
+function scheduleRecord(schedule: ScheduleOptions, totalSteps: number): Record<string, unknown> {
+  const { type = "linear", warmupSteps, warmupRatio = 0, ...rates } = schedule;
+  return { type, warmup: warmupSteps ?? Math.ceil(warmupRatio * totalSteps), ...rates };
 }
 
 /** Options that are newer than some checkpoints, with the values by which runs of that time went. */

@@ -13,7 +13,7 @@ import type { Explanation } from "../../tape/explain";
 import { plan as planTape } from "../../tape/plan";
 import type { Plan } from "../../tape/plan";
 import { footprint } from "../plans/footprint";
-import type { OptimizerOptions, Recompute } from "../options";
+import type { Loss, OptimizerOptions, Recompute } from "../options";
 import { checkRecompute, recomputedSections } from "../plans/recompute";
 import { sidePlans } from "../plans/side-plans";
 import type { SidePlanOptions } from "../plans/side-plans";
@@ -42,6 +42,8 @@ export interface PredictOptions {
   readonly recompute?: Recompute;
   /** The run's optimizer: its state counts, and each learning rate is an input of the update. Default AdamW's defaults. */
   readonly optimizer?: Optimizer | OptimizerOptions;
+  /** A loss of one's own. Default: the task's. */
+  readonly loss?: Loss | undefined;
   /** Whatever learns below this layer is frozen, embeddings included. Default 0: all learns. */
   readonly freezeBelow?: number;
 }
@@ -83,6 +85,7 @@ export function plan(options: PredictOptions): Prediction {
     batch: { size, length, targetLength },
     isTraining: true,
     differentiable: true,
+    loss: options.loss,
   });
   const { tape, loss } = traced;
   const trainable = new Set(live.keys());

@@ -95,7 +95,7 @@ function checkMayCut(optimizer: Optimizer, pruning: PruningPlans | undefined, li
  * options.
  */
 export function preflight(options: TrainerOptions, given: Batch | (() => Batch), pruning?: PruningPlans): Preflight {
-  const { model: loaded, adapter, data, accumulate = 1, labelSmoothing = 0 } = options;
+  const { model: loaded, adapter, data, accumulate = 1, labelSmoothing = 0, loss } = options;
   const { model, fragileNorms } = loaded;
   runLength(options);
   checkTrainable(model, adapter);
@@ -113,6 +113,12 @@ export function preflight(options: TrainerOptions, given: Batch | (() => Batch),
       "Use another policy, such as upperLayers(), or another adapter.",
     );
   }
+  if (loss && labelSmoothing > 0) {
+    throw new ConfigError(
+      `labelSmoothing ${labelSmoothing} is of the task's loss, and the run has the loss ${loss.name}.`,
+      "Leave labelSmoothing out.",
+    );
+  }
   if (options.mergeOnFreeze) checkMergeOnFreeze(options);
   const merges = options.mergeOnFreeze ? new MergeChoice(model, adapter) : undefined;
   const budget = budgetBytes(options);
@@ -122,7 +128,7 @@ export function preflight(options: TrainerOptions, given: Batch | (() => Batch),
   const book: PlanBook = new PlanBook(
     {
       planned,
-      traced: { adapter, labelSmoothing, isTraining: options.dropout ?? true },
+      traced: { adapter, labelSmoothing, loss, isTraining: options.dropout ?? true },
       limits: side.limits,
       activations: options.activations,
       accumulates: accumulate > 1,
@@ -144,6 +150,12 @@ export function preflight(options: TrainerOptions, given: Batch | (() => Batch),
   book.freezeTo(reached);
   const gradients = new Set(book.plans.flatMap((plan) => [...plan.gradients.keys()]));
   const live = new Map([...specs].filter(([name]) => gradients.has(name)));
+  if (loss && live.size === 0) {
+    throw new ConfigError(
+      `The loss ${loss.name} depends on none of the ${specs.size} tensors that ${adapter.kind} trains.`,
+      "Compute it from the logits.",
+    );
+  }
   checkMayFreeze(options, live);
   checkGroupsLearn(side.optimizer, options, live);
   checkMayCut(side.optimizer, pruning, live);

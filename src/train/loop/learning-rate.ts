@@ -1,6 +1,7 @@
 import { ConfigError } from "../../base/errors";
 import { isOptimizer } from "../../optimizer/adamw";
-import type { ScheduleOptions, ThreeRateSchedule, TrainerOptions } from "../options";
+import { runLength } from "../estimate/run-length";
+import type { Schedule, ScheduleOptions, ThreeRateSchedule, TrainerOptions } from "../options";
 
 /**
  * A schedule of three learning rates, as the empirical study of PEFT has them (initial, after warm-up, after annealing):
@@ -12,10 +13,16 @@ export function threeRate(initial: number, peak: number, final: number, warmupSt
 
 /**
  * Options in which the optimizer has the learning rate that the schedule's factors belong to.
- * @throws ConfigError for numbers that are negative or not finite, and for a learning rate beside a schedule of three rates.
+ * @throws ConfigError for numbers that are negative or not finite, which a schedule of one's own may not return for any step either, and for a
+ * learning rate beside a schedule of three rates.
  */
 export function withScheduledRate(options: TrainerOptions): TrainerOptions {
   const { schedule = {}, optimizer = {} } = options;
+  if (typeof schedule === "function") {
+    const { totalSteps } = runLength(options);
+    for (let step = 0; step < totalSteps; step++) scheduleFactor(step, totalSteps, schedule);
+    return options;
+  }
   const { warmupSteps = 0, warmupRatio = 0 } = schedule;
   if (!(warmupSteps >= 0) || !(warmupRatio >= 0)) {
     throw new ConfigError(
@@ -47,8 +54,17 @@ export function withScheduledRate(options: TrainerOptions): TrainerOptions {
  * Factor of the learning rate at a step (from 0), as in Hugging Face's schedules: step / warm-up during warm-up, then
  * (total - step) / (total - warm-up) for `linear`, or half a cosine over the same interval. For three rates, the rate
  * divided by `peak`.
+ * @throws ConfigError for a factor of a schedule of one's own that is negative or not finite.
  */
-export function scheduleFactor(step: number, totalSteps: number, schedule: ScheduleOptions = {}): number {
+export function scheduleFactor(step: number, totalSteps: number, schedule: ScheduleOptions | Schedule = {}): number {
+  if (typeof schedule === "function") {
+    const factor = schedule(step, totalSteps);
+    if (Number.isFinite(factor) && factor >= 0) return factor;
+    throw new ConfigError(
+      `The schedule ${schedule.name} gives ${factor} at step ${step} of ${totalSteps}.`,
+      "Return a factor of the learning rate: a number from 0.",
+    );
+  }
   const warmupSteps = schedule.warmupSteps ?? Math.ceil((schedule.warmupRatio ?? 0) * totalSteps);
   const [first, last] =
     schedule.type === "three_rate" ? [schedule.initial / schedule.peak, schedule.final / schedule.peak] : [0, 0];

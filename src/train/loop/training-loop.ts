@@ -222,9 +222,9 @@ export class TrainingLoop {
   async evaluationParts(): Promise<EvaluationParts> {
     const { merging, executor, state, book } = this.resources;
     await merging?.mergeFrozen();
-    const { model: loaded, adapter, memoryBudget } = this.options;
+    const { model: loaded, adapter, memoryBudget, loss } = this.options;
     const rows = memoryBudget === undefined ? undefined : book.choice.rows;
-    return { loaded, adapter: merging?.unmergedAdapter ?? adapter, executor, store: state, rows };
+    return { loaded, adapter: merging?.unmergedAdapter ?? adapter, executor, store: state, rows, loss };
   }
 
   /**

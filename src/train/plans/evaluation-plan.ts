@@ -5,6 +5,7 @@ import type { BatchSize } from "../../model/model";
 import type { Limits } from "../../op/limits";
 import { plan } from "../../tape/plan";
 import type { Plan } from "../../tape/plan";
+import type { Loss } from "../options";
 import { trace } from "./trace";
 
 /** Outputs of an evaluation: the mean loss [1], and the logits, except of a language model. */
@@ -14,6 +15,7 @@ export const LOGITS = "logits";
 /**
  * The plan that evaluates a batch of some shape: one forward pass without dropout.
  * @param adapter undefined for the model as it was loaded.
+ * @param ownLoss in place of the task's.
  * @throws DataError for rows that are longer than the model takes.
  */
 export function evaluationPlan(
@@ -21,8 +23,10 @@ export function evaluationPlan(
   adapter: Adapter | undefined,
   batch: BatchSize,
   limits: Limits,
+  ownLoss?: Loss,
 ): Plan {
-  const { tape, loss, logits } = trace({ model, adapter, batch: shapeOf(batch), isTraining: false, fragileNorms });
+  const options = { model, adapter, batch: shapeOf(batch), isTraining: false, fragileNorms, loss: ownLoss };
+  const { tape, loss, logits } = trace(options);
   const outputs = model.output ? { [EVALUATION_LOSS]: loss } : { [EVALUATION_LOSS]: loss, [LOGITS]: logits };
   return plan(tape, { outputs, limits });
 }

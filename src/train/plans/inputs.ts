@@ -4,6 +4,7 @@ import { IGNORED_LABEL } from "../../data/sample";
 import type { EncoderDecoder, ImageSpec, Model } from "../../model/model";
 import { randomBits } from "../../ops/shared/dropout";
 import type { Inputs } from "../../run/executor";
+import { LABEL_WEIGHTS } from "./trace";
 
 /** Number of labels of a batch that count in its loss. */
 export function countedLabels(model: Model, batch: Batch): number {
@@ -30,6 +31,8 @@ export interface InputOptions {
   readonly seed?: MaskSeed;
   /** Number of virtual tokens that an adapter puts before each text. Default 0. */
   readonly virtualTokens?: number | undefined;
+  /** Whether a loss of one's own may read the weights of labels. Default false. */
+  readonly weighsLabels?: boolean;
 }
 
 /**
@@ -39,10 +42,13 @@ export interface InputOptions {
 export function batchInputs(model: Model, batch: Batch, options: InputOptions = {}): Inputs {
   checkBatch(model, batch);
   const { labels = 1, runs = 1, seed = { run: 0, batch: 0 }, virtualTokens = 0 } = options;
-  const { size, rows } = batch;
+  const { size } = batch;
   const length = batch.length + virtualTokens;
   const { firstPosition = 0 } = model;
   const positions = Int32Array.from({ length }, (_, i) => firstPosition + i);
+  const isRegression = model.task === "regression";
+  const targets = isRegression ? regressionTargets(batch) : { labels: classLabels(model, batch, virtualTokens) };
+  const normalizer = 1 / Math.max(1, labels);
   return {
     ...(batch.pixels && model.image
       ? { patches: patchesOf(batch.pixels, size, model.image) }
@@ -55,16 +61,28 @@ export function batchInputs(model: Model, batch: Batch, options: InputOptions = 
     positions,
     first_tokens: Int32Array.from({ length: size }, (_, row) => row * length),
     seed: maskSeeds(seed, size),
-    normalizer: Float32Array.of(1 / Math.max(1, labels)),
+    normalizer: Float32Array.of(normalizer),
     penalty_share: Float32Array.of(1 / runs),
-    ...(model.task === "regression"
-      ? {
-          targets: Float32Array.from(batch.labels),
-          target_mask: Int32Array.from({ length: size }, (_, i) => (i < rows ? 1 : 0)),
-        }
-      : { labels: classLabels(model, batch, virtualTokens) }),
+    ...targets,
+    ...(options.weighsLabels && { [LABEL_WEIGHTS]: labelWeights(targets, normalizer) }),
   };
 }
+
+interface Targets {
+  readonly labels?: Int32Array;
+  readonly target_mask?: Int32Array;
+}
+
+const regressionTargets = ({ labels, size, rows }: Batch) => ({
+  targets: Float32Array.from(labels),
+  target_mask: Int32Array.from({ length: size }, (_, i) => (i < rows ? 1 : 0)),
+});
+
+/** What each label counts in the mean over a step. */
+const labelWeights = ({ labels, target_mask: mask = new Int32Array() }: Targets, normalizer: number): Float32Array =>
+  labels
+    ? Float32Array.from(labels, (label) => (label === IGNORED_LABEL ? 0 : normalizer))
+    : Float32Array.from(mask, (counts) => counts * normalizer);
 
 /** The seeds of the masks of the rows, or of each of their parts, two words each [rows * parts, 2]. */
 function maskSeeds({ run, batch, firstRow = 0 }: MaskSeed, rows: number, parts = 1): Uint32Array {

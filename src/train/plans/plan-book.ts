@@ -24,7 +24,7 @@ export interface PlanBookOptions {
   /** The model; plans follow from what it is when they are made. */
   readonly planned: PlannedModel;
   /** The adapter, and how the forward pass is traced. */
-  readonly traced: Pick<TraceOptions, "adapter" | "isTraining" | "labelSmoothing">;
+  readonly traced: Pick<TraceOptions, "adapter" | "isTraining" | "labelSmoothing" | "loss">;
   readonly limits: Limits;
   /** How activations are stored between forward and backward pass. Default f32. */
   readonly activations?: ActivationFormat | undefined;
@@ -212,9 +212,9 @@ export class PlanBook {
 
   /** The evaluation plan of every shape that runs at the same time, each on its own. */
   evaluationPlans(live: ReadonlySet<string>, choice: StepChoice): Plan[] {
-    const { planned, limits } = this.options;
+    const { planned, limits, traced } = this.options;
     const adapter = this.#adapterWith(live);
-    return this.#parts(choice).map((shape) => evaluationPlan(planned, adapter, shape, limits));
+    return this.#parts(choice).map((shape) => evaluationPlan(planned, adapter, shape, limits, traced.loss));
   }
 
   /** Those of the live tensors that get a gradient: an adapter may have tensors that no op of the model reads. */

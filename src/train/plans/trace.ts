@@ -1,11 +1,12 @@
-import { DataError } from "../../base/errors";
-import { rows } from "../../base/shape";
+import { ConfigError, DataError, ShapeError } from "../../base/errors";
+import { elements, formatShape, rows } from "../../base/shape";
 import type { Adapter } from "../../adapter/adapter";
 import { add } from "../../ops/add";
 import { crossEntropy } from "../../ops/cross_entropy";
 import { LOGIT_BYTES, linearCrossEntropy } from "../../ops/linear_cross_entropy";
 import { meanSquaredError } from "../../ops/mean_squared_error";
 import { mul } from "../../ops/mul";
+import { reshape } from "../../ops/reshape";
 import { swapAxes } from "../../ops/swap_axes";
 import { Forward } from "../../model/forward";
 import type { BlockSite, ForwardHooks } from "../../model/forward";
@@ -14,6 +15,7 @@ import type { BatchSize, Model, Projection } from "../../model/model";
 import { IGNORED_LABEL } from "../../data/sample";
 import { Recorder } from "../../tape/tape";
 import type { Tape, Value } from "../../tape/tape";
+import type { Loss } from "../options";
 
 export interface TraceOptions {
   readonly model: Model;
@@ -23,6 +25,8 @@ export interface TraceOptions {
   /** Whether the loss is differentiated. Default false. */
   readonly differentiable?: boolean;
   readonly labelSmoothing?: number;
+  /** Takes the place of the task's loss. */
+  readonly loss?: Loss | undefined;
   readonly fragileNorms?: ReadonlySet<string>;
   /** Layers whose adapter is left out. Default none. */
   readonly dropped?: DroppedLayers;
@@ -71,7 +75,9 @@ export function trace(options: TraceOptions): Trace {
   const logits = model.head(forward, x);
   const loss = recorder.labelled("loss", () => {
     const penalty = options.adapter?.penalty?.(forward);
-    const taskLoss = lossWithoutLogits(forward, options, x) ?? lossOf(recorder, options, logits);
+    const taskLoss = options.loss
+      ? ownLoss(options.loss, forward, logits)
+      : (lossWithoutLogits(forward, options, x) ?? lossOf(recorder, options, logits));
     if (!penalty) return taskLoss;
     const share = recorder.apply(mul, { a: penalty, b: recorder.input("penalty_share", [1]) }, {});
     return recorder.apply(add, { a: taskLoss, b: share }, {});
@@ -145,6 +151,50 @@ function lossWithoutLogits(forward: Forward, options: TraceOptions, hiddenStates
   const loss = { ignored: IGNORED_LABEL, smoothing: labelSmoothing, ...(cap !== undefined && { cap }) };
   const attributes = { ...loss, differentiable, logitBytes: LOGIT_BYTES };
   return recorder.apply(linearCrossEntropy, { ...logits, ...targets }, attributes);
+}
+
+/** Name of the input with the weights of labels; see `LossBatch`. */
+export const LABEL_WEIGHTS = "label_weights";
+
+/** A loss of one's own, checked to be one number of this tape: [1]. */
+function ownLoss(loss: Loss, forward: Forward, logits: Value): Value {
+  const { recorder, model, batch } = forward;
+  const isRegression = model.task === "regression";
+  const shape =
+    model.task === "question_answering" ? [batch.size, 2] : isRegression ? [batch.size] : logits.shape.slice(0, -1);
+  // A program without types may return anything.
+  const value: unknown = loss(forward, logits, {
+    ...batch,
+    get labels() {
+      return isRegression ? recorder.input("targets", shape) : recorder.input("labels", shape, "i32");
+    },
+    get weights() {
+      return recorder.input(LABEL_WEIGHTS, shape);
+    },
+    get normalizer() {
+      return recorder.input("normalizer", [1]);
+    },
+  });
+  const recorded = recorder.values.find((each) => each === value);
+  if (!recorded) {
+    throw new ConfigError(
+      `The loss ${loss.name} returns ${typeof value === "object" ? "no value of its tape" : String(value)}.`, // or a text
+      "Return what ops make of its arguments.",
+    );
+  }
+  if (recorded.origin.kind !== "node" && recorded.dtype === "f32") {
+    throw new ConfigError(
+      `The loss ${loss.name} returns the ${recorded.origin.kind} ${recorded.origin.name} as it is.`,
+      "Compute it from the logits.",
+    );
+  }
+  if (recorded.dtype !== "f32" || elements(recorded.shape) !== 1) {
+    throw new ShapeError(
+      `The loss ${loss.name} returns ${recorded.dtype} ${formatShape(recorded.shape)}, and not one number.`,
+      "Return one f32 number, such as sum(mul(losses, batch.weights)).",
+    );
+  }
+  return recorded.shape.length === 1 ? recorded : recorder.apply(reshape, { x: recorded }, { shape: [1] });
 }
 
 function lossOf(recorder: Recorder, { model, batch, labelSmoothing = 0 }: TraceOptions, logits: Value): Value {

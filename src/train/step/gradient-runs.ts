@@ -41,7 +41,8 @@ export function gradientRuns(
   for (const [index, { batch, firstRow, number }] of parts.entries()) {
     const plan = book.planFor(batch, index > 0, droppedLayers);
     const seed = { run: options.seed ?? 0, batch: number, firstRow };
-    const inputs = batchInputs(model, batch, { labels, runs: parts.length, seed, virtualTokens });
+    const weighsLabels = options.loss !== undefined;
+    const inputs = batchInputs(model, batch, { labels, runs: parts.length, seed, virtualTokens, weighsLabels });
     const run = { plan, store: state, inputs: () => ({ ...inputs, ...prefixInputs?.[index] }) };
     flops += totalFlops(plan);
     if (last === 0) return { runs: [{ ...run, pass: toUpdate }], flops };

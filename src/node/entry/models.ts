@@ -1,0 +1,2 @@
+// Model families, in Node.
+export * from "../../entry/models";
