@@ -56,6 +56,8 @@ export type { BudgetChoice } from "./train/estimate/fit-budget";
 export { EarlyStopping } from "./train/early-stopping";
 export type { EarlyStoppingOptions, JudgedStep } from "./train/early-stopping";
 
+export { classify } from "./train/classify";
+export type { Classified, ClassifyOptions, TextToClassify } from "./train/classify";
 export { generate } from "./generate/generate";
 export type { Continuation, GenerateOptions, Prompt } from "./generate/options";
 export type { AdapterWeights } from "./generate/weights";

@@ -121,13 +121,13 @@ const loss: Reader<Loss> = (value, flag) => {
   );
 };
 
-/** Files, of an option that may be repeated. */
-const files: Reader<string[]> = (value, flag) => [value].flat().map((file) => text(file, flag));
+/** Texts, of an option that may be repeated. */
+const texts: Reader<string[]> = (value, flag) => [value].flat().map((each) => text(each, flag));
 
 export const PLUGIN = optional(
   "--plugin <file>",
   "Module with model families, losses, optimizers, schedules, metrics or tasks of your own; may be repeated",
-  files,
+  texts,
 );
 
 const ADAPTER = {
@@ -552,6 +552,22 @@ export const GENERATE = {
   out: optional("--out <dir>", "Where to save E2E's texts, their scores and the input of its scorer", text),
   quiet: QUIET,
   json: toggle("--json", "Print one JSON object per text, or one with E2E's scores"),
+};
+
+export const CLASSIFY = {
+  model: MODEL,
+  plugin: PLUGIN,
+  adapter: optional("--adapter <dir>", "Adapter directory (default: the model without an adapter)", text),
+  labels: optional(
+    "--labels <names>",
+    "Names of the classes, with commas, or their number, where config.json does not have those of the adapter",
+    list,
+  ),
+  text: optional("--text <text>", "Text to classify; may be repeated. A tab divides the two texts of a pair", texts),
+  weights: WEIGHTS,
+  batch: withDefault("--batch <n>", "Rows of a batch", counts(), 16),
+  maxLength: withDefault("--max-length <n>", "Longest row in tokens; longer texts are cut", counts(), 512),
+  quiet: QUIET,
 };
 
 export const STUDY = {

@@ -5,6 +5,7 @@ import { SafetapeError } from "../base/errors";
 import { adviseCommand } from "./advise/command";
 import { analyzeCommand, ANALYSIS_NAMES } from "./analyze";
 import { benchCommand } from "./bench/command";
+import { classifyCommand } from "./classify";
 import { doctorCommand } from "./doctor/command";
 import { downloadCommand } from "./download";
 import {
@@ -12,6 +13,7 @@ import {
   ANALYZE,
   ANALYZE_MEMORY,
   BENCH,
+  CLASSIFY,
   DOCTOR,
   DOWNLOAD,
   GENERATE,
@@ -72,6 +74,11 @@ command("recipes [name]", "List published settings for train --recipe, or show o
 command("generate", "Continue texts with a language model and an adapter", GENERATE).action((raw: RawOptions) =>
   generateCommand(raw, print),
 );
+command(
+  "classify [...files]",
+  "Classify texts (lines of files, or --text) or images, as lines of JSON",
+  CLASSIFY,
+).action((files: readonly string[], raw: RawOptions) => classifyCommand(files, raw, print));
 command("study [file]", "Run methods x tasks x seeds, and print the papers' table", STUDY).action(
   (file: string | undefined, raw: RawOptions) => studyCommand(file, raw, print),
 );

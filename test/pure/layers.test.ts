@@ -47,6 +47,7 @@ const TRAIN_LAYERS = [
   "early-stopping",
   "safe-trainer",
   "files",
+  "classify",
 ];
 
 /** Exceptions, each with its reason. */

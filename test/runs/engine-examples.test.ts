@@ -41,3 +41,37 @@ it("char-gpt.mjs learns from a text and writes 200 characters", async () => {
   expect(Number(last)).toBeLessThan(Number(first) + 0.2);
   expect(printed.at(-1)).toHaveLength(200);
 });
+
+it("lora.mjs learns through adapters, half of which then freeze and return bytes", async () => {
+  process.argv = [...argv.slice(0, 2), "40"];
+  await import("../../examples/engine/lora.mjs");
+  const text = printed.join("\n");
+  const losses = [...text.matchAll(/loss ([\d.]+), (\d+) bytes, (\d+) kept/g)].map((match) =>
+    match.slice(1).map(Number),
+  );
+  expect(losses).toHaveLength(4);
+  const [, [, , keptBefore], , [lossAfter, bytesAfter, keptAfter]] = losses as [number[], number[], number[], number[]];
+  expect(lossAfter).toBeLessThan(Math.log(2));
+  expect(keptAfter!).toBeLessThan(keptBefore!);
+  const [, returned] = /frozen: (\d+) bytes returned/.exec(text) ?? [];
+  expect(Number(returned)).toBeGreaterThan(0);
+  expect(bytesAfter!).toBe(losses[1]![1]! - Number(returned));
+});
+
+it("own-op.mjs checks its op and times it", async () => {
+  await import("../../examples/engine/own-op.mjs");
+  expect(printed[0]).toBe("forward and gradient agree with float64");
+  expect(printed.slice(1).map((line) => line.replace(/: .*/, ""))).toEqual([
+    "several workgroups, forward",
+    "several workgroups, forward + backward",
+  ]);
+});
+
+it("freezing-rule.mjs compares a rule with SAFE on the same run", async () => {
+  process.argv = [...argv.slice(0, 2), "12"];
+  await import("../../examples/engine/freezing-rule.mjs");
+  expect(printed.map((line) => line.replace(/:.*/, ""))).toEqual(["never", "safe", "settled"]);
+  const kept = printed.map((line) => Number(/([\d.]+) MB/.exec(line)?.[1]));
+  expect(printed[2]).toMatch(/frozen: \d/);
+  expect(kept[2]).toBeLessThan(kept[0]!);
+});
