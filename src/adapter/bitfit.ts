@@ -2,6 +2,7 @@ import * as v from "valibot";
 import { ConfigError } from "../base/errors";
 import { checkSchema } from "../io/json";
 import type { PeftConfig } from "../io/peft";
+import { isInHead } from "../model/model";
 import type { Model, ParameterSpec, TensorPlace } from "../model/model";
 import type { Adapter } from "./adapter";
 import { withAddedBiases } from "./added-biases";
@@ -59,7 +60,8 @@ export function bitfitFromConfig(value: PeftConfig, where: string, layers?: Laye
     baseTensors(model) {
       const isBias = ({ name, layer }: ParameterSpec): boolean => name.endsWith(".bias") && isChosen(layer, model);
       const biases = model.parameters.filter(isBias);
-      if (!config.add_biases && biases.every(({ layer }) => typeof layer !== "number")) {
+      // Layers that share their tensors (ALBERT) have no biases of their own.
+      if (!config.add_biases && biases.every(({ name }) => isInHead(model, name))) {
         throw new ConfigError(
           `This ${model.family} model has no biases to train.`,
           "Add some with addBiases: true, or use lora() or another adapter.",

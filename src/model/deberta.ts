@@ -112,8 +112,8 @@ export function deberta(config: Readonly<Record<string, unknown>>): Model {
       { name: TABLE, shape: [2 * c.position_buckets, hidden], layer: undefined },
       ...normParameters(`${ENCODER}.LayerNorm`, hidden, undefined),
     ],
-    constants(positions, { size }) {
-      const { rows, entries } = relativeIds(positions.length, size, c);
+    constants(positions) {
+      const { rows, entries } = relativeIds(positions.length, c);
       return { [ROWS]: rows, [ENTRIES]: entries };
     },
   });
@@ -140,17 +140,19 @@ function relativeRows(forward: Forward, path: string, c: Config): RelativePositi
   const { recorder } = forward;
   const normed = forward.once("embeddings of distances", () =>
     recorder.labelled(ENCODER, () => {
-      const { rows } = relativeIds(forward.length, forward.batch.size, c);
+      const { rows } = relativeIds(forward.length, c);
       const ids = recorder.input(ROWS, [1, rows.length], "i32");
       const x = recorder.apply(embedding, { table: forward.parameter(TABLE), ids }, {});
       return forward.layerNorm(`${ENCODER}.LayerNorm`, x, c.layer_norm_eps);
     }),
   );
-  const dropped = forward.dropout(normed, c.hidden_dropout_prob);
-  const keys = forward.linear(`${path}.${MODULES.key}`, dropped);
-  const queries = forward.linear(`${path}.${MODULES.query}`, dropped);
+  const both = forward.ofBatch(() => {
+    const dropped = forward.dropout(normed, c.hidden_dropout_prob);
+    const keys = forward.linear(`${path}.${MODULES.key}`, dropped);
+    const queries = forward.linear(`${path}.${MODULES.query}`, dropped);
+    return recorder.labelled(`${path}.attention.self`, () => recorder.apply(prepend, { head: keys, x: queries }, {}));
+  });
   const table = recorder.labelled(`${path}.attention.self`, () => {
-    const both = recorder.apply(prepend, { head: keys, x: queries }, {});
     const ids = recorder.input(ENTRIES, [2 * forward.length - 1, 2], "i32");
     return recorder.apply(embedding, { table: both, ids }, {});
   });
@@ -175,16 +177,15 @@ export function distanceRow(distance: number, sizes: BucketSizes): number {
 
 /**
  * Rows of the table that texts of so many tokens read, and for each distance, from 1 - tokens to tokens - 1, its row among them
- * as a key, and as a query that follows all keys. The last row is repeated until dropout, which has a seed for each text, can
- * share the rows among the texts.
+ * as a key, and as a query that follows all keys.
  */
-function relativeIds(tokens: number, texts: number, sizes: BucketSizes): { rows: Int32Array; entries: Int32Array } {
+function relativeIds(tokens: number, sizes: BucketSizes): { rows: Int32Array; entries: Int32Array } {
   const used = Array.from({ length: 2 * tokens - 1 }, (_, i) => distanceRow(i + 1 - tokens, sizes));
   const first = used.reduce((a, b) => Math.min(a, b));
   const last = used.reduce((a, b) => Math.max(a, b));
-  const length = Math.ceil((last - first + 1) / texts) * texts;
+  const length = last - first + 1;
   return {
-    rows: Int32Array.from({ length }, (_, i) => Math.min(first + i, last)),
+    rows: Int32Array.from({ length }, (_, i) => first + i),
     entries: Int32Array.from(used.flatMap((row) => [row - first, row - first + length])),
   };
 }

@@ -101,6 +101,7 @@ export class Forward {
   readonly #specs: ReadonlyMap<string, ParameterSpec>;
   readonly #projections: ReadonlyMap<string, Projection>;
   #salt = 0;
+  #isOfBatch = false;
 
   constructor(options: ForwardOptions) {
     this.recorder = options.recorder;
@@ -195,9 +196,24 @@ export class Forward {
     return this.recorder.input("attention_mask", [this.batch.size, this.length], "i32");
   }
 
-  /** Seeds of the dropout masks: two words per text [size, 2]. */
+  /** Seeds of the dropout masks: two words per text [size, 2], or two for all of what `ofBatch` records. */
   get seed(): Value {
-    return this.recorder.input("seed", [this.batch.size, 2], "u32");
+    return this.#isOfBatch
+      ? this.recorder.input("batch_seed", [1, 2], "u32")
+      : this.recorder.input("seed", [this.batch.size, 2], "u32");
+  }
+
+  /**
+   * Records what has no rows of texts, since all of them read it, such as a table for distances: its dropout has one mask, the
+   * same in whichever parts a batch runs.
+   */
+  ofBatch(record: () => Value): Value {
+    this.#isOfBatch = true;
+    try {
+      return record();
+    } finally {
+      this.#isOfBatch = false;
+    }
   }
 
   /** The value of a key. The first call records it; later calls with the same key return it. */

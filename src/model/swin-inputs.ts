@@ -16,18 +16,15 @@ export const mergingNames = ({ index }: Stage) => ({
 
 export const positionEntries = ({ windows: [{ window }] }: Stage): number => (2 * window - 1) ** 2;
 
-/** The fewest rows, at least `rows`, that dropout, which has a seed for each image, can share among the images. */
-export const shareable = (rows: number, images: number): number => Math.ceil(rows / images) * images;
-
 /** Differences of positions in a window of Swin v2, row and column, on a logarithmic scale on which 8 becomes log2(9) / 3. */
-function positionDifferences({ windows: [{ window }], learnedWindow }: Stage, rows: number): Float32Array {
+function positionDifferences({ windows: [{ window }], learnedWindow }: Stage): Float32Array {
   const side = 2 * window - 1;
   const place = (difference: number): number => {
     const t = learnedWindow > 1 ? (8 * difference) / (learnedWindow - 1) : 0;
     return (Math.sign(t) * Math.log2(Math.abs(t) + 1)) / 3;
   };
-  return Float32Array.from({ length: 2 * rows }, (_, i) => {
-    const entry = Math.min(Math.floor(i / 2), side ** 2 - 1);
+  return Float32Array.from({ length: 2 * side ** 2 }, (_, i) => {
+    const entry = Math.floor(i / 2);
     return place((i % 2 === 0 ? Math.floor(entry / side) : entry % side) - (window - 1));
   });
 }
@@ -48,7 +45,7 @@ export function constantsOf(s: Swin, images: number, seeds: (parts: number) => U
     );
     for (const windows of stage.windows) Object.assign(constants, windowConstants(stage, windows, images, seeds));
     if (stage.index > 0) Object.assign(constants, mergingConstants(s, stage));
-    if (s.family === "swinv2") Object.assign(constants, positionConstants(stage, images));
+    if (s.family === "swinv2") Object.assign(constants, positionConstants(stage));
   }
   return constants;
 }
@@ -80,12 +77,12 @@ function mergingConstants(s: Swin, stage: Stage): Constants {
   return { [names.tokens]: tokens, [names.places]: placesOf(tokens, side ** 2) };
 }
 
-function positionConstants(stage: Stage, images: number): Constants {
+function positionConstants(stage: Stage): Constants {
   const { index, width, heads } = stage;
   const headSize = width / heads;
   return {
     [`ones of stage ${index}`]: new Float32Array(headSize).fill(1),
     [`heads of stage ${index}`]: Int32Array.from({ length: width }, (_, i) => Math.floor(i / headSize)),
-    [`positions of stage ${index}`]: positionDifferences(stage, shareable(positionEntries(stage), images)),
+    [`positions of stage ${index}`]: positionDifferences(stage),
   };
 }

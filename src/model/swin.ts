@@ -1,5 +1,4 @@
 import { arrangeRows } from "../ops/arrange_rows";
-import { crop } from "../ops/crop";
 import { embedding } from "../ops/embedding";
 import { relativeAttention } from "../ops/relative_attention";
 import { relu } from "../ops/relu";
@@ -16,7 +15,7 @@ import type { Forward } from "./forward";
 import { pooledClassifier, taskOf } from "./heads";
 import { normParameters, projectionParameters } from "./model";
 import type { Model, ParameterSpec, Projection } from "./model";
-import { constantsOf, mergingNames, positionEntries, shareable, windowNames } from "./swin-inputs";
+import { constantsOf, mergingNames, positionEntries, windowNames } from "./swin-inputs";
 import { swinOf } from "./swin-stages";
 import type { Stage, Swin } from "./swin-stages";
 import { aliasesOf, patchParameters, projectedPatches, RENAMED_ATTENTION, renamedBy } from "./vision-encoder";
@@ -248,15 +247,14 @@ function cosines(forward: Forward, s: Swin, stage: Stage, path: string, query: V
 
 /** 16 sigmoid(x) of the network of positions [entries, heads]. */
 function positionNumbers(forward: Forward, s: Swin, stage: Stage, path: string): Value {
-  const { recorder, batch } = forward;
-  const entries = positionEntries(stage);
-  const x = recorder.input(`positions of stage ${stage.index}`, [shareable(entries, batch.size), 2]);
-  const hidden = recorder.apply(relu, { x: forward.linear(`${path}.${POSITIONS}.0`, x) }, {});
-  const out = forward.linear(`${path}.${POSITIONS}.2`, hidden);
+  const { recorder } = forward;
+  const x = recorder.input(`positions of stage ${stage.index}`, [positionEntries(stage), 2]);
+  const out = forward.ofBatch(() => {
+    const hidden = recorder.apply(relu, { x: forward.linear(`${path}.${POSITIONS}.0`, x) }, {});
+    return forward.linear(`${path}.${POSITIONS}.2`, hidden);
+  });
   const shares = recorder.apply(unary, { x: out }, { kind: "sigmoid", numbers: [] });
-  const numbers = recorder.apply(scale, { x: shares }, { factor: 16 });
-  const size = { rows: entries, columns: stage.heads };
-  return out.shape[0] === entries ? numbers : recorder.apply(crop, { x: numbers }, size);
+  return recorder.apply(scale, { x: shares }, { factor: 16 });
 }
 
 /** A map's tokens [b, t, d] in windows [b * windows, tokens of a window, d]. */

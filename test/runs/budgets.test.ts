@@ -18,6 +18,7 @@ import { Batches, memoryDirectory } from "safetape/data";
 import { ADAPTER_KINDS, makeAdapter, POLICY_NAMES } from "safetape/analysis";
 import type { Policy, TrainerOptions } from "safetape";
 import { useEngine } from "../support/engine";
+import { expectToKeepBudget } from "../support/budget";
 import { failure } from "../support/failure";
 import { tiny, tinyData, tinySamples } from "../support/tiny";
 
@@ -82,7 +83,7 @@ function refusal(adapter: string, policy: string, { mergeOnFreeze, prefixCache }
   if (TWO_STREAMS.includes(adapter) && policy === "adapter_drop") return /part of how layers follow/;
   if (adapter !== "lora" && policy === "lora_prune") return /needs the gradients of LoRA/;
   if (adapter === "adalora" && policy === "aflora") return /both collect statistics/;
-  if (mergeOnFreeze && adapter !== "lora") return /is not merged/;
+  if (mergeOnFreeze && !["lora", "dora"].includes(adapter)) return /is not merged/;
   if (mergeOnFreeze && policy === "lora_prune") return /masks what a LoRA is merged into/;
   if (mergeOnFreeze && policy === "adapter_drop") return /that were merged/;
   if (adapter === "full" && comparesLayers) return /no original model to compare with/;
@@ -166,29 +167,6 @@ function probeOfTwoShapes() {
   const samples = [...tinySamples(4, { longest: 8 }), ...tinySamples(4, { longest: 14, seed: 2 })];
   const data = new Batches(samples, { size: 4, maxLength: 16, multiple: 8, shuffle: false });
   return [data.next(), data.next()];
-}
-
-/** Runs with the least budget that is accepted, and evaluates; nothing may ever take more. */
-async function expectToKeepBudget(options: TrainerOptions): Promise<void> {
-  // Two shapes of batches where one does not decide alone what is largest.
-  const data = () => tinyData(model, 4, options.microBatch === undefined ? 8 : 16);
-  const create = (memoryBudget: number) => Trainer.create({ ...options, data: data(), memoryBudget });
-  const { neededBytes } = await failure(create(1), MemoryBudgetError);
-  expect((await failure(create(neededBytes - 1), MemoryBudgetError)).neededBytes).toBe(neededBytes);
-
-  engine.ledger.resetPeak();
-  using trainer = await create(neededBytes);
-  expect(engine.ledger.peakBytes, "peak of the start").toBeLessThanOrEqual(neededBytes);
-  const batches = data();
-  for await (const { step, bytes, planned } of trainer.steps()) {
-    expect(bytes, `ledger against plan after step ${step}`).toEqual(planned);
-    expect(engine.ledger.peakBytes, `peak until step ${step}`).toBeLessThanOrEqual(neededBytes);
-    if (step !== 2) continue;
-    await trainer.evaluate([batches.next(), batches.next()]);
-    expect(engine.ledger.peakBytes, "peak of an evaluation").toBeLessThanOrEqual(neededBytes);
-  }
-  await trainer.snapshot();
-  expect(engine.ledger.peakBytes, "peak of it all").toBeLessThanOrEqual(neededBytes);
 }
 
 describe("a freeze after which the steps' plans would need more memory", () => {

@@ -57,15 +57,20 @@ export class Merging {
   async #merge(modules: readonly string[]): Promise<void> {
     const { model, weights } = this.loaded;
     const tensors = await this.state.snapshot();
-    const updates = this.adapter.updates?.(model, tensors);
+    const { adapter } = this;
+    const updates = adapter.updates?.(model, tensors);
     const layouts = new Map(model.projections.map(({ name, layout }) => [name, layout]));
     for (const module of modules) {
+      const name = weightOf(module);
       const update = updates?.get(module);
-      const weight = weights.get(weightOf(module));
-      if (!update || !weight) throw new Error(`${module} has no LoRA to merge.`);
+      const weight = weights.get(name);
+      if (!weight) throw new Error(`${module} has no weight to merge into.`);
       const data = await weight.read();
-      const merged = withUpdate({ shape: weight.shape, data }, update, layouts.get(module) === "in_out");
-      this.#originals.set(weightOf(module), data);
+      const value = { shape: weight.shape, data };
+      const merged = update
+        ? withUpdate(value, update, layouts.get(module) === "in_out")
+        : adapter.merged!(model, tensors, name, value);
+      this.#originals.set(name, data);
       weight.fillRows(0, merged.data);
     }
   }

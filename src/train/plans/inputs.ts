@@ -61,6 +61,7 @@ export function batchInputs(model: Model, batch: Batch, options: InputOptions = 
     positions,
     first_tokens: Int32Array.from({ length: size }, (_, row) => row * length),
     seed: maskSeeds(seed, size),
+    batch_seed: maskSeeds({ run: seed.run, batch: seed.batch }, 1),
     normalizer: Float32Array.of(normalizer),
     penalty_share: Float32Array.of(1 / runs),
     ...targets,

@@ -6,13 +6,17 @@ import type { TrainerOptions } from "../options";
 
 /** Formats in which a weight has the same bits after it was read and written back. */
 const EXACT_FORMATS: readonly string[] = ["f32", "f16", "bf16"];
+/** Kinds of adapters that are a change of each projection's weight alone. */
+const MERGED_KINDS: readonly string[] = ["lora", "dora"];
 
 /** @throws ConfigError for an adapter, a policy or a weight format with which LoRAs cannot be merged during a run. */
 export function checkMergeOnFreeze({ adapter, policy, model: { model } }: TrainerOptions): void {
   const refuse = (fact: string, remedy = "Leave mergeOnFreeze out."): never => {
     throw new ConfigError(`mergeOnFreeze: ${fact}.`, remedy);
   };
-  if (adapter.kind !== "lora") refuse(`${adapter.kind} is not merged`, "Use lora(), or leave mergeOnFreeze out.");
+  if (!MERGED_KINDS.includes(adapter.kind)) {
+    refuse(`${adapter.kind} is not merged`, "Use lora() or dora(), or leave mergeOnFreeze out.");
+  }
   if (policy?.kind === "structure_pruning") refuse(`${policy.name} masks what a LoRA is merged into`);
   if (policy?.kind === "layer_dropping") refuse(`${policy.name} leaves LoRAs out that were merged`);
   const names = new Set(adapter.tensors(model).map(({ name }) => name));
@@ -25,16 +29,23 @@ export function checkMergeOnFreeze({ adapter, policy, model: { model } }: Traine
   }
 }
 
-/** Says which LoRAs are merged into their projections: those of which both tensors have been frozen. */
+/** Says which LoRAs are merged into their projections: those of which all tensors have been frozen. */
 export class MergeChoice {
   #initiallyLive: ReadonlySet<string> = new Set();
+  /** The tensors of each projection's LoRA, without a bias that learns beside them, by the projection's name. */
+  readonly #tensors: ReadonlyMap<string, readonly string[]>;
   /** Whether LoRAs are merged at all. */
   isOn = true;
 
   constructor(
-    private readonly model: Model,
+    model: Model,
     private readonly adapter: Adapter,
-  ) {}
+  ) {
+    const names = adapter.tensors(model).map(({ name }) => name);
+    this.#tensors = new Map(
+      model.projections.map(({ name }) => [name, names.filter((tensor) => tensor.startsWith(`${name}.lora_`))]),
+    );
+  }
 
   /** Sets which tensors learn at the start of the run: a LoRA that never learns is not merged. */
   begin(live: Iterable<string>): void {
@@ -45,8 +56,8 @@ export class MergeChoice {
   mergedWith(live: ReadonlySet<string>): ReadonlySet<string> {
     if (!this.isOn) return new Set();
     const isFrozen = (name: string): boolean => this.#initiallyLive.has(name) && !live.has(name);
-    const names = this.model.projections.map(({ name }) => name);
-    return new Set(names.filter((name) => isFrozen(loraName(name, "A")) && isFrozen(loraName(name, "B"))));
+    const merged = [...this.#tensors].filter(([, tensors]) => tensors.length > 0 && tensors.every(isFrozen));
+    return new Set(merged.map(([name]) => name));
   }
 
   /** The adapter without the LoRAs of merged projections. */
