@@ -1,4 +1,4 @@
-// Trains adapters and writes them for Python to load:  npm run interop:write -- DIR --out OUT
+// Trains adapters and writes them for Python to load:  npm run interop:write -- DIR --out OUT [--kinds lora,dora]
 // DIR/FAMILY/base are checkpoints, with --all at least one of every family, and DIR/FAMILY-HEAD/base those with a further
 // head, which get LoRA alone. OUT/FAMILY/KIND gets PEFT's two files, and the inputs and the logits of this library.
 import { mkdir } from "node:fs/promises";
@@ -40,12 +40,17 @@ const FURTHER_HEADS = /-(?:tokens|answers|classes)$/;
 const [SIZE, LENGTH, TARGET_LENGTH, STEPS] = [3, 18, 7, 6];
 
 const { values, positionals } = parseArgs({
-  options: { out: { type: "string" }, all: { type: "boolean", default: false } },
+  options: { out: { type: "string" }, all: { type: "boolean", default: false }, kinds: { type: "string" } },
   allowPositionals: true,
 });
 const [directory] = positionals;
-if (directory === undefined || values.out === undefined) {
-  process.stderr.write("Usage: npm run interop:write -- DIR --out OUT [--all]   (DIR/FAMILY/base are checkpoints)\n");
+const kinds = values.kinds?.split(",") ?? Object.keys(KINDS);
+const unknown = kinds.filter((kind) => !(kind in KINDS));
+if (directory === undefined || values.out === undefined || unknown.length > 0) {
+  process.stderr.write(
+    "Usage: npm run interop:write -- DIR --out OUT [--all] [--kinds KIND,KIND]   (DIR/FAMILY/base are checkpoints)\n" +
+      `Kinds: ${Object.keys(KINDS).join(", ")}\n`,
+  );
   process.exitCode = 2;
 } else {
   const missing = values.all ? await missingFamilies(directory) : [];
@@ -56,6 +61,7 @@ if (directory === undefined || values.out === undefined) {
   using engine = await createEngine();
   for (const family of familiesOf(directory)) {
     for (const [kind, choice] of Object.entries(KINDS)) {
+      if (!kinds.includes(kind)) continue;
       using loaded = await loadModel(engine, `${directory}/${family}/base`);
       if (!isPossible(loaded.model, kind) || (kind !== "lora" && FURTHER_HEADS.test(family))) continue;
       await write(loaded, choice, `${values.out}/${family}/${kind}`);

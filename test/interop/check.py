@@ -1,12 +1,12 @@
 """Exchanges adapters between this library and PEFT in both directions and compares their logits.
 
-Usage: python test/interop/check.py WORK_DIRECTORY [RESULT.json] [--only FAMILY ...]
+Usage: python test/interop/check.py WORK_DIRECTORY [RESULT.json] [--only FAMILY ...] [--kinds KIND ...]
 
 Needs torch, transformers, peft and safetensors; run it in the repository's root after `npm ci`. Python loads the adapters
 that `npm run interop:write` trains and writes, for every family of the library and every kind that both sides have. Then
 `npm run interop` loads adapters with random values that Python writes, also for models with other position encodings. Logits
 must agree to 1e-4, and keys and shapes must be those that PEFT writes. `--only` checks the families whose names begin so,
-and replaces their cases in RESULT.json.
+`--kinds` these kinds of adapters of every family without further heads, such as dora; both replace their cases in RESULT.json.
 """
 import argparse
 import json
@@ -65,7 +65,7 @@ def write_bases(directory, begins):
         is_encoder = config.architectures[0].endswith("ForSequenceClassification")
         # Decoders classify no tokens here, and encoders' checkpoints are of classifiers already.
         heads = ["answers", "classes"] if is_decoder else ["tokens", "answers"] if is_encoder else []
-        for head in heads:
+        for head in [] if options.kinds else heads:
             if type(config) in HEADS[head]._model_mapping:
                 model = HEADS[head].from_pretrained(
                     checkpoint,
@@ -157,6 +157,8 @@ def python_writes(work):
         family = folder.name
         shutil.copytree(folder, work / family)
         for kind in kinds_of(family, base(family)):
+            if options.kinds and kind not in options.kinds:
+                continue
             model = base(family)
             model = peft.get_peft_model(model, config_of(model, kind))
             for name, parameter in model.named_parameters():
@@ -164,7 +166,7 @@ def python_writes(work):
                     parameter.data = parameter.data + 0.1 * torch.randn_like(parameter)
             folder = work / family / kind
             model.float().save_pretrained(folder)
-            inputs = inputs_of(load_file(ours / family / "lora" / "expected.safetensors"))
+            inputs = inputs_of(load_file(next((ours / family).glob("*/expected.safetensors"))))
             expected = logits(adapted(family, folder), inputs)
             save_file({**inputs, "logits": expected.float().contiguous()}, folder / "expected.safetensors")
 
@@ -237,6 +239,7 @@ parser = argparse.ArgumentParser()
 parser.add_argument("work", type=pathlib.Path)
 parser.add_argument("result", type=pathlib.Path, nargs="?")
 parser.add_argument("--only", nargs="+")
+parser.add_argument("--kinds", nargs="+")
 options = parser.parse_args()
 transformers.utils.logging.disable_progress_bar()
 work = options.work.resolve()
@@ -244,9 +247,11 @@ shutil.rmtree(work, ignore_errors=True)
 bases, ours, theirs, back = work / "bases", work / "ours", work / "python", work / "back"
 begins = tuple(options.only or [""])
 write_bases(bases, begins)
-npm("interop:write", "--", str(bases), "--out", str(ours), *([] if options.only else ["--all"]))
+npm("interop:write", "--", str(bases), "--out", str(ours), *([] if options.only else ["--all"]),
+    *(["--kinds", ",".join(options.kinds)] if options.kinds else []))
 python_writes(theirs)
-python_writes_more(theirs, begins)
+if not options.kinds:
+    python_writes_more(theirs, begins)
 npm("interop", "--", str(theirs), "--out", str(back))
 
 cases, failures = [], []
@@ -268,8 +273,9 @@ for direction, directory in (("written here, loaded by Python", ours), ("written
                 failures.append(case)
 
 if options.result:
-    # Families that were left out keep their cases.
-    kept = json.loads(options.result.read_text())["cases"] if options.only and options.result.exists() else []
+    # Families and kinds that were left out keep their cases.
+    is_part = options.only or options.kinds
+    kept = json.loads(options.result.read_text())["cases"] if is_part and options.result.exists() else []
     names = {(case["direction"], case["case"]) for case in cases}
     every = cases + [case for case in kept if (case["direction"], case["case"]) not in names]
     result = {
