@@ -5,7 +5,7 @@ import { accuracy, f1, matthews, pearson, perplexity, spearman } from "../data/m
 import type { GenerateOptions } from "../generate/options";
 import type { Evaluation } from "../train/evaluate";
 import type { Trainer } from "../train/trainer";
-import type { ScoredSet, TaskData } from "./tasks/task-data";
+import type { DevSet, ScoredSet, TaskData } from "./tasks/task-data";
 import { ADDED } from "./plugin/registries";
 import type { Metric } from "./plugin/registries";
 import type { OnProgress } from "./view/progress";
@@ -64,6 +64,12 @@ export async function evaluateTask(
     ...(onProgress && { onDone: onProgress }),
   });
   return { ...score(continuations), ...metrics };
+}
+
+/** Computes a metric on the first batch of a dev set, so that one that fails does so before the training. Throws as the metric. */
+export async function tryMetric(trainer: Trainer, name: string, dev: DevSet, rows: number): Promise<void> {
+  const [first] = dev(rows);
+  if (first) valueOfMetric(name, await trainer.evaluate([first]));
 }
 
 /** @throws ConfigError for a metric that does not exist, or gives no number. */

@@ -26,7 +26,7 @@ import { saveAdapter, saveMerged, saveModel } from "../train/files";
 import { Trainer } from "../train/trainer";
 import type { StepsOptions } from "../train/trainer";
 import { BestEvaluation } from "./best-evaluation";
-import { evaluateTask } from "./evaluation";
+import { evaluateTask, tryMetric } from "./evaluation";
 import type { Metrics } from "./evaluation";
 import { adapterFrom, generationSettings, taggingFrom, TRAIN, trainerSettings, wordNetFor } from "./flags";
 import { searchOnce, shortened } from "./learning-rate-search";
@@ -81,7 +81,9 @@ export async function trainCommand(given: RawOptions, print: Print): Promise<voi
       : await progress("reading data to evaluate on", () =>
           readEvaluation(evalTask, { path: evalData, ...reading }, { head, data }),
         );
-  const needsDevSet = patience === undefined ? lrSearch && "--lr-search" : "--patience";
+  const { metric } = options;
+  const needsDevSet =
+    patience === undefined ? (lrSearch ? "--lr-search" : metric === undefined ? undefined : "--metric") : "--patience";
   if (needsDevSet !== undefined && !evaluated.dev) throw withoutDevSet(needsDevSet, evalData);
   const truncated = data.truncated + (evaluated === data ? 0 : evaluated.truncated);
   if (truncated > 0) process.stderr.write(`${truncated} examples were cut to ${maxLength} tokens\n`);
@@ -102,7 +104,7 @@ export async function trainCommand(given: RawOptions, print: Print): Promise<voi
     using loaded = await loadWeights();
     using trainer = await Trainer.create({ ...shortened(optionsAt(rate)), model: loaded });
     await trainer.train();
-    const metrics = await evaluateTask(trainer, evalTask, evaluated, options.batch, { metric: options.metric });
+    const metrics = await evaluateTask(trainer, evalTask, evaluated, options.batch, { metric });
     screen.say(`learning rate ${rate}  ${metricWords(metrics)}`);
     return metrics;
   };
@@ -123,6 +125,7 @@ export async function trainCommand(given: RawOptions, print: Print): Promise<voi
   using trainer = await progress("planning the run", () =>
     Trainer.create({ ...optionsAt(learningRate), model: loaded, ...run.trainerOptions }),
   );
+  if (metric !== undefined && evaluated.dev) await tryMetric(trainer, metric, evaluated.dev, options.batch);
   if (options.explain) process.stderr.write(`${trainer.explain().toString()}\n${describeKernels(engine.kernels)}`);
   const out = await openDirectory(outPath, { create: true });
   const generation = options.generate && { ...generationSettings(options), ngramsOf: "answer" as const };
@@ -130,7 +133,7 @@ export async function trainCommand(given: RawOptions, print: Print): Promise<voi
     progress("evaluating", (onProgress) =>
       evaluateTask(trainer, evalTask, evaluated, options.batch, {
         onProgress,
-        metric: options.metric,
+        metric,
         ...(isLast && generation && { generation }),
       }),
     );

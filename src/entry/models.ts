@@ -61,13 +61,14 @@ export type {
 } from "../model/heads";
 
 export { decoder, DECODER_SCHEMA } from "../model/decoder";
-export type { Decoder } from "../model/decoder";
+export type { Decoder, SubLayerNorms } from "../model/decoder";
 export type { Rotation } from "../model/rotation";
 export { encoderLayers } from "../model/encoder-layer";
-export type { EncoderLayers, LayerModules } from "../model/encoder-layer";
+export type { EncoderLayers, LayerModules, LayersOfModel, Passing } from "../model/encoder-layer";
 export { BERT_MODULES, encoderHead, ENCODER_TASKS, textEncoder } from "../model/text-encoder";
 export type { EncoderHeads, TextEncoder } from "../model/text-encoder";
 export { imageOf, patchParameters, projectedPatches } from "../model/vision-encoder";
+export type { VisionConfig } from "../model/vision-encoder";
 
 export type { Shape } from "../base/shape";
 export type { WeightFormat } from "../base/packed";

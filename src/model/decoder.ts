@@ -96,7 +96,7 @@ const NAMES = {
 };
 
 /** Norms of a sub-layer, by their names: of what it reads, and of what it gives before the residual is added. */
-interface SubLayerNorms {
+export interface SubLayerNorms {
   readonly before?: string;
   readonly after?: string;
 }

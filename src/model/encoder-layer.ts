@@ -63,10 +63,10 @@ export interface EncoderLayers {
 }
 
 /** A function of a layer's number and the output of one of its sub-layers [b, t, d], which it returns changed. */
-type Passing = (forward: Forward, index: number, x: Value) => Value;
+export type Passing = (forward: Forward, index: number, x: Value) => Value;
 
 /** What a model has of its layers. */
-type LayersOfModel = Pick<
+export type LayersOfModel = Pick<
   Model,
   "layers" | "hiddenSize" | "activation" | "hiddenDropout" | "structures" | "layer" | "parts"
 >;

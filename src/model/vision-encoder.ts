@@ -28,7 +28,7 @@ export const VISION_KEYS = {
 } as const;
 
 /** A configuration of an encoder of images. */
-type VisionConfig = { readonly [key in keyof typeof VISION_KEYS]: v.InferOutput<(typeof VISION_KEYS)[key]> } & {
+export type VisionConfig = { readonly [key in keyof typeof VISION_KEYS]: v.InferOutput<(typeof VISION_KEYS)[key]> } & {
   readonly patch_size: number;
   readonly layer_norm_eps: number;
 };

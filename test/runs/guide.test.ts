@@ -20,6 +20,7 @@ import {
 import type { OptionSet } from "../../src/cli/options";
 import { loadPlugins } from "../../src/cli/plugin/load";
 import { trainCommand } from "../../src/cli/train";
+import { failure } from "../support/failure";
 import { parseJson } from "../support/json";
 import { useDevice } from "../support/engine";
 import { blocksOf, syntaxErrors } from "../support/guide";
@@ -152,5 +153,19 @@ describe("the plugin that a reader of the guide writes", () => {
     expect(metrics["loss"]).toBeLessThan(2);
     const { options } = parseJson<{ options: object }>(readFileSync("plugged/run.json", "utf8"));
     expect(options).toMatchObject(named);
+  });
+
+  it("is refused before the training where its metric gives no number", async () => {
+    writeFileSync("words.mjs", 'export const metrics = { words: () => "much" };');
+    writeFileSync("few.txt", "0 bad\n1 good\n0 bad\n");
+    const given = { model: "examples/model", task: "lines", data: "few.txt", out: "refused", metric: "words" };
+    const forget = await loadPlugins(["plugin.mjs", "words.mjs"]);
+    try {
+      const error = await failure(() => trainCommand({ ...given, quiet: true }, () => undefined));
+      expect(error.message).toBe("The metric words gives much.\nReturn a number.");
+      expect(readdirSync(".")).not.toContain("refused");
+    } finally {
+      forget();
+    }
   });
 });
