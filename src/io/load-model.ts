@@ -21,7 +21,7 @@ const SMALLEST_INVERTIBLE = 1e-3;
 
 /**
  * How a model is loaded. What the checkpoint lacks of a head (a pooler, a projection to the vocabulary) is initialised randomly,
- * and so is a head that has another size.
+ * and so is a head that has another size. A new pooler is trained and saved with the head.
  */
 export interface LoadOptions extends HeadOptions {
   /** Seed of a head that is initialised. Default 0. */
@@ -154,9 +154,10 @@ export async function loadModel(engine: Engine, directory: Directory, options: L
   const quantised = seemsQuantised(files) ? await import("./bitsandbytes") : undefined;
   await loadFamily(files.config);
   const config = withHead(quantised?.unquantised(files.config) ?? files.config, options);
-  const model = withWeights(createModel(config, files), options.weights ?? "f32");
-  const checkpoint = (await quantised?.dequantised(files, transposedNames(model))) ?? files;
-  const sources = await locateOrCompare(model, checkpoint);
+  const described = createModel(config, files);
+  const checkpoint = (await quantised?.dequantised(files, transposedNames(described))) ?? files;
+  const sources = await locateOrCompare(described, checkpoint);
+  const model = withWeights(withNewHeads(described, sources), options.weights ?? "f32");
   const random = new Random(options.seed ?? 0);
   const withProgress = counting(model, options.onProgress);
   return withNewWeights(async (weights) => {
@@ -315,6 +316,18 @@ const isAboveLayers = (model: Model, name: string): boolean =>
   model.projections.some(
     ({ name: module, layer, role }) => layer === undefined && role === undefined && name.startsWith(`${module}.`),
   );
+
+/**
+ * A model of which the modules between the layers and the labels that the checkpoint lacks (a pooler) belong to the head: random
+ * as they are, they have to learn, and adapters have to contain them.
+ */
+function withNewHeads(model: Model, sources: ReadonlyMap<string, string>): Model {
+  if (model.output) return model;
+  const isNew = ({ name, isBuffer }: ParameterSpec): boolean =>
+    !isBuffer && !sources.has(name) && !isHead(model, name) && isAboveLayers(model, name);
+  const modules = model.parameters.filter(isNew).map(({ name }) => name.replace(/\.(?:weight|bias)$/, ""));
+  return modules.length === 0 ? model : { ...model, heads: [...model.heads, ...new Set(modules)] };
+}
 
 /**
  * Random elements from N(0, initializer_range); ones for the weight of a norm, zeros for a bias and for a constant, and what a

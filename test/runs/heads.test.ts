@@ -186,7 +186,7 @@ describe("files", () => {
   });
 
   it.each(TEXT_FAMILIES)(
-    "of %s without a head, a pooler and the prefix of the model's name get new ones",
+    "of %s without a head, a pooler and the prefix of the model's name get new ones, which an adapter contains",
     async (family) => {
       const stored = await openDirectory(`test/interop-data/${family}/base`);
       const prefix = /^(bert|roberta|transformer|model)\./;
@@ -200,6 +200,22 @@ describe("files", () => {
       expect(loaded.initialised.length).toBeGreaterThan(0);
       expect(loaded.initialised.every((name) => /^(classifier|score|bert\.pooler\.dense)\./.test(name))).toBe(true);
       expect(loaded.unused).toEqual([]);
+
+      // Another seed makes other new parts, which the adapter brings along.
+      const batch = makeBatch(
+        texts(3, (row) => row),
+        { size: 3, length: LENGTH, labels: "class", padId: loaded.model.padId },
+      );
+      const data = { perEpoch: 1, next: () => batch };
+      using trainer = await Trainer.create({ model: loaded, adapter: plain, data, steps: 1 });
+      await trainer.train();
+      const saved = memoryDirectory("adapter");
+      await saveAdapter(saved, trainer);
+      const expected = await adapterLogits(loaded, plain, await trainer.state.snapshot(), batch);
+      using other = await loadModel(engine, folder, { labels: 3, seed: 1 });
+      const { adapter, tensors: adapted } = await loadAdapter(saved, other);
+      const actual = await adapterLogits(other, adapter, adapted, batch);
+      expect(relativeError(actual.data, expected.data)).toBe(0);
     },
   );
 
