@@ -31,7 +31,7 @@ async function makeTrainer(engine: Engine, folder: string | undefined) {
     label: i % 2,
   }));
   const model = await initialiseModel(engine, CONFIG);
-  const checkpoints = folder === undefined ? undefined : await openDirectory(folder, { create: true });
+  const directory = folder === undefined ? undefined : await openDirectory(folder, { create: true });
   return Trainer.create({
     model,
     adapter: lora({ rank: 2, dropout: 0.1 }),
@@ -39,7 +39,7 @@ async function makeTrainer(engine: Engine, folder: string | undefined) {
     steps: STEPS,
     seed: 3,
     policy: safe({ every: 4, maxWarmup: 2 }),
-    ...(checkpoints && { checkpoints, checkpointEvery: 1, resume: "auto" as const }),
+    ...(directory && { checkpoints: { directory, every: 1, resume: true } }),
   });
 }
 

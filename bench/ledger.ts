@@ -49,8 +49,7 @@ export async function ledger(engine: Engine): Promise<void> {
     using trainer = await Trainer.create({
       model,
       adapter,
-      recompute,
-      activations,
+      memory: { recompute, activations },
       accumulate,
       data: dataOf(model, random),
       steps: 3,

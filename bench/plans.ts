@@ -109,7 +109,7 @@ export async function plans(): Promise<void> {
     for (const { weights, activations, recompute } of ours) {
       const adapter = lora({ rank: 4, dropout: 0.1 });
       const workload = { config, adapter, batch, ...(length !== undefined && { length }) };
-      const request = { ...workload, weights, activations, recompute };
+      const request = { ...workload, weights, memory: { activations, recompute } };
       const { layers } = plan(request);
       const frozen = [0, layers / 2, layers - live].map((freezeBelow) => plan({ ...request, freezeBelow }));
       results.push({

@@ -66,15 +66,15 @@ function digestGoldenRuns(root) {
  */
 function runsOf(safetape) {
   const { adalora, adapterDrop, aflora, afloraFreezing, bitfit, houlsby, lora, loraPrune, safe, sora, vera } = safetape;
+  const memory = { microBatch: 3, recompute: "layers" };
   const freezing = { every: 3, maxWarmup: 1, targetFreezeFraction: 0.5 };
   return {
     "LoRA, SAFE, dropout": { adapter: lora({ rank: 4, dropout: 0.1 }), policy: safe(freezing) },
     "LoRA, SAFE, micro-batches, recomputation": {
       adapter: lora({ rank: 4 }),
       policy: safe(freezing),
-      microBatch: 3,
       accumulate: 2,
-      recompute: "layers",
+      ...("freezeToFit" in safetape ? { memory } : memory),
     },
     "LoRA, SAFE, merged on freeze": { adapter: lora({ rank: 4 }), policy: safe(freezing), mergeOnFreeze: true },
     "LoRA, SAFE, prefix cache": {
@@ -95,6 +95,20 @@ function runsOf(safetape) {
     AdapterDrop: { adapter: lora({ rank: 4 }), policy: adapterDrop({ seed: 3 }) },
     LoRAPrune: { adapter: lora({ rank: 4 }), policy: loraPrune({ ratio: 0.3 }) },
   };
+}
+
+// Checkouts from before options were grouped have no `freezeToFit`.
+
+/** @param {any} safetape @param {any} directory */
+function saving(safetape, directory) {
+  const every = STEPS / 2;
+  if ("freezeToFit" in safetape) return { checkpoints: { directory, every, keep: 3 } };
+  return { checkpoints: directory, checkpointEvery: every, keepCheckpoints: 3 };
+}
+
+/** @param {any} safetape @param {any} directory */
+function resuming(safetape, directory) {
+  return "freezeToFit" in safetape ? { checkpoints: { resume: directory } } : { resume: directory };
 }
 
 /**
@@ -137,11 +151,11 @@ async function digestRuns(root) {
         }));
         return { losses, frozen, tensors };
       };
-      const whole = await train({ checkpoints, checkpointEvery: STEPS / 2, keepCheckpoints: 3 });
+      const whole = await train(saving(safetape, checkpoints));
       const [half = "", end = ""] = readdirSync(folder).sort();
       const saved = { half: digestTensors(join(folder, half)), end: digestTensors(join(folder, end)) };
       rmSync(join(folder, end));
-      const resumed = await train({ resume: checkpoints });
+      const resumed = await train(resuming(safetape, checkpoints));
       digests[name] = { whole, saved, resumed };
     } catch (error) {
       digests[name] = { error: String(error) };

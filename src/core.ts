@@ -57,8 +57,8 @@ export type {
 } from "./freeze/policy";
 export { fixed } from "./freeze/fixed";
 export type { FixedFreeze } from "./freeze/fixed";
-export { memoryBudget } from "./freeze/memory-budget";
-export type { MemoryBudgetOptions } from "./freeze/memory-budget";
+export { freezeToFit } from "./freeze/freeze-to-fit";
+export type { FreezeToFitOptions } from "./freeze/freeze-to-fit";
 export { never } from "./freeze/never";
 export { safe } from "./freeze/safe";
 export type { SafeMeasure, SafeOptions } from "./freeze/safe-schedule";
@@ -77,8 +77,10 @@ export { loadAdapter, saveAdapter, saveMerged, saveModel } from "./train/files";
 export type {
   BatchSource,
   CheckpointExtra,
+  CheckpointOptions,
   Loss,
   LossBatch,
+  MemoryOptions,
   OnNotFinite,
   OptimizerOptions,
   PrefixCacheOptions,

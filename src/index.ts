@@ -4,13 +4,13 @@ export {
   createModel,
   Engine,
   fixed,
+  freezeToFit,
   full,
   initialiseModel,
   loadAdapter,
   loadFamily,
   loadModel,
   lora,
-  memoryBudget,
   never,
   plan,
   safe,
@@ -51,8 +51,8 @@ export { loraPrune } from "./freeze/lora-prune";
 export type { LoraPruneOptions } from "./freeze/lora-prune";
 export { sparseAdapter } from "./freeze/sparse-adapter";
 export type { SparseAdapterOptions } from "./freeze/sparse-adapter";
-export { fitBudget } from "./train/estimate/fit-budget";
-export type { BudgetChoice } from "./train/estimate/fit-budget";
+export { fitMemoryBudget } from "./train/estimate/fit-memory-budget";
+export type { BudgetChoice } from "./train/estimate/fit-memory-budget";
 export { EarlyStopping } from "./train/early-stopping";
 export type { EarlyStoppingOptions, JudgedStep } from "./train/early-stopping";
 

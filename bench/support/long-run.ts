@@ -63,9 +63,7 @@ export async function trainUntil(
     policy: policy(long),
     steps: long.steps,
     seed: SEED,
-    checkpoints,
-    checkpointEvery: long.leg,
-    resume: "auto",
+    checkpoints: { directory: checkpoints, every: long.leg, resume: true },
   });
   const evaluationData = data(SEED + 1);
   for await (const { step } of trainer.steps()) {

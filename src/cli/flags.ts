@@ -68,7 +68,7 @@ const layerChoice: Reader<LayerChoice> = (value, flag) => {
   throw new UsageError(`${flag} is ${choice}.`, "Give layers as 0,1,2, or early, later, random:SEED.");
 };
 
-/** `none`, `mlp`, `layers`, or a budget in bytes. */
+/** `none`, `mlp`, `layers`, or a number of bytes to fit into. */
 const recompute: Reader<Recompute> = (value, flag) =>
   (["none", "mlp", "layers"] as const).find((word) => word === value) ?? bytes(value, flag);
 
@@ -199,7 +199,7 @@ const MEMORY = {
   ),
   recompute: withDefault(
     "--recompute <what>",
-    "Activations to recompute instead of saving: none, mlp, layers, or a budget in bytes",
+    "Activations to recompute instead of saving: none, mlp, layers, or a number of bytes to fit into",
     recompute,
     "none",
   ),
@@ -432,7 +432,11 @@ export const PLAN = {
     counts(),
   ),
   freezeBelow: withDefault("--freeze-below <k>", "Freeze the adapters of layers below k", numbers(), 0),
-  budget: optional("--budget <bytes>", "Find formats, recomputation and a micro-batch that fit into this: 8GB", bytes),
+  memoryBudget: optional(
+    "--memory-budget <bytes>",
+    "Find formats, recomputation and a micro-batch that fit into this: 8GB",
+    bytes,
+  ),
   ...ADAPTER,
   ...MEMORY,
   ...OPTIMIZER,
@@ -595,7 +599,7 @@ export const ADVISE = {
   task: TASK.task,
   plugin: PLUGIN,
   examples: required("--examples <n>", "Training examples", counts()),
-  memory: optional("--memory <bytes>", "GPU memory: 8GB (needs --model)", bytes),
+  memoryBudget: optional("--memory-budget <bytes>", "GPU memory that a run may use: 8GB (needs --model)", bytes),
   model: optional("--model <dir>", "Directory with a config.json: recommendations come with their bytes", text),
   priority: optional("--priority <what>", `Only one of: ${NEEDS.join(", ")}`, oneOf(NEEDS)),
   batch: withDefault("--batch <n>", "Rows of a batch", counts(), 16),

@@ -3,7 +3,7 @@ import * as v from "valibot";
 import { LIFETIMES } from "../gpu/ledger";
 import { readJson } from "../io/json";
 import { openDirectory } from "../node/directory";
-import { describeChoice, fitBudget } from "../train/estimate/fit-budget";
+import { describeChoice, fitMemoryBudget } from "../train/estimate/fit-memory-budget";
 import { plan } from "../train/estimate/predict";
 import type { Prediction } from "../train/estimate/predict";
 import { adapterFrom, optimizerFrom, PLAN } from "./flags";
@@ -13,7 +13,7 @@ import type { Print, RawOptions } from "./options";
 /** `safetape plan`: predicts what a training step needs, from a config.json alone. */
 export async function planCommand(raw: RawOptions, print: Print): Promise<void> {
   const options = readOptions(PLAN, raw);
-  const { batch, length, targetLength, budget, freezeBelow, recompute, weights, activations, json } = options;
+  const { batch, length, targetLength, memoryBudget, freezeBelow, recompute, weights, activations, json } = options;
   const workload = {
     config: await readJson(await openDirectory(dirname(options.config)), basename(options.config), CONFIG),
     adapter: adapterFrom(options),
@@ -23,14 +23,14 @@ export async function planCommand(raw: RawOptions, print: Print): Promise<void> 
     ...(length !== undefined && { length }),
     ...(targetLength !== undefined && { targetLength }),
   };
-  if (budget !== undefined) {
-    const choice = fitBudget(workload, budget);
-    const { prediction, ...settings } = choice;
+  if (memoryBudget !== undefined) {
+    const choice = fitMemoryBudget(workload, memoryBudget);
+    const { prediction, memory, ...settings } = choice;
     const { peakBytes, bytes } = prediction;
-    print(json ? JSON.stringify({ ...settings, peakBytes, bytes }) : describeChoice(choice));
+    print(json ? JSON.stringify({ ...settings, ...memory, peakBytes, bytes }) : describeChoice(choice));
     return;
   }
-  const request = { ...workload, recompute, weights, activations };
+  const request = { ...workload, weights, memory: { recompute, activations } };
   const prediction = plan({ ...request, freezeBelow });
   const { layers } = prediction;
   if (freezeBelow > layers) {

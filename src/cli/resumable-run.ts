@@ -80,11 +80,13 @@ export class ResumableRun {
   get trainerOptions(): Partial<TrainerOptions> {
     const { checkpointEvery, keepCheckpoints, resume } = this.options;
     return {
-      checkpoints: this.directory,
-      checkpointEvery,
-      keepCheckpoints,
-      ...(resume && { resume: "auto" as const }),
-      checkpointExtra: () => this.#extra(),
+      checkpoints: {
+        directory: this.directory,
+        every: checkpointEvery,
+        keep: keepCheckpoints,
+        resume,
+        extra: () => this.#extra(),
+      },
       warn: (message) => void process.stderr.write(`${message}\n`),
     };
   }

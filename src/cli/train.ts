@@ -20,7 +20,7 @@ import { REPORT_FILE } from "../report/record";
 import type { RunRecord } from "../report/record";
 import { showCount } from "../report/units";
 import type { Trace } from "../run/trace";
-import { describeChoice, fitBudget } from "../train/estimate/fit-budget";
+import { describeChoice, fitMemoryBudget } from "../train/estimate/fit-memory-budget";
 import type { PredictOptions } from "../train/estimate/predict";
 import { saveAdapter, saveMerged, saveModel } from "../train/files";
 import { Trainer } from "../train/trainer";
@@ -187,21 +187,18 @@ function memorySettings(
   planned: Pick<PredictOptions, "config" | "adapter" | "length" | "loss">,
 ) {
   const { weights, activations, recompute, batch, accumulate, microBatch, memoryBudget } = options;
+  const budget = memoryBudget === undefined ? {} : { budget: memoryBudget };
   if (!options.fit) {
-    return { weights, activations, recompute, accumulate, ...(microBatch !== undefined && { microBatch }) };
+    const memory = { activations, recompute, ...(microBatch !== undefined && { microBatch }), ...budget };
+    return { weights, accumulate, memory };
   }
   if (memoryBudget === undefined) {
     throw new UsageError("--fit has no budget.", "Give one with --memory-budget, for example 8GB.");
   }
-  const choice = fitBudget({ ...planned, batch }, memoryBudget);
+  const choice = fitMemoryBudget({ ...planned, batch }, memoryBudget);
   if (!options.quiet) process.stderr.write(`to fit into ${memoryBudget} bytes: ${describeChoice(choice)}\n`);
-  return {
-    weights: choice.weights,
-    activations: choice.activations,
-    recompute: choice.recompute,
-    accumulate,
-    microBatch: "fit" as const,
-  };
+  const memory = { ...choice.memory, microBatch: "fit" as const, ...budget };
+  return { weights: choice.weights, accumulate, memory };
 }
 
 /** Chooses as many training examples as the options say. */
@@ -214,11 +211,10 @@ function trainingChooser({ task, examples: count }: TrainOptions): ChooseExample
 }
 
 /** Settings of the trainer that the analyses do not have. */
-function lossSettings({ onNotFinite, labelSmoothing = 0, memoryBudget, prefixCache, mergeOnFreeze }: TrainOptions) {
+function lossSettings({ onNotFinite, labelSmoothing = 0, prefixCache, mergeOnFreeze }: TrainOptions) {
   return {
     onNotFinite,
     labelSmoothing,
-    ...(memoryBudget !== undefined && { memoryBudget }),
     ...(prefixCache !== undefined && { prefixCache: { bytes: prefixCache } }),
     ...(mergeOnFreeze && { mergeOnFreeze }),
   };

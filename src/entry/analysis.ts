@@ -24,5 +24,5 @@ export type { AdapterChoice } from "../adapter/make";
 export { makePolicy, POLICY_NAMES } from "../freeze/make";
 export type { PolicyChoice } from "../freeze/make";
 export { makeOptimizer, OPTIMIZER_NAMES } from "../optimizer/make";
-export { describeChoice } from "../train/estimate/fit-budget";
-export type { BudgetChoice } from "../train/estimate/fit-budget";
+export { describeChoice } from "../train/estimate/fit-memory-budget";
+export type { BudgetChoice } from "../train/estimate/fit-memory-budget";

@@ -4,8 +4,8 @@ import { checkSchema } from "../io/json";
 import { adapterDrop } from "./adapter-drop";
 import { afloraFreezing } from "./aflora";
 import { fixed } from "./fixed";
+import { freezeToFit } from "./freeze-to-fit";
 import { loraPrune } from "./lora-prune";
-import { memoryBudget } from "./memory-budget";
 import { never } from "./never";
 import type { Policy } from "./policy";
 import { safe } from "./safe";
@@ -40,7 +40,7 @@ const POLICIES: Readonly<Record<string, Kind>> = {
     make: loraPrune,
     options: ["ratio", "every", "warmupShare", "finalShare", "smoothing", "compactions"],
   },
-  memory_budget: { make: memoryBudget, options: ["bytes", "atStep"] },
+  freeze_to_fit: { make: freezeToFit, options: ["bytes", "atStep"] },
   fixed: {
     make: ({ freezes = [] }: { freezes?: unknown }) => fixed(checkSchema(FREEZES, freezes, "fixed: freezes")),
     options: ["freezes"],

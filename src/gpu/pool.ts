@@ -180,7 +180,7 @@ export class Pool {
     const reason = message.split("\n", 1)[0] ?? "";
     return new OutOfMemoryError(
       `The driver has no memory for ${purpose}: it refused ${refusedBytes} bytes${total}, with ${liveBytes} live (${reason}).`,
-      "Use smaller batches or shorter texts, or pass memoryBudget to learn this before anything is allocated.",
+      "Use smaller batches or shorter texts, or pass memory.budget to learn this before anything is allocated.",
       { requestedBytes, liveBytes },
     );
   }

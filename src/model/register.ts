@@ -14,7 +14,7 @@ export interface FamilyOptions {
 
 /**
  * Makes a model family of a program's own known under a `model_type`: to `createModel`, and to whatever makes a model of a config.json,
- * such as `loadModel`, `plan` and `fitBudget`. What the family returns is checked.
+ * such as `loadModel`, `plan` and `fitMemoryBudget`. What the family returns is checked.
  * @returns a function that forgets the family again.
  * @throws ConfigError for a `model_type` that is known already.
  */

@@ -142,7 +142,7 @@ export class Executor {
     const available = this.maxBytes();
     throw new MemoryBudgetError(
       `A forward pass during training needs ${needed} bytes; the budget leaves ${available}.`,
-      "Evaluate or generate in smaller batches, give the trainer a smaller `probe`, or raise memoryBudget.",
+      "Evaluate or generate in smaller batches, give the trainer a smaller `probe`, or raise memory.budget.",
       needed,
       available,
     );

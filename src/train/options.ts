@@ -129,6 +129,43 @@ export interface CheckpointExtra {
   readonly tensors?: ReadonlyMap<string, HostTensor>;
 }
 
+/** GPU memory of a run. */
+export interface MemoryOptions {
+  /**
+   * The memory budget: most bytes of GPU memory that the run may use, weights included, for example "8GB". A run that needs
+   * more is refused before anything is allocated. Default: none.
+   */
+  readonly budget?: ByteCount;
+  /**
+   * Rows of a batch that run at the same time. Larger batches are split and their gradients summed, which changes losses by
+   * rounding only. "fit" takes as many as the budget allows and chooses again after every freeze; recomputation then
+   * defaults to as little as fits. Default: complete batches.
+   */
+  readonly microBatch?: number | "fit";
+  /** What a step computes twice instead of keeping. Default "none"; with `microBatch: "fit"`, the budget. */
+  readonly recompute?: Recompute;
+  /** How activations are stored between forward and backward pass. Default f32. */
+  readonly activations?: ActivationFormat;
+}
+
+/** Checkpoints of a run, from which it resumes to the same bits. */
+export interface CheckpointOptions {
+  /** Where they are saved. Default: only where `trainer.saveCheckpoint(directory)` says. */
+  readonly directory?: Directory;
+  /** Steps between them; 0 for none but those of `saveCheckpoint`. Default 100. */
+  readonly every?: number;
+  /** Number of them to keep. Default 2. */
+  readonly keep?: number;
+  /**
+   * Continues from the latest intact checkpoint of a directory. True takes `directory`, and begins a new run where it has
+   * none. All other options must be those of the interrupted run. Default: a new run, refused where `directory` has
+   * checkpoints already.
+   */
+  readonly resume?: boolean | Directory;
+  /** Data of the program to keep in every checkpoint; a resumed trainer returns it as `resumed.extra`. */
+  readonly extra?: () => CheckpointExtra;
+}
+
 export interface TrainerOptions {
   readonly model: LoadedModel;
   readonly adapter: Adapter;
@@ -139,12 +176,6 @@ export interface TrainerOptions {
   readonly steps?: number;
   /** Batches per optimizer step. Default 1. */
   readonly accumulate?: number;
-  /**
-   * Rows of a batch that run at the same time. Larger batches are split and their gradients summed, which changes losses by
-   * rounding only. "fit" takes as many as `memoryBudget` allows and chooses again after every freeze; recomputation then
-   * defaults to as little as fits. Default: complete batches.
-   */
-  readonly microBatch?: number | "fit";
   /** An optimizer, such as `sgd({ learningRate: 0.1 })`, or options of AdamW. Default AdamW. */
   readonly optimizer?: Optimizer | OptimizerOptions;
   readonly schedule?: ScheduleOptions | Schedule;
@@ -164,12 +195,8 @@ export interface TrainerOptions {
   readonly probe?: Batch | readonly Batch[];
   /** Initial values of trainable tensors, as `loadAdapter` returns them. Default: the adapter's own. */
   readonly initial?: ReadonlyMap<string, { readonly data: Float32Array }>;
-  /** What a step computes twice instead of keeping. Default "none"; with `microBatch: "fit"`, the bytes of `memoryBudget`. */
-  readonly recompute?: Recompute;
-  /** How activations are stored between forward and backward pass. Default f32. */
-  readonly activations?: ActivationFormat;
-  /** Most bytes of GPU memory that the run may use, for example "8GB"; checked before anything is allocated. */
-  readonly memoryBudget?: ByteCount;
+  /** How much GPU memory the run may use, and what it does to use less. Nothing of it changes what is learned but by rounding. */
+  readonly memory?: MemoryOptions;
   /**
    * Keeps the input of the lowest layer that still changes in host memory, so that later steps begin there and neither the
    * forward nor the backward pass runs below it. Needs `dropout: false` (or a model and an adapter without dropout) and
@@ -189,20 +216,8 @@ export interface TrainerOptions {
    * up after ten in a row. Default "stop".
    */
   readonly onNotFinite?: OnNotFinite;
-  /** Where the run saves checkpoints, from which it resumes to the same bits. Default: it saves none. */
-  readonly checkpoints?: Directory;
-  /** Steps between checkpoints; 0 for none but those of `saveCheckpoint`. Default 100. */
-  readonly checkpointEvery?: number;
-  /** Number of checkpoints to keep. Default 2. */
-  readonly keepCheckpoints?: number;
-  /**
-   * Continues from the latest intact checkpoint of a directory. "auto" uses the directory of `checkpoints` and begins a new
-   * run where it has none. All other options must be those of the interrupted run. Default: a new run, refused where
-   * `checkpoints` has checkpoints already.
-   */
-  readonly resume?: Directory | "auto";
-  /** Data of the program to keep in every checkpoint; a resumed trainer returns it as `resumed.extra`. */
-  readonly checkpointExtra?: () => CheckpointExtra;
+  /** Where and how often the run saves checkpoints, and whether it resumes from one. Default: it does neither. */
+  readonly checkpoints?: CheckpointOptions;
   /**
    * Continues after the loss of the device: opens another one, loads the model again and repeats the steps since the last
    * copy of the state in host memory, to the same bits. Three losses without a finished step stop the run. Needs an engine

@@ -12,6 +12,7 @@ import { Recovery } from "./checkpoint/recovery";
 import type { Resumed } from "./checkpoint/resume";
 import { Saver } from "./checkpoint/saver";
 import { withMemoryRemedy } from "./estimate/memory-remedy";
+import { checkOptionKeys } from "./estimate/option-keys";
 import { evaluate } from "./evaluate";
 import type { Evaluation, SeeLogits, WithParts } from "./evaluate";
 import type { Compaction } from "./freezing/compaction";
@@ -53,8 +54,8 @@ export class Trainer {
   }
 
   /**
-   * Plans the run, checks its budget and allocates its memory; resumes from a checkpoint where `resume` says so.
-   * @throws MemoryBudgetError before anything is allocated where the plan needs more than `memoryBudget`; ConfigError,
+   * Plans the run, checks its budget and allocates its memory; resumes from a checkpoint where `checkpoints.resume` says so.
+   * @throws MemoryBudgetError before anything is allocated where the plan needs more than `memory.budget`; ConfigError,
    * DataError, FileFormatError or DeviceError with GPU memory as it was.
    */
   static async create(options: TrainerOptions): Promise<Trainer> {
@@ -62,6 +63,7 @@ export class Trainer {
   }
 
   protected static async open(options: TrainerOptions): Promise<OpenedRun> {
+    checkOptionKeys(options);
     const resumption = await resumptionOf(options);
     const resources = await openRun(options, resumption?.origin);
     const saver = new Saver(resources.options);
@@ -179,8 +181,8 @@ export class Trainer {
   }
 
   /**
-   * Saves the run between two steps, so that `resume` can continue it, and returns the file's name.
-   * @param directory default the option `checkpoints`.
+   * Saves the run between two steps, so that `checkpoints.resume` can continue it, and returns the file's name.
+   * @param directory default `checkpoints.directory`.
    * @throws FileFormatError where it cannot be written; earlier checkpoints stay, and the trainer stays usable.
    */
   async saveCheckpoint(directory?: Directory): Promise<string> {
@@ -231,7 +233,7 @@ export class Trainer {
     });
   }
 
-  /** Continues prompts with the current model, within `memoryBudget`; throws as `generate` does. */
+  /** Continues prompts with the current model, within the memory budget; throws as `generate` does. */
   async generate(prompts: readonly Prompt[], options: GenerateOptions = {}): Promise<Continuation[]> {
     return this.recovery.attempt((loop) => loop.generate(prompts, options));
   }

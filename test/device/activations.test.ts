@@ -28,7 +28,7 @@ describe.each(["bert", "gpt2", "llama"] as const)("activations of %s", (family) 
   ] as const)("kept as %s take half the bytes, and change gradients by rounding alone", async (activations, limit) => {
     using model = await initialiseModel(engine, config);
     const exact = await train(model);
-    const packed = await train(model, { activations });
+    const packed = await train(model, { memory: { activations } });
     expect(packed[0]!.loss, "the forward pass is the same").toBe(exact[0]!.loss);
     const ratio = packed[0]!.bytes.saved / exact[0]!.bytes.saved;
     expect(ratio, "kept bytes").toBeGreaterThan(0.49);
@@ -44,7 +44,7 @@ describe.each(["bert", "gpt2", "llama"] as const)("activations of %s", (family) 
   it("can be packed together with recomputation and packed weights", async () => {
     using model = await initialiseModel(engine, config, { weights: "nf4" });
     const losses = async (activations: ActivationFormat) =>
-      (await train(model, { activations, recompute: "layers" })).map(({ loss }) => loss);
+      (await train(model, { memory: { activations, recompute: "layers" } })).map(({ loss }) => loss);
     const [exact, packed] = [await losses("f32"), await losses("bf16")];
     packed.forEach((loss, i) => expect(Math.abs(loss - exact[i]!)).toBeLessThan(2e-2));
     expect(packed[0]).toBe(exact[0]);

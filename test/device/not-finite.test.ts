@@ -47,7 +47,7 @@ const WEIGHT = "bert.encoder.layer.0.output.dense.weight";
 describe("a step whose loss is not finite", () => {
   it.each([
     ["LoRA", () => ({ adapter: lora({ rank: 2 }) })],
-    ["accumulated LoRA", () => ({ adapter: lora({ rank: 2 }), microBatch: 2 })],
+    ["accumulated LoRA", () => ({ adapter: lora({ rank: 2 }), memory: { microBatch: 2 } })],
     ["AdaLoRA", () => ({ adapter: adalora({ initialRank: 3, targetRank: 2 }) })],
     ["AFLoRA with its policy", () => ({ adapter: aflora({ rank: 2 }), policy: afloraFreezing() })],
   ] as const)("changes no bit; the run stops, and can continue with the next batch: %s", async (_, options) => {

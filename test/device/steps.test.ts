@@ -34,7 +34,7 @@ class BatchList implements BatchSource {
 const SPLITS: readonly [string, Partial<TrainerOptions>, number][] = [
   // The update, and the gradients of the next step.
   ["a whole batch", {}, 2],
-  ["a batch in three parts", { microBatch: 2 }, 3],
+  ["a batch in three parts", { memory: { microBatch: 2 } }, 3],
   ["two batches", { accumulate: 2 }, 2],
 ];
 

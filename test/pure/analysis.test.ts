@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { adapterDrop, afloraFreezing, memoryBudget, safe } from "safetape";
+import { adapterDrop, afloraFreezing, freezeToFit, safe } from "safetape";
 import { freezeSchedule } from "safetape/analysis";
 import { Random } from "../../src/base/random";
 import { hessianProduct, spectrumOf } from "../../src/analysis/hessian";
@@ -237,7 +237,7 @@ describe("a freezing schedule", () => {
 
   it("is refused for a policy that reads more than scores", async () => {
     const scores = () => [1, 1, 1, 1];
-    await expect(freezeSchedule(memoryBudget({ bytes: 10 }), { ...SPAN, scores })).rejects.toThrow(/does not know/);
+    await expect(freezeSchedule(freezeToFit({ bytes: 10 }), { ...SPAN, scores })).rejects.toThrow(/does not know/);
     await expect(freezeSchedule(safe(), { ...SPAN, scores: () => [1] })).rejects.toThrow(/1 scores for 4 layers/);
     expect((await freezeSchedule(adapterDrop(), { ...SPAN, scores })).frozenAt).toEqual(Array(4).fill(undefined));
   });

@@ -179,6 +179,8 @@ describe("a directory of checkpoints", () => {
     expect(() => checkIdentity(identity, { seed: "2" }, "c")).toThrow(
       /seed is 1 here and 2 there; adapter.r, data.samples differ/,
     );
+    const policy = { "policy.name": '"freeze_to_fit"' };
+    expect(() => checkIdentity(policy, { "policy.name": '"memory_budget"' }, "c")).not.toThrow();
   });
 });
 

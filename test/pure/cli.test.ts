@@ -79,7 +79,7 @@ describe("safetape advise", () => {
     // Between BitFit's bytes and those of full tuning, which has no format for weights that learn but f32.
     const memory = String(bias.peakBytes + 1000);
     const args = ["--task", "sst2", "--examples", "5000", "--model", "examples/model", "--length", "40"];
-    const { code, stdout, stderr } = await runCli(["advise", ...args, "--memory", memory, "--json"]);
+    const { code, stdout, stderr } = await runCli(["advise", ...args, "--memory-budget", memory, "--json"]);
     expect(code, stderr).toBe(0);
     const advised = parseJson<AdviceJson>(stdout);
     expect(advised.bytes["full tuning"]).toMatchObject({ peakBytes: full.peakBytes, fits: false });
@@ -89,7 +89,7 @@ describe("safetape advise", () => {
       expect(advised.bytes[use]!.fits || advised.bytes[use]!.how).toBeTruthy();
       expect([reason, source].every((words) => words.length > 20)).toBe(true);
     }
-    const text = await runCli(["advise", ...args, "--memory", memory, "--priority", "memory"]);
+    const text = await runCli(["advise", ...args, "--memory-budget", memory, "--priority", "memory"]);
     expect(text.stdout).toMatch(/^5000 examples are much.*\n\nWhere memory is short: \(IA\)3\n/);
     expect(text.stdout).toMatch(/LoRA, later half needs the fewest bytes: \d+\./);
   });
@@ -120,13 +120,13 @@ describe("wrong use of the command line", () => {
     ["advice without examples", ["advise", "--task", "cola", "--examples", "0"], 2, /--examples is 0/],
     [
       "a memory without a model",
-      ["advise", "--task", "cola", "--examples", "9", "--memory", "8GB"],
+      ["advise", "--task", "cola", "--examples", "9", "--memory-budget", "8GB"],
       2,
       /needs --model/,
     ],
     [
       "a memory into which nothing fits",
-      ["advise", "--task", "cola", "--examples", "9", "--model", "examples/model", "--memory", "1MB"],
+      ["advise", "--task", "cola", "--examples", "9", "--model", "examples/model", "--memory-budget", "1MB"],
       1,
       /No method of the study fits into 1000000 bytes on this model; the least is \d+/,
     ],

@@ -17,7 +17,13 @@ const predict = (options: MeftOptions = {}, more: Partial<PredictOptions> = {}):
 const states = ({ explanation }: Prediction): number => explanation.kept.filter(({ bytes }) => bytes === STATE).length;
 
 describe("what MEFT keeps of BERT-base", () => {
-  const recomputed = plan({ config: bertBase, adapter: lora(), batch: 32, length: 128, recompute: "layers" });
+  const recomputed = plan({
+    config: bertBase,
+    adapter: lora(),
+    batch: 32,
+    length: 128,
+    memory: { recompute: "layers" },
+  });
 
   it("is half of what plain recomputation of the layers keeps, with a state every four layers", () => {
     expect(states(recomputed)).toBe(12);
@@ -62,7 +68,7 @@ describe("what MEFT keeps of BERT-base", () => {
   });
 
   it("is kept in f32 where other activations are packed", () => {
-    expect(states(predict({}, { activations: "bf16" }))).toBe(6);
+    expect(states(predict({}, { memory: { activations: "bf16" } }))).toBe(6);
   });
 
   it("is everything in layers that are not reversible", () => {

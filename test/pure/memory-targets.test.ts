@@ -42,7 +42,7 @@ describe("planned peaks, LoRA of rank 4", () => {
   it.each(TARGETS)("$name, $weights weights, activations $activations, recompute $recompute", (target) => {
     const config = readJson<Config>(`bench/configs/${target.name}.json`);
     const { batch, length, weights, activations = "f32", recompute, layers, maxGigabytes } = target;
-    const request = { config, adapter: lora({ rank: 4 }), batch, length, weights, activations, recompute };
+    const request = { config, adapter: lora({ rank: 4 }), batch, length, weights, memory: { activations, recompute } };
     const frozenBelow = [0, layers / 2, layers - (target.name === LLAMA.name ? 3 : 2)];
     frozenBelow.forEach((freezeBelow, i) => {
       const { peakBytes, flops } = plan({ ...request, freezeBelow });

@@ -3,7 +3,7 @@ import { afloraFreezing } from "../../src/freeze/aflora";
 import { AfloraSchedule, belowThreshold, publishedFraction } from "../../src/freeze/aflora-schedule";
 import { adapterDrop } from "../../src/freeze/adapter-drop";
 import { makePolicy } from "../../src/freeze/make";
-import { memoryBudget } from "../../src/freeze/memory-budget";
+import { freezeToFit } from "../../src/freeze/freeze-to-fit";
 import type { FreezeContext, FreezePolicyState } from "../../src/freeze/policy";
 import { sparseMasks } from "../../src/freeze/sparse-adapter";
 import { upperLayers } from "../../src/freeze/upper-layers";
@@ -162,7 +162,7 @@ describe("a policy's options", () => {
     ["sparse_adapter", { keep: 0 }, "keep is 0", "above 0, at most 1"],
     ["sparse_adapter", { by: "size" }, 'by is "size"', "one of magnitude, snip, random"],
     ["adapter_drop", { most: -1 }, "most is -1", "a whole number from 0"],
-    ["memory_budget", { bytes: 1, atStep: -1 }, "atStep is -1", "a whole number from 0"],
+    ["freeze_to_fit", { bytes: 1, atStep: -1 }, "atStep is -1", "a whole number from 0"],
     ["fixed", { freezes: [{ beforeStep: 1, tensors: "a" }] }, "freezes: 0.tensors", ""],
   ])("of %s are refused by name, with what they may be: %o", async (policy, options, fact, remedy) => {
     const error = await failure(() => makePolicy({ policy, ...options }));
@@ -325,9 +325,9 @@ describe("AdapterDrop", () => {
   });
 });
 
-describe("memory budget", () => {
+describe("freezing to fit", () => {
   const startPolicy = (bytes: number): FreezePolicyState =>
-    memoryBudget({ bytes }).start({ layers: 4, totalSteps: 100, stepsPerEpoch: 10 });
+    freezeToFit({ bytes }).start({ layers: 4, totalSteps: 100, stepsPerEpoch: 10 });
 
   it("freezes nothing if the run fits", async () => {
     expect(await startPolicy(1000).decide(context(4, [1, 2, 3, 4]))).toEqual([]);

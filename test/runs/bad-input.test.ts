@@ -1,7 +1,7 @@
 import { afterAll, describe, expect, it } from "vitest";
 import { Engine, initialiseModel, lora, promptTuning, Trainer } from "safetape";
 import { ConfigError, DataError, DeviceError, ShapeError } from "safetape/engine";
-import { Batches } from "safetape/data";
+import { Batches, memoryDirectory } from "safetape/data";
 import type { BatchSource, FreezePolicy, SafetapeError, TrainerOptions } from "safetape";
 import { openDevice } from "../../src/gpu/device";
 import { testDevice } from "../support/device";
@@ -70,6 +70,39 @@ describe("data that the model has no place for", () => {
     const snapshot = await trainer.state.snapshot();
     expect((await failure(steps.next(), DataError)).fact).toMatch(/label 7/);
     expect(await trainer.state.snapshot()).toEqual(snapshot);
+  });
+});
+
+describe("an option that does not exist", () => {
+  const FORMER: Readonly<Record<string, string>> = {
+    memoryBudget: "memory: { budget }",
+    microBatch: "memory: { microBatch }",
+    recompute: "memory: { recompute }",
+    activations: "memory: { activations }",
+    checkpointEvery: "checkpoints: { every }",
+    keepCheckpoints: "checkpoints: { keep }",
+    resume: "checkpoints: { resume }",
+    checkpointExtra: "checkpoints: { extra }",
+    epoch: "epochs",
+    optimiser: "optimizer",
+    mergeOnFreze: "mergeOnFreeze",
+  };
+
+  it.each(Object.entries(FORMER))("is refused with the nearest: %s", async (name, nearest) => {
+    const error = await failure(Trainer.create({ ...trainerOptions(), [name]: undefined }), ConfigError);
+    expect(error.message).toBe(`A trainer has no option ${name}.\nThe nearest is ${nearest}.`);
+  });
+
+  it.each<[string, object, RegExp]>([
+    ["of a group", { memory: { budgt: 1 } }, /memory has no option budgt\.\nIts options are budget, microBatch/],
+    ["for a group", { memory: "8GB" }, /memory is not an object/],
+    [
+      "a directory for a group",
+      { checkpoints: memoryDirectory("run") },
+      /checkpoints has no option name\.\n.* directory,/,
+    ],
+  ])("is refused with the group's: %s", async (_, options, message) => {
+    await expectRefusal(() => Trainer.create({ ...trainerOptions(), ...options }), ConfigError, message);
   });
 });
 

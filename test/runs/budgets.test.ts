@@ -4,9 +4,9 @@ import {
   afloraFreezing,
   bitfit,
   fixed,
+  freezeToFit,
   initialiseModel,
   loraPrune,
-  memoryBudget,
   never,
   safe,
   sparseAdapter,
@@ -43,7 +43,7 @@ const POLICIES: Readonly<Record<string, (bytes: number) => Policy>> = {
   sparse_adapter: () => sparseAdapter({ keep: 0.5 }),
   // Half of a layer's heads are cut out after the second step.
   lora_prune: () => loraPrune({ every: 1, warmupShare: 0, finalShare: 0, ratio: 0.9 }),
-  memory_budget: (bytes) => memoryBudget({ bytes: bytes - 64, atStep: 2 }),
+  freeze_to_fit: (bytes) => freezeToFit({ bytes: bytes - 64, atStep: 2 }),
   fixed: () =>
     fixed([
       { beforeStep: 1, tensors: ["layer.1.attention.self.query", "layer.2.output"] },
@@ -54,15 +54,15 @@ const POLICIES: Readonly<Record<string, (bytes: number) => Policy>> = {
 type Modes = Readonly<Record<string, Partial<TrainerOptions>>>;
 const MODES: Modes = {
   "complete batches": {},
-  "micro-batches and recomputation": { microBatch: 2, recompute: "layers" },
+  "micro-batches and recomputation": { memory: { microBatch: 2, recompute: "layers" } },
   "merging on freeze": { mergeOnFreeze: true },
 };
 /** Whether all modes are tried with all adapters, as in `npm run test:budgets`. */
 const isLong = process.env["SAFETAPE_ALL_BUDGETS"] !== undefined;
 /** Further ways to run, tried with a few adapters only, so that the matrix takes two minutes at most. */
 const FURTHER_MODES: Modes = {
-  "accumulation and recomputed feed-forwards": { accumulate: 2, recompute: "mlp" },
-  "the micro-batch that fits": { microBatch: "fit" },
+  "accumulation and recomputed feed-forwards": { accumulate: 2, memory: { recompute: "mlp" } },
+  "the micro-batch that fits": { memory: { microBatch: "fit" } },
   "a prefix cache": { prefixCache: true, dropout: false },
 };
 const WITH_FURTHER_MODES: readonly string[] = isLong ? ["lora", "vera"] : ["lora"];
@@ -79,7 +79,7 @@ const TWO_STREAMS: readonly string[] = ["meft"];
 
 /** Why a trainer refuses a combination; undefined for those that run. */
 function refusal(adapter: string, policy: string, { mergeOnFreeze, prefixCache }: Partial<TrainerOptions>) {
-  const comparesLayers = policy === "safe" || policy === "memory_budget";
+  const comparesLayers = policy === "safe" || policy === "freeze_to_fit";
   if (TWO_STREAMS.includes(adapter) && policy === "adapter_drop") return /part of how layers follow/;
   if (adapter !== "lora" && policy === "lora_prune") return /needs the gradients of LoRA/;
   if (adapter === "adalora" && policy === "aflora") return /both collect statistics/;
@@ -111,10 +111,14 @@ function optionsOf(kind: string, policy: string, mode: Partial<TrainerOptions>):
   };
 }
 
+const withBudget = (options: TrainerOptions, budget: number): TrainerOptions => ({
+  ...options,
+  memory: { ...options.memory, budget },
+});
+
 /** Bytes of a run that freezes nothing, between steps. */
 async function bytesOfPlainRun(options: TrainerOptions): Promise<number> {
-  const budget = options.microBatch === "fit" ? { memoryBudget: 1e9 } : {};
-  using trainer = await Trainer.create({ ...options, ...budget, policy: never() });
+  using trainer = await Trainer.create({ ...withBudget(options, 1e9), policy: never() });
   return sumBytes(trainer.predictedBytes());
 }
 
@@ -128,11 +132,11 @@ describe.each(ADAPTER_KINDS)("%s", (kind) => {
       const reason = refusal(kind, name, mode);
       const given = optionsOf(kind, name, mode);
       if (reason) {
-        const error = await failure(Trainer.create({ ...given, memoryBudget: 1e9 }), ConfigError);
+        const error = await failure(Trainer.create(withBudget(given, 1e9)), ConfigError);
         expect(error.message).toMatch(reason);
         return;
       }
-      const policy = POLICIES[name]!(name === "memory_budget" ? await bytesOfPlainRun(given) : 0);
+      const policy = POLICIES[name]!(name === "freeze_to_fit" ? await bytesOfPlainRun(given) : 0);
       await expectToKeepBudget({ ...given, policy });
     });
   });
@@ -145,7 +149,12 @@ describe("SAFE's other measures keep to the budget", () => {
     ["own", "bitfit", safe({ ...schedule, reference: "own" })],
     ["original, on batches of two shapes", "lora", safe(schedule), { probe: probeOfTwoShapes() }],
     ["gradient", "lora", safe({ ...schedule, measure: "gradient" })],
-    ["gradient", "full", safe({ ...schedule, measure: "gradient" }), { microBatch: 2, recompute: "layers" }],
+    [
+      "gradient",
+      "full",
+      safe({ ...schedule, measure: "gradient" }),
+      { memory: { microBatch: 2, recompute: "layers" } },
+    ],
   ])("%s with %s", async (_, kind, policy, more = {}) => {
     await expectToKeepBudget({ ...optionsOf(kind, "never", more), policy });
   });
@@ -197,11 +206,11 @@ describe("a freeze after which the steps' plans would need more memory", () => {
   });
 
   it("keeps the plans and the frozen tensors' gradients within a budget, also in a resumed run", async () => {
-    const { neededBytes } = await failure(Trainer.create(options({ memoryBudget: 1 })), MemoryBudgetError);
-    const checkpoints = memoryDirectory("checkpoints");
-    const memoryBudget = neededBytes;
+    const { neededBytes } = await failure(Trainer.create(options({ memory: { budget: 1 } })), MemoryBudgetError);
+    const directory = memoryDirectory("checkpoints");
+    const memory = { budget: neededBytes };
     engine.ledger.resetPeak();
-    using trainer = await Trainer.create(options({ memoryBudget, checkpoints, checkpointEvery: 3 }));
+    using trainer = await Trainer.create(options({ memory, checkpoints: { directory, every: 3 } }));
     const { losses } = await trainer.train();
     const { state } = trainer;
     expect(state.frozen).toHaveLength(FROZEN.length);
@@ -211,8 +220,8 @@ describe("a freeze after which the steps' plans would need more memory", () => {
     const tensors = await trainer.snapshot();
     trainer.dispose();
 
-    await checkpoints.remove?.("checkpoint-00000004.safetensors");
-    using resumed = await Trainer.create(options({ memoryBudget, resume: checkpoints }));
+    await directory.remove?.("checkpoint-00000004.safetensors");
+    using resumed = await Trainer.create(options({ memory, checkpoints: { resume: directory } }));
     expect((await resumed.train()).losses).toEqual(losses);
     expect(await resumed.snapshot()).toEqual(tensors);
     expect(engine.ledger.peakBytes).toBeLessThanOrEqual(neededBytes);

@@ -82,9 +82,9 @@ describe("a run whose device is lost", () => {
 
   it("stops after three losses without a step in between, and can be resumed from its checkpoint", async () => {
     const expected = await undisturbed();
-    const checkpoints = memoryDirectory("run");
+    const directory = memoryDirectory("run");
     {
-      using trainer = await makeTrainer({ checkpoints, checkpointEvery: 2 });
+      using trainer = await makeTrainer({ checkpoints: { directory, every: 2 } });
       const running = (async () => {
         for await (const { step } of trainer.steps()) {
           if (step !== 4) continue;
@@ -105,7 +105,7 @@ describe("a run whose device is lost", () => {
     }
     await engine.reopen(engine.device);
     await model.reload();
-    using resumed = await makeTrainer({ checkpoints, resume: "auto", checkpointEvery: 0 });
+    using resumed = await makeTrainer({ checkpoints: { directory, resume: true, every: 0 } });
     const { losses, freezes, weights } = await run(resumed);
     expect(losses).toEqual(expected.losses);
     expect(freezes).toEqual(expected.freezes);

@@ -19,7 +19,7 @@ it.each(ENCODERS.flatMap((family) => ["lora", "houlsby"].map((kind) => [family, 
       data: tinyData(model),
       steps: 3,
       optimizer: { learningRate: 0.02 },
-      recompute: kind === "lora" ? "none" : "layers",
+      memory: { recompute: kind === "lora" ? "none" : "layers" },
     });
     for await (const { bytes, loss } of trainer.steps()) {
       expect(loss).toBeLessThan(2);
@@ -60,7 +60,7 @@ async function swinLosses(
 describe.each(["swin", "swinv2"] as const)("%s, whose layers differ in width,", (family) => {
   it("has the same losses where layers are recomputed, and where what enters a live layer is cached", async () => {
     const plain = await swinLosses(family, "nf4");
-    expect(await swinLosses(family, "nf4", { recompute: "layers", prefixCache: true })).toEqual(plain);
+    expect(await swinLosses(family, "nf4", { memory: { recompute: "layers" }, prefixCache: true })).toEqual(plain);
   });
 
   it("has nearly the same losses where frozen adapters go into the weights", async () => {

@@ -112,7 +112,7 @@ const recomputed =
   async (family) => {
     using model = await open(family);
     const plain = await train(model);
-    const twice = await train(model, { recompute });
+    const twice = await train(model, { memory: { recompute } });
     expect(twice.losses).toEqual(plain.losses);
     expect(twice.tensors).toEqual(plain.tensors);
     expect(twice.reports[0]!.bytes.saved).toBeLessThan(plain.reports[0]!.bytes.saved);
@@ -123,7 +123,7 @@ const activations =
   async (family) => {
     using model = await open(family);
     const exact = await train(model, { steps: 3 });
-    const packed = await train(model, { steps: 3, activations: format });
+    const packed = await train(model, { steps: 3, memory: { activations: format } });
     expect(packed.losses[0], "the forward pass is the same").toBe(exact.losses[0]);
     expect(packed.reports[0]!.bytes.saved).toBeLessThan(0.7 * exact.reports[0]!.bytes.saved);
     const normsOf = ({ reports }: Trained): number[] => reports.map(({ gradientNorm }) => gradientNorm);
@@ -136,7 +136,7 @@ const activations =
 const weights =
   (format: WeightFormat, makeAdapterOfRun = everywhere): Feature =>
   async (family) => {
-    const options = { recompute: "layers" as const, steps: 4, adapter: makeAdapterOfRun() };
+    const options = { memory: { recompute: "layers" as const }, steps: 4, adapter: makeAdapterOfRun() };
     const packed = await open(family, format);
     const read = [...packed.weights].map(async ([name, tensor]) => {
       return { name, shape: tensor.shape, data: await tensor.read() };
@@ -304,7 +304,7 @@ const FEATURES: Readonly<Record<string, Feature>> = {
   async "micro-batches"(family) {
     using model = await open(family);
     // Sums have another order.
-    expectClose((await train(model, { microBatch: 1 })).losses, (await train(model)).losses, 3e-4);
+    expectClose((await train(model, { memory: { microBatch: 1 } })).losses, (await train(model)).losses, 3e-4);
   },
   /** The horizon rises, and memory falls by what `explain` says beforehand. */
   async "freezing from below"(family) {
@@ -372,12 +372,16 @@ const FEATURES: Readonly<Record<string, Feature>> = {
     const options = { model, adapter: everywhere(), steps: 3, warn: () => undefined };
     const policy = isShared(family) ? {} : { policy: safe({ every: 1, maxWarmup: 1, targetFreezeFraction: 0.6 }) };
     await expectToKeepBudget({ ...options, ...policy });
-    await expectToKeepBudget({ ...options, ...policy, microBatch: 2, recompute: "layers", activations: "f16" });
+    await expectToKeepBudget({
+      ...options,
+      ...policy,
+      memory: { microBatch: 2, recompute: "layers", activations: "f16" },
+    });
   },
   async "the micro-batch that fits"(family) {
     using model = await open(family);
     const options = { model, adapter: everywhere(), steps: 3, warn: () => undefined };
-    await expectToKeepBudget({ ...options, policy: bottomUp(), microBatch: "fit" });
+    await expectToKeepBudget({ ...options, policy: bottomUp(), memory: { microBatch: "fit" } });
   },
   async "a plan from config.json alone"(family) {
     using model = await open(family);
@@ -405,13 +409,13 @@ const FEATURES: Readonly<Record<string, Feature>> = {
     const policy = () =>
       isShared(family) ? {} : { policy: safe({ every: 1, maxWarmup: 2, targetFreezeFraction: 0.6 }) };
     const undisturbed = await train(model, policy());
-    const checkpoints = memoryDirectory("checkpoints");
+    const directory = memoryDirectory("checkpoints");
     {
-      using killed = await makeTrainer(model, { ...policy(), checkpoints, checkpointEvery: 4 });
+      using killed = await makeTrainer(model, { ...policy(), checkpoints: { directory, every: 4 } });
       // Two steps after the checkpoint are lost.
       for await (const { step } of killed.steps()) if (step === 5) break;
     }
-    using resumed = await makeTrainer(model, { ...policy(), resume: checkpoints });
+    using resumed = await makeTrainer(model, { ...policy(), checkpoints: { resume: directory } });
     expect(resumed.progress.step).toBe(4);
     await stepsOf(resumed);
     expect([...resumed.history.losses]).toEqual(undisturbed.losses);

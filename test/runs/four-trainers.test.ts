@@ -16,7 +16,7 @@ it("four trainers at the same time on one model give the bits that each of them 
       policy: safe({ every: 1, targetFreezeFraction: 0.5, tauT: 1 }),
     }),
     () => ({ adapter: adalora({ initialRank: 3, targetRank: 2 }), seed: 1 }),
-    () => ({ adapter: houlsby({ size: 4 }), microBatch: 2, seed: 2 }),
+    () => ({ adapter: houlsby({ size: 4 }), memory: { microBatch: 2 }, seed: 2 }),
     () => ({ adapter: bitfit(), seed: 3 }),
   ];
   const makeTrainer = (options: (typeof kinds)[number]): Promise<Trainer> =>

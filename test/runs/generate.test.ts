@@ -103,8 +103,8 @@ it("generation within a run keeps to the run's budget, caches included, or is re
   const ids = Int32Array.from(prompts[2]!);
   const batch = makeBatch([{ ids, label: ids }], { size: 1, length: ids.length, labels: "token", padId: 0 });
   const options = { model: loaded, adapter: lora(), data: { perEpoch: 1, next: () => batch }, steps: 1 };
-  const { neededBytes } = await failure(Trainer.create({ ...options, memoryBudget: 1 }), MemoryBudgetError);
-  using trainer = await Trainer.create({ ...options, memoryBudget: neededBytes });
+  const { neededBytes } = await failure(Trainer.create({ ...options, memory: { budget: 1 } }), MemoryBudgetError);
+  using trainer = await Trainer.create({ ...options, memory: { budget: neededBytes } });
   const before = engine.ledger.liveBytes;
   engine.ledger.resetPeak();
   await trainer.generate([[3, 4]], { maxNewTokens: 2, endIds: [] });

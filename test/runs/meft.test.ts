@@ -132,10 +132,10 @@ describe.each(FAMILIES)("MEFT on %s", (family) => {
       data: tinyData(model),
       steps: 4,
       accumulate: 2,
-      recompute: "layers",
+      memory: { recompute: "layers" },
       seed: 4,
     });
-    using trainer = await Trainer.create({ ...options(), checkpoints, checkpointEvery: 3 });
+    using trainer = await Trainer.create({ ...options(), checkpoints: { directory: checkpoints, every: 3 } });
     const losses: number[] = [];
     const state: number[] = [];
     const horizons: (number | undefined)[] = [];
@@ -154,7 +154,7 @@ describe.each(FAMILIES)("MEFT on %s", (family) => {
     await saveAdapter(directory, trainer);
 
     await checkpoints.remove?.("checkpoint-00000004.safetensors");
-    using resumed = await Trainer.create({ ...options(), resume: checkpoints });
+    using resumed = await Trainer.create({ ...options(), checkpoints: { resume: checkpoints } });
     expect((await resumed.train()).losses).toEqual(losses);
     expect(await resumed.snapshot()).toEqual(tensors);
 

@@ -58,7 +58,7 @@ describe.each(FAMILIES)("splitting batches of %s", (family) => {
   it("gives the results of the whole batch, with dropout, accumulation and a freeze, in less memory", async () => {
     using model = await initialiseModel(engine, tiny[family]());
     const whole = await train(model, { accumulate: 2 });
-    const split = await train(model, { accumulate: 2, microBatch: 2 });
+    const split = await train(model, { accumulate: 2, memory: { microBatch: 2 } });
     expectSame(split, whole);
     expect(split.reports[0]?.bytes.saved).toBeLessThan(0.5 * (whole.reports[0]?.bytes.saved ?? 0));
   });
@@ -72,27 +72,27 @@ describe('microBatch: "fit"', () => {
       { beforeStep: 3, tensors: ["layer.1."] },
     ]);
     const whole = await train(model, { policy });
-    const rowByRow = await train(model, { policy, microBatch: 1 });
-    const memoryBudget = Math.round(rowByRow.peakBytes + 0.4 * (whole.peakBytes - rowByRow.peakBytes));
-    const fitted = await train(model, { policy, memoryBudget, microBatch: "fit", recompute: "none" });
+    const rowByRow = await train(model, { policy, memory: { microBatch: 1 } });
+    const budget = Math.round(rowByRow.peakBytes + 0.4 * (whole.peakBytes - rowByRow.peakBytes));
+    const fitted = await train(model, { policy, memory: { budget, ...FIT } });
     const rows = fitted.reports.map(({ rowsAtOnce }) => rowsAtOnce);
     expect(rows[0], "rows at once with all layers live").toBeLessThan(5);
     expect(rows.at(-1), "rows at once at the end").toBeGreaterThan(rows[0] ?? 5);
-    expect(fitted.peakBytes, "peak of the whole run").toBeLessThanOrEqual(memoryBudget);
+    expect(fitted.peakBytes, "peak of the whole run").toBeLessThanOrEqual(budget);
     expectSame(fitted, whole);
   });
 
   it("recomputes less as layers freeze", async () => {
     using model = await initialiseModel(engine, tiny.gpt2());
     const whole = await train(model);
-    const recomputing = await train(model, { recompute: "layers" });
-    const memoryBudget = Math.round((whole.peakBytes + recomputing.peakBytes) / 2);
-    const fitted = await train(model, { memoryBudget: `${memoryBudget} B`, microBatch: "fit" });
+    const recomputing = await train(model, { memory: { recompute: "layers" } });
+    const budget = Math.round((whole.peakBytes + recomputing.peakBytes) / 2);
+    const fitted = await train(model, { memory: { budget: `${budget} B`, microBatch: "fit" } });
     const parts = fitted.reports.map(({ recomputed }) => recomputed);
     expect(parts[0], "recomputed parts with all layers live").toBeGreaterThan(0);
     expect(parts.at(-1), "recomputed parts at the end").toBeLessThan(parts[0] ?? 0);
     expect(fitted.reports.map(({ rowsAtOnce }) => rowsAtOnce)).toEqual([5, 5, 5, 5, 5]);
-    expect(fitted.peakBytes).toBeLessThanOrEqual(memoryBudget);
+    expect(fitted.peakBytes).toBeLessThanOrEqual(budget);
     expectSame(fitted, whole);
   });
 
@@ -104,19 +104,24 @@ describe('microBatch: "fit"', () => {
       return { ...(await train(model, { policy, ...options })), scores };
     };
     const whole = await scoresOf({});
-    const rowByRow = await scoresOf({ microBatch: 1 });
-    const memoryBudget = Math.round(rowByRow.peakBytes + 0.2 * (whole.peakBytes - rowByRow.peakBytes));
-    const fitted = await scoresOf({ memoryBudget, ...FIT });
+    const rowByRow = await scoresOf({ memory: { microBatch: 1 } });
+    const budget = Math.round(rowByRow.peakBytes + 0.2 * (whole.peakBytes - rowByRow.peakBytes));
+    const fitted = await scoresOf({ memory: { budget, ...FIT } });
     expect(fitted.reports[0]?.rowsAtOnce, "rows at once").toBeLessThan(5);
-    expect(fitted.peakBytes).toBeLessThanOrEqual(memoryBudget);
+    expect(fitted.peakBytes).toBeLessThanOrEqual(budget);
     expectSame(fitted, whole);
     expect(fitted.scores).toHaveLength(whole.scores.length);
     fitted.scores.forEach((score, i) => expect(score, `score ${i}`).toBeCloseTo(whole.scores[i] ?? NaN, 4));
-    const options = { model, adapter: lora(), data: tinyData(model, 5), memoryBudget, microBatch: "fit" as const };
+    const options = {
+      model,
+      adapter: lora(),
+      data: tinyData(model, 5),
+      memory: { budget, microBatch: "fit" as const },
+    };
     using trainer = await Trainer.create(options);
     engine.ledger.resetPeak();
     const { labels, loss } = await trainer.evaluate([options.data.next(), options.data.next()]);
-    expect(engine.ledger.peakBytes, "peak of an evaluation").toBeLessThanOrEqual(memoryBudget);
+    expect(engine.ledger.peakBytes, "peak of an evaluation").toBeLessThanOrEqual(budget);
     expect(labels).toHaveLength(8);
     expect(loss).toBeGreaterThan(0);
   });
@@ -128,7 +133,7 @@ it.each([adalora({ initialRank: 3, targetRank: 2 }), sora({ rank: 3 })])(
     using model = await initialiseModel(engine, tiny.bert());
     const options = { adapter, policy: never(), dropout: false, steps: 2 };
     const whole = await train(model, options);
-    const split = await train(model, { ...options, microBatch: 1 });
+    const split = await train(model, { ...options, memory: { microBatch: 1 } });
     expectSame(split, whole);
   },
 );
@@ -137,22 +142,25 @@ describe("a trainer refuses", () => {
   it("a budget below the bytes of a single row, naming those bytes, with memory as it was", async () => {
     using model = await initialiseModel(engine, tiny.bert());
     const before = engine.ledger.liveBytes;
-    const { neededBytes } = await failure(train(model, { microBatch: "fit", memoryBudget: 1000 }), MemoryBudgetError);
+    const { neededBytes } = await failure(
+      train(model, { memory: { microBatch: "fit", budget: 1000 } }),
+      MemoryBudgetError,
+    );
     expect(engine.ledger.liveBytes).toBe(before);
-    expect((await train(model, { microBatch: "fit", memoryBudget: neededBytes })).peakBytes).toBeLessThanOrEqual(
+    expect((await train(model, { memory: { microBatch: "fit", budget: neededBytes } })).peakBytes).toBeLessThanOrEqual(
       neededBytes,
     );
   });
 
   it.each([
-    [{ microBatch: "fit" as const }, /no memoryBudget/],
+    [{ microBatch: "fit" as const }, /no memory\.budget/],
     [{ microBatch: 0 }, /microBatch is 0/],
-    [{ memoryBudget: "8 bits" }, /memoryBudget is 8 bits/],
-    [{ memoryBudget: -1 }, /memoryBudget is -1/],
+    [{ budget: "8 bits" }, /memory\.budget is 8 bits/],
+    [{ budget: -1 }, /memory\.budget is -1/],
     [{ microBatch: 1.5 }, /microBatch is 1.5/],
   ])("%o", async (options, message) => {
     using model = await initialiseModel(engine, tiny.bert());
-    const error = await failure(train(model, options), ConfigError);
+    const error = await failure(train(model, { memory: options }), ConfigError);
     expect(error.message).toMatch(message);
   });
 });

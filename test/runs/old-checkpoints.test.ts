@@ -33,7 +33,7 @@ describe("a checkpoint that an earlier version wrote", () => {
   it.each(Object.keys(RUNS))("is resumed: %s", async (name) => {
     const expected = await finish(name);
     const resume = await safetape.openDirectory(`test/fixtures/checkpoints/${name}`);
-    const actual = await finish(name, { resume, warn: () => undefined });
+    const actual = await finish(name, { checkpoints: { resume }, warn: () => undefined });
     expect(actual.resumedAfter).toBe(SAVED_AFTER);
     expect(actual.losses).toHaveLength(STEPS);
     // Another version of the driver may round otherwise.

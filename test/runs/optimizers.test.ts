@@ -230,18 +230,17 @@ describe.each(Object.entries(OPTIMIZERS))("a run with %s", (_, make) => {
     // Tensors that lie side by side begin at multiples of 256 bytes, and each has a gradient and at most two states.
     expect(freeze!.returned.state).toBeLessThan(least + 3 * 256 * frozen.length);
 
-    const checkpoints = memoryDirectory("run");
-    const resumable = { checkpoints, resume: "auto", checkpointEvery: 0 } as const;
+    const checkpoints = { directory: memoryDirectory("run"), resume: true, every: 0 };
     {
-      using first = await Trainer.create(runOptions(make(), resumable));
+      using first = await Trainer.create(runOptions(make(), { checkpoints }));
       for await (const { step } of first.steps()) if (step === 3) break;
       await first.saveCheckpoint();
     }
-    const other = runOptions({ ...optimizer, name: "another" }, resumable);
+    const other = runOptions({ ...optimizer, name: "another" }, { checkpoints });
     expect((await failure(Trainer.create(other), ConfigError)).message).toMatch(
       /optimizer.name is "another" here and "\w+" there/,
     );
-    using second = await Trainer.create(runOptions(make(), resumable));
+    using second = await Trainer.create(runOptions(make(), { checkpoints }));
     await second.train();
     const tensors = async ({ state }: Trainer) =>
       Promise.all([...state.persistent.keys()].map(async (name) => [name, [...(await state.read(name))]]));

@@ -210,14 +210,14 @@ describe("the error", () => {
     expect(error.plannedBytes).toBe(planned);
     expect(error.remedy).toContain(`needs ${planned} bytes`);
     const alternatives: Partial<TrainerOptions>[] = [
-      { recompute: "layers" },
-      { microBatch: 2 },
-      { recompute: "layers", microBatch: 1 },
+      { memory: { recompute: "layers" } },
+      { memory: { microBatch: 2 } },
+      { memory: { recompute: "layers", microBatch: 1 } },
     ];
     expect(error.alternatives.map(({ options }) => options)).toEqual([
-      'recompute: "layers"',
-      "microBatch: 2",
-      'recompute: "layers" and microBatch: 1',
+      'memory.recompute: "layers"',
+      "memory.microBatch: 2",
+      'memory.recompute: "layers" and memory.microBatch: 1',
     ]);
     for (const [i, options] of alternatives.entries()) {
       using alternative = await Trainer.create(trainerOptions(options));

@@ -92,8 +92,8 @@ describe("a loss of one's own", () => {
   });
 
   it.each([
-    ["parts of a batch", { microBatch: 1 }],
-    ["recomputed layers", { recompute: "layers" }],
+    ["parts of a batch", { memory: { microBatch: 1 } }],
+    ["recomputed layers", { memory: { recompute: "layers" } }],
   ] as const)("is the same in %s", async (_, changes) => {
     using model = await modelOf("classifier");
     const given = { loss: focal, dropout: false } as const;
@@ -130,16 +130,15 @@ describe("a loss of one's own", () => {
   it("belongs to a run by its name", async () => {
     const directory = memoryDirectory("run");
     using model = await modelOf("classifier");
-    const given = (loss: Loss | undefined, more: Partial<TrainerOptions> = {}): TrainerOptions =>
-      options(model, { loss, checkpoints: directory, checkpointEvery: 1, ...more });
+    const given = (loss: Loss | undefined, resume = false): TrainerOptions =>
+      options(model, { loss, checkpoints: { directory, every: 1, resume } });
     using trainer = await Trainer.create(given(focal));
     for await (const { step } of trainer.steps()) if (step === 2) break;
-    const resume = { resume: "auto" } as const;
-    const other = await failure(() => Trainer.create(given(weighted, resume)), ConfigError);
+    const other = await failure(() => Trainer.create(given(weighted, true)), ConfigError);
     expect(other.fact).toMatch(/loss is "weighted" here and "focal" there/);
-    const none = await failure(() => Trainer.create(given(undefined, resume)), ConfigError);
+    const none = await failure(() => Trainer.create(given(undefined, true)), ConfigError);
     expect(none.fact).toMatch(/loss is not set here and "focal" there/);
-    using again = await Trainer.create(given(focal, resume));
+    using again = await Trainer.create(given(focal, true));
     expect(again.progress.step).toBeGreaterThan(0);
   });
 
@@ -193,13 +192,16 @@ describe("a schedule of one's own", () => {
   });
 
   it("belongs to a run by its name", async () => {
-    const checkpoints = memoryDirectory("run");
+    const directory = memoryDirectory("run");
     using model = await modelOf("classifier");
-    const given = options(model, { checkpoints, schedule: falling });
+    const given = options(model, { checkpoints: { directory }, schedule: falling });
     using trainer = await Trainer.create(given);
     await trainer.steps().next();
     await trainer.saveCheckpoint();
-    const error = await failure(() => Trainer.create({ ...given, schedule: () => 1, resume: "auto" }), ConfigError);
+    const error = await failure(
+      () => Trainer.create({ ...given, schedule: () => 1, checkpoints: { directory, resume: true } }),
+      ConfigError,
+    );
     expect(error.fact).toMatch(/schedule\.type is "schedule" here and "falling" there/);
   });
 });

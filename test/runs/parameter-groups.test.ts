@@ -52,7 +52,7 @@ it("the head learns at its own rate, over the same schedule, and the rest at the
 
 it.each([
   ["AdapterDrop", { policy: adapterDrop({ seed: 1 }) }],
-  ["AFLoRA, in parts of a batch", { adapter: aflora({ rank: 2 }), microBatch: 2 }],
+  ["AFLoRA, in parts of a batch", { adapter: aflora({ rank: 2 }), memory: { microBatch: 2 } }],
 ] as const)("the plan holds what the second rate needs: %s", async (_, changes) => {
   using trainer = await Trainer.create(options({ ...changes, optimizer: RATES, steps: 2 }));
   for await (const { bytes, planned } of trainer.steps()) expect(bytes).toEqual(planned);

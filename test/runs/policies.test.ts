@@ -10,7 +10,7 @@ import {
   initialiseModel,
   loadAdapter,
   lora,
-  memoryBudget,
+  freezeToFit,
   safe,
   sora,
   saveAdapter,
@@ -128,14 +128,14 @@ describe("policies", () => {
   ])("%s that would freeze all of a language model leaves its uppermost layer, and says so once", async (_, policy) => {
     using model = await initialiseModel(engine, tiny.gpt2());
     const warnings: string[] = [];
-    const checkpoints = memoryDirectory("checkpoints");
+    const directory = memoryDirectory("checkpoints");
     const create = (more: Partial<TrainerOptions>) =>
       Trainer.create({
         ...trainerOptions(model, { adapter: lora({ rank: 2 }), data: tinyData(model), policy, steps: 4 }),
         warn: (message) => void warnings.push(message),
         ...more,
       });
-    using trainer = await create({ checkpoints, checkpointEvery: 3 });
+    using trainer = await create({ checkpoints: { directory, every: 3 } });
     await trainer.train();
     expect([...trainer.state.live.keys()].every((name) => name.includes(".h.2."))).toBe(true);
     expect(trainer.horizon).toBe(2);
@@ -144,8 +144,8 @@ describe("policies", () => {
     expect(trainer.policyRecord()["notes"]).toEqual([kept]);
     trainer.dispose();
 
-    await checkpoints.remove?.("checkpoint-00000004.safetensors");
-    using resumed = await create({ resume: checkpoints });
+    await directory.remove?.("checkpoint-00000004.safetensors");
+    using resumed = await create({ checkpoints: { resume: directory } });
     await resumed.train();
     expect(resumed.policyRecord()["notes"], "after a resumption").toEqual([kept]);
     expect(warnings, "after a resumption").toHaveLength(1);
@@ -268,12 +268,12 @@ describe("policies", () => {
     expect(total, "weights at 0").toBeGreaterThan(500);
   });
 
-  it("memoryBudget meets its budget with exactly the bytes that it planned", async () => {
+  it("freezeToFit meets its number of bytes with exactly those that it planned", async () => {
     using model = await initialiseModel(engine, BERT);
     using plain = await Trainer.create(trainerOptions(model, { steps: 1 }));
     const wholeBytes = engine.ledger.liveBytes;
     plain.dispose();
-    const policy = memoryBudget({ bytes: Math.round(0.85 * wholeBytes), atStep: 2 });
+    const policy = freezeToFit({ bytes: Math.round(0.85 * wholeBytes), atStep: 2 });
     using trainer = await Trainer.create(trainerOptions(model, { policy, steps: 3 }));
     await trainer.train();
     expect(engine.ledger.liveBytes, "bytes after the freeze").toBeLessThanOrEqual(0.85 * wholeBytes);

@@ -79,7 +79,7 @@ describe("a prefix cache", () => {
     "gives the same results for %s with varying lengths, micro-batches and accumulation",
     async (family) => {
       using model = await initialiseModel(engine, tiny[family]());
-      const options = { microBatch: 2, accumulate: 2, recompute: "layers" as const };
+      const options = { accumulate: 2, memory: { microBatch: 2, recompute: "layers" as const } };
       const plain = await train(model, options, 4);
       const cached = await train(model, { ...options, prefixCache: true }, 4);
       expect(results(cached)).toEqual(results(plain));
@@ -112,10 +112,10 @@ describe("a prefix cache", () => {
 
   it("gives the same results under a limit of a few rows, and keeps to the limit", async () => {
     using model = await initialiseModel(engine, tiny.bert());
-    const plain = await train(model, { microBatch: 1 });
+    const plain = await train(model, { memory: { microBatch: 1 } });
     const bytes = 3 * 14 * 16 * 4;
     const store = memoryPrefixStore();
-    const limited = await train(model, { microBatch: 1, prefixCache: { bytes, store } });
+    const limited = await train(model, { memory: { microBatch: 1 }, prefixCache: { bytes, store } });
     expect(results(limited)).toEqual(results(plain));
     const reports = prefixes(limited);
     expect(hits(limited)).toBeGreaterThan(0);

@@ -20,7 +20,16 @@ interface Result {
 async function train(model: LoadedModel, recompute: Recompute): Promise<Result> {
   const policy = fixed([{ beforeStep: 2, tensors: layerNames(0) }]);
   const adapter = lora({ rank: 2, dropout: 0.2, targets: "all-linear" });
-  const options = { model, adapter, policy, recompute, data: tinyData(model), steps: 4, accumulate: 2, seed: 3 };
+  const options = {
+    model,
+    adapter,
+    policy,
+    memory: { recompute },
+    data: tinyData(model),
+    steps: 4,
+    accumulate: 2,
+    seed: 3,
+  };
   using trainer = await Trainer.create(options);
   const peakBytes = engine.ledger.liveBytes;
   const reports: StepReport[] = [];

@@ -68,8 +68,8 @@ const uninterrupted = (makeOptions: () => Options): Promise<Outcome> =>
 
 /** Stops after these steps, and resumes as a new process does. */
 async function interrupted(makeOptions: () => Options, stops: readonly number[]): Promise<Outcome> {
-  const checkpoints: Directory = memoryDirectory("run");
-  const changes = { checkpoints, resume: "auto", checkpointEvery: 0 } as const;
+  const directory: Directory = memoryDirectory("run");
+  const changes = { checkpoints: { directory, resume: true, every: 0 } };
   for (const stop of stops) {
     await run(makeOptions, changes, async (trainer) => {
       for await (const { step } of trainer.steps()) if (step === stop) break;
@@ -97,7 +97,7 @@ const CASES: Readonly<Record<string, () => Options>> = {
   "SAFE and batches in parts": () => ({
     adapter: lora({ rank: 2 }),
     policy: safe({ every: 1, maxWarmup: 3, targetFreezeFraction: 0.6 }),
-    microBatch: 2,
+    memory: { microBatch: 2 },
   }),
   AFLoRA: () => ({
     adapter: aflora({ rank: 2, matrices: "both" }),

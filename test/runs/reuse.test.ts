@@ -14,7 +14,7 @@ import {
   lora,
   loraPrune,
   meft,
-  memoryBudget,
+  freezeToFit,
   never,
   pfeiffer,
   promptTuning,
@@ -58,7 +58,7 @@ const METHODS: Readonly<Record<string, () => Method>> = {
     policy: never(),
   }),
   "SoRA, upper layers": () => ({ adapter: sora({ rank: 3, threshold: 0.01 }), policy: upperLayers(1) }),
-  "LoRA, memory budget": () => ({ adapter: lora({ rank: 2 }), policy: memoryBudget({ bytes: 1e5, atStep: 2 }) }),
+  "LoRA, freezing to fit": () => ({ adapter: lora({ rank: 2 }), policy: freezeToFit({ bytes: 1e5, atStep: 2 }) }),
   "LoRA, AdapterDrop": () => ({ adapter: lora({ rank: 2 }), policy: adapterDrop({ most: 1, seed: 2 }) }),
   "Houlsby, SparseAdapter": () => ({ adapter: houlsby({ size: 4 }), policy: sparseAdapter({ keep: 0.5 }) }),
   "LoRA, LoRAPrune": () => ({
@@ -85,7 +85,7 @@ const METHODS: Readonly<Record<string, () => Method>> = {
 };
 
 /** Policies that freeze something in these runs. */
-const FREEZING = ["safe", "aflora", "upper_layers", "memory_budget", "fixed"];
+const FREEZING = ["safe", "aflora", "upper_layers", "freeze_to_fit", "fixed"];
 
 /** A run with a model of its own; bytes of a freeze are left out, since runs share the engine's ledger. */
 class Run implements Disposable {

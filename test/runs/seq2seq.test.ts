@@ -61,7 +61,7 @@ describe.each(SEQ2SEQ_FAMILIES)("training %s", (family) => {
     const plain = await train(model, options);
     let kept = plain.reports[0]!.bytes.saved;
     for (const recompute of ["mlp", "layers"] as const) {
-      const recomputed = await train(model, { ...options, recompute });
+      const recomputed = await train(model, { ...options, memory: { recompute } });
       expect(recomputed.losses, recompute).toEqual(plain.losses);
       expect(recomputed.weights, recompute).toEqual(plain.weights);
       expect(recomputed.reports[0]!.bytes.saved, recompute).toBeLessThan(kept);
@@ -84,28 +84,32 @@ describe.each(SEQ2SEQ_FAMILIES)("training %s", (family) => {
 
   it("in parts of a batch gives the loss of the complete batch", async () => {
     using model = await open(family);
-    const [complete, inParts] = [await train(model), await train(model, { microBatch: 2 })];
+    const [complete, inParts] = [await train(model), await train(model, { memory: { microBatch: 2 } })];
     inParts.losses.forEach((loss, i) => expect(loss).toBeCloseTo(complete.losses[i]!, 4));
   });
 
   it("goes on from a checkpoint to the same bits", async () => {
     using model = await open(family);
     const whole = await train(model);
-    const checkpoints = memoryDirectory("checkpoints");
+    const directory = memoryDirectory("checkpoints");
     const settings = {
       model,
       adapter: lora({ rank: 2, targets: "all-linear" }),
       policy: fixed([{ beforeStep: 4, tensors: ENCODER }]),
       steps: STEPS,
       seed: 3,
-      checkpoints,
+      checkpoints: { directory },
     };
     {
       using trainer = await Trainer.create({ ...settings, data: tinyData(model, 3, 8) });
       for await (const { step } of trainer.steps()) if (step === 4) break;
       await trainer.saveCheckpoint();
     }
-    using resumed = await Trainer.create({ ...settings, data: tinyData(model, 3, 8), resume: "auto" });
+    using resumed = await Trainer.create({
+      ...settings,
+      data: tinyData(model, 3, 8),
+      checkpoints: { directory, resume: true },
+    });
     await resumed.train();
     expect(await trainedValues(resumed)).toEqual(whole.weights);
   });

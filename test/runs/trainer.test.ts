@@ -115,7 +115,7 @@ describe("memory", () => {
   it("is not allocated for a plan above the budget", async () => {
     using model = await initialiseModel(engine, BERT);
     const before = engine.ledger.liveBytes;
-    await failure(Trainer.create(trainerOptions(model, { memoryBudget: 1000 })), MemoryBudgetError);
+    await failure(Trainer.create(trainerOptions(model, { memory: { budget: 1000 } })), MemoryBudgetError);
     expect(engine.ledger.liveBytes).toBe(before);
     expect(engine.ledger.peakBytes, "peak during the refusal").toBe(before);
   });

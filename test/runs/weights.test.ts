@@ -40,7 +40,7 @@ describe.each(["bert", "gpt2", "llama"] as const)("%s", (family) => {
       packedBytes = engine.ledger.liveBytes;
       await saveModel(files, packed);
       losses = await train(packed);
-      expect(await train(packed, { recompute: "layers" }), "losses with recomputation").toEqual(losses);
+      expect(await train(packed, { memory: { recompute: "layers" } }), "losses with recomputation").toEqual(losses);
     }
     using unpacked = await loadModel(engine, files);
     expect(packedBytes).toBeLessThan(0.75 * engine.ledger.liveBytes);

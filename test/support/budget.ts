@@ -10,8 +10,9 @@ export async function expectToKeepBudget(options: Omit<TrainerOptions, "data">):
   const { model } = options;
   const { engine } = model;
   // Two shapes of batches where one does not decide alone what is largest.
-  const data = () => tinyData(model, 4, options.microBatch === undefined ? 8 : 16);
-  const create = (memoryBudget: number) => Trainer.create({ ...options, data: data(), memoryBudget });
+  const data = () => tinyData(model, 4, options.memory?.microBatch === undefined ? 8 : 16);
+  const create = (budget: number) =>
+    Trainer.create({ ...options, data: data(), memory: { ...options.memory, budget } });
   const { neededBytes } = await failure(create(1), MemoryBudgetError);
   expect((await failure(create(neededBytes - 1), MemoryBudgetError)).neededBytes).toBe(neededBytes);
 

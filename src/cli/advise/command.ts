@@ -4,7 +4,7 @@ import { ConfigError, DataError, MemoryBudgetError } from "../../base/errors";
 import { readJson } from "../../io/json";
 import { createModel, withHead } from "../../model/families";
 import { openDirectory } from "../../node/directory";
-import { describeChoice, fitBudget } from "../../train/estimate/fit-budget";
+import { describeChoice, fitMemoryBudget } from "../../train/estimate/fit-memory-budget";
 import { plan } from "../../train/estimate/predict";
 import type { PredictOptions } from "../../train/estimate/predict";
 import { ADVISE } from "../flags";
@@ -27,10 +27,10 @@ interface MethodBytes {
 /** `safetape advise`: which method for a task, an amount of data and a memory. It plans, and needs neither weights nor a GPU. */
 export async function adviseCommand(raw: RawOptions, print: Print): Promise<void> {
   const options = readOptions(ADVISE, raw);
-  const { task, examples, memory, model, priority, json } = options;
+  const { task, examples, memoryBudget: memory, model, priority, json } = options;
   if (!TASKS.includes(task)) throw new UsageError(`--task is ${task}.`, `It may be ${TASKS.join(", ")}.`);
   if (memory !== undefined && model === undefined) {
-    throw new UsageError("--memory needs --model.", "Give a directory with the model's config.json.");
+    throw new UsageError("--memory-budget needs --model.", "Give a directory with the model's config.json.");
   }
   const amount = amountOf(examples);
   const advice = adviceFor(amount).filter(({ need }) => priority === undefined || need === priority);
@@ -110,7 +110,7 @@ function methodBytes(
 
 function howItFits(request: PredictOptions, memory: number): string {
   try {
-    return `fits with ${describeChoice(fitBudget(request, memory))}`;
+    return `fits with ${describeChoice(fitMemoryBudget(request, memory))}`;
   } catch (error) {
     if (!(error instanceof MemoryBudgetError)) throw error;
     return `needs at least ${error.neededBytes} bytes`;
@@ -139,7 +139,7 @@ function leastBytes(bytes: BytesByMethod): string {
 function nothingFits(workload: Workload, memory: number): MemoryBudgetError {
   const needed = Object.values(METHODS).flatMap((choice) => {
     try {
-      fitBudget({ ...workload, adapter: makeAdapter(choice) }, memory);
+      fitMemoryBudget({ ...workload, adapter: makeAdapter(choice) }, memory);
       return [];
     } catch (error) {
       return error instanceof MemoryBudgetError ? [error] : [];

@@ -2,7 +2,7 @@ import { SafetapeError } from "../../base/errors";
 import type { Attributes, Op, OpCase } from "../../op/declaration";
 import { OPS } from "../../ops/index";
 import { Recorder } from "../../tape/tape";
-import { nearestNames } from "../nearest";
+import { nearestNames } from "../../base/nearest";
 import { UsageError } from "../options";
 import { exportsOf } from "../plugin/module";
 

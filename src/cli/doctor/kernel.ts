@@ -7,7 +7,7 @@ import { packLaunches } from "../../op/pack";
 import { OPS } from "../../ops/index";
 import { planCase } from "../../testing/case-plan";
 import { DOCTOR } from "../flags";
-import { nearestNames } from "../nearest";
+import { nearestNames } from "../../base/nearest";
 import { needed, readOptions, UsageError } from "../options";
 import type { Print, RawOptions } from "../options";
 

@@ -1,4 +1,4 @@
-import { nearestNames } from "../nearest";
+import { nearestNames } from "../../base/nearest";
 import { UsageError } from "../options";
 import type { RawOptions } from "../options";
 import { AFLORA_RECIPES } from "./aflora";

@@ -25,13 +25,13 @@ export type IdentityParts = Pick<RunResources, "options" | "first" | "start"> &
 
 /** Computes the identity of a run. Reads a few small weights from the device. */
 export async function runIdentity({ options, first, start, compaction }: IdentityParts): Promise<RunIdentity> {
-  const { model: loaded, adapter, policy, data, probe } = options;
+  const { model: loaded, adapter, policy, data, probe, memory = {} } = options;
   const { totalSteps, accumulate } = runLength(options);
   const { schedule = {} } = options;
   // AdaLoRA's total_step is written when a file is saved, and changes during a run.
   const { total_step: _, ...adapterConfig } = adapter.peftConfig(loaded.completeModel);
   const { epoch: _epoch, position: _position, ...dataState } = stateRecord(start.state);
-  const budget = budgetBytes(options);
+  const budget = budgetBytes(memory);
   const { completeModel } = loaded;
   const specs = [...trainableSpecs(completeModel, adapter), ...fixedSpecs(completeModel, adapter)];
   const shapes = specs.map(([name, { shape }]) => [name, shape]);
@@ -41,9 +41,9 @@ export async function runIdentity({ options, first, start, compaction }: Identit
     data: { batches: data.perEpoch, ...dataState, shapes: data.shapes?.(), first: await batchDigest(first) },
     steps: totalSteps,
     accumulate,
-    microBatch: options.microBatch,
-    recompute: options.recompute,
-    activations: options.activations ?? "f32",
+    microBatch: memory.microBatch,
+    recompute: memory.recompute,
+    activations: memory.activations ?? "f32",
     labelSmoothing: options.labelSmoothing ?? 0,
     dropout: options.dropout ?? true,
     mergeOnFreeze: options.mergeOnFreeze ?? false,
@@ -73,10 +73,15 @@ const FORMER_VALUES: RunIdentity = {
   "policy.until": '"end"',
 };
 
+/** Names of policies in older checkpoints, with those that they have now. */
+const RENAMED_POLICIES: Readonly<Record<string, string>> = { '"memory_budget"': '"freeze_to_fit"' };
+
 /** @throws ConfigError naming the options that differ. */
 export function checkIdentity(current: RunIdentity, given: RunIdentity, where: string): void {
   const former = Object.entries(FORMER_VALUES).filter(([name]) => name in current);
-  const saved: RunIdentity = { ...Object.fromEntries(former), ...given };
+  const policy = given["policy.name"] ?? "";
+  const renamed = { "policy.name": RENAMED_POLICIES[policy] ?? policy };
+  const saved: RunIdentity = { ...Object.fromEntries(former), ...given, ...(policy && renamed) };
   const names = [...new Set([...Object.keys(current), ...Object.keys(saved)])];
   const [first, ...others] = names.filter((name) => current[name] !== saved[name]);
   if (first === undefined) return;

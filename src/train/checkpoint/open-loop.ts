@@ -8,9 +8,7 @@ import type { Resumption } from "./resume";
 
 /** What the options ask to resume from; undefined for a new run. Throws as `resumption`. */
 export async function resumptionOf(options: TrainerOptions): Promise<Resumption | undefined> {
-  const { checkpoints, resume, checkpointEvery, keepCheckpoints } = options;
-  const hasCheckpoints = [checkpoints, resume, checkpointEvery, keepCheckpoints].some((option) => option !== undefined);
-  return hasCheckpoints ? (await import("./stored")).resumption(options) : undefined;
+  return options.checkpoints ? (await import("./stored")).resumption(options) : undefined;
 }
 
 /** The loop of a run: from its first step, or from a checkpoint. @throws FileFormatError for an incomplete checkpoint. */

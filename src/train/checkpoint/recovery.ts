@@ -136,11 +136,12 @@ export class Recovery {
     const fact = `The device was lost ${this.#losses} times in a row without a finished step: ${reason}`;
     const step = this.#copy?.record.step;
     if (step === undefined) return new DeviceError(fact, "Begin a new run: there is no copy of this one.", { cause });
-    if (!this.options.checkpoints) {
+    const { directory } = this.options.checkpoints ?? {};
+    if (!directory) {
       const remedy = `trainer.saveCheckpoint(directory) still writes the state after step ${step}; resume from it elsewhere.`;
       return new DeviceError(fact, remedy, { cause });
     }
     const file = await this.save(undefined);
-    return new DeviceError(fact, `Resume from ${file} in ${this.options.checkpoints.name}.`, { cause });
+    return new DeviceError(fact, `Resume from ${file} in ${directory.name}.`, { cause });
   }
 }

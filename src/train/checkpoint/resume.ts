@@ -14,7 +14,7 @@ export interface Resumed {
   readonly file: string;
   /** Optimizer steps done. */
   readonly step: number;
-  /** What `checkpointExtra` returned when it was written. */
+  /** What `checkpoints.extra` returned when it was written. */
   readonly extra: CheckpointExtra;
 }
 
@@ -44,27 +44,30 @@ export async function resumption(options: TrainerOptions): Promise<Resumption | 
  * directory without checkpoints.
  */
 async function checkpointToResume(options: TrainerOptions): Promise<CheckpointFile | undefined> {
-  const { checkpoints, resume, checkpointEvery = 1, keepCheckpoints = 1 } = options;
-  for (const [name, value] of Object.entries({ checkpointEvery, keepCheckpoints })) {
-    const least = name === "keepCheckpoints" ? 1 : 0;
+  const { directory, resume = false, every = 1, keep = 1 } = options.checkpoints ?? {};
+  for (const [name, value] of Object.entries({ every, keep })) {
+    const least = name === "keep" ? 1 : 0;
     if (Number.isInteger(value) && value >= least) continue;
-    throw new ConfigError(`${name} is ${value}.`, `Give a whole number from ${least}.`);
+    throw new ConfigError(`checkpoints.${name} is ${value}.`, `Give a whole number from ${least}.`);
   }
-  if (resume === undefined) {
-    const [latest] = checkpoints ? await checkpointSteps(checkpoints) : [];
+  if (resume === false) {
+    const [latest] = directory ? await checkpointSteps(directory) : [];
     if (latest === undefined) return undefined;
     throw new ConfigError(
-      `${checkpoints?.name} already has a checkpoint of step ${latest}.`,
-      'Give resume: "auto" to continue from it, or another directory, or remove its checkpoints.',
+      `${directory?.name} already has a checkpoint of step ${latest}.`,
+      "Give checkpoints.resume: true to continue from it, or another directory, or remove its checkpoints.",
     );
   }
-  const directory = resume === "auto" ? checkpoints : resume;
-  if (!directory) {
-    throw new ConfigError('resume is "auto", but there are no checkpoints.', "Give a directory as `checkpoints`.");
+  const source = resume === true ? directory : resume;
+  if (!source) {
+    throw new ConfigError(
+      "checkpoints.resume is true, and there is no directory to resume from.",
+      "Give checkpoints.directory, or a directory as checkpoints.resume.",
+    );
   }
-  const latest = await latestCheckpoint(directory, warnBy(options));
-  if (latest || resume === "auto") return latest;
-  throw new FileFormatError(`There is no checkpoint in ${directory.name}.`, "Check the path, or begin a new run.");
+  const latest = await latestCheckpoint(source, warnBy(options));
+  if (latest || resume === true) return latest;
+  throw new FileFormatError(`There is no checkpoint in ${source.name}.`, "Check the path, or begin a new run.");
 }
 
 /** A checkpoint as what a run continues from. @param file its name, for messages. */

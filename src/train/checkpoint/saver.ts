@@ -1,6 +1,6 @@
 import { ConfigError } from "../../base/errors";
 import type { TrainingLoop } from "../loop/training-loop";
-import type { TrainerOptions } from "../options";
+import type { CheckpointOptions, TrainerOptions } from "../options";
 import type { RunIdentity } from "./identity";
 import type { RunCheckpoint } from "./record";
 
@@ -9,15 +9,18 @@ const DEFAULT_KEEP_COUNT = 2;
 
 /** Captures and writes the checkpoints of one trainer. */
 export class Saver {
+  readonly #checkpoints: CheckpointOptions;
   #identity: RunIdentity | undefined;
 
-  constructor(private readonly options: TrainerOptions) {}
+  constructor({ checkpoints = {} }: TrainerOptions) {
+    this.#checkpoints = checkpoints;
+  }
 
   /** Whether a checkpoint is due after this many steps. */
   isDue(step: number, totalSteps: number): boolean {
-    const { checkpoints, checkpointEvery = DEFAULT_EVERY_STEPS } = this.options;
-    if (checkpoints === undefined || checkpointEvery === 0) return false;
-    return step % checkpointEvery === 0 || step === totalSteps;
+    const { directory, every = DEFAULT_EVERY_STEPS } = this.#checkpoints;
+    if (directory === undefined || every === 0) return false;
+    return step % every === 0 || step === totalSteps;
   }
 
   /**
@@ -29,19 +32,19 @@ export class Saver {
     const { captureRun, runIdentity } = await import("./stored");
     this.#identity ??= await runIdentity(loop.resources);
     const { resources, queue } = loop;
-    return captureRun({ resources, queue, position }, this.#identity, this.options.checkpointExtra?.());
+    return captureRun({ resources, queue, position }, this.#identity, this.#checkpoints.extra?.());
   }
 
   /**
    * Writes a checkpoint and returns the file's name.
-   * @param directory default the option `checkpoints`.
+   * @param directory default `checkpoints.directory`.
    * @throws ConfigError where there is no directory, FileFormatError where it cannot be written.
    */
-  async write(checkpoint: RunCheckpoint, directory = this.options.checkpoints): Promise<string> {
+  async write(checkpoint: RunCheckpoint, directory = this.#checkpoints.directory): Promise<string> {
     if (!directory) {
       throw new ConfigError("This run has no directory for checkpoints.", "Give one: saveCheckpoint(directory).");
     }
     const { saveCheckpoint } = await import("./stored");
-    return saveCheckpoint(directory, checkpoint, this.options.keepCheckpoints ?? DEFAULT_KEEP_COUNT);
+    return saveCheckpoint(directory, checkpoint, this.#checkpoints.keep ?? DEFAULT_KEEP_COUNT);
   }
 }

@@ -44,9 +44,9 @@ function alternativesOf({ options, book, needs }: RemedyParts): MemoryAlternativ
   const layers = recomputedSections(options.model.model, "layers", () => 0);
   const half = Math.ceil(rows / 2);
   const choices: [string, StepChoice][] = [
-    ['recompute: "layers"', { rows, sections: layers }],
-    [`microBatch: ${half}`, { rows: half, sections }],
-    ['recompute: "layers" and microBatch: 1', { rows: 1, sections: layers }],
+    ['memory.recompute: "layers"', { rows, sections: layers }],
+    [`memory.microBatch: ${half}`, { rows: half, sections }],
+    ['memory.recompute: "layers" and memory.microBatch: 1', { rows: 1, sections: layers }],
   ];
   return choices.map(([name, choice]) => ({ options: name, bytes: needs(choice) }));
 }

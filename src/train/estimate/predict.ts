@@ -1,6 +1,5 @@
 import type { Adapter } from "../../adapter/adapter";
 import type { WeightFormat } from "../../base/packed";
-import type { ActivationFormat } from "../../op/pack";
 import { sumBytes } from "../../gpu/ledger";
 import type { Bytes } from "../../gpu/ledger";
 import type { Shape } from "../../base/shape";
@@ -13,7 +12,7 @@ import type { Explanation } from "../../tape/explain";
 import { plan as planTape } from "../../tape/plan";
 import type { Plan } from "../../tape/plan";
 import { footprint } from "../plans/footprint";
-import type { Loss, OptimizerOptions, Recompute } from "../options";
+import type { Loss, MemoryOptions, OptimizerOptions } from "../options";
 import { checkRecompute, recomputedSections } from "../plans/recompute";
 import { sidePlans } from "../plans/side-plans";
 import type { SidePlanOptions } from "../plans/side-plans";
@@ -36,10 +35,8 @@ export interface PredictOptions {
   readonly targetLength?: number;
   /** How frozen weights are stored. Default f32. */
   readonly weights?: WeightFormat;
-  /** How activations are stored between forward and backward pass. Default f32. */
-  readonly activations?: ActivationFormat;
-  /** What is recomputed rather than kept. Default "none". */
-  readonly recompute?: Recompute;
+  /** What is recomputed rather than kept, and how activations are stored, as a trainer's `memory`. */
+  readonly memory?: Pick<MemoryOptions, "recompute" | "activations">;
   /** The run's optimizer: its state counts, and each learning rate is an input of the update. Default AdamW's defaults. */
   readonly optimizer?: Optimizer | OptimizerOptions;
   /** A loss of one's own. Default: the task's. */
@@ -69,7 +66,8 @@ export interface Prediction {
  * @throws ConfigError or ShapeError for an invalid configuration, DataError for rows that are longer than the model takes.
  */
 export function plan(options: PredictOptions): Prediction {
-  const { config, adapter, batch: size, freezeBelow = 0, recompute = "none", activations = "f32" } = options;
+  const { config, adapter, batch: size, freezeBelow = 0, memory = {} } = options;
+  const { recompute = "none", activations = "f32" } = memory;
   checkRecompute(recompute);
   const model = withWeights(createModel(config), options.weights ?? "f32");
   checkTrainable(model, adapter);

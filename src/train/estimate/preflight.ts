@@ -35,7 +35,7 @@ export interface Preflight {
   readonly merges: MergeChoice | undefined;
   /** Bytes of the run between two steps, with the tensors that are live by then, if its steps ran in another way. */
   readonly needs: (choice: StepChoice) => number;
-  /** Bytes that `memoryBudget` leaves now for the run's own tensors and the buffers of plans. */
+  /** Bytes that the memory budget leaves now for the run's own tensors and the buffers of plans. */
   readonly bytesForRun: () => number;
 }
 
@@ -91,18 +91,26 @@ function checkMayCut(optimizer: Optimizer, pruning: PruningPlans | undefined, li
  * Plans a run and checks its budget; allocates nothing.
  * @param given the first batch of the data, or how to draw it.
  * @param pruning what the run plans where its policy prunes structures.
- * @throws MemoryBudgetError when the run needs more than `memoryBudget` at any time; ConfigError or DataError for wrong
+ * @throws MemoryBudgetError when the run needs more than its memory budget at any time; ConfigError or DataError for wrong
  * options.
  */
 export function preflight(options: TrainerOptions, given: Batch | (() => Batch), pruning?: PruningPlans): Preflight {
-  const { model: loaded, adapter, data, accumulate = 1, labelSmoothing = 0, loss } = options;
+  const {
+    model: loaded,
+    adapter,
+    data,
+    accumulate = 1,
+    labelSmoothing = 0,
+    loss,
+    memory: memoryOptions = {},
+  } = options;
   const { model, fragileNorms } = loaded;
   runLength(options);
   checkTrainable(model, adapter);
   const planned: PlannedModel = { model, fragileNorms };
   const side = sidePlanOptions(options, planned, pruning);
-  checkRecompute(options.recompute ?? "none");
-  checkMicroBatch(options);
+  checkRecompute(memoryOptions.recompute ?? "none");
+  checkMicroBatch(memoryOptions);
   const { onNotFinite = "stop" } = options;
   if (!["stop", "skip"].includes(onNotFinite)) {
     throw new ConfigError(`onNotFinite is ${JSON.stringify(onNotFinite)}.`, "Give stop or skip.");
@@ -121,7 +129,7 @@ export function preflight(options: TrainerOptions, given: Batch | (() => Batch),
   }
   if (options.mergeOnFreeze) checkMergeOnFreeze(options);
   const merges = options.mergeOnFreeze ? new MergeChoice(model, adapter) : undefined;
-  const budget = budgetBytes(options);
+  const budget = budgetBytes(memoryOptions);
   const specs = trainableSpecs(model, adapter);
   const first = typeof given === "function" ? given() : given;
   const memory = new MemoryNeeds(options, side, options.probe ?? first);
@@ -130,13 +138,13 @@ export function preflight(options: TrainerOptions, given: Batch | (() => Batch),
       planned,
       traced: { adapter, labelSmoothing, loss, isTraining: options.dropout ?? true },
       limits: side.limits,
-      activations: options.activations,
+      activations: memoryOptions.activations,
       accumulates: accumulate > 1,
       variants: side.variants,
       merges,
       cachesPrefix: Boolean(options.prefixCache),
       choose: (live, largestSize) =>
-        chooseStep(model, options, largestSize, {
+        chooseStep(model, memoryOptions, largestSize, {
           betweenSteps: (choice) => sumBytes(memory.betweenSteps(live, book.plansWith(live, choice))),
           peak: (choice) => memory.peak(live, book, choice),
         }),

@@ -222,8 +222,8 @@ export class TrainingLoop {
   async evaluationParts(): Promise<EvaluationParts> {
     const { merging, executor, state, book } = this.resources;
     await merging?.mergeFrozen();
-    const { model: loaded, adapter, memoryBudget, loss } = this.options;
-    const rows = memoryBudget === undefined ? undefined : book.choice.rows;
+    const { model: loaded, adapter, memory, loss } = this.options;
+    const rows = memory?.budget === undefined ? undefined : book.choice.rows;
     return { loaded, adapter: merging?.unmergedAdapter ?? adapter, executor, store: state, rows, loss };
   }
 

@@ -6,7 +6,10 @@ import type { Recompute } from "../options";
 /** @throws ConfigError for a value that is not a `Recompute`. */
 export function checkRecompute(recompute: Recompute): void {
   if (recompute === "none" || recompute === "mlp" || recompute === "layers" || recompute > 0) return;
-  throw new ConfigError(`recompute is ${recompute}.`, 'Give "none", "mlp", "layers", or a positive number of bytes.');
+  throw new ConfigError(
+    `memory.recompute is ${recompute}.`,
+    'Give "none", "mlp", "layers", or a positive number of bytes.',
+  );
 }
 
 /**

@@ -3,7 +3,7 @@ import { ConfigError, MemoryBudgetError } from "../../base/errors";
 import { sumBytes } from "../../gpu/ledger";
 import type { Bytes } from "../../gpu/ledger";
 import type { Model } from "../../model/model";
-import type { TrainerOptions } from "../options";
+import type { MemoryOptions } from "../options";
 import { recomputedSections } from "./recompute";
 
 /** How steps run while some tensors are live. */
@@ -22,23 +22,21 @@ export interface ChoiceNeeds {
   readonly peak: (choice: StepChoice) => Bytes;
 }
 
-type ChoiceOptions = Pick<TrainerOptions, "recompute" | "microBatch" | "memoryBudget">;
-
 /** @throws ConfigError for a micro-batch that is not a number of rows, or "fit" without a budget. */
-export function checkMicroBatch({ microBatch, memoryBudget }: ChoiceOptions): void {
-  if (microBatch === "fit" && memoryBudget === undefined) {
+export function checkMicroBatch({ microBatch, budget }: MemoryOptions): void {
+  if (microBatch === "fit" && budget === undefined) {
     throw new ConfigError(
-      'microBatch is "fit", but there is no memoryBudget to fit into.',
-      "Give memoryBudget: bytes.",
+      'memory.microBatch is "fit", but there is no memory.budget to fit into.',
+      "Give memory.budget: bytes.",
     );
   }
   if (microBatch === undefined || microBatch === "fit" || (Number.isInteger(microBatch) && microBatch > 0)) return;
-  throw new ConfigError(`microBatch is ${microBatch}.`, 'Give a number of rows from 1, or "fit".');
+  throw new ConfigError(`memory.microBatch is ${microBatch}.`, 'Give a number of rows from 1, or "fit".');
 }
 
 /** Bytes that a run may use; Infinity without a budget. @throws ConfigError for a budget that is not a number of bytes. */
-export function budgetBytes({ memoryBudget }: Pick<TrainerOptions, "memoryBudget">): number {
-  return memoryBudget === undefined ? Infinity : parseBytes(memoryBudget, "memoryBudget");
+export function budgetBytes({ budget }: MemoryOptions = {}): number {
+  return budget === undefined ? Infinity : parseBytes(budget, "memory.budget");
 }
 
 /** n, half of it rounded up, and so on to 1. */
@@ -53,7 +51,7 @@ export function halves(n: number): number[] {
  * @param needs what the run needs with a choice.
  * @throws MemoryBudgetError with the smallest budget that is accepted.
  */
-export function chooseStep(model: Model, options: ChoiceOptions, largestSize: number, needs: ChoiceNeeds): StepChoice {
+export function chooseStep(model: Model, options: MemoryOptions, largestSize: number, needs: ChoiceNeeds): StepChoice {
   const { microBatch, recompute } = options;
   const budget = budgetBytes(options);
   if (microBatch === "fit") {
@@ -103,7 +101,7 @@ function checkBudget(budget: number, needed: Bytes): void {
   if (bytes <= budget) return;
   throw new MemoryBudgetError(
     `This run needs ${bytes} bytes (weights ${needed.weight}, state ${needed.state}, saved ${needed.saved}, scratch ${needed.scratch}); the budget is ${budget}.`,
-    'Use microBatch: "fit", recompute: "layers", shorter texts, a lower rank, or a larger memoryBudget.',
+    'Use memory.microBatch: "fit", memory.recompute: "layers", shorter texts, a lower rank, or a larger memory.budget.',
     bytes,
     budget,
   );

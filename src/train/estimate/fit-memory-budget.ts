@@ -2,24 +2,25 @@ import { parseBytes } from "../../base/bytes";
 import type { ByteCount } from "../../base/bytes";
 import { ConfigError, MemoryBudgetError } from "../../base/errors";
 import type { WeightFormat } from "../../base/packed";
-import type { ActivationFormat } from "../../op/pack";
+import type { MemoryOptions } from "../options";
 import { halves } from "../plans/step-choice";
 import { plan } from "./predict";
 import type { Prediction, PredictOptions } from "./predict";
 
-/** A way to run a step within a budget. */
+/** A way to run a step within a memory budget. */
 export interface BudgetChoice {
+  /** The format of frozen weights, for `loadModel`. */
   readonly weights: WeightFormat;
-  readonly activations: ActivationFormat;
-  /** The number of bytes to give as `recompute`. */
-  readonly recompute: number;
-  /** Rows that run at the same time while everything is live. With `microBatch: "fit"` a trainer raises it as it freezes. */
-  readonly microBatch: number;
+  /**
+   * Memory options of a trainer. `recompute` is a number of bytes, and `microBatch` the rows that run at the same time while
+   * everything is live; with `microBatch: "fit"` a trainer raises it as it freezes.
+   */
+  readonly memory: Required<Omit<MemoryOptions, "budget">>;
   readonly prediction: Prediction;
 }
 
 /** In the order in which they are tried: from what changes nothing to what changes most. */
-const FORMATS: readonly Pick<BudgetChoice, "weights" | "activations">[] = [
+const FORMATS: readonly (Pick<BudgetChoice, "weights"> & Pick<BudgetChoice["memory"], "activations">)[] = [
   { weights: "f32", activations: "f32" },
   { weights: "f16", activations: "f32" },
   { weights: "f16", activations: "f16" },
@@ -31,26 +32,23 @@ const FORMATS: readonly Pick<BudgetChoice, "weights" | "activations">[] = [
 const MARGIN = 0.01;
 
 /**
- * The first way to make a step fit into a number of bytes. Formats of weights and activations are tried from f32 to fewer
+ * The first way to make a step fit into a memory budget. Formats of weights and activations are tried from f32 to fewer
  * bits; for each format the complete batch, half of it, and so on to single rows; for each number of rows as little
  * recomputation as fits. Results therefore change by rounding only, as long as any way of that kind fits.
  * @throws MemoryBudgetError with the smallest budget that is accepted, ConfigError for a budget that is not positive.
  */
-export function fitBudget(
-  options: Omit<PredictOptions, "recompute" | "weights" | "activations">,
-  budget: ByteCount,
-): BudgetChoice {
+export function fitMemoryBudget(options: Omit<PredictOptions, "memory" | "weights">, budget: ByteCount): BudgetChoice {
   const bytes = parseBytes(budget, "The memory budget");
   const recompute = Math.floor(bytes * (1 - MARGIN));
   let least = Infinity;
-  for (const formats of FORMATS) {
+  for (const { weights, activations } of FORMATS) {
     for (const microBatch of halves(options.batch)) {
       try {
-        const prediction = plan({ ...options, ...formats, batch: microBatch, recompute });
-        return { ...formats, recompute, microBatch, prediction };
+        const prediction = plan({ ...options, weights, batch: microBatch, memory: { activations, recompute } });
+        return { weights, memory: { activations, recompute, microBatch }, prediction };
       } catch (error) {
         // A weight that learns cannot be stored in fewer bits. Anything else is wrong with f32, too, and thrown there.
-        if (error instanceof ConfigError && formats.weights !== "f32") break;
+        if (error instanceof ConfigError && weights !== "f32") break;
         if (!(error instanceof MemoryBudgetError)) throw error;
         least = Math.min(least, error.neededBytes);
       }
@@ -66,7 +64,8 @@ export function fitBudget(
 }
 
 /** A choice in words. */
-export function describeChoice({ weights, activations, microBatch, prediction }: BudgetChoice): string {
+export function describeChoice({ weights, memory, prediction }: BudgetChoice): string {
+  const { activations, microBatch } = memory;
   const sections = prediction.recomputed.length;
   const layers = prediction.recomputed.filter((section) => section.startsWith("layer")).length;
   const recomputed = layers > 0 ? `${layers} layers` : sections > 0 ? `${sections} feed-forwards` : "nothing";

@@ -4,7 +4,7 @@ import { checkSchema } from "../io/json";
 import { checkOptions, WHOLE_FROM_0 } from "./check-options";
 import type { FreezeContext, FreezePolicy } from "./policy";
 
-export interface MemoryBudgetOptions {
+export interface FreezeToFitOptions {
   /** Most GPU bytes that the run may occupy after the decision, weights included. */
   readonly bytes: number;
   /** Step of the decision. Default one epoch: earlier scores mean little. */
@@ -16,16 +16,16 @@ export interface MemoryBudgetOptions {
  * lowest live adapter, so the candidates are all prefixes of the layers, each with adapters above it added by rising
  * importance (SAFE's 1 - CKA) until the run fits. The candidate of the least total importance is taken.
  *
- * Saves what the budget requires, where the head and one adapter fit into it. Until the decision the run needs the memory of
+ * Saves what is needed for that, where the head and one adapter fit into it. Until the decision the run needs the memory of
  * plain LoRA.
- * @throws ConfigError for a budget that is not a positive number, and from `decide` when nothing fits.
+ * @throws ConfigError for a number of bytes that is not positive, and from `decide` when nothing fits.
  */
-export function memoryBudget({ bytes, atStep }: MemoryBudgetOptions): FreezePolicy {
-  if (!(bytes > 0)) throw new ConfigError(`The memory budget is ${bytes} bytes.`, "Give a positive number.");
-  checkOptions("memory_budget", { atStep }, { atStep: WHOLE_FROM_0 });
+export function freezeToFit({ bytes, atStep }: FreezeToFitOptions): FreezePolicy {
+  if (!(bytes > 0)) throw new ConfigError(`freeze_to_fit: bytes is ${bytes}.`, "Give a positive number.");
+  checkOptions("freeze_to_fit", { atStep }, { atStep: WHOLE_FROM_0 });
   return {
     kind: "freezing",
-    name: "memory_budget",
+    name: "freeze_to_fit",
     settings: { bytes, atStep },
     usesImportance: true,
     start({ stepsPerEpoch }) {
@@ -50,7 +50,7 @@ export function memoryBudget({ bytes, atStep }: MemoryBudgetOptions): FreezePoli
           findings = checkSchema(
             v.record(v.string(), v.unknown()),
             saved,
-            "the memory budget's findings in a checkpoint",
+            "the findings of freeze_to_fit in a checkpoint",
           );
         },
       };
@@ -80,6 +80,6 @@ function cheapest(context: FreezeContext, importance: ReadonlyMap<number, number
   if (best) return best.layers;
   throw new ConfigError(
     `No set of frozen adapters makes this run fit ${bytes} bytes; with one left it needs ${context.bytesWith(tensors(context, layers.slice(0, -1)))}.`,
-    "Use a smaller batch with accumulation, shorter texts, or a larger budget.",
+    "Use a smaller batch with accumulation, shorter texts, or more bytes.",
   );
 }
