@@ -1,3 +1,4 @@
+import { readFile } from "node:fs/promises";
 import { lora } from "../src/adapter/lora";
 import { Random } from "../src/base/random";
 import { LABEL_KINDS } from "../src/data/batch";
@@ -15,7 +16,7 @@ import { adapterName, median, round, writeResults } from "./support/results";
 const [WIDTH, NEURONS, HEADS, LAYERS, VOCABULARY] = [256, 1024, 4, 4, 1000];
 const [ROWS, LENGTH] = [8, 64];
 /** Rounds in which both models take a step, and those before, which compile kernels. */
-const [ROUNDS, FIRST_ROUNDS] = [9, 2];
+const [ROUNDS, FIRST_ROUNDS] = [5, 2];
 /** Most times of BERT's time per FLOP that a family may take. */
 const BOUND = 1.3;
 
@@ -199,18 +200,31 @@ async function measure(engine: Engine, config: Config): Promise<Record<string, u
   }
 }
 
+/** The rows that the results have of earlier runs. */
+async function earlierRows(engine: Engine): Promise<Record<string, Record<string, unknown>>> {
+  try {
+    const text = await readFile(`bench/results/families-${adapterName(engine)}.json`, "utf8");
+    // Written below.
+    return (JSON.parse(text) as { results: Record<string, Record<string, unknown>> }).results;
+  } catch {
+    return {};
+  }
+}
+
 /**
  * Times a LoRA step (rank 4 on each family's usual targets) of every family against BERT's, step by step in turn, as time per
- * FLOP. `node scripts/run.mjs bench/families.ts WORD ...` measures the families with one of these words in their name and writes
- * nothing.
+ * FLOP. `npm run bench:families -- WORD ...` measures the families with one of these words in their name, and replaces their rows in
+ * the results.
  */
 export async function families(engine: Engine, words = process.argv.slice(2)): Promise<void> {
-  const rows: Record<string, Record<string, unknown>> = {};
+  const rows = words.length > 0 ? await earlierRows(engine) : {};
   const names = Object.keys(FAMILIES).filter((name) => words.length === 0 || words.some((word) => name.includes(word)));
   for (const [i, name] of names.entries()) {
     rows[name] = await measure(engine, FAMILIES[name]!);
     console.log(name, rows[name]);
-    if (words.length === 0) await writeResults(engine, "families", rows, names.slice(i + 1));
+    const order = Object.keys(FAMILIES).filter((family) => rows[family]);
+    const sorted = Object.fromEntries(order.map((family) => [family, rows[family]]));
+    await writeResults(engine, "families", sorted, names.slice(i + 1));
   }
   const slow = names.filter((name) => Number(rows[name]!["time per FLOP over BERT's, median"]) > BOUND);
   console.log(

@@ -15,13 +15,28 @@ fn partner(query: u32, entry: u32) -> u32 {
   return select(params.keys, row * params.columns + column, column < params.columns && row <= rows_above);
 }
 
+// Queries of a text that lie side by side.
+struct Queries {
+  first: u32,
+  count: u32,
+}
+
+// The queries among which are all that have a partner: where positions are one row, no others.
+fn queries_of(entry: u32) -> Queries {
+  if (GRID != 0u || params.center + 1u != params.columns) {
+    return Queries(0u, params.time);
+  }
+  let first = max(entry, params.center) - params.center;
+  return Queries(first, min(params.time, params.keys + entry - params.center) - first);
+}
+
 // The gradient of the score of a query and a key, 0 if it does not see the key; with a cap, that before it if the table has rows.
-fn score_gradient(batch: u32, head: u32, query: u32, key: u32) -> f32 {
+// `pair` is the table's index for both, the same for all pairs with one entry.
+fn score_gradient(batch: u32, head: u32, query: u32, key: u32, pair: u32) -> f32 {
   if (key < first_key(query) || key >= end_of_keys(query)) {
     return 0.0;
   }
   let kv_head = head * params.kv_heads / params.heads;
-  let pair = pair_index(head, query, key);
   let query_row = q_index(batch, head, query);
   let key_row = k_index(batch, kv_head, key);
   let value_row = v_index(batch, kv_head, key);
@@ -55,10 +70,11 @@ fn grad_relative(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) g
   if (entry > 2u * params.center) {
     return;
   }
+  let queries = queries_of(entry);
   var sum = 0.0;
-  for (var n = local.x; n < params.batch * params.time; n += GROUP) {
-    let query = n % params.time;
-    sum += score_gradient(n / params.time, index % params.heads, query, partner(query, entry));
+  for (var n = local.x; n < params.batch * queries.count; n += GROUP) {
+    let query = queries.first + n % queries.count;
+    sum += score_gradient(n / queries.count, index % params.heads, query, partner(query, entry), index);
   }
   gradients[local.x] = sum;
   workgroupBarrier();
@@ -86,22 +102,24 @@ fn grad_relative_rows(@builtin(workgroup_id) group: vec3u, @builtin(num_workgrou
   }
   let head = index % params.heads;
   let kv_head = head * params.kv_heads / params.heads;
-  let pairs = params.batch * params.time;
+  let queries = queries_of(entry);
+  let pairs = params.batch * queries.count;
+  let row = (entry * 2u * params.heads + head) * HEAD;
   var key_sums: array<f32, ROW_COLUMNS>;
   var query_sums: array<f32, ROW_COLUMNS>;
   for (var first = 0u; first < pairs; first += GROUP) {
     let n = first + local.x;
-    let key = partner(n % params.time, entry);
+    let key = partner(queries.first + n % queries.count, entry);
     workgroupBarrier();
     gradients[local.x] = 0.0;
     partners[local.x] = min(key, params.keys - 1u);
     if (n < pairs) {
-      gradients[local.x] = score_gradient(n / params.time, head, n % params.time, key);
+      gradients[local.x] = score_gradient(n / queries.count, head, queries.first + n % queries.count, key, row);
     }
     workgroupBarrier();
     for (var i = 0u; i < min(GROUP, pairs - first); i++) {
-      let batch = (first + i) / params.time;
-      let query_row = q_index(batch, head, (first + i) % params.time);
+      let batch = (first + i) / queries.count;
+      let query_row = q_index(batch, head, queries.first + (first + i) % queries.count);
       let key_row = k_index(batch, kv_head, partners[i]);
       for (var o = 0u; o < ROW_COLUMNS; o++) {
         let c = min(o * GROUP + local.x, HEAD - 1u);
@@ -113,7 +131,7 @@ fn grad_relative_rows(@builtin(workgroup_id) group: vec3u, @builtin(num_workgrou
   for (var o = 0u; o < ROW_COLUMNS; o++) {
     let c = o * GROUP + local.x;
     if (c < HEAD) {
-      let to = (entry * 2u * params.heads + head) * HEAD + c;
+      let to = row + c;
       var key_sum = key_sums[o] * params.scale;
       var query_sum = query_sums[o] * params.scale;
       if (params.accumulate != 0u) {
