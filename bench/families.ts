@@ -219,12 +219,17 @@ async function earlierRows(engine: Engine): Promise<Record<string, Record<string
 export async function families(engine: Engine, words = process.argv.slice(2)): Promise<void> {
   const rows = words.length > 0 ? await earlierRows(engine) : {};
   const names = Object.keys(FAMILIES).filter((name) => words.length === 0 || words.some((word) => name.includes(word)));
-  for (const [i, name] of names.entries()) {
+  for (const name of names) {
     rows[name] = await measure(engine, FAMILIES[name]!);
     console.log(name, rows[name]);
     const order = Object.keys(FAMILIES).filter((family) => rows[family]);
     const sorted = Object.fromEntries(order.map((family) => [family, rows[family]]));
-    await writeResults(engine, "families", sorted, names.slice(i + 1));
+    await writeResults(
+      engine,
+      "families",
+      sorted,
+      Object.keys(FAMILIES).filter((family) => !rows[family]),
+    );
   }
   const slow = names.filter((name) => Number(rows[name]!["time per FLOP over BERT's, median"]) > BOUND);
   console.log(
