@@ -35,9 +35,9 @@ export interface Batch extends BatchSize {
    * for "target". IGNORED_LABEL marks what is not predicted. An encoder-decoder's decoder reads them shifted right.
    */
   readonly labels: Int32Array | Float32Array;
-  /** [rows]: number of the sample in each row. Equal numbers mean equal content throughout a run. */
+  /** Number of the sample in each row [rows]. Equal numbers mean equal content throughout a run. */
   readonly ids?: Int32Array;
-  /** [size, channels, rows, columns]: the images of a model of images, which ignores `inputIds`. */
+  /** The images of a model of images, which ignores `inputIds` [size, channels, rows, columns]. */
   readonly pixels?: Float32Array;
 }
 

@@ -33,6 +33,19 @@ export function smoothed(points: readonly Sample[], decay = 0.9): Sample[] {
   });
 }
 
+/**
+ * The median of the points around each one: `half` before and after it, fewer at the ends. Unlike an average it keeps sudden
+ * changes, such as that of a freeze, where they are, and single outliers do not move it.
+ */
+export function runningMedian(points: readonly Sample[], half = 5): Sample[] {
+  return points.map(({ step }, i) => {
+    const around = points.slice(Math.max(0, i - half), i + half + 1);
+    const sorted = around.map(({ value }) => value).sort((a, b) => a - b);
+    const middle = (sorted.length - 1) / 2;
+    return { step, value: (sorted[Math.floor(middle)]! + sorted[Math.ceil(middle)]!) / 2 };
+  });
+}
+
 /** The p-quantile of values, without interpolation; 0 without values. */
 export function quantileOf(values: readonly number[], p: number): number {
   const sorted = [...values].sort((a, b) => a - b);

@@ -8,7 +8,7 @@ import { reportHtml } from "../../src/report/html";
 import { readRunRecord } from "../../src/report/record";
 import { saveReport } from "../../src/report/save";
 import { COLOURS, standaloneSvg } from "../../src/report/svg";
-import { extremes } from "../../src/report/thin";
+import { extremes, runningMedian } from "../../src/report/thin";
 import { MADE_UP_COMPACTION, madeUpMatrices, madeUpRecord } from "../support/run-record";
 
 const record = madeUpRecord();
@@ -84,6 +84,19 @@ describe("figures", () => {
     expect(kept.length).toBeLessThanOrEqual(100);
     expect(kept).toContainEqual({ step: 5001, value: 9 });
     expect(kept.map(({ step }) => step)).toEqual(kept.map(({ step }) => step).sort((a, b) => a - b));
+  });
+
+  it("show a running median of times: outliers and turns of the host do not move it, a freeze does, where it was", () => {
+    const values = [9, 2, 4, 2, 4, 2, 4, 50, 4, 1, 2, 1, 2, 1, 2];
+    const medians = runningMedian(
+      values.map((value, i) => ({ step: i + 1, value })),
+      2,
+    );
+    expect(medians.map(({ step }) => step)).toEqual(values.map((_, i) => i + 1));
+    expect(medians.map(({ value }) => value)).toEqual([4, 3, 4, 2, 4, 4, 4, 4, 4, 2, 2, 1, 2, 1.5, 2]);
+    const [times] = marks(documentOf("time"), "time per step", "path");
+    const [median] = marks(documentOf("time"), "running median of the time per step", "path");
+    expect(times!.getAttribute("d")).not.toBe(median!.getAttribute("d"));
   });
 });
 

@@ -3,7 +3,8 @@ import { freezeRules, FREEZE_KEY } from "../freeze-marks";
 import type { RunRecord } from "../record";
 import { COLOURS, figure, panel, xAxis, yAxis } from "../svg";
 import type { Figure } from "../svg";
-import { extremes, quantileOf } from "../thin";
+import { extremes, quantileOf, runningMedian } from "../thin";
+import type { Sample } from "../thin";
 import { showSeconds, significant } from "../units";
 
 /** The learning rate by step. */
@@ -41,7 +42,7 @@ export function learningRateFigure({ steps }: RunRecord): Figure {
 /** Share of the steps that determines the range: the few that compile pipelines or score adapters take far longer. */
 const TYPICAL_SHARE = 0.97;
 
-/** The time of each step. */
+/** The time of each step, and its running median: single times go up and down with what else the host does. */
 export function timeFigure({ steps, freezes, seconds }: RunRecord): Figure {
   const total = steps.at(-1)?.step ?? 0;
   const times = steps.map((step) => ({ step: step.step, value: step.seconds }));
@@ -52,7 +53,8 @@ export function timeFigure({ steps, freezes, seconds }: RunRecord): Figure {
   const cut = values.filter((value) => value > top).length;
   const asMilliseconds = top < 1;
   const scale = asMilliseconds ? 1000 : 1;
-  const points = times.map(({ step, value }) => ({ step, value: Math.min(value, top) * scale }));
+  const shown = (samples: readonly Sample[]): Sample[] =>
+    extremes(samples.map(({ step, value }) => ({ step, value: Math.min(value, top) * scale })));
   const cutSteps = cut === 1 ? "One longer step is" : `${cut} longer steps are`;
   const cutNote = `${cutSteps} cut off at the top (up to ${showSeconds(longest)}, to compile pipelines or score adapters).`;
   return figure(
@@ -61,7 +63,11 @@ export function timeFigure({ steps, freezes, seconds }: RunRecord): Figure {
       title: "Time per step",
       caption: `Wall-clock time of each step, ${showSeconds(seconds)} in total.${cut > 0 ? ` ${cutNote}` : ""}`,
     },
-    [{ label: "time of a step", colour: COLOURS.blue, as: "line" }, ...(freezes.length > 0 ? [FREEZE_KEY] : [])],
+    [
+      { label: "time of a step", colour: COLOURS.sky, as: "line" },
+      { label: "median of 11 steps", colour: COLOURS.blue, as: "line" },
+      ...(freezes.length > 0 ? [FREEZE_KEY] : []),
+    ],
     [
       panel({
         height: 260,
@@ -69,11 +75,19 @@ export function timeFigure({ steps, freezes, seconds }: RunRecord): Figure {
         y: { ...yAxis(`time per step (${asMilliseconds ? "ms" : "s"})`), domain: [0, top * scale], nice: true },
         marks: [
           Plot.ruleY([0]),
-          Plot.line(extremes(points), {
+          Plot.line(shown(times), {
+            x: "step",
+            y: "value",
+            stroke: COLOURS.sky,
+            strokeWidth: 1,
+            ariaDescription: "time per step",
+          }),
+          Plot.line(shown(runningMedian(times)), {
             x: "step",
             y: "value",
             stroke: COLOURS.blue,
-            ariaDescription: "time per step",
+            strokeWidth: 2.5,
+            ariaDescription: "running median of the time per step",
           }),
           ...freezeRules(freezes, total),
         ],
