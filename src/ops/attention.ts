@@ -201,14 +201,27 @@ export const attention = defineOp<AttentionAttributes>({
       },
     },
     {
-      name: "sliding window longer than a tile, capped, grouped queries, dropout",
-      attributes: { ...base, heads: 2, kvHeads: 1, before: 20, after: 0, cap: 1.5, dropout: 0.2, salt: 3 },
+      name: "sliding window longer than a tile, capped, grouped queries, segments, dropout",
+      attributes: {
+        ...base,
+        heads: 2,
+        kvHeads: 1,
+        before: 20,
+        after: 0,
+        cap: 1.5,
+        segments: true,
+        dropout: 0.2,
+        salt: 3,
+      },
       inputs: {
         q: { shape: [1, 120, 8] },
         k: { shape: [1, 120, 4] },
         v: { shape: [1, 120, 4] },
         seed: seeds(1),
-        mask: { shape: [1, 120], values: Array.from({ length: 120 }, (_, i) => (i % 40 === 7 ? 0 : 1)) },
+        mask: {
+          shape: [1, 120],
+          values: Array.from({ length: 120 }, (_, i) => (i % 40 === 7 ? 0 : 1 + Math.floor(i / 50))),
+        },
       },
     },
     {

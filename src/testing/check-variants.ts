@@ -6,6 +6,8 @@ import type { Attributes, OpCase, TestedOp } from "../op/declaration";
 import type { Launch } from "../op/launch";
 import type { Plan, Target } from "../tape/plan";
 import { planCase } from "./case-plan";
+import { casesOf, chooseCases } from "./choose-cases";
+import type { CheckedCase } from "./choose-cases";
 import { CaseReference, GRADIENT_TOLERANCE, TOLERANCE } from "./case-reference";
 import { runCase } from "./run-case";
 import type { CaseRun } from "./run-case";
@@ -39,12 +41,14 @@ export interface CheckResult {
   readonly wrong: readonly WrongResult[];
   /** What was left out since its case had taken too long, each as "op, case: variant". */
   readonly leftOut: readonly string[];
+  /** Cases that did not run, since others run the same entries with the same constants but sizes of heads, each as "op, case". */
+  readonly similar: readonly string[];
 }
 
 export interface CheckOptions {
   /**
-   * Whether only variants that the adapter runs by default are compared, and those only in the first case with a new tile, entry,
-   * option or format. Default false.
+   * Whether only variants that the adapter runs by default are compared, those only in the first case with a new tile, entry,
+   * option or format, and cases are left out that would compile kernels for other sizes of heads alone (`chooseCases`). Default false.
    */
   readonly usualOnly?: boolean;
   readonly onProgress?: (done: number, total: number) => void;
@@ -67,20 +71,26 @@ export async function checkOps(
   const walk = new VariantWalk(info, !usualOnly, new Set(), usualOnly);
   // The caller closes the GPU's device, so this second view of it is not closed.
   const device = new Device(handle, info, { variants: walk.choose });
-  const cases = ops.flatMap((op) => op.cases.filter(({ bench }) => !bench).map((test) => [op, test] as const));
+  const { chosen: cases, leftOut: similar } = usualOnly
+    ? chooseCases(ops, device, walk)
+    : { chosen: casesOf(ops), leftOut: [] };
   const entries = new Set<string>();
   const variants = new Set<string>();
   const wrong: WrongResult[] = [];
   const leftOut: string[] = [];
   const soFar = (): CheckResult => {
-    return { cases: cases.length, entries: [...entries].sort(), variants: [...variants].sort(), wrong, leftOut };
+    return {
+      cases: cases.length,
+      entries: [...entries].sort(),
+      variants: [...variants].sort(),
+      wrong,
+      leftOut,
+      similar: similar.map(nameOf),
+    };
   };
   for (const [i, [op, test]] of cases.entries()) {
     onProgress?.(i, cases.length);
-    await beforeCase?.(
-      soFar(),
-      cases.slice(i).map(([{ name }, { name: of }]) => `${name}, ${of}`),
-    );
+    await beforeCase?.(soFar(), cases.slice(i).map(nameOf));
     const start = performance.now();
     const reference = new CaseReference(op, test);
     const check = async (variant: string, { half = false, places }: Partial<NotedVariant> = {}): Promise<void> => {
@@ -115,6 +125,8 @@ export async function checkOps(
   }
   return soFar();
 }
+
+const nameOf = ([op, test]: CheckedCase): string => `${op.name}, ${test.name}`;
 
 /** An entry behind its kernel's name. */
 const placeOf = ({ kernel, entry }: Launch): string => `${kernel.name}.${entry}`;

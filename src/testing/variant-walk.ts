@@ -25,7 +25,7 @@ export class VariantWalk {
   readonly covered = new Set<string>();
   readonly #noted = new Map<string, NotedVariant & { entries: Set<string>; places: Set<string> }>();
   /** What the adapter runs by default, for launches of any size. */
-  readonly #usual: VariantChoice;
+  readonly usual: VariantChoice;
   #only: string | undefined;
 
   /**
@@ -39,7 +39,7 @@ export class VariantWalk {
     private readonly leftOut: ReadonlySet<string> = new Set(),
     private readonly usualOnly = false,
   ) {
-    this.#usual = namedVariants(adapter.isSoftware ? "subgroups" : "gpu", adapter, 0);
+    this.usual = namedVariants(adapter.isSoftware ? "subgroups" : "gpu", adapter, 0);
   }
 
   /** Runs a case with the portable kernels, and then `compare` with each variant that it has to compare. */
@@ -73,10 +73,10 @@ export class VariantWalk {
 
   #note(launch: Launch): void {
     const { entry, variants = [] } = launch;
-    const usual = this.#usual(launch);
+    const usual = this.usual(launch);
     for (const variant of variants.filter((candidate) => this.compares(candidate))) {
       if (this.usualOnly && variant !== usual) continue;
-      const traits = this.#traits(launch, variant);
+      const traits = this.traits(launch, variant);
       if ((variant !== usual || !this.isLong) && traits.every((trait) => this.covered.has(trait))) continue;
       traits.forEach((trait) => this.covered.add(trait));
       const { name, rounds = false, half = false, kernel } = variant;
@@ -88,7 +88,8 @@ export class VariantWalk {
     }
   }
 
-  #traits({ entry }: Launch, { kernel, name, constants }: Variant): string[] {
+  /** Tile, entry, options and format of a variant. A case compares it only if it has one that no earlier case has. */
+  traits({ entry }: Launch, { kernel, name, constants }: Variant): string[] {
     const { FORMAT = 0, HEAD = 0 } = constants;
     const format = this.isLong ? FORMAT : Math.min(FORMAT, 1);
     const head = this.isLong ? ` of heads of ${HEAD}` : "";

@@ -26,7 +26,7 @@ it("a check finds a wrong variant, one that does not compile, and a wrong gradie
   expect(refused?.entries).toEqual(["double_broken.forward"]);
   expect(refused?.refusal).toMatch(/double_broken/);
   expect(faultText(wrong[0]!)).toMatch(/^wrong {5}double\.grad_x \(portable\), double, "a vector": dx has the error/);
-  const result: CheckResult = { cases, entries, variants: [], wrong, leftOut: [] };
+  const result: CheckResult = { cases, entries, variants: [], wrong, leftOut: [], similar: [] };
   expect(() => refuseWrong(result)).toThrow(KernelError);
   expect(() => refuseWrong({ ...result, wrong: [] })).not.toThrow();
 });

@@ -13,7 +13,7 @@ import { Screen } from "../view/screen";
 
 /**
  * `safetape doctor --check`: compares every op, forward and backward, with float64: on a GPU by every kernel that it can run, on a
- * software adapter by those that it runs by default.
+ * software adapter by those that it runs by default, and in cases that together run every entry with every constant but sizes of heads.
  * @throws KernelError if a result is wrong.
  */
 export async function checkCommand(raw: RawOptions, print: Print): Promise<void> {
@@ -34,12 +34,16 @@ export async function checkCommand(raw: RawOptions, print: Print): Promise<void>
   const { device, vendor, description } = engine.info;
   if (json) print(JSON.stringify({ adapter: engine.info, seconds, ...result }));
   else {
-    const { cases, entries, variants, wrong } = result;
+    const { cases, entries, variants, wrong, similar } = result;
     print(`adapter   ${device || vendor}`);
     print(`driver    ${description}`);
     print(
       `checked   ${entries.length} entries of kernels and ${variants.length} variants in ${cases} cases, ${seconds.toFixed(0)} s`,
     );
+    if (similar.length > 0)
+      print(
+        `left out  ${similar.length} cases that compile the same kernels for other sizes of heads alone (--json names them)`,
+      );
     for (const fault of wrong) print(faultText(fault));
   }
   refuseWrong(result);
