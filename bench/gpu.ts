@@ -41,13 +41,19 @@ async function gpu(engine: Engine): Promise<void> {
   const outcomes: Record<string, string> = {};
   for (const [name, { seconds }] of Object.entries(PARTS)) {
     console.log(`\n${name}, up to ${seconds} s`);
-    outcomes[name] = await runPart(name, seconds, engine.info.isSoftware);
+    outcomes[name] = await withLeftOut(engine, name, start, await runPart(name, seconds, engine.info.isSoftware));
     console.log(`${name}: ${outcomes[name]}`);
   }
   const targets = await compareWithTargets(engine, start);
   console.table(targets);
   await writeResults(engine, "gpu", { parts: outcomes, targets });
   if (Object.values(outcomes).some((outcome) => outcome !== "done")) process.exitCode = 1;
+}
+
+/** The outcome of a part, with how many measurements it left out because its seconds were over. */
+async function withLeftOut(engine: Engine, name: string, start: number, outcome: string): Promise<string> {
+  const leftOut = (await readPart(engine, name, start))?.["left out for want of time"] ?? [];
+  return leftOut.length > 0 ? `${outcome}, ${leftOut.length} measurements left out for want of time` : outcome;
 }
 
 /** Runs a part in a process of its own. Resolves with "done" or what went wrong. */
@@ -79,19 +85,29 @@ interface Target {
   readonly met: boolean;
 }
 
+/** What `writeResults` wrote for a part. */
+interface Written {
+  readonly "left out for want of time"?: readonly string[];
+  readonly results?: unknown;
+}
+
+/** The results of a part that were written since `start`; undefined if there are none. */
+async function readPart(engine: Engine, name: string, start: number): Promise<Written | undefined> {
+  const file = join("bench", "results", `${name}-${adapterName(engine)}.json`);
+  const changed = await stat(file).catch(() => undefined);
+  if (!changed || changed.mtimeMs < start) return undefined;
+  return JSON.parse(await readFile(file, "utf8").catch(() => "{}")) as Written; // written by `writeResults`
+}
+
 /**
  * The least favourable figure of each target, from the results that the parts have written, also those that were stopped. Results
  * of an earlier run do not count.
  * @param start when this run began, in milliseconds since 1970.
  */
 async function compareWithTargets(engine: Engine, start: number): Promise<Target[]> {
-  const read = async <T>(name: keyof typeof PARTS): Promise<T | undefined> => {
-    const file = join("bench", "results", `${name}-${adapterName(engine)}.json`);
-    const changed = await stat(file).catch(() => undefined);
-    if (!changed || changed.mtimeMs < start) return undefined;
-    // These files are written by the parts.
-    return (JSON.parse(await readFile(file, "utf8").catch(() => "{}")) as { results?: T }).results;
-  };
+  // What a part writes.
+  const read = async <T>(name: keyof typeof PARTS): Promise<T | undefined> =>
+    (await readPart(engine, name, start))?.results as T | undefined;
   const [rates] = (await read<{ "GFLOP/s": number }[]>("ceiling")) ?? [];
   const { workloads = [] } = (await read<{ workloads: PeerRow[] }>("peers")) ?? {};
   const rows = (await read<OpRow[]>("ops")) ?? [];
