@@ -501,7 +501,7 @@ export const TRAIN = {
     "Stop after n evaluations without a lower loss on the dev set (one an epoch, or --eval-every), and keep the best adapter",
     counts(),
   ),
-  generate: toggle("--generate", "Generate the dev set's texts at the end, and score them (e2e, samsum)"),
+  generate: toggle("--generate", "Generate the dev set's texts at the end, and score them (e2e, samsum, pairs)"),
   ...GENERATION,
   ...MEMORY,
   memoryBudget: optional(
