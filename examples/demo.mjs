@@ -6,7 +6,7 @@
 // --report-png  also writes the report's figures as PNG files
 import { mkdirSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { createEngine, loadModel, lora, never, openDirectory, safe, saveAdapter, Trainer } from "safetape";
+import { createEngine, loadModel, lora, never, safe, saveAdapter, Trainer } from "safetape";
 import { LIFETIMES, versions } from "safetape/engine";
 import { Batches, encodeExamples, loadTokenizer, readGlue } from "safetape/data";
 import { accuracy } from "safetape/metrics";
@@ -25,7 +25,7 @@ const engine = await createEngine();
 const adapterName = engine.info.description || engine.info.device || engine.info.vendor;
 say(`GPU: ${adapterName}`);
 const model = await loadModel(engine, here("model"));
-const tokenizer = await loadTokenizer(await openDirectory(here("model")));
+const tokenizer = await loadTokenizer(here("model"));
 const [train, dev] = await Promise.all(["train.tsv", "dev.tsv"].map(read));
 say(`${train.length} sentences for training, ${dev.length} for evaluation\n`);
 
@@ -47,7 +47,7 @@ engine.dispose();
 if (json) process.stdout.write(`${JSON.stringify(result)}\n`);
 
 async function read(file) {
-  const { examples } = await readGlue(await openDirectory(here("data/sentiment")), file, "sst2");
+  const { examples } = await readGlue(here("data/sentiment"), file, "sst2");
   const { vocabularySize, classes } = model.model;
   return encodeExamples(examples, tokenizer, { maxLength: 40, vocabularySize, classes }).samples;
 }
@@ -94,7 +94,7 @@ async function run(title, policy) {
   });
   const { predictions, labels } = await trainer.evaluate(devBatches());
   const name = title === "LoRA" ? "lora" : "safe";
-  const out = await openDirectory(here(`../demo-output/${name}`), { create: true });
+  const out = here(`../demo-output/${name}`);
   await saveAdapter(out, trainer);
   const facts = { title: `${title} on the shipped sentences`, task: "sst2", command: "npm run demo" };
   const metrics = { accuracy: accuracy(predictions, labels) };

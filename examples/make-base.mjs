@@ -1,15 +1,15 @@
 // Trains all weights of the demo's base model from scratch on the source domain, and writes it to examples/model.
 //
 //   npm run build && node examples/make-base.mjs [OUT]
-import { createEngine, full, initialiseModel, openDirectory, saveModel, Trainer } from "safetape";
+import { createEngine, full, initialiseModel, saveModel, Trainer } from "safetape";
 import { Batches, encodeExamples, loadTokenizer, readGlue } from "safetape/data";
 import { accuracy } from "safetape/metrics";
 import { fileURLToPath } from "node:url";
 
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
-const out = await openDirectory(process.argv[2] ?? here("model"), { create: true });
-const tokenizer = await loadTokenizer(await openDirectory(here("model")));
-const source = await openDirectory(here("data/source"));
+const out = process.argv[2] ?? here("model");
+const tokenizer = await loadTokenizer(here("model"));
+const source = here("data/source");
 
 const config = {
   architectures: ["BertForSequenceClassification"],

@@ -22,13 +22,46 @@ export type { WeightFormat } from "./base/packed";
 
 export type { LoadOptions } from "./io/load-model";
 export { memoryDirectory } from "./io/directory";
-export type { Directory } from "./io/directory";
+export type { Directory, FileContent, NewFile } from "./io/directory";
+export type { DirectoryLike, OpenOptions } from "./io/directory-like";
 export { createModel, loadFamily, MODEL_TYPES } from "./model/families";
 export type { HeadOptions } from "./model/families";
-export type { Model, ParameterSpec, Projection, ProjectionRole, TensorPlace } from "./model/model";
-export type { BlockSite, Forward, ForwardHooks, LinearSite } from "./model/forward";
+export type {
+  Activation,
+  BatchSize,
+  EncoderDecoder,
+  HiddenStates,
+  ImageSpec,
+  LanguageModelOutput,
+  LayerParts,
+  Model,
+  ParameterSpec,
+  Projection,
+  ProjectionRole,
+  Task,
+  TensorPlace,
+} from "./model/model";
+export type {
+  AttentionInputs,
+  AttentionShape,
+  BlockSite,
+  Forward,
+  ForwardHooks,
+  ForwardOptions,
+  LayerStack,
+  LinearSite,
+  RelativePositions,
+} from "./model/forward";
 
-export type { Adapter, AdapterRun, AdapterState, AdapterTensor } from "./adapter/adapter";
+export type {
+  Adapter,
+  AdapterFile,
+  AdapterRun,
+  AdapterState,
+  AdapterTensor,
+  LowRankUpdate,
+  Tensors,
+} from "./adapter/adapter";
 export { full } from "./adapter/full";
 export { lora } from "./adapter/lora";
 export type { LoraOptions } from "./adapter/lora";
@@ -74,6 +107,7 @@ export { loadTokenizer } from "./data/tokenizer";
 export type { Tokenizer } from "./data/tokenizer";
 
 export { loadAdapter, saveAdapter, saveMerged, saveModel } from "./train/files";
+export type { SaveAdapterOptions } from "./train/files";
 export type {
   BatchSource,
   CheckpointExtra,
@@ -91,6 +125,7 @@ export type {
   ScheduleOptions,
   ThreeRateSchedule,
   TrainerOptions,
+  WarmupOptions,
   WarmupSchedule,
 } from "./train/options";
 export { adamW } from "./optimizer/adamw";
@@ -104,7 +139,6 @@ export { plan } from "./train/estimate/predict";
 export type { Prediction, PredictOptions } from "./train/estimate/predict";
 export type { Resumed } from "./train/checkpoint/resume";
 export type { PolicyScores } from "./train/freezing/context";
-export type { Compaction } from "./train/freezing/compaction";
 export type {
   CompactionEvent,
   FreezeEvent,
@@ -117,8 +151,20 @@ export type { PrefixReport } from "./train/step/prefix/step-prefix";
 export { SafeTrainer } from "./train/safe-trainer";
 export type { SafeTrainerOptions } from "./train/safe-trainer";
 export { Trainer } from "./train/trainer";
+export type { StepsOptions } from "./train/trainer";
 export type { Explanation, KeptValue, Rebuilt } from "./tape/explain";
 export type { Op, TestedOp } from "./op/declaration";
 export { defineOp } from "./op/declaration";
 export { Recorder } from "./tape/tape";
 export type { Value } from "./tape/tape";
+export type { StoredNames } from "./model/config";
+export type { TrainableTensors } from "./train/tensors/trainable-tensors";
+export type { RunHistory } from "./train/loop/history";
+export type { Evaluation, SeeLogits } from "./train/evaluate";
+export type { Span as StructureSpan, Structure } from "./model/structure";
+export type { Statistics } from "./ops/shared/statistics";
+export type { PeftConfig } from "./io/peft";
+export type { FloatTensor, HostTensor } from "./io/safetensors";
+export type { Dtype } from "./base/dtype";
+export type { CacheSpec } from "./model/cache";
+export type { TrainableSpec } from "./train/tensors/specs";

@@ -41,7 +41,10 @@ export class Engine {
   #device: Device;
   #reopening: Promise<void> | undefined;
 
-  /** @param open opens another device, for when this one is lost. */
+  /**
+   * @param open opens another device, for when this one is lost.
+   * @internal
+   */
   constructor(
     device: Device,
     private readonly open?: () => Promise<Device>,
@@ -49,12 +52,18 @@ export class Engine {
     this.#device = device;
   }
 
-  /** The device that is open now. */
+  /**
+   * The device that is open now.
+   * @internal
+   */
   get device(): Device {
     return this.#device;
   }
 
-  /** Whether a lost device can be replaced. */
+  /**
+   * Whether a lost device can be replaced.
+   * @internal
+   */
   get canReopen(): boolean {
     return this.open !== undefined;
   }
@@ -63,6 +72,7 @@ export class Engine {
    * Opens another device in place of a lost one, unless that was done already. The contents of the lost device are gone;
    * `reload` loads a model again.
    * @throws DeviceError when there is no adapter.
+   * @internal
    */
   async reopen(lost: Device): Promise<void> {
     const { open } = this;

@@ -38,7 +38,7 @@ export type { MeftOptions } from "./adapter/meft";
 export { ia3 } from "./adapter/ia3";
 export type { Ia3Options } from "./adapter/ia3";
 export { promptTuning } from "./adapter/prompt";
-export type { PromptOptions } from "./adapter/prompt";
+export type { InitialPrompt, PromptOptions } from "./adapter/prompt";
 export { sora } from "./adapter/sora";
 export type { SoraOptions } from "./adapter/sora";
 export { vera } from "./adapter/vera";
@@ -61,3 +61,4 @@ export type { Classified, ClassifyOptions, TextToClassify } from "./train/classi
 export { generate } from "./generate/generate";
 export type { Continuation, GenerateOptions, Prompt } from "./generate/options";
 export type { AdapterWeights } from "./generate/weights";
+export type { SensitivityKind } from "./ops/sensitivity";

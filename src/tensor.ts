@@ -20,6 +20,7 @@ export class Tensor {
   /**
    * Allocates memory; its contents are zero.
    * @param place the lifetime of that memory, or other memory for the tensor to lie in, which it does not return.
+   * @internal
    */
   constructor(
     private readonly device: Device,
@@ -35,6 +36,7 @@ export class Tensor {
   /**
    * Creates a tensor filled with `data`, in row-major order.
    * @throws ShapeError when `data` has another number of elements than `shape`.
+   * @internal
    */
   static from(device: Device, data: TensorData, shape: Shape, lifetime: Lifetime = "state"): Tensor {
     const dtype = data instanceof Float32Array ? "f32" : data instanceof Int32Array ? "i32" : "u32";
@@ -44,7 +46,10 @@ export class Tensor {
     return tensor;
   }
 
-  /** The tensor's memory. @throws DisposedError after `dispose`. */
+  /**
+   * The tensor's memory. @throws DisposedError after `dispose`.
+   * @internal
+   */
   get lease(): Memory {
     if (this.#memory) return this.#memory;
     throw new DisposedError(

@@ -9,7 +9,7 @@ import type { Adapter, AdapterTensor } from "./adapter";
 import { normal } from "./initial";
 import { savedModuleTensors, taskType } from "./targets";
 
-type InitialPrompt = "random" | "vocabulary" | readonly number[];
+export type InitialPrompt = "random" | "vocabulary" | readonly number[];
 
 export interface PromptOptions {
   /** Virtual tokens before each text. Default 20. */

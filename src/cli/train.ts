@@ -5,12 +5,12 @@ import { NotFiniteError } from "../base/errors";
 import type { Tokenizer } from "../data/tokenizer";
 import type { KernelChoice } from "../gpu/tuning/tuner";
 import type { Directory } from "../io/directory";
+import { loadModel } from "../io/load-model";
 import type { LoadedModel } from "../io/load-model";
 import { readJson } from "../io/json";
 import { createModel, withHead } from "../model/families";
 import { openDirectory } from "../node/directory";
 import { createEngine } from "../node/engine";
-import { loadModel } from "../node/load-model";
 import { saveReport } from "../node/report";
 import { versions } from "../node/versions";
 import { RunLog } from "../report/run-log";
@@ -90,7 +90,9 @@ export async function trainCommand(given: RawOptions, print: Print): Promise<voi
   if (data.dropped) process.stderr.write(`${data.dropped} examples left out: no answer within ${maxLength} tokens\n`);
   const loading = weights === "f32" ? "loading weights" : `loading weights and storing them as ${weights}`;
   const loadWeights = (): Promise<LoadedModel> =>
-    progress(loading, (onProgress) => loadModel(engine, modelPath, { ...head, weights, onProgress }));
+    progress(loading, async (onProgress) =>
+      loadModel(engine, await openDirectory(modelPath), { ...head, weights, onProgress }),
+    );
   const probe = probeOf(data, options);
   const optionsAt = (lr: number) => ({
     adapter,

@@ -1,4 +1,5 @@
-import type { Directory } from "../io/directory";
+import { directoryAt } from "../io/directory-like";
+import type { DirectoryLike } from "../io/directory-like";
 import { readCsv } from "./csv";
 import type { Dataset } from "./example";
 import { lineError } from "./text-file";
@@ -11,7 +12,8 @@ export const AG_NEWS_CLASSES = ["World", "Sports", "Business", "Sci/Tech"] as co
  * title and description with a space between them, as in Hugging Face's data set; a backslash stands for a line end in it.
  * @throws DataError with the line for malformed CSV, another number of cells, another class than 1 to 4, and an empty text.
  */
-export async function readAgNews(directory: Directory, file: string): Promise<Dataset> {
+export async function readAgNews(place: DirectoryLike, file: string): Promise<Dataset> {
+  const directory = await directoryAt(place);
   const where = `${file} in ${directory.name}`;
   const rows = await readCsv(directory, file, { width: 3 });
   const examples = rows.map(({ line, cells: [number, title, description] }) => {

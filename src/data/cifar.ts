@@ -1,5 +1,6 @@
 import { DataError } from "../base/errors";
-import type { Directory } from "../io/directory";
+import { directoryAt } from "../io/directory-like";
+import type { DirectoryLike } from "../io/directory-like";
 import type { ImageSpec } from "../model/model";
 import type { RawImage } from "./decode-image";
 import type { ImageSample } from "./images";
@@ -24,11 +25,12 @@ const CIFAR_SPEC = { size: SIDE, channels: CHANNELS };
  * @throws DataError for a file of another size than a multiple of an image's, and for a label that does not exist.
  */
 export async function readCifar(
-  directory: Directory,
+  place: DirectoryLike,
   file: string,
   classes: 10 | 100,
   { spec = CIFAR_SPEC, preprocessor = DEFAULT_PREPROCESSOR }: CifarOptions = {},
 ): Promise<ImageSample[]> {
+  const directory = await directoryAt(place);
   const bytes = await directory.read(file);
   const labels = classes === 100 ? 2 : 1;
   const record = labels + PIXELS;

@@ -1,5 +1,6 @@
 import { DataError } from "../base/errors";
-import type { Directory } from "../io/directory";
+import { directoryAt } from "../io/directory-like";
+import type { DirectoryLike } from "../io/directory-like";
 import { oneLine } from "../io/json";
 import { answerSamples } from "./answers";
 import type { AnswerSamples } from "./answers";
@@ -18,7 +19,8 @@ export interface E2eExample {
  * the same meaning become one example with several references.
  * @throws DataError with the line for malformed CSV, a missing column or an empty meaning, and for a file without rows.
  */
-export async function readE2e(directory: Directory, file: string): Promise<E2eExample[]> {
+export async function readE2e(place: DirectoryLike, file: string): Promise<E2eExample[]> {
+  const directory = await directoryAt(place);
   const where = `${file} in ${directory.name}`;
   const [header, ...rows] = await readCsv(directory, file);
   const fields = header?.cells ?? [];

@@ -1,5 +1,6 @@
 import type { DataError } from "../base/errors";
-import type { Directory } from "../io/directory";
+import { directoryAt } from "../io/directory-like";
+import type { DirectoryLike } from "../io/directory-like";
 import type { Dataset, Example } from "./example";
 import { GLUE_TASKS } from "./glue-tasks";
 import type { GlueTask, GlueTaskName, Layout } from "./glue-tasks";
@@ -17,11 +18,12 @@ export type GlueSplit = "labelled" | "test";
  * file; FileFormatError if the file is missing.
  */
 export async function readGlue(
-  directory: Directory,
+  place: DirectoryLike,
   file: string,
   task: GlueTaskName,
   split: GlueSplit = /^test.*\.tsv$/.test(file) ? "test" : "labelled",
 ): Promise<Dataset> {
+  const directory = await directoryAt(place);
   const rows = await readTsv(directory, file);
   return glueDataset(rows, GLUE_TASKS[task], split, `${file} in ${directory.name}`);
 }

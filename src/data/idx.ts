@@ -1,5 +1,7 @@
 import { DataError } from "../base/errors";
 import type { Directory } from "../io/directory";
+import { directoryAt } from "../io/directory-like";
+import type { DirectoryLike } from "../io/directory-like";
 import { oneLine } from "../io/json";
 import type { ImageSpec } from "../model/model";
 import { MAX_PIXELS } from "./decode-image";
@@ -37,11 +39,12 @@ interface IdxArray {
  * that does not exist; FileFormatError for a missing file.
  */
 export async function readIdx(
-  directory: Directory,
+  place: DirectoryLike,
   images: string,
   labels: string,
   { classes, spec, preprocessor = DEFAULT_PREPROCESSOR }: IdxOptions,
 ): Promise<ImageSample[]> {
+  const directory = await directoryAt(place);
   const { shape, data: labelOf } = await readArray(directory, labels, 1);
   const [count] = shape;
   const bad = labelOf.findIndex((label) => label >= classes);

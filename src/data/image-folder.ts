@@ -1,5 +1,7 @@
 import { DataError } from "../base/errors";
 import type { Directory } from "../io/directory";
+import { directoryAt } from "../io/directory-like";
+import type { DirectoryLike } from "../io/directory-like";
 import type { ImageSpec } from "../model/model";
 import type { ImageSample } from "./images";
 import { preparedImage } from "./preprocessor";
@@ -14,7 +16,7 @@ export interface ImageFolderOptions {
 
 /** A file with an image of a class. */
 export interface ImageFile {
-  readonly directory: Directory;
+  readonly directory: DirectoryLike;
   readonly file: string;
   /** The class, counted from 0. */
   readonly label: number;
@@ -26,12 +28,13 @@ export interface ImageFile {
  * @throws DataError for a class without images, and for a file that cannot be decoded.
  */
 export async function readImageFolder(
-  classes: readonly Directory[],
+  classes: readonly DirectoryLike[],
   options: ImageFolderOptions,
 ): Promise<ImageSample[]> {
   if (classes.length === 0) throw new DataError("there are no class folders", "make a folder for each class");
   const files: ImageFile[] = [];
-  for (const [label, directory] of classes.entries()) {
+  for (const [label, place] of classes.entries()) {
+    const directory = await directoryAt(place);
     files.push(...(await imageFiles(directory)).map((file) => ({ directory, file, label })));
   }
   return readImages(files, options);
@@ -51,7 +54,8 @@ export async function readImages(
 ): Promise<ImageSample[]> {
   const { decodeImage } = await import("./decode-image");
   const samples: ImageSample[] = [];
-  for (const { directory, file, label } of files) {
+  for (const { directory: place, file, label } of files) {
+    const directory = await directoryAt(place);
     const image = await decodeImage(await directory.read(file), `${file} in ${directory.name}`);
     samples.push(preparedImage(image, label, preprocessor, spec));
   }

@@ -1,4 +1,5 @@
-import type { Directory } from "../io/directory";
+import { directoryAt } from "../io/directory-like";
+import type { DirectoryLike } from "../io/directory-like";
 import { readCsv } from "./csv";
 import { lineError, readLines } from "./text-file";
 
@@ -19,7 +20,8 @@ export type ImageListKind = "csv" | "annotations" | "food";
  * are `class/name` for `class/name.jpg`.
  * @throws DataError with the line for an empty path or class, and for a path that leads out of the folder.
  */
-export async function readImageList(directory: Directory, file: string, kind: ImageListKind): Promise<ListedImage[]> {
+export async function readImageList(place: DirectoryLike, file: string, kind: ImageListKind): Promise<ListedImage[]> {
+  const directory = await directoryAt(place);
   const where = `${file} in ${directory.name}`;
   const rows =
     kind === "csv"

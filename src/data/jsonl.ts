@@ -1,5 +1,6 @@
 import * as v from "valibot";
-import type { Directory } from "../io/directory";
+import { directoryAt } from "../io/directory-like";
+import type { DirectoryLike } from "../io/directory-like";
 import { answerSamples } from "./answers";
 import type { AnswerSamples } from "./answers";
 import { lineError, readLines } from "./text-file";
@@ -39,7 +40,8 @@ export type Conversation = readonly Turn[];
  * skipped.
  * @throws DataError with the line for anything else, and for a conversation without an answer.
  */
-export async function readConversations(directory: Directory, file: string): Promise<Conversation[]> {
+export async function readConversations(place: DirectoryLike, file: string): Promise<Conversation[]> {
+  const directory = await directoryAt(place);
   const where = `${file} in ${directory.name}`;
   const lines = (await readLines(directory, file)).filter(({ text }) => text.trim() !== "");
   return lines.map((line) => {

@@ -1,5 +1,7 @@
 import { DataError } from "../base/errors";
 import type { Directory } from "../io/directory";
+import { directoryAt } from "../io/directory-like";
+import type { DirectoryLike } from "../io/directory-like";
 import { decodeText } from "../io/json";
 import { readLines } from "./text-file";
 import type { Tokenizer } from "./tokenizer";
@@ -22,11 +24,12 @@ export interface BlockOptions {
  * @throws DataError if there are fewer tokens than a block has, FileFormatError if the file is missing.
  */
 export async function readBlocks(
-  directory: Directory,
+  place: DirectoryLike,
   file: string,
   tokenizer: Tokenizer,
   { length, separator = "\n\n", asWikiText = false }: BlockOptions,
 ): Promise<Int32Array[]> {
+  const directory = await directoryAt(place);
   const texts = asWikiText ? await wikiTexts(directory, file) : await plainTexts(directory, file);
   const { ids } = tokenizer.encode(texts.join(separator), undefined, { specialTokens: false });
   return cutBlocks(ids, length, `${file} in ${directory.name}`);

@@ -1,6 +1,6 @@
 import { DataError } from "../base/errors";
 
-type Numbers = ArrayLike<number>;
+export type Numbers = ArrayLike<number>;
 
 /**
  * Share of predictions that equal their label.

@@ -1,5 +1,6 @@
 import { DataError } from "../base/errors";
-import type { Directory } from "../io/directory";
+import { directoryAt } from "../io/directory-like";
+import type { DirectoryLike } from "../io/directory-like";
 import type { AnswerSamples } from "./answers";
 import { readConversations } from "./jsonl";
 import type { Conversation } from "./jsonl";
@@ -19,7 +20,8 @@ export interface TextPair {
  * from JSON lines (`readConversations`).
  * @throws DataError with the line for another header, another number of columns or an empty text.
  */
-export async function readPairs(directory: Directory, file: string): Promise<Conversation[]> {
+export async function readPairs(place: DirectoryLike, file: string): Promise<Conversation[]> {
+  const directory = await directoryAt(place);
   if (!file.endsWith(".tsv")) return readConversations(directory, file);
   const where = `${file} in ${directory.name}`;
   const [header, ...rows] = await readTsv(directory, file);

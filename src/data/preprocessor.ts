@@ -1,6 +1,7 @@
 import * as v from "valibot";
 import { DataError } from "../base/errors";
-import type { Directory } from "../io/directory";
+import { directoryAt } from "../io/directory-like";
+import type { DirectoryLike } from "../io/directory-like";
 import { readJson } from "../io/json";
 import type { ImageSpec } from "../model/model";
 import { MAX_PIXELS } from "./decode-image";
@@ -47,7 +48,8 @@ export type Preprocessor = v.InferOutput<typeof SCHEMA>;
  * mean and deviation 0.5.
  * @throws FileFormatError for a wrong value.
  */
-export async function readPreprocessor(directory: Directory): Promise<Preprocessor> {
+export async function readPreprocessor(place: DirectoryLike): Promise<Preprocessor> {
+  const directory = await directoryAt(place);
   const file = "preprocessor_config.json";
   if ((await directory.size(file)) === undefined) return DEFAULT_PREPROCESSOR;
   return readJson(directory, file, SCHEMA);

@@ -1,6 +1,7 @@
 import * as v from "valibot";
 import { DataError } from "../base/errors";
-import type { Directory } from "../io/directory";
+import { directoryAt } from "../io/directory-like";
+import type { DirectoryLike } from "../io/directory-like";
 import { checkSchema, parseJson } from "../io/json";
 import type { Conversation } from "./jsonl";
 
@@ -20,9 +21,10 @@ const FILE = v.array(v.object({ id: v.string(), dialogue: v.string(), summary: v
  * @throws FileFormatError for a missing file, other JSON, or an item without these texts; DataError if nothing is left.
  */
 export async function readSamsum(
-  directory: Directory,
+  place: DirectoryLike,
   file: string,
 ): Promise<{ readonly examples: readonly DialogueSummary[]; readonly skipped: number }> {
+  const directory = await directoryAt(place);
   const where = `${file} in ${directory.name}`;
   const items = checkSchema(FILE, parseJson(await directory.read(file), where), where);
   const examples = items

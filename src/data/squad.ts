@@ -1,6 +1,7 @@
 import * as v from "valibot";
 import { DataError } from "../base/errors";
-import type { Directory } from "../io/directory";
+import { directoryAt } from "../io/directory-like";
+import type { DirectoryLike } from "../io/directory-like";
 import { checkSchema, parseJson } from "../io/json";
 import type { Span } from "./offsets";
 import type { Sample } from "./sample";
@@ -34,7 +35,8 @@ export interface SquadExample {
  * @throws FileFormatError for another layout, DataError for a question without an answer, for an answer that is not at its
  * start, and for a file without questions.
  */
-export async function readSquad(directory: Directory, file: string): Promise<SquadExample[]> {
+export async function readSquad(place: DirectoryLike, file: string): Promise<SquadExample[]> {
+  const directory = await directoryAt(place);
   const where = `${file} in ${directory.name}`;
   const { data } = checkSchema(SQUAD, parseJson(await directory.read(file), where), where);
   const examples = data.flatMap(({ paragraphs }) =>

@@ -1,6 +1,7 @@
 import * as v from "valibot";
 import { DataError } from "../base/errors";
-import type { Directory } from "../io/directory";
+import { directoryAt } from "../io/directory-like";
+import type { DirectoryLike } from "../io/directory-like";
 import { parseJsonLine } from "./jsonl";
 import { IGNORED_LABEL } from "./sample";
 import type { Sample } from "./sample";
@@ -39,7 +40,8 @@ export interface TaggedFile {
  * @throws DataError with the line for columns or lengths that differ, a missing tag, a tag of another form, and an empty file;
  * FileFormatError if the file is missing.
  */
-export async function readTagged(directory: Directory, file: string, options: TaggedOptions = {}): Promise<TaggedFile> {
+export async function readTagged(place: DirectoryLike, file: string, options: TaggedOptions = {}): Promise<TaggedFile> {
+  const directory = await directoryAt(place);
   const where = `${file} in ${directory.name}`;
   const lines = await readLines(directory, file);
   const read = /\.jsonl?$/.test(file) ? readJsonLines : readColumns;
@@ -158,7 +160,8 @@ export function tagNames(sentences: readonly TaggedSentence[]): string[] | undef
  * Reads a list of tags, a name in each line.
  * @throws DataError with the line for a name that is no tag, and for one that is there twice.
  */
-export async function readTagNames(directory: Directory, file: string): Promise<string[]> {
+export async function readTagNames(place: DirectoryLike, file: string): Promise<string[]> {
+  const directory = await directoryAt(place);
   const where = `${file} in ${directory.name}`;
   const names: string[] = [];
   for (const { number, text } of await readLines(directory, file)) {

@@ -1,4 +1,5 @@
-import type { Directory } from "../io/directory";
+import { directoryAt } from "../io/directory-like";
+import type { DirectoryLike } from "../io/directory-like";
 import type { Span } from "./offsets";
 
 export interface EncodeOptions {
@@ -58,7 +59,8 @@ export type SpecialRole = "pad" | "unk" | "cls" | "sep" | "mask" | "bos" | "eos"
  * that have token ids already do not need it.
  * @throws FileFormatError for files that cannot be used.
  */
-export async function loadTokenizer(directory: Directory): Promise<Tokenizer> {
+export async function loadTokenizer(place: DirectoryLike): Promise<Tokenizer> {
+  const directory = await directoryAt(place);
   const { openTokenizer } = await import("./tokenizer-library");
   return openTokenizer(directory);
 }

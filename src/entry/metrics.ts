@@ -11,3 +11,4 @@ export { nltkTokens } from "../data/nltk-tokens";
 export { porterStem } from "../data/porter";
 export { readWordNet } from "../data/wordnet";
 export type { WordNet } from "../data/wordnet";
+export type { Numbers } from "../data/metrics";

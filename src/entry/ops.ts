@@ -4,3 +4,6 @@ export * from "../function/ops";
 export { ops } from "../ops/index";
 export { defineOp } from "../op/declaration";
 export type * from "../op/declaration";
+export type { MatmulAttributes } from "../ops/matmul";
+export type { LinearAttributes } from "../ops/linear";
+export type { GeluAttributes } from "../ops/gelu";

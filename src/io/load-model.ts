@@ -12,7 +12,8 @@ import { withWeights } from "../model/weights";
 import type { Tensor } from "../tensor";
 import { openCheckpoint } from "./checkpoint";
 import type { Checkpoint } from "./checkpoint";
-import type { Directory } from "./directory";
+import { directoryAt } from "./directory-like";
+import type { DirectoryLike } from "./directory-like";
 import { Uploader } from "./upload";
 import type { ElementSource } from "./upload";
 
@@ -148,7 +149,8 @@ export class LoadedModel {
  * @throws ConfigError, FileFormatError or ShapeError for a missing, unknown or ill-shaped tensor or an invalid file,
  * OutOfMemoryError. GPU memory is then as it was before.
  */
-export async function loadModel(engine: Engine, directory: Directory, options: LoadOptions = {}): Promise<LoadedModel> {
+export async function loadModel(engine: Engine, place: DirectoryLike, options: LoadOptions = {}): Promise<LoadedModel> {
+  const directory = await directoryAt(place);
   const files = await openCheckpoint(directory);
   // Few files are quantised, so the code that reads them is loaded only when needed.
   const quantised = seemsQuantised(files) ? await import("./bitsandbytes") : undefined;

@@ -3,9 +3,11 @@ import { constants } from "node:fs";
 import { mkdir, open, readdir, rename, rm, stat } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { FileFormatError, SafetapeError } from "../base/errors";
 import { checkFileName, checkRange, contentBytes, missingFile } from "../io/directory";
 import type { Directory, FileContent, NewFile } from "../io/directory";
+import type { OpenOptions } from "../io/directory-like";
 
 /** Most bytes of one call of read or write. */
 const CHUNK_BYTES = 1 << 30;
@@ -20,9 +22,11 @@ function partialPath(path: string, file: string): string {
 /**
  * Opens a directory on disk. Symbolic links in it are followed, because the Hugging Face cache consists of them; file names
  * with a path are refused. `create` makes the directory and its parents if they do not exist.
+ * @param place its path, or a `file:` address.
  * @throws FileFormatError if the directory does not exist or cannot be created.
  */
-export async function openDirectory(path: string, { create = false }: { create?: boolean } = {}): Promise<Directory> {
+export async function openDirectory(place: string | URL, { create = false }: OpenOptions = {}): Promise<Directory> {
+  const path = pathOf(place);
   if (create) await explained(`cannot create the directory ${path}`, () => mkdir(path, { recursive: true }));
   const stats = await stat(path).catch(() => undefined);
   if (stats === undefined || !stats.isDirectory()) {
@@ -40,6 +44,14 @@ export async function openDirectory(path: string, { create = false }: { create?:
     writeTogether: (files) => writeTogether(path, files),
     remove: (file) => remove(path, file),
   };
+}
+
+/** The path that a string or a `file:` address stands for. @throws FileFormatError for an address of another kind. */
+export function pathOf(place: string | URL): string {
+  if (typeof place === "string" && !place.startsWith("file:")) return place;
+  const { protocol } = new URL(place);
+  if (protocol === "file:") return fileURLToPath(place);
+  throw new FileFormatError(`${String(place)} is not on disk`, "pass a path, or use fetchDirectory(address)");
 }
 
 async function list(path: string): Promise<string[]> {

@@ -41,7 +41,11 @@ type Hub = typeof HubClient;
  * @throws ConfigError for a wrong name, revision or token; DownloadError if a file cannot be downloaded; FileFormatError
  * for a directory that cannot be used.
  */
-export async function downloadModel(repo: string, path: string, options: DownloadOptions = {}): Promise<Download> {
+export async function downloadModel(
+  repo: string,
+  path: string | URL,
+  options: DownloadOptions = {},
+): Promise<Download> {
   checkRequest(repo, options);
   const hub = await loadClient();
   const directory = await openDirectory(path, { create: true });

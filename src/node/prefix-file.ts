@@ -2,16 +2,18 @@ import { closeSync, ftruncate, openSync, read, rmSync, write } from "node:fs";
 import { promisify } from "node:util";
 import { FileFormatError } from "../base/errors";
 import type { PrefixStore } from "../train/options";
-import { errorCode } from "./directory";
+import { errorCode, pathOf } from "./directory";
 
 const [readAt, writeAt, truncate] = [promisify(read), promisify(write), promisify(ftruncate)];
 
 /**
  * Stores the rows of a prefix cache in a file, for caches that do not fit into memory. The file is created with the first
  * row, overwriting an existing one; it is emptied when the prefix changes, and removed when the store is disposed of.
+ * @param place its path, or a `file:` address.
  * @throws FileFormatError with the first row, if the file cannot be created.
  */
-export function filePrefixStore(path: string): PrefixStore {
+export function filePrefixStore(place: string | URL): PrefixStore {
+  const path = pathOf(place);
   const rows = new Map<string, { readonly offset: number; readonly bytes: number }>();
   let descriptor: number | undefined;
   let end = 0;

@@ -4,7 +4,7 @@ import { basename, dirname, join } from "node:path";
 import * as v from "valibot";
 import { FileFormatError } from "../base/errors";
 import type { TuningCache } from "../gpu/tuning/cache";
-import { errorCode, openDirectory } from "./directory";
+import { errorCode, openDirectory, pathOf } from "./directory";
 
 /** Records by key. The tuner that loads a record checks it. */
 const FILE = v.object({ records: v.record(v.string(), v.unknown()) });
@@ -20,7 +20,8 @@ function cacheDirectory(env: NodeJS.ProcessEnv = process.env): string {
 export const tuningPath = (env?: NodeJS.ProcessEnv): string => join(cacheDirectory(env), "safetape", "tuning.json");
 
 /** A cache of tuned kernels in a JSON file. The file is replaced as a whole and is never half written. */
-export function fileTuningCache(path: string = tuningPath()): TuningCache {
+export function fileTuningCache(place: string | URL = tuningPath()): TuningCache {
+  const path = pathOf(place);
   return {
     load: async (key) => (await readRecords(path))[key],
     async save(key, record) {

@@ -1,5 +1,6 @@
 import * as v from "valibot";
-import type { Directory } from "../io/directory";
+import { directoryAt } from "../io/directory-like";
+import type { DirectoryLike } from "../io/directory-like";
 import { readJson } from "../io/json";
 
 /** File of a run's record. */
@@ -147,6 +148,6 @@ export type RunTriedRate = NonNullable<RunRecord["triedRates"]>[number];
 export type RunScores = RunRecord["scores"][number];
 
 /** Reads `run.json` in a directory. @throws FileFormatError that names what is missing or wrong. */
-export function readRunRecord(directory: Directory): Promise<RunRecord> {
-  return readJson(directory, RECORD_FILE, RUN_RECORD);
+export async function readRunRecord(directory: DirectoryLike): Promise<RunRecord> {
+  return readJson(await directoryAt(directory), RECORD_FILE, RUN_RECORD);
 }

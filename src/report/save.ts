@@ -1,4 +1,5 @@
-import type { Directory } from "../io/directory";
+import { directoryAt } from "../io/directory-like";
+import type { DirectoryLike } from "../io/directory-like";
 import { jsonBytes } from "../io/json";
 import { csvFiles } from "./csv";
 import { figures } from "./figures/index";
@@ -19,7 +20,12 @@ export interface ReportOptions {
  * @returns the names of the files.
  * @throws ConfigError if `png` is set and `@resvg/resvg-js` is not installed, before anything is written.
  */
-export async function saveReport(out: Directory, record: RunRecord, { png = false }: ReportOptions = {}) {
+export async function saveReport(
+  place: DirectoryLike,
+  record: RunRecord,
+  { png = false }: ReportOptions = {},
+): Promise<string[]> {
+  const out = await directoryAt(place, { create: true });
   const encoder = new TextEncoder();
   const render = png ? await pngRenderer() : undefined;
   const data = [

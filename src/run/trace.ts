@@ -41,7 +41,7 @@ export interface ChromeTrace {
   readonly traceEvents: readonly ChromeEvent[];
 }
 
-interface ChromeEvent {
+export interface ChromeEvent {
   readonly name: string;
   readonly cat: string;
   readonly ph: "X";

@@ -4,7 +4,8 @@ import { asLora } from "../adapter/as-lora";
 import { mergedBiases, mergedParameter } from "../adapter/merge";
 import { ConfigError } from "../base/errors";
 import { writeCheckpoint } from "../io/checkpoint";
-import type { Directory } from "../io/directory";
+import { directoryAt } from "../io/directory-like";
+import type { DirectoryLike } from "../io/directory-like";
 import type { LoadedModel } from "../io/load-model";
 import type { FloatTensor } from "../io/safetensors";
 import { readAdapterDirectory, writeAdapterDirectory } from "../io/peft";
@@ -32,7 +33,7 @@ export interface SaveAdapterOptions {
  * a low-rank update.
  */
 export async function saveAdapter(
-  directory: Directory,
+  directory: DirectoryLike,
   trainer: Trainer,
   { as = "own", transformers = 5 }: SaveAdapterOptions = {},
 ): Promise<void> {
@@ -47,7 +48,7 @@ export async function saveAdapter(
       ? asLora(adapter, completeModel, tensors, transformers)
       : adapterFile(adapter, completeModel, tensors, transformers, trainer.adapterState);
   const named = [...file.tensors].map(([name, tensor]) => ({ name, ...tensor }));
-  await writeAdapterDirectory(directory, file.config, named);
+  await writeAdapterDirectory(await directoryAt(directory, { create: true }), file.config, named);
 }
 
 /**
@@ -55,9 +56,10 @@ export async function saveAdapter(
  * @throws FileFormatError, ShapeError or ConfigError where it is damaged, of an unknown kind, or made for another model.
  */
 export async function loadAdapter(
-  directory: Directory,
+  place: DirectoryLike,
   { model }: LoadedModel,
 ): Promise<{ adapter: Adapter; tensors: Tensors }> {
+  const directory = await directoryAt(place);
   return adapterOfFile(await readAdapterDirectory(directory), model, directory.name);
 }
 
@@ -71,7 +73,7 @@ async function completeTensors(trainer: Trainer): Promise<Tensors> {
  * Writes a model's current weights as a Hugging Face directory; after full tuning these are the tuned ones.
  * @throws ConfigError while a run has cut heads or neurons out of the model.
  */
-export async function saveModel(directory: Directory, loaded: LoadedModel): Promise<void> {
+export async function saveModel(directory: DirectoryLike, loaded: LoadedModel): Promise<void> {
   if (loaded.isCut) {
     throw new ConfigError(
       "A run has cut heads or neurons out of this model, which config.json cannot express.",
@@ -79,7 +81,7 @@ export async function saveModel(directory: Directory, loaded: LoadedModel): Prom
     );
   }
   await writeCheckpoint(
-    directory,
+    await directoryAt(directory, { create: true }),
     loaded.model.config,
     weightsOf(loaded, (_name, value) => value),
   );
@@ -91,7 +93,7 @@ export async function saveModel(directory: Directory, loaded: LoadedModel): Prom
  * @throws ConfigError for an adapter that does not change weights (bottlenecks, prompts), or adds biases that the family's
  * config.json cannot express; nothing is then written.
  */
-export async function saveMerged(directory: Directory, trainer: Trainer): Promise<void> {
+export async function saveMerged(directory: DirectoryLike, trainer: Trainer): Promise<void> {
   const { adapter, model: loaded } = trainer.options;
   const { completeModel } = loaded;
   const tensors = await completeTensors(trainer);
@@ -99,7 +101,7 @@ export async function saveMerged(directory: Directory, trainer: Trainer): Promis
   const weights = weightsOf(loaded, merged, trainer.merging?.originals ?? trainer.compaction?.originals);
   const { config, biases } = mergedBiases(completeModel, tensors);
   const added = [...biases].map(([name, bias]) => ({ name, ...merged(name, bias) }));
-  await writeCheckpoint(directory, config, [...weights, ...added]);
+  await writeCheckpoint(await directoryAt(directory, { create: true }), config, [...weights, ...added]);
 }
 
 /**

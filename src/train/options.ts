@@ -2,7 +2,7 @@ import type { Adapter } from "../adapter/adapter";
 import type { ByteCount } from "../base/bytes";
 import type { Batch } from "../data/batch";
 import type { Policy } from "../freeze/policy";
-import type { Directory } from "../io/directory";
+import type { DirectoryLike } from "../io/directory-like";
 import type { LoadedModel } from "../io/load-model";
 import type { HostTensor } from "../io/safetensors";
 import type { Forward } from "../model/forward";
@@ -73,7 +73,7 @@ export interface ThreeRateSchedule extends WarmupOptions {
   readonly final: number;
 }
 
-interface WarmupOptions {
+export interface WarmupOptions {
   /** Steps over which the learning rate rises. Default 0. */
   readonly warmupSteps?: number;
   /** Share of all steps, rounded up, over which the learning rate rises. Ignored where `warmupSteps` is given. */
@@ -151,7 +151,7 @@ export interface MemoryOptions {
 /** Checkpoints of a run, from which it resumes to the same bits. */
 export interface CheckpointOptions {
   /** Where they are saved. Default: only where `trainer.saveCheckpoint(directory)` says. */
-  readonly directory?: Directory;
+  readonly directory?: DirectoryLike;
   /** Steps between them; 0 for none but those of `saveCheckpoint`. Default 100. */
   readonly every?: number;
   /** Number of them to keep. Default 2. */
@@ -161,7 +161,7 @@ export interface CheckpointOptions {
    * none. All other options must be those of the interrupted run. Default: a new run, refused where `directory` has
    * checkpoints already.
    */
-  readonly resume?: boolean | Directory;
+  readonly resume?: boolean | DirectoryLike;
   /** Data of the program to keep in every checkpoint; a resumed trainer returns it as `resumed.extra`. */
   readonly extra?: () => CheckpointExtra;
 }

@@ -4,7 +4,7 @@ import type { Batch } from "../data/batch";
 import type { Progress } from "../freeze/policy";
 import type { Continuation, GenerateOptions, Prompt } from "../generate/options";
 import type { Bytes } from "../gpu/ledger";
-import type { Directory } from "../io/directory";
+import type { DirectoryLike } from "../io/directory-like";
 import type { Trace } from "../run/trace";
 import type { Explanation } from "../tape/explain";
 import { openLoop, resumptionOf } from "./checkpoint/open-loop";
@@ -90,12 +90,18 @@ export class Trainer {
     return this.#loop.resources.adapterState;
   }
 
-  /** LoRAs that `mergeOnFreeze` has added to the model's weights; undefined without it. */
+  /**
+   * LoRAs that `mergeOnFreeze` has added to the model's weights; undefined without it.
+   * @internal
+   */
   get merging(): Merging | undefined {
     return this.#loop.resources.merging;
   }
 
-  /** Heads and neurons that are cut out of the tensors; undefined without a policy that prunes them. */
+  /**
+   * Heads and neurons that are cut out of the tensors; undefined without a policy that prunes them.
+   * @internal
+   */
   get compaction(): Compaction | undefined {
     return this.#loop.resources.compaction;
   }
@@ -185,7 +191,7 @@ export class Trainer {
    * @param directory default `checkpoints.directory`.
    * @throws FileFormatError where it cannot be written; earlier checkpoints stay, and the trainer stays usable.
    */
-  async saveCheckpoint(directory?: Directory): Promise<string> {
+  async saveCheckpoint(directory?: DirectoryLike): Promise<string> {
     return this.recovery.save(directory);
   }
 

@@ -17,7 +17,7 @@ import {
   Trainer,
 } from "safetape";
 import { memoryDirectory } from "safetape/data";
-import type { Compaction, Directory, FreezeEvent, LoadedModel, TrainerOptions } from "safetape";
+import type { Directory, FreezeEvent, LoadedModel, TrainerOptions } from "safetape";
 import { useEngine } from "../support/engine";
 import { layerCount, tiny, tinyData } from "../support/tiny";
 import type { Config, Family } from "../support/tiny";
@@ -34,7 +34,7 @@ interface Outcome {
   readonly tensors: Readonly<Record<string, readonly number[]>>;
   readonly policy: unknown;
   /** Heads and neurons that are cut out. */
-  readonly cut: Compaction["counts"] | undefined;
+  readonly cut: NonNullable<Trainer["compaction"]>["counts"] | undefined;
 }
 
 async function outcome(trainer: Trainer): Promise<Outcome> {

@@ -1,6 +1,12 @@
 // What trainers learn from, in Node.
+import { openPathsBy } from "../../io/directory-like";
+import { openDirectory } from "../directory";
+
 export * from "../../entry/data";
 export { openDirectory } from "../directory";
 export { downloadModel } from "../download";
 export type { Download, DownloadOptions } from "../download";
 export { filePrefixStore } from "../prefix-file";
+
+openPathsBy(openDirectory);
+export type { RetryOptions } from "../hub/fetch";

@@ -1,6 +1,7 @@
 import { DeviceError } from "../../base/errors";
 import type { Device } from "../../gpu/device";
-import type { Directory } from "../../io/directory";
+import { directoryAt } from "../../io/directory-like";
+import type { DirectoryLike } from "../../io/directory-like";
 import { openRun } from "../loop/resources";
 import type { TrainingLoop } from "../loop/training-loop";
 import type { TrainerOptions } from "../options";
@@ -95,7 +96,7 @@ export class Recovery {
   }
 
   /** Writes a checkpoint of the run: of the last copy where the device is lost for good. Returns the file's name. */
-  async save(directory: Directory | undefined): Promise<string> {
+  async save(directory: DirectoryLike | undefined): Promise<string> {
     if (this.#losses >= MAX_LOSSES && this.#copy) return this.saver.write(this.#copy, directory);
     const checkpoint = this.isOn ? await this.copy() : await this.saver.capture(this.#loop);
     return this.saver.write(checkpoint, directory);
@@ -142,6 +143,6 @@ export class Recovery {
       return new DeviceError(fact, remedy, { cause });
     }
     const file = await this.save(undefined);
-    return new DeviceError(fact, `Resume from ${file} in ${directory.name}.`, { cause });
+    return new DeviceError(fact, `Resume from ${file} in ${(await directoryAt(directory)).name}.`, { cause });
   }
 }

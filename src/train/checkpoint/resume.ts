@@ -1,4 +1,5 @@
 import { ConfigError, FileFormatError } from "../../base/errors";
+import { directoryAt } from "../../io/directory-like";
 import type { Preflight } from "../estimate/preflight";
 import type { RunOrigin } from "../loop/resources";
 import { warnBy } from "../loop/warnings";
@@ -44,12 +45,13 @@ export async function resumption(options: TrainerOptions): Promise<Resumption | 
  * directory without checkpoints.
  */
 async function checkpointToResume(options: TrainerOptions): Promise<CheckpointFile | undefined> {
-  const { directory, resume = false, every = 1, keep = 1 } = options.checkpoints ?? {};
+  const { directory: place, resume = false, every = 1, keep = 1 } = options.checkpoints ?? {};
   for (const [name, value] of Object.entries({ every, keep })) {
     const least = name === "keep" ? 1 : 0;
     if (Number.isInteger(value) && value >= least) continue;
     throw new ConfigError(`checkpoints.${name} is ${value}.`, `Give a whole number from ${least}.`);
   }
+  const directory = place === undefined ? undefined : await directoryAt(place, { create: true });
   if (resume === false) {
     const [latest] = directory ? await checkpointSteps(directory) : [];
     if (latest === undefined) return undefined;
@@ -58,7 +60,7 @@ async function checkpointToResume(options: TrainerOptions): Promise<CheckpointFi
       "Give checkpoints.resume: true to continue from it, or another directory, or remove its checkpoints.",
     );
   }
-  const source = resume === true ? directory : resume;
+  const source = resume === true ? directory : await directoryAt(resume);
   if (!source) {
     throw new ConfigError(
       "checkpoints.resume is true, and there is no directory to resume from.",

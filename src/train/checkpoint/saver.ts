@@ -1,4 +1,5 @@
 import { ConfigError } from "../../base/errors";
+import { directoryAt } from "../../io/directory-like";
 import type { TrainingLoop } from "../loop/training-loop";
 import type { CheckpointOptions, TrainerOptions } from "../options";
 import type { RunIdentity } from "./identity";
@@ -45,6 +46,10 @@ export class Saver {
       throw new ConfigError("This run has no directory for checkpoints.", "Give one: saveCheckpoint(directory).");
     }
     const { saveCheckpoint } = await import("./stored");
-    return saveCheckpoint(directory, checkpoint, this.#checkpoints.keep ?? DEFAULT_KEEP_COUNT);
+    return saveCheckpoint(
+      await directoryAt(directory, { create: true }),
+      checkpoint,
+      this.#checkpoints.keep ?? DEFAULT_KEEP_COUNT,
+    );
   }
 }

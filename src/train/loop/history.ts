@@ -50,11 +50,13 @@ export class RunHistory {
   readonly losses: number[];
   #totals: HistoryTotals;
 
+  /** @internal */
   constructor(losses: Iterable<number> = [], totals = NO_TOTALS) {
     this.losses = [...losses];
     this.#totals = totals;
   }
 
+  /** @internal */
   copy(): RunHistory {
     return new RunHistory(this.losses, this.#totals);
   }
@@ -72,13 +74,17 @@ export class RunHistory {
     return this.#totals.notes;
   }
 
-  /** Adds a note. @returns whether it is new. */
+  /**
+   * Adds a note. @returns whether it is new.
+   * @internal
+   */
   note(note: string): boolean {
     if (this.notes.includes(note)) return false;
     this.#totals = { ...this.#totals, notes: [...this.notes, note] };
     return true;
   }
 
+  /** @internal */
   add({ loss, flops, seconds, bytes, freezes, skipped }: StepReport): void {
     const totals = this.#totals;
     this.#totals = {
@@ -94,9 +100,18 @@ export class RunHistory {
     this.losses.push(loss);
   }
 
-  /** Totals for a checkpoint. */
+  /**
+   * Totals for a checkpoint.
+   * @internal
+   */
   save(ledger: Ledger): HistoryTotals {
-    return { ...this.#totals, peak: { ...this.peak(ledger) } };
+    return {
+      ...this.#totals,
+      peak: {
+        ...this /** @internal */
+          .peak(ledger),
+      },
+    };
   }
 
   /** Most bytes that were live at the same time, by lifetime at that moment. */

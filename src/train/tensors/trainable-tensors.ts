@@ -6,7 +6,6 @@ import { elements, formatShape } from "../../base/shape";
 import type { LoadedModel } from "../../io/load-model";
 import type { TensorSpec } from "../../op/declaration";
 import type { Lease, Memory } from "../../gpu/pool";
-import type { TensorStore } from "../../run/store";
 import type { Statistics } from "../../ops/shared/statistics";
 import { adamW } from "../../optimizer/adamw";
 import type { Optimizer } from "../../optimizer/optimizer";
@@ -36,7 +35,7 @@ export interface TrainableTensorsOptions {
  * the optimizer's state, and statistics where they are collected. As a store it finds tensors for plans by name, including the
  * model's weights.
  */
-export class TrainableTensors implements TensorStore {
+export class TrainableTensors {
   readonly #tensors = new Map<string, Tensor>();
   /** The buffers that it holds, by identifier. Tensors that were replaced have buffers of their own. */
   readonly #buffers = new Map<string, { readonly buffer: StateBuffer; readonly lease: Lease }>();
@@ -74,6 +73,7 @@ export class TrainableTensors implements TensorStore {
   /**
    * Allocates and fills the trainable tensors, and allocates gradients, moments and statistics of those that learn.
    * @throws OutOfMemoryError where memory runs out; nothing is then allocated.
+   * @internal
    */
   static async create(
     loaded: LoadedModel,
@@ -87,14 +87,18 @@ export class TrainableTensors implements TensorStore {
       await tensors.#fill(adapter, seed);
       return tensors;
     } catch (error) {
-      tensors.dispose();
+      tensors /** @internal */
+        .dispose();
       throw error;
     }
   }
 
   /** The buffers for the tensors that the run owns now. */
   #layout(): ReadonlyMap<string, StateBuffer> {
-    return stateBuffers(this.loaded.model, this.adapter, (name) => this.companions(name));
+    return stateBuffers(this.loaded.model, this.adapter, (name) =>
+      this /** @internal */
+        .companions(name),
+    );
   }
 
   /** Allocates the tensors that the run lacks, all of them or none. @throws OutOfMemoryError naming `what`. */
@@ -149,7 +153,10 @@ export class TrainableTensors implements TensorStore {
     return companionsOf(name, spec.shape, { optimizer, statistics, isMasked: this.#masked.has(name) });
   }
 
-  /** Sets elements to 0 for good where a mask is 0. @throws OutOfMemoryError where memory runs out. */
+  /**
+   * Sets elements to 0 for good where a mask is 0. @throws OutOfMemoryError where memory runs out.
+   * @internal
+   */
   async prune(masks: ReadonlyMap<string, Float32Array>): Promise<void> {
     const values = new Map<string, Float32Array>();
     for (const name of masks.keys()) values.set(name, await this.tensor(name).read());
@@ -196,6 +203,7 @@ export class TrainableTensors implements TensorStore {
    * Overwrites all persistent tensors.
    * @param masked names of the tensors that have a mask.
    * @throws OutOfMemoryError where memory runs out, and whatever `read` throws.
+   * @internal
    */
   async load(masked: readonly string[], read: (name: string) => Promise<Float32Array>): Promise<void> {
     await this.#allocateMasks(masked);
@@ -237,6 +245,7 @@ export class TrainableTensors implements TensorStore {
    * Freezes tensors for good. Their gradients, moments, statistics and masks go back to the driver; the tensors stay. Where
    * others lie in the same buffers, that memory is returned by `closeGaps`.
    * @param computed tensors whose gradients the plans of steps compute from now on: a frozen one of them keeps its gradient.
+   * @internal
    */
   freeze(names: readonly string[], computed: ReadonlySet<string> = new Set()): void {
     for (const name of names) {
@@ -265,7 +274,10 @@ export class TrainableTensors implements TensorStore {
     return [...this.#layout()].filter(([id, { bytes }]) => bytes < (this.#buffers.get(id)?.buffer.bytes ?? 0));
   }
 
-  /** Whether tensors were frozen whose memory is part of a buffer that others need. */
+  /**
+   * Whether tensors were frozen whose memory is part of a buffer that others need.
+   * @internal
+   */
   get hasGaps(): boolean {
     return this.#withGaps().length > 0;
   }
@@ -273,6 +285,7 @@ export class TrainableTensors implements TensorStore {
   /**
    * Moves tensors that lie beside frozen ones into smaller buffers, one buffer after the other, and returns the old ones.
    * @throws OutOfMemoryError where the driver has no memory for the next one; a later call continues there.
+   * @internal
    */
   async closeGaps(): Promise<void> {
     const { device } = this.loaded.engine;
@@ -319,7 +332,10 @@ export class TrainableTensors implements TensorStore {
     return (this.#tensors.get(name) ?? this.loaded.weights.get(this.#originals.get(name) ?? name))!;
   }
 
-  /** A tensor that the run owns and its companions, by name; empty for a weight of the model that the run does not train. */
+  /**
+   * A tensor that the run owns and its companions, by name; empty for a weight of the model that the run does not train.
+   * @internal
+   */
   owned(name: string): ReadonlyMap<string, Tensor> {
     const names = [name, ...this.companions(name).map(({ key }) => key)];
     return new Map(
@@ -333,6 +349,7 @@ export class TrainableTensors implements TensorStore {
   /**
    * Puts other tensors in the place of own ones that lie in no arena, which it disposes of. Their shapes are those that the
    * model gives them now.
+   * @internal
    */
   replace(tensors: ReadonlyMap<string, Tensor>): void {
     for (const [name, tensor] of tensors) {
@@ -362,6 +379,7 @@ export class TrainableTensors implements TensorStore {
     this.tensor(name).write(data);
   }
 
+  /** @internal */
   lease(name: string): Memory {
     return this.tensor(firstOfSpan(name)).lease;
   }

@@ -1,0 +1,88 @@
+import { join } from "node:path";
+import { pathToFileURL } from "node:url";
+import { beforeAll, describe, expect, it } from "vitest";
+import * as analysis from "safetape/analysis";
+import * as core from "safetape/core";
+import * as data from "safetape/data";
+import { FileFormatError } from "safetape/engine";
+import * as metrics from "safetape/metrics";
+import { ENTRIES, nodeFileOf } from "../../scripts/subpaths.mjs";
+import { readDeclarations } from "../support/declarations";
+import type { Declarations } from "../support/declarations";
+import { failure } from "../support/failure";
+import { publishedFolder } from "../support/published";
+
+let declared: Declarations;
+beforeAll(() => {
+  const folder = publishedFolder();
+  declared = readDeclarations(
+    ENTRIES.flatMap((name) => [name, nodeFileOf(name)]).map((n) => join(folder, `${n}.d.ts`)),
+  );
+}, 60_000);
+
+it("every type that a public signature names is exported", () => {
+  expect(declared.hidden.map(({ type, where }) => `${type} in ${where}`)).toEqual([]);
+});
+
+describe("a directory", () => {
+  type Place = string | URL;
+  type Call = (place: Place) => unknown;
+  // Arguments after the directory are looked at only where there is one.
+  const others = {} as never;
+  const READERS: Readonly<Record<string, Call>> = {
+    "ImageFile.directory": (directory) => data.readImages([{ directory, file: "x", label: 0 }], others),
+    loadAdapter: (place) => core.loadAdapter(place, others),
+    loadModel: (place) => core.loadModel(others, place),
+    loadTokenizer: (place) => data.loadTokenizer(place),
+    readAgNews: (place) => data.readAgNews(place, "x"),
+    readBlocks: (place) => data.readBlocks(place, "x", others, others),
+    readCifar: (place) => data.readCifar(place, "x", 10),
+    readConversations: (place) => data.readConversations(place, "x"),
+    readE2e: (place) => data.readE2e(place, "x"),
+    readGlue: (place) => data.readGlue(place, "x", "sst2"),
+    readIdx: (place) => data.readIdx(place, "x", "y", others),
+    readImageFolder: (place) => data.readImageFolder([place], others),
+    readImageList: (place) => data.readImageList(place, "x", "csv"),
+    readPairs: (place) => data.readPairs(place, "x"),
+    readPreprocessor: (place) => data.readPreprocessor(place),
+    readRunRecord: (place) => analysis.readRunRecord(place),
+    readSamsum: (place) => data.readSamsum(place, "x"),
+    readSquad: (place) => data.readSquad(place, "x"),
+    readTagNames: (place) => data.readTagNames(place, "x"),
+    readTagged: (place) => data.readTagged(place, "x"),
+    readWordNet: (place) => metrics.readWordNet(place),
+  };
+  /** What test/runs/directories.test.ts tries. */
+  const WITH_A_TRAINER = [
+    "CheckpointOptions.directory",
+    "CheckpointOptions.resume",
+    "Trainer.saveCheckpoint",
+    "saveAdapter",
+    "saveMerged",
+    "saveModel",
+    "saveReport",
+  ];
+
+  it("is taken as an object, a path or an address by everything that takes one", () => {
+    // A function is named without its parameter, a member of an interface with it.
+    const nameOf = (where: string): string => where.replace(/^([a-z]\w*|Trainer\.saveCheckpoint)\..*/, "$1");
+    const taking = (kind: string): string[] => [
+      ...new Set([...declared.places].filter(([, type]) => type === kind).map(([where]) => nameOf(where))),
+    ];
+    expect(taking("Directory").sort(), "what returns a directory").toEqual([
+      "DirectoryLike",
+      "fetchDirectory",
+      "memoryDirectory",
+      "openDirectory",
+    ]);
+    expect(taking("DirectoryLike").sort()).toEqual([...Object.keys(READERS), ...WITH_A_TRAINER].sort());
+  });
+
+  it.each(Object.entries(READERS))("is read from a path and a file: address by %s", async (_, read) => {
+    const path = join(process.cwd(), "no-such-directory");
+    for (const place of [path, pathToFileURL(path)]) {
+      const error = await failure(async () => read(place), FileFormatError);
+      expect(error.fact).toBe(`no directory at ${path}`);
+    }
+  });
+});
