@@ -10,7 +10,7 @@ import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import { ensureVulkan } from "./ensure-vulkan.mjs";
+import { driverEnvironment, ensureVulkan } from "./ensure-vulkan.mjs";
 
 const run = promisify(execFile);
 const NPM = ["--no-audit", "--no-fund", "--loglevel=error", "--prefer-offline"];
@@ -75,7 +75,7 @@ if (unknown) {
   process.exit(1);
 }
 const [driver] = await ensureVulkan();
-Object.assign(process.env, driver?.env);
+if (driver?.icd) Object.assign(process.env, driverEnvironment(driver));
 const folder = mkdtempSync(join(tmpdir(), "safetape-runtimes-"));
 const faults = [];
 try {
