@@ -33,6 +33,17 @@ const KERNELS_OF_SOME_ADAPTERS = [
   "product_tiled_odd",
 ];
 
+/** Kernels of models and methods that few runs use. */
+const KERNELS_OF_FEW_RUNS = [
+  "mean_squared_error",
+  "pool_tokens",
+  "relu",
+  "scale_columns",
+  "sensitivity",
+  "soft_threshold",
+  "swap_axes",
+];
+
 /** The drawing of reports is an ES module of its own, loaded by who draws one; CommonJS loads the very same. */
 const REPORT = { entry: "src/report/save.ts", file: "./report.js" };
 
@@ -62,7 +73,7 @@ export default defineConfig([
     platform: "browser",
     noExternal: [/.*/],
     esbuildPlugins: [
-      wgslModules({ compact: true, later: KERNELS_OF_SOME_ADAPTERS }),
+      wgslModules({ compact: true, later: [...KERNELS_OF_SOME_ADAPTERS, ...KERNELS_OF_FEW_RUNS] }),
       opsWithoutTests,
       familiesLater,
       coreInFewFiles,

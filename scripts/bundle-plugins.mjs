@@ -108,6 +108,7 @@ export const familiesLater = {
 };
 
 const CORE = fileURLToPath(new URL("../src/core.ts", import.meta.url));
+const ENGINE = fileURLToPath(new URL("../src/entry/engine.ts", import.meta.url));
 /** Entries that hardly ever load without the core. */
 const WITH_CORE = new Set(
   ["index", "entry/analysis", "entry/data", "entry/models"].map((name) =>
@@ -115,10 +116,13 @@ const WITH_CORE = new Set(
   ),
 );
 
+/** What the engine loads later, often without the rest of the core. */
+const OF_ENGINE = /[\\/]src[\\/](?:gpu|run)[\\/]/;
+
 /**
  * Puts what the core needs into few files. The bundler gives a file to every set of modules that the same entries reach, and
  * each module that loads later is an entry: some twenty small files, which compress 8 kB worse. What loads later, and most
- * subpaths, hardly ever load without the core, so an import of the whole core is added to them. What is left are parts that the
+ * subpaths, hardly ever load without the core, so an import of the whole core is added to them, or of the engine. What is left are parts that the
  * engine, ops and metrics share with it.
  * @type {Plugin}
  */
@@ -137,7 +141,8 @@ export const coreInFewFiles = {
     build.onLoad({ filter: /[\\/]src[\\/].*\.ts$/ }, async ({ path }) => {
       if (!later.has(path) && !WITH_CORE.has(path)) return undefined;
       const contents = withPureConstants(await readFile(path, "utf8"));
-      return { contents: `${contents}\nimport ${JSON.stringify(CORE)};\n`, loader: "ts" };
+      const whole = OF_ENGINE.test(path) ? ENGINE : CORE;
+      return { contents: `${contents}\nimport ${JSON.stringify(whole)};\n`, loader: "ts" };
     });
   },
 };

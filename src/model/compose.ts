@@ -2,12 +2,31 @@ import type { Head } from "./heads";
 import { projectionParameters } from "./model";
 import type { Model, ParameterSpec, Projection, ProjectionRole, TensorPlace } from "./model";
 
-type Needed = "family" | "config" | "layers" | "hiddenSize" | "vocabularySize" | "embed" | "layer";
-/** Members of a model that its head gives, and those that `ModelParts` has by themselves. */
-type Given = "task" | "classes" | "heads" | "head" | "output" | "projections" | "parameters";
-
 /** What a family says of its model. The rest of `Model` follows from it, and each member of it may be given as well. */
-export interface ModelParts extends Partial<Omit<Model, Needed | Given>>, Pick<Model, Needed> {
+export interface ModelParts
+  extends
+    Pick<Model, "family" | "config" | "layers" | "hiddenSize" | "vocabularySize" | "embed" | "layer">,
+    Partial<
+      Omit<
+        Model,
+        | "family"
+        | "config"
+        | "layers"
+        | "hiddenSize"
+        | "vocabularySize"
+        | "embed"
+        | "layer"
+        // The head gives these.
+        | "task"
+        | "classes"
+        | "heads"
+        | "head"
+        | "output"
+        // These are below.
+        | "projections"
+        | "parameters"
+      >
+    > {
   /** The task's head, which brings its own projections. */
   readonly head: Head;
   /** Projections below and within the layers; each brings its weight and bias. */

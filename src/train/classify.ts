@@ -5,7 +5,7 @@ import { IGNORED_LABEL } from "../data/sample";
 import type { Tokenizer } from "../data/tokenizer";
 import type { AdapterWeights } from "../generate/weights";
 import { InferenceStore } from "../generate/weights";
-import type { Directory } from "../io/directory";
+import type { DirectoryLike } from "../io/directory-like";
 import type { LoadedModel } from "../io/load-model";
 import { labelNamesOf } from "../model/config";
 import { shapeKey, shapeOf } from "../model/model";
@@ -23,7 +23,7 @@ export type TextToClassify = string | readonly [text: string, pair: string];
 
 export interface ClassifyOptions {
   /** A saved adapter: its directory, or what `loadAdapter` returns. Default: the model as it was loaded. */
-  readonly adapter?: AdapterWeights | Directory | undefined;
+  readonly adapter?: AdapterWeights | DirectoryLike | undefined;
   /** The model's tokenizer, which texts need. */
   readonly tokenizer?: Tokenizer | undefined;
   /** Texts of a batch. Default 16. */
@@ -64,7 +64,7 @@ export async function classify(
     );
   }
   const batches = batchesOf(loaded, inputs, options);
-  const weights = given && "read" in given ? await loadAdapter(given, loaded) : given;
+  const weights = given === undefined || isLoaded(given) ? given : await loadAdapter(given, loaded);
   const names = labelNamesOf(model.config);
   const results: Classified[] = [];
   using store = await InferenceStore.create(loaded, weights);
@@ -147,3 +147,6 @@ function batchesOf(
 
 const areTexts = (inputs: readonly TextToClassify[] | Iterable<Batch>): inputs is readonly TextToClassify[] =>
   Array.isArray(inputs) && inputs.every((input) => typeof input === "string" || Array.isArray(input));
+
+const isLoaded = (adapter: AdapterWeights | DirectoryLike): adapter is AdapterWeights =>
+  typeof adapter === "object" && "tensors" in adapter;

@@ -56,6 +56,7 @@ describe("a directory", () => {
   const WITH_A_TRAINER = [
     "CheckpointOptions.directory",
     "CheckpointOptions.resume",
+    "ClassifyOptions.adapter",
     "Trainer.saveCheckpoint",
     "saveAdapter",
     "saveMerged",
