@@ -80,7 +80,7 @@ describe("what a LoRA step in 16 bits keeps, beside PEFT's with the better of ea
         const [row, ...others] = theirs.filter(({ frozenLayers }) => frozenLayers === freezeBelow);
         const { batch, length } = row!;
         const adapter = lora({ rank: 4, dropout: 0.1 });
-        const formats = { weights: "f16", activations: "f16" } as const;
+        const formats = { weights: "f16", memory: { activations: "f16" } } as const;
         const { bytes } = plan({ config, adapter, batch, ...(length !== null && { length }), ...formats, freezeBelow });
         const least = Math.min(...[row!, ...others].map(({ savedBytes }) => savedBytes));
         expect(bytes.saved, `bytes with layers below ${freezeBelow} frozen`).toBeLessThanOrEqual(least);

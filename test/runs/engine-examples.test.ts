@@ -50,6 +50,7 @@ it("lora.mjs learns through adapters, half of which then freeze and return bytes
     match.slice(1).map(Number),
   );
   expect(losses).toHaveLength(4);
+  // There are four, as has been checked.
   const [, [, , keptBefore], , [lossAfter, bytesAfter, keptAfter]] = losses as [number[], number[], number[], number[]];
   expect(lossAfter).toBeLessThan(Math.log(2));
   expect(keptAfter!).toBeLessThan(keptBefore!);

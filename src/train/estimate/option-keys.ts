@@ -1,6 +1,7 @@
 import { ConfigError } from "../../base/errors";
 import { nearestNames } from "../../base/nearest";
 import type { CheckpointOptions, MemoryOptions, TrainerOptions } from "../options";
+import type { PredictOptions } from "./predict";
 
 // The keys of objects rather than lists, so that the compiler says where one is missing.
 
@@ -52,6 +53,26 @@ export function checkOptionKeys(options: TrainerOptions): void {
     const other = Object.keys(given).find((name) => !Object.hasOwn(known, name));
     if (other !== undefined) throw new ConfigError(`${group} has no option ${other}.`, remedy);
   }
+}
+
+const PLAN_OPTIONS = {
+  config: 0,
+  adapter: 0,
+  batch: 0,
+  length: 0,
+  targetLength: 0,
+  weights: 0,
+  memory: 0,
+  optimizer: 0,
+  loss: 0,
+  freezeBelow: 0,
+} satisfies Record<keyof PredictOptions, 0>;
+
+/** @throws ConfigError for an option that plans do not have, such as one of `memory` outside of it. */
+export function checkPlanKeys(options: object): void {
+  const unknown = Object.keys(options).find((name) => !Object.hasOwn(PLAN_OPTIONS, name));
+  if (unknown === undefined) return;
+  throw new ConfigError(`A plan has no option ${unknown}.`, `Its options are ${Object.keys(PLAN_OPTIONS).join(", ")}.`);
 }
 
 /** The option that is most like a name. One in a group is also known by its own name, and by both names in either order. */

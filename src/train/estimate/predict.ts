@@ -13,6 +13,7 @@ import { plan as planTape } from "../../tape/plan";
 import type { Plan } from "../../tape/plan";
 import { footprint } from "../plans/footprint";
 import type { Loss, MemoryOptions, OptimizerOptions } from "../options";
+import { checkPlanKeys } from "./option-keys";
 import { checkRecompute, recomputedSections } from "../plans/recompute";
 import { sidePlans } from "../plans/side-plans";
 import type { SidePlanOptions } from "../plans/side-plans";
@@ -66,6 +67,7 @@ export interface Prediction {
  * @throws ConfigError or ShapeError for an invalid configuration, DataError for rows that are longer than the model takes.
  */
 export function plan(options: PredictOptions): Prediction {
+  checkPlanKeys(options);
   const { config, adapter, batch: size, freezeBelow = 0, memory = {} } = options;
   const { recompute = "none", activations = "f32" } = memory;
   checkRecompute(recompute);
