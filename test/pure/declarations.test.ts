@@ -82,7 +82,7 @@ describe("a directory", () => {
   it.each(Object.entries(READERS))("is read from a path and a file: address by %s", async (_, read) => {
     const path = join(process.cwd(), "no-such-directory");
     for (const place of [path, pathToFileURL(path)]) {
-      const error = await failure(async () => read(place), FileFormatError);
+      const error = await failure(() => read(place), FileFormatError);
       expect(error.fact).toBe(`no directory at ${path}`);
     }
   });
