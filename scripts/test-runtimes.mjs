@@ -90,7 +90,8 @@ try {
       const shown = losses.map((loss) => loss.toFixed(DIGITS + 1)).join(", ");
       console.log(`${runtime}: losses ${shown} on ${adapter}`);
       const isSame = losses.every((loss, i) => Math.abs(loss - (expected?.[i] ?? NaN)) < 10 ** -DIGITS);
-      if (!isSame || left !== 0) faults.push(`${name}: ${left} bytes left, losses ${shown}, ${expected.join(", ")} before`);
+      if (!isSame || left !== 0)
+        faults.push(`${name}: ${left} bytes left, losses ${shown}, ${expected.join(", ")} before`);
     } catch (error) {
       faults.push(`${name}: ${error instanceof Error ? error.message : String(error)}`);
     }
