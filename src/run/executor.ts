@@ -167,6 +167,9 @@ export class Executor {
 
   async #exchange(plans: readonly Plan[], purpose: string): Promise<void> {
     const { pool } = this.device;
+    // Uniforms are packed by the declarations of kernels, some of which load later.
+    const loading = plans.flatMap((plan) => plan.launches.flatMap(({ launch }) => launch.kernel.load?.() ?? []));
+    if (loading.length > 0) await Promise.all(loading);
     this.#generation++;
     for (const [plan, compiled] of this.#compiled) {
       if (plans.includes(plan)) continue;

@@ -12,13 +12,16 @@ import { bundleProgram } from "../../scripts/bundle-program.mjs";
 const missing = missingTool();
 const reason = missing === undefined ? "" : ` (skipped: ${missing})`;
 const TEN_MINUTES = 600_000;
+/** Whether all bounded families are compiled for, as by `npm run test:isa`: each takes a minute. */
+const isLong = process.env["SAFETAPE_ALL_GPUS"] !== undefined;
+const FAMILIES = isLong ? BOUNDED : BOUNDED.filter((family) => family === "RDNA3");
 
 describe.skipIf(missing !== undefined)(`machine code for AMD's GPUs${reason}`, () => {
   let compiled: CompiledAll<Entry>["compiled"] = [];
 
   beforeAll(async () => {
     const program = await bundleProgram("bench/isa.ts");
-    ({ compiled } = await compileKernels({ program, families: BOUNDED }));
+    ({ compiled } = await compileKernels({ program, families: FAMILIES }));
   }, TEN_MINUTES);
 
   it("is made of every entry of every kernel", () => {
@@ -33,7 +36,9 @@ describe.skipIf(missing !== undefined)(`machine code for AMD's GPUs${reason}`, (
   });
 
   it("misses the bounds of bench/isa/missed.json and no others; npm run bench:isa -- --accept writes that list", async () => {
-    expect(differences(missedBy(rowsOf(compiled)), await readMissed())).toEqual([]);
+    const found = differences(missedBy(rowsOf(compiled)), await readMissed());
+    // The list has the worst values of all families, of which one alone may be better.
+    expect(isLong ? found : found.filter((line) => line.startsWith("worse"))).toEqual([]);
   });
 });
 

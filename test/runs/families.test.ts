@@ -534,11 +534,8 @@ const isLong = process.env["SAFETAPE_ALL_FAMILIES"] !== undefined;
 /** Pairs that differ most from what the other tests of runs have. */
 const SAMPLE: readonly (readonly [string, FamilyName])[] = [
   ["micro-batches", "deberta-v2"],
-  ["DoRA on weights in int8", "gpt2"],
   ["merging DoRA on freeze", "gpt2"],
   ["a frozen encoder", "t5"],
-  ["LoRAPrune", "phi3"],
-  ["adapter vera", "t5"],
 ];
 const PAIRS = isLong
   ? Object.keys(FEATURES).flatMap((feature) => FAMILY_NAMES.map((family) => [feature, family] as const))
