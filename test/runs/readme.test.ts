@@ -69,9 +69,7 @@ describe("README", () => {
   it("shows a complete fine-tuning in twenty lines", async () => {
     const code = blockWith("SafeTrainer.create");
     const out = join(FOLDER, "adapter");
-    const shortened = code
-      .replace("epochs: 2", "steps: 2")
-      .replace('openDirectory("adapter"', `openDirectory("${out}"`);
+    const shortened = code.replace("epochs: 2", "steps: 2").replace('saveAdapter("adapter"', `saveAdapter("${out}"`);
     await load("example", shortened);
     expect(existsSync(join(out, "adapter_model.safetensors")), "the saved adapter").toBe(true);
   });
