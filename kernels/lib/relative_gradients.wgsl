@@ -26,7 +26,8 @@ fn queries_of(entry: u32) -> Queries {
   if (GRID != 0u || params.center + 1u != params.columns) {
     return Queries(0u, params.time);
   }
-  let first = max(entry, params.center) - params.center;
+  // A table may be wider than the text: then some entries have no query, whose count must not wrap around.
+  let first = min(max(entry, params.center) - params.center, params.time);
   return Queries(first, min(params.time, params.keys + entry - params.center) - first);
 }
 

@@ -16,7 +16,7 @@ type OpenPath = (path: string | URL, options: OpenOptions) => Promise<Directory>
 /** How paths on disk are opened; undefined in a page. */
 let openPath: OpenPath | undefined;
 
-/** Says how paths on disk are opened. The package's entries for Node do, which are all that a page does not load. */
+/** Says how paths on disk are opened. The package's entries for Node call it; those for pages do not. */
 export function openPathsBy(open: OpenPath): void {
   openPath = open;
 }

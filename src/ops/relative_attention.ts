@@ -154,6 +154,18 @@ export const relativeAttention = defineOp<RelativeAttentionAttributes>({
       },
     },
     {
+      name: "a number for each distance, row of positions that is not full",
+      attributes: { ...base, form: "numbers", columns: 7 },
+      inputs: {
+        q: { shape: [2, 4, 8] },
+        k: { shape: [2, 4, 8] },
+        v: { shape: [2, 4, 8] },
+        relative: { shape: [13, 2] },
+        seed: seeds(2),
+        mask: { shape: [2, 4], values: [1, 1, 1, 1, 1, 1, 1, 0] },
+      },
+    },
+    {
       name: "a number for each distance, batch that can be split over bindings",
       attributes: { ...base, form: "numbers" },
       inputs: {

@@ -7,6 +7,6 @@ export { openDirectory } from "../directory";
 export { downloadModel } from "../download";
 export type { Download, DownloadOptions } from "../download";
 export { filePrefixStore } from "../prefix-file";
+export type { RetryOptions } from "../hub/fetch";
 
 openPathsBy(openDirectory);
-export type { RetryOptions } from "../hub/fetch";

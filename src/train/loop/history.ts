@@ -105,13 +105,7 @@ export class RunHistory {
    * @internal
    */
   save(ledger: Ledger): HistoryTotals {
-    return {
-      ...this.#totals,
-      peak: {
-        ...this /** @internal */
-          .peak(ledger),
-      },
-    };
+    return { ...this.#totals, peak: { ...this.peak(ledger) } };
   }
 
   /** Most bytes that were live at the same time, by lifetime at that moment. */

@@ -175,11 +175,10 @@ function ownLoss(loss: Loss, forward: Forward, logits: Value): Value {
       return recorder.input("normalizer", [1]);
     },
   });
-  const given: unknown = value; // a program without types may return anything
   const recorded = recorder.values.find((each) => each === value);
   if (!recorded) {
     throw new ConfigError(
-      `The loss ${loss.name} returns ${given === undefined ? "undefined" : "no value of its tape"}.`,
+      `The loss ${loss.name} returns ${value === undefined ? "undefined" : "no value of its tape"}.`,
       "Return what ops make of its arguments.",
     );
   }

@@ -87,18 +87,14 @@ export class TrainableTensors {
       await tensors.#fill(adapter, seed);
       return tensors;
     } catch (error) {
-      tensors /** @internal */
-        .dispose();
+      tensors.dispose();
       throw error;
     }
   }
 
   /** The buffers for the tensors that the run owns now. */
   #layout(): ReadonlyMap<string, StateBuffer> {
-    return stateBuffers(this.loaded.model, this.adapter, (name) =>
-      this /** @internal */
-        .companions(name),
-    );
+    return stateBuffers(this.loaded.model, this.adapter, (name) => this.companions(name));
   }
 
   /** Allocates the tensors that the run lacks, all of them or none. @throws OutOfMemoryError naming `what`. */
