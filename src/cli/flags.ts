@@ -711,13 +711,13 @@ export async function wordNetFor(which: (typeof METEORS)[number]): Promise<WordN
 function scheduleFrom(options: Values<typeof TRAINING>): ScheduleOptions | Schedule {
   const { schedule: name, lr: peak, initialLr, finalLr, warmupRatio = 0, warmupSteps } = options;
   const added = ADDED.schedules.get(name);
-  const own = Object.entries({ initialLr, finalLr, warmupRatio: options.warmupRatio, warmupSteps }).find(
+  const foreign = Object.entries({ initialLr, finalLr, warmupRatio: options.warmupRatio, warmupSteps }).find(
     ([, value]) => value !== undefined,
   );
-  if (added && !own) return added;
+  if (added && !foreign) return added;
   const type = SCHEDULE_TYPES.find((shipped) => shipped === name);
   if (type === undefined) {
-    const flag = own?.[0].replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+    const flag = foreign?.[0].replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
     throw new UsageError(`--${flag} does not belong to the plugin's --schedule ${name}.`, "Leave it out.");
   }
   const warmup = warmupSteps === undefined ? { warmupRatio } : { warmupSteps };

@@ -72,16 +72,16 @@ const NEEDED = {
   head: isFunction,
 } satisfies Partial<Record<keyof Model, (value: unknown) => boolean>>;
 
-/** @throws ConfigError for what is no model, and for tensors that do not fit together. */
+/** @throws ConfigError for what is not a model, and for tensors that do not fit together. */
 function checkModel(type: string, model: Model): Model {
   const refuse = (fact: string, remedy: string): never => {
     throw new ConfigError(`The model family ${type}: ${fact}.`, remedy);
   };
   // A program without types may return anything.
-  const given: Readonly<Record<string, unknown>> = { ...(model as object) };
+  const members: Readonly<Record<string, unknown>> = { ...(model as object) };
   for (const [key, isRight] of Object.entries(NEEDED)) {
-    if (isRight(given[key])) continue;
-    const { [key]: value } = given;
+    const { [key]: value } = members;
+    if (isRight(value)) continue;
     // JSON has no NaN.
     const shown = typeof value === "number" ? String(value) : (JSON.stringify(value) as string | undefined); // undefined for functions, despite its type
     const what = value === undefined ? "missing" : (shown ?? "a function");
@@ -100,11 +100,11 @@ function checkModel(type: string, model: Model): Model {
     shapes.set(name, shape);
   }
   for (const { name, shape } of model.projections.flatMap((projection) => projectionParameters(projection))) {
-    const own = shapes.get(name);
-    if (own && sameShape(own, shape)) continue;
+    const declared = shapes.get(name);
+    if (declared && sameShape(declared, shape)) continue;
     refuse(
-      own
-        ? `${name} is ${formatShape(own)}, and its projection needs ${formatShape(shape)}`
+      declared
+        ? `${name} is ${formatShape(declared)}, and its projection needs ${formatShape(shape)}`
         : `${name} is not among its tensors`,
       "A projection's tensors are those of projectionParameters(projection).",
     );

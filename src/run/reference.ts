@@ -4,7 +4,7 @@ import type { Tape, Value } from "../tape/tape";
 /**
  * Evaluates a tape forward in float64 on the CPU, by the references of its ops. Tests compare the results of every adapter
  * with it. It is slow; use small shapes.
- * @param externals every parameter and input that is no constant, by name.
+ * @param externals every parameter and input that is not a constant, by name.
  * @returns the tensors of `values`, in their order.
  */
 export function evaluate(

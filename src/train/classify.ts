@@ -80,8 +80,8 @@ export async function classify(
     const outputs = await executor.run(planned, store, batchInputs(model, unlabelled, { virtualTokens }));
     const logits = outputs.get(LOGITS)!;
     for (let row = 0; row < batch.rows; row++) {
-      const own = logits.subarray(row * model.classes, (row + 1) * model.classes);
-      results.push(classified(own, names, results.length));
+      const rowLogits = logits.subarray(row * model.classes, (row + 1) * model.classes);
+      results.push(classified(rowLogits, names, results.length));
     }
     onProgress?.(results.length);
   }

@@ -36,9 +36,9 @@ describe.skipIf(missing !== undefined)(`machine code for AMD's GPUs${reason}`, (
   });
 
   it("misses the bounds of bench/isa/missed.json and no others; npm run bench:isa -- --accept writes that list", async () => {
-    const found = differences(missedBy(rowsOf(compiled)), await readMissed());
+    const changes = differences(missedBy(rowsOf(compiled)), await readMissed());
     // The list has the worst values of all families, of which one alone may be better.
-    expect(isLong ? found : found.filter((line) => line.startsWith("worse"))).toEqual([]);
+    expect(isLong ? changes : changes.filter((line) => line.startsWith("worse"))).toEqual([]);
   });
 });
 

@@ -102,7 +102,7 @@ describe("a plugin", () => {
       "export const lossses = {};",
       /^FILE exports nothing that a plugin may add\.\nExport one of families, optimizers/,
     ],
-    ["a list in place of names", "export const losses = 3;", /^FILE: losses is no object with entries\.\n/],
+    ["a list in place of names", "export const losses = 3;", /^FILE: losses is not an object with entries\.\n/],
     [
       "a number in place of a function",
       "export const losses = { focal: 2 };",

@@ -90,8 +90,8 @@ export async function loadPlugins(files: readonly string[]): Promise<() => void>
 
 /** What adds the things of a plugin. */
 async function additions(file: string): Promise<(() => () => void)[]> {
-  const own = await exportsOf(file, "a module of JavaScript that exists");
-  const exported = { ...(isObject(own["default"]) && own["default"]), ...own };
+  const named = await exportsOf(file, "a module of JavaScript that exists");
+  const exported = { ...(isObject(named["default"]) && named["default"]), ...named };
   const kinds = Object.keys(KINDS).filter((kind) => exported[kind] !== undefined);
   if (kinds.length === 0) {
     throw new UsageError(
@@ -105,7 +105,7 @@ async function additions(file: string): Promise<(() => () => void)[]> {
 function entriesOf(file: string, kind: string, entries: unknown): (() => () => void)[] {
   const { one, expected, add } = KINDS[kind]!;
   if (!isObject(entries) || Object.keys(entries).length === 0) {
-    throw new UsageError(`${file}: ${kind} is no object with entries.`, `Export ${kind} by name: { mine: ... }.`);
+    throw new UsageError(`${file}: ${kind} is not an object with entries.`, `Export ${kind} by name: { mine: ... }.`);
   }
   return Object.entries(entries).map(([name, entry]) => {
     const lacking = expected(entry);

@@ -46,11 +46,11 @@ export function checkOptionKeys(options: TrainerOptions): void {
   }
   for (const [group, known] of Object.entries(GROUPS)) {
     // The keys of GROUPS are options of a trainer.
-    const given: unknown = options[group as keyof typeof GROUPS];
-    if (given === undefined) continue;
+    const members: unknown = options[group as keyof typeof GROUPS];
+    if (members === undefined) continue;
     const remedy = `Its options are ${Object.keys(known).join(", ")}.`;
-    if (typeof given !== "object" || given === null) throw new ConfigError(`${group} is not an object.`, remedy);
-    const other = Object.keys(given).find((name) => !Object.hasOwn(known, name));
+    if (typeof members !== "object" || members === null) throw new ConfigError(`${group} is not an object.`, remedy);
+    const other = Object.keys(members).find((name) => !Object.hasOwn(known, name));
     if (other !== undefined) throw new ConfigError(`${group} has no option ${other}.`, remedy);
   }
 }
