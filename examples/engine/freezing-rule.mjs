@@ -1,7 +1,7 @@
 // A research idea: freeze a layer's adapter once its importance has settled, beside SAFE, on the same data from the same start.
 //
 //   node examples/engine/freezing-rule.mjs [STEPS]
-import { createEngine, loadModel, lora, never, openDirectory, safe, Trainer } from "safetape";
+import { createEngine, loadModel, lora, never, safe, Trainer } from "safetape";
 import { Batches, encodeExamples, loadTokenizer, readGlue } from "safetape/data";
 
 /** Freezes layers whose importance changed by less than a share of itself since the last look, but never the last live one. */
@@ -30,12 +30,11 @@ const settled = ({ every, change }) => ({
 const steps = Number(process.argv[2] ?? 60);
 const every = Math.max(1, Math.floor(steps / 8));
 const engine = await createEngine();
-const directory = await openDirectory(new URL("../model", import.meta.url).pathname);
-const model = await loadModel(engine, directory);
-const glue = await openDirectory(new URL("../data/sentiment", import.meta.url).pathname);
-const tokenizer = await loadTokenizer(directory);
+const place = (name) => new URL(`../${name}`, import.meta.url);
+const model = await loadModel(engine, place("model"));
+const tokenizer = await loadTokenizer(place("model"));
 const samplesOf = async (file) =>
-  encodeExamples((await readGlue(glue, file, "sst2")).examples, tokenizer, { maxLength: 40 }).samples;
+  encodeExamples((await readGlue(place("data/sentiment"), file, "sst2")).examples, tokenizer).samples;
 const [train, dev] = [await samplesOf("train.tsv"), (await samplesOf("dev.tsv")).slice(0, 32)];
 
 for (const policy of [never(), safe({ every, targetFreezeFraction: 0.5 }), settled({ every, change: 0.2 })]) {

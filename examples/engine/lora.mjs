@@ -46,11 +46,9 @@ const net = tensorFunction(
 
 for (let step = 1; step <= steps; step++) {
   const { loss } = await net.step(batch());
-  if (step % Math.ceil(steps / 4) === 0) {
-    console.log(
-      `step ${step}: loss ${loss.toFixed(3)}, ${sumBytes(engine.ledger.live)} bytes, ${engine.ledger.live.saved} kept`,
-    );
-  }
+  const { live } = engine.ledger;
+  if (step % Math.ceil(steps / 4) === 0)
+    console.log(`step ${step}: loss ${loss.toFixed(3)}, ${sumBytes(live)} bytes, ${live.saved} kept`);
   if (step !== steps / 2) continue;
   const { returnedBytes } = await net.freeze(["blocks.0.lora", "blocks.1.lora"]);
   console.log(`the adapters of the lower half are frozen: ${returnedBytes} bytes returned`);

@@ -30,6 +30,7 @@ const launch = (context, entry, slots) => {
   const workgroups = Math.ceil(count(context) / 64);
   return [{ kernel: { name: "squared_relu", code }, entry, bindings, params: { count: count(context) }, workgroups }];
 };
+const gradX = (context) => launch(context, "grad_x", ["x", "dy", "dx"]);
 export const squaredRelu = defineOp({
   name: "squared_relu",
   inputs: { x: { gradient: true } },
@@ -37,14 +38,7 @@ export const squaredRelu = defineOp({
   infer: (context) => ({ y: { shape: context.spec("x").shape, dtype: "f32" } }),
   forward: (context) => launch(context, "forward", ["x", "y"]),
   // The gradient reads x, so that a training step keeps x as long as this gradient is wanted.
-  gradients: [
-    {
-      wrt: ["x"],
-      reads: () => ["x"],
-      launches: (context) => launch(context, "grad_x", ["x", "dy", "dx"]),
-      flops: count,
-    },
-  ],
+  gradients: [{ wrt: ["x"], reads: () => ["x"], launches: gradX, flops: count }],
   flops: (context) => 2 * count(context),
   reference: ({ x }) => ({ y: { shape: x.shape, data: x.data.map((v) => Math.max(v, 0) * v) } }),
   cases: [
@@ -56,8 +50,7 @@ export const squaredRelu = defineOp({
 const engine = await createEngine();
 const problems = await checkOp(engine, squaredRelu);
 console.log(problems.length === 0 ? "forward and gradient agree with float64" : problems.join("\n"));
-for (const timing of await benchOp(engine, squaredRelu)) {
-  const { case: name, pass, ms, clock, gigabytesPerSecond: rate } = timing;
+for (const { case: name, pass, ms, clock, gigabytesPerSecond: rate } of await benchOp(engine, squaredRelu)) {
   console.log(`${name}, ${pass}: ${ms.toFixed(3)} ms by the ${clock}'s clock, ${rate.toFixed(2)} GB/s`);
 }
 engine.dispose();
