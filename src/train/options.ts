@@ -174,7 +174,7 @@ export interface TrainerOptions {
   readonly epochs?: number;
   /** Length of the run in optimizer steps. */
   readonly steps?: number;
-  /** Batches per optimizer step. Default 1. */
+  /** Batches per optimizer step. The last step of an epoch has what is left. Default 1. */
   readonly accumulate?: number;
   /** An optimizer, such as `sgd({ learningRate: 0.1 })`, or options of AdamW. Default AdamW. */
   readonly optimizer?: Optimizer | OptimizerOptions;

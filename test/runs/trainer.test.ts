@@ -193,15 +193,19 @@ describe("training", () => {
     expect(losses[0]).toEqual(losses[1]);
   });
 
-  it("gives the losses and updates of one large batch when small ones are accumulated", async () => {
+  it.each([
+    ["", 16],
+    [", and an epoch's last step has what is left", 10],
+  ])("gives the losses and updates of one large batch when small ones are accumulated%s", async (_, count) => {
     using model = await initialiseModel(engine, tiny.bert({ ...SIZES, ...NO_DROPOUT }));
     const adapter = lora({ rank: 2 });
     const train = async (size: number, accumulate: number): Promise<readonly number[]> => {
-      const data = new Batches(samples(16), { size, shuffle: false });
-      using trainer = await Trainer.create({ model, adapter, data, steps: 4, accumulate });
+      const data = new Batches(samples(count), { size, shuffle: false });
+      using trainer = await Trainer.create({ model, adapter, data, epochs: 2, accumulate });
       return (await trainer.train()).losses;
     };
     const [whole, split] = [await train(8, 1), await train(2, 4)];
+    expect(whole).toHaveLength(4);
     whole.forEach((loss, i) => expect(split[i]).toBeCloseTo(loss, 5));
   });
 

@@ -28,7 +28,7 @@ export class BatchQueue {
   #taken: number;
 
   /**
-   * @param batchesPerStep batches of one optimizer step.
+   * @param batchesPerStep batches of one optimizer step. The last step of an epoch has what is left, as in transformers' Trainer.
    * @param first batches that were drawn already, and the position of the data before them.
    */
   constructor(
@@ -114,10 +114,16 @@ export class BatchQueue {
 
   #draw(): readonly Batch[] {
     if (this.#queue.length === 0) this.#drawnFrom = positionIn(this.data, this.#taken);
-    return Array.from({ length: this.batchesPerStep }, () => {
+    return Array.from({ length: Math.min(this.batchesPerStep, this.#leftInEpoch()) }, () => {
       const batch = this.#queue.shift() ?? this.data.next();
       this.#sinceMark?.push(batch);
       return batch;
     });
+  }
+
+  /** Batches until the end of the epoch, counted from the start of the run. */
+  #leftInEpoch(): number {
+    const { perEpoch } = this.data;
+    return perEpoch >= 1 ? perEpoch - (this.#taken % perEpoch) : this.batchesPerStep;
   }
 }

@@ -32,7 +32,7 @@ export function gradientRuns(
   const { virtualTokens } = options.adapter;
   const labels = batches.reduce((sum, batch) => sum + countedLabels(model, batch), 0);
   const parts = batches.flatMap((batch, i) =>
-    book.split(batch).map((part) => ({ ...part, number: step * batches.length + i })),
+    book.split(batch).map((part) => ({ ...part, number: step * (options.accumulate ?? 1) + i })),
   );
   const runs: Run[] = [];
   let flops = 0;
