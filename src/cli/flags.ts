@@ -326,6 +326,11 @@ const TASK = {
     "ner: cut sentences that are longer than a row, or divide them into windows (default cut)",
     oneOf(["cut", "window"]),
   ),
+  chatTemplate: optional(
+    "--chat-template <file>",
+    "chat, pairs: Jinja template of messages, or none for plain roles (default: the model's)",
+    text,
+  ),
 };
 
 export const DOCTOR = {
@@ -547,6 +552,13 @@ export const GENERATE = {
   weights: WEIGHTS,
   prompt: optional("--prompt <text>", "Text to continue", text),
   prompts: optional("--prompts <file>", "Text file with one prompt per line", text),
+  chat: toggle("--chat", "Prompts are a user's messages, written as --task chat writes them"),
+  system: optional("--system <text>", "--chat: the system's message before each prompt", text),
+  chatTemplate: optional(
+    "--chat-template <file>",
+    "--chat: Jinja template of messages, or none for plain roles (default: the model's)",
+    text,
+  ),
   e2e: optional(
     "--e2e <file>",
     "CSV file of the E2E challenge: generate a text for every meaning, and score them",

@@ -4,6 +4,7 @@ import * as v from "valibot";
 import { FileFormatError } from "../base/errors";
 import { readE2e } from "../data/e2e";
 import { e2eMetricsFiles } from "../data/metrics-e2e";
+import { chatPrompt, promptIds } from "../data/jsonl";
 import { loadTokenizer } from "../data/tokenizer";
 import type { Tokenizer } from "../data/tokenizer";
 import { generate } from "../generate/generate";
@@ -16,6 +17,7 @@ import { loadAdapter } from "../train/files";
 import { GENERATE, generationSettings, wordNetFor } from "./flags";
 import { needed, readOptions, UsageError } from "./options";
 import type { Print, RawOptions, Values } from "./options";
+import { readChatTemplate } from "./tasks/task-data";
 import { e2eGeneration } from "./tasks/text";
 import { progressOn } from "./view/progress";
 import { metricWords } from "./view/run-view";
@@ -59,6 +61,7 @@ export async function generateCommand(raw: RawOptions, print: Print): Promise<vo
     let finished = 0;
     return generate(loaded, job.prompts, {
       ...generationSettings(options),
+      ...(tokenizer.endIds.length > 0 && { endIds: tokenizer.endIds }),
       ...job.options,
       ...(weights && { weights }),
       onDone(done) {
@@ -77,24 +80,41 @@ export async function generateCommand(raw: RawOptions, print: Print): Promise<vo
 }
 
 /** `--prompt TEXT`, or `--prompts FILE` with one prompt per line. */
-async function promptJob(
-  { prompt, prompts: path, json }: Values<typeof GENERATE>,
-  { model, tokenizer }: Writer,
-  print: Print,
-): Promise<Job> {
+async function promptJob(options: Values<typeof GENERATE>, writer: Writer, print: Print): Promise<Job> {
+  const { prompt, prompts: path, json, chat } = options;
+  const { model } = writer;
   const prompts = path === undefined ? [needed(prompt, "--prompt")] : await readLines(path);
   return {
-    prompts: prompts.map((text) => tokenizer.encode(text).ids),
+    prompts: await encodedPrompts(prompts, options, writer),
     finish(continuations, texts) {
       texts.forEach((text, i) => {
         const { score, hasEnded } = continuations[i]!;
-        // A decoder beside an encoder does not continue the prompt.
-        const line = model.encoderDecoder ? text : `${prompts[i]}${text}`;
+        // A decoder beside an encoder does not continue the prompt, and an answer is not part of a question.
+        const line = model.encoderDecoder || chat ? text : `${prompts[i]}${text}`;
         print(json ? JSON.stringify({ prompt: prompts[i], text, score, hasEnded }) : line);
       });
       return Promise.resolve();
     },
   };
+}
+
+/** Prompts as the model was trained on them: a text to continue, or messages to answer. */
+async function encodedPrompts(
+  prompts: readonly string[],
+  { chat, system, chatTemplate, model: modelPath }: Values<typeof GENERATE>,
+  { model, tokenizer }: Writer,
+): Promise<Int32Array[]> {
+  if (!chat) {
+    const unused = system !== undefined ? "--system" : chatTemplate !== undefined ? "--chat-template" : undefined;
+    if (unused !== undefined) throw new UsageError(`${unused} needs --chat.`, "Add --chat, or leave it out.");
+    return prompts.map((text) => (model.encoderDecoder ? tokenizer.encode(text).ids : promptIds(text, tokenizer)));
+  }
+  if (model.encoderDecoder) {
+    throw new UsageError(`--chat is for causal models; ${model.family} has an encoder.`, "Leave out --chat.");
+  }
+  const template = await readChatTemplate(modelPath, chatTemplate);
+  const first = system === undefined ? [] : [{ role: "system", content: system }];
+  return prompts.map((content) => chatPrompt([...first, { role: "user", content }], tokenizer, { template }));
 }
 
 async function readLines(path: string): Promise<string[]> {

@@ -61,7 +61,7 @@ export async function trainCommand(given: RawOptions, print: Print): Promise<voi
   const [screen, emit] = [new Screen(options.quiet), emitter(options.json, print)];
   const progress: ProgressView = (what, work) => showProgress(screen, emit, what, work);
   using engine = await createEngine();
-  const load = preprocessing(modelPath);
+  const load = preprocessing(modelPath, options.chatTemplate);
   const tagging = taggingFrom(options);
   const head = await taskHead(task, path, tagging);
   const adapter = adapterFrom(options, (await promptIds(options, load.tokenizer)) ?? options.promptInit);

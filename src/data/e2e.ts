@@ -59,7 +59,7 @@ export function e2eSamples(
   tokenizer: Tokenizer,
   { maxLength = 512 }: { readonly maxLength?: number } = {},
 ): AnswerSamples {
-  const end = tokenizer.specialId("eos");
+  const [end] = tokenizer.endIds;
   const texts = examples.flatMap((example) => {
     const prompt = { ids: promptIds(example, tokenizer), isAnswer: false };
     return example.references.map((reference) => {
@@ -76,7 +76,7 @@ export function e2ePrompts(examples: readonly E2eExample[], tokenizer: Tokenizer
 }
 
 function promptIds({ meaning }: E2eExample, tokenizer: Tokenizer): number[] {
-  const begin = tokenizer.specialId("bos") ?? tokenizer.specialId("eos");
+  const begin = tokenizer.specialId("bos") ?? tokenizer.endIds[0];
   return begin === undefined ? encode(`${meaning}||`, tokenizer) : [...encode(meaning, tokenizer), begin];
 }
 

@@ -1,15 +1,23 @@
 import * as v from "valibot";
+import { DataError } from "../base/errors";
 import { directoryAt } from "../io/directory-like";
 import type { DirectoryLike } from "../io/directory-like";
 import { answerSamples } from "./answers";
-import type { AnswerSamples } from "./answers";
+import type { AnswerSamples, TextPart } from "./answers";
+import { checkMessages, plainHeader, plainTurns } from "./chat";
+import type { ChatMessage, Conversation } from "./chat";
+import type { ChatTemplate, RenderOptions } from "./chat-template";
+import type { Span } from "./offsets";
 import { lineError, readLines } from "./text-file";
 import type { Line } from "./text-file";
 import type { Tokenizer } from "./tokenizer";
 
-const MESSAGE = v.object({ role: v.picklist(["system", "user", "assistant"]), content: v.string() });
-const CHAT = v.object({ messages: v.pipe(v.array(MESSAGE), v.minLength(1)) });
-const TASK = { instruction: v.string(), input: v.optional(v.string(), "") };
+const CHAT = v.object({
+  messages: v.unknown(),
+  tools: v.nullish(v.array(v.unknown())),
+  chat_template_kwargs: v.nullish(v.record(v.string(), v.unknown())),
+});
+const TASK = { instruction: v.string(), input: v.nullish(v.string(), "") };
 const INSTRUCTION = v.union([
   v.object({ ...TASK, output: v.string() }),
   // LaMini's key.
@@ -26,27 +34,30 @@ const COMPLETION = v.union([
   ),
 ]);
 
-/** A part of a conversation. Only answers count in the loss. */
-export interface Turn {
-  readonly text: string;
-  readonly isAnswer: boolean;
+export interface ConversationOptions {
+  /** The chat template that messages are written by. Default: `<|role|>`, a line end, the content, a line end. */
+  readonly template?: ChatTemplate | undefined;
 }
-
-export type Conversation = readonly Turn[];
 
 /**
  * Reads conversations from JSON lines. Each line is `{"messages": [{"role", "content"}]}`, `{"instruction", "input",
  * "output"}` (or "response", as in LaMini-instruction), `{"prompt", "completion"}` or `{"source", "target"}`. Blank lines are
- * skipped.
- * @throws DataError with the line for anything else, and for a conversation without an answer.
+ * skipped. A line of messages may have `tools` and `chat_template_kwargs` for its template, and an assistant's message
+ * `"weight": 0`, which leaves it out of the loss.
+ * @throws DataError with the line for anything else, for messages that the template refuses, and for a conversation without an
+ * answer.
  */
-export async function readConversations(place: DirectoryLike, file: string): Promise<Conversation[]> {
+export async function readConversations(
+  place: DirectoryLike,
+  file: string,
+  { template }: ConversationOptions = {},
+): Promise<Conversation[]> {
   const directory = await directoryAt(place);
   const where = `${file} in ${directory.name}`;
   const lines = (await readLines(directory, file)).filter(({ text }) => text.trim() !== "");
   return lines.map((line) => {
     const { number } = line;
-    const conversation = conversationOf(parseJsonLine(line, where));
+    const conversation = inLine(where, number, () => conversationOf(parseJsonLine(line, where), template));
     if (!conversation) {
       const fact =
         "neither messages, nor instruction and output (or response), nor prompt and completion (or source and target)";
@@ -62,6 +73,16 @@ export async function readConversations(place: DirectoryLike, file: string): Pro
   });
 }
 
+/** Adds the line to what is wrong with its conversation. */
+function inLine<T>(where: string, line: number, read: () => T): T {
+  try {
+    return read();
+  } catch (error) {
+    if (!(error instanceof DataError) || error.fact.startsWith(where)) throw error;
+    throw lineError(where, line, error.fact, error.remedy, { cause: error });
+  }
+}
+
 /** The value of a line of JSON lines. @param where name of the file in errors. @throws DataError for a line that is not JSON. */
 export function parseJsonLine({ number: line, text }: Line, where: string): unknown {
   try {
@@ -72,18 +93,19 @@ export function parseJsonLine({ number: line, text }: Line, where: string): unkn
   }
 }
 
-function conversationOf(value: unknown): Conversation | undefined {
+function conversationOf(value: unknown, template: ChatTemplate | undefined): Conversation | undefined {
   const chat = v.safeParse(CHAT, value);
-  if (chat.success) {
-    return chat.output.messages.flatMap(({ role, content }) => [
-      { text: `<|${role}|>\n`, isAnswer: false },
-      { text: `${content}\n`, isAnswer: role === "assistant" },
-    ]);
+  if (chat.success && chat.output.messages !== undefined) {
+    const messages = checkMessages(chat.output.messages);
+    const { tools, chat_template_kwargs: variables } = chat.output;
+    if (template) return template.turns(messages, { tools: tools ?? undefined, variables: variables ?? undefined });
+    if (!tools?.length) return plainTurns(messages);
+    throw new DataError("it has tools, which only a chat template can write", "use a model with a chat template");
   }
   const instruction = v.safeParse(INSTRUCTION, value);
   if (instruction.success) {
     const { instruction: task, input, output } = instruction.output;
-    const inputSection = input === "" ? "" : `### Input:\n${input}\n\n`;
+    const inputSection = !input ? "" : `### Input:\n${input}\n\n`;
     return [
       { text: `### Instruction:\n${task}\n\n${inputSection}### Response:\n`, isAnswer: false },
       { text: output, isAnswer: true },
@@ -98,8 +120,8 @@ function conversationOf(value: unknown): Conversation | undefined {
 }
 
 /**
- * Samples of a language model, one for each conversation: its turns, with the end token after each answer. The loss counts
- * the answers and their end tokens.
+ * Samples of a language model, one for each conversation: the tokenizer's begin tokens, and its turns, with the end token after
+ * each answer. The loss counts the answers and their end tokens. Texts of chat templates have these tokens already.
  * @param options.maxLength tokens at which samples are cut. Default 512.
  * @throws DataError if no conversation has an answer within its first `maxLength` tokens.
  */
@@ -108,12 +130,53 @@ export function conversationSamples(
   tokenizer: Tokenizer,
   { maxLength = 512 }: { readonly maxLength?: number } = {},
 ): AnswerSamples {
-  const end = tokenizer.specialId("eos");
-  const texts = conversations.map((turns) =>
-    turns.map(({ text, isAnswer }) => {
-      const ids = [...tokenizer.encode(text, undefined, { specialTokens: false }).ids];
-      return { ids: isAnswer && end !== undefined ? [...ids, end] : ids, isAnswer };
-    }),
-  );
-  return answerSamples(texts, maxLength);
+  const partsOf = (turns: Conversation) =>
+    turns.some(({ isComplete }) => isComplete) ? completeParts(turns, tokenizer) : plainParts(turns, tokenizer);
+  return answerSamples(conversations.map(partsOf), maxLength);
+}
+
+function plainParts(turns: Conversation, tokenizer: Tokenizer): TextPart[] {
+  const [end] = tokenizer.endIds;
+  const parts = turns.map(({ text, isAnswer, ends = isAnswer }) => {
+    const ids = [...tokenizer.encode(text, undefined, { specialTokens: false }).ids];
+    return { ids: ends && end !== undefined ? [...ids, end] : ids, isAnswer };
+  });
+  return [{ ids: tokenizer.beginIds, isAnswer: false }, ...parts];
+}
+
+/** The tokens of a text that has its special tokens already. A token that spells a part of an answer belongs to it. */
+function completeParts(turns: Conversation, tokenizer: Tokenizer): TextPart[] {
+  const answers: Span[] = [];
+  let text = "";
+  for (const turn of turns) {
+    if (turn.isAnswer) answers.push([text.length, text.length + turn.text.length]);
+    text += turn.text;
+  }
+  const { ids, spans } = tokenizer.encode(text, undefined, { specialTokens: false });
+  return spans.map(([start, end], i) => ({
+    ids: [ids[i]!],
+    isAnswer: answers.some(([from, to]) => start < to && end > from),
+  }));
+}
+
+/** The ids of a text to continue, which begin as samples do: after the tokenizer's begin tokens. */
+export function promptIds(text: string, tokenizer: Tokenizer): Int32Array {
+  return Int32Array.from([...tokenizer.beginIds, ...tokenizer.encode(text, undefined, { specialTokens: false }).ids]);
+}
+
+/**
+ * The ids of messages to answer, as `readConversations` and `conversationSamples` write them for training.
+ * @throws DataError for messages that the template refuses, or that cannot be written without one.
+ */
+export function chatPrompt(
+  messages: readonly ChatMessage[],
+  tokenizer: Tokenizer,
+  { template, tools, variables }: ConversationOptions & Pick<RenderOptions, "tools" | "variables"> = {},
+): Int32Array {
+  if (template) {
+    const text = template.render(messages, { tools, variables, addGenerationPrompt: true });
+    return tokenizer.encode(text, undefined, { specialTokens: false }).ids;
+  }
+  const turns = [...plainTurns(messages), { text: plainHeader("assistant"), isAnswer: false }];
+  return Int32Array.from(plainParts(turns, tokenizer).flatMap(({ ids }) => ids));
 }

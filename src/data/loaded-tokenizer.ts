@@ -1,125 +1,145 @@
-import { Tokenizer as Library } from "@huggingface/tokenizers";
 import { DataError, FileFormatError, SafetapeError } from "../base/errors";
 import type { Directory } from "../io/directory";
 import { oneLine } from "../io/json";
-import { tokenSpans } from "./offsets";
-import { patternFault } from "./pattern-cost";
+import { withoutSpace } from "./offsets";
 import type { Span } from "./offsets";
+import { AddedTokens } from "./tokenization/added-tokens";
+import { makeDecoder } from "./tokenization/decoders";
+import type { Decoder } from "./tokenization/decoders";
+import { makeModel } from "./tokenization/model";
+import { makeNormalizer } from "./tokenization/normalizers";
+import { makePostProcessor } from "./tokenization/post-processors";
+import type { PostProcessor, Token } from "./tokenization/post-processors";
+import { makePreTokenizer } from "./tokenization/pre-tokenizers";
+import type { PreTokenizer } from "./tokenization/pre-tokenizers";
+import { UnsupportedStep } from "./tokenization/step";
+import { UnknownWordError } from "./tokenization/vocabulary";
+import type { Model } from "./tokenization/vocabulary";
 import type { EncodeOptions, Encoded, SpecialRole, Tokenizer } from "./tokenizer";
-import { readTokenizerFiles } from "./tokenizer-file";
+import { contentOf, readTokenizerFiles } from "./tokenizer-file";
 import type { TokenizerFiles } from "./tokenizer-file";
 
 /** Loads a tokenizer as `loadTokenizer` does. This module imports the tokenizer library. */
 export async function openTokenizer(directory: Directory): Promise<Tokenizer> {
   const files = await readTokenizerFiles(directory);
-  const where = `tokenizer.json in ${directory.name}`;
-  const library = guarded(where, () => {
-    // The patterns are checked without a vocabulary first, since the library runs them on added tokens when it is created.
-    checkPatterns(new Library({ ...files.tokenizer, ...NO_VOCABULARY }, {}), where);
-    return new Library(files.tokenizer, files.config);
-  });
-  return new LoadedTokenizer(library, files, where);
-}
-
-const NO_VOCABULARY = { added_tokens: [], model: { type: "WordPiece", vocab: {}, unk_token: "" } };
-
-/** @throws FileFormatError for a regular expression that could take forever. */
-function checkPatterns({ normalizer, pre_tokenizer, decoder }: Library, where: string): void {
-  for (const { source } of patternsIn([normalizer, pre_tokenizer, decoder])) {
-    const fault = patternFault(source);
-    if (fault === undefined) continue;
-    throw new FileFormatError(
-      `${where} has the pattern ${excerpt(oneLine(source))}, which may take forever: ${fault}`,
-      "write the pattern without repeats within repeats",
-    );
+  try {
+    return new LoadedTokenizer(files);
+  } catch (cause) {
+    if (cause instanceof SafetapeError) throw cause;
+    // Besides steps that are not supported, the tokenizer library refuses regular expressions. It throws Errors.
+    const fact = `tokenizer.json in ${directory.name} cannot be used: ${oneLine((cause as Error).message)}`;
+    const remedy =
+      cause instanceof UnsupportedStep
+        ? "correct the file, or use a tokenizer without it"
+        : "save the tokenizer again with the library that made it";
+    throw new FileFormatError(fact, remedy, { cause });
   }
 }
 
-/** The regular expressions in the library's steps, which are functions with properties. */
-function patternsIn(steps: readonly unknown[]): RegExp[] {
-  const patterns: RegExp[] = [];
-  const visited = new Set<unknown>();
-  const waiting = [...steps];
-  while (waiting.length > 0) {
-    const value = waiting.pop();
-    if (value === null || (typeof value !== "object" && typeof value !== "function") || visited.has(value)) continue;
-    visited.add(value);
-    if (value instanceof RegExp) patterns.push(value);
-    else for (const [key, property] of Object.entries(value)) if (key !== "config") waiting.push(property);
-  }
-  return patterns;
-}
-
+/** The steps that Hugging Face's tokenizers take, with the positions that they give. */
 class LoadedTokenizer implements Tokenizer {
   readonly modelMaxLength: number | undefined;
   readonly vocabularySize: number;
+  readonly beginIds: readonly number[];
+  readonly endIds: readonly number[];
   /** Ids of words: few of a language's words are most of a text. */
   readonly #words = new Map<string, readonly number[]>();
+  readonly #added: AddedTokens;
+  readonly #split: PreTokenizer;
+  readonly #model: Model;
+  readonly #postProcessor: PostProcessor;
+  readonly #decode: Decoder;
 
-  constructor(
-    private readonly library: Library,
-    private readonly files: TokenizerFiles,
-    private readonly where: string,
-  ) {
+  constructor(private readonly files: TokenizerFiles) {
+    const { steps, vocabulary, tokens, addedTokens, config } = files;
     this.vocabularySize = files.vocabularySize;
-    const limit = files.config.model_max_length;
+    const limit = config.model_max_length;
     // Python writes 1e30 for no limit.
     this.modelMaxLength = typeof limit === "number" && limit >= 1 && limit < 2 ** 31 ? Math.floor(limit) : undefined;
+    this.#added = new AddedTokens(addedTokens, steps.normalizer ? makeNormalizer(steps.normalizer) : (text) => text);
+    this.#split = steps.preTokenizer ? makePreTokenizer(steps.preTokenizer) : (text) => [text];
+    this.#model = makeModel(steps.model, vocabulary);
+    this.#decode = steps.decoder ? makeDecoder(steps.decoder) : (spellings) => [spellings.join(" ")];
+    this.#postProcessor = makePostProcessor(steps.postProcessor, (id) => tokens.get(id));
+    for (const { id } of [[[]], [[], []]].flatMap((texts) => this.#postProcessor.join(texts, true))) {
+      if (!tokens.has(id))
+        throw new UnsupportedStep(`the post-processor adds the id ${id}, which is not in its vocabulary`);
+    }
+    const text: Token = { id: 0, span: [0, 0], typeId: 0, source: 0 };
+    const framed = this.#postProcessor.join([[text]], true);
+    this.beginIds = framed
+      .slice(
+        0,
+        Math.max(
+          0,
+          framed.findIndex(({ source }) => source === 0),
+        ),
+      )
+      .map(({ id }) => id);
+    const end = this.specialId("eos");
+    const isEnd = end !== undefined && (files.endIds.length === 0 || files.endIds.includes(end));
+    this.endIds = [...(isEnd ? [end] : []), ...files.endIds.filter((id) => id !== end)];
   }
 
   specialId(role: SpecialRole): number | undefined {
-    const token = this.files.config[`${role}_token`];
-    const content = typeof token === "string" ? token : token?.content;
+    const content = contentOf(this.files.config[`${role}_token`]);
     return content === undefined ? undefined : this.idOf(content);
   }
 
   idOf(token: string): number | undefined {
-    return this.library.token_to_id(token);
+    const { addedTokens, vocabulary } = this.files;
+    return addedTokens.find(({ content }) => content === token)?.id ?? vocabulary.get(token);
   }
 
   encode(text: string, pair?: string, options: EncodeOptions = {}): Encoded {
     const { specialTokens = true } = options;
-    return guarded(this.where, () => {
-      const first = this.#ids(text);
-      const second = pair === undefined ? undefined : this.#ids(pair);
-      const total = first.length + (second?.length ?? 0);
-      const special = specialTokens ? this.#join([], second && [], true).ids.length : 0;
-      const [firstLength, secondLength] = this.#lengths(first, second, special, options, text);
-      const joined = this.#join(first.slice(0, firstLength), second?.slice(0, secondLength), specialTokens);
-      return { ...joined, removed: total + special - joined.ids.length };
-    });
+    const first = this.#tokens(text, 0);
+    const second = pair === undefined ? undefined : this.#tokens(pair, 1);
+    const total = first.length + (second?.length ?? 0);
+    const special = specialTokens ? this.#postProcessor.count(second !== undefined) : 0;
+    const [firstLength, secondLength] = this.#lengths(first, second, special, options, text);
+    const kept = [first.slice(0, firstLength), ...(second ? [second.slice(0, secondLength)] : [])];
+    const joined = this.#postProcessor.join(kept, specialTokens);
+    return {
+      ids: Int32Array.from(joined, ({ id }) => id),
+      typeIds: Int32Array.from(joined, ({ typeId }) => typeId),
+      spans: joined.map(({ span }) => span),
+      sources: joined.map(({ source }) => source),
+      removed: total + special - joined.length,
+    };
   }
 
   locate(text: string): { readonly ids: readonly number[]; readonly spans: readonly Span[] } {
-    const { tokens } = guarded(this.where, () => this.library.encode(text, { add_special_tokens: false }));
-    const ids = guarded(this.where, () => this.#ids(text));
-    const { spelling, unknown } = this.files;
-    return { ids, spans: tokenSpans(text, tokens, spelling, unknown) };
+    const tokens = this.#tokens(text, 0);
+    return { ids: tokens.map(({ id }) => id), spans: tokens.map(({ span }) => withoutSpace(text, span)) };
   }
 
   wordIds(word: string): readonly number[] {
     const cached = this.#words.get(word);
     if (cached) return cached;
-    const needsSpace = this.files.spelling === "bytes" && !word.startsWith(" ");
-    const ids = guarded(this.where, () => this.#ids(needsSpace ? ` ${word}` : word));
+    const needsSpace = this.files.isByteLevel && !word.startsWith(" ");
+    const ids = this.#tokens(needsSpace ? ` ${word}` : word, 0).map(({ id }) => id);
     this.#words.set(word, ids);
     return ids;
   }
 
   decode(ids: Iterable<number>, { keepSpecial = false }: { readonly keepSpecial?: boolean } = {}): string {
-    const list = [...ids];
-    const unknown = list.find((id) => this.library.id_to_token(id) === undefined);
-    if (unknown !== undefined) {
-      throw new DataError(`no token has the id ${unknown}`, `ids of this tokenizer are below ${this.vocabularySize}`);
+    const { tokens, specialIds } = this.files;
+    const spellings: string[] = [];
+    for (const id of ids) {
+      const spelling = tokens.get(id);
+      if (spelling === undefined) {
+        throw new DataError(`no token has the id ${id}`, `ids of this tokenizer are below ${this.vocabularySize}`);
+      }
+      if (keepSpecial || !specialIds.has(id)) spellings.push(spelling);
     }
-    if (list.length === 0) return "";
-    return guarded(this.where, () => this.library.decode(list, { skip_special_tokens: !keepSpecial }));
+    return this.#decode(spellings).join("");
   }
 
   /** Numbers of tokens of both texts that fit. @param special number of special tokens. */
   #lengths(
-    first: readonly number[],
-    second: readonly number[] | undefined,
+    first: readonly Token[],
+    second: readonly Token[] | undefined,
     special: number,
     { maxLength = Infinity, tooLong = "truncate" }: EncodeOptions,
     text: string,
@@ -141,58 +161,33 @@ class LoadedTokenizer implements Tokenizer {
     return truncatedLengths(first.length, second?.length ?? 0, maxLength - special);
   }
 
-  /** Ids of one text, without special tokens. */
-  #ids(text: string): number[] {
-    const { ids, tokens } = this.library.encode(text, { add_special_tokens: false });
-    const bad = ids.findIndex((id) => !Number.isSafeInteger(id) || id < 0);
-    if (bad >= 0) {
+  /** Tokens of one text, without special tokens. */
+  #tokens(text: string, source: 0 | 1): Token[] {
+    const tokens: Token[] = [];
+    try {
+      for (const { text: part, id: addedId } of this.#added.sections(text)) {
+        const { length } = part;
+        if (addedId !== undefined) {
+          tokens.push({ id: addedId, span: part.spanOf(0, length), typeId: source, source, spelling: part.text });
+          continue;
+        }
+        for (const word of length > 0 ? this.#split(part) : []) {
+          for (const { id, from, to } of this.#model(word.text)) {
+            tokens.push({ id, span: word.spanOf(from, to), typeId: source, source });
+          }
+        }
+      }
+    } catch (cause) {
+      if (!(cause instanceof UnknownWordError)) throw cause;
       throw new DataError(
-        `the tokenizer has no id for ${JSON.stringify(tokens[bad] ?? "a token")} in ${excerpt(text)}`,
+        `the tokenizer has no id for ${JSON.stringify(cause.token)} in ${excerpt(text)}`,
         "add an unknown token ([UNK]) to the vocabulary, or the missing one",
+        { cause },
       );
     }
-    return ids;
-  }
-
-  /**
-   * Joins two texts and adds the special tokens. The library's post-processor only joins lists and inserts special tokens as
-   * strings, so it gets ids instead of tokens, and the tokens that it inserts are looked up afterwards.
-   */
-  #join(
-    first: number[],
-    second: number[] | undefined,
-    specialTokens: boolean,
-  ): { ids: Int32Array; typeIds: Int32Array } {
-    const plain = { tokens: first, tokens_pair: second, token_type_ids: undefined };
-    // The library declares strings alone, though the post-processor takes items of any type.
-    const postProcess = this.library.post_processor as unknown as PostProcessor | null;
-    const joined = postProcess === null ? plain : postProcess(first, second ?? null, specialTokens);
-    const pair = joined.tokens_pair ?? [];
-    const types = [...(joined.token_type_ids ?? joined.tokens.map(() => 0)), ...pair.map(() => 1)];
-    return {
-      ids: Int32Array.from([...joined.tokens, ...pair], (token) => this.#specialId(token)),
-      typeIds: this.files.pairTypes ? Int32Array.from(types) : new Int32Array(types.length),
-    };
-  }
-
-  #specialId(token: string | number): number {
-    if (typeof token === "number") return token;
-    const id = this.idOf(token);
-    if (id !== undefined) return id;
-    throw new FileFormatError(
-      `${this.where} adds the special token ${JSON.stringify(token)}, which is not in its vocabulary`,
-      "add it to added_tokens, or correct the post_processor",
-    );
+    return tokens;
   }
 }
-
-type Item = string | number;
-
-type PostProcessor = (
-  first: readonly Item[],
-  second: readonly Item[] | null,
-  specialTokens: boolean,
-) => { readonly tokens: Item[]; readonly tokens_pair?: Item[] | null; readonly token_type_ids?: number[] };
 
 function excerpt(text: string): string {
   return JSON.stringify(text.length > 60 ? `${text.slice(0, 60)}...` : text);
@@ -206,16 +201,4 @@ export function truncatedLengths(first: number, second: number, room: number): r
   if (first + second <= room) return [first, second];
   const shorter = Math.min(first, second, Math.floor(room / 2));
   return first <= second ? [shorter, room - shorter] : [room - shorter, shorter];
-}
-
-/** Turns errors of the library, which does not check its files, into a FileFormatError. */
-function guarded<T>(where: string, action: () => T): T {
-  try {
-    return action();
-  } catch (cause) {
-    if (cause instanceof SafetapeError) throw cause;
-    // The library throws Errors; a catch clause cannot say so.
-    const fact = `${where} cannot be used: ${oneLine((cause as Error).message)}`;
-    throw new FileFormatError(fact, "save the tokenizer again with the library that made it", { cause });
-  }
 }

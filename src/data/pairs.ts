@@ -2,8 +2,9 @@ import { DataError } from "../base/errors";
 import { directoryAt } from "../io/directory-like";
 import type { DirectoryLike } from "../io/directory-like";
 import type { AnswerSamples } from "./answers";
+import type { Conversation } from "./chat";
 import { readConversations } from "./jsonl";
-import type { Conversation } from "./jsonl";
+import type { ConversationOptions } from "./jsonl";
 import type { Sample } from "./sample";
 import { lineError } from "./text-file";
 import type { Tokenizer } from "./tokenizer";
@@ -13,6 +14,8 @@ import { readTsv } from "./tsv";
 export interface TextPair {
   readonly source: string;
   readonly target: string;
+  /** Whether the source has its special tokens already, as a chat template writes them. */
+  readonly isComplete?: boolean;
 }
 
 /**
@@ -20,9 +23,13 @@ export interface TextPair {
  * from JSON lines (`readConversations`).
  * @throws DataError with the line for another header, another number of columns or an empty text.
  */
-export async function readPairs(place: DirectoryLike, file: string): Promise<Conversation[]> {
+export async function readPairs(
+  place: DirectoryLike,
+  file: string,
+  options: ConversationOptions = {},
+): Promise<Conversation[]> {
   const directory = await directoryAt(place);
-  if (!file.endsWith(".tsv")) return readConversations(directory, file);
+  if (!file.endsWith(".tsv")) return readConversations(directory, file, options);
   const where = `${file} in ${directory.name}`;
   const [header, ...rows] = await readTsv(directory, file);
   if (header?.cells.join() !== "source,target") {
@@ -44,9 +51,9 @@ export async function readPairs(place: DirectoryLike, file: string): Promise<Con
 /** Every answer of conversations, as the text to write after all that precedes it. */
 export function answerPairs(conversations: readonly Conversation[]): TextPair[] {
   return conversations.flatMap((turns) =>
-    turns.flatMap(({ text, isAnswer }, i) => {
+    turns.flatMap(({ text, isAnswer, isComplete }, i) => {
       const source = turns.slice(0, i).map((turn) => turn.text);
-      return isAnswer ? [{ source: source.join(""), target: text }] : [];
+      return isAnswer ? [{ source: source.join(""), target: text, ...(isComplete && { isComplete }) }] : [];
     }),
   );
 }

@@ -3,7 +3,7 @@ import { DataError } from "../base/errors";
 import { directoryAt } from "../io/directory-like";
 import type { DirectoryLike } from "../io/directory-like";
 import { checkSchema, parseJson } from "../io/json";
-import type { Conversation } from "./jsonl";
+import type { Conversation } from "./chat";
 
 /** A dialogue and its summary. */
 export interface DialogueSummary {

@@ -3,6 +3,7 @@ import { DataError } from "../base/errors";
 import { directoryAt } from "../io/directory-like";
 import type { DirectoryLike } from "../io/directory-like";
 import { checkSchema, parseJson } from "../io/json";
+import { withoutSpace } from "./offsets";
 import type { Span } from "./offsets";
 import type { Sample } from "./sample";
 import type { Tokenizer } from "./tokenizer";
@@ -83,7 +84,10 @@ export interface SquadOptions {
 export interface SquadFeature {
   /** The question's id. */
   readonly id: string;
-  /** The label is the answer's first and last token; 0 and 0 (the first special token) if the window lacks the answer. */
+  /**
+   * The label is the first and last of the tokens that cover the answer, as transformers finds them; 0 and 0 (the first special
+   * token) if the window lacks a part of the answer.
+   */
   readonly sample: Sample;
   /** Span [start, end) of each token in the context; undefined for other tokens. */
   readonly spans: readonly (readonly [number, number] | undefined)[];
@@ -100,7 +104,9 @@ export function squadFeatures(
   { maxLength = 384, stride = 128, maxQuestion = 64 }: SquadOptions = {},
 ): SquadFeature[] {
   return examples.flatMap((example) => {
-    const question = tokenizer.encode(example.question, undefined, { specialTokens: false }).ids.slice(0, maxQuestion);
+    const question = tokenizer
+      .encode(example.question.trimStart(), undefined, { specialTokens: false })
+      .ids.slice(0, maxQuestion);
     const pieces = contextPieces(example.context, tokenizer);
     const frame = frameOf(tokenizer, question);
     const room = maxLength - frame.before.length - frame.after.length;
@@ -118,12 +124,14 @@ export function squadFeatures(
 
 interface Piece {
   readonly id: number;
+  /** As Python's tokenizers say. */
   readonly span: Span;
+  readonly spanWithoutSpace: Span;
 }
 
 function contextPieces(context: string, tokenizer: Tokenizer): Piece[] {
-  const { ids, spans } = tokenizer.locate(context);
-  return ids.map((id, i) => ({ id, span: spans[i]! }));
+  const { ids, spans } = tokenizer.encode(context, undefined, { specialTokens: false });
+  return spans.map((span, i) => ({ id: ids[i]!, span, spanWithoutSpace: withoutSpace(context, span) }));
 }
 
 /** Token ids before and after a window's context. */
@@ -152,14 +160,31 @@ function feature(
 ): SquadFeature {
   const ids = Int32Array.from([...before, ...pieces.map((piece) => piece.id), ...after]);
   const typeIds = Int32Array.from(ids, (_, i) => (i < before.length ? 0 : typeOfContext));
-  const spans = Array.from(ids, (_, i) => pieces[i - before.length]?.span);
-  const answer = answers[0];
-  const start = answer ? pieces.findIndex(({ span }) => span[0] <= answer.start && answer.start < span[1]) : -1;
-  const last = answer ? answer.start + answer.text.length - 1 : -1;
-  const end = pieces.findLastIndex(({ span }) => span[0] <= last && last < span[1]);
-  const isInside = start >= 0 && end >= start;
-  const label = isInside ? Int32Array.of(before.length + start, before.length + end) : Int32Array.of(0, 0);
+  const spans = Array.from(ids, (_, i) => pieces[i - before.length]?.spanWithoutSpace);
+  const covering = answers[0] && coveringPieces(answers[0], pieces);
+  const label = Int32Array.from(covering ?? [-before.length, -before.length], (piece) => before.length + piece);
   return { id, sample: { ids, typeIds, label }, spans };
+}
+
+/**
+ * The pieces from the last that begins no later than an answer to the first that ends no earlier, as transformers' example of
+ * question answering has it; undefined if some of the answer, apart from white space at its ends, is not in the pieces.
+ */
+function coveringPieces(
+  { text, start }: SquadExample["answers"][number],
+  pieces: readonly Piece[],
+): readonly [first: number, last: number] | undefined {
+  // A tokenizer that strips accents leaves marks at the end of a word out of its span.
+  const visible = text.replace(/[\p{M}\s]+$/u, "");
+  const from = start + visible.length - visible.trimStart().length;
+  if ((pieces[0]?.span[0] ?? Infinity) > from || (pieces.at(-1)?.span[1] ?? 0) < start + visible.length)
+    return undefined;
+  const first = Math.max(
+    0,
+    pieces.findLastIndex(({ span }) => span[0] <= start),
+  );
+  const last = pieces.findIndex(({ span }) => span[1] >= start + text.length);
+  return [first, Math.max(first, last < 0 ? pieces.length - 1 : last)];
 }
 
 /** Scores of each token of a window as the start and as the end of an answer. */

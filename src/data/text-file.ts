@@ -26,8 +26,14 @@ export function splitLines(bytes: Uint8Array, where: string): Line[] {
 }
 
 /** A DataError about a line: "FILE in DIRECTORY, line 7: FACT". */
-export function lineError(where: string, line: number, fact: string, remedy: string): DataError {
-  return new DataError(`${where}, line ${line}: ${fact}`, remedy);
+export function lineError(
+  where: string,
+  line: number,
+  fact: string,
+  remedy: string,
+  options?: ErrorOptions,
+): DataError {
+  return new DataError(`${where}, line ${line}: ${fact}`, remedy, options);
 }
 
 function decode(bytes: Uint8Array, where: string): string {

@@ -1,8 +1,10 @@
 import * as v from "valibot";
 import { FileFormatError } from "../base/errors";
 import type { Directory } from "../io/directory";
+import { generationConfig, tokenIds } from "../io/generation-config";
 import { readJson } from "../io/json";
-import type { Spelling } from "./offsets";
+import type { AddedToken } from "./tokenization/added-tokens";
+import type { Step } from "./tokenization/step";
 import { hasStep, stepsFault } from "./tokenizer-steps";
 
 export const TOKENIZER_FILE = "tokenizer.json";
@@ -11,12 +13,24 @@ export const TOKENIZER_CONFIG_FILE = "tokenizer_config.json";
 const ID = v.pipe(v.number(), v.safeInteger(), v.minValue(0), v.maxValue(2 ** 31 - 1));
 const TOKEN = v.nullish(v.union([v.string(), v.looseObject({ content: v.string() })]));
 
+const STEP = v.nullish(v.record(v.string(), v.unknown()));
+const FLAG = v.optional(v.boolean(), false);
+const ADDED_TOKEN = v.object({
+  id: ID,
+  content: v.pipe(v.string(), v.minLength(1)),
+  single_word: FLAG,
+  lstrip: FLAG,
+  rstrip: FLAG,
+  special: FLAG,
+  normalized: v.optional(v.boolean()),
+});
+
 const TOKENIZER = v.looseObject({
-  normalizer: v.optional(v.unknown(), null),
-  pre_tokenizer: v.optional(v.unknown(), null),
-  post_processor: v.optional(v.unknown(), null),
-  decoder: v.optional(v.unknown(), null),
-  added_tokens: v.optional(v.array(v.looseObject({ id: ID, content: v.pipe(v.string(), v.minLength(1)) })), []),
+  normalizer: STEP,
+  pre_tokenizer: STEP,
+  post_processor: STEP,
+  decoder: STEP,
+  added_tokens: v.optional(v.array(ADDED_TOKEN), []),
   model: v.looseObject({
     type: v.optional(v.string()),
     vocab: v.unknown(),
@@ -25,8 +39,8 @@ const TOKENIZER = v.looseObject({
   }),
 });
 
-const CONFIG = v.looseObject({
-  model_max_length: v.nullish(v.number()),
+export const SPECIAL_ROLES = ["pad", "unk", "cls", "sep", "mask", "bos", "eos"] as const;
+const SPECIAL_TOKENS = {
   pad_token: TOKEN,
   unk_token: TOKEN,
   cls_token: TOKEN,
@@ -34,67 +48,120 @@ const CONFIG = v.looseObject({
   mask_token: TOKEN,
   bos_token: TOKEN,
   eos_token: TOKEN,
-});
+};
+const CONFIG = v.looseObject({ model_max_length: v.nullish(v.number()), ...SPECIAL_TOKENS });
+const SPECIAL_TOKENS_MAP = v.object(SPECIAL_TOKENS);
+const MODEL_CONFIG = v.record(v.string(), v.unknown());
 
 export type TokenizerConfig = v.InferOutput<typeof CONFIG>;
 
 /** The content of a tokenizer's files. */
 export interface TokenizerFiles {
-  readonly tokenizer: v.InferOutput<typeof TOKENIZER>;
   readonly config: TokenizerConfig;
+  readonly steps: {
+    readonly normalizer: Step | undefined;
+    readonly preTokenizer: Step | undefined;
+    readonly model: Step;
+    readonly postProcessor: Step | undefined;
+    readonly decoder: Step | undefined;
+  };
+  /** The model's vocabulary. */
+  readonly vocabulary: ReadonlyMap<string, number>;
+  readonly addedTokens: readonly AddedToken[];
+  /** The spellings of all ids. */
+  readonly tokens: ReadonlyMap<number, string>;
+  readonly specialIds: ReadonlySet<number>;
+  /** `eos_token_id` of generation_config.json, else of config.json. */
+  readonly endIds: readonly number[];
   /** One more than the largest id. */
   readonly vocabularySize: number;
-  /** Whether the second text of a pair has the type 1. With RoBERTa's post-processor it has 0, unlike in the library. */
-  readonly pairTypes: boolean;
-  readonly spelling: Spelling;
-  /** The token that replaces words that the vocabulary cannot spell. */
-  readonly unknown: string | undefined;
+  /** Whether tokens spell bytes, as GPT-2's do. */
+  readonly isByteLevel: boolean;
+}
+
+/** Reads tokenizer_config.json, with the special tokens of special_tokens_map.json that it lacks. Throws as `readJson`. */
+export async function readTokenizerConfig(directory: Directory): Promise<TokenizerConfig> {
+  const config = await readIfThere(directory, TOKENIZER_CONFIG_FILE, CONFIG);
+  const map = await readIfThere(directory, "special_tokens_map.json", SPECIAL_TOKENS_MAP);
+  return { ...map, ...config };
+}
+
+async function readIfThere<Schema extends v.GenericSchema>(
+  directory: Directory,
+  file: string,
+  schema: Schema,
+): Promise<v.InferOutput<Schema> | undefined> {
+  return (await directory.size(file)) === undefined ? undefined : readJson(directory, file, schema);
+}
+
+/** The text of a special token. */
+export function contentOf(token: v.InferOutput<typeof TOKEN>): string | undefined {
+  return typeof token === "string" ? token : token?.content;
 }
 
 /**
- * Reads both files, and checks what the tokenizer library does not: ids, and numbers that limit its loops.
+ * Reads a tokenizer's files, and checks ids and numbers that limit loops.
  * @throws FileFormatError naming the file and the key.
  */
 export async function readTokenizerFiles(directory: Directory): Promise<TokenizerFiles> {
   const tokenizer = await readJson(directory, TOKENIZER_FILE, TOKENIZER);
-  const hasConfig = (await directory.size(TOKENIZER_CONFIG_FILE)) !== undefined;
-  const config = hasConfig ? await readJson(directory, TOKENIZER_CONFIG_FILE, CONFIG) : {};
+  const config = await readTokenizerConfig(directory);
+  const modelConfig = (await readIfThere(directory, "config.json", MODEL_CONFIG)) ?? {};
+  const generation = await generationConfig(directory, modelConfig);
   const where = `${TOKENIZER_FILE} in ${directory.name}`;
-  const { normalizer, pre_tokenizer, post_processor, decoder } = tokenizer;
+  const { normalizer, pre_tokenizer, post_processor, decoder, model } = tokenizer;
   const fault = stepsFault([normalizer, pre_tokenizer, post_processor]) ?? stepsFault([decoder]);
   if (fault !== undefined) throw damaged(`${where}: ${fault}`);
-  let largest = largestId(tokenizer.model.vocab, where);
-  for (const { id } of tokenizer.added_tokens) largest = Math.max(largest, id);
-  const { unk_id: unknownId } = tokenizer.model;
+  const vocabulary = vocabularyOf(model.vocab, where);
+  const addedTokens = tokenizer.added_tokens.map((token) => ({
+    ...token,
+    normalized: token.normalized ?? !token.special,
+  }));
+  const tokens = new Map<number, string>();
+  for (const [token, id] of vocabulary) tokens.set(id, token);
+  for (const { content, id } of addedTokens) tokens.set(id, content);
+  let largest = -1;
+  for (const id of tokens.keys()) largest = Math.max(largest, id);
+  const { unk_id: unknownId } = model;
   if (typeof unknownId === "number" && unknownId > largest) {
     throw damaged(`${where}: unk_id is ${unknownId}, but the vocabulary ends at ${largest}`);
   }
   if (largest < 0) throw damaged(`${where} has an empty vocabulary`);
-  const pairTypes = !hasStep([post_processor], "RobertaProcessing");
-  const unknown = tokenizer.model.unk_token ?? undefined;
-  return { tokenizer, config, vocabularySize: largest + 1, pairTypes, spelling: spellingOf(tokenizer), unknown };
-}
-
-function spellingOf({ model, pre_tokenizer, decoder }: v.InferOutput<typeof TOKENIZER>): Spelling {
-  if (model.type === "WordPiece") return "wordpiece";
-  return hasStep([pre_tokenizer, decoder], "ByteLevel") ? "bytes" : "metaspace";
+  return {
+    config,
+    steps: {
+      normalizer: normalizer ?? undefined,
+      preTokenizer: pre_tokenizer ?? undefined,
+      model,
+      postProcessor: post_processor ?? undefined,
+      decoder: decoder ?? undefined,
+    },
+    vocabulary,
+    addedTokens,
+    tokens,
+    specialIds: new Set(addedTokens.filter(({ special }) => special).map(({ id }) => id)),
+    endIds: tokenIds(generation["eos_token_id"]),
+    vocabularySize: largest + 1,
+    isByteLevel: hasStep([normalizer, pre_tokenizer, decoder], "ByteLevel"),
+  };
 }
 
 /** The vocabulary is an object (token -> id) or, for unigram models, a list of [token, score]. */
-function largestId(vocabulary: unknown, where: string): number {
+function vocabularyOf(vocabulary: unknown, where: string): Map<string, number> {
   if (Array.isArray(vocabulary)) {
     const bad = vocabulary.findIndex((entry) => !isScored(entry));
     if (bad >= 0) throw damaged(`${where}: entry ${bad} of the vocabulary is not a [token, score] pair`);
-    return vocabulary.length - 1;
+    // The check above has found pairs alone.
+    return new Map((vocabulary as [string, number][]).map(([token], id) => [token, id]));
   }
   if (vocabulary === null || typeof vocabulary !== "object") throw damaged(`${where} has no vocabulary`);
-  let largest = -1;
+  const ids = new Map<string, number>();
   for (const [token, id] of Object.entries(vocabulary)) {
     if (!v.is(ID, id))
       throw damaged(`${where}: the id of ${JSON.stringify(token.slice(0, 60))} is not an integer of at least 0`);
-    largest = Math.max(largest, id);
+    ids.set(token, id);
   }
-  return largest;
+  return ids;
 }
 
 function isScored(entry: unknown): boolean {

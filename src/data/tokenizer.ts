@@ -1,6 +1,7 @@
 import { directoryAt } from "../io/directory-like";
 import type { DirectoryLike } from "../io/directory-like";
 import type { Span } from "./offsets";
+import type { SPECIAL_ROLES } from "./tokenizer-file";
 
 export interface EncodeOptions {
   /** Maximum number of tokens, including special ones. Default: no limit. */
@@ -16,6 +17,10 @@ export interface Encoded {
   readonly ids: Int32Array;
   /** Token types, as many as `ids`: 0 for the first text, 1 for the second, as the post-processor defines. */
   readonly typeIds: Int32Array;
+  /** Where each token is in its text, as Python's tokenizers say, in UTF-16 units; [0, 0] for special tokens. */
+  readonly spans: readonly Span[];
+  /** For each token 0 for the first text, 1 for the second, undefined for special tokens. */
+  readonly sources: readonly (0 | 1 | undefined)[];
   /** Number of tokens that were cut off. */
   readonly removed: number;
 }
@@ -26,7 +31,14 @@ export interface Tokenizer {
   readonly vocabularySize: number;
   /** Maximum length of an input by tokenizer_config.json; undefined if it has no limit. */
   readonly modelMaxLength: number | undefined;
-  /** Id of the token that has a role in tokenizer_config.json; undefined if there is none. */
+  /** The special tokens that `encode` puts before a text: a language model's begin token, if the tokenizer adds it. */
+  readonly beginIds: readonly number[];
+  /**
+   * Ids of the tokens that end a text: `eos_token_id` of generation_config.json, else of config.json, else the tokenizer's. The
+   * first one follows the answers that a model is trained on: the tokenizer's, if it is one of them.
+   */
+  readonly endIds: readonly number[];
+  /** Id of the token that has a role in tokenizer_config.json, or special_tokens_map.json; undefined if there is none. */
   specialId(role: SpecialRole): number | undefined;
   /** Id of a token, as the vocabulary spells it; undefined for an unknown token. */
   idOf(token: string): number | undefined;
@@ -35,7 +47,7 @@ export interface Tokenizer {
    * @throws DataError for a token without an id, and for a text that is too long if `tooLong` is "throw".
    */
   encode(text: string, pair?: string, options?: EncodeOptions): Encoded;
-  /** The tokens of a text, without special tokens, and the span of each in the text. Throws as `encode` and `tokenSpans`. */
+  /** The tokens of a text, without special tokens, and the span of each, without white space at its ends. Throws as `encode`. */
   locate(text: string): { readonly ids: readonly number[]; readonly spans: readonly Span[] };
   /**
    * The tokens of a word of a text that is given as words, without special tokens: what transformers' `is_split_into_words` makes
@@ -52,15 +64,16 @@ export interface Tokenizer {
 }
 
 /** Role of a special token. */
-export type SpecialRole = "pad" | "unk" | "cls" | "sep" | "mask" | "bos" | "eos";
+export type SpecialRole = (typeof SPECIAL_ROLES)[number];
 
 /**
- * Loads tokenizer.json and, if it exists, tokenizer_config.json. The tokenizer library is imported on first use, so programs
+ * Loads tokenizer.json and, if they exist, tokenizer_config.json, special_tokens_map.json, and the end tokens of
+ * generation_config.json and config.json. The tokenizer library is imported on first use, so programs
  * that have token ids already do not need it.
  * @throws FileFormatError for files that cannot be used.
  */
 export async function loadTokenizer(place: DirectoryLike): Promise<Tokenizer> {
   const directory = await directoryAt(place);
-  const { openTokenizer } = await import("./tokenizer-library");
+  const { openTokenizer } = await import("./loaded-tokenizer");
   return openTokenizer(directory);
 }

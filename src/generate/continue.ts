@@ -23,7 +23,7 @@ export async function continueTexts(
       'Load it with { task: "causal_lm" }.',
     );
   }
-  const settings = generateSettings(options, model.config);
+  const settings = generateSettings(options, parts.loaded.generationConfig);
   const maxPromptLength = model.maxLength - (parts.adapter?.virtualTokens ?? 0);
   prompts.forEach((prompt, i) => checkPrompt(prompt, i, maxPromptLength, model.vocabularySize));
   const results: Continuation[] = [];

@@ -1,4 +1,5 @@
 import { ConfigError } from "../base/errors";
+import { tokenIds } from "../io/generation-config";
 
 /** A prompt: token ids, without padding. */
 export type Prompt = ArrayLike<number>;
@@ -20,7 +21,7 @@ export interface GenerateOptions {
    * "answer" is the continuation alone, as in Microsoft's LoRA.
    */
   readonly ngramsOf?: "text" | "answer";
-  /** Ids of the tokens that end a text. Default: `eos_token_id` of config.json. */
+  /** Ids of the tokens that end a text. Default: `eos_token_id` of generation_config.json, else of config.json. */
   readonly endIds?: readonly number[];
   /** Number of prompts in a batch. Default: as many as make 16 rows, with one row for each beam. */
   readonly batchSize?: number;
@@ -48,13 +49,13 @@ export interface Continuation {
 /** Rows of a batch by default. */
 const ROWS = 16;
 
-/** Options with defaults filled in. @param config of the model. @throws ConfigError for a value out of range. */
+/** Options with defaults filled in. @param config `LoadedModel.generationConfig`. @throws ConfigError for a value out of range. */
 export function generateSettings(
   options: GenerateOptions,
   config: Readonly<Record<string, unknown>>,
 ): GenerateSettings {
   const { maxNewTokens = 64, beams = 1, lengthPenalty = 1, earlyStopping = false, noRepeatNgram = 0 } = options;
-  const { ngramsOf = "text", endIds = idsOf(config["eos_token_id"]) } = options;
+  const { ngramsOf = "text", endIds = tokenIds(config["eos_token_id"]) } = options;
   const { batchSize = Math.max(1, Math.floor(ROWS / beams)) } = options;
   checkCount("maxNewTokens", maxNewTokens, 1);
   checkCount("beams", beams, 1);
@@ -63,8 +64,8 @@ export function generateSettings(
   if (!Number.isFinite(lengthPenalty)) {
     throw new ConfigError(`lengthPenalty is ${lengthPenalty}.`, "Give a finite number, such as 0.8.");
   }
-  const [first] = idsOf(config["forced_bos_token_id"]);
-  const [last] = idsOf(config["forced_eos_token_id"]);
+  const [first] = tokenIds(config["forced_bos_token_id"]);
+  const [last] = tokenIds(config["forced_eos_token_id"]);
   const search = { maxNewTokens, beams, lengthPenalty, earlyStopping, noRepeatNgram, ngramsOf, endIds, batchSize };
   return { ...search, forced: { first, last } };
 }
@@ -72,10 +73,4 @@ export function generateSettings(
 function checkCount(name: string, value: number, minimum: number): void {
   if (Number.isSafeInteger(value) && value >= minimum) return;
   throw new ConfigError(`${name} is ${value}.`, `Give a whole number of at least ${minimum}.`);
-}
-
-/** A key of a configuration that is one token id or several. */
-function idsOf(value: unknown): readonly number[] {
-  const ids = Array.isArray(value) ? value : [value];
-  return ids.filter((id): id is number => Number.isSafeInteger(id));
 }

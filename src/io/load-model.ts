@@ -37,6 +37,8 @@ export interface LoadOptions extends HeadOptions {
 export class LoadedModel {
   /** Whether a run has trained the weights in place: those of norms may have come close to zero since they were loaded. */
   isTrained = false;
+  /** What generation_config.json, or else config.json, says about generation: the tokens that end a text. */
+  generationConfig: Readonly<Record<string, unknown>>;
   readonly #weights: Map<string, Tensor>;
   #model: Model;
   #fragileNorms: ReadonlySet<string>;
@@ -61,6 +63,7 @@ export class LoadedModel {
     /** Loads the model again, on the engine's current device. */
     private readonly loadAgain?: () => Promise<LoadedModel>,
   ) {
+    this.generationConfig = completeModel.config;
     this.#model = completeModel;
     this.#weights = weights;
     this.#fragileNorms = fragileNorms;
@@ -181,7 +184,7 @@ export async function loadModel(engine: Engine, place: DirectoryLike, options: L
     const used = new Set(sources.values());
     const unused = checkpoint.names().filter((name) => !used.has(name));
     const loadAgain = (): Promise<LoadedModel> => loadModel(engine, directory, options);
-    return new LoadedModel(
+    const loaded = new LoadedModel(
       engine,
       model,
       weights,
@@ -192,6 +195,9 @@ export async function loadModel(engine: Engine, place: DirectoryLike, options: L
       checkpoint.removed,
       loadAgain,
     );
+    const { generationConfig } = await import("./generation-config");
+    loaded.generationConfig = await generationConfig(directory, config);
+    return loaded;
   });
 }
 

@@ -47,7 +47,7 @@ describe("the published bundle for browsers", () => {
     process.stdout.write(`${entries.join(", ")}; later ${parts.join(", ")}\n`);
     expect(size).toBeLessThan(CORE_LIMIT);
     expect(
-      loadedLater.some((name) => name.startsWith("tokenizer")),
+      loadedLater.some((name) => name.startsWith("loaded-tokenizer")),
       "tokenizers load later",
     ).toBe(true);
   });

@@ -190,7 +190,7 @@ describe("JSON lines", () => {
     ["broken JSON", `${LINES}\n{"prompt": `, /line 4: not JSON/],
     ["another form", '{"question": "x"}', /line 1: neither messages/],
     ["no answer", '{"messages": [{"role": "user", "content": "x"}]}', /line 1: no answer to learn from/],
-    ["an unknown role", '{"messages": [{"role": "robot", "content": "x"}]}', /line 1: neither messages/],
+    ["an unknown role", '{"messages": [{"role": "robot", "content": "x"}]}', /line 1: message 1 \(robot\) has a role/],
   ])("refuses %s", async (_, content, fact) => {
     await expect(readConversations(await directoryWith("c.jsonl", content), "c.jsonl")).rejects.toThrow(fact);
   });

@@ -1,5 +1,4 @@
 import { describe, expect, it } from "vitest";
-import { tokenSpans } from "../../src/data/offsets";
 import { decodeSpans, squadFeatures } from "../../src/data/squad";
 import { loadTokenizer } from "../../src/data/tokenizer";
 import type { Tokenizer } from "../../src/data/tokenizer";
@@ -33,6 +32,7 @@ describe("positions of tokens in a text", () => {
     async ({ tokenizer, text, ids: expectedIds, spans: expected }) => {
       const { ids, spans } = (await load(tokenizer)).locate(text);
       expect(ids).toEqual(expectedIds);
+      expect((await load(tokenizer)).encode(text, undefined, { specialTokens: false }).spans).toEqual(expected);
       // Python counts the space before a word in or not, depending on the tokenizer.
       const trimmed = ([start, end]: readonly [number, number]): [number, number] => {
         const word = text.slice(start, end);
@@ -46,24 +46,6 @@ describe("positions of tokens in a text", () => {
       });
     },
   );
-
-  it("follow the spelling of LLaMA, bytes included", () => {
-    const tokens = ["\u2581the", "\u2581caf", "<0xC3>", "<0xA9>", "\u2581", "s"];
-    expect(tokenSpans("the caf\u00e9 s", tokens, "metaspace")).toEqual([
-      [0, 3],
-      [4, 7],
-      [7, 8],
-      [7, 8],
-      [8, 9],
-      [9, 10],
-    ]);
-  });
-
-  it("are refused where tokens and text disagree", () => {
-    expect(() => tokenSpans("the film", ["the", "\u0120book"], "bytes")).toThrow(/token "\u0120book" is not at 3/);
-    expect(() => tokenSpans("the film", ["the", "book"], "wordpiece")).toThrow(/token "book" is not at 4/);
-    expect(() => tokenSpans("the", ["the", "[UNK]", "x"], "wordpiece", "[UNK]")).toThrow(/is not at 3/);
-  });
 });
 
 describe("windows of a context", () => {
@@ -97,5 +79,40 @@ describe("windows of a context", () => {
     const length = features[0]?.spans.length ?? 0;
     const scores = { start: new Float32Array(length), end: new Float32Array(length).fill(Number.NaN) };
     expect(() => decodeSpans([example], features, [scores])).toThrow(/score of question q7 is not finite/);
+  });
+});
+
+describe("labels of answers", () => {
+  const context = "The quick brown fox jumps over the lazy dog.";
+  it.each([
+    ["bert", context, "fox", 16, "fox"],
+    ["white space at its start", context, " fox", 15, "n fox"],
+    ["white space at its end", context, "fox ", 16, "fox jumps"],
+    ["a combining mark at its end", "the cafe\u0301 is open", "cafe\u0301", 4, "cafe\u0301 is"],
+    ["a combining mark at the end of the context", "the cafe\u0301", "cafe\u0301", 4, "cafe"],
+  ])("cover them, as transformers' do: %s", async (_, text, answer, start, covered) => {
+    const tokenizer = await load("bert");
+    const example = { id: "1", question: "who", context: text, answers: [{ text: answer, start }] };
+    const [feature] = squadFeatures([example], tokenizer);
+    const { sample, spans } = feature!;
+    const [first, last] = sample.label as Int32Array; // the labels of answers
+    expect(text.slice(spans[first!]![0], spans[last!]![1])).toBe(covered);
+  });
+
+  it("cover them where the context begins with a space that LLaMA's tokens spell", async () => {
+    const tokenizer = await load("llama2-legacy");
+    const example = { id: "1", question: "who", context: ` ${context}`, answers: [{ text: "fox", start: 17 }] };
+    const [feature] = squadFeatures([example], tokenizer);
+    const { sample, spans } = feature!;
+    const [first, last] = sample.label as Int32Array; // the labels of answers
+    expect(` ${context}`.slice(spans[first!]![0], spans[last!]![1])).toBe("n fox jumps ov");
+  });
+
+  it("come after the whole question, white space before it apart", async () => {
+    const tokenizer = await load("gpt2");
+    const [plain, spaced] = ["who jumps", `${" ".repeat(90)}who jumps`].map(
+      (question) => squadFeatures([{ id: "1", question, context, answers: [] }], tokenizer)[0]!.sample.ids,
+    );
+    expect(spaced).toEqual(plain);
   });
 });

@@ -4,7 +4,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { DataError, FileFormatError } from "../../src/base/errors";
 import { loadTokenizer } from "../../src/data/tokenizer";
-import { truncatedLengths } from "../../src/data/tokenizer-library";
+import { truncatedLengths } from "../../src/data/loaded-tokenizer";
 import { memoryDirectory } from "../../src/io/directory";
 import type { Directory } from "../../src/io/directory";
 import { jsonBytes } from "../../src/io/json";
@@ -119,12 +119,6 @@ describe("a tokenizer cannot be used with", () => {
     expect(error.message).toMatch(/no id for "\[UNK\]" in "never 你"/);
   });
 
-  test("a special token that is not in the vocabulary", async () => {
-    const post_processor = { type: "BertProcessing", sep: ["[SEPARATE]", 3], cls: ["[CLS]", 2] };
-    const tokenizer = await loadTokenizer(directory({ post_processor }));
-    expect(() => tokenizer.encode("never")).toThrow(/adds the special token "\[SEPARATE\]"/);
-  });
-
   test.each<[string, Directory, RegExp]>([
     [
       "no tokenizer.json",
@@ -142,8 +136,35 @@ describe("a tokenizer cannot be used with", () => {
       directory(model({ type: "Unigram", vocab: [["a", 0], "b"] })),
       /entry 1 of the vocab/,
     ],
-    ["an unknown model", directory(model({ type: "Magic", vocab: 3 })), /no vocabulary/],
-    ["an unknown normalizer", directory({ normalizer: { type: "Magic" } }), /cannot be used: Unknown Normalizer/],
+    ["an unknown model", directory(model({ type: "Magic" })), /the model Magic is not supported/],
+    ["an unknown normalizer", directory({ normalizer: { type: "Magic" } }), /the normalizer Magic is not supported/],
+    [
+      "an unknown step within a sequence",
+      directory({ pre_tokenizer: { type: "Sequence", pretokenizers: [{ type: "UnicodeScripts" }] } }),
+      /the pre-tokenizer UnicodeScripts is not supported/,
+    ],
+    ["an unknown decoder", directory({ decoder: { type: "Magic" } }), /the decoder Magic is not supported/],
+    ["an unknown post-processor", directory({ post_processor: {} }), /the post-processor without a type is not supp/],
+    ["an unknown behavior", directory({ pre_tokenizer: { type: "Punctuation", behavior: "Odd" } }), /behavior Odd/],
+    ["an unknown scheme", directory({ pre_tokenizer: { type: "Metaspace", prepend_scheme: "x" } }), /prepend_scheme x/],
+    ["an option of another type", directory({ normalizer: { type: "Prepend", prepend: 3 } }), /prepend of Prepend/],
+    ["random merges", directory({ model: { type: "BPE", vocab: { a: 0 }, merges: [], dropout: 0.1 } }), /dropout/],
+    [
+      "a merge of a missing token",
+      directory({ model: { type: "BPE", vocab: { a: 0 }, merges: ["a b"] } }),
+      /merge 1.*"b"/,
+    ],
+    ["a damaged table", directory({ normalizer: { type: "Precompiled", precompiled_charsmap: "////" } }), /damaged/],
+    [
+      "a special token that is not in the vocabulary",
+      directory({ post_processor: { type: "BertProcessing", sep: ["[SEP]", 900], cls: ["[CLS]", 2] } }),
+      /adds the id 900/,
+    ],
+    [
+      "a template of an unknown special token",
+      directory({ post_processor: { type: "TemplateProcessing", single: [{ SpecialToken: { id: "x" } }], pair: [] } }),
+      /adds "x", which is not among its special_tokens/,
+    ],
     ["an added token without an id", directory({ added_tokens: [{ content: "x" }] }), /added_tokens.0.id/],
     [
       "a step of length 0, which would never end",

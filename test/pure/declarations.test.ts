@@ -32,6 +32,7 @@ describe("a directory", () => {
   const READERS: Readonly<Record<string, Call>> = {
     "ImageFile.directory": (directory) => data.readImages([{ directory, file: "x", label: 0 }], others),
     loadAdapter: (place) => core.loadAdapter(place, others),
+    loadChatTemplate: (place) => data.loadChatTemplate(place),
     loadModel: (place) => core.loadModel(others, place),
     loadTokenizer: (place) => data.loadTokenizer(place),
     readAgNews: (place) => data.readAgNews(place, "x"),

@@ -58,7 +58,44 @@ describe("safetape generate", () => {
     expect(`the film${texts[0]!.text}`).toBe(single.stdout.replace(/\n$/, ""));
   });
 
+  it("answers messages as the model's template writes them, as training does", async () => {
+    const model = await smallGpt2();
+    const template = `{% for m in messages %}{% if m.role == "system" %}{{ raise_exception("no system") }}{% endif %}
+{{- m.role }}: {{ m.content }}{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}`;
+    writeFileSync(path("gpt2", "chat_template.jinja"), template);
+    const [user, assistant] = [
+      { role: "user", content: "the film" },
+      { role: "assistant", content: "never" },
+    ];
+    writeFileSync(path("train.jsonl"), `${JSON.stringify({ messages: [user, assistant] })}\n`);
+    const task = ["--task", "chat", "--data", path("train.jsonl"), "--max-length", "48", "--epochs", "1"];
+    const trained = await runCli(["train", "--model", model, ...task, "--out", path("out")]);
+    expect(trained.code, trained.stderr).toBe(0);
+    const chat = ["--chat", "--prompt", "the film", "--max-new-tokens", "4", "--json"];
+    const said = await runCli(["generate", "--model", model, "--adapter", path("out"), ...chat]);
+    expect(said.code, said.stderr).toBe(0);
+    expect(jsonLines<{ prompt: string }>(said.stdout).map(({ prompt }) => prompt)).toEqual(["the film"]);
+    const asSystem = await runCli(["generate", "--model", model, ...chat, "--system", "be kind"]);
+    expect(asSystem.stderr).toMatch(/refuses the messages: no system/);
+    writeFileSync(path("train.jsonl"), `\n${JSON.stringify({ messages: [{ ...user, role: "system" }, assistant] })}\n`);
+    const refused = await runCli(["train", "--model", model, ...task, "--out", path("other")]);
+    expect(refused.stderr).toMatch(/train\.jsonl in .*, line 2: the chat template .*: no system/);
+    const plain = await runCli([
+      "generate",
+      "--model",
+      model,
+      ...chat,
+      "--system",
+      "be kind",
+      "--chat-template",
+      "none",
+    ]);
+    expect(plain.code, plain.stderr).toBe(0);
+  });
+
   it.each<[string, string[], RegExp]>([
+    ["a system's message to a text", ["--prompt", "a", "--system", "b"], /--system needs --chat/],
+    ["a missing template", ["--prompt", "a", "--chat", "--chat-template", "nothing"], /No file nothing/],
     ["no prompt", [], /--prompt is missing/],
     ["a missing file", ["--prompts", "nothing.txt"], /No file nothing.txt/],
     ["half a beam", ["--prompt", "a", "--beams", "0.5"], /--beams is 0.5/],

@@ -1,8 +1,9 @@
 import { describe, expect, it } from "vitest";
 import { generate, loadAdapter, loadModel, lora, openDirectory, Trainer } from "safetape";
 import { ConfigError, DataError, MemoryBudgetError } from "safetape/engine";
-import { makeBatch } from "safetape/data";
+import { makeBatch, memoryDirectory } from "safetape/data";
 import type { GenerateOptions, LoadedModel, SafetapeError } from "safetape";
+import { jsonBytes } from "../../src/io/json";
 import { useEngine } from "../support/engine";
 import { failure } from "../support/failure";
 import { readJson } from "../support/json";
@@ -52,6 +53,21 @@ async function generateCase(loaded: LoadedModel, { family, adapter, search, endI
   const options = optionsOf(searches[search]!, endIds);
   return generate(loaded, prompts, { ...options, ...(weights && { weights }), ...(batchSize && { batchSize }) });
 }
+
+it("texts end with the tokens of generation_config.json, before those of config.json", async () => {
+  const files = await openDirectory(`${DATA}/llama/base`);
+  const [config, weights] = await Promise.all(["config.json", "model.safetensors"].map((file) => files.read(file)));
+  const stored = { "config.json": config!, "model.safetensors": weights! };
+  const continued = async (more: Readonly<Record<string, Uint8Array>>) => {
+    using loaded = await loadModel(engine, memoryDirectory("m", { ...stored, ...more }));
+    const [continuation] = await generate(loaded, prompts.slice(0, 1), { maxNewTokens: 4 });
+    return continuation!;
+  };
+  const { ids } = await continued({});
+  const ended = await continued({ "generation_config.json": jsonBytes({ eos_token_id: [999, ids[2]] }) });
+  expect(ended.ids).toEqual(ids.slice(0, ids.indexOf(ids[2]!)));
+  expect(ended.hasEnded).toBe(true);
+});
 
 describe("prompts are continued as transformers continues them", () => {
   it.each(cases)("$family, $adapter: $search", async (example) => {

@@ -57,7 +57,13 @@ export class AnalysisSession {
         loadModel(engine, options.model, { ...head, onProgress }),
       );
       const maxLength = Math.min(model.model.maxLength, options.maxLength);
-      const reading = { path, model: model.model, maxLength, tagging, ...preprocessing(options.model) };
+      const reading = {
+        path,
+        model: model.model,
+        maxLength,
+        tagging,
+        ...preprocessing(options.model, options.chatTemplate),
+      };
       const data = await readTask(task, reading);
       const training = { ...settings, ...(steps !== undefined && { steps }), ...probeOf(data, options) };
       const out = await openDirectory(options.out, { create: true });

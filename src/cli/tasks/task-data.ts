@@ -1,9 +1,11 @@
-import { stat } from "node:fs/promises";
+import { readFile, stat } from "node:fs/promises";
 import { basename, dirname } from "node:path";
-import { DataError } from "../../base/errors";
+import { DataError, FileFormatError } from "../../base/errors";
 import { Batches } from "../../data/batches";
 import { LABEL_KINDS } from "../../data/batch";
 import type { Batch } from "../../data/batch";
+import { loadChatTemplate } from "../../data/chat-template";
+import type { ChatTemplate } from "../../data/chat-template";
 import { readPreprocessor } from "../../data/preprocessor";
 import type { Preprocessor } from "../../data/preprocessor";
 import type { Sample } from "../../data/sample";
@@ -60,6 +62,8 @@ export interface TaskData {
 export interface GenerationData {
   readonly prompts: readonly Int32Array[];
   readonly score: (continuations: readonly Continuation[]) => Record<string, number>;
+  /** Ids of the tokens that end a text. */
+  readonly endIds: readonly number[];
 }
 
 /**
@@ -87,6 +91,8 @@ export interface TaskOptions {
   readonly maxLength: number;
   /** Loads the model's tokenizer, for tasks of texts. */
   readonly tokenizer: () => Promise<Tokenizer>;
+  /** Loads the template by which chats are written; undefined for plain roles, which are the default. */
+  readonly chatTemplate?: () => Promise<ChatTemplate | undefined>;
   /** Loads the model's preprocessor, for tasks of images. */
   readonly preprocessor: () => Promise<Preprocessor>;
   /**
@@ -111,12 +117,30 @@ export type Tagging = TaggedOptions & Pick<TaggedSampleOptions, "tooLong">;
 
 export const chooseAll: ChooseExamples = (_, examples) => examples;
 
-/** Loaders of the tokenizer and the preprocessor in a model's directory. */
-export function preprocessing(modelPath: string): Pick<TaskOptions, "tokenizer" | "preprocessor"> {
+/**
+ * Loaders of the tokenizer, the chat template and the preprocessor in a model's directory.
+ * @param chatTemplate path of another chat template, or "none".
+ */
+export function preprocessing(
+  modelPath: string,
+  chatTemplate?: string,
+): Pick<TaskOptions, "tokenizer" | "chatTemplate" | "preprocessor"> {
   return {
+    chatTemplate: () => readChatTemplate(modelPath, chatTemplate),
     tokenizer: async () => loadTokenizer(await openDirectory(modelPath)),
     preprocessor: async () => readPreprocessor(await openDirectory(modelPath)),
   };
+}
+
+/** The chat template of a model, or of a file. @param path of that file, or "none". */
+export async function readChatTemplate(modelPath: string, path?: string): Promise<ChatTemplate | undefined> {
+  if (path === "none") return undefined;
+  const directory = await openDirectory(modelPath);
+  if (path === undefined) return loadChatTemplate(directory);
+  const source = await readFile(path, "utf8").catch(() => {
+    throw new FileFormatError(`No file ${path}.`, "Give a Jinja template, or none for plain roles.");
+  });
+  return loadChatTemplate(directory, { source });
 }
 
 /** The files of a task. */

@@ -6,8 +6,8 @@ import type { E2eExample } from "../../data/e2e";
 import type { Dataset } from "../../data/example";
 import type { GlueTaskName } from "../../data/glue-tasks";
 import { readGlue } from "../../data/glue";
-import { conversationSamples, readConversations } from "../../data/jsonl";
-import type { Conversation } from "../../data/jsonl";
+import { conversationSamples, promptIds, readConversations } from "../../data/jsonl";
+import type { Conversation } from "../../data/chat";
 import { readBlocks } from "../../data/lines";
 import { e2eScores } from "../../data/metrics-e2e";
 import { squadScores } from "../../data/metrics-squad";
@@ -180,14 +180,23 @@ export async function readSamsumTask(options: TaskOptions): Promise<TaskData> {
       prompts: examples.map((example) =>
         model.encoderDecoder
           ? tokenizer.encode(sourceOf(example), undefined, { maxLength }).ids
-          : tokenizer.encode(summaryPrompt(example), undefined, { specialTokens: false }).ids.slice(-maxLength),
+          : endOfPrompt(summaryPrompt(example), tokenizer, maxLength),
       ),
+      endIds: tokenizer.endIds,
       score: (continuations) => {
         const references = examples.map(({ summary }) => [summary]);
         return { ...rouge(generatedTexts(continuations, references, tokenizer)) };
       },
     },
   };
+}
+
+/** The begin tokens and the last tokens of a prompt, together at most `maxLength`. */
+function endOfPrompt(text: string, tokenizer: Tokenizer, maxLength: number): Int32Array {
+  const ids = promptIds(text, tokenizer);
+  if (ids.length <= maxLength) return ids;
+  const begin = tokenizer.beginIds;
+  return Int32Array.from([...begin, ...ids.slice(ids.length - Math.max(1, maxLength - begin.length))]);
 }
 
 /** What T5's pre-training puts before a text to summarise; nothing for models whose configuration has no such prefix. */
@@ -220,6 +229,7 @@ export function e2eGeneration(
     prompts: encoderDecoder
       ? examples.map(({ meaning }) => tokenizer.encode(meaning).ids)
       : e2ePrompts(examples, tokenizer),
+    endIds: tokenizer.endIds,
     score: (continuations) => {
       const references = examples.map((example) => example.references);
       return e2eScores(generatedTexts(continuations, references, tokenizer), wordNet);
@@ -232,11 +242,11 @@ export async function readChatTask(options: TaskOptions): Promise<TaskData> {
   const { model, maxLength, choose = chooseAll, ...load } = options;
   const names = { train: ["train.jsonl"], dev: ["dev.jsonl"], test: ["test.jsonl"] };
   const { folder, train, dev, part: devPart } = await taskFiles(options, names);
-  const tokenizer = await load.tokenizer();
+  const [tokenizer, template] = [await load.tokenizer(), await load.chatTemplate?.()];
   const read = async (part: "train" | EvaluationPart, file: string | undefined) =>
     file === undefined
       ? undefined
-      : writtenSamples(model, choose(part, await readConversations(folder, file)), tokenizer, maxLength);
+      : writtenSamples(model, choose(part, await readConversations(folder, file, { template })), tokenizer, maxLength);
   return answerData(model, await read("train", train), await read(devPart, dev));
 }
 
@@ -249,18 +259,25 @@ export async function readPairsTask(options: TaskOptions): Promise<TaskData> {
   const either = (part: string): string[] => [`${part}.jsonl`, `${part}.tsv`];
   const names = { train: either("train"), dev: either("dev"), test: either("test") };
   const files = await taskFiles(options, names);
-  const tokenizer = await load.tokenizer();
+  const [tokenizer, template] = [await load.tokenizer(), await load.chatTemplate?.()];
   const read = async (part: "train" | EvaluationPart, file: string | undefined) =>
-    file === undefined ? [] : choose(part, await readPairs(files.folder, file));
+    file === undefined ? [] : choose(part, await readPairs(files.folder, file, { template }));
   const samplesOf = (all: readonly Conversation[]): AnswerSamples | undefined =>
     all.length > 0 ? writtenSamples(model, all, tokenizer, maxLength) : undefined;
   const [train, dev] = [await read("train", files.train), await read(files.part, files.dev)];
   const data = answerData(model, samplesOf(train), samplesOf(dev));
   if (dev.length === 0) return data;
   const pairs = answerPairs(dev);
-  const specials = model.encoderDecoder ? {} : { specialTokens: false };
   const generation: GenerationData = {
-    prompts: pairs.map(({ source }) => tokenizer.encode(source, undefined, { ...specials, maxLength }).ids),
+    prompts: pairs.map(({ source, isComplete }) =>
+      model.encoderDecoder
+        ? tokenizer.encode(source, undefined, { maxLength }).ids
+        : (isComplete
+            ? tokenizer.encode(source, undefined, { specialTokens: false }).ids
+            : promptIds(source, tokenizer)
+          ).slice(0, maxLength),
+    ),
+    endIds: tokenizer.endIds,
     score(continuations) {
       const references = pairs.map(({ target }) => [target]);
       const items = generatedTexts(continuations, references, tokenizer);

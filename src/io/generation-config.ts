@@ -1,0 +1,26 @@
+import * as v from "valibot";
+import type { Directory } from "./directory";
+import { readJson } from "./json";
+
+const GENERATION_CONFIG_FILE = "generation_config.json";
+const OBJECT = v.record(v.string(), v.unknown());
+
+/**
+ * What a configuration says about generation, with generation_config.json before config.json, as in transformers.
+ * @param config the content of config.json.
+ * @throws FileFormatError for a file that is not a JSON object.
+ */
+export async function generationConfig(
+  directory: Directory,
+  config: Readonly<Record<string, unknown>>,
+): Promise<Readonly<Record<string, unknown>>> {
+  if ((await directory.size(GENERATION_CONFIG_FILE)) === undefined) return config;
+  const own = Object.entries(await readJson(directory, GENERATION_CONFIG_FILE, OBJECT));
+  return { ...config, ...Object.fromEntries(own.filter(([, value]) => value !== null)) };
+}
+
+/** A key of a configuration that is one token id or several. */
+export function tokenIds(value: unknown): readonly number[] {
+  const ids: readonly unknown[] = Array.isArray(value) ? value : [value];
+  return ids.filter((id): id is number => Number.isSafeInteger(id));
+}
