@@ -1,11 +1,5 @@
 import { defineConfig, type Options } from "tsup";
-import {
-  commonJsEntries,
-  coreInFewFiles,
-  familiesLater,
-  opsWithoutTests,
-  pureConstants,
-} from "./scripts/bundle-plugins.mjs";
+import { commonJsEntries, coreInFewFiles, familiesLater, pureConstants } from "./scripts/bundle-plugins.mjs";
 import { bundledLicences } from "./scripts/bundled-licences.mjs";
 import { ENTRIES, nodeFileOf, nodeSourceOf, sourceOf } from "./scripts/subpaths.mjs";
 import { wgslModules } from "./scripts/wgsl-modules.mjs";
@@ -74,7 +68,6 @@ export default defineConfig([
     noExternal: [/.*/],
     esbuildPlugins: [
       wgslModules({ compact: true, later: [...KERNELS_OF_SOME_ADAPTERS, ...KERNELS_OF_FEW_RUNS] }),
-      opsWithoutTests,
       familiesLater,
       coreInFewFiles,
       pureConstants,

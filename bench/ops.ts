@@ -1,6 +1,6 @@
 import type { Engine } from "../src/engine";
 import type { Attributes, OpCase, TestedOp } from "../src/op/declaration";
-import { OPS } from "../src/ops/index";
+import { OPS } from "../src/testing/ops";
 import { benchOp } from "../src/testing/bench-op";
 import type { OpTiming } from "../src/testing/bench-op";
 import { measureCeiling } from "../src/testing/ceiling";

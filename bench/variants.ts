@@ -2,7 +2,7 @@ import { checkOps } from "../src/testing/check-variants";
 import type { CheckResult } from "../src/testing/check-variants";
 import { faultText } from "../src/cli/doctor/check";
 import type { Engine } from "../src/engine";
-import { OPS } from "../src/ops/index";
+import { OPS } from "../src/testing/ops";
 import { hasTimeFor } from "./support/deadline";
 import { main } from "./support/main";
 import { writeResults } from "./support/results";

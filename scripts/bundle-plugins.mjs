@@ -1,54 +1,11 @@
 // @ts-check
-// Plugins of esbuild. Those for browsers shrink the bundle: the test data of ops are left out, and the core is few files.
+// Plugins of esbuild. Those for browsers shrink the bundle: what nothing uses can be left out, and the core is few files.
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import ts from "typescript";
 
 /** @typedef {NonNullable<import("tsup").Options["esbuildPlugins"]>[number]} Plugin */
-
-/** Properties of an op that only tests and benches read, and their replacements. */
-const TEST_PROPERTIES = new Map([
-  ["cases", "cases: []"],
-  ["malformed", "malformed: []"],
-  ["reference", 'reference() { throw new Error("This bundle has no references of ops; they are in the sources."); }'],
-]);
-
-/**
- * Removes from an op's source the properties that only tests read. The bundler then drops what only they used.
- * @param {string} source
- */
-export function withoutTests(source) {
-  const file = ts.createSourceFile("op.ts", source, ts.ScriptTarget.Latest, true);
-  /** @type {ts.ObjectLiteralElementLike[]} */
-  const properties = [];
-  /** @param {ts.Node} node */
-  const visit = (node) => {
-    const isOp = ts.isCallExpression(node) && ts.isIdentifier(node.expression) && node.expression.text === "defineOp";
-    const [literal] = isOp ? node.arguments : [];
-    if (literal && ts.isObjectLiteralExpression(literal)) {
-      properties.push(...literal.properties.filter(({ name }) => name && TEST_PROPERTIES.has(name.getText())));
-    }
-    ts.forEachChild(node, visit);
-  };
-  visit(file);
-  return properties.reduceRight(
-    (text, node) =>
-      text.slice(0, node.getStart()) + TEST_PROPERTIES.get(node.name?.getText() ?? "") + text.slice(node.end),
-    source,
-  );
-}
-
-/** @type {Plugin} */
-export const opsWithoutTests = {
-  name: "ops-without-tests",
-  setup(build) {
-    build.onLoad({ filter: /[\\/]src[\\/]ops[\\/]\w+\.ts$/ }, async ({ path }) => ({
-      contents: withPureConstants(withoutTests(await readFile(path, "utf8"))),
-      loader: "ts",
-    }));
-  },
-};
 
 /**
  * Marks what computes a module's constants (`defineOp`, schemas, spreads) as pure, so that bundlers leave out constants that

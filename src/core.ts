@@ -153,7 +153,7 @@ export type { SafeTrainerOptions } from "./train/safe-trainer";
 export { Trainer } from "./train/trainer";
 export type { StepsOptions } from "./train/trainer";
 export type { Explanation, KeptValue, Rebuilt } from "./tape/explain";
-export type { Op, TestedOp } from "./op/declaration";
+export type { Op } from "./op/declaration";
 export { defineOp } from "./op/declaration";
 export { Recorder } from "./tape/tape";
 export type { Value } from "./tape/tape";

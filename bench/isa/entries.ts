@@ -4,7 +4,7 @@ import { accumulateLaunches } from "../../src/op/accumulate";
 import type { Attributes, Op, OpCase } from "../../src/op/declaration";
 import type { Launch, Variant } from "../../src/op/launch";
 import type { Limits } from "../../src/op/limits";
-import { OPS } from "../../src/ops/index";
+import { OPS } from "../../src/testing/ops";
 import { deviceLaunches } from "../../src/run/device-launches";
 import { launchContext } from "../../src/tape/emit";
 import { slotSpec } from "../../src/tape/forward";

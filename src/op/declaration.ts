@@ -162,13 +162,16 @@ export interface Op<A extends Attributes = Attributes> {
   readonly malformed?: readonly MalformedCase<A>[];
 }
 
-/** An op with all that tests and benches read, as every op of this library is. */
-export type TestedOp<A extends Attributes = Attributes> = Op<A> &
-  Required<Pick<Op<A>, "reference" | "cases" | "malformed">>;
+/** What only tests and benches read of an op. */
+export type OpTests<A extends Attributes = Attributes> = Required<Pick<Op<A>, "reference" | "cases" | "malformed">>;
+
+/** What tests and benches read of an op of this type. */
+export type TestsOf<O extends Op> = O extends Op<infer A> ? OpTests<A> : never;
+
+/** An op with all that tests and benches read. */
+export type TestedOp<A extends Attributes = Attributes> = Op<A> & OpTests<A>;
 
 /** Returns `op`, typed by its attributes. What only tests read (`reference`, `cases`, `malformed`) may be left out. */
-export function defineOp<A extends Attributes>(op: TestedOp<A>): TestedOp<A>;
-export function defineOp<A extends Attributes>(op: Op<A>): Op<A>;
 export function defineOp<A extends Attributes>(op: Op<A>): Op<A> {
   return op;
 }

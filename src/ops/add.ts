@@ -4,7 +4,6 @@ import { elements, formatShape, sameShape } from "../base/shape";
 import { defineOp } from "../op/declaration";
 import type { NoAttributes } from "../op/declaration";
 import { elementwiseLaunches } from "./shared/elementwise";
-import { at, filled, input } from "./shared/reference";
 
 /** y = a + b, elementwise. a, b, y [...] of one shape. */
 export const add = defineOp<NoAttributes>({
@@ -32,31 +31,4 @@ export const add = defineOp<NoAttributes>({
     { wrt: ["b"], reads: () => [], passesThrough: true },
   ],
   flops: (context) => elements(context.spec("a").shape),
-  reference(inputs) {
-    const [a, b] = [input(inputs, "a"), input(inputs, "b")];
-    return { y: filled(a.shape, (index) => at(a, index) + at(b, index)) };
-  },
-  cases: [
-    { name: "odd size", attributes: {}, inputs: { a: { shape: [2, 3, 5] }, b: { shape: [2, 3, 5] } } },
-    { name: "one element", attributes: {}, inputs: { a: { shape: [1] }, b: { shape: [1] } } },
-    {
-      name: "elements that can be split over bindings",
-      attributes: {},
-      inputs: { a: { shape: [37, 50] }, b: { shape: [37, 50] } },
-    },
-    {
-      name: "residual of BERT-base, 512 tokens",
-      attributes: {},
-      inputs: { a: { shape: [512, 768] }, b: { shape: [512, 768] } },
-      bench: true,
-    },
-  ],
-  malformed: [
-    {
-      name: "shapes that differ",
-      attributes: {},
-      inputs: { a: { shape: [2, 3], dtype: "f32" }, b: { shape: [3], dtype: "f32" } },
-      message: /a \[2, 3\] and b \[3\] differ/,
-    },
-  ],
 });

@@ -4,7 +4,6 @@ import { elements, formatShape, sameShape } from "../base/shape";
 import { defineOp } from "../op/declaration";
 import type { NoAttributes } from "../op/declaration";
 import { elementwiseLaunches } from "./shared/elementwise";
-import { at, filled, input } from "./shared/reference";
 
 /**
  * x <- x mask, in place, for pruned tensors and their gradients. Where the mask is 0, x becomes 0 even if it is not
@@ -31,34 +30,4 @@ export const applyMask = defineOp<NoAttributes>({
     ),
   gradients: [],
   flops: (context) => elements(context.spec("x").shape),
-  reference(inputs) {
-    const [x, mask] = [input(inputs, "x"), input(inputs, "mask")];
-    return { x: filled(x.shape, (i) => (at(mask, i) === 0 ? 0 : at(x, i) * at(mask, i))) };
-  },
-  cases: [
-    {
-      name: "zeros and ones, an infinite element",
-      attributes: {},
-      inputs: { x: { shape: [4], values: [1, -2, Infinity, 4] }, mask: { shape: [4], values: [1, 0, 0, 1] } },
-    },
-    {
-      name: "elements that can be split over bindings",
-      attributes: {},
-      inputs: { x: { shape: [37, 50] }, mask: { shape: [37, 50] } },
-    },
-    {
-      name: "A of BERT-base, rank 4",
-      attributes: {},
-      inputs: { x: { shape: [4, 768] }, mask: { shape: [4, 768] } },
-      bench: true,
-    },
-  ],
-  malformed: [
-    {
-      name: "a mask of another shape",
-      attributes: {},
-      inputs: { x: { shape: [2, 3], dtype: "f32" }, mask: { shape: [3, 2], dtype: "f32" } },
-      message: /mask \[3, 2\] differs from x \[2, 3\]/,
-    },
-  ],
 });

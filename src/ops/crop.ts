@@ -5,7 +5,6 @@ import { defineOp } from "../op/declaration";
 import type { LaunchContext } from "../op/declaration";
 import { elementKernel, elementWorkgroups } from "../op/element";
 import type { Launch } from "../op/launch";
-import { at, filled, input } from "./shared/reference";
 
 export type CropAttributes = {
   /** Rows of y. */
@@ -72,29 +71,4 @@ export const crop = defineOp<CropAttributes>({
     },
   ],
   flops: () => 0,
-  reference(inputs, { rows: height, columns: width }) {
-    const x = input(inputs, "x");
-    const xWidth = columns(x.shape);
-    return { y: filled([height, width], (i) => at(x, Math.floor(i / width) * xWidth + (i % width))) };
-  },
-  cases: [
-    { name: "both axes", attributes: { rows: 3, columns: 2 }, inputs: { x: { shape: [5, 7] } } },
-    { name: "rows only", attributes: { rows: 4, columns: 6 }, inputs: { x: { shape: [9, 6] } } },
-    { name: "everything", attributes: { rows: 2, columns: 3 }, inputs: { x: { shape: [2, 3] } } },
-    { name: "one element", attributes: { rows: 1, columns: 1 }, inputs: { x: { shape: [40, 30] } } },
-    {
-      name: "A of VeRA for BERT-base queries, rank 256",
-      attributes: { rows: 256, columns: 768 },
-      inputs: { x: { shape: [256, 3072] } },
-      bench: true,
-    },
-  ],
-  malformed: [
-    {
-      name: "more rows than x has",
-      attributes: { rows: 3, columns: 3 },
-      inputs: { x: { shape: [2, 3], dtype: "f32" } },
-      message: /3 x 3 cannot be cut from x \[2, 3\]/,
-    },
-  ],
 });

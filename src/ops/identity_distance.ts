@@ -6,7 +6,6 @@ import type { LaunchContext, NoAttributes } from "../op/declaration";
 import { elementKernel, elementWorkgroups } from "../op/element";
 import type { Launch } from "../op/launch";
 import { accumulateParam } from "./shared/elementwise";
-import { at, input } from "./shared/reference";
 
 function launch(entry: "forward" | "grad_x", slots: readonly string[], context: LaunchContext<NoAttributes>): Launch {
   const { shape } = context.spec("x");
@@ -47,27 +46,4 @@ export const identityDistance = defineOp<NoAttributes>({
     },
   ],
   flops: (context) => 3 * elements(context.spec("x").shape),
-  reference(inputs) {
-    const x = input(inputs, "x");
-    const size = x.shape[0]!;
-    const squares = x.data.reduce(
-      (sum, _, i) => sum + (at(x, i) - (Math.floor(i / size) === i % size ? 1 : 0)) ** 2,
-      0,
-    );
-    return { y: { shape: [1], data: Float64Array.of(Math.sqrt(squares)) } };
-  },
-  cases: [
-    { name: "odd size", attributes: {}, inputs: { x: { shape: [5, 5] } } },
-    { name: "more elements than a workgroup", attributes: {}, inputs: { x: { shape: [12, 12] } } },
-    { name: "one element", attributes: {}, inputs: { x: { shape: [1, 1] } } },
-    { name: "rank 64", attributes: {}, inputs: { x: { shape: [64, 64] } }, bench: true },
-  ],
-  malformed: [
-    {
-      name: "not square",
-      attributes: {},
-      inputs: { x: { shape: [2, 3], dtype: "f32" } },
-      message: /x \[2, 3\] is not square/,
-    },
-  ],
 });

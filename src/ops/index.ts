@@ -1,4 +1,3 @@
-import type { TestedOp } from "../op/declaration";
 import { adafactor } from "./adafactor";
 import { adafactorVector } from "./adafactor_vector";
 import { adam } from "./adam";
@@ -139,6 +138,3 @@ export const ops = {
   unfold,
   where,
 };
-
-/** Every op. Tests and benchmarks run over this list. */
-export const OPS: readonly TestedOp[] = Object.values(ops);

@@ -5,7 +5,6 @@ import { defineOp } from "../op/declaration";
 import type { LaunchContext, NoAttributes } from "../op/declaration";
 import type { Launch } from "../op/launch";
 import { accumulateParam, elementwiseLaunches } from "./shared/elementwise";
-import { at, filled, input } from "./shared/reference";
 
 function launches(entry: string, tensors: readonly string[], context: LaunchContext<NoAttributes>): Launch[] {
   const count = elements(context.spec("a").shape);
@@ -55,31 +54,4 @@ export const mul = defineOp<NoAttributes>({
     },
   ],
   flops: (context) => elements(context.spec("a").shape),
-  reference(inputs) {
-    const [a, b] = [input(inputs, "a"), input(inputs, "b")];
-    return { y: filled(a.shape, (index) => at(a, index) * at(b, index)) };
-  },
-  cases: [
-    { name: "odd size", attributes: {}, inputs: { a: { shape: [2, 3, 5] }, b: { shape: [2, 3, 5] } } },
-    { name: "one element", attributes: {}, inputs: { a: { shape: [1] }, b: { shape: [1] } } },
-    {
-      name: "elements that can be split over bindings",
-      attributes: {},
-      inputs: { a: { shape: [37, 50] }, b: { shape: [37, 50] } },
-    },
-    {
-      name: "gate of LLaMA-2 7B, 128 tokens",
-      attributes: {},
-      inputs: { a: { shape: [128, 11008] }, b: { shape: [128, 11008] } },
-      bench: true,
-    },
-  ],
-  malformed: [
-    {
-      name: "shapes that differ",
-      attributes: {},
-      inputs: { a: { shape: [2, 3], dtype: "f32" }, b: { shape: [3, 2], dtype: "f32" } },
-      message: /a \[2, 3\] and b \[3, 2\] differ/,
-    },
-  ],
 });

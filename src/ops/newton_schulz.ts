@@ -1,19 +1,15 @@
 import { ShapeError } from "../base/errors";
 import { elements, formatShape } from "../base/shape";
 import { defineOp } from "../op/declaration";
-import type { InferContext, NoAttributes, ReferenceTensor, Temp } from "../op/declaration";
+import type { InferContext, NoAttributes, Temp } from "../op/declaration";
 import type { Launch } from "../op/launch";
 import type { Limits } from "../op/limits";
 import { muonLaunches } from "./shared/muon";
 import { productFlops, productLaunches } from "./shared/product";
 import type { Operand, Product } from "./shared/product";
-import { at, filled, input, matrixProduct } from "./shared/reference";
 
 /** Iterations, as published. */
-const STEPS = 5;
-
-/** Coefficients of the quintic polynomial, as published. */
-const [A, B, C] = [3.4445, -4.775, 2.0315];
+export const STEPS = 5;
 
 type Context = InferContext<NoAttributes>;
 
@@ -118,67 +114,4 @@ export const newtonSchulz = defineOp<NoAttributes>({
     const iteration = products(size, "x", "y").reduce((sum, { m, n, k }) => sum + productFlops(m, n, k), 0);
     return STEPS * (iteration + 4 * size.inner ** 2) + elements(context.spec("x").shape);
   },
-  reference(inputs) {
-    const x = input(inputs, "x");
-    const [rows = 0, columns = 0] = x.shape;
-    const length = Math.sqrt(at(input(inputs, "squares"), 0)) + 1e-7;
-    let y: ReferenceTensor = filled(x.shape, (i) => at(x, i) / length);
-    for (let step = 0; step < STEPS; step++) {
-      const gram = { shape: [rows, rows], data: matrixProduct(y, y, rows, rows, columns, { b: true }) };
-      const once = { shape: x.shape, data: matrixProduct(gram, y, rows, columns, rows) };
-      const twice = matrixProduct(gram, once, rows, columns, rows);
-      const before = y;
-      y = filled(x.shape, (i) => A * at(before, i) + B * at(once, i) + C * twice[i]!);
-    }
-    return { y };
-  },
-  cases: [
-    {
-      name: "wide",
-      attributes: {},
-      inputs: { x: { shape: [5, 13] }, squares: { shape: [1], values: [65] } },
-      tolerance: 1e-4,
-    },
-    {
-      name: "tall",
-      attributes: {},
-      inputs: { x: { shape: [40, 8] }, squares: { shape: [1], values: [320] } },
-      tolerance: 1e-4,
-    },
-    {
-      name: "a diagonal, whose numbers follow the polynomial",
-      attributes: {},
-      inputs: { x: { shape: [2, 2], values: [3, 0, 0, 4] }, squares: { shape: [1], values: [25] } },
-    },
-    {
-      name: "zeros",
-      attributes: {},
-      inputs: { x: { shape: [2, 3], values: [0, 0, 0, 0, 0, 0] }, squares: { shape: [1], values: [0] } },
-    },
-    {
-      name: "one element",
-      attributes: {},
-      inputs: { x: { shape: [1, 1], values: [-2] }, squares: { shape: [1], values: [4] } },
-    },
-    {
-      name: "rows that can be split over bindings",
-      attributes: {},
-      inputs: { x: { shape: [64, 96] }, squares: { shape: [1], values: [6144] } },
-      tolerance: 1e-4,
-    },
-    {
-      name: "BERT-base attention weight",
-      attributes: {},
-      inputs: { x: { shape: [768, 768] }, squares: { shape: [1], values: [589824] } },
-      bench: true,
-    },
-  ],
-  malformed: [
-    {
-      name: "a vector",
-      attributes: {},
-      inputs: { x: { shape: [4], dtype: "f32" }, squares: { shape: [1], dtype: "f32" } },
-      message: /newton_schulz: x is \[4\]/,
-    },
-  ],
 });

@@ -5,7 +5,6 @@ import { defineOp } from "../op/declaration";
 import type { LaunchContext } from "../op/declaration";
 import type { Launch } from "../op/launch";
 import { accumulateParam, elementwiseLaunches } from "./shared/elementwise";
-import { at, filled, input } from "./shared/reference";
 
 export type ScaledAddAttributes = {
   /** Not 0, so that a follows from y and b. */
@@ -55,31 +54,4 @@ export const scaledAdd = defineOp<ScaledAddAttributes>({
       ).map(({ bindings: { a, ...others }, ...launch }) => ({ ...launch, bindings: { ...others, x: a! } })),
   },
   flops: (context) => 2 * elements(context.spec("a").shape),
-  reference(inputs, { factor }) {
-    const [a, b] = [input(inputs, "a"), input(inputs, "b")];
-    return { y: filled(a.shape, (index) => factor * at(a, index) + at(b, index)) };
-  },
-  cases: [
-    { name: "odd size", attributes: { factor: 0.1 }, inputs: { a: { shape: [2, 3, 5] }, b: { shape: [2, 3, 5] } } },
-    { name: "one element", attributes: { factor: -2 }, inputs: { a: { shape: [1] }, b: { shape: [1] } } },
-    {
-      name: "elements that can be split over bindings",
-      attributes: { factor: 1 },
-      inputs: { a: { shape: [37, 50] }, b: { shape: [37, 50] } },
-    },
-    {
-      name: "a stream of BERT-base, 512 tokens",
-      attributes: { factor: 0.1 },
-      inputs: { a: { shape: [512, 768] }, b: { shape: [512, 768] } },
-      bench: true,
-    },
-  ],
-  malformed: [
-    {
-      name: "shapes that differ",
-      attributes: { factor: 0.1 },
-      inputs: { a: { shape: [2, 3], dtype: "f32" }, b: { shape: [3], dtype: "f32" } },
-      message: /a \[2, 3\] and b \[3\] differ/,
-    },
-  ],
 });

@@ -16,6 +16,7 @@ import { differentiable } from "./case-plan";
 import { quickCeiling } from "./ceiling";
 import type { Ceiling } from "./ceiling";
 import { onView } from "./device-view";
+import { withTests } from "./ops";
 import { preparePlan, time } from "./timing";
 import type { Timing } from "./timing";
 
@@ -57,7 +58,7 @@ const FEW_ROWS: ReadonlySet<string> = new Set(["embedding", "cache_append"]);
 
 /** The cases of an op that are meant for benches, or all if none is. */
 export function casesToTime(op: Op): readonly OpCase<Attributes>[] {
-  const { cases = [] } = op;
+  const { cases = [] } = withTests(op);
   const large = cases.filter(({ bench }) => bench);
   return large.length > 0 ? large : cases;
 }

@@ -9,6 +9,7 @@ import { planCase } from "./case-plan";
 import { CaseReference, GRADIENT_TOLERANCE, TOLERANCE } from "./case-reference";
 import { checkOps } from "./check-variants";
 import { onView } from "./device-view";
+import { withTests } from "./ops";
 import { runCase } from "./run-case";
 import type { CaseRun } from "./run-case";
 
@@ -74,7 +75,8 @@ class Problems {
  * Checks an op on all of its cases but those for benches: outputs against its float64 reference, every gradient against finite differences
  * of the reference along a random direction, gradients again for every subset of frozen inputs, as parameters and as
  * activations, everything again with bindings and grids so small that they are split, every variant of its kernels that the adapter
- * runs (on software adapters those that it runs by default), and that malformed inputs are refused.
+ * runs (on software adapters those that it runs by default), and that malformed inputs are refused. An op of this library, or one of
+ * its name, has the library's reference and cases where it has none of its own.
  * @returns what is wrong; nothing if the op is right.
  * @throws ConfigError for an op without a reference or cases, DeviceError when the device is lost.
  */
@@ -96,7 +98,8 @@ export async function checkOp(engine: Engine, op: Op): Promise<OpProblem[]> {
 }
 
 /** @throws ConfigError for an op without a reference or cases. */
-function testedOp(op: Op): TestedOp {
+function testedOp(given: Op): TestedOp {
+  const op = withTests(given);
   const { name, cases = [], malformed = [] } = op;
   if (!op.reference) {
     throw new ConfigError(

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { OPS } from "../../src/ops/index";
+import { OPS } from "../../src/testing/ops";
 import { GRADIENT_TOLERANCE, TOLERANCE } from "../../src/testing/case-reference";
 import type { OpsPage } from "./pages/ops";
 import { caller, startSession } from "./support/session";

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { OPS } from "../../src/ops/index";
+import { OPS } from "../../src/testing/ops";
 import type { CaseErrors, OpsPage } from "../browser/pages/ops";
 import { servePages } from "../browser/support/session";
 import type { PageServer } from "../browser/support/session";

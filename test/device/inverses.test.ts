@@ -1,7 +1,7 @@
 import { expect, it } from "vitest";
 import { defineOp } from "../../src/op/declaration";
 import type { Attributes, Op, TestedOp } from "../../src/op/declaration";
-import { OPS } from "../../src/ops/index";
+import { OPS } from "../../src/testing/ops";
 import { useEngine } from "../support/engine";
 import { relativeError } from "../../src/base/relative-error";
 import { caseInputs, runCase } from "../../src/testing/run-case";

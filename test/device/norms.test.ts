@@ -6,6 +6,7 @@ import { batchInputs, countedLabels } from "../../src/train/plans/inputs";
 import { trace } from "../../src/train/plans/trace";
 import { gradientName } from "../../src/train/tensors/names";
 import type { Tape, Value } from "../../src/tape/tape";
+import { withTests } from "../../src/testing/ops";
 import { useEngine } from "../support/engine";
 import { layerCount, tiny, tinyData } from "../support/tiny";
 
@@ -25,7 +26,7 @@ function referenceValue({ nodes, values }: Tape, wanted: Value, find: (value: Va
   const tensor = (id: number): ReferenceTensor => found.get(id) ?? find(values[id]!);
   for (const { op, inputs, outputs, attributes } of nodes) {
     const slots = Object.entries(inputs).map(([slot, id]) => [slot, tensor(id)] as const);
-    const results = op.reference!(Object.fromEntries(slots), attributes);
+    const results = withTests(op).reference!(Object.fromEntries(slots), attributes);
     for (const [slot, id] of Object.entries(outputs)) found.set(id, results[slot]!);
   }
   return tensor(wanted.id).data[0]!;

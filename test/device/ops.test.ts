@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { OPS } from "../../src/ops/index";
+import { OPS } from "../../src/testing/ops";
 import { caseProblems, NARROW_LIMITS } from "../../src/testing/check-op";
 import { useDevice } from "../support/engine";
 

@@ -2,7 +2,7 @@ import { afterAll, expect, it } from "vitest";
 import { Device, openDevice } from "../../src/gpu/device";
 import { nodeGpu } from "../../src/node/gpu";
 import type { Attributes, Op, OpCase } from "../../src/op/declaration";
-import { OPS } from "../../src/ops/index";
+import { OPS } from "../../src/testing/ops";
 import { planCase } from "../../src/testing/case-plan";
 import { CaseReference } from "../../src/testing/case-reference";
 import { HALF_TOLERANCE, relativeError } from "../../src/base/relative-error";

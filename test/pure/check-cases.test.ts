@@ -1,6 +1,6 @@
 import { expect, it } from "vitest";
 import { DEFAULT_LIMITS } from "../../src/op/limits";
-import { OPS } from "../../src/ops/index";
+import { OPS } from "../../src/testing/ops";
 import { planCase } from "../../src/testing/case-plan";
 import { casesOf, chooseCases } from "../../src/testing/choose-cases";
 import type { CheckedCase } from "../../src/testing/choose-cases";

@@ -3,7 +3,7 @@ import { ConfigError, ShapeError } from "../../src/base/errors";
 import { add } from "../../src/ops/add";
 import type { ReferenceTensor } from "../../src/op/declaration";
 import * as ops from "../../src/function/everyday-ops";
-import { evaluate } from "../../src/run/reference";
+import { evaluate } from "../../src/testing/evaluate";
 import { Recorder, recorderOf } from "../../src/tape/tape";
 import type { Value } from "../../src/tape/tape";
 import { failure } from "../support/failure";

@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import { composeKernel, withoutComments } from "../../src/gpu/compose";
 import { kernelInterface } from "../../src/gpu/wgsl";
 import { packUniforms } from "../../src/gpu/uniforms";
-import { OPS } from "../../src/ops/index";
+import { OPS } from "../../src/testing/ops";
 import type { Kernel } from "../../src/op/kernel";
 import type { AbsorbedLaunch } from "../../src/op/launch";
 import { DEFAULT_LIMITS } from "../../src/op/limits";

@@ -101,6 +101,12 @@ test("the core imports no module of Node, and packages are imported only where t
   ).toEqual([]);
 });
 
+test("only what checks and times ops imports their references and cases", () => {
+  const ofCases = imports.filter((mention) => targetOf(mention).endsWith(".cases"));
+  expect(ofCases.some(({ file }) => unitOf(file) === "testing")).toBe(true);
+  expect(ofCases.filter(({ file }) => unitOf(file) !== "testing" && !file.endsWith(".cases.ts"))).toEqual([]);
+});
+
 test("no engine file mentions an op by name", () => {
   const ops = new Set(sourceFiles("src/ops").map((file) => posix.basename(file, ".ts")));
   ops.delete("index");

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { OPS } from "../../src/ops/index";
+import { OPS } from "../../src/testing/ops";
 import { Recorder } from "../../src/tape/tape";
 import { failure } from "../support/failure";
 

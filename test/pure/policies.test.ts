@@ -10,7 +10,7 @@ import { upperLayers } from "../../src/freeze/upper-layers";
 import type { TensorPlace } from "../../src/model/model";
 import { withoutLastGroup } from "../../src/train/freezing/context";
 import type { TrainableSpec } from "../../src/train/tensors/specs";
-import { sensitivity } from "../../src/ops/sensitivity";
+import { sensitivityTests } from "../../src/ops/sensitivity.cases";
 import { AdaloraBudget, tripletBudget } from "../../src/adapter/adalora-budget";
 import type { AdapterRun } from "../../src/adapter/adapter";
 import { aflora } from "../../src/adapter/aflora";
@@ -211,7 +211,7 @@ describe("AFLoRA's schedule in its published code", () => {
     let state = { mean: tensor(0), uncertainty: tensor(0), average: tensor(0) };
     for (let step = 0; step <= 20; step++) {
       const inputs = { p: tensor(-1), g: tensor(step), phase: tensor(step % 10), ...state };
-      const next = sensitivity.reference(inputs, { kind: "gradient", beta1: 0.85, beta2: 0.95 });
+      const next = sensitivityTests.reference(inputs, { kind: "gradient", beta1: 0.85, beta2: 0.95 });
       state = { ...state, ...next };
     }
     // The averages are 4.5 and 14.5. The smoothing takes an empty window at step 0, the first at step 10, the second at 20.

@@ -8,7 +8,7 @@ import type { Model } from "../../src/model/model";
 import { structureKey, withGroups } from "../../src/model/resize";
 import type { Structure } from "../../src/model/structure";
 import type { ReferenceTensor } from "../../src/op/declaration";
-import { evaluate } from "../../src/run/reference";
+import { evaluate } from "../../src/testing/evaluate";
 import { batchInputs } from "../../src/train/plans/inputs";
 import { trace } from "../../src/train/plans/trace";
 import { gather, scatter, structureSlices } from "../../src/train/tensors/slices";

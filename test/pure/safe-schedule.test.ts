@@ -9,10 +9,11 @@ import type { FreezeContext } from "../../src/freeze/policy";
 import { cubicThreshold, quantile, safeIntervals, SafeSchedule, safeSettings } from "../../src/freeze/safe-schedule";
 import type { SafeOptions } from "../../src/freeze/safe-schedule";
 import { createModel } from "../../src/model/families";
-import { cka, finishCka, minibatchCka } from "../../src/ops/cka";
+import { finishCka, minibatchCka } from "../../src/ops/cka";
+import { ckaTests } from "../../src/ops/cka.cases";
 import type { ReferenceTensor } from "../../src/op/declaration";
 import type { Inputs } from "../../src/run/executor";
-import { evaluate } from "../../src/run/reference";
+import { evaluate } from "../../src/testing/evaluate";
 import { comparisonOutput, comparisonTrace } from "../../src/train/plans/comparison-trace";
 import { batchInputs } from "../../src/train/plans/inputs";
 import { tiny, tinySamples } from "../support/tiny";
@@ -45,7 +46,7 @@ describe("linear CKA (eq. 2)", () => {
   const y = matrix([1, 0, 2, 1, 1, 0, 0, 3, 1, 2, 1, 1]);
   const mask: ReferenceTensor = { shape: [4], data: Float64Array.of(1, 1, 1, 1) };
   const score = (a: ReferenceTensor, b: ReferenceTensor, center: boolean): number =>
-    finishCka(cka.reference({ x: a, y: b, mask }, { center })["sums"]!.data);
+    finishCka(ckaTests.reference({ x: a, y: b, mask }, { center })["sums"]!.data);
 
   it("gives the values of a worked example", () => {
     expect(score(x, y, true)).toBeCloseTo(0.639282808627581, 12);
@@ -60,7 +61,7 @@ describe("linear CKA (eq. 2)", () => {
     const sumsOf = (a: ReferenceTensor, b: ReferenceTensor) => {
       const rows = a.shape[0]!;
       const ones = { shape: [rows], data: new Float64Array(rows).fill(1) };
-      return { rows, sums: cka.reference({ x: a, y: b, mask: ones }, { center: true })["sums"]!.data };
+      return { rows, sums: ckaTests.reference({ x: a, y: b, mask: ones }, { center: true })["sums"]!.data };
     };
     // Centred (-1, 1) and (-2, 2): y'x = 4, x'x = 2, y'y = 8. Centred (-2, 0, 2) and (0, -1, 1): y'x = 2, x'x = 8, y'y = 2.
     const batches = [sumsOf(column(1, 3), column(2, 6)), sumsOf(column(0, 2, 4), column(1, 0, 2))];

@@ -4,7 +4,8 @@ import { ConfigError } from "safetape/engine";
 import { readBenchResult } from "../../src/cli/bench/result";
 import type { BenchResult } from "../../src/cli/bench/result";
 import type { Op } from "../../src/op/declaration";
-import { benchOp } from "../../src/testing/bench-op";
+import { ops } from "../../src/ops/index";
+import { benchOp, casesToTime } from "../../src/testing/bench-op";
 import { checkOp } from "../../src/testing/check-op";
 import { quickCeiling } from "../../src/testing/ceiling";
 import { runCli } from "../support/cli";
@@ -24,6 +25,13 @@ const found = async (op: Op): Promise<string[]> =>
 describe("checkOp", () => {
   it("finds nothing wrong with a right op", async () => {
     expect(await checkOp(engine, right)).toEqual([]);
+  });
+
+  it("has the references and cases of this library's ops, which their declarations lack", async () => {
+    expect(ops.relu).not.toHaveProperty("reference");
+    expect(await checkOp(engine, ops.relu)).toEqual([]);
+    expect(await found({ ...ops.relu, reference: ({ x }) => ({ y: x! }) })).toContain("output y in odd size");
+    expect(casesToTime(ops.relu).map(({ bench }) => bench)).toEqual([true]);
   });
 
   it("names a wrong gradient with its error", async () => {

@@ -1,4 +1,3 @@
-import { defineOp } from "../../src/op/declaration";
 import type { NoAttributes, TestedOp } from "../../src/op/declaration";
 import type { Kernel } from "../../src/op/kernel";
 import type { Variant } from "../../src/op/launch";
@@ -40,40 +39,39 @@ export const doubleVariant = (name: string, constants: Readonly<Record<string, n
 });
 
 /** An op y = 2 x whose portable gradient multiplies by `gradient`, and that has these variants. */
-export const doubleOp = (variants: readonly Variant[], gradient = 2): TestedOp<NoAttributes> =>
-  defineOp<NoAttributes>({
-    name: "double",
-    inputs: { x: { gradient: true } },
-    outputs: ["y"],
-    infer: (context) => ({ y: context.spec("x") }),
-    forward: () => [
-      {
-        kernel,
-        entry: "forward",
-        bindings: { x: "x", y: "y" },
-        params: { count: COUNT },
-        workgroups: Math.ceil(COUNT / 64),
-        variants,
-      },
-    ],
-    gradients: [
-      {
-        wrt: ["x"],
-        reads: () => [],
-        launches: () => [
-          {
-            kernel,
-            entry: "grad_x",
-            bindings: { dy: "dy", dx: "dx" },
-            params: { count: COUNT },
-            constants: { GRADIENT: gradient },
-            workgroups: Math.ceil(COUNT / 64),
-          },
-        ],
-      },
-    ],
-    flops: () => COUNT,
-    reference: ({ x }) => ({ y: { shape: x!.shape, data: x!.data.map((value) => 2 * value) } }),
-    cases: [{ name: "a vector", attributes: {}, inputs: { x: { shape: [COUNT] } } }],
-    malformed: [],
-  });
+export const doubleOp = (variants: readonly Variant[], gradient = 2): TestedOp<NoAttributes> => ({
+  name: "double",
+  inputs: { x: { gradient: true } },
+  outputs: ["y"],
+  infer: (context) => ({ y: context.spec("x") }),
+  forward: () => [
+    {
+      kernel,
+      entry: "forward",
+      bindings: { x: "x", y: "y" },
+      params: { count: COUNT },
+      workgroups: Math.ceil(COUNT / 64),
+      variants,
+    },
+  ],
+  gradients: [
+    {
+      wrt: ["x"],
+      reads: () => [],
+      launches: () => [
+        {
+          kernel,
+          entry: "grad_x",
+          bindings: { dy: "dy", dx: "dx" },
+          params: { count: COUNT },
+          constants: { GRADIENT: gradient },
+          workgroups: Math.ceil(COUNT / 64),
+        },
+      ],
+    },
+  ],
+  flops: () => COUNT,
+  reference: ({ x }) => ({ y: { shape: x!.shape, data: x!.data.map((value) => 2 * value) } }),
+  cases: [{ name: "a vector", attributes: {}, inputs: { x: { shape: [COUNT] } } }],
+  malformed: [],
+});

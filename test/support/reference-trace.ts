@@ -5,7 +5,7 @@ import type { Shape } from "../../src/base/shape";
 import type { Batch } from "../../src/data/batch";
 import type { Model } from "../../src/model/model";
 import type { ReferenceTensor } from "../../src/op/declaration";
-import { evaluate } from "../../src/run/reference";
+import { evaluate } from "../../src/testing/evaluate";
 import type { Value } from "../../src/tape/tape";
 import { batchInputs } from "../../src/train/plans/inputs";
 import type { Trace } from "../../src/train/plans/trace";

@@ -1,6 +1,6 @@
 import { SafetapeError } from "../../base/errors";
 import type { Attributes, Op, OpCase } from "../../op/declaration";
-import { OPS } from "../../ops/index";
+import { OPS, withTests } from "../../testing/ops";
 import { Recorder } from "../../tape/tape";
 import { nearestNames } from "../../base/nearest";
 import { UsageError } from "../options";
@@ -78,7 +78,7 @@ export function readShapes(text: string): Shapes {
  */
 export function caseOfShapes(op: Op, shapes: Shapes): OpCase<Attributes> {
   checkSlots(op, shapes);
-  const { cases = [] } = op;
+  const { cases = [] } = withTests(op);
   const hasSlots = ({ inputs }: OpCase<Attributes>): boolean =>
     Object.keys(inputs).length === Object.keys(shapes).length && Object.keys(shapes).every((slot) => slot in inputs);
   const sorted = [...cases].sort((a, b) => Number(b.bench ?? false) - Number(a.bench ?? false));

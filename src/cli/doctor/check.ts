@@ -1,6 +1,6 @@
 import { KernelError } from "../../base/errors";
 import { createEngine } from "../../node/index";
-import { OPS } from "../../ops/index";
+import { OPS } from "../../testing/ops";
 import type { AdapterInfo } from "../../gpu/device";
 import { checkOps } from "../../testing/check-variants";
 import type { CheckOptions, CheckResult, WrongResult } from "../../testing/check-variants";

@@ -4,7 +4,7 @@ import { accumulateLaunches } from "../../op/accumulate";
 import type { Kernel } from "../../op/kernel";
 import { DEFAULT_LIMITS } from "../../op/limits";
 import { packLaunches } from "../../op/pack";
-import { OPS } from "../../ops/index";
+import { OPS } from "../../testing/ops";
 import { planCase } from "../../testing/case-plan";
 import { DOCTOR } from "../flags";
 import { nearestNames } from "../../base/nearest";

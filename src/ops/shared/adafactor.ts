@@ -1,9 +1,8 @@
 import kernel from "../../../kernels/adafactor.wgsl";
 import { columns, elements } from "../../base/shape";
-import type { InferContext, ReferenceTensor, Temp } from "../../op/declaration";
+import type { InferContext, Temp } from "../../op/declaration";
 import { elementKernel, elementWorkgroups } from "../../op/element";
 import type { Launch } from "../../op/launch";
-import { at } from "./reference";
 
 export type AdafactorAttributes = {
   /** Decoupled weight decay: each step multiplies the parameter by 1 - learningRate * weightDecay. */
@@ -24,7 +23,7 @@ export const ADAFACTOR_HYPER_SIZE = 4;
 const SMALLEST_NORMAL = 1.2e-38;
 
 /** Lower bound of second moments, which f32 can hold: a gradient of 0 is divided by its root. */
-const floorOf = ({ eps1 }: Pick<AdafactorAttributes, "eps1">): number => Math.max(eps1 ** 2, SMALLEST_NORMAL);
+export const floorOf = ({ eps1 }: Pick<AdafactorAttributes, "eps1">): number => Math.max(eps1 ** 2, SMALLEST_NORMAL);
 
 /**
  * A launch of the kernel.
@@ -85,26 +84,3 @@ export const stepSizeLaunch = (context: InferContext<AdafactorAttributes>, count
     1,
     1,
   );
-
-/**
- * Changes p by the reference's last formulas.
- * @param moment second moment of an element before its lower bound.
- */
-export function applyChanges(
-  p: ReferenceTensor,
-  gradient: (i: number) => number,
-  moment: (i: number) => number,
-  [rho = 0, , , learningRate = 0]: Iterable<number> & { readonly [index: number]: number },
-  attributes: AdafactorAttributes,
-): void {
-  const { weightDecay, eps2, threshold, scaleParameter } = attributes;
-  const count = p.data.length;
-  const changes = Float64Array.from(
-    { length: count },
-    (_, i) => gradient(i) / Math.sqrt(Math.max(moment(i), floorOf(attributes))),
-  );
-  const rootMeanSquare = (data: Float64Array): number => Math.sqrt(data.reduce((sum, x) => sum + x * x, 0) / count);
-  const scale = scaleParameter ? Math.max(eps2, rootMeanSquare(p.data)) : 1;
-  const step = (rho * scale) / Math.max(1, rootMeanSquare(changes) / threshold);
-  for (let i = 0; i < count; i++) p.data[i] = at(p, i) * (1 - learningRate * weightDecay) - step * changes[i]!;
-}

@@ -1,9 +1,7 @@
 import { ShapeError } from "../../base/errors";
-import { elements, formatShape } from "../../base/shape";
+import { formatShape } from "../../base/shape";
 import type { Shape } from "../../base/shape";
-import type { ReferenceTensor } from "../../op/declaration";
-import { broadcastStrides } from "./broadcast";
-import { checkRank, stridesOf } from "./strided";
+import { checkRank } from "./strided";
 
 /** What reductions have as attributes. */
 export type AxesAttributes = {
@@ -35,19 +33,3 @@ export const keptShape = (shape: Shape, { axes }: Pick<AxesAttributes, "axes">):
 /** The shape of a reduction's output. */
 export const reducedShape = (shape: Shape, { axes, keepDims }: AxesAttributes): Shape =>
   keepDims ? keptShape(shape, { axes }) : shape.filter((_, axis) => !axes.includes(axis));
-
-/** A reduction in plain loops: `of` gets the numbers of each element of the output, in their order. */
-export function reductionReference(
-  x: ReferenceTensor,
-  attributes: AxesAttributes,
-  of: (values: readonly number[]) => number,
-): ReferenceTensor {
-  const kept = keptShape(x.shape, attributes);
-  const values = Array.from({ length: elements(kept) }, (): number[] => []);
-  const [places, strides] = [stridesOf(x.shape), broadcastStrides(kept, x.shape)];
-  x.data.forEach((value, i) => {
-    const place = x.shape.reduce((at, size, axis) => at + (Math.floor(i / places[axis]!) % size) * strides[axis]!, 0);
-    values[place]!.push(value);
-  });
-  return { shape: reducedShape(x.shape, attributes), data: Float64Array.from(values, of) };
-}

@@ -1,7 +1,6 @@
 import { ShapeError } from "../../base/errors";
-import { elements, formatShape } from "../../base/shape";
+import { formatShape } from "../../base/shape";
 import type { Shape } from "../../base/shape";
-import type { ReferenceTensor } from "../../op/declaration";
 import { checkRank, stridesOf } from "./strided";
 import type { StridedAxis } from "./strided";
 
@@ -57,12 +56,4 @@ export function reducingAxes(
   const isSummed = (axis: number): boolean => shape[axis] !== (target[axis - missing] ?? 1);
   const summed = all.filter((_, axis) => isSummed(axis));
   return { axes: [...all.filter((_, axis) => !isSummed(axis)), ...summed], summedAxes: summed.length };
-}
-
-/** A tensor that broadcasts to `shape`, in that shape. */
-export function broadcastReference({ shape: from, data }: ReferenceTensor, shape: Shape): ReferenceTensor {
-  const [strides, places] = [broadcastStrides(from, shape), stridesOf(shape)];
-  const at = (i: number): number =>
-    shape.reduce((sum, size, axis) => sum + (Math.floor(i / places[axis]!) % size) * strides[axis]!, 0);
-  return { shape, data: Float64Array.from({ length: elements(shape) }, (_, i) => data[at(i)]!) };
 }

@@ -1,8 +1,5 @@
 import { ShapeError } from "../../base/errors";
 import { formatShape } from "../../base/shape";
-import type { ReferenceTensor } from "../../op/declaration";
-import { dropoutParams } from "./product";
-import { at } from "./reference";
 
 /** 32 random bits, as from `random_bits` of the kernels: the first component of pcg3d (Jarzynski and Olano 2020). */
 export function randomBits(index: number, salt: number, seed: readonly [number, number]): number {
@@ -15,26 +12,6 @@ export function randomBits(index: number, salt: number, seed: readonly [number, 
   y ^= y >>> 16;
   z ^= z >>> 16;
   return (x + Math.imul(y, z)) >>> 0;
-}
-
-/** The numbers from which the dropout mask of a node follows. */
-export interface DropoutMask {
-  /** Probability that an element is dropped. */
-  readonly probability: number;
-  readonly salt: number;
-  /** Two words for each text: [texts, 2]. */
-  readonly seed: ReferenceTensor;
-  /** Number of elements in a text. */
-  readonly perText: number;
-}
-
-/** Element `index` of a tensor after dropout: 0 if it is dropped, else `value` / (1 - probability). */
-export function droppedElement(value: number, index: number, mask: DropoutMask): number {
-  const { probability, salt, seed, perText } = mask;
-  if (probability === 0) return value;
-  const text = Math.floor(index / perText);
-  const bits = randomBits(index - text * perText, salt, [at(seed, 2 * text), at(seed, 2 * text + 1)]);
-  return bits < dropoutParams(probability, salt)["keep_threshold"]! ? value / (1 - probability) : 0;
 }
 
 /**

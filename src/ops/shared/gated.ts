@@ -1,11 +1,10 @@
 import { ShapeError } from "../../base/errors";
 import { elements, formatShape, sameShape } from "../../base/shape";
 import { defineOp } from "../../op/declaration";
-import type { Attributes, LaunchContext, OpCase, SlotSpecs, TestedOp } from "../../op/declaration";
+import type { Attributes, LaunchContext, Op, SlotSpecs } from "../../op/declaration";
 import type { Kernel } from "../../op/kernel";
 import type { Absorption, Launch } from "../../op/launch";
 import { accumulateParam, elementwiseLaunches } from "./elementwise";
-import { at, filled, input } from "./reference";
 
 /** A gated unit, y = activation(gate) * up (Shazeer 2020). */
 export interface GatedUnit<A extends Attributes> {
@@ -13,12 +12,8 @@ export interface GatedUnit<A extends Attributes> {
   readonly kernel: Kernel;
   /** Fields of `Params` other than `count` and `accumulate`. */
   params?(attributes: A): Record<string, number>;
-  activation(v: number, attributes: A): number;
   /** Floating-point operations for each element: forward, of the gradient of the gate, of that of `up`. */
   readonly flops: readonly [forward: number, gate: number, up: number];
-  readonly cases: readonly OpCase<A>[];
-  /** Attributes with which malformed inputs are tried. */
-  readonly attributes: A;
 }
 
 /** The gradient of `gate` just before that of `up`, which overwrites dy. */
@@ -35,8 +30,8 @@ const gateGradient = ({ name }: Kernel): Absorption => ({
 });
 
 /** An op that multiplies a value by an activation of a gate. gate, up, y [...] of one shape. */
-export function gatedOp<A extends Attributes>(unit: GatedUnit<A>): TestedOp<A> {
-  const { kernel, flops, cases } = unit;
+export function gatedOp<A extends Attributes>(unit: GatedUnit<A>): Op<A> {
+  const { kernel, flops } = unit;
   const absorbs = [gateGradient(kernel)];
   const count = (context: SlotSpecs): number => elements(context.spec("gate").shape);
   const launches = (entry: string, tensors: readonly string[], context: LaunchContext<A>): Launch[] => {
@@ -83,18 +78,5 @@ export function gatedOp<A extends Attributes>(unit: GatedUnit<A>): TestedOp<A> {
       },
     ],
     flops: (context) => flops[0] * count(context),
-    reference(inputs, attributes) {
-      const [gate, up] = [input(inputs, "gate"), input(inputs, "up")];
-      return { y: filled(gate.shape, (i) => unit.activation(at(gate, i), attributes) * at(up, i)) };
-    },
-    cases,
-    malformed: [
-      {
-        name: "shapes that differ",
-        attributes: unit.attributes,
-        inputs: { gate: { shape: [2, 3], dtype: "f32" }, up: { shape: [3, 2], dtype: "f32" } },
-        message: /gate \[2, 3\] and up \[3, 2\] differ/,
-      },
-    ],
   });
 }

@@ -3,8 +3,6 @@ import { elementKernel, vectorVariants } from "../../op/element";
 import { bindRows, rowRanges } from "../../op/launch";
 import type { Launch } from "../../op/launch";
 import type { Limits } from "../../op/limits";
-import { at } from "./reference";
-import type { ReferenceTensor } from "../../op/declaration";
 
 export type RowLossAttributes = {
   /** Rows with this label do not contribute to the loss. Hugging Face uses -100. */
@@ -62,37 +60,4 @@ export function totalLaunch(rows: number, attributes: RowLossAttributes): Launch
     params: { rows, classes: 0, ...lossParams(attributes) },
     workgroups: 1,
   };
-}
-
-/**
- * Loss, log-sum-exps [rows] and slopes [rows, classes] (the gradient of the logits if dloss is 1) of logits
- * [rows, classes], in plain loops, in float64.
- */
-export function rowLossReference(
-  logits: ReferenceTensor,
-  labels: ReferenceTensor,
-  normalizer: number,
-  { ignored, smoothing, cap }: RowLossAttributes,
-): { loss: number; lse: Float64Array; slopes: Float64Array } {
-  const classes = logits.shape.at(-1)!;
-  const rows = logits.data.length / classes;
-  const [lse, slopes] = [new Float64Array(rows), new Float64Array(logits.data.length)];
-  let total = 0;
-  for (let row = 0; row < rows; row++) {
-    const stored = logits.data.subarray(row * classes, (row + 1) * classes);
-    const rowLogits = cap === undefined ? stored : stored.map((logit) => cap * Math.tanh(logit / cap));
-    const largest = rowLogits.reduce((a, b) => Math.max(a, b), -Infinity);
-    const logSumExp = largest + Math.log(rowLogits.reduce((sum, logit) => sum + Math.exp(logit - largest), 0));
-    lse[row] = logSumExp;
-    const label = at(labels, row);
-    if (label === ignored) continue;
-    const logitSum = rowLogits.reduce((sum, logit) => sum + logit, 0);
-    total += logSumExp - (1 - smoothing) * rowLogits[label]! - (smoothing / classes) * logitSum;
-    rowLogits.forEach((logit, j) => {
-      const target = smoothing / classes + (j === label ? 1 - smoothing : 0);
-      const capSlope = cap === undefined ? 1 : 1 - (logit / cap) ** 2;
-      slopes[row * classes + j] = normalizer * (Math.exp(logit - logSumExp) - target) * capSlope;
-    });
-  }
-  return { loss: total * normalizer, lse, slopes };
 }

@@ -1,10 +1,9 @@
 import { elements } from "../../base/shape";
 import { defineOp } from "../../op/declaration";
-import type { LaunchContext, NoAttributes, OpCase, SlotSpecs, TestedOp } from "../../op/declaration";
+import type { LaunchContext, NoAttributes, Op, SlotSpecs } from "../../op/declaration";
 import type { Kernel } from "../../op/kernel";
 import type { Launch } from "../../op/launch";
 import { accumulateParam, elementwiseLaunches } from "./elementwise";
-import { at, filled, input } from "./reference";
 
 /** A function of one number, to be applied to every element. */
 export interface Unary {
@@ -12,14 +11,12 @@ export interface Unary {
   readonly kernel: Kernel;
   /** Whether the derivative is computed from the function's input x or its output y. */
   readonly keeps: "x" | "y";
-  readonly reference: (x: number) => number;
   /** Floating-point operations for each element. */
   readonly flops: { readonly forward: number; readonly gradient: number };
-  readonly cases: readonly OpCase<NoAttributes>[];
 }
 
 /** An op that applies a function to every element: x [...], y [...]. */
-export function unaryOp({ kernel, keeps, reference, flops, cases }: Unary): TestedOp<NoAttributes> {
+export function unaryOp({ kernel, keeps, flops }: Unary): Op<NoAttributes> {
   const count = (context: SlotSpecs): number => elements(context.spec("x").shape);
   const launches = (entry: string, tensors: readonly string[], context: LaunchContext<NoAttributes>): Launch[] =>
     elementwiseLaunches(
@@ -48,11 +45,5 @@ export function unaryOp({ kernel, keeps, reference, flops, cases }: Unary): Test
       },
     ],
     flops: (context) => flops.forward * count(context),
-    reference(inputs) {
-      const x = input(inputs, "x");
-      return { y: filled(x.shape, (index) => reference(at(x, index))) };
-    },
-    cases,
-    malformed: [],
   });
 }

@@ -2,7 +2,7 @@
 import { Device, openDevice } from "../../../src/gpu/device";
 import type { VariantChoice } from "../../../src/gpu/variants";
 import type { Variant } from "../../../src/op/launch";
-import { OPS } from "../../../src/ops/index";
+import { OPS } from "../../../src/testing/ops";
 import { CaseReference } from "../../../src/testing/case-reference";
 import { runCase } from "../../../src/testing/run-case";
 
