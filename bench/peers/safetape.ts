@@ -20,17 +20,21 @@ type Attributes = Workload["attributes"];
 
 /** Records each family as one op. */
 const RECORD: Record<Family, (recorder: Recorder, values: Values, attributes: Attributes) => Value> = {
-  product: (recorder, { x, w }) => recorder.apply(linear, { x, w }, { layout: "in_out" }),
-  lora: (recorder, { x, w, a, b }, { scale = 1 }) =>
-    recorder.apply(loraLinear, { x, w, a, b }, { layout: "in_out", scale, dropout: 0, salt: 0 }),
+  product: (recorder, { x, w }) => recorder.apply(linear, { x: x!, w: w! }, { layout: "in_out" }),
+  lora: (recorder, { x, w, a, b }, { scale = 1 }) => {
+    const inputs = { x: x!, w: w!, a: a!, b: b! };
+    return recorder.apply(loraLinear, inputs, { layout: "in_out", scale, dropout: 0, salt: 0 });
+  },
   attention: (recorder, { q, k, v, mask, seed }, { heads = 1, scale = 1 }) => {
-    const options = { heads, kvHeads: heads, scale, dropout: 0, salt: 0 };
-    return recorder.apply(attention, { q, k, v, mask, seed }, options);
+    const inputs = { q: q!, k: k!, v: v!, mask: mask!, seed: seed! };
+    return recorder.apply(attention, inputs, { heads, kvHeads: heads, scale, dropout: 0, salt: 0 });
   },
   layer_norm: (recorder, { x, weight, bias }, { eps = 0 }) =>
-    recorder.apply(layerNorm, { x, weight, bias }, { eps, keep: "y" }),
-  cross_entropy: (recorder, { x, labels, normalizer }) =>
-    recorder.apply(crossEntropy, { x, labels, normalizer }, { ignored: -100, smoothing: 0 }),
+    recorder.apply(layerNorm, { x: x!, weight: weight!, bias: bias! }, { eps, keep: "y" }),
+  cross_entropy: (recorder, { x, labels, normalizer }) => {
+    const inputs = { x: x!, labels: labels!, normalizer: normalizer! };
+    return recorder.apply(crossEntropy, inputs, { ignored: -100, smoothing: 0 });
+  },
 };
 
 /** This engine. A plan runs on tensors that stay on the GPU; only `dy`, the seed of the gradients, is uploaded in every run. */

@@ -1,12 +1,13 @@
+import type { Shape } from "../base/shape";
 import type { CachedShape, CachedSites, CacheSpec, EncodedSites } from "../model/cache";
 import { cacheAppend } from "../ops/cache_append";
 import { cachedAttention } from "../ops/cached_attention";
 import type { Recorder, Value } from "../tape/tape";
 
-/** Names of an attention module's caches. */
-const cacheNames = (module: string): readonly [keys: string, values: string] => [
-  `keys of ${module}`,
-  `values of ${module}`,
+/** The caches of an attention module. */
+const cacheParameters = (recorder: Recorder, module: string, shape: Shape): readonly [keys: Value, values: Value] => [
+  recorder.parameter(`keys of ${module}`, shape),
+  recorder.parameter(`values of ${module}`, shape),
 ];
 
 /** Whether a parameter of a tape is a cache. */
@@ -29,11 +30,9 @@ export function attendCached(
     starts: recorder.input("starts", [size], "i32"),
   };
   const ring = Math.min(capacity, window + longestAddition);
-  const caches = cacheNames(module).map((name) => recorder.parameter(name, [rows, ring, kvHeads * headSize]));
-  [k, v].forEach(([x, offset], i) => {
-    recorder.record(cacheAppend, { x, cache: caches[i], ...positions }, { offset });
-  });
-  const [keys, values] = caches;
+  const [keys, values] = cacheParameters(recorder, module, [rows, ring, kvHeads * headSize]);
+  recorder.record(cacheAppend, { x: k[0], cache: keys, ...positions }, { offset: k[1] });
+  recorder.record(cacheAppend, { x: v[0], cache: values, ...positions }, { offset: v[1] });
   return recorder.apply(
     cachedAttention,
     { q, k: keys, v: values, relative, ...positions },
@@ -55,9 +54,7 @@ export function attendEncoded(
     owners: recorder.input("encoded_owners", [size, capacity], "i32"),
     starts: recorder.input("encoded_starts", [size], "i32"),
   };
-  const [keys, values] = cacheNames(module).map((name) =>
-    recorder.parameter(name, [rows, capacity, kvHeads * headSize]),
-  );
+  const [keys, values] = cacheParameters(recorder, module, [rows, capacity, kvHeads * headSize]);
   if (encoded) {
     recorder.record(cacheAppend, { x: encoded.k, cache: keys, ...positions }, { offset: 0 });
     recorder.record(cacheAppend, { x: encoded.v, cache: values, ...positions }, { offset: 0 });

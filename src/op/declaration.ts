@@ -25,12 +25,12 @@ export interface SlotSpecs {
 }
 
 /** A node of the tape, as seen when its output shapes are inferred. */
-export interface InferContext<A extends Attributes> extends SlotSpecs {
+export interface InferContext<A extends Attributes = Attributes> extends SlotSpecs {
   readonly attributes: A;
 }
 
 /** A node of the tape, as seen when its launches are built. `spec` covers inputs, outputs, temps and gradients. */
-export interface LaunchContext<A extends Attributes> extends InferContext<A> {
+export interface LaunchContext<A extends Attributes = Attributes> extends InferContext<A> {
   readonly limits: Limits;
   /** Whether to add to the target instead of overwriting it. */
   readonly accumulate: boolean;
@@ -51,6 +51,19 @@ export interface InputSlot {
   /** Whether the op writes this input in place, as optimizer steps do. Such an op has no gradients. Default false. */
   readonly mutated?: boolean;
 }
+
+/** The input slots of an op, by name. */
+export type InputSlots = Readonly<Record<string, InputSlot>>;
+
+/**
+ * A `T` for each slot of an op; those that are declared `optional: true` may be left out, or hold an `O`. Any names where the compiler
+ * does not know the slots, as in `Op` without parameters.
+ */
+export type BySlot<I extends InputSlots, T, O = T> = string extends keyof I
+  ? Readonly<Record<string, T | O>>
+  : { readonly [S in keyof I as I[S] extends { readonly optional: true } ? never : S]: T } & {
+      readonly [S in keyof I as I[S] extends { readonly optional: true } ? S : never]?: O;
+    };
 
 /** A scratch tensor that several launches of one node share. It is computed only if a launch that runs reads it. */
 export interface Temp<A extends Attributes> {
@@ -129,11 +142,11 @@ export interface MalformedCase<A extends Attributes> {
 
 /**
  * Declaration of an op. Autograd, planner, tests and benchmarks derive from it alone. Its WGSL is in `kernels/`, in the
- * file of the same name.
+ * file of the same name. `A` and `I` are the types of its attributes and slots; without them it is any op.
  */
-export interface Op<A extends Attributes = Attributes> {
+export interface Op<A extends Attributes = Attributes, I extends InputSlots = InputSlots> {
   readonly name: string;
-  readonly inputs: Readonly<Record<string, InputSlot>>;
+  readonly inputs: I;
   /** Output slots. Gradients flow through the first; the others exist for gradient rules that read them. */
   readonly outputs: readonly string[];
   /**
@@ -154,24 +167,38 @@ export interface Op<A extends Attributes = Attributes> {
   /** Floating-point operations of the forward launches. */
   flops(context: InferContext<A>): number;
   /** The forward pass in float64, in plain loops, for tests. Returns the outputs, and mutated inputs by their slots. */
-  reference?(
-    inputs: Readonly<Record<string, ReferenceTensor>>,
-    attributes: A,
-  ): Readonly<Record<string, ReferenceTensor>>;
+  reference?(inputs: BySlot<I, ReferenceTensor>, attributes: A): Readonly<Record<string, ReferenceTensor>>;
   readonly cases?: readonly OpCase<A>[];
   readonly malformed?: readonly MalformedCase<A>[];
 }
 
 /** What only tests and benches read of an op. */
-export type OpTests<A extends Attributes = Attributes> = Required<Pick<Op<A>, "reference" | "cases" | "malformed">>;
+export type OpTests<A extends Attributes = Attributes, I extends InputSlots = InputSlots> = Required<
+  Pick<Op<A, I>, "reference" | "cases" | "malformed">
+>;
 
 /** What tests and benches read of an op of this type. */
-export type TestsOf<O extends Op> = O extends Op<infer A> ? OpTests<A> : never;
+export type TestsOf<O extends Op> = O extends Op<infer A, infer I> ? OpTests<A, I> : never;
 
 /** An op with all that tests and benches read. */
 export type TestedOp<A extends Attributes = Attributes> = Op<A> & OpTests<A>;
 
-/** Returns `op`, typed by its attributes. What only tests read (`reference`, `cases`, `malformed`) may be left out. */
-export function defineOp<A extends Attributes>(op: Op<A>): Op<A> {
+/** An op where it is declared: `infer` says of which type its attributes are, `inputs` what slots there are. */
+export interface OpDeclaration<A extends Attributes, I extends InputSlots> extends Op<NoInfer<A>, I> {
+  infer(context: InferContext<A>): Readonly<Record<string, TensorSpec>>;
+  readonly overwrites?: NoInfer<keyof I & string>;
+  readonly gradients: readonly (GradientRule<NoInfer<A>> & { readonly wrt: readonly NoInfer<keyof I>[] })[];
+  readonly inverse?: Inverse<NoInfer<A>> & { readonly of: NoInfer<keyof I> };
+}
+
+/**
+ * Returns `op`, typed by its slots and attributes: where it is recorded, a misspelt or missing slot is an error of the compiler.
+ * An op with attributes says at `infer` of which type they are: `infer(context: InferContext<ScaleAttributes>)`. What only tests
+ * read (`reference`, `cases`, `malformed`) may be left out.
+ */
+export function defineOp<const I extends InputSlots, A extends Attributes>(
+  op: OpDeclaration<A, I>,
+): Op<Attributes extends A ? NoAttributes : A, I>;
+export function defineOp(op: Op): Op {
   return op;
 }

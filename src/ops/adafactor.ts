@@ -95,7 +95,7 @@ const mostChunks = ({ rows, columns }: ReturnType<typeof sizes>): number =>
  * clipping by the global norm, as in torch.optim.Adafactor. If loss or total is not finite, p, rows and columns stay as they are.
  * p, g [..., C], rows [R] for the R rows of C elements, columns [C], total [1] (sum of squares of all gradients), loss [1], hyper [4].
  */
-export const adafactor = defineOp<AdafactorAttributes>({
+export const adafactor = defineOp({
   name: "adafactor",
   inputs: {
     p: { mutated: true },
@@ -107,7 +107,7 @@ export const adafactor = defineOp<AdafactorAttributes>({
     hyper: {},
   },
   outputs: [],
-  infer(context) {
+  infer(context: Context) {
     const { rows, columns } = sizes(context);
     for (const [slot, size] of Object.entries({ rows, columns })) {
       const { shape } = context.spec(slot);

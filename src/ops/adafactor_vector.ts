@@ -17,11 +17,12 @@ const segments = (context: InferContext<AdafactorAttributes>): number =>
  * clipping by the global norm, as in torch.optim.Adafactor. If loss or total is not finite, p and v stay as they are. p, v, g [n],
  * total [1] (sum of squares of all gradients), loss [1], hyper [4].
  */
-export const adafactorVector = defineOp<AdafactorAttributes>({
+export const adafactorVector = defineOp({
   name: "adafactor_vector",
   inputs: { p: { mutated: true }, v: { mutated: true }, g: {}, total: {}, loss: {}, hyper: {} },
   outputs: [],
-  infer: (context) => checkUpdate(context, "adafactor_vector", ["v"], ADAFACTOR_HYPER_SIZE),
+  infer: (context: InferContext<AdafactorAttributes>) =>
+    checkUpdate(context, "adafactor_vector", ["v"], ADAFACTOR_HYPER_SIZE),
   temps: {
     parameter_squares: forwardTemp((context) => [segments(context)]),
     changes: forwardTemp((context) => [segments(context)]),

@@ -1,7 +1,7 @@
 import kernel from "../../kernels/adamw.wgsl";
 import { elements } from "../base/shape";
 import { defineOp } from "../op/declaration";
-import type { LaunchContext } from "../op/declaration";
+import type { InferContext, LaunchContext } from "../op/declaration";
 import type { Launch } from "../op/launch";
 import { elementwiseLaunches } from "./shared/elementwise";
 import { checkUpdate } from "./shared/parameter-update";
@@ -52,7 +52,7 @@ export const adamLaunches = (context: LaunchContext<AdamwAttributes>, isCoupled:
  * or total is not finite, p, m and v stay as they are. p, m, v, g [...] of one shape, total [1] (sum of squares of all
  * gradients), loss [1], hyper [8] by `adamwHyper`.
  */
-export const adamw = defineOp<AdamwAttributes>({
+export const adamw = defineOp({
   name: "adamw",
   inputs: {
     p: { mutated: true },
@@ -64,7 +64,7 @@ export const adamw = defineOp<AdamwAttributes>({
     hyper: {},
   },
   outputs: [],
-  infer: (context) => checkUpdate(context, "adamw", ["m", "v"], ADAMW_HYPER_SIZE),
+  infer: (context: InferContext<AdamwAttributes>) => checkUpdate(context, "adamw", ["m", "v"], ADAMW_HYPER_SIZE),
   forward: (context) => adamLaunches(context, false),
   gradients: [],
   flops: (context) => 15 * elements(context.spec("p").shape),

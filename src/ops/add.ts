@@ -2,11 +2,10 @@ import kernel from "../../kernels/add.wgsl";
 import { ShapeError } from "../base/errors";
 import { elements, formatShape, sameShape } from "../base/shape";
 import { defineOp } from "../op/declaration";
-import type { NoAttributes } from "../op/declaration";
 import { elementwiseLaunches } from "./shared/elementwise";
 
 /** y = a + b, elementwise. a, b, y [...] of one shape. */
-export const add = defineOp<NoAttributes>({
+export const add = defineOp({
   name: "add",
   inputs: { a: { gradient: true }, b: { gradient: true } },
   outputs: ["y"],

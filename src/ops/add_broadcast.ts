@@ -14,11 +14,11 @@ function sizes(context: InferContext<NoAttributes>): { count: number; rows: numb
 }
 
 /** y = a + b, where b is repeated over the leading axes of a. a [..., shape of b], b [...], y [shape of a]. */
-export const addBroadcast = defineOp<NoAttributes>({
+export const addBroadcast = defineOp({
   name: "add_broadcast",
   inputs: { a: { gradient: true }, b: { gradient: true } },
   outputs: ["y"],
-  infer(context) {
+  infer(context: InferContext<NoAttributes>) {
     const [a, b] = [context.spec("a").shape, context.spec("b").shape];
     if (!isSuffix(b, a)) {
       throw new ShapeError(

@@ -2,14 +2,13 @@ import kernel from "../../kernels/apply_mask.wgsl";
 import { ShapeError } from "../base/errors";
 import { elements, formatShape, sameShape } from "../base/shape";
 import { defineOp } from "../op/declaration";
-import type { NoAttributes } from "../op/declaration";
 import { elementwiseLaunches } from "./shared/elementwise";
 
 /**
  * x <- x mask, in place, for pruned tensors and their gradients. Where the mask is 0, x becomes 0 even if it is not
  * finite. x, mask [...] of one shape.
  */
-export const applyMask = defineOp<NoAttributes>({
+export const applyMask = defineOp({
   name: "apply_mask",
   inputs: { x: { mutated: true }, mask: {} },
   outputs: [],

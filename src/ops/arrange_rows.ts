@@ -54,11 +54,11 @@ function launches(entry: "forward" | "grad_x", context: LaunchContext<ArrangeRow
  * x [..., d] (leading axes flattened to texts * t rows), from i32 [n], back i32 [t];
  * y [texts * n / (group * joined), group, joined * d].
  */
-export const arrangeRows = defineOp<ArrangeRowsAttributes>({
+export const arrangeRows = defineOp({
   name: "arrange_rows",
   inputs: { x: { gradient: true }, from: { dtype: "i32" }, back: { dtype: "i32" } },
   outputs: ["y"],
-  infer(context) {
+  infer(context: InferContext<ArrangeRowsAttributes>) {
     const { texts, group, joined } = context.attributes;
     const { x, y, width } = sizes(context);
     const groups = (texts * y) / (group * joined);

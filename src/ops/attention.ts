@@ -73,7 +73,7 @@ export function inferAttention(op: string, context: Context): Readonly<Record<"y
  * q [b, t, heads * d], k and v [b, s, kvHeads * d] with s = t or, in
  * cross-attention, any s, mask i32 [b, s], seed u32 [b, 2]; y [b, t, heads * d], lse [b, heads, t].
  */
-export const attention = defineOp<AttentionAttributes>({
+export const attention = defineOp({
   name: "attention",
   inputs: {
     q: { gradient: true },
@@ -83,7 +83,7 @@ export const attention = defineOp<AttentionAttributes>({
     seed: { dtype: "u32" },
   },
   outputs: ["y", "lse"],
-  infer: (context) => inferAttention("attention", context),
+  infer: (context: Context) => inferAttention("attention", context),
   temps: {
     statistics: {
       reads: ["dy", "y", "lse", "seed"],

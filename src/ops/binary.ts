@@ -88,19 +88,19 @@ const flops = (context: InferContext<BinaryAttributes>): number => elements(shap
  * y = f(a, b), elementwise, of operands that are repeated as in NumPy. a, b [...], y [shape of both]. A negative number has whole
  * powers only, and no gradient with respect to the exponent.
  */
-export const binary = defineOp<BinaryAttributes>({
+export const binary = defineOp({
   name: "binary",
   inputs: { a: { gradient: true }, b: { gradient: true } },
   outputs: ["y"],
-  infer: (context) => ({ y: { shape: shapesOf(context).y, dtype: "f32" } }),
+  infer: (context: InferContext<BinaryAttributes>) => ({ y: { shape: shapesOf(context).y, dtype: "f32" } }),
   forward: forwardLaunches,
   overwrites: "a",
   gradients: (["a", "b"] as const).map((wrt) => ({
     wrt: [wrt],
-    reads: ({ kind }) => READS[kind][wrt],
+    reads: ({ kind }: BinaryAttributes) => READS[kind][wrt],
     accumulates: true,
-    launches: (context) => gradientLaunches(context, wrt),
-    flops: (context) => 2 * flops(context),
+    launches: (context: Context) => gradientLaunches(context, wrt),
+    flops: (context: InferContext<BinaryAttributes>) => 2 * flops(context),
   })),
   flops,
 });

@@ -1,6 +1,7 @@
 import { ShapeError } from "../base/errors";
 import { elements, formatShape, sameShape } from "../base/shape";
 import { defineOp } from "../op/declaration";
+import type { InferContext } from "../op/declaration";
 import { broadcastAxes, broadcastShape } from "./shared/broadcast";
 import { sumLaunches } from "./shared/sum";
 import { gatherLaunches } from "./shared/view";
@@ -10,11 +11,11 @@ export type BroadcastToAttributes = {
 };
 
 /** x, repeated as in NumPy until it has a shape. x [...], y [shape]. */
-export const broadcastTo = defineOp<BroadcastToAttributes>({
+export const broadcastTo = defineOp({
   name: "broadcast_to",
   inputs: { x: { gradient: true } },
   outputs: ["y"],
-  infer(context) {
+  infer(context: InferContext<BroadcastToAttributes>) {
     const { shape } = context.attributes;
     const x = context.spec("x").shape;
     if (!sameShape(broadcastShape("broadcast_to", { x, shape }), shape)) {

@@ -2,7 +2,7 @@ import kernel from "../../kernels/cache_append.wgsl";
 import { ShapeError } from "../base/errors";
 import { columns, formatShape, rows } from "../base/shape";
 import { defineOp } from "../op/declaration";
-import type { SlotSpecs } from "../op/declaration";
+import type { InferContext, SlotSpecs } from "../op/declaration";
 import { elementKernel, elementWorkgroups } from "../op/element";
 import { bindRows, rowRanges } from "../op/launch";
 import { cacheSizes, checkCacheBinding } from "./shared/cache";
@@ -20,11 +20,11 @@ const sizes = (context: SlotSpecs) => cacheSizes("cache_append", context, "x", "
  * cache row that holds each position of each text, -1 for a token that is dropped), starts i32 [b] (position of the first
  * token of x in each text).
  */
-export const cacheAppend = defineOp<CacheAppendAttributes>({
+export const cacheAppend = defineOp({
   name: "cache_append",
   inputs: { x: {}, cache: { mutated: true }, owners: { dtype: "i32" }, starts: { dtype: "i32" } },
   outputs: [],
-  infer(context) {
+  infer(context: InferContext<CacheAppendAttributes>) {
     const { width } = sizes(context);
     const { shape } = context.spec("x");
     if (context.attributes.offset + width <= columns(shape)) return {};

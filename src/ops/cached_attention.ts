@@ -3,7 +3,7 @@ import tablePart from "../../kernels/lib/relative_table.wgsl";
 import { ShapeError } from "../base/errors";
 import { columns, formatShape, sameShape } from "../base/shape";
 import { defineOp } from "../op/declaration";
-import type { SlotSpecs } from "../op/declaration";
+import type { InferContext, SlotSpecs } from "../op/declaration";
 import type { Kernel } from "../op/kernel";
 import { bindRows, rowRanges } from "../op/launch";
 import { cacheSizes, checkCacheBinding } from "./shared/cache";
@@ -38,11 +38,11 @@ const sizes = (context: SlotSpecs) => cacheSizes("cached_attention", context, "q
  * [entries, heads] (numbers that are added to the capped scores, as in `attention`: entry i - j + (entries - 1) / 2 is that of
  * positions i and j); y [b, t, heads * d].
  */
-export const cachedAttention = defineOp<CachedAttentionAttributes>({
+export const cachedAttention = defineOp({
   name: "cached_attention",
   inputs: { q: {}, k: {}, v: {}, owners: { dtype: "i32" }, starts: { dtype: "i32" }, relative: { optional: true } },
   outputs: ["y"],
-  infer(context) {
+  infer(context: InferContext<CachedAttentionAttributes>) {
     const { heads, kvHeads } = context.attributes;
     const { width } = sizes(context);
     const [q, k, v] = [context.spec("q").shape, context.spec("k").shape, context.spec("v").shape];

@@ -98,11 +98,11 @@ function productLaunches(context: Context): Launch[] {
  * Rows whose mask is 0 are ignored. Columns are centred over the other rows if `center`. x, y [..., d], mask i32 [...];
  * sums [3, tiles].
  */
-export const cka = defineOp<CkaAttributes>({
+export const cka = defineOp({
   name: "cka",
   inputs: { x: {}, y: {}, mask: { dtype: "i32" } },
   outputs: ["sums"],
-  infer(context) {
+  infer(context: InferContext<CkaAttributes>) {
     const [x, y, mask] = [context.spec("x").shape, context.spec("y").shape, context.spec("mask").shape];
     if (x.length < 2 || !sameShape(x, y) || elements(mask) !== rows(x)) {
       throw new ShapeError(

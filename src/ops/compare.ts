@@ -1,6 +1,7 @@
 import kernel from "../../kernels/broadcast.wgsl";
 import { elements } from "../base/shape";
 import { defineOp } from "../op/declaration";
+import type { InferContext } from "../op/declaration";
 import { broadcastAxes, broadcastShape } from "./shared/broadcast";
 import { stridedLaunches } from "./shared/strided";
 
@@ -12,11 +13,11 @@ export type CompareAttributes = {
 };
 
 /** 1 where a comparison holds, else 0, of operands that are repeated as in NumPy. a, b [...], y i32 [shape of both]. */
-export const compare = defineOp<CompareAttributes>({
+export const compare = defineOp({
   name: "compare",
   inputs: { a: {}, b: {} },
   outputs: ["y"],
-  infer: (context) => ({
+  infer: (context: InferContext<CompareAttributes>) => ({
     y: {
       shape: broadcastShape(context.attributes.kind, { a: context.spec("a").shape, b: context.spec("b").shape }),
       dtype: "i32",

@@ -2,7 +2,7 @@ import { ShapeError } from "../base/errors";
 import { elements, formatShape, sameShape } from "../base/shape";
 import type { Shape } from "../base/shape";
 import { defineOp } from "../op/declaration";
-import type { InferContext, InputSlot } from "../op/declaration";
+import type { InferContext, InputSlot, LaunchContext } from "../op/declaration";
 import { checkRank, stridesOf } from "./shared/strided";
 import { gatherLaunches, scatterLaunches } from "./shared/view";
 import type { View } from "./shared/view";
@@ -43,11 +43,11 @@ const slots: Record<string, InputSlot> = Object.fromEntries(
 );
 
 /** Tensors one after the other along an axis. x0, x1, ... [..., n, ...], y [..., sum of n, ...]. */
-export const concat = defineOp<ConcatAttributes>({
+export const concat = defineOp({
   name: "concat",
   inputs: slots,
   outputs: ["y"],
-  infer(context) {
+  infer(context: Context) {
     const { axis } = context.attributes;
     const shapes = bound(context).map((slot) => context.spec(slot).shape);
     const [first] = shapes;
@@ -71,7 +71,8 @@ export const concat = defineOp<ConcatAttributes>({
     wrt: [slot],
     reads: () => [],
     accumulates: true,
-    launches: (context) => gatherLaunches({ packed: `d${slot}`, viewed: "dy", ...viewOf(context, slot) }, context),
+    launches: (context: LaunchContext<ConcatAttributes>) =>
+      gatherLaunches({ packed: `d${slot}`, viewed: "dy", ...viewOf(context, slot) }, context),
   })),
   flops: () => 0,
 });

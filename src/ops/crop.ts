@@ -2,7 +2,7 @@ import kernel from "../../kernels/crop.wgsl";
 import { ShapeError } from "../base/errors";
 import { columns, elements, formatShape, rows } from "../base/shape";
 import { defineOp } from "../op/declaration";
-import type { LaunchContext } from "../op/declaration";
+import type { InferContext, LaunchContext } from "../op/declaration";
 import { elementKernel, elementWorkgroups } from "../op/element";
 import type { Launch } from "../op/launch";
 
@@ -46,11 +46,11 @@ function launches(
  * The first rows and columns of a matrix. VeRA cuts its shared matrices to the size of each projection.
  * x [m, n], y [rows, columns].
  */
-export const crop = defineOp<CropAttributes>({
+export const crop = defineOp({
   name: "crop",
   inputs: { x: { gradient: true } },
   outputs: ["y"],
-  infer(context) {
+  infer(context: InferContext<CropAttributes>) {
     const { shape } = context.spec("x");
     const { rows: height, columns: width } = context.attributes;
     if (shape.length !== 2 || height < 1 || width < 1 || height > rows(shape) || width > columns(shape)) {

@@ -1,7 +1,7 @@
 import { ShapeError } from "../base/errors";
 import { columns, elements, formatShape, rows } from "../base/shape";
 import { defineOp } from "../op/declaration";
-import type { LaunchContext } from "../op/declaration";
+import type { InferContext, LaunchContext } from "../op/declaration";
 import type { Launch } from "../op/launch";
 import { rowLossLaunches, totalLaunch } from "./shared/row-loss";
 import type { RowLossAttributes, RowSlots } from "./shared/row-loss";
@@ -21,11 +21,11 @@ function launches(entry: string, context: LaunchContext<RowLossAttributes>, slot
  * Mean cross-entropy of the rows whose label is not ignored. lse is the log-sum-exp of each row. x [..., classes]
  * (logits), labels i32 [...], normalizer f32 [1] = 1 / (number of labels that are not ignored); loss [1], lse [rows].
  */
-export const crossEntropy = defineOp<RowLossAttributes>({
+export const crossEntropy = defineOp({
   name: "cross_entropy",
   inputs: { x: { gradient: true }, labels: { dtype: "i32" }, normalizer: {} },
   outputs: ["loss", "lse"],
-  infer(context) {
+  infer(context: InferContext<RowLossAttributes>) {
     const x = context.spec("x").shape;
     const labels = context.spec("labels").shape;
     if (x.length < 2 || elements(labels) !== rows(x)) {

@@ -44,11 +44,11 @@ function launches(entry: string, tensors: readonly string[], context: LaunchCont
  * Dropout, which divides the kept elements by 1 - probability. The mask is not stored: the gradient recomputes it.
  * x [texts * ...], seed u32 [texts, 2], y [shape of x].
  */
-export const dropout = defineOp<DropoutAttributes>({
+export const dropout = defineOp({
   name: "dropout",
   inputs: { x: { gradient: true }, seed: { dtype: "u32" } },
   outputs: ["y"],
-  infer(context) {
+  infer(context: InferContext<DropoutAttributes>) {
     const { probability } = context.attributes;
     if (!(probability >= 0 && probability < 1)) {
       throw new ConfigError(

@@ -92,11 +92,11 @@ function zeroLaunches(context: Context): Launch[] {
  * Rows of a table, selected by their indices; zeros for an index outside the table. table [..., d] (leading axes
  * flattened), ids i32 [...]; y [shape of ids, d].
  */
-export const embedding = defineOp<NoAttributes>({
+export const embedding = defineOp({
   name: "embedding",
   inputs: { table: { gradient: true, formats: FORMATS }, ids: { dtype: "i32" } },
   outputs: ["y"],
-  infer(context) {
+  infer(context: InferContext<NoAttributes>) {
     const table = context.spec("table").shape;
     if (table.length < 2) {
       throw new ShapeError(

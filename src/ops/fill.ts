@@ -1,6 +1,7 @@
 import { ConfigError, ShapeError } from "../base/errors";
 import { elements, formatShape } from "../base/shape";
 import { defineOp } from "../op/declaration";
+import type { InferContext } from "../op/declaration";
 import { fillLaunches } from "./shared/fill";
 
 export type FillAttributes = {
@@ -9,11 +10,11 @@ export type FillAttributes = {
 };
 
 /** A tensor of one number. y [shape]. */
-export const fill = defineOp<FillAttributes>({
+export const fill = defineOp({
   name: "fill",
   inputs: {},
   outputs: ["y"],
-  infer(context) {
+  infer(context: InferContext<FillAttributes>) {
     const { shape, value } = context.attributes;
     if (shape.some((size) => !Number.isInteger(size) || size < 1)) {
       throw new ShapeError(`fill: ${formatShape(shape)} is no shape.`, "Pass whole sizes of at least 1.");

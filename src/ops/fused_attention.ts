@@ -35,11 +35,11 @@ const layout = (context: InferContext<AttentionAttributes>): AttentionLayout =>
  * qkv [b, t, 3 * heads * d] in the order q | k | v, mask i32 [b, t], seed u32 [b, 2]; y [b, t, heads * d],
  * lse [b, heads, t].
  */
-export const fusedAttention = defineOp<AttentionAttributes>({
+export const fusedAttention = defineOp({
   name: "fused_attention",
   inputs: { qkv: { gradient: true }, mask: { dtype: "i32" }, seed: { dtype: "u32" } },
   outputs: ["y", "lse"],
-  infer(context) {
+  infer(context: InferContext<AttentionAttributes>) {
     const { heads, kvHeads } = context.attributes;
     const qkv = context.spec("qkv").shape;
     const [batch = 0, time = 0, row = 0] = qkv;

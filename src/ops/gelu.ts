@@ -1,7 +1,7 @@
 import kernel from "../../kernels/gelu.wgsl";
 import { elements } from "../base/shape";
 import { defineOp } from "../op/declaration";
-import type { LaunchContext } from "../op/declaration";
+import type { InferContext, LaunchContext } from "../op/declaration";
 import type { Launch } from "../op/launch";
 import { accumulateParam, elementwiseLaunches } from "./shared/elementwise";
 
@@ -24,11 +24,11 @@ function launches(entry: string, tensors: readonly string[], context: LaunchCont
 }
 
 /** Gaussian error linear unit (Hendrycks and Gimpel 2016). x [...], y [...]. */
-export const gelu = defineOp<GeluAttributes>({
+export const gelu = defineOp({
   name: "gelu",
   inputs: { x: { gradient: true } },
   outputs: ["y"],
-  infer: (context) => ({ y: { shape: context.spec("x").shape, dtype: "f32" } }),
+  infer: (context: InferContext<GeluAttributes>) => ({ y: { shape: context.spec("x").shape, dtype: "f32" } }),
   forward: (context) =>
     context.inPlace ? launches("forward_in_place", ["y"], context) : launches("forward", ["x", "y"], context),
   overwrites: "x",

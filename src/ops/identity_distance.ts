@@ -2,7 +2,7 @@ import kernel from "../../kernels/identity_distance.wgsl";
 import { ShapeError } from "../base/errors";
 import { elements, formatShape } from "../base/shape";
 import { defineOp } from "../op/declaration";
-import type { LaunchContext, NoAttributes } from "../op/declaration";
+import type { InferContext, LaunchContext, NoAttributes } from "../op/declaration";
 import { elementKernel, elementWorkgroups } from "../op/element";
 import type { Launch } from "../op/launch";
 import { accumulateParam } from "./shared/elementwise";
@@ -24,11 +24,11 @@ function launch(entry: "forward" | "grad_x", slots: readonly string[], context: 
  * y = ||x - I|| in the Frobenius norm: for a Gram matrix x = P P^T, how far the rows of P are from orthonormal
  * (AdaLoRA, Zhang et al. 2023). x [r, r], y [1].
  */
-export const identityDistance = defineOp<NoAttributes>({
+export const identityDistance = defineOp({
   name: "identity_distance",
   inputs: { x: { gradient: true } },
   outputs: ["y"],
-  infer(context) {
+  infer(context: InferContext<NoAttributes>) {
     const { shape } = context.spec("x");
     if (shape.length !== 2 || shape[0] !== shape[1]) {
       throw new ShapeError(`identity_distance: x ${formatShape(shape)} is not square.`, "Pass a matrix [r, r].");

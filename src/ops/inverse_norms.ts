@@ -36,11 +36,11 @@ function sizes(context: Context): { outputs: number; inputs: number; rank: numbe
  * constant of the backward pass). The sum is not formed. w [out, in] (more axes are flattened) or [in, out] by `layout`, a
  * [r, in], b [out, r]; y [out].
  */
-export const inverseNorms = defineOp<InverseNormsAttributes>({
+export const inverseNorms = defineOp({
   name: "inverse_norms",
   inputs: { w: { formats: WEIGHT_FORMATS }, a: {}, b: {} },
   outputs: ["y"],
-  infer(context) {
+  infer(context: Context) {
     const { outputs, inputs, rank } = sizes(context);
     for (const [slot, expected] of Object.entries({ a: [rank, inputs], b: [outputs, rank] })) {
       const { shape } = context.spec(slot);

@@ -94,11 +94,11 @@ function partialSums(context: Context, keep: "y" | "x"): Launch[] {
  * Layer normalisation (Ba et al. 2016) over the last axis, with the biased variance. rstd is 1 / standard deviation of
  * each row. x [..., d], weight [d], bias [d]; y [..., d], rstd [rows].
  */
-export const layerNorm = defineOp<LayerNormAttributes>({
+export const layerNorm = defineOp({
   name: "layer_norm",
   inputs: { x: { gradient: true }, weight: { gradient: true }, bias: { gradient: true } },
   outputs: ["y", "rstd"],
-  infer(context) {
+  infer(context: InferContext<LayerNormAttributes>) {
     const [x, weight, bias] = [context.spec("x").shape, context.spec("weight").shape, context.spec("bias").shape];
     if (x.length === 0 || !sameShape(weight, [columns(x)]) || !sameShape(bias, weight)) {
       throw new ShapeError(

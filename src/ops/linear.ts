@@ -63,7 +63,7 @@ export function weightGradient(context: LaunchContext<LinearAttributes>): Launch
  * y = x W + bias. x [..., in], w [out, in] or [in, out] by `layout`, bias [out], y [..., out]. In layout `out_in`, w
  * may have more axes, which are flattened to [out, in], as the weight of a convolution over patches.
  */
-export const linear = defineOp<LinearAttributes>({
+export const linear = defineOp({
   name: "linear",
   inputs: {
     x: { gradient: true },
@@ -71,7 +71,7 @@ export const linear = defineOp<LinearAttributes>({
     bias: { gradient: true, optional: true },
   },
   outputs: ["y"],
-  infer(context) {
+  infer(context: InferContext<LinearAttributes>) {
     checkLinear(context);
     const x = context.spec("x").shape;
     return { y: { shape: [...x.slice(0, -1), linearSizes(context).out], dtype: "f32" } };

@@ -111,7 +111,7 @@ function chunkLaunches(context: LaunchContext<LinearCrossEntropyAttributes>, fir
  * labels i32 [...], normalizer f32 [1] = 1 / (number of labels that are not ignored); loss [1], slope [..., d] (the
  * derivative of loss by x).
  */
-export const linearCrossEntropy = defineOp<LinearCrossEntropyAttributes>({
+export const linearCrossEntropy = defineOp({
   name: "linear_cross_entropy",
   inputs: {
     x: { gradient: true },
@@ -121,7 +121,7 @@ export const linearCrossEntropy = defineOp<LinearCrossEntropyAttributes>({
     normalizer: {},
   },
   outputs: ["loss", "slope"],
-  infer(context) {
+  infer(context: Context) {
     const [x, w] = [context.spec("x").shape, context.spec("w").shape];
     const labels = context.spec("labels").shape;
     if (x.length < 2 || w.length !== 2 || columns(x) !== w[1] || elements(labels) !== rows(x)) {

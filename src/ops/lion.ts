@@ -1,6 +1,7 @@
 import kernel from "../../kernels/lion.wgsl";
 import { elements } from "../base/shape";
 import { defineOp } from "../op/declaration";
+import type { InferContext } from "../op/declaration";
 import { elementwiseLaunches } from "./shared/elementwise";
 import { checkUpdate } from "./shared/parameter-update";
 
@@ -17,11 +18,11 @@ export const LION_HYPER_SIZE = 4;
  * the direction of a mean of gradient and momentum. If loss or total is not finite, p and m stay as they are. p, m, g [...] of one
  * shape, total [1] (sum of squares of all gradients), loss [1], hyper [4].
  */
-export const lion = defineOp<LionAttributes>({
+export const lion = defineOp({
   name: "lion",
   inputs: { p: { mutated: true }, m: { mutated: true }, g: {}, total: {}, loss: {}, hyper: {} },
   outputs: [],
-  infer: (context) => checkUpdate(context, "lion", ["m"], LION_HYPER_SIZE),
+  infer: (context: InferContext<LionAttributes>) => checkUpdate(context, "lion", ["m"], LION_HYPER_SIZE),
   forward: (context) =>
     elementwiseLaunches(
       {

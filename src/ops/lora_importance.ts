@@ -33,11 +33,11 @@ const count = (context: Context): number => {
  * al. 2023): the sum of |(dB A + B dA - dB dA) (w + scale B A)| over the other axis. w [out, in] or [in, out], a and da
  * [r, in], b and db [out, r]; y [out] or [in].
  */
-export const loraImportance = defineOp<LoraImportanceAttributes>({
+export const loraImportance = defineOp({
   name: "lora_importance",
   inputs: { w: {}, a: {}, b: {}, da: {}, db: {} },
   outputs: ["y"],
-  infer(context) {
+  infer(context: Context) {
     const { inputs, outputs, rank } = sizes(context);
     const expectedShapes = { a: [rank, inputs], da: [rank, inputs], b: [outputs, rank], db: [outputs, rank] };
     for (const [slot, expected] of Object.entries(expectedShapes)) {

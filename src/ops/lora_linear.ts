@@ -57,7 +57,7 @@ function downLaunches(context: LaunchContext<LoraLinearAttributes>) {
  * x [..., in], w as in `linear`, bias [out], a [r, in], b [out, r], seed u32 [texts, 2] if there is dropout;
  * y [..., out], z [rows, r].
  */
-export const loraLinear = defineOp<LoraLinearAttributes>({
+export const loraLinear = defineOp({
   name: "lora_linear",
   inputs: {
     x: { gradient: true },
@@ -68,7 +68,7 @@ export const loraLinear = defineOp<LoraLinearAttributes>({
     seed: { dtype: "u32", optional: true },
   },
   outputs: ["y", "z"],
-  infer(context) {
+  infer(context: Context) {
     checkLinear(context);
     const size = linearSizes(context);
     const a = context.spec("a").shape;

@@ -192,11 +192,11 @@ const flops = (context: InferContext<MatmulAttributes>): number => {
  * Products of matrices, y = a b. a [..., m, k] (or [..., k, m]), b [..., k, n] (or [..., n, k]), y [..., m, n]; the axes before the
  * matrices are repeated as in NumPy.
  */
-export const matmul = defineOp<MatmulAttributes>({
+export const matmul = defineOp({
   name: "matmul",
   inputs: { a: { gradient: true }, b: { gradient: true } },
   outputs: ["y"],
-  infer(context) {
+  infer(context: InferContext<MatmulAttributes>) {
     const { batch, m, n } = contextSizes(context);
     return { y: { shape: [...batch, m, n], dtype: "f32" } };
   },

@@ -35,11 +35,11 @@ function gradientLaunches(context: LaunchContext<AxesAttributes>): Launch[] {
  * Maxima over axes, and where they are. x [...], y [x without the axes, or with 1 in their places], index i32 [as y]: the first
  * place of the maximum among the elements of the axes, in row-major order; all of the gradient goes there.
  */
-export const max = defineOp<AxesAttributes>({
+export const max = defineOp({
   name: "max",
   inputs: { x: { gradient: true } },
   outputs: ["y", "index"],
-  infer(context) {
+  infer(context: InferContext<AxesAttributes>) {
     const { shape } = context.spec("x");
     checkAxes("max", shape, context.attributes);
     const reduced = reducedShape(shape, context.attributes);

@@ -1,12 +1,12 @@
 import kernel from "../../kernels/mean_absolute.wgsl";
 import { elements } from "../base/shape";
 import { defineOp } from "../op/declaration";
-import type { LaunchContext, NoAttributes } from "../op/declaration";
+import type { LaunchContext } from "../op/declaration";
 import { elementKernel, elementWorkgroups } from "../op/element";
 import type { Launch } from "../op/launch";
 import { accumulateParam } from "./shared/elementwise";
 
-function launch(entry: "forward" | "grad_x", slots: readonly string[], context: LaunchContext<NoAttributes>): Launch {
+function launch(entry: "forward" | "grad_x", slots: readonly string[], context: LaunchContext): Launch {
   const count = elements(context.spec("x").shape);
   const element = elementKernel(kernel, [count]);
   return {
@@ -19,7 +19,7 @@ function launch(entry: "forward" | "grad_x", slots: readonly string[], context: 
 }
 
 /** y = mean of |x|, an L1 penalty. x [...], y [1]. */
-export const meanAbsolute = defineOp<NoAttributes>({
+export const meanAbsolute = defineOp({
   name: "mean_absolute",
   inputs: { x: { gradient: true } },
   outputs: ["y"],

@@ -43,7 +43,7 @@ function gradientLaunches(context: Context): Launch[] {
  * Mean of (prediction - targets)^2 over the rows whose mask is not 0. prediction [n] or [n, 1], targets [n], mask i32
  * [n], normalizer f32 [1] = 1 / (number of rows whose mask is not 0); loss [1].
  */
-export const meanSquaredError = defineOp<NoAttributes>({
+export const meanSquaredError = defineOp({
   name: "mean_squared_error",
   inputs: { prediction: { gradient: true }, targets: {}, mask: { dtype: "i32" }, normalizer: {} },
   outputs: ["loss"],

@@ -2,7 +2,7 @@ import kernel from "../../kernels/mul.wgsl";
 import { ShapeError } from "../base/errors";
 import { elements, formatShape, sameShape } from "../base/shape";
 import { defineOp } from "../op/declaration";
-import type { LaunchContext, NoAttributes } from "../op/declaration";
+import type { InferContext, LaunchContext, NoAttributes } from "../op/declaration";
 import type { Launch } from "../op/launch";
 import { accumulateParam, elementwiseLaunches } from "./shared/elementwise";
 
@@ -12,11 +12,11 @@ function launches(entry: string, tensors: readonly string[], context: LaunchCont
 }
 
 /** y = a b, elementwise. a, b, y [...] of one shape. */
-export const mul = defineOp<NoAttributes>({
+export const mul = defineOp({
   name: "mul",
   inputs: { a: { gradient: true }, b: { gradient: true } },
   outputs: ["y"],
-  infer(context) {
+  infer(context: InferContext<NoAttributes>) {
     const [a, b] = [context.spec("a").shape, context.spec("b").shape];
     if (!sameShape(a, b)) {
       throw new ShapeError(

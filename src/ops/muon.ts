@@ -1,5 +1,6 @@
 import { elements } from "../base/shape";
 import { defineOp } from "../op/declaration";
+import type { InferContext } from "../op/declaration";
 import { ADAMW_HYPER_SIZE } from "./adamw";
 import { muonLaunches } from "./shared/muon";
 import { checkUpdate } from "./shared/parameter-update";
@@ -16,11 +17,11 @@ export type MuonAttributes = {
  * If loss or total is not finite, p stays as it is. p, g [...] of one shape, total [1] (sum of squares of all gradients), loss [1],
  * hyper [8] by `adamwHyper`.
  */
-export const muon = defineOp<MuonAttributes>({
+export const muon = defineOp({
   name: "muon",
   inputs: { p: { mutated: true }, g: {}, total: {}, loss: {}, hyper: {} },
   outputs: [],
-  infer: (context) => checkUpdate(context, "muon", [], ADAMW_HYPER_SIZE),
+  infer: (context: InferContext<MuonAttributes>) => checkUpdate(context, "muon", [], ADAMW_HYPER_SIZE),
   forward(context) {
     const { weightDecay, scale } = context.attributes;
     const launches = muonLaunches(

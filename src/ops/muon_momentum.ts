@@ -1,6 +1,7 @@
 import { ShapeError } from "../base/errors";
 import { elements, formatShape, sameShape } from "../base/shape";
 import { defineOp } from "../op/declaration";
+import type { InferContext } from "../op/declaration";
 import { ADAMW_HYPER_SIZE } from "./adamw";
 import { muonLaunches } from "./shared/muon";
 import { checkJudged } from "./shared/parameter-update";
@@ -17,11 +18,11 @@ export type MuonMomentumAttributes = {
  * and u is m, or g + momentum (m - g) with Nesterov's. If loss or total is not finite, m stays as it is and u is 0. m, g, u [...] of
  * one shape, total [1] (sum of squares of all gradients), loss [1], hyper [8] by `adamwHyper`.
  */
-export const muonMomentum = defineOp<MuonMomentumAttributes>({
+export const muonMomentum = defineOp({
   name: "muon_momentum",
   inputs: { m: { mutated: true }, g: {}, total: {}, loss: {}, hyper: {} },
   outputs: ["u"],
-  infer(context) {
+  infer(context: InferContext<MuonMomentumAttributes>) {
     const [m, g] = [context.spec("m").shape, context.spec("g").shape];
     if (!sameShape(m, g)) {
       throw new ShapeError(

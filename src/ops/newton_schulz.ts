@@ -74,11 +74,11 @@ const temp = (shape: (size: Sizes) => readonly number[]): Temp<NoAttributes> => 
  * x <- 3.4445 x - 4.775 (x x^T) x + 2.0315 (x x^T)^2 x from x / (|x| + 1e-7), as Muon does (Jordan et al. 2024,
  * https://kellerjordan.github.io/posts/muon). x, y [rows, columns], squares [1] (sum of squares of x).
  */
-export const newtonSchulz = defineOp<NoAttributes>({
+export const newtonSchulz = defineOp({
   name: "newton_schulz",
   inputs: { x: {}, squares: {} },
   outputs: ["y"],
-  infer(context) {
+  infer(context: Context) {
     const [x, squares] = [context.spec("x").shape, context.spec("squares").shape];
     if (x.length !== 2 || elements(squares) !== 1) {
       throw new ShapeError(

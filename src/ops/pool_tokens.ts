@@ -49,11 +49,11 @@ function launches(entry: string, from: "x" | "dy", to: "y" | "dx", context: Cont
  * Weighted sums over the tokens of each text, for heads that read a mean: y[b, p] = sum_t weights[b, p, t] x[b, t]. x [b, t, d],
  * weights [b, p, t], or [p, t] for all texts; y [b, p * d].
  */
-export const poolTokens = defineOp<NoAttributes>({
+export const poolTokens = defineOp({
   name: "pool_tokens",
   inputs: { x: { gradient: true }, weights: {} },
   outputs: ["y"],
-  infer(context) {
+  infer(context: InferContext<NoAttributes>) {
     const [x, weights] = [context.spec("x").shape, context.spec("weights").shape];
     const [b = 0, t = 0, d = 0] = x;
     const isOfTexts = weights.length === 2 || (weights.length === 3 && weights[0] === b);

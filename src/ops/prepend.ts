@@ -51,11 +51,11 @@ function launches(
  * Puts the same n rows in front of each text: the virtual tokens of prompt tuning, or the class token of an image.
  * head [..., d] (leading axes flattened to n rows), x [b, t, d]; y [b, n + t, d].
  */
-export const prepend = defineOp<NoAttributes>({
+export const prepend = defineOp({
   name: "prepend",
   inputs: { head: { gradient: true }, x: { gradient: true } },
   outputs: ["y"],
-  infer(context) {
+  infer(context: InferContext<NoAttributes>) {
     const [head, x] = [context.spec("head").shape, context.spec("x").shape];
     const [b = 0, t = 0, d = 0] = x;
     if (x.length !== 3 || head.length === 0 || columns(head) !== d) {

@@ -2,11 +2,10 @@ import kernel from "../../kernels/product_mean.wgsl";
 import { ShapeError } from "../base/errors";
 import { elements, formatShape, sameShape } from "../base/shape";
 import { defineOp } from "../op/declaration";
-import type { NoAttributes } from "../op/declaration";
 import { elementKernel } from "../op/element";
 
 /** y = mean of a b, as in AFLoRA's score of a tensor. a, b [...] of one shape, y [1]. */
-export const productMean = defineOp<NoAttributes>({
+export const productMean = defineOp({
   name: "product_mean",
   inputs: { a: {}, b: {} },
   outputs: ["y"],

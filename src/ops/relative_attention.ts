@@ -57,11 +57,11 @@ const launches =
  * relative [entries, 2, heads * d] is a key pk and a query pq, and scores are scale * (q k + q pk + k pq), then capped
  * (DeBERTa). Other inputs and outputs are those of `attention`.
  */
-export const relativeAttention = defineOp<RelativeAttentionAttributes>({
+export const relativeAttention = defineOp({
   name: "relative_attention",
   inputs: { ...attention.inputs, relative: { gradient: true } },
   outputs: attention.outputs,
-  infer(context) {
+  infer(context: Context) {
     const inferred = inferAttention("relative_attention", context);
     const { time, keys, head } = separateLayout(context);
     const { heads, form, columns = time } = context.attributes;

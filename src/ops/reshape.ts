@@ -2,17 +2,18 @@ import { ShapeError } from "../base/errors";
 import { elements, formatShape } from "../base/shape";
 import { accumulateLaunches } from "../op/accumulate";
 import { defineOp } from "../op/declaration";
+import type { InferContext } from "../op/declaration";
 
 export type ReshapeAttributes = {
   readonly shape: readonly number[];
 };
 
 /** The same elements in another shape. x [...], y [shape]. It costs nothing where nothing else reads x. */
-export const reshape = defineOp<ReshapeAttributes>({
+export const reshape = defineOp({
   name: "reshape",
   inputs: { x: { gradient: true } },
   outputs: ["y"],
-  infer(context) {
+  infer(context: InferContext<ReshapeAttributes>) {
     const { shape } = context.attributes;
     const x = context.spec("x").shape;
     if (shape.some((size) => !Number.isInteger(size) || size < 1) || elements(shape) !== elements(x)) {

@@ -85,11 +85,11 @@ function partialSums(context: Context, keep: "y" | "x"): Launch[] {
  * parts of the weight's size (queries and keys of a head, as in Qwen 3). rstd is 1 / root mean square of each row, or part
  * of a row. x [..., groups * d], weight [d]; y [shape of x], rstd [rows * groups].
  */
-export const rmsNorm = defineOp<RmsNormAttributes>({
+export const rmsNorm = defineOp({
   name: "rms_norm",
   inputs: { x: { gradient: true }, weight: { gradient: true } },
   outputs: ["y", "rstd"],
-  infer(context) {
+  infer(context: InferContext<RmsNormAttributes>) {
     const [x, weight] = [context.spec("x").shape, context.spec("weight").shape];
     if (x.length === 0 || weight.length !== 1 || columns(x) % columns(weight) !== 0) {
       throw new ShapeError(

@@ -67,11 +67,11 @@ function launches(entry: string, tensors: readonly string[], context: LaunchCont
  * Face's LLaMA; elements from 2 h on stay as they are. x [b, t, heads * d], table [t, 2, h] of cosines and sines, or
  * [b * t, 2, h] if positions differ between texts, with 2 h <= d; y [shape of x].
  */
-export const rope = defineOp<RopeAttributes>({
+export const rope = defineOp({
   name: "rope",
   inputs: { x: { gradient: true }, table: {} },
   outputs: ["y"],
-  infer(context) {
+  infer(context: InferContext<RopeAttributes>) {
     const { shape } = context.spec("x");
     const table = context.spec("table").shape;
     const { half, head, length, rows: rowCount } = sizes(context);

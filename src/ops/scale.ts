@@ -1,7 +1,7 @@
 import kernel from "../../kernels/scale.wgsl";
 import { elements } from "../base/shape";
 import { defineOp } from "../op/declaration";
-import type { LaunchContext } from "../op/declaration";
+import type { InferContext, LaunchContext } from "../op/declaration";
 import type { Launch } from "../op/launch";
 import { accumulateParam, elementwiseLaunches } from "./shared/elementwise";
 
@@ -16,11 +16,11 @@ function launches(entry: string, tensors: readonly string[], context: LaunchCont
 }
 
 /** y = factor x, elementwise. x [...], y [...]. */
-export const scale = defineOp<ScaleAttributes>({
+export const scale = defineOp({
   name: "scale",
   inputs: { x: { gradient: true } },
   outputs: ["y"],
-  infer: (context) => ({ y: { shape: context.spec("x").shape, dtype: "f32" } }),
+  infer: (context: InferContext<ScaleAttributes>) => ({ y: { shape: context.spec("x").shape, dtype: "f32" } }),
   forward: (context) =>
     context.inPlace ? launches("forward_in_place", ["y"], context) : launches("forward", ["x", "y"], context),
   overwrites: "x",

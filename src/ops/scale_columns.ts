@@ -2,7 +2,7 @@ import kernel from "../../kernels/scale_columns.wgsl";
 import { ShapeError } from "../base/errors";
 import { columns, elements, formatShape, rows } from "../base/shape";
 import { defineOp } from "../op/declaration";
-import type { LaunchContext, NoAttributes } from "../op/declaration";
+import type { InferContext, LaunchContext, NoAttributes } from "../op/declaration";
 import type { Launch } from "../op/launch";
 import { columnSumLaunches } from "./shared/column-sum";
 import { accumulateParam, elementwiseLaunches } from "./shared/elementwise";
@@ -28,11 +28,11 @@ function launches(entry: string, tensors: readonly string[], context: Context): 
 }
 
 /** y = a b, with one factor for each column, as in (IA)^3 and VeRA. a [..., d], b [d] or any shape of d elements, y [..., d]. */
-export const scaleColumns = defineOp<NoAttributes>({
+export const scaleColumns = defineOp({
   name: "scale_columns",
   inputs: { a: { gradient: true }, b: { gradient: true } },
   outputs: ["y"],
-  infer(context) {
+  infer(context: InferContext<NoAttributes>) {
     const [a, b] = [context.spec("a").shape, context.spec("b").shape];
     if (a.length === 0 || elements(b) !== columns(a)) {
       throw new ShapeError(

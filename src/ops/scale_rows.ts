@@ -2,7 +2,7 @@ import kernel from "../../kernels/scale_rows.wgsl";
 import { ShapeError } from "../base/errors";
 import { columns, elements, formatShape, rows } from "../base/shape";
 import { defineOp } from "../op/declaration";
-import type { LaunchContext, NoAttributes } from "../op/declaration";
+import type { InferContext, LaunchContext, NoAttributes } from "../op/declaration";
 import { elementKernel, elementWorkgroups } from "../op/element";
 import type { ElementKernel } from "../op/element";
 import { bindRows, rowRanges } from "../op/launch";
@@ -54,11 +54,11 @@ function elementLaunches(entry: string, tables: readonly string[], context: Cont
  * y = a b, with one factor for each row, as in VeRA and AFLoRA. a [..., d], b [rows of a] or any shape of
  * as many elements, y [..., d].
  */
-export const scaleRows = defineOp<NoAttributes>({
+export const scaleRows = defineOp({
   name: "scale_rows",
   inputs: { a: { gradient: true }, b: { gradient: true } },
   outputs: ["y"],
-  infer(context) {
+  infer(context: InferContext<NoAttributes>) {
     const [a, b] = [context.spec("a").shape, context.spec("b").shape];
     if (a.length === 0 || elements(b) !== rows(a)) {
       throw new ShapeError(

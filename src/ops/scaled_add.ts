@@ -2,7 +2,7 @@ import kernel from "../../kernels/scaled_add.wgsl";
 import { ShapeError } from "../base/errors";
 import { elements, formatShape, sameShape } from "../base/shape";
 import { defineOp } from "../op/declaration";
-import type { LaunchContext } from "../op/declaration";
+import type { InferContext, LaunchContext } from "../op/declaration";
 import type { Launch } from "../op/launch";
 import { accumulateParam, elementwiseLaunches } from "./shared/elementwise";
 
@@ -18,11 +18,11 @@ function launches(entry: string, tensors: readonly string[], context: LaunchCont
 }
 
 /** y = factor a + b, elementwise. a, b, y [...] of one shape. Its inverse gives a = (y - b) / factor. */
-export const scaledAdd = defineOp<ScaledAddAttributes>({
+export const scaledAdd = defineOp({
   name: "scaled_add",
   inputs: { a: { gradient: true }, b: { gradient: true } },
   outputs: ["y"],
-  infer(context) {
+  infer(context: InferContext<ScaledAddAttributes>) {
     const [a, b] = [context.spec("a").shape, context.spec("b").shape];
     if (!sameShape(a, b)) {
       throw new ShapeError(

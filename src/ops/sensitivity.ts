@@ -2,6 +2,7 @@ import kernel from "../../kernels/sensitivity.wgsl";
 import { ShapeError } from "../base/errors";
 import { elements, formatShape, sameShape } from "../base/shape";
 import { defineOp } from "../op/declaration";
+import type { InferContext } from "../op/declaration";
 import { elementwiseLaunches } from "./shared/elementwise";
 
 /** Sensitivities of a weight p with gradient g: |g|, |p g|, |g / p|, |p|; in the order of the kernel's numbers. */
@@ -22,7 +23,7 @@ export type SensitivityAttributes = {
  * place. With `average` [...] and `phase` [1], the sensitivity is first averaged over windows of steps, as in AFLoRA's
  * published code; `phase` is the number of the step in its window, from 0.
  */
-export const sensitivity = defineOp<SensitivityAttributes>({
+export const sensitivity = defineOp({
   name: "sensitivity",
   inputs: {
     p: {},
@@ -33,7 +34,7 @@ export const sensitivity = defineOp<SensitivityAttributes>({
     phase: { optional: true },
   },
   outputs: [],
-  infer(context) {
+  infer(context: InferContext<SensitivityAttributes>) {
     const p = context.spec("p").shape;
     if (context.has("average") !== context.has("phase")) {
       throw new ShapeError("sensitivity: average and phase belong together.", "Pass both or neither.");

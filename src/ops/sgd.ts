@@ -1,6 +1,7 @@
 import kernel from "../../kernels/sgd.wgsl";
 import { elements } from "../base/shape";
 import { defineOp } from "../op/declaration";
+import type { InferContext } from "../op/declaration";
 import { elementwiseLaunches } from "./shared/elementwise";
 import { checkUpdate } from "./shared/parameter-update";
 
@@ -21,11 +22,11 @@ export const SGD_HYPER_SIZE = 3;
  * m stay as they are. p, m (the velocity; left out for momentum 0), g [...] of one shape, total [1] (sum of squares of all gradients),
  * loss [1], hyper [3].
  */
-export const sgd = defineOp<SgdAttributes>({
+export const sgd = defineOp({
   name: "sgd",
   inputs: { p: { mutated: true }, m: { mutated: true, optional: true }, g: {}, total: {}, loss: {}, hyper: {} },
   outputs: [],
-  infer: (context) => checkUpdate(context, "sgd", ["m"], SGD_HYPER_SIZE),
+  infer: (context: InferContext<SgdAttributes>) => checkUpdate(context, "sgd", ["m"], SGD_HYPER_SIZE),
   forward(context) {
     const { weightDecay, momentum, nesterov } = context.attributes;
     const hasMomentum = context.has("m");

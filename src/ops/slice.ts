@@ -26,11 +26,11 @@ function viewOf(context: InferContext<SliceAttributes>): Pick<View, "count" | "a
 }
 
 /** Every step-th element along each axis, from a start on. x [...], y [sizes]; the gradient is 0 elsewhere. */
-export const slice = defineOp<SliceAttributes>({
+export const slice = defineOp({
   name: "slice",
   inputs: { x: { gradient: true } },
   outputs: ["y"],
-  infer(context) {
+  infer(context: InferContext<SliceAttributes>) {
     const { shape } = context.spec("x");
     const { starts, sizes, steps } = context.attributes;
     checkRank("slice", shape);

@@ -2,6 +2,7 @@ import kernel from "../../kernels/soft_threshold.wgsl";
 import { ShapeError } from "../base/errors";
 import { elements, formatShape } from "../base/shape";
 import { defineOp } from "../op/declaration";
+import type { InferContext } from "../op/declaration";
 import { elementwiseLaunches } from "./shared/elementwise";
 
 export type SoftThresholdAttributes = {
@@ -13,11 +14,11 @@ export type SoftThresholdAttributes = {
  * p <- sign(p) max(|p| - bound, 0), the proximal step of an L1 penalty (SoRA, Ding et al. 2023, eq. 8). If total or
  * loss is not finite, p stays as it is. p [...], total [1] (sum of squares of all gradients), loss [1].
  */
-export const softThreshold = defineOp<SoftThresholdAttributes>({
+export const softThreshold = defineOp({
   name: "soft_threshold",
   inputs: { p: { mutated: true }, total: {}, loss: {} },
   outputs: [],
-  infer(context) {
+  infer(context: InferContext<SoftThresholdAttributes>) {
     for (const slot of ["total", "loss"]) {
       const { shape } = context.spec(slot);
       if (elements(shape) === 1) continue;

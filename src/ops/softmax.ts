@@ -2,7 +2,7 @@ import kernel from "../../kernels/softmax.wgsl";
 import { ShapeError } from "../base/errors";
 import { columns, elements, rows } from "../base/shape";
 import { defineOp } from "../op/declaration";
-import type { LaunchContext } from "../op/declaration";
+import type { InferContext, LaunchContext } from "../op/declaration";
 import { bindRows, rowRanges } from "../op/launch";
 import type { Launch } from "../op/launch";
 import { accumulateParam } from "./shared/elementwise";
@@ -26,11 +26,11 @@ function launches(entry: string, tensors: readonly string[], context: LaunchCont
 }
 
 /** Softmax over the last axis, or its logarithm. x [..., n], y [..., n]. */
-export const softmax = defineOp<SoftmaxAttributes>({
+export const softmax = defineOp({
   name: "softmax",
   inputs: { x: { gradient: true } },
   outputs: ["y"],
-  infer(context) {
+  infer(context: InferContext<SoftmaxAttributes>) {
     const { shape } = context.spec("x");
     if (shape.length === 0) {
       throw new ShapeError("softmax: x [] has no axis.", "Pass x with at least one axis; the last one is normalised.");

@@ -29,11 +29,11 @@ function segmentLaunches(context: LaunchContext<NoAttributes>): Launch[] {
 }
 
 /** total = previous + sum of x^2. A chain of these gives the global gradient norm. x [...], previous [1], total [1]. */
-export const squareSum = defineOp<NoAttributes>({
+export const squareSum = defineOp({
   name: "square_sum",
   inputs: { x: {}, previous: { optional: true } },
   outputs: ["total"],
-  infer(context) {
+  infer(context: InferContext<NoAttributes>) {
     const previous = context.has("previous") ? context.spec("previous").shape : [1];
     if (elements(previous) !== 1) {
       throw new ShapeError(

@@ -20,11 +20,11 @@ function factorOf(context: InferContext<SumAttributes>): number {
 }
 
 /** Sums or means over axes. x [...], y [x without the axes, or with 1 in their places]. */
-export const sum = defineOp<SumAttributes>({
+export const sum = defineOp({
   name: "sum",
   inputs: { x: { gradient: true } },
   outputs: ["y"],
-  infer(context) {
+  infer(context: InferContext<SumAttributes>) {
     const { shape } = context.spec("x");
     checkAxes("sum", shape, context.attributes);
     return { y: { shape: reducedShape(shape, context.attributes), dtype: "f32" } };

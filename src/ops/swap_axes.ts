@@ -3,7 +3,7 @@ import { ShapeError } from "../base/errors";
 import { formatShape } from "../base/shape";
 import type { Shape } from "../base/shape";
 import { defineOp } from "../op/declaration";
-import type { LaunchContext, NoAttributes } from "../op/declaration";
+import type { InferContext, LaunchContext, NoAttributes } from "../op/declaration";
 import type { Launch } from "../op/launch";
 import { accumulateParam, elementwiseLaunches } from "./shared/elementwise";
 
@@ -33,11 +33,11 @@ function launches(
 }
 
 /** The transpose of each matrix. x [b, m, n] or [m, n], y [b, n, m] or [n, m]. */
-export const swapAxes = defineOp<NoAttributes>({
+export const swapAxes = defineOp({
   name: "swap_axes",
   inputs: { x: { gradient: true } },
   outputs: ["y"],
-  infer(context) {
+  infer(context: InferContext<NoAttributes>) {
     const { shape } = context.spec("x");
     const [b, m, n] = sizes(shape);
     if (shape.length !== 2 && shape.length !== 3) {

@@ -2,7 +2,7 @@ import kernel from "../../kernels/take_columns.wgsl";
 import { ShapeError } from "../base/errors";
 import { columns, formatShape, rows } from "../base/shape";
 import { defineOp } from "../op/declaration";
-import type { LaunchContext } from "../op/declaration";
+import type { InferContext, LaunchContext } from "../op/declaration";
 import { elementKernel, elementWorkgroups } from "../op/element";
 import { bindRows, rowRanges } from "../op/launch";
 import type { Launch } from "../op/launch";
@@ -58,11 +58,11 @@ function launches(
  * Groups of neighbouring columns, side by side: queries, keys or values of a projection that gives all of them.
  * x [..., n], y [..., groups * size] with y[..., g * size + j] = x[..., offset + g * stride + j].
  */
-export const takeColumns = defineOp<TakeColumnsAttributes>({
+export const takeColumns = defineOp({
   name: "take_columns",
   inputs: { x: { gradient: true } },
   outputs: ["y"],
-  infer(context) {
+  infer(context: InferContext<TakeColumnsAttributes>) {
     const { shape } = context.spec("x");
     const { offset, size, groups, stride } = context.attributes;
     const isValid = [offset, size - 1, groups - 1, stride - size].every((n) => Number.isInteger(n) && n >= 0);

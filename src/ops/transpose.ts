@@ -23,11 +23,11 @@ function viewOf(context: InferContext<TransposeAttributes>): Pick<View, "count" 
 }
 
 /** The same elements with permuted axes. x [...], y [x's axes in the order of `axes`]. */
-export const transpose = defineOp<TransposeAttributes>({
+export const transpose = defineOp({
   name: "transpose",
   inputs: { x: { gradient: true } },
   outputs: ["y"],
-  infer(context) {
+  infer(context: InferContext<TransposeAttributes>) {
     const { shape } = context.spec("x");
     const { axes } = context.attributes;
     checkRank("transpose", shape);

@@ -2,7 +2,7 @@ import kernel from "../../kernels/unary.wgsl";
 import { ConfigError } from "../base/errors";
 import { elements } from "../base/shape";
 import { defineOp } from "../op/declaration";
-import type { LaunchContext } from "../op/declaration";
+import type { InferContext, LaunchContext } from "../op/declaration";
 import type { Launch } from "../op/launch";
 import { accumulateParam, elementwiseLaunches } from "./shared/elementwise";
 
@@ -93,11 +93,11 @@ function gradientLaunches(context: Context): Launch[] {
 }
 
 /** A function of each element, or of each element and numbers. x [...], y [...]. */
-export const unary = defineOp<UnaryAttributes>({
+export const unary = defineOp({
   name: "unary",
   inputs: { x: { gradient: true } },
   outputs: ["y"],
-  infer(context) {
+  infer(context: InferContext<UnaryAttributes>) {
     const { kind, numbers } = context.attributes;
     const wanted = NUMBERS[kind] ?? 0;
     if (numbers.length !== wanted || numbers.some(Number.isNaN)) {

@@ -3,7 +3,7 @@ import { ConfigError, ShapeError } from "../base/errors";
 import { elements, formatShape } from "../base/shape";
 import type { Shape } from "../base/shape";
 import { defineOp } from "../op/declaration";
-import type { LaunchContext } from "../op/declaration";
+import type { InferContext, LaunchContext } from "../op/declaration";
 import { bindRows, rowRanges } from "../op/launch";
 import type { Launch } from "../op/launch";
 
@@ -85,11 +85,11 @@ function launches(entry: "forward" | "grad_x", context: LaunchContext<UnfoldAttr
  * The patches that a kernel sees at each of its positions, as torch.nn.Unfold ("im2col"), with an axis for channels. x [n, c, h, w], y
  * [n, c, rows * columns of the kernel, positions]. Its gradient sums patches back ("col2im").
  */
-export const unfold = defineOp<UnfoldAttributes>({
+export const unfold = defineOp({
   name: "unfold",
   inputs: { x: { gradient: true } },
   outputs: ["y"],
-  infer(context) {
+  infer(context: InferContext<UnfoldAttributes>) {
     const { shape } = context.spec("x");
     if (shape.length !== 4) {
       throw new ShapeError(`unfold: x ${formatShape(shape)} is not a batch of images.`, "Pass x [n, c, h, w].");

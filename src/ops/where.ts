@@ -37,11 +37,11 @@ function gradientLaunches(context: LaunchContext<NoAttributes>, wrt: "a" | "b"):
 }
 
 /** y = a where condition is not 0, else b, all repeated as in NumPy. condition i32, a, b [...], y [shape of all]. */
-export const where = defineOp<NoAttributes>({
+export const where = defineOp({
   name: "where",
   inputs: { condition: { dtype: "i32" }, a: { gradient: true }, b: { gradient: true } },
   outputs: ["y"],
-  infer: (context) => ({ y: { shape: shapesOf(context).y, dtype: "f32" } }),
+  infer: (context: InferContext<NoAttributes>) => ({ y: { shape: shapesOf(context).y, dtype: "f32" } }),
   forward(context) {
     const { condition, a, b, y } = shapesOf(context);
     return stridedLaunches(
@@ -59,8 +59,8 @@ export const where = defineOp<NoAttributes>({
     wrt: [wrt],
     reads: () => ["condition"],
     accumulates: true,
-    launches: (context) => gradientLaunches(context, wrt),
-    flops: (context) => elements(shapesOf(context).y),
+    launches: (context: LaunchContext<NoAttributes>) => gradientLaunches(context, wrt),
+    flops: (context: InferContext<NoAttributes>) => elements(shapesOf(context).y),
   })),
   flops: () => 0,
 });

@@ -69,9 +69,9 @@ export function adafactor({
       const [eps1, eps2] = eps;
       const attributes = { weightDecay, eps1, eps2, threshold: clipThreshold, scaleParameter };
       if (isMatrix(tensors.p.shape)) {
-        const moments = { rows: state["row moment"], columns: state["column moment"] };
+        const moments = { rows: state["row moment"]!, columns: state["column moment"]! };
         recorder.record(matrixOp, { ...tensors, ...moments }, attributes);
-      } else recorder.record(vectorOp, { ...tensors, v: state["second moment"] }, attributes);
+      } else recorder.record(vectorOp, { ...tensors, v: state["second moment"]! }, attributes);
     },
   };
 }

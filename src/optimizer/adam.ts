@@ -13,7 +13,7 @@ export function adam(options: OptimizerOptions = {}): Optimizer {
     ...adamW(options),
     name: "adam",
     update(recorder, { state, ...tensors }, { weightDecay }) {
-      recorder.record(adamOp, { ...tensors, m: state["first moment"], v: state["second moment"] }, { weightDecay });
+      recorder.record(adamOp, { ...tensors, m: state["first moment"]!, v: state["second moment"]! }, { weightDecay });
     },
   };
 }

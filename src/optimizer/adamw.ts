@@ -26,7 +26,7 @@ export function adamW({ betas = [0.9, 0.999], eps = 1e-8, ...common }: Optimizer
     hyperSize: ADAMW_HYPER_SIZE,
     hyper: ({ learningRate, step }) => adamwHyper({ learningRate, beta1, beta2, epsilon: eps, step, maxNorm }),
     update(recorder, { state, ...tensors }, { weightDecay }) {
-      recorder.record(adamw, { ...tensors, m: state["first moment"], v: state["second moment"] }, { weightDecay });
+      recorder.record(adamw, { ...tensors, m: state["first moment"]!, v: state["second moment"]! }, { weightDecay });
     },
   };
 }

@@ -24,7 +24,7 @@ export function lion({ betas = [0.9, 0.99], ...common }: LionOptions = {}): Opti
     hyperSize: LION_HYPER_SIZE,
     hyper: ({ learningRate }) => Float32Array.of(learningRate, 1 - betas[0], 1 - betas[1], settings.maxGradNorm),
     update(recorder, { state, ...tensors }, { weightDecay }) {
-      recorder.record(lionOp, { ...tensors, m: state["momentum"] }, { weightDecay });
+      recorder.record(lionOp, { ...tensors, m: state["momentum"]! }, { weightDecay });
     },
   };
 }

@@ -64,7 +64,7 @@ export function muon({
         return;
       }
       const [rows = 1, columns = 1] = p.shape;
-      const x = recorder.apply(muonMomentum, { m: state["momentum"], g, ...judged }, { momentum, nesterov });
+      const x = recorder.apply(muonMomentum, { m: state["momentum"]!, g, ...judged }, { momentum, nesterov });
       const squares = recorder.apply(squareSum, { x }, {});
       const direction = recorder.apply(newtonSchulz, { x, squares }, {});
       const attributes = { weightDecay: tensor.weightDecay, scale: scaleOf(rows, columns) };

@@ -2,7 +2,7 @@ import { ConfigError, DtypeError, ShapeError } from "../base/errors";
 import type { Dtype, TensorData } from "../base/dtype";
 import { elements, formatShape } from "../base/shape";
 import type { Shape } from "../base/shape";
-import type { Attributes, InferContext, Op, TensorSpec } from "../op/declaration";
+import type { Attributes, BySlot, InferContext, InputSlots, Op, TensorSpec } from "../op/declaration";
 
 /** Where a value comes from: a parameter, which outlives a run, an input of each run, or an output slot of a node. */
 export type Origin =
@@ -103,10 +103,15 @@ export class Recorder implements Tape {
    * Records an op and returns its outputs by slot.
    * @throws ShapeError, DtypeError or ConfigError when the inputs do not fit.
    */
-  record<A extends Attributes>(
-    op: Op<A>,
+  record<A extends Attributes, I extends InputSlots>(
+    op: Op<A, I>,
+    inputs: BySlot<I, Value, Value | undefined>,
+    attributes: NoInfer<A>,
+  ): Readonly<Record<string, Value>>;
+  record(
+    op: Op,
     inputs: Readonly<Record<string, Value | undefined>>,
-    attributes: A,
+    attributes: Attributes,
   ): Readonly<Record<string, Value>> {
     const bound = Object.entries(inputs).filter((entry): entry is [string, Value] => entry[1] !== undefined);
     checkSlots(op, Object.fromEntries(bound));
@@ -126,7 +131,12 @@ export class Recorder implements Tape {
   }
 
   /** Records an op and returns its first output. Throws as `record` does. */
-  apply<A extends Attributes>(op: Op<A>, inputs: Readonly<Record<string, Value | undefined>>, attributes: A): Value {
+  apply<A extends Attributes, I extends InputSlots>(
+    op: Op<A, I>,
+    inputs: BySlot<I, Value, Value | undefined>,
+    attributes: NoInfer<A>,
+  ): Value;
+  apply(op: Op, inputs: Readonly<Record<string, Value | undefined>>, attributes: Attributes): Value {
     return this.record(op, inputs, attributes)[op.outputs[0]!]!;
   }
 

@@ -31,7 +31,7 @@ interface Probe {
 
 /** An op y = f(x) of one dispatch. */
 function probeOp(kernel: Kernel, params: Readonly<Record<string, number>>, workgroups: number): Op<NoAttributes> {
-  return defineOp<NoAttributes>({
+  return defineOp({
     name: kernel.name,
     inputs: { x: {} },
     outputs: ["y"],

@@ -1,6 +1,6 @@
 import { expect, it } from "vitest";
 import { defineOp } from "../../src/op/declaration";
-import type { Attributes, Op, TestedOp } from "../../src/op/declaration";
+import type { Op, TestedOp } from "../../src/op/declaration";
 import { OPS } from "../../src/testing/ops";
 import { useEngine } from "../support/engine";
 import { relativeError } from "../../src/base/relative-error";
@@ -14,7 +14,7 @@ function inverseOf(op: TestedOp): Op {
   const { of } = inverse;
   const [output = ""] = op.outputs;
   const others = Object.entries(op.inputs).filter(([slot]) => slot !== of);
-  return defineOp<Attributes>({
+  return defineOp({
     name: `inverse of ${op.name}`,
     inputs: { ...Object.fromEntries(others), [output]: {} },
     outputs: [of],

@@ -53,7 +53,7 @@ const JOINED: readonly Joined[] = [
       const mask = recorder.input("mask", [batch, time], "i32");
       const seed = recorder.input("seed", [batch, 2], "u32");
       const attributes = { heads, kvHeads, causal: true, scale: 0.3, dropout: 0, salt: 0 };
-      return recorder.apply(attention, { q, k, v, mask, seed }, attributes);
+      return recorder.apply(attention, { q: q!, k: k!, v, mask, seed }, attributes);
     },
   })),
   ...[64, 63].map((columns): Joined => ({
@@ -61,7 +61,7 @@ const JOINED: readonly Joined[] = [
     entries: ["grad_gate_up_in_place"],
     record: (recorder) => {
       const [gate, up] = ["gate", "up"].map((name) => activation(recorder, name, [3, columns]));
-      const y = recorder.apply(swiglu, { gate, up }, {});
+      const y = recorder.apply(swiglu, { gate: gate!, up: up! }, {});
       return recorder.apply(scale, { x: y }, { factor: 2 });
     },
   })),
@@ -71,8 +71,8 @@ const JOINED: readonly Joined[] = [
     record: (recorder) => {
       const seed = recorder.input("seed", [2, 2], "u32");
       const [x, b] = ["x", "residual"].map((name) => activation(recorder, name, [2, 5, columns]));
-      const a = recorder.apply(dropout, { x, seed }, { probability: 0.3, salt: 4 });
-      const sum = recorder.apply(add, { a, b }, {});
+      const a = recorder.apply(dropout, { x: x!, seed }, { probability: 0.3, salt: 4 });
+      const sum = recorder.apply(add, { a, b: b! }, {});
       const weight = recorder.input("weight", [columns]);
       const norm = { x: sum, weight, bias: recorder.input("bias", [columns]) };
       return recorder.apply(layerNorm, norm, { eps: 1e-5, keep: "y" });

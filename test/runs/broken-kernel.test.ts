@@ -24,7 +24,7 @@ function doubling(name: string, body: string): Op {
     "",
   ].join("\n");
   const bindings = { x: "x", y: "y" };
-  return defineOp<Record<string, never>>({
+  return defineOp({
     name,
     inputs: { x: {} },
     outputs: ["y"],

@@ -4,7 +4,6 @@ import type { Launch } from "../../src/op/launch";
 
 // Ops on vectors that run on the CPU. They exist for tests of plans: each uses other features of an op's declaration.
 
-type None = Record<string, never>;
 type Vectors = Readonly<Record<string, Float64Array>>;
 
 const kernel = { name: "made up", code: "" };
@@ -19,7 +18,7 @@ const same = (...slots: string[]): Record<string, string> => Object.fromEntries(
 const base = { outputs: ["y"], flops: () => 1, reference: () => ({}), cases: [], malformed: [] };
 
 /** y = a b, with a rule for each gradient: that of a can be added to its target, that of b can take the place of dy. */
-export const times: Op = defineOp<None>({
+export const times: Op = defineOp({
   ...base,
   name: "times",
   inputs: { a: { gradient: true }, b: { gradient: true } },
@@ -44,7 +43,7 @@ export const times: Op = defineOp<None>({
 });
 
 /** y = a b, with a rule for both gradients together and one for each alone. */
-export const together: Op = defineOp<None>({
+export const together: Op = defineOp({
   ...base,
   name: "together",
   inputs: { a: { gradient: true }, b: { gradient: true } },
@@ -58,7 +57,7 @@ export const together: Op = defineOp<None>({
 });
 
 /** y = a + b. The gradients are dy itself, y can take the place of a, and a follows from y and b. */
-export const plus: Op = defineOp<None>({
+export const plus: Op = defineOp({
   ...base,
   name: "plus",
   inputs: { a: { gradient: true }, b: { gradient: true } },
@@ -80,7 +79,7 @@ export const plus: Op = defineOp<None>({
 });
 
 /** y = a^2 / 2, with a second output, and a gradient that reads a temp made from it. */
-export const half: Op = defineOp<None>({
+export const half: Op = defineOp({
   ...base,
   name: "half square",
   outputs: ["y", "copy"],

@@ -33,9 +33,7 @@ const code =
   entry("once_in_place", "y[i] = 1.0 * y[i];");
 const kernel = { name: "wrong_op", code };
 
-type Context = LaunchContext<NoAttributes>;
-
-const countOf = (context: Context): number => elements(context.spec("x").shape);
+const countOf = (context: LaunchContext): number => elements(context.spec("x").shape);
 
 function launch(name: string, bindings: Launch["bindings"], count: number): Launch {
   return { kernel, entry: name, bindings, params: { count }, workgroups: Math.ceil(count / 64) };
@@ -43,7 +41,7 @@ function launch(name: string, bindings: Launch["bindings"], count: number): Laun
 
 /** @param sourceOf the rows that are read for those that are written. */
 const ranges = (
-  context: Context,
+  context: LaunchContext,
   [source, target]: readonly [string, string],
   sourceOf = (range: RowRange): RowRange => range,
 ): Launch[] =>
@@ -52,7 +50,7 @@ const ranges = (
   );
 
 /** Without a reference and cases. */
-export const untested = defineOp<NoAttributes>({
+export const untested = defineOp({
   name: "twice",
   inputs: { x: { gradient: true } },
   outputs: ["y"],
@@ -71,9 +69,9 @@ const base: Op<NoAttributes> = {
   ],
 };
 
-export const right = defineOp<NoAttributes>(base);
+export const right = defineOp(base);
 
-export const wrongGradient = defineOp<NoAttributes>({
+export const wrongGradient = defineOp({
   ...base,
   gradients: [
     { wrt: ["x"], reads: () => [], launches: (context) => [launch("thrice", { x: "dy", y: "dx" }, countOf(context))] },
@@ -81,13 +79,13 @@ export const wrongGradient = defineOp<NoAttributes>({
 });
 
 /** Each part of y is computed from the beginning of x. */
-export const wrongRanges = defineOp<NoAttributes>({
+export const wrongRanges = defineOp({
   ...base,
   forward: (context) => ranges(context, ["x", "y"], ({ count }) => ({ start: 0, count })),
 });
 
 /** The gradient is wrong where it takes the place of dy, as it does where x is an activation. */
-export const wrongInPlace = defineOp<NoAttributes>({
+export const wrongInPlace = defineOp({
   ...base,
   gradients: [
     {
@@ -100,7 +98,7 @@ export const wrongInPlace = defineOp<NoAttributes>({
   ],
 });
 
-export const wrongReference = defineOp<NoAttributes>({
+export const wrongReference = defineOp({
   ...base,
   reference: ({ x }) => ({ y: { shape: x!.shape, data: x!.data.map((value) => 3 * value) } }),
 });

@@ -1,6 +1,5 @@
 import { ShapeError } from "../../base/errors";
 import { elements, formatShape, sameShape } from "../../base/shape";
-import { defineOp } from "../../op/declaration";
 import type { Attributes, LaunchContext, Op, SlotSpecs } from "../../op/declaration";
 import type { Kernel } from "../../op/kernel";
 import type { Absorption, Launch } from "../../op/launch";
@@ -29,8 +28,13 @@ const gateGradient = ({ name }: Kernel): Absorption => ({
   by: "grad_gate_up_in_place",
 });
 
+type GatedOp<A extends Attributes> = Op<
+  A,
+  { readonly gate: { readonly gradient: true }; readonly up: { readonly gradient: true } }
+>;
+
 /** An op that multiplies a value by an activation of a gate. gate, up, y [...] of one shape. */
-export function gatedOp<A extends Attributes>(unit: GatedUnit<A>): Op<A> {
+export function gatedOp<A extends Attributes>(unit: GatedUnit<A>): GatedOp<A> {
   const { kernel, flops } = unit;
   const absorbs = [gateGradient(kernel)];
   const count = (context: SlotSpecs): number => elements(context.spec("gate").shape);
@@ -38,7 +42,7 @@ export function gatedOp<A extends Attributes>(unit: GatedUnit<A>): Op<A> {
     const params = () => ({ ...unit.params?.(context.attributes), ...accumulateParam(context) });
     return elementwiseLaunches({ kernel, entry, tensors, count: count(context), params }, context.limits);
   };
-  return defineOp<A>({
+  return {
     name: kernel.name,
     inputs: { gate: { gradient: true }, up: { gradient: true } },
     outputs: ["y"],
@@ -78,5 +82,5 @@ export function gatedOp<A extends Attributes>(unit: GatedUnit<A>): Op<A> {
       },
     ],
     flops: (context) => flops[0] * count(context),
-  });
+  };
 }

@@ -1,5 +1,4 @@
 import { elements } from "../../base/shape";
-import { defineOp } from "../../op/declaration";
 import type { LaunchContext, NoAttributes, Op, SlotSpecs } from "../../op/declaration";
 import type { Kernel } from "../../op/kernel";
 import type { Launch } from "../../op/launch";
@@ -15,15 +14,17 @@ export interface Unary {
   readonly flops: { readonly forward: number; readonly gradient: number };
 }
 
+type UnaryOp = Op<NoAttributes, { readonly x: { readonly gradient: true } }>;
+
 /** An op that applies a function to every element: x [...], y [...]. */
-export function unaryOp({ kernel, keeps, flops }: Unary): Op<NoAttributes> {
+export function unaryOp({ kernel, keeps, flops }: Unary): UnaryOp {
   const count = (context: SlotSpecs): number => elements(context.spec("x").shape);
   const launches = (entry: string, tensors: readonly string[], context: LaunchContext<NoAttributes>): Launch[] =>
     elementwiseLaunches(
       { kernel, entry, tensors, count: count(context), params: () => accumulateParam(context) },
       context.limits,
     );
-  return defineOp<NoAttributes>({
+  return {
     name: kernel.name,
     inputs: { x: { gradient: true } },
     outputs: ["y"],
@@ -45,5 +46,5 @@ export function unaryOp({ kernel, keeps, flops }: Unary): Op<NoAttributes> {
       },
     ],
     flops: (context) => flops.forward * count(context),
-  });
+  };
 }

@@ -67,8 +67,9 @@ export function scorePlan(tensors: ReadonlyMap<string, TensorSpec>, limits: Limi
   const recorder = new Recorder();
   const outputs = Object.fromEntries(
     [...tensors].map(([name, { shape }]) => {
-      const [mean, uncertainty] = statisticsNames(name).map((key) => recorder.parameter(key, shape));
-      return [name, recorder.apply(productMean, { a: mean, b: uncertainty }, {})] as const;
+      const [mean, uncertainty] = statisticsNames(name);
+      const factors = { a: recorder.parameter(mean, shape), b: recorder.parameter(uncertainty, shape) };
+      return [name, recorder.apply(productMean, factors, {})] as const;
     }),
   );
   return plan(recorder, { outputs, limits });
