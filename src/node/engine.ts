@@ -14,7 +14,7 @@ export async function createEngine(options: EngineOptions = {}): Promise<Engine>
   return createCoreEngine({ waiting: napping, ...options, tuning, gpu: options.gpu ?? ownGpu() ?? (await nodeGpu()) });
 }
 
-/** The WebGPU of a runtime that has one: Node and Bun have none, and Deno has one behind a flag. */
+/** The WebGPU of a runtime that has one: Node and Bun have none, and Deno has one. */
 function ownGpu(): GPU | undefined {
   // The DOM's types say that every navigator has one.
   return (globalThis as { navigator?: { gpu?: GPU } }).navigator?.gpu;
