@@ -1,8 +1,13 @@
 import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { GENERATE } from "../../src/cli/flags";
+import { generateCommand } from "../../src/cli/generate";
+import { withFallbacks } from "../../src/cli/options";
+import { loadPlugins } from "../../src/cli/plugin/load";
 import { jsonLines, runCli } from "../support/cli";
 import { useFolder } from "../support/folder";
-import { parseJson } from "../support/json";
+import { parseJson, readJson } from "../support/json";
 import { TOKENIZERS, writeModel } from "../support/model-folder";
 import { tiny } from "../support/tiny";
 
@@ -93,9 +98,37 @@ describe("safetape generate", () => {
     expect(plain.code, plain.stderr).toBe(0);
   });
 
+  it("knows the families of a plugin", async () => {
+    const model = await smallGpt2();
+    const continued = async (): Promise<string> => {
+      const printed: string[] = [];
+      const options = { model, prompt: "the film", maxNewTokens: 4, quiet: true };
+      await generateCommand(withFallbacks(GENERATE, options), (line) => void printed.push(line));
+      return printed.join("\n");
+    };
+    const expected = await continued();
+    const config = readJson<object>(`${model}/config.json`);
+    writeFileSync(`${model}/config.json`, JSON.stringify({ ...config, model_type: "mine" }));
+    await expect(continued()).rejects.toThrow(/model_type "mine" is not supported/);
+    const source = JSON.stringify(join(process.cwd(), "src/model/families.ts"));
+    const gpt2 = '{ ...config, model_type: "gpt2", architectures: ["GPT2LMHeadModel"] }';
+    writeFileSync(
+      path("family.mjs"),
+      `import { createModel } from ${source};
+       export const families = { mine: (config) => ({ ...createModel(${gpt2}), family: "mine" }) };`,
+    );
+    const forget = await loadPlugins([path("family.mjs")]);
+    try {
+      expect(await continued()).toBe(expected);
+    } finally {
+      forget();
+    }
+  });
+
   it.each<[string, string[], RegExp]>([
     ["a system's message to a text", ["--prompt", "a", "--system", "b"], /--system needs --chat/],
     ["a missing template", ["--prompt", "a", "--chat", "--chat-template", "nothing"], /No file nothing/],
+    ["no plugin", ["--prompt", "a", "--plugin", "missing.mjs"], /^missing\.mjs cannot be loaded: .*\nGive a module/],
     ["no prompt", [], /--prompt is missing/],
     ["a missing file", ["--prompts", "nothing.txt"], /No file nothing.txt/],
     ["half a beam", ["--prompt", "a", "--beams", "0.5"], /--beams is 0.5/],

@@ -19,9 +19,10 @@ import {
 } from "../../src/cli/flags";
 import type { OptionSet } from "../../src/cli/options";
 import { loadPlugins } from "../../src/cli/plugin/load";
+import { studyCommand } from "../../src/cli/study/command";
 import { trainCommand } from "../../src/cli/train";
 import { failure } from "../support/failure";
-import { parseJson } from "../support/json";
+import { parseJson, readJson } from "../support/json";
 import { useDevice } from "../support/engine";
 import { blocksOf, syntaxErrors } from "../support/guide";
 import { checkOp } from "../../src/testing/check-op";
@@ -133,10 +134,14 @@ describe("the op that a reader of the guide writes", () => {
 });
 
 describe("the plugin that a reader of the guide writes", () => {
-  it("is chosen by name on the command line: a task, a loss, an optimizer, a schedule and a metric", async () => {
-    await run("plugin");
+  const writeLines = (): void => {
     const lines = Array.from({ length: 40 }, (_, i) => `${i % 2} the film is ${i % 2 ? "good" : "bad"}`);
     writeFileSync("lines.txt", `${lines.join("\n")}\n`);
+  };
+
+  it("is chosen by name on the command line: a task, a loss, an optimizer, a schedule and a metric", async () => {
+    await run("plugin");
+    writeLines();
     const named = { task: "lines", loss: "robust", optimizer: "heavy", schedule: "trapezoid", metric: "worstClass" };
     const given = { ...named, model: "examples/model", data: "lines.txt", out: "plugged", epochs: 1, json: true };
     const forget = await loadPlugins(["plugin.mjs"]);
@@ -153,6 +158,48 @@ describe("the plugin that a reader of the guide writes", () => {
     expect(metrics["loss"]).toBeLessThan(2);
     const { options } = parseJson<{ options: object }>(readFileSync("plugged/run.json", "utf8"));
     expect(options).toMatchObject(named);
+  });
+
+  it("is chosen by name in a study", async () => {
+    await run("plugin");
+    writeLines();
+    const own = { name: "own", optimizer: "heavy", loss: "robust", learningRate: 0.01 };
+    const study = {
+      model: "examples/model",
+      tasks: [{ task: "lines", data: "lines.txt", batch: 8, steps: 4 }],
+      seeds: [1],
+      schedule: "trapezoid",
+      metric: "worstClass",
+      methods: [{ ...own, adapter: { kind: "lora", rank: 2 } }],
+    };
+    writeFileSync("plugged.json", JSON.stringify(study));
+    const start = () => studyCommand("plugged.json", { json: true }, () => undefined);
+    expect((await failure(start)).message).toBe(
+      "plugged.json: there is no schedule trapezoid.\nGive linear, cosine, constant, or the --plugin that exports it.",
+    );
+    const forget = await loadPlugins(["plugin.mjs"]);
+    try {
+      await start();
+    } finally {
+      forget();
+    }
+    const { result, settings } = readJson<{ result: { metrics: Record<string, number> }; settings: object }>(
+      "plugged-output/lines--own--1.json",
+    );
+    expect(Object.keys(result.metrics)).toEqual(["worstClass", "accuracy", "loss"]);
+    expect(result.metrics["loss"], "of probabilities, not of their logarithms").toBeLessThan(2);
+    expect(settings).toMatchObject({ schedule: "trapezoid", metric: "worstClass", method: own });
+  });
+
+  it.each<[string, object]>([
+    ["optimizer", { optimizer: "light" }],
+    ["loss", { loss: "light" }],
+  ])("is missed by a method of a study that names another %s", async (kind, method) => {
+    const methods = [{ name: "own", adapter: { kind: "lora" }, learningRate: 0.01, ...method }];
+    const tasks = [{ task: "sst2", data: "examples/data/sentiment", steps: 1 }];
+    writeFileSync("light.json", JSON.stringify({ model: "examples/model", tasks, seeds: [1], methods }));
+    const error = await failure(() => studyCommand("light.json", {}, () => undefined));
+    expect(error.message).toMatch(new RegExp(`^light\\.json: there is no ${kind} light\\.\\nGive .*--plugin`));
   });
 
   it("is refused before the training where its metric gives no number", async () => {

@@ -7,9 +7,12 @@ import { ConfigError } from "../../base/errors";
 import { makePolicy } from "../../freeze/make";
 import { readJson } from "../../io/json";
 import { openDirectory } from "../../node/directory";
+import { OPTIMIZER_NAMES } from "../../optimizer/make";
+import { METRIC_NAMES } from "../evaluation";
 import { METEORS } from "../flags";
 import { LEAST_RATES, SEARCH_SHARE } from "../learning-rate-search";
 import type { RawOptions } from "../options";
+import { ADDED } from "../plugin/registries";
 import { methodOfRecipe, taskOfRecipe } from "../recipes/study";
 import { cellFile } from "./cells";
 import { PARTS } from "./parts";
@@ -81,6 +84,10 @@ const METHOD = v.strictObject({
   freeze: v.optional(v.looseObject({ policy: v.string() }), { policy: "never" }),
   /** Training batches on which SAFE scores the layers. Default 1. */
   probeBatches: v.optional(COUNT),
+  /** Name of an optimizer of the package or of a plugin. Default AdamW. */
+  optimizer: v.optional(v.string()),
+  /** Name of a plugin's loss. Default the task's. */
+  loss: v.optional(v.string()),
   learningRate: LEARNING_RATE,
   /** Other learning rates for some of the tasks, by their name. */
   learningRates: v.optional(v.record(v.string(), LEARNING_RATE), {}),
@@ -121,9 +128,15 @@ const STUDY = v.strictObject({
   /** Name of the method that times are relative to. Default: the first one. */
   baseline: v.optional(v.string()),
   maxGradNorm: v.optional(FROM_0, 1),
-  schedule: v.optional(v.picklist(["linear", "cosine", "constant"]), "linear"),
+  /** A schedule of the package, or a plugin's, which has no warm-up but its own. */
+  schedule: v.optional(v.string(), "linear"),
   warmupRatio: v.optional(SHARE, 0.05),
+  /** Name of a metric, of the package or of a plugin, which runs are then judged by. Default: the first of the task's. */
+  metric: v.optional(v.string()),
 });
+
+/** Schedules by one learning rate. */
+export const STUDY_SCHEDULES = ["linear", "cosine", "constant"] as const;
 
 export type LearningRate = v.InferOutput<typeof LEARNING_RATE>;
 export type StudyMethod = v.InferOutput<typeof METHOD>;
@@ -146,7 +159,8 @@ export interface Study extends Omit<v.InferOutput<typeof STUDY>, "tasks" | "base
 /**
  * Reads a study.
  * @throws FileFormatError for a wrong key or value; ConfigError for an unknown adapter, policy or option, duplicate names,
- * a baseline that is not one of the methods, a learning rate for a task that is not there, or a run without a length.
+ * a baseline that is not one of the methods, a learning rate for a task that is not there, a run without a length, or an
+ * optimizer, a loss, a schedule or a metric that neither the package nor a plugin has.
  */
 export async function readStudy(path: string): Promise<Study> {
   const file = basename(path);
@@ -157,11 +171,15 @@ export async function readStudy(path: string): Promise<Study> {
     ? named.flatMap((task) => regimes.map((regime) => inRegime(task, regime, file)))
     : named.map(whole);
   for (const task of tasks) checkLength(task, file);
+  checkName(file, "schedule", study.schedule, [...STUDY_SCHEDULES, ...ADDED.schedules.names]);
+  checkName(file, "metric", study.metric, [...METRIC_NAMES, ...ADDED.metrics.names]);
   checkUnique(tasks, "tasks", file);
   checkUnique(methods, "methods", file);
-  for (const { name, adapter, freeze, learningRates } of methods) {
+  for (const { name, adapter, freeze, learningRates, optimizer, loss } of methods) {
     makeAdapter(adapter);
     makePolicy(freeze);
+    checkName(file, "optimizer", optimizer, [...OPTIMIZER_NAMES, ...ADDED.optimizers.names]);
+    checkName(file, "loss", loss, ADDED.losses.names);
     const unknown = Object.keys(learningRates).find((task) => !named.some((known) => known.name === task));
     if (unknown === undefined) continue;
     throw new ConfigError(
@@ -181,6 +199,17 @@ export async function readStudy(path: string): Promise<Study> {
     split: study.split ?? (regimes ? v.parse(SPLIT, {}) : undefined),
     resolve: (target) => (isAbsolute(target) ? target : join(dirname(path), target)),
   };
+}
+
+/** @throws ConfigError for a name that nothing has. */
+function checkName(file: string, kind: string, name: string | undefined, known: readonly string[]): void {
+  if (name === undefined || known.includes(name)) return;
+  throw new ConfigError(
+    `${file}: there is no ${kind} ${name}.`,
+    known.length > 0
+      ? `Give ${known.join(", ")}, or the --plugin that exports it.`
+      : "Give the --plugin that exports it.",
+  );
 }
 
 type NamedTask = v.InferOutput<typeof TASK> & { readonly name: string };

@@ -19,8 +19,8 @@ type StudyRecord = v.InferOutput<typeof RECORD>;
 
 /** The options that all cells share. Paths are as the study's file has them, so that a study may be moved with its files. */
 export function sharedOptions(study: Study): Record<string, unknown> {
-  const { model, maxGradNorm, schedule, warmupRatio, split, earlyStopping } = study;
-  return { model, maxGradNorm, schedule, warmupRatio, split, earlyStopping };
+  const { model, maxGradNorm, schedule, warmupRatio, split, earlyStopping, metric } = study;
+  return { model, maxGradNorm, schedule, warmupRatio, split, earlyStopping, metric };
 }
 
 /**

@@ -6,19 +6,21 @@ import { isInHead } from "../../model/model";
 import type { Model } from "../../model/model";
 import { parametersOutsideHead } from "../../train/tensors/specs";
 import { EarlyStopping } from "../../train/early-stopping";
-import type { ScheduleOptions, TrainerOptions } from "../../train/options";
+import type { Schedule, ScheduleOptions, TrainerOptions } from "../../train/options";
 import type { StepReport } from "../../train/loop/reports";
 import type { TrainableSpec } from "../../train/tensors/specs";
 import { Trainer } from "../../train/trainer";
 import { evaluateTask } from "../evaluation";
 import type { Metrics } from "../evaluation";
+import { optimizerFrom } from "../flags";
 import { searchLearningRate, shortened } from "../learning-rate-search";
 import type { TriedRate } from "../learning-rate-search";
+import { ADDED } from "../plugin/registries";
 import { probeOf } from "../tasks/task-data";
 import type { OnProgress } from "../view/progress";
 import type { StudyCell } from "./cells";
 import type { StudyData } from "./data";
-import { learningRateOf } from "./file";
+import { learningRateOf, STUDY_SCHEDULES } from "./file";
 import type { LearningRate, Study } from "./file";
 import { withoutParts } from "./parts";
 import type { SplitCounts } from "./regimes";
@@ -92,7 +94,8 @@ export async function runCell(runs: CellRuns, onProgress?: OnProgress): Promise<
   const inLayers = outsideHead(loaded, state.specs).filter(([, { layer }]) => typeof layer === "number");
   const frozen = inLayers.filter(([name]) => !state.live.has(name));
   const generation = task.generate && { generation: task.generate };
-  const metrics = await evaluateTask(trainer, task.task, data.test, task.batch, generation);
+  const { metric } = study;
+  const metrics = await evaluateTask(trainer, task.task, data.test, task.batch, { ...generation, metric });
   return {
     metrics,
     lossFirst: reports[0]!.loss,
@@ -119,12 +122,17 @@ export async function runCell(runs: CellRuns, onProgress?: OnProgress): Promise<
 /** The course of the learning rate, and the rate that its factors belong to. */
 interface RateSchedule {
   readonly learningRate: number;
-  readonly options: ScheduleOptions;
+  readonly options: ScheduleOptions | Schedule;
 }
 
 function scheduleWith(study: Study, rate: Exclude<LearningRate, { readonly search: unknown }>): RateSchedule {
-  const { schedule: type, warmupRatio } = study;
-  if (typeof rate === "number") return { learningRate: rate, options: { type, warmupRatio } };
+  const { schedule, warmupRatio } = study;
+  if (typeof rate === "number") {
+    const type = STUDY_SCHEDULES.find((shipped) => shipped === schedule);
+    // `readStudy` has made sure that it is a plugin's, if not the package's.
+    const options = type === undefined ? ADDED.schedules.get(schedule)! : { type, warmupRatio };
+    return { learningRate: rate, options };
+  }
   const { initial, peak, final, ...warmup } = rate;
   const steps = warmup.warmupSteps === undefined ? {} : { warmupSteps: warmup.warmupSteps };
   const share = { warmupRatio: warmup.warmupRatio ?? warmupRatio };
@@ -144,7 +152,7 @@ async function chooseRate(
     const options = trainerOptions(runs, loaded.model, scheduleWith(study, candidate));
     using trainer = await Trainer.create({ ...shortened(options, rate.share), model: loaded });
     await trainer.train();
-    return await evaluateTask(trainer, task.task, data.validation, task.batch);
+    return await evaluateTask(trainer, task.task, data.validation, task.batch, { metric: study.metric });
   });
   return { schedule: scheduleWith(study, learningRate), tried };
 }
@@ -165,13 +173,17 @@ export function trainerOptions(
     seed,
     data: data.validation.train(task.batch, seed),
     ...probeOf(data.validation, { batch: task.batch, seed, probeBatches: method.probeBatches }),
-    optimizer: {
-      learningRate,
-      headLearningRate: method.headLearningRate,
-      weightDecay: method.weightDecay,
-      maxGradNorm: study.maxGradNorm,
-    },
+    optimizer: optimizerFrom(
+      { optimizer: method.optimizer ?? "adamw", momentum: undefined },
+      {
+        learningRate,
+        headLearningRate: method.headLearningRate,
+        weightDecay: method.weightDecay,
+        maxGradNorm: study.maxGradNorm,
+      },
+    ),
     schedule,
+    loss: method.loss === undefined ? undefined : ADDED.losses.get(method.loss),
   };
 }
 
