@@ -1,4 +1,5 @@
 import { ConfigError } from "../base/errors";
+import { checkKeys } from "../base/option-keys";
 import { adalora } from "./adalora";
 import type { Adapter } from "./adapter";
 import { aflora } from "./aflora";
@@ -63,11 +64,7 @@ export type AdapterChoice = Readonly<Record<string, unknown>> & { readonly kind:
 export function makeAdapter({ kind, ...options }: AdapterChoice): Adapter {
   const known = Object.hasOwn(KINDS, kind) ? KINDS[kind] : undefined;
   if (!known) throw new ConfigError(`There is no adapter ${kind}.`, `The kinds are ${ADAPTER_KINDS.join(", ")}.`);
-  const unknown = Object.keys(options).find((option) => !known.options.includes(option));
+  checkKeys(`The adapter ${kind}`, options, known.options);
   // The options come from JSON: `make` checks their values.
-  if (unknown === undefined) return known.make(options as never);
-  throw new ConfigError(
-    `The adapter ${kind} has no option ${unknown}.`,
-    `Its options are ${known.options.join(", ") || "none"}.`,
-  );
+  return known.make(options as never);
 }

@@ -1,5 +1,6 @@
 import * as v from "valibot";
 import { ConfigError } from "../base/errors";
+import { checkKeys } from "../base/option-keys";
 import { checkSchema } from "../io/json";
 import { adapterDrop } from "./adapter-drop";
 import { afloraFreezing } from "./aflora";
@@ -57,11 +58,7 @@ export type PolicyChoice = Readonly<Record<string, unknown>> & { readonly policy
 export function makePolicy({ policy, ...options }: PolicyChoice): Policy {
   const kind = Object.hasOwn(POLICIES, policy) ? POLICIES[policy] : undefined;
   if (!kind) throw new ConfigError(`There is no policy ${policy}.`, `The policies are ${POLICY_NAMES.join(", ")}.`);
-  const unknown = Object.keys(options).find((option) => !kind.options.includes(option));
+  checkKeys(`The policy ${policy}`, options, kind.options);
   // The options come from JSON: `make` checks their values.
-  if (unknown === undefined) return kind.make(options as never);
-  throw new ConfigError(
-    `The policy ${policy} has no option ${unknown}.`,
-    `Its options are ${kind.options.join(", ") || "none"}.`,
-  );
+  return kind.make(options as never);
 }

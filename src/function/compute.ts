@@ -2,6 +2,7 @@ import type { Engine } from "../engine";
 import type { Value } from "../tape/tape";
 import { Tensor } from "../tensor";
 import { tensorFunction } from "./tensor-function";
+import { isValue } from "./trace";
 import type { BodyResult, Scope } from "./trace";
 
 /** The tensors that a body computes: one, or several by name. */
@@ -22,7 +23,7 @@ export async function compute<T extends Readonly<Record<string, Tensor>>, R exte
   using once = tensorFunction(engine, {}, tensors, (_, values, scope) => {
     // A tree of tensors has a value for each of them.
     const result = body(values as { readonly [K in keyof T]: Value }, scope);
-    form.isOne = typeof result.id === "number";
+    form.isOne = isValue(result);
     return result;
   });
   const results = await once.run({});

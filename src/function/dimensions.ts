@@ -1,5 +1,6 @@
 import { ConfigError, DtypeError, ShapeError } from "../base/errors";
 import { elements } from "../base/shape";
+import { shown } from "../base/shown";
 import type { TensorSpec } from "../op/declaration";
 import type { TensorData } from "../tensor";
 
@@ -24,6 +25,25 @@ const specOf = (input: InputDeclaration): { shape: OpenShape; dtype: "f32" | "i3
 export function openNames(inputs: Readonly<Record<string, InputDeclaration>>): Set<string> {
   const sizes = Object.values(inputs).flatMap((input) => specOf(input).shape);
   return new Set(sizes.filter((size) => typeof size === "string"));
+}
+
+/** Types of inputs. */
+const DTYPES: readonly unknown[] = ["f32", "i32", "u32"];
+
+/** @throws ConfigError for an input that is declared by something else than a shape and a type. */
+export function checkDeclarations(inputs: Readonly<Record<string, InputDeclaration>>): void {
+  const isDeclared = (input: unknown): boolean => {
+    if (Array.isArray(input)) return true;
+    if (typeof input !== "object" || input === null || !("shape" in input && "dtype" in input)) return false;
+    return Array.isArray(input.shape) && DTYPES.includes(input.dtype);
+  };
+  // A program without types may declare anything.
+  const wrong = Object.entries<unknown>(inputs).find(([, input]) => !isDeclared(input));
+  if (!wrong) return;
+  throw new ConfigError(
+    `The input ${wrong[0]} is declared as ${shown(wrong[1])}.`,
+    'Give its shape, such as ["batch", 2], or { shape, dtype } with f32, i32 or u32.',
+  );
 }
 
 /** Shapes and types of the inputs. @throws ConfigError for a size that is neither given nor a number from 1. */
@@ -82,9 +102,18 @@ export function solveDimensions(
   return solved;
 }
 
-function checkGiven(name: string, data: InputData | undefined): void {
-  if (data) return;
-  throw new ShapeError(`The input ${name} is missing.`, "Give every input of the function, by name.");
+/** @throws ShapeError for an input that is missing, DtypeError for one that is no list of numbers. */
+function checkGiven(name: string, data: unknown): void {
+  if (data === undefined) {
+    throw new ShapeError(`The input ${name} is missing.`, "Give every input of the function, by name.");
+  }
+  const remedy = "Give its numbers in row-major order, in a typed array or one array.";
+  if (!Array.isArray(data)) {
+    if (ArrayBuffer.isView(data) && !(data instanceof DataView)) return;
+    throw new DtypeError(`The input ${name} is ${shown(data)}.`, remedy);
+  }
+  const wrong = data.findIndex((value) => typeof value !== "number");
+  if (wrong >= 0) throw new DtypeError(`The input ${name} has ${shown(data[wrong])} at ${wrong}.`, remedy);
 }
 
 function unfitting(name: string, data: InputData, shape: OpenShape): ShapeError {

@@ -1,5 +1,6 @@
 import { ConfigError } from "../base/errors";
 import { tensorBytes } from "../base/dtype";
+import { shown } from "../base/shown";
 import type { Shape } from "../base/shape";
 import type { Engine } from "../engine";
 import type { Memory } from "../gpu/pool";
@@ -48,9 +49,13 @@ export class FunctionTensors implements TensorStore {
 
   /**
    * The parameters of a state that have one of the names, or lie below one of the paths.
-   * @throws ConfigError for a name that fits no parameter.
+   * @throws ConfigError for a name that fits no parameter, and for what is no list.
    */
   matching(names: readonly string[], state: "live" | "frozen"): string[] {
+    // A program without types may give one name.
+    const given: unknown = names;
+    if (!Array.isArray(given))
+      throw new ConfigError(`The names are ${shown(given)}.`, 'Give a list of them: ["first"].');
     const all = [...this.states];
     const fits = (name: string, path: string): boolean => name === path || name.startsWith(`${path}.`);
     const unknown = names.find((path) => !all.some(([name]) => fits(name, path)));

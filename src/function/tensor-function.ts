@@ -1,4 +1,5 @@
 import { ConfigError, DisposedError, ShapeError } from "../base/errors";
+import { checkKeys } from "../base/option-keys";
 import { elements, formatShape } from "../base/shape";
 import type { Engine } from "../engine";
 import type { Bytes } from "../gpu/ledger";
@@ -21,7 +22,7 @@ import { reach } from "../tape/reach";
 import { Recorder } from "../tape/tape";
 import type { Tape, Value } from "../tape/tape";
 import type { Tensor, TensorData } from "../tensor";
-import { asTyped, closedInputs, solveDimensions } from "./dimensions";
+import { asTyped, checkDeclarations, closedInputs, solveDimensions } from "./dimensions";
 import type { Dimensions, InputData, InputDeclaration } from "./dimensions";
 import { FunctionTensors } from "./function-tensors";
 import type { Companions } from "./function-tensors";
@@ -104,6 +105,16 @@ interface Program {
   readonly update: { readonly plan: Plan; readonly groups: ReadonlyMap<string, TensorGroup> } | undefined;
 }
 
+// The keys of objects rather than lists, so that the compiler says where one is missing.
+const FUNCTION_OPTIONS = { optimizer: 0, seed: 0, recompute: 0, activations: 0 } satisfies Record<
+  keyof FunctionOptions,
+  0
+>;
+const CALL_OPTIONS = { kind: 0, dimensions: 0, outputs: 0, loss: 0, accumulate: 0, scheduleFactor: 0 } satisfies Record<
+  keyof GradientOptions | keyof StepOptions | "kind",
+  0
+>;
+
 const plansOf = ({ plan, update }: Program): Plan[] => (update ? [plan, update.plan] : [plan]);
 
 /** Names of what a step's update reads and gives. */
@@ -135,6 +146,8 @@ export class TensorFunction<
     private readonly body: Body<I, P, R>,
     private readonly options: FunctionOptions,
   ) {
+    checkKeys("A function of tensors", options, Object.keys(FUNCTION_OPTIONS));
+    checkDeclarations(inputs);
     this.#optimizer = optimizerOf(options.optimizer);
     this.#tensors = new FunctionTensors(engine, parameterTree, options.seed ?? 0, this.#optimizer);
     this.#executor = new Executor(engine.device);
@@ -340,6 +353,7 @@ export class TensorFunction<
   }
 
   #programOf(call: Call, dimensions: Dimensions): Program {
+    checkKeys(`A call of ${call.kind}`, call, Object.keys(CALL_OPTIONS));
     const isGradient = call.kind !== "run";
     const adds = isGradient && (call.accumulate ?? false);
     const asked = call.kind === "step" ? [] : call.outputs;
@@ -422,7 +436,7 @@ export class TensorFunction<
  * @param parameters what the function owns: initial values such as `normal([32, 2])`, or tensors of the caller, in records and
  * arrays of any depth.
  * @param body records the function, given the symbolic values of both. It returns one value, or several by name.
- * @throws ConfigError for something in the tree that is no parameter.
+ * @throws ConfigError for something in the tree that is no parameter, an input without a shape, and an option that does not exist.
  */
 export function tensorFunction<
   const I extends Readonly<Record<string, InputDeclaration>>,

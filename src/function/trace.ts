@@ -1,5 +1,6 @@
 import { ConfigError } from "../base/errors";
 import type { Shape } from "../base/shape";
+import { shown } from "../base/shown";
 import type { TensorSpec } from "../op/declaration";
 import { scale } from "../ops/scale";
 import { Recorder } from "../tape/tape";
@@ -70,19 +71,31 @@ export function trace<I, P extends ParameterTree, R extends BodyResult>(
     ) as ParameterValues<P>,
     scope,
   );
-  const outputs = Object.entries(isValue(result) ? { output: result } : result);
   return {
     recorder,
-    outputs: new Map(outputs.map(([name, value]) => [name, asOutput(recorder, name, value)])),
+    outputs: new Map(named(result).map(([name, value]) => [name, asOutput(recorder, name, value)])),
     sections,
   };
 }
 
-const isValue = (result: BodyResult): result is Value => typeof result.id === "number";
+/** Whether a body returned one value rather than several by name, or anything else. */
+export const isValue = (result: unknown): result is Value =>
+  typeof result === "object" && result !== null && "id" in result && typeof result.id === "number";
+
+/** The outputs by name. A body without types may return anything. */
+function named(result: unknown): [string, unknown][] {
+  if (isValue(result)) return [["output", result]];
+  if (typeof result === "object" && result !== null && Object.keys(result).length > 0) return Object.entries(result);
+  const what = result instanceof Promise ? "a promise" : shown(result);
+  throw new ConfigError(
+    `The body returns ${what}.`,
+    "Return what an op returned, or several by name: return { logits, loss }.",
+  );
+}
 
 /** An output, which must be a value that a run computes. */
-function asOutput(recorder: Recorder, name: string, value: Value): Value {
-  if (recorder.values[value.id] !== value) {
+function asOutput(recorder: Recorder, name: string, value: unknown): Value {
+  if (!isValue(value) || recorder.values[value.id] !== value) {
     throw new ConfigError(
       `The output ${name} of the body is no value.`,
       "Return what an op returned, or several by name.",

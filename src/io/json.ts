@@ -1,5 +1,6 @@
 import * as v from "valibot";
 import { FileFormatError } from "../base/errors";
+import { keyFault } from "../base/schema";
 import type { Directory } from "./directory";
 
 const SAVE_AGAIN = "Correct the file, or save it again with the library that wrote it.";
@@ -51,11 +52,11 @@ export function checkSchema<Schema extends v.GenericSchema>(
   const result = v.safeParse(schema, value, { abortEarly: true });
   if (result.success) return result.output;
   const [issue] = result.issues;
-  const path = v.getDotPath(issue);
-  throw new FileFormatError(
-    `${where}: ${path === null ? "" : `${oneLine(path)}: `}${oneLine(issue.message)}.`,
-    SAVE_AGAIN,
-  );
+  const path = oneLine(v.getDotPath(issue) ?? "");
+  const fault = path === "" ? undefined : keyFault(issue);
+  if (fault === "missing") throw new FileFormatError(`${where}: ${path} is missing.`, SAVE_AGAIN);
+  if (fault) throw new FileFormatError(`${where}: ${path} is not one of its keys.`, SAVE_AGAIN);
+  throw new FileFormatError(`${where}: ${path && `${path}: `}${oneLine(issue.message)}.`, SAVE_AGAIN);
 }
 
 /** Foreign text for an error message: at most 200 characters, with spaces in place of line breaks and control characters. */

@@ -1,12 +1,28 @@
 import * as v from "valibot";
 import { ConfigError } from "../base/errors";
+import { keyFault } from "../base/schema";
 
-/** Checks the keys of config.json that a family reads. @throws ConfigError naming the key and what it should be. */
-export function parseConfig<const S extends v.GenericSchema>(schema: S, config: unknown): v.InferOutput<S> {
+/**
+ * Checks the keys of config.json that a family reads.
+ * @param inside name of the object of config.json that has them, where it is not the whole.
+ * @throws ConfigError naming the key, and what it should be or that it is missing.
+ */
+export function parseConfig<const S extends v.GenericSchema>(
+  schema: S,
+  config: unknown,
+  inside?: string,
+): v.InferOutput<S> {
   const result = v.safeParse(schema, config);
   if (result.success) return result.output;
   const issue = result.issues[0];
-  const key = v.getDotPath(issue) ?? "the file";
+  const path = v.getDotPath(issue) ?? "the file";
+  const key = inside === undefined ? path : `${inside}.${path}`;
+  if (keyFault(issue) === "missing") {
+    throw new ConfigError(
+      `config.json has no ${key}, which this family needs.`,
+      "Add it with the model's own value, or take the config.json that was saved with the weights.",
+    );
+  }
   throw new ConfigError(
     `config.json: ${key} is ${issue.received}; expected ${String(issue.expected)}.`,
     "Correct config.json, or load a model of a supported family.",

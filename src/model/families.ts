@@ -47,7 +47,9 @@ function familyOf(type: unknown): Family {
     throw new ConfigError(`The family ${String(type)} is not loaded.`, "Call `await loadFamily(config)` first.");
   }
   throw new ConfigError(
-    `config.json: model_type ${JSON.stringify(type)} is not supported.`,
+    type === undefined
+      ? "config.json has no model_type."
+      : `config.json: model_type ${JSON.stringify(type)} is not supported.`,
     `Supported families: ${[...MODEL_TYPES, ...ADDED_FAMILIES.names].join(", ")}.`,
   );
 }

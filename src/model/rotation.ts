@@ -69,7 +69,8 @@ export interface RotationSizes {
 export function rotationOf(config: v.InferOutput<typeof ROTATION_SCHEMA>, sizes: RotationSizes): Rotation {
   const { headSize, maxLength } = sizes;
   const isSet = Object.keys(config.rope_scaling ?? {}).length > 0;
-  const scaling = (isSet ? config.rope_scaling : config.rope_parameters) ?? {};
+  const source = isSet ? "rope_scaling" : "rope_parameters";
+  const scaling = config[source] ?? {};
   const theta = scaling.rope_theta ?? config.rope_theta ?? sizes.theta ?? 10000;
   const share = scaling.partial_rotary_factor ?? config.partial_rotary_factor ?? sizes.share ?? 1;
   const size = Math.trunc(headSize * share);
@@ -84,7 +85,7 @@ export function rotationOf(config: v.InferOutput<typeof ROTATION_SCHEMA>, sizes:
   const frequencies = Float64Array.from({ length: size / 2 }, (_, i) => theta ** ((-2 * i) / size));
   const type = scaling.rope_type ?? scaling.type ?? "default";
   const build = Object.hasOwn(SCALINGS, type) ? SCALINGS[type] : undefined;
-  if (build) return build(scaling, { frequencies, theta, originalLength, maxLength });
+  if (build) return build(scaling, { source, frequencies, theta, originalLength, maxLength });
   throw new ConfigError(
     `config.json: rope_type ${type} is not supported.`,
     `Supported: ${Object.keys(SCALINGS).join(", ")}.`,
@@ -92,6 +93,8 @@ export function rotationOf(config: v.InferOutput<typeof ROTATION_SCHEMA>, sizes:
 }
 
 interface Unscaled {
+  /** The key of config.json that has the scaling. */
+  readonly source: string;
   readonly frequencies: Float64Array;
   readonly theta: number;
   /** Tokens of the texts on which the model was trained before its positions were scaled. */
@@ -102,16 +105,16 @@ interface Unscaled {
 /** The scalings by `rope_type`. */
 const SCALINGS: Readonly<Record<string, (scaling: v.InferOutput<typeof SCALING>, unscaled: Unscaled) => Rotation>> = {
   default: (_, { frequencies }) => ({ frequencies, factor: 1 }),
-  linear: (scaling, { frequencies }) => {
-    const { factor } = parseConfig(LINEAR, scaling);
+  linear: (scaling, { source, frequencies }) => {
+    const { factor } = parseConfig(LINEAR, scaling, source);
     return { frequencies: frequencies.map((frequency) => frequency / factor), factor: 1 };
   },
-  llama3: (scaling, { frequencies, originalLength }) => {
-    const c = parseConfig(LLAMA3, scaling);
+  llama3: (scaling, { source, frequencies, originalLength }) => {
+    const c = parseConfig(LLAMA3, scaling, source);
     return { frequencies: frequencies.map(scaledAsLlama3(c, originalLength)), factor: 1 };
   },
-  yarn: (scaling, unscaled) => scaledAsYarn(parseConfig(YARN, scaling), unscaled),
-  longrope: (scaling, unscaled) => scaledAsLongRope(parseConfig(LONGROPE, scaling), unscaled),
+  yarn: (scaling, unscaled) => scaledAsYarn(parseConfig(YARN, scaling, unscaled.source), unscaled),
+  longrope: (scaling, unscaled) => scaledAsLongRope(parseConfig(LONGROPE, scaling, unscaled.source), unscaled),
 };
 
 /** Scaling of LLaMA 3.1: slow turns become slower, fast ones stay, those in between are interpolated. */

@@ -34,11 +34,18 @@ export interface CommonOptions {
 export type CommonSettings = Required<Omit<CommonOptions, "groups" | "headLearningRate" | "noDecay">> &
   Pick<CommonOptions, "groups" | "headLearningRate" | "noDecay">;
 
-/** The settings of some options that every optimizer has. */
+/** The settings of some options that every optimizer has. @throws ConfigError for one that it does not have. */
 export function commonSettings(
-  { learningRate, weightDecay = 0, maxGradNorm = 0, groups, headLearningRate, noDecay }: CommonOptions,
+  { learningRate, weightDecay = 0, maxGradNorm = 0, groups, headLearningRate, noDecay, ...others }: CommonOptions,
   defaultLearningRate: number,
 ): CommonSettings {
+  const [unknown] = Object.keys(others);
+  if (unknown !== undefined) {
+    throw new ConfigError(
+      `The optimizer has no option ${unknown}.`,
+      "All have learningRate, weightDecay, maxGradNorm, groups, headLearningRate and noDecay, and some have their own.",
+    );
+  }
   return {
     learningRate: learningRate ?? defaultLearningRate,
     weightDecay,

@@ -1,6 +1,7 @@
 import { ConfigError, DtypeError, ShapeError } from "../base/errors";
 import type { Dtype, TensorData } from "../base/dtype";
 import { elements, formatShape } from "../base/shape";
+import { shown } from "../base/shown";
 import type { Shape } from "../base/shape";
 import type { Attributes, BySlot, InferContext, InputSlots, Op, TensorSpec } from "../op/declaration";
 
@@ -208,11 +209,19 @@ export class Recorder implements Tape {
  * @throws ConfigError where they are values of two recorders, or of none.
  */
 export function recorderOf(...values: readonly (Value | undefined)[]): Recorder {
-  const found = new Set(values.filter((value) => value !== undefined).map((value) => recorders.get(value)));
+  const given = values.filter((value) => value !== undefined);
+  const found = new Set(given.map((value) => recorders.get(value)));
   const [recorder] = found;
   if (recorder && found.size === 1) return recorder;
+  const foreign = given.findIndex((value) => !recorders.has(value));
+  const fact =
+    foreign >= 0
+      ? `This is no value of a recorder: ${shown(given[foreign])}.`
+      : found.size > 1
+        ? "The values are on the tapes of different recorders."
+        : "There is no value of a recorder.";
   throw new ConfigError(
-    found.size > 1 ? "The values are on the tapes of different recorders." : "There is no value of a recorder.",
+    fact,
     "Pass values that one recorder has made: its parameters, its inputs, and what ops made of them.",
   );
 }

@@ -1,9 +1,11 @@
 import { describe, expect, it } from "vitest";
 import { relativeError } from "../../src/base/relative-error";
 import { compute } from "../../src/function/compute";
+import { mul } from "../../src/function/everyday-ops";
 import { attention, crossEntropy, embedding, gelu, linear, loraLinear, scale, tanh } from "../../src/function/ops";
 import { frozen, normal, values, zeros } from "../../src/function/parameters";
 import { tensorFunction } from "../../src/function/tensor-function";
+import type { FunctionOptions } from "../../src/function/tensor-function";
 import { recorderOf } from "../../src/tape/tape";
 import type { Value } from "../../src/tape/tape";
 import { useEngine } from "../support/engine";
@@ -287,9 +289,88 @@ describe("a function of tensors refuses", () => {
       () => make((x, _, unused) => linear(x, unused)).run({ x: [1, 2, 3] }),
       /linear: x \[1, 3\] does not fit w \[2\]/,
     ],
+    [
+      "shapes that do not broadcast",
+      () => make((x, _, unused) => mul(x, unused)).run({ x: [1, 2, 3] }),
+      /mul: a \[1, 3\] and b \[2\] do not broadcast\./,
+    ],
+    [
+      "floats in a slot of integers",
+      () => make((x, w) => embedding(w, x)).run({ x: [1, 2, 3] }),
+      /embedding: ids is f32 \[1, 3\]\.\nPass it as i32\./,
+    ],
   ];
   it.each(calls)("%s", async (_, call, message) => {
+    const error = await failure(call);
+    expect(error.message).toMatch(message);
+    expect(error.message.split("\n"), "one line of fact, one of remedy").toHaveLength(2);
+  });
+
+  /** Programs without types may give anything. */
+  const untyped = (body: unknown, options: unknown = {}) =>
+    tensorFunction(
+      engine,
+      { x: ["n", 3] },
+      { w: normal([1, 3]) },
+      body as () => Value, // see above
+      options as FunctionOptions, // see above
+    );
+  /** Anything, where the compiler wants something else: see above. */
+  const any = (value: unknown): never => value as never;
+  const product = ({ x }: { x: Value }, { w }: { w: Value }): Value => linear(x, w);
+  const X = { x: [1, 2, 3] };
+  it.each<[string, () => unknown, RegExp]>([
+    ["a body without return", () => untyped(() => undefined).run(X), /^The body returns undefined\.\nReturn/],
+    ["an async body", () => untyped(() => Promise.resolve()).run(X), /^The body returns a promise\.\nReturn/],
+    [
+      "an output that is a number",
+      () => untyped(() => ({ loss: 3 })).run(X),
+      /^The output loss of the body is no value/,
+    ],
+    [
+      "a number as a slot",
+      () => untyped(({ x }: { x: Value }) => linear(x, any(3))).run(X),
+      /^This is no value of a recorder: 3\./,
+    ],
+    [
+      "a record of parameters as a slot",
+      () => untyped(({ x }: { x: Value }, parameters: unknown) => linear(x, any(parameters))).run(X),
+      /^This is no value of a recorder: an object with w\./,
+    ],
+    [
+      "a slot without a value",
+      () => untyped(({ x }: { x: Value }, { v }: { v: Value }) => linear(x, v)).run(X),
+      /^linear: its input w is missing\./,
+    ],
+    ["a number as input", () => untyped(product).run({ x: any(3) }), /^The input x is 3\.\nGive its numbers/],
+    [
+      "rows of rows as input",
+      () => untyped(product).run({ x: any([[1, 2, 3]]) }),
+      /^The input x has an array of 3 at 0\.\nGive its numbers/,
+    ],
+    ["one name in place of a list", () => untyped(product).freeze(any("w")), /^The names are "w"\.\nGive a list/],
+    [
+      "an option that does not exist",
+      () => untyped(product, { learningRate: 1 }),
+      /^A function of tensors has no option learningRate\.\nIts options are optimizer, seed/,
+    ],
+    [
+      "an option of the optimizer that does not exist",
+      () => untyped(product, { optimizer: { lr: 1 } }),
+      /^The optimizer has no option lr\.\nAll have learningRate/,
+    ],
+    [
+      "an option of a call that does not exist",
+      () => untyped(product).run(X, any({ output: "x" })),
+      /^A call of run has no option output\.\nIts options are/,
+    ],
+  ])("%s", async (_, call, message) => {
     expect((await failure(call)).message).toMatch(message);
+  });
+
+  it("an input without a shape", async () => {
+    const make = () => tensorFunction(engine, { x: any(3) }, {}, ({ x }: { x: Value }) => x);
+    expect((await failure(make)).message).toMatch(/^The input x is declared as 3\.\nGive its shape/);
   });
 
   it("fractions as integers", async () => {

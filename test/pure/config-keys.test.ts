@@ -168,3 +168,23 @@ describe("every key that transformers reads of a family's config.json is used, o
     expect(untrue, "said to be harmless, but unknown, used or refused").toEqual([]);
   });
 });
+
+describe("a key that is missing has a default, or is named with a remedy", () => {
+  it.each(Object.entries(tiny))("%s", (_, configOf) => {
+    const config: Config = configOf();
+    const needed = Object.keys(config).filter((key) => {
+      try {
+        createModel({ ...config, [key]: undefined });
+        return false;
+      } catch (error) {
+        if (!(error instanceof ConfigError)) throw error;
+        // A default may contradict the other keys.
+        expect(error.fact, key).toMatch(new RegExp(`^config\\.json(?:: | has no ${key}[.,])`));
+        expect(error.fact, key).not.toMatch(/undefined/);
+        expect(error.remedy, key).not.toBe("");
+        return true;
+      }
+    });
+    expect(needed).toContain("model_type");
+  });
+});

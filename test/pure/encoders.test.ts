@@ -136,7 +136,7 @@ describe("keys that would change the result are refused by name", () => {
     ["modernbert", { layer_types: ["full_attention"] }, /layer_types has 1 entries for 3 layers/],
     ["modernbert", { classifier_pooling: "max" }, /classifier_pooling is "max"/],
     ["deberta-v2", { relative_attention: false }, /relative_attention is false; expected true/],
-    ["deberta-v2", { share_att_key: undefined }, /share_att_key is undefined/],
+    ["deberta-v2", { share_att_key: undefined }, /^config\.json has no share_att_key, .*\nAdd it/],
     ["deberta-v2", { pos_att_type: "c2p" }, /pos_att_type is "c2p"/],
     ["deberta-v2", { norm_rel_ebd: "none" }, /norm_rel_ebd is "none"/],
     ["deberta-v2", { position_buckets: -1 }, /position_buckets is -1/],

@@ -117,8 +117,8 @@ describe("positions", () => {
       { rope_type: "longrope", short_factor: [1], long_factor: [1, 2] },
       /short_factor has 1 numbers, and a head 2 pairs/,
     ],
-    [{ rope_type: "linear" }, /factor is undefined/],
-    [{ ...llama3, low_freq_factor: undefined }, /low_freq_factor/],
+    [{ rope_type: "linear" }, /^config\.json has no rope_scaling\.factor, .*\nAdd it/],
+    [{ ...llama3, low_freq_factor: undefined }, /^config\.json has no rope_scaling\.low_freq_factor/],
   ])("%j is refused before anything is loaded", (rope_scaling, message) => {
     expect(() => createModel({ ...LLAMA, rope_scaling })).toThrow(message);
     expect(() => createModel({ ...LLAMA, rope_scaling })).toThrow(ConfigError);

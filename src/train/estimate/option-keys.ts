@@ -1,5 +1,6 @@
 import { ConfigError } from "../../base/errors";
 import { nearestNames } from "../../base/nearest";
+import { checkKeys } from "../../base/option-keys";
 import type { CheckpointOptions, MemoryOptions, TrainerOptions } from "../options";
 import type { PredictOptions } from "./predict";
 
@@ -48,10 +49,11 @@ export function checkOptionKeys(options: TrainerOptions): void {
     // The keys of GROUPS are options of a trainer.
     const members: unknown = options[group as keyof typeof GROUPS];
     if (members === undefined) continue;
-    const remedy = `Its options are ${Object.keys(known).join(", ")}.`;
-    if (typeof members !== "object" || members === null) throw new ConfigError(`${group} is not an object.`, remedy);
-    const other = Object.keys(members).find((name) => !Object.hasOwn(known, name));
-    if (other !== undefined) throw new ConfigError(`${group} has no option ${other}.`, remedy);
+    const names = Object.keys(known);
+    if (typeof members !== "object" || members === null) {
+      throw new ConfigError(`${group} is not an object.`, `Its options are ${names.join(", ")}.`);
+    }
+    checkKeys(group, members, names);
   }
 }
 
@@ -70,9 +72,7 @@ const PLAN_OPTIONS = {
 
 /** @throws ConfigError for an option that plans do not have, such as one of `memory` outside of it. */
 export function checkPlanKeys(options: object): void {
-  const unknown = Object.keys(options).find((name) => !Object.hasOwn(PLAN_OPTIONS, name));
-  if (unknown === undefined) return;
-  throw new ConfigError(`A plan has no option ${unknown}.`, `Its options are ${Object.keys(PLAN_OPTIONS).join(", ")}.`);
+  checkKeys("A plan", options, Object.keys(PLAN_OPTIONS));
 }
 
 /** The option that is most like a name. One in a group is also known by its own name, and by both names in either order. */
