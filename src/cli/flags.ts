@@ -306,7 +306,7 @@ const TRAINING = {
   seed: withDefault("--seed <n>", "Random seed", counts(0), 0),
 };
 
-const MODEL = required("--model <dir>", "Model directory with tokenizer.json", text);
+const MODEL = required("--model <dir>", "Model directory with its tokenizer", text);
 const QUIET = toggle("--quiet", "Show no progress");
 const ONE_JSON_OBJECT = toggle("--json", "Print one JSON object");
 

@@ -1,6 +1,5 @@
-import { DataError, FileFormatError, SafetapeError } from "../base/errors";
+import { DataError } from "../base/errors";
 import type { Directory } from "../io/directory";
-import { oneLine } from "../io/json";
 import { withoutSpace } from "./offsets";
 import type { Span } from "./offsets";
 import { AddedTokens } from "./tokenization/added-tokens";
@@ -16,24 +15,13 @@ import { UnsupportedStep } from "./tokenization/step";
 import { UnknownWordError } from "./tokenization/vocabulary";
 import type { Model } from "./tokenization/vocabulary";
 import type { EncodeOptions, Encoded, SpecialRole, Tokenizer } from "./tokenizer";
-import { contentOf, readTokenizerFiles } from "./tokenizer-file";
+import { contentOf, readTokenizerFiles, usable } from "./tokenizer-file";
 import type { TokenizerFiles } from "./tokenizer-file";
 
 /** Loads a tokenizer as `loadTokenizer` does. This module imports the tokenizer library. */
 export async function openTokenizer(directory: Directory): Promise<Tokenizer> {
   const files = await readTokenizerFiles(directory);
-  try {
-    return new LoadedTokenizer(files);
-  } catch (cause) {
-    if (cause instanceof SafetapeError) throw cause;
-    // Besides steps that are not supported, the tokenizer library refuses regular expressions. It throws Errors.
-    const fact = `tokenizer.json in ${directory.name} cannot be used: ${oneLine((cause as Error).message)}`;
-    const remedy =
-      cause instanceof UnsupportedStep
-        ? "correct the file, or use a tokenizer without it"
-        : "save the tokenizer again with the library that made it";
-    throw new FileFormatError(fact, remedy, { cause });
-  }
+  return usable(files.where, () => new LoadedTokenizer(files));
 }
 
 /** The steps that Hugging Face's tokenizers take, with the positions that they give. */

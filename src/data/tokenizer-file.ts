@@ -1,9 +1,11 @@
 import * as v from "valibot";
-import { FileFormatError } from "../base/errors";
+import { FileFormatError, SafetapeError } from "../base/errors";
 import type { Directory } from "../io/directory";
 import { generationConfig, tokenIds } from "../io/generation-config";
-import { readJson } from "../io/json";
+import { checkSchema, oneLine, readJson } from "../io/json";
+import { SENTENCEPIECE_FILES } from "../io/tokenizer-files";
 import type { AddedToken } from "./tokenization/added-tokens";
+import { UnsupportedStep } from "./tokenization/step";
 import type { Step } from "./tokenization/step";
 import { hasStep, stepsFault } from "./tokenizer-steps";
 
@@ -57,6 +59,8 @@ export type TokenizerConfig = v.InferOutput<typeof CONFIG>;
 
 /** The content of a tokenizer's files. */
 export interface TokenizerFiles {
+  /** The file and its directory, for errors. */
+  readonly where: string;
   readonly config: TokenizerConfig;
   readonly steps: {
     readonly normalizer: Step | undefined;
@@ -86,6 +90,54 @@ export async function readTokenizerConfig(directory: Directory): Promise<Tokeniz
   return { ...map, ...config };
 }
 
+/** The class of transformers that a family's tokenizer has, where tokenizer_config.json does not name one. */
+const CLASSES: Readonly<Record<string, string>> = {
+  llama: "LlamaTokenizer",
+  mistral: "LlamaTokenizer",
+  gemma: "GemmaTokenizer",
+  gemma2: "GemmaTokenizer",
+  t5: "T5Tokenizer",
+  "deberta-v2": "DebertaV2Tokenizer",
+  "xlm-roberta": "XLMRobertaTokenizer",
+};
+
+const ADDED = v.record(v.pipe(v.string(), v.digits()), v.looseObject({ content: v.string(), special: FLAG }));
+const ADDED_FILE = v.record(v.string(), ID);
+
+/** Reads tokenizer.json or, where it is missing, what a model of SentencePiece stands for. */
+async function readTokenizer(
+  directory: Directory,
+  config: TokenizerConfig,
+  modelType: unknown,
+): Promise<{ readonly file: string; readonly tokenizer: v.InferOutput<typeof TOKENIZER> }> {
+  const hasTokenizer = (await directory.size(TOKENIZER_FILE)) !== undefined;
+  const file = hasTokenizer ? undefined : await sentencePieceFile(directory);
+  if (file === undefined) {
+    return { file: TOKENIZER_FILE, tokenizer: await readJson(directory, TOKENIZER_FILE, TOKENIZER) };
+  }
+  const where = `${TOKENIZER_CONFIG_FILE} in ${directory.name}`;
+  const added = new Map(
+    Object.entries(checkSchema(v.nullish(ADDED, {}), config["added_tokens_decoder"], where)).map(
+      ([id, token]) => [Number(id), token] as const,
+    ),
+  );
+  const moreAdded = (await readIfThere(directory, "added_tokens.json", ADDED_FILE)) ?? {};
+  for (const [content, id] of Object.entries(moreAdded)) if (!added.has(id)) added.set(id, { content, special: true });
+  const { tokenizer_class: named } = config;
+  const implied = typeof modelType === "string" && Object.hasOwn(CLASSES, modelType) ? CLASSES[modelType] : undefined;
+  const tokenizerClass = typeof named === "string" ? named : implied;
+  const { fromSentencePiece } = await import("./tokenization/sentencepiece");
+  const bytes = await directory.read(file);
+  const model = `${file} in ${directory.name}`;
+  const tokenizer = usable(model, () => fromSentencePiece(bytes, { tokenizerClass, config, added }));
+  return { file, tokenizer: checkSchema(TOKENIZER, tokenizer, model) };
+}
+
+async function sentencePieceFile(directory: Directory): Promise<string | undefined> {
+  for (const file of SENTENCEPIECE_FILES) if ((await directory.size(file)) !== undefined) return file;
+  return undefined;
+}
+
 async function readIfThere<Schema extends v.GenericSchema>(
   directory: Directory,
   file: string,
@@ -104,11 +156,11 @@ export function contentOf(token: v.InferOutput<typeof TOKEN>): string | undefine
  * @throws FileFormatError naming the file and the key.
  */
 export async function readTokenizerFiles(directory: Directory): Promise<TokenizerFiles> {
-  const tokenizer = await readJson(directory, TOKENIZER_FILE, TOKENIZER);
   const config = await readTokenizerConfig(directory);
   const modelConfig = (await readIfThere(directory, "config.json", MODEL_CONFIG)) ?? {};
+  const { file, tokenizer } = await readTokenizer(directory, config, modelConfig["model_type"]);
   const generation = await generationConfig(directory, modelConfig);
-  const where = `${TOKENIZER_FILE} in ${directory.name}`;
+  const where = `${file} in ${directory.name}`;
   const { normalizer, pre_tokenizer, post_processor, decoder, model } = tokenizer;
   const fault = stepsFault([normalizer, pre_tokenizer, post_processor]) ?? stepsFault([decoder]);
   if (fault !== undefined) throw damaged(`${where}: ${fault}`);
@@ -128,6 +180,7 @@ export async function readTokenizerFiles(directory: Directory): Promise<Tokenize
   }
   if (largest < 0) throw damaged(`${where} has an empty vocabulary`);
   return {
+    where,
     config,
     steps: {
       normalizer: normalizer ?? undefined,
@@ -170,4 +223,23 @@ function isScored(entry: unknown): boolean {
 
 function damaged(fact: string): FileFormatError {
   return new FileFormatError(fact, "save the tokenizer again with the library that made it");
+}
+
+/**
+ * What an action makes of a tokenizer's file.
+ * @throws FileFormatError where it throws anything else: a step that is not supported, a regular expression that the tokenizer
+ * library refuses.
+ */
+export function usable<T>(where: string, action: () => T): T {
+  try {
+    return action();
+  } catch (cause) {
+    if (cause instanceof SafetapeError) throw cause;
+    const remedy =
+      cause instanceof UnsupportedStep
+        ? "correct the file, or use a tokenizer without it"
+        : "save the tokenizer again with the library that made it";
+    // The library throws Errors; a catch clause cannot say so.
+    throw new FileFormatError(`${where} cannot be used: ${oneLine((cause as Error).message)}`, remedy, { cause });
+  }
 }

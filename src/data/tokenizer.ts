@@ -67,10 +67,10 @@ export interface Tokenizer {
 export type SpecialRole = (typeof SPECIAL_ROLES)[number];
 
 /**
- * Loads tokenizer.json and, if they exist, tokenizer_config.json, special_tokens_map.json, and the end tokens of
- * generation_config.json and config.json. The tokenizer library is imported on first use, so programs
- * that have token ids already do not need it.
- * @throws FileFormatError for files that cannot be used.
+ * Loads tokenizer.json, or else a model of SentencePiece (tokenizer.model, spiece.model) of LLaMA, Gemma, T5, DeBERTa or XLM-RoBERTa, and
+ * what tokenizer_config.json, special_tokens_map.json, generation_config.json and config.json say, where they exist. The
+ * readers are imported on first use, so programs that have token ids already do not need them.
+ * @throws FileFormatError for files that cannot be used, naming a step of tokenizer.json that is not supported.
  */
 export async function loadTokenizer(place: DirectoryLike): Promise<Tokenizer> {
   const directory = await directoryAt(place);

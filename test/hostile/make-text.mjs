@@ -1,5 +1,6 @@
 // @ts-check
 // Seeds of the readers of texts.
+import { sentencePieceModel } from "../support/sentencepiece.mjs";
 
 const deep = (/** @type {number} */ n) => `${"[".repeat(n)}${"]".repeat(n)}`;
 
@@ -19,6 +20,50 @@ export function textSeeds() {
     "image-list": imageList(),
     "wordnet-index": wordnetIndex(),
     "wordnet-data": wordnetData(),
+    "chat-template": chatTemplates(),
+    sentencepiece: sentencePiece(),
+  };
+}
+
+/** @returns {Record<string, string | Uint8Array>} */
+function chatTemplates() {
+  const chat = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{{ eos_token }}\n{% endfor %}";
+  return {
+    chat: `${chat}{% if add_generation_prompt %}<|assistant|>{% endif %}`,
+    marked: "{% for m in messages %}{% generation %}{{ m.content }}{% endgeneration %}{% endfor %}",
+    raising: `{{ raise_exception("no") }}${chat}`,
+    crlf: chat.replaceAll("\n", "\r\n"),
+    open: "{% for m in messages %}",
+    "type-of-objects":
+      "{{ messages.__proto__.x }}{{ messages.constructor }}{{ constructor.constructor('return 1')() }}",
+    deep: "{% if true %}".repeat(500),
+    brackets: `{{ ${"[".repeat(2000)}${"]".repeat(2000)} }}`,
+    macro: "{% macro f(x) %}{{ f(x) }}{% endmacro %}{{ f(1) }}",
+    empty: "",
+  };
+}
+
+/** @returns {Record<string, string | Uint8Array>} */
+function sentencePiece() {
+  const pieces = [
+    { text: "<unk>", kind: 2 },
+    { text: "<s>", kind: 3 },
+    { text: "</s>", kind: 3 },
+    ...["\u2581", "t", "h", "e", "\u2581t", "\u2581th", "\u2581the"].map((text, i) => ({ text, score: -i })),
+  ];
+  const unigram = sentencePieceModel(pieces);
+  return {
+    unigram,
+    bpe: sentencePieceModel(pieces, { algorithm: 2, byteFallback: true }),
+    "same-pieces": sentencePieceModel([...pieces, ...pieces]),
+    "huge-score": sentencePieceModel(pieces.map((piece) => ({ ...piece, score: Infinity }))),
+    "table-of-nothing": sentencePieceModel(pieces, { replacements: new Uint8Array(4) }),
+    "table-beyond-the-end": sentencePieceModel(pieces, { replacements: new Uint8Array(8).fill(255) }),
+    "cut-off": unigram.slice(0, 20),
+    "length-beyond-the-end": Uint8Array.of(0x0a, 0xff, 0xff, 0xff, 0x7f),
+    "number-without-end": new Uint8Array(20).fill(0xff),
+    "group-of-fields": Uint8Array.of(0x0b, 0x0c),
+    empty: "",
   };
 }
 

@@ -1,5 +1,6 @@
 import { posix } from "node:path";
 import { AG_NEWS_CLASSES, readAgNews } from "../../src/data/ag-news";
+import { loadChatTemplate } from "../../src/data/chat-template";
 import { readE2e } from "../../src/data/e2e";
 import { readGlue } from "../../src/data/glue";
 import type { GlueTaskName } from "../../src/data/glue-tasks";
@@ -45,6 +46,36 @@ const tokenizer: Reader = {
   words: [...JSON_WORDS, "\\s+", "(?:", ")*", "Sequence", "Replace", '"type":"'],
   otherFiles: { "tokenizer_config.json": TOKENIZER_CONFIG },
   read: useTokenizer,
+};
+
+const sentencePiece: Reader = {
+  name: "SentencePiece",
+  seeds: "sentencepiece",
+  file: "tokenizer.model",
+  form: "bytes",
+  perByte: 2048,
+  words: ["\u2581", "</s>", "\n", "\u0012", "\u001a"],
+  otherFiles: { "config.json": new TextEncoder().encode('{"model_type":"llama"}') },
+  read: useTokenizer,
+};
+
+const CHAT = [
+  { role: "user", content: "a" },
+  { role: "assistant", content: "b" },
+];
+
+const chatTemplate: Reader = {
+  name: "chat template",
+  seeds: "chat-template",
+  file: "chat_template.jinja",
+  form: "bytes",
+  perByte: 2048,
+  words: ["{{ ", " }}", "{% ", " %}", "if", "for", "in", "messages", "set", "|", "loop"],
+  async read(directory) {
+    const template = await loadChatTemplate(directory);
+    const turns = template!.turns(CHAT);
+    must(turns.map(({ text }) => text).join("") === template!.render(CHAT), "the same text in turns");
+  },
 };
 
 const tokenizerConfig: Reader = {
@@ -272,6 +303,6 @@ const wordNet = (what: "index" | "data"): Reader => {
 };
 
 export const TEXT_READERS: readonly Reader[] = [
-  ...[tokenizer, tokenizerConfig, tsv, csv, jsonl, squad, conll, tags],
+  ...[tokenizer, sentencePiece, tokenizerConfig, chatTemplate, tsv, csv, jsonl, squad, conll, tags],
   ...[agNews, samsum, imageList, wordNet("index"), wordNet("data")],
 ];

@@ -78,6 +78,16 @@ describe("downloadModel", () => {
     expect(hub.requests.filter(({ host, range }) => host === "store" && range !== "bytes=0-0")).toHaveLength(1);
   });
 
+  it("fetches what says how texts are read, and a SentencePiece model where there is no tokenizer.json", async () => {
+    const texts = ["chat_template.jinja", "generation_config.json", "special_tokens_map.json", "tokenizer_config.json"];
+    const more = [...texts, "spiece.model"].map((file) => [file, jsonBytes({})] as const);
+    await serve(new Map([...MODEL_FILES, ...more]));
+    await download();
+    expect(files()).toEqual(["config.json", "model.safetensors", "tokenizer.json", ...texts].sort());
+    await serve(new Map([...MODEL_FILES, ...more].filter(([file]) => file !== "tokenizer.json")));
+    expect((await download()).files).toContain("spiece.model");
+  });
+
   it("fetches the shards of an index, and refuses one outside of the folder", async () => {
     const index = (two: string): Uint8Array => jsonBytes({ weight_map: { a: "one.safetensors", b: two } });
     const sharded = new Map([

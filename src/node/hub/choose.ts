@@ -1,6 +1,7 @@
 import { DownloadError } from "../../base/errors";
 import { ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE } from "../../io/peft";
 import { CONFIG_FILE, INDEX_FILE, WEIGHTS_FILE } from "../../io/checkpoint";
+import { SENTENCEPIECE_FILES, TEXT_FILES } from "../../io/tokenizer-files";
 
 /** A file in the Hub's list of a repository. */
 export interface ListedFile {
@@ -21,7 +22,7 @@ export interface ExpectedFile {
 }
 
 /** Files that are downloaded if a model has them, in addition to weights and configuration. */
-const OPTIONAL_FILES = ["tokenizer.json", "tokenizer_config.json", "preprocessor_config.json"];
+const OPTIONAL_FILES: readonly string[] = [...TEXT_FILES, "preprocessor_config.json"];
 
 /**
  * The files of a model or an adapter that safetape reads, without the shards that its index names.
@@ -45,7 +46,8 @@ export function filesToDownload(listed: readonly ListedFile[], title: string): E
         : "its weights are a pickle, which is never loaded",
     );
   }
-  const files = [config, ...OPTIONAL_FILES.filter((file) => paths.has(file)), ...weights];
+  const tokenizer = paths.has("tokenizer.json") ? [] : SENTENCEPIECE_FILES;
+  const files = [config, ...[...OPTIONAL_FILES, ...tokenizer].filter((file) => paths.has(file)), ...weights];
   return files.map((file) => expectedFile(listed, file, title));
 }
 
