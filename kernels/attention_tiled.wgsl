@@ -8,9 +8,12 @@
 // scores goes through workgroup memory into a second product, with a table of the columns' side, in which an invocation
 // has its four rows and every COLUMN_LANES-th vector of the head. Rows are read 16 bytes at a time, and turned in registers,
 // since a store to one component of a vector may touch the others. No lane depends on the size of subgroups.
+// With TABLE_ROWS, a tile's pairs have ROWS + COLUMNS - 1 differences. The elements of the table for these are beside the tile while
+// scores are computed; the second product reads them from the table, as workgroup memory has no room for so many.
 // Range: as in attention.wgsl; a key that is past the end, or that its query does not see, has the weight 0 exactly. Tiles of
 // which no query sees a key are skipped.
-// Limits: HEAD is a multiple of 4 up to 16 COLUMN_LANES; COLUMN_LANES is 8, 16 or 32; 16 KiB of workgroup memory.
+// Limits: HEAD is a multiple of 4 up to 16 COLUMN_LANES; COLUMN_LANES is 8, 16 or 32, with TABLE_ROWS at most 16; 16 KiB of
+// workgroup memory.
 
 #import lib/attention
 
@@ -25,7 +28,7 @@ const COLUMNS: u32 = 4u * COLUMN_LANES;
 const VECTORS: u32 = HEAD / 4u;
 const LANE_VECTORS: u32 = (VECTORS + COLUMN_LANES - 1u) / COLUMN_LANES;
 // Elements of the head that are multiplied between two barriers, and keys or queries in the second product.
-const MOST_DEPTH: u32 = select(16u, 8u, COLUMN_LANES > 16u);
+const MOST_DEPTH: u32 = select(16u, 8u, COLUMN_LANES > 16u || RELATIVE == TABLE_ROWS);
 const DEPTH: u32 = select(select(4u, 8u, HEAD % 8u == 0u), MOST_DEPTH, HEAD % 16u == 0u);
 const STEP: u32 = MOST_DEPTH;
 // Blocks of 4 x 4 elements of which a tile of scores is made.
@@ -35,6 +38,16 @@ const BLOCKS: u32 = ROW_BLOCKS + COLUMN_LANES * DEPTH / 4u;
 const WIDTH: u32 = ROW_LANES + COLUMN_LANES + 2u;
 // Vectors of the head that an invocation sums at a time: as many as the tile has room for.
 const AT_ONCE: u32 = select(1u, select(LANE_VECTORS, 2u, LANE_VECTORS == 4u), COLUMN_LANES == 8u);
+// The columns of an invocation lie apart, so that neighbouring lanes read from neighbouring banks. With rows of a table they are
+// neighbours, so that its four rows and four columns have only seven differences, which lie in two vectors.
+const COLUMN_STEP: u32 = select(1u, 4u, RELATIVE == TABLE_ROWS);
+const NEXT_COLUMN: u32 = select(COLUMN_LANES, 1u, RELATIVE == TABLE_ROWS);
+// Vectors of four differences that a tile of scores has, and those of a key and a query for each.
+const DIFFERENCES: u32 = ROW_LANES + COLUMN_LANES;
+// Where `weights` has what multiplies columns: beside what multiplies rows if a row has room for both, else below.
+const OF_COLUMNS_ROW: u32 = select(DIFFERENCES, 0u, 2u * MOST_DEPTH <= ROW_LANES);
+const OF_COLUMNS_ELEMENT: u32 = select(0u, MOST_DEPTH, 2u * MOST_DEPTH <= ROW_LANES);
+const TABLE_BLOCKS: u32 = 2u * DIFFERENCES * (DEPTH / 4u);
 const ABSENT_SCORE: f32 = -3.4e38;
 
 @group(0) @binding(0) var<storage, read> q: array<vec4f>;
@@ -48,7 +61,8 @@ const ABSENT_SCORE: f32 = -3.4e38;
 
 // Operands of the product that runs: [element of the head][vector of rows, then of columns], or [column][vector of the head].
 var<workgroup> tile: array<array<vec4f, WIDTH>, STEP>;
-// Weights of the second product: [column][vector of rows].
+// Weights of the second product: [column][vector of rows]. Until there are weights, elements of the table for differences:
+// [vector of differences][element of the head], of what multiplies columns after those of what multiplies rows.
 var<workgroup> weights: array<array<vec4f, ROW_LANES + 1u>, COLUMNS>;
 
 alias Element = vec4f;
@@ -90,7 +104,7 @@ fn rows_of(at: Block, lane: Lane) -> vec4u {
 }
 
 fn columns_of(lane: Lane, first: u32) -> vec4u {
-  return first + lane.column + vec4u(0u, 1u, 2u, 3u) * COLUMN_LANES;
+  return first + lane.column * COLUMN_STEP + vec4u(0u, 1u, 2u, 3u) * NEXT_COLUMN;
 }
 
 // The rows of one head in a table: the first vector of the first row, the vectors of the table's rows, and the last row.
@@ -132,12 +146,12 @@ fn block_places(at: Block, lane: Lane, rows: Rows, columns: Rows, first_column: 
     let first = at.first + lane.index / (DEPTH / 4u) * 4u;
     return part + vec4u(place(rows, first), place(rows, first + 1u), place(rows, first + 2u), place(rows, first + 3u));
   }
-  let first = first_column + (lane.index - ROW_BLOCKS) / (DEPTH / 4u);
+  let first = first_column + (lane.index - ROW_BLOCKS) / (DEPTH / 4u) * COLUMN_STEP;
   return part + vec4u(
     place(columns, first),
-    place(columns, first + COLUMN_LANES),
-    place(columns, first + 2u * COLUMN_LANES),
-    place(columns, first + 3u * COLUMN_LANES),
+    place(columns, first + NEXT_COLUMN),
+    place(columns, first + 2u * NEXT_COLUMN),
+    place(columns, first + 3u * NEXT_COLUMN),
   );
 }
 
@@ -170,10 +184,87 @@ fn add_products(lane: Lane, scores: ptr<function, Scores>) {
   }
 }
 
+// The rows of the table by which a tile's pairs of a row and a column get scores: for the pair of row r and column c, those of
+// `first` + (r + COLUMNS - 1 - c) * `next`, in vectors. Both wrap around. A pair past an end may have a place that is not in the
+// table, for which WGSL gives some number of it: its score is hidden, or its row is never written.
+struct Related {
+  first: u32,
+  next: u32,
+  // Vectors from a key of the table to what multiplies rows, and columns.
+  of_rows: u32,
+  of_columns: u32,
+}
+
+// Of queries as rows and keys as columns: keys of the table multiply queries.
+fn related_keys(at: Block, first_column: u32) -> Related {
+  let entry = 2u * params.heads * VECTORS;
+  let first = at.first + params.center - (first_column + COLUMNS - 1u);
+  return Related(first * entry, entry, at.head * VECTORS, (params.heads + at.head) * VECTORS);
+}
+
+// Of keys as rows and queries of a head as columns.
+fn related_queries(at: Block, head: u32, first_column: u32) -> Related {
+  let entry = 2u * params.heads * VECTORS;
+  let first = first_column + COLUMNS - 1u + params.center - at.first;
+  return Related(first * entry, 0u - entry, (params.heads + head) * VECTORS, head * VECTORS);
+}
+
+// Where the table has the key of the entry of a difference, counted in a tile.
+fn related_place(related: Related, difference: u32) -> u32 {
+  return related.first + difference * related.next;
+}
+
+// Copies the elements of the head from vector `d` of all differences of a tile.
+fn store_related(lane: Lane, related: Related, d: u32) {
+  if (RELATIVE != TABLE_ROWS) {
+    return;
+  }
+  for (var i = lane.index; i < TABLE_BLOCKS; i += LANES) {
+    let part = i % (DEPTH / 4u);
+    let vector = i / (DEPTH / 4u) % DIFFERENCES;
+    let of_columns = i / (DEPTH / 4u) >= DIFFERENCES;
+    let element = select(related.of_rows, related.of_columns, of_columns) + d + part;
+    let a = relative_vector(related_place(related, 4u * vector) + element);
+    let b = relative_vector(related_place(related, 4u * vector + 1u) + element);
+    let c = relative_vector(related_place(related, 4u * vector + 2u) + element);
+    let e = relative_vector(related_place(related, 4u * vector + 3u) + element);
+    let row = vector + select(0u, OF_COLUMNS_ROW, of_columns);
+    let first = part + select(0u, OF_COLUMNS_ELEMENT, of_columns);
+    weights[row][first] = vec4f(a.x, b.x, c.x, e.x);
+    weights[row][first + DEPTH / 4u] = vec4f(a.y, b.y, c.y, e.y);
+    weights[row][first + DEPTH / 2u] = vec4f(a.z, b.z, c.z, e.z);
+    weights[row][first + DEPTH / 4u * 3u] = vec4f(a.w, b.w, c.w, e.w);
+  }
+}
+
+// One element of the table for each pair of an invocation, from the vectors of its seven differences.
+fn related_elements(vector: u32, element: u32) -> Scores {
+  let a = weights[vector][element];
+  let b = weights[vector + 1u][element];
+  return Scores(vec4f(a.w, b.xyz), vec4f(a.zw, b.xy), vec4f(a.yzw, b.x), a);
+}
+
+fn add_related_products(lane: Lane, scores: ptr<function, Scores>) {
+  if (RELATIVE != TABLE_ROWS) {
+    return;
+  }
+  let vector = lane.row + COLUMN_LANES - 1u - lane.column;
+  for (var d = 0u; d < rolled(DEPTH); d++) {
+    let rows = tile[d][lane.row];
+    let columns = tile[d][ROW_LANES + lane.column];
+    let of_rows = related_elements(vector, d);
+    let of_columns = related_elements(OF_COLUMNS_ROW + vector, OF_COLUMNS_ELEMENT + d);
+    for (var j = 0u; j < 4u; j++) {
+      (*scores)[j] = fma(rows, of_rows[j], fma(vec4f(columns[j]), of_columns[j], (*scores)[j]));
+    }
+  }
+}
+
 // Dot products of rows and columns, in a function for each pair of tables: a function can be given a storage buffer only where
 // WGSL's unrestricted pointer parameters are supported.
 fn q_k_products(at: Block, lane: Lane, rows: Rows, columns: Rows, first_column: u32) -> Scores {
   let places = block_places(at, lane, rows, columns, first_column);
+  let related = related_keys(at, first_column);
   var scores = Scores();
   for (var d = 0u; d < rolled(VECTORS); d += DEPTH / 4u) {
     workgroupBarrier();
@@ -182,7 +273,13 @@ fn q_k_products(at: Block, lane: Lane, rows: Rows, columns: Rows, first_column: 
     } else if (lane.index < BLOCKS) {
       store_block(lane, k[places.x + d], k[places.y + d], k[places.z + d], k[places.w + d]);
     }
+    store_related(lane, related, d);
     add_products(lane, &scores);
+    add_related_products(lane, &scores);
+  }
+  // Weights take the place of the table's elements.
+  if (RELATIVE == TABLE_ROWS) {
+    workgroupBarrier();
   }
   return scores;
 }
@@ -202,8 +299,9 @@ fn dy_v_products(at: Block, lane: Lane, rows: Rows, columns: Rows, first_column:
   return scores;
 }
 
-fn k_q_products(at: Block, lane: Lane, rows: Rows, columns: Rows, first_column: u32) -> Scores {
+fn k_q_products(at: Block, head: u32, lane: Lane, rows: Rows, columns: Rows, first_column: u32) -> Scores {
   let places = block_places(at, lane, rows, columns, first_column);
+  let related = related_queries(at, head, first_column);
   var scores = Scores();
   for (var d = 0u; d < rolled(VECTORS); d += DEPTH / 4u) {
     workgroupBarrier();
@@ -212,7 +310,13 @@ fn k_q_products(at: Block, lane: Lane, rows: Rows, columns: Rows, first_column: 
     } else if (lane.index < BLOCKS) {
       store_block(lane, q[places.x + d], q[places.y + d], q[places.z + d], q[places.w + d]);
     }
+    store_related(lane, related, d);
     add_products(lane, &scores);
+    add_related_products(lane, &scores);
+  }
+  // Weights take the place of the table's elements.
+  if (RELATIVE == TABLE_ROWS) {
+    workgroupBarrier();
   }
   return scores;
 }
@@ -314,6 +418,28 @@ fn add_weighted_q(lane: Lane, rows: Rows, first: u32, vector: u32, sums: ptr<fun
   }
 }
 
+// sums[row] += sum over columns of weights[column][row] * the table's key or query for the pair, for one vector of an invocation:
+// four columns at a time, of whose pairs seven rows of the table are read.
+fn add_weighted_related(lane: Lane, related: Related, vector: u32, sums: ptr<function, Sums>) {
+  if (RELATIVE != TABLE_ROWS || vector >= LANE_VECTORS) {
+    return;
+  }
+  let element = related.of_rows + min(vector * COLUMN_LANES + lane.column, VECTORS - 1u);
+  for (var first = 0u; first < rolled(COLUMNS); first += 4u) {
+    let lowest = related_place(related, 4u * lane.row + COLUMNS - 4u - first) + element;
+    var values: array<vec4f, 7>;
+    for (var i = 0u; i < 7u; i++) {
+      values[i] = relative_vector(lowest + i * related.next);
+    }
+    for (var c = 0u; c < 4u; c++) {
+      let weight = weights[first + c][lane.row];
+      for (var i = 0u; i < 4u; i++) {
+        (*sums)[i][vector] = fma(vec4f(weight[i]), values[3u + i - c], (*sums)[i][vector]);
+      }
+    }
+  }
+}
+
 fn relatives(indices: vec4u) -> vec4f {
   return vec4f(relative_at(indices.x), relative_at(indices.y), relative_at(indices.z), relative_at(indices.w));
 }
@@ -382,7 +508,7 @@ fn mask_factors(kept: u32, j: u32) -> vec4f {
 
 fn store_weights(lane: Lane, values: Scores) {
   for (var j = 0u; j < 4u; j++) {
-    weights[j * COLUMN_LANES + lane.column][lane.row] = values[j];
+    weights[lane.column * COLUMN_STEP + j * NEXT_COLUMN][lane.row] = values[j];
   }
 }
 
@@ -442,7 +568,7 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
     }
     if (params.dropping != 0u) {
       let elements = (at.head * params.time + queries) * params.keys + keys.x;
-      let kept = kept_weights(hash, elements, COLUMN_LANES);
+      let kept = kept_weights(hash, elements, NEXT_COLUMN);
       for (var j = 0u; j < 4u; j++) {
         scores[j] *= mask_factors(kept, j);
       }
@@ -533,7 +659,7 @@ fn grad_q(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: 
       scores[j] = before_cap(exp(seen(shown, queries, vec4u(keys[j]), ends) - row_lse), score);
     }
     let gradients = dy_v_products(at, lane, y_rows(at.batch, at.head), v_rows(at.batch, kv_head), first);
-    let kept = kept_weights(hash, (at.head * params.time + queries) * params.keys + keys.x, COLUMN_LANES);
+    let kept = kept_weights(hash, (at.head * params.time + queries) * params.keys + keys.x, NEXT_COLUMN);
     for (var j = 0u; j < 4u; j++) {
       scores[j] *= gradients[j] * mask_factors(kept, j) - delta;
     }
@@ -542,6 +668,11 @@ fn grad_q(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: 
     add_weighted_k(lane, k_rows(at.batch, kv_head), first, AT_ONCE, &sums);
     add_weighted_k(lane, k_rows(at.batch, kv_head), first, 2u * AT_ONCE, &sums);
     add_weighted_k(lane, k_rows(at.batch, kv_head), first, 3u * AT_ONCE, &sums);
+    let related = related_keys(at, first);
+    add_weighted_related(lane, related, 0u, &sums);
+    add_weighted_related(lane, related, 1u, &sums);
+    add_weighted_related(lane, related, 2u, &sums);
+    add_weighted_related(lane, related, 3u, &sums);
   }
   for (var i = 0u; i < 4u; i++) {
     if (queries[i] < params.time) {
@@ -573,7 +704,7 @@ fn key_sums(at: Block, lane: Lane, sums_dv: bool) -> KeySums {
     let head = at.head * heads_per_kv + g;
     let hash = text_hash(statistics[row_index(at.batch, head, 0u)].zw);
     for (var first = first_tile(first_query(at.first)); first < end; first += COLUMNS) {
-      var scores = k_q_products(at, lane, k_rows(at.batch, at.head), q_rows(at.batch, head), first);
+      var scores = k_q_products(at, head, lane, k_rows(at.batch, at.head), q_rows(at.batch, head), first);
       let queries = columns_of(lane, first);
       let query_places = place_of(queries);
       var capped = Scores();
@@ -585,7 +716,7 @@ fn key_sums(at: Block, lane: Lane, sums_dv: bool) -> KeySums {
         scores[j] = exp(seen(score, vec4u(queries[j]), keys, vec4u(end_of_seen(queries[j]))) - row_lse);
       }
       var gradients = v_dy_products(at, lane, v_rows(at.batch, at.head), y_rows(at.batch, head), first);
-      let kept = kept_weights(hash, (head * params.time + queries.x) * params.keys + keys, COLUMN_LANES * params.keys);
+      let kept = kept_weights(hash, (head * params.time + queries.x) * params.keys + keys, NEXT_COLUMN * params.keys);
       for (var j = 0u; j < 4u; j++) {
         let delta = bitcast<f32>(statistics[row_index(at.batch, head, min(queries[j], params.time - 1u))].y);
         let factors = mask_factors(kept, j);
@@ -605,6 +736,11 @@ fn key_sums(at: Block, lane: Lane, sums_dv: bool) -> KeySums {
       add_weighted_q(lane, q_rows(at.batch, head), first, AT_ONCE, &dk_sums);
       add_weighted_q(lane, q_rows(at.batch, head), first, 2u * AT_ONCE, &dk_sums);
       add_weighted_q(lane, q_rows(at.batch, head), first, 3u * AT_ONCE, &dk_sums);
+      let related = related_queries(at, head, first);
+      add_weighted_related(lane, related, 0u, &dk_sums);
+      add_weighted_related(lane, related, 1u, &dk_sums);
+      add_weighted_related(lane, related, 2u, &dk_sums);
+      add_weighted_related(lane, related, 3u, &dk_sums);
     }
   }
   return KeySums(dk_sums, dv_sums);
@@ -693,10 +829,10 @@ fn grad_v(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: 
   for (var g = 0u; g < heads_per_kv; g++) {
     let head = at.head * heads_per_kv + g;
     for (var first = first_tile(first_query(at.first)); first < end; first += COLUMNS) {
-      var scores = k_q_products(at, lane, k_rows(at.batch, at.head), q_rows(at.batch, head), first);
+      var scores = k_q_products(at, head, lane, k_rows(at.batch, at.head), q_rows(at.batch, head), first);
       let queries = columns_of(lane, first);
       let query_places = place_of(queries);
-      let kept = kept_weights(hash, (head * params.time + queries.x) * params.keys + keys, COLUMN_LANES * params.keys);
+      let kept = kept_weights(hash, (head * params.time + queries.x) * params.keys + keys, NEXT_COLUMN * params.keys);
       for (var j = 0u; j < 4u; j++) {
         let row_lse = lse[row_index(at.batch, head, min(queries[j], params.time - 1u))];
         let pairs = table_index(head, vec4u(query_places[j]), place_of(keys));

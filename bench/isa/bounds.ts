@@ -97,6 +97,17 @@ export function misses(code: MachineCode, use: Use): Miss[] {
 /** Why an entry cannot meet a bound, as its machine code shows. */
 export const REASONS: readonly { readonly entry: RegExp; readonly bound: string; readonly reason: string }[] = [
   {
+    entry: /^attention_tiled\.grad_[qk], head 64$/,
+    bound: "multiply-adds per vector instruction",
+    reason:
+      "with a key and a query for each difference (DeBERTa), the last product reads rows of the table from global memory, as workgroup memory has no room for 95 of them: an address and a clamp for each of seven reads, beside 64 multiply-adds",
+  },
+  {
+    entry: /^attention_tiled\.grad_\w+, head (32|64)$/,
+    bound: "registers",
+    reason: "RDNA3 hands out registers by twelves, and its ten waves a SIMD are more than the bound asks for",
+  },
+  {
     entry: /^product_tiled\.plain, narrow product, f32$/,
     bound: "narrowest global read in loops, bytes",
     reason: "a row of 50,257 logits does not begin at a multiple of 8 bytes, so a is read one by one",

@@ -13,6 +13,8 @@ export interface Block {
   /** Accesses of spilled registers and of arrays that did not fit into registers. */
   readonly scratch: number;
   readonly isInLoop: boolean;
+  /** Whether a loop has it that contains no other loop. */
+  readonly isInnermost: boolean;
 }
 
 /** What a driver's compiler made of one entry. */
@@ -64,8 +66,10 @@ function readBlocks(text: string): Block[] {
     if (name !== undefined) blocks.push({ name, operations: [] });
     else if (/^\s+[a-z]+_/.test(line)) blocks.at(-1)?.operations.push(...operationsOf(line));
   }
-  const inLoop = loopBlocks(blocks);
-  return blocks.map((block, i) => readBlock(block, inLoop.has(i)));
+  const loops = loopsOf(blocks);
+  const innermost = loops.filter((loop) => !loops.some((other) => other !== loop && isWithin(other, loop)));
+  const isIn = (all: readonly Loop[], i: number): boolean => all.some(({ first, last }) => first <= i && i <= last);
+  return blocks.map((block, i) => readBlock(block, isIn(loops, i), isIn(innermost, i)));
 }
 
 /** The operations of a line, which are two in a dual instruction, without the encoding. */
@@ -75,20 +79,27 @@ const operationsOf = (line: string): string[] =>
     .split("::")
     .map((operation) => operation.trim());
 
-/** Indices of the blocks between the target of a backward jump and the jump. */
-function loopBlocks(blocks: readonly Lines[]): Set<number> {
-  const indices = new Map(blocks.map(({ name }, i) => [name, i]));
-  const inLoop = new Set<number>();
-  blocks.forEach(({ operations }, last) => {
-    for (const operation of operations) {
-      const first = indices.get(/^s_c?branch\w* (BB\d+)/.exec(operation)?.[1] ?? "") ?? Infinity;
-      for (let i = first; i <= last; i++) inLoop.add(i);
-    }
-  });
-  return inLoop;
+/** The blocks from the target of a backward jump to the last jump to it. */
+interface Loop {
+  readonly first: number;
+  readonly last: number;
 }
 
-function readBlock({ name, operations }: Lines, isInLoop: boolean): Block {
+function loopsOf(blocks: readonly Lines[]): Loop[] {
+  const indices = new Map(blocks.map(({ name }, i) => [name, i]));
+  const lasts = new Map<number, number>();
+  blocks.forEach(({ operations }, last) => {
+    for (const operation of operations) {
+      const first = indices.get(/^s_c?branch\w* (BB\d+)/.exec(operation)?.[1] ?? "");
+      if (first !== undefined && first <= last) lasts.set(first, last);
+    }
+  });
+  return [...lasts].map(([first, last]) => ({ first, last }));
+}
+
+const isWithin = (inner: Loop, outer: Loop): boolean => outer.first <= inner.first && inner.last <= outer.last;
+
+function readBlock({ name, operations }: Lines, isInLoop: boolean, isInnermost: boolean): Block {
   const count = (pattern: RegExp): number => operations.filter((operation) => pattern.test(operation)).length;
   const bytesOf = (pattern: RegExp): number[] =>
     operations.filter((operation) => pattern.test(operation)).map((operation) => accessBytes(operation));
@@ -101,6 +112,7 @@ function readBlock({ name, operations }: Lines, isInLoop: boolean): Block {
     writes: bytesOf(/^(buffer|global|flat)_store/),
     scratch: count(/^scratch_/),
     isInLoop,
+    isInnermost,
   };
 }
 
@@ -129,10 +141,15 @@ export function hottest({ blocks }: MachineCode): Block | undefined {
   return first && first.fma > 0 ? first : undefined;
 }
 
-/** Blocks with at least half the multiply-adds of the hottest: attention has an inner loop for every product. */
+/**
+ * Blocks of inner loops with at least half the multiply-adds of the hottest: attention has an inner loop for every product. What it
+ * does with a tile of scores between these, such as a soft cap, has multiply-adds too, but runs once a tile.
+ */
 export function heavyBlocks(code: MachineCode): Block[] {
   const most = hottest(code)?.fma ?? Infinity;
-  return code.blocks.filter(({ fma }) => 2 * fma >= most);
+  const heavy = code.blocks.filter(({ fma }) => 2 * fma >= most);
+  const inner = heavy.filter(({ isInnermost }) => isInnermost);
+  return inner.length > 0 ? inner : heavy;
 }
 
 /** The blocks in loops that access global memory; all blocks where no loop does. */

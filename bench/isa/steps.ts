@@ -21,6 +21,8 @@ interface Step {
   readonly config: Readonly<Record<string, unknown>>;
   readonly batch: number;
   readonly length: number;
+  /** Tokens of a target, for an encoder-decoder. */
+  readonly targetLength?: number;
   readonly adapter: Adapter;
   readonly weights: WeightFormat;
   readonly activations?: ActivationFormat;
@@ -59,6 +61,9 @@ const GEMMA = {
 /** Head sizes of published models: MiniLM, LLaMA 3.2 1B, Phi-2, Phi-3 mini, LLaMA 2, Gemma. */
 const HEADS = [32, 64, 80, 96, 128, 256] as const;
 
+/** Patches of 4 x 4 pixels of an image of 224 x 224. */
+const SWIN_TOKENS = 56 * 56;
+
 const NO_DROPOUT = {
   hidden_dropout_prob: 0,
   attention_probs_dropout_prob: 0,
@@ -67,7 +72,10 @@ const NO_DROPOUT = {
   resid_pdrop: 0,
 };
 
-/** The steps: BERT-base, GPT-2 and a LLaMA of 1B with LoRA, every format of weights, every head size; some with DoRA. */
+/**
+ * The steps: BERT-base, GPT-2 and a LLaMA of 1B with LoRA, every format of weights, every head size; some with DoRA; and models whose
+ * attention has a table of positions.
+ */
 export async function steps(): Promise<Step[]> {
   const [bert, gpt2] = [await readConfig("bench/configs/bert-base.json"), await readConfig("bench/configs/gpt2.json")];
   const queryValue = lora({ rank: 8 });
@@ -101,25 +109,45 @@ export async function steps(): Promise<Step[]> {
       { ...shape, name: `LLaMA with heads of ${head}`, config: decoder },
     ];
   });
+  const tables = [
+    {
+      name: "FLAN-T5-base",
+      file: "flan-t5-base",
+      fewer: { num_layers: 2, num_decoder_layers: 2 },
+      batch: 8,
+      length: 128,
+      targetLength: 64,
+    },
+    { name: "DeBERTaV3-base", file: "deberta-v3-base", fewer: TWO_LAYERS, batch: 8, length: 128 },
+    { name: "Swin-base", file: "swin-base", fewer: { depths: [2, 2, 2, 2] }, batch: 4, length: SWIN_TOKENS },
+  ];
+  const positions = await Promise.all(
+    tables.map(async ({ file, fewer, ...step }) => {
+      const config = { ...(await readConfig(`bench/configs/${file}.json`)), ...fewer };
+      return { ...step, config, adapter: all, weights: "f32" as const };
+    }),
+  );
   // Its gated unit by GELU is the one part that the models above do not have.
   const gemma = { ...LLAMA_1B, ...TWO_LAYERS, ...GEMMA };
   return [
     ...formats,
     ...normed,
     ...heads,
+    ...positions,
     { name: "Gemma 3, narrow", config: gemma, batch: 1, length: 8, adapter: all, weights: "f32" },
   ];
 }
 
 /** Every plan that a run of a step holds, and its evaluation. */
 export function plansOf(step: Step, limits: Limits): Plan[] {
-  const { adapter, batch: size, length, activations } = step;
+  const { adapter, batch: size, length, targetLength, activations } = step;
+  const shape = { size, length, ...(targetLength !== undefined && { targetLength }) };
   const model = withWeights(createModel(step.config), step.weights);
   const planned = { model, fragileNorms: new Set<string>() };
   const specs = trainableSpecs(model, adapter);
   const traced = { adapter, labelSmoothing: 0, isTraining: true };
   const book = new PlanBook({ planned, traced, limits, activations, accumulates: true }, new Set(specs.keys()));
-  book.addShape({ size, length });
+  book.addShape(shape);
   const side = sidePlans(
     {
       planned,
@@ -134,5 +162,5 @@ export function plansOf(step: Step, limits: Limits): Plan[] {
     specs,
     new Set(),
   );
-  return [...book.plans, ...side.all, evaluationPlan(planned, adapter, { size, length }, limits)];
+  return [...book.plans, ...side.all, evaluationPlan(planned, adapter, shape, limits)];
 }

@@ -4,3 +4,7 @@
 fn relative_at(index: u32) -> f32 {
   return 0.0;
 }
+
+fn relative_vector(index: u32) -> vec4f {
+  return vec4f();
+}

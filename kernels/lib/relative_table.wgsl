@@ -5,3 +5,7 @@
 fn relative_at(index: u32) -> f32 {
   return relative[index];
 }
+
+fn relative_vector(index: u32) -> vec4f {
+  return vec4f();
+}

@@ -63,13 +63,13 @@ export const relativeAttentionTests: TestsOf<typeof relativeAttention> = {
       },
     },
     {
-      name: "rows for each distance, padding, dropout",
-      attributes: { ...base, form: "rows", dropout: 0.1, salt: 4 },
+      name: "rows for each distance, table wider than the text, padding, dropout",
+      attributes: { ...base, form: "rows", columns: 40, dropout: 0.1, salt: 4 },
       inputs: {
         q: { shape: [2, 37, 8] },
         k: { shape: [2, 37, 8] },
         v: { shape: [2, 37, 8] },
-        relative: { shape: [73, 2, 8] },
+        relative: { shape: [79, 2, 8] },
         seed: seeds(2),
         mask: { shape: [2, 37], values: Array.from({ length: 74 }, (_, i) => (i < 70 ? 1 : 0)) },
       },

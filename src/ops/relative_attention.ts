@@ -1,4 +1,5 @@
 import gradientsPart from "../../kernels/lib/relative_gradients.wgsl";
+import rowsPart from "../../kernels/lib/relative_rows.wgsl";
 import tablePart from "../../kernels/lib/relative_table.wgsl";
 import { ShapeError } from "../base/errors";
 import { formatShape, sameShape } from "../base/shape";
@@ -25,10 +26,10 @@ function layout(context: Context): AttentionLayout {
   return { ...separate, relative: { form, columns, entries, parts: PARTS[form] } };
 }
 
-/** What reads the table. For rows, there is the portable kernel alone. */
+/** What reads the table, in attention.wgsl and in its variants. */
 const PARTS = {
   numbers: { portable: gradientsPart, variants: tablePart },
-  rows: { portable: gradientsPart },
+  rows: { portable: gradientsPart, variants: rowsPart },
 } as const;
 
 /** FLOPs of `products` products, of which one makes the scores: three, with rows of a table. */

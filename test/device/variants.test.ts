@@ -63,6 +63,26 @@ const headCases = [32, 64, 80, 96, 128, 256].map((head): OpCase<Attributes> => {
   };
 });
 
+/** Attention with a key and a query for each difference of positions, and heads wider than the lanes of a tile. */
+const rowsCase: OpCase<Attributes> = {
+  name: "rows for each distance, heads of 64",
+  attributes: { heads: 2, kvHeads: 2, form: "rows", columns: 75, scale: 0.1, dropout: 0.2, salt: 7 },
+  inputs: {
+    q: { shape: [1, 70, 128] },
+    k: { shape: [1, 70, 128] },
+    v: { shape: [1, 70, 128] },
+    relative: { shape: [149, 2, 128] },
+    mask: { shape: [1, 70], values: Array.from({ length: 70 }, (_, i) => (i < 67 ? 1 : 0)) },
+    seed: { shape: [1, 2], values: [3, 4] },
+  },
+};
+
+/** Cases of ops whose kernels take minutes to compile. */
+const LONG_CASES: Readonly<Record<string, readonly OpCase<Attributes>[]>> = {
+  attention: headCases,
+  relative_attention: [rowsCase],
+};
+
 /** Whether a case has an input in a packed format. Its kernels take twice as long to compile, so that others go first. */
 const isPacked = ({ inputs }: OpCase<Attributes>): boolean => Object.values(inputs).some(({ format }) => format);
 
@@ -75,7 +95,7 @@ const cases = OPS.flatMap((op) => {
   return [
     ...tests.filter((test) => !isPacked(test)),
     ...tests.filter((test) => isPacked(test)),
-    ...(isLong && op.name === "attention" ? headCases : []),
+    ...((isLong && LONG_CASES[op.name]) || []),
   ].map((test) => [`${op.name}: ${test.name}`, op, test] as const);
 });
 

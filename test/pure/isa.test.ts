@@ -3,7 +3,7 @@ import { beforeAll, describe, expect, it } from "vitest";
 import { compileKernels } from "../../bench/isa/compile-all";
 import type { CompiledAll } from "../../bench/isa/compile-all";
 import type { Entry } from "../../bench/isa/entry";
-import { hottest, readMachineCode, streamingBlocks } from "../../bench/isa/machine-code";
+import { heavyBlocks, hottest, readMachineCode, streamingBlocks } from "../../bench/isa/machine-code";
 import { differences, missedBy, readMissed } from "../../bench/isa/missed";
 import { BOUNDED, rowsOf } from "../../bench/isa/rows";
 import { missingTool } from "../../bench/isa/toolchain";
@@ -90,6 +90,19 @@ describe("reading machine code", () => {
   it("finds the loops, and in them the accesses of global memory", () => {
     expect(code.blocks.map(({ isInLoop }) => isInLoop)).toEqual([false, true, false]);
     expect(streamingBlocks(code).map(({ name }) => name)).toEqual(["BB1"]);
+  });
+
+  it("counts the inner loops as heavy, and not what a loop around them does once a turn", () => {
+    const capped = "\tv_fma_f32 v0, v1, v2, v3\n\tv_add_f32_e32 v0, v0, v17\n".repeat(3);
+    const nested = LISTING.replace("BB1:", `BB4:\n${capped}BB1:`).replace("BB2:", "\ts_cbranch_scc0 BB4\nBB2:");
+    const blocks = readMachineCode(nested).blocks;
+    expect(blocks.map(({ name, fma, isInLoop, isInnermost }) => [name, fma, isInLoop, isInnermost])).toEqual([
+      ["BB0", 0, false, false],
+      ["BB4", 3, true, false],
+      ["BB1", 4, true, true],
+      ["BB2", 0, false, false],
+    ]);
+    expect(heavyBlocks(readMachineCode(nested)).map(({ name }) => name)).toEqual(["BB1"]);
   });
 
   it("says what became better or worse", () => {

@@ -39,8 +39,8 @@ export interface RelativeKernels {
   readonly form: RelativeForm;
   /** Number of differences, for which the table has entries. */
   readonly entries: number;
-  /** Parts that take the place of lib/relative: in attention.wgsl, and in its variants if they are written for the form. */
-  readonly parts: { readonly portable: Kernel; readonly variants?: Kernel };
+  /** Parts that take the place of lib/relative: in attention.wgsl, and in its variants. */
+  readonly parts: { readonly portable: Kernel; readonly variants: Kernel };
 }
 
 /** Number of matrix products with a time x time matrix that an entry computes. */
@@ -94,9 +94,6 @@ export const isOfKeys = (entry: string): boolean => entry.startsWith("grad_k") |
 /** Whether an entry computes the gradient of a table by differences of positions. */
 export const isOfTable = (entry: string): boolean => entry.startsWith("grad_relative");
 
-/** Whether there are other kernels than attention.wgsl. */
-const hasVariants = ({ relative }: AttentionSize): boolean => !relative || relative.parts.variants !== undefined;
-
 /** The constants of all kernels of attention that decide what a score is. */
 const scoreConstants = (size: AttentionSize): Record<string, number> => {
   const { head, windowed, capped, segmented, relative, grid } = size;
@@ -110,13 +107,16 @@ const scoreConstants = (size: AttentionSize): Record<string, number> => {
   };
 };
 
-const withPart = new Map<Kernel, Kernel>();
+/** Kernels with their parts, so that a pipeline is made once for each. */
+const withPart = new Map<Kernel, Map<Kernel, Kernel>>();
 
 /** A kernel as it runs where a part of it reads a table. */
 function kernelFor(kernel: Kernel, part: Kernel | undefined): Kernel {
   if (!part) return kernel;
-  const reading = withPart.get(kernel) ?? substituting(kernel, { "lib/relative": part });
-  withPart.set(kernel, reading);
+  const parts = withPart.get(kernel) ?? new Map<Kernel, Kernel>();
+  withPart.set(kernel, parts);
+  const reading = parts.get(part) ?? substituting(kernel, { "lib/relative": part });
+  parts.set(part, reading);
   return reading;
 }
 
@@ -176,8 +176,10 @@ const groupVariant = (size: AttentionSize, kernel: Kernel, group: number): Varia
 
 /** Variants that sum over keys tile by tile, which changes the rounding. They load four elements at a time. */
 function subgroupVariants(size: AttentionSize): Variant[] {
-  if (!SUBGROUP_ENTRIES.has(size.entry) || !hasVariants(size) || size.head > MAX_SUBGROUP_HEAD || size.head % 4 !== 0)
-    return [];
+  const { entry, head, relative } = size;
+  const fits = head <= MAX_SUBGROUP_HEAD && head % 4 === 0;
+  // Rows of a table are written for attention_tiled.wgsl alone.
+  if (!SUBGROUP_ENTRIES.has(entry) || !fits || relative?.form === "rows") return [];
   return TILES.map(({ subgroup, rows, columns }) => ({
     name: `subgroups of ${subgroup}, ${rows} x ${subgroup * columns}`,
     kernel: kernelFor(subgroupKernel, size.relative?.parts.variants),
@@ -196,8 +198,10 @@ const TILED_LANES = 128;
  * each for keys and values, so that a GPU's registers hold them: with wider heads, more invocations share a row.
  */
 function tiledVariants(size: AttentionSize): Variant[] {
-  const { entry, head, relative } = size;
-  if (isOfTable(entry) || !hasVariants(size) || head > MAX_TILED_HEAD || head % 4 !== 0) return [];
+  const { entry, head, relative, grid } = size;
+  if (isOfTable(entry) || head > MAX_TILED_HEAD || head % 4 !== 0) return [];
+  // Differences of a tile are one row of the table where positions are one row.
+  if (grid && relative?.form === "rows") return [];
   const columnLanes = entry.startsWith("grad_k_v") ? (head <= 32 ? 8 : head <= 128 ? 16 : 32) : head <= 128 ? 8 : 16;
   const rows = 4 * (TILED_LANES / columnLanes);
   return [
