@@ -49,8 +49,9 @@ function onDevice(name: "llvmpipe" | "swiftshader", folders: readonly string[]) 
       name,
       include: folders.map((folder) => `test/${folder}/**/*.test.ts`),
       exclude,
-      // Compiling kernels takes llvmpipe longer than running them on tests' sizes: a third less without LLVM's passes.
-      env: { SAFETAPE_ADAPTER: name, GALLIVM_PERF: "nopt", ...(driver ? driverEnvironment(driver) : {}) },
+      // Compiling kernels takes llvmpipe longer than running them on tests' sizes: a third less without LLVM's passes. Threads of its
+      // own for such small work only add to what two test files do at once.
+      env: { SAFETAPE_ADAPTER: name, GALLIVM_PERF: "nopt", LP_NUM_THREADS: "0", ...(driver ? driverEnvironment(driver) : {}) },
       globalSetup: `test/setup/${name}.ts`,
       testTimeout: TWO_MINUTES,
       hookTimeout: TWO_MINUTES,

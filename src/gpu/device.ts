@@ -59,7 +59,8 @@ export class Device {
   #lost: GPUDeviceLostInfo | undefined;
   #failure: GPUError | undefined;
   #isClosed = false;
-  readonly #waiting: Waiting;
+  /** How to wait for the device. */
+  readonly waiting: Waiting;
 
   /**
    * @param createTuner creates what finds "tuned" kernels; `openDevice` loads it only if needed.
@@ -82,8 +83,8 @@ export class Device {
     const choose = halfProducts ? withHalfProducts(usual, info) : usual;
     this.variants = (launch) => choose(this.leftOut.size > 0 ? this.#without(launch) : launch);
     this.pool = new Pool(handle);
-    this.#waiting = waiting;
-    this.pipelines = new Pipelines(handle);
+    this.waiting = waiting;
+    this.pipelines = new Pipelines(handle, (work) => waiting(work, info));
     this.limits = {
       bindingBytes: Math.floor(handle.limits.maxStorageBufferBindingSize / 256) * 256,
       offsetAlignment: handle.limits.minStorageBufferOffsetAlignment,
@@ -151,7 +152,7 @@ export class Device {
 
   /** Waits for the device in the way that its options say. Throws as `guard` does. */
   wait<T>(work: Promise<T>): Promise<T> {
-    return this.guard(this.#waiting(work, this.info));
+    return this.guard(this.waiting(work, this.info));
   }
 
   /** Awaits `work`. @throws DeviceError when it fails because the device is lost; else whatever `work` throws. */

@@ -13,7 +13,11 @@ export class Pipelines {
   #modules = new Map<string, Promise<Module>>();
   #pipelines = new Map<string, Promise<GPUComputePipeline>>();
 
-  constructor(private readonly device: GPUDevice) {}
+  /** @param waiting waits for the device: while a driver compiles, polling it would take a core that the driver may need. */
+  constructor(
+    private readonly device: GPUDevice,
+    private readonly waiting: <T>(work: Promise<T>) => Promise<T>,
+  ) {}
 
   /** The pipeline of a launch. @throws KernelError when the kernel does not compile. */
   get(launch: Launch): Promise<GPUComputePipeline> {
@@ -27,11 +31,12 @@ export class Pipelines {
       this.#compile(kernel, withConstants(kernel, constants ?? {})),
     );
     try {
-      return await this.device.createComputePipelineAsync({
+      const pipeline = this.device.createComputePipelineAsync({
         label: `${kernel.name}.${entry}`,
         layout: "auto",
         compute: { module, entryPoint: entry },
       });
+      return await this.waiting(pipeline);
     } catch (error) {
       // WebGPU rejects with a GPUPipelineError; a catch clause cannot say so.
       throw pipelineError(kernel, code, entry, error as GPUPipelineError);

@@ -64,13 +64,13 @@ export interface CheckOptions {
  * @throws DeviceError when the device is lost.
  */
 export async function checkOps(
-  { handle, info }: Pick<Device, "handle" | "info">,
+  { handle, info, waiting }: Pick<Device, "handle" | "info" | "waiting">,
   ops: readonly TestedOp[],
   { usualOnly = false, onProgress, caseMilliseconds = Infinity, beforeCase }: CheckOptions = {},
 ): Promise<CheckResult> {
-  const walk = new VariantWalk(info, !usualOnly, new Set(), usualOnly);
+  const walk = new VariantWalk(info, !usualOnly, usualOnly ? "usual" : "all");
   // The caller closes the GPU's device, so this second view of it is not closed.
-  const device = new Device(handle, info, { variants: walk.choose });
+  const device = new Device(handle, info, { variants: walk.choose, waiting });
   const { chosen: cases, leftOut: similar } = usualOnly
     ? chooseCases(ops, device, walk)
     : { chosen: casesOf(ops), leftOut: [] };

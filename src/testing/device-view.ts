@@ -6,12 +6,12 @@ import type { DeviceOptions } from "../gpu/device";
  * the GPU reports is the view's until then.
  */
 export async function onView<T>(
-  { handle, info }: Pick<Device, "handle" | "info">,
+  { handle, info, waiting }: Pick<Device, "handle" | "info" | "waiting">,
   options: Pick<DeviceOptions, "limits" | "variants">,
   body: (view: Device) => Promise<T>,
 ): Promise<T> {
   const { onuncapturederror } = handle;
-  const view = new Device(handle, info, options);
+  const view = new Device(handle, info, { waiting, ...options });
   try {
     return await body(view);
   } finally {

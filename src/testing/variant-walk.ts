@@ -5,6 +5,9 @@ import type { Launch, Variant } from "../op/launch";
 /** Constants of kernels that choose how operands are read, or what an attention's score is. */
 const OPTION = /_READ$|^(?:WINDOWED|CAPPED|SEGMENTED|RELATIVE|GRID)$/;
 
+/** Which variants are compared: all, those that the adapter runs by default, or none. */
+export type Compared = "all" | "usual" | "none";
+
 /** A variant that a case compares. */
 export interface NotedVariant {
   readonly rounds: boolean;
@@ -30,14 +33,12 @@ export class VariantWalk {
 
   /**
    * @param isLong whether each packed format and size of heads is compared on its own, or one of them for all.
-   * @param leftOut names of kernels whose variants are not compared.
-   * @param usualOnly whether only variants that the adapter runs by default are compared.
+   * @param compared which variants are compared: all, those that the adapter runs by default, or by kernel.
    */
   constructor(
     private readonly adapter: KernelAdapter,
     private readonly isLong: boolean,
-    private readonly leftOut: ReadonlySet<string> = new Set(),
-    private readonly usualOnly = false,
+    private readonly compared: Compared | ((kernel: string) => Compared) = "all",
   ) {
     this.usual = namedVariants(adapter.isSoftware ? "subgroups" : "gpu", adapter, 0);
   }
@@ -66,16 +67,20 @@ export class VariantWalk {
     return isCompared ? variants.find(({ name }) => name === this.#only) : undefined;
   };
 
-  /** Whether a variant can run on the adapter and is not left out. */
+  /** Whether a variant can run on the adapter and its kernel is not left out. */
   compares(variant: Variant): boolean {
-    return canRun(variant, this.adapter) && !this.leftOut.has(variant.kernel.name);
+    return canRun(variant, this.adapter) && this.#comparedOf(variant) !== "none";
+  }
+
+  #comparedOf({ kernel }: Variant): Compared {
+    return typeof this.compared === "string" ? this.compared : this.compared(kernel.name);
   }
 
   #note(launch: Launch): void {
     const { entry, variants = [] } = launch;
     const usual = this.usual(launch);
     for (const variant of variants.filter((candidate) => this.compares(candidate))) {
-      if (this.usualOnly && variant !== usual) continue;
+      if (variant !== usual && this.#comparedOf(variant) === "usual") continue;
       const traits = this.traits(launch, variant);
       if ((variant !== usual || !this.isLong) && traits.every((trait) => this.covered.has(trait))) continue;
       traits.forEach((trait) => this.covered.add(trait));

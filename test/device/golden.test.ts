@@ -6,14 +6,16 @@ import type { GoldenErrors } from "../../scripts/golden-file";
 import { openDirectory } from "../../src/node/directory";
 import { useEngine } from "../support/engine";
 
-const FAMILIES = "test/golden-families";
-const CASES = [
-  ...readdirSync("test/golden").map((name) => `test/golden/${name}`),
-  // Of the others one of each family and DoRA, on the adapter that compiles sooner; npm run golden has all.
-  ...(process.env["SAFETAPE_ADAPTER"] === "swiftshader" ? [] : readdirSync(FAMILIES)).flatMap((name) =>
-    /-left$|^deberta-v3-lora$|^qwen2-dora$|^swin/.test(name) ? [`${FAMILIES}/${name}`] : [],
-  ),
-];
+/** Of the runs of families, one of each and DoRA. */
+const OF_FAMILIES = /-left$|^deberta-v3-lora$|^qwen2-dora$|^swin/;
+/** On the adapter that takes longer, one of each kind of model and adapter. npm run golden has all runs. */
+const FEW = /^(?:bert-(?:lora|aflora|lora-freezing)|flan-t5-lora|gpt2-full|llama-ia3|roberta-bitfit|vit-lora)$/;
+const isSlow = process.env["SAFETAPE_ADAPTER"] === "swiftshader";
+const casesIn = (folder: string, names: RegExp): string[] =>
+  readdirSync(folder).flatMap((name) => (names.test(name) ? [`${folder}/${name}`] : []));
+const CASES = isSlow
+  ? casesIn("test/golden", FEW)
+  : [...casesIn("test/golden", /./), ...casesIn("test/golden-families", OF_FAMILIES)];
 
 const engine = await useEngine();
 

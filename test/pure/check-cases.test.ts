@@ -7,7 +7,7 @@ import type { CheckedCase } from "../../src/testing/choose-cases";
 import { VariantWalk } from "../../src/testing/variant-walk";
 
 const software = { vendor: "", isSoftware: true, subgroup: 8 };
-const walk = new VariantWalk(software, false, new Set(), true);
+const walk = new VariantWalk(software, false, "usual");
 const device = { handle: { limits: { maxStorageBuffersPerShaderStage: 8 } }, limits: DEFAULT_LIMITS };
 const { chosen, leftOut } = chooseCases(OPS, device, walk);
 

@@ -27,7 +27,7 @@ import { expectToKeepBudget } from "../support/budget";
 import { testDevice } from "../support/device";
 import { useEngine } from "../support/engine";
 import { failure } from "../support/failure";
-import { tiny, tinyData } from "../support/tiny";
+import { tiny, tinyData, TRIES_ALL_FAMILIES } from "../support/tiny";
 import type { Config } from "../support/tiny";
 
 /**
@@ -530,14 +530,13 @@ function refusal(feature: string, family: FamilyName): RegExp | undefined {
   return REFUSED[feature]?.[family];
 }
 
-const isLong = process.env["SAFETAPE_ALL_FAMILIES"] !== undefined;
 /** Pairs that differ most from what the other tests of runs have. */
 const SAMPLE: readonly (readonly [string, FamilyName])[] = [
   ["micro-batches", "deberta-v2"],
   ["merging DoRA on freeze", "gpt2"],
   ["a frozen encoder", "t5"],
 ];
-const PAIRS = isLong
+const PAIRS = TRIES_ALL_FAMILIES
   ? Object.keys(FEATURES).flatMap((feature) => FAMILY_NAMES.map((family) => [feature, family] as const))
   : SAMPLE;
 

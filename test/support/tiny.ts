@@ -139,8 +139,15 @@ export type Family = Exclude<keyof typeof tiny, Seq2seqFamily>;
 export type Seq2seqFamily = (typeof SEQ2SEQ_FAMILIES)[number];
 /** Encoder-decoders. */
 export const SEQ2SEQ_FAMILIES = ["t5", "bart"] as const;
-/** The families whose layers differ most. */
-export const FAMILIES: readonly Family[] = ["bert", "roberta", "gpt2", "llama", "vit"];
+/** Whether all families are tried, as in `npm run test:families`. */
+export const TRIES_ALL_FAMILIES = process.env["SAFETAPE_ALL_FAMILIES"] !== undefined;
+/** The families whose layers differ most, and in the long form two that are like one of them. */
+export const FAMILIES: readonly Family[] = [
+  "bert",
+  "gpt2",
+  "llama",
+  ...(TRIES_ALL_FAMILIES ? (["roberta", "vit"] as const) : []),
+];
 /** Families on the blocks of `src/model/encoder-layer.ts`, but BERT, RoBERTa and ViT. */
 export const ENCODERS: readonly Family[] = [
   "xlm-roberta",
