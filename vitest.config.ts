@@ -30,6 +30,8 @@ const pure: TestProjectConfiguration = {
   test: {
     name: "pure",
     include: ["test/*.test.ts", "test/pure/**/*.test.ts"],
+    // They change nothing that another file reads, so that a process loads the sources once for all of its files.
+    isolate: false,
     testTimeout: TWO_MINUTES,
     sequence: { groupOrder: 0 },
   },
@@ -51,7 +53,12 @@ function onDevice(name: "llvmpipe" | "swiftshader", folders: readonly string[]) 
       exclude,
       // Compiling kernels takes llvmpipe longer than running them on tests' sizes: a third less without LLVM's passes. Threads of its
       // own for such small work only add to what two test files do at once.
-      env: { SAFETAPE_ADAPTER: name, GALLIVM_PERF: "nopt", LP_NUM_THREADS: "0", ...(driver ? driverEnvironment(driver) : {}) },
+      env: {
+        SAFETAPE_ADAPTER: name,
+        GALLIVM_PERF: "nopt",
+        LP_NUM_THREADS: "0",
+        ...(driver ? driverEnvironment(driver) : {}),
+      },
       globalSetup: `test/setup/${name}.ts`,
       testTimeout: TWO_MINUTES,
       hookTimeout: TWO_MINUTES,
