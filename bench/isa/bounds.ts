@@ -103,6 +103,18 @@ export const REASONS: readonly { readonly entry: RegExp; readonly bound: string;
       "with a key and a query for each difference (DeBERTa), the last product reads rows of the table from global memory, as workgroup memory has no room for 95 of them: an address and a clamp for each of seven reads, beside 64 multiply-adds",
   },
   {
+    entry: /^attention_tiled\.grad_k(_v)?, head 256$/,
+    bound: "multiply-adds per vector instruction",
+    reason:
+      "with heads of 256 an invocation sums one vector of the head at a time: 64 multiply-adds share 17 to 19 instructions that make addresses and clamp them",
+  },
+  {
+    entry: /^attention\.grad_relative(_rows)?, head \d+$/,
+    bound: "multiply-adds per vector instruction",
+    reason:
+      "an invocation makes the score of one pair with an entry of the table, whose rows it reads from global memory: each of four or six reads has an address and a clamp, beside two or six multiply-adds",
+  },
+  {
     entry: /^attention_tiled\.grad_\w+, head (32|64)$/,
     bound: "registers",
     reason: "RDNA3 hands out registers by twelves, and its ten waves a SIMD are more than the bound asks for",
