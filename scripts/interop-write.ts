@@ -34,6 +34,35 @@ const KINDS: Readonly<Record<string, AdapterChoice>> = {
   prompt: { kind: "prompt", tokens: 3 },
 };
 
+/** The kinds that name modules of a model, where it has them: those of `test/interop/options.py`. */
+const OPTIONS: Readonly<Record<string, (model: Model) => object | undefined>> = {
+  "saved-table": (model) => saved(model, "table"),
+  "saved-head": (model) => saved(model, "head"),
+  "saved-both": (model) => saved(model, "table", "head"),
+  "tied-table": (model) => tied(model, "table"),
+  "tied-head": (model) => tied(model, "head"),
+  "lora-head": (model) =>
+    isDecoder(model) && !model.tiedOutput ? { targets: [...model.defaultTargets, headOf(model)] } : undefined,
+  "bias-all": (model) => (isClassifier(model) ? { bias: "all" } : undefined),
+  // Ends of paths that the head's modules have as well.
+  overlap: (model) => (isClassifier(model) ? { targets: ends(model) } : undefined),
+};
+
+const isDecoder = ({ task }: Model): boolean => task === "causal_lm";
+const isClassifier = ({ task, heads }: Model): boolean =>
+  task === "sequence_classification" && heads.includes("classifier");
+const headOf = ({ tiedOutput, projections }: Model): string => tiedOutput?.module ?? projections.at(-1)!.name;
+const saved = (model: Model, ...which: ("table" | "head")[]): object | undefined => {
+  const names = { table: model.wordEmbeddings?.split(".").at(-2) ?? "", head: headOf(model) };
+  return isDecoder(model) ? { modulesToSave: which.map((each) => names[each]) } : undefined;
+};
+const tied = (model: Model, which: "table" | "head"): object | undefined =>
+  model.tiedOutput ? { ...saved(model, which), ensureWeightTying: true } : undefined;
+const ends = ({ projections }: Model): string[] => {
+  const names = projections.map(({ name }) => name.slice(name.lastIndexOf(".") + 1));
+  return [...new Set(names)].filter((name) => !/classifier$/.test(name));
+};
+
 const FURTHER_HEADS = /-(?:tokens|answers|classes)$/;
 
 /** Texts are longer than the checkpoints' windows, and than the lengths from which they stretch rotations. */
@@ -44,12 +73,13 @@ const { values, positionals } = parseArgs({
   allowPositionals: true,
 });
 const [directory] = positionals;
-const kinds = values.kinds?.split(",") ?? Object.keys(KINDS);
-const unknown = kinds.filter((kind) => !(kind in KINDS));
+const all = [...Object.keys(KINDS), ...Object.keys(OPTIONS)];
+const kinds = values.kinds?.split(",") ?? all;
+const unknown = kinds.filter((kind) => !all.includes(kind));
 if (directory === undefined || values.out === undefined || unknown.length > 0) {
   process.stderr.write(
     "Usage: npm run interop:write -- DIR --out OUT [--all] [--kinds KIND,KIND]   (DIR/FAMILY/base are checkpoints)\n" +
-      `Kinds: ${Object.keys(KINDS).join(", ")}\n`,
+      `Kinds: ${all.join(", ")}\n`,
   );
   process.exitCode = 2;
 } else {
@@ -60,10 +90,13 @@ if (directory === undefined || values.out === undefined || unknown.length > 0) {
   }
   using engine = await createEngine();
   for (const family of familiesOf(directory)) {
-    for (const [kind, choice] of Object.entries(KINDS)) {
+    for (const kind of all) {
       if (!kinds.includes(kind)) continue;
       using loaded = await loadModel(engine, `${directory}/${family}/base`);
       if (!isPossible(loaded.model, kind) || (kind !== "lora" && FURTHER_HEADS.test(family))) continue;
+      const options = OPTIONS[kind]?.(loaded.model);
+      const choice = options ? { kind: "lora", rank: 2, alpha: 3, ...options } : KINDS[kind];
+      if (!choice) continue;
       await write(loaded, choice, `${values.out}/${family}/${kind}`);
       process.stdout.write(`wrote ${family}/${kind}\n`);
     }

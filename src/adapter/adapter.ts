@@ -18,8 +18,8 @@ export interface AdapterTensor {
   readonly isFixed?: boolean;
   /** Values before the first step, row-major. */
   initial(random: Random): Float32Array;
-  /** Rows of a table of the checkpoint as its initial values, instead of those of `initial`. */
-  readonly initialRows?: { readonly table: string; rows(random: Random): readonly number[] };
+  /** Rows of a table of the checkpoint, by default all, as its initial values, instead of those of `initial`. */
+  readonly initialRows?: { readonly table: string; rows?(random: Random): readonly number[] };
   /** The norms of each output's weights in a projection of the checkpoint as its initial values, instead of those of `initial`. */
   readonly initialNorms?: { readonly weight: string; readonly layout: Projection["layout"] };
 }

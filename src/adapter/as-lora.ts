@@ -1,4 +1,5 @@
 import { ConfigError } from "../base/errors";
+import type { PeftConfig } from "../io/peft";
 import { loraConfig } from "../io/peft-lora";
 import type { Model } from "../model/model";
 import type { Adapter, AdapterFile, Tensors } from "./adapter";
@@ -26,19 +27,25 @@ export function asLora(adapter: Adapter, model: Model, tensors: Tensors, transfo
   const ranks = Object.fromEntries([...updates].map(([name, { a }]) => [name, a.shape[0] ?? 1]));
   const [firstRank = 1] = Object.values(ranks);
   const otherRanks = Object.fromEntries(Object.entries(ranks).filter(([, rank]) => rank !== firstRank));
-  const isHead = (name: string): boolean => model.heads.some((head) => name.startsWith(`${head}.`));
   const config = loraConfig({
     r: firstRank,
     lora_alpha: firstRank,
     rank_pattern: otherRanks,
     alpha_pattern: otherRanks,
     target_modules: [...updates.keys()],
-    modules_to_save: [...model.heads],
+    modules_to_save: savedModules(adapter.peftConfig(model)),
   });
-  const plainTensors = new Map([...tensors].filter(([name]) => isHead(name)));
+  const saved = loraFromConfig(config);
+  const kept = new Set(saved.baseTensors?.(model));
+  const isKept = (name: string): boolean =>
+    kept.has(name) || (saved.tie?.(model) === "own" && name === `${model.tiedOutput?.module}.weight`);
+  const plainTensors = new Map([...tensors].filter(([name]) => isKept(name)));
   for (const [name, { a, b, scale }] of updates) {
     plainTensors.set(loraName(name, "A"), a);
     plainTensors.set(loraName(name, "B"), { shape: b.shape, data: b.data.map((value) => value * scale) });
   }
-  return adapterFile(loraFromConfig(config), model, plainTensors, transformers);
+  return adapterFile(saved, model, plainTensors, transformers);
 }
+
+const savedModules = ({ modules_to_save: modules }: PeftConfig): string[] =>
+  Array.isArray(modules) ? modules.map(String) : [];

@@ -12,7 +12,7 @@ import type { Adapter } from "./adapter";
 import { constant } from "./initial";
 import { fanInFanOut, onProjections } from "./on-projections";
 import type { ProjectionAdapter, Targets } from "./on-projections";
-import { TARGET_KEYS, targetKeys } from "./targets";
+import { TARGET_KEYS, targetKeys, unknownNames, unknownTargets } from "./targets";
 import type { LayerChoice, TargetOptions } from "./targets";
 
 export interface Ia3Options extends TargetOptions {
@@ -97,6 +97,10 @@ export function ia3FromConfig(value: PeftConfig, where: string, layers?: LayerCh
     config,
     layers,
     defaults: (model) => DEFAULTS[model.family]?.targets ?? targetsByRole(model),
+    check(_, model) {
+      const unknown = Array.isArray(inputScaled) ? unknownTargets(model, inputScaled) : [];
+      if (unknown.length > 0) throw unknownNames(model, unknown, "feedForward (feedforward_modules) names");
+    },
     tensorsOf: (target, model) => [
       constant(vectorName(target), [scalesInput(model, target) ? target.in : target.out], 1),
     ],

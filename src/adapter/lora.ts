@@ -1,7 +1,8 @@
 import { ConfigError } from "../base/errors";
-import { headKey, stripPrefix } from "../io/peft-keys";
+import { headKey } from "../io/peft-keys";
 import { LORA_WITH_BIASES, loraConfig, rankOf, scaleOf } from "../io/peft-lora";
 import type { LoraConfig } from "../io/peft-lora";
+import { matchesPattern } from "../io/peft-match";
 import { entryOf } from "../io/safetensors";
 import type { Forward, LinearSite } from "../model/forward";
 import type { Projection } from "../model/model";
@@ -37,6 +38,12 @@ export interface LoraOptions extends TargetOptions {
    * layers. Default false.
    */
   readonly addBiases?: boolean;
+  /**
+   * Whether a language model's last projection that shares the embeddings' table shares the trained table as well, where
+   * `modulesToSave` names embed_tokens or lm_head (PEFT's `ensure_weight_tying`). Default false: what is saved is a copy that
+   * the other does not read.
+   */
+  readonly ensureWeightTying?: boolean;
 }
 
 /**
@@ -61,6 +68,7 @@ export function configOf(options: LoraOptions): LoraConfig {
     lora_dropout: options.dropout ?? 0,
     use_rslora: options.rankStabilised ?? false,
     bias,
+    ensure_weight_tying: options.ensureWeightTying ?? false,
     ...(options.rankPattern && { rank_pattern: { ...options.rankPattern } }),
     ...(options.alphaPattern && { alpha_pattern: { ...options.alphaPattern } }),
     ...targetKeys(options),
@@ -103,19 +111,18 @@ export function loraFromConfig(config: LoraConfig, layers?: LayerChoice, form: L
       const b = forward.recorder.parameter(loraName(site.name, "B"), [site.out, rank]);
       return form.linear(forward, site, { a, b, scale: scaleOf(config, site.name), dropout: config.lora_dropout });
     },
+    check: (targets) => checkPatterns(config, targets),
     peft: (targets) => ({ fan_in_fan_out: fanInFanOut(targets) }),
-    // PEFT wraps an adapted projection: its own bias is then that of a `base_layer`.
+    // PEFT wraps an adapted projection: its own tensors are then those of a `base_layer`.
     toFile(model, tensors) {
       const { names } = adapter.targets(model);
       const key = (name: string): string => {
-        const module = name.replace(/\.bias$/, "");
-        return headKey(module !== name && names.has(module) ? `${module}.base_layer.bias` : name);
+        const [, module, part] = /^(.*)\.(weight|bias)$/.exec(name) ?? [];
+        return headKey(module !== undefined && names.has(module) ? `${module}.base_layer.${part}` : name);
       };
       const keyed = new Map([...tensors].map(([name, tensor]) => [key(name), tensor]));
       return { config: adapter.peftConfig(model), tensors: keyed };
     },
-    fromFile: (stored) =>
-      new Map([...stored].map(([key, tensor]) => [stripPrefix(key).replace(/\.base_layer\.bias$/, ".bias"), tensor])),
     ...(merged ? { merged } : { update: ({ name }, tensors) => updateOf(config, name, tensors) }),
   });
   if (config.peft_type === "LORA") return adapter;
@@ -123,6 +130,26 @@ export function loraFromConfig(config: LoraConfig, layers?: LayerChoice, form: L
     const isAll = config.bias === "all";
     return isAll ? model.projections.filter(({ role }) => role !== undefined) : adapter.targets(model).projections;
   });
+}
+
+/** Patterns of ranks or alphas that match none of these modules. */
+export const unmatched = (patterns: Readonly<Record<string, number>>, targets: readonly Projection[]): string[] =>
+  Object.keys(patterns).filter((pattern) => !targets.some(({ name }) => matchesPattern(pattern, name, "suffix")));
+
+/** @throws ConfigError for a pattern that matches no adapted module. */
+function checkPatterns(
+  { rank_pattern: ranks, alpha_pattern: alphas }: LoraConfig,
+  targets: readonly Projection[],
+): void {
+  const [pattern] = [...unmatched(ranks, targets), ...unmatched(alphas, targets)];
+  if (pattern === undefined) return;
+  throw new ConfigError(
+    `The pattern ${JSON.stringify(pattern)} of ranks or alphas matches no adapted module.`,
+    `Match the end of a path after a dot. Adapted are ${targets
+      .slice(0, 3)
+      .map(({ name }) => name)
+      .join(", ")}${targets.length > 3 ? ", ..." : ""}.`,
+  );
 }
 
 /** The update scale B A of a module. */

@@ -16,7 +16,7 @@ import { vera } from "./vera";
 
 const TARGETS = ["targets", "layers", "modulesToSave"];
 const LOW_RANK = ["rank", "alpha", "dropout", ...TARGETS];
-const LORA = [...LOW_RANK, "rankStabilised", "rankPattern", "alphaPattern", "bias", "addBiases"];
+const LORA = [...LOW_RANK, "rankStabilised", "rankPattern", "alphaPattern", "bias", "addBiases", "ensureWeightTying"];
 const ADALORA = [
   "initialRank",
   "targetRank",

@@ -1,11 +1,13 @@
 import type { PeftConfig } from "../io/peft";
-import type { Forward, LinearSite } from "../model/forward";
+import type { Forward, LinearSite, Tie } from "../model/forward";
 import type { Model, Projection } from "../model/model";
 import type { Value } from "../tape/tape";
-import type { Adapter, LowRankUpdate, Tensors } from "./adapter";
+import type { Adapter, AdapterTensor, LowRankUpdate, Tensors } from "./adapter";
+import { constant } from "./initial";
 import type { NewTensor } from "./initial";
-import { resolveTargets, savedModuleTensors, targetProjections, taskType } from "./targets";
+import { resolveTargets, savedModuleTensors, targetProjections, targetsForFile, taskType } from "./targets";
 import type { LayerChoice, TargetConfig } from "./targets";
+import { tieOf } from "./tied";
 
 /** What distinguishes one kind of adapter of projections from another. `C` is its adapter_config.json. */
 export interface ProjectionAdapterParts<C extends TargetConfig & PeftConfig> extends Pick<
@@ -30,6 +32,8 @@ export interface ProjectionAdapterParts<C extends TargetConfig & PeftConfig> ext
   readonly penalty?: (forward: Forward, targets: readonly Projection[]) => Value | undefined;
   /** The low-rank update of an adapted projection, for kinds that are nothing else. */
   readonly update?: (target: Projection, tensors: Tensors) => LowRankUpdate;
+  /** Checks what the configuration says of these projections. @throws ConfigError. */
+  check?(targets: readonly Projection[], model: Model): void;
   /** Keys of adapter_config.json that depend on the model or the length of the run (0: unknown). */
   peft?(targets: readonly Projection[], model: Model, totalSteps: number): Record<string, unknown>;
 }
@@ -57,11 +61,14 @@ export function onProjections<C extends TargetConfig & PeftConfig>(
     if (!targets) {
       const config = resolveTargets(model, parts.config, parts.layers, parts.defaults?.(model) ?? model.defaultTargets);
       const projections = targetProjections(model, config);
+      parts.check?.(projections, model);
       targets = { config, projections, names: new Set(projections.map(({ name }) => name)) };
       targetsByModel.set(model, targets);
     }
     return targets;
   };
+  const tie = (model: Model): Tie | undefined =>
+    tieOf(model, targetsOf(model).config.modules_to_save ?? [], parts.config["ensure_weight_tying"] === true);
   const { kind, penalty, proximal, statistics, start, toFile, fromFile, merged, update } = parts;
   return {
     kind,
@@ -77,9 +84,11 @@ export function onProjections<C extends TargetConfig & PeftConfig>(
       updates: (model: Model, tensors: Tensors) =>
         new Map(targetsOf(model).projections.map((target) => [target.name, update(target, tensors)])),
     }),
+    tie,
     tensors(model) {
       const { projections } = targetsOf(model);
       return [
+        ...(tie(model) === "own" ? [ownOutput(model)] : []),
         ...(parts.shared?.(projections) ?? []).map((tensor) => ({ ...tensor, layer: undefined })),
         ...projections.flatMap((target) =>
           parts.tensorsOf(target, model).map((tensor) => ({ ...tensor, layer: target.layer })),
@@ -89,15 +98,27 @@ export function onProjections<C extends TargetConfig & PeftConfig>(
     baseTensors(model) {
       const { projections, config } = targetsOf(model);
       const saved = savedModuleTensors(model, config.modules_to_save ?? []);
-      return [...new Set([...saved, ...(parts.baseTensors?.(projections, model) ?? [])])];
+      const shared = tie(model) === "shared" ? [model.tiedOutput!.table] : [];
+      return [...new Set([...shared, ...saved, ...(parts.baseTensors?.(projections, model) ?? [])])];
     },
     linear: (forward, site) =>
       targetsOf(forward.model).names.has(site.name) ? parts.linear(forward, site) : undefined,
     peftConfig(model, totalSteps = 0): PeftConfig {
       const { config, projections } = targetsOf(model);
-      return {
+      // Releases of PEFT that do not know these keys read files where they would say nothing.
+      const {
+        exclude_modules: excluded,
+        ensure_weight_tying: isEnsured,
+        ...rest
+      }: Record<string, unknown> = {
         ...parts.config,
         ...config,
+        target_modules: targetsForFile(model, config, projections),
+      };
+      return {
+        ...rest,
+        ...(excluded !== null && { exclude_modules: excluded }),
+        ...(isEnsured === true && { ensure_weight_tying: true }),
         ...parts.peft?.(projections, model, totalSteps),
         peft_type: parts.config.peft_type,
         task_type: taskType(model),
@@ -105,6 +126,13 @@ export function onProjections<C extends TargetConfig & PeftConfig>(
       };
     },
   };
+}
+
+/** A copy of the embeddings' table for a last projection that is trained apart from it. */
+function ownOutput({ tiedOutput, parameters }: Model): AdapterTensor {
+  const { module, table } = tiedOutput!;
+  const { shape } = parameters.find(({ name }) => name === table)!;
+  return { ...constant(`${module}.weight`, shape, 0), layer: undefined, initialRows: { table } };
 }
 
 /** PEFT's `fan_in_fan_out`: whether weights are stored transposed, as those of GPT-2's Conv1D. */

@@ -6,6 +6,15 @@ export type WeightFormat = "f32" | "f16" | "bf16" | "int8" | "nf4";
 /** Every weight format, from the most to the fewest bits. */
 export const WEIGHT_FORMATS: readonly WeightFormat[] = ["f32", "f16", "bf16", "int8", "nf4"];
 
+/** The magnitude from which a format rounds a number to infinity. The scales of int8 and nf4 are f32 and hold every number. */
+export const OVERFLOW: Readonly<Record<WeightFormat, number>> = {
+  f32: Infinity,
+  f16: 65520,
+  bf16: (2 - 2 ** -8) * 2 ** 127,
+  int8: Infinity,
+  nf4: Infinity,
+};
+
 /** Number of neighbouring elements of a row that share a scale (QLoRA, Dettmers et al. 2023, section 3). */
 export const BLOCK = 64;
 

@@ -51,7 +51,7 @@ const targets: Reader<string | string[]> = (value, flag) => {
   const names = text(value, flag);
   const [, pattern] = /^\/(.+)\/$/.exec(names) ?? [];
   if (pattern !== undefined) return pattern;
-  return names === "all-linear" ? names : names.split(",");
+  return names === "all-linear" ? names : list(value, flag);
 };
 
 /** `output.dense`, `none`, or `/a regular expression/`. */
@@ -63,7 +63,7 @@ const layerChoice: Reader<LayerChoice> = (value, flag) => {
   const [, seed] = /^random:(\d+)$/.exec(choice) ?? [];
   if (seed !== undefined) return { randomHalf: Number(seed) };
   if (choice === "early" || choice === "later") return choice;
-  const layers = choice.split(",").map(Number);
+  const layers = list(value, flag).map(Number);
   if (layers.every((layer) => Number.isInteger(layer) && layer >= 0)) return layers;
   throw new UsageError(`${flag} is ${choice}.`, "Give layers as 0,1,2, or early, later, random:SEED.");
 };
@@ -134,7 +134,7 @@ const ADAPTER = {
   adapter: withDefault("--adapter <kind>", ADAPTER_KINDS.join(", "), oneOf(ADAPTER_KINDS), "lora"),
   rank: optional("--rank <r>", "Rank of a low-rank adapter", counts()),
   alpha: optional("--alpha <a>", "Alpha of a low-rank adapter (LoRA, DoRA: default the rank)", numbers()),
-  dropout: optional("--dropout <p>", "Dropout of the adapter", numbers()),
+  dropout: optional("--dropout <p>", "Dropout of the adapter", numbers(0, 1)),
   targets: optional("--targets <names>", "Modules to adapt: names with commas, all-linear, or /a pattern/", targets),
   layers: optional(
     "--layers <layers>",
@@ -152,6 +152,15 @@ const ADAPTER = {
     oneOf(["none", "lora_only", "all"]),
   ),
   addBiases: toggle("--add-biases", "BitFit, LoRA, DoRA: give projections without a bias one of zeros, which learns"),
+  modulesToSave: optional(
+    "--modules-to-save <names>",
+    "Modules that are trained completely beside the adapter, with commas (default: the task's head)",
+    list,
+  ),
+  ensureWeightTying: toggle(
+    "--ensure-weight-tying",
+    "LoRA, DoRA: a saved table of embeddings stays that of the last projection which shares it",
+  ),
   size: optional("--size <n>", "Width of bottlenecks", counts()),
   variant: optional("--variant <n>", "MEFT's variant: 1, 2 or 3 (default 1)", counts()),
   lambda: optional("--lambda <x>", "MEFT's factor of the first stream", numbers()),
@@ -231,7 +240,7 @@ const POLICY_HELP = `${POLICY_NAMES.join(", ")}, or JSON with options`;
 /** Options of policies, in addition to the one that names the policy. */
 const POLICY = {
   tauT: optional("--tau-t <x>", "SAFE's final threshold", numbers()),
-  freezeShare: optional("--freeze-share <p>", "Share of the adapters that SAFE freezes (default 0.5)", numbers()),
+  freezeShare: optional("--freeze-share <p>", "Share of the adapters that SAFE freezes (default 0.5)", numbers(0, 1)),
   measure: optional(
     "--measure <what>",
     `SAFE's score: ${SAFE_MEASURES.join(", ")} (default cka)`,
@@ -289,7 +298,7 @@ const TRAINING = {
   initialLr: optional("--initial-lr <x>", "three_rate: learning rate at the start", numbers()),
   finalLr: optional("--final-lr <x>", "three_rate: learning rate at the end", numbers()),
   warmupSteps: optional("--warmup-steps <n>", "Steps that warm up the learning rate", counts(0)),
-  warmupRatio: optional("--warmup-ratio <x>", "Share of the steps that warm up the learning rate", numbers()),
+  warmupRatio: optional("--warmup-ratio <x>", "Share of the steps that warm up the learning rate", numbers(0, 1)),
   weightDecay: optional("--weight-decay <x>", "Weight decay: decoupled, but an L2 penalty of adam and sgd", numbers()),
   maxGradNorm: withDefault(
     "--max-grad-norm <x>",
@@ -478,7 +487,7 @@ export const TRAIN = {
     "Rows that run at a time (default: the complete batch; with --fit as many as fit)",
     counts(),
   ),
-  labelSmoothing: optional("--label-smoothing <x>", "Label smoothing", numbers()),
+  labelSmoothing: optional("--label-smoothing <x>", "Label smoothing", numbers(0, 1)),
   split: withDefault(
     "--split <how>",
     "Validation and test data: files (as they are), or kept back as papers do: half-dev, train-1000, train-tenth, mismatched",

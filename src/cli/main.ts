@@ -26,7 +26,7 @@ import {
   TRAIN,
 } from "./flags";
 import { generateCommand } from "./generate";
-import { addOptions, UsageError } from "./options";
+import { addOptions, UsageError, withNegativeValues } from "./options";
 import type { OptionSet, RawOptions } from "./options";
 import { planCommand } from "./plan";
 import { recipesCommand } from "./recipes/command";
@@ -95,7 +95,9 @@ cli.help();
 
 async function main(): Promise<number> {
   try {
-    const { args } = cli.parse(process.argv, { run: false });
+    const valued = cli.commands.flatMap(({ options }) => options.filter(({ rawName }) => rawName.includes("<")));
+    const names = new Set(valued.map(({ rawName }) => rawName.split(" ", 1)[0]!));
+    const { args } = cli.parse(withNegativeValues(process.argv, names), { run: false });
     if (cli.options["help"]) return 0;
     if (!cli.matchedCommand) {
       const [word] = args;

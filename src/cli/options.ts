@@ -76,6 +76,23 @@ export function addOptions(command: Command, options: OptionSet, { givenOnly = f
   return command;
 }
 
+/**
+ * Arguments with negative numbers joined to the options before them, as `--lr=-1`: what follows an option would otherwise be
+ * another option where it begins with a dash.
+ * @param options names of the options that take a value, with their dashes.
+ */
+export function withNegativeValues(args: readonly string[], options: ReadonlySet<string>): string[] {
+  const joined: string[] = [];
+  const end = args.indexOf("--");
+  for (const [i, arg] of args.entries()) {
+    const before = joined.at(-1);
+    const isValue = /^-(?:\.?\d|Infinity$)/.test(arg) && (end < 0 || i < end);
+    if (isValue && before !== undefined && options.has(before)) joined[joined.length - 1] = `${before}=${arg}`;
+    else joined.push(arg);
+  }
+  return joined;
+}
+
 /** Options with the default values of those that are not given. */
 export function withFallbacks(options: OptionSet, raw: RawOptions): RawOptions {
   const fallbacks = Object.entries(options).map(([name, { fallback }]) => [name, fallback] as const);
@@ -94,16 +111,22 @@ export const text: Reader<string> = (value, flag) => {
   throw new UsageError(`${flag} is ${JSON.stringify(value)}.`, `Give it one value: ${flag} VALUE.`);
 };
 
-/** Texts with commas between them. */
-export const list: Reader<string[]> = (value, flag) => text(value, flag).split(",");
+/** Texts with commas between them, and spaces around them, which do not count. */
+export const list: Reader<string[]> = (value, flag) => {
+  const parts = text(value, flag).split(",");
+  const texts = parts.map((part) => part.trim()).filter((part) => part !== "");
+  if (texts.length > 0) return texts;
+  throw new UsageError(`${flag} is ${JSON.stringify(value)}.`, `Give it names with commas: ${flag} NAME,NAME.`);
+};
 
-/** Numbers from `least`. */
+/** Numbers from `least` to `most`. */
 export const numbers =
-  (least = 0): Reader<number> =>
+  (least = 0, most = Infinity): Reader<number> =>
   (value, flag) => {
     const number = Number(value);
-    if (Number.isFinite(number) && number >= least) return number;
-    const allowed = Number.isFinite(least) ? `a number from ${least}` : "a number";
+    if (Number.isFinite(number) && number >= least && number <= most) return number;
+    const range = `${Number.isFinite(least) ? ` from ${least}` : ""}${Number.isFinite(most) ? ` to ${most}` : ""}`;
+    const allowed = `a number${range}`;
     throw new UsageError(`${flag} is ${JSON.stringify(value)}.`, `Give ${allowed}.`);
   };
 

@@ -1,6 +1,7 @@
 import type { Adapter, Tensors } from "../adapter/adapter";
 import type { LoadedModel } from "../io/load-model";
 import type { Memory } from "../gpu/pool";
+import { originalName } from "../run/store";
 import type { TensorStore } from "../run/store";
 import { Tensor } from "../tensor";
 
@@ -13,8 +14,12 @@ export interface AdapterWeights {
 /** The tensors that inference needs: a model's weights and an adapter's, without gradients and moments. */
 export class InferenceStore implements TensorStore {
   readonly #tensors = new Map<string, Tensor>();
+  /** Weights of the model by the names of what a trained copy was made of. */
+  readonly #originals: ReadonlyMap<string, Tensor>;
 
-  private constructor(private readonly loaded: LoadedModel) {}
+  private constructor(private readonly loaded: LoadedModel) {
+    this.#originals = new Map([...loaded.weights].map(([name, tensor]) => [originalName(name), tensor]));
+  }
 
   /** Uploads the adapter. @throws OutOfMemoryError when the driver has no memory; nothing stays allocated then. */
   static async create(loaded: LoadedModel, weights: AdapterWeights | undefined): Promise<InferenceStore> {
@@ -29,7 +34,7 @@ export class InferenceStore implements TensorStore {
   }
 
   lease(name: string): Memory {
-    const tensor = this.#tensors.get(name) ?? this.loaded.weights.get(name);
+    const tensor = this.#tensors.get(name) ?? this.loaded.weights.get(name) ?? this.#originals.get(name);
     if (!tensor) throw new Error(`Neither the model nor the adapter has a tensor ${name}.`);
     return tensor.lease;
   }

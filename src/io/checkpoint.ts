@@ -1,7 +1,7 @@
 import * as v from "valibot";
 import { FileFormatError } from "../base/errors";
 import { checkFileName } from "./directory";
-import type { Directory } from "./directory";
+import type { Directory, NewFile } from "./directory";
 import { jsonBytes, readJson } from "./json";
 import { entryOf, partOf, readFloats, readHeader } from "./safetensors";
 import type { ElementRange } from "./safetensors";
@@ -18,8 +18,8 @@ export const INDEX_FILE = "model.safetensors.index.json";
 const CONFIG = v.looseObject({
   model_type: v.optional(v.string()),
   architectures: v.nullish(v.array(v.string())),
-  id2label: v.nullish(v.record(v.string(), v.string())),
-  label2id: v.nullish(v.record(v.string(), v.pipe(v.number(), v.integer()))),
+  // Only the number of labels matters to a model, so that their names and ids may be whatever a tool has written.
+  id2label: v.nullish(v.record(v.string(), v.unknown())),
 });
 
 const INDEX = v.looseObject({ weight_map: v.record(v.string(), v.string()) });
@@ -152,17 +152,27 @@ async function checkShard(directory: Directory, shard: string): Promise<void> {
 }
 
 /**
- * Writes the files of a model: model.safetensors, then config.json, both or neither. Other files (a tokenizer) stay. Tensors
- * whose data is a function are read one at a time.
+ * Writes the files of a model: model.safetensors in f32, then config.json, which says so, together or not at all. Other files stay.
+ * Tensors whose data is a function are read one at a time.
+ * @param beside further files, such as those of a tokenizer.
  * @throws FileFormatError or ShapeError; the directory is then as it was.
  */
 export async function writeCheckpoint(
   directory: Directory,
   config: Readonly<Record<string, unknown>>,
   tensors: Iterable<TensorToWrite>,
+  beside: readonly NewFile[] = [],
 ): Promise<void> {
   await directory.writeTogether([
+    ...beside,
     { file: WEIGHTS_FILE, content: safetensorsContent(tensors) },
-    { file: CONFIG_FILE, content: jsonBytes(config) },
+    { file: CONFIG_FILE, content: jsonBytes(inF32(config)) },
   ]);
+}
+
+/** A configuration of weights in f32. transformers converts a model's weights to the type that config.json has when it loads them. */
+function inF32(config: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> {
+  // The name of older releases.
+  const older = Object.hasOwn(config, "torch_dtype") ? { torch_dtype: "float32" } : {};
+  return { ...config, dtype: "float32", ...older };
 }

@@ -12,6 +12,7 @@ import { withWeights } from "../model/weights";
 import type { Tensor } from "../tensor";
 import { openCheckpoint } from "./checkpoint";
 import type { Checkpoint } from "./checkpoint";
+import type { Directory } from "./directory";
 import { directoryAt } from "./directory-like";
 import type { DirectoryLike } from "./directory-like";
 import { Uploader } from "./upload";
@@ -62,6 +63,8 @@ export class LoadedModel {
     readonly removedFromNames: readonly string[] = [],
     /** Loads the model again, on the engine's current device. */
     private readonly loadAgain?: () => Promise<LoadedModel>,
+    /** Where it was loaded from; undefined for random weights. */
+    readonly directory?: Directory,
   ) {
     this.generationConfig = completeModel.config;
     this.#model = completeModel;
@@ -149,8 +152,8 @@ export class LoadedModel {
  * Loads a Hugging Face directory (`config.json`, and `model.safetensors` or shards with an index, in f32, f16 or bf16) onto
  * the GPU. Tensors are read in windows and need not fit on the host. Weights quantised by bitsandbytes to NF4 or int8 are
  * dequantised, and stored in the format `options.weights`.
- * @throws ConfigError, FileFormatError or ShapeError for a missing, unknown or ill-shaped tensor or an invalid file,
- * OutOfMemoryError. GPU memory is then as it was before.
+ * @throws ConfigError, FileFormatError or ShapeError for a missing, unknown or ill-shaped tensor or an invalid file, DtypeError
+ * for a weight that `options.weights` cannot hold, OutOfMemoryError. GPU memory is then as it was before.
  */
 export async function loadModel(engine: Engine, place: DirectoryLike, options: LoadOptions = {}): Promise<LoadedModel> {
   const directory = await directoryAt(place);
@@ -194,6 +197,7 @@ export async function loadModel(engine: Engine, place: DirectoryLike, options: L
       unused,
       checkpoint.removed,
       loadAgain,
+      directory,
     );
     const { generationConfig } = await import("./generation-config");
     loaded.generationConfig = await generationConfig(directory, config);

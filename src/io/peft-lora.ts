@@ -21,6 +21,7 @@ const LORA = v.object({
   lora_alpha: v.optional(FINITE, 8),
   lora_dropout: v.optional(v.pipe(FINITE, v.minValue(0), v.maxValue(1)), 0),
   target_modules: v.optional(v.nullable(v.union([v.string(), NAMES])), null),
+  exclude_modules: v.optional(v.nullable(v.union([v.string(), NAMES])), null),
   bias: v.optional(v.picklist(["none", "all", "lora_only"]), "none"),
   fan_in_fan_out: v.optional(v.boolean(), false),
   use_rslora: v.optional(v.boolean(), false),
@@ -31,6 +32,7 @@ const LORA = v.object({
   rank_pattern: v.optional(v.record(v.string(), RANK), {}),
   alpha_pattern: v.optional(v.record(v.string(), FINITE), {}),
   modules_to_save: v.optional(v.nullable(NAMES), null),
+  ensure_weight_tying: v.optional(v.boolean(), false),
   task_type: v.optional(v.nullable(v.string()), null),
   base_model_name_or_path: v.optional(v.nullable(v.string()), null),
   inference_mode: v.optional(v.boolean(), false),
@@ -50,6 +52,9 @@ const UNSUPPORTED = [
   "target_parameters",
   "trainable_token_indices",
   "velora_config",
+  "kasa_config",
+  "monteclora_config",
+  "megatron_config",
 ] as const;
 
 /** Initialisations that do not change the base weights. PEFT's others change them when the adapter is loaded. */

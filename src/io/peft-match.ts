@@ -4,6 +4,7 @@ import { compilePattern } from "./pattern";
 import type { LoraConfig } from "./peft-lora";
 
 type Targets = Pick<LoraConfig, "target_modules" | "layers_to_transform" | "layers_pattern">;
+type Excluded = Pick<LoraConfig, "exclude_modules" | "modules_to_save">;
 
 /**
  * Whether an adapter with this configuration adapts a module, by PEFT's rules. A list names modules by their path or a
@@ -11,12 +12,27 @@ type Targets = Pick<LoraConfig, "target_modules" | "layers_to_transform" | "laye
  * is a regular expression for the complete path.
  * @throws ConfigError for an invalid or unsupported expression.
  */
-export function isTarget(config: Targets, module: string): boolean {
+export function isTarget(config: Targets & Excluded, module: string): boolean {
   const targets = config.target_modules;
-  if (targets === null) return false;
+  if (targets === null || isExcluded(config, module)) return false;
   if (typeof targets === "string") return matchesPattern(targets, module, "whole");
   if (targets.includes(module)) return true;
-  return targets.some((target) => module.endsWith(`.${target}`)) && isInLayers(config, module);
+  return isNamed(targets, module) && isInLayers(config, module);
+}
+
+/** Whether a list has a module's path, or a suffix of it after a dot. */
+export const isNamed = (names: readonly string[], module: string): boolean =>
+  names.some((name) => module === name || module.endsWith(`.${name}`));
+
+/**
+ * Whether a module gets no adapter, whatever the targets name: `exclude_modules` names it (as targets are named), or it is saved
+ * completely, or in a module that is (a name of `modules_to_save` is then some of the path's parts between dots).
+ * @throws ConfigError for an invalid or unsupported expression.
+ */
+export function isExcluded({ exclude_modules: excluded, modules_to_save: saved }: Excluded, module: string): boolean {
+  const isListed =
+    typeof excluded === "string" ? matchesPattern(excluded, module, "whole") : isNamed(excluded ?? [], module);
+  return isListed || (saved ?? []).some((name) => matchesPattern(name, module, "within"));
 }
 
 /** Ends of module paths, as short as they can be, that a list of targets needs to name some modules and no other. */
@@ -56,13 +72,16 @@ export function layerNumber(module: string, names: readonly string[] = []): numb
 
 const compiled = new Map<string, (text: string) => boolean>();
 
+/** Around a pattern: what else of a path may be there. */
+const AROUND = { whole: ["", ""], suffix: ["(?:.*\\.)?(?:", ")"], within: ["(?:.*\\.)?(?:", ")(?:\\..*)?"] } as const;
+
 /**
- * Whether a regular expression from a configuration matches a path in linear time: all of it ("whole"), or a suffix of it
- * after a dot ("suffix", for the keys of rank_pattern and alpha_pattern).
+ * Whether a regular expression from a configuration matches a path in linear time: all of it ("whole"), a suffix of it
+ * after a dot ("suffix", for the keys of rank_pattern and alpha_pattern), or parts of it between dots ("within").
  * @throws ConfigError for an invalid or unsupported expression.
  */
-export function matchesPattern(pattern: string, module: string, kind: "whole" | "suffix"): boolean {
-  const source = kind === "whole" ? pattern : `(?:.*\\.)?(?:${pattern})`;
+export function matchesPattern(pattern: string, module: string, kind: keyof typeof AROUND): boolean {
+  const source = AROUND[kind].join(pattern);
   let test = compiled.get(source);
   if (test === undefined) {
     test = compile(pattern, source);

@@ -1,4 +1,6 @@
-import { FileFormatError } from "../base/errors";
+import { DtypeError, FileFormatError } from "../base/errors";
+import { OVERFLOW } from "../base/packed";
+import type { WeightFormat } from "../base/packed";
 import { columns, elements } from "../base/shape";
 import type { Shape } from "../base/shape";
 import type { Device } from "../gpu/device";
@@ -33,7 +35,8 @@ export class Uploader {
 
   /**
    * Uploads a weight. The caller owns the tensor.
-   * @throws FileFormatError for a value that is not finite, OutOfMemoryError, and what `source` throws.
+   * @throws FileFormatError for a value that is not finite, DtypeError for one that the weight's format does not hold,
+   * OutOfMemoryError, and what `source` throws.
    */
   async upload(spec: Omit<ParameterSpec, "layer">, source: ElementSource): Promise<Uploaded> {
     const { name, shape, dtype = "f32", offset = 0 } = spec;
@@ -43,7 +46,9 @@ export class Uploader {
     try {
       for (const [first, end] of windows(shape, this.window)) {
         const data = await source(first, end);
-        smallest = Math.min(smallest, checkedSmallest(data, first, offset, `${name} in ${this.where}`));
+        const what = `${name} in ${this.where}`;
+        smallest = Math.min(smallest, checkedSmallest(data, first, offset, what));
+        checkRange(data, first, dtype, what);
         await this.#throttle(tensor.fillRows(first / columns(shape), data));
       }
     } catch (failure) {
@@ -82,4 +87,15 @@ function checkedSmallest(data: Float32Array, first: number, offset: number, what
     );
   }
   return smallest;
+}
+
+/** @throws DtypeError for a value that the format would round to infinity. */
+function checkRange(data: Float32Array, first: number, format: WeightFormat, what: string): void {
+  const limit = OVERFLOW[format];
+  const large = limit === Infinity ? -1 : data.findIndex((value) => Math.abs(value) >= limit);
+  if (large < 0) return;
+  throw new DtypeError(
+    `${what} has ${String(data[large])} as its element ${first + large}, which ${format} cannot hold.`,
+    `Load the model with weights: "${format === "f16" ? "bf16" : "int8"}" or "f32".`,
+  );
 }

@@ -126,6 +126,7 @@ export function bart(config: Readonly<Record<string, unknown>>, stored?: StoredN
     },
     head: (forward, x) => head.apply(forward, x),
     output: head.output,
+    tiedOutput: head.tiedOutput,
   };
 }
 

@@ -22,6 +22,7 @@ export interface ModelParts
         | "heads"
         | "head"
         | "output"
+        | "tiedOutput"
         // These are below.
         | "projections"
         | "parameters"
@@ -56,6 +57,7 @@ export function modelOf({ head, ...parts }: ModelParts): Model {
     heads: head.heads,
     head: (forward, x) => head.apply(forward, x),
     output: head.output,
+    tiedOutput: head.tiedOutput,
     projections,
     parameters: [...parts.parameters, ...projections.flatMap((projection) => projectionParameters(projection))],
   };

@@ -78,9 +78,15 @@ export function labelCount(config: Readonly<Record<string, unknown>>): number {
   );
 }
 
-/** Names of the labels, by label: `id2label`; undefined without it, and where it only has Hugging Face's LABEL_0 and so on. */
+/** A label's name: a text, or a number as Trainer leaves the classes of numeric data. */
+const LABEL_NAME = v.union([v.string(), v.pipe(v.union([v.number(), v.boolean()]), v.transform(String))]);
+
+/**
+ * Names of the labels, by label: `id2label`; undefined without it, where a label has no name, and where it only has Hugging Face's
+ * LABEL_0 and so on.
+ */
 export function labelNamesOf({ id2label }: Readonly<Record<string, unknown>>): readonly string[] | undefined {
-  const names = v.safeParse(v.record(v.string(), v.string()), id2label);
+  const names = v.safeParse(v.record(v.string(), LABEL_NAME), id2label);
   if (!names.success) return undefined;
   const list = Object.keys(names.output).map((_, label) => names.output[label]);
   const named = list.filter((name) => name !== undefined);

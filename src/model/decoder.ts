@@ -220,6 +220,7 @@ export function decoder(given: Decoder): Model {
       : layersOf({ attention, feedForward: (forward, index, x) => feedForwardPart(forward, d, index, x, x) })),
     head: (forward, x) => head.apply(forward, x),
     output: head.output,
+    tiedOutput: head.tiedOutput,
   };
 }
 

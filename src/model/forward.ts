@@ -14,7 +14,7 @@ import { rmsNorm } from "../ops/rms_norm";
 import { scale } from "../ops/scale";
 import type { Recorder, Value } from "../tape/tape";
 import type { CachedShape, CacheSpec, CachedSites } from "./cache";
-import type { BatchSize, ImageSpec, Model, ParameterSpec, Projection } from "./model";
+import type { BatchSize, ImageSpec, Model, ParameterSpec, Projection, TiedOutput } from "./model";
 
 /** A projection with its operands, before it is recorded. Adapters receive it. */
 export interface LinearSite extends Projection {
@@ -56,9 +56,17 @@ export interface ForwardHooks {
   linear?(forward: Forward, site: LinearSite): Value | undefined;
   /** Records another value [b, t, d] in place of a sub-layer's output (bottleneck adapters). */
   block?(forward: Forward, site: BlockSite): Value | undefined;
+  /** What the last projection of a model reads whose weight is the embeddings' table. Default the table, trained or not. */
+  tie?(model: Model): Tie | undefined;
   /** Carries hidden states x [b, t, d] through the layers in its own way (reversible layers). */
   stack?(forward: Forward, x: Value): LayerStack;
 }
+
+/**
+ * What a last projection reads beside an adapter that trains it or the embeddings' table: the table as the adapter trains it; the
+ * table as it was loaded; or a weight of its own, which is a tensor of the adapter, `MODULE.weight`.
+ */
+export type Tie = "shared" | "original" | "own";
 
 /** Hidden states on their way through a model's layers. */
 export interface LayerStack {
@@ -133,6 +141,16 @@ export class Forward {
     const spec = this.#specs.get(name);
     if (!spec) throw new ConfigError(`${this.model.family} has no tensor ${name}.`, "Use a name of its parameters.");
     return this.recorder.parameter(this.#originals.has(name) ? originalName(name) : name, spec.shape, spec.dtype);
+  }
+
+  /** The weight of a last projection that has none of its own: the embeddings' table, or what the adapter's `tie` says. */
+  tiedWeight({ module, table }: TiedOutput): Value {
+    const tie = this.#hooks.tie?.(this.model);
+    if (tie === undefined || tie === "shared") return this.parameter(table);
+    const { shape, dtype } = this.#specs.get(table)!;
+    return tie === "own"
+      ? this.recorder.parameter(`${module}.weight`, shape)
+      : this.recorder.parameter(originalName(table), shape, dtype);
   }
 
   /** Token ids [size, length], without virtual tokens. */

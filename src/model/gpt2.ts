@@ -95,6 +95,7 @@ export function gpt2(config: Readonly<Record<string, unknown>>): Model {
     }),
     head: (forward, x) => head.apply(forward, x),
     output: head.output,
+    tiedOutput: head.tiedOutput,
   };
 }
 

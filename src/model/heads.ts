@@ -16,6 +16,7 @@ export interface Head extends Pick<Model, "task" | "classes" | "heads"> {
   readonly projections: readonly Projection[];
   apply(forward: Forward, x: Value): Value;
   readonly output?: Model["output"];
+  readonly tiedOutput?: Model["tiedOutput"];
 }
 
 /** Records the last norm of a pre-norm model, on all tokens or only on those that the head reads. */
@@ -203,9 +204,10 @@ export function languageModel(
   vocabulary: number,
   { hidden, norm = identity, tiedTo, bias, name = "lm_head", cap }: LanguageModelHead,
 ): Head {
+  const tiedOutput = tiedTo === undefined ? undefined : { module: name, table: tiedTo };
   const output: NonNullable<Head["output"]> = (forward, hiddenStates) => ({
     x: forward.once(`norm of value ${hiddenStates.id}`, () => norm(forward, hiddenStates)),
-    w: forward.parameter(tiedTo ?? `${name}.weight`),
+    w: tiedOutput ? forward.tiedWeight(tiedOutput) : forward.parameter(`${name}.weight`),
     bias: bias === undefined ? undefined : forward.parameter(bias),
     cap,
   });
@@ -220,6 +222,7 @@ export function languageModel(
     classes: vocabulary,
     heads: [],
     output,
+    tiedOutput,
     projections: isProjection ? [projection(name, hidden, vocabulary, false)] : [],
     apply(forward, hiddenStates) {
       const { cap: _, ...inputs } = output(forward, hiddenStates);

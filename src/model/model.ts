@@ -185,6 +185,8 @@ export interface Model {
   ignores(name: string): boolean;
   /** Name of the token embeddings [vocabularySize, hiddenSize]; undefined for images. */
   readonly wordEmbeddings?: string;
+  /** A language model's last projection where its weight is a table of embeddings. Default it has a weight of its own, or there is none. */
+  readonly tiedOutput?: TiedOutput | undefined;
   /** Attention heads and neurons of a layer, which can be pruned. */
   structures(layer: number): readonly Structure[];
   /**
@@ -208,6 +210,14 @@ export interface Model {
   head(forward: Forward, x: Value): Value;
   /** Input [size, tokens, hiddenSize], weight [vocabularySize, hiddenSize] and bias of a language model's last projection. */
   readonly output?: ((forward: Forward, x: Value) => LanguageModelOutput) | undefined;
+}
+
+/** A projection to the vocabulary without a weight of its own. */
+export interface TiedOutput {
+  /** Name of its module, such as lm_head. */
+  readonly module: string;
+  /** Name of the table that is its weight [vocabularySize, hiddenSize]. */
+  readonly table: string;
 }
 
 /** What a language model's logits are made of: x w^T + bias, or c tanh((x w^T + bias) / c) with a soft cap c. */

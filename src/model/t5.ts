@@ -134,6 +134,7 @@ export function t5(config: Readonly<Record<string, unknown>>, stored?: StoredNam
     },
     head: (forward, x) => head.apply(forward, x),
     output: head.output,
+    tiedOutput: head.tiedOutput,
   };
 }
 

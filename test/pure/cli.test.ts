@@ -54,6 +54,17 @@ describe("safetape plan", () => {
     expect(peaks, "peaks, which fall with every freeze").toEqual(peaks.toSorted((a, b) => b - a));
   });
 
+  it("does not count spaces around names, nor a last comma", async () => {
+    const peaks = ["query,value", " query, value ,"].map(async (targets) => {
+      const { stdout } = await runCli(["plan", "--config", CONFIG, "--targets", targets, "--json"]);
+      return parseJson<PlanJson>(stdout).peakBytes;
+    });
+    const query = runCli(["plan", "--config", CONFIG, "--targets", "query", "--json"]);
+    const [tight, loose] = await Promise.all(peaks);
+    expect(loose).toBe(tight);
+    expect(parseJson<PlanJson>((await query).stdout).peakBytes, "one target").toBeLessThan(tight!);
+  });
+
   it("prints text for people by default", async () => {
     const { code, stdout } = await runCli(["plan", "--config", CONFIG, "--adapter", "ia3", "--layers", "later"]);
     expect(code).toBe(0);
@@ -135,6 +146,29 @@ describe("wrong use of the command line", () => {
     ["too few rates", [...TRAIN, "--lr-search", "1e-3,1e-2"], 2, /--lr-search is 1e-3,1e-2/],
     ["a rate and rates", [...TRAIN, "--lr", "1", "--lr-search", "1,2,3,4,5"], 2, /exclude each other/],
     ["an unknown recipe", ["train", "--recipe", "safe/bert-base/cola/loora"], 2, /no recipe .*loora/],
+    ["a negative rate", [...TRAIN, "--lr", "-1"], 2, /^--lr is -1\.\nGive a number from 0\.$/m],
+    ["a small negative rate", [...TRAIN, "--head-lr", "-.5e-3"], 2, /^--head-lr is -0\.0005\./],
+    ["a negative number of rows", ["plan", "--config", CONFIG, "--batch", "-8"], 2, /^--batch is -8\./],
+    ["an option that no command has", ["plan", "--config", CONFIG, "--json", "-1"], 2, /-1/],
+    [
+      "warm-up over three times the steps",
+      [...TRAIN, "--warmup-ratio", "3"],
+      2,
+      /--warmup-ratio is 3\.\nGive a number from 0 to 1\./,
+    ],
+    [
+      "a misspelt target",
+      ["plan", "--config", CONFIG, "--targets", "query,valeu"],
+      1,
+      /No module of this bert model is called "valeu"/,
+    ],
+    ["no target", ["plan", "--config", CONFIG, "--targets", " ,"], 2, /--targets is " ,"/],
+    [
+      "a table as target",
+      ["plan", "--config", CONFIG, "--targets", "query,word_embeddings"],
+      1,
+      /target_modules.*word_embeddings, which is no linear/,
+    ],
     ["an unknown policy", [...TRAIN, "--freeze", "hard"], 1, /no policy hard/],
     ["a policy that is no JSON", [...TRAIN, "--freeze", "{safe"], 2, /--freeze is \{safe/],
   ])("gives two lines on stderr and nothing on stdout: %s", async (_, args, code, fact) => {

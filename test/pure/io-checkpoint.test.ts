@@ -125,6 +125,13 @@ describe("openCheckpoint", () => {
     await expect(checkpoint.read("position_ids")).rejects.toThrow(DtypeError);
   });
 
+  test("reads label tables whatever their names and ids are", async () => {
+    const config = { model_type: "bert", id2label: { 0: 0, 1: null }, label2id: { 0: "0", b: 1.5 } };
+    expect(await readConfig(memoryDirectory("x", { "config.json": jsonBytes(config) }))).toEqual(config);
+    const broken = memoryDirectory("x", { "config.json": jsonBytes({ id2label: 3 }) });
+    expect((await failure(readConfig(broken), FileFormatError)).message).toMatch(/id2label/);
+  });
+
   test("changes no prototype for a hostile configuration", async () => {
     const json = '{"__proto__": {"polluted": 1}, "constructor": {"prototype": {"polluted": 1}}, "model_type": "bert"}';
     const config = await readConfig(memoryDirectory("m", { "config.json": new TextEncoder().encode(json) }));

@@ -9,7 +9,7 @@ import { memoryDirectory } from "../../src/io/directory";
 import { jsonBytes } from "../../src/io/json";
 import { readAdapterDirectory, writeAdapterDirectory } from "../../src/io/peft";
 import type { PeftConfig } from "../../src/io/peft";
-import { headKey, stripPrefix } from "../../src/io/peft-keys";
+import { headKey, stripPrefix, unwrappedKeys } from "../../src/io/peft-keys";
 import { loraConfig, parseLoraConfig, rankOf, scaleOf } from "../../src/io/peft-lora";
 import { isTarget } from "../../src/io/peft-match";
 import type { FloatTensor } from "../../src/io/safetensors";
@@ -43,14 +43,20 @@ describe.each(CASES)("an adapter that PEFT wrote, $path,", ({ path, base }) => {
     const model = await modelOf(base);
     const { adapter, tensors } = await adapterOfFile(stored, model, path);
     const file = adapterFile(adapter, model, tensors);
-    expect(Object.fromEntries(file.tensors)).toEqual(Object.fromEntries(stored.tensors));
+    // Of what is saved and has biases, PEFT's files have copies that nothing reads.
+    const written = unwrappedKeys(file.tensors);
+    expect(Object.fromEntries(written)).toEqual(Object.fromEntries(unwrappedKeys(stored.tensors)));
+    expect(file.tensors.size, "each tensor once").toBe(written.size);
+    for (const key of file.tensors.keys()) expect(stored.tensors.has(key), key).toBe(true);
     for (const [key, value] of Object.entries(file.config)) {
       if (value === null || value === undefined || !(key in stored.config) || key === "base_model_name_or_path")
         continue;
       const [actual, expected] = [value, stored.config[key]].map((each) =>
         Array.isArray(each) ? each.toSorted() : each,
       );
-      if (expected !== null) expect(actual, key).toEqual(expected);
+      // A file that has the last projection's weight, and names the table alone.
+      const isUnnamed = key === "modules_to_save" && path === "gpt2/tied-head";
+      if (expected !== null) expect(actual, key).toEqual(isUnnamed ? ["lm_head", "transformer.wte"] : expected);
     }
     const directory = memoryDirectory("copy");
     await writeAdapterDirectory(
@@ -129,6 +135,40 @@ describe("adapter files that do not fit the model", () => {
     ],
     ["another type of adapter", (_, config) => (config["peft_type"] = "IA3"), FileFormatError, /has no .*ia3_l/],
     [
+      "a saved head that the file lacks",
+      (tensors) => tensors.delete("base_model.model.classifier.bias"),
+      FileFormatError,
+      /has no classifier\.bias, which its modules_to_save .*"classifier"/,
+    ],
+    [
+      "the head of a task that the file lacks, and does not name",
+      (tensors, config) => {
+        config["modules_to_save"] = null;
+        tensors.delete("base_model.model.classifier.weight");
+      },
+      FileFormatError,
+      /has no classifier\.weight, which its modules_to_save/,
+    ],
+    [
+      "a saved module of another model",
+      (tensors, config) => {
+        config["modules_to_save"] = ["lm_head"];
+        tensors.set("base_model.model.lm_head.weight", tensor(2, 32));
+      },
+      FileFormatError,
+      /modules_to_save lm_head, which this bert model does not have/,
+    ],
+    [
+      "LoRA on a table",
+      (tensors, config) => {
+        config["target_modules"] = ["query", "value", "word_embeddings"];
+        tensors.set("base_model.model.bert.embeddings.word_embeddings.lora_embedding_A", tensor(4, 83));
+      },
+      ConfigError,
+      /target_modules\) name bert\.embeddings\.word_embeddings, which is no linear projection/,
+    ],
+    ["KaSA", (_, config) => (config["kasa_config"] = { beta: 1 }), ConfigError, /kasa_config/],
+    [
       "targets that no module has",
       (_, config) => (config["target_modules"] = ["nothing"]),
       ConfigError,
@@ -142,6 +182,89 @@ describe("adapter files that do not fit the model", () => {
     const read = (): unknown => adapterOfFile({ config, tensors }, model, "here");
     await expect(read()).rejects.toThrow(error);
     await expect(read()).rejects.toThrow(message);
+  });
+});
+
+describe("adapter files that fit the model are read", () => {
+  type Change = (tensors: Map<string, FloatTensor>, config: Record<string, unknown>) => void;
+  const read = async (change: Change, kind = "bert/lora") => {
+    const stored = await readAdapterDirectory(await openDirectory(join(DATA, kind)));
+    const [config, tensors] = [{ ...stored.config }, new Map(stored.tensors)];
+    change(tensors, config);
+    const model = await modelOf(`${kind.split("/")[0]!}/base`);
+    return { model, ...(await adapterOfFile({ config, tensors }, model, "here")) };
+  };
+
+  test("with names of other families among the targets, the saved modules and the patterns", async () => {
+    const { adapter, model } = await read((_, config) => {
+      config["target_modules"] = ["query", "value", "W_pack"];
+      config["modules_to_save"] = ["classifier", "score", "lm_head"];
+      config["rank_pattern"] = { W_pack: 7 };
+    });
+    expect(adapter.peftConfig(model)).toMatchObject({ target_modules: ["query", "value"], rank_pattern: {} });
+    expect(adapter.baseTensors?.(model)).toEqual(["classifier.weight", "classifier.bias"]);
+  });
+
+  test("without a head, where neither the file nor its task names one", async () => {
+    const { adapter, tensors, model } = await read((stored, config) => {
+      config["modules_to_save"] = null;
+      config["task_type"] = null;
+      for (const part of ["weight", "bias"]) stored.delete(`base_model.model.classifier.${part}`);
+    });
+    expect(adapter.baseTensors?.(model)).toEqual([]);
+    expect([...tensors.keys()].every((name) => name.includes(".lora_"))).toBe(true);
+  });
+
+  test("with a saved module's biases under three names, of which the module's own counts", async () => {
+    const own = Float32Array.of(1, 2, 3);
+    const { tensors } = await read((stored) => {
+      stored.set("base_model.model.classifier.modules_to_save.bias", tensor(3));
+      stored.set("base_model.model.classifier.bias", { shape: [3], data: own });
+      stored.set("base_model.model.classifier.original_module.bias", tensor(3));
+    });
+    expect(tensors.get("classifier.bias")?.data).toEqual(own);
+  });
+
+  test("with weights of the model itself, which do not learn and are saved again", async () => {
+    const { adapter, model, tensors } = await read(() => undefined, "llama/kept-tables");
+    const kept = ["model.embed_tokens.weight", "lm_head.weight"];
+    expect(adapter.tensors(model).flatMap(({ name, isFixed }) => (isFixed ? [name] : []))).toEqual(kept);
+    const none = { ...model, parameters: model.parameters.map((spec) => ({ ...spec, dtype: "f16" as const })) };
+    const file = adapterFile(adapter, model, tensors);
+    const error = await failure(adapterOfFile(file, none, "here"), ConfigError);
+    expect(error.message).toMatch(/model\.embed_tokens\.weight of its own \(save_embedding_layers\).* as f16/);
+    const known = await adapterOfFile(file, none, "here", () => Promise.resolve(true));
+    expect(known.tensors.size, "what the model has already is left out").toBe(tensors.size - 2);
+  });
+});
+
+describe("targets and saved modules of an adapter", () => {
+  test.each<[string, Parameters<typeof lora>[0], RegExp]>([
+    ["a target that no module has", { targets: ["query", "valeu"] }, /No module .* is called "valeu"/],
+    ["a saved module", { modulesToSave: ["classifier", "poler"] }, /modules_to_save names poler/],
+    [
+      "a pattern of ranks",
+      { rankPattern: { "quer.": 2, k_proj: 3 } },
+      /pattern "k_proj" of ranks or alphas matches no/,
+    ],
+    [
+      "only saved modules",
+      { targets: ["classifier"] },
+      /matches the adapter's targets \["classifier"\], without what is excluded, saved/,
+    ],
+  ])("are refused where a name matches nothing: %s", async (_, options, message) => {
+    const model = await modelOf("bert/base");
+    const error = await failure(() => lora(options).tensors(model), ConfigError);
+    expect(error.message).toMatch(message);
+  });
+
+  test("are written by their names where a pattern matches more than projections", async () => {
+    const model = await modelOf("bert/base");
+    const written = (targets: string) => lora({ targets }).peftConfig(model)["target_modules"];
+    expect(written(".*(query|value)")).toBe(".*(query|value)");
+    expect(written(".*layer.0.attention.*")).toEqual(
+      ["self.query", "self.key", "self.value", "output.dense"].map((end) => `bert.encoder.layer.0.attention.${end}`),
+    );
   });
 });
 
@@ -192,7 +315,13 @@ describe("the LoRA configuration", () => {
 });
 
 describe("isTarget", () => {
-  const all = { target_modules: null, layers_to_transform: null, layers_pattern: null };
+  const all = {
+    target_modules: null,
+    exclude_modules: null,
+    layers_to_transform: null,
+    layers_pattern: null,
+    modules_to_save: null,
+  };
 
   test.each<[string, Partial<Parameters<typeof isTarget>[0]>, string, boolean]>([
     ["a suffix matches", { target_modules: ["query"] }, "bert.encoder.layer.0.attention.self.query", true],
@@ -252,6 +381,42 @@ describe("isTarget", () => {
       "layers_pattern may name several lists of layers",
       { target_modules: ["q"], layers_to_transform: [0], layers_pattern: ["blocks", "experts"] },
       "transformer.h.1.experts.0.q",
+      true,
+    ],
+    [
+      "an excluded module does not match",
+      { target_modules: ["dense"], exclude_modules: ["pooler.dense"] },
+      "bert.pooler.dense",
+      false,
+    ],
+    [
+      "nor one that an excluding pattern matches completely",
+      { target_modules: ".*dense", exclude_modules: ".*\\.0\\..*" },
+      "bert.layer.0.dense",
+      false,
+    ],
+    [
+      "an excluding pattern does not match a part of a path",
+      { target_modules: ["dense"], exclude_modules: "pooler" },
+      "bert.pooler.dense",
+      true,
+    ],
+    [
+      "a module within a saved one does not match",
+      { target_modules: ["dense"], modules_to_save: ["classifier", "score"] },
+      "classifier.dense",
+      false,
+    ],
+    [
+      "nor a saved one below others",
+      { target_modules: ["out_proj"], modules_to_save: ["head.out_proj"] },
+      "model.head.out_proj",
+      false,
+    ],
+    [
+      "a saved name is a part of the path between dots",
+      { target_modules: ["pre_classifier"], modules_to_save: ["classifier"] },
+      "pre_classifier",
       true,
     ],
   ])("%s", (_, config, module, expected) => {

@@ -46,6 +46,7 @@ const TRAIN_LAYERS = [
   "trainer",
   "early-stopping",
   "safe-trainer",
+  "saved-files",
   "files",
   "classify",
 ];

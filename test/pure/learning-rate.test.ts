@@ -31,6 +31,7 @@ describe("the learning rate", () => {
 
   it.each<[string, Partial<TrainerOptions>, RegExp]>([
     ["negative warm-up", { schedule: { warmupSteps: -1 } }, /warmupSteps -1/],
+    ["a warm-up of three runs", { schedule: { warmupRatio: 3 } }, /warmupRatio 3/],
     ["a peak of 0", { schedule: threeRate(0, 0, 0, 1) }, /the rates 0, 0 and 0/],
     ["a rate that is not a number", { schedule: threeRate(NaN, 1, 0, 1) }, /the rates NaN, 1 and 0/],
     [

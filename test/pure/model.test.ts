@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { createModel, houlsby, lora } from "../../src/index";
 import { ConfigError } from "../../src/entry/engine";
+import { labelNamesOf } from "../../src/model/config";
 import { withHead } from "../../src/model/families";
 import * as atOnce from "../../src/model/further-families";
 import * as later from "../../src/model/further-families-later";
@@ -185,6 +186,18 @@ describe("heads", () => {
     expect(createModel(named(classifier, "O", "B-Y")).classes).toBe(2);
     const unnamed = { ...tagger, id2label: { 0: "LABEL_0", 1: "LABEL_1" } };
     expect(named(unnamed, "O", "B-Y")["id2label"]).toEqual({ 0: "O", 1: "B-Y" });
+  });
+
+  it.each<[string, Record<string, unknown>, readonly string[] | undefined]>([
+    ["numbers as names, as Trainer leaves them", { 0: 0, 1: 1, 2: 2 }, ["0", "1", "2"]],
+    ["truth values as names", { 0: false, 1: true }, ["false", "true"]],
+    ["labels from 1", { 1: "a", 2: "b", 3: "c" }, undefined],
+    ["labels without names", { 0: null, 1: null, 2: null, 3: null }, undefined],
+    ["lists as names", { 0: ["a"], 1: ["b"] }, undefined],
+  ])("count %s", (_, id2label, names) => {
+    const config = { ...BERT, id2label, label2id: { a: "0", 1: 1 } };
+    expect(createModel(config).classes).toBe(Object.keys(id2label).length);
+    expect(labelNamesOf(config)).toEqual(names);
   });
 
   it("of other tasks are refused with a list of those that the family has", () => {

@@ -68,7 +68,7 @@ const KINDS: readonly Kind[] = [
   },
   {
     name: "vera",
-    make: () => vera({ rank: 5, targets: ["query", "output.dense", "c_attn", "c_fc"] }),
+    make: () => vera({ rank: 5, targets: ".*[.](query|output[.]dense|c_attn|c_fc)" }),
     merges: true,
     isLowRank: true,
   },
@@ -76,7 +76,7 @@ const KINDS: readonly Kind[] = [
     name: "aflora",
     merges: true,
     isLowRank: true,
-    make: () => aflora({ rank: 3, targets: ["query", "intermediate.dense", "c_attn", "mlp.c_proj"] }),
+    make: () => aflora({ rank: 3, targets: ".*[.](query|intermediate[.]dense|c_attn|mlp[.]c_proj)" }),
   },
   {
     name: "adalora",

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { full, generate, initialiseModel, loadModel, lora, loraPrune, saveModel, Trainer } from "safetape";
 import { memoryDirectory } from "safetape/data";
-import { WEIGHT_FORMATS } from "safetape/engine";
+import { DtypeError, WEIGHT_FORMATS } from "safetape/engine";
 import type { LoadedModel, TrainerOptions } from "safetape";
 import { useEngine } from "../support/engine";
 import { failure } from "../support/failure";
@@ -81,6 +81,34 @@ describe("packed weights", () => {
     const error = await failure(Trainer.create(trainerOptions(model, { policy: loraPrune() })));
     expect(error.fact).toMatch(/reads the weights as f32/);
   });
+});
+
+it("a weight that its format would round to infinity is refused by name, and one that it rounds to its largest number is not", async () => {
+  const name = "bert.encoder.layer.1.intermediate.dense.weight";
+  const files = memoryDirectory("model");
+  const write = async (value: number): Promise<void> => {
+    using model = await initialiseModel(engine, tiny.bert(SIZES));
+    const weight = model.weights.get(name)!;
+    const data = await weight.read();
+    data[7] = value;
+    weight.write(data);
+    await saveModel(files, model);
+  };
+  for (const [weights, held, lost] of [
+    ["f16", -65519, -65520],
+    ["bf16", 3.395e38, 3.3962e38],
+  ] as const) {
+    await write(lost);
+    const error = await failure(loadModel(engine, files, { weights }), DtypeError);
+    expect(error.fact).toMatch(/layer\.1\.intermediate.* as its element 7, which b?f16 cannot hold/);
+    expect(engine.ledger.liveBytes).toBe(0);
+    await write(held);
+    using model = await loadModel(engine, files, { weights });
+    const read = (await model.weights.get(name)!.read())[7]!;
+    expect(Math.abs(read / held - 1)).toBeLessThan(0.005);
+  }
+  using int8 = await loadModel(engine, files, { weights: "int8" });
+  expect((await int8.weights.get(name)!.read())[7]).toBeCloseTo(Math.fround(3.395e38), -33);
 });
 
 it.each([Number.NaN, Infinity])("a checkpoint with %f in a weight is refused, and takes no memory", async (value) => {

@@ -38,6 +38,7 @@ export function withoutParts(model: Model, adapter: AdapterChoice, parts: readon
   }
   const all = targetProjections(model, {
     target_modules: config.output.target_modules,
+    exclude_modules: null,
     layers_to_transform: null,
     layers_pattern: null,
     modules_to_save: null,

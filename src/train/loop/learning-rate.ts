@@ -24,10 +24,10 @@ export function withScheduledRate(options: TrainerOptions): TrainerOptions {
     return options;
   }
   const { warmupSteps = 0, warmupRatio = 0 } = schedule;
-  if (!(warmupSteps >= 0) || !(warmupRatio >= 0)) {
+  if (!(warmupSteps >= 0) || !(warmupRatio >= 0 && warmupRatio <= 1)) {
     throw new ConfigError(
       `The schedule has warmupSteps ${warmupSteps} and warmupRatio ${warmupRatio}.`,
-      "Give numbers from 0.",
+      "Give a number of steps from 0, or a share from 0 to 1.",
     );
   }
   if (schedule.type !== "three_rate") return options;

@@ -137,7 +137,8 @@ export class TrainableTensors {
       return outputNorms({ shape: weight.shape, data: await weight.read() }, norms.layout === "in_out");
     }
     const table = rows && this.loaded.weights.get(rows.table);
-    return table ? table.readRows(rows.rows(random)) : tensor.initial(random);
+    if (!table) return tensor.initial(random);
+    return rows.rows ? table.readRows(rows.rows(random)) : table.read();
   }
 
   /** The tensors that a trainable tensor has in addition: gradient, optimizer's state, statistics, mask. */

@@ -1,0 +1,134 @@
+import type { Adapter, Tensors } from "../adapter/adapter";
+import { asLora } from "../adapter/as-lora";
+import { adapterFile, adapterOfFile } from "../adapter/file";
+import type { IsLoaded } from "../adapter/file";
+import { mergedBiases, mergedOutput, mergedParameter } from "../adapter/merge";
+import { ConfigError } from "../base/errors";
+import { decodeWeight, encodeWeight } from "../base/packed";
+import { columns } from "../base/shape";
+import { writeCheckpoint } from "../io/checkpoint";
+import { companionFiles } from "../io/companion-files";
+import type { Directory } from "../io/directory";
+import { directoryAt } from "../io/directory-like";
+import type { DirectoryLike } from "../io/directory-like";
+import type { LoadedModel } from "../io/load-model";
+import type { FloatTensor } from "../io/safetensors";
+import { readAdapterDirectory, writeAdapterDirectory } from "../io/peft";
+import type { TensorToWrite } from "../io/safetensors-write";
+import type { Trainer } from "./trainer";
+
+export interface SaveAdapterOptions {
+  /**
+   * "lora" writes an adapter of low-rank updates (AFLoRA, VeRA, AdaLoRA, SoRA) as a plain LoRA that computes the same.
+   * Default "own": the adapter's own kind.
+   */
+  readonly as?: "own" | "lora";
+  /** Version of transformers whose module names are written; those of ViT changed in 5. Default 5. Both load here. */
+  readonly transformers?: 4 | 5;
+}
+
+/** See `saveAdapter` of files.ts. */
+export async function saveAdapter(
+  directory: DirectoryLike,
+  trainer: Trainer,
+  { as = "own", transformers = 5 }: SaveAdapterOptions,
+): Promise<void> {
+  const { adapter, model: loaded } = trainer.options;
+  if (adapter.trainsInPlace) {
+    throw new ConfigError(`${adapter.kind} tuning has no adapter to save.`, "Use saveModel(directory, model).");
+  }
+  const tensors = await completeTensors(trainer);
+  const { completeModel } = loaded;
+  const file =
+    as === "lora"
+      ? asLora(adapter, completeModel, tensors, transformers)
+      : adapterFile(adapter, completeModel, tensors, transformers, trainer.adapterState);
+  const named = [...file.tensors].map(([name, tensor]) => ({ name, ...tensor }));
+  const config = { ...file.config, base_model_name_or_path: loaded.directory?.name ?? null };
+  await writeAdapterDirectory(await directoryAt(directory, { create: true }), config, named);
+}
+
+/** See `loadAdapter` of files.ts. */
+export async function loadAdapter(
+  place: DirectoryLike,
+  { model, weights }: LoadedModel,
+): Promise<{ adapter: Adapter; tensors: Tensors }> {
+  const directory = await directoryAt(place);
+  const isLoaded: IsLoaded = async (name, { shape, data }) => {
+    const weight = weights.get(name);
+    if (!weight || weight.dtype === "i32" || weight.dtype === "u32") return false;
+    const stored = encodeWeight(data, columns(shape), weight.dtype);
+    const words = new Uint32Array(stored.buffer, stored.byteOffset, stored.length);
+    const values = decodeWeight(words, columns(shape), weight.dtype, data.length);
+    const own = await weight.read();
+    return values.every((value, i) => value === own[i]);
+  };
+  return adapterOfFile(await readAdapterDirectory(directory), model, directory.name, isLoaded);
+}
+
+/** The trainer's tensors in the shapes of the complete model. */
+async function completeTensors(trainer: Trainer): Promise<Tensors> {
+  const tensors = await trainer.snapshot();
+  return trainer.compaction?.complete(tensors) ?? tensors;
+}
+
+/** See `saveModel` of files.ts. */
+export async function saveModel(directory: DirectoryLike, loaded: LoadedModel): Promise<void> {
+  if (loaded.isCut) {
+    throw new ConfigError(
+      "A run has cut heads or neurons out of this model, which config.json cannot express.",
+      "Use saveMerged(directory, trainer), or dispose of the trainer first.",
+    );
+  }
+  const weights = weightsOf(loaded, (_name, value) => value);
+  await write(await directoryAt(directory, { create: true }), loaded, loaded.model.config, weights);
+}
+
+/** Writes a model, and beside it what its own directory has beside the weights. */
+async function write(
+  directory: Directory,
+  { directory: source }: LoadedModel,
+  config: Readonly<Record<string, unknown>>,
+  tensors: readonly TensorToWrite[],
+): Promise<void> {
+  await writeCheckpoint(directory, config, tensors, source && (await companionFiles(source, directory)));
+}
+
+/** See `saveMerged` of files.ts. */
+export async function saveMerged(directory: DirectoryLike, trainer: Trainer): Promise<void> {
+  const { adapter, model: loaded } = trainer.options;
+  const { completeModel } = loaded;
+  const tensors = await completeTensors(trainer);
+  const merged = mergedParameter(adapter, completeModel, tensors);
+  const weights = weightsOf(loaded, merged, trainer.merging?.originals ?? trainer.compaction?.originals);
+  const { config, biases } = mergedBiases(completeModel, tensors);
+  const added = [...biases].map(([name, bias]) => ({ name, ...merged(name, bias) }));
+  const output = mergedOutput(adapter, completeModel);
+  const untied = output && {
+    ...output,
+    data: async () =>
+      output.source === output.name ? tensors.get(output.name)!.data : loaded.weights.get(output.source)!.read(),
+  };
+  await write(
+    await directoryAt(directory, { create: true }),
+    loaded,
+    untied ? { ...config, tie_word_embeddings: false } : config,
+    [...weights, ...added, ...(untied ? [untied] : [])],
+  );
+}
+
+/**
+ * The weights of a complete model, each read and changed when it is written.
+ * @param originals values as they were loaded, of weights that a run has replaced. Default none.
+ */
+function weightsOf(
+  { completeModel, weights }: LoadedModel,
+  change: (name: string, value: FloatTensor) => FloatTensor,
+  originals?: ReadonlyMap<string, Float32Array>,
+): TensorToWrite[] {
+  return completeModel.parameters.map(({ name, shape }) => ({
+    name,
+    shape,
+    data: async () => change(name, { shape, data: originals?.get(name) ?? (await weights.get(name)!.read()) }).data,
+  }));
+}
