@@ -4,7 +4,7 @@ import * as v from "valibot";
 import { FileFormatError } from "../base/errors";
 import { readE2e } from "../data/e2e";
 import { e2eMetricsFiles } from "../data/metrics-e2e";
-import { chatPrompt, promptIds } from "../data/jsonl";
+import { chatEndIds, chatPrompt, promptIds } from "../data/jsonl";
 import { loadTokenizer } from "../data/tokenizer";
 import type { Tokenizer } from "../data/tokenizer";
 import { generate } from "../generate/generate";
@@ -26,6 +26,8 @@ import { Screen } from "./view/screen";
 /** Prompts to continue, and what to do with their continuations. */
 interface Job {
   readonly prompts: readonly ArrayLike<number>[];
+  /** Ids of the tokens that end a text. Default: the configuration's. */
+  readonly endIds: readonly number[];
   readonly options?: GenerateOptions;
   finish(continuations: readonly Continuation[], texts: readonly string[]): Promise<void>;
 }
@@ -61,7 +63,7 @@ export async function generateCommand(raw: RawOptions, print: Print): Promise<vo
     let finished = 0;
     return generate(loaded, job.prompts, {
       ...generationSettings(options),
-      ...(tokenizer.endIds.length > 0 && { endIds: tokenizer.endIds }),
+      ...(job.endIds.length > 0 && { endIds: job.endIds }),
       ...job.options,
       ...(weights && { weights }),
       onDone(done) {
@@ -85,7 +87,7 @@ async function promptJob(options: Values<typeof GENERATE>, writer: Writer, print
   const { model } = writer;
   const prompts = path === undefined ? [needed(prompt, "--prompt")] : await readLines(path);
   return {
-    prompts: await encodedPrompts(prompts, options, writer),
+    ...(await encodedPrompts(prompts, options, writer)),
     finish(continuations, texts) {
       texts.forEach((text, i) => {
         const { score, hasEnded } = continuations[i]!;
@@ -103,18 +105,23 @@ async function encodedPrompts(
   prompts: readonly string[],
   { chat, system, chatTemplate, model: modelPath }: Values<typeof GENERATE>,
   { model, tokenizer }: Writer,
-): Promise<Int32Array[]> {
+): Promise<Pick<Job, "prompts" | "endIds">> {
+  const { endIds } = tokenizer;
   if (!chat) {
     const unused = system !== undefined ? "--system" : chatTemplate !== undefined ? "--chat-template" : undefined;
     if (unused !== undefined) throw new UsageError(`${unused} needs --chat.`, "Add --chat, or leave it out.");
-    return prompts.map((text) => (model.encoderDecoder ? tokenizer.encode(text).ids : promptIds(text, tokenizer)));
+    const encode = (text: string): Int32Array =>
+      model.encoderDecoder ? tokenizer.encode(text).ids : promptIds(text, tokenizer);
+    return { prompts: prompts.map(encode), endIds };
   }
   if (model.encoderDecoder) {
     throw new UsageError(`--chat is for causal models; ${model.family} has an encoder.`, "Leave out --chat.");
   }
   const template = await readChatTemplate(modelPath, chatTemplate);
   const first = system === undefined ? [] : [{ role: "system", content: system }];
-  return prompts.map((content) => chatPrompt([...first, { role: "user", content }], tokenizer, { template }));
+  const encode = (content: string): Int32Array =>
+    chatPrompt([...first, { role: "user", content }], tokenizer, { template });
+  return { prompts: prompts.map(encode), endIds: chatEndIds(tokenizer, template) };
 }
 
 async function readLines(path: string): Promise<string[]> {
@@ -140,6 +147,7 @@ async function e2eJob(
   const { prompts, score } = e2eGeneration(model, examples, tokenizer, await wordNetFor(options.meteor));
   return {
     prompts,
+    endIds: tokenizer.endIds,
     // A text may repeat words of its meaning, as in Microsoft's LoRA.
     options: { ngramsOf: "answer" },
     async finish(continuations, texts) {

@@ -52,7 +52,8 @@ export function checkMessages(messages: unknown): readonly ChatMessage[] {
 function checkMessage(message: unknown, number: number): ChatMessage {
   const { success, output } = v.safeParse(MESSAGE, message);
   if (!success) throw new DataError(`message ${number} has no role`, "give every message a role and a content");
-  const { role, content, weight = 1 } = output;
+  const { role, content } = output;
+  const weight = output["weight"] ?? 1;
   const where = `message ${number} (${role.slice(0, 40)})`;
   if (weight !== 0 && weight !== 1 && typeof weight !== "boolean") {
     throw new DataError(
@@ -60,7 +61,7 @@ function checkMessage(message: unknown, number: number): ChatMessage {
       "give 1 to learn it, or 0 not to",
     );
   }
-  if (role !== "assistant" && "weight" in output && Number(weight) !== 0) {
+  if (role !== "assistant" && (output["weight"] ?? undefined) !== undefined && Number(weight) !== 0) {
     throw new DataError(`${where} has the weight 1, but is not an assistant's`, "only answers are learnt");
   }
   const checked = { ...output, weight: Number(weight) === 0 ? (0 as const) : (1 as const) };

@@ -34,6 +34,9 @@ const COMPLETION = v.union([
   ),
 ]);
 
+/** The lines that conversations were read from, for errors about their tokens. */
+const PLACES = /* @__PURE__ */ new WeakMap<Conversation, string>();
+
 export interface ConversationOptions {
   /** The chat template that messages are written by. Default: `<|role|>`, a line end, the content, a line end. */
   readonly template?: ChatTemplate | undefined;
@@ -63,7 +66,10 @@ export async function readConversations(
         "neither messages, nor instruction and output (or response), nor prompt and completion (or source and target)";
       throw lineError(where, number, fact, "give one of these forms in each line");
     }
-    if (conversation.some((turn) => turn.isAnswer && turn.text.trim() !== "")) return conversation;
+    if (conversation.some((turn) => turn.isAnswer && turn.text.trim() !== "")) {
+      PLACES.set(conversation, `${where}, line ${number}`);
+      return conversation;
+    }
     throw lineError(
       where,
       number,
@@ -123,15 +129,29 @@ function conversationOf(value: unknown, template: ChatTemplate | undefined): Con
  * Samples of a language model, one for each conversation: the tokenizer's begin tokens, and its turns, with the end token after
  * each answer. The loss counts the answers and their end tokens. Texts of chat templates have these tokens already.
  * @param options.maxLength tokens at which samples are cut. Default 512.
- * @throws DataError if no conversation has an answer within its first `maxLength` tokens.
+ * @param options.vocabularySize size of the model's vocabulary. Larger ids are errors. Default: no limit.
+ * @throws DataError if no conversation has an answer within its first `maxLength` tokens, and with the line for a token that the
+ * model does not have.
  */
 export function conversationSamples(
   conversations: readonly Conversation[],
   tokenizer: Tokenizer,
-  { maxLength = 512 }: { readonly maxLength?: number } = {},
+  {
+    maxLength = 512,
+    vocabularySize = Infinity,
+  }: { readonly maxLength?: number; readonly vocabularySize?: number } = {},
 ): AnswerSamples {
-  const partsOf = (turns: Conversation) =>
-    turns.some(({ isComplete }) => isComplete) ? completeParts(turns, tokenizer) : plainParts(turns, tokenizer);
+  const partsOf = (turns: Conversation, index: number) => {
+    const isComplete = turns.some((turn) => turn.isComplete);
+    const parts = isComplete ? completeParts(turns, tokenizer) : plainParts(turns, tokenizer);
+    const unknown = parts.flatMap(({ ids }) => ids).find((id) => id >= vocabularySize);
+    if (unknown === undefined) return parts;
+    const token = JSON.stringify(tokenizer.decode([unknown], { keepSpecial: true }));
+    throw new DataError(
+      `${PLACES.get(turns) ?? `conversation ${index + 1}`}: the token ${token} has the id ${unknown}, but the model's vocabulary has ${vocabularySize}`,
+      "use the tokenizer that belongs to the model",
+    );
+  };
   return answerSamples(conversations.map(partsOf), maxLength);
 }
 
@@ -179,4 +199,23 @@ export function chatPrompt(
   }
   const turns = [...plainTurns(messages), { text: plainHeader("assistant"), isAnswer: false }];
   return Int32Array.from(plainParts(turns, tokenizer).flatMap(({ ids }) => ids));
+}
+
+/** What no chat template says by itself. */
+const CONTENT = "\u2603";
+
+/**
+ * Ids of the tokens that end an answer: those that end a text, and the special token that a template writes after an answer.
+ * Models whose chats end in other tokens than their texts would otherwise go on.
+ * @throws DataError where the template refuses a user's message and an answer.
+ */
+export function chatEndIds(tokenizer: Tokenizer, template?: ChatTemplate): readonly number[] {
+  if (!template) return tokenizer.endIds;
+  const messages = ["user", "assistant"].map((role) => ({ role, content: CONTENT }));
+  const text = template.render(messages);
+  const after = text.slice(text.lastIndexOf(CONTENT) + CONTENT.length).trimStart();
+  const [first] = tokenizer.encode(after, undefined, { specialTokens: false }).ids;
+  const isSpecial =
+    first !== undefined && tokenizer.decode([first], { keepSpecial: true }) !== tokenizer.decode([first]);
+  return isSpecial ? [...new Set([...tokenizer.endIds, first])] : tokenizer.endIds;
 }

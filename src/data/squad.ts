@@ -63,12 +63,11 @@ export async function readSquad(place: DirectoryLike, file: string): Promise<Squ
   return examples;
 }
 
-/** Start of an answer in UTF-16 units. SQuAD counts Unicode characters. */
-function startUnit(context: string, characters: number, text: string): number {
-  if (context.startsWith(text, characters)) return characters;
+/** Start of an answer in UTF-16 units. SQuAD counts Unicode characters; files that count units are read, too. */
+function startUnit(context: string, start: number, text: string): number {
   let unit = 0;
-  for (let i = 0; i < characters && unit < context.length; i++) unit += context.codePointAt(unit)! > 0xffff ? 2 : 1;
-  return unit;
+  for (let i = 0; i < start && unit < context.length; i++) unit += context.codePointAt(unit)! > 0xffff ? 2 : 1;
+  return !context.startsWith(text, unit) && context.startsWith(text, start) ? start : unit;
 }
 
 export interface SquadOptions {

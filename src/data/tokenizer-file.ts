@@ -101,8 +101,52 @@ const CLASSES: Readonly<Record<string, string>> = {
   "xlm-roberta": "XLMRobertaTokenizer",
 };
 
-const ADDED = v.record(v.pipe(v.string(), v.digits()), v.looseObject({ content: v.string(), special: FLAG }));
+const ADDED = v.record(v.pipe(v.string(), v.digits()), v.omit(ADDED_TOKEN, ["id"]));
 const ADDED_FILE = v.record(v.string(), ID);
+
+type AddedTokenFile = v.InferOutput<typeof ADDED_TOKEN>;
+
+const PLAIN_TOKEN = { single_word: false, lstrip: false, rstrip: false, normalized: false, special: true };
+
+/** The tokens of `added_tokens_decoder` in tokenizer_config.json. @throws FileFormatError for one that is not a token. */
+function addedByConfig(config: TokenizerConfig, directory: string): AddedTokenFile[] {
+  const where = `${TOKENIZER_CONFIG_FILE} in ${directory}`;
+  const added = checkSchema(v.nullish(ADDED, {}), config["added_tokens_decoder"], where);
+  return Object.entries(added).map(([id, token]) => ({ ...token, id: Number(id) }));
+}
+
+/**
+ * The added tokens of tokenizer.json and those that transformers adds to them: those of tokenizer_config.json, and special tokens
+ * that are words of the vocabulary alone, which would otherwise be split.
+ */
+function withMoreTokens(
+  own: readonly AddedTokenFile[],
+  vocabulary: ReadonlyMap<string, number>,
+  config: TokenizerConfig,
+  directory: string,
+): AddedTokenFile[] {
+  const all = new Map(own.map((token) => [token.content, token]));
+  const owners = new Map(
+    [...vocabulary, ...own.map(({ content, id }) => [content, id] as const)].map(([a, b]) => [b, a]),
+  );
+  const add = (token: AddedTokenFile): void => {
+    if (all.has(token.content)) return;
+    const id = vocabulary.get(token.content) ?? token.id;
+    const owner = owners.get(id) ?? token.content;
+    if (owner !== token.content) {
+      const [added, known] = [token.content, owner].map((text) => JSON.stringify(text.slice(0, 60)));
+      throw damaged(`${TOKENIZER_CONFIG_FILE} in ${directory}: ${added} has the id ${id}, which is ${known}'s`);
+    }
+    all.set(token.content, { ...token, id });
+  };
+  addedByConfig(config, directory).forEach(add);
+  for (const role of SPECIAL_ROLES) {
+    const content = contentOf(config[`${role}_token`]);
+    const id = content === undefined ? undefined : vocabulary.get(content);
+    if (content !== undefined && id !== undefined) add({ ...PLAIN_TOKEN, content, id });
+  }
+  return [...all.values()];
+}
 
 /** Reads tokenizer.json or, where it is missing, what a model of SentencePiece stands for. */
 async function readTokenizer(
@@ -115,14 +159,11 @@ async function readTokenizer(
   if (file === undefined) {
     return { file: TOKENIZER_FILE, tokenizer: await readJson(directory, TOKENIZER_FILE, TOKENIZER) };
   }
-  const where = `${TOKENIZER_CONFIG_FILE} in ${directory.name}`;
-  const added = new Map(
-    Object.entries(checkSchema(v.nullish(ADDED, {}), config["added_tokens_decoder"], where)).map(
-      ([id, token]) => [Number(id), token] as const,
-    ),
-  );
+  const added = new Map(addedByConfig(config, directory.name).map((token) => [token.id, token]));
   const moreAdded = (await readIfThere(directory, "added_tokens.json", ADDED_FILE)) ?? {};
-  for (const [content, id] of Object.entries(moreAdded)) if (!added.has(id)) added.set(id, { content, special: true });
+  for (const [content, id] of Object.entries(moreAdded)) {
+    if (!added.has(id)) added.set(id, { ...PLAIN_TOKEN, id, content });
+  }
   const { tokenizer_class: named } = config;
   const implied = typeof modelType === "string" && Object.hasOwn(CLASSES, modelType) ? CLASSES[modelType] : undefined;
   const tokenizerClass = typeof named === "string" ? named : implied;
@@ -165,7 +206,7 @@ export async function readTokenizerFiles(directory: Directory): Promise<Tokenize
   const fault = stepsFault([normalizer, pre_tokenizer, post_processor]) ?? stepsFault([decoder]);
   if (fault !== undefined) throw damaged(`${where}: ${fault}`);
   const vocabulary = vocabularyOf(model.vocab, where);
-  const addedTokens = tokenizer.added_tokens.map((token) => ({
+  const addedTokens = withMoreTokens(tokenizer.added_tokens, vocabulary, config, directory.name).map((token) => ({
     ...token,
     normalized: token.normalized ?? !token.special,
   }));

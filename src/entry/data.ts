@@ -41,7 +41,7 @@ export type { ImageListKind, ListedImage } from "../data/image-list";
 export type { ChatMessage, ContentPart, Conversation, Turn } from "../data/chat";
 export { loadChatTemplate } from "../data/chat-template";
 export type { ChatTemplate, RenderOptions } from "../data/chat-template";
-export { chatPrompt, conversationSamples, promptIds, readConversations } from "../data/jsonl";
+export { chatEndIds, chatPrompt, conversationSamples, promptIds, readConversations } from "../data/jsonl";
 export type { ConversationOptions } from "../data/jsonl";
 export { readBlocks } from "../data/lines";
 export type { BlockOptions } from "../data/lines";

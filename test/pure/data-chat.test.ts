@@ -4,7 +4,7 @@ import { DataError, FileFormatError } from "../../src/base/errors";
 import type { ChatMessage } from "../../src/data/chat";
 import { loadChatTemplate } from "../../src/data/chat-template";
 import type { ChatTemplate } from "../../src/data/chat-template";
-import { chatPrompt, conversationSamples, promptIds, readConversations } from "../../src/data/jsonl";
+import { chatEndIds, chatPrompt, conversationSamples, promptIds, readConversations } from "../../src/data/jsonl";
 import { loadTokenizer } from "../../src/data/tokenizer";
 import type { Tokenizer } from "../../src/data/tokenizer";
 import { memoryDirectory } from "../../src/io/directory";
@@ -160,6 +160,14 @@ describe("lines of messages", () => {
 
   it("may have weights, and roles and contents as OpenAI's", async () => {
     expect(await read({ messages: [user("a"), assistant("world", 0), user("b"), assistant("film")] })).toBe("film");
+    expect(
+      await read({
+        messages: [
+          { ...user("a"), weight: null },
+          { ...assistant("film"), weight: null },
+        ],
+      }),
+    ).toBe("film");
     for (const role of ["system", "developer", "tool"]) {
       expect(await read({ messages: [{ role, content: "x" }, assistant("film")] })).toBe("film");
     }
@@ -226,6 +234,28 @@ describe("begin and end tokens", () => {
     ["none", {}, []],
   ])("are %s", async (_, files, ends) => {
     expect((await file(files)).endIds).toEqual(ends);
+  });
+
+  it("are those after a template's answer, too", async () => {
+    const source = "{% for m in messages %}{{ m.content }} <turn>\n{% endfor %}";
+    const template = await loadChatTemplate(memoryDirectory("m", {}), { source });
+    const added = { 595: { content: "<turn>", special: true } };
+    const tokenizer = await file({ tokenizer_config: { eos_token: "</s>", added_tokens_decoder: added } });
+    expect(chatEndIds(tokenizer, template)).toEqual([2, 595]);
+    expect(chatEndIds(tokenizer)).toEqual([2]);
+    expect(chatEndIds(await file(own), template), "a template whose answers end in no token").toEqual([2]);
+  });
+
+  it("are named with the line if the model's vocabulary lacks them", async () => {
+    const lines = bytes(`\n${JSON.stringify({ prompt: "a", completion: "b" })}\n`);
+    const conversations = await readConversations(memoryDirectory("d", { c: lines }), "c");
+    const tokenizer = await file({ generation_config: { eos_token_id: 2 } });
+    const { samples } = conversationSamples(conversations, tokenizer, { vocabularySize: 1000 });
+    const vocabularySize = Math.max(...samples[0]!.ids);
+    const error = await failure(() => conversationSamples(conversations, tokenizer, { vocabularySize }), DataError);
+    expect(error.fact).toMatch(new RegExp(`^c in d, line 2: the token ".*" has the id ${vocabularySize}, but`));
+    const made = conversations.map((turns) => [...turns]);
+    expect(() => conversationSamples(made, tokenizer, { vocabularySize })).toThrow(/^conversation 1: the token/);
   });
 
   it("begin samples as they begin prompts", async () => {

@@ -51,6 +51,18 @@ describe("SQuAD", () => {
     },
   );
 
+  it("counts characters in starts before UTF-16 units, where an answer is at both places", async () => {
+    const context = "\u{1f600} film a film";
+    const answers = [
+      { text: "film", answer_start: 2 },
+      { text: " ", answer_start: 6 },
+      { text: "a", answer_start: 8 },
+    ];
+    const [example] = await readSquad(await directoryWith("d.json", squad(answers, context)), "d.json");
+    // The space is at both places; the last start, as JavaScript counts, is at one alone.
+    expect(example!.answers.map(({ start }) => start)).toEqual([3, 7, 8]);
+  });
+
   it("cuts windows that cover the context, and labels windows without the answer 0, 0", async () => {
     const tokens = await tokenizer("bert");
     const words = Array.from({ length: 40 }, (_, i) => (i === 33 ? "boring" : "film"));

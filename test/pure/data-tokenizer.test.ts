@@ -4,6 +4,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { DataError, FileFormatError } from "../../src/base/errors";
 import { loadTokenizer } from "../../src/data/tokenizer";
+import type { Tokenizer } from "../../src/data/tokenizer";
 import { truncatedLengths } from "../../src/data/loaded-tokenizer";
 import { memoryDirectory } from "../../src/io/directory";
 import type { Directory } from "../../src/io/directory";
@@ -61,6 +62,35 @@ describe("special tokens", () => {
     expect(tokenizer.decode(ids)).toBe("never");
     expect(tokenizer.decode(tokenizer.encode("never").ids, { keepSpecial: true })).toBe("[CLS] never [SEP]");
     expect(tokenizer.decode([])).toBe("");
+  });
+});
+
+describe("tokens of tokenizer_config.json", () => {
+  const load = async (config: object, changes: object = {}) => {
+    const json = readJson<Config>(join(DATA, "bert", "tokenizer.json"));
+    const files = { "tokenizer.json": jsonBytes({ ...json, ...changes }), "tokenizer_config.json": jsonBytes(config) };
+    return loadTokenizer(memoryDirectory("t", files));
+  };
+  const token = { content: "<new>", special: true, lstrip: true, normalized: false };
+  const plain = async (tokenizer: Promise<Tokenizer>, text: string) => [
+    ...(await tokenizer).encode(text, undefined, { specialTokens: false }).ids,
+  ];
+
+  test("are added as transformers adds them", async () => {
+    const config = { added_tokens_decoder: { 160: token } };
+    expect(await plain(load(config), "never <new>")).toEqual([...(await plain(load({}), "never")), 160]);
+    expect((await load(config)).vocabularySize).toBe(161);
+  });
+
+  test("are found in texts where tokenizer.json has them as words alone", async () => {
+    const ids = await plain(load({ sep_token: "[SEP]" }, { added_tokens: [] }), "[SEP]");
+    expect(ids).toEqual([3]);
+    expect(await plain(load({}, { added_tokens: [] }), "[SEP]")).not.toEqual(ids);
+  });
+
+  test("are refused if their ids are other tokens'", async () => {
+    const error = await failure(load({ added_tokens_decoder: { 7: token } }), FileFormatError);
+    expect(error.fact).toMatch(/tokenizer_config\.json in t: "<new>" has the id 7, which is "/);
   });
 });
 

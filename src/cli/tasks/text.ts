@@ -6,7 +6,7 @@ import type { E2eExample } from "../../data/e2e";
 import type { Dataset } from "../../data/example";
 import type { GlueTaskName } from "../../data/glue-tasks";
 import { readGlue } from "../../data/glue";
-import { conversationSamples, promptIds, readConversations } from "../../data/jsonl";
+import { chatEndIds, conversationSamples, promptIds, readConversations } from "../../data/jsonl";
 import type { Conversation } from "../../data/chat";
 import { readBlocks } from "../../data/lines";
 import { e2eScores } from "../../data/metrics-e2e";
@@ -277,7 +277,7 @@ export async function readPairsTask(options: TaskOptions): Promise<TaskData> {
             : promptIds(source, tokenizer)
           ).slice(0, maxLength),
     ),
-    endIds: tokenizer.endIds,
+    endIds: chatEndIds(tokenizer, pairs.some(({ isComplete }) => isComplete) ? template : undefined),
     score(continuations) {
       const references = pairs.map(({ target }) => [target]);
       const items = generatedTexts(continuations, references, tokenizer);
@@ -289,14 +289,14 @@ export async function readPairsTask(options: TaskOptions): Promise<TaskData> {
 
 /** Samples of the answers of conversations: for an encoder-decoder each after what precedes it, else all in one row. */
 const writtenSamples = (
-  { encoderDecoder }: Model,
+  { encoderDecoder, vocabularySize }: Model,
   conversations: readonly Conversation[],
   tokenizer: Tokenizer,
   maxLength: number,
 ): AnswerSamples =>
   encoderDecoder
     ? pairSamples(answerPairs(conversations), tokenizer, { maxLength })
-    : conversationSamples(conversations, tokenizer, { maxLength });
+    : conversationSamples(conversations, tokenizer, { maxLength, vocabularySize });
 
 function answerData(
   model: TaskOptions["model"],

@@ -1,3 +1,4 @@
+import type { AddedToken } from "./added-tokens";
 import { MessageError, readFields } from "./protobuf";
 import type { Step } from "./step";
 import { UnsupportedStep } from "./step";
@@ -32,7 +33,7 @@ export interface SentencePieceOptions {
   readonly tokenizerClass: string | undefined;
   readonly config: Readonly<Record<string, unknown>>;
   /** Tokens that tokenizer_config.json or added_tokens.json adds, by id. */
-  readonly added: ReadonlyMap<number, { readonly content: string; readonly special: boolean }>;
+  readonly added: ReadonlyMap<number, Omit<AddedToken, "id" | "normalized">>;
 }
 
 /**
@@ -45,16 +46,17 @@ export function fromSentencePiece(bytes: Uint8Array, options: SentencePieceOptio
   const layout = layoutOf(model, options);
   const { pieces } = layout;
   const ids = new Map(pieces.map(({ text }, id) => [text, id]));
-  const added = new Map(options.added);
+  const added = new Map<number, Omit<AddedToken, "id" | "normalized">>(options.added);
+  const flags = { single_word: false, lstrip: false, rstrip: false };
   for (const [text, id] of layout.added(pieces.length))
-    if (!added.has(id)) added.set(id, { content: text, special: true });
+    if (!added.has(id)) added.set(id, { ...flags, content: text, special: true });
   pieces.forEach(({ text, kind }, id) => {
     const isAdded = kind === UNKNOWN || kind === CONTROL || kind === USER_DEFINED;
-    if (isAdded && !added.has(id)) added.set(id, { content: text, special: kind !== USER_DEFINED });
+    if (isAdded && !added.has(id)) added.set(id, { ...flags, content: text, special: kind !== USER_DEFINED });
   });
   return {
     ...stepsOf(model, layout),
-    added_tokens: [...added].map(([id, { content, special }]) => ({ id, content, special, normalized: false })),
+    added_tokens: [...added].map(([id, token]) => ({ normalized: false, ...token, id })),
     post_processor: template(layout, (token) => ids.get(token) ?? idOf(added, token)),
     model: modelStep(model, pieces, ids),
   };
