@@ -44,6 +44,9 @@ const OPTIONS: Readonly<Record<string, (model: Model) => object | undefined>> = 
   "lora-head": (model) =>
     isDecoder(model) && !model.tiedOutput ? { targets: [...model.defaultTargets, headOf(model)] } : undefined,
   "bias-all": (model) => (isClassifier(model) ? { bias: "all" } : undefined),
+  // Written by Python alone.
+  "kept-tables": () => undefined,
+  excluded: () => undefined,
   // Ends of paths that the head's modules have as well.
   overlap: (model) => (isClassifier(model) ? { targets: ends(model) } : undefined),
 };

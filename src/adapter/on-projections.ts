@@ -5,7 +5,14 @@ import type { Value } from "../tape/tape";
 import type { Adapter, AdapterTensor, LowRankUpdate, Tensors } from "./adapter";
 import { constant } from "./initial";
 import type { NewTensor } from "./initial";
-import { resolveTargets, savedModuleTensors, targetProjections, targetsForFile, taskType } from "./targets";
+import {
+  resolveTargets,
+  savedModuleTensors,
+  savesHeadOf,
+  targetProjections,
+  targetsForFile,
+  taskType,
+} from "./targets";
 import type { LayerChoice, TargetConfig } from "./targets";
 import { tieOf } from "./tied";
 
@@ -121,7 +128,7 @@ export function onProjections<C extends TargetConfig & PeftConfig>(
         ...(isEnsured === true && { ensure_weight_tying: true }),
         ...parts.peft?.(projections, model, totalSteps),
         peft_type: parts.config.peft_type,
-        task_type: taskType(model),
+        task_type: savesHeadOf(model, config.modules_to_save) ? taskType(model) : null,
         inference_mode: true,
       };
     },

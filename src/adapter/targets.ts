@@ -194,12 +194,18 @@ export function targetsForFile(
   chosen: readonly Projection[],
 ): TargetConfig["target_modules"] {
   const { target_modules: targets } = config;
-  if (typeof targets !== "string" || targets === "all-linear") return targets;
+  if (typeof targets !== "string") return targets;
+  // PEFT's "all-linear" leaves out the head of a task alone.
+  if (targets === "all-linear") return savesHead(model, config) ? targets : chosen.map(({ name }) => name);
   const projections = new Set(model.projections.map(({ name }) => name));
   const modules = new Set(model.parameters.flatMap(({ name }) => outerModules(name)));
   const isTooWide = [...modules].some((path) => !projections.has(path) && isTarget(config, path));
   return isTooWide ? chosen.map(({ name }) => name) : targets;
 }
+
+/** Whether no projection of the head could get an adapter. */
+const savesHead = ({ heads, projections }: Model, config: TargetConfig): boolean =>
+  projections.every(({ name }) => !isInHead({ heads }, name) || isExcluded(config, name));
 
 /** The modules that a tensor is in. */
 const outerModules = (tensor: string): string[] =>
@@ -287,3 +293,12 @@ const TASK_TYPES: Readonly<Record<string, string>> = {
 
 /** PEFT's name of the model's task; null where it has none. */
 export const taskType = (model: Model): string | null => TASK_TYPES[model.task] ?? null;
+
+/**
+ * Whether modules that are saved contain those that PEFT saves by itself for the model's task. Where they do not, a file names no
+ * task: PEFT would save the head, and give it no adapter.
+ */
+export function savesHeadOf(model: Model, modules: readonly string[] | null): boolean {
+  const saved = new Set(savedTensors(model, modules ?? []));
+  return savedTensors(model, completedSavedModules(modules, taskType(model))).every((name) => saved.has(name));
+}

@@ -49,7 +49,9 @@ export async function lookAlikes(model: Model, names: readonly string[]): Promis
   const own = score(model, stored);
   const best = scores.reduce((a, b) => (isBetter(b, a) ? b : a));
   if (!isBetter(best, own) || 2 * best.known < stored.size) return [];
-  return scores.filter((each) => !isBetter(best, each)).map(({ type }) => type);
+  const alike = scores.filter((each) => !isBetter(best, each)).map(({ type }) => type);
+  // Another head of the same family has other names as well.
+  return alike.includes(model.family) ? [] : alike;
 }
 
 interface Score {

@@ -225,7 +225,8 @@ export function decoder(given: Decoder): Model {
 }
 
 /** Buffers of older checkpoints, and heads of other tasks. */
-const UNUSED = /rotary_emb\.inv_freq$|\.attention\.(?:bias|masked_bias)$|^(?:lm_head|embed_out|score|qa_outputs)\./;
+const UNUSED =
+  /rotary_emb\.inv_freq$|\.attention\.(?:bias|masked_bias)$|^(?:lm_head|embed_out|score|qa_outputs|classifier)\./;
 
 /** Number and size of heads. @throws ConfigError for sizes that do not fit each other. */
 export function headSizes(c: v.InferOutput<typeof DECODER_SCHEMA>): {

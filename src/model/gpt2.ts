@@ -73,7 +73,8 @@ export function gpt2(config: Readonly<Record<string, unknown>>): Model {
     wordEmbeddings: "transformer.wte.weight",
     defaultTargets: ["c_attn"],
     aliases: (name) => [name, name.replace(/^transformer\./, "")],
-    ignores: (name) => /\.attn\.(bias|masked_bias)$|^(lm_head|score|qa_outputs)\./.test(name),
+    ignores: (name) =>
+      /\.attn\.(bias|masked_bias)$|^(?:lm_head|score|qa_outputs|classifier|multiple_choice_head)\./.test(name),
     structures: (index) =>
       layerStructures(index, projections, {
         heads: c.n_head,

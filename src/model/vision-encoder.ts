@@ -91,7 +91,8 @@ export function visionEncoder(encoder: VisionEncoder): Model {
     biasKeys: { qkv_bias: ["query", "key", "value"] },
     aliases: (name) => aliasesOf(name, family, renamed),
     renamed,
-    ignores: (name) => /(?:^|\.)pooler\.|(?:^|\.)embeddings\.mask_token$|^(?:cls|distillation)_classifier\./.test(name),
+    ignores: (name) =>
+      /(?:^|\.)pooler\.|(?:^|\.)embeddings\.mask_token$|^(?:(?:cls|distillation)_classifier|decoder)\./.test(name),
     ...(constants && { constants: (positions: Int32Array) => constants(positions.length) }),
     embed: (forward) => embed(forward, encoder, image),
     head: (forward, x) => head.apply(forward, x),

@@ -40,7 +40,7 @@ def option_kinds(model, targets):
         kinds = {"bias-all": {"bias": "all"},
                  # Ends of paths that the head's modules have as well.
                  "overlap": {"target_modules": sorted(linear - {"classifier", "pre_classifier", "score"})},
-                 "excluded": {"target_modules": "all-linear", "exclude_modules": r".*\.1\..*|.*pooler.*"}}
+                 "excluded": {"target_modules": "all-linear", "exclude_modules": r".*\.1\..*|.*pooler.*|pre_classifier"}}
     else:
         return {}
     return {kind: {**lora, **options} for kind, options in kinds.items()}

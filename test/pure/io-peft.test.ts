@@ -258,6 +258,24 @@ describe("targets and saved modules of an adapter", () => {
     expect(error.message).toMatch(message);
   });
 
+  test("name no task in a file where the task's head is not saved, which PEFT would save", async () => {
+    const model = await modelOf("bert/base");
+    const task = (modulesToSave: readonly string[]) => lora({ modulesToSave }).peftConfig(model)["task_type"];
+    expect([task(["classifier"]), task(["pooler.dense", "classifier"])]).toEqual(["SEQ_CLS", "SEQ_CLS"]);
+    expect([task([]), task(["pooler.dense"])]).toEqual([null, null]);
+    const adapted = lora({ rank: 1, targets: ["classifier"], modulesToSave: [] });
+    const written = adapterFile(
+      adapted,
+      model,
+      new Map(adapted.tensors(model).map(({ name, shape }) => [name, tensor(...shape)])),
+    );
+    const read = await adapterOfFile(written, model, "here");
+    expect(read.adapter.tensors(model).map(({ name }) => name)).toEqual([
+      "classifier.lora_A.weight",
+      "classifier.lora_B.weight",
+    ]);
+  });
+
   test("are written by their names where a pattern matches more than projections", async () => {
     const model = await modelOf("bert/base");
     const written = (targets: string) => lora({ targets }).peftConfig(model)["target_modules"];

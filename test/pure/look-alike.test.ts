@@ -31,6 +31,11 @@ it.each([
     createModel(tiny.bert()),
     namesOf("bert").filter((name) => !name.includes(".1.")),
   ],
+  [
+    "its own family, with another head",
+    createModel(tiny.gpt2({ architectures: ["GPT2ForSequenceClassification"] })),
+    [...namesOf("gpt2"), "other_head.weight"],
+  ],
   ["no family", createModel(tiny.bert()), ["unet.in.weight", "unet.out.weight", "bert.embeddings.LayerNorm.weight"]],
 ])("weights of %s look like no other", async (_, model, names) => {
   expect(await lookAlikes(model, names)).toEqual([]);
