@@ -97,7 +97,14 @@ export default defineConfig(
     // Runs in a page.
     files: ["examples/browser/**"],
     languageOptions: {
-      globals: { Blob: "readonly", document: "readonly", location: "readonly", URLSearchParams: "readonly" },
+      globals: {
+        AbortController: "readonly",
+        Blob: "readonly",
+        document: "readonly",
+        location: "readonly",
+        Option: "readonly",
+        URLSearchParams: "readonly",
+      },
     },
   },
 );

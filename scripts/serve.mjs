@@ -24,6 +24,7 @@ const TYPES = {
   ".json": "application/json",
   ".map": "application/json",
   ".png": "image/png",
+  ".svg": "image/svg+xml",
   ".tsv": "text/tab-separated-values; charset=utf-8",
 };
 

@@ -1,7 +1,8 @@
 import { writeFileSync } from "node:fs";
 import { expect, it } from "vitest";
 import { readBenchResult } from "../../src/cli/bench/result";
-import { caseOfShapes, readShapes, shippedOp, subjectOps } from "../../src/cli/bench/subject";
+import { casesOfShapes } from "../../src/cli/bench/command";
+import { shippedOp, subjectOps } from "../../src/cli/bench/subject";
 import { UsageError } from "../../src/cli/options";
 import { failure } from "../support/failure";
 import { useFolder } from "../support/folder";
@@ -9,22 +10,23 @@ import { useFolder } from "../support/folder";
 const path = useFolder();
 
 it("shapes become a case with attributes and data of the op's own case", () => {
-  const shapes = readShapes("x=5x16,w=4x16");
-  expect(shapes).toEqual({ x: [5, 16], w: [4, 16] });
-  const test = caseOfShapes(shippedOp("linear"), shapes);
-  expect(test).toMatchObject({ name: "x=5x16,w=4x16", inputs: { x: { shape: [5, 16] }, w: { shape: [4, 16] } } });
-  expect(test.attributes).toEqual({ layout: "out_in" });
+  const cases = casesOfShapes(shippedOp("linear"), "x=5x16,w=4x16;x=2x3,w=7x3");
+  expect(cases).toMatchObject([
+    { name: "x=5x16,w=4x16", inputs: { x: { shape: [5, 16] }, w: { shape: [4, 16] } } },
+    { name: "x=2x3,w=7x3", inputs: { x: { shape: [2, 3] }, w: { shape: [7, 3] } } },
+  ]);
+  expect(cases[0]?.attributes).toEqual({ layout: "out_in" });
 });
 
 it.each([
-  ["linear", "x=5", /does not fit|gives no shape/],
-  ["linear", "x=5x0,w=4x16", /--shapes has x=5x0\./],
+  ["linear", "x=5", /The shapes have none for w of linear/],
+  ["linear", "x=5x0,w=4x16", /The shapes have x=5x0\./],
   ["linear", "x=5x16,w=4x16,bais=4", /linear has no input bais\.\nIts inputs are x, w, bias \(optional\)/],
-  ["linear", "x=5x16", /gives no shape for w of linear/],
-  ["linear", "x=5x16,w=4x17", /--shapes x=5x16,w=4x17 does not fit: /],
-  ["linear", "x=5x16,x=5x16", /gives x twice/],
+  ["linear", "x=5x16", /The shapes have none for w of linear/],
+  ["linear", "x=5x16,w=4x17", /The shapes x=5x16,w=4x17 do not fit: /],
+  ["linear", "x=5x16,x=5x16", /give x twice/],
 ])("shapes for %s that do not fit are refused: %s", async (name, text, message) => {
-  const { message: said, fact, remedy } = await failure(() => caseOfShapes(shippedOp(name), readShapes(text)));
+  const { message: said, fact, remedy } = await failure(() => casesOfShapes(shippedOp(name), text), UsageError);
   expect(said).toMatch(message);
   expect([fact.split("\n").length, remedy.split("\n").length]).toEqual([1, 1]);
 });

@@ -2,7 +2,7 @@ import { writeFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { ConfigError } from "safetape/engine";
 import { readBenchResult } from "../../src/cli/bench/result";
-import type { BenchResult } from "../../src/cli/bench/result";
+import type { BenchResult } from "../../src/testing/bench-result";
 import type { Op } from "../../src/op/declaration";
 import { ops } from "../../src/ops/index";
 import { benchOp, casesToTime } from "../../src/testing/bench-op";

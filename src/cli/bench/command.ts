@@ -1,9 +1,11 @@
-import type { Engine } from "../../engine";
+import { SafetapeError } from "../../base/errors";
 import { createEngine } from "../../node/index";
-import { versions } from "../../node/versions";
 import type { Attributes, Op, OpCase } from "../../op/declaration";
-import { benchOp, casesToTime } from "../../testing/bench-op";
+import { casesToTime } from "../../testing/bench-op";
 import type { OpTiming } from "../../testing/bench-op";
+import { benchOps, benchRatio } from "../../testing/bench-result";
+import type { BenchResult, BenchSubject } from "../../testing/bench-result";
+import { caseOfShapes, readShapes } from "../../testing/case-of-shapes";
 import { quickCeiling } from "../../testing/ceiling";
 import { BENCH } from "../flags";
 import { readOptions, UsageError } from "../options";
@@ -12,14 +14,7 @@ import { bar } from "../view/bars";
 import { progressOn } from "../view/progress";
 import { Screen } from "../view/screen";
 import { readBenchResult } from "./result";
-import type { BenchResult } from "./result";
-import { caseOfShapes, readShapes, subjectOps } from "./subject";
-
-/** An op with the cases that are timed. */
-interface Subject {
-  readonly op: Op;
-  readonly cases: readonly OpCase<Attributes>[];
-}
+import { subjectOps } from "./subject";
 
 /**
  * `safetape bench`: times ops on this adapter.
@@ -35,21 +30,9 @@ export async function benchCommand(what: string | undefined, raw: RawOptions, pr
   using engine = await createEngine();
   try {
     const ceiling = await progress("measuring the adapter's rates", () => quickCeiling(engine));
-    const timings = await progress("timing", async (onProgress) => {
-      const cases = subjects.flatMap(({ op, cases }) => cases.map((test) => ({ op, test })));
-      const all: OpTiming[] = [];
-      for (const [i, { op, test }] of cases.entries()) {
-        onProgress(i, cases.length);
-        all.push(...(await benchOp(engine, op, [test], { ceiling, variants })));
-      }
-      return all;
-    });
-    const result: BenchResult = {
-      safetape: (await versions())["safetape"] ?? "",
-      ...adapterOf(engine),
-      ceiling: { gflops: digits(ceiling.gflops), gigabytesPerSecond: digits(ceiling.gigabytesPerSecond) },
-      timings: timings.map(rounded),
-    };
+    const result = await progress("timing", (onProgress) =>
+      benchOps(engine, subjects, { ceiling, variants, onTimings: (_, done, total) => onProgress(done, total) }),
+    );
     if (json) print(JSON.stringify(result, undefined, 1));
     else printResult(result, print, other, variants);
   } finally {
@@ -58,14 +41,14 @@ export async function benchCommand(what: string | undefined, raw: RawOptions, pr
 }
 
 /** @throws UsageError where shapes do not belong to the ops, or there is no case to time. */
-function subjectsOf(what: string | undefined, ops: readonly Op[], shapes: string | undefined): Subject[] {
+function subjectsOf(what: string | undefined, ops: readonly Op[], shapes: string | undefined): BenchSubject[] {
   if (shapes !== undefined) {
     const [op, ...others] = ops;
     if (!op || others.length > 0) {
       const names = what === undefined ? "all ops" : ops.map(({ name }) => name).join(", ");
       throw new UsageError(`--shapes is given for ${names}.`, "It needs one op: safetape bench linear --shapes ...");
     }
-    return [{ op, cases: shapes.split(";").map((list) => caseOfShapes(op, readShapes(list))) }];
+    return [{ op, cases: casesOfShapes(op, shapes) }];
   }
   const subjects = ops.map((op) => ({ op, cases: casesToTime(op) }));
   // Small cases are for tests; when all ops are timed, those that have no other say nothing.
@@ -75,24 +58,13 @@ function subjectsOf(what: string | undefined, ops: readonly Op[], shapes: string
   return subjects;
 }
 
-const adapterOf = ({ info }: Engine): Pick<BenchResult, "adapter" | "driver"> => ({
-  adapter: info.device || info.vendor,
-  driver: info.description,
-});
-
-const digits = (value: number): number => Number(value.toPrecision(4));
-
-function rounded({ gigabytesPerSecond, ofCopyRate, ...timing }: OpTiming): BenchResult["timings"][number] {
-  return {
-    ...timing,
-    ms: digits(timing.ms),
-    fastestMs: digits(timing.fastestMs),
-    slowestMs: digits(timing.slowestMs),
-    gflops: digits(timing.gflops),
-    ofFmaRate: digits(timing.ofFmaRate),
-    ...(gigabytesPerSecond !== undefined && { gigabytesPerSecond: digits(gigabytesPerSecond) }),
-    ...(ofCopyRate !== undefined && { ofCopyRate: digits(ofCopyRate) }),
-  };
+/** Cases of lists of shapes. @throws UsageError for those that do not fit. */
+export function casesOfShapes(op: Op, lists: string): OpCase<Attributes>[] {
+  try {
+    return lists.split(";").map((list) => caseOfShapes(op, readShapes(list)));
+  } catch (error) {
+    throw error instanceof SafetapeError ? new UsageError(error.fact, error.remedy) : error;
+  }
 }
 
 const CLOCKS: Readonly<Record<OpTiming["clock"], string>> = {
@@ -131,23 +103,11 @@ function printResult(
     percent(timing.ofFmaRate),
     number(timing.gigabytesPerSecond),
     percent(timing.ofCopyRate),
-    ...(other ? [number(ratioTo(other, timing, variants))] : []),
+    ...(other ? [number(benchRatio(other, timing, variants))] : []),
     bar(Math.max(timing.ofFmaRate, timing.ofCopyRate ?? 0), BAR_WIDTH),
   ]);
   const head = ["op", "case", "pass", "kernels", "ms", "from ... to", "GFLOP/s", "of rate", "GB/s", "of rate"];
   printTable([[...head, ...(other ? ["ms / other"] : []), "share of a rate"], ...rows], print);
-}
-
-/** Milliseconds as a multiple of the other result's, for the same case and, if each was timed, variant. */
-function ratioTo(other: BenchResult, timing: BenchResult["timings"][number], variants: boolean): number | undefined {
-  const same = other.timings.find(
-    (candidate) =>
-      candidate.op === timing.op &&
-      candidate.case === timing.case &&
-      candidate.pass === timing.pass &&
-      (!variants || candidate.variant === timing.variant),
-  );
-  return same && timing.ms / same.ms;
 }
 
 /** Columns before it, and the last, are text. */
