@@ -1,19 +1,13 @@
 import type { Directory, NewFile } from "./directory";
+import { SENTENCEPIECE_FILES, TEXT_FILES } from "./tokenizer-files";
 
 /** Files beside a model's weights that other programs need to use it: of its tokenizer, its chats, its texts, its images. */
-const COMPANIONS = [
-  "tokenizer.json",
-  "tokenizer_config.json",
-  "special_tokens_map.json",
-  "added_tokens.json",
+const COMPANIONS: readonly string[] = [
+  ...TEXT_FILES,
+  ...SENTENCEPIECE_FILES,
   "vocab.json",
   "vocab.txt",
   "merges.txt",
-  "tokenizer.model",
-  "spiece.model",
-  "sentencepiece.bpe.model",
-  "chat_template.jinja",
-  "generation_config.json",
   "preprocessor_config.json",
   "processor_config.json",
 ];

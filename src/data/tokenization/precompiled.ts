@@ -40,6 +40,10 @@ export function precompiled(base64: string): (text: AlignedText) => AlignedText 
   };
   const segmenter = new Intl.Segmenter("en", { granularity: "grapheme" });
   return (aligned) => {
+    // Every character of such a text is a cluster, and few tables replace one of them.
+    if (PRINTABLE_ASCII.test(aligned.text) && ![...aligned.text].some((own) => replacementOf(own) !== undefined)) {
+      return aligned;
+    }
     const changes: Change[] = [];
     const state = { isChanged: false };
     const replaced = (old: string): boolean => {
@@ -57,6 +61,7 @@ export function precompiled(base64: string): (text: AlignedText) => AlignedText 
   };
 }
 
+const PRINTABLE_ASCII = /^[ -~]*$/;
 /** Longer clusters are replaced character by character. */
 const MAX_CLUSTER_BYTES = 6;
 
