@@ -235,6 +235,29 @@ const GENERATION = {
   ),
 };
 
+/** How tokens are drawn. What is not given is generation_config.json's, or transformers' default. */
+const SAMPLING = {
+  sample: toggle("--sample", "Draw tokens as generation_config.json says; so do the options that follow"),
+  temperature: optional(
+    "--temperature <x>",
+    "Logits are divided by this: below 1 likely tokens are likelier",
+    numbers(),
+  ),
+  topK: optional("--top-k <n>", "Draw from the n likeliest tokens (default 50); 0 draws from all", counts(0)),
+  topP: optional("--top-p <p>", "Draw from the likeliest tokens that have this probability together", numbers(0, 1)),
+  minP: optional(
+    "--min-p <p>",
+    "Draw from tokens with at least this share of the likeliest one's probability",
+    numbers(0, 1),
+  ),
+  seed: optional("--seed <n>", "Seed of what is drawn (default 0)", counts(0)),
+  repetitionPenalty: optional(
+    "--repetition-penalty <x>",
+    "Make tokens of the text so far less likely (above 1); does not draw by itself",
+    numbers(),
+  ),
+};
+
 const POLICY_HELP = `${POLICY_NAMES.join(", ")}, or JSON with options`;
 
 /** Options of policies, in addition to the one that names the policy. */
@@ -574,6 +597,7 @@ export const GENERATE = {
     text,
   ),
   ...GENERATION,
+  ...SAMPLING,
   out: optional("--out <dir>", "Where to save E2E's texts, their scores and the input of its scorer", text),
   quiet: QUIET,
   json: toggle("--json", "Print one JSON object per text, or one with E2E's scores"),
@@ -757,4 +781,25 @@ function scheduleFrom(options: Values<typeof TRAINING>): ScheduleOptions | Sched
 export function generationSettings(options: Values<typeof GENERATION>): GenerateOptions {
   const { maxNewTokens, beams, lengthPenalty, uniqueNgram } = options;
   return { maxNewTokens, beams, lengthPenalty, noRepeatNgram: uniqueNgram };
+}
+
+/** What is given of sampling. */
+export function samplingSettings({
+  sample,
+  temperature,
+  topK,
+  topP,
+  minP,
+  seed,
+  repetitionPenalty,
+}: Values<typeof SAMPLING>): GenerateOptions {
+  return {
+    ...(sample && { sample }),
+    ...(temperature !== undefined && { temperature }),
+    ...(topK !== undefined && { topK }),
+    ...(topP !== undefined && { topP }),
+    ...(minP !== undefined && { minP }),
+    ...(seed !== undefined && { seed }),
+    ...(repetitionPenalty !== undefined && { repetitionPenalty }),
+  };
 }

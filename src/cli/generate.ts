@@ -14,7 +14,7 @@ import { createModel, withHead } from "../model/families";
 import type { Model } from "../model/model";
 import { createEngine, loadModel, openDirectory } from "../node/index";
 import { loadAdapter } from "../train/files";
-import { GENERATE, generationSettings, wordNetFor } from "./flags";
+import { GENERATE, generationSettings, samplingSettings, wordNetFor } from "./flags";
 import { needed, readOptions, UsageError } from "./options";
 import type { Print, RawOptions, Values } from "./options";
 import { readChatTemplate } from "./tasks/task-data";
@@ -58,11 +58,15 @@ export async function generateCommand(raw: RawOptions, print: Print): Promise<vo
     loadModel(engine, modelPath, { task: "generation", weights: format, onProgress }),
   );
   const weights = adapterPath === undefined ? undefined : await loadAdapter(await openDirectory(adapterPath), loaded);
+  const sampling = samplingSettings(options);
+  const unread = unreadSettings(sampling, loaded.generationConfig);
+  if (unread !== undefined) screen.say(unread);
   const continuations = await progress("generating", (onProgress) => {
     const total = job.prompts.length;
     let finished = 0;
     return generate(loaded, job.prompts, {
       ...generationSettings(options),
+      ...sampling,
       ...(job.endIds.length > 0 && { endIds: job.endIds }),
       ...job.options,
       ...(weights && { weights }),
@@ -79,6 +83,20 @@ export async function generateCommand(raw: RawOptions, print: Print): Promise<vo
     continuations,
     continuations.map(({ ids }) => tokenizer.decode(ids)),
   );
+}
+
+/** A line about settings of generation_config.json that transformers follows and that are not asked for; undefined if there are none. */
+function unreadSettings(given: GenerateOptions, config: Readonly<Record<string, unknown>>): string | undefined {
+  const isGreedy = Object.keys(given).every((name) => name === "repetitionPenalty");
+  const { do_sample: draws, repetition_penalty: penalty = 1 } = config;
+  const unread = [
+    ...(draws === true ? ["do_sample true"] : []),
+    ...(penalty !== 1 && penalty !== null && given.repetitionPenalty === undefined
+      ? [`repetition_penalty ${JSON.stringify(penalty)}`]
+      : []),
+  ];
+  if (!isGreedy || unread.length === 0) return undefined;
+  return `generation_config.json says ${unread.join(", ")}, which --sample follows; without it, likeliest tokens are taken.`;
 }
 
 /** `--prompt TEXT`, or `--prompts FILE` with one prompt per line. */

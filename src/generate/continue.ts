@@ -29,7 +29,7 @@ export async function continueTexts(
   const results: Continuation[] = [];
   for (let first = 0; first < prompts.length; first += settings.batchSize) {
     const group = prompts.slice(first, first + settings.batchSize);
-    results.push(...(await continueGroup(parts, group, settings, options.onToken)));
+    results.push(...(await continueGroup(parts, group, first, settings, options.onToken)));
     options.onDone?.(results.length, prompts.length);
   }
   return results;
@@ -54,6 +54,7 @@ function checkPrompt(prompt: Prompt, index: number, maxLength: number, vocabular
 async function continueGroup(
   parts: GenerationParts,
   allPrompts: readonly Prompt[],
+  firstIndex: number,
   settings: GenerateSettings,
   onToken: GenerateOptions["onToken"],
 ): Promise<Continuation[]> {
@@ -73,10 +74,11 @@ async function continueGroup(
   const rows = prompts.length * beams;
   const sizes = { prompts: prompts.length, length, rows, capacity, sourceLength: sources?.length };
   return GenerationSession.run(parts, sizes, async (session) => {
-    const searches = prompts.map((prompt) => {
+    const searches = prompts.map((prompt, i) => {
       // The last token need not be in the cache, since no token follows it.
       const room = model.maxLength - virtualTokens - prompt.length + 1;
-      return new Search(Array.from(prompt), { ...settings, maxNewTokens: Math.min(settings.maxNewTokens, room) });
+      const maxNewTokens = Math.min(settings.maxNewTokens, room);
+      return new Search(Array.from(prompt), { ...settings, maxNewTokens }, firstIndex + i);
     });
     const cacheRows = new CacheRows(rows, capacity);
     const read = sources && encodedInputs(sources, model.firstPosition);

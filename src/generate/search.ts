@@ -1,4 +1,6 @@
 import { NotFiniteError } from "../base/errors";
+import { Random } from "../base/random";
+import { draw, likeliestOf, penalise, warp } from "./sample";
 import type { Continuation, GenerateSettings } from "./options";
 
 /** An unfinished continuation: its tokens, and the sum of their log-probabilities. */
@@ -21,7 +23,7 @@ export interface Advance {
 }
 
 /**
- * The search for the continuation of one prompt. With one beam it is greedy; with more, it is the beam search of
+ * The search for the continuation of one prompt. With one beam it is greedy, or draws each token (`sampling`); with more, it is the beam search of
  * transformers. Of the likeliest candidates, those that end are finished if they rank among the first `beams`, and the
  * others continue. The search is done when no beam's score (for its current length) beats the worst of `beams` finished
  * continuations.
@@ -30,13 +32,17 @@ export class Search {
   #beams: readonly Beam[] = [{ ids: [], sum: 0 }];
   readonly #finished: Continuation[] = [];
   readonly #ends: ReadonlySet<number>;
+  readonly #random: Random | undefined;
   #isDone = false;
 
+  /** @param index of the prompt among all, so that what is drawn for it does not depend on batches. */
   constructor(
     private readonly prompt: readonly number[],
     private readonly settings: Omit<GenerateSettings, "batchSize">,
+    index: number,
   ) {
     this.#ends = new Set(settings.endIds);
+    this.#random = settings.sampling && new Random(settings.sampling.seed, index);
   }
 
   get isDone(): boolean {
@@ -106,7 +112,7 @@ export class Search {
     return this.#score(beams[0]!.sum, length) <= worst;
   }
 
-  /** The `count` likeliest candidates of all beams, the likeliest first. A forced token has the probability 1. */
+  /** The `count` best candidates of all beams, the best first, or the one that is drawn. A forced token has the probability 1. */
   #candidates(logits: readonly Float32Array[], count: number, forced: number | undefined): Candidate[] {
     const best: Candidate[] = [];
     this.#beams.forEach(({ ids, sum }, parent) => {
@@ -115,16 +121,31 @@ export class Search {
         return;
       }
       const row = logits[parent]!;
-      const text = this.settings.ngramsOf === "text" ? [...this.prompt, ...ids] : ids;
-      const banned = repeatedTokens(text, this.settings.noRepeatNgram);
+      const { beams, ngramsOf, noRepeatNgram, repetitionPenalty, sampling } = this.settings;
+      const text = [...this.prompt, ...ids];
+      const banned = repeatedTokens(ngramsOf === "text" ? text : ids, noRepeatNgram);
       const offset = sum - logSumExp(row, ids.length);
-      let threshold = best.length < count ? -Infinity : best.at(-1)!.sum;
-      for (let token = 0; token < row.length; token++) {
-        const extended = row[token]! + offset;
-        if (extended <= threshold || banned.has(token)) continue;
-        insert(best, { parent, token, sum: extended }, count);
-        if (best.length === count) threshold = best.at(-1)!.sum;
+      if (beams > 1) {
+        // In transformers, the processed log-probabilities of beams are summed.
+        const added = repetitionPenalty === 1 ? undefined : Float64Array.from(row, (logit) => logit + offset - sum);
+        if (added) penalise(added, text, repetitionPenalty);
+        let threshold = best.length < count ? -Infinity : best.at(-1)!.sum;
+        for (let token = 0; token < row.length; token++) {
+          const extended = added ? sum + added[token]! : row[token]! + offset;
+          if (extended <= threshold || banned.has(token)) continue;
+          insert(best, { parent, token, sum: extended }, count);
+          if (best.length === count) threshold = best.at(-1)!.sum;
+        }
+        return;
       }
+      const scores = Float64Array.from(row);
+      penalise(scores, text, repetitionPenalty);
+      for (const token of banned) scores[token] = -Infinity;
+      const likeliest = likeliestOf(scores);
+      if (likeliest === undefined) return;
+      if (sampling) warp(scores, sampling);
+      const token = this.#random ? draw(scores, this.#random) : likeliest;
+      best.push({ parent, token, sum: row[token]! + offset });
     });
     return best;
   }

@@ -25,6 +25,8 @@ SEARCHES = {
     },
     "4 beams, favouring long texts": {"max_new_tokens": 14, "num_beams": 4, "length_penalty": 2.0},
     "4 beams, stopping early": {"max_new_tokens": 14, "num_beams": 4, "early_stopping": True},
+    "greedy, tokens that occurred are less likely": {"max_new_tokens": 12, "repetition_penalty": 1.3},
+    "3 beams, tokens that occurred are less likely": {"max_new_tokens": 12, "num_beams": 3, "repetition_penalty": 1.2},
 }
 
 
@@ -81,7 +83,7 @@ def main():
                 model = PeftModel.from_pretrained(model, DATA / family / adapter, config=config).to(torch.float64).eval()
             for name, search in SEARCHES.items():
                 # transformers counts virtual tokens when it looks for repeated tokens; in this library they have no ids.
-                if adapter == "prompt" and "no_repeat_ngram_size" in search:
+                if adapter == "prompt" and ("no_repeat_ngram_size" in search or "repetition_penalty" in search):
                     continue
                 texts = [run(model, prompt, search, ends) for prompt in PROMPTS]
                 cases.append({"family": family, "adapter": adapter, "search": name, "endIds": ends, "texts": texts})

@@ -63,6 +63,20 @@ describe("safetape generate", () => {
     expect(`the film${texts[0]!.text}`).toBe(single.stdout.replace(/\n$/, ""));
   });
 
+  it("draws tokens where it is asked to, and says what it does not follow", async () => {
+    const model = await smallGpt2();
+    writeFileSync(path("gpt2", "generation_config.json"), JSON.stringify({ do_sample: true, temperature: 5 }));
+    const args = ["generate", "--model", model, "--prompt", "the film", "--max-new-tokens", "8"];
+    const likeliest = await runCli(args);
+    expect(likeliest.stderr).toMatch(/generation_config.json says do_sample true, which --sample follows/);
+    const drawn = await runCli([...args, "--sample", "--seed", "3"]);
+    expect(drawn.code, drawn.stderr).toBe(0);
+    expect(drawn.stderr).not.toMatch(/generation_config/);
+    expect(drawn.stdout).not.toBe(likeliest.stdout);
+    expect((await runCli([...args, "--temperature", "5", "--seed", "3"])).stdout).toBe(drawn.stdout);
+    expect((await runCli([...args, "--top-k", "1"])).stdout).toBe(likeliest.stdout);
+  });
+
   it("answers messages as the model's template writes them, as training does", async () => {
     const model = await smallGpt2();
     const template = `{% for m in messages %}{% if m.role == "system" %}{{ raise_exception("no system") }}{% endif %}

@@ -22,6 +22,7 @@ interface Search {
   readonly length_penalty?: number;
   readonly no_repeat_ngram_size?: number;
   readonly early_stopping?: boolean;
+  readonly repetition_penalty?: number;
 }
 
 const DATA = "test/interop-data";
@@ -44,6 +45,7 @@ function optionsOf(search: Search, endIds: readonly number[]): GenerateOptions {
     lengthPenalty: search.length_penalty ?? 1,
     noRepeatNgram: search.no_repeat_ngram_size ?? 0,
     earlyStopping: search.early_stopping ?? false,
+    repetitionPenalty: search.repetition_penalty ?? 1,
   };
 }
 
@@ -85,6 +87,50 @@ it("prompts are continued together as they are one by one", async () => {
   using loaded = await open("llama");
   const example = cases.find(({ family, search }) => family === "llama" && search.startsWith("10 beams"))!;
   expect(await generateCase(loaded, example, 1)).toEqual(await generateCase(loaded, example, 4));
+});
+
+describe("tokens are drawn", () => {
+  const draw = async (loaded: LoadedModel, options: GenerateOptions) =>
+    (await generate(loaded, prompts, { maxNewTokens: 8, endIds: [], ...options })).map(({ ids }) => ids);
+
+  it("by seeds, whatever the batches", async () => {
+    using loaded = await open("llama");
+    const [once, again, others] = [
+      await draw(loaded, { temperature: 2, batchSize: 1 }),
+      await draw(loaded, { temperature: 2, batchSize: 3 }),
+      await draw(loaded, { temperature: 2, seed: 1 }),
+    ];
+    expect(again).toEqual(once);
+    expect(others).not.toEqual(once);
+  });
+
+  it("as the likeliest ones where no others are kept, with the model's own probabilities", async () => {
+    using loaded = await open("gpt2");
+    const options = { maxNewTokens: 8, endIds: [] };
+    const greedy = await generate(loaded, prompts, options);
+    for (const alone of [{ topK: 1 }, { topP: 0 }, { minP: 1 }]) {
+      expect(await generate(loaded, prompts, { ...options, ...alone }), JSON.stringify(alone)).toEqual(greedy);
+    }
+  });
+
+  it("as generation_config.json says, where it is asked to", async () => {
+    const files = await openDirectory(`${DATA}/llama/base`);
+    const [config, weights] = await Promise.all(["config.json", "model.safetensors"].map((file) => files.read(file)));
+    const openWith = (generation: object) => {
+      const stored = { "config.json": config!, "model.safetensors": weights! };
+      return loadModel(engine, memoryDirectory("m", { ...stored, "generation_config.json": jsonBytes(generation) }));
+    };
+    using plain = await openWith({});
+    const settings = { temperature: 3, top_k: 9, top_p: 0.9, min_p: 0.01, repetition_penalty: 1.4 };
+    using configured = await openWith({ do_sample: true, ...settings });
+    expect(await draw(configured, {}), "not asked to").toEqual(await draw(plain, {}));
+    const given = { temperature: 3, topK: 9, topP: 0.9, minP: 0.01, repetitionPenalty: 1.4 };
+    expect(await draw(configured, { sample: true })).toEqual(await draw(plain, given));
+    expect(await draw(configured, { sample: true })).not.toEqual(await draw(plain, { sample: true }));
+    using typical = await openWith({ typical_p: 0.5 });
+    const error = await failure(draw(typical, { sample: true }), ConfigError);
+    expect(error.message).toMatch(/generation_config.json has typical_p 0.5/);
+  });
 });
 
 it("generation ends at the last position of the model", async () => {
@@ -144,6 +190,13 @@ describe("generation refuses", () => {
       /49 tokens; the model takes at most 48/,
     ],
     ["no beams", [[1]], { beams: 0 }, ConfigError, /beams is 0/],
+    ["a temperature of 0", [[1]], { temperature: 0 }, ConfigError, /temperature is 0.*likeliest/s],
+    ["a probability above 1", [[1]], { topP: 1.5 }, ConfigError, /topP is 1.5/],
+    ["half a token", [[1]], { topK: 0.5 }, ConfigError, /topK is 0.5/],
+    ["a penalty of 0", [[1]], { repetitionPenalty: 0 }, ConfigError, /repetitionPenalty is 0/],
+    ["a seed that is not whole", [[1]], { seed: 0.5 }, ConfigError, /seed is 0.5/],
+    ["drawn beams", [[1]], { minP: 0.1, beams: 2 }, ConfigError, /Sampling with 2 beams/],
+    ["to draw and not to draw", [[1]], { minP: 0.1, sample: false }, ConfigError, /minP is for sampling/],
     [
       "a length penalty that is not a number",
       [[1]],
