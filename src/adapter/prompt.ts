@@ -3,6 +3,7 @@ import { ConfigError } from "../base/errors";
 import type { Random } from "../base/random";
 import { checkSchema } from "../io/json";
 import type { PeftConfig } from "../io/peft";
+import { bareName } from "../io/wrappers";
 import type { Model } from "../model/model";
 import { prepend } from "../ops/prepend";
 import type { Adapter, AdapterTensor } from "./adapter";
@@ -120,7 +121,7 @@ export function promptFromConfig(value: PeftConfig, where: string, initial: Init
       tensors: new Map([...tensors].map(([name, tensor]) => [name === EMBEDDINGS ? name : `${PREFIX}${name}`, tensor])),
     }),
     fromFile: (stored) =>
-      new Map([...stored].map(([key, tensor]) => [key.replace(/^base_model\.(?:model\.)?/, ""), tensor])),
+      new Map([...stored].map(([key, tensor]) => [bareName(key).replace(/^base_model\.(?:model\.)?/, ""), tensor])),
   };
   return adapter;
 }

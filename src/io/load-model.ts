@@ -162,8 +162,9 @@ export async function loadModel(engine: Engine, place: DirectoryLike, options: L
   const quantised = seemsQuantised(files) ? await import("./bitsandbytes") : undefined;
   await loadFamily(files.config);
   const config = withHead(quantised?.unquantised(files.config) ?? files.config, options);
-  const described = createModel(config, files);
-  const checkpoint = (await quantised?.dequantised(files, transposedNames(described))) ?? files;
+  const asConfigured = createModel(config, files);
+  const checkpoint = (await quantised?.dequantised(files, transposedNames(asConfigured))) ?? files;
+  const described = await untiedIfStored(asConfigured, checkpoint);
   const sources = await locateOrCompare(described, checkpoint);
   const model = withWeights(withNewHeads(described, sources), options.weights ?? "f32");
   const random = new Random(options.seed ?? 0);
@@ -251,6 +252,14 @@ async function withNewWeights<T>(load: (weights: Map<string, Tensor>) => Promise
   }
 }
 
+/** A model whose last projection has a weight of its own where the checkpoint has one that is not the embeddings' table. */
+async function untiedIfStored(model: Model, checkpoint: Checkpoint): Promise<Model> {
+  if (!model.tiedOutput || !checkpoint.has(`${model.tiedOutput.module}.weight`)) return model;
+  const { isUntied } = await import("./untied-output");
+  const isOwn = await isUntied(model, checkpoint);
+  return isOwn ? createModel({ ...model.config, tie_word_embeddings: false }, checkpoint) : model;
+}
+
 /** Whether a checkpoint may be quantised: by its configuration, or a tensor of bytes, or one named like scales. */
 function seemsQuantised(files: Checkpoint): boolean {
   const isQuantised = (name: string): boolean =>
@@ -292,7 +301,10 @@ async function locateOrCompare(model: Model, checkpoint: Checkpoint): Promise<Ma
 function locate(model: Model, checkpoint: Checkpoint): Map<string, string> {
   const sources = new Map<string, string>();
   for (const { name, shape, isBuffer } of model.parameters) {
-    const stored = model.aliases(name).find((alias) => checkpoint.has(alias));
+    const { module, table } = model.tiedOutput ?? {};
+    // A table that the last projection shares may be there under the projection's name alone.
+    const names = [...model.aliases(name), ...(name === table ? [`${module}.weight`] : [])];
+    const stored = names.find((alias) => checkpoint.has(alias));
     if (stored === undefined) {
       if (isBuffer || isHead(model, name) || isAboveLayers(model, name)) continue;
       throw new FileFormatError(

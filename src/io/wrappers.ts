@@ -1,8 +1,12 @@
 /**
  * What wrappers put into the names of a model's tensors when one saves the wrapper's state instead of the model's:
- * `torch.compile` (at any module), `DataParallel` and its kin, PEFT.
+ * `torch.compile`, FSDP and checkpointed activations (at any module), `DataParallel` and its kin, Lightning, PEFT.
  */
-const WRAPPERS = [/^_orig_mod\.|(?<=\.)_orig_mod\./g, /^module\./g, /^base_model\.model\./g];
+const WRAPPERS = [
+  /(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\./g,
+  /^(?:module|_forward_module)\./g,
+  /^base_model\.model\./g,
+];
 
 /** The tensors of a file by the names that they have in the model alone, and what was taken off their names. */
 export interface Unwrapped<T> {

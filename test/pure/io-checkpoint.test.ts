@@ -60,6 +60,11 @@ describe("openCheckpoint", () => {
       ["module._orig_mod.a.weight", "module._orig_mod.b._orig_mod.weight"],
       ["module.", "_orig_mod."],
     ],
+    [
+      "FSDP with checkpointed activations, Lightning",
+      ["_forward_module._fsdp_wrapped_module.a.weight", "_forward_module.b._checkpoint_wrapped_module.weight"],
+      ["_fsdp_wrapped_module.", "_forward_module.", "_checkpoint_wrapped_module."],
+    ],
     ["PEFT", ["base_model.model.a.weight", "base_model.model.b.weight"], ["base_model.model."]],
     ["no wrapper", ["a.weight", "b.module.weight"], []],
     ["two tensors that would become one", ["module.a.weight", "a.weight"], []],

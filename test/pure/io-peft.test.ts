@@ -225,6 +225,22 @@ describe("adapter files that fit the model are read", () => {
     expect(tensors.get("classifier.bias")?.data).toEqual(own);
   });
 
+  test.each(["module.", "_orig_mod.", "module._orig_mod.", "_forward_module."])(
+    "with %s before the names of its tensors",
+    async (prefix) => {
+      for (const kind of ["bert/lora", "bert/vera", "bert/prompt", "llama/ia3"]) {
+        const plain = await read(() => undefined, kind);
+        const wrapped = await read((tensors) => {
+          for (const [key, value] of [...tensors]) {
+            tensors.delete(key);
+            tensors.set(`${prefix}${key}`, value);
+          }
+        }, kind);
+        expect(wrapped.tensors, kind).toEqual(plain.tensors);
+      }
+    },
+  );
+
   test("with weights of the model itself, which do not learn and are saved again", async () => {
     const { adapter, model, tensors } = await read(() => undefined, "llama/kept-tables");
     const kept = ["model.embed_tokens.weight", "lm_head.weight"];

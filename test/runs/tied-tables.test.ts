@@ -4,6 +4,7 @@ import { Batches, memoryDirectory } from "safetape/data";
 import type { Adapter, LoadedModel } from "safetape";
 import { adapterLogits } from "../../scripts/interop-case";
 import { relativeError } from "../../src/base/relative-error";
+import { randomTensors, wholeCheckpoint } from "../support/checkpoints";
 import { useEngine } from "../support/engine";
 import { failure } from "../support/failure";
 import { parseJson } from "../support/json";
@@ -117,6 +118,44 @@ describe("a saved table", () => {
     await files.write("adapter_model.safetensors", bytes);
     const error = await failure(loadAdapter(files, model));
     expect(error.fact).toMatch(/has other values for lm_head\.weight than for model\.embed_tokens\.weight/);
+  });
+});
+
+describe("a checkpoint whose config.json ties the projection to the table", () => {
+  const logitsOf = async (names: readonly string[], isTied: boolean, change: (data: Float32Array) => void) => {
+    const tensors = randomTensors(CONFIGS.llama).flatMap((tensor) => {
+      if (tensor.name !== TABLES.llama) return [tensor];
+      const own = Float32Array.from(tensor.data);
+      change(own);
+      const both = [tensor, { ...tensor, name: "lm_head.weight", data: own }];
+      return both.filter(({ name }) => names.includes(name));
+    });
+    const files = await wholeCheckpoint({ ...CONFIGS.llama, tie_word_embeddings: isTied }, tensors);
+    using model = await loadModel(engine, files);
+    const none = lora({ rank: 1 });
+    using trainer = await Trainer.create({ model, adapter: none, data: data(), steps: 1 });
+    const { data: logits } = await adapterLogits(model, none, await trainer.snapshot(), data().next());
+    return { logits, config: model.model.config, unused: model.unused };
+  };
+  const keep = (): void => undefined;
+  const both = [TABLES.llama, "lm_head.weight"];
+
+  it("has one table where the file has it twice, or under the projection's name alone", async () => {
+    const once = await logitsOf([TABLES.llama], true, keep);
+    const twice = await logitsOf(both, true, keep);
+    const other = await logitsOf(["lm_head.weight"], true, keep);
+    expect(relativeError(twice.logits, once.logits)).toBe(0);
+    expect(relativeError(other.logits, once.logits)).toBe(0);
+    expect([twice.config["tie_word_embeddings"], twice.unused]).toEqual([true, ["lm_head.weight"]]);
+  });
+
+  it("has two where the file has other values for the projection, as in transformers", async () => {
+    const change = (own: Float32Array): void => void (own[own.length - 1]! += 2);
+    const tied = await logitsOf(both, true, change);
+    const untied = await logitsOf(both, false, change);
+    expect(relativeError(tied.logits, untied.logits)).toBe(0);
+    expect([tied.config["tie_word_embeddings"], tied.unused]).toEqual([false, []]);
+    expect(relativeError((await logitsOf(both, true, keep)).logits, untied.logits)).toBeGreaterThan(0);
   });
 });
 
