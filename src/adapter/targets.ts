@@ -67,10 +67,8 @@ export function resolveTargets(
   layers: LayerChoice | undefined,
   defaults: readonly string[],
 ): TargetConfig {
-  const { target_modules: given } = config;
-  const isAllLinear = typeof given === "string" && given.toLowerCase() === "all-linear";
   const resolved = {
-    target_modules: isAllLinear ? "all-linear" : (given ?? [...defaults]),
+    target_modules: config.target_modules ?? [...defaults],
     exclude_modules: config.exclude_modules,
     layers_to_transform: layers === undefined ? config.layers_to_transform : chosenLayers(layers, model.layers),
     layers_pattern: config.layers_pattern,

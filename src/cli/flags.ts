@@ -40,6 +40,7 @@ import { ADDED } from "./plugin/registries";
 import type { OptimizerMaker } from "./plugin/registries";
 import { LEAST_RATES } from "./learning-rate-search";
 import { NEEDS } from "./advise/framework";
+import { GGUF_FORMATS } from "../gguf/encodings";
 import { SPLITS } from "./tasks/published-split";
 import type { Tagging } from "./tasks/task-data";
 import { TASKS } from "./tasks/tasks";
@@ -617,6 +618,18 @@ export const CLASSIFY = {
   batch: withDefault("--batch <n>", "Rows of a batch", counts(), 16),
   maxLength: withDefault("--max-length <n>", "Longest row in tokens; longer texts are cut", counts(), 512),
   quiet: QUIET,
+};
+
+export const EXPORT = {
+  gguf: toggle("--gguf", "Write GGUF, which llama.cpp loads; the one format there is"),
+  model: MODEL,
+  adapter: optional(
+    "--adapter <dir>",
+    "Write this LoRA alone, for the same base model in GGUF (default: write the model)",
+    text,
+  ),
+  format: optional("--format <name>", "f32, f16 or q8_0 (default f16, of an adapter f32)", oneOf(GGUF_FORMATS)),
+  out: optional("--out <file>", "The file (default model.gguf or adapter.gguf)", text),
 };
 
 export const STUDY = {

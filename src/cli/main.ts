@@ -6,6 +6,7 @@ import { adviseCommand } from "./advise/command";
 import { analyzeCommand, ANALYSIS_NAMES } from "./analyze";
 import { benchCommand } from "./bench/command";
 import { classifyCommand } from "./classify";
+import { exportCommand } from "./export";
 import { doctorCommand } from "./doctor/command";
 import { downloadCommand } from "./download";
 import {
@@ -16,6 +17,7 @@ import {
   CLASSIFY,
   DOCTOR,
   DOWNLOAD,
+  EXPORT,
   GENERATE,
   PLAN,
   PLUGIN,
@@ -79,6 +81,9 @@ command(
   "Classify texts (lines of files, or --text) or images, as lines of JSON",
   CLASSIFY,
 ).action((files: readonly string[], raw: RawOptions) => classifyCommand(files, raw, print));
+command("export", "Write a model, or a LoRA adapter, for other programs: --gguf for llama.cpp", EXPORT).action(
+  (raw: RawOptions) => exportCommand(raw, print),
+);
 command("study [file]", "Run methods x tasks x seeds, and print the papers' table", STUDY).action(
   (file: string | undefined, raw: RawOptions) => studyCommand(file, raw, print),
 );

@@ -82,7 +82,8 @@ interface Sources {
   readonly tools?: string | undefined;
 }
 
-async function templateSources(directory: Directory, inConfig: unknown): Promise<Sources | undefined> {
+/** The Jinja templates that a directory has; undefined for none. */
+export async function templateSources(directory: Directory, inConfig: unknown): Promise<Sources | undefined> {
   if ((await directory.size(CHAT_TEMPLATE_FILE)) !== undefined) {
     const where = `${CHAT_TEMPLATE_FILE} in ${directory.name}`;
     return { where, plain: decodeText(await directory.read(CHAT_TEMPLATE_FILE), where) };

@@ -22,6 +22,7 @@ export type {
   ProjectionRole,
   Task,
   TensorPlace,
+  TiedOutput,
 } from "../model/model";
 export type {
   AttentionInputs,
@@ -32,6 +33,7 @@ export type {
   LayerStack,
   LinearSite,
   RelativePositions,
+  Tie,
 } from "../model/forward";
 export { layerStructures } from "../model/structure";
 export type { Span, Structure, StructureSizes } from "../model/structure";

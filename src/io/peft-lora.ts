@@ -102,8 +102,7 @@ export function isSet(value: unknown): boolean {
   return typeof value !== "object" || Object.keys(value).length > 0;
 }
 
-/** The error for an option of PEFT that is not implemented, "bias: all". */
-export function unsupported(option: string, where: string): ConfigError {
+function unsupported(option: string, where: string): ConfigError {
   return new ConfigError(
     `${where} sets ${option}, which is not implemented.`,
     "Train the adapter without this option.",

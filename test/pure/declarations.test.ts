@@ -5,6 +5,7 @@ import * as analysis from "safetape/analysis";
 import * as core from "safetape/core";
 import * as data from "safetape/data";
 import { FileFormatError } from "safetape/engine";
+import * as gguf from "safetape/gguf";
 import * as metrics from "safetape/metrics";
 import { ENTRIES, nodeFileOf } from "../../scripts/subpaths.mjs";
 import { readDeclarations } from "../support/declarations";
@@ -31,6 +32,8 @@ describe("a directory", () => {
   const others = {} as never;
   const READERS: Readonly<Record<string, Call>> = {
     "ImageFile.directory": (directory) => data.readImages([{ directory, file: "x", label: 0 }], others),
+    exportGgufAdapter: (place) => gguf.exportGgufAdapter(place, { model: place, directory: place }),
+    exportGgufModel: (place) => gguf.exportGgufModel(place, { directory: place }),
     loadAdapter: (place) => core.loadAdapter(place, others),
     loadChatTemplate: (place) => data.loadChatTemplate(place),
     loadModel: (place) => core.loadModel(others, place),
@@ -65,6 +68,9 @@ describe("a directory", () => {
     "saveReport",
   ];
 
+  /** What test/pure/gguf.test.ts tries. */
+  const OF_GGUF = ["GgufAdapterOptions.directory", "GgufAdapterOptions.model", "GgufModelOptions.directory"];
+
   it("is taken as an object, a path or an address by everything that takes one", () => {
     // A function is named without its parameter, a member of an interface with it.
     const nameOf = (where: string): string => where.replace(/^([a-z]\w*|Trainer\.saveCheckpoint)\..*/, "$1");
@@ -73,11 +79,12 @@ describe("a directory", () => {
     ];
     expect(taking("Directory").sort(), "what returns a directory").toEqual([
       "DirectoryLike",
+      "LoadedModel.directory",
       "fetchDirectory",
       "memoryDirectory",
       "openDirectory",
     ]);
-    expect(taking("DirectoryLike").sort()).toEqual([...Object.keys(READERS), ...WITH_A_TRAINER].sort());
+    expect(taking("DirectoryLike").sort()).toEqual([...Object.keys(READERS), ...WITH_A_TRAINER, ...OF_GGUF].sort());
   });
 
   it.each(Object.entries(READERS))("is read from a path and a file: address by %s", async (_, read) => {

@@ -18,7 +18,7 @@ const LAYERS = [
   ["model"],
   ["io"],
   ["adapter", "freeze", "data"],
-  ["generate"],
+  ["generate", "gguf"],
   ["train"],
   ["core"],
   ["analysis"],
@@ -61,7 +61,7 @@ const ALLOWED: Record<string, (mention: Mention) => boolean> = {
 
 /** The packages that may be imported, and the units that may import them. */
 const PACKAGES: Record<string, readonly string[]> = {
-  valibot: ["gpu", "testing", "io", "model", "data", "adapter", "freeze", "train", "report", "node", "cli"],
+  valibot: ["gpu", "testing", "io", "model", "data", "gguf", "adapter", "freeze", "train", "report", "node", "cli"],
   "@huggingface/jinja": ["data"],
   "@huggingface/tokenizers": ["data", "io"],
   webgpu: ["node"],

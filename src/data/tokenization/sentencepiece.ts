@@ -42,7 +42,7 @@ export interface SentencePieceOptions {
  * @throws UnsupportedStep for a damaged file, and naming an algorithm or a tokenizer class that is not supported.
  */
 export function fromSentencePiece(bytes: Uint8Array, options: SentencePieceOptions): Step {
-  const model = readModel(bytes);
+  const model = readSentencePiece(bytes);
   const layout = layoutOf(model, options);
   const { pieces } = layout;
   const ids = new Map(pieces.map(({ text }, id) => [text, id]));
@@ -67,7 +67,8 @@ function idOf(added: SentencePieceOptions["added"], token: string): number {
   throw new UnsupportedStep(`the vocabulary has no token ${token}, which its tokenizer class adds`);
 }
 
-function readModel(bytes: Uint8Array): SentencePieceModel {
+/** What a SentencePiece .model file holds. @throws UnsupportedStep for a damaged file. */
+export function readSentencePiece(bytes: Uint8Array): SentencePieceModel {
   const pieces: Piece[] = [];
   const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
   let [algorithm, byteFallback, addsPrefix, removesSpaces] = [UNIGRAM, false, true, true];

@@ -5,6 +5,7 @@ export * as data from "./data";
 export * as engine from "./engine";
 export * as index from "../index";
 export * as metrics from "./metrics";
+export * as gguf from "./gguf";
 export * as models from "./models";
 export * as ops from "./ops";
 export * as testing from "./testing";

@@ -1,0 +1,2 @@
+// Adapters and models as llama.cpp loads them, in Node.
+export * from "../../entry/gguf";
