@@ -3,6 +3,7 @@ import { ConfigError } from "../base/errors";
 import { checkSchema } from "../io/json";
 import type { PeftConfig } from "../io/peft";
 import { headKey } from "../io/peft-keys";
+import { unsupported } from "../io/peft-lora";
 import { entryOf } from "../io/safetensors";
 import type { FloatTensor } from "../io/safetensors";
 import type { Projection } from "../model/model";
@@ -60,7 +61,7 @@ const SCHEMA = v.object({
   total_step: v.optional(v.nullable(RANK), null),
   /** Which triplets of each module's E are kept; null before pruning. */
   rank_pattern: v.optional(v.nullable(v.record(v.string(), v.array(v.boolean()))), null),
-  bias: v.optional(v.literal("none"), "none"),
+  bias: v.optional(v.picklist(["none", "all", "lora_only"]), "none"),
 });
 
 type Config = v.InferOutput<typeof SCHEMA>;
@@ -92,6 +93,7 @@ export function adalora(options: AdaloraOptions = {}): Adapter {
 /** AdaLoRA by its adapter_config.json. @throws FileFormatError or ConfigError for a wrong value. */
 export function adaloraFromConfig(value: PeftConfig, where: string, layers?: LayerChoice): Adapter {
   const config = checkSchema(SCHEMA, value, where);
+  if (config.bias !== "none") throw unsupported(`bias: ${config.bias} for AdaLoRA`, where);
   if (config.target_r > config.init_r) {
     throw new ConfigError(
       `${where}: target_r ${config.target_r} is above init_r ${config.init_r}.`,

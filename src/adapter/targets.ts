@@ -67,8 +67,10 @@ export function resolveTargets(
   layers: LayerChoice | undefined,
   defaults: readonly string[],
 ): TargetConfig {
+  const { target_modules: given } = config;
+  const isAllLinear = typeof given === "string" && given.toLowerCase() === "all-linear";
   const resolved = {
-    target_modules: config.target_modules ?? [...defaults],
+    target_modules: isAllLinear ? "all-linear" : (given ?? [...defaults]),
     exclude_modules: config.exclude_modules,
     layers_to_transform: layers === undefined ? config.layers_to_transform : chosenLayers(layers, model.layers),
     layers_pattern: config.layers_pattern,

@@ -2,6 +2,7 @@ import * as v from "valibot";
 import { checkSchema } from "../io/json";
 import type { PeftConfig } from "../io/peft";
 import { headKey, stripPrefix } from "../io/peft-keys";
+import { unsupported } from "../io/peft-lora";
 import { entryOf } from "../io/safetensors";
 import type { FloatTensor } from "../io/safetensors";
 import type { Forward, LinearSite } from "../model/forward";
@@ -36,8 +37,8 @@ const SCHEMA = v.object({
   vera_dropout: v.optional(v.pipe(v.number(), v.minValue(0), v.maxValue(1)), 0),
   d_initial: v.optional(v.pipe(v.number(), v.finite()), 0.1),
   projection_prng_key: v.optional(v.number(), 0),
-  save_projection: v.optional(v.literal(true), true),
-  bias: v.optional(v.literal("none"), "none"),
+  save_projection: v.optional(v.boolean(), true),
+  bias: v.optional(v.picklist(["none", "all", "vera_only"]), "none"),
 });
 
 const [SHARED_A, SHARED_B] = ["vera_A", "vera_B"];
@@ -58,6 +59,9 @@ export function vera(options: VeraOptions = {}): Adapter {
 /** VeRA by its adapter_config.json. @throws FileFormatError for a wrong value. */
 export function veraFromConfig(value: PeftConfig, where: string, layers?: LayerChoice): Adapter {
   const config = checkSchema(SCHEMA, value, where);
+  if (config.bias !== "none") throw unsupported(`bias: ${config.bias} for VeRA`, where);
+  // PyTorch's random numbers would make the matrices that such a file lacks.
+  if (!config.save_projection) throw unsupported("save_projection: false", where);
   const { r, d_initial: initialD, vera_dropout: dropout } = config;
   const adapter: ProjectionAdapter = onProjections({
     kind: "vera",

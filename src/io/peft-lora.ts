@@ -102,7 +102,8 @@ export function isSet(value: unknown): boolean {
   return typeof value !== "object" || Object.keys(value).length > 0;
 }
 
-function unsupported(option: string, where: string): ConfigError {
+/** The error for an option of PEFT that is not implemented, "bias: all". */
+export function unsupported(option: string, where: string): ConfigError {
   return new ConfigError(
     `${where} sets ${option}, which is not implemented.`,
     "Train the adapter without this option.",

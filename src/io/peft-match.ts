@@ -96,7 +96,7 @@ function compile(pattern: string, source: string): (text: string) => boolean {
     return compilePattern(source);
   } catch (cause) {
     throw new ConfigError(
-      `The module pattern ${JSON.stringify(pattern.slice(0, 100))} cannot be used: ${oneLine(cause instanceof Error ? cause.message : String(cause))}.`,
+      `The module pattern ${JSON.stringify(pattern.slice(0, 100))} (target_modules, exclude_modules, modules_to_save, rank_pattern or alpha_pattern) cannot be used: ${oneLine(cause instanceof Error ? cause.message : String(cause))}.`,
       "List the names of the modules instead.",
       { cause },
     );

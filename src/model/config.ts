@@ -74,7 +74,7 @@ export function labelCount(config: Readonly<Record<string, unknown>>): number {
   if (named === undefined || named === labels) return labels;
   throw new ConfigError(
     `config.json: num_labels is ${labels}, but id2label has ${named} names.`,
-    "Correct one of them: transformers counts the names.",
+    "Correct one of them: there is one output for each label.",
   );
 }
 

@@ -246,6 +246,13 @@ describe("a test file of the data's own", () => {
     expect(`${trainSize.join()} ${devSize}, ${others.join()}`).toBe(expected);
   });
 
+  it("needs a token that ends answers", async () => {
+    write("train.jsonl", jsonl("a"));
+    const { head: _head, ...options } = await optionsFor("chat", path());
+    const reading = { ...options, ...preprocessing("test/interop-data/tokenizers/wordlevel") };
+    expect((await failure(readTask("chat", reading))).fact).toMatch(/no file of the model names the token that ends/);
+  });
+
   it("may be a folder of images, unless they have no classes", async () => {
     for (const name of ["train/cat/1.png", "train/dog/2.png", "val/cat/3.png", "test/dog/4.png"]) image(name);
     const evaluateOn = "test";

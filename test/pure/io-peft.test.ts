@@ -167,6 +167,12 @@ describe("adapter files that do not fit the model", () => {
       ConfigError,
       /target_modules\) name bert\.embeddings\.word_embeddings, which is no linear projection/,
     ],
+    [
+      "a pattern that looks ahead",
+      (_, config) => (config["target_modules"] = "(?!.*value).*query"),
+      ConfigError,
+      /module pattern "\(\?!\.\*value\)\.\*query" \(target_modules, exclude_modules/,
+    ],
     ["KaSA", (_, config) => (config["kasa_config"] = { beta: 1 }), ConfigError, /kasa_config/],
     [
       "targets that no module has",
@@ -254,6 +260,18 @@ describe("adapter files that fit the model are read", () => {
   });
 });
 
+test.each([
+  ["ADALORA", "bert/adalora", { bias: "all" }, /sets bias: all for AdaLoRA, which is not implemented/],
+  ["VERA", "bert/vera", { bias: "vera_only" }, /sets bias: vera_only for VeRA, which is not implemented/],
+  ["VERA", "bert/vera", { save_projection: false }, /sets save_projection: false, which is not implemented/],
+])("an option of %s that is not implemented is refused by its name: %s with %o", async (_, kind, option, message) => {
+  const stored = await readAdapterDirectory(await openDirectory(join(DATA, kind)));
+  const file = { config: { ...stored.config, ...option }, tensors: stored.tensors };
+  expect((await failure(adapterOfFile(file, await modelOf("bert/base"), "here"), ConfigError)).message).toMatch(
+    message,
+  );
+});
+
 describe("targets and saved modules of an adapter", () => {
   test.each<[string, Parameters<typeof lora>[0], RegExp]>([
     ["a target that no module has", { targets: ["query", "valeu"] }, /No module .* is called "valeu"/],
@@ -290,6 +308,15 @@ describe("targets and saved modules of an adapter", () => {
       "classifier.lora_A.weight",
       "classifier.lora_B.weight",
     ]);
+  });
+
+  test("are all linear ones, as in PEFT in letters of either case", async () => {
+    const model = await modelOf("bert/base");
+    const names = (targets: string) =>
+      lora({ targets })
+        .tensors(model)
+        .map(({ name }) => name);
+    expect(names("All-Linear")).toEqual(names("all-linear"));
   });
 
   test("are written by their names where a pattern matches more than projections", async () => {

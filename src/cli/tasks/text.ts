@@ -1,4 +1,5 @@
 import * as v from "valibot";
+import { DataError } from "../../base/errors";
 import { readAgNews } from "../../data/ag-news";
 import type { AnswerSamples } from "../../data/answers";
 import { e2ePrompts, e2eSamples, readE2e } from "../../data/e2e";
@@ -287,16 +288,26 @@ export async function readPairsTask(options: TaskOptions): Promise<TaskData> {
   return { ...data, generation };
 }
 
-/** Samples of the answers of conversations: for an encoder-decoder each after what precedes it, else all in one row. */
-const writtenSamples = (
+/**
+ * Samples of the answers of conversations: for an encoder-decoder each after what precedes it, else all in one row.
+ * @throws DataError where nothing says how answers end: a model that has not learnt to end goes on.
+ */
+function writtenSamples(
   { encoderDecoder, vocabularySize }: Model,
   conversations: readonly Conversation[],
   tokenizer: Tokenizer,
   maxLength: number,
-): AnswerSamples =>
-  encoderDecoder
-    ? pairSamples(answerPairs(conversations), tokenizer, { maxLength })
-    : conversationSamples(conversations, tokenizer, { maxLength, vocabularySize });
+): AnswerSamples {
+  if (encoderDecoder) return pairSamples(answerPairs(conversations), tokenizer, { maxLength });
+  const needsEnd = conversations.some((turns) => turns.some(({ isAnswer, isComplete }) => isAnswer && !isComplete));
+  if (needsEnd && tokenizer.endIds.length === 0) {
+    throw new DataError(
+      "no file of the model names the token that ends a text, so that answers would have no end",
+      "add eos_token to tokenizer_config.json, or eos_token_id to config.json",
+    );
+  }
+  return conversationSamples(conversations, tokenizer, { maxLength, vocabularySize });
+}
 
 function answerData(
   model: TaskOptions["model"],
