@@ -259,6 +259,8 @@ const SAMPLING = {
   ),
 };
 
+const STOP = optional("--stop <text>", "Text that ends what is written, and is not printed; may be repeated", texts);
+
 const POLICY_HELP = `${POLICY_NAMES.join(", ")}, or JSON with options`;
 
 /** Options of policies, in addition to the one that names the policy. */
@@ -599,9 +601,27 @@ export const GENERATE = {
   ),
   ...GENERATION,
   ...SAMPLING,
+  stop: STOP,
   out: optional("--out <dir>", "Where to save E2E's texts, their scores and the input of its scorer", text),
   quiet: QUIET,
   json: toggle("--json", "Print one JSON object per text, or one with E2E's scores"),
+};
+
+export const CHAT = {
+  model: MODEL,
+  plugin: PLUGIN,
+  adapter: GENERATE.adapter,
+  weights: WEIGHTS,
+  system: optional("--system <text>", "The system's message before the conversation", text),
+  chatTemplate: optional(
+    "--chat-template <file>",
+    "Jinja template of messages, or none for plain roles (default: the model's)",
+    text,
+  ),
+  maxNewTokens: withDefault("--max-new-tokens <n>", "Longest answer in tokens", counts(), 512),
+  ...SAMPLING,
+  stop: STOP,
+  quiet: QUIET,
 };
 
 export const CLASSIFY = {
@@ -795,6 +815,10 @@ export function generationSettings(options: Values<typeof GENERATION>): Generate
   const { maxNewTokens, beams, lengthPenalty, uniqueNgram } = options;
   return { maxNewTokens, beams, lengthPenalty, noRepeatNgram: uniqueNgram };
 }
+
+/** Whether given settings ask for sampling. */
+export const isDrawing = (given: GenerateOptions): boolean =>
+  Object.keys(given).some((name) => name !== "repetitionPenalty");
 
 /** What is given of sampling. */
 export function samplingSettings({

@@ -5,6 +5,7 @@ import { FileFormatError } from "../base/errors";
 import { readE2e } from "../data/e2e";
 import { e2eMetricsFiles } from "../data/metrics-e2e";
 import { chatEndIds, chatPrompt, promptIds } from "../data/jsonl";
+import { followingText } from "../data/text-pieces";
 import { loadTokenizer } from "../data/tokenizer";
 import type { Tokenizer } from "../data/tokenizer";
 import { generate } from "../generate/generate";
@@ -14,7 +15,7 @@ import { createModel, withHead } from "../model/families";
 import type { Model } from "../model/model";
 import { createEngine, loadModel, openDirectory } from "../node/index";
 import { loadAdapter } from "../train/files";
-import { GENERATE, generationSettings, samplingSettings, wordNetFor } from "./flags";
+import { GENERATE, generationSettings, isDrawing, samplingSettings, wordNetFor } from "./flags";
 import { needed, readOptions, UsageError } from "./options";
 import type { Print, RawOptions, Values } from "./options";
 import { readChatTemplate } from "./tasks/task-data";
@@ -26,6 +27,8 @@ import { Screen } from "./view/screen";
 /** Prompts to continue, and what to do with their continuations. */
 interface Job {
   readonly prompts: readonly ArrayLike<number>[];
+  /** Whether texts go on where the prompts end: a space that is between them belongs to the texts. */
+  readonly goesOn?: boolean;
   /** Ids of the tokens that end a text. Default: the configuration's. */
   readonly endIds: readonly number[];
   readonly options?: GenerateOptions;
@@ -58,6 +61,7 @@ export async function generateCommand(raw: RawOptions, print: Print): Promise<vo
     loadModel(engine, modelPath, { task: "generation", weights: format, onProgress }),
   );
   const weights = adapterPath === undefined ? undefined : await loadAdapter(await openDirectory(adapterPath), loaded);
+  const { stop } = options;
   const sampling = samplingSettings(options);
   const unread = unreadSettings(sampling, loaded.generationConfig);
   if (unread !== undefined) screen.say(unread);
@@ -67,6 +71,7 @@ export async function generateCommand(raw: RawOptions, print: Print): Promise<vo
     return generate(loaded, job.prompts, {
       ...generationSettings(options),
       ...sampling,
+      ...(stop && { stop, tokenizer }),
       ...(job.endIds.length > 0 && { endIds: job.endIds }),
       ...job.options,
       ...(weights && { weights }),
@@ -81,13 +86,12 @@ export async function generateCommand(raw: RawOptions, print: Print): Promise<vo
   screen.end();
   await job.finish(
     continuations,
-    continuations.map(({ ids }) => tokenizer.decode(ids)),
+    continuations.map(({ ids }, i) => followingText(tokenizer, job.goesOn ? job.prompts[i]! : [], ids, stop)),
   );
 }
 
 /** A line about settings of generation_config.json that transformers follows and that are not asked for; undefined if there are none. */
 function unreadSettings(given: GenerateOptions, config: Readonly<Record<string, unknown>>): string | undefined {
-  const isGreedy = Object.keys(given).every((name) => name === "repetitionPenalty");
   const { do_sample: draws, repetition_penalty: penalty = 1 } = config;
   const unread = [
     ...(draws === true ? ["do_sample true"] : []),
@@ -95,7 +99,7 @@ function unreadSettings(given: GenerateOptions, config: Readonly<Record<string, 
       ? [`repetition_penalty ${JSON.stringify(penalty)}`]
       : []),
   ];
-  if (!isGreedy || unread.length === 0) return undefined;
+  if (isDrawing(given) || unread.length === 0) return undefined;
   return `generation_config.json says ${unread.join(", ")}, which --sample follows; without it, likeliest tokens are taken.`;
 }
 
@@ -123,14 +127,14 @@ async function encodedPrompts(
   prompts: readonly string[],
   { chat, system, chatTemplate, model: modelPath }: Values<typeof GENERATE>,
   { model, tokenizer }: Writer,
-): Promise<Pick<Job, "prompts" | "endIds">> {
+): Promise<Pick<Job, "prompts" | "endIds" | "goesOn">> {
   const { endIds } = tokenizer;
   if (!chat) {
     const unused = system !== undefined ? "--system" : chatTemplate !== undefined ? "--chat-template" : undefined;
     if (unused !== undefined) throw new UsageError(`${unused} needs --chat.`, "Add --chat, or leave it out.");
     const encode = (text: string): Int32Array =>
       model.encoderDecoder ? tokenizer.encode(text).ids : promptIds(text, tokenizer);
-    return { prompts: prompts.map(encode), endIds };
+    return { prompts: prompts.map(encode), endIds, goesOn: !model.encoderDecoder };
   }
   if (model.encoderDecoder) {
     throw new UsageError(`--chat is for causal models; ${model.family} has an encoder.`, "Leave out --chat.");

@@ -5,6 +5,7 @@ import { SafetapeError } from "../base/errors";
 import { adviseCommand } from "./advise/command";
 import { analyzeCommand, ANALYSIS_NAMES } from "./analyze";
 import { benchCommand } from "./bench/command";
+import { chatCommand } from "./chat";
 import { classifyCommand } from "./classify";
 import { exportCommand } from "./export";
 import { doctorCommand } from "./doctor/command";
@@ -14,6 +15,7 @@ import {
   ANALYZE,
   ANALYZE_MEMORY,
   BENCH,
+  CHAT,
   CLASSIFY,
   DOCTOR,
   DOWNLOAD,
@@ -75,6 +77,9 @@ command("recipes [name]", "List published settings for train --recipe, or show o
 );
 command("generate", "Continue texts with a language model and an adapter", GENERATE).action((raw: RawOptions) =>
   generateCommand(raw, print),
+);
+command("chat", "Talk with a language model and an adapter, by the model's chat template", CHAT).action(
+  (raw: RawOptions) => chatCommand(raw),
 );
 command(
   "classify [...files]",

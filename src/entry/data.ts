@@ -43,6 +43,8 @@ export { loadChatTemplate } from "../data/chat-template";
 export type { ChatTemplate, RenderOptions } from "../data/chat-template";
 export { chatEndIds, chatPrompt, conversationSamples, promptIds, readConversations } from "../data/jsonl";
 export type { ConversationOptions } from "../data/jsonl";
+export { streamText } from "../generate/stream";
+export type { StreamOptions } from "../generate/stream";
 export { readBlocks } from "../data/lines";
 export type { BlockOptions } from "../data/lines";
 export { answerPairs, pairSamples, readPairs } from "../data/pairs";

@@ -29,7 +29,10 @@ export async function continueTexts(
   const results: Continuation[] = [];
   for (let first = 0; first < prompts.length; first += settings.batchSize) {
     const group = prompts.slice(first, first + settings.batchSize);
-    results.push(...(await continueGroup(parts, group, first, settings, options.onToken)));
+    // Once it is aborted, prompts that were not begun have empty continuations.
+    const isAborted = options.signal?.aborted === true;
+    const untouched = () => group.map(() => ({ ids: [], score: 0, hasEnded: false }));
+    results.push(...(isAborted ? untouched() : await continueGroup(parts, group, first, settings, options)));
     options.onDone?.(results.length, prompts.length);
   }
   return results;
@@ -56,7 +59,7 @@ async function continueGroup(
   allPrompts: readonly Prompt[],
   firstIndex: number,
   settings: GenerateSettings,
-  onToken: GenerateOptions["onToken"],
+  { onToken, onIds, signal }: Pick<GenerateOptions, "onToken" | "onIds" | "signal">,
 ): Promise<Continuation[]> {
   const { model } = parts.loaded;
   const virtualTokens = parts.adapter?.virtualTokens ?? 0;
@@ -91,9 +94,10 @@ async function continueGroup(
     searches.forEach((search, i) => {
       cacheRows.extend(i * beams, virtualTokens + prompts[i]!.length);
       advance(search, [firstLogits[i]!], i * beams, beams, cacheRows, ids);
+      onIds?.(firstIndex + i, search.best.ids);
     });
     const last = new Int32Array(rows);
-    for (let token = 1; searches.some(({ isDone }) => !isDone); token++) {
+    for (let token = 1; signal?.aborted !== true && searches.some(({ isDone }) => !isDone); token++) {
       onToken?.(token, settings.maxNewTokens);
       const logits = await session.next({
         ids,
@@ -106,6 +110,7 @@ async function continueGroup(
         if (search.isDone) return;
         for (let row = i * beams; row < i * beams + search.width; row++) cacheRows.extend(row, 1);
         advance(search, logits.slice(i * beams, i * beams + search.width), i * beams, beams, cacheRows, ids);
+        onIds?.(firstIndex + i, search.best.ids);
       });
     }
     return searches.map(({ best }) => best);

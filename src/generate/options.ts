@@ -1,5 +1,6 @@
 import { ConfigError } from "../base/errors";
 import { tokenIds } from "../io/generation-config";
+import type { Decoder } from "../data/text-pieces";
 import type { Sampling } from "./sample";
 
 /** A prompt: token ids, without padding. */
@@ -44,15 +45,30 @@ export interface GenerateOptions {
   readonly ngramsOf?: "text" | "answer";
   /** Ids of the tokens that end a text. Default: `eos_token_id` of generation_config.json, else of config.json. */
   readonly endIds?: readonly number[];
+  /**
+   * Texts that end a continuation: it ends with the token that completes one of them. Its prompt does not count. Needs `tokenizer`.
+   */
+  readonly stop?: readonly string[];
+  /** Decodes tokens for `stop`. */
+  readonly tokenizer?: Decoder;
+  /** Once it is aborted, continuations end as they are, without an error. */
+  readonly signal?: Pick<AbortSignal, "aborted">;
   /** Number of prompts in a batch. Default: as many as make 16 rows, with one row for each beam. */
   readonly batchSize?: number;
   /** Called after each batch, with the number of prompts that are done and of all prompts. */
   readonly onDone?: (done: number, total: number) => void;
   /** Called after each token of a batch, with its number and `maxNewTokens`. */
   readonly onToken?: (token: number, maxNewTokens: number) => void;
+  /** Called after each token of each prompt, with the prompt's index and the tokens of its best continuation so far. */
+  readonly onIds?: (prompt: number, ids: readonly number[]) => void;
 }
 
-export type GenerateSettings = Required<Omit<GenerateOptions, "onDone" | "onToken" | "sample" | keyof Sampling>> & {
+/** Options that are used as they are given. */
+type Untouched = "onDone" | "onToken" | "onIds" | "signal" | "stop" | "tokenizer";
+
+export type GenerateSettings = Required<Omit<GenerateOptions, Untouched | "sample" | keyof Sampling>> & {
+  /** Whether a continuation has a stop text; undefined without any. */
+  readonly isStopped: ((ids: readonly number[]) => boolean) | undefined;
   /** Undefined for the likeliest tokens. */
   readonly sampling?: Sampling | undefined;
   /** Tokens that a configuration demands at the first and at the last place of every text (BART). */
@@ -61,14 +77,14 @@ export type GenerateSettings = Required<Omit<GenerateOptions, "onDone" | "onToke
 
 /** The continuation of a prompt. */
 export interface Continuation {
-  /** Its tokens, without the prompt and without the end token. */
+  /** Its tokens, without the prompt and without the end token, but with those of a stop text. */
   readonly ids: readonly number[];
   /**
    * Sum of the tokens' log-probabilities (including the end token) / number of tokens ^ length penalty. They are the model's, before
    * temperature and the like; with beams, after the repetition penalty.
    */
   readonly score: number;
-  /** Whether it ended with an end token. */
+  /** Whether it ended with an end token, or a stop text. */
   readonly hasEnded: boolean;
 }
 
@@ -98,7 +114,20 @@ export function generateSettings(
   const [first] = tokenIds(config["forced_bos_token_id"]);
   const [last] = tokenIds(config["forced_eos_token_id"]);
   const search = { maxNewTokens, beams, lengthPenalty, earlyStopping, noRepeatNgram, ngramsOf, endIds, batchSize };
-  return { ...search, repetitionPenalty, sampling, forced: { first, last } };
+  return { ...search, repetitionPenalty, sampling, isStopped: stopCheck(options), forced: { first, last } };
+}
+
+/** Whether the newest token of a continuation has completed a stop text. */
+function stopCheck({ stop = [], tokenizer }: GenerateOptions): GenerateSettings["isStopped"] {
+  if (stop.length === 0) return undefined;
+  if (!tokenizer) throw new ConfigError("stop needs a tokenizer.", "Give the tokenizer that the prompts are from.");
+  if (stop.includes("")) throw new ConfigError("stop has an empty text.", "Leave it out.");
+  // A character takes at most four tokens. Texts before these tokens were checked when those were the newest.
+  const tail = 4 * Math.max(...stop.map(({ length }) => length)) + 4;
+  return (ids) => {
+    const text = tokenizer.decode(ids.slice(-tail));
+    return stop.some((each) => text.includes(each));
+  };
 }
 
 const SAMPLING = ["temperature", "topK", "topP", "minP", "seed"] as const;

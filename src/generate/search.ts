@@ -75,9 +75,11 @@ export class Search {
     const candidates = this.#candidates(logits, count, isLast ? forced.last : length === 1 ? forced.first : undefined);
     const unfinished: Candidate[] = [];
     candidates.forEach((candidate, rank) => {
-      const hasEnded = this.#ends.has(candidate.token);
+      const isEnd = this.#ends.has(candidate.token);
+      const ids = isEnd ? this.#idsOf(candidate.parent) : [...this.#idsOf(candidate.parent), candidate.token];
+      const hasEnded = isEnd || this.settings.isStopped?.(ids) === true;
       if (!hasEnded && !isLast) unfinished.push(candidate);
-      else if (rank < beams) this.#finish(candidate, length, hasEnded);
+      else if (rank < beams) this.#finish({ ids, score: this.#score(candidate.sum, length), hasEnded });
     });
     const next = unfinished.slice(0, beams);
     const extended = next.map(({ parent, token, sum }) => ({ ids: [...this.#idsOf(parent), token], sum }));
@@ -97,10 +99,9 @@ export class Search {
     return sum / length ** this.settings.lengthPenalty;
   }
 
-  #finish({ parent, token, sum }: Candidate, length: number, hasEnded: boolean): void {
+  #finish(continuation: Continuation): void {
     if (this.settings.earlyStopping && this.#finished.length === this.settings.beams) return;
-    const ids = hasEnded ? this.#idsOf(parent) : [...this.#idsOf(parent), token];
-    this.#finished.push({ ids, score: this.#score(sum, length), hasEnded });
+    this.#finished.push(continuation);
     this.#finished.sort((a, b) => b.score - a.score);
     this.#finished.splice(this.settings.beams);
   }

@@ -63,6 +63,20 @@ describe("safetape generate", () => {
     expect(`the film${texts[0]!.text}`).toBe(single.stdout.replace(/\n$/, ""));
   });
 
+  it("ends texts before a stop text", async () => {
+    const args = ["generate", "--model", await smallGpt2(), "--prompt", "the film", "--max-new-tokens", "8", "--json"];
+    const textFor = async (more: readonly string[]) => {
+      const { stdout, stderr } = await runCli([...args, ...more]);
+      expect(stderr).toBe("");
+      return parseJson<{ text: string; hasEnded: boolean }>(stdout);
+    };
+    const { text } = await textFor([]);
+    const [first, second] = [text.slice(5, 7), text.slice(3, 5)];
+    const stopped = await textFor(["--stop", first, "--stop", second]);
+    const end = Math.min(text.indexOf(first), text.indexOf(second));
+    expect(stopped).toMatchObject({ text: text.slice(0, end), hasEnded: true });
+  });
+
   it("draws tokens where it is asked to, and says what it does not follow", async () => {
     const model = await smallGpt2();
     writeFileSync(path("gpt2", "generation_config.json"), JSON.stringify({ do_sample: true, temperature: 5 }));

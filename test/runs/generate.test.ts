@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { generate, loadAdapter, loadModel, lora, openDirectory, Trainer } from "safetape";
 import { ConfigError, DataError, MemoryBudgetError } from "safetape/engine";
-import { makeBatch, memoryDirectory } from "safetape/data";
+import { loadTokenizer, makeBatch, memoryDirectory, streamText } from "safetape/data";
 import type { GenerateOptions, LoadedModel, SafetapeError } from "safetape";
 import { jsonBytes } from "../../src/io/json";
 import { useEngine } from "../support/engine";
@@ -130,6 +130,83 @@ describe("tokens are drawn", () => {
     using typical = await openWith({ typical_p: 0.5 });
     const error = await failure(draw(typical, { sample: true }), ConfigError);
     expect(error.message).toMatch(/generation_config.json has typical_p 0.5/);
+  });
+});
+
+describe("texts", () => {
+  /** A word for each id. */
+  const tokenizer = { decode: (ids: Iterable<number>): string => [...ids].map((id) => `<${id}>`).join("") };
+  const options = { tokenizer, maxNewTokens: 12, endIds: [] };
+  const textOf = tokenizer.decode;
+
+  it("end with the token that completes a stop text, each by itself", async () => {
+    using loaded = await open("llama");
+    const whole = await generate(loaded, prompts, options);
+    // A text that ends within a token, and that only the first two prompts' continuations have.
+    const [first, second] = [whole[0]!.ids.slice(2, 5), whole[1]!.ids.slice(6, 8)];
+    const stop = [textOf(first).slice(1, -1), textOf(second).slice(1, -1)];
+    const stopped = await generate(loaded, prompts, { ...options, stop });
+    for (const [i, { ids, hasEnded }] of stopped.entries()) {
+      const expected = whole[i]!.ids;
+      const length =
+        expected.findIndex((_, at) => stop.some((text) => textOf(expected.slice(0, at + 1)).includes(text))) + 1;
+      expect(ids, `prompt ${i + 1}`).toEqual(length === 0 ? expected : expected.slice(0, length));
+      expect(hasEnded).toBe(length > 0);
+    }
+    expect(stopped[0]!.ids.length).toBeLessThan(12);
+    const beams = await generate(loaded, prompts, { ...options, stop, beams: 3 });
+    for (const { ids, hasEnded } of beams) expect(hasEnded).toBe(stop.some((text) => textOf(ids).includes(text)));
+    expect((await failure(generate(loaded, prompts, { stop }), ConfigError)).message).toMatch(/stop needs a tokenizer/);
+  });
+
+  it("come in pieces, and leaving the loop ends them and frees their memory", async () => {
+    using loaded = await open("gpt2");
+    const before = engine.ledger.liveBytes;
+    const [expected] = await generate(loaded, prompts.slice(0, 1), options);
+    const pieces: string[] = [];
+    for await (const piece of streamText(loaded, prompts[0]!, options)) pieces.push(piece);
+    expect(pieces).toEqual(expected!.ids.map((id) => textOf([id])));
+    let tokens = 0;
+    const onToken = (): void => {
+      tokens++;
+    };
+    for await (const piece of streamText(loaded, prompts[0]!, { ...options, maxNewTokens: 40, onToken })) {
+      expect(piece).toBe(pieces[0]);
+      break;
+    }
+    expect(tokens).toBeLessThan(20);
+    expect(engine.ledger.liveBytes).toBe(before);
+    const stop = [textOf(expected!.ids.slice(3, 5))];
+    const stopped: string[] = [];
+    for await (const piece of streamText(loaded, prompts[0]!, { ...options, stop })) stopped.push(piece);
+    const text = textOf(expected!.ids);
+    expect(stopped.join("")).toBe(text.slice(0, text.indexOf(stop[0]!)));
+  });
+
+  it("end as they are when a signal says so", async () => {
+    using loaded = await open("gpt2");
+    const whole = await generate(loaded, prompts, options);
+    const controller = new AbortController();
+    const onIds = (_: number, ids: readonly number[]): void => {
+      if (ids.length === 3) controller.abort();
+    };
+    const ended = await generate(loaded, prompts, { ...options, batchSize: 2, signal: controller.signal, onIds });
+    expect(ended.map(({ ids }) => ids)).toEqual([...whole.slice(0, 2).map(({ ids }) => ids.slice(0, 3)), [], []]);
+    expect(ended.every(({ hasEnded }) => !hasEnded)).toBe(true);
+  });
+
+  it("of a tokenizer are what it decodes", async () => {
+    using loaded = await open("gpt2");
+    const bytes = await loadTokenizer("test/interop-data/tokenizers/gpt2");
+    let text = "";
+    for await (const piece of streamText(loaded, prompts[2]!, { ...options, tokenizer: bytes })) text += piece;
+    const [expected] = await generate(loaded, [prompts[2]!], options);
+    expect(text).toBe(bytes.decode(expected!.ids));
+  });
+
+  it("are refused where their prompt is", async () => {
+    using loaded = await open("gpt2");
+    expect((await failure(streamText(loaded, [83], options).next(), DataError)).message).toMatch(/token id 83/);
   });
 });
 

@@ -11,11 +11,11 @@ export interface CliResult {
 /** Bundles the command-line program if a source has changed, and returns the bundle's path. */
 export const cliProgram = (): Promise<string> => bundleProgram("src/cli/main.ts");
 
-/** Runs the command-line program as a user does, in a separate process. */
-export async function runCli(args: readonly string[]): Promise<CliResult> {
+/** Runs the command-line program as a user does, in a separate process. @param input of stdin. Default: stdin stays open. */
+export async function runCli(args: readonly string[], input?: string): Promise<CliResult> {
   const program = await cliProgram();
   return new Promise((resolve) => {
-    execFile(
+    const { stdin } = execFile(
       process.execPath,
       ["--enable-source-maps", program, ...args],
       { maxBuffer: 1 << 26 },
@@ -25,6 +25,7 @@ export async function runCli(args: readonly string[]): Promise<CliResult> {
         resolve({ code: error ? Number(error.code) : 0, stdout, stderr: lines.join("\n").trim() });
       },
     );
+    if (input !== undefined) stdin?.end(input);
   });
 }
 
