@@ -1,7 +1,7 @@
 import { defineConfig, type Options } from "tsup";
 import { commonJsEntries, coreInFewFiles, familiesLater, pureConstants } from "./scripts/bundle-plugins.mjs";
 import { bundledLicences } from "./scripts/bundled-licences.mjs";
-import { ENTRIES, nodeFileOf, nodeSourceOf, sourceOf } from "./scripts/subpaths.mjs";
+import { ENTRIES, EVERYTHING, nodeFileOf, nodeSourceOf, sourceOf } from "./scripts/subpaths.mjs";
 import { wgslModules } from "./scripts/wgsl-modules.mjs";
 
 const common: Options = {
@@ -45,7 +45,7 @@ export default defineConfig([
   // Node's entries share chunks, so that a class is the same class whichever entry it came from.
   {
     ...common,
-    entry: { ...nodeLibrary, cli: "src/cli/main.ts", report: REPORT.entry },
+    entry: { ...nodeLibrary, [EVERYTHING.file]: EVERYTHING.source, cli: "src/cli/main.ts", report: REPORT.entry },
     format: "esm",
     splitting: true,
     clean: true,

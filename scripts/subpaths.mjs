@@ -23,4 +23,9 @@ export const nodeSourceOf = (name) => (name === "index" ? "src/node/index.ts" : 
  * The file of an entry in Node, without its extension.
  * @param {string} name
  */
-export const nodeFileOf = (name) => (name === "index" ? "node" : `node-${name}`);
+export const nodeFileOf = (name) => `node-${name}`;
+
+/**
+ * A file of the build with all entries in Node, for scripts that load a checkout by its path. The package itself exports the entries.
+ */
+export const EVERYTHING = { file: "node", source: "src/node/everything.ts" };

@@ -132,7 +132,14 @@ describe("the packed package, installed", () => {
   it("contains the build, its licence and those of its dependencies, but no sources or tests", async () => {
     const { stdout } = await run("tar", ["-tzf", tarball]);
     const files = stdout.trim().split("\n");
-    for (const file of ["LICENSE", "THIRD-PARTY.md", "README.md", "dist/index.js", "dist/node.cjs", "dist/node.d.ts"]) {
+    for (const file of [
+      "LICENSE",
+      "THIRD-PARTY.md",
+      "README.md",
+      "dist/index.js",
+      "dist/node-index.cjs",
+      "dist/node-index.d.ts",
+    ]) {
       expect(files).toContain(`package/${file}`);
     }
     expect(files.filter((file) => /^package\/(?:src|test|bench|examples|scripts)\//.test(file))).toEqual([]);
