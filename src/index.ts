@@ -58,6 +58,7 @@ export type { EarlyStoppingOptions, JudgedStep } from "./train/early-stopping";
 
 export { classify } from "./train/classify";
 export type { Classified, ClassifyOptions, TextToClassify } from "./train/classify";
+export type { TokenDecoder } from "./data/text-pieces";
 export { generate } from "./generate/generate";
 export type { Continuation, GenerateOptions, Prompt } from "./generate/options";
 export type { AdapterWeights } from "./generate/weights";

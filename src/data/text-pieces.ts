@@ -1,7 +1,7 @@
 import type { Tokenizer } from "./tokenizer";
 
 /** What decodes tokens. */
-export type Decoder = Pick<Tokenizer, "decode">;
+export type TokenDecoder = Pick<Tokenizer, "decode">;
 
 /** Tokens before a text that its first token's space depends on. */
 const CONTEXT = 16;
@@ -22,7 +22,7 @@ export class TextPieces {
 
   /** @param context tokens before the text, such as a prompt's. */
   constructor(
-    private readonly decoder: Decoder,
+    private readonly decoder: TokenDecoder,
     context: ArrayLike<number> = [],
     private readonly stop: readonly string[] = [],
   ) {
@@ -83,7 +83,7 @@ function overlap(text: string, stop: string): number {
 
 /** The text of tokens that follow others, up to the first of `stop`. */
 export function followingText(
-  decoder: Decoder,
+  decoder: TokenDecoder,
   context: ArrayLike<number>,
   ids: readonly number[],
   stop: readonly string[] = [],

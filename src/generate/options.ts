@@ -1,6 +1,6 @@
 import { ConfigError } from "../base/errors";
 import { tokenIds } from "../io/generation-config";
-import type { Decoder } from "../data/text-pieces";
+import type { TokenDecoder } from "../data/text-pieces";
 import type { Sampling } from "./sample";
 
 /** A prompt: token ids, without padding. */
@@ -50,7 +50,7 @@ export interface GenerateOptions {
    */
   readonly stop?: readonly string[];
   /** Decodes tokens for `stop`. */
-  readonly tokenizer?: Decoder;
+  readonly tokenizer?: TokenDecoder;
   /** Once it is aborted, continuations end as they are, without an error. */
   readonly signal?: Pick<AbortSignal, "aborted">;
   /** Number of prompts in a batch. Default: as many as make 16 rows, with one row for each beam. */

@@ -1,11 +1,11 @@
-import type { Decoder } from "../data/text-pieces";
+import type { TokenDecoder } from "../data/text-pieces";
 import type { LoadedModel } from "../io/load-model";
 import type { Continuation, GenerateOptions, Prompt } from "./options";
 import type { AdapterWeights } from "./weights";
 
 /** How `streamText` continues a prompt: without beams, whose text changes until it ends. */
 export interface StreamOptions extends Omit<GenerateOptions, "beams" | "batchSize" | "onDone" | "onIds"> {
-  readonly tokenizer: Decoder;
+  readonly tokenizer: TokenDecoder;
   /** An adapter from `loadAdapter`. Default: the model as it was loaded. */
   readonly weights?: AdapterWeights;
 }
