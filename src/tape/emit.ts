@@ -1,7 +1,7 @@
 import { accumulateLaunches } from "../op/accumulate";
 import { tensorBytes } from "../base/dtype";
 import { elements } from "../base/shape";
-import type { Attributes, LaunchContext, TensorSpec } from "../op/declaration";
+import type { LaunchContext, TensorSpec } from "../op/declaration";
 import type { Launch } from "../op/launch";
 import type { Limits } from "../op/limits";
 import type { Node } from "./tape";
@@ -132,7 +132,7 @@ export function launchContext(
   limits: Limits,
   specOf: (slot: string) => TensorSpec | undefined,
   flags: { accumulate?: boolean; inPlace?: boolean } = {},
-): LaunchContext<Attributes> {
+): LaunchContext {
   return {
     attributes: node.attributes,
     limits,

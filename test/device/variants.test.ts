@@ -94,12 +94,17 @@ const LONG_CASES: Readonly<Record<string, readonly OpCase<Attributes>[]>> = {
 /** Whether a case has an input in a packed format. Its kernels take twice as long to compile, so that others go first. */
 const isPacked = ({ inputs }: OpCase<Attributes>): boolean => Object.values(inputs).some(({ format }) => format);
 
-/** Cases of attention that cut launches, for which every kernel is compiled once more: only in `npm run test:variants`. */
-const isCutAttention = (op: Op, { name }: OpCase<Attributes>): boolean =>
-  op.name.includes("attention") && name.includes("split over bindings");
+/**
+ * Cases of attention for which every kernel is compiled once more, only in `npm run test:variants`: those that cut launches, and on
+ * llvmpipe positions on a grid.
+ */
+const isLongAttention = (op: Op, { name }: OpCase<Attributes>): boolean =>
+  op.name.includes("attention") &&
+  (name.includes("split over bindings") ||
+    (process.env["SAFETAPE_ADAPTER"] === "llvmpipe" && name.includes("on a grid")));
 
 const cases = OPS.flatMap((op) => {
-  const tests = op.cases.filter((test) => !test.bench && (isLong || !isCutAttention(op, test)));
+  const tests = op.cases.filter((test) => !test.bench && (isLong || !isLongAttention(op, test)));
   return [
     ...tests.filter((test) => !isPacked(test)),
     ...tests.filter((test) => isPacked(test)),

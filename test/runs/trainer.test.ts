@@ -267,7 +267,7 @@ describe("an error", () => {
   it("names the modules that exist when none matches", async () => {
     using model = await initialiseModel(engine, BERT);
     const error = await failure(Trainer.create(trainerOptions(model, { adapter: lora({ targets: ["nowhere"] }) })));
-    expect(error.message).toMatch(/No module .* matches[\s\S]*self\.query/);
+    expect(error.message).toMatch(/No module of this bert model is called "nowhere"[\s\S]*self\.query/);
   });
 
   it("names an unknown model type or activation", () => {

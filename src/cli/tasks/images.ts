@@ -55,13 +55,14 @@ async function listPart(path: string, part: string): Promise<ListedImage[] | und
     const classes = await subfolders(join(path, folder));
     // TinyImageNet's test images have no classes: they lie in one folder.
     if (classes.length === 0 || classes.join() === "images") continue;
-    const listed = classes.map(async (name): Promise<ListedImage[]> => {
+    const listed: ListedImage[] = [];
+    for (const name of classes) {
       const isNested = (await subfolders(join(path, folder, name))).includes("images");
       const inside = posix.join(folder, name, isNested ? "images" : "");
       const files = await imageFiles(await openDirectory(join(path, inside)));
-      return files.map((file) => ({ path: posix.join(inside, file), name }));
-    });
-    return (await Promise.all(listed)).flat();
+      listed.push(...files.map((file) => ({ path: posix.join(inside, file), name })));
+    }
+    return listed;
   }
   return undefined;
 }
