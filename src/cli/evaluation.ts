@@ -3,6 +3,7 @@ import type { Batch } from "../data/batch";
 import { GLUE_TASKS, isGlueTask } from "../data/glue-tasks";
 import { accuracy, f1, matthews, pearson, perplexity, spearman } from "../data/metrics";
 import type { GenerateOptions } from "../generate/options";
+import type { Task } from "../model/model";
 import type { Evaluation } from "../train/evaluate";
 import type { Trainer } from "../train/trainer";
 import type { DevSet, ScoredSet, TaskData } from "./tasks/task-data";
@@ -102,6 +103,20 @@ function metricsOf(task: string, { predictions, labels, loss, count }: Evaluatio
   return predictions.length > 0
     ? { accuracy: accuracy(predictions, labels), loss }
     : { perplexity: perplexity(loss * count, count), loss };
+}
+
+/** Metrics of heads that have their own way of scoring. */
+const OF_HEADS: Readonly<Partial<Record<Task, readonly string[]>>> = {
+  causal_lm: ["perplexity"],
+  seq2seq: ["perplexity"],
+  question_answering: ["exactMatch", "f1"],
+  token_classification: ["f1", "precision", "recall", "accuracy"],
+};
+
+/** Names of metrics that `evaluateTask` will give for a model with a head: not those of generated texts and single types of tags. */
+export function namesOfMetrics(task: string, head: Task, metric: string | undefined): string[] {
+  const own = isGlueTask(task) ? GLUE_TASKS[task].metrics : (OF_HEADS[head] ?? ["accuracy"]);
+  return [...new Set([...(metric === undefined ? [] : [metric]), ...own, "loss"])];
 }
 
 /** The first metric, as a number of which less is better. */

@@ -575,6 +575,11 @@ export const TRAIN = {
     "--trace",
     "Time every dispatch of the second step: a table on stderr, and trace.json for Perfetto in --out",
   ),
+  tensorboard: optional(
+    "--tensorboard <dir>",
+    "Write scalars, settings and evaluations for TensorBoard as the run goes on (tensorboard --logdir DIR)",
+    text,
+  ),
   reportPng: toggle("--report-png", "Save the report's figures as PNG files, too (needs @resvg/resvg-js)"),
   quiet: QUIET,
   json: toggle("--json", "Print one JSON object per line, as described in docs/train-events.schema.json"),

@@ -26,7 +26,7 @@ import { saveAdapter, saveMerged, saveModel } from "../train/files";
 import { Trainer } from "../train/trainer";
 import type { StepsOptions } from "../train/trainer";
 import { BestEvaluation } from "./best-evaluation";
-import { evaluateTask, tryMetric } from "./evaluation";
+import { evaluateTask, namesOfMetrics, tryMetric } from "./evaluation";
 import type { Metrics } from "./evaluation";
 import { adapterFrom, generationSettings, taggingFrom, TRAIN, trainerSettings, wordNetFor } from "./flags";
 import { searchOnce, shortened } from "./learning-rate-search";
@@ -38,6 +38,8 @@ import { drawExamples } from "./tasks/draw-examples";
 import { preprocessing, probeOf } from "./tasks/task-data";
 import type { ChooseExamples } from "./tasks/task-data";
 import { readEvaluation, readTask, taskHead } from "./tasks/tasks";
+import { openTracker } from "./tracker";
+import type { Tracker } from "./tracker";
 import { emitter } from "./view/events";
 import { showProgress } from "./view/progress";
 import type { ProgressView } from "./view/progress";
@@ -146,13 +148,17 @@ export async function trainCommand(given: RawOptions, print: Print): Promise<voi
   if (deviation !== undefined) screen.say(`the start deviates from the model by ${(100 * deviation).toFixed(1)} %`);
   run.restore(trainer, evaluation);
   for (const report of run.reports) log.add(report);
+  const facts = await runFacts(raw, options);
+  const metricNames = evaluated.dev ? namesOfMetrics(evalTask, loaded.model.task, metric) : [];
+  const tracker = await openTracker(options.tensorboard, { step: trainer.progress.step, metricNames, ...facts });
   const { evalEvery = patience === undefined ? Infinity : trainer.progress.stepsPerEpoch } = options;
   const tracedStep = Math.max(TRACED_STEP, trainer.progress.step + 1);
   const traced = options.trace ? { step: tracedStep, see: (trace: Trace) => saveTrace(out, trace, screen) } : undefined;
-  await run.untilSignal(() => trainSteps(trainer, out, { evalEvery, traced }, { run, evaluation, log, view }));
+  await run.untilSignal(() => trainSteps(trainer, out, { evalEvery, traced }, { run, evaluation, log, view, tracker }));
   const metrics = await evaluation.finish();
   await save(trainer, out);
   const { evaluations, bestStep } = evaluation;
+  await tracker?.end(trainer.progress.step, metrics, evaluations);
   const record = log.record(trainer, {
     task,
     metrics,
@@ -160,7 +166,7 @@ export async function trainCommand(given: RawOptions, print: Print): Promise<voi
     bestStep,
     startDeviation: deviation,
     triedRates: tried,
-    ...(await runFacts(raw, options)),
+    ...facts,
   });
   await progress("drawing the report", () => saveReport(out, record, { png }));
   await run.removeCheckpoints();
@@ -262,13 +268,14 @@ interface Listeners {
   readonly evaluation: BestEvaluation;
   readonly log: RunLog;
   readonly view: RunView;
+  readonly tracker: Tracker | undefined;
 }
 
 async function trainSteps(
   trainer: Trainer,
   out: Directory,
   { evalEvery, traced }: { readonly evalEvery: number } & Pick<StepsOptions, "traced">,
-  { run, evaluation, log, view }: Listeners,
+  { run, evaluation, log, view, tracker }: Listeners,
 ): Promise<void> {
   try {
     if (evaluation.isDone()) return;
@@ -276,8 +283,13 @@ async function trainSteps(
       run.reports.push(report);
       log.add(report);
       view.show(report);
+      await tracker?.add(report);
       const { step, totalSteps } = report;
-      if (step % evalEvery === 0 && step < totalSteps) view.evaluated(step, await evaluation.evaluateStep(step));
+      if (step % evalEvery === 0 && step < totalSteps) {
+        const metrics = await evaluation.evaluateStep(step);
+        view.evaluated(step, metrics);
+        await tracker?.evaluated(step, metrics);
+      }
       if (run.isStopping) await run.stop(trainer);
       if (!evaluation.isDone()) continue;
       view.stoppedEarly(step, evaluation.bestStep);

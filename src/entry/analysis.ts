@@ -18,6 +18,10 @@ export { startDeviation } from "../analysis/start-deviation";
 export { subjectOf } from "../analysis/subject";
 export type { AnalysisControl, NamedTensors, Subject } from "../analysis/subject";
 
+// Event files for TensorBoard. In Node there is openSummaryWriter besides.
+export { SummaryWriter } from "../report/summary-writer";
+export type { AppendRecords, Hparam, SummaryWriterOptions } from "../report/summary-writer";
+
 // Adapters, optimizers and policies by name, to go through them.
 export { ADAPTER_KINDS, makeAdapter } from "../adapter/make";
 export type { AdapterChoice } from "../adapter/make";

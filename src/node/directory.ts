@@ -216,7 +216,7 @@ const REMEDIES: Readonly<Record<string, string>> = {
 };
 
 /** Runs an action. An error of the operating system becomes a FileFormatError that begins with `fact`. */
-async function explained<T>(fact: string, action: () => Promise<T>): Promise<T> {
+export async function explained<T>(fact: string, action: () => Promise<T>): Promise<T> {
   try {
     return await action();
   } catch (cause) {

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { beforeEach, describe, expect, it } from "vitest";
 import type { RunRecord } from "safetape/analysis";
 import { cliProgram, runCli } from "../support/cli";
+import { bytesOf, eventFiles, eventsIn, fieldsOf, messages, one, scalarsOf, tagOf, texts } from "../support/event-file";
 import { useFolder } from "../support/folder";
 import { readJson } from "../support/json";
 import { writeSentiment } from "../support/model-folder";
@@ -11,9 +12,13 @@ import { writeSentiment } from "../support/model-folder";
 const path = useFolder();
 beforeEach(() => void writeSentiment(path(), 24));
 
+/** Where a run writes for TensorBoard. */
+const boardOf = (out: string): string => `${out}-board`;
+
 const commandFor = (out: string): string[] => [
   ...["train", "--model", "examples/model", "--task", "sst2", "--data", path(), "--epochs", "3", "--batch", "8"],
   ...["--max-length", "16", "--rank", "2", "--eval-every", "2", "--json", "--out", out],
+  ...["--tensorboard", boardOf(out)],
   ...["--freeze", '{"policy": "fixed", "freezes": [{"beforeStep": 2, "tensors": ["layer.0."]}]}'],
 ];
 
@@ -32,6 +37,10 @@ async function runUntil(steps: number, signal: NodeJS.Signals, args: readonly st
   });
 }
 
+/** What TensorBoard shows of a run, without times. */
+const shownOf = (out: string) =>
+  new Map([...scalarsOf(eventsIn(boardOf(out)))].filter(([tag]) => !/speed\/.*second/.test(tag)));
+
 /** The record of a run without times. */
 const recordOf = (out: string) => {
   const record = readJson<RunRecord>(join(out, "run.json"));
@@ -39,6 +48,26 @@ const recordOf = (out: string) => {
   const timeless = steps.map(({ seconds: _, examplesPerSecond: _rate, ...step }) => step);
   return { steps: timeless, freezes, evaluations, metrics, policy, peakBytes };
 };
+
+/** Hyperparameters of a run, the metrics beside them, and how it ended. */
+function hparamsOf(out: string) {
+  const values = eventsIn(boardOf(out)).flatMap((event) => event.values);
+  const contentOf = (tag: string) => {
+    const value = values.find((candidate) => tagOf(candidate) === `_hparams_/${tag}`)!;
+    return fieldsOf(bytesOf(messages(messages(value, 9)[0]!, 1)[0]!, 2)[0]!);
+  };
+  const [experiment, start, end] = [
+    messages(contentOf("experiment"), 2)[0]!,
+    messages(contentOf("session_start_info"), 3)[0]!,
+    messages(contentOf("session_end_info"), 4)[0]!,
+  ];
+  const entries = messages(start, 1).map((entry) => {
+    const value = messages(entry, 2)[0]!;
+    return [texts(entry, 1)[0]!, one(value, 2) ?? texts(value, 3)[0] ?? one(value, 4)] as const;
+  });
+  const metrics = messages(experiment, 5).flatMap((metric) => messages(metric, 1).flatMap((name) => texts(name, 2)));
+  return { values: Object.fromEntries(entries), metrics, status: one(end, 1) };
+}
 
 describe("safetape train, stopped by a signal", () => {
   it("saves a checkpoint, says how to continue, and ends with the bits of an undisturbed run", async () => {
@@ -65,5 +94,21 @@ describe("safetape train, stopped by a signal", () => {
     expect(recordOf(out)).toEqual(recordOf(whole));
     const adapter = "adapter_model.safetensors";
     expect(readFileSync(join(out, adapter)).equals(readFileSync(join(whole, adapter)))).toBe(true);
+
+    expect([whole, out].map((run) => eventFiles(boardOf(run)).length)).toEqual([1, 2]);
+    const [shown, { steps, evaluations, metrics }] = [shownOf(out), recordOf(out)];
+    expect(shown).toEqual(shownOf(whole));
+    const losses = steps.map(({ step, loss }) => [step, Math.fround(loss)]);
+    expect([...shown.get("train/loss")!]).toEqual(losses);
+    const total = steps.map(({ bytes: { weight, state, saved, scratch } }) => weight + state + saved + scratch);
+    expect([...shown.get("memory/total_bytes")!.values()]).toEqual(total.map((bytes) => Math.fround(bytes)));
+    const accuracies = evaluations.map((evaluation) => [evaluation.step, Math.fround(evaluation.metrics["accuracy"]!)]);
+    expect([...shown.get("eval/accuracy")!]).toEqual(accuracies);
+    expect([...shown.get("final/loss")!]).toEqual([[9, Math.fround(metrics["loss"]!)]]);
+    expect(hparamsOf(whole)).toMatchObject({
+      values: { rank: 2, batch: 8, task: "sst2" },
+      metrics: ["train/loss", "final/accuracy", "final/loss"],
+      status: 1,
+    });
   });
 });

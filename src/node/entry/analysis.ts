@@ -9,5 +9,6 @@ export { RunLog } from "../../report/run-log";
 export type { RunFacts } from "../../report/run-log";
 export type { ReportOptions } from "../../report/save";
 export { saveReport } from "../report";
+export { openSummaryWriter } from "../summary-writer";
 
 openPathsBy(openDirectory);
