@@ -8,7 +8,7 @@ import { jsonBytes } from "../../src/io/json";
 import { failure } from "../support/failure";
 import { parseJson, readJson } from "../support/json";
 import { sentencePieceModel } from "../support/sentencepiece.mjs";
-import { sharedData, sharedFile } from "../support/shared-data";
+import { sharedData, sharedFile, unless } from "../support/shared-data";
 
 interface Case {
   readonly text: string;
@@ -31,38 +31,41 @@ function expectSame(tokenizer: Tokenizer, cases: readonly Case[]): void {
   }
 }
 
-describe.skipIf(shared === undefined)("published models of SentencePiece without a tokenizer.json", () => {
-  it.each([
-    ["t5-small", "spiece.model", "t5"],
-    ["llama-2-7b-chat", "tokenizer.model", "llama"],
-  ])("%s has the ids of its tokenizer.json, by config.json or tokenizer_config.json", async (name, file, family) => {
-    const model = sharedFile(join(shared!, name), file);
-    const config = sharedFile(join(shared!, name), "tokenizer_config.json");
-    // The scores of t5-small's tokenizer.json are rounded, so that sequences of hyphens that are equally likely differ.
-    const cases = casesOf(name).filter(({ text }) => name !== "t5-small" || !text.includes("-----"));
-    for (const more of [{ "tokenizer_config.json": config }, { "config.json": jsonBytes({ model_type: family }) }]) {
-      expectSame(await loadTokenizer(memoryDirectory(name, { [file]: model, ...more })), cases);
-    }
-    expect(cases.length).toBeGreaterThanOrEqual(37);
-  });
-
-  it("DeBERTa's has the ids of the tokenizer.json that was made of it", async () => {
-    const name = "deberta-v3-base";
-    const { model, normalizer } = parseJson<{
-      model: { vocab: [string, number][] };
-      normalizer: { normalizers: { precompiled_charsmap?: string }[] };
-    }>(new TextDecoder().decode(sharedFile(join(shared!, name), "tokenizer.json")));
-    const table = normalizer.normalizers.find(({ precompiled_charsmap: found }) => found !== undefined);
-    const kindOf = (text: string): number => (text === "[UNK]" ? 2 : /^\[(?:PAD|CLS|SEP)\]$/.test(text) ? 3 : 1);
-    const pieces = model.vocab.map(([text, score]) => ({ text, score, kind: kindOf(text) }));
-    const replacements = new Uint8Array(Buffer.from(table!.precompiled_charsmap!, "base64"));
-    const directory = memoryDirectory(name, {
-      "spm.model": sentencePieceModel(pieces, { replacements }),
-      "config.json": jsonBytes({ model_type: "deberta-v2" }),
+describe.skipIf(shared === undefined)(
+  `published models of SentencePiece without a tokenizer.json${unless(shared)}`,
+  () => {
+    it.each([
+      ["t5-small", "spiece.model", "t5"],
+      ["llama-2-7b-chat", "tokenizer.model", "llama"],
+    ])("%s has the ids of its tokenizer.json, by config.json or tokenizer_config.json", async (name, file, family) => {
+      const model = sharedFile(join(shared!, name), file);
+      const config = sharedFile(join(shared!, name), "tokenizer_config.json");
+      // The scores of t5-small's tokenizer.json are rounded, so that sequences of hyphens that are equally likely differ.
+      const cases = casesOf(name).filter(({ text }) => name !== "t5-small" || !text.includes("-----"));
+      for (const more of [{ "tokenizer_config.json": config }, { "config.json": jsonBytes({ model_type: family }) }]) {
+        expectSame(await loadTokenizer(memoryDirectory(name, { [file]: model, ...more })), cases);
+      }
+      expect(cases.length).toBeGreaterThanOrEqual(37);
     });
-    expectSame(await loadTokenizer(directory), casesOf(name));
-  });
-});
+
+    it("DeBERTa's has the ids of the tokenizer.json that was made of it", async () => {
+      const name = "deberta-v3-base";
+      const { model, normalizer } = parseJson<{
+        model: { vocab: [string, number][] };
+        normalizer: { normalizers: { precompiled_charsmap?: string }[] };
+      }>(new TextDecoder().decode(sharedFile(join(shared!, name), "tokenizer.json")));
+      const table = normalizer.normalizers.find(({ precompiled_charsmap: found }) => found !== undefined);
+      const kindOf = (text: string): number => (text === "[UNK]" ? 2 : /^\[(?:PAD|CLS|SEP)\]$/.test(text) ? 3 : 1);
+      const pieces = model.vocab.map(([text, score]) => ({ text, score, kind: kindOf(text) }));
+      const replacements = new Uint8Array(Buffer.from(table!.precompiled_charsmap!, "base64"));
+      const directory = memoryDirectory(name, {
+        "spm.model": sentencePieceModel(pieces, { replacements }),
+        "config.json": jsonBytes({ model_type: "deberta-v2" }),
+      });
+      expectSame(await loadTokenizer(directory), casesOf(name));
+    });
+  },
+);
 
 describe("a model of SentencePiece", () => {
   const specials = [

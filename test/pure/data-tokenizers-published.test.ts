@@ -8,7 +8,7 @@ import type { Encoded, Tokenizer } from "../../src/data/tokenizer";
 import { memoryDirectory } from "../../src/io/directory";
 import { openDirectory } from "../../src/node/directory";
 import { readJson } from "../support/json";
-import { sharedData, sharedFile } from "../support/shared-data";
+import { sharedData, sharedFile, unless } from "../support/shared-data";
 
 /** What Python's tokenizers make of a text. Offsets count code points. */
 interface Encoding {
@@ -38,8 +38,8 @@ interface Chat {
 
 const shared = sharedData("tokenizers");
 
-describe.skipIf(shared === undefined).each(shared === undefined ? [] : readdirSync(shared))(
-  "the published tokenizer of %s",
+describe.skipIf(shared === undefined).each(shared === undefined ? ["twelve models"] : readdirSync(shared))(
+  `the published tokenizer of %s${unless(shared)}`,
   (name) => {
     it("gives the ids, types, positions and texts of Python's tokenizers, and its chats", async () => {
       const folder = join(shared!, name);

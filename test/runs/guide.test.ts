@@ -107,7 +107,8 @@ function run(name: string): Promise<unknown> {
 }
 
 describe.each(pages)("the guide's page $name", ({ name, blocks }) => {
-  it.runIf(blocks.some(({ language, mark }) => language === "js" && mark === ""))("runs", async () => {
+  const isProgram = blocks.some(({ language, mark }) => language === "js" && mark === "");
+  it.runIf(isProgram)(isProgram ? "runs" : "runs (skipped: it has no program)", async () => {
     const log = vi.spyOn(console, "log").mockImplementation(() => undefined);
     try {
       await run(name);

@@ -19,3 +19,7 @@ export function sharedFile(folder: string, file: string): Uint8Array {
   const path = join(folder, file);
   return new Uint8Array(existsSync(path) ? readFileSync(path) : gunzipSync(readFileSync(`${path}.gz`)));
 }
+
+/** What the name of a test says that needs such a folder, where there is none. */
+export const unless = (folder: string | undefined): string =>
+  folder === undefined ? " (skipped: there is no ../shared/data beside this checkout)" : "";
