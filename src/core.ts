@@ -107,6 +107,7 @@ export { loadTokenizer } from "./data/tokenizer";
 export type { Tokenizer } from "./data/tokenizer";
 
 export { loadAdapter, saveAdapter, saveMerged, saveModel } from "./train/files";
+export type { CardResult, ModelCard } from "./io/model-card";
 export type { SaveAdapterOptions } from "./train/files";
 export type {
   BatchSource,

@@ -12,6 +12,7 @@ import type { Policy } from "../freeze/policy";
 import type { WordNet } from "../data/wordnet";
 import { SAFE_MEASURES } from "../freeze/safe-schedule";
 import type { GenerateOptions } from "../generate/options";
+import { isHubId } from "../io/model-card";
 import { loadWordNet } from "../node/wordnet";
 import { ACTIVATION_FORMATS } from "../op/pack";
 import { isOptimizer } from "../optimizer/adamw";
@@ -484,6 +485,13 @@ export const PLAN = {
   json: ONE_JSON_OBJECT,
 };
 
+/** An ID of the Hub. @throws UsageError for a path. */
+const hubId: Reader<string> = (value, flag) => {
+  const id = text(value, flag);
+  if (isHubId(id)) return id;
+  throw new UsageError(`${flag} is ${id}.`, "Give the ID of a model on the Hub, OWNER/NAME, not a path.");
+};
+
 export const TRAIN = {
   recipe: optional(
     "--recipe <name>",
@@ -492,6 +500,11 @@ export const TRAIN = {
   ),
   ...TASK,
   out: required("--out <dir>", "Where to save the adapter, run.json and the report", text),
+  baseModel: optional(
+    "--base-model <id>",
+    "ID of the model on the Hugging Face Hub, OWNER/NAME, for the adapter's model card and its adapter_config.json",
+    hubId,
+  ),
   ...ADAPTER,
   promptInit: optional("--prompt-init <how>", "Initial virtual tokens: random, or vocabulary", text),
   promptText: optional("--prompt-text <text>", "Text whose tokens initialise the virtual tokens", text),

@@ -8,6 +8,7 @@ import type { Directory } from "../io/directory";
 import { loadModel } from "../io/load-model";
 import type { LoadedModel } from "../io/load-model";
 import { readJson } from "../io/json";
+import type { ModelCard } from "../io/model-card";
 import { createModel, withHead } from "../model/families";
 import { openDirectory } from "../node/directory";
 import { createEngine } from "../node/engine";
@@ -154,9 +155,11 @@ export async function trainCommand(given: RawOptions, print: Print): Promise<voi
   const { evalEvery = patience === undefined ? Infinity : trainer.progress.stepsPerEpoch } = options;
   const tracedStep = Math.max(TRACED_STEP, trainer.progress.step + 1);
   const traced = options.trace ? { step: tracedStep, see: (trace: Trace) => saveTrace(out, trace, screen) } : undefined;
-  await run.untilSignal(() => trainSteps(trainer, out, { evalEvery, traced }, { run, evaluation, log, view, tracker }));
+  await run.untilSignal(() =>
+    trainSteps(trainer, out, { evalEvery, traced, card: cardOf(options) }, { run, evaluation, log, view, tracker }),
+  );
   const metrics = await evaluation.finish();
-  await save(trainer, out);
+  await save(trainer, out, cardOf(options, evalTask, metrics));
   const { evaluations, bestStep } = evaluation;
   await tracker?.end(trainer.progress.step, metrics, evaluations);
   const record = log.record(trainer, {
@@ -274,7 +277,7 @@ interface Listeners {
 async function trainSteps(
   trainer: Trainer,
   out: Directory,
-  { evalEvery, traced }: { readonly evalEvery: number } & Pick<StepsOptions, "traced">,
+  { evalEvery, traced, card }: { readonly evalEvery: number; readonly card: ModelCard } & Pick<StepsOptions, "traced">,
   { run, evaluation, log, view, tracker }: Listeners,
 ): Promise<void> {
   try {
@@ -297,7 +300,7 @@ async function trainSteps(
     }
   } catch (error) {
     // The weights of the last good step are worth keeping.
-    if (error instanceof NotFiniteError) await save(trainer, out);
+    if (error instanceof NotFiniteError) await save(trainer, out, card);
     throw error;
   } finally {
     view.stop();
@@ -312,11 +315,16 @@ async function saveTrace(out: Directory, trace: Trace, screen: Screen): Promise<
   await out.write("trace.json", new TextEncoder().encode(JSON.stringify(trace.toChromeTrace())));
 }
 
-function save(trainer: Trainer, out: Directory): Promise<void> {
+/** What a run says in its adapter's model card. */
+function cardOf({ baseModel }: TrainOptions, dataset = "", metrics: Metrics = {}): ModelCard {
+  return { ...(baseModel !== undefined && { baseModel }), results: [{ dataset, metrics }] };
+}
+
+function save(trainer: Trainer, out: Directory, card: ModelCard): Promise<void> {
   const { adapter, model, policy } = trainer.options;
   if (adapter.trainsInPlace) return saveModel(out, model);
   // Other programs would not apply the masks of an adapter's files.
-  return policy?.kind === "structure_pruning" ? saveMerged(out, trainer) : saveAdapter(out, trainer);
+  return policy?.kind === "structure_pruning" ? saveMerged(out, trainer) : saveAdapter(out, trainer, { card });
 }
 
 /** What the command line knows about a run: its title, how to run it again, and the versions of what it used. */

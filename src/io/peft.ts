@@ -1,5 +1,5 @@
 import * as v from "valibot";
-import type { Directory } from "./directory";
+import type { Directory, NewFile } from "./directory";
 import { jsonBytes, readJson } from "./json";
 import { readFloatTensors } from "./safetensors";
 import type { FloatTensor } from "./safetensors";
@@ -34,15 +34,18 @@ export async function readAdapterDirectory(directory: Directory): Promise<PeftAd
 /**
  * Writes an adapter as PEFT does: adapter_model.safetensors, then adapter_config.json, both or neither.
  * @param tensors by the file's keys.
+ * @param beside further files that are written with them.
  * @throws FileFormatError or ShapeError; the directory is then as it was.
  */
 export async function writeAdapterDirectory(
   directory: Directory,
   config: PeftConfig,
   tensors: Iterable<TensorToWrite>,
+  beside: readonly NewFile[] = [],
 ): Promise<void> {
   const sorted = Object.fromEntries(Object.entries(config).sort(([a], [b]) => (a < b ? -1 : 1)));
   await directory.writeTogether([
+    ...beside,
     { file: ADAPTER_WEIGHTS_FILE, content: safetensorsContent(tensors) },
     { file: ADAPTER_CONFIG_FILE, content: jsonBytes(sorted) },
   ]);

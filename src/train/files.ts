@@ -10,14 +10,15 @@ export type { SaveAdapterOptions } from "./saved-files";
 const later = () => import("./saved-files");
 
 /**
- * Writes a trainer's adapter as a directory in PEFT's layout: both files or neither.
+ * Writes a trainer's adapter as a directory in PEFT's layout: both files or neither, and with them a model card, README.md, unless
+ * the directory has a README.md of somebody else.
  *
  * After `loraPrune`, tensors have the shapes of the complete model, with zeros for what is removed, and the file has a mask
  * `MODULE.output_mask` [out] for every pruned projection in addition. `loadAdapter` applies the masks, so that the adapter on
  * the complete model computes what the pruned one does. PEFT has no such masks and leaves them aside: it loads the LoRA and
  * computes the same only on a base whose removed rows are 0. For other programs, write such a model with `saveMerged`.
- * @throws ConfigError for full tuning, which has no adapter (use `saveModel`), and for `as: "lora"` where the adapter is not
- * a low-rank update.
+ * @throws ConfigError for full tuning, which has no adapter (use `saveModel`), for a `card.baseModel` that is no ID of the Hub,
+ * and for `as: "lora"` where the adapter is not a low-rank update.
  */
 export async function saveAdapter(
   directory: DirectoryLike,

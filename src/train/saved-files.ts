@@ -12,6 +12,8 @@ import type { Directory } from "../io/directory";
 import { directoryAt } from "../io/directory-like";
 import type { DirectoryLike } from "../io/directory-like";
 import type { LoadedModel } from "../io/load-model";
+import { cardFiles, checkedBaseModel, hubIdOf } from "../io/model-card";
+import type { ModelCard } from "../io/model-card";
 import type { FloatTensor } from "../io/safetensors";
 import { readAdapterDirectory, writeAdapterDirectory } from "../io/peft";
 import type { TensorToWrite } from "../io/safetensors-write";
@@ -25,13 +27,18 @@ export interface SaveAdapterOptions {
   readonly as?: "own" | "lora";
   /** Version of transformers whose module names are written; those of ViT changed in 5. Default 5. Both load here. */
   readonly transformers?: 4 | 5;
+  /**
+   * What the model card beside the adapter says (README.md, which a hub shows), besides its kind, task and base model. A README.md
+   * that is no such card stays as it is. Default: nothing else; false writes no card.
+   */
+  readonly card?: ModelCard | false;
 }
 
 /** See `saveAdapter` of files.ts. */
 export async function saveAdapter(
   directory: DirectoryLike,
   trainer: Trainer,
-  { as = "own", transformers = 5 }: SaveAdapterOptions,
+  { as = "own", transformers = 5, card = {} }: SaveAdapterOptions,
 ): Promise<void> {
   const { adapter, model: loaded } = trainer.options;
   if (adapter.trainsInPlace) {
@@ -44,8 +51,18 @@ export async function saveAdapter(
       ? asLora(adapter, completeModel, tensors, transformers)
       : adapterFile(adapter, completeModel, tensors, transformers, trainer.adapterState);
   const named = [...file.tensors].map(([name, tensor]) => ({ name, ...tensor }));
-  const config = { ...file.config, base_model_name_or_path: loaded.directory?.name ?? null };
-  await writeAdapterDirectory(await directoryAt(directory, { create: true }), config, named);
+  const { name } = loaded.directory ?? {};
+  const baseModel = baseModelOf(card, name);
+  const config = { ...file.config, base_model_name_or_path: baseModel ?? name ?? null };
+  const out = await directoryAt(directory, { create: true });
+  const subject = { peftType: config.peft_type, task: completeModel.task, baseModel };
+  await writeAdapterDirectory(out, config, named, card === false ? [] : await cardFiles(out, subject, card));
+}
+
+/** The base model's ID on the Hub: as a card gives it, or of the directory that it was loaded from. */
+function baseModelOf(card: ModelCard | false, directory: string | undefined): string | undefined {
+  if (card !== false && card.baseModel !== undefined) return checkedBaseModel(card.baseModel);
+  return directory === undefined ? undefined : hubIdOf(directory);
 }
 
 /** See `loadAdapter` of files.ts. */

@@ -108,7 +108,7 @@ describe("the published bundle in Chromium", () => {
     const { predictions, files } = await call("download", [name]);
     await expect.poll(() => saved.length).toBe(files.length);
     await Promise.all(saved);
-    expect(readdirSync(folder).sort()).toEqual(["adapter_config.json", "adapter_model.safetensors"]);
+    expect(readdirSync(folder).sort()).toEqual(["README.md", "adapter_config.json", "adapter_model.safetensors"]);
     const logits = await logitsInNode(name, folder);
     expect(logits).toHaveLength(predictions.length);
     logits.forEach((value, i) => expect(value).toBeCloseTo(predictions[i]!, RUN_DIGITS));

@@ -41,15 +41,20 @@ describe("safetape train", () => {
     const out = path("out");
     const data = ["--data", smallData(32), "--task", "sst2", "--epochs", "2", "--batch", "8"];
     const freeze = `{"policy": "fixed", "freezes": [{"beforeStep": 3, "tensors": ["layer.0."]}]}`;
-    const method = ["--rank", "2", "--freeze", freeze];
+    const method = ["--rank", "2", "--freeze", freeze, "--base-model", "owner/name"];
     const result = await runCli(["train", "--model", "examples/model", ...data, ...method, "--out", out]);
     expect(result.code, result.stderr).toBe(0);
     expect(result.stdout).toMatch(/accuracy 0\.\d+ .*saved in/);
     expect(result.stderr).toMatch(/froze the adapter of layer 0;/);
     const adapterFiles = ["adapter_config.json", "adapter_model.safetensors"];
-    const files = [...adapterFiles, "freezes.csv", "report.html", "run.json", "steps.csv"];
+    const files = ["README.md", ...adapterFiles, "freezes.csv", "report.html", "run.json", "steps.csv"];
     expect(readdirSync(out).sort()).toEqual(files);
     const record = await readRunRecord(await openDirectory(out));
+    const card = readFileSync(join(out, "README.md"), "utf8");
+    expect(card).toContain("\n- base_model:adapter:owner/name\n- lora\n");
+    expect(card).toContain(`    - type: accuracy\n      value: ${record.metrics["accuracy"]}\n`);
+    const { base_model_name_or_path: base } = readJson<Config>(join(out, "adapter_config.json"));
+    expect(base).toBe("owner/name");
     expect(record.steps).toHaveLength(8);
     expect(record.freezes).toMatchObject([{ step: 3, layers: [0] }]);
     // One of four equal layers froze after three of eight steps.
