@@ -36,7 +36,7 @@ export default defineConfig(
   eslint.configs.recommended,
   tseslint.configs.strictTypeChecked,
   {
-    languageOptions: { parserOptions: { projectService: true, tsconfigRootDir: import.meta.dirname } },
+    languageOptions: { parserOptions: { project: ["tsconfig.json"], tsconfigRootDir: import.meta.dirname } },
     plugins: { safetape: { rules: { "explained-casts": explainedCasts } } },
     rules: {
       // Numeric code indexes arrays in loops whose bounds are known; `!` says so without a branch.

@@ -5,8 +5,11 @@ import type { Launch, Variant } from "../op/launch";
 /** Constants of kernels that choose how operands are read, or what an attention's score is. */
 const OPTION = /_READ$|^(?:WINDOWED|CAPPED|SEGMENTED|RELATIVE|GRID)$/;
 
-/** Which variants are compared: all, those that the adapter runs by default, or none. */
-export type Compared = "all" | "usual" | "none";
+/**
+ * Which variants are compared: all, those that the adapter runs by default, these once for each entry whatever its options, or
+ * none.
+ */
+export type Compared = "all" | "usual" | "entries" | "none";
 
 /** A variant that a case compares. */
 export interface NotedVariant {
@@ -80,8 +83,10 @@ export class VariantWalk {
     const { entry, variants = [] } = launch;
     const usual = this.usual(launch);
     for (const variant of variants.filter((candidate) => this.compares(candidate))) {
-      if (variant !== usual && this.#comparedOf(variant) === "usual") continue;
-      const traits = this.traits(launch, variant);
+      const compared = this.#comparedOf(variant);
+      if (variant !== usual && compared !== "all") continue;
+      const { name: kernelName } = variant.kernel;
+      const traits = compared === "entries" ? [kernelName, `${kernelName}.${entry}`] : this.traits(launch, variant);
       if ((variant !== usual || !this.isLong) && traits.every((trait) => this.covered.has(trait))) continue;
       traits.forEach((trait) => this.covered.add(trait));
       const { name, rounds = false, half = false, kernel } = variant;

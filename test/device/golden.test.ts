@@ -9,7 +9,7 @@ import { useEngine } from "../support/engine";
 /** Of the runs of families, one of each and DoRA. */
 const OF_FAMILIES = /-left$|^deberta-v3-lora$|^qwen2-dora$|^swin/;
 /** On the adapter that takes longer, one of each kind of model and adapter. npm run golden has all runs. */
-const FEW = /^(?:bert-(?:lora|aflora|lora-freezing)|flan-t5-lora|gpt2-full|llama-ia3|roberta-bitfit|vit-lora)$/;
+const FEW = /^(?:bert-(?:aflora|lora-freezing)|flan-t5-lora|gpt2-full|llama-ia3|vit-lora)$/;
 const isSlow = process.env["SAFETAPE_ADAPTER"] === "swiftshader";
 const casesIn = (folder: string, names: RegExp): string[] =>
   readdirSync(folder).flatMap((name) => (names.test(name) ? [`${folder}/${name}`] : []));

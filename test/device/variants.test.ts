@@ -26,9 +26,9 @@ const COMPARED: Readonly<Record<string, Readonly<Record<string, Compared>>>> = {
   llvmpipe: {
     product_tiled: "none",
     product_tiled_odd: "none",
-    product_subgroup: "usual",
-    product_narrow_subgroup: "usual",
-    attention_subgroup: "usual",
+    product_subgroup: "entries",
+    product_narrow_subgroup: "entries",
+    attention_subgroup: "entries",
   },
   swiftshader: { attention_tiled: "none" },
 };
