@@ -144,7 +144,7 @@ function shapesOf(adapter: Adapter, model: Model): Map<string, Shape> {
 }
 
 /** Whether a kind is this library's own, whose files have every tensor that is trained. */
-const isOwnKind = (kind: string): boolean => kind.startsWith("SAFETAPE_");
+export const isOwnKind = (kind: string): boolean => kind.startsWith("SAFETAPE_");
 
 /**
  * A configuration as PEFT applies it to a model: the task's head is saved; names of targets, of patterns and of saved modules that

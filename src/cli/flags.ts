@@ -691,6 +691,8 @@ export const STUDY = {
 
 export const RECIPES_OPTIONS = { json: toggle("--json", "Print one JSON list") };
 
+export const ADAPTERS = { json: RECIPES_OPTIONS.json };
+
 export const ADVISE = {
   task: TASK.task,
   plugin: PLUGIN,

@@ -2,6 +2,7 @@
 import { cac } from "cac";
 import type { Command } from "cac";
 import { SafetapeError } from "../base/errors";
+import { adaptersCommand } from "./adapters";
 import { adviseCommand } from "./advise/command";
 import { analyzeCommand, ANALYSIS_NAMES } from "./analyze";
 import { benchCommand } from "./bench/command";
@@ -11,6 +12,7 @@ import { exportCommand } from "./export";
 import { doctorCommand } from "./doctor/command";
 import { downloadCommand } from "./download";
 import {
+  ADAPTERS,
   ADVISE,
   ANALYZE,
   ANALYZE_MEMORY,
@@ -74,6 +76,9 @@ addOptions(cli.command("train", "Fine-tune a model in a Hugging Face directory")
 );
 command("recipes [name]", "List published settings for train --recipe, or show one", RECIPES_OPTIONS).action(
   (name: string | undefined, raw: RawOptions) => recipesCommand(name, raw, print),
+);
+command("adapters", "List the kinds of adapters, and how each is loaded, saved, merged and exported", ADAPTERS).action(
+  (raw: RawOptions) => adaptersCommand(raw, print),
 );
 command("generate", "Continue texts with a language model and an adapter", GENERATE).action((raw: RawOptions) =>
   generateCommand(raw, print),
