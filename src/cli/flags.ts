@@ -1,6 +1,7 @@
 import type { Adapter } from "../adapter/adapter";
 import type { RankBudget } from "../adapter/aflora";
 import { PFEIFFER_PLACEMENTS } from "../adapter/bottleneck";
+import { loraPlusGroups } from "../adapter/lora-plus";
 import { ADAPTER_KINDS, makeAdapter } from "../adapter/make";
 import type { LayerChoice } from "../adapter/targets";
 import { ConfigError } from "../base/errors";
@@ -14,12 +15,13 @@ import { SAFE_MEASURES } from "../freeze/safe-schedule";
 import type { GenerateOptions } from "../generate/options";
 import { isHubId } from "../io/model-card";
 import { loadWordNet } from "../node/wordnet";
+import type { Model } from "../model/model";
 import { ACTIVATION_FORMATS } from "../op/pack";
 import { isOptimizer } from "../optimizer/adamw";
 import { makeOptimizer, OPTIMIZER_NAMES } from "../optimizer/make";
 import type { NamedOptimizerOptions } from "../optimizer/make";
 import type { Optimizer } from "../optimizer/optimizer";
-import type { CommonOptions } from "../optimizer/settings";
+import type { CommonOptions, ParameterGroup } from "../optimizer/settings";
 import type { Loss, Recompute, Schedule, ScheduleOptions } from "../train/options";
 import {
   bytes,
@@ -510,6 +512,11 @@ export const TRAIN = {
   promptText: optional("--prompt-text <text>", "Text whose tokens initialise the virtual tokens", text),
   freeze: withDefault("--freeze <policy>", POLICY_HELP, policyChoice, "never"),
   ...TRAINING,
+  loraPlusRatio: optional(
+    "--lora-plus-ratio <x>",
+    "LoRA+: B, and all biases but the head's with --head-lr, learn at x times --lr (LoRA, DoRA)",
+    numbers(),
+  ),
   lrSearch: optional(
     "--lr-search <rates>",
     "Instead of --lr: try each of at least five rates for a tenth of the epochs, and take the best on the dev set",
@@ -771,8 +778,32 @@ function madeBy(make: OptimizerMaker, name: string, options: NamedOptimizerOptio
   );
 }
 
-/** The trainer's settings that `train` and the analyses share. */
-export function trainerSettings(freeze: PolicyChoice, options: Values<typeof TRAINING>) {
+/** A run whose learning rate is A's. */
+interface LoraPlusRun {
+  readonly adapter: Adapter;
+  readonly model: Model;
+  readonly learningRate: number;
+}
+
+/** Groups of LoRA+ where a ratio is given. A rate that is given for the head is that of all of it. */
+export function loraPlusFrom(
+  {
+    loraPlusRatio: ratio,
+    headLr,
+  }: { readonly loraPlusRatio?: number | undefined; readonly headLr?: number | undefined },
+  { adapter, model, learningRate }: LoraPlusRun,
+): ParameterGroup[] {
+  if (ratio === undefined) return [];
+  const ofHead: ParameterGroup[] = headLr === undefined ? [] : [{ match: "head", learningRate: headLr }];
+  return [...ofHead, ...loraPlusGroups(adapter, model, { learningRate, ratio })];
+}
+
+/** The trainer's settings that `train` and the analyses share. @param groups of parameters with rates of their own. Default none. */
+export function trainerSettings(
+  freeze: PolicyChoice,
+  options: Values<typeof TRAINING>,
+  groups: readonly ParameterGroup[] = [],
+) {
   return {
     epochs: options.epochs,
     seed: options.seed,
@@ -780,6 +811,7 @@ export function trainerSettings(freeze: PolicyChoice, options: Values<typeof TRA
     optimizer: optimizerFrom(options, {
       learningRate: options.lr,
       headLearningRate: options.headLr,
+      ...(groups.length > 0 && { groups }),
       weightDecay: options.weightDecay ?? 0,
       maxGradNorm: options.maxGradNorm,
     }),

@@ -29,7 +29,15 @@ import type { StepsOptions } from "../train/trainer";
 import { BestEvaluation } from "./best-evaluation";
 import { evaluateTask, namesOfMetrics, tryMetric } from "./evaluation";
 import type { Metrics } from "./evaluation";
-import { adapterFrom, generationSettings, taggingFrom, TRAIN, trainerSettings, wordNetFor } from "./flags";
+import {
+  adapterFrom,
+  generationSettings,
+  loraPlusFrom,
+  taggingFrom,
+  TRAIN,
+  trainerSettings,
+  wordNetFor,
+} from "./flags";
 import { searchOnce, shortened } from "./learning-rate-search";
 import { readOptions, UsageError, withFallbacks } from "./options";
 import type { Print, RawOptions, Values } from "./options";
@@ -70,6 +78,8 @@ export async function trainCommand(given: RawOptions, print: Print): Promise<voi
   const adapter = adapterFrom(options, (await promptIds(options, load.tokenizer)) ?? options.promptInit);
   const config = withHead(await readJson(await openDirectory(modelPath), "config.json", CONFIG), head);
   const model = createModel(config);
+  const groupsAt = (learningRate: number) => loraPlusFrom(options, { adapter, model, learningRate });
+  groupsAt(options.lr); // Throws for an adapter without B before anything is loaded.
   const maxLength = Math.min(model.maxLength, options.maxLength);
   const length = model.image ? {} : { length: maxLength };
   const { weights, ...memory } = memorySettings(options, { config, adapter, loss: options.loss, ...length });
@@ -101,7 +111,7 @@ export async function trainCommand(given: RawOptions, print: Print): Promise<voi
     adapter,
     data: data.train(options.batch, options.seed),
     ...probe,
-    ...trainerSettings(options.freeze, { ...options, lr }),
+    ...trainerSettings(options.freeze, { ...options, lr }, groupsAt(lr)),
     ...lossSettings(options),
     ...memory,
   });

@@ -254,7 +254,8 @@ export function projectionParameters(projection: Projection): ParameterSpec[] {
 }
 
 /** Whether a tensor is the weight of a norm. No other weight has one axis. */
-export const isNormWeight = ({ name, shape }: ParameterSpec): boolean => shape.length === 1 && name.endsWith(".weight");
+export const isNormWeight = ({ name, shape }: Pick<ParameterSpec, "name" | "shape">): boolean =>
+  shape.length === 1 && name.endsWith(".weight");
 
 /** Weights and biases of a model's norms. @param layers those of these layers alone. Default all. */
 export function normTensors({ parameters }: Model, layers?: readonly number[]): ParameterSpec[] {

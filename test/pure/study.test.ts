@@ -396,7 +396,7 @@ describe("a search of learning rates", () => {
 });
 
 describe("a cell of a study", () => {
-  it("scores layers on as many of its first batches as the method says", async () => {
+  it("scores layers on as many of its first batches as the method says, and has the rates of LoRA+", async () => {
     const batches = Array.from({ length: 3 }, () => ({ ...BATCH }));
     const data = (): StudyData => {
       const validation: TaskData = {
@@ -410,12 +410,23 @@ describe("a cell of a study", () => {
       return { validation, test: validation, counts: {} };
     };
     const model = createModel(readJson<Config>("examples/model/config.json"));
-    const probeOf = async (method: object) => {
+    const optionsWith = async (method: object) => {
       const study = await studyWith({ methods: [{ ...STUDY.methods[0], ...method }] });
       return trainerOptions({ study, cell: cellsOf(study)[0]!, data: data() }, model, { learningRate: 1, options: {} });
     };
-    expect((await probeOf({ probeBatches: 2 })).probe).toEqual(batches.slice(0, 2));
-    expect(await probeOf({})).not.toHaveProperty("probe");
+    expect((await optionsWith({ probeBatches: 2 })).probe).toEqual(batches.slice(0, 2));
+    expect(await optionsWith({})).not.toHaveProperty("probe");
+    const { optimizer } = await optionsWith({ loraPlusRatio: 16, headLearningRate: 3 });
+    expect(optimizer).toMatchObject({
+      settings: {
+        learningRate: 1,
+        groups: [
+          { match: "head", learningRate: 3 },
+          { match: /(?:^|\.)(?:bias)$/, learningRate: 16, weightDecay: 0 },
+          { match: /(?:^|\.)(?:lora_B\.weight)$/, learningRate: 16 },
+        ],
+      },
+    });
   });
 });
 

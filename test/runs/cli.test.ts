@@ -220,13 +220,16 @@ describe("safetape train", () => {
   it("tries learning rates in short runs, and trains with the best on some of the examples", async () => {
     const out = path("out");
     const size = ["--data", smallData(16), "--epochs", "2", "--batch", "4", "--max-length", "16"];
-    const method = ["--rank", "2", "--lr-search", "1e-5,1e-3,1e-2,0.1,1"];
+    const method = ["--rank", "2", "--lr-search", "1e-5,1e-3,1e-2,0.1,1", "--lora-plus-ratio", "4"];
     const config = tiny.bert({ ...layerCount(2), vocab_size: 255 });
     const model = await writeModel(path("model"), config, { tokenizer: TOKENIZERS.example });
     const args = ["train", "--model", model, "--task", "sst2", ...method, ...size, "--out", out];
     const refused = await runCli([...args, "--examples", "17"]);
     expect(refused).toMatchObject({ code: 1, stdout: "" });
     expect(refused.stderr).toMatch(/sst2 takes 17 training examples, and the data have 16/);
+    const withoutB = await runCli([...args, "--adapter", "vera"]);
+    expect(withoutB).toMatchObject({ code: 1, stdout: "" });
+    expect(withoutB.stderr).toMatch(/^LoRA\+ gives LoRA's B a learning rate of its own; the adapter is vera\./m);
     expect(readdirSync(path())).not.toContain("out");
     const result = await runCli([...args, "--examples", "8"]);
     expect(result.code, result.stderr).toBe(0);
@@ -235,7 +238,12 @@ describe("safetape train", () => {
     const [best] = triedRates.toSorted(
       (a, b) => b.metrics["accuracy"]! - a.metrics["accuracy"]! || a.metrics["loss"]! - b.metrics["loss"]!,
     );
-    expect(settings).toMatchObject({ optimizer: { learningRate: best!.learningRate } });
+    const fast = { learningRate: 4 * best!.learningRate };
+    const groups = [
+      { match: "(?:^|\\.)(?:bias)$", weightDecay: 0, ...fast },
+      { match: "(?:^|\\.)(?:lora_B\\.weight)$", ...fast },
+    ];
+    expect(settings).toMatchObject({ optimizer: { learningRate: best!.learningRate, groups } });
     expect(steps, "8 examples, 4 at a time, twice").toHaveLength(4);
     expect(options).toMatchObject({ examples: 8 });
     expect(readJson<object>(join(out, "learning-rates.json"))).toEqual({

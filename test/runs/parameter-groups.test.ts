@@ -1,5 +1,6 @@
 import { afterAll, expect, it } from "vitest";
 import { adapterDrop, aflora, initialiseModel, lora, plan, Trainer } from "safetape";
+import { loraPlusGroups } from "safetape/analysis";
 import { ConfigError } from "safetape/engine";
 import type { TrainerOptions } from "safetape";
 import { useEngine } from "../support/engine";
@@ -47,6 +48,23 @@ it("the head learns at its own rate, over the same schedule, and the rest at the
       expect(between, `weights in step ${step} that moved by another amount, head: ${isHead}`).toEqual([]);
     }
     before = after;
+  }
+});
+
+it("LoRA+ moves B and biases by its ratio of the rate, and A and the head's weights by the rate", async () => {
+  const [adapter, learningRate, ratio] = [lora({ rank: 2 }), 0.01, 4];
+  const groups = loraPlusGroups(adapter, model.model, { learningRate, ratio });
+  const optimizer = { learningRate, betas: [0, 0], eps: 1e-30, groups } as const;
+  using trainer = await Trainer.create(options({ adapter, optimizer, steps: 2, schedule: { type: "constant" } }));
+  // A has a gradient from the second step on, when B is no longer 0.
+  const steps = trainer.steps();
+  await steps.next();
+  const before = await trainer.snapshot();
+  await steps.next();
+  for (const [name, { data }] of await trainer.snapshot()) {
+    const largest = Math.max(...data.map((value, i) => Math.abs(value - before.get(name)!.data[i]!)));
+    const isFast = name.endsWith(".lora_B.weight") || name.endsWith(".bias");
+    expect(largest, name).toBeCloseTo(isFast ? ratio * learningRate : learningRate, 6);
   }
 });
 

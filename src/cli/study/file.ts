@@ -93,6 +93,8 @@ const METHOD = v.strictObject({
   learningRates: v.optional(v.record(v.string(), LEARNING_RATE), {}),
   /** Learning rate of the task's head. Default: the same. */
   headLearningRate: v.optional(POSITIVE),
+  /** LoRA+: learning rate of B over that of A. Default: the same. */
+  loraPlusRatio: v.optional(POSITIVE),
   weightDecay: v.optional(FROM_0, 0),
   /** Formats and recomputation: `--weights`, `--activations` and `--recompute` of `safetape train`. */
   weights: v.optional(v.picklist(WEIGHT_FORMATS), "f32"),

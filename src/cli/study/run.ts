@@ -12,7 +12,7 @@ import type { TrainableSpec } from "../../train/tensors/specs";
 import { Trainer } from "../../train/trainer";
 import { evaluateTask } from "../evaluation";
 import type { Metrics } from "../evaluation";
-import { optimizerFrom } from "../flags";
+import { loraPlusFrom, optimizerFrom } from "../flags";
 import { searchLearningRate, shortened } from "../learning-rate-search";
 import type { TriedRate } from "../learning-rate-search";
 import { ADDED } from "../plugin/registries";
@@ -163,8 +163,11 @@ export function trainerOptions(
   model: Model,
   { learningRate, options: schedule }: RateSchedule,
 ): Omit<TrainerOptions, "model"> {
+  const adapter = makeAdapter(withoutParts(model, method.adapter, method.without));
+  const { loraPlusRatio, headLearningRate } = method;
+  const groups = loraPlusFrom({ loraPlusRatio, headLr: headLearningRate }, { adapter, model, learningRate });
   return {
-    adapter: makeAdapter(withoutParts(model, method.adapter, method.without)),
+    adapter,
     policy: makePolicy(method.freeze),
     ...(task.steps === undefined ? { epochs: task.epochs! } : { steps: task.steps }),
     accumulate: task.accumulate,
@@ -177,7 +180,8 @@ export function trainerOptions(
       { optimizer: method.optimizer ?? "adamw", momentum: undefined },
       {
         learningRate,
-        headLearningRate: method.headLearningRate,
+        headLearningRate,
+        ...(groups.length > 0 && { groups }),
         weightDecay: method.weightDecay,
         maxGradNorm: study.maxGradNorm,
       },
