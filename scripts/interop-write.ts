@@ -31,6 +31,7 @@ const KINDS: Readonly<Record<string, AdapterChoice>> = {
   vera: { kind: "vera", rank: 6 },
   ia3: { kind: "ia3" },
   "ia3-all-linear": { kind: "ia3", targets: "all-linear" },
+  "ln-tuning": { kind: "ln_tuning" },
   prompt: { kind: "prompt", tokens: 3 },
 };
 

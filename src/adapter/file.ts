@@ -3,15 +3,24 @@ import { formatShape, sameShape } from "../base/shape";
 import type { Shape } from "../base/shape";
 import { headKey, stripPrefix, unwrappedKeys } from "../io/peft-keys";
 import type { PeftConfig } from "../io/peft";
-import { matchesPattern, shortestSuffixes } from "../io/peft-match";
+import { isNamed, matchesPattern, shortestSuffixes } from "../io/peft-match";
 import type { FloatTensor } from "../io/safetensors";
+import { normTensors } from "../model/model";
 import type { Model } from "../model/model";
 import type { Adapter, AdapterFile, AdapterState, Tensors } from "./adapter";
 import { withBaseWeights } from "./base-weights";
 import { adapterFromConfig } from "./kinds";
 import { maskedProjections, withOutputMasks } from "./masked";
 import { tieOf } from "./tied";
-import { completedSavedModules, isHeadOfTask, isSavedModule, savedModuleTensors, unknownTargets } from "./targets";
+import {
+  completedSavedModules,
+  isHeadOfTask,
+  isSavedModule,
+  outerModules,
+  pathsOf,
+  savedModuleTensors,
+  unknownTargets,
+} from "./targets";
 
 /**
  * An adapter's two files, as PEFT lays them out.
@@ -40,9 +49,15 @@ function withSharedTable(adapter: Adapter, model: Model, keyed: Tensors): Tensor
   return trained ? new Map([...keyed, [headKey(`${module}.weight`), trained]]) : keyed;
 }
 
+/** Modules that adapters act on: projections and norms. */
+const adaptedModules = (model: Model): string[] => [
+  ...model.projections.map(({ name }) => name),
+  ...normTensors(model).map(({ name }) => name.slice(0, name.lastIndexOf("."))),
+];
+
 /** Files with the module names of transformers 5. */
 function renamedFile({ config, tensors }: AdapterFile, model: Model): AdapterFile {
-  const newNames = new Map(model.projections.map(({ name }) => [name, model.renamed?.(name) ?? name]));
+  const newNames = new Map(adaptedModules(model).map((name) => [name, model.renamed?.(name) ?? name]));
   const renamedList = (key: string): Record<string, string[]> => {
     const { [key]: listed } = config;
     if (!Array.isArray(listed)) return {};
@@ -105,7 +120,7 @@ export async function adapterOfFile(
   where: string,
   isLoaded: IsLoaded = () => Promise.resolve(false),
 ): Promise<{ adapter: Adapter; tensors: Tensors }> {
-  const canonical = new Map(model.projections.map(({ name }) => [model.renamed?.(name) ?? name, name]));
+  const canonical = new Map(adaptedModules(model).map((name) => [model.renamed?.(name) ?? name, name]));
   const renamed = model.renamed ? withRenamedPattern(file.config, canonical) : file.config;
   const keyed = unwrappedKeys(file.tensors);
   const ofConfig = await adapterFromConfig(fittedConfig(renamed, model, keyed, where), where);
@@ -163,7 +178,8 @@ function fittedConfig(config: PeftConfig, model: Model, stored: Tensors, where: 
       : names.filter((name) => !unknown.includes(name));
   const lists = ["target_modules", "feedforward_modules"].flatMap((key): [string, string[]][] => {
     const given = listed(key);
-    const found = given && known(given, unknownTargets(model, given));
+    const unknown = config.peft_type === "LN_TUNING" ? withoutModule : unknownTargets;
+    const found = given && known(given, unknown(model, given));
     return found ? [[key, found]] : [];
   });
   const completed = completedSavedModules(listed("modules_to_save") ?? null, config["task_type"]);
@@ -194,6 +210,14 @@ function fittedConfig(config: PeftConfig, model: Model, stored: Tensors, where: 
     ...Object.fromEntries(patterns),
   };
 }
+
+/** The names of a list that no module has, be it a projection, a norm, a table or several of them. */
+function withoutModule(model: Model, names: readonly string[]): string[] {
+  const modules = model.parameters.flatMap(({ name }) => outerModules(name));
+  const paths = [...modules, model.tiedOutput?.module ?? ""].flatMap((module) => pathsOf(model, module));
+  return names.filter((name) => !paths.some((path) => isNamed([name], path)));
+}
+
 /** @throws FileFormatError for a tensor that the adapter adds, or saves completely, and that the file lacks. */
 function checkComplete(adapter: Adapter, model: Model, tensors: Tensors, where: string): void {
   const added = adapter.tensors(model).find(({ name }) => !tensors.has(name));

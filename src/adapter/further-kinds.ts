@@ -5,6 +5,7 @@ export { bitfitFromConfig } from "./bitfit";
 export { bottleneckFromConfig } from "./bottleneck";
 export { doraFromConfig } from "./dora";
 export { ia3FromConfig } from "./ia3";
+export { lnTuningFromConfig } from "./ln-tuning";
 export { meftFromConfig } from "./meft";
 export { promptFromConfig } from "./prompt";
 export { soraFromConfig } from "./sora";

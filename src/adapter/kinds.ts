@@ -20,6 +20,7 @@ const KINDS: Readonly<Record<string, () => FromConfig | Promise<FromConfig>>> = 
   SAFETAPE_BITFIT: async () => (await import("./further-kinds")).bitfitFromConfig,
   VERA: async () => (await import("./further-kinds")).veraFromConfig,
   ADALORA: async () => (await import("./further-kinds")).adaloraFromConfig,
+  LN_TUNING: async () => (await import("./further-kinds")).lnTuningFromConfig,
   PROMPT_TUNING: async () => (await import("./further-kinds")).promptFromConfig,
   SAFETAPE_AFLORA: async () => (await import("./further-kinds")).afloraFromConfig,
   SAFETAPE_BOTTLENECK: async () => (await import("./further-kinds")).bottleneckFromConfig,

@@ -8,6 +8,7 @@ import { houlsby, pfeiffer } from "./bottleneck";
 import { dora } from "./dora";
 import { full } from "./full";
 import { ia3 } from "./ia3";
+import { lnTuning } from "./ln-tuning";
 import { lora } from "./lora";
 import { meft } from "./meft";
 import { promptTuning } from "./prompt";
@@ -44,6 +45,7 @@ const KINDS: Readonly<Record<string, Kind>> = {
   sora: { make: sora, options: [...LOW_RANK, "threshold", "penalty"] },
   ia3: { make: ia3, options: ["feedForward", ...TARGETS] },
   bitfit: { make: bitfit, options: ["addBiases", "layers", "modulesToSave"] },
+  ln_tuning: { make: lnTuning, options: TARGETS },
   prompt: { make: promptTuning, options: ["tokens", "initial", "modulesToSave"] },
   houlsby: { make: houlsby, options: ["size", "trainsNorms", "layers", "modulesToSave"] },
   pfeiffer: { make: pfeiffer, options: ["size", "placement", "layers", "modulesToSave"] },

@@ -136,7 +136,7 @@ export function onProjections<C extends TargetConfig & PeftConfig>(
 }
 
 /** A copy of the embeddings' table for a last projection that is trained apart from it. */
-function ownOutput({ tiedOutput, parameters }: Model): AdapterTensor {
+export function ownOutput({ tiedOutput, parameters }: Model): AdapterTensor {
   const { module, table } = tiedOutput!;
   const { shape } = parameters.find(({ name }) => name === table)!;
   return { ...constant(`${module}.weight`, shape, 0), layer: undefined, initialRows: { table } };

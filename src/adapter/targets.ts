@@ -131,7 +131,7 @@ export function targetProjections(model: Model, config: TargetConfig): Projectio
 }
 
 /** A module's path, and the one that it has in transformers 5. */
-const pathsOf = (model: Model, module: string): readonly string[] => [module, model.renamed?.(module) ?? module];
+export const pathsOf = (model: Model, module: string): readonly string[] => [module, model.renamed?.(module) ?? module];
 
 /** Whether "all-linear" chooses a projection: all but the task's head and the last one of a language model. */
 const isLinearTarget = (model: Model, { name, layer }: Projection): boolean =>
@@ -210,7 +210,7 @@ const savesHead = ({ heads, projections }: Model, config: TargetConfig): boolean
   projections.every(({ name }) => !isInHead({ heads }, name) || isExcluded(config, name));
 
 /** The modules that a tensor is in. */
-const outerModules = (tensor: string): string[] =>
+export const outerModules = (tensor: string): string[] =>
   tensor.split(".").flatMap((_, i, parts) => (i === 0 ? [] : [parts.slice(0, i).join(".")]));
 
 /** Layer numbers of a choice among `count` layers. @throws ConfigError for a layer that does not exist. */

@@ -25,6 +25,8 @@ export type { AppendRecords, Hparam, SummaryWriterOptions } from "../report/summ
 // Adapters, optimizers and policies by name, to go through them.
 export { ADAPTER_KINDS, makeAdapter } from "../adapter/make";
 export type { AdapterChoice } from "../adapter/make";
+export { lnTuning } from "../adapter/ln-tuning";
+export type { LnTuningOptions } from "../adapter/ln-tuning";
 export { loraPlusGroups } from "../adapter/lora-plus";
 export type { LoraPlusOptions } from "../adapter/lora-plus";
 export { makePolicy, POLICY_NAMES } from "../freeze/make";

@@ -135,6 +135,13 @@ def config_of(model, kind):
         return peft.VeraConfig(r=6, **targets)
     if kind == "ia3":
         return peft.IA3Config(**common)
+    if kind == "ln-tuning":
+        # PEFT chooses norms for few families. Ends of paths also name norms in saved modules, which stay whole, and may name
+        # modules without tensors (ModernBERT's first norm), at which PEFT fails.
+        named = list(model.named_modules())
+        norms = {name.split(".")[-1] for name, each in named if getattr(each, "weight", None) is not None and each.weight.dim() == 1}
+        empty = {name.split(".")[-1] for name, each in named if isinstance(each, torch.nn.Identity)}
+        return peft.LNTuningConfig(**{**targets, "target_modules": sorted(norms - empty)})
     # PEFT does not find these in configurations that name them as DistilBERT's does.
     sizes = {"token_dim": model.config.hidden_size, "num_layers": model.config.num_hidden_layers,
              "num_attention_heads": model.config.num_attention_heads}
@@ -152,7 +159,7 @@ def kinds_of(family, model):
     # Prompts for texts alone, and as wide as layers, which ELECTRA's and ALBERT's embeddings are not.
     has_prompt = task_of(model) and model.get_input_embeddings().weight.shape[1] == model.config.hidden_size
     options = option_kinds(model, TARGETS[model.config.model_type])
-    return ["lora", "dora", "adalora", "vera"] + has_ia3(model) * ["ia3"] + bool(has_prompt) * ["prompt"] + list(options)
+    return ["lora", "dora", "adalora", "vera", "ln-tuning"] + has_ia3(model) * ["ia3"] + bool(has_prompt) * ["prompt"] + list(options)
 
 
 def python_writes(work):

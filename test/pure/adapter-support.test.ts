@@ -29,8 +29,22 @@ it("safetape adapters says what every kind of adapter supports", async () => {
   expect(of("sora")).toMatchObject({ peftType: "SAFETAPE_SORA", load: "own", save: "lora", merge: true, gguf: "lora" });
   expect(of("dora")).toMatchObject({ peftType: "LORA", load: "peft", save: "peft", merge: true, gguf: "merged" });
   expect(of("bitfit")).toMatchObject({ load: "own", save: "own", merge: true, gguf: "merged" });
+  expect(of("ln_tuning")).toEqual({
+    kind: "ln_tuning",
+    peftType: "LN_TUNING",
+    load: "peft",
+    save: "peft",
+    merge: true,
+    gguf: "merged",
+  });
   expect(of("houlsby")).toMatchObject({ load: "own", save: "own", merge: false, gguf: "no" });
-  expect(of("prompt")).toMatchObject({ peftType: "PROMPT_TUNING", load: "peft", save: "peft", merge: false, gguf: "no" });
+  expect(of("prompt")).toMatchObject({
+    peftType: "PROMPT_TUNING",
+    load: "peft",
+    save: "peft",
+    merge: false,
+    gguf: "no",
+  });
   expect(of("full")).toEqual({ kind: "full", load: "no", save: "model", merge: true, gguf: "merged" });
 });
 

@@ -18,6 +18,7 @@ import {
   Trainer,
   vera,
 } from "safetape";
+import { lnTuning } from "safetape/analysis";
 import { Batches, memoryDirectory } from "safetape/data";
 import type { Adapter } from "safetape";
 import { adapterLogits } from "../../scripts/interop-case";
@@ -87,6 +88,12 @@ const KINDS: readonly Kind[] = [
   { name: "sora", make: () => sora({ rank: 4, threshold: 0.05, penalty: 0.1 }), merges: true, isLowRank: true },
   { name: "ia3", make: () => ia3(), merges: true },
   { name: "bitfit", make: () => bitfit(), merges: true },
+  { name: "ln_tuning", make: () => lnTuning(), merges: true },
+  {
+    name: "ln_tuning of a layer",
+    make: () => lnTuning({ targets: ".*(output.LayerNorm|ln_1)", layers: [1] }),
+    merges: true,
+  },
   { name: "houlsby", make: () => houlsby({ size: 4 }) },
   { name: "houlsby with its norms", make: () => houlsby({ size: 4, trainsNorms: true }) },
   { name: "pfeiffer in the later layers", make: () => pfeiffer({ size: 4, layers: "later" }) },

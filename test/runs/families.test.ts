@@ -187,7 +187,7 @@ const ADAPTERS: Readonly<Record<string, Config>> = {
   pfeiffer: { size: 4 },
   meft: { stateEvery: 2 },
 };
-const MERGED = ["lora", "dora", "aflora", "adalora", "sora", "vera", "ia3", "bitfit"];
+const MERGED = ["lora", "dora", "aflora", "adalora", "sora", "vera", "ia3", "bitfit", "ln_tuning"];
 const AS_LORA = ["lora", "aflora", "adalora", "sora", "vera"];
 
 const adapterOf =

@@ -26,6 +26,7 @@ import {
   upperLayers,
   vera,
 } from "safetape";
+import { lnTuning } from "safetape/analysis";
 import { memoryDirectory } from "safetape/data";
 import type { Adapter, Policy } from "safetape";
 import { useEngine } from "../support/engine";
@@ -74,6 +75,7 @@ const METHODS: Readonly<Record<string, () => Method>> = {
     policy: fixed([{ beforeStep: 2, tensors: ["layer.0."] }]),
   }),
   "(IA)3": () => ({ adapter: ia3(), policy: never() }),
+  "LN tuning": () => ({ adapter: lnTuning(), policy: never() }),
   BitFit: () => ({ adapter: bitfit(), policy: never() }),
   Pfeiffer: () => ({ adapter: pfeiffer({ size: 4 }), policy: never() }),
   "MEFT, SAFE": () => ({
