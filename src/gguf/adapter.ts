@@ -7,7 +7,7 @@ import { stripPrefix, unwrappedKeys } from "../io/peft-keys";
 import { parseLoraConfig, scaleOf } from "../io/peft-lora";
 import type { LoraConfig } from "../io/peft-lora";
 import type { FloatTensor } from "../io/safetensors";
-import { createModel } from "../model/families";
+import { createModel, loadFamily } from "../model/families";
 import type { Model } from "../model/model";
 import type { GgufFormat } from "./encodings";
 import { ggufFamily, ggufModule, interleaved, interleavedHeads } from "./families";
@@ -56,6 +56,7 @@ export async function exportGgufAdapter(adapter: DirectoryLike, options: GgufAda
   if (lora.use_dora) throw notHeld("is a DoRA", source.name);
   if (lora.bias !== "none") throw notHeld(`trains biases (bias: ${lora.bias})`, source.name);
   const base = await readConfig(await directoryAt(model));
+  await loadFamily(base);
   const described = createModel(base);
   const factors = factorsOf(tensors, source.name);
   const { metadata, written } = contentOf(factors, lora, described, sizesOf(base, described), format, source.name);

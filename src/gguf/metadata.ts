@@ -1,3 +1,4 @@
+import * as v from "valibot";
 import { ConfigError } from "../base/errors";
 import type { Model } from "../model/model";
 import type { GgufMetadata } from "./file";
@@ -5,10 +6,10 @@ import type { Sizes } from "./sizes";
 
 type Keys = Readonly<Record<string, unknown>>;
 
-/** What llama.cpp takes for granted of a family: a key of config.json, what it has to be, and whether it may be left out. */
+/** What llama.cpp takes for granted of a family: a key of config.json, and the values that it computes. */
 interface Fixed {
   readonly key: string;
-  readonly allowed: (value: unknown, config: Keys, sizes: Sizes) => boolean;
+  readonly allowed: (value: unknown, sizes: Sizes) => boolean;
   readonly needed: string;
 }
 
@@ -28,7 +29,7 @@ const UNUSED_WINDOW: Fixed = { key: "use_sliding_window", allowed: isOneOf(null,
 /** llama.cpp scales scores by the size of a head. */
 const HEAD_SCALE: Fixed = {
   key: "query_pre_attn_scalar",
-  allowed: (value, _, { headSize }) => (value ?? 256) === headSize,
+  allowed: (value, { headSize }) => (value ?? 256) === headSize,
   needed: "head_dim",
 };
 const alternating = (every: number): Fixed => ({
@@ -37,6 +38,25 @@ const alternating = (every: number): Fixed => ({
     !Array.isArray(value) || value.every((type, layer) => (type === "full_attention") === ((layer + 1) % every === 0)),
   needed: `full_attention in every ${every}th layer alone`,
 });
+
+const LOCAL = v.nullish(
+  v.looseObject({
+    sliding_attention: v.nullish(
+      v.looseObject({
+        rope_type: v.nullish(v.literal("default")),
+        rope_theta: v.nullish(v.literal(10000)),
+        partial_rotary_factor: v.nullish(v.literal(1)),
+      }),
+    ),
+  }),
+);
+
+/** The base of Gemma 3's rotations in windows, where transformers 5 has it. */
+const LOCAL_BASE: Fixed = {
+  key: "rope_parameters",
+  allowed: (value) => v.is(LOCAL, value),
+  needed: "a rope_theta of 10000 in sliding_attention, without scaling",
+};
 
 const FIXED: Readonly<Record<string, readonly Fixed[]>> = {
   llama: [SILU],
@@ -49,6 +69,7 @@ const FIXED: Readonly<Record<string, readonly Fixed[]>> = {
     HEAD_SCALE,
     alternating(6),
     { key: "sliding_window_pattern", allowed: isOneOf(null, 6), needed: "6" },
+    LOCAL_BASE,
     { key: "rope_local_base_freq", allowed: isOneOf(null, 10000), needed: "10000" },
     { key: "attn_logit_softcapping", allowed: isOneOf(null), needed: "null" },
     { key: "final_logit_softcapping", allowed: isOneOf(null), needed: "null" },
@@ -60,7 +81,7 @@ const FIXED: Readonly<Record<string, readonly Fixed[]>> = {
 function checkFixed({ family }: Model, config: Keys, sizes: Sizes): void {
   for (const { key, allowed, needed } of FIXED[family] ?? []) {
     const { [key]: value } = config;
-    if (allowed(value, config, sizes)) continue;
+    if (allowed(value, sizes)) continue;
     throw new ConfigError(
       `config.json: ${key} is ${JSON.stringify(value)}, which llama.cpp does not compute for ${family}.`,
       `It runs such models with ${needed}.`,

@@ -2,7 +2,7 @@ import { ConfigError, FileFormatError } from "../base/errors";
 import { openCheckpoint } from "../io/checkpoint";
 import { directoryAt } from "../io/directory-like";
 import type { DirectoryLike } from "../io/directory-like";
-import { createModel } from "../model/families";
+import { createModel, loadFamily } from "../model/families";
 import { BLOCK, GGUF_FORMATS } from "./encodings";
 import type { GgufFormat } from "./encodings";
 import { ggufFamily, ggufModule, interleaved, interleavedHeads } from "./families";
@@ -26,8 +26,6 @@ export interface GgufModelOptions {
 
 /** `general.file_type` of the formats: llama.cpp's LLAMA_FTYPE. */
 const FILE_TYPES: Readonly<Record<GgufFormat, number>> = { f32: 0, f16: 1, q8_0: 7 };
-/** Base of rotations where config.json has none. */
-const THETA: Readonly<Record<string, number>> = { gemma3_text: 1_000_000 };
 
 /**
  * Writes a model of a Hugging Face directory as llama.cpp runs it, with its tokenizer and chat template.
@@ -42,10 +40,11 @@ export async function exportGgufModel(model: DirectoryLike, options: GgufModelOp
   }
   const source = await directoryAt(model);
   const checkpoint = await openCheckpoint(source);
+  await loadFamily(checkpoint.config);
   const described = createModel(checkpoint.config);
   const family = ggufFamily(described);
   const sizes = sizesOf(checkpoint.config, described);
-  const rope = ggufRope(checkpoint.config, sizes, THETA[described.family]);
+  const rope = ggufRope(described.family, checkpoint.config, sizes);
   const ofModel = { ...modelMetadata(described, checkpoint.config, sizes), ...rope.metadata };
   const metadata: GgufMetadata = {
     "general.architecture": { string: family.architecture },

@@ -21,11 +21,18 @@ function keysOf(config: Keys): Keys {
   return { rope_theta, ...keysIn(full ?? parameters), ...keysIn(scaling) };
 }
 
+/** What a family's code says where config.json is silent, by `model_type`; of other families 10000 and the longest text. */
+const DEFAULTS: Readonly<Record<string, { readonly theta?: number; readonly originalLength?: number }>> = {
+  gemma3_text: { theta: 1_000_000 },
+  phi3: { originalLength: 4096 },
+};
+
 /**
- * @param theta the base where the configuration has none.
+ * Divisors and factors are those that the model itself rotates by.
  * @throws ConfigError for a scaling that llama.cpp has no keys for.
  */
-export function ggufRope(config: Keys, sizes: Sizes, theta = 10000): GgufRope {
+export function ggufRope(family: string, config: Keys, sizes: Sizes): GgufRope {
+  const { theta = 10000, originalLength } = DEFAULTS[family] ?? {};
   const keys = keysOf(config);
   const named = keys["rope_type"] ?? keys["type"];
   const type = typeof named === "string" ? named : "default";
@@ -33,9 +40,6 @@ export function ggufRope(config: Keys, sizes: Sizes, theta = 10000): GgufRope {
   const share = Number(keys["partial_rotary_factor"] ?? config["partial_rotary_factor"] ?? 1);
   const turning = Math.trunc(sizes.headSize * share);
   const common: GgufMetadata = { "rope.dimension_count": { u32: turning }, "rope.freq_base": { f32: base } };
-  const original = Number(
-    config["original_max_position_embeddings"] ?? keys["original_max_position_embeddings"] ?? sizes.maxLength,
-  );
   const divisors = (name: string, values: readonly number[]): GgufTensor => ({
     name,
     shape: [values.length],
@@ -50,21 +54,27 @@ export function ggufRope(config: Keys, sizes: Sizes, theta = 10000): GgufRope {
     };
     return { metadata: { ...common, ...scaling }, tensors: [] };
   }
-  if (type === "llama3") {
-    const { frequencies } = rotationOf(
-      { rope_parameters: { ...keys, rope_theta: base, rope_type: type } },
+  const rotation = (rope_type: string) => {
+    const original = config["original_max_position_embeddings"] ?? keys["original_max_position_embeddings"];
+    return rotationOf(
+      {
+        rope_parameters: { ...keys, rope_theta: base, rope_type, partial_rotary_factor: share },
+        original_max_position_embeddings: typeof original === "number" ? original : originalLength,
+      },
       { headSize: sizes.headSize, maxLength: sizes.maxLength },
     );
+  };
+  if (type === "llama3") {
+    const { frequencies } = rotation(type);
     const slowed = [...frequencies].map((frequency, i) => base ** ((-2 * i) / turning) / frequency);
     return { metadata: common, tensors: [divisors("rope_freqs.weight", slowed)] };
   }
   // Early files of Phi-3 call it su or yarn.
   if (["longrope", "su"].includes(type) || (type === "yarn" && keys["long_factor"] !== undefined)) {
-    const factor = sizes.maxLength / original;
-    const attention = factor <= 1 ? 1 : Math.sqrt(1 + Math.log(factor) / Math.log(original));
+    const { factor, long } = rotation("longrope");
     const scaling: GgufMetadata = {
-      "rope.scaling.original_context_length": { u32: original },
-      "rope.scaling.attn_factor": { f32: Number(keys["attention_factor"] ?? attention) },
+      "rope.scaling.original_context_length": { u32: long?.above ?? sizes.maxLength },
+      "rope.scaling.attn_factor": { f32: factor },
     };
     const tensors = ["long", "short"].map((name) =>
       // The family has checked the configuration: both are lists of numbers.

@@ -213,6 +213,28 @@ describe.each(Object.entries(CONFIGS))("a model of %s", (name, config) => {
   });
 });
 
+it("Phi-3's and LLaMA 3's positions are scaled as the model scales them", async () => {
+  const written = async (config: Config) => {
+    const { directory } = await modelFolder(config);
+    await exportGgufModel(directory, { directory: path(), format: "f32" });
+    return parsed(path("model.gguf"));
+  };
+  // Without original_max_position_embeddings, Phi-3 has 4096 (transformers' Phi3Config).
+  const longrope = { type: "longrope", long_factor: [2, 4, 8, 16], short_factor: [1, 1, 1.5, 2] };
+  const phi = await written(tiny.phi3({ ...WINDOWS, max_position_embeddings: 131072, rope_scaling: longrope }));
+  expect(phi.metadata["phi3.rope.scaling.original_context_length"]).toBe(4096);
+  expect(phi.metadata["phi3.rope.scaling.attn_factor"]).toBeCloseTo(Math.sqrt(1 + Math.log(32) / Math.log(4096)), 6);
+  expect([...phi.tensors.get("rope_factors_long.weight")!.values]).toEqual([2, 4, 8, 16]);
+  const llama3 = { rope_type: "llama3", factor: 8, low_freq_factor: 1, high_freq_factor: 4 };
+  const scaled = { ...llama3, original_max_position_embeddings: 64 };
+  const llama = await written(tiny.llama({ rope_theta: 10000, rope_scaling: scaled }));
+  // Within 64 tokens the first pair turns more than four times, and stays; the last less than once, and is 8 times slower.
+  const divisors = [...llama.tensors.get("rope_freqs.weight")!.values];
+  expect(divisors).toHaveLength(4);
+  expect(divisors[0]).toBeCloseTo(1, 6);
+  expect(divisors[3]).toBeCloseTo(8, 5);
+});
+
 describe("a LoRA in GGUF", () => {
   const model = createModel(CONFIGS["qwen3"]!);
   const tensorsOf = (shapes: readonly { readonly name: string; readonly shape: readonly number[] }[]) =>
@@ -270,6 +292,18 @@ describe("a model is refused, and nothing is written,", () => {
     ["of a family that is not exported", tiny.olmo2(), /no export of olmo2/],
     ["for a window that llama.cpp does not have", tiny.mistral({ sliding_window: 4 }), /sliding_window is 4/],
     ["for another scale", tiny.gemma2({ query_pre_attn_scalar: 100 }), /query_pre_attn_scalar is 100/],
+    [
+      "for another rotation in windows",
+      tiny.gemma3_text({
+        query_pre_attn_scalar: 12,
+        sliding_window_pattern: 6,
+        rope_parameters: {
+          full_attention: { rope_type: "default", rope_theta: 1e6 },
+          sliding_attention: { rope_type: "default", rope_theta: 20000 },
+        },
+      }),
+      /rope_parameters is .*20000.*\nIt runs such models with a rope_theta of 10000/,
+    ],
     ["for other layers with windows", tiny.gemma3_text({ query_pre_attn_scalar: 12 }), /sliding_window_pattern is 2/],
   ])("%s", (_, config, message) => refused(config, message));
 
