@@ -4,10 +4,10 @@
 // computed tile by tile, so that results differ by rounding.
 // Threads: a workgroup of COLUMN_LANES x ROW_LANES invocations computes ROWS rows of one head (queries, or keys for their
 // gradients) and goes over the rows of the other side, COLUMNS at a time. Scores are a matrix product of the two, DEPTH
-// elements of the head at a time: an invocation has four rows and four columns, COLUMN_LANES apart. What is made of the
-// scores goes through workgroup memory into a second product, with a table of the columns' side, in which an invocation
-// has its four rows and every COLUMN_LANES-th vector of the head. Rows are read 16 bytes at a time, and turned in registers,
-// since a store to one component of a vector may touch the others. No lane depends on the size of subgroups.
+// elements of the head at a time: an invocation has four rows and four columns, COLUMN_LANES apart or, with TABLE_ROWS, side
+// by side. What is made of the scores goes through workgroup memory into a second product, with a table of the columns' side,
+// in which an invocation has its four rows and every COLUMN_LANES-th vector of the head. Rows are read 16 bytes at a time, and
+// turned in registers, since a store to one component of a vector may touch the others. No lane depends on the size of subgroups.
 // With TABLE_ROWS, a tile's pairs have ROWS + COLUMNS - 1 differences. The elements of the table for these are beside the tile while
 // scores are computed; the second product reads them from the table, as workgroup memory has no room for so many.
 // Range: as in attention.wgsl; a key that is past the end, or that its query does not see, has the weight 0 exactly. Tiles of
