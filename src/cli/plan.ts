@@ -38,7 +38,7 @@ export async function planCommand(raw: RawOptions, print: Print): Promise<void> 
   }
   const afterFreezing = Array.from({ length: layers - freezeBelow + 1 }, (_, i) => {
     const below = freezeBelow + i;
-    const { peakBytes, bytes } = plan({ ...request, freezeBelow: below });
+    const { peakBytes, bytes } = i === 0 ? prediction : plan({ ...request, freezeBelow: below });
     return { freezeBelow: below, peakBytes, bytes };
   });
   if (json) {

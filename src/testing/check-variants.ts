@@ -58,21 +58,29 @@ export interface CheckOptions {
   readonly beforeCase?: (soFar: CheckResult, cases: readonly string[]) => Promise<void>;
 }
 
+/** What a check needs of an engine's device. */
+export type CheckedDevice = Pick<Device, "handle" | "info" | "waiting">;
+
 /**
- * Runs the cases of ops on a device's adapter, forward and all gradients, with the portable kernels and with every variant that
+ * Runs the cases of ops on an adapter, forward and all gradients, with the portable kernels and with every variant that
  * the adapter can run, and compares all results with the float64 references.
- * @throws DeviceError when the device is lost.
+ * @param devices a device, or several of the same adapter, which take cases from both ends: a software adapter compiles a
+ *   kernel when it first runs, on one thread of the device that runs it.
+ * @throws DeviceError when a device is lost.
  */
 export async function checkOps(
-  { handle, info, waiting }: Pick<Device, "handle" | "info" | "waiting">,
+  devices: CheckedDevice | readonly [CheckedDevice, CheckedDevice],
   ops: readonly TestedOp[],
   { usualOnly = false, onProgress, caseMilliseconds = Infinity, beforeCase }: CheckOptions = {},
 ): Promise<CheckResult> {
-  const walk = new VariantWalk(info, !usualOnly, usualOnly ? "usual" : "all");
-  // The caller closes the GPU's device, so this second view of it is not closed.
-  const device = new Device(handle, info, { variants: walk.choose, waiting });
+  const covered = new Set<string>();
+  // The caller closes the GPU's devices, so these second views of them are not closed.
+  const [first, second] = ("handle" in devices ? [devices] : devices).map(({ handle, info, waiting }) => {
+    const walk = new VariantWalk(info, !usualOnly, usualOnly ? "usual" : "all", covered);
+    return { walk, device: new Device(handle, info, { variants: walk.choose, waiting }) };
+  });
   const { chosen: cases, leftOut: similar } = usualOnly
-    ? chooseCases(ops, device, walk)
+    ? chooseCases(ops, first!.device, first!.walk)
     : { chosen: casesOf(ops), leftOut: [] };
   const entries = new Set<string>();
   const variants = new Set<string>();
@@ -88,9 +96,7 @@ export async function checkOps(
       similar: similar.map(nameOf),
     };
   };
-  for (const [i, [op, test]] of cases.entries()) {
-    onProgress?.(i, cases.length);
-    await beforeCase?.(soFar(), cases.slice(i).map(nameOf));
+  const checkCase = async ({ device, walk }: CaseRunner, [op, test]: CheckedCase): Promise<void> => {
     const start = performance.now();
     const reference = new CaseReference(op, test);
     const check = async (variant: string, { half = false, places }: Partial<NotedVariant> = {}): Promise<void> => {
@@ -122,8 +128,27 @@ export async function checkOps(
         await check(name, noted);
       },
     );
-  }
+  };
+  const toCome = [...cases];
+  const takeFrom = async (runner: CaseRunner, take: () => CheckedCase | undefined): Promise<void> => {
+    while (toCome.length > 0) {
+      onProgress?.(cases.length - toCome.length, cases.length);
+      await beforeCase?.(soFar(), toCome.map(nameOf));
+      const next = take();
+      if (next) await checkCase(runner, next);
+    }
+  };
+  await Promise.all([
+    takeFrom(first!, () => toCome.shift()),
+    ...(second ? [takeFrom(second, () => toCome.pop())] : []),
+  ]);
   return soFar();
+}
+
+/** A device and what chooses its kernels. */
+interface CaseRunner {
+  readonly device: Device;
+  readonly walk: VariantWalk;
 }
 
 const nameOf = ([op, test]: CheckedCase): string => `${op.name}, ${test.name}`;

@@ -27,8 +27,6 @@ export interface NotedVariant {
  * format of its kernel; in the long form, what the adapter runs by default is compared in every case.
  */
 export class VariantWalk {
-  /** Tiles, entries and formats that earlier cases compared. */
-  readonly covered = new Set<string>();
   readonly #noted = new Map<string, NotedVariant & { entries: Set<string>; places: Set<string> }>();
   /** What the adapter runs by default, for launches of any size. */
   readonly usual: VariantChoice;
@@ -37,11 +35,13 @@ export class VariantWalk {
   /**
    * @param isLong whether each packed format and size of heads is compared on its own, or one of them for all.
    * @param compared which variants are compared: all, those that the adapter runs by default, or by kernel.
+   * @param covered tiles, entries and formats that earlier cases compared, here or in a walk beside this one.
    */
   constructor(
     private readonly adapter: KernelAdapter,
     private readonly isLong: boolean,
     private readonly compared: Compared | ((kernel: string) => Compared) = "all",
+    readonly covered = new Set<string>(),
   ) {
     this.usual = namedVariants(adapter.isSoftware ? "subgroups" : "gpu", adapter, 0);
   }

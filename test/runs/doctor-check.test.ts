@@ -4,11 +4,13 @@ import { faultText, refuseWrong } from "../../src/cli/doctor/check";
 import { checkOps } from "../../src/testing/check-variants";
 import type { CheckResult } from "../../src/testing/check-variants";
 import { runCli } from "../support/cli";
+import { testDevice } from "../support/device";
 import { useDevice } from "../support/engine";
 import { doubleOp, doubleVariant } from "../support/faulty-op";
 import { parseJson } from "../support/json";
 
 const device = await useDevice();
+const second = await testDevice();
 
 it("a check finds a wrong variant, one that does not compile, and a wrong gradient, and names their entries", async () => {
   const broken = doubleVariant("broken", {}, "fn forward() { nothing }");
@@ -41,6 +43,14 @@ it("a check leaves out the variants of a case that has taken too long, names the
   expect(leftOut).toEqual(["double, a vector: wrong"]);
   expect(wrong.every(({ variant }) => variant === "portable")).toBe(true);
   expect(toCome).toEqual([["double, a vector"]]);
+});
+
+it("two devices of an adapter check each case once", async () => {
+  const ops = [3, 4, 5, 6].map((size) => doubleOp([], size));
+  const { cases, wrong } = await checkOps([device, second], ops);
+  expect(cases).toBe(4);
+  // Each has a wrong gradient.
+  expect(wrong.map(({ result }) => result)).toEqual(["dx", "dx", "dx", "dx"]);
 });
 
 it("safetape doctor --check compares the ops that it is given, and says that they are right", async () => {

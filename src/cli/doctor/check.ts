@@ -1,9 +1,8 @@
 import { KernelError } from "../../base/errors";
 import { createEngine } from "../../node/index";
 import { OPS } from "../../testing/ops";
-import type { AdapterInfo } from "../../gpu/device";
 import { checkOps } from "../../testing/check-variants";
-import type { CheckOptions, CheckResult, WrongResult } from "../../testing/check-variants";
+import type { CheckResult, WrongResult } from "../../testing/check-variants";
 import { shippedOp } from "../bench/subject";
 import { DOCTOR } from "../flags";
 import { readOptions } from "../options";
@@ -13,7 +12,8 @@ import { Screen } from "../view/screen";
 
 /**
  * `safetape doctor --check`: compares every op, forward and backward, with float64: on a GPU by every kernel that it can run, on a
- * software adapter by those that it runs by default, and in cases that together run every entry with every constant but sizes of heads.
+ * software adapter, which takes seconds to compile a kernel that is written for GPUs and would never run it, by those that it runs by
+ * default, and in cases that together run every entry with every constant but sizes of heads.
  * @throws KernelError if a result is wrong.
  */
 export async function checkCommand(raw: RawOptions, print: Print): Promise<void> {
@@ -22,10 +22,12 @@ export async function checkCommand(raw: RawOptions, print: Print): Promise<void>
   const screen = new Screen(false);
   const start = performance.now();
   using engine = await createEngine({ variants: "portable" });
+  const { isSoftware } = engine.info;
+  using beside = isSoftware ? await createEngine({ variants: "portable" }) : undefined;
   let result: CheckResult;
   try {
     result = await progressOn(screen)("checking kernels", (onProgress) =>
-      checkOps(engine.device, ops, { onProgress, ...extent(engine.info) }),
+      checkOps(beside ? [engine.device, beside.device] : engine.device, ops, { onProgress, usualOnly: isSoftware }),
     );
   } finally {
     screen.end();
@@ -48,9 +50,6 @@ export async function checkCommand(raw: RawOptions, print: Print): Promise<void>
   }
   refuseWrong(result);
 }
-
-/** A software adapter takes seconds to compile a kernel that is written for GPUs, and would never run it. */
-const extent = ({ isSoftware }: AdapterInfo): CheckOptions => ({ usualOnly: isSoftware });
 
 /** @throws KernelError if a result is wrong. */
 export function refuseWrong({ wrong }: CheckResult): void {
