@@ -26,13 +26,17 @@ import type { Loss, Recompute, Schedule, ScheduleOptions } from "../train/option
 import {
   bytes,
   counts,
+  directory,
+  file,
   list,
   needed,
   numbers,
   oneOf,
   optional,
   required,
+  taking,
   text,
+  texts,
   toggle,
   UsageError,
   withDefault,
@@ -44,6 +48,7 @@ import type { OptimizerMaker } from "./plugin/registries";
 import { LEAST_RATES } from "./learning-rate-search";
 import { NEEDS } from "./advise/framework";
 import { GGUF_FORMATS } from "../gguf/encodings";
+import { RECIPES } from "./recipes";
 import { SPLITS } from "./tasks/published-split";
 import type { Tagging } from "./tasks/task-data";
 import { TASKS } from "./tasks/tasks";
@@ -51,18 +56,20 @@ import { TASKS } from "./tasks/tasks";
 // The options of every command, and the adapters, policies and settings that they describe.
 
 /** `query,value`, `all-linear`, or `/a regular expression/`. */
-const targets: Reader<string | string[]> = (value, flag) => {
+const targets: Reader<string | string[]> = taking({ several: "commas", words: ["all-linear"] }, (value, flag) => {
   const names = text(value, flag);
   const [, pattern] = /^\/(.+)\/$/.exec(names) ?? [];
   if (pattern !== undefined) return pattern;
   return names === "all-linear" ? names : list(value, flag);
-};
+});
 
 /** `output.dense`, `none`, or `/a regular expression/`. */
-const feedForward: Reader<string | string[]> = (value, flag) => (value === "none" ? [] : targets(value, flag));
+const feedForward: Reader<string | string[]> = taking({ several: "commas", words: ["none"] }, (value, flag) =>
+  value === "none" ? [] : targets(value, flag),
+);
 
 /** `0,1,2`, `early`, `later`, or `random:SEED`. */
-const layerChoice: Reader<LayerChoice> = (value, flag) => {
+const layerChoice: Reader<LayerChoice> = taking({ several: "commas", words: ["early", "later"] }, (value, flag) => {
   const choice = text(value, flag);
   const [, seed] = /^random:(\d+)$/.exec(choice) ?? [];
   if (seed !== undefined) return { randomHalf: Number(seed) };
@@ -70,27 +77,30 @@ const layerChoice: Reader<LayerChoice> = (value, flag) => {
   const layers = list(value, flag).map(Number);
   if (layers.every((layer) => Number.isInteger(layer) && layer >= 0)) return layers;
   throw new UsageError(`${flag} is ${choice}.`, "Give layers as 0,1,2, or early, later, random:SEED.");
-};
+});
 
 /** `none`, `mlp`, `layers`, or a number of bytes to fit into. */
-const recompute: Reader<Recompute> = (value, flag) =>
-  (["none", "mlp", "layers"] as const).find((word) => word === value) ?? bytes(value, flag);
+const RECOMPUTED = ["none", "mlp", "layers"] as const;
+const recompute: Reader<Recompute> = taking(
+  { words: RECOMPUTED },
+  (value, flag) => RECOMPUTED.find((word) => word === value) ?? bytes(value, flag),
+);
 
 /** The rank of AFLoRA's budget, whose other settings are defaults. */
 const rankBudget: Reader<RankBudget> = (value, flag) => ({ targetRank: counts()(value, flag) });
 
 /** `1e-4,3e-4,...`: enough of them. */
-const searchedRates: Reader<number[]> = (value, flag) => {
+const searchedRates: Reader<number[]> = taking({ several: "commas" }, (value, flag) => {
   const rates = list(value, flag).map(Number);
   if (rates.length >= LEAST_RATES && rates.every((rate) => rate > 0 && Number.isFinite(rate))) return rates;
   throw new UsageError(
     `${flag} is ${String(value)}.`,
     `Give at least ${LEAST_RATES} learning rates with commas: 1e-4,3e-4,1e-3,3e-3,1e-2.`,
   );
-};
+});
 
 /** The name of a policy, or JSON with its options. */
-const policyChoice: Reader<PolicyChoice> = (value, flag) => {
+const policyChoice: Reader<PolicyChoice> = taking({ words: POLICY_NAMES, json: true }, (value, flag) => {
   const choice = text(value, flag);
   if (!choice.startsWith("{")) return { policy: choice };
   try {
@@ -100,16 +110,23 @@ const policyChoice: Reader<PolicyChoice> = (value, flag) => {
     // The error below says what is expected.
   }
   throw new UsageError(`${flag} is ${choice}.`, `Give a name, or JSON such as {"policy": "upper_layers", "count": 6}.`);
-};
+});
 
 const isPolicyChoice = (value: unknown): value is PolicyChoice =>
   typeof value === "object" && value !== null && "policy" in value && typeof value.policy === "string";
 
 /** A name of the package's, or of a plugin's, which are known when options are read. */
-const known =
-  (shipped: readonly string[], added: Registry<unknown>): Reader<string> =>
-  (value, flag) =>
-    oneOf([...shipped, ...added.names])(value, flag);
+const known = (shipped: readonly string[], added: Registry<unknown>): Reader<string> =>
+  taking({ words: shipped }, (value, flag) => oneOf([...shipped, ...added.names])(value, flag));
+
+/** A file of a chat template, or `none`. */
+const templateFile = taking({ path: "file", words: ["none"] }, text);
+
+/** The numbers of `--scores`; undefined for a path. */
+export function scoresIn(value: string): number[] | undefined {
+  const numbers = value.split(",").map(Number);
+  return numbers.every(Number.isFinite) ? numbers : undefined;
+}
 
 /** A loss of a plugin's. */
 const loss: Reader<Loss> = (value, flag) => {
@@ -125,13 +142,10 @@ const loss: Reader<Loss> = (value, flag) => {
   );
 };
 
-/** Texts, of an option that may be repeated. */
-const texts: Reader<string[]> = (value, flag) => [value].flat().map((each) => text(each, flag));
-
 export const PLUGIN = optional(
   "--plugin <file>",
   "Module with model families, losses, optimizers, schedules, metrics or tasks of your own; may be repeated",
-  texts,
+  taking({ several: "repeated", path: "file" }, texts),
 );
 
 const ADAPTER = {
@@ -344,16 +358,22 @@ const TRAINING = {
   seed: withDefault("--seed <n>", "Random seed", counts(0), 0),
 };
 
-const MODEL = required("--model <dir>", "Model directory with its tokenizer", text);
+const MODEL = required("--model <dir>", "Model directory with its tokenizer", directory);
 const QUIET = toggle("--quiet", "Show no progress");
 const ONE_JSON_OBJECT = toggle("--json", "Print one JSON object");
+
+/** Options of every command. */
+export const COMMON = {
+  config: optional("--config <file>", "YAML or JSON file with options; those on the command line win", file),
+  printConfig: toggle("--print-config", "Print the options that would be used as YAML for --config, and run nothing"),
+};
 
 /** A model, a task and its data. */
 const TASK = {
   model: MODEL,
   plugin: PLUGIN,
-  task: required("--task <name>", TASKS.join(", "), text),
-  data: required("--data <path>", "Directory with the task's published files, or its training file", text),
+  task: required("--task <name>", TASKS.join(", "), taking({ words: TASKS }, text)),
+  data: required("--data <path>", "Directory with the task's published files, or its training file", file),
   tagColumn: optional(
     "--tag-column <which>",
     "ner: the tags' column, by number from 1 or by name (default: the last; of JSON lines, ner_tags or tags)",
@@ -367,7 +387,7 @@ const TASK = {
   chatTemplate: optional(
     "--chat-template <file>",
     "chat, pairs: Jinja template of messages, or none for plain roles (default: the model's)",
-    text,
+    templateFile,
   ),
 };
 
@@ -392,17 +412,17 @@ export const BENCH = {
     text,
   ),
   variants: toggle("--variants", "Time the portable kernels and each variant that this adapter can run"),
-  compare: optional("--compare <file>", "Print ratios to a file that --json wrote", text),
+  compare: optional("--compare <file>", "Print ratios to a file that --json wrote", file),
   json: ONE_JSON_OBJECT,
 };
 
 export const ANALYZE = {
   ...TASK,
-  out: required("--out <dir>", "Where to save results; finished runs of single layers in it are reused", text),
+  out: required("--out <dir>", "Where to save results; finished runs of single layers in it are reused", directory),
   saved: optional(
     "--saved <dirs>",
     "landscape, hessian: saved adapters to compare, with commas (default: two are trained)",
-    list,
+    taking({ several: "commas", path: "directory" }, list),
   ),
   batches: withDefault("--batches <n>", "landscape, hessian: training batches that define the loss", counts(), 4),
   over: optional(
@@ -438,7 +458,7 @@ export const ANALYZE = {
 /** Options of `analyze memory`, which needs neither weights nor data. */
 export const ANALYZE_MEMORY = {
   plugin: PLUGIN,
-  config: required("--config <file>", "memory: config.json of a model", text),
+  config: required("--config <file>", "memory: config.json of a model; else a YAML or JSON file of options", file),
   freezeBelow: optional("--freeze-below <k>", "memory: layers that SAFE has frozen (default half of them)", counts(0)),
   out: ANALYZE.out,
   batch: TRAINING.batch,
@@ -453,16 +473,20 @@ export const SCHEDULE = {
   layers: withDefault("--layers <n>", "Layers of the model", counts(), 12),
   steps: withDefault("--steps <n>", "Optimizer steps", counts(), 100),
   stepsPerEpoch: optional("--steps-per-epoch <n>", "Steps of an epoch (default: a tenth of all steps)", counts()),
-  scores: optional("--scores <numbers>", "One score per layer, with commas, or the run.json of a run with SAFE", text),
+  scores: optional(
+    "--scores <numbers>",
+    "One score per layer, with commas, or the run.json of a run with SAFE",
+    taking({ several: "commas", path: "file", isPath: (value) => scoresIn(value) === undefined }, text),
+  ),
   ...POLICY,
-  out: optional("--out <dir>", "Where to save schedule.json, .csv and .svg", text),
+  out: optional("--out <dir>", "Where to save schedule.json, .csv and .svg", directory),
   png: toggle("--png", "Save the figure as a PNG file, too"),
   json: ONE_JSON_OBJECT,
 };
 
 export const PLAN = {
   plugin: PLUGIN,
-  config: required("--config <file>", "config.json of a model", text),
+  config: required("--config <file>", "config.json of a model, or a YAML or JSON file of options that names it", file),
   batch: TRAINING.batch,
   length: optional(
     "--length <n>",
@@ -498,17 +522,21 @@ export const TRAIN = {
   recipe: optional(
     "--recipe <name>",
     "Published settings, such as safe/bert-base/cola/lora (safetape recipes lists them); other options override them",
-    text,
+    taking({ words: RECIPES.map(({ name }) => name) }, text),
   ),
   ...TASK,
-  out: required("--out <dir>", "Where to save the adapter, run.json and the report", text),
+  out: required("--out <dir>", "Where to save the adapter, run.json and the report", directory),
   baseModel: optional(
     "--base-model <id>",
     "ID of the model on the Hugging Face Hub, OWNER/NAME, for the adapter's model card and its adapter_config.json",
     hubId,
   ),
   ...ADAPTER,
-  promptInit: optional("--prompt-init <how>", "Initial virtual tokens: random, or vocabulary", text),
+  promptInit: optional(
+    "--prompt-init <how>",
+    "Initial virtual tokens: random, or vocabulary",
+    taking({ words: ["random", "vocabulary"] }, text),
+  ),
   promptText: optional("--prompt-text <text>", "Text whose tokens initialise the virtual tokens", text),
   freeze: withDefault("--freeze <policy>", POLICY_HELP, policyChoice, "never"),
   ...TRAINING,
@@ -543,14 +571,14 @@ export const TRAIN = {
   evalData: optional(
     "--eval-data <path>",
     "Evaluate on this directory or file instead of the dev set of --data; classes are matched by name",
-    text,
+    file,
   ),
   metric: optional(
     "--metric <name>",
     `Metric in addition to the task's, which then selects the best evaluation: ${METRIC_NAMES.join(", ")}, or a plugin's`,
     known(METRIC_NAMES, ADDED.metrics),
   ),
-  evalTask: optional("--eval-task <name>", "Task of --eval-data (default: --task)", text),
+  evalTask: optional("--eval-task <name>", "Task of --eval-data (default: --task)", taking({ words: TASKS }, text)),
   evalEvery: optional(
     "--eval-every <n>",
     "Evaluate every n steps, and keep the best adapter (default: evaluate at the end)",
@@ -598,7 +626,7 @@ export const TRAIN = {
   tensorboard: optional(
     "--tensorboard <dir>",
     "Write scalars, settings and evaluations for TensorBoard as the run goes on (tensorboard --logdir DIR)",
-    text,
+    directory,
   ),
   reportPng: toggle("--report-png", "Save the report's figures as PNG files, too (needs @resvg/resvg-js)"),
   quiet: QUIET,
@@ -608,26 +636,26 @@ export const TRAIN = {
 export const GENERATE = {
   model: MODEL,
   plugin: PLUGIN,
-  adapter: optional("--adapter <dir>", "Adapter directory (default: the model without an adapter)", text),
+  adapter: optional("--adapter <dir>", "Adapter directory (default: the model without an adapter)", directory),
   weights: WEIGHTS,
   prompt: optional("--prompt <text>", "Text to continue", text),
-  prompts: optional("--prompts <file>", "Text file with one prompt per line", text),
+  prompts: optional("--prompts <file>", "Text file with one prompt per line", file),
   chat: toggle("--chat", "Prompts are a user's messages, written as --task chat writes them"),
   system: optional("--system <text>", "--chat: the system's message before each prompt", text),
   chatTemplate: optional(
     "--chat-template <file>",
     "--chat: Jinja template of messages, or none for plain roles (default: the model's)",
-    text,
+    templateFile,
   ),
   e2e: optional(
     "--e2e <file>",
     "CSV file of the E2E challenge: generate a text for every meaning, and score them",
-    text,
+    file,
   ),
   ...GENERATION,
   ...SAMPLING,
   stop: STOP,
-  out: optional("--out <dir>", "Where to save E2E's texts, their scores and the input of its scorer", text),
+  out: optional("--out <dir>", "Where to save E2E's texts, their scores and the input of its scorer", directory),
   quiet: QUIET,
   json: toggle("--json", "Print one JSON object per text, or one with E2E's scores"),
 };
@@ -641,7 +669,7 @@ export const CHAT = {
   chatTemplate: optional(
     "--chat-template <file>",
     "Jinja template of messages, or none for plain roles (default: the model's)",
-    text,
+    templateFile,
   ),
   maxNewTokens: withDefault("--max-new-tokens <n>", "Longest answer in tokens", counts(), 512),
   ...SAMPLING,
@@ -652,7 +680,7 @@ export const CHAT = {
 export const CLASSIFY = {
   model: MODEL,
   plugin: PLUGIN,
-  adapter: optional("--adapter <dir>", "Adapter directory (default: the model without an adapter)", text),
+  adapter: optional("--adapter <dir>", "Adapter directory (default: the model without an adapter)", directory),
   labels: optional(
     "--labels <names>",
     "Names of the classes, with commas, or their number, where config.json does not have those of the adapter",
@@ -671,10 +699,10 @@ export const EXPORT = {
   adapter: optional(
     "--adapter <dir>",
     "Write this LoRA alone, for the same base model in GGUF (default: write the model)",
-    text,
+    directory,
   ),
   format: optional("--format <name>", "f32, f16 or q8_0 (default f16, of an adapter f32)", oneOf(GGUF_FORMATS)),
-  out: optional("--out <file>", "The file (default model.gguf or adapter.gguf)", text),
+  out: optional("--out <file>", "The file (default model.gguf or adapter.gguf)", file),
 };
 
 export const STUDY = {
@@ -682,7 +710,7 @@ export const STUDY = {
   out: optional(
     "--out <dir>",
     "Where to save runs and tables (default STUDY-output), which workers may share; finished runs in it are reused",
-    text,
+    directory,
   ),
   cell: optional(
     "--cell <i/n>",
@@ -705,7 +733,7 @@ export const ADVISE = {
   plugin: PLUGIN,
   examples: required("--examples <n>", "Training examples", counts()),
   memoryBudget: optional("--memory-budget <bytes>", "GPU memory that a run may use: 8GB (needs --model)", bytes),
-  model: optional("--model <dir>", "Directory with a config.json: recommendations come with their bytes", text),
+  model: optional("--model <dir>", "Directory with a config.json: recommendations come with their bytes", directory),
   priority: optional("--priority <what>", `Only one of: ${NEEDS.join(", ")}`, oneOf(NEEDS)),
   batch: withDefault("--batch <n>", "Rows of a batch", counts(), 16),
   length: optional(
@@ -722,12 +750,12 @@ export const REPORT = {
 };
 
 export const DOWNLOAD = {
-  out: optional("--out <dir>", "Target directory (default NAME)", text),
+  out: optional("--out <dir>", "Target directory (default NAME)", directory),
   revision: withDefault("--revision <name>", "Branch, tag or commit", text, "main"),
   tokenFile: optional(
     "--token-file <file>",
     "File that contains an access token, for gated models (default: the variable HF_TOKEN)",
-    text,
+    file,
   ),
   quiet: QUIET,
   json: ONE_JSON_OBJECT,

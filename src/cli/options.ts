@@ -11,8 +11,30 @@ export type RawOptions = Readonly<Record<string, unknown>>;
 /** Prints a line on stdout. */
 export type Print = (line: string) => void;
 
+/** What a value may be, for files of options and for shells that complete it. Default: a text. */
+export interface Takes {
+  readonly kind?: "toggle" | "number";
+  /** Words that it is one of, or may be in place of a path. */
+  readonly words?: readonly string[];
+  /** Whether it is the path of a file (or a directory that stands for files), or of a directory. */
+  readonly path?: "file" | "directory";
+  /** Whether a text is a path, of options that may be something else. Default: every one but `words`. */
+  readonly isPath?: (text: string) => boolean;
+  /** Several values: with commas between them, or the option once more for each. */
+  readonly several?: "commas" | "repeated";
+  /** Whether it may also be JSON, which files of options write as a mapping. */
+  readonly json?: boolean;
+}
+
 /** Reads the value of an option. @throws UsageError if the value is not allowed. */
-export type Reader<T> = (value: unknown, flag: string) => T;
+export interface Reader<T> {
+  (value: unknown, flag: string): T;
+  readonly takes?: Takes;
+}
+
+/** A reader that says what it takes. */
+export const taking = <T>(takes: Takes, read: (value: unknown, flag: string) => T): Reader<T> =>
+  Object.assign((value: unknown, flag: string) => read(value, flag), { takes });
 
 /** An option of a command. */
 export interface Option<T> {
@@ -21,7 +43,8 @@ export interface Option<T> {
   readonly help: string;
   /** Default value, which the help shows. */
   readonly fallback: string | number | undefined;
-  readonly read: Reader<T>;
+  readonly takes: Takes;
+  readonly read: (value: unknown, flag: string) => T;
 }
 
 /** Options by name: the flag in camel case. */
@@ -30,7 +53,8 @@ export type OptionSet = Readonly<Record<string, Option<unknown>>>;
 /** The values of a set of options, by name. */
 export type Values<S extends OptionSet> = { readonly [Name in keyof S]: S[Name] extends Option<infer T> ? T : never };
 
-const flagOf = (usage: string): string => usage.split(" ", 1)[0]!;
+/** The flag of an option, with its dashes. */
+export const flagOf = ({ usage }: Pick<Option<unknown>, "usage">): string => usage.split(" ", 1)[0]!;
 
 /** The value of an option that is needed. @throws UsageError if it was not given. */
 export function needed<T>(value: T | undefined, flag: string): T {
@@ -40,7 +64,13 @@ export function needed<T>(value: T | undefined, flag: string): T {
 
 /** An option that must be given. */
 export function required<T>(usage: string, help: string, read: Reader<T>): Option<T> {
-  return { usage, help, fallback: undefined, read: (value, flag) => read(needed(value, flag), flag) };
+  return {
+    usage,
+    help,
+    fallback: undefined,
+    takes: takenBy(read),
+    read: (value, flag) => read(needed(value, flag), flag),
+  };
 }
 
 /** An option that may be left out. */
@@ -49,29 +79,36 @@ export function optional<T>(usage: string, help: string, read: Reader<T>): Optio
     usage,
     help,
     fallback: undefined,
+    takes: takenBy(read),
     read: (value, flag) => (value === undefined ? undefined : read(value, flag)),
   };
 }
 
 /** An option with a default value. */
 export function withDefault<T>(usage: string, help: string, read: Reader<T>, fallback: string | number): Option<T> {
-  return { usage, help, fallback, read: (value, flag) => read(value ?? fallback, flag) };
+  return { usage, help, fallback, takes: takenBy(read), read: (value, flag) => read(value ?? fallback, flag) };
 }
 
 /** An option without a value. */
 export function toggle(usage: string, help: string): Option<boolean> {
-  return { usage, help, fallback: undefined, read: (value) => value === true };
+  return {
+    usage,
+    help,
+    fallback: undefined,
+    takes: { kind: "toggle" },
+    read(value = false, flag) {
+      if (typeof value === "boolean") return value;
+      throw new UsageError(`${flag} is ${JSON.stringify(value)}.`, "It may be true or false.");
+    },
+  };
 }
 
-/**
- * Adds options to a command of cac.
- * @param givenOnly whether cac passes on only what the command line gives, without default values.
- */
-export function addOptions(command: Command, options: OptionSet, { givenOnly = false } = {}): Command {
+const takenBy = ({ takes = {} }: Reader<unknown>): Takes => takes;
+
+/** Adds options to a command of cac, which passes on only what the command line gives: files of options go before default values. */
+export function addOptions(command: Command, options: OptionSet): Command {
   for (const { usage, help, fallback } of Object.values(options)) {
-    if (fallback === undefined) command.option(usage, help);
-    else if (givenOnly) command.option(usage, `${help} (default: ${fallback})`);
-    else command.option(usage, help, { default: fallback });
+    command.option(usage, fallback === undefined ? help : `${help} (default: ${fallback})`);
   }
   return command;
 }
@@ -101,53 +138,61 @@ export function withFallbacks(options: OptionSet, raw: RawOptions): RawOptions {
 
 /** Reads a command's options. @throws UsageError for one that is missing or has a value that is not allowed. */
 export function readOptions<S extends OptionSet>(options: S, raw: RawOptions): Values<S> {
-  const values = Object.entries(options).map(([name, { usage, read }]) => [name, read(raw[name], flagOf(usage))]);
+  const values = Object.entries(options).map(([name, option]) => [name, option.read(raw[name], flagOf(option))]);
   // Object.fromEntries forgets which name has which type.
   return Object.fromEntries(values) as Values<S>;
 }
 
 export const text: Reader<string> = (value, flag) => {
   if (typeof value === "string" || typeof value === "number") return String(value);
-  throw new UsageError(`${flag} is ${JSON.stringify(value)}.`, `Give it one value: ${flag} VALUE.`);
+  throw new UsageError(`${flag} is ${JSON.stringify(value)}.`, "Give it one value.");
 };
+
+/** The path of a file, or of a directory that stands for the files in it. */
+export const file = taking({ path: "file" }, text);
+
+/** The path of a directory. */
+export const directory = taking({ path: "directory" }, text);
+
+/** Texts, of an option that may be repeated. */
+export const texts = taking({ several: "repeated" }, (value, flag) => [value].flat().map((each) => text(each, flag)));
 
 /** Texts with commas between them, and spaces around them, which do not count. */
-export const list: Reader<string[]> = (value, flag) => {
+export const list = taking({ several: "commas" }, (value, flag) => {
   const parts = text(value, flag).split(",");
-  const texts = parts.map((part) => part.trim()).filter((part) => part !== "");
-  if (texts.length > 0) return texts;
-  throw new UsageError(`${flag} is ${JSON.stringify(value)}.`, `Give it names with commas: ${flag} NAME,NAME.`);
-};
+  const names = parts.map((part) => part.trim()).filter((part) => part !== "");
+  if (names.length > 0) return names;
+  throw new UsageError(`${flag} is ${JSON.stringify(value)}.`, "Give it names with commas: NAME,NAME.");
+});
 
 /** Numbers from `least` to `most`. */
-export const numbers =
-  (least = 0, most = Infinity): Reader<number> =>
-  (value, flag) => {
-    const number = Number(value);
+export const numbers = (least = 0, most = Infinity): Reader<number> =>
+  taking({ kind: "number" }, (value, flag) => {
+    // Number() takes true for 1, and an empty text or list for 0.
+    const number =
+      typeof value === "number" || (typeof value === "string" && value.trim() !== "") ? Number(value) : NaN;
     if (Number.isFinite(number) && number >= least && number <= most) return number;
     const range = `${Number.isFinite(least) ? ` from ${least}` : ""}${Number.isFinite(most) ? ` to ${most}` : ""}`;
     const allowed = `a number${range}`;
     throw new UsageError(`${flag} is ${JSON.stringify(value)}.`, `Give ${allowed}.`);
-  };
+  });
 
 /** Whole numbers from `least`. */
-export const counts =
-  (least = 1): Reader<number> =>
-  (value, flag) => {
+export const counts = (least = 1): Reader<number> =>
+  taking({ kind: "number" }, (value, flag) => {
     const number = numbers(least)(value, flag);
     if (Number.isInteger(number)) return number;
     throw new UsageError(`${flag} is ${number}.`, `Give a whole number from ${least}.`);
-  };
+  });
 
 /** One of several words. */
-export const oneOf =
-  <const T extends string>(choices: readonly T[]): Reader<T> =>
-  (value, flag) => {
+export const oneOf = <const T extends string>(choices: readonly T[]): Reader<T> =>
+  taking({ words: choices }, (value, flag) => {
     const word = text(value, flag);
     const choice = choices.find((candidate) => candidate === word);
     if (choice !== undefined) return choice;
     throw new UsageError(`${flag} is ${word}.`, `It may be ${choices.join(", ")}.`);
-  };
+  });
 
 /** Bytes: `8589934592`, `8GB` (1e9) or `8GiB` (2^30). */
 export const bytes: Reader<number> = (value, flag) => {

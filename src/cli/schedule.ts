@@ -6,7 +6,7 @@ import { readJson } from "../io/json";
 import { openDirectory } from "../node/directory";
 import { scheduleFigure } from "../report/analysis/schedule";
 import { saveResults } from "./analysis/results";
-import { policyFrom, SCHEDULE } from "./flags";
+import { policyFrom, SCHEDULE, scoresIn } from "./flags";
 import { readOptions, UsageError } from "./options";
 import type { Print, RawOptions } from "./options";
 import { scheduleChart } from "./schedule-chart";
@@ -75,8 +75,8 @@ const RECORD = v.looseObject({
 
 /** Reads `--scores`: one number per layer, or the path of a `run.json`, whose scores are replayed. */
 async function readScores(numbersOrPath: string, layers: number): Promise<ScoresAt> {
-  const numbers = numbersOrPath.split(",").map(Number);
-  if (numbers.every(Number.isFinite)) {
+  const numbers = scoresIn(numbersOrPath);
+  if (numbers) {
     if (numbers.length === layers) return () => numbers;
     throw new UsageError(`--scores has ${numbers.length} numbers for ${layers} layers.`, "Give one for every layer.");
   }

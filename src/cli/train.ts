@@ -57,14 +57,22 @@ import { Screen } from "./view/screen";
 
 type TrainOptions = Values<typeof TRAIN>;
 
+/**
+ * All options of a run: what is given, what its recipe says, and defaults.
+ * @throws UsageError for both `--lr` and `--lr-search`, and for a recipe that is not there.
+ */
+export function trainingOptions(given: RawOptions): RawOptions {
+  const { lr, ...raw } = withFallbacks(TRAIN, withRecipe(given));
+  if (raw["lrSearch"] === undefined) return { ...raw, lr };
+  if (given["lr"] === undefined) return raw;
+  throw new UsageError("--lr and --lr-search exclude each other.", "Leave one of them out.");
+}
+
 /** `safetape train`: fine-tunes a model in a Hugging Face directory, and saves the adapter and the record of the run. */
 export async function trainCommand(given: RawOptions, print: Print): Promise<void> {
-  const raw = withFallbacks(TRAIN, withRecipe(given));
+  const raw = trainingOptions(given);
   const options = readOptions(TRAIN, raw);
   const { task, model: modelPath, data: path, out: outPath, reportPng: png, patience, lrSearch } = options;
-  if (lrSearch && given["lr"] !== undefined) {
-    throw new UsageError("--lr and --lr-search exclude each other.", "Leave one of them out.");
-  }
   trainerSettings(options.freeze, options); // Throws for wrong options before anything is loaded.
   // Missing packages are reported now rather than after the training.
   if (png) await pngRenderer();
@@ -143,6 +151,7 @@ export async function trainCommand(given: RawOptions, print: Print): Promise<voi
   if (metric !== undefined && evaluated.dev) await tryMetric(trainer, metric, evaluated.dev, options.batch);
   if (options.explain) process.stderr.write(`${trainer.explain().toString()}\n${describeKernels(engine.kernels)}`);
   const out = await openDirectory(outPath, { create: true });
+  await saveConfig(out, raw);
   const generation = options.generate && { ...generationSettings(options), ngramsOf: "answer" as const };
   const evaluate = (isLast: boolean) =>
     progress("evaluating", (onProgress) =>
@@ -325,6 +334,20 @@ async function saveTrace(out: Directory, trace: Trace, screen: Screen): Promise<
   await out.write("trace.json", new TextEncoder().encode(JSON.stringify(trace.toChromeTrace())));
 }
 
+/** The options of a run, for `--config`. A file of somebody else's stays. */
+const CONFIG_FILE = "config.yaml";
+const CONFIG_MARK =
+  "# All options of the run in this folder, written by safetape train: safetape train --config FILE repeats it.\n";
+
+async function saveConfig(out: Directory, raw: RawOptions): Promise<void> {
+  const isForeign =
+    (await out.size(CONFIG_FILE)) !== undefined &&
+    !new TextDecoder().decode(await out.read(CONFIG_FILE)).startsWith(CONFIG_MARK);
+  if (isForeign) return;
+  const { configText } = await import("./config-file");
+  await out.write(CONFIG_FILE, new TextEncoder().encode(`${CONFIG_MARK}\n${configText(TRAIN, raw, out.name)}`));
+}
+
 /** What a run says in its adapter's model card. */
 function cardOf({ baseModel }: TrainOptions, dataset = "", metrics: Metrics = {}): ModelCard {
   return { ...(baseModel !== undefined && { baseModel }), results: [{ dataset, metrics }] };
@@ -339,11 +362,10 @@ function save(trainer: Trainer, out: Directory, card: ModelCard): Promise<void> 
 
 /** What the command line knows about a run: its title, how to run it again, and the versions of what it used. */
 async function runFacts(raw: RawOptions, { adapter, task }: TrainOptions): Promise<RunFacts> {
-  const { "--": _afterDashes, ...options } = raw;
   const freeze = typeof raw["freeze"] === "string" ? raw["freeze"] : "never";
   const policy = freeze.startsWith("{") ? "a policy" : freeze;
   const title = `${adapter}${policy === "never" ? "" : ` with ${policy}`} on ${task}`;
-  return { title, options, command: commandLine(process.argv.slice(2)), versions: await versions() };
+  return { title, options: raw, command: commandLine(process.argv.slice(2)), versions: await versions() };
 }
 
 /** A command of safetape in the syntax of a POSIX shell. */

@@ -22,6 +22,31 @@ export function textSeeds() {
     "wordnet-data": wordnetData(),
     "chat-template": chatTemplates(),
     sentencepiece: sentencePiece(),
+    options: options(),
+  };
+}
+
+/** @returns {Record<string, string | Uint8Array>} */
+function options() {
+  const yaml = "# a run\nmodel: dir\ntask: sst2\nlr: 1e-4\nmax_length: 12\ntargets: [query, value]\n";
+  return {
+    yaml: `${yaml}freeze: {policy: upper_layers, count: 2}\nquiet: true\nplugin:\n  - a.mjs\n  - b.mjs\nchat-template: none\n`,
+    json: '{\n\t"model": "dir",\n\t"lr": 0.001,\n\t"targets": ["query"]\n}\n',
+    crlf: yaml.replaceAll("\n", "\r\n"),
+    "unknown-key": "modle: dir\n",
+    twice: "lr: 1\nlr: 2\n",
+    "twice-in-other-words": "max-length: 1\nmaxLength: 2\n",
+    "no-value": "lr:\n",
+    list: "- lr\n",
+    aliases: `a: &a [x]\nb: &b [${"*a,".repeat(200)}]\nlr: *b\n`,
+    tag: "lr: !!js/function x\n",
+    prototype: "__proto__: {lr: 1}\nconstructor: 1\n",
+    "two-documents": "lr: 1\n---\nlr: 2\n",
+    brackets: deep(4000),
+    dashes: "- ".repeat(4000),
+    "deep-freeze": `freeze: ${'{"policy": '.repeat(300)}1${"}".repeat(300)}`,
+    long: `# ${"x".repeat(70_000)}\n`,
+    empty: "",
   };
 }
 

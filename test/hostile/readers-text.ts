@@ -1,4 +1,6 @@
 import { posix } from "node:path";
+import { configOf, configText } from "../../src/cli/config-file";
+import { TRAIN } from "../../src/cli/flags";
 import { AG_NEWS_CLASSES, readAgNews } from "../../src/data/ag-news";
 import { loadChatTemplate } from "../../src/data/chat-template";
 import { readE2e } from "../../src/data/e2e";
@@ -302,7 +304,28 @@ const wordNet = (what: "index" | "data"): Reader => {
   };
 };
 
+const optionsFile: Reader = {
+  name: "options",
+  seeds: "options",
+  file: "run.yaml",
+  form: "bytes",
+  perByte: 4096,
+  words: [": ", "- ", "\n", "\n  ", "[", "]", "{", "}", "*a", "&a", "!!", "|", "? ", "#", "'", '"', "---", "\t", "lr"],
+  async read(directory) {
+    const { options, check } = configOf(await directory.read("run.yaml"), "run.yaml", {
+      name: "train",
+      options: TRAIN,
+    });
+    must(
+      Object.keys(options).every((name) => name in TRAIN),
+      "a name that is no option",
+    );
+    check();
+    configText(TRAIN, options);
+  },
+};
+
 export const TEXT_READERS: readonly Reader[] = [
   ...[tokenizer, sentencePiece, tokenizerConfig, chatTemplate, tsv, csv, jsonl, squad, conll, tags],
-  ...[agNews, samsum, imageList, wordNet("index"), wordNet("data")],
+  ...[agNews, samsum, imageList, wordNet("index"), wordNet("data"), optionsFile],
 ];

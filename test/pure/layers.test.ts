@@ -66,6 +66,7 @@ const PACKAGES: Record<string, readonly string[]> = {
   "@huggingface/tokenizers": ["data", "io"],
   webgpu: ["node"],
   cac: ["cli"],
+  yaml: ["cli"],
   papaparse: ["data", "report"],
   "@observablehq/plot": ["report"],
   linkedom: ["report"],

@@ -78,7 +78,7 @@ describe("safetape train, stopped by a signal", () => {
     expect(code, stderr).toBe(143);
     expect(stderr).toMatch(/SIGTERM: finishing this step and saving the run/);
     expect(stderr).toMatch(/Stopped after step \d of 9; saved in .*checkpoints\.\n.* --resume to continue/);
-    expect(readdirSync(out)).toEqual(["checkpoints"]);
+    expect(readdirSync(out)).toEqual(["checkpoints", "config.yaml"]);
     expect(await runCli(commandFor(out))).toMatchObject({
       code: 2,
       // Matchers are typed any.

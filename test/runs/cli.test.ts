@@ -47,7 +47,7 @@ describe("safetape train", () => {
     expect(result.stdout).toMatch(/accuracy 0\.\d+ .*saved in/);
     expect(result.stderr).toMatch(/froze the adapter of layer 0;/);
     const adapterFiles = ["adapter_config.json", "adapter_model.safetensors"];
-    const files = ["README.md", ...adapterFiles, "freezes.csv", "report.html", "run.json", "steps.csv"];
+    const files = ["README.md", ...adapterFiles, "config.yaml", "freezes.csv", "report.html", "run.json", "steps.csv"];
     expect(readdirSync(out).sort()).toEqual(files);
     const record = await readRunRecord(await openDirectory(out));
     const card = readFileSync(join(out, "README.md"), "utf8");
@@ -69,6 +69,10 @@ describe("safetape train", () => {
     rmSync(join(out, "report.html"));
     expect(await runCli(["report", out])).toMatchObject({ code: 0, stdout: `${join(out, "report.html")}\n` });
     expect(readFileSync(join(out, "report.html"), "utf8"), "drawn again from run.json").toBe(report);
+    const again = await runCli(["train", "--config", join(out, "config.yaml"), "--out", path("again"), "--quiet"]);
+    expect(again.code, again.stderr).toBe(0);
+    const weightsOf = (run: string) => readFileSync(path(run, "adapter_model.safetensors"));
+    expect(weightsOf("again").equals(weightsOf("out")), "the run by its config.yaml").toBe(true);
     using engine = await createEngine();
     using model = await loadModel(engine, "examples/model");
     const { adapter } = await loadAdapter(await openDirectory(out), model);

@@ -3,23 +3,8 @@ import { basename, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { Engine } from "safetape";
 import type { Op } from "safetape";
-import {
-  ADVISE,
-  ANALYZE,
-  BENCH,
-  CHAT,
-  CLASSIFY,
-  DOCTOR,
-  DOWNLOAD,
-  EXPORT,
-  GENERATE,
-  PLAN,
-  REPORT,
-  SCHEDULE,
-  STUDY,
-  TRAIN,
-} from "../../src/cli/flags";
-import type { OptionSet } from "../../src/cli/options";
+import { COMMANDS } from "../../src/cli/commands";
+import { configOf } from "../../src/cli/config-file";
 import { loadPlugins } from "../../src/cli/plugin/load";
 import { studyCommand } from "../../src/cli/study/command";
 import { trainCommand } from "../../src/cli/train";
@@ -44,28 +29,14 @@ const UNRUN: Readonly<Record<string, string>> = {
   python: "needs torch and peft; test/interop/check.py runs similar code",
   bash: "installs packages or trains for long; its commands and options are checked",
   json: "a study's file; test/pure/study.test.ts reads it",
+  yaml: "options of a command, whose names are checked; test/pure/cli-config.test.ts reads such files",
   text: "output",
 };
 
 const device = await useDevice();
 
-/** Options of each command of the program. */
-const OPTIONS: Readonly<Record<string, OptionSet>> = {
-  advise: ADVISE,
-  analyze: ANALYZE,
-  bench: BENCH,
-  chat: CHAT,
-  classify: CLASSIFY,
-  doctor: DOCTOR,
-  download: DOWNLOAD,
-  export: EXPORT,
-  generate: GENERATE,
-  plan: PLAN,
-  report: REPORT,
-  schedule: SCHEDULE,
-  study: STUDY,
-  train: TRAIN,
-};
+const bytes = (text: string): Uint8Array => new TextEncoder().encode(text);
+const commandNamed = (word: string) => COMMANDS.find(({ name }) => name === word);
 
 /** Commands and options in shell lines that the program does not have. */
 function unknownWords(code: string): string[] {
@@ -73,10 +44,10 @@ function unknownWords(code: string): string[] {
   return lines.flatMap((line) => {
     const [, command, rest = ""] = /^npx safetape (\S+)(.*)$/.exec(line) ?? [];
     if (command === undefined) return [];
-    const options = OPTIONS[command];
+    const options = commandNamed(command)?.options;
     if (!options) return [command];
     const flags = new Set(Object.values(options).map(({ usage }) => usage.split(" ", 1)[0]));
-    return (rest.match(/--[\w-]+/g) ?? []).filter((flag) => !flags.has(flag));
+    return (rest.match(/--[\w-]+/g) ?? []).filter((flag) => !flags.has(flag.replace(/^--no-/, "--")));
   });
 }
 
@@ -123,6 +94,7 @@ describe.each(pages)("the guide's page $name", ({ name, blocks }) => {
       if (kind === "js") continue;
       expect(UNRUN[kind], `line ${block.line} of ${name}.md: a block of kind "${kind}"`).toBeDefined();
       if (["js browser", "html"].includes(kind)) expect(syntaxErrors(block), `line ${block.line}`).toEqual([]);
+      if (kind === "yaml") expect(() => configOf(bytes(block.code), name, commandNamed("train")!)).not.toThrow();
       if (kind === "bash") expect(unknownWords(block.code), `line ${block.line}`).toEqual([]);
       // eslint-disable-next-line no-console -- reports what is not covered
       console.info(`${name}.md:${block.line} is not run: ${UNRUN[kind]}`);

@@ -27,7 +27,7 @@ export async function saveResults(
 ): Promise<void> {
   const render = raw["png"] ? await pngRenderer() : undefined;
   const svg = standaloneSvg(figure, figure.caption);
-  const { out: _out, saved: _saved, png: _png, quiet: _quiet, json: _json, "--": _afterDashes, ...options } = raw;
+  const { out: _out, saved: _saved, png: _png, quiet: _quiet, json: _json, ...options } = raw;
   const encoder = new TextEncoder();
   const files = [
     { file: `${name}.json`, content: jsonBytes({ options, ...(gpu && { gpu }), ...record }) },

@@ -1,0 +1,236 @@
+import { basename, dirname, extname, isAbsolute, join, relative, resolve } from "node:path";
+import { isMap, isScalar, isSeq, LineCounter, parseDocument, stringify, visit } from "yaml";
+import type { Document, Node, Pair, YAMLMap } from "yaml";
+import { FileFormatError, SafetapeError } from "../base/errors";
+import { nearestNames } from "../base/nearest";
+import { decodeText, oneLine } from "../io/json";
+import { openDirectory } from "../node/directory";
+import { COMMON } from "./flags";
+import { flagOf, texts, UsageError } from "./options";
+import type { Option, OptionSet, RawOptions, Takes } from "./options";
+
+/** Bytes of a file of options at most: no such file is as long, and a parser of YAML takes long for some that are. */
+const MOST_BYTES = 1 << 16;
+
+/** Options that a file gives. */
+export interface ConfigFile {
+  /** As the command line would give them, with paths relative to the current directory. */
+  readonly options: RawOptions;
+  /**
+   * Reads every value, as the command will. Plugins may add names of values, and are to be loaded before.
+   * @throws UsageError with file and line for a value that is not allowed.
+   */
+  readonly check: () => void;
+}
+
+/** The name of an option in a file: its flag without dashes. */
+const keyOf = (option: Pick<Option<unknown>, "usage">): string => flagOf(option).slice(2);
+
+/** `max-length`, `max_length` and `maxLength` are one. */
+const folded = (key: string): string => key.replace(/[-_]/g, "").toLowerCase();
+
+/** The options of a command, and its name for errors. */
+interface ConfiguredCommand {
+  readonly name: string;
+  readonly options: OptionSet;
+}
+
+/**
+ * The options on the command line, above those of the file that `--config` names. A command whose own `--config` is the config.json of
+ * a model takes either of them, and both.
+ * @throws as `readConfigFile` does; UsageError for two files.
+ */
+export async function withConfigFile(given: RawOptions, { name, options }: ConfiguredCommand): Promise<ConfigFile> {
+  const { config, ...line } = given;
+  const { config: option, printConfig: _printConfig, ...rest } = options;
+  const isModels = option !== COMMON.config;
+  const files: string[] = [];
+  for (const path of texts(config, "--config")) {
+    if (!isModels || (await isOptionsFile(path))) files.push(path);
+    else Object.assign(line, { config: path });
+  }
+  const [path, second] = files;
+  if (path === undefined) return { options: line, check: () => undefined };
+  if (second !== undefined) throw new UsageError(`--config is ${path} and ${second}.`, "Give one file of options.");
+  const file = await readConfigFile(path, {
+    name,
+    options: { ...rest, ...(isModels && option && { config: option }) },
+  });
+  return { ...file, options: { ...file.options, ...line } };
+}
+
+/**
+ * Reads a file of options in YAML, or in JSON, which is YAML too. Its paths are relative to its own folder.
+ * @throws FileFormatError for a file that is not a mapping in YAML; UsageError for a key that is no option of the command. Both have
+ * file and line.
+ */
+export async function readConfigFile(path: string, command: ConfiguredCommand): Promise<ConfigFile> {
+  return configOf(await bytesOf(path), path, command);
+}
+
+/** The options in the bytes of a file. @throws as `readConfigFile` does. */
+export function configOf(bytes: Uint8Array, path: string, { name: command, options }: ConfiguredCommand): ConfigFile {
+  const { entries, lineOf } = parseFile(bytes, path);
+  const names = new Map(Object.entries(options).map(([name, option]) => [folded(keyOf(option)), name]));
+  const given = new Map<string, { readonly value: unknown; readonly where: string }>();
+  for (const { key, value } of entries) {
+    const where = `${path}:${lineOf(key)}`;
+    const word = isScalar(key) ? String(key.value) : "";
+    const name = names.get(folded(word));
+    if (name === undefined) {
+      const nearest = nearestNames(word, Object.values(options).map(keyOf));
+      throw new UsageError(
+        `${where}: ${command} has no option ${JSON.stringify(oneLine(word))}.`,
+        `The nearest are ${nearest.join(", ")}; safetape ${command} --help lists all.`,
+      );
+    }
+    const option = options[name]!;
+    if (given.has(name)) {
+      throw new UsageError(`${where}: ${keyOf(option)} is there twice.`, "Remove one of the lines.");
+    }
+    const raw = rawValue(value, option.takes, `${where}: ${keyOf(option)}`);
+    given.set(name, { value: withPaths(raw, option.takes, (text) => placed(text, dirname(path))), where });
+  }
+  return {
+    options: Object.fromEntries([...given].map(([name, { value }]) => [name, value])),
+    check: () => {
+      for (const [name, { value, where }] of given) {
+        try {
+          options[name]!.read(value, keyOf(options[name]!));
+        } catch (error) {
+          throw error instanceof SafetapeError
+            ? new UsageError(`${where}: ${oneLine(error.fact)}`, error.remedy)
+            : error;
+        }
+      }
+    },
+  };
+}
+
+/** Whether a file has a key at its top: false for one that cannot be read, too. */
+async function hasKey(path: string, key: string): Promise<boolean> {
+  try {
+    return parseFile(await bytesOf(path), path).entries.some((entry) => isScalar(entry.key) && entry.key.value === key);
+  } catch {
+    return false;
+  }
+}
+
+interface ParsedFile {
+  readonly entries: readonly Pair<Node, Node | null>[];
+  /** Line of a node, from 1. */
+  readonly lineOf: (node: Node) => number;
+}
+
+const bytesOf = async (path: string): Promise<Uint8Array> => (await openDirectory(dirname(path))).read(basename(path));
+
+function parseFile(bytes: Uint8Array, path: string): ParsedFile {
+  if (bytes.length > MOST_BYTES) {
+    throw new FileFormatError(`${path} has more than ${MOST_BYTES} bytes.`, "Give a file of options.");
+  }
+  const lines = new LineCounter();
+  const document = documentOf(decodeText(bytes, path), path, lines);
+  const lineOf = (node: Node): number => lines.linePos(node.range?.[0] ?? 0).line;
+  const [fault] = [...document.errors, ...document.warnings];
+  if (fault) {
+    const { line } = lines.linePos(fault.pos[0]);
+    throw new FileFormatError(
+      `${path}:${line}: ${oneLine(fault.message)}.`,
+      'Write one "option: value" a line, in YAML, or an object in JSON.',
+    );
+  }
+  visit(document, {
+    Alias(_, alias) {
+      throw new FileFormatError(`${path}:${lineOf(alias)}: *${oneLine(alias.source)} is an alias.`, "Write its value.");
+    },
+  });
+  const { contents } = document;
+  if (contents === null) return { entries: [], lineOf };
+  if (!isMap(contents)) {
+    throw new FileFormatError(
+      `${path}:${lineOf(contents)}: the file is no mapping of options.`,
+      'Write one "option: value" a line, such as batch: 8.',
+    );
+  }
+  // Parsed documents consist of nodes; only those that programs make may have other values.
+  return { entries: (contents as YAMLMap<Node, Node | null>).items, lineOf };
+}
+
+/** @throws FileFormatError for a text so deeply nested that the parser, which calls itself, does not come to its end. */
+function documentOf(text: string, path: string, lineCounter: LineCounter): Document.Parsed {
+  try {
+    // The library's own messages quote the line, however long it is.
+    return parseDocument(text, { lineCounter, prettyErrors: false });
+  } catch (cause) {
+    if (!(cause instanceof RangeError)) throw cause;
+    throw new FileFormatError(`${path} is nested too deeply.`, "Give a file of options.", { cause });
+  }
+}
+
+/** A value as the command line gives it. */
+function rawValue(node: Node | null, takes: Takes, what: string): unknown {
+  if (isSeq(node)) {
+    if (takes.several === undefined) throw new UsageError(`${what} is a list.`, "Give it one value.");
+    const values = node.items.map((item) => plainValue(item, takes, what));
+    return takes.several === "commas" ? values.join(",") : values;
+  }
+  if (isMap(node) && takes.json) return JSON.stringify(node.toJSON());
+  return plainValue(node, takes, what);
+}
+
+/** A text, a number or a boolean. */
+function plainValue(node: unknown, takes: Takes, what: string): unknown {
+  if (!isScalar(node))
+    throw new UsageError(`${what} has a list or a mapping where a value should be.`, "Give a value.");
+  const { value, source = "" } = node;
+  if (value === null) throw new UsageError(`${what} has no value.`, "Give it one, or remove the line.");
+  // What looks like a number, and is the name of something, stays as it is written: 0012, or 12e5 of a commit.
+  const isName = typeof value === "number" && takes.kind !== "number" && String(value) !== source;
+  return isName ? source : value;
+}
+
+/** A path of the file, relative to the current directory. */
+const placed = (path: string, folder: string): string =>
+  isAbsolute(path) || /^[a-z]+:\/\//i.test(path) ? path : join(folder, path);
+
+/** A raw value whose paths are changed. */
+function withPaths(value: unknown, { path, words, several, isPath }: Takes, change: (path: string) => string): unknown {
+  if (path === undefined) return value;
+  const changed = (text: unknown): unknown =>
+    typeof text !== "string" || words?.includes(text) || isPath?.(text) === false ? text : change(text);
+  if (Array.isArray(value)) return value.map(changed);
+  if (several !== "commas" || typeof value !== "string" || isPath?.(value) === false) return changed(value);
+  const parts = value.split(",").map((part) => changed(part.trim()));
+  return parts.join(",");
+}
+
+/** Options that a file of a run does not repeat: those of a recipe are there themselves. */
+const LEFT_OUT = ["recipe", "resume"];
+
+/**
+ * A file of options in YAML, each with its help as a comment.
+ * @param raw as the command line gives them. @param folder where the file will be: its paths are relative to it. Default: the current
+ * directory.
+ */
+export function configText(options: OptionSet, raw: RawOptions, folder = "."): string {
+  const near = (path: string): string => {
+    const way = isAbsolute(path) && folder === "." ? path : relative(folder, resolve(path));
+    return way === "" ? "." : way;
+  };
+  return Object.entries(options)
+    .filter(([name]) => raw[name] !== undefined && !LEFT_OUT.includes(name))
+    .map(([name, option]) => {
+      const value = withPaths(raw[name], option.takes, near);
+      const isJson = option.takes.json && typeof value === "string" && value.startsWith("{");
+      return entryText(option, isJson ? JSON.parse(value) : value);
+    })
+    .join("");
+}
+
+/** An option in a file, below its help. */
+export const entryText = (option: Pick<Option<unknown>, "usage" | "help">, value: unknown): string =>
+  `# ${option.help}\n${stringify({ [keyOf(option)]: value }, { lineWidth: 0 })}`;
+
+/** Whether a file is one of options, where it may also be the config.json of a model. */
+const isOptionsFile = async (path: string): Promise<boolean> =>
+  [".yaml", ".yml"].includes(extname(path)) || hasKey(path, "config");
