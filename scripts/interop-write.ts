@@ -22,6 +22,8 @@ import { batchInputs } from "../src/train/plans/inputs";
 import { Trainer } from "../src/train/trainer";
 import { adapterLogits, familiesOf } from "./interop-case";
 
+/** A rank or an alpha of the first layer's modules. */
+const FIRST_LAYER = { ".*[.]0[.].*": 2 };
 /** The kinds that PEFT has, too. */
 const KINDS: Readonly<Record<string, AdapterChoice>> = {
   lora: { kind: "lora", rank: 3, alpha: 6 },
@@ -33,7 +35,11 @@ const KINDS: Readonly<Record<string, AdapterChoice>> = {
   "ia3-all-linear": { kind: "ia3", targets: "all-linear" },
   "ln-tuning": { kind: "ln_tuning" },
   prompt: { kind: "prompt", tokens: 3 },
+  loha: { kind: "loha", rank: 3, alpha: 5, rankPattern: FIRST_LAYER, alphaPattern: FIRST_LAYER },
 };
+
+/** Kinds that PEFT has for torch.nn.Linear alone. */
+const OF_LINEAR: readonly string[] = ["loha"];
 
 /** The kinds that name modules of a model, where it has them: those of `test/interop/options.py`. */
 const OPTIONS: Readonly<Record<string, (model: Model) => object | undefined>> = {
@@ -127,6 +133,7 @@ function isPossible(model: Model, kind: string): boolean {
   // Prompts are as wide as the layers, unlike ELECTRA's and ALBERT's embeddings; PEFT has none for encoder-decoders with
   // transformers 5. ALBERT's layers have no numbers.
   if (kind === "prompt") return !model.encoderDecoder && embeddings?.shape[1] === model.hiddenSize;
+  if (OF_LINEAR.includes(kind)) return model.projections.every(({ layout }) => layout === "out_in");
   return kind !== "lora-biases" || (!model.image && model.projections.some(({ layer }) => layer === 1));
 }
 

@@ -161,6 +161,9 @@ function shapesOf(adapter: Adapter, model: Model): Map<string, Shape> {
 /** Whether a kind is this library's own, whose files have every tensor that is trained. */
 export const isOwnKind = (kind: string): boolean => kind.startsWith("SAFETAPE_");
 
+/** Kinds whose patterns of ranks and alphas are expressions for modules. */
+const WITH_PATTERNS: readonly string[] = ["LORA", "LOHA", "LOKR"];
+
 /**
  * A configuration as PEFT applies it to a model: the task's head is saved; names of targets, of patterns and of saved modules that
  * the model does not have are passed over, since lists are often made for several families.
@@ -196,7 +199,7 @@ function fittedConfig(config: PeftConfig, model: Model, stored: Tensors, where: 
   const modules = [...saved, ...storedOutput(config, model, saved, stored)];
   const patterns = ["rank_pattern", "alpha_pattern"].flatMap((key): [string, object][] => {
     const { [key]: pattern } = config;
-    if (config.peft_type !== "LORA" || typeof pattern !== "object" || pattern === null) return [];
+    if (!WITH_PATTERNS.includes(config.peft_type) || typeof pattern !== "object" || pattern === null) return [];
     const names = model.projections.map(({ name }) => name);
     const entries = Object.entries(pattern).filter(([each]) =>
       names.some((name) => matchesPattern(each, name, "suffix")),
@@ -297,7 +300,7 @@ async function baseWeights(
 }
 
 function unknownTensor(name: string, model: Model, where: string): FileFormatError {
-  const [, module] = /^(.*?)\.(?:lora|ia3|vera)_/.exec(name) ?? [];
+  const [, module] = /^(.*?)\.(?:lora|ia3|vera|hada|lokr|oft)_/.exec(name) ?? [];
   const isProjection = model.projections.some((projection) => projection.name === module);
   if (module !== undefined && !isProjection) {
     return new FileFormatError(

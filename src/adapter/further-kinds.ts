@@ -6,6 +6,7 @@ export { bottleneckFromConfig } from "./bottleneck";
 export { doraFromConfig } from "./dora";
 export { ia3FromConfig } from "./ia3";
 export { lnTuningFromConfig } from "./ln-tuning";
+export { lohaFromConfig } from "./loha";
 export { meftFromConfig } from "./meft";
 export { promptFromConfig } from "./prompt";
 export { soraFromConfig } from "./sora";

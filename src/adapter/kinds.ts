@@ -21,6 +21,7 @@ const KINDS: Readonly<Record<string, () => FromConfig | Promise<FromConfig>>> = 
   VERA: async () => (await import("./further-kinds")).veraFromConfig,
   ADALORA: async () => (await import("./further-kinds")).adaloraFromConfig,
   LN_TUNING: async () => (await import("./further-kinds")).lnTuningFromConfig,
+  LOHA: async () => (await import("./further-kinds")).lohaFromConfig,
   PROMPT_TUNING: async () => (await import("./further-kinds")).promptFromConfig,
   SAFETAPE_AFLORA: async () => (await import("./further-kinds")).afloraFromConfig,
   SAFETAPE_BOTTLENECK: async () => (await import("./further-kinds")).bottleneckFromConfig,

@@ -137,11 +137,14 @@ export const unmatched = (patterns: Readonly<Record<string, number>>, targets: r
   Object.keys(patterns).filter((pattern) => !targets.some(({ name }) => matchesPattern(pattern, name, "suffix")));
 
 /** @throws ConfigError for a pattern that matches no adapted module. */
-function checkPatterns(
-  { rank_pattern: ranks, alpha_pattern: alphas }: LoraConfig,
+export function checkPatterns(
+  {
+    rank_pattern: ranks,
+    alpha_pattern: alphas,
+  }: Readonly<Record<"rank_pattern" | "alpha_pattern", Record<string, number> | null>>,
   targets: readonly Projection[],
 ): void {
-  const [pattern] = [...unmatched(ranks, targets), ...unmatched(alphas, targets)];
+  const [pattern] = [...unmatched(ranks ?? {}, targets), ...unmatched(alphas ?? {}, targets)];
   if (pattern === undefined) return;
   throw new ConfigError(
     `The pattern ${JSON.stringify(pattern)} of ranks or alphas matches no adapted module.`,

@@ -9,6 +9,7 @@ import { dora } from "./dora";
 import { full } from "./full";
 import { ia3 } from "./ia3";
 import { lnTuning } from "./ln-tuning";
+import { loha } from "./loha";
 import { lora } from "./lora";
 import { meft } from "./meft";
 import { promptTuning } from "./prompt";
@@ -18,6 +19,7 @@ import { vera } from "./vera";
 const TARGETS = ["targets", "layers", "modulesToSave"];
 const LOW_RANK = ["rank", "alpha", "dropout", ...TARGETS];
 const LORA = [...LOW_RANK, "rankStabilised", "rankPattern", "alphaPattern", "bias", "addBiases", "ensureWeightTying"];
+const LYCORIS = ["rank", "alpha", "rankDropout", "moduleDropout", ...TARGETS, "rankPattern", "alphaPattern"];
 const ADALORA = [
   "initialRank",
   "targetRank",
@@ -43,6 +45,7 @@ const KINDS: Readonly<Record<string, Kind>> = {
   vera: { make: vera, options: ["rank", "dropout", "initialD", ...TARGETS] },
   adalora: { make: adalora, options: [...ADALORA, ...TARGETS] },
   sora: { make: sora, options: [...LOW_RANK, "threshold", "penalty"] },
+  loha: { make: loha, options: LYCORIS },
   ia3: { make: ia3, options: ["feedForward", ...TARGETS] },
   bitfit: { make: bitfit, options: ["addBiases", "layers", "modulesToSave"] },
   ln_tuning: { make: lnTuning, options: TARGETS },

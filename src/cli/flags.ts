@@ -151,8 +151,18 @@ export const PLUGIN = optional(
 const ADAPTER = {
   adapter: withDefault("--adapter <kind>", ADAPTER_KINDS.join(", "), oneOf(ADAPTER_KINDS), "lora"),
   rank: optional("--rank <r>", "Rank of a low-rank adapter", counts()),
-  alpha: optional("--alpha <a>", "Alpha of a low-rank adapter (LoRA, DoRA: default the rank)", numbers()),
+  alpha: optional("--alpha <a>", "Alpha of a low-rank adapter (LoRA, DoRA, LoHa: default the rank)", numbers()),
   dropout: optional("--dropout <p>", "Dropout of the adapter", numbers(0, 1)),
+  rankDropout: optional(
+    "--rank-dropout <p>",
+    "LoHa: share of a module's outputs without their update in a step",
+    numbers(0, 1),
+  ),
+  moduleDropout: optional(
+    "--module-dropout <p>",
+    "LoHa: probability of a step without a module's update",
+    numbers(0, 1),
+  ),
   targets: optional("--targets <names>", "Modules to adapt: names with commas, all-linear, or /a pattern/", targets),
   layers: optional(
     "--layers <layers>",
@@ -763,7 +773,7 @@ export const DOWNLOAD = {
 
 /** The adapter that `--adapter` and its options describe. @param initial initial virtual tokens of prompt tuning. */
 export function adapterFrom(options: Values<typeof ADAPTER>, initial?: string | readonly number[]): Adapter {
-  const { adapter: kind, alpha = ["lora", "dora"].includes(kind) ? options.rank : undefined } = options;
+  const { adapter: kind, alpha = ["lora", "dora", "loha"].includes(kind) ? options.rank : undefined } = options;
   // Options are called as those of adapters are. A toggle that is not given is false.
   const settings = Object.entries({ ...options, alpha, initial }).filter(
     ([name, value]) => name !== "adapter" && name in { ...ADAPTER, initial } && value !== undefined && value !== false,

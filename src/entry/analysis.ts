@@ -27,6 +27,8 @@ export { ADAPTER_KINDS, makeAdapter } from "../adapter/make";
 export type { AdapterChoice } from "../adapter/make";
 export { lnTuning } from "../adapter/ln-tuning";
 export type { LnTuningOptions } from "../adapter/ln-tuning";
+export { loha } from "../adapter/loha";
+export type { LohaOptions } from "../adapter/loha";
 export { loraPlusGroups } from "../adapter/lora-plus";
 export type { LoraPlusOptions } from "../adapter/lora-plus";
 export { makePolicy, POLICY_NAMES } from "../freeze/make";

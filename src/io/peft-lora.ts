@@ -91,7 +91,8 @@ export function loraConfig(options: Partial<LoraConfig>): LoraConfig {
   return checkSchema(LORA, { inference_mode: true, peft_type: "LORA", ...options }, "the LoRA configuration");
 }
 
-function patternValue(patterns: Readonly<Record<string, number>>, module: string): number | undefined {
+/** The value of the first pattern that a module's path, or its end after a dot, matches. */
+export function patternValue(patterns: Readonly<Record<string, number>>, module: string): number | undefined {
   const match = Object.entries(patterns).find(([pattern]) => matchesPattern(pattern, module, "suffix"));
   return match?.[1];
 }

@@ -44,6 +44,10 @@ TARGETS = {**constants.TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING, "albe
            "distilbert": ["q_lin", "v_lin"], "mpnet": ["q", "v"], "modernbert": ["Wqkv"], "phi3": ["qkv_proj"],
            "smollm3": ["q_proj", "v_proj"], "olmo2": ["q_proj", "v_proj"], "vit": IMAGES, "deit": IMAGES, "dinov2": IMAGES,
            "swin": IMAGES, "swinv2": ["query", "value"]}
+# Ranks and alphas of the first layer.
+PATTERNS = {"rank_pattern": {r".*\.0\..*": 2}, "alpha_pattern": {r".*\.0\..*": 4}}
+# Kinds that PEFT has for torch.nn.Linear alone, and their options.
+LINEAR = {"loha": (peft.LoHaConfig, {"r": 3, "alpha": 5, "rank_dropout": 0.1, "module_dropout": 0.1, **PATTERNS})}
 # Further heads of texts' families.
 HEADS = {"tokens": transformers.AutoModelForTokenClassification, "answers": transformers.AutoModelForQuestionAnswering,
          "classes": transformers.AutoModelForSequenceClassification}
@@ -131,6 +135,9 @@ def config_of(model, kind):
         return peft.LoraConfig(r=5, lora_alpha=7, use_dora=kind == "dora", **targets)
     if kind == "adalora":
         return peft.AdaLoraConfig(init_r=4, target_r=2, total_step=10, **targets)
+    if kind in LINEAR:
+        make, further = LINEAR[kind]
+        return make(**further, **targets)
     if kind == "vera":
         return peft.VeraConfig(r=6, **targets)
     if kind == "ia3":
@@ -153,13 +160,19 @@ def has_ia3(model):
     return model.config.model_type in constants.TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING
 
 
+def targets_of(model):
+    ends = tuple(f".{name}" for name in TARGETS[model.config.model_type])
+    return [name for name, _ in model.named_modules() if name.endswith(ends)]
+
+
 def kinds_of(family, model):
     if family.endswith(tuple(f"-{head}" for head in HEADS)):
         return ["lora"]
     # Prompts for texts alone, and as wide as layers, which ELECTRA's and ALBERT's embeddings are not.
     has_prompt = task_of(model) and model.get_input_embeddings().weight.shape[1] == model.config.hidden_size
     options = option_kinds(model, TARGETS[model.config.model_type])
-    return ["lora", "dora", "adalora", "vera", "ln-tuning"] + has_ia3(model) * ["ia3"] + bool(has_prompt) * ["prompt"] + list(options)
+    is_linear = all(type(model.get_submodule(name)) is torch.nn.Linear for name in targets_of(model))
+    return ["lora", "dora", "adalora", "vera", "ln-tuning"] + is_linear * list(LINEAR) + has_ia3(model) * ["ia3"] + bool(has_prompt) * ["prompt"] + list(options)
 
 
 def python_writes(work):
@@ -180,7 +193,8 @@ def python_writes(work):
                 model = peft.get_peft_model(model, config_of(model, kind))
                 for name, parameter in model.named_parameters():
                     if parameter.requires_grad:
-                        parameter.data = parameter.data + 0.1 * torch.randn_like(parameter)
+                        # Products of random numbers are small.
+                        parameter.data = parameter.data + (0.4 if kind in LINEAR else 0.1) * torch.randn_like(parameter)
                 model.float().save_pretrained(folder)
             inputs = inputs_of(load_file(next((ours / family).glob("*/expected.safetensors"))))
             expected = logits(adapted(family, folder), inputs)

@@ -18,7 +18,7 @@ import {
   Trainer,
   vera,
 } from "safetape";
-import { lnTuning } from "safetape/analysis";
+import { lnTuning, loha } from "safetape/analysis";
 import { Batches, memoryDirectory } from "safetape/data";
 import type { Adapter } from "safetape";
 import { adapterLogits } from "../../scripts/interop-case";
@@ -87,6 +87,19 @@ const KINDS: readonly Kind[] = [
   },
   { name: "sora", make: () => sora({ rank: 4, threshold: 0.05, penalty: 0.1 }), merges: true, isLowRank: true },
   { name: "ia3", make: () => ia3(), merges: true },
+  {
+    name: "loha",
+    make: () =>
+      loha({ rank: 3, alpha: 6, targets: "all-linear", rankPattern: { "0.*": 2 }, alphaPattern: { "1.*": 4 } }),
+    merges: true,
+    isLowRank: true,
+  },
+  {
+    name: "loha with dropout",
+    make: () => loha({ rank: 2, rankDropout: 0.1, moduleDropout: 0.1, layers: [1] }),
+    merges: true,
+    isLowRank: true,
+  },
   { name: "bitfit", make: () => bitfit(), merges: true },
   { name: "ln_tuning", make: () => lnTuning(), merges: true },
   {

@@ -183,12 +183,13 @@ const ADAPTERS: Readonly<Record<string, Config>> = {
   sora: { rank: 3, threshold: 0.05, penalty: 0.1 },
   prompt: { tokens: 3 },
   vera: { rank: 5, targets: "all-linear" },
+  loha: { rank: 2, targets: "all-linear" },
   houlsby: { size: 4 },
   pfeiffer: { size: 4 },
   meft: { stateEvery: 2 },
 };
-const MERGED = ["lora", "dora", "aflora", "adalora", "sora", "vera", "ia3", "bitfit", "ln_tuning"];
-const AS_LORA = ["lora", "aflora", "adalora", "sora", "vera"];
+const MERGED = ["lora", "dora", "aflora", "adalora", "sora", "vera", "ia3", "bitfit", "ln_tuning", "loha"];
+const AS_LORA = ["lora", "aflora", "adalora", "sora", "vera", "loha"];
 
 const adapterOf =
   (kind: string): Feature =>

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { adapterDrop, fixed, initialiseModel, lora, loraPrune, safe, saveMerged, Trainer, vera } from "safetape";
+import { adapterDrop, dora, fixed, initialiseModel, lora, loraPrune, safe, saveMerged, Trainer, vera } from "safetape";
+import { loha } from "safetape/analysis";
 import { ConfigError } from "safetape/engine";
 import { memoryDirectory } from "safetape/data";
 import type { LoadedModel, StepReport, TrainerOptions, WeightFormat } from "safetape";
@@ -83,6 +84,27 @@ describe("merging on freeze", () => {
     const actual = await losses({ mergeOnFreeze: true });
     expect(largestDifference(actual, expected)).toBeLessThan(1e-4);
     expect(Math.abs(expected.at(-1)! - expected[0]!), "what is learned").toBeGreaterThan(1e-2);
+  });
+
+  it.each([
+    ["DoRA", () => dora({ rank: 2 })],
+    ["LoHa", () => loha({ rank: 2, alpha: 8 })],
+  ])("merges %s", async (_, makeAdapter) => {
+    using model = await initialiseModel(engine, tiny.bert());
+    const before = await weightsOf(model);
+    const losses = async (options: Partial<TrainerOptions>): Promise<StepReport[]> => {
+      using trainer = await makeTrainer(model, {
+        adapter: makeAdapter(),
+        ...options,
+        optimizer: { learningRate: 2e-2 },
+      });
+      return await runSteps(trainer);
+    };
+    const expected = await losses({});
+    const merging = await losses({ mergeOnFreeze: true });
+    merging.forEach(({ loss }, i) => expect(loss).toBeCloseTo(expected[i]!.loss, 4));
+    expect(merging.at(-1)!.flops).toBeLessThan(expected.at(-1)!.flops);
+    expect(await weightsOf(model)).toEqual(before);
   });
 
   it.each<WeightFormat>(["f16", "bf16"])("works on weights in %s", async (weights) => {

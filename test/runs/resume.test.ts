@@ -16,6 +16,7 @@ import {
   sparseAdapter,
   Trainer,
 } from "safetape";
+import { loha } from "safetape/analysis";
 import { memoryDirectory } from "safetape/data";
 import type { Directory, FreezeEvent, LoadedModel, TrainerOptions } from "safetape";
 import { useEngine } from "../support/engine";
@@ -92,6 +93,10 @@ const CASES: Readonly<Record<string, () => Options>> = {
   }),
   "DoRA with dropout, of which a layer freezes": () => ({
     adapter: dora({ rank: 2, dropout: 0.2 }),
+    policy: fixed([{ beforeStep: 4, tensors: ["layer.0."] }]),
+  }),
+  "LoHa with dropout, of which a layer freezes": () => ({
+    adapter: loha({ rank: 2, rankDropout: 0.2, moduleDropout: 0.2 }),
     policy: fixed([{ beforeStep: 4, tensors: ["layer.0."] }]),
   }),
   "SAFE and batches in parts": () => ({

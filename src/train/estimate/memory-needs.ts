@@ -1,4 +1,3 @@
-import { loraName } from "../../adapter/lora";
 import type { Shape } from "../../base/shape";
 import type { Batch } from "../../data/batch";
 import { importanceReference } from "../../freeze/policy";
@@ -9,6 +8,7 @@ import type { Bytes } from "../../gpu/ledger";
 import { specBytes } from "../../tape/emit";
 import type { Plan } from "../../tape/plan";
 import type { TrainerOptions } from "../options";
+import { mergedTensors } from "../plans/merge-choice";
 import { checkComparable, comparisonPlans, probeBatches } from "../plans/comparison-trace";
 import { footprint } from "../plans/footprint";
 import type { PlanBook } from "../plans/plan-book";
@@ -153,9 +153,9 @@ export class MemoryNeeds {
 /** Bytes of the largest tensor that a run copies to the host. */
 function largestCopy({ model: { model }, adapter, mergeOnFreeze }: TrainerOptions): number {
   const sizes = [...trainableSpecs(model, adapter), ...fixedSpecs(model, adapter)].map(([, spec]) => specBytes(spec));
-  const names = new Set(adapter.tensors(model).map(({ name }) => name));
+  const merged = mergeOnFreeze ? mergedTensors(model, adapter) : undefined;
   for (const { name, shape, dtype = "f32" } of model.parameters) {
-    const isMerged = mergeOnFreeze && names.has(loraName(name.replace(/\.weight$/, ""), "A"));
+    const isMerged = (merged?.get(name.replace(/\.weight$/, "")) ?? []).length > 0;
     // Vectors may be read to tell models of the same configuration apart, when a checkpoint is made.
     if (isMerged || shape.length === 1) sizes.push(specBytes({ shape, dtype }));
   }

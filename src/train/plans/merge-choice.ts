@@ -1,28 +1,38 @@
 import type { Adapter } from "../../adapter/adapter";
-import { loraName } from "../../adapter/lora";
 import { ConfigError } from "../../base/errors";
 import type { Model } from "../../model/model";
 import type { TrainerOptions } from "../options";
 
 /** Formats in which a weight has the same bits after it was read and written back. */
 const EXACT_FORMATS: readonly string[] = ["f32", "f16", "bf16"];
-/** Kinds of adapters that are a change of each projection's weight alone. */
-const MERGED_KINDS: readonly string[] = ["lora", "dora"];
+/** Kinds of adapters that are a change of each projection's weight alone, with the start of their tensors' names there. */
+const MERGED_KINDS: Readonly<Record<string, string>> = { lora: "lora_", dora: "lora_", loha: "hada_" };
+
+/** The tensors that change each projection's weight, by its name, without a bias that learns beside them. */
+export function mergedTensors(model: Model, adapter: Adapter): Map<string, string[]> {
+  const names = adapter.tensors(model).map(({ name }) => name);
+  const tensorsOf = (projection: string): string[] =>
+    names.filter((tensor) => tensor.startsWith(`${projection}.${MERGED_KINDS[adapter.kind]}`));
+  return new Map(model.projections.map(({ name }) => [name, tensorsOf(name)]));
+}
 
 /** @throws ConfigError for an adapter, a policy or a weight format with which LoRAs cannot be merged during a run. */
 export function checkMergeOnFreeze({ adapter, policy, model: { model } }: TrainerOptions): void {
   const refuse = (fact: string, remedy = "Leave mergeOnFreeze out."): never => {
     throw new ConfigError(`mergeOnFreeze: ${fact}.`, remedy);
   };
-  if (!MERGED_KINDS.includes(adapter.kind)) {
-    refuse(`${adapter.kind} is not merged`, "Use lora() or dora(), or leave mergeOnFreeze out.");
+  if (MERGED_KINDS[adapter.kind] === undefined) {
+    refuse(
+      `${adapter.kind} is not merged`,
+      `Use an adapter of ${Object.keys(MERGED_KINDS).join(", ")}, or leave mergeOnFreeze out.`,
+    );
   }
   if (policy?.kind === "structure_pruning") refuse(`${policy.name} masks what a LoRA is merged into`);
   if (policy?.kind === "layer_dropping") refuse(`${policy.name} leaves LoRAs out that were merged`);
-  const names = new Set(adapter.tensors(model).map(({ name }) => name));
+  const tensors = mergedTensors(model, adapter);
   const packed = model.parameters.find(
     ({ name, dtype = "f32" }) =>
-      !EXACT_FORMATS.includes(dtype) && names.has(loraName(name.replace(/\.weight$/, ""), "A")),
+      !EXACT_FORMATS.includes(dtype) && (tensors.get(name.replace(/\.weight$/, "")) ?? []).length > 0,
   );
   if (packed) {
     refuse(`${packed.name} is stored as ${packed.dtype}`, `Store weights as ${EXACT_FORMATS.join(", ")}.`);
@@ -32,7 +42,6 @@ export function checkMergeOnFreeze({ adapter, policy, model: { model } }: Traine
 /** Says which LoRAs are merged into their projections: those of which all tensors have been frozen. */
 export class MergeChoice {
   #initiallyLive: ReadonlySet<string> = new Set();
-  /** The tensors of each projection's LoRA, without a bias that learns beside them, by the projection's name. */
   readonly #tensors: ReadonlyMap<string, readonly string[]>;
   /** Whether LoRAs are merged at all. */
   isOn = true;
@@ -41,10 +50,7 @@ export class MergeChoice {
     model: Model,
     private readonly adapter: Adapter,
   ) {
-    const names = adapter.tensors(model).map(({ name }) => name);
-    this.#tensors = new Map(
-      model.projections.map(({ name }) => [name, names.filter((tensor) => tensor.startsWith(`${name}.lora_`))]),
-    );
+    this.#tensors = mergedTensors(model, adapter);
   }
 
   /** Sets which tensors learn at the start of the run: a LoRA that never learns is not merged. */
