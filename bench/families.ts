@@ -1,15 +1,10 @@
 import { readFile } from "node:fs/promises";
 import { lora } from "../src/adapter/lora";
-import { Random } from "../src/base/random";
-import { LABEL_KINDS } from "../src/data/batch";
-import { Batches } from "../src/data/batches";
-import { ImageBatches } from "../src/data/images";
 import type { Engine } from "../src/engine";
 import { initialiseModel } from "../src/io/load-model";
 import type { LoadedModel } from "../src/io/load-model";
-import type { BatchSource } from "../src/train/options";
 import { Trainer } from "../src/train/trainer";
-import { bertConfig } from "./support/model";
+import { bertConfig, randomBatches } from "./support/model";
 import { main } from "./support/main";
 import { adapterName, median, round, writeResults } from "./support/results";
 
@@ -113,28 +108,6 @@ const FAMILIES: Readonly<Record<string, Config>> = {
   swinv2: swin("swinv2"),
 };
 
-/** Batches of 8 texts of 64 random tokens, or of 8 images. */
-function dataOf({ model }: LoadedModel, size = ROWS): BatchSource {
-  const random = new Random(1);
-  const rows = Array.from({ length: 2 * size }, (_, i) => i);
-  if (model.image) {
-    const numbers = model.image.channels * model.image.size ** 2;
-    const pixels = () => Float32Array.from({ length: numbers }, () => random.normal());
-    return new ImageBatches(
-      rows.map((i) => ({ pixels: pixels(), label: i % 2 })),
-      model,
-      { size },
-    );
-  }
-  const ids = () => Int32Array.from({ length: LENGTH }, () => 5 + random.below(VOCABULARY - 5));
-  const labels = LABEL_KINDS[model.task];
-  const samples = rows.map((i) => {
-    const text = ids();
-    return { ids: text, label: labels === "token" ? text : labels === "target" ? ids() : i % 2 };
-  });
-  return new Batches(samples, { size, labels, padId: model.padId });
-}
-
 /** A run and the CPU time of its timed steps. CPU times are of all threads, and are disturbed less than the clock. */
 interface Run {
   readonly trainer: Trainer;
@@ -147,7 +120,7 @@ async function start(model: LoadedModel): Promise<Run> {
   const trainer = await Trainer.create({
     model,
     adapter: lora({ rank: 4, alpha: 16 }),
-    data: dataOf(model),
+    data: randomBatches(model, ROWS, LENGTH),
     steps: ROUNDS + FIRST_ROUNDS + 1,
     schedule: { type: "constant" },
   });

@@ -8,6 +8,7 @@ import type { AttentionShape, BlockSite, Forward } from "./forward";
 import { languageModel, taskOf } from "./heads";
 import { normParameters, projectionParameters } from "./model";
 import type { Activation, Model, ParameterSpec, Projection, ProjectionRole } from "./model";
+import { startTokenOf } from "./start-token";
 import { layerStructures } from "./structure";
 
 const ID = v.pipe(v.number(), v.integer(), v.minValue(0));
@@ -113,7 +114,7 @@ export function bart(config: Readonly<Record<string, unknown>>, stored?: StoredN
     hiddenDropout: c.dropout,
     encoderDecoder: {
       encoderLayers: c.encoder_layers,
-      startId: c.decoder_start_token_id ?? 2,
+      startId: startTokenOf(c, 2),
       encoded: (_, x) => x,
       embed: (forward) => embedded(forward, c, "decoder"),
     },

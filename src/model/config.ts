@@ -1,6 +1,6 @@
 import * as v from "valibot";
 import { ConfigError } from "../base/errors";
-import { keyFault } from "../base/schema";
+import { keyFault, valueFault } from "../base/schema";
 
 /**
  * Checks the keys of config.json that a family reads.
@@ -24,7 +24,7 @@ export function parseConfig<const S extends v.GenericSchema>(
     );
   }
   throw new ConfigError(
-    `config.json: ${key} is ${issue.received}; expected ${String(issue.expected)}.`,
+    `config.json: ${key} ${valueFault(issue)}.`,
     "Correct config.json, or load a model of a supported family.",
   );
 }
@@ -65,15 +65,21 @@ export function withOwnNames(
 
 /**
  * Number of labels: `num_labels`, else the size of `id2label`, else 2 as in Hugging Face.
- * @throws ConfigError where they differ.
+ * @throws ConfigError where they differ, or it is no number of outputs.
  */
 export function labelCount(config: Readonly<Record<string, unknown>>): number {
-  const { num_labels: labels, id2label } = config;
+  const { num_labels, id2label } = config;
   const named = id2label && typeof id2label === "object" ? Object.keys(id2label).length : undefined;
-  if (typeof labels !== "number" || !Number.isInteger(labels) || labels <= 0 || labels >= 2 ** 31) return named ?? 2;
-  if (named === undefined || named === labels) return labels;
+  const labels = v.safeParse(count, num_labels ?? named ?? 2);
+  if (!labels.success) {
+    throw new ConfigError(
+      `config.json: num_labels is ${JSON.stringify(num_labels ?? named)}; expected a whole number from 1.`,
+      "Correct it: there is one output for each label.",
+    );
+  }
+  if (named === undefined || named === labels.output) return labels.output;
   throw new ConfigError(
-    `config.json: num_labels is ${labels}, but id2label has ${named} names.`,
+    `config.json: num_labels is ${labels.output}, but id2label has ${named} names.`,
     "Correct one of them: there is one output for each label.",
   );
 }

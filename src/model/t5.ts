@@ -10,6 +10,7 @@ import { languageModel, taskOf } from "./heads";
 import { projectionParameters } from "./model";
 import type { Activation, Model, ParameterSpec, Projection, ProjectionRole, TensorPlace } from "./model";
 import { relativeBias, relativeBuckets } from "./relative-buckets";
+import { startTokenOf } from "./start-token";
 import { layerStructures } from "./structure";
 
 const ID = v.pipe(v.number(), v.integer(), v.minValue(0));
@@ -121,7 +122,7 @@ export function t5(config: Readonly<Record<string, unknown>>, stored?: StoredNam
     hiddenDropout: c.dropout_rate,
     encoderDecoder: {
       encoderLayers,
-      startId: c.decoder_start_token_id ?? padId,
+      startId: startTokenOf(c, padId),
       encoded: (forward, x) => closed(forward, c, "encoder", x),
       embed: (forward) => embedded(forward, c, "decoder"),
     },
