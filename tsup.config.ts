@@ -30,6 +30,7 @@ const KERNELS_OF_SOME_ADAPTERS = [
 /** Kernels of models and methods that few runs use. */
 const KERNELS_OF_FEW_RUNS = [
   "mean_squared_error",
+  "pack",
   "pool_tokens",
   "relu",
   "scale_columns",

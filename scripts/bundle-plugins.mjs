@@ -68,7 +68,7 @@ const CORE = fileURLToPath(new URL("../src/core.ts", import.meta.url));
 const ENGINE = fileURLToPath(new URL("../src/entry/engine.ts", import.meta.url));
 /** Entries that hardly ever load without the core. */
 const WITH_CORE = new Set(
-  ["index", "entry/analysis", "entry/data", "entry/gguf", "entry/models"].map((name) =>
+  ["index", "entry/analysis", "entry/data", "entry/gguf", "entry/models", "entry/preference"].map((name) =>
     fileURLToPath(new URL(`../src/${name}.ts`, import.meta.url)),
   ),
 );

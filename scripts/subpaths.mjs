@@ -2,7 +2,18 @@
 // The subpaths of the package. A subpath is src/entry/NAME.ts (the core is src/core.ts), in Node src/node/entry/NAME.ts, a
 // namespace in both files all.ts there, and a part of `exports` and `typesVersions` in package.json.
 
-export const SUBPATHS = ["core", "engine", "ops", "data", "metrics", "models", "gguf", "analysis", "testing"];
+export const SUBPATHS = [
+  "core",
+  "engine",
+  "ops",
+  "data",
+  "metrics",
+  "models",
+  "gguf",
+  "preference",
+  "analysis",
+  "testing",
+];
 
 /** The package itself, as a namespace, and all subpaths. */
 export const ENTRIES = ["index", ...SUBPATHS];

@@ -116,6 +116,8 @@ export type {
   Loss,
   LossBatch,
   MemoryOptions,
+  Objective,
+  ObjectivePass,
   OnNotFinite,
   OptimizerOptions,
   PrefixCacheOptions,

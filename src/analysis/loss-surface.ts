@@ -125,7 +125,7 @@ function planRuns(subject: Subject, batches: readonly Batch[], variables: Readon
   const { model, fragileNorms, engine } = loaded;
   const trainable = new Set(variables.keys());
   const differentiable = trainable.size > 0;
-  const labels = batches.reduce((sum, batch) => sum + countedLabels(model, batch), 0);
+  const labels = batches.reduce((sum, batch) => sum + countedLabels(model, batch, ownLoss), 0);
   const plans = new Map<string, Plan>();
   return batches.map((batch, index) => {
     const addToGradients = differentiable && index > 0;
@@ -137,8 +137,7 @@ function planRuns(subject: Subject, batches: readonly Batch[], variables: Readon
       plans.set(key, plan(tape, { outputs: { loss }, ...gradients, limits: engine.device.limits }));
     }
     const { virtualTokens } = adapter;
-    const weighsLabels = ownLoss !== undefined;
-    const inputs = batchInputs(model, batch, { labels, runs: batches.length, virtualTokens, weighsLabels });
+    const inputs = batchInputs(model, batch, { labels, runs: batches.length, virtualTokens, loss: ownLoss });
     return { plan: plans.get(key)!, inputs };
   });
 }

@@ -2,7 +2,7 @@ import type { Adapter } from "../adapter/adapter";
 import { ConfigError } from "../base/errors";
 import type { Shape } from "../base/shape";
 import type { LoadedModel } from "../io/load-model";
-import type { Loss } from "../train/options";
+import type { Loss, Objective } from "../train/options";
 import type { Trainer } from "../train/trainer";
 
 /** Tensors by name: shapes, and values in row-major order. */
@@ -17,7 +17,7 @@ export interface Subject {
   /** Label smoothing of the loss. Default 0. */
   readonly labelSmoothing?: number;
   /** A loss of one's own. Default: the task's. */
-  readonly loss?: Loss | undefined;
+  readonly loss?: Loss | Objective | undefined;
 }
 
 /** Progress and cancellation of an analysis. */

@@ -4,6 +4,7 @@ import { GLUE_TASKS, isGlueTask } from "../data/glue-tasks";
 import { accuracy, f1, matthews, pearson, perplexity, spearman } from "../data/metrics";
 import type { GenerateOptions } from "../generate/options";
 import type { Task } from "../model/model";
+import type { RewardMetrics } from "../preference/rewards";
 import type { Evaluation } from "../train/evaluate";
 import type { Trainer } from "../train/trainer";
 import type { DevSet, ScoredSet, TaskData } from "./tasks/task-data";
@@ -105,6 +106,14 @@ function metricsOf(task: string, { predictions, labels, loss, count }: Evaluatio
     : { perplexity: perplexity(loss * count, count), loss };
 }
 
+/** Metrics of pairs of answers. */
+const OF_REWARDS: readonly (keyof RewardMetrics)[] = [
+  "rewards/accuracies",
+  "rewards/margins",
+  "rewards/chosen",
+  "rewards/rejected",
+];
+
 /** Metrics of heads that have their own way of scoring. */
 const OF_HEADS: Readonly<Partial<Record<Task, readonly string[]>>> = {
   causal_lm: ["perplexity"],
@@ -115,7 +124,8 @@ const OF_HEADS: Readonly<Partial<Record<Task, readonly string[]>>> = {
 
 /** Names of metrics that `evaluateTask` will give for a model with a head: not those of generated texts and single types of tags. */
 export function namesOfMetrics(task: string, head: Task, metric: string | undefined): string[] {
-  const own = isGlueTask(task) ? GLUE_TASKS[task].metrics : (OF_HEADS[head] ?? ["accuracy"]);
+  const ofTask = isGlueTask(task) ? GLUE_TASKS[task].metrics : task === "dpo" ? OF_REWARDS : undefined;
+  const own = ofTask ?? OF_HEADS[head] ?? ["accuracy"];
   return [...new Set([...(metric === undefined ? [] : [metric]), ...own, "loss"])];
 }
 

@@ -17,6 +17,8 @@ import { isHubId } from "../io/model-card";
 import { loadWordNet } from "../node/wordnet";
 import type { Model } from "../model/model";
 import { ACTIVATION_FORMATS } from "../op/pack";
+import { DPO_LOSSES } from "../preference/dpo";
+import type { DpoOptions } from "../preference/dpo";
 import { isOptimizer } from "../optimizer/adamw";
 import { makeOptimizer, OPTIMIZER_NAMES } from "../optimizer/make";
 import type { NamedOptimizerOptions } from "../optimizer/make";
@@ -192,7 +194,11 @@ const ADAPTER = {
   size: optional("--size <n>", "Width of bottlenecks", counts()),
   variant: optional("--variant <n>", "MEFT's variant: 1, 2 or 3 (default 1)", counts()),
   lambda: optional("--lambda <x>", "MEFT's factor of the first stream", numbers()),
-  beta: optional("--beta <x>", "MEFT's factor of the second stream", numbers()),
+  beta: optional(
+    "--beta <x>",
+    "--task dpo: beta of the loss (default 0.1); MEFT's factor of the second stream",
+    numbers(),
+  ),
   stateEvery: optional(
     "--state-every <n>",
     "MEFT: layers between two kept states (default 4, of variant 3: 2)",
@@ -338,7 +344,7 @@ const TRAINING = {
   ...OPTIMIZER,
   loss: LOSS,
   epochs: withDefault("--epochs <n>", "Epochs", numbers(), 3),
-  batch: withDefault("--batch <n>", "Rows of a batch", counts(), 8),
+  batch: withDefault("--batch <n>", "Rows of a batch, or pairs (dpo)", counts(), 8),
   maxLength: withDefault("--max-length <n>", "Longest row in tokens", counts(), 128),
   lr: withDefault("--lr <x>", "Learning rate", numbers(), 0.001),
   headLr: optional("--head-lr <x>", "Learning rate of the task's head, on the same schedule", numbers()),
@@ -378,6 +384,12 @@ export const COMMON = {
   printConfig: toggle("--print-config", "Print the options that would be used as YAML for --config, and run nothing"),
 };
 
+const LOSS_TYPE = optional(
+  "--loss-type <kind>",
+  `dpo: the loss of a pair, ${DPO_LOSSES.join(", ")} (default sigmoid, DPO's own)`,
+  oneOf(DPO_LOSSES),
+);
+
 /** A model, a task and its data. */
 const TASK = {
   model: MODEL,
@@ -396,9 +408,10 @@ const TASK = {
   ),
   chatTemplate: optional(
     "--chat-template <file>",
-    "chat, pairs: Jinja template of messages, or none for plain roles (default: the model's)",
+    "chat, pairs, dpo: Jinja template of messages, or none for plain roles (default: the model's)",
     templateFile,
   ),
+  lossType: LOSS_TYPE,
 };
 
 export const DOCTOR = {
@@ -496,6 +509,12 @@ export const SCHEDULE = {
 
 export const PLAN = {
   plugin: PLUGIN,
+  task: optional(
+    "--task <name>",
+    "dpo: a batch is of pairs of answers (default: the configuration's task)",
+    oneOf(["dpo"]),
+  ),
+  lossType: LOSS_TYPE,
   config: required("--config <file>", "config.json of a model, or a YAML or JSON file of options that names it", file),
   batch: TRAINING.batch,
   length: optional(
@@ -568,7 +587,7 @@ export const TRAIN = {
   accumulate: withDefault("--accumulate <n>", "Batches of one optimizer step", counts(), 1),
   microBatch: optional(
     "--micro-batch <n>",
-    "Rows that run at a time (default: the complete batch; with --fit as many as fit)",
+    "Rows, or pairs (dpo), that run at a time (default: the complete batch; with --fit as many as fit)",
     counts(),
   ),
   labelSmoothing: optional("--label-smoothing <x>", "Label smoothing", numbers(0, 1)),
@@ -771,11 +790,37 @@ export const DOWNLOAD = {
   json: ONE_JSON_OBJECT,
 };
 
-/** The adapter that `--adapter` and its options describe. @param initial initial virtual tokens of prompt tuning. */
-export function adapterFrom(options: Values<typeof ADAPTER>, initial?: string | readonly number[]): Adapter {
+/** What of the options belongs to the loss of pairs of answers; undefined for other tasks. @throws UsageError for options that do not fit. */
+export function dpoFrom({
+  task,
+  beta,
+  lossType,
+  loss: own,
+  labelSmoothing,
+}: {
+  readonly task?: string | undefined;
+  readonly labelSmoothing?: number | undefined;
+} & Values<{ beta: typeof ADAPTER.beta; lossType: typeof LOSS_TYPE; loss: typeof LOSS }>): DpoOptions | undefined {
+  if (task !== "dpo") {
+    if (lossType === undefined) return undefined;
+    throw new UsageError(`--loss-type ${lossType} is of --task dpo.`, "Leave it out.");
+  }
+  if (own) throw new UsageError(`--loss ${own.name} is a plugin's, and --task dpo has its own.`, "Leave it out.");
+  return given({ beta, loss: lossType, labelSmoothing });
+}
+
+/**
+ * The adapter that `--adapter` and its options describe, of which `--beta` is the loss's in runs on pairs of answers.
+ * @param initial initial virtual tokens of prompt tuning.
+ */
+export function adapterFrom(
+  options: Values<typeof ADAPTER> & { readonly task?: string | undefined },
+  initial?: string | readonly number[],
+): Adapter {
+  const beta = options.task === "dpo" ? undefined : options.beta;
   const { adapter: kind, alpha = ["lora", "dora", "loha"].includes(kind) ? options.rank : undefined } = options;
   // Options are called as those of adapters are. A toggle that is not given is false.
-  const settings = Object.entries({ ...options, alpha, initial }).filter(
+  const settings = Object.entries({ ...options, alpha, beta, initial }).filter(
     ([name, value]) => name !== "adapter" && name in { ...ADAPTER, initial } && value !== undefined && value !== false,
   );
   return makeAdapter({ ...Object.fromEntries(settings), kind });

@@ -3,10 +3,11 @@ import * as v from "valibot";
 import { LIFETIMES } from "../gpu/ledger";
 import { readJson } from "../io/json";
 import { openDirectory } from "../node/directory";
+import { dpo } from "../preference/dpo";
 import { describeChoice, fitMemoryBudget } from "../train/estimate/fit-memory-budget";
 import { plan } from "../train/estimate/predict";
 import type { Prediction } from "../train/estimate/predict";
-import { adapterFrom, optimizerFrom, PLAN } from "./flags";
+import { adapterFrom, dpoFrom, optimizerFrom, PLAN } from "./flags";
 import { readOptions, UsageError } from "./options";
 import type { Print, RawOptions } from "./options";
 
@@ -14,12 +15,15 @@ import type { Print, RawOptions } from "./options";
 export async function planCommand(raw: RawOptions, print: Print): Promise<void> {
   const options = readOptions(PLAN, raw);
   const { batch, length, targetLength, memoryBudget, freezeBelow, recompute, weights, activations, json } = options;
+  const preference = dpoFrom(options);
+  const objective = preference && dpo(preference);
   const workload = {
     config: await readJson(await openDirectory(dirname(options.config)), basename(options.config), CONFIG),
     adapter: adapterFrom(options),
     optimizer: optimizerFrom(options),
-    loss: options.loss,
-    batch,
+    loss: objective ?? options.loss,
+    // A pair is two rows.
+    batch: batch * (objective?.rowsTogether ?? 1),
     ...(length !== undefined && { length }),
     ...(targetLength !== undefined && { targetLength }),
   };

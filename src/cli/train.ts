@@ -21,6 +21,7 @@ import { REPORT_FILE } from "../report/record";
 import type { RunRecord } from "../report/record";
 import { showCount } from "../report/units";
 import type { Trace } from "../run/trace";
+import { dpo } from "../preference/dpo";
 import { describeChoice, fitMemoryBudget } from "../train/estimate/fit-memory-budget";
 import type { PredictOptions } from "../train/estimate/predict";
 import { saveAdapter, saveMerged, saveModel } from "../train/files";
@@ -31,6 +32,7 @@ import { evaluateTask, namesOfMetrics, tryMetric } from "./evaluation";
 import type { Metrics } from "./evaluation";
 import {
   adapterFrom,
+  dpoFrom,
   generationSettings,
   loraPlusFrom,
   taggingFrom,
@@ -80,6 +82,8 @@ export async function trainCommand(given: RawOptions, print: Print): Promise<voi
   const [screen, emit] = [new Screen(options.quiet), emitter(options.json, print)];
   const progress: ProgressView = (what, work) => showProgress(screen, emit, what, work);
   using engine = await createEngine();
+  const preference = dpoFrom(options);
+  const objective = preference && dpo(preference);
   const load = preprocessing(modelPath, options.chatTemplate);
   const tagging = taggingFrom(options);
   const head = await taskHead(task, path, tagging);
@@ -90,10 +94,17 @@ export async function trainCommand(given: RawOptions, print: Print): Promise<voi
   groupsAt(options.lr); // Throws for an adapter without B before anything is loaded.
   const maxLength = Math.min(model.maxLength, options.maxLength);
   const length = model.image ? {} : { length: maxLength };
-  const { weights, ...memory } = memorySettings(options, { config, adapter, loss: options.loss, ...length });
+  const { weights, ...memory } = memorySettings(options, {
+    config,
+    adapter,
+    loss: objective ?? options.loss,
+    ...length,
+  });
+  objective?.check({ model, adapter, memory: memory.memory });
   const run = await ResumableRun.open(options, outPath);
   const split = options.split === "files" ? undefined : options.split;
-  const reading = { model, maxLength, split, wordNet, tagging, choose: trainingChooser(options), ...load };
+  const choose = trainingChooser(options);
+  const reading = { model, maxLength, split, wordNet, tagging, dpo: preference, choose, ...load };
   const data = await progress("reading data", () => readTask(task, { path, ...reading }));
   const { evalData = path, evalTask = task } = options;
   const evaluated =
@@ -114,17 +125,28 @@ export async function trainCommand(given: RawOptions, print: Print): Promise<voi
     progress(loading, async (onProgress) =>
       loadModel(engine, await openDirectory(modelPath), { ...head, weights, onProgress }),
     );
-  const probe = probeOf(data, options);
+  const prepare = async (model: LoadedModel): Promise<void> => {
+    const { budget, microBatch } = memory.memory;
+    const size = typeof microBatch === "number" ? microBatch / 2 : options.batch;
+    for (const each of new Set([data, evaluated])) {
+      if (!each.prepare) continue;
+      await progress("the reference's log-probabilities", (onProgress) =>
+        each.prepare!(model, { size, budget, onProgress }),
+      );
+    }
+  };
   const optionsAt = (lr: number) => ({
     adapter,
     data: data.train(options.batch, options.seed),
-    ...probe,
+    ...probeOf(data, options),
     ...trainerSettings(options.freeze, { ...options, lr }, groupsAt(lr)),
     ...lossSettings(options),
+    ...(objective && { loss: objective, labelSmoothing: 0 }),
     ...memory,
   });
   const tryRate = async (rate: number): Promise<Metrics> => {
     using loaded = await loadWeights();
+    await prepare(loaded);
     using trainer = await Trainer.create({ ...shortened(optionsAt(rate)), model: loaded });
     await trainer.train();
     const metrics = await evaluateTask(trainer, evalTask, evaluated, options.batch, { metric });
@@ -135,6 +157,7 @@ export async function trainCommand(given: RawOptions, print: Print): Promise<voi
     ? await searchOnce(lrSearch, { path: outPath, resume: options.resume }, tryRate)
     : { learningRate: options.lr };
   using loaded = await loadWeights();
+  await prepare(loaded);
   const { removedFromNames: removed } = loaded;
   if (removed.length > 0) process.stderr.write(`left out of the names of tensors: ${removed.join(", ")}\n`);
   if (loaded.unused.length > 0) process.stderr.write(`ignored tensors: ${shortList(loaded.unused)}\n`);
@@ -216,7 +239,11 @@ function memorySettings(
   options: TrainOptions,
   planned: Pick<PredictOptions, "config" | "adapter" | "length" | "loss">,
 ) {
-  const { weights, activations, recompute, batch, accumulate, microBatch, memoryBudget } = options;
+  const { weights, activations, recompute, accumulate, memoryBudget } = options;
+  // A pair of answers is two rows.
+  const rowsTogether = typeof planned.loss === "object" ? planned.loss.rowsTogether : 1;
+  const batch = options.batch * rowsTogether;
+  const microBatch = options.microBatch && options.microBatch * rowsTogether;
   const budget = memoryBudget === undefined ? {} : { budget: memoryBudget };
   if (!options.fit) {
     const memory = { activations, recompute, ...(microBatch !== undefined && { microBatch }), ...budget };

@@ -37,6 +37,8 @@ export interface Batch extends BatchSize {
   readonly labels: Int32Array | Float32Array;
   /** Number of the sample in each row [rows]. Equal numbers mean equal content throughout a run. */
   readonly ids?: Int32Array;
+  /** Log-probability that the reference model gives to the answer of each row, in batches of pairs of answers [size]. */
+  readonly reference?: Float32Array;
   /** The images of a model of images, which ignores `inputIds` [size, channels, rows, columns]. */
   readonly pixels?: Float32Array;
 }

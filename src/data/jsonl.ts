@@ -80,7 +80,7 @@ export async function readConversations(
 }
 
 /** Adds the line to what is wrong with its conversation. */
-function inLine<T>(where: string, line: number, read: () => T): T {
+export function inLine<T>(where: string, line: number, read: () => T): T {
   try {
     return read();
   } catch (error) {
@@ -142,8 +142,7 @@ export function conversationSamples(
   }: { readonly maxLength?: number; readonly vocabularySize?: number } = {},
 ): AnswerSamples {
   const partsOf = (turns: Conversation, index: number) => {
-    const isComplete = turns.some((turn) => turn.isComplete);
-    const parts = isComplete ? completeParts(turns, tokenizer) : plainParts(turns, tokenizer);
+    const parts = conversationParts(turns, tokenizer);
     const unknown = parts.flatMap(({ ids }) => ids).find((id) => id >= vocabularySize);
     if (unknown === undefined) return parts;
     const token = JSON.stringify(tokenizer.decode([unknown], { keepSpecial: true }));
@@ -154,6 +153,20 @@ export function conversationSamples(
   };
   return answerSamples(conversations.map(partsOf), maxLength);
 }
+
+/** @throws DataError where nothing says how answers end: a model that has not learnt to end goes on. */
+export function checkAnswersEnd(conversations: readonly Conversation[], tokenizer: Tokenizer): void {
+  const needEnd = conversations.some((turns) => turns.some(({ isAnswer, isComplete }) => isAnswer && !isComplete));
+  if (!needEnd || tokenizer.endIds.length > 0) return;
+  throw new DataError(
+    "no file of the model names the token that ends a text, so that answers would have no end",
+    "add eos_token to tokenizer_config.json, or eos_token_id to config.json",
+  );
+}
+
+/** The tokens of a conversation: what its turns become in a sample. */
+export const conversationParts = (turns: Conversation, tokenizer: Tokenizer): TextPart[] =>
+  turns.some((turn) => turn.isComplete) ? completeParts(turns, tokenizer) : plainParts(turns, tokenizer);
 
 function plainParts(turns: Conversation, tokenizer: Tokenizer): TextPart[] {
   const [end] = tokenizer.endIds;

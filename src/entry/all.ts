@@ -8,4 +8,5 @@ export * as metrics from "./metrics";
 export * as gguf from "./gguf";
 export * as models from "./models";
 export * as ops from "./ops";
+export * as preference from "./preference";
 export * as testing from "./testing";

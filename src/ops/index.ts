@@ -27,6 +27,7 @@ import { inverseNorms } from "./inverse_norms";
 import { layerNorm } from "./layer_norm";
 import { linear } from "./linear";
 import { linearCrossEntropy } from "./linear_cross_entropy";
+import { linearTokenCrossEntropy } from "./linear_token_cross_entropy";
 import { lion } from "./lion";
 import { loraImportance } from "./lora_importance";
 import { loraLinear } from "./lora_linear";
@@ -62,6 +63,7 @@ import { swapAxes } from "./swap_axes";
 import { swiglu } from "./swiglu";
 import { takeColumns } from "./take_columns";
 import { tanh } from "./tanh";
+import { tokenCrossEntropy } from "./token_cross_entropy";
 import { transpose } from "./transpose";
 import { unary } from "./unary";
 import { unfold } from "./unfold";
@@ -98,6 +100,7 @@ export const ops = {
   layerNorm,
   linear,
   linearCrossEntropy,
+  linearTokenCrossEntropy,
   lion,
   loraImportance,
   loraLinear,
@@ -133,6 +136,7 @@ export const ops = {
   swiglu,
   takeColumns,
   tanh,
+  tokenCrossEntropy,
   transpose,
   unary,
   unfold,

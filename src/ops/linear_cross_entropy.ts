@@ -3,7 +3,7 @@ import { ShapeError } from "../base/errors";
 import { WEIGHT_FORMATS } from "../base/packed";
 import { columns, elements, formatShape, rows } from "../base/shape";
 import { defineOp } from "../op/declaration";
-import type { InferContext, LaunchContext } from "../op/declaration";
+import type { InferContext, LaunchContext, TensorSpec } from "../op/declaration";
 import type { Launch, SlotRange } from "../op/launch";
 import { accumulateParam, elementwiseLaunches } from "./shared/elementwise";
 import { productFlops, productLaunches } from "./shared/product";
@@ -105,6 +105,52 @@ function chunkLaunches(context: LaunchContext<LinearCrossEntropyAttributes>, fir
   return launches;
 }
 
+/** The forward launches but for the sum: losses of all rows and, if `differentiable`, the gradient of x, chunk by chunk. */
+export function chunkedLaunches(context: LaunchContext<LinearCrossEntropyAttributes>): Launch[] {
+  const { rows: rowCount, chunk } = sizes(context);
+  const starts = Array.from({ length: Math.ceil(rowCount / chunk) }, (_, i) => i * chunk);
+  return starts.flatMap((first) => chunkLaunches(context, first, Math.min(chunk, rowCount - first)));
+}
+
+/** A temp of `chunkedLaunches`: a chunk of logits. */
+export const LOGITS = {
+  reads: [],
+  spec: (context: Context): TensorSpec => ({ shape: [sizes(context).chunk, sizes(context).classes], dtype: "f32" }),
+  launches: () => [],
+};
+
+/** A temp that has a number for each row, such as the log-sum-exps of `chunkedLaunches`. */
+export const OF_ROWS = {
+  reads: [],
+  spec: (context: Context): TensorSpec => ({ shape: [sizes(context).rows], dtype: "f32" }),
+  launches: () => [],
+};
+
+/** @throws ShapeError unless x [..., d], w [classes, d], a bias of as many elements and labels [...] fit. */
+export function checkLinearLoss(name: string, context: Context): void {
+  const [x, w] = [context.spec("x").shape, context.spec("w").shape];
+  const labels = context.spec("labels").shape;
+  if (x.length < 2 || w.length !== 2 || columns(x) !== w[1] || elements(labels) !== rows(x)) {
+    throw new ShapeError(
+      `${name}: x ${formatShape(x)}, w ${formatShape(w)} and labels ${formatShape(labels)} do not fit.`,
+      "Pass x [..., d], w [classes, d] and one label for each row of x.",
+    );
+  }
+  if (context.has("bias") && elements(context.spec("bias").shape) !== w[0]) {
+    throw new ShapeError(
+      `${name}: bias ${formatShape(context.spec("bias").shape)} does not fit ${w[0]} classes.`,
+      `Pass a bias of ${w[0]} elements.`,
+    );
+  }
+}
+
+/** Floating-point operations of `chunkedLaunches`. */
+export function linearLossFlops(context: Context): number {
+  const { rows: rowCount, in: width, classes } = sizes(context);
+  const products = context.attributes.differentiable ? 2 : 1;
+  return products * productFlops(rowCount, classes, width) + 9 * rowCount * classes;
+}
+
 /**
  * Mean cross-entropy of the logits x w^T + bias, for a frozen w and a frozen bias. Logits exist for a chunk of rows at a time. The forward pass
  * computes the gradient of x from them at once, so that neither the logits nor x are kept. x [..., d], w [classes, d], bias [..., classes],
@@ -122,41 +168,15 @@ export const linearCrossEntropy = defineOp({
   },
   outputs: ["loss", "slope"],
   infer(context: Context) {
-    const [x, w] = [context.spec("x").shape, context.spec("w").shape];
-    const labels = context.spec("labels").shape;
-    if (x.length < 2 || w.length !== 2 || columns(x) !== w[1] || elements(labels) !== rows(x)) {
-      throw new ShapeError(
-        `linear_cross_entropy: x ${formatShape(x)}, w ${formatShape(w)} and labels ${formatShape(labels)} do not fit.`,
-        "Pass x [..., d], w [classes, d] and one label for each row of x.",
-      );
-    }
-    if (context.has("bias") && elements(context.spec("bias").shape) !== w[0]) {
-      throw new ShapeError(
-        `linear_cross_entropy: bias ${formatShape(context.spec("bias").shape)} does not fit ${w[0]} classes.`,
-        `Pass a bias of ${w[0]} elements.`,
-      );
-    }
+    checkLinearLoss("linear_cross_entropy", context);
     const loss = { shape: [1], dtype: "f32" as const };
-    return context.attributes.differentiable ? { loss, slope: { shape: x, dtype: "f32" } } : { loss };
+    return context.attributes.differentiable
+      ? { loss, slope: { shape: context.spec("x").shape, dtype: "f32" } }
+      : { loss };
   },
-  temps: {
-    logits: {
-      reads: [],
-      spec: (context) => ({ shape: [sizes(context).chunk, sizes(context).classes], dtype: "f32" }),
-      launches: () => [],
-    },
-    lse: { reads: [], spec: (context) => ({ shape: [sizes(context).rows], dtype: "f32" }), launches: () => [] },
-    row_loss: { reads: [], spec: (context) => ({ shape: [sizes(context).rows], dtype: "f32" }), launches: () => [] },
-  },
+  temps: { logits: LOGITS, lse: OF_ROWS, row_loss: OF_ROWS },
   forwardTemps: ["logits", "lse", "row_loss"],
-  forward(context) {
-    const { rows: rowCount, chunk } = sizes(context);
-    const starts = Array.from({ length: Math.ceil(rowCount / chunk) }, (_, i) => i * chunk);
-    return [
-      ...starts.flatMap((first) => chunkLaunches(context, first, Math.min(chunk, rowCount - first))),
-      totalLaunch(rowCount, context.attributes),
-    ];
-  },
+  forward: (context) => [...chunkedLaunches(context), totalLaunch(sizes(context).rows, context.attributes)],
   gradients: [
     {
       wrt: ["x"],
@@ -178,9 +198,5 @@ export const linearCrossEntropy = defineOp({
       flops: (context) => elements(context.spec("x").shape),
     },
   ],
-  flops(context) {
-    const { rows: rowCount, in: width, classes } = sizes(context);
-    const products = context.attributes.differentiable ? 2 : 1;
-    return products * productFlops(rowCount, classes, width) + 9 * rowCount * classes;
-  },
+  flops: linearLossFlops,
 });

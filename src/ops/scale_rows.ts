@@ -3,51 +3,35 @@ import { ShapeError } from "../base/errors";
 import { columns, elements, formatShape, rows } from "../base/shape";
 import { defineOp } from "../op/declaration";
 import type { InferContext, LaunchContext, NoAttributes } from "../op/declaration";
-import { elementKernel, elementWorkgroups } from "../op/element";
-import type { ElementKernel } from "../op/element";
+import { elementKernel } from "../op/element";
 import { bindRows, rowRanges } from "../op/launch";
-import type { Launch, RowRange } from "../op/launch";
+import type { Launch } from "../op/launch";
 import { accumulateParam } from "./shared/elementwise";
+import { rowScaleLaunches } from "./shared/row-scale";
 
 const GROUP = 64;
 
 type Context = LaunchContext<NoAttributes>;
 
-/** A launch for each range of rows. `tables` have a row of a for each factor, `vectors` one number. */
-function launches(
-  entry: string,
-  tables: readonly string[],
-  vectors: readonly string[],
-  context: Context,
-  size: (
-    range: RowRange,
-    width: number,
-    element: ElementKernel,
-  ) => { readonly count: number; readonly workgroups: number },
-): Launch[] {
+function factorLaunches(context: Context): Launch[] {
   const { shape } = context.spec("a");
   const width = columns(shape);
-  const element = elementKernel(kernel, [width]);
-  return rowRanges(rows(shape), [width * 4, 4], context.limits).map((range) => {
-    const { count, workgroups } = size(range, width, element);
-    return {
-      ...element,
-      entry,
-      workgroups,
-      bindings: {
-        ...Object.fromEntries(tables.map((slot) => [slot, bindRows(slot, range, width * 4)])),
-        ...Object.fromEntries(vectors.map((slot) => [slot, bindRows(slot, range, 4)])),
-      },
-      params: { count, columns: width, ...accumulateParam(context) },
-    };
-  });
+  return rowRanges(rows(shape), [width * 4, 4], context.limits).map((range) => ({
+    ...elementKernel(kernel, [width]),
+    entry: "grad_b",
+    workgroups: Math.ceil(range.count / GROUP),
+    bindings: {
+      ...Object.fromEntries(["dy", "a"].map((slot) => [slot, bindRows(slot, range, width * 4)])),
+      db: bindRows("db", range, 4),
+    },
+    params: { count: range.count, columns: width, ...accumulateParam(context) },
+  }));
 }
 
-function elementLaunches(entry: string, tables: readonly string[], context: Context): Launch[] {
-  return launches(entry, tables, ["b"], context, (range, width, element) => {
-    const count = range.count * width;
-    return { count, workgroups: elementWorkgroups(count, element) };
-  });
+function elementLaunches(entry: string, slots: readonly string[], context: Context): Launch[] {
+  const { shape } = context.spec("a");
+  const tables = Object.fromEntries(slots.map((slot) => [slot, slot]));
+  return rowScaleLaunches(entry, { rows: rows(shape), width: columns(shape) }, { tables, factors: "b" }, context);
 }
 
 /**
@@ -89,11 +73,7 @@ export const scaleRows = defineOp({
       wrt: ["b"],
       reads: () => ["a"],
       accumulates: true,
-      launches: (context) =>
-        launches("grad_b", ["dy", "a"], ["db"], context, ({ count }) => ({
-          count,
-          workgroups: Math.ceil(count / GROUP),
-        })),
+      launches: factorLaunches,
       flops: (context) => 2 * elements(context.spec("a").shape),
     },
   ],

@@ -28,6 +28,7 @@ import { inverseNormsTests } from "../ops/inverse_norms.cases";
 import { layerNormTests } from "../ops/layer_norm.cases";
 import { linearTests } from "../ops/linear.cases";
 import { linearCrossEntropyTests } from "../ops/linear_cross_entropy.cases";
+import { linearTokenCrossEntropyTests } from "../ops/linear_token_cross_entropy.cases";
 import { lionTests } from "../ops/lion.cases";
 import { loraImportanceTests } from "../ops/lora_importance.cases";
 import { loraLinearTests } from "../ops/lora_linear.cases";
@@ -63,6 +64,7 @@ import { swapAxesTests } from "../ops/swap_axes.cases";
 import { swigluTests } from "../ops/swiglu.cases";
 import { takeColumnsTests } from "../ops/take_columns.cases";
 import { tanhTests } from "../ops/tanh.cases";
+import { tokenCrossEntropyTests } from "../ops/token_cross_entropy.cases";
 import { transposeTests } from "../ops/transpose.cases";
 import { unaryTests } from "../ops/unary.cases";
 import { unfoldTests } from "../ops/unfold.cases";
@@ -100,6 +102,7 @@ const TESTS: { readonly [K in keyof typeof ops]: TestsOf<(typeof ops)[K]> } = {
   layerNorm: layerNormTests,
   linear: linearTests,
   linearCrossEntropy: linearCrossEntropyTests,
+  linearTokenCrossEntropy: linearTokenCrossEntropyTests,
   lion: lionTests,
   loraImportance: loraImportanceTests,
   loraLinear: loraLinearTests,
@@ -135,6 +138,7 @@ const TESTS: { readonly [K in keyof typeof ops]: TestsOf<(typeof ops)[K]> } = {
   swiglu: swigluTests,
   takeColumns: takeColumnsTests,
   tanh: tanhTests,
+  tokenCrossEntropy: tokenCrossEntropyTests,
   transpose: transposeTests,
   unary: unaryTests,
   unfold: unfoldTests,

@@ -8,7 +8,7 @@ import type { Model } from "../model/model";
 import type { Executor } from "../run/executor";
 import type { TensorStore } from "../run/store";
 import type { Plan } from "../tape/plan";
-import type { Loss } from "./options";
+import type { Loss, Objective } from "./options";
 import { EVALUATION_LOSS, evaluationPlan, LOGITS } from "./plans/evaluation-plan";
 import { batchInputs, countedLabels } from "./plans/inputs";
 
@@ -21,7 +21,7 @@ export interface EvaluationParts {
   /** Rows that run at the same time. Default: complete batches. */
   readonly rows?: number | undefined;
   /** Default: the task's. */
-  readonly loss?: Loss | undefined;
+  readonly loss?: Loss | Objective | undefined;
 }
 
 /** A model's loss and predictions on some batches. */
@@ -37,7 +37,7 @@ export interface Evaluation {
 
 /**
  * Receives each batch's logits: [size, classes], [size, length, classes] for token classification, or [size, length, 2] for
- * question answering. Not called for models that write texts.
+ * question answering. For models that write texts, it is called with what an objective shows, and otherwise not.
  */
 export type SeeLogits = (batch: Batch, logits: Float32Array) => void;
 
@@ -47,7 +47,7 @@ export type SeeLogits = (batch: Batch, logits: Float32Array) => void;
  */
 export type WithParts = <T>(body: (parts: EvaluationParts, onProgress: () => void) => Promise<T>) => Promise<T>;
 
-/** Runs batches forward without dropout. Logits are read back except for models that write texts. */
+/** Runs batches forward without dropout. Logits are read back except for models that write texts, of which an objective shows others. */
 export async function evaluate(
   { loaded: { model }, adapter, rows, loss }: EvaluationParts,
   withParts: WithParts,
@@ -64,6 +64,7 @@ export async function evaluate(
     count += counted;
     const allLogits = outputs.get(LOGITS);
     if (!allLogits) return;
+    if (typeof loss === "object") return seeLogits?.(batch, allLogits);
     const isOfTokens = ["question_answering", "token_classification"].includes(model.task);
     const logits = isOfTokens ? withoutVirtualTokens(allLogits, batch, virtualTokens, model.classes) : allLogits;
     seeLogits?.(batch, logits);
@@ -81,9 +82,8 @@ export async function evaluate(
           const plan = plans.get(key) ?? evaluationPlan(parts.loaded, parts.adapter, batch, limits, loss);
           plans.set(key, plan);
           await hold(plan);
-          const counted = countedLabels(model, batch);
-          const weighsLabels = loss !== undefined;
-          const inputs = batchInputs(model, batch, { labels: counted, virtualTokens, weighsLabels });
+          const counted = countedLabels(model, batch, loss);
+          const inputs = batchInputs(model, batch, { labels: counted, virtualTokens, loss });
           collectOutputs(batch, counted, await parts.executor.run(plan, parts.store, inputs));
           onProgress();
         }

@@ -6,7 +6,7 @@ import type { DirectoryLike } from "../io/directory-like";
 import type { LoadedModel } from "../io/load-model";
 import type { HostTensor } from "../io/safetensors";
 import type { Forward } from "../model/forward";
-import type { BatchSize } from "../model/model";
+import type { BatchSize, LanguageModelOutput, Model } from "../model/model";
 import type { ActivationFormat } from "../op/pack";
 import type { OptimizerOptions } from "../optimizer/adamw";
 import type { Optimizer } from "../optimizer/optimizer";
@@ -51,6 +51,36 @@ export interface LossBatch extends BatchSize {
  * @param logits [size, classes], or [size, tokens, classes] for tasks on tokens.
  */
 export type Loss = (forward: Forward, logits: Value, batch: LossBatch) => Value;
+
+/** What an objective reads of a forward pass. */
+export interface ObjectivePass {
+  /** As a `Loss` gets them. A pass that reads them has all of them in memory. */
+  readonly logits: Value;
+  /** What the logits of a language model are made of, where its last projection does not learn; undefined otherwise. */
+  readonly output: LanguageModelOutput | undefined;
+  /** Whether the loss is differentiated. */
+  readonly differentiable: boolean;
+}
+
+/**
+ * A loss that is no mean over labels, such as `dpo` of `safetape/preference`: it says itself what counts in a step, and what its
+ * trace reads of a batch.
+ */
+export interface Objective {
+  readonly name: string;
+  /** What checkpoints know it by, in addition to its name. Plain JSON. */
+  readonly settings: Readonly<Record<string, unknown>>;
+  /** Consecutive rows that belong together. A batch is cut between such groups alone. */
+  readonly rowsTogether: number;
+  /** @throws ConfigError for a run that it does not fit. Called before anything is planned. */
+  check(run: { readonly model: Model; readonly adapter: Adapter; readonly memory?: MemoryOptions | undefined }): void;
+  /** Number of what its mean over a step is taken of. @throws DataError for a batch of another kind. */
+  count(batch: Batch): number;
+  /** Values of the inputs that its trace has beside the model's. @param normalizer 1 / what counts in the step. */
+  inputs(batch: Batch, normalizer: number): Readonly<Record<string, Float32Array | Int32Array>>;
+  /** Records the loss [1], and what `Trainer.evaluate` shows in place of logits. */
+  record(forward: Forward, pass: ObjectivePass): { readonly loss: Value; readonly logits: Value };
+}
 
 /** The factor of every learning rate at a step, from 0, of so many in all. It must depend on these alone. Checkpoints know it by its name. */
 export type Schedule = (step: number, totalSteps: number) => number;
@@ -179,8 +209,8 @@ export interface TrainerOptions {
   /** An optimizer, such as `sgd({ learningRate: 0.1 })`, or options of AdamW. Default AdamW. */
   readonly optimizer?: Optimizer | OptimizerOptions;
   readonly schedule?: ScheduleOptions | Schedule;
-  /** Takes the place of the task's loss, in evaluation too. A language model's logits are then complete in memory. */
-  readonly loss?: Loss | undefined;
+  /** Takes the place of the task's loss, in evaluation too. A function has a language model's logits complete in memory. */
+  readonly loss?: Loss | Objective | undefined;
   /** As in torch.nn.CrossEntropyLoss. Default 0. */
   readonly labelSmoothing?: number;
   /** Whether the dropout of the model and of the adapter is active. Default true. */

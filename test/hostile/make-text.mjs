@@ -12,6 +12,7 @@ export function textSeeds() {
     tsv: tsv(),
     csv: csv(),
     jsonl: jsonl(),
+    preferences: preferences(),
     squad: squad(),
     conll: conll(),
     tags: tags(),
@@ -301,6 +302,27 @@ function csv() {
     "many-commas": `mr,ref\n${",".repeat(20000)}\n`,
     "header-only": "mr,ref\n",
     nothing: "",
+  };
+}
+
+/** @returns {Record<string, string | Uint8Array>} */
+function preferences() {
+  const texts = '{"prompt":"2 + 2 is","chosen":" 4","rejected":" 5"}';
+  const [user, four, five] = [
+    '{"role":"user","content":"2 + 2?"}',
+    '{"role":"assistant","content":"4"}',
+    '{"role":"assistant","content":"5"}',
+  ];
+  return {
+    forms: `${texts}\n{"chosen":"a b","rejected":"a c"}\n\n{"prompt":[${user}],"chosen":[${four}],"rejected":[${five}]}\n`,
+    implicit: `{"chosen":[${user},${four}],"rejected":[${user},${five}]}\r\n`,
+    "text-beside-messages": `{"prompt":"2 + 2?","chosen":[${user},${four}],"rejected":[${user},${five}]}\n`,
+    "prompt-twice": `{"prompt":[${user}],"chosen":[${user},${four}],"rejected":[${user},${five}]}\n`,
+    same: '{"prompt":"a","chosen":"b","rejected":"b"}\n',
+    "no-prompt": '{"chosen":"a","rejected":"b"}\n',
+    "half-a-character": '{"chosen":"a\\ud83d\\ude00","rejected":"a\\ud83d\\ude01"}\n',
+    proto: '{"__proto__":{"prompt":"a","chosen":"b","rejected":"c"}}\n',
+    "messages-of-anything": '{"prompt":[1,null],"chosen":[[]],"rejected":[{"role":"__proto__"}]}\n',
   };
 }
 

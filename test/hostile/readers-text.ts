@@ -15,6 +15,7 @@ import { loadTokenizer } from "../../src/data/tokenizer";
 import { readTsv } from "../../src/data/tsv";
 import { readWordNet } from "../../src/data/wordnet";
 import { memoryDirectory } from "../../src/io/directory";
+import { readPreferences } from "../../src/preference/read";
 import type { Directory } from "../../src/io/directory";
 import { JSON_WORDS, must, testFile } from "./reader";
 import type { Reader } from "./reader";
@@ -160,6 +161,26 @@ const jsonl: Reader = {
         turns.some(({ isAnswer, text }) => isAnswer && text.trim() !== ""),
         "a conversation without an answer",
       );
+    }
+  },
+};
+
+const preferences: Reader = {
+  name: "preferences",
+  seeds: "preferences",
+  file: "train.jsonl",
+  form: "bytes",
+  perByte: 512,
+  words: [...JSON_WORDS, "\n", '"prompt"', '"chosen"', '"rejected"', '"assistant"', '[{"role":'],
+  async read(directory) {
+    for (const { chosen, rejected } of await readPreferences(directory, "train.jsonl")) {
+      const answers = [chosen, rejected].map((turns) => turns.filter(({ isAnswer }) => isAnswer));
+      must(JSON.stringify(answers[0]) !== JSON.stringify(answers[1]), "answers that are the same");
+      for (const turns of answers)
+        must(
+          turns.some(({ text }) => text.trim() !== ""),
+          "an empty answer",
+        );
     }
   },
 };
@@ -326,6 +347,6 @@ const optionsFile: Reader = {
 };
 
 export const TEXT_READERS: readonly Reader[] = [
-  ...[tokenizer, sentencePiece, tokenizerConfig, chatTemplate, tsv, csv, jsonl, squad, conll, tags],
+  ...[tokenizer, sentencePiece, tokenizerConfig, chatTemplate, tsv, csv, jsonl, preferences, squad, conll, tags],
   ...[agNews, samsum, imageList, wordNet("index"), wordNet("data"), optionsFile],
 ];

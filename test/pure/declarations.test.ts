@@ -7,6 +7,7 @@ import * as data from "safetape/data";
 import { FileFormatError } from "safetape/engine";
 import * as gguf from "safetape/gguf";
 import * as metrics from "safetape/metrics";
+import * as preference from "safetape/preference";
 import { ENTRIES, nodeFileOf } from "../../scripts/subpaths.mjs";
 import { readDeclarations } from "../support/declarations";
 import type { Declarations } from "../support/declarations";
@@ -48,6 +49,7 @@ describe("a directory", () => {
     readImageFolder: (place) => data.readImageFolder([place], others),
     readImageList: (place) => data.readImageList(place, "x", "csv"),
     readPairs: (place) => data.readPairs(place, "x"),
+    readPreferences: (place) => preference.readPreferences(place, "x"),
     readPreprocessor: (place) => data.readPreprocessor(place),
     readRunRecord: (place) => analysis.readRunRecord(place),
     readSamsum: (place) => data.readSamsum(place, "x"),

@@ -25,6 +25,7 @@ const DECLARATIONS: Readonly<Record<string, readonly (readonly [file: string, na
     ["src/freeze/policy.ts", "Progress"],
   ],
   BatchSource: [["src/train/options.ts", "BatchSource"]],
+  Objective: [["src/train/options.ts", "Objective"]],
   Optimizer: [["src/optimizer/optimizer.ts", "Optimizer"]],
 };
 

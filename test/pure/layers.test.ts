@@ -20,6 +20,7 @@ const LAYERS = [
   ["adapter", "freeze", "data"],
   ["generate", "gguf"],
   ["train"],
+  ["preference"],
   ["core"],
   ["analysis"],
   ["report"],
@@ -61,7 +62,21 @@ const ALLOWED: Record<string, (mention: Mention) => boolean> = {
 
 /** The packages that may be imported, and the units that may import them. */
 const PACKAGES: Record<string, readonly string[]> = {
-  valibot: ["gpu", "testing", "io", "model", "data", "gguf", "adapter", "freeze", "train", "report", "node", "cli"],
+  valibot: [
+    "gpu",
+    "testing",
+    "io",
+    "model",
+    "data",
+    "gguf",
+    "adapter",
+    "freeze",
+    "train",
+    "preference",
+    "report",
+    "node",
+    "cli",
+  ],
   "@huggingface/jinja": ["data"],
   "@huggingface/tokenizers": ["data", "io"],
   webgpu: ["node"],

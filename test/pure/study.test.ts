@@ -127,6 +127,7 @@ describe("a study's file", () => {
     ["a baseline that is not a method", { baseline: "b" }, /baseline b is not a method/],
     ["a task without a length", { tasks: [{ task: "sst2", data: "." }] }, /sst2 has neither steps nor epochs/],
     ["a task with two", { tasks: [{ task: "sst2", data: ".", steps: 1, epochs: 1 }] }, /both steps and epochs/],
+    ["beta without pairs", { tasks: [{ task: "sst2", data: ".", steps: 1, beta: 0.1 }] }, /sst2 has beta, of dpo/],
     ["a length of its own beside regimes", { regimes: ["low"] }, /length of its own, and the study has regimes/],
     ["an unknown regime", { regimes: ["huge"] }, /low, medium, high, or/],
     ["four rates to search", { methods: [{ ...STUDY.methods[0], learningRate: { search: [1, 2, 3, 4] } }] }, /five/],

@@ -4,6 +4,7 @@ import { ConfigError, DataError, MemoryBudgetError } from "../../base/errors";
 import { readJson } from "../../io/json";
 import { createModel, withHead } from "../../model/families";
 import { openDirectory } from "../../node/directory";
+import { dpo } from "../../preference/dpo";
 import { describeChoice, fitMemoryBudget } from "../../train/estimate/fit-memory-budget";
 import { plan } from "../../train/estimate/predict";
 import type { PredictOptions } from "../../train/estimate/predict";
@@ -79,7 +80,9 @@ async function workloadOf(path: string, { task, batch, length }: Values<typeof A
   const config = await readJson(await openDirectory(path), "config.json", CONFIG);
   const withTask = withHead(config, await bareHead(task));
   createModel(withTask); // Throws where the model cannot have such a head.
-  return length === undefined ? { config: withTask, batch } : { config: withTask, batch, length };
+  const sized = { config: withTask, ...(length !== undefined && { length }) };
+  // A pair of answers is two rows.
+  return task === "dpo" ? { ...sized, batch: 2 * batch, loss: dpo() } : { ...sized, batch };
 }
 
 type BytesByMethod = Readonly<Record<MethodName, MethodBytes>>;

@@ -11,7 +11,7 @@ import type { BatchSource, TrainerOptions } from "../../train/options";
 import type { Trainer } from "../../train/trainer";
 import { evaluateTask } from "../evaluation";
 import type { Metrics } from "../evaluation";
-import { adapterFrom, taggingFrom, trainerSettings } from "../flags";
+import { adapterFrom, dpoFrom, taggingFrom, trainerSettings } from "../flags";
 import type { ANALYZE } from "../flags";
 import type { Values } from "../options";
 import { firstBatches, preprocessing, probeOf } from "../tasks/task-data";
@@ -48,7 +48,7 @@ export class AnalysisSession {
     // Wrong options and missing packages are reported before anything is loaded.
     adapterFrom(options);
     if (options.png) await pngRenderer();
-    const tagging = taggingFrom(options);
+    const [tagging, preference] = [taggingFrom(options), dpoFrom(options)];
     const head = await taskHead(task, path, tagging);
     const screen = new Screen(options.quiet);
     const engine = await createEngine();
@@ -62,10 +62,13 @@ export class AnalysisSession {
         model: model.model,
         maxLength,
         tagging,
+        dpo: preference,
         ...preprocessing(options.model, options.chatTemplate),
       };
       const data = await readTask(task, reading);
-      const training = { ...settings, ...(steps !== undefined && { steps }), ...probeOf(data, options) };
+      await data.prepare?.(model, { size: options.batch });
+      const ownLoss = data.objective && { loss: data.objective };
+      const training = { ...settings, ...ownLoss, ...(steps !== undefined && { steps }), ...probeOf(data, options) };
       const out = await openDirectory(options.out, { create: true });
       return new AnalysisSession(options, engine, model, data, training, out, screen);
     } catch (error) {

@@ -25,8 +25,13 @@ export async function readStudyData(
   model: Model,
   wordNet: WordNet | undefined,
 ): Promise<StudyData> {
+  const { beta, lossType, labelSmoothing } = task;
   const options = {
     path: study.resolve(task.data),
+    dpo:
+      task.task === "dpo"
+        ? { labelSmoothing, ...(beta !== undefined && { beta }), ...(lossType !== undefined && { loss: lossType }) }
+        : undefined,
     model,
     maxLength: Math.min(task.maxLength, model.maxLength),
     wordNet: task.generate?.meteor === "wordnet" ? wordNet : undefined,

@@ -7,6 +7,7 @@ import { ConfigError } from "../../base/errors";
 import { makePolicy } from "../../freeze/make";
 import { readJson } from "../../io/json";
 import { openDirectory } from "../../node/directory";
+import { DPO_LOSSES } from "../../preference/dpo";
 import { OPTIMIZER_NAMES } from "../../optimizer/make";
 import { METRIC_NAMES } from "../evaluation";
 import { METEORS } from "../flags";
@@ -57,6 +58,9 @@ const TASK = v.strictObject({
   /** Batches of an optimizer step. */
   accumulate: v.optional(COUNT, 1),
   labelSmoothing: v.optional(v.pipe(FROM_0, v.ltValue(1)), 0),
+  /** Of dpo: `--beta` and `--loss-type` of `safetape train`. */
+  beta: v.optional(POSITIVE),
+  lossType: v.optional(v.picklist(DPO_LOSSES)),
   /** Training examples: a stratified sample. Default all; a study with regimes has them there. */
   examples: v.optional(COUNT),
   /** Length of a run in optimizer steps or in epochs: one of them, or none in a study with regimes. */
@@ -172,7 +176,10 @@ export async function readStudy(path: string): Promise<Study> {
   const tasks = regimes
     ? named.flatMap((task) => regimes.map((regime) => inRegime(task, regime, file)))
     : named.map(whole);
-  for (const task of tasks) checkLength(task, file);
+  for (const task of tasks) {
+    checkLength(task, file);
+    checkPairs(task, methods, file);
+  }
   checkName(file, "schedule", study.schedule, [...STUDY_SCHEDULES, ...ADDED.schedules.names]);
   checkName(file, "metric", study.metric, [...METRIC_NAMES, ...ADDED.metrics.names]);
   checkUnique(tasks, "tasks", file);
@@ -234,6 +241,24 @@ function checkLength({ name, steps, epochs }: StudyTask, file: string): void {
   throw new ConfigError(
     `${file}: ${name} has ${steps === undefined ? "neither steps nor epochs" : "both steps and epochs"}.`,
     "Give one of them.",
+  );
+}
+
+/** @throws ConfigError for options of pairs of answers that a task has not, or a method with another loss. */
+function checkPairs(
+  { name, task, beta, lossType }: StudyTask,
+  methods: readonly Pick<StudyMethod, "name" | "loss">[],
+  file: string,
+): void {
+  if (task !== "dpo") {
+    if (beta === undefined && lossType === undefined) return;
+    throw new ConfigError(`${file}: ${name} has ${beta === undefined ? "lossType" : "beta"}, of dpo.`, "Leave it out.");
+  }
+  const method = methods.find(({ loss }) => loss !== undefined);
+  if (!method) return;
+  throw new ConfigError(
+    `${file}: ${method.name} has the loss ${String(method.loss)}, and ${name} one of its own.`,
+    "Leave it out; lossType of the task chooses.",
   );
 }
 

@@ -79,12 +79,24 @@ interface CellRuns {
   readonly load: () => Promise<LoadedModel>;
 }
 
+/** The model, and of its data what they need of it as it is loaded. */
+async function loadPrepared({ load, data, cell: { task } }: CellRuns): Promise<LoadedModel> {
+  const loaded = await load();
+  try {
+    for (const each of [data.validation, data.test]) await each.prepare?.(loaded, { size: task.batch });
+    return loaded;
+  } catch (error) {
+    loaded.dispose();
+    throw error;
+  }
+}
+
 /** Trains one method on one task with one seed, and evaluates it. */
 export async function runCell(runs: CellRuns, onProgress?: OnProgress): Promise<RunResult> {
   const { study, cell, data } = runs;
   const { task } = cell;
   const { schedule, tried } = await chooseRate(runs);
-  using loaded = await runs.load();
+  using loaded = await loadPrepared(runs);
   loaded.engine.ledger.resetPeak();
   using trainer = await Trainer.create({ ...trainerOptions(runs, loaded.model, schedule), model: loaded });
   const trainableAtStart = parametersOutsideHead(loaded.model, trainer.state.specs);
@@ -148,7 +160,7 @@ async function chooseRate(
   const rate = learningRateOf(method, task);
   if (typeof rate === "number" || !("search" in rate)) return { schedule: scheduleWith(study, rate) };
   const { learningRate, tried } = await searchLearningRate(rate.search, async (candidate) => {
-    using loaded = await runs.load();
+    using loaded = await loadPrepared(runs);
     const options = trainerOptions(runs, loaded.model, scheduleWith(study, candidate));
     using trainer = await Trainer.create({ ...shortened(options, rate.share), model: loaded });
     await trainer.train();
@@ -165,13 +177,14 @@ export function trainerOptions(
 ): Omit<TrainerOptions, "model"> {
   const adapter = makeAdapter(withoutParts(model, method.adapter, method.without));
   const { loraPlusRatio, headLearningRate } = method;
+  const { objective } = data.validation;
   const groups = loraPlusFrom({ loraPlusRatio, headLr: headLearningRate }, { adapter, model, learningRate });
   return {
     adapter,
     policy: makePolicy(method.freeze),
     ...(task.steps === undefined ? { epochs: task.epochs! } : { steps: task.steps }),
     accumulate: task.accumulate,
-    labelSmoothing: task.labelSmoothing,
+    labelSmoothing: objective ? 0 : task.labelSmoothing,
     memory: { activations: method.activations, recompute: method.recompute },
     seed,
     data: data.validation.train(task.batch, seed),
@@ -187,7 +200,7 @@ export function trainerOptions(
       },
     ),
     schedule,
-    loss: method.loss === undefined ? undefined : ADDED.losses.get(method.loss),
+    loss: method.loss === undefined ? objective : ADDED.losses.get(method.loss),
   };
 }
 

@@ -15,10 +15,13 @@ import type { Tokenizer } from "../../data/tokenizer";
 import type { WordNet } from "../../data/wordnet";
 import type { Continuation } from "../../generate/options";
 import type { Directory } from "../../io/directory";
+import type { LoadedModel } from "../../io/load-model";
 import type { Model } from "../../model/model";
 import { openDirectory } from "../../node/directory";
 import type { Evaluation, SeeLogits } from "../../train/evaluate";
-import type { BatchSource } from "../../train/options";
+import type { DpoOptions } from "../../preference/dpo";
+import type { ReferenceOptions } from "../../preference/reference";
+import type { BatchSource, Objective } from "../../train/options";
 import { publishedSplit } from "./published-split";
 import type { Split } from "./published-split";
 
@@ -40,6 +43,10 @@ export interface ScoredSet {
 
 /** The data of a task. */
 export interface TaskData {
+  /** The loss of its batches; undefined for the model's own. */
+  readonly objective?: Objective;
+  /** Computes what batches need of the model as it is loaded. Must be called before batches are made, and where weights have other formats. */
+  readonly prepare?: (loaded: LoadedModel, options: ReferenceOptions) => Promise<void>;
   /** Batches of the training set, in an order that depends on the seed. */
   train(rows: number, seed: number): BatchSource;
   /** The dev set; undefined if there is none. */
@@ -83,6 +90,8 @@ export type ChooseExamples = <T>(
 ) => readonly T[];
 
 export interface TaskOptions {
+  /** The loss of pairs of answers. */
+  readonly dpo?: DpoOptions | undefined;
   /** Default: all examples. */
   readonly choose?: ChooseExamples;
   readonly path: string;

@@ -7,6 +7,7 @@ import { UsageError } from "../options";
 import { ADDED } from "../plugin/registries";
 import { classNames, readCifarTask, readImagesTask, readMnistTask } from "./images";
 import type { Tagging, TaskData, TaskOptions } from "./task-data";
+import { readDpoTask } from "./preferences";
 import { readAgNewsTask, readChatTask, readE2eTask, readGlueTask, readPairsTask, readSamsumTask } from "./text";
 import { readSquadTask, readTextTask } from "./text";
 import { namesOfTags, readNerTask } from "./words";
@@ -43,6 +44,7 @@ const OTHER_TASKS: Readonly<Record<string, OtherTask>> = {
   samsum: { head: writer, read: readSamsumTask },
   chat: { head: writer, read: readChatTask },
   pairs: { head: writer, read: readPairsTask },
+  dpo: { head: writer, read: readDpoTask },
   cifar10: { head: images(10), read: (options) => readCifarTask(10, options) },
   cifar100: { head: images(100), read: (options) => readCifarTask(100, options) },
   mnist: { head: images(10), read: (options) => readMnistTask(digits, options) },
@@ -90,7 +92,7 @@ export async function bareHead(task: string): Promise<HeadOptions> {
 }
 
 /** Tasks that no data are kept back for, because their texts are not counted in examples. */
-const UNDIVIDED: readonly string[] = ["lm", "chat", "pairs", "e2e", "samsum"];
+const UNDIVIDED: readonly string[] = ["lm", "chat", "pairs", "dpo", "e2e", "samsum"];
 
 /** Reads the files of a task. @throws UsageError for an unknown task, and for a split that the task does not have. */
 export async function readTask(task: string, options: TaskOptions): Promise<TaskData> {
@@ -110,7 +112,7 @@ export async function readTask(task: string, options: TaskOptions): Promise<Task
 /**
  * Reads the dev set of another task or corpus, to evaluate a model that was trained on `trained`. Labels are those of the
  * trained classes with the same names.
- * @throws UsageError for a task with another kind of head, DataError for a class that the model does not have, and for no dev
+ * @throws UsageError for a task with another kind of head, or for pairs of answers where the model did not learn from such, DataError for a class that the model does not have, and for no dev
  * set.
  */
 export async function readEvaluation(
@@ -123,6 +125,14 @@ export async function readEvaluation(
     throw new UsageError(
       `--eval-task ${task} needs a model for ${String(head.task)}, and this one is for ${String(trained.head.task)}.`,
       "Evaluate on data of the same kind as those that are trained on.",
+    );
+  }
+  if ((task === "dpo") !== (trained.data.objective !== undefined)) {
+    throw new UsageError(
+      task === "dpo"
+        ? "--eval-task dpo has pairs of answers, and this run has no loss of pairs."
+        : `--eval-task ${task} has no pairs of answers, which the loss of this run compares.`,
+      "Leave it out, or evaluate the saved adapter in a run of its own.",
     );
   }
   return readTask(task, {

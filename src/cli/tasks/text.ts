@@ -1,5 +1,4 @@
 import * as v from "valibot";
-import { DataError } from "../../base/errors";
 import { readAgNews } from "../../data/ag-news";
 import type { AnswerSamples } from "../../data/answers";
 import { e2ePrompts, e2eSamples, readE2e } from "../../data/e2e";
@@ -7,7 +6,7 @@ import type { E2eExample } from "../../data/e2e";
 import type { Dataset } from "../../data/example";
 import type { GlueTaskName } from "../../data/glue-tasks";
 import { readGlue } from "../../data/glue";
-import { chatEndIds, conversationSamples, promptIds, readConversations } from "../../data/jsonl";
+import { chatEndIds, checkAnswersEnd, conversationSamples, promptIds, readConversations } from "../../data/jsonl";
 import type { Conversation } from "../../data/chat";
 import { readBlocks } from "../../data/lines";
 import { e2eScores } from "../../data/metrics-e2e";
@@ -290,7 +289,7 @@ export async function readPairsTask(options: TaskOptions): Promise<TaskData> {
 
 /**
  * Samples of the answers of conversations: for an encoder-decoder each after what precedes it, else all in one row.
- * @throws DataError where nothing says how answers end: a model that has not learnt to end goes on.
+ * @throws DataError where nothing says how answers end.
  */
 function writtenSamples(
   { encoderDecoder, vocabularySize }: Model,
@@ -299,13 +298,7 @@ function writtenSamples(
   maxLength: number,
 ): AnswerSamples {
   if (encoderDecoder) return pairSamples(answerPairs(conversations), tokenizer, { maxLength });
-  const needsEnd = conversations.some((turns) => turns.some(({ isAnswer, isComplete }) => isAnswer && !isComplete));
-  if (needsEnd && tokenizer.endIds.length === 0) {
-    throw new DataError(
-      "no file of the model names the token that ends a text, so that answers would have no end",
-      "add eos_token to tokenizer_config.json, or eos_token_id to config.json",
-    );
-  }
+  checkAnswersEnd(conversations, tokenizer);
   return conversationSamples(conversations, tokenizer, { maxLength, vocabularySize });
 }
 

@@ -51,7 +51,7 @@ export async function runIdentity({ options, first, start, compaction }: Identit
     memoryBudget: Number.isFinite(budget) ? budget : undefined,
     optimizer: optimizerRecord(optimizerOf(options.optimizer)),
     schedule: typeof schedule === "function" ? { type: schedule.name } : scheduleRecord(schedule, totalSteps),
-    loss: options.loss?.name,
+    loss: typeof options.loss === "function" ? options.loss.name : options.loss,
     policy: { name: policy?.name ?? "never", ...policy?.settings },
     probe: probe && (await probeDigest(probe)),
   };

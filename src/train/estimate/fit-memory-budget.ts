@@ -40,9 +40,10 @@ const MARGIN = 0.01;
 export function fitMemoryBudget(options: Omit<PredictOptions, "memory" | "weights">, budget: ByteCount): BudgetChoice {
   const bytes = parseBytes(budget, "The memory budget");
   const recompute = Math.floor(bytes * (1 - MARGIN));
+  const { rowsTogether } = typeof options.loss === "object" ? options.loss : { rowsTogether: 1 };
   let least = Infinity;
   for (const { weights, activations } of FORMATS) {
-    for (const microBatch of halves(options.batch)) {
+    for (const microBatch of halves(options.batch, rowsTogether)) {
       try {
         const prediction = plan({ ...options, weights, batch: microBatch, memory: { activations, recompute } });
         return { weights, memory: { activations, recompute, microBatch }, prediction };

@@ -12,7 +12,7 @@ import type { Explanation } from "../../tape/explain";
 import { plan as planTape } from "../../tape/plan";
 import type { Plan } from "../../tape/plan";
 import { footprint } from "../plans/footprint";
-import type { Loss, MemoryOptions, OptimizerOptions } from "../options";
+import type { Loss, MemoryOptions, Objective, OptimizerOptions } from "../options";
 import { checkPlanKeys } from "./option-keys";
 import { checkRecompute, recomputedSections } from "../plans/recompute";
 import { sidePlans } from "../plans/side-plans";
@@ -41,7 +41,7 @@ export interface PredictOptions {
   /** The run's optimizer: its state counts, and each learning rate is an input of the update. Default AdamW's defaults. */
   readonly optimizer?: Optimizer | OptimizerOptions;
   /** A loss of one's own. Default: the task's. */
-  readonly loss?: Loss | undefined;
+  readonly loss?: Loss | Objective | undefined;
   /** Whatever learns below this layer is frozen, embeddings included. Default 0: all learns. */
   readonly freezeBelow?: number;
 }
@@ -73,6 +73,7 @@ export function plan(options: PredictOptions): Prediction {
   checkRecompute(recompute);
   const model = withWeights(createModel(config), options.weights ?? "f32");
   checkTrainable(model, adapter);
+  if (typeof options.loss === "object") options.loss.check({ model, adapter });
   const length = options.length ?? (model.image ? model.maxLength : Math.min(128, model.maxLength));
   const specs = trainableSpecs(model, adapter);
   const isFrozen = ({ layer = Infinity }: TrainableSpec): boolean =>

@@ -1,4 +1,4 @@
-import { ConfigError } from "../../base/errors";
+import { ConfigError, DataError } from "../../base/errors";
 import { sameShape } from "../../base/shape";
 import type { Batch } from "../../data/batch";
 import { sumBytes } from "../../gpu/ledger";
@@ -127,11 +127,15 @@ export function preflight(options: TrainerOptions, given: Batch | (() => Batch),
       "Leave labelSmoothing out.",
     );
   }
+  if (typeof loss === "object") loss.check({ model, adapter, memory: memoryOptions });
   if (options.mergeOnFreeze) checkMergeOnFreeze(options);
   const merges = options.mergeOnFreeze ? new MergeChoice(model, adapter) : undefined;
   const budget = budgetBytes(memoryOptions);
   const specs = trainableSpecs(model, adapter);
   const first = typeof given === "function" ? given() : given;
+  if (first.reference && typeof loss !== "object") {
+    throw new DataError("The batches have pairs of answers.", "Give a loss of pairs: dpo() of safetape/preference.");
+  }
   const memory = new MemoryNeeds(options, side, options.probe ?? first);
   const book: PlanBook = new PlanBook(
     {
@@ -145,6 +149,7 @@ export function preflight(options: TrainerOptions, given: Batch | (() => Batch),
       cachesPrefix: Boolean(options.prefixCache),
       choose: (live, largestSize) =>
         chooseStep(model, memoryOptions, largestSize, {
+          rowsTogether: typeof loss === "object" ? loss.rowsTogether : undefined,
           betweenSteps: (choice) => sumBytes(memory.betweenSteps(live, book.plansWith(live, choice))),
           peak: (choice) => memory.peak(live, book, choice),
         }),

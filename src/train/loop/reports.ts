@@ -187,7 +187,8 @@ export function stepReport(
   after: Pick<StepReport, "planned" | "skipped" | "scores" | "freezes" | "compaction">,
 ): StepReport {
   const seconds = (performance.now() - startTime) / 1000;
-  const rows = batches.reduce((sum, batch) => sum + batch.rows, 0);
+  // A pair of answers is one example.
+  const examples = batches.reduce((sum, { rows, reference }) => sum + rows / (reference ? 2 : 1), 0);
   return {
     step,
     totalSteps,
@@ -196,7 +197,7 @@ export function stepReport(
     learningRate,
     gradientNorm,
     seconds,
-    examplesPerSecond: rows / seconds,
+    examplesPerSecond: examples / seconds,
     bytes: options.model.engine.ledger.live,
     flops,
     horizon: book.horizon,

@@ -5,10 +5,10 @@ import type { BatchSize } from "../../model/model";
 import type { Limits } from "../../op/limits";
 import { plan } from "../../tape/plan";
 import type { Plan } from "../../tape/plan";
-import type { Loss } from "../options";
+import type { Loss, Objective } from "../options";
 import { trace } from "./trace";
 
-/** Outputs of an evaluation: the mean loss [1], and the logits, except of a language model. */
+/** Outputs of an evaluation: the mean loss [1], and the logits, except of a language model, or what an objective shows. */
 export const EVALUATION_LOSS = "loss";
 export const LOGITS = "logits";
 
@@ -23,10 +23,13 @@ export function evaluationPlan(
   adapter: Adapter | undefined,
   batch: BatchSize,
   limits: Limits,
-  ownLoss?: Loss,
+  ownLoss?: Loss | Objective,
 ): Plan {
   const options = { model, adapter, batch: shapeOf(batch), isTraining: false, fragileNorms, loss: ownLoss };
   const { tape, loss, logits } = trace(options);
-  const outputs = model.output ? { [EVALUATION_LOSS]: loss } : { [EVALUATION_LOSS]: loss, [LOGITS]: logits };
+  const outputs =
+    model.output && typeof ownLoss !== "object"
+      ? { [EVALUATION_LOSS]: loss }
+      : { [EVALUATION_LOSS]: loss, [LOGITS]: logits };
   return plan(tape, { outputs, limits });
 }

@@ -4,10 +4,12 @@ import { IGNORED_LABEL } from "../../data/sample";
 import type { EncoderDecoder, ImageSpec, Model } from "../../model/model";
 import { randomBits } from "../../ops/shared/dropout";
 import type { Inputs } from "../../run/executor";
+import type { Loss, Objective } from "../options";
 import { LABEL_WEIGHTS } from "./trace";
 
-/** Number of labels of a batch that count in its loss. */
-export function countedLabels(model: Model, batch: Batch): number {
+/** Number of labels of a batch that count in its loss, or of what an objective counts. */
+export function countedLabels(model: Model, batch: Batch, loss?: Loss | Objective): number {
+  if (typeof loss === "object") return loss.count(batch);
   if (model.task === "regression") return batch.rows;
   return classLabels(model, batch).reduce((count, label) => count + (label === IGNORED_LABEL ? 0 : 1), 0);
 }
@@ -31,8 +33,8 @@ export interface InputOptions {
   readonly seed?: MaskSeed;
   /** Number of virtual tokens that an adapter puts before each text. Default 0. */
   readonly virtualTokens?: number | undefined;
-  /** Whether a loss of one's own may read the weights of labels. Default false. */
-  readonly weighsLabels?: boolean;
+  /** A loss of one's own, which may read the weights of labels, or an objective, which has inputs of its own. */
+  readonly loss?: Loss | Objective | undefined;
 }
 
 /**
@@ -41,7 +43,7 @@ export interface InputOptions {
  */
 export function batchInputs(model: Model, batch: Batch, options: InputOptions = {}): Inputs {
   checkBatch(model, batch);
-  const { labels = 1, runs = 1, seed = { run: 0, batch: 0 }, virtualTokens = 0 } = options;
+  const { labels = 1, runs = 1, seed = { run: 0, batch: 0 }, virtualTokens = 0, loss } = options;
   const { size } = batch;
   const length = batch.length + virtualTokens;
   const { firstPosition = 0 } = model;
@@ -65,7 +67,9 @@ export function batchInputs(model: Model, batch: Batch, options: InputOptions = 
     normalizer: Float32Array.of(normalizer),
     penalty_share: Float32Array.of(1 / runs),
     ...targets,
-    ...(options.weighsLabels && { [LABEL_WEIGHTS]: labelWeights(targets, normalizer) }),
+    ...(typeof loss === "object"
+      ? loss.inputs(batch, normalizer)
+      : loss && { [LABEL_WEIGHTS]: labelWeights(targets, normalizer) }),
   };
 }
 

@@ -16,6 +16,8 @@ export interface StepChoice {
 
 /** What a run needs of GPU memory when its steps run in some way. */
 export interface ChoiceNeeds {
+  /** Rows that belong together. Default 1. */
+  readonly rowsTogether?: number | undefined;
   /** Bytes between two steps: what a number of bytes as `recompute` is compared with. */
   readonly betweenSteps: (choice: StepChoice) => number;
   /** Bytes at the run's worst moment, by lifetime: what the budget is compared with. */
@@ -39,9 +41,9 @@ export function budgetBytes({ budget }: MemoryOptions = {}): number {
   return budget === undefined ? Infinity : parseBytes(budget, "memory.budget");
 }
 
-/** n, half of it rounded up, and so on to 1. */
-export function halves(n: number): number[] {
-  return n > 1 ? [n, ...halves(Math.ceil(n / 2))] : [1];
+/** n, half of it rounded up, and so on to 1, or to as many rows as belong together, of which all are multiples. */
+export function halves(n: number, together = 1): number[] {
+  return n > together ? [n, ...halves(Math.ceil(n / together / 2) * together, together)] : [together];
 }
 
 /**
@@ -55,7 +57,7 @@ export function chooseStep(model: Model, options: MemoryOptions, largestSize: nu
   const { microBatch, recompute } = options;
   const budget = budgetBytes(options);
   if (microBatch === "fit") {
-    return fittingChoice(budget, halves(largestSize), needs.peak, (rows) => ({
+    return fittingChoice(budget, halves(largestSize, needs.rowsTogether), needs.peak, (rows) => ({
       rows,
       sections:
         recompute === undefined

@@ -11,11 +11,11 @@ import { swapAxes } from "../../ops/swap_axes";
 import { Forward } from "../../model/forward";
 import type { BlockSite, ForwardHooks } from "../../model/forward";
 import { statesShape } from "../../model/model";
-import type { BatchSize, Model, Projection } from "../../model/model";
+import type { BatchSize, LanguageModelOutput, Model, Projection } from "../../model/model";
 import { IGNORED_LABEL } from "../../data/sample";
 import { Recorder } from "../../tape/tape";
 import type { Tape, Value } from "../../tape/tape";
-import type { Loss } from "../options";
+import type { Loss, Objective } from "../options";
 
 export interface TraceOptions {
   readonly model: Model;
@@ -26,7 +26,7 @@ export interface TraceOptions {
   readonly differentiable?: boolean;
   readonly labelSmoothing?: number;
   /** Takes the place of the task's loss. */
-  readonly loss?: Loss | undefined;
+  readonly loss?: Loss | Objective | undefined;
   readonly fragileNorms?: ReadonlySet<string>;
   /** Layers whose adapter is left out. Default none. */
   readonly dropped?: DroppedLayers;
@@ -72,12 +72,19 @@ export function trace(options: TraceOptions): Trace {
   }
   // A trace from above the last layer has none: the head reads its input.
   const x = layers.at(-1) ?? first;
-  const logits = model.head(forward, x);
+  let logits = model.head(forward, x);
+  const taskLossOf = (): Value => {
+    const { loss: own, differentiable = false } = options;
+    if (typeof own === "function") return ownLoss(own, forward, logits);
+    const output = frozenOutput(forward, options, x);
+    if (!own) return output ? lossWithoutLogits(forward, options, output) : lossOf(recorder, options, logits);
+    const recorded = own.record(forward, { logits, output, differentiable });
+    logits = recorded.logits;
+    return recorded.loss;
+  };
   const loss = recorder.labelled("loss", () => {
     const penalty = options.adapter?.penalty?.(forward);
-    const taskLoss = options.loss
-      ? ownLoss(options.loss, forward, logits)
-      : (lossWithoutLogits(forward, options, x) ?? lossOf(recorder, options, logits));
+    const taskLoss = taskLossOf();
     if (!penalty) return taskLoss;
     const share = recorder.apply(mul, { a: penalty, b: recorder.input("penalty_share", [1]) }, {});
     return recorder.apply(add, { a: taskLoss, b: share }, {});
@@ -130,9 +137,12 @@ function withoutLayers(adapter: Adapter, layers: ReadonlySet<number>): ForwardHo
   };
 }
 
-/** The loss of a language model without its logits in memory; undefined where its last projection is adapted or trained. */
-function lossWithoutLogits(forward: Forward, options: TraceOptions, hiddenStates: Value): Value | undefined {
-  const { model, adapter, labelSmoothing = 0, differentiable = false } = options;
+/** What a language model's logits are made of; undefined where its last projection is adapted or trained. */
+function frozenOutput(
+  forward: Forward,
+  { model, adapter }: TraceOptions,
+  hiddenStates: Value,
+): LanguageModelOutput | undefined {
   const inputs = model.output?.(forward, hiddenStates);
   if (!inputs || inputs.w.origin.kind !== "parameter") return undefined;
   const { name } = inputs.w.origin;
@@ -141,8 +151,15 @@ function lossWithoutLogits(forward: Forward, options: TraceOptions, hiddenStates
     ...(adapter?.tensors(model).map((tensor) => tensor.name) ?? []),
     ...(adapter?.baseTensors?.(model) ?? []),
   ];
-  if (trained.some((tensor) => tensor === name || tensor.startsWith(`${module}.`))) return undefined;
-  const { recorder } = forward;
+  return trained.some((tensor) => tensor === name || tensor.startsWith(`${module}.`)) ? undefined : inputs;
+}
+
+/** The loss of a language model without its logits in memory. */
+function lossWithoutLogits(
+  { recorder }: Forward,
+  { labelSmoothing = 0, differentiable = false }: TraceOptions,
+  inputs: LanguageModelOutput,
+): Value {
   const targets = {
     labels: recorder.input("labels", [rows(inputs.x.shape)], "i32"),
     normalizer: recorder.input("normalizer", [1]),

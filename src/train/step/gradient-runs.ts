@@ -30,7 +30,7 @@ export function gradientRuns(
 ): StepRuns {
   const { model } = options.model;
   const { virtualTokens } = options.adapter;
-  const labels = batches.reduce((sum, batch) => sum + countedLabels(model, batch), 0);
+  const labels = batches.reduce((sum, batch) => sum + countedLabels(model, batch, options.loss), 0);
   const parts = batches.flatMap((batch, i) =>
     book.split(batch).map((part) => ({ ...part, number: step * (options.accumulate ?? 1) + i })),
   );
@@ -41,8 +41,8 @@ export function gradientRuns(
   for (const [index, { batch, firstRow, number }] of parts.entries()) {
     const plan = book.planFor(batch, index > 0, droppedLayers);
     const seed = { run: options.seed ?? 0, batch: number, firstRow };
-    const weighsLabels = options.loss !== undefined;
-    const inputs = batchInputs(model, batch, { labels, runs: parts.length, seed, virtualTokens, weighsLabels });
+    const { loss } = options;
+    const inputs = batchInputs(model, batch, { labels, runs: parts.length, seed, virtualTokens, loss });
     const run = { plan, store: state, inputs: () => ({ ...inputs, ...prefixInputs?.[index] }) };
     flops += totalFlops(plan);
     if (last === 0) return { runs: [{ ...run, pass: toUpdate }], flops };
