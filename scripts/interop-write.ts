@@ -36,10 +36,13 @@ const KINDS: Readonly<Record<string, AdapterChoice>> = {
   "ln-tuning": { kind: "ln_tuning" },
   prompt: { kind: "prompt", tokens: 3 },
   loha: { kind: "loha", rank: 3, alpha: 5, rankPattern: FIRST_LAYER, alphaPattern: FIRST_LAYER },
+  lokr: { kind: "lokr", rank: 1, alpha: 5, rankPattern: FIRST_LAYER, alphaPattern: FIRST_LAYER },
+  "lokr-both": { kind: "lokr", rank: 1, alpha: 5, decomposeBoth: true, decomposeFactor: 4 },
+  "lokr-full": { kind: "lokr", rank: 32, alpha: 40 },
 };
 
 /** Kinds that PEFT has for torch.nn.Linear alone. */
-const OF_LINEAR: readonly string[] = ["loha"];
+const OF_LINEAR: readonly string[] = ["loha", "lokr", "lokr-both", "lokr-full"];
 
 /** The kinds that name modules of a model, where it has them: those of `test/interop/options.py`. */
 const OPTIONS: Readonly<Record<string, (model: Model) => object | undefined>> = {

@@ -7,6 +7,7 @@ export { doraFromConfig } from "./dora";
 export { ia3FromConfig } from "./ia3";
 export { lnTuningFromConfig } from "./ln-tuning";
 export { lohaFromConfig } from "./loha";
+export { lokrFromConfig } from "./lokr";
 export { meftFromConfig } from "./meft";
 export { promptFromConfig } from "./prompt";
 export { soraFromConfig } from "./sora";

@@ -10,6 +10,7 @@ import { full } from "./full";
 import { ia3 } from "./ia3";
 import { lnTuning } from "./ln-tuning";
 import { loha } from "./loha";
+import { lokr } from "./lokr";
 import { lora } from "./lora";
 import { meft } from "./meft";
 import { promptTuning } from "./prompt";
@@ -46,6 +47,7 @@ const KINDS: Readonly<Record<string, Kind>> = {
   adalora: { make: adalora, options: [...ADALORA, ...TARGETS] },
   sora: { make: sora, options: [...LOW_RANK, "threshold", "penalty"] },
   loha: { make: loha, options: LYCORIS },
+  lokr: { make: lokr, options: [...LYCORIS, "decomposeBoth", "decomposeFactor", "rankDropoutScale"] },
   ia3: { make: ia3, options: ["feedForward", ...TARGETS] },
   bitfit: { make: bitfit, options: ["addBiases", "layers", "modulesToSave"] },
   ln_tuning: { make: lnTuning, options: TARGETS },

@@ -153,17 +153,23 @@ export const PLUGIN = optional(
 const ADAPTER = {
   adapter: withDefault("--adapter <kind>", ADAPTER_KINDS.join(", "), oneOf(ADAPTER_KINDS), "lora"),
   rank: optional("--rank <r>", "Rank of a low-rank adapter", counts()),
-  alpha: optional("--alpha <a>", "Alpha of a low-rank adapter (LoRA, DoRA, LoHa: default the rank)", numbers()),
+  alpha: optional("--alpha <a>", "Alpha of a low-rank adapter (LoRA, DoRA, LoHa, LoKr: default the rank)", numbers()),
   dropout: optional("--dropout <p>", "Dropout of the adapter", numbers(0, 1)),
   rankDropout: optional(
     "--rank-dropout <p>",
-    "LoHa: share of a module's outputs without their update in a step",
+    "LoHa, LoKr: share of a module's outputs without their update in a step",
     numbers(0, 1),
   ),
   moduleDropout: optional(
     "--module-dropout <p>",
-    "LoHa: probability of a step without a module's update",
+    "LoHa, LoKr: probability of a step without a module's update",
     numbers(0, 1),
+  ),
+  decomposeBoth: toggle("--decompose-both", "LoKr: factors of low rank on both sides of the Kronecker product"),
+  decomposeFactor: optional(
+    "--decompose-factor <n>",
+    "LoKr: a side of the first factor (default: near the square root)",
+    counts(),
   ),
   targets: optional("--targets <names>", "Modules to adapt: names with commas, all-linear, or /a pattern/", targets),
   layers: optional(
@@ -818,7 +824,7 @@ export function adapterFrom(
   initial?: string | readonly number[],
 ): Adapter {
   const beta = options.task === "dpo" ? undefined : options.beta;
-  const { adapter: kind, alpha = ["lora", "dora", "loha"].includes(kind) ? options.rank : undefined } = options;
+  const { adapter: kind, alpha = ["lora", "dora", "loha", "lokr"].includes(kind) ? options.rank : undefined } = options;
   // Options are called as those of adapters are. A toggle that is not given is false.
   const settings = Object.entries({ ...options, alpha, beta, initial }).filter(
     ([name, value]) => name !== "adapter" && name in { ...ADAPTER, initial } && value !== undefined && value !== false,

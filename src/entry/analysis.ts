@@ -29,6 +29,8 @@ export { lnTuning } from "../adapter/ln-tuning";
 export type { LnTuningOptions } from "../adapter/ln-tuning";
 export { loha } from "../adapter/loha";
 export type { LohaOptions } from "../adapter/loha";
+export { lokr } from "../adapter/lokr";
+export type { LokrOptions } from "../adapter/lokr";
 export { loraPlusGroups } from "../adapter/lora-plus";
 export type { LoraPlusOptions } from "../adapter/lora-plus";
 export { makePolicy, POLICY_NAMES } from "../freeze/make";

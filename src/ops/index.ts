@@ -8,6 +8,7 @@ import { applyMask } from "./apply_mask";
 import { arrangeRows } from "./arrange_rows";
 import { attention } from "./attention";
 import { binary } from "./binary";
+import { blockLinear } from "./block_linear";
 import { broadcastTo } from "./broadcast_to";
 import { cacheAppend } from "./cache_append";
 import { cachedAttention } from "./cached_attention";
@@ -81,6 +82,7 @@ export const ops = {
   arrangeRows,
   attention,
   binary,
+  blockLinear,
   broadcastTo,
   cacheAppend,
   cachedAttention,

@@ -9,6 +9,7 @@ import { applyMaskTests } from "../ops/apply_mask.cases";
 import { arrangeRowsTests } from "../ops/arrange_rows.cases";
 import { attentionTests } from "../ops/attention.cases";
 import { binaryTests } from "../ops/binary.cases";
+import { blockLinearTests } from "../ops/block_linear.cases";
 import { broadcastToTests } from "../ops/broadcast_to.cases";
 import { cacheAppendTests } from "../ops/cache_append.cases";
 import { cachedAttentionTests } from "../ops/cached_attention.cases";
@@ -83,6 +84,7 @@ const TESTS: { readonly [K in keyof typeof ops]: TestsOf<(typeof ops)[K]> } = {
   arrangeRows: arrangeRowsTests,
   attention: attentionTests,
   binary: binaryTests,
+  blockLinear: blockLinearTests,
   broadcastTo: broadcastToTests,
   cacheAppend: cacheAppendTests,
   cachedAttention: cachedAttentionTests,

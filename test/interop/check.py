@@ -47,7 +47,11 @@ TARGETS = {**constants.TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING, "albe
 # Ranks and alphas of the first layer.
 PATTERNS = {"rank_pattern": {r".*\.0\..*": 2}, "alpha_pattern": {r".*\.0\..*": 4}}
 # Kinds that PEFT has for torch.nn.Linear alone, and their options.
-LINEAR = {"loha": (peft.LoHaConfig, {"r": 3, "alpha": 5, "rank_dropout": 0.1, "module_dropout": 0.1, **PATTERNS})}
+DROPOUT = {"rank_dropout": 0.1, "module_dropout": 0.1}
+LINEAR = {"loha": (peft.LoHaConfig, {"r": 3, "alpha": 5, **DROPOUT, **PATTERNS}),
+          "lokr": (peft.LoKrConfig, {"r": 1, "alpha": 3, **DROPOUT, "rank_dropout_scale": True, **PATTERNS}),
+          "lokr-both": (peft.LoKrConfig, {"r": 1, "alpha": 3, "decompose_both": True, "decompose_factor": 4}),
+          "lokr-full": (peft.LoKrConfig, {"r": 32, "alpha": 40, "init_weights": "lycoris"})}
 # Further heads of texts' families.
 HEADS = {"tokens": transformers.AutoModelForTokenClassification, "answers": transformers.AutoModelForQuestionAnswering,
          "classes": transformers.AutoModelForSequenceClassification}

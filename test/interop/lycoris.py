@@ -1,4 +1,4 @@
-"""Computes losses, logits, gradients and initial values of PEFT's LoHa in float64, to which test/runs/lycoris.test.ts
+"""Computes losses, logits, gradients and initial values of PEFT's LoHa and LoKr in float64, to which test/runs/lycoris.test.ts
 compares the engine.
 
 Weights are sines of their index, so that no file of weights is needed. What training alone draws (dropout) is left out.
@@ -12,7 +12,7 @@ import sys
 import peft
 import torch
 import transformers
-from peft import LoHaConfig
+from peft import LoHaConfig, LoKrConfig
 from peft.tuners.tuners_utils import BaseTunerLayer
 
 CONFIG = {
@@ -39,6 +39,12 @@ CASES = {
     "LoHa of all projections": LoHaConfig(r=3, alpha=7, rank_dropout=0.4, module_dropout=0.2, **ALL),
     "LoHa with patterns": LoHaConfig(r=2, alpha=5, use_effective_conv2d=True, **SOME, **PATTERNS),
     "LoHa in a layer": LoHaConfig(r=4, target_modules=["query", "value"], layers_to_transform=[1], layers_pattern="layer"),
+    "LoKr by default, of whole matrices": LoKrConfig(),
+    "LoKr of two factors": LoKrConfig(r=1, alpha=3, rank_dropout=0.4, module_dropout=0.2, rank_dropout_scale=True, **ALL),
+    "LoKr of two products": LoKrConfig(r=1, alpha=3, decompose_both=True, **ALL),
+    "LoKr with a side": LoKrConfig(r=2, decompose_factor=8, **SOME),
+    "LoKr with a side that divides nothing": LoKrConfig(r=2, alpha=5, decompose_both=True, decompose_factor=7, **ALL),
+    "LoKr with patterns": LoKrConfig(r=1, **SOME, **PATTERNS),
 }
 
 

@@ -94,10 +94,13 @@ it("makes nothing as large as a weight", () => {
 describe("use_dora", () => {
   const model = createModel(tiny.bert());
 
-  it.each(["aflora", "vera", "adalora", "sora", "loha", "ia3"])("is refused by name beside %s", async (kind) => {
-    const config = makeAdapter({ kind }).peftConfig(model, 10);
-    expect((await adapterFromConfig({ ...config, use_dora: false }, "it")).kind).toBe(kind);
-    const error = await failure(adapterFromConfig({ ...config, use_dora: true }, "it"), ConfigError);
-    expect(error.message).toMatch(/has use_dora: true, which peft_type \w+ does not combine with/);
-  });
+  it.each(["aflora", "vera", "adalora", "sora", "loha", "lokr", "ia3"])(
+    "is refused by name beside %s",
+    async (kind) => {
+      const config = makeAdapter({ kind }).peftConfig(model, 10);
+      expect((await adapterFromConfig({ ...config, use_dora: false }, "it")).kind).toBe(kind);
+      const error = await failure(adapterFromConfig({ ...config, use_dora: true }, "it"), ConfigError);
+      expect(error.message).toMatch(/has use_dora: true, which peft_type \w+ does not combine with/);
+    },
+  );
 });

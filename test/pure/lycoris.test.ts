@@ -1,16 +1,19 @@
 import { describe, expect, it } from "vitest";
 import { createModel } from "safetape";
-import { loha } from "safetape/analysis";
+import { loha, lokr } from "safetape/analysis";
 import { ConfigError, FileFormatError } from "safetape/engine";
+import { factorsOfSize } from "../../src/adapter/lokr";
 import { droppedOutputs, LYCORIS_KEYS } from "../../src/adapter/lycoris";
 import type { LycorisConfig } from "../../src/adapter/lycoris";
 import { adapterFromConfig } from "../../src/adapter/kinds";
 import { Forward } from "../../src/model/forward";
 import { evaluate } from "../../src/testing/evaluate";
+import { plan } from "../../src/tape/plan";
 import { Recorder } from "../../src/tape/tape";
+import { trace } from "../../src/train/plans/trace";
 import * as v from "valibot";
 import { failure } from "../support/failure";
-import { tiny } from "../support/tiny";
+import { layerCount, tiny } from "../support/tiny";
 
 const model = createModel(tiny.bert());
 
@@ -85,5 +88,48 @@ describe("LoHa", () => {
       for (let k = 0; k < 9; k++) sum += b.data[o * 9 + k]! * a.data[k * 16 + i]!;
       expect(scale * sum).toBeCloseTo(2 * first * second, 5);
     }
+  });
+});
+
+describe("LoKr", () => {
+  it.each([
+    [256, -1, [16, 16]],
+    [128, -1, [8, 16]],
+    [127, -1, [1, 127]],
+    [128, 4, [4, 32]],
+    [16, 8, [8, 2]],
+    [24, 7, [4, 6]],
+    [768, 10, [8, 96]],
+  ])("has sides as PEFT's factorization(%i, %i)", (size, factor, sides) => {
+    expect(factorsOfSize(size, factor)).toEqual(sides);
+  });
+
+  it.each([
+    [{ r: 0 }, FileFormatError, /r/],
+    [{ decompose_factor: 1.5 }, FileFormatError, /decompose_factor/],
+    [{ alpha_pattern: { k_proj: 3 } }, ConfigError, /"k_proj" of ranks or alphas matches no/],
+  ])("refuses %o", async (options, type, message) => {
+    const make = async () => (await adapterFromConfig({ peft_type: "LOKR", ...options }, "the file")).tensors(model);
+    expect((await failure(make, type)).message).toMatch(message);
+  });
+
+  it("makes nothing as large as a weight", () => {
+    const width = 256;
+    const wide = createModel(tiny.bert({ ...layerCount(1), hidden_size: width }));
+    const texts = { size: 2, length: 3 };
+    const { tape, loss } = trace({
+      model: wide,
+      adapter: lokr(),
+      batch: texts,
+      isTraining: true,
+      differentiable: true,
+    });
+    const trainable = new Set(
+      lokr()
+        .tensors(wide)
+        .map(({ name }) => name),
+    );
+    const { buffers } = plan(tape, { outputs: { loss }, loss, trainable });
+    expect(Math.max(...buffers.map(({ bytes }) => bytes))).toBeLessThan(width * width);
   });
 });

@@ -18,7 +18,7 @@ import {
   Trainer,
   vera,
 } from "safetape";
-import { lnTuning, loha } from "safetape/analysis";
+import { lnTuning, loha, lokr } from "safetape/analysis";
 import { Batches, memoryDirectory } from "safetape/data";
 import type { Adapter } from "safetape";
 import { adapterLogits } from "../../scripts/interop-case";
@@ -99,6 +99,17 @@ const KINDS: readonly Kind[] = [
     make: () => loha({ rank: 2, rankDropout: 0.1, moduleDropout: 0.1, layers: [1] }),
     merges: true,
     isLowRank: true,
+  },
+  {
+    name: "lokr",
+    make: () =>
+      lokr({ rank: 1, alpha: 4, targets: "all-linear", rankPattern: { "0.*": 9 }, alphaPattern: { "0.*": 30 } }),
+    merges: true,
+  },
+  {
+    name: "lokr of two products with dropout",
+    make: () => lokr({ rank: 1, decomposeBoth: true, decomposeFactor: 4, rankDropout: 0.1, rankDropoutScale: true }),
+    merges: true,
   },
   { name: "bitfit", make: () => bitfit(), merges: true },
   { name: "ln_tuning", make: () => lnTuning(), merges: true },

@@ -184,11 +184,12 @@ const ADAPTERS: Readonly<Record<string, Config>> = {
   prompt: { tokens: 3 },
   vera: { rank: 5, targets: "all-linear" },
   loha: { rank: 2, targets: "all-linear" },
+  lokr: { rank: 1, targets: "all-linear" },
   houlsby: { size: 4 },
   pfeiffer: { size: 4 },
   meft: { stateEvery: 2 },
 };
-const MERGED = ["lora", "dora", "aflora", "adalora", "sora", "vera", "ia3", "bitfit", "ln_tuning", "loha"];
+const MERGED = ["lora", "dora", "aflora", "adalora", "sora", "vera", "ia3", "bitfit", "ln_tuning", "loha", "lokr"];
 const AS_LORA = ["lora", "aflora", "adalora", "sora", "vera", "loha"];
 
 const adapterOf =

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { afloraFreezing, initialiseModel, lora, Trainer } from "safetape";
-import { loha } from "safetape/analysis";
+import { loha, lokr } from "safetape/analysis";
 import { Batches } from "safetape/data";
 import { ConfigError } from "safetape/engine";
 import type { Adapter, LoadedModel, MemoryOptions } from "safetape";
@@ -109,6 +109,7 @@ describe.each(Object.entries(expected.cases))("%s", (_, { config, loss, logits, 
 
 const ADAPTERS: Readonly<Record<string, () => Adapter>> = {
   LoHa: () => loha({ rank: 2, targets: "all-linear" }),
+  LoKr: () => lokr({ rank: 1, targets: "all-linear" }),
 };
 
 describe.each(Object.entries(ADAPTERS))("%s", (_, make) => {
