@@ -160,7 +160,7 @@ describe("the program", () => {
     expect(await peak("--config", path("plan.yaml"))).toBe(await byLine("4"));
     expect(await peak("--config", path("plan.yaml"), "--batch", "3")).toBe(await byLine("3"));
     const printed = await runCli(["plan", "--config", path("plan.yaml"), "--batch", "3", "--print-config"]);
-    expect(printed.stdout).toMatch(/^# config\.json .*\nconfig: \/.*\n# Rows of a batch\nbatch: 3\n/);
+    expect(printed.stdout).toMatch(/^# config\.json .*\nconfig: \/.*\n# Rows of a batch.*\nbatch: 3\n/);
     writeFileSync(path("again.yaml"), printed.stdout);
     expect(await peak("--config", path("again.yaml"))).toBe(await byLine("3"));
   });

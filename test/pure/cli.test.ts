@@ -116,7 +116,7 @@ describe("wrong use of the command line", () => {
     ["a file that is not JSON", ["plan", "--config", "README.md"], 1, /README\.md/],
     ["a text in place of a number", ["plan", "--config", CONFIG, "--batch", "many"], 2, /--batch is "many"/],
     ["half a row", ["plan", "--config", CONFIG, "--batch", "1.5"], 2, /--batch is 1\.5/],
-    ["an unknown adapter", ["plan", "--config", CONFIG, "--adapter", "loha"], 2, /--adapter is loha/],
+    ["an unknown adapter", ["plan", "--config", CONFIG, "--adapter", "boft"], 2, /--adapter is boft/],
     ["an option of another adapter", ["plan", "--config", CONFIG, "--tokens", "4"], 1, /lora has no option tokens/],
     ["an unknown optimizer", ["plan", "--config", CONFIG, "--optimizer", "adagrad"], 2, /--optimizer is adagrad/],
     [

@@ -129,9 +129,9 @@ describe("adapter files that do not fit the model", () => {
     ],
     [
       "an unknown type of adapter",
-      (_, config) => (config["peft_type"] = "OFT"),
+      (_, config) => (config["peft_type"] = "BOFT"),
       ConfigError,
-      /peft_type OFT[\s\S]*LORA/,
+      /peft_type BOFT[\s\S]*LORA/,
     ],
     ["another type of adapter", (_, config) => (config["peft_type"] = "IA3"), FileFormatError, /has no .*ia3_l/],
     [

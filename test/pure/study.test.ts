@@ -118,7 +118,7 @@ describe("a study's file", () => {
 
   it.each<[string, Config, RegExp]>([
     ["an unknown key", { colour: "red" }, /colour/],
-    ["an unknown adapter", { methods: [{ ...STUDY.methods[0], adapter: { kind: "loha" } }] }, /no adapter loha/],
+    ["an unknown adapter", { methods: [{ ...STUDY.methods[0], adapter: { kind: "boft" } }] }, /no adapter boft/],
     [
       "an unknown option",
       { methods: [{ ...STUDY.methods[0], adapter: { kind: "ia3", rank: 2 } }] },
