@@ -352,6 +352,14 @@ const TRAINING = {
   epochs: withDefault("--epochs <n>", "Epochs", numbers(), 3),
   batch: withDefault("--batch <n>", "Rows of a batch, or pairs (dpo)", counts(), 8),
   maxLength: withDefault("--max-length <n>", "Longest row in tokens", counts(), 128),
+  packing: toggle(
+    "--packing",
+    "Put as many texts into a row as fit; none sees another (language models: chat, pairs, e2e, samsum)",
+  ),
+  groupByLength: toggle(
+    "--group-by-length",
+    "Put texts of similar length into the same batch, which then has little padding",
+  ),
   lr: withDefault("--lr <x>", "Learning rate", numbers(), 0.001),
   headLr: optional("--head-lr <x>", "Learning rate of the task's head, on the same schedule", numbers()),
   schedule: withDefault(
@@ -533,6 +541,7 @@ export const PLAN = {
     "Tokens of a text that an encoder-decoder writes (default --length)",
     counts(),
   ),
+  packing: toggle("--packing", "Rows hold several texts, as train --packing makes them"),
   freezeBelow: withDefault("--freeze-below <k>", "Freeze the adapters of layers below k", numbers(), 0),
   memoryBudget: optional(
     "--memory-budget <bytes>",

@@ -14,9 +14,11 @@ import type { Print, RawOptions } from "./options";
 /** `safetape plan`: predicts what a training step needs, from a config.json alone. */
 export async function planCommand(raw: RawOptions, print: Print): Promise<void> {
   const options = readOptions(PLAN, raw);
-  const { batch, length, targetLength, memoryBudget, freezeBelow, recompute, weights, activations, json } = options;
+  const { batch, length, targetLength, packing, memoryBudget, freezeBelow, recompute, weights, activations, json } =
+    options;
   const preference = dpoFrom(options);
   const objective = preference && dpo(preference);
+  if (objective && packing) throw new UsageError("--packing is not for pairs of answers.", "Leave out one of them.");
   const workload = {
     config: await readJson(await openDirectory(dirname(options.config)), basename(options.config), CONFIG),
     adapter: adapterFrom(options),
@@ -26,6 +28,7 @@ export async function planCommand(raw: RawOptions, print: Print): Promise<void> 
     batch: batch * (objective?.rowsTogether ?? 1),
     ...(length !== undefined && { length }),
     ...(targetLength !== undefined && { targetLength }),
+    packing,
   };
   if (memoryBudget !== undefined) {
     const choice = fitMemoryBudget(workload, memoryBudget);

@@ -46,8 +46,8 @@ import type { Print, RawOptions, Values } from "./options";
 import { withRecipe } from "./recipes";
 import { ResumableRun } from "./resumable-run";
 import { drawExamples } from "./tasks/draw-examples";
-import { preprocessing, probeOf } from "./tasks/task-data";
-import type { ChooseExamples } from "./tasks/task-data";
+import { fillingOf, preprocessing, probeOf } from "./tasks/task-data";
+import type { ChooseExamples, PackedRows } from "./tasks/task-data";
 import { readEvaluation, readTask, taskHead } from "./tasks/tasks";
 import { openTracker } from "./tracker";
 import type { Tracker } from "./tracker";
@@ -94,17 +94,20 @@ export async function trainCommand(given: RawOptions, print: Print): Promise<voi
   groupsAt(options.lr); // Throws for an adapter without B before anything is loaded.
   const maxLength = Math.min(model.maxLength, options.maxLength);
   const length = model.image ? {} : { length: maxLength };
+  const { packing } = options;
   const { weights, ...memory } = memorySettings(options, {
     config,
     adapter,
     loss: objective ?? options.loss,
+    packing,
     ...length,
   });
   objective?.check({ model, adapter, memory: memory.memory });
   const run = await ResumableRun.open(options, outPath);
   const split = options.split === "files" ? undefined : options.split;
   const choose = trainingChooser(options);
-  const reading = { model, maxLength, split, wordNet, tagging, dpo: preference, choose, ...load };
+  const filling = fillingOf(options);
+  const reading = { model, maxLength, split, wordNet, tagging, dpo: preference, choose, ...filling, ...load };
   const data = await progress("reading data", () => readTask(task, { path, ...reading }));
   const { evalData = path, evalTask = task } = options;
   const evaluated =
@@ -120,6 +123,7 @@ export async function trainCommand(given: RawOptions, print: Print): Promise<voi
   const truncated = data.truncated + (evaluated === data ? 0 : evaluated.truncated);
   if (truncated > 0) process.stderr.write(`${truncated} examples were cut to ${maxLength} tokens\n`);
   if (data.dropped) process.stderr.write(`${data.dropped} examples left out: no answer within ${maxLength} tokens\n`);
+  if (data.packed) process.stderr.write(`${packedWords(data.packed)}\n`);
   const loading = weights === "f32" ? "loading weights" : `loading weights and storing them as ${weights}`;
   const loadWeights = (): Promise<LoadedModel> =>
     progress(loading, async (onProgress) =>
@@ -228,6 +232,9 @@ function parameterWords({ parameters }: RunRecord): string {
   return `  ${showCount(trained)} trained parameters, ${showCount(averageLive)} on average`;
 }
 
+const packedWords = ({ texts, rows, filled }: PackedRows): string =>
+  `${texts} texts packed into ${rows} rows, ${(100 * filled).toFixed(1)} % of which are not padding`;
+
 const CONFIG = v.record(v.string(), v.unknown());
 
 /**
@@ -237,7 +244,7 @@ const CONFIG = v.record(v.string(), v.unknown());
  */
 function memorySettings(
   options: TrainOptions,
-  planned: Pick<PredictOptions, "config" | "adapter" | "length" | "loss">,
+  planned: Pick<PredictOptions, "config" | "adapter" | "length" | "loss" | "packing">,
 ) {
   const { weights, activations, recompute, accumulate, memoryBudget } = options;
   // A pair of answers is two rows.

@@ -27,7 +27,7 @@ export interface Batch extends BatchSize {
   /** Number of rows that hold a sample. They come first; the others are padding. */
   readonly rows: number;
   readonly inputIds: Int32Array;
-  /** 1 for tokens, 0 for padding. */
+  /** 1 for tokens, 0 for padding. In packed rows the number of a token's text in its row, from 1. */
   readonly attentionMask: Int32Array;
   readonly tokenTypeIds: Int32Array;
   /**
@@ -58,8 +58,9 @@ export interface BatchShape extends BatchSize {
  */
 export function makeBatch(samples: readonly Sample[], { padId, labels: kind, ...shape }: BatchShape): Batch {
   const { size, length, targetLength = 0 } = shape;
+  const isPacked = samples.some(({ segments }) => segments);
   const batch = {
-    ...shapeOf(shape),
+    ...shapeOf({ ...shape, isPacked }),
     rows: samples.length,
     inputIds: new Int32Array(size * length).fill(padId),
     attentionMask: new Int32Array(size * length),
@@ -87,7 +88,7 @@ function emptyLabels(
   return new Int32Array(size * perRow).fill(IGNORED_LABEL);
 }
 
-function fillRow(batch: Batch, row: number, { ids, typeIds, label }: Sample, kind: LabelKind): void {
+function fillRow(batch: Batch, row: number, { ids, typeIds, segments, label }: Sample, kind: LabelKind): void {
   const start = row * batch.length;
   if (ids.length === 0 || ids.length > batch.length) {
     throw new DataError(
@@ -110,7 +111,7 @@ function fillRow(batch: Batch, row: number, { ids, typeIds, label }: Sample, kin
   }
   if (kind === "span" && typeof label !== "number") checkSpan(label);
   batch.inputIds.set(ids, start);
-  batch.attentionMask.fill(1, start, start + ids.length);
+  batch.attentionMask.set(segments ?? ids.map(() => 1), start);
   if (typeIds !== undefined) batch.tokenTypeIds.set(typeIds.subarray(0, ids.length), start);
   if (typeof label === "number") batch.labels[row] = label;
   else batch.labels.set(label, (row * batch.labels.length) / batch.size);

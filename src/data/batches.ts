@@ -17,8 +17,8 @@ export interface BatchOptions {
   readonly padId?: number;
   /** Kind of the labels. Default "class". */
   readonly labels?: LabelKind;
-  /** Whether every epoch has another order, which `seed` decides. Default true. */
-  readonly shuffle?: boolean;
+  /** Whether every epoch has another order, which `seed` decides, and what puts it into further order. Default true. */
+  readonly shuffle?: boolean | Shuffle;
   /** Any safe integer. Default 0. */
   readonly seed?: number;
   /**
@@ -28,6 +28,12 @@ export interface BatchOptions {
    */
   readonly partial?: "pad" | "keep" | "drop";
 }
+
+/**
+ * Orders an epoch further: from a random order of the samples' indices to another, such as `groupByLength`. It depends on its
+ * arguments alone.
+ */
+export type Shuffle = (order: Uint32Array, samples: readonly Sample[], size: number) => Uint32Array;
 
 /**
  * Endless batches of samples, epoch after epoch. The order of an epoch depends only on the seed and the epoch's number, so
@@ -125,7 +131,10 @@ export class Batches {
 
   #orderOf(epoch: number): Uint32Array {
     const order = Uint32Array.from(this.samples, (_, index) => index);
-    return this.#options.shuffle ? new Random(this.#options.seed, epoch).shuffle(order) : order;
+    const { shuffle, seed } = this.#options;
+    if (!shuffle) return order;
+    new Random(seed, epoch).shuffle(order);
+    return shuffle === true ? order : shuffle(order, this.samples, this.#shape.size);
   }
 }
 

@@ -11,6 +11,8 @@ export interface Sample {
   readonly ids: Int32Array;
   /** Token types, as many as `ids`. Default all 0. */
   readonly typeIds?: Int32Array;
+  /** Of a row that holds several texts, the number of each token's text, from 1; see `packSamples`. Default one text. */
+  readonly segments?: Int32Array;
   /**
    * A class or value of the row, a token id or a class for each token, the first and last token of an answer, or the tokens of the text to
    * write.

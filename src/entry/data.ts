@@ -6,13 +6,14 @@ export { fetchDirectory } from "../io/fetch-directory";
 export type { FetchDirectoryOptions, FetchProgress } from "../io/fetch-directory";
 
 export { Batches } from "../data/batches";
-export type { BatchOptions } from "../data/batches";
+export type { BatchOptions, Shuffle } from "../data/batches";
 export { makeBatch } from "../data/batch";
 export type { Batch, BatchShape, LabelKind } from "../data/batch";
 export { ImageBatches, normalisePixels } from "../data/images";
 export type { ImageBatchOptions, ImageSample, Normalisation } from "../data/images";
 export { readPreprocessor } from "../data/preprocessor";
 export type { Preprocessor } from "../data/preprocessor";
+export { groupByLength, packSamples } from "../data/packing";
 export { blockSamples, encodeExamples } from "../data/sample";
 export type { Sample, SampleOptions, Samples } from "../data/sample";
 export { stratifiedSample } from "../data/stratified";

@@ -193,6 +193,7 @@ export function decoder(given: Decoder): Model {
     hiddenSize: c.hidden_size,
     vocabularySize: c.vocab_size,
     maxLength: c.max_position_embeddings,
+    canPack: true,
     padId: Math.max(0, c.pad_token_id ?? 0),
     wordEmbeddings: `${embeddings}.weight`,
     defaultTargets: d.defaultTargets ?? [names.query, names.value],

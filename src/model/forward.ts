@@ -130,9 +130,14 @@ export class Forward {
     return this.batch.length + (this.#cache?.isContinuing ? 0 : (this.#hooks.virtualTokens ?? 0));
   }
 
+  /** Whether each token of the batch has a position of its own, rather than all rows the same positions. */
+  get #hasOwnPositions(): boolean {
+    return this.#cache !== undefined || this.batch.isPacked === true;
+  }
+
   /** Cosines and sines of positions for rotary embeddings, of the first `half` pairs of each head: [tokens, 2, half]. */
   rotation(name: string, half: number): Value {
-    const rows = this.#cache ? this.batch.size * this.length : this.length;
+    const rows = this.#hasOwnPositions ? this.batch.size * this.length : this.length;
     return this.recorder.input(name, [rows, 2, half]);
   }
 
@@ -209,7 +214,7 @@ export class Forward {
     return this.recorder.input("mean_weights", [this.batch.size, 1, this.length]);
   }
 
-  /** 1 for tokens that attention reads, 0 for padding [size, length]. */
+  /** 1 for tokens that attention reads, 0 for padding [size, length]. In packed rows the number of a token's text, from 1. */
   get attentionMask(): Value {
     return this.recorder.input("attention_mask", [this.batch.size, this.length], "i32");
   }
@@ -265,7 +270,7 @@ export class Forward {
    */
   withPositions(x: Value, table: Value, stack?: "encoder" | "decoder"): Value {
     const length = x.shape[1]!;
-    if (!this.#cache || stack === "encoder") {
+    if (!this.#hasOwnPositions || stack === "encoder") {
       const ids = this.recorder.input(stack === "decoder" ? "decoder_positions" : "positions", [length], "i32");
       const b = this.recorder.apply(embedding, { table, ids }, {});
       return this.recorder.apply(addBroadcast, { a: x, b }, {});
@@ -439,7 +444,7 @@ export class Forward {
   }
 
   #attributes({ heads, kvHeads, headSize }: CachedShape, shape: AttentionShape): AttentionAttributes {
-    const { causal, window, cap, segments, scale = 1 / Math.sqrt(headSize) } = shape;
+    const { causal, window, cap, segments = this.batch.isPacked, scale = 1 / Math.sqrt(headSize) } = shape;
     const dropout = this.isTraining ? shape.dropout : 0;
     const salt = dropout > 0 ? this.nextSalt() : 0;
     return {
@@ -500,7 +505,7 @@ export interface AttentionShape {
   readonly scale?: number | undefined;
   /** Soft cap of the scores, cap * tanh(score / cap); none if absent. */
   readonly cap?: number | undefined;
-  /** Whether tokens attend only to those of the same number in the mask; default false. */
+  /** Whether tokens attend only to those of the same number in the mask; default in packed rows alone. */
   readonly segments?: boolean | undefined;
   /** Probability of dropping an attention weight while training. */
   readonly dropout: number;

@@ -69,6 +69,7 @@ export function gpt2(config: Readonly<Record<string, unknown>>): Model {
     hiddenSize: c.n_embd,
     vocabularySize: c.vocab_size,
     maxLength: c.n_positions,
+    canPack: true,
     padId: c.pad_token_id ?? 0,
     wordEmbeddings: "transformer.wte.weight",
     defaultTargets: ["c_attn"],

@@ -67,15 +67,21 @@ export interface BatchSize {
   readonly length: number;
   /** Tokens of a row of an encoder-decoder's decoder, padding included; undefined for other models. */
   readonly targetLength?: number | undefined;
+  /** Whether rows hold several texts: positions then begin anew with each, and no text sees another. Default false. */
+  readonly isPacked?: boolean | undefined;
 }
 
 /** The shape of a batch without what else is in it. */
-export const shapeOf = ({ size, length, targetLength }: BatchSize): BatchSize =>
-  targetLength === undefined ? { size, length } : { size, length, targetLength };
+export const shapeOf = ({ size, length, targetLength, isPacked }: BatchSize): BatchSize => ({
+  size,
+  length,
+  ...(targetLength !== undefined && { targetLength }),
+  ...(isPacked && { isPacked }),
+});
 
 /** A key that is equal for equal shapes. */
-export const shapeKey = ({ size, length, targetLength }: BatchSize): string =>
-  `${size} x ${length}${targetLength === undefined ? "" : ` to ${targetLength}`}`;
+export const shapeKey = ({ size, length, targetLength, isPacked }: BatchSize): string =>
+  `${size} x ${length}${targetLength === undefined ? "" : ` to ${targetLength}`}${isPacked ? ", packed" : ""}`;
 
 /** What a model predicts. */
 export type Task =
@@ -159,6 +165,11 @@ export interface Model {
   readonly maxLength: number;
   /** Row of a table of positions that is a text's first token's. Default 0. */
   readonly firstPosition?: number;
+  /**
+   * Whether rows may hold several texts. Such a family reads positions by `Forward.rotation` and `Forward.withPositions` alone,
+   * and attends by `Forward.attention` and `Forward.fusedAttention`. Default false.
+   */
+  readonly canPack?: boolean;
   /** Sizes of the images; undefined for text. */
   readonly image?: ImageSpec;
   /** Logits per prediction: 1 for regression, `vocabularySize` for a language model, 2 (start, end) for answers. */

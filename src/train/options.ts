@@ -26,7 +26,7 @@ export interface BatchSource {
   /** Continues from a position that `save` returned. */
   resume?(saved: unknown): void;
   /** The shapes that batches can have, so that all of them are planned before the first step. */
-  shapes?(): readonly { readonly size: number; readonly length: number }[];
+  shapes?(): readonly BatchSize[];
 }
 
 export type { OptimizerOptions } from "../optimizer/adamw";

@@ -2,12 +2,18 @@ import { copyFileSync, mkdirSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { describe, expect, it } from "vitest";
 import { evaluateTask } from "../../src/cli/evaluation";
-import { preprocessing } from "../../src/cli/tasks/task-data";
-import type { ChooseExamples } from "../../src/cli/tasks/task-data";
+import { UsageError } from "../../src/cli/options";
+import { fillingOf, preprocessing } from "../../src/cli/tasks/task-data";
+import type { ChooseExamples, TaskOptions } from "../../src/cli/tasks/task-data";
 import { readEvaluation, readTask, taskHead } from "../../src/cli/tasks/tasks";
+import type { Batch } from "../../src/data/batch";
+import { groupByLength } from "../../src/data/packing";
 import { IGNORED_LABEL } from "../../src/data/sample";
 import { createModel, withHead } from "../../src/model/families";
+import type { Model } from "../../src/model/model";
 import type { Evaluation } from "../../src/train/evaluate";
+import type { BatchSource } from "../../src/train/options";
+import { countedLabels } from "../../src/train/plans/inputs";
 import type { Trainer } from "../../src/train/trainer";
 import { failure } from "../support/failure";
 import { useFolder } from "../support/folder";
@@ -120,6 +126,83 @@ describe("tasks of texts", () => {
     // 2 of 2 words and 2 of 5; one pair of one and of four.
     expect(scores["rouge1"]).toBeCloseTo(4 / 7, 12);
     expect(scores["rouge2"]).toBeCloseTo(2 / 5, 12);
+  });
+});
+
+describe("rows of several texts", () => {
+  const chats = (count: number): string =>
+    Array.from({ length: count }, (_, i) =>
+      JSON.stringify({ prompt: "the film is ", completion: i % 3 === 0 ? "good" : "not boring, and never-ending" }),
+    ).join("\n");
+
+  const epochOf = (data: BatchSource): Batch[] => Array.from({ length: data.perEpoch }, () => data.next());
+
+  /** Options for a tokenizer that has a token at the end of texts. */
+  const chatOptions = async (): Promise<TaskOptions> => {
+    const { head: _head, ...options } = await optionsFor("chat", path());
+    return { ...options, ...preprocessing("test/interop-data/tokenizers/gpt2") };
+  };
+
+  it("have the texts of the files, in rows of one length, for training and for evaluation", async () => {
+    for (const [file, count] of [
+      ["train", 12],
+      ["dev", 5],
+    ] as const) {
+      write(`${file}.jsonl`, chats(count));
+    }
+    const options = await chatOptions();
+    const [alone, together] = [await readTask("chat", options), await readTask("chat", { ...options, packing: true })];
+    const labelled = (batches: Iterable<Batch>): number =>
+      [...batches].reduce((sum, batch) => sum + countedLabels(options.model, batch), 0);
+    expect(labelled(together.dev!(2))).toBe(labelled(alone.dev!(2)));
+    const rows = epochOf(together.train(2, 0));
+    expect(labelled(rows)).toBe(labelled(epochOf(alone.train(2, 0))));
+    expect(new Set(rows.map(({ length }) => length)), "lengths").toEqual(new Set([24]));
+    expect(rows.every(({ isPacked }) => isPacked)).toBe(true);
+    const { texts, rows: count, filled } = together.packed!;
+    expect(texts).toBe(12);
+    expect(count).toBe(rows.reduce((sum, batch) => sum + batch.rows, 0));
+    expect(count).toBeLessThan(12);
+    expect(filled).toBeGreaterThan(0.6);
+    expect(alone.packed).toBeUndefined();
+  });
+
+  it("are refused for tasks and models that take a row as one text, and batches by length where all have one", async () => {
+    write("train.jsonl", chats(3));
+    write("train.txt", "the film is good ".repeat(20));
+    for (const name of ["pictures/train/cat/1.png", "pictures/train/dog/2.png"]) image(name);
+    const refusal = async (task: string, more: Partial<TaskOptions>, model?: Model): Promise<string> => {
+      const { head: _head, ...options } = await optionsFor(task, path(task === "images" ? "pictures" : "."));
+      return (await failure(readTask(task, { ...options, ...(model && { model }), ...more }), UsageError)).message;
+    };
+    const packing = { packing: true };
+    const shuffle = { shuffle: groupByLength };
+    expect(await refusal("agnews", packing)).toMatch(
+      /Packing cannot be used for agnews: this bert model \(sequence_class/,
+    );
+    expect(await refusal("chat", packing, createModel(tiny.t5()))).toMatch(
+      /this t5 model \(seq2seq\) takes a row as one/,
+    );
+    expect(await refusal("lm", packing)).toMatch(/Packing cannot be used for lm: its rows are full as they are/);
+    expect(await refusal("images", packing)).toMatch(/this vit model \(image_classification\)/);
+    expect(await refusal("images", shuffle)).toMatch(/Grouping by length cannot be used for images: all rows have one/);
+    expect(await refusal("chat", { ...packing, ...shuffle })).toMatch(/Grouping by length .* all rows have one length/);
+    // What is evaluated on beside the training data need not be packed.
+    const { head: _head, ...options } = await optionsFor("lm", path("train.txt"));
+    const { dev } = await readTask("lm", { ...options, packing: true, evaluateOnly: true });
+    expect([...dev!(2)].some(({ isPacked }) => isPacked)).toBe(false);
+  });
+
+  it("are batches of similar lengths where these are asked for", async () => {
+    write("train.jsonl", chats(200));
+    const options = await chatOptions();
+    const lengths = async (groupByLength: boolean): Promise<number[]> => {
+      const filling = fillingOf({ packing: false, groupByLength, accumulate: 2 });
+      const data = await readTask("chat", { ...options, ...filling });
+      return epochOf(data.train(4, 0)).map(({ length }) => length);
+    };
+    const sum = (all: readonly number[]): number => all.reduce((total, length) => total + length, 0);
+    expect(sum(await lengths(true))).toBeLessThan(sum(await lengths(false)));
   });
 });
 

@@ -14,7 +14,7 @@ import type { Metrics } from "../evaluation";
 import { adapterFrom, dpoFrom, taggingFrom, trainerSettings } from "../flags";
 import type { ANALYZE } from "../flags";
 import type { Values } from "../options";
-import { firstBatches, preprocessing, probeOf } from "../tasks/task-data";
+import { fillingOf, firstBatches, preprocessing, probeOf } from "../tasks/task-data";
 import type { TaskData } from "../tasks/task-data";
 import { readTask, taskHead } from "../tasks/tasks";
 import { progressOn } from "../view/progress";
@@ -63,6 +63,7 @@ export class AnalysisSession {
         maxLength,
         tagging,
         dpo: preference,
+        ...fillingOf(options),
         ...preprocessing(options.model, options.chatTemplate),
       };
       const data = await readTask(task, reading);

@@ -1,7 +1,7 @@
 import { DataError } from "../../base/errors";
 import type { WordNet } from "../../data/wordnet";
 import type { Model } from "../../model/model";
-import { preprocessing } from "../tasks/task-data";
+import { fillingOf, preprocessing } from "../tasks/task-data";
 import type { TaskData } from "../tasks/task-data";
 import { readTask } from "../tasks/tasks";
 import type { Study, StudyTask } from "./file";
@@ -35,6 +35,7 @@ export async function readStudyData(
     model,
     maxLength: Math.min(task.maxLength, model.maxLength),
     wordNet: task.generate?.meteor === "wordnet" ? wordNet : undefined,
+    ...fillingOf(task),
     ...preprocessing(study.resolve(study.model)),
   };
   const { split } = study;

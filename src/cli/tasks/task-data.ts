@@ -2,10 +2,12 @@ import { readFile, stat } from "node:fs/promises";
 import { basename, dirname } from "node:path";
 import { DataError, FileFormatError } from "../../base/errors";
 import { Batches } from "../../data/batches";
-import { LABEL_KINDS } from "../../data/batch";
+import type { Shuffle } from "../../data/batches";
+import { bucketLength, LABEL_KINDS } from "../../data/batch";
 import type { Batch } from "../../data/batch";
 import { loadChatTemplate } from "../../data/chat-template";
 import type { ChatTemplate } from "../../data/chat-template";
+import { groupByLength, packSamples } from "../../data/packing";
 import { readPreprocessor } from "../../data/preprocessor";
 import type { Preprocessor } from "../../data/preprocessor";
 import type { Sample } from "../../data/sample";
@@ -59,10 +61,20 @@ export interface TaskData {
   readonly truncated: number;
   /** Examples that were left out because cutting them removed their answer. */
   readonly dropped?: number;
+  /** What packing made of the training set. */
+  readonly packed?: PackedRows;
   /** Scorer of the dev set. Default: its predictions are scored. */
   readonly scorer?: () => Scorer;
   /** Texts to generate, for tasks of generation. */
   readonly generation?: GenerationData;
+}
+
+/** Texts in rows that hold several. */
+export interface PackedRows {
+  readonly texts: number;
+  readonly rows: number;
+  /** Share of the rows' tokens that are not padding. */
+  readonly filled: number;
 }
 
 /** Prompts of the dev set, and the metrics of their continuations. */
@@ -113,6 +125,10 @@ export interface TaskOptions {
   readonly evaluateOn?: "validation" | "test";
   /** Default: the data are split as their files are. */
   readonly split?: Split | undefined;
+  /** Whether rows hold several texts. Default false. */
+  readonly packing?: boolean;
+  /** How the training set is ordered further. Default at random alone. */
+  readonly shuffle?: Shuffle | undefined;
   /** The classes that labels are counted in. Default: those of the data set. */
   readonly labelNames?: readonly string[] | undefined;
   /** How sentences with a tag for each word are read. */
@@ -218,28 +234,64 @@ export const unknownClass = (where: string, name: string, target: readonly strin
     `its classes are ${target.length > 12 ? `${target.slice(0, 12).join(", ")} and others` : target.join(", ")}`,
   );
 
+/** How samples become rows and batches. */
+export type RowOptions = Pick<TaskOptions, "model" | "maxLength" | "packing" | "shuffle" | "split">;
+
+/** How rows and batches are filled. @param accumulate batches of a step, whose texts are of similar length together. */
+export function fillingOf({
+  packing,
+  groupByLength: isGrouped,
+  accumulate = 1,
+}: {
+  readonly packing: boolean;
+  readonly groupByLength: boolean;
+  readonly accumulate?: number;
+}): Pick<TaskOptions, "packing" | "shuffle"> {
+  const shuffle: Shuffle = (order, samples, size) => groupByLength(order, samples, size * accumulate);
+  return { packing, ...(isGrouped && { shuffle }) };
+}
+
 /** The data of a task of texts, with labels as the model's loss needs them. */
-export function textData(
-  model: Model,
-  allTrain: readonly Sample[],
-  allDev: readonly Sample[],
-  split?: Split,
-): TaskData {
+export function textData(options: RowOptions, allTrain: readonly Sample[], allDev: readonly Sample[]): TaskData {
+  const { packing, shuffle, split } = options;
   const { train, validation, test } = publishedSplit(split, allTrain, allDev);
+  const rows = rowsOf(options, train);
   const data = {
-    train: (size: number, seed: number) => new Batches(train, { ...batchOptions(model), size, seed }),
-    dev: validation.length > 0 ? devSet(model, validation) : undefined,
+    train: (size: number, seed: number) => new Batches(...rows({ size, seed, ...(shuffle && { shuffle }) })),
+    dev: validation.length > 0 ? devSet(options, validation) : undefined,
     truncated: 0,
+    ...(packing && train.length > 0 && { packed: packedRows(train, ...rows({ size: 1 })) }),
   };
-  return test.length > 0 ? { ...data, moreDevSets: { test: { batches: devSet(model, test) } } } : data;
+  return test.length > 0 ? { ...data, moreDevSets: { test: { batches: devSet(options, test) } } } : data;
 }
 
 /** Samples as a data set for evaluation. */
-export function devSet(model: Model, samples: readonly Sample[]): DevSet {
-  return (size) => new Batches(samples, { ...batchOptions(model), size, shuffle: false }).restOfEpoch();
+export function devSet(options: RowOptions, samples: readonly Sample[]): DevSet {
+  const rows = rowsOf(options, samples);
+  return (size) => new Batches(...rows({ size, shuffle: false })).restOfEpoch();
 }
 
-const batchOptions = (model: Model) => ({ padId: model.padId, labels: LABEL_KINDS[model.task] });
+type BatchArguments = ConstructorParameters<typeof Batches>;
+
+/** Samples as rows, and the options of batches of them. Packed rows all have one length, so that steps have one plan. */
+function rowsOf({ model, maxLength: longest, packing }: RowOptions, samples: readonly Sample[]) {
+  const rows = packing ? packSamples(samples, longest) : samples;
+  const maxLength = bucketLength(
+    rows.reduce((most, { ids }) => Math.max(most, ids.length), 1),
+    longest,
+    8,
+  );
+  const ofModel = { padId: model.padId, labels: LABEL_KINDS[model.task] };
+  return (options: BatchArguments[1]): BatchArguments => {
+    return [rows, { ...ofModel, ...(packing && { maxLength, multiple: maxLength }), ...options }];
+  };
+}
+
+const packedRows = (texts: readonly Sample[], rows: readonly Sample[], { maxLength = 1 }: BatchArguments[1]) => ({
+  texts: texts.length,
+  rows: rows.length,
+  filled: rows.reduce((sum, { ids }) => sum + ids.length, 0) / (rows.length * maxLength),
+});
 
 /** The first batches of the training data, on which a policy scores the layers; nothing for the trainer's default. */
 export function probeOf(

@@ -3,6 +3,7 @@ import { GLUE_TASKS, isGlueTask } from "../../data/glue-tasks";
 import { FASHION_MNIST_CLASSES } from "../../data/idx";
 import type { HeadOptions } from "../../model/families";
 import type { Task } from "../../model/model";
+import { whyNotPacked } from "../../train/plans/trace";
 import { UsageError } from "../options";
 import { ADDED } from "../plugin/registries";
 import { classNames, readCifarTask, readImagesTask, readMnistTask } from "./images";
@@ -94,9 +95,28 @@ export async function bareHead(task: string): Promise<HeadOptions> {
 /** Tasks that no data are kept back for, because their texts are not counted in examples. */
 const UNDIVIDED: readonly string[] = ["lm", "chat", "pairs", "dpo", "e2e", "samsum"];
 
-/** Reads the files of a task. @throws UsageError for an unknown task, and for a split that the task does not have. */
-export async function readTask(task: string, options: TaskOptions): Promise<TaskData> {
-  const { split } = options;
+/** Why tasks whose rows are not a text each have neither packed rows nor batches by length. */
+const OTHER_ROWS: ReadonlyMap<string, string> = new Map([
+  ["lm", "its rows are full as they are"],
+  ["dpo", "its batches are pairs of answers"],
+]);
+
+/** @throws UsageError where the rows or batches of a task's training data cannot be filled as the options say. */
+function checkedFilling(task: string, options: TaskOptions): Pick<TaskOptions, "packing" | "shuffle"> {
+  const { model, maxLength, packing = false, shuffle, evaluateOnly = false } = options;
+  const other = ADDED.tasks.get(task) ? "a plugin makes its own batches" : OTHER_ROWS.get(task);
+  const unpacked = packing && (other ?? whyNotPacked(model, undefined, maxLength));
+  // Another data set to evaluate on may be of a task that is not packed.
+  if (evaluateOnly) return { packing: packing && !unpacked };
+  const ungrouped = shuffle && (other ?? ((model.image || packing) && "all rows have one length"));
+  if (!unpacked && !ungrouped) return { packing, shuffle };
+  const [what, why] = unpacked ? ["Packing", unpacked] : ["Grouping by length", ungrouped];
+  throw new UsageError(`${what} cannot be used for ${task}: ${why}.`, "Leave it out.");
+}
+
+/** Reads the files of a task. @throws UsageError for an unknown task, and for a split or packing that the task does not have. */
+export async function readTask(task: string, given: TaskOptions): Promise<TaskData> {
+  const { split } = given;
   if (
     split !== undefined &&
     (UNDIVIDED.includes(task) || ADDED.tasks.get(task) || (split === "mismatched" && task !== "mnli"))
@@ -104,6 +124,7 @@ export async function readTask(task: string, options: TaskOptions): Promise<Task
     throw new UsageError(`--split ${split} cannot be used for ${task}.`, "Leave it out.");
   }
   const other = otherTask(task);
+  const options = { ...given, ...checkedFilling(task, given) };
   if (other) return other.read(options);
   if (!isGlueTask(task)) throw unknownTask(task);
   return readGlueTask(task, options);

@@ -58,11 +58,12 @@ export async function readAgNewsTask(options: TaskOptions): Promise<TaskData> {
 
 /** Texts with classes or scores. Labels are positions in `labelNames` if these are given. */
 async function classifiedTexts(
-  { model, maxLength, split, labelNames: target, choose = chooseAll, ...load }: TaskOptions,
+  options: TaskOptions,
   { train: trainFile, dev: devFile, part: devPart, folder }: TaskFiles,
   readFile: (file: string) => Promise<Dataset>,
 ): Promise<TaskData> {
-  const tokenizer = await load.tokenizer();
+  const { model, maxLength, labelNames: target, choose = chooseAll } = options;
+  const tokenizer = await options.tokenizer();
   const isRegression = model.task === "regression";
   const classes = isRegression ? {} : { classes: model.classes };
   let labelNames: readonly string[] | undefined;
@@ -81,7 +82,7 @@ async function classifiedTexts(
   };
   const [train, dev] = [await read("train", trainFile), await read(devPart, devFile)];
   return {
-    ...textData(model, train.samples, dev.samples, split),
+    ...textData(options, train.samples, dev.samples),
     labelNames,
     truncated: train.truncated + dev.truncated,
   };
@@ -100,11 +101,11 @@ export async function readSquadTask(taskOptions: TaskOptions): Promise<TaskData>
   const samplesOf = (features: readonly SquadFeature[]): Sample[] => features.map(({ sample }) => sample);
   const scored = (examples: readonly SquadExample[]): ScoredSet => {
     const features = squadFeatures(examples, tokenizer, options);
-    return { batches: devSet(model, samplesOf(features)), scorer: () => squadScorer(examples, features) };
+    return { batches: devSet(taskOptions, samplesOf(features)), scorer: () => squadScorer(examples, features) };
   };
   const validation = parts.validation.length > 0 ? scored(parts.validation) : undefined;
   const data = {
-    ...textData(model, samplesOf(squadFeatures(parts.train, tokenizer, options)), []),
+    ...textData({ ...taskOptions, split: undefined }, samplesOf(squadFeatures(parts.train, tokenizer, options)), []),
     dev: validation?.batches,
     ...(validation && { scorer: validation.scorer }),
   };
@@ -141,7 +142,7 @@ export async function readE2eTask(options: TaskOptions): Promise<TaskData> {
       : e2eSamples(all, tokenizer, { maxLength });
   const texts = trainFile === undefined ? undefined : (await readE2e(folder, trainFile)).flatMap(oneByOne);
   const train = texts && samplesOf(choose("train", texts));
-  const data = answerData(model, train, examples.length > 0 ? samplesOf(examples) : undefined);
+  const data = answerData(options, train, examples.length > 0 ? samplesOf(examples) : undefined);
   return examples.length > 0 ? { ...data, generation: e2eGeneration(model, examples, tokenizer, wordNet) } : data;
 }
 
@@ -171,10 +172,10 @@ export async function readSamsumTask(options: TaskOptions): Promise<TaskData> {
       : conversationSamples(summaryConversations(all), tokenizer, { maxLength });
   };
   const train = files.train === undefined ? undefined : samplesOf(choose("train", await read(files.train)));
-  if (files.dev === undefined) return answerData(model, train, undefined);
+  if (files.dev === undefined) return answerData(options, train, undefined);
   const examples = choose(files.part, await read(files.dev));
   return {
-    ...answerData(model, train, samplesOf(examples)),
+    ...answerData(options, train, samplesOf(examples)),
     generation: {
       // Of a dialogue that is too long, the end is summarised.
       prompts: examples.map((example) =>
@@ -247,7 +248,7 @@ export async function readChatTask(options: TaskOptions): Promise<TaskData> {
     file === undefined
       ? undefined
       : writtenSamples(model, choose(part, await readConversations(folder, file, { template })), tokenizer, maxLength);
-  return answerData(model, await read("train", train), await read(devPart, dev));
+  return answerData(options, await read("train", train), await read(devPart, dev));
 }
 
 /**
@@ -265,7 +266,7 @@ export async function readPairsTask(options: TaskOptions): Promise<TaskData> {
   const samplesOf = (all: readonly Conversation[]): AnswerSamples | undefined =>
     all.length > 0 ? writtenSamples(model, all, tokenizer, maxLength) : undefined;
   const [train, dev] = [await read("train", files.train), await read(files.part, files.dev)];
-  const data = answerData(model, samplesOf(train), samplesOf(dev));
+  const data = answerData(options, samplesOf(train), samplesOf(dev));
   if (dev.length === 0) return data;
   const pairs = answerPairs(dev);
   const generation: GenerationData = {
@@ -302,13 +303,9 @@ function writtenSamples(
   return conversationSamples(conversations, tokenizer, { maxLength, vocabularySize });
 }
 
-function answerData(
-  model: TaskOptions["model"],
-  train: AnswerSamples | undefined,
-  dev: AnswerSamples | undefined,
-): TaskData {
+function answerData(options: TaskOptions, train: AnswerSamples | undefined, dev: AnswerSamples | undefined): TaskData {
   return {
-    ...textData(model, train?.samples ?? [], dev?.samples ?? []),
+    ...textData(options, train?.samples ?? [], dev?.samples ?? []),
     truncated: (train?.truncated ?? 0) + (dev?.truncated ?? 0),
     dropped: (train?.dropped ?? 0) + (dev?.dropped ?? 0),
   };
@@ -337,7 +334,7 @@ export async function readTextTask(options: TaskOptions): Promise<TaskData> {
     const asWikiText = /^wiki\..+\.(?:raw|tokens)$/.test(file);
     return blockSamples(choose(part, await readBlocks(folder, file, tokenizer, { length, asWikiText })));
   };
-  return textData(model, await read("train", train), await read(files.part, dev));
+  return textData(options, await read("train", train), await read(files.part, dev));
 }
 
 const hasFile = async (folder: Directory, file: string): Promise<boolean> => (await folder.size(file)) !== undefined;

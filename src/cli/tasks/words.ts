@@ -66,12 +66,12 @@ export async function readNerTask(options: TaskOptions): Promise<TaskData> {
   const validation = samplesOf(validationFrom.where, parts.validation);
   const test = samplesOf(allDev.where, parts.test);
   const scored = ({ samples, counts }: TaggedSamples): ScoredSet => ({
-    batches: devSet(model, samples),
+    batches: devSet(options, samples),
     scorer: () => entityScorer(counts, labelNames),
   });
   const dev = validation.samples.length > 0 ? scored(validation) : undefined;
   return {
-    ...textData(model, train.samples, []),
+    ...textData({ ...options, split: undefined }, train.samples, []),
     dev: dev?.batches,
     ...(dev?.scorer && { scorer: dev.scorer }),
     ...(test.samples.length > 0 && { moreDevSets: { test: scored(test) } }),

@@ -35,7 +35,9 @@ const CHECKPOINT_RECORD = v.strictObject({
   computed: v.optional(NAMES),
   masked: NAMES,
   isMerging: v.boolean(),
-  shapes: v.array(v.strictObject({ size: SIZE, length: SIZE, targetLength: v.optional(SIZE) })),
+  shapes: v.array(
+    v.strictObject({ size: SIZE, length: SIZE, targetLength: v.optional(SIZE), isPacked: v.optional(v.boolean()) }),
+  ),
   variants: v.array(v.array(COUNT)),
   updates: v.strictObject({
     ages: v.array(v.strictTuple([v.string(), COUNT])),

@@ -63,6 +63,7 @@ const PLAN_OPTIONS = {
   batch: 0,
   length: 0,
   targetLength: 0,
+  packing: 0,
   weights: 0,
   memory: 0,
   optimizer: 0,

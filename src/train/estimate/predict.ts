@@ -34,6 +34,8 @@ export interface PredictOptions {
   readonly length?: number;
   /** Tokens per row of an encoder-decoder's decoder. Default as many as its encoder's. */
   readonly targetLength?: number;
+  /** Whether rows hold several texts, see `packSamples`. Default false. */
+  readonly packing?: boolean;
   /** How frozen weights are stored. Default f32. */
   readonly weights?: WeightFormat;
   /** What is recomputed rather than kept, and how activations are stored, as a trainer's `memory`. */
@@ -83,7 +85,7 @@ export function plan(options: PredictOptions): Prediction {
   const traced = trace({
     model,
     adapter,
-    batch: { size, length, targetLength },
+    batch: { size, length, targetLength, isPacked: options.packing },
     isTraining: true,
     differentiable: true,
     loss: options.loss,

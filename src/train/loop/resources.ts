@@ -11,7 +11,6 @@ import type { Preflight } from "../estimate/preflight";
 import { runLength } from "../estimate/run-length";
 import { adapterRun } from "../freezing/context";
 import type { Compaction, CompactionParts } from "../freezing/compaction";
-import { Merging } from "../freezing/merging";
 import type { SavedPruner, StructuralPruner } from "../freezing/structural-pruner";
 import type { TrainerOptions } from "../options";
 import { positionIn } from "../step/batch-queue";
@@ -88,6 +87,8 @@ export async function openRun(
   origin?.restorePlans(flight, loaded.model.layers);
   loaded.isTrained ||= adapter.trainsInPlace ?? false;
   const frozen = origin ? [...live.keys()].filter((name) => !origin.live.has(name)) : [];
+  // Loaded when it is needed: few runs merge what freezes.
+  const Merging = merges && (await import("../freezing/merging")).Merging;
   const remedy = { options, book, needs };
   const state = await withMemoryRemedy(remedy, () =>
     TrainableTensors.create(loaded, adapter, seed, {
@@ -99,7 +100,7 @@ export async function openRun(
     }),
   );
   const executor = new Executor(loaded.engine.device, () => bytesForRun() - state.bytes);
-  const merging = merges && new Merging(merges, loaded, adapter, state);
+  const merging = Merging && new Merging(merges, loaded, adapter, state);
   let cache: PrefixCache | undefined;
   const { totalSteps, stepsPerEpoch } = runLength(options);
   const policy = startPolicy(options.policy ?? never(), { layers: loaded.model.layers, totalSteps, stepsPerEpoch });

@@ -134,7 +134,8 @@ export function probeMasks(model: Model, { attentionMask, labels, size }: Batch)
     return [maskName(model, layer), new Int32Array(size * model.states!(layer + 1).tokens).fill(1)] as const;
   });
   return {
-    probe_mask: attentionMask,
+    // In packed rows it has the numbers of texts.
+    probe_mask: attentionMask.map((text) => Math.min(1, text)),
     ...Object.fromEntries(images),
     ...(encoderDecoder && {
       decoder_probe_mask: Int32Array.from(labels, (label) => (label === IGNORED_LABEL ? 0 : 1)),

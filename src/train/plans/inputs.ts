@@ -47,7 +47,9 @@ export function batchInputs(model: Model, batch: Batch, options: InputOptions = 
   const { size } = batch;
   const length = batch.length + virtualTokens;
   const { firstPosition = 0 } = model;
-  const positions = Int32Array.from({ length }, (_, i) => firstPosition + i);
+  const positions = batch.isPacked
+    ? textPositions(batch, firstPosition)
+    : Int32Array.from({ length }, (_, i) => firstPosition + i);
   const isRegression = model.task === "regression";
   const targets = isRegression ? regressionTargets(batch) : { labels: classLabels(model, batch, virtualTokens) };
   const normalizer = 1 / Math.max(1, labels);
@@ -61,6 +63,7 @@ export function batchInputs(model: Model, batch: Batch, options: InputOptions = 
     ),
     attention_mask: withPrefix(batch.attentionMask, batch, virtualTokens, 1),
     positions,
+    text_positions: positions,
     first_tokens: Int32Array.from({ length: size }, (_, row) => row * length),
     seed: maskSeeds(seed, size),
     batch_seed: maskSeeds({ run: seed.run, batch: seed.batch }, 1),
@@ -128,8 +131,8 @@ function textInputs(model: Model, batch: Batch, virtualTokens: number): Inputs {
 
 /**
  * Labels as the loss reads them. In a language model each position predicts the next token; the last position predicts
- * nothing, and of the virtual tokens only the last one predicts: the first token of the text. Positions of answers are
- * shifted by the virtual tokens, which have no classes of their own.
+ * nothing, and of the virtual tokens only the last one predicts: the first token of the text. In packed rows a text's last
+ * token does not predict the first of the next. Positions of answers are shifted by the virtual tokens, which have no classes of their own.
  */
 export function classLabels(model: Model, batch: Batch, virtualTokens = 0): Int32Array {
   if (model.task === "token_classification") {
@@ -141,8 +144,19 @@ export function classLabels(model: Model, batch: Batch, virtualTokens = 0): Int3
   return Int32Array.from({ length: batch.size * length }, (_, i) => {
     const [row, next] = [Math.floor(i / length), (i % length) + 1 - virtualTokens];
     if (next < 1 - Math.min(1, virtualTokens) || next >= batch.length) return IGNORED_LABEL;
-    return batch.labels[row * batch.length + next]!;
+    const at = row * batch.length + next;
+    return batch.isPacked && beginsText(batch, at) ? IGNORED_LABEL : batch.labels[at]!;
   });
+}
+
+/** Whether a token of packed rows is the first of its text. */
+const beginsText = ({ attentionMask, length }: Batch, at: number): boolean =>
+  at % length === 0 || attentionMask[at] !== attentionMask[at - 1];
+
+/** Positions of the tokens of packed rows [size * length]: each text begins with `first`. */
+function textPositions(batch: Batch, first: number): Int32Array {
+  let position = first;
+  return batch.attentionMask.map((_, at) => (position = beginsText(batch, at) ? first : position + 1));
 }
 
 /** Rows [size, virtualTokens + length]: those of the batch, each after as many times `value` as there are virtual tokens. */

@@ -55,7 +55,7 @@ export interface Trace {
 
 /**
  * Traces a forward pass with its loss. Records ops only; needs no memory and no device.
- * @throws DataError for rows that are longer than the model takes.
+ * @throws DataError for rows that are longer than the model takes, ConfigError for rows of several texts where a row is one.
  */
 export function trace(options: TraceOptions): Trace {
   checkLength(options);
@@ -93,6 +93,10 @@ export function trace(options: TraceOptions): Trace {
 }
 
 function checkLength({ model, adapter, batch }: TraceOptions): void {
+  const notPacked = batch.isPacked && whyNotPacked(model, adapter, batch.length);
+  if (notPacked) {
+    throw new ConfigError(`Rows of several texts: ${notPacked}.`, "Give each text a row of its own, without packing.");
+  }
   const isSeq2seq = model.encoderDecoder !== undefined;
   if (isSeq2seq !== (batch.targetLength !== undefined)) {
     throw new DataError(
@@ -110,6 +114,17 @@ function checkLength({ model, adapter, batch }: TraceOptions): void {
       ? "Give images of the size that config.json says."
       : "Truncate texts when they are encoded (maxLength).",
   );
+}
+
+/** Why rows of so many tokens cannot hold several texts; undefined where they can. */
+export function whyNotPacked(
+  { family, task, canPack, constantsChangeAbove: longest = Infinity }: Model,
+  adapter: Adapter | undefined,
+  length: number,
+): string | undefined {
+  if (!canPack || task !== "causal_lm") return `this ${family} model (${task}) takes a row as one text`;
+  if (adapter?.virtualTokens) return `${adapter.kind} puts virtual tokens before rows, and not before each text`;
+  return length > longest ? `${family} takes rows of more than ${longest} tokens as one long text` : undefined;
 }
 
 /**

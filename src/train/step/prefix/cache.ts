@@ -113,5 +113,5 @@ const F16_INFINITY = 0x7c00;
 
 /** Tokens of a row up to the last one that is not padding. */
 function tokensOf({ attentionMask, length }: Batch, row: number): number {
-  return attentionMask.subarray(row * length, (row + 1) * length).lastIndexOf(1) + 1;
+  return attentionMask.subarray(row * length, (row + 1) * length).findLastIndex((text) => text !== 0) + 1;
 }
