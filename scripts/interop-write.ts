@@ -39,10 +39,14 @@ const KINDS: Readonly<Record<string, AdapterChoice>> = {
   lokr: { kind: "lokr", rank: 1, alpha: 5, rankPattern: FIRST_LAYER, alphaPattern: FIRST_LAYER },
   "lokr-both": { kind: "lokr", rank: 1, alpha: 5, decomposeBoth: true, decomposeFactor: 4 },
   "lokr-full": { kind: "lokr", rank: 32, alpha: 40 },
+  oft: { kind: "oft", blockSize: 8 },
+  "oft-inverse": { kind: "oft", blocks: 3, blockShare: true, neumannTerms: 0 },
+  "oft-blocks": { kind: "oft", blocks: 3 },
+  "oft-near": { kind: "oft", blockSize: 8, eps: 0.05 },
 };
 
 /** Kinds that PEFT has for torch.nn.Linear alone. */
-const OF_LINEAR: readonly string[] = ["loha", "lokr", "lokr-both", "lokr-full"];
+const OF_LINEAR: readonly string[] = Object.keys(KINDS).filter((kind) => /^(?:loha|lokr|oft)/.test(kind));
 
 /** The kinds that name modules of a model, where it has them: those of `test/interop/options.py`. */
 const OPTIONS: Readonly<Record<string, (model: Model) => object | undefined>> = {

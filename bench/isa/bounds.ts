@@ -131,6 +131,18 @@ export const REASONS: readonly { readonly entry: RegExp; readonly bound: string;
       "four codes of NF4 take half a word, and their scale four words, of which the cache has all but the first read",
   },
   {
+    entry: /^block_product\.(plus|product)$/,
+    bound: "share of global bytes in accesses of 16",
+    reason:
+      "places follow from strides of each operand, of which neighbours lie along rows, columns or steps, so that tiles are filled number by number; neighbouring lanes read neighbours",
+  },
+  {
+    entry: /^skew\./,
+    bound: "share of global bytes in accesses of 16",
+    reason:
+      "rows above a diagonal begin at no multiple of four numbers, and are read along columns for what lies below it",
+  },
+  {
     entry: /, single numbers$/,
     bound: "share of global bytes in accesses of 16",
     reason:

@@ -9,6 +9,7 @@ export { lnTuningFromConfig } from "./ln-tuning";
 export { lohaFromConfig } from "./loha";
 export { lokrFromConfig } from "./lokr";
 export { meftFromConfig } from "./meft";
+export { oftFromConfig } from "./oft";
 export { promptFromConfig } from "./prompt";
 export { soraFromConfig } from "./sora";
 export { veraFromConfig } from "./vera";

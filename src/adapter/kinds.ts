@@ -23,6 +23,7 @@ const KINDS: Readonly<Record<string, () => FromConfig | Promise<FromConfig>>> = 
   LN_TUNING: async () => (await import("./further-kinds")).lnTuningFromConfig,
   LOHA: async () => (await import("./further-kinds")).lohaFromConfig,
   LOKR: async () => (await import("./further-kinds")).lokrFromConfig,
+  OFT: async () => (await import("./further-kinds")).oftFromConfig,
   PROMPT_TUNING: async () => (await import("./further-kinds")).promptFromConfig,
   SAFETAPE_AFLORA: async () => (await import("./further-kinds")).afloraFromConfig,
   SAFETAPE_BOTTLENECK: async () => (await import("./further-kinds")).bottleneckFromConfig,

@@ -13,6 +13,7 @@ import { loha } from "./loha";
 import { lokr } from "./lokr";
 import { lora } from "./lora";
 import { meft } from "./meft";
+import { oft } from "./oft";
 import { promptTuning } from "./prompt";
 import { sora } from "./sora";
 import { vera } from "./vera";
@@ -48,6 +49,7 @@ const KINDS: Readonly<Record<string, Kind>> = {
   sora: { make: sora, options: [...LOW_RANK, "threshold", "penalty"] },
   loha: { make: loha, options: LYCORIS },
   lokr: { make: lokr, options: [...LYCORIS, "decomposeBoth", "decomposeFactor", "rankDropoutScale"] },
+  oft: { make: oft, options: ["blockSize", "blocks", "blockShare", "neumannTerms", "eps", ...TARGETS] },
   ia3: { make: ia3, options: ["feedForward", ...TARGETS] },
   bitfit: { make: bitfit, options: ["addBiases", "layers", "modulesToSave"] },
   ln_tuning: { make: lnTuning, options: TARGETS },

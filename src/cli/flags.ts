@@ -171,6 +171,19 @@ const ADAPTER = {
     "LoKr: a side of the first factor (default: near the square root)",
     counts(),
   ),
+  blockSize: optional(
+    "--block-size <n>",
+    "OFT: columns of a projection's input that a block rotates (default 32)",
+    counts(),
+  ),
+  blocks: optional("--blocks <n>", "OFT: number of blocks instead of their size", counts()),
+  blockShare: toggle("--block-share", "OFT: one rotation for all blocks of a module"),
+  neumannTerms: optional(
+    "--neumann-terms <n>",
+    "OFT: terms of the series for the inverse, 0 for the inverse itself (default 5)",
+    counts(0),
+  ),
+  eps: optional("--eps <x>", "OFT: bound of the norm of what is rotated by (COFT; default none)", numbers(0)),
   targets: optional("--targets <names>", "Modules to adapt: names with commas, all-linear, or /a pattern/", targets),
   layers: optional(
     "--layers <layers>",

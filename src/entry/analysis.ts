@@ -31,6 +31,8 @@ export { loha } from "../adapter/loha";
 export type { LohaOptions } from "../adapter/loha";
 export { lokr } from "../adapter/lokr";
 export type { LokrOptions } from "../adapter/lokr";
+export { oft } from "../adapter/oft";
+export type { OftOptions } from "../adapter/oft";
 export { loraPlusGroups } from "../adapter/lora-plus";
 export type { LoraPlusOptions } from "../adapter/lora-plus";
 export { makePolicy, POLICY_NAMES } from "../freeze/make";

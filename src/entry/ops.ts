@@ -13,6 +13,7 @@ export type { BinaryAttributes } from "../ops/binary";
 export type { BroadcastToAttributes } from "../ops/broadcast_to";
 export type { CacheAppendAttributes } from "../ops/cache_append";
 export type { CachedAttentionAttributes } from "../ops/cached_attention";
+export type { CayleyAttributes } from "../ops/cayley";
 export type { CkaAttributes } from "../ops/cka";
 export type { CompareAttributes } from "../ops/compare";
 export type { ConcatAttributes } from "../ops/concat";

@@ -12,6 +12,7 @@ import { blockLinear } from "./block_linear";
 import { broadcastTo } from "./broadcast_to";
 import { cacheAppend } from "./cache_append";
 import { cachedAttention } from "./cached_attention";
+import { cayley } from "./cayley";
 import { cka } from "./cka";
 import { compare } from "./compare";
 import { concat } from "./concat";
@@ -86,6 +87,7 @@ export const ops = {
   broadcastTo,
   cacheAppend,
   cachedAttention,
+  cayley,
   cka,
   compare,
   concat,

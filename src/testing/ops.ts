@@ -13,6 +13,7 @@ import { blockLinearTests } from "../ops/block_linear.cases";
 import { broadcastToTests } from "../ops/broadcast_to.cases";
 import { cacheAppendTests } from "../ops/cache_append.cases";
 import { cachedAttentionTests } from "../ops/cached_attention.cases";
+import { cayleyTests } from "../ops/cayley.cases";
 import { ckaTests } from "../ops/cka.cases";
 import { compareTests } from "../ops/compare.cases";
 import { concatTests } from "../ops/concat.cases";
@@ -88,6 +89,7 @@ const TESTS: { readonly [K in keyof typeof ops]: TestsOf<(typeof ops)[K]> } = {
   broadcastTo: broadcastToTests,
   cacheAppend: cacheAppendTests,
   cachedAttention: cachedAttentionTests,
+  cayley: cayleyTests,
   cka: ckaTests,
   compare: compareTests,
   concat: concatTests,

@@ -234,7 +234,7 @@ export interface TrainerOptions {
    */
   readonly prefixCache?: boolean | PrefixCacheOptions;
   /**
-   * Adds a LoRA whose tensors are all frozen to its weight (f32, f16 or bf16), or puts what another adapter of weights (DoRA, LoHa, LoKr) makes
+   * Adds a LoRA whose tensors are all frozen to its weight (f32, f16 or bf16), or puts what another adapter of weights (DoRA, LoHa, LoKr, OFT) makes
    * of the weight in its place, so that their products no longer run. Results differ by rounding, and the adapter's own dropout no
    * longer acts there. The loaded model's weights change until `trainer.unmerge()` or the end of the trainer; their original values wait
    * in host memory. Saved files are exact. Default false.

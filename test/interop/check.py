@@ -51,7 +51,11 @@ DROPOUT = {"rank_dropout": 0.1, "module_dropout": 0.1}
 LINEAR = {"loha": (peft.LoHaConfig, {"r": 3, "alpha": 5, **DROPOUT, **PATTERNS}),
           "lokr": (peft.LoKrConfig, {"r": 1, "alpha": 3, **DROPOUT, "rank_dropout_scale": True, **PATTERNS}),
           "lokr-both": (peft.LoKrConfig, {"r": 1, "alpha": 3, "decompose_both": True, "decompose_factor": 4}),
-          "lokr-full": (peft.LoKrConfig, {"r": 32, "alpha": 40, "init_weights": "lycoris"})}
+          "lokr-full": (peft.LoKrConfig, {"r": 32, "alpha": 40, "init_weights": "lycoris"}),
+          "oft": (peft.OFTConfig, {"oft_block_size": 8, "module_dropout": 0.1, "num_cayley_neumann_terms": 6}),
+          "oft-inverse": (peft.OFTConfig, {"oft_block_size": 8, "block_share": True, "use_cayley_neumann": False}),
+          "oft-blocks": (peft.OFTConfig, {"r": 3, "oft_block_size": 0}),
+          "oft-near": (peft.OFTConfig, {"oft_block_size": 8, "coft": True, "eps": 0.3})}
 # Further heads of texts' families.
 HEADS = {"tokens": transformers.AutoModelForTokenClassification, "answers": transformers.AutoModelForQuestionAnswering,
          "classes": transformers.AutoModelForSequenceClassification}
@@ -198,7 +202,7 @@ def python_writes(work):
                 for name, parameter in model.named_parameters():
                     if parameter.requires_grad:
                         # Products of random numbers are small.
-                        parameter.data = parameter.data + (0.4 if kind in LINEAR else 0.1) * torch.randn_like(parameter)
+                        parameter.data = parameter.data + (0.4 if kind.startswith(("loha", "lokr")) else 0.1) * torch.randn_like(parameter)
                 model.float().save_pretrained(folder)
             inputs = inputs_of(load_file(next((ours / family).glob("*/expected.safetensors"))))
             expected = logits(adapted(family, folder), inputs)

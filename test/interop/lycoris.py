@@ -1,4 +1,4 @@
-"""Computes losses, logits, gradients and initial values of PEFT's LoHa and LoKr in float64, to which test/runs/lycoris.test.ts
+"""Computes losses, logits, gradients and initial values of PEFT's LoHa, LoKr and OFT in float64, to which test/runs/lycoris.test.ts
 compares the engine.
 
 Weights are sines of their index, so that no file of weights is needed. What training alone draws (dropout) is left out.
@@ -12,7 +12,7 @@ import sys
 import peft
 import torch
 import transformers
-from peft import LoHaConfig, LoKrConfig
+from peft import LoHaConfig, LoKrConfig, OFTConfig
 from peft.tuners.tuners_utils import BaseTunerLayer
 
 CONFIG = {
@@ -45,14 +45,23 @@ CASES = {
     "LoKr with a side": LoKrConfig(r=2, decompose_factor=8, **SOME),
     "LoKr with a side that divides nothing": LoKrConfig(r=2, alpha=5, decompose_both=True, decompose_factor=7, **ALL),
     "LoKr with patterns": LoKrConfig(r=1, **SOME, **PATTERNS),
+    "OFT by default": OFTConfig(),
+    "OFT of blocks of four": OFTConfig(oft_block_size=4, module_dropout=0.3, **ALL),
+    "OFT of six terms": OFTConfig(oft_block_size=5, num_cayley_neumann_terms=6, **SOME),
+    "OFT of two terms": OFTConfig(oft_block_size=8, num_cayley_neumann_terms=2),
+    "OFT of three terms": OFTConfig(oft_block_size=8, num_cayley_neumann_terms=3),
+    "OFT by the inverse": OFTConfig(oft_block_size=8, use_cayley_neumann=False, **ALL),
+    "OFT of three blocks": OFTConfig(r=3, oft_block_size=0, use_cayley_neumann=False),
+    "OFT of shared blocks": OFTConfig(oft_block_size=4, block_share=True, **ALL),
+    "OFT in a layer": OFTConfig(oft_block_size=4, target_modules=["query", "value"], layers_to_transform=[1]),
 }
 
 
 def sines(name, shape):
-    """0.4 sin(0.7 i + the sum of the name's character codes); norms' weights are 1 more."""
+    """0.4 sin(0.7 i + the sum of the name's character codes); norms' weights are 1 more, angles of rotations a quarter."""
     count = torch.Size(shape).numel()
     phase = sum(ord(c) for c in name)
-    values = 0.4 * torch.sin(0.7 * torch.arange(count, dtype=torch.float64) + phase)
+    values = (0.1 if name.endswith("oft_R.weight") else 0.4) * torch.sin(0.7 * torch.arange(count, dtype=torch.float64) + phase)
     return (values + (1 if name.endswith("LayerNorm.weight") else 0)).reshape(shape)
 
 
@@ -104,7 +113,10 @@ def largest(model, config):
     layers = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
     for _ in range(DRAWS):
         for layer in layers:
-            layer.update_layer("default", r=layer.r["default"], alpha=layer.alpha["default"], config=config)
+            if config.peft_type == "OFT":
+                layer.update_layer("default", r=config.r, config=config)
+            else:
+                layer.update_layer("default", r=layer.r["default"], alpha=layer.alpha["default"], config=config)
         for name, tensor in named(model).items():
             most[name] = max(most.get(name, 0), float(f"{tensor.abs().max().item():.4g}"))
     return most

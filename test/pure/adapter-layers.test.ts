@@ -8,7 +8,7 @@ import { failure } from "../support/failure";
 import { SEQ2SEQ_FAMILIES, layerCount, tiny } from "../support/tiny";
 
 const FAMILIES = ["bert", "gpt2", "llama", "vit", ...SEQ2SEQ_FAMILIES] as const;
-const KINDS = ["lora", "dora", "aflora", "vera", "adalora", "sora", "loha", "lokr", "ia3"];
+const KINDS = ["lora", "dora", "aflora", "vera", "adalora", "sora", "loha", "lokr", "oft", "ia3"];
 const CHOICES: readonly (readonly [LayerChoice, readonly number[]])[] = [
   ["early", [0, 1]],
   ["later", [2, 3]],

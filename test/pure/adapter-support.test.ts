@@ -28,6 +28,7 @@ it("safetape adapters says what every kind of adapter supports", async () => {
   expect(of("vera")).toMatchObject({ peftType: "VERA", load: "peft", save: "peft", merge: true, gguf: "lora" });
   expect(of("loha")).toMatchObject({ peftType: "LOHA", load: "peft", save: "peft", merge: true, gguf: "lora" });
   expect(of("lokr")).toMatchObject({ peftType: "LOKR", load: "peft", save: "peft", merge: true, gguf: "merged" });
+  expect(of("oft")).toMatchObject({ peftType: "OFT", load: "peft", save: "peft", merge: true, gguf: "merged" });
   expect(of("sora")).toMatchObject({ peftType: "SAFETAPE_SORA", load: "own", save: "lora", merge: true, gguf: "lora" });
   expect(of("dora")).toMatchObject({ peftType: "LORA", load: "peft", save: "peft", merge: true, gguf: "merged" });
   expect(of("bitfit")).toMatchObject({ load: "own", save: "own", merge: true, gguf: "merged" });

@@ -94,7 +94,7 @@ it("makes nothing as large as a weight", () => {
 describe("use_dora", () => {
   const model = createModel(tiny.bert());
 
-  it.each(["aflora", "vera", "adalora", "sora", "loha", "lokr", "ia3"])(
+  it.each(["aflora", "vera", "adalora", "sora", "loha", "lokr", "oft", "ia3"])(
     "is refused by name beside %s",
     async (kind) => {
       const config = makeAdapter({ kind }).peftConfig(model, 10);

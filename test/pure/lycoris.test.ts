@@ -1,8 +1,9 @@
 import { describe, expect, it } from "vitest";
 import { createModel } from "safetape";
-import { loha, lokr } from "safetape/analysis";
+import { loha, lokr, oft } from "safetape/analysis";
 import { ConfigError, FileFormatError } from "safetape/engine";
 import { factorsOfSize } from "../../src/adapter/lokr";
+import { nearestDivisor } from "../../src/adapter/oft";
 import { droppedOutputs, LYCORIS_KEYS } from "../../src/adapter/lycoris";
 import type { LycorisConfig } from "../../src/adapter/lycoris";
 import { adapterFromConfig } from "../../src/adapter/kinds";
@@ -131,5 +132,45 @@ describe("LoKr", () => {
     );
     const { buffers } = plan(tape, { outputs: { loss }, loss, trainable });
     expect(Math.max(...buffers.map(({ bytes }) => bytes))).toBeLessThan(width * width);
+  });
+});
+
+describe("OFT", () => {
+  it.each([
+    [768, 32, 32],
+    [16, 32, 16],
+    [24, 5, 4],
+    [24, 7, 6],
+    [37, 32, 37],
+    [20, 7, 5],
+  ])("has blocks as PEFT adjusts them: of %i columns, %i become %i", (width, number, divisor) => {
+    expect(nearestDivisor(width, number)).toBe(divisor);
+  });
+
+  it.each([
+    [{}, FileFormatError, /oft_block_size/],
+    [{ oft_block_size: 4, r: 2 }, ConfigError, /r \(blocks\) 2 and oft_block_size \(blockSize\) 4/],
+    [{ oft_block_size: 4, bias: "oft_only" }, ConfigError, /sets bias: oft_only for OFT, which is not implemented/],
+    [{ oft_block_size: 4, num_cayley_neumann_terms: 1 }, ConfigError, /num_cayley_neumann_terms 1, with which PEFT/],
+    [{ oft_block_size: 0, r: 16 }, ConfigError, /would have one column each/],
+  ])("refuses %o", async (options, type, message) => {
+    const make = async () => (await adapterFromConfig({ peft_type: "OFT", ...options }, "the file")).tensors(model);
+    expect((await failure(make, type)).message).toMatch(message);
+  });
+
+  it("makes nothing as large as a weight, and keeps the rotation where a gradient passes on", () => {
+    const width = 256;
+    const adapter = oft();
+    const wide = createModel(tiny.bert({ ...layerCount(2), hidden_size: width }));
+    const texts = { size: 2, length: 3 };
+    const { tape, loss } = trace({ model: wide, adapter, batch: texts, isTraining: true, differentiable: true });
+    const trainable = new Set(adapter.tensors(wide).map(({ name }) => name));
+    const { buffers, saved } = plan(tape, { outputs: { loss }, loss, trainable });
+    expect(Math.max(...buffers.map(({ bytes }) => bytes))).toBeLessThan(width * width);
+    const ops = saved
+      .filter(({ producer }) => /query|value/.test(producer.label))
+      .map(({ producer }) => producer.op.name);
+    // Below the first layer nothing learns.
+    expect(ops.filter((op) => op !== "linear")).toEqual(["cayley", "cayley"]);
   });
 });

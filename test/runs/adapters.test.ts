@@ -18,7 +18,7 @@ import {
   Trainer,
   vera,
 } from "safetape";
-import { lnTuning, loha, lokr } from "safetape/analysis";
+import { lnTuning, loha, lokr, oft } from "safetape/analysis";
 import { Batches, memoryDirectory } from "safetape/data";
 import type { Adapter } from "safetape";
 import { adapterLogits } from "../../scripts/interop-case";
@@ -111,6 +111,13 @@ const KINDS: readonly Kind[] = [
     make: () => lokr({ rank: 1, decomposeBoth: true, decomposeFactor: 4, rankDropout: 0.1, rankDropoutScale: true }),
     merges: true,
   },
+  { name: "oft", make: () => oft({ blockSize: 4, targets: "all-linear" }), merges: true },
+  {
+    name: "oft of shared blocks by the inverse",
+    make: () => oft({ blocks: 2, blockShare: true, neumannTerms: 0 }),
+    merges: true,
+  },
+  { name: "oft near the start", make: () => oft({ blockSize: 8, eps: 0.1, layers: [1] }), merges: true },
   { name: "bitfit", make: () => bitfit(), merges: true },
   { name: "ln_tuning", make: () => lnTuning(), merges: true },
   {

@@ -83,7 +83,7 @@ function refusal(adapter: string, policy: string, { mergeOnFreeze, prefixCache }
   if (TWO_STREAMS.includes(adapter) && policy === "adapter_drop") return /part of how layers follow/;
   if (adapter !== "lora" && policy === "lora_prune") return /needs the gradients of LoRA/;
   if (adapter === "adalora" && policy === "aflora") return /both collect statistics/;
-  if (mergeOnFreeze && !["lora", "dora", "loha", "lokr"].includes(adapter)) return /is not merged/;
+  if (mergeOnFreeze && !["lora", "dora", "loha", "lokr", "oft"].includes(adapter)) return /is not merged/;
   if (mergeOnFreeze && policy === "lora_prune") return /masks what a LoRA is merged into/;
   if (mergeOnFreeze && policy === "adapter_drop") return /that were merged/;
   if (adapter === "full" && comparesLayers) return /no original model to compare with/;

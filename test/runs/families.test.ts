@@ -185,11 +185,25 @@ const ADAPTERS: Readonly<Record<string, Config>> = {
   vera: { rank: 5, targets: "all-linear" },
   loha: { rank: 2, targets: "all-linear" },
   lokr: { rank: 1, targets: "all-linear" },
+  oft: { blockSize: 4, targets: "all-linear" },
   houlsby: { size: 4 },
   pfeiffer: { size: 4 },
   meft: { stateEvery: 2 },
 };
-const MERGED = ["lora", "dora", "aflora", "adalora", "sora", "vera", "ia3", "bitfit", "ln_tuning", "loha", "lokr"];
+const MERGED = [
+  "lora",
+  "dora",
+  "aflora",
+  "adalora",
+  "sora",
+  "vera",
+  "ia3",
+  "bitfit",
+  "ln_tuning",
+  "loha",
+  "lokr",
+  "oft",
+];
 const AS_LORA = ["lora", "aflora", "adalora", "sora", "vera", "loha"];
 
 const adapterOf =

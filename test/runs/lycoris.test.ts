@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { afloraFreezing, initialiseModel, lora, Trainer } from "safetape";
-import { loha, lokr } from "safetape/analysis";
+import { loha, lokr, oft } from "safetape/analysis";
 import { Batches } from "safetape/data";
 import { ConfigError } from "safetape/engine";
 import type { Adapter, LoadedModel, MemoryOptions } from "safetape";
@@ -53,7 +53,8 @@ const random = new Random(3);
 function sines(name: string, count: number): Float32Array {
   const phase = [...name].reduce((sum, letter) => sum + letter.charCodeAt(0), 0);
   const offset = name.endsWith("LayerNorm.weight") ? 1 : 0;
-  return Float32Array.from({ length: count }, (_, i) => offset + 0.4 * Math.sin(0.7 * i + phase));
+  const factor = name.endsWith("oft_R.weight") ? 0.1 : 0.4;
+  return Float32Array.from({ length: count }, (_, i) => offset + factor * Math.sin(0.7 * i + phase));
 }
 
 async function model(): Promise<LoadedModel> {
@@ -110,6 +111,7 @@ describe.each(Object.entries(expected.cases))("%s", (_, { config, loss, logits, 
 const ADAPTERS: Readonly<Record<string, () => Adapter>> = {
   LoHa: () => loha({ rank: 2, targets: "all-linear" }),
   LoKr: () => lokr({ rank: 1, targets: "all-linear" }),
+  OFT: () => oft({ blockSize: 4, targets: "all-linear" }),
 };
 
 describe.each(Object.entries(ADAPTERS))("%s", (_, make) => {

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { adapterDrop, dora, fixed, initialiseModel, lora, loraPrune, safe, saveMerged, Trainer, vera } from "safetape";
-import { loha, lokr } from "safetape/analysis";
+import { loha, lokr, oft } from "safetape/analysis";
 import { ConfigError } from "safetape/engine";
 import { memoryDirectory } from "safetape/data";
 import type { LoadedModel, StepReport, TrainerOptions, WeightFormat } from "safetape";
@@ -90,6 +90,7 @@ describe("merging on freeze", () => {
     ["DoRA", () => dora({ rank: 2 })],
     ["LoHa", () => loha({ rank: 2, alpha: 8 })],
     ["LoKr", () => lokr({ rank: 1, alpha: 8 })],
+    ["OFT", () => oft({ blockSize: 4 })],
   ])("merges %s", async (_, makeAdapter) => {
     using model = await initialiseModel(engine, tiny.bert());
     const before = await weightsOf(model);

@@ -16,7 +16,7 @@ import {
   sparseAdapter,
   Trainer,
 } from "safetape";
-import { loha, lokr } from "safetape/analysis";
+import { loha, lokr, oft } from "safetape/analysis";
 import { memoryDirectory } from "safetape/data";
 import type { Directory, FreezeEvent, LoadedModel, TrainerOptions } from "safetape";
 import { useEngine } from "../support/engine";
@@ -100,6 +100,7 @@ const CASES: Readonly<Record<string, () => Options>> = {
     policy: fixed([{ beforeStep: 4, tensors: ["layer.0."] }]),
   }),
   "LoKr with dropout": () => ({ adapter: lokr({ rank: 1, rankDropout: 0.2, moduleDropout: 0.2 }), accumulate: 2 }),
+  "OFT near the start": () => ({ adapter: oft({ blockSize: 4, eps: 0.02 }) }),
   "SAFE and batches in parts": () => ({
     adapter: lora({ rank: 2 }),
     policy: safe({ every: 1, maxWarmup: 3, targetFreezeFraction: 0.6 }),

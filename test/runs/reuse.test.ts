@@ -26,7 +26,7 @@ import {
   upperLayers,
   vera,
 } from "safetape";
-import { lnTuning, loha, lokr } from "safetape/analysis";
+import { lnTuning, loha, lokr, oft } from "safetape/analysis";
 import { memoryDirectory } from "safetape/data";
 import type { Adapter, Policy } from "safetape";
 import { useEngine } from "../support/engine";
@@ -78,6 +78,7 @@ const METHODS: Readonly<Record<string, () => Method>> = {
   "LN tuning": () => ({ adapter: lnTuning(), policy: never() }),
   LoHa: () => ({ adapter: loha({ rank: 2, rankDropout: 0.2, moduleDropout: 0.2 }), policy: upperLayers(1) }),
   LoKr: () => ({ adapter: lokr({ rank: 1, rankDropout: 0.2 }), policy: upperLayers(1) }),
+  OFT: () => ({ adapter: oft({ blockSize: 4, eps: 0.05 }), policy: upperLayers(1) }),
   BitFit: () => ({ adapter: bitfit(), policy: never() }),
   Pfeiffer: () => ({ adapter: pfeiffer({ size: 4 }), policy: never() }),
   "MEFT, SAFE": () => ({

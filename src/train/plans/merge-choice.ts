@@ -6,7 +6,13 @@ import type { TrainerOptions } from "../options";
 /** Formats in which a weight has the same bits after it was read and written back. */
 const EXACT_FORMATS: readonly string[] = ["f32", "f16", "bf16"];
 /** Kinds of adapters that are a change of each projection's weight alone, with the start of their tensors' names there. */
-const MERGED_KINDS: Readonly<Record<string, string>> = { lora: "lora_", dora: "lora_", loha: "hada_", lokr: "lokr_" };
+const MERGED_KINDS: Readonly<Record<string, string>> = {
+  lora: "lora_",
+  dora: "lora_",
+  loha: "hada_",
+  lokr: "lokr_",
+  oft: "oft_",
+};
 
 /** The tensors that change each projection's weight, by its name, without a bias that learns beside them. */
 export function mergedTensors(model: Model, adapter: Adapter): Map<string, string[]> {
