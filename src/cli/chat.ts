@@ -52,7 +52,7 @@ export async function chatCommand(raw: RawOptions): Promise<void> {
       ...(draws && { sample: true }),
       tokenizer,
       ...(endIds.length > 0 && { endIds }),
-      stop: options.stop ?? [],
+      ...(options.stop && { stop: options.stop }),
       maxNewTokens: options.maxNewTokens,
       ...(weights && { weights }),
     },

@@ -60,10 +60,11 @@ export async function evaluateTask(
     for (const [metric, value] of Object.entries(await evaluateSet(set))) metrics[`${metric}_${name}`] = value;
   }
   if (!generation || !data.generation) return metrics;
-  const { prompts, score, endIds } = data.generation;
+  const { prompts, score, endIds, tokenizer } = data.generation;
   const continuations = await trainer.generate(prompts, {
     ...generation,
     ...(endIds.length > 0 && { endIds }),
+    ...(tokenizer && { tokenizer }),
     ...(onProgress && { onDone: onProgress }),
   });
   return { ...score(continuations), ...metrics };

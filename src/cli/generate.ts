@@ -10,6 +10,7 @@ import { loadTokenizer } from "../data/tokenizer";
 import type { Tokenizer } from "../data/tokenizer";
 import { generate } from "../generate/generate";
 import type { Continuation, GenerateOptions } from "../generate/options";
+import { stopTexts } from "../io/generation-config";
 import { jsonBytes, readJson } from "../io/json";
 import { createModel, withHead } from "../model/families";
 import type { Model } from "../model/model";
@@ -61,7 +62,7 @@ export async function generateCommand(raw: RawOptions, print: Print): Promise<vo
     loadModel(engine, modelPath, { task: "generation", weights: format, onProgress }),
   );
   const weights = adapterPath === undefined ? undefined : await loadAdapter(await openDirectory(adapterPath), loaded);
-  const { stop } = options;
+  const { stop = stopTexts(loaded.generationConfig) } = options;
   const sampling = samplingSettings(options);
   const unread = unreadSettings(sampling, loaded.generationConfig);
   if (unread !== undefined) screen.say(unread);
@@ -71,7 +72,8 @@ export async function generateCommand(raw: RawOptions, print: Print): Promise<vo
     return generate(loaded, job.prompts, {
       ...generationSettings(options),
       ...sampling,
-      ...(stop && { stop, tokenizer }),
+      stop,
+      tokenizer,
       ...(job.endIds.length > 0 && { endIds: job.endIds }),
       ...job.options,
       ...(weights && { weights }),

@@ -1,5 +1,5 @@
 import { ConfigError } from "../base/errors";
-import { tokenIds } from "../io/generation-config";
+import { stopTexts, tokenIds } from "../io/generation-config";
 import type { TokenDecoder } from "../data/text-pieces";
 import type { Sampling } from "./sample";
 
@@ -47,6 +47,7 @@ export interface GenerateOptions {
   readonly endIds?: readonly number[];
   /**
    * Texts that end a continuation: it ends with the token that completes one of them. Its prompt does not count. Needs `tokenizer`.
+   * Default: `stop_strings` of generation_config.json.
    */
   readonly stop?: readonly string[];
   /** Decodes tokens for `stop`. */
@@ -114,13 +115,19 @@ export function generateSettings(
   const [first] = tokenIds(config["forced_bos_token_id"]);
   const [last] = tokenIds(config["forced_eos_token_id"]);
   const search = { maxNewTokens, beams, lengthPenalty, earlyStopping, noRepeatNgram, ngramsOf, endIds, batchSize };
-  return { ...search, repetitionPenalty, sampling, isStopped: stopCheck(options), forced: { first, last } };
+  const { stop = stopTexts(config), tokenizer } = options;
+  return { ...search, repetitionPenalty, sampling, isStopped: stopCheck(stop, tokenizer), forced: { first, last } };
 }
 
 /** Whether the newest token of a continuation has completed a stop text. */
-function stopCheck({ stop = [], tokenizer }: GenerateOptions): GenerateSettings["isStopped"] {
+function stopCheck(stop: readonly string[], tokenizer: TokenDecoder | undefined): GenerateSettings["isStopped"] {
   if (stop.length === 0) return undefined;
-  if (!tokenizer) throw new ConfigError("stop needs a tokenizer.", "Give the tokenizer that the prompts are from.");
+  if (!tokenizer) {
+    throw new ConfigError(
+      `The stop texts ${JSON.stringify(stop).slice(0, 80)} need a tokenizer.`,
+      "Give the tokenizer that the prompts are from, or stop: [].",
+    );
+  }
   if (stop.includes("")) throw new ConfigError("stop has an empty text.", "Leave it out.");
   // A character takes at most four tokens. Texts before these tokens were checked when those were the newest.
   const tail = 4 * Math.max(...stop.map(({ length }) => length)) + 4;

@@ -1,4 +1,5 @@
 import { TextPieces } from "../data/text-pieces";
+import { stopTexts } from "../io/generation-config";
 import type { LoadedModel } from "../io/load-model";
 import { generate } from "./generate";
 import type { Continuation, Prompt } from "./options";
@@ -10,7 +11,7 @@ export async function* streamPieces(
   prompt: Prompt,
   { signal, ...options }: StreamOptions,
 ): AsyncGenerator<string, Continuation, undefined> {
-  const { tokenizer, stop } = options;
+  const { tokenizer, stop = stopTexts(loaded.generationConfig) } = options;
   const text = new TextPieces(tokenizer, loaded.model.encoderDecoder ? [] : prompt, stop);
   const ready: string[] = [];
   let count = 0;

@@ -1,4 +1,5 @@
 import * as v from "valibot";
+import { ConfigError } from "../base/errors";
 import type { Directory } from "./directory";
 import { readJson } from "./json";
 
@@ -17,6 +18,16 @@ export async function generationConfig(
   if ((await directory.size(GENERATION_CONFIG_FILE)) === undefined) return config;
   const own = Object.entries(await readJson(directory, GENERATION_CONFIG_FILE, OBJECT));
   return { ...config, ...Object.fromEntries(own.filter(([, value]) => value !== null)) };
+}
+
+/** A key of a configuration that is one text or several. @throws ConfigError for anything else. */
+export function stopTexts({ stop_strings: value }: Readonly<Record<string, unknown>>): readonly string[] {
+  const texts: readonly unknown[] = Array.isArray(value) ? value : [value ?? []].flat();
+  if (texts.every((text) => typeof text === "string")) return texts;
+  throw new ConfigError(
+    `stop_strings of generation_config.json is ${JSON.stringify(value).slice(0, 80)}.`,
+    "Make it a text, or a list of texts.",
+  );
 }
 
 /** A key of a configuration that is one token id or several. */

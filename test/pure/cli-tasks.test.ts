@@ -184,6 +184,8 @@ describe("rows of several texts", () => {
       /this t5 model \(seq2seq\) takes a row as one/,
     );
     expect(await refusal("lm", packing)).toMatch(/Packing cannot be used for lm: its rows are full as they are/);
+    expect(await refusal("dpo", packing)).toMatch(/Packing cannot be used for dpo: its batches are pairs of answers/);
+    expect(await refusal("dpo", shuffle)).toMatch(/Grouping by length cannot be used for dpo: its batches are pairs/);
     expect(await refusal("images", packing)).toMatch(/this vit model \(image_classification\)/);
     expect(await refusal("images", shuffle)).toMatch(/Grouping by length cannot be used for images: all rows have one/);
     expect(await refusal("chat", { ...packing, ...shuffle })).toMatch(/Grouping by length .* all rows have one length/);

@@ -99,6 +99,25 @@ describe("chat templates", () => {
     );
   });
 
+  it.each([
+    ["loops", "{% for a in range(2000) %}{% for b in range(2000) %}{% endfor %}{% endfor %}"],
+    ["macros", "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}"],
+    ["ranges", "{% for a in range(1000000000000) %}{% endfor %}"],
+  ])("end where their %s would not", async (_, source) => {
+    const endless = (await loadChatTemplate(memoryDirectory("m", {}), { source }))!;
+    expect((await failure(() => endless.render(TALK), DataError)).fact).toMatch(
+      // A stack that is full is a RangeError of the engine, or a name that it does not find.
+      /refuses the messages: (?:it takes more than 500000 rounds of loops and macros|Maximum call stack|Cannot call)/,
+    );
+  });
+
+  it("have Python's ranges", async () => {
+    const source =
+      "{% for a in range(3) %}{{ a }}{% endfor %};{% for a in range(5, 0, -2) %}{{ a }}{% endfor %};{{ range(2, 2) | length }}";
+    const counting = (await loadChatTemplate(memoryDirectory("m", {}), { source }))!;
+    expect(counting.render(TALK)).toBe("012;531;0");
+  });
+
   it("are found as transformers finds them", async () => {
     const load = async (config: object, file?: string) => {
       const files = { "tokenizer_config.json": jsonBytes(config), ...(file && { "chat_template.jinja": bytes(file) }) };

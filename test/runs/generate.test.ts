@@ -156,7 +156,37 @@ describe("texts", () => {
     expect(stopped[0]!.ids.length).toBeLessThan(12);
     const beams = await generate(loaded, prompts, { ...options, stop, beams: 3 });
     for (const { ids, hasEnded } of beams) expect(hasEnded).toBe(stop.some((text) => textOf(ids).includes(text)));
-    expect((await failure(generate(loaded, prompts, { stop }), ConfigError)).message).toMatch(/stop needs a tokenizer/);
+    expect((await failure(generate(loaded, prompts, { stop }), ConfigError)).message).toMatch(/need a tokenizer/);
+  });
+
+  it("end with stop_strings of generation_config.json, unless other stop texts are given", async () => {
+    const files = await openDirectory(`${DATA}/llama/base`);
+    const [config, weights] = await Promise.all(["config.json", "model.safetensors"].map((file) => files.read(file)));
+    const openWith = (stop_strings: unknown) => {
+      const generation = { "generation_config.json": jsonBytes({ stop_strings }) };
+      return loadModel(
+        engine,
+        memoryDirectory("m", { "config.json": config!, "model.safetensors": weights!, ...generation }),
+      );
+    };
+    const [prompt] = prompts;
+    using plain = await openWith(null);
+    const [whole] = await generate(plain, [prompt!], options);
+    const stop = textOf(whole!.ids.slice(2, 4));
+    for (const written of [stop, ["never", stop]]) {
+      using loaded = await openWith(written);
+      expect(await generate(loaded, [prompt!], options)).toEqual(
+        await generate(plain, [prompt!], { ...options, stop: [stop] }),
+      );
+      const pieces: string[] = [];
+      for await (const piece of streamText(loaded, prompt!, options)) pieces.push(piece);
+      expect(pieces.join("")).toBe(textOf(whole!.ids.slice(0, 2)));
+      expect(await generate(loaded, [prompt!], { ...options, stop: [] })).toEqual([whole]);
+      const { message } = await failure(generate(loaded, [prompt!], { maxNewTokens: 2 }), ConfigError);
+      expect(message).toMatch(/The stop texts .* need a tokenizer/);
+    }
+    using wrong = await openWith(5);
+    expect((await failure(generate(wrong, [prompt!], options), ConfigError)).message).toMatch(/stop_strings .* is 5/);
   });
 
   it("come in pieces, and leaving the loop ends them and frees their memory", async () => {

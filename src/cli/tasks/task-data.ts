@@ -11,6 +11,7 @@ import { groupByLength, packSamples } from "../../data/packing";
 import { readPreprocessor } from "../../data/preprocessor";
 import type { Preprocessor } from "../../data/preprocessor";
 import type { Sample } from "../../data/sample";
+import type { TokenDecoder } from "../../data/text-pieces";
 import type { TaggedOptions, TaggedSampleOptions } from "../../data/tagged-words";
 import { loadTokenizer } from "../../data/tokenizer";
 import type { Tokenizer } from "../../data/tokenizer";
@@ -83,6 +84,8 @@ export interface GenerationData {
   readonly score: (continuations: readonly Continuation[]) => Record<string, number>;
   /** Ids of the tokens that end a text. */
   readonly endIds: readonly number[];
+  /** Decodes tokens, where a model's texts end with `stop_strings` of generation_config.json. */
+  readonly tokenizer?: TokenDecoder;
 }
 
 /**

@@ -184,6 +184,7 @@ export async function readSamsumTask(options: TaskOptions): Promise<TaskData> {
           : endOfPrompt(summaryPrompt(example), tokenizer, maxLength),
       ),
       endIds: tokenizer.endIds,
+      tokenizer,
       score: (continuations) => {
         const references = examples.map(({ summary }) => [summary]);
         return { ...rouge(generatedTexts(continuations, references, tokenizer)) };
@@ -231,6 +232,7 @@ export function e2eGeneration(
       ? examples.map(({ meaning }) => tokenizer.encode(meaning).ids)
       : e2ePrompts(examples, tokenizer),
     endIds: tokenizer.endIds,
+    tokenizer,
     score: (continuations) => {
       const references = examples.map((example) => example.references);
       return e2eScores(generatedTexts(continuations, references, tokenizer), wordNet);
@@ -278,6 +280,7 @@ export async function readPairsTask(options: TaskOptions): Promise<TaskData> {
             : promptIds(source, tokenizer)
           ).slice(0, maxLength),
     ),
+    tokenizer,
     endIds: chatEndIds(tokenizer, pairs.some(({ isComplete }) => isComplete) ? template : undefined),
     score(continuations) {
       const references = pairs.map(({ target }) => [target]);
