@@ -31,6 +31,7 @@ export { loha } from "../adapter/loha";
 export type { LohaOptions } from "../adapter/loha";
 export { lokr } from "../adapter/lokr";
 export type { LokrOptions } from "../adapter/lokr";
+export type { LycorisOptions } from "../adapter/lycoris";
 export { oft } from "../adapter/oft";
 export type { OftOptions } from "../adapter/oft";
 export { loraPlusGroups } from "../adapter/lora-plus";
