@@ -1,6 +1,6 @@
 import { parseBytes } from "../base/bytes";
 import type { ByteCount } from "../base/bytes";
-import { MemoryBudgetError, NotFiniteError } from "../base/errors";
+import { ConfigError, MemoryBudgetError, NotFiniteError } from "../base/errors";
 import { Batches } from "../data/batches";
 import { bucketLength } from "../data/batch";
 import { InferenceStore } from "../generate/weights";
@@ -49,9 +49,9 @@ const LENGTH_STEP = 8;
 /**
  * Pairs with the log-probabilities that a model gives to their answers, by forward passes without an adapter and without dropout. What a
  * model is when it is loaded is DPO's reference: call this before a trainer changes it. A step then needs no second model and no second
- * forward pass, but eight bytes of host memory a pair. GPU memory is as it was afterwards.
- * @throws ConfigError for a model that does not continue texts, MemoryBudgetError where one row does not fit into the budget,
- * NotFiniteError for a log-probability that is not finite.
+ * forward pass; a pair keeps two numbers in host memory. GPU memory is as it was afterwards.
+ * @throws ConfigError for a model that does not continue texts, or of which a run has cut parts; MemoryBudgetError where one row does not
+ * fit into the budget; NotFiniteError for a log-probability that is not finite.
  */
 export async function withReference(
   loaded: LoadedModel,
@@ -60,6 +60,12 @@ export async function withReference(
 ): Promise<ReferencedPair[]> {
   const { model, engine, fragileNorms } = loaded;
   checkWritesAnswers(model, "DPO");
+  if (loaded.isCut) {
+    throw new ConfigError(
+      `A run that is not over has cut heads or neurons out of ${loaded.source}, so that it is no reference.`,
+      "Compute the reference before the trainer is made, or load the model again.",
+    );
+  }
   // Rows of similar length run together, which saves padding.
   const rows = pairs.flatMap(({ chosen, rejected }) => [chosen, rejected]);
   const order = rows.map((_, row) => row).sort((a, b) => rows[a]!.ids.length - rows[b]!.ids.length || a - b);
