@@ -2,12 +2,14 @@
 //
 // Shapes, formulas, strides, Params and the bindings of each entry are those of attention.wgsl. Sums over keys or
 // queries are computed tile by tile, so that results differ by rounding. `grad_q_k_v` and `grad_q_k_v_fused` compute
-// all gradients in one dispatch.
+// all gradients in one dispatch. `grad_relative` and `grad_relative_rows`, which parts have that take the place of others, are for
+// positions that are one row, as are rows of a table in all entries.
 // Threads: a workgroup is one subgroup and computes ROWS rows of one head (queries, or keys for their gradients). A
 // tile is these ROWS rows by SUBGROUP * COLUMNS rows of the other side, of which each invocation has COLUMNS, SUBGROUP
 // apart. Scores are a matrix product of the two, in which an invocation gets its neighbours' elements of the ROWS rows
 // by shuffles, as in product_subgroup.wgsl. The weighted sums are another product, in which each invocation sums every
-// SUBGROUP-th element of HEAD. Rows are loaded in vectors of four, since loads are expensive on a software adapter.
+// SUBGROUP-th element of HEAD. For the gradients of a table, the rows are ROWS of its entries, and the other side is queries. Rows are
+// loaded in vectors of four, since loads are expensive on a software adapter.
 // Loops over the rows of a tile are short and do one thing each: llvmpipe keeps a tile in memory if a loop is not
 // unrolled.
 // Range: as in attention.wgsl; a key that is past the end, or that its query does not see, has the weight 0 exactly. Tiles of
@@ -19,6 +21,7 @@ enable subgroups;
 requires unrestricted_pointer_parameters;
 
 #import lib/attention
+#import lib/tile_products
 
 const HEAD: u32 = 8u;
 const SUBGROUP: u32 = 8u;
@@ -93,6 +96,41 @@ fn y_rows(batch: u32, head: u32) -> Rows {
   return Rows((batch * params.time * params.heads + head) * HEAD, params.heads * HEAD, params.time - 1u);
 }
 
+// Keys and queries of a head in a table that has rows.
+fn relative_keys(head: u32) -> Rows {
+  return Rows(head * HEAD, 2u * params.heads * HEAD, 2u * params.center);
+}
+
+fn relative_queries(head: u32) -> Rows {
+  return Rows((params.heads + head) * HEAD, 2u * params.heads * HEAD, 2u * params.center);
+}
+
+// The rows of a table that multiply the rows of a tile, and its columns: those for row i and column j of the tile belong to i +
+// SUBGROUP * COLUMNS - 1 - j. Past an end of the table, WGSL gives some numbers of it for a pair that has no weight.
+struct Related {
+  of_rows: Rows,
+  of_columns: Rows,
+}
+
+const ENDLESS: u32 = 0xffffffffu;
+
+// The row of a table for `first`, and those that follow in steps of `step`, which may be -1.
+fn rows_from(rows: Rows, first: u32, step: u32) -> Rows {
+  return Rows(rows.start + first * rows.row, step * rows.row, ENDLESS);
+}
+
+// Of queries as rows and keys as columns: keys of the table multiply queries.
+fn related_keys(head: u32, first_query: u32, first_key: u32) -> Related {
+  let first = first_query + params.center - (first_key + SUBGROUP * COLUMNS - 1u);
+  return Related(rows_from(relative_keys(head), first, 1u), rows_from(relative_queries(head), first, 1u));
+}
+
+// Of keys as rows and queries as columns.
+fn related_queries(head: u32, first_key: u32, first_query: u32) -> Related {
+  let first = first_query + SUBGROUP * COLUMNS - 1u + params.center - first_key;
+  return Related(rows_from(relative_queries(head), first, ENDLESS), rows_from(relative_keys(head), first, ENDLESS));
+}
+
 // Rows past the end repeat the last one. They are never written, and their weights are 0.
 fn element(rows: Rows, row: u32) -> u32 {
   return rows.start + min(row, rows.last) * rows.row;
@@ -145,25 +183,31 @@ fn dots(left: Input, left_rows: Rows, first: u32, right: Input, right_rows: Rows
   return tile;
 }
 
+// The elements of a row of a table that an invocation sums.
+fn lane_elements(table: Input, row: u32, lane: u32) -> array<f32, LANE_COLUMNS> {
+  var values: array<f32, LANE_COLUMNS>;
+  for (var c = 0u; c < LANE_COLUMNS; c += PACK) {
+    let first_column = row + min(column_of(c, lane), HEAD - 1u);
+    if (PACK == 4u) {
+      let four = table[first_column / 4u];
+      values[c] = four.x;
+      values[c + 1u] = four.y;
+      values[c + 2u] = four.z;
+      values[c + 3u] = four.w;
+    } else {
+      values[c] = table[first_column / 4u][first_column % 4u];
+    }
+  }
+  return values;
+}
+
 // sums[i][c] += sum over the columns of the tile of weights[i][column] * table[column][c]. Each lane holds the weights
 // of its columns.
 fn add_weighted(table: Input, rows: Rows, first: u32, lane: u32, weights: ptr<function, Tile>, sums: ptr<function, Sums>) {
   for (var s = 0u; s < SUBGROUP; s++) {
     var values: array<array<f32, LANE_COLUMNS>, COLUMNS>;
     for (var j = 0u; j < COLUMNS; j++) {
-      let at = element(rows, first + j * SUBGROUP + s);
-      for (var c = 0u; c < LANE_COLUMNS; c += PACK) {
-        let first_column = at + min(column_of(c, lane), HEAD - 1u);
-        if (PACK == 4u) {
-          let four = table[first_column / 4u];
-          values[j][c] = four.x;
-          values[j][c + 1u] = four.y;
-          values[j][c + 2u] = four.z;
-          values[j][c + 3u] = four.w;
-        } else {
-          values[j][c] = table[first_column / 4u][first_column % 4u];
-        }
-      }
+      values[j] = lane_elements(table, element(rows, first + j * SUBGROUP + s), lane);
     }
     for (var i = 0u; i < ROWS; i++) {
       var weight: array<f32, COLUMNS>;
@@ -191,17 +235,20 @@ fn largest_of_all(value: f32) -> f32 {
 
 alias Output = ptr<storage, array<f32>, read_write>;
 
+// The number of rows from `first` on that a workgroup writes. It ends loops that no compiler unrolls: some hundred stores would take
+// LLVM seconds. Such a loop keeps an array in memory, so that it takes a copy of the sums.
+fn rows_within(rows: Rows, first: u32) -> u32 {
+  return min(ROWS, rows.last + 1u - first);
+}
+
 // Writes factor * sums to the rows of the workgroup.
 fn write_rows(table: Output, rows: Rows, first: u32, lane: u32, factor: f32, sums: ptr<function, Sums>) {
-  // A copy, because this loop is not unrolled and would keep the sums in memory.
   var copy = *sums;
-  for (var i = 0u; i < ROWS; i++) {
-    if (first + i <= rows.last) {
-      let out = element(rows, first + i);
-      for (var c = 0u; c < LANE_COLUMNS; c++) {
-        if (column_of(c, lane) < HEAD) {
-          table[out + column_of(c, lane)] = copy[i][c] * factor;
-        }
+  for (var i = 0u; i < rows_within(rows, first); i++) {
+    let out = element(rows, first + i);
+    for (var c = 0u; c < LANE_COLUMNS; c++) {
+      if (column_of(c, lane) < HEAD) {
+        table[out + column_of(c, lane)] = copy[i][c] * factor;
       }
     }
   }
@@ -225,7 +272,8 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
   }
   let end = end_of_keys(at.first + ROWS - 1u);
   for (var key = first_tile(first_key(at.first)); key < end; key += SUBGROUP * COLUMNS) {
-    var weights = dots(&q, queries, at.first, &k, keys, key, lane);
+    let related = related_keys(at.head, at.first, key);
+    var weights = products(&q, queries, at.first, &k, keys, key, related, lane);
     var key_masks: array<i32, COLUMNS>;
     var key_places: array<u32, COLUMNS>;
     for (var j = 0u; j < COLUMNS; j++) {
@@ -305,7 +353,8 @@ fn grad_q(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: 
   let hash = text_hash(statistics[row_index(at.batch, at.head, 0u)].zw);
   let end = end_of_keys(at.first + ROWS - 1u);
   for (var key = first_tile(first_key(at.first)); key < end; key += SUBGROUP * COLUMNS) {
-    var weights = dots(&q, queries, at.first, &k, keys, key, lane);
+    let related = related_keys(at.head, at.first, key);
+    var weights = products(&q, queries, at.first, &k, keys, key, related, lane);
     var scores = Tile();
     // Gradients of the weights; with them, `weights` becomes the gradients of the scores.
     var gradients = dots(&dy, y_rows(at.batch, at.head), at.first, &v, v_rows(at.batch, kv_head), key, lane);
@@ -340,6 +389,7 @@ fn grad_q(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: 
       }
     }
     add_weighted(&k, keys, key, lane, &weights, &sums);
+    add_weighted_related(related, lane, &weights, &sums);
   }
   write_rows(&dq, queries, at.first, lane, params.scale, &sums);
 }
@@ -420,7 +470,8 @@ fn key_sums(at: Block, lane: u32, dq_table: Output, adds_dq: bool) -> KeySums {
     let outputs = y_rows(at.batch, head);
     let hash = text_hash(statistics[row_index(at.batch, head, 0u)].zw);
     for (var query = first_tile(first_query(at.first)); query < end; query += SUBGROUP * COLUMNS) {
-      var weights = dots(&k, k_rows(at.batch, at.head), at.first, &q, queries, query, lane);
+      let related = related_queries(head, at.first, query);
+      var weights = products(&k, k_rows(at.batch, at.head), at.first, &q, queries, query, related, lane);
       var scores = Tile();
       // Gradients of the weights, then of the scores.
       var gradients = dots(&v, v_rows(at.batch, at.head), at.first, &dy, outputs, query, lane);
@@ -459,6 +510,7 @@ fn key_sums(at: Block, lane: u32, dq_table: Output, adds_dq: bool) -> KeySums {
         add_to_queries(dq_table, at, queries, query, lane, &gradients);
       }
       add_weighted(&q, queries, query, lane, &gradients, &dk_sums);
+      add_weighted_related(related, lane, &gradients, &dk_sums);
       add_weighted(&dy, outputs, query, lane, &weights, &dv_sums);
     }
   }
@@ -501,7 +553,8 @@ fn grad_v(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: 
   for (var g = 0u; g < heads_per_kv; g++) {
     let head = at.head * heads_per_kv + g;
     for (var query = first_tile(first_query(at.first)); query < end; query += SUBGROUP * COLUMNS) {
-      var weights = dots(&k, k_rows(at.batch, at.head), at.first, &q, q_rows(at.batch, head), query, lane);
+      let related = related_queries(head, at.first, query);
+      var weights = products(&k, k_rows(at.batch, at.head), at.first, &q, q_rows(at.batch, head), query, related, lane);
       var lane_lse: array<f32, COLUMNS>;
       for (var j = 0u; j < COLUMNS; j++) {
         lane_lse[j] = lse[row_index(at.batch, head, min(query + j * SUBGROUP + lane, params.time - 1u))];

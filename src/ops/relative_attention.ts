@@ -1,6 +1,8 @@
 import gradientsPart from "../../kernels/lib/relative_gradients.wgsl";
+import numbersPart from "../../kernels/lib/relative_numbers.wgsl";
 import rowsPart from "../../kernels/lib/relative_rows.wgsl";
 import tablePart from "../../kernels/lib/relative_table.wgsl";
+import rowProductsPart from "../../kernels/lib/tile_products_rows.wgsl";
 import { ShapeError } from "../base/errors";
 import { formatShape, sameShape } from "../base/shape";
 import { defineOp } from "../op/declaration";
@@ -26,10 +28,18 @@ function layout(context: Context): AttentionLayout {
   return { ...separate, relative: { form, columns, entries, parts: PARTS[form] } };
 }
 
-/** What reads the table, in attention.wgsl and in its variants. */
+/** What reads the table, and writes its gradients, in attention.wgsl and in its variants. */
 const PARTS = {
-  numbers: { portable: gradientsPart, variants: tablePart },
-  rows: { portable: gradientsPart, variants: rowsPart },
+  numbers: {
+    attention: { "lib/relative": gradientsPart },
+    attention_tiled: { "lib/relative": tablePart },
+    attention_subgroup: { "lib/relative": numbersPart },
+  },
+  rows: {
+    attention: { "lib/relative": gradientsPart },
+    attention_tiled: { "lib/relative": rowsPart },
+    attention_subgroup: { "lib/relative": rowsPart, "lib/tile_products": rowProductsPart },
+  },
 } as const;
 
 /** FLOPs of `products` products, of which one makes the scores: three, with rows of a table. */

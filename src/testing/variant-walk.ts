@@ -5,6 +5,13 @@ import type { Launch, Variant } from "../op/launch";
 /** Constants of kernels that choose how operands are read, or what an attention's score is. */
 const OPTION = /_READ$|^(?:WINDOWED|CAPPED|SEGMENTED|RELATIVE|GRID)$/;
 
+/** The value of RELATIVE with which every entry has products with rows of a table in addition. */
+const TABLE_ROWS = 2;
+
+/** An entry of a kernel, as one of its own where it reads rows of a table. */
+const entryName = (kernel: string, entry: string, { RELATIVE }: Variant["constants"]): string =>
+  `${kernel}.${entry}${RELATIVE === TABLE_ROWS ? " with rows of a table" : ""}`;
+
 /**
  * Which variants are compared: all, those that the adapter runs by default, these once for each entry whatever its options, or
  * none.
@@ -86,7 +93,10 @@ export class VariantWalk {
       const compared = this.#comparedOf(variant);
       if (variant !== usual && compared !== "all") continue;
       const { name: kernelName } = variant.kernel;
-      const traits = compared === "entries" ? [kernelName, `${kernelName}.${entry}`] : this.traits(launch, variant);
+      const traits =
+        compared === "entries"
+          ? [kernelName, entryName(kernelName, entry, variant.constants)]
+          : this.traits(launch, variant);
       if ((variant !== usual || !this.isLong) && traits.every((trait) => this.covered.has(trait))) continue;
       traits.forEach((trait) => this.covered.add(trait));
       const { name, rounds = false, half = false, kernel } = variant;
@@ -109,6 +119,12 @@ export class VariantWalk {
     const options = Object.entries(constants)
       .filter(([constant]) => OPTION.test(constant))
       .map((pair) => `${base}, ${direction}: ${pair.join("=")}`);
-    return [kernel.name, `${base}: ${name}`, `${base}.${entry}${head}`, `${base} of format ${format}`, ...options];
+    return [
+      kernel.name,
+      `${base}: ${name}`,
+      `${entryName(base, entry, constants)}${head}`,
+      `${base} of format ${format}`,
+      ...options,
+    ];
   }
 }

@@ -85,10 +85,32 @@ const rowsCase: OpCase<Attributes> = {
   },
 };
 
+/** The same with everything else on which scores depend, and heads that share keys and values. */
+const limitedRowsCase: OpCase<Attributes> = {
+  name: "rows for each distance, window, cap, segments, grouped queries",
+  attributes: {
+    ...rowsCase.attributes,
+    heads: 4,
+    columns: 70,
+    before: 20,
+    after: 9,
+    cap: 2,
+    segments: true,
+  },
+  inputs: {
+    ...rowsCase.inputs,
+    q: { shape: [1, 70, 80] },
+    k: { shape: [1, 70, 40] },
+    v: { shape: [1, 70, 40] },
+    relative: { shape: [139, 2, 80] },
+    mask: { shape: [1, 70], values: Array.from({ length: 70 }, (_, i) => Math.floor(i / 40)) },
+  },
+};
+
 /** Cases of ops whose kernels take minutes to compile. */
 const LONG_CASES: Readonly<Record<string, readonly OpCase<Attributes>[]>> = {
   attention: headCases,
-  relative_attention: [rowsCase],
+  relative_attention: [rowsCase, limitedRowsCase],
 };
 
 /** Whether a case has an input in a packed format. Its kernels take twice as long to compile, so that others go first. */

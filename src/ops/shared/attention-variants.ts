@@ -39,9 +39,12 @@ export interface RelativeKernels {
   readonly form: RelativeForm;
   /** Number of differences, for which the table has entries. */
   readonly entries: number;
-  /** Parts that take the place of lib/relative: in attention.wgsl, and in its variants. */
-  readonly parts: { readonly portable: Kernel; readonly variants: Kernel };
+  /** Parts of attention.wgsl and its variants, by the names of the kernel and of the parts whose place they take. */
+  readonly parts: Readonly<Record<string, Parts>>;
 }
+
+/** Parts of a kernel that take the place of others, by the names of these. */
+type Parts = NonNullable<Kernel["substitutes"]>;
 
 /** Number of matrix products with a time x time matrix that an entry computes. */
 const PRODUCTS: Readonly<Record<string, number>> = {
@@ -67,6 +70,8 @@ const SUBGROUP_ENTRIES: ReadonlySet<string> = new Set([
   "grad_k_v_fused",
   "grad_q_k_v",
   "grad_q_k_v_fused",
+  "grad_relative",
+  "grad_relative_rows",
 ]);
 
 /** Maximum elements in a head for attention_subgroup.wgsl. */
@@ -84,6 +89,12 @@ const TILES: readonly { readonly subgroup: number; readonly rows: number; readon
   { subgroup: 32, rows: 32, columns: 1 },
   { subgroup: 32, rows: 32, columns: 2 },
 ];
+
+/**
+ * Largest subgroups whose tiles have products with rows of a table by differences: those of software adapters. Tiles of 32 x 32 have
+ * differences for which registers of a GPU have no room, and RADV's compiler (Mesa 25.0.7) ends with a fault.
+ */
+const MAX_DIFFERENCE_SUBGROUP = 8;
 
 /** Numbers of rows, and invocations, of a workgroup of attention.wgsl; the first is the default. */
 const GROUPS = [32, 64, 128] as const;
@@ -107,16 +118,15 @@ const scoreConstants = (size: AttentionSize): Record<string, number> => {
   };
 };
 
-/** Kernels with their parts, so that a pipeline is made once for each. */
-const withPart = new Map<Kernel, Map<Kernel, Kernel>>();
+/** Kernels with their parts, by these, so that a pipeline is made once for each. */
+const withParts = new Map<Parts, Kernel>();
 
-/** A kernel as it runs where a part of it reads a table. */
-function kernelFor(kernel: Kernel, part: Kernel | undefined): Kernel {
-  if (!part) return kernel;
-  const parts = withPart.get(kernel) ?? new Map<Kernel, Kernel>();
-  withPart.set(kernel, parts);
-  const reading = parts.get(part) ?? substituting(kernel, { "lib/relative": part });
-  parts.set(part, reading);
+/** A kernel as it runs where parts of it read a table. */
+function kernelFor(kernel: Kernel, relative: RelativeKernels | undefined): Kernel {
+  const parts = relative?.parts[kernel.name];
+  if (!parts) return kernel;
+  const reading = withParts.get(parts) ?? substituting(kernel, parts);
+  withParts.set(parts, reading);
   return reading;
 }
 
@@ -169,22 +179,25 @@ export function joinedGradients(size: AttentionSize, queries: AbsorbedLaunch): A
 const groupVariant = (size: AttentionSize, kernel: Kernel, group: number): Variant => ({
   name: `groups of ${group}`,
   rounds: isOfTable(size.entry),
-  kernel: kernelFor(kernel, size.relative?.parts.portable),
+  kernel: kernelFor(kernel, size.relative),
   constants: { ...scoreConstants(size), GROUP: group },
   ...workOf(size, group),
 });
 
 /** Variants that sum over keys tile by tile, which changes the rounding. They load four elements at a time. */
 function subgroupVariants(size: AttentionSize): Variant[] {
-  const { entry, head, relative } = size;
+  const { entry, head, relative, grid } = size;
   const fits = head <= MAX_SUBGROUP_HEAD && head % 4 === 0;
-  // Rows of a table are written for attention_tiled.wgsl alone.
-  if (!SUBGROUP_ENTRIES.has(entry) || !fits || relative?.form === "rows") return [];
-  return TILES.map(({ subgroup, rows, columns }) => ({
+  if (!SUBGROUP_ENTRIES.has(entry) || !fits) return [];
+  const readsByDifference = relative !== undefined && (relative.form === "rows" || isOfTable(entry));
+  // Differences of a tile are one row of the table where positions are one row.
+  if (readsByDifference && grid) return [];
+  const tiles = readsByDifference ? TILES.filter(({ subgroup }) => subgroup <= MAX_DIFFERENCE_SUBGROUP) : TILES;
+  return tiles.map(({ subgroup, rows, columns }) => ({
     name: `subgroups of ${subgroup}, ${rows} x ${subgroup * columns}`,
-    kernel: kernelFor(subgroupKernel, size.relative?.parts.variants),
+    kernel: kernelFor(subgroupKernel, relative),
     constants: { ...scoreConstants(size), SUBGROUP: subgroup, ROWS: rows, COLUMNS: columns },
-    ...workOf(size, rows),
+    ...workOf(size, rows, rows),
     subgroup,
     rounds: true,
   }));
@@ -207,7 +220,7 @@ function tiledVariants(size: AttentionSize): Variant[] {
   return [
     {
       name: `tiles of ${rows} x ${4 * columnLanes}`,
-      kernel: kernelFor(tiledKernel, relative?.parts.variants),
+      kernel: kernelFor(tiledKernel, relative),
       constants: { ...scoreConstants(size), COLUMN_LANES: columnLanes },
       ...workOf(size, rows),
       rounds: true,
@@ -216,16 +229,20 @@ function tiledVariants(size: AttentionSize): Variant[] {
   ];
 }
 
-/** Workgroups of so many rows each, and floating-point operations. */
+/** Workgroups of so many rows, or entries of a table, each, and floating-point operations. */
 function workOf(
   { entry, texts, heads, time, keys, head, relative }: AttentionSize,
   rowsPerGroup: number,
+  entriesPerGroup = 1,
 ): Pick<Variant, "workgroups" | "flops"> {
   const products = PRODUCTS[entry];
   // What is not a product with a time x time matrix is one dot product a row.
   const [rows, columns] = isOfKeys(entry) ? [keys, time] : [time, keys];
   const perRow = products === undefined ? 1 : products * columns;
   const flops = 2 * perRow * texts * heads * rows * head;
-  const groupsPerHead = relative && isOfTable(entry) ? relative.entries : texts * Math.ceil(rows / rowsPerGroup);
+  const groupsPerHead =
+    relative && isOfTable(entry)
+      ? Math.ceil(relative.entries / entriesPerGroup)
+      : texts * Math.ceil(rows / rowsPerGroup);
   return { workgroups: groupsPerHead * heads, flops };
 }
