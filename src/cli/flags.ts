@@ -712,6 +712,7 @@ export const GENERATE = {
   ...GENERATION,
   ...SAMPLING,
   stop: STOP,
+  stream: toggle("--stream", "Print texts as they are written, one prompt after the other"),
   out: optional("--out <dir>", "Where to save E2E's texts, their scores and the input of its scorer", directory),
   quiet: QUIET,
   json: toggle("--json", "Print one JSON object per text, or one with E2E's scores"),

@@ -10,8 +10,11 @@ import { loadTokenizer } from "../data/tokenizer";
 import type { Tokenizer } from "../data/tokenizer";
 import { generate } from "../generate/generate";
 import type { Continuation, GenerateOptions } from "../generate/options";
+import { streamText } from "../generate/stream";
+import type { StreamOptions } from "../generate/stream";
 import { stopTexts } from "../io/generation-config";
 import { jsonBytes, readJson } from "../io/json";
+import type { LoadedModel } from "../io/load-model";
 import { createModel, withHead } from "../model/families";
 import type { Model } from "../model/model";
 import { createEngine, loadModel, openDirectory } from "../node/index";
@@ -28,6 +31,8 @@ import { Screen } from "./view/screen";
 /** Prompts to continue, and what to do with their continuations. */
 interface Job {
   readonly prompts: readonly ArrayLike<number>[];
+  /** What is printed before each text. */
+  readonly starts: readonly string[];
   /** Whether texts go on where the prompts end: a space that is between them belongs to the texts. */
   readonly goesOn?: boolean;
   /** Ids of the tokens that end a text. Default: the configuration's. */
@@ -47,6 +52,7 @@ const CONFIG = v.record(v.string(), v.unknown());
 /** `safetape generate`: continues prompts, or generates E2E's texts and scores them. */
 export async function generateCommand(raw: RawOptions, print: Print): Promise<void> {
   const options = readOptions(GENERATE, raw);
+  checkStream(options);
   const { model: modelPath, adapter: adapterPath, weights: format } = options;
   const directory = await openDirectory(modelPath);
   const tokenizer = await loadTokenizer(directory);
@@ -66,17 +72,26 @@ export async function generateCommand(raw: RawOptions, print: Print): Promise<vo
   const sampling = samplingSettings(options);
   const unread = unreadSettings(sampling, loaded.generationConfig);
   if (unread !== undefined) screen.say(unread);
+  const settings = {
+    ...sampling,
+    stop,
+    tokenizer,
+    ...(job.endIds.length > 0 && { endIds: job.endIds }),
+    ...job.options,
+    ...(weights && { weights }),
+  };
+  if (options.stream) {
+    screen.end();
+    const { beams: _, ...others } = generationSettings(options);
+    await streamTexts(loaded, job, { ...others, ...settings });
+    return;
+  }
   const continuations = await progress("generating", (onProgress) => {
     const total = job.prompts.length;
     let finished = 0;
     return generate(loaded, job.prompts, {
       ...generationSettings(options),
-      ...sampling,
-      stop,
-      tokenizer,
-      ...(job.endIds.length > 0 && { endIds: job.endIds }),
-      ...job.options,
-      ...(weights && { weights }),
+      ...settings,
       onDone(done) {
         finished = done;
         onProgress(done, total);
@@ -90,6 +105,32 @@ export async function generateCommand(raw: RawOptions, print: Print): Promise<vo
     continuations,
     continuations.map(({ ids }, i) => followingText(tokenizer, job.goesOn ? job.prompts[i]! : [], ids, stop)),
   );
+}
+
+/** @throws UsageError for a stream of what is not known until it ends, or is not printed. */
+function checkStream({ stream, beams, json, e2e }: Values<typeof GENERATE>): void {
+  const other = beams > 1 ? `--beams ${beams}` : json ? "--json" : e2e === undefined ? undefined : "--e2e";
+  if (!stream || other === undefined) return;
+  throw new UsageError(`--stream and ${other} exclude each other.`, "Leave one of them out.");
+}
+
+/** Prints the texts of prompts as they come. */
+async function streamTexts(
+  loaded: LoadedModel,
+  { prompts, starts, goesOn }: Job,
+  options: StreamOptions,
+): Promise<void> {
+  for (const [i, prompt] of prompts.entries()) {
+    process.stdout.write(starts[i]!);
+    let isBegun = goesOn ?? false;
+    for await (const piece of streamText(loaded, prompt, options)) {
+      // A space between the template's text and the answer belongs to neither.
+      const written = isBegun ? piece : piece.trimStart();
+      isBegun ||= written !== "";
+      process.stdout.write(written);
+    }
+    process.stdout.write("\n");
+  }
 }
 
 /** A line about settings of generation_config.json that transformers follows and that are not asked for; undefined if there are none. */
@@ -110,14 +151,15 @@ async function promptJob(options: Values<typeof GENERATE>, writer: Writer, print
   const { prompt, prompts: path, json, chat } = options;
   const { model } = writer;
   const prompts = path === undefined ? [needed(prompt, "--prompt")] : await readLines(path);
+  // A decoder beside an encoder does not continue the prompt, and an answer is not part of a question.
+  const starts = prompts.map((text) => (model.encoderDecoder || chat ? "" : text));
   return {
     ...(await encodedPrompts(prompts, options, writer)),
+    starts,
     finish(continuations, texts) {
       texts.forEach((text, i) => {
         const { score, hasEnded } = continuations[i]!;
-        // A decoder beside an encoder does not continue the prompt, and an answer is not part of a question.
-        const line = model.encoderDecoder || chat ? text : `${prompts[i]}${text}`;
-        print(json ? JSON.stringify({ prompt: prompts[i], text, score, hasEnded }) : line);
+        print(json ? JSON.stringify({ prompt: prompts[i], text, score, hasEnded }) : `${starts[i]}${text}`);
       });
       return Promise.resolve();
     },
@@ -171,6 +213,7 @@ async function e2eJob(
   const { prompts, score } = e2eGeneration(model, examples, tokenizer, await wordNetFor(options.meteor));
   return {
     prompts,
+    starts: [],
     endIds: tokenizer.endIds,
     // A text may repeat words of its meaning, as in Microsoft's LoRA.
     options: { ngramsOf: "answer" },

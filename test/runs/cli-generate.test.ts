@@ -126,6 +126,20 @@ describe("safetape generate", () => {
     expect(plain.code, plain.stderr).toBe(0);
   });
 
+  it("prints texts as they are written, the same as at the end", async () => {
+    const model = await smallGpt2();
+    writeFileSync(path("prompts.txt"), "the film\nnever\n");
+    const args = ["generate", "--model", model, "--prompts", path("prompts.txt"), "--max-new-tokens", "8"];
+    const [whole, streamed] = [await runCli(args), await runCli([...args, "--stream"])];
+    expect(streamed.code, streamed.stderr).toBe(0);
+    expect(streamed.stdout).toBe(whole.stdout);
+    expect(whole.stdout.split("\n").map((line) => /^(?:the film|never|)/.exec(line)![0])).toEqual([
+      "the film",
+      "never",
+      "",
+    ]);
+  });
+
   it("knows the families of a plugin", async () => {
     const model = await smallGpt2();
     const continued = async (): Promise<string> => {
@@ -159,6 +173,8 @@ describe("safetape generate", () => {
     ["no plugin", ["--prompt", "a", "--plugin", "missing.mjs"], /^missing\.mjs cannot be loaded: .*\nGive a module/],
     ["no prompt", [], /--prompt is missing/],
     ["a missing file", ["--prompts", "nothing.txt"], /No file nothing.txt/],
+    ["a stream of beams", ["--prompt", "a", "--stream", "--beams", "2"], /--stream and --beams 2 exclude each other/],
+    ["a stream of JSON", ["--prompt", "a", "--stream", "--json"], /--stream and --json exclude each other/],
     ["half a beam", ["--prompt", "a", "--beams", "0.5"], /--beams is 0.5/],
   ])("refuses %s", async (_, args, fact) => {
     const { code, stderr } = await runCli(["generate", "--model", await smallGpt2(), ...args]);
