@@ -92,6 +92,10 @@ export class FileFormatError extends SafetapeError {
 export class DownloadError extends SafetapeError {
   override name = "DownloadError";
 }
+/** An upload that failed: access is denied, the server is down, or it refuses the files. Nothing of it is published. */
+export class UploadError extends SafetapeError {
+  override name = "UploadError";
+}
 /** Training data that cannot be used: an empty file, a bad line, a label or an id out of range. */
 export class DataError extends SafetapeError {
   override name = "DataError";

@@ -4,6 +4,7 @@ import { analyzeCommand, ANALYSIS_NAMES } from "./analyze";
 import { benchCommand } from "./bench/command";
 import { chatCommand } from "./chat";
 import { classifyCommand } from "./classify";
+import { completionCommand, SHELLS } from "./completion";
 import { doctorCommand } from "./doctor/command";
 import { downloadCommand } from "./download";
 import { exportCommand } from "./export";
@@ -20,12 +21,14 @@ import {
   DOWNLOAD,
   EXPORT,
   GENERATE,
+  INIT,
   PLAN,
   RECIPES_OPTIONS,
   REPORT,
   SCHEDULE,
   STUDY,
   TRAIN,
+  UPLOAD,
 } from "./flags";
 import { generateCommand } from "./generate";
 import type { OptionSet, Print, RawOptions, Takes } from "./options";
@@ -111,6 +114,14 @@ export const COMMANDS: readonly Command[] = [
     run: (_, given, print) => trainCommand(given, print),
   }),
   command({
+    name: "init",
+    args: "[file]",
+    takes: { path: "file" },
+    help: "Write a file of options for train --config, after a few questions",
+    options: INIT,
+    run: async ([file], given, print) => (await import("./init")).initCommand(file, given, print),
+  }),
+  command({
     name: "recipes",
     args: "[name]",
     takes: { words: RECIPES.map(({ name }) => name) },
@@ -172,5 +183,21 @@ export const COMMANDS: readonly Command[] = [
     help: "Download a model or an adapter from the Hugging Face Hub (OWNER/NAME); checked and resumable",
     options: DOWNLOAD,
     run: ([repo], given, print) => downloadCommand(repo, given, print),
+  }),
+  command({
+    name: "upload",
+    args: "[...what]",
+    takes: { path: "directory" },
+    help: "Upload an adapter or a model to the Hugging Face Hub in one commit: DIR OWNER/NAME",
+    options: UPLOAD,
+    run: async (what, given, print) => (await import("./upload")).uploadCommand(what, given, print),
+  }),
+  command({
+    name: "completion",
+    args: "[shell]",
+    takes: { words: SHELLS },
+    help: `Print a script that completes commands, options and values in a shell: ${SHELLS.join(", ")}`,
+    options: {},
+    run: ([shell], _, print) => completionCommand(shell, COMMANDS, print),
   }),
 ];

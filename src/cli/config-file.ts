@@ -213,23 +213,22 @@ const LEFT_OUT = ["recipe", "resume"];
  * directory.
  */
 export function configText(options: OptionSet, raw: RawOptions, folder = "."): string {
+  return Object.entries(options)
+    .filter(([name]) => raw[name] !== undefined && !LEFT_OUT.includes(name))
+    .map(([name, option]) => `# ${option.help}\n${entryText(option, raw[name], folder)}`)
+    .join("");
+}
+
+/** An option in a file. @param raw and @param folder as of `configText`. */
+export function entryText(option: Option<unknown>, raw: unknown, folder = "."): string {
   const near = (path: string): string => {
     const way = isAbsolute(path) && folder === "." ? path : relative(folder, resolve(path));
     return way === "" ? "." : way;
   };
-  return Object.entries(options)
-    .filter(([name]) => raw[name] !== undefined && !LEFT_OUT.includes(name))
-    .map(([name, option]) => {
-      const value = withPaths(raw[name], option.takes, near);
-      const isJson = option.takes.json && typeof value === "string" && value.startsWith("{");
-      return entryText(option, isJson ? JSON.parse(value) : value);
-    })
-    .join("");
+  const value = withPaths(raw, option.takes, near);
+  const isJson = option.takes.json && typeof value === "string" && value.startsWith("{");
+  return stringify({ [keyOf(option)]: isJson ? JSON.parse(value) : value }, { lineWidth: 0 });
 }
-
-/** An option in a file, below its help. */
-export const entryText = (option: Pick<Option<unknown>, "usage" | "help">, value: unknown): string =>
-  `# ${option.help}\n${stringify({ [keyOf(option)]: value }, { lineWidth: 0 })}`;
 
 /** Whether a file is one of options, where it may also be the config.json of a model. */
 const isOptionsFile = async (path: string): Promise<boolean> =>

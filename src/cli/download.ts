@@ -1,7 +1,7 @@
-import { readFile } from "node:fs/promises";
 import { basename } from "node:path";
 import { downloadModel } from "../node/download";
 import { DOWNLOAD } from "./flags";
+import { readToken } from "./hub-token";
 import { readOptions, UsageError } from "./options";
 import type { Print, RawOptions } from "./options";
 import { bar } from "./view/bars";
@@ -39,16 +39,6 @@ export async function downloadCommand(repo: string | undefined, raw: RawOptions,
   } finally {
     screen.end();
   }
-}
-
-/** The token in a file or the environment. On the command line, other users of the machine could read it. */
-async function readToken(path: string | undefined): Promise<string | undefined> {
-  if (path === undefined) return process.env["HF_TOKEN"] || undefined;
-  const content = await readFile(path, "utf8").catch(() => {
-    throw new UsageError(`The file ${path} cannot be read.`, "Give a file that contains only the token.");
-  });
-  if (content.trim() !== "") return content.trim();
-  throw new UsageError(`The file ${path} is empty.`, "Give a file that contains only the token.");
 }
 
 /** Shows the progress of the current file: a bar in a terminal, a line for each tenth elsewhere. */

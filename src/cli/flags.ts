@@ -690,6 +690,22 @@ export const TRAIN = {
   json: toggle("--json", "Print one JSON object per line, as described in docs/train-events.schema.json"),
 };
 
+/** Options of `init`: answers to its questions. */
+export const INIT = {
+  model: optional("--model <dir>", TASK.model.help, directory),
+  task: optional("--task <name>", TASK.task.help, taking({ words: TASKS }, oneOf(TASKS))),
+  data: optional("--data <path>", TASK.data.help, file),
+  adapter: optional("--adapter <kind>", ADAPTER.adapter.help, oneOf(ADAPTER_KINDS)),
+  memoryBudget: optional("--memory-budget <bytes>", "GPU memory that the run should fit into: 8GB", bytes),
+  out: optional(
+    "--out <dir>",
+    "Where runs will save the adapter, run.json and the report (default adapter)",
+    directory,
+  ),
+  yes: toggle("--yes", "Ask nothing: what is not given has its default"),
+  force: toggle("--force", "Write over a file that is there"),
+};
+
 export const GENERATE = {
   model: MODEL,
   plugin: PLUGIN,
@@ -813,6 +829,20 @@ export const DOWNLOAD = {
   tokenFile: optional(
     "--token-file <file>",
     "File that contains an access token, for gated models (default: the variable HF_TOKEN)",
+    file,
+  ),
+  quiet: QUIET,
+  json: ONE_JSON_OBJECT,
+};
+
+export const UPLOAD = {
+  create: toggle("--create", "Create the repository, or the branch, if it does not exist"),
+  private: toggle("--private", "--create: make the repository private"),
+  branch: withDefault("--branch <name>", "Branch of the repository", text, "main"),
+  message: optional("--message <text>", "Message of the commit", text),
+  tokenFile: optional(
+    "--token-file <file>",
+    "File that contains an access token (default: the variable HF_TOKEN, or the token of hf auth login)",
     file,
   ),
   quiet: QUIET,

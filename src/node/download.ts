@@ -1,22 +1,19 @@
 import { setTimeout as pause } from "node:timers/promises";
-import type * as HubClient from "@huggingface/hub";
-import { ConfigError, DownloadError, SafetapeError } from "../base/errors";
+import { DownloadError, SafetapeError } from "../base/errors";
 import { INDEX_FILE, readShards } from "../io/checkpoint";
 import { checkFileName } from "../io/directory";
 import { openDirectory } from "./directory";
 import { expectedFile, filesToDownload } from "./hub/choose";
 import type { ExpectedFile, ListedFile } from "./hub/choose";
+import { accessOf, checkRequest, loadClient } from "./hub/client";
+import type { Hub, HubAccess } from "./hub/client";
 import { fetchFile } from "./hub/file";
 import { HubFetch } from "./hub/fetch";
 import type { RetryOptions } from "./hub/fetch";
 
-export interface DownloadOptions extends RetryOptions {
+export interface DownloadOptions extends RetryOptions, HubAccess {
   /** Branch, tag or commit. Default "main". */
   readonly revision?: string;
-  /** Access token. It is sent to the Hub only, and never appears in an error message. Default: none. */
-  readonly token?: string;
-  /** Address of another server with the Hub's interface. Default: the Hugging Face Hub. */
-  readonly hubUrl?: string;
   /** Called as bytes arrive: bytes of `file` that are `done`, of `size`. */
   readonly onProgress?: (progress: { readonly file: string; readonly done: number; readonly size: number }) => void;
 }
@@ -31,8 +28,6 @@ export interface Download {
   /** Bytes of the files that were not in the directory before. */
   readonly fetchedBytes: number;
 }
-
-type Hub = typeof HubClient;
 
 /**
  * Downloads the files of a model or an adapter that safetape reads from the Hugging Face Hub into a directory:
@@ -69,42 +64,6 @@ export async function downloadModel(
   });
 }
 
-/** @throws ConfigError for a wrong name or revision, or for a token that is malformed or would be sent unencrypted. */
-function checkRequest(repo: string, { token, hubUrl, revision = "main" }: DownloadOptions): void {
-  if (!/^[\w-][\w.-]*\/[\w-][\w.-]*$/.test(repo)) {
-    throw new ConfigError(`${JSON.stringify(repo.slice(0, 100))} is not the name of a model`, "give it as OWNER/NAME");
-  }
-  if (!/^[\w-][\w./-]*$/.test(revision) || revision.includes("..")) {
-    throw new ConfigError(
-      `${JSON.stringify(revision.slice(0, 100))} is not a revision`,
-      "give a branch, a tag or a commit",
-    );
-  }
-  if (token !== undefined && !/^hf_\w+$/.test(token)) {
-    throw new ConfigError("the token is not one of the Hub's", "tokens begin with hf_ and have no spaces");
-  }
-  const { protocol, hostname } = hubUrl === undefined ? { protocol: "https:", hostname: "" } : parseUrl(hubUrl);
-  if (token === undefined || protocol === "https:" || ["127.0.0.1", "localhost", "[::1]"].includes(hostname)) return;
-  throw new ConfigError("the token would be sent without encryption", "use an https address for HF_ENDPOINT");
-}
-
-function parseUrl(url: string): URL {
-  if (URL.canParse(url) && /^https?:/.test(url)) return new URL(url);
-  throw new ConfigError("the address of the Hub is not an http or https address", "check HF_ENDPOINT");
-}
-
-async function loadClient(): Promise<Hub> {
-  try {
-    return await import("@huggingface/hub");
-  } catch (cause) {
-    throw new DownloadError(
-      "the npm package `@huggingface/hub`, the Hub's client, cannot be loaded",
-      "run `npm install @huggingface/hub`",
-      { cause },
-    );
-  }
-}
-
 /** A repository on the Hub, at one commit. */
 class Repository {
   /** Its name in error messages. */
@@ -121,13 +80,8 @@ class Repository {
     this.#http = new HubFetch(this.title, options);
   }
 
-  get #access(): { fetch: typeof fetch; hubUrl?: string; accessToken?: string } {
-    const { hubUrl, token } = this.options;
-    return {
-      fetch: this.#http.fetch,
-      ...(hubUrl !== undefined && { hubUrl: hubUrl.replace(/\/+$/, "") }),
-      ...(token !== undefined && { accessToken: token }),
-    };
+  get #access() {
+    return { fetch: this.#http.fetch, ...accessOf(this.options) };
   }
 
   /** Runs an action. An error of the client becomes a DownloadError without addresses or tokens. */

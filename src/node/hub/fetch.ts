@@ -29,7 +29,7 @@ export class HubFetch {
 
   constructor(
     /** The repository in error messages. */
-    private readonly title: string,
+    protected readonly title: string,
     private readonly retry: RetryOptions,
   ) {}
 
@@ -57,7 +57,7 @@ export class HubFetch {
       if (answer instanceof Response && !(RETRIED.includes(answer.status) && !isLast)) {
         return this.#accepted(answer, new Headers(init?.headers).get("range"));
       }
-      if (!(answer instanceof Response) && isLast) throw this.#unreachable(answer);
+      if (!(answer instanceof Response) && isLast) throw this.unreachable(answer);
       const wait = answer instanceof Response ? this.#requestedWait(answer) : 0;
       if (answer instanceof Response) await answer.body?.cancel();
       await pause(Math.max(wait, firstPause * 2 ** (attempt - 1)));
@@ -70,13 +70,17 @@ export class HubFetch {
     const wait = /^\d+$/.test(header) ? Number(header) * 1000 : Date.parse(header) - Date.now();
     const { longest = 120_000 } = this.retry;
     if (!(wait > longest)) return wait > 0 ? wait : 0;
-    throw new DownloadError(
-      `the server of ${this.title} asks to wait ${Math.ceil(wait / 1000)} seconds`,
+    throw this.tooLong(Math.ceil(wait / 1000));
+  }
+
+  protected tooLong(seconds: number): SafetapeError {
+    return new DownloadError(
+      `the server of ${this.title} asks to wait ${seconds} seconds`,
       "try again later; fetched bytes are kept",
     );
   }
 
-  #unreachable(code: string): DownloadError {
+  protected unreachable(code: string): SafetapeError {
     return new DownloadError(
       `the server of ${this.title} cannot be reached: ${code}`,
       "check the network and HF_ENDPOINT, then run it again; fetched bytes are kept",
@@ -84,7 +88,7 @@ export class HubFetch {
   }
 
   #accepted(response: Response, range: string | null): Response {
-    if (!response.ok) throw this.#refused(response);
+    if (!response.ok) throw this.refused(response);
     const start = Number(/^bytes=(\d+)-/.exec(range ?? "")?.[1] ?? 0);
     const receivedStart = /^bytes (\d+)-/.exec(response.headers.get("content-range") ?? "")?.[1];
     if (start > 0 && (response.status !== 206 || Number(receivedStart) !== start)) {
@@ -97,7 +101,7 @@ export class HubFetch {
   }
 
   /** The error of a refused request. It contains no address, because addresses of stored files contain signatures. */
-  #refused({ status, headers }: Response): DownloadError {
+  protected refused({ status, headers }: Response): SafetapeError {
     const code = headers.get("x-error-code") ?? "";
     if (code === "GatedRepo" || status === 403) {
       return new DownloadError(
