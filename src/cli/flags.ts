@@ -52,6 +52,7 @@ import { NEEDS } from "./advise/framework";
 import { GGUF_FORMATS } from "../gguf/encodings";
 import { RECIPES } from "./recipes";
 import { SPLITS } from "./tasks/published-split";
+import { TRACKER_NAMES } from "./tracker";
 import type { Tagging } from "./tasks/task-data";
 import { TASKS } from "./tasks/tasks";
 
@@ -129,6 +130,11 @@ export function scoresIn(value: string): number[] | undefined {
   const numbers = value.split(",").map(Number);
   return numbers.every(Number.isFinite) ? numbers : undefined;
 }
+
+/** Trackers of the package's and of plugins. */
+const trackers: Reader<string[]> = taking({ several: "commas", words: TRACKER_NAMES }, (value, flag) =>
+  list(value, flag).map((name) => oneOf([...TRACKER_NAMES, ...ADDED.trackers.names])(name, flag)),
+);
 
 /** A loss of a plugin's. */
 const loss: Reader<Loss> = (value, flag) => {
@@ -682,8 +688,13 @@ export const TRAIN = {
   ),
   tensorboard: optional(
     "--tensorboard <dir>",
-    "Write scalars, settings and evaluations for TensorBoard as the run goes on (tensorboard --logdir DIR)",
+    "Write scalars, settings and evaluations for TensorBoard there (tensorboard --logdir DIR); --report-to: default OUT/tensorboard",
     directory,
+  ),
+  reportTo: optional(
+    "--report-to <names>",
+    `Where the run is shown as it goes on, with commas: ${TRACKER_NAMES.join(", ")} (needs @wandb/sdk), or a plugin's`,
+    trackers,
   ),
   reportPng: toggle("--report-png", "Save the report's figures as PNG files, too (needs @resvg/resvg-js)"),
   quiet: QUIET,

@@ -1,33 +1,60 @@
+import { join } from "node:path";
 import { openSummaryWriter } from "../node/summary-writer";
+import { trackByWandb } from "../node/wandb";
 import type { RunFacts } from "../report/run-log";
-import type { Hparam, SummaryWriter } from "../report/summary-writer";
+import { stepScalars } from "../report/summary-writer";
+import type { Hparam } from "../report/summary-writer";
 import type { StepReport } from "../train/loop/reports";
 import type { Metrics } from "./evaluation";
+import { ADDED } from "./plugin/registries";
 
-interface TrackedRun extends Pick<RunFacts, "title" | "command" | "options"> {
+/** Where a run is shown as it goes on. */
+export interface Tracker {
+  /** Scalars of a step by tag: train/loss and others of every step, eval/NAME of evaluations, final/NAME of the state that is kept. */
+  readonly log: (step: number, scalars: Readonly<Record<string, number>>) => void | Promise<void>;
+  /** The run has ended; it is not called for one that is interrupted. */
+  readonly end?: () => void | Promise<void>;
+}
+
+/** A run that is to be tracked. */
+export interface TrackedRun {
+  readonly title: string;
+  /** The command that runs it. */
+  readonly command: string | undefined;
+  /** Options that are set, for hyperparameters. */
+  readonly options: Readonly<Record<string, Hparam>>;
   /** Steps that were done before, of a run that is resumed. */
   readonly step: number;
   /** Names of the metrics at the end. */
   readonly metricNames: readonly string[];
 }
 
-/** Writes a run for TensorBoard, step by step. */
-export class Tracker {
-  /** Steps whose evaluation is written. */
-  readonly #evaluated = new Set<number>();
+/** Begins to track a run. */
+export type TrackerMaker = (run: TrackedRun) => Tracker | Promise<Tracker>;
 
-  constructor(private readonly writer: SummaryWriter) {}
+/** Trackers that come with the package. */
+export const TRACKER_NAMES = ["tensorboard", "wandb"] as const;
+
+/** A run in all its trackers. */
+export class Tracking {
+  /** Steps whose evaluation is logged. */
+  readonly #evaluated = new Set<number>();
+  readonly #trackers: Map<string, Tracker>;
+
+  constructor(trackers: Iterable<readonly [string, Tracker]>) {
+    this.#trackers = new Map(trackers);
+  }
 
   add(report: StepReport): Promise<void> {
-    return this.writer.addStep(report);
+    return this.#log(report.step, stepScalars(report));
   }
 
   evaluated(step: number, metrics: Metrics): Promise<void> {
     this.#evaluated.add(step);
-    return this.writer.addScalars(step, tagged("eval", metrics));
+    return this.#log(step, tagged("eval", metrics));
   }
 
-  /** Writes the metrics of the state that is kept, and the evaluation of the last step. */
+  /** Logs the metrics of the state that is kept, and the evaluation of the last step. */
   async end(
     step: number,
     metrics: Metrics,
@@ -35,23 +62,70 @@ export class Tracker {
   ): Promise<void> {
     const last = evaluations.length > 0 ? evaluations.at(-1)! : { step, metrics };
     if (last.step === step && !this.#evaluated.has(step)) await this.evaluated(step, last.metrics);
-    await this.writer.addScalars(step, tagged("final", metrics));
-    await this.writer.end();
+    await this.#log(step, tagged("final", metrics));
+    await this.#each((tracker) => tracker.end?.());
+  }
+
+  #log(step: number, scalars: Metrics): Promise<void> {
+    return this.#each((tracker) => tracker.log(step, scalars));
+  }
+
+  /** A tracker elsewhere may fail without ending the run, which goes on without it; that the disk is full is the run's concern. */
+  async #each(work: (tracker: Tracker) => void | Promise<void>): Promise<void> {
+    for (const [name, tracker] of [...this.#trackers]) {
+      try {
+        await work(tracker);
+      } catch (error) {
+        if (name === "tensorboard") throw error;
+        this.#trackers.delete(name);
+        const [reason] = (error instanceof Error ? error.message : String(error)).split("\n", 1);
+        process.stderr.write(`the run goes on without ${name}: ${reason}\n`);
+      }
+    }
   }
 }
 
-/** Begins to write a run for TensorBoard into a directory; undefined without one. */
-export async function openTracker(
-  directory: string | undefined,
-  { step, title, command, options = {}, metricNames }: TrackedRun,
-): Promise<Tracker | undefined> {
-  if (directory === undefined) return undefined;
+interface ReportTo {
+  /** Names of trackers. */
+  readonly names: readonly string[];
+  /** Directory of TensorBoard's files; undefined where it has not been named. */
+  readonly tensorboard: string | undefined;
+  /** Directory of the run. */
+  readonly out: string;
+}
+
+/** Begins to track a run by all trackers that are named. */
+export async function openTracking(
+  { names, tensorboard, out }: ReportTo,
+  {
+    options = {},
+    command,
+    ...facts
+  }: Pick<RunFacts, "title" | "command" | "options"> & Pick<TrackedRun, "step" | "metricNames">,
+): Promise<Tracking> {
+  const hparams = Object.fromEntries(Object.entries(options).flatMap(hparam));
+  const run: TrackedRun = { ...facts, command, options: hparams };
+  const makers: Record<string, TrackerMaker | undefined> = {
+    tensorboard: (tracked) => trackByTensorboard(tensorboard ?? join(out, "tensorboard"), tracked),
+    wandb: trackByWandb,
+  };
+  const all = new Set([...names, ...(tensorboard === undefined ? [] : ["tensorboard"])]);
+  const trackers: (readonly [string, Tracker])[] = [];
+  // The option has refused names that nothing has.
+  for (const name of all) trackers.push([name, await (makers[name] ?? ADDED.trackers.get(name)!)(run)]);
+  return new Tracking(trackers);
+}
+
+/** Writes a run for TensorBoard into a directory. */
+async function trackByTensorboard(
+  directory: string,
+  { step, title, command, options, metricNames }: TrackedRun,
+): Promise<Tracker> {
   // A run that begins anew takes the place of what the directory has; one that goes on, of the steps that it repeats.
   const writer = await openSummaryWriter(directory, { purgeStep: step === 0 ? 0 : step + 1 });
-  const tags = ["train/loss", ...metricNames.map((name) => `final/${name}`)];
-  await writer.addHparams(Object.fromEntries(Object.entries(options).flatMap(hparam)), tags);
+  await writer.addHparams(options, ["train/loss", ...metricNames.map((name) => `final/${name}`)]);
   await writer.addText(step, "run", [title, ...(command === undefined ? [] : [`    ${command}`])].join("\n\n"));
-  return new Tracker(writer);
+  return { log: (at, scalars) => writer.addScalars(at, scalars), end: () => writer.end() };
 }
 
 /** An option as a hyperparameter; none if it is not set. */

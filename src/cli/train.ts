@@ -14,6 +14,7 @@ import { openDirectory } from "../node/directory";
 import { createEngine } from "../node/engine";
 import { saveReport } from "../node/report";
 import { versions } from "../node/versions";
+import { wandbClient } from "../node/wandb";
 import { RunLog } from "../report/run-log";
 import type { RunFacts } from "../report/run-log";
 import { pngRenderer } from "../report/png";
@@ -49,8 +50,8 @@ import { drawExamples } from "./tasks/draw-examples";
 import { fillingOf, preprocessing, probeOf } from "./tasks/task-data";
 import type { ChooseExamples, PackedRows } from "./tasks/task-data";
 import { readEvaluation, readTask, taskHead } from "./tasks/tasks";
-import { openTracker } from "./tracker";
-import type { Tracker } from "./tracker";
+import { openTracking } from "./tracker";
+import type { Tracking } from "./tracker";
 import { emitter } from "./view/events";
 import { showProgress } from "./view/progress";
 import type { ProgressView } from "./view/progress";
@@ -78,6 +79,7 @@ export async function trainCommand(given: RawOptions, print: Print): Promise<voi
   trainerSettings(options.freeze, options); // Throws for wrong options before anything is loaded.
   // Missing packages are reported now rather than after the training.
   if (png) await pngRenderer();
+  if (options.reportTo?.includes("wandb")) await wandbClient();
   const wordNet = options.generate ? await wordNetFor(options.meteor) : undefined;
   const [screen, emit] = [new Screen(options.quiet), emitter(options.json, print)];
   const progress: ProgressView = (what, work) => showProgress(screen, emit, what, work);
@@ -197,17 +199,19 @@ export async function trainCommand(given: RawOptions, print: Print): Promise<voi
   for (const report of run.reports) log.add(report);
   const facts = await runFacts(raw, options);
   const metricNames = evaluated.dev ? namesOfMetrics(evalTask, loaded.model.task, metric) : [];
-  const tracker = await openTracker(options.tensorboard, { step: trainer.progress.step, metricNames, ...facts });
+  const { tensorboard, reportTo: names = [] } = options;
+  const tracked = { step: trainer.progress.step, metricNames, ...facts };
+  const tracking = await openTracking({ names, tensorboard, out: outPath }, tracked);
   const { evalEvery = patience === undefined ? Infinity : trainer.progress.stepsPerEpoch } = options;
   const tracedStep = Math.max(TRACED_STEP, trainer.progress.step + 1);
   const traced = options.trace ? { step: tracedStep, see: (trace: Trace) => saveTrace(out, trace, screen) } : undefined;
   await run.untilSignal(() =>
-    trainSteps(trainer, out, { evalEvery, traced, card: cardOf(options) }, { run, evaluation, log, view, tracker }),
+    trainSteps(trainer, out, { evalEvery, traced, card: cardOf(options) }, { run, evaluation, log, view, tracking }),
   );
   const metrics = await evaluation.finish();
   await save(trainer, out, cardOf(options, evalTask, metrics));
   const { evaluations, bestStep } = evaluation;
-  await tracker?.end(trainer.progress.step, metrics, evaluations);
+  await tracking.end(trainer.progress.step, metrics, evaluations);
   const record = log.record(trainer, {
     task,
     metrics,
@@ -324,14 +328,14 @@ interface Listeners {
   readonly evaluation: BestEvaluation;
   readonly log: RunLog;
   readonly view: RunView;
-  readonly tracker: Tracker | undefined;
+  readonly tracking: Tracking;
 }
 
 async function trainSteps(
   trainer: Trainer,
   out: Directory,
   { evalEvery, traced, card }: { readonly evalEvery: number; readonly card: ModelCard } & Pick<StepsOptions, "traced">,
-  { run, evaluation, log, view, tracker }: Listeners,
+  { run, evaluation, log, view, tracking }: Listeners,
 ): Promise<void> {
   try {
     if (evaluation.isDone()) return;
@@ -339,12 +343,12 @@ async function trainSteps(
       run.reports.push(report);
       log.add(report);
       view.show(report);
-      await tracker?.add(report);
+      await tracking.add(report);
       const { step, totalSteps } = report;
       if (step % evalEvery === 0 && step < totalSteps) {
         const metrics = await evaluation.evaluateStep(step);
         view.evaluated(step, metrics);
-        await tracker?.evaluated(step, metrics);
+        await tracking.evaluated(step, metrics);
       }
       if (run.isStopping) await run.stop(trainer);
       if (!evaluation.isDone()) continue;

@@ -133,7 +133,7 @@ export class SummaryWriter {
 }
 
 /** The numbers of a step by tag. */
-function stepScalars(report: StepReport): Record<string, number> {
+export function stepScalars(report: StepReport): Record<string, number> {
   const { horizon, liveParameters, scores, bytes } = report;
   const importances = scores?.kind === "importance" ? Object.entries(scores.values) : [];
   return {

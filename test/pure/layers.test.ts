@@ -92,6 +92,7 @@ const PACKAGES: Record<string, readonly string[]> = {
   "fast-png": ["data"],
   "jpeg-js": ["data"],
   "@huggingface/hub": ["node"],
+  "@wandb/sdk": ["node"],
   "ml-matrix": ["analysis"],
 };
 

@@ -1,4 +1,6 @@
 import { mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { basename, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { Engine } from "safetape";
@@ -120,19 +122,34 @@ describe("the plugin that a reader of the guide writes", () => {
     await run("plugin");
     writeLines();
     const named = { task: "lines", loss: "robust", optimizer: "heavy", schedule: "trapezoid", metric: "worstClass" };
-    const given = { ...named, model: "examples/model", data: "lines.txt", out: "plugged", epochs: 1, json: true };
+    const posts: { step?: number; scalars?: Record<string, number>; ended?: boolean }[] = [];
+    const server = createServer((request, answer) => {
+      request.on("data", (body: Buffer) => void posts.push(parseJson(body.toString())));
+      request.on("end", () => answer.end());
+    });
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    // A server that listens on a port has an address of this form.
+    vi.stubEnv("TRACKER", `http://127.0.0.1:${(server.address() as AddressInfo).port}`);
+    const settings = { model: "examples/model", data: "lines.txt", out: "plugged", epochs: 1, reportTo: "posted" };
+    const given = { ...named, ...settings, json: true };
     const forget = await loadPlugins(["plugin.mjs"]);
     const printed: string[] = [];
     try {
       await trainCommand({ ...given, quiet: true }, (line) => void printed.push(line));
     } finally {
       forget();
+      server.close();
+      vi.unstubAllEnvs();
     }
     const { metrics } = parseJson<{ metrics: Record<string, number> }>(printed.at(-1)!);
     expect(Object.keys(metrics)).toEqual(["worstClass", "accuracy", "loss"]);
     expect(metrics["worstClass"]).toBeLessThanOrEqual(metrics["accuracy"]!);
     // The distance of probabilities of two classes is at most 2.
     expect(metrics["loss"]).toBeLessThan(2);
+    const losses = posts.filter(({ scalars = {} }) => "train/loss" in scalars);
+    expect(losses.map(({ step }) => step)).toEqual([1, 2, 3, 4, 5]);
+    expect(posts.at(-2)!.scalars).toMatchObject({ "final/worstClass": metrics["worstClass"] });
+    expect(posts.at(-1)).toMatchObject({ ended: true, options: { loss: "robust" } });
     const { options } = parseJson<{ options: object }>(readFileSync("plugged/run.json", "utf8"));
     expect(options).toMatchObject(named);
   });

@@ -8,6 +8,7 @@ import { SCHEDULE_TYPES } from "../flags";
 import { UsageError } from "../options";
 import type { TaskOptions } from "../tasks/task-data";
 import { TASKS } from "../tasks/tasks";
+import { TRACKER_NAMES } from "../tracker";
 import { exportsOf } from "./module";
 import { ADDED, guarded } from "./registries";
 import type { PluginTask } from "./registries";
@@ -49,6 +50,7 @@ const KINDS: Readonly<Record<string, Kind>> = {
   losses: registered("loss", ADDED.losses, []),
   schedules: registered("schedule", ADDED.schedules, SCHEDULE_TYPES),
   metrics: registered("metric", ADDED.metrics, METRIC_NAMES),
+  trackers: registered("tracker", ADDED.trackers, TRACKER_NAMES),
   tasks: {
     one: "task",
     expected: (value) => (isTask(value) ? undefined : "an object { head, read }"),
@@ -70,7 +72,7 @@ const isObject = (value: unknown): value is Readonly<Record<string, unknown>> =>
   typeof value === "object" && value !== null;
 
 /**
- * Loads plugins: modules that export some of `families`, `optimizers`, `losses`, `schedules`, `metrics` and `tasks`, each an object of
+ * Loads plugins: modules that export some of `families`, `optimizers`, `losses`, `schedules`, `metrics`, `tasks` and `trackers`, each an object of
  * functions by name, or all of them in an object as the default.
  * @returns a function that forgets what they added.
  * @throws UsageError for a file that cannot be loaded, exports none of these, or something else in one of them, and for a name that is

@@ -5,6 +5,7 @@ import type { NamedOptimizerOptions } from "../../optimizer/make";
 import type { Optimizer } from "../../optimizer/optimizer";
 import type { Evaluation } from "../../train/evaluate";
 import type { Loss, Schedule } from "../../train/options";
+import type { TrackerMaker } from "../tracker";
 import type { TaskData, TaskOptions } from "../tasks/task-data";
 
 // What plugins add to the command line, by the names that options choose them by. Families are added to the library itself.
@@ -27,6 +28,7 @@ export const ADDED = {
   schedules: new Registry<Schedule>("schedule"),
   metrics: new Registry<Metric>("metric"),
   tasks: new Registry<PluginTask>("task"),
+  trackers: new Registry<TrackerMaker>("tracker"),
 };
 
 /**
