@@ -123,6 +123,30 @@ describe("merging on freeze", () => {
     expect(await weightsOf(model)).toEqual(before);
   });
 
+  it("keeps a LoRA whose sum with its weight f16 cannot hold", async () => {
+    using model = await initialiseModel(engine, tiny.bert(), { weights: "f16" });
+    const adapter = lora({ rank: 2 });
+    const plain = await makeTrainer(model, { adapter });
+    const [large] = [...plain.state.specs.keys()].filter((name) =>
+      name.includes("layer.0.attention.self.value.lora_A"),
+    );
+    const initial = new Map(await plain.state.snapshot());
+    // One element of B A is 300 x 300 x alpha / rank.
+    for (const name of [large!, large!.replace("lora_A", "lora_B")]) {
+      const { shape, data } = initial.get(name)!;
+      initial.set(name, { shape, data: data.map((_, i) => (i === 0 ? 300 : 0)) });
+    }
+    plain.dispose();
+    const unmerged = await makeTrainer(model, { adapter, initial });
+    const expected = await runSteps(unmerged);
+    unmerged.dispose();
+    using merging = await makeTrainer(model, { adapter, initial, mergeOnFreeze: true });
+    const reports = await runSteps(merging);
+    const merged = [...(merging.merging?.originals.keys() ?? [])].filter((name) => name.includes("layer.0."));
+    expect(merged).toEqual([expect.stringContaining("query.weight")]);
+    reports.forEach(({ loss }, i) => expect(loss).toBeCloseTo(expected[i]?.loss ?? NaN, 2));
+  });
+
   it("can be undone in the middle of a run, which then continues without it", async () => {
     using model = await initialiseModel(engine, tiny.bert());
     const before = await weightsOf(model);

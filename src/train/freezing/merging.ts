@@ -1,6 +1,7 @@
 import type { Adapter } from "../../adapter/adapter";
 import { withUpdate } from "../../adapter/low-rank";
 import { DeviceError, DisposedError } from "../../base/errors";
+import { OVERFLOW } from "../../base/packed";
 import type { LoadedModel } from "../../io/load-model";
 import type { MergeChoice } from "../plans/merge-choice";
 import type { TrainableTensors } from "../tensors/trainable-tensors";
@@ -8,7 +9,8 @@ import type { TrainableTensors } from "../tensors/trainable-tensors";
 /**
  * Merges frozen LoRAs into the weights of their projections, so that their low-rank products need not run. The original
  * weights are kept in host memory, since subtracting an update would not restore their exact bits. The loaded model is
- * therefore changed until `unmerge`; the tensors of the adapter stay as they are.
+ * therefore changed until `unmerge`; the tensors of the adapter stay as they are. A weight in 16 bits that could not hold the sum
+ * keeps its LoRA.
  */
 export class Merging {
   readonly #originals = new Map<string, Float32Array>();
@@ -70,6 +72,12 @@ export class Merging {
       const merged = update
         ? withUpdate(value, update, layouts.get(module) === "in_out")
         : adapter.merged!(model, tensors, name, value);
+      const { dtype } = weight;
+      const limit = dtype === "f16" || dtype === "bf16" ? OVERFLOW[dtype] : Infinity;
+      if (merged.data.some((element) => Math.abs(element) >= limit)) {
+        this.choice.keep(module);
+        continue;
+      }
       this.#originals.set(name, data);
       weight.fillRows(0, merged.data);
     }

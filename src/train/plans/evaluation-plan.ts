@@ -13,7 +13,7 @@ export const EVALUATION_LOSS = "loss";
 export const LOGITS = "logits";
 
 /**
- * The plan that evaluates a batch of some shape: one forward pass without dropout.
+ * The plan that evaluates a batch of some shape: one forward pass without dropout, whose loss is the task's alone.
  * @param adapter undefined for the model as it was loaded.
  * @param ownLoss in place of the task's.
  * @throws DataError for rows that are longer than the model takes.
@@ -25,8 +25,8 @@ export function evaluationPlan(
   limits: Limits,
   ownLoss?: Loss | Objective,
 ): Plan {
-  const options = { model, adapter, batch: shapeOf(batch), isTraining: false, fragileNorms, loss: ownLoss };
-  const { tape, loss, logits } = trace(options);
+  const options = { model, adapter, batch: shapeOf(batch), fragileNorms, loss: ownLoss };
+  const { tape, loss, logits } = trace({ ...options, isTraining: false, isPenalised: false });
   const outputs =
     model.output && typeof ownLoss !== "object"
       ? { [EVALUATION_LOSS]: loss }

@@ -48,6 +48,7 @@ export function checkMergeOnFreeze({ adapter, policy, model: { model } }: Traine
 /** Says which LoRAs are merged into their projections: those of which all tensors have been frozen. */
 export class MergeChoice {
   #initiallyLive: ReadonlySet<string> = new Set();
+  readonly #kept = new Set<string>();
   readonly #tensors: ReadonlyMap<string, readonly string[]>;
   /** Whether LoRAs are merged at all. */
   isOn = true;
@@ -64,12 +65,17 @@ export class MergeChoice {
     this.#initiallyLive = new Set(live);
   }
 
+  /** Keeps a projection's LoRA as it is, because its format cannot hold what they are together. */
+  keep(module: string): void {
+    this.#kept.add(module);
+  }
+
   /** Names of the projections whose LoRA is merged while these tensors are live. */
   mergedWith(live: ReadonlySet<string>): ReadonlySet<string> {
     if (!this.isOn) return new Set();
     const isFrozen = (name: string): boolean => this.#initiallyLive.has(name) && !live.has(name);
     const merged = [...this.#tensors].filter(([, tensors]) => tensors.length > 0 && tensors.every(isFrozen));
-    return new Set(merged.map(([name]) => name));
+    return new Set(merged.map(([name]) => name).filter((name) => !this.#kept.has(name)));
   }
 
   /** The adapter without the LoRAs of merged projections. */

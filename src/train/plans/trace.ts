@@ -27,6 +27,8 @@ export interface TraceOptions {
   readonly labelSmoothing?: number;
   /** Takes the place of the task's loss. */
   readonly loss?: Loss | Objective | undefined;
+  /** Whether the adapter's penalty is added to the loss. Default true. */
+  readonly isPenalised?: boolean;
   readonly fragileNorms?: ReadonlySet<string>;
   /** Layers whose adapter is left out. Default none. */
   readonly dropped?: DroppedLayers;
@@ -83,7 +85,7 @@ export function trace(options: TraceOptions): Trace {
     return recorded.loss;
   };
   const loss = recorder.labelled("loss", () => {
-    const penalty = options.adapter?.penalty?.(forward);
+    const penalty = options.isPenalised === false ? undefined : options.adapter?.penalty?.(forward);
     const taskLoss = taskLossOf();
     if (!penalty) return taskLoss;
     const share = recorder.apply(mul, { a: penalty, b: recorder.input("penalty_share", [1]) }, {});
