@@ -8,11 +8,13 @@ type Script = (commands: readonly Command[]) => string;
 /** `safetape completion SHELL`: prints a script that completes commands, options and their values in a shell. */
 export function completionCommand(shell: string | undefined, commands: readonly Command[], print: Print): void {
   const script = shell !== undefined && Object.hasOwn(SCRIPTS, shell) ? SCRIPTS[shell] : undefined;
-  if (script) return print(script(commands).trimEnd());
-  throw new UsageError(
-    shell === undefined ? "No shell is named." : `There is no completion for ${shell}.`,
-    `Shells: ${Object.keys(SCRIPTS).join(", ")}.`,
-  );
+  if (!script) {
+    throw new UsageError(
+      shell === undefined ? "No shell is named." : `There is no completion for ${shell}.`,
+      `Shells: ${Object.keys(SCRIPTS).join(", ")}.`,
+    );
+  }
+  print(script(commands).trimEnd());
 }
 
 const isToggle = ({ takes }: Option<unknown>): boolean => takes.kind === "toggle";

@@ -227,7 +227,8 @@ export function entryText(option: Option<unknown>, raw: unknown, folder = "."): 
   };
   const value = withPaths(raw, option.takes, near);
   const isJson = option.takes.json && typeof value === "string" && value.startsWith("{");
-  return stringify({ [keyOf(option)]: isJson ? JSON.parse(value) : value }, { lineWidth: 0 });
+  const written: unknown = isJson ? JSON.parse(value) : value;
+  return stringify({ [keyOf(option)]: written }, { lineWidth: 0 });
 }
 
 /** Whether a file is one of options, where it may also be the config.json of a model. */

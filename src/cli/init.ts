@@ -190,6 +190,7 @@ const LENGTHS: Readonly<Record<string, number>> = {
   lm: 512,
   chat: 512,
   pairs: 512,
+  dpo: 512,
   samsum: 512,
   agnews: 256,
 };

@@ -124,6 +124,15 @@ freeze: { policy: upper_layers, count: 2 }
     }
   });
 
+  it("has paths from its own folder wherever the help says that an option is one", () => {
+    for (const { options } of COMMANDS) {
+      for (const { usage, takes } of Object.values(options)) {
+        const kind = /<(?:(file)|(dirs?)|path)>/.exec(usage);
+        if (kind) expect(takes.path, usage).toBe(kind[2] === undefined ? "file" : "directory");
+      }
+    }
+  });
+
   it("is written such that it is read again, with paths from its own folder", async () => {
     mkdirSync(path("runs"));
     for (const { options: ofRecipe } of RECIPES) {
