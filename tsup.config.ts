@@ -29,9 +29,11 @@ const KERNELS_OF_SOME_ADAPTERS = [
 
 /** Kernels of models and methods that few runs use. */
 const KERNELS_OF_FEW_RUNS = [
+  "apply_mask",
   "mean_squared_error",
   "pack",
   "pool_tokens",
+  "product_mean",
   "relu",
   "scale_columns",
   "sensitivity",

@@ -109,7 +109,7 @@ async function firstForward(parts: FirstForward): Promise<number[]> {
     const outputs = hooks ? { ...layers, logits: traced.logits } : layers;
     const forwardPlan = plan(traced.tape, { outputs, limits: engine.device.limits });
     await executor.hold([forwardPlan]);
-    const inputs = batchInputs(model, batch, { virtualTokens: adapter.virtualTokens });
+    const inputs = batchInputs(model, batch, { adapter });
     const results = await executor.run(forwardPlan, trainer.state, inputs);
     for (const [name, value] of Object.entries(outputs)) {
       const layer = name === "logits" ? model.layers : Number(name.slice(prefix.length + 1));
@@ -123,7 +123,7 @@ async function firstForward(parts: FirstForward): Promise<number[]> {
   await executor.hold([planned]);
   const ones = (tokens: number): Int32Array => new Int32Array(batch.size * tokens).fill(1);
   const inputs = {
-    ...batchInputs(model, batch, { virtualTokens: adapter.virtualTokens }),
+    ...batchInputs(model, batch, { adapter }),
     ...probeMasks(model, batch),
     probe_mask: ones(batch.length),
     decoder_probe_mask: ones(batch.targetLength ?? 0),

@@ -96,7 +96,7 @@ export async function adapterLogits(
   using store = await InferenceStore.create(loaded, { adapter, tensors: new Map([...initial, ...tensors]) });
   using executor = new Executor(engine.device);
   await executor.hold([logitsPlan]);
-  const inputs = batchInputs(model, batch, { virtualTokens: adapter.virtualTokens });
+  const inputs = batchInputs(model, batch, { adapter });
   const results = await executor.run(logitsPlan, store, inputs);
   return { shape: traced.logits.shape, data: results.get("logits")! };
 }

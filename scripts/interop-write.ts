@@ -43,6 +43,9 @@ const KINDS: Readonly<Record<string, AdapterChoice>> = {
   "oft-inverse": { kind: "oft", blocks: 3, blockShare: true, neumannTerms: 0 },
   "oft-blocks": { kind: "oft", blocks: 3 },
   "oft-near": { kind: "oft", blockSize: 8, eps: 0.05 },
+  "prefix-tuning": { kind: "prefix_tuning", tokens: 3 },
+  "prefix-projection": { kind: "prefix_tuning", tokens: 3, projection: true, encoderSize: 6 },
+  "p-tuning": { kind: "p_tuning", tokens: 3, encoderSize: 6 },
 };
 
 /** Kinds that PEFT has for torch.nn.Linear alone. */
@@ -60,6 +63,7 @@ const OPTIONS: Readonly<Record<string, (model: Model) => object | undefined>> = 
   "bias-all": (model) => (isClassifier(model) ? { bias: "all" } : undefined),
   // Written by Python alone.
   "kept-tables": () => undefined,
+  "p-tuning-lstm": () => undefined,
   excluded: () => undefined,
   // Ends of paths that the head's modules have as well.
   overlap: (model) => (isClassifier(model) ? { targets: ends(model) } : undefined),
@@ -139,7 +143,9 @@ function isPossible(model: Model, kind: string): boolean {
   const embeddings = model.parameters.find(({ name }) => name === model.wordEmbeddings);
   // Prompts are as wide as the layers, unlike ELECTRA's and ALBERT's embeddings; PEFT has none for encoder-decoders with
   // transformers 5. ALBERT's layers have no numbers.
-  if (kind === "prompt") return !model.encoderDecoder && embeddings?.shape[1] === model.hiddenSize;
+  if (kind.startsWith("prefix-")) return model.prefixHeads !== undefined;
+  if (kind === "prompt" || kind === "p-tuning")
+    return !model.encoderDecoder && embeddings?.shape[1] === model.hiddenSize;
   if (OF_LINEAR.includes(kind)) return model.projections.every(({ layout }) => layout === "out_in");
   return kind !== "lora-biases" || (!model.image && model.projections.some(({ layer }) => layer === 1));
 }

@@ -97,8 +97,11 @@ export interface Adapter extends ForwardHooks {
   peftConfig(model: Model, totalSteps?: number): PeftConfig;
   /** Contents of the two files. Default `peftConfig`, and each tensor under PEFT's prefix and its name. */
   toFile?(model: Model, tensors: Tensors): AdapterFile;
-  /** The tensors of a file by their names. Default each under its key without PEFT's prefix. */
-  fromFile?(stored: Tensors): Tensors;
+  /**
+   * The tensors of a file by their names. Default each under its key without PEFT's prefix.
+   * @param where names the file in errors.
+   */
+  fromFile?(stored: Tensors, model: Model, where: string): Tensors;
   /** Low-rank updates by projection, for merging and for export as plain LoRA; left out where it is not a sum of these. */
   updates?(model: Model, tensors: Tensors): ReadonlyMap<string, LowRankUpdate>;
   /** A parameter of the checkpoint with the adapter merged into it, for adapters that have no low-rank updates. */

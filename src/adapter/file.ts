@@ -125,7 +125,7 @@ export async function adapterOfFile(
   const keyed = unwrappedKeys(file.tensors);
   const ofConfig = await adapterFromConfig(fittedConfig(renamed, model, keyed, where), where);
   const withoutPrefix = (): Tensors => new Map([...keyed].map(([key, tensor]) => [stripPrefix(key), tensor]));
-  const stored = [...(ofConfig.fromFile?.(keyed) ?? withoutPrefix())];
+  const stored = [...(ofConfig.fromFile?.(keyed, model, where) ?? withoutPrefix())];
   const tensors = new Map(
     stored.map(([name, tensor]) => [model.renamed ? withRenamedModule(name, canonical) : name, tensor]),
   );

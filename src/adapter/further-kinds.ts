@@ -1,15 +1,64 @@
-// Kinds of adapters whose code loads when a file of their kind is met: one chunk for all, since each is small.
-export { adaloraFromConfig } from "./adalora";
-export { afloraFromConfig } from "./aflora";
-export { bitfitFromConfig } from "./bitfit";
-export { bottleneckFromConfig } from "./bottleneck";
-export { doraFromConfig } from "./dora";
-export { ia3FromConfig } from "./ia3";
-export { lnTuningFromConfig } from "./ln-tuning";
-export { lohaFromConfig } from "./loha";
-export { lokrFromConfig } from "./lokr";
-export { meftFromConfig } from "./meft";
-export { oftFromConfig } from "./oft";
-export { promptFromConfig } from "./prompt";
-export { soraFromConfig } from "./sora";
-export { veraFromConfig } from "./vera";
+import { ConfigError } from "../base/errors";
+import { oneLine } from "../io/json";
+import type { PeftConfig } from "../io/peft";
+import { isSet, LORA_WITH_BIASES, parseLoraConfig } from "../io/peft-lora";
+import { adaloraFromConfig } from "./adalora";
+import type { Adapter } from "./adapter";
+import { afloraFromConfig } from "./aflora";
+import { bitfitFromConfig } from "./bitfit";
+import { bottleneckFromConfig } from "./bottleneck";
+import { doraFromConfig } from "./dora";
+import { ia3FromConfig } from "./ia3";
+import { lnTuningFromConfig } from "./ln-tuning";
+import { lohaFromConfig } from "./loha";
+import { lokrFromConfig } from "./lokr";
+import { meftFromConfig } from "./meft";
+import { oftFromConfig } from "./oft";
+import { pTuningFromConfig } from "./p-tuning";
+import { prefixFromConfig } from "./prefix";
+import { promptFromConfig } from "./prompt";
+import { soraFromConfig } from "./sora";
+import { veraFromConfig } from "./vera";
+
+type FromConfig = (config: PeftConfig, where: string) => Adapter;
+
+/** A LoRA that is none without its lengths. */
+const dora: FromConfig = (config, where) => doraFromConfig(parseLoraConfig(config, where));
+
+/** Every kind of adapter that can be loaded, by its `peft_type`: one chunk for all but LoRA, since each is small. */
+const KINDS: Readonly<Record<string, FromConfig>> = {
+  LORA: dora,
+  [LORA_WITH_BIASES]: dora,
+  IA3: ia3FromConfig,
+  SAFETAPE_BITFIT: bitfitFromConfig,
+  VERA: veraFromConfig,
+  ADALORA: adaloraFromConfig,
+  LN_TUNING: lnTuningFromConfig,
+  LOHA: lohaFromConfig,
+  LOKR: lokrFromConfig,
+  OFT: oftFromConfig,
+  PREFIX_TUNING: prefixFromConfig,
+  P_TUNING: pTuningFromConfig,
+  PROMPT_TUNING: promptFromConfig,
+  SAFETAPE_AFLORA: afloraFromConfig,
+  SAFETAPE_BOTTLENECK: bottleneckFromConfig,
+  SAFETAPE_MEFT: meftFromConfig,
+  SAFETAPE_SORA: soraFromConfig,
+};
+
+/** The adapter of an adapter_config.json that is no plain LoRA; see `adapterFromConfig`. */
+export function furtherFromConfig(config: PeftConfig, where: string): Adapter {
+  const { peft_type: kind } = config;
+  const from = Object.hasOwn(KINDS, kind) ? KINDS[kind] : undefined;
+  if (from && from !== dora && isSet(config["use_dora"])) {
+    throw new ConfigError(
+      `The adapter in ${where} has use_dora: true, which peft_type ${kind} does not combine with.`,
+      "DoRA is a form of LoRA alone: use peft_type LORA, or remove use_dora.",
+    );
+  }
+  if (from) return from(config, where);
+  throw new ConfigError(
+    `The adapter in ${where} has peft_type ${oneLine(kind)}.`,
+    `The kinds that can be loaded are ${Object.keys(KINDS).join(", ")}.`,
+  );
+}

@@ -14,6 +14,8 @@ import { lokr } from "./lokr";
 import { lora } from "./lora";
 import { meft } from "./meft";
 import { oft } from "./oft";
+import { prefixTuning } from "./prefix";
+import { pTuning } from "./p-tuning";
 import { promptTuning } from "./prompt";
 import { sora } from "./sora";
 import { vera } from "./vera";
@@ -53,6 +55,11 @@ const KINDS: Readonly<Record<string, Kind>> = {
   ia3: { make: ia3, options: ["feedForward", ...TARGETS] },
   bitfit: { make: bitfit, options: ["addBiases", "layers", "modulesToSave"] },
   ln_tuning: { make: lnTuning, options: TARGETS },
+  prefix_tuning: {
+    make: prefixTuning,
+    options: ["tokens", "projection", "encoderSize", "initial", "modulesToSave"],
+  },
+  p_tuning: { make: pTuning, options: ["tokens", "encoder", "encoderSize", "modulesToSave"] },
   prompt: { make: promptTuning, options: ["tokens", "initial", "modulesToSave"] },
   houlsby: { make: houlsby, options: ["size", "trainsNorms", "layers", "modulesToSave"] },
   pfeiffer: { make: pfeiffer, options: ["size", "placement", "layers", "modulesToSave"] },

@@ -3,12 +3,15 @@ import { ConfigError } from "../base/errors";
 import type { Random } from "../base/random";
 import { checkSchema } from "../io/json";
 import type { PeftConfig } from "../io/peft";
-import { bareName } from "../io/wrappers";
+import { entryOf } from "../io/safetensors";
+import type { Forward } from "../model/forward";
 import type { Model } from "../model/model";
 import { prepend } from "../ops/prepend";
+import type { Value } from "../tape/tape";
 import type { Adapter, AdapterTensor } from "./adapter";
 import { normal } from "./initial";
-import { savedModuleTensors, taskType } from "./targets";
+import { checkReadsTexts, EMBEDDINGS, PROMPT_KEYS, promptFiles } from "./prompt-file";
+import type { PromptConfig } from "./prompt-file";
 
 export type InitialPrompt = "random" | "vocabulary" | readonly number[];
 
@@ -24,17 +27,7 @@ export interface PromptOptions {
   readonly modulesToSave?: readonly string[];
 }
 
-const COUNT = v.pipe(v.number(), v.safeInteger(), v.minValue(1));
-const SCHEMA = v.object({
-  peft_type: v.literal("PROMPT_TUNING"),
-  num_virtual_tokens: COUNT,
-  num_transformer_submodules: v.optional(v.nullable(v.literal(1)), 1),
-  modules_to_save: v.optional(v.nullable(v.array(v.string())), null),
-});
-
-const EMBEDDINGS = "prompt_embeddings";
-/** Prefix of a file's keys: PEFT wraps the complete model here, not its modules, so that there is no second `model.`. */
-const PREFIX = "base_model.";
+const SCHEMA = v.object({ peft_type: v.literal("PROMPT_TUNING"), ...PROMPT_KEYS });
 
 /**
  * Prompt tuning (Lester et al. 2021): the embeddings P [n, d] of n virtual tokens before each text learn, and the head. The
@@ -80,48 +73,46 @@ function initialRows(model: Model, count: number, initial: InitialPrompt): Adapt
 /** Prompt tuning by its adapter_config.json. @throws FileFormatError for a wrong value. */
 export function promptFromConfig(value: PeftConfig, where: string, initial: InitialPrompt = "random"): Adapter {
   const config = checkSchema(SCHEMA, value, where);
-  const count = config.num_virtual_tokens;
-  const heads = (model: Model): readonly string[] => config.modules_to_save ?? model.heads;
-  const adapter: Adapter = {
-    kind: "prompt",
-    virtualTokens: count,
-    tensors(model) {
-      if (model.image ?? model.encoderDecoder) {
-        throw new ConfigError(
-          model.image
-            ? `${model.family} reads images, not texts.`
-            : `${model.family} is an encoder-decoder, for which prompt tuning is not there.`,
-          "Use an adapter of its projections, such as lora().",
-        );
-      }
-      const rows = initialRows(model, count, initial);
-      return [
-        { ...normal(EMBEDDINGS, [count, model.hiddenSize], 1), layer: "below", ...(rows && { initialRows: rows }) },
-      ];
-    },
-    baseTensors: (model) => savedModuleTensors(model, heads(model)),
-    embedded: (forward, x) => {
-      const head = forward.recorder.parameter(EMBEDDINGS, [count, x.shape.at(-1)!]);
-      return forward.recorder.apply(prepend, { head, x }, {});
-    },
-    peftConfig: (model) => ({
-      ...config,
-      num_transformer_submodules: 1,
-      modules_to_save: [...heads(model)],
-      num_layers: model.layers,
-      token_dim: model.hiddenSize,
-      // PEFT demands it, and does not find it in DistilBERT's configuration.
-      num_attention_heads: model.config["num_attention_heads"] ?? model.config["n_heads"] ?? model.config["n_head"],
-      prompt_tuning_init: "RANDOM",
-      task_type: taskType(model),
-      inference_mode: true,
-    }),
-    toFile: (model, tensors) => ({
-      config: adapter.peftConfig(model),
-      tensors: new Map([...tensors].map(([name, tensor]) => [name === EMBEDDINGS ? name : `${PREFIX}${name}`, tensor])),
-    }),
-    fromFile: (stored) =>
-      new Map([...stored].map(([key, tensor]) => [bareName(key).replace(/^base_model\.(?:model\.)?/, ""), tensor])),
-  };
-  return adapter;
+  return promptAdapter("prompt", config, { peft_type: config.peft_type, prompt_tuning_init: "RANDOM" }, initial);
 }
+
+/**
+ * An adapter that puts embeddings [n, d] before those of each text.
+ * @param keys of adapter_config.json that its method alone has.
+ */
+export function promptAdapter(
+  kind: string,
+  config: PromptConfig,
+  keys: PeftConfig,
+  initial: InitialPrompt = "random",
+): Adapter {
+  const count = config.num_virtual_tokens;
+  return {
+    kind,
+    virtualTokens: count,
+    ...promptFiles(config, {
+      config: (model) => ({ ...promptSizes(model), ...keys }),
+      tensors(model) {
+        checkReadsTexts(model, kind === "prompt" ? "prompt tuning" : "P-tuning");
+        const rows = initialRows(model, count, initial);
+        return [
+          { ...normal(EMBEDDINGS, [count, model.hiddenSize], 1), layer: "below", ...(rows && { initialRows: rows }) },
+        ];
+      },
+      saved: (_model, tensors) => entryOf(tensors, EMBEDDINGS, "the adapter"),
+      loaded: (_model, saved) => new Map([[EMBEDDINGS, saved]]),
+    }),
+    embedded: (forward, x) => withPrompt(forward, forward.recorder.parameter(EMBEDDINGS, [count, x.shape.at(-1)!]), x),
+  };
+}
+
+/** Embeddings x [b, t, d] of texts, each behind a prompt [n, d]. */
+export const withPrompt = ({ recorder }: Forward, head: Value, x: Value): Value =>
+  recorder.apply(prepend, { head, x }, {});
+
+/** Sizes that PEFT demands of prompts. */
+const promptSizes = ({ hiddenSize, config }: Model) => ({
+  token_dim: hiddenSize,
+  // PEFT does not find it in DistilBERT's configuration.
+  num_attention_heads: config["num_attention_heads"] ?? config["n_heads"] ?? config["n_head"],
+});

@@ -125,7 +125,7 @@ function planRuns(subject: Subject, batches: readonly Batch[], variables: Readon
   const { model, fragileNorms, engine } = loaded;
   const trainable = new Set(variables.keys());
   const differentiable = trainable.size > 0;
-  const labels = batches.reduce((sum, batch) => sum + countedLabels(model, batch, ownLoss), 0);
+  const labels = batches.reduce((sum, batch) => sum + countedLabels(model, batch, { loss: ownLoss, adapter }), 0);
   const plans = new Map<string, Plan>();
   return batches.map((batch, index) => {
     const addToGradients = differentiable && index > 0;
@@ -136,8 +136,7 @@ function planRuns(subject: Subject, batches: readonly Batch[], variables: Readon
       const gradients = differentiable ? { loss, trainable, addToGradients } : {};
       plans.set(key, plan(tape, { outputs: { loss }, ...gradients, limits: engine.device.limits }));
     }
-    const { virtualTokens } = adapter;
-    const inputs = batchInputs(model, batch, { labels, runs: batches.length, virtualTokens, loss: ownLoss });
+    const inputs = batchInputs(model, batch, { labels, runs: batches.length, adapter, loss: ownLoss });
     return { plan: plans.get(key)!, inputs };
   });
 }

@@ -59,7 +59,7 @@ export async function compareLayers(
   using store = await SnapshotPair.create({ model: loaded, adapter, tensors: last.tensors });
   await executor.hold([...new Set([...withOriginal.values(), ...withFinal.values()])]);
   const compare = (plans: ReadonlyMap<Batch, Plan>): Promise<number[]> =>
-    layerSimilarities(model, batches, (batch, inputs) => executor.run(plans.get(batch)!, store, inputs));
+    layerSimilarities(model, adapter, batches, (batch, inputs) => executor.run(plans.get(batch)!, store, inputs));
   const similarities: LayerSimilarity[] = [];
   for (const { step, tensors } of snapshots) {
     signal?.throwIfAborted();

@@ -3,6 +3,7 @@ import * as v from "valibot";
 import { DataError } from "../base/errors";
 import type { ChatMessage } from "../data/chat";
 import { chatEndIds, chatPrompt } from "../data/jsonl";
+import { tokensBefore } from "../model/forward";
 import { loadTokenizer } from "../data/tokenizer";
 import { streamText } from "../generate/stream";
 import type { StreamOptions } from "../generate/stream";
@@ -157,7 +158,7 @@ class Conversation {
   /** The ids of the conversation, without its oldest turns if they leave an answer no room. */
   #fitted(say: Say): Int32Array {
     const { maxLength } = this.loaded.model;
-    const most = maxLength - (this.options.weights?.adapter.virtualTokens ?? 0);
+    const most = maxLength - tokensBefore(this.options.weights?.adapter);
     const room = most - Math.min(this.options.maxNewTokens ?? 0, Math.floor(most / 2));
     const idsFrom = (turn: number): Int32Array => this.encode([...this.first, ...this.#turns.slice(turn).flat()]);
     let forgotten = 0;

@@ -235,7 +235,13 @@ const ADAPTER = {
     oneOf(PFEIFFER_PLACEMENTS),
   ),
   trainsNorms: toggle("--trains-norms", "Train the norms with Houlsby's adapters, as their paper does"),
-  tokens: optional("--tokens <n>", "Virtual tokens of prompt tuning", counts()),
+  tokens: optional(
+    "--tokens <n>",
+    "Virtual tokens of prompt tuning and P-tuning, keys and values of prefix tuning",
+    counts(),
+  ),
+  projection: toggle("--projection", "Prefix tuning: a network makes the keys and values while they learn"),
+  encoderSize: optional("--encoder-size <n>", "Width of the network of P-tuning, and of --projection", counts()),
   initialRank: optional("--initial-rank <r>", "AdaLoRA's rank at the start", counts()),
   targetRank: optional("--target-rank <r>", "AdaLoRA's average rank at the end", counts()),
   rankBudget: optional(
@@ -597,8 +603,8 @@ export const TRAIN = {
   ...ADAPTER,
   promptInit: optional(
     "--prompt-init <how>",
-    "Initial virtual tokens: random, or vocabulary",
-    taking({ words: ["random", "vocabulary"] }, text),
+    "Initial virtual tokens: random, or vocabulary; of prefix tuning: random, or zero",
+    taking({ words: ["random", "vocabulary", "zero"] }, text),
   ),
   promptText: optional("--prompt-text <text>", "Text whose tokens initialise the virtual tokens", text),
   freeze: withDefault("--freeze <policy>", POLICY_HELP, policyChoice, "never"),

@@ -1,5 +1,6 @@
 import type { Shape } from "../base/shape";
 import type { CachedShape, CachedSites, CacheSpec, EncodedSites } from "../model/cache";
+import { behindPrefix } from "../model/forward";
 import { cacheAppend } from "../ops/cache_append";
 import { cachedAttention } from "../ops/cached_attention";
 import type { Recorder, Value } from "../tape/tape";
@@ -20,22 +21,22 @@ export const isCacheName = (name: string): boolean => /^(?:keys|values) of /.tes
 export function attendCached(
   recorder: Recorder,
   module: string,
-  { q, k, v, relative }: CachedSites,
+  { q, k, v, relative, prefix = 0 }: CachedSites,
   { rows, capacity, longestAddition }: CacheSpec,
   { heads, kvHeads, headSize, scale = 1 / Math.sqrt(headSize), cap, window = capacity }: CachedShape,
 ): Value {
   const size = q.shape[0]!;
-  const positions = {
-    owners: recorder.input("owners", [size, capacity], "i32"),
-    starts: recorder.input("starts", [size], "i32"),
-  };
+  const startsOf = (input: string): Value => recorder.input(input, [size], "i32");
+  const owners = recorder.input("owners", [size, capacity], "i32");
+  const positions = { owners, starts: startsOf("starts") };
+  const ofQueries = prefix > 0 ? { owners, starts: startsOf(behindPrefix("starts")) } : positions;
   const ring = Math.min(capacity, window + longestAddition);
   const [keys, values] = cacheParameters(recorder, module, [rows, ring, kvHeads * headSize]);
   recorder.record(cacheAppend, { x: k[0], cache: keys, ...positions }, { offset: k[1] });
   recorder.record(cacheAppend, { x: v[0], cache: values, ...positions }, { offset: v[1] });
   return recorder.apply(
     cachedAttention,
-    { q, k: keys, v: values, relative, ...positions },
+    { q, k: keys, v: values, relative, ...ofQueries },
     { heads, kvHeads, scale, before: window, ...(cap !== undefined && { cap }) },
   );
 }

@@ -3,6 +3,7 @@ import { generateSettings } from "./options";
 import type { Continuation, GenerateOptions, GenerateSettings, Prompt } from "./options";
 import { CacheRows } from "./cache-rows";
 import { Search } from "./search";
+import { tokensBefore } from "../model/forward";
 import type { Inputs } from "../run/executor";
 import { GenerationSession } from "./session";
 import type { GenerationParts } from "./session";
@@ -24,7 +25,7 @@ export async function continueTexts(
     );
   }
   const settings = generateSettings(options, parts.loaded.generationConfig);
-  const maxPromptLength = model.maxLength - (parts.adapter?.virtualTokens ?? 0);
+  const maxPromptLength = model.maxLength - tokensBefore(parts.adapter);
   prompts.forEach((prompt, i) => checkPrompt(prompt, i, maxPromptLength, model.vocabularySize));
   const results: Continuation[] = [];
   for (let first = 0; first < prompts.length; first += settings.batchSize) {
@@ -62,24 +63,24 @@ async function continueGroup(
   { onToken, onIds, signal }: Pick<GenerateOptions, "onToken" | "onIds" | "signal">,
 ): Promise<Continuation[]> {
   const { model } = parts.loaded;
-  const virtualTokens = parts.adapter?.virtualTokens ?? 0;
+  const before = tokensBefore(parts.adapter);
   const { beams } = settings;
   const padded = (texts: readonly Prompt[]): number => {
     const longest = Math.max(...texts.map(({ length }) => length));
-    return Math.min(model.maxLength - virtualTokens, Math.ceil(longest / LENGTH_STEP) * LENGTH_STEP);
+    return Math.min(model.maxLength - before, Math.ceil(longest / LENGTH_STEP) * LENGTH_STEP);
   };
   const startId = model.encoderDecoder?.startId;
   // An encoder reads the prompts; what the decoder continues is its start id.
   const sources = startId === undefined ? undefined : { texts: allPrompts, length: padded(allPrompts) };
   const prompts = startId === undefined ? allPrompts : allPrompts.map(() => [startId]);
   const length = sources ? 1 : padded(prompts);
-  const capacity = Math.min(model.maxLength, virtualTokens + length + settings.maxNewTokens);
+  const capacity = Math.min(model.maxLength, before + length + settings.maxNewTokens);
   const rows = prompts.length * beams;
   const sizes = { prompts: prompts.length, length, rows, capacity, sourceLength: sources?.length };
   return GenerationSession.run(parts, sizes, async (session) => {
     const searches = prompts.map((prompt, i) => {
       // The last token need not be in the cache, since no token follows it.
-      const room = model.maxLength - virtualTokens - prompt.length + 1;
+      const room = model.maxLength - before - prompt.length + 1;
       const maxNewTokens = Math.min(settings.maxNewTokens, room);
       return new Search(Array.from(prompt), { ...settings, maxNewTokens }, firstIndex + i);
     });
@@ -92,7 +93,7 @@ async function continueGroup(
     const encoded = read?.rows(beams);
     const ids = new Int32Array(rows);
     searches.forEach((search, i) => {
-      cacheRows.extend(i * beams, virtualTokens + prompts[i]!.length);
+      cacheRows.extend(i * beams, before + prompts[i]!.length);
       advance(search, [firstLogits[i]!], i * beams, beams, cacheRows, ids);
       onIds?.(firstIndex + i, search.best.ids);
     });

@@ -2,7 +2,7 @@ import type { Adapter } from "../adapter/adapter";
 import type { LoadedModel } from "../io/load-model";
 import type { CacheSpec } from "../model/cache";
 import { ConfigError } from "../base/errors";
-import { Forward } from "../model/forward";
+import { behindPrefix, Forward, tokensBefore } from "../model/forward";
 import type { BatchSize } from "../model/model";
 import type { TensorSpec } from "../op/declaration";
 import { embedding } from "../ops/embedding";
@@ -83,7 +83,7 @@ export class GenerationSession {
   ): Promise<T> {
     const { prompts, length, rows, capacity, sourceLength } = sizes;
     const encoded = sourceLength === undefined ? undefined : { rows: prompts, capacity: sourceLength };
-    const longestAddition = length + (parts.adapter?.virtualTokens ?? 0);
+    const longestAddition = length + tokensBefore(parts.adapter);
     const cache = { rows, capacity, longestAddition, encoded, attend: attendCached, attendEncoded };
     const batch = (size: number, tokens: number): BatchSize =>
       sourceLength === undefined ? { size, length: tokens } : { size, length: sourceLength, targetLength: tokens };
@@ -105,18 +105,20 @@ export class GenerationSession {
 
   /** Reads prompts [prompts, length] and returns the logits that follow each: [prompts][vocabulary]. */
   prompts(tokens: NewTokens): Promise<Float32Array[]> {
-    return this.#run(this.#prompt, tokens, this.parts.adapter?.virtualTokens ?? 0);
+    const { virtualTokens, prefixTokens } = this.parts.adapter ?? {};
+    return this.#run(this.#prompt, tokens, virtualTokens, prefixTokens);
   }
 
   /** Adds a token to every row [rows, 1] and returns the logits that follow each: [rows][vocabulary]. */
   next(tokens: NewTokens): Promise<Float32Array[]> {
-    return this.#run(this.#token, tokens, 0);
+    return this.#run(this.#token, tokens);
   }
 
   async #run(
     planned: Plan,
     { ids, owners, starts, last, encoded }: NewTokens,
-    virtualTokens: number,
+    virtualTokens = 0,
+    prefixTokens = 0,
   ): Promise<Float32Array[]> {
     const { executor, loaded, store } = this.parts;
     const { model } = loaded;
@@ -124,12 +126,13 @@ export class GenerationSession {
     const { capacity, sourceLength } = this.sizes;
     const rows = starts.length;
     const length = ids.length / rows + virtualTokens;
+    const firsts = starts.map((start) => start + prefixTokens);
     const lastPosition = model.maxLength - 1;
     // Padding may lie beyond the last position. Nothing reads its results, so any position will do.
     const positions = Int32Array.from({ length: rows * length }, (_, i) =>
-      Math.min(lastPosition, starts[Math.floor(i / length)]! + (i % length)),
+      Math.min(lastPosition, firsts[Math.floor(i / length)]! + (i % length)),
     );
-    const longest = starts.reduce((most, start, row) => Math.max(most, start + virtualTokens + last[row]! + 1), 0);
+    const longest = firsts.reduce((most, first, row) => Math.max(most, first + virtualTokens + last[row]! + 1), 0);
     const { constantsChangeAbove: limit = Infinity } = model;
     if (this.#longest > 0 && this.#longest <= limit && longest > limit) {
       throw new ConfigError(
@@ -142,6 +145,7 @@ export class GenerationSession {
       [sourceLength === undefined ? "input_ids" : "decoder_input_ids"]: ids,
       owners,
       starts,
+      [behindPrefix("starts")]: firsts,
       text_positions: positions.map((position) => firstPosition + position),
       ...model.constants?.(positions, { size: rows, length: sourceLength ?? longest, targetLength: capacity }),
       ...encoded,

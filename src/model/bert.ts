@@ -93,7 +93,7 @@ function encoder(config: Readonly<Record<string, unknown>>, kind: Kind): Model {
   const task = taskOf(config, family, ENCODER_TASKS, "sequence_classification");
   // ELECTRA's configurations leave out a width of 128, which is its default.
   const width = projection === undefined ? c.hidden_size : (c.embedding_size ?? 128);
-  return textEncoder({
+  const model = textEncoder({
     ...kind,
     config,
     head: encoderHead(config, {
@@ -126,4 +126,5 @@ function encoder(config: Readonly<Record<string, unknown>>, kind: Kind): Model {
     projected: projection !== undefined && width !== c.hidden_size ? { module: projection, width } : undefined,
     defaultTargets: ["query", "value"],
   });
+  return { ...model, prefixHeads: c.num_attention_heads };
 }

@@ -20,13 +20,14 @@ export interface CacheSpec {
 
 /**
  * Queries, keys and values of new tokens. Keys and values are columns of x that begin at `offset`. `relative` has numbers
- * [entries, heads] for the differences of up to `capacity` positions.
+ * [entries, heads] for the differences of up to `capacity` positions. `prefix` keys come before those of the queries' positions.
  */
 export interface CachedSites {
   readonly q: Value;
   readonly k: readonly [x: Value, offset: number];
   readonly v: readonly [x: Value, offset: number];
   readonly relative?: Value | undefined;
+  readonly prefix?: number;
 }
 
 /** Queries of new tokens, and the keys and values of an encoder's output, unless they are in the cache already. */

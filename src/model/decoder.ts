@@ -207,6 +207,7 @@ export function decoder(given: Decoder): Model {
       });
       return Object.fromEntries(tables);
     },
+    prefixHeads: d.kvHeads,
     constantsChangeAbove: Object.values(rotations).find(({ long }) => long)?.long?.above,
     structures: (index) => structuresOf(d, index, projections),
     embed: (forward) =>

@@ -50,6 +50,10 @@ export interface ForwardHooks {
   readonly virtualTokens?: number;
   /** Changes the token embeddings [b, t, d] before positions are added (prompt tuning). */
   embedded?(forward: Forward, x: Value): Value;
+  /** Number of keys that `prefixed` puts before those of each text, whose positions continue behind them. */
+  readonly prefixTokens?: number;
+  /** Records a layer's attention with keys and values before those of the text: [b, t, heads * headSize] (prefix tuning). */
+  prefixed?(forward: Forward, site: AttentionSite): Value | undefined;
   /** A bias [out] for a projection that has none. */
   bias?(forward: Forward, projection: Projection): Value | undefined;
   /** Records another value [..., out] in place of x W + bias. */
@@ -61,6 +65,26 @@ export interface ForwardHooks {
   /** Carries hidden states x [b, t, d] through the layers in its own way (reversible layers). */
   stack?(forward: Forward, x: Value): LayerStack;
 }
+
+/** An attention before it is recorded. Adapters receive it. */
+export interface AttentionSite {
+  readonly name: string;
+  readonly layer: number;
+  /** q [b, t, heads * headSize], k and v [b, t, kvHeads * headSize]; or one tensor with all three side by side. */
+  readonly inputs: readonly Value[];
+  readonly shape: AttentionShape;
+  /** The cache to which keys and values are added; undefined where there is none. */
+  readonly cache: CacheSpec | undefined;
+  /** Attributes of the op for heads of a number. */
+  attributes(heads: CachedShape): AttentionAttributes;
+}
+
+/** Name of an input, for texts that begin behind the keys of a prefix. */
+export const behindPrefix = (input: string): string => `${input} behind a prefix`;
+
+/** Number of tokens and keys that an adapter puts before each text. */
+export const tokensBefore = ({ virtualTokens = 0, prefixTokens = 0 }: ForwardHooks = {}): number =>
+  virtualTokens + prefixTokens;
 
 /**
  * What a last projection reads beside an adapter that trains it or the embeddings' table: the table as the adapter trains it; the
@@ -109,6 +133,7 @@ export class Forward {
   readonly #specs: ReadonlyMap<string, ParameterSpec>;
   readonly #projections: ReadonlyMap<string, Projection>;
   #salt = 0;
+  #layer = 0;
   #isOfBatch = false;
 
   constructor(options: ForwardOptions) {
@@ -138,7 +163,12 @@ export class Forward {
   /** Cosines and sines of positions for rotary embeddings, of the first `half` pairs of each head: [tokens, 2, half]. */
   rotation(name: string, half: number): Value {
     const rows = this.#hasOwnPositions ? this.batch.size * this.length : this.length;
-    return this.recorder.input(name, [rows, 2, half]);
+    return this.recorder.input(this.#placed(name), [rows, 2, half]);
+  }
+
+  /** The input that depends on where texts begin. With a cache, the tokens' own positions are given. */
+  #placed(input: string): string {
+    return this.#hooks.prefixTokens && !this.#cache ? behindPrefix(input) : input;
   }
 
   /** A tensor of the checkpoint, by its full name. @throws ConfigError if the family does not have it. */
@@ -170,7 +200,7 @@ export class Forward {
 
   /** Positions [length]: 0, 1, 2, ... */
   get positions(): Value {
-    return this.recorder.input("positions", [this.length], "i32");
+    return this.recorder.input(this.#placed("positions"), [this.length], "i32");
   }
 
   /** Tokens of a row of the decoder of an encoder-decoder. */
@@ -190,7 +220,7 @@ export class Forward {
 
   /** RoBERTa's positions [size, length]: those of tokens that are not padding count from the padding id + 1. */
   get paddedPositions(): Value {
-    return this.recorder.input("padded_positions", [this.batch.size, this.length], "i32");
+    return this.recorder.input(this.#placed("padded_positions"), [this.batch.size, this.length], "i32");
   }
 
   /** Images cut into patches [size, patches, values]. A patch's values are ordered by channel, row, column. */
@@ -271,7 +301,11 @@ export class Forward {
   withPositions(x: Value, table: Value, stack?: "encoder" | "decoder"): Value {
     const length = x.shape[1]!;
     if (!this.#hasOwnPositions || stack === "encoder") {
-      const ids = this.recorder.input(stack === "decoder" ? "decoder_positions" : "positions", [length], "i32");
+      const ids = this.recorder.input(
+        stack === "decoder" ? "decoder_positions" : this.#placed("positions"),
+        [length],
+        "i32",
+      );
       const b = this.recorder.apply(embedding, { table, ids }, {});
       return this.recorder.apply(addBroadcast, { a: x, b }, {});
     }
@@ -320,6 +354,7 @@ export class Forward {
     let hidden = x;
     return {
       layer: (index) => {
+        this.#layer = index;
         hidden = this.recorder.section(layerSection(index), () =>
           this.model.layer(this, index, this.#entering(index, hidden)),
         );
@@ -387,6 +422,8 @@ export class Forward {
     const { encoderDecoder } = this.model;
     const isDecoder = encoderDecoder !== undefined && shape.causal;
     const { q, k, v, seed = this.seed, relative } = inputs;
+    const prefixed = this.#prefixed(name, [q, k, v], shape);
+    if (prefixed) return prefixed;
     const mask = inputs.mask ?? (isDecoder ? this.decoderMask : this.attentionMask);
     const sizes = { ...shape, heads: headsIn(q, shape), kvHeads: headsIn(k, shape) };
     // An encoder reads complete texts.
@@ -411,6 +448,8 @@ export class Forward {
 
   /** Scaled dot-product attention of one tensor q | k | v [b, t, 3 * heads * headSize]. */
   fusedAttention(name: string, qkv: Value, shape: AttentionShape): Value {
+    const prefixed = this.#prefixed(name, [qkv], shape);
+    if (prefixed) return prefixed;
     const heads = headsIn(qkv, { headSize: 3 * shape.headSize });
     const width = heads * shape.headSize;
     const sizes = { ...shape, heads, kvHeads: heads };
@@ -418,6 +457,14 @@ export class Forward {
     const inputs = { qkv, mask: this.attentionMask, seed: this.seed };
     const attributes = this.#attributes(sizes, shape);
     return this.recorder.labelled(name, () => this.recorder.apply(fusedAttention, inputs, attributes));
+  }
+
+  /** What the adapter records of an attention. What continues a text finds the adapter's keys in its cache. */
+  #prefixed(name: string, inputs: readonly Value[], shape: AttentionShape): Value | undefined {
+    const cache = this.#cache;
+    if (cache?.isContinuing) return undefined;
+    const attributes = (sizes: CachedShape): AttentionAttributes => this.#attributes(sizes, shape);
+    return this.#hooks.prefixed?.(this, { name, layer: this.#layer, inputs, shape, cache, attributes });
   }
 
   /**

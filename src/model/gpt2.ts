@@ -73,6 +73,7 @@ export function gpt2(config: Readonly<Record<string, unknown>>): Model {
     padId: c.pad_token_id ?? 0,
     wordEmbeddings: "transformer.wte.weight",
     defaultTargets: ["c_attn"],
+    prefixHeads: c.n_head,
     aliases: (name) => [name, name.replace(/^transformer\./, "")],
     ignores: (name) =>
       /\.attn\.(bias|masked_bias)$|^(?:lm_head|score|qa_outputs|classifier|multiple_choice_head)\./.test(name),

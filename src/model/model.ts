@@ -198,6 +198,11 @@ export interface Model {
   readonly wordEmbeddings?: string;
   /** A language model's last projection where its weight is a table of embeddings. Default it has a weight of its own, or there is none. */
   readonly tiedOutput?: TiedOutput | undefined;
+  /**
+   * Key-value heads of a layer, where keys and values may come before those of a text, as transformers' class of the family takes
+   * them (prefix tuning). Default none may.
+   */
+  readonly prefixHeads?: number;
   /** Attention heads and neurons of a layer, which can be pruned. */
   structures(layer: number): readonly Structure[];
   /**

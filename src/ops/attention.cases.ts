@@ -134,6 +134,28 @@ export const attentionTests: TestsOf<typeof attention> = {
       },
     },
     {
+      name: "causal behind a prefix, grouped queries, padding, dropout, enough texts for a joint launch",
+      attributes: { ...base, heads: 4, kvHeads: 2, after: 0, prefix: 5, dropout: 0.1, salt: 4 },
+      inputs: {
+        q: { shape: [8, 37, 16] },
+        k: { shape: [8, 42, 8] },
+        v: { shape: [8, 42, 8] },
+        seed: seeds(8),
+        mask: { shape: [8, 42], values: Array.from({ length: 336 }, (_, i) => (i % 42 < 39 ? 1 : 0)) },
+      },
+    },
+    {
+      name: "a window behind a prefix, part of which it still has",
+      attributes: { ...base, before: 9, after: 0, prefix: 6, cap: 2 },
+      inputs: {
+        q: { shape: [2, 40, 8] },
+        k: { shape: [2, 46, 8] },
+        v: { shape: [2, 46, 8] },
+        seed: seeds(2),
+        mask: { shape: [2, 46], values: Array.from({ length: 92 }, () => 1) },
+      },
+    },
+    {
       name: "segments with padding between them, causal",
       attributes: { ...base, after: 0, segments: true },
       inputs: {
@@ -230,6 +252,18 @@ export const attentionTests: TestsOf<typeof attention> = {
         seed: { shape: [2, 2], dtype: "u32" },
       },
       message: /3 queries of 4 keys have no span/,
+    },
+    {
+      name: "a prefix beyond the window",
+      attributes: { ...base, before: 0, after: 0, prefix: 1 },
+      inputs: {
+        q: { shape: [2, 3, 8], dtype: "f32" },
+        k: { shape: [2, 4, 8], dtype: "f32" },
+        v: { shape: [2, 4, 8], dtype: "f32" },
+        mask: { shape: [2, 4], dtype: "i32" },
+        seed: { shape: [2, 2], dtype: "u32" },
+      },
+      message: /before 0, after 0, prefix 1/,
     },
     {
       name: "a cap of zero",

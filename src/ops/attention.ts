@@ -67,11 +67,10 @@ export function inferAttention(op: string, context: Context): Readonly<Record<"y
 
 /**
  * Attention, y = softmax(scale * q k^T) v for each head, without storing a matrix of queries and keys (Dao et al. 2022). With
- * `before` and `after`, a query sees only keys near it; with `cap`, scores are capped; keys that the mask hides get no weight:
- * those for which it holds 0, or, with `segments`, another number than for the query. lse holds the logarithms of the
- * softmax's denominators, for the gradients.
- * q [b, t, heads * d], k and v [b, s, kvHeads * d] with s = t or, in
- * cross-attention, any s, mask i32 [b, s], seed u32 [b, 2]; y [b, t, heads * d], lse [b, heads, t].
+ * `before` and `after`, a query sees only keys near it, which are counted from the key of its number, or `prefix` keys behind
+ * that; with `cap`, scores are capped; keys that the mask hides get no weight: those for which it holds 0, or, with
+ * `segments`, another number than for the query. lse holds the logarithms of the softmax's denominators, for the gradients.
+ * q [b, t, heads * d], k and v [b, s, kvHeads * d] with s = t + prefix or, in cross-attention, any s, mask i32 [b, s], seed u32 [b, 2]; y [b, t, heads * d], lse [b, heads, t].
  */
 export const attention = defineOp({
   name: "attention",

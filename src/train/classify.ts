@@ -76,8 +76,8 @@ export async function classify(
     plans.set(key, planned);
     await executor.hold([planned]);
     const unlabelled = { ...batch, labels: new Int32Array(batch.labels.length).fill(IGNORED_LABEL) };
-    const { virtualTokens } = weights?.adapter ?? {};
-    const outputs = await executor.run(planned, store, batchInputs(model, unlabelled, { virtualTokens }));
+    const inputs = batchInputs(model, unlabelled, { adapter: weights?.adapter });
+    const outputs = await executor.run(planned, store, inputs);
     const logits = outputs.get(LOGITS)!;
     for (let row = 0; row < batch.rows; row++) {
       const rowLogits = logits.subarray(row * model.classes, (row + 1) * model.classes);

@@ -82,8 +82,8 @@ export async function evaluate(
           const plan = plans.get(key) ?? evaluationPlan(parts.loaded, parts.adapter, batch, limits, loss);
           plans.set(key, plan);
           await hold(plan);
-          const counted = countedLabels(model, batch, loss);
-          const inputs = batchInputs(model, batch, { labels: counted, virtualTokens, loss });
+          const counted = countedLabels(model, batch, { loss, adapter });
+          const inputs = batchInputs(model, batch, { labels: counted, adapter, loss });
           collectOutputs(batch, counted, await parts.executor.run(plan, parts.store, inputs));
           onProgress();
         }

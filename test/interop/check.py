@@ -22,7 +22,7 @@ from peft.utils import constants
 from safetensors.torch import load_file, save_file
 
 from options import adapted as with_options
-from options import option_kinds
+from options import PREFIXES, PROMPTS, option_kinds, prompt_config, takes_prefix
 from options import save as save_with_options
 
 LIMIT = 1e-4
@@ -157,10 +157,7 @@ def config_of(model, kind):
         norms = {name.split(".")[-1] for name, each in named if getattr(each, "weight", None) is not None and each.weight.dim() == 1}
         empty = {name.split(".")[-1] for name, each in named if isinstance(each, torch.nn.Identity)}
         return peft.LNTuningConfig(**{**targets, "target_modules": sorted(norms - empty)})
-    # PEFT does not find these in configurations that name them as DistilBERT's does.
-    sizes = {"token_dim": model.config.hidden_size, "num_layers": model.config.num_hidden_layers,
-             "num_attention_heads": model.config.num_attention_heads}
-    return peft.PromptTuningConfig(num_virtual_tokens=3, **sizes, **common)
+    return prompt_config(model, kind, task_of(model))
 
 
 def has_ia3(model):
@@ -178,9 +175,11 @@ def kinds_of(family, model):
         return ["lora"]
     # Prompts for texts alone, and as wide as layers, which ELECTRA's and ALBERT's embeddings are not.
     has_prompt = task_of(model) and model.get_input_embeddings().weight.shape[1] == model.config.hidden_size
+    prompts = bool(has_prompt) * PROMPTS
+    prefixes = bool(task_of(model) and takes_prefix(model)) * PREFIXES
     options = option_kinds(model, TARGETS[model.config.model_type])
     is_linear = all(type(model.get_submodule(name)) is torch.nn.Linear for name in targets_of(model))
-    return ["lora", "dora", "adalora", "vera", "ln-tuning"] + is_linear * list(LINEAR) + has_ia3(model) * ["ia3"] + bool(has_prompt) * ["prompt"] + list(options)
+    return ["lora", "dora", "adalora", "vera", "ln-tuning"] + is_linear * list(LINEAR) + has_ia3(model) * ["ia3"] + prompts + prefixes + list(options)
 
 
 def python_writes(work):

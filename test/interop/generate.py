@@ -71,7 +71,7 @@ def main():
     cases = []
     for family in ["gpt2", "llama", "t5", "bart"]:
         is_seq2seq = family in ("t5", "bart")
-        for adapter in ["base", "lora"] + ([] if is_seq2seq else ["prompt"]):
+        for adapter in ["base", "lora"] + ([] if is_seq2seq else ["prompt", "prefix-tuning"]):
             auto = AutoModelForSeq2SeqLM if is_seq2seq else AutoModelForCausalLM
             model = auto.from_pretrained(DATA / family / "base", dtype=torch.float64).eval()
             ends = ends_of(model)

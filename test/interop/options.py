@@ -1,9 +1,10 @@
 """
-Adapters of PEFT with options that decide which modules are adapted, saved or shared: `check.py` compares them in both directions,
-and this script writes some of them into test/interop-data, in a Python with torch, transformers, peft and safetensors.
+Adapters of PEFT with options that decide which modules are adapted, saved or shared, and those that put something before each text:
+`check.py` compares them in both directions, and this script writes some of them into test/interop-data, in a Python with torch, transformers, peft and safetensors.
 
 Usage: python test/interop/options.py
 """
+import inspect
 import json
 import pathlib
 
@@ -16,6 +17,30 @@ DATA = pathlib.Path(__file__).resolve().parent.parent / "interop-data"
 # What npm test keeps: families whose tables are tied (qwen2, gpt2) or not (llama), and heads of one and of two modules.
 KEPT = {"qwen2": ["saved-table", "saved-both", "tied-table"], "gpt2": ["saved-table", "saved-head", "tied-head"],
         "llama": ["lora-head", "kept-tables"], "bert": ["bias-all", "excluded"], "roberta": ["bias-all", "overlap", "excluded"]}
+KEPT_PROMPTS = {"bert": ["prefix-tuning"], "roberta": ["prefix-projection"], "gpt2": ["prefix-tuning", "p-tuning-lstm"],
+                "llama": ["prefix-tuning"], "qwen2": ["prefix-projection", "p-tuning"]}
+PREFIXES = ["prefix-tuning", "prefix-projection"]
+PROMPTS = ["prompt", "p-tuning", "p-tuning-lstm"]
+
+
+def takes_prefix(model):
+    """Whether PEFT can give a model keys and values before those of a text."""
+    classes = [model, *(each for each in model.children() if isinstance(each, transformers.PreTrainedModel))]
+    return any("past_key_values" in inspect.signature(each.forward).parameters for each in classes)
+
+
+def prompt_config(model, kind, task):
+    """The configuration of a kind of PREFIXES or PROMPTS."""
+    if kind in PREFIXES:
+        projection = {"prefix_projection": True, "encoder_hidden_size": 6} if kind == "prefix-projection" else {}
+        return peft.PrefixTuningConfig(num_virtual_tokens=3, task_type=task, **projection)
+    # PEFT does not find these in configurations that name them as DistilBERT's does.
+    sizes = {"token_dim": model.config.hidden_size, "num_layers": model.config.num_hidden_layers,
+             "num_attention_heads": model.config.num_attention_heads}
+    if kind == "prompt":
+        return peft.PromptTuningConfig(num_virtual_tokens=3, task_type=task, **sizes)
+    encoder = {"encoder_reparameterization_type": "LSTM"} if kind == "p-tuning-lstm" else {}
+    return peft.PromptEncoderConfig(num_virtual_tokens=3, encoder_hidden_size=6, task_type=task, **encoder, **sizes)
 
 
 def last_part(model, module):
@@ -48,7 +73,8 @@ def option_kinds(model, targets):
 
 def adapted(model, kind, options, task):
     """The model with a random adapter, with random values for what is saved, and for kept tables."""
-    model = peft.get_peft_model(model, peft.LoraConfig(task_type=task, **options))
+    is_lora = kind not in [*PREFIXES, *PROMPTS]
+    model = peft.get_peft_model(model, peft.LoraConfig(task_type=task, **options) if is_lora else prompt_config(model, kind, task))
     tables = {id(p) for m in (model.get_input_embeddings(), model.get_output_embeddings()) if m for p in m.parameters()}
     for parameter in model.parameters():
         if parameter.requires_grad or (kind == "kept-tables" and id(parameter) in tables):
@@ -63,7 +89,7 @@ def save(model, kind, folder):
 if __name__ == "__main__":
     torch.manual_seed(7)
     transformers.utils.logging.disable_progress_bar()
-    for family, kinds in KEPT.items():
+    for family, kinds in [*KEPT.items(), *KEPT_PROMPTS.items()]:
         folder = DATA / family / "base"
         architecture = transformers.AutoConfig.from_pretrained(folder).architectures[0]
         load = getattr(transformers, architecture).from_pretrained
@@ -72,7 +98,7 @@ if __name__ == "__main__":
             model = load(folder)
             targets = peft.utils.constants.TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING[model.config.model_type]
             out = DATA / family / kind
-            save(adapted(model, kind, option_kinds(model, targets)[kind], task), kind, out)
+            save(adapted(model, kind, option_kinds(model, targets).get(kind), task), kind, out)
             (out / "README.md").unlink(missing_ok=True)
             config = json.loads((out / "adapter_config.json").read_text())
             config["base_model_name_or_path"] = "../base"

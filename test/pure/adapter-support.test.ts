@@ -48,6 +48,8 @@ it("safetape adapters says what every kind of adapter supports", async () => {
     merge: false,
     gguf: "no",
   });
+  expect(of("prefix_tuning")).toMatchObject({ peftType: "PREFIX_TUNING", load: "peft", save: "peft", merge: false });
+  expect(of("p_tuning")).toMatchObject({ peftType: "P_TUNING", load: "peft", save: "peft", merge: false });
   expect(of("full")).toEqual({ kind: "full", load: "no", save: "model", merge: true, gguf: "merged" });
 });
 

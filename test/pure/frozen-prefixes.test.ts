@@ -11,6 +11,8 @@ const OPTIONS: Readonly<Record<string, object>> = {
   // Else the three layers share one kept state, which they return together.
   meft: { stateEvery: 1 },
   prompt: { tokens: 4 },
+  p_tuning: { tokens: 4 },
+  prefix_tuning: { tokens: 4 },
   vera: { rank: 4 },
 };
 /** Families whose checkpoints have biases. */
@@ -34,8 +36,12 @@ function expectToFall(config: Config, adapter: Adapter): void {
 
 describe("freezing everything below a layer lowers the planned bytes, layer by layer", () => {
   // The prompt lies below the layers, and nothing in them learns.
-  it.each(ADAPTER_KINDS.filter((kind) => kind !== "prompt"))("%s", (kind) => {
+  it.each(ADAPTER_KINDS.filter((kind) => !["prompt", "p_tuning"].includes(kind)))("%s", (kind) => {
     expectToFall(tiny.bert(), makeAdapter({ kind, ...OPTIONS[kind] }));
+  });
+
+  it("prefix tuning with a projection, whose shared part freezes with the lowest layer", () => {
+    expectToFall(tiny.bert(), makeAdapter({ kind: "prefix_tuning", tokens: 4, projection: true }));
   });
 
   it.each(WITH_BIASES)(

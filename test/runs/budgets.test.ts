@@ -31,6 +31,8 @@ const STEPS = 3;
 const ADAPTERS: Readonly<Record<string, Record<string, unknown>>> = {
   adalora: { initialRank: 4, targetRank: 2, warmupSteps: 1, finalSteps: 1, every: 1 },
   prompt: { tokens: 4 },
+  p_tuning: { tokens: 4 },
+  prefix_tuning: { tokens: 4 },
   vera: { rank: 4 },
 };
 /** Every policy; `bytes` is what the run takes without any. */
@@ -65,7 +67,7 @@ const FURTHER_MODES: Modes = {
   "the micro-batch that fits": { memory: { microBatch: "fit" } },
   "a prefix cache": { prefixCache: true, dropout: false },
 };
-const WITH_FURTHER_MODES: readonly string[] = isLong ? ["lora", "vera"] : ["lora"];
+const WITH_FURTHER_MODES: readonly string[] = isLong ? ["lora", "vera", "prefix_tuning"] : ["lora"];
 
 /** The ways in which an adapter is tried. */
 function modesOf(kind: string): Modes {
@@ -73,6 +75,9 @@ function modesOf(kind: string): Modes {
   const [first] = Object.entries(MODES);
   return isLong ? MODES : Object.fromEntries([first!]);
 }
+
+/** Kinds that have nothing in the layers, but virtual tokens before the texts. */
+const PROMPTS: readonly string[] = ["prompt", "p_tuning"];
 
 /** Kinds whose layers do not simply follow each other. */
 const TWO_STREAMS: readonly string[] = ["meft"];
@@ -87,11 +92,11 @@ function refusal(adapter: string, policy: string, { mergeOnFreeze, prefixCache }
   if (mergeOnFreeze && policy === "lora_prune") return /masks what a LoRA is merged into/;
   if (mergeOnFreeze && policy === "adapter_drop") return /that were merged/;
   if (adapter === "full" && comparesLayers) return /no original model to compare with/;
-  if (adapter === "prompt" && comparesLayers) return /no counterpart to compare with/;
-  if (adapter === "prompt" && ["aflora", "fixed", "upper_layers"].includes(policy)) return /has nothing to freeze/;
+  if (PROMPTS.includes(adapter) && comparesLayers) return /no counterpart to compare with/;
+  if (PROMPTS.includes(adapter) && ["aflora", "fixed", "upper_layers"].includes(policy)) return /has nothing to freeze/;
   if (prefixCache && policy === "lora_prune") return /changes the base model/;
   if (prefixCache && policy === "adapter_drop") return /other layers/;
-  if (prefixCache && adapter === "prompt") return /virtual tokens/;
+  if (prefixCache && PROMPTS.includes(adapter)) return /virtual tokens/;
   return undefined;
 }
 

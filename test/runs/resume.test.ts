@@ -16,7 +16,7 @@ import {
   sparseAdapter,
   Trainer,
 } from "safetape";
-import { loha, lokr, oft } from "safetape/analysis";
+import { loha, lokr, oft, prefixTuning } from "safetape/analysis";
 import { memoryDirectory } from "safetape/data";
 import type { Directory, FreezeEvent, LoadedModel, TrainerOptions } from "safetape";
 import { useEngine } from "../support/engine";
@@ -136,6 +136,12 @@ const CASES: Readonly<Record<string, () => Options>> = {
   }),
   "pruned weights": () => ({ adapter: lora({ rank: 2 }), policy: sparseAdapter({ keep: 0.5 }) }),
   "dropped adapters": () => ({ adapter: lora({ rank: 2 }), policy: adapterDrop({ most: 1, seed: 2 }) }),
+  "prefixes, and a kept one of layers": () => ({
+    adapter: prefixTuning({ tokens: 3, projection: true }),
+    dropout: false,
+    prefixCache: true,
+    policy: fixed([{ beforeStep: 2, tensors: ["prefix.embedding", "prefix.hidden", "layers.0."] }]),
+  }),
   prompts: () => ({ adapter: promptTuning({ tokens: 3 }) }),
   "full tuning of images": () => ({ adapter: full(), family: "vit" }),
 };

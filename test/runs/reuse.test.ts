@@ -26,7 +26,7 @@ import {
   upperLayers,
   vera,
 } from "safetape";
-import { lnTuning, loha, lokr, oft } from "safetape/analysis";
+import { lnTuning, loha, lokr, oft, prefixTuning, pTuning } from "safetape/analysis";
 import { memoryDirectory } from "safetape/data";
 import type { Adapter, Policy } from "safetape";
 import { useEngine } from "../support/engine";
@@ -86,6 +86,11 @@ const METHODS: Readonly<Record<string, () => Method>> = {
     policy: safe({ every: 1, maxWarmup: 3, targetFreezeFraction: 0.6 }),
   }),
   "prompt tuning": () => ({ adapter: promptTuning({ tokens: 3 }), policy: never() }),
+  "P-tuning": () => ({ adapter: pTuning({ tokens: 3 }), policy: never() }),
+  "prefix tuning, SAFE": () => ({
+    adapter: prefixTuning({ tokens: 3 }),
+    policy: safe({ every: 1, maxWarmup: 3, targetFreezeFraction: 0.6 }),
+  }),
   "full tuning": () => ({ adapter: full(), policy: never() }),
 };
 

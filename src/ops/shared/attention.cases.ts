@@ -1,7 +1,6 @@
 import type { ReferenceTensor } from "../../op/declaration";
 import { droppedElement } from "./dropout.cases";
 import { at } from "./reference";
-import { spanOf } from "./attention";
 import type { AttentionLayout, AttentionAttributes } from "./attention";
 
 /** A table of `relative_attention`, with the attributes that say how it is read. */
@@ -21,8 +20,8 @@ export function attentionReference(
   relative?: ReferenceTable,
 ): { y: ReferenceTensor; lse: ReferenceTensor } {
   const { batch, time, keys, head } = layout;
-  const { heads, kvHeads, scale, cap, segments, dropout, salt } = attributes;
-  const { before, after } = spanOf(layout, attributes);
+  const { heads, kvHeads, scale, cap, segments, dropout, salt, prefix = 0 } = attributes;
+  const { before = Infinity, after = Infinity } = attributes;
   const dropped = { probability: dropout, salt, seed, perText: heads * time * keys };
   /** A number of the table, or an element of its rows, by its index within the entry of two positions. */
   const ofTable = (i: number, j: number, index: number): number => {
@@ -41,9 +40,11 @@ export function attentionReference(
     for (let h = 0; h < heads; h++) {
       const kv = Math.floor((h * kvHeads) / heads);
       for (let i = 0; i < time; i++) {
-        const first = Math.max(0, i - before);
+        // The key of the query's own position.
+        const own = i + prefix;
+        const first = Math.max(0, own - before);
         const scores: number[] = [];
-        for (let j = first; j < Math.min(keys, i + after + 1); j++) {
+        for (let j = first; j < Math.min(keys, own + after + 1); j++) {
           let score = 0;
           for (let c = 0; c < head; c++) {
             const [query, key] = [read("q", b, i, h, c), read("k", b, j, kv, c)];

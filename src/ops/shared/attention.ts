@@ -16,6 +16,8 @@ export type AttentionAttributes = {
   readonly before?: number;
   /** Number of keys after its own position that a query sees; all if absent. Causal attention has 0. */
   readonly after?: number;
+  /** Number of keys before that of the first query's position, of which there is one for each other key; default 0. */
+  readonly prefix?: number;
   /** Factor of the scores, usually 1 / sqrt(head size). */
   readonly scale: number;
   /** Soft cap of the scores: cap * tanh(score / cap); none if absent. */
@@ -110,16 +112,19 @@ export function attentionLaunches(
   }));
 }
 
-/** Number of keys before and after its own position that a query sees. */
-export function spanOf({ time, keys }: AttentionLayout, { before = time, after = keys }: AttentionAttributes) {
-  return { before: Math.min(before, time), after: Math.min(after, keys) };
+/** Number of keys before and after the key of its own number that a query sees; behind a prefix, that of its position has a higher one. */
+export function spanOf({ time, keys }: AttentionLayout, { before, after = keys, prefix = 0 }: AttentionAttributes) {
+  return {
+    before: Math.min(before === undefined ? time : before - prefix, time),
+    after: Math.min(after + prefix, keys),
+  };
 }
 
 /** The size of an entry's launch for all texts. */
 function sizeOf(entry: string, layout: AttentionLayout, attributes: AttentionAttributes): AttentionSize {
   const { batch, time, keys, head, relative } = layout;
   const { heads, kvHeads, cap, segments = false, dropout } = attributes;
-  const { before, after } = spanOf(layout, attributes);
+  const { before } = spanOf(layout, attributes);
   return {
     entry,
     texts: batch,
@@ -129,7 +134,7 @@ function sizeOf(entry: string, layout: AttentionLayout, attributes: AttentionAtt
     head,
     // A window that is as long as the text hides nothing.
     windowed: before < time - 1,
-    causal: after === 0,
+    causal: attributes.after === 0,
     capped: cap !== undefined,
     segmented: segments,
     relative: entry === "temp_statistics" ? undefined : relative,
@@ -225,13 +230,13 @@ export function attentionFlops(layout: AttentionLayout, attributes: AttentionAtt
 }
 
 /**
- * @throws ShapeError unless the mask is [b, keys], and there are as many queries as keys where their positions are compared.
- * @throws ConfigError for a span or a cap that is negative.
+ * @throws ShapeError unless the mask is [b, keys], and there are as many queries as keys without a prefix where their positions are compared.
+ * @throws ConfigError for a span, a prefix or a cap that is negative, and for a prefix beyond a window.
  */
 export function checkSpan(
   op: string,
   { batch, time, keys }: AttentionLayout,
-  { before, after, cap = 1, segments = false }: AttentionAttributes,
+  { before, after, cap = 1, segments = false, prefix = 0 }: AttentionAttributes,
   mask: readonly number[],
 ): void {
   if (!sameShape(mask, [batch, keys])) {
@@ -241,16 +246,16 @@ export function checkSpan(
     );
   }
   const compares = before !== undefined || after !== undefined || segments;
-  if (compares && time !== keys) {
+  if ((compares || prefix > 0) && (time + prefix !== keys || (segments && prefix > 0))) {
     throw new ShapeError(
       `${op}: ${time} queries of ${keys} keys have no span and no segments.`,
-      "Leave out before, after and segments, or pass as many queries as keys.",
+      "Leave out before, after and segments, or pass as many queries as keys behind the prefix.",
     );
   }
-  if (!([before ?? 0, after ?? 0].every((count) => count >= 0) && cap > 0)) {
+  if (!([(before ?? prefix) - prefix, after ?? 0, prefix].every((count) => count >= 0) && cap > 0)) {
     throw new ConfigError(
-      `${op}: before ${before}, after ${after}, cap ${cap}.`,
-      "Pass numbers of keys from 0 on, and a cap above 0, or leave them out.",
+      `${op}: before ${before}, after ${after}, prefix ${prefix}, cap ${cap}.`,
+      "Pass numbers of keys from 0 on, before from the prefix on, and a cap above 0, or leave them out.",
     );
   }
 }

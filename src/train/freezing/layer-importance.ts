@@ -16,7 +16,7 @@ export async function importance(
   const { model, engine } = loaded;
   const plans = comparisonPlans(loaded, adapter, probe, engine.device.limits, { center, reference });
   const similarities = await executor.beside([], (hold) =>
-    layerSimilarities(model, probe, async (batch, inputs) => {
+    layerSimilarities(model, adapter, probe, async (batch, inputs) => {
       const comparison = plans.get(batch)!;
       await hold(comparison);
       return executor.run(comparison, state, inputs);

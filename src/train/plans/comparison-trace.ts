@@ -106,13 +106,14 @@ export function comparisonPlans(
  */
 export async function layerSimilarities(
   model: Model,
+  adapter: Adapter,
   batches: readonly Batch[],
   run: (batch: Batch, inputs: Inputs) => Promise<ReadonlyMap<string, Float32Array>>,
 ): Promise<number[]> {
   const results: { readonly masks: ProbeMasks; readonly outputs: ReadonlyMap<string, Float32Array> }[] = [];
   for (const batch of batches) {
     const masks = probeMasks(model, batch);
-    results.push({ masks, outputs: await run(batch, { ...batchInputs(model, batch), ...masks }) });
+    results.push({ masks, outputs: await run(batch, { ...batchInputs(model, batch, { adapter }), ...masks }) });
   }
   return Array.from({ length: model.layers }, (_, layer) =>
     minibatchCka(

@@ -2,16 +2,28 @@ import { DataError } from "../../base/errors";
 import type { Batch } from "../../data/batch";
 import { IGNORED_LABEL } from "../../data/sample";
 import type { EncoderDecoder, ImageSpec, Model } from "../../model/model";
+import { behindPrefix } from "../../model/forward";
+import type { ForwardHooks } from "../../model/forward";
 import { randomBits } from "../../ops/shared/dropout";
 import type { Inputs } from "../../run/executor";
 import type { Loss, Objective } from "../options";
 import { LABEL_WEIGHTS } from "./trace";
 
-/** Number of labels of a batch that count in its loss, or of what an objective counts. */
-export function countedLabels(model: Model, batch: Batch, loss?: Loss | Objective): number {
+/**
+ * Number of labels of a batch that count in its loss, or of what an objective counts. The last of virtual tokens predicts a text's first
+ * token.
+ */
+export function countedLabels(
+  model: Model,
+  batch: Batch,
+  { loss, adapter }: Pick<InputOptions, "loss" | "adapter"> = {},
+): number {
   if (typeof loss === "object") return loss.count(batch);
   if (model.task === "regression") return batch.rows;
-  return classLabels(model, batch).reduce((count, label) => count + (label === IGNORED_LABEL ? 0 : 1), 0);
+  return classLabels(model, batch, adapter?.virtualTokens).reduce(
+    (count, label) => count + (label === IGNORED_LABEL ? 0 : 1),
+    0,
+  );
 }
 
 /** What the dropout masks of a batch follow from, so that a row has the same masks in whichever part of the batch it runs. */
@@ -31,8 +43,8 @@ export interface InputOptions {
   readonly runs?: number;
   /** What dropout masks follow from. Default zeros. */
   readonly seed?: MaskSeed;
-  /** Number of virtual tokens that an adapter puts before each text. Default 0. */
-  readonly virtualTokens?: number | undefined;
+  /** What an adapter puts before each text: virtual tokens, or keys and values without tokens. Default nothing. */
+  readonly adapter?: Pick<ForwardHooks, "virtualTokens" | "prefixTokens"> | undefined;
   /** A loss of one's own, which may read the weights of labels, or an objective, which has inputs of its own. */
   readonly loss?: Loss | Objective | undefined;
 }
@@ -43,13 +55,10 @@ export interface InputOptions {
  */
 export function batchInputs(model: Model, batch: Batch, options: InputOptions = {}): Inputs {
   checkBatch(model, batch);
-  const { labels = 1, runs = 1, seed = { run: 0, batch: 0 }, virtualTokens = 0, loss } = options;
+  const { labels = 1, runs = 1, seed = { run: 0, batch: 0 }, adapter = {}, loss } = options;
+  const { virtualTokens = 0, prefixTokens = 0 } = adapter;
   const { size } = batch;
   const length = batch.length + virtualTokens;
-  const { firstPosition = 0 } = model;
-  const positions = batch.isPacked
-    ? textPositions(batch, firstPosition)
-    : Int32Array.from({ length }, (_, i) => firstPosition + i);
   const isRegression = model.task === "regression";
   const targets = isRegression ? regressionTargets(batch) : { labels: classLabels(model, batch, virtualTokens) };
   const normalizer = 1 / Math.max(1, labels);
@@ -58,12 +67,15 @@ export function batchInputs(model: Model, batch: Batch, options: InputOptions = 
       ? { patches: patchesOf(batch.pixels, size, model.image) }
       : textInputs(model, batch, virtualTokens)),
     ...(model.encoderDecoder && decoderInputs(model, model.encoderDecoder, batch)),
-    ...model.constants?.(positions, model.encoderDecoder ? batch : { ...batch, length }, (parts) =>
-      maskSeeds(seed, size, parts),
-    ),
-    attention_mask: withPrefix(batch.attentionMask, batch, virtualTokens, 1),
-    positions,
-    text_positions: positions,
+    ...placedInputs(model, batch, { virtualTokens, prefixTokens: 0 }, seed),
+    // A model is compared with itself without the adapter, so that both may be read.
+    ...(prefixTokens > 0 &&
+      Object.fromEntries(
+        Object.entries(placedInputs(model, batch, { virtualTokens, prefixTokens }, seed)).map(([name, input]) => [
+          behindPrefix(name),
+          input,
+        ]),
+      )),
     first_tokens: Int32Array.from({ length: size }, (_, row) => row * length),
     seed: maskSeeds(seed, size),
     batch_seed: maskSeeds({ run: seed.run, batch: seed.batch }, 1),
@@ -119,11 +131,32 @@ function checkBatch(model: Model, { size, length, inputIds, labels, pixels }: Ba
   );
 }
 
+/** The inputs that depend on where the tokens of a text begin. */
+function placedInputs(
+  model: Model,
+  batch: Batch,
+  { virtualTokens, prefixTokens }: Required<NonNullable<InputOptions["adapter"]>>,
+  seed: MaskSeed,
+): Inputs {
+  const { firstPosition = 0, encoderDecoder, image } = model;
+  const length = batch.length + virtualTokens;
+  const positions = batch.isPacked
+    ? textPositions(batch, firstPosition)
+    : Int32Array.from({ length }, (_, i) => firstPosition + prefixTokens + i);
+  const shape = encoderDecoder ? batch : { ...batch, length: length + prefixTokens };
+  return {
+    ...model.constants?.(positions, shape, (parts) => maskSeeds(seed, batch.size, parts)),
+    positions,
+    text_positions: positions,
+    ...(!image && { padded_positions: paddedPositions(model, batch, virtualTokens, prefixTokens) }),
+    attention_mask: withPrefix(batch.attentionMask, batch, virtualTokens + prefixTokens, 1),
+  };
+}
+
 function textInputs(model: Model, batch: Batch, virtualTokens: number): Inputs {
   return {
     input_ids: batch.inputIds,
     token_type_ids: withPrefix(batch.tokenTypeIds, batch, virtualTokens, 0),
-    padded_positions: paddedPositions(model, batch, virtualTokens),
     last_tokens: lastTokens(batch, virtualTokens),
     mean_weights: meanWeights(batch, virtualTokens),
   };
@@ -192,11 +225,16 @@ function decoderInputs(
  * RoBERTa's positions: the padding id for padding, and numbers from the id after it for tokens. With virtual tokens, every
  * position has a number, as in Hugging Face where embeddings are given instead of ids.
  */
-function paddedPositions({ padId }: Model, { size, length, inputIds }: Batch, virtualTokens: number): Int32Array {
+function paddedPositions(
+  { padId }: Model,
+  { size, length, inputIds }: Batch,
+  virtualTokens: number,
+  prefixTokens: number,
+): Int32Array {
   const totalLength = length + virtualTokens;
   const positions = new Int32Array(size * totalLength);
   for (let row = 0; row < size; row++) {
-    let last = padId;
+    let last = padId + prefixTokens;
     for (let i = 0; i < totalLength; i++) {
       const isPadding = virtualTokens === 0 && inputIds[row * length + i] === padId;
       positions[row * totalLength + i] = isPadding ? padId : ++last;

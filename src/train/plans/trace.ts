@@ -8,8 +8,8 @@ import { meanSquaredError } from "../../ops/mean_squared_error";
 import { mul } from "../../ops/mul";
 import { reshape } from "../../ops/reshape";
 import { swapAxes } from "../../ops/swap_axes";
-import { Forward } from "../../model/forward";
-import type { BlockSite, ForwardHooks } from "../../model/forward";
+import { Forward, tokensBefore } from "../../model/forward";
+import type { AttentionSite, BlockSite, ForwardHooks } from "../../model/forward";
 import { statesShape } from "../../model/model";
 import type { BatchSize, LanguageModelOutput, Model, Projection } from "../../model/model";
 import { IGNORED_LABEL } from "../../data/sample";
@@ -106,10 +106,11 @@ function checkLength({ model, adapter, batch }: TraceOptions): void {
       `Make batches with ${isSeq2seq ? 'labels: "target"' : "the labels of the model's task"}.`,
     );
   }
-  const length = Math.max(batch.length + (adapter?.virtualTokens ?? 0), batch.targetLength ?? 0);
+  const before = tokensBefore(adapter);
+  const length = Math.max(batch.length + before, batch.targetLength ?? 0);
   const fits = model.image ? length === model.maxLength : length <= model.maxLength;
   if (fits) return;
-  const addition = adapter?.virtualTokens ? ` with ${adapter.virtualTokens} virtual tokens` : "";
+  const addition = before > 0 ? ` with ${before} virtual tokens` : "";
   throw new DataError(
     `Rows of ${Math.max(batch.length, batch.targetLength ?? 0)} tokens${addition} do not fit this ${model.family} model, which takes ${model.image ? "exactly" : "at most"} ${model.maxLength}.`,
     model.image
@@ -125,7 +126,9 @@ export function whyNotPacked(
   length: number,
 ): string | undefined {
   if (!canPack || task !== "causal_lm") return `this ${family} model (${task}) takes a row as one text`;
-  if (adapter?.virtualTokens) return `${adapter.kind} puts virtual tokens before rows, and not before each text`;
+  if (adapter && tokensBefore(adapter) > 0) {
+    return `${adapter.kind} puts virtual tokens before rows, and not before each text`;
+  }
   return length > longest ? `${family} takes rows of more than ${longest} tokens as one long text` : undefined;
 }
 
@@ -145,12 +148,14 @@ export function forwardOf(recorder: Recorder, options: TraceOptions, adapter: Ad
 
 /** The hooks of an adapter that does not act in some layers. */
 function withoutLayers(adapter: Adapter, layers: ReadonlySet<number>): ForwardHooks {
-  const isOut = ({ layer }: Projection | BlockSite): boolean => typeof layer === "number" && layers.has(layer);
+  const isOut = ({ layer }: Projection | BlockSite | AttentionSite): boolean =>
+    typeof layer === "number" && layers.has(layer);
   return {
     ...adapter,
     bias: (forward, projection) => (isOut(projection) ? undefined : adapter.bias?.(forward, projection)),
     linear: (forward, site) => (isOut(site) ? undefined : adapter.linear?.(forward, site)),
     block: (forward, site) => (isOut(site) ? undefined : adapter.block?.(forward, site)),
+    prefixed: (forward, site) => (isOut(site) ? undefined : adapter.prefixed?.(forward, site)),
   };
 }
 

@@ -29,8 +29,8 @@ export function gradientRuns(
   { lossSum, update }: { readonly lossSum?: Plan | undefined; readonly update?: Plan | undefined } = {},
 ): StepRuns {
   const { model } = options.model;
-  const { virtualTokens } = options.adapter;
-  const labels = batches.reduce((sum, batch) => sum + countedLabels(model, batch, options.loss), 0);
+  const { adapter, loss } = options;
+  const labels = batches.reduce((sum, batch) => sum + countedLabels(model, batch, options), 0);
   const parts = batches.flatMap((batch, i) =>
     book.split(batch).map((part) => ({ ...part, number: step * (options.accumulate ?? 1) + i })),
   );
@@ -41,8 +41,7 @@ export function gradientRuns(
   for (const [index, { batch, firstRow, number }] of parts.entries()) {
     const plan = book.planFor(batch, index > 0, droppedLayers);
     const seed = { run: options.seed ?? 0, batch: number, firstRow };
-    const { loss } = options;
-    const inputs = batchInputs(model, batch, { labels, runs: parts.length, seed, virtualTokens, loss });
+    const inputs = batchInputs(model, batch, { labels, runs: parts.length, seed, adapter, loss });
     const run = { plan, store: state, inputs: () => ({ ...inputs, ...prefixInputs?.[index] }) };
     flops += totalFlops(plan);
     if (last === 0) return { runs: [{ ...run, pass: toUpdate }], flops };

@@ -59,8 +59,7 @@ async function partPrefix(
   if (!plan) return { inputs: {}, flops: 0, isHit: false };
   const cached = await cache?.read(part, book.prefixLayer());
   if (cached) return { inputs: { [HIDDEN_STATES]: cached }, flops: 0, isHit: true };
-  const { virtualTokens } = options.adapter;
-  const outputs = await executor.run(plan, state, batchInputs(options.model.model, part, { virtualTokens }));
+  const outputs = await executor.run(plan, state, batchInputs(options.model.model, part, { adapter: options.adapter }));
   const hiddenStates = outputs.get(HIDDEN_STATES)!;
   await cache?.write(part, book.prefixLayer(), hiddenStates);
   return { inputs: { [HIDDEN_STATES]: hiddenStates }, flops: totalFlops(plan), isHit: false };

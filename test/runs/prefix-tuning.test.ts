@@ -1,0 +1,145 @@
+import { describe, expect, it } from "vitest";
+import { initialiseModel, loadAdapter, loadModel, plan, saveAdapter, safe, Trainer } from "safetape";
+import { makeAdapter, prefixTuning, pTuning } from "safetape/analysis";
+import { makeBatch, memoryDirectory } from "safetape/data";
+import { ConfigError, ShapeError } from "safetape/engine";
+import type { Adapter, TrainerOptions } from "safetape";
+import { elements } from "../../src/base/shape";
+import { IGNORED_LABEL } from "../../src/data/sample";
+import { createModel } from "../../src/model/families";
+import { gradientName } from "../../src/train/tensors/names";
+import expected from "../interop/prefix.json";
+import { useEngine } from "../support/engine";
+import { failure } from "../support/failure";
+import { layerCount, tiny, tinyData } from "../support/tiny";
+
+const engine = await useEngine();
+
+const ADAPTERS: Readonly<Record<string, () => Adapter>> = {
+  "prefix tuning": () => prefixTuning({ tokens: expected.tokens }),
+  "prefix tuning with a projection": () =>
+    prefixTuning({ tokens: expected.tokens, projection: true, encoderSize: expected.size }),
+  "P-tuning": () => pTuning({ tokens: expected.tokens, encoderSize: expected.size }),
+};
+
+/** Values as test/interop/prefix.py makes them. */
+function sines(name: string, count: number): Float32Array {
+  const phase = [...name].reduce((sum, letter) => sum + letter.charCodeAt(0), 0);
+  return Float32Array.from({ length: count }, (_, i) => 0.5 * Math.sin(0.7 * i + phase));
+}
+
+describe("PEFT's losses and gradients in float64", () => {
+  it.each(expected.cases)("$kind of $family", async ({ family, kind, loss: expectedLoss, gradients }) => {
+    using loaded = await loadModel(engine, `test/interop-data/${family}/base`);
+    const { model } = loaded;
+    const adapter = ADAPTERS[kind]!();
+    const initial = new Map(
+      adapter.tensors(model).map(({ name, shape }) => [name, { data: sines(name, elements(shape)) }]),
+    );
+    const isText = model.task === "causal_lm";
+    const samples = expected.rows.map((row, i) => {
+      const ids = Int32Array.from(row);
+      return { ids, label: isText ? ids : 1 - i };
+    });
+    const batch = makeBatch(samples, { size: 2, length: 7, padId: model.padId, labels: isText ? "token" : "class" });
+    expect(batch.labels.filter((label) => label === IGNORED_LABEL)).toHaveLength(isText ? 3 : 0);
+    const data = { perEpoch: 1, next: () => batch };
+    using trainer = await Trainer.create({ model: loaded, adapter, data, initial, steps: 1, dropout: false });
+    for await (const { loss, bytes, planned } of trainer.steps()) {
+      expect(Math.abs(loss / expectedLoss - 1), "relative error of the loss").toBeLessThan(1e-6);
+      expect(bytes, "ledger against plan").toEqual(planned);
+    }
+    expect([...initial.keys()].sort()).toEqual(Object.keys(gradients).sort());
+    for (const [name, [length, product]] of Object.entries(gradients)) {
+      const gradient = await trainer.state.tensor(gradientName(name)).read();
+      const pattern = sines(`${name}.pattern`, gradient.length);
+      const norm = Math.hypot(...gradient);
+      expect(Math.abs(norm / length! - 1), `length of d${name}`).toBeLessThan(1e-4);
+      const along = gradient.reduce((sum, value, i) => sum + value * pattern[i]!, 0);
+      expect(Math.abs(along - product!) / (length! * Math.hypot(...pattern)), `d${name}`).toBeLessThan(1e-5);
+    }
+  });
+});
+
+it("a prefix keeps keys and values of its own tokens alone, for each row", () => {
+  const batch = { batch: 4, length: 16 };
+  const saved = (tokens: number): number =>
+    plan({ config: tiny.bert(), adapter: prefixTuning({ tokens }), ...batch }).bytes.saved;
+  const width = 16;
+  // Keys and values of three layers; of the log-sum-exp and statistics of queries nothing depends on keys.
+  expect(saved(5) - saved(4)).toBe(3 * 2 * batch.batch * width * 4);
+});
+
+it("SAFE compares its layers with the model without a prefix, and returns what frozen layers kept", async () => {
+  using model = await initialiseModel(engine, { ...tiny.gpt2(layerCount(4)), initializer_range: 0.2 });
+  const options: TrainerOptions = {
+    model,
+    adapter: prefixTuning({ tokens: 3, projection: true }),
+    data: tinyData(model),
+    steps: 12,
+    policy: safe({ every: 1, maxWarmup: 3, targetFreezeFraction: 0.6 }),
+    optimizer: { learningRate: 1e-2 },
+    memory: { recompute: "layers", microBatch: 2 },
+    accumulate: 2,
+  };
+  using trainer = await Trainer.create(options);
+  for await (const { bytes } of trainer.steps()) {
+    expect(bytes, "ledger against plan").toEqual(trainer.predictedBytes());
+  }
+  const frozen = trainer.history.freezes.flatMap(({ layers }) => layers);
+  expect(frozen.length).toBeGreaterThan(0);
+  // The shared network belongs to the lowest layer.
+  expect(trainer.state.frozen.includes("prefix.hidden.weight")).toBe(frozen.includes(0));
+});
+
+describe("is refused", () => {
+  it.each(["albert", "deberta-v2", "distilbert", "modernbert", "mpnet", "vit"] as const)(
+    "for %s, as by PEFT",
+    async (family) => {
+      const config = tiny[family]();
+      const error = await failure(() => prefixTuning().tensors(createModel(config)), ConfigError);
+      expect(error.message).toMatch(
+        family === "vit" ? /reads images/ : /takes no keys and values before those of a text/,
+      );
+    },
+  );
+
+  it.each<[() => Adapter, RegExp]>([
+    // JavaScript and JSON can contain any value.
+    [() => makeAdapter({ kind: "prefix_tuning", initial: "ones" }), /initial is ones/],
+    [() => prefixTuning({ encoderSize: 4 }), /encoderSize belongs to a projection/],
+    [() => prefixTuning({ tokens: 0 }), /num_virtual_tokens/],
+    [() => makeAdapter({ kind: "p_tuning", encoder: "lstm" }), /encoder lstm is not implemented.\nGive "mlp"/],
+  ])("with %s", async (make, message) => {
+    expect((await failure(make)).message).toMatch(message);
+  });
+
+  it("where a window would end before the last of its keys, and texts would be too long", async () => {
+    const windowed = tiny.mistral({ sliding_window: 4 });
+    const planned = (tokens: number) => () =>
+      plan({ config: windowed, adapter: prefixTuning({ tokens }), batch: 1, length: 8 });
+    expect(planned(3)().peakBytes).toBeGreaterThan(0);
+    expect((await failure(planned(4), ConfigError)).message).toMatch(
+      /A prefix of 4 keys does not go with this model's window of 3 keys/i,
+    );
+    const long = () => plan({ config: tiny.bert(), adapter: prefixTuning({ tokens: 9 }), batch: 1, length: 30 });
+    expect((await failure(long)).message).toMatch(/Rows of 30 tokens with 9 virtual tokens do not fit/);
+  });
+
+  it("for a file of a model with other layers", async () => {
+    const three = memoryDirectory("three layers");
+    {
+      using model = await initialiseModel(engine, tiny.bert());
+      using trainer = await Trainer.create({
+        model,
+        adapter: prefixTuning({ tokens: 2 }),
+        data: tinyData(model),
+        steps: 1,
+      });
+      await saveAdapter(three, trainer);
+    }
+    using model = await initialiseModel(engine, tiny.bert(layerCount(2)));
+    const error = await failure(loadAdapter(three, model), ShapeError);
+    expect(error.message).toMatch(/prompt_embeddings is \[2, 96\] in .*, but \[2, 64\] for this model/);
+  });
+});
