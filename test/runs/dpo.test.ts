@@ -245,9 +245,11 @@ describe("a run of DPO", () => {
     adalora: { initialRank: 4, targetRank: 2, warmupSteps: 1, finalSteps: 1, every: 1 },
     vera: { rank: 4 },
     prompt: { tokens: 4 },
+    prefix_tuning: { tokens: 4 },
+    p_tuning: { tokens: 4 },
   };
   /** The adapters that do not begin as the model, so that rewards do not begin at 0. */
-  const OTHER_STARTS = ["prompt", "houlsby", "pfeiffer", "sora"];
+  const OTHER_STARTS = ["prompt", "prefix_tuning", "p_tuning", "houlsby", "pfeiffer", "sora"];
   it.each(ADAPTER_KINDS.filter((kind) => kind !== "meft"))("keeps the base as its reference: %s", async (kind) => {
     const adapter = makeAdapter({ kind, ...SMALL[kind] });
     const check = async (trainer: Trainer, data: PreferenceBatches): Promise<void> => {
