@@ -140,12 +140,9 @@ async function missingFamilies(below: string): Promise<string[]> {
 
 /** Whether PEFT has a kind for a model: neither prompts nor biases for images. */
 function isPossible(model: Model, kind: string): boolean {
-  const embeddings = model.parameters.find(({ name }) => name === model.wordEmbeddings);
-  // Prompts are as wide as the layers, unlike ELECTRA's and ALBERT's embeddings; PEFT has none for encoder-decoders with
-  // transformers 5. ALBERT's layers have no numbers.
+  // PEFT has no prompts for encoder-decoders with transformers 5. ALBERT's layers have no numbers.
   if (kind.startsWith("prefix-")) return model.prefixHeads !== undefined;
-  if (kind === "prompt" || kind === "p-tuning")
-    return !model.encoderDecoder && embeddings?.shape[1] === model.hiddenSize;
+  if (kind === "prompt" || kind === "p-tuning") return !model.encoderDecoder && !model.image;
   if (OF_LINEAR.includes(kind)) return model.projections.every(({ layout }) => layout === "out_in");
   return kind !== "lora-biases" || (!model.image && model.projections.some(({ layer }) => layer === 1));
 }

@@ -14,6 +14,7 @@ import {
   computeLayer,
   COUNT,
   EMBEDDINGS,
+  embeddingWidth,
   layerTensors,
   PROMPT_KEYS,
   promptFiles,
@@ -78,9 +79,9 @@ export function pTuning({ tokens = 20, encoderSize, encoder = "mlp", modulesToSa
       config: (model) => made.peftConfig(model),
       tensors(model) {
         checkReadsTexts(model, "P-tuning");
-        const sizes = widths(model.hiddenSize);
+        const sizes = widths(embeddingWidth(model));
         const network = LAYERS.flatMap((name, i) => layerTensors(name, sizes[i]!, sizes[i + 1]!));
-        const embedding = normal(EMBEDDING, [config.num_virtual_tokens, model.hiddenSize], 1);
+        const embedding = normal(EMBEDDING, [config.num_virtual_tokens, sizes[0]!], 1);
         return [embedding, ...network].map((tensor) => ({ ...tensor, layer: "below" }));
       },
       saved: (_model, tensors) =>

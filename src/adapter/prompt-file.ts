@@ -95,6 +95,10 @@ export function checkReadsTexts(model: Model, method: string): void {
   );
 }
 
+/** Width of the embeddings of tokens: ELECTRA's and ALBERT's may be narrower than its layers. */
+export const embeddingWidth = ({ parameters, wordEmbeddings, hiddenSize }: Model): number =>
+  parameters.find(({ name }) => name === wordEmbeddings)?.shape[1] ?? hiddenSize;
+
 /** Weight [out, in] and bias [out] of a linear layer, as PyTorch initialises them. */
 export const layerTensors = (name: string, from: number, to: number): NewTensor[] => [
   uniform(`${name}.weight`, [to, from], 1 / Math.sqrt(from)),

@@ -10,7 +10,7 @@ import { prepend } from "../ops/prepend";
 import type { Value } from "../tape/tape";
 import type { Adapter, AdapterTensor } from "./adapter";
 import { normal } from "./initial";
-import { checkReadsTexts, EMBEDDINGS, PROMPT_KEYS, promptFiles } from "./prompt-file";
+import { checkReadsTexts, EMBEDDINGS, embeddingWidth, PROMPT_KEYS, promptFiles } from "./prompt-file";
 import type { PromptConfig } from "./prompt-file";
 
 export type InitialPrompt = "random" | "vocabulary" | readonly number[];
@@ -96,7 +96,11 @@ export function promptAdapter(
         checkReadsTexts(model, kind === "prompt" ? "prompt tuning" : "P-tuning");
         const rows = initialRows(model, count, initial);
         return [
-          { ...normal(EMBEDDINGS, [count, model.hiddenSize], 1), layer: "below", ...(rows && { initialRows: rows }) },
+          {
+            ...normal(EMBEDDINGS, [count, embeddingWidth(model)], 1),
+            layer: "below",
+            ...(rows && { initialRows: rows }),
+          },
         ];
       },
       saved: (_model, tensors) => entryOf(tensors, EMBEDDINGS, "the adapter"),
@@ -111,8 +115,8 @@ export const withPrompt = ({ recorder }: Forward, head: Value, x: Value): Value 
   recorder.apply(prepend, { head, x }, {});
 
 /** Sizes that PEFT demands of prompts. */
-const promptSizes = ({ hiddenSize, config }: Model) => ({
-  token_dim: hiddenSize,
+const promptSizes = (model: Model) => ({
+  token_dim: embeddingWidth(model),
   // PEFT does not find it in DistilBERT's configuration.
-  num_attention_heads: config["num_attention_heads"] ?? config["n_heads"] ?? config["n_head"],
+  num_attention_heads: model.config["num_attention_heads"] ?? model.config["n_heads"] ?? model.config["n_head"],
 });

@@ -173,9 +173,8 @@ def targets_of(model):
 def kinds_of(family, model):
     if family.endswith(tuple(f"-{head}" for head in HEADS)):
         return ["lora"]
-    # Prompts for texts alone, and as wide as layers, which ELECTRA's and ALBERT's embeddings are not.
-    has_prompt = task_of(model) and model.get_input_embeddings().weight.shape[1] == model.config.hidden_size
-    prompts = bool(has_prompt) * PROMPTS
+    # Prompts for texts alone.
+    prompts = bool(task_of(model)) * PROMPTS
     prefixes = bool(task_of(model) and takes_prefix(model)) * PREFIXES
     options = option_kinds(model, TARGETS[model.config.model_type])
     is_linear = all(type(model.get_submodule(name)) is torch.nn.Linear for name in targets_of(model))

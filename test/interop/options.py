@@ -34,8 +34,8 @@ def prompt_config(model, kind, task):
     if kind in PREFIXES:
         projection = {"prefix_projection": True, "encoder_hidden_size": 6} if kind == "prefix-projection" else {}
         return peft.PrefixTuningConfig(num_virtual_tokens=3, task_type=task, **projection)
-    # PEFT does not find these in configurations that name them as DistilBERT's does.
-    sizes = {"token_dim": model.config.hidden_size, "num_layers": model.config.num_hidden_layers,
+    # PEFT does not find these in configurations that name them as DistilBERT's does, nor that embeddings are narrower than layers.
+    sizes = {"token_dim": model.get_input_embeddings().weight.shape[1], "num_layers": model.config.num_hidden_layers,
              "num_attention_heads": model.config.num_attention_heads}
     if kind == "prompt":
         return peft.PromptTuningConfig(num_virtual_tokens=3, task_type=task, **sizes)

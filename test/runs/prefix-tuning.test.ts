@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { initialiseModel, loadAdapter, loadModel, plan, saveAdapter, safe, Trainer } from "safetape";
+import { initialiseModel, loadAdapter, loadModel, plan, promptTuning, saveAdapter, safe, Trainer } from "safetape";
 import { makeAdapter, prefixTuning, pTuning } from "safetape/analysis";
 import { makeBatch, memoryDirectory } from "safetape/data";
 import { ConfigError, ShapeError } from "safetape/engine";
@@ -59,6 +59,15 @@ describe("PEFT's losses and gradients in float64", () => {
       expect(Math.abs(along - product!) / (length! * Math.hypot(...pattern)), `d${name}`).toBeLessThan(1e-5);
     }
   });
+});
+
+it.each(["electra", "albert"] as const)("prompts of %s are as wide as its embeddings, not as its layers", (family) => {
+  const model = createModel(tiny[family]());
+  for (const adapter of [promptTuning({ tokens: 3 }), pTuning({ tokens: 3 })]) {
+    expect(adapter.tensors(model)[0]!.shape).toEqual([3, 12]);
+    expect(adapter.peftConfig(model)["token_dim"]).toBe(12);
+    expect(plan({ config: tiny[family](), adapter, batch: 2, length: 8 }).peakBytes).toBeGreaterThan(0);
+  }
 });
 
 it("a prefix keeps keys and values of its own tokens alone, for each row", () => {
