@@ -92,6 +92,8 @@ function adapterConfigs(rslora) {
     "modules-to-save": changed({ modules_to_save: ["../classifier", "__proto__"] }),
     "layers-1e308": changed({ layers_to_transform: [1e308, -1] }),
     "prompt-1e9": JSON.stringify({ peft_type: "PROMPT_TUNING", num_virtual_tokens: 1e9, token_dim: 1e9 }),
+    "prefix-1e9": JSON.stringify({ peft_type: "PREFIX_TUNING", num_virtual_tokens: 1e9, encoder_hidden_size: 1e9 }),
+    "p-tuning-1e9": JSON.stringify({ peft_type: "P_TUNING", num_virtual_tokens: 1e9, encoder_dropout: 1e308 }),
     "vera-1e9": JSON.stringify({ peft_type: "VERA", r: 1e9, projection_prng_key: 1e308, target_modules: ["query"] }),
     "adalora-1e9": JSON.stringify({ peft_type: "ADALORA", init_r: 1e9, target_r: 1e9, total_step: 1e308 }),
     proto: `{"__proto__":{"r":1},${JSON.stringify(rslora).slice(1)}`,
