@@ -44,6 +44,7 @@ export type {
 export type {
   AttentionInputs,
   AttentionShape,
+  AttentionSite,
   BlockSite,
   Forward,
   ForwardHooks,

@@ -27,6 +27,7 @@ export type {
 export type {
   AttentionInputs,
   AttentionShape,
+  AttentionSite,
   BlockSite,
   Forward,
   ForwardHooks,
