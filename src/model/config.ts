@@ -73,7 +73,7 @@ export function labelCount(config: Readonly<Record<string, unknown>>): number {
   const labels = v.safeParse(count, num_labels ?? named ?? 2);
   if (!labels.success) {
     throw new ConfigError(
-      `config.json: num_labels is ${JSON.stringify(num_labels ?? named)}; expected a whole number from 1.`,
+      `config.json: ${named === 0 ? "id2label has 0 names" : `num_labels is ${JSON.stringify(num_labels)}`}; expected a whole number from 1.`,
       "Correct it: there is one output for each label.",
     );
   }

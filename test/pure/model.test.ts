@@ -149,7 +149,7 @@ describe("heads", () => {
     [BERT, { problem_type: "regression", num_labels: 3 }, /problem_type "regression" with 3 labels/],
     [LLAMA_CLASSES, { problem_type: "single_label_classification", num_labels: 1 }, /with 1 label is/],
     [BERT, { problem_type: "ranking" }, /problem_type "ranking"/],
-    [BERT, { id2label: {} }, /with 0 labels/],
+    [BERT, { id2label: {} }, /id2label has 0 names/],
     [BERT, { id2label: { 0: "a", 1: "b", 2: "c" }, num_labels: 2 }, /num_labels is 2, but id2label has 3 names/],
     [VIT, { num_labels: 1 }, /problem_type "regression" with 1 label is not supported for image_classification/],
     [VIT, { problem_type: "multi_label_classification" }, /problem_type/],
