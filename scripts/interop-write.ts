@@ -52,7 +52,7 @@ const KINDS: Readonly<Record<string, AdapterChoice>> = {
 const OF_LINEAR: readonly string[] = Object.keys(KINDS).filter((kind) => /^(?:loha|lokr|oft)/.test(kind));
 
 /** The kinds that name modules of a model, where it has them: those of `test/interop/options.py`. */
-const OPTIONS: Readonly<Record<string, (model: Model) => object | undefined>> = {
+const OPTIONS: Readonly<Record<string, (model: Model) => ({ readonly as?: "lora" } & object) | undefined>> = {
   "saved-table": (model) => saved(model, "table"),
   "saved-head": (model) => saved(model, "head"),
   "saved-both": (model) => saved(model, "table", "head"),
@@ -65,6 +65,13 @@ const OPTIONS: Readonly<Record<string, (model: Model) => object | undefined>> = 
   "kept-tables": () => undefined,
   "p-tuning-lstm": () => undefined,
   excluded: () => undefined,
+  pissa: () => ({ init: "pissa" }),
+  "pissa-patterns": (model) => ({ init: "pissa", rankStabilised: true, ...patterns(model) }),
+  "pissa-dora": () => ({ init: "pissa", kind: "dora" }),
+  // A LoRA of twice the rank, as is all that PEFT could not take out of the base again.
+  "pissa-as-lora": (model) => ({ init: "pissa_niter_4", ...patterns(model) }),
+  olora: () => ({ init: "olora" }),
+  "olora-as-lora": (model) => ({ init: "olora", rankStabilised: true, as: "lora", ...patterns(model) }),
   // Ends of paths that the head's modules have as well.
   overlap: (model) => (isClassifier(model) ? { targets: ends(model) } : undefined),
 };
@@ -79,6 +86,10 @@ const saved = (model: Model, ...which: ("table" | "head")[]): object | undefined
 };
 const tied = (model: Model, which: "table" | "head"): object | undefined =>
   model.tiedOutput ? { ...saved(model, which), ensureWeightTying: true } : undefined;
+const patterns = ({ defaultTargets }: Model): object => ({
+  rankPattern: { [defaultTargets.at(-1)!]: 1 },
+  alphaPattern: { [defaultTargets[0]!]: 5 },
+});
 const ends = ({ projections }: Model): string[] => {
   const names = projections.map(({ name }) => name.slice(name.lastIndexOf(".") + 1));
   return [...new Set(names)].filter((name) => !/classifier$/.test(name));
@@ -116,9 +127,10 @@ if (directory === undefined || values.out === undefined || unknown.length > 0) {
       using loaded = await loadModel(engine, `${directory}/${family}/base`);
       if (!isPossible(loaded.model, kind) || (kind !== "lora" && FURTHER_HEADS.test(family))) continue;
       const options = OPTIONS[kind]?.(loaded.model);
-      const choice = options ? { kind: "lora", rank: 2, alpha: 3, ...options } : KINDS[kind];
+      const { as, ...named } = options ?? {};
+      const choice = options ? { kind: "lora", rank: 2, alpha: 3, ...named } : KINDS[kind];
       if (!choice) continue;
-      await write(loaded, choice, `${values.out}/${family}/${kind}`);
+      await write(loaded, choice, `${values.out}/${family}/${kind}`, as);
       process.stdout.write(`wrote ${family}/${kind}\n`);
     }
   }
@@ -147,7 +159,12 @@ function isPossible(model: Model, kind: string): boolean {
   return kind !== "lora-biases" || (!model.image && model.projections.some(({ layer }) => layer === 1));
 }
 
-async function write(loaded: LoadedModel, choice: AdapterChoice, folder: string): Promise<void> {
+async function write(
+  loaded: LoadedModel,
+  choice: AdapterChoice,
+  folder: string,
+  as: "own" | "lora" = "own",
+): Promise<void> {
   const adapter = makeAdapter(choice);
   const batch = batchOf(loaded);
   using trainer = await Trainer.create({
@@ -161,7 +178,7 @@ async function write(loaded: LoadedModel, choice: AdapterChoice, folder: string)
   await trainer.train();
   await mkdir(folder, { recursive: true });
   const out = await openDirectory(folder);
-  await saveAdapter(out, trainer);
+  await saveAdapter(out, trainer, { as });
   const logits = await adapterLogits(loaded, adapter, await trainer.state.snapshot(), batch);
   const inputs = batch.pixels
     ? [{ name: "pixel_values", shape: imageShape(loaded), data: batch.pixels }]

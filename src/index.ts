@@ -10,7 +10,6 @@ export {
   loadAdapter,
   loadFamily,
   loadModel,
-  lora,
   never,
   plan,
   safe,
@@ -31,6 +30,8 @@ export type { AfloraOptions, MatricesChoice, RankBudget } from "./adapter/aflora
 export { bitfit } from "./adapter/bitfit";
 export type { BitFitOptions } from "./adapter/bitfit";
 export { dora } from "./adapter/dora";
+export { lora } from "./adapter/lora-init";
+export type { LoraInit } from "./adapter/lora-init";
 export { houlsby, pfeiffer } from "./adapter/bottleneck";
 export type { BottleneckOptions, HoulsbyOptions, PfeifferOptions, PfeifferPlacement } from "./adapter/bottleneck";
 export { meft } from "./adapter/meft";

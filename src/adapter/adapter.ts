@@ -3,7 +3,7 @@ import type { Shape } from "../base/shape";
 import type { PeftConfig } from "../io/peft";
 import type { FloatTensor } from "../io/safetensors";
 import type { Forward, ForwardHooks } from "../model/forward";
-import type { Model, Projection, TensorPlace } from "../model/model";
+import type { Model, TensorPlace } from "../model/model";
 import type { Statistics } from "../ops/shared/statistics";
 import type { Value } from "../tape/tape";
 
@@ -20,8 +20,12 @@ export interface AdapterTensor {
   initial(random: Random): Float32Array;
   /** Rows of a table of the checkpoint, by default all, as its initial values, instead of those of `initial`. */
   readonly initialRows?: { readonly table: string; rows?(random: Random): readonly number[] };
-  /** The norms of each output's weights in a projection of the checkpoint as its initial values, instead of those of `initial`. */
-  readonly initialNorms?: { readonly weight: string; readonly layout: Projection["layout"] };
+  /** Initial values that are made from a weight of the checkpoint, instead of those of `initial`. */
+  readonly initialFrom?: {
+    readonly weight: string;
+    /** @param read copies the weight to the host. */
+    values(read: () => Promise<FloatTensor>, random: Random): Promise<Float32Array>;
+  };
 }
 
 /** Tensors by name. */
@@ -98,7 +102,13 @@ export interface Adapter extends ForwardHooks {
   /** Contents of the two files. Default `peftConfig`, and each tensor under PEFT's prefix and its name. */
   toFile?(model: Model, tensors: Tensors): AdapterFile;
   /**
-   * The tensors of a file by their names. Default each under its key without PEFT's prefix.
+   * The two files of a plain LoRA on the model as it was loaded, for a LoRA whose own file is for another base (PiSSA). Default those
+   * of the adapter.
+   */
+  portableFile?(model: Model, tensors: Tensors): AdapterFile;
+  /**
+   * The tensors of a file by their names. Default each under its key without PEFT's prefix. A fixed tensor that is not among them and has
+   * `initialFrom` is made from the model.
    * @param where names the file in errors.
    */
   fromFile?(stored: Tensors, model: Model, where: string): Tensors;

@@ -19,7 +19,13 @@ export function asLora(adapter: Adapter, model: Model, tensors: Tensors, transfo
       "Save it as its own kind, or the merged model with saveMerged.",
     );
   }
-  if (adapter.kind === "lora") return adapterFile(adapter, model, tensors, transformers);
+  if (adapter.kind === "lora") {
+    const portable: Adapter = {
+      ...adapter,
+      ...(adapter.portableFile && { toFile: (of, values) => adapter.portableFile!(of, values) }),
+    };
+    return adapterFile(portable, model, tensors, transformers);
+  }
   const updates = adapter.updates?.(model, tensors);
   if (!updates) {
     throw new ConfigError(`${adapter.kind} is not a sum of low-rank updates.`, "Save it as its own kind.");

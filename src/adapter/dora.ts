@@ -10,12 +10,13 @@ import { scaledAdd } from "../ops/scaled_add";
 import type { Value } from "../tape/tape";
 import type { Adapter } from "./adapter";
 import { constant } from "./initial";
-import { configOf, loraFromConfig, updateOf } from "./lora";
-import type { LoraOptions } from "./lora";
+import { configOf } from "./lora";
+import type { LoraForm, LoraOptions } from "./lora";
+import { initialisedLora, residualUpdate } from "./lora-init";
+import type { InitialisedOptions } from "./lora-init";
 import { lowRankLinear, outputNorms, withUpdate } from "./low-rank";
 import type { TracedUpdate } from "./low-rank";
 import { maskedOutputs } from "./masked";
-import type { LayerChoice } from "./targets";
 
 /**
  * DoRA (Liu et al. 2024, eq. 5): LoRA that learns lengths and directions of the weights separately. y = g * (x W + scale *
@@ -28,15 +29,27 @@ import type { LayerChoice } from "./targets";
  * @throws FileFormatError for a rank, scale or dropout that makes no sense, ConfigError for `addBiases` where none are trained.
  */
 export function dora(options: LoraOptions = {}): Adapter {
-  return doraFromConfig({ ...configOf(options), use_dora: true }, options.layers);
+  const config = { ...configOf(options), use_dora: true };
+  return doraFromConfig(config, "the DoRA configuration", { layers: options.layers });
 }
 
 /** DoRA by its adapter_config.json. */
-export function doraFromConfig(config: LoraConfig, layers?: LayerChoice): Adapter {
-  return loraFromConfig(config, layers, {
+export function doraFromConfig(
+  config: LoraConfig,
+  where: string,
+  options: Omit<InitialisedOptions, "form"> = {},
+): Adapter {
+  const form: LoraForm = {
     kind: "dora",
-    tensorsOf: ({ name, out, layout }) => [
-      { ...constant(magnitudeName(name), [out], 1), initialNorms: { weight: `${name}.weight`, layout } },
+    tensorsOf: ({ name, out, layout }, factors) => [
+      ...factors,
+      {
+        ...constant(magnitudeName(name), [out], 1),
+        initialFrom: {
+          weight: `${name}.weight`,
+          values: async (read) => outputNorms(await read(), layout === "in_out"),
+        },
+      },
     ],
     linear: doraLinear,
     merged(model, tensors, name, value) {
@@ -44,13 +57,14 @@ export function doraFromConfig(config: LoraConfig, layers?: LayerChoice): Adapte
       const m = module === name ? undefined : tensors.get(magnitudeName(module));
       if (!m) return value;
       const isTransposed = model.projections.some(({ name: other, layout }) => other === module && layout === "in_out");
-      const sum = withUpdate(value, updateOf(config, module, tensors), isTransposed);
+      const sum = withUpdate(value, residualUpdate(config, module, tensors), isTransposed);
       const norms = outputNorms(sum, isTransposed);
       // An output of norm 0 stays 0.
       const factors = m.data.map((magnitude, i) => magnitude / (norms[i]! || 1));
       return maskedOutputs(sum, { shape: m.shape, data: factors }, isTransposed);
     },
-  });
+  };
+  return initialisedLora(config, where, { ...options, form });
 }
 
 function doraLinear(forward: Forward, site: LinearSite, { dropout, ...update }: TracedUpdate): Value {

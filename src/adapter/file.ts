@@ -1,4 +1,5 @@
 import { ConfigError, FileFormatError, ShapeError } from "../base/errors";
+import { Random } from "../base/random";
 import { formatShape, sameShape } from "../base/shape";
 import type { Shape } from "../base/shape";
 import { headKey, stripPrefix, unwrappedKeys } from "../io/peft-keys";
@@ -105,20 +106,25 @@ function withRenamedModule(name: string, newNames: ReadonlyMap<string, string>):
   return name;
 }
 
-/** Whether a weight of the loaded model has these values, as far as its format can hold them. */
-export type IsLoaded = (name: string, tensor: FloatTensor) => Promise<boolean>;
+/** The loaded model that an adapter is read for. */
+export interface LoadedWeights {
+  /** Whether a weight has these values, as far as its format can hold them. */
+  isLoaded(name: string, tensor: FloatTensor): Promise<boolean>;
+  /** Copies a weight to the host. */
+  read(name: string): Promise<FloatTensor>;
+}
 
 /**
  * The adapter of two files for a model, and its tensors by the names that they have there.
  * @param where names the files in errors.
- * @param isLoaded leaves out tensors that the model has already. Default: none is known to be there.
+ * @param loaded leaves out tensors that the model has already, and makes those that follow from its weights. Default: nothing is loaded.
  * @throws FileFormatError, ShapeError or ConfigError for an unknown kind, wrong values, or files of another model.
  */
 export async function adapterOfFile(
   file: AdapterFile,
   model: Model,
   where: string,
-  isLoaded: IsLoaded = () => Promise.resolve(false),
+  loaded?: LoadedWeights,
 ): Promise<{ adapter: Adapter; tensors: Tensors }> {
   const canonical = new Map(adaptedModules(model).map((name) => [model.renamed?.(name) ?? name, name]));
   const renamed = model.renamed ? withRenamedPattern(file.config, canonical) : file.config;
@@ -131,9 +137,13 @@ export async function adapterOfFile(
   );
   const masked = maskedProjections(tensors.keys());
   const own = masked.length > 0 ? withOutputMasks(ofConfig, masked) : ofConfig;
+  for (const { name, shape, isFixed, initialFrom: from } of own.tensors(model)) {
+    if (!loaded || !isFixed || !from || tensors.has(name)) continue;
+    tensors.set(name, { shape, data: await from.values(() => loaded.read(from.weight), new Random(0)) });
+  }
   checkComplete(own, model, tensors, where);
   joinTable(own, model, tensors, where);
-  const weights = await baseWeights(own, model, tensors, { where, isLoaded });
+  const weights = await baseWeights(own, model, tensors, { where, loaded });
   const adapter = weights.length > 0 ? withBaseWeights(own, weights) : own;
   const shapes = shapesOf(adapter, model);
   for (const [name, tensor] of tensors) {
@@ -277,14 +287,14 @@ async function baseWeights(
   adapter: Adapter,
   model: Model,
   tensors: Map<string, FloatTensor>,
-  { where, isLoaded }: { readonly where: string; readonly isLoaded: IsLoaded },
+  { where, loaded }: { readonly where: string; readonly loaded: LoadedWeights | undefined },
 ): Promise<string[]> {
   const shapes = shapesOf(adapter, model);
   const weights: string[] = [];
   for (const { name, shape, layer, dtype = "f32" } of model.parameters) {
     const tensor = tensors.get(name);
     if (!tensor || shapes.has(name) || typeof layer === "number" || !sameShape(tensor.shape, shape)) continue;
-    if (await isLoaded(name, tensor)) {
+    if (await loaded?.isLoaded(name, tensor)) {
       tensors.delete(name);
       continue;
     }

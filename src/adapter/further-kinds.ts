@@ -12,6 +12,7 @@ import { ia3FromConfig } from "./ia3";
 import { lnTuningFromConfig } from "./ln-tuning";
 import { lohaFromConfig } from "./loha";
 import { lokrFromConfig } from "./lokr";
+import { initialisedLora } from "./lora-init";
 import { meftFromConfig } from "./meft";
 import { oftFromConfig } from "./oft";
 import { pTuningFromConfig } from "./p-tuning";
@@ -22,13 +23,16 @@ import { veraFromConfig } from "./vera";
 
 type FromConfig = (config: PeftConfig, where: string) => Adapter;
 
-/** A LoRA that is none without its lengths. */
-const dora: FromConfig = (config, where) => doraFromConfig(parseLoraConfig(config, where));
+/** A LoRA with lengths, or with first values that its file names. */
+const anyLora: FromConfig = (config, where) => {
+  const lora = parseLoraConfig(config, where);
+  return (lora.use_dora ? doraFromConfig : initialisedLora)(lora, where, { isFile: true });
+};
 
 /** Every kind of adapter that can be loaded, by its `peft_type`: one chunk for all but LoRA, since each is small. */
 const KINDS: Readonly<Record<string, FromConfig>> = {
-  LORA: dora,
-  [LORA_WITH_BIASES]: dora,
+  LORA: anyLora,
+  [LORA_WITH_BIASES]: anyLora,
   IA3: ia3FromConfig,
   SAFETAPE_BITFIT: bitfitFromConfig,
   VERA: veraFromConfig,
@@ -50,7 +54,7 @@ const KINDS: Readonly<Record<string, FromConfig>> = {
 export function furtherFromConfig(config: PeftConfig, where: string): Adapter {
   const { peft_type: kind } = config;
   const from = Object.hasOwn(KINDS, kind) ? KINDS[kind] : undefined;
-  if (from && from !== dora && isSet(config["use_dora"])) {
+  if (from && from !== anyLora && isSet(config["use_dora"])) {
     throw new ConfigError(
       `The adapter in ${where} has use_dora: true, which peft_type ${kind} does not combine with.`,
       "DoRA is a form of LoRA alone: use peft_type LORA, or remove use_dora.",

@@ -11,7 +11,7 @@ import { loraFromConfig } from "./lora";
 export async function adapterFromConfig(config: PeftConfig, where: string): Promise<Adapter> {
   if (["LORA", LORA_WITH_BIASES].includes(config.peft_type)) {
     const lora = parseLoraConfig(config, where);
-    if (!lora.use_dora) return loraFromConfig(lora);
+    if (lora.init_lora_weights === true && !lora.use_dora) return loraFromConfig(lora);
   }
   return (await import("./further-kinds")).furtherFromConfig(config, where);
 }

@@ -16,6 +16,7 @@ import type { TracedUpdate } from "./low-rank";
 import { fanInFanOut, onProjections } from "./on-projections";
 import type { ProjectionAdapter } from "./on-projections";
 import { targetKeys } from "./targets";
+import type { LoraInit } from "./lora-init";
 import type { LayerChoice, TargetOptions } from "./targets";
 
 export interface LoraOptions extends TargetOptions {
@@ -31,6 +32,8 @@ export interface LoraOptions extends TargetOptions {
   readonly rankPattern?: Readonly<Record<string, number>>;
   /** Alphas of modules whose path, or its end after a dot, matches the pattern. Default none: `alpha` for all. */
   readonly alphaPattern?: Readonly<Record<string, number>>;
+  /** First values of A and B. Default true. `safetape/core` has no others. */
+  readonly init?: LoraInit;
   /** Biases to train as well: those of adapted projections, or all of the model's. Default "none". */
   readonly bias?: "none" | "lora_only" | "all";
   /**
@@ -52,7 +55,9 @@ export interface LoraOptions extends TargetOptions {
  * @throws FileFormatError for a rank, scale or dropout that makes no sense, ConfigError for `addBiases` where none are trained.
  */
 export function lora(options: LoraOptions = {}): Adapter {
-  return loraFromConfig(configOf(options), options.layers);
+  const config = configOf(options);
+  if (config.init_lora_weights === true) return loraFromConfig(config, options.layers);
+  throw new ConfigError("safetape/core has no other init.", "Import lora from safetape.");
 }
 
 /** Options as adapter_config.json. @throws as `lora` does. */
@@ -69,6 +74,7 @@ export function configOf(options: LoraOptions): LoraConfig {
     use_rslora: options.rankStabilised ?? false,
     bias,
     ensure_weight_tying: options.ensureWeightTying ?? false,
+    init_lora_weights: options.init ?? true,
     ...(options.rankPattern && { rank_pattern: { ...options.rankPattern } }),
     ...(options.alphaPattern && { alpha_pattern: { ...options.alphaPattern } }),
     ...targetKeys(options),
@@ -78,15 +84,17 @@ export function configOf(options: LoraOptions): LoraConfig {
 /** What one form of LoRA computes with A and B. */
 export interface LoraForm {
   readonly kind: string;
-  /** Tensors of an adapted projection beside A and B. */
-  tensorsOf(target: Projection): readonly NewTensor[];
+  /** Tensors of an adapted projection. @param factors A, which is uniform in +-1 / sqrt(in), and B, which is 0. */
+  tensorsOf(target: Projection, factors: readonly [NewTensor, NewTensor]): readonly NewTensor[];
   /** Replaces an adapted projection. */
   linear(forward: Forward, site: LinearSite, update: TracedUpdate): Value;
   /** How it is merged; left out where W + scale B A is all. */
   readonly merged?: NonNullable<Adapter["merged"]>;
+  /** The update of a module, where it is another one than scale B A. */
+  readonly updateOf?: typeof updateOf;
 }
 
-const PLAIN: LoraForm = { kind: "lora", tensorsOf: () => [], linear: lowRankLinear };
+export const PLAIN: LoraForm = { kind: "lora", tensorsOf: (_target, factors) => factors, linear: lowRankLinear };
 
 /** LoRA by its adapter_config.json, in its plain form or another one. */
 export function loraFromConfig(config: LoraConfig, layers?: LayerChoice, form: LoraForm = PLAIN): Adapter {
@@ -95,11 +103,11 @@ export function loraFromConfig(config: LoraConfig, layers?: LayerChoice, form: L
     kind,
     config,
     layers,
-    tensorsOf: (target) => [
-      uniform(loraName(target.name, "A"), [rankOf(config, target.name), target.in], 1 / Math.sqrt(target.in)),
-      constant(loraName(target.name, "B"), [target.out, rankOf(config, target.name)], 0),
-      ...form.tensorsOf(target),
-    ],
+    tensorsOf: (target) =>
+      form.tensorsOf(target, [
+        uniform(loraName(target.name, "A"), [rankOf(config, target.name), target.in], 1 / Math.sqrt(target.in)),
+        constant(loraName(target.name, "B"), [target.out, rankOf(config, target.name)], 0),
+      ]),
     baseTensors(targets, model) {
       if (config.bias === "none") return [];
       if (config.bias === "lora_only") return targets.filter(({ bias }) => bias).map(({ name }) => `${name}.bias`);
@@ -123,7 +131,7 @@ export function loraFromConfig(config: LoraConfig, layers?: LayerChoice, form: L
       const keyed = new Map([...tensors].map(([name, tensor]) => [key(name), tensor]));
       return { config: adapter.peftConfig(model), tensors: keyed };
     },
-    ...(merged ? { merged } : { update: ({ name }, tensors) => updateOf(config, name, tensors) }),
+    ...(merged ? { merged } : { update: ({ name }, tensors) => (form.updateOf ?? updateOf)(config, name, tensors) }),
   });
   if (config.peft_type === "LORA") return adapter;
   return withAddedBiases(adapter, (model) => {

@@ -11,7 +11,7 @@ import { ia3 } from "./ia3";
 import { lnTuning } from "./ln-tuning";
 import { loha } from "./loha";
 import { lokr } from "./lokr";
-import { lora } from "./lora";
+import { lora } from "./lora-init";
 import { meft } from "./meft";
 import { oft } from "./oft";
 import { prefixTuning } from "./prefix";
@@ -22,7 +22,16 @@ import { vera } from "./vera";
 
 const TARGETS = ["targets", "layers", "modulesToSave"];
 const LOW_RANK = ["rank", "alpha", "dropout", ...TARGETS];
-const LORA = [...LOW_RANK, "rankStabilised", "rankPattern", "alphaPattern", "bias", "addBiases", "ensureWeightTying"];
+const LORA = [
+  ...LOW_RANK,
+  "rankStabilised",
+  "rankPattern",
+  "alphaPattern",
+  "init",
+  "bias",
+  "addBiases",
+  "ensureWeightTying",
+];
 const LYCORIS = ["rank", "alpha", "rankDropout", "moduleDropout", ...TARGETS, "rankPattern", "alphaPattern"];
 const ADALORA = [
   "initialRank",

@@ -1,6 +1,7 @@
 import type { Adapter } from "../adapter/adapter";
 import type { RankBudget } from "../adapter/aflora";
 import { PFEIFFER_PLACEMENTS } from "../adapter/bottleneck";
+import type { LoraInit } from "../adapter/lora-init";
 import { loraPlusGroups } from "../adapter/lora-plus";
 import { ADAPTER_KINDS, makeAdapter } from "../adapter/make";
 import type { LayerChoice } from "../adapter/targets";
@@ -156,10 +157,22 @@ export const PLUGIN = optional(
   taking({ several: "repeated", path: "file" }, texts),
 );
 
+/** First values of a LoRA; the adapter checks the name. */
+const loraInit: Reader<LoraInit> = (value, flag) => {
+  const how = text(value, flag);
+  // Any other text is refused by the adapter.
+  return how === "true" || how === "false" ? how === "true" : (how as LoraInit);
+};
+
 const ADAPTER = {
   adapter: withDefault("--adapter <kind>", ADAPTER_KINDS.join(", "), oneOf(ADAPTER_KINDS), "lora"),
   rank: optional("--rank <r>", "Rank of a low-rank adapter", counts()),
   alpha: optional("--alpha <a>", "Alpha of a low-rank adapter (LoRA, DoRA, LoHa, LoKr: default the rank)", numbers()),
+  init: optional(
+    "--init <how>",
+    "LoRA, DoRA: first values of A and B: true (default), false, gaussian, orthogonal, pissa, pissa_niter_N, olora",
+    loraInit,
+  ),
   dropout: optional("--dropout <p>", "Dropout of the adapter", numbers(0, 1)),
   rankDropout: optional(
     "--rank-dropout <p>",
@@ -895,9 +908,13 @@ export function adapterFrom(
 ): Adapter {
   const beta = options.task === "dpo" ? undefined : options.beta;
   const { adapter: kind, alpha = ["lora", "dora", "loha", "lokr"].includes(kind) ? options.rank : undefined } = options;
-  // Options are called as those of adapters are. A toggle that is not given is false.
+  // Options are called as those of adapters are. A toggle that is not given is false; `init` may be.
   const settings = Object.entries({ ...options, alpha, beta, initial }).filter(
-    ([name, value]) => name !== "adapter" && name in { ...ADAPTER, initial } && value !== undefined && value !== false,
+    ([name, value]) =>
+      name !== "adapter" &&
+      name in { ...ADAPTER, initial } &&
+      value !== undefined &&
+      (value !== false || name === "init"),
   );
   return makeAdapter({ ...Object.fromEntries(settings), kind });
 }

@@ -2,6 +2,7 @@ import { ConfigError, FileFormatError } from "../base/errors";
 import { readConfig } from "../io/checkpoint";
 import { directoryAt } from "../io/directory-like";
 import type { DirectoryLike } from "../io/directory-like";
+import { checkStoredInit, isPartOfWeights } from "../io/lora-base";
 import { readAdapterDirectory } from "../io/peft";
 import { stripPrefix, unwrappedKeys } from "../io/peft-keys";
 import { parseLoraConfig, scaleOf } from "../io/peft-lora";
@@ -54,6 +55,9 @@ export async function exportGgufAdapter(adapter: DirectoryLike, options: GgufAda
   if (config.peft_type !== "LORA") throw notHeld(`is of kind ${config.peft_type}`, source.name);
   const lora = parseLoraConfig(config, source.name);
   if (lora.use_dora) throw notHeld("is a DoRA", source.name);
+  checkStoredInit(lora.init_lora_weights, source.name);
+  if (isPartOfWeights(lora.init_lora_weights))
+    throw notHeld(`is for a base without what ${lora.init_lora_weights} takes out of it`, source.name);
   if (lora.bias !== "none") throw notHeld(`trains biases (bias: ${lora.bias})`, source.name);
   const base = await readConfig(await directoryAt(model));
   await loadFamily(base);

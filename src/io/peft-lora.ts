@@ -57,20 +57,14 @@ const UNSUPPORTED = [
   "megatron_config",
 ] as const;
 
-/** Initialisations that do not change the base weights. PEFT's others change them when the adapter is loaded. */
-const PLAIN_INITIALISATIONS: readonly unknown[] = [true, false, "gaussian", "eva", "orthogonal"];
-
 /**
- * Checks the configuration of a LoRA adapter. Unknown keys are dropped.
+ * Checks the configuration of a LoRA adapter, but for the value of `init_lora_weights`. Unknown keys are dropped.
  * @throws FileFormatError for an invalid value, ConfigError for an option that changes the result and is not implemented.
  */
 export function parseLoraConfig(config: PeftConfig, where: string): LoraConfig {
   const lora = checkSchema(LORA, config, where);
   const option = UNSUPPORTED.find((key) => isSet(config[key]));
   if (option !== undefined) throw unsupported(`${option}: ${JSON.stringify(config[option]).slice(0, 80)}`, where);
-  if (!PLAIN_INITIALISATIONS.includes(lora.init_lora_weights)) {
-    throw unsupported(`init_lora_weights: ${JSON.stringify(lora.init_lora_weights).slice(0, 80)}`, where);
-  }
   return lora;
 }
 

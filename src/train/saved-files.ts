@@ -1,7 +1,7 @@
 import type { Adapter, Tensors } from "../adapter/adapter";
 import { asLora } from "../adapter/as-lora";
 import { adapterFile, adapterOfFile } from "../adapter/file";
-import type { IsLoaded } from "../adapter/file";
+import type { LoadedWeights } from "../adapter/file";
 import { mergedBiases, mergedOutput, mergedParameter } from "../adapter/merge";
 import { ConfigError } from "../base/errors";
 import { decodeWeight, encodeWeight } from "../base/packed";
@@ -71,7 +71,7 @@ export async function loadAdapter(
   { model, weights }: LoadedModel,
 ): Promise<{ adapter: Adapter; tensors: Tensors }> {
   const directory = await directoryAt(place);
-  const isLoaded: IsLoaded = async (name, { shape, data }) => {
+  const isLoaded: LoadedWeights["isLoaded"] = async (name, { shape, data }) => {
     const weight = weights.get(name);
     if (!weight || weight.dtype === "i32" || weight.dtype === "u32") return false;
     const stored = encodeWeight(data, columns(shape), weight.dtype);
@@ -80,7 +80,11 @@ export async function loadAdapter(
     const own = await weight.read();
     return values.every((value, i) => value === own[i]);
   };
-  return adapterOfFile(await readAdapterDirectory(directory), model, directory.name, isLoaded);
+  const read: LoadedWeights["read"] = async (name) => {
+    const weight = weights.get(name)!;
+    return { shape: weight.shape, data: await weight.read() };
+  };
+  return adapterOfFile(await readAdapterDirectory(directory), model, directory.name, { isLoaded, read });
 }
 
 /** The trainer's tensors in the shapes of the complete model. */

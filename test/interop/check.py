@@ -103,8 +103,11 @@ def base(family):
 
 def adapted(family, folder):
     """A base model with an adapter that is loaded."""
-    model = base(family)
     config = peft.PeftConfig.from_pretrained(folder)
+    model = base(family)
+    # PEFT decomposes no float64.
+    if str(getattr(config, "init_lora_weights", None)).startswith(("pissa", "olora")):
+        model = model.float()
     config.task_type = task_of(model)
     return peft.PeftModel.from_pretrained(model, folder, config=config).to(torch.float64).eval()
 

@@ -2,11 +2,13 @@
 Adapters of PEFT with options that decide which modules are adapted, saved or shared, and those that put something before each text:
 `check.py` compares them in both directions, and this script writes some of them into test/interop-data, in a Python with torch, transformers, peft and safetensors.
 
-Usage: python test/interop/options.py
+Usage: python test/interop/options.py [KIND ...]
 """
 import inspect
 import json
 import pathlib
+import sys
+import tempfile
 
 import peft
 import torch
@@ -15,8 +17,10 @@ from safetensors.torch import save_file
 
 DATA = pathlib.Path(__file__).resolve().parent.parent / "interop-data"
 # What npm test keeps: families whose tables are tied (qwen2, gpt2) or not (llama), and heads of one and of two modules.
-KEPT = {"qwen2": ["saved-table", "saved-both", "tied-table"], "gpt2": ["saved-table", "saved-head", "tied-head"],
-        "llama": ["lora-head", "kept-tables"], "bert": ["bias-all", "excluded"], "roberta": ["bias-all", "overlap", "excluded"]}
+KEPT = {"qwen2": ["saved-table", "saved-both", "tied-table"],
+        "gpt2": ["saved-table", "saved-head", "tied-head", "pissa", "pissa-as-lora"],
+        "llama": ["lora-head", "kept-tables", "pissa-patterns", "olora-as-lora", "pissa-dora"],
+        "bert": ["bias-all", "excluded", "olora"], "roberta": ["bias-all", "overlap", "excluded"]}
 KEPT_PROMPTS = {"bert": ["prefix-tuning"], "roberta": ["prefix-projection"], "gpt2": ["prefix-tuning", "p-tuning-lstm"],
                 "llama": ["prefix-tuning"], "qwen2": ["prefix-projection", "p-tuning"]}
 PREFIXES = ["prefix-tuning", "prefix-projection"]
@@ -67,14 +71,34 @@ def option_kinds(model, targets):
                  "overlap": {"target_modules": sorted(linear - {"classifier", "pre_classifier", "score"})},
                  "excluded": {"target_modules": "all-linear", "exclude_modules": r".*\.1\..*|.*pooler.*|pre_classifier"}}
     else:
-        return {}
+        kinds = {}
+    kinds["pissa"] = {"init_lora_weights": "pissa"}
+    patterns = {"rank_pattern": {targets[-1]: 1}, "alpha_pattern": {targets[0]: 5}}
+    kinds["pissa-patterns"] = {"init_lora_weights": "pissa", "use_rslora": True, **patterns}
+    kinds["pissa-dora"] = {"init_lora_weights": "pissa", "use_dora": True}
+    # PEFT's OLoRA does not fit weights that are stored [in, out], and its conversion leaves saved modules out.
+    is_turned = config.model_type == "gpt2"
+    if not is_turned:
+        kinds["olora"] = {"init_lora_weights": "olora"}
+    if type(model).__name__.endswith(("ForCausalLM", "LMHeadModel")):
+        kinds["pissa-as-lora"] = {"init_lora_weights": "pissa", **patterns}
+        if not is_turned:
+            kinds["olora-as-lora"] = {"init_lora_weights": "olora", "use_rslora": True}
     return {kind: {**lora, **options} for kind, options in kinds.items()}
 
 
 def adapted(model, kind, options, task):
     """The model with a random adapter, with random values for what is saved, and for kept tables."""
     is_lora = kind not in [*PREFIXES, *PROMPTS]
+    if options and "init_lora_weights" in options:
+        model = model.float()  # PEFT decomposes no float64.
     model = peft.get_peft_model(model, peft.LoraConfig(task_type=task, **options) if is_lora else prompt_config(model, kind, task))
+    if kind.endswith("-as-lora"):
+        model.initial = tempfile.mkdtemp()
+        config, init = model.peft_config["default"], options["init_lora_weights"]
+        config.init_lora_weights = True
+        model.save_pretrained(f"{model.initial}/initial")
+        config.init_lora_weights = init
     tables = {id(p) for m in (model.get_input_embeddings(), model.get_output_embeddings()) if m for p in m.parameters()}
     for parameter in model.parameters():
         if parameter.requires_grad or (kind == "kept-tables" and id(parameter) in tables):
@@ -83,7 +107,10 @@ def adapted(model, kind, options, task):
 
 
 def save(model, kind, folder):
-    model.float().save_pretrained(folder, save_embedding_layers=True if kind == "kept-tables" else "auto")
+    initial = {}
+    if kind.endswith("-as-lora"):
+        initial["path_initial_model_for_weight_conversion"] = f"{model.initial}/initial"
+    model.float().save_pretrained(folder, save_embedding_layers=True if kind == "kept-tables" else "auto", **initial)
 
 
 if __name__ == "__main__":
@@ -95,6 +122,8 @@ if __name__ == "__main__":
         load = getattr(transformers, architecture).from_pretrained
         task = "SEQ_CLS" if architecture.endswith("Classification") else "CAUSAL_LM"
         for kind in kinds:
+            if sys.argv[1:] and kind not in sys.argv[1:]:
+                continue
             model = load(folder)
             targets = peft.utils.constants.TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING[model.config.model_type]
             out = DATA / family / kind
@@ -103,7 +132,7 @@ if __name__ == "__main__":
             config = json.loads((out / "adapter_config.json").read_text())
             config["base_model_name_or_path"] = "../base"
             (out / "adapter_config.json").write_text(json.dumps(config, indent=1, sort_keys=True))
-            loaded = peft.PeftModel.from_pretrained(load(folder, dtype=torch.float64), out).to(torch.float64).eval()
+            loaded = peft.PeftModel.from_pretrained(load(folder), out).to(torch.float64).eval()
             ids = torch.randint(3, 80, (2, 7))
             inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
             with torch.no_grad():

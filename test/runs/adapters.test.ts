@@ -64,6 +64,29 @@ const KINDS: readonly Kind[] = [
     make: () =>
       lora({ rank: 3, targets: "all-linear", bias: "lora_only", rankStabilised: true, rankPattern: { "0.*": 2 } }),
   },
+  { name: "lora by PiSSA", make: () => lora({ rank: 2, alpha: 4, init: "pissa" }), merges: true, isLowRank: true },
+  {
+    name: "lora by OLoRA with biases, all linear, ranks and alphas by module",
+    merges: true,
+    isLowRank: true,
+    make: () =>
+      lora({
+        rank: 3,
+        targets: "all-linear",
+        bias: "lora_only",
+        rankStabilised: true,
+        rankPattern: { "0.*": 2 },
+        alphaPattern: { "1.*": 3 },
+        init: "olora",
+      }),
+  },
+  {
+    name: "lora by a randomised PiSSA, dropout",
+    merges: true,
+    isLowRank: true,
+    make: () => lora({ rank: 3, init: "pissa_niter_4", dropout: 0.1 }),
+  },
+  { name: "dora by PiSSA", make: () => dora({ rank: 3, init: "pissa" }), merges: true },
   {
     name: "dora with biases, all linear, dropout",
     merges: true,

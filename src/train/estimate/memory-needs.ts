@@ -166,7 +166,7 @@ function largestCopy({ model: { model }, adapter, mergeOnFreeze }: TrainerOption
 function tableBytes({ model: { model }, adapter }: TrainerOptions): number {
   const tensors = adapter.tensors(model);
   const tables = new Set(tensors.map(({ initialRows }) => initialRows?.table));
-  const weights = new Set(tensors.map(({ initialNorms }) => initialNorms?.weight));
+  const weights = new Set(tensors.map(({ initialFrom }) => initialFrom?.weight));
   const copied = model.parameters.filter(
     ({ name, dtype = "f32" }) => weights.has(name) || (tables.has(name) && dtype !== "f32"),
   );

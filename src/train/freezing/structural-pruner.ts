@@ -14,10 +14,10 @@ import type { TrainableTensors } from "../tensors/trainable-tensors";
  */
 export function withStructuralMasks(options: TrainerOptions, policy: StructurePruningPolicy): TrainerOptions {
   const { adapter, model: loaded } = options;
-  if (adapter.kind !== "lora") {
+  if (adapter.kind !== "lora" || adapter.portableFile) {
     throw new ConfigError(
-      `${policy.name} needs the gradients of LoRA; this adapter is ${adapter.kind}.`,
-      "Use lora().",
+      `${policy.name} needs the gradients of LoRA; this adapter is ${adapter.kind}${adapter.portableFile ? " with PiSSA or OLoRA" : ""}.`,
+      "Use lora() without init.",
     );
   }
   if (loaded.model.parameters.some(({ dtype = "f32" }) => dtype !== "f32")) {

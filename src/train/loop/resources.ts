@@ -97,6 +97,7 @@ export async function openRun(
       stillComputed: book.live,
       statistics: side.statistics,
       optimizer: side.optimizer,
+      isGiven: (name) => origin !== undefined || (options.initial?.has(name) ?? false),
     }),
   );
   const executor = new Executor(loaded.engine.device, () => bytesForRun() - state.bytes);

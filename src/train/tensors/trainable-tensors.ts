@@ -1,5 +1,4 @@
 import type { Adapter, AdapterTensor } from "../../adapter/adapter";
-import { outputNorms } from "../../adapter/low-rank";
 import { ConfigError, ShapeError } from "../../base/errors";
 import { Random } from "../../base/random";
 import { elements, formatShape } from "../../base/shape";
@@ -24,6 +23,8 @@ export interface TrainableTensorsOptions {
   readonly frozen?: readonly string[];
   /** Frozen tensors whose gradients the plans of steps still compute. Default none. */
   readonly stillComputed?: ReadonlySet<string>;
+  /** Tensors that get values right after, so that none are made from the model's weights for them. Default none. */
+  readonly isGiven?: (name: string) => boolean;
   /** Statistics of gradients that the run collects. */
   readonly statistics?: readonly Statistics[];
   /** Decides what state they have in addition to gradients. Default AdamW. */
@@ -58,7 +59,7 @@ export class TrainableTensors {
     private readonly adapter: Adapter,
     private readonly statistics: readonly Statistics[],
     private readonly optimizer: Optimizer,
-    { live, frozen = [], stillComputed }: Omit<TrainableTensorsOptions, "statistics" | "optimizer">,
+    { live, frozen = [], stillComputed }: Omit<TrainableTensorsOptions, "statistics" | "optimizer" | "isGiven">,
   ) {
     this.#specs = trainableSpecs(loaded.model, adapter);
     // In the order of the specs, since the global gradient norm is summed in this order.
@@ -79,12 +80,12 @@ export class TrainableTensors {
     loaded: LoadedModel,
     adapter: Adapter,
     seed: number,
-    { statistics = [], optimizer = adamW(), ...learning }: TrainableTensorsOptions = {},
+    { statistics = [], optimizer = adamW(), isGiven = () => false, ...learning }: TrainableTensorsOptions = {},
   ): Promise<TrainableTensors> {
     const tensors = new TrainableTensors(loaded, adapter, statistics, optimizer, learning);
     await tensors.#allocate("the adapter and its optimizer state");
     try {
-      await tensors.#fill(adapter, seed);
+      await tensors.#fill(adapter, seed, isGiven);
       return tensors;
     } catch (error) {
       tensors.dispose();
@@ -117,10 +118,11 @@ export class TrainableTensors {
   }
 
   /** Writes the initial values. New tensors are zero, which is right for gradients, moments and statistics. */
-  async #fill(adapter: Adapter, seed: number): Promise<void> {
+  async #fill(adapter: Adapter, seed: number, isGiven: (name: string) => boolean): Promise<void> {
     const random = new Random(seed, 1);
     const added = adapter.tensors(this.loaded.model);
     for (const tensor of added) {
+      if (tensor.initialFrom && isGiven(tensor.name)) continue;
       this.tensor(tensor.name).write(await this.#initial(tensor, random));
     }
     if (adapter.trainsInPlace) return;
@@ -131,10 +133,10 @@ export class TrainableTensors {
   }
 
   async #initial(tensor: AdapterTensor, random: Random): Promise<Float32Array> {
-    const { initialRows: rows, initialNorms: norms } = tensor;
-    if (norms) {
-      const weight = this.loaded.weights.get(norms.weight)!;
-      return outputNorms({ shape: weight.shape, data: await weight.read() }, norms.layout === "in_out");
+    const { initialRows: rows, initialFrom: from } = tensor;
+    if (from) {
+      const weight = this.loaded.weights.get(from.weight)!;
+      return from.values(async () => ({ shape: weight.shape, data: await weight.read() }), random);
     }
     const table = rows && this.loaded.weights.get(rows.table);
     if (!table) return tensor.initial(random);
