@@ -22,6 +22,7 @@ import {
   EXPORT,
   GENERATE,
   INIT,
+  MERGE,
   PLAN,
   RECIPES_OPTIONS,
   REPORT,
@@ -31,6 +32,7 @@ import {
   UPLOAD,
 } from "./flags";
 import { generateCommand } from "./generate";
+import { mergeCommand } from "./merge";
 import type { OptionSet, Print, RawOptions, Takes } from "./options";
 import { withFallbacks } from "./options";
 import { planCommand } from "./plan";
@@ -160,6 +162,14 @@ export const COMMANDS: readonly Command[] = [
     help: "Write a model, or a LoRA adapter, for other programs: --gguf for llama.cpp",
     options: EXPORT,
     run: (_, given, print) => exportCommand(given, print),
+  }),
+  command({
+    name: "merge",
+    args: "[...adapters]",
+    takes: { path: "directory" },
+    help: "Merge LoRA adapters of one model into one, with weights: DIR or DIR:WEIGHT ...",
+    options: MERGE,
+    run: (adapters, given, print) => mergeCommand(adapters, given, print),
   }),
   command({
     name: "study",

@@ -1,6 +1,7 @@
 import type { Adapter } from "../adapter/adapter";
 import type { RankBudget } from "../adapter/aflora";
 import { PFEIFFER_PLACEMENTS } from "../adapter/bottleneck";
+import { MERGE_METHODS } from "../adapter/merge-adapters";
 import type { LoraInit } from "../adapter/lora-init";
 import { loraPlusGroups } from "../adapter/lora-plus";
 import { ADAPTER_KINDS, makeAdapter } from "../adapter/make";
@@ -157,12 +158,14 @@ export const PLUGIN = optional(
   taking({ several: "repeated", path: "file" }, texts),
 );
 
+const LORA_INITS = ["true", "false", "gaussian", "orthogonal", "pissa", "pissa_niter_16", "olora"];
+
 /** First values of a LoRA; the adapter checks the name. */
-const loraInit: Reader<LoraInit> = (value, flag) => {
-  const how = text(value, flag);
+const loraInit: Reader<LoraInit> = taking({ words: LORA_INITS }, (value, flag) => {
+  const how = typeof value === "boolean" ? String(value) : text(value, flag);
   // Any other text is refused by the adapter.
   return how === "true" || how === "false" ? how === "true" : (how as LoraInit);
-};
+});
 
 const ADAPTER = {
   adapter: withDefault("--adapter <kind>", ADAPTER_KINDS.join(", "), oneOf(ADAPTER_KINDS), "lora"),
@@ -807,6 +810,24 @@ export const EXPORT = {
   ),
   format: optional("--format <name>", "f32, f16 or q8_0 (default f16, of an adapter f32)", oneOf(GGUF_FORMATS)),
   out: optional("--out <file>", "The file (default model.gguf or adapter.gguf)", file),
+};
+
+export const MERGE = {
+  method: optional(
+    "--method <name>",
+    `PEFT's combination_type: ${MERGE_METHODS.join(", ")} (default svd)`,
+    oneOf(MERGE_METHODS),
+  ),
+  rank: optional("--rank <r>", "Rank of the result, of a method in svd (default: the largest)", counts()),
+  density: optional("--density <x>", "Share of elements that ties, dare and magnitude_prune keep", numbers(0, 1)),
+  majoritySignMethod: optional(
+    "--majority-sign-method <how>",
+    "What decides the sign of an element in ties: total (default), the sum of the values, or frequency",
+    oneOf(["total", "frequency"]),
+  ),
+  seed: optional("--seed <n>", "Seed of DARE's random masks (default 0)", counts(0)),
+  out: required("--out <dir>", "Where the merged adapter goes", directory),
+  json: ONE_JSON_OBJECT,
 };
 
 export const STUDY = {

@@ -40,6 +40,8 @@ export { pTuning } from "../adapter/p-tuning";
 export type { PTuningOptions } from "../adapter/p-tuning";
 export { loraPlusGroups } from "../adapter/lora-plus";
 export type { LoraPlusOptions } from "../adapter/lora-plus";
+export { mergeAdapters, MERGE_METHODS } from "../adapter/merge-adapters";
+export type { MergeAdaptersOptions, MergeMethod, WeightedAdapter } from "../adapter/merge-adapters";
 export { makePolicy, POLICY_NAMES } from "../freeze/make";
 export type { PolicyChoice } from "../freeze/make";
 export { makeOptimizer, OPTIMIZER_NAMES } from "../optimizer/make";
