@@ -57,7 +57,7 @@ export interface LoraOptions extends TargetOptions {
 export function lora(options: LoraOptions = {}): Adapter {
   const config = configOf(options);
   if (config.init_lora_weights === true) return loraFromConfig(config, options.layers);
-  throw new ConfigError("safetape/core has no other init.", "Import lora from safetape.");
+  throw new ConfigError("safetape/core has no init.", "Import lora from safetape.");
 }
 
 /** Options as adapter_config.json. @throws as `lora` does. */
@@ -68,15 +68,16 @@ export function configOf(options: LoraOptions): LoraConfig {
   }
   return loraConfig({
     peft_type: addBiases ? LORA_WITH_BIASES : "LORA",
-    r: options.rank ?? 8,
-    lora_alpha: options.alpha ?? 8,
-    lora_dropout: options.dropout ?? 0,
-    use_rslora: options.rankStabilised ?? false,
+    // What is left out has PEFT's defaults.
+    r: options.rank,
+    lora_alpha: options.alpha,
+    lora_dropout: options.dropout,
+    use_rslora: options.rankStabilised,
     bias,
-    ensure_weight_tying: options.ensureWeightTying ?? false,
-    init_lora_weights: options.init ?? true,
-    ...(options.rankPattern && { rank_pattern: { ...options.rankPattern } }),
-    ...(options.alphaPattern && { alpha_pattern: { ...options.alphaPattern } }),
+    ensure_weight_tying: options.ensureWeightTying,
+    init_lora_weights: options.init,
+    rank_pattern: options.rankPattern,
+    alpha_pattern: options.alphaPattern,
     ...targetKeys(options),
   });
 }

@@ -81,7 +81,7 @@ export function scaleOf(config: LoraConfig, module: string): number {
 }
 
 /** A LoRA configuration with PEFT's defaults for options that are left out. @throws FileFormatError for an invalid value. */
-export function loraConfig(options: Partial<LoraConfig>): LoraConfig {
+export function loraConfig(options: { readonly [K in keyof LoraConfig]?: LoraConfig[K] | undefined }): LoraConfig {
   return checkSchema(LORA, { inference_mode: true, peft_type: "LORA", ...options }, "the LoRA configuration");
 }
 

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
 import { adapterFile, adapterOfFile } from "../../src/adapter/file";
+import type { LoadedWeights } from "../../src/adapter/file";
 import { lora } from "../../src/adapter/lora";
 import { ConfigError, FileFormatError, ShapeError } from "../../src/base/errors";
 import { memoryDirectory } from "../../src/io/directory";
@@ -12,6 +13,7 @@ import type { PeftConfig } from "../../src/io/peft";
 import { headKey, stripPrefix, unwrappedKeys } from "../../src/io/peft-keys";
 import { loraConfig, parseLoraConfig, rankOf, scaleOf } from "../../src/io/peft-lora";
 import { isTarget } from "../../src/io/peft-match";
+import { readFloatTensors } from "../../src/io/safetensors";
 import type { FloatTensor } from "../../src/io/safetensors";
 import { createModel } from "../../src/model/families";
 import type { Model } from "../../src/model/model";
@@ -36,12 +38,19 @@ const modelOf = async (base: string): Promise<Model> => {
   return createModel(JSON.parse(new TextDecoder().decode(bytes)) as Record<string, unknown>);
 };
 
+/** The weights of a base model, of which PiSSA and OLoRA take a part. */
+const weightsOf = (base: string): LoadedWeights => ({
+  isLoaded: () => Promise.resolve(false),
+  read: async (name) => (await readFloatTensors(await openDirectory(join(DATA, base)), "model.safetensors")).get(name)!,
+});
+
 describe.each(CASES)("an adapter that PEFT wrote, $path,", ({ path, base }) => {
   test("is read, and written again with the same keys, shapes, bytes and configuration", async () => {
     const source = await openDirectory(join(DATA, path));
     const stored = await readAdapterDirectory(source);
     const model = await modelOf(base);
-    const { adapter, tensors } = await adapterOfFile(stored, model, path);
+    const loaded = weightsOf(base);
+    const { adapter, tensors } = await adapterOfFile(stored, model, path, loaded);
     const file = adapterFile(adapter, model, tensors);
     // Of what is saved and has biases, PEFT's files have copies that nothing reads.
     const written = unwrappedKeys(file.tensors);
@@ -65,7 +74,7 @@ describe.each(CASES)("an adapter that PEFT wrote, $path,", ({ path, base }) => {
       [...file.tensors].map(([name, value]) => ({ name, ...value })),
     );
     expect(await directory.list()).toEqual(["adapter_config.json", "adapter_model.safetensors"]);
-    const copy = await adapterOfFile(await readAdapterDirectory(directory), model, "copy");
+    const copy = await adapterOfFile(await readAdapterDirectory(directory), model, "copy", loaded);
     expect(copy.tensors).toEqual(tensors);
     expect(copy.adapter.peftConfig(model)).toEqual(adapter.peftConfig(model));
   });

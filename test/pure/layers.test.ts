@@ -93,7 +93,7 @@ const PACKAGES: Record<string, readonly string[]> = {
   "jpeg-js": ["data"],
   "@huggingface/hub": ["node"],
   "@wandb/sdk": ["node"],
-  "ml-matrix": ["analysis"],
+  "ml-matrix": ["analysis", "base"],
 };
 
 const OUTSIDE_THE_CORE = ["node", "cli"];
