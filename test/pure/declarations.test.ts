@@ -32,6 +32,7 @@ describe("a directory", () => {
   // Arguments after the directory are looked at only where there is one.
   const others = {} as never;
   const READERS: Readonly<Record<string, Call>> = {
+    "WeightedAdapter.adapter": (adapter) => analysis.mergeAdapters([{ adapter }], data.memoryDirectory("out")),
     "ImageFile.directory": (directory) => data.readImages([{ directory, file: "x", label: 0 }], others),
     exportGgufAdapter: (place) => gguf.exportGgufAdapter(place, { model: place, directory: place }),
     exportGgufModel: (place) => gguf.exportGgufModel(place, { directory: place }),
@@ -73,6 +74,9 @@ describe("a directory", () => {
   /** What test/pure/gguf.test.ts tries. */
   const OF_GGUF = ["GgufAdapterOptions.directory", "GgufAdapterOptions.model", "GgufModelOptions.directory"];
 
+  /** What test/pure/merge-adapters.test.ts tries. */
+  const OF_MERGING = ["mergeAdapters"];
+
   it("is taken as an object, a path or an address by everything that takes one", () => {
     // A function is named without its parameter, a member of an interface with it.
     const nameOf = (where: string): string => where.replace(/^([a-z]\w*|Trainer\.saveCheckpoint)\..*/, "$1");
@@ -86,7 +90,9 @@ describe("a directory", () => {
       "memoryDirectory",
       "openDirectory",
     ]);
-    expect(taking("DirectoryLike").sort()).toEqual([...Object.keys(READERS), ...WITH_A_TRAINER, ...OF_GGUF].sort());
+    expect(taking("DirectoryLike").sort()).toEqual(
+      [...Object.keys(READERS), ...WITH_A_TRAINER, ...OF_GGUF, ...OF_MERGING].sort(),
+    );
   });
 
   it.each(Object.entries(READERS))("is read from a path and a file: address by %s", async (_, read) => {

@@ -1,3 +1,4 @@
+import { pathToFileURL } from "node:url";
 import { describe, expect, test } from "vitest";
 import { mergeAdapters } from "safetape/analysis";
 import type { MergeAdaptersOptions, MergeMethod } from "safetape/analysis";
@@ -84,6 +85,18 @@ test.each(cases)("$method of $adapters with $weights, density $density, $sign: a
   for (const [module, { product }] of Object.entries(modules)) {
     expect(relativeError(await productOf(out, module), Float32Array.from(product.data)), module).toBeLessThan(1e-5);
   }
+});
+
+const folder = useFolder();
+test("is written to a path, an address and a directory alike", async () => {
+  const adapters = [{ adapter: await directoryOf("one") }];
+  const places = [folder("by-path"), pathToFileURL(folder("by-address"))];
+  for (const place of places) await mergeAdapters(adapters, place);
+  const [byPath, byAddress] = await Promise.all(
+    places.map(async (place) => readAdapterDirectory(await openDirectory(place))),
+  );
+  expect(byPath).toEqual(byAddress);
+  expect(byPath!.tensors.size).toBeGreaterThan(0);
 });
 
 describe("DARE", () => {
