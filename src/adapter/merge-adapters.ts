@@ -81,7 +81,7 @@ interface Part {
 /**
  * Merges LoRA adapters of one base model into one, by the formulas of PEFT's `add_weighted_adapter`, and writes it as a PEFT directory, whose scale
  * is 1. The base model is not read. Random masks of DARE follow from `seed` and are not torch's.
- * @returns the number of modules and the rank.
+ * @returns the number of modules, the rank, and the base models that the adapters name: of several, only shapes were compared.
  * @throws ConfigError for other kinds than LoRA, DoRA, PiSSA and OLoRA on a changed base, biases and saved modules, unequal ranks in a method
  * that takes equal ones, and options that make no sense; ShapeError for adapters of different models; FileFormatError for damaged
  * files. Nothing is then written.
@@ -90,7 +90,7 @@ export async function mergeAdapters(
   adapters: readonly WeightedAdapter[],
   out: DirectoryLike,
   options: MergeAdaptersOptions = {},
-): Promise<{ readonly modules: number; readonly rank: number }> {
+): Promise<{ readonly modules: number; readonly rank: number; readonly baseModels: readonly string[] }> {
   const sources: Source[] = [];
   for (const { adapter, weight = 1 } of adapters) sources.push(await sourceAt(adapter, weight));
   const [first] = sources;
@@ -131,7 +131,8 @@ export async function mergeAdapters(
     ...targetsOf(sources, modules),
   };
   await writeAdapterDirectory(await directoryAt(out, { create: true }), config, tensors);
-  return { modules: modules.length, rank };
+  const baseModels = [...new Set(sources.flatMap(({ lora }) => lora.base_model_name_or_path ?? []))];
+  return { modules: modules.length, rank, baseModels };
 }
 
 /** @throws ConfigError for an adapter that is no plain LoRA, FileFormatError for a damaged one. */

@@ -17,5 +17,9 @@ export async function mergeCommand(places: readonly string[], raw: RawOptions, p
   }
   const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
   const result = await mergeAdapters(adapters, out, { ...given, ...(majoritySign && { majoritySign }) });
+  const { baseModels } = result;
+  if (!json && baseModels.length > 1) {
+    print(`note: the adapters name different base models (${baseModels.join(", ")}); only shapes were compared`);
+  }
   print(json ? JSON.stringify(result) : `LoRA of rank ${result.rank} in ${result.modules} modules, in ${out}`);
 }

@@ -156,7 +156,7 @@ describe("safetape merge", () => {
       majoritySignMethod: "frequency",
       json: true,
     });
-    expect(JSON.parse(lines[1]!)).toEqual({ modules: 2, rank: 2 });
+    expect(JSON.parse(lines[1]!)).toMatchObject({ modules: 2, rank: 2 });
     expect((await failure(run([], {}))).message).toMatch(/No adapters are named/);
     expect((await failure(run([path("one")], { method: "mean" }))).message).toMatch(/mean/);
   });
@@ -204,6 +204,15 @@ describe("what is not merged", () => {
     );
     expect(torn).toBeInstanceOf(FileFormatError);
     expect(torn.message).toMatch(/two has for third lora_A missing and lora_B \[3, 2\]/);
+  });
+
+  test("no bases but their shapes, whose names are told", async () => {
+    const named = async (name: string, base: string) => ({
+      adapter: await directoryOf(name, { base_model_name_or_path: base }),
+    });
+    const both = [await named("one", "owner/a"), await named("two", "owner/b")];
+    const { baseModels } = await mergeAdapters(both, memoryDirectory("out"));
+    expect(baseModels).toEqual(["owner/a", "owner/b"]);
   });
 
   test("unequal ranks, by methods that merge A and B", async () => {
