@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 import { cac } from "cac";
 import { SafetapeError } from "../base/errors";
+import { nearestNames } from "../base/nearest";
 import { COMMANDS } from "./commands";
 import type { Command } from "./commands";
 import type { ConfigFile } from "./config-file";
@@ -31,13 +32,27 @@ async function main(): Promise<number> {
         `Commands: ${cli.commands.map(({ name }) => name).join(", ")}; safetape --help lists their options.`,
       );
     }
-    // The action runs after cac has checked the names of options and the number of arguments.
+    checkNames(command, cli.options);
+    // The action runs after cac has checked the values of options and the number of arguments.
     matched.action(() => runCommand(command, cli.args, cli.options));
     await cli.runMatchedCommand();
     return 0;
   } catch (error) {
     return reportError(error);
   }
+}
+
+/** @throws UsageError for an option that the command has not, with those that are most like it. */
+function checkNames({ name: command, options }: Command, given: RawOptions): void {
+  const unknown = Object.keys(given).find((name) => !["--", "help", "h", ...Object.keys(options)].includes(name));
+  if (unknown === undefined) return;
+  const word = unknown.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+  const flag = `${word.length > 1 ? "--" : "-"}${word}`;
+  const nearest = nearestNames(flag, Object.values(options).map(flagOf));
+  throw new UsageError(
+    `${command} has no option ${flag}.`,
+    `The nearest are ${nearest.join(", ")}; safetape ${command} --help lists all.`,
+  );
 }
 
 /** Runs a command by its options on the command line, and those of a file that `--config` names. */
@@ -65,7 +80,9 @@ function reportError(error: unknown): number {
   const isExpected = error instanceof SafetapeError || isUsage;
   if (!isExpected || process.env["SAFETAPE_DEBUG"])
     process.stderr.write(`${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
-  else process.stderr.write(`${error.message}\n`);
+  else if (error instanceof SafetapeError) process.stderr.write(`${error.message}\n`);
+  // cac's own errors are one line of fact.
+  else process.stderr.write(`${error.message}.\nsafetape ${process.argv[2]} --help lists its arguments and options.\n`);
   if (error instanceof Interrupted) return error.exitCode;
   return isUsage ? 2 : 1;
 }
