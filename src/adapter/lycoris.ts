@@ -7,24 +7,18 @@ import { fill } from "../ops/fill";
 import { scale } from "../ops/scale";
 import { sum } from "../ops/sum";
 import type { Value } from "../tape/tape";
+import type { LoraOptions } from "./lora";
 import { TARGET_KEYS, targetKeys } from "./targets";
 import type { TargetOptions } from "./targets";
 
 // What LoHa and LoKr have in common: PEFT takes both from LyCORIS.
 
-export interface LycorisOptions extends TargetOptions {
-  /** Rank r of the factors. Default 8. */
-  readonly rank?: number;
-  /** Scales the update by alpha / rank. Default 8. */
-  readonly alpha?: number;
+export interface LycorisOptions
+  extends TargetOptions, Pick<LoraOptions, "rank" | "alpha" | "rankPattern" | "alphaPattern"> {
   /** Probability that a step leaves an output of a module without its update. Default 0. */
   readonly rankDropout?: number;
   /** Probability that a step leaves a module without its update. Default 0. */
   readonly moduleDropout?: number;
-  /** Ranks of modules whose path, or its end after a dot, matches the pattern. Default none: `rank` for all. */
-  readonly rankPattern?: Readonly<Record<string, number>>;
-  /** Alphas of modules whose path, or its end after a dot, matches the pattern. Default none: `alpha` for all. */
-  readonly alphaPattern?: Readonly<Record<string, number>>;
 }
 
 const RANK = v.pipe(v.number(), v.safeInteger(), v.minValue(1));
