@@ -83,7 +83,7 @@ interface Part {
  * is 1. The base model is not read. Random masks of DARE follow from `seed` and are not torch's.
  * @returns the number of modules, the rank, and the base models that the adapters name: of several, only shapes were compared.
  * @throws ConfigError for other kinds than LoRA, DoRA, PiSSA and OLoRA on a changed base, biases and saved modules, unequal ranks in a method
- * that takes equal ones, and options that make no sense; ShapeError for adapters of different models; FileFormatError for damaged
+ * that takes equal ones, and options that make no sense; ShapeError for modules of different shapes; FileFormatError for damaged
  * files. Nothing is then written.
  */
 export async function mergeAdapters(
