@@ -27,14 +27,17 @@ const KERNELS_OF_SOME_ADAPTERS = [
   "product_tiled_odd",
 ];
 
-/** Kernels of models and methods that few runs use. */
+/** Kernels of methods that few runs use, and of families that load later than BERT. */
 const KERNELS_OF_FEW_RUNS = [
   "apply_mask",
+  "linear_cross_entropy",
   "mean_squared_error",
+  "mul",
   "pack",
   "pool_tokens",
   "product_mean",
   "relu",
+  "rms_norm",
   "scale_columns",
   "sensitivity",
   "soft_threshold",
