@@ -466,6 +466,10 @@ const TASK = {
     "chat, pairs, dpo: Jinja template of messages, or none for plain roles (default: the model's)",
     templateFile,
   ),
+  eachAnswer: toggle(
+    "--each-answer",
+    "chat: learn each answer in a row of its own, after the text that asks for it (for templates that change earlier answers)",
+  ),
   lossType: LOSS_TYPE,
 };
 

@@ -96,7 +96,7 @@ export async function trainCommand(given: RawOptions, print: Print): Promise<voi
   groupsAt(options.lr); // Throws for an adapter without B before anything is loaded.
   const maxLength = Math.min(model.maxLength, options.maxLength);
   const length = model.image ? {} : { length: maxLength };
-  const { packing } = options;
+  const { packing, eachAnswer } = options;
   const { weights, ...memory } = memorySettings(options, {
     config,
     adapter,
@@ -109,7 +109,18 @@ export async function trainCommand(given: RawOptions, print: Print): Promise<voi
   const split = options.split === "files" ? undefined : options.split;
   const choose = trainingChooser(options);
   const filling = fillingOf(options);
-  const reading = { model, maxLength, split, wordNet, tagging, dpo: preference, choose, ...filling, ...load };
+  const reading = {
+    model,
+    maxLength,
+    split,
+    wordNet,
+    tagging,
+    dpo: preference,
+    choose,
+    eachAnswer,
+    ...filling,
+    ...load,
+  };
   const data = await progress("reading data", () => readTask(task, { path, ...reading }));
   const { evalData = path, evalTask = task } = options;
   const evaluated =

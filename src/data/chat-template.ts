@@ -205,7 +205,7 @@ class LoadedTemplate implements ChatTemplate {
   #refusal(reason: string): DataError {
     return new DataError(
       `the chat template (${this.where}) does not say what to learn: ${reason}`,
-      'give earlier answers "weight": 0, or a template with {% generation %}',
+      'learn each answer in a row of its own (eachAnswer, or --each-answer), give earlier ones "weight": 0, or a template with {% generation %}',
     );
   }
 }

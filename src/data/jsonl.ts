@@ -40,6 +40,12 @@ const PLACES = /* @__PURE__ */ new WeakMap<Conversation, string>();
 export interface ConversationOptions {
   /** The chat template that messages are written by. Default: `<|role|>`, a line end, the content, a line end. */
   readonly template?: ChatTemplate | undefined;
+  /**
+   * Whether each answer of a chat is learnt in a conversation of its own, after exactly the text that the model is asked with,
+   * instead of all of them in one. A template that changes earlier answers once a chat goes on, as Qwen3's drops their thoughts,
+   * needs it; a chat of n answers then takes n rows. Default false.
+   */
+  readonly eachAnswer?: boolean;
 }
 
 /**
@@ -53,23 +59,22 @@ export interface ConversationOptions {
 export async function readConversations(
   place: DirectoryLike,
   file: string,
-  { template }: ConversationOptions = {},
+  options: ConversationOptions = {},
 ): Promise<Conversation[]> {
   const directory = await directoryAt(place);
   const where = `${file} in ${directory.name}`;
   const lines = (await readLines(directory, file)).filter(({ text }) => text.trim() !== "");
-  return lines.map((line) => {
+  return lines.flatMap((line) => {
     const { number } = line;
-    const conversation = inLine(where, number, () => conversationOf(parseJsonLine(line, where), template));
-    if (!conversation) {
+    const all = inLine(where, number, () => conversationsOf(parseJsonLine(line, where), options));
+    if (!all) {
       const fact =
         "neither messages, nor instruction and output (or response), nor prompt and completion (or source and target)";
       throw lineError(where, number, fact, "give one of these forms in each line");
     }
-    if (conversation.some((turn) => turn.isAnswer && turn.text.trim() !== "")) {
-      PLACES.set(conversation, `${where}, line ${number}`);
-      return conversation;
-    }
+    const learnt = all.filter((turns) => turns.some(({ isAnswer, text }) => isAnswer && text.trim() !== ""));
+    for (const conversation of learnt) PLACES.set(conversation, `${where}, line ${number}`);
+    if (learnt.length > 0) return learnt;
     throw lineError(
       where,
       number,
@@ -99,30 +104,51 @@ export function parseJsonLine({ number: line, text }: Line, where: string): unkn
   }
 }
 
-function conversationOf(value: unknown, template: ChatTemplate | undefined): Conversation | undefined {
+function conversationsOf(
+  value: unknown,
+  { template, eachAnswer = false }: ConversationOptions,
+): readonly Conversation[] | undefined {
   const chat = v.safeParse(CHAT, value);
   if (chat.success && chat.output.messages !== undefined) {
     const messages = checkMessages(chat.output.messages);
     const { tools, chat_template_kwargs: variables } = chat.output;
-    if (template) return template.turns(messages, { tools: tools ?? undefined, variables: variables ?? undefined });
-    if (!tools?.length) return plainTurns(messages);
-    throw new DataError("it has tools, which only a chat template can write", "use a model with a chat template");
+    if (!template && tools?.length) {
+      throw new DataError("it has tools, which only a chat template can write", "use a model with a chat template");
+    }
+    const given = { tools: tools ?? undefined, variables: variables ?? undefined };
+    const turnsOf = (chat: readonly ChatMessage[]) => template?.turns(chat, given) ?? plainTurns(chat);
+    return eachAnswer ? chatsByAnswer(messages).map(turnsOf) : [turnsOf(messages)];
   }
   const instruction = v.safeParse(INSTRUCTION, value);
   if (instruction.success) {
     const { instruction: task, input, output } = instruction.output;
     const inputSection = !input ? "" : `### Input:\n${input}\n\n`;
-    return [
+    const turns = [
       { text: `### Instruction:\n${task}\n\n${inputSection}### Response:\n`, isAnswer: false },
       { text: output, isAnswer: true },
     ];
+    return [turns];
   }
   const completion = v.safeParse(COMPLETION, value);
   if (!completion.success) return undefined;
-  return [
-    { text: completion.output.prompt, isAnswer: false },
-    { text: completion.output.completion, isAnswer: true },
+  const { prompt, completion: answer } = completion.output;
+  const turns = [
+    { text: prompt, isAnswer: false },
+    { text: answer, isAnswer: true },
   ];
+  return [turns];
+}
+
+/** A chat up to each answer that is learnt, of which that answer alone is learnt. */
+function chatsByAnswer(messages: readonly ChatMessage[]): ChatMessage[][] {
+  const isLearnt = ({ role, weight }: ChatMessage): boolean => role === "assistant" && weight !== 0;
+  return messages.flatMap((message, last) => {
+    if (!isLearnt(message)) return [];
+    const earlier = messages
+      .slice(0, last)
+      .map((other) => (isLearnt(other) ? { ...other, weight: 0 as const } : other));
+    return [[...earlier, message]];
+  });
 }
 
 /**

@@ -82,6 +82,14 @@ describe("chat templates", () => {
     );
     const weighed = thinking.map((message, i) => (i === 1 ? { ...message, weight: 0 as const } : message));
     expect(answers(forgetful.turns(weighed))).toEqual(["thought|d]"]);
+    const directory = memoryDirectory("d", { "c.jsonl": bytes(JSON.stringify({ messages: thinking })) });
+    const rows = await readConversations(directory, "c.jsonl", { template: forgetful, eachAnswer: true });
+    expect(rows.map(answers)).toEqual([["thought|b]"], ["thought|d]"]]);
+    // Each answer follows the very text that a model is asked with.
+    rows.forEach(([asking], i) => {
+      const before = thinking.slice(0, 2 * i + 1);
+      expect(asking!.text).toBe(forgetful.render(before, { addGenerationPrompt: true }));
+    });
   });
 
   it("refuse messages with their own words, and the reader adds the line", async () => {

@@ -63,6 +63,7 @@ export class AnalysisSession {
         maxLength,
         tagging,
         dpo: preference,
+        eachAnswer: options.eachAnswer,
         ...fillingOf(options),
         ...preprocessing(options.model, options.chatTemplate),
       };

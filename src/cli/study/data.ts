@@ -33,6 +33,7 @@ export async function readStudyData(
         ? { labelSmoothing, ...(beta !== undefined && { beta }), ...(lossType !== undefined && { loss: lossType }) }
         : undefined,
     model,
+    eachAnswer: task.eachAnswer,
     maxLength: Math.min(task.maxLength, model.maxLength),
     wordNet: task.generate?.meteor === "wordnet" ? wordNet : undefined,
     ...fillingOf(task),

@@ -60,6 +60,8 @@ const TASK = v.strictObject({
   /** Whether rows hold as many texts as fit, and whether texts of similar length make batches: as `safetape train` does. */
   packing: v.optional(v.boolean(), false),
   groupByLength: v.optional(v.boolean(), false),
+  /** Of chat: `--each-answer` of `safetape train`. */
+  eachAnswer: v.optional(v.boolean(), false),
   labelSmoothing: v.optional(v.pipe(FROM_0, v.ltValue(1)), 0),
   /** Of dpo: `--beta` and `--loss-type` of `safetape train`. */
   beta: v.optional(POSITIVE),

@@ -117,6 +117,8 @@ export interface TaskOptions {
   readonly tokenizer: () => Promise<Tokenizer>;
   /** Loads the template by which chats are written; undefined for plain roles, which are the default. */
   readonly chatTemplate?: () => Promise<ChatTemplate | undefined>;
+  /** Whether each answer of a chat is a row of its own. Default false. */
+  readonly eachAnswer?: boolean;
   /** Loads the model's preprocessor, for tasks of images. */
   readonly preprocessor: () => Promise<Preprocessor>;
   /**

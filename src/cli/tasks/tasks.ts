@@ -114,7 +114,7 @@ function checkedFilling(task: string, options: TaskOptions): Pick<TaskOptions, "
   throw new UsageError(`${what} cannot be used for ${task}: ${why}.`, "Leave it out.");
 }
 
-/** Reads the files of a task. @throws UsageError for an unknown task, and for a split or packing that the task does not have. */
+/** Reads the files of a task. @throws UsageError for an unknown task, and for a split, packing or rows that the task does not have. */
 export async function readTask(task: string, given: TaskOptions): Promise<TaskData> {
   const { split } = given;
   if (
@@ -122,6 +122,9 @@ export async function readTask(task: string, given: TaskOptions): Promise<TaskDa
     (UNDIVIDED.includes(task) || ADDED.tasks.get(task) || (split === "mismatched" && task !== "mnli"))
   ) {
     throw new UsageError(`--split ${split} cannot be used for ${task}.`, "Leave it out.");
+  }
+  if (given.eachAnswer && task !== "chat" && !given.evaluateOnly) {
+    throw new UsageError(`--each-answer cannot be used for ${task}: it has no chats.`, "Leave it out.");
   }
   const other = otherTask(task);
   const options = { ...given, ...checkedFilling(task, given) };

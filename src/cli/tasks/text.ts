@@ -242,14 +242,15 @@ export function e2eGeneration(
 
 /** Reads chats, instructions or completions from train.jsonl, dev.jsonl and test.jsonl. */
 export async function readChatTask(options: TaskOptions): Promise<TaskData> {
-  const { model, maxLength, choose = chooseAll, ...load } = options;
+  const { model, maxLength, eachAnswer = false, choose = chooseAll, ...load } = options;
   const names = { train: ["train.jsonl"], dev: ["dev.jsonl"], test: ["test.jsonl"] };
   const { folder, train, dev, part: devPart } = await taskFiles(options, names);
   const [tokenizer, template] = [await load.tokenizer(), await load.chatTemplate?.()];
+  const reading = { template, eachAnswer };
   const read = async (part: "train" | EvaluationPart, file: string | undefined) =>
     file === undefined
       ? undefined
-      : writtenSamples(model, choose(part, await readConversations(folder, file, { template })), tokenizer, maxLength);
+      : writtenSamples(model, choose(part, await readConversations(folder, file, reading)), tokenizer, maxLength);
   return answerData(options, await read("train", train), await read(devPart, dev));
 }
 
