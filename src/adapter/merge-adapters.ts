@@ -1,17 +1,22 @@
 import { ConfigError, FileFormatError, ShapeError } from "../base/errors";
 import { Random } from "../base/random";
 import { formatShape } from "../base/shape";
+import type { Directory, NewFile } from "../io/directory";
 import { directoryAt } from "../io/directory-like";
 import type { DirectoryLike } from "../io/directory-like";
 import { checkStoredInit, isPartOfWeights } from "../io/lora-base";
+import { cardFiles, checkedBaseModel, publishedBase } from "../io/model-card";
+import type { ModelCard } from "../io/model-card";
 import { readAdapterDirectory, writeAdapterDirectory } from "../io/peft";
 import type { PeftConfig } from "../io/peft";
 import { headKey, stripPrefix, unwrappedKeys } from "../io/peft-keys";
 import { parseLoraConfig, scaleOf } from "../io/peft-lora";
 import type { LoraConfig } from "../io/peft-lora";
 import type { FloatTensor } from "../io/safetensors";
+import type { Task } from "../model/model";
 import { loraName } from "./lora";
 import { withUpdate } from "./low-rank";
+import { TASK_TYPES } from "./targets";
 import { mergedTasks } from "./task-vectors";
 import type { TaskMethod, TaskOptions } from "./task-vectors";
 
@@ -55,6 +60,8 @@ export interface MergeAdaptersOptions {
   readonly majoritySign?: "total" | "frequency";
   /** Seed of DARE's masks, which are this library's own. Default 0. */
   readonly seed?: number;
+  /** What the model card beside the result says, as `saveAdapter`'s; false writes none. Default: the base model's ID where the adapters agree. */
+  readonly card?: ModelCard | false;
 }
 
 /** A LoRA as its files have it. */
@@ -82,7 +89,7 @@ interface Part {
  * Merges LoRA adapters of one base model into one, by the formulas of PEFT's `add_weighted_adapter`, and writes it as a PEFT directory, whose scale
  * is 1. The base model is not read. Random masks of DARE follow from `seed` and are not torch's.
  * @returns the number of modules, the rank, and the base models that the adapters name: of several, only shapes were compared.
- * @throws ConfigError for other kinds than LoRA, DoRA, PiSSA and OLoRA on a changed base, biases and saved modules, unequal ranks in a method
+ * @throws ConfigError for a `card.baseModel` that is no ID of the Hub, other kinds than LoRA, DoRA, PiSSA and OLoRA on a changed base, biases and saved modules, unequal ranks in a method
  * that takes equal ones, and options that make no sense; ShapeError for modules of different shapes; FileFormatError for damaged
  * files. Nothing is then written.
  */
@@ -130,9 +137,32 @@ export async function mergeAdapters(
     inference_mode: true,
     ...targetsOf(sources, modules),
   };
-  await writeAdapterDirectory(await directoryAt(out, { create: true }), config, tensors);
   const baseModels = [...new Set(sources.flatMap(({ lora }) => lora.base_model_name_or_path ?? []))];
+  const written = await directoryAt(out, { create: true });
+  const card = await cardBeside(written, sources, method, options.card ?? {});
+  await writeAdapterDirectory(written, config, tensors, card);
   return { modules: modules.length, rank, baseModels };
+}
+
+/** The result's model card. Names of directories stay here. */
+async function cardBeside(
+  out: Directory,
+  sources: readonly Source[],
+  method: MergeMethod,
+  card: ModelCard | false,
+): Promise<NewFile[]> {
+  if (card === false) return [];
+  const [base, ...others] = new Set(sources.map(({ lora }) => lora.base_model_name_or_path));
+  const common = others.length > 0 ? undefined : base;
+  const baseModel =
+    card.baseModel === undefined ? common && (await publishedBase(common)) : checkedBaseModel(card.baseModel);
+  const weights = sources.map(({ weight }) => weight).join(", ");
+  const text = `Merged of ${sources.length} LoRA adapters by the method \`${method}\`, with the weights ${weights}.`;
+  // The keys are tasks.
+  const tasks = Object.keys(TASK_TYPES) as Task[];
+  const task = tasks.find((each) => TASK_TYPES[each] === sources[0]!.lora.task_type);
+  const subject = { made: "merged", peftType: "LORA", task, baseModel: baseModel ?? undefined } as const;
+  return cardFiles(out, subject, { ...card, text: card.text === undefined ? text : `${text}\n\n${card.text}` });
 }
 
 /** @throws ConfigError for an adapter that is no plain LoRA, FileFormatError for a damaged one. */

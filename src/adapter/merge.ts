@@ -1,5 +1,4 @@
 import { ConfigError } from "../base/errors";
-import type { Shape } from "../base/shape";
 import type { FloatTensor } from "../io/safetensors";
 import { createModel } from "../model/families";
 import type { Model, Projection } from "../model/model";
@@ -40,24 +39,6 @@ export function mergedBiases({ projections, config, family, biasKeys = {} }: Mod
     tensors.get(`${name}.bias`) ?? { shape: [out], data: new Float32Array(out) },
   ]);
   return { config: biasedConfig, biases: new Map(biases) };
-}
-
-/** The last projection of a merged model, where the loaded one reads it from the embeddings' table. */
-export interface MergedOutput {
-  /** Names of its weight, and of the tensor that has its values: one of the adapter's, or the table as it was loaded. */
-  readonly name: string;
-  readonly source: string;
-  readonly shape: Shape;
-}
-
-/** The last projection of a merged model that does not share the embeddings' table any more; undefined where it does, or never did. */
-export function mergedOutput(adapter: Adapter, model: Model): MergedOutput | undefined {
-  const tie = adapter.tie?.(model);
-  if (!model.tiedOutput || tie === undefined || tie === "shared") return undefined;
-  const { module, table } = model.tiedOutput;
-  const name = `${module}.weight`;
-  const { shape } = model.parameters.find((parameter) => parameter.name === table)!;
-  return { name, source: tie === "own" ? name : table, shape };
 }
 
 /**

@@ -284,7 +284,8 @@ export function savedModuleTensors(model: Model, modules: readonly string[]): st
   );
 }
 
-const TASK_TYPES: Readonly<Record<string, string>> = {
+/** PEFT's names of tasks. */
+export const TASK_TYPES: Readonly<Record<string, string>> = {
   sequence_classification: "SEQ_CLS",
   regression: "SEQ_CLS",
   causal_lm: "CAUSAL_LM",

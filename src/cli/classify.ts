@@ -11,12 +11,11 @@ import { loadTokenizer } from "../data/tokenizer";
 import type { Directory } from "../io/directory";
 import { readJson } from "../io/json";
 import { createModel, withHead } from "../model/families";
-import type { HeadOptions } from "../model/families";
 import type { Model } from "../model/model";
 import { createEngine, loadModel, openDirectory } from "../node/index";
 import { classify } from "../train/classify";
 import type { ClassifyOptions, TextToClassify } from "../train/classify";
-import { CLASSIFY } from "./flags";
+import { CLASSIFY, headOf } from "./flags";
 import { readOptions, UsageError } from "./options";
 import type { Print, RawOptions, Values } from "./options";
 import { progressOn } from "./view/progress";
@@ -57,13 +56,6 @@ export async function classifyCommand(files: readonly string[], raw: RawOptions,
   );
   screen.end();
   results.forEach((result, i) => print(JSON.stringify({ ...subjects[i], ...result })));
-}
-
-/** The head that `--labels` describes: names, or their number. */
-function headOf({ labels }: Values<typeof CLASSIFY>): HeadOptions {
-  if (labels === undefined) return {};
-  const [only] = labels;
-  return labels.length === 1 && /^\d+$/.test(only ?? "") ? { labels: Number(only) } : { labelNames: labels };
 }
 
 /** What is classified, and what its lines of output say it is. */

@@ -167,7 +167,7 @@ export const COMMANDS: readonly Command[] = [
     name: "merge",
     args: "[...adapters]",
     takes: { path: "directory" },
-    help: "Merge LoRA adapters of one model into one, with weights: DIR or DIR:WEIGHT ...",
+    help: "Merge LoRA adapters of one model into one (DIR or DIR:WEIGHT ...), or with --into an adapter into its model",
     options: MERGE,
     run: (adapters, given, print) => mergeCommand(adapters, given, print),
   }),

@@ -2,6 +2,7 @@ import type { Adapter } from "../adapter/adapter";
 import type { RankBudget } from "../adapter/aflora";
 import { PFEIFFER_PLACEMENTS } from "../adapter/bottleneck";
 import { MERGE_METHODS } from "../adapter/merge-adapters";
+import { MERGED_FORMATS } from "../adapter/merge-into-model";
 import type { LoraInit } from "../adapter/lora-init";
 import { loraPlusGroups } from "../adapter/lora-plus";
 import { ADAPTER_KINDS, makeAdapter } from "../adapter/make";
@@ -17,6 +18,7 @@ import { SAFE_MEASURES } from "../freeze/safe-schedule";
 import type { GenerateOptions } from "../generate/options";
 import { isHubId } from "../io/model-card";
 import { loadWordNet } from "../node/wordnet";
+import type { HeadOptions } from "../model/families";
 import type { Model } from "../model/model";
 import { ACTIVATION_FORMATS } from "../op/pack";
 import { DPO_LOSSES } from "../preference/dpo";
@@ -817,9 +819,29 @@ export const EXPORT = {
 };
 
 export const MERGE = {
+  into: optional(
+    "--into <model>",
+    "Merge the adapter, or the sum of several, into this model's weights: a model that needs no adapter",
+    directory,
+  ),
+  format: optional(
+    "--format <name>",
+    `--into: format of the weights, ${MERGED_FORMATS.join(", ")} (default the model's)`,
+    oneOf(MERGED_FORMATS),
+  ),
+  labels: optional(
+    "--labels <names>",
+    "--into: names of the classes, with commas, or their number, where config.json does not have those of the adapter",
+    list,
+  ),
+  baseModel: optional(
+    "--base-model <id>",
+    "ID of the model on the Hugging Face Hub, OWNER/NAME, for the model card",
+    hubId,
+  ),
   method: optional(
     "--method <name>",
-    `PEFT's combination_type: ${MERGE_METHODS.join(", ")} (default svd)`,
+    `PEFT's combination_type: ${MERGE_METHODS.join(", ")} (default svd, with --into cat)`,
     oneOf(MERGE_METHODS),
   ),
   rank: optional("--rank <r>", "Rank of the result, of a method in svd (default: the largest)", counts()),
@@ -830,7 +852,8 @@ export const MERGE = {
     oneOf(["total", "frequency"]),
   ),
   seed: optional("--seed <n>", "Seed of DARE's random masks (default 0)", counts(0)),
-  out: required("--out <dir>", "Where the merged adapter goes", directory),
+  out: required("--out <dir>", "Where the merged adapter, or with --into the model, goes", directory),
+  quiet: QUIET,
   json: ONE_JSON_OBJECT,
 };
 
@@ -1067,6 +1090,13 @@ function scheduleFrom(options: Values<typeof TRAINING>): ScheduleOptions | Sched
 export function generationSettings(options: Values<typeof GENERATION>): GenerateOptions {
   const { maxNewTokens, beams, lengthPenalty, uniqueNgram } = options;
   return { maxNewTokens, beams, lengthPenalty, noRepeatNgram: uniqueNgram };
+}
+
+/** The head that `--labels` describes: names, or their number. */
+export function headOf({ labels }: Values<Pick<typeof CLASSIFY, "labels">>): HeadOptions {
+  if (labels === undefined) return {};
+  const [only] = labels;
+  return labels.length === 1 && /^\d+$/.test(only ?? "") ? { labels: Number(only) } : { labelNames: labels };
 }
 
 /** Whether given settings ask for sampling. */

@@ -42,6 +42,8 @@ export { loraPlusGroups } from "../adapter/lora-plus";
 export type { LoraPlusOptions } from "../adapter/lora-plus";
 export { mergeAdapters, MERGE_METHODS } from "../adapter/merge-adapters";
 export type { MergeAdaptersOptions, MergeMethod, WeightedAdapter } from "../adapter/merge-adapters";
+export { mergeIntoModel } from "../adapter/merge-into-model";
+export type { MergedFormat, MergedIntoModel, MergeIntoModelOptions } from "../adapter/merge-into-model";
 export { makePolicy, POLICY_NAMES } from "../freeze/make";
 export type { PolicyChoice } from "../freeze/make";
 export { makeOptimizer, OPTIMIZER_NAMES } from "../optimizer/make";

@@ -129,5 +129,5 @@ function contentOf(
 const notHeld = (what: string, where: string): ConfigError =>
   new ConfigError(
     `The adapter in ${where} ${what}, and llama.cpp loads LoRA on projections alone.`,
-    "Merge it with saveMerged, and export the merged model.",
+    "Merge it with safetape merge --into (mergeIntoModel), and export the merged model.",
   );

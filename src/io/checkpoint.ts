@@ -152,9 +152,10 @@ async function checkShard(directory: Directory, shard: string): Promise<void> {
 }
 
 /**
- * Writes the files of a model: model.safetensors in f32, then config.json, which says so, together or not at all. Other files stay.
- * Tensors whose data is a function are read one at a time.
+ * Writes the files of a model: model.safetensors, then config.json, which names the type of the weights, together or not at all. Other
+ * files stay. Tensors whose data is a function are read one at a time.
  * @param beside further files, such as those of a tokenizer.
+ * @param dtype torch's name of the weights' type. Default "float32".
  * @throws FileFormatError or ShapeError; the directory is then as it was.
  */
 export async function writeCheckpoint(
@@ -162,17 +163,18 @@ export async function writeCheckpoint(
   config: Readonly<Record<string, unknown>>,
   tensors: Iterable<TensorToWrite>,
   beside: readonly NewFile[] = [],
+  dtype = "float32",
 ): Promise<void> {
   await directory.writeTogether([
     ...beside,
     { file: WEIGHTS_FILE, content: safetensorsContent(tensors) },
-    { file: CONFIG_FILE, content: jsonBytes(inF32(config)) },
+    { file: CONFIG_FILE, content: jsonBytes(withDtype(config, dtype)) },
   ]);
 }
 
-/** A configuration of weights in f32. transformers converts a model's weights to the type that config.json has when it loads them. */
-function inF32(config: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> {
+/** A configuration with the type of the weights, to which transformers converts them when it loads them. */
+function withDtype(config: Readonly<Record<string, unknown>>, dtype: string): Readonly<Record<string, unknown>> {
   // The name of older releases.
-  const older = Object.hasOwn(config, "torch_dtype") ? { torch_dtype: "float32" } : {};
-  return { ...config, dtype: "float32", ...older };
+  const older = Object.hasOwn(config, "torch_dtype") ? { torch_dtype: dtype } : {};
+  return { ...config, dtype, ...older };
 }

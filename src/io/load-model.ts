@@ -157,16 +157,8 @@ export class LoadedModel {
  */
 export async function loadModel(engine: Engine, place: DirectoryLike, options: LoadOptions = {}): Promise<LoadedModel> {
   const directory = await directoryAt(place);
-  const files = await openCheckpoint(directory);
-  // Few files are quantised, so the code that reads them is loaded only when needed.
-  const quantised = seemsQuantised(files) ? await import("./bitsandbytes") : undefined;
-  await loadFamily(files.config);
-  const config = withHead(quantised?.unquantised(files.config) ?? files.config, options);
-  const asConfigured = createModel(config, files);
-  const checkpoint = (await quantised?.dequantised(files, transposedNames(asConfigured))) ?? files;
-  const described = await untiedIfStored(asConfigured, checkpoint);
-  const sources = await locateOrCompare(described, checkpoint);
-  const model = withWeights(withNewHeads(described, sources), options.weights ?? "f32");
+  const { model: described, checkpoint, sources } = await openModel(directory, options);
+  const model = withWeights(described, options.weights ?? "f32");
   const random = new Random(options.seed ?? 0);
   const withProgress = counting(model, options.onProgress);
   return withNewWeights(async (weights) => {
@@ -176,7 +168,7 @@ export async function loadModel(engine: Engine, place: DirectoryLike, options: L
       const source = sources.get(parameter.name);
       const read: ElementSource =
         source === undefined
-          ? initial(parameter, config, random)
+          ? initial(parameter, model.config, random)
           : (first, end) => checkpoint.read(source, { first, end });
       const { tensor, smallest } = await uploader.upload(parameter, withProgress(read));
       if (isNormWeight(parameter) && smallest < SMALLEST_INVERTIBLE) fragile.add(normOf(parameter.name));
@@ -201,9 +193,31 @@ export async function loadModel(engine: Engine, place: DirectoryLike, options: L
       directory,
     );
     const { generationConfig } = await import("./generation-config");
-    loaded.generationConfig = await generationConfig(directory, config);
+    loaded.generationConfig = await generationConfig(directory, model.config);
     return loaded;
   });
+}
+
+/** A model's directory whose weights are still on disk. */
+export interface OpenedModel {
+  readonly model: Model;
+  readonly checkpoint: Checkpoint;
+  /** Names of the model's parameters in the checkpoint, by their own names. Those that it lacks are missing. */
+  readonly sources: ReadonlyMap<string, string>;
+}
+
+/** Describes a model by its files, of which it reads no more than it needs. @throws as `loadModel`, but for what is wrong with weights. */
+export async function openModel(directory: Directory, options: HeadOptions): Promise<OpenedModel> {
+  const files = await openCheckpoint(directory);
+  // Few files are quantised, so the code that reads them is loaded only when needed.
+  const quantised = seemsQuantised(files) ? await import("./bitsandbytes") : undefined;
+  await loadFamily(files.config);
+  const config = withHead(quantised?.unquantised(files.config) ?? files.config, options);
+  const asConfigured = createModel(config, files);
+  const checkpoint = (await quantised?.dequantised(files, transposedNames(asConfigured))) ?? files;
+  const described = await untiedIfStored(asConfigured, checkpoint);
+  const sources = await locateOrCompare(described, checkpoint);
+  return { model: withNewHeads(described, sources), checkpoint, sources };
 }
 
 /**

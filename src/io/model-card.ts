@@ -1,6 +1,7 @@
 import { ConfigError } from "../base/errors";
 import type { Task } from "../model/model";
 import type { Directory, NewFile } from "./directory";
+import { directoryAt } from "./directory-like";
 
 /** File of an adapter's card, which a hub shows as the page of the adapter. */
 export const CARD_FILE = "README.md";
@@ -35,11 +36,14 @@ export interface ModelCard {
   readonly text?: string;
 }
 
-/** What a card tells of the adapter. */
+/** What a card tells of the adapter, or of a model that it was merged into. */
 export interface CardSubject {
+  /** How it was made: trained, merged of several adapters, or merged into a model, whose card it is then. Default trained. */
+  readonly made?: "trained" | "merged" | "into model";
   /** `peft_type` of adapter_config.json. */
   readonly peftType: string;
-  readonly task: Task;
+  /** Undefined if it is not known. */
+  readonly task: Task | undefined;
   /** ID of the base model on the Hub; undefined if it is not known. */
   readonly baseModel: string | undefined;
 }
@@ -57,7 +61,7 @@ const PIPELINES: Readonly<Partial<Record<Task, string>>> = {
 /** The version of PEFT whose layout the files have, and with which they were compared. */
 const PEFT_VERSION = "0.21.0";
 
-/** While a card has this line, it is written anew with the adapter. */
+/** While a card has this line, it is written anew with the adapter or the model. */
 const MARK = "<!-- Written by safetape, and again with every saveAdapter while this line is here. -->";
 
 /** Whether a text may be the ID of a model on the Hub: OWNER/NAME or, of the oldest ones, NAME. */
@@ -81,7 +85,19 @@ export function hubIdOf(name: string): string | undefined {
   return id !== undefined && isHubId(id) ? id : undefined;
 }
 
-/** The card beside an adapter, unless the directory has one that somebody else wrote. */
+/**
+ * The ID on the Hub of a base model as an adapter names it. A name that is also a directory here, or in a page may be one, is taken for a
+ * path.
+ */
+export async function publishedBase(name: string): Promise<string | undefined> {
+  if (!isHubId(name) || !name.includes("/")) return hubIdOf(name);
+  return directoryAt(name).then(
+    () => undefined,
+    () => name,
+  );
+}
+
+/** The card beside an adapter or a model, unless the directory has one that somebody else wrote. */
 export async function cardFiles(directory: Directory, subject: CardSubject, card: ModelCard): Promise<NewFile[]> {
   const isOwn = async (): Promise<boolean> => new TextDecoder().decode(await directory.read(CARD_FILE)).includes(MARK);
   if ((await directory.size(CARD_FILE)) !== undefined && !(await isOwn())) return [];
@@ -90,42 +106,45 @@ export async function cardFiles(directory: Directory, subject: CardSubject, card
 
 /** The text of a card: metadata in YAML between lines of dashes, as the Hub reads them, then Markdown. */
 export function cardText(subject: CardSubject, card: ModelCard): string {
-  const { baseModel, peftType } = subject;
+  const { baseModel, peftType, made = "trained" } = subject;
   const results = card.results?.filter(({ metrics }) => finite(metrics).length > 0) ?? [];
-  const of = baseModel === undefined ? "" : ` of [${baseModel}](https://huggingface.co/${baseModel})`;
+  const base = baseModel === undefined ? undefined : `[${baseModel}](https://huggingface.co/${baseModel})`;
   const sections = [
     `# ${titleOf(subject)}`,
     MARK,
-    `An adapter${of} in PEFT's layout (\`${peftType}\`), trained with safetape.`,
+    made === "into model"
+      ? `${base ?? "A model"} with an adapter (\`${peftType}\`) merged into its weights by safetape.`
+      : `An adapter${base === undefined ? "" : ` of ${base}`} in PEFT's layout (\`${peftType}\`), ${made === "merged" ? "merged by" : "trained with"} safetape.`,
     ...(card.text === undefined ? [] : [card.text.trim()]),
     ...(results.length === 0 ? [] : ["## Results", tableOf(results)]),
-    "### Framework versions",
-    `- PEFT ${PEFT_VERSION}`,
+    ...(made === "into model" ? [] : ["### Framework versions", `- PEFT ${PEFT_VERSION}`]),
   ];
   return `---\n${frontMatter(subject, card, results)}---\n\n${sections.join("\n\n")}\n`;
 }
 
-const titleOf = ({ baseModel, peftType }: CardSubject): string =>
-  baseModel === undefined ? `${peftType} adapter` : `${peftType} adapter of ${baseModel}`;
+function titleOf({ baseModel, peftType, made }: CardSubject): string {
+  if (made === "into model") return `${baseModel ?? "Model"} with a merged ${peftType} adapter`;
+  return baseModel === undefined ? `${peftType} adapter` : `${peftType} adapter of ${baseModel}`;
+}
 
 const finite = (metrics: CardResult["metrics"]): [string, number][] =>
   Object.entries(metrics).filter(([, value]) => Number.isFinite(value));
 
 /** The metadata that the Hub knows, one key a line. */
 function frontMatter(subject: CardSubject, card: ModelCard, results: readonly CardResult[]): string {
-  const { baseModel, peftType, task } = subject;
-  const pipeline = PIPELINES[task];
+  const { baseModel, peftType, made } = subject;
+  const isModel = made === "into model";
+  const pipeline = pipelineOf(subject);
   const metrics = [...new Set(results.flatMap((result) => finite(result.metrics).map(([name]) => name)))];
   const tags = [
-    ...(baseModel === undefined ? [] : [`base_model:adapter:${baseModel}`]),
-    ...(peftType === "LORA" ? ["lora"] : []),
-    "transformers",
+    ...(baseModel === undefined ? [] : [`base_model:${isModel ? "finetune" : "adapter"}:${baseModel}`]),
+    ...(isModel ? [] : [...(peftType === "LORA" ? ["lora"] : []), "transformers"]),
   ];
   return [
     ...(baseModel === undefined ? [] : [line("base_model", baseModel)]),
     ...(card.datasets ? list("datasets", card.datasets) : []),
     ...(card.language ? list("language", card.language) : []),
-    line("library_name", "peft"),
+    line("library_name", isModel ? "transformers" : "peft"),
     ...(card.license === undefined ? [] : [line("license", card.license)]),
     ...list("metrics", metrics),
     ...(pipeline === undefined ? [] : [line("pipeline_tag", pipeline)]),
@@ -134,8 +153,10 @@ function frontMatter(subject: CardSubject, card: ModelCard, results: readonly Ca
   ].join("");
 }
 
+const pipelineOf = ({ task }: CardSubject): string | undefined => (task === undefined ? undefined : PIPELINES[task]);
+
 function modelIndex(subject: CardSubject, results: readonly CardResult[]): string[] {
-  const pipeline = PIPELINES[subject.task] ?? "other";
+  const pipeline = pipelineOf(subject) ?? "other";
   return [
     "model-index:\n",
     `- name: ${scalar(titleOf(subject))}\n`,

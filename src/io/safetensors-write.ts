@@ -2,7 +2,8 @@ import { FileFormatError, ShapeError } from "../base/errors";
 import { elements } from "../base/shape";
 import type { Directory, FileContent } from "./directory";
 
-type Values = Float32Array | Int32Array;
+/** Elements; those of 16 bits are codes. */
+type Values = Float32Array | Int32Array | Uint16Array;
 
 /** A tensor to be saved. */
 export interface TensorToWrite {
@@ -10,8 +11,8 @@ export interface TensorToWrite {
   readonly shape: readonly number[];
   /** Elements, row-major. A function is called when the tensor is written, and its result is not kept. */
   readonly data: Values | (() => Values | Promise<Values>);
-  /** Element type of the result if `data` is a function. Default "f32". */
-  readonly dtype?: "f32" | "i32";
+  /** Element type of `data`. Default i32 for an Int32Array, else f32. */
+  readonly dtype?: "f32" | "i32" | "f16" | "bf16";
 }
 
 /** Options for writing a safetensors file. */
@@ -60,8 +61,9 @@ function headerBytes(tensors: readonly TensorToWrite[], metadata: Readonly<Recor
   const parts = Object.keys(metadata).length > 0 ? [`"__metadata__":${JSON.stringify(metadata)}`] : [];
   let start = 0;
   for (const tensor of tensors) {
-    const end = start + 4 * elements(tensor.shape);
-    const entry = { dtype: dtypeOf(tensor), shape: tensor.shape, data_offsets: [start, end] };
+    const dtype = dtypeOf(tensor);
+    const end = start + (dtype.endsWith("16") ? 2 : 4) * elements(tensor.shape);
+    const entry = { dtype, shape: tensor.shape, data_offsets: [start, end] };
     parts.push(`${JSON.stringify(tensor.name)}:${JSON.stringify(entry)}`);
     start = end;
   }
@@ -95,16 +97,16 @@ function checkTensors(tensors: readonly TensorToWrite[]): void {
 
 function checkData(tensor: TensorToWrite, data: Values): void {
   const expected = elements(tensor.shape);
-  if (data.length !== expected || dtypeOf(tensor) !== (data instanceof Float32Array ? "F32" : "I32")) {
+  const dtype = dtypeOf(tensor);
+  const type = dtype === "F32" ? Float32Array : dtype === "I32" ? Int32Array : Uint16Array;
+  if (data.length !== expected || !(data instanceof type)) {
     throw new ShapeError(
-      `${tensor.name} is ${dtypeOf(tensor)} [${tensor.shape.join(", ")}], ${expected} elements, but its data is a ` +
+      `${tensor.name} is ${dtype} [${tensor.shape.join(", ")}], ${expected} elements, but its data is a ` +
         `${data.constructor.name} of ${data.length}.`,
       "Pass data of the tensor's type with as many elements as its shape has.",
     );
   }
 }
 
-function dtypeOf({ data, dtype }: TensorToWrite): "F32" | "I32" {
-  if (typeof data !== "function") return data instanceof Float32Array ? "F32" : "I32";
-  return dtype === "i32" ? "I32" : "F32";
-}
+const dtypeOf = ({ data, dtype = data instanceof Int32Array ? "i32" : "f32" }: TensorToWrite): string =>
+  dtype.toUpperCase();

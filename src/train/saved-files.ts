@@ -2,7 +2,7 @@ import type { Adapter, Tensors } from "../adapter/adapter";
 import { asLora } from "../adapter/as-lora";
 import { adapterFile, adapterOfFile } from "../adapter/file";
 import type { LoadedWeights } from "../adapter/file";
-import { mergedBiases, mergedOutput, mergedParameter } from "../adapter/merge";
+import { mergedModel } from "../adapter/merged-model";
 import { ConfigError } from "../base/errors";
 import { decodeWeight, encodeWeight } from "../base/packed";
 import { columns } from "../base/shape";
@@ -14,7 +14,6 @@ import type { DirectoryLike } from "../io/directory-like";
 import type { LoadedModel } from "../io/load-model";
 import { cardFiles, checkedBaseModel, hubIdOf } from "../io/model-card";
 import type { ModelCard } from "../io/model-card";
-import type { FloatTensor } from "../io/safetensors";
 import { readAdapterDirectory, writeAdapterDirectory } from "../io/peft";
 import type { TensorToWrite } from "../io/safetensors-write";
 import type { Trainer } from "./trainer";
@@ -101,8 +100,9 @@ export async function saveModel(directory: DirectoryLike, loaded: LoadedModel): 
       "Use saveMerged(directory, trainer), or dispose of the trainer first.",
     );
   }
-  const weights = weightsOf(loaded, (_name, value) => value);
-  await write(await directoryAt(directory, { create: true }), loaded, loaded.model.config, weights);
+  const { model, weights } = loaded;
+  const tensors = model.parameters.map(({ name, shape }) => ({ name, shape, data: () => weights.get(name)!.read() }));
+  await write(await directoryAt(directory, { create: true }), loaded, model.config, tensors);
 }
 
 /** Writes a model, and beside it what its own directory has beside the weights. */
@@ -118,38 +118,9 @@ async function write(
 /** See `saveMerged` of files.ts. */
 export async function saveMerged(directory: DirectoryLike, trainer: Trainer): Promise<void> {
   const { adapter, model: loaded } = trainer.options;
-  const { completeModel } = loaded;
-  const tensors = await completeTensors(trainer);
-  const merged = mergedParameter(adapter, completeModel, tensors);
-  const weights = weightsOf(loaded, merged, trainer.merging?.originals ?? trainer.compaction?.originals);
-  const { config, biases } = mergedBiases(completeModel, tensors);
-  const added = [...biases].map(([name, bias]) => ({ name, ...merged(name, bias) }));
-  const output = mergedOutput(adapter, completeModel);
-  const untied = output && {
-    ...output,
-    data: async () =>
-      output.source === output.name ? tensors.get(output.name)!.data : loaded.weights.get(output.source)!.read(),
-  };
-  await write(
-    await directoryAt(directory, { create: true }),
-    loaded,
-    untied ? { ...config, tie_word_embeddings: false } : config,
-    [...weights, ...added, ...(untied ? [untied] : [])],
-  );
-}
-
-/**
- * The weights of a complete model, each read and changed when it is written.
- * @param originals values as they were loaded, of weights that a run has replaced. Default none.
- */
-function weightsOf(
-  { completeModel, weights }: LoadedModel,
-  change: (name: string, value: FloatTensor) => FloatTensor,
-  originals?: ReadonlyMap<string, Float32Array>,
-): TensorToWrite[] {
-  return completeModel.parameters.map(({ name, shape }) => ({
-    name,
-    shape,
-    data: async () => change(name, { shape, data: originals?.get(name) ?? (await weights.get(name)!.read()) }).data,
-  }));
+  const originals = trainer.merging?.originals ?? trainer.compaction?.originals;
+  const read = async (name: string): Promise<Float32Array> =>
+    originals?.get(name) ?? (await loaded.weights.get(name)!.read());
+  const { config, tensors } = mergedModel(adapter, loaded.completeModel, await completeTensors(trainer), read);
+  await write(await directoryAt(directory, { create: true }), loaded, config, tensors);
 }

@@ -36,6 +36,7 @@ describe("a directory", () => {
     "ImageFile.directory": (directory) => data.readImages([{ directory, file: "x", label: 0 }], others),
     exportGgufAdapter: (place) => gguf.exportGgufAdapter(place, { model: place, directory: place }),
     exportGgufModel: (place) => gguf.exportGgufModel(place, { directory: place }),
+    mergeIntoModel: (place) => analysis.mergeIntoModel(place, place, data.memoryDirectory("out")),
     loadAdapter: (place) => core.loadAdapter(place, others),
     loadChatTemplate: (place) => data.loadChatTemplate(place),
     loadModel: (place) => core.loadModel(others, place),

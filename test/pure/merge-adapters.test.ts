@@ -87,6 +87,38 @@ test.each(cases)("$method of $adapters with $weights, density $density, $sign: a
   }
 });
 
+test("has a model card, with the base model that all of them name", async () => {
+  const named = async (name: string, base: string) => ({
+    adapter: await directoryOf(name, { base_model_name_or_path: base, task_type: "CAUSAL_LM" }),
+    weight: 0.5,
+  });
+  const cardOf = async (bases: readonly [string, string], options: MergeAdaptersOptions = {}) => {
+    const out = memoryDirectory("out");
+    await mergeAdapters([await named("one", bases[0]), await named("two", bases[1])], out, {
+      method: "cat",
+      ...options,
+    });
+    return (await out.size("README.md")) === undefined
+      ? undefined
+      : new TextDecoder().decode(await out.read("README.md"));
+  };
+  const card = await cardOf(["owner/name", "owner/name"]);
+  expect(card).toMatch(/^---\nbase_model: owner\/name\nlibrary_name: peft\npipeline_tag: text-generation\n/);
+  expect(card).toMatch(
+    /in PEFT's layout \(`LORA`\), merged by safetape\.\n\nMerged of 2 LoRA adapters by the method `cat`, with the weights 0\.5, 0\.5\./,
+  );
+  // Two models, a folder of this repository, and a path.
+  for (const bases of [
+    ["owner/a", "owner/b"],
+    ["examples/model", "examples/model"],
+    ["/a/b", "/a/b"],
+  ] as const) {
+    expect(await cardOf(bases)).toMatch(/^---\nlibrary_name: peft\n/);
+  }
+  expect(await cardOf(["/a/b", "/a/b"], { card: { baseModel: "c/d" } })).toMatch(/^---\nbase_model: c\/d\n/);
+  expect(await cardOf(["owner/name", "owner/name"], { card: false })).toBeUndefined();
+});
+
 const folder = useFolder();
 test("is written to a path, an address and a directory alike", async () => {
   const adapters = [{ adapter: await directoryOf("one") }];

@@ -14,17 +14,19 @@ import {
   promptTuning,
   saveAdapter,
   saveMerged,
+  saveModel,
   sora,
   Trainer,
   vera,
 } from "safetape";
-import { lnTuning, loha, lokr, oft, prefixTuning, pTuning } from "safetape/analysis";
+import { lnTuning, loha, lokr, mergeIntoModel, oft, prefixTuning, pTuning } from "safetape/analysis";
 import { Batches, memoryDirectory } from "safetape/data";
 import type { Adapter } from "safetape";
 import { adapterLogits } from "../../scripts/interop-case";
 import { useEngine } from "../support/engine";
 import { failure } from "../support/failure";
 import { relativeError } from "../../src/base/relative-error";
+import { readFloatTensors } from "../../src/io/safetensors";
 import { tiny, tinySamples } from "../support/tiny";
 
 /** No dropout, and weights large enough for a visible effect of small changes. */
@@ -220,17 +222,31 @@ describe.each(RUNS)("$name on $family", ({ make, family, merges, isLowRank, tole
       const error = await failure(saveAdapter(memoryDirectory("no lora"), trainer, { as: "lora" }));
       expect(error.message).toMatch(/low-rank/);
     }
+    const base = memoryDirectory("base");
+    await saveModel(base, model);
     if (merges) {
       const files = memoryDirectory("merged");
       await saveMerged(files, trainer);
+      const fromFiles = memoryDirectory("merged from files");
+      await mergeIntoModel(directory, base, fromFiles, { labels: 2 });
+      const [now, later] = [
+        await readFloatTensors(files, "model.safetensors"),
+        await readFloatTensors(fromFiles, "model.safetensors"),
+      ];
+      expect([...later.keys()]).toEqual([...now.keys()]);
+      for (const [name, { data }] of now) expect(relativeError(later.get(name)!.data, data), name).toBeLessThan(1e-6);
       using merged = await loadModel(engine, files);
       const none = lora({ rank: 1, targets: "all-linear" });
       using untouched = await Trainer.create({ model: merged, adapter: none, data, steps: 1 });
       const mergedLogits = await adapterLogits(merged, none, await untouched.state.snapshot(), batch);
       expect(relativeError(mergedLogits.data, expected.data), "merged").toBeLessThan(2e-5);
     } else {
-      const error = await failure(saveMerged(memoryDirectory("not merged"), trainer));
-      expect(error.message).toMatch(/cannot be merged/);
+      for (const merging of [
+        () => saveMerged(memoryDirectory("not merged"), trainer),
+        () => mergeIntoModel(directory, base, memoryDirectory("not merged"), { labels: 2 }),
+      ]) {
+        expect((await failure(merging)).message).toMatch(/cannot be merged/);
+      }
     }
   });
 });
