@@ -1,7 +1,9 @@
+import { execFile } from "node:child_process";
 import { mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { basename, join } from "node:path";
+import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { Engine } from "safetape";
 import type { Op } from "safetape";
@@ -10,9 +12,13 @@ import { configOf } from "../../src/cli/config-file";
 import { loadPlugins } from "../../src/cli/plugin/load";
 import { studyCommand } from "../../src/cli/study/command";
 import { trainCommand } from "../../src/cli/train";
+import { cliProgram } from "../support/cli";
 import { failure } from "../support/failure";
 import { parseJson, readJson } from "../support/json";
 import { useDevice } from "../support/engine";
+import { TOKENIZERS, writeModel } from "../support/model-folder";
+import { sharedData, sharedFile } from "../support/shared-data";
+import { tiny } from "../support/tiny";
 import { blocksOf, syntaxErrors } from "../support/guide";
 import { checkOp } from "../../src/testing/check-op";
 
@@ -64,16 +70,67 @@ afterAll(() => {
   rmSync(FOLDER, { recursive: true, force: true });
 });
 
+const CHATML = `{% for m in messages %}<|im_start|>{{ m.role }}
+{{ m.content }}<|im_end|>
+{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
+{% endif %}`;
+
+/** Where there is none, a small tokenizer of the same kind takes its place. */
+const QWEN = sharedData("tokenizers/qwen3");
+
+/** A small model that the commands of the page chat take, with Qwen's tokenizer and chat template. */
+async function writeChatModel(): Promise<void> {
+  const sizes = { vocab_size: QWEN === undefined ? 340 : 151936, max_position_embeddings: 512 };
+  await writeModel("model", tiny.qwen2(sizes), QWEN === undefined ? { tokenizer: join(ROOT, TOKENIZERS.gpt2) } : {});
+  const templates = sharedData("chat_templates");
+  const template =
+    QWEN === undefined || templates === undefined ? CHATML : sharedFile(templates, "qwen2.5-instruct.jinja");
+  writeFileSync("model/chat_template.jinja", template);
+  if (QWEN === undefined) return;
+  for (const file of ["tokenizer.json", "tokenizer_config.json"])
+    writeFileSync(`model/${file}`, sharedFile(QWEN, file));
+}
+
+/** What the commands of a page need beside it. */
+const BEFORE_COMMANDS: Readonly<Record<string, () => Promise<void>>> = { chat: writeChatModel };
+
+const commandRuns = new Map<string, Promise<string>>();
+
+/** Runs the commands of a page on the first call, as a shell does; gives what they print. */
+function runCommands(name: string): Promise<string> {
+  const started = commandRuns.get(name) ?? startCommands(name);
+  commandRuns.set(name, started);
+  return started;
+}
+
+async function startCommands(name: string): Promise<string> {
+  const code = blocksMarked(name, "bash", "run");
+  if (code === "") return "";
+  await BEFORE_COMMANDS[name]?.();
+  // The program of these sources, in place of the published one.
+  mkdirSync("bin", { recursive: true });
+  writeFileSync("bin/npx", `#!/bin/sh\nshift\nexec "${process.execPath}" "${await cliProgram()}" "$@"\n`, {
+    mode: 0o755,
+  });
+  const env = { ...process.env, PATH: `${join(FOLDER, "bin")}:${process.env["PATH"] ?? ""}` };
+  return (await promisify(execFile)("bash", ["-e", "-o", "pipefail", "-c", code], { env })).stdout;
+}
+
+const blocksMarked = (name: string, wanted: string, mark: string): string =>
+  pages
+    .find((page) => page.name === name)!
+    .blocks.filter((block) => block.language === wanted && block.mark === mark)
+    .map(({ code }) => code)
+    .join("\n");
+
 const programs = new Map<string, Promise<unknown>>();
 
 /** Runs the program of a page on the first call; gives its exports. */
 function run(name: string): Promise<unknown> {
   const started = programs.get(name);
   if (started) return started;
-  const { blocks } = pages.find((page) => page.name === name)!;
-  const code = blocks.filter(({ language, mark }) => language === "js" && mark === "").map((block) => block.code);
   const path = join(FOLDER, `${name}.mjs`);
-  writeFileSync(path, code.join("\n"));
+  writeFileSync(path, blocksMarked(name, "js", ""));
   const running = import(/* @vite-ignore */ path);
   programs.set(name, running);
   return running;
@@ -81,19 +138,25 @@ function run(name: string): Promise<unknown> {
 
 describe.each(pages)("the guide's page $name", ({ name, blocks }) => {
   const isProgram = blocks.some(({ language, mark }) => language === "js" && mark === "");
-  it.runIf(isProgram)(isProgram ? "runs" : "runs (skipped: it has no program)", async () => {
-    const log = vi.spyOn(console, "log").mockImplementation(() => undefined);
-    try {
-      await run(name);
-    } finally {
-      log.mockRestore();
-    }
-  });
+  it.runIf(isProgram)(
+    isProgram ? "runs" : "runs (skipped: it has no program)",
+    async () => {
+      await runCommands(name);
+      const log = vi.spyOn(console, "log").mockImplementation(() => undefined);
+      try {
+        await run(name);
+      } finally {
+        log.mockRestore();
+      }
+    },
+    300_000,
+  );
 
   it("has only blocks that are run, or of a kind with a reason not to be", () => {
     for (const block of blocks) {
       const kind = `${block.language} ${block.mark}`.trim();
-      if (kind === "js") continue;
+      if (kind === "bash run") expect(unknownWords(block.code), `line ${block.line}`).toEqual([]);
+      if (kind === "js" || kind === "bash run") continue;
       expect(UNRUN[kind], `line ${block.line} of ${name}.md: a block of kind "${kind}"`).toBeDefined();
       if (["js browser", "html"].includes(kind)) expect(syntaxErrors(block), `line ${block.line}`).toEqual([]);
       if (kind === "yaml") expect(() => configOf(bytes(block.code), name, commandNamed("train")!)).not.toThrow();
@@ -102,6 +165,29 @@ describe.each(pages)("the guide's page $name", ({ name, blocks }) => {
       console.info(`${name}.md:${block.line} is not run: ${UNRUN[kind]}`);
     }
   });
+});
+
+describe("the commands from chats to a model that answers", () => {
+  const by =
+    QWEN === undefined ? "a small tokenizer (there is no ../shared/data beside this checkout)" : "Qwen's tokenizer";
+  it(`leave an adapter, a merged model and both as GGUF, by ${by}`, async () => {
+    const printed = await runCommands("chat");
+    expect(printed).toMatch(/perplexity \d/);
+    expect(readdirSync("writer")).toEqual(
+      expect.arrayContaining([
+        "README.md",
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "config.yaml",
+        "run.json",
+      ]),
+    );
+    const model = ["README.md", "chat_template.jinja", "config.json", "model.safetensors", "tokenizer.json"];
+    expect(readdirSync("merged-writer")).toEqual(expect.arrayContaining(model));
+    for (const file of ["writer.gguf", "merged-writer.gguf"]) {
+      expect(readFileSync(file).subarray(0, 4).toString()).toBe("GGUF");
+    }
+  }, 300_000);
 });
 
 describe("the op that a reader of the guide writes", () => {
