@@ -1,6 +1,7 @@
 import { ConfigError, FileFormatError, ShapeError } from "../base/errors";
 import { Random } from "../base/random";
 import { formatShape } from "../base/shape";
+import { adapterMetadata, keptSamples } from "../io/base-samples";
 import type { Directory, NewFile } from "../io/directory";
 import { directoryAt } from "../io/directory-like";
 import type { DirectoryLike } from "../io/directory-like";
@@ -70,6 +71,8 @@ interface Source {
   readonly weight: number;
   readonly config: PeftConfig;
   readonly lora: LoraConfig;
+  /** What tells its base model from others, where its files have it. */
+  readonly base: string | undefined;
   /** A [r, in] and B [out, r] by module. */
   readonly factors: ReadonlyMap<string, { readonly a: FloatTensor; readonly b: FloatTensor }>;
 }
@@ -140,7 +143,9 @@ export async function mergeAdapters(
   const baseModels = [...new Set(sources.flatMap(({ lora }) => lora.base_model_name_or_path ?? []))];
   const written = await directoryAt(out, { create: true });
   const card = await cardBeside(written, sources, method, options.card ?? {});
-  await writeAdapterDirectory(written, config, tensors, card);
+  const [base, ...otherBases] = new Set(sources.map((source) => source.base));
+  const metadata = adapterMetadata(otherBases.length > 0 ? undefined : base);
+  await writeAdapterDirectory(written, config, tensors, card, metadata);
   return { modules: modules.length, rank, baseModels };
 }
 
@@ -202,7 +207,7 @@ async function sourceAt(place: DirectoryLike, weight: number): Promise<Source> {
     );
   });
   if (complete.length === 0) throw new FileFormatError(`The adapter in ${name} has no LoRA.`, "Save it again.");
-  return { name, weight, config, lora, factors: new Map(complete) };
+  return { name, weight, config, lora, base: await keptSamples(directory), factors: new Map(complete) };
 }
 
 /** @throws ShapeError where a module has other sizes, ConfigError where it has other ranks and the method takes equal ones. */

@@ -2,6 +2,7 @@ import { basename, dirname } from "node:path";
 import { exportGgufAdapter } from "../gguf/adapter";
 import { exportGgufModel } from "../gguf/model";
 import { openDirectory } from "../node/index";
+import { openAdapter } from "./base-model";
 import { EXPORT } from "./flags";
 import { readOptions, UsageError } from "./options";
 import type { Print, RawOptions } from "./options";
@@ -18,6 +19,10 @@ export async function exportCommand(raw: RawOptions, print: Print): Promise<void
     return;
   }
   if (format === "q8_0") throw new UsageError("Adapters are written in f32 or f16.", "Leave out --format q8_0.");
-  const modules = await exportGgufAdapter(adapter, { ...to, model, ...(format && { format }) });
+  const modules = await exportGgufAdapter(await openAdapter(adapter, model), {
+    ...to,
+    model,
+    ...(format && { format }),
+  });
   print(`LoRA of ${modules} modules in ${path}`);
 }

@@ -19,6 +19,7 @@ import { createModel, withHead } from "../model/families";
 import type { Model } from "../model/model";
 import { createEngine, loadModel, openDirectory } from "../node/index";
 import { loadAdapter } from "../train/files";
+import { openAdapter } from "./base-model";
 import { GENERATE, generationSettings, isDrawing, samplingSettings, wordNetFor } from "./flags";
 import { needed, readOptions, UsageError } from "./options";
 import type { Print, RawOptions, Values } from "./options";
@@ -67,7 +68,8 @@ export async function generateCommand(raw: RawOptions, print: Print): Promise<vo
   using loaded = await progress("loading weights", (onProgress) =>
     loadModel(engine, modelPath, { task: "generation", weights: format, onProgress }),
   );
-  const weights = adapterPath === undefined ? undefined : await loadAdapter(await openDirectory(adapterPath), loaded);
+  const weights =
+    adapterPath === undefined ? undefined : await loadAdapter(await openAdapter(adapterPath, modelPath), loaded);
   const { stop = stopTexts(loaded.generationConfig) } = options;
   const sampling = samplingSettings(options);
   const unread = unreadSettings(sampling, loaded.generationConfig);

@@ -4,6 +4,7 @@ import type { WeightedAdapter } from "../adapter/merge-adapters";
 import { mergeIntoModel } from "../adapter/merge-into-model";
 import { memoryDirectory } from "../io/directory";
 import { openDirectory } from "../node/index";
+import { openAdapter } from "./base-model";
 import { headOf, MERGE } from "./flags";
 import { readOptions, UsageError } from "./options";
 import type { Print, RawOptions } from "./options";
@@ -30,7 +31,8 @@ export async function mergeCommand(places: readonly string[], raw: RawOptions, p
   for (const place of places) {
     // A weight is what follows the last colon, if it is a number: paths may have colons.
     const [, path = place, weight] = /^(.+):([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)$/i.exec(place) ?? [];
-    adapters.push({ adapter: await openDirectory(path), ...(weight !== undefined && { weight: Number(weight) }) });
+    const adapter = into === undefined ? await openDirectory(path) : await openAdapter(path, into);
+    adapters.push({ adapter, ...(weight !== undefined && { weight: Number(weight) }) });
   }
   const given = Object.fromEntries(Object.entries(rest).filter(([, value]) => value !== undefined));
   const options = { ...given, ...(majoritySign && { majoritySign }) };

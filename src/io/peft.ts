@@ -35,6 +35,7 @@ export async function readAdapterDirectory(directory: Directory): Promise<PeftAd
  * Writes an adapter as PEFT does: adapter_model.safetensors, then adapter_config.json, both or neither.
  * @param tensors by the file's keys.
  * @param beside further files that are written with them.
+ * @param metadata of adapter_model.safetensors. Default {"format": "pt"}.
  * @throws FileFormatError or ShapeError; the directory is then as it was.
  */
 export async function writeAdapterDirectory(
@@ -42,11 +43,12 @@ export async function writeAdapterDirectory(
   config: PeftConfig,
   tensors: Iterable<TensorToWrite>,
   beside: readonly NewFile[] = [],
+  metadata?: Readonly<Record<string, string>>,
 ): Promise<void> {
   const sorted = Object.fromEntries(Object.entries(config).sort(([a], [b]) => (a < b ? -1 : 1)));
   await directory.writeTogether([
     ...beside,
-    { file: ADAPTER_WEIGHTS_FILE, content: safetensorsContent(tensors) },
+    { file: ADAPTER_WEIGHTS_FILE, content: safetensorsContent(tensors, { ...(metadata && { metadata }) }) },
     { file: ADAPTER_CONFIG_FILE, content: jsonBytes(sorted) },
   ]);
 }

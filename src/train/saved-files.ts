@@ -6,6 +6,7 @@ import { mergedModel } from "../adapter/merged-model";
 import { ConfigError } from "../base/errors";
 import { decodeWeight, encodeWeight } from "../base/packed";
 import { columns } from "../base/shape";
+import { adapterMetadata, baseSamples } from "../io/base-samples";
 import { writeCheckpoint } from "../io/checkpoint";
 import { companionFiles } from "../io/companion-files";
 import type { Directory } from "../io/directory";
@@ -55,7 +56,13 @@ export async function saveAdapter(
   const config = { ...file.config, base_model_name_or_path: baseModel ?? name ?? null };
   const out = await directoryAt(directory, { create: true });
   const subject = { peftType: config.peft_type, task: completeModel.task, baseModel };
-  await writeAdapterDirectory(out, config, named, card === false ? [] : await cardFiles(out, subject, card));
+  const beside = card === false ? [] : await cardFiles(out, subject, card);
+  await writeAdapterDirectory(out, config, named, beside, adapterMetadata(await samplesOf(loaded)));
+}
+
+/** What tells the base model from others; undefined where its files are not those of the weights, or gone: the adapter matters more. */
+async function samplesOf({ directory, completeModel, isTrained }: LoadedModel): Promise<string | undefined> {
+  return isTrained || !directory ? undefined : baseSamples(directory, completeModel).catch(() => undefined);
 }
 
 /** The base model's ID on the Hub: as a card gives it, or of the directory that it was loaded from. */

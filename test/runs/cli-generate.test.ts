@@ -1,4 +1,4 @@
-import { readFileSync, writeFileSync } from "node:fs";
+import { readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { GENERATE } from "../../src/cli/flags";
@@ -124,6 +124,35 @@ describe("safetape generate", () => {
       "none",
     ]);
     expect(plain.code, plain.stderr).toBe(0);
+  });
+
+  it("says so where the adapter was trained on another model, not where that has moved", async () => {
+    const model = await smallGpt2();
+    writeFileSync(path("train.jsonl"), `${JSON.stringify({ prompt: "the film", completion: "never" })}\n`);
+    const task = ["--task", "chat", "--data", path("train.jsonl"), "--max-length", "48", "--epochs", "1"];
+    const trained = await runCli(["train", "--model", model, ...task, "--out", path("out")]);
+    expect(trained.code, trained.stderr).toBe(0);
+    renameSync(model, path("moved"));
+    const adapter = ["--adapter", path("out")];
+    const prompt = [...adapter, "--prompt", "the film", "--max-new-tokens", "2"];
+    const moved = await runCli(["generate", "--model", path("moved"), ...prompt]);
+    expect(moved.code, moved.stderr).toBe(0);
+    expect(moved.stderr).not.toContain("was trained on");
+    const options = { tokenizer: TOKENIZERS.gpt2, seed: 1 };
+    const other = await writeModel(path("other"), tiny.gpt2({ vocab_size: 340, n_positions: 64, n_layer: 2 }), options);
+    const commands: readonly (readonly [readonly string[], string?])[] = [
+      [["generate", "--model", other, ...prompt]],
+      [["chat", "--model", other, ...adapter, "--max-new-tokens", "2", "--chat-template", "none"], "the film\n"],
+      [["merge", path("out"), "--into", other, "--out", path("merged")]],
+    ];
+    for (const [args, input] of commands) {
+      const { code, stderr } = await runCli(args, input);
+      expect(stderr, args[0]).toContain(
+        `The adapter in ${path("out")} was trained on ${model}, whose transformer.h.0.attn.c_attn.weight is not that of ${other}.\n` +
+          "Use it with the model that it was trained on, unless this one is meant.",
+      );
+      expect(code).toBe(0);
+    }
   });
 
   it("prints texts as they are written, the same as at the end", async () => {

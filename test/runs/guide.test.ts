@@ -59,12 +59,15 @@ function unknownWords(code: string): string[] {
   });
 }
 
-beforeAll(() => {
+/** The program of these sources, which is bundled in the repository's root. */
+let program: string;
+beforeAll(async () => {
+  program = await cliProgram();
   rmSync(FOLDER, { recursive: true, force: true });
   mkdirSync(FOLDER, { recursive: true });
   symlinkSync(join(ROOT, "examples"), join(FOLDER, "examples"), "dir");
   process.chdir(FOLDER);
-});
+}, 120_000);
 afterAll(() => {
   process.chdir(ROOT);
   rmSync(FOLDER, { recursive: true, force: true });
@@ -107,9 +110,9 @@ async function startCommands(name: string): Promise<string> {
   const code = blocksMarked(name, "bash", "run");
   if (code === "") return "";
   await BEFORE_COMMANDS[name]?.();
-  // The program of these sources, in place of the published one.
+  // In place of the published one.
   mkdirSync("bin", { recursive: true });
-  writeFileSync("bin/npx", `#!/bin/sh\nshift\nexec "${process.execPath}" "${await cliProgram()}" "$@"\n`, {
+  writeFileSync("bin/npx", `#!/bin/sh\nshift\nexec "${process.execPath}" "${program}" "$@"\n`, {
     mode: 0o755,
   });
   const env = { ...process.env, PATH: `${join(FOLDER, "bin")}:${process.env["PATH"] ?? ""}` };
