@@ -66,7 +66,10 @@ export async function chatCommand(raw: RawOptions): Promise<void> {
   await talk(conversation, (line) => void process.stderr.write(`${line}\n`));
 }
 
-/** Reads lines until `/quit` or their end. An interrupt stops the answer that is being written, or else ends the conversation. */
+/**
+ * Reads lines until `/quit` or their end. An interrupt stops the answer that is being written, or else ends the conversation.
+ * @throws DataError or UsageError for a line of a file or a pipe that cannot be answered. In a terminal the conversation goes on.
+ */
 async function talk(conversation: Conversation, say: Say): Promise<void> {
   const { stdin: input, stderr: output } = process;
   const lines = createInterface({ input, ...(input.isTTY && { output }), terminal: input.isTTY, prompt: "> " });
@@ -75,6 +78,19 @@ async function talk(conversation: Conversation, say: Say): Promise<void> {
   };
   const prompt = (): void => {
     if (input.isTTY) lines.prompt();
+  };
+  const answer = async (text: string): Promise<void> => {
+    try {
+      if (/^\/\w+$/.test(text)) {
+        throw new UsageError(`There is no command ${text}.`, "There are /reset and /quit.");
+      }
+      await conversation.answer(text, (piece) => void process.stdout.write(piece), say);
+    } catch (error) {
+      // Whoever types can give another message; a script would take what follows for answers to what it asked.
+      const isLine = error instanceof DataError || error instanceof UsageError;
+      if (!input.isTTY || !isLine) throw error;
+      say(error.message);
+    }
   };
   // A terminal's line editor gets the key, other input leaves it to the process.
   lines.on("SIGINT", interrupt);
@@ -88,8 +104,7 @@ async function talk(conversation: Conversation, say: Say): Promise<void> {
       if (text === "/reset") {
         conversation.reset();
         say("The conversation is forgotten.");
-      } else if (/^\/\w+$/.test(text)) say(`There is no command ${text}; there are /reset and /quit.`);
-      else if (text !== "") await conversation.answer(text, (piece) => void process.stdout.write(piece), say);
+      } else if (text !== "") await answer(text);
       prompt();
     }
   } finally {
@@ -123,7 +138,10 @@ class Conversation {
     return true;
   }
 
-  /** Writes the answer to a message. A message that cannot be answered is forgotten, and `say` is told why. */
+  /**
+   * Writes the answer to a message, and tells `say` where it did not end by itself.
+   * @throws DataError for a message that cannot be answered, which is then forgotten.
+   */
   async answer(content: string, write: (piece: string) => void, say: Say): Promise<void> {
     this.#turns.push([{ role: "user", content }]);
     const signal = (this.#signal = { aborted: false });
@@ -145,8 +163,7 @@ class Conversation {
       if (note !== undefined) say(note);
     } catch (error) {
       this.#turns.pop();
-      if (!(error instanceof DataError)) throw error;
-      say(error.message);
+      throw error;
     } finally {
       this.#signal = undefined;
     }

@@ -31,9 +31,9 @@ describe("safetape chat", () => {
       ...["generate", "--model", model, "--chat", "--prompt", "the film", "--max-new-tokens", "6"],
     ]);
     expect(answer).toBe(generated.stdout.trimStart());
-    const both = await runCli(chat, "the film\n\n/reset\nthe film\n/nothing\n/quit\nthe film\n");
+    const both = await runCli(chat, "the film\n\n/reset\nthe film\n/quit\nthe film\n");
     expect(both.stdout, "nothing is remembered, and nothing answered after /quit").toBe(answer + answer);
-    expect(both.stderr).toMatch(/The conversation is forgotten[^]*There is no command \/nothing/);
+    expect(both.stderr).toMatch(/The conversation is forgotten\./);
     // The second question is asked as the template writes the whole conversation.
     const follow = await runCli(chat, "the film\nnever\n");
     const question = `the filmassistant: ${answer.slice(0, -1)}user: never`;
@@ -48,9 +48,10 @@ describe("safetape chat", () => {
     expect(code, stderr).toBe(0);
     expect(stderr).toMatch(/oldest turns? (?:is|are) forgotten: the model's context has 64 tokens/);
     expect(stdout.length).toBeGreaterThan(5);
-    const long = await runCli(chat, `${"never ".repeat(80)}\nthe film\n`);
+    const long = await runCli(chat, `the film\n/reset\n${"never ".repeat(80)}\nthe film\n`);
     expect(long.stderr).toMatch(/the message has \d+ tokens with what the template adds; the model takes at most 64/i);
-    expect(long.stdout, "the next message is answered").toBe((await runCli(chat, "the film\n")).stdout);
+    expect(long.code).toBe(1);
+    expect(long.stdout, "nothing is answered after it").toBe((await runCli(chat, "the film\n")).stdout);
   });
 
   it("draws as generation_config.json says, and by options", async () => {
@@ -88,11 +89,16 @@ describe("safetape chat", () => {
     expect(code).toBe(0);
   });
 
-  it("tells what a template refuses, and refuses encoders", async () => {
+  it("fails where a piped line cannot be answered, and refuses encoders", async () => {
     const model = await chatModel(64);
-    const { stderr, code } = await runCli(["chat", "--model", model, "--system", "no"], "the film\n");
-    expect(stderr).toMatch(/refuses the messages: no system/);
-    expect(code).toBe(0);
+    for (const [args, input, message, expected] of [
+      [["--system", "no"], "the film\n", /refuses the messages: no system/, 1],
+      [[], "/nothing\nthe film\n", /There is no command \/nothing\.\nThere are \/reset and \/quit\.$/, 2],
+    ] as const) {
+      const { stderr, stdout, code } = await runCli(["chat", "--model", model, ...args], input);
+      expect(stderr).toMatch(message);
+      expect([code, stdout]).toEqual([expected, ""]);
+    }
     const t5 = await writeModel(path("t5"), tiny.t5({ vocab_size: 340 }), { tokenizer: TOKENIZERS.gpt2 });
     const refused = await runCli(["chat", "--model", t5], "");
     expect(refused.stderr).toMatch(/chat is for causal models; t5 has an encoder/);
