@@ -40,10 +40,6 @@ struct Params {
 var<workgroup> a_tile: array<vec4f, DEPTH * SIDE>;
 var<workgroup> b_tile: array<vec4f, DEPTH * SIDE>;
 
-struct Sums {
-  rows: array<vec4f, 4>,
-}
-
 // Where a workgroup's tile begins.
 struct Place {
   block: u32,
@@ -98,7 +94,7 @@ fn copy_tiles(tile: Place, k0: u32, lane: u32) {
   }
 }
 
-fn sums_of(tile: Place, lane: u32) -> Sums {
+fn sums_of(tile: Place, lane: u32) -> array<vec4f, 4> {
   let own = vec2u(lane / SIDE, lane % SIDE);
   var first = vec4f();
   var second = vec4f();
@@ -117,7 +113,13 @@ fn sums_of(tile: Place, lane: u32) -> Sums {
       fourth = fma(vec4f(of_a.w), of_b, fourth);
     }
   }
-  return Sums(array<vec4f, 4>(first, second, third, fourth));
+  return array<vec4f, 4>(first, second, third, fourth);
+}
+
+// The end of the rows of c that an invocation writes. Compilers do not know it, so that the code has four stores rather than 16, which
+// would take LLVM, by which software adapters compile, longer; the next row is moved to the first place each time.
+fn end_of_rows(tile: Place, lane: u32) -> u32 {
+  return min(tile.row + 4u * (lane / SIDE) + 4u, params.m);
 }
 
 @compute @workgroup_size(GROUP)
@@ -127,19 +129,19 @@ fn product(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
     return;
   }
   var sums = sums_of(tile, local.x);
-  let row = tile.row + 4u * (local.x / SIDE);
   let column = tile.column + 4u * (local.x % SIDE);
-  for (var i = 0u; i < 4u; i++) {
+  for (var row = tile.row + 4u * (local.x / SIDE); row < end_of_rows(tile, local.x); row++) {
     for (var j = 0u; j < 4u; j++) {
-      if (row + i < params.m && column + j < params.n) {
-        let at = tile.block * params.c_block + (row + i) * params.c_row + column + j;
-        var sum = sums.rows[i][j];
+      if (column + j < params.n) {
+        let at = tile.block * params.c_block + row * params.c_row + column + j;
+        var sum = sums[0][j];
         if (params.accumulate != 0u) {
           sum += c[at];
         }
         c[at] = sum;
       }
     }
+    sums = array<vec4f, 4>(sums[1], sums[2], sums[3], sums[3]);
   }
 }
 
@@ -150,14 +152,14 @@ fn plus(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     return;
   }
   var sums = sums_of(tile, local.x);
-  let row = tile.row + 4u * (local.x / SIDE);
   let column = tile.column + 4u * (local.x % SIDE);
-  for (var i = 0u; i < 4u; i++) {
+  for (var row = tile.row + 4u * (local.x / SIDE); row < end_of_rows(tile, local.x); row++) {
     for (var j = 0u; j < 4u; j++) {
-      if (row + i < params.m && column + j < params.n) {
-        let at = tile.block * params.c_block + (row + i) * params.c_row + column + j;
-        c[at] = params.product_factor * sums.rows[i][j] + params.d_factor * d[at];
+      if (column + j < params.n) {
+        let at = tile.block * params.c_block + row * params.c_row + column + j;
+        c[at] = params.product_factor * sums[0][j] + params.d_factor * d[at];
       }
     }
+    sums = array<vec4f, 4>(sums[1], sums[2], sums[3], sums[3]);
   }
 }

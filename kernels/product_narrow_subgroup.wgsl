@@ -66,16 +66,19 @@ fn add_steps(left: ptr<function, array<vec4f, ROWS>>, lane_column: vec4f, tile: 
   }
 }
 
+// The loop over rows ends at a number that compilers do not know: LLVM, by which software adapters compile, takes longer for the stores
+// of an unrolled one.
 fn store(first: u32, tile: ptr<function, Tile>) {
-  for (var i = 0u; i < ROWS; i++) {
-    let row = first + i * SUBGROUP;
+  // A copy, because this loop would keep the tile in memory.
+  var copy = *tile;
+  for (var row = first; row < min(first + ROWS * SUBGROUP, params.m); row += SUBGROUP) {
     for (var j = 0u; j < COLUMNS; j++) {
-      if (row < params.m && j < params.n) {
+      if (j < params.n) {
         let index = row * params.c_row + params.column0 + j;
         if (params.accumulate != 0u) {
-          c[index] += (*tile)[i][j];
+          c[index] += copy[(row - first) / SUBGROUP][j];
         } else {
-          c[index] = (*tile)[i][j];
+          c[index] = copy[(row - first) / SUBGROUP][j];
         }
       }
     }
