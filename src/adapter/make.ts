@@ -82,6 +82,10 @@ const KINDS: Readonly<Record<string, Kind>> = {
 /** Names of all kinds. */
 export const ADAPTER_KINDS: readonly string[] = Object.keys(KINDS);
 
+/** Names of the options of a kind of adapter; none for a kind that does not exist. */
+export const adapterOptions = (kind: string): readonly string[] =>
+  Object.hasOwn(KINDS, kind) ? KINDS[kind]!.options : [];
+
 /** An adapter in plain JSON: its kind, and its options. */
 export type AdapterChoice = Readonly<Record<string, unknown>> & { readonly kind: string };
 

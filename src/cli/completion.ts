@@ -1,5 +1,5 @@
 import type { Command } from "./commands";
-import { flagOf, UsageError } from "./options";
+import { flagOf, negated, UsageError } from "./options";
 import type { Option, Print, Takes } from "./options";
 
 /** What makes the script of a shell. */
@@ -33,6 +33,7 @@ function bash(commands: readonly Command[]): string {
   const flags = commands.map(
     ({ name, options }) => `    ${name}) words=${quoted(Object.values(options).map(flagOf).join(" "))} ;;`,
   );
+  const takenBack = `    words="\${words//--/--no-}"`;
   const args = commands.flatMap(({ name, takes }) =>
     takes.words || takes.path ? [`    ${name}) ${bashValues(takes)} ;;`] : [],
   );
@@ -51,6 +52,9 @@ ${values.join("\n")}
     case $command in
 ${flags.join("\n")}
     esac
+    if [[ $word == --no-* ]]; then
+${takenBack}
+    fi
     _safetape_words "$words --help"
     return
   fi
@@ -88,12 +92,17 @@ function zsh(commands: readonly Command[]): string {
       return quoted(`${flag}[${option.help.replace(/[[\]\\]/g, "\\$&")}]${value}`);
     });
     const ofArgs = takes.words || takes.path ? [quoted(`*:argument:${zshValues(takes)}`)] : [];
-    return `    ${name}) _arguments ${[...specs, ...ofArgs].join(" \\\n      ")} ;;`;
+    const takenBack = Object.values(options).map((option) =>
+      quoted(`${negated(flagOf(option))}[Without ${flagOf(option)}]`),
+    );
+    return `    ${name})
+      [[ $PREFIX == --no-* ]] && taken_back=(${takenBack.join(" ")})
+      _arguments $taken_back ${[...specs, ...ofArgs].join(" \\\n      ")} ;;`;
   });
   return `#compdef safetape
 # Completion of safetape for zsh.
 _safetape() {
-  local -a commands
+  local -a commands taken_back
   if ((CURRENT == 2)); then
     commands=(
 ${described.join("\n")}
@@ -130,6 +139,11 @@ function fish(commands: readonly Command[]): string {
         const value = isToggle(option) ? "" : ` -r${fishValues(option.takes)}`;
         return `${within} -l ${flagOf(option).slice(2)}${value} -d ${fishText(option.help)}`;
       }),
+      `complete -c safetape -n ${quoted(`__fish_seen_subcommand_from ${name}; and string match -q -- '--no-*' (commandline -ct)`)} -a ${fishText(
+        Object.values(options)
+          .map((option) => negated(flagOf(option)))
+          .join(" "),
+      )}`,
       ...(takes.words || takes.path ? [`${within}${fishValues(takes)}`] : []),
     ];
   });

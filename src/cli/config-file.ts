@@ -1,12 +1,13 @@
 import { basename, dirname, extname, isAbsolute, join, relative, resolve } from "node:path";
 import { isMap, isScalar, isSeq, LineCounter, parseDocument, stringify, visit } from "yaml";
 import type { Document, Node, Pair, YAMLMap } from "yaml";
-import { FileFormatError, SafetapeError } from "../base/errors";
+import { SafetapeError } from "../base/errors";
 import { nearestNames } from "../base/nearest";
 import { decodeText, oneLine } from "../io/json";
 import { openDirectory } from "../node/directory";
 import { COMMON } from "./flags";
-import { flagOf, texts, UsageError } from "./options";
+import { flagOf, texts, UsageError, withPaths } from "./options";
+import { checkPath } from "./paths";
 import type { Option, OptionSet, RawOptions, Takes } from "./options";
 
 /** Bytes of a file of options at most: no such file is as long, and a parser of YAML takes long for some that are. */
@@ -21,6 +22,10 @@ export interface ConfigFile {
    * @throws UsageError with file and line for a value that is not allowed.
    */
   readonly check: () => void;
+  /** An error about options, with file and line where it names one that the file gives, which it then names as the file does. */
+  readonly located: (error: unknown) => unknown;
+  /** The path of the file, if it gives an option of this name that the command line does not. */
+  readonly fileOf: (name: string) => string | undefined;
 }
 
 /** The name of an option in a file: its flag without dashes. */
@@ -50,29 +55,43 @@ export async function withConfigFile(given: RawOptions, { name, options }: Confi
     else Object.assign(line, { config: path });
   }
   const [path, second] = files;
-  if (path === undefined) return { options: line, check: () => undefined };
+  if (path === undefined) {
+    return { options: line, check: () => undefined, located: (error) => error, fileOf: () => undefined };
+  }
   if (second !== undefined) throw new UsageError(`--config is ${path} and ${second}.`, "Give one file of options.");
   const file = await readConfigFile(path, {
     name,
     options: { ...rest, ...(isModels && option && { config: option }) },
   });
-  return { ...file, options: { ...file.options, ...line } };
+  return {
+    ...file,
+    options: { ...file.options, ...line },
+    located: (error) => file.located(error, Object.keys(line)),
+    fileOf: (name) => (name in line ? undefined : file.fileOf(name)),
+  };
+}
+
+/** A file alone. */
+interface LocatingFile extends ConfigFile {
+  /** @param overridden names of options that the command line gives. */
+  readonly located: (error: unknown, overridden?: readonly string[]) => unknown;
 }
 
 /**
  * Reads a file of options in YAML, or in JSON, which is YAML too. Its paths are relative to its own folder.
- * @throws FileFormatError for a file that is not a mapping in YAML; UsageError for a key that is no option of the command. Both have
- * file and line.
+ * @throws UsageError for a file that is not there, and with file and line for one that is not a mapping in YAML, and for a key that is
+ * no option of the command.
  */
-export async function readConfigFile(path: string, command: ConfiguredCommand): Promise<ConfigFile> {
+export async function readConfigFile(path: string, command: ConfiguredCommand): Promise<LocatingFile> {
+  await checkPath("--config", path, { kind: "file" });
   return configOf(await bytesOf(path), path, command);
 }
 
 /** The options in the bytes of a file. @throws as `readConfigFile` does. */
-export function configOf(bytes: Uint8Array, path: string, { name: command, options }: ConfiguredCommand): ConfigFile {
+export function configOf(bytes: Uint8Array, path: string, { name: command, options }: ConfiguredCommand): LocatingFile {
   const { entries, lineOf } = parseFile(bytes, path);
   const names = new Map(Object.entries(options).map(([name, option]) => [folded(keyOf(option)), name]));
-  const given = new Map<string, { readonly value: unknown; readonly where: string }>();
+  const given = new Map<string, GivenOption>();
   for (const { key, value } of entries) {
     const where = `${path}:${lineOf(key)}`;
     const word = isScalar(key) ? String(key.value) : "";
@@ -88,24 +107,50 @@ export function configOf(bytes: Uint8Array, path: string, { name: command, optio
     if (given.has(name)) {
       throw new UsageError(`${where}: ${keyOf(option)} is there twice.`, "Remove one of the lines.");
     }
-    const raw = rawValue(value, option.takes, `${where}: ${keyOf(option)}`);
-    given.set(name, { value: withPaths(raw, option.takes, (text) => placed(text, dirname(path))), where });
+    const raw = rawValue(value, option.takes, `${where}: ${word}`);
+    const lines = new Map(
+      isMap<Node>(value) ? value.items.map((pair) => [String(pair.key), `${path}:${lineOf(pair.key)}`]) : [],
+    );
+    const changed = withPaths(raw, option.takes, (text) => placed(text, dirname(path)));
+    given.set(name, { value: changed, word, placeOf: (key) => lines.get(key ?? "") ?? where });
   }
   return {
     options: Object.fromEntries([...given].map(([name, { value }]) => [name, value])),
     check: () => {
-      for (const [name, { value, where }] of given) {
+      for (const [name, { value, word, placeOf }] of given) {
         try {
-          options[name]!.read(value, keyOf(options[name]!));
+          options[name]!.read(value, word);
         } catch (error) {
-          throw error instanceof SafetapeError
-            ? new UsageError(`${where}: ${oneLine(error.fact)}`, error.remedy)
-            : error;
+          if (!(error instanceof SafetapeError)) throw error;
+          const key = error instanceof UsageError ? error.key : undefined;
+          throw new UsageError(`${placeOf(key)}: ${oneLine(error.fact)}`, error.remedy);
         }
       }
     },
+    fileOf: (name) => (given.has(name) ? path : undefined),
+    located(error, overridden = []) {
+      if (!(error instanceof UsageError)) return error;
+      const ofFile = [...given].filter(([name]) => !overridden.includes(name));
+      const flags = new Map(ofFile.map(([name, option]) => [flagOf(options[name]!), option]));
+      const named = (text: string): string => text.replace(FLAG, (flag) => flags.get(flag)?.word ?? flag);
+      const first = error.fact.match(FLAG)?.find((flag) => flags.has(flag));
+      if (first === undefined) return error;
+      const place = flags.get(first)!.placeOf(error.key);
+      return new UsageError(`${place}: ${named(error.fact)}`, named(error.remedy), { cause: error });
+    },
   };
 }
+
+/** An option of a file. */
+interface GivenOption {
+  readonly value: unknown;
+  /** Its name as the file writes it. */
+  readonly word: string;
+  /** File and line of the option, or of a key of its mapping. */
+  readonly placeOf: (key?: string) => string;
+}
+
+const FLAG = /--[a-z][\w-]*/g;
 
 /** Whether a file has a key at its top: false for one that cannot be read, too. */
 async function hasKey(path: string, key: string): Promise<boolean> {
@@ -126,7 +171,7 @@ const bytesOf = async (path: string): Promise<Uint8Array> => (await openDirector
 
 function parseFile(bytes: Uint8Array, path: string): ParsedFile {
   if (bytes.length > MOST_BYTES) {
-    throw new FileFormatError(`${path} has more than ${MOST_BYTES} bytes.`, "Give a file of options.");
+    throw new UsageError(`${path} has more than ${MOST_BYTES} bytes.`, "Give a file of options.");
   }
   const lines = new LineCounter();
   const document = documentOf(decodeText(bytes, path), path, lines);
@@ -134,20 +179,20 @@ function parseFile(bytes: Uint8Array, path: string): ParsedFile {
   const [fault] = [...document.errors, ...document.warnings];
   if (fault) {
     const { line } = lines.linePos(fault.pos[0]);
-    throw new FileFormatError(
+    throw new UsageError(
       `${path}:${line}: ${oneLine(fault.message)}.`,
       'Write one "option: value" a line, in YAML, or an object in JSON.',
     );
   }
   visit(document, {
     Alias(_, alias) {
-      throw new FileFormatError(`${path}:${lineOf(alias)}: *${oneLine(alias.source)} is an alias.`, "Write its value.");
+      throw new UsageError(`${path}:${lineOf(alias)}: *${oneLine(alias.source)} is an alias.`, "Write its value.");
     },
   });
   const { contents } = document;
   if (contents === null) return { entries: [], lineOf };
   if (!isMap(contents)) {
-    throw new FileFormatError(
+    throw new UsageError(
       `${path}:${lineOf(contents)}: the file is no mapping of options.`,
       'Write one "option: value" a line, such as batch: 8.',
     );
@@ -156,14 +201,14 @@ function parseFile(bytes: Uint8Array, path: string): ParsedFile {
   return { entries: (contents as YAMLMap<Node, Node | null>).items, lineOf };
 }
 
-/** @throws FileFormatError for a text so deeply nested that the parser, which calls itself, does not come to its end. */
+/** @throws UsageError for a text so deeply nested that the parser, which calls itself, does not come to its end. */
 function documentOf(text: string, path: string, lineCounter: LineCounter): Document.Parsed {
   try {
     // The library's own messages quote the line, however long it is.
     return parseDocument(text, { lineCounter, prettyErrors: false });
   } catch (cause) {
     if (!(cause instanceof RangeError)) throw cause;
-    throw new FileFormatError(`${path} is nested too deeply.`, "Give a file of options.", { cause });
+    throw new UsageError(`${path} is nested too deeply.`, "Give a file of options.", { cause });
   }
 }
 
@@ -192,17 +237,6 @@ function plainValue(node: unknown, takes: Takes, what: string): unknown {
 /** A path of the file, relative to the current directory. */
 const placed = (path: string, folder: string): string =>
   isAbsolute(path) || /^[a-z]+:\/\//i.test(path) ? path : join(folder, path);
-
-/** A raw value whose paths are changed. */
-function withPaths(value: unknown, { path, words, several, isPath }: Takes, change: (path: string) => string): unknown {
-  if (path === undefined) return value;
-  const changed = (text: unknown): unknown =>
-    typeof text !== "string" || words?.includes(text) || isPath?.(text) === false ? text : change(text);
-  if (Array.isArray(value)) return value.map(changed);
-  if (several !== "commas" || typeof value !== "string" || isPath?.(value) === false) return changed(value);
-  const parts = value.split(",").map((part) => changed(part.trim()));
-  return parts.join(",");
-}
 
 /** Options that a file of a run does not repeat: those of a recipe are there themselves. */
 const LEFT_OUT = ["recipe", "resume"];

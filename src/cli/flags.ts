@@ -5,12 +5,13 @@ import { MERGE_METHODS } from "../adapter/merge-adapters";
 import { MERGED_FORMATS } from "../adapter/merge-into-model";
 import type { LoraInit } from "../adapter/lora-init";
 import { loraPlusGroups } from "../adapter/lora-plus";
-import { ADAPTER_KINDS, makeAdapter } from "../adapter/make";
+import { ADAPTER_KINDS, adapterOptions, makeAdapter } from "../adapter/make";
 import type { LayerChoice } from "../adapter/targets";
-import { ConfigError } from "../base/errors";
+import { ConfigError, SafetapeError } from "../base/errors";
+import { nearestNames } from "../base/nearest";
 import { WEIGHT_FORMATS } from "../base/packed";
 import type { Registry } from "../base/registry";
-import { makePolicy, POLICY_NAMES } from "../freeze/make";
+import { makePolicy, POLICY_NAMES, policyOptions } from "../freeze/make";
 import type { PolicyChoice } from "../freeze/make";
 import type { Policy } from "../freeze/policy";
 import type { WordNet } from "../data/wordnet";
@@ -21,7 +22,7 @@ import { loadWordNet } from "../node/wordnet";
 import type { HeadOptions } from "../model/families";
 import type { Model } from "../model/model";
 import { ACTIVATION_FORMATS } from "../op/pack";
-import { DPO_LOSSES } from "../preference/dpo";
+import { dpo, DPO_LOSSES } from "../preference/dpo";
 import type { DpoOptions } from "../preference/dpo";
 import { isOptimizer } from "../optimizer/adamw";
 import { makeOptimizer, OPTIMIZER_NAMES } from "../optimizer/make";
@@ -29,13 +30,17 @@ import type { NamedOptimizerOptions } from "../optimizer/make";
 import type { Optimizer } from "../optimizer/optimizer";
 import type { CommonOptions, ParameterGroup } from "../optimizer/settings";
 import type { Loss, Recompute, Schedule, ScheduleOptions } from "../train/options";
+import { blaming } from "./blame";
 import {
   bytes,
   counts,
   directory,
   file,
+  flagOf,
   list,
   needed,
+  newDirectory,
+  newFile,
   numbers,
   oneOf,
   optional,
@@ -109,15 +114,33 @@ const searchedRates: Reader<number[]> = taking({ several: "commas" }, (value, fl
 /** The name of a policy, or JSON with its options. */
 const policyChoice: Reader<PolicyChoice> = taking({ words: POLICY_NAMES, json: true }, (value, flag) => {
   const choice = text(value, flag);
-  if (!choice.startsWith("{")) return { policy: choice };
+  if (!choice.startsWith("{")) return checkedPolicy({ policy: choice }, flag);
+  let json: unknown;
   try {
-    const json: unknown = JSON.parse(choice);
-    if (isPolicyChoice(json)) return json;
+    json = JSON.parse(choice);
   } catch {
     // The error below says what is expected.
   }
+  if (isPolicyChoice(json)) return checkedPolicy(json, flag);
   throw new UsageError(`${flag} is ${choice}.`, `Give a name, or JSON such as {"policy": "upper_layers", "count": 6}.`);
 });
+
+/** @throws UsageError for a policy that does not exist, and for options that it does not have or refuses. */
+function checkedPolicy({ policy, ...options }: PolicyChoice, flag: string): PolicyChoice {
+  const known = policyOptions(policy);
+  if (!known) throw new UsageError(`${flag} is ${policy}.`, `It may be ${POLICY_NAMES.join(", ")}.`, { key: "policy" });
+  const key = Object.keys(options).find((name) => !known.includes(name));
+  if (key !== undefined) {
+    throw new UsageError(
+      `${flag}: the policy ${policy} has no option ${JSON.stringify(key)}.`,
+      known.length > 0 ? `The nearest are ${nearestNames(key, known).join(", ")}.` : "Leave it out: it has none.",
+      { key },
+    );
+  }
+  const naming = { nameOf: (name: string) => `${flag}: ${name}`, keyOf: (name: string) => name, otherwise: flag };
+  blaming(options, naming, (some) => makePolicy({ policy, ...some }));
+  return { policy, ...options };
+}
 
 const isPolicyChoice = (value: unknown): value is PolicyChoice =>
   typeof value === "object" && value !== null && "policy" in value && typeof value.policy === "string";
@@ -162,11 +185,18 @@ export const PLUGIN = optional(
 
 const LORA_INITS = ["true", "false", "gaussian", "orthogonal", "pissa", "pissa_niter_16", "olora"];
 
-/** First values of a LoRA; the adapter checks the name. */
+/** First values of a LoRA, whose adapter knows the names. */
 const loraInit: Reader<LoraInit> = taking({ words: LORA_INITS }, (value, flag) => {
   const how = typeof value === "boolean" ? String(value) : text(value, flag);
-  // Any other text is refused by the adapter.
-  return how === "true" || how === "false" ? how === "true" : (how as LoraInit);
+  // Any other text is refused below.
+  const init = how === "true" || how === "false" ? how === "true" : (how as LoraInit);
+  try {
+    makeAdapter({ kind: "lora", init });
+    return init;
+  } catch (cause) {
+    if (!(cause instanceof SafetapeError)) throw cause;
+    throw new UsageError(`${flag} is ${how}.`, `It may be ${LORA_INITS.join(", ")}.`, { cause });
+  }
 });
 
 const ADAPTER = {
@@ -437,7 +467,11 @@ const ONE_JSON_OBJECT = toggle("--json", "Print one JSON object");
 
 /** Options of every command. */
 export const COMMON = {
-  config: optional("--config <file>", "YAML or JSON file with options; those on the command line win", file),
+  config: optional(
+    "--config <file>",
+    "YAML or JSON file with options; those on the command line win, and --no-NAME takes one back",
+    file,
+  ),
   printConfig: toggle("--print-config", "Print the options that would be used as YAML for --config, and run nothing"),
 };
 
@@ -502,7 +536,7 @@ export const BENCH = {
 
 export const ANALYZE = {
   ...TASK,
-  out: required("--out <dir>", "Where to save results; finished runs of single layers in it are reused", directory),
+  out: required("--out <dir>", "Where to save results; finished runs of single layers in it are reused", newDirectory),
   saved: optional(
     "--saved <dirs>",
     "landscape, hessian: saved adapters to compare, with commas (default: two are trained)",
@@ -563,7 +597,7 @@ export const SCHEDULE = {
     taking({ several: "commas", path: "file", isPath: (value) => scoresIn(value) === undefined }, text),
   ),
   ...POLICY,
-  out: optional("--out <dir>", "Where to save schedule.json, .csv and .svg", directory),
+  out: optional("--out <dir>", "Where to save schedule.json, .csv and .svg", newDirectory),
   png: toggle("--png", "Save the figure as a PNG file, too"),
   json: ONE_JSON_OBJECT,
 };
@@ -616,7 +650,7 @@ export const TRAIN = {
     taking({ words: RECIPES.map(({ name }) => name) }, text),
   ),
   ...TASK,
-  out: required("--out <dir>", "Where to save the adapter, run.json and the report", directory),
+  out: required("--out <dir>", "Where to save the adapter, run.json and the report", newDirectory),
   baseModel: optional(
     "--base-model <id>",
     "ID of the model on the Hugging Face Hub, OWNER/NAME, for the adapter's model card and its adapter_config.json",
@@ -717,7 +751,7 @@ export const TRAIN = {
   tensorboard: optional(
     "--tensorboard <dir>",
     "Write scalars, settings and evaluations for TensorBoard there (tensorboard --logdir DIR); --report-to: default OUT/tensorboard",
-    directory,
+    newDirectory,
   ),
   reportTo: optional(
     "--report-to <names>",
@@ -739,7 +773,7 @@ export const INIT = {
   out: optional(
     "--out <dir>",
     "Where runs will save the adapter, run.json and the report (default adapter)",
-    directory,
+    newDirectory,
   ),
   yes: toggle("--yes", "Ask nothing: what is not given has its default"),
   force: toggle("--force", "Write over a file that is there"),
@@ -768,7 +802,7 @@ export const GENERATE = {
   ...SAMPLING,
   stop: STOP,
   stream: toggle("--stream", "Print texts as they are written, one prompt after the other"),
-  out: optional("--out <dir>", "Where to save E2E's texts, their scores and the input of its scorer", directory),
+  out: optional("--out <dir>", "Where to save E2E's texts, their scores and the input of its scorer", newDirectory),
   quiet: QUIET,
   json: toggle("--json", "Print one JSON object per text, or one with E2E's scores"),
 };
@@ -815,7 +849,7 @@ export const EXPORT = {
     directory,
   ),
   format: optional("--format <name>", "f32, f16 or q8_0 (default f16, of an adapter f32)", oneOf(GGUF_FORMATS)),
-  out: optional("--out <file>", "The file (default model.gguf or adapter.gguf)", file),
+  out: optional("--out <file>", "The file (default model.gguf or adapter.gguf)", newFile),
 };
 
 export const MERGE = {
@@ -852,7 +886,7 @@ export const MERGE = {
     oneOf(["total", "frequency"]),
   ),
   seed: optional("--seed <n>", "Seed of DARE's random masks (default 0)", counts(0)),
-  out: required("--out <dir>", "Where the merged adapter, or with --into the model, goes", directory),
+  out: required("--out <dir>", "Where the merged adapter, or with --into the model, goes", newDirectory),
   quiet: QUIET,
   json: ONE_JSON_OBJECT,
 };
@@ -862,7 +896,7 @@ export const STUDY = {
   out: optional(
     "--out <dir>",
     "Where to save runs and tables (default STUDY-output), which workers may share; finished runs in it are reused",
-    directory,
+    newDirectory,
   ),
   cell: optional(
     "--cell <i/n>",
@@ -902,7 +936,7 @@ export const REPORT = {
 };
 
 export const DOWNLOAD = {
-  out: optional("--out <dir>", "Target directory (default NAME)", directory),
+  out: optional("--out <dir>", "Target directory (default NAME)", newDirectory),
   revision: withDefault("--revision <name>", "Branch, tag or commit", text, "main"),
   tokenFile: optional(
     "--token-file <file>",
@@ -943,36 +977,94 @@ export function dpoFrom({
     throw new UsageError(`--loss-type ${lossType} is of --task dpo.`, "Leave it out.");
   }
   if (own) throw new UsageError(`--loss ${own.name} is a plugin's, and --task dpo has its own.`, "Leave it out.");
-  return given({ beta, loss: lossType, labelSmoothing });
+  const options: DpoOptions = given({ beta, loss: lossType, labelSmoothing });
+  const nameOf = (name: string): string => (name === "loss" ? "--loss-type" : flagOfName(name));
+  blaming({ ...options }, { nameOf, otherwise: "--task dpo" }, (some) => dpo(some));
+  return options;
+}
+
+/** The flag of an option by its name. */
+const flagOfName = (name: string): string => `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
+
+/** What else an adapter is made of. */
+interface AdapterContext {
+  /** Initial virtual tokens of prompt tuning. */
+  readonly initial?: string | readonly number[] | undefined;
+  /** The model that it is for, where it is known. */
+  readonly model?: Model;
 }
 
 /**
  * The adapter that `--adapter` and its options describe, of which `--beta` is the loss's in runs on pairs of answers.
- * @param initial initial virtual tokens of prompt tuning.
+ * @throws UsageError for options of another adapter, and for values that the adapter or the model refuses.
  */
 export function adapterFrom(
   options: Values<typeof ADAPTER> & { readonly task?: string | undefined },
-  initial?: string | readonly number[],
+  { initial, model }: AdapterContext = {},
 ): Adapter {
   const beta = options.task === "dpo" ? undefined : options.beta;
   const { adapter: kind, alpha = ["lora", "dora", "loha", "lokr"].includes(kind) ? options.rank : undefined } = options;
   // Options are called as those of adapters are. A toggle that is not given is false; `init` may be.
-  const settings = Object.entries({ ...options, alpha, beta, initial }).filter(
-    ([name, value]) =>
-      name !== "adapter" &&
-      name in { ...ADAPTER, initial } &&
-      value !== undefined &&
-      (value !== false || name === "init"),
+  const settings = Object.fromEntries(
+    Object.entries({ ...options, alpha, beta, initial }).filter(
+      ([name, value]) =>
+        name !== "adapter" &&
+        name in { ...ADAPTER, initial } &&
+        value !== undefined &&
+        (value !== false || name === "init"),
+    ),
   );
-  return makeAdapter({ ...Object.fromEntries(settings), kind });
+  const nameOf = (name: string): string =>
+    name === "initial" ? (typeof initial === "string" ? "--prompt-init" : "--prompt-text") : flagOfName(name);
+  const known = adapterOptions(kind);
+  const foreign = Object.keys(settings).find((name) => !known.includes(name));
+  if (foreign !== undefined) {
+    const others = ADAPTER_KINDS.filter((other) => adapterOptions(other).includes(foreign));
+    throw new UsageError(
+      `${nameOf(foreign)} does not belong to --adapter ${kind}.`,
+      `Leave it out, or give --adapter ${others.join(", ")}.`,
+    );
+  }
+  return blaming(settings, { nameOf, otherwise: `--adapter ${kind}` }, (some) => {
+    const adapter = makeAdapter({ ...some, kind });
+    // Both throw for modules and layers that the model does not have.
+    if (model && !adapter.trainsInPlace) adapter.peftConfig(model);
+    if (model) adapter.tensors(model);
+    return adapter;
+  });
 }
 
-/** The policy that `--freeze` and the options of policies describe. */
-export function policyFrom(freeze: PolicyChoice, { every, ...options }: Values<typeof POLICY>): Policy {
+/**
+ * The policy that `--freeze` and the options of policies describe.
+ * @param flag of the policy. @throws UsageError for options that the policy does not have, and for values that it refuses.
+ */
+export function policyFrom(
+  { policy, ...ofFreeze }: PolicyChoice,
+  { every, ...options }: Values<typeof POLICY>,
+  flag = "--freeze",
+): Policy {
   const { tauT, freezeShare: targetFreezeFraction, measure, reference, maxWarmup, freezeUntil: until } = options;
   const ofSafe = { tauT, targetFreezeFraction, measure, reference, maxWarmup, until };
-  return makePolicy({ ...given({ every }), ...(freeze.policy === "safe" ? given(ofSafe) : {}), ...freeze });
+  if (every !== undefined && policyOptions(policy)?.includes("every") === false) {
+    throw new UsageError(`--every does not belong to ${flag} ${policy}.`, "Leave it out.");
+  }
+  const nameOf = (name: string): string =>
+    name in ofFreeze ? `${flag}: ${name}` : flagOf(POLICY[SAFE_FLAGS[name] ?? "every"]);
+  const settings = { ...given({ every }), ...(policy === "safe" ? given(ofSafe) : {}), ...ofFreeze };
+  const keyOf = (name: string): string | undefined => (name in ofFreeze ? name : undefined);
+  const naming = { nameOf, keyOf, otherwise: `${flag} ${policy}` };
+  return blaming(settings, naming, (some) => makePolicy({ ...some, policy }));
 }
+
+/** SAFE's options by their names in a policy. */
+const SAFE_FLAGS: Readonly<Record<string, keyof typeof POLICY>> = {
+  tauT: "tauT",
+  targetFreezeFraction: "freezeShare",
+  measure: "measure",
+  reference: "reference",
+  maxWarmup: "maxWarmup",
+  until: "freezeUntil",
+};
 
 /** The options that were given. */
 function given(options: Readonly<Record<string, unknown>>): Record<string, unknown> {
@@ -984,12 +1076,25 @@ export function optimizerFrom(
   { optimizer, momentum }: Values<typeof OPTIMIZER>,
   common: CommonOptions = {},
 ): Optimizer {
-  const make = ADDED.optimizers.get(optimizer);
-  if (make) return madeBy(make, optimizer, { ...common, ...given({ momentum }) });
-  if (momentum === undefined) return makeOptimizer(optimizer, common);
-  if (optimizer === "sgd" || optimizer === "muon") return makeOptimizer(optimizer, { ...common, momentum });
-  throw new UsageError(`--momentum does not belong to --optimizer ${optimizer}.`, "Leave it out, or give sgd or muon.");
+  const added = ADDED.optimizers.get(optimizer);
+  if (momentum !== undefined && !added && optimizer !== "sgd" && optimizer !== "muon") {
+    throw new UsageError(
+      `--momentum does not belong to --optimizer ${optimizer}.`,
+      "Leave it out, or give sgd or muon.",
+    );
+  }
+  const nameOf = (name: string): string => flagOfName(RATE_FLAGS[name] ?? name);
+  return blaming({ ...common, ...given({ momentum }) }, { nameOf, otherwise: `--optimizer ${optimizer}` }, (some) =>
+    added ? madeBy(added, optimizer, some) : makeOptimizer(optimizer, some),
+  );
 }
+
+/** Options of optimizers whose flags have other names. */
+const RATE_FLAGS: Readonly<Record<string, string>> = {
+  learningRate: "lr",
+  headLearningRate: "headLr",
+  groups: "loraPlusRatio",
+};
 
 /** @throws ConfigError where a plugin's function makes no optimizer. */
 function madeBy(make: OptimizerMaker, name: string, options: NamedOptimizerOptions): Optimizer {

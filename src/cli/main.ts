@@ -6,8 +6,10 @@ import { COMMANDS } from "./commands";
 import type { Command } from "./commands";
 import type { ConfigFile } from "./config-file";
 import { PLUGIN } from "./flags";
-import { addOptions, flagOf, UsageError, withNegativeValues } from "./options";
-import type { RawOptions } from "./options";
+import { refusalInFlags } from "./in-flags";
+import { addOptions, flagOf, negated, UsageError, withNegativeValues, withoutTakenBack } from "./options";
+import type { OptionSet, RawOptions } from "./options";
+import { checkPaths } from "./paths";
 import { loadPlugins } from "./plugin/load";
 import { Interrupted } from "./resumable-run";
 
@@ -21,7 +23,8 @@ async function main(): Promise<number> {
   try {
     const valued = cli.commands.flatMap(({ options }) => options.filter(({ rawName }) => rawName.includes("<")));
     const names = new Set(valued.map(({ rawName }) => rawName.split(" ", 1)[0]!));
-    const { args } = cli.parse(withNegativeValues(process.argv, names), { run: false });
+    const { args: argv, flags: takenBack } = withoutTakenBack(process.argv, names);
+    const { args } = cli.parse(withNegativeValues(argv, names), { run: false });
     if (cli.options["help"]) return 0;
     const matched = cli.matchedCommand;
     const command = COMMANDS.find(({ name }) => name === matched?.name);
@@ -32,9 +35,11 @@ async function main(): Promise<number> {
         `Commands: ${cli.commands.map(({ name }) => name).join(", ")}; safetape --help lists their options.`,
       );
     }
-    checkNames(command, cli.options);
+    const given = { ...cli.options };
+    checkNames(command, given);
+    for (const flag of takenBack) takeBack(command, flag, given);
     // The action runs after cac has checked the values of options and the number of arguments.
-    matched.action(() => runCommand(command, cli.args, cli.options));
+    matched.action(() => runCommand(command, cli.args, given));
     await cli.runMatchedCommand();
     return 0;
   } catch (error) {
@@ -47,27 +52,57 @@ function checkNames({ name: command, options }: Command, given: RawOptions): voi
   const unknown = Object.keys(given).find((name) => !["--", "help", "h", ...Object.keys(options)].includes(name));
   if (unknown === undefined) return;
   const word = unknown.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
-  const flag = `${word.length > 1 ? "--" : "-"}${word}`;
-  const nearest = nearestNames(flag, Object.values(options).map(flagOf));
-  throw new UsageError(
+  const isTakenBack = given[unknown] === false;
+  const flag = `${isTakenBack ? "--no-" : word.length > 1 ? "--" : "-"}${word}`;
+  throw unknownOption(command, flag, options);
+}
+
+function unknownOption(command: string, flag: string, options: OptionSet): UsageError {
+  const flags = Object.values(options).map(flagOf);
+  const known = flag.startsWith("--no-") ? flags.map(negated) : flags;
+  return new UsageError(
     `${command} has no option ${flag}.`,
-    `The nearest are ${nearest.join(", ")}; safetape ${command} --help lists all.`,
+    `The nearest are ${nearestNames(flag, known).join(", ")}; safetape ${command} --help lists all.`,
   );
+}
+
+/** Marks an option whose value the command line takes back. @throws UsageError for one that the command has not, or that is given, too. */
+function takeBack({ name: command, options }: Command, flag: string, given: Record<string, unknown>): void {
+  const name = Object.keys(options).find((candidate) => flagOf(options[candidate]!) === flag);
+  if (name === undefined) throw unknownOption(command, negated(flag), options);
+  if (given[name] !== undefined) {
+    throw new UsageError(`${flag} and ${negated(flag)} exclude each other.`, "Leave one of them out.");
+  }
+  given[name] = null;
 }
 
 /** Runs a command by its options on the command line, and those of a file that `--config` names. */
 async function runCommand(command: Command, args: readonly string[], line: RawOptions): Promise<void> {
   const { printConfig, "--": _afterDashes, ...given } = line;
-  const file = given["config"] === undefined ? undefined : await withConfigFile(given, command);
+  const hasFile = given["config"] !== undefined && given["config"] !== null;
+  const file = hasFile ? await withConfigFile(given, command) : undefined;
   const options = file?.options ?? given;
-  if (command.options["plugin"]) await loadPlugins(PLUGIN.read(options["plugin"], "--plugin") ?? []);
-  file?.check();
-  const used = command.complete(options);
-  if (printConfig !== true) return command.run(args, used, print);
-  for (const [name, option] of Object.entries(command.options)) {
-    if (used[name] !== undefined) option.read(used[name], flagOf(option));
+  const fileOf = file?.fileOf ?? ((): undefined => undefined);
+  try {
+    const { plugin } = command.options;
+    if (plugin) {
+      await checkPaths({ plugin }, options, fileOf);
+      await loadPlugins(PLUGIN.read(options["plugin"] ?? undefined, "--plugin") ?? []);
+    }
+    file?.check();
+    const used = command.complete(options);
+    if (printConfig !== true) {
+      await checkPaths(command.options, used, fileOf);
+      return await command.run(args, used, print);
+    }
+    for (const [name, option] of Object.entries(command.options)) {
+      if (used[name] !== undefined) option.read(used[name], flagOf(option));
+    }
+    print((await import("./config-file")).configText(command.options, used).trimEnd());
+  } catch (error) {
+    const refusal = refusalInFlags(error, command.options, options);
+    throw file?.located(refusal) ?? refusal;
   }
-  print((await import("./config-file")).configText(command.options, used).trimEnd());
 }
 
 /** Loads what reads YAML only for who has a file. */

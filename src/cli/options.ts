@@ -3,9 +3,24 @@ import { parseBytes } from "../base/bytes";
 import { ConfigError } from "../base/errors";
 
 /** Wrong use of the command line: exit code 2. */
-export class UsageError extends ConfigError {}
+export class UsageError extends ConfigError {
+  /** The key at fault within an option that has several, as those of a policy. */
+  readonly key: string | undefined;
 
-/** Options as cac parses them: names in camel case, values as texts, numbers or true. */
+  constructor(
+    fact: string,
+    remedy: string,
+    { key, ...options }: ErrorOptions & { readonly key?: string | undefined } = {},
+  ) {
+    super(fact, remedy, options);
+    this.key = key;
+  }
+}
+
+/**
+ * Options as cac parses them: names in camel case, values as texts, numbers or booleans. Null is that of an option which the command line
+ * takes back (`--no-NAME`), so that it has its default.
+ */
 export type RawOptions = Readonly<Record<string, unknown>>;
 
 /** Prints a line on stdout. */
@@ -18,6 +33,8 @@ export interface Takes {
   readonly words?: readonly string[];
   /** Whether it is the path of a file (or a directory that stands for files), or of a directory. */
   readonly path?: "file" | "directory";
+  /** Whether the command makes what is there, rather than reading it. */
+  readonly isWritten?: boolean;
   /** Whether a text is a path, of options that may be something else. Default: every one but `words`. */
   readonly isPath?: (text: string) => boolean;
   /** Several values: with commas between them, or the option once more for each. */
@@ -55,6 +72,9 @@ export type Values<S extends OptionSet> = { readonly [Name in keyof S]: S[Name] 
 
 /** The flag of an option, with its dashes. */
 export const flagOf = ({ usage }: Pick<Option<unknown>, "usage">): string => usage.split(" ", 1)[0]!;
+
+/** The flag that takes an option's value back: `--no-rank` for `--rank`. */
+export const negated = (flag: string): string => flag.replace(/^--/, "--no-");
 
 /** The value of an option that is needed. @throws UsageError if it was not given. */
 export function needed<T>(value: T | undefined, flag: string): T {
@@ -130,10 +150,48 @@ export function withNegativeValues(args: readonly string[], options: ReadonlySet
   return joined;
 }
 
-/** Options with the default values of those that are not given. */
+/**
+ * Arguments without those that take an option's value back, as `--no-rank`, and the flags of these options. A toggle's `--no-quiet` stays:
+ * it is a value.
+ * @param options as of `withNegativeValues`.
+ */
+export function withoutTakenBack(
+  args: readonly string[],
+  options: ReadonlySet<string>,
+): { readonly args: string[]; readonly flags: readonly string[] } {
+  const end = args.indexOf("--");
+  const flagIn = (arg: string, i: number): string | undefined => {
+    const flag = arg.startsWith("--no-") && (end < 0 || i < end) ? `--${arg.slice("--no-".length)}` : "";
+    return options.has(flag) ? flag : undefined;
+  };
+  return {
+    args: args.filter((arg, i) => flagIn(arg, i) === undefined),
+    flags: args.flatMap((arg, i) => flagIn(arg, i) ?? []),
+  };
+}
+
+/** Options with the default values of those that are not given, or taken back. */
 export function withFallbacks(options: OptionSet, raw: RawOptions): RawOptions {
   const fallbacks = Object.entries(options).map(([name, { fallback }]) => [name, fallback] as const);
-  return { ...Object.fromEntries(fallbacks.filter(([, fallback]) => fallback !== undefined)), ...raw };
+  return Object.fromEntries([
+    ...fallbacks.filter(([, fallback]) => fallback !== undefined),
+    ...Object.entries(raw).filter(([, value]) => value !== null),
+  ]);
+}
+
+/** A raw value whose paths are changed. */
+export function withPaths(
+  value: unknown,
+  { path, words, several, isPath }: Takes,
+  change: (path: string) => string,
+): unknown {
+  if (path === undefined) return value;
+  const changed = (text: unknown): unknown =>
+    typeof text !== "string" || words?.includes(text) || isPath?.(text) === false ? text : change(text);
+  if (Array.isArray(value)) return value.map(changed);
+  if (several !== "commas" || typeof value !== "string" || isPath?.(value) === false) return changed(value);
+  const parts = value.split(",").map((part) => changed(part.trim()));
+  return parts.join(",");
 }
 
 /** Reads a command's options. @throws UsageError for one that is missing or has a value that is not allowed. */
@@ -153,6 +211,10 @@ export const file = taking({ path: "file" }, text);
 
 /** The path of a directory. */
 export const directory = taking({ path: "directory" }, text);
+
+/** The path of a file, or of a directory, that the command writes. */
+export const newFile = taking({ path: "file", isWritten: true }, text);
+export const newDirectory = taking({ path: "directory", isWritten: true }, text);
 
 /** Texts, of an option that may be repeated. */
 export const texts = taking({ several: "repeated" }, (value, flag) => [value].flat().map((each) => text(each, flag)));

@@ -2,6 +2,7 @@ import { basename, dirname } from "node:path";
 import * as v from "valibot";
 import { LIFETIMES } from "../gpu/ledger";
 import { readJson } from "../io/json";
+import { createModel } from "../model/families";
 import { openDirectory } from "../node/directory";
 import { dpo } from "../preference/dpo";
 import { describeChoice, fitMemoryBudget } from "../train/estimate/fit-memory-budget";
@@ -19,9 +20,11 @@ export async function planCommand(raw: RawOptions, print: Print): Promise<void> 
   const preference = dpoFrom(options);
   const objective = preference && dpo(preference);
   if (objective && packing) throw new UsageError("--packing is not for pairs of answers.", "Leave out one of them.");
+  adapterFrom(options); // Throws for options that no model has.
+  const config = await readJson(await openDirectory(dirname(options.config)), basename(options.config), CONFIG);
   const workload = {
-    config: await readJson(await openDirectory(dirname(options.config)), basename(options.config), CONFIG),
-    adapter: adapterFrom(options),
+    config,
+    adapter: adapterFrom(options, { model: createModel(config) }),
     optimizer: optimizerFrom(options),
     loss: objective ?? options.loss,
     // A pair is two rows.

@@ -13,7 +13,8 @@ import type { StepReport } from "../train/loop/reports";
 import type { TrainerOptions } from "../train/options";
 import type { Trainer } from "../train/trainer";
 import type { BestEvaluation } from "./best-evaluation";
-import type { TRAIN } from "./flags";
+import { TRAIN } from "./flags";
+import { inFlags } from "./in-flags";
 import { UsageError } from "./options";
 import type { Values } from "./options";
 import { packReports, unpackReports } from "./report-table";
@@ -87,7 +88,7 @@ export class ResumableRun {
         resume,
         extra: () => this.#extra(),
       },
-      warn: (message) => void process.stderr.write(`${message}\n`),
+      warn: (message) => void process.stderr.write(`${inFlags(message, TRAIN)}\n`),
     };
   }
 

@@ -7,6 +7,7 @@ import { openDirectory } from "../node/directory";
 import { scheduleFigure } from "../report/analysis/schedule";
 import { saveResults } from "./analysis/results";
 import { policyFrom, SCHEDULE, scoresIn } from "./flags";
+import { inFlags } from "./in-flags";
 import { readOptions, UsageError } from "./options";
 import type { Print, RawOptions } from "./options";
 import { scheduleChart } from "./schedule-chart";
@@ -21,7 +22,7 @@ export async function scheduleCommand(raw: RawOptions, print: Print): Promise<vo
   // Without scores, SAFE cannot derive its final threshold from the share of adapters to freeze.
   const needsThreshold = !hasScores && freezeShare === undefined && Object.keys(options.policy).length === 1;
   const { tauT = needsThreshold ? 1 : undefined } = options;
-  const policy = policyFrom(options.policy, { ...options, tauT });
+  const policy = policyFrom(options.policy, { ...options, tauT }, "--policy");
   const schedule = await freezeSchedule(policy, { steps, stepsPerEpoch, layers, scores });
   const showsLayers = hasScores || schedule.levelName === undefined;
   const plan = { schedule, epochs: steps / stepsPerEpoch, stepsPerEpoch, hasScores, showsLayers };
@@ -43,7 +44,7 @@ export async function scheduleCommand(raw: RawOptions, print: Print): Promise<vo
     );
   } else if (json) print(JSON.stringify(record));
   if (!json) for (const line of scheduleChart(plan)) print(line);
-  if (hasScores && schedule.remark !== undefined) process.stderr.write(`${schedule.remark}\n`);
+  if (hasScores && schedule.remark !== undefined) process.stderr.write(`${inFlags(schedule.remark, SCHEDULE)}\n`);
 }
 
 /** The parts of a schedule that do not depend on placeholder scores. */

@@ -67,7 +67,7 @@ type TrainOptions = Values<typeof TRAIN>;
 export function trainingOptions(given: RawOptions): RawOptions {
   const { lr, ...raw } = withFallbacks(TRAIN, withRecipe(given));
   if (raw["lrSearch"] === undefined) return { ...raw, lr };
-  if (given["lr"] === undefined) return raw;
+  if (given["lr"] === undefined || given["lr"] === null) return raw;
   throw new UsageError("--lr and --lr-search exclude each other.", "Leave one of them out.");
 }
 
@@ -89,9 +89,11 @@ export async function trainCommand(given: RawOptions, print: Print): Promise<voi
   const load = preprocessing(modelPath, options.chatTemplate);
   const tagging = taggingFrom(options);
   const head = await taskHead(task, path, tagging);
-  const adapter = adapterFrom(options, (await promptIds(options, load.tokenizer)) ?? options.promptInit);
+  const initial = (await promptIds(options, load.tokenizer)) ?? options.promptInit;
+  adapterFrom(options, { initial }); // Throws for options that no model has.
   const config = withHead(await readJson(await openDirectory(modelPath), "config.json", CONFIG), head);
   const model = createModel(config);
+  const adapter = adapterFrom(options, { initial, model });
   const groupsAt = (learningRate: number) => loraPlusFrom(options, { adapter, model, learningRate });
   groupsAt(options.lr); // Throws for an adapter without B before anything is loaded.
   const maxLength = Math.min(model.maxLength, options.maxLength);

@@ -51,6 +51,10 @@ const POLICIES: Readonly<Record<string, Kind>> = {
 /** Names of all policies. */
 export const POLICY_NAMES: readonly string[] = Object.keys(POLICIES);
 
+/** Names of the options of a policy; undefined for one that does not exist. */
+export const policyOptions = (policy: string): readonly string[] | undefined =>
+  Object.hasOwn(POLICIES, policy) ? POLICIES[policy]!.options : undefined;
+
 /** A policy in plain JSON: its name, and its options. */
 export type PolicyChoice = Readonly<Record<string, unknown>> & { readonly policy: string };
 

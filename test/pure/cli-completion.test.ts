@@ -69,6 +69,7 @@ describe.each(SHELLS)("completion in %s", (shell) => {
   it.runIf(has(shell))(`${named(shell)} completes commands, options, words, files and directories`, () => {
     expect(offers("safetape ge")).toEqual(["generate"]);
     expect(offers("safetape train --lr").sort()).toEqual(["--lr", "--lr-search"]);
+    expect(offers("safetape train --no-lr").sort()).toEqual(["--no-lr", "--no-lr-search"]);
     expect(offers("safetape plan --adapter ").sort()).toEqual([...ADAPTER_KINDS].sort());
     expect(offers("safetape plan --optimizer ada").sort()).toEqual(["adafactor", "adam", "adamw"]);
     const folders = offers("safetape train --model models").map((name) => name.replace(/\/$/, ""));
@@ -84,6 +85,7 @@ it("bash offers every command, and every option of each", () => {
   for (const { name, options } of COMMANDS) {
     const flags = Object.values(options).map(({ usage }) => usage.split(" ")[0]);
     expect(OFFERS["bash"]!(`safetape ${name} --`)).toEqual([...flags, "--help"]);
+    expect(OFFERS["bash"]!(`safetape ${name} --no-`)).toEqual(flags.map((flag) => flag!.replace("--", "--no-")));
   }
 });
 

@@ -108,6 +108,22 @@ freeze: { policy: upper_layers, count: 2 }
     ["an alias", "train", "lr: &a 1\nbatch: *a\n", ":2: *a is an alias.", /Write its value/],
     ["a tag", "train", "lr: 1\nseed: !!js/function x\n", ":2: Unresolved tag: tag:yaml.org,2002:js/function.", /./],
     ["two documents", "train", "lr: 1\n---\nlr: 2\n", ":2: Source contains multiple documents", /./],
+    [
+      "a misspelt option of a policy",
+      "train",
+      "lr: 1\nfreeze:\n  policy: safe\n  evry: 2\n",
+      ':4: freeze: the policy safe has no option "evry".',
+      /^The nearest are every, /,
+    ],
+    [
+      "a wrong option of a policy, in JSON",
+      "schedule",
+      '{"steps": 4,\n"policy": {"policy": "safe",\n"every": -2}}',
+      ":3: policy: every: safe: every is -2.",
+      /./,
+    ],
+    ["a misspelt policy", "train", "freeze: { policy: saef }\n", ":1: freeze is saef.", /^It may be never, safe, /],
+    ["a start that is none", "train", "lr: 1\ninit: pizza\n", ":2: init is pizza.", /^It may be true, /],
     ["a policy without a name", "train", "freeze: {count: 2}\n", ':1: freeze is {"count":2}.', /JSON/],
     ["a long file", "train", `# ${"x".repeat(70_000)}`, " has more than 65536 bytes.", /./],
   ])("is refused with file and line: %s", async (_, command, text, fact, remedy) => {
@@ -182,7 +198,12 @@ describe("the program", () => {
       2,
       /--config is .*bad\.yaml and .*b\.yaml\./,
     ],
-    ["no file", ["train", "--config", "nowhere.yaml"], 1, /There is no file nowhere\.yaml/],
+    [
+      "no file",
+      ["train", "--config", "nowhere.yaml"],
+      2,
+      /^--config: there is no file \/.*\/nowhere\.yaml\.\nRelative/,
+    ],
     ["a wrong value to print", ["train", "--lr", "-1", "--print-config"], 2, /--lr is -1/],
   ])("refuses in two lines: %s", async (_, args, code, message) => {
     writeFileSync(path("bad.yaml"), "lr: 1\n");
@@ -190,6 +211,54 @@ describe("the program", () => {
     expect(result).toMatchObject({ code, stdout: "" });
     expect(result.stderr).toMatch(message);
     expect(result.stderr.split("\n")).toHaveLength(2);
+  });
+
+  it("names options as the file does, with its line, where a command refuses them together", async () => {
+    const config = join(process.cwd(), "examples/model/config.json");
+    writeFileSync(path("plan.yaml"), `config: ${config}\nadapter: lora\n\nblock_size: 4\ntargets: [valeu]\n`);
+    const plan = (...args: string[]) => runCli(["plan", "--config", path("plan.yaml"), ...args]);
+    expect(await plan()).toMatchObject({
+      code: 2,
+      stderr: `${path("plan.yaml")}:4: block_size does not belong to adapter lora.\nLeave it out, or give adapter oft.`,
+    });
+    const taken = await plan("--no-block-size");
+    expect(taken.code).toBe(2);
+    expect(taken.stderr).toMatch(/plan\.yaml:5: targets: No module of this bert model is called "valeu"/);
+    // What the command line gives is named as there.
+    expect((await plan("--block-size", "2")).stderr).toMatch(
+      /plan\.yaml:2: --block-size does not belong to adapter lora\./,
+    );
+    expect((await plan("--no-block-size", "--no-targets")).code).toBe(0);
+  });
+
+  it("says which path a file means, and what its paths begin at", async () => {
+    mkdirSync(path("folder"));
+    writeFileSync(path("folder/run.yaml"), "task: sst2\nmodel: ../models\ndata: .\nout: out\n");
+    const { code, stderr } = await runCli(["train", "--config", path("folder/run.yaml")]);
+    expect(code).toBe(2);
+    expect(stderr).toBe(
+      `${path("folder/run.yaml")}:2: model: there is no directory ${path("models")}.\n` +
+        `Relative paths in ${path("folder/run.yaml")} begin at its folder, ${path("folder")}.`,
+    );
+  });
+
+  it("takes back what a file or a recipe sets", async () => {
+    const recipe = "safe/bert-base/cola/lora";
+    writeFileSync(path("run.yaml"), `recipe: ${recipe}\nmodel: m\ndata: d\nout: o\nrank: 3\nlr: 0.5\n`);
+    const printed = async (...args: string[]): Promise<string> => {
+      const { code, stdout, stderr } = await runCli(["train", "--config", path("run.yaml"), ...args, "--print-config"]);
+      expect(code, stderr).toBe(0);
+      return stdout;
+    };
+    const all = await printed();
+    expect(all).toMatch(/^rank: 3$/m);
+    expect(all).toMatch(/^freeze: /m);
+    const { options } = RECIPES.find(({ name }) => name === recipe)!;
+    expect(options.alpha).toBeDefined();
+    expect(all).toMatch(new RegExp(`^alpha: ${options.alpha}$`, "m"));
+    const less = await printed("--no-rank", "--no-alpha", "--no-lr");
+    expect(less).not.toMatch(/^(?:rank|alpha): /m);
+    expect(less).toMatch(/^lr: 0\.001$/m);
   });
 
   it("loads the plugins of a file before it reads the values", async () => {

@@ -10,6 +10,18 @@ import { parseJson, readJson } from "../support/json";
 import type { Config } from "../support/tiny";
 
 const CONFIG = "examples/model/config.json";
+const ANALYZE = [
+  "analyze",
+  "hessian",
+  "--model",
+  "examples/model",
+  "--task",
+  "sst2",
+  "--data",
+  ".",
+  "--out",
+  "nowhere",
+];
 const TRAIN = ["train", "--model", "examples/model", "--task", "sst2", "--data", ".", "--out", "nowhere"];
 
 interface PlanJson {
@@ -115,12 +127,50 @@ describe("wrong use of the command line", () => {
     ["an option without its value", ["plan", "--config", CONFIG, "--batch"], 2, /--batch.* value is missing\.\n/],
     ["an argument too many", ["recipes", "one", "two"], 2, /Unused args: `two`\.\n/],
     ["a missing option", ["plan"], 2, /--config is missing/],
-    ["a missing file", ["plan", "--config", "nowhere.json"], 1, /no file nowhere\.json/],
+    [
+      "a missing file",
+      ["plan", "--config", "nowhere.json"],
+      2,
+      /^--config: there is no file \/.*\/nowhere\.json\.\nRelative paths of the command line begin at the current directory, \//,
+    ],
+    ["a missing model", ["chat", "--model", "nowhere"], 2, /^--model: there is no directory \/.*\/nowhere\./],
+    ["a file for a directory", ["chat", "--model", CONFIG], 2, /^--model: .*config\.json is a file/],
+    [
+      "one of several missing",
+      [...ANALYZE, "--saved", "examples,nowhere"],
+      2,
+      /^--saved: there is no directory .*nowhere/,
+    ],
     ["a file that is not JSON", ["plan", "--config", "README.md"], 1, /README\.md/],
     ["a text in place of a number", ["plan", "--config", CONFIG, "--batch", "many"], 2, /--batch is "many"/],
     ["half a row", ["plan", "--config", CONFIG, "--batch", "1.5"], 2, /--batch is 1\.5/],
     ["an unknown adapter", ["plan", "--config", CONFIG, "--adapter", "boft"], 2, /--adapter is boft/],
-    ["an option of another adapter", ["plan", "--config", CONFIG, "--tokens", "4"], 1, /lora has no option tokens/],
+    [
+      "an option of another adapter",
+      ["plan", "--config", CONFIG, "--block-size", "4"],
+      2,
+      /^--block-size does not belong to --adapter lora\.\nLeave it out, or give --adapter oft\./,
+    ],
+    [
+      "a start that is none",
+      ["plan", "--config", CONFIG, "--init", "pizza"],
+      2,
+      /^--init is pizza\.\nIt may be true, /,
+    ],
+    [
+      "options that need another",
+      ["plan", "--config", CONFIG, "--add-biases"],
+      2,
+      /^--add-biases: .*\nGive --bias lora_only or all with --add-biases\./,
+    ],
+    [
+      "an option that is given and taken back",
+      ["plan", "--rank", "4", "--no-rank"],
+      2,
+      /^--rank and --no-rank exclude/,
+    ],
+    ["a required one that is taken back", ["plan", "--no-config"], 2, /^--config is missing/],
+    ["an unknown one that is taken back", ["plan", "--no-rnak"], 2, /^plan has no option --no-rnak\.\n.* --no-rank,/],
     ["an unknown optimizer", ["plan", "--config", CONFIG, "--optimizer", "adagrad"], 2, /--optimizer is adagrad/],
     [
       "momentum of lion",
@@ -128,7 +178,7 @@ describe("wrong use of the command line", () => {
       2,
       /--momentum does not/,
     ],
-    ["a layer too high", ["plan", "--config", CONFIG, "--layers", "9"], 1, /Layer 9 cannot be adapted/],
+    ["a layer too high", ["plan", "--config", CONFIG, "--layers", "9"], 2, /^--layers: Layer 9 cannot be adapted/],
     ["more frozen layers than there are", ["plan", "--config", CONFIG, "--freeze-below", "5"], 2, /has 4 layers/],
     ["an unknown task to advise on", ["advise", "--task", "cola2", "--examples", "9"], 2, /--task is cola2/],
     ["advice without examples", ["advise", "--task", "cola", "--examples", "0"], 2, /--examples is 0/],
@@ -162,17 +212,36 @@ describe("wrong use of the command line", () => {
     [
       "a misspelt target",
       ["plan", "--config", CONFIG, "--targets", "query,valeu"],
-      1,
-      /No module of this bert model is called "valeu"/,
+      2,
+      /^--targets: No module of this bert model is called "valeu"/,
     ],
     ["no target", ["plan", "--config", CONFIG, "--targets", " ,"], 2, /--targets is " ,"/],
     [
       "a table as target",
       ["plan", "--config", CONFIG, "--targets", "query,word_embeddings"],
-      1,
-      /target_modules.*word_embeddings, which is no linear/,
+      2,
+      /^--targets: .*target_modules.*word_embeddings, which is no linear/,
     ],
-    ["an unknown policy", [...TRAIN, "--freeze", "hard"], 1, /no policy hard/],
+    ["an unknown policy", [...TRAIN, "--freeze", "hard"], 2, /^--freeze is hard\.\nIt may be never, safe, /],
+    [
+      "a misspelt option of a policy",
+      [...TRAIN, "--freeze", '{"policy": "safe", "tuaT": 2}'],
+      2,
+      /^--freeze: the policy safe has no option "tuaT"\.\nThe nearest are tauT, /,
+    ],
+    [
+      "a wrong option of a policy",
+      ["schedule", "--policy", '{"policy": "safe", "every": -2}'],
+      2,
+      /^--policy: every: safe: every is -2\./,
+    ],
+    [
+      "an option of another policy",
+      [...TRAIN, "--freeze", "upper_layers", "--every", "2"],
+      2,
+      /^--every does not belong/,
+    ],
+    ["SAFE's option by its flag", [...TRAIN, "--freeze", "safe", "--max-warmup", "1", "--tau-t", "-1"], 2, /^--tau-t /],
     ["a policy that is no JSON", [...TRAIN, "--freeze", "{safe"], 2, /--freeze is \{safe/],
   ])("gives two lines on stderr and nothing on stdout: %s", async (_, args, code, fact) => {
     const result = await runCli(args);

@@ -85,8 +85,8 @@ describe("safetape train, stopped by a signal", () => {
       stderr: expect.stringMatching(/--resume/) as string,
     });
     const other = await runCli([...commandFor(out), "--resume", "--lr", "0.1"]);
-    expect(other.code).toBe(1);
-    expect(other.stderr).toMatch(/belongs to a different run: optimizer.learningRate is 0.1 here and 0.001 there/);
+    expect(other.code).toBe(2);
+    expect(other.stderr).toMatch(/belongs to a different run: --lr is 0.1 here and 0.001 there/);
     const resumed = await runCli([...commandFor(out), "--resume"]);
     expect(resumed.code, resumed.stderr).toBe(0);
     expect(resumed.stderr).toMatch(/resuming after step \d/);

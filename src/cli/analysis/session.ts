@@ -56,6 +56,7 @@ export class AnalysisSession {
       const model = await progressOn(screen)("loading weights", (onProgress) =>
         loadModel(engine, options.model, { ...head, onProgress }),
       );
+      adapterFrom(options, { model: model.model });
       const maxLength = Math.min(model.model.maxLength, options.maxLength);
       const reading = {
         path,
