@@ -239,7 +239,7 @@ const placed = (path: string, folder: string): string =>
   isAbsolute(path) || /^[a-z]+:\/\//i.test(path) ? path : join(folder, path);
 
 /** Options that a file of a run does not repeat: those of a recipe are there themselves. */
-const LEFT_OUT = ["recipe", "resume"];
+const LEFT_OUT = ["recipe", "resume", "overwrite"];
 
 /**
  * A file of options in YAML, each with its help as a comment.

@@ -475,6 +475,9 @@ export const COMMON = {
   printConfig: toggle("--print-config", "Print the options that would be used as YAML for --config, and run nothing"),
 };
 
+/** An option of commands that write results. */
+const OVERWRITE = toggle("--overwrite", "Write where earlier results are: that run's own files are removed first");
+
 const LOSS_TYPE = optional(
   "--loss-type <kind>",
   `dpo: the loss of a pair, ${DPO_LOSSES.join(", ")} (default sigmoid, DPO's own)`,
@@ -537,6 +540,7 @@ export const BENCH = {
 export const ANALYZE = {
   ...TASK,
   out: required("--out <dir>", "Where to save results; finished runs of single layers in it are reused", newDirectory),
+  overwrite: OVERWRITE,
   saved: optional(
     "--saved <dirs>",
     "landscape, hessian: saved adapters to compare, with commas (default: two are trained)",
@@ -579,6 +583,7 @@ export const ANALYZE_MEMORY = {
   config: required("--config <file>", "memory: config.json of a model; else a YAML or JSON file of options", file),
   freezeBelow: optional("--freeze-below <k>", "memory: layers that SAFE has frozen (default half of them)", counts(0)),
   out: ANALYZE.out,
+  overwrite: OVERWRITE,
   batch: TRAINING.batch,
   maxLength: TRAINING.maxLength,
   rank: ADAPTER.rank,
@@ -598,6 +603,7 @@ export const SCHEDULE = {
   ),
   ...POLICY,
   out: optional("--out <dir>", "Where to save schedule.json, .csv and .svg", newDirectory),
+  overwrite: OVERWRITE,
   png: toggle("--png", "Save the figure as a PNG file, too"),
   json: ONE_JSON_OBJECT,
 };
@@ -743,6 +749,7 @@ export const TRAIN = {
   ),
   keepCheckpoints: withDefault("--keep-checkpoints <n>", "Checkpoints to keep until the run ends", counts(), 2),
   resume: toggle("--resume", "Continue from the latest checkpoint in --out, if there is one"),
+  overwrite: OVERWRITE,
   explain: toggle("--explain", "Print what a step keeps in memory, and why"),
   trace: toggle(
     "--trace",
@@ -776,7 +783,7 @@ export const INIT = {
     newDirectory,
   ),
   yes: toggle("--yes", "Ask nothing: what is not given has its default"),
-  force: toggle("--force", "Write over a file that is there"),
+  overwrite: toggle("--overwrite", "Write over a file that is there"),
 };
 
 export const GENERATE = {
@@ -803,6 +810,7 @@ export const GENERATE = {
   stop: STOP,
   stream: toggle("--stream", "Print texts as they are written, one prompt after the other"),
   out: optional("--out <dir>", "Where to save E2E's texts, their scores and the input of its scorer", newDirectory),
+  overwrite: OVERWRITE,
   quiet: QUIET,
   json: toggle("--json", "Print one JSON object per text, or one with E2E's scores"),
 };
@@ -850,6 +858,7 @@ export const EXPORT = {
   ),
   format: optional("--format <name>", "f32, f16 or q8_0 (default f16, of an adapter f32)", oneOf(GGUF_FORMATS)),
   out: optional("--out <file>", "The file (default model.gguf or adapter.gguf)", newFile),
+  overwrite: OVERWRITE,
 };
 
 export const MERGE = {
@@ -887,6 +896,7 @@ export const MERGE = {
   ),
   seed: optional("--seed <n>", "Seed of DARE's random masks (default 0)", counts(0)),
   out: required("--out <dir>", "Where the merged adapter, or with --into the model, goes", newDirectory),
+  overwrite: OVERWRITE,
   quiet: QUIET,
   json: ONE_JSON_OBJECT,
 };
@@ -1124,7 +1134,8 @@ export function loraPlusFrom(
 ): ParameterGroup[] {
   if (ratio === undefined) return [];
   const ofHead: ParameterGroup[] = headLr === undefined ? [] : [{ match: "head", learningRate: headLr }];
-  return [...ofHead, ...loraPlusGroups(adapter, model, { learningRate, ratio })];
+  const naming = { nameOf: () => "--lora-plus-ratio", otherwise: "--lora-plus-ratio" };
+  return blaming({ ratio }, naming, () => [...ofHead, ...loraPlusGroups(adapter, model, { learningRate, ratio })]);
 }
 
 /** The trainer's settings that `train` and the analyses share. @param groups of parameters with rates of their own. Default none. */

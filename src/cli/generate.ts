@@ -1,5 +1,5 @@
 import { readFile } from "node:fs/promises";
-import { basename, dirname } from "node:path";
+import { basename, dirname, join } from "node:path";
 import * as v from "valibot";
 import { FileFormatError } from "../base/errors";
 import { readE2e } from "../data/e2e";
@@ -20,6 +20,7 @@ import type { Model } from "../model/model";
 import { createEngine, loadModel, openDirectory } from "../node/index";
 import { loadAdapter } from "../train/files";
 import { openAdapter } from "./base-model";
+import { checkFile } from "./earlier-results";
 import { GENERATE, generationSettings, isDrawing, samplingSettings, wordNetFor } from "./flags";
 import { needed, readOptions, UsageError } from "./options";
 import type { Print, RawOptions, Values } from "./options";
@@ -201,6 +202,8 @@ async function readLines(path: string): Promise<string[]> {
   throw new UsageError(`${path} has no prompts.`, "Give one per line.");
 }
 
+const E2E_RESULTS = "generated.json";
+
 /** `--e2e FILE.csv`: a text for every meaning, its scores against the references, and the input of the challenge's scorer. */
 async function e2eJob(
   path: string,
@@ -211,6 +214,7 @@ async function e2eJob(
 ): Promise<Job> {
   const examples = await readE2e(await openDirectory(dirname(path)), basename(path));
   const outPath = needed(options.out, "--out");
+  if (!options.overwrite) await checkFile(join(outPath, E2E_RESULTS));
   const hasReferences = examples.every(({ references }) => references.length > 0);
   const { prompts, score } = e2eGeneration(model, examples, tokenizer, await wordNetFor(options.meteor));
   return {
@@ -230,10 +234,11 @@ async function e2eJob(
         score: continuations[i]?.score,
       }));
       const out = await openDirectory(outPath, { create: true });
+      if (!hasReferences && (await out.size(E2E_RESULTS)) !== undefined) await out.remove?.("references.txt");
       await out.writeTogether([
         { file: "system.txt", content: encoder.encode(system) },
         ...(hasReferences ? [{ file: "references.txt", content: encoder.encode(references) }] : []),
-        { file: "generated.json", content: jsonBytes({ options: raw, scores, texts: generated }) },
+        { file: E2E_RESULTS, content: jsonBytes({ options: raw, scores, texts: generated }) },
       ]);
       if (options.json) print(JSON.stringify({ scores, out: out.name }));
       else print(`${hasReferences ? `${metricWords(scores)}  ` : ""}${items.length} texts in ${out.name}`);

@@ -58,10 +58,11 @@ const QUESTIONS: readonly Question[] = [
  * @throws UsageError where the file exists, where model, task or data are missing, and for values that do not belong together.
  */
 export async function initCommand(path = DEFAULT_FILE, raw: RawOptions, print: Print, ask?: Ask): Promise<void> {
-  const { yes, force } = readOptions(INIT, raw);
+  const { yes, overwrite } = readOptions(INIT, raw);
   const directory = await openDirectory(dirname(path));
   const isThere = (await stat(path).catch(() => undefined)) !== undefined;
-  if (isThere && !force) throw new UsageError(`${path} exists.`, "Give --force to write over it, or another file.");
+  if (isThere && !overwrite)
+    throw new UsageError(`${path} exists.`, "Give another file, or --overwrite to write over it.");
   const answers = yes ? raw : await answered(raw, ask);
   const text = await fileText(answers, path);
   await directory.write(basename(path), new TextEncoder().encode(text));

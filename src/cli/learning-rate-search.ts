@@ -67,7 +67,8 @@ export function shortened<
   return { ...options, steps, schedule: { ...schedule, warmupSteps: Math.round(share * schedule.warmupSteps) } };
 }
 
-const FILE = "learning-rates.json";
+/** Where a search keeps its rates, so that a resumed run does not try them again. */
+export const SEARCH_FILE = "learning-rates.json";
 const SEARCH = v.strictObject({
   learningRate: v.number(),
   tried: v.array(v.strictObject({ learningRate: v.number(), metrics: METRICS })),
@@ -83,16 +84,16 @@ export async function searchOnce(
   shortRun: (learningRate: number) => Promise<Metrics>,
 ): Promise<RateSearch> {
   const out = (await stat(path).catch(() => undefined)) && (await openDirectory(path));
-  if (!resume || !out || (await out.size(FILE)) === undefined) {
+  if (!resume || !out || (await out.size(SEARCH_FILE)) === undefined) {
     const search = await searchLearningRate(rates, shortRun);
-    await (out ?? (await openDirectory(path, { create: true }))).write(FILE, jsonBytes(search));
+    await (out ?? (await openDirectory(path, { create: true }))).write(SEARCH_FILE, jsonBytes(search));
     return search;
   }
-  const saved = await readJson(out, FILE, SEARCH);
+  const saved = await readJson(out, SEARCH_FILE, SEARCH);
   const tried = saved.tried.map(({ learningRate }) => learningRate).join();
   if (tried === rates.join()) return saved;
   throw new UsageError(
-    `${FILE} in ${path} has the rates ${tried}.`,
+    `${SEARCH_FILE} in ${path} has the rates ${tried}.`,
     "Resume with these in --lr-search, or begin a run in another --out.",
   );
 }

@@ -1,13 +1,17 @@
-import { resolve } from "node:path";
+import { stat } from "node:fs/promises";
 import { mergeAdapters } from "../adapter/merge-adapters";
 import type { WeightedAdapter } from "../adapter/merge-adapters";
 import { mergeIntoModel } from "../adapter/merge-into-model";
 import { memoryDirectory } from "../io/directory";
+import type { Directory } from "../io/directory";
 import { openDirectory } from "../node/index";
 import { openAdapter } from "./base-model";
+import { checkApart, checkFolder, removeResults, resultsIn } from "./earlier-results";
 import { headOf, MERGE } from "./flags";
 import { readOptions, UsageError } from "./options";
 import type { Print, RawOptions } from "./options";
+import { checkPath } from "./paths";
+import { lazyDirectory } from "./resumable-run";
 import { progressOn } from "./view/progress";
 import { Screen } from "./view/screen";
 
@@ -19,6 +23,7 @@ export async function mergeCommand(places: readonly string[], raw: RawOptions, p
     format,
     labels,
     json,
+    overwrite,
     majoritySignMethod: majoritySign,
     baseModel,
     quiet,
@@ -27,13 +32,16 @@ export async function mergeCommand(places: readonly string[], raw: RawOptions, p
   if (places.length === 0) throw new UsageError("No adapters are named.", "Name directories: DIR or DIR:WEIGHT ...");
   const foreign = into !== undefined ? undefined : format !== undefined ? "--format" : labels && "--labels";
   if (foreign !== undefined) throw new UsageError(`${foreign} is of a model.`, "Give --into MODEL, or leave it out.");
+  const parts: WeightedPath[] = [];
+  for (const place of places) parts.push(await weightedPath(place));
+  await checkApart(out, [...parts.map(({ path }) => path), ...(into === undefined ? [] : [into])]);
+  if (!overwrite) await checkFolder(out);
   const adapters: WeightedAdapter[] = [];
-  for (const place of places) {
-    // A weight is what follows the last colon, if it is a number: paths may have colons.
-    const [, path = place, weight] = /^(.+):([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)$/i.exec(place) ?? [];
+  for (const { path, ...weight } of parts) {
     const adapter = into === undefined ? await openDirectory(path) : await openAdapter(path, into);
-    adapters.push({ adapter, ...(weight !== undefined && { weight: Number(weight) }) });
+    adapters.push({ adapter, ...weight });
   }
+  const to = overResults(out);
   const given = Object.fromEntries(Object.entries(rest).filter(([, value]) => value !== undefined));
   const options = { ...given, ...(majoritySign && { majoritySign }) };
   const card = { ...(baseModel !== undefined && { baseModel }) };
@@ -44,13 +52,10 @@ export async function mergeCommand(places: readonly string[], raw: RawOptions, p
     );
   };
   if (into === undefined) {
-    const result = await mergeAdapters(adapters, out, { ...options, card });
+    const result = await mergeAdapters(adapters, to, { ...options, card });
     note(result.baseModels);
     print(json ? JSON.stringify(result) : `LoRA of rank ${result.rank} in ${result.modules} modules, in ${out}`);
     return;
-  }
-  if (resolve(out) === resolve(into)) {
-    throw new UsageError(`--out is the model of --into, ${into}, itself.`, "Give another directory.");
   }
   const [first, ...others] = adapters;
   const isOne = others.length === 0 && first!.weight === undefined;
@@ -62,7 +67,7 @@ export async function mergeCommand(places: readonly string[], raw: RawOptions, p
   }
   const screen = new Screen(quiet);
   const result = await progressOn(screen)("merging", (onProgress) =>
-    mergeIntoModel(isOne ? first!.adapter : sum, into, out, {
+    mergeIntoModel(isOne ? first!.adapter : sum, into, to, {
       ...headOf({ labels }),
       ...(format && { format }),
       card,
@@ -71,4 +76,43 @@ export async function mergeCommand(places: readonly string[], raw: RawOptions, p
   );
   screen.end();
   print(json ? JSON.stringify(result) : `${result.tensors} tensors in ${result.format}, in ${out}`);
+}
+
+interface WeightedPath {
+  readonly path: string;
+  readonly weight?: number;
+}
+
+const isDirectory = async (path: string): Promise<boolean> =>
+  (await stat(path).catch(() => undefined))?.isDirectory() === true;
+
+/**
+ * DIR or DIR:WEIGHT. Paths may have colons, so that a place which is there as it is written is a path.
+ * @throws UsageError for a weight that is no number, and where there is no directory.
+ */
+async function weightedPath(place: string): Promise<WeightedPath> {
+  const [, before = place, weight] = /^(.+):([^:]*)$/.exec(place) ?? [];
+  if (weight !== undefined && !(await isDirectory(place)) && (await isDirectory(before))) {
+    const number = weight.trim() === "" ? NaN : Number(weight);
+    if (Number.isFinite(number)) return { path: before, weight: number };
+    throw new UsageError(`The weight of ${before} is ${JSON.stringify(weight)}.`, `Give a number: ${before}:0.5.`);
+  }
+  await checkPath("merge", place, { kind: "directory" });
+  return { path: place };
+}
+
+/** A directory that is created, and whose earlier results are removed, once the new ones are there to be written. */
+function overResults(path: string): Directory {
+  const directory = lazyDirectory(path);
+  let found: Promise<ReadonlySet<string>> | undefined;
+  const isOld = async (file: string): Promise<boolean> => (await (found ??= resultsIn(directory))).has(file);
+  return {
+    ...directory,
+    // What is removed is no reason to leave out a new file.
+    size: async (file) => ((await isOld(file)) ? undefined : directory.size(file)),
+    async writeTogether(files) {
+      await removeResults(directory);
+      await directory.writeTogether(files);
+    },
+  };
 }

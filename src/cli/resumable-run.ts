@@ -13,6 +13,7 @@ import type { StepReport } from "../train/loop/reports";
 import type { TrainerOptions } from "../train/options";
 import type { Trainer } from "../train/trainer";
 import type { BestEvaluation } from "./best-evaluation";
+import { checkFolder } from "./earlier-results";
 import { TRAIN } from "./flags";
 import { inFlags } from "./in-flags";
 import { UsageError } from "./options";
@@ -48,7 +49,7 @@ const EXTRA = v.strictObject({
 });
 
 type Signal = "SIGINT" | "SIGTERM";
-type ResumeOptions = Pick<Values<typeof TRAIN>, "resume" | "checkpointEvery" | "keepCheckpoints">;
+type ResumeOptions = Pick<Values<typeof TRAIN>, "resume" | "overwrite" | "checkpointEvery" | "keepCheckpoints">;
 
 /** A run that can be stopped by a signal at any moment and continued by `--resume`. */
 export class ResumableRun {
@@ -63,15 +64,24 @@ export class ResumableRun {
     private readonly directory: Directory,
   ) {}
 
-  /** @throws UsageError if the output directory has checkpoints of an unfinished run and `--resume` is not given. */
+  /**
+   * @throws UsageError if the output directory has checkpoints of an unfinished run, or the results of a finished one, and neither
+   * `--resume` nor `--overwrite` says what becomes of them.
+   */
   static async open(options: ResumeOptions, outPath: string): Promise<ResumableRun> {
     const path = join(outPath, FOLDER);
     const directory = lazyDirectory(path);
+    const { resume, overwrite } = options;
+    if (resume && overwrite) {
+      throw new UsageError("--resume and --overwrite exclude each other.", "Leave one of them out.");
+    }
     const [step] = await checkpointSteps(directory);
-    if (step !== undefined && !options.resume) {
+    // A run may also have been stopped while it saved its results.
+    if (step === undefined && !overwrite) await checkFolder(outPath);
+    if (step !== undefined && !resume && !overwrite) {
       throw new UsageError(
         `${path} has a checkpoint of step ${step}, from a run that did not finish.`,
-        "Give --resume to continue it, choose another --out, or remove that folder.",
+        "Give --resume to continue it, another --out, or --overwrite to begin again in its place.",
       );
     }
     return new ResumableRun(options, path, directory);
@@ -162,13 +172,13 @@ export class ResumableRun {
 const exitCode = (signal: Signal): number => 128 + constants.signals[signal];
 
 /** A directory that is created when the first file is written into it. */
-function lazyDirectory(path: string): Directory {
+export function lazyDirectory(path: string): Directory {
   const exists = async (): Promise<boolean> => (await stat(path).catch(() => undefined)) !== undefined;
   const created = (): Promise<Directory> => openDirectory(path, { create: true });
   return {
     name: path,
     list: async () => ((await exists()) ? (await openDirectory(path)).list() : []),
-    size: async (file) => (await openDirectory(path)).size(file),
+    size: async (file) => ((await exists()) ? (await openDirectory(path)).size(file) : undefined),
     read: async (file, start, end) => (await openDirectory(path)).read(file, start, end),
     write: async (file, content) => (await created()).write(file, content),
     writeTogether: async (files) => (await created()).writeTogether(files),

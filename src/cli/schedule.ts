@@ -5,7 +5,7 @@ import type { FreezeSchedule, LayerScores } from "../analysis/freeze-schedule";
 import { readJson } from "../io/json";
 import { openDirectory } from "../node/directory";
 import { scheduleFigure } from "../report/analysis/schedule";
-import { saveResults } from "./analysis/results";
+import { checkResults, saveResults } from "./analysis/results";
 import { policyFrom, SCHEDULE, scoresIn } from "./flags";
 import { inFlags } from "./in-flags";
 import { readOptions, UsageError } from "./options";
@@ -15,6 +15,7 @@ import { scheduleChart } from "./schedule-chart";
 /** `safetape schedule`: shows what a policy would freeze and when, without training. */
 export async function scheduleCommand(raw: RawOptions, print: Print): Promise<void> {
   const options = readOptions(SCHEDULE, raw);
+  await checkResults(options.out, "schedule", raw);
   const { layers, steps, freezeShare, json } = options;
   const { stepsPerEpoch = Math.max(1, Math.round(steps / 10)) } = options;
   const hasScores = options.scores !== undefined;

@@ -29,6 +29,7 @@ import { saveAdapter, saveMerged, saveModel } from "../train/files";
 import { Trainer } from "../train/trainer";
 import type { StepsOptions } from "../train/trainer";
 import { BestEvaluation } from "./best-evaluation";
+import { checkApart, CONFIG_FILE, CONFIG_MARK, hasOwnConfig, removeResults } from "./earlier-results";
 import { evaluateTask, namesOfMetrics, tryMetric } from "./evaluation";
 import type { Metrics } from "./evaluation";
 import {
@@ -41,7 +42,7 @@ import {
   trainerSettings,
   wordNetFor,
 } from "./flags";
-import { searchOnce, shortened } from "./learning-rate-search";
+import { SEARCH_FILE, searchOnce, shortened } from "./learning-rate-search";
 import { readOptions, UsageError, withFallbacks } from "./options";
 import type { Print, RawOptions, Values } from "./options";
 import { withRecipe } from "./recipes";
@@ -77,6 +78,8 @@ export async function trainCommand(given: RawOptions, print: Print): Promise<voi
   const options = readOptions(TRAIN, raw);
   const { task, model: modelPath, data: path, out: outPath, reportPng: png, patience, lrSearch } = options;
   trainerSettings(options.freeze, options); // Throws for wrong options before anything is loaded.
+  await checkApart(outPath, [modelPath]);
+  const run = await ResumableRun.open(options, outPath);
   // Missing packages are reported now rather than after the training.
   if (png) await pngRenderer();
   if (options.reportTo?.includes("wandb")) await wandbClient();
@@ -107,7 +110,6 @@ export async function trainCommand(given: RawOptions, print: Print): Promise<voi
     ...length,
   });
   objective?.check({ model, adapter, memory: memory.memory });
-  const run = await ResumableRun.open(options, outPath);
   const split = options.split === "files" ? undefined : options.split;
   const choose = trainingChooser(options);
   const filling = fillingOf(options);
@@ -193,6 +195,10 @@ export async function trainCommand(given: RawOptions, print: Print): Promise<voi
   if (metric !== undefined && evaluated.dev) await tryMetric(trainer, metric, evaluated.dev, options.batch);
   if (options.explain) process.stderr.write(`${trainer.explain().toString()}\n${describeKernels(engine.kernels)}`);
   const out = await openDirectory(outPath, { create: true });
+  if (!trainer.resumed) {
+    await removeResults(out, lrSearch ? [SEARCH_FILE] : []);
+    await run.removeCheckpoints();
+  }
   await saveConfig(out, raw);
   const generation = options.generate && { ...generationSettings(options), ngramsOf: "answer" as const };
   const evaluate = (isLast: boolean) =>
@@ -385,16 +391,9 @@ async function saveTrace(out: Directory, trace: Trace, screen: Screen): Promise<
   await out.write("trace.json", new TextEncoder().encode(JSON.stringify(trace.toChromeTrace())));
 }
 
-/** The options of a run, for `--config`. A file of somebody else's stays. */
-const CONFIG_FILE = "config.yaml";
-const CONFIG_MARK =
-  "# All options of the run in this folder, written by safetape train: safetape train --config FILE repeats it.\n";
-
+/** Saves the options of a run for `--config`. A file of somebody else's stays. */
 async function saveConfig(out: Directory, raw: RawOptions): Promise<void> {
-  const isForeign =
-    (await out.size(CONFIG_FILE)) !== undefined &&
-    !new TextDecoder().decode(await out.read(CONFIG_FILE)).startsWith(CONFIG_MARK);
-  if (isForeign) return;
+  if ((await out.size(CONFIG_FILE)) !== undefined && !(await hasOwnConfig(out))) return;
   const { configText } = await import("./config-file");
   await out.write(CONFIG_FILE, new TextEncoder().encode(`${CONFIG_MARK}\n${configText(TRAIN, raw, out.name)}`));
 }

@@ -2,7 +2,7 @@ import type { Directory, NewFile } from "./directory";
 import { SENTENCEPIECE_FILES, TEXT_FILES } from "./tokenizer-files";
 
 /** Files beside a model's weights that other programs need to use it: of its tokenizer, its chats, its texts, its images. */
-const COMPANIONS: readonly string[] = [
+export const COMPANIONS: readonly string[] = [
   ...TEXT_FILES,
   ...SENTENCEPIECE_FILES,
   "vocab.json",

@@ -97,10 +97,15 @@ export async function publishedBase(name: string): Promise<string | undefined> {
   );
 }
 
+/** Whether a directory has a card that safetape wrote. */
+export async function isOwnCard(directory: Directory): Promise<boolean> {
+  if ((await directory.size(CARD_FILE)) === undefined) return false;
+  return new TextDecoder().decode(await directory.read(CARD_FILE)).includes(MARK);
+}
+
 /** The card beside an adapter or a model, unless the directory has one that somebody else wrote. */
 export async function cardFiles(directory: Directory, subject: CardSubject, card: ModelCard): Promise<NewFile[]> {
-  const isOwn = async (): Promise<boolean> => new TextDecoder().decode(await directory.read(CARD_FILE)).includes(MARK);
-  if ((await directory.size(CARD_FILE)) !== undefined && !(await isOwn())) return [];
+  if ((await directory.size(CARD_FILE)) !== undefined && !(await isOwnCard(directory))) return [];
   return [{ file: CARD_FILE, content: new TextEncoder().encode(cardText(subject, card)) }];
 }
 

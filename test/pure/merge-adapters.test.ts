@@ -1,3 +1,4 @@
+import { readdirSync } from "node:fs";
 import { pathToFileURL } from "node:url";
 import { describe, expect, test } from "vitest";
 import { mergeAdapters } from "safetape/analysis";
@@ -182,7 +183,10 @@ describe("safetape merge", () => {
     const { product } = cases.find(({ method }) => method === "cat")!.modules["first"]!;
     const actual = await productOf(await openDirectory(path("out")), "first");
     expect(relativeError(actual, Float32Array.from(product.data))).toBeLessThan(1e-5);
+    const again = run([path("one"), path("two")], { method: "ties" });
+    expect((await failure(again)).message).toMatch(/has the results of an earlier run: adapter_config\.json, /);
     await run([path("one"), path("two")], {
+      overwrite: true,
       method: "ties",
       density: "0.5",
       majoritySignMethod: "frequency",
@@ -191,6 +195,22 @@ describe("safetape merge", () => {
     expect(JSON.parse(lines[1]!)).toMatchObject({ modules: 2, rank: 2 });
     expect((await failure(run([], {}))).message).toMatch(/No adapters are named/);
     expect((await failure(run([path("one")], { method: "mean" }))).message).toMatch(/mean/);
+  });
+
+  test("takes what follows a directory's name for a weight, which is a number, and leaves nothing where it refuses", async () => {
+    for (const name of ["one", "one:b"])
+      await directoryOf(name, {}, {}, await openDirectory(path(name), { create: true }));
+    const run = (...places: readonly string[]) => mergeCommand(places, { out: path("out") }, () => undefined);
+    for (const weight of ["x", "", "0.5x"]) {
+      const error = await failure(run(`${path("one")}:${weight}`));
+      expect(error.message).toBe(
+        `The weight of ${path("one")} is ${JSON.stringify(weight)}.\nGive a number: ${path("one")}:0.5.`,
+      );
+    }
+    expect((await failure(run(path("three")))).fact).toBe(`merge: there is no directory ${path("three")}.`);
+    expect((await failure(run(path("one"), `${path("one")}:1e999`))).message).toMatch(/weight/);
+    expect(readdirSync(path()).sort()).toEqual(["one", "one:b"]);
+    await run(path("one:b"), `${path("one")}:.5`);
   });
 });
 

@@ -62,10 +62,10 @@ describe("safetape init", () => {
   });
 
   it.each<[string, object, string]>([
-    ["a file that is there", {}, "exists.\nGive --force"],
-    ["no task", { force: true }, "--task is missing.\n"],
-    ["a budget that is too small", { force: true, task: "sst2", memoryBudget: "1kB" }, "this run needs"],
-    ["a head that the model lacks", { force: true, task: "cifar10" }, "the architecture BertFor"],
+    ["a file that is there", {}, "exists.\nGive another file, or --overwrite"],
+    ["no task", { overwrite: true }, "--task is missing.\n"],
+    ["a budget that is too small", { overwrite: true, task: "sst2", memoryBudget: "1kB" }, "this run needs"],
+    ["a head that the model lacks", { overwrite: true, task: "cifar10" }, "the architecture BertFor"],
   ])("leaves the file as it was: %s", async (_, given, message) => {
     await tinyModel();
     const file = path("run.yaml");

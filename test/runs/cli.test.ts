@@ -87,7 +87,7 @@ describe("safetape train", () => {
     const command = ["train", "--model", "examples/model", ...data, ...options, "--out", out];
     const refused = await runCli(command);
     expect(refused.code).not.toBe(0);
-    expect(refused.stderr).toMatch(/prefixCache: dropout acts/);
+    expect(refused.stderr).toMatch(/--prefix-cache: dropout acts.*\nGive --without-dropout/);
     const result = await runCli([...command, "--without-dropout"]);
     expect(result.code, result.stderr).toBe(0);
     expect(result.stderr).toMatch(/from step 3 on: 8 rows at a time, nothing recomputed, starting at layer 2/);
@@ -202,6 +202,35 @@ describe("safetape train", () => {
     expect(without.stderr).toMatch(/needs \d+ bytes .*the budget is/);
   });
 
+  it("leaves the results of an earlier run alone, or removes what that run wrote and nothing else", async () => {
+    const out = path("out");
+    const data = ["--data", smallData(8), "--task", "sst2", "--batch", "8", "--max-length", "16", "--rank", "2"];
+    const args = ["train", "--model", "examples/model", ...data, "--out", out, "--quiet"];
+    const freeze = `{"policy": "fixed", "freezes": [{"beforeStep": 1, "tensors": ["layer.0."]}]}`;
+    const first = await runCli([...args, "--epochs", "2", "--freeze", freeze]);
+    expect(first.code, first.stderr).toBe(0);
+    writeFileSync(join(out, "notes.txt"), "mine");
+    const files = readdirSync(out);
+    expect(files).toContain("freezes.csv");
+    const before = files.map((file) => readFileSync(join(out, file)));
+    const refusal =
+      /has the results of an earlier run: adapter_config\.json, .* and others\.\n.* another --out, or --overwrite/;
+    for (const more of [[], ["--resume"]]) {
+      const refused = await runCli([...args, "--epochs", "1", ...more]);
+      expect(refused).toMatchObject({ code: 2, stdout: "" });
+      expect(refused.stderr).toMatch(refusal);
+    }
+    const merged = await runCli(["merge", out, "--out", out, "--overwrite"]);
+    expect(merged.stderr).toMatch(/^--out is .*, which is read from\./);
+    expect(readdirSync(out).map((file) => readFileSync(join(out, file)))).toEqual(before);
+    const second = await runCli([...args, "--epochs", "1", "--overwrite"]);
+    expect(second.code, second.stderr).toBe(0);
+    expect(readdirSync(out).sort()).toEqual(files.filter((file) => file !== "freezes.csv").sort());
+    expect(readFileSync(join(out, "notes.txt"), "utf8")).toBe("mine");
+    expect((await readRunRecord(await openDirectory(out))).steps).toHaveLength(1);
+    expect(readFileSync(join(out, "config.yaml"), "utf8")).not.toContain("overwrite");
+  });
+
   it("stops early and saves the best state", async () => {
     const out = path("out");
     const data = smallData(16);
@@ -232,8 +261,10 @@ describe("safetape train", () => {
     expect(refused).toMatchObject({ code: 1, stdout: "" });
     expect(refused.stderr).toMatch(/sst2 takes 17 training examples, and the data have 16/);
     const withoutB = await runCli([...args, "--adapter", "vera"]);
-    expect(withoutB).toMatchObject({ code: 1, stdout: "" });
-    expect(withoutB.stderr).toMatch(/^LoRA\+ gives LoRA's B a learning rate of its own; the adapter is vera\./m);
+    expect(withoutB).toMatchObject({ code: 2, stdout: "" });
+    expect(withoutB.stderr).toMatch(
+      /^--lora-plus-ratio: LoRA\+ gives LoRA's B a learning rate of its own; the adapter is vera\./m,
+    );
     expect(readdirSync(path())).not.toContain("out");
     const result = await runCli([...args, "--examples", "8"]);
     expect(result.code, result.stderr).toBe(0);

@@ -8,12 +8,13 @@ import { ANALYZE } from "../flags";
 import { readOptions } from "../options";
 import type { Print, RawOptions } from "../options";
 import { metricWords } from "../view/run-view";
-import { saveResults } from "./results";
+import { checkResults, saveResults } from "./results";
 import { AnalysisSession } from "./session";
 
 /** `safetape analyze contribution`: one run for each layer's adapter alone. Finished runs in `--out` are reused. */
 export async function contributionCommand(raw: RawOptions, print: Print): Promise<void> {
   const options = readOptions(ANALYZE, raw);
+  await checkResults(options.out, "contribution", raw);
   // `--layers` says which runs to make, not what every run adapts.
   using session = await AnalysisSession.open({ ...options, layers: undefined });
   const { model, training, engine, out, screen } = session;

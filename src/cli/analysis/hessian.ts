@@ -5,7 +5,7 @@ import type { Named } from "../../report/analysis/named";
 import { ANALYZE } from "../flags";
 import { readOptions } from "../options";
 import type { Print, RawOptions } from "../options";
-import { saveResults } from "./results";
+import { checkResults, saveResults } from "./results";
 import { AnalysisSession } from "./session";
 import { subjects, withPolicy } from "./subjects";
 
@@ -13,6 +13,7 @@ import { subjects, withPolicy } from "./subjects";
 export async function hessianCommand(rawWithoutPolicy: RawOptions, print: Print): Promise<void> {
   const raw = withPolicy(rawWithoutPolicy);
   const options = readOptions(ANALYZE, raw);
+  await checkResults(options.out, "hessian", raw);
   const { count, maxProducts: maxSteps, over = "adapter", epsilon, seed } = options;
   using session = await AnalysisSession.open(options);
   const batches = session.firstBatches();

@@ -6,7 +6,7 @@ import type { Named } from "../../report/analysis/named";
 import { ANALYZE } from "../flags";
 import { readOptions, UsageError } from "../options";
 import type { Print, RawOptions } from "../options";
-import { saveResults } from "./results";
+import { checkResults, saveResults } from "./results";
 import { AnalysisSession } from "./session";
 import { subjects, withPolicy } from "./subjects";
 
@@ -14,6 +14,7 @@ import { subjects, withPolicy } from "./subjects";
 export async function landscapeCommand(rawWithoutPolicy: RawOptions, print: Print): Promise<void> {
   const raw = withPolicy(rawWithoutPolicy);
   const options = readOptions(ANALYZE, raw);
+  await checkResults(options.out, "landscape", raw);
   const { points, span, over = "all", vectors, seed } = options;
   if (span === 0) throw new UsageError("--span is 0.", "Give a number above 0.");
   using session = await AnalysisSession.open(options);

@@ -8,13 +8,14 @@ import { methodMemoryFigure } from "../../report/analysis/memory";
 import { ANALYZE_MEMORY } from "../flags";
 import { readOptions } from "../options";
 import type { Print, RawOptions } from "../options";
-import { saveResults } from "./results";
+import { checkResults, saveResults } from "./results";
 
 const CONFIG = v.record(v.string(), v.unknown());
 
 /** `safetape analyze memory`: the planned memory of seven methods by category, from a configuration alone. */
 export async function memoryCommand(raw: RawOptions, print: Print): Promise<void> {
   const options = readOptions(ANALYZE_MEMORY, raw);
+  await checkResults(options.out, "memory", raw);
   const { config: path, batch, maxLength, rank = 4, freezeBelow } = options;
   const config = await readJson(await openDirectory(dirname(path)), basename(path), CONFIG);
   const model = createModel(config);

@@ -4,13 +4,14 @@ import { ANALYZE, policyFrom } from "../flags";
 import { readOptions, UsageError } from "../options";
 import type { Print, RawOptions } from "../options";
 import { metricWords } from "../view/run-view";
-import { saveResults } from "./results";
+import { checkResults, saveResults } from "./results";
 import { AnalysisSession } from "./session";
 
 /** `safetape analyze sensitivity`: trains once for every sensitivity by which AFLoRA may freeze, and compares when. */
 export async function sensitivityCommand(rawWithoutPolicy: RawOptions, print: Print): Promise<void> {
   const raw = { freeze: "aflora", ...rawWithoutPolicy };
   const options = readOptions(ANALYZE, raw);
+  await checkResults(options.out, "sensitivity", raw);
   const { freeze = { policy: "aflora" } } = options;
   if (freeze.policy !== "aflora") {
     throw new UsageError(

@@ -4,7 +4,7 @@ import { Trainer } from "../../train/trainer";
 import { ANALYZE } from "../flags";
 import { readOptions } from "../options";
 import type { Print, RawOptions } from "../options";
-import { saveResults } from "./results";
+import { checkResults, saveResults } from "./results";
 import { AnalysisSession } from "./session";
 
 /** Snapshots of a run if `--snapshot-every` is not given. */
@@ -13,6 +13,7 @@ const SNAPSHOTS = 24;
 /** `safetape analyze similarity`: trains, and compares layers' outputs with those of the original and the final model. */
 export async function similarityCommand(raw: RawOptions, print: Print): Promise<void> {
   const options = readOptions(ANALYZE, raw);
+  await checkResults(options.out, "similarity", raw);
   using session = await AnalysisSession.open(options);
   const { model, training, engine, out } = session;
   using trainer = await Trainer.create({
