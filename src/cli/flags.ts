@@ -612,9 +612,10 @@ export const PLAN = {
   plugin: PLUGIN,
   task: optional(
     "--task <name>",
-    "dpo: a batch is of pairs of answers (default: the configuration's task)",
-    oneOf(["dpo"]),
+    `The head and the rows of a task: ${TASKS.join(", ")} (default: the configuration's head)`,
+    taking({ words: TASKS }, text),
   ),
+  labels: optional("--labels <n>", "ner, images: classes of the data (default: the configuration's)", counts()),
   lossType: LOSS_TYPE,
   config: required("--config <file>", "config.json of a model, or a YAML or JSON file of options that names it", file),
   batch: TRAINING.batch,

@@ -93,7 +93,8 @@ async function runCommand(command: Command, args: readonly string[], line: RawOp
     const used = command.complete(options);
     if (printConfig !== true) {
       await checkPaths(command.options, used, fileOf);
-      return await command.run(args, used, print);
+      await command.run(args, used, print);
+      return;
     }
     for (const [name, option] of Object.entries(command.options)) {
       if (used[name] !== undefined) option.read(used[name], flagOf(option));

@@ -2,7 +2,7 @@ import { basename, dirname } from "node:path";
 import * as v from "valibot";
 import { LIFETIMES } from "../gpu/ledger";
 import { readJson } from "../io/json";
-import { createModel } from "../model/families";
+import { createModel, withHead } from "../model/families";
 import { openDirectory } from "../node/directory";
 import { dpo } from "../preference/dpo";
 import { describeChoice, fitMemoryBudget } from "../train/estimate/fit-memory-budget";
@@ -10,7 +10,8 @@ import { plan } from "../train/estimate/predict";
 import type { Prediction } from "../train/estimate/predict";
 import { adapterFrom, dpoFrom, optimizerFrom, PLAN } from "./flags";
 import { readOptions, UsageError } from "./options";
-import type { Print, RawOptions } from "./options";
+import type { Print, RawOptions, Values } from "./options";
+import { bareHead, isLabelledByData, whyNotFilled } from "./tasks/tasks";
 
 /** `safetape plan`: predicts what a training step needs, from a config.json alone. */
 export async function planCommand(raw: RawOptions, print: Print): Promise<void> {
@@ -19,9 +20,14 @@ export async function planCommand(raw: RawOptions, print: Print): Promise<void> 
     options;
   const preference = dpoFrom(options);
   const objective = preference && dpo(preference);
-  if (objective && packing) throw new UsageError("--packing is not for pairs of answers.", "Leave out one of them.");
+  const { task } = options;
+  const notPacked = packing && task !== undefined ? whyNotFilled(task) : undefined;
+  if (notPacked !== undefined) {
+    throw new UsageError(`--packing cannot be used for --task ${task}: ${notPacked}.`, "Leave out one of them.");
+  }
   adapterFrom(options); // Throws for options that no model has.
-  const config = await readJson(await openDirectory(dirname(options.config)), basename(options.config), CONFIG);
+  const stored = await readJson(await openDirectory(dirname(options.config)), basename(options.config), CONFIG);
+  const config = await withTaskHead(stored, options);
   const workload = {
     config,
     adapter: adapterFrom(options, { model: createModel(config) }),
@@ -55,6 +61,23 @@ export async function planCommand(raw: RawOptions, print: Print): Promise<void> 
     const { explanation, ...numbers } = prediction;
     print(JSON.stringify({ ...numbers, freezeBelow, horizon: explanation.horizon, afterFreezing }));
   } else printPrediction(prediction, afterFreezing, print);
+}
+
+/** The configuration with the head of a task. @throws UsageError for a task whose data decide the labels, which nothing counts. */
+async function withTaskHead(
+  config: v.InferOutput<typeof CONFIG>,
+  { task, labels }: Values<Pick<typeof PLAN, "task" | "labels">>,
+): Promise<v.InferOutput<typeof CONFIG>> {
+  if (task === undefined) {
+    if (labels === undefined) return config;
+    throw new UsageError("--labels has no --task.", "Give both, or leave it out: config.json has the labels.");
+  }
+  const head = await bareHead(task);
+  if (!isLabelledByData(task)) {
+    if (labels === undefined) return withHead(config, head);
+    throw new UsageError(`--labels does not belong to --task ${task}.`, "Leave it out: the task has its own.");
+  }
+  return withHead(config, { ...head, ...(labels !== undefined && { labels }) });
 }
 
 const CONFIG = v.record(v.string(), v.unknown());

@@ -134,8 +134,12 @@ export async function trainCommand(given: RawOptions, print: Print): Promise<voi
           readEvaluation(evalTask, { path: evalData, ...reading }, { head, data }),
         );
   const { metric } = options;
-  const needsDevSet =
-    patience === undefined ? (lrSearch ? "--lr-search" : metric === undefined ? undefined : "--metric") : "--patience";
+  const needsDevSet = Object.entries({
+    "--patience": patience,
+    "--lr-search": lrSearch,
+    "--metric": metric,
+    "--eval-every": options.evalEvery,
+  }).find(([, value]) => value !== undefined)?.[0];
   if (needsDevSet !== undefined && !evaluated.dev) throw withoutDevSet(needsDevSet, evalData);
   const truncated = data.truncated + (evaluated === data ? 0 : evaluated.truncated);
   if (truncated > 0) process.stderr.write(`${truncated} examples were cut to ${maxLength} tokens\n`);
@@ -245,8 +249,14 @@ export async function trainCommand(given: RawOptions, print: Print): Promise<voi
   const report = join(outPath, REPORT_FILE);
   const { parameters, peakBytes, endBytes = peakBytes, seconds } = record;
   emit({ type: "end", metrics, parameters, peakBytes, endBytes, seconds, out: outPath, report });
-  if (!options.json)
-    print(`${metricWords(metrics)}${parameterWords(record)}  saved in ${outPath}, report in ${report}`);
+  if (!options.json) print(`${resultWords(record)}${parameterWords(record)}  saved in ${outPath}, report in ${report}`);
+}
+
+/** What a run came to: its metrics or, without a dev set, the loss of its last step. */
+function resultWords({ metrics, steps }: RunRecord): string {
+  if (Object.keys(metrics).length > 0) return metricWords(metrics);
+  const last = steps.at(-1);
+  return last ? `training loss ${last.loss.toFixed(4)}, no dev set` : "no step, no dev set";
 }
 
 function parameterWords({ parameters }: RunRecord): string {

@@ -40,19 +40,17 @@ const NAMED = v.array(v.object({ name: v.string(), template: v.string() }));
 /**
  * Loads the chat template of a model's directory: chat_template.jinja, else `chat_template` of tokenizer_config.json. Undefined
  * if there is none. The template engine is imported on first use.
- * @param options.source a Jinja template in place of the model's own.
+ * @param options.source a Jinja template in place of the model's own. @param options.where its name in errors. Default "the given one".
  * @throws FileFormatError for a template that cannot be parsed.
  */
 export async function loadChatTemplate(
   place: DirectoryLike,
-  { source }: { readonly source?: string | undefined } = {},
+  { source, where = "the given one" }: { readonly source?: string | undefined; readonly where?: string } = {},
 ): Promise<ChatTemplate | undefined> {
   const directory = await directoryAt(place);
   const config = await readTokenizerConfig(directory);
   const sources: Sources | undefined =
-    source === undefined
-      ? await templateSources(directory, config["chat_template"])
-      : { where: "the given one", plain: source };
+    source === undefined ? await templateSources(directory, config["chat_template"]) : { where, plain: source };
   if (sources === undefined) return undefined;
   const { compileTemplate } = await import("./chat-jinja");
   const compile = (jinja: string, what: string) => {

@@ -36,39 +36,40 @@ const TYPES = { u32: 4, i32: 5, f32: 6, bool: 7, string: 8, array: 9 } as const;
 
 const padded = (bytes: number): number => Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
 
-/** Bytes in little-endian order, as they are appended. */
+/** Bytes in little-endian order, as they are appended: in one piece, since a tokenizer has a million small values. */
 class ByteWriter {
-  readonly #pieces: Uint8Array[] = [];
   readonly #text = new TextEncoder();
+  #bytes = new Uint8Array(1 << 16);
   #length = 0;
 
-  get length(): number {
-    return this.#length;
+  /** What was appended. */
+  get content(): Uint8Array {
+    return this.#bytes.subarray(0, this.#length);
   }
 
   bytes(piece: Uint8Array): void {
-    this.#pieces.push(piece);
-    this.#length += piece.length;
+    const start = this.#append(piece.length);
+    this.#bytes.set(piece, start);
   }
 
   u32(value: number): void {
-    this.#fixed(4, (view) => view.setUint32(0, value, true));
+    this.#view(4).setUint32(0, value, true);
   }
 
   i32(value: number): void {
-    this.#fixed(4, (view) => view.setInt32(0, value, true));
+    this.#view(4).setInt32(0, value, true);
   }
 
   f32(value: number): void {
-    this.#fixed(4, (view) => view.setFloat32(0, value, true));
+    this.#view(4).setFloat32(0, value, true);
   }
 
   u64(value: number): void {
-    this.#fixed(8, (view) => view.setBigUint64(0, BigInt(value), true));
+    this.#view(8).setBigUint64(0, BigInt(value), true);
   }
 
   bool(value: boolean): void {
-    this.bytes(Uint8Array.of(value ? 1 : 0));
+    this.#view(1).setUint8(0, value ? 1 : 0);
   }
 
   string(value: string): void {
@@ -79,17 +80,24 @@ class ByteWriter {
 
   /** Zeros up to a multiple of the alignment. */
   pad(): void {
-    this.bytes(new Uint8Array(padded(this.#length) - this.#length));
+    this.#append(padded(this.#length) - this.#length);
   }
 
-  *pieces(): Iterable<Uint8Array> {
-    yield* this.#pieces;
+  #view(size: number): DataView {
+    const start = this.#append(size);
+    return new DataView(this.#bytes.buffer, start, size);
   }
 
-  #fixed(size: number, set: (view: DataView) => void): void {
-    const piece = new Uint8Array(size);
-    set(new DataView(piece.buffer));
-    this.bytes(piece);
+  /** Appends zeros. @returns where they start. */
+  #append(size: number): number {
+    const start = this.#length;
+    this.#length += size;
+    if (this.#length > this.#bytes.length) {
+      const longer = new Uint8Array(Math.max(this.#length, 2 * this.#bytes.length));
+      longer.set(this.#bytes);
+      this.#bytes = longer;
+    }
+    return start;
   }
 }
 
@@ -102,7 +110,7 @@ export async function* ggufContent(
   metadata: GgufMetadata,
   tensors: readonly GgufTensor[],
 ): AsyncGenerator<Uint8Array, void> {
-  yield* header(metadata, tensors).pieces();
+  yield header(metadata, tensors).content;
   for (const tensor of tensors) {
     const values = await tensor.read();
     if (values.length !== elements(tensor.shape)) {

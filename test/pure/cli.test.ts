@@ -66,6 +66,20 @@ describe("safetape plan", () => {
     expect(peaks, "peaks, which fall with every freeze").toEqual(peaks.toSorted((a, b) => b - a));
   });
 
+  it("plans the head and the rows of every kind of task", async () => {
+    const read = async (...options: string[]) => {
+      const { code, stdout, stderr } = await runCli(["plan", "--config", CONFIG, "--json", ...options]);
+      expect(code, stderr).toBe(0);
+      return parseJson<{ readonly parameters: number }>(stdout).parameters;
+    };
+    const [two, three] = [await read("--task", "sst2"), await read("--task", "mnli")];
+    const { hidden_size: width } = readJson<{ readonly hidden_size: number }>(CONFIG);
+    expect(three - two, "a class more").toBe(width + 1);
+    // A head of tags reads every token, without the pooler.
+    const tags = await read("--task", "ner", "--labels", "9");
+    expect(tags).toBe(two - (width * width + width) + 7 * (width + 1));
+  });
+
   it("does not count spaces around names, nor a last comma", async () => {
     const peaks = ["query,value", " query, value ,"].map(async (targets) => {
       const { stdout } = await runCli(["plan", "--config", CONFIG, "--targets", targets, "--json"]);
@@ -127,6 +141,24 @@ describe("wrong use of the command line", () => {
     ["an option without its value", ["plan", "--config", CONFIG, "--batch"], 2, /--batch.* value is missing\.\n/],
     ["an argument too many", ["recipes", "one", "two"], 2, /Unused args: `two`\.\n/],
     ["a missing option", ["plan"], 2, /--config is missing/],
+    [
+      "an unknown task to plan",
+      ["plan", "--config", CONFIG, "--task", "sst3"],
+      2,
+      /^--task is sst3\.\nIt may be cola, /,
+    ],
+    [
+      "labels of a task that has its own",
+      ["plan", "--config", CONFIG, "--task", "sst2", "--labels", "3"],
+      2,
+      /^--labels does/,
+    ],
+    [
+      "packing of full rows",
+      ["plan", "--config", CONFIG, "--task", "lm", "--packing"],
+      2,
+      /^--packing cannot be used for --task lm/,
+    ],
     [
       "a missing file",
       ["plan", "--config", "nowhere.json"],

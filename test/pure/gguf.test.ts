@@ -7,7 +7,7 @@ import type { Adapter } from "safetape";
 import { memoryDirectory } from "safetape/data";
 import type { Directory } from "safetape/data";
 import { ConfigError, DtypeError } from "safetape/engine";
-import { exportGgufAdapter, exportGgufModel } from "safetape/gguf";
+import { exportGgufAdapter, exportGgufModel, ggufContent } from "safetape/gguf";
 import type { GgufFormat } from "safetape/gguf";
 import { createModel } from "safetape/models";
 import type { Model } from "safetape/models";
@@ -233,6 +233,20 @@ it("Phi-3's and LLaMA 3's positions are scaled as the model scales them", async 
   expect(divisors).toHaveLength(4);
   expect(divisors[0]).toBeCloseTo(1, 6);
   expect(divisors[3]).toBeCloseTo(8, 5);
+});
+
+it("is written in one piece up to the first tensor, however many tokens and merges there are", async () => {
+  const strings = Array.from({ length: 20_000 }, (_, i) => `token ${i}`);
+  const metadata = {
+    "tokenizer.ggml.tokens": { strings },
+    "tokenizer.ggml.token_type": { i32s: strings.map(() => 1) },
+  };
+  const pieces: Uint8Array[] = [];
+  for await (const piece of ggufContent(metadata, [])) pieces.push(piece);
+  expect(pieces).toHaveLength(1);
+  writeFileSync(path("tokens.gguf"), pieces[0]!);
+  const read = await parsed(path("tokens.gguf"));
+  expect(read.metadata["tokenizer.ggml.tokens"]).toEqual(strings);
 });
 
 describe("a LoRA in GGUF", () => {

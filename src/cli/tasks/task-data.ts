@@ -170,7 +170,7 @@ export async function readChatTemplate(modelPath: string, path?: string): Promis
   const source = await readFile(path, "utf8").catch(() => {
     throw new FileFormatError(`No file ${path}.`, "Give a Jinja template, or none for plain roles.");
   });
-  return loadChatTemplate(directory, { source });
+  return loadChatTemplate(directory, { source, where: path });
 }
 
 /** The files of a task. */

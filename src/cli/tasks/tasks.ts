@@ -92,6 +92,9 @@ export async function bareHead(task: string): Promise<HeadOptions> {
   return labelled === undefined ? taskHead(task, "") : { task: labelled };
 }
 
+/** Whether the training data decide how many labels a task has. */
+export const isLabelledByData = (task: string): boolean => otherTask(task)?.labelledByData !== undefined;
+
 /** Tasks that no data are kept back for, because their texts are not counted in examples. */
 const UNDIVIDED: readonly string[] = ["lm", "chat", "pairs", "dpo", "e2e", "samsum"];
 
@@ -101,10 +104,14 @@ const OTHER_ROWS: ReadonlyMap<string, string> = new Map([
   ["dpo", "its batches are pairs of answers"],
 ]);
 
+/** Why a task's rows and batches are as they are, whatever the model; undefined where they can be filled. */
+export const whyNotFilled = (task: string): string | undefined =>
+  ADDED.tasks.get(task) ? "a plugin makes its own batches" : OTHER_ROWS.get(task);
+
 /** @throws UsageError where the rows or batches of a task's training data cannot be filled as the options say. */
 function checkedFilling(task: string, options: TaskOptions): Pick<TaskOptions, "packing" | "shuffle"> {
   const { model, maxLength, packing = false, shuffle, evaluateOnly = false } = options;
-  const other = ADDED.tasks.get(task) ? "a plugin makes its own batches" : OTHER_ROWS.get(task);
+  const other = whyNotFilled(task);
   const unpacked = packing && (other ?? whyNotPacked(model, undefined, maxLength));
   // Another data set to evaluate on may be of a task that is not packed.
   if (evaluateOnly) return { packing: packing && !unpacked };
